@@ -1,0 +1,41 @@
+# The whole developer interface. CI calls the same targets.
+PYTHON ?= python3
+# On Linux the index's torch carries CUDA (about 3 GB). TORCH="torch==2.13.0 --index-url …" chooses another build.
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+
+.PHONY: help setup demo test check bench torture docs clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
+
+setup: .venv/.done ## make the virtual environment in .venv
+
+.venv/.done: pyproject.toml requirements/ci.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "groundup needs Python 3.11 or newer; set PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+	@$(BIN)/python -c 'import torch' 2>/dev/null || echo "installing PyTorch; a build with CUDA is about 3 GB (TORCH=... chooses another)"
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements/ci.txt -e '.[dev,export]'
+	@touch $@
+
+demo: setup ## raw text to a trained, evaluated, exported model in ten minutes
+	$(BIN)/groundup run recipes/starter.toml
+
+test: setup ## the tests; GROUNDUP_TEST_DATA=DIR adds those on larger real data
+	$(BIN)/python -m pytest -m "not torture"
+
+check: setup ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+torture: setup ## kills, full disks, fuzzing: up to an hour
+	$(BIN)/python -m pytest -m torture
+
+bench: setup ## every figure in the README, written to benchmarks/
+	$(BIN)/python -m benchmarks
+
+clean: ## remove the virtual environment and caches, never a run
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,234 @@
+"""The command line: one command a stage, in flow order. Imports nothing heavy until a command needs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from groundup import __version__
+from groundup.errors import GroundupError
+
+if TYPE_CHECKING:
+    from groundup.recipe import Recipe
+
+STOPPED = 130
+RUN_DIRECTORY = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
+SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting: train.steps=100.")
+
+
+class InFlowOrder(click.Group):
+    """Lists commands in the order in which they are defined, which is the order of the flow."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names as they were added."""
+        return list(self.commands)
+
+
+@click.group(cls=InFlowOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def cli() -> None:
+    """From raw text to a language model: collect, refine, tokenize, train, evaluate, export, report."""
+
+
+@cli.command()
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--recipe", type=click.Path(path_type=Path), default=Path("recipe.toml"), show_default=True, help="Where to write it.")
+@click.option("--force", is_flag=True, help="Replace a recipe that is there.")
+def init(directory: Path, recipe: Path, force: bool) -> None:
+    """Look at the raw files in DIR and write a recipe for them."""
+    from groundup.init import write_recipe
+
+    click.echo(write_recipe(directory, recipe, force))
+
+
+@cli.command()
+@RECIPE
+@SET
+@click.option("--price", type=float, default=0.0, help="Cost of this machine an hour, for the estimate of money.")
+@click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
+def plan(recipe: Path, overrides: tuple[str, ...], price: float, as_json: bool) -> None:
+    """Estimate tokens, parameters, memory, disk, hours and money; refuse what cannot fit."""
+    from groundup.plan import make_plan
+
+    estimate = make_plan(_load(recipe, overrides), price)
+    click.echo(estimate.json() if as_json else estimate.text())
+    estimate.refuse()
+
+
+@cli.command()
+@RECIPE
+@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Run directory.  [default: runs/NAME]")
+@click.option("--until", metavar="STAGE", default="report", show_default=True, help="Last stage to run.")
+@click.option("--redo", metavar="STAGE", multiple=True, help="Build a stage again; what it replaces moves aside.")
+@SET
+@click.option("--workers", type=click.IntRange(1, 1024), metavar="N", help="Processes for data stages.  [default: cores]")
+def run(recipe: Path, out: Path | None, until: str, redo: tuple[str, ...], overrides: tuple[str, ...], workers: int | None) -> None:
+    """Run a recipe from raw text to the report; only what changed is done again."""
+    from groundup.flow import check_stage, run_flow
+
+    loaded = _load(recipe, overrides)
+    for stage in (until, *redo):
+        check_stage(stage)
+    done = run_flow(loaded, out or Path("runs") / loaded.name, until, redo, workers)
+    if until == "report":
+        _echo_summary(done.root)
+
+
+@cli.command()
+@RUN_DIRECTORY
+@click.option("--watch", is_flag=True, help="Show it again every two seconds.")
+@click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
+def status(directory: Path, watch: bool, as_json: bool) -> None:
+    """Say how far a run is."""
+    from groundup.status import show_status
+
+    show_status(directory, watch, as_json)
+
+
+@cli.command()
+@RUN_DIRECTORY
+@click.option("--dropped", metavar="REASON", help="Show twenty random documents that were dropped for REASON.")
+@click.option("--document", metavar="ID", help="Tell where a document came from and where it went.")
+@click.option("--duplicates", metavar="ID", help="Show the documents that were dropped as duplicates of ID.")
+@click.option("--token", metavar="N", type=click.IntRange(min=0), help="Tell from which document training token N comes.")
+def inspect(directory: Path, dropped: str | None, document: str | None, duplicates: str | None, token: int | None) -> None:
+    """Look into the data of a run: what was kept, what was dropped and why."""
+    from groundup import lineage
+    from groundup.progress import printable
+
+    if dropped is not None:
+        text = lineage.describe_dropped(directory, dropped)
+    elif document is not None:
+        text = lineage.describe_document(directory, document)
+    elif duplicates is not None:
+        text = lineage.describe_duplicates(directory, duplicates)
+    elif token is not None:
+        text = lineage.describe_token(directory, token)
+    else:
+        text = lineage.overview(directory)
+    click.echo("\n".join(printable(line) for line in text.split("\n")))
+
+
+@cli.command()
+@RUN_DIRECTORY
+def evaluate(directory: Path) -> None:
+    """Evaluate the model of a run, if its evaluation is not fresh."""
+    from groundup.flow import run_one
+
+    run_one(directory, "evaluate")
+    run_one(directory, "report")
+    _echo_summary(directory)
+
+
+@cli.command()
+@RUN_DIRECTORY
+@click.argument("prompt")
+@click.option("--tokens", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Tokens to write at most.")
+@click.option("--temperature", type=click.FloatRange(0, 10), default=0.8, show_default=True)
+@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.95, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--model", "which", default="best", show_default=True, help="best, last or step-N.")
+def sample(directory: Path, prompt: str, tokens: int, temperature: float, top_p: float, seed: int, which: str) -> None:
+    """Continue PROMPT with the model of a run."""
+    from groundup.sample import continue_prompt
+
+    for piece in continue_prompt(directory, prompt, tokens, temperature, top_p, seed, which):
+        click.echo(piece, nl=False)
+    click.echo()
+
+
+@cli.command()
+@click.argument("directories", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+def report(directories: tuple[Path, ...]) -> None:
+    """Compute the report of a run again and print its summary."""
+    from groundup.flow import run_one
+
+    for directory in directories:
+        run_one(directory, "report")
+        _echo_summary(directory)
+
+
+@cli.command()
+@RUN_DIRECTORY
+@click.option("--format", "form", type=click.Choice(["hf"]), default="hf", show_default=True, help="hf: a Hugging Face folder.")
+def export(directory: Path, form: str) -> None:
+    """Export the best model of a run, compared with the original before it is written."""
+    from groundup.flow import run_one
+
+    run_one(directory, "export")
+    click.echo(directory / "export" / form)
+
+
+@cli.command()
+@RUN_DIRECTORY
+def verify(directory: Path) -> None:
+    """Prove what a run promises, one line a check; fails when one of them does."""
+    from groundup.verify import verify_run
+
+    sys.exit(0 if verify_run(directory) else 1)
+
+
+def _load(path: Path, overrides: tuple[str, ...]) -> Recipe:
+    from groundup.recipe import load_recipe
+
+    return load_recipe(path, overrides)
+
+
+def _echo_summary(root: Path) -> None:
+    from groundup.progress import printable
+
+    summary = root / "report" / "summary.txt"
+    click.echo("\n".join(printable(line) for line in summary.read_text(encoding="utf-8").split("\n")))
+
+
+def main() -> None:
+    """Run the command line; what a user can cause is one line on stderr and a non-zero exit."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        _fail("stopped", STOPPED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except KeyboardInterrupt:
+        _fail("stopped; what was finished is kept, run again to go on", STOPPED)
+    except GroundupError as error:
+        _fail(str(error), 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except MemoryError:
+        _fail("out of memory; run again with fewer --workers or a smaller model", 1)
+    except OSError as error:
+        _fail_system(error)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> Any:
+    raise KeyboardInterrupt
+
+
+def _fail_system(error: OSError) -> None:
+    """Say in one line what the operating system refused: a full disk, a missing permission."""
+    if os.environ.get("GROUNDUP_TRACEBACK"):
+        raise error
+    where = f"{error.filename}: " if error.filename else ""
+    _fail(f"{where}{error.strerror or error}; what was finished is kept, run again to go on", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stderr.write(f"groundup: {message}\n")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

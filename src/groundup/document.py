@@ -1,0 +1,155 @@
+"""What a document is: its Arrow schemas, its identity, and the writer that every reader uses.
+
+Reads nothing; writes Parquet parts with the schemas below.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+KINDS = ("books", "wikipedia", "web", "code", "conversations", "text")
+
+TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
+
+DOCUMENT = pa.schema(
+    [
+        ("id", pa.string()),
+        ("text", pa.string()),
+        ("kind", pa.string()),
+        ("source", pa.string()),
+        ("origin", pa.string()),
+        ("record", pa.int64()),
+        ("group", pa.string()),
+        ("license", pa.string()),
+        ("language", pa.string()),
+        # Conversations keep their turns beside the rendered text, so that tuning need not parse text back.
+        ("turns", pa.list_(TURN)),
+    ]
+)
+
+DROPPED = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("origin", pa.string()),
+        ("record", pa.int64()),
+        ("reason", pa.string()),
+        ("score", pa.float64()),
+        ("duplicate_of", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+
+# A row group of about 8 MB of text keeps the memory of every later pass small, whatever the size of the shard.
+ROW_GROUP_BYTES = 8 << 20
+# pyarrow's string columns hold 2 GB; a document beyond this is never prose and would break every per-batch bound.
+MAX_DOCUMENT_BYTES = 64 << 20
+
+Turn = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document as a reader yields it, before it has an id.
+
+    Attributes:
+        text: decoded text, not yet cleaned.
+        record: number of the record inside its origin, malformed ones counted too.
+        group: the unit that may not be split between train and validation, without its kind.
+        turns: messages with `role` and `content`, for conversations only.
+    """
+
+    text: str
+    record: int = 0
+    group: str = ""
+    license: str = ""
+    language: str = ""
+    turns: Sequence[Turn] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A record (or a whole raw file) that gave no document, and why.
+
+    Attributes:
+        reason: a short code, such as `redirect`, `binary`, `malformed`.
+        detail: what was found, for a person.
+    """
+
+    reason: str
+    record: int = 0
+    detail: str = ""
+
+
+def document_id(source: str, origin: str, record: int) -> str:
+    """Return the 128-bit id (32 hexadecimal digits) of a record of a raw file."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (source, origin, str(record)):
+        data = part.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()
+
+
+@dataclass
+class TableWriter:
+    """Collects rows of one schema and writes them as Parquet in row groups of about `ROW_GROUP_BYTES`."""
+
+    path: Path
+    schema: pa.Schema
+    rows: int = 0
+    bytes: int = 0
+    _pending: list[dict[str, object]] = field(default_factory=list)
+    _pending_bytes: int = 0
+    _writer: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> TableWriter:
+        self._writer = pq.ParquetWriter(self.path, self.schema, compression="zstd")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        if kind is None:
+            self._flush()
+        if self._writer is not None:
+            self._writer.close()
+
+    def add(self, row: dict[str, object], size: int = 256) -> None:
+        """Queue one row of about `size` bytes."""
+        self._pending.append(row)
+        self._pending_bytes += size
+        self.rows += 1
+        self.bytes += size
+        if self._pending_bytes >= ROW_GROUP_BYTES:
+            self._flush()
+
+    def write(self, table: pa.Table | pa.RecordBatch) -> None:
+        """Write a table of the same schema as it stands."""
+        self._flush()
+        if self._writer is None:
+            raise RuntimeError("TableWriter is used outside its with block")
+        if isinstance(table, pa.RecordBatch):
+            table = pa.Table.from_batches([table])
+        if table.num_rows:
+            self._writer.write_table(table.select(self.schema.names).cast(self.schema))
+            self.rows += table.num_rows
+
+    def _flush(self) -> None:
+        if self._pending and self._writer is not None:
+            self._writer.write_table(pa.Table.from_pylist(self._pending, schema=self.schema))
+        self._pending.clear()
+        self._pending_bytes = 0
+
+
+def read_batches(paths: Iterable[Path], columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Yield the row groups of Parquet files one by one, in order."""
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group, columns=list(columns) if columns else None)
+                yield from table.combine_chunks().to_batches()

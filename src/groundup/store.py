@@ -1,0 +1,353 @@
+"""Hands out a staging folder and commits it: whole or absent, hashed, with a manifest.
+
+Reads and writes `RUN/.store` (immutable artefacts by key), `RUN/.staging`, and the stage folders, which are views:
+hard links into the store. docs/architecture.md gives the protocol and why it is so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from groundup.errors import StoreError
+
+MANIFEST = "manifest.json"
+# The name that a staging folder carries from the first flush to the rename; a kill in between leaves it to be counted.
+COMMITTING = ".commit"
+_CHUNK = 1 << 20
+
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What decides an artefact's bytes: the step, its version, its settings and the contents of its inputs."""
+
+    step: str
+    name: str
+    version: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of the step as canonical JSON."""
+        parts = [self.step, self.name, self.version, self.settings, self.inputs]
+        return hashlib.sha256(canonical(parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A committed folder and its manifest."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def step(self) -> str:
+        """Name of the step that built it, such as `refine/shard`."""
+        return str(self.manifest["step"])
+
+    @property
+    def name(self) -> str:
+        """Name among the artefacts of its step."""
+        return str(self.manifest["name"])
+
+    @property
+    def key(self) -> str:
+        """Key that it was built for."""
+        return str(self.manifest["key"])
+
+    @property
+    def content(self) -> str:
+        """SHA-256 over its files: what later steps take as their input."""
+        return str(self.manifest["content"])
+
+    @property
+    def facts(self) -> Facts:
+        """Counts that its step returned."""
+        return dict(self.manifest["facts"])
+
+    @property
+    def seconds(self) -> float:
+        """What building it cost."""
+        return float(self.manifest["seconds"])
+
+
+def canonical(value: Any) -> str:
+    """Return JSON that is the same for equal values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_digest(files: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the content of a folder: SHA-256 over its sorted (path, size, SHA-256) lines."""
+    lines = [f"{name}\t{files[name]['size']}\t{files[name]['sha256']}\n" for name in sorted(files)]
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def flush(path: Path) -> None:
+    """Force a file or folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    flush(temporary)
+    temporary.rename(path)
+
+
+def read_json(path: Path) -> Any:
+    """Return the value of a JSON file, or None when it is missing or torn."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def folder_files(folder: Path, known: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, dict[str, Any]]:
+    """Return size and SHA-256 of every file below `folder`; `known` digests are taken over unread."""
+    files: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name != MANIFEST:
+            digest = known[name]["sha256"] if known and name in known else file_digest(path)
+            files[name] = {"size": path.stat().st_size, "sha256": digest}
+    return files
+
+
+def commit(staging: Path, target: Path, manifest: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]] | None = None) -> Artefact:
+    """Turn a staging folder into `target` by one rename; what stood at `target` is replaced.
+
+    Every file is flushed and hashed first (`known` digests are those of hard links, already flushed), and the
+    manifest is written last, so that a folder with a manifest is whole.
+    """
+    committing = staging.with_name(staging.name + COMMITTING)
+    staging.rename(committing)
+    files = folder_files(committing, known)
+    for name in files:
+        if not known or name not in known:
+            flush(committing / name)
+            # Read-only: a file edited in place in a view would change the store under its key.
+            (committing / name).chmod(0o444)
+    whole = dict(manifest) | {"files": files, "content": content_digest(files)}
+    write_json(committing / MANIFEST, whole)
+    for folder in [path for path in committing.rglob("*") if path.is_dir()] + [committing]:
+        flush(folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _replace(committing, target)
+    flush(target.parent)
+    return Artefact(target, whole)
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Rename `source` to `target`, moving a folder that stands there out of the way first."""
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise
+        old = source.with_name(f"old-{uuid.uuid4().hex[:12]}")
+        target.rename(old)
+        source.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def load_artefact(path: Path) -> Artefact | None:
+    """Return the artefact at `path` if its manifest parses and every file has its recorded size."""
+    manifest = read_json(path / MANIFEST)
+    if not isinstance(manifest, dict) or "files" not in manifest:
+        return None
+    for name, entry in manifest["files"].items():
+        try:
+            if (path / name).stat().st_size != entry["size"]:
+                return None
+        except OSError:
+            return None
+    return Artefact(path, manifest)
+
+
+def changed_files(artefact: Artefact) -> list[str]:
+    """Return a line for each file of an artefact whose bytes are not those of its manifest."""
+    wrong = []
+    for name, entry in artefact.manifest["files"].items():
+        path = artefact.path / name
+        if not path.is_file():
+            wrong.append(f"{path}: missing")
+        elif path.stat().st_size != entry["size"] or file_digest(path) != entry["sha256"]:
+            wrong.append(f"{path}: its bytes are not those that were written")
+    return wrong
+
+
+@dataclass(frozen=True)
+class Store:
+    """The artefacts of one run directory. Safe to use from several worker processes."""
+
+    root: Path
+
+    @property
+    def staging(self) -> Path:
+        """Where folders grow before they are committed."""
+        return self.root / ".staging"
+
+    def path(self, step: Step) -> Path:
+        """Where the artefact of `step` stands once it is committed."""
+        return self.root / ".store" / step.step / f"{step.name}-{step.key[:16]}"
+
+    def find(self, step: Step) -> Artefact | None:
+        """Return the artefact of `step` if it is there, whole, and of the same key."""
+        artefact = load_artefact(self.path(step))
+        return artefact if artefact is not None and artefact.key == step.key else None
+
+    @contextlib.contextmanager
+    def stage(self) -> Iterator[Path]:
+        """Hand out an empty folder on the run's file system; it is gone at the end unless it was committed."""
+        folder = self.staging / f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder.with_name(folder.name + COMMITTING), ignore_errors=True)
+
+    def build(self, step: Step, function: Callable[..., Facts], arguments: Mapping[str, Any]) -> Artefact:
+        """Run `function(folder, **arguments)` in a staging folder and commit what it wrote there."""
+        start = time.perf_counter()
+        with self.stage() as folder:
+            facts = function(folder, **arguments)
+            manifest = {
+                "step": step.step,
+                "name": step.name,
+                "version": step.version,
+                "key": step.key,
+                "settings": dict(step.settings),
+                "inputs": dict(step.inputs),
+                "facts": facts,
+                "seconds": round(time.perf_counter() - start, 3),
+            }
+            return commit(folder, self.path(step), manifest)
+
+    def publish(self, view: str, links: Mapping[str, Path], artefacts: Sequence[Artefact], facts: Facts | None = None) -> Artefact:
+        """Replace the stage folder `view` by hard links: name in the view → file of an artefact.
+
+        Its manifest lists the artefacts with their keys and what they cost. Nothing is done when it is the same.
+        """
+        entries = [{"step": a.step, "name": a.name, "key": a.key, "content": a.content, "seconds": a.seconds} for a in artefacts]
+        old = self.view(view)
+        if old is not None and old.manifest["artefacts"] == entries and set(old.manifest["files"]) == set(links):
+            return old
+        known = _known(links, artefacts)
+        with self.stage() as folder:
+            for name, path in links.items():
+                target = folder / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                link(path, target)
+            return commit(folder, self.root / view, {"view": view, "artefacts": entries, "facts": facts or {}}, known)
+
+    def view(self, view: str) -> Artefact | None:
+        """Return the published stage folder, if it is there and whole."""
+        artefact = load_artefact(self.root / view)
+        return artefact if artefact is not None and "artefacts" in artefact.manifest else None
+
+    def artefact(self, entry: Mapping[str, Any]) -> Artefact | None:
+        """Return the artefact that a view's entry names, if the store still has it."""
+        return load_artefact(self.root / ".store" / str(entry["step"]) / f"{entry['name']}-{str(entry['key'])[:16]}")
+
+    def plan(self, stage: str) -> dict[str, dict[str, str]]:
+        """Return what the stage last set out to build: step → name → key."""
+        plan = read_json(self.root / ".store" / stage / "plan.json")
+        return plan if isinstance(plan, dict) else {}
+
+    def write_plan(self, stage: str, plan: Mapping[str, Mapping[str, str]]) -> None:
+        """Remember what the stage sets out to build; written before the work, so that a kill cannot hide its cost."""
+        path = self.root / ".store" / stage / "plan.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, plan)
+
+    def planned(self, step: str, name: str, key: str) -> Artefact | None:
+        """Return the artefact of a plan's entry, if the store has it."""
+        return load_artefact(self.root / ".store" / step / f"{name}-{key[:16]}")
+
+    def discard(self, entries: Iterable[Path]) -> None:
+        """Delete artefact folders: renamed away first, so that a kill leaves no half of one."""
+        for path in entries:
+            with contextlib.suppress(FileNotFoundError):
+                trash = self.staging / f"trash-{uuid.uuid4().hex[:12]}"
+                trash.parent.mkdir(exist_ok=True)
+                path.rename(trash)
+                shutil.rmtree(trash, ignore_errors=True)
+
+    def unreferenced(self, views: Iterable[str]) -> list[Path]:
+        """Return the artefact folders that none of the views names."""
+        entries = [e for name in views if (view := self.view(name)) for e in view.manifest["artefacts"]]
+        named = {f"{e['step']}/{e['name']}-{e['key'][:16]}" for e in entries}
+        folders = [path.parent for path in (self.root / ".store").glob(f"*/*/*/{MANIFEST}")]
+        return [path for path in folders if path.relative_to(self.root / ".store").as_posix() not in named]
+
+    def set_aside(self, view: str) -> Path | None:
+        """Move a stage folder to `RUN/aside/VIEW-N`; its hard links keep every byte."""
+        path = self.root / view
+        if not path.exists():
+            return None
+        aside = self.root / "aside"
+        aside.mkdir(exist_ok=True)
+        number = 1 + max((int(p.name.rpartition("-")[2]) for p in aside.glob(f"{view}-*")), default=0)
+        return path.rename(aside / f"{view}-{number}")
+
+    def clean(self) -> None:
+        """Empty the staging area; only under the run's lock.
+
+        It is renamed whole first: a worker that outlived its parent then finds its folder gone and cannot commit half
+        of it.
+        """
+        trash = self.root / f".trash-{uuid.uuid4().hex[:12]}"
+        with contextlib.suppress(FileNotFoundError):
+            self.staging.rename(trash)
+        for old in self.root.glob(".trash-*"):
+            shutil.rmtree(old, ignore_errors=True)
+        self.staging.mkdir(parents=True, exist_ok=True)
+
+
+def link(source: Path, target: Path) -> None:
+    """Hard-link a file, or copy it where the file system has no hard links."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS):
+            raise
+        shutil.copyfile(source, target)
+        flush(target)
+
+
+def _known(links: Mapping[str, Path], artefacts: Sequence[Artefact]) -> dict[str, Mapping[str, Any]]:
+    digests = {a.path / name: entry for a in artefacts for name, entry in a.manifest["files"].items()}
+    return {name: digests[path] for name, path in links.items() if path in digests}
+
+
+def explain_full_disk(error: OSError, root: Path) -> StoreError | None:
+    """Return the one-line error for a full disk or quota, or None for another cause."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    return StoreError(f"{root}: the disk is full; free some space and run again, what was finished is kept")

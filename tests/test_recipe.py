@@ -1,0 +1,97 @@
+"""Recipes: every key has a default, an unknown one names its neighbour, an impossible number is one line."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from groundup.errors import RecipeError
+from groundup.recipe import Recipe, default_name, load_recipe, recipe_from, settings
+
+
+def recipe(**tables: object) -> Recipe:
+    return recipe_from({"source": [{"path": "raw/*.txt"}]} | tables, "test.toml", Path())
+
+
+def test_one_source_is_a_whole_recipe() -> None:
+    assert recipe().source[0].name == "raw"
+    assert recipe().tokenize.validation == 0.05
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"tokenise": {}}, 'unknown key "tokenise"; did you mean "tokenize"'),
+        ({"train": {"stepz": 1}}, 'train: unknown key "stepz"; did you mean "steps"'),
+        ({"train": {"steps": "many"}}, '"many" is not one of auto'),
+        ({"train": {"steps": 0}}, "steps must be at least 1"),
+        ({"train": {"steps": True}}, "expected a whole number, found bool"),
+        ({"train": {"checkpoint_steps": [10, "x"]}}, r"checkpoint_steps\[1\]: expected a whole number"),
+        ({"tokenize": {"validation": 1.5}}, "validation 1.5 must lie between"),
+        ({"tokenize": {"vocab_size": 10}}, "vocab_size 10 must lie between"),
+        ({"refine": {"near_threshold": float("nan")}}, "not a finite number"),
+        ({"refine": {"languages": "en"}}, "expected a list"),
+        ({"refine": 3}, "expected a table"),
+        ({"source": []}, r"there is no \[\[source\]\]"),
+        ({"source": [{"kind": "books"}]}, '"path" is missing'),
+        ({"source": [{"path": "x", "kind": "book"}]}, 'did you mean "books"'),
+        ({"source": [{"path": "a/x"}, {"path": "b/x"}]}, 'two sources are called "x"'),
+        ({"source": [{"path": "x", "sha256": "beef"}]}, "64 hexadecimal digits"),
+        ({"name": "../escape"}, "may hold letters"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(tables: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError, match=message) as caught:
+        recipe(**tables)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_recipe_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text("[[source]\n")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    for name in ("bad.toml", "binary.toml", "missing.toml", "."):
+        with pytest.raises(RecipeError) as caught:
+            load_recipe(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_overrides_reach_nested_tables_and_lists(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('[[source]]\npath = "x"\n')
+    loaded = load_recipe(path, ["train.steps=7", "source.0.kind=books", 'refine.languages=["en"]', "name=other"])
+    assert (loaded.train.steps, loaded.source[0].kind, loaded.refine.languages, loaded.name) == (7, "books", ("en",), "other")
+    assert load_recipe(path).name == "mine"
+    for wrong in ("train.steps", "train.steps.deeper=1", "source.9.kind=books", "=1"):
+        with pytest.raises(RecipeError):
+            load_recipe(path, [wrong])
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("raw/books/**/*.txt", "books"),
+        ("raw/wiki/enwiki-latest.xml.bz2", "enwiki-latest"),
+        ("pypi:rich==13.9.4", "rich"),
+        ("pypi:gensim==4.4.0/gensim.whl", "gensim"),
+        ("https://example.org/data/talk.jsonl.gz", "talk"),
+        ("/", "source"),
+        ("my texts/", "my-texts"),
+    ],
+)
+def test_a_source_is_named_after_its_place(path: str, name: str) -> None:
+    assert default_name(path) == name
+
+
+@given(st.text(min_size=1, max_size=40))
+def test_any_path_gives_a_usable_name(path: str) -> None:
+    name = default_name(path)
+    assert name
+    assert len(name) <= 80
+
+
+def test_settings_round_trip_and_never_hold_the_root(tmp_path: Path) -> None:
+    one = dataclasses.replace(recipe(train={"steps": 3}), root=tmp_path)
+    assert "root" not in settings(one)
+    assert recipe_from(settings(one), "again", tmp_path) == one

@@ -1,0 +1,115 @@
+"""A run: nothing expensive is thrown away, only what changed is built, one run at a time."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from groundup.errors import ExpensiveError, StoreError
+from groundup.recipe import recipe_from
+from groundup.run import Job, Run, load_lock, locked, machine_settings, write_lock
+from groundup.store import MANIFEST, Step
+
+
+def build(folder: Path) -> dict[str, int]:
+    (folder / "x").write_text("x")
+    return {}
+
+
+def job(name: str = "a", setting: int = 1, inputs: dict[str, str] | None = None) -> Job:
+    return Job(Step("refine/shard", name, 1, {"s": setting}, inputs or {}), build, {})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path / "run", recipe_from({"source": [{"path": "x"}]}, "test", tmp_path))
+
+
+def make(run: Run, *jobs: Job, seconds: float = 1) -> None:
+    artefacts = run.build("refine", jobs, "test")
+    for artefact in artefacts:
+        path = artefact.path / MANIFEST
+        path.write_text(json.dumps(dict(artefact.manifest) | {"seconds": seconds}))
+    run.publish("refine", artefacts, {f"{a.name}": a.path / "x" for a in artefacts})
+
+
+def test_what_is_there_is_not_built_again(run: Run) -> None:
+    make(run, job("a"), job("b"))
+    run.built = run.reused = 0
+    make(run, job("a"), job("b"), job("c"))
+    assert (run.built, run.reused) == (1, 2)
+
+
+def test_cheap_work_is_replaced_without_a_question(run: Run) -> None:
+    make(run, job(setting=1))
+    make(run, job(setting=2))
+    assert run.built == 2
+
+
+def test_expensive_work_is_not_replaced_and_the_line_says_what_changed(run: Run) -> None:
+    make(run, job(setting=1), seconds=700)
+    with pytest.raises(ExpensiveError, match=r"s was 1, is 2.*12 minutes.*--redo refine"):
+        run.build("refine", [job(setting=2)], "test")
+    assert run.store.find(job(setting=1).step) is not None
+
+
+def test_costs_of_many_cheap_artefacts_add_up(run: Run) -> None:
+    make(run, *(job(f"n{n}") for n in range(10)), seconds=70)
+    with pytest.raises(ExpensiveError):
+        run.build("refine", [job(f"n{n}", setting=2) for n in range(10)], "test")
+
+
+def test_cost_is_known_although_the_view_is_missing(run: Run) -> None:
+    """A kill between building and publishing must not hide what was spent."""
+    artefact = run.build("refine", [job(setting=1)], "test")[0]
+    (artefact.path / MANIFEST).write_text(json.dumps(dict(artefact.manifest) | {"seconds": 700}))
+    with pytest.raises(ExpensiveError):
+        run.build("refine", [job(setting=2)], "test")
+
+
+def test_redo_is_consent_and_the_old_view_moves_aside(run: Run) -> None:
+    make(run, job(setting=1), seconds=700)
+    run.redo = frozenset({"refine"})
+    make(run, job(setting=2))
+    assert (run.root / "aside" / "refine-1" / "a").read_text() == "x"
+    assert [e["stage"] for e in run.ledger.events("aside")] == ["refine"]
+
+
+def test_after_consent_the_next_run_does_not_ask_again(run: Run) -> None:
+    make(run, job(setting=1), seconds=700)
+    run.redo = frozenset({"refine"})
+    make(run, job(setting=2))
+    make(Run(run.root, run.recipe), job(setting=2))
+
+
+def test_a_list_whose_inputs_only_grew_is_superseded_without_a_question(run: Run) -> None:
+    make(run, job(inputs={"one": "1"}), seconds=700)
+    make(run, job(inputs={"one": "1", "two": "2"}))
+    with pytest.raises(ExpensiveError):
+        make(run, job(inputs={"one": "1", "two": "2"}), seconds=700)
+        run.build("refine", [job(inputs={"one": "changed", "two": "2"})], "test")
+
+
+def test_a_second_run_in_one_directory_is_told_who_holds_it(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(StoreError, match=r"process \d+ on .* is working in this run"), locked(tmp_path):
+        pass
+
+
+def test_the_lock_is_free_again_afterwards(tmp_path: Path) -> None:
+    for _ in range(2):
+        with locked(tmp_path):
+            pass
+
+
+def test_a_file_in_the_place_of_the_run_directory_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be used as a run directory"), locked(tmp_path / "file"):
+        pass
+
+
+def test_the_lock_file_gives_the_recipe_back_and_keeps_what_was_resolved(run: Run) -> None:
+    run.root.mkdir()
+    write_lock(run, threads=2, precision="bf16")
+    write_lock(run)
+    assert machine_settings(run.root) == {"threads": 2, "precision": "bf16"}
+    assert load_lock(run.root) == run.recipe
