@@ -211,6 +211,8 @@ def main() -> None:
         _fail("out of memory; run again with fewer --workers or a smaller model", 1)
     except OSError as error:
         _fail_system(error)
+    except Exception as error:
+        _fail_unexpected(error)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> Any:
@@ -223,6 +225,14 @@ def _fail_system(error: OSError) -> None:
         raise error
     where = f"{error.filename}: " if error.filename else ""
     _fail(f"{where}{error.strerror or error}; what was finished is kept, run again to go on", 1)
+
+
+def _fail_unexpected(error: Exception) -> None:
+    """Say in one line that groundup itself failed; the traceback is for those who ask for it."""
+    if os.environ.get("GROUNDUP_TRACEBACK"):
+        raise error
+    text = " ".join(str(error).split())[:500]
+    _fail(f"this is a fault of groundup: {type(error).__name__}: {text}; GROUNDUP_TRACEBACK=1 shows where", 1)
 
 
 def _fail(message: str, code: int) -> None:

@@ -6,6 +6,7 @@ Reads a recipe; writes a run directory, stage by stage, and leaves alone what is
 from __future__ import annotations
 
 import importlib
+import json
 import platform
 import sys
 import threading
@@ -20,8 +21,9 @@ import psutil
 from groundup import __version__
 from groundup.errors import GroundupError
 from groundup.progress import say
-from groundup.recipe import Recipe
+from groundup.recipe import Recipe, settings
 from groundup.run import Run, load_lock, locked, write_lock
+from groundup.store import read_json, write_json
 from groundup.workers import Workers, default_workers
 
 # collect   raw files            → collect/documents, what could not be read → collect/dropped
@@ -54,11 +56,29 @@ def run_flow(
     """
     with opened(recipe, root, redo, workers) as run:
         write_lock(run)
+        plan_once(run)
         for stage in STAGES[: STAGES.index(until) + 1]:
             run_stage(run, stage)
         if until == STAGES[-1]:
             run.store.discard(run.store.unreferenced(STAGES))
     return run
+
+
+def plan_once(run: Run) -> None:
+    """Refuse what cannot fit, and write `plan.json`, which the report shows beside what was measured.
+
+    Raises:
+        GroundupError: the recipe cannot fit this machine.
+    """
+    path, recipe = run.root / "plan.json", settings(run.recipe)
+    old = read_json(path)
+    if isinstance(old, dict) and old.get("recipe") == recipe:
+        return
+    from groundup.plan import make_plan
+
+    plan = make_plan(run.recipe)
+    plan.refuse()
+    write_json(path, {"recipe": recipe, "figures": json.loads(plan.json())})
 
 
 def run_one(root: Path, stage: str) -> Run:

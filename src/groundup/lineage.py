@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from groundup.document import DOCUMENT, DROPPED
 from groundup.errors import GroundupError
 from groundup.store import Store
 
@@ -132,14 +133,14 @@ def _index_rows(root: Path, document: str) -> list[dict[str, Any]]:
 
 
 def _dataset(root: Path, folder: str) -> ds.Dataset:
-    if Store(root).view(folder.partition("/")[0]) is None:
-        raise GroundupError(f"{root}: it has no {folder} yet; `groundup run RECIPE --out {root}` makes them")
-    return ds.dataset(sorted(str(path) for path in (root / folder).glob("*.parquet")), format="parquet")
+    """Open a folder of a view; one that is not there yet is empty, but a run has collected something."""
+    if Store(root).view("collect") is None:
+        raise GroundupError(f"{root}: there is no run here with collected documents; `groundup run RECIPE --out {root}` makes one")
+    schema = DROPPED if folder.endswith("dropped") else DOCUMENT
+    return ds.dataset(sorted(str(path) for path in (root / folder).glob("*.parquet")), schema=schema, format="parquet")
 
 
 def _select(root: Path, folder: str, column: str, value: str) -> pa.Table:
-    if not any((root / folder).glob("*.parquet")):
-        return pa.table({})
     return _dataset(root, folder).to_table(filter=ds.field(column) == value)
 
 

@@ -47,7 +47,7 @@ def _stage_state(events: list[dict[str, Any]]) -> dict[str, Any]:
     done = [event for event in events if event["event"] in ("finished", "fresh")]
     last = events[-1]["event"] if events else "not begun"
     state = {"began": "running or cut off", "finished": "done", "fresh": "done"}.get(last, last)
-    built = next((event for event in reversed(done) if event["event"] == "finished"), {})
+    built: dict[str, Any] = next((event for event in reversed(done) if event["event"] == "finished"), {})
     found = {"state": state, "seconds": built.get("seconds"), "peak_bytes": built.get("peak_bytes")}
     return found | ({"error": events[-1]["error"]} if last == "failed" else {})
 

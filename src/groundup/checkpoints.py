@@ -1,0 +1,29 @@
+"""Which checkpoint of a run is meant. Reads train/best.json and the checkpoints' manifests; writes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from groundup.errors import GroundupError
+from groundup.store import Artefact, load_artefact, read_json
+
+
+def find_checkpoint(root: Path, which: str = "best") -> Artefact:
+    """Return the checkpoint that `best` (lowest validation loss), `last` or `step-N` names.
+
+    Raises:
+        GroundupError: the run has no such checkpoint, or it is damaged.
+    """
+    folder = root / "train" / "checkpoints"
+    steps = {int(path.name[5:]): path for path in folder.glob("step-*") if path.name[5:].isdigit()}
+    if not steps:
+        raise GroundupError(f"{root}: there is no checkpoint yet; `groundup run RECIPE --out {root} --until train` makes one")
+    best = read_json(root / "train" / "best.json")
+    named = {"last": max(steps), "best": int(best["step"]) if isinstance(best, dict) else max(steps)}
+    step = named.get(which, int(which[5:]) if which.startswith("step-") and which[5:].isdigit() else -1)
+    if step not in steps:
+        raise GroundupError(f"{root}: there is no checkpoint {which}; there are {', '.join(f'step-{n}' for n in sorted(steps))}")
+    checkpoint = load_artefact(steps[step])
+    if checkpoint is None:
+        raise GroundupError(f"{steps[step]}: this checkpoint is damaged; run with --redo train, or choose another")
+    return checkpoint

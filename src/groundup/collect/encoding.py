@@ -1,0 +1,135 @@
+"""Bytes → text: byte order mark, UTF-8, what the file itself declares, then detection. Reads and writes nothing."""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+from groundup.collect.streams import DamagedError
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# What Western European prose holds beyond ASCII, as Windows-1252 writes it; Latin-1 is the part of it from 0xA0 on.
+_WESTERN = frozenset("àáâãäåæçèéêëìíîïñòóôõöøùúûüýÿßœšžÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝŒ‘’“”„–—…«»°£§©®½¼¾·º¡¿€\xa0".encode("cp1252"))
+_ASCII_LETTER = re.compile(rb"[A-Za-z]")
+_HIGH = re.compile(rb"[\x80-\xff]")
+# Control characters that no text holds (tab, line and page breaks, shifts, escape sequences and end-of-file marks do occur).
+_CONTROL = bytes(sorted(set(range(32)) - {7, 8, 9, 10, 11, 12, 13, 14, 15, 26, 27}))
+SAMPLE = 1 << 16
+
+
+def marked(data: bytes) -> str | None:
+    """Return the encoding that a byte order mark at the start of `data` names, if there is one."""
+    return next((name for mark, name in _MARKS if data.startswith(mark)), None)
+
+
+def is_binary(head: bytes) -> bool:
+    """Return whether the first bytes of a file cannot be text in any encoding that this module knows."""
+    head = head[:8192]
+    if not head or marked(head) or _wide(head):
+        return False
+    controls = len(head) - len(head.translate(None, _CONTROL))
+    return b"\0" in head or controls > len(head) // 50
+
+
+def _wide(head: bytes) -> str | None:
+    """Return UTF-16 or UTF-32 without a mark, told by where the zero bytes of ASCII characters stand."""
+    head = head[: len(head) & ~3][:4096]
+    if len(head) < 16 or not head.count(0) > len(head) * 0.3:
+        return None
+    zeros = [head[n::4].count(0) / (len(head) / 4) for n in range(4)]
+    shapes = {"utf-32-le": (0, 1, 1, 1), "utf-32-be": (1, 1, 1, 0), "utf-16-le": (0, 1, 0, 1), "utf-16-be": (1, 0, 1, 0)}
+    return next((n for n, s in shapes.items() if all((z > 0.6) == bool(want) for z, want in zip(zeros, s, strict=True))), None)
+
+
+def guess(data: bytes, declared: str = "") -> str:
+    """Return the name of the encoding of `data`; it decodes with `errors="replace"` at worst.
+
+    A mark wins, then UTF-8 (no other encoding passes as it by chance), then `declared` if it decodes, then
+    Windows-1252 where the bytes look like Western European words, then charset-normalizer.
+    """
+    mark = marked(data)
+    if mark is not None:
+        return mark
+    wide = _wide(data)
+    if wide is not None:
+        return wide
+    if _is_utf8(data):
+        return "utf-8"
+    if declared and _decodes(data, declared):
+        return declared
+    return "cp1252" if looks_western(data) else _detect(data)
+
+
+def _is_utf8(data: bytes) -> bool:
+    # Seven-bit ISO-2022 (Japanese, Korean mail) passes as ASCII; its escapes give it away.
+    if b"\x1b$" in data[:SAMPLE]:
+        return False
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        # A sample may end inside a character.
+        return error.start >= len(data) - 3 and error.start > 0 and error.reason == "unexpected end of data"
+    return True
+
+
+def _decodes(data: bytes, name: str) -> bool:
+    try:
+        codec = codecs.lookup(name)
+        if not codec._is_text_encoding:
+            return False
+        data.decode(codec.name)
+    except (LookupError, UnicodeError, ValueError):
+        return False
+    return True
+
+
+def looks_western(data: bytes) -> bool:
+    """Return whether the high bytes are those of Western European words: common ones, few, and among ASCII letters."""
+    sample = data[:SAMPLE] if _HIGH.search(data[:SAMPLE]) else data
+    high = _HIGH.findall(sample)
+    if not high or len(high) > 0.12 * len(sample):
+        return False
+    common = sum(byte[0] in _WESTERN for byte in high)
+    return common >= 0.98 * len(high) and len(high) < 0.2 * len(_ASCII_LETTER.findall(sample))
+
+
+def _detect(data: bytes) -> str:
+    from charset_normalizer import from_bytes
+
+    first = _HIGH.search(data)
+    start = max(0, first.start() - SAMPLE // 4) if first else 0
+    best = from_bytes(data[start : start + SAMPLE]).best()
+    name = best.encoding if best is not None else "cp1252"
+    return name if _decodes(data, name) or best is not None else "cp1252"
+
+
+def decode(data: bytes, declared: str = "") -> str:
+    """Return `data` as text with `\\n` for every line break.
+
+    Raises:
+        DamagedError: the bytes are no text (`binary`).
+    """
+    if is_binary(data):
+        raise DamagedError("binary", "it holds bytes that no text holds")
+    text = data.decode(guess(data, declared), "replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def mend(text: str) -> str:
+    """Return text that UTF-8 can hold: escaped bytes read as Windows-1252, split surrogates joined, lone ones replaced."""
+    if text.isascii():
+        return text
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        pass
+    else:
+        return text
+    text = re.sub(r"(?<![\ud800-\udbff])[\udc80-\udcff]", lambda hit: bytes([ord(hit[0]) - 0xDC00]).decode("cp1252", "replace"), text)
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

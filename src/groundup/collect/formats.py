@@ -1,0 +1,114 @@
+"""Tells a file's format from its name and first bytes. Reads and writes nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from groundup.collect.encoding import guess, is_binary
+
+# What no reader reads, by magic bytes; each becomes the detail of a rejection.
+_MAGIC = {
+    b"%PDF": "pdf",
+    b"7z\xbc\xaf\x27\x1c": "7z",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"Rar!": "rar",
+    b"\x89PNG": "image",
+    b"GIF8": "image",
+    b"\xff\xd8\xff": "image",
+    b"\x7fELF": "program",
+    b"MZ\x90": "program",
+    b"PK\x03\x04": "document",
+    b"PAR1": "parquet",
+    b"SQLite format 3": "database",
+    b"\xd0\xcf\x11\xe0": "document",
+}
+UNREADABLE = frozenset({"pdf", "7z", "zstd", "rar", "image", "program", "document", "database", "arc", "wat", "binary"})
+
+_BY_SUFFIX = {
+    ".warc": "warc",
+    ".wet": "warc",
+    ".wat": "wat",
+    ".arc": "arc",
+    ".parquet": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".yml": "yaml",
+    ".yaml": "yaml",
+    ".html": "html",
+    ".htm": "html",
+    ".xhtml": "html",
+    ".shtml": "html",
+}
+_HTML = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|meta|title)\b", re.IGNORECASE | re.DOTALL)
+_WIKITEXT = re.compile(r"\[\[[^\]\n]+\]\]|\{\{\w|'''[^'\n]+'''|^==+[^=\n]+==+\s*$|\{\|", re.MULTILINE)
+
+
+def text_head(head: bytes) -> str:
+    """Return the first bytes of a file as text, whatever happens to the last character."""
+    return head.decode(guess(head), "replace").lstrip("\ufeff")
+
+
+def format_of(name: str, head: bytes) -> str:
+    """Return the format of a file, such as `html`, `warc`, `jsonl`, `text`; `empty`, `binary`, or what it is otherwise.
+
+    Bytes come first, the name decides where they allow several answers.
+    """
+    if not head:
+        return "empty"
+    magic = next((found for start, found in _MAGIC.items() if head.startswith(start)), None)
+    if magic is not None:
+        return magic
+    suffix = re.sub(r"\.(gz|bz2|xz)$", "", name.lower())
+    named = _BY_SUFFIX.get("." + suffix.rpartition(".")[2])
+    if named in ("wat", "arc"):
+        return named
+    if named == "warc" or head.startswith(b"WARC/"):
+        return "warc"
+    return "binary" if is_binary(head) else _text_format(named, text_head(head))
+
+
+def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911 - a table of cases
+    start = head.lstrip()[:16]
+    if named == "json" and is_jsonl(head):
+        return "jsonl"
+    if named is not None and (named not in ("json", "jsonl") or start.startswith(("{", "["))):
+        return named
+    if "<mediawiki" in head[:4096]:
+        return "mediawiki"
+    if _HTML.match(head):
+        return "html"
+    if start.startswith(("<?xml", "<rss", "<feed")):
+        return "xml"
+    if start.startswith("{") and is_jsonl(head):
+        return "jsonl"
+    return "json" if re.match(r"[\[{]\s*[\[{\"]", start) and _ends_like_json(head) else "text"
+
+
+def _ends_like_json(head: str) -> bool:
+    try:
+        json.JSONDecoder(strict=False).raw_decode(head.lstrip())
+    except (ValueError, RecursionError):
+        return len(head) > 1000 and head.count('":') > 3
+    return True
+
+
+def is_jsonl(head: str) -> bool:
+    """Return whether the first line is a JSON object of its own, and the next line, if there is one, starts another."""
+    lines = [line for line in head.lstrip().split("\n", 8)[:8] if line.strip()]
+    if not lines or not lines[0].startswith("{"):
+        return False
+    try:
+        json.loads(lines[0], strict=False)
+    except (ValueError, RecursionError):
+        # The first line alone may be longer than the head.
+        return len(lines) == 1 and len(head) > 60_000 and '":' in head[:200]
+    return len(lines) == 1 or lines[1].startswith("{")
+
+
+def wikitext_share(head: str) -> float:
+    """Return how many pieces of wiki markup a text holds for each 1,000 characters."""
+    return 1000 * len(_WIKITEXT.findall(head)) / max(1, len(head))

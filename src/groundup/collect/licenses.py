@@ -1,0 +1,77 @@
+"""Tells a licence from the text of a LICENSE file, and a project from the paths of its files. Reads and writes nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+# Names in the SPDX list; the first pattern that a text holds decides, so the narrower stand first.
+_SIGNS = (
+    ("AGPL-3.0", r"gnu affero general public license"),
+    ("LGPL-3.0", r"gnu lesser general public license.{0,60}version 3"),
+    ("LGPL-2.1", r"gnu (?:lesser|library) general public license"),
+    ("GPL-3.0", r"gnu general public license.{0,60}version 3"),
+    ("GPL-2.0", r"gnu general public license|/common-licenses/gpl"),
+    ("MPL-2.0", r"mozilla public license,? (?:version|v\.?) ?2"),
+    ("EPL-2.0", r"eclipse public license"),
+    ("Apache-2.0", r"apache license,? (?:version|v\.?) ?2|apache-2\.0|/common-licenses/apache-2"),
+    ("Artistic-2.0", r"artistic license"),
+    ("Unlicense", r"this is free and unencumbered software released into the public domain"),
+    ("CC0-1.0", r"cc0 1\.0"),
+    ("BSD-3-Clause", r"redistributions? (?:and use )?in source and binary forms.{0,2500}neither the name|bsd-3-clause"),
+    ("BSD-2-Clause", r"redistribution and use in source and binary forms|bsd-2-clause"),
+    ("ISC", r"permission to use, copy, modify,? and(?:/or)? distribute this software for any purpose with or without fee"),
+    ("Zlib", r"this software is provided 'as-is', without any express or implied"),
+    ("PSF-2.0", r"python software foundation license"),
+    ("BSL-1.0", r"boost software license"),
+    ("MIT", r"permission is hereby granted, free of charge|\bmit license\b|^(?:license: )?(?:mit|expat)$|license: expat"),
+)
+_COMPILED = tuple((name, re.compile(sign, re.MULTILINE)) for name, sign in _SIGNS)
+_LICENSE_FILE = re.compile(r"(?:un)?licen[cs]e(?:s)?(?:[-.]\w+)*|copying(?:[-.]\w+)*|copyright", re.IGNORECASE)
+_MARKERS = frozenset(
+    "setup.py setup.cfg pyproject.toml package.json cargo.toml go.mod makefile cmakelists.txt pom.xml build.gradle gemfile composer.json "
+    "configure.ac meson.build pkg-info readme readme.md readme.rst readme.txt".split()
+)
+# A licence is short; what is longer quotes others.
+LICENSE_BYTES = 1 << 16
+
+
+def license_of(text: str) -> str:
+    """Return the SPDX name of the licence that a text grants, or "" when it is none that is known."""
+    flat = re.sub(r"[ \t]+", " ", re.sub(r"\n[ \t#*/]*(?=\S)", "\n", text[:LICENSE_BYTES].lower()))
+    lines, joined = flat, flat.replace("\n", " ")
+    # The licence whose sign stands first is the one granted; later ones are of parts, or quoted.
+    found = [
+        (match.start(), order, name) for order, (name, sign) in enumerate(_COMPILED) if (match := sign.search(joined) or sign.search(lines))
+    ]
+    return min(found)[2] if found else ""
+
+
+def is_license_file(path: str) -> bool:
+    """Return whether a path is that of a licence."""
+    return _LICENSE_FILE.fullmatch(path.rpartition("/")[2]) is not None
+
+
+def project_roots(paths: Iterable[str]) -> frozenset[str]:
+    """Return the topmost folders that hold a project: a licence, a readme or a build file; "" is the top itself."""
+    holders = {path.rpartition("/")[0] for path in paths if is_license_file(path) or path.rpartition("/")[2].lower() in _MARKERS}
+    return frozenset(folder for folder in holders if not any(above in holders for above in _above(folder)))
+
+
+def _above(folder: str) -> list[str]:
+    parts = folder.split("/") if folder else []
+    return ["/".join(parts[:n]) for n in range(len(parts))]
+
+
+def root_of(path: str, roots: frozenset[str]) -> str:
+    """Return the project root that a path lies in; without one, its first folder."""
+    for folder in [*_above(path.rpartition("/")[0]), path.rpartition("/")[0]]:
+        if folder in roots:
+            return folder
+    return path.partition("/")[0] if "/" in path else ""
+
+
+def archive_project(name: str) -> str:
+    """Return the project that an archive is named for, without version and suffix: `flask-3.0.3.tar.gz` → `flask`."""
+    stem = re.sub(r"\.(?:tar(?:\.\w+)?|tgz|tbz2?|txz|zip|whl|egg|gem|crate)$", "", name.rpartition("/")[2], flags=re.IGNORECASE)
+    return (re.sub(r"[-_.]v?\d.*$", "", stem) or stem).lower().replace("_", "-")

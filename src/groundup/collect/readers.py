@@ -1,0 +1,85 @@
+"""Which reader reads which format for which kind of source. Reads an item; yields documents and rejections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from groundup.collect.books import read_books
+from groundup.collect.code import read_code, read_code_records
+from groundup.collect.conversations import read_conversations, read_log
+from groundup.collect.evaluation import read_evaluation, read_lines
+from groundup.collect.formats import UNREADABLE, format_of
+from groundup.collect.streams import DamagedError, Item
+from groundup.collect.text import read_text, read_text_records
+from groundup.collect.warc import read_warc
+from groundup.collect.web import read_html
+from groundup.collect.wikipedia import read_dump, read_page
+from groundup.document import Document, Reject
+from groundup.errors import GroundupError
+from groundup.recipe import Source
+
+Reader = Callable[[Item, Source], Iterator[Document | Reject]]
+RecordReader = Callable[[Item, Source, str], Iterator[Document | Reject]]
+
+# Plain text by kind: a book, a page of wikitext, a log, …
+_TEXT: dict[str, Reader] = {
+    "books": read_books,
+    "wikipedia": read_page,
+    "web": read_text,
+    "conversations": read_log,
+    "text": read_text,
+    "evaluation": read_lines,
+}
+_RECORDS: dict[str, RecordReader] = {"conversations": read_conversations, "evaluation": read_evaluation, "code": read_code_records}
+# Formats that belong to one kind, and to `web` for pages.
+_OWN: dict[tuple[str, str], Reader] = {
+    ("wikipedia", "mediawiki"): read_dump,
+    ("web", "html"): read_html,
+    ("web", "warc"): read_warc,
+}
+_TABULAR = frozenset(("jsonl", "json", "csv", "tsv", "yaml", "parquet"))
+
+
+def read_item(item: Item, source: Source) -> Iterator[Document | Reject]:
+    """Yield what a source makes of a file; damage and crashes cost the rest of that file, and say so."""
+    record = -1
+    try:
+        for found in _dispatch(item, source):
+            record = max(record, found.record)
+            yield found
+        if record < 0:
+            yield Reject("empty", 0, "it holds no record")
+    except DamagedError as damage:
+        yield Reject(damage.reason, record + 1, damage.detail)
+    except (GroundupError, MemoryError, ImportError):
+        # The machine's fault, not the file's.
+        raise
+    except Exception as error:
+        # Whatever a parser stumbles over is that file's loss, and never the run's.
+        yield Reject("malformed", record + 1, f"{type(error).__name__}: {error}"[:300])
+
+
+def _dispatch(item: Item, source: Source) -> Iterator[Document | Reject]:
+    form = format_of(item.name, item.head)
+    if form == "empty":
+        yield Reject("empty")
+    elif source.kind == "code":
+        yield from _code(item, source, form)
+    elif form in UNREADABLE:
+        yield Reject("binary" if form == "binary" else "unsupported-format", detail=form)
+    elif (source.kind, form) in _OWN:
+        yield from _OWN[source.kind, form](item, source)
+    elif form in _TABULAR:
+        yield from _RECORDS.get(source.kind, read_text_records)(item, source, form)
+    elif form == "text" or (source.kind == "text" and form == "xml"):
+        yield from _TEXT[source.kind](item, source)
+    else:
+        yield Reject("wrong-kind", detail=f"{form} in a source of {source.kind}")
+
+
+def _code(item: Item, source: Source, form: str) -> Iterator[Document | Reject]:
+    """Yield from a file of a source tree: by name above all, since a template may look like HTML."""
+    if form in ("jsonl", "parquet"):
+        yield from read_code_records(item, source, form)
+    else:
+        yield from read_code(item, source)

@@ -1,0 +1,209 @@
+"""Records of JSONL, JSON, CSV, TSV, YAML and Parquet files as plain Python values. Reads an item; writes nothing."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Any, cast
+
+import orjson
+
+from groundup.collect.encoding import decode, guess, marked, mend
+from groundup.collect.jsonstream import Malformed, elements
+from groundup.collect.streams import DamagedError, Item, read_all
+from groundup.document import Reject
+
+MAX_RECORD = 64 << 20
+MAX_YAML = 16 << 20
+MAX_SPOOLED = 1 << 34
+# What an object that holds nothing but a list of records calls it.
+_WRAPPERS = frozenset(
+    {"data", "rows", "items", "examples", "records", "dialogues", "dialogs", "conversations", "train", "test", "validation"}
+)
+
+Record = Any
+Numbered = tuple[int, Record | Reject]
+
+
+def read_records(item: Item, form: str) -> Iterator[Numbered]:
+    """Yield the records of a file with their numbers; a malformed one is a Reject and keeps its number.
+
+    Args:
+        item: the file.
+        form: its format, one of `FORMATS`.
+    """
+    return FORMATS[form](item)
+
+
+def _text(item: Item) -> io.TextIOWrapper:
+    return io.TextIOWrapper(item.stream, encoding=guess(item.head), errors="surrogateescape", newline="")
+
+
+def _jsonl(item: Item) -> Iterator[Numbered]:
+    number = -1
+    for line in _lines(item):
+        if line is not None and not line.strip(b" \t\r\n\xef\xbb\xbf\0"):
+            continue
+        number += 1
+        yield number, Reject("too-large", number, f"a line longer than {MAX_RECORD >> 20} MB") if line is None else _loads(line, number)
+
+
+def _lines(item: Item) -> Iterator[bytes | None]:
+    """Yield the lines of a file; None for one that is too long."""
+    if marked(item.head) in ("utf-16", "utf-32"):
+        yield from (line.encode("utf-8", "replace") for line in _text(item))
+        return
+    while line := item.stream.readline(MAX_RECORD):
+        if len(line) == MAX_RECORD and not line.endswith(b"\n"):
+            while (rest := item.stream.readline(MAX_RECORD)) and not rest.endswith(b"\n"):
+                pass
+            yield None
+        else:
+            yield line
+
+
+def _loads(line: bytes, number: int) -> Record | Reject:
+    try:
+        return orjson.loads(line)
+    except ValueError:
+        pass
+    try:
+        # Stricter than what is found: NaN, control characters in strings, bytes that are not UTF-8.
+        return json.loads(mend(line.decode("utf-8", "surrogateescape")).lstrip("\ufeff"), strict=False)
+    except (ValueError, RecursionError) as error:
+        return Reject("malformed", number, f"not JSON: {str(error).partition(': line')[0]}")
+
+
+def _json(item: Item) -> Iterator[Numbered]:
+    number = 0
+    single: dict[str, Any] = {}
+    for key, value in elements(item.stream, guess(item.head)):
+        for record in _element(key, value, single):
+            yield number, Reject("malformed", number, record.detail) if isinstance(record, Malformed) else record
+            number += 1
+    if single:
+        yield number, single
+
+
+def _element(key: str | None, value: Any, single: dict[str, Any]) -> Iterator[Record]:
+    """Yield the records that one element of a JSON file gives; entries of a single record gather in `single`."""
+    if key is None or isinstance(value, Malformed):
+        yield value
+    elif key in _WRAPPERS and isinstance(value, list) and value and not _is_turn(value[0]):
+        yield from value
+    elif isinstance(value, dict) and not _is_turn(value) and not single:
+        yield {"id": key} | value
+    else:
+        single[key] = value
+
+
+def _is_turn(value: Any) -> bool:
+    """Return whether a value looks like one message of a conversation: short, and with text in it."""
+    return isinstance(value, str) or (isinstance(value, Mapping) and bool({"role", "from", "speaker", "replies"} & set(value)))
+
+
+def _yaml(item: Item) -> Iterator[Numbered]:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    text = decode(read_all(item.stream, MAX_YAML))
+    try:
+        # An alias that names a list of aliases unfolds without bound; no data set uses them.
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=loader)):
+            raise DamagedError("malformed", "YAML with aliases is not read")
+        pages = list(yaml.load_all(text, Loader=loader))
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise DamagedError("malformed", "not YAML: " + " ".join(str(error).split())[:200]) from None
+    yield from enumerate(record for page in pages if page is not None for record in _page(page))
+
+
+def _page(page: Any) -> Iterator[Record]:
+    """Yield the records of a YAML document: the elements of a list, those of the one wrapped list, or itself."""
+    wrapped = [value for key, value in page.items() if key in _WRAPPERS] if isinstance(page, Mapping) else [page]
+    if len(wrapped) == 1 and isinstance(wrapped[0], list) and wrapped[0] and not _is_turn(wrapped[0][0]):
+        yield from wrapped[0]
+    else:
+        yield page
+
+
+def _csv(item: Item) -> Iterator[Numbered]:
+    sample = item.head.decode(guess(item.head), "replace")
+    delimiter = _delimiter(item.name, sample)
+    # Tab-separated files quote nothing, as a rule, and hold stray quotation marks.
+    plain = delimiter == "\t" and '\t"' not in sample
+    csv.field_size_limit(MAX_RECORD)
+    rows = csv.reader(_text(item), delimiter=delimiter, quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL)
+    header: list[str] | None = None
+    number = -1
+    while (row := _next_row(rows)) is not None:
+        number += header is not None
+        if isinstance(row, str):
+            yield max(number, 0), Reject("malformed", max(number, 0), row)
+        elif header is None:
+            header = [name.strip().lstrip("\ufeff").strip('"') for name in row]
+        elif row:
+            yield number, _row(header, row, number)
+
+
+def _row(header: list[str], row: list[str], number: int) -> Record | Reject:
+    if len(row) != len(header):
+        return Reject("malformed", number, f"a row of {len(row)} fields where the header has {len(header)}")
+    return dict(zip(header, map(mend, row), strict=True))
+
+
+def _next_row(rows: Iterator[list[str]]) -> list[str] | str | None:
+    """Return the next row, None at the end, or a text that says why it cannot be read."""
+    try:
+        return next(rows)
+    except StopIteration:
+        return None
+    except csv.Error as error:
+        return f"not CSV: {error}"
+
+
+def _delimiter(name: str, sample: str) -> str:
+    if name.lower().endswith(".tsv"):
+        return "\t"
+    first = sample.lstrip().split("\n", 1)[0]
+    return max(",;\t|", key=first.count)
+
+
+def _parquet(item: Item) -> Iterator[Numbered]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    source = item.path or _spooled(item)
+    try:
+        with pq.ParquetFile(source) as file:
+            number = 0
+            for batch in file.iter_batches(batch_size=256):
+                for record in batch.to_pylist():
+                    yield number, record
+                    number += 1
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedError("damaged", f"not Parquet: {' '.join(str(error).split())[:200]}") from None
+
+
+def _spooled(item: Item) -> IO[bytes]:
+    spool = tempfile.SpooledTemporaryFile(max_size=MAX_RECORD)  # noqa: SIM115 - lives as long as its reader
+    size = 0
+    while data := item.stream.read(1 << 20):
+        size += len(data)
+        if size > MAX_SPOOLED:
+            raise DamagedError("too-large", f"a Parquet file in an archive is longer than {MAX_SPOOLED >> 30} GB")
+        spool.write(data)
+    spool.seek(0)
+    return cast("IO[bytes]", spool)
+
+
+FORMATS: dict[str, Callable[[Item], Iterator[Numbered]]] = {
+    "jsonl": _jsonl,
+    "json": _json,
+    "yaml": _yaml,
+    "csv": _csv,
+    "tsv": _csv,
+    "parquet": _parquet,
+}

@@ -1,0 +1,134 @@
+"""The stage `collect`: raw files → documents by shard.
+
+Reads the sources of the recipe; writes `collect/documents/SOURCE.SHARD.parquet` and `collect/dropped/...`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from groundup.collect import licenses
+from groundup.collect.archives import Refused
+from groundup.collect.places import Listing, RawFile, list_source
+from groundup.collect.raw import Digests, Known
+from groundup.collect.shard import Output, collect_shard, facts, project_licenses
+from groundup.collect.shards import Shard, cut
+from groundup.document import DOCUMENT, DROPPED, Reject, TableWriter
+from groundup.errors import SourceError
+from groundup.progress import say
+from groundup.recipe import Source
+from groundup.run import Job, Run
+from groundup.store import Artefact, Facts, Step
+
+# Raised by hand whenever a reader's output changes; a golden test fails when it changes without.
+VERSION = 1
+STEP = "collect/shard"
+
+
+def run(run: Run) -> None:
+    """Build the shards of every source and publish them as `collect/`.
+
+    Raises:
+        SourceError: a source cannot be found, or all sources together hold no document.
+    """
+    digests = Digests.load(run.root / ".store" / "raw.json")
+    jobs: list[Job] = []
+    for source in run.recipe.source:
+        jobs += _jobs(source, list_source(source, run.recipe.root), digests)
+    digests.save()
+    artefacts = run.build("collect", jobs, "collecting")
+    _report(run.recipe.source, artefacts)
+    links = {f"{table}/{a.name}.parquet": a.path / f"{table}.parquet" for a in artefacts for table in ("documents", "dropped")}
+    run.publish("collect", artefacts, links)
+
+
+def _jobs(source: Source, listing: Listing, digests: Digests) -> list[Job]:
+    """Return one job a shard, and one for what is refused unread."""
+    known, failed = digests.known(listing.files)
+    by_file = {one.file: one for one in known}
+    refused = [*listing.refused, *(Refused(file.origin, "unreadable", why) for file, why in failed)]
+    projects = _projects(source, known)
+    jobs = [_job(source, shard, by_file, projects) for shard in cut([one.file for one in known])]
+    return jobs + ([_refused_job(source, refused)] if refused else [])
+
+
+def _settings(source: Source) -> dict[str, Any]:
+    """Return what the bytes of a shard depend on: neither weight nor path."""
+    return {
+        "source": source.name,
+        "kind": source.kind,
+        "license": source.license,
+        "include": list(source.include),
+        "exclude": list(source.exclude),
+        "encoding": source.encoding,
+    }
+
+
+def _job(source: Source, shard: Shard, by_file: Mapping[RawFile, Known], projects: Mapping[str, str]) -> Job:
+    files = [by_file[file] for file in shard.files]
+    here = _projects_of(shard, projects)
+    settings = _settings(source) | ({"projects": here} if here else {})
+    inputs = {known.file.origin: known.sha256 for known in files}
+    step = Step(STEP, f"{source.name}.{shard.name}", VERSION, settings, inputs)
+    return Job(step, collect_shard, {"files": files, "source": source, "projects": here}, shard.size)
+
+
+def _projects(source: Source, known: Sequence[Known]) -> dict[str, str]:
+    """Return the roots of the projects in a folder of code, with their licences."""
+    if source.kind != "code":
+        return {}
+    found = {}
+    for one in known:
+        if licenses.is_license_file(one.file.origin):
+            with one.file.path.open("rb") as file:
+                found[one.file.origin] = licenses.license_of(file.read(licenses.LICENSE_BYTES).decode("utf-8", "replace"))
+    return project_licenses([one.file.origin for one in known], found)
+
+
+def _projects_of(shard: Shard, projects: Mapping[str, str]) -> dict[str, str]:
+    roots = frozenset(projects)
+    here = {licenses.root_of(file.origin, roots) for file in shard.files}
+    return {root: projects[root] for root in sorted(here) if root in projects}
+
+
+def _refused_job(source: Source, refused: Sequence[Refused]) -> Job:
+    rows = [[one.origin, one.reason, one.detail] for one in refused]
+    step = Step(STEP, f"{source.name}.unread", VERSION, _settings(source) | {"refused": rows}, {})
+    return Job(step, collect_refused, {"rows": rows, "source": source}, 0)
+
+
+def collect_refused(folder: Path, rows: Sequence[Sequence[str]], source: Source) -> Facts:
+    """Write the list of what was refused unread, in the form of a shard without documents."""
+    with ExitStack() as stack:
+        documents = stack.enter_context(TableWriter(folder / "documents.parquet", DOCUMENT))
+        dropped = stack.enter_context(TableWriter(folder / "dropped.parquet", DROPPED))
+        output = Output(source, documents, dropped)
+        for origin, reason, detail in rows:
+            output.add(origin, Reject(reason, detail=detail))
+    return facts(output, [])
+
+
+def _report(sources: Sequence[Source], artefacts: Sequence[Artefact]) -> None:
+    """Warn of sources without documents; raise SourceError when no source has any."""
+    documents: Counter[str] = Counter()
+    reasons: dict[str, Counter[str]] = {}
+    for artefact in artefacts:
+        name = str(artefact.facts["source"])
+        documents[name] += int(artefact.facts["documents"])
+        reasons.setdefault(name, Counter()).update(artefact.facts["dropped"])
+    lines = [
+        f'source "{s.name}": no document of kind {s.kind}; seen were {_seen(reasons.get(s.name))}' for s in sources if not documents[s.name]
+    ]
+    if not any(documents.values()):
+        raise SourceError("; ".join(lines) + "; check kind and path in the recipe")
+    for line in lines:
+        say(f"warning: {line}")
+
+
+def _seen(reasons: Counter[str] | None) -> str:
+    found = sorted((reasons or Counter()).items(), key=lambda entry: (-entry[1], entry[0]))
+    return ", ".join(f"{count:,} {reason}" for reason, count in found[:5]) or "no files"

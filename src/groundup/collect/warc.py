@@ -1,0 +1,101 @@
+"""Reads WARC files and the WET files made from them. Yields the main text of every HTML page; the group is the host."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from typing import IO, Any, cast
+
+from groundup.collect.streams import DamagedError, Item
+from groundup.collect.web import MAX_HTML_BYTES, decode_html, host, page_document
+from groundup.document import Document, Reject
+from groundup.recipe import Source
+
+_HTML_TYPES = ("text/html", "application/xhtml+xml")
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
+
+
+class _Tape:
+    """What fastwarc asks of a stream: bytes, and how far it is."""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self._stream, self.position = stream, 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Return up to `size` bytes."""
+        # read1, so that bytes before damage are not lost with the exception.
+        data = self._stream.read1(size)
+        self.position += len(data)
+        return data
+
+    def tell(self) -> int:
+        """Return how many bytes have been read."""
+        return self.position
+
+
+def read_warc(item: Item, source: Source) -> Iterator[Document | Reject]:
+    """Yield the pages of a WARC or WET file; every other record is rejected by number, with what it is.
+
+    Raises:
+        DamagedError: it breaks off; what could be read has been yielded.
+    """
+    tape = _Tape(item.stream)
+    number, end = -1, 0
+    try:
+        for number, record in enumerate(_records(tape)):
+            end = record.stream_pos + record.content_length
+            yield _record(record, number)
+    except (DamagedError, GeneratorExit, ImportError):
+        raise
+    except Exception as error:
+        raise _broken(error, number) from None
+    except BaseException as error:
+        # A panic inside a Rust extension is no Exception.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise _broken(error, number) from None
+    if number < 0:
+        raise DamagedError("damaged", "no WARC record can be found in it")
+    if end > tape.position:
+        raise DamagedError("truncated", f"it ends inside record {number}")
+
+
+def _broken(error: BaseException, number: int) -> DamagedError:
+    return DamagedError("damaged", f"it cannot be read after record {number}: {error}"[:300])
+
+
+def _records(tape: _Tape) -> Iterator[Any]:
+    from fastwarc.warc import ArchiveIterator
+
+    return iter(ArchiveIterator(cast("IO[bytes]", tape), parse_http=True, auto_decode="all"))
+
+
+def _record(record: Any, number: int) -> Document | Reject:
+    kind = str(record.record_type).rpartition(".")[2]
+    target = (record.headers.get("WARC-Target-URI") or "").strip("<> ")
+    if kind == "conversion":
+        text = record.reader.read(MAX_HTML_BYTES).decode("utf-8", "replace").strip()
+        return Document(text, number, host(target) or target) if text else Reject("empty", number, target)
+    if kind != "response" or not record.is_http or record.http_headers is None:
+        return Reject("not-http" if kind == "response" else f"warc-{kind}", number, target)
+    return _response(record, number, target)
+
+
+def _response(record: Any, number: int, target: str) -> Document | Reject:
+    status, form = record.http_headers.status_code, record.http_content_type or ""
+    if status != 200:
+        return Reject("http-status", number, f"{status} {target}")
+    if form.lower() not in _HTML_TYPES:
+        return Reject("not-html", number, f"{form or 'no type'} {target}")
+    data = record.reader.read(MAX_HTML_BYTES + 1)
+    if len(data) > MAX_HTML_BYTES:
+        return Reject("too-large", number, f"longer than {MAX_HTML_BYTES >> 20} MB: {target}")
+    if not data.strip():
+        return Reject("empty", number, target)
+    charset = _CHARSET.search(record.http_headers.get("Content-Type") or "")
+    try:
+        page = decode_html(data, charset[1] if charset else "")
+    except DamagedError as damage:
+        return Reject(damage.reason, number, f"{damage.detail}: {target}")
+    return page_document(page, number, host(target) or target)

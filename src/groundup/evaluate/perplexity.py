@@ -1,0 +1,151 @@
+"""Loss, perplexity and bits per byte on held-out tokens. Reads validation streams; returns figures.
+
+How. A stream is covered by windows that advance by half a context. Each window reads a whole context and scores only
+the half that no window before it has scored: so every token is scored exactly once, with at least half a context of
+text before it (but at the beginning of a stream). Documents follow each other in a stream as they did in training.
+
+End-of-text tokens are tokens: the model must predict them, so they count in loss and perplexity, and their cost counts in
+bits per byte. They stand for no byte, so `bits_per_byte` is slightly pessimistic; `bits_per_byte_text` leaves their cost
+out. Bytes are those of the tokens scored; over a whole split they add up to the UTF-8 bytes of its documents.
+
+Counting models are scored on the same windows by the same code, so that their figures compare.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from groundup.evaluate.heldout import Stream
+from groundup.model.score import token_log_probabilities
+from groundup.model.transformer import Transformer
+
+Floats = npt.NDArray[np.float64]
+
+# Tokens read by one call of the model.
+BATCH_TOKENS = 8_192
+
+
+@dataclass(frozen=True)
+class Window:
+    """Positions `low` to `high` of a stream, to be scored."""
+
+    stream: Stream
+    low: int
+    high: int
+
+
+class Scorer(Protocol):
+    """Anything that gives probabilities to tokens."""
+
+    def scores(self, windows: Sequence[Window]) -> Iterator[Floats]:
+        """Yield the log-probabilities (nats) of the tokens of each window."""
+
+
+class ModelScorer:
+    """Scores windows with a transformer."""
+
+    def __init__(self, model: Transformer) -> None:
+        self.model = model
+
+    def scores(self, windows: Sequence[Window]) -> Iterator[Floats]:
+        """Yield log-probabilities; each window is read with as much text before it as the context holds."""
+        context = self.model.config.context
+        count = max(1, BATCH_TOKENS // context)
+        for start in range(0, len(windows), count):
+            batch = windows[start : start + count]
+            rows = [w.stream.slice(max(0, w.high - context - 1), w.high) for w in batch]
+            width = max(map(len, rows))
+            tokens = torch.from_numpy(np.stack([np.pad(row, (0, width - len(row))) for row in rows]))
+            found = token_log_probabilities(self.model, tokens).double().cpu().numpy()
+            for window, row, scores in zip(batch, rows, found, strict=True):
+                yield scores[len(row) - 1 - (window.high - window.low) : len(row) - 1]
+
+
+def cover(streams: Sequence[Stream], stride: int) -> list[Window]:
+    """Return windows that hold every token of the streams exactly once."""
+    return [Window(s, low, min(low + stride, len(s))) for s in streams for low in range(1, len(s), stride)]
+
+
+def choose(windows: Sequence[Window], limit_tokens: int, seed: int) -> list[Window]:
+    """Return all windows if they hold at most `limit_tokens`, else a random sample of them, in order."""
+    total = sum(w.high - w.low for w in windows)
+    if total <= limit_tokens:
+        return list(windows)
+    count = max(2, len(windows) * limit_tokens // total)
+    chosen = np.random.default_rng(seed).choice(len(windows), count, replace=False)
+    return [windows[i] for i in np.sort(chosen)]
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """Sums over each scored window of one source.
+
+    Attributes:
+        windows: number of windows of the source, scored or not.
+        nats, text_nats, tokens, bytes: one value a scored window; `text_nats` without end-of-text tokens.
+    """
+
+    windows: int
+    nats: Floats
+    text_nats: Floats
+    tokens: Floats
+    bytes: Floats
+
+
+def measure(scorer: Scorer, windows: Sequence[Window], all_windows: int, token_bytes: npt.NDArray[np.int64]) -> Stratum:
+    """Score the windows of one source; `token_bytes` holds the size of each id in bytes, 0 for end-of-text."""
+    sums = []
+    for window, scores in zip(windows, scorer.scores(windows), strict=True):
+        sizes = token_bytes[window.stream.slice(window.low, window.high)]
+        sums.append((-scores.sum(), -scores[sizes > 0].sum(), len(scores), sizes.sum()))
+    return Stratum(all_windows, *np.array(sums, np.float64).reshape(-1, 4).T)
+
+
+def ratio(pairs: Sequence[tuple[int, Floats, Floats]]) -> tuple[float, float]:
+    """Return the ratio of two totals over strata, and its standard error.
+
+    Each pair is (windows in the stratum, values above, values below), for a random sample of its windows. The usual
+    estimate of a ratio in a stratified sample, linearised (Cochran 1977, Sampling Techniques, 6.11), without the
+    correction for a finite population: so the error also tells how far other text of the same kind may lie when
+    every window was scored.
+    """
+    pairs = [pair for pair in pairs if len(pair[1])]
+    above = sum(n * y.mean() for n, y, _ in pairs)
+    below = sum(n * x.mean() for n, _, x in pairs)
+    if not below:
+        return math.nan, math.nan
+    value = above / below
+    variance = sum(n**2 * np.var(y - value * x, ddof=1) / len(y) for n, y, x in pairs if len(y) > 1)
+    return float(value), math.sqrt(variance) / float(below)
+
+
+def figures(strata: Sequence[Stratum]) -> dict[str, float | int]:
+    """Return the figures of one source, or of several taken together by their number of tokens."""
+    loss, loss_error = ratio([(s.windows, s.nats, s.tokens) for s in strata])
+    bits, bits_error = ratio([(s.windows, s.nats, s.bytes * math.log(2)) for s in strata])
+    text_bits, _ = ratio([(s.windows, s.text_nats, s.bytes * math.log(2)) for s in strata])
+    return {
+        "loss": loss,
+        "loss_error": loss_error,
+        "perplexity": math.exp(min(loss, 700)),
+        "bits_per_byte": bits,
+        "bits_per_byte_error": bits_error,
+        "bits_per_byte_text": text_bits,
+        "tokens": int(sum(s.tokens.sum() for s in strata)),
+        "bytes": int(sum(s.bytes.sum() for s in strata)),
+        "windows": sum(len(s.nats) for s in strata),
+        "windows_in_all": sum(s.windows for s in strata),
+    }
+
+
+def table(strata: Mapping[str, Stratum]) -> dict[str, object]:
+    """Return the figures over all sources and for each."""
+    kept = {source: stratum for source, stratum in strata.items() if len(stratum.nats)}
+    return {"total": figures(list(kept.values())), "sources": {source: figures([s]) for source, s in kept.items()}}

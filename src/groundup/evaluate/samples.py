@@ -1,0 +1,88 @@
+"""One sample for each kind of text, never chosen by hand. Reads the model and the tokens; returns texts.
+
+The prompt is the beginning of a held-out document of that kind, drawn with the run's seed; the sample is the first one
+of seed 1. Beside it stands the longest run of tokens that it shares with the training text, so that one sees what is
+written and what is remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from groundup.evaluate.heldout import HeldOut, Ids, Stream
+from groundup.evaluate.overlap import Overlap, longest_overlap
+from groundup.model.generate import generate
+from groundup.model.transformer import Transformer
+
+PROMPT_TOKENS = 24
+SAMPLING = {"temperature": 0.8, "top_k": 0, "top_p": 0.95, "seed": 1}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The beginning of a held-out document."""
+
+    document: str
+    source: str
+    ids: Ids
+
+
+def choose_prompt(held_out: HeldOut, sources: list[str], seed: int) -> Prompt | None:
+    """Draw a held-out document of these sources, and return its beginning; None when none is long enough."""
+    wanted = [("source", "in", sources), ("split", "=", "validation"), ("length", ">", PROMPT_TOKENS)]
+    rows = pq.read_table(held_out.folder / "index.parquet", columns=["shard", "id", "source", "offset"], filters=wanted)
+    if not len(rows):
+        return None
+    # By id, so that the choice does not depend on the order of shards.
+    row = rows.sort_by("id").slice(int(np.random.default_rng(seed).integers(len(rows))), 1).to_pylist()[0]
+    start = row["offset"] + 1
+    return Prompt(row["id"], row["source"], held_out.stream(row["shard"], "validation").slice(start, start + PROMPT_TOKENS))
+
+
+def samples(model: Transformer, held_out: HeldOut, kinds: Mapping[str, str], tokens: int, seed: int) -> list[dict[str, Any]]:
+    """Return one sample of `tokens` tokens for each kind of text; `kinds` maps a source to its kind."""
+    by_kind: dict[str, list[str]] = {}
+    for source in held_out.shards:
+        by_kind.setdefault(kinds.get(source, "text"), []).append(source)
+    prompts = {kind: choose_prompt(held_out, sources, seed) for kind, sources in sorted(by_kind.items())}
+    train = held_out.all_streams("train")
+    return [{"kind": kind, **_sample(model, held_out, prompt, tokens, train)} for kind, prompt in prompts.items() if prompt is not None]
+
+
+def _sample(model: Transformer, held_out: HeldOut, prompt: Prompt, tokens: int, train: Sequence[Stream]) -> dict[str, Any]:
+    tokenizer = held_out.tokenizer
+    stream = generate(model, [tokenizer.end_id, *prompt.ids.tolist()], tokens, stop={tokenizer.end_id}, **SAMPLING)  # type: ignore[arg-type]
+    ids = list(stream)
+    overlap = longest_overlap(ids, train, tokenizer.vocab_size)
+    return {
+        "source": prompt.source,
+        "document": prompt.document,
+        "prompt": tokenizer.decode(prompt.ids),
+        "text": tokenizer.decode(ids),
+        "tokens": len(ids),
+        "ended": len(ids) < tokens,
+        "sampling": SAMPLING,
+        "overlap": _describe(held_out, overlap),
+    }
+
+
+def _describe(held_out: HeldOut, overlap: Overlap) -> dict[str, Any]:
+    """Return an overlap with its text and the training document that holds it."""
+    if not overlap.length:
+        return {"tokens": 0, "text": "", "document": "", "shard": ""}
+    tokens = held_out.stream(overlap.shard, "train").tokens[overlap.start : overlap.start + overlap.length]
+    document = document_at(held_out, overlap.shard, overlap.start)
+    return {"tokens": overlap.length, "text": held_out.tokenizer.decode(tokens), "document": document, "shard": overlap.shard}
+
+
+def document_at(held_out: HeldOut, shard: str, position: int) -> str:
+    """Return the id of the training document that holds the token at `position` of a shard."""
+    wanted = [("shard", "=", shard), ("split", "=", "train"), ("offset", "<=", position)]
+    rows: pa.Table = pq.read_table(held_out.folder / "index.parquet", columns=["id", "offset"], filters=wanted)
+    return str(rows.sort_by("offset")["id"][len(rows) - 1].as_py())

@@ -1,0 +1,148 @@
+"""The gate of an export: the folder must say what our model says. Reads an exported folder; returns what was compared.
+
+Logits in float32 on random and on real ids, token ids and round trips on hostile Unicode. Compared with transformers
+where it is installed, and always with what `load_model` reads back.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from groundup.errors import GroundupError
+from groundup.model.files import load_model
+from groundup.model.transformer import Transformer
+from groundup.tokenize.tokenizer import Tokenizer
+
+# Of the largest logit. Two implementations of the same float32 sums differ by about 1e-6; a wrong rotary base, norm or
+# head order by whole units.
+TOLERANCE = 1e-4
+
+ROWS, ROW_TOKENS = 4, 256
+
+# What tokenizers get wrong: normalizers, special tokens in text, splitters that differ in one class of characters.
+PROBES = (
+    "",
+    " ",
+    "  two  spaces  ",
+    "\0 a\0b \x07\x7f\x85",
+    "e\u0301\u0302 \u0301",
+    "Ａｆﬁ ﷽ ǅ İ ß ẞ ½ ² Ⅷ",
+    "👨\u200d👩\u200d👧\u200d👦 🏳\ufe0f\u200d🌈 🇺🇳🇺",
+    "\u202eright to left\u202c \u2066x\u2069 שלום مرحبا",
+    "ᄒ 한 각ᆨ 한국어 中文。日本語、ภาษาไทย हिन्दी",
+    "<|endoftext|>a<|im_start|>user\n<|im_end|>b<|endoftext",
+    "\r\n\r\n  a\r\n\tb\r \u00a0\u2028\u2029\u200b\ufeff\u3000",
+    "don't DON'T I'll 'S ſ's we'Ve",
+    "12345 1,234.5 १२३ ١٢٣",
+    "\U0010ffff\ufffe\ufdd0",
+    "def f(x):\n\tif x:\n\t\treturn {'a': [1, 2]}  # ...\n\n\n",
+    "!" * 300 + "a" * 300 + " " * 300 + "\n" * 300 + "é" * 300,
+)
+
+
+def transformers_version() -> str:
+    """Return the version of transformers, or "" where it is not installed."""
+    try:
+        return importlib.metadata.version("transformers")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def check(folder: Path, model: Transformer, texts: Sequence[str], seed: int) -> dict[str, Any]:
+    """Compare an exported folder with the model that it was made from, and say what was compared.
+
+    Args:
+        model: in float32, on the CPU.
+        texts: real text, to be compared beside the probes.
+
+    Raises:
+        GroundupError: something differs; the export must not be used.
+    """
+    tokenizer = Tokenizer.load(folder)
+    rows = probe_rows(tokenizer, texts, model.config.context, seed)
+    with torch.no_grad():
+        logits = [model(row[None])[0] for row in rows]
+    own = compare_logits(logits, _ours(load_model(folder), rows), "read back by groundup")
+    found: dict[str, Any] = {"positions": sum(map(len, rows)), "tolerance": TOLERANCE, "own_max_difference": own}
+    version = transformers_version()
+    if not version:
+        return found | {"transformers": None, "note": "transformers is not installed: compared with groundup's own reading only"}
+    theirs = compare_logits(logits, _theirs(folder, rows), f"read by transformers {version}")
+    count = compare_ids(folder, tokenizer, [*PROBES, *texts])
+    return found | {"transformers": version, "max_difference": theirs, "texts": len(PROBES) + len(texts), "ids": count}
+
+
+def probe_rows(tokenizer: Tokenizer, texts: Sequence[str], context: int, seed: int) -> list[torch.Tensor]:
+    """Return rows of ids: random ones over the whole vocabulary, and those of real text."""
+    length = min(context, ROW_TOKENS)
+    random = np.random.default_rng(seed).integers(0, tokenizer.vocab_size, (ROWS, length))
+    real = [ids[:length] for text in texts if (ids := tokenizer.encode(text[: 8 * length]))]
+    return [torch.tensor(row, dtype=torch.long) for row in [*random.tolist(), *real[:ROWS]]]
+
+
+def _ours(model: Transformer, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    with torch.no_grad():
+        return [model(row[None])[0] for row in rows]
+
+
+def _quiet() -> None:
+    """Switch off the bars and remarks of transformers; ours are the only ones that concern the user."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def _theirs(folder: Path, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    from transformers import AutoModelForCausalLM
+
+    _quiet()
+    loaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    model, info = loaded
+    wrong = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]
+    if wrong:
+        raise GroundupError(f"export: transformers does not find every weight in its place: {', '.join(map(str, wrong))[:300]}")
+    with torch.no_grad():
+        return [model.eval()(row[None]).logits[0] for row in rows]
+
+
+def compare_logits(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], what: str) -> float:
+    """Return the largest difference of two lists of logits.
+
+    Raises:
+        GroundupError: it exceeds `TOLERANCE` of the largest logit, or is not a number.
+    """
+    largest = max(float(logits.abs().max()) for logits in ours)
+    difference = max(float((a - b).abs().max()) for a, b in zip(ours, theirs, strict=True))
+    # Written so that NaN fails.
+    if not difference <= TOLERANCE * max(1.0, largest):
+        raise GroundupError(f"export: logits {what} differ by {difference:.2g}, more than {TOLERANCE:g} of the largest ({largest:.2g})")
+    return difference
+
+
+def compare_ids(folder: Path, tokenizer: Tokenizer, texts: Sequence[str]) -> int:
+    """Return the number of ids that are the same in transformers; text goes there and back exactly.
+
+    Raises:
+        GroundupError: naming the first text that differs.
+    """
+    from transformers import AutoTokenizer
+
+    _quiet()
+    theirs = AutoTokenizer.from_pretrained(folder)
+    count = 0
+    for text in texts:
+        # As text, "<|im_end|>" is text. Without the argument transformers reads it as the special token, for chats.
+        ids = theirs(text, split_special_tokens=True)["input_ids"]
+        if ids != tokenizer.encode(text) or theirs.decode(ids) != text:
+            raise GroundupError(f"export: transformers tokenizes {text[:40]!r} differently")
+        count += len(ids)
+    if theirs.eos_token_id != tokenizer.end_id:
+        raise GroundupError(f"export: transformers ends texts with id {theirs.eos_token_id}, not {tokenizer.end_id}")
+    return count

@@ -1,0 +1,67 @@
+"""Looks at a folder of raw files and writes a recipe for it. Reads names and first bytes; writes one TOML file."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from groundup.collect.detect import Found, survey
+from groundup.errors import RecipeError, SourceError
+from groundup.recipe import load_recipe
+
+
+def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
+    """Write a recipe for the raw files in `directory`; return what was found, for a person.
+
+    Raises:
+        SourceError: the folder is missing, or nothing in it can be read.
+        RecipeError: a recipe is there already, or cannot be written.
+    """
+    if not directory.is_dir():
+        raise SourceError(f"{directory}: there is no such folder")
+    if recipe.exists() and not force:
+        raise RecipeError(f"{recipe}: there is a recipe already; --force replaces it, --recipe FILE writes another")
+    found = survey(directory)
+    if not any(entry.kind != "evaluation" for entry in found):
+        raise SourceError(f"{directory}: nothing in it looks like text, a dump, web pages, code or conversations")
+    name = re.sub(r"[^\w.+-]+", "-", directory.resolve().name).strip("-.") or "mine"
+    text = recipe_text(name[:80], found, os.path.relpath(directory, recipe.resolve().parent))
+    try:
+        recipe.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(f"{recipe}: cannot be written: {error.strerror}") from None
+    load_recipe(recipe)
+    return "\n".join([*_table(found), "", f"wrote {recipe}; next: groundup plan {recipe}, groundup run {recipe}"])
+
+
+def recipe_text(name: str, found: Sequence[Found], prefix: str) -> str:
+    """Return a recipe with one source for each thing that was found; every other key keeps its default."""
+    blocks = [f"name = {_quoted(name)}\nseed = 1\n"]
+    used: set[str] = set()
+    for entry in found:
+        source = _unused(re.sub(r"[^\w.+-]+", "-", entry.name).strip("-.")[:60] or entry.kind, used)
+        path = entry.path if prefix == "." else f"{prefix}/{entry.path}"
+        lines = [f"# {entry.why}", "[[source]]", f"name = {_quoted(source)}", f"kind = {_quoted(entry.kind)}", f"path = {_quoted(path)}"]
+        lines += [f"include = [{', '.join(map(_quoted, entry.include))}]"] if entry.include else []
+        blocks.append("\n".join(lines) + "\n")
+    return "\n".join(blocks)
+
+
+def _unused(name: str, used: set[str]) -> str:
+    number = 1
+    while (candidate := name if number == 1 else f"{name}-{number}") in used:
+        number += 1
+    used.add(candidate)
+    return candidate
+
+
+def _quoted(text: str) -> str:
+    """Return a TOML basic string."""
+    escaped = "".join(f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else {'"': '\\"', "\\": "\\\\"}.get(c, c) for c in text)
+    return f'"{escaped}"'
+
+
+def _table(found: Sequence[Found]) -> list[str]:
+    return [f"{entry.kind:14} {entry.files:7,} files {entry.bytes / 1e6:9,.1f} MB  {entry.path}  ({entry.why})" for entry in found]

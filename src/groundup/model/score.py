@@ -1,0 +1,50 @@
+"""Log-probabilities of given tokens under a model, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from groundup.model.head import log_probabilities
+from groundup.model.transformer import Transformer
+
+# Positions in one forward pass; the activations of the 300M preset take about 100 MB then.
+BATCH_TOKENS = 8192
+
+
+@contextmanager
+def evaluating(model: Transformer) -> Iterator[None]:
+    """Switch dropout off and gradients off, and put the model back into its mode afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+def token_log_probabilities(model: Transformer, tokens_BT: Tensor) -> Tensor:
+    """Return log p(tokens[:, i + 1] | tokens[:, : i + 1]), [B, T - 1] float32, on the model's device.
+
+    Rows of unequal length may be padded on the right with any id: a position never sees what follows it.
+
+    Raises:
+        ValueError: T - 1 exceeds the context.
+    """
+    batch, length = tokens_BT.shape
+    tokens_BT = tokens_BT.to(model.device, torch.long)
+    found = torch.zeros(batch, max(length - 1, 0), dtype=torch.float32, device=model.device)
+    if length < 2:
+        return found
+    rows = max(1, BATCH_TOKENS // (length - 1))
+    with evaluating(model):
+        for start in range(0, batch, rows):
+            part = tokens_BT[start : start + rows]
+            x_ND = model.hidden(part[:, :-1]).flatten(0, 1)
+            scores = log_probabilities(x_ND, model.head_weight, part[:, 1:].flatten())
+            found[start : start + rows] = scores.view(len(part), length - 1)
+    return found

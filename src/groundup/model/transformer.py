@@ -1,0 +1,199 @@
+"""The decoder-only transformer: token ids → logits or loss. Its parameters carry the names of transformers' Qwen3.
+
+Shape suffixes: B batch, T positions, D width, H query heads, K key and value heads, E width of a head, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from groundup.model.cache import Cache, LayerCache
+from groundup.model.config import ModelConfig
+from groundup.model.head import cross_entropy_sum
+
+EMBEDDING_STD = 0.02
+
+
+class RMSNorm(nn.Module):
+    """x / RMS(x) times a learnt weight (Zhang and Sennrich 2019, arXiv 1910.07467)."""
+
+    def __init__(self, width: int, epsilon: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.epsilon = epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last dimension."""
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.epsilon)
+
+
+def rotary_table(config: ModelConfig) -> Tensor:
+    """Return cosines and sines [2, context, E/2] of the rotary angles (Su et al. 2021, arXiv 2104.09864)."""
+    exponents = torch.arange(0, config.head_width, 2, dtype=torch.float32) / config.head_width
+    angles = torch.outer(torch.arange(config.context, dtype=torch.float32), config.rope_theta**-exponents)
+    return torch.stack([angles.cos(), angles.sin()])
+
+
+def rotate(x: Tensor, table: Tensor) -> Tensor:
+    """Turn each pair (i, i + E/2) of a head [B, H, T, E] by its position's angle; `table` is [2, T, E/2]."""
+    cos, sin = table.to(x.dtype)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+class Attention(nn.Module):
+    """Causal attention with grouped heads, rotary positions and normalised queries and keys."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        queries, keys = config.heads * config.head_width, config.kv_heads * config.head_width
+        self.head_width = config.head_width
+        self.grouped = config.heads != config.kv_heads
+        self.q_proj = nn.Linear(config.width, queries, bias=False)
+        self.k_proj = nn.Linear(config.width, keys, bias=False)
+        self.v_proj = nn.Linear(config.width, keys, bias=False)
+        self.o_proj = nn.Linear(queries, config.width, bias=False)
+        self.q_norm = RMSNorm(config.head_width, config.norm_epsilon)
+        self.k_norm = RMSNorm(config.head_width, config.norm_epsilon)
+
+    def forward(self, x_BTD: Tensor, table: Tensor, cache: LayerCache | None = None) -> Tensor:
+        """Return what attention adds to the residual stream; with a cache, `x_BTD` follows the positions in it."""
+        batch, length, _ = x_BTD.shape
+        heads = (batch, length, -1, self.head_width)
+        q_BHTE = rotate(self.q_norm(self.q_proj(x_BTD).view(heads)).transpose(1, 2), table)
+        k_BKTE = rotate(self.k_norm(self.k_proj(x_BTD).view(heads)).transpose(1, 2), table)
+        v_BKTE = self.v_proj(x_BTD).view(heads).transpose(1, 2)
+        mask = None
+        if cache is not None:
+            k_BKTE, v_BKTE, mask = cache.extend(k_BKTE, v_BKTE)
+        causal = mask is None and length > 1
+        y_BHTE = F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, mask, is_causal=causal, enable_gqa=self.grouped)
+        y_BTD: Tensor = self.o_proj(y_BHTE.transpose(1, 2).reshape(batch, length, -1))
+        return y_BTD
+
+
+class FeedForward(nn.Module):
+    """SwiGLU: down(silu(gate(x)) * up(x)) (Shazeer 2020, arXiv 2002.05202)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.width, config.feed_forward, bias=False)
+        self.up_proj = nn.Linear(config.width, config.feed_forward, bias=False)
+        self.down_proj = nn.Linear(config.feed_forward, config.width, bias=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Return what the feed-forward branch adds to the residual stream."""
+        y_BTD: Tensor = self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD))
+        return y_BTD
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward, each normalised before and added to the residual stream."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.width, config.norm_epsilon)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = RMSNorm(config.width, config.norm_epsilon)
+        self.mlp = FeedForward(config)
+        self.dropout = config.dropout
+
+    def forward(self, x_BTD: Tensor, table: Tensor, cache: LayerCache | None = None) -> Tensor:
+        """Return the residual stream after this layer."""
+        x_BTD = x_BTD + self._drop(self.self_attn(self.input_layernorm(x_BTD), table, cache))
+        return x_BTD + self._drop(self.mlp(self.post_attention_layernorm(x_BTD)))
+
+    def _drop(self, x_BTD: Tensor) -> Tensor:
+        return F.dropout(x_BTD, self.dropout, self.training)
+
+
+class Body(nn.Module):
+    """Embedding, layers and the last norm."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.width)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        self.norm = RMSNorm(config.width, config.norm_epsilon)
+
+
+class Transformer(nn.Module):
+    """A language model whose head is its embedding.
+
+    Args:
+        config: its sizes.
+        seed: of the initial weights, which depend on nothing else.
+    """
+
+    def __init__(self, config: ModelConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        with torch.device("meta"):
+            self.model = Body(config)
+        self.to_empty(device="cpu")
+        # No buffer: `.to(bfloat16)` would round its angles.
+        self._table = rotary_table(config)
+        self.initialise(seed)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.head_weight.device
+
+    @property
+    def head_weight(self) -> Tensor:
+        """Weight of the output head, tied to the embedding."""
+        return self.model.embed_tokens.weight
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> None:
+        """Draw fresh weights: normal, but zero where a branch joins the residual stream, and one in norms.
+
+        With zero there, every layer starts as the identity, so depth needs no scale of its own.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        for name, weight in self.named_parameters():
+            if weight.ndim == 1:
+                weight.fill_(1)
+            elif name.endswith(("o_proj.weight", "down_proj.weight")):
+                weight.zero_()
+            else:
+                std = EMBEDDING_STD if "embed" in name else 1 / math.sqrt(weight.shape[1])
+                weight.normal_(0, std, generator=generator)
+
+    def hidden(self, tokens_BT: Tensor, cache: Cache | None = None) -> Tensor:
+        """Return the normalised residual stream [B, T, D] before the head.
+
+        Raises:
+            ValueError: there are more positions than the context.
+        """
+        past = cache.length if cache is not None else 0
+        end = past + tokens_BT.shape[1]
+        if end > self.config.context:
+            raise ValueError(f"{end} positions do not fit into a context of {self.config.context}")
+        self._table = self._table.to(tokens_BT.device)
+        x_BTD = F.dropout(self.model.embed_tokens(tokens_BT), self.config.dropout, self.training)
+        table = self._table[:, past:end]
+        for number, layer in enumerate(self.model.layers):
+            x_BTD = layer(x_BTD, table, cache.layers[number] if cache is not None else None)
+        if cache is not None:
+            cache.length = end
+        normed: Tensor = self.model.norm(x_BTD)
+        return normed
+
+    def forward(self, tokens_BT: Tensor, cache: Cache | None = None) -> Tensor:
+        """Return logits [B, T, V]; with a cache, the tokens follow those that it holds."""
+        return F.linear(self.hidden(tokens_BT, cache), self.head_weight)
+
+    def loss(self, tokens_BT: Tensor, targets_BT: Tensor, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
+        """Return the cross-entropy (nats, float32) of `targets_BT` given the tokens up to each position.
+
+        Targets below zero do not count. The logits of the whole batch are never held.
+        """
+        total = cross_entropy_sum(self.hidden(tokens_BT).flatten(0, 1), self.head_weight, targets_BT.flatten())
+        return total / (targets_BT >= 0).sum().clamp(min=1) if reduction == "mean" else total

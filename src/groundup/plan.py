@@ -1,0 +1,205 @@
+"""What a recipe will cost, before anything is spent. Reads the sizes of raw files and probes this machine; writes nothing.
+
+Every figure says what it rests on: counted (exact), measured (here, now) or assumed (a typical ratio, named below).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+import torch
+
+from groundup.errors import GroundupError
+from groundup.model.config import ModelConfig
+from groundup.model.presets import resolve
+from groundup.model.transformer import Transformer
+from groundup.recipe import Recipe
+from groundup.tokenize.bpe import resolve_vocab_size
+
+Basis = Literal["counted", "measured", "assumed"]
+
+# Bytes of clean text out of a byte of raw file: seen on the starter sources and on the shared samples of each kind.
+CLEAN_SHARE = {"books": 0.95, "wikipedia": 0.4, "web": 0.08, "code": 0.7, "conversations": 0.5, "text": 0.9, "evaluation": 0.0}
+# bz2 and xz hold wikitext at about 1 : 3.6, gzip at about 1 : 3.2 (the 6.1 MB enwiki cut in gensim's tests).
+EXPANSION = {".bz2": 3.6, ".xz": 3.8, ".gz": 3.2, ".tgz": 4.0, ".zip": 3.5, ".whl": 3.5, ".7z": 5.0}
+# Clean text a second and core, from raw files to tokens: collect, refine and tokenize of the starter recipe.
+DATA_BYTES_A_SECOND = 1.0e6
+# Weights, gradients, momentum and second moment in float32. Muon keeps one moment less; this is the upper bound.
+BYTES_A_PARAMETER = 16
+# Weights and two moments in a checkpoint.
+CHECKPOINT_BYTES_A_PARAMETER = 12
+PROBE_LAYERS = 2
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of a plan."""
+
+    value: float
+    unit: str
+    basis: Basis
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recipe will cost."""
+
+    figures: dict[str, Figure]
+    problems: tuple[str, ...]
+
+    def value(self, name: str) -> float:
+        """Return one figure's value."""
+        return self.figures[name].value
+
+    def json(self) -> str:
+        """Return all figures as JSON."""
+        return json.dumps({name: dataclasses.asdict(figure) for name, figure in self.figures.items()}, indent=1)
+
+    def text(self) -> str:
+        """Return a table for people."""
+        return "\n".join(f"{name:22} {_short(figure):>16}  {figure.basis}" for name, figure in self.figures.items())
+
+    def refuse(self) -> None:
+        """Raise GroundupError when the recipe cannot fit this machine."""
+        if self.problems:
+            raise GroundupError("; ".join(self.problems))
+
+
+def make_plan(recipe: Recipe, price: float = 0.0) -> Plan:
+    """Estimate tokens, parameters, memory, disk, hours and money (`price` an hour).
+
+    Raises:
+        GroundupError: a source is missing, or the model's sizes do not fit together.
+    """
+    figures = _data(recipe)
+    tokens = int(figures["tokens"].value)
+    config = resolve(recipe.model, int(figures["vocabulary"].value), tokens, torch.cuda.is_available())
+    figures |= _training(recipe, config, tokens)
+    figures |= _room(recipe, config, figures)
+    figures |= _time(config, figures, price)
+    return Plan(figures, tuple(_problems(figures, Path.cwd())))
+
+
+def _data(recipe: Recipe) -> dict[str, Figure]:
+    from groundup.collect.places import list_source
+
+    raw, clean, kept = 0, 0.0, 0.0
+    for source in recipe.source:
+        sizes = [(file.path.suffix.lower(), file.size) for file in list_source(source, recipe.root).files]
+        raw += sum(size for _, size in sizes)
+        text = sum(size * EXPANSION.get(suffix, 1.0) for suffix, size in sizes) * CLEAN_SHARE[source.kind]
+        clean += text
+        kept += text * source.weight
+    vocab = resolve_vocab_size(recipe.tokenize.vocab_size, int(clean))
+    return {
+        "raw files": Figure(raw, "B", "counted"),
+        "clean text": Figure(clean, "B", "assumed"),
+        "vocabulary": Figure(vocab, "", "counted" if recipe.tokenize.vocab_size != "auto" else "assumed"),
+        "tokens": Figure(clean / bytes_per_token(vocab), "", "assumed"),
+        "tokens an epoch": Figure(kept / bytes_per_token(vocab) * (1 - recipe.tokenize.validation), "", "assumed"),
+    }
+
+
+def bytes_per_token(vocab: int) -> float:
+    """Return what a byte-level BPE typically reaches on English: 3.3 bytes at 4K entries, 4.4 at 50K."""
+    steps = [(2_048, 2.9), (4_096, 3.3), (8_192, 3.6), (16_384, 3.9), (32_768, 4.2)]
+    return next((value for size, value in steps if vocab <= size), 4.4)
+
+
+def _training(recipe: Recipe, config: ModelConfig, tokens: int) -> dict[str, Figure]:
+    # Four passes over the text are the most that "auto" takes.
+    automatic = max(1, 4 * tokens // recipe.train.batch_tokens)
+    steps = automatic if recipe.train.steps == "auto" else recipe.train.steps
+    seen = steps * recipe.train.batch_tokens
+    return {
+        "parameters": Figure(config.parameter_count(), "", "counted"),
+        "steps": Figure(steps, "", "assumed" if recipe.train.steps == "auto" else "counted"),
+        "tokens seen": Figure(seen, "", "counted"),
+        "operations": Figure(seen * config.flops_per_token(), "FLOP", "counted"),
+    }
+
+
+def _room(recipe: Recipe, config: ModelConfig, figures: dict[str, Figure]) -> dict[str, Figure]:
+    parameters, clean = config.parameter_count(), figures["clean text"].value
+    # One sequence's activations: about 34 bytes a position, layer and width at 16 bits (Korthikanti et al. 2022,
+    # arXiv 2205.05198, without the attention matrix, which is never held).
+    activations = 34 * config.context * config.layers * config.width
+    kept = len(recipe.train.checkpoint_steps) + recipe.train.keep + 1
+    checkpoints = kept * CHECKPOINT_BYTES_A_PARAMETER * parameters
+    token_bytes = figures["tokens"].value * (2 if config.vocab_size <= 65_536 else 4)
+    # zstd Parquet of text, collected and refined, at about 0.4 each.
+    disk = 0.8 * clean + token_bytes + checkpoints + 4 * parameters
+    return {
+        "training memory": Figure(BYTES_A_PARAMETER * parameters + activations, "B", "assumed"),
+        "disk": Figure(disk, "B", "assumed"),
+        "checkpoints": Figure(checkpoints, "B", "counted"),
+    }
+
+
+def _time(config: ModelConfig, figures: dict[str, Figure], price: float) -> dict[str, Figure]:
+    speed = probe(config)
+    data = figures["clean text"].value / DATA_BYTES_A_SECOND / (psutil.cpu_count(logical=False) or 1)
+    training = figures["operations"].value / speed
+    hours = (data + training) / 3600
+    found = {
+        "speed": Figure(speed, "FLOP/s", "measured"),
+        "data stages": Figure(data / 3600, "h", "assumed"),
+        "training": Figure(training / 3600, "h", "measured"),
+        "hours": Figure(hours, "h", "assumed"),
+    }
+    return found | ({"money": Figure(hours * price, "", "assumed")} if price else {})
+
+
+def probe(config: ModelConfig) -> float:
+    """Return the operations a second of a training step on this machine, measured on two of the model's layers."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    small = dataclasses.replace(config, layers=min(PROBE_LAYERS, config.layers), dropout=0.0)
+    model = Transformer(small).to(device)
+    tokens = torch.randint(small.vocab_size, (max(1, 2048 // small.context), small.context + 1), device=device)
+
+    def step() -> float:
+        start = time.perf_counter()
+        with torch.autocast(device, torch.bfloat16):
+            model.loss(tokens[:, :-1], tokens[:, 1:]).backward()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    step()
+    seconds = min(step() for _ in range(3))
+    return (tokens.numel() - len(tokens)) * small.flops_per_token() / seconds
+
+
+def _problems(figures: dict[str, Figure], where: Path) -> list[str]:
+    memory = psutil.virtual_memory().total
+    if torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory
+    free = shutil.disk_usage(where).free
+    problems = []
+    if figures["training memory"].value > memory:
+        problems.append(
+            f"training needs about {figures['training memory'].value / GB:.1f} GB of memory and this machine has {memory / GB:.1f}; "
+            "choose a smaller preset"
+        )
+    if figures["disk"].value > free:
+        problems.append(
+            f"the run needs about {figures['disk'].value / GB:.1f} GB of disk and {free / GB:.1f} are free; choose another --out"
+        )
+    return problems
+
+
+def _short(figure: Figure) -> str:
+    value, prefixes = figure.value, ["", "k", "M", "G", "T", "P", "E"]
+    if figure.unit == "h":
+        return f"{value:.2f} h" if value >= 0.1 else f"{value * 60:.1f} min"
+    while abs(value) >= 1000 and len(prefixes) > 1:
+        value, prefixes = value / 1000, prefixes[1:]
+    return f"{value:.4g} {prefixes[0]}{figure.unit}".strip()

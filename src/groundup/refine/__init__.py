@@ -1,0 +1,1 @@
+"""Collected documents → clean, filtered, deduplicated and split ones. Reads `collect`; writes `refine`."""

@@ -1,0 +1,58 @@
+"""Arrow string arrays as the two NumPy arrays that kernels work on, and back. Reads and writes nothing on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Array: TypeAlias = npt.NDArray[Any]
+# Offsets (n + 1) into the UTF-8 bytes of n texts.
+Texts: TypeAlias = tuple[Array, Array]
+
+# A 64-bit hash inside a kernel (np.uint64), or a code point (np.int64).
+Number: TypeAlias = Any
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function once, remember it beside its module, and run it without the interpreter's lock."""
+    return numba.njit(nogil=True, cache=True)(function)
+
+
+def text_buffers(array: pa.StringArray) -> Texts:
+    """Return offsets (n + 1, int32) and UTF-8 bytes (uint8) of a string array without copying; a null is an empty text."""
+    if array.null_count:
+        array = pc.fill_null(array, "")
+    _, offsets, data = array.buffers()
+    if offsets is None or len(array) == 0:
+        return np.frombuffer(bytes(4), np.int32), np.frombuffer(b"", np.uint8)
+    bounds = np.frombuffer(offsets, np.int32)[array.offset : array.offset + len(array) + 1]
+    return bounds, np.frombuffer(data if data is not None else b"", np.uint8)
+
+
+def text_array(offsets: Array, data: Array) -> pa.StringArray:
+    """Return the string array of `offsets` and `data`; the reverse of `text_buffers`."""
+    return pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data))
+
+
+def lengths(array: pa.StringArray) -> Array:
+    """Return the UTF-8 bytes of every text (uint32)."""
+    return np.diff(text_buffers(array)[0]).astype(np.uint32)
+
+
+def mask(array: pa.Array) -> Array:
+    """Return a boolean Arrow array as NumPy; null is false."""
+    return pc.fill_null(array, False).to_numpy(zero_copy_only=False).astype(np.bool_)
+
+
+def replace_rows(array: pa.StringArray, rows: Array, values: pa.StringArray | list[str]) -> pa.StringArray:
+    """Return `array` with the rows of the boolean mask `rows` replaced, in order, by `values`."""
+    if not rows.any():
+        return array
+    replacement = values if isinstance(values, pa.Array) else pa.array(values, pa.string())
+    return pc.replace_with_mask(array, pa.array(rows), replacement)

@@ -1,0 +1,201 @@
+"""Cleans the texts of a batch: encoding, characters, white space, links. Reads and writes nothing on disk.
+
+Every step works on the whole column and touches only the rows that a cheap test picks, so that plain English costs a
+few passes over its bytes. Cleaning twice changes nothing more.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass, field
+
+import ftfy
+import ftfy.fixes
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from groundup.refine.arrays import Array, mask, replace_rows, text_array, text_buffers
+from groundup.refine.tidy import tidy
+
+# Mis-decodings that are found in the wild: UTF-8 read as one of these.
+_MISREAD_AS = ("latin-1", "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1257", "iso8859-2", "mac-roman", "cp437")
+_ENTITY = r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][0-9A-Za-z]{1,23});"
+_ROUNDS = 8
+
+# Links go without a mask: a mask would be one more word that the model learns to write, and the reference job takes
+# addresses out. A space stays in their place, so that what stood on both sides can never join into a new address.
+# ASCII only, as RFC 3986 has it: in Chinese text the sentence goes on right after the address.
+# Brackets belong to it in pairs only, and no stop ends it.
+_URL_CHARACTER = r"[A-Za-z0-9._~:/?#@!$&'*+,;=%\-]"
+_URL_TAIL = rf"(?:{_URL_CHARACTER}|\({_URL_CHARACTER}*\))*(?:[A-Za-z0-9_~/#@$&*+=%\-]|\({_URL_CHARACTER}*\))"
+_URL = rf"(?i:https?|ftp)://{_URL_TAIL}|\bwww\.[A-Za-z0-9-]+\.{_URL_TAIL}"
+_LOCAL, _HOST = r"[A-Za-z0-9._%+-]+", r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*"
+_MAIL = rf"(?:mailto:)?{_LOCAL}@{_HOST}\.[A-Za-z]{{2,}}"
+_LINK = rf"(?:\((?:{_URL}|{_MAIL})\)|<(?:{_URL}|{_MAIL})>|\[(?:{_URL}|{_MAIL})\]|{_URL}|{_MAIL})"
+LINKS = rf"(?:[ \t]*{_LINK})+[ \t]*"
+# "at x@y.org." becomes "at.": no space before a stop that ends a word.
+LINKS_AT_STOP = rf"(?m)(?:[ \t]*{_LINK})+([.,;:!?]+(?:\s|$))"
+# In code an address is taken out too, for the sake of its owner, but `matrix@weights.to` is no address: known domains only.
+_DOMAINS = "com|org|net|edu|gov|mil|info|dev|au|be|br|ca|ch|cn|cz|de|dk|es|eu|fi|fr|jp|kr|nl|no|pl|ru|se|uk|us"
+CODE_MAILS = rf"{_LOCAL}@{_HOST}\.(?:{_DOMAINS})\b"
+
+
+def _mojibake() -> str:
+    """Return a pattern for what UTF-8 looks like when read in another encoding: a lead byte, then a continuation byte.
+
+    Also C1 controls (Windows-1252 read as Latin-1) and soft hyphens, which hide it. It is only a suspicion; ftfy decides.
+    """
+    pairs = []
+    for encoding in _MISREAD_AS:
+        leads, tails = (bytes(span).decode(encoding, "ignore") for span in (range(0xC2, 0xF5), range(0x80, 0xC0)))
+        # U+FFFD stands where the encoding has no character for the byte.
+        pairs.append(f"[{_class(leads)}][{_class(tails)}\\x{{fffd}}]")
+    return "|".join([*pairs, r"[\x80-\x9f\xad]"])
+
+
+def _class(characters: str) -> str:
+    return "".join(rf"\x{{{ord(c):x}}}" for c in sorted(set(characters)) if ord(c) > 0x7F)
+
+
+MOJIBAKE = _mojibake()
+_MOJIBAKE_LINE = re.compile(re.sub(r"\\x\{([0-9a-f]+)\}", lambda m: chr(int(m[1], 16)), MOJIBAKE))
+
+
+@dataclass
+class Cleaned:
+    """Cleaned texts (string array, same rows) and how many rows each step changed."""
+
+    texts: pa.StringArray
+    changed: Counter[str] = field(default_factory=Counter)
+
+
+def clean_texts(texts: pa.StringArray, code: Array) -> Cleaned:
+    """Clean a column of texts.
+
+    Args:
+        texts: decoded, raw.
+        code: boolean mask of the rows that are source code: white space inside lines, entities, URLs and the encoding
+            are left alone there.
+    """
+    done = Cleaned(texts)
+    foreign = ~code & ~mask(pc.string_is_ascii(texts))
+    touched, unstable = _tidy(done, code, foreign)
+    changed = _normalize(done, unstable) | _repair(done, code, foreign)
+    again, unstable = _tidy_rows(done, code, foreign | changed)
+    _normalize(done, unstable)
+    linked = _remove_links(done, code)
+    _tidy_rows(done, code, linked)
+    done.changed["white space and controls"] += int((touched | again).sum())
+    if (linked & foreign).any():
+        # Without its links, a line may look different to the repair; a text has fewer links every time.
+        rest = clean_texts(done.texts.filter(pa.array(linked & foreign)), code[linked & foreign])
+        done.texts = replace_rows(done.texts, linked & foreign, rest.texts)
+    return done
+
+
+def _tidy(done: Cleaned, code: Array, gentle: Array | None = None) -> tuple[Array, Array]:
+    """Tidy all rows; return masks of those that changed, and of those that may not be in NFC."""
+    offsets, data, changed, unstable = tidy(*text_buffers(done.texts), code, gentle)
+    done.texts = text_array(offsets, data)
+    return changed, unstable
+
+
+def _tidy_rows(done: Cleaned, code: Array, rows: Array) -> tuple[Array, Array]:
+    """Tidy some rows; return what `_tidy` returns."""
+    changed, unstable = np.zeros(len(rows), np.bool_), np.zeros(len(rows), np.bool_)
+    if rows.any():
+        part = Cleaned(done.texts.filter(pa.array(rows)))
+        changed[rows], unstable[rows] = _tidy(part, code[rows])
+        done.texts = replace_rows(done.texts, rows, part.texts)
+    return changed, unstable
+
+
+def _normalize(done: Cleaned, unstable: Array) -> Array:
+    """NFC, for the rows that may need it."""
+    if not unstable.any():
+        return unstable
+    before = done.texts.filter(pa.array(unstable))
+    return _replace(done, unstable, pc.utf8_normalize(before, form="NFC"), "normal form")
+
+
+def _replace(done: Cleaned, rows: Array, after: pa.StringArray, step: str) -> Array:
+    """Put `after` in place of `rows`; count and return those among them that differ."""
+    differ = pc.not_equal(done.texts.filter(pa.array(rows)), after)
+    rows = rows.copy()
+    rows[rows] = mask(differ)
+    done.texts = replace_rows(done.texts, rows, after.filter(differ))
+    done.changed[step] += int(rows.sum())
+    return rows
+
+
+def _repair(done: Cleaned, code: Array, foreign: Array) -> Array:
+    """Mojibake and HTML entities in prose: only suspicious rows become Python strings."""
+    rows = _matching(done, foreign, MOJIBAKE) | _matching(done, ~code & mask(pc.match_substring(done.texts, "&")), _ENTITY)
+    if not rows.any():
+        return rows
+    after = [repair(text) for text in done.texts.filter(pa.array(rows)).to_pylist()]
+    return _replace(done, rows, pa.array(after, pa.string()), "encoding and entities")
+
+
+def _matching(done: Cleaned, rows: Array, pattern: str) -> Array:
+    rows = rows.copy()
+    if rows.any():
+        rows[rows] = mask(pc.match_substring_regex(done.texts.filter(pa.array(rows)), pattern))
+    return rows
+
+
+def repair(text: str) -> str:
+    """Undo mojibake line by line (ftfy) and unescape HTML entities, until nothing changes any more.
+
+    Entities stay in a text with "<" in it, which is likely to be about HTML.
+    """
+    for _ in range(_ROUNDS):
+        before = text
+        text = "\n".join(ftfy.fix_encoding(line) if _MOJIBAKE_LINE.search(line) else line for line in text.split("\n"))
+        if "<" not in text and "&" in text:
+            text = ftfy.fixes.unescape_html(text)
+        # A character reference may name half of a surrogate pair, which no UTF-8 can hold.
+        text = _settle(text.encode("utf-8", "replace").decode("utf-8"))
+        if text == before:
+            break
+    return text
+
+
+def _settle(text: str) -> str:
+    """Bring one text to where the column would be: tidy and in NFC, so that a repair is judged by what becomes of it."""
+    offsets, data, *_ = tidy(*text_buffers(pa.array([text])), np.zeros(1, np.bool_))
+    return unicodedata.normalize("NFC", data.tobytes().decode())
+
+
+def _remove_links(done: Cleaned, code: Array) -> Array:
+    prose = _substitute(done, ~code, ("://", "www.", "@"), ((LINKS_AT_STOP, r"\1"), (LINKS, " ")))
+    return prose | _substitute(done, code, ("@",), ((CODE_MAILS, " "),))
+
+
+def _substitute(done: Cleaned, part: Array, needles: tuple[str, ...], steps: tuple[tuple[str, str], ...]) -> Array:
+    """Apply (pattern, replacement) steps to those rows of `part` that hold one of the needles."""
+    rows = np.zeros(len(part), np.bool_)
+    for needle in needles if part.any() else ():
+        rows |= part & mask(pc.match_substring(done.texts, needle))
+    if not rows.any():
+        return rows
+    after = done.texts.filter(pa.array(rows))
+    for pattern, replacement in steps:
+        after = pc.replace_substring_regex(after, pattern, replacement)
+    return _replace(done, rows, after, "links")
+
+
+def clean_turns(turns: pa.ListArray) -> pa.ListArray:
+    """Clean the `content` of every turn of a column of conversations; turns that become empty stay, in their order."""
+    flat = turns.flatten()
+    if len(flat) == 0:
+        return turns
+    content = pc.fill_null(flat.field("content"), "")
+    cleaned = clean_texts(content, np.zeros(len(content), np.bool_)).texts
+    values = pa.StructArray.from_arrays([flat.field("role"), cleaned], names=["role", "content"])
+    counts = pc.fill_null(pc.list_value_length(turns), 0).to_numpy(zero_copy_only=False)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, values, mask=turns.is_null())

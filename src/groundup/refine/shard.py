@@ -1,0 +1,160 @@
+"""One collected shard → one refined shard. Reads collect's documents.parquet; writes documents.parquet,
+dropped.parquet, and beside every kept row signatures.npy, hashes.npy and sizes.npy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from groundup.document import DOCUMENT, DROPPED, TableWriter, read_batches
+from groundup.refine import language
+from groundup.refine.arrays import Array, lengths, text_buffers
+from groundup.refine.clean import clean_texts, clean_turns
+from groundup.refine.filters import judge
+from groundup.refine.kernels import PERMUTATIONS, signatures
+from groundup.refine.spool import Spool
+from groundup.refine.tidy import fold
+
+
+@dataclass
+class _Output:
+    documents: TableWriter
+    dropped: TableWriter
+    signatures: Spool
+    hashes: Spool
+    sizes: Spool
+    changed: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+    def keep(self, batch: pa.RecordBatch) -> None:
+        """Write kept documents, and what later steps compare them by."""
+        texts = text_buffers(batch.column("text"))
+        self.documents.write(batch)
+        self.signatures.append(signatures(texts))
+        self.hashes.append(exact_hashes(texts))
+        sizes = lengths(batch.column("text"))
+        self.sizes.append(sizes)
+        self.bytes_out += int(sizes.sum(dtype=np.int64))
+
+    def drop(self, batch: pa.RecordBatch, rows: Array, reason: Any, score: Any, detail: Any) -> pa.RecordBatch:
+        """List the documents of the mask `rows` as dropped, and return the others."""
+        if not rows.any():
+            return batch
+        out = batch.filter(pa.array(rows))
+        columns = [np.broadcast_to(value, len(rows))[rows] for value in (reason, score, detail)]
+        reasons, scores, details = (pa.array(column.tolist()) for column in columns)
+        self.reasons.update(reasons.to_pylist())
+        self.dropped.write(dropped_rows(out, reasons, scores, details))
+        return batch.filter(pa.array(~rows))
+
+
+def refine_shard(folder: Path, collected: Path, kind: str, languages: Sequence[str], filters: Sequence[str], root: Path) -> dict[str, Any]:
+    """Clean and filter one collected shard.
+
+    Args:
+        folder: where the artefact is written.
+        collected: folder of the collect artefact.
+        kind: of every document in it.
+        languages: ISO 639 codes to keep; empty keeps all.
+        filters: rule sets and functions that apply to this kind.
+        root: folder of the recipe, where the user's own modules are found.
+    """
+    with ExitStack() as stack:
+        output = _Output(
+            stack.enter_context(TableWriter(folder / "documents.parquet", DOCUMENT)),
+            stack.enter_context(TableWriter(folder / "dropped.parquet", DROPPED)),
+            stack.enter_context(Spool(folder / ".signatures", np.dtype(np.uint32), PERMUTATIONS)),
+            stack.enter_context(Spool(folder / ".hashes", np.dtype(np.uint8), 16)),
+            stack.enter_context(Spool(folder / ".sizes", np.dtype(np.uint32))),
+        )
+        for batch in read_batches([collected / "documents.parquet"]):
+            output.keep(_filter(_clean(batch, kind, output), kind, languages, filters, root, output))
+        output.signatures.save(folder / "signatures.npy", transpose=True)
+        output.hashes.save(folder / "hashes.npy")
+        output.sizes.save(folder / "sizes.npy")
+    return _facts(output, kind)
+
+
+def _clean(batch: pa.RecordBatch, kind: str, output: _Output) -> pa.RecordBatch:
+    texts = pc.fill_null(batch.column("text"), "")
+    output.bytes_in += int(lengths(texts).sum(dtype=np.int64))
+    cleaned = clean_texts(texts, np.full(len(batch), kind == "code"))
+    output.changed += cleaned.changed
+    batch = _with(batch, text=cleaned.texts, turns=clean_turns(batch.column("turns")))
+    return output.drop(batch, lengths(cleaned.texts) == 0, "empty", 0.0, "nothing is left after cleaning")
+
+
+def _filter(
+    batch: pa.RecordBatch, kind: str, languages: Sequence[str], filters: Sequence[str], root: Path, output: _Output
+) -> pa.RecordBatch:
+    if kind != "code" and len(batch):
+        found = language.detect(batch.column("text"), languages)
+        # What the reader was told counts where the text itself does not tell.
+        unsure = pc.equal(found.code, "")
+        batch = _with(batch, language=pc.if_else(unsure, pc.fill_null(batch.column("language"), ""), found.code))
+        if languages:
+            batch = output.drop(batch, found.wanted < language.SURE, "language", found.wanted, _not_wanted(batch, languages))
+    if len(batch) == 0:
+        return batch
+    verdict = judge(batch, kind, filters, root)
+    return output.drop(batch, ~verdict.keep, verdict.reason, verdict.score, verdict.detail)
+
+
+def _not_wanted(batch: pa.RecordBatch, languages: Sequence[str]) -> Array:
+    wanted = ", ".join(languages)
+    return np.array([f"{code or 'not sure'}, not {wanted}" for code in batch.column("language").to_pylist()], object)
+
+
+def _with(batch: pa.RecordBatch, **columns: pa.Array) -> pa.RecordBatch:
+    for name, column in columns.items():
+        index = batch.schema.get_field_index(name)
+        batch = batch.set_column(index, DOCUMENT.field(name), column.cast(DOCUMENT.field(name).type))
+    return batch
+
+
+def _facts(output: _Output, kind: str) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "documents": output.documents.rows,
+        "dropped": dict(sorted(output.reasons.items())),
+        "bytes_in": output.bytes_in,
+        "bytes_out": output.bytes_out,
+        "changed": dict(sorted((+output.changed).items())),
+    }
+
+
+def dropped_rows(
+    batch: pa.RecordBatch, reasons: pa.Array, scores: pa.Array, details: pa.Array, duplicate_of: pa.Array | None = None
+) -> pa.RecordBatch:
+    """Return rows of the DROPPED schema for the documents of a batch."""
+    kept = duplicate_of if duplicate_of is not None else pa.nulls(len(batch), pa.string())
+    own = [batch.column(name) for name in ("id", "source", "origin", "record")]
+    columns = [*own, reasons, scores, kept, details]
+    return pa.RecordBatch.from_arrays([c.cast(f.type) for c, f in zip(columns, DROPPED, strict=True)], schema=DROPPED)
+
+
+def exact_hashes(texts: tuple[Array, Array]) -> Array:
+    """Return the MD5 of every cleaned text with its white space folded, shape (n, 16), uint8."""
+    offsets, data = fold(*texts)
+    whole = data.data
+    digests = b"".join(hashlib.md5(whole[begin:end], usedforsecurity=False).digest() for begin, end in pairwise(offsets.tolist()))
+    return np.frombuffer(digests, np.uint8).reshape(-1, 16)
+
+
+def read_column(folder: Path, column: str) -> Iterator[pa.Array]:
+    """Yield one column of a refined shard's documents, row group by row group."""
+    for batch in read_batches([folder / "documents.parquet"], [column]):
+        yield batch.column(column)

@@ -1,0 +1,96 @@
+"""The report as plain text: what went in, what came out, how good it is, what it wrote. Reads figures and samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from groundup.report.figures import Figure
+
+Figures = Mapping[str, Figure]
+# Reasons shown; the rest is in report.json.
+REASONS = 12
+
+
+def summary(root: Path, figures: Figures, samples: list[dict[str, Any]]) -> str:
+    """Return the summary of a run as text of at most 100 columns or so."""
+    parts = [sources(figures), reasons(figures), model(figures), stages(figures), texts(samples), following(root)]
+    return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part))) + "\n"
+
+
+def sources(figures: Figures) -> Iterator[str]:
+    """A row for each source: documents and megabytes in and out, tokens."""
+    yield f"{'source':20}{'collected':>10}{'MB':>8}{'refined':>10}{'train':>10}{'validation':>11}{'tokens':>12}"
+    names = [name.removeprefix("collect.documents.") for name in figures if name.startswith("collect.documents.")]
+    for source in [*names, ""]:
+        dot = f".{source}" if source else ""
+        size = _value(figures, f"collect.bytes_out{dot}") / 1e6
+        tokens = sum(_value(figures, f"tokens.{split}.tokens{dot}") for split in ("train", "validation"))
+        kept = "".join(
+            f"{_value(figures, f'tokens.{split}.documents{dot}'):>{width},.0f}" for split, width in (("train", 10), ("validation", 11))
+        )
+        documents = [_value(figures, f"{stage}.documents{dot}") for stage in ("collect", "refine")]
+        yield f"{source or 'all':20}{documents[0]:>10,.0f}{size:>8.1f}{documents[1]:>10,.0f}{kept}{tokens:>12,.0f}"
+
+
+def reasons(figures: Figures) -> Iterator[str]:
+    """What was dropped, by reason, the most frequent first."""
+    found = [(name.partition(".dropped.")[2], figure.value) for name, figure in figures.items() if ".dropped." in name]
+    ranked = sorted(((reason, int(count or 0)) for reason, count in found), key=lambda pair: (-pair[1], pair[0]))
+    if ranked:
+        yield "dropped: " + ", ".join(f"{reason} {count:,}" for reason, count in ranked[:REASONS])
+        if len(ranked) > REASONS:
+            yield f"         and {sum(count for _, count in ranked[REASONS:]):,} for {len(ranked) - REASONS} other reasons"
+
+
+def model(figures: Figures) -> Iterator[str]:
+    """Sizes, losses, and bits per byte beside the counting models."""
+    if "model.parameters" not in figures:
+        return
+
+    def value(name: str) -> float:
+        return _value(figures, name)
+
+    parameters, steps, tokens = (value(name) for name in ("model.parameters", "train.steps", "train.tokens"))
+    yield f"model:   {parameters:,.0f} parameters, {steps:,.0f} steps, {tokens:,.0f} tokens seen"
+    yield f"loss:    {value('evaluate.model.loss'):.3f} nats a token on held-out text (perplexity {value('evaluate.model.perplexity'):.1f})"
+    yield (
+        f"bits per byte: {value('evaluate.model.bits_per_byte'):.3f} ± {value('evaluate.model.bits_per_byte_error'):.3f}; "
+        f"trigram model {value('evaluate.trigram.bits_per_byte'):.3f}, unigram model {value('evaluate.unigram.bits_per_byte'):.3f}"
+    )
+    names = [name.removeprefix("evaluate.model.bits_per_byte.") for name in figures if name.startswith("evaluate.model.bits_per_byte.")]
+    by_source = ", ".join(f"{name} {value(f'evaluate.model.bits_per_byte.{name}'):.2f}" for name in names)
+    yield f"         by source: {by_source}"
+    right, asked = value("evaluate.passages.accuracy"), value("evaluate.passages.n")
+    yield f"         next passage of four: {right:.0%} of {asked:.0f} right (chance 25 %)"
+    prefill, decode = value("speed.prefill_tokens_per_second"), value("speed.decode_tokens_per_second")
+    yield f"speed:   training {value('train.tokens_per_second'):,.0f} tokens/s, prefill {prefill:,.0f}, decode {decode:,.0f}"
+
+
+def stages(figures: Figures) -> Iterator[str]:
+    """Seconds by stage, as they were when the stage last did any work."""
+    names = [name.split(".")[1] for name in figures if name.startswith("stage.") and name.endswith(".seconds")]
+    if names:
+        yield "seconds: " + ", ".join(f"{name} {_value(figures, f'stage.{name}.seconds'):.0f}" for name in names)
+
+
+def texts(samples: list[dict[str, Any]]) -> Iterator[str]:
+    """One sample for each kind of text, with what it shares with the training text."""
+    for sample in samples:
+        yield f"--- {sample['kind']} (longest run of tokens also in the training text: {sample['overlap']['tokens']} of {sample['tokens']})"
+        yield f"{sample['prompt']}⟶{sample['text']}"
+
+
+def following(root: Path) -> Iterator[str]:
+    """What to do next."""
+    yield f'next: groundup sample {root} "Once upon a time"     groundup inspect {root}     groundup verify {root}'
+    yield f"      every figure with its origin: {root / 'report' / 'report.json'}     Hugging Face folder: {root / 'export' / 'hf'}"
+
+
+def _value(figures: Figures, name: str) -> float:
+    """Return a figure as a number; what was not measured is not a number, and prints as nan."""
+    figure = figures.get(name)
+    if figure is None or not isinstance(figure.value, (int, float)):
+        return 0.0 if name.startswith(("tokens.", "refine.", "collect.")) else float("nan")
+    return float(figure.value)

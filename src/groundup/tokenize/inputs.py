@@ -1,0 +1,82 @@
+"""What refine left for this stage: documents and verdicts, row by row. Reads the view `refine`; writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from groundup.document import read_batches
+from groundup.errors import GroundupError
+from groundup.store import Store
+
+TRAIN = 1
+VALIDATION = 2
+
+
+@dataclass(frozen=True)
+class RefinedShard:
+    """One shard of refined documents.
+
+    Attributes:
+        name: `SOURCE.SHARD`.
+        documents: Parquet file of the documents that passed cleaning and filters.
+        split: one uint8 a document: 0 dropped as a duplicate, 1 train, 2 validation.
+        documents_digest, split_digest: SHA-256 of the two files.
+    """
+
+    name: str
+    documents: Path
+    split: Path
+    documents_digest: str
+    split_digest: str
+
+    @property
+    def source(self) -> str:
+        """Name of the source that the shard belongs to."""
+        return self.name.rpartition(".")[0]
+
+    def batches(self, columns: Sequence[str], verdict: int | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield kept documents in order, those of one verdict or all; without a choice, with a column `split`.
+
+        Raises:
+            GroundupError: the two files do not belong together.
+        """
+        split = np.load(self.split)
+        row = 0
+        for batch in read_batches([self.documents], columns):
+            part = split[row : row + batch.num_rows]
+            row += batch.num_rows
+            if len(part) != batch.num_rows:
+                break
+            keep = part == verdict if verdict is not None else part > 0
+            if verdict is None:
+                batch = batch.append_column("split", pa.array(part))  # noqa: PLW2901
+            yield batch.filter(pa.array(keep))
+        if row != len(split):
+            raise GroundupError(f"{self.split}: holds {len(split)} verdicts, {self.documents} other documents; run with --redo refine")
+
+
+def refined_shards(store: Store) -> list[RefinedShard]:
+    """Return the shards of the view `refine`, ordered by source and name.
+
+    Raises:
+        GroundupError: refine has not run, or its artefacts are gone.
+    """
+    view = store.view("refine")
+    entries = view.manifest["artefacts"] if view is not None else []
+    artefacts = [store.artefact(entry) for entry in entries]
+    shards = [a for a in artefacts if a is not None and a.step == "refine/shard"]
+    split = next((a for a in artefacts if a is not None and a.step == "refine/split"), None)
+    if split is None or None in artefacts:
+        raise GroundupError(f"{store.root}: refined documents are missing; run with --redo refine")
+    found = []
+    for shard in sorted(shards, key=lambda a: a.name.rpartition(".")[::2]):
+        verdicts = f"split/{shard.name}.npy"
+        documents_digest = shard.manifest["files"]["documents.parquet"]["sha256"]
+        split_digest = split.manifest["files"][verdicts]["sha256"]
+        found.append(RefinedShard(shard.name, shard.path / "documents.parquet", split.path / verdicts, documents_digest, split_digest))
+    return found

@@ -1,0 +1,148 @@
+"""A byte-level BPE tokenizer: text ↔ ids, exact for every valid string. Reads tokenizer.json; `bpe.py` writes it.
+
+Three properties that the rest of the project leans on:
+
+* `decode(encode(text)) == text` for any valid Unicode: no normalizer, and all 256 bytes are tokens.
+* Text never yields a special token. "<|im_end|>" inside a document is nine ordinary characters; only code that builds
+  a chat, and the end of a document, put specials in.
+* The splitter is Qwen2's, under the name by which llama.cpp and transformers know it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import tokenizers
+
+from groundup.errors import GroundupError
+
+FILE = "tokenizer.json"
+CONFIG = "tokenizer_config.json"
+
+END = "<|endoftext|>"
+# At the start of the vocabulary: their ids are 0, 1 and 2 however many merges the data gave, and the ids of a smaller
+# vocabulary are a prefix of those of a larger one trained on the same text.
+SPECIALS = (END, "<|im_start|>", "<|im_end|>")
+
+# A longer text is encoded in pieces; and that many characters at most are encoded together, because `tokenizers` keeps
+# about 150 bytes for each token until its Python object is gone.
+PIECE_CHARACTERS = 1 << 18
+BATCH_CHARACTERS = 1 << 21
+
+# Where Qwen2's splitter always cuts, whatever stands further left or right: before a space that follows a visible
+# character (no alternative of the pattern takes a space after one), and after a newline that precedes a letter, digit or
+# underscore (whitespace that ends in a newline never joins what follows). So pieces cut here encode to the same ids.
+_SAFE_CUT = re.compile(r"(?<=[\w!-~])(?= )|(?<=\n)(?=\w)")
+
+Ids = npt.NDArray[np.uint32]
+
+
+class Tokenizer:
+    """Encodes text to ids and back.
+
+    Attributes:
+        vocab_size: number of ids; every id is smaller.
+        end_id: id of `<|endoftext|>`, which ends every document.
+        chat_ids: ids of `<|im_start|>` and `<|im_end|>`.
+    """
+
+    def __init__(self, engine: tokenizers.Tokenizer) -> None:
+        # Without this, `tokenizers` turns the text "<|im_end|>" of a document into the special token.
+        engine.encode_special_tokens = True
+        self._engine = engine
+        self.vocab_size: int = engine.get_vocab_size()
+        self.end_id, start, stop = (self._special(token) for token in SPECIALS)
+        self.chat_ids = (start, stop)
+
+    @classmethod
+    def load(cls, folder: Path) -> Tokenizer:
+        """Read `folder/tokenizer.json`.
+
+        Raises:
+            GroundupError: the file is missing or not a tokenizer of ours.
+        """
+        try:
+            return cls(tokenizers.Tokenizer.from_file(str(folder / FILE)))
+        except Exception as error:  # tokenizers raises plain Exception
+            raise GroundupError(f"{folder / FILE}: cannot be read as a tokenizer: {error}") from None
+
+    def _special(self, token: str) -> int:
+        found = self._engine.token_to_id(token)
+        if found is None:
+            raise ValueError(f"it has no {token}")
+        return int(found)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text, without any special token."""
+        return [int(i) for i in self.encode_batch([text])[0]]
+
+    def encode_batch(self, texts: Sequence[str] | pa.StringArray) -> tuple[Ids, npt.NDArray[np.int64]]:
+        """Return the ids of all texts one after the other, and the number of ids of each text."""
+        plain: Sequence[str] = texts.to_pylist() if isinstance(texts, pa.Array) else texts
+        lengths = np.zeros(len(plain), np.int64)
+        flat: list[Ids] = []
+        for group in _groups((row, piece) for row, text in enumerate(plain) for piece in pieces(text)):
+            encoded = self._engine.encode_batch_fast([piece for _, piece in group], add_special_tokens=False)
+            ids = [np.array(one.ids, np.uint32) for one in encoded]
+            np.add.at(lengths, [row for row, _ in group], [len(one) for one in ids])
+            flat += ids
+        return np.concatenate(flat) if flat else np.empty(0, np.uint32), lengths
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of ids, specials as they are written; bytes that are not UTF-8 become U+FFFD."""
+        return str(self._engine.decode([int(i) for i in ids], skip_special_tokens=False))
+
+    def token_bytes(self) -> npt.NDArray[np.int64]:
+        """Return the number of UTF-8 bytes that each id stands for, [vocab_size]; specials stand for none.
+
+        In a byte-level vocabulary every character of a token's name is one byte, and no byte is lost on the way: so the
+        lengths of a document's tokens add up to its size.
+        """
+        sizes = np.zeros(self.vocab_size, np.int64)
+        for token, index in self._engine.get_vocab().items():
+            sizes[index] = 0 if token in SPECIALS else len(token)
+        return sizes
+
+
+def pieces(text: str, limit: int = PIECE_CHARACTERS) -> Iterator[str]:
+    """Yield `text` in pieces of at most `limit` characters, cut where the splitter cuts too.
+
+    The ids of the pieces are those of the text, except for a stretch of more than `limit` characters without any safe
+    place: it is cut at `limit`. That bounds time and memory: on 10 million spaces the splitter of `tokenizers` gives up
+    with a panic ("retry-limit-in-match over"), so there is no right answer to miss. The round trip stays exact.
+    """
+    start = 0
+    while len(text) - start > limit:
+        cut = _last_cut(text, start + 1, start + limit)
+        yield text[start:cut]
+        start = cut
+    if start < len(text):
+        yield text[start:]
+
+
+def _last_cut(text: str, low: int, high: int) -> int:
+    # Nearly always there is a cut among the last thousand characters; the second look is for data without spaces.
+    for first in (max(low, high - 1000), low):
+        cuts = [match.start() for match in _SAFE_CUT.finditer(text, first, high)]
+        if cuts:
+            return cuts[-1]
+    return high
+
+
+def _groups(items: Iterator[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    """Collect pieces into groups of at most BATCH_CHARACTERS."""
+    group: list[tuple[int, str]] = []
+    size = 0
+    for row, piece in items:
+        if group and size + len(piece) > BATCH_CHARACTERS:
+            yield group
+            group, size = [], 0
+        group.append((row, piece))
+        size += len(piece)
+    if group:
+        yield group

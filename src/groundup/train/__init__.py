@@ -1,0 +1,1 @@
+"""Training: token shards → checkpoints, live in `RUN/train`."""

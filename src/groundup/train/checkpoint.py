@@ -1,0 +1,134 @@
+"""Checkpoints: `RUN/train/checkpoints/step-NNNNNN/`, each committed whole: a Hugging Face model folder (with its
+tokenizer), optimizer.safetensors and state.json. Reads them back and takes the newest whose bytes are intact.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from groundup.model.files import WEIGHTS, save_model
+from groundup.model.transformer import Transformer
+from groundup.progress import say
+from groundup.store import Artefact, Store, changed_files, commit, load_artefact, read_json, write_json
+
+OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
+
+
+@dataclass
+class State:
+    """Where training stands. Nothing here is measured by the clock, so equal runs write equal bytes.
+
+    Attributes:
+        step: optimizer steps taken (skipped ones too); the samples read are `step` times the sequences of a step.
+        tokens: targets learnt from.
+        best_step: step of the lowest validation loss so far, 0 before the first validation.
+        loss_scale: of fp16; `good_steps` counts those since it last changed.
+        bad_steps: steps in a row that were skipped because the gradient was not finite.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    best_step: int = 0
+    best_loss: float | None = None
+    loss_scale: float = 1.0
+    good_steps: int = 0
+    bad_steps: int = 0
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of a run."""
+
+    root: Path
+    key: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Where they are."""
+        return self.root / "train" / "checkpoints"
+
+    def path(self, step: int) -> Path:
+        """Folder of the checkpoint of a step."""
+        return self.folder / f"step-{step:06d}"
+
+    def steps(self) -> list[int]:
+        """Steps that have a folder, ascending."""
+        names = (path.name.removeprefix("step-") for path in self.folder.glob("step-*"))
+        return sorted(int(name) for name in names if name.isdigit())
+
+    def save(
+        self,
+        model: Transformer,
+        optimizer: dict[str, Tensor],
+        state: State,
+        *,
+        facts: dict[str, int],
+        seconds: float,
+        extra: Sequence[Path] = (),
+    ) -> Artefact:
+        """Commit a checkpoint; `facts` and `seconds` go into its manifest only, `extra` files are copied into it."""
+        store = Store(self.root)
+        with store.stage() as folder:
+            save_model(folder, model)
+            save_file(optimizer, folder / OPTIMIZER)
+            write_json(folder / STATE, dataclasses.asdict(state))
+            for path in extra:
+                shutil.copyfile(path, folder / path.name)
+            manifest = {"step": "train/checkpoint", "name": f"step-{state.step:06d}", "key": self.key, "settings": {}, "inputs": {}}
+            return commit(folder, self.path(state.step), manifest | {"facts": facts, "seconds": round(seconds, 3)})
+
+    def newest(self) -> tuple[Artefact, State] | None:
+        """Return the newest checkpoint whose files are all there, without reading them through."""
+        for step in reversed(self.steps()):
+            found = self._open(step)
+            if found is not None:
+                return found
+        return None
+
+    def latest_valid(self, set_aside: bool = False) -> tuple[Artefact, State] | None:
+        """Return the newest checkpoint whose bytes are those that were written; damaged ones are named.
+
+        With `set_aside` (under the run's lock only), a damaged one is renamed to `damaged-step-NNNNNN`.
+        """
+        for step in reversed(self.steps()):
+            found = self._open(step)
+            wrong = changed_files(found[0]) if found is not None else [f"{self.path(step)}: incomplete"]
+            if found is not None and not wrong:
+                return found
+            say(f"{wrong[0]}; going back to the checkpoint before it")
+            if set_aside:
+                self._set_aside(step)
+        return None
+
+    def _set_aside(self, step: int) -> None:
+        path = self.path(step)
+        target = path.with_name(f"damaged-{path.name}")
+        shutil.rmtree(target, ignore_errors=True)
+        path.rename(target)
+
+    def _open(self, step: int) -> tuple[Artefact, State] | None:
+        artefact = load_artefact(self.path(step))
+        table = read_json(self.path(step) / STATE)
+        if artefact is None or not isinstance(table, dict) or artefact.key != self.key:
+            return None
+        try:
+            return artefact, State(**table)
+        except TypeError:
+            return None
+
+    def restore(self, artefact: Artefact, model: torch.nn.Module) -> dict[str, Tensor]:
+        """Load the weights of a checkpoint into `model` and return the optimizer's state."""
+        model.load_state_dict(load_file(artefact.path / WEIGHTS))
+        return load_file(artefact.path / OPTIMIZER)
+
+    def prune(self, kept: Collection[int]) -> None:
+        """Delete the checkpoints whose step is not among `kept`."""
+        Store(self.root).discard(self.path(step) for step in self.steps() if step not in kept)

@@ -1,0 +1,88 @@
+"""Everything that the training loop needs to know, resolved: `RUN/train/train.json`. A torchrun process reads only this."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from groundup.errors import GroundupError
+from groundup.model.config import ModelConfig
+from groundup.recipe import Train, decode, settings
+from groundup.store import Step, read_json, write_json
+from groundup.train.machine import Machine
+
+PLAN = "train.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One training, resolved.
+
+    Attributes:
+        key_parts: settings and inputs that decide the weights; another key is another training.
+        steps: the end step.
+        weights: share of training tokens by source, relative to its size.
+        tokens_per_second: measured by the probe, for the record.
+    """
+
+    config: ModelConfig
+    train: Train
+    machine: Machine
+    seed: int
+    steps: int
+    weights: Mapping[str, float] = field(default_factory=dict)
+    key_parts: Step = field(default_factory=lambda: Step("train", "model", 0))
+    tokens_per_second: float = 0.0
+
+    @property
+    def sequences(self) -> int:
+        """Sequences of a step: batch_tokens in whole windows, whatever the machine."""
+        return max(1, round(self.train.batch_tokens / self.config.context))
+
+    def write(self, folder: Path) -> None:
+        """Write train.json."""
+        table = {
+            "key": self.key_parts.key,
+            "version": self.key_parts.version,
+            "settings": dict(self.key_parts.settings),
+            "inputs": dict(self.key_parts.inputs),
+            "model": dataclasses.asdict(self.config),
+            "train": settings(self.train),
+            "machine": dataclasses.asdict(self.machine),
+            "seed": self.seed,
+            "steps": self.steps,
+            "weights": dict(self.weights),
+            "tokens_per_second": self.tokens_per_second,
+        }
+        write_json(folder / PLAN, table)
+
+    @classmethod
+    def read(cls, folder: Path) -> Plan | None:
+        """Return the plan of a training folder, or None where none was begun.
+
+        Raises:
+            GroundupError: train.json was written by something else.
+        """
+        table = read_json(folder / PLAN)
+        if table is None:
+            return None
+        try:
+            return cls._from(table, str(folder / PLAN))
+        except (KeyError, TypeError) as error:
+            raise GroundupError(f"{folder / PLAN}: cannot be understood ({error}); move it away to begin anew") from None
+
+    @classmethod
+    def _from(cls, table: Mapping[str, Any], where: str) -> Plan:
+        return cls(
+            config=decode(ModelConfig, table["model"], where),
+            train=decode(Train, table["train"], where),
+            machine=decode(Machine, table["machine"], where),
+            seed=table["seed"],
+            steps=table["steps"],
+            weights=table["weights"],
+            key_parts=Step("train", "model", table["version"], table["settings"], table["inputs"]),
+            tokens_per_second=table["tokens_per_second"],
+        )

@@ -1,0 +1,221 @@
+"""Proves on a finished run what the architecture promises: one line a check, and a failure says where.
+
+Reads everything in a run directory; writes nothing. Hashes every file, whatever its time says.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from groundup.errors import StoreError
+from groundup.progress import printable
+from groundup.run import LOCK, load_lock
+from groundup.store import Artefact, Store, changed_files, file_digest, load_artefact, read_json
+
+Check = Callable[[Path], Iterator[str]]
+# How many problems of a check are shown; the rest is counted.
+SHOWN = 5
+# Documents that are decoded from their tokens and compared with their text.
+ROUND_TRIPS = 200
+# What the split promises. A short text that a long one contains is no near copy of it, and is told as a figure only.
+CLUSTER_JACCARD = 0.5
+# Validation documents, those with the largest overlap first, whose nearest train document is looked at.
+MOST_PAIRS = 200
+
+
+class Note(str):
+    """A figure that a check measured; it is shown and fails nothing."""
+
+    __slots__ = ()
+
+
+def verify_run(root: Path) -> bool:
+    """Print `ok` or `FAIL` with what was found for every check; return whether all passed.
+
+    Raises:
+        StoreError: there is no run in `root`.
+    """
+    if not (root / LOCK).exists():
+        raise StoreError(f"{root}: there is no run here; `groundup run RECIPE --out {root}` makes one")
+    passed = True
+    for check in CHECKS:
+        found = list(check(root))
+        problems = [line for line in found if not isinstance(line, Note)]
+        passed &= not problems
+        title = (check.__doc__ or check.__name__).strip().rstrip(".")
+        sys.stdout.write(f"{'FAIL' if problems else 'ok  '} {title}\n")
+        more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+        notes = [line for line in found if isinstance(line, Note)]
+        sys.stdout.writelines(f"     {printable(line)}\n" for line in [*notes, *problems[:SHOWN], *more])
+        sys.stdout.flush()
+    return passed
+
+
+def artefacts(root: Path, view: str, step: str) -> list[Artefact]:
+    """Return the artefacts of one step that a view names, in order."""
+    found = Store(root).view(view)
+    entries = found.manifest["artefacts"] if found else []
+    return [a for entry in entries if entry["step"] == step and (a := Store(root).artefact(entry)) is not None]
+
+
+def check_stages(root: Path) -> Iterator[str]:
+    """Every stage is there and whole."""
+    for stage in ("collect", "refine", "tokenize", "evaluate", "export", "report"):
+        view = Store(root).view(stage)
+        if view is None:
+            yield f"{root / stage}: missing or incomplete; `groundup run` finishes it"
+            continue
+        for entry in view.manifest["artefacts"]:
+            if Store(root).artefact(entry) is None:
+                yield f"{stage}: the store lost {entry['step']} {entry['name']}; `groundup run` builds it again"
+
+
+def check_bytes(root: Path) -> Iterator[str]:
+    """Every file has the bytes that were written."""
+    for folder in sorted((root / ".store").glob("*/*/*")):
+        artefact = load_artefact(folder)
+        if artefact is None:
+            yield f"{folder}: its manifest or one of its files is damaged"
+        else:
+            yield from changed_files(artefact)
+
+
+def check_raw(root: Path) -> Iterator[str]:
+    """Every raw file has the bytes that were collected."""
+    from groundup.collect.places import list_source
+
+    recipe = load_lock(root)
+    paths = {(s.name, file.origin): file.path for s in recipe.source for file in list_source(s, recipe.root).files}
+    for artefact in artefacts(root, "collect", "collect/shard"):
+        source = artefact.name.rpartition(".")[0]
+        for origin, digest in artefact.manifest["inputs"].items():
+            path = paths.get((source, origin))
+            if path is None or file_digest(path) != digest:
+                yield f"{source}: {origin} is missing or changed since it was collected"
+
+
+def check_accounted(root: Path) -> Iterator[str]:
+    """Every collected document is kept or listed with a reason, once."""
+    refined = {artefact.name: artefact for artefact in artefacts(root, "refine", "refine/shard")}
+    for shard in artefacts(root, "collect", "collect/shard"):
+        ids = _ids(shard.path / "documents.parquet")
+        if len(pc.unique(ids)) != len(ids):
+            yield f"{shard.name}: two documents have one id"
+        if shard.facts.get("kind") == "evaluation":
+            continue
+        after = refined.get(shard.name)
+        if after is None:
+            yield f"{shard.name}: was never refined"
+            continue
+        found = pa.concat_arrays([_ids(after.path / name) for name in ("documents.parquet", "dropped.parquet")])
+        if sorted(found.to_pylist()) != sorted(ids.to_pylist()):
+            yield f"{shard.name}: {len(ids)} documents were collected, {len(found)} are kept or listed"
+
+
+def check_split(root: Path) -> Iterator[str]:
+    """No group is on both sides of the split, and no duplicate on any."""
+    sides: dict[str, int] = {}
+    duplicates = set(_ids(root / "refine" / "dropped" / "duplicates.parquet").to_pylist())
+    for shard in artefacts(root, "refine", "refine/shard"):
+        split = np.load(root / "refine" / "split" / f"{shard.name}.npy")
+        table = pq.read_table(shard.path / "documents.parquet", columns=["id", "group"])
+        for group, document, side in zip(table["group"].to_pylist(), table["id"].to_pylist(), split.tolist(), strict=True):
+            if (document in duplicates) != (side == 0):
+                yield f"{document}: is listed as a duplicate and kept, or neither"
+            if side and sides.setdefault(group, side) != side:
+                yield f"group {group!r} is in train and in validation"
+
+
+def check_overlap(root: Path) -> Iterator[str]:
+    """No validation document is a near copy of a train document (13-grams, without LSH)."""
+    from groundup.refine.overlap import OVERLAPPING, measure
+
+    found = measure(root, worst=MOST_PAIRS)
+    yield Note(
+        f"{found.overlapping:.1%} of {found.documents:,} validation documents have more than {OVERLAPPING:.0%} of their 13-grams "
+        f"somewhere in train; {found.grams:.2%} of all their 13-grams stand there"
+    )
+    for pair in found.worst:
+        similarity = similarity_of(root, pair.validation, pair.train) if pair.share > OVERLAPPING else 0.0
+        if similarity >= CLUSTER_JACCARD:
+            yield f"{pair.validation} in validation and {pair.train} in train have Jaccard {similarity:.2f}"
+
+
+def similarity_of(root: Path, one: str, other: str) -> float:
+    """Return the Jaccard similarity of the word 5-grams of two refined documents."""
+    from groundup.refine.arrays import text_buffers
+    from groundup.refine.kernels import jaccard, shingle_sets
+
+    table = ds.dataset(root / "refine" / "documents").to_table(columns=["text"], filter=ds.field("id").isin([one, other]))
+    sets, offsets = shingle_sets(text_buffers(table["text"].combine_chunks()))
+    return float(jaccard(sets[: offsets[1]], sets[offsets[1] :]))
+
+
+def check_tokens(root: Path) -> Iterator[str]:
+    """Token shards hold the kept documents, all of them and nothing else."""
+    from groundup.tokenize.shards import open_shard
+    from groundup.tokenize.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.load(root / "tokenize")
+    index = pq.read_table(root / "tokenize" / "index.parquet")
+    for shard in artefacts(root, "refine", "refine/shard"):
+        split = np.load(root / "refine" / "split" / f"{shard.name}.npy")
+        for code, side in ((1, "train"), (2, "validation")):
+            rows = index.filter(pc.and_(pc.equal(index["shard"], shard.name), pc.equal(index["split"], side)))
+            tokens = open_shard(root / "tokenize" / "shards" / f"{shard.name}.{side}.npy", tokenizer.vocab_size)
+            if rows.num_rows != int((split == code).sum()) or int(pc.sum(rows["length"]).as_py() or 0) != len(tokens):
+                yield f"{shard.name}.{side}: {rows.num_rows} documents and {len(tokens)} tokens do not agree with the index"
+            if len(tokens) and int(tokens.max()) >= tokenizer.vocab_size:
+                yield f"{shard.name}.{side}: a token is beyond the vocabulary"
+
+
+def check_round_trip(root: Path) -> Iterator[str]:
+    """Tokens decode to the text that they were made from (200 random documents)."""
+    from groundup.tokenize.shards import open_shard
+    from groundup.tokenize.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.load(root / "tokenize")
+    index = pq.read_table(root / "tokenize" / "index.parquet")
+    chosen = np.sort(np.random.default_rng(0).permutation(index.num_rows)[:ROUND_TRIPS])
+    for row in index.take(pa.array(chosen)).to_pylist():
+        tokens = open_shard(root / "tokenize" / "shards" / f"{row['shard']}.{row['split']}.npy", tokenizer.vocab_size)
+        text = tokenizer.decode(tokens[row["offset"] : row["offset"] + row["length"] - 1].tolist())
+        path = root / "refine" / "documents" / f"{row['shard']}.parquet"
+        written = pq.read_table(path, columns=["text"], filters=[("id", "==", row["id"])])["text"][0].as_py()
+        if text != written:
+            yield f"{row['id']}: its tokens decode to another text"
+
+
+def check_checkpoints(root: Path) -> Iterator[str]:
+    """Every checkpoint is whole, and the best one is there."""
+    for folder in sorted((root / "train" / "checkpoints").glob("step-*")):
+        artefact = load_artefact(folder)
+        yield from changed_files(artefact) if artefact else [f"{folder}: its manifest or one of its files is damaged"]
+    best = read_json(root / "train" / "best.json")
+    if not isinstance(best, dict) or load_artefact(root / "train" / "checkpoints" / f"step-{best['step']:06d}") is None:
+        yield f"{root / 'train' / 'best.json'}: names no checkpoint that is there"
+
+
+def _ids(path: Path) -> pa.Array:
+    return pq.read_table(path, columns=["id"])["id"].combine_chunks()
+
+
+CHECKS: tuple[Check, ...] = (
+    check_stages,
+    check_bytes,
+    check_raw,
+    check_accounted,
+    check_split,
+    check_overlap,
+    check_tokens,
+    check_round_trip,
+    check_checkpoints,
+)

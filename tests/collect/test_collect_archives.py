@@ -1,0 +1,154 @@
+"""Archives are opened within bounds: damage costs the rest of that archive, and is listed."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from groundup.collect import streams
+from groundup.collect.archives import Refused, open_items
+from groundup.collect.globs import Selection
+from groundup.collect.streams import DamagedError, Item, read_all
+
+ALL = Selection()
+
+
+def _tar(members: dict[str, bytes], mode: str = "w") -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode=mode) as tar:  # type: ignore[call-overload]
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def _zip(members: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+def _open(name: str, data: bytes, wanted: Selection = ALL) -> dict[str, bytes | str]:
+    """Return origin → bytes, or → the reason for what is refused or damaged."""
+    found: dict[str, bytes | str] = {}
+    for item in open_items(Path(name), io.BytesIO(data), name, len(data), wanted):
+        if isinstance(item, Refused):
+            found[item.origin] = item.reason
+            continue
+        assert isinstance(item, Item)
+        try:
+            found[item.origin] = read_all(item.stream)
+        except DamagedError as damage:
+            found[item.origin] = damage.reason
+    return found
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_tar_in_every_compression(mode: str) -> None:
+    """Members come with their origin; a repeated one is numbered; directories and hidden files are no members."""
+    data = _tar({"p/a.txt": b"one", "./p/b.txt": b"two", "p/.git/x": b"no"}, mode)
+    assert _open("x.tar", data) == {"x.tar!/p/a.txt": b"one", "x.tar!/p/b.txt": b"two"}
+
+
+def test_single_compressed_files() -> None:
+    """A compressed file is one item under its own name; its format is that of the name inside."""
+    for name, data in {"a.txt.gz": gzip.compress(b"x"), "a.txt.bz2": bz2.compress(b"x"), "a.txt.xz": lzma.compress(b"x")}.items():
+        (item,) = open_items(Path(name), io.BytesIO(data), name, len(data), ALL)
+        assert isinstance(item, Item)
+        assert (item.origin, item.name, item.stream.read()) == (name, "a.txt", b"x")
+
+
+def test_archives_inside_archives_one_level() -> None:
+    """A dump or a zip inside an sdist is opened; a third level is refused."""
+    inner = _zip({"t.csv": b"a,b", "deep.zip": _zip({"x": b"y"})})
+    found = _open("s.tar.gz", _tar({"d/i.zip": inner, "d/w.xml.bz2": bz2.compress(b"<x>")}, "w:gz"))
+    assert found == {"s.tar.gz!/d/i.zip!/t.csv": b"a,b", "s.tar.gz!/d/i.zip!/deep.zip": "nested", "s.tar.gz!/d/w.xml.bz2": b"<x>"}
+
+
+def test_unsafe_members_are_refused() -> None:
+    """Absolute and climbing paths, links and devices are listed and never opened."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, kind in (("/etc/passwd", tarfile.REGTYPE), ("../up", tarfile.REGTYPE), ("l", tarfile.SYMTYPE), ("d", tarfile.CHRTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "/etc/passwd" if kind == tarfile.SYMTYPE else ""
+            tar.addfile(info)
+    assert set(_open("x.tar", out.getvalue()).values()) == {"unsafe-path", "link", "special-file"}
+    assert _open("x.zip", _zip({"../up": b"x", "ok": b"y"})) == {"x.zip!/../up": "unsafe-path", "x.zip!/ok": b"y"}
+
+
+def test_repeated_members_are_numbered() -> None:
+    """Two members of one name keep two identities."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for data in (b"1", b"2"):
+            info = tarfile.TarInfo("a")
+            info.size = 1
+            tar.addfile(info, io.BytesIO(data))
+    assert _open("x.tar", out.getvalue()) == {"x.tar!/a": b"1", "x.tar!/a#2": b"2"}
+
+
+def test_truncated_archive_keeps_what_came_before() -> None:
+    """A cut-off archive gives its whole members, and one line for the rest; never silence."""
+    import random
+
+    members = {f"m{n}.bin": random.Random(n).randbytes(5000) for n in range(40)}
+    whole = _tar(members, "w:gz")
+    found = _open("x.tar.gz", whole[: len(whole) // 2])
+    good = {origin for origin, data in found.items() if isinstance(data, bytes)}
+    assert 10 < len(good) < 30
+    assert all(found[origin] == members[origin.partition("!/")[2]] for origin in good)
+    assert "truncated" in found.values()
+
+
+def test_damaged_header_is_not_the_end() -> None:
+    """tarfile takes a broken header for the end of the archive; here it is listed."""
+    data = bytearray(_tar({"a": b"1", "b": b"2"}))
+    data[1024:1030] = b"\xff" * 6
+    assert _open("x.tar", bytes(data)) == {"x.tar!/a": b"1", "x.tar": "damaged"}
+
+
+def test_bombs_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What unpacks to 200 times its size is given up, wherever it is nested."""
+    monkeypatch.setattr(streams, "RATIO_FLOOR", 1 << 20)
+    bomb = gzip.compress(bytes(32 << 20))
+    assert _open("b.txt.gz", bomb) == {"b.txt.gz": "bomb"}
+    assert "bomb" in _open("b.zip", _zip({"z": bytes(32 << 20)})).values()
+    assert "bomb" in _open("b.tar", _tar({"z.gz": bomb})).values()
+
+
+def test_encrypted_and_opaque() -> None:
+    """A member under a password is listed; a zip that is a document is not opened."""
+    data = bytearray(_zip({"a": b"1"}))
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.find(signature) + offset] |= 1
+    assert _open("x.zip", bytes(data)) == {"x.zip!/a": "encrypted"}
+    assert list(_open("x.docx", _zip({"a": b"1"}))) == ["x.docx"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["gz", "zip", "tar", "nested"]), st.integers(0, 3000), st.integers(0, 255), st.integers(0, 3000))
+def test_no_damage_escapes(kind: str, at: int, byte: int, end: int) -> None:
+    """Any changed byte and any cut end in items and refusals, never in an exception."""
+    members = {f"d/m{n}.txt": f"text {n} ".encode() * 20 for n in range(5)}
+    whole = {
+        "gz": _tar(members, "w:gz"),
+        "zip": _zip(members),
+        "tar": _tar(members),
+        "nested": _zip({"i.tar.gz": _tar(members, "w:gz")}),
+    }[kind]
+    data = bytearray(whole[: max(20, len(whole) - end)])
+    data[at % len(data)] = byte
+    _open("x.bin", bytes(data))

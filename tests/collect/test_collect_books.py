@@ -1,0 +1,91 @@
+"""Books: markers of Project Gutenberg, several books in a file, and lines joined where a margin cut them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from groundup.collect.books import book_group, find_books
+from groundup.collect.paragraphs import unwrap
+from groundup.document import Document, Reject
+
+Read = Callable[..., list[Document | Reject]]
+PROSE = (
+    "It was a bright morning in early spring when the old schoolmaster set out\nfrom the village with nothing in his pockets but a crust of bread and a\n"
+    "letter that he had not dared to open. The road ran straight between the\nfields for a mile or more, and then turned sharply down towards the\nriver."
+)
+VERSE = "The wind was high, the wind was cold,\nThe sheep were gathered in the fold,\nThe moon had risen, round and bright,\nAnd all the hills were washed in light."
+
+
+def _book(title: str, author: str, body: str) -> str:
+    return (
+        f"The Project Gutenberg EBook of {title}, by {author}\n\nTitle: {title}\n\nAuthor: {author}\n\n"
+        f"*** START OF THIS PROJECT GUTENBERG EBOOK {title.upper()} ***\n\nProduced by Somebody and the\nProofreading Team\n\n\n{body}\n\n"
+        f"End of the Project Gutenberg EBook of {title}, by {author}\n\n*** END OF THIS PROJECT GUTENBERG EBOOK {title.upper()} ***\n\nThe licence of Project Gutenberg.\n"
+    )
+
+
+def test_one_book(read: Read) -> None:
+    """What is not the book is gone: header, credits, licence; CRLF and a mark make no difference."""
+    (found,) = read("books", "b.txt", b"\xef\xbb\xbf" + _book("A Tale", "Jane Doe", PROSE).replace("\n", "\r\n").encode())
+    assert isinstance(found, Document)
+    assert found.text == PROSE.replace("\n", " ")
+    assert found.group == "a tale|doe jane"
+
+
+def test_several_books_and_the_rest(read: Read) -> None:
+    """Each book of a file is a document; what follows the last licence is listed with its size."""
+    data = _book("One", "A B", PROSE) + _book("Two", "C D", VERSE) + "wordlist " * 5000
+    first, second, rest = read("books", "big.txt", data)
+    assert isinstance(first, Document) and first.text.startswith("It was") and (first.record, first.group) == (0, "one|a b")
+    assert isinstance(second, Document) and second.text == VERSE and (second.record, second.group) == (1, "two|c d")
+    assert isinstance(rest, Reject) and (rest.record, rest.reason) == (2, "outside-book")
+
+
+def test_title_over_two_lines_in_the_marker() -> None:
+    """A long title wraps inside the marker; the text starts after its closing asterisks."""
+    text = "*** START OF THE PROJECT GUTENBERG EBOOK A VERY LONG\nTITLE INDEED ***\nBody\n*** END OF THE PROJECT GUTENBERG EBOOK A VERY LONG\nTITLE INDEED ***\n"
+    (span,) = find_books(text)
+    assert text[span.start : span.end].strip() == "Body"
+
+
+def test_editions_meet() -> None:
+    """A name written the other way round, accents and a subtitle do not part two editions."""
+    assert book_group("Title: Les Misérables\n       Tome I\n\nAuthor: Hugo, Victor\n") == book_group(
+        "Title: Les Miserables\nAuthor: Victor Hugo\n"
+    )
+    assert book_group("no header at all") == ""
+
+
+def test_prose_is_joined_and_verse_is_not() -> None:
+    """A margin cuts prose; a poet, a playwright and a table cut their own lines."""
+    contents = "I. The Road\nII. The River\nIII. The Sea"
+    play = "KENT.\nI thought the King had more affected the Duke of Albany than\nCornwall."
+    whole = unwrap("\n\n".join([PROSE, contents, VERSE, PROSE, play, "  " + VERSE.replace("\n", "\n  "), "well-\nknown " + PROSE]))
+    blocks = whole.split("\n\n")
+    assert blocks[0] == blocks[3] == PROSE.replace("\n", " ")
+    assert blocks[1] == contents and blocks[2] == VERSE
+    assert blocks[4].startswith("KENT.\n")
+    assert blocks[5].count("\n") == 3
+
+
+@given(st.lists(st.sampled_from(["a", "word", "longer-word", "Capital", "\n", "\n\n", "   ", "'tis", "1.", "—"]), max_size=200))
+def test_unwrap_keeps_every_word(parts: list[str]) -> None:
+    """Joining lines changes white space and nothing else."""
+    text = " ".join(parts)
+    assert "".join(unwrap(text).split()) == "".join(text.split())
+
+
+def test_real_books(read: Read, real_data: Path) -> None:
+    """Every file of the real data gives one book; editions and copies share 73 groups or fewer; no licence is left."""
+    groups, licences = set(), 0
+    for path in sorted(real_data.glob("books/**/*.txt")):
+        (found,) = read("books", path.name, path.read_bytes())
+        assert isinstance(found, Document), path
+        groups.add(found.group)
+        licences += "Project Gutenberg-tm" in found.text
+    assert len(groups) <= 74
+    assert licences <= 2

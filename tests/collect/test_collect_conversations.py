@@ -1,0 +1,138 @@
+"""Conversations in every common layout become turns, and the thread is the group."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from groundup.collect.turns import find_turns, rendered
+from groundup.document import Document, Reject
+
+Read = Callable[..., list[Document | Reject]]
+EXPECTED = [("user", "Hi"), ("assistant", "Hello")]
+LAYOUTS = {
+    "openai": {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]},
+    "parts": {"messages": [{"role": "user", "content": [{"type": "text", "value": "Hi"}]}, {"role": "assistant", "content": [{"text": "Hello"}]}]},
+    "sharegpt": {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]},
+    "alpaca": {"instruction": "Hi", "input": "", "output": "Hello"},
+    "seed tasks": {"instruction": "Hi", "instances": [{"input": "", "output": "Hello"}]},
+    "prompt": {"prompt": "Hi", "response": "Hello"},
+    "baked template": {"prompt": "Below is an instruction that.\n\n### Instruction:\nHi\n\n### Response:\n", "response": "Hello"},
+    "question": {"question": "Hi", "answer": "Hello"},
+    "strings": {"dialog": ["Hi", "Hello"]},
+    "list": ["Hi", "Hello"],
+    "taskmaster": {"conversation_id": "dlg-1", "utterances": [{"speaker": "USER", "text": "Hi"}, {"speaker": "ASSISTANT", "text": "Hello"}]},
+    "dpo": {"conversations": [{"from": "human", "value": "Hi"}], "chosen": {"from": "gpt", "value": "Hello"}, "rejected": {"from": "gpt", "value": "No"}},
+    "tree": {"prompt": {"role": "prompter", "text": "Hi", "replies": [
+        {"role": "assistant", "text": "Worse", "rank": 1, "replies": []}, {"role": "assistant", "text": "Hello", "rank": 0, "replies": []}]}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(layout: str) -> None:
+    """Each layout gives the same two turns."""
+    _, turns = rendered(find_turns(LAYOUTS[layout]))
+    assert [(turn["role"], turn["content"]) for turn in turns] == EXPECTED
+
+
+def test_names_and_system() -> None:
+    """Named speakers keep their names; system is an instruction where it comes once, and the machine where it talks."""
+    text, turns = rendered(find_turns([{"speaker": "Holt, Lester", "text": "Good evening."}, {"speaker": "agent_2", "text": "Thank you."}]))
+    assert text == "Holt, Lester: Good evening.\nagent_2: Thank you."
+    assert [turn["role"] for turn in turns] == ["holt, lester", "agent_2"]
+    _, turns = rendered(find_turns({"system": "Be brief.", "messages": LAYOUTS["openai"]["messages"]}))  # type: ignore[call-overload]
+    assert turns[0]["role"] == "system"
+    dialogue = [{"speaker": name, "utterance": "x"} for name in ("USER", "SYSTEM", "USER", "SYSTEM")]
+    assert [turn["role"] for turn in rendered(find_turns({"turns": dialogue}))[1]] == ["user", "assistant"] * 2
+
+
+@pytest.mark.parametrize(
+    "record", [None, 3, "text", {}, {"messages": []}, {"messages": [{"role": "user"}]}, {"a": {"b": 1}}, {"messages": {"x": 1}}]
+)
+def test_other_shapes_have_no_turns(record: object) -> None:
+    """What is no conversation gives none, and nothing crashes."""
+    assert find_turns(record) == []
+
+
+def test_files(read: Read) -> None:
+    """Arrays, objects by id, lines and YAML give one document a conversation, malformed ones listed."""
+    record = LAYOUTS["openai"]
+    for name, data in {
+        "a.json": json.dumps([record, {"x": 1}, record], indent=1),
+        "b.json": json.dumps({"t1": record, "t2": {"x": 1}, "t3": record}),
+        "c.jsonl": "\n".join(map(json.dumps, [record, {"x": 1}, record])),
+        "d.yml": json.dumps({"categories": ["x"], "conversations": [["Hi", "Hello"], 7, ["Hi", "Hello"]]}),
+    }.items():
+        found = read("conversations", name, data)
+        assert [f.text if isinstance(f, Document) else f.reason for f in found] == [
+            "User: Hi\nAssistant: Hello",
+            "no-turns",
+            "User: Hi\nAssistant: Hello",
+        ], name
+        assert isinstance(found[0], Document) and found[0].turns == [{"role": role, "content": content} for role, content in EXPECTED]
+
+
+def test_rows_of_a_thread(read: Read) -> None:
+    """Consecutive rows of one debate are one conversation; without such a column each row is its own."""
+    found = read("conversations", "d.csv", "speaker,statement,debate\nA,one,1\nB,two,1\nA,three,2\n")
+    assert [f.text for f in found if isinstance(f, Document)] == ["A: one\nB: two", "A: three"]
+    assert [f.group for f in found if isinstance(f, Document)] == ["d.csv#1", "d.csv#2"]
+    found = read("conversations", "d.csv", "speaker,text\nA,one\nB,two\n")
+    assert [f.text for f in found if isinstance(f, Document)] == ["A: one", "B: two"]
+
+
+def test_rows_of_a_tree(read: Read) -> None:
+    """Rows that name their parents follow the best-ranked reply."""
+    rows = [("m1", None, "prompter", "Hi", None), ("m2", "m1", "assistant", "Worse", 1), ("m3", "m1", "assistant", "Hello", 0)]
+    lines = [
+        json.dumps({"message_tree_id": "tree-of-sixteen-1", "message_id": i, "parent_id": p, "role": r, "text": t, "rank": k})
+        for i, p, r, t, k in rows
+    ]
+    (found,) = read("conversations", "m.jsonl", "\n".join(lines))
+    assert isinstance(found, Document) and (found.text, found.group) == ("User: Hi\nAssistant: Hello", "tree-of-sixteen-1")
+
+
+def test_irc_logs(read: Read) -> None:
+    """A log is cut where nobody spoke for an hour; joins and renames are no turns; other text stays text."""
+    log = "[10:00] <anna> hello\n=== bob has joined\n[10:01] <bob> hi\n[12:30] <anna> still here?\n[12:31] <bob> yes\n"
+    found = read("conversations", "x.txt", log)
+    assert [f.text for f in found if isinstance(f, Document)] == ["anna: hello\nbob: hi", "anna: still here?\nbob: yes"]
+    assert len({f.group for f in found if isinstance(f, Document)}) == 1
+
+
+def test_real_conversations(read: Read, real_data: Path) -> None:
+    """Counts of the real data sets are those of their README."""
+    counts = {"taskmaster4": 710, "sgd": 324, "topical_chat": 539, "crosswoz": 500, "oasst": 580}
+    import gzip
+    import zipfile
+
+    for folder, expected in counts.items():
+        total = 0
+        for path in sorted((real_data / "conversations" / folder).iterdir()):
+            data = path.read_bytes()
+            data = gzip.decompress(data) if path.suffix == ".gz" else data
+            data = zipfile.ZipFile(path).read("val.json") if path.suffix == ".zip" else data
+            found = read("conversations", path.name.removesuffix(".gz").removesuffix(".zip"), data)
+            total += sum(isinstance(f, Document) and bool(f.turns) for f in found)
+        assert total == expected, folder
+
+
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [
+        ({"text": "The last word"}, "The last word"),
+        ({"context": "The last", "continuation": " word"}, "The last word"),
+        ({"query": "Q", "choices": ["a", "b"], "gold": 1}, "Q\na\nb"),
+        ({"ctx": "C", "endings": ["x", "y"], "label": 0}, "C\nx\ny"),
+        ({"question": "Q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}}, "Q\na\nb"),
+        ({"question": "Q", "answer": "A"}, "Q\nA"),
+        ({"sentence_good": "g", "sentence_bad": "b"}, "g\nb"),
+    ],
+)
+def test_evaluation_items(read: Read, record: dict[str, object], text: str) -> None:
+    """An item is all of its text, so that any of it can be found again in training data."""
+    (found,) = read("evaluation", "e.jsonl", json.dumps(record))
+    assert isinstance(found, Document) and found.text == text

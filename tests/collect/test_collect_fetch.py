@@ -1,0 +1,198 @@
+"""Fetching: from an index on this machine, from a server that is not there, into a cache that keeps nothing wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+
+import httpx
+import pytest
+
+from groundup.collect import fetch as fetching
+from groundup.collect import index, transfer
+from groundup.collect.addresses import is_public, resolve_public
+from groundup.collect.fetch import fetch
+from groundup.collect.transfer import Access, shown
+from groundup.errors import SourceError
+
+DATA = b"the bytes of a source distribution"
+DIGEST = hashlib.sha256(DATA).hexdigest()
+
+
+class _Index(http.server.BaseHTTPRequestHandler):
+    """A package index with one project, in JSON or HTML."""
+
+    as_json, requests = True, 0
+
+    def do_GET(self) -> None:
+        type(self).requests += 1
+        if self.path == "/simple/my-pkg/":
+            files = [
+                {"filename": n, "url": f"../../f/{n}", "hashes": {"sha256": DIGEST}} for n in ("my_pkg-1.0.tar.gz", "my_pkg-2.0.tar.gz")
+            ]
+            links = "".join(f'<a href="{f["url"]}#sha256={DIGEST}">{f["filename"]}</a>' for f in files)
+            kind = "application/vnd.pypi.simple.v1+json" if self.as_json else "text/html"
+            self._answer(json.dumps({"files": files}).encode() if self.as_json else links.encode(), kind)
+        elif self.path.startswith("/f/"):
+            self._answer(DATA, "application/octet-stream")
+        else:
+            self.send_error(404)
+
+    def _answer(self, body: bytes, kind: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def package_index(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Index]]:
+    _Index.as_json, _Index.requests = True, 0
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Index)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple")
+    yield _Index
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path / "cache"))
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_package_file_is_fetched_once(package_index: type[_Index], as_json: bool) -> None:
+    """The source distribution of the pinned version is found in both forms of an index, and then comes from the cache."""
+    package_index.as_json = as_json
+    path = fetch("pypi:My.Pkg==2.0")
+    assert (path.name, path.read_bytes()) == ("my_pkg-2.0.tar.gz", DATA)
+    seen = package_index.requests
+    assert fetch("pypi:My.Pkg==2.0") == path
+    assert fetch("pypi:My.Pkg==2.0", DIGEST) == path
+    assert package_index.requests == seen
+
+
+def test_a_named_file(package_index: type[_Index]) -> None:
+    """A path may name any file of the index's page."""
+    assert fetch("pypi:my-pkg==1.0/my_pkg-1.0.tar.gz").name == "my_pkg-1.0.tar.gz"
+
+
+@pytest.mark.parametrize(
+    ("path", "said"), [("pypi:my-pkg==9.9", "does not hold"), ("pypi:none==1.0", "404"), ("pypi:my-pkg", "expected pypi:")]
+)
+def test_what_is_not_there(package_index: type[_Index], path: str, said: str) -> None:
+    """A wrong version, a wrong name and a path without a pin are one line each."""
+    with pytest.raises(SourceError, match=said) as caught:
+        fetch(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_hash_keeps_nothing(package_index: type[_Index], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that are not those that were asked for are refused and leave no file behind."""
+    with pytest.raises(SourceError, match="the recipe wants"):
+        fetch("pypi:my-pkg==2.0", "0" * 64)
+    real = index.find
+    monkeypatch.setattr(index, "find", lambda wanted: index.PackageFile(real(wanted).filename, real(wanted).url, ""))
+    with pytest.raises(SourceError, match="not kept"):
+        fetch("pypi:my-pkg==2.0", "0" * 64)
+    assert [path for path in cache.rglob("*") if path.is_file()] == []
+
+
+def test_damaged_cache_is_fetched_again(package_index: type[_Index]) -> None:
+    """A cached file is verified at each use; a changed one is replaced."""
+    path = fetch("pypi:my-pkg==2.0")
+    path.write_bytes(b"changed")
+    assert fetch("pypi:my-pkg==2.0").read_bytes() == DATA
+
+
+def test_index_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network is one line that names the address, without the password in it."""
+    monkeypatch.setenv("PIP_INDEX_URL", "http://me:secret@127.0.0.1:9/simple")
+    with pytest.raises(SourceError, match="cannot be fetched") as caught:
+        fetch("pypi:my-pkg==2.0")
+    assert "secret" not in str(caught.value)
+    assert "secret" not in shown("https://me:secret@host/x?token=secret")
+
+
+@pytest.mark.parametrize(
+    "address",
+    "127.0.0.1 10.0.0.1 172.16.5.5 192.168.1.1 169.254.169.254 100.64.0.1 0.0.0.0 224.0.0.1 255.255.255.255 ::1 :: fe80::1 fc00::1 ff02::1 "
+    "::ffff:127.0.0.1 ::ffff:10.0.0.1 64:ff9b::7f00:1 2002:7f00:1::".split(),
+)
+def test_private_addresses(address: str) -> None:
+    """Every range that is not the open internet is known, also inside IPv6."""
+    assert not is_public(ip_address(address))
+
+
+def test_public_addresses() -> None:
+    """The open internet is reachable."""
+    assert is_public(ip_address("8.8.8.8")) and is_public(ip_address("2606:4700::1111")) and is_public(ip_address("64:ff9b::808:808"))
+
+
+def test_recipe_never_reaches_this_machine() -> None:
+    """A recipe's address, or a name for it, that leads here is refused before anything is sent."""
+    for url in ("https://127.0.0.1/x", "https://localhost/x", "https://[::1]/x"):
+        with pytest.raises(SourceError, match="not a public address"):
+            fetch(url)
+    with pytest.raises(SourceError, match="cannot be found"):
+        resolve_public("no-such-host.invalid", 443)
+
+
+def _served(monkeypatch: pytest.MonkeyPatch, handler: object) -> None:
+    monkeypatch.setattr(transfer, "_client", lambda: httpx.Client(transport=httpx.MockTransport(handler)))  # type: ignore[arg-type]
+    monkeypatch.setattr(
+        transfer, "resolve_public", lambda host, port: ["8.8.8.8"] if host == "good.example" else resolve_public(host, port)
+    )
+
+
+def test_redirects_are_followed_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A redirect inside the open internet is followed; one to this machine, or away from https, is not."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        assert request.url.host == "8.8.8.8" and request.headers["host"] == "good.example"
+        to = {"/a": "/b", "/evil": "https://127.0.0.1/x", "/plain": "http://good.example/b", "/loop": "/loop"}.get(request.url.path)
+        return httpx.Response(302, headers={"location": to}) if to else httpx.Response(200, stream=httpx.ByteStream(DATA))
+
+    _served(monkeypatch, handler)
+    assert fetch("https://good.example/a", DIGEST).read_bytes() == DATA
+    for path, said in (("evil", "not a public address"), ("plain", "only https"), ("loop", "more than 5 times")):
+        with pytest.raises(SourceError, match=said):
+            fetch(f"https://good.example/{path}")
+
+
+def test_short_and_failed_answers(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    """An answer that ends early, and an error of the server, keep nothing."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/short":
+            return httpx.Response(200, headers={"content-length": "99"}, stream=httpx.ByteStream(DATA))
+        return httpx.Response(503)
+
+    _served(monkeypatch, handler)
+    with pytest.raises(SourceError, match="ended after 34 of 99"):
+        fetch("https://good.example/short")
+    with pytest.raises(SourceError, match="503"):
+        fetch("https://good.example/down")
+    assert [path for path in cache.rglob("*") if path.is_file()] == []
+
+
+def test_untrusted_access_wants_https() -> None:
+    """Only the configured index may be plain http."""
+    Access(trusted=True).check("http://index/simple")
+    for url in ("http://host/x", "file:///etc/passwd", "ftp://host/x", "https:///x"):
+        with pytest.raises(SourceError):
+            Access().check(url)
+    assert fetching.cache_root().name == "cache"

@@ -1,0 +1,173 @@
+"""Encodings, records and JSON streams: what every kind of source reads, against plain references."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from groundup.collect import jsonstream, text
+from groundup.collect.encoding import decode, mend
+from groundup.collect.jsonstream import Malformed, elements
+from groundup.collect.readers import read_item
+from groundup.collect.streams import DamagedError, item_of
+from groundup.document import Document, Reject
+from groundup.recipe import KINDS, Source
+
+Texts = Callable[..., list[str]]
+Read = Callable[..., list[Document | Reject]]
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-16-le", "utf-16-be", "cp1252", "latin-1"])
+def test_encodings_of_western_text(codec: str) -> None:
+    """Every Unicode form, marked or not, and Latin letters in one byte are read as they were written."""
+    sentence = "Le cœur déçu mais l'âme plutôt naïve".replace("œ", "oe") + ", voilà. " + "It was the best of times. " * 10
+    assert decode(sentence.encode(codec)).lstrip("\ufeff") == sentence
+
+
+def test_encodings_found_in_the_wild(real_data: Path) -> None:
+    """At least 90 % of 190 files in 44 legacy encodings decode to the text that their folder's name says."""
+    right = total = 0
+    for path in sorted(real_data.glob("web/encodings/*/*")):
+        name = (
+            path.parent.name.removesuffix("-" + path.parent.name.rpartition("-")[2]) if path.parent.name[-1].islower() else path.parent.name
+        )
+        name = {"MacCyrillic": "mac_cyrillic", "TIS-620": "cp874", "CP949": "cp949"}.get(path.parent.name, name)
+        try:
+            expected = path.read_bytes().decode(name, "replace")
+        except LookupError:
+            continue
+        got = decode(path.read_bytes())
+        letters = [[c for c in s if c.isalnum()] for s in (expected, got)]
+        right += sum(a == b for a, b in zip(*letters, strict=False)) > 0.98 * len(letters[0])
+        total += 1
+    assert total > 150
+    assert right >= 0.9 * total
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_decode_or_are_binary(data: bytes) -> None:
+    """No bytes crash the decoder, and what it returns can be stored."""
+    try:
+        mend(decode(data)).encode()
+    except DamagedError as damage:
+        assert damage.reason == "binary"
+
+
+@given(st.text())
+def test_mend_leaves_text_alone(value: str) -> None:
+    """Text that UTF-8 can hold is not touched; the rest becomes storable."""
+    assert mend(value) == value
+    mend(value + "\ud800" + value + "\udc80").encode()
+    assert mend("\ud83d\ude00") == "😀"
+    assert mend("caf\udce9") == "café"
+
+
+@settings(deadline=None)
+@given(st.lists(json_values, max_size=6) | st.dictionaries(st.text(), json_values, max_size=6), st.integers(0, 2))
+def test_json_stream_reads_what_json_reads(value: object, indent: int) -> None:
+    """Elements and entries are those of the whole file, whatever the layout and however small the window."""
+    data = json.dumps(value, indent=indent or None, ensure_ascii=indent == 1).encode("utf-8", "surrogatepass")
+    chunk, jsonstream._CHUNK = jsonstream._CHUNK, 7
+    try:
+        found = list(elements(io.BufferedReader(io.BytesIO(data)), "utf-8"))
+    finally:
+        jsonstream._CHUNK = chunk
+    assert found == (list(value.items()) if isinstance(value, dict) else [(None, part) for part in value])  # type: ignore[attr-defined]
+
+
+def test_json_damage_costs_its_element() -> None:
+    """An element with a mistake in it is one Malformed; a file that ends early keeps what came before."""
+    broken = b'[{"a": 1}, {"b": oops}, {"c": [1, {"d": 2]}}, {"e": 3}]'
+    values = [value for _, value in elements(io.BufferedReader(io.BytesIO(broken)), "utf-8")]
+    assert values[0] == {"a": 1} and values[-1] == {"e": 3}
+    assert [type(value) for value in values[1:-1]] == [Malformed, Malformed]
+    seen = []
+    with pytest.raises(DamagedError, match="truncated"):
+        for _, value in elements(io.BufferedReader(io.BytesIO(b'[{"a": 1}, {"b"')), "utf-8"):
+            seen.append(value)
+    assert seen == [{"a": 1}]
+
+
+def test_deep_json_does_not_overflow(read: Read) -> None:
+    """A file of 100,000 brackets is a rejection."""
+    (found,) = read("text", "deep.json", "[" * 100_000 + "]" * 100_000)
+    assert isinstance(found, Reject)
+
+
+def test_jsonl_neighbours_survive(read: Read) -> None:
+    """A malformed line keeps its number, and its neighbours are read: bad JSON, no text, bytes that are not UTF-8."""
+    lines = b'{"text": "one"}\n{"text": \n\n{"other": 1}\n{"text": "caf\xe9"}\n{"text": "two", "url": "u", "lang": "en"}\n[1]\n'
+    found = read("web", "x.jsonl", lines)
+    assert [(f.record, f.text if isinstance(f, Document) else f.reason) for f in found] == [
+        (0, "one"),
+        (1, "malformed"),
+        (2, "no-text"),
+        (3, "café"),
+        (4, "two"),
+        (5, "no-text"),
+    ]
+    assert isinstance(found[4], Document) and (found[4].group, found[4].language) == ("u", "en")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "code"])
+def test_common_formats_for_every_kind(kind: str, texts: Texts, tmp_path: Path) -> None:
+    """Plain text, JSONL, JSON, CSV and Parquet with a text are read for every kind."""
+    sentence = "A plain sentence, with a comma, that anybody may read."
+    pq.write_table(pa.table({"text": [sentence]}), tmp_path / "x.parquet")
+    quoted = json.dumps(sentence)
+    files = {"x.txt": sentence, "x.jsonl": f'{{"text": {quoted}}}\n', "x.json": f'[{{"text": {quoted}}}]', "x.csv": f"n,text\n1,{quoted}\n"}
+    for name, data in files.items():
+        assert texts(kind, name, data) == [sentence], name
+    assert texts(kind, "x.parquet", (tmp_path / "x.parquet").read_bytes()) == [sentence]
+
+
+def test_csv_rows_that_do_not_fit(read: Read) -> None:
+    """A row with too many fields is rejected by number, and the next one is read."""
+    found = read("text", "x.csv", 'id,text\n1,"a\nb"\n2,b,c\n3,d\n')
+    assert [f.text if isinstance(f, Document) else f.reason for f in found] == ["a\nb", "malformed", "d"]
+    found = read("text", "x.tsv", 'id\ttext\n1\tsay "hi\n2\tb\n')
+    assert [f.text for f in found if isinstance(f, Document)] == ['say "hi', "b"]
+
+
+def test_a_corpus_in_one_file(monkeypatch: pytest.MonkeyPatch, texts: Texts) -> None:
+    """A text longer than a document may be is cut at blank lines, and nothing of it is lost."""
+    monkeypatch.setattr(text, "MAX_DOCUMENT_BYTES", 5000)
+    monkeypatch.setattr(text, "PIECE_CHARACTERS", 800)
+    whole = "".join(f"Paragraph {n} has a few words.\nAnd a second line.\n\n" for n in range(300))
+    pieces = texts("text", "corpus.txt", whole)
+    assert len(pieces) > 5 and "".join(pieces) == whole
+    assert all(piece.endswith("\n\n") for piece in pieces)
+
+
+def test_yaml_bombs_and_mistakes(read: Read) -> None:
+    """YAML with aliases, tags or mistakes is one rejection; nothing of it is constructed."""
+    for data in ("a: &a [x]\nb: [*a, *a]\n", "!!python/object/apply:os.system ['true']\n", "a: [1\n"):
+        (found,) = read("conversations", "x.yml", data)
+        assert isinstance(found, Reject) and found.reason == "malformed"
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.sampled_from(KINDS),
+    st.sampled_from("x.txt x.html x.xml x.json x.jsonl x.csv x.yml x.parquet x.warc x.py x".split()),
+    st.binary(max_size=300),
+)
+def test_no_reader_raises(kind: str, name: str, data: bytes) -> None:
+    """Any bytes under any name, for any kind, give documents and rejections, at least one of them."""
+    for prefix in (b"", b"<mediawiki><page>", b"<html><body><p>", b"WARC/1.0\r\n", b'{"messages": [', b"PAR1"):
+        found = list(read_item(item_of(prefix + data, name), Source(path="x", kind=kind)))
+        assert found
+        assert len({one.record for one in found}) == len(found)

@@ -1,0 +1,121 @@
+"""Pages and web archives: the article and nothing else, the host as group, and every other record listed."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from groundup.collect.archives import open_items
+from groundup.collect.globs import Selection
+from groundup.collect.readers import read_item
+from groundup.collect.streams import Item
+from groundup.collect.web import decode_html, host, main_text, nesting
+from groundup.document import Document, Reject
+from groundup.recipe import Source
+
+Read = Callable[..., list[Document | Reject]]
+SENTENCES = "The harvest had been late that year. " * 12
+PAGE = f"""<!DOCTYPE html><html><head><title>T</title><link href="https://www.Example.org/a" rel="canonical">
+<script>if (a<b) document.write("<div><div><div>")</script></head><body><nav><a href="/">Home</a> <a href="/x">Shop</a></nav>
+<article><h1>Harvest</h1><p>{SENTENCES}</p><p>{SENTENCES}</p></article><footer>Cookies? Accept all.</footer></body></html>"""
+
+
+def test_main_text(read: Read) -> None:
+    """Navigation and footer go, the article stays, the group is the canonical host."""
+    (found,) = read("web", "page.html", PAGE)
+    assert isinstance(found, Document)
+    assert SENTENCES.strip() in found.text
+    assert not re.search("Cookies|Shop|document.write", found.text)
+    assert found.group == "example.org"
+
+
+@pytest.mark.parametrize(
+    ("codec", "head"),
+    [
+        ("cp1251", '<meta charset="windows-1251">'),
+        ("shift_jis", '<meta http-equiv="Content-Type" content="text/html; charset=Shift_JIS">'),
+        ("utf-16", ""),
+    ],
+)
+def test_charset(codec: str, head: str) -> None:
+    """A page says its encoding in its mark or in its head."""
+    word = "Привет" if codec == "cp1251" else "こんにちは"
+    assert word in decode_html(f"<html><head>{head}</head><body>{word}</body></html>".encode(codec))
+
+
+def test_nesting_is_bounded(read: Read) -> None:
+    """A page that nests without end is refused before it is parsed; scripts and unclosed paragraphs do not count."""
+    (found,) = read("web", "deep.html", "<html><body>" + "<div>" * 5000 + "x")
+    assert isinstance(found, Reject) and found.reason == "nesting"
+    assert nesting("<p>" * 5000 + "<script>" + "<div>" * 5000 + "</script>") == 0
+    assert nesting(PAGE) <= 2
+
+
+def test_hosts() -> None:
+    """Hosts are compared without www; what has none gives none."""
+    assert [host(url) for url in ("https://www.A.org:8080/x", "//b.net/y", "nonsense", "http://[bad")] == ["a.org", "b.net", "", ""]
+
+
+def _record(kind: str, body: bytes, target: str = "http://www.example.org/a") -> bytes:
+    form = "application/http; msgtype=response" if kind == "response" else "text/plain"
+    head = f"WARC/1.0\r\nWARC-Type: {kind}\r\nWARC-Target-URI: {target}\r\nWARC-Record-ID: <urn:uuid:{len(body)}>\r\nWARC-Date: 2020-01-01T00:00:00Z\r\n"
+    return f"{head}Content-Type: {form}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body + b"\r\n\r\n"
+
+
+def _http(body: bytes, status: str = "200 OK", form: str = "text/html; charset=utf-8") -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Type: {form}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def test_warc(read: Read) -> None:
+    """HTML answers of status 200 are documents; everything else is listed with its number."""
+    records = [
+        _record("warcinfo", b"software: x"),
+        _record("response", _http(PAGE.encode())),
+        _record("response", _http(b"gone", "404 Not Found")),
+        _record("response", _http(b"GIF89a", form="image/gif")),
+        _record("request", b"GET / HTTP/1.1\r\n\r\n"),
+        _record("response", _http(PAGE.encode()), "http://other.net/"),
+        _record("conversion", b"Plain text of a page.", "http://wet.org/"),
+    ]
+    found = read("web", "x.warc", b"".join(records))
+    kinds = [f.group if isinstance(f, Document) else f.reason for f in found]
+    assert kinds == ["warc-warcinfo", "example.org", "http-status", "not-html", "warc-request", "other.net", "wet.org"]
+    assert [f.record for f in found] == list(range(7))
+
+
+def test_truncated_warc_keeps_whole_records() -> None:
+    """A web archive that is cut off, plain or compressed by record, gives its whole records and one line for the rest."""
+    record = _record("response", _http(PAGE.encode()))
+    source = Source(path="x", kind="web")
+    for name, data in (("x.warc", (record * 3)[:-200]), ("x.warc.gz", (gzip.compress(record) * 3)[:-100])):
+        (item,) = open_items(Path(name), io.BytesIO(data), name, len(data), Selection())
+        assert isinstance(item, Item)
+        found = list(read_item(item, source))
+        assert [isinstance(f, Document) for f in found][:2] == [True, True]
+        assert isinstance(found[-1], Reject) and found[-1].reason in ("truncated", "damaged")
+
+
+def test_not_a_warc(read: Read) -> None:
+    """Bytes that only call themselves a web archive are a rejection."""
+    (found,) = read("web", "x.warc", "nothing of the kind\n" * 20)
+    assert isinstance(found, Reject)
+
+
+def test_real_pages(real_data: Path) -> None:
+    """Of what people marked in 104 news pages as the article, nine words in ten are in the main text, and few others."""
+    folder = real_data / "web/html/article-extraction-benchmark"
+    truth = json.loads((folder / "ground-truth.json").read_text())
+    entries = {e["id"]: e["articleBody"] for e in truth} if isinstance(truth, list) else {k: v["articleBody"] for k, v in truth.items()}
+    hit = wanted = got = 0
+    for path in sorted(folder.glob("*.html.gz"))[::4]:
+        text = main_text(decode_html(gzip.decompress(path.read_bytes())))
+        mine, theirs = set(re.findall(r"\w+", text.lower())), set(re.findall(r"\w+", entries[path.name[: -len(".html.gz")]].lower()))
+        hit, wanted, got = hit + len(mine & theirs), wanted + len(theirs), got + len(mine)
+    assert hit > 0.9 * wanted
+    assert hit > 0.8 * got

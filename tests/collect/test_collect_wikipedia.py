@@ -1,0 +1,162 @@
+"""Dumps and wikitext: pages by themselves, markup gone, words kept."""
+
+from __future__ import annotations
+
+import bz2
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from groundup.collect import wikipedia
+from groundup.collect.archives import open_items
+from groundup.collect.globs import Selection
+from groundup.collect.readers import read_item
+from groundup.collect.streams import Item
+from groundup.collect.wikitext import to_text
+from groundup.document import Document, Reject
+from groundup.recipe import Source
+
+Read = Callable[..., list[Document | Reject]]
+
+
+def _page(title: str, text: str, ns: int = 0, more: str = "") -> str:
+    return f"<page><title>{title}</title><ns>{ns}</ns>{more}<revision><model>wikitext</model><text>{text}</text></revision></page>\n"
+
+
+def _dump(*pages: str) -> str:
+    return '<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.10/"><siteinfo/>\n' + "".join(pages) + "</mediawiki>"
+
+
+@pytest.mark.parametrize("codec", ["utf-8", "utf-16", "utf-8-sig"])
+def test_pages_of_a_dump(read: Read, codec: str) -> None:
+    """Articles are documents; redirects, other namespaces, broken and empty pages are listed by number."""
+    dump = _dump(
+        _page("Été", "'''Été''' is [[summer|the warm season]]."),
+        _page("Old", "#REDIRECT [[Été]]", more='<redirect title="Été"/>'),
+        _page("Talk:Été", "hello", ns=1),
+        _page("Broken", "a < b"),
+        _page("Only", "{{infobox|x=1}}"),
+        _page("Last", "The end."),
+    )
+    found = read("wikipedia", "dump.xml", dump.encode(codec))
+    assert [f.reason if isinstance(f, Reject) else f.text for f in found] == [
+        "Été\n\nÉté is the warm season.",
+        "redirect",
+        "namespace",
+        "malformed",
+        "empty",
+        "Last\n\nThe end.",
+    ]
+    assert [f.record for f in found] == list(range(6))
+    assert isinstance(found[0], Document) and found[0].group == "Été"
+
+
+def test_truncated_dump_keeps_whole_pages(read: Read) -> None:
+    """A dump that ends inside a page gives the pages before it, and says so."""
+    dump = _dump(_page("A", "One."), _page("B", "Two."))
+    found = read("wikipedia", "dump.xml", dump[: dump.rindex("<text>") + 8])
+    assert [getattr(f, "reason", "document") for f in found] == ["document", "truncated"]
+
+
+def test_history_gives_the_last_revision(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page with many revisions is its last one, also when all of them together are too long."""
+    monkeypatch.setattr(wikipedia, "MAX_PAGE_BYTES", 3000)
+    monkeypatch.setattr(wikipedia, "_CHUNK", 500)
+    revisions = "".join(f"<revision><text>Version {n}. {'x ' * 300}</text></revision>" for n in range(20))
+    dump = f"<mediawiki><page><title>A</title><ns>0</ns>{revisions}</page>{_page('B', 'y ' * 4000)}{_page('C', 'Short.')}</mediawiki>"
+    first, second, third = read("wikipedia", "dump.xml", dump)
+    assert isinstance(first, Document) and first.text.startswith("A\n\nVersion 19.")
+    assert isinstance(second, Reject) and second.reason == "too-large"
+    assert isinstance(third, Document)
+
+
+def test_entity_bombs_are_inert(read: Read) -> None:
+    """What a dump declares is never in force: an entity of its own makes its page malformed."""
+    bomb = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]>' + _dump(
+        _page("A", "&b;"), _page("B", "Fine &amp; well.")
+    )
+    first, second = read("wikipedia", "dump.xml", bomb)
+    assert isinstance(first, Reject) and first.reason == "malformed"
+    assert isinstance(second, Document) and second.text.endswith("Fine & well.")
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("'''Bold''' and ''italic''", "Bold and italic"),
+        ("[[Target]], [[Target|label]]s, [[:Category:X|named]]", "Target, labels, named"),
+        ("a[[File:x.jpg|thumb|A [[nested]] caption]]b [[Category:Things]]c[[de:Ding]]", "ab c"),
+        ("see [http://x.org the site] or [http://x.org]", "see the site or"),
+        ("before{{cite|a={{b}}|c}} after<ref name=x>note</ref><ref name=y />.", "before after."),
+        ("{| class=x\n| cell {{t}}\n|}\nAfter", "After"),
+        ("ran {{convert|10|km|mi}} in {{lang|fr|été}} {{ndash}} fast", "ran 10 km in été – fast"),
+        ("<!-- gone -->x<br/>y &ndash; z&nbsp;!", "x\ny – z !"),
+        ("== Head ==\nBody\n=== Empty ===\n== Next ==\nMore\n== See also ==\n", "Head\n\nBody\n\nNext\n\nMore"),
+        ("* one\n* two\n## three\n: four", "- one\n- two\n- three\nfour"),
+        ("<math>\\frac{{a}}{b}</math> and <nowiki>[[as is]]</nowiki>", "$\\frac{{a}}{b}$ and [[as is]]"),
+        ("Paris (; {{IPA|x}}) is", "Paris is"),
+        ("__NOTOC__ text {{never closed\n\nThe next paragraph.", "text\n\nThe next paragraph."),
+        ("[[Bild:a.png|x]]Wort [[Файл:b.jpg]]слово", "Wort слово"),
+    ],
+)
+def test_markup(markup: str, text: str) -> None:
+    """Each construct, by its rule."""
+    assert to_text(markup) == text
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            "{{ }} {{{ }}} [[ ]] {| |} | = == '' ''' <ref> </ref> <!-- --> <nowiki> \n * word [http://x y] File: \x00".split(" ")
+        ),
+        max_size=60,
+    )
+)
+def test_no_markup_raises_or_leaves_brackets(parts: list[str]) -> None:
+    """Any mixture of brackets ends, and leaves no template or table behind unless it was quoted."""
+    text = to_text(" ".join(parts))
+    if "<nowiki>" not in parts and "<!--" not in parts:
+        assert "{{" not in text and "{|" not in text
+
+
+def test_deep_nesting_ends() -> None:
+    """A hundred thousand open brackets take no stack and no time that matters."""
+    assert to_text("{{" * 100_000 + "x" + "}}" * 100_000) == ""
+    to_text("[[a|" * 50_000)
+
+
+def _items(path: Path) -> list[Item]:
+    with path.open("rb") as file:
+        return [i for i in open_items(path, file, path.name, path.stat().st_size, Selection()) if isinstance(i, Item)]
+
+
+def test_real_dumps(real_data: Path) -> None:
+    """Counts of a real dump are those of its README, and no markup is left outside of formulas."""
+    path = next(real_data.glob("wikipedia/enwiki-latest-pages-articles1*.bz2"))
+    source = Source(path="x", kind="wikipedia")
+    with path.open("rb") as file:
+        found = [
+            f
+            for i in open_items(path, file, path.name, path.stat().st_size, Selection())
+            if isinstance(i, Item)
+            for f in read_item(i, source)
+        ]
+    documents = [f for f in found if isinstance(f, Document)]
+    assert (len(found), len(documents)) == (206, 106)
+    assert sum(f.reason == "redirect" for f in found if isinstance(f, Reject)) == 99
+    prose = re.sub(r"\$[^\n]*\$", "", "\n".join(d.text for d in documents))
+    assert not re.search(r"\[\[|\]\]|\{\||'''|<ref|&nbsp;|thumb\|", prose)
+    assert len(prose) > 2_500_000
+
+
+def test_raw_wikitext_files(read: Read) -> None:
+    """A text file full of markup is a page; one without is plain text; a bz2 of either is the same."""
+    markup = "'''A''' is a [[letter]].\n\n== Use ==\n{{x}}It is the [[first letter|first]] one.\n"
+    (found,) = read("wikipedia", "Letter_A.txt", markup)
+    assert isinstance(found, Document) and found.text == "Letter A\n\nA is a letter.\n\nUse\n\nIt is the first one."
+    assert bz2.decompress(bz2.compress(markup.encode())) == markup.encode()

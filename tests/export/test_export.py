@@ -1,0 +1,141 @@
+"""Export: what transformers reads is what was trained, and a folder that differs is never given out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from groundup.errors import GroundupError
+from groundup.export import parity
+from groundup.export.hf import write_folder
+from groundup.export.stage import run as export
+from groundup.model.files import load_model
+from groundup.run import Run
+from groundup.store import read_json
+from groundup.tokenize.tokenizer import Tokenizer
+from hostile import HOSTILE
+from trained import add_checkpoint, tiny_model, trained_run
+
+needs_transformers = pytest.mark.skipif(not parity.transformers_version(), reason="needs transformers")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return trained_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def folder(run: Run, tmp_path: Path) -> Path:
+    write_folder(tmp_path, run.root / "train/checkpoints/step-000007", run.root / "tokenize", "test")
+    return tmp_path
+
+
+def check(run: Run, folder: Path) -> dict[str, object]:
+    return parity.check(folder, load_model(run.root / "train/checkpoints/step-000007"), ["the cat sat"], 1)
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@needs_transformers
+def test_the_export_is_compared_and_published(run: Run) -> None:
+    """The folder is whole, compared with transformers, and not made again."""
+    export(run)
+    found = read_json(run.root / "export/parity.json")
+    assert found["transformers"] == parity.transformers_version()
+    assert found["own_max_difference"] == 0
+    assert found["max_difference"] < 1e-3 and found["ids"] > 1000
+    names = {path.name for path in (run.root / "export/hf").iterdir()}
+    assert names >= {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "README.md"}
+    run.built = 0
+    export(run)
+    assert run.built == 0
+
+
+@needs_transformers
+def test_transformers_generates_what_we_generate(run: Run, folder: Path) -> None:
+    """Greedy text of both, through their cache and ours, and the end-of-text id stops theirs."""
+    from transformers import AutoModelForCausalLM
+
+    from groundup.model.generate import generate
+
+    theirs = AutoModelForCausalLM.from_pretrained(folder)
+    prompt = [0, 50, 60, 70]
+    ours = list(generate(load_model(folder), prompt, 12, temperature=0, stop={0}))
+    found = theirs.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False)[0, 4:].tolist()
+    assert found[: len(ours)] == ours and found[len(ours) :] in ([], [0])
+    assert theirs.generation_config.eos_token_id == 0
+
+
+@needs_transformers
+def test_a_changed_weight_or_setting_fails(run: Run, folder: Path) -> None:
+    """Each of these loads without complaint, and says something else."""
+    before = (folder / "config.json").read_text()
+    theirs = parity._theirs(folder, rows := [torch.arange(9)])
+    for changes in ({"rms_norm_eps": 0.1}, {"rope_theta": 500.0}):
+        edit(folder / "config.json", **changes)
+        with pytest.raises(GroundupError, match="export: logits"):
+            check(run, folder)
+        with pytest.raises(GroundupError, match="export: logits read by transformers"):
+            parity.compare_logits(theirs, parity._theirs(folder, rows), "read by transformers")
+        (folder / "config.json").write_text(before)
+    from groundup.model.files import save_model
+
+    save_model(folder, tiny_model(load_model(folder).config.vocab_size, seed=2))
+    with pytest.raises(GroundupError, match="export: logits"):
+        check(run, folder)
+
+
+@needs_transformers
+def test_another_tokenizer_fails(run: Run, folder: Path) -> None:
+    """The trap of transformers 5: by the name of Qwen's class it builds Qwen's splitter and normalizer."""
+    table = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer = Tokenizer.load(folder)
+    assert parity.compare_ids(folder, tokenizer, HOSTILE) > 0
+    table["normalizer"] = {"type": "NFC"}
+    (folder / "tokenizer.json").write_text(json.dumps(table))
+    with pytest.raises(GroundupError, match="tokenizes"):
+        parity.compare_ids(folder, tokenizer, HOSTILE)
+
+
+@needs_transformers
+def test_a_mismatch_commits_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gate fails the stage; there is no folder that someone could load by mistake."""
+    made = trained_run(tmp_path)
+    monkeypatch.setattr(parity, "_theirs", lambda folder, rows: [torch.full((len(r), 1), float("nan")) for r in rows])
+    with pytest.raises(GroundupError, match="differ by nan"):
+        export(made)
+    assert not (tmp_path / "export").exists()
+    assert not list((tmp_path / ".store/export").glob("*/*/manifest.json"))
+
+
+def test_without_transformers_it_says_so(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The export still works, and does not claim a comparison that was not made."""
+    monkeypatch.setattr(parity, "transformers_version", lambda: "")
+    found = check(run, folder)
+    assert found["transformers"] is None and "not installed" in str(found["note"])
+    assert found["own_max_difference"] == 0
+
+
+def test_another_checkpoint_is_exported_again(tmp_path: Path) -> None:
+    """The key holds the content of the checkpoint."""
+    run = trained_run(tmp_path)
+    export(run)
+    run.built = 0
+    add_checkpoint(run, tiny_model(Tokenizer.load(tmp_path / "tokenize").vocab_size, seed=2), step=9)
+    export(run)
+    assert run.built == 1
+    assert "step-000009" in (tmp_path / "export/hf/README.md").read_text()
+
+
+def test_logits_that_are_no_numbers_fail() -> None:
+    """NaN compares as equal to nothing, and must not pass as no difference."""
+    ones = [torch.ones(2, 3)]
+    assert parity.compare_logits(ones, ones, "x") == 0
+    for wrong in (torch.nan, 2.0):
+        with pytest.raises(GroundupError, match="differ by"):
+            parity.compare_logits(ones, [torch.full((2, 3), wrong)], "x")

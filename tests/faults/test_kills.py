@@ -1,0 +1,18 @@
+"""SIGKILL to the whole process group at any moment: the next run goes on and ends with the same bytes."""
+
+from pathlib import Path
+
+import pytest
+from faults.killing import Killer, digests
+
+
+def test_killed_runs_end_as_the_undisturbed_one(tiny_project: Path, tiny_run: Path, tmp_path: Path) -> None:
+    killer = Killer(tiny_project, tmp_path / "run", digests(tiny_run), longest=12)
+    killer.rampage(kills=4, in_commit=1)
+
+
+@pytest.mark.torture
+def test_twenty_kills_five_of_them_inside_a_commit(tiny_project: Path, tiny_run: Path, tmp_path: Path) -> None:
+    killer = Killer(tiny_project, tmp_path / "run", digests(tiny_run), longest=15)
+    killer.rampage(kills=20, in_commit=5)
+    print(f"{killer.kills} kills, {killer.in_commit} of them inside a commit, {killer.finished} finished in between")

@@ -1,0 +1,27 @@
+"""Texts that break tokenizers."""
+
+HOSTILE = (
+    "",
+    " ",
+    "\0",
+    "a\0b\x07\x7f\x85",
+    "e\u0301\u0302",
+    "\u0301 alone",
+    "👨‍👩‍👧‍👦 🏳️‍🌈 🇺🇳",
+    "\u202eright to left\u202c \u2066x\u2069",
+    "ᄒ", "한", "각ᆨ", "한국어",
+    "<|endoftext|>",
+    "a<|im_start|>user\n<|im_end|>b",
+    "<|endoftext",
+    "\r\n\r\n  a\r\n\tb\r",
+    "don't DON'T I'll 'S ſ's",
+    "12345 ½ ² १२३ ١٢٣",
+    "\u3000\u3000全角　空白。中文、日本語、ภาษาไทย",
+    "\u00a0 \u2028\u2029 \u200b\ufeff",
+    "ﬁ ﷽ ǅ İ ß ẞ",
+    "\U0010ffff\ufffe\ufdd0",
+    "🇺" * 7,
+    "def f(x):\n\tif x:\n\t\treturn {'a': [1, 2]}  # ...\n\n\n",
+    "!" * 3000 + "a" * 3000 + " " * 3000 + "\n" * 3000 + "é" * 3000 + "7" * 300,
+    "\\u0041 &amp; %20 \x1b[31m",
+)  # fmt: skip

@@ -1,0 +1,149 @@
+"""Only what changed is done again: one byte of each input and one of each setting, and exactly which stages then run."""
+
+import dataclasses
+import re
+import shutil
+import typing
+from pathlib import Path
+
+import pytest
+
+from groundup.flow import STAGES, run_flow
+from groundup.ledger import Ledger
+from groundup.recipe import Evaluate, Model, Recipe, Refine, Source, Tokenize, Train, load_recipe
+
+ALL = set(STAGES)
+AFTER = {stage: set(STAGES[number:]) for number, stage in enumerate(STAGES)}
+
+
+def stages_that_ran(recipe: Path, overrides: list[str] = []) -> set[str]:  # noqa: B006 - never changed
+    """Bring the run up to date and return the stages that built anything."""
+    root = recipe.parent / "runs" / "tiny"
+    ledger = Ledger(root / "ledger.jsonl")
+    before = len(ledger.events())
+    run_flow(load_recipe(recipe, overrides), root, workers=1)
+    return {event["stage"] for event in ledger.events()[before:] if event["event"] == "finished"}
+
+
+def flip(path: Path, old: bytes, new: bytes) -> None:
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("books/book03.txt", b" the ", b" thy "),
+        ("web/05.html", b" the ", b" thy "),
+        ("code/json/decoder.py", b"return", b"retunr"),
+        ("talk/talk.jsonl", b" the ", b" thy "),
+    ],
+)
+def test_one_byte_of_text_runs_everything_again(run_copy: Path, name: str, old: bytes, new: bytes) -> None:
+    flip(run_copy.parent / "raw" / name, old, new)
+    assert stages_that_ran(run_copy) == ALL
+
+
+def test_one_byte_that_changes_no_document_stops_at_collect(run_copy: Path) -> None:
+    """Inputs are contents: a licence text after the end of a book is read again, and nothing follows from it."""
+    flip(run_copy.parent / "raw" / "books" / "book03.txt", b"licence text", b"licence tixt")
+    assert stages_that_ran(run_copy) == {"collect", "report"}
+
+
+def test_a_touched_file_runs_nothing(run_copy: Path) -> None:
+    for path in (run_copy.parent / "raw").rglob("*.txt"):
+        path.touch()
+    assert stages_that_ran(run_copy) == set()
+
+
+def test_a_new_file_runs_only_its_own_shards_and_the_lists(run_copy: Path) -> None:
+    lines = (run_copy.parent / "raw" / "books" / "book03.txt").read_bytes().splitlines(keepends=True)
+    (run_copy.parent / "raw" / "books" / "shorter.txt").write_bytes(b"".join(lines[:-12] + lines[-3:]))
+    root = run_copy.parent / "runs" / "tiny"
+    before = len(Ledger(root / "ledger.jsonl").events())
+    run_flow(load_recipe(run_copy), root, workers=1)
+    events = {e["stage"]: e for e in Ledger(root / "ledger.jsonl").events()[before:] if e["event"] in ("finished", "fresh")}
+    shards = 5
+    assert (events["collect"]["built"], events["collect"]["reused"]) == (1, shards - 1)
+    # Its shard, and the two lists.
+    assert (events["refine"]["built"], events["refine"]["reused"]) == (3, shards - 1)
+    # A shorter copy is a duplicate that loses: no token changed, so nothing after it ran.
+    assert events["train"]["event"] == "fresh"
+
+
+def test_a_file_taken_away_is_gone_from_every_stage(run_copy: Path) -> None:
+    shutil.rmtree(run_copy.parent / "raw" / "web")
+    text = run_copy.read_text()
+    run_copy.write_text(re.sub(r'\[\[source\]\]\nname = "web".*?(?=\[\[source\]\])', "", text, flags=re.DOTALL))
+    assert stages_that_ran(run_copy) == ALL - {"collect"}
+    root = run_copy.parent / "runs" / "tiny"
+    assert not list(root.glob("*/documents/web.*")) + list(root.glob("tokenize/shards/web.*"))
+
+
+# Every key of the recipe, and the stages that run again when it changes. What a change of weights brings with it:
+RETRAINED = {"train", "evaluate", "export", "report"}
+SETTINGS: dict[str, tuple[str, set[str]]] = {
+    "name": ("other", {"export"}),
+    "seed": ("2", AFTER["refine"]),
+    "source.0.path": ('"raw/books/book0[1-9].txt"', ALL),
+    "source.0.kind": ("text", ALL),
+    "source.0.name": ("tomes", ALL),
+    "source.0.license": ("CC0-1.0", {"collect", "refine", "tokenize", "report"}),
+    "source.0.weight": ("2.0", RETRAINED),
+    "source.0.include": ('["book0[1-9].txt"]', ALL),
+    "source.0.exclude": ('["book03.txt"]', ALL),
+    "source.0.encoding": ("cp1252", {"collect", "report"}),
+    "source.0.sha256": ('"' + "0" * 64 + '"', set()),
+    "refine.languages": ('["de"]', AFTER["refine"]),
+    "refine.filters": ('["code"]', AFTER["refine"]),
+    "refine.near_threshold": ("0.81", {"refine"}),
+    "tokenize.vocab_size": ("400", AFTER["tokenize"]),
+    "tokenize.validation": ("0.2", AFTER["refine"]),
+    "tokenize.sample_megabytes": ("256", {"tokenize"}),
+    "model.preset": ("small", RETRAINED),
+    "model.layers": ("3", RETRAINED),
+    "model.width": ("128", RETRAINED),
+    "model.heads": ("2", RETRAINED),
+    "model.kv_heads": ("1", set()),
+    "model.head_width": ("32", RETRAINED),
+    "model.feed_forward": ("64", RETRAINED),
+    "model.context": ("32", RETRAINED),
+    "model.dropout": ("0.1", RETRAINED),
+    "model.rope_theta": ("500.0", RETRAINED),
+    "train.steps": ("8", RETRAINED),
+    "train.batch_tokens": ("1024", RETRAINED),
+    "train.optimizer": ("adamw", RETRAINED),
+    "evaluate.limit": ("5", {"evaluate", "report"}),
+    "evaluate.passages": ("4", {"evaluate", "report"}),
+    "evaluate.sample_tokens": ("6", {"evaluate", "report"}),
+    "evaluate.benchmarks": ('["lambada.jsonl"]', {"evaluate", "report"}),
+}
+# Changes of a finished training that change nothing: they hold from the next step on, and there is none.
+HARMLESS = {f"train.{f.name}" for f in dataclasses.fields(Train)} - set(SETTINGS)
+
+
+def test_every_key_of_a_recipe_has_a_place_in_this_test() -> None:
+    parts = {"source.0": Source, "refine": Refine, "tokenize": Tokenize, "model": Model, "train": Train, "evaluate": Evaluate}
+    keys = {f"{prefix}.{f.name}" for prefix, part in parts.items() for f in dataclasses.fields(part)}
+    keys |= {f.name for f in dataclasses.fields(Recipe) if f.name not in parts and f.name not in ("source", "root")}
+    assert keys == set(SETTINGS) | HARMLESS
+
+
+@pytest.mark.parametrize("key", [key for key in SETTINGS if SETTINGS[key][1]])
+def test_one_setting_runs_exactly_what_depends_on_it(run_copy: Path, key: str) -> None:
+    (run_copy.parent / "lambada.jsonl").write_text('{"text": "The last word of this line is word"}\n')
+    value, expected = SETTINGS[key]
+    assert stages_that_ran(run_copy, [f"{key}={value}"]) - {"report"} == expected - {"report"}
+
+
+def test_settings_that_say_the_same_run_nothing(run_copy: Path) -> None:
+    same = [f"{key}={value}" for key, (value, expected) in SETTINGS.items() if not expected and key != "source.0.sha256"]
+    assert stages_that_ran(run_copy, [*same, "source.0.weight=1.0"]) <= {"report"}
+
+
+def test_logging_and_rates_of_a_finished_training_run_nothing(run_copy: Path) -> None:
+    hints = typing.get_type_hints(Train)
+    values = {"checkpoint_steps": "[3]", "sample_prompt": "A", "precision": "fp32", "compile": "off"}
+    changed = [f"{key}={values.get(key[6:], '1' if hints[key[6:]] is not float else '0.5')}" for key in sorted(HARMLESS)]
+    assert stages_that_ran(run_copy, changed) <= {"report"}

@@ -1,0 +1,97 @@
+"""Fixtures of the refine tests: documents with ids, collected shards, and real text where GROUNDUP_TEST_DATA names it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import tarfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from groundup.document import DOCUMENT, DROPPED, TableWriter, document_id
+
+Row = dict[str, object]
+
+
+def make_row(
+    text: str, number: int, kind: str = "text", source: str = "s", group: str = "", turns: list[dict[str, str]] | None = None
+) -> Row:
+    return {
+        "id": document_id(source, "file", number),
+        "text": text,
+        "kind": kind,
+        "source": source,
+        "origin": "file",
+        "record": number,
+        "group": f"{kind}:{group or number}",
+        "license": "",
+        "language": "python" if kind == "code" else "",
+        "turns": turns,
+    }
+
+
+def write_collected(folder: Path, rows: Sequence[Row]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    with TableWriter(folder / "documents.parquet", DOCUMENT) as out:
+        for row in rows:
+            out.add(row, 64 + len(str(row["text"])))
+    with TableWriter(folder / "dropped.parquet", DROPPED):
+        pass
+    return folder
+
+
+@pytest.fixture
+def row() -> Callable[..., Row]:
+    """Make a row of the document schema from a text and its number."""
+    return make_row
+
+
+@pytest.fixture
+def collected() -> Callable[[Path, Sequence[Row]], Path]:
+    """Write rows as a collect artefact into a folder."""
+    return write_collected
+
+
+def real_data() -> Path:
+    """Return the folder of real data, or skip the test."""
+    folder = os.environ.get("GROUNDUP_TEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("GROUNDUP_TEST_DATA does not name a folder of real data")
+    return Path(folder)
+
+
+def _code(folder: Path) -> list[str]:
+    texts = []
+    for path in sorted((folder / "code" / "pypi").glob("*.tar.gz")):
+        if path.name.startswith(("flask", "requests", "rich", "msgpack")):
+            with tarfile.open(path) as archive:
+                files = [
+                    archive.extractfile(member) for member in archive if member.isfile() and member.name.endswith((".py", ".rst", ".pyx"))
+                ]
+                texts += [file.read().decode("utf-8", "ignore") for file in files if file]
+    return texts
+
+
+def _edited(texts: Sequence[str], count: int) -> list[str]:
+    """Plant near-duplicates: copies with one word in 10 … 500 replaced."""
+    chance = random.Random(7)
+    copies = []
+    for text in chance.sample([text for text in texts if 60 < len(text.split()) < 3_000], count):
+        words, rate = text.split(" "), chance.choice([10, 20, 50, 100, 500])
+        copies.append(" ".join(chance.choice(words) + "x" if chance.randrange(rate) == 0 else word for word in words))
+    return copies
+
+
+@pytest.fixture(scope="session")
+def real_texts() -> list[str]:
+    """At least 2,000 real texts with natural near-duplicates (two versions of flask, editions of books) and planted ones."""
+    folder = real_data()
+    web = [json.loads(line)["text"] for line in (folder / "web/jsonl/c4_demo.jsonl").open(encoding="utf-8")]
+    wiki = [line for line in (folder / "wikipedia/plain/wikitext-2-valid.txt").read_text(encoding="utf-8").split("\n") if len(line) > 200]
+    books = [path.read_text(encoding="utf-8", errors="ignore") for path in sorted((folder / "books/gitenberg").rglob("*.txt"))]
+    pages = [book[at : at + 4_000] for book in books for at in range(0, min(len(book), 200_000), 4_000)]
+    texts = _code(folder) + web + wiki[:1_000] + pages
+    return [text for text in texts + _edited(texts, 300) if text.strip()]

@@ -1,0 +1,217 @@
+"""The kernels against plain Python: words, shingles, MinHash, Jaccard, statistics, repetition."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from groundup.refine.arrays import Texts, text_buffers
+from groundup.refine.characters import BREAK, UNSPACED, WORD_CLASSES
+from groundup.refine.kernels import (
+    BAND_ROWS,
+    BANDS,
+    EMPTY,
+    PERMUTATIONS,
+    band_keys,
+    hash_words,
+    jaccard,
+    shingle_sets,
+    signatures,
+    words,
+)
+from groundup.refine.repetition import PARAGRAPHS, repeated_lines, repeated_words
+from groundup.refine.statistics import STOP_WORDS, Statistics
+
+TEXTS = st.lists(
+    st.lists(
+        st.sampled_from("a b to The THE and é ñandú 中文 ไทย 7x  . , ... … ! # { \n \n\n - • — 'tis don't".split(" "))
+        | st.text(max_size=2),
+        max_size=40,
+    ),
+    min_size=1,
+    max_size=4,
+).map(lambda texts: [" ".join(parts).encode("utf-8", "ignore").decode() for parts in texts])
+
+
+def buffers(texts: list[str]) -> Texts:
+    return text_buffers(pa.array(texts, pa.string()))
+
+
+def plain_words(text: str) -> list[str]:
+    """Words by the definition, one code point at a time."""
+    found, running = [], ""
+    for letter in text + " ":
+        kind = WORD_CLASSES[ord(letter)]
+        if kind in (BREAK, UNSPACED) and running:
+            found.append(running)
+            running = ""
+        if kind == UNSPACED:
+            found.append(letter)
+        elif kind != BREAK:
+            running += letter.lower() if letter.isascii() else letter
+    return found
+
+
+def plain_shingles(text: str, width: int = 5) -> set[tuple[str, ...]]:
+    found = plain_words(text)
+    return {tuple(found[i : i + width]) for i in range(max(len(found) - width + 1, min(len(found), 1)))}
+
+
+@settings(max_examples=300, deadline=None)
+@given(TEXTS)
+def test_words(texts: list[str]) -> None:
+    """Words, their places and their hashes are those of the plain definition."""
+    hashes, starts, ends, first = words(buffers(texts))
+    data = "".join(texts).encode()
+    for text, begin, end in zip(texts, first[:-1], first[1:], strict=True):
+        found = [data[a:b].decode() for a, b in zip(starts[begin:end], ends[begin:end], strict=True)]
+        assert ["".join(c.lower() if c.isascii() else c for c in word) for word in found] == plain_words(text)
+        assert hashes[begin:end].tolist() == [hash_words([word])[0] for word in plain_words(text)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(TEXTS, st.integers(1, 13))
+def test_shingles(texts: list[str], width: int) -> None:
+    """There are as many different shingles as by the definition, and equal ones have equal hashes."""
+    sets, offsets = shingle_sets(buffers([*texts, *texts]), width)
+    found = [sets[a:b].tolist() for a, b in pairwise(offsets.tolist())]
+    assert [len(one) for one in found] == 2 * [len(plain_shingles(text, width)) for text in texts]
+    assert all(one == sorted(set(one)) for one in found)
+    assert found[: len(texts)] == found[len(texts) :]
+    assert len(set().union(*found)) == len(set().union(*(plain_shingles(text, width) for text in texts)))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sets(st.integers(0, 60)), st.sets(st.integers(0, 60)), st.floats(0, 1))
+def test_jaccard(a: set[int], b: set[int], threshold: float) -> None:
+    """The merge gives the exact ratio; it stops early only below the threshold."""
+    exact = len(a & b) / len(a | b) if a and b else 0.0
+    arrays = [np.array(sorted(values), np.uint64) for values in (a, b)]
+    assert jaccard(*arrays) == exact
+    reached = jaccard(*arrays, threshold)
+    assert reached == exact if exact >= threshold else reached in (0.0, exact)
+
+
+def test_signatures_estimate() -> None:
+    """Signatures agree in as many rows as the sets are similar: unbiased over 300 pairs, each within chance."""
+    chance = np.random.default_rng(5)
+    errors = []
+    for share in np.linspace(0.05, 0.95, 300):
+        vocabulary = [f"w{n}" for n in chance.integers(0, 1 << 30, 700)]
+        common = int(500 * share)
+        a, b = vocabulary[:500], vocabulary[:common] + vocabulary[500:] + vocabulary[common + 200 : 500]
+        texts = buffers([" ".join(a), " ".join(b)])
+        first, second = signatures(texts)
+        sets, offsets = shingle_sets(texts)
+        true = jaccard(sets[: offsets[1]], sets[offsets[1] :])
+        errors.append(((first == second).mean() - true) / max(np.sqrt(true * (1 - true) / PERMUTATIONS), 0.02))
+    assert abs(np.mean(errors)) < 0.25
+    assert np.std(errors) < 1.2
+
+
+def test_signatures_independent() -> None:
+    """Rows of a signature are independent enough that a pair at 0.8 shares a band as often as the arithmetic says (0.98)."""
+    chance = np.random.default_rng(6)
+    found = 0
+    for _ in range(300):
+        a = [f"w{n}" for n in chance.integers(0, 1 << 30, 405)]
+        b = a[:360] + [f"v{n}" for n in chance.integers(0, 1 << 30, 45)]
+        rows = signatures(buffers([" ".join(a), " ".join(b)])).T.copy()
+        keys = [band_keys(rows[band * BAND_ROWS : (band + 1) * BAND_ROWS], 0) for band in range(BANDS)]
+        found += any(key[0] == key[1] for key in keys)
+    assert found / 300 > 0.95
+
+
+def test_no_words() -> None:
+    """A text without words has no shingle, is similar to nothing, and its signature says so; an empty column works."""
+    rows = signatures(buffers(["!!! ???", ""]))
+    assert (rows == EMPTY).all()
+    assert len(shingle_sets(buffers(["!?"]))[0]) == 0
+    assert jaccard(np.zeros(0, np.uint64), np.zeros(0, np.uint64)) == 0
+    assert signatures(buffers([])).shape == (0, PERMUTATIONS)
+
+
+def test_slices() -> None:
+    """A slice of a column gives what its texts alone give."""
+    column = pa.array(["one two three four five six", "a b c", "", "x y z x y z"])
+    assert (signatures(text_buffers(column.slice(1, 3))) == signatures(buffers(column.to_pylist()))[1:]).all()
+
+
+def statistics(texts: list[str]) -> Statistics:
+    return Statistics(pa.RecordBatch.from_pydict({"text": pa.array(texts, pa.string())}))
+
+
+@settings(max_examples=200, deadline=None)
+@given(TEXTS)
+def test_counts(texts: list[str]) -> None:
+    """Counts of characters, lines and stop words are those of plain Python."""
+    found = statistics(texts)
+    for row, text in enumerate(texts):
+        lines = [line.strip(" \t") for line in text.split("\n")]
+        filled = [line for line in lines if line]
+        want = {
+            "bytes": len(text.encode()),
+            "chars": len(text),
+            "alphanumeric": sum(WORD_CLASSES[ord(c)] != BREAK for c in text),
+            "unspaced": sum(WORD_CLASSES[ord(c)] == UNSPACED for c in text),
+            "hashes": text.count("#"),
+            "brackets": text.count("{") + text.count("}"),
+            "ellipses": len(re.findall(r"\.{3,}", text)) + text.count("…"),
+            "lines": len(filled),
+            "bullet_lines": sum(line[0] in "-*•‣▪●◦·–" for line in filled),
+            "ellipsis_lines": sum(line.endswith(("...", "…")) for line in filled),
+            "longest_line": max(len(line) for line in text.split("\n")),
+            "stop_words": len(set(STOP_WORDS) & set(plain_words(text))),
+        }
+        assert {name: found[name][row] for name in want} == want
+
+
+def test_tokens() -> None:
+    """Words between white space, their letters, and sentence ends; unspaced letters are words of their own."""
+    found = statistics(['He said: "Stop!" Then 42 left... — ok', "你好。再见！", "a.b c?) d", ""])
+    assert found["words"].tolist() == [8, 6, 3, 0]
+    assert found["letter_words"].tolist() == [6, 4, 3, 0]
+    assert found["sentences"].tolist() == [2, 2, 1, 0]
+    assert found["word_chars"].tolist() == [30, 6, 7, 0]
+
+
+UNITS = st.lists(st.sampled_from(["one two", "three", " ", "", "four five six"]), max_size=12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(UNITS, UNITS)
+def test_repeated_lines(a: list[str], b: list[str]) -> None:
+    """Repeated lines and paragraphs are those that a set of the earlier ones holds."""
+    texts = ["\n".join(a), "\n\n".join(b)]
+    for text, breaks, row in ((texts[0], 1, 0), (texts[1], PARAGRAPHS, 1)):
+        # A third line break in a row belongs to the next paragraph, whose leading blanks do not count.
+        units = [unit.lstrip(" \t\n") for unit in text.split("\n" * breaks)]
+        units = [unit for unit in units if unit]
+        repeated = [unit for place, unit in enumerate(units) if unit in units[:place]]
+        found = repeated_lines(*buffers(texts), breaks)[row].tolist()
+        assert found == [len(units), len(repeated), sum(len(unit) for unit in repeated)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from("to be or not bee".split()), max_size=40))
+def test_repeated_words(parts: list[str]) -> None:
+    """Frequent and repeated n-grams are those of plain counting, overlaps skipped as the paper's n-grams are."""
+    text = " ".join(parts)
+    found = repeated_words(*words(buffers([text])))[0].tolist()
+    for n in range(2, 5):
+        grams = [" ".join(parts[i : i + n]) for i in range(len(parts) - n + 1)]
+        most = max(Counter(grams).values(), default=0)
+        assert found[n - 2] == (max(len(g) * c for g, c in Counter(grams).items() if c == most) if most > 1 else 0)
+    for n in range(5, 11):
+        seen, total, i = set(), 0, 0
+        while i + n <= len(parts):
+            gram = " ".join(parts[i : i + n])
+            total, i = (total + len(gram), i + n) if gram in seen else (total, i + 1)
+            seen.add(gram)
+        assert found[n - 2] == total

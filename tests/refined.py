@@ -1,0 +1,54 @@
+"""A refined run in the shape that the stage `refine` leaves behind, made from a few texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from groundup.document import DOCUMENT, TableWriter, document_id
+from groundup.recipe import recipe_from
+from groundup.run import Run
+from groundup.store import Step
+
+# name of a shard → (text, verdict) of its documents; 0 duplicate, 1 train, 2 validation
+Shards = Mapping[str, Sequence[tuple[str, int]]]
+
+
+def refined_run(root: Path, shards: Shards, kinds: Mapping[str, str] | None = None, **settings: Any) -> Run:
+    """Return a run whose view `refine` holds `shards`."""
+    sources = sorted({name.rpartition(".")[0] for name in shards})
+    table = {"source": [{"path": f"raw/{s}", "name": s, "kind": (kinds or {}).get(s, "text")} for s in sources], **settings}
+    run = Run(root, recipe_from(table, "test", root))
+    refine(run, shards)
+    return run
+
+
+def refine(run: Run, shards: Shards) -> None:
+    artefacts = []
+    for name, documents in shards.items():
+        step = Step("refine/shard", name, 1, inputs={"texts": repr(documents)})
+        artefacts.append(run.store.build(step, _write_documents, {"name": name, "documents": documents}))
+    step = Step("refine/split", "split", 1, inputs={a.name: a.content for a in artefacts} | {"verdicts": repr(shards)})
+    split = run.store.build(step, _write_split, {"shards": shards})
+    links = {f"documents/{a.name}.parquet": a.path / "documents.parquet" for a in artefacts}
+    links |= {f"split/{name}.npy": split.path / "split" / f"{name}.npy" for name in shards}
+    run.store.publish("refine", links, [*artefacts, split])
+
+
+def _write_documents(folder: Path, name: str, documents: Sequence[tuple[str, int]]) -> dict[str, Any]:
+    source = name.rpartition(".")[0]
+    with TableWriter(folder / "documents.parquet", DOCUMENT) as writer:
+        for record, (text, _) in enumerate(documents):
+            row = {"id": document_id(source, name, record), "text": text, "source": source, "record": record}
+            writer.add(row, len(text.encode()))
+    return {"documents": len(documents)}
+
+
+def _write_split(folder: Path, shards: Shards) -> dict[str, Any]:
+    (folder / "split").mkdir()
+    for name, documents in shards.items():
+        np.save(folder / "split" / f"{name}.npy", np.array([verdict for _, verdict in documents], np.uint8))
+    return {}

@@ -1,0 +1,81 @@
+"""The command line: its names are a promise, its help is quick to load, its errors are one line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from groundup.cli import cli
+from groundup.flow import STAGES
+
+# Names may be added, never changed or taken away.
+OPTIONS = {
+    "init": {"--recipe"},
+    "plan": {"--set"},
+    "run": {"--out", "--until", "--redo", "--set", "--workers"},
+    "status": {"--watch", "--json"},
+    "inspect": {"--dropped", "--document", "--duplicates", "--token"},
+    "evaluate": set(),
+    "sample": set(),
+    "report": set(),
+    "export": {"--format"},
+    "verify": set(),
+}
+
+
+def groundup(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "groundup", *arguments], capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
+
+
+def test_every_promised_command_and_option_is_there() -> None:
+    for name, options in OPTIONS.items():
+        known = {text for parameter in cli.commands[name].params for text in parameter.opts}
+        assert options <= known, name
+
+
+def test_commands_are_listed_in_the_order_of_the_flow() -> None:
+    names = list(cli.commands)
+    assert [name for name in names if name in STAGES] == [stage for stage in STAGES if stage in names]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """0.3 s is the promise; what makes it true is that none of these is imported."""
+    code = "import sys, groundup.cli; print([m for m in ('torch', 'numpy', 'pyarrow', 'numba', 'tqdm', 'httpx') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "missing.toml"],
+        ["run", "bad.toml"],
+        ["run", "good.toml", "--until", "trian"],
+        ["run", "good.toml", "--out", "run"],
+        ["plan", "good.toml"],
+        ["init", "missing"],
+        ["init", "empty"],
+        ["status", "nowhere"],
+        ["inspect", "nowhere"],
+        ["verify", "nowhere"],
+        ["sample", "nowhere", "The"],
+        ["export", "nowhere"],
+        ["evaluate", "nowhere"],
+        ["report", "nowhere"],
+    ],
+    ids=" ".join,
+)
+def test_what_a_user_can_cause_is_one_line_and_a_non_zero_exit(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text('[[source]]\npath = "x"\nkint = "books"\n')
+    (tmp_path / "good.toml").write_text('[[source]]\npath = "not-there/*.txt"\n')
+    (tmp_path / "empty").mkdir()
+    done = groundup(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("groundup: "), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_a_misspelt_option_exits_with_usage() -> None:
+    assert groundup("run", "--worker", "2").returncode == 2

@@ -1,0 +1,136 @@
+"""The tokenizer: exact round trips, no specials from text, ids that do not depend on how a text is cut."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import groundup
+from groundup.errors import GroundupError
+from groundup.tokenize import tokenizer as module
+from groundup.tokenize.bpe import resolve_vocab_size, train_bpe, trainable, write_config
+from groundup.tokenize.tokenizer import END, SPECIALS, Tokenizer, pieces
+from hostile import HOSTILE
+
+TEXT = ["The cat sat on the mat. " * 20, "def f(x):\n    return x + 1\n" * 20, "Über die Brücke gehen wir, 中文 中文。\n" * 20]
+SHORT = 24
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer(train_bpe(TEXT, 400))
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_round_trip_of_hostile_text(tokenizer: Tokenizer, text: str) -> None:
+    """Nothing is normalised, lost or taken for a special token."""
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert not {tokenizer.end_id, *tokenizer.chat_ids} & set(ids)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=200))
+def test_round_trip_of_any_text(tokenizer: Tokenizer, text: str) -> None:
+    """Every valid string survives, whatever the vocabulary was trained on, and its bytes can be counted by token."""
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.token_bytes()[ids].sum() == len(text.encode())
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text("ab Z'9.\n\r\t\u3000é中\u0301_-", max_size=120), st.integers(8, 40))
+def test_pieces_encode_to_the_same_ids(tokenizer: Tokenizer, text: str, limit: int) -> None:
+    """A text that is cut gives the ids of the whole, as long as no piece was cut at the limit for want of a safe place."""
+    cut = list(pieces(text, limit))
+    assert "".join(cut) == text
+    assert all(len(piece) <= limit for piece in cut)
+    safe = {m.start() for m in module._SAFE_CUT.finditer(text)}
+    if all(sum(map(len, cut[:n])) in safe for n in range(1, len(cut))):
+        assert [i for piece in cut for i in tokenizer.encode(piece)] == tokenizer.encode(text)
+
+
+def test_batches_are_flat_and_do_not_depend_on_grouping(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow arrays and lists, small groups and large ones give the same ids, text by text."""
+    plain = [tokenizer.encode(text) for text in HOSTILE]
+    monkeypatch.setattr(module, "BATCH_CHARACTERS", 10)
+    flat, lengths = tokenizer.encode_batch(pa.array(HOSTILE))
+    assert [part.tolist() for part in np.split(flat, np.cumsum(lengths)[:-1])] == plain
+
+
+def test_long_runs_do_not_hang(tokenizer: Tokenizer) -> None:
+    """Without the cut, the splitter panics at ten million spaces (its limit of retries)."""
+    for text in (" " * 10_000_000, "\n" * 1_000_000, "é" * 1_000_000):
+        ids, _ = tokenizer.encode_batch([text])
+        assert tokenizer.token_bytes()[ids].sum() == len(text.encode())
+
+
+def test_small_text_gives_a_small_vocabulary(tokenizer: Tokenizer) -> None:
+    """Too little text for the size asked for is no error; specials and all bytes are there first."""
+    small = Tokenizer(train_bpe(["ab ab"], 50_000))
+    assert 256 + len(SPECIALS) <= small.vocab_size < 300
+    assert (small.end_id, *small.chat_ids) == (0, 1, 2)
+    assert small.decode(small.encode("wholly other: Ω")) == "wholly other: Ω"
+
+
+def test_ids_of_a_smaller_vocabulary_are_a_prefix() -> None:
+    """Merges are learnt in order, so a smaller vocabulary differs only by its end."""
+    small, large = (json.loads(train_bpe(TEXT, size).to_str())["model"] for size in (300, 350))
+    assert large["merges"][: len(small["merges"])] == small["merges"]
+    assert small["vocab"].items() <= large["vocab"].items()
+
+
+def test_training_does_not_depend_on_threads(tokenizer: Tokenizer) -> None:
+    """The same text gives the same tokenizer.json with one thread and with many."""
+    code = f"from groundup.tokenize.bpe import train_bpe; print(train_bpe({TEXT!r}, 400).to_str())"
+    outputs = set()
+    for threads in ("1", "4"):
+        environment = os.environ | {"RAYON_NUM_THREADS": threads, "PYTHONPATH": str(Path(groundup.__file__).parents[1])}
+        outputs.add(subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True).stdout)
+    assert len(outputs) == 1
+
+
+def test_runs_that_are_no_words_are_not_trained_on() -> None:
+    """One endless word would make each merge walk through it."""
+    assert list(trainable("one " + "x" * 2000 + " two")) == ["one ", " two"]
+    assert list(trainable("中" * 900)) == ["中" * 900]
+
+
+def test_auto_vocabulary_grows_with_the_text() -> None:
+    """The sizes are what the starter and the reference job want; a number in the recipe is taken as it is."""
+    sizes = [resolve_vocab_size("auto", size) for size in (100_000, 15_000_000, 500_000_000, 45_000_000_000)]
+    assert sizes == [1_024, 4_096, 16_384, 49_152]
+    assert resolve_vocab_size(50_000, 10) == 50_000
+
+
+def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
+    """A missing or foreign tokenizer.json names itself."""
+    for text in (None, "{", json.dumps({"version": "1.0"})):
+        if text is not None:
+            (tmp_path / "tokenizer.json").write_text(text)
+        with pytest.raises(GroundupError, match=r"tokenizer\.json: cannot be read as a tokenizer"):
+            Tokenizer.load(tmp_path)
+
+
+def test_transformers_gives_the_same_ids(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """A folder of a Qwen3 model with our files keeps our splitter in transformers, which would build Qwen's own otherwise."""
+    transformers = pytest.importorskip("transformers", reason="needs transformers")
+    tokenizer._engine.save(str(tmp_path / "tokenizer.json"))
+    write_config(tmp_path, 256)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]}))
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for text in HOSTILE:
+        ids = theirs(text, split_special_tokens=True)["input_ids"]
+        assert ids == tokenizer.encode(text)
+        assert theirs.decode(ids) == text
+    assert theirs.eos_token == END and theirs.eos_token_id == tokenizer.end_id
+    assert theirs("a<|im_end|>")["input_ids"][-1] == tokenizer.chat_ids[1]

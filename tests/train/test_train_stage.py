@@ -1,0 +1,203 @@
+"""The stage: what is fresh, what resumes, what is guarded, and what a machine's probe resolves."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from groundup.errors import ExpensiveError, GroundupError
+from groundup.ledger import Ledger
+from groundup.recipe import Recipe, Train
+from groundup.store import read_json
+from groundup.train import machine as machines
+from groundup.train import stage
+from groundup.train.__main__ import main as rank
+from groundup.train.machine import Machine, divisor
+from groundup.train.metrics import Metrics
+from token_run import CONFIG, FIXED, SETTINGS, recipe, run_in, weights_digest, write_shards
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_shards(tmp_path)
+    return tmp_path
+
+
+def train(root: Path, of: Recipe, redo: frozenset[str] = frozenset()) -> tuple[int, int]:
+    run = run_in(root, of, redo)
+    stage.run(run)
+    return run.built, run.reused
+
+
+def make_expensive(root: Path) -> None:
+    """Claim that what stands there took eleven minutes."""
+    path = root / "train" / "metrics.jsonl"
+    path.write_text(path.read_text() + json.dumps({"step": 12, "seconds": 660.0}) + "\n")
+
+
+def test_a_second_run_finds_it_fresh(root: Path) -> None:
+    # Protects: running again costs nothing, and neither does a change that training does not depend on.
+    assert train(root, recipe()) == (1, 0)
+    before = {path: path.stat().st_mtime_ns for path in (root / "train").rglob("*")}
+    assert train(root, recipe()) == (0, 1)
+    assert train(root, dataclasses.replace(recipe(), name="other")) == (0, 1)
+    assert train(root, recipe(learning_rate=0.1)) == (0, 1)
+    assert train(root, recipe(steps=6)) == (0, 1)
+    assert before == {path: path.stat().st_mtime_ns for path in (root / "train").rglob("*")}
+
+
+def test_a_later_end_goes_on_and_is_noted(root: Path) -> None:
+    # Protects: guarantee 5: end step and learning rate may change while it runs, and the ledger says from which step.
+    train(root, recipe(steps=8))
+    first = weights_digest(root, 8)
+    train(root, recipe(steps=12, learning_rate=0.001, checkpoint_steps=(8,)))
+    assert weights_digest(root, 8) == first
+    events = Ledger(root / "train" / "ledger.jsonl").events("settings")
+    assert [(event["step"], event["settings"]["steps"], event["settings"]["learning_rate"]) for event in events] == [
+        (0, 8, 0.003),
+        (8, 12, 0.001),
+    ]
+
+
+@pytest.mark.parametrize("change", [{"seed": 2}, {"weight": 2.0}, {"model": {"layers": 1}}, {"batch_tokens": 64}, {"optimizer": "adamw"}])
+def test_another_key_is_another_training(root: Path, change: dict[str, object]) -> None:
+    # Protects: data order, sizes, batch, optimizer and seed are never mixed within one training.
+    train(root, recipe(steps=4))
+    before = weights_digest(root, 4)
+    assert train(root, recipe(steps=4, **change)) == (1, 0)  # type: ignore[arg-type]
+    assert weights_digest(root, 4) != before
+    assert not (root / "aside").exists()
+
+
+def test_other_tokens_are_another_training(root: Path) -> None:
+    # Protects: weights always belong to the shards that stand beside them.
+    train(root, recipe(steps=4))
+    key = read_json(root / "train" / "train.json")["key"]
+    write_shards(root, seed=50)
+    assert train(root, recipe(steps=4)) == (1, 0)
+    assert read_json(root / "train" / "train.json")["key"] != key
+
+
+def test_expensive_training_is_guarded(root: Path) -> None:
+    # Protects: guarantee 5: eleven minutes are not thrown away unasked; with --redo they move aside, whole and loadable.
+    train(root, recipe(steps=4))
+    make_expensive(root)
+    before = weights_digest(root, 4)
+    with pytest.raises(ExpensiveError, match=r"seed was 1, is 2.*11 minutes.*--redo train"):
+        train(root, recipe(steps=4, seed=2))
+    assert weights_digest(root, 4) == before
+    train(root, recipe(steps=4, seed=2), frozenset({"train"}))
+    aside = root / "aside" / "train-1" / "checkpoints" / "step-000004"
+    assert (aside / "tokenizer.json").exists() and (aside / "model.safetensors").exists()
+    assert weights_digest(root, 4) != before
+
+
+def test_redo_trains_again(root: Path) -> None:
+    # Protects: --redo builds what is not stale too, and comes to the same weights.
+    train(root, recipe(steps=4))
+    before = weights_digest(root, 4)
+    assert train(root, recipe(steps=4), frozenset({"train"})) == (1, 0)
+    assert weights_digest(root, 4) == before
+
+
+def test_what_the_machine_decided_is_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Protects: guarantee 1: nothing is chosen again by timing when training goes on; what the recipe says wins.
+    of = recipe(steps=4, **(dict.fromkeys(FIXED, "auto") | {"threads": 1}))
+    train(root, of)
+    chosen = read_json(root / "train" / "machine.json")
+    assert chosen["micro_batch"] in (1, 2, 3, 6) and chosen["device"] in ("cpu", "cuda") and not chosen["compile"]
+    monkeypatch.setattr(machines, "resolve", lambda *_: pytest.fail("probed again"))
+    train(root, dataclasses.replace(of, train=dataclasses.replace(of.train, steps=6)))
+    assert read_json(root / "train" / "machine.json") == chosen
+    train(root, dataclasses.replace(of, train=dataclasses.replace(of.train, steps=8, micro_batch=2)))
+    assert read_json(root / "train" / "machine.json") == chosen | {"micro_batch": 2}
+
+
+def test_a_wish_is_read_alike_by_every_run(root: Path) -> None:
+    # Protects: a micro-batch that does not divide the batch is rounded the same way when training goes on.
+    train(root, recipe(steps=4, micro_batch=4))
+    chosen = read_json(root / "train" / "machine.json")
+    train(root, recipe(steps=6, micro_batch=4))
+    assert read_json(root / "train" / "machine.json") == chosen and chosen["micro_batch"] == 3
+
+
+def test_auto_steps_are_resolved_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Protects: "auto" is at most four passes over the text, and does not move when the run goes on.
+    monkeypatch.setattr(stage, "CPU_SECONDS", 1e9)
+    train(root, recipe(steps="auto", model={"context": 128}, batch_tokens=2048, validate_every=100))
+    steps = read_json(root / "train" / "train.json")["steps"]
+    assert steps == 4 * (31 + 19 + 24) * 128 // 2048
+    monkeypatch.setattr(stage, "CPU_SECONDS", 0.0)
+    assert train(root, recipe(steps="auto", model={"context": 128}, batch_tokens=2048, validate_every=100)) == (0, 1)
+
+
+def test_two_ranks_learn_what_one_learns(tmp_path: Path) -> None:
+    # Protects: guarantee 2 for training: ranks share the work, not the result (fp32, up to the order of sums).
+    losses = []
+    for processes in (1, 2):
+        root = tmp_path / str(processes)
+        write_shards(root)
+        of = recipe(steps=6, processes=processes, model={"dropout": 0.0})
+        assert train(root, of) == (1, 0)
+        assert train(root, of) == (0, 1)
+        losses.append([line.get("loss", line.get("validation_loss")) for line in Metrics(root / "train" / "metrics.jsonl").read()])
+    assert len(losses[0]) >= 4 and losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_errors_of_ranks_are_one_line(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Protects: what a rank finds wrong reaches the user as it would in one process; ranks that die are told apart.
+    run = run_in(root, recipe(steps=2, processes=2))
+    monkeypatch.setattr(stage, "_wait", lambda *_: 1)
+    with pytest.raises(GroundupError, match="the training processes died"):
+        stage.run(run)
+    path = root / "tokenize" / "shards" / "books.aa.train.npy"
+    path.chmod(0o644)
+    data = bytearray(path.read_bytes())
+    data[128:] = b"\xff" * (len(data) - 128)
+    path.write_bytes(data)
+    monkeypatch.setattr(stage, "_wait", lambda *_: rank(root) or 0)
+    with pytest.raises(GroundupError, match=r"books\.aa\.train\.npy: holds id 65535"):
+        stage.run(run)
+
+
+def test_too_little_text_is_said_before_anything_is_built(tmp_path: Path) -> None:
+    # Protects: an empty or tiny corpus is one clear line.
+    write_shards(tmp_path, {"books.aa": 12})
+    with pytest.raises(GroundupError, match="fill one window"):
+        train(tmp_path, recipe())
+    with pytest.raises(GroundupError, match="no token shards"):
+        stage.run(run_in(tmp_path / "nothing", recipe()))
+
+
+def test_a_batch_that_processes_cannot_share(root: Path) -> None:
+    # Protects: samples of a step never depend on a remainder.
+    with pytest.raises(GroundupError, match="6 sequences, which 4 processes cannot share"):
+        train(root, recipe(processes=4))
+
+
+def test_divisors() -> None:
+    # Protects: micro-batches are all of one size.
+    assert [divisor(share, limit) for share, limit in ((12, 5), (7, 4), (8, 100), (6, 0))] == [4, 1, 8, 1]
+
+
+def test_a_gpu_that_is_gone_is_named() -> None:
+    # Protects: a run that moved to a machine without a GPU says so.
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(GroundupError, match="GPU"):
+        Machine(device="cuda").apply()
+
+
+def test_the_probe_keeps_what_the_recipe_says() -> None:
+    # Protects: explicit settings are never overruled by timing.
+    machine, speed = machines.resolve(CONFIG, Train(**(FIXED | SETTINGS)), 6)  # type: ignore[arg-type]
+    assert machine == Machine("cpu" if not torch.cuda.is_available() else "cuda", 1, "fp32", False, 3, 1) and speed > 0
