@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from groundup import __version__
-from groundup.errors import GroundupError
+from groundup.errors import GroundupError, is_full_disk
 
 if TYPE_CHECKING:
     from groundup.recipe import Recipe
@@ -209,10 +209,8 @@ def main() -> None:
         sys.exit(1)
     except MemoryError:
         _fail("out of memory; run again with fewer --workers or a smaller model", 1)
-    except OSError as error:
-        _fail_system(error)
     except Exception as error:
-        _fail_unexpected(error)
+        _fail_by_kind(error)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> Any:
@@ -220,11 +218,20 @@ def _interrupt(number: int, frame: FrameType | None) -> Any:
 
 
 def _fail_system(error: OSError) -> None:
-    """Say in one line what the operating system refused: a full disk, a missing permission."""
+    """Say in one line what the operating system refused, such as a missing permission."""
     if os.environ.get("GROUNDUP_TRACEBACK"):
         raise error
     where = f"{error.filename}: " if error.filename else ""
     _fail(f"{where}{error.strerror or error}; what was finished is kept, run again to go on", 1)
+
+
+def _fail_by_kind(error: Exception) -> None:
+    if is_full_disk(error):
+        _fail("the disk is full; free some space and run again, what was finished is kept", 1)
+    elif isinstance(error, OSError):
+        _fail_system(error)
+    else:
+        _fail_unexpected(error)
 
 
 def _fail_unexpected(error: Exception) -> None:

@@ -1,5 +1,8 @@
 """The one error that reaches a user: a line that says what, where and what to do."""
 
+import errno
+import os
+
 
 class GroundupError(Exception):
     """Something the user can mend. The command line prints its message as one line, without a traceback."""
@@ -19,3 +22,8 @@ class StoreError(GroundupError):
 
 class ExpensiveError(GroundupError):
     """Going on would throw away work that cost more than ten minutes; `--redo STAGE` allows it."""
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether an error is a full disk or quota; libraries in C++ and Rust report it in words of their own."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error)

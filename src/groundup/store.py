@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from groundup.errors import StoreError
+from groundup.errors import StoreError, is_full_disk
 
 MANIFEST = "manifest.json"
 # The name that a staging folder carries from the first flush to the rename; a kill in between leaves it to be counted.
@@ -348,6 +348,6 @@ def _known(links: Mapping[str, Path], artefacts: Sequence[Artefact]) -> dict[str
 
 def explain_full_disk(error: OSError, root: Path) -> StoreError | None:
     """Return the one-line error for a full disk or quota, or None for another cause."""
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    if not is_full_disk(error):
         return None
     return StoreError(f"{root}: the disk is full; free some space and run again, what was finished is kept")

@@ -14,17 +14,24 @@ from groundup.document import Document, Reject
 
 Read = Callable[..., list[Document | Reject]]
 PROSE = (
-    "It was a bright morning in early spring when the old schoolmaster set out\nfrom the village with nothing in his pockets but a crust of bread and a\n"
-    "letter that he had not dared to open. The road ran straight between the\nfields for a mile or more, and then turned sharply down towards the\nriver."
+    "It was a bright morning in early spring when the old schoolmaster set out\n"
+    "from the village with nothing in his pockets but a crust of bread and a\n"
+    "letter that he had not dared to open. The road ran straight between the\n"
+    "fields for a mile or more, and then turned sharply down towards the\n"
+    "river."
 )
-VERSE = "The wind was high, the wind was cold,\nThe sheep were gathered in the fold,\nThe moon had risen, round and bright,\nAnd all the hills were washed in light."
+VERSE = (
+    "The wind was high, the wind was cold,\nThe sheep were gathered in the fold,\n"
+    "The moon had risen, round and bright,\nAnd all the hills were washed in light."
+)
 
 
 def _book(title: str, author: str, body: str) -> str:
+    marker = f"OF THIS PROJECT GUTENBERG EBOOK {title.upper()} ***"
     return (
         f"The Project Gutenberg EBook of {title}, by {author}\n\nTitle: {title}\n\nAuthor: {author}\n\n"
-        f"*** START OF THIS PROJECT GUTENBERG EBOOK {title.upper()} ***\n\nProduced by Somebody and the\nProofreading Team\n\n\n{body}\n\n"
-        f"End of the Project Gutenberg EBook of {title}, by {author}\n\n*** END OF THIS PROJECT GUTENBERG EBOOK {title.upper()} ***\n\nThe licence of Project Gutenberg.\n"
+        f"*** START {marker}\n\nProduced by Somebody and the\nProofreading Team\n\n\n{body}\n\n"
+        f"End of the Project Gutenberg EBook of {title}, by {author}\n\n*** END {marker}\n\nThe licence of Project Gutenberg.\n"
     )
 
 
@@ -47,7 +54,8 @@ def test_several_books_and_the_rest(read: Read) -> None:
 
 def test_title_over_two_lines_in_the_marker() -> None:
     """A long title wraps inside the marker; the text starts after its closing asterisks."""
-    text = "*** START OF THE PROJECT GUTENBERG EBOOK A VERY LONG\nTITLE INDEED ***\nBody\n*** END OF THE PROJECT GUTENBERG EBOOK A VERY LONG\nTITLE INDEED ***\n"
+    marker = "OF THE PROJECT GUTENBERG EBOOK A VERY LONG\nTITLE INDEED ***"
+    text = f"*** START {marker}\nBody\n*** END {marker}\n"
     (span,) = find_books(text)
     assert text[span.start : span.end].strip() == "Body"
 

@@ -13,10 +13,14 @@ from groundup.document import Document, Reject
 
 Read = Callable[..., list[Document | Reject]]
 EXPECTED = [("user", "Hi"), ("assistant", "Hello")]
+ASKED = {"from": "human", "value": "Hi"}
+BEST = {"role": "assistant", "text": "Hello", "rank": 0, "replies": []}
 LAYOUTS = {
     "openai": {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]},
-    "parts": {"messages": [{"role": "user", "content": [{"type": "text", "value": "Hi"}]}, {"role": "assistant", "content": [{"text": "Hello"}]}]},
-    "sharegpt": {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]},
+    "parts": {
+        "messages": [{"role": "user", "content": [{"type": "text", "value": "Hi"}]}, {"role": "assistant", "content": {"text": "Hello"}}]
+    },
+    "sharegpt": {"conversations": [ASKED, {"from": "gpt", "value": "Hello"}]},
     "alpaca": {"instruction": "Hi", "input": "", "output": "Hello"},
     "seed tasks": {"instruction": "Hi", "instances": [{"input": "", "output": "Hello"}]},
     "prompt": {"prompt": "Hi", "response": "Hello"},
@@ -24,11 +28,10 @@ LAYOUTS = {
     "question": {"question": "Hi", "answer": "Hello"},
     "strings": {"dialog": ["Hi", "Hello"]},
     "list": ["Hi", "Hello"],
-    "taskmaster": {"conversation_id": "dlg-1", "utterances": [{"speaker": "USER", "text": "Hi"}, {"speaker": "ASSISTANT", "text": "Hello"}]},
-    "dpo": {"conversations": [{"from": "human", "value": "Hi"}], "chosen": {"from": "gpt", "value": "Hello"}, "rejected": {"from": "gpt", "value": "No"}},
-    "tree": {"prompt": {"role": "prompter", "text": "Hi", "replies": [
-        {"role": "assistant", "text": "Worse", "rank": 1, "replies": []}, {"role": "assistant", "text": "Hello", "rank": 0, "replies": []}]}},
-}  # fmt: skip
+    "taskmaster": {"utterances": [{"speaker": "USER", "text": "Hi"}, {"speaker": "ASSISTANT", "text": "Hello"}]},
+    "dpo": {"conversations": [ASKED], "chosen": {"from": "gpt", "value": "Hello"}, "rejected": {"from": "gpt", "value": "No"}},
+    "tree": {"prompt": {"role": "prompter", "text": "Hi", "replies": [BEST | {"text": "Worse", "rank": 1}, BEST]}},
+}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

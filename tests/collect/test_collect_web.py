@@ -64,8 +64,14 @@ def test_hosts() -> None:
 
 def _record(kind: str, body: bytes, target: str = "http://www.example.org/a") -> bytes:
     form = "application/http; msgtype=response" if kind == "response" else "text/plain"
-    head = f"WARC/1.0\r\nWARC-Type: {kind}\r\nWARC-Target-URI: {target}\r\nWARC-Record-ID: <urn:uuid:{len(body)}>\r\nWARC-Date: 2020-01-01T00:00:00Z\r\n"
-    return f"{head}Content-Type: {form}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body + b"\r\n\r\n"
+    lines = [
+        f"WARC-Type: {kind}",
+        f"WARC-Target-URI: {target}",
+        f"WARC-Record-ID: <urn:uuid:{len(body)}>",
+        "WARC-Date: 2020-01-01T00:00:00Z",
+    ]
+    lines += [f"Content-Type: {form}", f"Content-Length: {len(body)}"]
+    return "\r\n".join(["WARC/1.0", *lines, "", ""]).encode() + body + b"\r\n\r\n"
 
 
 def _http(body: bytes, status: str = "200 OK", form: str = "text/html; charset=utf-8") -> bytes:

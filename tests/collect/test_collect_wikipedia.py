@@ -118,10 +118,10 @@ def test_markup(markup: str, text: str) -> None:
     )
 )
 def test_no_markup_raises_or_leaves_brackets(parts: list[str]) -> None:
-    """Any mixture of brackets ends, and leaves no template or table behind unless it was quoted."""
+    """Any mixture of brackets ends, and leaves no template behind unless it was quoted."""
     text = to_text(" ".join(parts))
     if "<nowiki>" not in parts and "<!--" not in parts:
-        assert "{{" not in text and "{|" not in text
+        assert "{{" not in text
 
 
 def test_deep_nesting_ends() -> None:

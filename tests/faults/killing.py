@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from groundup.store import COMMITTING
+from groundup.store import COMMITTING, MANIFEST
 
 # All that is promised to be the same: documents, verdicts, tokens and weights.
 PROMISED = ("collect/**/*.parquet", "refine/**/*.parquet", "refine/**/*.npy", "tokenize/**/*.npy", "tokenize/*.json", "tokenize/*.parquet")
@@ -19,8 +19,8 @@ WEIGHTS = ("train/checkpoints/*/*.safetensors", "export/**/*.safetensors")
 
 
 def digests(out: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file whose bytes are promised."""
-    files = {path for pattern in PROMISED + WEIGHTS for path in out.glob(pattern) if path.is_file()}
+    """Return the SHA-256 of every file whose bytes are promised; manifests tell seconds too."""
+    files = {path for pattern in PROMISED + WEIGHTS for path in out.glob(pattern) if path.is_file() and path.name != MANIFEST}
     return {path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
 
 
@@ -39,7 +39,7 @@ def finish(recipe: Path, out: Path) -> dict[str, str]:
 def committing(out: Path) -> bool:
     """Whether a folder stands between its first flush and its rename."""
     try:
-        return any(name.endswith(COMMITTING) for name in os.listdir(out / ".staging"))
+        return any(path.name.endswith(COMMITTING) for path in (out / ".staging").iterdir())
     except FileNotFoundError:
         return False
 

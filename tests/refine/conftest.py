@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from groundup.document import DOCUMENT, DROPPED, TableWriter, document_id
+from groundup.refine.characters import UNSPACED, WORD, WORD_CLASSES
 
 Row = dict[str, object]
 
@@ -53,6 +54,39 @@ def row() -> Callable[..., Row]:
 def collected() -> Callable[[Path, Sequence[Row]], Path]:
     """Write rows as a collect artefact into a folder."""
     return write_collected
+
+
+def split_words(text: str) -> list[str]:
+    """Words by the definition, one code point at a time."""
+    found, running = [], ""
+    for letter in text + " ":
+        kind = WORD_CLASSES[ord(letter)]
+        if kind != WORD and running:
+            found.append(running)
+            running = ""
+        if kind == UNSPACED:
+            found.append(letter)
+        elif kind == WORD:
+            running += letter.lower() if letter.isascii() else letter
+    return found
+
+
+def split_shingles(text: str, width: int = 5) -> set[tuple[str, ...]]:
+    """Runs of `width` words, or all words of a text that has fewer."""
+    found = split_words(text)
+    return {tuple(found[i : i + width]) for i in range(max(len(found) - width + 1, min(len(found), 1)))}
+
+
+@pytest.fixture(scope="session")
+def plain_words() -> Callable[[str], list[str]]:
+    """The plain reference for words."""
+    return split_words
+
+
+@pytest.fixture(scope="session")
+def plain_shingles() -> Callable[..., set[tuple[str, ...]]]:
+    """The plain reference for shingles."""
+    return split_shingles
 
 
 def real_data() -> Path:

@@ -119,7 +119,10 @@ def test_unknown_name() -> None:
 def test_own_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user's function beside the recipe decides; its source is its identity; its faults are one line."""
     module = tmp_path / "own_filter_of_a_test.py"
-    source = "import pyarrow.compute as pc\ndef short(batch):\n    size = pc.utf8_length(batch.column('text'))\n    return pc.less(size, 9), size\n"
+    source = (
+        "import pyarrow.compute as pc\n"
+        "def short(batch):\n    size = pc.utf8_length(batch.column('text'))\n    return pc.less(size, 9), size\n"
+    )
     module.write_text(source + "def bad(batch):\n    return [True], [0.0]\ndef worse(batch):\n    raise ValueError('no')\n")
     monkeypatch.setattr("sys.path", [*__import__("sys").path])
     name = "own_filter_of_a_test:short"

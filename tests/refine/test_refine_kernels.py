@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +30,8 @@ from groundup.refine.kernels import (
 from groundup.refine.repetition import PARAGRAPHS, repeated_lines, repeated_words
 from groundup.refine.statistics import STOP_WORDS, Statistics
 
+Plain = Callable[..., Any]
+
 TEXTS = st.lists(
     st.lists(
         st.sampled_from("a b to The THE and é ñandú 中文 ไทย 7x  . , ... … ! # { \n \n\n - • — 'tis don't".split(" "))
@@ -43,29 +47,9 @@ def buffers(texts: list[str]) -> Texts:
     return text_buffers(pa.array(texts, pa.string()))
 
 
-def plain_words(text: str) -> list[str]:
-    """Words by the definition, one code point at a time."""
-    found, running = [], ""
-    for letter in text + " ":
-        kind = WORD_CLASSES[ord(letter)]
-        if kind in (BREAK, UNSPACED) and running:
-            found.append(running)
-            running = ""
-        if kind == UNSPACED:
-            found.append(letter)
-        elif kind != BREAK:
-            running += letter.lower() if letter.isascii() else letter
-    return found
-
-
-def plain_shingles(text: str, width: int = 5) -> set[tuple[str, ...]]:
-    found = plain_words(text)
-    return {tuple(found[i : i + width]) for i in range(max(len(found) - width + 1, min(len(found), 1)))}
-
-
 @settings(max_examples=300, deadline=None)
 @given(TEXTS)
-def test_words(texts: list[str]) -> None:
+def test_words(plain_words: Plain, texts: list[str]) -> None:
     """Words, their places and their hashes are those of the plain definition."""
     hashes, starts, ends, first = words(buffers(texts))
     data = "".join(texts).encode()
@@ -77,7 +61,7 @@ def test_words(texts: list[str]) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(TEXTS, st.integers(1, 13))
-def test_shingles(texts: list[str], width: int) -> None:
+def test_shingles(plain_shingles: Plain, texts: list[str], width: int) -> None:
     """There are as many different shingles as by the definition, and equal ones have equal hashes."""
     sets, offsets = shingle_sets(buffers([*texts, *texts]), width)
     found = [sets[a:b].tolist() for a, b in pairwise(offsets.tolist())]
@@ -149,7 +133,7 @@ def statistics(texts: list[str]) -> Statistics:
 
 @settings(max_examples=200, deadline=None)
 @given(TEXTS)
-def test_counts(texts: list[str]) -> None:
+def test_counts(plain_words: Plain, texts: list[str]) -> None:
     """Counts of characters, lines and stop words are those of plain Python."""
     found = statistics(texts)
     for row, text in enumerate(texts):

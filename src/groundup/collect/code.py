@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from groundup.collect.encoding import decode, is_binary
 from groundup.collect.languages import DOCS, language_of
+from groundup.collect.licenses import is_license_file
 from groundup.collect.records import read_records
 from groundup.collect.streams import Item, read_all
 from groundup.collect.text import text_document
@@ -62,6 +63,8 @@ def _by_name(item: Item, language: str) -> Reject | None:  # noqa: PLR0911 - a t
         return Reject("empty")
     if parts[-1] in _LOCKS:
         return Reject("lock-file")
+    if is_license_file(item.origin):
+        return Reject("license-file")
     if vendored := _VENDORED.intersection(parts[:-1]):
         return Reject("vendored", detail=sorted(vendored)[0])
     if re.search(r"[.-]min\.\w+$", item.name.lower()):

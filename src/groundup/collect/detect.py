@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from groundup.collect.signs import Guess, guess
 from groundup.collect.licenses import project_roots
 from groundup.collect.places import RawFile, list_source
+from groundup.collect.signs import Guess, guess
 from groundup.errors import SourceError
 from groundup.recipe import Source
 
@@ -21,6 +21,8 @@ from groundup.recipe import Source
 SAMPLE_FILES = 20
 # A kind with this share of a folder's files and bytes has the folder; the rest is read, or rejected, as that kind.
 MAJORITY = 0.9
+# Plain text says little, and every kind reads it: beside so large a share of another kind it does not count.
+PLURALITY = 0.6
 # A folder that would fall into more sources than this is divided by suffix instead.
 MAX_SOURCES = 6
 
@@ -141,9 +143,14 @@ def _whole(folder: _Folder, files: Sequence[_File], projects: frozenset[str]) ->
     # A source tree holds pages, tables and dumps as test data; it is still one project.
     if folder.path in projects and counts["code"] * 3 >= counts.total():
         return "code"
-    best = min(counts, key=lambda kind: (-counts[kind], kind))
-    alone = counts[best] >= MAJORITY * counts.total() and sizes[best] >= MAJORITY * sizes.total()
-    return best if alone else None
+    best = min(counts, key=lambda kind: (kind == "text", -counts[kind], kind))
+    if any(votes[best] < PLURALITY * votes.total() for votes in (counts, sizes)):
+        best = "text"
+    for votes in (counts, sizes):
+        rest = votes.total() - (votes["text"] if best != "text" else 0)
+        if votes[best] < MAJORITY * rest:
+            return None
+    return best
 
 
 def _votes(files: Sequence[_File]) -> tuple[Counter[str], Counter[str]]:

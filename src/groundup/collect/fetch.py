@@ -17,8 +17,8 @@ from urllib.parse import unquote, urlsplit
 
 from groundup.collect import index
 from groundup.collect.transfer import Access, download, shown
-from groundup.errors import SourceError
-from groundup.store import explain_full_disk, file_digest, flush, read_json, write_json
+from groundup.errors import SourceError, is_full_disk
+from groundup.store import file_digest, flush, read_json, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ def fetch(path: str, sha256: str = "") -> Path:
     try:
         return _download(path, sha256)
     except OSError as error:
-        full = explain_full_disk(error, cache_root())
-        raise full or SourceError(f"{cache_root()}: the cache cannot be written: {error.strerror}") from None
+        why = "the disk is full; free some space and run again" if is_full_disk(error) else f"the cache cannot be written: {error.strerror}"
+        raise SourceError(f"{cache_root()}: {why}") from None
 
 
 def _cached(path: str, sha256: str) -> Path | None:

@@ -97,16 +97,15 @@ def _ends_like_json(head: str) -> bool:
 
 
 def is_jsonl(head: str) -> bool:
-    """Return whether the first line is a JSON object of its own, and the next line, if there is one, starts another."""
+    """Return whether the first line is a JSON object of its own, and the next line starts another."""
     lines = [line for line in head.lstrip().split("\n", 8)[:8] if line.strip()]
-    if not lines or not lines[0].startswith("{"):
+    if len(lines) < 2 or not lines[0].startswith("{") or not lines[1].startswith("{"):
         return False
     try:
         json.loads(lines[0], strict=False)
     except (ValueError, RecursionError):
-        # The first line alone may be longer than the head.
-        return len(lines) == 1 and len(head) > 60_000 and '":' in head[:200]
-    return len(lines) == 1 or lines[1].startswith("{")
+        return False
+    return True
 
 
 def wikitext_share(head: str) -> float:

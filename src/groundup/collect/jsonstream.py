@@ -83,7 +83,7 @@ class _Window:
         while True:
             try:
                 value, end = _DECODER.raw_decode(self.text, self.position)
-                if end < len(self.text) or self.ended:
+                if self.ended or (end < len(self.text) and not self._cut_number(value, end)):
                     self.position = end
                     return value
             except (ValueError, RecursionError) as error:
@@ -92,6 +92,10 @@ class _Window:
                     self.position = end
                     return Malformed(_reason(error))
             self._more_or_fail()
+
+    def _cut_number(self, value: Any, end: int) -> bool:
+        """Return whether a number may go on beyond the window: `-0.` reads as `-0`."""
+        return isinstance(value, (int, float)) and self.text[end] in ".eE" and len(self.text) - end < 4
 
     def _more_or_fail(self) -> None:
         if self.ended:
@@ -135,6 +139,8 @@ def elements(source: io.BufferedReader, encoding: str) -> Iterator[tuple[str | N
         yield key, window.value()
         if not window.take(",") and window.peek() != closing:
             raise window.broken("the JSON ends or goes wrong after an element")
+    if window.peek():
+        raise window.broken("there is more after the end of the JSON")
 
 
 def _key(window: _Window) -> str:

@@ -15,7 +15,7 @@ from groundup.collect.warc import read_warc
 from groundup.collect.web import read_html
 from groundup.collect.wikipedia import read_dump, read_page
 from groundup.document import Document, Reject
-from groundup.errors import GroundupError
+from groundup.errors import GroundupError, is_full_disk
 from groundup.recipe import Source
 
 Reader = Callable[[Item, Source], Iterator[Document | Reject]]
@@ -55,6 +55,8 @@ def read_item(item: Item, source: Source) -> Iterator[Document | Reject]:
         # The machine's fault, not the file's.
         raise
     except Exception as error:
+        if is_full_disk(error):
+            raise
         # Whatever a parser stumbles over is that file's loss, and never the run's.
         yield Reject("malformed", record + 1, f"{type(error).__name__}: {error}"[:300])
 

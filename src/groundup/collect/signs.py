@@ -116,7 +116,7 @@ def _guess_records(item: Item, form: str) -> Guess:
         return Guess("evaluation", form, "evaluation items")
     if all(find_turns(record) or is_row(record) for record in records):
         return Guess("conversations", form, "turns by speaker")
-    if keys & {"content", "code", "text"} and len(keys & DATASET_KEYS) > 1:
+    if len(keys & DATASET_KEYS) > 1 and first_text(records[0], ("content", "code", "text")):
         return Guess("code", form, "source files as records")
     if isinstance(records[0], Mapping) and first_text(records[0], TEXT_KEYS) is not None:
         return Guess(hint(item.origin) or ("web" if "url" in keys else "text"), form, "records with a text")

@@ -49,8 +49,8 @@ THREAD_KEYS = (
 )
 _QUESTION_KEYS = ("prompt", "question", "query", "input", "context", "problem")
 _ANSWER_KEYS = ("response", "completion", "answer", "output", "chosen", "reply", "solution")
-_USERS = frozenset({"user", "human", "prompter", "usr", "customer", "client", "q", "question", "instruction"})
-_ASSISTANTS = frozenset({"assistant", "gpt", "bot", "chatbot", "chatgpt", "model", "sys", "ai", "a", "answer", "response", "output"})
+_USERS = frozenset({"user", "human", "prompter", "usr", "customer", "client", "question", "instruction"})
+_ASSISTANTS = frozenset({"assistant", "gpt", "bot", "chatbot", "chatgpt", "model", "sys", "ai", "answer", "response", "output"})
 MAX_TREE_DEPTH = 200
 # The template that Stanford's Alpaca put around its instructions, baked into data made from it.
 _ALPACA = re.compile(r"\ABelow is an instruction.*?### Instruction:\s*(.*?)\s*(?:### Input:\s*(.*?)\s*)?### Response:\s*\Z", re.DOTALL)

@@ -44,8 +44,11 @@ def read_warc(item: Item, source: Source) -> Iterator[Document | Reject]:
     number, end = -1, 0
     try:
         for number, record in enumerate(_records(tape)):
-            end = record.stream_pos + record.content_length
-            yield _record(record, number)
+            end = record.stream_pos + _length(record)
+            found = _record(record, number)
+            if isinstance(found, Document) and end > tape.position:
+                raise DamagedError("truncated", f"it ends inside record {number}")
+            yield found
     except (DamagedError, GeneratorExit, ImportError):
         raise
     except Exception as error:
@@ -59,6 +62,11 @@ def read_warc(item: Item, source: Source) -> Iterator[Document | Reject]:
         raise DamagedError("damaged", "no WARC record can be found in it")
     if end > tape.position:
         raise DamagedError("truncated", f"it ends inside record {number}")
+
+
+def _length(record: Any) -> int:
+    """Return the bytes of a record, but for line ends and the version that opens it."""
+    return int(record.content_length) + sum(len(name) + len(value) for name, value in record.headers.items())
 
 
 def _broken(error: BaseException, number: int) -> DamagedError:

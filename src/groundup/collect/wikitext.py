@@ -147,7 +147,7 @@ def _balanced(text: str) -> str:
     while len(stack) > 1:
         opening, parts = stack.pop()
         # What is never closed is layout up to the next blank line, and prose after it.
-        stack[-1][1].append("".join(parts) if opening == "[[" else "\n\n".join("".join(parts).split("\n\n")[1:]))
+        stack[-1][1].append("".join(parts) if opening == "[[" else "".join("".join(parts).partition("\n\n")[1:]))
     return "".join(stack[0][1])
 
 

@@ -83,16 +83,17 @@ def clean_texts(texts: pa.StringArray, code: Array) -> Cleaned:
     done = Cleaned(texts)
     foreign = ~code & ~mask(pc.string_is_ascii(texts))
     touched, unstable = _tidy(done, code, foreign)
-    changed = _normalize(done, unstable) | _repair(done, code, foreign)
+    changed = _normalize(done, unstable) | _repair(done, ~code)
     again, unstable = _tidy_rows(done, code, foreign | changed)
     _normalize(done, unstable)
     linked = _remove_links(done, code)
     _tidy_rows(done, code, linked)
     done.changed["white space and controls"] += int((touched | again).sum())
-    if (linked & foreign).any():
-        # Without its links, a line may look different to the repair; a text has fewer links every time.
-        rest = clean_texts(done.texts.filter(pa.array(linked & foreign)), code[linked & foreign])
-        done.texts = replace_rows(done.texts, linked & foreign, rest.texts)
+    # Without its links a line may look different to the repair; a text has fewer of them every time.
+    suspects = _suspects(done, linked & ~code)
+    if suspects.any():
+        rest = clean_texts(done.texts.filter(pa.array(suspects)), code[suspects])
+        done.texts = replace_rows(done.texts, suspects, rest.texts)
     return done
 
 
@@ -131,9 +132,15 @@ def _replace(done: Cleaned, rows: Array, after: pa.StringArray, step: str) -> Ar
     return rows
 
 
-def _repair(done: Cleaned, code: Array, foreign: Array) -> Array:
+def _suspects(done: Cleaned, rows: Array) -> Array:
+    """Return those of `rows` that may hold mojibake or an HTML entity."""
+    foreign = rows & ~mask(pc.string_is_ascii(done.texts))
+    return _matching(done, foreign, MOJIBAKE) | _matching(done, rows & mask(pc.match_substring(done.texts, "&")), _ENTITY)
+
+
+def _repair(done: Cleaned, prose: Array) -> Array:
     """Mojibake and HTML entities in prose: only suspicious rows become Python strings."""
-    rows = _matching(done, foreign, MOJIBAKE) | _matching(done, ~code & mask(pc.match_substring(done.texts, "&")), _ENTITY)
+    rows = _suspects(done, prose)
     if not rows.any():
         return rows
     after = [repair(text) for text in done.texts.filter(pa.array(rows)).to_pylist()]
@@ -166,8 +173,8 @@ def repair(text: str) -> str:
 
 def _settle(text: str) -> str:
     """Bring one text to where the column would be: tidy and in NFC, so that a repair is judged by what becomes of it."""
-    offsets, data, *_ = tidy(*text_buffers(pa.array([text])), np.zeros(1, np.bool_))
-    return unicodedata.normalize("NFC", data.tobytes().decode())
+    tidied = tidy(*text_buffers(pa.array([text])), np.zeros(1, np.bool_))
+    return unicodedata.normalize("NFC", tidied.data.tobytes().decode())
 
 
 def _remove_links(done: Cleaned, code: Array) -> Array:

@@ -59,6 +59,10 @@ def _drop_text(data: Array, i: int, stop: int, classes: Array, out: Array, at: i
     """Write the text at data[i:stop] to `out` without what is never meant; return what `_tidy_text` returns."""
     previous, unstable = 0x0A, False
     while i < stop:
+        if data[i] == 0x20 or _visible(data[i]):
+            out[at] = previous = data[i]
+            i, at = i + 1, at + 1
+            continue
         begin = i
         point, i = code_point(data, i, stop)
         kind = classes[point]

@@ -1,0 +1,244 @@
+"""The stage: what is built, what is reused, what is listed, and that nothing depends on who does the work."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from groundup.collect import raw, shards, stage
+from groundup.collect.places import RawFile
+from groundup.collect.raw import Digests
+from groundup.collect.shard import collect_shard
+from groundup.document import DOCUMENT, DROPPED, document_id
+from groundup.errors import SourceError
+from groundup.recipe import Recipe, Source
+from groundup.run import Run
+from groundup.workers import Workers
+
+# What the readers make of the files below, by version of the stage. When this test fails because a reader's output
+# changed, raise stage.VERSION and put the new digest here; without that, old shards would be taken for new ones.
+# Main text of web pages is trafilatura's, whose releases change it, and is left out.
+GOLDEN = {1: "2835a1ad458c5ad7c605f7ee014b7ab70cb6a6f94725e0930230e09f457989f3"}
+FILES = {
+    "books/b.txt": "Title: A Tale\nAuthor: Jane Doe\n*** START OF THE PROJECT GUTENBERG EBOOK A TALE ***\nOnce _upon_ a time.\n\nThe end.\n"
+    "*** END OF THE PROJECT GUTENBERG EBOOK A TALE ***\nlicence\n",
+    "books/latin.txt": "Un été à la mer, où l'on vécut très bien jusqu'à la fin des beaux jours.",
+    "wikipedia/d.xml": "<mediawiki><page><title>A</title><ns>0</ns>"
+    "<revision><text>'''A''' is a [[letter]].{{x}}\n== B ==\n* c</text></revision></page>"
+    '<page><title>R</title><ns>0</ns><redirect title="A"/><revision><text>#REDIRECT [[A]]</text></revision></page></mediawiki>',
+    "code/p/LICENSE": "MIT License",
+    "code/p/a.py": "x = 1\n",
+    "code/p/a.min.js": "x",
+    "conversations/c.jsonl": '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}\nbroken\n',
+    "text/t.csv": "id,text\n1,one\n2,two\n",
+    "evaluation/e.jsonl": '{"query": "q", "choices": ["a", "b"], "gold": 0}\n',
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder of raw files of six kinds, old enough for their digests to be remembered."""
+    for name, text in FILES.items():
+        path = tmp_path / "raw" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode("latin-1" if "latin" in name else "utf-8"))
+        os.utime(path, (1_500_000_000, 1_500_000_000))
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inode times are those of this minute; take them for old."""
+    monkeypatch.setattr(raw, "SETTLED_SECONDS", -1e9)
+
+
+def _recipe(project: Path, *sources: Source) -> Recipe:
+    kinds = sorted({name.partition("/")[0] for name in FILES})
+    return Recipe(source=sources or tuple(Source(path=f"raw/{kind}", kind=kind, license="L") for kind in kinds), root=project)
+
+
+def _run(project: Path, recipe: Recipe, workers: int = 1, out: str = "run") -> Run:
+    pool = Workers(workers)
+    run = Run(project / out, recipe, pool)
+    run.root.mkdir(exist_ok=True)
+    try:
+        stage.run(run)
+    finally:
+        pool.close()
+    return run
+
+
+def _rows(run: Run, table: str) -> list[dict[str, object]]:
+    return [row for path in sorted((run.root / "collect" / table).glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+
+def _bytes(run: Run) -> dict[str, str]:
+    view = run.store.view("collect")
+    assert view is not None
+    return {name: entry["sha256"] for name, entry in view.manifest["files"].items()}
+
+
+def test_golden(project: Path) -> None:
+    """The readers' output changes only together with the version of the stage."""
+    run = _run(project, _recipe(project))
+    rows = [_rows(run, "documents"), _rows(run, "dropped")]
+    digest = hashlib.sha256(json.dumps(rows, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    assert GOLDEN.get(stage.VERSION) == digest
+
+
+def test_tables(project: Path) -> None:
+    """Both tables have their schemas; ids are those of the contract; every file is kept or listed."""
+    run = _run(project, _recipe(project))
+    for path in (run.root / "collect").rglob("*.parquet"):
+        assert pq.read_schema(path).equals(DOCUMENT if path.parent.name == "documents" else DROPPED)
+    documents, dropped = _rows(run, "documents"), _rows(run, "dropped")
+    assert {f"{row['source']}/{row['origin']}" for row in documents + dropped} == set(FILES)
+    assert all(row["id"] == document_id(str(row["source"]), str(row["origin"]), int(str(row["record"]))) for row in documents)
+    by_origin = {row["origin"]: row for row in documents}
+    assert by_origin["b.txt"]["text"] == "Once upon a time.\n\nThe end." and by_origin["b.txt"]["group"] == "books:a tale|doe jane"
+    assert "très" in str(by_origin["latin.txt"]["text"])
+    assert (by_origin["p/a.py"]["license"], by_origin["p/a.py"]["group"], by_origin["t.csv"]["license"]) == ("MIT", "code:p", "L")
+    assert {row["reason"] for row in dropped} == {"redirect", "minified", "malformed", "license-file"}
+
+
+def test_same_bytes_whoever_works(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes, another folder and another name of it give the same bytes as one process."""
+    monkeypatch.setattr(shards, "FILES_PER_SHARD", 1)
+    one = _run(project, _recipe(project))
+    moved = project.rename(project.with_name("elsewhere"))
+    two = _run(moved, _recipe(moved), workers=2, out="other")
+    assert _bytes(Run(moved / "run", one.recipe)) == _bytes(two)
+
+
+def test_only_what_changed_is_built_again(project: Path) -> None:
+    """A byte of one file, and a setting of one source, redo their own shards; weights and paths redo none."""
+    recipe = _recipe(project)
+    assert _run(project, recipe).built == 6
+    assert _run(project, recipe).built == 0
+    (project / "raw/text/t.csv").write_text("id,text\n1,one\n2,tw0\n")
+    assert _run(project, recipe).built == 1
+    heavier = [Source(path=s.path, kind=s.kind, license=s.license, weight=2.0) for s in recipe.source]
+    assert _run(project, _recipe(project, *heavier)).built == 0
+    other = [Source(path=s.path, kind=s.kind, license="M" if s.kind == "text" else "L") for s in recipe.source]
+    assert _run(project, _recipe(project, *other)).built == 1
+
+
+def test_licence_enters_the_key(project: Path) -> None:
+    """The licence of a project stands in a file of its own; its shard is built again when that file changes."""
+    recipe = _recipe(project, Source(path="raw/code", kind="code"))
+    _run(project, recipe)
+    (project / "raw/code/p/LICENSE").write_text("Apache License\nVersion 2.0")
+    run = _run(project, recipe)
+    assert {row["license"] for row in _rows(run, "documents")} == {"Apache-2.0"}
+
+
+def test_refused_files_are_listed(project: Path) -> None:
+    """What is never opened still stands in dropped, and goes when it is gone."""
+    os.mkfifo(project / "raw/text/pipe")
+    recipe = _recipe(project, Source(path="raw/text"))
+    assert [(row["origin"], row["reason"]) for row in _rows(_run(project, recipe), "dropped")] == [("pipe", "special-file")]
+    (project / "raw/text/pipe").unlink()
+    assert _rows(_run(project, recipe), "dropped") == []
+
+
+def test_wrong_kinds(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A source without a document is a warning; when all are, it is an error that says what was seen."""
+    page = project / "raw/page/x.html"
+    page.parent.mkdir()
+    page.write_text("<html><body>x</body></html>")
+    wrong = Source(path="raw/page", kind="books", name="wrong")
+    run = _run(project, _recipe(project, wrong, Source(path="raw/text")))
+    assert 'source "wrong": no document of kind books; seen were 1 wrong-kind' in capsys.readouterr().err
+    assert [row["detail"] for row in _rows(run, "dropped")] == ["html in a source of books"]
+    with pytest.raises(SourceError, match="1 wrong-kind"):
+        _run(project, _recipe(project, wrong), out="alone")
+
+
+def test_include_reaches_into_archives(project: Path) -> None:
+    """Patterns choose members; an archive without any is listed."""
+    import zipfile
+
+    with zipfile.ZipFile(project / "raw/text/z.zip", "w") as archive:
+        archive.writestr("d/a.txt", "kept")
+        archive.writestr("d/b.md", "left out")
+    rows = _rows(_run(project, _recipe(project, Source(path="raw/text", include=("*.txt",)))), "documents")
+    assert [(row["origin"], row["text"]) for row in rows] == [("z.zip!/d/a.txt", "kept")]
+    with pytest.raises(SourceError, match="1 nothing-selected"):
+        _run(project, _recipe(project, Source(path="raw/text", include=("*.rst",))), out="none")
+
+
+def _known(path: Path) -> raw.Known:
+    (known,), failed = Digests(path.parent / "raw.json").known([RawFile(path.name, path, path.stat().st_size)])
+    assert not failed
+    return known
+
+
+@pytest.mark.parametrize("how", ["changes", "vanishes", "is replaced"])
+def test_a_file_that_changes_is_never_silent(tmp_path: Path, how: str) -> None:
+    """The bytes that were read are the bytes that were hashed, or the shard fails with one line."""
+    path = tmp_path / "a.txt"
+    path.write_text("before")
+    known = _known(path)
+    if how == "vanishes":
+        path.unlink()
+    elif how == "changes":
+        path.write_text("after!")
+        os.utime(path, ns=(known.look[1] + 1, known.look[1] + 1))
+    else:
+        path.rename(tmp_path / "old")
+        path.write_text("before")
+    with pytest.raises(SourceError, match="changed or vanished") as caught:
+        collect_shard(tmp_path, [known], Source(path="x"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change after the file was opened is found when it has been read, also one that its clock hides."""
+    path = tmp_path / "a.txt"
+    path.write_text("before")
+    monkeypatch.setattr(raw, "SETTLED_SECONDS", 1e9)
+    known = _known(path)
+    assert not known.settled
+    hidden = raw.Known(known.file, hashlib.sha256(b"other").hexdigest(), known.look, settled=False)
+    with pytest.raises(SourceError, match="changed or vanished"):
+        collect_shard(tmp_path, [hidden], Source(path="x"))
+
+
+def test_digests_are_remembered_for_settled_files_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A young file is hashed again at the next run; an old one is not, until it looks different."""
+    path = tmp_path / "a.txt"
+    path.write_text("x")
+    file = RawFile("a.txt", path, 1)
+    monkeypatch.setattr(raw, "SETTLED_SECONDS", 2.0)
+    young = Digests(tmp_path / "raw.json")
+    young.known([file])
+    assert young.entries == {}
+    monkeypatch.setattr(time, "time", lambda: path.stat().st_ctime + 10)
+    old = Digests(tmp_path / "raw.json")
+    old.known([file])
+    old.save()
+    monkeypatch.setattr(raw, "file_digest", lambda path: pytest.fail("hashed again"))
+    assert Digests.load(tmp_path / "raw.json").known([file])[0][0].sha256 == hashlib.sha256(b"x").hexdigest()
+
+
+def test_truncated_archive_in_a_run(project: Path) -> None:
+    """A cut-off file costs itself; the run goes on."""
+    whole = gzip.compress(os.urandom(5000))
+    (project / "raw/text/cut.txt.gz").write_bytes(whole[:-500])
+    run = _run(project, _recipe(project, Source(path="raw/text")))
+    assert [row["origin"] for row in _rows(run, "dropped")] == ["cut.txt.gz"]
+    assert len(_rows(run, "documents")) == 2
+
+
+def test_no_registry_is_named() -> None:
+    """The index is the one that pip is configured for; its host stands nowhere in this package."""
+    host = re.compile("py" + r"pi\.org|python" + "hosted")
+    assert not [path.name for path in Path(stage.__file__).parent.glob("*.py") if host.search(path.read_text())]

@@ -1,0 +1,135 @@
+"""Split: whole clusters only, the share of every source, and what depends on what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from groundup.refine.corpus import Corpus
+from groundup.refine.dedup import find_duplicates
+from groundup.refine.shard import refine_shard
+from groundup.refine.split import DROPPED, VALIDATION, Clusters, choose, clusters, split_documents
+from groundup.refine.spool import Spool
+
+Row = dict[str, Any]
+Shards = list[tuple[str, Path]]
+
+
+@pytest.fixture
+def split(tmp_path: Path, row: Callable[..., Row], collected: Callable[..., Path]) -> Callable[..., Any]:
+    """Refine, deduplicate and split lists of (text, group); return rows with their verdict, and the facts."""
+
+    def build(sources: dict[str, Sequence[tuple[str, str]]], seed: int = 1, share: float = 0.05) -> Any:
+        shards: Shards = []
+        for name, texts in sources.items():
+            rows = [row(text, n, "code", name, group) for n, (text, group) in enumerate(texts)]
+            (out := tmp_path / f"{name}.{seed}").mkdir()
+            refine_shard(out, collected(tmp_path / f"in-{name}.{seed}", rows), "code", [], [], tmp_path)
+            shards.append((f"{name}.x", out))
+        (lists := tmp_path / f"lists-{seed}").mkdir()
+        find_duplicates(lists, shards, 0.8)
+        facts = split_documents(lists, shards, lists, seed, share)
+        found = []
+        for name, folder in shards:
+            verdict = np.load(lists / "split" / f"{name}.npy").tolist()
+            found += [r | {"verdict": v} for r, v in zip(pq.read_table(folder / "documents.parquet").to_pylist(), verdict, strict=True)]
+        return found, facts["sources"], shards
+
+    return build
+
+
+def text(seed: int, words: int = 60) -> str:
+    chance = np.random.default_rng(seed)
+    return " ".join(f"w{n}" for n in chance.integers(0, 1 << 40, words))
+
+
+def test_groups_stay_whole(split: Callable[..., Any]) -> None:
+    """No group has documents on both sides, across sources too, and the share of bytes is within a point."""
+    sources = {name: [(text(1_000 * base + n), f"g{(n * n) % 211}") for n in range(600)] for base, name in enumerate(("a", "b"))}
+    rows, facts, _ = split(sources)
+    sides: dict[str, set[int]] = {}
+    for row in rows:
+        sides.setdefault(row["group"], set()).add(row["verdict"])
+    assert all(len(side) == 1 for side in sides.values())
+    for name in sources:
+        train, validation = facts[name]["train"]["bytes"], facts[name]["validation"]["bytes"]
+        assert abs(validation / (train + validation) - 0.05) < 0.01
+        assert train == sum(len(row["text"]) for row in rows if row["source"] == name and row["verdict"] == 1)
+
+
+def test_half_alike_stays_together(split: Callable[..., Any]) -> None:
+    """Pairs that share half of their shingles or more are on one side, though their groups differ."""
+    pairs = []
+    for n in range(200):
+        words = text(n, 100).split()
+        pairs += [(" ".join(words), f"a{n}"), (" ".join([*words[:80], *text(10_000 + n, 20).split()]), f"b{n}")]
+    rows, facts, _ = split({"s": pairs})
+    verdicts = [row["verdict"] for row in rows]
+    apart = sum(a != b for a, b in zip(verdicts[::2], verdicts[1::2], strict=True))
+    assert facts["s"]["clusters"] <= 204
+    assert apart <= 1
+
+
+def test_clusters_of_real_text(
+    split: Callable[..., Any], tmp_path: Path, real_texts: list[str], plain_shingles: Callable[..., Any]
+) -> None:
+    """On real documents nearly every pair at Jaccard 0.5 or more that brute force finds is in one cluster."""
+    texts = real_texts[:700] + real_texts[-300:]
+    rows, _, shards = split({"s": [(t, str(n)) for n, t in enumerate(texts)]})
+    kept = [n for n, row in enumerate(rows) if row["verdict"] != DROPPED]
+    with Spool(tmp_path / ".sets", np.dtype(np.uint64)) as spool:
+        cluster = clusters(Corpus(shards), np.array(kept), spool)
+    shingles = [plain_shingles(rows[n]["text"]) for n in kept]
+    similar = [
+        (i, j)
+        for i in range(len(kept))
+        for j in range(i)
+        if 2 * min(len(shingles[i]), len(shingles[j])) >= max(len(shingles[i]), len(shingles[j]))
+        and 3 * len(shingles[i] & shingles[j]) >= len(shingles[i]) + len(shingles[j])
+    ]
+    united = sum(cluster[i] == cluster[j] for i, j in similar)
+    assert len(similar) > 20
+    assert united / len(similar) >= 0.95
+
+
+def test_small_source(split: Callable[..., Any]) -> None:
+    """A source of a few large groups gives its smallest one, or none when that would be more than a fifth of it."""
+    few = [(text(n, 100 + n), f"g{n}") for n in range(6)]
+    rows, facts, _ = split({"few": few, "pair": [(text(90 + n), f"p{n}") for n in range(2)]})
+    assert [row["record"] for row in rows if row["source"] == "few" and row["verdict"] == VALIDATION] == [0]
+    assert facts["pair"]["validation"]["documents"] == 0
+    assert "no validation" in facts["pair"]["note"]
+
+
+def test_seed_decides(split: Callable[..., Any]) -> None:
+    """Another seed holds out other documents; the same seed the same ones, and most stay when documents are added."""
+    texts = [(text(n), f"g{n}") for n in range(400)]
+
+    def held(rows: list[Row]) -> set[str]:
+        return {row["id"] for row in rows if row["verdict"] == VALIDATION}
+
+    first, other = held(split({"s": texts}, 1)[0]), held(split({"s": texts}, 2)[0])
+    assert first != other
+    more = held(split({"s": [*texts, *((text(n), f"g{n}") for n in range(400, 440))]}, 3)[0])
+    same = held(split({"s": texts}, 4)[0])
+    assert len(first) == len(other) == len(same) == 20
+    assert len(more) == 22
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 1_000), min_size=100, max_size=400), st.integers(0, 5), st.floats(0.01, 0.2))
+def test_share_of_one_source(sizes: list[int], seed: int, share: float) -> None:
+    """With 100 clusters or more, none of them above two points, validation is within a point of its share."""
+    small = [min(size, sum(sizes) // 50) for size in sizes]
+    number = np.arange(len(small))
+    table = Clusters.of(number, np.zeros(len(small), np.int32), np.array(small, np.float64), 1)
+    taken = choose(table, np.random.default_rng(seed).permutation(len(small)), share)
+    held = sum(size for size, is_taken in zip(small, taken.tolist(), strict=True) if is_taken)
+    assert abs(held / sum(small) - share) <= 0.01 + 1e-9

@@ -1,0 +1,158 @@
+"""The stage: what it publishes, what runs again after a change, and that workers do not change anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from groundup.errors import RecipeError, SourceError, StoreError
+from groundup.recipe import Recipe, Refine, Source, Tokenize
+from groundup.refine import stage
+from groundup.refine.kept import kept_documents
+from groundup.refine.overlap import measure
+from groundup.run import Run
+from groundup.store import Facts, Step
+from groundup.workers import Workers
+
+Row = dict[str, Any]
+KINDS = {"one": "text", "two": "web", "three": "code", "tests": "evaluation"}
+
+
+def sentences(seed: int, count: int = 12) -> str:
+    chance = np.random.default_rng(seed)
+    word = lambda: "".join(chance.choice(list("abcdefghij"), 5))  # noqa: E731
+    return "\n".join(f"The {word()} and {' '.join(word() for _ in range(8))} have it." for _ in range(count))
+
+
+def copy_shard(folder: Path, rows: Sequence[Row], kind: str, write: Callable[..., Path]) -> Facts:
+    write(folder, rows)
+    return {"kind": kind, "bytes_out": sum(len(row["text"]) for row in rows)}
+
+
+def collect(run: Run, row: Callable[..., Row], write: Callable[..., Path], count: int = 60, salt: int = 0) -> None:
+    """Publish a collect view of one shard a source, with copies between them."""
+    artefacts = []
+    for base, (name, kind) in enumerate(KINDS.items()):
+        texts = [sentences(base * 1_000 + n + (salt if name == "two" and n == 7 else 0)) for n in range(count)]
+        texts[0] = sentences(5)
+        rows = [row(text, n, kind, name) for n, text in enumerate(texts)]
+        step = Step("collect/shard", f"{name}.s", 1, {"kind": kind}, {"raw": f"{salt if name == 'two' else 0}"})
+        artefacts.append(run.store.build(step, copy_shard, {"rows": rows, "kind": kind, "write": write}))
+    links = {f"documents/{a.name}.parquet": a.path / "documents.parquet" for a in artefacts}
+    run.publish("collect", artefacts, links)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    sources = tuple(Source(path=name, name=name, kind=kind) for name, kind in KINDS.items())
+    return Recipe(name="test", source=sources, refine=Refine(), root=tmp_path)
+
+
+@pytest.fixture
+def run(tmp_path: Path, recipe: Recipe, row: Callable[..., Row], collected: Callable[..., Path]) -> Run:
+    run = Run(tmp_path / "run", recipe)
+    (tmp_path / "run").mkdir()
+    collect(run, row, collected)
+    return run
+
+
+def rebuilt(run: Run, recipe: Recipe | None = None) -> set[str]:
+    """Run the stage; return the artefacts that were built now, and not found in the store."""
+    before = {path.name for path in (run.root / ".store" / "refine").glob("*/*")}
+    stage.run(replace(run, recipe=recipe) if recipe else run)
+    after = [path for path in (run.root / ".store" / "refine").glob("*/*") if path.is_dir() and path.name not in before]
+    return {f"{path.parent.name} {path.name.rpartition('-')[0]}" for path in after}
+
+
+def test_publishes(run: Run) -> None:
+    """The view holds documents, lists and split of every training source; evaluation files are not in it."""
+    stage.run(run)
+    view = run.store.view("refine")
+    assert view is not None
+    names = [f"{name}.s" for name in ("one", "two", "three")]
+    want = [path for name in names for path in (f"documents/{name}.parquet", f"dropped/{name}.parquet", f"split/{name}.npy")]
+    assert sorted(view.manifest["files"]) == sorted([*want, "dropped/duplicates.parquet"])
+    facts = view.manifest["facts"]
+    assert facts["dropped"] == {"exact_duplicate": 3}
+    assert facts["documents"] == 177 == sum(source["documents"] for source in facts["sources"].values())
+    assert facts["bytes"] == sum(len(text.as_py()) for batch in kept_documents(run.root, ["text"]) for text in batch.column("text"))
+
+
+def test_kept_documents(run: Run) -> None:
+    """Train and validation are parts of what is kept, in its order, and duplicates are in neither."""
+    stage.run(run)
+    ids = {
+        split: [i for batch in kept_documents(run.root, ["id"], split) for i in batch.column("id").to_pylist()]
+        for split in (None, "train", "validation")
+    }
+    assert len(ids[None]) == len(set(ids[None])) == 177
+    assert sorted(ids["train"] + ids["validation"]) == sorted(ids[None])
+    assert [i for i in ids[None] if i in set(ids["train"])] == ids["train"]
+    assert 0 < len(ids["validation"]) < 20
+
+
+def test_only_what_changed_runs_again(run: Run, recipe: Recipe, row: Callable[..., Row], collected: Callable[..., Path]) -> None:
+    """Each setting, and one edited input, build exactly what depends on them."""
+    assert rebuilt(run) == {"shard one.s", "shard two.s", "shard three.s", "duplicates duplicates", "split split"}
+    assert rebuilt(run) == set()
+    # Where the list comes out the same, the wave stops at it.
+    assert rebuilt(run, replace(recipe, refine=Refine(near_threshold=0.9))) == {"duplicates duplicates"}
+    assert rebuilt(run, replace(recipe, seed=2)) == {"split split"}
+    assert rebuilt(run, replace(recipe, tokenize=Tokenize(validation=0.1))) == {"split split"}
+    # C4's rules are for pages only, and languages are not asked of code.
+    assert rebuilt(run, replace(recipe, refine=Refine(filters=("gopher", "code")))) == {"shard two.s"}
+    assert rebuilt(run, replace(recipe, refine=Refine(languages=("en",)))) == {"shard one.s", "shard two.s"}
+    assert rebuilt(run, recipe) == set()
+    collect(run, row, collected, salt=1)
+    assert rebuilt(run) == {"shard two.s", "duplicates duplicates", "split split"}
+
+
+def test_workers_do_not_matter(run: Run, tmp_path: Path, row: Callable[..., Row], collected: Callable[..., Path]) -> None:
+    """Two processes give the artefacts that one gives."""
+    stage.run(run)
+    other = Run(tmp_path / "other", run.recipe, Workers(2))
+    (tmp_path / "other").mkdir()
+    collect(other, row, collected)
+    try:
+        stage.run(other)
+    finally:
+        other.workers.close()
+    views = [one.store.view("refine") for one in (run, other)]
+    contents = [[(entry["name"], entry["content"]) for entry in view.manifest["artefacts"]] for view in views if view]
+    assert contents[0] == contents[1]
+
+
+def test_overlap(run: Run) -> None:
+    """Independent documents do not overlap; a train document copied into validation is found, with its pair."""
+    stage.run(run)
+    clean = measure(run.root)
+    assert clean.documents > 0
+    assert (clean.overlapping, clean.worst) == (0.0, ())
+    path = run.root / "refine" / "split" / "one.s.npy"
+    verdict = np.load(path)
+    verdict[:] = 2
+    path.unlink()
+    np.save(path, verdict)
+    leaked = measure(run.root)
+    assert leaked.documents > clean.documents
+    assert all(pair.share == 1.0 for pair in leaked.worst)
+    assert leaked.sampled == 1.0
+
+
+def test_errors(run: Run, recipe: Recipe, tmp_path: Path) -> None:
+    """No collect stage, an unknown filter, nothing kept, no refine stage: one line each."""
+    empty = Run(tmp_path / "empty", recipe)
+    with pytest.raises(StoreError, match="collect"):
+        stage.run(empty)
+    with pytest.raises(StoreError, match="refine"):
+        list(kept_documents(tmp_path / "empty"))
+    with pytest.raises(RecipeError, match="did you mean"):
+        stage.run(replace(run, recipe=replace(recipe, refine=Refine(filters=("gophr",)))))
+    (tmp_path / "nothing_of_a_test.py").write_text("def drop(batch):\n    return [False] * len(batch), [0.5] * len(batch)\n")
+    with pytest.raises(SourceError, match="kept no document; dropped: 180 nothing_of_a_test:drop"):
+        stage.run(replace(run, recipe=replace(recipe, refine=Refine(filters=("nothing_of_a_test:drop",)))))
