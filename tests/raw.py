@@ -6,9 +6,8 @@ import json
 import shutil
 import sysconfig
 from pathlib import Path
-from xml.sax.saxutils import escape
-
 from pydoc_data.topics import topics  # type: ignore[import-not-found]
+from xml.sax.saxutils import escape
 
 # Four parts without a text in common: what stands in two kinds would be a leak, and verify would find it.
 TEXTS = [sorted(topics.items())[part::4] for part in range(4)]

@@ -61,7 +61,7 @@ def test_golden_code() -> None:
     assert clean(source, code=True) == ["if  x:\n\ty = 1   # see http://a.b/c &amp; Ã©\n    z = m@w.to(x)\n# by\n"]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=4), st.booleans())
 def test_idempotent(texts: list[str], code: bool) -> None:
     """Cleaning twice is cleaning once, whatever the input, and it never raises; no text depends on its neighbours."""

@@ -85,8 +85,8 @@ def _gram(name: str) -> Callable[[Statistics], Array]:
     return lambda s: s.share(f"{name}_bytes", "bytes")
 
 
-# Rae et al. 2021 ("Gopher"), appendix A.1.1: quality, then repetition (table A1). They were made for web pages.
-GOPHER = RuleSet(
+# Rae et al. 2021 ("Gopher"), appendix A.1.1. Both sets were made for web pages.
+GOPHER_QUALITY = RuleSet(
     PROSE,
     (
         Rule("few_words", lambda s: s["words"], low=50),
@@ -99,6 +99,13 @@ GOPHER = RuleSet(
         Rule("ellipsis_lines", lambda s: s.share("ellipsis_lines", "lines"), high=0.3),
         Rule("words_without_letters", lambda s: s.share("letter_words", "words"), low=0.8),
         Rule("few_stop_words", lambda s: s["stop_words"], low=2, languages=("en",)),
+    ),
+)
+
+# The same, table A1. Manuals and reference works repeat themselves by right: leave this set out for them.
+GOPHER_REPETITION = RuleSet(
+    PROSE,
+    (
         # The names of a play's speakers and a song's refrain are no boilerplate: lines are not counted in books.
         Rule("repeated_lines", lambda s: s.share("duplicate_lines", "lines_compared"), high=0.3, kinds=PROSE[1:]),
         Rule("repeated_line_bytes", lambda s: s.share("duplicate_line_bytes", "bytes"), high=0.2),
@@ -108,6 +115,8 @@ GOPHER = RuleSet(
         *(Rule(f"repeated_{n}grams", _gram(f"duplicate_{n}gram"), high=round(0.20 - n / 100, 2)) for n in range(5, 11)),
     ),
 )
+
+GOPHER = RuleSet(PROSE, GOPHER_QUALITY.rules + GOPHER_REPETITION.rules)
 
 # Raffel et al. 2020 ("T5"), section 2.2: what it asks of a whole page. What it asks of single lines is not done.
 C4 = RuleSet(
@@ -124,8 +133,8 @@ C4 = RuleSet(
 CODE = RuleSet(
     ("code",),
     (
-        # Paragraphs of documentation are single lines by right.
-        Rule("long_lines", lambda s: s.share("chars", "lines"), high=100, not_languages=(DOCS := ("markdown", "restructuredtext", "text"))),
+        # Paragraphs of documentation (in no programming language) are single lines by right.
+        Rule("long_lines", lambda s: s.share("chars", "lines"), high=100, not_languages=(DOCS := ("", "markdown", "rst", "docs"))),
         Rule("longest_line", lambda s: s["longest_line"], high=1_000, not_languages=DOCS),
         Rule("few_alphanumeric", lambda s: s.share("alphanumeric", "chars"), low=0.25),
     ),
@@ -158,7 +167,14 @@ CONVERSATIONS = RuleSet(
     ),
 )
 
-RULE_SETS = {"gopher": GOPHER, "c4": C4, "code": CODE, "conversations": CONVERSATIONS}
+RULE_SETS = {
+    "gopher": GOPHER,
+    "gopher_quality": GOPHER_QUALITY,
+    "gopher_repetition": GOPHER_REPETITION,
+    "c4": C4,
+    "code": CODE,
+    "conversations": CONVERSATIONS,
+}
 
 Function = Callable[[pa.RecordBatch], tuple[Any, Any]]
 

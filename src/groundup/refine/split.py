@@ -4,7 +4,7 @@ writes split/SOURCE.SHARD.npy, one number for every row of the shard's documents
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,15 @@ MOST_COMPARED = 1_024
 MOST_OF_SOURCE = 0.2
 
 
-def split_documents(folder: Path, shards: Sequence[tuple[str, Path]], duplicates: Path, seed: int, share: float) -> dict[str, Any]:
+def split_documents(
+    folder: Path, shards: Sequence[tuple[str, Path]], kinds: Mapping[str, str], duplicates: Path, seed: int, share: float
+) -> dict[str, Any]:
     """Assign every kept document to train or validation.
 
     Args:
         folder: where split/NAME.npy (uint8: 0 dropped as a duplicate, 1 train, 2 validation) is written.
         shards: refined shards by name and folder, in order.
+        kinds: kind of each source.
         duplicates: folder of the refine/duplicates artefact.
         seed: chooses which clusters are held out.
         share: of the bytes of every source that goes to validation.
@@ -48,7 +51,11 @@ def split_documents(folder: Path, shards: Sequence[tuple[str, Path]], duplicates
         cluster = clusters(corpus, kept, spool)
     names, source = corpus.sources
     table = Clusters.of(cluster, source[kept], corpus.sizes[kept], len(names))
-    held_out = choose(table, _cluster_order(cluster, corpus.ids[kept, 0], seed), share)
+    order = _cluster_order(cluster, corpus.ids[kept, 0], seed)
+    held_out = choose(table, order, share)
+    numbers = np.array([sorted(set(kinds.values())).index(kinds[name]) for name in names], np.int64)
+    by_kind = Clusters.of(cluster, numbers[source[kept]], corpus.sizes[kept], len(set(kinds.values())))
+    held_out |= choose_for_kinds(by_kind, order, held_out, share)
     verdict = np.zeros(corpus.rows, np.uint8)
     verdict[kept] = np.where(held_out[cluster], VALIDATION, TRAIN)
     (folder / "split").mkdir()
@@ -195,6 +202,21 @@ def choose(table: Clusters, order: Array, share: float) -> Array:
             sources, sizes = table.entries(extra)
             held[sources] += sizes
     return taken
+
+
+def choose_for_kinds(table: Clusters, order: Array, taken: Array, share: float) -> Array:
+    """Return the mask of one more cluster for each kind that has none in `taken`: sources that are one project or host each.
+
+    Args:
+        table: clusters by kind instead of source; the smallest one is held out if it is at most MOST_OF_SOURCE of the kind.
+    """
+    held = np.array([sizes[taken[numbers]].sum() for numbers, sizes in map(table.of_source, range(len(table.totals)))])
+    extra, place = np.zeros(len(order), np.bool_), np.argsort(order, kind="stable")
+    for kind in np.flatnonzero(held == 0).tolist():
+        number = _one_more(table, kind, taken, held, share * table.totals, place)
+        if number >= 0:
+            extra[number] = True
+    return extra
 
 
 def _one_more(table: Clusters, source: int, taken: Array, held: Array, target: Array, place: Array) -> int:

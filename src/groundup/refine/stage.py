@@ -36,7 +36,8 @@ def run(run: Run) -> None:
     (duplicates,) = run.build("refine", [job], "duplicates", "list")
     share, seed = run.recipe.tokenize.validation, run.recipe.seed
     step = Step("refine/split", "split", SPLIT_VERSION, {"seed": seed, "validation": share}, contents | {"duplicates": duplicates.content})
-    job = Job(step, split_documents, {"shards": folders, "duplicates": duplicates.path, "seed": seed, "share": share})
+    kinds = {shard.name.rpartition(".")[0]: str(shard.facts["kind"]) for shard in shards}
+    job = Job(step, split_documents, {"shards": folders, "kinds": kinds, "duplicates": duplicates.path, "seed": seed, "share": share})
     (split,) = run.build("refine", [job], "split", "list")
     facts = _facts(shards, duplicates, split)
     if not facts["documents"]:
