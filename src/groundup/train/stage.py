@@ -21,7 +21,7 @@ from groundup.model.config import ModelConfig
 from groundup.model.presets import resolve as resolve_model
 from groundup.progress import say
 from groundup.recipe import Train, decode, settings
-from groundup.run import EXPENSIVE_SECONDS, Run
+from groundup.run import EXPENSIVE_SECONDS, Run, write_lock
 from groundup.store import Artefact, Step, read_json, write_json
 from groundup.train import machine as machines
 from groundup.train.checkpoint import Checkpoints
@@ -182,6 +182,7 @@ def _begin(run: Run, plan: Plan) -> None:
     folder = run.root / "train"
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     write_json(folder / MACHINE, dataclasses.asdict(plan.machine))
+    write_lock(run, **dataclasses.asdict(plan.machine))
     plan.write(folder)
     found = Checkpoints(run.root, plan.key_parts.key).latest_valid(set_aside=True)
     cut_back(folder / LEDGER, int(found[0].facts["ledger_bytes"]) if found else 0)
