@@ -128,8 +128,8 @@ class Train:
     checkpoint_every: int = 500
     keep: int = 2
     optimizer: Literal["muon", "adamw"] = "muon"
-    # Of AdamW; embeddings and norms always use it.
-    learning_rate: float = 3e-3
+    # Of AdamW; embeddings and norms always use it. With optimizer = "adamw" a large model wants a tenth of this.
+    learning_rate: float = 0.01
     # Of Muon, for the matrices inside the layers.
     muon_learning_rate: float = 0.02
     weight_decay: float = 0.1

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from groundup.checkpoints import find_checkpoint
-from groundup.tokenize.tokenizer import Tokenizer
+from groundup.tokenizer import Tokenizer
 
 
 def continue_prompt(

@@ -161,8 +161,8 @@ def similarity_of(root: Path, one: str, other: str) -> float:
 
 def check_tokens(root: Path) -> Iterator[str]:
     """Token shards hold the kept documents, all of them and nothing else."""
-    from groundup.tokenize.shards import open_shard
-    from groundup.tokenize.tokenizer import Tokenizer
+    from groundup.tokenizer import Tokenizer
+    from groundup.tokens import open_shard
 
     tokenizer = Tokenizer.load(root / "tokenize")
     index = pq.read_table(root / "tokenize" / "index.parquet")
@@ -179,8 +179,8 @@ def check_tokens(root: Path) -> Iterator[str]:
 
 def check_round_trip(root: Path) -> Iterator[str]:
     """Tokens decode to the text that they were made from (200 random documents)."""
-    from groundup.tokenize.shards import open_shard
-    from groundup.tokenize.tokenizer import Tokenizer
+    from groundup.tokenizer import Tokenizer
+    from groundup.tokens import open_shard
 
     tokenizer = Tokenizer.load(root / "tokenize")
     index = pq.read_table(root / "tokenize" / "index.parquet")

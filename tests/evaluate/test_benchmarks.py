@@ -14,7 +14,7 @@ from groundup.evaluate.benchmarks import Question, benchmark_files, continuation
 from groundup.evaluate.continuations import Continuation, accuracy, score, wilson
 from groundup.recipe import recipe_from
 from groundup.tokenize.bpe import train_bpe
-from groundup.tokenize.tokenizer import Tokenizer
+from groundup.tokenizer import Tokenizer
 from trained import tiny_model
 
 LAYOUTS = [

@@ -15,7 +15,7 @@ from groundup.export.stage import run as export
 from groundup.model.files import load_model
 from groundup.run import Run
 from groundup.store import read_json
-from groundup.tokenize.tokenizer import Tokenizer
+from groundup.tokenizer import Tokenizer
 from hostile import HOSTILE
 from trained import add_checkpoint, tiny_model, trained_run
 

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import groundup
+from groundup import tokenizer as module
 from groundup.errors import GroundupError
-from groundup.tokenize import tokenizer as module
 from groundup.tokenize.bpe import resolve_vocab_size, train_bpe, trainable, write_config
-from groundup.tokenize.tokenizer import END, SPECIALS, Tokenizer, pieces
+from groundup.tokenizer import END, SPECIALS, Tokenizer, pieces
 from hostile import HOSTILE
 
 TEXT = ["The cat sat on the mat. " * 20, "def f(x):\n    return x + 1\n" * 20, "Über die Brücke gehen wir, 中文 中文。\n" * 20]

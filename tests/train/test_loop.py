@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.errors import GroundupError
+from groundup.metrics import Metrics, cut_back
 from groundup.model.config import ModelConfig
 from groundup.model.files import load_model
 from groundup.store import read_json
 from groundup.train.loop import Trainer
 from groundup.train.machine import Machine
-from groundup.train.metrics import Metrics, cut_back
 from token_run import SIZES, VOCAB, plan, weights_digest, write_shards
 
 GOLDEN = Path(__file__).parent / "golden.json"

@@ -11,13 +11,13 @@ import torch
 
 from groundup.errors import ExpensiveError, GroundupError
 from groundup.ledger import Ledger
+from groundup.metrics import Metrics
 from groundup.recipe import Recipe, Train
 from groundup.store import read_json
 from groundup.train import machine as machines
 from groundup.train import stage
 from groundup.train.__main__ import main as rank
 from groundup.train.machine import Machine, divisor
-from groundup.train.metrics import Metrics
 from token_run import CONFIG, FIXED, SETTINGS, recipe, run_in, weights_digest, write_shards
 
 

@@ -23,7 +23,7 @@ from groundup.errors import GroundupError
 from groundup.evaluate.continuations import Continuation, Scored, accuracy, score
 from groundup.model.transformer import Transformer
 from groundup.recipe import Recipe
-from groundup.tokenize.tokenizer import Tokenizer
+from groundup.tokenizer import Tokenizer
 
 _OPEN: Mapping[str, Callable[..., IO[str]]] = {".gz": gzip.open, ".bz2": bz2.open}
 

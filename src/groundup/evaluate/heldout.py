@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from groundup.errors import GroundupError
-from groundup.tokenize.shards import Tokens, open_shard
-from groundup.tokenize.tokenizer import Tokenizer
+from groundup.tokenizer import Tokenizer
+from groundup.tokens import Tokens, open_shard
 
 Ids = npt.NDArray[np.int64]
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.model.config import ModelConfig
-from groundup.tokenize.bpe import write_config
-from groundup.tokenize.tokenizer import END, FILE, SPECIALS, Tokenizer
+from groundup.tokenizer import END, FILE, SPECIALS, Tokenizer, write_config
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 

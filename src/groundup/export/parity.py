@@ -17,7 +17,7 @@ import torch
 from groundup.errors import GroundupError
 from groundup.model.files import load_model
 from groundup.model.transformer import Transformer
-from groundup.tokenize.tokenizer import Tokenizer
+from groundup.tokenizer import Tokenizer
 
 # Of the largest logit. Two implementations of the same float32 sums differ by about 1e-6; a wrong rotary base, norm or
 # head order by whole units.

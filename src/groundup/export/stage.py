@@ -15,7 +15,7 @@ from groundup.export import hf, parity
 from groundup.model.files import load_model
 from groundup.run import Job, Run
 from groundup.store import Facts, Step, write_json
-from groundup.tokenize.tokenizer import CONFIG, FILE, Tokenizer
+from groundup.tokenizer import CONFIG, FILE, Tokenizer
 
 # Raise by hand when the folder changes.
 VERSION = 1

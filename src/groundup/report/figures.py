@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from groundup.ledger import Ledger
+from groundup.metrics import Metrics
 from groundup.store import Artefact, Store, read_json
-from groundup.train.metrics import Metrics
 
 
 @dataclass(frozen=True)

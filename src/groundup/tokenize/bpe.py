@@ -6,7 +6,6 @@ that neither the number of shards nor of workers has a say.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from groundup.errors import GroundupError
 from groundup.tokenize.inputs import TRAIN, RefinedShard
-from groundup.tokenize.tokenizer import CONFIG, END, FILE, SPECIALS, pieces
+from groundup.tokenizer import FILE, SPECIALS, pieces, write_config
 
 # The splitter of Qwen2 to Qwen3 (huggingface.co/Qwen): contractions, words with one leading character, single digits,
 # punctuation with its line breaks, white space. llama.cpp has it compiled in under the name "qwen2".
@@ -120,22 +119,3 @@ class Sample:
                         self.bytes -= len(text.encode())
                         return
                     yield text
-
-
-def write_config(folder: Path, context: int) -> None:
-    """Write the tokenizer_config.json that makes transformers give the same ids.
-
-    The class must be PreTrainedTokenizerFast: for a Qwen class (or a Qwen3 folder without one) transformers 5 builds
-    Qwen's own splitter and NFC normalizer in place of what tokenizer.json says, and the ids differ without a word.
-    """
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "add_bos_token": False,
-        "add_eos_token": False,
-        "eos_token": END,
-        "pad_token": END,
-        "additional_special_tokens": list(SPECIALS[1:]),
-        "clean_up_tokenization_spaces": False,
-        "model_max_length": context,
-    }
-    (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")

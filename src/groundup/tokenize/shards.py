@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 from groundup.document import TableWriter, read_batches
 from groundup.errors import GroundupError
 from groundup.tokenize.inputs import TRAIN, VALIDATION, RefinedShard
-from groundup.tokenize.tokenizer import Tokenizer
+from groundup.tokenizer import Tokenizer
+from groundup.tokens import token_type
 
 SPLITS = {TRAIN: "train", VALIDATION: "validation"}
 
@@ -40,14 +41,6 @@ INDEX = pa.schema(
 
 # The .npy header is rewritten in place once the number of tokens is known, so it has a fixed size.
 _HEADER_BYTES = 128
-_CHUNK = 1 << 24
-
-Tokens = npt.NDArray[np.unsignedinteger[Any]]
-
-
-def token_type(vocab_size: int) -> np.dtype[Any]:
-    """Return the smallest type that holds every id of a vocabulary, little-endian."""
-    return np.dtype("<u2") if vocab_size <= 1 << 16 else np.dtype("<u4")
 
 
 class TokenWriter:
@@ -85,24 +78,6 @@ def _header(dtype: np.dtype[Any], count: int) -> bytes:
     text = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': ({count},), }}".encode()
     size = _HEADER_BYTES - 10
     return b"\x93NUMPY\x01\x00" + size.to_bytes(2, "little") + text.ljust(size - 1) + b"\n"
-
-
-def open_shard(path: Path, vocab_size: int) -> Tokens:
-    """Return a token shard, memory-mapped, after checking that its type fits the vocabulary and that every id is in it.
-
-    Raises:
-        GroundupError: naming the file and what is wrong with it.
-    """
-    try:
-        tokens: Tokens = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise GroundupError(f"{path}: cannot be read as a token shard: {error}") from None
-    if tokens.ndim != 1 or tokens.dtype != token_type(vocab_size):
-        raise GroundupError(f"{path}: holds {tokens.dtype} of {tokens.ndim} dimensions, a vocabulary of {vocab_size} needs another type")
-    largest = max((int(tokens[i : i + _CHUNK].max()) for i in range(0, len(tokens), _CHUNK)), default=0)
-    if largest >= vocab_size:
-        raise GroundupError(f"{path}: token id {largest} is outside the vocabulary of {vocab_size}")
-    return tokens
 
 
 def tokenize_shard(folder: Path, shard: RefinedShard, tokenizer_folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from groundup.store import Artefact, Step
 from groundup.tokenize.bpe import train_tokenizer
 from groundup.tokenize.inputs import RefinedShard, refined_shards
 from groundup.tokenize.shards import SPLITS, join_indexes, tokenize_shard
-from groundup.tokenize.tokenizer import CONFIG, FILE
+from groundup.tokenizer import CONFIG, FILE
 
 # Raise by hand when the output changes.
 TOKENIZER_VERSION = 1

@@ -18,15 +18,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundup.errors import GroundupError
+from groundup.tokens import Tokens, open_shard
 from groundup.train.permutation import Indices, key_from, permute
-
-Tokens = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -50,23 +48,6 @@ class Source:
     slots: int
 
 
-def open_shard(path: Path, vocab_size: int) -> Tokens:
-    """Map a token file into memory.
-
-    Raises:
-        GroundupError: it is not a flat array of the integer type that fits the vocabulary.
-    """
-    wanted = np.uint16 if vocab_size <= 1 << 16 else np.uint32
-    try:
-        tokens = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise GroundupError(f"{path}: cannot be read as token ids: {error}") from None
-    if tokens.dtype != wanted or tokens.ndim != 1:
-        found = f"{tokens.dtype} in {tokens.ndim} dimensions"
-        raise GroundupError(f"{path}: holds {found}; a vocabulary of {vocab_size} wants a flat {np.dtype(wanted)} array")
-    return tokens
-
-
 class Loader:
     """Samples of one split ("train" or "validation") as a function of their number."""
 
@@ -86,7 +67,7 @@ class Loader:
     def _source(self, name: str, paths: Sequence[Path], weights: Mapping[str, float] | None) -> Source:
         shards = []
         for path in paths:
-            tokens = open_shard(path, self.vocab_size)
+            tokens = open_shard(path, self.vocab_size, check_ids=False)
             shards.append(Shard(path.name, tokens, max(0, len(tokens) - 1) // self.context))
         counts = [shard.windows for shard in shards]
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from groundup.errors import GroundupError
+from groundup.metrics import Metrics, cut_back, size_of
 from groundup.model.score import evaluating
 from groundup.model.transformer import Transformer
 from groundup.progress import progress
@@ -24,7 +25,6 @@ from groundup.store import read_json, write_json
 from groundup.train.checkpoint import Checkpoints, State
 from groundup.train.flat import FlatParameters
 from groundup.train.loader import Loader
-from groundup.train.metrics import Metrics, cut_back, size_of
 from groundup.train.optimizer import Optimizer
 from groundup.train.parallel import Ranks
 from groundup.train.permutation import key_from

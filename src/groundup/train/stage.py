@@ -17,18 +17,19 @@ from torch import cuda
 
 from groundup.errors import GroundupError
 from groundup.ledger import Ledger
+from groundup.metrics import Metrics, cut_back
 from groundup.model.config import ModelConfig
 from groundup.model.presets import resolve as resolve_model
 from groundup.progress import say
 from groundup.recipe import Train, decode, settings
 from groundup.run import EXPENSIVE_SECONDS, Run, write_lock
 from groundup.store import Artefact, Step, read_json, write_json
+from groundup.tokens import open_shard
 from groundup.train import machine as machines
 from groundup.train.checkpoint import Checkpoints
-from groundup.train.loader import Loader, open_shard
+from groundup.train.loader import Loader
 from groundup.train.loop import LEDGER, Trainer
 from groundup.train.machine import Machine
-from groundup.train.metrics import Metrics, cut_back
 from groundup.train.parallel import joined
 from groundup.train.plan import Plan
 from groundup.train.stopping import stop_flag
@@ -66,7 +67,9 @@ def run(run: Run) -> None:
 
 def _config(run: Run, view: Artefact) -> ModelConfig:
     vocab_size = Tokenizer.from_file(str(view.path / "tokenizer.json")).get_vocab_size()
-    tokens = sum(len(open_shard(view.path / name, vocab_size)) for name in view.manifest["files"] if name.endswith(".train.npy"))
+    tokens = sum(
+        len(open_shard(view.path / name, vocab_size, check_ids=False)) for name in view.manifest["files"] if name.endswith(".train.npy")
+    )
     config = resolve_model(run.recipe.model, vocab_size, tokens, gpu=cuda.is_available())
     if Loader(view.path / "shards", "train", context=config.context, vocab_size=vocab_size, seed=0, weights=_weights(run)).epoch == 0:
         raise GroundupError(

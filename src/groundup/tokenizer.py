@@ -1,4 +1,4 @@
-"""A byte-level BPE tokenizer: text ↔ ids, exact for every valid string. Reads tokenizer.json; `bpe.py` writes it.
+"""A byte-level BPE tokenizer: text ↔ ids, exact for every valid string. Reads tokenizer.json, which `tokenize/bpe.py` writes.
 
 Three properties that the rest of the project leans on:
 
@@ -10,6 +10,7 @@ Three properties that the rest of the project leans on:
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -146,3 +147,22 @@ def _groups(items: Iterator[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]
         size += len(piece)
     if group:
         yield group
+
+
+def write_config(folder: Path, context: int) -> None:
+    """Write the tokenizer_config.json that makes transformers give the same ids.
+
+    The class must be PreTrainedTokenizerFast: for a Qwen class (or a Qwen3 folder without one) transformers 5 builds
+    Qwen's own splitter and NFC normalizer in place of what tokenizer.json says, and the ids differ without a word.
+    """
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "add_bos_token": False,
+        "add_eos_token": False,
+        "eos_token": END,
+        "pad_token": END,
+        "additional_special_tokens": list(SPECIALS[1:]),
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": context,
+    }
+    (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,45 @@
+"""What a token shard is: a flat .npy file of the smallest integer type that holds its vocabulary. Reads shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from groundup.errors import GroundupError
+
+# Ids that are checked at a time.
+_CHUNK = 1 << 24
+
+Tokens = npt.NDArray[np.unsignedinteger[Any]]
+
+
+def token_type(vocab_size: int) -> np.dtype[Any]:
+    """Return the smallest type that holds every id of a vocabulary, little-endian."""
+    return np.dtype("<u2") if vocab_size <= 1 << 16 else np.dtype("<u4")
+
+
+def open_shard(path: Path, vocab_size: int, check_ids: bool = True) -> Tokens:
+    """Return a token shard, memory-mapped, after checking that its type fits the vocabulary.
+
+    Args:
+        check_ids: also that every id is in the vocabulary, which reads the whole file.
+
+    Raises:
+        GroundupError: naming the file and what is wrong with it.
+    """
+    try:
+        tokens: Tokens = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise GroundupError(f"{path}: cannot be read as a token shard: {error}") from None
+    if tokens.ndim != 1 or tokens.dtype != token_type(vocab_size):
+        found = f"{tokens.dtype} in {tokens.ndim} dimensions"
+        raise GroundupError(f"{path}: holds {found}; a vocabulary of {vocab_size} wants a flat {token_type(vocab_size)} array")
+    if not check_ids:
+        return tokens
+    largest = max((int(tokens[i : i + _CHUNK].max()) for i in range(0, len(tokens), _CHUNK)), default=0)
+    if largest >= vocab_size:
+        raise GroundupError(f"{path}: token id {largest} is outside the vocabulary of {vocab_size}")
+    return tokens
