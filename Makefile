@@ -37,5 +37,8 @@ torture: setup ## kills, full disks, fuzzing: up to an hour
 bench: setup ## every figure in the README, written to benchmarks/
 	$(BIN)/python -m benchmarks
 
+docs: setup ## what the demo printed, into the README
+	$(BIN)/python -m benchmarks.readme
+
 clean: ## remove the virtual environment and caches, never a run
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -1,3 +1,44 @@
-"""groundup: one recipe and one command from raw text to a language model."""
+"""groundup: one recipe and one command from raw text to a language model.
+
+The public Python API, imported when it is first used:
+
+    load_recipe(path)          read and validate a recipe
+    plan(recipe)               what it will cost
+    run(recipe, directory)     bring a run directory up to date
+    open(directory)            look into a run: documents, tokens, model, figures
+    verify(directory)          prove what a run promises
+    GroundupError              everything that a user can mend, in one line
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from groundup.errors import GroundupError
+
+if TYPE_CHECKING:
+    from groundup.api import OpenRun as OpenRun
+    from groundup.api import open_run as open
+    from groundup.flow import run_flow as run
+    from groundup.plan import make_plan as plan
+    from groundup.recipe import load_recipe
+    from groundup.verify import verify_run as verify
 
 __version__ = "0.1.0"
+__all__ = ["GroundupError", "load_recipe", "open", "plan", "run", "verify"]
+
+_PLACES = {
+    "open": ("groundup.api", "open_run"),
+    "run": ("groundup.flow", "run_flow"),
+    "plan": ("groundup.plan", "make_plan"),
+    "load_recipe": ("groundup.recipe", "load_recipe"),
+    "verify": ("groundup.verify", "verify_run"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use, so that `import groundup` takes no time."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'groundup' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, attribute = _PLACES[name]
+    return getattr(import_module(module), attribute)

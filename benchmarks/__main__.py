@@ -1,0 +1,41 @@
+"""Runs every benchmark whose data is there, writes results/NAME.json, and RESULTS.md from all of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from benchmarks import duplicates, refine, starter
+
+HERE = Path(__file__).parent
+BENCHMARKS = {"starter": starter.measure, "refine": refine.measure, "duplicates": duplicates.measure}
+
+
+def main() -> None:
+    chosen = sys.argv[1:] or list(BENCHMARKS)
+    for name in chosen:
+        print(f"{name} ...", flush=True)
+        result = BENCHMARKS[name]()
+        if result is None:
+            print(f"{name}: skipped, its data is not there")
+            continue
+        (HERE / "results" / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    results = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((HERE / "results").glob("*.json"))}
+    (HERE / "RESULTS.md").write_text(document(results), encoding="utf-8")
+
+
+def document(results: dict[str, dict[str, object]]) -> str:
+    """Return RESULTS.md: a table for each result file."""
+    lines = ["# Results", "", "Made by `make bench` from `benchmarks/results/*.json`; do not edit."]
+    for name, result in results.items():
+        lines += ["", f"## {name}", "", f"{result.get('what', '')}", "", "| figure | value |", "|---|---:|"]
+        figures = result["figures"]
+        assert isinstance(figures, dict)
+        lines += [f"| {key} | {value:,.4g} |" if isinstance(value, float) else f"| {key} | {value} |" for key, value in figures.items()]
+        lines += ["", f"Machine: {result.get('machine', '')}"]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
