@@ -1,8 +1,8 @@
 """One sample for each kind of text, never chosen by hand. Reads the model and the tokens; returns texts.
 
-The prompt is the beginning of a held-out document of that kind, drawn with the run's seed; the sample is the first one
-of seed 1. Beside it stands the longest run of tokens that it shares with the training text, so that one sees what is
-written and what is remembered.
+The prompt begins with a line of a held-out document of that kind, both drawn with the seed of the run; the sample is the
+first one of seed 1. Beside it stands the longest run of tokens that it shares with the training text, so that one sees
+what is written and what is remembered.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SAMPLING = {"temperature": 0.8, "top_k": 0, "top_p": 0.95, "seed": 1}
 
 @dataclass(frozen=True)
 class Prompt:
-    """The beginning of a held-out document."""
+    """The tokens of a held-out document from the beginning of one of its lines on."""
 
     document: str
     source: str
@@ -34,15 +34,26 @@ class Prompt:
 
 
 def choose_prompt(held_out: HeldOut, sources: list[str], seed: int) -> Prompt | None:
-    """Draw a held-out document of these sources, and return its beginning; None when none is long enough."""
+    """Draw a held-out document of these sources, and one of its lines; None when no document is long enough."""
     wanted = [("source", "in", sources), ("split", "=", "validation"), ("length", ">", PROMPT_TOKENS)]
-    rows = pq.read_table(held_out.folder / "index.parquet", columns=["shard", "id", "source", "offset"], filters=wanted)
+    rows = pq.read_table(held_out.folder / "index.parquet", columns=["shard", "id", "source", "offset", "length"], filters=wanted)
     if not len(rows):
         return None
+    random = np.random.default_rng(seed)
     # By id, so that the choice does not depend on the order of shards.
-    row = rows.sort_by("id").slice(int(np.random.default_rng(seed).integers(len(rows))), 1).to_pylist()[0]
+    row = rows.sort_by("id").slice(int(random.integers(len(rows))), 1).to_pylist()[0]
     start = row["offset"] + 1
-    return Prompt(row["id"], row["source"], held_out.stream(row["shard"], "validation").slice(start, start + PROMPT_TOKENS))
+    tokens = held_out.stream(row["shard"], "validation").slice(start, start + row["length"] - 1)
+    lines = line_starts(held_out, tokens[: 1 - PROMPT_TOKENS])
+    at = int(lines[random.integers(len(lines))])
+    return Prompt(row["id"], row["source"], tokens[at : at + PROMPT_TOKENS])
+
+
+def line_starts(held_out: HeldOut, tokens: Ids) -> Ids:
+    """Return where lines of a document begin: at 0, and after every token that ends with a line break."""
+    kinds, inverse = np.unique(tokens, return_inverse=True)
+    breaks = np.array([held_out.tokenizer.decode([int(kind)]).endswith("\n") for kind in kinds], np.bool_)[inverse]
+    return np.append(0, np.flatnonzero(breaks[:-1]) + 1).astype(np.int64)
 
 
 def samples(model: Transformer, held_out: HeldOut, kinds: Mapping[str, str], tokens: int, seed: int) -> list[dict[str, Any]]:
