@@ -20,6 +20,7 @@ CONFIG = ModelConfig(VOCAB, layers=2, width=32, heads=2, kv_heads=1, head_width=
 # Everything that a probe would choose, so that tests do not depend on the machine.
 FIXED = {"threads": 1, "precision": "fp32", "compile": "off", "micro_batch": 3, "processes": 1}
 SETTINGS = {
+    "learning_rate": 3e-3,
     "batch_tokens": 96,
     "warmup_steps": 3,
     "validate_every": 5,

@@ -2,12 +2,12 @@
 
 The public Python API, imported when it is first used:
 
-    load_recipe(path)          read and validate a recipe
-    plan(recipe)               what it will cost
-    run(recipe, directory)     bring a run directory up to date
-    open(directory)            look into a run: documents, tokens, model, figures
-    verify(directory)          prove what a run promises
-    GroundupError              everything that a user can mend, in one line
+    load_recipe(path)              read and validate a recipe
+    make_plan(recipe)              what it will cost
+    run_recipe(recipe, directory)  bring a run directory up to date
+    open_run(directory)            look into a run: documents, tokens, model, figures
+    verify_run(directory)          prove what a run promises
+    GroundupError                  everything that a user can mend, in one line
 """
 
 from typing import TYPE_CHECKING, Any
@@ -15,22 +15,21 @@ from typing import TYPE_CHECKING, Any
 from groundup.errors import GroundupError
 
 if TYPE_CHECKING:
-    from groundup.api import OpenRun as OpenRun
-    from groundup.api import open_run as open
-    from groundup.flow import run_flow as run
-    from groundup.plan import make_plan as plan
+    from groundup.api import open_run
+    from groundup.flow import run_flow as run_recipe
+    from groundup.plan import make_plan
     from groundup.recipe import load_recipe
-    from groundup.verify import verify_run as verify
+    from groundup.verify import verify_run
 
 __version__ = "0.1.0"
-__all__ = ["GroundupError", "load_recipe", "open", "plan", "run", "verify"]
+__all__ = ["GroundupError", "load_recipe", "make_plan", "open_run", "run_recipe", "verify_run"]
 
 _PLACES = {
-    "open": ("groundup.api", "open_run"),
-    "run": ("groundup.flow", "run_flow"),
-    "plan": ("groundup.plan", "make_plan"),
+    "open_run": ("groundup.api", "open_run"),
+    "run_recipe": ("groundup.flow", "run_flow"),
+    "make_plan": ("groundup.plan", "make_plan"),
     "load_recipe": ("groundup.recipe", "load_recipe"),
-    "verify": ("groundup.verify", "verify_run"),
+    "verify_run": ("groundup.verify", "verify_run"),
 }
 
 

@@ -8,6 +8,20 @@ from groundup.errors import GroundupError
 from groundup.store import Artefact, load_artefact, read_json
 
 
+def trained_on(root: Path, tokens: Artefact) -> None:
+    """Refuse tokens that the run's model was not trained on: what was held out of them may have been learnt.
+
+    Raises:
+        GroundupError: the split, the tokens or the tokenizer changed after training.
+    """
+    plan = read_json(root / "train" / "train.json")
+    inputs = plan.get("inputs", {}) if isinstance(plan, dict) else {}
+    files = tokens.manifest["files"]
+    present = {name for name in files if name.endswith(".npy") or name == "tokenizer.json"}
+    if present != set(inputs) or any(files[name]["sha256"] != digest for name, digest in inputs.items()):
+        raise GroundupError(f"{root}: the model was trained on other tokens than {tokens.path} holds; `groundup run` brings both together")
+
+
 def find_checkpoint(root: Path, which: str = "best") -> Artefact:
     """Return the checkpoint that `best` (lowest validation loss), `last` or `step-N` names.
 

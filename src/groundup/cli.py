@@ -57,7 +57,8 @@ def plan(recipe: Path, overrides: tuple[str, ...], price: float, as_json: bool) 
     """Estimate tokens, parameters, memory, disk, hours and money; refuse what cannot fit."""
     from groundup.plan import make_plan
 
-    estimate = make_plan(_load(recipe, overrides), price)
+    loaded = _load(recipe, overrides)
+    estimate = make_plan(loaded, price, Path("runs") / loaded.name)
     click.echo(estimate.json() if as_json else estimate.text())
     estimate.refuse()
 
@@ -133,7 +134,7 @@ def evaluate(directory: Path) -> None:
 @click.option("--tokens", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Tokens to write at most.")
 @click.option("--temperature", type=click.FloatRange(0, 10), default=0.8, show_default=True)
 @click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.95, show_default=True)
-@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=1, show_default=True)
 @click.option("--model", "which", default="best", show_default=True, help="best, last or step-N.")
 def sample(directory: Path, prompt: str, tokens: int, temperature: float, top_p: float, seed: int, which: str) -> None:
     """Continue PROMPT with the model of a run."""
@@ -145,17 +146,6 @@ def sample(directory: Path, prompt: str, tokens: int, temperature: float, top_p:
 
 
 @cli.command()
-@click.argument("directories", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
-def report(directories: tuple[Path, ...]) -> None:
-    """Compute the report of a run again and print its summary."""
-    from groundup.flow import run_one
-
-    for directory in directories:
-        run_one(directory, "report")
-        _echo_summary(directory)
-
-
-@cli.command()
 @RUN_DIRECTORY
 @click.option("--format", "form", type=click.Choice(["hf"]), default="hf", show_default=True, help="hf: a Hugging Face folder.")
 def export(directory: Path, form: str) -> None:
@@ -164,6 +154,17 @@ def export(directory: Path, form: str) -> None:
 
     run_one(directory, "export")
     click.echo(directory / "export" / form)
+
+
+@cli.command()
+@click.argument("directories", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+def report(directories: tuple[Path, ...]) -> None:
+    """Compute the report of a run again and print its summary."""
+    from groundup.flow import run_one
+
+    for directory in directories:
+        run_one(directory, "report")
+        _echo_summary(directory)
 
 
 @cli.command()
@@ -194,7 +195,7 @@ def main() -> None:
     try:
         cli(standalone_mode=False)
     except click.exceptions.Abort:
-        _fail("stopped", STOPPED)
+        _fail("stopped; what was finished is kept, run again to go on", STOPPED)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -19,11 +19,11 @@ from pathlib import Path
 import psutil
 
 from groundup import __version__
-from groundup.errors import GroundupError
+from groundup.errors import ExpensiveError, GroundupError
 from groundup.progress import say
 from groundup.recipe import Recipe, settings
-from groundup.run import Run, load_lock, locked, write_lock
-from groundup.store import read_json, write_json
+from groundup.run import LOCK, Run, check_directory, load_lock, locked, write_lock
+from groundup.store import read_json, write_json, write_whole
 from groundup.workers import Workers, default_workers
 
 # collect   raw files            → collect/documents, what could not be read → collect/dropped
@@ -54,14 +54,35 @@ def run_flow(
     Raises:
         GroundupError: in one line, when something the user can mend is in the way.
     """
+    wanted = STAGES[: STAGES.index(check_stage(until)) + 1]
+    for stage in redo:
+        if check_stage(stage) not in wanted:
+            raise GroundupError(f"--redo {stage} comes after --until {until}; nothing of it would be done")
+    check_directory(root)
     with opened(recipe, root, redo, workers) as run:
-        write_lock(run)
         plan_once(run)
-        for stage in STAGES[: STAGES.index(until) + 1]:
-            run_stage(run, stage)
+        with lock_of(run):
+            for stage in set(redo) & set(FROZEN):
+                run.forget(stage, FROZEN[stage])
+            for stage in wanted:
+                run_stage(run, stage)
         if until == STAGES[-1]:
             run.store.discard(run.store.unreferenced(STAGES))
     return run
+
+
+@contextmanager
+def lock_of(run: Run) -> Iterator[None]:
+    """Write `recipe.lock.toml`; when the guard stops the run, the recipe that it stands for is put back."""
+    path = run.root / LOCK
+    before = path.read_bytes() if path.exists() else None
+    write_lock(run)
+    try:
+        yield
+    except ExpensiveError:
+        if before is not None:
+            write_whole(path, before)
+        raise
 
 
 def plan_once(run: Run) -> None:
@@ -76,7 +97,7 @@ def plan_once(run: Run) -> None:
         return
     from groundup.plan import make_plan
 
-    plan = make_plan(run.recipe)
+    plan = make_plan(run.recipe, root=run.root)
     plan.refuse()
     write_json(path, {"recipe": recipe, "figures": json.loads(plan.json())})
 
@@ -115,8 +136,6 @@ def versions() -> dict[str, str]:
 
 def run_stage(run: Run, stage: str) -> None:
     """Run one stage and write to the ledger what it built, what it cost and whether it failed."""
-    if stage in run.redo and stage in FROZEN:
-        run.forget(stage, FROZEN[stage])
     stage_run = importlib.import_module(f"groundup.{stage}.stage").run
     run.built = run.reused = 0
     start = time.perf_counter()
@@ -127,6 +146,7 @@ def run_stage(run: Run, stage: str) -> None:
             if stage in run.redo and run.built == 0:
                 run.set_aside(stage)
                 run.forget(stage)
+                run.reused = 0
                 stage_run(run)
     except BaseException as error:
         run.ledger.write("failed", stage=stage, seconds=_since(start), error=f"{type(error).__name__}: {error}"[:500])

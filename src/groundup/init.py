@@ -10,6 +10,7 @@ from pathlib import Path
 from groundup.collect.detect import Found, survey
 from groundup.errors import RecipeError, SourceError
 from groundup.recipe import load_recipe
+from groundup.store import write_whole
 
 
 def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
@@ -23,30 +24,52 @@ def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
         raise SourceError(f"{directory}: there is no such folder")
     if recipe.exists() and not force:
         raise RecipeError(f"{recipe}: there is a recipe already; --force replaces it, --recipe FILE writes another")
+    if not any(directory.iterdir()):
+        raise SourceError(f"{directory}: the folder is empty")
     found = survey(directory)
     if not any(entry.kind != "evaluation" for entry in found):
         raise SourceError(f"{directory}: nothing in it looks like text, a dump, web pages, code or conversations")
     name = re.sub(r"[^\w.+-]+", "-", directory.resolve().name).strip("-.") or "mine"
-    text = recipe_text(name[:80], found, os.path.relpath(directory, recipe.resolve().parent))
+    text = recipe_text(name[:80], found, os.path.relpath(directory, recipe.resolve().parent), _own(recipe, directory))
     try:
-        recipe.write_text(text, encoding="utf-8")
+        write_whole(recipe, text.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise RecipeError(f"{str(directory)!a}: a path that is not UTF-8 cannot stand in a recipe; rename the folder") from None
     except OSError as error:
         raise RecipeError(f"{recipe}: cannot be written: {error.strerror}") from None
     load_recipe(recipe)
     return "\n".join([*_table(found), "", f"wrote {recipe}; next: groundup plan {recipe}, groundup run {recipe}"])
 
 
-def recipe_text(name: str, found: Sequence[Found], prefix: str) -> str:
-    """Return a recipe with one source for each thing that was found; every other key keeps its default."""
+def _own(recipe: Path, directory: Path) -> str:
+    """Return the recipe's path below the folder of raw files, where it must not be collected, or ""."""
+    path, top = recipe.resolve(), directory.resolve()
+    return path.relative_to(top).as_posix() if path.is_relative_to(top) else ""
+
+
+def recipe_text(name: str, found: Sequence[Found], prefix: str, own: str = "") -> str:
+    """Return a recipe with one source for each thing that was found; every other key keeps its default.
+
+    Args:
+        prefix: from the recipe's folder to the folder of raw files.
+        own: the recipe's own path below that folder, which is excluded.
+    """
     blocks = [f"name = {_quoted(name)}\nseed = 1\n"]
     used: set[str] = set()
     for entry in found:
         source = _unused(re.sub(r"[^\w.+-]+", "-", entry.name).strip("-.")[:60] or entry.kind, used)
-        path = entry.path if prefix == "." else f"{prefix}/{entry.path}"
+        path = _path(prefix, entry.path)
         lines = [f"# {entry.why}", "[[source]]", f"name = {_quoted(source)}", f"kind = {_quoted(entry.kind)}", f"path = {_quoted(path)}"]
         lines += [f"include = [{', '.join(map(_quoted, entry.include))}]"] if entry.include else []
+        lines += [f"exclude = [{_quoted(own)}]"] if own and entry.path == "." else []
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
+
+
+def _path(prefix: str, path: str) -> str:
+    """Join the two; a leading ~ would be taken for a home folder."""
+    joined = os.path.normpath(path if prefix == "." else f"{prefix}/{path}")
+    return f"./{joined}" if joined.startswith("~") else joined
 
 
 def _unused(name: str, used: set[str]) -> str:

@@ -22,6 +22,7 @@ from groundup.model.presets import resolve
 from groundup.model.transformer import Transformer
 from groundup.recipe import Recipe
 from groundup.tokenize.bpe import resolve_vocab_size
+from groundup.train.plan import automatic_tokens
 
 Basis = Literal["counted", "measured", "assumed"]
 
@@ -73,8 +74,10 @@ class Plan:
             raise GroundupError("; ".join(self.problems))
 
 
-def make_plan(recipe: Recipe, price: float = 0.0) -> Plan:
-    """Estimate tokens, parameters, memory, disk, hours and money (`price` an hour).
+def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> Plan:
+    """Estimate tokens, parameters, memory, disk, hours and money (`price` an hour) of a run at `root`.
+
+    What cannot fit is found before anything is tried, so a refused plan has no times.
 
     Raises:
         GroundupError: a source is missing, or the model's sizes do not fit together.
@@ -82,10 +85,13 @@ def make_plan(recipe: Recipe, price: float = 0.0) -> Plan:
     figures = _data(recipe)
     tokens = int(figures["tokens"].value)
     config = resolve(recipe.model, int(figures["vocabulary"].value), tokens, torch.cuda.is_available())
-    figures |= _training(recipe, config, tokens)
+    figures |= {"parameters": Figure(config.parameter_count(), "", "counted")}
     figures |= _room(recipe, config, figures)
-    figures |= _time(config, figures, price)
-    return Plan(figures, tuple(_problems(figures, Path.cwd())))
+    problems = _problems(figures, root or Path.cwd())
+    if not problems:
+        figures |= _training(recipe, config, figures, probe(config))
+        figures |= _time(figures, price)
+    return Plan(figures, tuple(problems))
 
 
 def _data(recipe: Recipe) -> dict[str, Figure]:
@@ -114,16 +120,21 @@ def bytes_per_token(vocab: int) -> float:
     return next((value for size, value in steps if vocab <= size), 4.4)
 
 
-def _training(recipe: Recipe, config: ModelConfig, tokens: int) -> dict[str, Figure]:
-    # Four passes over the text are the most that "auto" takes.
-    automatic = max(1, 4 * tokens // recipe.train.batch_tokens)
-    steps = automatic if recipe.train.steps == "auto" else recipe.train.steps
+def _training(recipe: Recipe, config: ModelConfig, figures: dict[str, Figure], speed: float) -> dict[str, Figure]:
+    """Return steps, tokens seen and operations; `speed` is in operations a second."""
+    if recipe.train.steps == "auto":
+        a_second = speed / config.flops_per_token()
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        seen = automatic_tokens(int(figures["tokens an epoch"].value), config, device, a_second)
+        steps = max(1, seen // recipe.train.batch_tokens)
+    else:
+        steps = recipe.train.steps
     seen = steps * recipe.train.batch_tokens
     return {
-        "parameters": Figure(config.parameter_count(), "", "counted"),
         "steps": Figure(steps, "", "assumed" if recipe.train.steps == "auto" else "counted"),
         "tokens seen": Figure(seen, "", "counted"),
         "operations": Figure(seen * config.flops_per_token(), "FLOP", "counted"),
+        "speed": Figure(speed, "FLOP/s", "measured"),
     }
 
 
@@ -144,13 +155,11 @@ def _room(recipe: Recipe, config: ModelConfig, figures: dict[str, Figure]) -> di
     }
 
 
-def _time(config: ModelConfig, figures: dict[str, Figure], price: float) -> dict[str, Figure]:
-    speed = probe(config)
+def _time(figures: dict[str, Figure], price: float) -> dict[str, Figure]:
     data = figures["clean text"].value / DATA_BYTES_A_SECOND / (psutil.cpu_count(logical=False) or 1)
-    training = figures["operations"].value / speed
+    training = figures["operations"].value / figures["speed"].value
     hours = (data + training) / 3600
     found = {
-        "speed": Figure(speed, "FLOP/s", "measured"),
         "data stages": Figure(data / 3600, "h", "assumed"),
         "training": Figure(training / 3600, "h", "measured"),
         "hours": Figure(hours, "h", "assumed"),
@@ -178,22 +187,30 @@ def probe(config: ModelConfig) -> float:
     return (tokens.numel() - len(tokens)) * small.flops_per_token() / seconds
 
 
-def _problems(figures: dict[str, Figure], where: Path) -> list[str]:
+def _problems(figures: dict[str, Figure], root: Path) -> list[str]:
     memory = psutil.virtual_memory().total
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory
-    free = shutil.disk_usage(where).free
-    problems = []
-    if figures["training memory"].value > memory:
+    needed, problems = figures["training memory"].value, []
+    if needed > memory:
         problems.append(
-            f"training needs about {figures['training memory'].value / GB:.1f} GB of memory and this machine has {memory / GB:.1f}; "
-            "choose a smaller preset"
+            f"training needs about {needed / GB:.1f} GB of memory and this machine has {memory / GB:.1f}; choose a smaller [model] preset"
         )
-    if figures["disk"].value > free:
-        problems.append(
-            f"the run needs about {figures['disk'].value / GB:.1f} GB of disk and {free / GB:.1f} are free; choose another --out"
-        )
+    needed, free = figures["disk"].value - _held(root), shutil.disk_usage(_existing(root)).free
+    if needed > free:
+        problems.append(f"the run needs about {needed / GB:.1f} GB of disk and {free / GB:.1f} are free; choose another --out")
     return problems
+
+
+def _held(root: Path) -> int:
+    """Return the bytes that a run has on disk already; hard links count once."""
+    sizes = {(s.st_dev, s.st_ino): s.st_size for path in root.rglob("*") if (s := path.lstat()) and path.is_file()}
+    return sum(sizes.values())
+
+
+def _existing(path: Path) -> Path:
+    path = path.resolve()
+    return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
 def _short(figure: Figure) -> str:

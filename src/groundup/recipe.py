@@ -110,6 +110,7 @@ class Model:
 
     def __post_init__(self) -> None:
         check(0 <= self.dropout < 1, f"dropout {self.dropout} must lie between 0 and 1")
+        check(self.rope_theta > 0, "rope_theta must be positive")
         for name in ("layers", "width", "heads", "kv_heads", "head_width", "feed_forward", "context"):
             check(getattr(self, name) >= 0, f"{name} must not be negative")
 
@@ -151,10 +152,11 @@ class Train:
             check(value == "auto" or value >= 1, f"{name} must be at least 1")
         for name in ("batch_tokens", "checkpoint_every", "keep", "validate_every", "validation_tokens"):
             check(getattr(self, name) >= 1, f"{name} must be at least 1")
+        check(self.batch_tokens <= 1 << 30, f"batch_tokens {self.batch_tokens} is more than 2^30")
         for name in ("learning_rate", "muon_learning_rate", "clip"):
             check(0 < getattr(self, name) < 100, f"{name} must lie between 0 and 100")
         check(self.warmup_steps >= 0, "warmup_steps must not be negative")
-        check(self.weight_decay >= 0, "weight_decay must not be negative")
+        check(0 <= self.weight_decay <= 100, "weight_decay must lie between 0 and 100")
         check(0 <= self.final_learning_rate <= 1, "final_learning_rate is a share between 0 and 1")
         check(all(step > 0 for step in self.checkpoint_steps), "checkpoint_steps must be positive")
 
@@ -192,6 +194,7 @@ class Recipe:
     def __post_init__(self) -> None:
         check(len(self.source) > 0, "there is no [[source]]; name at least one path")
         check(bool(re.fullmatch(r"[\w.+-]{1,80}", self.name)), f'name "{self.name}" may hold letters, digits and . _ + - only')
+        check(self.name.strip(".") != "", f'name "{self.name}" is no name for a folder')
         check(0 <= self.seed < 2**63, "seed must lie between 0 and 2^63")
         names = [source.name for source in self.source]
         for name in names:
@@ -316,6 +319,8 @@ def _override(table: dict[str, Any], override: str) -> None:
     *parents, last = key.strip().split(".")
     for part in parents:
         table = _descend(table, part, override)
+    if not isinstance(table, dict):
+        raise RecipeError(f'--set {override}: "{last}" must be a key of a table')
     table[last] = value
 
 

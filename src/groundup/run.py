@@ -22,7 +22,7 @@ from groundup.errors import ExpensiveError, StoreError
 from groundup.ledger import Ledger
 from groundup.progress import progress
 from groundup.recipe import Recipe, recipe_from, settings
-from groundup.store import Artefact, Facts, Step, Store, flush
+from groundup.store import Artefact, Facts, Step, Store, write_whole
 from groundup.workers import Workers
 
 # design: a stale stage that cost more than ten minutes is not overwritten.
@@ -51,7 +51,6 @@ class Run:
     redo: frozenset[str] = frozenset()
     built: int = 0
     reused: int = 0
-    _thrown_away: dict[str, float] = field(default_factory=dict)
 
     @property
     def store(self) -> Store:
@@ -71,7 +70,7 @@ class Run:
         """
         found = [self.store.find(job.step) for job in jobs]
         missing = [job for job, artefact in zip(jobs, found, strict=True) if artefact is None]
-        self.guard(stage, [job.step for job in jobs])
+        self.guard(stage, [job.step for job in jobs], building=bool(missing))
         built = iter(self._build(missing, title, unit))
         self.built += len(missing)
         self.reused += len(jobs) - len(missing)
@@ -88,16 +87,17 @@ class Run:
                 shown.add(job.size)
         return artefacts
 
-    def guard(self, stage: str, wanted: Sequence[Step]) -> None:
+    def guard(self, stage: str, wanted: Sequence[Step], building: bool = True) -> None:
         """Stop before more than ten minutes of work of this stage loses its place; else remember what is wanted.
 
-        A global list whose inputs only grew is superseded, not thrown away.
+        A global list whose inputs only grew is superseded, not thrown away. Where nothing has to be built, as after
+        a setting was set back, nothing is lost.
         """
         plan = self.store.plan(stage)
         by_step: dict[str, dict[str, Step]] = {}
         for step in wanted:
             by_step.setdefault(step.step, {})[step.name] = step
-        for kind, steps in by_step.items():
+        for kind, steps in by_step.items() if building else ():
             for name, key in plan.get(kind, {}).items():
                 new, old = steps.get(name), self.store.planned(kind, name, key)
                 if old is not None and (new is None or (new.key != key and not _grew(old, new))):
@@ -108,8 +108,8 @@ class Run:
 
     def throw_away(self, stage: str, seconds: float, why: str) -> None:
         """Count work of `stage` that is about to be lost; raise ExpensiveError beyond ten minutes."""
-        total = self._thrown_away.get(stage, 0.0) + seconds
-        self._thrown_away[stage] = total
+        total = self.store.thrown_away(stage) + seconds
+        self.store.count_thrown_away(stage, total)
         if total > EXPENSIVE_SECONDS and stage not in self.redo:
             raise ExpensiveError(
                 f"{self.root / stage}: {why}, and what stands there took {total / 60:.0f} minutes; "
@@ -118,9 +118,11 @@ class Run:
 
     def publish(self, stage: str, artefacts: Sequence[Artefact], links: Mapping[str, Path], facts: Facts | None = None) -> Artefact:
         """Make `links` the new view of `stage`; an old view that was expensive moves aside."""
-        if self._thrown_away.pop(stage, 0.0) > EXPENSIVE_SECONDS:
+        if self.store.thrown_away(stage) > EXPENSIVE_SECONDS:
             self.set_aside(stage)
-        return self.store.publish(stage, links, artefacts, facts)
+        view = self.store.publish(stage, links, artefacts, facts)
+        self.store.count_thrown_away(stage, 0)
+        return view
 
     def set_aside(self, stage: str) -> None:
         """Move a stage folder to `RUN/aside`, and note it in the ledger."""
@@ -162,10 +164,7 @@ def write_lock(run: Run, **machine: Any) -> None:
     table = settings(run.recipe) | {"root": os.path.relpath(run.recipe.root, run.root), "machine": resolved}
     data = tomli_w.dumps(table).encode("utf-8", "surrogateescape")
     if not path.exists() or path.read_bytes() != data:
-        temporary = path.with_name(f".{LOCK}")
-        temporary.write_bytes(data)
-        flush(temporary)
-        temporary.rename(path)
+        write_whole(path, data)
 
 
 def load_lock(root: Path) -> Recipe:
@@ -192,6 +191,17 @@ def _read_lock(path: Path) -> dict[str, Any] | None:
         return tomllib.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     except (OSError, ValueError):
         return None
+
+
+def check_directory(root: Path) -> None:
+    """Refuse a folder that holds something else than a run: its sub-folders could be replaced.
+
+    Raises:
+        StoreError: it is not empty, and no run was begun in it.
+    """
+    names = {path.name for path in root.iterdir()} if root.is_dir() else set()
+    if names - {".lock", ".staging"} and not names & {LOCK, ".store", "ledger.jsonl"}:
+        raise StoreError(f"{root}: the folder is not empty and holds no run; choose another --out")
 
 
 @contextmanager

@@ -21,7 +21,8 @@ def continue_prompt(
     from groundup.model.files import load_model
     from groundup.model.generate import generate
 
-    tokenizer = Tokenizer.load(root / "tokenize")
+    # The checkpoint's own: the run's may be another one by now.
+    tokenizer = Tokenizer.load(folder)
     # An argument that is not UTF-8 reaches us with surrogates, which no tokenizer can encode.
     ids = tokenizer.encode(prompt.encode("utf-8", "surrogateescape").decode("utf-8", "replace")) or [tokenizer.end_id]
     stream = generate(load_model(folder), ids, tokens, temperature=temperature, top_p=top_p, seed=seed, stop={tokenizer.end_id})

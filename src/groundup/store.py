@@ -113,8 +113,13 @@ def flush(path: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole or not at all."""
+    write_whole(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_bytes(data)
     flush(temporary)
     temporary.rename(path)
 
@@ -279,6 +284,19 @@ class Store:
         """Return what the stage last set out to build: step → name → key."""
         plan = read_json(self.root / ".store" / stage / "plan.json")
         return plan if isinstance(plan, dict) else {}
+
+    def thrown_away(self, stage: str) -> float:
+        """Return the seconds of work of a stage that lost their place since its view was last published."""
+        return float(read_json(self.root / ".store" / stage / "thrown-away.json") or 0.0)
+
+    def count_thrown_away(self, stage: str, seconds: float) -> None:
+        """Remember `thrown_away` across processes; 0 forgets it."""
+        path = self.root / ".store" / stage / "thrown-away.json"
+        if seconds:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, seconds)
+        else:
+            path.unlink(missing_ok=True)
 
     def write_plan(self, stage: str, plan: Mapping[str, Mapping[str, str]]) -> None:
         """Remember what the stage sets out to build; written before the work, so that a kill cannot hide its cost."""

@@ -47,7 +47,7 @@ def verify_run(root: Path) -> bool:
         raise StoreError(f"{root}: there is no run here; `groundup run RECIPE --out {root}` makes one")
     passed = True
     for check in CHECKS:
-        found = list(check(root))
+        found = list(guarded(check, root))
         problems = [line for line in found if not isinstance(line, Note)]
         passed &= not problems
         title = (check.__doc__ or check.__name__).strip().rstrip(".")
@@ -57,6 +57,15 @@ def verify_run(root: Path) -> bool:
         sys.stdout.writelines(f"     {printable(line)}\n" for line in [*notes, *problems[:SHOWN], *more])
         sys.stdout.flush()
     return passed
+
+
+def guarded(check: Check, root: Path) -> Iterator[str]:
+    """Run a check; what keeps it from running is a failure of it, and the other checks go on."""
+    try:
+        yield from check(root)
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        yield f"could not be checked: {type(error).__name__}: {text}; `groundup run RECIPE --redo STAGE` builds a damaged stage again"
 
 
 def artefacts(root: Path, view: str, step: str) -> list[Artefact]:

@@ -132,11 +132,11 @@ def test_a_wish_is_read_alike_by_every_run(root: Path) -> None:
 
 def test_auto_steps_are_resolved_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Protects: "auto" is at most four passes over the text, and does not move when the run goes on.
-    monkeypatch.setattr(stage, "CPU_SECONDS", 1e9)
+    monkeypatch.setattr("groundup.train.plan.CPU_SECONDS", 1e9)
     train(root, recipe(steps="auto", model={"context": 128}, batch_tokens=2048, validate_every=100))
     steps = read_json(root / "train" / "train.json")["steps"]
     assert steps == 4 * (31 + 19 + 24) * 128 // 2048
-    monkeypatch.setattr(stage, "CPU_SECONDS", 0.0)
+    monkeypatch.setattr("groundup.train.plan.CPU_SECONDS", 0.0)
     assert train(root, recipe(steps="auto", model={"context": 128}, batch_tokens=2048, validate_every=100)) == (0, 1)
 
 

@@ -15,6 +15,8 @@ from groundup.collect.globs import Selection, has_pattern, translate
 from groundup.errors import SourceError
 from groundup.recipe import Source
 
+RUN_MARK = "recipe.lock.toml"
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class RawFile:
@@ -111,7 +113,7 @@ def _listed(top: Path, pattern: str, wanted: Selection) -> Listing:
 
 
 def _walk(top: Path) -> Iterator[tuple[str, os.DirEntry[str] | Refused]]:
-    """Yield every file below a folder but hidden ones; folders that are links are not entered."""
+    """Yield every file below a folder but hidden ones; neither links to folders nor run directories are entered."""
     folders = [""]
     while folders:
         prefix = folders.pop()
@@ -119,6 +121,9 @@ def _walk(top: Path) -> Iterator[tuple[str, os.DirEntry[str] | Refused]]:
             entries = list(os.scandir(top / prefix))
         except OSError as error:
             yield prefix, Refused(prefix, "unreadable", str(error.strerror))
+            continue
+        if any(entry.name == RUN_MARK for entry in entries):
+            # A run directory inside a source is our own output, never raw text.
             continue
         for entry in entries:
             if entry.name.startswith("."):

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from groundup.checkpoints import find_checkpoint
+from groundup.checkpoints import find_checkpoint, trained_on
 from groundup.errors import GroundupError
 from groundup.evaluate import benchmarks, passages, speed
 from groundup.evaluate.baselines import NGram
@@ -57,6 +57,7 @@ def run(run: Run) -> None:
     tokens = run.store.view("tokenize")
     if tokens is None:
         raise GroundupError(f"{run.root / 'tokenize'}: there are no tokens; run with --redo tokenize")
+    trained_on(run.root, tokens)
     files = benchmarks.benchmark_files(run.recipe)
     jobs = [_model_job(run, checkpoint, tokens, files), _speed_job(run, checkpoint)]
     model, speeds = (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from groundup.checkpoints import find_checkpoint
+from groundup.checkpoints import find_checkpoint, trained_on
 from groundup.errors import GroundupError
 from groundup.export import hf, parity
 from groundup.model.files import load_model
@@ -33,6 +33,7 @@ def run(run: Run) -> None:
     checkpoint, tokens = find_checkpoint(run.root), run.store.view("tokenize")
     if tokens is None:
         raise GroundupError(f"{run.root / 'tokenize'}: there is no tokenizer; run with --redo tokenize")
+    trained_on(run.root, tokens)
     wanted = {"name": run.recipe.name, "seed": run.recipe.seed, "transformers": parity.transformers_version()}
     files = tokens.manifest["files"]
     inputs = {"checkpoint": checkpoint.content, "tokenizer": files[FILE]["sha256"], "tokenizer_config": files[CONFIG]["sha256"]}

@@ -23,7 +23,7 @@ class Sampling:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
+        if not self.temperature >= 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
             raise ValueError("temperature and top_k must not be negative, and top_p must lie between 0 and 1")
 
     def choose(self, logits_V: Tensor, generator: torch.Generator) -> int:

@@ -227,7 +227,10 @@ def applicable(filters: Sequence[str], kind: str) -> list[str]:
 
 def code_digest(name: str, root: Path) -> str:
     """Return the SHA-256 of the source file of a user's function."""
-    path = inspect.getsourcefile(inspect.unwrap(load_function(name, root)))
+    try:
+        path = inspect.getsourcefile(inspect.unwrap(load_function(name, root)))
+    except TypeError:
+        path = None
     if path is None:
         raise RecipeError(f'filter "{name}": its source file cannot be found')
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -36,7 +36,7 @@ def sources(figures: Figures) -> Iterator[str]:
 
 def reasons(figures: Figures) -> Iterator[str]:
     """What was dropped, by reason, the most frequent first."""
-    found = [(name.partition(".dropped.")[2], figure.value) for name, figure in figures.items() if ".dropped." in name]
+    found = [(name.partition(".dropped.")[2], figure.value) for name, figure in figures.items() if ".dropped." in name and figure.value]
     ranked = sorted(((reason, int(count or 0)) for reason, count in found), key=lambda pair: (-pair[1], pair[0]))
     if ranked:
         yield "dropped: " + ", ".join(f"{reason} {count:,}" for reason, count in ranked[:REASONS])
@@ -63,7 +63,8 @@ def model(figures: Figures) -> Iterator[str]:
     by_source = ", ".join(f"{name} {value(f'evaluate.model.bits_per_byte.{name}'):.2f}" for name in names)
     yield f"         by source: {by_source}"
     right, asked = value("evaluate.passages.accuracy"), value("evaluate.passages.n")
-    yield f"         next passage of four: {right:.0%} of {asked:.0f} right (chance 25 %)"
+    if asked:
+        yield f"         next passage of four: {right:.0%} of {asked:.0f} right (chance 25 %)"
     prefill, decode = value("speed.prefill_tokens_per_second"), value("speed.decode_tokens_per_second")
     yield f"speed:   training {value('train.tokens_per_second'):,.0f} tokens/s, prefill {prefill:,.0f}, decode {decode:,.0f}"
 

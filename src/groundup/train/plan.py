@@ -15,6 +15,14 @@ from groundup.store import Step, read_json, write_json
 from groundup.train.machine import Machine
 
 PLAN = "train.json"
+# steps = "auto": not more passes than are worth their time (see model/presets.py), and minutes without a GPU.
+EPOCHS, TOKENS_PER_PARAMETER, CPU_SECONDS = 4, 20, 300.0
+
+
+def automatic_tokens(epoch_tokens: int, config: ModelConfig, device: str, tokens_a_second: float) -> int:
+    """Return the tokens that `steps = "auto"` trains on."""
+    limit = CPU_SECONDS * tokens_a_second if device == "cpu" else TOKENS_PER_PARAMETER * config.parameter_count()
+    return int(min(EPOCHS * epoch_tokens, limit))
 
 
 @dataclass(frozen=True)

@@ -31,13 +31,11 @@ from groundup.train.loader import Loader
 from groundup.train.loop import LEDGER, Trainer
 from groundup.train.machine import Machine
 from groundup.train.parallel import joined
-from groundup.train.plan import Plan
+from groundup.train.plan import Plan, automatic_tokens
 from groundup.train.stopping import stop_flag
 
 # Raised by hand when equal settings and inputs begin to give other weights.
 VERSION = 1
-# steps = "auto": not more passes than are worth their time (see model/presets.py), and minutes without a GPU.
-EPOCHS, TOKENS_PER_PARAMETER, CPU_SECONDS = 4, 20, 300.0
 MACHINE, ERROR = "machine.json", ".error"
 # torchrun's first restart after a killed process was seen to fail where the second worked.
 RESTARTS = 3
@@ -139,14 +137,15 @@ def _plan(run: Run, config: ModelConfig, step: Step) -> Plan:
     draft = Plan(config, train, Machine(), run.recipe.seed, 1, _weights(run), step)
     table = read_json(folder / MACHINE)
     speed = old.tokens_per_second if old is not None else 0.0
-    if table is not None:
+    # A kill between the two files leaves no plan: no step was taken, so the machine may be looked at again.
+    if table is not None and old is not None:
         machine = _with_wishes(decode(Machine, table, str(folder / MACHINE)), train, draft.sequences)
     else:
         machine, speed = machines.resolve(config, train, draft.sequences)
     steps = train.steps
     if steps == "auto":
         steps = old.steps if old is not None else _auto_steps(run, draft, machine, speed)
-    if table is None and train.compile == "auto":
+    if (table is None or old is None) and train.compile == "auto":
         seconds = steps * draft.sequences * config.context / speed
         machine = dataclasses.replace(machine, compile=seconds > machines.COMPILE_PAYS_SECONDS and machines.compiler_works())
     return dataclasses.replace(draft, machine=machine, steps=steps, tokens_per_second=round(speed, 1))
@@ -166,9 +165,8 @@ def _with_wishes(machine: Machine, train: Train, sequences: int) -> Machine:
 def _auto_steps(run: Run, plan: Plan, machine: Machine, speed: float) -> int:
     shape = {"context": plan.config.context, "vocab_size": plan.config.vocab_size, "seed": plan.seed}
     loader = Loader(run.root / "tokenize" / "shards", "train", **shape, weights=plan.weights)
-    tokens = EPOCHS * loader.epoch * plan.config.context
-    limit = CPU_SECONDS * speed if machine.device == "cpu" else TOKENS_PER_PARAMETER * plan.config.parameter_count()
-    return max(1, int(min(tokens, limit)) // (plan.sequences * plan.config.context))
+    tokens = automatic_tokens(loader.epoch * plan.config.context, plan.config, machine.device, speed)
+    return max(1, tokens // (plan.sequences * plan.config.context))
 
 
 def finished(root: Path, plan: Plan) -> bool:
