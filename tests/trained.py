@@ -52,5 +52,9 @@ def trained_run(root: Path, seed: int = 1, **settings: object) -> Run:
     tokenize(run)
     view = run.store.view("tokenize")
     assert view is not None
+    files = view.manifest["files"]
+    inputs = {name: entry["sha256"] for name, entry in files.items() if name.endswith(".npy") or name == "tokenizer.json"}
+    (root / "train").mkdir(exist_ok=True)
+    write_json(root / "train" / "train.json", {"inputs": inputs})
     add_checkpoint(run, tiny_model(view.manifest["facts"]["vocab_size"], seed))
     return run

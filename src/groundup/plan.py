@@ -198,7 +198,7 @@ def _problems(figures: dict[str, Figure], root: Path) -> list[str]:
         )
     needed, free = figures["disk"].value - _held(root), shutil.disk_usage(_existing(root)).free
     if needed > free:
-        problems.append(f"the run needs about {needed / GB:.1f} GB of disk and {free / GB:.1f} are free; choose another --out")
+        problems.append(f"the run needs about {needed / GB:.3g} GB of disk and {free / GB:.3g} are free; choose another --out")
     return problems
 
 

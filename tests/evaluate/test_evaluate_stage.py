@@ -146,3 +146,12 @@ def test_another_checkpoint_is_evaluated(tmp_path: Path) -> None:
     add_checkpoint(run, tiny_model(open_held_out(tmp_path / "tokenize").tokenizer.vocab_size, seed=2), step=9)
     evaluate(run)
     assert run.built == 2
+
+
+def test_tokens_that_the_model_was_not_trained_on_are_refused(tmp_path: Path) -> None:
+    """What was held out of another split may have been learnt."""
+    run = trained_run(tmp_path, evaluate={"passages": 4, "sample_tokens": 4})
+    plan = tmp_path / "train" / "train.json"
+    plan.write_text(plan.read_text().replace("books.1", "books.9"))
+    with pytest.raises(GroundupError, match="trained on other tokens"):
+        evaluate(run)

@@ -54,7 +54,7 @@ def test_a_second_run_in_the_directory_is_told(tiny_project: Path, tmp_path: Pat
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", str(folder)]
     if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("a small disk needs the right to mount one (root)")
     yield folder
@@ -62,13 +62,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(tiny_project: Path, tiny_run: Path, small_disk: Path) -> None:
-    for size in ("1m", "2m", "3m", "4m", "5m"):
+    # Planned with room; then somebody else fills the disk.
+    planned = start(tiny_project, small_disk / "run", "--until", "collect")
+    assert planned.wait(timeout=120) == 0
+    for size in ("2m", "3m", "4m", "5m"):
         subprocess.run(["mount", "-o", f"remount,size={size}", str(small_disk)], check=True)
         process = start(tiny_project, small_disk / "run")
         _, errors = process.communicate(timeout=120)
         if process.returncode == 0:
             break
         assert errors.decode().splitlines()[-1].startswith("groundup: the disk is full"), errors.decode()
-    assert size != "1m"
+    assert size != "2m"
     subprocess.run(["mount", "-o", "remount,size=60m", str(small_disk)], check=True)
     assert finish(tiny_project, small_disk / "run") == digests(tiny_run)
