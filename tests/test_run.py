@@ -7,7 +7,7 @@ import pytest
 
 from groundup.errors import ExpensiveError, StoreError
 from groundup.recipe import recipe_from
-from groundup.run import Job, Run, load_lock, locked, machine_settings, write_lock
+from groundup.run import Job, Run, check_directory, load_lock, locked, machine_settings, write_lock
 from groundup.store import MANIFEST, Step
 
 
@@ -113,3 +113,34 @@ def test_the_lock_file_gives_the_recipe_back_and_keeps_what_was_resolved(run: Ru
     write_lock(run)
     assert machine_settings(run.root) == {"threads": 2, "precision": "bf16"}
     assert load_lock(run.root) == run.recipe
+
+
+def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
+    """Views replace the folders collect/, report/ … of a run: they must not be somebody's own."""
+    (tmp_path / "report").mkdir()
+    with pytest.raises(StoreError, match="not empty and holds no run"):
+        check_directory(tmp_path)
+    (tmp_path / "ledger.jsonl").write_text("")
+    check_directory(tmp_path)
+    check_directory(tmp_path / "missing")
+
+
+def test_the_cost_of_what_lost_its_place_is_remembered_across_processes(run: Run) -> None:
+    """Two steps of seven minutes each are fourteen, also when a run stopped in between."""
+
+    def a_list(setting: int) -> Job:
+        return Job(Step("refine/list", "list", 1, {"s": setting}), build, {})
+
+    make(run, job("a"), a_list(1), seconds=400)
+    run.build("refine", [job("a", setting=2)], "test")
+    with pytest.raises(ExpensiveError):
+        Run(run.root, run.recipe).build("refine", [a_list(2)], "test")
+
+
+def test_setting_back_is_free(run: Run) -> None:
+    make(run, job("a"), job("b"), seconds=400)
+    with pytest.raises(ExpensiveError):
+        run.build("refine", [job("a", setting=2), job("b", setting=2)], "test")
+    again = Run(run.root, run.recipe)
+    make(again, job("a"), job("b"), seconds=400)
+    assert again.built == 0

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from faults.killing import digests
+from groundup.errors import GroundupError
 from groundup.flow import STAGES, run_flow
 from groundup.ledger import Ledger
 from groundup.recipe import Evaluate, Model, Recipe, Refine, Source, Tokenize, Train, load_recipe
@@ -147,3 +149,30 @@ def test_logging_and_rates_of_a_finished_training_run_nothing(run_copy: Path) ->
     values = {"checkpoint_steps": "[3]", "sample_prompt": "A", "precision": "fp32", "compile": "off"}
     changed = [f"{key}={values.get(key[6:], '1' if hints[key[6:]] is not float else '0.5')}" for key in sorted(HARMLESS)]
     assert stages_that_ran(run_copy, changed) <= {"report"}
+
+
+def test_a_run_inside_its_source_does_not_read_itself(tmp_path: Path) -> None:
+    """A user sits in the folder of raw files: recipe and run directory lie between them."""
+    from raw import write_books
+
+    write_books(tmp_path / "books", 3)
+    (tmp_path / "recipe.toml").write_text('[[source]]\npath = "."\nname = "all"\nkind = "books"\nexclude = ["recipe.toml"]\n')
+    for _ in range(2):
+        run = run_flow(load_recipe(tmp_path / "recipe.toml"), tmp_path / "runs" / "r", until="collect", workers=1)
+    assert run.built == 0
+
+
+def test_a_redo_that_would_do_nothing_is_an_error(run_copy: Path) -> None:
+    with pytest.raises(GroundupError, match="comes after --until"):
+        run_flow(load_recipe(run_copy), run_copy.parent / "runs" / "tiny", until="tokenize", redo=["train"])
+
+
+@pytest.mark.parametrize("stage", ["collect", "tokenize", "train", "report"])
+def test_redo_builds_a_fresh_stage_again_and_ends_with_the_same_bytes(run_copy: Path, stage: str) -> None:
+    root = run_copy.parent / "runs" / "tiny"
+    before = digests(root)
+    events = len(Ledger(root / "ledger.jsonl").events())
+    run_flow(load_recipe(run_copy), root, redo=[stage], workers=1)
+    ran = {e["stage"] for e in Ledger(root / "ledger.jsonl").events()[events:] if e["event"] == "finished"}
+    assert stage in ran
+    assert digests(root) == before
