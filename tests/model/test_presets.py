@@ -40,7 +40,7 @@ def test_auto_grows_with_the_text() -> None:
 
 def test_explicit_sizes_override_the_preset() -> None:
     # Protects: a recipe that changes the width need not recompute the heads.
-    config = resolve(Model(preset="starter", width=256, layers=3, kv_heads=2), 4096, 1)
+    config = resolve(Model(preset="small", width=256, layers=3, kv_heads=2), 4096, 1)
     assert (config.width, config.heads, config.kv_heads, config.layers) == (256, 4, 2, 3)
 
 

@@ -27,8 +27,8 @@ def _sizes(layers: int, width: int, heads: int, feed_forward: int, context: int)
 # Smallest first: "auto" climbs this ladder. Heads are 64 wide everywhere, which vLLM and llama.cpp need.
 PRESETS: dict[str, Sizes] = {
     "tiny": _sizes(layers=2, width=64, heads=1, feed_forward=192, context=128),
-    "small": _sizes(layers=4, width=128, heads=2, feed_forward=384, context=256),
-    "starter": _sizes(layers=6, width=192, heads=3, feed_forward=512, context=256),
+    "starter": _sizes(layers=4, width=128, heads=2, feed_forward=384, context=256),
+    "small": _sizes(layers=6, width=192, heads=3, feed_forward=512, context=256),
     "30m": _sizes(layers=8, width=384, heads=6, feed_forward=1024, context=512),
     "125m": _sizes(layers=12, width=768, heads=12, feed_forward=2048, context=1024),
     "300m": _sizes(layers=20, width=1024, heads=16, feed_forward=2688, context=2048),
@@ -38,6 +38,8 @@ PRESETS: dict[str, Sizes] = {
 # Four passes are worth nearly as much as new text (Muennighoff et al. 2023, arXiv 2305.16264), and 20 tokens a
 # parameter are enough (Hoffmann et al. 2022, arXiv 2203.15556): five tokens of text for each parameter.
 TOKENS_PER_PARAMETER = 5
+# Without a GPU time ends before text does; two were enough for 1.4M parameters in five minutes (docs/experiments.md).
+CPU_TOKENS_PER_PARAMETER = 2
 # Without a GPU "auto" stays where a run of minutes teaches something; a larger preset can still be asked for by name.
 CPU_LIMIT = "starter"
 _FLOOR = "tiny"
@@ -89,7 +91,7 @@ def _largest(vocab_size: int, train_tokens: int, gpu: bool) -> str:
     chosen = _FLOOR
     for name, sizes in PRESETS.items():
         count = ModelConfig(vocab_size=vocab_size, kv_heads=sizes["heads"], **sizes).parameter_count()
-        if count * TOKENS_PER_PARAMETER <= train_tokens:
+        if count * (TOKENS_PER_PARAMETER if gpu else CPU_TOKENS_PER_PARAMETER) <= train_tokens:
             chosen = name
         if name == CPU_LIMIT and not gpu:
             break
