@@ -13,6 +13,7 @@ BENCHMARKS = {"starter": starter.measure, "refine": refine.measure, "duplicates"
 
 
 def main() -> None:
+    (HERE / "results").mkdir(exist_ok=True)
     chosen = sys.argv[1:] or list(BENCHMARKS)
     for name in chosen:
         print(f"{name} ...", flush=True)

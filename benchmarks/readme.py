@@ -12,7 +12,8 @@ BLOCK = re.compile(r"(<!-- demo -->\n).*?(<!-- /demo -->)", re.DOTALL)
 
 
 def main() -> None:
-    summary = SUMMARY.read_text(encoding="utf-8").rstrip()
+    # The table and the first sample; the others follow in the summary that the demo prints.
+    summary = "--- ".join(SUMMARY.read_text(encoding="utf-8").split("--- ")[:2]).rstrip()
     text = README.read_text(encoding="utf-8")
     block = "\n".join(line.rstrip() for line in summary.split("\n"))
     README.write_text(BLOCK.sub(lambda match: f"{match[1]}```\n{block}\n```\n{match[2]}", text), encoding="utf-8")
