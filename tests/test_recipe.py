@@ -39,7 +39,9 @@ def test_one_source_is_a_whole_recipe() -> None:
         ({"source": [{"path": "x", "kind": "book"}]}, 'did you mean "books"'),
         ({"source": [{"path": "a/x"}, {"path": "b/x"}]}, 'two sources are called "x"'),
         ({"source": [{"path": "x", "sha256": "beef"}]}, "64 hexadecimal digits"),
+        ({"source": [{"path": "x", "encoding": "klingon"}]}, 'encoding "klingon" is not one that Python knows'),
         ({"name": "../escape"}, "may hold letters"),
+        ({"name": ".."}, "no name for a folder"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(tables: dict[str, object], message: str) -> None:

@@ -6,6 +6,7 @@ there is at least one.
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import difflib
 import math
@@ -54,6 +55,7 @@ class Source:
             raise ValueError(f'kind "{self.kind}" is unknown{nearest(self.kind, KINDS)}')
         check(0 <= self.weight <= 100, f"weight {self.weight} must lie between 0 and 100")
         check(self.sha256 == "" or bool(re.fullmatch(r"[0-9a-f]{64}", self.sha256)), "sha256 must be 64 hexadecimal digits")
+        check(self.encoding == "auto" or _is_encoding(self.encoding), f'encoding "{self.encoding}" is not one that Python knows')
         if not self.name:
             object.__setattr__(self, "name", default_name(self.path))
         check(bool(re.fullmatch(r"[\w.+-]{1,80}", self.name)), f'name "{self.name}" may hold letters, digits and . _ + - only')
@@ -201,10 +203,18 @@ class Recipe:
             check(names.count(name) == 1, f'two sources are called "{name}"; give one of them name = "..."')
 
 
+def _is_encoding(name: str) -> bool:
+    try:
+        codecs.lookup(name)
+    except LookupError:
+        return False
+    return True
+
+
 def default_name(path: str) -> str:
     """Return a source's name: the last component of its path that holds no pattern, without a file's suffix."""
     if path.startswith("pypi:"):
-        return re.split(r"[=/]", path.removeprefix("pypi:"))[0]
+        return re.sub(r"[^\w.+-]+", "-", re.split(r"[=/]", path.removeprefix("pypi:"))[0])[:80] or "source"
     plain = [part for part in re.split(r"[/\\]", path.rsplit("://", maxsplit=1)[-1]) if part and not re.search(r"[*?\[]", part)]
     stem = re.sub(r"[^\w.+-]+", "-", plain[-1] if plain else "source").strip("-.")
     return (re.sub(r"(\.[A-Za-z]\w{0,4}){1,2}$", "", stem) or stem or "source")[:80]
