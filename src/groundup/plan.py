@@ -30,8 +30,9 @@ Basis = Literal["counted", "measured", "assumed"]
 CLEAN_SHARE = {"books": 0.95, "wikipedia": 0.4, "web": 0.08, "code": 0.7, "conversations": 0.5, "text": 0.9, "evaluation": 0.0}
 # bz2 and xz hold wikitext at about 1 : 3.6, gzip at about 1 : 3.2 (the 6.1 MB enwiki cut in gensim's tests).
 EXPANSION = {".bz2": 3.6, ".xz": 3.8, ".gz": 3.2, ".tgz": 4.0, ".zip": 3.5, ".whl": 3.5, ".7z": 5.0}
-# Clean text a second and core, from raw files to tokens: collect, refine and tokenize of the starter recipe.
-DATA_BYTES_A_SECOND = 1.0e6
+# Clean text a second and core, from raw files to tokens: 27.0 MB of the starter in 42 s on two cores, kernels compiled
+# on the way (benchmarks/results/starter.json).
+DATA_BYTES_A_SECOND = 0.32e6
 # Weights, gradients, momentum and second moment in float32. Muon keeps one moment less; this is the upper bound.
 BYTES_A_PARAMETER = 16
 # Weights and two moments in a checkpoint.

@@ -142,15 +142,19 @@ def _grew(old: Artefact, new: Step) -> bool:
     return same_settings and all(new.inputs.get(name) == value for name, value in old.manifest["inputs"].items())
 
 
+def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Say which settings differ and how, or return ""."""
+    names = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
+    return "; ".join(f"{name} was {json.dumps(before.get(name))}, is {json.dumps(after.get(name))}" for name in names)
+
+
 def difference(old: Artefact | None, new: Step | None) -> str:
     """Say in words what differs between an artefact and the step that would replace it."""
     if old is None or new is None:
         return "one of its inputs is gone"
-    before, after = old.manifest["settings"], new.settings
-    names = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
-    changed = [f"{name} was {json.dumps(before.get(name))}, is {json.dumps(after.get(name))}" for name in names]
+    changed = changed_settings(old.manifest["settings"], new.settings)
     if changed:
-        return "; ".join(changed)
+        return changed
     return "its inputs changed" if old.manifest["version"] == new.version else "this version of groundup builds it differently"
 
 

@@ -278,7 +278,7 @@ class Store:
 
     def artefact(self, entry: Mapping[str, Any]) -> Artefact | None:
         """Return the artefact that a view's entry names, if the store still has it."""
-        return load_artefact(self.root / ".store" / str(entry["step"]) / f"{entry['name']}-{str(entry['key'])[:16]}")
+        return self.planned(str(entry["step"]), str(entry["name"]), str(entry["key"]))
 
     def plan(self, stage: str) -> dict[str, dict[str, str]]:
         """Return what the stage last set out to build: step → name → key."""

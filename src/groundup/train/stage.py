@@ -5,7 +5,6 @@ loop writes. Goes on where a checkpoint stands, does nothing when the end step i
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from groundup.model.config import ModelConfig
 from groundup.model.presets import resolve as resolve_model
 from groundup.progress import say
 from groundup.recipe import Train, decode, settings
-from groundup.run import EXPENSIVE_SECONDS, Run, write_lock
+from groundup.run import EXPENSIVE_SECONDS, Run, changed_settings, write_lock
 from groundup.store import Artefact, Step, read_json, write_json
 from groundup.tokens import open_shard
 from groundup.train import machine as machines
@@ -118,13 +117,9 @@ def cost(root: Path) -> float:
 
 def difference(old: Step, new: Step) -> str:
     """Say in words why one training cannot go on as another."""
-    changed = [
-        f"{name} was {json.dumps(old.settings.get(name))}, is {json.dumps(new.settings.get(name))}"
-        for name in sorted({*old.settings, *new.settings})
-        if old.settings.get(name) != new.settings.get(name)
-    ]
+    changed = changed_settings(old.settings, new.settings)
     if changed:
-        return "; ".join(changed)
+        return changed
     if old.inputs != new.inputs:
         return "its token shards or its tokenizer changed"
     return "it is to be done again" if old.version == new.version else "this version of groundup trains differently"
