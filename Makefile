@@ -17,7 +17,7 @@ setup: .venv/.done ## make the virtual environment in .venv
 	$(PYTHON) -m venv .venv
 	@$(BIN)/python -c 'import torch' 2>/dev/null || echo "installing PyTorch; a build with CUDA is about 3 GB (TORCH=... chooses another)"
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements/ci.txt -e '.[dev,export]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements/ci.txt -e '.[dev,export,serve]'
 	@touch $@
 
 demo: setup ## raw text to a trained, evaluated, exported model in ten minutes

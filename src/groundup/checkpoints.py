@@ -1,11 +1,12 @@
-"""Which checkpoint of a run is meant. Reads train/best.json and the checkpoints' manifests; writes nothing."""
+"""Which model of a run is meant. Reads train/best.json, the checkpoints' manifests and the view `tune`; writes nothing."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from groundup.errors import GroundupError
-from groundup.store import Artefact, load_artefact, read_json
+from groundup.store import Artefact, Store, load_artefact, read_json
 
 
 def trained_on(root: Path, tokens: Artefact) -> None:
@@ -41,3 +42,32 @@ def find_checkpoint(root: Path, which: str = "best") -> Artefact:
     if checkpoint is None:
         raise GroundupError(f"{steps[step]}: this checkpoint is damaged; run with --redo train, or choose another")
     return checkpoint
+
+
+@dataclass(frozen=True)
+class RunModel:
+    """A model of a run: a Hugging Face folder with its tokenizer.
+
+    Attributes:
+        content: SHA-256 over its files, which enters the keys of what is made from it.
+        name: `step-N` or `tuned`.
+    """
+
+    path: Path
+    content: str
+    name: str
+
+
+def find_model(root: Path, which: str = "") -> RunModel:
+    """Return the model that `tuned`, `best`, `last` or `step-N` names; "" is the tuned one if there is one, else the best.
+
+    Raises:
+        GroundupError: the run has no such model, or it is damaged.
+    """
+    tuned = Store(root).view("tune") if which in ("", "tuned") else None
+    if tuned is not None:
+        return RunModel(tuned.path / "model", tuned.content, "tuned")
+    if which == "tuned":
+        raise GroundupError(f"{root}: there is no tuned model; `groundup tune {root} --data FILE` makes one")
+    checkpoint = find_checkpoint(root, which or "best")
+    return RunModel(checkpoint.path, checkpoint.content, checkpoint.path.name)

@@ -31,9 +31,10 @@ from groundup.workers import Workers, default_workers
 # tokenize  kept documents       → tokenizer.json, token shards, index
 # train     token shards         → checkpoints, metrics
 # evaluate  best checkpoint      → evaluation.json, samples.json, speed.json
-# export    best checkpoint      → a folder that other programs load
+# tune      best checkpoint      → a model that answers, where the recipe asks for one
+# export    the run's model      → a folder that other programs load
 # report    all of the above     → every figure in one file
-STAGES = ("collect", "refine", "tokenize", "train", "evaluate", "export", "report")
+STAGES = ("collect", "refine", "tokenize", "train", "evaluate", "tune", "export", "report")
 
 # What `--redo` deletes before the stage begins, because its key does not know the data that it was made from.
 FROZEN = {"tokenize": "tokenize/tokenizer"}

@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from groundup.model.config import ModelConfig
+
+
+class LayerKeyValues(Protocol):
+    """One layer's share of the keys and values."""
+
+    def extend(self, k_BKTE: Tensor, v_BKTE: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Store new positions; return all keys, all values, and a mask where `is_causal` does not describe them."""
+        ...
+
+
+class KeyValues(Protocol):
+    """What the transformer asks of a cache; the server has one whose rows are of unequal length."""
+
+    @property
+    def length(self) -> int:
+        """Positions that every row holds."""
+        ...
+
+    @property
+    def layers(self) -> Sequence[LayerKeyValues]:
+        """One for each layer."""
+        ...
+
+    def advance(self, count: int) -> None:
+        """All layers have stored `count` new positions."""
+        ...
 
 
 class Cache:
@@ -15,6 +44,10 @@ class Cache:
         self.length = 0
         shape = (2, batch, config.kv_heads, config.context, config.head_width)
         self.layers = [LayerCache(self, torch.empty(shape, device=device, dtype=dtype)) for _ in range(config.layers)]
+
+    def advance(self, count: int) -> None:
+        """Let the next positions follow `count` new ones."""
+        self.length += count
 
 
 class LayerCache:
@@ -27,7 +60,7 @@ class LayerCache:
     def extend(self, k_BKTE: Tensor, v_BKTE: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Store new positions; return all keys, all values, and a mask where `is_causal` does not describe them.
 
-        The length grows only when all layers are through: `Transformer.hidden` does that.
+        The length grows only when all layers are through: `advance` does that.
         """
         past, new = self._whole.length, k_BKTE.shape[2]
         self._store[0, :, :, past : past + new] = k_BKTE

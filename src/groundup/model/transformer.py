@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from groundup.model.cache import Cache, LayerCache
+from groundup.model.cache import KeyValues, LayerKeyValues
 from groundup.model.config import ModelConfig
 from groundup.model.head import cross_entropy_sum
 
@@ -61,14 +61,16 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(config.head_width, config.norm_epsilon)
         self.k_norm = RMSNorm(config.head_width, config.norm_epsilon)
 
-    def forward(self, x_BTD: Tensor, table: Tensor, cache: LayerCache | None = None) -> Tensor:
-        """Return what attention adds to the residual stream; with a cache, `x_BTD` follows the positions in it."""
+    def forward(self, x_BTD: Tensor, table: Tensor, cache: LayerKeyValues | None = None, mask: Tensor | None = None) -> Tensor:
+        """Return what attention adds to the residual stream; with a cache, `x_BTD` follows the positions in it.
+
+        Attention is causal, unless `mask` (or the cache) says which positions see which.
+        """
         batch, length, _ = x_BTD.shape
         heads = (batch, length, -1, self.head_width)
         q_BHTE = rotate(self.q_norm(self.q_proj(x_BTD).view(heads)).transpose(1, 2), table)
         k_BKTE = rotate(self.k_norm(self.k_proj(x_BTD).view(heads)).transpose(1, 2), table)
         v_BKTE = self.v_proj(x_BTD).view(heads).transpose(1, 2)
-        mask = None
         if cache is not None:
             k_BKTE, v_BKTE, mask = cache.extend(k_BKTE, v_BKTE)
         causal = mask is None and length > 1
@@ -103,9 +105,9 @@ class Layer(nn.Module):
         self.mlp = FeedForward(config)
         self.dropout = config.dropout
 
-    def forward(self, x_BTD: Tensor, table: Tensor, cache: LayerCache | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, table: Tensor, cache: LayerKeyValues | None = None, mask: Tensor | None = None) -> Tensor:
         """Return the residual stream after this layer."""
-        x_BTD = x_BTD + self._drop(self.self_attn(self.input_layernorm(x_BTD), table, cache))
+        x_BTD = x_BTD + self._drop(self.self_attn(self.input_layernorm(x_BTD), table, cache, mask))
         return x_BTD + self._drop(self.mlp(self.post_attention_layernorm(x_BTD)))
 
     def _drop(self, x_BTD: Tensor) -> Tensor:
@@ -166,27 +168,35 @@ class Transformer(nn.Module):
                 std = EMBEDDING_STD if "embed" in name else 1 / math.sqrt(weight.shape[1])
                 weight.normal_(0, std, generator=generator)
 
-    def hidden(self, tokens_BT: Tensor, cache: Cache | None = None) -> Tensor:
+    def hidden(
+        self, tokens_BT: Tensor, cache: KeyValues | None = None, positions_BT: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         """Return the normalised residual stream [B, T, D] before the head.
+
+        Args:
+            cache: keys and values of the positions before; the tokens follow those.
+            positions_BT: where each token stands, for rows that do not all begin at the same place.
+            mask: [B, 1, T, T], True where a query (third) sees a key (last), for several texts in one row.
 
         Raises:
             ValueError: there are more positions than the context.
         """
-        past = cache.length if cache is not None else 0
-        end = past + tokens_BT.shape[1]
-        if end > self.config.context:
-            raise ValueError(f"{end} positions do not fit into a context of {self.config.context}")
+        length = tokens_BT.shape[1]
+        past = cache.length if cache is not None and positions_BT is None else 0
+        if past + length > self.config.context:
+            raise ValueError(f"{past + length} positions do not fit into a context of {self.config.context}")
         self._table = self._table.to(tokens_BT.device)
         x_BTD = F.dropout(self.model.embed_tokens(tokens_BT), self.config.dropout, self.training)
-        table = self._table[:, past:end]
+        # [2, T, E/2], or a row of its own for each sequence: [2, B, 1, T, E/2].
+        table = self._table[:, past : past + length] if positions_BT is None else self._table[:, positions_BT].unsqueeze(2)
         for number, layer in enumerate(self.model.layers):
-            x_BTD = layer(x_BTD, table, cache.layers[number] if cache is not None else None)
+            x_BTD = layer(x_BTD, table, cache.layers[number] if cache is not None else None, mask)
         if cache is not None:
-            cache.length = end
+            cache.advance(length)
         normed: Tensor = self.model.norm(x_BTD)
         return normed
 
-    def forward(self, tokens_BT: Tensor, cache: Cache | None = None) -> Tensor:
+    def forward(self, tokens_BT: Tensor, cache: KeyValues | None = None) -> Tensor:
         """Return logits [B, T, V]; with a cache, the tokens follow those that it holds."""
         return F.linear(self.hidden(tokens_BT, cache), self.head_weight)
 
