@@ -13,8 +13,8 @@ from groundup.recipe import recipe_from
 from groundup.run import Run
 from groundup.store import Step
 
-# name of a shard → (text, verdict) of its documents; 0 duplicate, 1 train, 2 validation
-Shards = Mapping[str, Sequence[tuple[str, int]]]
+# name of a shard → (text, verdict) or (text, verdict, turns) of its documents; 0 duplicate, 1 train, 2 validation
+Shards = Mapping[str, Sequence[tuple[Any, ...]]]
 
 
 def refined_run(root: Path, shards: Shards, kinds: Mapping[str, str] | None = None, **settings: Any) -> Run:
@@ -38,11 +38,12 @@ def refine(run: Run, shards: Shards) -> None:
     run.store.publish("refine", links, [*artefacts, split])
 
 
-def _write_documents(folder: Path, name: str, documents: Sequence[tuple[str, int]]) -> dict[str, Any]:
+def _write_documents(folder: Path, name: str, documents: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
     source = name.rpartition(".")[0]
     with TableWriter(folder / "documents.parquet", DOCUMENT) as writer:
-        for record, (text, _) in enumerate(documents):
+        for record, (text, _, *rest) in enumerate(documents):
             row = {"id": document_id(source, name, record), "text": text, "source": source, "record": record}
+            row |= {"origin": name, "group": f"text:{name}#{record}", "turns": rest[0]} if rest else {}
             writer.add(row, len(text.encode()))
     return {"documents": len(documents)}
 
@@ -50,5 +51,5 @@ def _write_documents(folder: Path, name: str, documents: Sequence[tuple[str, int
 def _write_split(folder: Path, shards: Shards) -> dict[str, Any]:
     (folder / "split").mkdir()
     for name, documents in shards.items():
-        np.save(folder / "split" / f"{name}.npy", np.array([verdict for _, verdict in documents], np.uint8))
+        np.save(folder / "split" / f"{name}.npy", np.array([verdict for _, verdict, *_ in documents], np.uint8))
     return {}

@@ -10,6 +10,8 @@ Three properties that the rest of the project leans on:
 
 from __future__ import annotations
 
+import codecs
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -108,6 +110,63 @@ class Tokenizer:
         for token, index in self._engine.get_vocab().items():
             sizes[index] = 0 if token in SPECIALS else len(token)
         return sizes
+
+    def byte_strings(self) -> list[bytes]:
+        """Return the UTF-8 bytes that each id stands for, [vocab_size]; specials as they are written."""
+        alphabet = _byte_alphabet()
+        found = [b""] * self.vocab_size
+        for token, index in self._engine.get_vocab().items():
+            # As `decode` has it: a name with a character that stands for no byte was added as it is.
+            found[index] = bytes(map(alphabet.__getitem__, token)) if alphabet.keys() >= set(token) else token.encode()
+        return found
+
+    def first(self, vocab_size: int) -> Tokenizer:
+        """Return the tokenizer that has only the first `vocab_size` ids: what BPE had learnt when it was that large.
+
+        Raises:
+            ValueError: it would lack a byte or a special, or have more ids than this one.
+        """
+        table = json.loads(self._engine.to_str())
+        vocab, merges = table["model"]["vocab"], table["model"]["merges"]
+        if not len(vocab) - len(merges) <= vocab_size <= self.vocab_size:
+            raise ValueError(f"vocab_size {vocab_size} must lie between {len(vocab) - len(merges)} and {self.vocab_size}")
+        kept = {token: index for token, index in vocab.items() if index < vocab_size}
+        # Merges stand in the order in which they were learnt, and each made the next id.
+        table["model"] |= {"vocab": kept, "merges": list(itertools.takewhile(lambda pair: "".join(pair) in kept, merges))}
+        return Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(table)))
+
+
+class Detokenizer:
+    """Text of ids that come one by one, in whole characters; the pieces and `end()` together are `decode` of all ids.
+
+    Args:
+        byte_strings: those of the tokenizer.
+    """
+
+    def __init__(self, byte_strings: Sequence[bytes]) -> None:
+        self._strings = byte_strings
+        # Python and `tokenizers` agree on how many U+FFFD stand for broken bytes: one for each maximal part of a character.
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def add(self, token: int) -> str:
+        """Return the text that is settled by one more id; "" while a character is not whole."""
+        return self._decoder.decode(self._strings[token])
+
+    @property
+    def pending(self) -> bool:
+        """Whether a character has begun and is not whole."""
+        return bool(self._decoder.getstate()[0])
+
+    def end(self) -> str:
+        """Return U+FFFD for a character that will never be whole, else nothing."""
+        return self._decoder.decode(b"", final=True)
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Return the byte for each character of a token's name: a byte is itself where that prints, else U+0100 and on (GPT-2)."""
+    printing = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = sorted(set(range(0x100)) - set(printing))
+    return {chr(byte): byte for byte in printing} | {chr(0x100 + n): byte for n, byte in enumerate(others)}
 
 
 def pieces(text: str, limit: int = PIECE_CHARACTERS) -> Iterator[str]:

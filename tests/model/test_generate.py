@@ -1,4 +1,4 @@
-"""Sampling: greedy equals a loop without a cache, seeds decide, limits cut, and a full context slides."""
+"""Generation: greedy equals a loop without a cache, seeds decide, and a full context slides."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from groundup.model.config import ModelConfig
-from groundup.model.generate import Sampling, generate
+from groundup.model.generate import generate
 from groundup.model.transformer import Transformer
 
 CONFIG = ModelConfig(vocab_size=40, layers=2, width=32, heads=2, kv_heads=1, head_width=16, feed_forward=64, context=16, dropout=0.1)
@@ -57,25 +57,18 @@ def test_stop_is_not_yielded(model: Transformer) -> None:
     assert list(generate(model, [1], 12, temperature=1.0, seed=5, stop={found[4]})) == found[: found.index(found[4])]
 
 
-def test_top_k_and_top_p_cut(model: Transformer) -> None:
-    # Protects: what lies beyond the limits is never drawn, and what lies within is.
-    logits = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
-    generator = torch.Generator().manual_seed(1)
-
-    def drawn(sampling: Sampling) -> set[int]:
-        return {sampling.choose(logits, generator) for _ in range(300)}
-
-    assert drawn(Sampling(1.0)) == {0, 1, 2, 3}
-    assert drawn(Sampling(1.0, top_k=2)) == {0, 1}
-    assert drawn(Sampling(1.0, top_p=0.6)) == {0, 1}
-    assert drawn(Sampling(1.0, top_p=0.01)) == {0}
-    assert drawn(Sampling(0.0)) == {0}
-
-
-@pytest.mark.parametrize("wrong", [{"temperature": -1.0}, {"top_p": 0.0}, {"top_k": -1}])
+@pytest.mark.parametrize("wrong", [{"temperature": -1.0}, {"top_p": 0.0}, {"top_k": -1}, {"min_p": 1.5}])
 def test_senseless_settings_are_refused(model: Transformer, wrong: dict[str, float]) -> None:
     # Protects: a server can answer a bad request before it starts to generate.
     with pytest.raises(ValueError, match="must"):
         generate(model, [1], 5, **wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no tokens"):
         generate(model, [], 5)
+
+
+def test_scores_that_are_not_numbers_are_an_error(model: Transformer) -> None:
+    # Protects: a model that broke says so, where the most probable token of nothing would be drawn.
+    with torch.no_grad():
+        model.head_weight[3] = torch.nan
+    with pytest.raises(FloatingPointError, match="not numbers"):
+        next(generate(model, [1], 5))

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from groundup.errors import GroundupError
+from groundup.refined import TRAIN, refined_shards
 from groundup.tokenize.bpe import train_tokenizer
-from groundup.tokenize.inputs import TRAIN, refined_shards
 from groundup.tokenize.shards import TokenWriter, tokenize_shard, with_ends
 from groundup.tokenizer import Tokenizer
 from groundup.tokens import open_shard, token_type

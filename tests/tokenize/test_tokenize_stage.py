@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from groundup.errors import GroundupError
+from groundup.refined import refined_shards
 from groundup.run import Run
 from groundup.store import folder_files
 from groundup.tokenize import stage
 from groundup.tokenize.bpe import Sample, text_bytes
-from groundup.tokenize.inputs import refined_shards
 from groundup.tokenize.stage import run as tokenize
 from groundup.workers import Workers
 from refined import refine, refined_run

@@ -89,6 +89,20 @@ def test_ids_of_a_smaller_vocabulary_are_a_prefix() -> None:
     assert small["vocab"].items() <= large["vocab"].items()
 
 
+def test_the_first_ids_are_the_tokenizer_that_was_trained_so_far(tokenizer: Tokenizer) -> None:
+    """So one trained tokenizer tells what any smaller vocabulary would have given."""
+    trained = Tokenizer(train_bpe(TEXT, 300))
+    cut = tokenizer.first(300)
+    assert cut.vocab_size == 300
+    for text in [*HOSTILE, *TEXT]:
+        assert cut.encode(text) == trained.encode(text)
+        assert cut.decode(cut.encode(text)) == text
+    assert tokenizer.first(tokenizer.vocab_size).encode(TEXT[0]) == tokenizer.encode(TEXT[0])
+    for size in (256 + len(SPECIALS) - 1, tokenizer.vocab_size + 1):
+        with pytest.raises(ValueError, match="must lie between"):
+            tokenizer.first(size)
+
+
 def test_training_does_not_depend_on_threads(tokenizer: Tokenizer) -> None:
     """The same text gives the same tokenizer.json with one thread and with many."""
     code = f"from groundup.tokenize.bpe import train_bpe; print(train_bpe({TEXT!r}, 400).to_str())"

@@ -26,7 +26,7 @@ from groundup.run import Job, Run
 from groundup.store import Artefact, Facts, Step, file_digest, write_json
 
 # Raise by hand when a figure is computed differently.
-MODEL_VERSION = 1
+MODEL_VERSION = 2
 SPEED_VERSION = 1
 
 # Tokens scored at most, shared among the sources; a sample of this size gave the loss of 15 MB of mixed text to 0.2 %.

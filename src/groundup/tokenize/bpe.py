@@ -17,7 +17,7 @@ import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from groundup.errors import GroundupError
-from groundup.tokenize.inputs import TRAIN, RefinedShard
+from groundup.refined import TRAIN, RefinedShard
 from groundup.tokenizer import FILE, SPECIALS, pieces, write_config
 
 # The splitter of Qwen2 to Qwen3 (huggingface.co/Qwen): contractions, words with one leading character, single digits,

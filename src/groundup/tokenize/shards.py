@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from groundup.document import TableWriter, read_batches
 from groundup.errors import GroundupError
-from groundup.tokenize.inputs import TRAIN, VALIDATION, RefinedShard
+from groundup.refined import TRAIN, VALIDATION, RefinedShard
 from groundup.tokenizer import Tokenizer
 from groundup.tokens import token_type
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from groundup.refined import RefinedShard, refined_shards
 from groundup.run import Job, Run
 from groundup.store import Artefact, Step
 from groundup.tokenize.bpe import train_tokenizer
-from groundup.tokenize.inputs import RefinedShard, refined_shards
 from groundup.tokenize.shards import SPLITS, join_indexes, tokenize_shard
 from groundup.tokenizer import CONFIG, FILE
 

@@ -1,4 +1,4 @@
-"""What refine left for this stage: documents and verdicts, row by row. Reads the view `refine`; writes nothing."""
+"""What the stage `refine` left for later stages: documents and verdicts, row by row. Reads the view `refine`; writes nothing."""
 
 from __future__ import annotations
 
