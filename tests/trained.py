@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,11 +37,14 @@ def tiny_model(vocab_size: int, seed: int = 1) -> Transformer:
     return model.eval()
 
 
-def add_checkpoint(run: Run, model: Transformer, step: int = 7) -> Path:
-    """Commit a model as the best checkpoint of a run."""
+def add_checkpoint(run: Run, model: Transformer, step: int = 7, extra: Sequence[Path] = ()) -> Path:
+    """Commit a model with its tokenizer, and with copies of `extra` files, as the best checkpoint of a run."""
     folder = run.root / "train" / "checkpoints" / f"step-{step:06d}"
+    files = {path.name: path for path in [*(run.root / "tokenize").glob("tokenizer*.json"), *extra]}
     with run.store.stage() as staging:
         save_model(staging, model)
+        for name, path in files.items():
+            shutil.copyfile(path, staging / name)
         commit(staging, folder, {"step": step})
     write_json(run.root / "train" / "best.json", {"step": step, "loss": 1.0})
     return folder

@@ -16,6 +16,9 @@ import pyarrow.parquet as pq
 
 KINDS = ("books", "wikipedia", "web", "code", "conversations", "text")
 
+# The role of an answer that is the label of a task; every other role is one of a conversation.
+LABEL = "label"
+
 TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
 
 DOCUMENT = pa.schema(

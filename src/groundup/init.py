@@ -12,6 +12,13 @@ from groundup.errors import RecipeError, SourceError
 from groundup.recipe import load_recipe
 from groundup.store import write_whole
 
+# What a recipe with conversations says about them.
+TUNE = """\
+# Teaches the finished model to answer, from the conversations above; "none" leaves it as it was trained.
+[tune]
+method = "sft"
+"""
+
 
 def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
     """Write a recipe for the raw files in `directory`; return what was found, for a person.
@@ -63,6 +70,8 @@ def recipe_text(name: str, found: Sequence[Found], prefix: str, own: str = "") -
         lines += [f"include = [{', '.join(map(_quoted, entry.include))}]"] if entry.include else []
         lines += [f"exclude = [{_quoted(own)}]"] if own and entry.path == "." else []
         blocks.append("\n".join(lines) + "\n")
+    if any(entry.kind == "conversations" for entry in found):
+        blocks.append(TUNE)
     return "\n".join(blocks)
 
 

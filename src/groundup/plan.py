@@ -6,6 +6,7 @@ Every figure says what it rests on: counted (exact), measured (here, now) or ass
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import shutil
 import time
@@ -20,7 +21,7 @@ from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.model.presets import resolve
 from groundup.model.transformer import Transformer
-from groundup.recipe import Recipe
+from groundup.recipe import Export, Recipe, Source
 from groundup.tokenize.bpe import resolve_vocab_size
 from groundup.train.plan import automatic_tokens
 
@@ -28,6 +29,7 @@ Basis = Literal["counted", "measured", "assumed"]
 
 # Bytes of clean text out of a byte of raw file: seen on the starter sources and on the shared samples of each kind.
 CLEAN_SHARE = {"books": 0.95, "wikipedia": 0.4, "web": 0.08, "code": 0.7, "conversations": 0.5, "text": 0.9, "evaluation": 0.0}
+CLEAN_SHARE |= {"tuning": 0.5}
 # bz2 and xz hold wikitext at about 1 : 3.6, gzip at about 1 : 3.2 (the 6.1 MB enwiki cut in gensim's tests).
 EXPANSION = {".bz2": 3.6, ".xz": 3.8, ".gz": 3.2, ".tgz": 4.0, ".zip": 3.5, ".whl": 3.5, ".7z": 5.0}
 # Clean text a second and core, from raw files to tokens: 27.0 MB of the starter in 42 s on two cores, kernels compiled
@@ -37,6 +39,8 @@ DATA_BYTES_A_SECOND = 0.32e6
 BYTES_A_PARAMETER = 16
 # Weights and two moments in a checkpoint.
 CHECKPOINT_BYTES_A_PARAMETER = 12
+# In a GGUF file; q8_0 adds a scale of two bytes to each 32.
+GGUF_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "q8_0": 34 / 32}
 PROBE_LAYERS = 2
 GB = 1e9
 
@@ -88,31 +92,51 @@ def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> P
     config = resolve(recipe.model, int(figures["vocabulary"].value), tokens, torch.cuda.is_available())
     figures |= {"parameters": Figure(config.parameter_count(), "", "counted")}
     figures |= _room(recipe, config, figures)
-    problems = _problems(figures, root or Path.cwd())
+    problems = _problems(figures, root or Path.cwd()) + _missing(recipe)
     if not problems:
         figures |= _training(recipe, config, figures, probe(config))
-        figures |= _time(figures, price)
+        figures |= _time(figures, config, price)
     return Plan(figures, tuple(problems))
 
 
 def _data(recipe: Recipe) -> dict[str, Figure]:
-    from groundup.collect.places import list_source
-
     raw, clean, kept = 0, 0.0, 0.0
     for source in recipe.source:
-        sizes = [(file.path.suffix.lower(), file.size) for file in list_source(source, recipe.root).files]
-        raw += sum(size for _, size in sizes)
-        text = sum(size * EXPANSION.get(suffix, 1.0) for suffix, size in sizes) * CLEAN_SHARE[source.kind]
+        size, text = _sizes(source, recipe.root)
+        raw += size
         clean += text
         kept += text * source.weight
     vocab = resolve_vocab_size(recipe.tokenize.vocab_size, int(clean))
-    return {
+    return _tuning(recipe, vocab) | {
         "raw files": Figure(raw, "B", "counted"),
         "clean text": Figure(clean, "B", "assumed"),
         "vocabulary": Figure(vocab, "", "counted" if recipe.tokenize.vocab_size != "auto" else "assumed"),
         "tokens": Figure(clean / bytes_per_token(vocab), "", "assumed"),
         "tokens an epoch": Figure(kept / bytes_per_token(vocab) * (1 - recipe.tokenize.validation), "", "assumed"),
     }
+
+
+def _sizes(source: Source, root: Path) -> tuple[int, float]:
+    """Return the bytes of a source's files, and of the clean text that they should hold."""
+    from groundup.collect.places import list_source
+
+    sizes = [(file.path.suffix.lower(), file.size) for file in list_source(source, root).files]
+    text = sum(size * EXPANSION.get(suffix, 1.0) for suffix, size in sizes) * CLEAN_SHARE[source.kind]
+    return sum(size for _, size in sizes), text
+
+
+def _tuning(recipe: Recipe, vocab: int) -> dict[str, Figure]:
+    """Return the tokens that tuning reads, if it is asked for; a missing file is found here, and not after training.
+
+    Raises:
+        SourceError: the data of [tune] cannot be found.
+    """
+    tune = recipe.tune
+    if tune.method == "none":
+        return {}
+    talks = [source for source in recipe.source if source.kind == "conversations" and source.name in (tune.sources or (source.name,))]
+    text = sum(_sizes(source, recipe.root)[1] for source in ([tune.source()] if tune.data else talks))
+    return {"tuning tokens": Figure(tune.epochs * text / bytes_per_token(vocab), "", "assumed")}
 
 
 def bytes_per_token(vocab: int) -> float:
@@ -148,7 +172,7 @@ def _room(recipe: Recipe, config: ModelConfig, figures: dict[str, Figure]) -> di
     checkpoints = kept * CHECKPOINT_BYTES_A_PARAMETER * parameters
     token_bytes = figures["tokens"].value * (2 if config.vocab_size <= 65_536 else 4)
     # zstd Parquet of text, collected and refined, at about 0.4 each.
-    disk = 0.8 * clean + token_bytes + checkpoints + 4 * parameters
+    disk = 0.8 * clean + token_bytes + checkpoints + exported_bytes(recipe.export) * parameters
     return {
         "training memory": Figure(BYTES_A_PARAMETER * parameters + activations, "B", "assumed"),
         "disk": Figure(disk, "B", "assumed"),
@@ -156,15 +180,24 @@ def _room(recipe: Recipe, config: ModelConfig, figures: dict[str, Figure]) -> di
     }
 
 
-def _time(figures: dict[str, Figure], price: float) -> dict[str, Figure]:
+def exported_bytes(export: Export) -> float:
+    """Return the bytes that a parameter takes in all exports together."""
+    files = [GGUF_BYTES[kind] for kind in export.gguf_types] if "gguf" in export.formats else []
+    return sum(files) + (4 if "hf" in export.formats else 0)
+
+
+def _time(figures: dict[str, Figure], config: ModelConfig, price: float) -> dict[str, Figure]:
     data = figures["clean text"].value / DATA_BYTES_A_SECOND / (psutil.cpu_count(logical=False) or 1)
     training = figures["operations"].value / figures["speed"].value
-    hours = (data + training) / 3600
+    read = figures["tuning tokens"].value if "tuning tokens" in figures else 0.0
+    tuning = read * config.flops_per_token() / figures["speed"].value
+    hours = (data + training + tuning) / 3600
     found = {
         "data stages": Figure(data / 3600, "h", "assumed"),
         "training": Figure(training / 3600, "h", "measured"),
-        "hours": Figure(hours, "h", "assumed"),
     }
+    found |= {"tuning": Figure(tuning / 3600, "h", "assumed")} if read else {}
+    found |= {"hours": Figure(hours, "h", "assumed")}
     return found | ({"money": Figure(hours * price, "", "assumed")} if price else {})
 
 
@@ -201,6 +234,13 @@ def _problems(figures: dict[str, Figure], root: Path) -> list[str]:
     if needed > free:
         problems.append(f"the run needs about {needed / GB:.3g} GB of disk and {free / GB:.3g} are free; choose another --out")
     return problems
+
+
+def _missing(recipe: Recipe) -> list[str]:
+    """Find a package that the last stages need, and not after the training."""
+    if "gguf" in recipe.export.formats and importlib.util.find_spec("gguf") is None:
+        return ["[export] formats name gguf, which needs the package gguf; `pip install 'groundup[export]'` brings it"]
+    return []
 
 
 def _held(root: Path) -> int:

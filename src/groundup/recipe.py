@@ -22,6 +22,8 @@ from typing import Any, Literal
 from groundup.errors import RecipeError
 
 KINDS = ("books", "wikipedia", "web", "code", "conversations", "text", "evaluation")
+# What the data of `[tune]` are collected as; no [[source]] is of this kind.
+TUNING = "tuning"
 Auto = Literal["auto"]
 
 
@@ -48,10 +50,12 @@ class Source:
     sha256: str = ""
     # Of plain-text files; "auto" looks at the bytes.
     encoding: str = "auto"
+    # Of tuning data: the columns of text and label, where their names do not say so.
+    columns: tuple[str, ...] = field(default=(), metadata={"internal": True})
 
     def __post_init__(self) -> None:
         check(bool(self.path), "path is empty; name a file, folder or glob")
-        if self.kind not in KINDS:
+        if self.kind not in (*KINDS, TUNING):
             raise ValueError(f'kind "{self.kind}" is unknown{nearest(self.kind, KINDS)}')
         check(0 <= self.weight <= 100, f"weight {self.weight} must lie between 0 and 100")
         check(self.sha256 == "" or bool(re.fullmatch(r"[0-9a-f]{64}", self.sha256)), "sha256 must be 64 hexadecimal digits")
@@ -180,6 +184,67 @@ class Evaluate:
 
 
 @dataclass(frozen=True, slots=True)
+class Tune:
+    """Teaching the finished model to answer."""
+
+    # none: the model stays as it was trained; sft: all weights learn; lora: small matrices beside them do.
+    method: Literal["none", "sft", "lora"] = "none"
+    # A file, folder or glob with conversations or a table of text and label; empty takes the conversations of the run.
+    data: str = ""
+    # Of the run's own conversations: the names of the sources to take; empty takes all of kind conversations.
+    sources: tuple[str, ...] = ()
+    # Of a table: the columns of text and label, where they are not called so or the like.
+    columns: tuple[str, ...] = ()
+    epochs: int = 3
+    # Peak of AdamW's rate; "auto" follows the width of the model and the method.
+    learning_rate: float | Auto = "auto"
+    batch_tokens: int = 8_192
+    # Of LoRA: inner size of the matrices, and what their product counts: alpha / rank.
+    rank: int = 16
+    alpha: float = 32.0
+    # Share of a file's rows that is held out; the run's own conversations keep the split of the run.
+    validation: float = 0.1
+    # Rows to learn from at most; 0 takes all.
+    limit: int = 0
+    # Tokens of a greedy answer to a held-out prompt at most.
+    answer_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_tokens", "rank", "answer_tokens"):
+            check(getattr(self, name) >= 1, f"{name} must be at least 1")
+        check(self.rank <= 4_096 and self.batch_tokens <= 1 << 30, "rank must be at most 4,096 and batch_tokens at most 2^30")
+        check(self.learning_rate == "auto" or 0 < self.learning_rate < 10, "learning_rate must lie between 0 and 10")
+        check(0 < self.alpha <= 65_536, "alpha must lie between 0 and 65,536")
+        check(0 <= self.validation <= 0.9, f"validation {self.validation} must lie between 0 and 0.9")
+        check(self.limit >= 0, "limit must not be negative")
+        check(not (self.data and self.sources), "name either data or sources, not both")
+        check(len(self.columns) in (0, 2) and all(self.columns), 'columns are two, such as ["text", "label"]')
+
+    def source(self) -> Source:
+        """Return the source that the collector reads the data from."""
+        return Source(self.data, TUNING, TUNING, columns=self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """Forms in which other programs load the finished model."""
+
+    # hf: a Hugging Face folder; gguf: files for llama.cpp, which need the package gguf.
+    formats: tuple[Literal["hf", "gguf"], ...] = ("hf",)
+    # Numbers of the GGUF files, one file each.
+    gguf_types: tuple[Literal["f32", "f16", "bf16", "q8_0"], ...] = ("f16",)
+    # Of the weights, as their exports say it; empty says nothing.
+    license: str = ""
+    # What `groundup export` asks for beside that: form, type and model of each.
+    more: tuple[tuple[str, str, str], ...] = field(default=(), metadata={"internal": True})
+
+    def __post_init__(self) -> None:
+        check(len(self.formats) > 0, "formats is empty; name hf, gguf or both")
+        check("gguf" not in self.formats or len(self.gguf_types) > 0, "gguf_types is empty; name f32, f16, bf16 or q8_0")
+        check(len(self.license) <= 200 and self.license.isprintable(), "license is the name of one, such as Apache-2.0")
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """A whole recipe. `root` is the folder that relative paths start from; it never enters a key."""
 
@@ -191,6 +256,8 @@ class Recipe:
     model: Model = field(default_factory=Model)
     train: Train = field(default_factory=Train)
     evaluate: Evaluate = field(default_factory=Evaluate)
+    tune: Tune = field(default_factory=Tune)
+    export: Export = field(default_factory=Export)
     root: Path = field(default=Path(), metadata={"internal": True})
 
     def __post_init__(self) -> None:
@@ -201,6 +268,11 @@ class Recipe:
         names = [source.name for source in self.source]
         for name in names:
             check(names.count(name) == 1, f'two sources are called "{name}"; give one of them name = "..."')
+        check(all(source.kind != TUNING for source in self.source), f'no source is of kind "{TUNING}"; name such files as [tune] data')
+        talks = [source.name for source in self.source if source.kind == "conversations"]
+        check(self.tune.method == "none" or bool(self.tune.data or talks), "[tune]: there is no source of kind conversations; name data")
+        for name in self.tune.sources:
+            check(name in talks, f'[tune] sources: "{name}" is no source of kind conversations{nearest(name, talks)}')
 
 
 def _is_encoding(name: str) -> bool:
@@ -242,6 +314,18 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         _override(table, override)
     table.setdefault("name", re.sub(r"[^\w.+-]+", "-", path.stem))
     return recipe_from(table, str(path), path.resolve().parent)
+
+
+def overridden(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """Return a recipe with `key.path=value` overrides applied.
+
+    Raises:
+        RecipeError: a key is unknown, or a value impossible.
+    """
+    table = settings(recipe)
+    for override in overrides:
+        _override(table, override)
+    return recipe_from(table, "--set", recipe.root)
 
 
 def recipe_from(table: Mapping[str, Any], where: str, root: Path) -> Recipe:

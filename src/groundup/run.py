@@ -21,7 +21,7 @@ import tomli_w
 from groundup.errors import ExpensiveError, StoreError
 from groundup.ledger import Ledger
 from groundup.progress import progress
-from groundup.recipe import Recipe, recipe_from, settings
+from groundup.recipe import Recipe, Source, recipe_from, settings
 from groundup.store import Artefact, Facts, Step, Store, write_whole
 from groundup.workers import Workers
 
@@ -86,6 +86,18 @@ class Run:
                 artefacts.append(artefact)
                 shown.add(job.size)
         return artefacts
+
+    def collect(self, source: Source, stage: str) -> list[Artefact]:
+        """Return the documents of one more source, as artefacts that `stage` has to name in its view.
+
+        The one door between two rooms: what a stage reads beside the sources of the recipe comes in through the collector.
+
+        Raises:
+            SourceError: the source cannot be found.
+        """
+        from groundup.collect.stage import collect_source
+
+        return collect_source(self, source, stage)
 
     def guard(self, stage: str, wanted: Sequence[Step], building: bool = True) -> None:
         """Stop before more than ten minutes of work of this stage loses its place; else remember what is wanted.

@@ -29,7 +29,11 @@ _IRC_GAP_MINUTES = 60
 
 def read_conversations(item: Item, source: Source, form: str) -> Iterator[Document | Reject]:
     """Yield the conversations of a file; a record of no known layout is rejected by number."""
-    rows = read_records(item, form)
+    yield from conversations(read_records(item, form), item)
+
+
+def conversations(rows: Iterator[Numbered], item: Item) -> Iterator[Document | Reject]:
+    """Yield the conversations that records hold; the first of them says whether each is a whole one or a single turn."""
     first = next(rows, None)
     if first is None:
         return

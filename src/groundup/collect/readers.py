@@ -11,6 +11,7 @@ from groundup.collect.evaluation import read_evaluation, read_lines
 from groundup.collect.formats import UNREADABLE, format_of
 from groundup.collect.streams import DamagedError, Item
 from groundup.collect.text import read_text, read_text_records
+from groundup.collect.tuning import read_tuning
 from groundup.collect.warc import read_warc
 from groundup.collect.web import read_html
 from groundup.collect.wikipedia import read_dump, read_page
@@ -29,8 +30,14 @@ _TEXT: dict[str, Reader] = {
     "conversations": read_log,
     "text": read_text,
     "evaluation": read_lines,
+    "tuning": read_log,
 }
-_RECORDS: dict[str, RecordReader] = {"conversations": read_conversations, "evaluation": read_evaluation, "code": read_code_records}
+_RECORDS: dict[str, RecordReader] = {
+    "conversations": read_conversations,
+    "evaluation": read_evaluation,
+    "code": read_code_records,
+    "tuning": read_tuning,
+}
 # Formats that belong to one kind, and to `web` for pages.
 _OWN: dict[tuple[str, str], Reader] = {
     ("wikipedia", "mediawiki"): read_dump,

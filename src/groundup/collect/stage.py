@@ -46,6 +46,18 @@ def run(run: Run) -> None:
     run.publish("collect", artefacts, links)
 
 
+def collect_source(run: Run, source: Source, stage: str) -> list[Artefact]:
+    """Build the shards of one more source for `stage`, which names them in its view.
+
+    Raises:
+        SourceError: the source cannot be found.
+    """
+    digests = Digests.load(run.root / ".store" / "raw.json")
+    jobs = _jobs(source, list_source(source, run.recipe.root), digests)
+    digests.save()
+    return run.build(stage, jobs, "collecting")
+
+
 def _jobs(source: Source, listing: Listing, digests: Digests) -> list[Job]:
     """Return one job a shard, and one for what is refused unread."""
     known, failed = digests.known(listing.files)
@@ -65,7 +77,7 @@ def _settings(source: Source) -> dict[str, Any]:
         "include": list(source.include),
         "exclude": list(source.exclude),
         "encoding": source.encoding,
-    }
+    } | ({"columns": list(source.columns)} if source.columns else {})
 
 
 def _job(source: Source, shard: Shard, by_file: Mapping[RawFile, Known], projects: Mapping[str, str]) -> Job:

@@ -1,0 +1,214 @@
+"""The stage tune: what it publishes, that it is fresh the second time, and the same bytes everywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from groundup.chat import TEMPLATE, encode_chat, encode_prompt
+from groundup.checkpoints import find_model
+from groundup.errors import ExpensiveError, GroundupError
+from groundup.model.files import load_model
+from groundup.recipe import Tune, overridden
+from groundup.run import Run, write_lock
+from groundup.store import file_digest, read_json
+from groundup.tokenizer import Tokenizer
+from groundup.tune.stage import run as tune
+from groundup.tuning import describe, recipe_by_hand
+from talking import TUNE, add_talking_checkpoint, talking_run, talks
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run tuned by its recipe; read-only."""
+    run = talking_run(tmp_path_factory.mktemp("run"), tune=TUNE)
+    tune(run)
+    return run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run that was not tuned."""
+    return talking_run(tmp_path)
+
+
+def by_hand(run: Run, **changes: Any) -> Run:
+    """The same run as `groundup tune` opens it."""
+    return Run(run.root, dataclasses.replace(run.recipe, tune=Tune(**(TUNE | changes))))
+
+
+def figures(run: Run) -> dict[str, Any]:
+    return dict(read_json(run.root / "tune" / "tuning.json"))
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def digests(run: Run) -> dict[str, str]:
+    folder = run.root / "tune"
+    return {p.relative_to(folder).as_posix(): file_digest(p) for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json"}
+
+
+def test_the_view_holds_a_model_that_learnt(tuned: Run) -> None:
+    found = figures(tuned)
+    assert found["after"]["loss"] < found["before"]["loss"]
+    assert found["base"] == "step-000007"
+    model = find_model(tuned.root)
+    assert (model.name, model.path) == ("tuned", tuned.root / "tune" / "model")
+    assert load_model(model.path).config == load_model(tuned.root / "train/checkpoints/step-000007").config
+    assert file_digest(model.path / "model.safetensors") != file_digest(tuned.root / "train/checkpoints/step-000007/model.safetensors")
+
+
+def test_every_conversation_is_learnt_held_out_or_listed(tuned: Run) -> None:
+    found, listed = figures(tuned)["rows"], lines(tuned.root / "tune" / "left-out.jsonl")
+    assert found["train"] + found["held_out"] + found["left_out"] == len(talks()) + 1
+    assert found["left_out"] == len(listed) >= 1
+    (speech,) = [row for row in listed if row["reason"] == "no-answer"]
+    assert (speech["origin"], speech["record"]) == ("talk/talk.1", len(talks()))
+
+
+def test_metrics_tell_every_step(tuned: Run) -> None:
+    found = lines(tuned.root / "tune" / "metrics.jsonl")
+    assert [row["step"] for row in found] == list(range(1, figures(tuned)["steps"] + 1))
+    assert [row["epoch"] for row in found if "held_out_loss" in row] == [1, 2]
+    assert found[-1]["held_out_loss"] == pytest.approx(figures(tuned)["after"]["loss"], rel=1e-4)
+    assert sum(row["learnt_tokens"] for row in found) == figures(tuned)["tokens_learnt"]
+
+
+def test_nothing_of_the_clock_or_of_this_machine_is_in_its_files(tuned: Run) -> None:
+    text = "".join(path.read_text() for path in (tuned.root / "tune").rglob("*.json*") if path.name != "manifest.json")
+    assert str(tuned.root) not in text and "seconds" not in text
+
+
+def test_a_second_run_is_fresh(tuned: Run) -> None:
+    again = Run(tuned.root, tuned.recipe)
+    tune(again)
+    assert (again.built, again.reused) == (0, 1)
+
+
+@pytest.mark.parametrize("method", ["sft", "lora"])
+def test_the_same_seed_gives_the_same_bytes(tuned: Run, tmp_path: Path, method: str) -> None:
+    runs = [talking_run(tmp_path / name, tune=TUNE | {"method": method}) for name in "ab"]
+    for one in runs:
+        tune(one)
+    assert digests(runs[0]) == digests(runs[1])
+    assert ("adapter/adapter_model.safetensors" in digests(runs[0])) == (method == "lora")
+    if method == "sft":
+        assert digests(runs[0]) == digests(tuned)
+
+
+def test_another_seed_gives_other_weights(tuned: Run, tmp_path: Path) -> None:
+    other = talking_run(tmp_path, tune=TUNE, seed=2)
+    tune(other)
+    assert digests(other)["model/model.safetensors"] != digests(tuned)["model/model.safetensors"]
+
+
+def test_transformers_chats_in_the_same_tokens(tuned: Run) -> None:
+    """apply_chat_template on the tuned folder: ids of whole conversations, of prompts, and what ends an answer."""
+    transformers = pytest.importorskip("transformers")
+    folder = tuned.root / "tune" / "model"
+    theirs, ours = transformers.AutoTokenizer.from_pretrained(folder), Tokenizer.load(folder)
+    assert theirs.chat_template == TEMPLATE and theirs.eos_token == "<|im_end|>"
+    for talk in [*talks(), [{"role": "system", "content": "Be kind.\n\nÜber 中文 🙂"}, *talks()[0], *talks()[1]]]:
+        assert theirs.apply_chat_template(talk, return_dict=False) == encode_chat(ours, talk)[0]
+        prompt = theirs.apply_chat_template(talk[:-1], add_generation_prompt=True, return_dict=False)
+        assert prompt == encode_prompt(ours, talk[:-1])
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    assert model.generation_config.eos_token_id == [ours.chat_ids[1], ours.end_id]
+
+
+def test_a_recipe_that_tunes_without_conversations_is_refused_before_anything_is_spent(run: Run) -> None:
+    with pytest.raises(GroundupError, match="no source of kind conversations; name data"):
+        overridden(run.recipe, ["source.0.kind=text", "tune.method=sft"])
+
+
+def test_conversations_that_changed_after_training_are_refused(run: Run) -> None:
+    """The split that holds out may be another one by now: what is measured would have been learnt."""
+    from refined import refine
+
+    rows = [("Q\nA", 1, talk) for talk in talks()]
+    refine(run, {"talk.1": rows})
+    with pytest.raises(GroundupError, match="changed after the model was trained"):
+        tune(by_hand(run))
+
+
+def test_what_was_tuned_by_hand_stays_under_a_recipe_without_tuning(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    tune(by_hand(run))
+    before = digests(run)
+    tune(run)
+    assert digests(run) == before
+    assert "tuned model" not in capsys.readouterr().err
+    add_talking_checkpoint(run, step=9, seed=4)
+    tune(run)
+    assert digests(run) == before
+    said = [line for line in capsys.readouterr().err.splitlines() if "tuned model was made from step-000007" in line]
+    assert len(said) == 1 and "step-000009" in said[0]
+
+
+def test_what_the_recipe_asked_for_goes_when_it_no_longer_does(tmp_path: Path) -> None:
+    run = talking_run(tmp_path, tune=TUNE)
+    tune(run)
+    plain = Run(run.root, overridden(run.recipe, ["tune.method=none"]))
+    write_lock(plain)
+    tune(plain)
+    assert find_model(run.root).name == "step-000007"
+
+
+def test_a_recipe_that_tunes_replaces_what_was_tuned_by_hand(run: Run) -> None:
+    tune(by_hand(run, epochs=1))
+    asked = Run(run.root, dataclasses.replace(run.recipe, tune=Tune(**TUNE)))
+    write_lock(asked)
+    tune(asked)
+    assert figures(run)["settings"]["epochs"] == 2
+    view = run.store.view("tune")
+    assert view is not None and not view.facts["by_hand"]
+
+
+def test_expensive_tuning_is_not_thrown_away(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    tune(by_hand(run))
+    monkeypatch.setattr("groundup.run.EXPENSIVE_SECONDS", 0.0)
+    with pytest.raises(ExpensiveError, match="epochs was 2, is 1"):
+        tune(by_hand(run, epochs=1))
+    assert find_model(run.root).name == "tuned"
+
+
+def test_settings_by_hand_are_remembered_for_the_next_time(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert recipe_by_hand(run.root).tune == Tune(method="sft")
+    asked = recipe_by_hand(run.root, None, "lora", ["rank=2", "tune.epochs=1"])
+    assert (asked.tune.method, asked.tune.rank, asked.tune.epochs) == ("lora", 2, 1)
+    tune(Run(run.root, asked))
+    assert recipe_by_hand(run.root) == asked
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(GroundupError, match=r"--data rows\.csv: there is no such file"):
+        recipe_by_hand(run.root, "rows.csv")
+    Path("rows.csv").write_text("text,label\n")
+    named = recipe_by_hand(run.root, "rows.csv").tune
+    assert (run.recipe.root / named.data).resolve() == tmp_path / "here" / "rows.csv"
+    assert (named.method, named.rank) == ("lora", 2)
+    assert recipe_by_hand(run.root, "pypi:a==1").tune.data == "pypi:a==1"
+    assert recipe_by_hand(run.root, "").tune.data == ""
+    assert recipe_by_hand(run.root, "*.csv").tune.data.endswith("here/*.csv")
+    shutil.copytree(run.root, tmp_path / "moved" / "far" / "run")
+    # Its recipe's folder is not where it was: the file is still found.
+    lock = tmp_path / "moved" / "far" / "run" / "recipe.lock.toml"
+    lock.write_text(lock.read_text().replace('root = "."', 'root = "../../gone/recipes"'))
+    assert recipe_by_hand(lock.parent, "rows.csv").tune.data == str(tmp_path / "here" / "rows.csv")
+
+
+def test_a_wrong_setting_by_hand_names_the_nearest(run: Run) -> None:
+    with pytest.raises(GroundupError, match='did you mean "epochs"'):
+        recipe_by_hand(run.root, None, None, ["epoch=2"])
+
+
+def test_what_tuning_did_is_told_in_few_lines(tuned: Run) -> None:
+    text = describe(tuned.root)
+    assert "held-out rows" in text and "before" in text and text.count("\n") < 10
+    with pytest.raises(GroundupError, match="no tuned model"):
+        describe(tuned.root / "nowhere")
