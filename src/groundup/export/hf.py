@@ -1,4 +1,4 @@
-"""Writes a Hugging Face folder. Reads a checkpoint and the view `tokenize`.
+"""Writes a Hugging Face folder. Reads the folder of a checkpoint or of a tuned model.
 
 The architecture is a plain Qwen3, so transformers, vLLM and llama.cpp load the folder without code of ours.
 """
@@ -11,57 +11,32 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from groundup.model.config import ModelConfig
-from groundup.tokenizer import END, FILE, SPECIALS, Tokenizer, write_config
-
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-
-# As the samples of the report are drawn.
-SAMPLING = {"do_sample": True, "temperature": 0.8, "top_p": 0.95}
+from groundup.export.origin import GENERATION, MODEL_CONFIG, TOKENIZER_CONFIG, TOKENIZER_FILE, WEIGHTS, Origin
+from groundup.tokenizer import SPECIALS
 
 
-def write_folder(folder: Path, checkpoint: Path, tokenizer_folder: Path, name: str) -> ModelConfig:
-    """Write config, weights, tokenizer, generation settings and a model card; return the sizes of the model."""
-    table = json.loads((checkpoint / CONFIG).read_text(encoding="utf-8"))
-    config = ModelConfig.from_hf(table)
-    tokenizer = Tokenizer.load(tokenizer_folder)
+def write_folder(folder: Path, origin: Origin, name: str, license: str = "") -> None:
+    """Write config, weights, tokenizer, generation settings and a model card."""
+    settings = dict(origin.settings) | {"model_max_length": origin.config.context}
     # Without a begin token: documents follow an end-of-text id in training, and nothing else precedes them.
-    ends = {"bos_token_id": None, "eos_token_id": tokenizer.end_id, "pad_token_id": tokenizer.end_id}
-    _write_json(folder / CONFIG, table | ends)
-    _write_json(folder / "generation_config.json", ends | SAMPLING)
-    _write_json(folder / "special_tokens_map.json", {"eos_token": END, "pad_token": END, "additional_special_tokens": list(SPECIALS[1:])})
-    write_config(folder, config.context)
-    shutil.copyfile(tokenizer_folder / FILE, folder / FILE)
-    shutil.copyfile(checkpoint / WEIGHTS, folder / WEIGHTS)
-    (folder / "README.md").write_text(model_card(name, config, checkpoint.name), encoding="utf-8")
-    return config
+    end = origin.tokenizer.end_id
+    ends = {"bos_token_id": None, "eos_token_id": origin.ends if len(origin.ends) > 1 else origin.ends[0], "pad_token_id": end}
+    _write_json(folder / MODEL_CONFIG, dict(origin.table) | ends)
+    _write_json(folder / GENERATION, ends | origin.sampling)
+    _write_json(folder / TOKENIZER_CONFIG, settings)
+    named = {key: settings[key] for key in ("eos_token", "pad_token") if key in settings}
+    others = [token for token in SPECIALS if token not in named.values()]
+    _write_json(folder / "special_tokens_map.json", named | {"additional_special_tokens": others})
+    for file in (TOKENIZER_FILE, WEIGHTS):
+        shutil.copyfile(origin.path / file, folder / file)
+    (folder / "README.md").write_text(model_card(origin, name, license), encoding="utf-8")
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def model_card(name: str, config: ModelConfig, checkpoint: str) -> str:
-    """Return a short model card; every number in it is counted from the configuration."""
-    return f"""---
-library_name: transformers
-pipeline_tag: text-generation
----
-
-# {name}
-
-A decoder-only language model trained from scratch with groundup; the weights are those of checkpoint {checkpoint}.
-
-| | |
-|---|---|
-| architecture | Qwen3 (rotary positions, RMSNorm, QK-norm, gated feed-forward, tied embeddings) |
-| parameters | {config.parameter_count():,} |
-| layers | {config.layers} of width {config.width} |
-| heads | {config.heads} of width {config.head_width}, {config.kv_heads} for keys and values |
-| context | {config.context:,} tokens |
-| vocabulary | {config.vocab_size:,} tokens, byte-level BPE, no normalizer |
-
-It continues text. Every document it was trained on followed an end-of-text token; a prompt does best behind one too.
+CONTINUES = """It continues text. Every document it was trained on followed an end-of-text token; a prompt does best behind one too.
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -72,3 +47,41 @@ prompt = tokenizer(tokenizer.eos_token + "The", return_tensors="pt")
 print(tokenizer.decode(model.generate(**prompt, max_new_tokens=100)[0]))
 ```
 """
+
+ANSWERS = """It was tuned on conversations and answers in their form (ChatML); `<|im_end|>` ends each answer.
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("PATH OF THIS FOLDER")
+model = AutoModelForCausalLM.from_pretrained("PATH OF THIS FOLDER")
+turns = [{"role": "user", "content": "Hello"}]
+prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+print(tokenizer.decode(model.generate(**prompt, max_new_tokens=100)[0, prompt["input_ids"].shape[1] :]))
+```
+"""
+
+
+def model_card(origin: Origin, name: str, license: str) -> str:
+    """Return a short model card; every number in it is counted from the configuration."""
+    config = origin.config
+    weights = "tuned after training" if origin.name == "tuned" else f"those of checkpoint {origin.name}"
+    head = ["library_name: transformers", "pipeline_tag: text-generation", *([f"license: {json.dumps(license)}"] if license else [])]
+    return f"""---
+{chr(10).join(head)}
+---
+
+# {name}
+
+A decoder-only language model trained from scratch with groundup; the weights are {weights}.
+
+| | |
+|---|---|
+| architecture | Qwen3 (rotary positions, RMSNorm, QK-norm, gated feed-forward, tied embeddings) |
+| parameters | {config.parameter_count():,} |
+| layers | {config.layers} of width {config.width} |
+| heads | {config.heads} of width {config.head_width}, {config.kv_heads} for keys and values |
+| context | {config.context:,} tokens |
+| vocabulary | {config.vocab_size:,} tokens, byte-level BPE, no normalizer |
+
+{ANSWERS if origin.template else CONTINUES}"""
