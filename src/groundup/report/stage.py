@@ -1,40 +1,42 @@
-"""The stage `report`. Reads everything a run left on disk; writes report.json and summary.txt."""
+"""The stage `report`. Reads everything a run left on disk; writes report.json, index.html, README.md and summary.txt."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from groundup import __version__
-from groundup.ledger import Ledger
-from groundup.report.figures import Figure, all_figures
+from groundup.report.card import card
+from groundup.report.gather import Report, deep, digests, joined, shallow
+from groundup.report.measured import metric_lines
+from groundup.report.page import page
+from groundup.report.reading import Row
 from groundup.report.summary import summary
-from groundup.run import Job, Run, machine_settings
-from groundup.store import Facts, Step, canonical, read_json, write_json
+from groundup.run import Job, Run
+from groundup.store import Facts, Step, write_json
 
-# Raise by hand when report.json or the summary change.
-VERSION = 1
+# Raise by hand when report.json, the page, the card or the summary change.
+VERSION = 2
+FILES = ("report.json", "index.html", "README.md", "summary.txt")
 
 
 def run(run: Run) -> None:
-    """Compute the report and publish it; fresh when no figure changed."""
-    figures = all_figures(run.root)
-    table = {name: figure.entry() for name, figure in sorted(figures.items())}
-    samples = read_json(run.root / "evaluate" / "samples.json") or []
-    # Not its own seconds: a report that names them would never be fresh.
-    inputs = {"figures": canonical({name: entry for name, entry in table.items() if not name.startswith("stage.report.")})}
-    step = Step("report/report", "report", VERSION, {"name": run.recipe.name}, inputs | {"samples": canonical(samples)})
-    arguments = {"root": run.root, "name": run.recipe.name, "table": table, "samples": samples, "figures": figures}
+    """Compute the report and publish it; fresh when nothing that it shows has changed."""
+    found = shallow(run.root, run.recipe.name)
+    step = Step("report/report", "report", VERSION, {"name": run.recipe.name, "seed": run.recipe.seed}, digests(run.root, found))
+    arguments = {"root": run.root, "found": found, "seed": run.recipe.seed}
     artefact = run.build("report", [Job(step, write_report, arguments)], "reporting", "report")[0]
-    run.publish("report", [artefact], {name: artefact.path / name for name in ("report.json", "summary.txt")})
+    run.publish("report", [artefact], {name: artefact.path / name for name in FILES})
 
 
-def write_report(
-    folder: Path, *, root: Path, name: str, table: dict[str, Any], samples: list[dict[str, Any]], figures: dict[str, Figure]
-) -> Facts:
-    """Write report.json and summary.txt."""
-    runs = Ledger(root / "ledger.jsonl").events("run")
-    environment = {"groundup": __version__, "versions": runs[-1]["versions"] if runs else {}, "machine": machine_settings(root)}
-    write_json(folder / "report.json", {"name": name, "figures": table, "environment": environment, "samples": samples})
-    (folder / "summary.txt").write_text(summary(root, figures, samples), encoding="utf-8", errors="replace")
-    return {"figures": len(table)}
+def write_report(folder: Path, *, root: Path, found: Report, seed: int) -> Facts:
+    """Write the four files of a report; return how many figures it has."""
+    report = joined(found, deep(root, seed))
+    write_files(folder, report, metric_lines(root))
+    return {"figures": len(report["figures"])}
+
+
+def write_files(folder: Path, report: Report, lines: list[Row], live: Row | None = None) -> None:
+    """Write report.json, and what is made of it for people."""
+    write_json(folder / "report.json", report)
+    texts = {"index.html": page(report, lines, live), "README.md": card(report), "summary.txt": summary(report)}
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8", errors="replace")

@@ -1,28 +1,30 @@
-"""The report as plain text: what went in, what came out, how good it is, what it wrote. Reads figures and samples."""
+"""The report as plain text: what went in, what came out, how good it is, what it wrote. Reads what report.json holds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from groundup.report.figures import Figure
-
-Figures = Mapping[str, Figure]
+Figures = Mapping[str, Mapping[str, Any]]
+STAGES = ("collect", "refine", "tokenize", "train", "evaluate", "tune", "export")
 # Reasons shown; the rest is in report.json.
 REASONS = 12
 
 
-def summary(root: Path, figures: Figures, samples: list[dict[str, Any]]) -> str:
+def summary(report: Mapping[str, Any]) -> str:
     """Return the summary of a run as text of at most 100 columns or so."""
-    parts = [sources(figures), reasons(figures), model(figures), stages(figures), texts(samples), following(root)]
+    figures = report["figures"]
+    order = [source["name"] for source in report["sources"]]
+    parts = [sources(figures, order), reasons(figures), model(figures), stages(figures), texts(report["samples"])]
     return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part))) + "\n"
 
 
-def sources(figures: Figures) -> Iterator[str]:
+def sources(figures: Figures, order: Sequence[str]) -> Iterator[str]:
     """A row for each source: documents and megabytes in and out, tokens."""
     yield f"{'source':20}{'collected':>10}{'MB':>8}{'refined':>10}{'train':>10}{'validation':>11}{'tokens':>12}"
     names = [name.removeprefix("collect.documents.") for name in figures if name.startswith("collect.documents.")]
+    names.sort(key=lambda name: order.index(name) if name in order else len(order))
     for source in [*names, ""]:
         dot = f".{source}" if source else ""
         size = _value(figures, f"collect.bytes_out{dot}") / 1e6
@@ -36,8 +38,9 @@ def sources(figures: Figures) -> Iterator[str]:
 
 def reasons(figures: Figures) -> Iterator[str]:
     """What was dropped, by reason, the most frequent first."""
-    found = [(name.partition(".dropped.")[2], figure.value) for name, figure in figures.items() if ".dropped." in name and figure.value]
-    ranked = sorted(((reason, int(count or 0)) for reason, count in found), key=lambda pair: (-pair[1], pair[0]))
+    counts = {name: int(figure["value"] or 0) for name, figure in figures.items() if ".dropped." in name}
+    found = [(name.partition(".dropped.")[2], count) for name, count in counts.items() if count]
+    ranked = sorted(found, key=lambda pair: (-pair[1], pair[0]))
     if ranked:
         yield "dropped: " + ", ".join(f"{reason} {count:,}" for reason, count in ranked[:REASONS])
         if len(ranked) > REASONS:
@@ -46,7 +49,7 @@ def reasons(figures: Figures) -> Iterator[str]:
 
 def model(figures: Figures) -> Iterator[str]:
     """Sizes, losses, and bits per byte beside the counting models."""
-    if "model.parameters" not in figures:
+    if "evaluate.model.loss" not in figures:
         return
 
     def value(name: str) -> float:
@@ -71,7 +74,7 @@ def model(figures: Figures) -> Iterator[str]:
 
 def stages(figures: Figures) -> Iterator[str]:
     """Seconds by stage, as they were when the stage last did any work."""
-    names = [name.split(".")[1] for name in figures if name.startswith("stage.") and name.endswith(".seconds")]
+    names = [stage for stage in STAGES if f"stage.{stage}.seconds" in figures]
     if names:
         yield "seconds: " + ", ".join(f"{name} {_value(figures, f'stage.{name}.seconds'):.0f}" for name in names)
 
@@ -79,19 +82,23 @@ def stages(figures: Figures) -> Iterator[str]:
 def texts(samples: list[dict[str, Any]]) -> Iterator[str]:
     """One sample for each kind of text, with what it shares with the training text."""
     for sample in samples:
-        yield f"--- {sample['kind']} (longest run of tokens also in the training text: {sample['overlap']['tokens']} of {sample['tokens']})"
+        shared = (sample.get("overlap") or {}).get("tokens", "?")
+        yield f"--- {sample.get('kind', 'text')} (longest run of tokens also in the training text: {shared} of {sample.get('tokens', '?')})"
         yield f"{sample['prompt']}⟶{sample['text']}"
 
 
-def following(root: Path) -> Iterator[str]:
-    """What to do next."""
-    yield f'next: groundup sample {root} "Once upon a time"     groundup inspect {root}     groundup verify {root}'
-    yield f"      every figure with its origin: {root / 'report' / 'report.json'}     Hugging Face folder: {root / 'export' / 'hf'}"
+def following(root: Path) -> str:
+    """Return the lines that say what to do next; a run may be moved, so they are no part of its report."""
+    return (
+        f"open:  {root / 'report' / 'index.html'}     every figure with its origin: {root / 'report' / 'report.json'}\n"
+        f"chat:  groundup serve {root}\n"
+        f'next:  groundup sample {root} "Once upon a time"     groundup inspect {root}     groundup verify {root}'
+    )
 
 
 def _value(figures: Figures, name: str) -> float:
     """Return a figure as a number; what was not measured is not a number, and prints as nan."""
-    figure = figures.get(name)
-    if figure is None or not isinstance(figure.value, (int, float)):
+    value = figures.get(name, {}).get("value")
+    if not isinstance(value, (int, float)):
         return 0.0 if name.startswith(("tokens.", "refine.", "collect.")) else float("nan")
-    return float(figure.value)
+    return float(value)

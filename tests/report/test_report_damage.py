@@ -1,0 +1,252 @@
+"""Damaged, missing and hostile files: each costs its part of the report and nothing else, and nothing foreign is executed."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lxml import html
+from test_report_page import harmless
+
+from groundup.flow import run_flow, run_one
+from groundup.recipe import load_recipe
+from groundup.report.card import card
+from groundup.report.gather import Report, deep, joined, plain, shallow
+from groundup.report.measured import metric_lines
+from groundup.report.page import page
+from groundup.report.summary import summary
+from groundup.report.words import FORMS, formatted, visible
+
+HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[31m\x00\u202e\x9b2J{{7*7}}</style>$\\alpha$|`\n\ud800'
+
+
+def report_of(root: Path) -> Report:
+    return joined(shallow(root, "tiny"), deep(root, 1))
+
+
+def sections(root: Path) -> tuple[set[str], list[str]]:
+    """Return the sections of the page, and what it says is missing."""
+    found = report_of(root)
+    document = html.fromstring(page(found, metric_lines(root)))
+    assert card(found)
+    assert summary(found)
+    told = [node.text_content() for node in document.xpath('//div[@class="told"]/p')]
+    return set(document.xpath("//section/@id")), told
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """What nobody may write is shared with the run that it is copied from."""
+    if Path(source).stat().st_mode & 0o222:
+        shutil.copy2(source, target)
+    else:
+        os.link(source, target)
+
+
+@pytest.fixture
+def run(tiny_run: Path, tmp_path: Path) -> Path:
+    """A copy of the run; a file is damaged by putting another in its place."""
+    return Path(shutil.copytree(tiny_run, tmp_path / "run", copy_function=link_or_copy))
+
+
+ALL = {"data", "tokenizer", "architecture", "training", "evaluation", "tuning", "exports", "cost", "origins"}
+# What is damaged, and the sections that may go with it.
+DAMAGE: dict[str, tuple[str, set[str]]] = {
+    "evaluate/evaluation.json": ("{torn", {"evaluation"}),
+    "evaluate/samples.json": ('[1, "x", {"prompt": "a"}]', set()),
+    "train/train.json": ("[]", {"architecture"}),
+    "train/best.json": ("{", set()),
+    "train/ledger.jsonl": ('{"event": 1}\n[]\nnot json\n\xff', set()),
+    "plan.json": ('{"figures": {"tokens": 3}}', set()),
+    "export/parity.json": ("null", {"exports"}),
+    "tune/tuning.json": ('{"before": 3, "examples": [1, {"a": [2], "b": {}}], "data": [[]]}', {"tuning"}),
+    "recipe.lock.toml": ("= = =", set()),
+    "tokenize/tokenizer.json": ("{}", {"tokenizer"}),
+    "tokenize/manifest.json": ("{}", {"tokenizer"}),
+    "refine/manifest.json": ("torn", set()),
+    "collect/manifest.json": ("torn", {"data"}),
+    "ledger.jsonl": ('{"event": "finished", "stage": "train"}\n', {"cost"}),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_file_costs_its_section_only(run: Path, name: str) -> None:
+    text, lost = DAMAGE[name]
+    path = run / name
+    path.unlink()
+    path.write_text(text, encoding="latin-1")
+    left, told = sections(run)
+    assert ALL - lost <= left
+    assert all("Traceback" not in line and str(run) not in line and "\n" not in line for line in told)
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_what_cannot_be_read_is_told_in_one_line(run: Path, name: str) -> None:
+    path = run / name
+    path.unlink()
+    path.write_bytes(b"\xff{torn")
+    silent = {"train/ledger.jsonl", "ledger.jsonl"}  # lines that are none are passed over, as everywhere
+    _, told = sections(run)
+    assert bool(told) == (name not in silent)
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_missing_file_is_no_failure(run: Path, name: str) -> None:
+    (run / name).unlink()
+    left, _ = sections(run)
+    assert ALL - DAMAGE[name][1] <= left
+
+
+@pytest.mark.parametrize("folder", ["collect/documents", "collect/dropped", "refine/documents", "refine/split", "tokenize/shards"])
+def test_damaged_tables_cost_their_examples_only(run: Path, folder: str) -> None:
+    for path in sorted((run / folder).iterdir()):
+        path.unlink()
+        path.write_bytes(b"PAR1 not any more")
+    left, told = sections(run)
+    assert left >= ALL - {"tokenizer", "data"}
+    assert told
+
+
+def test_torn_metrics_keep_their_other_lines(run: Path) -> None:
+    path = run / "train" / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert len(lines) > 3
+    bad = [
+        b"\xff\xfe\n",
+        b"[1]\n",
+        b'{"step": "x", "loss": 1}\n',
+        b'{"step": 2, "loss": null}\n',
+        b'{"step": 2, "loss": NaN, "tokens": 1}\n',
+    ]
+    path.write_bytes(b"".join([lines[0], *bad, *lines[1:], lines[-1][:20]]))
+    left, told = sections(run)
+    assert left == ALL
+    assert not told
+    assert report_of(run)["figures"]["train.steps"]["value"] == 6
+
+
+def test_a_run_that_stopped_at_tokenize_has_what_it_has(run: Path) -> None:
+    for name in ("train", "evaluate", "tune", "export"):
+        shutil.rmtree(run / name, ignore_errors=True)
+    left, told = sections(run)
+    assert left == ALL - {"architecture", "training", "evaluation", "tuning", "exports"}
+    assert not told
+    run_one(run, "report")
+    assert "Training</a>" not in (run / "report" / "index.html").read_text()
+
+
+def test_an_empty_folder_has_an_empty_report(tmp_path: Path) -> None:
+    left, told = sections(tmp_path)
+    assert left == {"origins"}
+    assert not told
+
+
+def poisoned(value: Any) -> Any:
+    """Put hostile text in place of every text of a report, but those that the page looks things up by."""
+    if isinstance(value, dict):
+        return {key: poisoned(inner) if key not in ("from", "began", "ended") else inner for key, inner in value.items()}
+    if isinstance(value, list):
+        return [poisoned(inner) for inner in value]
+    return HOSTILE if isinstance(value, str) else value
+
+
+def test_hostile_text_in_every_place_is_shown_and_not_executed(tiny_run: Path) -> None:
+    found = report_of(tiny_run)
+    figures = found["figures"]
+    figures[f"evaluate.{HOSTILE}.accuracy"] = {"value": 0.5, "unit": HOSTILE, "from": HOSTILE}
+    figures[f"evaluate.{HOSTILE}.n"] = {"value": 5, "unit": HOSTILE, "from": "evaluate/evaluation.json"}
+    figures[f"collect.dropped.{HOSTILE}"] = {"value": 5, "unit": "", "from": "collect/manifest.json"}
+    figures[f"documents.license.{HOSTILE}@books"] = {"value": 5, "unit": "", "from": "refine/documents"}
+    tuning = {"before": {"loss": 2.0}, "after": {"loss": 1.0}, "data": "x", "definitions": {"loss": "x"}}
+    tuning["examples"] = [{"prompt": [{"role": "x", "content": "x"}], "answer": "x", "after": {"text": "x", "ended": False}}]
+    found["tuning"], found["recipe"][HOSTILE] = tuning, "x"
+    found["training"]["events"] += [{"step": 3, "kind": "x", "words": "x"}]
+    found["problems"] = ["x"]
+    figures |= {f"tune.{k}.loss": {"value": 1.0, "unit": "", "from": "tune/tuning.json"} for k in ("before", "after")}
+    hostile = {key: value if key == "figures" else poisoned(value) for key, value in found.items()}
+    hostile["sources"] = found["sources"]
+    live = {"title": HOSTILE, "words": HOSTILE, "refresh": 30, "of": 3, "step": 2, "moment": "now"}
+    markup = page(plain(hostile), metric_lines(tiny_run), live)
+    document = html.fromstring(markup)
+    harmless(document)
+    text = document.text_content()
+    assert text.count("<script>alert(1)</script>") > 20
+    assert not set(text) & set("\x00\x1b\x9b\u202e")
+    assert "49" not in document.xpath("//h1")[0].text_content()
+    assert "<script" not in card(plain(hostile)).replace("\\<script", "")
+
+
+def test_hostile_documents_go_through_a_whole_run(tmp_path: Path) -> None:
+    """From raw files to the page: what stands in a document or in its name is text."""
+    folder = tmp_path / "raw" / "<b onclick=x>"
+    folder.mkdir(parents=True)
+    letters = "abcdefghijklmnop"
+    for number, letter in enumerate(letters):
+        words = " ".join(f"{letter}{other} the and with that {number} <script>alert('{letter}')</script>" for other in letters)
+        (folder / f"{letter}\u202e'\"&.txt").write_text(f"\x1b[2J<img src=http://x.example/{letter} onerror=y>{words}\n")
+    (tmp_path / "recipe.toml").write_text(
+        '[[source]]\npath = "raw"\nkind = "text"\nlicense = "<script>x</script>"\n[refine]\nfilters = []\n[tokenize]\nvocab_size = 400\n'
+    )
+    root = tmp_path / "run"
+    run_flow(load_recipe(tmp_path / "recipe.toml"), root, until="tokenize", workers=1)
+    run_one(root, "report")
+    document = html.fromstring((root / "report" / "index.html").read_bytes())
+    harmless(document)
+    assert "<script>" in document.text_content()
+    assert "\u202e" not in document.text_content()
+    assert json.loads((root / "report" / "report.json").read_text())["examples"]["kept"]
+
+
+@given(st.text())
+def test_visible_text_is_safe_and_loses_nothing_that_can_be_seen(text: str) -> None:
+    markup = str(visible(text))
+    node = html.fragment_fromstring(f"<div>{markup}</div>")
+    assert {child.tag for child in node.iter()} <= {"div", "span"}
+    shown = node.text_content()
+    assert all(c.isprintable() or c in "\n\t" or c.isspace() or ord(c) > 0xAC for c in shown)
+    assert all(c in shown for c in text if c.isalnum())
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.sampled_from(sorted(FORMS)))
+def test_every_number_has_words(value: float, form: str) -> None:
+    if form not in ("seconds", "hours") or 0 <= value < 1e12:
+        assert formatted(value, form)
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "words"),
+    [
+        (1_377_920, "count", "1,377,920"),
+        (1_377_920, "short", "1.38 M"),
+        (999_999, "short", "1.00 M"),
+        (12, "short", "12"),
+        (0.015, "short", "0.015"),
+        (26_503_168, "size", "26.5 MB"),
+        (812, "size", "812 B"),
+        (0.2345, "share", "23.4 %"),
+        (-0.0312, "signed", "−3.1 %"),
+        (267.858, "seconds", "4 min 28 s"),
+        (59.6, "seconds", "60 s"),
+        (7265, "seconds", "2 h 01 min"),
+        (0.5, "hours", "30 min 00 s"),
+        (None, "count", "–"),
+        ("2026-11-22T15:33:40Z", "moment", "22 November 2026, 15:33 UTC"),
+    ],
+)
+def test_words_of_numbers(value: float | str | None, form: str, words: str) -> None:
+    assert formatted(value, form) == words
+
+
+def test_a_problem_is_one_line_without_a_path() -> None:
+    from groundup.report.reading import Problems
+
+    def fail() -> Callable[[], None]:
+        raise ValueError("two\nlines")
+
+    problems = Problems(Path())
+    assert problems.guarded("part", fail, 7) == 7
+    assert problems.lines == ["part: left out, because it could not be read (ValueError two lines)"]

@@ -1,0 +1,186 @@
+"""The finished report of a tiny run: every figure is the one in report.json, and the page needs nothing but itself."""
+
+import json
+import re
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from lxml import html
+
+from groundup.flow import run_one
+from groundup.ledger import Ledger
+from groundup.report.gather import deep, joined, shallow
+from groundup.report.measured import metric_lines, parameter_parts
+from groundup.report.stage import FILES, write_files
+from groundup.report.words import formatted
+
+SECTIONS = ("data", "tokenizer", "architecture", "training", "evaluation", "tuning", "exports", "cost", "origins")
+
+
+@pytest.fixture(scope="module")
+def report(tiny_run: Path) -> dict[str, Any]:
+    return json.loads((tiny_run / "report" / "report.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def page(tiny_run: Path) -> Any:
+    return html.fromstring((tiny_run / "report" / "index.html").read_bytes())
+
+
+def marked(page: Any, name: str) -> list[str]:
+    return [node.text_content() for node in page.xpath(f'//*[@data-figure="{name}"]')]
+
+
+def test_every_marked_number_is_the_figure_of_report_json(page: Any, report: dict[str, Any]) -> None:
+    marks = page.xpath("//*[@data-figure]")
+    assert len(marks) > len(report["figures"]) > 300
+    for mark in marks:
+        figure = report["figures"][mark.get("data-figure")]
+        assert mark.text_content() == formatted(figure["value"], mark.get("data-form"))
+        assert mark.get("title") == f"{mark.get('data-figure')}, from {figure['from']}"
+
+
+def test_the_appendix_lists_all_of_report_json(page: Any, report: dict[str, Any]) -> None:
+    listed = {mark.get("data-figure") for mark in page.xpath('//section[@id="origins"]//*[@data-figure]')}
+    assert listed == {name for name, figure in report["figures"].items() if figure["value"] is not None}
+    for details in page.xpath('//section[@id="origins"]//details[dl[starts-with(@id, "o")]]'):
+        origin = details.xpath("./summary/code")[0].text_content()
+        assert {report["figures"][mark.get("data-figure")]["from"] for mark in details.xpath(".//*[@data-figure]")} == {origin}
+
+
+def test_numbers_are_those_that_were_measured_elsewhere(tiny_run: Path, page: Any) -> None:
+    """The page, read by itself, agrees with the files; no helper of the report is asked."""
+    lines = [json.loads(line) for line in (tiny_run / "train" / "metrics.jsonl").read_text().splitlines()]
+    assert set(marked(page, "train.steps")) == {str(max(line["step"] for line in lines))}
+    best = min(line["validation_loss"] for line in lines if "validation_loss" in line)
+    assert f"{best:.3f}" in marked(page, "train.validation_loss.best")
+    evaluation = json.loads((tiny_run / "evaluate" / "evaluation.json").read_text())
+    for source, figures in evaluation["validation"]["model"]["sources"].items():
+        assert f"{figures['bits_per_byte']:.3f}" in marked(page, f"evaluate.model.bits_per_byte.{source}")
+
+
+def test_parameters_by_part_add_up_to_what_is_on_disk(tiny_run: Path, report: dict[str, Any]) -> None:
+    weights = next((tiny_run / "train" / "checkpoints").glob("step-*/model.safetensors")).read_bytes()
+    header = json.loads(weights[8 : 8 + struct.unpack("<Q", weights[:8])[0]])
+    sizes: dict[str, int] = dict.fromkeys(parameter_parts_names(report), 0)
+    for name, entry in header.items():
+        if name != "__metadata__":
+            count = 1
+            for length in entry["shape"]:
+                count *= length
+            part = "embedding" if "embed" in name else "norms" if "norm" in name else "attention" if "self_attn" in name else "feed_forward"
+            sizes[part] += count
+    figures = report["figures"]
+    assert sizes == {part: figures[f"model.parameters.{part}"]["value"] for part in sizes}
+    assert sum(sizes.values()) == figures["model.parameters"]["value"]
+
+
+def parameter_parts_names(report: dict[str, Any]) -> list[str]:
+    from groundup.model.config import ModelConfig
+
+    names = ("vocab_size", "layers", "width", "heads", "kv_heads", "head_width", "feed_forward", "context")
+    config = ModelConfig(**{name: report["figures"][f"model.{name}"]["value"] for name in names})
+    assert sum(parameter_parts(config).values()) == config.parameter_count()
+    return list(parameter_parts(config))
+
+
+def test_every_section_is_there_and_in_the_contents(page: Any) -> None:
+    assert tuple(section.get("id") for section in page.xpath("//section")) == SECTIONS
+    assert [link.get("href") for link in page.xpath("//nav//a")] == [f"#{name}" for name in SECTIONS]
+    assert not page.xpath('//*[@class="told"]'), page.xpath('//*[@class="told"]')[0].text_content()
+
+
+def test_every_link_leads_somewhere_on_the_page_and_ids_are_unique(page: Any) -> None:
+    ids = page.xpath("//@id")
+    assert len(ids) == len(set(ids))
+    wanted = set(page.xpath("//a/@href")) | {f"#{name}" for name in re.findall(r"url\(#([^)]+)\)", html.tostring(page).decode())}
+    assert wanted <= {f"#{name}" for name in ids}
+
+
+def harmless(document: Any) -> None:
+    """Nothing on the page runs, loads or sends anything."""
+    assert not document.xpath("//script | //iframe | //object | //embed | //form | //img | //base")
+    for node in document.iter():
+        for name, value in node.attrib.items():
+            assert not name.lower().startswith("on"), (node.tag, name)
+            if name in ("href", "src", "xlink:href", "action"):
+                assert value.startswith(("#", "data:,")), value
+            if name == "style":
+                assert "url(" not in value.replace("url(#", ""), value
+    for style in document.xpath("//style"):
+        assert "@import" not in style.text
+        assert "url(" not in style.text
+
+
+def test_the_page_needs_nothing_but_itself(page: Any) -> None:
+    harmless(page)
+    assert "http://" not in "".join(page.xpath("//@xmlns"))
+    assert not page.xpath('//meta[@http-equiv="refresh"]')
+
+
+def test_equal_runs_give_equal_bytes(tiny_run: Path, tmp_path: Path) -> None:
+    found = joined(shallow(tiny_run, "tiny"), deep(tiny_run, 1))
+    write_files(tmp_path, found, metric_lines(tiny_run))
+    for name in FILES:
+        assert (tmp_path / name).read_bytes() == (tiny_run / "report" / name).read_bytes(), name
+
+
+def test_no_path_of_this_machine_is_in_the_page(tiny_run: Path) -> None:
+    for name in FILES:
+        assert str(tiny_run.parent) not in (tiny_run / "report" / name).read_text(), name
+
+
+def test_a_second_report_is_fresh(run_copy: Path) -> None:
+    root = run_copy.parent / "runs" / "tiny"
+    run_one(root, "report")
+    assert Ledger(root / "ledger.jsonl").events()[-1]["event"] == "fresh"
+
+
+def test_examples_are_what_they_are_called(tiny_run: Path, report: dict[str, Any]) -> None:
+    import pyarrow.dataset as ds
+
+    def rows(folder: str, *columns: str) -> list[dict[str, Any]]:
+        return ds.dataset(sorted(map(str, (tiny_run / folder).glob("*.parquet")))).to_table(columns=list(columns)).to_pylist()
+
+    lists = [row for stage in ("collect", "refine") for row in rows(f"{stage}/dropped", "id", "reason", "duplicate_of")]
+    reasons = {(row["id"], row["reason"]): row["duplicate_of"] for row in lists}
+    texts = {row["id"]: row["text"] for row in rows("collect/documents", "id", "text")}
+    kept = {row["id"]: row["text"] for row in rows("refine/documents", "id", "text")}
+    shown = report["examples"]
+    assert {row["reason"] for row in shown["dropped"]} >= {"malformed"}
+    for row in shown["dropped"] + shown["duplicates"]:
+        assert (row["id"], row["reason"]) in reasons
+        assert texts.get(row["id"], "").startswith(row["text"].removesuffix(" …"))
+    for row in shown["duplicates"]:
+        assert row["kept"]["id"] == reasons[row["id"], row["reason"]]
+    assert {row["source"] for row in shown["kept"]} == {"books", "wikipedia", "web", "code", "talk"}
+    for row in shown["kept"]:
+        assert kept[row["id"]].startswith(row["text"].removesuffix(" …"))
+        assert not any(name == row["id"] for name, _ in reasons)
+
+
+def test_the_card_says_what_report_json_says(tiny_run: Path, report: dict[str, Any]) -> None:
+    card = (tiny_run / "report" / "README.md").read_text()
+    _, front, body = card.split("---\n", 2)
+    table = yaml.safe_load(front)
+    assert table["library_name"] == "transformers"
+    assert table["pipeline_tag"] == "text-generation"
+    rows = re.findall(r"^\| .+? \| (.+?) \| `(.+?)` \| `(.+?)` \|$", body, re.MULTILINE)
+    assert len(rows) > 8
+    for text, name, origin in rows:
+        figure = report["figures"][name]
+        assert origin == figure["from"]
+        assert text in {formatted(figure["value"], form) for form in ("count", "three", "one", "share", "seconds")}
+    for source in report["sources"]:
+        assert re.search(rf"^\| {source['name']} \| {source['kind']} \|", body, re.MULTILINE)
+
+
+def test_the_summary_ends_with_what_opens_the_page_and_the_chat(tiny_run: Path) -> None:
+    from groundup.report.summary import following
+
+    lines = following(tiny_run).splitlines()
+    assert str(tiny_run / "report" / "index.html") in lines[0]
+    assert lines[1].endswith(f"groundup serve {tiny_run}")
