@@ -1,0 +1,124 @@
+"""What the server tells of itself: health, info, metrics, the page, and the suggestions that the page shows."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from groundup.document import DOCUMENT, TableWriter
+from groundup.serve.app import PAGE, page_files
+from groundup.serve.server import running
+from groundup.serve.suggestions import LONGEST, suggestions
+from groundup.store import Step
+from refined import refined_run
+from served import ENDLESS, serving_of
+
+
+def metrics(url: str) -> dict[str, float]:
+    answer = httpx.get(url + "metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    samples = (sample for family in text_string_to_metric_families(answer.text) for sample in family.samples)
+    return {sample.name + "".join(f" {value}" for value in sample.labels.values()): sample.value for sample in samples}
+
+
+def test_metrics_count_what_was_done(served: Path) -> None:
+    with running(serving_of(served)) as url:
+        before = metrics(url)
+        asked = {"prompt": ["the cat", "a"], "n": 2, "max_tokens": 10, "logit_bias": ENDLESS}
+        usage = httpx.post(url + "v1/completions", json=asked, timeout=60).json()["usage"]
+        httpx.post(url + "v1/completions", json={"prompt": 1})
+        httpx.get(url + "../../etc/passwd")
+        httpx.request("BREW", url + "x" * 100)
+        httpx.get(url + "info", headers={"Host": "example.org"})
+        after = metrics(url)
+    grown = {name: after[name] - before.get(name, 0) for name in after}
+    assert grown["groundup_generated_tokens_total"] == usage["completion_tokens"] == 40
+    # The engine reads a prompt for each of its choices.
+    assert grown["groundup_prompt_tokens_total"] == 2 * usage["prompt_tokens"]
+    assert grown["groundup_time_to_first_token_seconds_count"] == 4
+    assert grown["groundup_time_per_token_seconds_count"] >= 4
+    assert grown["groundup_requests_total /v1/completions 200"] == grown["groundup_requests_total /v1/completions 400"] == 1
+    # Whatever a client writes, it makes no new series.
+    assert {name for name in after if name.startswith("groundup_requests_total other")} == {
+        "groundup_requests_total other 404",
+        "groundup_requests_total other 403",
+    }
+    assert after["groundup_running"] == after["groundup_waiting"] == 0 and after["groundup_slots"] == 4
+    assert grown["groundup_completions_total length"] == 4
+
+
+def test_info_tells_the_page_what_it_needs(live: str) -> None:
+    about = httpx.get(live + "info").json()
+    assert {"run", "model", "context", "tuned", "sampling", "prompts"} <= set(about)
+    assert about["prompts"] and all(set(prompt) == {"text", "kind", "mode"} for prompt in about["prompts"])
+    start = {"prompt": about["prompts"][0]["text"], "model": about["model"], **about["sampling"], "max_tokens": 2}
+    assert httpx.post(live + "v1/completions", json=start).status_code == 200
+    assert not any(word in httpx.get(live + "info").text for word in ("/tmp", "/home", str(Path.cwd())))
+
+
+@pytest.mark.parametrize("path", sorted(page_files()))
+def test_the_page_is_served_as_it_is(live: str, path: str) -> None:
+    answer = httpx.get(live.rstrip("/") + path)
+    assert answer.status_code == 200 and answer.content == (PAGE / (path[1:] or "index.html")).read_bytes()
+    kind = {"": "text/html", ".html": "text/html", ".css": "text/css", ".js": "text/javascript"}[Path(path).suffix]
+    assert answer.headers["content-type"] == f"{kind}; charset=utf-8"
+    assert httpx.head(live.rstrip("/") + path).headers["content-length"] == str(len(answer.content))
+
+
+HOSTILE = "A\x1b[31mred\x1b[0m \u202eright to left\u2066 \x00 zero\u200b width \ud7ff and a long line that goes on so that it is one"
+
+
+def write(folder: Path, rows: list[dict]) -> dict:
+    with TableWriter(folder / "documents.parquet", DOCUMENT) as writer:
+        for number, row in enumerate(rows):
+            writer.add({"id": f"{number:032x}", "source": "x", "record": number} | row, 10)
+    return {"documents": len(rows)}
+
+
+def turns(*said: str) -> list[dict[str, str]]:
+    return [{"role": "user" if number % 2 == 0 else "assistant", "content": text} for number, text in enumerate(said)]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Held-out documents of two sources of text, and one of conversations."""
+    import numpy as np
+
+    line = "It was a bright cold day in April, and the clocks were striking thirteen; "
+    texts = {"a.1": [line + str(n) for n in range(9)], "b.1": ["TITLE\n\n" + line + "b", HOSTILE, ""], "c.1": ["x"] * 4}
+    run = refined_run(tmp_path, {name: [(text, 2 if n % 3 else 1) for n, text in enumerate(group)] for name, group in texts.items()})
+    talks = [
+        turns("What is\x1b[2J a cat?", "An animal."),
+        turns("x" * 500, "Long."),
+        turns("Training only", "Yes."),
+        turns("Who are you?", "A model."),
+    ]
+    talk = run.store.build(Step("refine/shard", "c.1", 2), write, {"rows": [{"text": "t", "turns": one} for one in talks]})
+    view = run.store.view("refine")
+    assert view is not None
+    links = {
+        str(path.relative_to(view.path)): path
+        for path in view.path.rglob("*.*")
+        if path.name not in ("manifest.json", "c.1.parquet", "c.1.npy")
+    }
+    np.save(talk.path.parent / "c.npy", np.array([2, 2, 1, 2], np.uint8))
+    links |= {"documents/c.1.parquet": talk.path / "documents.parquet", "split/c.1.npy": talk.path.parent / "c.npy"}
+    others = [
+        artefact for entry in view.manifest["artefacts"] if entry["name"] != "c.1" and (artefact := run.store.artefact(entry)) is not None
+    ]
+    run.store.publish("refine", links, [*others, talk])
+    return tmp_path
+
+
+def test_suggestions_are_held_out_short_and_printable(run: Path) -> None:
+    found = suggestions(run)
+    assert [one["text"] for one in found if one["mode"] == "chat"] == ["What is [2J a cat?", "Who are you?"]
+    rest = [one for one in found if one["mode"] == "complete"]
+    assert {one["kind"] for one in rest} == {"a", "b"} and len(rest) <= 6
+    for one in found:
+        assert one["text"].isprintable() and 3 <= len(one["text"]) <= LONGEST
+
+
+def test_without_data_there_are_no_suggestions(tmp_path: Path) -> None:
+    assert suggestions(tmp_path) == []
