@@ -12,7 +12,7 @@ from faults.killing import digests
 from groundup.errors import GroundupError
 from groundup.flow import STAGES, run_flow
 from groundup.ledger import Ledger
-from groundup.recipe import Evaluate, Model, Recipe, Refine, Source, Tokenize, Train, load_recipe
+from groundup.recipe import Evaluate, Export, Model, Recipe, Refine, Source, Tokenize, Train, Tune, load_recipe
 
 ALL = set(STAGES)
 AFTER = {stage: set(STAGES[number:]) for number, stage in enumerate(STAGES)}
@@ -84,7 +84,9 @@ def test_a_file_taken_away_is_gone_from_every_stage(run_copy: Path) -> None:
 
 
 # Every key of the recipe, and the stages that run again when it changes. What a change of weights brings with it:
-RETRAINED = {"train", "evaluate", "export", "report"}
+RETRAINED = {"train", "evaluate", "tune", "export", "report"}
+# What is exported is the tuned model.
+TUNED = {"tune", "export", "report"}
 SETTINGS: dict[str, tuple[str, set[str]]] = {
     "name": ("other", {"export"}),
     "seed": ("2", AFTER["refine"]),
@@ -120,6 +122,24 @@ SETTINGS: dict[str, tuple[str, set[str]]] = {
     "evaluate.passages": ("4", {"evaluate", "report"}),
     "evaluate.sample_tokens": ("6", {"evaluate", "report"}),
     "evaluate.benchmarks": ('["lambada.jsonl"]', {"evaluate", "report"}),
+    "tune.method": ("lora", TUNED),
+    "tune.data": ('"raw/talk/talk.jsonl"', TUNED),
+    "tune.epochs": ("2", TUNED),
+    "tune.learning_rate": ("0.001", TUNED),
+    "tune.batch_tokens": ("512", TUNED),
+    "tune.limit": ("20", TUNED),
+    # Measured otherwise, with the same weights.
+    "tune.answer_tokens": ("3", {"tune", "report"}),
+    # The same rows as without; of LoRA; of a file.
+    "tune.sources": ('["talk"]', set()),
+    "tune.rank": ("2", set()),
+    "tune.alpha": ("2.0", set()),
+    "tune.validation": ("0.2", set()),
+    "tune.columns": ('["a", "b"]', set()),
+    "export.formats": ('["hf", "gguf"]', {"export", "report"}),
+    "export.license": ("MIT", {"export", "report"}),
+    # Of GGUF files, which this recipe does not ask for.
+    "export.gguf_types": ('["f32"]', set()),
 }
 # Changes of a finished training that change nothing: they hold from the next step on, and there is none.
 HARMLESS = {f"train.{f.name}" for f in dataclasses.fields(Train)} - set(SETTINGS)
@@ -127,7 +147,8 @@ HARMLESS = {f"train.{f.name}" for f in dataclasses.fields(Train)} - set(SETTINGS
 
 def test_every_key_of_a_recipe_has_a_place_in_this_test() -> None:
     parts = {"source.0": Source, "refine": Refine, "tokenize": Tokenize, "model": Model, "train": Train, "evaluate": Evaluate}
-    keys = {f"{prefix}.{f.name}" for prefix, part in parts.items() for f in dataclasses.fields(part)}
+    parts |= {"tune": Tune, "export": Export}
+    keys = {f"{prefix}.{f.name}" for prefix, part in parts.items() for f in dataclasses.fields(part) if not f.metadata.get("internal")}
     keys |= {f.name for f in dataclasses.fields(Recipe) if f.name not in parts and f.name not in ("source", "root")}
     assert keys == set(SETTINGS) | HARMLESS
 

@@ -24,7 +24,7 @@ SAMPLES = (
 SMALL = [
     "train.steps=2", "train.batch_tokens=512", "train.validation_tokens=2048", "train.micro_batch=4", "train.precision=fp32",
     "train.compile=off", "train.threads=1", "model.preset=tiny", "model.context=64", "tokenize.vocab_size=1024",
-    "evaluate.passages=4", "evaluate.sample_tokens=8",
+    "evaluate.passages=4", "evaluate.sample_tokens=8", "tune.epochs=1", "tune.limit=50", "tune.answer_tokens=4",
 ]  # fmt: skip
 
 

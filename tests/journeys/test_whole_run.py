@@ -30,6 +30,8 @@ def test_the_run_directory_is_as_promised(tiny_run: Path) -> None:
         "evaluate/evaluation.json",
         "export/hf/model.safetensors",
         "report/report.json",
+        "report/index.html",
+        "report/README.md",
         "report/summary.txt",
     ):
         assert (tiny_run / name).is_file(), name
