@@ -136,6 +136,12 @@ threads = 1
 [evaluate]
 passages = 8
 sample_tokens = 12
+
+[tune]
+method = "sft"
+epochs = 1
+batch_tokens = 1024
+answer_tokens = 4
 """
 
 

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from groundup.errors import GroundupError
-from groundup.store import read_json
+from groundup.store import Store, load_artefact, read_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from groundup.checkpoints import RunModel
     from groundup.model.transformer import Transformer
+    from groundup.surprise import TokenScore
     from groundup.tokenizer import Tokenizer
+    from groundup.tokens import Tokens
+
+# Samples whose sources are looked up at a time: 8 MB of numbers.
+_SAMPLES = 1 << 20
 
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A run directory. Every method reads from disk at its call, so a run may go on meanwhile."""
+    """A run directory. Every method reads from disk at its call, so a run may go on meanwhile.
+
+    What a stage has not written yet is a GroundupError that names the stage. `which` names a model: `best` (lowest
+    validation loss), `last`, `step-N`, `tuned`; "" is the tuned one if there is one, else the best.
+    """
 
     root: Path
+
+    def settings(self) -> dict[str, Any]:
+        """Return every setting of the recipe as resolved; `machine` holds what was chosen for this machine."""
+        from groundup.recipe import settings
+        from groundup.run import load_lock, machine_settings
+
+        return settings(load_lock(self.root)) | {"machine": machine_settings(self.root)}
 
     def documents(
         self, columns: Sequence[str] | None = None, split: Literal["train", "validation"] | None = None
@@ -31,41 +49,158 @@ class OpenRun:
 
         return kept_documents(self.root, columns, split)
 
+    def dropped(self, stage: Literal["collect", "refine"] | None = None) -> pa.RecordBatchReader:
+        """Read what was not kept, in Arrow batches: id, source, origin, record, reason, score, duplicate_of, detail.
+
+        Args:
+            stage: only what `collect` could not read, or what `refine` filtered or found twice.
+        """
+        import pyarrow as pa
+
+        from groundup.document import DROPPED, read_batches
+
+        folders = [self._view(name) / "dropped" for name in ("collect", "refine") if stage in (None, name)]
+        paths = [path for folder in folders for path in sorted(folder.glob("*.parquet"))]
+        return pa.RecordBatchReader.from_batches(DROPPED, read_batches(paths))
+
+    def raw_texts(self, ids: Sequence[str]) -> dict[str, str]:
+        """Return the text of documents as they were collected, before any cleaning, by id; kept and dropped ones alike."""
+        from groundup.lineage import raw_texts
+
+        return raw_texts(self.root, ids)
+
     def tokenizer(self) -> Tokenizer:
         """Return the tokenizer of the run."""
         from groundup.tokenizer import Tokenizer
 
         return Tokenizer.load(self.root / "tokenize")
 
-    def model(self, which: str = "best", device: str = "cpu") -> Transformer:
-        """Load a checkpoint: `best`, `last` or `step-N`."""
-        from groundup.checkpoints import find_checkpoint
-        from groundup.model.files import load_model
+    def index(self) -> pa.Table:
+        """Return where the tokens of each kept document are: id, source, shard, split, offset, length, bytes."""
+        import pyarrow.parquet as pq
 
-        return load_model(find_checkpoint(self.root, which).path, device)
+        return pq.read_table(self._view("tokenize") / "index.parquet")
 
-    def sample(self, prompt: str, tokens: int = 100, seed: int = 1, which: str = "best") -> str:
-        """Return a continuation of `prompt`."""
-        from groundup.sample import continue_prompt
+    def tokens(self, split: Literal["train", "validation"] = "train") -> Iterator[tuple[str, Tokens]]:
+        """Yield the token shards of a split with their source: flat arrays of ids, memory-mapped."""
+        from groundup.tokens import open_shard
 
-        return "".join(continue_prompt(self.root, prompt, tokens, seed=seed, which=which))
-
-    def figures(self) -> dict[str, Any]:
-        """Return the figures of the report: name → {value, unit, from}.
-
-        Raises:
-            GroundupError: the run has no report yet.
-        """
-        report = read_json(self.root / "report" / "report.json")
-        if not isinstance(report, dict):
-            raise GroundupError(f"{self.root}: there is no report yet; `groundup run` makes one")
-        return dict(report["figures"])
+        size, ending = self.tokenizer().vocab_size, f".{split}.npy"
+        for path in sorted((self._view("tokenize") / "shards").glob(f"*{ending}")):
+            yield path.name.removesuffix(ending).rpartition(".")[0], open_shard(path, size, check_ids=False)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the lines of training's metrics, oldest first."""
         from groundup.metrics import Metrics
 
         return Metrics(self.root / "train" / "metrics.jsonl").read()
+
+    def tokens_seen(self) -> dict[str, int]:
+        """Return the tokens that training has read of each source so far, repeats counted.
+
+        Raises:
+            GroundupError: there is no training, or the tokens on disk are not those that it reads.
+        """
+        from groundup.checkpoints import trained_on
+        from groundup.train.loader import Loader
+        from groundup.train.plan import Plan
+
+        plan, view = Plan.read(self.root / "train"), Store(self.root).view("tokenize")
+        if plan is None or view is None:
+            raise self._absent("train")
+        trained_on(self.root, view)
+        shape = {"context": plan.config.context, "vocab_size": plan.config.vocab_size, "seed": plan.seed}
+        loader = Loader(view.path / "shards", "train", **shape, weights=plan.weights)
+        steps = max((line["step"] for line in self.metrics() if "loss" in line), default=0)
+        return {name: count * plan.config.context for name, count in _samples_of(loader, steps * plan.sequences).items()}
+
+    def checkpoints(self) -> list[dict[str, Any]]:
+        """Return the checkpoints, oldest first: step, path, tokens and seconds of training so far, bytes, best or not."""
+        best = (read_json(self.root / "train" / "best.json") or {}).get("step")
+        found = [load_artefact(path) for path in sorted((self.root / "train" / "checkpoints").glob("step-*"))]
+        return [
+            {
+                "step": (state := read_json(checkpoint.path / "state.json"))["step"],
+                "path": checkpoint.path,
+                "tokens": state["tokens"],
+                "seconds": checkpoint.seconds,
+                "bytes": sum(entry["size"] for entry in checkpoint.manifest["files"].values()),
+                "best": state["step"] == best,
+            }
+            for checkpoint in found
+            if checkpoint is not None
+        ]
+
+    def model(self, which: str = "", device: str = "cpu") -> Transformer:
+        """Load a model of the run."""
+        from groundup.checkpoints import find_model
+        from groundup.model.files import load_model
+
+        return load_model(find_model(self.root, which).path, device)
+
+    def sample(self, prompt: str, tokens: int = 100, seed: int = 1, which: str = "") -> str:
+        """Return a continuation of `prompt`."""
+        from groundup.sample import continue_prompt
+
+        return "".join(continue_prompt(self.root, prompt, tokens, seed=seed, which=which))
+
+    def chat(self, messages: Sequence[Mapping[str, str]], tokens: int = 200, seed: int = 1, which: str = "") -> str:
+        """Return the assistant's answer to `messages` ({"role", "content"} each); a tuned model stops by itself.
+
+        Raises:
+            GroundupError: a message has another role than system, user or assistant, or no content.
+        """
+        from groundup.chat import ROLES, encode_prompt
+        from groundup.checkpoints import find_model
+        from groundup.model.generate import generate
+
+        for number, message in enumerate(messages, 1):
+            if message.get("role") not in ROLES or not isinstance(message.get("content"), str):
+                raise GroundupError(f'message {number}: expected a "role" ({", ".join(ROLES)}) and "content" (text)')
+        model, tokenizer = _loaded(find_model(self.root, which))
+        stop = {tokenizer.end_id, tokenizer.chat_ids[1]}
+        return tokenizer.decode(generate(model, encode_prompt(tokenizer, messages), tokens, top_p=0.95, seed=seed, stop=stop))
+
+    def scores(self, text: str, which: str = "", alternatives: int = 3) -> list[TokenScore]:
+        """Return how probable the model finds each token of a text, in order, and what it had expected instead."""
+        from groundup.checkpoints import find_model
+        from groundup.surprise import score_text
+
+        return score_text(*_loaded(find_model(self.root, which)), text, alternatives)
+
+    def next_tokens(self, prompt: str, count: int = 10, which: str = "") -> list[tuple[str, float]]:
+        """Return the tokens that the model finds most probable after `prompt`, best first, with their log-probabilities."""
+        from groundup.checkpoints import find_model
+        from groundup.surprise import next_tokens
+
+        return next_tokens(*_loaded(find_model(self.root, which)), prompt, count)
+
+    def evaluation(self) -> dict[str, Any]:
+        """Return the tables of evaluation.json: held-out loss by source beside the baselines, benchmarks, passages."""
+        return dict(self._json("evaluate", "evaluation.json"))
+
+    def samples(self) -> list[dict[str, Any]]:
+        """Return the continuations that evaluation wrote: prompt, text, kind, source, overlap with the training text."""
+        return list(self._json("evaluate", "samples.json"))
+
+    def figures(self) -> dict[str, Any]:
+        """Return the figures of the report: name → {value, unit, from}."""
+        return dict(self._json("report", "report.json")["figures"])
+
+    def _json(self, stage: str, name: str) -> Any:
+        found = read_json(self.root / stage / name)
+        if found is None:
+            raise self._absent(stage)
+        return found
+
+    def _view(self, stage: str) -> Path:
+        view = Store(self.root).view(stage)
+        if view is None:
+            raise self._absent(stage)
+        return view.path
+
+    def _absent(self, stage: str) -> GroundupError:
+        return GroundupError(f"{self.root}: the stage {stage} has written nothing yet, or it is damaged; `groundup run` makes it")
 
 
 def open_run(directory: str | Path) -> OpenRun:
@@ -78,3 +213,27 @@ def open_run(directory: str | Path) -> OpenRun:
 
     load_lock(Path(directory))
     return OpenRun(Path(directory))
+
+
+def _samples_of(loader: Any, count: int) -> dict[str, int]:
+    """Return how many of the first `count` samples each source gives."""
+    import numpy as np
+
+    found = np.zeros(len(loader.sources), np.int64)
+    for start in range(0, count, _SAMPLES):
+        sources, _ = loader.locate(np.arange(start, min(start + _SAMPLES, count)))
+        found += np.bincount(sources, minlength=len(found))
+    return {source.name: int(number) for source, number in zip(loader.sources, found, strict=True)}
+
+
+def _loaded(found: RunModel) -> tuple[Transformer, Tokenizer]:
+    return _load(found.path, found.content)
+
+
+# One is kept, since a notebook asks the same model again and again; other bytes are another model.
+@functools.lru_cache(maxsize=1)
+def _load(path: Path, content: str) -> tuple[Transformer, Tokenizer]:
+    from groundup.model.files import load_model
+    from groundup.tokenizer import Tokenizer
+
+    return load_model(path), Tokenizer.load(path)

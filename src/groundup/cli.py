@@ -34,7 +34,7 @@ class InFlowOrder(click.Group):
 @click.group(cls=InFlowOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__)
 def cli() -> None:
-    """From raw text to a language model: collect, refine, tokenize, train, evaluate, export, report."""
+    """From raw text to a language model: collect, refine, tokenize, train, evaluate, tune, export, report."""
 
 
 @cli.command()
@@ -130,41 +130,95 @@ def evaluate(directory: Path) -> None:
 
 @cli.command()
 @RUN_DIRECTORY
+@click.option("--data", metavar="FILE", help="File, folder or glob to learn from.  [default: the run's own conversations]")
+@click.option("--method", type=click.Choice(["sft", "lora"]), help="All weights, or small matrices beside them.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another setting of [tune]: epochs=5.")
+@click.option("--redo", is_flag=True, help="Tune again; what it replaces moves aside if it was expensive.")
+def tune(directory: Path, data: str | None, method: str | None, overrides: tuple[str, ...], redo: bool) -> None:
+    """Teach the best model of a run to answer, or to do a task, from conversations or a table of text and label."""
+    from groundup.flow import run_one
+    from groundup.tuning import describe, recipe_by_hand
+
+    run_one(directory, "tune", recipe_by_hand(directory, data, method, overrides), ("tune",) if redo else ())
+    if (directory / "report").exists():
+        run_one(directory, "report")
+    click.echo(describe(directory))
+
+
+@cli.command()
+@RUN_DIRECTORY
 @click.argument("prompt")
 @click.option("--tokens", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Tokens to write at most.")
 @click.option("--temperature", type=click.FloatRange(0, 10), default=0.8, show_default=True)
 @click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.95, show_default=True)
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=1, show_default=True)
-@click.option("--model", "which", default="best", show_default=True, help="best, last or step-N.")
-def sample(directory: Path, prompt: str, tokens: int, temperature: float, top_p: float, seed: int, which: str) -> None:
+@click.option("--model", "which", default="", help="tuned, best, last or step-N.  [default: tuned if there is one, else best]")
+@click.option("--chat", is_flag=True, help="Answer PROMPT, as a tuned model does.")
+def sample(directory: Path, prompt: str, tokens: int, temperature: float, top_p: float, seed: int, which: str, chat: bool) -> None:
     """Continue PROMPT with the model of a run."""
     from groundup.sample import continue_prompt
 
-    for piece in continue_prompt(directory, prompt, tokens, temperature, top_p, seed, which):
+    for piece in continue_prompt(directory, prompt, tokens, temperature, top_p, seed, which, chat):
         click.echo(piece, nl=False)
     click.echo()
 
 
 @cli.command()
 @RUN_DIRECTORY
-@click.option("--format", "form", type=click.Choice(["hf"]), default="hf", show_default=True, help="hf: a Hugging Face folder.")
-def export(directory: Path, form: str) -> None:
-    """Export the best model of a run, compared with the original before it is written."""
+@click.option("--format", "form", type=click.Choice(["hf", "gguf"]), default="hf", show_default=True, help="gguf is for llama.cpp.")
+@click.option("--model", "which", default="", help="tuned, best, last or step-N.  [default: tuned if there is one, else best]")
+@click.option("--type", "kind", type=click.Choice(["f32", "f16", "bf16", "q8_0"]), help="Numbers of a GGUF file.  [default: f16]")
+def export(directory: Path, form: str, which: str, kind: str | None) -> None:
+    """Export a model of a run, compared with the original before it is written; beside what the recipe exports."""
+    from groundup.export.stage import by_hand, place
     from groundup.flow import run_one
 
-    run_one(directory, "export")
-    click.echo(directory / "export" / form)
+    if kind and form != "gguf":
+        raise GroundupError("--type is of GGUF files; add --format gguf")
+    wanted = (form, (kind or "f16") if form == "gguf" else "", which)
+    run_one(directory, "export", by_hand(directory, *wanted))
+    run_one(directory, "report")
+    click.echo(place(directory, *wanted))
 
 
 @cli.command()
 @click.argument("directories", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
-def report(directories: tuple[Path, ...]) -> None:
-    """Compute the report of a run again and print its summary."""
+@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), default=Path("compare.html"), help="Comparison of several runs.")
+def report(directories: tuple[Path, ...], out: Path) -> None:
+    """Compute the report of a run again and print its summary; compare several."""
     from groundup.flow import run_one
 
     for directory in directories:
         run_one(directory, "report")
         _echo_summary(directory)
+    if len(directories) > 1:
+        from groundup.report.compare import compare
+        from groundup.store import write_whole
+
+        write_whole(out, compare(directories).encode("utf-8"))
+        click.echo(out)
+
+
+@cli.command()
+@RUN_DIRECTORY
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="H", help="Address to listen on; others than loopback need a key.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, metavar="P", help="0 takes a free one.")
+@click.option("--api-key-file", type=click.Path(path_type=Path), metavar="F", help="Its first line is the key; or set GROUNDUP_API_KEY.")
+@click.option("--model", "which", default="", help="tuned, best, last or step-N.  [default: tuned if there is one, else best]")
+@click.option("--slots", type=click.IntRange(0, 1024), default=0, metavar="N", help="Completions at once.  [default: what fits, to 32]")
+@click.option("--queue", type=click.IntRange(0, 100_000), default=64, show_default=True, metavar="N", help="Completions that may wait.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True)
+def serve(
+    directory: Path, host: str, port: int, api_key_file: Path | None, which: str, slots: int, queue: int, device: str, dtype: str
+) -> None:
+    """Serve the model of a run: the OpenAI protocol and a chat page."""
+    from groundup.serve import check_extra
+
+    check_extra()
+    from groundup.serve.server import serve as serve_model
+
+    serve_model(directory, host, port, api_key_file, which, slots, queue, device, dtype, say=click.echo)
 
 
 @cli.command()
@@ -184,9 +238,10 @@ def _load(path: Path, overrides: tuple[str, ...]) -> Recipe:
 
 def _echo_summary(root: Path) -> None:
     from groundup.progress import printable
+    from groundup.report.summary import following
 
-    summary = root / "report" / "summary.txt"
-    click.echo("\n".join(printable(line) for line in summary.read_text(encoding="utf-8").split("\n")))
+    text = (root / "report" / "summary.txt").read_text(encoding="utf-8") + "\n" + following(root)
+    click.echo("\n".join(printable(line) for line in text.split("\n")))
 
 
 def main() -> None:

@@ -65,11 +65,22 @@ def run_flow(
         with lock_of(run):
             for stage in set(redo) & set(FROZEN):
                 run.forget(stage, FROZEN[stage])
-            for stage in wanted:
-                run_stage(run, stage)
+            run_stages(run, wanted)
         if until == STAGES[-1]:
             run.store.discard(run.store.unreferenced(STAGES))
     return run
+
+
+def run_stages(run: Run, stages: Sequence[str]) -> None:
+    """Run stages one after the other, with a page beside them that says how far the run is."""
+    from groundup.report.live import QUIT, live_page
+
+    with live_page(run.root) as live:
+        for stage in stages:
+            if stage == "report":
+                live.end(QUIT)
+            run_stage(run, stage)
+            live.tell()
 
 
 @contextmanager
@@ -103,10 +114,13 @@ def plan_once(run: Run) -> None:
     write_json(path, {"recipe": recipe, "figures": json.loads(plan.json())})
 
 
-def run_one(root: Path, stage: str) -> Run:
-    """Run a single stage of an existing run again, as `groundup evaluate`, `export` and `report` do."""
-    recipe = load_lock(root)
-    with opened(recipe, root, (), 1) as run:
+def run_one(root: Path, stage: str, recipe: Recipe | None = None, redo: Sequence[str] = ()) -> Run:
+    """Run a single stage of an existing run again, as `groundup evaluate`, `export` and `report` do.
+
+    Args:
+        recipe: in place of the one that the run was made by, as `groundup tune` has it.
+    """
+    with opened(recipe or load_lock(root), root, redo, 1) as run:
         run_stage(run, stage)
     return run
 

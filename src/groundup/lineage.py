@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def describe_dropped(root: Path, reason: str) -> str:
         raise GroundupError(f'{root}: nothing was dropped for "{reason}"; the reasons of this run are: {known}')
     chosen = np.sort(np.random.default_rng(0).permutation(table.num_rows)[:EXAMPLES])
     rows = table.take(pa.array(chosen)).to_pylist()
-    texts = _texts(root, [row["id"] for row in rows])
+    texts = raw_texts(root, [row["id"] for row in rows])
     blocks = [_dropped_block(row, texts.get(row["id"], "")) for row in rows]
     return "\n\n".join([f"{table.num_rows:,} dropped for {reason}; {len(rows)} of them:", *blocks])
 
@@ -91,7 +92,7 @@ def describe_duplicates(root: Path, document: str) -> str:
     rows = table.filter(same).to_pylist()
     if not rows:
         raise GroundupError(f"{root}: {document} has no duplicates")
-    texts = _texts(root, [row[name] for row in rows for name in ("id", "duplicate_of")])
+    texts = raw_texts(root, [row[name] for row in rows for name in ("id", "duplicate_of")])
     lines = []
     for row in rows:
         lines.append(f"{row['id']}  {row['source']}: {row['origin']}#{row['record']}  {row['reason']}, similarity {row['score']:.3f}")
@@ -152,9 +153,11 @@ def _count(root: Path, folder: str, column: str) -> Counter[str]:
     return counts
 
 
-def _texts(root: Path, ids: list[str]) -> dict[str, str]:
-    """Return the raw text of documents, as they were collected."""
-    table = _dataset(root, "collect/documents").to_table(columns=["id", "text"], filter=ds.field("id").isin(sorted(set(ids))))
+def raw_texts(root: Path, ids: Sequence[str]) -> dict[str, str]:
+    """Return the text of documents as they were collected, by id; an id that no document has is left out."""
+    table = _dataset(root, "collect/documents").to_table(
+        columns=["id", "text"], filter=ds.field("id").isin(pa.array(sorted(set(ids)), pa.string()))
+    )
     return dict(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True))
 
 

@@ -77,11 +77,15 @@ def artefacts(root: Path, view: str, step: str) -> list[Artefact]:
 
 def check_stages(root: Path) -> Iterator[str]:
     """Every stage is there and whole."""
-    for stage in ("collect", "refine", "tokenize", "evaluate", "export", "report"):
+    # Not every run has a tuned model.
+    tuned = ["tune"] if (root / "tune").exists() or load_lock(root).tune.method != "none" else []
+    for stage in ("collect", "refine", "tokenize", "evaluate", *tuned, "export", "report"):
         view = Store(root).view(stage)
         if view is None:
             yield f"{root / stage}: missing or incomplete; `groundup run` finishes it"
             continue
+        if "live" in view.facts:
+            yield f"{root / stage}: it is of a run that did not end; `groundup run` finishes it"
         for entry in view.manifest["artefacts"]:
             if Store(root).artefact(entry) is None:
                 yield f"{stage}: the store lost {entry['step']} {entry['name']}; `groundup run` builds it again"
@@ -213,6 +217,16 @@ def check_checkpoints(root: Path) -> Iterator[str]:
         yield f"{root / 'train' / 'best.json'}: names no checkpoint that is there"
 
 
+def check_exports(root: Path) -> Iterator[str]:
+    """Every export is of a model that the run has, with its sizes and its vocabulary."""
+    from groundup.export.check import differences
+
+    view = Store(root).view("export")
+    entries = [entry for entry in view.manifest["artefacts"] if entry["step"] != "export/parity"] if view else []
+    for artefact in filter(None, map(Store(root).artefact, entries)):
+        yield from (f"{artefact.step} of {artefact.name}: {line}" for line in differences(root, artefact))
+
+
 def _ids(path: Path) -> pa.Array:
     return pq.read_table(path, columns=["id"])["id"].combine_chunks()
 
@@ -227,4 +241,5 @@ CHECKS: tuple[Check, ...] = (
     check_tokens,
     check_round_trip,
     check_checkpoints,
+    check_exports,
 )

@@ -15,7 +15,7 @@ from groundup.store import COMMITTING, MANIFEST
 
 # All that is promised to be the same: documents, verdicts, tokens and weights.
 PROMISED = ("collect/**/*.parquet", "refine/**/*.parquet", "refine/**/*.npy", "tokenize/**/*.npy", "tokenize/*.json", "tokenize/*.parquet")
-WEIGHTS = ("train/checkpoints/*/*.safetensors", "export/**/*.safetensors")
+WEIGHTS = ("train/checkpoints/*/*.safetensors", "tune/*.json*", "tune/**/*.safetensors", "export/**/*.safetensors")
 
 
 def digests(out: Path) -> dict[str, str]:
