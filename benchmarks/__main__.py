@@ -6,10 +6,15 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import duplicates, refine, starter
+from benchmarks import contamination, duplicates, refine, starter
 
 HERE = Path(__file__).parent
-BENCHMARKS = {"starter": starter.measure, "refine": refine.measure, "duplicates": duplicates.measure}
+BENCHMARKS = {
+    "starter": starter.measure,
+    "refine": refine.measure,
+    "duplicates": duplicates.measure,
+    "contamination": contamination.measure,
+}
 
 
 def main() -> None:
