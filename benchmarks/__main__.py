@@ -6,10 +6,16 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import duplicates, refine, serve, starter
+from benchmarks import contamination, duplicates, refine, serve, starter
 
 HERE = Path(__file__).parent
-BENCHMARKS = {"starter": starter.measure, "refine": refine.measure, "duplicates": duplicates.measure, "serve": serve.measure}
+BENCHMARKS = {
+    "starter": starter.measure,
+    "refine": refine.measure,
+    "duplicates": duplicates.measure,
+    "contamination": contamination.measure,
+    "serve": serve.measure,
+}
 
 
 def main() -> None:

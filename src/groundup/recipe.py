@@ -74,6 +74,8 @@ class Refine:
     # Rule sets by name; each applies to the kinds it was published for. "package.module:function" is your own.
     filters: tuple[str, ...] = ("gopher", "c4", "code", "conversations")
     near_threshold: float = 0.8
+    # Texts that may stand in documents and in evaluation files alike.
+    allowed_overlap: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # Below 0.5 the 16 x 7 bands find too few of the pairs to call them deduplicated.
@@ -290,6 +292,18 @@ def default_name(path: str) -> str:
     plain = [part for part in re.split(r"[/\\]", path.rsplit("://", maxsplit=1)[-1]) if part and not re.search(r"[*?\[]", part)]
     stem = re.sub(r"[^\w.+-]+", "-", plain[-1] if plain else "source").strip("-.")
     return (re.sub(r"(\.[A-Za-z]\w{0,4}){1,2}$", "", stem) or stem or "source")[:80]
+
+
+def all_sources(recipe: Recipe) -> tuple[Source, ...]:
+    """Return the sources of a recipe, and the benchmarks that are files: training text is held against those too."""
+    found = list(recipe.source)
+    for path in recipe.evaluate.benchmarks:
+        names = {source.name for source in found}
+        if path not in names:
+            name = default_name(path)
+            free = next(name + end for end in ("", *(f"-{n}" for n in range(2, len(names) + 3))) if name + end not in names)
+            found.append(Source(path, "evaluation", free))
+    return tuple(found)
 
 
 def nearest(word: str, known: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from groundup.errors import StoreError
 from groundup.progress import printable
+from groundup.recipe import all_sources
 from groundup.run import LOCK, load_lock
 from groundup.store import Artefact, Store, changed_files, file_digest, load_artefact, read_json
 
@@ -106,7 +107,7 @@ def check_raw(root: Path) -> Iterator[str]:
     from groundup.collect.places import list_source
 
     recipe = load_lock(root)
-    paths = {(s.name, file.origin): file.path for s in recipe.source for file in list_source(s, recipe.root).files}
+    paths = {(s.name, file.origin): file.path for s in all_sources(recipe) for file in list_source(s, recipe.root).files}
     for artefact in artefacts(root, "collect", "collect/shard"):
         source = artefact.name.rpartition(".")[0]
         for origin, digest in artefact.manifest["inputs"].items():
@@ -134,15 +135,16 @@ def check_accounted(root: Path) -> Iterator[str]:
 
 
 def check_split(root: Path) -> Iterator[str]:
-    """No group is on both sides of the split, and no duplicate on any."""
+    """No group is on both sides of the split, and no duplicate or contaminated document on any."""
     sides: dict[str, int] = {}
-    duplicates = set(_ids(root / "refine" / "dropped" / "duplicates.parquet").to_pylist())
+    listed = [root / "refine" / "dropped" / f"{name}.parquet" for name in ("duplicates", "contaminated")]
+    dropped = {document for path in listed if path.exists() for document in _ids(path).to_pylist()}
     for shard in artefacts(root, "refine", "refine/shard"):
         split = np.load(root / "refine" / "split" / f"{shard.name}.npy")
         table = pq.read_table(shard.path / "documents.parquet", columns=["id", "group"])
         for group, document, side in zip(table["group"].to_pylist(), table["id"].to_pylist(), split.tolist(), strict=True):
-            if (document in duplicates) != (side == 0):
-                yield f"{document}: is listed as a duplicate and kept, or neither"
+            if (document in dropped) != (side == 0):
+                yield f"{document}: is listed as dropped and kept, or neither"
             if side and sides.setdefault(group, side) != side:
                 yield f"group {group!r} is in train and in validation"
 
@@ -160,6 +162,19 @@ def check_overlap(root: Path) -> Iterator[str]:
         similarity = similarity_of(root, pair.validation, pair.train) if pair.share > OVERLAPPING else 0.0
         if similarity >= CLUSTER_JACCARD:
             yield f"{pair.validation} in validation and {pair.train} in train have Jaccard {similarity:.2f}"
+
+
+def check_contamination(root: Path) -> Iterator[str]:
+    """No kept document holds an item of the evaluation files (n-grams, all of them, from the texts)."""
+    from groundup.refine.contamination import contaminated_again
+
+    shards = artefacts(root, "refine", "refine/shard")
+    tests = [shard for shard in artefacts(root, "collect", "collect/shard") if shard.facts.get("kind") == "evaluation"]
+    allowed = load_lock(root).refine.allowed_overlap
+    folders = [(shard.name, shard.path) for shard in shards]
+    dropped = root / "refine" / "dropped"
+    for document, item, share in contaminated_again(folders, [test.path for test in tests], allowed, dropped) if tests else ():
+        yield f"{document} is kept and holds {share:.0%} of the evaluation item {item}"
 
 
 def similarity_of(root: Path, one: str, other: str) -> float:
@@ -238,6 +253,7 @@ CHECKS: tuple[Check, ...] = (
     check_accounted,
     check_split,
     check_overlap,
+    check_contamination,
     check_tokens,
     check_round_trip,
     check_checkpoints,

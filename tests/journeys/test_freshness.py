@@ -102,6 +102,7 @@ SETTINGS: dict[str, tuple[str, set[str]]] = {
     "refine.languages": ('["de"]', AFTER["refine"]),
     "refine.filters": ('["code"]', AFTER["refine"]),
     "refine.near_threshold": ("0.81", {"refine"}),
+    "refine.allowed_overlap": ('["a text that no benchmark of this recipe holds"]', set()),
     "tokenize.vocab_size": ("400", AFTER["tokenize"]),
     "tokenize.validation": ("0.2", AFTER["refine"]),
     "tokenize.sample_megabytes": ("256", {"tokenize"}),
@@ -121,7 +122,6 @@ SETTINGS: dict[str, tuple[str, set[str]]] = {
     "evaluate.limit": ("5", {"evaluate", "report"}),
     "evaluate.passages": ("4", {"evaluate", "report"}),
     "evaluate.sample_tokens": ("6", {"evaluate", "report"}),
-    "evaluate.benchmarks": ('["lambada.jsonl"]', {"evaluate", "report"}),
     "tune.method": ("lora", TUNED),
     "tune.data": ('"raw/talk/talk.jsonl"', TUNED),
     "tune.epochs": ("2", TUNED),
@@ -140,6 +140,8 @@ SETTINGS: dict[str, tuple[str, set[str]]] = {
     "export.license": ("MIT", {"export", "report"}),
     # Of GGUF files, which this recipe does not ask for.
     "export.gguf_types": ('["f32"]', set()),
+    # Training text is held against it; where nothing is found, the wave stops there.
+    "evaluate.benchmarks": ('["lambada.jsonl"]', {"collect", "refine", "evaluate", "report"}),
 }
 # Changes of a finished training that change nothing: they hold from the next step on, and there is none.
 HARMLESS = {f"train.{f.name}" for f in dataclasses.fields(Train)} - set(SETTINGS)

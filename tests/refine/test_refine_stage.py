@@ -31,7 +31,7 @@ def sentences(seed: int, count: int = 12) -> str:
 
 def copy_shard(folder: Path, rows: Sequence[Row], kind: str, write: Callable[..., Path]) -> Facts:
     write(folder, rows)
-    return {"kind": kind, "bytes_out": sum(len(row["text"]) for row in rows)}
+    return {"kind": kind, "documents": len(rows), "bytes_out": sum(len(row["text"]) for row in rows)}
 
 
 def collect(run: Run, row: Callable[..., Row], write: Callable[..., Path], count: int = 60, salt: int = 0) -> None:
@@ -76,10 +76,10 @@ def test_publishes(run: Run) -> None:
     assert view is not None
     names = [f"{name}.s" for name in ("one", "two", "three")]
     want = [path for name in names for path in (f"documents/{name}.parquet", f"dropped/{name}.parquet", f"split/{name}.npy")]
-    assert sorted(view.manifest["files"]) == sorted([*want, "dropped/duplicates.parquet"])
+    assert sorted(view.manifest["files"]) == sorted([*want, "dropped/duplicates.parquet", "dropped/contaminated.parquet"])
     facts = view.manifest["facts"]
-    assert facts["dropped"] == {"exact_duplicate": 3}
-    assert facts["documents"] == 177 == sum(source["documents"] for source in facts["sources"].values())
+    assert facts["dropped"] == {"contaminated": 1, "exact_duplicate": 3}
+    assert facts["documents"] == 176 == sum(source["documents"] for source in facts["sources"].values())
     assert facts["bytes"] == sum(len(text.as_py()) for batch in kept_documents(run.root, ["text"]) for text in batch.column("text"))
 
 
@@ -90,7 +90,7 @@ def test_kept_documents(run: Run) -> None:
         split: [i for batch in kept_documents(run.root, ["id"], split) for i in batch.column("id").to_pylist()]
         for split in (None, "train", "validation")
     }
-    assert len(ids[None]) == len(set(ids[None])) == 177
+    assert len(ids[None]) == len(set(ids[None])) == 176
     assert sorted(ids["train"] + ids["validation"]) == sorted(ids[None])
     assert [i for i in ids[None] if i in set(ids["train"])] == ids["train"]
     assert 0 < len(ids["validation"]) < 20
@@ -98,7 +98,9 @@ def test_kept_documents(run: Run) -> None:
 
 def test_only_what_changed_runs_again(run: Run, recipe: Recipe, row: Callable[..., Row], collected: Callable[..., Path]) -> None:
     """Each setting, and one edited input, build exactly what depends on them."""
-    assert rebuilt(run) == {"shard one.s", "shard two.s", "shard three.s", "duplicates duplicates", "split split"}
+    lists = {"duplicates duplicates", "contaminated contaminated", "split split"}
+    shards = {f"{step} {name}.s" for step in ("shard", "occurrences") for name in ("one", "two", "three")}
+    assert rebuilt(run) == shards | lists | {"evaluation evaluation"}
     assert rebuilt(run) == set()
     # Where the list comes out the same, the wave stops at it.
     assert rebuilt(run, replace(recipe, refine=Refine(near_threshold=0.9))) == {"duplicates duplicates"}
@@ -107,9 +109,11 @@ def test_only_what_changed_runs_again(run: Run, recipe: Recipe, row: Callable[..
     # C4's rules are for pages only, and languages are not asked of code.
     assert rebuilt(run, replace(recipe, refine=Refine(filters=("gopher", "code")))) == {"shard two.s"}
     assert rebuilt(run, replace(recipe, refine=Refine(languages=("en",)))) == {"shard one.s", "shard two.s"}
+    # A phrase that no item holds changes nothing but the settings.
+    assert rebuilt(run, replace(recipe, refine=Refine(allowed_overlap=("one two three",)))) == {"evaluation evaluation"}
     assert rebuilt(run, recipe) == set()
     collect(run, row, collected, salt=1)
-    assert rebuilt(run) == {"shard two.s", "duplicates duplicates", "split split"}
+    assert rebuilt(run) == {"shard two.s", "occurrences two.s"} | lists
 
 
 def test_workers_do_not_matter(run: Run, tmp_path: Path, row: Callable[..., Row], collected: Callable[..., Path]) -> None:

@@ -20,7 +20,7 @@ from groundup.collect.shards import Shard, cut
 from groundup.document import DOCUMENT, DROPPED, Reject, TableWriter
 from groundup.errors import SourceError
 from groundup.progress import say
-from groundup.recipe import Source
+from groundup.recipe import Source, all_sources
 from groundup.run import Job, Run
 from groundup.store import Artefact, Facts, Step
 
@@ -37,11 +37,12 @@ def run(run: Run) -> None:
     """
     digests = Digests.load(run.root / ".store" / "raw.json")
     jobs: list[Job] = []
-    for source in run.recipe.source:
+    sources = all_sources(run.recipe)
+    for source in sources:
         jobs += _jobs(source, list_source(source, run.recipe.root), digests)
     digests.save()
     artefacts = run.build("collect", jobs, "collecting")
-    _report(run.recipe.source, artefacts)
+    _report(sources, artefacts)
     links = {f"{table}/{a.name}.parquet": a.path / f"{table}.parquet" for a in artefacts for table in ("documents", "dropped")}
     run.publish("collect", artefacts, links)
 

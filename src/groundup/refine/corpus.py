@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from groundup.document import read_batches
-from groundup.refine.arrays import Array, text_buffers
+from groundup.refine.arrays import Array, mask, text_buffers
 from groundup.refine.kernels import EMPTY, SHINGLE_WORDS, band_keys, shingle_sets
 from groundup.refine.spool import Spool
 
@@ -78,6 +80,14 @@ class Corpus:
                 yield rows, batch
             elif wanted[rows].any():
                 yield rows[wanted[rows]], batch.filter(pa.array(wanted[rows]))
+
+    def kept(self, lists: Sequence[Path]) -> Array:
+        """Return the mask of the rows that are on none of these lists of dropped documents."""
+        dropped = pa.concat_arrays([pq.read_table(path, columns=["id"]).column("id").combine_chunks() for path in lists])
+        kept = np.ones(self.rows, np.bool_)
+        for rows, batch in self.batches(["id"]) if len(dropped) else ():
+            kept[rows] = ~mask(pc.is_in(batch.column("id"), dropped))
+        return kept
 
     def band(self, first: int, count: int) -> Array:
         """Return a key (uint64) of signature rows first … first + count - 1 for every document."""

@@ -1,4 +1,4 @@
-"""Train or validation, by group and by cluster of near-duplicates. Reads refine/shard and refine/duplicates artefacts;
+"""Train or validation, by group and by cluster of near-duplicates. Reads refined shards and the lists of what is dropped;
 writes split/SOURCE.SHARD.npy, one number for every row of the shard's documents.
 """
 
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from groundup.refine.arrays import Array, kernel, mask, text_buffers
 from groundup.refine.corpus import Corpus, shared_buckets
@@ -33,20 +32,20 @@ MOST_OF_SOURCE = 0.2
 
 
 def split_documents(
-    folder: Path, shards: Sequence[tuple[str, Path]], kinds: Mapping[str, str], duplicates: Path, seed: int, share: float
+    folder: Path, shards: Sequence[tuple[str, Path]], kinds: Mapping[str, str], dropped: Sequence[Path], seed: int, share: float
 ) -> dict[str, Any]:
     """Assign every kept document to train or validation.
 
     Args:
-        folder: where split/NAME.npy (uint8: 0 dropped as a duplicate, 1 train, 2 validation) is written.
+        folder: where split/NAME.npy (uint8: 0 on one of the lists, 1 train, 2 validation) is written.
         shards: refined shards by name and folder, in order.
         kinds: kind of each source.
-        duplicates: folder of the refine/duplicates artefact.
+        dropped: lists of documents that are not kept: duplicates.parquet, contaminated.parquet.
         seed: chooses which clusters are held out.
         share: of the bytes of every source that goes to validation.
     """
     corpus = Corpus(shards)
-    kept = np.flatnonzero(_kept(corpus, duplicates))
+    kept = np.flatnonzero(corpus.kept(dropped))
     with Spool(folder / ".shingles", np.dtype(np.uint64)) as spool:
         cluster = clusters(corpus, kept, spool)
     names, source = corpus.sources
@@ -62,15 +61,6 @@ def split_documents(
     for (name, _), begin, end in zip(shards, corpus.starts[:-1], corpus.starts[1:], strict=True):
         np.save(folder / "split" / f"{name}.npy", verdict[begin:end])
     return {"sources": {name: _facts(corpus, verdict, table, number) for number, name in enumerate(names)}}
-
-
-def _kept(corpus: Corpus, duplicates: Path) -> Array:
-    """Return the mask of the rows that are not in duplicates.parquet."""
-    dropped = pq.read_table(duplicates / "duplicates.parquet", columns=["id"]).column("id").combine_chunks()
-    kept = np.ones(corpus.rows, np.bool_)
-    for rows, batch in corpus.batches(["id"]) if len(dropped) else ():
-        kept[rows] = ~mask(pc.is_in(batch.column("id"), dropped))
-    return kept
 
 
 def clusters(corpus: Corpus, kept: Array, spool: Spool) -> Array:

@@ -1,14 +1,18 @@
-"""The refine stage. Reads the collect view; writes refine/shard, refine/duplicates and refine/split, and the refine view."""
+"""The refine stage. Reads the collect view; writes refine/shard, the lists refine/duplicates and refine/contaminated,
+refine/split, and the refine view.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from groundup.errors import SourceError, StoreError
+from groundup.refine.contamination import CONTAMINATED, find_contaminated, find_occurrences
 from groundup.refine.dedup import EXACT, NEAR, find_duplicates
+from groundup.refine.evaluation import write_grams
 from groundup.refine.filters import RULE_SETS, applicable, code_digest
 from groundup.refine.shard import refine_shard
 from groundup.refine.split import split_documents
@@ -16,44 +20,84 @@ from groundup.run import Job, Run
 from groundup.store import Artefact, Facts, Step
 
 # Raised by hand when the output of a step changes.
-SHARD_VERSION = DUPLICATES_VERSION = SPLIT_VERSION = 1
+SHARD_VERSION = DUPLICATES_VERSION = CONTAMINATION_VERSION = SPLIT_VERSION = 1
 
 
 def run(run: Run) -> None:
-    """Clean, filter, deduplicate and split what was collected.
+    """Clean, filter, deduplicate, decontaminate and split what was collected.
 
     Raises:
         RecipeError: a filter is unknown or cannot be imported.
         SourceError: no document is left.
         StoreError: there is no collect stage.
     """
-    shards = run.build("refine", [_shard_job(run, collected) for collected in _collected(run)], "refine", "B")
-    folders = [(shard.name, shard.path) for shard in shards]
-    contents = {shard.name: shard.content for shard in shards}
-    threshold = run.recipe.refine.near_threshold
-    step = Step("refine/duplicates", "duplicates", DUPLICATES_VERSION, {"near_threshold": threshold}, contents)
-    job = Job(step, find_duplicates, {"shards": folders, "near_threshold": threshold})
-    (duplicates,) = run.build("refine", [job], "duplicates", "list")
-    share, seed = run.recipe.tokenize.validation, run.recipe.seed
-    step = Step("refine/split", "split", SPLIT_VERSION, {"seed": seed, "validation": share}, contents | {"duplicates": duplicates.content})
-    kinds = {shard.name.rpartition(".")[0]: str(shard.facts["kind"]) for shard in shards}
-    job = Job(step, split_documents, {"shards": folders, "kinds": kinds, "duplicates": duplicates.path, "seed": seed, "share": share})
-    (split,) = run.build("refine", [job], "split", "list")
-    facts = _facts(shards, duplicates, split)
+    collected = _collected(run)
+    shards = run.build("refine", [_shard_job(run, one) for one in collected if not _is_evaluation(one)], "refine", "B")
+    (duplicates,) = run.build("refine", [_duplicates_job(run, shards)], "duplicates", "list")
+    tests = [one for one in collected if _is_evaluation(one)]
+    against = _contaminated(run, shards, duplicates, tests) if any(one.facts["documents"] for one in tests) else []
+    lists = {"duplicates": duplicates} | ({"contaminated": against[-1]} if against else {})
+    (split,) = run.build("refine", [_split_job(run, shards, lists)], "split", "list")
+    facts = _facts(shards, lists, split)
     if not facts["documents"]:
         raise SourceError(f"refine kept no document; dropped: {_words(facts['dropped'])}; `groundup inspect {run.root} --dropped REASON`")
-    run.publish("refine", [*shards, duplicates, split], _links(shards, duplicates, split), facts)
+    run.publish("refine", [*shards, duplicates, *against, split], _links(shards, lists, split), facts)
+
+
+def _folders(shards: Sequence[Artefact]) -> list[tuple[str, Path]]:
+    return [(shard.name, shard.path) for shard in shards]
+
+
+def _contents(shards: Sequence[Artefact]) -> dict[str, str]:
+    return {shard.name: shard.content for shard in shards}
+
+
+def _is_evaluation(collected: Artefact) -> bool:
+    return bool(collected.facts["kind"] == "evaluation")
+
+
+def _duplicates_job(run: Run, shards: Sequence[Artefact]) -> Job:
+    threshold = run.recipe.refine.near_threshold
+    step = Step("refine/duplicates", "duplicates", DUPLICATES_VERSION, {"near_threshold": threshold}, _contents(shards))
+    return Job(step, find_duplicates, {"shards": _folders(shards), "near_threshold": threshold})
+
+
+def _contaminated(run: Run, shards: Sequence[Artefact], duplicates: Artefact, tests: Sequence[Artefact]) -> list[Artefact]:
+    """Build the grams of the evaluation items, their occurrences by shard, and the list of documents that hold items."""
+    allowed = list(run.recipe.refine.allowed_overlap)
+    step = Step("refine/evaluation", "evaluation", CONTAMINATION_VERSION, {"allowed": allowed}, _contents(tests))
+    (grams,) = run.build("refine", [Job(step, write_grams, {"shards": [test.path for test in tests], "allowed": allowed})], "evaluation")
+    found = run.build("refine", [_occurrences_job(shard, grams) for shard in shards], "contamination", "B")
+    paths = {shard.name: artefact.path for shard, artefact in zip(shards, found, strict=True)}
+    inputs = _contents(shards) | {"duplicates": duplicates.content, "evaluation": grams.content}
+    step = Step("refine/contaminated", "contaminated", CONTAMINATION_VERSION, {}, inputs)
+    arguments = {"shards": _folders(shards), "occurrences": paths, "duplicates": duplicates.path, "evaluation": grams.path}
+    return [grams, *found, *run.build("refine", [Job(step, find_contaminated, arguments)], "contaminated", "list")]
+
+
+def _occurrences_job(shard: Artefact, grams: Artefact) -> Job:
+    step = Step("refine/occurrences", shard.name, CONTAMINATION_VERSION, {}, {"shard": shard.content, "evaluation": grams.content})
+    return Job(step, find_occurrences, {"shard": shard.path, "evaluation": grams.path}, float(shard.facts["bytes_out"]))
+
+
+def _split_job(run: Run, shards: Sequence[Artefact], lists: Mapping[str, Artefact]) -> Job:
+    share, seed = run.recipe.tokenize.validation, run.recipe.seed
+    inputs = _contents(shards) | {name: artefact.content for name, artefact in lists.items()}
+    step = Step("refine/split", "split", SPLIT_VERSION, {"seed": seed, "validation": share}, inputs)
+    kinds = {shard.name.rpartition(".")[0]: str(shard.facts["kind"]) for shard in shards}
+    dropped = [artefact.path / f"{name}.parquet" for name, artefact in lists.items()]
+    return Job(step, split_documents, {"shards": _folders(shards), "kinds": kinds, "dropped": dropped, "seed": seed, "share": share})
 
 
 def _collected(run: Run) -> list[Artefact]:
-    """Return the collected shards in order, without those of evaluation files: they are never trained on."""
+    """Return the collected shards in order. Those of evaluation files are never trained on; training text is held against them."""
     view = run.store.view("collect")
     if view is None:
         raise StoreError(f"{run.root / 'collect'}: missing or damaged; `groundup run` builds it")
     found = [run.store.artefact(entry) for entry in view.manifest["artefacts"] if entry["step"] == "collect/shard"]
     if None in found:
         raise StoreError(f"{run.root / '.store'}: a collected shard is missing or damaged; run with --redo collect")
-    return [artefact for artefact in found if artefact is not None and artefact.facts["kind"] != "evaluation"]
+    return [artefact for artefact in found if artefact is not None]
 
 
 def _shard_job(run: Run, collected: Artefact) -> Job:
@@ -73,8 +117,8 @@ def _shard_job(run: Run, collected: Artefact) -> Job:
     return Job(step, refine_shard, arguments, float(collected.facts.get("bytes_out", 1)))
 
 
-def _links(shards: list[Artefact], duplicates: Artefact, split: Artefact) -> dict[str, Path]:
-    links = {"dropped/duplicates.parquet": duplicates.path / "duplicates.parquet"}
+def _links(shards: list[Artefact], lists: Mapping[str, Artefact], split: Artefact) -> dict[str, Path]:
+    links = {f"dropped/{name}.parquet": artefact.path / f"{name}.parquet" for name, artefact in lists.items()}
     for shard in shards:
         for folder in ("documents", "dropped"):
             links[f"{folder}/{shard.name}.parquet"] = shard.path / f"{folder}.parquet"
@@ -82,7 +126,7 @@ def _links(shards: list[Artefact], duplicates: Artefact, split: Artefact) -> dic
     return links
 
 
-def _facts(shards: list[Artefact], duplicates: Artefact, split: Artefact) -> Facts:
+def _facts(shards: list[Artefact], lists: Mapping[str, Artefact], split: Artefact) -> Facts:
     """Add up what the artefacts count, over all and by source."""
     sources: dict[str, dict[str, Any]] = {}
     for shard in shards:
@@ -91,8 +135,11 @@ def _facts(shards: list[Artefact], duplicates: Artefact, split: Artefact) -> Fac
         own["bytes_in"] += shard.facts["bytes_in"]
         for name in ("dropped", "changed"):
             own[name].update(shard.facts[name])
-    for reason in (EXACT, NEAR):
-        for source, count in duplicates.facts[reason]["by_source"].items():
+    listed = {reason: lists["duplicates"].facts[reason]["by_source"] for reason in (EXACT, NEAR)}
+    if "contaminated" in lists:
+        listed[CONTAMINATED] = lists["contaminated"].facts["by_source"]
+    for reason, by_source in listed.items():
+        for source, count in by_source.items():
             sources[source]["dropped"][reason] += count
     for source, counts in split.facts["sources"].items():
         sources[source] |= counts | {part: counts["train"][part] + counts["validation"][part] for part in ("documents", "bytes")}

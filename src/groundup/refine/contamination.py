@@ -1,0 +1,195 @@
+"""Finds documents that hold evaluation items. Reads refined shards and the grams of the items; writes a list of occurrences
+for each shard, and contaminated.parquet for all of them.
+
+A document is contaminated when it holds a fifth of an item's grams, or LONG of them. Grams that stand in many documents are
+common phrases and count for nothing: tools that take every match for a leak cry wolf (marin #6852).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from groundup.document import DROPPED, TableWriter, read_batches
+from groundup.refine.arrays import Array, text_buffers
+from groundup.refine.corpus import Corpus
+from groundup.refine.evaluation import WIDTH, Grams, write_grams
+from groundup.refine.shard import dropped_rows
+
+CONTAMINATED = "contaminated"
+
+# From which Touvron et al. 2023 ("Llama 2", appendix A.6) no longer call a sample clean.
+SHARE = 0.2
+# 50 words in a row of a long passage are a quotation of it, whatever share of the passage they are.
+LONG = 50 - WIDTH + 1
+# In more documents than this, or than a thousandth of all, a gram is a phrase that everybody uses. GPT-3 took 10.
+COMMON, COMMON_SHARE = 10, 0.001
+
+MATCHED_CHARACTERS = 400
+
+
+def find_occurrences(folder: Path, shard: Path, evaluation: Path) -> dict[str, Any]:
+    """Write occurrences.npy, int64 [n, 4]: row, gram, first byte and the byte after the last, for one refined shard."""
+    found = occurrences_in(read_batches([shard / "documents.parquet"], ["text"]), Grams.load(evaluation))
+    np.save(folder / "occurrences.npy", found)
+    return {"occurrences": len(found)}
+
+
+def occurrences_in(batches: Iterable[pa.RecordBatch], grams: Grams) -> Array:
+    """Return where grams stand in the texts of batches, int64 [n, 4] as above, by row and place."""
+    table, row, parts = grams.table(), 0, [np.zeros((0, 4), np.int64)]
+    for batch in batches:
+        for found in grams.find(text_buffers(batch.column("text")), table):
+            parts.append(np.stack([found.rows + row, found.grams, found.begins, found.ends], axis=1))
+        row += len(batch)
+    whole = np.concatenate(parts)
+    return whole[np.lexsort((whole[:, 1], whole[:, 2], whole[:, 0]))]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A contaminated document.
+
+    Attributes:
+        row: of the corpus.
+        item: that it holds the largest part of.
+        share: of the item's grams.
+        begin: first byte of the longest stretch in common.
+        end: the byte after its last.
+    """
+
+    row: int
+    item: int
+    share: float
+    begin: int
+    end: int
+
+
+def find_contaminated(
+    folder: Path, shards: Sequence[tuple[str, Path]], occurrences: Mapping[str, Path], duplicates: Path, evaluation: Path
+) -> dict[str, Any]:
+    """List the documents that hold evaluation items, with the longest stretch of text in common.
+
+    Args:
+        folder: where contaminated.parquet is written, rows in the order of shards and documents.
+        shards: refined shards by name and folder, in order.
+        occurrences: folder of the occurrences of each shard.
+        duplicates: folder of the refine/duplicates artefact, whose documents are gone already.
+        evaluation: folder of the items' grams.
+    """
+    corpus, grams = Corpus(shards), Grams.load(evaluation)
+    starts = dict(zip([name for name, _ in shards], corpus.starts[:-1], strict=True))
+    moved = [np.load(path / "occurrences.npy") + np.array([starts[name], 0, 0, 0]) for name, path in occurrences.items()]
+    found = np.concatenate([np.zeros((0, 4), np.int64), *moved])
+    verdicts, common = verdicts_on(corpus, found, grams, duplicates / "duplicates.parquet")
+    texts = _write(folder / "contaminated.parquet", corpus, verdicts, grams)
+    names, source = corpus.sources
+    by_source = Counter(names[source[one.row]] for one in verdicts)
+    return {
+        "documents": len(verdicts),
+        "bytes": texts,
+        "by_source": dict(sorted(by_source.items())),
+        "items": len({one.item for one in verdicts}),
+        "common_phrases": common,
+    }
+
+
+def verdicts_on(corpus: Corpus, found: Array, grams: Grams, duplicates: Path) -> tuple[list[Verdict], int]:
+    """Return the contaminated documents that are no duplicates, and how many grams are common phrases."""
+    found = found[corpus.kept([duplicates])[found[:, 0]]]
+    common = common_grams(found, len(grams.hashes), corpus.rows)
+    return judge(found[~common[found[:, 1]]], grams), int(common.sum())
+
+
+def contaminated_again(
+    shards: Sequence[tuple[str, Path]], tests: Sequence[Path], allowed: Sequence[str], dropped: Path
+) -> Iterator[tuple[str, str, float]]:
+    """Look at all texts anew; yield document, item and share of what is contaminated and not on the list in `dropped`.
+
+    Args:
+        shards: refined shards by name and folder, in order.
+        tests: folders of collected evaluation shards, in order.
+        allowed: as the recipe lists them.
+        dropped: folder of duplicates.parquet and contaminated.parquet.
+    """
+    with TemporaryDirectory() as folder:
+        write_grams(Path(folder), tests, allowed)
+        grams = Grams.load(Path(folder))
+    corpus = Corpus(shards)
+    found = occurrences_in(read_batches([path / "documents.parquet" for _, path in shards], ["text"]), grams)
+    path = dropped / "contaminated.parquet"
+    known = corpus.kept([path]) if path.exists() else np.ones(corpus.rows, np.bool_)
+    for one in verdicts_on(corpus, found, grams, dropped / "duplicates.parquet")[0]:
+        if known[one.row]:
+            yield corpus.id_text(one.row), str(grams.items["id"][one.item]), one.share
+
+
+def common_grams(found: Array, grams: int, documents: int) -> Array:
+    """Return the mask of the grams that stand in so many documents that they prove nothing."""
+    pairs = np.unique(found[:, 0] * grams + found[:, 1])
+    return np.bincount(pairs % max(grams, 1), minlength=grams) > max(COMMON, COMMON_SHARE * documents)
+
+
+def judge(found: Array, grams: Grams) -> list[Verdict]:
+    """Return the contaminated documents among the occurrences (of a corpus, without common phrases), by row."""
+    pair, found = _by_pair(found, grams)
+    held = np.unique(pair * len(grams.hashes) + found[:, 1]) // max(len(grams.hashes), 1)
+    pairs, sizes = np.unique(held, return_counts=True)
+    rows, items = np.divmod(pairs, max(len(grams.items), 1))
+    shares = sizes / np.maximum(grams.items["grams"].to_numpy()[items], 1)
+    guilty = np.flatnonzero((shares >= SHARE) | (sizes >= LONG))
+    # Of several items the one that is there most; the last of equal rows wins.
+    guilty = guilty[np.lexsort((-items[guilty], shares[guilty], rows[guilty]))]
+    last = guilty[np.diff(rows[guilty], append=-1) != 0]
+    spans = [found[slice(*np.searchsorted(pair, [pairs[k], pairs[k] + 1])), 2:] for k in last]
+    return [Verdict(int(rows[k]), int(items[k]), float(shares[k]), *_longest(own)) for k, own in zip(last, spans, strict=True)]
+
+
+def _by_pair(found: Array, grams: Grams) -> tuple[Array, Array]:
+    """Return document and item in one number (row x items + item), ascending, and its occurrence, in the order of the text."""
+    counts = np.diff(grams.starts)[found[:, 1]]
+    each = np.repeat(np.arange(len(found)), counts)
+    inside = np.arange(len(each)) - np.repeat(np.cumsum(counts) - counts, counts)
+    pair = found[each, 0] * len(grams.items) + grams.owners[grams.starts[found[each, 1]] + inside]
+    order = np.lexsort((found[each, 2], pair))
+    return pair[order], found[each[order]]
+
+
+def _longest(spans: Array) -> tuple[int, int]:
+    """Return begin and end of the longest stretch; spans (ascending) that touch or overlap one another are one."""
+    reach = np.maximum.accumulate(spans[:, 1])
+    new = np.flatnonzero(np.concatenate([[True], spans[1:, 0] > reach[:-1]]))
+    begins, ends = spans[new, 0], reach[np.append(new[1:], len(spans)) - 1]
+    longest = int(np.argmax(ends - begins))
+    return int(begins[longest]), int(ends[longest])
+
+
+def _write(path: Path, corpus: Corpus, verdicts: Sequence[Verdict], grams: Grams) -> int:
+    """Write the list; return the bytes of the texts on it."""
+    by_row = {one.row: one for one in verdicts}
+    wanted = np.zeros(corpus.rows, np.bool_)
+    wanted[list(by_row)] = True
+    items, size = grams.items.select(["id", "source", "origin", "record"]).to_pylist() if verdicts else [], 0
+    with TableWriter(path, DROPPED) as out:
+        for rows, batch in corpus.batches(["id", "source", "origin", "record", "text"], wanted):
+            found = [by_row[row] for row in rows.tolist()]
+            texts = [text.encode() for text in batch.column("text").to_pylist()]
+            details = [_detail(text, one, items[one.item]) for text, one in zip(texts, found, strict=True)]
+            size += sum(map(len, texts))
+            ids = pa.array([items[one.item]["id"] for one in found], pa.string())
+            reasons, shares = pa.array([CONTAMINATED] * len(rows)), pa.array([one.share for one in found], pa.float64())
+            out.write(dropped_rows(batch, reasons, shares, pa.array(details, pa.string()), ids))
+    return size
+
+
+def _detail(text: bytes, one: Verdict, item: Mapping[str, Any]) -> str:
+    matched = " ".join(text[one.begin : one.end].decode("utf-8", "replace").split())
+    short = matched[:MATCHED_CHARACTERS] + (" …" if len(matched) > MATCHED_CHARACTERS else "")
+    return f"{item['source']}: {item['origin']}#{item['record']}: {short}"
