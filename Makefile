@@ -37,8 +37,9 @@ torture: setup ## kills, full disks, fuzzing: up to an hour
 bench: setup ## every figure in the README, written to benchmarks/
 	$(BIN)/python -m benchmarks
 
-docs: setup ## what the demo printed, into the README
+docs: setup ## what the demo printed, into the README, and pictures of its pages (needs chromium)
 	$(BIN)/python -m benchmarks.readme
+	$(BIN)/python -m benchmarks.screens
 
 clean: ## remove the virtual environment and caches, never a run
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

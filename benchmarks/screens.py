@@ -29,6 +29,8 @@ def main() -> None:
         sys.exit("screens: needs chromium")
     from playwright.sync_api import sync_playwright
 
+    if not (root / "recipe.lock.toml").is_file():
+        sys.exit(f"screens: {root} is not a run; `make demo` makes one")
     IMAGES.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
@@ -45,7 +47,7 @@ def chat(browser: Any, root: Path) -> None:
     with running(open_model(root)) as url:
         page = opened(browser, url, DESKTOP)
         page.check("#probabilities")
-        for number in range(3):
+        for number in range(2):
             say(page, number)
         tokens = page.locator(".t")
         if tokens.count():

@@ -96,6 +96,16 @@ def test_changing_the_mode_or_clearing_stops(page: Any, fake: Fake) -> None:
     assert answer(page) == "Hello there." and page.locator(".turn").count() == 2
 
 
+def test_an_answer_of_nothing_can_be_asked_for_again(page: Any, fake: Fake) -> None:
+    fake.pieces = []
+    say(page, "Hi")
+    assert answer(page) == "" and page.locator("#status").inner_text() == "The model said nothing."
+    fake.pieces = ["Hello"]
+    page.get_by_role("button", name="Regenerate").click()
+    ended(page)
+    assert answer(page) == "Hello" and [turn["content"] for turn in fake.asked[1]["messages"]] == ["Hi"]
+
+
 def test_a_lost_connection_keeps_the_text_and_can_be_retried(page: Any, fake: Fake) -> None:
     fake.cut = True
     say(page, "Hi")

@@ -68,6 +68,9 @@ def model(figures: Figures) -> Iterator[str]:
     right, asked = value("evaluate.passages.accuracy"), value("evaluate.passages.n")
     if asked:
         yield f"         next passage of four: {right:.0%} of {asked:.0f} right (chance 25 %)"
+    if "tune.after.loss" in figures:
+        yield f"tuned:   loss of held-out answers {value('tune.before.loss'):.3f} → {value('tune.after.loss'):.3f} nats a token"
+        yield f"         answers that end by themselves {value('tune.before.ended'):.0%} → {value('tune.after.ended'):.0%}"
     prefill, decode = value("speed.prefill_tokens_per_second"), value("speed.decode_tokens_per_second")
     yield f"speed:   training {value('train.tokens_per_second'):,.0f} tokens/s, prefill {prefill:,.0f}, decode {decode:,.0f}"
 

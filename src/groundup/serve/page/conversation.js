@@ -33,7 +33,8 @@ async function answer() {
   const result = await generate("v1/chat/completions", (room) => ask(room, turn), writer);
   turn.content = writer.text;
   keepEnd(() => {
-    if (writer.text) turn.acts.append(copier(turn), button("Regenerate", () => regenerate(turn), "again"));
+    if (writer.text) turn.acts.append(copier(turn));
+    if (writer.text || !result.failure) turn.acts.append(button("Regenerate", () => regenerate(turn), "again"));
     if (result.note) turn.acts.append(small(result.note));
     if (result.failure) turn.element.append(problem(result.failure, () => regenerate(turn)));
   });
