@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from groundup.decoding import settings
 from groundup.errors import RecipeError
-from groundup.recipe import Recipe, default_name, load_recipe, recipe_from, settings
+from groundup.recipe import Recipe, default_name, load_recipe, recipe_from
 
 
 def recipe(**tables: object) -> Recipe:

@@ -36,7 +36,7 @@ class OpenRun:
 
     def settings(self) -> dict[str, Any]:
         """Return every setting of the recipe as resolved; `machine` holds what was chosen for this machine."""
-        from groundup.recipe import settings
+        from groundup.decoding import settings
         from groundup.run import load_lock, machine_settings
 
         return settings(load_lock(self.root)) | {"machine": machine_settings(self.root)}

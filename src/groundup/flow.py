@@ -19,9 +19,10 @@ from pathlib import Path
 import psutil
 
 from groundup import __version__
+from groundup.decoding import settings
 from groundup.errors import ExpensiveError, GroundupError
 from groundup.progress import say
-from groundup.recipe import Recipe, settings
+from groundup.recipe import Recipe
 from groundup.run import LOCK, Run, check_directory, load_lock, locked, write_lock
 from groundup.store import read_json, write_json, write_whole
 from groundup.workers import Workers, default_workers

@@ -18,10 +18,11 @@ from typing import Any
 
 import tomli_w
 
+from groundup.decoding import settings
 from groundup.errors import ExpensiveError, StoreError
 from groundup.ledger import Ledger
 from groundup.progress import progress
-from groundup.recipe import Recipe, Source, recipe_from, settings
+from groundup.recipe import Recipe, Source, recipe_from
 from groundup.store import Artefact, Facts, Step, Store, write_whole
 from groundup.workers import Workers
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from groundup.decoding import settings
 from groundup.errors import GroundupError
 from groundup.progress import printable
-from groundup.recipe import Recipe, overridden, recipe_from, settings
+from groundup.recipe import Recipe, overridden, recipe_from
 from groundup.run import load_lock
 from groundup.store import Store, read_json
 

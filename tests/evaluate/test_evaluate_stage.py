@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from groundup.checkpoints import find_checkpoint
+from groundup.decoding import settings
 from groundup.errors import GroundupError
 from groundup.evaluate import passages
 from groundup.evaluate.heldout import open_held_out
 from groundup.evaluate.samples import choose_prompt, document_at
 from groundup.evaluate.stage import run as evaluate
-from groundup.recipe import recipe_from, settings
+from groundup.recipe import recipe_from
 from groundup.run import Run
 from groundup.store import read_json
 from trained import add_checkpoint, tiny_model, trained_run

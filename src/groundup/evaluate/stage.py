@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from groundup.checkpoints import find_checkpoint, trained_on
+from groundup.decoding import settings
 from groundup.errors import GroundupError
 from groundup.evaluate import benchmarks, passages, speed
 from groundup.evaluate.baselines import NGram
@@ -21,7 +22,6 @@ from groundup.evaluate.samples import PROMPT_TOKENS, SAMPLING, samples
 from groundup.model.files import load_model
 from groundup.model.transformer import Transformer
 from groundup.progress import say
-from groundup.recipe import settings
 from groundup.run import Job, Run
 from groundup.store import Artefact, Facts, Step, file_digest, write_json
 

@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from groundup.decoding import nearest
 from groundup.errors import GroundupError, RecipeError
-from groundup.recipe import nearest
 from groundup.refine.arrays import Array, mask
 from groundup.refine.statistics import Statistics
 

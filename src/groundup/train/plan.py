@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from groundup.decoding import decode, settings
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
-from groundup.recipe import Train, decode, settings
+from groundup.recipe import Train
 from groundup.store import Step, read_json, write_json
 from groundup.train.machine import Machine
 

@@ -14,13 +14,14 @@ from pathlib import Path
 from tokenizers import Tokenizer
 from torch import cuda
 
+from groundup.decoding import decode, settings
 from groundup.errors import GroundupError
 from groundup.ledger import Ledger
 from groundup.metrics import Metrics, cut_back
 from groundup.model.config import ModelConfig
 from groundup.model.presets import resolve as resolve_model
 from groundup.progress import say
-from groundup.recipe import Train, decode, settings
+from groundup.recipe import Train
 from groundup.run import EXPENSIVE_SECONDS, Run, changed_settings, write_lock
 from groundup.store import Artefact, Step, read_json, write_json
 from groundup.tokens import open_shard

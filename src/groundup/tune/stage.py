@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from groundup.checkpoints import find_checkpoint, trained_on
+from groundup.decoding import decode, settings
 from groundup.errors import GroundupError
 from groundup.progress import say
-from groundup.recipe import decode, settings
 from groundup.run import EXPENSIVE_SECONDS, Job, Run, load_lock
 from groundup.store import Artefact, Facts, Step, read_json
 from groundup.train.machine import Machine
