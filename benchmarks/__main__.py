@@ -6,10 +6,10 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import duplicates, refine, starter
+from benchmarks import checkpoint, duplicates, refine, starter
 
 HERE = Path(__file__).parent
-BENCHMARKS = {"starter": starter.measure, "refine": refine.measure, "duplicates": duplicates.measure}
+BENCHMARKS = {"starter": starter.measure, "refine": refine.measure, "duplicates": duplicates.measure, "checkpoint": checkpoint.measure}
 
 
 def main() -> None:
