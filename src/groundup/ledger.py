@@ -27,6 +27,12 @@ class Ledger:
         finally:
             os.close(descriptor)
 
+    def write_once(self, event: str, **fields: Any) -> None:
+        """Append one event unless an equal one is there, whenever it was: what is replayed happens once."""
+        known = ({name: value for name, value in one.items() if name not in ("event", "time")} for one in self.events(event))
+        if fields not in known:
+            self.write(event, **fields)
+
     def _torn(self) -> bool:
         try:
             with self.path.open("rb") as file:

@@ -18,11 +18,12 @@ class Metrics:
 
     path: Path
 
-    def write(self, **figures: float) -> None:
+    def write(self, **figures: float | str) -> None:
         """Append one line."""
+        # JSON has no NaN: what is not a number is null.
+        plain = {name: value if isinstance(value, str) or math.isfinite(value) else None for name, value in figures.items()}
         with self.path.open("a", encoding="utf-8") as file:
-            # JSON has no NaN: what is not a number is null.
-            file.write(json.dumps({name: value if math.isfinite(value) else None for name, value in figures.items()}) + "\n")
+            file.write(json.dumps(plain) + "\n")
 
     def size(self) -> int:
         """Return the bytes written so far, after forcing them to disk."""

@@ -136,14 +136,21 @@ class Train:
     # The cosine ends at this share of the peak.
     final_learning_rate: float = 0.1
     clip: float = 1.0
+    # A step whose loss or gradient lies further from the recent ones, in robust deviations, is not applied; 0 refuses
+    # only what is not a number. Healthy runs stay below 13 (docs/experiments.md).
+    guard: float = 16.0
     validate_every: int = 250
     validation_tokens: int = 131_072
     sample_seconds: float = 30.0
     sample_prompt: str = "The"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
+    # Compute the inside of each layer a second time instead of keeping it: a third more work, far less memory.
+    recompute: Literal["auto", "on", "off"] = "auto"
     threads: int | Auto = "auto"
     processes: int | Auto = "auto"
+    tensorboard: bool = False
+    wandb: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "micro_batch", "threads", "processes"):
@@ -155,6 +162,7 @@ class Train:
         for name in ("learning_rate", "muon_learning_rate", "clip"):
             check(0 < getattr(self, name) < 100, f"{name} must lie between 0 and 100")
         check(self.warmup_steps >= 0, "warmup_steps must not be negative")
+        check(self.guard == 0 or self.guard >= 4, f"guard {self.guard} must be 0, or at least 4: honest steps differ by as much")
         check(0 <= self.weight_decay <= 100, "weight_decay must lie between 0 and 100")
         check(0 <= self.final_learning_rate <= 1, "final_learning_rate is a share between 0 and 1")
         check(all(step > 0 for step in self.checkpoint_steps), "checkpoint_steps must be positive")
@@ -252,6 +260,9 @@ class Recipe:
     tune: Tune = field(default_factory=Tune)
     export: Export = field(default_factory=Export)
     root: Path = field(default=Path(), metadata={"internal": True})
+    # Where it was read from, so that a training can read it again.
+    file: str = field(default="", metadata={"internal": True})
+    overrides: tuple[str, ...] = field(default=(), metadata={"internal": True})
 
     def __post_init__(self) -> None:
         check(len(self.source) > 0, "there is no [[source]]; name at least one path")
@@ -312,7 +323,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     for text in overrides:
         override(table, text)
     table.setdefault("name", re.sub(r"[^\w.+-]+", "-", path.stem))
-    return recipe_from(table, str(path), path.resolve().parent)
+    recipe = recipe_from(table, str(path), path.resolve().parent)
+    return dataclasses.replace(recipe, file=str(path.resolve()), overrides=tuple(overrides))
 
 
 def overridden(recipe: Recipe, overrides: Sequence[str]) -> Recipe:

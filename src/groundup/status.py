@@ -79,4 +79,6 @@ def status_text(state: dict[str, Any]) -> str:
     if state["training"]:
         figures = {name: value for name, value in state["training"].items() if isinstance(value, (int, float))}
         lines.append("training   " + ", ".join(f"{name} {value:,.5g}" for name, value in figures.items()))
+        if "guard" in state["training"]:
+            lines.append(f"guard      {state['training']['guard']}")
     return "\n".join(lines)

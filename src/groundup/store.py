@@ -15,6 +15,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -134,13 +135,17 @@ def read_json(path: Path) -> Any:
 
 def folder_files(folder: Path, known: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, dict[str, Any]]:
     """Return size and SHA-256 of every file below `folder`; `known` digests are taken over unread."""
-    files: dict[str, dict[str, Any]] = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name != MANIFEST:
-            digest = known[name]["sha256"] if known and name in known else file_digest(path)
-            files[name] = {"size": path.stat().st_size, "sha256": digest}
-    return files
+    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    paths.pop(MANIFEST, None)
+
+    def digest(name: str) -> str:
+        return str(known[name]["sha256"]) if known and name in known else file_digest(paths[name])
+
+    # Hashing gives up the interpreter's lock, and a checkpoint is two large files.
+    with ThreadPoolExecutor(2) as pool:
+        return {
+            name: {"size": paths[name].stat().st_size, "sha256": found} for name, found in zip(paths, pool.map(digest, paths), strict=True)
+        }
 
 
 def commit(staging: Path, target: Path, manifest: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]] | None = None) -> Artefact:

@@ -117,7 +117,6 @@ SETTINGS: dict[str, tuple[str, set[str]]] = {
     "model.dropout": ("0.1", RETRAINED),
     "model.rope_theta": ("500.0", RETRAINED),
     "train.steps": ("8", RETRAINED),
-    "train.batch_tokens": ("1024", RETRAINED),
     "train.optimizer": ("adamw", RETRAINED),
     "evaluate.limit": ("5", {"evaluate", "report"}),
     "evaluate.passages": ("4", {"evaluate", "report"}),
@@ -151,7 +150,7 @@ def test_every_key_of_a_recipe_has_a_place_in_this_test() -> None:
     parts = {"source.0": Source, "refine": Refine, "tokenize": Tokenize, "model": Model, "train": Train, "evaluate": Evaluate}
     parts |= {"tune": Tune, "export": Export}
     keys = {f"{prefix}.{f.name}" for prefix, part in parts.items() for f in dataclasses.fields(part) if not f.metadata.get("internal")}
-    keys |= {f.name for f in dataclasses.fields(Recipe) if f.name not in parts and f.name not in ("source", "root")}
+    keys |= {f.name for f in dataclasses.fields(Recipe) if f.name not in parts and f.name != "source" and not f.metadata.get("internal")}
     assert keys == set(SETTINGS) | HARMLESS
 
 
@@ -169,7 +168,8 @@ def test_settings_that_say_the_same_run_nothing(run_copy: Path) -> None:
 
 def test_logging_and_rates_of_a_finished_training_run_nothing(run_copy: Path) -> None:
     hints = typing.get_type_hints(Train)
-    values = {"checkpoint_steps": "[3]", "sample_prompt": "A", "precision": "fp32", "compile": "off"}
+    values = {"checkpoint_steps": "[3]", "sample_prompt": "A", "precision": "fp32", "compile": "off", "recompute": "off", "guard": "8.0"}
+    values |= {"tensorboard": "true", "wandb": "true"}
     changed = [f"{key}={values.get(key[6:], '1' if hints[key[6:]] is not float else '0.5')}" for key in sorted(HARMLESS)]
     assert stages_that_ran(run_copy, changed) <= {"report"}
 

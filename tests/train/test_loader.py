@@ -71,8 +71,8 @@ def test_weights_are_shares_and_no_window_repeats_before_its_turn(loader: Loader
 def test_ranks_share_the_samples_of_a_step(step: int, world: int) -> None:
     # Protects: which samples step N takes does not depend on how many processes take them.
     loader = _shared()
-    whole = loader.batch(step, 12)
-    parts = [loader.batch(step, 12, rank, world) for rank in range(world)]
+    whole = loader.share(step * 12, 12)
+    parts = [loader.share(step * 12, 12, rank, world) for rank in range(world)]
     assert np.array_equal(np.concatenate(parts), whole)
     assert np.array_equal(whole, loader.samples(step * 12, 12))
 

@@ -82,9 +82,12 @@ def test_what_a_training_leaves(undisturbed: Path) -> None:
     assert f"step-{best['step']:06d}" in checkpoints(undisturbed)
     validations = [line for line in lines(undisturbed) if "validation_loss" in line]
     assert [line["step"] for line in validations] == [5, 10, 12]
-    assert best["loss"] == min(line["validation_loss"] for line in validations)
+    assert all(line["validation_loss"] > best["loss"] - 3 * line["validation_error"] for line in validations)
+    assert {"validation_perplexity", "validation_loss.books", "validation_loss.web.1", "validation_seconds"} < set(validations[0])
     steps = [line for line in lines(undisturbed) if "loss" in line]
-    assert {"learning_rate", "gradient_norm", "tokens_per_second", "data_wait", "tokens", "seconds"} < set(steps[-1])
+    expected = {"perplexity", "learning_rate", "gradient_norm", "tokens_per_second", "data_wait", "memory_bytes", "tokens", "seconds"}
+    assert expected < set(steps[-1])
+    assert not any("guard" in line or "refused" in line for line in lines(undisturbed))
     assert steps[-1]["tokens"] == 12 * 96
     folder = undisturbed / "train" / "checkpoints" / "step-000012"
     assert {path.name for path in folder.iterdir()} == {
@@ -210,17 +213,6 @@ def golden(folder: Path, family: str) -> list[float]:
     trainer._update = noted  # type: ignore[method-assign]
     trainer.run()
     return losses
-
-
-def test_a_gradient_that_is_not_finite_is_skipped(tmp_path: Path) -> None:
-    # Protects: one bad batch leaves weights and optimizer untouched; twenty in a row stop the run with a sentence.
-    root = fresh(tmp_path)
-    trainer = Trainer(root, plan(40, validate_every=1000, checkpoint_every=1000))
-    before = trainer.parameters.weights.clone()
-    trainer.parameters.norm = lambda: float("nan")  # type: ignore[method-assign]
-    with pytest.raises(GroundupError, match="not finite in 20 steps"):
-        trainer.run()
-    assert torch.equal(before, trainer.parameters.weights) and trainer.optimizer.steps == 0
 
 
 def test_no_validation_text_means_the_last_step_is_the_best(tmp_path: Path) -> None:

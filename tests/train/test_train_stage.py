@@ -14,8 +14,8 @@ from groundup.ledger import Ledger
 from groundup.metrics import Metrics
 from groundup.recipe import Recipe, Train
 from groundup.store import read_json
+from groundup.train import launch, stage
 from groundup.train import machine as machines
-from groundup.train import stage
 from groundup.train.__main__ import main as rank
 from groundup.train.machine import Machine, divisor
 from token_run import CONFIG, FIXED, SETTINGS, recipe, run_in, weights_digest, write_shards
@@ -68,9 +68,9 @@ def test_a_later_end_goes_on_and_is_noted(root: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("change", [{"seed": 2}, {"weight": 2.0}, {"model": {"layers": 1}}, {"batch_tokens": 64}, {"optimizer": "adamw"}])
+@pytest.mark.parametrize("change", [{"seed": 2}, {"weight": 2.0}, {"model": {"layers": 1}}, {"optimizer": "adamw"}])
 def test_another_key_is_another_training(root: Path, change: dict[str, object]) -> None:
-    # Protects: data order, sizes, batch, optimizer and seed are never mixed within one training.
+    # Protects: data order, sizes, optimizer and seed are never mixed within one training.
     train(root, recipe(steps=4))
     before = weights_digest(root, 4)
     assert train(root, recipe(steps=4, **change)) == (1, 0)  # type: ignore[arg-type]
@@ -156,7 +156,7 @@ def test_two_ranks_learn_what_one_learns(tmp_path: Path) -> None:
 def test_errors_of_ranks_are_one_line(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Protects: what a rank finds wrong reaches the user as it would in one process; ranks that die are told apart.
     run = run_in(root, recipe(steps=2, processes=2))
-    monkeypatch.setattr(stage, "_wait", lambda *_: 1)
+    monkeypatch.setattr(launch, "wait", lambda *_: 1)
     with pytest.raises(GroundupError, match="the training processes died"):
         stage.run(run)
     path = root / "tokenize" / "shards" / "books.aa.train.npy"
@@ -164,7 +164,8 @@ def test_errors_of_ranks_are_one_line(root: Path, monkeypatch: pytest.MonkeyPatc
     data = bytearray(path.read_bytes())
     data[128:] = b"\xff" * (len(data) - 128)
     path.write_bytes(data)
-    monkeypatch.setattr(stage, "_wait", lambda *_: rank(root) or 0)
+    monkeypatch.setenv(launch.PLANNED, "1")
+    monkeypatch.setattr(launch, "wait", lambda *_: rank(root) or 0)
     with pytest.raises(GroundupError, match=r"books\.aa\.train\.npy: holds id 65535"):
         stage.run(run)
 
@@ -195,6 +196,68 @@ def test_a_gpu_that_is_gone_is_named() -> None:
         pytest.skip("there is a GPU here")
     with pytest.raises(GroundupError, match="GPU"):
         Machine(device="cuda").apply()
+
+
+def test_what_fits_is_tried_before_step_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Protects: the micro-batch shrinks to what fits, layers are computed twice only where one sequence would not fit,
+    # and what cannot fit at all is one line; before anything is trained.
+    train = Train(**(FIXED | SETTINGS | {"micro_batch": "auto"}))  # type: ignore[arg-type]
+    whole = machines.Trials(CONFIG, train, "cpu", 12)
+    need = {size: whole.step_bytes("fp32", size) for size in (1, 2, 3, 12)}
+    assert need[1] < need[2] < need[3] < need[12]
+    whole._model.recompute = True
+    assert whole.step_bytes("fp32", 12) < 0.6 * need[12]
+    for free, expected in ((need[12] + 1, (12, False)), (need[12] - 1, (6, False)), (need[3] + 1, (3, False)), (need[1] - 1, (1, True))):
+        monkeypatch.setattr(machines.psutil, "virtual_memory", lambda free=free: _Memory(free / machines.CPU_MEMORY_SHARE))
+        trials = machines.Trials(CONFIG, train, "cpu", 12)
+        assert (trials.largest("fp32", 12), trials.recompute) == expected
+    monkeypatch.setattr(machines.psutil, "virtual_memory", lambda: _Memory(1000))
+    with pytest.raises(GroundupError, match="1 x 16 tokens does not fit into memory"):
+        machines.Trials(CONFIG, train, "cpu", 12).largest("fp32", 12)
+
+
+@dataclasses.dataclass
+class _Memory:
+    available: float
+
+
+def test_the_count_of_a_step_is_near_what_it_takes() -> None:
+    # Protects: the sum that stands in for trying on a CPU: within a factor of two of what was measured of a real pass.
+    import psutil
+
+    config = dataclasses.replace(CONFIG, layers=6, width=256, heads=4, head_width=64, feed_forward=1024, context=512)
+    trials = machines.Trials(config, Train(**(FIXED | SETTINGS)), "cpu", 8)  # type: ignore[arg-type]
+    tokens = trials._tokens(8)
+    before = psutil.Process().memory_info().rss
+    loss = trials._model.loss(tokens[:, :-1], tokens[:, 1:])
+    taken = psutil.Process().memory_info().rss - before
+    del loss
+    assert 0.5 * taken < trials.step_bytes("fp32", 8) < 2 * taken
+
+
+def test_memory_that_runs_out_later_is_one_line(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Protects: no traceback after hours, and a way on.
+    def fails(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr("groundup.train.optimizer.Optimizer.step", fails)
+    with pytest.raises(GroundupError, match=r"out of memory at step 0, with micro-batches of 3; set \[train\] micro_batch = 1"):
+        train(root, recipe())
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.torture)])
+def test_computing_layers_twice_changes_no_bit(tmp_path: Path, compiled: bool) -> None:
+    # Protects: recompute is a choice about memory only; dropout falls alike the second time.
+    if compiled and not machines.compiler_works():
+        pytest.skip("torch.compile finds no compiler here")
+    digests = []
+    for recompute in ("on", "off"):
+        write_shards(tmp_path / recompute)
+        of = recipe(steps=6, recompute=recompute, compile="on" if compiled else "off")
+        train(tmp_path / recompute, of)
+        assert read_json(tmp_path / recompute / "train" / "machine.json")["recompute"] == (recompute == "on")
+        digests.append(weights_digest(tmp_path / recompute, 6))
+    assert digests[0] == digests[1]
 
 
 def test_the_probe_keeps_what_the_recipe_says() -> None:

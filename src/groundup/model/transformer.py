@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from groundup.model.cache import KeyValues, LayerKeyValues
 from groundup.model.config import ModelConfig
@@ -138,6 +139,9 @@ class Transformer(nn.Module):
         with torch.device("meta"):
             self.model = Body(config)
         self.to_empty(device="cpu")
+        # In training, keep only what enters a layer, and compute its inside again in the backward pass (Chen et al.
+        # 2016, arXiv 1604.06174); the random state is put back, so that dropout falls alike and no bit differs.
+        self.recompute = False
         # No buffer: `.to(bfloat16)` would round its angles.
         self._table = rotary_table(config)
         self.initialise(seed)
@@ -190,7 +194,11 @@ class Transformer(nn.Module):
         # [2, T, E/2], or a row of its own for each sequence: [2, B, 1, T, E/2].
         table = self._table[:, past : past + length] if positions_BT is None else self._table[:, positions_BT].unsqueeze(2)
         for number, layer in enumerate(self.model.layers):
-            x_BTD = layer(x_BTD, table, cache.layers[number] if cache is not None else None, mask)
+            past_of_layer = cache.layers[number] if cache is not None else None
+            if self.recompute and self.training and torch.is_grad_enabled():
+                x_BTD = checkpoint(layer, x_BTD, table, past_of_layer, mask, use_reentrant=False)
+            else:
+                x_BTD = layer(x_BTD, table, past_of_layer, mask)
         if cache is not None:
             cache.advance(length)
         normed: Tensor = self.model.norm(x_BTD)

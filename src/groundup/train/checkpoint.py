@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,6 +19,8 @@ from groundup.model.files import WEIGHTS, save_model
 from groundup.model.transformer import Transformer
 from groundup.progress import say
 from groundup.store import Artefact, Store, changed_files, commit, load_artefact, read_json, write_json
+from groundup.train.guard import Guard
+from groundup.train.samples import Span
 
 OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
 
@@ -27,20 +30,37 @@ class State:
     """Where training stands. Nothing here is measured by the clock, so equal runs write equal bytes.
 
     Attributes:
-        step: optimizer steps taken (skipped ones too); the samples read are `step` times the sequences of a step.
+        step: optimizer steps taken, refused ones too.
         tokens: targets learnt from.
+        spans: which samples a step takes (see samples.py); `skipped` are the ranges [first, last) that were passed over.
         best_step: step of the lowest validation loss so far, 0 before the first validation.
+        best_losses: that loss by window, which a later one is compared with.
         loss_scale: of fp16; `good_steps` counts those since it last changed.
-        bad_steps: steps in a row that were skipped because the gradient was not finite.
     """
 
     step: int = 0
     tokens: int = 0
+    spans: list[Span] = field(default_factory=list)
+    skipped: list[tuple[int, int]] = field(default_factory=list)
     best_step: int = 0
     best_loss: float | None = None
+    best_losses: list[float] = field(default_factory=list)
     loss_scale: float = 1.0
     good_steps: int = 0
-    bad_steps: int = 0
+    guard: Guard = field(default_factory=Guard)
+
+    @classmethod
+    def read(cls, table: Mapping[str, Any]) -> State:
+        """Return the state that a state.json holds.
+
+        Raises:
+            TypeError: another version of groundup wrote it.
+        """
+        plain = dict(table)
+        guard = Guard(**plain.pop("guard", {}))
+        for name in ("spans", "skipped"):
+            plain[name] = [tuple(item) for item in plain.get(name, [])]
+        return cls(**plain, guard=guard)
 
 
 @dataclass(frozen=True)
@@ -93,13 +113,16 @@ class Checkpoints:
                 return found
         return None
 
-    def latest_valid(self, set_aside: bool = False) -> tuple[Artefact, State] | None:
+    def latest_valid(self, set_aside: bool = False, calm: bool = False) -> tuple[Artefact, State] | None:
         """Return the newest checkpoint whose bytes are those that were written; damaged ones are named.
 
-        With `set_aside` (under the run's lock only), a damaged one is renamed to `damaged-step-NNNNNN`.
+        With `set_aside` (under the run's lock only), a damaged one is renamed to `damaged-step-NNNNNN`; with `calm`, one
+        that was saved while the guard refused steps is passed over.
         """
         for step in reversed(self.steps()):
             found = self._open(step)
+            if calm and found is not None and found[1].guard.streak:
+                continue
             wrong = changed_files(found[0]) if found is not None else [f"{self.path(step)}: incomplete"]
             if found is not None and not wrong:
                 return found
@@ -120,7 +143,7 @@ class Checkpoints:
         if artefact is None or not isinstance(table, dict) or artefact.key != self.key:
             return None
         try:
-            return artefact, State(**table)
+            return artefact, State.read(table)
         except TypeError:
             return None
 

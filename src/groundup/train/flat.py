@@ -53,9 +53,25 @@ class FlatParameters:
         """Forget the gradients."""
         self.gradients.zero_()
 
+    def length(self) -> Tensor:
+        """Return the length of the whole gradient, without waiting for it."""
+        return torch.linalg.vector_norm(self.gradients)
+
     def norm(self) -> float:
         """Return the length of the whole gradient."""
-        return float(torch.linalg.vector_norm(self.gradients))
+        return float(self.length())
+
+    def finite(self) -> bool:
+        """Whether every weight is a number."""
+        return bool(torch.isfinite(self.weights).all())
+
+    def lengths(self) -> dict[str, tuple[float, float]]:
+        """Return the length of the gradient and of the weights of each parameter, by name."""
+        found: dict[str, tuple[float, float]] = {}
+        for stack in self.stacks:
+            pairs = [torch.linalg.vector_norm(one.flatten(1), dim=1).tolist() for one in (stack.gradients, stack.weights)]
+            found |= dict(zip(stack.names, zip(*pairs, strict=True), strict=True))
+        return found
 
 
 def _adopt(members: list[nn.Parameter], weights: Tensor, gradients: Tensor) -> None:

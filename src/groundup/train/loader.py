@@ -7,7 +7,7 @@ epoch 0, so this is number 6 + 4 = 10 in the order in which books are read; with
 and the permutation of (seed, books, pass 3) says which window that is. So a window comes again only after all others
 of its source have come, and nothing is stored but the seed.
 
-A step of B sequences takes samples step x B to step x B + B - 1, whatever the ranks and the micro-batch.
+Which samples a step takes stands in samples.py; ranks and micro-batches have no say in it.
 
 A window is context + 1 tokens of a shard, its first token the last of the window before it, so that every token but a
 shard's first is a target once a pass. What is left at a shard's end and is shorter than a window is not read.
@@ -16,7 +16,9 @@ shard's first is a target once a pass. What is left at a shard's end and is shor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -117,18 +119,55 @@ class Loader:
         return rows
 
     def _read(self, source: Source, window: int) -> Tokens:
-        index = int(np.searchsorted(source.starts, window, side="right")) - 1
-        shard = source.shards[index]
-        start = (window - int(source.starts[index])) * self.context
+        shard, start = self._place(source, window)
         tokens = shard.tokens[start : start + self.context + 1]
         if tokens.max() >= self.vocab_size:
             raise GroundupError(f"{shard.name}: holds id {tokens.max()}, the vocabulary ends at {self.vocab_size - 1}; `--redo tokenize`")
         return tokens
 
-    def batch(self, step: int, sequences: int, rank: int = 0, world: int = 1) -> NDArray[np.int64]:
-        """Return this rank's rows of the `sequences` samples that step `step` takes; `world` divides `sequences`."""
-        share = sequences // world
-        return self.samples(step * sequences + rank * share, share)
+    def _place(self, source: Source, window: int) -> tuple[Shard, int]:
+        index = int(np.searchsorted(source.starts, window, side="right")) - 1
+        return source.shards[index], (window - int(source.starts[index])) * self.context
+
+    def places(self, first: int, count: int) -> list[tuple[str, str, int]]:
+        """Return source, file name of the shard and first token of samples first … first + count - 1."""
+        sources, windows = self.locate(np.arange(first, first + count, dtype=np.int64))
+        found = []
+        for number, window in zip(sources, windows, strict=True):
+            shard, start = self._place(self.sources[number], int(window))
+            found.append((self.sources[number].name, shard.name, start))
+        return found
+
+    def share(self, first: int, sequences: int, rank: int = 0, world: int = 1) -> NDArray[np.int64]:
+        """Return this rank's rows of the `sequences` samples from `first` on; `world` divides `sequences`."""
+        part = sequences // world
+        return self.samples(first + rank * part, part)
+
+
+class Ahead:
+    """Reads the rows of the next step in a thread while this one is computed."""
+
+    def __init__(self, loader: Loader, rank: int, world: int) -> None:
+        self._read = partial(loader.share, rank=rank, world=world)
+        self._thread = ThreadPoolExecutor(1)
+        self._wanted: tuple[int, int] = (-1, 0)
+        self._rows: Future[NDArray[np.int64]]
+
+    def start(self, first: int, sequences: int) -> None:
+        """Begin to read."""
+        self._wanted, self._rows = (first, sequences), self._thread.submit(self._read, first, sequences)
+
+    def take(self, first: int, sequences: int) -> NDArray[np.int64]:
+        """Return these rows; others than were begun are read now."""
+        if self._wanted != (first, sequences):
+            self.start(first, sequences)
+        return self._rows.result()
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
 
 
 def _by_source(folder: Path, split: str) -> dict[str, list[Path]]:

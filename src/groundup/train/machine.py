@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import psutil
 import torch
 
 from groundup.errors import GroundupError
@@ -31,7 +32,12 @@ PROBE_SECONDS = 20.0
 # Tokens of the micro-batches that are tried on a CPU: larger ones fall out of its caches.
 CPU_MICRO_TOKENS = (4096, 2048, 8192)
 GPU_MICRO_TOKENS = 65_536
-GPU_MEMORY_SHARE = 0.85
+# Of the memory that is free; the rest is for what else a process needs, and for fragments.
+GPU_MEMORY_SHARE, CPU_MEMORY_SHARE = 0.85, 0.8
+# Bytes a position that one layer keeps, over width and feed-forward together, in float32.
+LAYER_BYTES = 24
+# Rows of the square matrices whose product measures the peak; fractions of a second each.
+PEAK_SIZE = {"cpu": 1024, "cuda": 8192}
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,8 @@ class Machine:
         threads: of each process, for operations on the CPU.
         micro_batch: sequences in one forward pass of one process.
         processes: that train together, one a GPU.
+        recompute: whether the inside of a layer is computed again in the backward pass.
+        peak_flops: operations a second of one process in a large product of matrices, measured; for the record.
     """
 
     device: str = "cpu"
@@ -50,6 +58,8 @@ class Machine:
     compile: bool = False
     micro_batch: int = 1
     processes: int = 1
+    recompute: bool = False
+    peak_flops: float = field(default=0.0, compare=False)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which forward passes run."""
@@ -85,14 +95,15 @@ def resolve(config: ModelConfig, train: Train, sequences: int) -> tuple[Machine,
     share = sequences // processes
     threads = train.threads if train.threads != "auto" else max(1, default_workers() // processes)
     torch.set_num_threads(threads)
-    trials = Trials(config, train, device, share)
+    trials = Trials(config, train, device, share, processes)
     precision, micro_batch = trials.gpu() if device == "cuda" else trials.cpu()
-    speed = trials.best_speed * processes
+    speed, recompute = trials.best_speed * processes, trials.recompute
     if device == "cuda":
         # Processes of their own will train on this GPU.
         del trials
         torch.cuda.empty_cache()
-    machine = Machine(device, threads, precision, train.compile == "on", micro_batch, processes)
+    peak = peak_flops(device, precision)
+    machine = Machine(device, threads, precision, train.compile == "on", micro_batch, processes, recompute, peak)
     if train.compile == "on" and not compiler_works():
         raise GroundupError('[train] compile = "on", and torch.compile finds no working compiler here; install one or set "auto"')
     return machine, speed
@@ -121,24 +132,37 @@ def divisor(share: int, limit: int) -> int:
 
 
 class Trials:
-    """Times training steps on made-up tokens."""
+    """Tries training steps on made-up tokens: does one fit into memory, and how fast is it?"""
 
-    def __init__(self, config: ModelConfig, train: Train, device: str, share: int) -> None:
-        self.config, self.train, self.device, self.share = config, train, device, share
+    def __init__(self, config: ModelConfig, train: Train, device: str, share: int, processes: int = 1) -> None:
+        self.config, self.train, self.device, self.share, self.processes = config, train, device, share, processes
         self.best_speed = 0.0
         self._end = time.perf_counter() + PROBE_SECONDS
         self._model = Transformer(config).to(device).train()
+        self._model.recompute = train.recompute == "on"
         self._parameters = FlatParameters(self._model)
-        # For its memory: what does not fit beside it does not fit.
+        # A whole step is tried, so its state is needed too.
         self._optimizer = Optimizer(self._parameters, train.optimizer, train.weight_decay)
 
+    @property
+    def recompute(self) -> bool:
+        """Whether layers must be computed twice to fit."""
+        return self._model.recompute
+
     def cpu(self) -> tuple[Precision, int]:
-        """Return the fastest precision and micro-batch among a few."""
-        context = self.config.context
-        sizes = list(dict.fromkeys(divisor(self.share, max(1, tokens // context)) for tokens in CPU_MICRO_TOKENS))
-        if self.train.micro_batch != "auto":
-            sizes = [divisor(self.share, self.train.micro_batch)]
+        """Return the fastest precision and micro-batch among a few that fit.
+
+        Raises:
+            GroundupError: not one sequence fits into memory.
+        """
+        context, wanted = self.config.context, self.train.micro_batch
         precisions: list[Precision] = ["bf16", "fp32"] if self.train.precision == "auto" else [self.train.precision]
+        sizes = list(dict.fromkeys(divisor(self.share, max(1, tokens // context)) for tokens in CPU_MICRO_TOKENS))
+        if wanted != "auto":
+            sizes = [divisor(self.share, wanted)]
+        # What float32 needs is the most.
+        largest = self.largest("fp32", max(sizes))
+        sizes = list(dict.fromkeys(min(size, largest) for size in sizes))
         speeds: dict[tuple[Precision, int], float] = {(p, sizes[0]): self.speed(p, sizes[0]) for p in precisions}
         fastest = max(speeds, key=lambda choice: speeds[choice])[0]
         for size in sizes[1:]:
@@ -148,31 +172,78 @@ class Trials:
         return max(speeds, key=lambda choice: speeds[choice])
 
     def gpu(self) -> tuple[Precision, int]:
-        """Return bf16 where the GPU has it, and the largest micro-batch that leaves some memory free."""
+        """Return bf16 where the GPU has it, and the largest micro-batch that leaves some memory free.
+
+        Raises:
+            GroundupError: not one sequence fits into memory.
+        """
         fallback: Precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
         precision: Precision = fallback if self.train.precision == "auto" else self.train.precision
         wanted = self.train.micro_batch
-        size = divisor(self.share, wanted if wanted != "auto" else max(1, GPU_MICRO_TOKENS // self.config.context))
-        while not self._fits(precision, size):
-            if size == 1:
-                raise GroundupError("one sequence does not fit into the GPU's memory; choose a smaller [model] or context")
-            size = divisor(self.share, size // 2)
+        first = divisor(self.share, wanted if wanted != "auto" else max(1, GPU_MICRO_TOKENS // self.config.context))
+        size = self.largest(precision, first)
         self.best_speed = self.speed(precision, size)
         return precision, size
 
-    def _fits(self, precision: Precision, size: int) -> bool:
+    def largest(self, precision: Precision, size: int) -> int:
+        """Return the largest micro-batch up to `size` that fits; layers are computed twice only where one would not.
+
+        Raises:
+            GroundupError: not even one sequence fits, or not the micro-batch that the recipe asks for.
+        """
+        while not self.fits(precision, size):
+            if size > 1 and self.train.micro_batch == "auto":
+                size = divisor(self.share, size // 2)
+            elif not self._model.recompute and self.train.recompute == "auto":
+                self._model.recompute = True
+            else:
+                raise GroundupError(
+                    f"a micro-batch of {size} x {self.config.context} tokens does not fit into memory beside "
+                    f"{self.config.parameter_count() / 1e6:.0f}M parameters and their optimizer; "
+                    "choose a smaller [model], context or micro_batch"
+                )
+        return size
+
+    def fits(self, precision: Precision, size: int) -> bool:
+        """Whether a whole step over `size` sequences fits: tried on a GPU, added up on a CPU, whose kernel would kill us."""
+        if self.device != "cuda":
+            return self.step_bytes(precision, size) < CPU_MEMORY_SHARE * psutil.virtual_memory().available / self.processes
         try:
             torch.cuda.reset_peak_memory_stats()
             self.speed(precision, size, repeats=1)
-        except torch.cuda.OutOfMemoryError:
+            self._optimizer.step(0.0, 0.0)
+        except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             return False
         total = torch.cuda.get_device_properties(0).total_memory
         return torch.cuda.max_memory_allocated() < GPU_MEMORY_SHARE * total
 
+    def step_bytes(self, precision: Precision, size: int) -> int:
+        """Return the bytes that a step takes beside weights, gradients and optimizer state: what one sequence keeps for
+        the backward pass, counted in a forward pass, times `size`; and what the optimizer copies of its largest stack.
+        """
+        kept: dict[int, int] = {}
+        own = {weight.untyped_storage().data_ptr() for weight in self._model.parameters()}
+
+        def count(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in own:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        tokens_BT = self._tokens(1)
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor), Machine(self.device, precision=precision).autocast():
+            loss = self._model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:])
+        held = size * sum(kept.values())
+        if self._model.recompute:
+            # The one layer that is being computed again, as if all of a plain pass were spread evenly.
+            held += size * LAYER_BYTES * self.config.context * (self.config.width + self.config.feed_forward)
+        del loss
+        return held + 4 * max(stack.weights.nbytes for stack in self._parameters.stacks)
+
     def speed(self, precision: Precision, size: int, repeats: int = 2) -> float:
         """Return tokens a second of forward and backward over `size` sequences; the best of a few, since others use the machine."""
-        tokens_BT = torch.arange(size * (self.config.context + 1), device=self.device).view(size, -1) % self.config.vocab_size
+        tokens_BT = self._tokens(size)
         best = float("inf")
         for _ in range(repeats + 1):
             start = time.perf_counter()
@@ -184,6 +255,27 @@ class Trials:
             if time.perf_counter() > self._end:
                 break
         return size * self.config.context / best
+
+    def _tokens(self, size: int) -> torch.Tensor:
+        return torch.arange(size * (self.config.context + 1), device=self.device).view(size, -1) % self.config.vocab_size
+
+
+def peak_flops(device: str, precision: Precision) -> float:
+    """Return the operations a second of a large product of matrices here, the best of five."""
+    size = PEAK_SIZE[device]
+    a, b = (torch.ones(size, size, device=device, dtype=TYPES[precision]) for _ in range(2))
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        # Reading one number waits for the product.
+        (a @ b)[0, 0].item()
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out, of a GPU or of this machine."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def compiler_works() -> bool:

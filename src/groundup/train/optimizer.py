@@ -76,6 +76,12 @@ class Optimizer:
         if stack.kind != "norm":
             stack.weights.mul_(1 - rate * self.weight_decay)
 
+    def reset(self) -> None:
+        """Forget everything, as before the first step."""
+        self.steps = 0
+        for tensor in self._state.values():
+            tensor.zero_()
+
     def state_dict(self) -> dict[str, Tensor]:
         """Return the state as plain tensors, ready for safetensors."""
         return {name: tensor.cpu() for name, tensor in self._state.items()} | {"steps": torch.tensor(self.steps)}

@@ -35,6 +35,7 @@ class Plan:
         steps: the end step.
         weights: share of training tokens by source, relative to its size.
         tokens_per_second: measured by the probe, for the record.
+        recipe: file that the [train] table can be read again from, with `overrides`; "" where there is none.
     """
 
     config: ModelConfig
@@ -45,6 +46,8 @@ class Plan:
     weights: Mapping[str, float] = field(default_factory=dict)
     key_parts: Step = field(default_factory=lambda: Step("train", "model", 0))
     tokens_per_second: float = 0.0
+    recipe: str = ""
+    overrides: tuple[str, ...] = ()
 
     @property
     def sequences(self) -> int:
@@ -65,6 +68,8 @@ class Plan:
             "steps": self.steps,
             "weights": dict(self.weights),
             "tokens_per_second": self.tokens_per_second,
+            "recipe": self.recipe,
+            "overrides": list(self.overrides),
         }
         write_json(folder / PLAN, table)
 
@@ -94,4 +99,6 @@ class Plan:
             weights=table["weights"],
             key_parts=Step("train", "model", table["version"], table["settings"], table["inputs"]),
             tokens_per_second=table["tokens_per_second"],
+            recipe=table["recipe"],
+            overrides=tuple(table["overrides"]),
         )

@@ -5,19 +5,15 @@ loop writes. Goes on where a checkpoint stands, does nothing when the end step i
 from __future__ import annotations
 
 import dataclasses
-import os
-import subprocess
-import sys
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 from torch import cuda
 
-from groundup.decoding import decode, settings
+from groundup.decoding import decode
 from groundup.errors import GroundupError
-from groundup.ledger import Ledger
-from groundup.metrics import Metrics, cut_back
+from groundup.metrics import Metrics
 from groundup.model.config import ModelConfig
 from groundup.model.presets import resolve as resolve_model
 from groundup.progress import say
@@ -26,19 +22,16 @@ from groundup.run import EXPENSIVE_SECONDS, Run, changed_settings, write_lock
 from groundup.store import Artefact, Step, read_json, write_json
 from groundup.tokens import open_shard
 from groundup.train import machine as machines
+from groundup.train.changes import Changes
 from groundup.train.checkpoint import Checkpoints
+from groundup.train.launch import launch, train
 from groundup.train.loader import Loader
-from groundup.train.loop import LEDGER, Trainer
 from groundup.train.machine import Machine
-from groundup.train.parallel import joined
 from groundup.train.plan import Plan, automatic_tokens
-from groundup.train.stopping import stop_flag
 
 # Raised by hand when equal settings and inputs begin to give other weights.
 VERSION = 1
-MACHINE, ERROR = "machine.json", ".error"
-# torchrun's first restart after a killed process was seen to fail where the second worked.
-RESTARTS = 3
+MACHINE = "machine.json"
 
 
 def run(run: Run) -> None:
@@ -48,19 +41,38 @@ def run(run: Run) -> None:
         GroundupError: there are no tokens, training was stopped or failed.
         ExpensiveError: another key would throw away more than ten minutes of training.
     """
+    plan = prepare(run)
+    if finished(run.root, plan):
+        run.reused += 1
+        return
+    begin(run, plan)
+    if plan.machine.processes == 1:
+        train(run.root, plan)
+    else:
+        launch(run.root, plan)
+        if not finished(run.root, plan):
+            raise GroundupError("the training processes died; what they had saved is kept, run again to go on")
+    run.built += 1
+
+
+def prepare(run: Run, processes: int = 0) -> Plan:
+    """Resolve what is to be trained, and make room for it.
+
+    Args:
+        processes: that were started already, on one machine or several; 0 chooses.
+
+    Raises:
+        GroundupError: there are no tokens, or they, the model and the machine do not fit together.
+        ExpensiveError: another key would throw away more than ten minutes of training.
+    """
     view = run.store.view("tokenize")
     if view is None:
         raise GroundupError(f"{run.root / 'tokenize'}: there are no token shards; run the stages before train first")
     config = _config(run, view)
     step = key_of(run, view, config)
     _make_room(run, step)
-    plan = _plan(run, config, step)
-    if finished(run.root, plan):
-        run.reused += 1
-        return
-    _begin(run, plan)
-    train(run.root, plan) if plan.machine.processes == 1 else _launch(run.root, plan)
-    run.built += 1
+    train = run.recipe.train if not processes else dataclasses.replace(run.recipe.train, processes=processes)
+    return _plan(run, train, config, step)
 
 
 def _config(run: Run, view: Artefact) -> ModelConfig:
@@ -82,14 +94,16 @@ def _weights(run: Run) -> dict[str, float]:
 
 
 def key_of(run: Run, view: Artefact, config: ModelConfig) -> Step:
-    """Return what decides the weights: data, tokenizer, model, seed and batch."""
+    """Return what decides which training this is: data, tokenizer, model, seed and optimizer.
+
+    What changes while it runs (rates, end, batch) is in its ledger instead, by step.
+    """
     files = view.manifest["files"]
     names = [name for name in files if name.endswith(".npy") or name == "tokenizer.json"]
     present = {Path(name).name.split(".train.")[0].rpartition(".")[0] for name in names}
     wanted = {
         "model": dataclasses.asdict(config),
         "seed": run.recipe.seed,
-        "batch_tokens": run.recipe.train.batch_tokens,
         "optimizer": run.recipe.train.optimizer,
         "weights": {name: weight for name, weight in _weights(run).items() if name in present},
     }
@@ -126,11 +140,11 @@ def difference(old: Step, new: Step) -> str:
     return "it is to be done again" if old.version == new.version else "this version of groundup trains differently"
 
 
-def _plan(run: Run, config: ModelConfig, step: Step) -> Plan:
+def _plan(run: Run, train: Train, config: ModelConfig, step: Step) -> Plan:
     """Resolve what is left open, or take it from the training that was begun."""
-    folder, train = run.root / "train", run.recipe.train
+    folder, recipe = run.root / "train", run.recipe
     old = Plan.read(folder)
-    draft = Plan(config, train, Machine(), run.recipe.seed, 1, _weights(run), step)
+    draft = Plan(config, train, Machine(), recipe.seed, 1, _weights(run), step, recipe=recipe.file, overrides=recipe.overrides)
     table = read_json(folder / MACHINE)
     speed = old.tokens_per_second if old is not None else 0.0
     # A kill between the two files leaves no plan: no step was taken, so the machine may be looked at again.
@@ -149,13 +163,13 @@ def _plan(run: Run, config: ModelConfig, step: Step) -> Plan:
 
 def _with_wishes(machine: Machine, train: Train, sequences: int) -> Machine:
     """What the recipe says in so many words wins over what was resolved before."""
-    wishes = {name: getattr(train, name) for name in ("threads", "precision", "micro_batch") if getattr(train, name) != "auto"}
-    if train.processes != "auto":
-        wishes["processes"] = machines.count_processes(train, sequences, machine.device)
-    if train.compile != "auto":
-        wishes["compile"] = train.compile == "on"
-    machine = dataclasses.replace(machine, **wishes)
-    return dataclasses.replace(machine, micro_batch=machines.divisor(sequences // machine.processes, machine.micro_batch))
+    wishes: dict[str, Any] = {name: getattr(train, name) for name in ("threads", "precision") if getattr(train, name) != "auto"}
+    wishes |= {name: getattr(train, name) == "on" for name in ("compile", "recompute") if getattr(train, name) != "auto"}
+    processes = machine.processes if train.processes == "auto" else train.processes
+    wishes["processes"] = machines.count_processes(dataclasses.replace(train, processes=processes), sequences, machine.device)
+    if train.micro_batch != "auto":
+        wishes["micro_batch"] = machines.divisor(sequences // processes, train.micro_batch)
+    return dataclasses.replace(machine, **wishes)
 
 
 def _auto_steps(run: Run, plan: Plan, machine: Machine, speed: float) -> int:
@@ -174,7 +188,7 @@ def finished(root: Path, plan: Plan) -> bool:
     return best["step"] == (found[1].best_step or found[1].step)
 
 
-def _begin(run: Run, plan: Plan) -> None:
+def begin(run: Run, plan: Plan) -> None:
     """Write down what is about to run, before step 0; note a change of settings with the step from which it holds."""
     folder = run.root / "train"
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -182,12 +196,12 @@ def _begin(run: Run, plan: Plan) -> None:
     write_lock(run, **dataclasses.asdict(plan.machine))
     plan.write(folder)
     found = Checkpoints(run.root, plan.key_parts.key).latest_valid(set_aside=True)
-    cut_back(folder / LEDGER, int(found[0].facts["ledger_bytes"]) if found else 0)
-    ledger = Ledger(folder / LEDGER)
-    now = settings(plan.train) | {"steps": plan.steps} | dataclasses.asdict(plan.machine)
-    before = [event["settings"] for event in ledger.events("settings")]
-    if not before or before[-1] != now:
-        ledger.write("settings", step=found[1].step if found else 0, settings=now)
+    step = found[1].step if found else 0
+    changes = Changes(folder, plan)
+    changes.note(step, plan.train, plan.steps)
+    machine = dataclasses.asdict(plan.machine)
+    if [event["machine"] for event in changes.ledger.events("machine")][-1:] != [machine]:
+        changes.ledger.write("machine", step=step, machine=machine)
     say(_headline(plan))
 
 
@@ -198,43 +212,5 @@ def _headline(plan: Plan) -> str:
     return (
         f"train: {count:.1f}M parameters, {plan.steps} steps of {plan.sequences * plan.config.context} tokens, "
         f"{machine.precision} on {where}, {machine.threads} threads, micro-batch {machine.micro_batch}"
+        f"{', layers computed twice' if machine.recompute else ''}"
     )
-
-
-def train(root: Path, plan: Plan) -> None:
-    """Run the loop in this process, which may be one of several that torchrun started."""
-    plan.machine.apply()
-    with joined(plan.machine.device) as ranks:
-        Trainer(root, plan, ranks).run()
-
-
-def _launch(root: Path, plan: Plan) -> None:
-    """Run the loop in processes of its own, one a rank.
-
-    Raises:
-        GroundupError: they were stopped, failed, or died more often than they are started again.
-    """
-    error = root / "train" / ERROR
-    error.unlink(missing_ok=True)
-    launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={plan.machine.processes}", f"--max-restarts={RESTARTS}"]
-    environment = dict(os.environ) | {"OMP_NUM_THREADS": str(plan.machine.threads)}
-    code = _wait([sys.executable, "-m", *launcher, "-m", "groundup.train", str(root)], environment)
-    if error.exists():
-        message = error.read_text(encoding="utf-8")
-        error.unlink()
-        raise GroundupError(message)
-    if code or not finished(root, plan):
-        raise GroundupError("the training processes died; what they had saved is kept, run again to go on")
-
-
-def _wait(command: list[str], environment: Mapping[str, str]) -> int:
-    """Run a command; the first signal is passed on, and its end waited for."""
-    passed = False
-    with stop_flag() as stop, subprocess.Popen(command, env=environment) as process:
-        while True:
-            try:
-                return process.wait(timeout=0.5)
-            except subprocess.TimeoutExpired:
-                if stop.set and not passed:
-                    process.terminate()
-                    passed = True

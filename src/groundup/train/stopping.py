@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a flag that the loop asks for between two steps; a second signal acts at once."""
+"""Signals as flags that the loop asks for between two steps: stop after this step, or read the recipe again."""
 
 from __future__ import annotations
 
@@ -9,33 +9,46 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+# SIGUSR1 is what cluster schedulers send some time before they end a job.
+STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+RELOAD = signal.SIGHUP
+
 
 @dataclass
 class StopFlag:
-    """Whether a signal has come."""
+    """Whether a signal to stop has come, or (`reload`) one to read the recipe again."""
 
     set: bool = False
+    reload: bool = False
 
 
 @contextmanager
-def stop_flag() -> Iterator[StopFlag]:
-    """Catch the first SIGINT or SIGTERM within the block; outside the main thread none can be caught."""
+def stop_flag(patient: bool = False) -> Iterator[StopFlag]:
+    """Catch signals within the block; outside the main thread none can be caught.
+
+    A second signal to stop acts at once, unless `patient`: a rank hears of a stop from several sides.
+    """
     flag = StopFlag()
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (*STOP, RELOAD)}
 
     def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def catch(number: int, frame: FrameType | None) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         flag.set = True
-        restore()
+        if not patient:
+            restore()
 
-    for number in before:
-        signal.signal(number, catch)
+    def reload(number: int, frame: FrameType | None) -> None:
+        flag.reload = True
+
+    for number in STOP:
+        signal.signal(number, stop)
+    signal.signal(RELOAD, reload)
     try:
         yield flag
     finally:
