@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,7 @@ class OpenRun:
         return Metrics(self.root / "train" / "metrics.jsonl").read()
 
     def tokens_seen(self) -> dict[str, int]:
-        """Return the tokens that training has read of each source so far, repeats counted.
+        """Return the tokens that training has read of each source up to its newest checkpoint, repeats counted.
 
         Raises:
             GroundupError: there is no training, or the tokens on disk are not those that it reads.
@@ -111,8 +112,16 @@ class OpenRun:
         trained_on(self.root, view)
         shape = {"context": plan.config.context, "vocab_size": plan.config.vocab_size, "seed": plan.seed}
         loader = Loader(view.path / "shards", "train", **shape, weights=plan.weights)
-        steps = max((line["step"] for line in self.metrics() if "loss" in line), default=0)
-        return {name: count * plan.config.context for name, count in _samples_of(loader, steps * plan.sequences).items()}
+        counts = sum((_samples_of(loader, first, last) for first, last in self._samples_read()), Counter[str]())
+        return {source.name: counts[source.name] * plan.config.context for source in loader.sources}
+
+    def _samples_read(self) -> Iterator[tuple[int, int]]:
+        """Yield the ranges [first, last) of samples that the newest checkpoint has read, whatever was skipped between them."""
+        folders = sorted((self.root / "train" / "checkpoints").glob("step-*"))
+        state = (read_json(folders[-1] / "state.json") if folders else None) or {"step": 0, "spans": []}
+        ends = [*(step for step, _, _ in state["spans"][1:]), state["step"]]
+        for (step, first, sequences), end in zip(state["spans"], ends, strict=True):
+            yield first, first + (end - step) * sequences
 
     def checkpoints(self) -> list[dict[str, Any]]:
         """Return the checkpoints, oldest first: step, path, tokens and seconds of training so far, bytes, best or not."""
@@ -215,15 +224,15 @@ def open_run(directory: str | Path) -> OpenRun:
     return OpenRun(Path(directory))
 
 
-def _samples_of(loader: Any, count: int) -> dict[str, int]:
-    """Return how many of the first `count` samples each source gives."""
+def _samples_of(loader: Any, first: int, last: int) -> Counter[str]:
+    """Return how many of the samples `first` to `last` - 1 each source gives."""
     import numpy as np
 
     found = np.zeros(len(loader.sources), np.int64)
-    for start in range(0, count, _SAMPLES):
-        sources, _ = loader.locate(np.arange(start, min(start + _SAMPLES, count)))
+    for start in range(first, last, _SAMPLES):
+        sources, _ = loader.locate(np.arange(start, min(start + _SAMPLES, last)))
         found += np.bincount(sources, minlength=len(found))
-    return {source.name: int(number) for source, number in zip(loader.sources, found, strict=True)}
+    return Counter({source.name: int(number) for source, number in zip(loader.sources, found, strict=True)})
 
 
 def _loaded(found: RunModel) -> tuple[Transformer, Tokenizer]:

@@ -14,10 +14,10 @@ from faulty import fresh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from groundup.decoding import settings as table_of
 from groundup.ledger import Ledger
 from groundup.metrics import Metrics
 from groundup.recipe import Recipe, load_recipe
-from groundup.decoding import settings as table_of
 from groundup.store import read_json
 from groundup.train import stage
 from groundup.train.changes import timeline
