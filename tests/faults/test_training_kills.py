@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -79,6 +81,15 @@ def test_nothing_outlives_a_master_that_is_killed_alone(tmp_path: Path) -> None:
     time.sleep(0.5)
     assert training.metrics().stat().st_size == size
     assert not [one for one in below if one.is_running() and one.status() != "zombie"]
+
+
+def test_a_rank_whose_master_died_while_it_began_leaves_at_once() -> None:
+    # Protects: two orphans could find each other and train outside of the run's lock.
+    code = "from groundup.train.launch import leave_with_parent; leave_with_parent(); print('went on')"
+    for parent, expected in ((os.getpid(), (0, "went on\n")), (os.getpid() + 1_000_000, (1, ""))):
+        environment = os.environ | {"GROUNDUP_PARENT": str(parent), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == expected
 
 
 def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,8 @@ from groundup.train.stopping import RELOAD, STOP, stop_flag
 ERROR = ".error"
 # Tells a rank that its plan was made by the process that started it.
 PLANNED = "GROUNDUP_PLANNED"
+# Tells a process who started it: one that was orphaned while it still imported cannot see that otherwise.
+PARENT = "GROUNDUP_PARENT"
 RANK = "groundup.train"
 # torchrun's first restart after a killed process was seen to fail where the second worked.
 RESTARTS = 5
@@ -50,7 +52,7 @@ def launch(root: Path, plan: Plan) -> None:
     error = root / "train" / ERROR
     error.unlink(missing_ok=True)
     options = ["--standalone", f"--nproc-per-node={plan.machine.processes}", f"--max-restarts={RESTARTS}", "--signals-to-handle=SIGQUIT"]
-    environment = dict(os.environ) | {"OMP_NUM_THREADS": str(plan.machine.threads), PLANNED: "1"}
+    environment = dict(os.environ) | {"OMP_NUM_THREADS": str(plan.machine.threads), PLANNED: "1", PARENT: str(os.getpid())}
     code = wait([sys.executable, "-m", "groundup.train.launch", *options, "-m", RANK, str(root)], environment)
     if error.exists():
         message = error.read_text(encoding="utf-8")
@@ -87,7 +89,11 @@ def leave_with_parent() -> None:
     if sys.platform == "linux":
         # The kernel sees to it even while a library waits with the interpreter's lock held, as gloo does when it connects.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
+    parent = int(os.environ.get(PARENT, os.getppid()))
+    # The kernel tells of deaths from now on only.
+    if os.getppid() != parent:
+        os._exit(1)
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 
 def _watch(parent: int) -> None:
@@ -101,6 +107,7 @@ if __name__ == "__main__":
     for one in (*STOP, RELOAD):
         signal.signal(one, signal.SIG_IGN)
     leave_with_parent()
+    os.environ[PARENT] = str(os.getpid())
     # Else all starts share one store, and new ranks connect to the addresses of lost ones (torch 2.13, gloo).
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     from torch.distributed.run import main
