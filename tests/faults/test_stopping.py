@@ -71,7 +71,8 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(tiny_pro
         _, errors = process.communicate(timeout=120)
         if process.returncode == 0:
             break
-        assert errors.decode().splitlines()[-1].startswith("groundup: the disk is full"), errors.decode()
+        last = errors.decode().splitlines()[-1]
+        assert last.startswith("groundup: ") and "the disk is full" in last, errors.decode()
     assert size != "2m"
     subprocess.run(["mount", "-o", "remount,size=60m", str(small_disk)], check=True)
     assert finish(tiny_project, small_disk / "run") == digests(tiny_run)
