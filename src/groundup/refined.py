@@ -13,8 +13,8 @@ from groundup.document import read_batches
 from groundup.errors import GroundupError
 from groundup.store import Store
 
-TRAIN = 1
-VALIDATION = 2
+# Verdicts of the split.
+DROPPED, TRAIN, VALIDATION = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class RefinedShard:
     Attributes:
         name: `SOURCE.SHARD`.
         documents: Parquet file of the documents that passed cleaning and filters.
-        split: one uint8 a document: 0 dropped as a duplicate, 1 train, 2 validation.
+        split: one uint8 a document: 0 on a list of what is dropped, 1 train, 2 validation.
         documents_digest, split_digest: SHA-256 of the two files.
     """
 

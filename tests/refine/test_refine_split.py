@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from groundup.refine.corpus import Corpus
 from groundup.refine.dedup import find_duplicates
 from groundup.refine.shard import refine_shard
-from groundup.refine.split import DROPPED, VALIDATION, Clusters, choose, clusters, split_documents
+from groundup.refine.split import Clusters, choose, clusters, split_documents
 from groundup.refine.spool import Spool
 from groundup.refine.stage import DUPLICATES_VERSION, SPLIT_VERSION
+from groundup.refined import DROPPED, VALIDATION
 
 Row = dict[str, Any]
 Shards = list[tuple[str, Path]]

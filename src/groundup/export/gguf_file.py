@@ -40,7 +40,7 @@ INSIDE = {
 }
 
 
-def library() -> ModuleType:
+def package() -> ModuleType:
     """Return the package `gguf`.
 
     Raises:
@@ -70,7 +70,7 @@ def write_file(path: Path, origin: Origin, kind: str, facts: Mapping[str, str | 
     Raises:
         GroundupError: the package gguf is missing, or a weight does not fit the type.
     """
-    writer = library().GGUFWriter(path, ARCHITECTURE)
+    writer = package().GGUFWriter(path, ARCHITECTURE)
     try:
         _describe(writer, origin, kind, facts)
         _sizes(writer, origin.config)
@@ -81,7 +81,7 @@ def write_file(path: Path, origin: Origin, kind: str, facts: Mapping[str, str | 
 
 
 def _describe(writer: Any, origin: Origin, kind: str, facts: Mapping[str, str | Sequence[str]]) -> None:
-    gguf = library()
+    gguf = package()
     writer.add_type("model")
     writer.add_name(facts["name"])
     writer.add_license(facts["license"])
@@ -113,7 +113,7 @@ def _sizes(writer: Any, config: ModelConfig) -> None:
 
 
 def _vocabulary(writer: Any, origin: Origin) -> None:
-    types = library().TokenType
+    types = package().TokenType
     tokens, merges = origin.vocabulary
     padding = [f"[PAD{number}]" for number in range(len(tokens), origin.config.vocab_size)]
     writer.add_tokenizer_model("gpt2")
@@ -144,7 +144,7 @@ def written_merges(merges: list[str]) -> list[str]:
 
 def _weights(writer: Any, origin: Origin, kind: str) -> None:
     """Write the table of tensors, then each tensor as it is read."""
-    gguf = library()
+    gguf = package()
     names = tensor_names(origin.config.layers)
     with safe_open(origin.path / WEIGHTS, "pt") as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
@@ -171,7 +171,7 @@ def _converted(weight: npt.NDArray[np.float32], kind: Any, name: str) -> npt.NDA
     if not np.isfinite(weight).all():
         raise GroundupError(f"export: {name} holds a weight that is no finite number; the training diverged")
     with np.errstate(over="ignore"):
-        stored: npt.NDArray[Any] = library().quantize(weight, kind)
+        stored: npt.NDArray[Any] = package().quantize(weight, kind)
     if stored.dtype == np.float16 and not np.isfinite(stored).all():
         raise GroundupError(f"export: {name} holds a weight beyond 65,504, too large for f16; take bf16 or f32")
     return stored
@@ -192,7 +192,7 @@ def reader(path: Path) -> Any:
     Raises:
         GroundupError: it is missing, torn or no GGUF file.
     """
-    gguf = library()
+    gguf = package()
     try:
         return gguf.GGUFReader(path)
     except (OSError, ValueError, IndexError, KeyError) as error:
@@ -201,7 +201,7 @@ def reader(path: Path) -> Any:
 
 def tensors(path: Path) -> Iterator[tuple[str, str, npt.NDArray[np.float32]]]:
     """Yield name, type and float32 values of every tensor of a GGUF file."""
-    gguf = library()
+    gguf = package()
     for tensor in reader(path).tensors:
         kind = tensor.tensor_type.name.lower()
         shape = tuple(int(size) for size in reversed(tensor.shape))

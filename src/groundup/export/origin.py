@@ -11,13 +11,11 @@ from typing import Any
 
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
+from groundup.model.files import SAMPLING
 from groundup.tokenizer import CONFIG, FILE, SPECIALS, Tokenizer
 
 MODEL_CONFIG, WEIGHTS, GENERATION = "config.json", "model.safetensors", "generation_config.json"
 TOKENIZER_CONFIG, TOKENIZER_FILE = CONFIG, FILE
-
-# As the samples of the report are drawn; a tuned model may bring its own.
-SAMPLING = {"do_sample": True, "temperature": 0.8, "top_p": 0.95}
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ def _job(run: Run, wanted: Wanted, model: RunModel, tokens: Artefact) -> Job:
     if wanted.form == "hf":
         settings |= {"model": model.name, "transformers": parity.transformers_version()}
         return Job(Step(wanted.step(), model.name, VERSION, settings, inputs), export_hf, arguments)
-    gguf_file.library()
+    gguf_file.package()
     sources = [source.name for source in run.recipe.source if source.kind != "evaluation"]
     settings |= {"model": model.name, "sources": sources, "gguf": importlib.metadata.version("gguf"), "llama_cpp": llamacpp.version()}
     arguments |= {"kind": wanted.kind, "sources": sources}

@@ -15,6 +15,9 @@ from groundup.model.transformer import Transformer
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
+# What generation_config.json advises, where a model does not bring its own.
+SAMPLING = {"do_sample": True, "temperature": 0.8, "top_p": 0.95}
+
 
 def save_model(folder: Path, model: Transformer) -> None:
     """Write config.json and model.safetensors; the head is the embedding and is not written twice."""

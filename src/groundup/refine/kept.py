@@ -1,4 +1,4 @@
-"""The documents that are kept: refine/documents without those in the list of duplicates. Reads the refine view; writes nothing."""
+"""The documents that are kept: refine/documents without those on the lists of what is dropped. Reads the refine view; writes nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from groundup.document import read_batches
 from groundup.errors import StoreError
-from groundup.refine.split import DROPPED, TRAIN, VALIDATION
+from groundup.refined import DROPPED, TRAIN, VALIDATION
 from groundup.store import Store
 
 Split = Literal["train", "validation"]

@@ -16,8 +16,7 @@ from groundup.refine.arrays import Array, kernel, mask, text_buffers
 from groundup.refine.corpus import Corpus, shared_buckets
 from groundup.refine.kernels import hash_texts, jaccard, mix, scrambled
 from groundup.refine.spool import Spool
-
-DROPPED, TRAIN, VALIDATION = 0, 1, 2
+from groundup.refined import TRAIN, VALIDATION
 
 # design: what is half alike stays on one side.
 SIMILAR = 0.5

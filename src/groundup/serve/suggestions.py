@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from groundup.document import read_batches
+from groundup.refined import VALIDATION
 from groundup.store import Store
 
-# In split/*.npy, as docs/architecture.md says.
-VALIDATION = 2
 # A corpus may have thousands of shards; the first ones of each source do.
 SHARDS = 3
 LONGEST = 90

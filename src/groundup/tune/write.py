@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from groundup.chat import TEMPLATE
-from groundup.model.files import CONFIG, save_model
+from groundup.model.files import CONFIG, SAMPLING, save_model
 from groundup.model.transformer import Transformer
 from groundup.tokenizer import CONFIG as TOKENIZER_CONFIG
 from groundup.tokenizer import END, FILE, SPECIALS, Tokenizer, write_config
 
-# As the samples of the report are drawn.
-SAMPLING = {"do_sample": True, "temperature": 0.8, "top_p": 0.95}
 STOP = SPECIALS[2]
 
 
