@@ -67,10 +67,13 @@ class Refine:
     near_threshold: float = 0.8
     # Texts that may stand in documents and in evaluation files alike.
     allowed_overlap: tuple[str, ...] = ()
+    # What comparing all documents may hold in memory; less costs more passes over the index, never another result.
+    memory_megabytes: int = 2_048
 
     def __post_init__(self) -> None:
         # Below 0.5 the 16 x 7 bands find too few of the pairs to call them deduplicated.
         check(0.5 <= self.near_threshold <= 1, f"near_threshold {self.near_threshold} must lie between 0.5 and 1")
+        check(self.memory_megabytes >= 1, "memory_megabytes must be positive")
         for code in self.languages:
             check(bool(re.fullmatch(r"[a-z]{2,3}", code)), f'language "{code}" is not an ISO 639 code such as "en"')
 

@@ -1,5 +1,5 @@
 """One collected shard → one refined shard. Reads collect's documents.parquet; writes documents.parquet,
-dropped.parquet, and beside every kept row signatures.npy, hashes.npy and sizes.npy.
+dropped.parquet, for every kept row ids.npy, hashes.npy and sizes.npy, and the index of its keys (refine/index.py).
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from groundup.document import DOCUMENT, DROPPED, TableWriter, read_batches
 from groundup.refine import language
 from groundup.refine.arrays import Array, lengths, text_buffers
 from groundup.refine.clean import clean_texts, clean_turns
+from groundup.refine.corpus import id_numbers
 from groundup.refine.filters import judge
-from groundup.refine.kernels import PERMUTATIONS, signatures
+from groundup.refine.index import WIDTH, keys_of, write_index
+from groundup.refine.kernels import signatures
 from groundup.refine.spool import Spool
 from groundup.refine.tidy import fold
 
@@ -31,7 +33,8 @@ from groundup.refine.tidy import fold
 class _Output:
     documents: TableWriter
     dropped: TableWriter
-    signatures: Spool
+    keys: Spool
+    ids: Spool
     hashes: Spool
     sizes: Spool
     changed: Counter[str] = field(default_factory=Counter)
@@ -43,8 +46,10 @@ class _Output:
         """Write kept documents, and what later steps compare them by."""
         texts = text_buffers(batch.column("text"))
         self.documents.write(batch)
-        self.signatures.append(signatures(texts))
-        self.hashes.append(exact_hashes(texts))
+        hashes = exact_hashes(texts)
+        self.keys.append(keys_of(signatures(texts), hashes))
+        self.ids.append(id_numbers(batch.column("id")))
+        self.hashes.append(hashes)
         sizes = lengths(batch.column("text"))
         self.sizes.append(sizes)
         self.bytes_out += int(sizes.sum(dtype=np.int64))
@@ -76,13 +81,15 @@ def refine_shard(folder: Path, collected: Path, kind: str, languages: Sequence[s
         output = _Output(
             stack.enter_context(TableWriter(folder / "documents.parquet", DOCUMENT)),
             stack.enter_context(TableWriter(folder / "dropped.parquet", DROPPED)),
-            stack.enter_context(Spool(folder / ".signatures", np.dtype(np.uint32), PERMUTATIONS)),
+            stack.enter_context(Spool(folder / ".keys", np.dtype(np.uint64), WIDTH)),
+            stack.enter_context(Spool(folder / ".ids", np.dtype(np.uint64), 2)),
             stack.enter_context(Spool(folder / ".hashes", np.dtype(np.uint8), 16)),
             stack.enter_context(Spool(folder / ".sizes", np.dtype(np.uint32))),
         )
         for batch in read_batches([collected / "documents.parquet"]):
             output.keep(_filter(_clean(batch, kind, output), kind, languages, filters, root, output))
-        output.signatures.save(folder / "signatures.npy", transpose=True)
+        write_index(folder, output.keys)
+        output.ids.save(folder / "ids.npy")
         output.hashes.save(folder / "hashes.npy")
         output.sizes.save(folder / "sizes.npy")
     return _facts(output, kind)

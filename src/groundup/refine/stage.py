@@ -12,6 +12,7 @@ from typing import Any
 from groundup.errors import SourceError, StoreError
 from groundup.refine.contamination import CONTAMINATED, find_contaminated, find_occurrences
 from groundup.refine.dedup import EXACT, NEAR, find_duplicates
+from groundup.refine.earlier import Earlier
 from groundup.refine.evaluation import write_grams
 from groundup.refine.filters import RULE_SETS, applicable, code_digest
 from groundup.refine.shard import refine_shard
@@ -20,7 +21,8 @@ from groundup.run import Job, Run
 from groundup.store import Artefact, Facts, Step
 
 # Raised by hand when the output of a step changes.
-SHARD_VERSION = DUPLICATES_VERSION = CONTAMINATION_VERSION = SPLIT_VERSION = 1
+SHARD_VERSION = DUPLICATES_VERSION = SPLIT_VERSION = 2
+CONTAMINATION_VERSION = 1
 
 
 def run(run: Run) -> None:
@@ -59,7 +61,24 @@ def _is_evaluation(collected: Artefact) -> bool:
 def _duplicates_job(run: Run, shards: Sequence[Artefact]) -> Job:
     threshold = run.recipe.refine.near_threshold
     step = Step("refine/duplicates", "duplicates", DUPLICATES_VERSION, {"near_threshold": threshold}, _contents(shards))
-    return Job(step, find_duplicates, {"shards": _folders(shards), "near_threshold": threshold})
+    arguments = {"shards": _folders(shards), "near_threshold": threshold, "memory": _memory(run), "earlier": _earlier(run, step)}
+    return Job(step, find_duplicates, arguments)
+
+
+def _memory(run: Run) -> int:
+    """Return how many bytes of the index a global step may hold; the rest of what it needs is as much again."""
+    return run.recipe.refine.memory_megabytes * 500_000
+
+
+def _earlier(run: Run, wanted: Step) -> Earlier | None:
+    """Return the list that the last run made with the same settings, from which a new one can go on."""
+    view = run.store.view("refine")
+    entries = view.manifest["artefacts"] if view is not None else []
+    old = next((a for e in entries if e["step"] == wanted.step and (a := run.store.artefact(e)) is not None), None)
+    if old is None or old.facts["crowded"] or (old.manifest["settings"], old.manifest["version"]) != (wanted.settings, wanted.version):
+        return None
+    same = frozenset(name for name, content in old.manifest["inputs"].items() if wanted.inputs.get(name) == content)
+    return Earlier(old.path, old.facts["shards"], same) if same else None
 
 
 def _contaminated(run: Run, shards: Sequence[Artefact], duplicates: Artefact, tests: Sequence[Artefact]) -> list[Artefact]:
@@ -86,7 +105,11 @@ def _split_job(run: Run, shards: Sequence[Artefact], lists: Mapping[str, Artefac
     step = Step("refine/split", "split", SPLIT_VERSION, {"seed": seed, "validation": share}, inputs)
     kinds = {shard.name.rpartition(".")[0]: str(shard.facts["kind"]) for shard in shards}
     dropped = [artefact.path / f"{name}.parquet" for name, artefact in lists.items()]
-    return Job(step, split_documents, {"shards": _folders(shards), "kinds": kinds, "dropped": dropped, "seed": seed, "share": share})
+    return Job(
+        step,
+        split_documents,
+        {"shards": _folders(shards), "kinds": kinds, "dropped": dropped, "seed": seed, "share": share, "memory": _memory(run)},
+    )
 
 
 def _collected(run: Run) -> list[Artefact]:
