@@ -85,7 +85,8 @@ class Shelf:
 
     def _shared(self, keys: Array, rows: Array) -> Buckets:
         """Group entries by key, and leave out those that are alone with theirs."""
-        order = np.argsort(keys, kind="stable")
+        # Not stable, but several times as fast; members are put in order below.
+        order = np.argsort(keys)
         keys, rows = keys[order], rows[order]
         first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
         counts = np.diff(first, append=len(keys))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from groundup.refine.arrays import Array
+from groundup.refine.arrays import Array, kernel
 from groundup.refine.clusters import clusters
 from groundup.refine.corpus import Corpus
 from groundup.refine.kernels import mix, scrambled
@@ -113,11 +113,7 @@ def choose(table: Clusters, order: Array, share: float) -> Array:
     """
     target = share * table.totals
     taken, held = np.zeros(len(order), np.bool_), np.zeros(len(table.totals))
-    for number in order.tolist():
-        sources, sizes = table.entries(number)
-        if (held[sources] + sizes <= target[sources]).all():
-            taken[number] = True
-            held[sources] += sizes
+    _take(order, table.starts, table.sources, table.sizes, target, held, taken)
     place = np.argsort(order, kind="stable")
     for source in range(len(table.totals)):
         extra = _one_more(table, source, taken, held, target, place)
@@ -126,6 +122,19 @@ def choose(table: Clusters, order: Array, share: float) -> Array:
             sources, sizes = table.entries(extra)
             held[sources] += sizes
     return taken
+
+
+@kernel
+def _take(order: Array, starts: Array, sources: Array, sizes: Array, target: Array, held: Array, taken: Array) -> None:
+    """Take clusters in order while they fit into all of their sources; `held` and `taken` are changed in place."""
+    for number in order:
+        fits = True
+        for k in range(starts[number], starts[number + 1]):
+            fits = fits and held[sources[k]] + sizes[k] <= target[sources[k]]
+        if fits:
+            taken[number] = True
+            for k in range(starts[number], starts[number + 1]):
+                held[sources[k]] += sizes[k]
 
 
 def choose_for_kinds(table: Clusters, order: Array, taken: Array, share: float) -> Array:
