@@ -19,8 +19,8 @@ from groundup.refine.spool import Spool
 SIMILAR = 0.5
 # A document is compared with so many others of a bucket, the nearest before it in total order. Pages of a template share
 # three minima at a similarity of 0.3 already, and a million of them would cost the square of their number; 37 buckets
-# times 128 is as much as a document may cost.
-MOST_COMPARED = 128
+# times 64 is as much as a document may cost.
+MOST_COMPARED = 64
 # What a row costs while groups are sorted, and how many rows are written at a time.
 _ROW_BYTES, _BLOCK = 64, 1 << 20
 
