@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from groundup.document import document_id
 from groundup.errors import RecipeError, SourceError, StoreError
 from groundup.recipe import Recipe, Refine, Source, Tokenize
 from groundup.refine import stage
 from groundup.refine.kept import kept_documents
 from groundup.refine.overlap import measure
+from groundup.refined import DROPPED, TRAIN, VALIDATION
 from groundup.run import Run
 from groundup.store import Facts, Step
+from groundup.verify import Note, check_overlap
 from groundup.workers import Workers
 
 Row = dict[str, Any]
@@ -34,12 +37,14 @@ def copy_shard(folder: Path, rows: Sequence[Row], kind: str, write: Callable[...
     return {"kind": kind, "documents": len(rows), "bytes_out": sum(len(row["text"]) for row in rows)}
 
 
-def collect(run: Run, row: Callable[..., Row], write: Callable[..., Path], count: int = 60, salt: int = 0) -> None:
-    """Publish a collect view of one shard a source, with copies between them."""
+def collect(run: Run, row: Callable[..., Row], write: Callable[..., Path], count: int = 60, salt: int = 0, alike: bool = False) -> None:
+    """Publish a collect view of one shard a source, with copies between them; `alike`: with documents that are 0.6 alike."""
     artefacts = []
     for base, (name, kind) in enumerate(KINDS.items()):
         texts = [sentences(base * 1_000 + n + (salt if name == "two" and n == 7 else 0)) for n in range(count)]
         texts[0] = sentences(5)
+        if alike and kind != "evaluation":
+            texts[1] = "\n".join([sentences(9_000, 9), sentences(9_001 + base, 3)])
         rows = [row(text, n, kind, name) for n, text in enumerate(texts)]
         step = Step("collect/shard", f"{name}.s", 1, {"kind": kind}, {"raw": f"{salt if name == 'two' else 0}"})
         artefacts.append(run.store.build(step, copy_shard, {"rows": rows, "kind": kind, "write": write}))
@@ -146,6 +151,23 @@ def test_overlap(run: Run) -> None:
     assert leaked.documents > clean.documents
     assert all(pair.share == 1.0 for pair in leaked.worst)
     assert leaked.sampled == 1.0
+
+
+def test_verify_finds_a_leak(run: Run, row: Callable[..., Row], collected: Callable[..., Path]) -> None:
+    """Documents that are half alike stay on one side; one that a hand moves to the other is named, with its like."""
+    collect(run, row, collected, alike=True)
+    stage.run(run)
+    problems = lambda: [line for line in check_overlap(run.root) if not isinstance(line, Note)]  # noqa: E731
+    assert problems() == []
+    verdicts = [run.root / "refine" / "split" / f"{name}.s.npy" for name in ("one", "two")]
+    sides = [int(np.load(path)[1]) for path in verdicts]
+    assert sides[0] == sides[1] != DROPPED
+    moved = np.load(verdicts[0])
+    moved[1] = TRAIN + VALIDATION - sides[0]
+    verdicts[0].unlink()
+    np.save(verdicts[0], moved)
+    (line,) = problems()
+    assert document_id("one", "file", 1) in line and "Jaccard 0.6" in line
 
 
 def test_errors(run: Run, recipe: Recipe, tmp_path: Path) -> None:
