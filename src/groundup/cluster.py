@@ -62,9 +62,10 @@ def find_cluster(root: Path, document: str, most: int = SHOWN) -> Cluster:
     return Cluster(kept, texts[kept], tuple(members), count)
 
 
-def suppressed(root: Path, documents: Collection[str]) -> int:
-    """Return how many documents were dropped as duplicates of these, directly or not."""
-    return _suppressed(root, documents, 0)[1]
+def suppressed_ids(root: Path, documents: Collection[str]) -> list[str]:
+    """Return the ids of what was dropped as a duplicate of these documents themselves."""
+    batches = matching(_list(root), "duplicate_of", documents, ["id", "duplicate_of"]) if documents else ()
+    return [name for batch in batches for name in batch.column("id").to_pylist() if name not in documents]
 
 
 def _list(root: Path) -> list[Path]:
@@ -111,4 +112,3 @@ def similarity(one: str, other: str) -> float:
 
     sets, offsets = shingle_sets(text_buffers(pa.array([one, other], pa.string())))
     return 1.0 if one == other else float(jaccard(sets[: offsets[1]], sets[offsets[1] :]))
-

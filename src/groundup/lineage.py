@@ -26,7 +26,7 @@ from groundup.store import Store
 
 EXAMPLES = 20
 # Characters of a text that are shown beside others of its kind, and alone.
-PREVIEW, ALONE = 400, 1_600
+PREVIEW, ALONE = 400, 1_000
 WIDTH = 80
 LISTS = ("collect/dropped", "refine/dropped")
 
@@ -55,7 +55,7 @@ def describe_dropped(root: Path, reason: str, width: int = WIDTH) -> str:
     if reason not in known:
         names = ", ".join(sorted(known)) or "none"
         raise GroundupError(f'{root}: nothing was dropped for "{reason}"; the reasons of this run are: {names}')
-    rows = _chosen(root, reason, np.sort(np.random.default_rng(0).permutation(known[reason])[:EXAMPLES]))
+    rows = _chosen(root, reason, np.sort(np.random.default_rng(0).permutation(known[reason])[:EXAMPLES]).tolist())
     texts = judged(root, [row["id"] for row in rows], PREVIEW)
     blocks = ["\n".join([_dropped_line(row), *_judged_lines(texts.get(row["id"]), width)]) for row in rows]
     return "\n\n".join([f"{known[reason]:,} dropped for {reason}; {len(rows)} of them:", *blocks])
@@ -81,6 +81,8 @@ def _dropped_line(row: Row) -> str:
 def _judged_lines(texts: tuple[str, str] | None, width: int) -> list[str]:
     if texts is None:
         return []
+    if texts[0] == texts[1]:
+        return [f"  | {line}" for line in texts[0].split("\n")]
     return [f"  {line}" for line in beside(*texts, width - 2, ("as it was read", "as the filters saw it"))]
 
 
