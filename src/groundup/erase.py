@@ -31,6 +31,8 @@ def erase(run: Run, forgotten: Forgotten) -> list[str]:
     store = run.store
     gone = [name for name in QUOTING if (run.root / name).exists()]
     store.discard(run.root / name for name in gone)
+    for name in gone:
+        run.ledger.write("erased", stage=name)
     if _learnt_from(store, forgotten):
         run.set_aside("tune")
     gone += list(_clear_aside(store, forgotten))

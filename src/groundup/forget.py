@@ -133,6 +133,8 @@ def _models(root: Path, entries: Sequence[Entry]) -> list[str]:
     for entry in entries[:NAMED]:
         if entry.checkpoints(root):
             lines.append(f"{entry.id} {entry.words(root).removeprefix('forgotten; ')}; `--redo train` trains without it")
+    if (root / "train").exists():
+        lines.append("training stays as it is; where its tokens changed, `groundup run` trains again, and asks first if that took long")
     others = sorted(path.relative_to(root).as_posix() for name in ("train", "tune") for path in (root / "aside").glob(f"{name}-*"))
     others += ["export"] if (root / "export").exists() else []
     return [*lines, f"models that may know it: {', '.join(others)}"] if others else lines
