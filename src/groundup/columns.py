@@ -27,7 +27,7 @@ def side_by_side(left: str, right: str, width: int, titles: tuple[str, str] = ("
     matcher = SequenceMatcher(None, one, other)
     groups = list(matcher.get_grouped_opcodes(AROUND))
     if not groups:
-        return ["they differ in white space only" if left != right else "the texts are the same"]
+        return [_alike(left, right, len(one))]
     rows: list[Row] = [(titles[0], " ", titles[1])] if any(titles) else []
     column = _column(width)
     for number, group in enumerate(groups[:MOST_PLACES]):
@@ -37,6 +37,12 @@ def side_by_side(left: str, right: str, width: int, titles: tuple[str, str] = ("
             rows += _rows(wrapped(one[a:b], column), wrapped(other[c:d], column), mark)
     more = len(groups) - MOST_PLACES
     return _lines(rows, column) + ([f"… and {more} more places"] if more > 0 else [])
+
+
+def _alike(left: str, right: str, words: int) -> str:
+    if left == right:
+        return "the texts are the same"
+    return f"no word differs in {MOST_WORDS:,} from the first difference on" if words == MOST_WORDS else "they differ in white space only"
 
 
 def beside(left: str, right: str, width: int, titles: tuple[str, str]) -> list[str]:

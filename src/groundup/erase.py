@@ -6,7 +6,6 @@ What is a model stays: it cannot be made again without them from what is here.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def erase(run: Run, forgotten: Forgotten) -> list[str]:
     # Of exports only models are left over.
     store.discard(path for path in store.unreferenced(VIEWS) if path.parent.parent.name != "export")
     store.clean()
-    dataclasses.replace(forgotten, pending=False).save(run.root)
+    forgotten.carried_out().save(run.root)
     return gone
 
 
@@ -50,7 +49,7 @@ def _learnt_from(store: Store, forgotten: Forgotten) -> bool:
         return (store.root / "tune").exists()
     artefacts = [found for entry in view.manifest["artefacts"] if (found := store.artefact(entry)) is not None]
     read = {name.partition(" ")[2] for artefact in artefacts for name in artefact.manifest["inputs"]} | {a.name for a in artefacts}
-    return any(entry.shard in read or (entry.seen and entry.seen["times"] != 0) for entry in forgotten.documents)
+    return any(entry.shard in read or (entry.seen and entry.seen["times"] != 0) for entry in forgotten.pending)
 
 
 def _clear_aside(store: Store, forgotten: Forgotten) -> Iterator[str]:
@@ -67,6 +66,6 @@ def _names(folder: Path, forgotten: Forgotten) -> bool:
     """Whether a table of a folder names a forgotten document, as its own or as what it was dropped for."""
     for path in sorted(folder.rglob("*.parquet")):
         for column in {"id", "duplicate_of"} & set(pq.read_schema(path).names):
-            if any(True for _ in matching([path], column, forgotten.ids, [column])):
+            if any(True for _ in matching([path], column, [entry.id for entry in forgotten.pending], [column])):
                 return True
     return False

@@ -41,13 +41,14 @@ def forget(root: Path, ids: Sequence[str], workers: int | None = None) -> str:
     _check_sources(recipe)
     below = suppressed_ids(root, [entry.id for entry in new])
     with opened(recipe, root, workers=workers) as run:
-        forgotten = Forgotten((*before.documents, *new), pending=True)
-        forgotten.save(root)
+        Forgotten((*before.documents, *new)).save(root)
         try:
             gone = carry_out(run)
         except GroundupError as error:
-            raise GroundupError(f"{root}: noted, and not carried out yet: {error}; then `groundup forget` or `run` finishes it") from None
-    entries = new or before.documents
+            raise GroundupError(
+                f"{root}: noted in forgotten.json and not carried out yet: {error}; mend that, and `groundup run` finishes it"
+            ) from None
+    entries = [*before.pending, *new]
     return "\n".join([*again, *_told(root, recipe, entries), *_back(root, below), *_deleted(gone), *_models(root, entries)])
 
 

@@ -29,6 +29,7 @@ class Entry:
         shard: that held it, `SOURCE.SHARD`.
         raw: SHA-256 of its raw file as it was then; another one may hold another text at this number.
         seen: what the training of that day did with it: its key, how often it read it (None: not known), first steps.
+        pending: something of its text may still be on disk.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Entry:
     shard: str = ""
     raw: str = ""
     seen: Mapping[str, Any] = field(default_factory=dict)
+    pending: bool = True
 
     @property
     def files(self) -> list[str]:
@@ -75,10 +77,9 @@ def training_key(root: Path) -> str:
 
 @dataclass(frozen=True)
 class Forgotten:
-    """The list; `pending` while something of the documents may still be on disk."""
+    """The list."""
 
     documents: tuple[Entry, ...] = ()
-    pending: bool = False
 
     @classmethod
     def load(cls, root: Path) -> Forgotten:
@@ -92,13 +93,22 @@ class Forgotten:
             return cls()
         table = read_json(path)
         try:
-            return cls(tuple(Entry(**entry) for entry in table["documents"]), bool(table["pending"]))
+            return cls(tuple(Entry(**entry) for entry in table["documents"]))
         except (TypeError, KeyError):
             raise StoreError(f"{path}: damaged; put it back, or delete it if what was forgotten may come back") from None
 
     def save(self, root: Path) -> None:
         """Write the list, whole."""
         write_json(root / FILE, dataclasses.asdict(self))
+
+    @property
+    def pending(self) -> tuple[Entry, ...]:
+        """Those of which something may still be on disk."""
+        return tuple(entry for entry in self.documents if entry.pending)
+
+    def carried_out(self) -> Forgotten:
+        """Return the list with nothing pending."""
+        return Forgotten(tuple(dataclasses.replace(entry, pending=False) for entry in self.documents))
 
     @cached_property
     def ids(self) -> frozenset[str]:

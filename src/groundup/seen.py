@@ -92,7 +92,9 @@ class Course:
         index = folder / "index.parquet"
         tokens = Store(root).view("tokenize")
         # A training of an earlier groundup kept no index of its own.
-        if not index.exists() and tokens is not None:
+        if not index.exists():
+            if tokens is None:
+                raise GroundupError(f"{root / 'tokenize'}: missing or damaged; `groundup run` builds it")
             trained_on(root, tokens)
             index = tokens.path / "index.parquet"
         spans = [(step, first, sequences) for step, first, sequences in state["spans"]]
