@@ -25,7 +25,7 @@ from groundup.refine.arrays import text_buffers
 from groundup.refine.kernels import hash_texts
 from groundup.store import Artefact, Store
 
-RECORD = np.dtype([("high", ">u8"), ("low", ">u8"), ("text", "<u8"), ("source", "<u2"), ("fate", "<u2")])
+RECORD = np.dtype([("high", "<u8"), ("low", "<u8"), ("text", "<u8"), ("source", "<u2"), ("fate", "<u2")])
 Records = npt.NDArray[Any]
 # Of each part, 28 bytes each, twice.
 RECORDS_AT_ONCE = 1 << 20
@@ -151,17 +151,25 @@ def _spread(folder: Path, number: int, parts: int, batches: Iterator[Records]) -
 def _read(path: Path, ignored: set[int]) -> Records:
     records = np.fromfile(path, RECORD)
     records = records[~np.isin(records["source"], list(ignored))]
-    records = records[np.lexsort((records["low"], records["high"]))]
+    order, new = _by_id(records)
     # A record may be listed twice, such as damage in a member and in its archive.
-    first = np.ones(len(records), np.bool_)
-    first[1:] = (records["high"][1:] != records["high"][:-1]) | (records["low"][1:] != records["low"][:-1])
-    return records[first]
+    return records[order[new]]
+
+
+def _by_id(records: Records) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Return the order of ids, and which of them, in that order, is not the one before it."""
+    order = np.lexsort((records["low"], records["high"]))
+    high, low = records["high"][order], records["low"][order]
+    new = np.ones(len(records), np.bool_)
+    new[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
+    return order, new
 
 
 def _merge(found: Difference, one: Records, other: Records, fates: Sequence[str], sources: Sequence[str]) -> None:
     """Join two sorted parts by id, and note what differs."""
-    keys = np.concatenate([one, other])[["high", "low"]]
-    _, number = np.unique(keys, return_inverse=True)
+    order, new = _by_id(np.concatenate([one, other]))
+    number = np.empty(len(order), np.int64)
+    number[order] = np.cumsum(new) - 1
     at = np.full((2, int(number.max(initial=-1)) + 1), -1, np.int64)
     at[0, number[: len(one)]], at[1, number[len(one) :]] = np.arange(len(one)), np.arange(len(other))
     both = (at >= 0).all(axis=0)
