@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from groundup.cluster import SHOWN, find_cluster, similarity, suppressed_ids
+from groundup.cluster import SHOWN, find_cluster, relatives, similarity
 from groundup.document import DOCUMENT, DROPPED, TableWriter
 from groundup.errors import GroundupError
 
@@ -78,7 +78,9 @@ def test_a_cluster_of_a_hundred_thousand_shows_twenty_and_counts_the_rest(tmp_pa
     assert (len(found.members), found.count, found.kept) == (SHOWN, count, name(0))
 
 
-def test_what_a_document_suppressed_itself_is_what_forgetting_it_sets_free(run: Path) -> None:
-    assert suppressed_ids(run, [name(5)]) == [name(3), name(6)]
-    assert suppressed_ids(run, [name(5), name(3)]) == [name(4), name(6)]
-    assert suppressed_ids(run, []) == []
+def test_relatives_are_what_says_nearly_the_same_as_what_is_forgotten(run: Path) -> None:
+    """What it suppressed, and what it was suppressed by, up to the kept one."""
+    assert relatives(run, [name(5)]) == [name(3), name(6)]
+    assert relatives(run, [name(4)]) == [name(3), name(5)]
+    assert relatives(run, [name(5), name(3)]) == [name(4), name(6)]
+    assert relatives(run, []) == []

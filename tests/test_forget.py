@@ -87,6 +87,11 @@ def test_what_it_had_suppressed_comes_back_and_is_named(recipe: Path) -> None:
     assert COPY in told and "forget these too" in told
 
 
+def test_what_it_was_a_duplicate_of_is_named_since_that_says_the_same(recipe: Path) -> None:
+    told = forget(recipe.parent / "run", [COPY], workers=1)
+    assert f"kept, and alike or the same: {ID};" in told
+
+
 def test_an_unknown_id_changes_nothing(recipe: Path) -> None:
     root, listing = recipe.parent / "run", sorted((recipe.parent / "run").rglob("*"))
     with pytest.raises(GroundupError, match="there is no document 0bad"):

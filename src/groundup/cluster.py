@@ -62,10 +62,17 @@ def find_cluster(root: Path, document: str, most: int = SHOWN) -> Cluster:
     return Cluster(kept, texts[kept], tuple(members), count)
 
 
-def suppressed_ids(root: Path, documents: Collection[str]) -> list[str]:
-    """Return the ids of what was dropped as a duplicate of these documents themselves."""
-    batches = matching(_list(root), "duplicate_of", documents, ["id", "duplicate_of"]) if documents else ()
-    return [name for batch in batches for name in batch.column("id").to_pylist() if name not in documents]
+def relatives(root: Path, documents: Collection[str]) -> list[str]:
+    """Return the ids of what was dropped as a duplicate of these documents, and of what they were dropped for, and that in turn."""
+    found = dict.fromkeys(documents)
+    level: Collection[str] = documents
+    while level:
+        batches = matching(_list(root), "id", level, ["id", "duplicate_of"])
+        level = [name for batch in batches for name in batch.column("duplicate_of").to_pylist() if name not in found]
+        found |= dict.fromkeys(level)
+    for batch in matching(_list(root), "duplicate_of", documents, ["id", "duplicate_of"]) if documents else ():
+        found |= dict.fromkeys(batch.column("id").to_pylist())
+    return [name for name in found if name not in documents]
 
 
 def _list(root: Path) -> list[Path]:

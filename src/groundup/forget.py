@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from groundup.cluster import suppressed_ids
+from groundup.cluster import relatives
 from groundup.collect.places import list_source
 from groundup.errors import GroundupError
 from groundup.flow import carry_out, opened
@@ -39,7 +39,7 @@ def forget(root: Path, ids: Sequence[str], workers: int | None = None) -> str:
     if not new and not before.pending:
         return "\n".join(again)
     _check_sources(recipe)
-    below = suppressed_ids(root, [entry.id for entry in new])
+    alike = relatives(root, [entry.id for entry in new])
     with opened(recipe, root, workers=workers) as run:
         Forgotten((*before.documents, *new)).save(root)
         try:
@@ -49,7 +49,7 @@ def forget(root: Path, ids: Sequence[str], workers: int | None = None) -> str:
                 f"{root}: noted in forgotten.json and not carried out yet: {error}; mend that, and `groundup run` finishes it"
             ) from None
     entries = [*before.pending, *new]
-    return "\n".join([*again, *_told(root, recipe, entries), *_back(root, below), *_deleted(gone), *_models(root, entries)])
+    return "\n".join([*again, *_told(root, recipe, entries), *_alike(root, alike), *_deleted(gone), *_models(root, entries)])
 
 
 def find(root: Path, ids: Sequence[str]) -> list[Entry]:
@@ -109,17 +109,17 @@ def _told(root: Path, recipe: Recipe, entries: Sequence[Entry]) -> list[str]:
     paths = {source.name: source.path for source in recipe.source}
     lines = [f"forgotten: {entry.id}  {entry.source}: {entry.origin}#{entry.record}" for entry in entries[:NAMED]]
     lines += [f"and {len(entries) - NAMED:,} more"] if len(entries) > NAMED else []
-    where = ", ".join(sorted({paths.get(entry.source, entry.source) for entry in entries}))
+    where = ", ".join(sorted({paths.get(entry.source, "the data of tuning") for entry in entries}))
     return [*lines, f"collect, refine and tokenize are without {'it' if len(entries) == 1 else 'them'}; the raw files stay: {where}"]
 
 
-def _back(root: Path, below: Sequence[str]) -> list[str]:
-    """Say which documents are no duplicates any more: they may well say the same."""
+def _alike(root: Path, alike: Sequence[str]) -> list[str]:
+    """Say which documents of the same clusters are kept now: they say nearly the same."""
     path = root / "refine" / "dropped" / "duplicates.parquet"
-    still = {one for batch in matching([path], "id", below, ["id"]) for one in batch.column("id").to_pylist()} if below else set()
-    back = [one for one in below if one not in still]
-    named = ", ".join(back[:NAMED]) + (f" and {len(back) - NAMED:,} more" if len(back) > NAMED else "")
-    return [f"no duplicates any more, and alike or the same: {named}; forget these too if their text has to go"] if back else []
+    still = {one for batch in matching([path], "id", alike, ["id"]) for one in batch.column("id").to_pylist()} if path.exists() else set()
+    kept = [one for one in alike if one not in still]
+    named = ", ".join(kept[:NAMED]) + (f" and {len(kept) - NAMED:,} more" if len(kept) > NAMED else "")
+    return [f"kept, and alike or the same: {named}; forget these too if the text itself has to go"] if kept else []
 
 
 def _deleted(gone: Sequence[str]) -> list[str]:

@@ -139,7 +139,7 @@ def describe_duplicates(root: Path, document: str, width: int = WIDTH) -> str:
     """Show the cluster of a document: the kept one and what it suppressed, how similar they are, and where they differ."""
     _tables(root, "collect/documents")
     cluster = find_cluster(root, document)
-    lines = [f"{cluster.kept} is kept; {cluster.count:,} were dropped as its duplicates"]
+    lines = [f"{cluster.kept} is kept; dropped as its duplicates: {cluster.count:,}"]
     for member in cluster.members:
         lines += ["", _member_line(cluster.kept, member)]
         lines += [f"  {line}" for line in side_by_side(cluster.text, member.text, width - 2, ("kept", "dropped"))]
