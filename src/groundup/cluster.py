@@ -72,7 +72,8 @@ def relatives(root: Path, documents: Collection[str]) -> list[str]:
         found |= dict.fromkeys(level)
     for batch in matching(_list(root), "duplicate_of", documents, ["id", "duplicate_of"]) if documents else ():
         found |= dict.fromkeys(batch.column("id").to_pylist())
-    return [name for name in found if name not in documents]
+    own = set(documents)
+    return [name for name in found if name not in own]
 
 
 def _list(root: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def compare(one: Path, other: Path) -> Table:
         "settings": _pairs(*map(_settings, roots)),
         "counts": {source: pairs for source, pairs in _by_source(roots).items() if pairs},
         "documents": {name: _nested(counts) for name, counts in found.counts.items()},
-        "examples": {name: _origins(roots, examples) for name, examples in found.examples.items()},
+        "examples": _examples(roots, found.examples),
     }
 
 
@@ -121,14 +121,20 @@ def _nested(counts: Counter[tuple[str, str, str]]) -> list[Table]:
     return [{"source": source, "first": one, "second": other, "documents": n} for (source, one, other), n in sorted(counts.items())]
 
 
-def _origins(roots: tuple[Path, Path], examples: list[tuple[str, str, str, str]]) -> list[Table]:
-    rows = []
-    for name, source, one, other in examples:
-        root = roots[0] if one else roots[1]
-        folders = [*tables(root, "collect/documents", source), *tables(root, "collect/dropped", source)]
-        row = find_documents(folders, [name], ("id", "origin", "record")).get(name, {})
-        rows.append({"id": name, "source": source, "origin": row.get("origin"), "record": row.get("record"), "first": one, "second": other})
-    return rows
+def _examples(roots: tuple[Path, Path], examples: Mapping[str, Sequence[tuple[str, str, str, str]]]) -> dict[str, list[Table]]:
+    """Return the examples of each category with their origin and record, looked up in the first run that has them."""
+    ids = {name for rows in examples.values() for name, *_ in rows}
+    found: dict[str, Table] = {}
+    for root in roots:
+        folders = [*tables(root, "collect/documents"), *tables(root, "collect/dropped")]
+        found |= find_documents(folders, ids - found.keys(), ("id", "origin", "record"))
+    return {
+        category: [
+            found.get(name, {"id": name, "origin": None, "record": None}) | {"source": source, "first": one, "second": other}
+            for name, source, one, other in rows
+        ]
+        for category, rows in examples.items()
+    }
 
 
 def in_words(found: Table, width: int = 80) -> str:

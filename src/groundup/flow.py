@@ -99,6 +99,7 @@ def carry_out(run: Run) -> list[str]:
     forgotten = Forgotten.load(run.root)
     if not forgotten.pending:
         return []
+    say(f"forget: {len(forgotten.pending):,} to take out")
     run.unguarded = _same_recipe(run)
     for stage in begun(run):
         run_stage(run, stage)
