@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from groundup.checkpoints import RunModel
-    from groundup.cluster import Cluster
+    from groundup.duplicates import Cluster
     from groundup.model.transformer import Transformer
     from groundup.seen import Seen
     from groundup.surprise import TokenScore
@@ -78,7 +78,7 @@ class OpenRun:
         Raises:
             GroundupError: the document has no duplicates.
         """
-        from groundup.cluster import find_cluster
+        from groundup.duplicates import find_cluster
 
         return find_cluster(self._view("refine").parent, document, most)
 

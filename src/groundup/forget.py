@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from groundup.cluster import relatives
 from groundup.collect.places import list_source
+from groundup.duplicates import relatives
 from groundup.errors import GroundupError
 from groundup.flow import carry_out, opened
 from groundup.forgotten import MOST_STEPS, Entry, Forgotten, training_key

@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from groundup import seen
-from groundup.cluster import Member, find_cluster
 from groundup.columns import beside, side_by_side
 from groundup.document import read_batches
+from groundup.duplicates import Member, find_cluster
 from groundup.errors import GroundupError
 from groundup.forgotten import Forgotten
 from groundup.lookup import Row, find_documents, matching, tables

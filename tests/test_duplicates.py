@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from groundup.cluster import SHOWN, find_cluster, relatives, similarity
 from groundup.document import DOCUMENT, DROPPED, TableWriter
+from groundup.duplicates import SHOWN, find_cluster, relatives, similarity
 from groundup.errors import GroundupError
 
 TEXT = "one two three four five six seven eight nine ten"
