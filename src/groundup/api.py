@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from groundup.checkpoints import RunModel
+    from groundup.duplicates import Cluster
     from groundup.model.transformer import Transformer
+    from groundup.seen import Seen
     from groundup.surprise import TokenScore
     from groundup.tokenizer import Tokenizer
     from groundup.tokens import Tokens
@@ -69,6 +71,32 @@ class OpenRun:
         from groundup.lineage import raw_texts
 
         return raw_texts(self.root, ids)
+
+    def duplicates(self, document: str, most: int = 20) -> Cluster:
+        """Return the kept document of a cluster and what it suppressed: rows, cleaned texts, similarities computed anew.
+
+        Raises:
+            GroundupError: the document has no duplicates.
+        """
+        from groundup.duplicates import find_cluster
+
+        return find_cluster(self._view("refine").parent, document, most)
+
+    def seen(self, document: str, token: int | None = None) -> Seen | None:
+        """Return which training steps read a document (or one of its tokens); None where it is no training text.
+
+        Raises:
+            GroundupError: where documents stood in the tokens of this training is not known any more.
+        """
+        from groundup.seen import seen
+
+        return seen(self.root, document, token)
+
+    def difference(self, other: str | Path) -> dict[str, Any]:
+        """Return what differs between this run and another: settings, counts by source, documents with examples."""
+        from groundup.diff import compare
+
+        return compare(self.root, Path(other))
 
     def tokenizer(self) -> Tokenizer:
         """Return the tokenizer of the run."""

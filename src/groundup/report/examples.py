@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from groundup.document import read_batches
+from groundup.lookup import find_documents
 from groundup.report.figures import Figure
 from groundup.report.reading import Row, number
 from groundup.report.words import cut
@@ -115,23 +116,6 @@ def _shards(root: Path, stage: str, sources: Iterable[str] | None = None) -> lis
 def _texts(root: Path, rows: Sequence[Row], column: str) -> dict[str, str]:
     found = find_documents(_shards(root, "collect", {row["source"] for row in rows}), {row[column] for row in rows})
     return {name: row["text"] or "" for name, row in found.items()}
-
-
-def find_documents(paths: Sequence[Path], ids: set[str]) -> dict[str, Row]:
-    """Return documents by id; texts are read only of the row groups that hold one of them, until all are found."""
-    missing, found = set(ids), dict[str, Row]()
-    for path in paths:
-        if not missing:
-            break
-        with pq.ParquetFile(path) as file:
-            for group in range(file.num_row_groups):
-                mask = pc.is_in(file.read_row_group(group, columns=["id"])["id"], pa.array(sorted(missing), pa.string()))
-                if pc.any(mask).as_py():
-                    columns = ["id", "text", "source", "origin", "record", "license", "language"]
-                    rows = file.read_row_group(group, columns=columns).filter(mask).to_pylist()
-                    found |= {row["id"]: row for row in rows}
-                    missing -= found.keys()
-    return found
 
 
 def _shown(row: Row) -> Row:

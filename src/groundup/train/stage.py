@@ -1,5 +1,5 @@
-"""The train stage. Reads the view `RUN/tokenize`; writes `RUN/train`: train.json, machine.json, ledger.jsonl and what the
-loop writes. Goes on where a checkpoint stands, does nothing when the end step is reached, and guards what was expensive.
+"""The train stage. Reads the view `RUN/tokenize`; writes `RUN/train`: train.json, machine.json, ledger.jsonl, index.parquet
+and what the loop writes. Goes on where a checkpoint stands, does nothing when the end step is reached, and guards what was expensive.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from groundup.model.presets import resolve as resolve_model
 from groundup.progress import say
 from groundup.recipe import Train
 from groundup.run import EXPENSIVE_SECONDS, Run, changed_settings, write_lock
-from groundup.store import Artefact, Step, read_json, write_json
+from groundup.store import Artefact, Step, link, read_json, write_json
 from groundup.tokens import open_shard
 from groundup.train import machine as machines
 from groundup.train.changes import Changes
@@ -31,7 +31,7 @@ from groundup.train.plan import Plan, automatic_tokens
 
 # Raised by hand when equal settings and inputs begin to give other weights.
 VERSION = 1
-MACHINE = "machine.json"
+MACHINE, INDEX = "machine.json", "index.parquet"
 
 
 def run(run: Run) -> None:
@@ -195,6 +195,7 @@ def begin(run: Run, plan: Plan) -> None:
     write_json(folder / MACHINE, dataclasses.asdict(plan.machine))
     write_lock(run, **dataclasses.asdict(plan.machine))
     plan.write(folder)
+    _keep_index(run.root / "tokenize", folder)
     found = Checkpoints(run.root, plan.key_parts.key).latest_valid(set_aside=True)
     step = found[1].step if found else 0
     changes = Changes(folder, plan)
@@ -203,6 +204,15 @@ def begin(run: Run, plan: Plan) -> None:
     if [event["machine"] for event in changes.ledger.events("machine")][-1:] != [machine]:
         changes.ledger.write("machine", step=step, machine=machine)
     say(_headline(plan))
+
+
+def _keep_index(tokens: Path, folder: Path) -> None:
+    """Keep where documents stand in the tokens that this training reads, so that it is known when later data replace them."""
+    if (tokens / INDEX).exists():
+        new = folder / f".{INDEX}"
+        new.unlink(missing_ok=True)
+        link(tokens / INDEX, new)
+        new.rename(folder / INDEX)
 
 
 def _headline(plan: Plan) -> str:
