@@ -167,7 +167,7 @@ class OpenRun:
             if message.get("role") not in ROLES or not isinstance(message.get("content"), str):
                 raise GroundupError(f'message {number}: expected a "role" ({", ".join(ROLES)}) and "content" (text)')
         model, tokenizer = _loaded(find_model(self.root, which))
-        stop = {tokenizer.end_id, tokenizer.chat_ids[1]}
+        stop = {tokenizer.end_id, tokenizer.stop_id}
         return tokenizer.decode(generate(model, encode_prompt(tokenizer, messages), tokens, top_p=0.95, seed=seed, stop=stop))
 
     def scores(self, text: str, which: str = "", alternatives: int = 3) -> list[TokenScore]:
