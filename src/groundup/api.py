@@ -110,7 +110,7 @@ class OpenRun:
         if plan is None or view is None:
             raise self._absent("train")
         trained_on(self.root, view)
-        shape = {"context": plan.config.context, "vocab_size": plan.config.vocab_size, "seed": plan.seed}
+        shape = {"context": plan.config.context, "vocab_size": plan.vocabulary, "seed": plan.seed}
         loader = Loader(view.path / "shards", "train", **shape, weights=plan.weights)
         counts = sum((_samples_of(loader, first, last) for first, last in self._samples_read()), Counter[str]())
         return {source.name: counts[source.name] * plan.config.context for source in loader.sources}

@@ -93,6 +93,11 @@ class Tokenizer:
         """Return the name of a special token."""
         return next(name for name, own in self.specials.items() if own == index)
 
+    @property
+    def keeps_all(self) -> bool:
+        """Whether decoding gives back a text that is not in normal form, too."""
+        return self._engine.normalizer is None
+
     def normalized(self, text: str) -> str:
         """Return what decoding the ids of a text gives: the text itself, or its normal form."""
         normalizer = self._engine.normalizer

@@ -98,7 +98,9 @@ class Adapter(nn.Module):
             base: name of the model that it belongs to.
         """
         places = [name.removesuffix(".weight") for name in self._tables]
-        tensors = {f"base_model.model.{place}.token_adapter.trainable_tokens_delta": r for place, r in zip(places, self.embeddings, strict=True)}
+        tensors = {
+            f"base_model.model.{place}.token_adapter.trainable_tokens_delta": r for place, r in zip(places, self.embeddings, strict=True)
+        }
         for name, layer in self._layers.items():
             tensors |= {f"base_model.model.{name}.lora_A.weight": layer.a, f"base_model.model.{name}.lora_B.weight": layer.b}
         copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
