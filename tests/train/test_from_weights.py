@@ -83,7 +83,8 @@ def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_begins_where_the_folder_stood(trained: Path, folder: Path) -> None:
     # Protects: step 0 is the model of the folder, which the first line of the metrics measures; training then moves it.
     first = lines(trained)[0]
-    assert first["step"] == 0 and first["validation_loss"] > lines(trained)[-1]["validation_loss"]
+    last = [line["validation_loss"] for line in lines(trained) if "validation_loss" in line][-1]
+    assert first["step"] == 0 and first["validation_loss"] > last
     model = load_model(folder).eval()
     plan = Plan.read(trained / "train")
     assert plan is not None
@@ -110,11 +111,6 @@ def test_checkpoints_are_llamas_to_transformers(trained: Path) -> None:
 def test_its_tokenizer_is_taken_and_its_end_ends_documents(trained: Path, folder: Path) -> None:
     # Protects: ids mean what they meant to those weights.
     tokenizer = Tokenizer.load(trained / "tokenize")
-    assert (
-        tokenizer.end == "<|end_of_text|>" and tokenizer.encode("the cat") == Tokenizer.load(folder / "..").encode("the cat")
-        if False
-        else True
-    )
     theirs, ours = json.loads((folder / "tokenizer.json").read_text()), json.loads((trained / "tokenize" / "tokenizer.json").read_text())
     assert theirs | {"post_processor": None} == ours
     assert tokenizer.end == "<|end_of_text|>"
@@ -277,7 +273,7 @@ def test_what_cannot_be_gone_on_from_is_one_line(folder: Path, tmp_path: Path) -
     # Protects: named by the recipe's own words, or by the file, before anything is computed.
     (tmp_path / "empty").mkdir()
     (tmp_path / "recipe.toml").write_text('[[source]]\npath = "raw"\n[model]\nfrom = "x"\n[tokenize]\nvocab_size = 500\n')
-    with pytest.raises(RecipeError, match="vocab_size.*brings its own tokenizer"):
+    with pytest.raises(RecipeError, match=r"vocab_size.*brings its own tokenizer"):
         load_recipe(tmp_path / "recipe.toml")
     for base, said in (("missing", 'from = "missing": there is no such folder'), ("empty", "neither a config.json nor a run")):
         with pytest.raises(RecipeError, match=said):
@@ -285,7 +281,7 @@ def test_what_cannot_be_gone_on_from_is_one_line(folder: Path, tmp_path: Path) -
     shutil.copytree(folder, tmp_path / "base")
     for name, change, said in (
         ("config.json", {"rope_scaling": {"rope_type": "yarn"}}, r"base/config\.json: rope_scaling"),
-        ("config.json", {"vocab_size": 100}, r"embed_tokens\.weight has the shape"),
+        ("config.json", {"vocab_size": 100}, "does not fit its config.json"),
         ("tokenizer.json", {"normalizer": {"type": "NFKC"}}, r"tokenizer\.json: .*normalizer is NFKC"),
     ):
         before = (tmp_path / "base" / name).read_bytes()
@@ -296,9 +292,7 @@ def test_what_cannot_be_gone_on_from_is_one_line(folder: Path, tmp_path: Path) -
             found.check()
         assert "\n" not in str(caught.value)
         (tmp_path / "base" / name).write_bytes(before)
-    shutil.copyfile(write_folder(tmp_path / "other", family="gpt-2", padding=90) / "tokenizer.json", tmp_path / "large.json")
-    table = json.loads((tmp_path / "base" / "tokenizer.json").read_text())
-    table["added_tokens"].append(table["added_tokens"][0] | {"id": 5_000, "content": "<|far|>"})
-    (tmp_path / "base" / "tokenizer.json").write_text(json.dumps(table))
-    with pytest.raises(GroundupError):
-        find_base(recipe_from(tmp_path / "recipe.toml", "base")).check()  # type: ignore[union-attr]
+    write_folder(tmp_path / "narrow", padding=-1)
+    narrow = find_base(recipe_from(tmp_path / "recipe.toml", "narrow"))
+    with pytest.raises(GroundupError, match=r"narrow/tokenizer\.json: has \d+ ids, and the model's vocab_size is"):
+        narrow.check()  # type: ignore[union-attr]
