@@ -48,11 +48,10 @@ def test_the_folder_is_the_same_model_to_transformers(tmp_path: Path, layout: st
 @needs_gguf
 @needs_llama
 @pytest.mark.parametrize(("layout", "family", "tied"), CASES)
-@pytest.mark.parametrize("kind", ["f32", "q8_0"])
-def test_llama_cpp_says_the_same(tmp_path: Path, layout: str, family: str, tied: bool, kind: str) -> None:
+def test_llama_cpp_says_the_same(tmp_path: Path, layout: str, family: str, tied: bool) -> None:
     # Protects: Llama's rows stand in another order there, its head is a tensor of its own, and its splitter has another name.
     origin = origin_of(tmp_path, layout, family, tied)
-    path = tmp_path / "x.gguf"
+    path, kind = tmp_path / "x.gguf", "q8_0" if tied else "f32"
     gguf_file.write_file(path, origin, kind, FACTS)
     table = gguf_file.fields(path)
     assert table["general.architecture"] == layout and table["tokenizer.ggml.pre"] == family

@@ -84,7 +84,7 @@ A decoder-only language model {began(origin)} with groundup; the weights are {we
 | context | {config.context:,} tokens |
 | vocabulary | {config.vocab_size:,} tokens, byte-level BPE, {"no normalizer" if origin.tokenizer.keeps_all else "normal form C"} |
 
-{ANSWERS if origin.template else CONTINUES}"""
+{ANSWERS.replace("<|im_end|>", origin.tokenizer.special_name(origin.eos)) if origin.template else CONTINUES}"""
 
 
 def began(origin: Origin) -> str:
