@@ -138,7 +138,7 @@ class OpenRun:
         if plan is None or view is None:
             raise self._absent("train")
         trained_on(self.root, view)
-        shape = {"context": plan.config.context, "vocab_size": plan.config.vocab_size, "seed": plan.seed}
+        shape = {"context": plan.config.context, "vocab_size": plan.vocabulary, "seed": plan.seed}
         loader = Loader(view.path / "shards", "train", **shape, weights=plan.weights)
         counts = sum((_samples_of(loader, first, last) for first, last in self._samples_read()), Counter[str]())
         return {source.name: counts[source.name] * plan.config.context for source in loader.sources}
@@ -195,7 +195,7 @@ class OpenRun:
             if message.get("role") not in ROLES or not isinstance(message.get("content"), str):
                 raise GroundupError(f'message {number}: expected a "role" ({", ".join(ROLES)}) and "content" (text)')
         model, tokenizer = _loaded(find_model(self.root, which))
-        stop = {tokenizer.end_id, tokenizer.chat_ids[1]}
+        stop = {tokenizer.end_id, tokenizer.stop_id}
         return tokenizer.decode(generate(model, encode_prompt(tokenizer, messages), tokens, top_p=0.95, seed=seed, stop=stop))
 
     def scores(self, text: str, which: str = "", alternatives: int = 3) -> list[TokenScore]:

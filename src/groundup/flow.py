@@ -140,12 +140,14 @@ def plan_once(run: Run) -> None:
     Raises:
         GroundupError: the recipe cannot fit this machine.
     """
+    from groundup.plan import checked_base, make_plan
+
+    # The model that is gone on from may be another one by now, under the same name.
+    checked_base(run.recipe)
     path, recipe = run.root / "plan.json", settings(run.recipe)
     old = read_json(path)
     if isinstance(old, dict) and old.get("recipe") == recipe:
         return
-    from groundup.plan import make_plan
-
     plan = make_plan(run.recipe, root=run.root)
     plan.refuse()
     write_json(path, {"recipe": recipe, "figures": json.loads(plan.json())})

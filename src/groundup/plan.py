@@ -1,4 +1,5 @@
-"""What a recipe will cost, before anything is spent. Reads the sizes of raw files and probes this machine; writes nothing.
+"""What a recipe will cost, before anything is spent. Reads the sizes of raw files, and of a model that is gone on from, and
+probes this machine; writes nothing.
 
 Every figure says what it rests on: counted (exact), measured (here, now) or assumed (a typical ratio, named below).
 """
@@ -17,12 +18,14 @@ from typing import Literal
 import psutil
 import torch
 
+from groundup.base import Base, find_base
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.model.presets import resolve
 from groundup.model.transformer import Transformer
 from groundup.recipe import Export, Recipe, Source
 from groundup.tokenize.bpe import resolve_vocab_size
+from groundup.tokenizer import FILE
 from groundup.train.plan import automatic_tokens
 
 Basis = Literal["counted", "measured", "assumed"]
@@ -85,32 +88,46 @@ def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> P
     What cannot fit is found before anything is tried, so a refused plan has no times.
 
     Raises:
-        GroundupError: a source is missing, or the model's sizes do not fit together.
+        GroundupError: a source is missing, the model's sizes do not fit together, or one cannot be gone on from.
     """
-    figures = _data(recipe)
+    base = checked_base(recipe)
+    figures = _data(recipe, base)
     tokens = int(figures["tokens"].value)
-    config = resolve(recipe.model, int(figures["vocabulary"].value), tokens, torch.cuda.is_available())
+    config = base.config if base else resolve(recipe.model, int(figures["vocabulary"].value), tokens, torch.cuda.is_available())
     figures |= {"parameters": Figure(config.parameter_count(), "", "counted")}
     figures |= _room(recipe, config, figures)
-    problems = _problems(figures, root or Path.cwd()) + _missing(recipe)
+    problems = _problems(figures, root or Path.cwd()) + _missing(recipe, base)
     if not problems:
         figures |= _training(recipe, config, figures, probe(config))
         figures |= _time(figures, config, price)
     return Plan(figures, tuple(problems))
 
 
-def _data(recipe: Recipe) -> dict[str, Figure]:
+def checked_base(recipe: Recipe) -> Base | None:
+    """Return the model that a recipe goes on from, None where it begins anew.
+
+    Raises:
+        GroundupError: in one line, when it cannot be carried exactly.
+    """
+    base = find_base(recipe)
+    if base is not None:
+        base.check()
+    return base
+
+
+def _data(recipe: Recipe, base: Base | None) -> dict[str, Figure]:
     raw, clean, kept = 0, 0.0, 0.0
     for source in recipe.source:
         size, text = _sizes(source, recipe.root)
         raw += size
         clean += text
         kept += text * source.weight
-    vocab = resolve_vocab_size(recipe.tokenize.vocab_size, int(clean))
+    vocab = base.foreign.tokenizer.vocab_size if base else resolve_vocab_size(recipe.tokenize.vocab_size, int(clean))
+    known = base is not None or recipe.tokenize.vocab_size != "auto"
     return _tuning(recipe, vocab) | {
         "raw files": Figure(raw, "B", "counted"),
         "clean text": Figure(clean, "B", "assumed"),
-        "vocabulary": Figure(vocab, "", "counted" if recipe.tokenize.vocab_size != "auto" else "assumed"),
+        "vocabulary": Figure(vocab, "", "counted" if known else "assumed"),
         "tokens": Figure(clean / bytes_per_token(vocab), "", "assumed"),
         "tokens an epoch": Figure(kept / bytes_per_token(vocab) * (1 - recipe.tokenize.validation), "", "assumed"),
     }
@@ -238,9 +255,13 @@ def _problems(figures: dict[str, Figure], root: Path) -> list[str]:
     return problems
 
 
-def _missing(recipe: Recipe) -> list[str]:
-    """Find a package that the last stages need, and not after the training."""
-    if "gguf" in recipe.export.formats and importlib.util.find_spec("gguf") is None:
+def _missing(recipe: Recipe, base: Base | None = None) -> list[str]:
+    """Find what the last stages lack, and not after the training."""
+    if "gguf" not in recipe.export.formats:
+        return []
+    if base is not None and not base.foreign.tokenizer.splitter:
+        return [f"[export] formats name gguf, and llama.cpp has no splitter like that of {base.path / FILE}; leave gguf out"]
+    if importlib.util.find_spec("gguf") is None:
         return ["[export] formats name gguf, which needs the package gguf; `pip install 'groundup[export]'` brings it"]
     return []
 

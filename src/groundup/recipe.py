@@ -22,6 +22,9 @@ KINDS = ("books", "wikipedia", "web", "code", "conversations", "text", "evaluati
 # What the data of `[tune]` are collected as; no [[source]] is of this kind.
 TUNING = "tuning"
 Auto = Literal["auto"]
+# Of [model]: what a model that is gone on from brings itself.
+SIZES = ("layers", "width", "heads", "kv_heads", "head_width", "feed_forward")
+ROPE_THETA = 10_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +99,11 @@ class Tokenize:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Sizes of the transformer; 0 means: as the preset has it."""
+    """Sizes of the transformer; 0 means: as the preset has it, or the model that is gone on from."""
 
     preset: str = "auto"
+    # A model folder in Qwen3's or Llama's layout, or a run directory: training goes on from its weights, with its tokenizer.
+    base: str = field(default="", metadata={"key": "from"})
     layers: int = 0
     width: int = 0
     heads: int = 0
@@ -108,13 +113,17 @@ class Model:
     feed_forward: int = 0
     context: int = 0
     dropout: float = 0.0
-    rope_theta: float = 10_000.0
+    rope_theta: float = ROPE_THETA
 
     def __post_init__(self) -> None:
         check(0 <= self.dropout < 1, f"dropout {self.dropout} must lie between 0 and 1")
         check(self.rope_theta > 0, "rope_theta must be positive")
-        for name in ("layers", "width", "heads", "kv_heads", "head_width", "feed_forward", "context"):
+        for name in (*SIZES, "context"):
             check(getattr(self, name) >= 0, f"{name} must not be negative")
+        # The context is how far a window of training reaches, and may be shorter than what the model was built for.
+        usual = {"preset": "auto", "rope_theta": ROPE_THETA} | dict.fromkeys(SIZES, 0)
+        named = [name for name, value in usual.items() if self.base and getattr(self, name) != value]
+        check(not named, f"from brings the sizes of its model; leave out {' and '.join(named)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +281,8 @@ class Recipe:
         check(bool(re.fullmatch(r"[\w.+-]{1,80}", self.name)), f'name "{self.name}" may hold letters, digits and . _ + - only')
         check(self.name.strip(".") != "", f'name "{self.name}" is no name for a folder')
         check(0 <= self.seed < 2**63, "seed must lie between 0 and 2^63")
+        own = self.model.base and self.tokenize.vocab_size != "auto"
+        check(not own, "[tokenize] vocab_size: [model] from brings its own tokenizer; leave it out")
         names = [source.name for source in self.source]
         for name in names:
             check(names.count(name) == 1, f'two sources are called "{name}"; give one of them name = "..."')

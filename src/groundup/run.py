@@ -175,14 +175,19 @@ def difference(old: Artefact | None, new: Step | None) -> str:
     return "its inputs changed" if old.manifest["version"] == new.version else "this version of groundup builds it differently"
 
 
-def write_lock(run: Run, **machine: Any) -> None:
+def write_lock(run: Run, weights: Mapping[str, str] | None = None, **machine: Any) -> None:
     """Write `recipe.lock.toml`: every setting as resolved; `machine` adds what was resolved for this machine.
 
     What an earlier call resolved stays, so that a run that goes on never chooses again.
+
+    Args:
+        weights: where the first weights come from, empty where they are drawn; None leaves what stands there.
     """
     path = run.root / LOCK
-    resolved = (_read_lock(path) or {}).get("machine", {}) | machine
-    table = settings(run.recipe) | {"root": os.path.relpath(run.recipe.root, run.root), "machine": resolved}
+    before = _read_lock(path) or {}
+    table = settings(run.recipe) | {"root": os.path.relpath(run.recipe.root, run.root), "machine": before.get("machine", {}) | machine}
+    origin = before.get("weights") if weights is None else dict(weights)
+    table |= {"weights": origin} if origin else {}
     data = tomli_w.dumps(table).encode("utf-8", "surrogateescape")
     if not path.exists() or path.read_bytes() != data:
         write_whole(path, data)
@@ -197,7 +202,8 @@ def load_lock(root: Path) -> Recipe:
     table = _read_lock(root / LOCK)
     if table is None:
         raise StoreError(f"{root}: there is no run here ({LOCK} is missing or damaged); `groundup run RECIPE --out {root}` makes one")
-    table.pop("machine", None)
+    for resolved in ("machine", "weights"):
+        table.pop(resolved, None)
     base = (root / str(table.pop("root", "."))).resolve()
     return recipe_from(table, str(root / LOCK), base)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from groundup.checkpoints import began_with
 from groundup.report.figures import Figure, all_figures
 from groundup.report.measured import METRICS, environment
 from groundup.report.reading import Problems, Row, json_file, json_lines, lock_table, number
@@ -38,6 +39,7 @@ def shallow(root: Path, name: str) -> Report:
         "tuning": problems.guarded("tuning", lambda: json_file(root, "tune/tuning.json") or {}, {}),
         "exports": problems.guarded("exports", lambda: json_file(root, "export/parity.json") or {}, {}),
         "artefacts": problems.collected("hashes", hashes(root)),
+        "base": problems.guarded("first weights", lambda: began_with(root), {}),
         "recipe": problems.guarded("recipe", lambda: lock_table(root), {}),
         "problems": problems.lines,
     }

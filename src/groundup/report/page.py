@@ -13,7 +13,7 @@ import tomli_w
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from groundup.model.config import ModelConfig
+from groundup.model.config import Layout, ModelConfig
 from groundup.report.charts import loss_chart, small_chart
 from groundup.report.diagram import diagram
 from groundup.report.gather import Report
@@ -31,6 +31,7 @@ SMALL_CHARTS = (
     ("gradient_norm", "gradient norm", True),
     ("tokens_per_second", "tokens a second", False),
 )
+OWN_HEAD = {"embedding": "embedding", "head": "output head"}
 PARTS = {"embedding": "embedding, shared with the output head", "attention": "attention", "feed_forward": "feed-forward", "norms": "norms"}
 
 
@@ -104,8 +105,10 @@ def architecture(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str
     if not marks.has("model.parameters.embedding"):
         return None
     names = ("vocab_size", "layers", "width", "heads", "kv_heads", "head_width", "feed_forward", "context")
-    config = ModelConfig(**{name: int(marks.value(f"model.{name}")) for name in names})
-    return {"diagram": Markup(diagram(config)), "parts": PARTS}
+    sizes = {name: int(marks.value(f"model.{name}")) for name in names}
+    layout: Layout = "llama" if marks.figures["model.layout"]["value"] == "llama" else "qwen3"
+    config = ModelConfig(**sizes, layout=layout, tied=not marks.has("model.parameters.head"))
+    return {"diagram": Markup(diagram(config)), "parts": PARTS if config.tied else PARTS | OWN_HEAD, "config": config}
 
 
 def training(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] | None:
