@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import checkpoint, contamination, duplicates, memory, refine, serve, starter
+from benchmarks import checkpoint, contamination, continued, duplicates, memory, refine, serve, starter
 
 HERE = Path(__file__).parent
 BENCHMARKS = {
@@ -16,6 +16,7 @@ BENCHMARKS = {
     "memory": memory.measure,
     "contamination": contamination.measure,
     "checkpoint": checkpoint.measure,
+    "continued": continued.measure,
     "serve": serve.measure,
 }
 

@@ -51,12 +51,19 @@ class Base:
         """
         return read_tokenizer(self.path)
 
-    def check(self) -> None:
+    def check(self, root: Path) -> None:
         """See that weights, tokenizer and sizes belong together; of the weights only the headers are read.
+
+        Args:
+            root: of the run that goes on, which must not be where the model stands.
 
         Raises:
             GroundupError: naming the file and what is wrong with it.
         """
+        if self.path.resolve().is_relative_to(root.resolve()):
+            raise GroundupError(
+                f"{self.path}: a run cannot go on from itself, since it would replace what it goes on from; name another --out"
+            )
         check_weights(self.path, self.config)
         size = self.foreign.tokenizer.vocab_size
         if size > self.config.vocab_size:

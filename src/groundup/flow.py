@@ -143,7 +143,7 @@ def plan_once(run: Run) -> None:
     from groundup.plan import checked_base, make_plan
 
     # The model that is gone on from may be another one by now, under the same name.
-    checked_base(run.recipe)
+    checked_base(run.recipe, run.root)
     path, recipe = run.root / "plan.json", settings(run.recipe)
     old = read_json(path)
     if isinstance(old, dict) and old.get("recipe") == recipe:

@@ -90,28 +90,29 @@ def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> P
     Raises:
         GroundupError: a source is missing, the model's sizes do not fit together, or one cannot be gone on from.
     """
-    base = checked_base(recipe)
+    root = root or Path.cwd() / "runs" / recipe.name
+    base = checked_base(recipe, root)
     figures = _data(recipe, base)
     tokens = int(figures["tokens"].value)
     config = base.config if base else resolve(recipe.model, int(figures["vocabulary"].value), tokens, torch.cuda.is_available())
     figures |= {"parameters": Figure(config.parameter_count(), "", "counted")}
     figures |= _room(recipe, config, figures)
-    problems = _problems(figures, root or Path.cwd()) + _missing(recipe, base)
+    problems = _problems(figures, root) + _missing(recipe, base)
     if not problems:
         figures |= _training(recipe, config, figures, probe(config))
         figures |= _time(figures, config, price)
     return Plan(figures, tuple(problems))
 
 
-def checked_base(recipe: Recipe) -> Base | None:
-    """Return the model that a recipe goes on from, None where it begins anew.
+def checked_base(recipe: Recipe, root: Path) -> Base | None:
+    """Return the model that a recipe goes on from in a run at `root`, None where it begins anew.
 
     Raises:
         GroundupError: in one line, when it cannot be carried exactly.
     """
     base = find_base(recipe)
     if base is not None:
-        base.check()
+        base.check(root)
     return base
 
 

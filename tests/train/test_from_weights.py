@@ -15,10 +15,11 @@ from safetensors.torch import load_file, save_file
 from elsewhere import edit, write_folder
 from groundup.base import find_base, license_of
 from groundup.errors import ExpensiveError, GroundupError, RecipeError
+from groundup.flow import plan_once
 from groundup.ledger import Ledger
 from groundup.metrics import Metrics
 from groundup.model.files import load_model
-from groundup.recipe import Recipe, load_recipe
+from groundup.recipe import Recipe, Train, load_recipe
 from groundup.run import LOCK, Run, write_lock
 from groundup.store import read_json
 from groundup.tokenize.stage import run as tokenize
@@ -184,6 +185,27 @@ def test_weights_that_are_no_numbers_are_refused(folder: Path, tmp_path: Path) -
         train(run_of(tmp_path / "run", tmp_path / "base"))
 
 
+def test_a_run_never_goes_on_from_itself(trained: Path, tmp_path: Path) -> None:
+    # Protects: making room for the new training would delete what it is to begin with.
+    shutil.copytree(trained, tmp_path / "run")
+    for base in ("run", "run/train/checkpoints/step-000006"):
+        recipe = recipe_from(tmp_path / "recipe.toml", base)
+        with pytest.raises(GroundupError, match=r"cannot go on from itself.*--out"):
+            plan_once(Run(tmp_path / "run", recipe))
+    assert weights_digest(tmp_path / "run", 6)
+
+
+def test_rates_for_fresh_weights_are_remarked_upon(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Protects: the defaults would wash out what a model knows; whoever sets a rate is not told.
+    run = run_of(tmp_path / "run", folder)
+    begin(run, prepare(run))
+    assert "fresh weights" not in capsys.readouterr().err
+    usual = dataclasses.replace(run.recipe.train, learning_rate=Train().learning_rate, muon_learning_rate=Train().muon_learning_rate)
+    run = Run(run.root, dataclasses.replace(run.recipe, train=usual))
+    begin(run, prepare(run))
+    assert "a tenth keeps more" in capsys.readouterr().err
+
+
 def test_a_shorter_context_and_dropout_are_the_recipes(folder: Path, tmp_path: Path) -> None:
     # Protects: windows of training need not be as long as what the model was built for.
     run = run_of(tmp_path / "run", folder, context=16, dropout=0.25)
@@ -225,7 +247,7 @@ def test_a_run_its_checkpoints_and_copies_of_them(trained: Path, tmp_path: Path)
     ):
         found = find_base(recipe_from(tmp_path / "recipe.toml", base))
         assert found is not None
-        found.check()
+        found.check(tmp_path / "run")
         assert (found.name.replace("run/", "test/"), found.license) == (name, licence)
 
 
@@ -289,10 +311,10 @@ def test_what_cannot_be_gone_on_from_is_one_line(folder: Path, tmp_path: Path) -
         with pytest.raises(GroundupError, match=said) as caught:
             found = find_base(recipe_from(tmp_path / "recipe.toml", "base"))
             assert found is not None
-            found.check()
+            found.check(tmp_path / "run")
         assert "\n" not in str(caught.value)
         (tmp_path / "base" / name).write_bytes(before)
     write_folder(tmp_path / "narrow", padding=-1)
     narrow = find_base(recipe_from(tmp_path / "recipe.toml", "narrow"))
     with pytest.raises(GroundupError, match=r"narrow/tokenizer\.json: has \d+ ids, and the model's vocab_size is"):
-        narrow.check()  # type: ignore[union-attr]
+        narrow.check(tmp_path / "run")  # type: ignore[union-attr]

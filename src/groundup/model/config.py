@@ -46,6 +46,8 @@ class ModelConfig:
                 raise ValueError(f"{name} must be at least 1")
         if self.heads % self.kv_heads:
             raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
+        if not self.rope_theta > 0:
+            raise ValueError(f"rope_theta ({self.rope_theta}) must be positive")
         if self.head_width % 2:
             raise ValueError(f"head_width ({self.head_width}) must be even")
 

@@ -45,7 +45,10 @@ def load_model(folder: Path, device: torch.device | str = "cpu", dtype: torch.dt
     Raises:
         GroundupError: a file is missing, torn, or of another architecture.
     """
-    model = Transformer(read_config(folder), seed=None)
+    config = read_config(folder)
+    # Before memory is taken for what a config.json promises.
+    check_weights(folder, config)
+    model = Transformer(config, seed=None)
     read_weights(folder, model)
     return model.to(device=device, dtype=dtype).eval()
 
@@ -102,13 +105,12 @@ def _present(path: Path) -> Path:
 
 
 def read_weights(folder: Path, model: Transformer) -> None:
-    """Copy the weights of a folder into a model of its sizes, one tensor at a time.
+    """Copy the weights of a folder that `check_weights` passed into a model of its sizes, one tensor at a time.
 
     Raises:
-        GroundupError: a file is missing or torn, or its tensors are not those of the model.
+        GroundupError: a file is missing.
     """
     parameters = dict(model.named_parameters())
-    check_weights(folder, model.config)
     for path in weight_files(folder):
         with torch.no_grad(), safe_open(path, "pt") as file:
             for name in filter(parameters.__contains__, file.keys()):

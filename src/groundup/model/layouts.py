@@ -13,7 +13,7 @@ CLASSES: dict[Layout, str] = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCau
 # What transformers takes where an entry is missing (its Qwen3Config and LlamaConfig).
 _ROPE_THETA, _EPSILON, _QWEN3_HEAD = 10_000.0, 1e-6, 128
 # Far above any model; a hostile number would keep us counting.
-MOST_LAYERS = 10_000
+MOST_LAYERS = 1_000
 # Entries that change what a model computes, and the only value of each that this transformer computes.
 _NEEDED: dict[str, Any] = {
     "hidden_act": "silu",

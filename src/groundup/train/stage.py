@@ -81,7 +81,7 @@ def prepare(run: Run, processes: int = 0) -> Plan:
 def _base(run: Run) -> Base | None:
     base = find_base(run.recipe)
     if base is not None:
-        base.check()
+        base.check(run.root)
     return base
 
 
@@ -231,6 +231,14 @@ def begin(run: Run, plan: Plan) -> None:
     if [event["machine"] for event in changes.ledger.events("machine")][-1:] != [machine]:
         changes.ledger.write("machine", step=step, machine=machine)
     say(_headline(plan))
+    if plan.base and step == 0 and _rates(plan.train) == _rates(Train()):
+        say(
+            "train: learning_rate and muon_learning_rate are those for fresh weights; a tenth keeps more of what these know (docs/training.md)"
+        )
+
+
+def _rates(train: Train) -> tuple[float, float]:
+    return train.learning_rate, train.muon_learning_rate
 
 
 def _keep_index(tokens: Path, folder: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from groundup.errors import GroundupError, StoreError, is_full_disk
 from groundup.metrics import cut_back
-from groundup.model.files import read_weights
+from groundup.model.files import check_weights, read_weights
 from groundup.model.transformer import Transformer
 from groundup.store import Artefact, read_json, write_json
 from groundup.train.changes import Changes
@@ -84,6 +84,7 @@ class Standing:
         """
         self.state = State(loss_scale=FP16_SCALE if self.whole.machine.precision == "fp16" else 1.0)
         if self.whole.base:
+            check_weights(Path(self.whole.base["folder"]), self.whole.config)
             read_weights(Path(self.whole.base["folder"]), self.model)
             if not self.parameters.finite():
                 raise GroundupError(f"{self.whole.base['folder']}: some of its weights are not numbers; nothing can go on from there")
