@@ -59,10 +59,10 @@ class Cluster:
         self.perform = self.ray.remote(num_cpus=1, max_retries=0)(node.perform)
         self.token = self.writable / f"seen-{uuid.uuid4().hex[:12]}"
         self.token.touch()
-        self.expected = self._expected()
+        self.expected = self.wanted()
         self._look()
 
-    def _expected(self) -> dict[str, Any]:
+    def wanted(self) -> dict[str, Any]:
         """Return what `node.fault` compares a node with."""
         places = {f"the run directory {self.writable.parent}": self.token} | {
             f"{title} {path}": path for title, path in self.places.items()
