@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from groundup.errors import GroundupError, SourceError
+from groundup.node import attempt
+from groundup.pool import Outcome
 from groundup.workers import Workers
 from raw import write_books, write_web
 
@@ -95,6 +97,48 @@ def test_an_error_of_an_item_comes_after_the_results_before_it_and_stops_what_wo
 def test_an_error_that_does_not_pickle_arrives_in_words(two: Workers) -> None:
     with pytest.raises(RuntimeError, match="OddError: 0 and 0"):
         list(two.map(fail_oddly, [(0,), (1,)]))
+
+
+class Slow:
+    """A pool that ends what it has in the reverse order, and counts how much that is."""
+
+    def __init__(self) -> None:
+        self.calls: dict[int, bytes] = {}
+        self.most = self.dropped = 0
+
+    def start(self) -> None: ...
+
+    def room(self) -> bool:
+        return len(self.calls) < 3
+
+    def submit(self, number: int, call: bytes) -> None:
+        self.calls[number] = call
+        self.most = max(self.most, len(self.calls))
+
+    def wait(self) -> list[tuple[int, Outcome]]:
+        number, call = self.calls.popitem()
+        return [(number, Outcome(attempt(call)))]
+
+    def drop(self) -> None:
+        self.dropped = len(self.calls)
+
+    def close(self) -> None: ...
+
+
+def test_a_pool_is_never_handed_more_than_it_has_room_for() -> None:
+    # Protects: a cluster is not handed a hundred thousand shards at once, and the order is kept all the same.
+    pool = Slow()
+    assert list(Workers(pool=pool).map(slow_square, [(n,) for n in range(1000)])) == [n * n for n in range(1000)]
+    assert (pool.most, pool.dropped) == (3, 0)
+
+
+def test_what_a_pool_still_has_is_dropped_when_a_map_ends_early() -> None:
+    # Protects: Ctrl-C ends what works for it elsewhere.
+    pool = Slow()
+    results = Workers(pool=pool).map(slow_square, [(n,) for n in range(10)])
+    next(results)
+    results.close()
+    assert pool.dropped > 0
 
 
 def test_workers_are_gone_when_they_are_closed_or_their_parent_is_killed() -> None:
