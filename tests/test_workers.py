@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -99,10 +99,11 @@ def test_an_error_that_does_not_pickle_arrives_in_words(two: Workers) -> None:
         list(two.map(fail_oddly, [(0,), (1,)]))
 
 
-class Slow:
-    """A pool that ends what it has in the reverse order, and counts how much that is."""
+class Counting:
+    """A pool that ends one of its calls at a time, as `pick` chooses, and counts how many it has."""
 
-    def __init__(self) -> None:
+    def __init__(self, pick: Callable[..., int]) -> None:
+        self.pick = pick
         self.calls: dict[int, bytes] = {}
         self.most = self.dropped = 0
 
@@ -116,8 +117,8 @@ class Slow:
         self.most = max(self.most, len(self.calls))
 
     def wait(self) -> list[tuple[int, Outcome]]:
-        number, call = self.calls.popitem()
-        return [(number, Outcome(attempt(call)))]
+        number = self.pick(self.calls)
+        return [(number, Outcome(attempt(self.calls.pop(number))))]
 
     def drop(self) -> None:
         self.dropped = len(self.calls)
@@ -127,14 +128,14 @@ class Slow:
 
 def test_a_pool_is_never_handed_more_than_it_has_room_for() -> None:
     # Protects: a cluster is not handed a hundred thousand shards at once, and the order is kept all the same.
-    pool = Slow()
+    pool = Counting(max)
     assert list(Workers(pool=pool).map(slow_square, [(n,) for n in range(1000)])) == [n * n for n in range(1000)]
     assert (pool.most, pool.dropped) == (3, 0)
 
 
 def test_what_a_pool_still_has_is_dropped_when_a_map_ends_early() -> None:
     # Protects: Ctrl-C ends what works for it elsewhere.
-    pool = Slow()
+    pool = Counting(min)
     results = Workers(pool=pool).map(slow_square, [(n,) for n in range(10)])
     next(results)
     results.close()
