@@ -29,8 +29,8 @@ def start(recipe: Path, out: Path, *extra: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
-def finish(recipe: Path, out: Path) -> dict[str, str]:
-    process = start(recipe, out)
+def finish(recipe: Path, out: Path, *extra: str) -> dict[str, str]:
+    process = start(recipe, out, *extra)
     _, errors = process.communicate()
     assert process.returncode == 0, errors.decode()
     return digests(out)
