@@ -2,6 +2,8 @@
 PYTHON ?= python3
 # On Linux the index's torch carries CUDA (about 3 GB). TORCH="torch==2.13.0 --index-url …" chooses another build.
 TORCH ?= torch==2.13.0
+# Two processes, a file at a time; JOBS= runs the tests in one. In the order of their names, long files come early.
+JOBS ?= -n 2 --dist loadfile --no-loadscope-reorder
 BIN := .venv/bin
 
 .PHONY: help setup demo test check bench torture docs clean
@@ -24,7 +26,7 @@ demo: setup ## raw text to a trained, evaluated, exported model in ten minutes
 	$(BIN)/groundup run recipes/starter.toml
 
 test: setup ## the tests; GROUNDUP_TEST_DATA=DIR adds those on larger real data
-	$(BIN)/python -m pytest -m "not torture"
+	$(BIN)/python -m pytest -m "not torture" $(JOBS)
 
 check: setup ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -1,13 +1,19 @@
-"""One tiny run, made once, that journeys and fault tests share."""
+"""One tiny run, made once, that journeys and fault tests share, in whichever of pytest's processes they run."""
 
+import fcntl
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Threads of torch that wait for a core of the other process spin on their own.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_report_header() -> str:
@@ -16,11 +22,31 @@ def pytest_report_header() -> str:
 
 
 @pytest.fixture(scope="session")
-def tiny_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The recipe of a small project with raw files of all five kinds beside it."""
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this session see."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def made_once(folder: Path, name: str, make: Callable[[Path], object]) -> Path:
+    """Return `folder/name`, made by the first process that asks for it."""
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = folder / f"{name}.done"
+        if not done.exists():
+            make(folder / name)
+            done.touch()
+    return folder / name
+
+
+@pytest.fixture(scope="session")
+def tiny_project(shared_folder: Path) -> Path:
+    """The recipe of a small project with raw files of all five kinds beside it; treat it as read-only."""
     from raw import write_project
 
-    return write_project(tmp_path_factory.mktemp("project"))
+    return made_once(shared_folder, "project", write_project) / "tiny.toml"
 
 
 @pytest.fixture(scope="session")
@@ -28,9 +54,7 @@ def tiny_run(tiny_project: Path) -> Path:
     """A finished run of that project; treat it as read-only."""
     from faults.killing import finish
 
-    out = tiny_project.parent / "runs" / "tiny"
-    finish(tiny_project, out)
-    return out
+    return made_once(tiny_project.parent / "runs", "tiny", lambda out: finish(tiny_project, out))
 
 
 @pytest.fixture

@@ -148,5 +148,6 @@ answer_tokens = 4
 def write_project(folder: Path) -> Path:
     """Write raw files and a recipe for them; return the recipe."""
     write_raw(folder / "raw")
+    (folder / "runs").mkdir()
     (folder / "tiny.toml").write_text(RECIPE)
     return folder / "tiny.toml"

@@ -13,7 +13,7 @@ from groundup.flow import STAGES
 OPTIONS = {
     "init": {"--recipe"},
     "plan": {"--set"},
-    "run": {"--out", "--until", "--redo", "--set", "--workers"},
+    "run": {"--out", "--until", "--redo", "--set", "--workers", "--ray"},
     "status": {"--watch", "--json"},
     "inspect": {"--dropped", "--document", "--duplicates", "--token"},
     "forget": {"--workers"},
@@ -58,6 +58,7 @@ def test_help_imports_nothing_heavy() -> None:
         ["run", "bad.toml"],
         ["run", "good.toml", "--until", "trian"],
         ["run", "good.toml", "--out", "run"],
+        ["run", "good.toml", "--ray", "127.0.0.1:1"],
         ["plan", "good.toml"],
         ["init", "missing"],
         ["init", "empty"],
@@ -89,3 +90,4 @@ def test_what_a_user_can_cause_is_one_line_and_a_non_zero_exit(arguments: list[s
 
 def test_a_misspelt_option_exits_with_usage() -> None:
     assert groundup("run", "--worker", "2").returncode == 2
+    assert "exclude each other" in groundup("run", "x.toml", "--workers", "2", "--ray", "auto").stderr

@@ -1,11 +1,13 @@
 """The store: whole or absent, keyed by what decides the bytes, healing what is damaged."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
-from groundup.store import COMMITTING, MANIFEST, Step, Store, changed_files, commit, content_digest, load_artefact
+from groundup.errors import StoreError
+from groundup.store import COMMITTING, MANIFEST, Artefact, Facts, Step, Store, changed_files, commit, content_digest, load_artefact
 
 
 def build(folder: Path, text: str = "hello") -> dict[str, int]:
@@ -143,3 +145,41 @@ def test_what_moves_aside_is_numbered(store: Store) -> None:
         store.publish("refine", {"x": artefact.path / "b.txt"}, [artefact])
         store.set_aside("refine")
     assert sorted(p.name for p in (store.root / "aside").iterdir()) == ["refine-1", "refine-2"]
+
+
+def test_a_worker_that_was_given_up_for_lost_and_commits_late_changes_nothing(store: Store) -> None:
+    # Protects: on a cluster its shard was built again elsewhere meanwhile, and others are reading that.
+    early: list[Artefact] = []
+
+    def slow(folder: Path) -> Facts:
+        early.append(store.build(STEP, build, {}))
+        with (early[0].path / "b.txt").open() as reader:
+            facts = build(folder)
+            assert reader.read() == (folder / "b.txt").read_text()
+        return facts
+
+    late = store.build(STEP, slow, {})
+    assert late.manifest == early[0].manifest == store.find(STEP).manifest  # type: ignore[union-attr]
+    assert late.content == early[0].content
+    assert list(store.staging.iterdir()) == []
+
+
+def test_a_damaged_artefact_does_not_stand_in_the_way_of_a_commit(store: Store) -> None:
+    def build_again(folder: Path) -> Facts:
+        broken = store.build(STEP, build, {})
+        (broken.path / "b.txt").unlink()
+        return build(folder)
+
+    assert changed_files(store.build(STEP, build_again, {})) == []
+
+
+def test_an_artefact_of_another_machine_is_waited_for(store: Store, tmp_path: Path) -> None:
+    # Protects: NFS remembers for a while that a name was not there.
+    artefact = store.build(STEP, build, {})
+    artefact.path.rename(tmp_path / "not-yet")
+    with pytest.raises(StoreError, match="does not see it"):
+        store.seen(artefact, patience=0.0)
+    later = threading.Timer(0.2, (tmp_path / "not-yet").rename, [artefact.path])
+    later.start()
+    assert store.seen(artefact) is artefact
+    later.join()

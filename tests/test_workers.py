@@ -1,12 +1,27 @@
-"""Workers: the same results in the same order whatever their number; a lost worker is one line."""
+"""Workers: the same results in the same order whatever their number; a lost worker costs the item that it had."""
 
 import os
+import signal
+import subprocess
+import sys
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from groundup.errors import GroundupError
+from groundup.errors import GroundupError, SourceError
+from groundup.node import attempt
+from groundup.pool import Outcome
 from groundup.workers import Workers
+from raw import write_books, write_web
+
+
+@pytest.fixture
+def two() -> Iterator[Workers]:
+    workers = Workers(2)
+    yield workers
+    workers.close()
 
 
 def slow_square(n: int) -> int:
@@ -14,14 +29,31 @@ def slow_square(n: int) -> int:
     return n * n
 
 
-def die(n: int) -> int:
-    if n == 1:
-        os._exit(9)
+def die_until(n: int, log: Path, times: int) -> int:
+    """Kill this worker as the system does that is out of memory, until it was done `times` times."""
+    with log.open("a") as file:
+        file.write(f"{n}\n")
+    if n == 3 and log.read_text().split().count("3") <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
     return n
 
 
-def fail(n: int) -> int:
-    raise GroundupError(f"item {n} is bad")
+def fail_at(n: int, bad: int, done: Path) -> int:
+    if n == bad:
+        raise SourceError(f"item {n} is bad")
+    (done / str(n)).touch()
+    return n
+
+
+class OddError(Exception):
+    """Cannot be made again from its arguments."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+def fail_oddly(n: int) -> int:
+    raise OddError(n, n)
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -33,20 +65,120 @@ def test_results_come_in_the_order_of_the_items(count: int) -> None:
         workers.close()
 
 
-def test_a_worker_that_dies_is_said_in_one_line_and_the_next_map_works() -> None:
-    workers = Workers(2)
-    try:
-        with pytest.raises(GroundupError, match="a worker process died"):
-            list(workers.map(die, [(0,), (1,), (2,)]))
-        assert list(workers.map(slow_square, [(1,), (2,)])) == [1, 4]
-    finally:
-        workers.close()
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_worker_that_dies_costs_its_own_item_only(two: Workers, times: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log"
+    assert list(two.map(die_until, [(n, log, times) for n in range(8)], [f"shard {n}" for n in range(8)])) == list(range(8))
+    assert sorted(log.read_text().split()) == sorted([*"01234567", *"3" * times])
+    assert capfd.readouterr().err.count("warning: shard 3: its worker process died (SIGKILL: out of memory?); it is tried again") == times
 
 
-def test_an_error_of_an_item_reaches_the_caller() -> None:
-    workers = Workers(2)
+def test_an_item_that_takes_three_workers_is_named_and_the_next_map_works(two: Workers, tmp_path: Path) -> None:
+    log, found = tmp_path / "log", []
+    with pytest.raises(
+        GroundupError, match=r"^shard 3: its worker process died \(SIGKILL: out of memory\?\), 3 times; run again with fewer"
+    ):
+        found += two.map(die_until, [(n, log, 99) for n in range(5)], [f"shard {n}" for n in range(5)])
+    assert log.read_text().split().count("3") == 3
+    assert list(two.map(slow_square, [(1,), (2,)])) == [1, 4]
+
+
+def test_an_error_of_an_item_comes_after_the_results_before_it_and_stops_what_would_follow(two: Workers, tmp_path: Path) -> None:
+    found = []
+    with pytest.raises(SourceError, match="item 2 is bad") as caught:
+        for value in two.map(fail_at, [(n, 2, tmp_path) for n in range(50)]):
+            found.append(value)
+    assert (found, str(caught.value)) == ([0, 1], "item 2 is bad")
+    assert len(list(tmp_path.iterdir())) < 40
+    # Where in the worker, for those who ask.
+    assert "fail_at" in "".join(caught.value.__notes__)
+
+
+def test_an_error_that_does_not_pickle_arrives_in_words(two: Workers) -> None:
+    with pytest.raises(RuntimeError, match="OddError: 0 and 0"):
+        list(two.map(fail_oddly, [(0,), (1,)]))
+
+
+class Counting:
+    """A pool that ends one of its calls at a time, as `pick` chooses, and counts how many it has."""
+
+    def __init__(self, pick: Callable[..., int]) -> None:
+        self.pick = pick
+        self.calls: dict[int, bytes] = {}
+        self.most = self.dropped = 0
+
+    def start(self) -> None: ...
+
+    def room(self) -> bool:
+        return len(self.calls) < 3
+
+    def submit(self, number: int, call: bytes) -> None:
+        self.calls[number] = call
+        self.most = max(self.most, len(self.calls))
+
+    def wait(self) -> list[tuple[int, Outcome]]:
+        number = self.pick(self.calls)
+        return [(number, Outcome(attempt(self.calls.pop(number))))]
+
+    def drop(self) -> None:
+        self.dropped = len(self.calls)
+
+    def close(self) -> None: ...
+
+
+def test_a_pool_is_never_handed_more_than_it_has_room_for() -> None:
+    # Protects: a cluster is not handed a hundred thousand shards at once, and the order is kept all the same.
+    pool = Counting(max)
+    assert list(Workers(pool=pool).map(slow_square, [(n,) for n in range(1000)])) == [n * n for n in range(1000)]
+    assert (pool.most, pool.dropped) == (3, 0)
+
+
+def test_what_a_pool_still_has_is_dropped_when_a_map_ends_early() -> None:
+    # Protects: Ctrl-C ends what works for it elsewhere.
+    pool = Counting(min)
+    results = Workers(pool=pool).map(slow_square, [(n,) for n in range(10)])
+    next(results)
+    results.close()
+    assert pool.dropped > 0
+
+
+def test_workers_are_gone_when_they_are_closed_or_their_parent_is_killed() -> None:
+    code = (
+        "import os, signal, psutil\nfrom groundup.workers import Workers\n"
+        "workers = Workers(2)\nlist(workers.map(abs, [(1,), (2,), (3,)]))\n"
+        "print(*[one.process.pid for one in workers.pool.workers], flush=True)\n"
+        "{}\n"
+    )
+    for end in ("workers.close()", "os.kill(os.getpid(), signal.SIGKILL)"):
+        found = subprocess.run([sys.executable, "-c", code.format(end)], capture_output=True, text=True, check=False, timeout=60)
+        pids = [int(pid) for pid in found.stdout.split()]
+        assert len(pids) == 2, found.stderr
+        deadline = time.monotonic() + 20
+        while any(map(_runs, pids)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
     try:
-        with pytest.raises(GroundupError, match="item 0 is bad"):
-            list(workers.map(fail, [(0,), (1,)]))
-    finally:
-        workers.close()
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z" if Path("/proc").is_dir() else True
+
+
+def test_a_script_that_does_not_guard_its_main_part_runs_a_recipe(tmp_path: Path) -> None:
+    # Protects: multiprocessing would run the script again in each of its workers; this one is no file, even.
+    write_books(tmp_path / "books")
+    write_web(tmp_path / "web")
+    (tmp_path / "recipe.toml").write_text("".join(f'[[source]]\nkind = "{kind}"\npath = "{kind}"\n' for kind in ("books", "web")))
+    script = (
+        "from pathlib import Path\nfrom groundup import load_recipe, run_recipe\nprint('once')\n"
+        "run_recipe(load_recipe(Path('recipe.toml')), Path('run'), until='collect', workers=2)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-"], input=script, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "once\n"), done.stderr
+    assert len(list((tmp_path / "run" / "collect" / "documents").glob("*.parquet"))) >= 2

@@ -70,14 +70,19 @@ def plan(recipe: Path, overrides: tuple[str, ...], price: float, as_json: bool) 
 @click.option("--redo", metavar="STAGE", multiple=True, help="Build a stage again; what it replaces moves aside.")
 @SET
 @click.option("--workers", type=click.IntRange(1, 1024), metavar="N", help="Processes for data stages.  [default: cores]")
-def run(recipe: Path, out: Path | None, until: str, redo: tuple[str, ...], overrides: tuple[str, ...], workers: int | None) -> None:
+@click.option("--ray", default="", metavar="ADDRESS", help="Do data stages on a Ray cluster instead: auto, or host:port.")
+def run(
+    recipe: Path, out: Path | None, until: str, redo: tuple[str, ...], overrides: tuple[str, ...], workers: int | None, ray: str
+) -> None:
     """Run a recipe from raw text to the report; only what changed is done again."""
     from groundup.flow import check_stage, run_flow
 
+    if workers and ray:
+        raise click.UsageError("--workers and --ray exclude each other")
     loaded = _load(recipe, overrides)
     for stage in (until, *redo):
         check_stage(stage)
-    done = run_flow(loaded, out or Path("runs") / loaded.name, until, redo, workers)
+    done = run_flow(loaded, out or Path("runs") / loaded.name, until, redo, workers, ray)
     if until == "report":
         _echo_summary(done.root)
 

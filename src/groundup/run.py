@@ -83,10 +83,11 @@ class Run:
         if not jobs:
             return []
         items = [(self.store, job.step, job.function, dict(job.arguments)) for job in jobs]
+        names = [f"{job.step.step} {job.step.name}" for job in jobs]
         artefacts = []
         with progress(title, sum(job.size for job in jobs), unit) as shown:
-            for job, artefact in zip(jobs, self.workers.map(Store.build, items), strict=True):
-                artefacts.append(artefact)
+            for job, artefact in zip(jobs, self.workers.map(Store.build, items, names), strict=True):
+                artefacts.append(self.store.seen(artefact))
                 shown.add(job.size)
         return artefacts
 

@@ -148,11 +148,20 @@ def folder_files(folder: Path, known: Mapping[str, Mapping[str, Any]] | None = N
         }
 
 
-def commit(staging: Path, target: Path, manifest: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]] | None = None) -> Artefact:
+def commit(
+    staging: Path,
+    target: Path,
+    manifest: Mapping[str, Any],
+    known: Mapping[str, Mapping[str, Any]] | None = None,
+    key: str = "",
+) -> Artefact:
     """Turn a staging folder into `target` by one rename; what stood at `target` is replaced.
 
     Every file is flushed and hashed first (`known` digests are those of hard links, already flushed), and the
     manifest is written last, so that a folder with a manifest is whole.
+
+    Args:
+        key: of an artefact that may be there by now, whole; then that one stays.
     """
     committing = staging.with_name(staging.name + COMMITTING)
     staging.rename(committing)
@@ -167,22 +176,31 @@ def commit(staging: Path, target: Path, manifest: Mapping[str, Any], known: Mapp
     for folder in [path for path in committing.rglob("*") if path.is_dir()] + [committing]:
         flush(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
-    _replace(committing, target)
+    done = _replace(committing, target, key) or Artefact(target, whole)
     flush(target.parent)
-    return Artefact(target, whole)
+    return done
 
 
-def _replace(source: Path, target: Path) -> None:
-    """Rename `source` to `target`, moving a folder that stands there out of the way first."""
+def _replace(source: Path, target: Path, key: str) -> Artefact | None:
+    """Rename `source` to `target`, moving a folder that stands there out of the way first.
+
+    Returns:
+        the artefact of `key`, if it stands there whole: a worker that was given up for lost went on and was quicker. Its
+        bytes are the same, and others may be reading them.
+    """
     try:
         source.rename(target)
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
             raise
+        standing = load_artefact(target)
+        if key and standing is not None and standing.manifest.get("key") == key:
+            return standing
         old = source.with_name(f"old-{uuid.uuid4().hex[:12]}")
         target.rename(old)
         source.rename(target)
         shutil.rmtree(old, ignore_errors=True)
+    return None
 
 
 def load_artefact(path: Path) -> Artefact | None:
@@ -257,7 +275,25 @@ class Store:
                 "facts": facts,
                 "seconds": round(time.perf_counter() - start, 3),
             }
-            return commit(folder, self.path(step), manifest)
+            return commit(folder, self.path(step), manifest, key=step.key)
+
+    def seen(self, artefact: Artefact, patience: float = 60.0) -> Artefact:
+        """Return an artefact that a worker committed, once this machine sees it.
+
+        NFS remembers for up to a minute that a name was not there; reading the folder makes it ask again.
+
+        Raises:
+            StoreError: it is not seen after `patience` seconds.
+        """
+        end = time.monotonic() + patience
+        while not (artefact.path / MANIFEST).exists():
+            if time.monotonic() > end:
+                raise StoreError(f"{artefact.path}: a worker committed it, and this machine does not see it; is the file system shared?")
+            for folder in reversed(artefact.path.relative_to(self.root).parents):
+                with contextlib.suppress(FileNotFoundError):
+                    list((self.root / folder).iterdir())
+            time.sleep(0.1)
+        return artefact
 
     def publish(self, view: str, links: Mapping[str, Path], artefacts: Sequence[Artefact], facts: Facts | None = None) -> Artefact:
         """Replace the stage folder `view` by hard links: name in the view → file of an artefact.

@@ -34,9 +34,9 @@ class _Address:
 def cache_root() -> Path:
     """Return the cache: $GROUNDUP_CACHE, else groundup in $XDG_CACHE_HOME, else in ~/.cache."""
     if own := os.environ.get("GROUNDUP_CACHE"):
-        return Path(own)
+        return Path(own).absolute()
     if shared := os.environ.get("XDG_CACHE_HOME"):
-        return Path(shared) / "groundup"
+        return Path(shared).absolute() / "groundup"
     return Path.home() / ".cache" / "groundup"
 
 

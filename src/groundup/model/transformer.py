@@ -123,7 +123,8 @@ class Body(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.width)
+        # Without first values: drawing them without memory (on "meta") imports torch's compiler, 1.6 s in every process.
+        self.embed_tokens = nn.Embedding.from_pretrained(torch.empty(config.vocab_size, config.width), freeze=False)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width, config.norm_epsilon)
 

@@ -20,7 +20,7 @@ from groundup.model.transformer import Transformer
 from groundup.store import write_json
 from groundup.train.flat import FlatParameters
 from groundup.train.loader import Loader
-from groundup.train.machine import Machine
+from groundup.train.machine import Machine, uncompiled
 
 FOLDER = "incidents"
 # Sequences whose documents are named, those that stand out most first; and documents and norms in the one-line message.
@@ -55,7 +55,7 @@ def _alone(loader: Loader, model: Transformer, parameters: FlatParameters, machi
     parameters.zero()
     model.eval()
     try:
-        with torch.compiler.set_stance("force_eager"):
+        with uncompiled():
             with machine.autocast():
                 loss = model.loss(rows_BT[:, :-1], rows_BT[:, 1:])
             loss.backward()

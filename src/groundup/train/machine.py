@@ -6,6 +6,7 @@ Nothing here is chosen again when training resumes, since another choice would g
 from __future__ import annotations
 
 import os
+import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -276,6 +277,11 @@ def peak_flops(device: str, precision: Precision) -> float:
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory ran out, of a GPU or of this machine."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
+def uncompiled() -> AbstractContextManager[None]:
+    """Have nothing compiled anew in a with block; torch's compiler is not imported for it (1.6 s), so nothing is compiled without it."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 def compiler_works() -> bool:

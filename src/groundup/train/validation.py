@@ -20,7 +20,7 @@ from torch import Tensor
 from groundup.model.score import evaluating, token_log_probabilities
 from groundup.model.transformer import Transformer
 from groundup.train.loader import Loader
-from groundup.train.machine import Machine
+from groundup.train.machine import Machine, uncompiled
 from groundup.train.parallel import Ranks
 
 
@@ -45,7 +45,7 @@ class Validation:
         """Return the mean loss (nats a token) of each window, the same list on every rank; empty where there are none."""
         found = torch.zeros(self.count, dtype=torch.float64, device=self.ranks.device)
         if self._last > self._first:
-            with evaluating(model), torch.compiler.set_stance("force_eager"), machine.autocast():
+            with evaluating(model), uncompiled(), machine.autocast():
                 parts = [token_log_probabilities(model, part).mean(1) for part in self._rows.split(machine.micro_batch)]
             found[self._first : self._last] = -torch.cat(parts)
         losses: list[float] = self.ranks.sum(found).tolist() if self.count else []

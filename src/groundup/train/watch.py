@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import torch
 from tokenizers import Tokenizer
 
 from groundup.model.generate import generate
 from groundup.model.transformer import Transformer
 from groundup.progress import say
+from groundup.train.machine import uncompiled
 
 SAMPLE_TOKENS = 40
 TEMPERATURE, TOP_P = 0.7, 0.95
@@ -29,7 +29,7 @@ class Watcher:
         if self._tokenizer is None or not (now or time.monotonic() - self._last >= self._every):
             return
         prompt = self._tokenizer.encode(self._prompt, add_special_tokens=False).ids or [0]
-        with torch.compiler.set_stance("force_eager"):
+        with uncompiled():
             tokens = [*prompt, *generate(model, prompt, SAMPLE_TOKENS, TEMPERATURE, top_p=TOP_P)]
         text = " ".join(self._tokenizer.decode(tokens).split())
         say(f"  step {step:>6}  loss {loss:.3f}  {text}")

@@ -1,0 +1,57 @@
+"""A Ray cluster of two nodes on this machine, in a process of its own: it prints the address, and a line on its standard
+input kills the second node as a machine dies. It ends with its input.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+
+class Nodes:
+    """The test's end."""
+
+    def __init__(self) -> None:
+        environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen([sys.executable, __file__], stdin=pipe, stdout=pipe, env=environment, text=True)
+        self.address = self._answer()
+
+    def kill_second(self) -> None:
+        """Kill the second node; it is dead when this returns."""
+        assert self.process.stdin is not None
+        print("kill", file=self.process.stdin, flush=True)
+        assert self._answer() == "killed"
+
+    def _answer(self) -> str:
+        assert self.process.stdout is not None
+        # Ray prints what it likes.
+        return next(line.removeprefix("> ").strip() for line in self.process.stdout if line.startswith("> "))
+
+    def end(self) -> None:
+        """End the cluster."""
+        self.process.communicate(timeout=60)
+
+
+def main() -> None:
+    from ray.cluster_utils import Cluster
+
+    # Short: sockets are made below it.
+    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "temp_dir": folder})
+    second = cluster.add_node(num_cpus=1)
+    print(">", cluster.address, flush=True)
+    if sys.stdin.readline():
+        cluster.remove_node(second, allow_graceful=False)
+        print("> killed", flush=True)
+        sys.stdin.read()
+    cluster.shutdown()
+    shutil.rmtree(Path(folder), ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
