@@ -1,5 +1,5 @@
 """The refine stage. Reads the collect view; writes refine/shard, the lists refine/duplicates and refine/contaminated,
-refine/split, and the refine view.
+refine/split, refine/quality, and the refine view.
 """
 
 from __future__ import annotations
@@ -9,18 +9,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from groundup.errors import SourceError, StoreError
+from groundup.errors import StoreError
 from groundup.refine.contamination import CONTAMINATED, find_contaminated, find_occurrences
 from groundup.refine.dedup import EXACT, NEAR, find_duplicates
+from groundup.refine.distributions import sum_quality
 from groundup.refine.evaluation import write_grams
 from groundup.refine.filters import RULE_SETS, applicable, code_digest
+from groundup.refine.losses import check_losses
 from groundup.refine.shard import refine_shard
 from groundup.refine.split import split_documents
 from groundup.run import Job, Run
 from groundup.store import Artefact, Facts, Step
 
 # Raised by hand when the output of a step changes.
-SHARD_VERSION = DUPLICATES_VERSION = CONTAMINATION_VERSION = SPLIT_VERSION = 1
+SHARD_VERSION = 2
+DUPLICATES_VERSION = CONTAMINATION_VERSION = SPLIT_VERSION = QUALITY_VERSION = 1
 
 
 def run(run: Run) -> None:
@@ -28,7 +31,7 @@ def run(run: Run) -> None:
 
     Raises:
         RecipeError: a filter is unknown or cannot be imported.
-        SourceError: no document is left.
+        SourceError: a source lost more than the recipe allows; the view is there by then.
         StoreError: there is no collect stage.
     """
     collected = _collected(run)
@@ -38,10 +41,10 @@ def run(run: Run) -> None:
     against = _contaminated(run, shards, duplicates, tests) if any(one.facts["documents"] for one in tests) else []
     lists = {"duplicates": duplicates} | ({"contaminated": against[-1]} if against else {})
     (split,) = run.build("refine", [_split_job(run, shards, lists)], "split", "list")
-    facts = _facts(shards, lists, split)
-    if not facts["documents"]:
-        raise SourceError(f"refine kept no document; dropped: {_words(facts['dropped'])}; `groundup inspect {run.root} --dropped REASON`")
-    run.publish("refine", [*shards, duplicates, *against, split], _links(shards, lists, split), facts)
+    (quality,) = run.build("refine", [_quality_job(run, shards, lists, split)], "distributions", "list")
+    links = _links(shards, lists, split) | {"quality.json": quality.path / "quality.json"}
+    run.publish("refine", [*shards, duplicates, *against, split, quality], links, _facts(shards, lists, split))
+    check_losses(run, quality.facts["sources"], _rejected(collected))
 
 
 def _folders(shards: Sequence[Artefact]) -> list[tuple[str, Path]]:
@@ -50,6 +53,18 @@ def _folders(shards: Sequence[Artefact]) -> list[tuple[str, Path]]:
 
 def _contents(shards: Sequence[Artefact]) -> dict[str, str]:
     return {shard.name: shard.content for shard in shards}
+
+
+def _kinds(shards: Sequence[Artefact]) -> dict[str, str]:
+    return {shard.name.rpartition(".")[0]: str(shard.facts["kind"]) for shard in shards}
+
+
+def _rejected(collected: Sequence[Artefact]) -> dict[str, Counter[str]]:
+    """Return what the collector could not read, by source and reason."""
+    found: dict[str, Counter[str]] = {}
+    for artefact in collected:
+        found.setdefault(artefact.name.rpartition(".")[0], Counter()).update(artefact.facts.get("dropped", {}))
+    return found
 
 
 def _is_evaluation(collected: Artefact) -> bool:
@@ -84,9 +99,17 @@ def _split_job(run: Run, shards: Sequence[Artefact], lists: Mapping[str, Artefac
     share, seed = run.recipe.tokenize.validation, run.recipe.seed
     inputs = _contents(shards) | {name: artefact.content for name, artefact in lists.items()}
     step = Step("refine/split", "split", SPLIT_VERSION, {"seed": seed, "validation": share}, inputs)
-    kinds = {shard.name.rpartition(".")[0]: str(shard.facts["kind"]) for shard in shards}
     dropped = [artefact.path / f"{name}.parquet" for name, artefact in lists.items()]
-    return Job(step, split_documents, {"shards": _folders(shards), "kinds": kinds, "dropped": dropped, "seed": seed, "share": share})
+    return Job(
+        step, split_documents, {"shards": _folders(shards), "kinds": _kinds(shards), "dropped": dropped, "seed": seed, "share": share}
+    )
+
+
+def _quality_job(run: Run, shards: Sequence[Artefact], lists: Mapping[str, Artefact], split: Artefact) -> Job:
+    inputs = _contents(shards) | {name: artefact.content for name, artefact in lists.items()} | {"split": split.content}
+    paths = [artefact.path / f"{name}.parquet" for name, artefact in lists.items()]
+    arguments = {"shards": _folders(shards), "kinds": _kinds(shards), "split": split.path / "split", "lists": paths}
+    return Job(Step("refine/quality", "quality", QUALITY_VERSION, {}, inputs), sum_quality, arguments)
 
 
 def _collected(run: Run) -> list[Artefact]:
@@ -155,7 +178,3 @@ def _facts(shards: list[Artefact], lists: Mapping[str, Artefact], split: Artefac
             name: own | {part: dict(sorted(own[part].items())) for part in ("dropped", "changed")} for name, own in sources.items()
         },
     }
-
-
-def _words(dropped: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "nothing, since nothing was collected"
