@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from groundup.document import DOCUMENT, DROPPED
 from groundup.errors import GroundupError
-from groundup.store import Store
+from groundup.store import Store, read_json
 
 EXAMPLES = 20
 PREVIEW = 400
@@ -27,11 +27,11 @@ PREVIEW = 400
 
 def overview(root: Path) -> str:
     """Return a table of what each source gave, what was dropped for which reason, and what was kept."""
-    lines = ["source                     collected     kept   train  validation"]
-    kept = _kept_by_source(root)
+    lines = ["source                     collected     kept   train  validation  median bytes"]
+    kept, medians = _kept_by_source(root), _median_bytes(root)
     for source, count in sorted(_count(root, "collect/documents", "source").items()):
         train, validation = kept.get(source, (0, 0))
-        lines.append(f"{source:24} {count:11,} {train + validation:8,} {train:7,} {validation:11,}")
+        lines.append(f"{source:24} {count:11,} {train + validation:8,} {train:7,} {validation:11,} {medians.get(source, ''):>13}")
     lines += ["", "dropped for               documents"]
     for reason, count in sorted(dropped_by_reason(root).items(), key=lambda item: (-item[1], item[0])):
         lines.append(f"{reason:24} {count:11,}")
@@ -168,6 +168,12 @@ def _kept_by_source(root: Path) -> dict[str, tuple[int, int]]:
         split = np.load(path)
         counts.update({(source, code): int((split == code).sum()) for code in (1, 2)})
     return {source: (counts[source, 1], counts[source, 2]) for source, _ in counts}
+
+
+def _median_bytes(root: Path) -> dict[str, str]:
+    """Return the median length of the documents of each source that are kept, in words; nothing before refine has run."""
+    found = (read_json(root / "refine" / "quality.json") or {}).get("sources", {})
+    return {name: f"{of[1]:,}" for name, source in found.items() if (of := source["measures"]["bytes"]["kept"]["quantiles"])}
 
 
 def _preview(text: str) -> str:

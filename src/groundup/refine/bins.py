@@ -1,7 +1,7 @@
 """Fixed log-spaced bins, in which the distributions of shards add up exactly. Reads and writes nothing on disk.
 
-Four bins to a doubling, on both sides of zero; what is smaller than 2^-10 counts as zero, what is beyond an end counts to
-the last bin. A histogram is a table of whole numbers, so a sum does not depend on its order. A quantile is the middle of
+Four bins to a doubling, on both sides of zero, each with its upper edge, so that a share of 1 lies below 1. What is no
+more than 2^-10 from zero counts as zero, what is beyond an end to the last bin. A histogram is a table of whole numbers, so a sum does not depend on its order. A quantile is the middle of
 the bin that holds it: off by a factor of 2^(1/8) at most, which is ERROR.
 """
 
@@ -30,13 +30,13 @@ def _powers(first: int, last: int) -> Array:
 
 # Up to 2^26.75, since a document has 2^26 bytes at most; below zero, where only a filter of the user's own may lie, to 2^16.25.
 EDGES = np.concatenate([-_powers(-40, 65)[::-1], _powers(-40, 107)])
-ZERO = int(np.searchsorted(EDGES, 0.0, side="right"))
+ZERO = int(np.searchsorted(EDGES, 0.0))
 
 
 def coded(values: Array) -> Array:
-    """Return the bin of every value (uint8): the number of edges at or below it; UNKNOWN for what is not a number."""
+    """Return the bin of every value (uint8): the number of edges below it; UNKNOWN for what is not a number."""
     values = np.asarray(values, np.float64)
-    codes = np.searchsorted(EDGES, values, side="right")
+    codes = np.searchsorted(EDGES, values)
     return np.where(np.isnan(values), UNKNOWN, codes).astype(np.uint8)
 
 

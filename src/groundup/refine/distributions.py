@@ -21,10 +21,9 @@ from groundup.document import read_batches
 from groundup.refine.arrays import Array, text_buffers
 from groundup.refine.bins import CODES, EDGES, ERROR, QUANTILES, counted, packed, quantiles, unpacked
 from groundup.refine.dedup import EXACT
-from groundup.refine.measures import BEGINNING_BYTES, MEASURES
+from groundup.refine.measures import BEGINNING_BYTES, MEASURES, WHOLE
 from groundup.refine.quality import language_counts
 from groundup.refined import DROPPED
-from groundup.store import write_json
 
 # As collected; after cleaning, when the filters begin; after the filters; without duplicates and what evaluation items stand in.
 STEPS = ("collected", "cleaned", "filtered", "kept")
@@ -72,7 +71,7 @@ def sum_quality(
         _add_late(of_source, shard, np.load(split / f"{name}.npy"), reasons)
     head = {"edges": EDGES.tolist(), "quantiles": list(QUANTILES), "error": round(ERROR, 4)}
     told = {"measures": MEASURES, "beginning_bytes": BEGINNING_BYTES, "sources": {name: _table(one) for name, one in sums.items()}}
-    write_json(folder / _FILE, head | told)
+    (folder / _FILE).write_text(json.dumps(head | told, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8")
     return {"sources": {name: _facts(one) for name, one in sums.items()}}
 
 
@@ -146,10 +145,11 @@ def _keys(ids: pa.StringArray) -> Array:
 def _table(sums: Sums) -> dict[str, Any]:
     def of(column: str) -> dict[str, Any]:
         found = {step: sums.histograms[step, column] for step in STEPS if (step, column) in sums.histograms}
-        return {step: packed(counts) | {"quantiles": quantiles(counts)} for step, counts in found.items()}
+        return {step: packed(counts) | {"quantiles": _rounded(column, quantiles(counts))} for step, counts in found.items()}
 
     return {
         "kind": sums.kind,
+        "lost": round(lost_share(_facts(sums)), 6),
         "steps": {step: dict(counts) for step, counts in sums.sizes.items()},
         "measures": {name: of(name) for name in MEASURES},
         "scores": {name: of(name) | {"bounds": bounds} for name, bounds in sums.bounds.items()},
@@ -158,7 +158,17 @@ def _table(sums: Sums) -> dict[str, Any]:
     }
 
 
+def _rounded(column: str, values: list[float]) -> list[float]:
+    return [round(value) for value in values] if column in WHOLE else values
+
+
 def _facts(sums: Sums) -> dict[str, Any]:
     dropped = {reason: counts["documents"] for reason, counts in sorted(sums.dropped.items())}
     copies = sums.dropped.get(EXACT, Counter())["bytes"]
     return {"collected": dict(sums.sizes["collected"]), "kept": dict(sums.sizes["kept"]), "copies": copies, "dropped": dropped}
+
+
+def lost_share(of: Mapping[str, Any]) -> float:
+    """Return the share of a source's collected bytes that is neither kept nor, word for word, in what is kept."""
+    collected = of["collected"]["bytes"]
+    return max(0.0, 1 - (of["kept"]["bytes"] + of["copies"]) / collected) if collected else 1.0

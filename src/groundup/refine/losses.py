@@ -13,6 +13,7 @@ from typing import Any
 
 from groundup.errors import SourceError
 from groundup.recipe import Source
+from groundup.refine.distributions import lost_share
 from groundup.run import Run
 
 # Reasons, and sources of the same fate, that the line names.
@@ -40,12 +41,6 @@ def check_losses(run: Run, sources: Mapping[str, Any], rejected: Mapping[str, Co
         raise SourceError(next(iter(found.values())) + others)
     if not any(of["kept"]["documents"] for of in sources.values()):
         raise SourceError("no source has a document left; there is nothing to train on")
-
-
-def lost_share(of: Mapping[str, Any]) -> float:
-    """Return the share of a source's collected bytes that is neither kept nor, word for word, in what is kept."""
-    collected = of["collected"]["bytes"]
-    return max(0.0, 1 - (of["kept"]["bytes"] + of["copies"]) / collected) if collected else 1.0
 
 
 def _problem(run: Run, source: Source, of: Mapping[str, Any] | None, rejected: Counts) -> str:

@@ -16,6 +16,8 @@ MEASURES = {
     "repeated_lines": "share of the bytes of the beginning that stand in lines which occurred before",
     "repeated_runs": "share of the bytes of the beginning that stand in copies of at least 32 bytes of what came before",
 }
+# Those that are counts.
+WHOLE = ("bytes", "words")
 # The last three look at so much of a text, which bounds their cost and makes texts of any length comparable; most pages
 # and files are shorter. `python -m benchmarks quality` compares them with the whole text.
 BEGINNING_BYTES = 8_192
