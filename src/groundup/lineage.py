@@ -171,9 +171,11 @@ def _kept_by_source(root: Path) -> dict[str, tuple[int, int]]:
 
 
 def _median_bytes(root: Path) -> dict[str, str]:
-    """Return the median length of the documents of each source that are kept, in words; nothing before refine has run."""
+    """Return the median length of the documents of each source that are kept, to two digits, which is what its bins are good for."""
     found = (read_json(root / "refine" / "quality.json") or {}).get("sources", {})
-    return {name: f"{of[1]:,}" for name, source in found.items() if (of := source["measures"]["bytes"]["kept"]["quantiles"])}
+    return {
+        name: f"{float(f'{of[1]:.2g}'):,.0f}" for name, source in found.items() if (of := source["measures"]["bytes"]["kept"]["quantiles"])
+    }
 
 
 def _preview(text: str) -> str:

@@ -53,9 +53,11 @@ def test_rows_are_aligned(tmp_path: Path, row: Callable[..., Row], collected: Wr
     assert facts["bytes_out"] == sum(len(text.encode()) for text in texts)
     assert set(documents["language"].to_pylist()) == {"en"}
     assert sorted(path.name for path in out.iterdir()) == [
+        "bins.npy",
         "documents.parquet",
         "dropped.parquet",
         "hashes.npy",
+        "quality.json",
         "signatures.npy",
         "sizes.npy",
     ]
@@ -96,9 +98,10 @@ def test_golden(tmp_path: Path, row: Callable[..., Row], collected: Write) -> No
     documents = pq.read_table(out / "documents.parquet", columns=["id", "text", "language"])
     digest.update(repr(documents.to_pylist()).encode())
     digest.update(repr(pq.read_table(out / "dropped.parquet").to_pylist()).encode())
-    for name in ("signatures", "hashes", "sizes"):
+    for name in ("signatures", "hashes", "sizes", "bins"):
         digest.update(np.load(out / f"{name}.npy").tobytes())
-    assert (SHARD_VERSION, digest.hexdigest()[:16]) == (1, "24ce9709cdbceb98"), Counter(facts["dropped"])
+    digest.update((out / "quality.json").read_bytes())
+    assert (SHARD_VERSION, digest.hexdigest()[:16]) == (2, "e3174be790b59158"), Counter(facts["dropped"])
 
 
 def test_conversation(tmp_path: Path, row: Callable[..., Row], collected: Write) -> None:

@@ -75,8 +75,9 @@ def test_publishes(run: Run) -> None:
     view = run.store.view("refine")
     assert view is not None
     names = [f"{name}.s" for name in ("one", "two", "three")]
+    lists = ("dropped/duplicates.parquet", "dropped/contaminated.parquet", "quality.json")
     want = [path for name in names for path in (f"documents/{name}.parquet", f"dropped/{name}.parquet", f"split/{name}.npy")]
-    assert sorted(view.manifest["files"]) == sorted([*want, "dropped/duplicates.parquet", "dropped/contaminated.parquet"])
+    assert sorted(view.manifest["files"]) == sorted([*want, *lists])
     facts = view.manifest["facts"]
     assert facts["dropped"] == {"contaminated": 1, "exact_duplicate": 3}
     assert facts["documents"] == 176 == sum(source["documents"] for source in facts["sources"].values())
@@ -98,17 +99,19 @@ def test_kept_documents(run: Run) -> None:
 
 def test_only_what_changed_runs_again(run: Run, recipe: Recipe, row: Callable[..., Row], collected: Callable[..., Path]) -> None:
     """Each setting, and one edited input, build exactly what depends on them."""
-    lists = {"duplicates duplicates", "contaminated contaminated", "split split"}
+    lists = {"duplicates duplicates", "contaminated contaminated", "split split", "quality quality"}
     shards = {f"{step} {name}.s" for step in ("shard", "occurrences") for name in ("one", "two", "three")}
     assert rebuilt(run) == shards | lists | {"evaluation evaluation"}
     assert rebuilt(run) == set()
     # Where the list comes out the same, the wave stops at it.
     assert rebuilt(run, replace(recipe, refine=Refine(near_threshold=0.9))) == {"duplicates duplicates"}
-    assert rebuilt(run, replace(recipe, seed=2)) == {"split split"}
-    assert rebuilt(run, replace(recipe, tokenize=Tokenize(validation=0.1))) == {"split split"}
+    assert rebuilt(run, replace(recipe, seed=2)) == {"split split", "quality quality"}
+    assert rebuilt(run, replace(recipe, tokenize=Tokenize(validation=0.1))) == {"split split", "quality quality"}
     # C4's rules are for pages only, and languages are not asked of code.
-    assert rebuilt(run, replace(recipe, refine=Refine(filters=("gopher", "code")))) == {"shard two.s"}
-    assert rebuilt(run, replace(recipe, refine=Refine(languages=("en",)))) == {"shard one.s", "shard two.s"}
+    assert rebuilt(run, replace(recipe, refine=Refine(filters=("gopher", "code")))) == {"shard two.s", "quality quality"}
+    assert rebuilt(run, replace(recipe, refine=Refine(languages=("en",)))) == {"shard one.s", "shard two.s", "quality quality"}
+    # What a source may lose is no part of any key.
+    assert rebuilt(run, replace(recipe, refine=Refine(most_dropped=0.9))) == set()
     # A phrase that no item holds changes nothing but the settings.
     assert rebuilt(run, replace(recipe, refine=Refine(allowed_overlap=("one two three",)))) == {"evaluation evaluation"}
     assert rebuilt(run, recipe) == set()
@@ -158,5 +161,5 @@ def test_errors(run: Run, recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="did you mean"):
         stage.run(replace(run, recipe=replace(recipe, refine=Refine(filters=("gophr",)))))
     (tmp_path / "nothing_of_a_test.py").write_text("def drop(batch):\n    return [False] * len(batch), [0.5] * len(batch)\n")
-    with pytest.raises(SourceError, match="kept no document; dropped: 180 nothing_of_a_test:drop"):
+    with pytest.raises(SourceError, match='"one": no document of it is kept; listed are 60 nothing_of_a_test:drop'):
         stage.run(replace(run, recipe=replace(recipe, refine=Refine(filters=("nothing_of_a_test:drop",)))))

@@ -1,8 +1,9 @@
 """Fixed log-spaced bins, in which the distributions of shards add up exactly. Reads and writes nothing on disk.
 
 Four bins to a doubling, on both sides of zero, each with its upper edge, so that a share of 1 lies below 1. What is no
-more than 2^-10 from zero counts as zero, what is beyond an end to the last bin. A histogram is a table of whole numbers, so a sum does not depend on its order. A quantile is the middle of
-the bin that holds it: off by a factor of 2^(1/8) at most, which is ERROR.
+more than 2^-10 from zero counts as zero, what is beyond an end to the last bin. A histogram is a table of whole numbers, so
+a sum does not depend on its order. A quantile is the middle of the bin that holds it: off by a factor of 2^(1/8) at most,
+which is ERROR.
 """
 
 from __future__ import annotations

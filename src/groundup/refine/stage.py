@@ -19,11 +19,13 @@ from groundup.refine.losses import check_losses
 from groundup.refine.shard import refine_shard
 from groundup.refine.split import split_documents
 from groundup.run import Job, Run
-from groundup.store import Artefact, Facts, Step
+from groundup.store import Artefact, Facts, Step, content_digest
 
 # Raised by hand when the output of a step changes.
 SHARD_VERSION = 2
 DUPLICATES_VERSION = CONTAMINATION_VERSION = SPLIT_VERSION = QUALITY_VERSION = 1
+# Files of a refined shard that refine/quality alone reads.
+DESCRIPTIONS = ("bins.npy", "quality.json")
 
 
 def run(run: Run) -> None:
@@ -52,7 +54,12 @@ def _folders(shards: Sequence[Artefact]) -> list[tuple[str, Path]]:
 
 
 def _contents(shards: Sequence[Artefact]) -> dict[str, str]:
-    return {shard.name: shard.content for shard in shards}
+    return {shard.name: _rows(shard) for shard in shards}
+
+
+def _rows(shard: Artefact) -> str:
+    """Return the content of a shard without what only describes it: another filter that drops the same changes no list."""
+    return content_digest({name: entry for name, entry in shard.manifest["files"].items() if name not in DESCRIPTIONS})
 
 
 def _kinds(shards: Sequence[Artefact]) -> dict[str, str]:
@@ -91,7 +98,7 @@ def _contaminated(run: Run, shards: Sequence[Artefact], duplicates: Artefact, te
 
 
 def _occurrences_job(shard: Artefact, grams: Artefact) -> Job:
-    step = Step("refine/occurrences", shard.name, CONTAMINATION_VERSION, {}, {"shard": shard.content, "evaluation": grams.content})
+    step = Step("refine/occurrences", shard.name, CONTAMINATION_VERSION, {}, {"shard": _rows(shard), "evaluation": grams.content})
     return Job(step, find_occurrences, {"shard": shard.path, "evaluation": grams.path}, float(shard.facts["bytes_out"]))
 
 
@@ -106,7 +113,7 @@ def _split_job(run: Run, shards: Sequence[Artefact], lists: Mapping[str, Artefac
 
 
 def _quality_job(run: Run, shards: Sequence[Artefact], lists: Mapping[str, Artefact], split: Artefact) -> Job:
-    inputs = _contents(shards) | {name: artefact.content for name, artefact in lists.items()} | {"split": split.content}
+    inputs = {artefact.name: artefact.content for artefact in [*shards, *lists.values(), split]}
     paths = [artefact.path / f"{name}.parquet" for name, artefact in lists.items()]
     arguments = {"shards": _folders(shards), "kinds": _kinds(shards), "split": split.path / "split", "lists": paths}
     return Job(Step("refine/quality", "quality", QUALITY_VERSION, {}, inputs), sum_quality, arguments)
