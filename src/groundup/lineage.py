@@ -22,7 +22,7 @@ from groundup.duplicates import Member, find_cluster
 from groundup.errors import GroundupError
 from groundup.forgotten import Forgotten
 from groundup.lookup import Row, find_documents, matching, tables
-from groundup.store import Store
+from groundup.store import Store, read_json
 
 EXAMPLES = 20
 # Characters of a text that are shown beside others of its kind, and alone.
@@ -33,11 +33,11 @@ LISTS = ("collect/dropped", "refine/dropped")
 
 def overview(root: Path) -> str:
     """Return a table of what each source gave, what was dropped for which reason, and what was kept."""
-    lines = ["source                     collected     kept   train  validation"]
-    kept = _kept_by_source(root)
+    lines = ["source                     collected     kept   train  validation  median bytes"]
+    kept, medians = _kept_by_source(root), _median_bytes(root)
     for source, count in sorted(_count(root, "collect/documents", "source").items()):
         train, validation = kept.get(source, (0, 0))
-        lines.append(f"{source:24} {count:11,} {train + validation:8,} {train:7,} {validation:11,}")
+        lines.append(f"{source:24} {count:11,} {train + validation:8,} {train:7,} {validation:11,} {medians.get(source, ''):>13}")
     lines += ["", "dropped for               documents"]
     for reason, count in sorted(dropped_by_reason(root).items(), key=lambda item: (-item[1], item[0])):
         lines.append(f"{reason:24} {count:11,}")
@@ -206,6 +206,14 @@ def _kept_by_source(root: Path) -> dict[str, tuple[int, int]]:
         split = np.load(path)
         counts.update({(source, code): int((split == code).sum()) for code in (1, 2)})
     return {source: (counts[source, 1], counts[source, 2]) for source, _ in counts}
+
+
+def _median_bytes(root: Path) -> dict[str, str]:
+    """Return the median length of the documents of each source that are kept, to two digits, which is what its bins are good for."""
+    found = (read_json(root / "refine" / "quality.json") or {}).get("sources", {})
+    return {
+        name: f"{float(f'{of[1]:.2g}'):,.0f}" for name, source in found.items() if (of := source["measures"]["bytes"]["kept"]["quantiles"])
+    }
 
 
 def _cut(text: str, most: int) -> str:

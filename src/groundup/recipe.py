@@ -44,6 +44,8 @@ class Source:
     sha256: str = ""
     # Of plain-text files; "auto" looks at the bytes.
     encoding: str = "auto"
+    # In place of [refine]'s; 1 allows anything, such as a source whose every document stands in another one too.
+    most_dropped: float | Auto = "auto"
     # Of tuning data: the columns of text and label, where their names do not say so.
     columns: tuple[str, ...] = field(default=(), metadata={"internal": True})
 
@@ -52,6 +54,7 @@ class Source:
         if self.kind not in (*KINDS, TUNING):
             raise ValueError(f'kind "{self.kind}" is unknown{nearest(self.kind, KINDS)}')
         check(0 <= self.weight <= 100, f"weight {self.weight} must lie between 0 and 100")
+        check(self.most_dropped == "auto" or 0 <= self.most_dropped <= 1, f"most_dropped {self.most_dropped} is a share between 0 and 1")
         check(self.sha256 == "" or bool(re.fullmatch(r"[0-9a-f]{64}", self.sha256)), "sha256 must be 64 hexadecimal digits")
         check(self.encoding == "auto" or _is_encoding(self.encoding), f'encoding "{self.encoding}" is not one that Python knows')
         if not self.name:
@@ -72,11 +75,14 @@ class Refine:
     allowed_overlap: tuple[str, ...] = ()
     # What comparing all documents may hold in memory; less costs more passes over the index, never another result.
     memory_megabytes: int = 2_048
+    # A source that loses more of its bytes stops the run; exact duplicates do not count, since their text is still there.
+    most_dropped: float = 0.95
 
     def __post_init__(self) -> None:
         # Below 0.5 the 16 x 7 bands find too few of the pairs to call them deduplicated.
         check(0.5 <= self.near_threshold <= 1, f"near_threshold {self.near_threshold} must lie between 0.5 and 1")
         check(self.memory_megabytes >= 1, "memory_megabytes must be positive")
+        check(0 <= self.most_dropped <= 1, f"most_dropped {self.most_dropped} is a share between 0 and 1")
         for code in self.languages:
             check(bool(re.fullmatch(r"[a-z]{2,3}", code)), f'language "{code}" is not an ISO 639 code such as "en"')
 

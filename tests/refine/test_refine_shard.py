@@ -58,11 +58,13 @@ def test_rows_are_aligned(tmp_path: Path, row: Callable[..., Row], collected: Wr
     assert facts["bytes_out"] == sum(len(text.encode()) for text in texts)
     assert set(documents["language"].to_pylist()) == {"en"}
     assert sorted(path.name for path in out.iterdir()) == [
+        "bins.npy",
         "documents.parquet",
         "dropped.parquet",
         "hashes.npy",
         "ids.npy",
         "keys.npy",
+        "quality.json",
         "rows.npy",
         "sizes.npy",
     ]
@@ -101,9 +103,10 @@ def test_golden(tmp_path: Path, row: Callable[..., Row], collected: Write) -> No
     documents = pq.read_table(out / "documents.parquet", columns=["id", "text", "language"])
     digest.update(repr(documents.to_pylist()).encode())
     digest.update(repr(pq.read_table(out / "dropped.parquet").to_pylist()).encode())
-    for name in ("keys", "rows", "ids", "hashes", "sizes"):
+    for name in ("keys", "rows", "ids", "hashes", "sizes", "bins"):
         digest.update(np.load(out / f"{name}.npy").tobytes())
-    assert (SHARD_VERSION, digest.hexdigest()[:16]) == (2, "0a6e5106ee5493a1"), Counter(facts["dropped"])
+    digest.update((out / "quality.json").read_bytes())
+    assert (SHARD_VERSION, digest.hexdigest()[:16]) == (3, "aa4895bae6fb032d"), Counter(facts["dropped"])
 
 
 def test_conversation(tmp_path: Path, row: Callable[..., Row], collected: Write) -> None:

@@ -16,12 +16,13 @@ from markupsafe import Markup
 from groundup.model.config import Layout, ModelConfig
 from groundup.report.charts import loss_chart, small_chart
 from groundup.report.diagram import diagram
+from groundup.report.distributions import drawings
 from groundup.report.gather import Report
 from groundup.report.marks import Marks
 from groundup.report.measured import PAIRS
 from groundup.report.reading import Problems, Row, number
 from groundup.report.summary import STAGES
-from groundup.report.words import size, spaced, spelled, visible
+from groundup.report.words import formatted, size, spaced, spelled, visible
 
 # The counting models, from the weakest.
 COUNTING = ("unigram", "bigram", "trigram")
@@ -40,7 +41,7 @@ def templates() -> Environment:
     found = Environment(
         loader=PackageLoader("groundup.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    found.filters |= {"visible": visible, "spelled": spelled, "spaced": spaced, "size": size}
+    found.filters |= {"visible": visible, "spelled": spelled, "spaced": spaced, "size": size, "in_form": formatted}
     return found
 
 
@@ -76,6 +77,19 @@ def data(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] |
         licences.setdefault(source, []).append(licence)
     most = max((marks.value(f"tokens.kept.share.{name}") for name in order), default=0.0)
     return {"sources": order, "told": told, "most": most, "reasons": reasons(marks), "languages": languages, "licences": licences}
+
+
+def drawn_data(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] | None:
+    """The same, with distributions and examples by source."""
+    found = data(report, marks, lines)
+    if found is None:
+        return None
+    by_source = {name: {kind: _of(report["examples"][kind], name) for kind in ("kept", "left_out")} for name in found["sources"]}
+    return found | {"drawn": drawings(report["distributions"]), "examples": by_source}
+
+
+def _of(rows: Sequence[Row], source: str) -> list[Row]:
+    return [row for row in rows if row["source"] == source]
 
 
 def reasons(marks: Marks) -> list[Row]:
@@ -218,7 +232,7 @@ def origins(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any
 
 
 SECTIONS = {
-    "data": data,
+    "data": drawn_data,
     "tokenizer": tokenizer,
     "architecture": architecture,
     "training": training,
