@@ -22,6 +22,7 @@ from groundup.errors import GroundupError
 from groundup.store import Store
 
 EXAMPLES = 20
+LINES = 100
 PREVIEW = 400
 
 
@@ -119,6 +120,25 @@ def describe_token(root: Path, number: int) -> str:
     within = number - (int(ends[row - 1]) if row else 0)
     document = train["id"][row].as_py()
     return f"token {number:,} is token {within:,} of {describe_document(root, document)}"
+
+
+def describe_lines(root: Path, source: str = "") -> str:
+    """Show the lines that a source (or any) repeats and that were cut, the most frequent first, each with a document that held it."""
+    path = root / "refine" / "lines.parquet"
+    if not path.exists():
+        raise GroundupError(f"{root}: no line was looked for; [refine] repeated_lines is 0, or no source is of a kind that repeats lines")
+    table = pq.read_table(path)
+    found = table.filter(pc.equal(table["source"], source)) if source else table
+    if source and found.num_rows == 0:
+        known = ", ".join(sorted(pc.unique(table["source"]).to_pylist())) or "none"
+        raise GroundupError(f'{root}: nothing was cut from "{source}"; sources that repeat lines: {known}')
+    order = [("documents", "descending"), ("source", "ascending"), ("hash", "ascending")]
+    rows = found.take(pc.select_k_unstable(found, LINES, order)).to_pylist()
+    lines = [f"{row['documents']:9,}  {row['source']:20} {row['example']}  {_preview(row['text'])}" for row in rows]
+    head = f"{found.num_rows:,} lines were cut because their source repeats them" + (
+        f"; {len(rows)} of them" if len(rows) < len(found) else ""
+    )
+    return "\n".join([head, f"{'documents':>9}  {'source':20} {'one of them':32}  line", *lines])
 
 
 def _index(root: Path) -> pa.Table:

@@ -6,8 +6,8 @@ through a row group at a time, and shingle sets go to a file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from groundup.cuts import Cuts
 from groundup.document import read_batches
 from groundup.refine.arrays import Array, mask, text_buffers
 from groundup.refine.kernels import EMPTY, SHINGLE_WORDS, band_keys, shingle_sets
@@ -27,9 +28,14 @@ _HEX[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
 @dataclass(frozen=True)
 class Corpus:
-    """Refined shards by name ("SOURCE.SHARD") and folder, in order."""
+    """Refined shards by name ("SOURCE.SHARD") and folder, in order.
+
+    Attributes:
+        cuts: files of what is cut out of the texts, by name of the shard; texts and sizes are those without it.
+    """
 
     shards: Sequence[tuple[str, Path]]
+    cuts: Mapping[str, Path] = field(default_factory=dict)
 
     @cached_property
     def starts(self) -> Array:
@@ -45,7 +51,9 @@ class Corpus:
     @cached_property
     def sizes(self) -> Array:
         """UTF-8 bytes of every document (uint32)."""
-        return np.concatenate([np.zeros(0, np.uint32), *self._parts("sizes.npy")])
+        whole = zip(self.shards, self._parts("sizes.npy"), strict=True)
+        parts = [part - Cuts.load(self.cuts.get(name)).removed(len(part)) for (name, _), part in whole]
+        return np.concatenate([np.zeros(0, np.uint32), *parts]).astype(np.uint32)
 
     @property
     def hashes(self) -> Array:
@@ -72,14 +80,15 @@ class Corpus:
 
     def batches(self, columns: Sequence[str], wanted: Array | None = None) -> Iterator[tuple[Array, pa.RecordBatch]]:
         """Yield row numbers and columns of the documents, row group by row group; with `wanted` (a mask) only of those."""
-        row = 0
-        for batch in read_batches([folder / "documents.parquet" for _, folder in self.shards], columns):
-            rows = np.arange(row, row + len(batch))
-            row += len(batch)
-            if wanted is None:
-                yield rows, batch
-            elif wanted[rows].any():
-                yield rows[wanted[rows]], batch.filter(pa.array(wanted[rows]))
+        for (name, folder), first in zip(self.shards, self.starts, strict=False):
+            cuts, row = Cuts.load(self.cuts.get(name)), first
+            for batch in read_batches([folder / "documents.parquet"], columns):
+                rows = np.arange(row, row + len(batch))
+                row += len(batch)
+                if wanted is None:
+                    yield rows, cuts.apply(batch, rows - first)
+                elif wanted[rows].any():
+                    yield rows[wanted[rows]], cuts.apply(batch, rows - first).filter(pa.array(wanted[rows]))
 
     def kept(self, lists: Sequence[Path]) -> Array:
         """Return the mask of the rows that are on none of these lists of dropped documents."""

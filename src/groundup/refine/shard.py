@@ -1,5 +1,5 @@
 """One collected shard → one refined shard. Reads collect's documents.parquet; writes documents.parquet,
-dropped.parquet, and beside every kept row signatures.npy, hashes.npy and sizes.npy.
+dropped.parquet, beside every kept row signatures.npy, hashes.npy and sizes.npy, and a sketch of its lines.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from groundup.refine.arrays import Array, lengths, text_buffers
 from groundup.refine.clean import clean_texts, clean_turns
 from groundup.refine.filters import judge
 from groundup.refine.kernels import PERMUTATIONS, signatures
+from groundup.refine.lines import KINDS as LINE_KINDS
+from groundup.refine.sketch import Sketch
 from groundup.refine.spool import Spool
 from groundup.refine.tidy import fold
 
@@ -34,6 +36,8 @@ class _Output:
     signatures: Spool
     hashes: Spool
     sizes: Spool
+    # None for kinds in which a repeated line is no boilerplate.
+    lines: Sketch | None = None
     changed: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     bytes_in: int = 0
@@ -47,6 +51,8 @@ class _Output:
         self.hashes.append(exact_hashes(texts))
         sizes = lengths(batch.column("text"))
         self.sizes.append(sizes)
+        if self.lines is not None:
+            self.lines.append(texts)
         self.bytes_out += int(sizes.sum(dtype=np.int64))
 
     def drop(self, batch: pa.RecordBatch, rows: Array, reason: Any, score: Any, detail: Any) -> pa.RecordBatch:
@@ -79,12 +85,15 @@ def refine_shard(folder: Path, collected: Path, kind: str, languages: Sequence[s
             stack.enter_context(Spool(folder / ".signatures", np.dtype(np.uint32), PERMUTATIONS)),
             stack.enter_context(Spool(folder / ".hashes", np.dtype(np.uint8), 16)),
             stack.enter_context(Spool(folder / ".sizes", np.dtype(np.uint32))),
+            stack.enter_context(Sketch(folder)) if kind in LINE_KINDS else None,
         )
         for batch in read_batches([collected / "documents.parquet"]):
             output.keep(_filter(_clean(batch, kind, output), kind, languages, filters, root, output))
         output.signatures.save(folder / "signatures.npy", transpose=True)
         output.hashes.save(folder / "hashes.npy")
         output.sizes.save(folder / "sizes.npy")
+        if output.lines is not None:
+            output.lines.save()
     return _facts(output, kind)
 
 

@@ -31,7 +31,13 @@ MOST_OF_SOURCE = 0.2
 
 
 def split_documents(
-    folder: Path, shards: Sequence[tuple[str, Path]], kinds: Mapping[str, str], dropped: Sequence[Path], seed: int, share: float
+    folder: Path,
+    shards: Sequence[tuple[str, Path]],
+    kinds: Mapping[str, str],
+    dropped: Sequence[Path],
+    cuts: Mapping[str, Path],
+    seed: int,
+    share: float,
 ) -> dict[str, Any]:
     """Assign every kept document to train or validation.
 
@@ -39,11 +45,12 @@ def split_documents(
         folder: where split/NAME.npy (uint8: 0 on one of the lists, 1 train, 2 validation) is written.
         shards: refined shards by name and folder, in order.
         kinds: kind of each source.
-        dropped: lists of documents that are not kept: duplicates.parquet, contaminated.parquet.
+        dropped: lists of documents that are not kept: duplicates, those that were nothing but boilerplate, contaminated ones.
+        cuts: files of what is cut out of the texts, by shard; similarity and bytes are of what is left.
         seed: chooses which clusters are held out.
         share: of the bytes of every source that goes to validation.
     """
-    corpus = Corpus(shards)
+    corpus = Corpus(shards, cuts)
     kept = np.flatnonzero(corpus.kept(dropped))
     with Spool(folder / ".shingles", np.dtype(np.uint64)) as spool:
         cluster = clusters(corpus, kept, spool)
