@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import checkpoint, contamination, duplicates, refine, serve, starter
+from benchmarks import checkpoint, contamination, duplicates, lines, refine, serve, starter
 
 HERE = Path(__file__).parent
 BENCHMARKS = {
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "refine": refine.measure,
     "duplicates": duplicates.measure,
     "contamination": contamination.measure,
+    "lines": lines.measure,
     "checkpoint": checkpoint.measure,
     "serve": serve.measure,
 }

@@ -15,7 +15,7 @@ OPTIONS = {
     "plan": {"--set"},
     "run": {"--out", "--until", "--redo", "--set", "--workers"},
     "status": {"--watch", "--json"},
-    "inspect": {"--dropped", "--document", "--duplicates", "--token"},
+    "inspect": {"--dropped", "--document", "--duplicates", "--token", "--lines"},
     "evaluate": set(),
     "tune": {"--data", "--method"},
     "sample": set(),

@@ -56,6 +56,8 @@ def test_rows_are_aligned(tmp_path: Path, row: Callable[..., Row], collected: Wr
         "documents.parquet",
         "dropped.parquet",
         "hashes.npy",
+        "line_rows.npy",
+        "lines.npy",
         "signatures.npy",
         "sizes.npy",
     ]
@@ -96,9 +98,9 @@ def test_golden(tmp_path: Path, row: Callable[..., Row], collected: Write) -> No
     documents = pq.read_table(out / "documents.parquet", columns=["id", "text", "language"])
     digest.update(repr(documents.to_pylist()).encode())
     digest.update(repr(pq.read_table(out / "dropped.parquet").to_pylist()).encode())
-    for name in ("signatures", "hashes", "sizes"):
+    for name in ("signatures", "hashes", "sizes", "lines", "line_rows"):
         digest.update(np.load(out / f"{name}.npy").tobytes())
-    assert (SHARD_VERSION, digest.hexdigest()[:16]) == (1, "24ce9709cdbceb98"), Counter(facts["dropped"])
+    assert (SHARD_VERSION, digest.hexdigest()[:16]) == (2, "03e2f09bf0dbba5c"), Counter(facts["dropped"])
 
 
 def test_conversation(tmp_path: Path, row: Callable[..., Row], collected: Write) -> None:
