@@ -18,19 +18,22 @@ class Cuts:
     """Cuts of one shard.
 
     Attributes:
-        table: int64 [n, 3], ascending: row, first byte of its text and the byte after the last.
+        rows: of the documents, ascending (int64).
+        spans: int64 [n, 2], first byte of the text and the byte after the last.
     """
 
-    table: Array
+    rows: Array
+    spans: Array
 
     @staticmethod
     def load(path: Path | None) -> Cuts:
         """Read a file of cuts; where there is none, nothing is cut."""
-        return Cuts(np.load(path) if path is not None and path.exists() else np.zeros((0, 3), np.int64))
+        table = np.load(path) if path is not None and path.exists() else np.zeros((0, 3), np.int64)
+        return Cuts(np.ascontiguousarray(table[:, 0]), table[:, 1:])
 
     def removed(self, documents: int) -> Array:
         """Return how many bytes each of a shard's documents loses (int64)."""
-        return np.bincount(self.table[:, 0], self.table[:, 2] - self.table[:, 1], documents).astype(np.int64)
+        return np.bincount(self.rows, self.spans[:, 1] - self.spans[:, 0], documents).astype(np.int64)
 
     def apply(self, batch: pa.RecordBatch, rows: Array) -> pa.RecordBatch:
         """Return a batch with the cuts taken out of its column `text`, if it has one.
@@ -39,11 +42,13 @@ class Cuts:
             batch: documents of the shard.
             rows: which ones they are, ascending.
         """
-        own = self.table[np.isin(self.table[:, 0], rows)] if len(self.table) else self.table
-        if len(own) == 0 or "text" not in batch.schema.names:
-            return batch
         at = batch.schema.get_field_index("text")
-        return batch.set_column(at, batch.schema.field(at), without(batch.column(at), np.searchsorted(rows, own[:, 0]), own[:, 1:]))
+        near = slice(*np.searchsorted(self.rows, [rows[0], rows[-1] + 1])) if len(rows) else slice(0)
+        own = np.isin(self.rows[near], rows)
+        if at < 0 or not own.any():
+            return batch
+        places = np.searchsorted(rows, self.rows[near][own])
+        return batch.set_column(at, batch.schema.field(at), without(batch.column(at), places, self.spans[near][own]))
 
 
 def without(texts: pa.StringArray, rows: Array, spans: Array) -> pa.StringArray:

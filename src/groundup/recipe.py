@@ -65,8 +65,8 @@ class Refine:
     # Rule sets by name; each applies to the kinds it was published for. "package.module:function" is your own.
     filters: tuple[str, ...] = ("gopher", "c4", "code", "conversations")
     near_threshold: float = 0.8
-    # Documents of a source that hold a line, from which on it is boilerplate and cut; 0 cuts none. Ten hosts' worth of real
-    # pages showed none that a person would miss at 10, and wrapped sentences of manuals at 5 (docs/experiments.md).
+    # A line that so many documents of its source hold is boilerplate, and cut; 0 cuts none. At 10 real pages lose nothing that
+    # a person would miss, at 5 sentences of manuals (docs/experiments.md).
     repeated_lines: int = 10
     # Texts that may stand in documents and in evaluation files alike.
     allowed_overlap: tuple[str, ...] = ()
