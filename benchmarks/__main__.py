@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import checkpoint, contamination, continued, duplicates, memory, refine, serve, starter
+from benchmarks import checkpoint, contamination, continued, duplicates, lines, memory, refine, serve, starter
 
 HERE = Path(__file__).parent
 BENCHMARKS = {
@@ -15,6 +15,7 @@ BENCHMARKS = {
     "duplicates": duplicates.measure,
     "memory": memory.measure,
     "contamination": contamination.measure,
+    "lines": lines.measure,
     "checkpoint": checkpoint.measure,
     "continued": continued.measure,
     "serve": serve.measure,
