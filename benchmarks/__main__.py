@@ -6,12 +6,13 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import checkpoint, contamination, duplicates, refine, serve, starter
+from benchmarks import checkpoint, contamination, duplicates, quality, refine, serve, starter
 
 HERE = Path(__file__).parent
 BENCHMARKS = {
     "starter": starter.measure,
     "refine": refine.measure,
+    "quality": quality.measure,
     "duplicates": duplicates.measure,
     "contamination": contamination.measure,
     "checkpoint": checkpoint.measure,
