@@ -101,7 +101,7 @@ def test_golden(tmp_path: Path, row: Callable[..., Row], collected: Write) -> No
     for name in ("signatures", "hashes", "sizes", "bins"):
         digest.update(np.load(out / f"{name}.npy").tobytes())
     digest.update((out / "quality.json").read_bytes())
-    assert (SHARD_VERSION, digest.hexdigest()[:16]) == (2, "e3174be790b59158"), Counter(facts["dropped"])
+    assert (SHARD_VERSION, digest.hexdigest()[:16]) == (2, "99d00a3b7d6fec2a"), Counter(facts["dropped"])
 
 
 def test_conversation(tmp_path: Path, row: Callable[..., Row], collected: Write) -> None:
