@@ -6,12 +6,13 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import checkpoint, contamination, continued, duplicates, lines, memory, refine, serve, starter
+from benchmarks import checkpoint, contamination, continued, duplicates, lines, memory, quality, refine, serve, starter
 
 HERE = Path(__file__).parent
 BENCHMARKS = {
     "starter": starter.measure,
     "refine": refine.measure,
+    "quality": quality.measure,
     "duplicates": duplicates.measure,
     "memory": memory.measure,
     "contamination": contamination.measure,
