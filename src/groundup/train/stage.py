@@ -232,7 +232,7 @@ def begin(run: Run, plan: Plan) -> None:
     say(_headline(plan))
     if plan.base and step == 0 and _rates(plan.train) == _rates(Train()):
         say(
-            "train: learning_rate and muon_learning_rate are those for fresh weights; a tenth keeps more of what these know (docs/training.md)"
+            "train: learning_rate and muon_learning_rate are those for fresh weights; a tenth keeps more of what these know"
         )
 
 
