@@ -13,10 +13,11 @@ import torch
 
 from groundup.export import llamacpp
 from groundup.export.origin import Origin, read_origin
-from groundup.export.parity import PROBES, probe_rows
+from groundup.export.parity import probe_rows
 from groundup.model.config import ModelConfig
 from groundup.model.files import save_model
 from groundup.model.transformer import Transformer
+from groundup.probes import PROBES
 from groundup.tokenize.bpe import train_bpe
 from groundup.tokenizer import FILE, write_config
 

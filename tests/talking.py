@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from groundup.model.config import ModelConfig
+from groundup.model.config import Layout, ModelConfig
 from groundup.model.transformer import Transformer
 from groundup.run import Run, write_lock
 from groundup.store import write_json
@@ -22,9 +22,9 @@ MACHINE = {"device": "cpu", "threads": 1, "precision": "fp32", "compile": False,
 Turns = list[dict[str, str]]
 
 
-def stirred(vocab_size: int, seed: int = 3, dropout: float = 0.0) -> Transformer:
+def stirred(vocab_size: int, seed: int = 3, dropout: float = 0.0, layout: Layout = "qwen3", tied: bool = True) -> Transformer:
     """A model none of whose weights is zero or one, so that no term can hide."""
-    model = Transformer(ModelConfig(vocab_size, 2, 32, 2, 2, 16, 48, CONTEXT, dropout), seed)
+    model = Transformer(ModelConfig(vocab_size, 2, 32, 2, 2, 16, 48, CONTEXT, dropout, layout=layout, tied=tied), seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in model.parameters():

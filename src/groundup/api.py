@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from groundup.checkpoints import RunModel
+    from groundup.duplicates import Cluster
     from groundup.model.transformer import Transformer
+    from groundup.seen import Seen
     from groundup.surprise import TokenScore
     from groundup.tokenizer import Tokenizer
     from groundup.tokens import Tokens
@@ -70,6 +72,32 @@ class OpenRun:
 
         return raw_texts(self.root, ids)
 
+    def duplicates(self, document: str, most: int = 20) -> Cluster:
+        """Return the kept document of a cluster and what it suppressed: rows, cleaned texts, similarities computed anew.
+
+        Raises:
+            GroundupError: the document has no duplicates.
+        """
+        from groundup.duplicates import find_cluster
+
+        return find_cluster(self._view("refine").parent, document, most)
+
+    def seen(self, document: str, token: int | None = None) -> Seen | None:
+        """Return which training steps read a document (or one of its tokens); None where it is no training text.
+
+        Raises:
+            GroundupError: where documents stood in the tokens of this training is not known any more.
+        """
+        from groundup.seen import seen
+
+        return seen(self.root, document, token)
+
+    def difference(self, other: str | Path) -> dict[str, Any]:
+        """Return what differs between this run and another: settings, counts by source, documents with examples."""
+        from groundup.diff import compare
+
+        return compare(self.root, Path(other))
+
     def tokenizer(self) -> Tokenizer:
         """Return the tokenizer of the run."""
         from groundup.tokenizer import Tokenizer
@@ -110,7 +138,7 @@ class OpenRun:
         if plan is None or view is None:
             raise self._absent("train")
         trained_on(self.root, view)
-        shape = {"context": plan.config.context, "vocab_size": plan.config.vocab_size, "seed": plan.seed}
+        shape = {"context": plan.config.context, "vocab_size": plan.vocabulary, "seed": plan.seed}
         loader = Loader(view.path / "shards", "train", **shape, weights=plan.weights)
         counts = sum((_samples_of(loader, first, last) for first, last in self._samples_read()), Counter[str]())
         return {source.name: counts[source.name] * plan.config.context for source in loader.sources}
@@ -167,7 +195,7 @@ class OpenRun:
             if message.get("role") not in ROLES or not isinstance(message.get("content"), str):
                 raise GroundupError(f'message {number}: expected a "role" ({", ".join(ROLES)}) and "content" (text)')
         model, tokenizer = _loaded(find_model(self.root, which))
-        stop = {tokenizer.end_id, tokenizer.chat_ids[1]}
+        stop = {tokenizer.end_id, tokenizer.stop_id}
         return tokenizer.decode(generate(model, encode_prompt(tokenizer, messages), tokens, top_p=0.95, seed=seed, stop=stop))
 
     def scores(self, text: str, which: str = "", alternatives: int = 3) -> list[TokenScore]:

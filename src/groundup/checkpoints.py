@@ -23,6 +23,13 @@ def trained_on(root: Path, tokens: Artefact) -> None:
         raise GroundupError(f"{root}: the model was trained on other tokens than {tokens.path} holds; `groundup run` brings both together")
 
 
+def began_with(root: Path) -> dict[str, str]:
+    """Return name and license of the model whose weights a run's training began with; nothing where they were drawn."""
+    plan = read_json(root / "train" / "train.json")
+    base = (plan.get("base") if isinstance(plan, dict) else None) or {}
+    return {name: str(base[name]) for name in ("name", "license") if name in base}
+
+
 def find_checkpoint(root: Path, which: str = "best") -> Artefact:
     """Return the checkpoint that `best` (lowest validation loss), `last` or `step-N` names.
 

@@ -101,25 +101,53 @@ def status(directory: Path, watch: bool, as_json: bool) -> None:
 @cli.command()
 @RUN_DIRECTORY
 @click.option("--dropped", metavar="REASON", help="Show twenty random documents that were dropped for REASON.")
-@click.option("--document", metavar="ID", help="Tell where a document came from and where it went.")
-@click.option("--duplicates", metavar="ID", help="Show the documents that were dropped as duplicates of ID.")
-@click.option("--token", metavar="N", type=click.IntRange(min=0), help="Tell from which document training token N comes.")
+@click.option("--document", metavar="ID", help="Tell where a document came from, and where it went.")
+@click.option("--duplicates", metavar="ID", help="Show the cluster of ID: what was kept, and what was dropped for it.")
+@click.option("--token", metavar="N", type=click.IntRange(min=0), help="Tell from which document training token N comes, and who read it.")
 def inspect(directory: Path, dropped: str | None, document: str | None, duplicates: str | None, token: int | None) -> None:
     """Look into the data of a run: what was kept, what was dropped and why."""
-    from groundup import lineage
-    from groundup.progress import printable
+    import shutil
 
+    from groundup import lineage
+
+    width = shutil.get_terminal_size().columns
     if dropped is not None:
-        text = lineage.describe_dropped(directory, dropped)
+        text = lineage.describe_dropped(directory, dropped, width)
     elif document is not None:
-        text = lineage.describe_document(directory, document)
+        text = lineage.describe_document(directory, document, width)
     elif duplicates is not None:
-        text = lineage.describe_duplicates(directory, duplicates)
+        text = lineage.describe_duplicates(directory, duplicates, width)
     elif token is not None:
-        text = lineage.describe_token(directory, token)
+        text = lineage.describe_token(directory, token, width)
     else:
         text = lineage.overview(directory)
-    click.echo("\n".join(printable(line) for line in text.split("\n")))
+    _echo(text)
+
+
+@cli.command()
+@RUN_DIRECTORY
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--workers", type=click.IntRange(1, 1024), metavar="N", help="Processes for data stages.  [default: cores]")
+def forget(directory: Path, ids: tuple[str, ...], workers: int | None) -> None:
+    """Take documents out of a run: out of its data, and of what quotes them; models that read them are named."""
+    from groundup.forget import forget as forget_documents
+
+    _echo(forget_documents(directory, ids, workers))
+
+
+@cli.command()
+@click.argument("one", metavar="RUN_A", type=click.Path(path_type=Path))
+@click.argument("other", metavar="RUN_B", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
+def diff(one: Path, other: Path, as_json: bool) -> None:
+    """Say in which settings, documents and tokens two runs differ."""
+    import json
+    import shutil
+
+    from groundup.diff import compare, in_words
+
+    found = compare(one, other)
+    _echo(json.dumps(found, indent=1) if as_json else in_words(found, shutil.get_terminal_size().columns))
 
 
 @cli.command()
@@ -242,10 +270,15 @@ def _load(path: Path, overrides: tuple[str, ...]) -> Recipe:
 
 
 def _echo_summary(root: Path) -> None:
-    from groundup.progress import printable
     from groundup.report.summary import following
 
-    text = (root / "report" / "summary.txt").read_text(encoding="utf-8") + "\n" + following(root)
+    _echo((root / "report" / "summary.txt").read_text(encoding="utf-8") + "\n" + following(root))
+
+
+def _echo(text: str) -> None:
+    """Print a text that holds what somebody else wrote."""
+    from groundup.progress import printable
+
     click.echo("\n".join(printable(line) for line in text.split("\n")))
 
 

@@ -1,6 +1,7 @@
 """TOML tables → frozen settings classes, and back. Reads and writes nothing on disk.
 
-An unknown key is an error that names the nearest known one; a value of the wrong type says what was expected.
+An unknown key is an error that names the nearest known one; a value of the wrong type says what was expected. A key that
+Python keeps for itself (`from`) stands in the metadata of the field that holds it.
 """
 
 from __future__ import annotations
@@ -38,17 +39,22 @@ def decode(cls: type[Any], table: Any, where: str) -> Any:
     if not isinstance(table, Mapping):
         raise RecipeError(f"{where}: expected a table, found {type(table).__name__}")
     hints = typing.get_type_hints(cls)
-    known = {f.name for f in dataclasses.fields(cls) if not f.metadata.get("internal")}
+    known = {key_of(f): f.name for f in dataclasses.fields(cls) if not f.metadata.get("internal")}
     for key in table:
         if key not in known:
             raise RecipeError(f'{where}: unknown key "{key}"{nearest(key, sorted(known))}')
-    values = {key: _value(hints[key], value, f"{where}: {key}") for key, value in table.items()}
+    values = {known[key]: _value(hints[known[key]], value, f"{where}: {key}") for key, value in table.items()}
     try:
         return cls(**values)
     except ValueError as error:
         raise RecipeError(f"{where}: {error}") from None
     except TypeError:
         raise RecipeError(f"{where}: {_missing(cls, values)} is missing") from None
+
+
+def key_of(f: dataclasses.Field[Any]) -> str:
+    """Return the key of a field in TOML."""
+    return str(f.metadata.get("key", f.name))
 
 
 def _missing(cls: type[Any], values: Mapping[str, Any]) -> str:
@@ -133,5 +139,5 @@ def settings(value: Any) -> dict[str, Any]:
             item = settings(item)
         elif isinstance(item, tuple):
             item = [settings(part) if dataclasses.is_dataclass(part) else part for part in item]
-        table[f.name] = item
+        table[key_of(f)] = item
     return table

@@ -20,7 +20,9 @@ import psutil
 
 from groundup import __version__
 from groundup.decoding import settings
+from groundup.erase import erase
 from groundup.errors import ExpensiveError, GroundupError
+from groundup.forgotten import Forgotten
 from groundup.progress import say
 from groundup.recipe import Recipe
 from groundup.run import LOCK, Run, check_directory, load_lock, locked, write_lock
@@ -36,6 +38,9 @@ from groundup.workers import Workers, default_workers
 # export    the run's model      → a folder that other programs load
 # report    all of the above     → every figure in one file
 STAGES = ("collect", "refine", "tokenize", "train", "evaluate", "tune", "export", "report")
+
+# What holds text, and can be made again from what is before it.
+DATA = STAGES[:3]
 
 # What `--redo` deletes before the stage begins, because its key does not know the data that it was made from.
 FROZEN = {"tokenize": "tokenize/tokenizer"}
@@ -71,6 +76,7 @@ def run_flow(
     check_directory(root)
     with opened(recipe, root, redo, workers, ray) as run:
         plan_once(run)
+        carry_out(run)
         with lock_of(run):
             for stage in set(redo) & set(FROZEN):
                 run.forget(stage, FROZEN[stage])
@@ -95,6 +101,36 @@ def run_stages(run: Run, stages: Sequence[str]) -> None:
             live.tell()
 
 
+def carry_out(run: Run) -> list[str]:
+    """Finish what `groundup forget` began: bring the data up to date, then delete what still holds the text; say what was deleted.
+
+    Nobody is asked about the expensive data that this replaces: a person wanted it. That is not so where a recipe was changed
+    in between.
+    """
+    forgotten = Forgotten.load(run.root)
+    if not forgotten.pending:
+        return []
+    say(f"forget: {len(forgotten.pending):,} to take out")
+    run.unguarded = _same_recipe(run)
+    for stage in begun(run):
+        run_stage(run, stage)
+    run.unguarded = False
+    return erase(run, forgotten)
+
+
+def _same_recipe(run: Run) -> bool:
+    try:
+        return settings(load_lock(run.root)) == settings(run.recipe)
+    except GroundupError:
+        return False
+
+
+def begun(run: Run) -> Sequence[str]:
+    """Return the stages that make data, up to the last one that a run has begun."""
+    there = [number for number, stage in enumerate(DATA) if run.store.plan(stage) or (run.root / stage).exists()]
+    return DATA[: max(there, default=-1) + 1]
+
+
 @contextmanager
 def lock_of(run: Run) -> Iterator[None]:
     """Write `recipe.lock.toml`; when the guard stops the run, the recipe that it stands for is put back."""
@@ -115,12 +151,14 @@ def plan_once(run: Run) -> None:
     Raises:
         GroundupError: the recipe cannot fit this machine.
     """
+    from groundup.plan import checked_base, make_plan
+
+    # The model that is gone on from may be another one by now, under the same name.
+    checked_base(run.recipe, run.root)
     path, recipe = run.root / "plan.json", settings(run.recipe)
     old = read_json(path)
     if isinstance(old, dict) and old.get("recipe") == recipe:
         return
-    from groundup.plan import make_plan
-
     plan = make_plan(run.recipe, root=run.root)
     plan.refuse()
     write_json(path, {"recipe": recipe, "figures": json.loads(plan.json())})

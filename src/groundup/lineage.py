@@ -1,37 +1,43 @@
-"""From a token to its document and back: what was kept, what was dropped and why.
+"""From a token to its document and back: what was kept, what was dropped and why, and which training steps read it.
 
-Reads the views `collect/`, `refine/` and `tokenize/` of a run; writes nothing.
+Reads the views `collect/`, `refine/` and `tokenize/` of a run, and its training; writes nothing.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from groundup.document import DOCUMENT, DROPPED
+from groundup import seen
+from groundup.columns import beside, side_by_side
+from groundup.document import read_batches
+from groundup.duplicates import Member, find_cluster
 from groundup.errors import GroundupError
-from groundup.store import Store
+from groundup.forgotten import Forgotten
+from groundup.lookup import Row, find_documents, matching, tables
+from groundup.store import Store, read_json
 
 EXAMPLES = 20
-PREVIEW = 400
+# Characters of a text that are shown beside others of its kind, and alone.
+PREVIEW, ALONE = 400, 1_000
+WIDTH = 80
+LISTS = ("collect/dropped", "refine/dropped")
 
 
 def overview(root: Path) -> str:
     """Return a table of what each source gave, what was dropped for which reason, and what was kept."""
-    lines = ["source                     collected     kept   train  validation"]
-    kept = _kept_by_source(root)
+    lines = ["source                     collected     kept   train  validation  median bytes"]
+    kept, medians = _kept_by_source(root), _median_bytes(root)
     for source, count in sorted(_count(root, "collect/documents", "source").items()):
         train, validation = kept.get(source, (0, 0))
-        lines.append(f"{source:24} {count:11,} {train + validation:8,} {train:7,} {validation:11,}")
+        lines.append(f"{source:24} {count:11,} {train + validation:8,} {train:7,} {validation:11,} {medians.get(source, ''):>13}")
     lines += ["", "dropped for               documents"]
     for reason, count in sorted(dropped_by_reason(root).items(), key=lambda item: (-item[1], item[0])):
         lines.append(f"{reason:24} {count:11,}")
@@ -40,76 +46,116 @@ def overview(root: Path) -> str:
 
 def dropped_by_reason(root: Path) -> dict[str, int]:
     """Return how many records each reason dropped, from reading to deduplication."""
-    return dict(_count(root, "collect/dropped", "reason") + _count(root, "refine/dropped", "reason"))
+    return dict(sum((_count(root, folder, "reason") for folder in LISTS), Counter[str]()))
 
 
-def describe_dropped(root: Path, reason: str) -> str:
-    """Show up to twenty random (but always the same) records that were dropped for `reason`, with their text."""
-    table = pa.concat_tables(_select(root, folder, "reason", reason) for folder in ("collect/dropped", "refine/dropped"))
-    if table.num_rows == 0:
-        known = ", ".join(sorted(dropped_by_reason(root))) or "none"
-        raise GroundupError(f'{root}: nothing was dropped for "{reason}"; the reasons of this run are: {known}')
-    chosen = np.sort(np.random.default_rng(0).permutation(table.num_rows)[:EXAMPLES])
-    rows = table.take(pa.array(chosen)).to_pylist()
-    texts = raw_texts(root, [row["id"] for row in rows])
-    blocks = [_dropped_block(row, texts.get(row["id"], "")) for row in rows]
-    return "\n\n".join([f"{table.num_rows:,} dropped for {reason}; {len(rows)} of them:", *blocks])
+def describe_dropped(root: Path, reason: str, width: int = WIDTH) -> str:
+    """Show up to twenty random (but always the same) records that were dropped for `reason`, as they were read and judged."""
+    known = dropped_by_reason(root)
+    if reason not in known:
+        names = ", ".join(sorted(known)) or "none"
+        raise GroundupError(f'{root}: nothing was dropped for "{reason}"; the reasons of this run are: {names}')
+    rows = _chosen(root, reason, np.sort(np.random.default_rng(0).permutation(known[reason])[:EXAMPLES]).tolist())
+    texts = judged(root, [row["id"] for row in rows], PREVIEW)
+    blocks = ["\n".join([_dropped_line(row), *_judged_lines(texts.get(row["id"]), width)]) for row in rows]
+    return "\n\n".join([f"{known[reason]:,} dropped for {reason}; {len(rows)} of them:", *blocks])
 
 
-def _dropped_block(row: dict[str, Any], text: str) -> str:
+def _chosen(root: Path, reason: str, positions: Sequence[int]) -> list[Row]:
+    """Return the rows at some positions among those of a reason, in order."""
+    found, row = [], 0
+    for batch in matching([path for folder in LISTS for path in _tables(root, folder)], "reason", [reason]):
+        here = [position - row for position in positions if row <= position < row + len(batch)]
+        found += batch.take(pa.array(here, pa.int64())).to_pylist()
+        row += len(batch)
+    return found
+
+
+def _dropped_line(row: Row) -> str:
     score = "" if row["score"] is None else f"  score {row['score']:.3g}"
     of = f"  duplicate of {row['duplicate_of']}" if row["duplicate_of"] else ""
     detail = f"\n  {row['detail']}" if row["detail"] else ""
-    preview = f"\n  | {_preview(text)}" if text else ""
-    return f"{row['id']}  {row['source']}: {row['origin']}#{row['record']}{score}{of}{detail}{preview}"
+    return f"{row['id']}  {row['source']}: {row['origin']}#{row['record']}{score}{of}{detail}"
 
 
-def describe_document(root: Path, document: str) -> str:
-    """Tell where a document came from, what happened to it and where its tokens are."""
-    collected = _select(root, "collect/documents", "id", document).to_pylist()
-    drops = [row for folder in ("collect/dropped", "refine/dropped") for row in _select(root, folder, "id", document).to_pylist()]
+def _judged_lines(texts: tuple[str, str] | None, width: int) -> list[str]:
+    if texts is None:
+        return []
+    if texts[0] == texts[1]:
+        return [f"  | {line}" for line in texts[0].split("\n")]
+    return [f"  {line}" for line in beside(*texts, width - 2, ("as it was read", "as the filters saw it"))]
+
+
+def judged(root: Path, ids: Sequence[str], most: int) -> dict[str, tuple[str, str]]:
+    """Return the beginning of documents as they were read, and as the filters saw them: cleaned. By id.
+
+    A dropped document's cleaned text is kept nowhere; cleaning is a function, so it is done again.
+    """
+    from groundup.refine.clean import clean_texts
+
+    found = find_documents(_tables(root, "collect/documents"), ids, ("id", "text", "kind"))
+    raw = [row["text"][: 8 * most] for row in found.values()]
+    code = np.array([row["kind"] == "code" for row in found.values()], np.bool_)
+    clean = clean_texts(pa.array(raw, pa.string()), code).texts.to_pylist() if raw else []
+    return {name: (_cut(before, most), _cut(after, most)) for name, before, after in zip(found, raw, clean, strict=True)}
+
+
+def describe_document(root: Path, document: str, width: int = WIDTH, token: int | None = None) -> str:
+    """Tell where a document came from, what happened to it, where its tokens are and which training steps read them."""
+    drops = [row for folder in LISTS for batch in matching(_tables(root, folder), "id", [document]) for row in batch.to_pylist()]
+    columns = ("id", "source", "origin", "record", "kind", "group", "license")
+    collected = list(find_documents(_tables(root, "collect/documents"), [document], columns).values())
     if not collected and not drops:
         raise GroundupError(f"{root}: there is no document {document}; ids are 32 hexadecimal digits")
     row = (collected or drops)[0]
     lines = [f"{document}  {row['source']}: {row['origin']}#{row['record']}"]
     if collected:
         lines.append(f"  kind {row['kind']}, group {row['group']!r}, license {row['license'] or 'not stated'}")
-    for drop in drops:
-        lines.append(f"  dropped: {drop['reason']}" + (f" (duplicate of {drop['duplicate_of']})" if drop["duplicate_of"] else ""))
+    lines += [f"  dropped: {_why(drop)}" for drop in drops]
+    lines += [f"  {line}" for line in [*_places(root, document), *_steps(root, document, token)]]
+    return "\n".join([*lines, *_judged_lines(judged(root, [document], ALONE).get(document), width)])
+
+
+def _why(drop: Row) -> str:
+    score = "" if drop["score"] is None else f", score {drop['score']:.3g}"
+    of = f" (duplicate of {drop['duplicate_of']})" if drop["duplicate_of"] else ""
+    return f"{drop['reason']}{of}{score}" + (f", {drop['detail']}" if drop["detail"] else "")
+
+
+def _places(root: Path, document: str) -> Iterator[str]:
     for place in _index_rows(root, document):
         end = place["offset"] + place["length"]
-        lines.append(f"  tokens {place['offset']:,} to {end:,} of shards/{place['shard']}.{place['split']}.npy")
-    if collected:
-        lines.append(f"  | {_preview(row['text'])}")
-    return "\n".join(lines)
+        yield f"tokens {place['offset']:,} to {end:,} of shards/{place['shard']}.{place['split']}.npy"
+        if place["split"] == "validation":
+            yield "held out: training does not read it"
 
 
-def describe_duplicates(root: Path, document: str) -> str:
-    """Show what was dropped as a duplicate of a document (or what it was dropped for), with the differing words."""
-    path = root / "refine" / "dropped" / "duplicates.parquet"
-    table = pq.read_table(path) if path.exists() else pa.table({"id": [], "duplicate_of": []})
-    same = pc.or_(pc.equal(table["duplicate_of"], document), pc.equal(table["id"], document))
-    rows = table.filter(same).to_pylist()
-    if not rows:
-        raise GroundupError(f"{root}: {document} has no duplicates")
-    texts = raw_texts(root, [row[name] for row in rows for name in ("id", "duplicate_of")])
-    lines = []
-    for row in rows:
-        lines.append(f"{row['id']}  {row['source']}: {row['origin']}#{row['record']}  {row['reason']}, similarity {row['score']:.3f}")
-        lines += _differences(texts.get(row["duplicate_of"], ""), texts.get(row["id"], ""))
-    return "\n".join(lines)
+def _steps(root: Path, document: str, token: int | None) -> list[str]:
+    gone = next((one for one in Forgotten.load(root).documents if one.id == document), None)
+    return seen.in_words(root, document, token) or ([gone.words(root)] if gone is not None else [])
 
 
-def _differences(kept: str, dropped: str, most: int = 10) -> list[str]:
-    # The first 2,000 words are enough for a person, and difflib is quadratic.
-    diff = difflib.unified_diff(kept.split()[:2000], dropped.split()[:2000], lineterm="", n=0)
-    words = [line for line in diff if line[:1] in "+-" and line[:3] not in ("+++", "---")]
-    more = [f"    and {len(words) - most} more"] if len(words) > most else []
-    return [f"    {word}" for word in words[:most]] + more
+def describe_duplicates(root: Path, document: str, width: int = WIDTH) -> str:
+    """Show the cluster of a document: the kept one and what it suppressed, how similar they are, and where they differ."""
+    _tables(root, "collect/documents")
+    cluster = find_cluster(root, document)
+    lines = [f"{cluster.kept} is kept; dropped as its duplicates: {cluster.count:,}"]
+    for member in cluster.members:
+        lines += ["", _member_line(cluster.kept, member)]
+        lines += [f"  {line}" for line in side_by_side(cluster.text, member.text, width - 2, ("kept", "dropped"))]
+    more = cluster.count - len(cluster.members)
+    return "\n".join([*lines, *(["", f"and {more:,} more"] if more else [])])
 
 
-def describe_token(root: Path, number: int) -> str:
-    """Tell from which document training token `number` comes; tokens are counted over the train shards by name."""
+def _member_line(kept: str, member: Member) -> str:
+    row, (direct, with_kept) = member.row, member.similarity
+    of = "" if row["duplicate_of"] == kept else f" of {row['duplicate_of']}, with the kept one {with_kept:.3f}"
+    was = f" ({row['score']:.3f} when it was dropped)"
+    return f"{row['id']}  {row['source']}: {row['origin']}#{row['record']}  {row['reason']}, similarity {direct:.3f}{was}{of}"
+
+
+def describe_token(root: Path, number: int, width: int = WIDTH) -> str:
+    """Tell from which document training token `number` comes and which steps read it; tokens count over the train shards by name."""
     index = _index(root)
     train = index.filter(pc.equal(index["split"], "train")).sort_by([("shard", "ascending"), ("offset", "ascending")])
     ends = np.cumsum(train["length"].to_numpy())
@@ -117,8 +163,7 @@ def describe_token(root: Path, number: int) -> str:
         raise GroundupError(f"{root}: there are {int(ends[-1]) if len(ends) else 0:,} training tokens; {number:,} is beyond them")
     row = int(np.searchsorted(ends, number, side="right"))
     within = number - (int(ends[row - 1]) if row else 0)
-    document = train["id"][row].as_py()
-    return f"token {number:,} is token {within:,} of {describe_document(root, document)}"
+    return f"token {number:,} is token {within:,} of {describe_document(root, train['id'][row].as_py(), width, within)}"
 
 
 def _index(root: Path) -> pa.Table:
@@ -133,21 +178,16 @@ def _index_rows(root: Path, document: str) -> list[dict[str, Any]]:
     return pq.read_table(path, filters=[("id", "==", document)]).to_pylist() if path.exists() else []
 
 
-def _dataset(root: Path, folder: str) -> ds.Dataset:
-    """Open a folder of a view; one that is not there yet is empty, but a run has collected something."""
+def _tables(root: Path, folder: str) -> list[Path]:
+    """Return the Parquet files of a folder of a view; one that is not there yet is empty, but a run has collected something."""
     if Store(root).view("collect") is None:
         raise GroundupError(f"{root}: there is no run here with collected documents; `groundup run RECIPE --out {root}` makes one")
-    schema = DROPPED if folder.endswith("dropped") else DOCUMENT
-    return ds.dataset(sorted(str(path) for path in (root / folder).glob("*.parquet")), schema=schema, format="parquet")
-
-
-def _select(root: Path, folder: str, column: str, value: str) -> pa.Table:
-    return _dataset(root, folder).to_table(filter=ds.field(column) == value)
+    return tables(root, folder)
 
 
 def _count(root: Path, folder: str, column: str) -> Counter[str]:
     counts: Counter[str] = Counter()
-    for batch in _dataset(root, folder).to_batches(columns=[column]):
+    for batch in read_batches(_tables(root, folder), [column]):
         for entry in pc.value_counts(batch.column(0)).to_pylist():
             counts[entry["values"]] += entry["counts"]
     return counts
@@ -155,10 +195,8 @@ def _count(root: Path, folder: str, column: str) -> Counter[str]:
 
 def raw_texts(root: Path, ids: Sequence[str]) -> dict[str, str]:
     """Return the text of documents as they were collected, by id; an id that no document has is left out."""
-    table = _dataset(root, "collect/documents").to_table(
-        columns=["id", "text"], filter=ds.field("id").isin(pa.array(sorted(set(ids)), pa.string()))
-    )
-    return dict(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True))
+    found = find_documents(_tables(root, "collect/documents"), ids, ("id", "text"))
+    return {name: row["text"] for name, row in found.items()}
 
 
 def _kept_by_source(root: Path) -> dict[str, tuple[int, int]]:
@@ -170,6 +208,13 @@ def _kept_by_source(root: Path) -> dict[str, tuple[int, int]]:
     return {source: (counts[source, 1], counts[source, 2]) for source, _ in counts}
 
 
-def _preview(text: str) -> str:
-    short = text[:PREVIEW] + (" …" if len(text) > PREVIEW else "")
-    return short.replace("\n", "\n  | ")
+def _median_bytes(root: Path) -> dict[str, str]:
+    """Return the median length of the documents of each source that are kept, to two digits, which is what its bins are good for."""
+    found = (read_json(root / "refine" / "quality.json") or {}).get("sources", {})
+    return {
+        name: f"{float(f'{of[1]:.2g}'):,.0f}" for name, source in found.items() if (of := source["measures"]["bytes"]["kept"]["quantiles"])
+    }
+
+
+def _cut(text: str, most: int) -> str:
+    return text[:most] + (" …" if len(text) > most else "")

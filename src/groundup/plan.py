@@ -1,4 +1,5 @@
-"""What a recipe will cost, before anything is spent. Reads the sizes of raw files and probes this machine; writes nothing.
+"""What a recipe will cost, before anything is spent. Reads the sizes of raw files, and of a model that is gone on from, and
+probes this machine; writes nothing.
 
 Every figure says what it rests on: counted (exact), measured (here, now) or assumed (a typical ratio, named below).
 """
@@ -17,12 +18,14 @@ from typing import Literal
 import psutil
 import torch
 
+from groundup.base import Base, find_base
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.model.presets import resolve
 from groundup.model.transformer import Transformer
 from groundup.recipe import Export, Recipe, Source
 from groundup.tokenize.bpe import resolve_vocab_size
+from groundup.tokenizer import FILE
 from groundup.train.plan import automatic_tokens
 
 Basis = Literal["counted", "measured", "assumed"]
@@ -85,32 +88,47 @@ def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> P
     What cannot fit is found before anything is tried, so a refused plan has no times.
 
     Raises:
-        GroundupError: a source is missing, or the model's sizes do not fit together.
+        GroundupError: a source is missing, the model's sizes do not fit together, or one cannot be gone on from.
     """
-    figures = _data(recipe)
+    root = root or Path.cwd() / "runs" / recipe.name
+    base = checked_base(recipe, root)
+    figures = _data(recipe, base)
     tokens = int(figures["tokens"].value)
-    config = resolve(recipe.model, int(figures["vocabulary"].value), tokens, torch.cuda.is_available())
+    config = base.config if base else resolve(recipe.model, int(figures["vocabulary"].value), tokens, torch.cuda.is_available())
     figures |= {"parameters": Figure(config.parameter_count(), "", "counted")}
     figures |= _room(recipe, config, figures)
-    problems = _problems(figures, root or Path.cwd()) + _missing(recipe)
+    problems = _problems(figures, root) + _missing(recipe, base)
     if not problems:
         figures |= _training(recipe, config, figures, probe(config))
         figures |= _time(figures, config, price)
     return Plan(figures, tuple(problems))
 
 
-def _data(recipe: Recipe) -> dict[str, Figure]:
+def checked_base(recipe: Recipe, root: Path) -> Base | None:
+    """Return the model that a recipe goes on from in a run at `root`, None where it begins anew.
+
+    Raises:
+        GroundupError: in one line, when it cannot be carried exactly.
+    """
+    base = find_base(recipe)
+    if base is not None:
+        base.check(root)
+    return base
+
+
+def _data(recipe: Recipe, base: Base | None) -> dict[str, Figure]:
     raw, clean, kept = 0, 0.0, 0.0
     for source in recipe.source:
         size, text = _sizes(source, recipe.root)
         raw += size
         clean += text
         kept += text * source.weight
-    vocab = resolve_vocab_size(recipe.tokenize.vocab_size, int(clean))
+    vocab = base.foreign.tokenizer.vocab_size if base else resolve_vocab_size(recipe.tokenize.vocab_size, int(clean))
+    known = base is not None or recipe.tokenize.vocab_size != "auto"
     return _tuning(recipe, vocab) | {
         "raw files": Figure(raw, "B", "counted"),
         "clean text": Figure(clean, "B", "assumed"),
-        "vocabulary": Figure(vocab, "", "counted" if recipe.tokenize.vocab_size != "auto" else "assumed"),
+        "vocabulary": Figure(vocab, "", "counted" if known else "assumed"),
         "tokens": Figure(clean / bytes_per_token(vocab), "", "assumed"),
         "tokens an epoch": Figure(kept / bytes_per_token(vocab) * (1 - recipe.tokenize.validation), "", "assumed"),
     }
@@ -171,8 +189,10 @@ def _room(recipe: Recipe, config: ModelConfig, figures: dict[str, Figure]) -> di
     kept = len(recipe.train.checkpoint_steps) + recipe.train.keep + 1
     checkpoints = kept * CHECKPOINT_BYTES_A_PARAMETER * parameters
     token_bytes = figures["tokens"].value * (2 if config.vocab_size <= 65_536 else 4)
-    # zstd Parquet of text, collected and refined, at about 0.4 each.
-    disk = 0.8 * clean + token_bytes + checkpoints + exported_bytes(recipe.export) * parameters
+    # zstd Parquet of text, collected and refined, at about 0.4 each, and the index: 700 bytes for documents of some 5,000.
+    # While the split is made, 8 bytes a word wait beside them; they are gone before there are tokens.
+    later = token_bytes + checkpoints + exported_bytes(recipe.export) * parameters
+    disk = 0.95 * clean + max(1.5 * clean, later)
     return {
         "training memory": Figure(BYTES_A_PARAMETER * parameters + activations, "B", "assumed"),
         "disk": Figure(disk, "B", "assumed"),
@@ -236,9 +256,13 @@ def _problems(figures: dict[str, Figure], root: Path) -> list[str]:
     return problems
 
 
-def _missing(recipe: Recipe) -> list[str]:
-    """Find a package that the last stages need, and not after the training."""
-    if "gguf" in recipe.export.formats and importlib.util.find_spec("gguf") is None:
+def _missing(recipe: Recipe, base: Base | None = None) -> list[str]:
+    """Find what the last stages lack, and not after the training."""
+    if "gguf" not in recipe.export.formats:
+        return []
+    if base is not None and not base.foreign.tokenizer.splitter:
+        return [f"[export] formats name gguf, and llama.cpp has no splitter like that of {base.path / FILE}; leave gguf out"]
+    if importlib.util.find_spec("gguf") is None:
         return ["[export] formats name gguf, which needs the package gguf; `pip install 'groundup[export]'` brings it"]
     return []
 

@@ -22,6 +22,9 @@ KINDS = ("books", "wikipedia", "web", "code", "conversations", "text", "evaluati
 # What the data of `[tune]` are collected as; no [[source]] is of this kind.
 TUNING = "tuning"
 Auto = Literal["auto"]
+# Of [model]: what a model that is gone on from brings itself.
+SIZES = ("layers", "width", "heads", "kv_heads", "head_width", "feed_forward")
+ROPE_THETA = 10_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class Source:
     sha256: str = ""
     # Of plain-text files; "auto" looks at the bytes.
     encoding: str = "auto"
+    # In place of [refine]'s; 1 allows anything, such as a source whose every document stands in another one too.
+    most_dropped: float | Auto = "auto"
     # Of tuning data: the columns of text and label, where their names do not say so.
     columns: tuple[str, ...] = field(default=(), metadata={"internal": True})
 
@@ -49,6 +54,7 @@ class Source:
         if self.kind not in (*KINDS, TUNING):
             raise ValueError(f'kind "{self.kind}" is unknown{nearest(self.kind, KINDS)}')
         check(0 <= self.weight <= 100, f"weight {self.weight} must lie between 0 and 100")
+        check(self.most_dropped == "auto" or 0 <= self.most_dropped <= 1, f"most_dropped {self.most_dropped} is a share between 0 and 1")
         check(self.sha256 == "" or bool(re.fullmatch(r"[0-9a-f]{64}", self.sha256)), "sha256 must be 64 hexadecimal digits")
         check(self.encoding == "auto" or _is_encoding(self.encoding), f'encoding "{self.encoding}" is not one that Python knows')
         if not self.name:
@@ -67,10 +73,16 @@ class Refine:
     near_threshold: float = 0.8
     # Texts that may stand in documents and in evaluation files alike.
     allowed_overlap: tuple[str, ...] = ()
+    # What comparing all documents may hold in memory; less costs more passes over the index, never another result.
+    memory_megabytes: int = 2_048
+    # A source that loses more of its bytes stops the run; exact duplicates do not count, since their text is still there.
+    most_dropped: float = 0.95
 
     def __post_init__(self) -> None:
         # Below 0.5 the 16 x 7 bands find too few of the pairs to call them deduplicated.
         check(0.5 <= self.near_threshold <= 1, f"near_threshold {self.near_threshold} must lie between 0.5 and 1")
+        check(self.memory_megabytes >= 1, "memory_megabytes must be positive")
+        check(0 <= self.most_dropped <= 1, f"most_dropped {self.most_dropped} is a share between 0 and 1")
         for code in self.languages:
             check(bool(re.fullmatch(r"[a-z]{2,3}", code)), f'language "{code}" is not an ISO 639 code such as "en"')
 
@@ -93,9 +105,11 @@ class Tokenize:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Sizes of the transformer; 0 means: as the preset has it."""
+    """Sizes of the transformer; 0 means: as the preset has it, or the model that is gone on from."""
 
     preset: str = "auto"
+    # A model folder in Qwen3's or Llama's layout, or a run directory: training goes on from its weights, with its tokenizer.
+    base: str = field(default="", metadata={"key": "from"})
     layers: int = 0
     width: int = 0
     heads: int = 0
@@ -105,13 +119,17 @@ class Model:
     feed_forward: int = 0
     context: int = 0
     dropout: float = 0.0
-    rope_theta: float = 10_000.0
+    rope_theta: float = ROPE_THETA
 
     def __post_init__(self) -> None:
         check(0 <= self.dropout < 1, f"dropout {self.dropout} must lie between 0 and 1")
         check(self.rope_theta > 0, "rope_theta must be positive")
-        for name in ("layers", "width", "heads", "kv_heads", "head_width", "feed_forward", "context"):
+        for name in (*SIZES, "context"):
             check(getattr(self, name) >= 0, f"{name} must not be negative")
+        # The context is how far a window of training reaches, and may be shorter than what the model was built for.
+        usual = {"preset": "auto", "rope_theta": ROPE_THETA} | dict.fromkeys(SIZES, 0)
+        named = [name for name, value in usual.items() if self.base and getattr(self, name) != value]
+        check(not named, f"from brings the sizes of its model; leave out {' and '.join(named)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +287,8 @@ class Recipe:
         check(bool(re.fullmatch(r"[\w.+-]{1,80}", self.name)), f'name "{self.name}" may hold letters, digits and . _ + - only')
         check(self.name.strip(".") != "", f'name "{self.name}" is no name for a folder')
         check(0 <= self.seed < 2**63, "seed must lie between 0 and 2^63")
+        own = self.model.base and self.tokenize.vocab_size != "auto"
+        check(not own, "[tokenize] vocab_size: [model] from brings its own tokenizer; leave it out")
         names = [source.name for source in self.source]
         for name in names:
             check(names.count(name) == 1, f'two sources are called "{name}"; give one of them name = "..."')

@@ -50,6 +50,8 @@ class Run:
     recipe: Recipe
     workers: Workers = field(default_factory=Workers)
     redo: frozenset[str] = frozenset()
+    # While a forgotten document is taken out: a person asked for what that replaces.
+    unguarded: bool = False
     built: int = 0
     reused: int = 0
 
@@ -122,6 +124,8 @@ class Run:
 
     def throw_away(self, stage: str, seconds: float, why: str) -> None:
         """Count work of `stage` that is about to be lost; raise ExpensiveError beyond ten minutes."""
+        if self.unguarded:
+            return
         total = self.store.thrown_away(stage) + seconds
         self.store.count_thrown_away(stage, total)
         if total > EXPENSIVE_SECONDS and stage not in self.redo:
@@ -172,14 +176,19 @@ def difference(old: Artefact | None, new: Step | None) -> str:
     return "its inputs changed" if old.manifest["version"] == new.version else "this version of groundup builds it differently"
 
 
-def write_lock(run: Run, **machine: Any) -> None:
+def write_lock(run: Run, weights: Mapping[str, str] | None = None, **machine: Any) -> None:
     """Write `recipe.lock.toml`: every setting as resolved; `machine` adds what was resolved for this machine.
 
     What an earlier call resolved stays, so that a run that goes on never chooses again.
+
+    Args:
+        weights: where the first weights come from, empty where they are drawn; None leaves what stands there.
     """
     path = run.root / LOCK
-    resolved = (_read_lock(path) or {}).get("machine", {}) | machine
-    table = settings(run.recipe) | {"root": os.path.relpath(run.recipe.root, run.root), "machine": resolved}
+    before = _read_lock(path) or {}
+    table = settings(run.recipe) | {"root": os.path.relpath(run.recipe.root, run.root), "machine": before.get("machine", {}) | machine}
+    origin = before.get("weights") if weights is None else dict(weights)
+    table |= {"weights": origin} if origin else {}
     data = tomli_w.dumps(table).encode("utf-8", "surrogateescape")
     if not path.exists() or path.read_bytes() != data:
         write_whole(path, data)
@@ -194,7 +203,8 @@ def load_lock(root: Path) -> Recipe:
     table = _read_lock(root / LOCK)
     if table is None:
         raise StoreError(f"{root}: there is no run here ({LOCK} is missing or damaged); `groundup run RECIPE --out {root}` makes one")
-    table.pop("machine", None)
+    for resolved in ("machine", "weights"):
+        table.pop(resolved, None)
     base = (root / str(table.pop("root", "."))).resolve()
     return recipe_from(table, str(root / LOCK), base)
 

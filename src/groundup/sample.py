@@ -34,7 +34,7 @@ def continue_prompt(
     # An argument that is not UTF-8 reaches us with surrogates, which no tokenizer can encode.
     plain = prompt.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     ids = encode_prompt(tokenizer, [{"role": "user", "content": plain}]) if chat else tokenizer.encode(plain) or [tokenizer.end_id]
-    stop = {tokenizer.end_id, tokenizer.chat_ids[1]}
+    stop = {tokenizer.end_id, tokenizer.stop_id}
     stream = generate(load_model(folder), ids, tokens, temperature=temperature, top_p=top_p, seed=seed, stop=stop)
     text = Detokenizer(tokenizer.byte_strings())
     yield from filter(None, map(text.add, stream))

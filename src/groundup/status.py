@@ -29,7 +29,7 @@ def show_status(root: Path, watch: bool, as_json: bool) -> None:
 
 
 def run_status(root: Path) -> dict[str, Any]:
-    """Return the state of each stage, its last seconds and peak memory, and the newest training figures.
+    """Return the state of each stage, its last seconds and peak memory, what the last run built, and the newest training figures.
 
     Raises:
         StoreError: there is no run in `root`.
@@ -39,8 +39,18 @@ def run_status(root: Path) -> dict[str, Any]:
     if not (root / LOCK).exists():
         raise StoreError(f"{root}: there is no run here; `groundup run RECIPE --out {root}` makes one")
     events = Ledger(root / "ledger.jsonl").events()
-    stages = {stage: _stage_state([event for event in events if event.get("stage") == stage]) for stage in STAGES}
+    began = max((number for number, event in enumerate(events) if event.get("event") == "run"), default=0)
+    stages = {}
+    for stage in STAGES:
+        own = [(number, event) for number, event in enumerate(events) if event.get("stage") == stage]
+        stages[stage] = _stage_state([event for _, event in own]) | _last_run([event for number, event in own if number > began])
     return {"run": str(root), "stages": stages, "training": _training(root)}
+
+
+def _last_run(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return how many artefacts a stage built and took over in the last run; None where it did not come to that."""
+    done = [event for event in events if event["event"] in ("finished", "fresh")]
+    return {name: sum(event.get(name, 0) for event in done) if done else None for name in ("built", "reused")}
 
 
 def _stage_state(events: list[dict[str, Any]]) -> dict[str, Any]:
@@ -71,11 +81,13 @@ def _training(root: Path) -> dict[str, Any]:
 
 def status_text(state: dict[str, Any]) -> str:
     """Return the state as a table for people."""
-    lines = [state["run"], f"{'stage':10} {'state':20} {'seconds':>9} {'peak memory':>12}"]
+    lines = [state["run"], f"{'stage':10} {'state':20} {'seconds':>9} {'peak memory':>12} {'last run: built':>16} {'reused':>7}"]
     for stage, found in state["stages"].items():
         seconds = "" if found["seconds"] is None else f"{found['seconds']:,.1f}"
         peak = "" if found["peak_bytes"] is None else f"{found['peak_bytes'] / 1e6:,.0f} MB"
-        lines.append(f"{stage:10} {found['state']:20} {seconds:>9} {peak:>12}  {found.get('error', '')}".rstrip())
+        built, reused = ("" if found[name] is None else f"{found[name]:,}" for name in ("built", "reused"))
+        columns = f"{stage:10} {found['state']:20} {seconds:>9} {peak:>12} {built:>16} {reused:>7}"
+        lines.append(f"{columns}  {found.get('error', '')}".rstrip())
     if state["training"]:
         figures = {name: value for name, value in state["training"].items() if isinstance(value, (int, float))}
         lines.append("training   " + ", ".join(f"{name} {value:,.5g}" for name, value in figures.items()))

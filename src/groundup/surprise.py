@@ -56,8 +56,9 @@ def score_text(model: Transformer, tokenizer: Tokenizer, text: str, alternatives
     Raises:
         GroundupError: the text holds half a surrogate pair, which no UTF-8 has.
     """
-    data = _bytes(text)
-    ids = tokenizer.encode(text)
+    _bytes(text)
+    text = tokenizer.normalized(text)
+    data, ids = text.encode(), tokenizer.encode(text)
     pieces = share_characters(text, data, tokenizer.token_bytes()[ids])
     stream_T = torch.tensor([tokenizer.end_id, *ids], device=model.device)
     wanted = min(alternatives, tokenizer.vocab_size)

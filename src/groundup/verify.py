@@ -16,6 +16,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from groundup.errors import StoreError
+from groundup.forgotten import FILE, Forgotten
+from groundup.lookup import matching, tables
 from groundup.progress import printable
 from groundup.recipe import all_sources
 from groundup.run import LOCK, load_lock
@@ -218,7 +220,7 @@ def check_round_trip(root: Path) -> Iterator[str]:
         text = tokenizer.decode(tokens[row["offset"] : row["offset"] + row["length"] - 1].tolist())
         path = root / "refine" / "documents" / f"{row['shard']}.parquet"
         written = pq.read_table(path, columns=["text"], filters=[("id", "==", row["id"])])["text"][0].as_py()
-        if text != written:
+        if text != tokenizer.normalized(written):
             yield f"{row['id']}: its tokens decode to another text"
 
 
@@ -242,6 +244,17 @@ def check_exports(root: Path) -> Iterator[str]:
         yield from (f"{artefact.step} of {artefact.name}: {line}" for line in differences(root, artefact))
 
 
+def check_forgotten(root: Path) -> Iterator[str]:
+    """No forgotten document is among documents or tokens."""
+    forgotten = Forgotten.load(root)
+    if forgotten.pending:
+        yield f"{root / FILE}: was not carried out to its end; `groundup run` or `groundup forget` finishes it"
+    paths = [*tables(root, "collect/documents"), *tables(root, "refine/documents"), root / "tokenize" / "index.parquet"]
+    for path in paths if forgotten.documents else ():
+        for batch in matching([path], "id", forgotten.ids, ["id"]) if path.exists() else ():
+            yield from (f"{document}: was forgotten, and stands in {path}" for document in batch.column("id").to_pylist())
+
+
 def _ids(path: Path) -> pa.Array:
     return pq.read_table(path, columns=["id"])["id"].combine_chunks()
 
@@ -256,6 +269,7 @@ CHECKS: tuple[Check, ...] = (
     check_contamination,
     check_tokens,
     check_round_trip,
+    check_forgotten,
     check_checkpoints,
     check_exports,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -140,12 +141,12 @@ def test_another_splitter_is_found(origin: Origin, tmp_path: Path, monkeypatch: 
 
     (Not so under "llama-bpe": it differs in runs of digits alone, and no merge of ours crosses from one digit to the next.)
     """
-    splitter = "gpt-2"
-    monkeypatch.setattr(gguf_file, "SPLITTER", splitter)
-    path = export(origin, tmp_path / "x.gguf")
+    with monkeypatch.context() as wrong:
+        wrong.setattr(origin.tokenizer, "splitter", "gpt-2")
+        path = export(origin, tmp_path / "x.gguf")
     with pytest.raises(GroundupError, match=r"tokenizer\.ggml\.pre"):
         readback.check_file(path, origin, "f32")
-    monkeypatch.setattr(readback, "SPLITTER", splitter)
+    monkeypatch.setattr(origin.tokenizer, "splitter", "gpt-2")
     stored, _ = readback.check_file(path, origin, "f32")
     with pytest.raises(GroundupError, match=r"llama\.cpp tokenizes"):
         llamacpp.check(path, origin, "f32", stored, rows_of(origin), [TEXT])
@@ -163,9 +164,12 @@ def test_an_end_that_does_not_end_is_found(origin: Origin, tmp_path: Path) -> No
 
 def test_names_are_those_of_the_library(origin: Origin) -> None:
     """Our table of tensors agrees with the one that llama.cpp's own converter uses."""
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN3, 3)
-    for ours, theirs in gguf_file.tensor_names(3).items():
-        assert names.get_name(ours, try_suffixes=(".weight",)) == theirs
+    for architecture, layout in ((gguf.MODEL_ARCH.QWEN3, "qwen3"), (gguf.MODEL_ARCH.LLAMA, "llama")):
+        config = dataclasses.replace(origin.config, layers=3, layout=layout, tied=False)
+        names = gguf.get_tensor_name_map(architecture, 3)
+        for ours, theirs in gguf_file.tensor_names(config).items():
+            assert names.get_name(ours, try_suffixes=(".weight",)) == theirs
+        assert gguf.MODEL_ARCH_NAMES[architecture] == layout
 
 
 @needs_llama

@@ -53,6 +53,8 @@ class Killer:
     expected: dict[str, str]
     # Seconds after which a run is killed at the latest.
     longest: float
+    # More of the command line, such as where to stop.
+    extra: tuple[str, ...] = ()
     kills: int = 0
     in_commit: int = 0
     finished: int = 0
@@ -60,7 +62,7 @@ class Killer:
 
     def kill_once(self, hunt: bool) -> None:
         """Start the run and kill it at a random moment, or, hunting, at the first commit after that moment."""
-        process = start(self.recipe, self.out)
+        process = start(self.recipe, self.out, *self.extra)
         moment = time.monotonic() + self.rng.uniform(0.3, self.longest)
         while process.poll() is None and (time.monotonic() < moment or (hunt and not committing(self.out))):
             time.sleep(0.0005)
@@ -85,4 +87,4 @@ class Killer:
         while self.kills < kills or self.in_commit < in_commit:
             assert self.kills + self.finished < 5 * kills, "commits are not being hit"
             self.kill_once(hunt=self.in_commit < in_commit and self.kills % 2 == 0)
-        assert finish(self.recipe, self.out) == self.expected
+        assert finish(self.recipe, self.out, *self.extra) == self.expected

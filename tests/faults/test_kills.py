@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.killing import Killer, digests
+from faults.killing import Killer, digests, finish
 
 
 def test_killed_runs_end_as_the_undisturbed_one(tiny_project: Path, tiny_run: Path, tmp_path: Path) -> None:
@@ -16,4 +16,13 @@ def test_killed_runs_end_as_the_undisturbed_one(tiny_project: Path, tiny_run: Pa
 def test_twenty_kills_five_of_them_inside_a_commit(tiny_project: Path, tiny_run: Path, tmp_path: Path) -> None:
     killer = Killer(tiny_project, tmp_path / "run", digests(tiny_run), longest=15)
     killer.rampage(kills=20, in_commit=5)
+    print(f"{killer.kills} kills, {killer.in_commit} of them inside a commit, {killer.finished} finished in between")
+
+
+@pytest.mark.torture
+def test_fifty_kills_of_the_refinery(tiny_project: Path, tmp_path: Path) -> None:
+    until = ("--until", "refine")
+    expected = finish(tiny_project, tmp_path / "whole", *until)
+    killer = Killer(tiny_project, tmp_path / "run", expected, longest=6, extra=until)
+    killer.rampage(kills=50, in_commit=10)
     print(f"{killer.kills} kills, {killer.in_commit} of them inside a commit, {killer.finished} finished in between")

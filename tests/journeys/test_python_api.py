@@ -133,6 +133,8 @@ def test_what_is_not_there_yet_is_one_line_each(tiny_run: Path, tmp_path: Path) 
         lambda: list(run.documents()),
         lambda: list(run.dropped()),
         lambda: run.raw_texts(["f" * 32]),
+        lambda: run.duplicates("f" * 32),
+        lambda: run.difference(tiny_run),
         run.tokenizer,
         run.index,
         lambda: list(run.tokens()),

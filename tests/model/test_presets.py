@@ -81,7 +81,7 @@ def test_config_round_trips(layers: int, width: int, groups: int, per_group: int
 @pytest.mark.parametrize(
     "change",
     [
-        {"tie_word_embeddings": False},
+        {"tie_word_embeddings": 1},
         {"hidden_act": "gelu"},
         {"rope_scaling": {"type": "yarn"}},
         {"use_sliding_window": True},

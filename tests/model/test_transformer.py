@@ -83,8 +83,8 @@ def test_damaged_or_foreign_folders_are_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(table | {"hidden_size": 64}))
     with pytest.raises(GroundupError, match="does not fit"):
         load_model(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps(table | {"model_type": "llama"}))
-    with pytest.raises(GroundupError, match="only qwen3"):
+    (tmp_path / "config.json").write_text(json.dumps(table | {"model_type": "gemma"}))
+    with pytest.raises(GroundupError, match="only qwen3 and llama"):
         load_model(tmp_path)
 
 

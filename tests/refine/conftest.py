@@ -13,6 +13,7 @@ import pytest
 
 from groundup.document import DOCUMENT, DROPPED, TableWriter, document_id
 from groundup.refine.characters import UNSPACED, WORD, WORD_CLASSES
+from groundup.refine.shard import refine_shard
 
 Row = dict[str, object]
 
@@ -129,3 +130,22 @@ def real_texts() -> list[str]:
     pages = [book[at : at + 4_000] for book in books for at in range(0, min(len(book), 200_000), 4_000)]
     texts = _code(folder) + web + wiki[:1_000] + pages
     return [text for text in texts + _edited(texts, 300) if text.strip()]
+
+
+@pytest.fixture
+def refined(tmp_path: Path) -> Callable[..., list[tuple[str, Path]]]:
+    """Refine lists of texts into one shard each, filters off; `first` numbers their sources."""
+
+    def build(lists: Sequence[Sequence[str]], first: int = 0) -> list[tuple[str, Path]]:
+        shards = []
+        for number, texts in enumerate(lists, first):
+            name = f"source{number}.x"
+            source = write_collected(
+                tmp_path / f"in-{name}", [make_row(text, n, "code", f"source{number}") for n, text in enumerate(texts)]
+            )
+            (out := tmp_path / name).mkdir()
+            refine_shard(out, source, "code", [], [], tmp_path)
+            shards.append((name, out))
+        return shards
+
+    return build

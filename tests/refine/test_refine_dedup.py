@@ -4,39 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-import pytest
 
-from groundup.refine.corpus import Corpus, shared_buckets
-from groundup.refine.dedup import EXACT, NEAR, find_duplicates, total_order
-from groundup.refine.kernels import BAND_ROWS, BANDS
-from groundup.refine.shard import refine_shard
+from groundup.refine.buckets import Shelf
+from groundup.refine.corpus import Corpus
+from groundup.refine.dedup import EXACT, NEAR, find_duplicates
+from groundup.refine.index import NEAR as NEAR_BANDS
+from groundup.refine.scratch import Scratch
 
 Row = dict[str, Any]
 Shards = list[tuple[str, Path]]
 Refine = Callable[[Sequence[Sequence[str]]], Shards]
 THRESHOLD = 0.8
-
-
-@pytest.fixture
-def refined(tmp_path: Path, row: Callable[..., Row], collected: Callable[..., Path]) -> Refine:
-    """Refine lists of texts into one shard each, filters off."""
-
-    def build(lists: Sequence[Sequence[str]]) -> Shards:
-        shards = []
-        for number, texts in enumerate(lists):
-            name = f"source{number}.x"
-            source = collected(tmp_path / f"in-{name}", [row(text, n, "code", f"source{number}") for n, text in enumerate(texts)])
-            (out := tmp_path / name).mkdir()
-            refine_shard(out, source, "code", [], [], tmp_path)
-            shards.append((name, out))
-        return shards
-
-    return build
 
 
 def duplicates(shards: Shards, folder: Path) -> tuple[dict[str, Row], dict[str, Any]]:
@@ -79,28 +63,31 @@ def test_against_brute_force(tmp_path: Path, refined: Refine, real_texts: list[s
         assert entry["score"] == (1.0 if entry["reason"] == EXACT else similar[own, kept])
         assert entry["score"] >= THRESHOLD
         assert (folded[own] == folded[kept]) == (entry["reason"] == EXACT)
-    _kept_buckets_are_clear(shards, rows, found, similar)
-    lost, recall = _recall(rows, shards, found, similar, folded)
+    _kept_buckets_are_clear(shards, rows, found, similar, tmp_path)
+    lost, recall = _recall(rows, found, similar, folded)
     print(f"{len(rows)} documents, {len(found)} found, greedy brute force {lost}, recall {recall:.4f}")
     assert recall >= 0.95
 
 
-def _kept_buckets_are_clear(shards: Shards, rows: Sequence[Row], found: dict[str, Row], similar: np.ndarray) -> None:
-    kept = np.array([number for number, row in enumerate(rows) if row["id"] not in found])
-    buckets = shared_buckets(Corpus(shards), kept, BANDS, BAND_ROWS)
-    members = defaultdict(list)
-    for at, number in enumerate(buckets.rows.tolist()):
-        for bucket in buckets.buckets[buckets.starts[at] : buckets.starts[at + 1]].tolist():
-            members[bucket].append(number)
-    for held in members.values():
-        assert np.triu(similar[np.ix_(held, held)], 1).max() < THRESHOLD
+def _kept_buckets_are_clear(shards: Shards, rows: Sequence[Row], found: dict[str, Row], similar: np.ndarray, folder: Path) -> None:
+    kept = np.array([row["id"] not in found for row in rows])
+    with Scratch(folder / "scratch") as scratch:
+        shelf = shelf_of(shards, scratch)
+        held = [b.rows[i:j] for band in NEAR_BANDS for b in shelf.buckets(band, kept) for i, j in pairwise(b.starts.tolist())]
+    assert held
+    assert max(np.triu(similar[np.ix_(members, members)], 1).max() for members in held) < THRESHOLD
 
 
-def _recall(rows: Sequence[Row], shards: Shards, found: dict[str, Row], similar: np.ndarray, folded: Sequence[str]) -> tuple[int, float]:
+def shelf_of(shards: Shards, scratch: Scratch, memory: int = 1 << 30) -> Shelf:
+    corpus = Corpus(shards)
+    return Shelf(corpus, scratch.joined(corpus, "sizes"), scratch.joined(corpus, "ids"), memory)
+
+
+def _recall(rows: Sequence[Row], found: dict[str, Row], similar: np.ndarray, folded: Sequence[str]) -> tuple[int, float]:
     """Drop greedily by all pairs, in the same total order; return how many near-duplicates that is, and the share found."""
     kept: list[int] = []
     near, texts = [], set()
-    for number in np.argsort(total_order(Corpus(shards))).tolist():
+    for number in sorted(range(len(rows)), key=lambda n: (-len(rows[n]["text"].encode()), rows[n]["id"])):
         if folded[number] in texts:
             continue
         texts.add(folded[number])

@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from groundup.refine.arrays import text_buffers
-from groundup.refine.kernels import PERMUTATIONS, signatures
+from groundup.refine.corpus import id_text
+from groundup.refine.index import WIDTH, keys_of
+from groundup.refine.kernels import signatures
 from groundup.refine.shard import refine_shard
 from groundup.refine.stage import SHARD_VERSION
 
@@ -32,7 +34,7 @@ def some_rows(row: Callable[..., Row]) -> list[Row]:
 
 
 def test_rows_are_aligned(tmp_path: Path, row: Callable[..., Row], collected: Write) -> None:
-    """Signatures, hashes and sizes belong to the rows of documents.parquet; every input is kept or listed once."""
+    """Index, ids, hashes and sizes belong to the rows of documents.parquet; every input is kept or listed once."""
     rows = some_rows(row)
     (out := tmp_path / "out").mkdir()
     facts = refine_shard(out, collected(tmp_path / "in", rows), "text", ["en"], ["gopher"], tmp_path)
@@ -46,17 +48,24 @@ def test_rows_are_aligned(tmp_path: Path, row: Callable[..., Row], collected: Wr
     assert facts["dropped"] == {"empty": 1, "few_words": 1, "language": 1}
     texts = documents["text"].to_pylist()
     assert np.load(out / "sizes.npy").tolist() == [len(text.encode()) for text in texts]
-    assert (np.load(out / "signatures.npy") == signatures(text_buffers(documents["text"].combine_chunks())).T).all()
+    assert [id_text(numbers) for numbers in np.load(out / "ids.npy")] == documents["id"].to_pylist()
+    keys = keys_of(signatures(text_buffers(documents["text"].combine_chunks())), np.load(out / "hashes.npy")).T
+    assert (np.load(out / "keys.npy") == np.sort(keys)).all()
+    assert (np.load(out / "keys.npy") == np.take_along_axis(keys, np.load(out / "rows.npy").astype(int), 1)).all()
     folded = [" ".join(unicodedata.normalize("NFC", text).split()) for text in texts]
     assert [h.tobytes() for h in np.load(out / "hashes.npy")] == [hashlib.md5(text.encode()).digest() for text in folded]
     assert facts["documents"] == len(texts)
     assert facts["bytes_out"] == sum(len(text.encode()) for text in texts)
     assert set(documents["language"].to_pylist()) == {"en"}
     assert sorted(path.name for path in out.iterdir()) == [
+        "bins.npy",
         "documents.parquet",
         "dropped.parquet",
         "hashes.npy",
-        "signatures.npy",
+        "ids.npy",
+        "keys.npy",
+        "quality.json",
+        "rows.npy",
         "sizes.npy",
     ]
 
@@ -71,9 +80,7 @@ def test_row_groups_do_not_matter(tmp_path: Path, row: Callable[..., Row], colle
     for name in ("one", "many"):
         (out := tmp_path / f"out-{name}").mkdir()
         refine_shard(out, tmp_path / name, "text", [], ["gopher"], tmp_path)
-        tables.append(
-            (pq.read_table(out / "documents.parquet"), np.load(out / "signatures.npy").tobytes(), np.load(out / "hashes.npy").tobytes())
-        )
+        tables.append((pq.read_table(out / "documents.parquet"), np.load(out / "keys.npy").tobytes(), np.load(out / "rows.npy").tobytes()))
     assert tables[0] == tables[1]
 
 
@@ -81,7 +88,7 @@ def test_empty_shard(tmp_path: Path, collected: Write) -> None:
     """A shard without documents gives empty files of the right shapes."""
     (out := tmp_path / "out").mkdir()
     refine_shard(out, collected(tmp_path / "in", []), "web", ["en"], ["gopher", "c4"], tmp_path)
-    assert np.load(out / "signatures.npy").shape == (PERMUTATIONS, 0)
+    assert np.load(out / "keys.npy").shape == np.load(out / "rows.npy").shape == (WIDTH, 0)
     assert np.load(out / "hashes.npy").shape == (0, 16)
     assert pq.read_table(out / "documents.parquet").num_rows == 0
 
@@ -96,9 +103,10 @@ def test_golden(tmp_path: Path, row: Callable[..., Row], collected: Write) -> No
     documents = pq.read_table(out / "documents.parquet", columns=["id", "text", "language"])
     digest.update(repr(documents.to_pylist()).encode())
     digest.update(repr(pq.read_table(out / "dropped.parquet").to_pylist()).encode())
-    for name in ("signatures", "hashes", "sizes"):
+    for name in ("keys", "rows", "ids", "hashes", "sizes", "bins"):
         digest.update(np.load(out / f"{name}.npy").tobytes())
-    assert (SHARD_VERSION, digest.hexdigest()[:16]) == (1, "24ce9709cdbceb98"), Counter(facts["dropped"])
+    digest.update((out / "quality.json").read_bytes())
+    assert (SHARD_VERSION, digest.hexdigest()[:16]) == (3, "aa4895bae6fb032d"), Counter(facts["dropped"])
 
 
 def test_conversation(tmp_path: Path, row: Callable[..., Row], collected: Write) -> None:

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from groundup.refine.clusters import clusters
 from groundup.refine.corpus import Corpus
 from groundup.refine.dedup import find_duplicates
+from groundup.refine.scratch import Scratch
 from groundup.refine.shard import refine_shard
-from groundup.refine.split import Clusters, choose, clusters, split_documents
-from groundup.refine.spool import Spool
+from groundup.refine.split import Clusters, choose, split_documents
 from groundup.refine.stage import DUPLICATES_VERSION, SPLIT_VERSION
 from groundup.refined import DROPPED, VALIDATION
 
@@ -97,8 +98,8 @@ def test_clusters_of_real_text(
     texts = real_texts[:700] + real_texts[-300:]
     rows, _, shards = split({"s": [(t, str(n)) for n, t in enumerate(texts)]})
     kept = [n for n, row in enumerate(rows) if row["verdict"] != DROPPED]
-    with Spool(tmp_path / ".sets", np.dtype(np.uint64)) as spool:
-        cluster = clusters(Corpus(shards), np.array(kept), spool)
+    with Scratch(tmp_path / "scratch") as scratch:
+        cluster = clusters(Corpus(shards), np.array([row["verdict"] != DROPPED for row in rows]), scratch, 1 << 30)
     shingles = [plain_shingles(rows[n]["text"]) for n in kept]
     similar = [
         (i, j)
@@ -153,4 +154,4 @@ def test_golden(split: Callable[..., Any]) -> None:
     texts = [(f"{text(n % 290)} {'tail' if n >= 290 else ''}", f"g{n % 97}") for n in range(300)]
     rows, facts, _ = split({"s": texts}, seed=11)
     digest = hashlib.sha256("".join(str(row["verdict"]) for row in rows).encode()).hexdigest()[:16]
-    assert (DUPLICATES_VERSION, SPLIT_VERSION, digest) == (1, 1, "bbcfa760afd5a1f7"), facts
+    assert (DUPLICATES_VERSION, SPLIT_VERSION, digest) == (2, 2, "bbcfa760afd5a1f7"), facts

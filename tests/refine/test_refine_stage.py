@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from groundup.document import document_id
 from groundup.errors import RecipeError, SourceError, StoreError
 from groundup.recipe import Recipe, Refine, Source, Tokenize
 from groundup.refine import stage
 from groundup.refine.kept import kept_documents
 from groundup.refine.overlap import measure
+from groundup.refined import DROPPED, TRAIN, VALIDATION
 from groundup.run import Run
 from groundup.store import Facts, Step
+from groundup.verify import Note, check_overlap
 from groundup.workers import Workers
 
 Row = dict[str, Any]
@@ -34,14 +37,16 @@ def copy_shard(folder: Path, rows: Sequence[Row], kind: str, write: Callable[...
     return {"kind": kind, "documents": len(rows), "bytes_out": sum(len(row["text"]) for row in rows)}
 
 
-def collect(run: Run, row: Callable[..., Row], write: Callable[..., Path], count: int = 60, salt: int = 0) -> None:
-    """Publish a collect view of one shard a source, with copies between them."""
+def collect(run: Run, row: Callable[..., Row], write: Callable[..., Path], count: int = 60, salt: int = 0, alike: bool = False) -> None:
+    """Publish a collect view of one shard a source, with copies between them; `alike`: with documents that are 0.6 alike."""
     artefacts = []
     for base, (name, kind) in enumerate(KINDS.items()):
         texts = [sentences(base * 1_000 + n + (salt if name == "two" and n == 7 else 0)) for n in range(count)]
         texts[0] = sentences(5)
+        if alike and kind != "evaluation":
+            texts[1] = "\n".join([sentences(9_000, 9), sentences(9_001 + base, 3)])
         rows = [row(text, n, kind, name) for n, text in enumerate(texts)]
-        step = Step("collect/shard", f"{name}.s", 1, {"kind": kind}, {"raw": f"{salt if name == 'two' else 0}"})
+        step = Step("collect/shard", f"{name}.s", 1, {"kind": kind}, {"raw": f"{salt if name == 'two' else 0} {alike}"})
         artefacts.append(run.store.build(step, copy_shard, {"rows": rows, "kind": kind, "write": write}))
     links = {f"documents/{a.name}.parquet": a.path / "documents.parquet" for a in artefacts}
     run.publish("collect", artefacts, links)
@@ -75,8 +80,9 @@ def test_publishes(run: Run) -> None:
     view = run.store.view("refine")
     assert view is not None
     names = [f"{name}.s" for name in ("one", "two", "three")]
+    lists = ("dropped/duplicates.parquet", "dropped/contaminated.parquet", "quality.json")
     want = [path for name in names for path in (f"documents/{name}.parquet", f"dropped/{name}.parquet", f"split/{name}.npy")]
-    assert sorted(view.manifest["files"]) == sorted([*want, "dropped/duplicates.parquet", "dropped/contaminated.parquet"])
+    assert sorted(view.manifest["files"]) == sorted([*want, *lists])
     facts = view.manifest["facts"]
     assert facts["dropped"] == {"contaminated": 1, "exact_duplicate": 3}
     assert facts["documents"] == 176 == sum(source["documents"] for source in facts["sources"].values())
@@ -98,17 +104,19 @@ def test_kept_documents(run: Run) -> None:
 
 def test_only_what_changed_runs_again(run: Run, recipe: Recipe, row: Callable[..., Row], collected: Callable[..., Path]) -> None:
     """Each setting, and one edited input, build exactly what depends on them."""
-    lists = {"duplicates duplicates", "contaminated contaminated", "split split"}
+    lists = {"duplicates duplicates", "contaminated contaminated", "split split", "quality quality"}
     shards = {f"{step} {name}.s" for step in ("shard", "occurrences") for name in ("one", "two", "three")}
     assert rebuilt(run) == shards | lists | {"evaluation evaluation"}
     assert rebuilt(run) == set()
     # Where the list comes out the same, the wave stops at it.
     assert rebuilt(run, replace(recipe, refine=Refine(near_threshold=0.9))) == {"duplicates duplicates"}
-    assert rebuilt(run, replace(recipe, seed=2)) == {"split split"}
-    assert rebuilt(run, replace(recipe, tokenize=Tokenize(validation=0.1))) == {"split split"}
+    assert rebuilt(run, replace(recipe, seed=2)) == {"split split", "quality quality"}
+    assert rebuilt(run, replace(recipe, tokenize=Tokenize(validation=0.1))) == {"split split", "quality quality"}
     # C4's rules are for pages only, and languages are not asked of code.
-    assert rebuilt(run, replace(recipe, refine=Refine(filters=("gopher", "code")))) == {"shard two.s"}
-    assert rebuilt(run, replace(recipe, refine=Refine(languages=("en",)))) == {"shard one.s", "shard two.s"}
+    assert rebuilt(run, replace(recipe, refine=Refine(filters=("gopher", "code")))) == {"shard two.s", "quality quality"}
+    assert rebuilt(run, replace(recipe, refine=Refine(languages=("en",)))) == {"shard one.s", "shard two.s", "quality quality"}
+    # What a source may lose is no part of any key.
+    assert rebuilt(run, replace(recipe, refine=Refine(most_dropped=0.9))) == set()
     # A phrase that no item holds changes nothing but the settings.
     assert rebuilt(run, replace(recipe, refine=Refine(allowed_overlap=("one two three",)))) == {"evaluation evaluation"}
     assert rebuilt(run, recipe) == set()
@@ -148,6 +156,23 @@ def test_overlap(run: Run) -> None:
     assert leaked.sampled == 1.0
 
 
+def test_verify_finds_a_leak(run: Run, row: Callable[..., Row], collected: Callable[..., Path]) -> None:
+    """Documents that are half alike stay on one side; one that a hand moves to the other is named, with its like."""
+    collect(run, row, collected, alike=True)
+    stage.run(run)
+    problems = lambda: [line for line in check_overlap(run.root) if not isinstance(line, Note)]  # noqa: E731
+    assert problems() == []
+    verdicts = [run.root / "refine" / "split" / f"{name}.s.npy" for name in ("one", "two")]
+    sides = [int(np.load(path)[1]) for path in verdicts]
+    assert sides[0] == sides[1] != DROPPED
+    moved = np.load(verdicts[0])
+    moved[1] = TRAIN + VALIDATION - sides[0]
+    verdicts[0].unlink()
+    np.save(verdicts[0], moved)
+    (line,) = problems()
+    assert document_id("one", "file", 1) in line and "Jaccard 0.6" in line
+
+
 def test_errors(run: Run, recipe: Recipe, tmp_path: Path) -> None:
     """No collect stage, an unknown filter, nothing kept, no refine stage: one line each."""
     empty = Run(tmp_path / "empty", recipe)
@@ -158,5 +183,5 @@ def test_errors(run: Run, recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="did you mean"):
         stage.run(replace(run, recipe=replace(recipe, refine=Refine(filters=("gophr",)))))
     (tmp_path / "nothing_of_a_test.py").write_text("def drop(batch):\n    return [False] * len(batch), [0.5] * len(batch)\n")
-    with pytest.raises(SourceError, match="kept no document; dropped: 180 nothing_of_a_test:drop"):
+    with pytest.raises(SourceError, match='"one": no document of it is kept; listed are 60 nothing_of_a_test:drop'):
         stage.run(replace(run, recipe=replace(recipe, refine=Refine(filters=("nothing_of_a_test:drop",)))))

@@ -68,6 +68,7 @@ DAMAGE: dict[str, tuple[str, set[str]]] = {
     "tokenize/tokenizer.json": ("{}", {"tokenizer"}),
     "tokenize/manifest.json": ("{}", {"tokenizer"}),
     "refine/manifest.json": ("torn", set()),
+    "refine/quality.json": ('{"sources": {"books": {"lost": 1}}}', set()),
     "collect/manifest.json": ("torn", {"data"}),
     "ledger.jsonl": ('{"event": "finished", "stage": "train"}\n', {"cost"}),
 }
@@ -169,6 +170,11 @@ def test_hostile_text_in_every_place_is_shown_and_not_executed(tiny_run: Path) -
     figures |= {f"tune.{k}.loss": {"value": 1.0, "unit": "", "from": "tune/tuning.json"} for k in ("before", "after")}
     hostile = {key: value if key == "figures" else poisoned(value) for key, value in found.items()}
     hostile["sources"] = found["sources"]
+    for rows in ("kept", "left_out"):
+        hostile["examples"][rows] += [row | {"source": "books"} for row in hostile["examples"]["kept"]]
+    of_books = hostile["distributions"]["sources"]["books"]
+    of_books["dropped"][HOSTILE], of_books["languages"]["cleaned"][HOSTILE] = {"documents": 5, "bytes": 5}, 5
+    of_books["scores"][HOSTILE] = of_books["measures"]["bytes"] | {"bounds": [None, 1.0]}
     live = {"title": HOSTILE, "words": HOSTILE, "refresh": 30, "of": 3, "step": 2, "moment": "now"}
     markup = page(plain(hostile), metric_lines(tiny_run), live)
     document = html.fromstring(markup)

@@ -151,7 +151,8 @@ def test_examples_are_what_they_are_called(tiny_run: Path, report: dict[str, Any
     kept = {row["id"]: row["text"] for row in rows("refine/documents", "id", "text")}
     shown = report["examples"]
     assert {row["reason"] for row in shown["dropped"]} >= {"malformed"}
-    for row in shown["dropped"] + shown["duplicates"]:
+    assert {row["source"] for row in shown["left_out"]} == {row["source"] for row in rows("refine/dropped", "source")}
+    for row in shown["dropped"] + shown["left_out"] + shown["duplicates"]:
         assert (row["id"], row["reason"]) in reasons
         assert texts.get(row["id"], "").startswith(row["text"].removesuffix(" …"))
     for row in shown["duplicates"]:
@@ -160,6 +161,23 @@ def test_examples_are_what_they_are_called(tiny_run: Path, report: dict[str, Any
     for row in shown["kept"]:
         assert kept[row["id"]].startswith(row["text"].removesuffix(" …"))
         assert not any(name == row["id"] for name, _ in reasons)
+
+
+def test_distributions_are_those_of_the_file(tiny_run: Path, page: Any, report: dict[str, Any]) -> None:
+    """Every source has its drawings; medians, shares and histograms are what refine wrote."""
+    told = json.loads((tiny_run / "refine" / "quality.json").read_text())["sources"]
+    shown = report["distributions"]
+    assert shown["from"] == "refine/quality.json"
+    assert list(shown["sources"]) == list(told)
+    for name, source in told.items():
+        assert shown["sources"][name]["measures"] == source["measures"]
+        assert report["figures"][f"refine.lost.{name}"]["value"] == source["lost"]
+        median = source["measures"]["bytes"]["kept"]["quantiles"][1]
+        assert set(marked(page, f"refine.median.bytes.kept.{name}")) >= {formatted(median, "short")}
+        for measure in source["measures"]:
+            assert len(page.xpath(f'//*[name()="svg"][@aria-label="{measure} of {name}"]')) == 1
+        for reason, counts in source["dropped"].items():
+            assert set(marked(page, f"refine.dropped_by.{name}@{reason}")) >= {f"{counts['documents']:,}"}
 
 
 def test_the_card_says_what_report_json_says(tiny_run: Path, report: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import groundup
 from groundup import tokenizer as module
 from groundup.errors import GroundupError
+from groundup.splitters import AT_SPACES_AND_LINES
 from groundup.tokenize.bpe import resolve_vocab_size, train_bpe, trainable, write_config
 from groundup.tokenizer import END, SPECIALS, Tokenizer, pieces
 from hostile import HOSTILE
@@ -54,7 +55,7 @@ def test_pieces_encode_to_the_same_ids(tokenizer: Tokenizer, text: str, limit: i
     cut = list(pieces(text, limit))
     assert "".join(cut) == text
     assert all(len(piece) <= limit for piece in cut)
-    safe = {m.start() for m in module._SAFE_CUT.finditer(text)}
+    safe = {m.start() for m in AT_SPACES_AND_LINES.finditer(text)}
     if all(sum(map(len, cut[:n])) in safe for n in range(1, len(cut))):
         assert [i for piece in cut for i in tokenizer.encode(piece)] == tokenizer.encode(text)
 

@@ -54,6 +54,28 @@ def test_only_the_adapter_and_the_chat_tokens_learn(learner: Learner, tokenizer:
     assert all(bool(layer.b.any()) for layer in learner.adapter._layers.values())  # type: ignore[union-attr]
 
 
+def test_peft_reads_the_adapter_of_a_head_of_its_own(tokenizer: Tokenizer, tokens: torch.Tensor, tmp_path: Path) -> None:
+    """A Llama's head is no embedding: its rows of the chat tokens learn too, and PEFT puts both where they belong."""
+    peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")
+    rows = make_rows((Talk("a", n, f"#{n}", t) for n, t in enumerate(talks()[:12])), tokenizer, CONTEXT, Choice(validation=0))
+    plain = stirred(tokenizer.vocab_size, layout="llama", tied=False)
+    save_model(tmp_path, plain)
+    tuned = Learner(stirred(tokenizer.vocab_size, layout="llama", tied=False), LESSON, Machine(micro_batch=2), tokenizer.chat_ids)
+    tuned.learn(rows.train, lambda: None)
+    assert tuned.adapter is not None
+    (tmp_path / "adapter").mkdir()
+    tuned.adapter.save(tmp_path / "adapter", "step-000007")
+    tuned.finish()
+    for before, after in (
+        (plain.model.embed_tokens.weight, tuned.model.model.embed_tokens.weight),
+        (plain.head_weight, tuned.model.head_weight),
+    ):
+        assert (before != after).any(1).nonzero().flatten().tolist() == list(tokenizer.chat_ids)
+    theirs = peft.PeftModel.from_pretrained(transformers.AutoModelForCausalLM.from_pretrained(tmp_path), tmp_path / "adapter").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(tokens).logits, tuned.model(tokens), rtol=1e-4, atol=1e-4)
+
+
 def test_merged_is_the_same_function(tokenizer: Tokenizer, tokens: torch.Tensor) -> None:
     model = stirred(tokenizer.vocab_size)
     plain = {name: weight.shape for name, weight in model.named_parameters()}

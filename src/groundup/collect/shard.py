@@ -17,6 +17,7 @@ from groundup.collect.raw import Known
 from groundup.collect.readers import read_item
 from groundup.collect.streams import DamagedError, Item, read_all
 from groundup.document import DOCUMENT, DROPPED, MAX_DOCUMENT_BYTES, Document, Reject, TableWriter, document_id
+from groundup.forgotten import REASON
 from groundup.recipe import Source
 from groundup.store import Facts
 
@@ -30,10 +31,14 @@ class Output:
     source: Source
     documents: TableWriter
     dropped: TableWriter
+    # Origin and record of what is left out because a person asked for it.
+    forgotten: frozenset[tuple[str, int]] = frozenset()
     reasons: Counter[str] = field(default_factory=Counter)
 
     def add(self, origin: str, found: Document | Reject) -> None:
         """Write a document, or the reason why there is none."""
+        if (origin, found.record) in self.forgotten:
+            found = Reject(REASON, found.record)
         text = mend(found.text) if isinstance(found, Document) else ""
         size = len(text) if text.isascii() else len(text.encode())
         if isinstance(found, Reject):
@@ -77,7 +82,13 @@ class Output:
         )
 
 
-def collect_shard(folder: Path, files: Sequence[Known], source: Source, projects: Mapping[str, str] | None = None) -> Facts:
+def collect_shard(
+    folder: Path,
+    files: Sequence[Known],
+    source: Source,
+    projects: Mapping[str, str] | None = None,
+    forgotten: Sequence[tuple[str, int]] = (),
+) -> Facts:
     """Read raw files and write what they hold; every record is a document, or is listed with the reason.
 
     Args:
@@ -85,6 +96,7 @@ def collect_shard(folder: Path, files: Sequence[Known], source: Source, projects
         files: the raw files, as they were hashed.
         source: the source that they belong to.
         projects: roots of source trees among the files → their licences, for code.
+        forgotten: origin and record of documents that are listed without their text.
 
     Raises:
         SourceError: a file is not what was hashed any more.
@@ -92,7 +104,7 @@ def collect_shard(folder: Path, files: Sequence[Known], source: Source, projects
     with ExitStack() as stack:
         documents = stack.enter_context(TableWriter(folder / "documents.parquet", DOCUMENT))
         dropped = stack.enter_context(TableWriter(folder / "dropped.parquet", DROPPED))
-        output = Output(source, documents, dropped)
+        output = Output(source, documents, dropped, frozenset(forgotten))
         for known in files:
             _collect_file(known, source, projects or {}, output)
     return facts(output, [known.file.size for known in files])

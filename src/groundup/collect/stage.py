@@ -19,6 +19,7 @@ from groundup.collect.shard import Output, collect_shard, facts, project_license
 from groundup.collect.shards import Shard, cut
 from groundup.document import DOCUMENT, DROPPED, Reject, TableWriter
 from groundup.errors import SourceError
+from groundup.forgotten import Forgotten
 from groundup.progress import say
 from groundup.recipe import Source, all_sources
 from groundup.run import Job, Run
@@ -37,9 +38,9 @@ def run(run: Run) -> None:
     """
     digests = Digests.load(run.root / ".store" / "raw.json")
     jobs: list[Job] = []
-    sources = all_sources(run.recipe)
+    sources, forgotten = all_sources(run.recipe), Forgotten.load(run.root)
     for source in sources:
-        jobs += _jobs(source, list_source(source, run.recipe.root), digests)
+        jobs += _jobs(source, list_source(source, run.recipe.root), digests, forgotten)
     digests.save()
     artefacts = run.build("collect", jobs, "collecting")
     _report(sources, artefacts)
@@ -54,18 +55,18 @@ def collect_source(run: Run, source: Source, stage: str) -> list[Artefact]:
         SourceError: the source cannot be found.
     """
     digests = Digests.load(run.root / ".store" / "raw.json")
-    jobs = _jobs(source, list_source(source, run.recipe.root), digests)
+    jobs = _jobs(source, list_source(source, run.recipe.root), digests, Forgotten.load(run.root))
     digests.save()
     return run.build(stage, jobs, "collecting")
 
 
-def _jobs(source: Source, listing: Listing, digests: Digests) -> list[Job]:
+def _jobs(source: Source, listing: Listing, digests: Digests, forgotten: Forgotten) -> list[Job]:
     """Return one job a shard, and one for what is refused unread."""
     known, failed = digests.known(listing.files)
     by_file = {one.file: one for one in known}
     refused = [*listing.refused, *(Refused(file.origin, "unreadable", why) for file, why in failed)]
     projects = _projects(source, known)
-    jobs = [_job(source, shard, by_file, projects) for shard in cut([one.file for one in known])]
+    jobs = [_job(source, shard, by_file, projects, forgotten) for shard in cut([one.file for one in known])]
     return jobs + ([_refused_job(source, refused)] if refused else [])
 
 
@@ -81,13 +82,23 @@ def _settings(source: Source) -> dict[str, Any]:
     } | ({"columns": list(source.columns)} if source.columns else {})
 
 
-def _job(source: Source, shard: Shard, by_file: Mapping[RawFile, Known], projects: Mapping[str, str]) -> Job:
+def _job(source: Source, shard: Shard, by_file: Mapping[RawFile, Known], projects: Mapping[str, str], forgotten: Forgotten) -> Job:
     files = [by_file[file] for file in shard.files]
     here = _projects_of(shard, projects)
-    settings = _settings(source) | ({"projects": here} if here else {})
     inputs = {known.file.origin: known.sha256 for known in files}
+    gone = _forgotten(source, inputs, forgotten)
+    settings = _settings(source) | ({"projects": here} if here else {}) | ({"forgotten": [list(one) for one in gone]} if gone else {})
     step = Step(STEP, f"{source.name}.{shard.name}", VERSION, settings, inputs)
-    return Job(step, collect_shard, {"files": files, "source": source, "projects": here}, shard.size)
+    return Job(step, collect_shard, {"files": files, "source": source, "projects": here, "forgotten": gone}, shard.size)
+
+
+def _forgotten(source: Source, digests: Mapping[str, str], forgotten: Forgotten) -> list[tuple[str, int]]:
+    """Return origin and record of what is forgotten of some raw files; say so where a file is not what it was."""
+    here = forgotten.inside(source.name, digests)
+    changed = {file for entry in here for file in entry.files if digests.get(file, entry.raw) != entry.raw}
+    for file in sorted(changed):
+        say(f'warning: source "{source.name}": {file} changed since records of it were forgotten; the same numbers are left out of it')
+    return [(entry.origin, entry.record) for entry in here]
 
 
 def _projects(source: Source, known: Sequence[Known]) -> dict[str, str]:

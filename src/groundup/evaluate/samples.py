@@ -70,7 +70,7 @@ def _sample(model: Transformer, held_out: HeldOut, prompt: Prompt, tokens: int, 
     tokenizer = held_out.tokenizer
     stream = generate(model, [tokenizer.end_id, *prompt.ids.tolist()], tokens, stop={tokenizer.end_id}, **SAMPLING)  # type: ignore[arg-type]
     ids = list(stream)
-    overlap = longest_overlap(ids, train, tokenizer.vocab_size)
+    overlap = longest_overlap(ids, train, model.config.vocab_size)
     return {
         "source": prompt.source,
         "document": prompt.document,

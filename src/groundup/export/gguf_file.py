@@ -1,7 +1,8 @@
 """Writes a GGUF file, the form that llama.cpp loads. Reads the folder of a checkpoint or of a tuned model.
 
 Tensors pass through one at a time, so a model of any size needs the memory of its largest matrix. Rotary positions of
-Qwen3 turn the pairs (i, i + E/2) in llama.cpp as they do here, so no row of a matrix changes its place.
+Qwen3 turn the pairs (i, i + E/2) in llama.cpp as they do here, so no row of a matrix changes its place. Those of Llama turn
+the pairs (2i, 2i + 1) there, so the rows of its query and key matrices are written in that order.
 """
 
 from __future__ import annotations
@@ -18,13 +19,9 @@ from safetensors import safe_open
 from groundup.errors import GroundupError
 from groundup.export.origin import WEIGHTS, Origin
 from groundup.model.config import ModelConfig
-from groundup.tokenizer import SPECIALS
-
-ARCHITECTURE = "qwen3"
-# Our splitter is Qwen2's; under this name llama.cpp has it compiled in.
-SPLITTER = "qwen2"
 
 OUTSIDE = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
+HEAD = {"lm_head.weight": "output.weight"}
 INSIDE = {
     "input_layernorm": "attn_norm",
     "self_attn.q_proj": "attn_q",
@@ -38,6 +35,7 @@ INSIDE = {
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
+HEAD_NORMS = ("self_attn.q_norm", "self_attn.k_norm")
 
 
 def package() -> ModuleType:
@@ -54,10 +52,19 @@ def package() -> ModuleType:
     return found
 
 
-def tensor_names(layers: int) -> dict[str, str]:
-    """Return the name of every tensor: ours → GGUF's. The head is the embedding, and llama.cpp takes that where it misses one."""
-    inside = {f"model.layers.{n}.{ours}.weight": f"blk.{n}.{theirs}.weight" for n in range(layers) for ours, theirs in INSIDE.items()}
-    return OUTSIDE | inside
+def tensor_names(config: ModelConfig) -> dict[str, str]:
+    """Return the name of every tensor: ours → GGUF's. llama.cpp takes the embedding where it misses a head."""
+    parts = {ours: theirs for ours, theirs in INSIDE.items() if config.query_key_norm or ours not in HEAD_NORMS}
+    layers = range(config.layers)
+    inside = {f"model.layers.{n}.{ours}.weight": f"blk.{n}.{theirs}.weight" for n in layers for ours, theirs in parts.items()}
+    return OUTSIDE | ({} if config.tied else HEAD) | inside
+
+
+def turned_heads(config: ModelConfig, name: str) -> int:
+    """Return the heads of one of our matrices whose rows stand in another order in the file, 0 for any other."""
+    if config.layout != "llama":
+        return 0
+    return {"q_proj": config.heads, "k_proj": config.kv_heads}.get(name.split(".")[-2], 0)
 
 
 def write_file(path: Path, origin: Origin, kind: str, facts: Mapping[str, str | Sequence[str]]) -> None:
@@ -68,9 +75,11 @@ def write_file(path: Path, origin: Origin, kind: str, facts: Mapping[str, str | 
         facts: `name`, `license` and `sources` of the run.
 
     Raises:
-        GroundupError: the package gguf is missing, or a weight does not fit the type.
+        GroundupError: the package gguf is missing, a weight does not fit the type, or llama.cpp lacks the splitter.
     """
-    writer = package().GGUFWriter(path, ARCHITECTURE)
+    if not origin.tokenizer.splitter:
+        raise GroundupError(f"export: {origin.path}: llama.cpp has no splitter like that of its tokenizer, so there is no GGUF of it")
+    writer = package().GGUFWriter(path, origin.config.layout)
     try:
         _describe(writer, origin, kind, facts)
         _sizes(writer, origin.config)
@@ -86,7 +95,11 @@ def _describe(writer: Any, origin: Origin, kind: str, facts: Mapping[str, str | 
     writer.add_name(facts["name"])
     writer.add_license(facts["license"])
     writer.add_size_label(gguf.size_label(origin.config.parameter_count(), origin.config.parameter_count(), 0, 0))
-    writer.add_description(f"trained from scratch with groundup; weights: {origin.name}")
+    start = f"continued from {origin.base['name']}" if origin.base else "trained from scratch"
+    writer.add_description(f"{start} with groundup; weights: {origin.name}")
+    if origin.base:
+        writer.add_base_model_count(1)
+        writer.add_base_model_name(0, origin.base["name"])
     writer.add_dataset_count(len(facts["sources"]))
     for number, source in enumerate(facts["sources"]):
         writer.add_dataset_name(number, source)
@@ -115,37 +128,37 @@ def _sizes(writer: Any, config: ModelConfig) -> None:
 def _vocabulary(writer: Any, origin: Origin) -> None:
     types = package().TokenType
     tokens, merges = origin.vocabulary
-    padding = [f"[PAD{number}]" for number in range(len(tokens), origin.config.vocab_size)]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(SPLITTER)
-    writer.add_token_list(tokens + padding)
-    kinds = [types.CONTROL if token in SPECIALS else types.NORMAL for token in tokens]
-    writer.add_token_types(kinds + [types.UNUSED] * len(padding))
-    writer.add_token_merges(written_merges(merges))
     end = origin.tokenizer.end_id
+    whole = tokens + [""] * (origin.config.vocab_size - len(tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(origin.tokenizer.splitter)
+    writer.add_token_list([token or f"[PAD{number}]" for number, token in enumerate(whole)])
+    kinds = dict.fromkeys(origin.whole_words, types.USER_DEFINED) | dict.fromkeys(origin.tokenizer.specials, types.CONTROL)
+    writer.add_token_types([kinds.get(token, types.NORMAL) if token else types.UNUSED for token in whole])
+    writer.add_token_merges(written_merges(merges, origin.tokenizer.end))
     # Named, since llama.cpp would take id 11 for it, but never added: see `hf.write_folder`.
     writer.add_bos_token_id(end)
     writer.add_add_bos_token(False)
     writer.add_eos_token_id(origin.eos)
     writer.add_pad_token_id(end)
     if origin.template:
-        writer.add_eot_token_id(origin.tokenizer.chat_ids[1])
+        writer.add_eot_token_id(origin.tokenizer.stop_id)
         writer.add_chat_template(origin.template)
 
 
-def written_merges(merges: list[str]) -> list[str]:
+def written_merges(merges: list[str], end: str) -> list[str]:
     """Return the merges as they stand in the file.
 
     llama.cpp wants the list to be there, and the format knows no empty one. The merge that stands for none can never
     apply, since a text is cut into bytes before, and neither side of it is one.
     """
-    return merges or [f"{SPECIALS[0]} {SPECIALS[0]}"]
+    return merges or [f"{end} {end}"]
 
 
 def _weights(writer: Any, origin: Origin, kind: str) -> None:
     """Write the table of tensors, then each tensor as it is read."""
-    gguf = package()
-    names = tensor_names(origin.config.layers)
+    gguf, config = package(), origin.config
+    names = tensor_names(config)
     with safe_open(origin.path / WEIGHTS, "pt") as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
         types = {name: gguf.GGMLQuantizationType[stored_as(kind, shape).upper()] for name, shape in shapes.items()}
@@ -156,8 +169,16 @@ def _weights(writer: Any, origin: Origin, kind: str) -> None:
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         for name in names:
-            weight = file.get_tensor(name).float().numpy()
+            weight = pairs_together(file.get_tensor(name).float().numpy(), turned_heads(config, name))
             writer.write_tensor_data(_converted(weight, types[name], names[name]))
+
+
+def pairs_together(weight: npt.NDArray[np.float32], heads: int) -> npt.NDArray[np.float32]:
+    """Return a matrix with the rows i and i + E/2 of each head side by side; 0 heads leave it as it is."""
+    if not heads:
+        return weight
+    halves = weight.reshape(heads, 2, -1, weight.shape[1])
+    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(weight.shape)
 
 
 def stored_as(kind: str, shape: Sequence[int]) -> str:

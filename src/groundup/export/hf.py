@@ -1,6 +1,6 @@
 """Writes a Hugging Face folder. Reads the folder of a checkpoint or of a tuned model.
 
-The architecture is a plain Qwen3, so transformers, vLLM and llama.cpp load the folder without code of ours.
+The architecture is a plain Qwen3 or Llama, so transformers, vLLM and llama.cpp load the folder without code of ours.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.export.origin import GENERATION, MODEL_CONFIG, TOKENIZER_CONFIG, TOKENIZER_FILE, WEIGHTS, Origin
-from groundup.tokenizer import SPECIALS
+from groundup.model.config import ModelConfig
 
 
 def write_folder(folder: Path, origin: Origin, name: str, license: str = "") -> None:
@@ -25,7 +25,7 @@ def write_folder(folder: Path, origin: Origin, name: str, license: str = "") -> 
     _write_json(folder / GENERATION, ends | origin.sampling)
     _write_json(folder / TOKENIZER_CONFIG, settings)
     named = {key: settings[key] for key in ("eos_token", "pad_token") if key in settings}
-    others = [token for token in SPECIALS if token not in named.values()]
+    others = [token for token in origin.tokenizer.specials if token not in named.values()]
     _write_json(folder / "special_tokens_map.json", named | {"additional_special_tokens": others})
     for file in (TOKENIZER_FILE, WEIGHTS):
         shutil.copyfile(origin.path / file, folder / file)
@@ -73,15 +73,30 @@ def model_card(origin: Origin, name: str, license: str) -> str:
 
 # {name}
 
-A decoder-only language model trained from scratch with groundup; the weights are {weights}.
+A decoder-only language model {began(origin)} with groundup; the weights are {weights}.
 
 | | |
 |---|---|
-| architecture | Qwen3 (rotary positions, RMSNorm, QK-norm, gated feed-forward, tied embeddings) |
+| architecture | {architecture(config)} |
 | parameters | {config.parameter_count():,} |
 | layers | {config.layers} of width {config.width} |
 | heads | {config.heads} of width {config.head_width}, {config.kv_heads} for keys and values |
 | context | {config.context:,} tokens |
-| vocabulary | {config.vocab_size:,} tokens, byte-level BPE, no normalizer |
+| vocabulary | {config.vocab_size:,} tokens, byte-level BPE, {"no normalizer" if origin.tokenizer.keeps_all else "normal form C"} |
 
-{ANSWERS if origin.template else CONTINUES}"""
+{ANSWERS.replace("<|im_end|>", origin.tokenizer.special_name(origin.eos)) if origin.template else CONTINUES}"""
+
+
+def began(origin: Origin) -> str:
+    """Say where training began; what came from elsewhere is quoted as one word of code."""
+    if not origin.base:
+        return "trained from scratch"
+    name, license = (origin.base.get(key, "").replace("`", "'") for key in ("name", "license"))
+    return f"trained on from the weights of `{name}` (licence: {f'`{license}`' if license else 'not stated'})"
+
+
+def architecture(config: ModelConfig) -> str:
+    """Say in words what the layers are made of."""
+    norm = "QK-norm, " if config.query_key_norm else ""
+    head = "tied embeddings" if config.tied else "an output head of its own"
+    return f"{config.layout.capitalize()} (rotary positions, RMSNorm, {norm}gated feed-forward, {head})"

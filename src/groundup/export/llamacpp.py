@@ -30,9 +30,10 @@ from torch import Tensor
 from groundup.chat import encode_prompt
 from groundup.errors import GroundupError
 from groundup.export.origin import Origin
-from groundup.export.parity import CHATS, PROBES, compared_text, with_specials
+from groundup.export.parity import CHATS, compared_text, with_specials
 from groundup.export.rounding import allowed, log_probabilities
 from groundup.model.transformer import Transformer
+from groundup.probes import PROBES
 from groundup.workers import default_workers
 
 # Beginnings of each row whose next token is compared, and tokens of a greedy continuation.
@@ -185,7 +186,8 @@ def compare_ids(llama: Llama, origin: Origin, texts: Sequence[str]) -> dict[str,
         GroundupError: naming the first text that differs.
     """
     tokenizer, count, left_out = origin.tokenizer, 0, 0
-    for whole in texts:
+    # llama.cpp knows no normal form; what is trained on is in it already.
+    for whole in map(tokenizer.normalized, texts):
         text = compared_text(whole)
         left_out += len(whole) - len(text)
         ids = tokenizer.encode(text)

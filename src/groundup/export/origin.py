@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.model.files import SAMPLING
-from groundup.tokenizer import CONFIG, FILE, SPECIALS, Tokenizer
+from groundup.tokenizer import CONFIG, FILE, Tokenizer
 
 MODEL_CONFIG, WEIGHTS, GENERATION = "config.json", "model.safetensors", "generation_config.json"
 TOKENIZER_CONFIG, TOKENIZER_FILE = CONFIG, FILE
@@ -27,6 +27,7 @@ class Origin:
         table: config.json.
         settings: tokenizer_config.json.
         generation: generation_config.json, which a checkpoint lacks.
+        base: name and license of the model whose weights training began with; empty where they were drawn.
     """
 
     path: Path
@@ -34,6 +35,7 @@ class Origin:
     table: Mapping[str, Any]
     settings: Mapping[str, Any]
     generation: Mapping[str, Any]
+    base: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def config(self) -> ModelConfig:
@@ -47,11 +49,22 @@ class Origin:
 
     @cached_property
     def vocabulary(self) -> tuple[list[str], list[str]]:
-        """Names of the tokens by id, and the merges ("a b") in the order in which they were learnt."""
-        model = json.loads((self.path / TOKENIZER_FILE).read_text(encoding="utf-8"))["model"]
+        """Names of the tokens by id, "" where no token has one, and the merges ("a b") in the order in which they were learnt."""
+        table = json.loads((self.path / TOKENIZER_FILE).read_text(encoding="utf-8"))
         # A byte-level name has no space in it.
-        merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
-        return sorted(model["vocab"], key=model["vocab"].__getitem__), merges
+        merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in table["model"]["merges"]]
+        names = {index: name for name, index in table["model"]["vocab"].items()} | self._added(table)
+        return [names.get(index, "") for index in range(self.tokenizer.vocab_size)], merges
+
+    @cached_property
+    def whole_words(self) -> frozenset[str]:
+        """Names of the tokens that were added to the vocabulary and are no specials: they are found in any text, whole."""
+        table = json.loads((self.path / TOKENIZER_FILE).read_text(encoding="utf-8"))
+        return frozenset(self._added(table).values()) - self.tokenizer.specials.keys()
+
+    @staticmethod
+    def _added(table: Mapping[str, Any]) -> dict[int, str]:
+        return {int(token["id"]): str(token["content"]) for token in table.get("added_tokens", [])}
 
     @property
     def ends(self) -> list[int]:
@@ -82,20 +95,20 @@ class Origin:
         Raises:
             GroundupError: there is no such token.
         """
-        ids = dict(zip(SPECIALS, (self.tokenizer.end_id, *self.tokenizer.chat_ids), strict=True))
+        ids = self.tokenizer.specials
         if token not in ids:
-            raise GroundupError(f"{self.path / TOKENIZER_CONFIG}: {token!r} is no special token; there are {', '.join(SPECIALS)}")
+            raise GroundupError(f"{self.path / TOKENIZER_CONFIG}: {token!r} is no special token; there are {', '.join(ids)}")
         return ids[token]
 
 
-def read_origin(path: Path, name: str) -> Origin:
+def read_origin(path: Path, name: str, base: Mapping[str, str] | None = None) -> Origin:
     """Read the model folder at `path`.
 
     Raises:
         GroundupError: a file is missing or torn, or the sizes do not fit the tokenizer.
     """
     generation = _read(path / GENERATION) if (path / GENERATION).exists() else {}
-    origin = Origin(path, name, _read(path / MODEL_CONFIG), _read(path / TOKENIZER_CONFIG), generation)
+    origin = Origin(path, name, _read(path / MODEL_CONFIG), _read(path / TOKENIZER_CONFIG), generation, base or {})
     if origin.tokenizer.vocab_size > origin.config.vocab_size:
         raise GroundupError(f"{path}: the tokenizer has {origin.tokenizer.vocab_size} ids, the model {origin.config.vocab_size}")
     return origin

@@ -20,33 +20,14 @@ from groundup.errors import GroundupError
 from groundup.export.origin import Origin
 from groundup.model.files import load_model
 from groundup.model.transformer import Transformer
-from groundup.tokenizer import SPECIALS, Tokenizer
+from groundup.probes import PROBES
+from groundup.tokenizer import Tokenizer
 
 # Of the largest logit. Two implementations of the same float32 sums differ by about 1e-6; a wrong rotary base, norm or
 # head order by whole units.
 TOLERANCE = 1e-4
 
 ROWS, ROW_TOKENS = 4, 256
-
-# What tokenizers get wrong: normalizers, special tokens in text, splitters that differ in one class of characters.
-PROBES = (
-    "",
-    " ",
-    "  two  spaces  ",
-    "\0 a\0b \x07\x7f\x85",
-    "e\u0301\u0302 \u0301",
-    "Ａｆﬁ ﷽ ǅ İ ß ẞ ½ ² Ⅷ",
-    "👨\u200d👩\u200d👧\u200d👦 🏳\ufe0f\u200d🌈 🇺🇳🇺",
-    "\u202eright to left\u202c \u2066x\u2069 שלום مرحبا",
-    "ᄒ 한 각ᆨ 한국어 中文。日本語、ภาษาไทย हिन्दी",
-    "<|endoftext|>a<|im_start|>user\n<|im_end|>b<|endoftext",
-    "\r\n\r\n  a\r\n\tb\r \u00a0\u2028\u2029\u200b\ufeff\u3000",
-    "don't DON'T I'll 'S ſ's we'Ve",
-    "12345 1,234.5 १२३ ١٢٣",
-    "\U0010ffff\ufffe\ufdd0",
-    "def f(x):\n\tif x:\n\t\treturn {'a': [1, 2]}  # ...\n\n\n",
-    "!" * 300 + "a" * 300 + " " * 300 + "\n" * 300 + "é" * 300,
-)
 
 # Conversations whose ids must be those of `groundup.chat`: the chat template says the same in other programs.
 CHATS: tuple[list[dict[str, str]], ...] = (
@@ -82,8 +63,9 @@ def compared_text(text: str) -> str:
 
 def with_specials(tokenizer: Tokenizer, text: str) -> list[int]:
     """Return the ids of a text in which written special tokens count as such, as other programs read a chat."""
-    ids = dict(zip(SPECIALS, (tokenizer.end_id, *tokenizer.chat_ids), strict=True))
-    parts = re.split("(" + "|".join(map(re.escape, SPECIALS)) + ")", text)
+    ids = tokenizer.specials
+    # The longest first, where one name begins with another.
+    parts = re.split("(" + "|".join(map(re.escape, sorted(ids, key=len, reverse=True))) + ")", text)
     return [i for part in parts for i in ([ids[part]] if part in ids else tokenizer.encode(part))]
 
 
@@ -184,7 +166,7 @@ def compare_ids(folder: Path, origin: Origin, texts: Sequence[str]) -> dict[str,
     for text in texts:
         # As text, "<|im_end|>" is text. Without the argument transformers reads it as the special token, for chats.
         ids = theirs(text, split_special_tokens=True)["input_ids"]
-        if ids != tokenizer.encode(text) or theirs.decode(ids) != text:
+        if ids != tokenizer.encode(text) or theirs.decode(ids) != tokenizer.normalized(text):
             raise GroundupError(f"export: transformers tokenizes {text[:40]!r} differently")
         count += len(ids)
     if theirs.eos_token_id != origin.eos:

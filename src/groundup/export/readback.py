@@ -16,16 +16,15 @@ from safetensors import safe_open
 from torch import Tensor
 
 from groundup.errors import GroundupError
-from groundup.export.gguf_file import ARCHITECTURE, SPLITTER, fields, stored_as, tensor_names, tensors, written_merges
+from groundup.export.gguf_file import fields, stored_as, tensor_names, tensors, turned_heads, written_merges
 from groundup.export.origin import WEIGHTS, Origin
 from groundup.export.rounding import log_probabilities
 from groundup.model.config import ModelConfig
 from groundup.model.transformer import Transformer
-from groundup.tokenizer import SPECIALS
 
 # Values in a block of q8_0, which share one scale: the largest of them over 127, kept as f16.
 BLOCK, LEVELS = 32, 127
-CONTROL = 3
+CONTROL, USER_DEFINED = 3, 4
 
 
 def check_file(path: Path, origin: Origin, kind: str) -> tuple[Transformer, dict[str, Any]]:
@@ -52,7 +51,7 @@ def compare_sizes(table: Mapping[str, Any], config: ModelConfig) -> None:
         GroundupError: naming the first that differs.
     """
     wanted: dict[str, Any] = {
-        "general.architecture": ARCHITECTURE,
+        "general.architecture": config.layout,
         "block_count": config.layers,
         "context_length": config.context,
         "embedding_length": config.width,
@@ -66,7 +65,7 @@ def compare_sizes(table: Mapping[str, Any], config: ModelConfig) -> None:
         "attention.layer_norm_rms_epsilon": _as_float32(config.norm_epsilon),
         "vocab_size": config.vocab_size,
     }
-    _compare(table, {name if "general" in name else f"{ARCHITECTURE}.{name}": value for name, value in wanted.items()})
+    _compare(table, {name if "general" in name else f"{config.layout}.{name}": value for name, value in wanted.items()})
 
 
 def compare_vocabulary(table: Mapping[str, Any], origin: Origin) -> None:
@@ -79,20 +78,22 @@ def compare_vocabulary(table: Mapping[str, Any], origin: Origin) -> None:
     end = origin.tokenizer.end_id
     wanted = {
         "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": SPLITTER,
+        "tokenizer.ggml.pre": origin.tokenizer.splitter,
         "tokenizer.ggml.bos_token_id": end,
         "tokenizer.ggml.eos_token_id": origin.eos,
         "tokenizer.ggml.padding_token_id": end,
         "tokenizer.ggml.add_bos_token": False,
     }
     if origin.template:
-        wanted |= {"tokenizer.chat_template": origin.template, "tokenizer.ggml.eot_token_id": origin.tokenizer.chat_ids[1]}
+        wanted |= {"tokenizer.chat_template": origin.template, "tokenizer.ggml.eot_token_id": origin.tokenizer.stop_id}
     _compare(table, wanted)
     kinds = table.get("tokenizer.ggml.token_type") or []
-    _compare_lists("tokens", table.get("tokenizer.ggml.tokens", [])[: len(tokens)], tokens)
-    _compare_lists("merges", table.get("tokenizer.ggml.merges", []), written_merges(merges))
-    controls = [number for number, kind in enumerate(kinds) if kind == CONTROL]
-    _compare_lists("control tokens", controls, [origin.special(token) for token in SPECIALS])
+    stored = table.get("tokenizer.ggml.tokens", [])[: len(tokens)]
+    _compare_lists("tokens", [name if own else "" for name, own in zip(stored, tokens, strict=False)], tokens)
+    _compare_lists("merges", table.get("tokenizer.ggml.merges", []), written_merges(merges, origin.tokenizer.end))
+    for kind, names in ((CONTROL, origin.tokenizer.specials), (USER_DEFINED, origin.whole_words)):
+        found = [token for token, own in zip(tokens, kinds, strict=False) if own == kind]
+        _compare_lists("special tokens" if kind == CONTROL else "added tokens", sorted(found), sorted(names))
 
 
 def _compare_lists(name: str, found: Sequence[Any], wanted: Sequence[Any]) -> None:
@@ -118,7 +119,7 @@ def load_weights(path: Path, origin: Origin, kind: str, model: Transformer) -> d
     Raises:
         GroundupError: a tensor is missing, of another type or shape, or further from the checkpoint than its type allows.
     """
-    ours = {theirs: name for name, theirs in tensor_names(origin.config.layers).items()}
+    ours = {theirs: name for name, theirs in tensor_names(origin.config).items()}
     parameters = dict(model.named_parameters())
     types: dict[str, int] = {}
     with safe_open(origin.path / WEIGHTS, "pt") as file, torch.no_grad():
@@ -126,7 +127,8 @@ def load_weights(path: Path, origin: Origin, kind: str, model: Transformer) -> d
             if name not in ours:
                 raise GroundupError(f"export: the GGUF file holds {name}, a tensor that the model lacks or one that is there twice")
             own = ours.pop(name)
-            weight, found = file.get_tensor(own).float(), torch.from_numpy(values.copy())
+            weight = file.get_tensor(own).float()
+            found = halves_apart(torch.from_numpy(values.copy()), turned_heads(origin.config, own))
             if stored != stored_as(kind, weight.shape):
                 raise GroundupError(f"export: {name} is stored as {stored}, not as {stored_as(kind, weight.shape)}")
             compare_weight(name, stored, weight, found)
@@ -135,6 +137,11 @@ def load_weights(path: Path, origin: Origin, kind: str, model: Transformer) -> d
     if ours:
         raise GroundupError(f"export: the GGUF file lacks {', '.join(sorted(ours))[:200]}")
     return {"tensors": types}
+
+
+def halves_apart(weight: Tensor, heads: int) -> Tensor:
+    """Return a matrix with the rows 2i and 2i + 1 of each head at i and i + E/2, as we have them; 0 heads leave it as it is."""
+    return torch.cat([part[start::2] for part in weight.chunk(heads) for start in (0, 1)]) if heads else weight
 
 
 def compare_weight(name: str, kind: str, weight: Tensor, found: Tensor) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from groundup.checkpoints import RunModel, find_model, trained_on
+from groundup.checkpoints import RunModel, began_with, find_model, trained_on
 from groundup.errors import GroundupError
 from groundup.export import gguf_file, hf, llamacpp, parity, readback
 from groundup.export.origin import read_origin
@@ -121,6 +121,8 @@ def _job(run: Run, wanted: Wanted, model: RunModel, tokens: Artefact) -> Job:
     inputs = {"model": model.content, "tokenizer": files[FILE]["sha256"], "tokenizer_config": files[CONFIG]["sha256"]}
     inputs |= {name: entry["sha256"] for name, entry in files.items() if name in _held_out(tokens.path)}
     settings: dict[str, Any] = {"name": run.recipe.name, "license": run.recipe.export.license, "seed": run.recipe.seed}
+    base = began_with(run.root)
+    settings |= {"base": base} if base else {}
     arguments = settings | {"model": model.path, "model_name": model.name, "tokens": tokens.path}
     if wanted.form == "hf":
         settings |= {"model": model.name, "transformers": parity.transformers_version()}
@@ -136,7 +138,9 @@ def _place(name: str, file: str) -> str:
     return name if file == GGUF else f"{name}/{file.removeprefix('hf/')}"
 
 
-def export_hf(folder: Path, *, model: Path, model_name: str, tokens: Path, name: str, license: str, seed: int) -> Facts:
+def export_hf(
+    folder: Path, *, model: Path, model_name: str, tokens: Path, name: str, license: str, seed: int, base: Mapping[str, str] | None = None
+) -> Facts:
     """Write `hf/` and `parity.json`; nothing is committed unless both agree with the model.
 
     Raises:
@@ -144,7 +148,7 @@ def export_hf(folder: Path, *, model: Path, model_name: str, tokens: Path, name:
     """
     target = folder / "hf"
     target.mkdir()
-    origin = read_origin(model, model_name)
+    origin = read_origin(model, model_name, base)
     hf.write_folder(target, origin, name, license)
     found = parity.check(target, origin, load_model(model), held_out_texts(tokens), seed)
     size = sum(path.stat().st_size for path in target.iterdir())
@@ -153,14 +157,24 @@ def export_hf(folder: Path, *, model: Path, model_name: str, tokens: Path, name:
 
 
 def export_gguf(
-    folder: Path, *, model: Path, model_name: str, tokens: Path, name: str, license: str, seed: int, kind: str, sources: list[str]
+    folder: Path,
+    *,
+    model: Path,
+    model_name: str,
+    tokens: Path,
+    name: str,
+    license: str,
+    seed: int,
+    kind: str,
+    sources: list[str],
+    base: Mapping[str, str] | None = None,
 ) -> Facts:
     """Write `model.gguf` and `parity.json`; nothing is committed unless both agree with the model.
 
     Raises:
         GroundupError: the file holds other weights or words than the model, or llama.cpp makes something else of them.
     """
-    path, origin = folder / GGUF, read_origin(model, model_name)
+    path, origin = folder / GGUF, read_origin(model, model_name, base)
     gguf_file.write_file(path, origin, kind, {"name": name, "license": license, "sources": sources})
     texts = held_out_texts(tokens)
     rows = parity.probe_rows(origin.tokenizer, texts, origin.config.context, seed)

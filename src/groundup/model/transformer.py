@@ -1,4 +1,4 @@
-"""The decoder-only transformer: token ids → logits or loss. Its parameters carry the names of transformers' Qwen3.
+"""The decoder-only transformer: token ids → logits or loss. Its parameters carry the names of transformers' Qwen3 and Llama.
 
 Shape suffixes: B batch, T positions, D width, H query heads, K key and value heads, E width of a head, V vocabulary.
 """
@@ -48,7 +48,7 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Causal attention with grouped heads, rotary positions and normalised queries and keys."""
+    """Causal attention with grouped heads and rotary positions; queries and keys are normalised where the layout has it so."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -59,8 +59,7 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(config.width, keys, bias=False)
         self.v_proj = nn.Linear(config.width, keys, bias=False)
         self.o_proj = nn.Linear(queries, config.width, bias=False)
-        self.q_norm = RMSNorm(config.head_width, config.norm_epsilon)
-        self.k_norm = RMSNorm(config.head_width, config.norm_epsilon)
+        self.q_norm, self.k_norm = _head_norm(config), _head_norm(config)
 
     def forward(self, x_BTD: Tensor, table: Tensor, cache: LayerKeyValues | None = None, mask: Tensor | None = None) -> Tensor:
         """Return what attention adds to the residual stream; with a cache, `x_BTD` follows the positions in it.
@@ -78,6 +77,10 @@ class Attention(nn.Module):
         y_BHTE = F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, mask, is_causal=causal, enable_gqa=self.grouped)
         y_BTD: Tensor = self.o_proj(y_BHTE.transpose(1, 2).reshape(batch, length, -1))
         return y_BTD
+
+
+def _head_norm(config: ModelConfig) -> nn.Module:
+    return RMSNorm(config.head_width, config.norm_epsilon) if config.query_key_norm else nn.Identity()
 
 
 class FeedForward(nn.Module):
@@ -127,25 +130,27 @@ class Body(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A language model whose head is its embedding.
+    """A language model whose head is its embedding, or one of its own.
 
     Args:
         config: its sizes.
-        seed: of the initial weights, which depend on nothing else.
+        seed: of the initial weights, which depend on nothing else; None leaves them unset, for who reads them from a file.
     """
 
-    def __init__(self, config: ModelConfig, seed: int = 0) -> None:
+    def __init__(self, config: ModelConfig, seed: int | None = 0) -> None:
         super().__init__()
         self.config = config
         with torch.device("meta"):
             self.model = Body(config)
+            self.lm_head = None if config.tied else nn.Linear(config.width, config.vocab_size, bias=False)
         self.to_empty(device="cpu")
         # In training, keep only what enters a layer, and compute its inside again in the backward pass (Chen et al.
         # 2016, arXiv 1604.06174); the random state is put back, so that dropout falls alike and no bit differs.
         self.recompute = False
         # No buffer: `.to(bfloat16)` would round its angles.
         self._table = rotary_table(config)
-        self.initialise(seed)
+        if seed is not None:
+            self.initialise(seed)
 
     @property
     def device(self) -> torch.device:
@@ -154,8 +159,8 @@ class Transformer(nn.Module):
 
     @property
     def head_weight(self) -> Tensor:
-        """Weight of the output head, tied to the embedding."""
-        return self.model.embed_tokens.weight
+        """Weight of the output head: that of the embedding where they are tied."""
+        return self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:

@@ -90,8 +90,8 @@ def find_contaminated(
     found = np.concatenate([np.zeros((0, 4), np.int64), *moved])
     verdicts, common = verdicts_on(corpus, found, grams, duplicates / "duplicates.parquet")
     texts = _write(folder / "contaminated.parquet", corpus, verdicts, grams)
-    names, source = corpus.sources
-    by_source = Counter(names[source[one.row]] for one in verdicts)
+    rows = np.array([one.row for one in verdicts], np.int64)
+    by_source = Counter(corpus.names[number] for number in corpus.sources_of(rows).tolist())
     return {
         "documents": len(verdicts),
         "bytes": texts,

@@ -1,7 +1,6 @@
 """All refined shards seen as one long table of rows, in shard order. Reads refine/shard artefacts; writes nothing.
 
-What is held at once is a few numbers a document (16 bytes of id and of hash, 4 of size, 8 of one band); texts pass
-through a row group at a time, and shingle sets go to a file.
+Nothing here holds more than a few bytes a document: columns pass through a row group at a time.
 """
 
 from __future__ import annotations
@@ -13,12 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from groundup.document import read_batches
-from groundup.refine.arrays import Array, mask, text_buffers
-from groundup.refine.kernels import EMPTY, SHINGLE_WORDS, band_keys, shingle_sets
+from groundup.refine.arrays import Array, kernel, text_buffers
+from groundup.refine.kernels import SHINGLE_WORDS, shingle_sets
 from groundup.refine.spool import Spool
 
 _HEX = np.full(256, 255, np.uint8)
@@ -34,7 +31,7 @@ class Corpus:
     @cached_property
     def starts(self) -> Array:
         """Row at which each shard begins, and the number of rows at the end (int64)."""
-        counts = [len(sizes) for sizes in self._parts("sizes.npy")]
+        counts = [len(sizes) for sizes in self.parts("sizes")]
         return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
     @property
@@ -45,113 +42,120 @@ class Corpus:
     @cached_property
     def sizes(self) -> Array:
         """UTF-8 bytes of every document (uint32)."""
-        return np.concatenate([np.zeros(0, np.uint32), *self._parts("sizes.npy")])
-
-    @property
-    def hashes(self) -> Array:
-        """MD5 of every document, shape (rows, 2), uint64."""
-        return np.concatenate([np.zeros((0, 16), np.uint8), *self._parts("hashes.npy")]).view(np.uint64)
+        return np.concatenate([np.zeros(0, np.uint32), *self.parts("sizes")])
 
     @cached_property
-    def ids(self) -> Array:
-        """Ids as two big-endian numbers, shape (rows, 2), uint64: they sort as the hexadecimal text does."""
-        parts = [_id_numbers(batch.column("id")) for _, batch in self.batches(["id"])]
-        return np.concatenate([np.zeros((0, 2), np.uint64), *parts])
+    def names(self) -> list[str]:
+        """Names of the sources, in order of appearance."""
+        return list(dict.fromkeys(name.rpartition(".")[0] for name, _ in self.shards))
+
+    def sources_of(self, rows: Array) -> Array:
+        """Return for each of these rows the number of its source among `names` (int32)."""
+        of_shard = np.array([self.names.index(name.rpartition(".")[0]) for name, _ in self.shards], np.int32)
+        return of_shard[np.searchsorted(self.starts, rows, side="right") - 1]
 
     def id_text(self, row: int) -> str:
         """Return the id of a row as it stands in documents.parquet."""
-        high, low = self.ids[row].tolist()
-        return f"{high:016x}{low:016x}"
-
-    @cached_property
-    def sources(self) -> tuple[list[str], Array]:
-        """Names of the sources in order of appearance, and the number of the source of every row (int32)."""
-        of_shard = [name.rpartition(".")[0] for name, _ in self.shards]
-        names = list(dict.fromkeys(of_shard))
-        return names, np.repeat(np.array([names.index(name) for name in of_shard], np.int32), np.diff(self.starts))
+        shard = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return id_text(np.load(self.shards[shard][1] / "ids.npy", mmap_mode="r")[row - self.starts[shard]])
 
     def batches(self, columns: Sequence[str], wanted: Array | None = None) -> Iterator[tuple[Array, pa.RecordBatch]]:
         """Yield row numbers and columns of the documents, row group by row group; with `wanted` (a mask) only of those."""
         row = 0
-        for batch in read_batches([folder / "documents.parquet" for _, folder in self.shards], columns):
-            rows = np.arange(row, row + len(batch))
-            row += len(batch)
-            if wanted is None:
-                yield rows, batch
-            elif wanted[rows].any():
-                yield rows[wanted[rows]], batch.filter(pa.array(wanted[rows]))
+        for _, folder in self.shards:
+            with pq.ParquetFile(folder / "documents.parquet") as file:
+                for group in range(file.num_row_groups):
+                    rows = np.arange(row, row := row + file.metadata.row_group(group).num_rows)
+                    if wanted is not None:
+                        rows = rows[wanted[rows]]
+                    if len(rows):
+                        yield rows, _read(file, group, columns, rows - (row - file.metadata.row_group(group).num_rows))
 
     def kept(self, lists: Sequence[Path]) -> Array:
-        """Return the mask of the rows that are on none of these lists of dropped documents."""
-        dropped = pa.concat_arrays([pq.read_table(path, columns=["id"]).column("id").combine_chunks() for path in lists])
+        """Return the mask of the rows that are on none of these lists of dropped documents, which are in the order of rows.
+
+        Raises:
+            ValueError: a list does not belong to these shards.
+        """
         kept = np.ones(self.rows, np.bool_)
-        for rows, batch in self.batches(["id"]) if len(dropped) else ():
-            kept[rows] = ~mask(pc.is_in(batch.column("id"), dropped))
+        for path in lists:
+            shard, at = 0, 0
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(columns=["id"]):
+                    shard, at = self._strike(kept, id_numbers(batch.column(0)), shard, at)
+                    if shard == len(self.shards):
+                        raise ValueError(f"{path}: lists a document that these shards do not hold, or not in this order")
         return kept
 
-    def band(self, first: int, count: int) -> Array:
-        """Return a key (uint64) of signature rows first … first + count - 1 for every document."""
-        parts = [band_keys(np.ascontiguousarray(part[first : first + count]), first) for part in self._parts("signatures.npy")]
-        return np.concatenate([np.zeros(0, np.uint64), *parts])
+    def _strike(self, kept: Array, listed: Array, shard: int, at: int) -> tuple[int, int]:
+        """Take listed ids out of `kept`, looking from row `at` of a shard on; return where the last one stands."""
+        done = 0
+        while done < len(listed) and shard < len(self.shards):
+            ids = np.load(self.shards[shard][1] / "ids.npy", mmap_mode="r").view(np.ndarray)
+            begin = int(self.starts[shard])
+            done, at = _follow(ids, listed, done, at, kept[begin : begin + len(ids)])
+            if done < len(listed):
+                shard, at = shard + 1, 0
+        return shard, at
 
-    @cached_property
-    def comparable(self) -> Array:
-        """Mask of the documents that have a shingle at all."""
-        parts = [(part[0] != EMPTY) | (part[1] != EMPTY) for part in self._parts("signatures.npy")]
-        return np.concatenate([np.zeros(0, np.bool_), *parts])
+    def shingles(self, wanted: Array, spool: Spool, offsets: Array) -> Array:
+        """Return a memory map of the shingle sets of the rows of a mask; row r's lies at offsets[r] to offsets[r + 1].
 
-    def shingles(self, rows: Array, spool: Spool) -> tuple[Array, Array]:
-        """Return the shingle sets of some rows (ascending): a memory map of all hashes, and their offsets (int64)."""
-        wanted = np.zeros(self.rows, np.bool_)
-        wanted[rows] = True
-        ends = [np.zeros(1, np.int64)]
-        for _, batch in self.batches(["text"], wanted):
-            sets, offsets = shingle_sets(text_buffers(batch.column("text")), SHINGLE_WORDS)
-            ends.append(offsets[1:] + spool.rows)
+        Args:
+            wanted: mask of rows.
+            spool: where the sets go.
+            offsets: int64, one longer than there are rows; filled here.
+        """
+        filled = 0
+        for rows, batch in self.batches(["text"], wanted):
+            sets, ends = shingle_sets(text_buffers(batch.column("text")), SHINGLE_WORDS)
+            offsets[filled : rows[0] + 1] = spool.rows
+            filled = _place(offsets, rows, ends, spool.rows)
             spool.append(sets)
-        return spool.view(), np.concatenate(ends)
+        offsets[filled:] = spool.rows
+        return spool.view()
 
-    def _parts(self, name: str) -> Iterator[Array]:
+    def parts(self, name: str) -> Iterator[Array]:
+        """Yield the array `name`.npy of each shard as a memory map."""
         for _, folder in self.shards:
-            yield np.load(folder / name, mmap_mode="r").view(np.ndarray)
+            yield np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray)
 
 
-def _id_numbers(ids: pa.StringArray) -> Array:
+def _read(file: pq.ParquetFile, group: int, columns: Sequence[str], rows: Array) -> pa.RecordBatch:
+    (batch,) = file.read_row_group(group, columns=list(columns)).combine_chunks().to_batches()
+    return batch if len(rows) == len(batch) else batch.take(pa.array(rows))
+
+
+@kernel
+def _place(offsets: Array, rows: Array, ends: Array, base: int) -> int:
+    """Write where the sets of ascending `rows` begin and end; rows between them have none. Return the row after the last."""
+    for k in range(len(rows)):
+        offsets[rows[k]] = base + ends[k]
+        until = rows[k + 1] if k + 1 < len(rows) else rows[k] + 1
+        for row in range(rows[k] + 1, until + 1):
+            offsets[row] = base + ends[k + 1]
+    return rows[-1] + 1
+
+
+@kernel
+def _follow(ids: Array, listed: Array, done: int, at: int, kept: Array) -> tuple[int, int]:
+    """Walk through ids from row `at`, striking those that are listed from position `done` on, in the same order."""
+    while at < len(ids) and done < len(listed):
+        if ids[at, 0] == listed[done, 0] and ids[at, 1] == listed[done, 1]:
+            kept[at] = False
+            done += 1
+        at += 1
+    return done, at
+
+
+def id_numbers(ids: pa.StringArray) -> Array:
+    """Return ids as two big-endian numbers, shape (n, 2), uint64: they sort as the hexadecimal text does."""
     offsets, data = text_buffers(ids)
     digits = _HEX[data[offsets[0] : offsets[-1]]].reshape(-1, 32)
     return (digits[:, ::2] << 4 | digits[:, 1::2]).view(">u8").astype(np.uint64)
 
 
-@dataclass(frozen=True)
-class Buckets:
-    """Which rows share a band with another row.
-
-    Attributes:
-        rows: the rows that do, ascending.
-        starts: where the memberships of each of them begin in `buckets` (one longer than `rows`).
-        buckets: number of the bucket of each membership, bands in order.
-        count: of buckets.
-    """
-
-    rows: Array
-    starts: Array
-    buckets: Array
-    count: int
-
-
-def shared_buckets(corpus: Corpus, rows: Array, bands: int, band_rows: int) -> Buckets:
-    """Find the LSH buckets that hold at least two of `rows` (ascending), one band at a time."""
-    members, buckets, count = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
-    for band in range(bands):
-        keys = corpus.band(band * band_rows, band_rows)[rows]
-        order = np.argsort(keys, kind="stable")
-        new = np.flatnonzero(np.diff(keys[order], prepend=~keys[order[:1]]))
-        sizes = np.diff(new, append=len(order))
-        number = np.repeat(np.where(sizes > 1, np.cumsum(sizes > 1) - 1, -1), sizes)
-        members.append(rows[order[number >= 0]])
-        buckets.append(number[number >= 0] + count)
-        count += int((sizes > 1).sum())
-    member, bucket = np.concatenate(members), np.concatenate(buckets)
-    order = np.argsort(member, kind="stable")
-    found, starts = np.unique(member[order], return_index=True)
-    return Buckets(found, np.append(starts, len(member)).astype(np.int64), bucket[order], count)
+def id_text(numbers: Array) -> str:
+    """Return the hexadecimal text of one id; the reverse of `id_numbers`."""
+    high, low = numbers.tolist()
+    return f"{high:016x}{low:016x}"

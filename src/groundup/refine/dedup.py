@@ -1,136 +1,258 @@
-"""Finds exact and near duplicates over all shards. Reads refine/shard artefacts; writes duplicates.parquet.
+"""Finds exact and near duplicates over all shards. Reads refine/shard artefacts; writes duplicates.parquet and listed.npy.
 
 Of a set of duplicates the winner comes first in a total order: score, then length, then id. A document is dropped only
-when a kept one equals it, or reaches the threshold with it in the true Jaccard similarity of their shingle sets.
+when a kept one equals it, or shares a bucket with it and reaches the threshold in the true Jaccard similarity of their
+shingle sets. Those two conditions leave one answer: by the total order, each document is dropped if an earlier kept one
+drops it. So the answer does not depend on how much memory there was, on what was known before, or on the order of work.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from groundup.document import DROPPED, TableWriter
 from groundup.refine.arrays import Array, kernel
-from groundup.refine.corpus import Corpus, shared_buckets
-from groundup.refine.kernels import BAND_ROWS, BANDS, jaccard
+from groundup.refine.buckets import Shelf
+from groundup.refine.corpus import Corpus, id_text
+from groundup.refine.earlier import Earlier
+from groundup.refine.index import EXACT as EXACT_BAND
+from groundup.refine.index import NEAR as NEAR_BANDS
+from groundup.refine.kernels import jaccard
+from groundup.refine.scratch import Scratch
 from groundup.refine.shard import dropped_rows
 from groundup.refine.spool import Spool
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
+# A document is compared with so many kept ones of a bucket. More of them, all unlike one another, share seven minima only
+# where a template makes them: without an end, a million of such pages would cost the square of their number. 200,000
+# pages that share two thirds of their words took 640 million comparisons at 1,024.
+MOST_COMPARED = 128
+_BLOCK = 1 << 20
+
+# Shingle sets of rows, and where that of each row begins.
+Sets: TypeAlias = tuple[Array, Array]
 
 
-def find_duplicates(folder: Path, shards: Sequence[tuple[str, Path]], near_threshold: float) -> dict[str, Any]:
+def find_duplicates(
+    folder: Path, shards: Sequence[tuple[str, Path]], near_threshold: float, memory: int = 1 << 30, earlier: Earlier | None = None
+) -> dict[str, Any]:
     """List the documents that duplicate another one.
 
     Args:
-        folder: where duplicates.parquet is written, rows in the order of shards and documents.
+        folder: where duplicates.parquet is written, rows in the order of shards and documents, and listed.npy (int64
+            [n, 2]): each of these rows with that of the document that is kept in its place.
         shards: refined shards by name and folder, in order.
         near_threshold: Jaccard similarity from which on a document counts as a near duplicate.
+        memory: bytes that a part of the index may take.
+        earlier: the list of an earlier run; then only what is new is compared. The result is the same without it.
     """
     corpus = Corpus(shards)
-    rank = total_order(corpus)
-    winner = exact_winners(corpus, rank)
-    similarity = np.ones(corpus.rows)
-    rows = np.flatnonzero((winner < 0) & corpus.comparable)
-    with Spool(folder / ".shingles", np.dtype(np.uint64)) as spool:
-        near, near_similarity, compared = near_winners(corpus, rows, rank, near_threshold, spool)
-    winner[rows], similarity[rows] = near, near_similarity
-    exact = winner >= 0
-    exact[rows] = False
-    _write(folder / "duplicates.parquet", corpus, winner, similarity, exact)
-    return _facts(corpus, winner, exact) | {"compared": compared}
+    with Scratch(folder / ".scratch") as scratch:
+        search = Search.begin(corpus, scratch, memory)
+        if earlier is not None:
+            search.take_over(earlier)
+        search.run(near_threshold)
+        if search.crowded and not search.everything:
+            # Which documents of a crowded bucket are compared would depend on what was known.
+            search = Search.begin(corpus, scratch, memory)
+            search.run(near_threshold)
+        _write(folder, search)
+        return _facts(search)
 
 
-def total_order(corpus: Corpus) -> Array:
-    """Return the rank of every document: longer first, then by id; before both goes a quality score, 0 for all so far."""
-    order = np.lexsort((corpus.ids[:, 1], corpus.ids[:, 0], -corpus.sizes.astype(np.int64)))
-    rank = np.empty(corpus.rows, np.int64)
-    rank[order] = np.arange(corpus.rows)
-    return rank
+@dataclass
+class Search:
+    """What is known of every document (mapped arrays).
 
+    Attributes:
+        winner: row of the document that drops it (int64), or -1.
+        similarity: with that one.
+        exact: whether it equals that one (uint8).
+        fresh: whether it has to be compared (again).
+        everything: nothing was known before.
+    """
 
-def exact_winners(corpus: Corpus, rank: Array) -> Array:
-    """Return for every document the row of the best-ranked one with the same hash, or -1 if it is that itself."""
-    hashes = corpus.hashes
-    order = np.lexsort((rank, hashes[:, 1], hashes[:, 0]))
-    new = np.ones(corpus.rows, np.bool_)
-    new[1:] = (hashes[order[1:]] != hashes[order[:-1]]).any(axis=1)
-    first = np.flatnonzero(new)
-    winner = np.empty(corpus.rows, np.int64)
-    winner[order] = np.repeat(order[first], np.diff(first, append=corpus.rows))
-    winner[order[first]] = -1
-    return winner
+    shelf: Shelf
+    scratch: Scratch
+    winner: Array
+    similarity: Array
+    exact: Array
+    fresh: Array
+    everything: bool = True
+    compared: int = 0
+    crowded: int = 0
 
+    @staticmethod
+    def begin(corpus: Corpus, scratch: Scratch, memory: int) -> Search:
+        """Return a search that knows nothing yet."""
+        shelf = Shelf(corpus, scratch.joined(corpus, "sizes"), scratch.joined(corpus, "ids"), memory)
 
-def near_winners(corpus: Corpus, rows: Array, rank: Array, threshold: float, spool: Spool) -> tuple[Array, Array, int]:
-    """Return for each of `rows` the row of the kept document that it repeats or -1, the similarity, and pairs compared."""
-    winner, similarity = np.full(len(rows), -1, np.int64), np.zeros(len(rows))
-    buckets = shared_buckets(corpus, rows, BANDS, BAND_ROWS)
-    sets, offsets = corpus.shingles(buckets.rows, spool)
-    order = np.argsort(rank[buckets.rows])
-    kept, reached, compared = _greedy(order, buckets.starts, buckets.buckets, buckets.count, sets, offsets, threshold)
-    at = np.searchsorted(rows, buckets.rows)
-    winner[at] = np.where(kept >= 0, buckets.rows[kept], -1)
-    similarity[at] = reached
-    return winner, similarity, int(compared)
+        def each(name: str, dtype: Any, value: Any = 0) -> Array:
+            return scratch.full(name, corpus.rows, dtype, value)
+
+        winner, similarity, exact = each("winner", np.int64, -1), each("similarity", np.float64), each("exact", np.uint8)
+        return Search(shelf, scratch, winner, similarity, exact, each("fresh", np.bool_, True))
+
+    def take_over(self, earlier: Earlier) -> None:
+        """Begin with what an earlier list says of shards that are still the same."""
+        place = earlier.places(self.shelf.corpus)
+        self.fresh[place[place >= 0]] = False
+        rows, winners = place[earlier.listed[:, 0]], place[earlier.listed[:, 1]]
+        self.fresh[rows[(rows >= 0) & (winners < 0)]] = True
+        known = (rows >= 0) & (winners >= 0)
+        rows = rows[known]
+        self.winner[rows], self.similarity[rows], self.exact[rows] = winners[known], earlier.similarity[known], earlier.exact[known]
+        self.everything = False
+
+    def run(self, threshold: float) -> None:
+        """Decide on every document: in rounds, until nobody is dropped for one that is dropped itself."""
+        touching = None if self.everything else self.fresh
+        self._drop_equal(touching)
+        self._release()
+        with Spool(self.scratch.folder / "shingles", np.dtype(np.uint64)) as spool:
+            sets = self._load(spool, touching)
+            while self.fresh.any():
+                self._drop_near(threshold, sets, touching)
+                self.fresh[:] = False
+                self._release()
+                touching = self.fresh
+                # All that any round compares has been read where everything was compared.
+                sets = sets if self.everything else self._load(spool, touching)
+
+    def _drop_equal(self, touching: Array | None) -> None:
+        hashes = self.scratch.joined(self.shelf.corpus, "hashes").view(np.uint64)
+        for found in self.shelf.buckets(EXACT_BAND, touching=touching):
+            _mark_equal(found.starts, found.rows, hashes, self.winner, self.similarity, self.exact, self.fresh)
+
+    def _release(self) -> None:
+        """Let go of near duplicates of documents that were dropped themselves since: they are compared again."""
+        for begin in range(0, len(self.winner), _BLOCK):
+            near = (self.winner[begin : begin + _BLOCK] >= 0) & (self.exact[begin : begin + _BLOCK] == 0)
+            lost = begin + np.flatnonzero(near)
+            lost = lost[self.winner[self.winner[lost]] >= 0]
+            self.winner[lost], self.similarity[lost] = -1, 0.0
+            self.fresh[lost] = True
+
+    def _load(self, spool: Spool, touching: Array | None) -> Sets:
+        """Make the shingle sets of all documents that are in a bucket with one of `touching`."""
+        spool.clear()
+        wanted = self.scratch.full("wanted", len(self.winner), np.bool_)
+        for band in NEAR_BANDS:
+            for found in self.shelf.buckets(band, self.exact == 0, touching):
+                wanted[found.rows] = True
+        offsets = self.scratch.full("offsets", len(self.winner) + 1, np.int64)
+        return self.shelf.corpus.shingles(wanted, spool, offsets), offsets
+
+    def _drop_near(self, threshold: float, sets: Sets, touching: Array | None) -> None:
+        order, state = (self.shelf.sizes, self.shelf.ids), (self.winner, self.similarity)
+        for band in NEAR_BANDS:
+            for found in self.shelf.buckets(band, self.exact == 0, touching):
+                compared, crowded = _drop(found.starts, found.rows, self.fresh, *state, *order, *sets, threshold, MOST_COMPARED)
+                self.compared, self.crowded = self.compared + int(compared), self.crowded + int(crowded)
 
 
 @kernel
-def _greedy(
-    order: Array, starts: Array, buckets: Array, count: int, sets: Array, offsets: Array, threshold: float
-) -> tuple[Array, Array, int]:
-    """Go through the candidates in total order; drop each that reaches the threshold with a kept one of its buckets.
+def _mark_equal(starts: Array, rows: Array, hashes: Array, winner: Array, similarity: Array, exact: Array, fresh: Array) -> None:
+    """Drop what equals an earlier document of its bucket; one that no longer does is fresh."""
+    for bucket in range(len(starts) - 1):
+        begin, end = starts[bucket], starts[bucket + 1]
+        for at in range(begin, end):
+            row, first = rows[at], -1
+            for k in range(begin, at):
+                other = rows[k]
+                if hashes[row, 0] == hashes[other, 0] and hashes[row, 1] == hashes[other, 1]:
+                    first = other
+                    break
+            if first >= 0:
+                winner[row], similarity[row], exact[row] = first, 1.0, 1
+            elif exact[row]:
+                winner[row], similarity[row], exact[row], fresh[row] = -1, 0.0, 0, True
 
-    Every bucket keeps a list of its kept documents, in order. So a bucket of documents that are all alike costs one
-    comparison each, however large it is.
+
+@kernel
+def _drop(
+    starts: Array,
+    rows: Array,
+    fresh: Array,
+    winner: Array,
+    similarity: Array,
+    sizes: Array,
+    ids: Array,
+    sets: Array,
+    offsets: Array,
+    threshold: float,
+    most: int,
+) -> tuple[int, int]:
+    """Give each document the first one of its bucket that reaches the threshold with it and has no winner itself.
+
+    It replaces a winner that comes later in total order, so the order of bands does not matter. A bucket of documents that
+    are all alike costs one comparison each, however large it is. Pairs of which neither is fresh were compared before.
+    Returns how many pairs were compared, and how many documents nobody is compared with, since the bucket is crowded.
     """
-    winner, similarity = np.full(len(order), -1, np.int64), np.zeros(len(order))
-    heads, tails = np.full(count, -1, np.int64), np.full(count, -1, np.int64)
-    following, owner = np.full(len(buckets), -1, np.int64), np.empty(len(buckets), np.int64)
-    asked, compared = np.full(len(order), -1, np.int64), 0
-    for document in order:
-        own = sets[offsets[document] : offsets[document + 1]]
-        for membership in range(starts[document], starts[document + 1]):
-            link = heads[buckets[membership]]
-            while link >= 0 and winner[document] < 0:
-                other = owner[link]
-                if asked[other] != document:
-                    asked[other] = document
+    leaders, compared, crowded = np.empty(most, np.int64), 0, 0
+    for bucket in range(len(starts) - 1):
+        count = 0
+        for at in range(starts[bucket], starts[bucket + 1]):
+            row = rows[at]
+            for k in range(count):
+                other = leaders[k]
+                if winner[row] >= 0 and not _before(other, winner[row], sizes, ids):
+                    break
+                if fresh[row] or fresh[other]:
                     compared += 1
-                    reached = jaccard(own, sets[offsets[other] : offsets[other + 1]], threshold)
+                    reached = jaccard(_set(sets, offsets, row), _set(sets, offsets, other), threshold)
                     if reached >= threshold:
-                        winner[document], similarity[document] = other, reached
-                link = following[link]
-        if winner[document] < 0:
-            for membership in range(starts[document], starts[document + 1]):
-                bucket = buckets[membership]
-                owner[membership] = document
-                if heads[bucket] < 0:
-                    heads[bucket] = membership
-                else:
-                    following[tails[bucket]] = membership
-                tails[bucket] = membership
-    return winner, similarity, compared
+                        winner[row], similarity[row] = other, reached
+                        break
+            if winner[row] < 0 and count == most:
+                crowded += 1
+            elif winner[row] < 0:
+                leaders[count] = row
+                count += 1
+    return compared, crowded
 
 
-def _write(path: Path, corpus: Corpus, winner: Array, similarity: Array, exact: Array) -> None:
-    with TableWriter(path, DROPPED) as out:
-        for rows, batch in corpus.batches(["id", "source", "origin", "record"], winner >= 0):
-            reasons = pa.array([EXACT if is_exact else NEAR for is_exact in exact[rows].tolist()])
-            kept = pa.array([corpus.id_text(row) for row in winner[rows].tolist()])
-            out.write(dropped_rows(batch, reasons, pa.array(similarity[rows]), pa.array([""] * len(rows)), kept))
+@kernel
+def _before(a: int, b: int, sizes: Array, ids: Array) -> bool:
+    """Whether one document comes before another in the total order."""
+    if sizes[a] != sizes[b]:
+        return bool(sizes[a] > sizes[b])
+    if ids[a, 0] != ids[b, 0]:
+        return bool(ids[a, 0] < ids[b, 0])
+    return bool(ids[a, 1] < ids[b, 1])
 
 
-def _facts(corpus: Corpus, winner: Array, exact: Array) -> dict[str, Any]:
-    names, source = corpus.sources
-    facts: dict[str, Any] = {"documents": corpus.rows}
-    for reason, rows in ((EXACT, exact), (NEAR, (winner >= 0) & ~exact)):
-        by_source = Counter(names[number] for number in source[rows].tolist())
-        size = int(corpus.sizes[rows].sum(dtype=np.int64))
-        facts[reason] = {"documents": int(rows.sum()), "bytes": size, "by_source": dict(sorted(by_source.items()))}
+@kernel
+def _set(sets: Array, offsets: Array, row: int) -> Array:
+    return sets[offsets[row] : offsets[row + 1]]
+
+
+def _write(folder: Path, search: Search) -> None:
+    """Write the list, and rows and winners as numbers: what a later run goes on from."""
+    winner, ids = search.winner, search.shelf.ids
+    rows = np.flatnonzero(winner >= 0)
+    np.save(folder / "listed.npy", np.stack([rows, winner[rows]], axis=1))
+    with TableWriter(folder / "duplicates.parquet", DROPPED) as out:
+        for part, batch in search.shelf.corpus.batches(["id", "source", "origin", "record"], winner >= 0):
+            reasons = pa.array(np.where(search.exact[part] > 0, EXACT, NEAR).tolist())
+            kept = pa.array([id_text(number) for number in ids[winner[part]]])
+            out.write(dropped_rows(batch, reasons, pa.array(search.similarity[part]), pa.array([""] * len(part)), kept))
+
+
+def _facts(search: Search) -> dict[str, Any]:
+    corpus = search.shelf.corpus
+    rows_by_shard = [[name, int(rows)] for (name, _), rows in zip(corpus.shards, np.diff(corpus.starts), strict=True)]
+    facts: dict[str, Any] = {"documents": corpus.rows, "shards": rows_by_shard, "compared": search.compared, "crowded": search.crowded}
+    for reason, is_exact in ((EXACT, 1), (NEAR, 0)):
+        rows = np.flatnonzero((search.winner >= 0) & (search.exact == is_exact))
+        by_source = Counter(corpus.names[number] for number in corpus.sources_of(rows).tolist())
+        size = int(search.shelf.sizes[rows].sum(dtype=np.int64))
+        facts[reason] = {"documents": len(rows), "bytes": size, "by_source": dict(sorted(by_source.items()))}
     return facts

@@ -10,8 +10,8 @@ import importlib
 import inspect
 import math
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ from groundup.refine.arrays import Array, mask
 from groundup.refine.statistics import Statistics
 
 PROSE = ("books", "wikipedia", "web", "text")
+
+# Scores by name, each with the least and the most that it may be; None where there is no such bound.
+Bounds = Mapping[str, tuple[float | None, float | None]]
 
 
 @dataclass(frozen=True)
@@ -181,12 +184,17 @@ Function = Callable[[pa.RecordBatch], tuple[Any, Any]]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the filters say of a batch: a keep mask, and for each dropped row the reason, its score and the bounds."""
+    """What the filters say of a batch: a keep mask, and for each dropped row the reason, its score and the bounds.
+
+    Attributes:
+        scores: of every document, by the reason for which they would drop it.
+    """
 
     keep: Array
     reason: Array
     score: Array
     detail: Array
+    scores: dict[str, Array] = field(default_factory=dict)
 
 
 def judge(batch: pa.RecordBatch, kind: str, filters: Sequence[str], root: Path) -> Verdict:
@@ -196,7 +204,8 @@ def judge(batch: pa.RecordBatch, kind: str, filters: Sequence[str], root: Path) 
         RecipeError: a function cannot be found.
         GroundupError: a function fails or does not return a mask and scores of the batch's length.
     """
-    verdict = Verdict(np.ones(len(batch), np.bool_), *(np.full(len(batch), value, object) for value in ("", 0.0, "")))
+    reason, score, detail = (np.full(len(batch), value, object) for value in ("", 0.0, ""))
+    verdict = Verdict(np.ones(len(batch), np.bool_), reason, score, detail)
     statistics = Statistics(batch)
     for name in filters:
         if name in RULE_SETS:
@@ -209,6 +218,7 @@ def judge(batch: pa.RecordBatch, kind: str, filters: Sequence[str], root: Path) 
 
 def _object(verdict: Verdict, keep: Array, score: Array, reason: str, detail: str) -> None:
     dropped = verdict.keep & ~keep
+    verdict.scores[reason] = score
     verdict.keep[dropped] = False
     verdict.reason[dropped], verdict.score[dropped], verdict.detail[dropped] = reason, score[dropped], detail
 
@@ -223,6 +233,18 @@ def applicable(filters: Sequence[str], kind: str) -> list[str]:
         if name not in RULE_SETS and ":" not in name:
             raise RecipeError(f'filter "{name}" is unknown{nearest(name, list(RULE_SETS))}; your own is "package.module:function"')
     return [name for name in filters if name not in RULE_SETS or RULE_SETS[name].rules_for(kind)]
+
+
+def score_bounds(filters: Sequence[str], kind: str) -> Bounds:
+    """Return the scores that `judge` gives to documents of a kind, with their bounds; a user's function tells none."""
+    bounds: dict[str, tuple[float | None, float | None]] = {}
+    for name in filters:
+        for rule in RULE_SETS[name].rules_for(kind) if name in RULE_SETS else ():
+            low, high = (bound if math.isfinite(bound) else None for bound in (rule.low, rule.high))
+            bounds[rule.reason] = (low, high)
+        if name not in RULE_SETS:
+            bounds[name] = (None, None)
+    return bounds
 
 
 def code_digest(name: str, root: Path) -> str:

@@ -1,5 +1,6 @@
 """One collected shard → one refined shard. Reads collect's documents.parquet; writes documents.parquet,
-dropped.parquet, and beside every kept row signatures.npy, hashes.npy and sizes.npy.
+dropped.parquet, quality.json, for every kept row ids.npy, hashes.npy, sizes.npy and bins.npy, and the index of its keys
+(refine/index.py).
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ from groundup.document import DOCUMENT, DROPPED, TableWriter, read_batches
 from groundup.refine import language
 from groundup.refine.arrays import Array, lengths, text_buffers
 from groundup.refine.clean import clean_texts, clean_turns
-from groundup.refine.filters import judge
-from groundup.refine.kernels import PERMUTATIONS, signatures
+from groundup.refine.corpus import id_numbers
+from groundup.refine.filters import Bounds, judge, score_bounds
+from groundup.refine.index import WIDTH, keys_of, write_index
+from groundup.refine.kernels import signatures
+from groundup.refine.quality import Quality, column_count
 from groundup.refine.spool import Spool
 from groundup.refine.tidy import fold
 
@@ -31,9 +35,11 @@ from groundup.refine.tidy import fold
 class _Output:
     documents: TableWriter
     dropped: TableWriter
-    signatures: Spool
+    keys: Spool
+    ids: Spool
     hashes: Spool
     sizes: Spool
+    quality: Quality
     changed: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     bytes_in: int = 0
@@ -43,8 +49,11 @@ class _Output:
         """Write kept documents, and what later steps compare them by."""
         texts = text_buffers(batch.column("text"))
         self.documents.write(batch)
-        self.signatures.append(signatures(texts))
-        self.hashes.append(exact_hashes(texts))
+        self.quality.keep()
+        hashes = exact_hashes(texts)
+        self.keys.append(keys_of(signatures(texts), hashes))
+        self.ids.append(id_numbers(batch.column("id")))
+        self.hashes.append(hashes)
         sizes = lengths(batch.column("text"))
         self.sizes.append(sizes)
         self.bytes_out += int(sizes.sum(dtype=np.int64))
@@ -55,6 +64,7 @@ class _Output:
             return batch
         out = batch.filter(pa.array(rows))
         columns = [np.broadcast_to(value, len(rows))[rows] for value in (reason, score, detail)]
+        self.quality.drop(rows, columns[0])
         reasons, scores, details = (pa.array(column.tolist()) for column in columns)
         self.reasons.update(reasons.to_pylist())
         self.dropped.write(dropped_rows(out, reasons, scores, details))
@@ -72,19 +82,24 @@ def refine_shard(folder: Path, collected: Path, kind: str, languages: Sequence[s
         filters: rule sets and functions that apply to this kind.
         root: folder of the recipe, where the user's own modules are found.
     """
+    bounds: Bounds = ({"language": (language.SURE, None)} if languages else {}) | dict(score_bounds(filters, kind))
     with ExitStack() as stack:
         output = _Output(
             stack.enter_context(TableWriter(folder / "documents.parquet", DOCUMENT)),
             stack.enter_context(TableWriter(folder / "dropped.parquet", DROPPED)),
-            stack.enter_context(Spool(folder / ".signatures", np.dtype(np.uint32), PERMUTATIONS)),
+            stack.enter_context(Spool(folder / ".keys", np.dtype(np.uint64), WIDTH)),
+            stack.enter_context(Spool(folder / ".ids", np.dtype(np.uint64), 2)),
             stack.enter_context(Spool(folder / ".hashes", np.dtype(np.uint8), 16)),
             stack.enter_context(Spool(folder / ".sizes", np.dtype(np.uint32))),
+            Quality(bounds, stack.enter_context(Spool(folder / ".bins", np.dtype(np.uint8), column_count(bounds)))),
         )
         for batch in read_batches([collected / "documents.parquet"]):
             output.keep(_filter(_clean(batch, kind, output), kind, languages, filters, root, output))
-        output.signatures.save(folder / "signatures.npy", transpose=True)
+        write_index(folder, output.keys)
+        output.ids.save(folder / "ids.npy")
         output.hashes.save(folder / "hashes.npy")
         output.sizes.save(folder / "sizes.npy")
+        output.quality.save(folder)
     return _facts(output, kind)
 
 
@@ -93,6 +108,7 @@ def _clean(batch: pa.RecordBatch, kind: str, output: _Output) -> pa.RecordBatch:
     output.bytes_in += int(lengths(texts).sum(dtype=np.int64))
     cleaned = clean_texts(texts, np.full(len(batch), kind == "code"))
     output.changed += cleaned.changed
+    output.quality.cleaned(texts, cleaned.texts)
     batch = _with(batch, text=cleaned.texts, turns=clean_turns(batch.column("turns")))
     return output.drop(batch, lengths(cleaned.texts) == 0, "empty", 0.0, "nothing is left after cleaning")
 
@@ -100,17 +116,27 @@ def _clean(batch: pa.RecordBatch, kind: str, output: _Output) -> pa.RecordBatch:
 def _filter(
     batch: pa.RecordBatch, kind: str, languages: Sequence[str], filters: Sequence[str], root: Path, output: _Output
 ) -> pa.RecordBatch:
-    if kind != "code" and len(batch):
-        found = language.detect(batch.column("text"), languages)
-        # What the reader was told counts where the text itself does not tell.
-        unsure = pc.equal(found.code, "")
-        batch = _with(batch, language=pc.if_else(unsure, pc.fill_null(batch.column("language"), ""), found.code))
-        if languages:
-            batch = output.drop(batch, found.wanted < language.SURE, "language", found.wanted, _not_wanted(batch, languages))
+    if len(batch) and kind != "code":
+        batch = _spoken(batch, languages, output)
+    elif len(batch):
+        output.quality.filtering(batch.column("language"))
     if len(batch) == 0:
         return batch
     verdict = judge(batch, kind, filters, root)
+    output.quality.score(verdict.scores)
     return output.drop(batch, ~verdict.keep, verdict.reason, verdict.score, verdict.detail)
+
+
+def _spoken(batch: pa.RecordBatch, languages: Sequence[str], output: _Output) -> pa.RecordBatch:
+    found = language.detect(batch.column("text"), languages)
+    # What the reader was told counts where the text itself does not tell.
+    unsure = pc.equal(found.code, "")
+    batch = _with(batch, language=pc.if_else(unsure, pc.fill_null(batch.column("language"), ""), found.code))
+    output.quality.filtering(batch.column("language"))
+    if not languages:
+        return batch
+    output.quality.score({"language": found.wanted})
+    return output.drop(batch, found.wanted < language.SURE, "language", found.wanted, _not_wanted(batch, languages))
 
 
 def _not_wanted(batch: pa.RecordBatch, languages: Sequence[str]) -> Array:

@@ -10,28 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 
-from groundup.refine.arrays import Array, kernel, mask, text_buffers
-from groundup.refine.corpus import Corpus, shared_buckets
-from groundup.refine.kernels import hash_texts, jaccard, mix, scrambled
-from groundup.refine.spool import Spool
+from groundup.refine.arrays import Array, kernel
+from groundup.refine.clusters import clusters
+from groundup.refine.corpus import Corpus
+from groundup.refine.kernels import mix, scrambled
+from groundup.refine.scratch import Scratch
 from groundup.refined import TRAIN, VALIDATION
 
-# design: what is half alike stays on one side.
-SIMILAR = 0.5
-# 37 bands of 3 find a pair at Jaccard 0.5 with 1 - (1 - 0.5^3)^37 = 0.993, at 0.6 with 0.9999; 28 bands of 4 would
-# find 0.836 and 0.978. The price is more pairs to verify: one of 0.2 is looked at with 0.26.
-BANDS, BAND_ROWS = 37, 3
-# Only so many of the newest documents of a bucket are compared with the next one, or a page that a site repeats with
-# small changes would cost the square of its number. They are a cluster by then, and any one of them pulls it in.
-MOST_COMPARED = 1_024
 # A source whose smallest cluster is larger than its share of validation gives that one, up to this share of itself.
 MOST_OF_SOURCE = 0.2
 
 
 def split_documents(
-    folder: Path, shards: Sequence[tuple[str, Path]], kinds: Mapping[str, str], dropped: Sequence[Path], seed: int, share: float
+    folder: Path,
+    shards: Sequence[tuple[str, Path]],
+    kinds: Mapping[str, str],
+    dropped: Sequence[Path],
+    seed: int,
+    share: float,
+    memory: int = 1 << 30,
 ) -> dict[str, Any]:
     """Assign every kept document to train or validation.
 
@@ -42,89 +40,26 @@ def split_documents(
         dropped: lists of documents that are not kept: duplicates.parquet, contaminated.parquet.
         seed: chooses which clusters are held out.
         share: of the bytes of every source that goes to validation.
+        memory: bytes that a part of the index may take.
     """
     corpus = Corpus(shards)
-    kept = np.flatnonzero(corpus.kept(dropped))
-    with Spool(folder / ".shingles", np.dtype(np.uint64)) as spool:
-        cluster = clusters(corpus, kept, spool)
-    names, source = corpus.sources
-    table = Clusters.of(cluster, source[kept], corpus.sizes[kept], len(names))
-    order = _cluster_order(cluster, corpus.ids[kept, 0], seed)
+    is_kept = corpus.kept(dropped)
+    with Scratch(folder / ".scratch") as scratch:
+        cluster = clusters(corpus, is_kept, scratch, memory)
+        kept = np.flatnonzero(is_kept)
+        order = _cluster_order(cluster, scratch.joined(corpus, "ids")[kept, 0], seed)
+    names, source = corpus.names, corpus.sources_of(kept)
+    table = Clusters.of(cluster, source, corpus.sizes[kept], len(names))
     held_out = choose(table, order, share)
     numbers = np.array([sorted(set(kinds.values())).index(kinds[name]) for name in names], np.int64)
-    by_kind = Clusters.of(cluster, numbers[source[kept]], corpus.sizes[kept], len(set(kinds.values())))
+    by_kind = Clusters.of(cluster, numbers[source], corpus.sizes[kept], len(set(kinds.values())))
     held_out |= choose_for_kinds(by_kind, order, held_out, share)
     verdict = np.zeros(corpus.rows, np.uint8)
     verdict[kept] = np.where(held_out[cluster], VALIDATION, TRAIN)
     (folder / "split").mkdir()
     for (name, _), begin, end in zip(shards, corpus.starts[:-1], corpus.starts[1:], strict=True):
         np.save(folder / "split" / f"{name}.npy", verdict[begin:end])
-    return {"sources": {name: _facts(corpus, verdict, table, number) for number, name in enumerate(names)}}
-
-
-def clusters(corpus: Corpus, kept: Array, spool: Spool) -> Array:
-    """Return the cluster (0, 1, …) of each kept row: united by group, and by Jaccard similarity of at least SIMILAR."""
-    parent = _groups(corpus, kept)
-    rows = kept[corpus.comparable[kept]]
-    buckets = shared_buckets(corpus, rows, BANDS, BAND_ROWS)
-    sets, offsets = corpus.shingles(buckets.rows, spool)
-    member = np.searchsorted(kept, buckets.rows)
-    _unite(parent, member, buckets.starts, buckets.buckets, buckets.count, sets, offsets, SIMILAR, MOST_COMPARED)
-    roots = np.array([], np.int64) if len(parent) == 0 else _roots(parent)
-    return np.unique(roots, return_inverse=True)[1]
-
-
-def _groups(corpus: Corpus, kept: Array) -> Array:
-    """Return for each kept row the first kept row of its group; a row whose group has no name is alone."""
-    wanted = np.zeros(corpus.rows, np.bool_)
-    wanted[kept] = True
-    hashes = [np.zeros(0, np.uint64)]
-    for rows, batch in corpus.batches(["group"], wanted):
-        group = pc.fill_null(batch.column("group"), "")
-        nameless = mask(pc.match_substring_regex(group, "^[a-z]*:?$"))
-        hashes.append(np.where(nameless, scrambled(rows), hash_texts(text_buffers(group))))
-    _, first, inverse = np.unique(np.concatenate(hashes), return_index=True, return_inverse=True)
-    return first[inverse].astype(np.int64)
-
-
-@kernel
-def _root(parent: Array, node: int) -> int:
-    while parent[node] != node:
-        parent[node] = parent[parent[node]]
-        node = parent[node]
-    return node
-
-
-@kernel
-def _roots(parent: Array) -> Array:
-    out = np.empty(len(parent), np.int64)
-    for node in range(len(parent)):
-        out[node] = _root(parent, node)
-    return out
-
-
-@kernel
-def _unite(
-    parent: Array, member: Array, starts: Array, buckets: Array, count: int, sets: Array, offsets: Array, threshold: float, most: int
-) -> None:
-    """Unite the clusters of all pairs that share a bucket and reach the threshold; `parent` is changed in place."""
-    newest, previous, owner = np.full(count, -1, np.int64), np.empty(len(buckets), np.int64), np.empty(len(buckets), np.int64)
-    for document in range(len(member)):
-        for membership in range(starts[document], starts[document + 1]):
-            bucket = buckets[membership]
-            link, looked = newest[bucket], 0
-            while link >= 0 and looked < most:
-                other, looked = owner[link], looked + 1
-                a, b = _root(parent, member[document]), _root(parent, member[other])
-                if a != b and _similar(sets, offsets, document, other, threshold):
-                    parent[max(a, b)] = min(a, b)
-                link = previous[link]
-            previous[membership], newest[bucket], owner[membership] = newest[bucket], membership, document
-
-
-@kernel
-def _similar(sets: Array, offsets: Array, a: int, b: int, threshold: float) -> bool:
-    return jaccard(sets[offsets[a] : offsets[a + 1]], sets[offsets[b] : offsets[b + 1]], threshold) >= threshold
+    return {"sources": _facts(corpus, verdict, table)}
 
 
 def _cluster_order(cluster: Array, ids: Array, seed: int) -> Array:
@@ -178,11 +113,7 @@ def choose(table: Clusters, order: Array, share: float) -> Array:
     """
     target = share * table.totals
     taken, held = np.zeros(len(order), np.bool_), np.zeros(len(table.totals))
-    for number in order.tolist():
-        sources, sizes = table.entries(number)
-        if (held[sources] + sizes <= target[sources]).all():
-            taken[number] = True
-            held[sources] += sizes
+    _take(order, table.starts, table.sources, table.sizes, target, held, taken)
     place = np.argsort(order, kind="stable")
     for source in range(len(table.totals)):
         extra = _one_more(table, source, taken, held, target, place)
@@ -191,6 +122,19 @@ def choose(table: Clusters, order: Array, share: float) -> Array:
             sources, sizes = table.entries(extra)
             held[sources] += sizes
     return taken
+
+
+@kernel
+def _take(order: Array, starts: Array, sources: Array, sizes: Array, target: Array, held: Array, taken: Array) -> None:
+    """Take clusters in order while they fit into all of their sources; `held` and `taken` are changed in place."""
+    for number in order:
+        fits = True
+        for k in range(starts[number], starts[number + 1]):
+            fits = fits and held[sources[k]] + sizes[k] <= target[sources[k]]
+        if fits:
+            taken[number] = True
+            for k in range(starts[number], starts[number + 1]):
+                held[sources[k]] += sizes[k]
 
 
 def choose_for_kinds(table: Clusters, order: Array, taken: Array, share: float) -> Array:
@@ -223,12 +167,16 @@ def _one_more(table: Clusters, source: int, taken: Array, held: Array, target: A
     return -1
 
 
-def _facts(corpus: Corpus, verdict: Array, table: Clusters, source: int) -> dict[str, Any]:
-    facts: dict[str, Any] = {"clusters": len(table.of_source(source)[0])}
-    of_source = corpus.sources[1] == source
-    for name, value in (("train", TRAIN), ("validation", VALIDATION)):
-        rows = of_source & (verdict == value)
-        facts[name] = {"documents": int(rows.sum()), "bytes": int(corpus.sizes[rows].sum(dtype=np.int64))}
-    if facts["validation"]["bytes"] == 0 and facts["train"]["bytes"]:
-        facts["note"] = f"no validation: its smallest cluster is more than {MOST_OF_SOURCE:.0%} of the source"
+def _facts(corpus: Corpus, verdict: Array, table: Clusters) -> dict[str, dict[str, Any]]:
+    """Count documents and bytes on both sides by source."""
+    facts: dict[str, dict[str, Any]] = {name: {"clusters": len(table.of_source(n)[0])} for n, name in enumerate(corpus.names)}
+    for side, value in (("train", TRAIN), ("validation", VALIDATION)):
+        rows = np.flatnonzero(verdict == value)
+        source, sources = corpus.sources_of(rows), len(corpus.names)
+        documents, sizes = np.bincount(source, minlength=sources), np.bincount(source, corpus.sizes[rows], sources)
+        for number, name in enumerate(corpus.names):
+            facts[name][side] = {"documents": int(documents[number]), "bytes": int(sizes[number])}
+    for own in facts.values():
+        if own["validation"]["bytes"] == 0 and own["train"]["bytes"]:
+            own["note"] = f"no validation: its smallest cluster is more than {MOST_OF_SOURCE:.0%} of the source"
     return facts

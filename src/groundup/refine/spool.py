@@ -38,6 +38,12 @@ class Spool:
         self._file.write(np.ascontiguousarray(block, self.dtype).tobytes())
         self.rows += len(block)
 
+    def clear(self) -> None:
+        """Begin again; views of what was appended may no longer be looked at."""
+        self._file.seek(0)
+        self._file.truncate()
+        self.rows = 0
+
     def view(self) -> Array:
         """Return all rows so far as a memory map, shape (rows, width), or (rows,) for a width of 1."""
         self._file.flush()

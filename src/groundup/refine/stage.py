@@ -1,5 +1,5 @@
 """The refine stage. Reads the collect view; writes refine/shard, the lists refine/duplicates and refine/contaminated,
-refine/split, and the refine view.
+refine/split, refine/quality, and the refine view.
 """
 
 from __future__ import annotations
@@ -9,18 +9,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from groundup.errors import SourceError, StoreError
+from groundup.errors import StoreError
 from groundup.refine.contamination import CONTAMINATED, find_contaminated, find_occurrences
 from groundup.refine.dedup import EXACT, NEAR, find_duplicates
+from groundup.refine.distributions import sum_quality
+from groundup.refine.earlier import Earlier
 from groundup.refine.evaluation import write_grams
 from groundup.refine.filters import RULE_SETS, applicable, code_digest
+from groundup.refine.losses import check_losses
 from groundup.refine.shard import refine_shard
 from groundup.refine.split import split_documents
 from groundup.run import Job, Run
-from groundup.store import Artefact, Facts, Step
+from groundup.store import Artefact, Facts, Step, content_digest
 
 # Raised by hand when the output of a step changes.
-SHARD_VERSION = DUPLICATES_VERSION = CONTAMINATION_VERSION = SPLIT_VERSION = 1
+SHARD_VERSION = 3
+DUPLICATES_VERSION = SPLIT_VERSION = 2
+CONTAMINATION_VERSION = QUALITY_VERSION = 1
+# Files of a refined shard that refine/quality alone reads.
+DESCRIPTIONS = ("bins.npy", "quality.json")
 
 
 def run(run: Run) -> None:
@@ -28,7 +35,7 @@ def run(run: Run) -> None:
 
     Raises:
         RecipeError: a filter is unknown or cannot be imported.
-        SourceError: no document is left.
+        SourceError: a source lost more than the recipe allows; the view is there by then.
         StoreError: there is no collect stage.
     """
     collected = _collected(run)
@@ -38,10 +45,10 @@ def run(run: Run) -> None:
     against = _contaminated(run, shards, duplicates, tests) if any(one.facts["documents"] for one in tests) else []
     lists = {"duplicates": duplicates} | ({"contaminated": against[-1]} if against else {})
     (split,) = run.build("refine", [_split_job(run, shards, lists)], "split", "list")
-    facts = _facts(shards, lists, split)
-    if not facts["documents"]:
-        raise SourceError(f"refine kept no document; dropped: {_words(facts['dropped'])}; `groundup inspect {run.root} --dropped REASON`")
-    run.publish("refine", [*shards, duplicates, *against, split], _links(shards, lists, split), facts)
+    (quality,) = run.build("refine", [_quality_job(run, shards, lists, split)], "distributions", "list")
+    links = _links(shards, lists, split) | {"quality.json": quality.path / "quality.json"}
+    run.publish("refine", [*shards, duplicates, *against, split, quality], links, _facts(shards, lists, split))
+    check_losses(run, quality.facts["sources"], _rejected(collected))
 
 
 def _folders(shards: Sequence[Artefact]) -> list[tuple[str, Path]]:
@@ -49,7 +56,24 @@ def _folders(shards: Sequence[Artefact]) -> list[tuple[str, Path]]:
 
 
 def _contents(shards: Sequence[Artefact]) -> dict[str, str]:
-    return {shard.name: shard.content for shard in shards}
+    return {shard.name: _rows(shard) for shard in shards}
+
+
+def _rows(shard: Artefact) -> str:
+    """Return the content of a shard without what only describes it: another filter that drops the same changes no list."""
+    return content_digest({name: entry for name, entry in shard.manifest["files"].items() if name not in DESCRIPTIONS})
+
+
+def _kinds(shards: Sequence[Artefact]) -> dict[str, str]:
+    return {shard.name.rpartition(".")[0]: str(shard.facts["kind"]) for shard in shards}
+
+
+def _rejected(collected: Sequence[Artefact]) -> dict[str, Counter[str]]:
+    """Return what the collector could not read, by source and reason."""
+    found: dict[str, Counter[str]] = {}
+    for artefact in collected:
+        found.setdefault(artefact.name.rpartition(".")[0], Counter()).update(artefact.facts.get("dropped", {}))
+    return found
 
 
 def _is_evaluation(collected: Artefact) -> bool:
@@ -59,7 +83,24 @@ def _is_evaluation(collected: Artefact) -> bool:
 def _duplicates_job(run: Run, shards: Sequence[Artefact]) -> Job:
     threshold = run.recipe.refine.near_threshold
     step = Step("refine/duplicates", "duplicates", DUPLICATES_VERSION, {"near_threshold": threshold}, _contents(shards))
-    return Job(step, find_duplicates, {"shards": _folders(shards), "near_threshold": threshold})
+    arguments = {"shards": _folders(shards), "near_threshold": threshold, "memory": _memory(run), "earlier": _earlier(run, step)}
+    return Job(step, find_duplicates, arguments)
+
+
+def _memory(run: Run) -> int:
+    """Return how many bytes of the index a global step may hold; the rest of what it needs is as much again."""
+    return run.recipe.refine.memory_megabytes * 500_000
+
+
+def _earlier(run: Run, wanted: Step) -> Earlier | None:
+    """Return the list that the last run made with the same settings, from which a new one can go on."""
+    view = run.store.view("refine")
+    entries = view.manifest["artefacts"] if view is not None else []
+    old = next((a for e in entries if e["step"] == wanted.step and (a := run.store.artefact(e)) is not None), None)
+    if old is None or old.facts["crowded"] or (old.manifest["settings"], old.manifest["version"]) != (wanted.settings, wanted.version):
+        return None
+    same = frozenset(name for name, content in old.manifest["inputs"].items() if wanted.inputs.get(name) == content)
+    return Earlier(old.path, old.facts["shards"], same) if same else None
 
 
 def _contaminated(run: Run, shards: Sequence[Artefact], duplicates: Artefact, tests: Sequence[Artefact]) -> list[Artefact]:
@@ -76,7 +117,7 @@ def _contaminated(run: Run, shards: Sequence[Artefact], duplicates: Artefact, te
 
 
 def _occurrences_job(shard: Artefact, grams: Artefact) -> Job:
-    step = Step("refine/occurrences", shard.name, CONTAMINATION_VERSION, {}, {"shard": shard.content, "evaluation": grams.content})
+    step = Step("refine/occurrences", shard.name, CONTAMINATION_VERSION, {}, {"shard": _rows(shard), "evaluation": grams.content})
     return Job(step, find_occurrences, {"shard": shard.path, "evaluation": grams.path}, float(shard.facts["bytes_out"]))
 
 
@@ -84,9 +125,19 @@ def _split_job(run: Run, shards: Sequence[Artefact], lists: Mapping[str, Artefac
     share, seed = run.recipe.tokenize.validation, run.recipe.seed
     inputs = _contents(shards) | {name: artefact.content for name, artefact in lists.items()}
     step = Step("refine/split", "split", SPLIT_VERSION, {"seed": seed, "validation": share}, inputs)
-    kinds = {shard.name.rpartition(".")[0]: str(shard.facts["kind"]) for shard in shards}
     dropped = [artefact.path / f"{name}.parquet" for name, artefact in lists.items()]
-    return Job(step, split_documents, {"shards": _folders(shards), "kinds": kinds, "dropped": dropped, "seed": seed, "share": share})
+    return Job(
+        step,
+        split_documents,
+        {"shards": _folders(shards), "kinds": _kinds(shards), "dropped": dropped, "seed": seed, "share": share, "memory": _memory(run)},
+    )
+
+
+def _quality_job(run: Run, shards: Sequence[Artefact], lists: Mapping[str, Artefact], split: Artefact) -> Job:
+    inputs = {artefact.name: artefact.content for artefact in [*shards, *lists.values(), split]}
+    paths = [artefact.path / f"{name}.parquet" for name, artefact in lists.items()]
+    arguments = {"shards": _folders(shards), "kinds": _kinds(shards), "split": split.path / "split", "lists": paths}
+    return Job(Step("refine/quality", "quality", QUALITY_VERSION, {}, inputs), sum_quality, arguments)
 
 
 def _collected(run: Run) -> list[Artefact]:
@@ -155,7 +206,3 @@ def _facts(shards: list[Artefact], lists: Mapping[str, Artefact], split: Artefac
             name: own | {part: dict(sorted(own[part].items())) for part in ("dropped", "changed")} for name, own in sources.items()
         },
     }
-
-
-def _words(dropped: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "nothing, since nothing was collected"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -31,7 +32,9 @@ def card(report: Report) -> str:
     here: dict[str, Any] = data(report, marks, []) or {"sources": [], "told": {}, "licences": {}}
     shown = {"fig": fig, "has": marks.has, "value": marks.value, "here": here, "origin": lambda name: report["figures"][name]["from"]}
     models = [name for name in COUNTING if marks.has(f"evaluate.{name}.bits_per_byte")]
-    text = environment.get_template("card.md").render(shown, report=report, models=models, license=license_of(here), rows=rows(marks))
+    text = environment.get_template("card.md").render(
+        shown, report=report, models=models, license=license_of(here, report["base"]), rows=rows(marks)
+    )
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
@@ -55,10 +58,13 @@ def rows(marks: Marks) -> list[tuple[str, str, str]]:
     return [row for row in wanted if marks.has(row[0])]
 
 
-def license_of(here: dict[str, Any]) -> str:
-    """Return the one licence of all sources as the hub names it, "other" for another or several, "" where none is stated."""
+def license_of(here: dict[str, Any], began: Mapping[str, str]) -> str:
+    """Return the one licence of all sources, and of the weights that training began with, as the hub names it.
+
+    It is "other" for another or several, "" where none is stated.
+    """
     stated = [here["licences"].get(source) or [here["told"].get(source, {}).get("license", "")] for source in here["sources"]]
-    names = {name for licences in stated for name in licences if name}
+    names = {name for licences in [*stated, [began.get("license", "")]] for name in licences if name}
     if not names:
         return ""
     found = next(iter(names)).lower()

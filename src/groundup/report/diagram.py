@@ -62,7 +62,8 @@ def diagram(config: ModelConfig) -> str:
     drawing.text(MIDDLE, drawing.y + 10, "token ids", "name")
     drawing.y += 14
     drawing.arrow(f"[B, T ≤ {config.context:,}]")
-    drawing.box("embedding", f"{config.vocab_size:,} × {width:,}", f"{config.vocab_size * width:,}", "tied")
+    table = f"{config.vocab_size * width:,}"
+    drawing.box("embedding", f"{config.vocab_size:,} × {width:,}", table, "tied")
     drawing.arrow(stream)
     top = drawing.y - 6
     _layer(drawing, config)
@@ -73,12 +74,13 @@ def diagram(config: ModelConfig) -> str:
     drawing.arrow(stream)
     drawing.box("RMSNorm", "", f"{width:,}", "norm")
     drawing.arrow(stream)
-    drawing.box("output head", "the embedding again, transposed", "shared", "tied")
+    head = ("the embedding again, transposed", "shared") if config.tied else (f"{width:,} × {config.vocab_size:,}", table)
+    drawing.box("output head", *head, "tied")
     drawing.arrow(f"[B, T, {config.vocab_size:,}]")
     drawing.text(MIDDLE, drawing.y + 12, "logits of the next token", "name")
     label = f"Architecture: {config.layers} layers of width {width}, {config.parameter_count():,} parameters"
-    head = f'<svg class="diagram" viewBox="0 0 {WIDTH} {drawing.y + 20:g}" role="img" aria-label="{label}">'
-    return head + TIP + "".join(drawing.parts) + "</svg>"
+    opening = f'<svg class="diagram" viewBox="0 0 {WIDTH} {drawing.y + 20:g}" role="img" aria-label="{label}">'
+    return opening + TIP + "".join(drawing.parts) + "</svg>"
 
 
 def _layer(drawing: Drawing, config: ModelConfig) -> None:
@@ -86,9 +88,10 @@ def _layer(drawing: Drawing, config: ModelConfig) -> None:
     width, heads = config.width, config.head_width
     attention = (2 * config.heads + 2 * config.kv_heads) * heads * width
     groups = "" if config.heads == config.kv_heads else f", {config.kv_heads} for keys and values"
+    norms = f" + {2 * heads}" if config.query_key_norm else ""
     inner = config.feed_forward
     branches = (
-        ("attention", f"{config.heads} heads of {heads}{groups}", f"{attention:,} + {2 * heads}", f"q: [B, {config.heads}, T, {heads}]"),
+        ("attention", f"{config.heads} heads of {heads}{groups}", f"{attention:,}{norms}", f"q: [B, {config.heads}, T, {heads}]"),
         ("SwiGLU", f"{width:,} → 2 × {inner:,} → {width:,}", f"{3 * width * inner:,}", f"[B, T, {inner:,}]"),
     )
     for title, note, parameters, shape in branches:

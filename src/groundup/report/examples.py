@@ -1,4 +1,4 @@
-"""Chooses a few documents to show: kept ones, dropped ones by reason, duplicates beside what they duplicate.
+"""Chooses a few documents to show: kept and dropped ones by source, dropped ones by reason, duplicates beside what they duplicate.
 
 Reads the views `collect` and `refine`, and of texts only the row groups that hold the chosen ones; writes nothing.
 The choice is the same at every call: the first ids at or after a place in the order of ids that the seed gives.
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +17,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from groundup.document import read_batches
+from groundup.lookup import find_documents
 from groundup.report.figures import Figure
 from groundup.report.reading import Row, number
 from groundup.report.words import cut
 
-KEPT_EACH, DROPPED_EACH, PAIRS_EACH = 1, 2, 3
+KEPT_EACH, LEFT_OUT_EACH, DROPPED_EACH, PAIRS_EACH = 2, 3, 2, 3
 DUPLICATES = ("near_duplicate", "exact_duplicate")
 # Sources and reasons beyond these are counted in the tables and not shown.
 MOST = 24
@@ -30,8 +30,13 @@ DROPPED_COLUMNS = ["id", "source", "origin", "record", "reason", "score", "dupli
 
 
 def examples(root: Path, seed: int) -> dict[str, list[Row]]:
-    """Return `kept`, `dropped` and `duplicates`: rows with what there is to show of each document."""
-    return {"kept": kept(root, seed), "dropped": dropped(root, seed), "duplicates": duplicates(root, seed)}
+    """Return `kept` and `left_out` of each source, `dropped` for each reason, `duplicates`: rows with what there is to show."""
+    return {
+        "kept": kept(root, seed),
+        "left_out": left_out(root, seed),
+        "dropped": dropped(root, seed),
+        "duplicates": duplicates(root, seed),
+    }
 
 
 def first_ids(ids: pa.Array | pa.ChunkedArray, seed: int, most: int) -> list[str]:
@@ -64,16 +69,23 @@ def kept(root: Path, seed: int) -> list[Row]:
     return rows
 
 
+def left_out(root: Path, seed: int) -> list[Row]:
+    """Return documents of each source that refine dropped, for whatever reason."""
+    rows = _chosen_rows(_lists(root, "refine"), seed, LEFT_OUT_EACH, lambda source: True, "source")
+    texts = _texts(root, rows, "id")
+    return [_dropped(row) | {"text": cut(texts.get(row["id"], ""))} for row in rows]
+
+
 def dropped(root: Path, seed: int) -> list[Row]:
     """Return records that each reason dropped, duplicates apart; text only where one had been read."""
-    rows = _chosen_rows(root, seed, DROPPED_EACH, lambda reason: reason not in DUPLICATES)
+    rows = _chosen_rows(_lists(root, "collect", "refine"), seed, DROPPED_EACH, lambda reason: reason not in DUPLICATES)
     texts = _texts(root, rows, "id")
     return [_dropped(row) | {"text": cut(texts.get(row["id"], ""))} for row in rows]
 
 
 def duplicates(root: Path, seed: int) -> list[Row]:
     """Return duplicates beside the documents that stand for them."""
-    rows = _chosen_rows(root, seed, PAIRS_EACH, lambda reason: reason in DUPLICATES)
+    rows = _chosen_rows(_lists(root, "collect", "refine"), seed, PAIRS_EACH, lambda reason: reason in DUPLICATES)
     texts = _texts(root, rows, "id")
     counterparts = find_documents(_shards(root, "collect"), {row["duplicate_of"] for row in rows})
     found = []
@@ -83,26 +95,29 @@ def duplicates(root: Path, seed: int) -> list[Row]:
     return found
 
 
-def _chosen_rows(root: Path, seed: int, most: int, wanted: Any) -> list[Row]:
-    """Return the chosen rows of each wanted reason, the most frequent reason first."""
-    paths = [path for stage in ("collect", "refine") for path in sorted((root / stage / "dropped").glob("*.parquet"))]
+def _lists(root: Path, *stages: str) -> list[Path]:
+    return [path for stage in stages for path in sorted((root / stage / "dropped").glob("*.parquet"))]
+
+
+def _chosen_rows(paths: Sequence[Path], seed: int, most: int, wanted: Callable[[str], bool], by: str = "reason") -> list[Row]:
+    """Return the chosen rows of each wanted reason (or source), the most frequent one first."""
     ids: dict[str, list[str]] = {}
     counts: Counter[str] = Counter()
-    for batch in read_batches(paths, ["id", "reason"]):
-        for entry in pc.value_counts(batch.column("reason")).to_pylist():
-            reason = entry["values"]
-            if wanted(reason):
-                counts[reason] += entry["counts"]
-                of_reason = batch.column("id").filter(pc.equal(batch.column("reason"), reason))
-                ids[reason] = first_ids(pa.array(ids.get(reason, []) + first_ids(of_reason, seed, most), pa.string()), seed, most)
-    order = sorted(ids, key=lambda reason: (-counts[reason], reason))[:MOST]
+    for batch in read_batches(paths, ["id", by]):
+        for entry in pc.value_counts(batch.column(by)).to_pylist():
+            group = entry["values"]
+            if wanted(group):
+                counts[group] += entry["counts"]
+                of_group = batch.column("id").filter(pc.equal(batch.column(by), group))
+                ids[group] = first_ids(pa.array(ids.get(group, []) + first_ids(of_group, seed, most), pa.string()), seed, most)
+    order = sorted(ids, key=lambda group: (-counts[group], group))[:MOST]
     # A document may be listed more than once, for reasons of different stages.
-    places = {(reason, name): (n, m) for n, reason in enumerate(order) for m, name in enumerate(ids[reason])}
+    places = {(group, name): (n, m) for n, group in enumerate(order) for m, name in enumerate(ids[group])}
     rows: dict[tuple[str, str], Row] = {}
     names = pa.array(sorted({name for _, name in places}), pa.string())
     for batch in read_batches(paths, DROPPED_COLUMNS):
         for row in batch.filter(pc.is_in(batch.column("id"), names)).to_pylist():
-            rows.setdefault((row["reason"], row["id"]), row)
+            rows.setdefault((row[by], row["id"]), row)
     return [rows[key] for key in sorted(rows.keys() & places.keys(), key=lambda key: places[key])]
 
 
@@ -115,23 +130,6 @@ def _shards(root: Path, stage: str, sources: Iterable[str] | None = None) -> lis
 def _texts(root: Path, rows: Sequence[Row], column: str) -> dict[str, str]:
     found = find_documents(_shards(root, "collect", {row["source"] for row in rows}), {row[column] for row in rows})
     return {name: row["text"] or "" for name, row in found.items()}
-
-
-def find_documents(paths: Sequence[Path], ids: set[str]) -> dict[str, Row]:
-    """Return documents by id; texts are read only of the row groups that hold one of them, until all are found."""
-    missing, found = set(ids), dict[str, Row]()
-    for path in paths:
-        if not missing:
-            break
-        with pq.ParquetFile(path) as file:
-            for group in range(file.num_row_groups):
-                mask = pc.is_in(file.read_row_group(group, columns=["id"])["id"], pa.array(sorted(missing), pa.string()))
-                if pc.any(mask).as_py():
-                    columns = ["id", "text", "source", "origin", "record", "license", "language"]
-                    rows = file.read_row_group(group, columns=columns).filter(mask).to_pylist()
-                    found |= {row["id"]: row for row in rows}
-                    missing -= found.keys()
-    return found
 
 
 def _shown(row: Row) -> Row:

@@ -82,6 +82,8 @@ def refined(root: Path) -> Iterator[Figure]:
     for artefact in artefacts(root, "refine", "refine/duplicates"):
         for reason in ("exact_duplicate", "near_duplicate"):
             reasons.update({(source, reason): count for source, count in artefact.facts[reason]["by_source"].items()})
+    for artefact in artefacts(root, "refine", "refine/contaminated"):
+        reasons.update({(source, "contaminated"): count for source, count in artefact.facts["by_source"].items()})
     yield from _sums("refine", sums, origin)
     yield from _dropped("refine", reasons, "documents", origin)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from groundup.checkpoints import began_with
 from groundup.report.figures import Figure, all_figures
 from groundup.report.measured import METRICS, environment
 from groundup.report.reading import Problems, Row, json_file, json_lines, lock_table, number
@@ -19,6 +20,9 @@ from groundup.store import Store, canonical, file_digest, load_artefact
 
 STAGES = ("collect", "refine", "tokenize", "evaluate", "tune", "export")
 CHECKPOINT = "train/checkpoints"
+
+# Where texts cannot be read.
+NO_EXAMPLES: dict[str, list[Row]] = {"kept": [], "left_out": [], "dropped": [], "duplicates": []}
 
 Report = dict[str, Any]
 
@@ -38,6 +42,7 @@ def shallow(root: Path, name: str) -> Report:
         "tuning": problems.guarded("tuning", lambda: json_file(root, "tune/tuning.json") or {}, {}),
         "exports": problems.guarded("exports", lambda: json_file(root, "export/parity.json") or {}, {}),
         "artefacts": problems.collected("hashes", hashes(root)),
+        "base": problems.guarded("first weights", lambda: began_with(root), {}),
         "recipe": problems.guarded("recipe", lambda: lock_table(root), {}),
         "problems": problems.lines,
     }
@@ -45,16 +50,18 @@ def shallow(root: Path, name: str) -> Report:
 
 
 def deep(root: Path, seed: int) -> Report:
-    """Return examples of text, what there is to see of the tokenizer, and figures that need a scan of the documents."""
+    """Return examples of text, distributions, what there is to see of the tokenizer, and figures that need a scan of the documents."""
+    from groundup.report.distributions import distribution_figures, distributions
     from groundup.report.examples import examples, spoken
     from groundup.report.vocabulary import vocabulary, vocabulary_figures
 
     problems = Problems(root)
-    shown = problems.guarded("examples of text", lambda: examples(root, seed), {"kept": [], "dropped": [], "duplicates": []})
+    shown = problems.guarded("examples of text", lambda: examples(root, seed), NO_EXAMPLES)
+    found = problems.guarded("distributions", lambda: distributions(root), {})
     tokens = problems.guarded("tokenizer", lambda: vocabulary(root, seed), {})
-    figures = problems.collected("languages", spoken(root)) + list(vocabulary_figures(tokens))
-    report = {"figures": table({f.name: f for f in figures}), "examples": shown, "vocabulary": tokens, "problems": problems.lines}
-    return dict(plain(report))
+    figures = problems.collected("languages", spoken(root)) + list(vocabulary_figures(tokens)) + list(distribution_figures(found))
+    report = {"figures": table({f.name: f for f in figures}), "examples": shown, "distributions": found, "vocabulary": tokens}
+    return dict(plain(report | {"problems": problems.lines}))
 
 
 def joined(one: Report, other: Report) -> Report:

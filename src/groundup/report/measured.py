@@ -43,8 +43,8 @@ def parameter_parts(config: ModelConfig) -> dict[str, int]:
         "embedding": config.vocab_size * config.width,
         "attention": config.layers * attention,
         "feed_forward": config.layers * 3 * config.width * config.feed_forward,
-        "norms": config.layers * (2 * config.width + 2 * config.head_width) + config.width,
-    }
+        "norms": config.layers * config.layer_norm_parameters + config.width,
+    } | ({} if config.tied else {"head": config.head_parameters})
 
 
 def built(root: Path) -> Iterator[Figure]:
@@ -54,6 +54,7 @@ def built(root: Path) -> Iterator[Figure]:
         return
     for name in ("layers", "width", "heads", "kv_heads", "head_width", "feed_forward", "vocab_size", "context"):
         yield Figure(f"model.{name}", getattr(config, name), "", origin)
+    yield Figure("model.layout", config.layout, "", origin)
     total = config.parameter_count()
     for part, parameters in parameter_parts(config).items():
         yield Figure(f"model.parameters.{part}", parameters, "parameters", origin)

@@ -13,15 +13,16 @@ import tomli_w
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from groundup.model.config import ModelConfig
+from groundup.model.config import Layout, ModelConfig
 from groundup.report.charts import loss_chart, small_chart
 from groundup.report.diagram import diagram
+from groundup.report.distributions import drawings
 from groundup.report.gather import Report
 from groundup.report.marks import Marks
 from groundup.report.measured import PAIRS
 from groundup.report.reading import Problems, Row, number
 from groundup.report.summary import STAGES
-from groundup.report.words import size, spaced, spelled, visible
+from groundup.report.words import formatted, size, spaced, spelled, visible
 
 # The counting models, from the weakest.
 COUNTING = ("unigram", "bigram", "trigram")
@@ -31,6 +32,7 @@ SMALL_CHARTS = (
     ("gradient_norm", "gradient norm", True),
     ("tokens_per_second", "tokens a second", False),
 )
+OWN_HEAD = {"embedding": "embedding", "head": "output head"}
 PARTS = {"embedding": "embedding, shared with the output head", "attention": "attention", "feed_forward": "feed-forward", "norms": "norms"}
 
 
@@ -39,7 +41,7 @@ def templates() -> Environment:
     found = Environment(
         loader=PackageLoader("groundup.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    found.filters |= {"visible": visible, "spelled": spelled, "spaced": spaced, "size": size}
+    found.filters |= {"visible": visible, "spelled": spelled, "spaced": spaced, "size": size, "in_form": formatted}
     return found
 
 
@@ -77,6 +79,19 @@ def data(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] |
     return {"sources": order, "told": told, "most": most, "reasons": reasons(marks), "languages": languages, "licences": licences}
 
 
+def drawn_data(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] | None:
+    """The same, with distributions and examples by source."""
+    found = data(report, marks, lines)
+    if found is None:
+        return None
+    by_source = {name: {kind: _of(report["examples"][kind], name) for kind in ("kept", "left_out")} for name in found["sources"]}
+    return found | {"drawn": drawings(report["distributions"]), "examples": by_source}
+
+
+def _of(rows: Sequence[Row], source: str) -> list[Row]:
+    return [row for row in rows if row["source"] == source]
+
+
 def reasons(marks: Marks) -> list[Row]:
     """Return each reason with its stage, figure and sources, the most frequent first."""
     found: list[Row] = []
@@ -104,8 +119,10 @@ def architecture(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str
     if not marks.has("model.parameters.embedding"):
         return None
     names = ("vocab_size", "layers", "width", "heads", "kv_heads", "head_width", "feed_forward", "context")
-    config = ModelConfig(**{name: int(marks.value(f"model.{name}")) for name in names})
-    return {"diagram": Markup(diagram(config)), "parts": PARTS}
+    sizes = {name: int(marks.value(f"model.{name}")) for name in names}
+    layout: Layout = "llama" if marks.figures["model.layout"]["value"] == "llama" else "qwen3"
+    config = ModelConfig(**sizes, layout=layout, tied=not marks.has("model.parameters.head"))
+    return {"diagram": Markup(diagram(config)), "parts": PARTS if config.tied else PARTS | OWN_HEAD, "config": config}
 
 
 def training(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] | None:
@@ -215,7 +232,7 @@ def origins(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any
 
 
 SECTIONS = {
-    "data": data,
+    "data": drawn_data,
     "tokenizer": tokenizer,
     "architecture": architecture,
     "training": training,

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from groundup.report.figures import Figure
-from groundup.tokenizer import SPECIALS, Tokenizer
+from groundup.tokenizer import Tokenizer
 from groundup.tokens import open_shard
 
 LONGEST, FREQUENT = 24, 40
@@ -88,6 +88,6 @@ def pieces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[dict[str, Any]]:
         text = tokenizer.decode(pending)
         # A character may take several tokens; four bytes are the most, so four tokens settle it.
         if not text.endswith("\N{REPLACEMENT CHARACTER}") or len(pending) > 4:
-            found.append({"ids": pending, "text": text, "special": text in SPECIALS})
+            found.append({"ids": pending, "text": text, "special": text in tokenizer.specials})
             pending = []
     return found

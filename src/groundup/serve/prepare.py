@@ -83,7 +83,7 @@ def chat_work(serving: Serving, asked: ChatRequest) -> Work:
 
 def _job(serving: Serving, asked: Asked, prompt: Sequence[int], limit: int, sampling: Sampling, seed: int, top: int, echo: bool) -> Job:
     tokenizer = serving.tokenizer
-    stop_ids = frozenset({tokenizer.end_id, tokenizer.chat_ids[1]})
+    stop_ids = frozenset({tokenizer.end_id, tokenizer.stop_id})
     return Job(tuple(prompt), limit, sampling, seed, asked.stops(), stop_ids, top, prompt_scores=echo and top >= 0)
 
 

@@ -18,11 +18,8 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from groundup.errors import GroundupError
 from groundup.refined import TRAIN, RefinedShard
+from groundup.splitters import QWEN2_PATTERN
 from groundup.tokenizer import FILE, SPECIALS, pieces, write_config
-
-# The splitter of Qwen2 to Qwen3 (huggingface.co/Qwen): contractions, words with one leading character, single digits,
-# punctuation with its line breaks, white space. llama.cpp has it compiled in under the name "qwen2".
-QWEN2_PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 # A pair seen once is no pattern.
 MIN_FREQUENCY = 2

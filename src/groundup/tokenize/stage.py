@@ -1,32 +1,36 @@
-"""The stage `tokenize`. Reads the view `refine`; writes the view `tokenize`:
+"""The stage `tokenize`. Reads the view `refine`, and the tokenizer of a model that is gone on from; writes the view `tokenize`:
 
 tokenizer.json, tokenizer_config.json, shards/NAME.train.npy, shards/NAME.validation.npy, index.parquet.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from groundup.base import Base, find_base
 from groundup.refined import RefinedShard, refined_shards
 from groundup.run import Job, Run
 from groundup.store import Artefact, Step
+from groundup.tokenize.adopt import adopt_tokenizer
 from groundup.tokenize.bpe import train_tokenizer
 from groundup.tokenize.shards import SPLITS, join_indexes, tokenize_shard
 from groundup.tokenizer import CONFIG, FILE
 
 # Raise by hand when the output changes.
 TOKENIZER_VERSION = 1
+ADOPTED_VERSION = 1
 SHARD_VERSION = 1
 INDEX_VERSION = 1
 
 
 def run(run: Run) -> None:
-    """Train the tokenizer once, tokenize every shard, and publish the view.
+    """Train the tokenizer once, or take over that of the model, tokenize every shard, and publish the view.
 
     Raises:
-        GroundupError: there is nothing to train on.
+        GroundupError: there is nothing to train on, or the model's tokenizer cannot be carried.
     """
     shards = refined_shards(run.store)
     tokenizer = _tokenizer(run, shards)
@@ -37,9 +41,19 @@ def run(run: Run) -> None:
 
 def _tokenizer(run: Run, shards: Sequence[RefinedShard]) -> Artefact:
     """Frozen: no input is part of its key, because ids in shards and weights mean nothing under another tokenizer."""
+    base = find_base(run.recipe)
+    if base is not None:
+        return run.build("tokenize", [_adoption(base, shards)], "taking over the tokenizer", "tokenizer")[0]
     wanted = {"vocab_size": run.recipe.tokenize.vocab_size, "sample_megabytes": run.recipe.tokenize.sample_megabytes}
     step = Step("tokenize/tokenizer", "tokenizer", TOKENIZER_VERSION, wanted)
     return run.build("tokenize", [Job(step, train_tokenizer, {"shards": shards, **wanted})], "training the tokenizer", "tokenizer")[0]
+
+
+def _adoption(base: Base, shards: Sequence[RefinedShard]) -> Job:
+    """Of another tokenizer, nothing that was made from this one stays; so its content is part of the key."""
+    wanted = {"from": hashlib.sha256(base.foreign.data).hexdigest(), "end": base.foreign.tokenizer.end}
+    step = Step("tokenize/tokenizer", "tokenizer", ADOPTED_VERSION, wanted)
+    return Job(step, adopt_tokenizer, {"source": base.path, "shards": shards})
 
 
 def _shard_job(shard: RefinedShard, tokenizer: Artefact) -> Job:

@@ -85,6 +85,7 @@ def _adopt(members: list[nn.Parameter], weights: Tensor, gradients: Tensor) -> N
 def _groups(model: nn.Module) -> dict[tuple[Kind, torch.Size], list[tuple[str, nn.Parameter]]]:
     groups: dict[tuple[Kind, torch.Size], list[tuple[str, nn.Parameter]]] = {}
     for name, weight in model.named_parameters():
-        kind: Kind = "norm" if weight.ndim < 2 else "embedding" if "embed" in name else "matrix"
+        # A head of its own is a second table of all tokens, and no matrix inside the layers.
+        kind: Kind = "norm" if weight.ndim < 2 else "embedding" if "embed" in name or "lm_head" in name else "matrix"
         groups.setdefault((kind, weight.shape), []).append((name, weight))
     return groups

@@ -64,6 +64,9 @@ class Trainer(Standing):
         with stop_flag(patient=self.ranks.world > 1) as flag, progress("train", left, "step") as shown, self.ahead:
             watcher = self._watcher()
             self._clock = time.perf_counter()
+            if self.plan.base and self.state.step == 0:
+                # What the model knew before, to hold later losses against; it is no candidate for the best.
+                self._measure()
             while self.state.step < self.plan.steps:
                 self._advance_within_memory(flag)
                 if watcher is not None:
@@ -165,22 +168,25 @@ class Trainer(Standing):
 
     def _validate(self) -> bool:
         """Write the validation loss, and say whether it is the lowest so far by more than its noise."""
-        start, state = time.perf_counter(), self.state
+        state, losses = self.state, self._measure()
+        best = bool(losses) and state.guard.streak == 0 and validation.is_better(losses, state.best_losses)
+        if best:
+            state.best_step, state.best_loss, state.best_losses = state.step, validation.mean(losses), losses
+        return best
+
+    def _measure(self) -> list[float]:
+        """Write the validation loss and return it by window."""
+        start = time.perf_counter()
         if self.now.train.validation_tokens != self._validation.tokens:
             self._validation = Validation(self._validation.loader, self.now.train.validation_tokens, self.ranks)
         losses = self._validation.losses(self.model, self.whole.machine)
-        if not losses:
-            return False
-        loss = validation.mean(losses)
-        if self.logbook is not None:
+        if losses and self.logbook is not None:
+            loss = validation.mean(losses)
             figures = {"validation_loss": loss, "validation_error": validation.standard_error(losses)}
             sources = validation.by_source(losses, self._validation.sources)
             figures |= {"validation_perplexity": perplexity(loss)} | {f"validation_loss.{name}": one for name, one in sources.items()}
-            self.logbook.write(state.step, **figures, validation_seconds=round(time.perf_counter() - start, 3))
-        best = state.guard.streak == 0 and validation.is_better(losses, state.best_losses)
-        if best:
-            state.best_step, state.best_loss, state.best_losses = state.step, loss, losses
-        return best
+            self.logbook.write(self.state.step, **figures, validation_seconds=round(time.perf_counter() - start, 3))
+        return losses
 
     def _write_log(self) -> None:
         now = time.perf_counter()

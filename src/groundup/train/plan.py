@@ -34,6 +34,8 @@ class Plan:
         key_parts: settings and inputs that decide the weights; another key is another training.
         steps: the end step.
         weights: share of training tokens by source, relative to its size.
+        base: what step 0 takes its weights from: folder, name, license and content; empty where they are drawn.
+        token_ids: ids that the tokenizer has; a model from elsewhere may have more.
         tokens_per_second: measured by the probe, for the record.
         recipe: file that the [train] table can be read again from, with `overrides`; "" where there is none.
     """
@@ -48,11 +50,24 @@ class Plan:
     tokens_per_second: float = 0.0
     recipe: str = ""
     overrides: tuple[str, ...] = ()
+    base: Mapping[str, str] = field(default_factory=dict)
+    token_ids: int = 0
+
+    @property
+    def vocabulary(self) -> int:
+        """Ids that token shards may hold, and the type that they are stored in."""
+        return self.token_ids or self.config.vocab_size
 
     @property
     def sequences(self) -> int:
         """Sequences of a step: batch_tokens in whole windows, whatever the machine."""
         return max(1, round(self.train.batch_tokens / self.config.context))
+
+    def origin(self) -> dict[str, str]:
+        """Return in words where the first weights come from, without folders of this machine; nothing where they are drawn."""
+        if not self.base:
+            return {}
+        return {"name": self.base["name"], "license": self.base["license"] or "not stated", "sha256": self.base["content"]}
 
     def write(self, folder: Path) -> None:
         """Write train.json."""
@@ -70,6 +85,8 @@ class Plan:
             "tokens_per_second": self.tokens_per_second,
             "recipe": self.recipe,
             "overrides": list(self.overrides),
+            "base": dict(self.base),
+            "token_ids": self.token_ids,
         }
         write_json(folder / PLAN, table)
 
@@ -101,4 +118,6 @@ class Plan:
             tokens_per_second=table["tokens_per_second"],
             recipe=table["recipe"],
             overrides=tuple(table["overrides"]),
+            base=table.get("base", {}),
+            token_ids=table.get("token_ids", 0),
         )

@@ -12,6 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from groundup.train.permutation import Indices
+
 Span = tuple[int, int, int]
 
 
@@ -19,6 +23,16 @@ def place(spans: Sequence[Span], step: int) -> tuple[int, int]:
     """Return the first sample of a step and the number of its samples."""
     begin, first, sequences = next(span for span in reversed(spans) if span[0] <= step)
     return first + (step - begin) * sequences, sequences
+
+
+def steps_of(spans: Sequence[Span], end: int, samples: Indices) -> Indices:
+    """Return the step below `end` that took each sample, -1 for one that was passed over or not reached: `place` backwards."""
+    if not spans:
+        return np.full(len(samples), -1, np.int64)
+    begins, firsts, sequences = np.array(spans, np.int64).T
+    number = np.searchsorted(firsts, samples, side="right") - 1
+    steps = begins[number] + (samples - firsts[number]) // sequences[number]
+    return np.where((number >= 0) & (steps < np.append(begins[1:], end)[number]), steps, -1)
 
 
 def resized(spans: Sequence[Span], step: int, sequences: int) -> list[Span]:

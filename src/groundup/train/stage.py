@@ -1,5 +1,5 @@
-"""The train stage. Reads the view `RUN/tokenize`; writes `RUN/train`: train.json, machine.json, ledger.jsonl and what the
-loop writes. Goes on where a checkpoint stands, does nothing when the end step is reached, and guards what was expensive.
+"""The train stage. Reads the view `RUN/tokenize`; writes `RUN/train`: train.json, machine.json, ledger.jsonl, index.parquet
+and what the loop writes. Goes on where a checkpoint stands, does nothing when the end step is reached, and guards what was expensive.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from torch import cuda
 
+from groundup.base import Base, find_base
 from groundup.decoding import decode
 from groundup.errors import GroundupError
 from groundup.metrics import Metrics
@@ -19,7 +20,7 @@ from groundup.model.presets import resolve as resolve_model
 from groundup.progress import say
 from groundup.recipe import Train
 from groundup.run import EXPENSIVE_SECONDS, Run, changed_settings, write_lock
-from groundup.store import Artefact, Step, read_json, write_json
+from groundup.store import Artefact, Step, link, read_json, write_json
 from groundup.tokens import open_shard
 from groundup.train import machine as machines
 from groundup.train.changes import Changes
@@ -31,7 +32,7 @@ from groundup.train.plan import Plan, automatic_tokens
 
 # Raised by hand when equal settings and inputs begin to give other weights.
 VERSION = 1
-MACHINE = "machine.json"
+MACHINE, INDEX = "machine.json", "index.parquet"
 
 
 def run(run: Run) -> None:
@@ -68,19 +69,38 @@ def prepare(run: Run, processes: int = 0) -> Plan:
     view = run.store.view("tokenize")
     if view is None:
         raise GroundupError(f"{run.root / 'tokenize'}: there are no token shards; run the stages before train first")
-    config = _config(run, view)
-    step = key_of(run, view, config)
+    base, token_ids = _base(run), _token_ids(view)
+    config = _config(run, view, base, token_ids)
+    origin = _origin(base)
+    step = key_of(run, view, config, origin.get("content", ""))
     _make_room(run, step)
     train = run.recipe.train if not processes else dataclasses.replace(run.recipe.train, processes=processes)
-    return _plan(run, train, config, step)
+    return _plan(run, Plan(config, train, Machine(), run.recipe.seed, 1, _weights(run), step, base=origin, token_ids=token_ids))
 
 
-def _config(run: Run, view: Artefact) -> ModelConfig:
-    vocab_size = Tokenizer.from_file(str(view.path / "tokenizer.json")).get_vocab_size()
+def _base(run: Run) -> Base | None:
+    base = find_base(run.recipe)
+    if base is not None:
+        base.check(run.root)
+    return base
+
+
+def _origin(base: Base | None) -> dict[str, str]:
+    """Return where the first weights come from, as train.json has it."""
+    if base is None:
+        return {}
+    return {"folder": str(base.path.resolve()), "name": base.name, "license": base.license, "content": base.content()}
+
+
+def _token_ids(view: Artefact) -> int:
+    return max(Tokenizer.from_file(str(view.path / "tokenizer.json")).get_vocab().values()) + 1
+
+
+def _config(run: Run, view: Artefact, base: Base | None, vocab_size: int) -> ModelConfig:
     tokens = sum(
         len(open_shard(view.path / name, vocab_size, check_ids=False)) for name in view.manifest["files"] if name.endswith(".train.npy")
     )
-    config = resolve_model(run.recipe.model, vocab_size, tokens, gpu=cuda.is_available())
+    config = base.config if base else resolve_model(run.recipe.model, vocab_size, tokens, gpu=cuda.is_available())
     if Loader(view.path / "shards", "train", context=config.context, vocab_size=vocab_size, seed=0, weights=_weights(run)).epoch == 0:
         raise GroundupError(
             f"{view.path / 'shards'}: no shard's {tokens} training tokens fill one window of context + 1 = {config.context + 1}; "
@@ -93,20 +113,25 @@ def _weights(run: Run) -> dict[str, float]:
     return {source.name: source.weight for source in run.recipe.source}
 
 
-def key_of(run: Run, view: Artefact, config: ModelConfig) -> Step:
-    """Return what decides which training this is: data, tokenizer, model, seed and optimizer.
+def key_of(run: Run, view: Artefact, config: ModelConfig, first_weights: str = "") -> Step:
+    """Return what decides which training this is: data, tokenizer, model, seed, optimizer and the weights that it begins with.
 
     What changes while it runs (rates, end, batch) is in its ledger instead, by step.
+
+    Args:
+        first_weights: content of the model that is gone on from, "" where the seed draws them.
     """
     files = view.manifest["files"]
     names = [name for name in files if name.endswith(".npy") or name == "tokenizer.json"]
     present = {Path(name).name.split(".train.")[0].rpartition(".")[0] for name in names}
     wanted = {
-        "model": dataclasses.asdict(config),
+        "model": config.named(),
         "seed": run.recipe.seed,
         "optimizer": run.recipe.train.optimizer,
         "weights": {name: weight for name, weight in _weights(run).items() if name in present},
     }
+    # Shortened for the eyes of who reads what changed; 128 bits tell any two models apart.
+    wanted |= {"from": first_weights[:32]} if first_weights else {}
     return Step("train", "model", VERSION, wanted, {name: files[name]["sha256"] for name in sorted(names)})
 
 
@@ -140,11 +165,11 @@ def difference(old: Step, new: Step) -> str:
     return "it is to be done again" if old.version == new.version else "this version of groundup trains differently"
 
 
-def _plan(run: Run, train: Train, config: ModelConfig, step: Step) -> Plan:
+def _plan(run: Run, draft: Plan) -> Plan:
     """Resolve what is left open, or take it from the training that was begun."""
-    folder, recipe = run.root / "train", run.recipe
+    folder, config, train = run.root / "train", draft.config, draft.train
     old = Plan.read(folder)
-    draft = Plan(config, train, Machine(), recipe.seed, 1, _weights(run), step, recipe=recipe.file, overrides=recipe.overrides)
+    draft = dataclasses.replace(draft, recipe=run.recipe.file, overrides=run.recipe.overrides)
     table = read_json(folder / MACHINE)
     speed = old.tokens_per_second if old is not None else 0.0
     # A kill between the two files leaves no plan: no step was taken, so the machine may be looked at again.
@@ -173,7 +198,7 @@ def _with_wishes(machine: Machine, train: Train, sequences: int) -> Machine:
 
 
 def _auto_steps(run: Run, plan: Plan, machine: Machine, speed: float) -> int:
-    shape = {"context": plan.config.context, "vocab_size": plan.config.vocab_size, "seed": plan.seed}
+    shape = {"context": plan.config.context, "vocab_size": plan.vocabulary, "seed": plan.seed}
     loader = Loader(run.root / "tokenize" / "shards", "train", **shape, weights=plan.weights)
     tokens = automatic_tokens(loader.epoch * plan.config.context, plan.config, machine.device, speed)
     return max(1, tokens // (plan.sequences * plan.config.context))
@@ -193,24 +218,43 @@ def begin(run: Run, plan: Plan) -> None:
     folder = run.root / "train"
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     write_json(folder / MACHINE, dataclasses.asdict(plan.machine))
-    write_lock(run, **dataclasses.asdict(plan.machine))
+    write_lock(run, plan.origin(), **dataclasses.asdict(plan.machine))
     plan.write(folder)
+    _keep_index(run.root / "tokenize", folder)
     found = Checkpoints(run.root, plan.key_parts.key).latest_valid(set_aside=True)
     step = found[1].step if found else 0
     changes = Changes(folder, plan)
     changes.note(step, plan.train, plan.steps)
+    if plan.base and not any(changes.ledger.events("from")):
+        changes.ledger.write("from", step=0, **plan.origin())
     machine = dataclasses.asdict(plan.machine)
     if [event["machine"] for event in changes.ledger.events("machine")][-1:] != [machine]:
         changes.ledger.write("machine", step=step, machine=machine)
     say(_headline(plan))
+    if plan.base and step == 0 and _rates(plan.train) == _rates(Train()):
+        say("train: the learning rates are those for fresh weights; a tenth keeps more of what these know (docs/training.md)")
+
+
+def _rates(train: Train) -> tuple[float, float]:
+    return train.learning_rate, train.muon_learning_rate
+
+
+def _keep_index(tokens: Path, folder: Path) -> None:
+    """Keep where documents stand in the tokens that this training reads, so that it is known when later data replace them."""
+    if (tokens / INDEX).exists():
+        new = folder / f".{INDEX}"
+        new.unlink(missing_ok=True)
+        link(tokens / INDEX, new)
+        new.rename(folder / INDEX)
 
 
 def _headline(plan: Plan) -> str:
     machine = plan.machine
     count = plan.config.parameter_count() / 1e6
+    of = f" of {plan.base['name']}" if plan.base else ""
     where = f"{machine.processes} x {machine.device}" if machine.processes > 1 else machine.device
     return (
-        f"train: {count:.1f}M parameters, {plan.steps} steps of {plan.sequences * plan.config.context} tokens, "
+        f"train: {count:.1f}M parameters{of}, {plan.steps} steps of {plan.sequences * plan.config.context} tokens, "
         f"{machine.precision} on {where}, {machine.threads} threads, micro-batch {machine.micro_batch}"
         f"{', layers computed twice' if machine.recompute else ''}"
     )

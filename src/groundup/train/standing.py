@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
-from groundup.errors import StoreError, is_full_disk
+from groundup.errors import GroundupError, StoreError, is_full_disk
 from groundup.metrics import cut_back
+from groundup.model.files import check_weights, read_weights
 from groundup.model.transformer import Transformer
 from groundup.store import Artefact, read_json, write_json
 from groundup.train.changes import Changes
@@ -34,7 +35,7 @@ class Standing:
         self.folder = root / "train"
         self.changes = Changes(self.folder, plan)
         self.loader = self.open_loader("train")
-        self.model = Transformer(plan.config, key_from(plan.seed, "weights")).to(self.ranks.device).train()
+        self.model = Transformer(plan.config, seed=None).to(self.ranks.device).train()
         self.model.recompute = plan.machine.recompute
         self.parameters = FlatParameters(self.model)
         dtype = torch.bfloat16 if plan.machine.precision == "bf16" else torch.float32
@@ -51,7 +52,7 @@ class Standing:
         plan = self.whole
         weights = plan.weights if split == "train" else None
         folder = self.root / "tokenize" / "shards"
-        return Loader(folder, split, context=plan.config.context, vocab_size=plan.config.vocab_size, seed=plan.seed, weights=weights)
+        return Loader(folder, split, context=plan.config.context, vocab_size=plan.vocabulary, seed=plan.seed, weights=weights)
 
     @property
     def plan(self) -> Plan:
@@ -76,8 +77,19 @@ class Standing:
             cut_back(self.logbook.metrics.path, size)
 
     def _begin_anew(self) -> None:
+        """Stand at step 0, with weights that are drawn, or those of the model that is gone on from.
+
+        Raises:
+            GroundupError: they cannot be read, or are no numbers.
+        """
         self.state = State(loss_scale=FP16_SCALE if self.whole.machine.precision == "fp16" else 1.0)
-        self.model.initialise(key_from(self.whole.seed, "weights"))
+        if self.whole.base:
+            check_weights(Path(self.whole.base["folder"]), self.whole.config)
+            read_weights(Path(self.whole.base["folder"]), self.model)
+            if not self.parameters.finite():
+                raise GroundupError(f"{self.whole.base['folder']}: some of its weights are not numbers; nothing can go on from there")
+        else:
+            self.model.initialise(key_from(self.whole.seed, "weights"))
         self.optimizer.reset()
 
     def commit(self) -> None:

@@ -46,7 +46,7 @@ class Lesson:
 class Learner:
     """A model that learns from rows."""
 
-    def __init__(self, model: Transformer, lesson: Lesson, machine: Machine, chat_ids: tuple[int, int]) -> None:
+    def __init__(self, model: Transformer, lesson: Lesson, machine: Machine, chat_ids: tuple[int, ...]) -> None:
         self.model, self.lesson, self.machine = model.train(), lesson, machine
         seed = key_from(lesson.seed, "adapter")
         self.adapter = Adapter(model, lesson.rank, lesson.alpha, chat_ids, seed) if lesson.method == "lora" else None

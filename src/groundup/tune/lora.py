@@ -1,7 +1,8 @@
 """LoRA (Hu et al. 2021, arXiv 2106.09685): W + alpha / rank · B A, of which only A and B learn. Writes an adapter in PEFT's format.
 
-The embeddings of the two chat tokens learn too, which PEFT calls trainable tokens: text never held those tokens, so
-training has only pushed <|im_end|> away, and the small matrices alone are slow to bring it back.
+The embeddings of the chat tokens learn too, which PEFT calls trainable tokens: text never held those tokens, so
+training has only pushed <|im_end|> away, and the small matrices alone are slow to bring it back. Where the output head is
+no embedding, its rows of those tokens learn as well.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 from groundup.model.transformer import Transformer
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+# Of all tokens: a row each.
+TABLES = ("model.embed_tokens.", "lm_head.")
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
@@ -64,20 +67,23 @@ class Adapter(nn.Module):
                 self._layers[name] = LoraLinear(module, rank, alpha, generator)
                 _put(model, name, self._layers[name])
         self.matrices = nn.ParameterList([part for layer in self._layers.values() for part in (layer.a, layer.b)])
-        self.embeddings = nn.Parameter(model.head_weight.detach()[self.tokens].clone())
-        model.head_weight.requires_grad_()
+        self._tables = {name: weight for name, weight in model.named_parameters() if name.startswith(TABLES)}
+        self.embeddings = nn.ParameterList([weight.detach()[self.tokens].clone() for weight in self._tables.values()])
+        for weight in self._tables.values():
+            weight.requires_grad_()
 
     def gather(self) -> None:
-        """Take the gradient of the tokens' embeddings out of that of the whole table."""
-        whole = self._model["model"].head_weight
-        if whole.grad is not None and self.embeddings.grad is not None:
-            self.embeddings.grad.copy_(whole.grad[self.tokens])
-        whole.grad = None
+        """Take the gradients of the tokens' rows out of those of the whole tables."""
+        for whole, rows in zip(self._tables.values(), self.embeddings, strict=True):
+            if whole.grad is not None and rows.grad is not None:
+                rows.grad.copy_(whole.grad[self.tokens])
+            whole.grad = None
 
     @torch.no_grad()
     def spread(self) -> None:
-        """Put the tokens' embeddings back into the table, after a step."""
-        self._model["model"].head_weight[self.tokens] = self.embeddings
+        """Put the tokens' rows back into the tables, after a step."""
+        for whole, rows in zip(self._tables.values(), self.embeddings, strict=True):
+            whole[self.tokens] = rows
 
     def merge(self) -> None:
         """Add the matrices to the model's weights, and leave the model without an adapter."""
@@ -91,7 +97,10 @@ class Adapter(nn.Module):
         Args:
             base: name of the model that it belongs to.
         """
-        tensors = {"base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta": self.embeddings}
+        places = [name.removesuffix(".weight") for name in self._tables]
+        tensors = {
+            f"base_model.model.{place}.token_adapter.trainable_tokens_delta": r for place, r in zip(places, self.embeddings, strict=True)
+        }
         for name, layer in self._layers.items():
             tensors |= {f"base_model.model.{name}.lora_A.weight": layer.a, f"base_model.model.{name}.lora_B.weight": layer.b}
         copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
@@ -105,7 +114,7 @@ class Adapter(nn.Module):
             "lora_dropout": 0.0,
             "bias": "none",
             "target_modules": list(TARGETS),
-            "trainable_token_indices": self.tokens,
+            "trainable_token_indices": self.tokens if len(places) == 1 else {place.rpartition(".")[2]: self.tokens for place in places},
             "inference_mode": True,
         }
         (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")

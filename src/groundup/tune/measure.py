@@ -79,7 +79,7 @@ class HeldOut:
 
     def answer(self, model: Transformer, prompt: Sequence[Turn]) -> Answer:
         """Return what the model answers, taking the most probable token each time."""
-        stop = self.tokenizer.chat_ids[1]
+        stop = self.tokenizer.stop_id
         ids: list[int] = []
         for token in generate(model, encode_prompt(self.tokenizer, prompt), self.answer_tokens, temperature=0):
             if token in (stop, self.tokenizer.end_id):

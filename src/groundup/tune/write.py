@@ -9,13 +9,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from groundup.chat import TEMPLATE
+from groundup.chat import template
 from groundup.model.files import CONFIG, SAMPLING, save_model
 from groundup.model.transformer import Transformer
 from groundup.tokenizer import CONFIG as TOKENIZER_CONFIG
-from groundup.tokenizer import END, FILE, SPECIALS, Tokenizer, write_config
-
-STOP = SPECIALS[2]
+from groundup.tokenizer import FILE, Tokenizer, write_config
 
 
 def write_model(folder: Path, model: Transformer, base: Path) -> None:
@@ -27,15 +25,16 @@ def write_model(folder: Path, model: Transformer, base: Path) -> None:
     folder.mkdir()
     save_model(folder, model)
     shutil.copyfile(base / FILE, folder / FILE)
-    tokenizer = Tokenizer.load(folder)
-    stop, end = tokenizer.chat_ids[1], tokenizer.end_id
+    tokenizer = Tokenizer.load(base)
+    stop, end = tokenizer.stop_id, tokenizer.end_id
     change_json(folder / CONFIG, bos_token_id=None, eos_token_id=stop, pad_token_id=end)
     # A program that samples text beyond an answer would meet the end of a document: both end it.
-    generation = {"bos_token_id": None, "eos_token_id": [stop, end], "pad_token_id": end} | SAMPLING
+    generation = {"bos_token_id": None, "eos_token_id": [stop, end] if stop != end else end, "pad_token_id": end} | SAMPLING
     write_plain(folder / "generation_config.json", generation)
-    write_config(folder, model.config.context)
-    change_json(folder / TOKENIZER_CONFIG, eos_token=STOP, chat_template=TEMPLATE)
-    special = {"eos_token": STOP, "pad_token": END, "additional_special_tokens": list(SPECIALS[1:])}
+    others = [name for name in tokenizer.specials if name != tokenizer.end]
+    write_config(folder, model.config.context, tokenizer.end, others)
+    change_json(folder / TOKENIZER_CONFIG, eos_token=tokenizer.special_name(stop), chat_template=template(tokenizer))
+    special = {"eos_token": tokenizer.special_name(stop), "pad_token": tokenizer.end, "additional_special_tokens": others}
     write_plain(folder / "special_tokens_map.json", special)
 
 

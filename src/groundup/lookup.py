@@ -1,0 +1,47 @@
+"""Finds documents of a run by id. Reads Parquet files, of texts only the row groups that hold one; writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from groundup.document import read_batches
+
+Row = dict[str, Any]
+SHOWN = ("id", "text", "source", "origin", "record", "license", "language")
+
+
+def find_documents(paths: Iterable[Path], ids: Collection[str], columns: Sequence[str] = SHOWN) -> dict[str, Row]:
+    """Return documents by id; an id that no file holds is left out."""
+    missing, found = set(ids), dict[str, Row]()
+    for path in paths:
+        if not missing:
+            break
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                mask = pc.is_in(file.read_row_group(group, columns=["id"])["id"], pa.array(sorted(missing), pa.string()))
+                if pc.any(mask).as_py():
+                    rows = file.read_row_group(group, columns=list(columns)).filter(mask).to_pylist()
+                    found |= {row["id"]: row for row in rows}
+                    missing -= found.keys()
+    return found
+
+
+def matching(paths: Iterable[Path], column: str, values: Collection[str], columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Yield the rows whose `column` is one of `values`, in order, a row group at a time."""
+    wanted = pa.array(sorted(values), pa.string())
+    for batch in read_batches(paths, columns):
+        rows = batch.filter(pc.is_in(batch.column(column), wanted))
+        if len(rows):
+            yield rows
+
+
+def tables(root: Path, folder: str, source: str | None = None) -> list[Path]:
+    """Return the Parquet files of a folder of a view in order, those of one source or all; lists of all sources are left out then."""
+    paths = sorted((root / folder).glob("*.parquet"))
+    return paths if source is None else [path for path in paths if path.stem.rpartition(".")[0] == source]

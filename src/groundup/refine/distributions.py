@@ -1,0 +1,174 @@
+"""Distributions by source before and after each step. Reads refine/shard (bins.npy, quality.json), refine/split and the lists of
+what is dropped; writes quality.json. No text is read again.
+
+The file explains itself: it holds the edges of its bins, what each measure is, and the error of its quantiles.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from groundup.document import read_batches
+from groundup.refine.arrays import Array, text_buffers
+from groundup.refine.bins import CODES, EDGES, ERROR, QUANTILES, counted, packed, quantiles, unpacked
+from groundup.refine.dedup import EXACT
+from groundup.refine.measures import BEGINNING_BYTES, MEASURES, WHOLE
+from groundup.refine.quality import language_counts
+from groundup.refined import DROPPED
+
+# As collected; after cleaning, when the filters begin; after the filters; without duplicates and what evaluation items stand in.
+STEPS = ("collected", "cleaned", "filtered", "kept")
+_FILE = "quality.json"
+
+
+@dataclass
+class Sums:
+    """What one source adds up to, over its shards."""
+
+    kind: str
+    bounds: dict[str, list[float | None]] = field(default_factory=dict)
+    sizes: dict[str, Counter[str]] = field(default_factory=lambda: {step: Counter(documents=0, bytes=0) for step in STEPS})
+    histograms: dict[tuple[str, str], Array] = field(default_factory=dict)
+    languages: dict[str, Counter[str]] = field(default_factory=lambda: {step: Counter() for step in STEPS[1:]})
+    dropped: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def count(self, step: str, column: str, counts: Array) -> None:
+        """Add a histogram of a column at a step."""
+        self.histograms[step, column] = self.histograms.get((step, column), np.zeros(CODES, np.int64)) + counts
+
+    def drop(self, reason: str, documents: int, size: int) -> None:
+        """Add what a reason dropped."""
+        self.dropped.setdefault(reason, Counter()).update(documents=documents, bytes=size)
+
+
+def sum_quality(
+    folder: Path, shards: Sequence[tuple[str, Path]], kinds: Mapping[str, str], split: Path, lists: Sequence[Path]
+) -> dict[str, Any]:
+    """Add up the distributions of all shards by source.
+
+    Args:
+        folder: where quality.json is written.
+        shards: refined shards by name and folder, in order.
+        kinds: kind of each source.
+        split: folder of the verdicts, NAME.npy.
+        lists: lists of documents that are not kept: duplicates.parquet, contaminated.parquet.
+    """
+    sums: dict[str, Sums] = {}
+    reasons = Reasons.of(lists)
+    for name, shard in shards:
+        source = name.rpartition(".")[0]
+        of_source = sums.setdefault(source, Sums(kinds[source]))
+        _add_early(of_source, shard)
+        _add_late(of_source, shard, np.load(split / f"{name}.npy"), reasons)
+    head = {"edges": EDGES.tolist(), "quantiles": list(QUANTILES), "error": round(ERROR, 4)}
+    told = {"measures": MEASURES, "beginning_bytes": BEGINNING_BYTES, "sources": {name: _table(one) for name, one in sums.items()}}
+    (folder / _FILE).write_text(json.dumps(head | told, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8")
+    return {"sources": {name: _facts(one) for name, one in sums.items()}}
+
+
+def _add_early(sums: Sums, shard: Path) -> None:
+    """Add what the shard itself counted: the steps whose texts nobody has any more."""
+    found = json.loads((shard / _FILE).read_text(encoding="utf-8"))
+    sums.bounds |= found["bounds"]
+    for step, entry in found["steps"].items():
+        sums.sizes[step].update(documents=entry["documents"], bytes=entry["bytes"])
+        for column, histogram in entry["histograms"].items():
+            sums.count(step, column, unpacked(histogram))
+    sums.languages["cleaned"].update(found["languages"])
+    for reason, entry in found["dropped"].items():
+        sums.drop(reason, entry["documents"], entry["bytes"])
+
+
+def _add_late(sums: Sums, shard: Path, verdict: Array, reasons: Reasons) -> None:
+    """Add the rows that passed the filters, and those of them that are kept."""
+    bins, sizes = np.load(shard / "bins.npy", mmap_mode="r"), np.load(shard / "sizes.npy")
+    kept = verdict != DROPPED
+    for step, rows in (("filtered", np.ones(len(kept), np.bool_)), ("kept", kept)):
+        sums.sizes[step].update(documents=int(rows.sum()), bytes=int(sizes[rows].sum(dtype=np.int64)))
+        for column, codes in zip([*MEASURES, *sums.bounds], bins, strict=True):
+            sums.count(step, column, counted(codes[rows]))
+    row = 0
+    for batch in read_batches([shard / "documents.parquet"], ["id", "language"]):
+        here = slice(row, row := row + len(batch))
+        language, gone = batch.column("language"), pa.array(~kept[here])
+        sums.languages["filtered"].update(language_counts(language))
+        sums.languages["kept"].update(language_counts(language.filter(pc.invert(gone))))
+        for reason, documents, size in reasons.count(batch.column("id").filter(gone), sizes[here][~kept[here]]):
+            sums.drop(reason, documents, size)
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """Why listed documents are dropped: the first half of their ids, sorted, and the number of the reason of each."""
+
+    names: list[str]
+    keys: Array
+    numbers: Array
+
+    @staticmethod
+    def of(lists: Sequence[Path]) -> Reasons:
+        """Read the lists; 9 bytes stay of each of their documents."""
+        names: dict[str, int] = {}
+        keys, numbers = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint8)]
+        for batch in read_batches(lists, ["id", "reason"]):
+            reason = batch.column("reason").dictionary_encode()
+            known = np.array([names.setdefault(name, len(names)) for name in reason.dictionary.to_pylist()], np.uint8)
+            keys.append(_keys(batch.column("id")))
+            numbers.append(known[reason.indices.to_numpy()])
+        order = np.argsort(every := np.concatenate(keys), kind="stable")
+        return Reasons(list(names), every[order], np.concatenate(numbers)[order])
+
+    def count(self, ids: pa.StringArray, sizes: Array) -> Iterator[tuple[str, int, int]]:
+        """Yield reason, documents and bytes of listed documents."""
+        numbers = self.numbers[np.searchsorted(self.keys, _keys(ids))]
+        for number, name in enumerate(self.names):
+            rows = numbers == number
+            if rows.any():
+                yield name, int(rows.sum()), int(sizes[rows].sum(dtype=np.int64))
+
+
+def _keys(ids: pa.StringArray) -> Array:
+    """Return the first 64 bits of ids; two of a hundred million listed documents would share them once in 3,700 runs."""
+    offsets, data = text_buffers(ids)
+    return np.frombuffer(bytes.fromhex(data[offsets[0] : offsets[-1]].tobytes().decode()), ">u8")[::2].astype(np.uint64)
+
+
+def _table(sums: Sums) -> dict[str, Any]:
+    def of(column: str) -> dict[str, Any]:
+        found = {step: sums.histograms[step, column] for step in STEPS if (step, column) in sums.histograms}
+        return {step: packed(counts) | {"quantiles": _rounded(column, quantiles(counts))} for step, counts in found.items()}
+
+    return {
+        "kind": sums.kind,
+        "lost": round(lost_share(_facts(sums)), 6),
+        "steps": {step: dict(counts) for step, counts in sums.sizes.items()},
+        "measures": {name: of(name) for name in MEASURES},
+        "scores": {name: of(name) | {"bounds": bounds} for name, bounds in sums.bounds.items()},
+        "languages": {step: dict(sorted(counts.items())) for step, counts in sums.languages.items()},
+        "dropped": {reason: dict(sums.dropped[reason]) for reason in sorted(sums.dropped)},
+    }
+
+
+def _rounded(column: str, values: list[float]) -> list[float]:
+    return [round(value) for value in values] if column in WHOLE else values
+
+
+def _facts(sums: Sums) -> dict[str, Any]:
+    dropped = {reason: counts["documents"] for reason, counts in sorted(sums.dropped.items())}
+    copies = sums.dropped.get(EXACT, Counter())["bytes"]
+    return {"collected": dict(sums.sizes["collected"]), "kept": dict(sums.sizes["kept"]), "copies": copies, "dropped": dropped}
+
+
+def lost_share(of: Mapping[str, Any]) -> float:
+    """Return the share of a source's collected bytes that is neither kept nor, word for word, in what is kept."""
+    collected = of["collected"]["bytes"]
+    return max(0.0, 1 - (of["kept"]["bytes"] + of["copies"]) / collected) if collected else 1.0

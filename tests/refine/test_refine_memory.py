@@ -1,0 +1,58 @@
+"""Duplicates and split of five times more data than memory may hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from groundup.document import DOCUMENT, document_id
+from groundup.refine.shard import refine_shard
+from refine.capped import lists
+
+SHARDS, ROWS, MEGABYTES = 16, 15_000, 35
+
+
+def write_documents(folder: Path, number: int) -> None:
+    """Write documents of six words as a collected shard: every tenth is one of 50, some longer ones differ in their last word."""
+    words = np.random.default_rng(number).integers(0, 1 << 40, (ROWS, 6))
+    words[::10] = words[::10, :1] % 50
+    texts = [" ".join(map(str, row)) for row in words.tolist()]
+    texts[1::50] = [" ".join([*(f"same{n // 50}x{k}" for k in range(70)), text]) for n, text in enumerate(texts[1::50])]
+    columns = {name: [""] * ROWS for name in DOCUMENT.names} | {
+        "id": [document_id("s", str(number), n) for n in range(ROWS)],
+        "text": texts,
+        "record": range(ROWS),
+        "turns": pa.nulls(ROWS, DOCUMENT.field("turns").type),
+    }
+    folder.mkdir()
+    pq.write_table(pa.table(columns).cast(DOCUMENT), folder / "documents.parquet", row_group_size=5_000)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_AS limits memory on Linux only")
+def test_five_times_the_memory(tmp_path: Path) -> None:
+    """Under RLIMIT_AS the lists come out, and they are those that are made with all memory."""
+    shards = []
+    for number in range(SHARDS):
+        write_documents(tmp_path / f"in.{number}", number)
+        (out := tmp_path / f"s.{number:02}").mkdir()
+        refine_shard(out, tmp_path / f"in.{number}", "code", [], [], tmp_path)
+        shards.append((out.name, out))
+    data = sum(path.stat().st_size for path in tmp_path.glob("s.*/*"))
+    assert data >= 5 * MEGABYTES * 1_000_000
+    program = Path(__file__).with_name("capped.py")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    arguments = [sys.executable, str(program), str(tmp_path), str(MEGABYTES)]
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout) == lists(tmp_path / "free", shards, 1 << 30)
+    for name in ("duplicates.parquet", "split/s.07.npy"):
+        assert (tmp_path / "lists" / name).read_bytes() == (tmp_path / "free" / name).read_bytes()
+    assert json.loads(done.stdout)["near_duplicate"] > 1_000

@@ -1,0 +1,242 @@
+"""A forgotten document is in no artefact any more, comes back in no run, and a kill in between changes nothing of that."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from faults.killing import digests
+from groundup.api import open_run
+from groundup.document import document_id
+from groundup.errors import ExpensiveError, GroundupError, StoreError
+from groundup.forget import forget
+from groundup.forgotten import Forgotten
+from groundup.ledger import Ledger
+from groundup.lineage import describe_document, dropped_by_reason
+from groundup.store import Store
+from groundup.verify import check_accounted, check_bytes, check_forgotten, check_round_trip, check_split, check_tokens
+from holders import holders
+from shards_kit import RECORDS, SECRET, SHARDS, artefacts, names, run, texts, write, write_project
+
+DATA_CHECKS = (check_accounted, check_bytes, check_forgotten, check_round_trip, check_split, check_tokens)
+
+
+def first_file(number: int) -> str:
+    return [name for name, _ in zip(names(begin=True), range(SHARDS), strict=False)][number]
+
+
+# That a forgetting takes at least.
+RENAMES = 40
+SOURCE, RECORD = "notes", RECORDS - 1
+ORIGIN = first_file(1)
+ID, COPY = document_id(SOURCE, ORIGIN, RECORD), document_id(SOURCE, first_file(2), 0)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recipe = write_project(tmp_path_factory.mktemp("forget"))
+    run(recipe)
+    return recipe
+
+
+@pytest.fixture
+def recipe(made: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made.parent, tmp_path / "copy") / made.name
+
+
+@pytest.fixture(scope="module")
+def expected(made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What an undisturbed forgetting leaves behind."""
+    recipe = shutil.copytree(made.parent, tmp_path_factory.mktemp("expected") / "copy") / made.name
+    forget(recipe.parent / "run", [ID, COPY], workers=1)
+    return digests(recipe.parent / "run")
+
+
+def test_its_text_is_gone_and_the_shards_that_held_it_are_written_anew(recipe: Path) -> None:
+    root, before = recipe.parent / "run", artefacts(recipe.parent / "run")
+    assert holders(root, SECRET)
+    told = forget(root, [ID, COPY], workers=1)
+    assert holders(root, SECRET) == []
+    built = {name.rpartition("-")[0] for name in artefacts(root) - before}
+    assert sum(name.startswith("collect/shard/") for name in built) == 2
+    assert dropped_by_reason(root)["forgotten"] == 2
+    assert "the raw files stay" in told and SECRET in (recipe.parent / "raw" / ORIGIN).read_text()
+    assert [problem for check in DATA_CHECKS for problem in check(root)] == []
+    assert "dropped: forgotten" in describe_document(root, ID)
+
+
+def test_a_run_does_not_bring_it_back_and_has_nothing_left_to_do(recipe: Path) -> None:
+    root = recipe.parent / "run"
+    forget(root, [ID, COPY], workers=1)
+    before = artefacts(root)
+    run(recipe)
+    assert artefacts(root) == before and holders(root, SECRET) == []
+
+
+def test_what_it_had_suppressed_comes_back_and_is_named(recipe: Path) -> None:
+    root = recipe.parent / "run"
+    assert "near_duplicate" in describe_document(root, COPY)
+    told = forget(root, [ID], workers=1)
+    kept = {row for batch in open_run(root).documents(["id"]) for row in batch.column("id").to_pylist()}
+    assert COPY in kept and ID not in kept
+    assert COPY in told and "forget these too" in told
+
+
+def test_what_it_was_a_duplicate_of_is_named_since_that_says_the_same(recipe: Path) -> None:
+    told = forget(recipe.parent / "run", [COPY], workers=1)
+    assert f"kept, and alike or the same: {ID};" in told
+
+
+def test_an_unknown_id_changes_nothing(recipe: Path) -> None:
+    root, listing = recipe.parent / "run", sorted((recipe.parent / "run").rglob("*"))
+    with pytest.raises(GroundupError, match="there is no document 0bad"):
+        forget(root, [ID, "0bad"], workers=1)
+    assert sorted(root.rglob("*")) == listing
+
+
+def test_twice_says_so_and_builds_nothing(recipe: Path) -> None:
+    root = recipe.parent / "run"
+    forget(root, [ID], workers=1)
+    events = len(Ledger(root / "ledger.jsonl").events())
+    assert forget(root, [ID], workers=1) == f"{ID} is forgotten already"
+    assert len(Ledger(root / "ledger.jsonl").events()) == events
+
+
+def test_a_missing_source_is_said_before_anything_is_changed(recipe: Path) -> None:
+    root = recipe.parent / "run"
+    (recipe.parent / "raw").rename(recipe.parent / "elsewhere")
+    with pytest.raises(GroundupError, match="there is no such file"):
+        forget(root, [ID], workers=1)
+    assert Forgotten.load(root) == Forgotten()
+
+
+def test_a_run_that_has_collected_only_is_not_carried_further(recipe: Path) -> None:
+    shutil.rmtree(recipe.parent / "run")
+    root = run(recipe, until="collect")
+    forget(root, [ID, COPY], workers=1)
+    assert holders(root, SECRET) == [] and not (root / "refine").exists()
+
+
+def test_views_that_were_moved_aside_go_where_they_hold_it(recipe: Path) -> None:
+    root = recipe.parent / "run"
+    shutil.copytree(root / "refine", root / "aside" / "refine-1")
+    shutil.copytree(root / "tokenize", root / "aside" / "tokenize-1")
+    forget(root, [COPY], workers=1)
+    # It was dropped, so no tokens are of it; the table of what was dropped names it.
+    assert sorted(path.name for path in (root / "aside").iterdir()) == ["tokenize-1"]
+    forget(root, [ID], workers=1)
+    assert list((root / "aside").iterdir()) == [] and holders(root, SECRET) == []
+
+
+def test_expensive_data_are_replaced_without_a_question_and_only_then(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("groundup.run.EXPENSIVE_SECONDS", 0.0)
+    root = recipe.parent / "run"
+    forget(root, [ID, COPY], workers=1)
+    assert holders(root, SECRET) == [] and not (root / "aside").exists()
+    write(recipe.parent / "raw" / first_file(0), texts(9))
+    with pytest.raises(ExpensiveError):
+        run(recipe)
+
+
+def test_another_file_under_the_name_is_warned_of(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Records are known by number: after a line was put in front, another text has it."""
+    root = recipe.parent / "run"
+    forget(root, [ID], workers=1)
+    capsys.readouterr()
+    write(recipe.parent / "raw" / ORIGIN, ["A line in front.", *texts(3)])
+    run(recipe)
+    assert f"{ORIGIN} changed since records of it were forgotten" in capsys.readouterr().err
+    assert dropped_by_reason(root)["forgotten"] == 1
+
+
+def test_a_damaged_list_stops_the_run(recipe: Path) -> None:
+    """Without it, what was forgotten would come back."""
+    root = recipe.parent / "run"
+    forget(root, [ID], workers=1)
+    (root / "forgotten.json").write_text('{"documents": [')
+    with pytest.raises(StoreError, match=r"forgotten\.json: damaged"):
+        run(recipe)
+
+
+def test_verify_finds_what_came_back(recipe: Path) -> None:
+    root = recipe.parent / "run"
+    old = shutil.copytree(root / "collect", recipe.parent / "old")
+    forget(root, [ID], workers=1)
+    assert list(check_forgotten(root)) == []
+    shutil.rmtree(root / "collect")
+    shutil.copytree(old, root / "collect")
+    assert any(ID in problem for problem in check_forgotten(root))
+
+
+class Killed(BaseException):
+    """A process that is no more: nothing catches it."""
+
+
+@pytest.fixture
+def killing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, bool], None]:
+    """Arm a kill at the n-th rename from now, before or after it: every commit, every list and every deletion is one."""
+    rename, left = Path.rename, [0, False]
+
+    def fatal(self: Path, target: Path) -> Path:
+        left[0] -= 1
+        if left[0] == 0 and not left[1]:
+            raise Killed
+        done = rename(self, target)
+        if left[0] == 0:
+            raise Killed
+        return done
+
+    def arm(number: int, after: bool) -> None:
+        left[:] = [number, after]
+
+    monkeypatch.setattr(Path, "rename", fatal)
+    return arm
+
+
+def renames(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return how many renames a forgetting takes."""
+    count, rename = [0], Path.rename
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", lambda self, target: (count.__setitem__(0, count[0] + 1), rename(self, target))[1])
+        forget(recipe.parent / "run", [ID, COPY], workers=1)
+    return count[0]
+
+
+def die_and_go_on(recipe: Path, kill: Callable[[], None], by_run: bool, expected: dict[str, str]) -> None:
+    root = recipe.parent / "run"
+    kill()
+    with contextlib.suppress(Killed):
+        forget(root, [ID, COPY], workers=1)
+    run(recipe) if by_run and Forgotten.load(root).documents else forget(root, [ID, COPY], workers=1)
+    assert holders(root, SECRET) == []
+    assert not Forgotten.load(root).pending
+    assert digests(root) == expected
+    assert all(Store(root).view(stage) for stage in ("collect", "refine", "tokenize"))
+
+
+@pytest.mark.parametrize("moment", range(8))
+def test_a_kill_in_the_middle_is_made_good_by_the_next_run_or_forget(
+    made: Path, recipe: Path, killing: Callable[[int, bool], None], expected: dict[str, str], moment: int
+) -> None:
+    rng = random.Random(moment)
+    number, after, by_run = rng.randrange(1, RENAMES), rng.random() < 0.5, rng.random() < 0.5
+    die_and_go_on(recipe, lambda: killing(number, after), by_run, expected)
+
+
+@pytest.mark.torture
+def test_a_kill_at_every_rename(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killing: Callable[[int, bool], None], expected: dict[str, str]
+) -> None:
+    counted = shutil.copytree(made.parent, tmp_path / "counted") / made.name
+    count = renames(counted, monkeypatch)
+    assert count >= RENAMES
+    for number in range(1, count + 1):
+        for after in (False, True):
+            copy = shutil.copytree(made.parent, tmp_path / f"{number}-{after}") / made.name
+            die_and_go_on(copy, lambda number=number, after=after: killing(number, after), number % 2 == 0, expected)  # type: ignore[misc]
+            shutil.rmtree(copy.parent)
