@@ -4,7 +4,7 @@ import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,11 +50,14 @@ def tiny_project(shared_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tiny_project: Path) -> Path:
-    """A finished run of that project; treat it as read-only."""
+def tiny_run(tiny_project: Path) -> Iterator[Path]:
+    """A finished run of that project, read-only: the other process may be looking at it."""
     from faults.killing import finish
 
-    return made_once(tiny_project.parent / "runs", "tiny", lambda out: finish(tiny_project, out))
+    run = made_once(tiny_project.parent / "runs", "tiny", lambda out: finish(tiny_project, out))
+    before = (run / "ledger.jsonl").read_bytes()
+    yield run
+    assert (run / "ledger.jsonl").read_bytes() == before, "a test worked in the shared run; it should take run_copy"
 
 
 @pytest.fixture

@@ -83,8 +83,8 @@ def test_the_export_gives_the_same_ids_and_logits_in_transformers(tiny_run: Path
     assert torch.allclose(ours, wanted, atol=1e-4)
 
 
-def test_a_second_run_builds_nothing(tiny_project: Path, tiny_run: Path) -> None:
-    done = groundup("run", tiny_project, "--out", tiny_run)
+def test_a_second_run_builds_nothing(run_copy: Path) -> None:
+    done = groundup("run", run_copy, "--out", run_copy.parent / "runs" / "tiny")
     assert done.returncode == 0, done.stderr
     assert [line.split()[1] for line in done.stderr.splitlines() if line.split()[0] in ("collect", "refine", "train")] == ["fresh"] * 3
 

@@ -66,8 +66,9 @@ def test_a_run_without_a_report_is_one_clear_error(tmp_path: Path, two: list[Pat
         compare([two[0], tmp_path / "nowhere"])
 
 
-def test_the_command_writes_the_page_where_it_is_told(tiny_run: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "groundup", "report", str(tiny_run), str(tiny_run), "--out", str(tmp_path / "both.html")]
+def test_the_command_writes_the_page_where_it_is_told(run_copy: Path, tmp_path: Path) -> None:
+    run = str(run_copy.parent / "runs" / "tiny")
+    command = [sys.executable, "-m", "groundup", "report", run, run, "--out", str(tmp_path / "both.html")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(tmp_path / "both.html")
