@@ -168,6 +168,8 @@ def describe_token(root: Path, number: int, width: int = WIDTH) -> str:
 
 def describe_lines(root: Path, source: str = "") -> str:
     """Show the lines that a source (or any) repeats and that were cut, the most frequent first, each with a document that held it."""
+    if Store(root).view("refine") is None:
+        raise GroundupError(f"{root}: there is no run here with refined documents; `groundup run RECIPE --out {root}` makes one")
     path = root / "refine" / "lines.parquet"
     if not path.exists():
         raise GroundupError(f"{root}: no line was looked for; [refine] repeated_lines is 0, or no source is of a kind that repeats lines")

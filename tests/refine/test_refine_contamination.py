@@ -112,6 +112,27 @@ def test_allowed_texts_are_no_evidence(find: Find) -> None:
     assert len(find([f"{passage(2)} {item}"], [item], [passage(3)])) == 1
 
 
+def test_what_was_cut_is_not_looked_at(tmp_path: Path, row: Callable[..., Row], collected: Callable[..., Path]) -> None:
+    """An item in a line that was cut is none, and the text that is shown is that of what is left."""
+    items = [passage(1), passage(2)]
+    for name in ("shard", "grams", "list"):
+        (tmp_path / name).mkdir()
+    texts = [f"{items[0]}\n{items[1]}", items[0]]
+    refine_shard(tmp_path / "shard", collected(tmp_path / "text", [row(t, n) for n, t in enumerate(texts)]), "text", [], [], Path())
+    tests = collected(tmp_path / "tests", [row(t, n, "evaluation", "exam") for n, t in enumerate(items)])
+    cuts, gone = tmp_path / "cuts.npy", tmp_path / "list" / "duplicates.parquet"
+    np.save(cuts, np.array([[0, 0, len(items[0]) + 1], [1, 0, len(items[0])]]))
+    with TableWriter(gone, DROPPED):
+        pass
+    write_grams(tmp_path / "grams", [tests], [])
+    find_occurrences(tmp_path / "list", tmp_path / "shard", tmp_path / "grams", cuts)
+    shards, found = [("s.x", tmp_path / "shard")], {"s.x": tmp_path / "list"}
+    find_contaminated(tmp_path / "list", shards, found, [gone], {"s.x": cuts}, tmp_path / "grams")
+    (listed,) = pq.read_table(tmp_path / "list" / "contaminated.parquet").to_pylist()
+    assert listed["record"] == 0
+    assert listed["detail"].startswith(f"exam: file#1: {items[1][:40]}")
+
+
 def test_nothing_at_all(find: Find) -> None:
     assert find([passage(1)], []) == []
     assert find([passage(1)], [""]) == []

@@ -82,6 +82,10 @@ def test_nobody_reads_them(root: Path) -> None:
         for source, text in zip(*(batch.column(name).to_pylist() for name in ("source", "text")), strict=True):
             held[source] = held.get(source, 0) + (NOTICE in text)
     assert held == {"site": 0, "blog": 5, "code": 20}
+    view = Store(root).view("refine")
+    assert view is not None
+    kept = sum(len(text.as_py().encode()) for batch in open_run(root).documents(["text"]) for text in batch.column("text"))
+    assert view.facts["bytes"] == kept
     batches = (batch for shard in refined_shards(Store(root)) if shard.source == "site" for batch in shard.batches(["text"]))
     texts = [text for batch in batches for text in batch.column("text").to_pylist()]
     assert len(texts) == 40
