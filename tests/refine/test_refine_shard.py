@@ -103,7 +103,7 @@ def test_golden(tmp_path: Path, row: Callable[..., Row], collected: Write) -> No
     digest.update(repr(pq.read_table(out / "dropped.parquet").to_pylist()).encode())
     for name in ("keys", "rows", "ids", "hashes", "sizes"):
         digest.update(np.load(out / f"{name}.npy").tobytes())
-    assert (SHARD_VERSION, digest.hexdigest()[:16]) == (2, "0a6e5106ee5493a1"), Counter(facts["dropped"])
+    assert (SHARD_VERSION, digest.hexdigest()[:16]) == (3, "0a6e5106ee5493a1"), Counter(facts["dropped"])
 
 
 def test_conversation(tmp_path: Path, row: Callable[..., Row], collected: Write) -> None:

@@ -21,7 +21,8 @@ from groundup.run import Job, Run
 from groundup.store import Artefact, Facts, Step
 
 # Raised by hand when the output of a step changes.
-SHARD_VERSION = DUPLICATES_VERSION = SPLIT_VERSION = 2
+SHARD_VERSION = 3
+DUPLICATES_VERSION = SPLIT_VERSION = 2
 CONTAMINATION_VERSION = 1
 
 
