@@ -6,15 +6,17 @@ import re
 import unicodedata
 from itertools import pairwise
 
+import ftfy
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.refine.arrays import text_array, text_buffers
 from groundup.refine.characters import BREAK, PLAIN, TIDY_CLASSES, UNSPACED, WORD_CLASSES
-from groundup.refine.clean import clean_texts, clean_turns
+from groundup.refine.clean import MOJIBAKE, clean_texts, clean_turns
 from groundup.refine.tidy import fold, tidy
 
 
@@ -33,10 +35,16 @@ TEXTS = (
 )
 
 
+# What UTF-8 looks like when read in one byte a character, and what may stand beside it.
+SUSPICIOUS = st.sampled_from("ÃÂâ€œ™ĆÄ¥ØÙРСВГœΓ∂√≈├┬║ð×²°«»©áàß \u00a0\u2003\x85\x93\n.,?aZ7_é\ufffd\u00ad")
+
+
 def test_golden_prose() -> None:
     """Each rule of cleaning prose, by example."""
     cases = {
         "schÃ¶n â€œquoteâ€\x9d": "schön “quote”",
+        "sjokolade pĆ¥ bordet": "sjokolade på bordet",
+        "che salterÃ  la partita": "che salterà la partita",
         "L&amp;amp;R caf&eacute;": "L&R café",
         "&lt;b&gt;": "<b>",
         "<p> &amp; stays": "<p> &amp; stays",
@@ -139,6 +147,13 @@ def test_fold(texts: list[str]) -> None:
     space = "[\t\n\x0b\x0c\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+"
     whole = data.tobytes()
     assert [whole[a:b].decode() for a, b in pairwise(offsets.tolist())] == [re.sub(space, " ", t).strip(" ") for t in texts]
+
+
+@given(st.lists(st.text(SUSPICIOUS, max_size=6), min_size=1, max_size=8))
+def test_the_screen_misses_nothing(texts: list[str]) -> None:
+    """What the screen does not suspect, ftfy leaves alone."""
+    suspected = pc.match_substring_regex(pa.array(texts), MOJIBAKE).to_pylist()
+    assert [text for text, hit in zip(texts, suspected, strict=True) if not hit and ftfy.fix_encoding(text) != text] == []
 
 
 def test_real_mojibake(mojibake: list[tuple[str, str]]) -> None:

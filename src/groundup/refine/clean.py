@@ -16,12 +16,11 @@ import ftfy.fixes
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from ftfy.badness import BADNESS_RE
 
 from groundup.refine.arrays import Array, mask, replace_rows, text_array, text_buffers
 from groundup.refine.tidy import tidy
 
-# Mis-decodings that are found in the wild: UTF-8 read as one of these.
-_MISREAD_AS = ("latin-1", "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1257", "iso8859-2", "mac-roman", "cp437")
 _ENTITY = r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][0-9A-Za-z]{1,23});"
 _ROUNDS = 8
 
@@ -44,24 +43,17 @@ CODE_MAILS = rf"{_LOCAL}@{_HOST}\.(?:{_DOMAINS})\b"
 
 
 def _mojibake() -> str:
-    """Return a pattern for what UTF-8 looks like when read in another encoding: a lead byte, then a continuation byte.
+    """Return ftfy's own test for bad text in Arrow's dialect (RE2): a text without a match is one that ftfy leaves alone.
 
-    Also C1 controls (Windows-1252 read as Latin-1) and soft hyphens, which hide it. It is only a suspicion; ftfy decides.
+    Also soft hyphens, which hide mojibake until they are dropped. It is only a suspicion; ftfy decides.
     """
-    pairs = []
-    for encoding in _MISREAD_AS:
-        leads, tails = (bytes(span).decode(encoding, "ignore") for span in (range(0xC2, 0xF5), range(0x80, 0xC0)))
-        # U+FFFD stands where the encoding has no character for the byte.
-        pairs.append(f"[{_class(leads)}][{_class(tails)}\\x{{fffd}}]")
-    return "|".join([*pairs, r"[\x80-\x9f\xad]"])
-
-
-def _class(characters: str) -> str:
-    return "".join(rf"\x{{{ord(c):x}}}" for c in sorted(set(characters)) if ord(c) > 0x7F)
+    blanks_and_comments = r"(\[[^\]]*\])|#.*|[ \n]+"
+    pattern = re.sub(blanks_and_comments, lambda hit: hit[1] or "", BADNESS_RE.pattern)
+    # In RE2 \w and \s are ASCII.
+    return r"(?m)\x{ad}|" + pattern.replace(r"\w", r"[\pL\pN_]").replace(r"\s", r"[\s\pZ]")
 
 
 MOJIBAKE = _mojibake()
-_MOJIBAKE_LINE = re.compile(re.sub(r"\\x\{([0-9a-f]+)\}", lambda m: chr(int(m[1], 16)), MOJIBAKE))
 
 
 @dataclass
@@ -89,8 +81,8 @@ def clean_texts(texts: pa.StringArray, code: Array) -> Cleaned:
     linked = _remove_links(done, code)
     _tidy_rows(done, code, linked)
     done.changed["white space and controls"] += int((touched | again).sum())
-    # Without its links a line may look different to the repair; a text has fewer of them every time.
-    suspects = _suspects(done, linked & ~code)
+    # Without its links, or with plain spaces, a line may look different to the repair; both get fewer every time.
+    suspects = _suspects(done, (linked | again) & ~code)
     if suspects.any():
         rest = clean_texts(done.texts.filter(pa.array(suspects)), code[suspects])
         done.texts = replace_rows(done.texts, suspects, rest.texts)
@@ -161,7 +153,7 @@ def repair(text: str) -> str:
     """
     for _ in range(_ROUNDS):
         before = text
-        text = "\n".join(ftfy.fix_encoding(line) if _MOJIBAKE_LINE.search(line) else line for line in text.split("\n"))
+        text = "\n".join(map(ftfy.fix_encoding, text.split("\n")))
         if "<" not in text and "&" in text:
             text = ftfy.fixes.unescape_html(text)
         # A character reference may name half of a surrogate pair, which no UTF-8 can hold.
