@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Self, cast
 
-from groundup.collect.globs import Selection
+from groundup.collect.globs import COMPRESSED, Selection
 from groundup.collect.streams import Budget, DamagedError, Guarded, Item, item
+from groundup.collect.zstd import MAGIC, ZstdStream
 
 MAX_MEMBERS = 2_000_000
 MAX_DEPTH = 1
@@ -30,7 +31,7 @@ _OPENERS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
     b"BZh": lambda file: cast("IO[bytes]", bz2.BZ2File(file)),
     b"\xfd7zXZ\x00": lambda file: cast("IO[bytes]", lzma.LZMAFile(file)),  # noqa: SIM115
 }
-_SHORT = {".tgz": ".tar", ".tbz2": ".tar", ".tbz": ".tar", ".txz": ".tar", ".gz": "", ".bz2": "", ".xz": ""}
+_SHORT = {".tgz": ".tar", ".tbz2": ".tar", ".tbz": ".tar", ".txz": ".tar", ".tzst": ".tar", **dict.fromkeys(COMPRESSED, "")}
 # Zip files that are documents or programs of their own.
 _OPAQUE = (".docx", ".xlsx", ".pptx", ".odt", ".ods", ".odp", ".epub", ".jar", ".apk", ".npz", ".pt", ".pth", ".keras")
 
@@ -128,6 +129,8 @@ def _open(
 
 
 def _opener(head: bytes) -> Callable[[IO[bytes]], IO[bytes]] | None:
+    if MAGIC.match(head):
+        return lambda file: cast("IO[bytes]", ZstdStream(file))
     return next((opener for magic, opener in _OPENERS.items() if head.startswith(magic)), None)
 
 

@@ -11,7 +11,6 @@ from groundup.collect.encoding import guess, is_binary
 _MAGIC = {
     b"%PDF": "pdf",
     b"7z\xbc\xaf\x27\x1c": "7z",
-    b"\x28\xb5\x2f\xfd": "zstd",
     b"Rar!": "rar",
     b"\x89PNG": "image",
     b"GIF8": "image",
@@ -23,7 +22,7 @@ _MAGIC = {
     b"SQLite format 3": "database",
     b"\xd0\xcf\x11\xe0": "document",
 }
-UNREADABLE = frozenset({"pdf", "7z", "zstd", "rar", "image", "program", "document", "database", "arc", "wat", "binary"})
+UNREADABLE = frozenset({"pdf", "7z", "rar", "image", "program", "document", "database", "wat", "binary"})
 
 _BY_SUFFIX = {
     ".warc": "warc",
@@ -62,10 +61,10 @@ def format_of(name: str, head: bytes) -> str:
     magic = next((found for start, found in _MAGIC.items() if head.startswith(start)), None)
     if magic is not None:
         return magic
-    suffix = re.sub(r"\.(gz|bz2|xz)$", "", name.lower())
+    suffix = re.sub(r"\.(gz|bz2|xz|zst)$", "", name.lower())
     named = _BY_SUFFIX.get("." + suffix.rpartition(".")[2])
-    if named in ("wat", "arc"):
-        return named
+    if named in ("wat", "arc") or head.startswith(b"filedesc://"):
+        return named or "arc"
     if named == "warc" or head.startswith(b"WARC/"):
         return "warc"
     return "binary" if is_binary(head) else _text_format(named, text_head(head))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from groundup.collect.arc import read_arc
 from groundup.collect.books import read_books
 from groundup.collect.code import read_code, read_code_records
 from groundup.collect.conversations import read_conversations, read_log
@@ -43,6 +44,7 @@ _OWN: dict[tuple[str, str], Reader] = {
     ("wikipedia", "mediawiki"): read_dump,
     ("web", "html"): read_html,
     ("web", "warc"): read_warc,
+    ("web", "arc"): read_arc,
 }
 _TABULAR = frozenset(("jsonl", "json", "csv", "tsv", "yaml", "parquet"))
 
