@@ -42,6 +42,7 @@ _BY_SUFFIX = {
     ".xhtml": "html",
     ".shtml": "html",
 }
+_EPUB = b"mimetypeapplication/epub+zip"
 _HTML = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|meta|title)\b", re.IGNORECASE | re.DOTALL)
 _WIKITEXT = re.compile(r"\[\[[^\]\n]+\]\]|\{\{\w|'''[^'\n]+'''|^==+[^=\n]+==+\s*$|\{\|", re.MULTILINE)
 
@@ -51,6 +52,11 @@ def text_head(head: bytes) -> str:
     return head.decode(guess(head), "replace").lstrip("\ufeff")
 
 
+def is_epub(name: str, head: bytes) -> bool:
+    """Return whether a zip file is a book: by its suffix, or by the first member that the standard asks for."""
+    return head.startswith((b"PK\x03\x04", b"PK\x05\x06")) and (name.lower().endswith(".epub") or head[30:58] == _EPUB)
+
+
 def format_of(name: str, head: bytes) -> str:
     """Return the format of a file, such as `html`, `warc`, `jsonl`, `text`; `empty`, `binary`, or what it is otherwise.
 
@@ -58,6 +64,8 @@ def format_of(name: str, head: bytes) -> str:
     """
     if not head:
         return "empty"
+    if is_epub(name, head):
+        return "epub"
     magic = next((found for start, found in _MAGIC.items() if head.startswith(start)), None)
     if magic is not None:
         return magic

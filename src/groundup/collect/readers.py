@@ -8,6 +8,7 @@ from groundup.collect.arc import read_arc
 from groundup.collect.books import read_books
 from groundup.collect.code import read_code, read_code_records
 from groundup.collect.conversations import read_conversations, read_log
+from groundup.collect.epub import read_epub
 from groundup.collect.evaluation import read_evaluation, read_lines
 from groundup.collect.formats import UNREADABLE, format_of
 from groundup.collect.streams import DamagedError, Item
@@ -41,6 +42,8 @@ _RECORDS: dict[str, RecordReader] = {
 }
 # Formats that belong to one kind, and to `web` for pages.
 _OWN: dict[tuple[str, str], Reader] = {
+    ("books", "epub"): read_epub,
+    ("text", "epub"): read_epub,
     ("wikipedia", "mediawiki"): read_dump,
     ("web", "html"): read_html,
     ("web", "warc"): read_warc,

@@ -5,20 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Any, cast
+from typing import Any
 
 import orjson
 
 from groundup.collect.encoding import decode, guess, marked, mend
 from groundup.collect.jsonstream import Malformed, elements
-from groundup.collect.streams import DamagedError, Item, read_all
+from groundup.collect.streams import DamagedError, Item, read_all, spooled
 from groundup.document import Reject
 
 MAX_RECORD = 64 << 20
 MAX_YAML = 16 << 20
-MAX_SPOOLED = 1 << 34
 # What an object that holds nothing but a list of records calls it.
 _WRAPPERS = frozenset(
     {"data", "rows", "items", "examples", "records", "dialogues", "dialogs", "conversations", "train", "test", "validation"}
@@ -175,7 +173,7 @@ def _parquet(item: Item) -> Iterator[Numbered]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    source = item.path or _spooled(item)
+    source = item.path or spooled(item.stream)
     try:
         with pq.ParquetFile(source) as file:
             number = 0
@@ -185,18 +183,6 @@ def _parquet(item: Item) -> Iterator[Numbered]:
                     number += 1
     except (pa.ArrowException, OSError) as error:
         raise DamagedError("damaged", f"not Parquet: {' '.join(str(error).split())[:200]}") from None
-
-
-def _spooled(item: Item) -> IO[bytes]:
-    spool = tempfile.SpooledTemporaryFile(max_size=MAX_RECORD)  # noqa: SIM115 - lives as long as its reader
-    size = 0
-    while data := item.stream.read(1 << 20):
-        size += len(data)
-        if size > MAX_SPOOLED:
-            raise DamagedError("too-large", f"a Parquet file in an archive is longer than {MAX_SPOOLED >> 30} GB")
-        spool.write(data)
-    spool.seek(0)
-    return cast("IO[bytes]", spool)
 
 
 FORMATS: dict[str, Callable[[Item], Iterator[Numbered]]] = {
