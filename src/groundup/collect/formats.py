@@ -23,6 +23,14 @@ _MAGIC = {
     b"\xd0\xcf\x11\xe0": "document",
 }
 UNREADABLE = frozenset({"pdf", "7z", "rar", "image", "program", "document", "database", "wat", "binary"})
+# What a person can do about them; the rest says enough by its name.
+ADVICE = {
+    "7z": "unpack it first, or pack it anew: 7z e -so FILE | zstd > FILE.zst",
+    "rar": "unpack it first",
+    "pdf": "make plain text of it first, for example with pdftotext",
+    "document": "save it as plain text, HTML or EPUB first",
+    "wat": "it holds what is said about pages; their text is in the WARC and WET files beside it",
+}
 
 _BY_SUFFIX = {
     ".warc": "warc",

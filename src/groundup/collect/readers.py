@@ -10,7 +10,7 @@ from groundup.collect.code import read_code, read_code_records
 from groundup.collect.conversations import read_conversations, read_log
 from groundup.collect.epub import read_epub
 from groundup.collect.evaluation import read_evaluation, read_lines
-from groundup.collect.formats import UNREADABLE, format_of
+from groundup.collect.formats import ADVICE, UNREADABLE, format_of
 from groundup.collect.streams import DamagedError, Item
 from groundup.collect.text import read_text, read_text_records
 from groundup.collect.tuning import read_tuning
@@ -80,7 +80,7 @@ def _dispatch(item: Item, source: Source) -> Iterator[Document | Reject]:
     elif source.kind == "code":
         yield from _code(item, source, form)
     elif form in UNREADABLE:
-        yield Reject("binary" if form == "binary" else "unsupported-format", detail=form)
+        yield Reject("binary" if form == "binary" else "unsupported-format", detail=": ".join(filter(None, (form, ADVICE.get(form)))))
     elif (source.kind, form) in _OWN:
         yield from _OWN[source.kind, form](item, source)
     elif form in _TABULAR:
