@@ -171,6 +171,19 @@ def test_encrypted_and_opaque() -> None:
     assert list(_open("x.docx", _zip({"a": b"1"}))) == ["x.docx"]
 
 
+def test_damaged_zip_directory() -> None:
+    """A table of contents that points before the start of the file costs the members that it misplaces, never the run."""
+    data = _zip({"a": b"one", "b": b"two"})
+    entry = data.find(b"PK\x01\x02")
+    size = data.rfind(b"PK\x05\x06") + 12
+    wrong = bytearray(data)
+    wrong[size] += 100
+    assert set(_open("x.zip", bytes(wrong)).values()) == {"damaged"}
+    wrong = bytearray(data)
+    wrong[entry + 42 : entry + 46] = b"\xff\xff\xff\x7f"
+    assert _open("x.zip", bytes(wrong)) == {"x.zip!/a": "damaged", "x.zip!/b": b"two"}
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(["gz", "zip", "tar", "nested"]), st.integers(0, 3000), st.integers(0, 255), st.integers(0, 3000))
 def test_no_damage_escapes(kind: str, at: int, byte: int, end: int) -> None:

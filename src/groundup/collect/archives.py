@@ -18,7 +18,7 @@ from typing import IO, Self, cast
 
 from groundup.collect.formats import is_epub
 from groundup.collect.globs import COMPRESSED, Selection
-from groundup.collect.streams import Budget, DamagedError, Guarded, Item, item, spooled
+from groundup.collect.streams import ZIP_ERRORS, Budget, DamagedError, Guarded, Item, item, spooled
 from groundup.collect.zstd import MAGIC, ZstdStream
 
 MAX_MEMBERS = 2_000_000
@@ -207,7 +207,7 @@ def _zip(file: IO[bytes], origin: str, opening: _Opening, depth: int) -> Iterato
     names = _Names(origin)
     try:
         archive = zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except ZIP_ERRORS as error:
         raise DamagedError("damaged", f"{error}: a cut-off zip file has lost its table of contents, and cannot be read") from None
     with archive:
         for member in archive.infolist():
@@ -233,7 +233,7 @@ def _zip_member(
     else:
         try:
             data = archive.open(member)
-        except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
+        except ZIP_ERRORS as error:
             yield Refused(origin, "damaged", str(error))
             return
         with data:

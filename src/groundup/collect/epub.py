@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from groundup.collect.books import books_in, group_of
 from groundup.collect.limits import TooLongError, deadline
 from groundup.collect.pages import page_text
-from groundup.collect.streams import Budget, DamagedError, Guarded, Item, read_all, spooled
+from groundup.collect.streams import ZIP_ERRORS, Budget, DamagedError, Guarded, Item, read_all, spooled
 from groundup.collect.web import MAX_HTML_BYTES, decode_html
 from groundup.document import MAX_DOCUMENT_BYTES, Document, Reject
 from groundup.recipe import Source
@@ -44,7 +44,7 @@ class _Parts:
         self.budget = Budget.of(file.seek(0, 2))
         try:
             self._archive = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        except ZIP_ERRORS as error:
             raise DamagedError("damaged", f"not a whole EPUB: {error}") from None
         self.names = self._archive.namelist()
 
@@ -54,7 +54,7 @@ class _Parts:
             file = self._archive.open(name)
         except KeyError:
             raise DamagedError("missing", "it is not in the book") from None
-        except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, ValueError) as error:
+        except ZIP_ERRORS as error:
             raise DamagedError("damaged", str(error)) from None
         with file:
             return read_all(Guarded(file, self.budget), limit)  # type: ignore[arg-type]

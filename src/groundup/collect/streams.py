@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import lzma
+import struct
 import tarfile
 import tempfile
 import zipfile
@@ -30,6 +31,10 @@ MAX_SPOOLED = 1 << 34
 
 _TRUNCATED = (EOFError, tarfile.ReadError)
 _DAMAGED = (OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, NotImplementedError, RuntimeError, ValueError)
+
+
+# What zipfile raises over a damaged table of contents or header: more than it says, down to negative places in the file.
+ZIP_ERRORS = (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, ValueError, OverflowError, EOFError, struct.error, zlib.error)
 
 
 class DamagedError(Exception):

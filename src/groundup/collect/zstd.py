@@ -9,8 +9,8 @@ from groundup.collect.streams import DamagedError
 
 # A frame, and a skippable one (0x50 to 0x5F), with which seekable files and web archives open.
 MAGIC = re.compile(rb"(?:\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18)", re.DOTALL)
-# A block unpacks to 128 KB, of which this is a part: when one is damaged, all blocks before it have been handed out.
-STEP = 1 << 14
+# What the codec is asked for at a time: with an exception it loses what it had of that, however much came before.
+_STEP = 512
 
 
 class ZstdStream:
@@ -20,18 +20,24 @@ class ZstdStream:
         import pyarrow as pa
 
         self._stream: Any = pa.CompressedInputStream(pa.PythonFile(source, mode="r"), "zstd")
+        self._damage: Exception | None = None
 
     def read(self, size: int) -> bytes:
-        """Return some bytes, at most `size`; none at the end.
+        """Return at most `size` bytes, none at the end; damage is raised when what came before it has been read.
 
         Raises:
             DamagedError: it ends inside a frame.
             OSError: it is damaged, wants a dictionary, or a window of more than 128 MB.
         """
+        if self._damage is not None:
+            raise self._damage
+        parts: list[bytes] = []
         try:
-            data: bytes = self._stream.read(min(size, STEP))
-        except OSError as error:
-            if "Truncated" not in str(error):
-                raise
-            raise DamagedError("truncated", "it ends inside a zstd frame") from None
-        return data
+            while size > 0 and (part := self._stream.read(min(size, _STEP))):
+                parts.append(part)
+                size -= len(part)
+        except (OSError, DamagedError) as error:
+            self._damage = DamagedError("truncated", "it ends inside a zstd frame") if "Truncated" in str(error) else error
+            if not parts:
+                raise self._damage from None
+        return b"".join(parts)
