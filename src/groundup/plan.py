@@ -33,8 +33,8 @@ Basis = Literal["counted", "measured", "assumed"]
 # Bytes of clean text out of a byte of raw file: seen on the starter sources and on the shared samples of each kind.
 CLEAN_SHARE = {"books": 0.95, "wikipedia": 0.4, "web": 0.08, "code": 0.7, "conversations": 0.5, "text": 0.9, "evaluation": 0.0}
 CLEAN_SHARE |= {"tuning": 0.5}
-# bz2 and xz hold wikitext at about 1 : 3.6, gzip at about 1 : 3.2 (the 6.1 MB enwiki cut in gensim's tests).
-EXPANSION = {".bz2": 3.6, ".xz": 3.8, ".gz": 3.2, ".tgz": 4.0, ".zip": 3.5, ".whl": 3.5, ".7z": 5.0}
+# bz2 and xz hold wikitext at about 1 : 3.6, gzip at about 1 : 3.2, zstd -3 at about 1 : 3.0 (the 6.1 MB enwiki cut in gensim's tests).
+EXPANSION = {".bz2": 3.6, ".xz": 3.8, ".gz": 3.2, ".zst": 3.0, ".tgz": 4.0, ".zip": 3.5, ".whl": 3.5, ".7z": 5.0}
 # Clean text a second and core, from raw files to tokens: 27.0 MB of the starter in 42 s on two cores, kernels compiled
 # on the way (benchmarks/results/starter.json).
 DATA_BYTES_A_SECOND = 0.32e6

@@ -6,10 +6,12 @@ import bz2
 import gzip
 import io
 import lzma
+import random
 import tarfile
 import zipfile
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -70,6 +72,38 @@ def test_single_compressed_files() -> None:
         assert (item.origin, item.name, item.stream.read()) == (name, "a.txt", b"x")
 
 
+def _zst(data: bytes) -> bytes:
+    """Return a zstd frame as the tools write it, which know the size beforehand."""
+    return bytes(pa.Codec("zstd").compress(data, asbytes=True))
+
+
+SKIPPABLE = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd"
+
+
+def test_zstd() -> None:
+    """Frames one after another are one file, skippable ones between them are skipped, and a name loses its suffix."""
+    data = random.Random(1).randbytes(500_000)
+    frames = SKIPPABLE + _zst(data) + SKIPPABLE + _zst(b"end")
+    (found,) = open_items(Path("a.jsonl.zst"), io.BytesIO(frames), "a.jsonl.zst", len(frames), ALL)
+    assert isinstance(found, Item)
+    assert (found.name, found.stream.read()) == ("a.jsonl", data + b"end")
+    assert _open("x.tar.zst", _zst(_tar({"a.txt": b"one"}))) == {"x.tar.zst!/a.txt": b"one"}
+    assert _open("x.tzst", _zst(_tar({"b.txt.zst": _zst(b"two")}))) == {"x.tzst!/b.txt.zst": b"two"}
+
+
+def test_damaged_zstd_keeps_whole_blocks() -> None:
+    """What unpacks before a cut or a wrong byte is handed out; then one reason."""
+    data = random.Random(2).randbytes(1_000_000)
+    for whole, reason in ((_zst(data)[:-200_000], "truncated"), (_zst(data) + b"garbage", "damaged")):
+        (found,) = open_items(Path("a.zst"), io.BytesIO(whole), "a.zst", len(whole), ALL)
+        assert isinstance(found, Item)
+        got = b""
+        with pytest.raises(DamagedError, match=reason):
+            while part := found.stream.read1(1 << 16):
+                got += part
+        assert data.startswith(got) and len(got) >= len(data) - 400_000
+
+
 def test_archives_inside_archives_one_level() -> None:
     """A dump or a zip inside an sdist is opened; a third level is refused."""
     inner = _zip({"t.csv": b"a,b", "deep.zip": _zip({"x": b"y"})})
@@ -102,8 +136,6 @@ def test_repeated_members_are_numbered() -> None:
 
 def test_truncated_archive_keeps_what_came_before() -> None:
     """A cut-off archive gives its whole members, and one line for the rest; never silence."""
-    import random
-
     members = {f"m{n}.bin": random.Random(n).randbytes(5000) for n in range(40)}
     whole = _tar(members, "w:gz")
     found = _open("x.tar.gz", whole[: len(whole) // 2])
@@ -125,6 +157,7 @@ def test_bombs_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "RATIO_FLOOR", 1 << 20)
     bomb = gzip.compress(bytes(32 << 20))
     assert _open("b.txt.gz", bomb) == {"b.txt.gz": "bomb"}
+    assert _open("b.txt.zst", _zst(bytes(32 << 20))) == {"b.txt.zst": "bomb"}
     assert "bomb" in _open("b.zip", _zip({"z": bytes(32 << 20)})).values()
     assert "bomb" in _open("b.tar", _tar({"z.gz": bomb})).values()
 
@@ -136,6 +169,19 @@ def test_encrypted_and_opaque() -> None:
         data[data.find(signature) + offset] |= 1
     assert _open("x.zip", bytes(data)) == {"x.zip!/a": "encrypted"}
     assert list(_open("x.docx", _zip({"a": b"1"}))) == ["x.docx"]
+
+
+def test_damaged_zip_directory() -> None:
+    """A table of contents that points before the start of the file costs the members that it misplaces, never the run."""
+    data = _zip({"a": b"one", "b": b"two"})
+    entry = data.find(b"PK\x01\x02")
+    size = data.rfind(b"PK\x05\x06") + 12
+    wrong = bytearray(data)
+    wrong[size] += 100
+    assert set(_open("x.zip", bytes(wrong)).values()) == {"damaged"}
+    wrong = bytearray(data)
+    wrong[entry + 42 : entry + 46] = b"\xff\xff\xff\x7f"
+    assert _open("x.zip", bytes(wrong)) == {"x.zip!/a": "damaged", "x.zip!/b": b"two"}
 
 
 @settings(max_examples=150, deadline=None)

@@ -171,3 +171,15 @@ def test_no_reader_raises(kind: str, name: str, data: bytes) -> None:
         found = list(read_item(item_of(prefix + data, name), Source(path="x", kind=kind)))
         assert found
         assert len({one.record for one in found}) == len(found)
+
+
+def test_unreadable_formats_say_what_to_do(read: Read) -> None:
+    """What no reader reads is one rejection, with a way out where there is one."""
+    for name, data, advice in (
+        ("d.xml.7z", b"7z\xbc\xaf\x27\x1c\0\4", "zstd"),
+        ("x.pdf", b"%PDF-1.4\n", "pdftotext"),
+        ("x.rar", b"Rar!\x1a\7", "unpack"),
+    ):
+        (found,) = read("wikipedia", name, data + bytes(100))
+        assert isinstance(found, Reject)
+        assert found.reason == "unsupported-format" and advice in found.detail

@@ -125,3 +125,49 @@ def test_real_pages(real_data: Path) -> None:
         hit, wanted, got = hit + len(mine & theirs), wanted + len(theirs), got + len(mine)
     assert hit > 0.9 * wanted
     assert hit > 0.8 * got
+
+
+def _arc(body: bytes, target: str = "http://www.example.org/a b", extra: str = "") -> bytes:
+    return f"{target} 10.0.0.1 20000101000000 text/html {extra}{len(body)}\n".encode() + body + b"\n"
+
+
+ARC_START = _arc(b"1 0 Test\nURL IP-address Archive-date Content-type Archive-length\n", "filedesc://x.arc")
+
+
+@pytest.mark.parametrize("extra", ["", "200 - - 0 x.arc.gz "])
+def test_arc(read: Read, extra: str) -> None:
+    """Old web archives, of five fields a record or of ten, are read as WARC is; addresses may hold spaces."""
+    records = [
+        ARC_START,
+        _arc(b"10.0.0.1", "dns:www.example.org"),
+        _arc(_http(PAGE.encode()), extra=extra),
+        _arc(_http(b"gone", "404 Not Found"), extra=extra),
+        _arc(_http(PAGE.encode()), "http://other.net/", extra),
+    ]
+    found = read("web", "x.arc", b"".join(records))
+    kinds = [f.group if isinstance(f, Document) else f.reason for f in found]
+    assert kinds == ["not-http", "not-http", "example.org", "http-status", "other.net"]
+    assert [f.record for f in found] == list(range(5))
+
+
+def test_damaged_arc_keeps_neighbours(read: Read) -> None:
+    """A length that is too short, or no number, costs its record; one that reaches beyond the end, the rest."""
+    page = _arc(_http(PAGE.encode()))
+    length = str(len(_http(PAGE.encode()))).encode()
+    for wrong, reason in ((b"20", "not-html damaged"), (b"x", "damaged"), (b"9" * 40, "truncated")):
+        found = read("web", "x.arc", ARC_START + page + page.replace(length + b"\n", wrong + b"\n", 1) + page)
+        kinds = ["page" if isinstance(f, Document) else f.reason for f in found]
+        assert " ".join(kinds) == f"not-http page {reason}" + ("" if reason == "truncated" else " page")
+
+
+def test_real_arc(real_data: Path) -> None:
+    """A real archive, plain and compressed record by record, holds the page of example.com; a broken one is listed."""
+    found = {}
+    for name in ("example.arc", "example.arc.gz", "bad.arc"):
+        data = (real_data / "web/warc/warcio" / name).read_bytes()
+        (item,) = open_items(Path(name), io.BytesIO(data), name, len(data), Selection())
+        assert isinstance(item, Item)
+        found[name] = list(read_item(item, Source(path="x", kind="web")))
+    assert found["example.arc"] == found["example.arc.gz"]
+    assert [f.group for f in found["example.arc"] if isinstance(f, Document)] == ["example.com"]
+    assert {f.reason for f in found["bad.arc"] if isinstance(f, Reject)} == {"damaged", "not-http"}

@@ -10,29 +10,27 @@ import gzip
 import io
 import lzma
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Self, cast
 
-from groundup.collect.globs import Selection
-from groundup.collect.streams import Budget, DamagedError, Guarded, Item, item
+from groundup.collect.formats import is_epub
+from groundup.collect.globs import COMPRESSED, Selection
+from groundup.collect.streams import ZIP_ERRORS, Budget, DamagedError, Guarded, Item, item, spooled
+from groundup.collect.zstd import MAGIC, ZstdStream
 
 MAX_MEMBERS = 2_000_000
 MAX_DEPTH = 1
-# What stays in memory of an archive inside an archive; the rest goes to a temporary file.
-SPOOL_BYTES = 16 << 20
-
 _OPENERS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
     b"\x1f\x8b": lambda file: cast("IO[bytes]", gzip.GzipFile(fileobj=file)),
     b"BZh": lambda file: cast("IO[bytes]", bz2.BZ2File(file)),
     b"\xfd7zXZ\x00": lambda file: cast("IO[bytes]", lzma.LZMAFile(file)),  # noqa: SIM115
 }
-_SHORT = {".tgz": ".tar", ".tbz2": ".tar", ".tbz": ".tar", ".txz": ".tar", ".gz": "", ".bz2": "", ".xz": ""}
+_SHORT = {".tgz": ".tar", ".tbz2": ".tar", ".tbz": ".tar", ".txz": ".tar", ".tzst": ".tar", **dict.fromkeys(COMPRESSED, "")}
 # Zip files that are documents or programs of their own.
-_OPAQUE = (".docx", ".xlsx", ".pptx", ".odt", ".ods", ".odp", ".epub", ".jar", ".apk", ".npz", ".pt", ".pth", ".keras")
+_OPAQUE = (".docx", ".xlsx", ".pptx", ".odt", ".ods", ".odp", ".jar", ".apk", ".npz", ".pt", ".pth", ".keras")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +122,12 @@ def _open(
     elif container == "tar":
         yield from _tar(io.BufferedReader(guarded), origin, opening, depth)
     else:
-        yield from _zip(seekable or _spooled(guarded), origin, opening, depth)
+        yield from _zip(seekable or spooled(guarded), origin, opening, depth)
 
 
 def _opener(head: bytes) -> Callable[[IO[bytes]], IO[bytes]] | None:
+    if MAGIC.match(head):
+        return lambda file: cast("IO[bytes]", ZstdStream(file))
     return next((opener for magic, opener in _OPENERS.items() if head.startswith(magic)), None)
 
 
@@ -140,18 +140,10 @@ def _bare(name: str) -> str:
 
 def _container(name: str, head: bytes) -> str | None:
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return None if name.lower().endswith(_OPAQUE) else "zip"
+        return None if name.lower().endswith(_OPAQUE) or is_epub(name, head) else "zip"
     if head[257:262] == b"ustar" or (name.lower().endswith(".tar") and len(head) == 512):
         return "tar"
     return None
-
-
-def _spooled(guarded: Guarded) -> IO[bytes]:
-    spool = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115 - lives as long as the generator
-    while data := guarded.read(1 << 20):
-        spool.write(data)
-    spool.seek(0)
-    return cast("IO[bytes]", spool)
 
 
 class _Header(tarfile.TarInfo):
@@ -215,7 +207,7 @@ def _zip(file: IO[bytes], origin: str, opening: _Opening, depth: int) -> Iterato
     names = _Names(origin)
     try:
         archive = zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except ZIP_ERRORS as error:
         raise DamagedError("damaged", f"{error}: a cut-off zip file has lost its table of contents, and cannot be read") from None
     with archive:
         for member in archive.infolist():
@@ -241,7 +233,7 @@ def _zip_member(
     else:
         try:
             data = archive.open(member)
-        except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
+        except ZIP_ERRORS as error:
             yield Refused(origin, "damaged", str(error))
             return
         with data:

@@ -58,14 +58,19 @@ def read_books(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the books of a file; what stands outside the markers of Project Gutenberg is rejected with its size."""
     data = read_all(item.stream, 4 * MAX_DOCUMENT_BYTES) if len(item.head) else b""
     text = decode(data, _declared(item, source))
-    spans = find_books(text)
-    if not spans and len(data) >= MAX_DOCUMENT_BYTES:
+    if len(data) >= MAX_DOCUMENT_BYTES and not find_books(text):
         yield from read_text(item, source)
-        return
+    else:
+        yield from books_in(text, item.origin)
+
+
+def books_in(text: str, origin: str, wrapped: bool = True) -> Iterator[Document | Reject]:
+    """Yield the books of a text, the whole of it where nothing marks them; lines that were `wrapped` at a margin are joined."""
+    spans = find_books(text)
     for number, span in enumerate(spans or [_Span(0, 0, len(text))]):
-        yield _book(text, span, number, item, marked=bool(spans))
+        yield _book(text, span, number, origin, marked=bool(spans), wrapped=wrapped)
     if spans:
-        yield from _leftover(text, spans, item)
+        yield from _leftover(text, spans)
 
 
 def _declared(item: Item, source: Source) -> str:
@@ -103,7 +108,7 @@ def _markers(text: str) -> list[tuple[int, int, str]]:
     return sorted(found)
 
 
-def _book(text: str, span: _Span, number: int, item: Item, marked: bool) -> Document | Reject:
+def _book(text: str, span: _Span, number: int, origin: str, marked: bool, wrapped: bool) -> Document | Reject:
     body = text[span.start : span.end]
     header = text[span.header : span.start][-_HEAD_CHARACTERS:] if marked else body[:_HEAD_CHARACTERS]
     if marked:
@@ -111,9 +116,9 @@ def _book(text: str, span: _Span, number: int, item: Item, marked: bool) -> Docu
         body = _CREDITS.sub("", body)
     body = _ITALICS.sub(r"\1", _NOTES.sub("", body)).strip()
     return (
-        Document(unwrap(body), number, book_group(header) or item.origin)
+        Document(unwrap(body) if wrapped else body, number, book_group(header) or origin)
         if body
-        else Reject("empty", number, "no text between its markers")
+        else Reject("empty", number, "no text between its markers" if marked else "no text in it")
     )
 
 
@@ -126,8 +131,13 @@ def book_group(header: str) -> str:
         names = (sentence["title"], sentence["author"]) if sentence else names
     if not names[0]:
         return ""
+    return group_of(*names)
+
+
+def group_of(title: str, author: str) -> str:
+    """Return `title|author`, so spelt that editions of a book meet."""
     # "Doyle, Arthur Conan" and "Arthur Conan Doyle" are one person; a subtitle may or may not be given.
-    return f"{' '.join(_words(names[0].partition(chr(10))[0]))}|{' '.join(sorted(_words(names[1])))}"
+    return f"{' '.join(_words(title.partition(chr(10))[0]))}|{' '.join(sorted(_words(author)))}"
 
 
 def _words(text: str) -> list[str]:
@@ -135,7 +145,7 @@ def _words(text: str) -> list[str]:
     return re.findall(r"\w+", bare.replace("'", "").replace("’", ""))
 
 
-def _leftover(text: str, spans: list[_Span], item: Item) -> Iterator[Reject]:
+def _leftover(text: str, spans: list[_Span]) -> Iterator[Reject]:
     """Reject what follows the last book, when it is more than the licence that always does."""
     rest = text[spans[-1].end :]
     licence = max(rest.rfind("Project Gutenberg"), rest.rfind("PROJECT GUTENBERG"), 0)

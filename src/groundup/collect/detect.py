@@ -59,7 +59,7 @@ class _File:
     @property
     def suffix(self) -> str:
         name = self.origin.rpartition("/")[2].lower()
-        match = re.search(r"\.[a-z]\w{0,9}(?:\.(?:gz|bz2|xz))?$", name)
+        match = re.search(r"\.[a-z]\w{0,9}(?:\.(?:gz|bz2|xz|zst))?$", name)
         return match[0] if match else ""
 
 

@@ -11,7 +11,6 @@ from groundup.collect.encoding import guess, is_binary
 _MAGIC = {
     b"%PDF": "pdf",
     b"7z\xbc\xaf\x27\x1c": "7z",
-    b"\x28\xb5\x2f\xfd": "zstd",
     b"Rar!": "rar",
     b"\x89PNG": "image",
     b"GIF8": "image",
@@ -23,7 +22,15 @@ _MAGIC = {
     b"SQLite format 3": "database",
     b"\xd0\xcf\x11\xe0": "document",
 }
-UNREADABLE = frozenset({"pdf", "7z", "zstd", "rar", "image", "program", "document", "database", "arc", "wat", "binary"})
+UNREADABLE = frozenset({"pdf", "7z", "rar", "image", "program", "document", "database", "wat", "binary"})
+# What a person can do about them; the rest says enough by its name.
+ADVICE = {
+    "7z": "unpack it first, or pack it anew: 7z e -so FILE | zstd > FILE.zst",
+    "rar": "unpack it first",
+    "pdf": "make plain text of it first, for example with pdftotext",
+    "document": "save it as plain text, HTML or EPUB first",
+    "wat": "it holds what is said about pages; their text is in the WARC and WET files beside it",
+}
 
 _BY_SUFFIX = {
     ".warc": "warc",
@@ -43,6 +50,7 @@ _BY_SUFFIX = {
     ".xhtml": "html",
     ".shtml": "html",
 }
+_EPUB = b"mimetypeapplication/epub+zip"
 _HTML = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|meta|title)\b", re.IGNORECASE | re.DOTALL)
 _WIKITEXT = re.compile(r"\[\[[^\]\n]+\]\]|\{\{\w|'''[^'\n]+'''|^==+[^=\n]+==+\s*$|\{\|", re.MULTILINE)
 
@@ -52,6 +60,11 @@ def text_head(head: bytes) -> str:
     return head.decode(guess(head), "replace").lstrip("\ufeff")
 
 
+def is_epub(name: str, head: bytes) -> bool:
+    """Return whether a zip file is a book: by its suffix, or by the first member that the standard asks for."""
+    return head.startswith((b"PK\x03\x04", b"PK\x05\x06")) and (name.lower().endswith(".epub") or head[30:58] == _EPUB)
+
+
 def format_of(name: str, head: bytes) -> str:
     """Return the format of a file, such as `html`, `warc`, `jsonl`, `text`; `empty`, `binary`, or what it is otherwise.
 
@@ -59,13 +72,15 @@ def format_of(name: str, head: bytes) -> str:
     """
     if not head:
         return "empty"
+    if is_epub(name, head):
+        return "epub"
     magic = next((found for start, found in _MAGIC.items() if head.startswith(start)), None)
     if magic is not None:
         return magic
-    suffix = re.sub(r"\.(gz|bz2|xz)$", "", name.lower())
+    suffix = re.sub(r"\.(gz|bz2|xz|zst)$", "", name.lower())
     named = _BY_SUFFIX.get("." + suffix.rpartition(".")[2])
-    if named in ("wat", "arc"):
-        return named
+    if named in ("wat", "arc") or head.startswith(b"filedesc://"):
+        return named or "arc"
     if named == "warc" or head.startswith(b"WARC/"):
         return "warc"
     return "binary" if is_binary(head) else _text_format(named, text_head(head))

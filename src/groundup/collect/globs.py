@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 # The tail that a compressed single file loses before its name says anything.
-COMPRESSED = (".gz", ".bz2", ".xz")
-ARCHIVES = (".zip", ".whl", ".egg", ".tar", ".tgz", ".tbz2", ".tbz", ".txz", *COMPRESSED)
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+ARCHIVES = (".zip", ".whl", ".egg", ".tar", ".tgz", ".tbz2", ".tbz", ".txz", ".tzst", *COMPRESSED)
 
 
 def has_pattern(part: str) -> bool:

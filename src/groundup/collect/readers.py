@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from groundup.collect.arc import read_arc
 from groundup.collect.books import read_books
 from groundup.collect.code import read_code, read_code_records
 from groundup.collect.conversations import read_conversations, read_log
+from groundup.collect.epub import read_epub
 from groundup.collect.evaluation import read_evaluation, read_lines
-from groundup.collect.formats import UNREADABLE, format_of
+from groundup.collect.formats import ADVICE, UNREADABLE, format_of
 from groundup.collect.streams import DamagedError, Item
 from groundup.collect.text import read_text, read_text_records
 from groundup.collect.tuning import read_tuning
@@ -40,9 +42,12 @@ _RECORDS: dict[str, RecordReader] = {
 }
 # Formats that belong to one kind, and to `web` for pages.
 _OWN: dict[tuple[str, str], Reader] = {
+    ("books", "epub"): read_epub,
+    ("text", "epub"): read_epub,
     ("wikipedia", "mediawiki"): read_dump,
     ("web", "html"): read_html,
     ("web", "warc"): read_warc,
+    ("web", "arc"): read_arc,
 }
 _TABULAR = frozenset(("jsonl", "json", "csv", "tsv", "yaml", "parquet"))
 
@@ -75,7 +80,7 @@ def _dispatch(item: Item, source: Source) -> Iterator[Document | Reject]:
     elif source.kind == "code":
         yield from _code(item, source, form)
     elif form in UNREADABLE:
-        yield Reject("binary" if form == "binary" else "unsupported-format", detail=form)
+        yield Reject("binary" if form == "binary" else "unsupported-format", detail=": ".join(filter(None, (form, ADVICE.get(form)))))
     elif (source.kind, form) in _OWN:
         yield from _OWN[source.kind, form](item, source)
     elif form in _TABULAR:

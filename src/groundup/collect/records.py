@@ -5,20 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Any, cast
+from typing import Any
 
 import orjson
 
 from groundup.collect.encoding import decode, guess, marked, mend
 from groundup.collect.jsonstream import Malformed, elements
-from groundup.collect.streams import DamagedError, Item, read_all
+from groundup.collect.streams import DamagedError, Item, read_all, spooled
 from groundup.document import Reject
 
 MAX_RECORD = 64 << 20
 MAX_YAML = 16 << 20
-MAX_SPOOLED = 1 << 34
+# libyaml composes by recursion in C, without a bound: 50,000 brackets end the process.
+MAX_YAML_DEPTH = 100
 # What an object that holds nothing but a list of records calls it.
 _WRAPPERS = frozenset(
     {"data", "rows", "items", "examples", "records", "dialogues", "dialogs", "conversations", "train", "test", "validation"}
@@ -111,13 +111,25 @@ def _yaml(item: Item) -> Iterator[Numbered]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     text = decode(read_all(item.stream, MAX_YAML))
     try:
-        # An alias that names a list of aliases unfolds without bound; no data set uses them.
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=loader)):
-            raise DamagedError("malformed", "YAML with aliases is not read")
+        _check_yaml(yaml.scan(text, Loader=loader))
         pages = list(yaml.load_all(text, Loader=loader))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise DamagedError("malformed", "not YAML: " + " ".join(str(error).split())[:200]) from None
     yield from enumerate(record for page in pages if page is not None for record in _page(page))
+
+
+def _check_yaml(tokens: Iterator[Any]) -> None:
+    """Raise DamagedError for what libyaml does not survive, or what unfolds without bound."""
+    depth = 0
+    for token in tokens:
+        kind = type(token).__name__
+        if kind == "AliasToken":
+            # One that names a list of aliases, and so on; no data set uses them.
+            raise DamagedError("malformed", "YAML with aliases is not read")
+        depth += kind.endswith(("SequenceStartToken", "MappingStartToken"))
+        depth -= kind.endswith("EndToken") and not kind.startswith(("Document", "Stream"))
+        if depth > MAX_YAML_DEPTH:
+            raise DamagedError("nesting", f"YAML nests more than {MAX_YAML_DEPTH} deep")
 
 
 def _page(page: Any) -> Iterator[Record]:
@@ -175,7 +187,7 @@ def _parquet(item: Item) -> Iterator[Numbered]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    source = item.path or _spooled(item)
+    source = item.path or spooled(item.stream)
     try:
         with pq.ParquetFile(source) as file:
             number = 0
@@ -185,18 +197,6 @@ def _parquet(item: Item) -> Iterator[Numbered]:
                     number += 1
     except (pa.ArrowException, OSError) as error:
         raise DamagedError("damaged", f"not Parquet: {' '.join(str(error).split())[:200]}") from None
-
-
-def _spooled(item: Item) -> IO[bytes]:
-    spool = tempfile.SpooledTemporaryFile(max_size=MAX_RECORD)  # noqa: SIM115 - lives as long as its reader
-    size = 0
-    while data := item.stream.read(1 << 20):
-        size += len(data)
-        if size > MAX_SPOOLED:
-            raise DamagedError("too-large", f"a Parquet file in an archive is longer than {MAX_SPOOLED >> 30} GB")
-        spool.write(data)
-    spool.seek(0)
-    return cast("IO[bytes]", spool)
 
 
 FORMATS: dict[str, Callable[[Item], Iterator[Numbered]]] = {

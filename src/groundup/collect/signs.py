@@ -98,6 +98,8 @@ def guess_item(item: Item) -> Guess:
     form = format_of(item.name, item.head)
     if form in ("warc", "arc", "wat", "html"):
         return Guess("web", form, "HTML pages" if form == "html" else "web archives")
+    if form == "epub":
+        return Guess("books", form, "EPUB books")
     if form == "mediawiki":
         return Guess("wikipedia", form, "MediaWiki dumps")
     if form in UNREADABLE or form == "empty":

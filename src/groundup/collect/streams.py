@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import io
 import lzma
+import struct
 import tarfile
+import tempfile
 import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from groundup.document import MAX_DOCUMENT_BYTES
 
@@ -23,9 +25,16 @@ RATIO_FLOOR = 256 << 20
 # One raw file unpacks to this much at most; the largest Wikipedia dump is about 100 GB.
 MAX_UNPACKED = 1 << 40
 BUFFER = 1 << 16
+# What of a file in an archive is kept in memory, and on disk, where its reader has to seek.
+SPOOL_BYTES = 16 << 20
+MAX_SPOOLED = 1 << 34
 
 _TRUNCATED = (EOFError, tarfile.ReadError)
 _DAMAGED = (OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, NotImplementedError, RuntimeError, ValueError)
+
+
+# What zipfile raises over a damaged table of contents or header: more than it says, down to negative places in the file.
+ZIP_ERRORS = (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, ValueError, OverflowError, EOFError, struct.error, zlib.error)
 
 
 class DamagedError(Exception):
@@ -158,3 +167,20 @@ def read_all(stream: IO[bytes], limit: int = MAX_DOCUMENT_BYTES) -> bytes:
         if size > limit:
             raise DamagedError("too-large", f"it is longer than {limit >> 20} MB")
     return b"".join(parts)
+
+
+def spooled(stream: io.BufferedIOBase | io.RawIOBase) -> IO[bytes]:
+    """Return what is left of a stream as a file that can seek, in memory or, where it is long, without a name on disk.
+
+    Raises:
+        DamagedError: it is damaged, or too long to be kept.
+    """
+    spool = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115 - lives as long as its reader
+    size = 0
+    while data := stream.read(1 << 20):
+        size += len(data)
+        if size > MAX_SPOOLED:
+            raise DamagedError("too-large", f"a file in an archive that has to be unpacked is longer than {MAX_SPOOLED >> 30} GB")
+        spool.write(data)
+    spool.seek(0)
+    return cast("IO[bytes]", spool)

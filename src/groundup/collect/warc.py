@@ -79,6 +79,19 @@ def _records(tape: _Tape) -> Iterator[Any]:
     return iter(ArchiveIterator(cast("IO[bytes]", tape), parse_http=True, auto_decode="all"))
 
 
+def read_record(body: bytes, target: str, number: int) -> Document | Reject:
+    """Return what an HTTP answer holds that another format than WARC kept, as the one record of a WARC file."""
+    address = " ".join(target.split())
+    head = f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: {address}\r\nContent-Type: application/http; msgtype=response\r\n"
+    whole = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body + b"\r\n\r\n"
+    try:
+        return next((_record(record, number) for record in _records(_Tape(io.BufferedReader(io.BytesIO(whole))))), Reject("empty", number))
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:
+        return Reject("malformed", number, f"{type(error).__name__}: {error}"[:300])
+
+
 def _record(record: Any, number: int) -> Document | Reject:
     kind = str(record.record_type).rpartition(".")[2]
     target = (record.headers.get("WARC-Target-URI") or "").strip("<> ")
