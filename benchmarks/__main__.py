@@ -6,15 +6,17 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import checkpoint, contamination, continued, duplicates, memory, refine, serve, starter
+from benchmarks import checkpoint, contamination, continued, duplicates, lines, memory, quality, refine, serve, starter
 
 HERE = Path(__file__).parent
 BENCHMARKS = {
     "starter": starter.measure,
     "refine": refine.measure,
+    "quality": quality.measure,
     "duplicates": duplicates.measure,
     "memory": memory.measure,
     "contamination": contamination.measure,
+    "lines": lines.measure,
     "checkpoint": checkpoint.measure,
     "continued": continued.measure,
     "serve": serve.measure,

@@ -98,8 +98,8 @@ def found(folder: Path, texts: Sequence[str], items: dict[int, str]) -> list[int
     find_occurrences(folder / "list", folder / "shard", folder / "grams")
     with TableWriter(folder / "list" / "duplicates.parquet", DROPPED):
         pass
-    arguments = {"duplicates": folder / "list", "evaluation": folder / "grams"}
-    find_contaminated(folder / "list", [("x.y", folder / "shard")], {"x.y": folder / "list"}, **arguments)
+    gone = [folder / "list" / "duplicates.parquet"]
+    find_contaminated(folder / "list", [("x.y", folder / "shard")], {"x.y": folder / "list"}, gone, {}, folder / "grams")
     return pq.read_table(folder / "list" / "contaminated.parquet")["record"].to_pylist()
 
 

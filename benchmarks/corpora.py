@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from groundup.collect.stage import run as collect
 from groundup.recipe import recipe_from
@@ -17,9 +19,9 @@ SOURCES = [
 ]
 
 
-def collected(data: Path, root: Path) -> Run:
-    """Collect about 45 MB of text into a run at `root`."""
-    run = Run(root, recipe_from({"name": "benchmark", "source": SOURCES}, "benchmark", data))
+def collected(data: Path, root: Path, sources: Sequence[Mapping[str, Any]] = SOURCES, refine: Mapping[str, Any] | None = None) -> Run:
+    """Collect sources, by default about 45 MB of text, into a run at `root`; `refine` is that table of its recipe."""
+    run = Run(root, recipe_from({"name": "benchmark", "source": list(sources), "refine": refine or {}}, "benchmark", data))
     run.store.clean()
     collect(run)
     return run

@@ -137,7 +137,7 @@ def main(folder: Path) -> None:
     memory = Refine().memory_megabytes * 500_000
     (out := folder / "lists").mkdir()
     found = find_duplicates(out, shards, 0.8, memory)
-    split_documents(out, shards, {"s": "code"}, [out / "duplicates.parquet"], 1, 0.05, memory)
+    split_documents(out, shards, {"s": "code"}, [out / "duplicates.parquet"], {}, 1, 0.05, memory)
     print(json.dumps({"near_duplicate": found["near_duplicate"]["documents"]}))
 
 

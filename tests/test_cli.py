@@ -15,7 +15,7 @@ OPTIONS = {
     "plan": {"--set"},
     "run": {"--out", "--until", "--redo", "--set", "--workers", "--ray"},
     "status": {"--watch", "--json"},
-    "inspect": {"--dropped", "--document", "--duplicates", "--token"},
+    "inspect": {"--dropped", "--document", "--duplicates", "--token", "--lines"},
     "forget": {"--workers"},
     "diff": {"--json"},
     "evaluate": set(),

@@ -104,7 +104,10 @@ def status(directory: Path, watch: bool, as_json: bool) -> None:
 @click.option("--document", metavar="ID", help="Tell where a document came from, and where it went.")
 @click.option("--duplicates", metavar="ID", help="Show the cluster of ID: what was kept, and what was dropped for it.")
 @click.option("--token", metavar="N", type=click.IntRange(min=0), help="Tell from which document training token N comes, and who read it.")
-def inspect(directory: Path, dropped: str | None, document: str | None, duplicates: str | None, token: int | None) -> None:
+@click.option("--lines", metavar="[SOURCE]", is_flag=False, flag_value="", help="Show the lines that were cut because SOURCE repeats them.")
+def inspect(
+    directory: Path, dropped: str | None, document: str | None, duplicates: str | None, token: int | None, lines: str | None
+) -> None:
     """Look into the data of a run: what was kept, what was dropped and why."""
     import shutil
 
@@ -119,6 +122,8 @@ def inspect(directory: Path, dropped: str | None, document: str | None, duplicat
         text = lineage.describe_duplicates(directory, duplicates, width)
     elif token is not None:
         text = lineage.describe_token(directory, token, width)
+    elif lines is not None:
+        text = lineage.describe_lines(directory, lines)
     else:
         text = lineage.overview(directory)
     _echo(text)

@@ -30,7 +30,7 @@ from groundup.store import Store, read_json, write_json, write_whole
 from groundup.workers import Workers, default_workers
 
 # collect   raw files            → collect/documents, what could not be read → collect/dropped
-# refine    collected documents  → refine/documents, refine/dropped, refine/split
+# refine    collected documents  → refine/documents, refine/dropped, refine/cuts, refine/split
 # tokenize  kept documents       → tokenizer.json, token shards, index
 # train     token shards         → checkpoints, metrics
 # evaluate  best checkpoint      → evaluation.json, samples.json, speed.json

@@ -53,9 +53,9 @@ def read_tokenizer(folder: Path) -> Foreign:
         tokenizer = Tokenizer(engine, _end(folder, engine))
         check_specials(tokenizer)
         check_texts(tokenizer, [*PROBES, *_around(engine)])
-    except GroundupError:
+    except (GroundupError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:  # tokenizers raises plain Exception
+    except BaseException as error:  # tokenizers raises plain Exception, and panics where a splitter searches too long
         raise GroundupError(f"{path}: cannot be carried exactly: {' '.join(str(error).split())[:300]}") from None
     return Foreign(tokenizer, data)
 

@@ -12,6 +12,8 @@ from groundup.errors import RecipeError, SourceError
 from groundup.recipe import load_recipe
 from groundup.store import write_whole
 
+# A source of less may be a note or two, which a filter drops whole: that must not stop the run of everything else.
+LITTLE_BYTES = 1_000_000
 # What a recipe with conversations says about them.
 TUNE = """\
 # Teaches the finished model to answer, from the conversations above; "none" leaves it as it was trained.
@@ -69,6 +71,9 @@ def recipe_text(name: str, found: Sequence[Found], prefix: str, own: str = "") -
         lines = [f"# {entry.why}", "[[source]]", f"name = {_quoted(source)}", f"kind = {_quoted(entry.kind)}", f"path = {_quoted(path)}"]
         lines += [f"include = [{', '.join(map(_quoted, entry.include))}]"] if entry.include else []
         lines += [f"exclude = [{_quoted(own)}]"] if own and entry.path == "." else []
+        lines += (
+            ["most_dropped = 1  # little text: it may all be dropped"] if entry.bytes < LITTLE_BYTES and entry.kind != "evaluation" else []
+        )
         blocks.append("\n".join(lines) + "\n")
     if any(entry.kind == "conversations" for entry in found):
         blocks.append(TUNE)

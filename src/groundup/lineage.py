@@ -25,8 +25,8 @@ from groundup.lookup import Row, find_documents, matching, tables
 from groundup.store import Store, read_json
 
 EXAMPLES = 20
-# Characters of a text that are shown beside others of its kind, and alone.
-PREVIEW, ALONE = 400, 1_000
+# Lines that were cut, and characters of a text that are shown beside others of its kind, and alone.
+LINES, PREVIEW, ALONE = 100, 400, 1_000
 WIDTH = 80
 LISTS = ("collect/dropped", "refine/dropped")
 
@@ -164,6 +164,25 @@ def describe_token(root: Path, number: int, width: int = WIDTH) -> str:
     row = int(np.searchsorted(ends, number, side="right"))
     within = number - (int(ends[row - 1]) if row else 0)
     return f"token {number:,} is token {within:,} of {describe_document(root, train['id'][row].as_py(), width, within)}"
+
+
+def describe_lines(root: Path, source: str = "") -> str:
+    """Show the lines that a source (or any) repeats and that were cut, the most frequent first, each with a document that held it."""
+    path = root / "refine" / "lines.parquet"
+    if not path.exists():
+        raise GroundupError(f"{root}: no line was looked for; [refine] repeated_lines is 0, or no source is of a kind that repeats lines")
+    table = pq.read_table(path)
+    found = table.filter(pc.equal(table["source"], source)) if source else table
+    if source and found.num_rows == 0:
+        known = ", ".join(sorted(pc.unique(table["source"]).to_pylist())) or "none"
+        raise GroundupError(f'{root}: nothing was cut from "{source}"; sources that repeat lines: {known}')
+    order = [("documents", "descending"), ("source", "ascending"), ("hash", "ascending")]
+    rows = found.take(pc.select_k_unstable(found, LINES, order)).to_pylist()
+    lines = [f"{row['documents']:9,}  {row['source']:20} {row['example']}  {_cut(row['text'], PREVIEW)}" for row in rows]
+    head = f"{found.num_rows:,} lines were cut because their source repeats them" + (
+        f"; {len(rows)} of them" if len(rows) < len(found) else ""
+    )
+    return "\n".join([head, f"{'documents':>9}  {'source':20} {'one of them':32}  line", *lines])
 
 
 def _index(root: Path) -> pa.Table:

@@ -6,10 +6,12 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from groundup.cuts import Cuts
 from groundup.document import read_batches
 
 Row = dict[str, Any]
@@ -22,12 +24,16 @@ def find_documents(paths: Iterable[Path], ids: Collection[str], columns: Sequenc
     for path in paths:
         if not missing:
             break
+        # Beside the documents of refine lie the cuts; collect has none.
+        cuts, row = Cuts.load(path.parent.parent / "cuts" / f"{path.stem}.npy"), 0
         with pq.ParquetFile(path) as file:
             for group in range(file.num_row_groups):
+                row, first = row + file.metadata.row_group(group).num_rows, row
                 mask = pc.is_in(file.read_row_group(group, columns=["id"])["id"], pa.array(sorted(missing), pa.string()))
                 if pc.any(mask).as_py():
-                    rows = file.read_row_group(group, columns=list(columns)).filter(mask).to_pylist()
-                    found |= {row["id"]: row for row in rows}
+                    (batch,) = file.read_row_group(group, columns=list(columns)).combine_chunks().filter(mask).to_batches()
+                    rows = cuts.apply(batch, first + np.flatnonzero(mask.to_numpy()))
+                    found |= {document["id"]: document for document in rows.to_pylist()}
                     missing -= found.keys()
     return found
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from groundup.cuts import Cuts
 from groundup.document import read_batches
 from groundup.errors import GroundupError
-from groundup.store import Store
+from groundup.store import Artefact, Store
 
 # Verdicts of the split.
 DROPPED, TRAIN, VALIDATION = 0, 1, 2
@@ -26,6 +27,8 @@ class RefinedShard:
         documents: Parquet file of the documents that passed cleaning and filters.
         split: one uint8 a document: 0 on a list of what is dropped, 1 train, 2 validation.
         documents_digest, split_digest: SHA-256 of the two files.
+        cuts: file of what is cut out of the texts, if anything is.
+        cuts_digest: its SHA-256, "" without one.
     """
 
     name: str
@@ -33,6 +36,14 @@ class RefinedShard:
     split: Path
     documents_digest: str
     split_digest: str
+    cuts: Path | None = None
+    cuts_digest: str = ""
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """What a step that reads the texts has in its key; without cuts it is the same as without a list of lines."""
+        digests = {"documents": self.documents_digest, "split": self.split_digest}
+        return digests | ({"cuts": self.cuts_digest} if self.cuts_digest else {})
 
     @property
     def source(self) -> str:
@@ -45,16 +56,17 @@ class RefinedShard:
         Raises:
             GroundupError: the two files do not belong together.
         """
-        split = np.load(self.split)
+        split, cuts = np.load(self.split), Cuts.load(self.cuts)
         row = 0
-        for batch in read_batches([self.documents], columns):
+        for whole in read_batches([self.documents], columns):
+            batch = cuts.apply(whole, np.arange(row, row + whole.num_rows))
             part = split[row : row + batch.num_rows]
             row += batch.num_rows
             if len(part) != batch.num_rows:
                 break
             keep = part == verdict if verdict is not None else part > 0
             if verdict is None:
-                batch = batch.append_column("split", pa.array(part))  # noqa: PLW2901
+                batch = batch.append_column("split", pa.array(part))
             yield batch.filter(pa.array(keep))
         if row != len(split):
             raise GroundupError(f"{self.split}: holds {len(split)} verdicts, {self.documents} other documents; run with --redo refine")
@@ -71,6 +83,7 @@ def refined_shards(store: Store) -> list[RefinedShard]:
     artefacts = [store.artefact(entry) for entry in entries]
     shards = [a for a in artefacts if a is not None and a.step == "refine/shard"]
     split = next((a for a in artefacts if a is not None and a.step == "refine/split"), None)
+    lines = next((a for a in artefacts if a is not None and a.step == "refine/lines"), None)
     if split is None or None in artefacts:
         raise GroundupError(f"{store.root}: refined documents are missing; run with --redo refine")
     found = []
@@ -78,5 +91,12 @@ def refined_shards(store: Store) -> list[RefinedShard]:
         verdicts = f"split/{shard.name}.npy"
         documents_digest = shard.manifest["files"]["documents.parquet"]["sha256"]
         split_digest = split.manifest["files"][verdicts]["sha256"]
-        found.append(RefinedShard(shard.name, shard.path / "documents.parquet", split.path / verdicts, documents_digest, split_digest))
+        paths = shard.path / "documents.parquet", split.path / verdicts
+        found.append(RefinedShard(shard.name, *paths, documents_digest, split_digest, *_cuts(lines, f"cuts/{shard.name}.npy")))
     return found
+
+
+def _cuts(lines: Artefact | None, name: str) -> tuple[Path | None, str]:
+    """Return the file of a shard's cuts and its digest."""
+    files = lines.manifest["files"] if lines is not None else {}
+    return (lines.path / name, files[name]["sha256"]) if lines is not None and name in files else (None, "")

@@ -52,6 +52,7 @@ class Tokenizer:
     Attributes:
         vocab_size: number of ids; every id is smaller.
         specials: names and ids of all special tokens, by id.
+        whole_words: names of tokens that were added and are no specials; they are found in any text, whole.
         end_id: id of `end`.
         chat_ids: ids of `<|im_start|>` and `<|im_end|>`; that of `end` alone where the tokenizer lacks them.
         splitter: name under which llama.cpp knows how text is cut into words, "" where it does not.
@@ -65,6 +66,7 @@ class Tokenizer:
         self.vocab_size: int = max(engine.get_vocab().values(), default=-1) + 1
         added = sorted(engine.get_added_tokens_decoder().items())
         self.specials: dict[str, int] = {token.content: index for index, token in added if token.special}
+        self.whole_words = frozenset(token.content for _, token in added if not token.special)
         if end not in self.specials:
             raise ValueError(f"it has no special token {end}")
         self.end, self.end_id = end, self.specials[end]
@@ -131,6 +133,13 @@ class Tokenizer:
         sizes = np.array([len(string) for string in self.byte_strings()], np.int64)
         sizes[list(self.specials.values())] = 0
         return sizes
+
+    def names(self) -> list[str]:
+        """Return the name of each id, [vocab_size]; "" where no token has it."""
+        found = [""] * self.vocab_size
+        for token, index in self._engine.get_vocab().items():
+            found[index] = token
+        return found
 
     def byte_strings(self) -> list[bytes]:
         """Return the UTF-8 bytes that each id stands for, [vocab_size]; specials as they are written."""

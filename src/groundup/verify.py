@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from groundup.errors import StoreError
@@ -137,9 +136,9 @@ def check_accounted(root: Path) -> Iterator[str]:
 
 
 def check_split(root: Path) -> Iterator[str]:
-    """No group is on both sides of the split, and no duplicate or contaminated document on any."""
+    """No group is on both sides of the split, and no document that a list drops on any."""
     sides: dict[str, int] = {}
-    listed = [root / "refine" / "dropped" / f"{name}.parquet" for name in ("duplicates", "contaminated")]
+    listed = [root / "refine" / "dropped" / f"{name}.parquet" for name in ("duplicates", "lines", "contaminated")]
     dropped = {document for path in listed if path.exists() for document in _ids(path).to_pylist()}
     for shard in artefacts(root, "refine", "refine/shard"):
         split = np.load(root / "refine" / "split" / f"{shard.name}.npy")
@@ -174,18 +173,35 @@ def check_contamination(root: Path) -> Iterator[str]:
     tests = [shard for shard in artefacts(root, "collect", "collect/shard") if shard.facts.get("kind") == "evaluation"]
     allowed = load_lock(root).refine.allowed_overlap
     folders = [(shard.name, shard.path) for shard in shards]
-    dropped = root / "refine" / "dropped"
-    for document, item, share in contaminated_again(folders, [test.path for test in tests], allowed, dropped) if tests else ():
+    where = {"dropped": root / "refine" / "dropped", "cuts": root / "refine" / "cuts"}
+    for document, item, share in contaminated_again(folders, [test.path for test in tests], allowed, **where) if tests else ():
         yield f"{document} is kept and holds {share:.0%} of the evaluation item {item}"
 
 
-def similarity_of(root: Path, one: str, other: str) -> float:
-    """Return the Jaccard similarity of the word 5-grams of two refined documents."""
+def check_lines(root: Path) -> Iterator[str]:
+    """No kept document holds a line that was cut elsewhere in its source."""
     from groundup.refine.arrays import text_buffers
+    from groundup.refine.kept import kept_of_shard
+    from groundup.refine.lines import find_lines
+
+    path = root / "refine" / "lines.parquet"
+    table = pq.read_table(path, columns=["source", "hash"]) if path.exists() else pa.table({"source": [], "hash": []})
+    for shard in artefacts(root, "refine", "refine/shard"):
+        listed = np.sort(table.filter(pc.equal(table["source"], shard.name.rpartition(".")[0]))["hash"].to_numpy())
+        for batch in kept_of_shard(root, shard.name, ["id", "text"]) if len(listed) else ():
+            for row, *_ in find_lines(text_buffers(batch.column("text")), listed)[:SHOWN].tolist():
+                yield f"{batch.column('id')[row]} is kept and holds a line that `groundup inspect {root} --lines` shows"
+
+
+def similarity_of(root: Path, one: str, other: str) -> float:
+    """Return the Jaccard similarity of the word 5-grams of two kept documents."""
+    from groundup.refine.arrays import text_buffers
+    from groundup.refine.kept import kept_documents
     from groundup.refine.kernels import jaccard, shingle_sets
 
-    table = ds.dataset(root / "refine" / "documents").to_table(columns=["text"], filter=ds.field("id").isin([one, other]))
-    sets, offsets = shingle_sets(text_buffers(table["text"].combine_chunks()))
+    both = pa.array([one, other])
+    batches = [batch.filter(pc.is_in(batch.column("id"), both)) for batch in kept_documents(root, ["id", "text"])]
+    sets, offsets = shingle_sets(text_buffers(pa.Table.from_batches(batches)["text"].combine_chunks()))
     return float(jaccard(sets[: offsets[1]], sets[offsets[1] :]))
 
 
@@ -218,10 +234,19 @@ def check_round_trip(root: Path) -> Iterator[str]:
     for row in index.take(pa.array(chosen)).to_pylist():
         tokens = open_shard(root / "tokenize" / "shards" / f"{row['shard']}.{row['split']}.npy", tokenizer.vocab_size)
         text = tokenizer.decode(tokens[row["offset"] : row["offset"] + row["length"] - 1].tolist())
-        path = root / "refine" / "documents" / f"{row['shard']}.parquet"
-        written = pq.read_table(path, columns=["text"], filters=[("id", "==", row["id"])])["text"][0].as_py()
-        if text != tokenizer.normalized(written):
+        if text != tokenizer.normalized(_text_of(root, row["shard"], row["id"])):
             yield f"{row['id']}: its tokens decode to another text"
+
+
+def _text_of(root: Path, shard: str, document: str) -> str:
+    """Return the text of a document as training reads it."""
+    from groundup.cuts import Cuts
+
+    path = root / "refine" / "documents" / f"{shard}.parquet"
+    row = pc.index(pq.read_table(path, columns=["id"])["id"], document).as_py()
+    (batch,) = pq.read_table(path, columns=["text"], filters=[("id", "==", document)]).combine_chunks().to_batches()
+    cut = Cuts.load(root / "refine" / "cuts" / f"{shard}.npy").apply(batch, np.array([row]))
+    return str(cut.column("text")[0])
 
 
 def check_checkpoints(root: Path) -> Iterator[str]:
@@ -266,6 +291,7 @@ CHECKS: tuple[Check, ...] = (
     check_accounted,
     check_split,
     check_overlap,
+    check_lines,
     check_contamination,
     check_tokens,
     check_round_trip,

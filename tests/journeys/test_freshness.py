@@ -74,8 +74,8 @@ def test_a_new_file_runs_only_its_own_shards_and_the_lists(run_copy: Path) -> No
     events = {e["stage"]: e for e in Ledger(root / "ledger.jsonl").events()[before:] if e["event"] in ("finished", "fresh")}
     shards = 5
     assert (events["collect"]["built"], events["collect"]["reused"]) == (1, shards - 1)
-    # Its shard, and the two lists.
-    assert (events["refine"]["built"], events["refine"]["reused"]) == (3, shards - 1)
+    # Its shard, the three lists, and the distributions.
+    assert (events["refine"]["built"], events["refine"]["reused"]) == (5, shards - 1)
     # A shorter copy is a duplicate that loses: no token changed, so nothing after it ran.
     assert events["train"]["event"] == "fresh"
 
@@ -109,8 +109,10 @@ SETTINGS: dict[str, tuple[str, set[str]]] = {
     "refine.languages": ('["en"]', AFTER["refine"]),
     "refine.filters": ('["code"]', AFTER["refine"]),
     "refine.near_threshold": ("0.81", {"refine"}),
+    "refine.repeated_lines": ("11", {"refine"}),
     "refine.allowed_overlap": ('["a text that no benchmark of this recipe holds"]', set()),
     "refine.most_dropped": ("0.9", {"report"}),
+    "refine.memory_megabytes": ("64", {"report"}),
     "tokenize.vocab_size": ("400", AFTER["tokenize"]),
     "tokenize.validation": ("0.2", AFTER["refine"]),
     "tokenize.sample_megabytes": ("256", {"tokenize"}),

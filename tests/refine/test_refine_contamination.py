@@ -53,7 +53,8 @@ def find(tmp_path: Path, row: Callable[..., Row], collected: Callable[[Path, Seq
         find_occurrences(tmp_path / "list", tmp_path / "shard", tmp_path / "grams")
         shards, occurrences = [("s.x", tmp_path / "shard")], {"s.x": tmp_path / "list"}
         again = list(contaminated_again(shards, [tests], allowed, tmp_path / "list"))
-        find_contaminated(tmp_path / "list", shards, occurrences, tmp_path / "list", tmp_path / "grams")
+        gone = [tmp_path / "list" / "duplicates.parquet"]
+        find_contaminated(tmp_path / "list", shards, occurrences, gone, {}, tmp_path / "grams")
         rows: list[dict[str, Any]] = pq.read_table(tmp_path / "list" / "contaminated.parquet").to_pylist()
         # What verify does from the texts finds the same documents before the list stands, and none after.
         assert [(r["id"], r["duplicate_of"]) for r in rows] == [pair[:2] for pair in again]

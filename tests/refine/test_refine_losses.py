@@ -56,7 +56,7 @@ def test_a_source_that_loses_too_much_stops_the_run(tmp_path: Path, good: Source
     assert told.startswith('source "bad": 99.')
     assert " of its text is lost, more than most_dropped = 0.95; listed are 3 word" in told
     assert f"`groundup inspect {tmp_path / 'run'} --dropped word" in told
-    assert "set most_dropped in its [[source]]" in told
+    assert "set most_dropped = 1 in its [[source]]" in told
     assert "bad" in overview(tmp_path / "run")
     assert describe_dropped(tmp_path / "run", told.partition("--dropped ")[2].partition("`")[0])
     assert run(tmp_path, good, bad) == told
@@ -79,7 +79,7 @@ def test_a_source_that_loses_less_goes_on(tmp_path: Path, good: Source) -> None:
     assert run(tmp_path, good, many, most_dropped=0.1).startswith('source "many"')
 
 
-def test_empty_sources_are_named(tmp_path: Path, good: Source) -> None:
+def test_empty_sources_are_named(tmp_path: Path, good: Source, capsys: pytest.CaptureFixture[str]) -> None:
     """Every file rejected, every document dropped, and every text empty after cleaning; others of the same fate behind the first."""
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "one.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)))
@@ -94,6 +94,7 @@ def test_empty_sources_are_named(tmp_path: Path, good: Source) -> None:
     assert run(tmp_path, good, links).startswith('source "links": no document of it is kept; listed are 2 empty')
     allowed = [replace(source, most_dropped=1.0) for source in (pictures, short, links)]
     assert run(tmp_path, good, *allowed) == ""
+    assert 'warning: source "short": no document of it is kept; listed are 2 few_words' in capsys.readouterr().err
     assert run(tmp_path, *allowed).startswith("no source has a document left")
 
 

@@ -136,9 +136,9 @@ def some_rows(row: Callable[..., Row], count: int = 40) -> list[Row]:
     return [row(text, number) for number, text in enumerate(texts)]
 
 
-def refined(folder: Path, collected: Path) -> Path:
+def refined(folder: Path, collected: Path, *filters: str) -> Path:
     folder.mkdir(parents=True)
-    refine_shard(folder, collected, "text", ["en"], ["gopher_quality"], folder)
+    refine_shard(folder, collected, "text", ["en"], filters or ["gopher_quality"], folder)
     return folder
 
 
@@ -154,8 +154,8 @@ def test_rows_and_steps_of_a_shard(tmp_path: Path, row: Callable[..., Row], coll
     assert (few_words == bins[NAMES.index("words")]).all()
     assert told["bounds"]["few_words"] == [50, None]
     raw = of(*(str(row["text"]) for row in rows))
-    for name in NAMES:
-        assert (unpacked(told["steps"]["collected"]["histograms"][name]) == counted(coded(raw[name]))).all()
+    for column, name in enumerate(NAMES):
+        assert (unpacked(told["steps"]["collected"]["columns"][column]) == counted(coded(raw[name]))).all()
     assert told["steps"]["collected"]["documents"] == len(rows)
     assert told["steps"]["collected"]["bytes"] == sum(len(str(row["text"]).encode()) for row in rows)
     dropped = {reason: entry["documents"] for reason, entry in told["dropped"].items()}
@@ -218,6 +218,18 @@ def test_shards_add_up(tmp_path: Path, row: Callable[..., Row], collected: Write
     assert "collected" not in one["scores"]["few_words"]
     collected_bytes = one["steps"]["collected"]["bytes"]
     assert one["lost"] == pytest.approx(1 - (one["steps"]["kept"]["bytes"] + copy) / collected_bytes, abs=1e-6)
+
+
+def test_a_score_may_be_called_as_a_measure_is(tmp_path: Path, row: Callable[..., Row], collected: Write) -> None:
+    """Gopher has repeated_lines, too; each has its own counts, one a document."""
+    shard = refined(tmp_path / "out", collected(tmp_path / "in", some_rows(row)), "gopher")
+    table = summed(tmp_path / "sum", [("s.a", shard)], set(), duplicates(tmp_path / "duplicates.parquet", []))
+    assert "repeated_lines" in NAMES
+    assert "repeated_lines" in table["scores"]
+    for name in NAMES:
+        for step, histogram in table["measures"][name].items():
+            assert sum(histogram["counts"]) + histogram["unknown"] == table["steps"][step]["documents"]
+    assert sum(table["scores"]["repeated_lines"]["kept"]["counts"]) == table["steps"]["kept"]["documents"]
 
 
 def test_nothing_adds_up_to_nothing(tmp_path: Path, collected: Write) -> None:

@@ -64,6 +64,8 @@ def test_rows_are_aligned(tmp_path: Path, row: Callable[..., Row], collected: Wr
         "hashes.npy",
         "ids.npy",
         "keys.npy",
+        "line_rows.npy",
+        "lines.npy",
         "quality.json",
         "rows.npy",
         "sizes.npy",
@@ -103,10 +105,10 @@ def test_golden(tmp_path: Path, row: Callable[..., Row], collected: Write) -> No
     documents = pq.read_table(out / "documents.parquet", columns=["id", "text", "language"])
     digest.update(repr(documents.to_pylist()).encode())
     digest.update(repr(pq.read_table(out / "dropped.parquet").to_pylist()).encode())
-    for name in ("keys", "rows", "ids", "hashes", "sizes", "bins"):
+    for name in ("keys", "rows", "ids", "hashes", "sizes", "bins", "lines", "line_rows"):
         digest.update(np.load(out / f"{name}.npy").tobytes())
     digest.update((out / "quality.json").read_bytes())
-    assert (SHARD_VERSION, digest.hexdigest()[:16]) == (3, "aa4895bae6fb032d"), Counter(facts["dropped"])
+    assert (SHARD_VERSION, digest.hexdigest()[:16]) == (4, "8607a9dfa61c357e"), Counter(facts["dropped"])
 
 
 def test_conversation(tmp_path: Path, row: Callable[..., Row], collected: Write) -> None:

@@ -39,7 +39,7 @@ def split(tmp_path: Path, row: Callable[..., Row], collected: Callable[..., Path
             shards.append((f"{name}.x", out))
         (lists := tmp_path / f"lists-{seed}").mkdir()
         find_duplicates(lists, shards, 0.8)
-        facts = split_documents(lists, shards, dict.fromkeys(sources, "code"), [lists / "duplicates.parquet"], seed, share)
+        facts = split_documents(lists, shards, dict.fromkeys(sources, "code"), [lists / "duplicates.parquet"], {}, seed, share)
         found = []
         for name, folder in shards:
             verdict = np.load(lists / "split" / f"{name}.npy").tolist()

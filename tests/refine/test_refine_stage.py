@@ -80,7 +80,7 @@ def test_publishes(run: Run) -> None:
     view = run.store.view("refine")
     assert view is not None
     names = [f"{name}.s" for name in ("one", "two", "three")]
-    lists = ("dropped/duplicates.parquet", "dropped/contaminated.parquet", "quality.json")
+    lists = ["dropped/duplicates.parquet", "dropped/lines.parquet", "dropped/contaminated.parquet", "lines.parquet", "quality.json"]
     want = [path for name in names for path in (f"documents/{name}.parquet", f"dropped/{name}.parquet", f"split/{name}.npy")]
     assert sorted(view.manifest["files"]) == sorted([*want, *lists])
     facts = view.manifest["facts"]
@@ -104,7 +104,7 @@ def test_kept_documents(run: Run) -> None:
 
 def test_only_what_changed_runs_again(run: Run, recipe: Recipe, row: Callable[..., Row], collected: Callable[..., Path]) -> None:
     """Each setting, and one edited input, build exactly what depends on them."""
-    lists = {"duplicates duplicates", "contaminated contaminated", "split split", "quality quality"}
+    lists = {"duplicates duplicates", "lines lines", "contaminated contaminated", "split split", "quality quality"}
     shards = {f"{step} {name}.s" for step in ("shard", "occurrences") for name in ("one", "two", "three")}
     assert rebuilt(run) == shards | lists | {"evaluation evaluation"}
     assert rebuilt(run) == set()

@@ -118,6 +118,7 @@ def test_the_file_stays_as_it_is_but_for_what_stands_around_a_text(tmp_path: Pat
 
 
 BYTES = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+ENDLESS = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "normalizer": ({"normalizer": {"type": "Lowercase"}}, "normalizer is Lowercase"),
     "sentencepiece": ({"normalizer": {"type": "Prepend", "prepend": "▁"}}, "normalizer is Prepend"),
@@ -127,6 +128,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no splitter": ({"pre_tokenizer": None}, "is not ByteLevel"),
     "no model": ({"model": None}, "cannot be carried exactly"),
     "no specials": ({"added_tokens": []}, "no special token ends a text"),
+    "endless": (
+        {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [ENDLESS, BYTES | {"add_prefix_space": False}]}},
+        "retry-limit-in-match",
+    ),
     "odd": ({"post_processor": {"processors": None}}, "cannot be carried exactly"),
 }
 

@@ -203,7 +203,7 @@ def test_rates_for_fresh_weights_are_remarked_upon(folder: Path, tmp_path: Path,
     usual = dataclasses.replace(run.recipe.train, learning_rate=Train().learning_rate, muon_learning_rate=Train().muon_learning_rate)
     run = Run(run.root, dataclasses.replace(run.recipe, train=usual))
     begin(run, prepare(run))
-    assert "a tenth keeps more" in capsys.readouterr().err
+    assert "a tenth of them keeps more" in capsys.readouterr().err
 
 
 def test_a_shorter_context_and_dropout_are_the_recipes(folder: Path, tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def _vocabulary(writer: Any, origin: Origin) -> None:
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(origin.tokenizer.splitter)
     writer.add_token_list([token or f"[PAD{number}]" for number, token in enumerate(whole)])
-    kinds = dict.fromkeys(origin.whole_words, types.USER_DEFINED) | dict.fromkeys(origin.tokenizer.specials, types.CONTROL)
+    kinds = dict.fromkeys(origin.tokenizer.whole_words, types.USER_DEFINED) | dict.fromkeys(origin.tokenizer.specials, types.CONTROL)
     writer.add_token_types([kinds.get(token, types.NORMAL) if token else types.UNUSED for token in whole])
     writer.add_token_merges(written_merges(merges, origin.tokenizer.end))
     # Named, since llama.cpp would take id 11 for it, but never added: see `hf.write_folder`.

@@ -50,21 +50,9 @@ class Origin:
     @cached_property
     def vocabulary(self) -> tuple[list[str], list[str]]:
         """Names of the tokens by id, "" where no token has one, and the merges ("a b") in the order in which they were learnt."""
-        table = json.loads((self.path / TOKENIZER_FILE).read_text(encoding="utf-8"))
+        model = json.loads((self.path / TOKENIZER_FILE).read_text(encoding="utf-8"))["model"]
         # A byte-level name has no space in it.
-        merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in table["model"]["merges"]]
-        names = {index: name for name, index in table["model"]["vocab"].items()} | self._added(table)
-        return [names.get(index, "") for index in range(self.tokenizer.vocab_size)], merges
-
-    @cached_property
-    def whole_words(self) -> frozenset[str]:
-        """Names of the tokens that were added to the vocabulary and are no specials: they are found in any text, whole."""
-        table = json.loads((self.path / TOKENIZER_FILE).read_text(encoding="utf-8"))
-        return frozenset(self._added(table).values()) - self.tokenizer.specials.keys()
-
-    @staticmethod
-    def _added(table: Mapping[str, Any]) -> dict[int, str]:
-        return {int(token["id"]): str(token["content"]) for token in table.get("added_tokens", [])}
+        return self.tokenizer.names(), [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
 
     @property
     def ends(self) -> list[int]:

@@ -91,7 +91,7 @@ def compare_vocabulary(table: Mapping[str, Any], origin: Origin) -> None:
     stored = table.get("tokenizer.ggml.tokens", [])[: len(tokens)]
     _compare_lists("tokens", [name if own else "" for name, own in zip(stored, tokens, strict=False)], tokens)
     _compare_lists("merges", table.get("tokenizer.ggml.merges", []), written_merges(merges, origin.tokenizer.end))
-    for kind, names in ((CONTROL, origin.tokenizer.specials), (USER_DEFINED, origin.whole_words)):
+    for kind, names in ((CONTROL, origin.tokenizer.specials), (USER_DEFINED, origin.tokenizer.whole_words)):
         found = [token for token, own in zip(tokens, kinds, strict=False) if own == kind]
         _compare_lists("special tokens" if kind == CONTROL else "added tokens", sorted(found), sorted(names))
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from groundup.document import DROPPED, TableWriter, read_batches
+from groundup.document import DROPPED, TableWriter
 from groundup.refine.arrays import Array, text_buffers
 from groundup.refine.corpus import Corpus
 from groundup.refine.evaluation import WIDTH, Grams, write_grams
@@ -35,9 +35,17 @@ COMMON, COMMON_SHARE = 10, 0.001
 MATCHED_CHARACTERS = 400
 
 
-def find_occurrences(folder: Path, shard: Path, evaluation: Path) -> dict[str, Any]:
-    """Write occurrences.npy, int64 [n, 4]: row, gram, first byte and the byte after the last, for one refined shard."""
-    found = occurrences_in(read_batches([shard / "documents.parquet"], ["text"]), Grams.load(evaluation))
+def find_occurrences(folder: Path, shard: Path, evaluation: Path, cuts: Path | None = None) -> dict[str, Any]:
+    """Write occurrences.npy, int64 [n, 4]: row, gram, first byte and the byte after the last, for one refined shard.
+
+    Args:
+        folder: where it is written.
+        shard: folder of the refined shard.
+        evaluation: folder of the items' grams.
+        cuts: what is cut out of the shard's texts.
+    """
+    corpus = Corpus([("", shard)], {"": cuts} if cuts else {})
+    found = occurrences_in((batch for _, batch in corpus.batches(["text"])), Grams.load(evaluation))
     np.save(folder / "occurrences.npy", found)
     return {"occurrences": len(found)}
 
@@ -73,7 +81,12 @@ class Verdict:
 
 
 def find_contaminated(
-    folder: Path, shards: Sequence[tuple[str, Path]], occurrences: Mapping[str, Path], duplicates: Path, evaluation: Path
+    folder: Path,
+    shards: Sequence[tuple[str, Path]],
+    occurrences: Mapping[str, Path],
+    dropped: Sequence[Path],
+    cuts: Mapping[str, Path],
+    evaluation: Path,
 ) -> dict[str, Any]:
     """List the documents that hold evaluation items, with the longest stretch of text in common.
 
@@ -81,14 +94,15 @@ def find_contaminated(
         folder: where contaminated.parquet is written, rows in the order of shards and documents.
         shards: refined shards by name and folder, in order.
         occurrences: folder of the occurrences of each shard.
-        duplicates: folder of the refine/duplicates artefact, whose documents are gone already.
+        dropped: lists of documents that are gone already.
+        cuts: files of what is cut out of the texts, by shard.
         evaluation: folder of the items' grams.
     """
-    corpus, grams = Corpus(shards), Grams.load(evaluation)
+    corpus, grams = Corpus(shards, cuts), Grams.load(evaluation)
     starts = dict(zip([name for name, _ in shards], corpus.starts[:-1], strict=True))
     moved = [np.load(path / "occurrences.npy") + np.array([starts[name], 0, 0, 0]) for name, path in occurrences.items()]
     found = np.concatenate([np.zeros((0, 4), np.int64), *moved])
-    verdicts, common = verdicts_on(corpus, found, grams, duplicates / "duplicates.parquet")
+    verdicts, common = verdicts_on(corpus, found, grams, dropped)
     texts = _write(folder / "contaminated.parquet", corpus, verdicts, grams)
     rows = np.array([one.row for one in verdicts], np.int64)
     by_source = Counter(corpus.names[number] for number in corpus.sources_of(rows).tolist())
@@ -101,15 +115,15 @@ def find_contaminated(
     }
 
 
-def verdicts_on(corpus: Corpus, found: Array, grams: Grams, duplicates: Path) -> tuple[list[Verdict], int]:
-    """Return the contaminated documents that are no duplicates, and how many grams are common phrases."""
-    found = found[corpus.kept([duplicates])[found[:, 0]]]
+def verdicts_on(corpus: Corpus, found: Array, grams: Grams, dropped: Sequence[Path]) -> tuple[list[Verdict], int]:
+    """Return the contaminated documents that are on no other list, and how many grams are common phrases."""
+    found = found[corpus.kept(dropped)[found[:, 0]]]
     common = common_grams(found, len(grams.hashes), corpus.rows)
     return judge(found[~common[found[:, 1]]], grams), int(common.sum())
 
 
 def contaminated_again(
-    shards: Sequence[tuple[str, Path]], tests: Sequence[Path], allowed: Sequence[str], dropped: Path
+    shards: Sequence[tuple[str, Path]], tests: Sequence[Path], allowed: Sequence[str], dropped: Path, cuts: Path | None = None
 ) -> Iterator[tuple[str, str, float]]:
     """Look at all texts anew; yield document, item and share of what is contaminated and not on the list in `dropped`.
 
@@ -117,16 +131,18 @@ def contaminated_again(
         shards: refined shards by name and folder, in order.
         tests: folders of collected evaluation shards, in order.
         allowed: as the recipe lists them.
-        dropped: folder of duplicates.parquet and contaminated.parquet.
+        dropped: folder of the lists of dropped documents.
+        cuts: folder of what is cut out of the texts.
     """
     with TemporaryDirectory() as folder:
         write_grams(Path(folder), tests, allowed)
         grams = Grams.load(Path(folder))
-    corpus = Corpus(shards)
-    found = occurrences_in(read_batches([path / "documents.parquet" for _, path in shards], ["text"]), grams)
+    corpus = Corpus(shards, {name: cuts / f"{name}.npy" for name, _ in shards} if cuts else {})
+    found = occurrences_in((batch for _, batch in corpus.batches(["text"])), grams)
     path = dropped / "contaminated.parquet"
     known = corpus.kept([path]) if path.exists() else np.ones(corpus.rows, np.bool_)
-    for one in verdicts_on(corpus, found, grams, dropped / "duplicates.parquet")[0]:
+    others = [other for name in ("duplicates", "lines") if (other := dropped / f"{name}.parquet").exists()]
+    for one in verdicts_on(corpus, found, grams, others)[0]:
         if known[one.row]:
             yield corpus.id_text(one.row), str(grams.items["id"][one.item]), one.share
 

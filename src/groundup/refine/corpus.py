@@ -5,8 +5,8 @@ Nothing here holds more than a few bytes a document: columns pass through a row 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from groundup.cuts import Cuts
 from groundup.refine.arrays import Array, kernel, text_buffers
 from groundup.refine.kernels import SHINGLE_WORDS, shingle_sets
 from groundup.refine.spool import Spool
@@ -24,9 +25,14 @@ _HEX[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
 @dataclass(frozen=True)
 class Corpus:
-    """Refined shards by name ("SOURCE.SHARD") and folder, in order."""
+    """Refined shards by name ("SOURCE.SHARD") and folder, in order.
+
+    Attributes:
+        cuts: files of what is cut out of the texts, by name of the shard; texts and sizes are those without it.
+    """
 
     shards: Sequence[tuple[str, Path]]
+    cuts: Mapping[str, Path] = field(default_factory=dict)
 
     @cached_property
     def starts(self) -> Array:
@@ -42,7 +48,9 @@ class Corpus:
     @cached_property
     def sizes(self) -> Array:
         """UTF-8 bytes of every document (uint32)."""
-        return np.concatenate([np.zeros(0, np.uint32), *self.parts("sizes")])
+        whole = zip(self.shards, self.parts("sizes"), strict=True)
+        parts = [part - Cuts.load(self.cuts.get(name)).removed(len(part)) for (name, _), part in whole]
+        return np.concatenate([np.zeros(0, np.uint32), *parts]).astype(np.uint32)
 
     @cached_property
     def names(self) -> list[str]:
@@ -61,15 +69,14 @@ class Corpus:
 
     def batches(self, columns: Sequence[str], wanted: Array | None = None) -> Iterator[tuple[Array, pa.RecordBatch]]:
         """Yield row numbers and columns of the documents, row group by row group; with `wanted` (a mask) only of those."""
-        row = 0
-        for _, folder in self.shards:
+        for (name, folder), first in zip(self.shards, self.starts, strict=False):
+            cuts, row = Cuts.load(self.cuts.get(name)), int(first)
             with pq.ParquetFile(folder / "documents.parquet") as file:
                 for group in range(file.num_row_groups):
-                    rows = np.arange(row, row := row + file.metadata.row_group(group).num_rows)
-                    if wanted is not None:
-                        rows = rows[wanted[rows]]
+                    begin, row = row, row + file.metadata.row_group(group).num_rows
+                    rows = np.arange(begin, row) if wanted is None else begin + np.flatnonzero(wanted[begin:row])
                     if len(rows):
-                        yield rows, _read(file, group, columns, rows - (row - file.metadata.row_group(group).num_rows))
+                        yield rows, cuts.apply(_read(file, group, columns, rows - begin), rows - first)
 
     def kept(self, lists: Sequence[Path]) -> Array:
         """Return the mask of the rows that are on none of these lists of dropped documents, which are in the order of rows.

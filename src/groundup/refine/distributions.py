@@ -22,12 +22,11 @@ from groundup.refine.arrays import Array, text_buffers
 from groundup.refine.bins import CODES, EDGES, ERROR, QUANTILES, counted, packed, quantiles, unpacked
 from groundup.refine.dedup import EXACT
 from groundup.refine.measures import BEGINNING_BYTES, MEASURES, WHOLE
-from groundup.refine.quality import language_counts
+from groundup.refine.quality import FILE, language_counts, write_table
 from groundup.refined import DROPPED
 
 # As collected; after cleaning, when the filters begin; after the filters; without duplicates and what evaluation items stand in.
 STEPS = ("collected", "cleaned", "filtered", "kept")
-_FILE = "quality.json"
 
 
 @dataclass
@@ -37,11 +36,12 @@ class Sums:
     kind: str
     bounds: dict[str, list[float | None]] = field(default_factory=dict)
     sizes: dict[str, Counter[str]] = field(default_factory=lambda: {step: Counter(documents=0, bytes=0) for step in STEPS})
-    histograms: dict[tuple[str, str], Array] = field(default_factory=dict)
+    # By step and column: the measures, then the scores; a score may be called as a measure is.
+    histograms: dict[tuple[str, int], Array] = field(default_factory=dict)
     languages: dict[str, Counter[str]] = field(default_factory=lambda: {step: Counter() for step in STEPS[1:]})
     dropped: dict[str, Counter[str]] = field(default_factory=dict)
 
-    def count(self, step: str, column: str, counts: Array) -> None:
+    def count(self, step: str, column: int, counts: Array) -> None:
         """Add a histogram of a column at a step."""
         self.histograms[step, column] = self.histograms.get((step, column), np.zeros(CODES, np.int64)) + counts
 
@@ -71,17 +71,17 @@ def sum_quality(
         _add_late(of_source, shard, np.load(split / f"{name}.npy"), reasons)
     head = {"edges": EDGES.tolist(), "quantiles": list(QUANTILES), "error": round(ERROR, 4)}
     told = {"measures": MEASURES, "beginning_bytes": BEGINNING_BYTES, "sources": {name: _table(one) for name, one in sums.items()}}
-    (folder / _FILE).write_text(json.dumps(head | told, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8")
+    write_table(folder / FILE, head | told)
     return {"sources": {name: _facts(one) for name, one in sums.items()}}
 
 
 def _add_early(sums: Sums, shard: Path) -> None:
     """Add what the shard itself counted: the steps whose texts nobody has any more."""
-    found = json.loads((shard / _FILE).read_text(encoding="utf-8"))
+    found = json.loads((shard / FILE).read_text(encoding="utf-8"))
     sums.bounds |= found["bounds"]
     for step, entry in found["steps"].items():
         sums.sizes[step].update(documents=entry["documents"], bytes=entry["bytes"])
-        for column, histogram in entry["histograms"].items():
+        for column, histogram in enumerate(entry["columns"]):
             sums.count(step, column, unpacked(histogram))
     sums.languages["cleaned"].update(found["languages"])
     for reason, entry in found["dropped"].items():
@@ -94,7 +94,7 @@ def _add_late(sums: Sums, shard: Path, verdict: Array, reasons: Reasons) -> None
     kept = verdict != DROPPED
     for step, rows in (("filtered", np.ones(len(kept), np.bool_)), ("kept", kept)):
         sums.sizes[step].update(documents=int(rows.sum()), bytes=int(sizes[rows].sum(dtype=np.int64)))
-        for column, codes in zip([*MEASURES, *sums.bounds], bins, strict=True):
+        for column, codes in enumerate(bins):
             sums.count(step, column, counted(codes[rows]))
     row = 0
     for batch in read_batches([shard / "documents.parquet"], ["id", "language"]):
@@ -143,23 +143,19 @@ def _keys(ids: pa.StringArray) -> Array:
 
 
 def _table(sums: Sums) -> dict[str, Any]:
-    def of(column: str) -> dict[str, Any]:
+    def of(column: int, digits: int | None) -> dict[str, Any]:
         found = {step: sums.histograms[step, column] for step in STEPS if (step, column) in sums.histograms}
-        return {step: packed(counts) | {"quantiles": _rounded(column, quantiles(counts))} for step, counts in found.items()}
+        return {step: packed(counts) | {"quantiles": [round(q, digits) for q in quantiles(counts)]} for step, counts in found.items()}
 
     return {
         "kind": sums.kind,
         "lost": round(lost_share(_facts(sums)), 6),
         "steps": {step: dict(counts) for step, counts in sums.sizes.items()},
-        "measures": {name: of(name) for name in MEASURES},
-        "scores": {name: of(name) | {"bounds": bounds} for name, bounds in sums.bounds.items()},
+        "measures": {name: of(column, None if name in WHOLE else 6) for column, name in enumerate(MEASURES)},
+        "scores": {name: of(column, 6) | {"bounds": sums.bounds[name]} for column, name in enumerate(sums.bounds, len(MEASURES))},
         "languages": {step: dict(sorted(counts.items())) for step, counts in sums.languages.items()},
         "dropped": {reason: dict(sums.dropped[reason]) for reason in sorted(sums.dropped)},
     }
-
-
-def _rounded(column: str, values: list[float]) -> list[float]:
-    return [round(value) for value in values] if column in WHOLE else values
 
 
 def _facts(sums: Sums) -> dict[str, Any]:

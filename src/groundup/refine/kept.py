@@ -1,4 +1,6 @@
-"""The documents that are kept: refine/documents without those on the lists of what is dropped. Reads the refine view; writes nothing."""
+"""The documents that are kept: refine/documents without those on the lists of what is dropped, and without the lines that their
+source repeats. Reads the refine view; writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
+from groundup.cuts import Cuts
 from groundup.document import read_batches
 from groundup.errors import StoreError
 from groundup.refined import DROPPED, TRAIN, VALIDATION
@@ -41,11 +44,17 @@ def kept_documents(root: Path, columns: Sequence[str] | None = None, split: Spli
         StoreError: the run has no refine stage yet, or it is damaged.
     """
     for name in shard_names(root):
-        verdict = np.load(root / "refine" / "split" / f"{name}.npy")
-        wanted = verdict != DROPPED if split is None else verdict == (TRAIN if split == "train" else VALIDATION)
-        row = 0
-        for batch in read_batches([root / "refine" / "documents" / f"{name}.parquet"], columns):
-            here = wanted[row : row + len(batch)]
-            row += len(batch)
-            if here.any():
-                yield batch if here.all() else batch.filter(pa.array(here))
+        yield from kept_of_shard(root, name, columns, split)
+
+
+def kept_of_shard(root: Path, name: str, columns: Sequence[str] | None = None, split: Split | None = None) -> Iterator[pa.RecordBatch]:
+    """Yield the kept documents of one shard, as `kept_documents` does."""
+    verdict = np.load(root / "refine" / "split" / f"{name}.npy")
+    wanted = verdict != DROPPED if split is None else verdict == (TRAIN if split == "train" else VALIDATION)
+    cuts, row = Cuts.load(root / "refine" / "cuts" / f"{name}.npy"), 0
+    for batch in read_batches([root / "refine" / "documents" / f"{name}.parquet"], columns):
+        rows = np.arange(row, row + len(batch))
+        row += len(batch)
+        here, whole = wanted[rows], cuts.apply(batch, rows)
+        if here.any():
+            yield whole if here.all() else whole.filter(pa.array(here))

@@ -187,12 +187,12 @@ def _sets(hashes: Array, first: Array, width: int) -> tuple[Array, Array]:
         for s in range(shingle_count(first[text + 1] - first[text], width)):
             out[at] = shingle(hashes, first[text] + s, first[text + 1], width)
             at += 1
-        offsets[text + 1] = at = begin + _unique(out[begin:at])
+        offsets[text + 1] = at = begin + unique(out[begin:at])
     return out, offsets
 
 
 @kernel
-def _unique(values: Array) -> int:
+def unique(values: Array) -> int:
     """Sort in place and move each value's first copy to the front; return how many there are."""
     values.sort()
     kept = min(len(values), 1)

@@ -9,9 +9,11 @@ pages come from one template looks just like that.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from groundup.errors import SourceError
+from groundup.progress import say
 from groundup.recipe import Source
 from groundup.refine.distributions import lost_share
 from groundup.run import Run
@@ -23,7 +25,7 @@ Counts = Mapping[str, int]
 
 
 def check_losses(run: Run, sources: Mapping[str, Any], rejected: Mapping[str, Counts]) -> None:
-    """Hold every source of text against `most_dropped`, in the order of the recipe.
+    """Hold every source of text against `most_dropped`, in the order of the recipe; say so where an empty one is allowed.
 
     Args:
         sources: facts of refine/quality.
@@ -32,9 +34,18 @@ def check_losses(run: Run, sources: Mapping[str, Any], rejected: Mapping[str, Co
     Raises:
         SourceError: in one line: the source, its share, the reasons, and what to do; then the names of others.
     """
-    trained = [source for source in run.recipe.source if source.kind != "evaluation"]
-    problems = [_problem(run, source, sources.get(source.name), rejected.get(source.name, {})) for source in trained]
-    found = {source.name: problem for source, problem in zip(trained, problems, strict=True) if problem}
+    found: dict[str, str] = {}
+    for source in (one for one in run.recipe.source if one.kind != "evaluation"):
+        most = run.recipe.refine.most_dropped if source.most_dropped == "auto" else source.most_dropped
+        of = sources.get(source.name)
+        problem = _problem(source, of, rejected.get(source.name, {}), most, run.root)
+        if problem and most < 1:
+            found[source.name] = (
+                f"{problem}; check its kind, and the languages and filters of [refine], or set most_dropped = 1 in its [[source]]"
+            )
+        elif problem and of and of["collected"]["documents"]:
+            # Of a source without any, the collector has said so.
+            say(f"warning: {problem}")
     if found:
         names = [f'"{name}"' for name in list(found)[1 : 1 + MOST_NAMED]]
         others = f" (the same holds for {', '.join(names)}{' and others' if len(found) > 1 + MOST_NAMED else ''})" if names else ""
@@ -43,37 +54,23 @@ def check_losses(run: Run, sources: Mapping[str, Any], rejected: Mapping[str, Co
         raise SourceError("no source has a document left; there is nothing to train on")
 
 
-def _problem(run: Run, source: Source, of: Mapping[str, Any] | None, rejected: Counts) -> str:
-    most = run.recipe.refine.most_dropped if source.most_dropped == "auto" else source.most_dropped
+def _problem(source: Source, of: Mapping[str, Any] | None, rejected: Counts, most: float, root: Path) -> str:
+    """Say what a source lost, where it is more than `most` or all of it; else nothing."""
     reasons = of["dropped"] if of and of["collected"]["documents"] else rejected
-    allow = "where that is right, set most_dropped = 1 in its [[source]]"
-    if most == 1 or (of and of["kept"]["documents"] and lost_share(of) <= most):
-        return ""
     if not of or not of["collected"]["documents"]:
-        lost, mend = f"no document of kind {source.kind} was collected", "check its kind and path"
+        lost = f"no document of kind {source.kind} was collected"
     elif not of["kept"]["documents"]:
-        lost, mend = "no document of it is kept", "check its kind, and the languages and filters of [refine]"
-    else:
+        lost = "no document of it is kept"
+    elif lost_share(of) > most:
         lost = f"{_share(lost_share(of))} of its text is lost, more than most_dropped = {most:g}"
-        mend, allow = "check its kind, and the languages and filters of [refine]", "set most_dropped in its [[source]]"
-    return f'source "{source.name}": {lost}; listed are {_words(reasons)}{_inspect(run, reasons)}; {mend}, or {allow}'
+    else:
+        return ""
+    ranked = sorted(((name, count) for name, count in reasons.items() if count), key=lambda pair: (-pair[1], pair[0]))
+    named = ", ".join(f"{count:,} {name}" for name, count in ranked[:MOST_NAMED]) + (", …" if len(ranked) > MOST_NAMED else "")
+    look = f" (`groundup inspect {root} --dropped {ranked[0][0]}`)" if ranked else ""
+    return f'source "{source.name}": {lost}; listed are {named or "none"}{look}'
 
 
 def _share(share: float) -> str:
     # Rounded down: what is not quite all of it must not read as all of it.
     return f"{int(share * 1000) / 10:.1f} %"
-
-
-def _ranked(reasons: Counts) -> list[tuple[str, int]]:
-    return sorted(((name, count) for name, count in reasons.items() if count), key=lambda pair: (-pair[1], pair[0]))
-
-
-def _words(reasons: Counts) -> str:
-    found = _ranked(reasons)
-    named = ", ".join(f"{count:,} {name}" for name, count in found[:MOST_NAMED])
-    return (named or "none") + (", …" if len(found) > MOST_NAMED else "")
-
-
-def _inspect(run: Run, reasons: Counts) -> str:
-    found = _ranked(reasons)
-    return f" (`groundup inspect {run.root} --dropped {found[0][0]}`)" if found else ""

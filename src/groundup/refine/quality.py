@@ -5,10 +5,12 @@ every kept row.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +21,9 @@ from groundup.refine.bins import CODES, UNKNOWN, coded, counted, packed
 from groundup.refine.filters import Bounds
 from groundup.refine.measures import MEASURES, measured
 from groundup.refine.spool import Spool
-from groundup.store import write_json
+
+# Of a shard, and of the sum over all of them.
+FILE = "quality.json"
 
 
 @dataclass
@@ -100,19 +104,19 @@ class Quality:
     def save(self, folder: Path) -> None:
         """Write both files."""
         self.bins.save(folder / "bins.npy", transpose=True)
-        names = [*MEASURES, *self.bounds]
         steps = {
-            name: {
-                "documents": step.documents,
-                "bytes": step.bytes,
-                "histograms": {column: packed(counts) for column, counts in zip(names, step.counts, strict=False)},
-            }
+            name: {"documents": step.documents, "bytes": step.bytes, "columns": [packed(counts) for counts in step.counts]}
             for name, step in (("collected", self.collected), ("cleaned", self.before_filters))
         }
         dropped = {reason: dict(self.dropped[reason]) for reason in sorted(self.dropped)}
         languages = dict(sorted(self.languages.items()))
         bounds = {name: list(pair) for name, pair in self.bounds.items()}
-        write_json(folder / "quality.json", {"steps": steps, "bounds": bounds, "languages": languages, "dropped": dropped})
+        write_table(folder / FILE, {"steps": steps, "bounds": bounds, "languages": languages, "dropped": dropped})
+
+
+def write_table(path: Path, table: Any) -> None:
+    """Write JSON without line breaks: a histogram is a long list of short numbers."""
+    path.write_text(json.dumps(table, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def language_counts(languages: pa.StringArray) -> Counter[str]:

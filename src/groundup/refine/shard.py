@@ -1,6 +1,6 @@
 """One collected shard → one refined shard. Reads collect's documents.parquet; writes documents.parquet,
-dropped.parquet, quality.json, for every kept row ids.npy, hashes.npy, sizes.npy and bins.npy, and the index of its keys
-(refine/index.py).
+dropped.parquet, quality.json, for every kept row ids.npy, hashes.npy, sizes.npy and bins.npy, the index of its keys
+(refine/index.py) and a sketch of its lines.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from groundup.refine.corpus import id_numbers
 from groundup.refine.filters import Bounds, judge, score_bounds
 from groundup.refine.index import WIDTH, keys_of, write_index
 from groundup.refine.kernels import signatures
+from groundup.refine.lines import KINDS as LINE_KINDS
 from groundup.refine.quality import Quality, column_count
+from groundup.refine.sketch import Sketch
 from groundup.refine.spool import Spool
 from groundup.refine.tidy import fold
 
@@ -40,6 +42,8 @@ class _Output:
     hashes: Spool
     sizes: Spool
     quality: Quality
+    # None for kinds in which a repeated line is no boilerplate.
+    lines: Sketch | None = None
     changed: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     bytes_in: int = 0
@@ -56,6 +60,8 @@ class _Output:
         self.hashes.append(hashes)
         sizes = lengths(batch.column("text"))
         self.sizes.append(sizes)
+        if self.lines is not None:
+            self.lines.append(texts)
         self.bytes_out += int(sizes.sum(dtype=np.int64))
 
     def drop(self, batch: pa.RecordBatch, rows: Array, reason: Any, score: Any, detail: Any) -> pa.RecordBatch:
@@ -92,6 +98,7 @@ def refine_shard(folder: Path, collected: Path, kind: str, languages: Sequence[s
             stack.enter_context(Spool(folder / ".hashes", np.dtype(np.uint8), 16)),
             stack.enter_context(Spool(folder / ".sizes", np.dtype(np.uint32))),
             Quality(bounds, stack.enter_context(Spool(folder / ".bins", np.dtype(np.uint8), column_count(bounds)))),
+            stack.enter_context(Sketch(folder)) if kind in LINE_KINDS else None,
         )
         for batch in read_batches([collected / "documents.parquet"]):
             output.keep(_filter(_clean(batch, kind, output), kind, languages, filters, root, output))
@@ -100,6 +107,8 @@ def refine_shard(folder: Path, collected: Path, kind: str, languages: Sequence[s
         output.hashes.save(folder / "hashes.npy")
         output.sizes.save(folder / "sizes.npy")
         output.quality.save(folder)
+        if output.lines is not None:
+            output.lines.save()
     return _facts(output, kind)
 
 

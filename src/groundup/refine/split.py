@@ -27,6 +27,7 @@ def split_documents(
     shards: Sequence[tuple[str, Path]],
     kinds: Mapping[str, str],
     dropped: Sequence[Path],
+    cuts: Mapping[str, Path],
     seed: int,
     share: float,
     memory: int = 1 << 30,
@@ -37,12 +38,13 @@ def split_documents(
         folder: where split/NAME.npy (uint8: 0 on one of the lists, 1 train, 2 validation) is written.
         shards: refined shards by name and folder, in order.
         kinds: kind of each source.
-        dropped: lists of documents that are not kept: duplicates.parquet, contaminated.parquet.
+        dropped: lists of documents that are not kept: duplicates, those that were nothing but boilerplate, contaminated ones.
+        cuts: files of what is cut out of the texts, by shard; similarity and bytes are of what is left.
         seed: chooses which clusters are held out.
         share: of the bytes of every source that goes to validation.
         memory: bytes that a part of the index may take.
     """
-    corpus = Corpus(shards)
+    corpus = Corpus(shards, cuts)
     is_kept = corpus.kept(dropped)
     with Scratch(folder / ".scratch") as scratch:
         cluster = clusters(corpus, is_kept, scratch, memory)

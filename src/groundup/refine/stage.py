@@ -1,5 +1,5 @@
-"""The refine stage. Reads the collect view; writes refine/shard, the lists refine/duplicates and refine/contaminated,
-refine/split, refine/quality, and the refine view.
+"""The refine stage. Reads the collect view; writes refine/shard, the lists refine/duplicates, refine/lines and
+refine/contaminated, refine/split, refine/quality, and the refine view.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import StoreError
+from groundup.refine.boilerplate import BOILERPLATE, find_boilerplate
 from groundup.refine.contamination import CONTAMINATED, find_contaminated, find_occurrences
 from groundup.refine.dedup import EXACT, NEAR, find_duplicates
 from groundup.refine.distributions import sum_quality
 from groundup.refine.earlier import Earlier
 from groundup.refine.evaluation import write_grams
 from groundup.refine.filters import RULE_SETS, applicable, code_digest
+from groundup.refine.lines import KINDS as LINE_KINDS
 from groundup.refine.losses import check_losses
 from groundup.refine.shard import refine_shard
 from groundup.refine.split import split_documents
@@ -23,15 +25,15 @@ from groundup.run import Job, Run
 from groundup.store import Artefact, Facts, Step, content_digest
 
 # Raised by hand when the output of a step changes.
-SHARD_VERSION = 3
+SHARD_VERSION = 4
 DUPLICATES_VERSION = SPLIT_VERSION = 2
-CONTAMINATION_VERSION = QUALITY_VERSION = 1
+LINES_VERSION = CONTAMINATION_VERSION = QUALITY_VERSION = 1
 # Files of a refined shard that refine/quality alone reads.
 DESCRIPTIONS = ("bins.npy", "quality.json")
 
 
 def run(run: Run) -> None:
-    """Clean, filter, deduplicate, decontaminate and split what was collected.
+    """Clean, filter, deduplicate, take out repeated lines, decontaminate and split what was collected.
 
     Raises:
         RecipeError: a filter is unknown or cannot be imported.
@@ -41,13 +43,15 @@ def run(run: Run) -> None:
     collected = _collected(run)
     shards = run.build("refine", [_shard_job(run, one) for one in collected if not _is_evaluation(one)], "refine", "B")
     (duplicates,) = run.build("refine", [_duplicates_job(run, shards)], "duplicates", "list")
+    lists = {"duplicates": duplicates} | _lines(run, shards, duplicates)
     tests = [one for one in collected if _is_evaluation(one)]
-    against = _contaminated(run, shards, duplicates, tests) if any(one.facts["documents"] for one in tests) else []
-    lists = {"duplicates": duplicates} | ({"contaminated": against[-1]} if against else {})
+    against = _contaminated(run, shards, lists, tests) if any(one.facts["documents"] for one in tests) else []
+    lists |= {"contaminated": against[-1]} if against else {}
     (split,) = run.build("refine", [_split_job(run, shards, lists)], "split", "list")
     (quality,) = run.build("refine", [_quality_job(run, shards, lists, split)], "distributions", "list")
     links = _links(shards, lists, split) | {"quality.json": quality.path / "quality.json"}
-    run.publish("refine", [*shards, duplicates, *against, split, quality], links, _facts(shards, lists, split))
+    found = [artefact for name, artefact in lists.items() if name != "contaminated"]
+    run.publish("refine", [*shards, *found, *against, split, quality], links, _facts(shards, lists, split))
     check_losses(run, quality.facts["sources"], _rejected(collected))
 
 
@@ -103,39 +107,67 @@ def _earlier(run: Run, wanted: Step) -> Earlier | None:
     return Earlier(old.path, old.facts["shards"], same) if same else None
 
 
-def _contaminated(run: Run, shards: Sequence[Artefact], duplicates: Artefact, tests: Sequence[Artefact]) -> list[Artefact]:
+def _lines(run: Run, shards: Sequence[Artefact], duplicates: Artefact) -> dict[str, Artefact]:
+    """Build the list of repeated lines, where the recipe wants it and a source is of a kind that has them."""
+    fewest, kinds = run.recipe.refine.repeated_lines, _kinds(shards)
+    looked = [shard for shard in shards if shard.facts["kind"] in LINE_KINDS]
+    if not fewest or not looked:
+        return {}
+    step = Step("refine/lines", "lines", LINES_VERSION, {"fewest": fewest}, _contents(looked) | {"duplicates": duplicates.content})
+    arguments = {"shards": _folders(shards), "kinds": kinds, "duplicates": _list(duplicates), "fewest": fewest}
+    return {"lines": run.build("refine", [Job(step, find_boilerplate, arguments)], "repeated lines", "list")[0]}
+
+
+def _list(artefact: Artefact) -> Path:
+    """Return the documents that a list drops."""
+    return artefact.path / ("dropped.parquet" if artefact.name == "lines" else f"{artefact.name}.parquet")
+
+
+def _cuts(lists: Mapping[str, Artefact]) -> dict[str, Path]:
+    """Return the files of cuts by shard; most shards of most kinds have none."""
+    return {path.stem: path for path in sorted((lists["lines"].path / "cuts").glob("*.npy"))} if "lines" in lists else {}
+
+
+def _cuts_digest(lists: Mapping[str, Artefact], shard: Artefact) -> dict[str, str]:
+    """Return what the cuts of a shard add to the inputs of a step that reads its texts."""
+    name = f"cuts/{shard.name}.npy"
+    files = lists["lines"].manifest["files"] if "lines" in lists else {}
+    return {"cuts": files[name]["sha256"]} if name in files else {}
+
+
+def _contaminated(run: Run, shards: Sequence[Artefact], lists: Mapping[str, Artefact], tests: Sequence[Artefact]) -> list[Artefact]:
     """Build the grams of the evaluation items, their occurrences by shard, and the list of documents that hold items."""
     allowed = list(run.recipe.refine.allowed_overlap)
     step = Step("refine/evaluation", "evaluation", CONTAMINATION_VERSION, {"allowed": allowed}, _contents(tests))
     (grams,) = run.build("refine", [Job(step, write_grams, {"shards": [test.path for test in tests], "allowed": allowed})], "evaluation")
-    found = run.build("refine", [_occurrences_job(shard, grams) for shard in shards], "contamination", "B")
+    found = run.build("refine", [_occurrences_job(shard, grams, lists) for shard in shards], "contamination", "B")
     paths = {shard.name: artefact.path for shard, artefact in zip(shards, found, strict=True)}
-    inputs = _contents(shards) | {"duplicates": duplicates.content, "evaluation": grams.content}
+    inputs = _contents(shards) | _contents(list(lists.values())) | {"evaluation": grams.content}
     step = Step("refine/contaminated", "contaminated", CONTAMINATION_VERSION, {}, inputs)
-    arguments = {"shards": _folders(shards), "occurrences": paths, "duplicates": duplicates.path, "evaluation": grams.path}
+    dropped = [_list(artefact) for artefact in lists.values()]
+    arguments = {"shards": _folders(shards), "occurrences": paths, "dropped": dropped, "cuts": _cuts(lists), "evaluation": grams.path}
     return [grams, *found, *run.build("refine", [Job(step, find_contaminated, arguments)], "contaminated", "list")]
 
 
-def _occurrences_job(shard: Artefact, grams: Artefact) -> Job:
-    step = Step("refine/occurrences", shard.name, CONTAMINATION_VERSION, {}, {"shard": _rows(shard), "evaluation": grams.content})
-    return Job(step, find_occurrences, {"shard": shard.path, "evaluation": grams.path}, float(shard.facts["bytes_out"]))
+def _occurrences_job(shard: Artefact, grams: Artefact, lists: Mapping[str, Artefact]) -> Job:
+    inputs = {"shard": _rows(shard), "evaluation": grams.content} | _cuts_digest(lists, shard)
+    step = Step("refine/occurrences", shard.name, CONTAMINATION_VERSION, {}, inputs)
+    arguments = {"shard": shard.path, "evaluation": grams.path, "cuts": _cuts(lists).get(shard.name)}
+    return Job(step, find_occurrences, arguments, float(shard.facts["bytes_out"]))
 
 
 def _split_job(run: Run, shards: Sequence[Artefact], lists: Mapping[str, Artefact]) -> Job:
     share, seed = run.recipe.tokenize.validation, run.recipe.seed
     inputs = _contents(shards) | {name: artefact.content for name, artefact in lists.items()}
     step = Step("refine/split", "split", SPLIT_VERSION, {"seed": seed, "validation": share}, inputs)
-    dropped = [artefact.path / f"{name}.parquet" for name, artefact in lists.items()]
-    return Job(
-        step,
-        split_documents,
-        {"shards": _folders(shards), "kinds": _kinds(shards), "dropped": dropped, "seed": seed, "share": share, "memory": _memory(run)},
-    )
+    lost = {"dropped": [_list(artefact) for artefact in lists.values()], "cuts": _cuts(lists)}
+    arguments = {"shards": _folders(shards), "kinds": _kinds(shards), "seed": seed, "share": share, "memory": _memory(run)}
+    return Job(step, split_documents, arguments | lost)
 
 
 def _quality_job(run: Run, shards: Sequence[Artefact], lists: Mapping[str, Artefact], split: Artefact) -> Job:
     inputs = {artefact.name: artefact.content for artefact in [*shards, *lists.values(), split]}
-    paths = [artefact.path / f"{name}.parquet" for name, artefact in lists.items()]
+    paths = [_list(artefact) for artefact in lists.values()]
     arguments = {"shards": _folders(shards), "kinds": _kinds(shards), "split": split.path / "split", "lists": paths}
     return Job(Step("refine/quality", "quality", QUALITY_VERSION, {}, inputs), sum_quality, arguments)
 
@@ -169,7 +201,9 @@ def _shard_job(run: Run, collected: Artefact) -> Job:
 
 
 def _links(shards: list[Artefact], lists: Mapping[str, Artefact], split: Artefact) -> dict[str, Path]:
-    links = {f"dropped/{name}.parquet": artefact.path / f"{name}.parquet" for name, artefact in lists.items()}
+    links = {f"dropped/{name}.parquet": _list(artefact) for name, artefact in lists.items()}
+    links |= {f"cuts/{name}.npy": path for name, path in _cuts(lists).items()}
+    links |= {"lines.parquet": lists["lines"].path / "lines.parquet"} if "lines" in lists else {}
     for shard in shards:
         for folder in ("documents", "dropped"):
             links[f"{folder}/{shard.name}.parquet"] = shard.path / f"{folder}.parquet"
@@ -189,6 +223,11 @@ def _facts(shards: list[Artefact], lists: Mapping[str, Artefact], split: Artefac
     listed = {reason: lists["duplicates"].facts[reason]["by_source"] for reason in (EXACT, NEAR)}
     if "contaminated" in lists:
         listed[CONTAMINATED] = lists["contaminated"].facts["by_source"]
+    if "lines" in lists:
+        repeated = lists["lines"].facts["sources"]
+        listed[BOILERPLATE] = {source: counts["dropped"] for source, counts in repeated.items() if counts["dropped"]}
+        for source, counts in repeated.items():
+            sources[source]["lines"] = counts
     for reason, by_source in listed.items():
         for source, count in by_source.items():
             sources[source]["dropped"][reason] += count

@@ -24,8 +24,8 @@ from groundup.report.words import cut
 
 KEPT_EACH, LEFT_OUT_EACH, DROPPED_EACH, PAIRS_EACH = 2, 3, 2, 3
 DUPLICATES = ("near_duplicate", "exact_duplicate")
-# Sources and reasons beyond these are counted in the tables and not shown.
-MOST = 24
+# Reasons and sources beyond these are counted in the tables and not shown.
+MOST, MOST_SOURCES = 24, 60
 DROPPED_COLUMNS = ["id", "source", "origin", "record", "reason", "score", "duplicate_of", "detail"]
 
 
@@ -62,7 +62,7 @@ def kept(root: Path, seed: int) -> list[Row]:
         source = chosen.setdefault(path.stem.rpartition(".")[0], [])
         source += [(name, path) for name in first_ids(ids, seed, KEPT_EACH)]
     rows = []
-    for pairs in list(chosen.values())[:MOST]:
+    for pairs in list(chosen.values())[:MOST_SOURCES]:
         best = set(first_ids(pa.array([name for name, _ in pairs], pa.string()), seed, KEPT_EACH))
         for name, path in pairs:
             rows += [_shown(row) for row in find_documents([path], {name}).values()] if name in best else []
@@ -110,7 +110,7 @@ def _chosen_rows(paths: Sequence[Path], seed: int, most: int, wanted: Callable[[
                 counts[group] += entry["counts"]
                 of_group = batch.column("id").filter(pc.equal(batch.column(by), group))
                 ids[group] = first_ids(pa.array(ids.get(group, []) + first_ids(of_group, seed, most), pa.string()), seed, most)
-    order = sorted(ids, key=lambda group: (-counts[group], group))[:MOST]
+    order = sorted(ids, key=lambda group: (-counts[group], group))[: MOST if by == "reason" else MOST_SOURCES]
     # A document may be listed more than once, for reasons of different stages.
     places = {(group, name): (n, m) for n, group in enumerate(order) for m, name in enumerate(ids[group])}
     rows: dict[tuple[str, str], Row] = {}

@@ -71,7 +71,7 @@ def collected(root: Path) -> Iterator[Figure]:
 
 
 def refined(root: Path) -> Iterator[Figure]:
-    """Documents and bytes after cleaning and filters, what each reason dropped, and duplicates."""
+    """Documents and bytes after cleaning and filters, bytes of repeated lines, what each reason dropped, and duplicates."""
     origin, reasons = "refine/manifest.json", Counter[tuple[str, str]]()
     sums: dict[str, Counter[str]] = {}
     for artefact in artefacts(root, "refine", "refine/shard"):
@@ -84,6 +84,10 @@ def refined(root: Path) -> Iterator[Figure]:
             reasons.update({(source, reason): count for source, count in artefact.facts[reason]["by_source"].items()})
     for artefact in artefacts(root, "refine", "refine/contaminated"):
         reasons.update({(source, "contaminated"): count for source, count in artefact.facts["by_source"].items()})
+    for artefact in artefacts(root, "refine", "refine/lines"):
+        for source, counts in artefact.facts["sources"].items():
+            sums[source].update({"repeated_lines": counts["lines"], "bytes_cut": counts["bytes"]})
+            reasons.update({(source, "boilerplate"): counts["dropped"]} if counts["dropped"] else {})
     yield from _sums("refine", sums, origin)
     yield from _dropped("refine", reasons, "documents", origin)
 
@@ -106,7 +110,7 @@ def _dropped(stage: str, reasons: Mapping[tuple[str, str], int], unit: str, orig
 
 
 def _unit(name: str) -> str:
-    return "bytes" if name.startswith("bytes") else name
+    return "bytes" if name.startswith("bytes") else name.replace("_", " ")
 
 
 def tokenized(root: Path) -> Iterator[Figure]:

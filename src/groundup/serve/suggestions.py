@@ -8,10 +8,7 @@ from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from groundup.document import read_batches
-from groundup.refined import VALIDATION
+from groundup.refine.kept import kept_of_shard
 from groundup.store import Store
 
 # A corpus may have thousands of shards; the first ones of each source do.
@@ -42,11 +39,9 @@ def _of_mode(root: Path, shards: dict[str, list[str]], mode: str, count: int) ->
 
 def _beginnings(root: Path, shards: list[str], mode: str) -> Iterator[str]:
     for name in shards:
-        held_out = np.load(root / "refine" / "split" / f"{name}.npy") == VALIDATION
-        rows = iter(held_out.tolist())
-        for batch in read_batches([root / "refine" / "documents" / f"{name}.parquet"], ["text", "turns"]):
-            for wanted, document in zip(islice(rows, len(batch)), batch.to_pylist(), strict=True):
-                text = _beginning(document, mode) if wanted else ""
+        for batch in kept_of_shard(root, name, ["text", "turns"], "validation"):
+            for document in batch.to_pylist():
+                text = _beginning(document, mode)
                 if text:
                     yield text
 

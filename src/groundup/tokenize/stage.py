@@ -57,8 +57,7 @@ def _adoption(base: Base, shards: Sequence[RefinedShard]) -> Job:
 
 
 def _shard_job(shard: RefinedShard, tokenizer: Artefact) -> Job:
-    inputs = {"tokenizer": tokenizer.content, "documents": shard.documents_digest, "split": shard.split_digest}
-    step = Step("tokenize/shard", shard.name, SHARD_VERSION, {}, inputs)
+    step = Step("tokenize/shard", shard.name, SHARD_VERSION, {}, {"tokenizer": tokenizer.content} | shard.inputs)
     return Job(step, tokenize_shard, {"shard": shard, "tokenizer_folder": tokenizer.path}, shard.documents.stat().st_size)
 
 

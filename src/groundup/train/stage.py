@@ -232,7 +232,7 @@ def begin(run: Run, plan: Plan) -> None:
         changes.ledger.write("machine", step=step, machine=machine)
     say(_headline(plan))
     if plan.base and step == 0 and _rates(plan.train) == _rates(Train()):
-        say("train: the learning rates are those for fresh weights; a tenth keeps more of what these know (docs/training.md)")
+        say("train: the learning rates are those for fresh weights; a tenth of them keeps more of what these weights know")
 
 
 def _rates(train: Train) -> tuple[float, float]:

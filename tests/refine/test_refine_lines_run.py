@@ -1,0 +1,132 @@
+"""Repeated lines in a run: no reader of kept documents sees them, `verify` and `inspect` do, and a new file costs its own shard."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from groundup.api import open_run
+from groundup.errors import GroundupError
+from groundup.flow import run_flow
+from groundup.lineage import describe_dropped, describe_lines
+from groundup.recipe import load_recipe
+from groundup.refined import refined_shards
+from groundup.report.figures import refined
+from groundup.run import Run
+from groundup.serve.suggestions import suggestions
+from groundup.store import Store
+from groundup.tokenizer import Tokenizer
+from groundup.verify import check_accounted, check_lines, check_overlap, check_round_trip, check_split, check_tokens
+
+NOTICE = "This site uses cookies to make your visit better."
+
+
+def story(seed: int) -> str:
+    chance = np.random.default_rng(seed)
+    sentences = [" ".join("".join(chance.choice(list("abcdefgh"), 5)) for _ in range(9)).capitalize() for _ in range(8)]
+    return ".\n\n".join(sentences) + "."
+
+
+def make_project(tmp_path: Path) -> Path:
+    """Write a site whose pages close with a notice, a blog and code that hold it as well, and a recipe, which is returned."""
+    for first, (source, count, suffix) in enumerate((("site", 40, "txt"), ("blog", 30, "txt"), ("code", 20, "py"))):
+        (tmp_path / source).mkdir()
+        for number in range(count):
+            text = story(100 * first + number)
+            closing = f"\n\n{NOTICE}\n" if source != "blog" or number < 5 else "\n"
+            (tmp_path / source / f"{number:02}.{suffix}").write_text(
+                text + closing if suffix == "txt" else f'x = """{text}\n{NOTICE}\n"""\n'
+            )
+    (tmp_path / "site" / "empty.txt").write_text(NOTICE)
+    sources = [f'[[source]]\npath = "{name}"\nkind = "{kind}"\n' for name, kind in (("site", "text"), ("blog", "text"), ("code", "code"))]
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("".join(sources) + "[refine]\nfilters = []\n[tokenize]\nvocab_size = 400\n")
+    return recipe
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project that may be changed."""
+    return make_project(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of it, up to its tokens; treat it as read-only."""
+    return run_of(make_project(tmp_path_factory.mktemp("lines"))).root
+
+
+def run_of(recipe: Path, *overrides: str) -> Run:
+    return run_flow(load_recipe(recipe, overrides), recipe.parent / "run", "tokenize", workers=1)
+
+
+def built(recipe: Path, *overrides: str) -> set[str]:
+    """Run the recipe; return the artefacts that were built now."""
+
+    def store() -> set[str]:
+        return {f"{path.parent.parent.name}/{path.parent.name}/{path.name}" for path in (recipe.parent / "run/.store").glob("*/*/*-*")}
+
+    before = store()
+    run_of(recipe, *overrides)
+    return {name.rpartition("-")[0] for name in store() - before}
+
+
+def test_nobody_reads_them(root: Path) -> None:
+    """The notice goes from the site; the blog has it too seldom, and code is left alone."""
+    held: dict[str, int] = {}
+    for batch in open_run(root).documents(["source", "text"]):
+        for source, text in zip(*(batch.column(name).to_pylist() for name in ("source", "text")), strict=True):
+            held[source] = held.get(source, 0) + (NOTICE in text)
+    assert held == {"site": 0, "blog": 5, "code": 20}
+    batches = (batch for shard in refined_shards(Store(root)) if shard.source == "site" for batch in shard.batches(["text"]))
+    texts = [text for batch in batches for text in batch.column("text").to_pylist()]
+    assert len(texts) == 40
+    assert not any(NOTICE in text or text != text.strip() for text in texts)
+    decoded = "".join(Tokenizer.load(root / "tokenize").decode(ids.tolist()) for name, ids in open_run(root).tokens() if name == "site")
+    assert "cookies" not in decoded
+    assert all("cookies" not in one["text"] for one in suggestions(root))
+
+
+def test_verify_inspect_and_figures_see_them(root: Path) -> None:
+    checks = (check_accounted, check_split, check_overlap, check_lines, check_tokens, check_round_trip)
+    assert [line for check in checks for line in check(root) if type(line) is str] == []
+    assert f"{41:9,}  site" in describe_lines(root)
+    assert NOTICE in describe_lines(root, "site")
+    with pytest.raises(GroundupError, match='nothing was cut from "blgo"; sources that repeat lines: site'):
+        describe_lines(root, "blgo")
+    assert "0 words are left" in describe_dropped(root, "boilerplate")
+    figures = {figure.name: figure.value for figure in refined(root)}
+    assert figures["refine.dropped.boilerplate"] == figures["refine.repeated_lines"] == figures["refine.repeated_lines.site"] == 1
+    assert figures["refine.bytes_cut"] == 41 * len(NOTICE) + 40 * 2
+
+
+def test_verify_fails_where_cuts_are_lost(root: Path, tmp_path: Path) -> None:
+    """Cuts of no byte leave the lines in the text, and the tokens are another text's."""
+    copy = shutil.copytree(root, tmp_path / "run")
+    for path in (copy / "refine" / "cuts").glob("*.npy"):
+        cuts = np.load(path)
+        path.unlink()
+        np.save(path, cuts * np.array([1, 0, 0]))
+    assert "holds a line" in next(check_lines(copy))
+    assert "another text" in next(check_round_trip(copy))
+
+
+def test_a_new_file_costs_its_own_shard_and_the_lists(project: Path) -> None:
+    run_of(project)
+    assert built(project) == set()
+    (project.parent / "blog" / "new.txt").write_text(story(1_000))
+    steps = Counter(name.rpartition("/")[0] for name in built(project))
+    shard = ("collect/shard", "refine/shard", "tokenize/shard")
+    lists = tuple(f"refine/{name}" for name in ("duplicates", "lines", "split", "quality"))
+    assert steps == dict.fromkeys((*shard, *lists, "tokenize/index"), 1)
+    # Another number that lists the same lines changes nothing but the list; none at all gives the site its lines back.
+    assert built(project, "refine.repeated_lines=20") == {"refine/lines/lines"}
+    without = built(project, "refine.repeated_lines=0")
+    assert {one.rpartition(".")[0] for one in without if one.startswith("tokenize/shard")} == {"tokenize/shard/site"}
+    assert not (project.parent / "run" / "refine" / "lines.parquet").exists()
+    with pytest.raises(GroundupError, match="repeated_lines is 0"):
+        describe_lines(project.parent / "run")
