@@ -174,7 +174,7 @@ def last_to_run(key: str) -> str:
     expected = SETTINGS[key][1]
     alike = [other for other in SETTINGS if SETTINGS[other][1] == expected]
     first = min(expected, key=STAGES.index)
-    return first if expected == AFTER[first] and key != alike[0] else "export"
+    return first if len(expected) > 1 and expected == AFTER[first] and key != alike[0] else "export"
 
 
 @pytest.mark.parametrize("key", [key for key in SETTINGS if SETTINGS[key][1]])
