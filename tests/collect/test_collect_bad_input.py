@@ -94,7 +94,7 @@ def test_very_long_lines(monkeypatch: pytest.MonkeyPatch, read: Read) -> None:
 
 @pytest.mark.parametrize("wrong", ["10", "0", "999999", "99999999999999999999", "-1", "x", ""])
 def test_wrong_lengths_in_a_web_archive(wrong: str, read: Read) -> None:
-    """A record whose length is wrong costs itself, at most what follows it; what came before is read."""
+    """A record whose length is wrong costs itself; one that reaches beyond the end of the file, the rest."""
     page = f"<html><body><article><p>{'It was late in the year. ' * 20}</p></article></body></html>"
     body = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n{page}"
     head = "WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://{}.org/\r\nContent-Type: application/http; msgtype=response\r\n"
@@ -103,6 +103,15 @@ def test_wrong_lengths_in_a_web_archive(wrong: str, read: Read) -> None:
         return f"{head.format(host)}Content-Length: {length}\r\n\r\n{body}\r\n\r\n"
 
     whole = str(len(body))
-    found = read("web", "x.warc", record("a", whole) + record("b", wrong) + record("c", whole))
-    assert isinstance(found[0], Document) and found[0].group == "a.org"
-    assert any(isinstance(one, Reject) for one in found) or [one.group for one in found if isinstance(one, Document)][-1] == "c.org"
+    found = read("web", "x.warc", (record("a", whole) + record("b", wrong) + record("c", whole)) * 2)
+    pages = [one.group for one in found if isinstance(one, Document)]
+    beyond = wrong == "999999"
+    assert pages == (["a.org"] if beyond else ["a.org", "c.org", "a.org", "c.org"])
+    assert [one.record for one in found] == list(range(len(found)))
+    assert beyond or isinstance(found[2], Reject)
+
+
+def test_a_web_archive_that_is_broken_throughout(read: Read) -> None:
+    """Looking for the next record ends after a thousand times; what was found before is listed."""
+    found = read("web", "x.warc", b"WARC/1.0\r\nContent-Length: 1\r\n\r\nxxxx\n" * 3000)
+    assert 1000 < len(found) < 2100 and all(isinstance(one, Reject) for one in found)

@@ -4,64 +4,112 @@ from __future__ import annotations
 
 import io
 import re
+from collections import deque
 from collections.abc import Iterator
 from typing import IO, Any, cast
 
-from groundup.collect.streams import DamagedError, Item
+from groundup.collect.streams import BUFFER, DamagedError, Item
 from groundup.collect.web import MAX_HTML_BYTES, decode_html, host, page_document
 from groundup.document import Document, Reject
+from groundup.errors import GroundupError
 from groundup.recipe import Source
 
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 
 
+_START = re.compile(rb"\nWARC/[01]\.\d")
+# What is kept to look for the next record in, far more than fastwarc reads ahead; and how often that is tried in a file.
+_KEPT = 1 << 20
+_MAX_BREAKS = 1000
+
+
 class _Tape:
-    """What fastwarc asks of a stream: bytes, and how far it is."""
+    """What fastwarc asks of a stream: bytes, and how far it is. It can go back to a record that was read past."""
 
     def __init__(self, stream: io.BufferedReader) -> None:
         self._stream, self.position = stream, 0
+        self._ahead = b""
+        self._kept: deque[bytes] = deque()
+        self._size = 0
 
     def read(self, size: int = -1) -> bytes:
         """Return up to `size` bytes."""
-        # read1, so that bytes before damage are not lost with the exception.
-        data = self._stream.read1(size)
+        if self._ahead:
+            size = size if size >= 0 else len(self._ahead)
+            data, self._ahead = self._ahead[:size], self._ahead[size:]
+        else:
+            # read1, so that bytes before damage are not lost with the exception.
+            data = self._stream.read1(size)
         self.position += len(data)
+        self._kept.append(data)
+        self._size += len(data)
+        while self._size - len(self._kept[0]) > _KEPT:
+            self._size -= len(self._kept.popleft())
         return data
 
     def tell(self) -> int:
         """Return how many bytes have been read."""
         return self.position
 
+    def find(self, after: int) -> bool:
+        """Go to the first line beyond the position `after` that starts a record; return whether there is one."""
+        skipped = max(0, after - (self.position - self._size))
+        held = (b"".join(self._kept) + self._ahead)[skipped:]
+        start = self.position - self._size + skipped
+        while (hit := _START.search(held)) is None:
+            more = self._stream.read1(BUFFER)
+            if not more:
+                return False
+            # A line break and a version may be cut in two.
+            start, held = start + max(0, len(held) - 16), held[-16:] + more
+        self.position, self._ahead = start + hit.start() + 1, held[hit.start() + 1 :]
+        self._kept.clear()
+        self._size = 0
+        return True
+
 
 def read_warc(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the pages of a WARC or WET file; every other record is rejected by number, with what it is.
+
+    Where no record can be read, one is listed as damaged, and reading goes on at the next that starts.
 
     Raises:
         DamagedError: it breaks off; what could be read has been yielded.
     """
     tape = _Tape(item.stream)
-    number, end = -1, 0
-    try:
-        for number, record in enumerate(_records(tape)):
-            end = record.stream_pos + _length(record)
-            found = _record(record, number)
-            if isinstance(found, Document) and end > tape.position:
-                raise DamagedError("truncated", f"it ends inside record {number}")
-            yield found
-    except (DamagedError, GeneratorExit, ImportError):
-        raise
-    except Exception as error:
-        raise _broken(error, number) from None
-    except BaseException as error:
-        # A panic inside a Rust extension is no Exception.
-        if type(error).__name__ != "PanicException":
-            raise
-        raise _broken(error, number) from None
+    number = -1
+    for _ in range(_MAX_BREAKS):
+        start = end = tape.position
+        try:
+            for record in _records(tape):
+                number += 1
+                start = record.stream_pos
+                end = start + _length(record)
+                found = _record(record, number)
+                if isinstance(found, Document) and end > tape.position:
+                    raise DamagedError("truncated", f"it ends inside record {number}")
+                yield found
+            break
+        except BaseException as error:
+            if not _is_crash(error):
+                raise
+            if not tape.find(start):
+                raise _broken(error, number) from None
+            number += 1
+            yield Reject("damaged", number, f"it cannot be read, up to the next record: {error}"[:300])
+    else:
+        raise DamagedError("damaged", f"it broke {_MAX_BREAKS:,} times; what follows record {number} is not read")
     if number < 0:
         raise DamagedError("damaged", "no WARC record can be found in it")
     if end > tape.position:
         raise DamagedError("truncated", f"it ends inside record {number}")
+
+
+def _is_crash(error: BaseException) -> bool:
+    """Return whether a parser stumbled; a panic inside a Rust extension is no Exception."""
+    ours = (DamagedError, GroundupError, ImportError, MemoryError)
+    return type(error).__name__ == "PanicException" or (isinstance(error, Exception) and not isinstance(error, ours))
 
 
 def _length(record: Any) -> int:
@@ -86,9 +134,9 @@ def read_record(body: bytes, target: str, number: int) -> Document | Reject:
     whole = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body + b"\r\n\r\n"
     try:
         return next((_record(record, number) for record in _records(_Tape(io.BufferedReader(io.BytesIO(whole))))), Reject("empty", number))
-    except (ImportError, MemoryError):
-        raise
-    except Exception as error:
+    except BaseException as error:
+        if not _is_crash(error):
+            raise
         return Reject("malformed", number, f"{type(error).__name__}: {error}"[:300])
 
 
