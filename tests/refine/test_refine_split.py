@@ -113,6 +113,19 @@ def test_clusters_of_real_text(
     assert united / len(similar) >= 0.95
 
 
+def test_alike_without_the_lines_around_them(tmp_path: Path, refined: Callable[..., Shards]) -> None:
+    """One article between the menus of two sites is one cluster, once the menus are cut; no band of the whole pages says so."""
+    article, menus = text(1, 40), [text(2, 600), text(3, 600)]
+    shards = refined([[f"{menus[0]}\n{article}", text(4), text(5), f"{menus[1]}\n{article}"]])
+    cuts = {shards[0][0]: tmp_path / "cuts.npy"}
+    np.save(cuts[shards[0][0]], np.array([[row, 0, len(menu) + 1] for row, menu in zip((0, 3), menus, strict=True)]))
+    found = []
+    for number, of in enumerate(({}, cuts)):
+        with Scratch(tmp_path / f"scratch{number}") as scratch:
+            found.append(clusters(Corpus(shards, of), np.ones(4, np.bool_), scratch, 1 << 30).tolist())
+    assert found == [[0, 1, 2, 3], [0, 1, 2, 0]]
+
+
 def test_small_source(split: Callable[..., Any]) -> None:
     """A source of a few large groups gives its smallest one, or none when that would be more than a fifth of it."""
     few = [(text(n, 100 + n), f"g{n}") for n in range(6)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
@@ -41,15 +42,17 @@ class Shelf:
         sizes, ids: bytes and ids of all documents; the longer one comes first, then the smaller id. Before both goes a
             quality score, 0 for all so far.
         memory: bytes that a part may take.
+        again: folder of one more index, and the rows of the corpus that its rows stand for: texts that have changed since.
     """
 
     corpus: Corpus
     sizes: Array
     ids: Array
     memory: int
+    again: tuple[Path, Array] | None = None
 
     def buckets(self, band: int, among: Array | None = None, touching: Array | None = None) -> Iterator[Buckets]:
-        """Yield the buckets of a band with two members or more.
+        """Yield the buckets of a band with two members or more; a row may be a member twice where it is indexed again.
 
         Args:
             band: row of keys.npy.
@@ -68,7 +71,11 @@ class Shelf:
     def _entries(self, band: int, low: int, high: int, touching: Array | None) -> tuple[Array, Array]:
         """Return keys and rows of a range of keys of all shards, shard by shard."""
         if touching is None:
-            return self._join([read_range(folder, band, low, high) for _, folder in self.corpus.shards])
+            keys, rows = self._join([read_range(folder, band, low, high) for _, folder in self.corpus.shards])
+            if self.again is None:
+                return keys, rows
+            more, places = read_range(self.again[0], band, low, high)
+            return np.concatenate([keys, more]), np.concatenate([rows, self.again[1][places]])
         own = []
         for number, begin in enumerate(self.corpus.starts[:-1]):
             marked = touching[begin : self.corpus.starts[number + 1]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
@@ -10,8 +11,8 @@ import pyarrow.compute as pc
 from groundup.refine.arrays import Array, kernel, mask, text_buffers
 from groundup.refine.buckets import Shelf
 from groundup.refine.corpus import Corpus
-from groundup.refine.index import CLUSTER
-from groundup.refine.kernels import hash_texts, jaccard, scrambled
+from groundup.refine.index import CLUSTER, WIDTH, keys_of, write_index
+from groundup.refine.kernels import hash_texts, jaccard, scrambled, signatures
 from groundup.refine.scratch import Scratch
 from groundup.refine.spool import Spool
 
@@ -42,7 +43,7 @@ def clusters(corpus: Corpus, kept: Array, scratch: Scratch, memory: int) -> Arra
         parent[begin : begin + _BLOCK] = np.arange(begin, min(begin + _BLOCK, corpus.rows))
     for members in _groups(corpus, kept, scratch, memory):
         parent[members[0]] = members[1]
-    shelf = Shelf(corpus, scratch.joined(corpus, "sizes"), scratch.joined(corpus, "ids"), memory)
+    shelf = Shelf(corpus, scratch.joined(corpus, "sizes"), scratch.joined(corpus, "ids"), memory, _index_again(corpus, kept, scratch))
     offsets = scratch.full("offsets", corpus.rows + 1, np.int64)
     with Spool(scratch.folder / "shingles", np.dtype(np.uint64)) as spool:
         sets = corpus.shingles(kept, spool, offsets)
@@ -50,6 +51,20 @@ def clusters(corpus: Corpus, kept: Array, scratch: Scratch, memory: int) -> Arra
             for found in shelf.buckets(band, kept):
                 _unite(parent, found.starts, found.rows, sets, offsets, SIMILAR, MOST_COMPARED)
     return _numbers(parent, kept)
+
+
+def _index_again(corpus: Corpus, kept: Array, scratch: Scratch) -> tuple[Path, Array]:
+    """Index kept documents that lines were cut out of, as they are now: two pages may be alike only without what is around them."""
+    cut = corpus.cut_rows()
+    rows = cut[kept[cut]]
+    wanted = np.zeros(corpus.rows, np.bool_)
+    wanted[rows] = True
+    with Spool(scratch.folder / "keys", np.dtype(np.uint64), WIDTH) as keys:
+        for _, batch in corpus.batches(["text"], wanted) if len(rows) else ():
+            keys.append(keys_of(signatures(text_buffers(batch.column("text"))), np.zeros((len(batch), 16), np.uint8)))
+        (folder := scratch.folder / "cut").mkdir()
+        write_index(folder, keys)
+    return folder, rows
 
 
 def _groups(corpus: Corpus, kept: Array, scratch: Scratch, memory: int) -> Iterator[tuple[Array, Array]]:

@@ -67,6 +67,15 @@ class Corpus:
         shard = int(np.searchsorted(self.starts, row, side="right")) - 1
         return id_text(np.load(self.shards[shard][1] / "ids.npy", mmap_mode="r")[row - self.starts[shard]])
 
+    def cut_rows(self) -> Array:
+        """Return the rows out of whose texts something is cut, ascending (int64)."""
+        parts = [
+            np.unique(Cuts.load(self.cuts[name]).rows) + first
+            for (name, _), first in zip(self.shards, self.starts, strict=False)
+            if name in self.cuts
+        ]
+        return np.concatenate([np.zeros(0, np.int64), *parts])
+
     def batches(self, columns: Sequence[str], wanted: Array | None = None) -> Iterator[tuple[Array, pa.RecordBatch]]:
         """Yield row numbers and columns of the documents, row group by row group; with `wanted` (a mask) only of those."""
         for (name, folder), first in zip(self.shards, self.starts, strict=False):
