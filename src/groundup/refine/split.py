@@ -157,15 +157,34 @@ def choose_for_kinds(table: Clusters, order: Array, taken: Array, share: float) 
 def _one_more(table: Clusters, source: int, taken: Array, held: Array, target: Array, place: Array) -> int:
     """Return the cluster that brings a source nearest to its target without taking another one away from its own, or -1."""
     numbers, sizes = table.of_source(source)
-    short = target[source] - held[source]
-    for at in np.lexsort((place[numbers], sizes)).tolist():
-        touched, parts = table.entries(int(numbers[at]))
-        nearer = (np.abs(held[touched] + parts - target[touched]) < np.abs(held[touched] - target[touched])).all()
-        only = held[source] == 0 and (parts <= MOST_OF_SOURCE * table.totals[touched]).all()
-        if not taken[numbers[at]] and (nearer or only):
-            return int(numbers[at])
-        if sizes[at] > max(2 * short, MOST_OF_SOURCE * table.totals[source]):
-            break
+    order = np.lexsort((place[numbers], sizes))
+    too_large = max(2 * (target[source] - held[source]), MOST_OF_SOURCE * table.totals[source])
+    small = order[: int(np.searchsorted(sizes[order], too_large, side="right")) + 1]
+    return int(
+        _first_that_helps(numbers[small], held[source] == 0, table.starts, table.sources, table.sizes, table.totals, taken, held, target)
+    )
+
+
+@kernel
+def _first_that_helps(
+    numbers: Array,
+    none_yet: bool,
+    starts: Array,
+    sources: Array,
+    sizes: Array,
+    totals: Array,
+    taken: Array,
+    held: Array,
+    target: Array,
+) -> int:
+    for number in numbers:
+        nearer, only = not taken[number], none_yet and not taken[number]
+        for k in range(starts[number], starts[number + 1]):
+            source, after = sources[k], held[sources[k]] + sizes[k]
+            nearer = nearer and abs(after - target[source]) < abs(held[source] - target[source])
+            only = only and sizes[k] <= MOST_OF_SOURCE * totals[source]
+        if nearer or only:
+            return int(number)
     return -1
 
 
