@@ -40,6 +40,8 @@ class Nodes:
 def main() -> None:
     from ray.cluster_utils import Cluster
 
+    # Where Ray notes the address of the cluster; with a TMPDIR of one's own it expects the folder to be there.
+    (Path(tempfile.gettempdir()) / "ray").mkdir(exist_ok=True)
     # Short: sockets are made below it.
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "temp_dir": folder})

@@ -60,7 +60,8 @@ def test_only_its_shard_and_the_lists_are_built(project: Path, tmp_path: Path, w
         assert {name.removeprefix(prefix) for name in built if name.startswith(prefix)} == expected[stage], stage
     # The rest is lists over all shards, one of each; the tokenizer is frozen.
     rest = sorted(name for name in built if not name.startswith(tuple(PER_SHARD.values())))
-    assert rest == ["refine/duplicates/duplicates", "refine/split/split", "tokenize/index/index"]
+    lists = [f"refine/{name}/{name}" for name in ("duplicates", "lines", "quality", "split")]
+    assert rest == [*lists, "tokenize/index/index"]
 
 
 @pytest.mark.parametrize("what", [add, change, take_away])
