@@ -6,12 +6,15 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import checkpoint, contamination, duplicates, memory, refine, serve, starter
+from benchmarks import checkpoint, contamination, duplicates, encodings, languages, memory, refine, repair, serve, starter
 
 HERE = Path(__file__).parent
 BENCHMARKS = {
     "starter": starter.measure,
     "refine": refine.measure,
+    "repair": repair.measure,
+    "encodings": encodings.measure,
+    "languages": languages.measure,
     "duplicates": duplicates.measure,
     "memory": memory.measure,
     "contamination": contamination.measure,
