@@ -6,13 +6,30 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import checkpoint, contamination, continued, duplicates, lines, memory, quality, refine, serve, starter
+from benchmarks import (
+    checkpoint,
+    contamination,
+    continued,
+    duplicates,
+    encodings,
+    languages,
+    lines,
+    memory,
+    quality,
+    refine,
+    repair,
+    serve,
+    starter,
+)
 
 HERE = Path(__file__).parent
 BENCHMARKS = {
     "starter": starter.measure,
     "refine": refine.measure,
     "quality": quality.measure,
+    "repair": repair.measure,
+    "encodings": encodings.measure,
+    "languages": languages.measure,
     "duplicates": duplicates.measure,
     "memory": memory.measure,
     "contamination": contamination.measure,

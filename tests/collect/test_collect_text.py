@@ -37,8 +37,23 @@ def test_encodings_of_western_text(codec: str) -> None:
     assert decode(sentence.encode(codec)).lstrip("\ufeff") == sentence
 
 
+@pytest.mark.parametrize(
+    ("codec", "sentence"),
+    [
+        ("iso-8859-2", "V letošním roce se škola zúčastnila soutěže žáků základních škol."),
+        ("cp1250", "Az őszi időszakban többször is előfordult, hogy a nagyobb esőzések után megáradt a folyó."),
+        ("cp1254", "Bu yıl öğrencilerin büyük çoğunluğu sınavı başarıyla geçti."),
+        ("koi8-r", "В этом году большинство учеников успешно сдали экзамен."),
+        ("euc-jp", "今年はほとんどの生徒が試験に合格しました。"),
+    ],
+)
+def test_encodings_of_one_sentence(codec: str, sentence: str) -> None:
+    """One sentence is enough to tell languages apart whose letters share their bytes."""
+    assert decode(sentence.encode(codec)) == sentence
+
+
 def test_encodings_found_in_the_wild(real_data: Path) -> None:
-    """At least 90 % of 190 files in 44 legacy encodings decode to the text that their folder's name says."""
+    """At least 97 % of 190 files in 44 legacy encodings decode to the text that their folder's name says."""
     right = total = 0
     for path in sorted(real_data.glob("web/encodings/*/*")):
         name = (
@@ -54,7 +69,7 @@ def test_encodings_found_in_the_wild(real_data: Path) -> None:
         right += sum(a == b for a, b in zip(*letters, strict=False)) > 0.98 * len(letters[0])
         total += 1
     assert total > 150
-    assert right >= 0.9 * total
+    assert right >= 0.97 * total
 
 
 @given(st.binary(max_size=400))

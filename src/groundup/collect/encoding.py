@@ -14,10 +14,9 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# What Western European prose holds beyond ASCII, as Windows-1252 writes it; Latin-1 is the part of it from 0xA0 on.
-_WESTERN = frozenset("àáâãäåæçèéêëìíîïñòóôõöøùúûüýÿßœšžÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝŒ‘’“”„–—…«»°£§©®½¼¾·º¡¿€\xa0".encode("cp1252"))
-_ASCII_LETTER = re.compile(rb"[A-Za-z]")
 _HIGH = re.compile(rb"[\x80-\xff]")
+# The bytes that tell them apart may come after the sample; browsers read all three so (WHATWG Encoding Standard).
+_SUPERSETS = {"ascii": "cp1252", "iso-8859-1": "cp1252", "iso-8859-9": "cp1254"}
 # Control characters that no text holds (tab, line and page breaks, shifts, escape sequences and end-of-file marks do occur).
 _CONTROL = bytes(sorted(set(range(32)) - {7, 8, 9, 10, 11, 12, 13, 14, 15, 26, 27}))
 SAMPLE = 1 << 16
@@ -51,7 +50,7 @@ def guess(data: bytes, declared: str = "") -> str:
     """Return the name of the encoding of `data`; it decodes with `errors="replace"` at worst.
 
     A mark wins, then UTF-8 (no other encoding passes as it by chance), then `declared` if it decodes, then
-    Windows-1252 where the bytes look like Western European words, then charset-normalizer.
+    what chardet says.
     """
     mark = marked(data)
     if mark is not None:
@@ -63,7 +62,7 @@ def guess(data: bytes, declared: str = "") -> str:
         return "utf-8"
     if declared and _decodes(data, declared):
         return declared
-    return "cp1252" if looks_western(data) else _detect(data)
+    return _detect(data)
 
 
 def _is_utf8(data: bytes) -> bool:
@@ -80,33 +79,29 @@ def _is_utf8(data: bytes) -> bool:
 
 def _decodes(data: bytes, name: str) -> bool:
     try:
-        codec = codecs.lookup(name)
-        if not codec._is_text_encoding:
-            return False
-        data.decode(codec.name)
-    except (LookupError, UnicodeError, ValueError):
-        return False
-    return True
+        if _is_text(name):
+            data.decode(name)
+            return True
+    except (UnicodeError, ValueError):
+        pass
+    return False
 
 
-def looks_western(data: bytes) -> bool:
-    """Return whether the high bytes are those of Western European words: common ones, few, and among ASCII letters."""
-    sample = data[:SAMPLE] if _HIGH.search(data[:SAMPLE]) else data
-    high = _HIGH.findall(sample)
-    if not high or len(high) > 0.12 * len(sample):
+def _is_text(name: str) -> bool:
+    try:
+        return bool(codecs.lookup(name)._is_text_encoding)
+    except (LookupError, ValueError):
         return False
-    common = sum(byte[0] in _WESTERN for byte in high)
-    return common >= 0.98 * len(high) and len(high) < 0.2 * len(_ASCII_LETTER.findall(sample))
 
 
 def _detect(data: bytes) -> str:
-    from charset_normalizer import from_bytes
+    import chardet
 
     first = _HIGH.search(data)
     start = max(0, first.start() - SAMPLE // 4) if first else 0
-    best = from_bytes(data[start : start + SAMPLE]).best()
-    name = best.encoding if best is not None else "cp1252"
-    return name if _decodes(data, name) or best is not None else "cp1252"
+    # Its own `prefer_superset` reads ISO 8859-2 as Windows-1250, which is no superset: 171 instead of 195 of 199 files.
+    name = chardet.detect(data[start : start + SAMPLE])["encoding"] or "ascii"
+    return _SUPERSETS.get(name.lower(), name) if _is_text(name) else "cp1252"
 
 
 def decode(data: bytes, declared: str = "") -> str:
