@@ -52,6 +52,13 @@ def test_encodings_of_one_sentence(codec: str, sentence: str) -> None:
     assert decode(sentence.encode(codec)) == sentence
 
 
+def test_one_wrong_byte_costs_one_character() -> None:
+    """UTF-8 stays UTF-8 around a damaged byte; what has one accent in another encoding is still seen as such."""
+    sentence = "Příliš žluťoučký kůň úpěl ďábelské ódy. "
+    assert decode(sentence.encode() + b"\xff " + sentence.encode()) == sentence + "\ufffd " + sentence
+    assert decode("They met in a small café near the station.".encode("cp1252")) == "They met in a small café near the station."
+
+
 def test_encodings_found_in_the_wild(real_data: Path) -> None:
     """At least 97 % of 190 files in 44 legacy encodings decode to the text that their folder's name says."""
     right = total = 0

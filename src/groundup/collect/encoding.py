@@ -15,6 +15,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _HIGH = re.compile(rb"[\x80-\xff]")
+_HIGH_BYTES = bytes(range(0x80, 0x100))
 # The bytes that tell them apart may come after the sample; browsers read all three so (WHATWG Encoding Standard).
 _SUPERSETS = {"ascii": "cp1252", "iso-8859-1": "cp1252", "iso-8859-9": "cp1254"}
 # Control characters that no text holds (tab, line and page breaks, shifts, escape sequences and end-of-file marks do occur).
@@ -73,8 +74,15 @@ def _is_utf8(data: bytes) -> bool:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
         # A sample may end inside a character.
-        return error.start >= len(data) - 3 and error.start > 0 and error.reason == "unexpected end of data"
+        ends = error.start >= len(data) - 3 and error.start > 0 and error.reason == "unexpected end of data"
+        return ends or _is_damaged_utf8(data)
     return True
+
+
+def _is_damaged_utf8(data: bytes) -> bool:
+    """Return whether a few bytes spoil what is UTF-8 otherwise: in any other encoding most high bytes would."""
+    high = len(data) - len(data.translate(None, _HIGH_BYTES))
+    return data.decode("utf-8", "replace").count("\ufffd") <= high // 10
 
 
 def _decodes(data: bytes, name: str) -> bool:
