@@ -6,13 +6,14 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import checkpoint, contamination, duplicates, memory, refine, serve, starter
+from benchmarks import checkpoint, contamination, duplicates, memory, plagiarism, refine, serve, starter
 
 HERE = Path(__file__).parent
 BENCHMARKS = {
     "starter": starter.measure,
     "refine": refine.measure,
     "duplicates": duplicates.measure,
+    "plagiarism": plagiarism.measure,
     "memory": memory.measure,
     "contamination": contamination.measure,
     "checkpoint": checkpoint.measure,
