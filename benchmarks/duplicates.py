@@ -9,6 +9,7 @@ right when a kept document is at least half alike; a pair that a tool reports is
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -64,9 +65,12 @@ def measure() -> dict[str, object] | None:
         folder = Path(name)
         documents, original = generated(data, folder / "run")
         write(folder, documents)
+        load = os.getloadavg()[0]
         size = sum(len(text.encode()) for text in documents) / 1e6
         truth = truth_of(documents, original)
-        figures: dict[str, object] = {"documents": len(documents), "MB": size} | facts(truth)
+        figures: dict[str, object] = {"documents": len(documents), "MB": size, "others' load on this machine (processes)": load} | facts(
+            truth
+        )
         python = peers.interpreter(folder / "venv")
         if python is None:
             print("duplicates: the peers cannot be installed, so ours is measured alone")
@@ -76,9 +80,9 @@ def measure() -> dict[str, object] | None:
                 figures |= {f"{tool}: {figure}": value for figure, value in judged(found, truth, size).items()}
     used = ", ".join(package for name, package in peers.PACKAGES.items() if name != "spacy")
     return {
-        "what": f"Near and exact duplicates among real documents and edited copies, one process each, beside {used}. "
-        "datatrove, datasketch and rensa as their examples show; words are \\w+ in small letters, 5 to a shingle, where a tool leaves "
-        'that open; "single words" is rensa\'s own example.',
+        "what": f"Duplicates among real documents and edited copies, beside {used}; one process and one core each, near_threshold "
+        f"{THRESHOLD}. Where a tool leaves the unit to its user, it is 5-grams of \\w+ in small letters; rensa's own example has single "
+        "words. Seconds are those of a machine shared with others; processor seconds are the measure.",
         "figures": figures,
         "machine": machine(),
     }

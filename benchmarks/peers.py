@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +37,16 @@ Pairs = list[tuple[int, int]]
 Found = tuple[list[int], Callable[[], Pairs]]
 
 
-def interpreter(folder: Path | None) -> str | None:
-    """Return a Python that has the peers: PEERS_PYTHON, this one, or one made in `folder`; None where they cannot be had."""
+def interpreter(folder: Path, names: Sequence[str] = tuple(PACKAGES)) -> str | None:
+    """Return a Python that has these packages: PEERS_PYTHON, this one, or one made in `folder`; None where they cannot be had."""
     if named := os.environ.get("PEERS_PYTHON"):
         return named
-    if all(importlib.util.find_spec(name) for name in PACKAGES):
+    if all(importlib.util.find_spec(name) for name in names):
         return sys.executable
-    if folder is None:
-        return None
     venv.create(folder, with_pip=True)
     python = str(folder / "bin" / "python")
-    made = subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES.values()], check=False)
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    made = subprocess.run([*install, *(PACKAGES[name] for name in names)], check=False)
     return None if made.returncode else python
 
 
@@ -120,11 +119,11 @@ def datasketch(folder: Path, threshold: float) -> Found:
     return sorted({number for number, _ in pairs}), lambda: pairs
 
 
-def rensa_with(units: Callable[[str], list[str]]) -> Callable[[Path, float], Found]:
-    def rensa(folder: Path, threshold: float) -> Found:
-        from rensa import RMinHashDeduplicator
+def rensa_with(make: Callable[[float], Any], units: Callable[[str], list[str]]) -> Callable[[Path, float], Found]:
+    """Its deduplicator, which takes documents as they come and looks at the estimate of what it finds."""
 
-        index = RMinHashDeduplicator(threshold=threshold, num_perm=PERMUTATIONS, use_lsh=True)
+    def rensa(folder: Path, threshold: float) -> Found:
+        index = make(threshold)
         kept = index.add_pairs((str(number), units(text)) for number, text in read(folder))
         dropped = [number for number, is_kept in enumerate(kept) if not is_kept]
 
@@ -135,6 +134,18 @@ def rensa_with(units: Callable[[str], list[str]]) -> Callable[[Path, float], Fou
         return dropped, pairs
 
     return rensa
+
+
+def r_minhash(threshold: float) -> Any:
+    from rensa import RMinHashDeduplicator
+
+    return RMinHashDeduplicator(threshold=threshold, num_perm=PERMUTATIONS, use_lsh=True)
+
+
+def c_minhash(threshold: float) -> Any:
+    from rensa import CMinHashDeduplicator
+
+    return CMinHashDeduplicator(threshold=threshold, num_perm=PERMUTATIONS)
 
 
 def datatrove(folder: Path, threshold: float) -> Found:
@@ -171,8 +182,9 @@ TOOLS: dict[str, Callable[[Path, float], Found]] = {
     "groundup": groundup,
     "datatrove": datatrove,
     "datasketch": datasketch,
-    "rensa, 5-grams": rensa_with(shingles),
-    "rensa, single words": rensa_with(str.split),
+    "rensa": rensa_with(r_minhash, shingles),
+    "rensa, CMinHash": rensa_with(c_minhash, shingles),
+    "rensa, single words": rensa_with(r_minhash, str.split),
 }
 
 

@@ -65,7 +65,7 @@ def measure() -> dict[str, object] | None:
     for degree, name in DEGREES.items():
         rows = {one.row for one in answers if one.degree == degree}
         figures |= {f"{name}: answers": len(rows), f"{name}: Jaccard with the original, median": statistics.median(alike[r] for r in rows)}
-        figures |= {f"{name}: largest Jaccard": max(alike[row] for row in rows)}
+        figures |= {f"{name}: at Jaccard {SIMILAR} or more": sum(alike[row] >= SIMILAR for row in rows) / len(rows)}
         figures |= {f"{name}: {way}": len(rows & of_way) / len(rows) for way, of_way in found.items()}
     return {
         "what": "Answers copied from an original by degree of rewriting: the share that is found.",
@@ -117,8 +117,8 @@ def holding(folder: Path, texts: list[str], answers: list[Answer]) -> set[int]:
 
 
 def beside(folder: Path, texts: list[str], answers: list[Answer]) -> dict[str, set[int]]:
-    """Return what datasketch finds at both thresholds, where it is installed; originals are indexed first."""
-    python = peers.interpreter(None)
+    """Return what datasketch finds at both thresholds, where it can be had; originals are indexed first."""
+    python = peers.interpreter(folder / "venv", ["datasketch"])
     if python is None:
         return {}
     originals = sorted({one.original for one in answers})
