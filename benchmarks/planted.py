@@ -111,13 +111,15 @@ EDITS: dict[str, Edit] = {
     "truncated": truncated,
     "two edits": two_edits,
 }
+# Edits after which a reader would say that the words are the same.
+SAME_WORDS = ("same", "other white space", "other case", "no punctuation")
 
 
-def planted(texts: Sequence[str], copies: int, rng: random.Random) -> list[tuple[str, int]]:
-    """Return edited copies of texts drawn at random (some more than once), and the number of the text that each is made of."""
+def planted(texts: Sequence[str], copies: int, rng: random.Random) -> list[tuple[str, int, str]]:
+    """Return edited copies of texts drawn at random (some more than once), the number of the text that each is made of, and how."""
     made = []
     for number in range(copies):
         original, other = rng.randrange(len(texts)), rng.choice(texts)
-        edit = EDITS[list(EDITS)[number % len(EDITS)]]
-        made.append((edit(texts[original], rng, other), original))
+        name = list(EDITS)[number % len(EDITS)]
+        made.append((EDITS[name](texts[original], rng, other), original, name))
     return made
