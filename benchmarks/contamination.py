@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from benchmarks.duplicates import sample
+from benchmarks.corpora import sample
 from benchmarks.machine import machine, test_data
 from groundup.collect.evaluation import item_text
 from groundup.document import DOCUMENT, DROPPED, TableWriter, document_id

@@ -1,10 +1,14 @@
-"""Collected shards of real text by kind, from the folder that GROUNDUP_TEST_DATA names."""
+"""Real text by kind, from the folder that GROUNDUP_TEST_DATA names: collected shards, and texts cut from them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pyarrow.parquet as pq
 
 from groundup.collect.stage import run as collect
 from groundup.recipe import recipe_from
@@ -17,6 +21,9 @@ SOURCES = [
     {"name": "code", "kind": "code", "path": "code/pypi"},
     {"name": "irc", "kind": "conversations", "path": "conversations/taskmaster4"},
 ]
+# Everything, about 80 MB of text.
+ALL_KINDS = [{"name": kind, "kind": kind, "path": kind} for kind in ("books", "wikipedia", "web", "code", "conversations")]
+SAMPLE = 2_500
 
 
 def collected(data: Path, root: Path, sources: Sequence[Mapping[str, Any]] = SOURCES, refine: Mapping[str, Any] | None = None) -> Run:
@@ -25,3 +32,28 @@ def collected(data: Path, root: Path, sources: Sequence[Mapping[str, Any]] = SOU
     run.store.clean()
     collect(run)
     return run
+
+
+def texts(run: Run) -> Iterator[str]:
+    """Yield the collected texts, shard by shard."""
+    for path in sorted((run.root / "collect" / "documents").glob("*.parquet")):
+        yield from pq.read_table(path, columns=["text"])["text"].to_pylist()
+
+
+def sample(data: Path, root: Path) -> list[str]:
+    """Return texts of 200 to 20,000 characters from all kinds."""
+    found = []
+    for text in texts(collected(data, root)):
+        found += [text[at : at + 5_000] for at in range(0, min(len(text), 100_000), 5_000) if len(text) - at > 400]
+    return random.Random(0).sample(sorted(found), SAMPLE)
+
+
+def pieces(text: str, rng: random.Random, shortest: int = 200, longest: int = 2_400) -> Iterator[str]:
+    """Cut a text into pieces from a paragraph to a page, their lengths spread evenly over the logarithm, at ends of words."""
+    begin = 0
+    while len(text) - begin >= shortest:
+        end = begin + round(math.exp(rng.uniform(math.log(shortest), math.log(longest))))
+        space = max(text.rfind(" ", begin, end), text.rfind("\n", begin, end))
+        end = len(text) if end >= len(text) else space if space > begin else end
+        yield text[begin:end]
+        begin = end

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import threading
+from collections.abc import Sequence
 from pathlib import Path
+
+import psutil
 
 
 def machine() -> str:
@@ -21,3 +26,32 @@ def test_data() -> Path | None:
     """Return the folder that GROUNDUP_TEST_DATA names, if it is there."""
     folder = os.environ.get("GROUNDUP_TEST_DATA")
     return Path(folder) if folder and Path(folder).is_dir() else None
+
+
+def watched(command: Sequence[str]) -> tuple[str, dict[str, float]]:
+    """Run a process; return what it printed, and in GB its peak resident memory and the part of it that is no mapped file.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    peaks, stop = {"resident": 0, "own": 0}, threading.Event()
+
+    def look() -> None:
+        process = psutil.Process(child.pid)
+        while not stop.wait(0.05):
+            try:
+                memory = process.memory_info()
+            except psutil.Error:
+                return
+            peaks["resident"] = max(peaks["resident"], memory.rss)
+            peaks["own"] = max(peaks["own"], memory.rss - memory.shared)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    out, log = child.communicate()
+    stop.set()
+    thread.join()
+    if child.returncode:
+        raise subprocess.CalledProcessError(child.returncode, list(command), out, log)
+    return out, {name: round(size / 1e9, 3) for name, size in peaks.items()}

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.machine import machine
+from benchmarks.machine import machine, watched
 from groundup.document import DOCUMENT
 from groundup.recipe import Refine
 from groundup.refine.corpus import id_numbers
@@ -43,7 +40,7 @@ def measure() -> dict[str, object] | None:
                 continue
             for number in range(millions):
                 write_shard(Path(folder) / f"s.{number:03}", number, millions)
-            figures |= {f"{millions} million documents: {name}": value for name, value in watched(Path(folder)).items()}
+            figures |= {f"{millions} million documents: {name}": value for name, value in lists_of(Path(folder)).items()}
     what = "Peak memory of the lists of duplicates and of the split, over a made-up index with short texts."
     return {"what": what, "figures": figures, "machine": machine()}
 
@@ -97,33 +94,16 @@ def texts(who: np.ndarray) -> pa.StringArray:
     return pa.StringArray.from_buffers(len(who), pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(spaced)))
 
 
-def watched(folder: Path) -> dict[str, object]:
+def lists_of(folder: Path) -> dict[str, object]:
     """Make both lists in a process of its own, and watch its memory."""
     start = time.perf_counter()
-    child = subprocess.Popen([sys.executable, __file__, str(folder)], stdout=subprocess.PIPE, text=True)
-    peaks, stop = {"resident": 0, "own": 0}, threading.Event()
-
-    def look() -> None:
-        process = psutil.Process(child.pid)
-        while not stop.wait(0.05):
-            try:
-                memory = process.memory_info()
-            except psutil.Error:
-                return
-            peaks["resident"] = max(peaks["resident"], memory.rss)
-            peaks["own"] = max(peaks["own"], memory.rss - memory.shared)
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    out, _ = child.communicate()
-    stop.set()
-    thread.join()
+    out, peaks = watched([sys.executable, __file__, str(folder)])
     index = sum(path.stat().st_size for path in folder.glob("s.*/*"))
     return {
         "near duplicates": json.loads(out)["near_duplicate"],
         "index and documents (GB)": round(index / 1e9, 3),
-        "resident memory (GB)": round(peaks["resident"] / 1e9, 3),
-        "of it no mapped file (GB)": round(peaks["own"] / 1e9, 3),
+        "resident memory (GB)": peaks["resident"],
+        "of it no mapped file (GB)": peaks["own"],
         "seconds": round(time.perf_counter() - start, 1),
     }
 
