@@ -97,7 +97,7 @@ def texts(who: np.ndarray) -> pa.StringArray:
 def lists_of(folder: Path) -> dict[str, object]:
     """Make both lists in a process of its own, and watch its memory."""
     start = time.perf_counter()
-    out, peaks = watched([sys.executable, __file__, str(folder)])
+    out, peaks = watched([sys.executable, "-m", "benchmarks.memory", str(folder)])
     index = sum(path.stat().st_size for path in folder.glob("s.*/*"))
     return {
         "near duplicates": json.loads(out)["near_duplicate"],
