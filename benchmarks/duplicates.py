@@ -46,8 +46,8 @@ class Truth:
         sets, offsets: shingle sets.
         pairs: all pairs at ALIKE or more, shape (n, 2).
         similarity: of each.
-        same: which documents are copies with the words of their original, whatever their Jaccard: only ASCII letters are lowered
-            in groundup's words, so that a copy in capitals may have another set.
+        same: which documents are copies with the words of their original, whatever their Jaccard: a German sharp s or an accented
+            Greek vowel in capitals is another word.
         brute: ascending rows of BRUTE documents, copies and their originals among them.
     """
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from groundup.document import DOCUMENT, DROPPED, TableWriter, document_id
-from groundup.refine.characters import UNSPACED, WORD, WORD_CLASSES
+from groundup.refine.characters import SMALL_LETTERS, UNSPACED, WORD, WORD_CLASSES
 from groundup.refine.shard import refine_shard
 
 Row = dict[str, object]
@@ -68,7 +68,7 @@ def split_words(text: str) -> list[str]:
         if kind == UNSPACED:
             found.append(letter)
         elif kind == WORD:
-            running += letter.lower() if letter.isascii() else letter
+            running += chr(SMALL_LETTERS[ord(letter)])
     return found
 
 

@@ -108,7 +108,7 @@ def test_golden(tmp_path: Path, row: Callable[..., Row], collected: Write) -> No
     for name in ("keys", "rows", "ids", "hashes", "sizes", "bins", "lines", "line_rows"):
         digest.update(np.load(out / f"{name}.npy").tobytes())
     digest.update((out / "quality.json").read_bytes())
-    assert (SHARD_VERSION, digest.hexdigest()[:16]) == (4, "8607a9dfa61c357e"), Counter(facts["dropped"])
+    assert (SHARD_VERSION, digest.hexdigest()[:16]) == (5, "c2fc986a20844aaf"), Counter(facts["dropped"])
 
 
 def test_conversation(tmp_path: Path, row: Callable[..., Row], collected: Write) -> None:

@@ -167,4 +167,4 @@ def test_golden(split: Callable[..., Any]) -> None:
     texts = [(f"{text(n % 290)} {'tail' if n >= 290 else ''}", f"g{n % 97}") for n in range(300)]
     rows, facts, _ = split({"s": texts}, seed=11)
     digest = hashlib.sha256("".join(str(row["verdict"]) for row in rows).encode()).hexdigest()[:16]
-    assert (DUPLICATES_VERSION, SPLIT_VERSION, digest) == (2, 2, "bbcfa760afd5a1f7"), facts
+    assert (DUPLICATES_VERSION, SPLIT_VERSION, digest) == (3, 3, "bbcfa760afd5a1f7"), facts

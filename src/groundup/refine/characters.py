@@ -52,6 +52,24 @@ _BREAKS: Ranges = (
     *((0xFF3B, 0xFF40), (0xFF5B, 0xFF65), (0xFFE0, 0xFFFF), (0x1D000, 0x1D3FF), (0x1F000, 0x1FAFF), (0xE0000, 0x10FFFF)),
 )
 
+# Capitals of living scripts: first, last, how far apart they stand, and how far behind each its small letter is. The capital
+# of a German sharp s or an accented Greek vowel is often written as two letters, or without its accent: these are not found.
+_CAPITALS: Iterable[tuple[int, int, int, int]] = (
+    *((0x41, 0x5A, 1, 32), (0xC0, 0xD6, 1, 32), (0xD8, 0xDE, 1, 32), (0x100, 0x12E, 2, 1), (0x130, 0x130, 1, -199)),  # Latin
+    *((0x132, 0x136, 2, 1), (0x139, 0x147, 2, 1), (0x14A, 0x176, 2, 1), (0x178, 0x178, 1, -121), (0x179, 0x17D, 2, 1)),
+    *((0x1A0, 0x1A4, 2, 1), (0x1AF, 0x1AF, 1, 1), (0x1CD, 0x1DB, 2, 1), (0x1DE, 0x1EE, 2, 1), (0x1F8, 0x21E, 2, 1)),
+    *((0x222, 0x232, 2, 1), (0x1E00, 0x1E94, 2, 1), (0x1E9E, 0x1E9E, 1, -7615), (0x1EA0, 0x1EFE, 2, 1)),
+    *((0x181, 0x181, 1, 210), (0x186, 0x186, 1, 206), (0x187, 0x187, 1, 1), (0x189, 0x18A, 1, 205), (0x18E, 0x18E, 1, 79)),  # of Africa
+    *((0x18F, 0x18F, 1, 202), (0x190, 0x190, 1, 203), (0x191, 0x191, 1, 1), (0x194, 0x194, 1, 207), (0x196, 0x196, 1, 211)),
+    *((0x197, 0x197, 1, 209), (0x198, 0x198, 1, 1), (0x19D, 0x19D, 1, 213), (0x1B1, 0x1B2, 1, 217), (0x1B3, 0x1B5, 2, 1)),
+    *((0x386, 0x386, 1, 38), (0x388, 0x38A, 1, 37), (0x38C, 0x38C, 1, 64), (0x38E, 0x38F, 1, 63), (0x391, 0x3A1, 1, 32)),  # Greek
+    *((0x3A3, 0x3AB, 1, 32), (0x3C2, 0x3C2, 1, 1), (0x1F08, 0x1F0F, 1, -8), (0x1F18, 0x1F1D, 1, -8), (0x1F28, 0x1F2F, 1, -8)),
+    *((0x1F38, 0x1F3F, 1, -8), (0x1F48, 0x1F4D, 1, -8), (0x1F59, 0x1F5F, 2, -8), (0x1F68, 0x1F6F, 1, -8)),
+    *((0x400, 0x40F, 1, 80), (0x410, 0x42F, 1, 32), (0x460, 0x480, 2, 1), (0x48A, 0x4BE, 2, 1), (0x4C0, 0x4C0, 1, 15)),  # Cyrillic
+    *((0x4C1, 0x4CD, 2, 1), (0x4D0, 0x52E, 2, 1), (0x531, 0x556, 1, 48), (0x10A0, 0x10C5, 1, 7264), (0x1C90, 0x1CBA, 1, -3008)),  # and
+    *((0x13A0, 0x13EF, 1, 38864), (0xFF21, 0xFF3A, 1, 32), (0x10400, 0x10427, 1, 40), (0x1E900, 0x1E921, 1, 34)),  # Armenian to Adlam
+)
+
 _DROP: Ranges = (
     *((0x00, 0x08), (0x0E, 0x1F), (0x7F, 0x7F)),  # C0 but white space, DEL
     *((0x61C, 0x61C), (0x180E, 0x180E)),  # Arabic letter mark, Mongolian separator
@@ -94,6 +112,13 @@ def _word_classes() -> Array:
     return table
 
 
+def _small_letters() -> Array:
+    table = np.arange(CODE_POINTS, dtype=np.uint32)
+    for first, last, step, distance in _CAPITALS:
+        table[first : last + 1 : step] += np.uint32(distance % 2**32)
+    return table
+
+
 def _tidy_classes() -> Array:
     table = np.full(CODE_POINTS, UNSTABLE, np.uint8)
     _paint(table, _STABLE, PLAIN)
@@ -111,6 +136,8 @@ def _tidy_classes() -> Array:
 
 
 WORD_CLASSES = _word_classes()
+# Code point → its small letter; itself where it has none, or is one.
+SMALL_LETTERS = _small_letters()
 TIDY_CLASSES = _tidy_classes()
 
 

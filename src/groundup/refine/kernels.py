@@ -1,7 +1,7 @@
 """Words, shingles, MinHash signatures and exact Jaccard over Arrow buffers. Reads and writes nothing on disk.
 
-A word is a run of letters and digits, ASCII letters lowered; in scripts without spaces every code point is a word. A
-shingle is five words in a row; a text of fewer words is one shingle. MinHash: Broder, "On the resemblance and
+A word is a run of letters and digits, in small letters; in scripts without spaces every code point is a word. A shingle is
+five words in a row; a text of fewer words is one shingle. MinHash: Broder, "On the resemblance and
 containment of documents" (1997).
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from groundup.refine.arrays import Array, Number, Texts, kernel, text_buffers
-from groundup.refine.characters import BREAK, UNSPACED, WORD, WORD_CLASSES, code_point
+from groundup.refine.characters import BREAK, SMALL_LETTERS, UNSPACED, WORD, WORD_CLASSES, code_point
 
 SHINGLE_WORDS = 5
 # 16 bands of 7: the S-curve's middle lies at (1/16)^(1/7) = 0.67, and a pair at Jaccard 0.8 is found with 0.98.
@@ -51,8 +51,8 @@ def _parameters() -> tuple[Array, Array]:
 
 
 _MULTIPLIERS, _SUMMANDS = _parameters()
-# Byte → the lower case of an ASCII letter or digit, 0 for every other byte.
-_LOWERED = np.array([ord(chr(byte).lower()) if chr(byte).isalnum() and byte < 0x80 else 0 for byte in range(256)], np.uint8)
+# Byte → the small letter of an ASCII letter, the digit itself, 0 for every other byte.
+_LOWERED = np.array([SMALL_LETTERS[byte] if byte < 0x80 and WORD_CLASSES[byte] == WORD else 0 for byte in range(256)], np.uint8)
 
 
 def words(texts: Texts) -> tuple[Array, Array, Array, Array]:
@@ -62,7 +62,7 @@ def words(texts: Texts) -> tuple[Array, Array, Array, Array]:
         hashes (uint64), start and end byte (int32) of all words in order, and for n texts n + 1 positions of their
         first word (int64).
     """
-    hashes, starts, ends, first = _words(*texts, WORD_CLASSES, _LOWERED)
+    hashes, starts, ends, first = _words(*texts, WORD_CLASSES, SMALL_LETTERS, _LOWERED)
     return hashes[: first[-1]], starts[: first[-1]], ends[: first[-1]], first
 
 
@@ -72,7 +72,7 @@ def hash_words(of: Sequence[str]) -> Array:
 
 
 @kernel
-def _words(offsets: Array, data: Array, classes: Array, lowered: Array) -> tuple[Array, Array, Array, Array]:
+def _words(offsets: Array, data: Array, classes: Array, small: Array, lowered: Array) -> tuple[Array, Array, Array, Array]:
     count = len(offsets) - 1
     # One-letter words need a byte between them, so no text of b bytes has more than (b + 1) / 2 words.
     most = (offsets[-1] - offsets[0]) // 2 + count + 1
@@ -80,14 +80,15 @@ def _words(offsets: Array, data: Array, classes: Array, lowered: Array) -> tuple
     first = np.zeros(count + 1, np.int64)
     at = 0
     for text in range(count):
-        at = _split(data, offsets[text], offsets[text + 1], classes, lowered, hashes, starts, ends, at)
+        at = _split(data, offsets[text], offsets[text + 1], (classes, small, lowered), hashes, starts, ends, at)
         first[text + 1] = at
     return hashes, starts, ends, first
 
 
 @kernel
-def _split(data: Array, i: int, stop: int, classes: Array, lowered: Array, hashes: Array, starts: Array, ends: Array, at: int) -> int:
+def _split(data: Array, i: int, stop: int, tables: tuple[Array, Array, Array], hashes: Array, starts: Array, ends: Array, at: int) -> int:
     """Write the words of data[i:stop] from position `at`; return the position after them."""
+    classes, small, lowered = tables
     hashed, begin, inside = _FNV_BASIS, i, False
     while i < stop:
         here = i
@@ -96,14 +97,14 @@ def _split(data: Array, i: int, stop: int, classes: Array, lowered: Array, hashe
             begin, inside = here, True
         if i == stop:
             break
-        here, kind = i, BREAK
+        here, kind, point = i, BREAK, 0
         if data[i] < 0x80:
             i += 1
         else:
             point, i = code_point(data, i, stop)
             kind = classes[point]
         if kind == WORD:
-            begin, inside, hashed = begin if inside else here, True, _hash_bytes(data, here, i, hashed)
+            begin, inside, hashed = begin if inside else here, True, (hashed ^ np.uint64(small[point])) * _FNV_PRIME
             continue
         if inside:
             hashes[at], starts[at], ends[at] = mix(hashed), begin, here
