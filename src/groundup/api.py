@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from groundup.checkpoints import RunModel
-    from groundup.duplicates import Cluster
+    from groundup.lineage.duplicates import Cluster
+    from groundup.lineage.seen import Seen
     from groundup.model.transformer import Transformer
-    from groundup.seen import Seen
     from groundup.surprise import TokenScore
     from groundup.tokenizer import Tokenizer
     from groundup.tokens import Tokens
@@ -68,7 +68,7 @@ class OpenRun:
 
     def raw_texts(self, ids: Sequence[str]) -> dict[str, str]:
         """Return the text of documents as they were collected, before any cleaning, by id; kept and dropped ones alike."""
-        from groundup.lineage import raw_texts
+        from groundup.lineage.inspect import raw_texts
 
         return raw_texts(self.root, ids)
 
@@ -78,7 +78,7 @@ class OpenRun:
         Raises:
             GroundupError: the document has no duplicates.
         """
-        from groundup.duplicates import find_cluster
+        from groundup.lineage.duplicates import find_cluster
 
         return find_cluster(self._view("refine").parent, document, most)
 
@@ -88,13 +88,13 @@ class OpenRun:
         Raises:
             GroundupError: where documents stood in the tokens of this training is not known any more.
         """
-        from groundup.seen import seen
+        from groundup.lineage.seen import seen
 
         return seen(self.root, document, token)
 
     def difference(self, other: str | Path) -> dict[str, Any]:
         """Return what differs between this run and another: settings, counts by source, documents with examples."""
-        from groundup.diff import compare
+        from groundup.lineage.diff import compare
 
         return compare(self.root, Path(other))
 

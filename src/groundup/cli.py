@@ -111,7 +111,7 @@ def inspect(
     """Look into the data of a run: what was kept, what was dropped and why."""
     import shutil
 
-    from groundup import lineage
+    from groundup.lineage import inspect as lineage
 
     width = shutil.get_terminal_size().columns
     if dropped is not None:
@@ -135,7 +135,7 @@ def inspect(
 @click.option("--workers", type=click.IntRange(1, 1024), metavar="N", help="Processes for data stages.  [default: cores]")
 def forget(directory: Path, ids: tuple[str, ...], workers: int | None) -> None:
     """Take documents out of a run: out of its data, and of what quotes them; models that read them are named."""
-    from groundup.forget import forget as forget_documents
+    from groundup.lineage.forget import forget as forget_documents
 
     _echo(forget_documents(directory, ids, workers))
 
@@ -149,7 +149,7 @@ def diff(one: Path, other: Path, as_json: bool) -> None:
     import json
     import shutil
 
-    from groundup.diff import compare, in_words
+    from groundup.lineage.diff import compare, in_words
 
     found = compare(one, other)
     _echo(json.dumps(found, indent=1) if as_json else in_words(found, shutil.get_terminal_size().columns))

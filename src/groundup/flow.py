@@ -20,14 +20,14 @@ import psutil
 
 from groundup import __version__
 from groundup.decoding import settings
-from groundup.erase import erase
 from groundup.errors import ExpensiveError, GroundupError
-from groundup.forgotten import Forgotten
+from groundup.lineage.erase import erase
+from groundup.lineage.forgotten import Forgotten
 from groundup.progress import say
 from groundup.recipe import Recipe
 from groundup.run import LOCK, Run, check_directory, load_lock, locked, write_lock
 from groundup.store import Store, read_json, write_json, write_whole
-from groundup.workers import Workers, default_workers
+from groundup.workers.map import Workers, default_workers
 
 # collect   raw files            → collect/documents, what could not be read → collect/dropped
 # refine    collected documents  → refine/documents, refine/dropped, refine/cuts, refine/split
@@ -197,7 +197,7 @@ def hired(recipe: Recipe, root: Path, count: int | None, ray: str) -> Workers:
         return Workers(count or default_workers())
     if count is not None:
         raise GroundupError("workers are counted on this machine, or are those of a Ray cluster: give one of the two")
-    from groundup.cluster import Cluster, shared_places
+    from groundup.workers.cluster import Cluster, shared_places
 
     return Workers(pool=Cluster(ray, Store(root).staging, shared_places(recipe), ("python", "groundup", *LIBRARIES[1:])))
 

@@ -24,7 +24,7 @@ from groundup.ledger import Ledger
 from groundup.progress import progress
 from groundup.recipe import Recipe, Source, recipe_from
 from groundup.store import Artefact, Facts, Step, Store, write_whole
-from groundup.workers import Workers
+from groundup.workers.map import Workers
 
 # design: a stale stage that cost more than ten minutes is not overwritten.
 EXPENSIVE_SECONDS = 600.0

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from groundup.errors import StoreError
-from groundup.forgotten import FILE, Forgotten
-from groundup.lookup import matching, tables
+from groundup.lineage.forgotten import FILE, Forgotten
+from groundup.lineage.lookup import matching, tables
 from groundup.progress import printable
 from groundup.recipe import all_sources
 from groundup.run import LOCK, load_lock

@@ -21,7 +21,7 @@ from groundup.document import DOCUMENT, DROPPED, document_id
 from groundup.errors import SourceError
 from groundup.recipe import Recipe, Source
 from groundup.run import Run
-from groundup.workers import Workers
+from groundup.workers.map import Workers
 
 # What the readers make of the files below, by version of the stage. When this test fails because a reader's output
 # changed, raise stage.VERSION and put the new digest here; without that, old shards would be taken for new ones.

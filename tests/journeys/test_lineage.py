@@ -11,13 +11,13 @@ import pyarrow.compute as pc
 import pytest
 
 import groundup
-from groundup.columns import places
 from groundup.errors import ExpensiveError, GroundupError
 from groundup.flow import run_flow
-from groundup.forget import forget
-from groundup.lineage import describe_document, describe_dropped, describe_duplicates, describe_token, judged
+from groundup.lineage.columns import places
+from groundup.lineage.forget import forget
+from groundup.lineage.inspect import describe_document, describe_dropped, describe_duplicates, describe_token, judged
+from groundup.lineage.seen import Course
 from groundup.recipe import load_recipe
-from groundup.seen import Course
 from groundup.train.loader import Loader
 from groundup.verify import check_forgotten, check_round_trip, check_split, check_tokens
 from holders import holders

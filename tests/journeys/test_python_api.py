@@ -11,7 +11,7 @@ import pytest
 
 import groundup
 from groundup.checkpoints import find_checkpoint
-from groundup.lineage import dropped_by_reason
+from groundup.lineage.inspect import dropped_by_reason
 from groundup.train.loader import Loader
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from groundup.document import DROPPED, TableWriter
 from groundup.errors import GroundupError
 from groundup.flow import run_flow
-from groundup.lineage import describe_dropped
+from groundup.lineage.inspect import describe_dropped
 from groundup.recipe import load_recipe
 from groundup.refine import contamination
 from groundup.refine.arrays import text_buffers

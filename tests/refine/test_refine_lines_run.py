@@ -12,7 +12,7 @@ import pytest
 from groundup.api import open_run
 from groundup.errors import GroundupError
 from groundup.flow import run_flow
-from groundup.lineage import describe_dropped, describe_lines
+from groundup.lineage.inspect import describe_dropped, describe_lines
 from groundup.recipe import load_recipe
 from groundup.refined import refined_shards
 from groundup.report.figures import refined

@@ -10,7 +10,7 @@ import pytest
 from groundup.collect import stage as collect
 from groundup.errors import RecipeError, SourceError
 from groundup.flow import run_flow
-from groundup.lineage import describe_dropped, overview
+from groundup.lineage.inspect import describe_dropped, overview
 from groundup.recipe import Recipe, Refine, Source, recipe_from
 from groundup.refine import stage as refine
 from groundup.run import Run

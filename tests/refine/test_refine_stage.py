@@ -20,7 +20,7 @@ from groundup.refined import DROPPED, TRAIN, VALIDATION
 from groundup.run import Run
 from groundup.store import Facts, Step
 from groundup.verify import Note, check_overlap
-from groundup.workers import Workers
+from groundup.workers.map import Workers
 
 Row = dict[str, Any]
 KINDS = {"one": "text", "two": "web", "three": "code", "tests": "evaluation"}

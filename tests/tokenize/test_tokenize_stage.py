@@ -16,7 +16,7 @@ from groundup.store import folder_files
 from groundup.tokenize import stage
 from groundup.tokenize.bpe import Sample, text_bytes
 from groundup.tokenize.stage import run as tokenize
-from groundup.workers import Workers
+from groundup.workers.map import Workers
 from refined import refine, refined_run
 
 WORDS = "the cat sat on a mat and saw another cat on another mat".split()

@@ -17,7 +17,7 @@ from groundup.collect.raw import Known
 from groundup.collect.readers import read_item
 from groundup.collect.streams import DamagedError, Item, read_all
 from groundup.document import DOCUMENT, DROPPED, MAX_DOCUMENT_BYTES, Document, Reject, TableWriter, document_id
-from groundup.forgotten import REASON
+from groundup.lineage.forgotten import REASON
 from groundup.recipe import Source
 from groundup.store import Facts
 

@@ -19,7 +19,7 @@ from groundup.collect.shard import Output, collect_shard, facts, project_license
 from groundup.collect.shards import Shard, cut
 from groundup.document import DOCUMENT, DROPPED, Reject, TableWriter
 from groundup.errors import SourceError
-from groundup.forgotten import Forgotten
+from groundup.lineage.forgotten import Forgotten
 from groundup.progress import say
 from groundup.recipe import Source, all_sources
 from groundup.run import Job, Run

@@ -34,7 +34,7 @@ from groundup.export.parity import CHATS, compared_text, with_specials
 from groundup.export.rounding import allowed, log_probabilities
 from groundup.model.transformer import Transformer
 from groundup.probes import PROBES
-from groundup.workers import default_workers
+from groundup.workers.map import default_workers
 
 # Beginnings of each row whose next token is compared, and tokens of a greedy continuation.
 BEGINNINGS, CONTINUED = 8, 32

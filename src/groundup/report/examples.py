@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from groundup.document import read_batches
-from groundup.lookup import find_documents
+from groundup.lineage.lookup import find_documents
 from groundup.report.figures import Figure
 from groundup.report.reading import Row, number
 from groundup.report.words import cut

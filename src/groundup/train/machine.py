@@ -21,7 +21,7 @@ from groundup.model.transformer import Transformer
 from groundup.recipe import Train
 from groundup.train.flat import FlatParameters
 from groundup.train.optimizer import Optimizer
-from groundup.workers import default_workers
+from groundup.workers.map import default_workers
 
 Precision = Literal["fp32", "bf16", "fp16"]
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

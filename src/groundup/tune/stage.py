@@ -20,7 +20,7 @@ from groundup.train.machine import Machine
 from groundup.tune import talks
 from groundup.tune.make import LORA_KEYS, make_model
 from groundup.tune.talks import Material
-from groundup.workers import default_workers
+from groundup.workers.map import default_workers
 
 # Raised by hand when equal settings and inputs begin to give other files.
 VERSION = 1

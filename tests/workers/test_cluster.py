@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 import groundup
-from groundup import node
-from groundup.cluster import Cluster, shared_places
 from groundup.errors import GroundupError
 from groundup.flow import opened, run_stage
 from groundup.recipe import load_recipe
+from groundup.workers import node
+from groundup.workers.cluster import Cluster, shared_places
 from raw import write_project
 from ray_nodes import Nodes
 

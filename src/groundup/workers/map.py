@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from groundup.errors import GroundupError
-from groundup.pool import Pool
-from groundup.processes import Processes
 from groundup.progress import say
+from groundup.workers.pool import Pool
+from groundup.workers.processes import Processes
 
 Result = TypeVar("Result")
 

@@ -17,11 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from groundup import node
 from groundup.errors import GroundupError
-from groundup.pool import Outcome
 from groundup.progress import say
 from groundup.recipe import Recipe, all_sources
+from groundup.workers import node
+from groundup.workers.pool import Outcome
 
 # Calls that are with Ray for each of its cores: one that runs, and one that its node finds ready.
 CALLS_PER_CORE = 2

@@ -10,12 +10,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from groundup import difference
 from groundup.api import open_run
-from groundup.diff import compare, in_words
 from groundup.errors import GroundupError, StoreError
 from groundup.flow import run_flow
-from groundup.forget import forget
+from groundup.lineage import difference
+from groundup.lineage.diff import compare, in_words
+from groundup.lineage.forget import forget
 from groundup.recipe import load_recipe
 from shards_kit import between, names, run, texts, write, write_project
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from groundup.columns import beside, places, side_by_side, wrapped
+from groundup.lineage.columns import beside, places, side_by_side, wrapped
 
 TEXTS = st.text(st.characters(codec="utf-8") | st.sampled_from(" \n\té語\u0301\x1b"), max_size=200)
 

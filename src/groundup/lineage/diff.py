@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from groundup.columns import side_by_side
 from groundup.decoding import settings
-from groundup.difference import differences
 from groundup.errors import GroundupError
 from groundup.ledger import Ledger
-from groundup.lookup import find_documents, tables
+from groundup.lineage.columns import side_by_side
+from groundup.lineage.difference import differences
+from groundup.lineage.lookup import find_documents, tables
 from groundup.recipe import all_sources
 from groundup.run import load_lock, machine_settings
 from groundup.store import Store

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from groundup.forgotten import Forgotten
-from groundup.lookup import matching
+from groundup.lineage.forgotten import Forgotten
+from groundup.lineage.lookup import matching
 from groundup.run import Run
 from groundup.store import Store
 

@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from groundup import seen
-from groundup.columns import beside, side_by_side
 from groundup.document import read_batches
-from groundup.duplicates import Member, find_cluster
 from groundup.errors import GroundupError
-from groundup.forgotten import Forgotten
-from groundup.lookup import Row, find_documents, matching, tables
+from groundup.lineage import seen
+from groundup.lineage.columns import beside, side_by_side
+from groundup.lineage.duplicates import Member, find_cluster
+from groundup.lineage.forgotten import Forgotten
+from groundup.lineage.lookup import Row, find_documents, matching, tables
 from groundup.store import Store, read_json
 
 EXAMPLES = 20

@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 
-from groundup.node import attempt
-from groundup.pool import Outcome
+from groundup.workers.node import attempt
+from groundup.workers.pool import Outcome
 
 # Modules are found where this process finds them; before that, nothing but `sys` is imported.
-_BEGIN = "import sys; sys.path[:] = sys.argv[3:]; from groundup.processes import work; work(int(sys.argv[1]), int(sys.argv[2]))"
+_BEGIN = "import sys; sys.path[:] = sys.argv[3:]; from groundup.workers.processes import work; work(int(sys.argv[1]), int(sys.argv[2]))"
 
 
 def work(descriptor: int, parent: int) -> None:

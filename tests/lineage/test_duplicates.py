@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from groundup.document import DOCUMENT, DROPPED, TableWriter
-from groundup.duplicates import SHOWN, find_cluster, relatives, similarity
 from groundup.errors import GroundupError
+from groundup.lineage.duplicates import SHOWN, find_cluster, relatives, similarity
 
 TEXT = "one two three four five six seven eight nine ten"
 

@@ -14,10 +14,10 @@ from faults.killing import digests
 from groundup.api import open_run
 from groundup.document import document_id
 from groundup.errors import ExpensiveError, GroundupError, StoreError
-from groundup.forget import forget
-from groundup.forgotten import Forgotten
 from groundup.ledger import Ledger
-from groundup.lineage import describe_document, dropped_by_reason
+from groundup.lineage.forget import forget
+from groundup.lineage.forgotten import Forgotten
+from groundup.lineage.inspect import describe_document, dropped_by_reason
 from groundup.store import Store
 from groundup.verify import check_accounted, check_bytes, check_forgotten, check_round_trip, check_split, check_tokens
 from holders import holders

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from groundup.collect.places import list_source
-from groundup.duplicates import relatives
 from groundup.errors import GroundupError
 from groundup.flow import carry_out, opened
-from groundup.forgotten import MOST_STEPS, Entry, Forgotten, training_key
-from groundup.lookup import matching
+from groundup.lineage.duplicates import relatives
+from groundup.lineage.forgotten import MOST_STEPS, Entry, Forgotten, training_key
+from groundup.lineage.lookup import matching
+from groundup.lineage.seen import Course
 from groundup.recipe import Recipe, all_sources
 from groundup.run import load_lock
-from groundup.seen import Course
 from groundup.store import Artefact, Store
 
 COLUMNS = ["id", "source", "origin", "record"]

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from groundup.errors import GroundupError
-from groundup.lookup import Row, find_documents, matching, tables
+from groundup.lineage.lookup import Row, find_documents, matching, tables
 
 # Members that are read and shown; the others are counted.
 SHOWN = 20

@@ -1,0 +1,1 @@
+"""The same map over shards: here, in local processes, or on a Ray cluster."""
