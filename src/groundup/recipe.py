@@ -37,6 +37,8 @@ class Source:
     license: str = ""
     # Share of training tokens relative to its size; above 1 the source repeats.
     weight: float = 1.0
+    # Of two duplicates the one from the source of higher priority stays; among equals the longer one.
+    priority: int = 0
     # Globs over origins (archive members too); exclude wins.
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -54,6 +56,7 @@ class Source:
         if self.kind not in (*KINDS, TUNING):
             raise ValueError(f'kind "{self.kind}" is unknown{nearest(self.kind, KINDS)}')
         check(0 <= self.weight <= 100, f"weight {self.weight} must lie between 0 and 100")
+        check(0 <= self.priority <= 100, f"priority {self.priority} must lie between 0 and 100")
         check(self.most_dropped == "auto" or 0 <= self.most_dropped <= 1, f"most_dropped {self.most_dropped} is a share between 0 and 1")
         check(self.sha256 == "" or bool(re.fullmatch(r"[0-9a-f]{64}", self.sha256)), "sha256 must be 64 hexadecimal digits")
         check(self.encoding == "auto" or _is_encoding(self.encoding), f'encoding "{self.encoding}" is not one that Python knows')

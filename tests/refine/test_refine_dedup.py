@@ -117,6 +117,20 @@ def test_winner(tmp_path: Path, refined: Refine) -> None:
     assert (facts[EXACT]["by_source"], facts[NEAR]["by_source"]) == ({"source0": 1, "source1": 1}, {"source0": 1})
 
 
+def test_priority(tmp_path: Path, refined: Refine) -> None:
+    """The copy from the source of higher priority stays, though it is shorter; bytes are counted without it."""
+    words = [f"word{n}" for n in range(60)]
+    shards = refined([[" ".join(words), "alone in the world"], [" ".join(words[:58])]])
+    rows = documents(shards)
+    for priorities, kept, dropped in (({}, 0, 2), ({"source1": 1}, 2, 0), ({"source0": 5, "source1": 1}, 0, 2)):
+        folder = tmp_path / f"out-{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        facts = find_duplicates(folder, shards, THRESHOLD, priorities=priorities)
+        (row,) = pq.read_table(folder / "duplicates.parquet").to_pylist()
+        assert (row["id"], row["duplicate_of"]) == (rows[dropped]["id"], rows[kept]["id"])
+        assert facts[NEAR]["bytes"] == len(rows[dropped]["text"])
+
+
 def test_chain(tmp_path: Path, refined: Refine) -> None:
     """A document is never dropped for its likeness to a dropped one: in a chain A ~ B ~ C with A unlike C, C stays."""
     words = [f"w{n}" for n in range(140)]

@@ -39,14 +39,13 @@ class Shelf:
 
     Attributes:
         corpus: the refined shards.
-        sizes, ids: bytes and ids of all documents; the longer one comes first, then the smaller id. Before both goes a
-            quality score, 0 for all so far.
+        precedence, ids: of all documents; the higher precedence (bytes, or more than that) comes first, then the smaller id.
         memory: bytes that a part may take.
         again: folder of one more index, and the rows of the corpus that its rows stand for: texts that have changed since.
     """
 
     corpus: Corpus
-    sizes: Array
+    precedence: Array
     ids: Array
     memory: int
     again: tuple[Path, Array] | None = None
@@ -99,5 +98,5 @@ class Shelf:
         counts = np.diff(first, append=len(keys))
         rows, counts = rows[np.repeat(counts > 1, counts)], counts[counts > 1]
         bucket = np.repeat(np.arange(len(counts)), counts)
-        order = np.lexsort((self.ids[rows, 1], self.ids[rows, 0], -self.sizes[rows].astype(np.int64), bucket))
+        order = np.lexsort((self.ids[rows, 1], self.ids[rows, 0], -self.precedence[rows].astype(np.int64), bucket))
         return Buckets(rows[order], np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))

@@ -1,6 +1,6 @@
 """Finds exact and near duplicates over all shards. Reads refine/shard artefacts; writes duplicates.parquet and listed.npy.
 
-Of a set of duplicates the winner comes first in a total order: score, then length, then id. A document is dropped only
+Of a set of duplicates the winner comes first in a total order: priority of its source, then length, then id. A document is dropped only
 when a kept one equals it, or shares a bucket with it and reaches the threshold in the true Jaccard similarity of their
 shingle sets. Those two conditions leave one answer: by the total order, each document is dropped if an earlier kept one
 drops it. So the answer does not depend on how much memory there was, on what was known before, or on the order of work.
@@ -9,7 +9,7 @@ drops it. So the answer does not depend on how much memory there was, on what wa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -41,7 +41,12 @@ Sets: TypeAlias = tuple[Array, Array]
 
 
 def find_duplicates(
-    folder: Path, shards: Sequence[tuple[str, Path]], near_threshold: float, memory: int = 1 << 30, earlier: Earlier | None = None
+    folder: Path,
+    shards: Sequence[tuple[str, Path]],
+    near_threshold: float,
+    memory: int = 1 << 30,
+    earlier: Earlier | None = None,
+    priorities: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """List the documents that duplicate another one.
 
@@ -52,16 +57,17 @@ def find_duplicates(
         near_threshold: Jaccard similarity from which on a document counts as a near duplicate.
         memory: bytes that a part of the index may take.
         earlier: the list of an earlier run; then only what is new is compared. The result is the same without it.
+        priorities: of sources by name, 0 where none is given: of two duplicates the one of higher priority is kept.
     """
     corpus = Corpus(shards)
     with Scratch(folder / ".scratch") as scratch:
-        search = Search.begin(corpus, scratch, memory)
+        search = Search.begin(corpus, scratch, memory, priorities or {})
         if earlier is not None:
             search.take_over(earlier)
         search.run(near_threshold)
         if search.crowded and not search.everything:
             # Which documents of a crowded bucket are compared would depend on what was known.
-            search = Search.begin(corpus, scratch, memory)
+            search = Search.begin(corpus, scratch, memory, priorities or {})
             search.run(near_threshold)
         _write(folder, search)
         return _facts(search)
@@ -90,9 +96,9 @@ class Search:
     crowded: int = 0
 
     @staticmethod
-    def begin(corpus: Corpus, scratch: Scratch, memory: int) -> Search:
+    def begin(corpus: Corpus, scratch: Scratch, memory: int, priorities: Mapping[str, int]) -> Search:
         """Return a search that knows nothing yet."""
-        shelf = Shelf(corpus, scratch.joined(corpus, "sizes"), scratch.joined(corpus, "ids"), memory)
+        shelf = Shelf(corpus, _precedence(corpus, scratch, priorities), scratch.joined(corpus, "ids"), memory)
 
         def each(name: str, dtype: Any, value: Any = 0) -> Array:
             return scratch.full(name, corpus.rows, dtype, value)
@@ -151,11 +157,19 @@ class Search:
         return self.shelf.corpus.shingles(wanted, spool, offsets), offsets
 
     def _drop_near(self, threshold: float, sets: Sets, touching: Array | None) -> None:
-        order, state = (self.shelf.sizes, self.shelf.ids), (self.winner, self.similarity)
+        order, state = (self.shelf.precedence, self.shelf.ids), (self.winner, self.similarity)
         for band in NEAR_BANDS:
             for found in self.shelf.buckets(band, self.exact == 0, touching):
                 compared, crowded = _drop(found.starts, found.rows, self.fresh, *state, *order, *sets, threshold, MOST_COMPARED)
                 self.compared, self.crowded = self.compared + int(compared), self.crowded + int(crowded)
+
+
+def _precedence(corpus: Corpus, scratch: Scratch, priorities: Mapping[str, int]) -> Array:
+    """Return the bytes of every document, and above them the priority of its source (int64): the higher comes first."""
+    found = scratch.full("precedence", corpus.rows, np.int64)
+    for (name, _), first, sizes in zip(corpus.shards, corpus.starts, corpus.parts("sizes"), strict=False):
+        found[first : first + len(sizes)] = sizes.astype(np.int64) + (priorities.get(name.rpartition(".")[0], 0) << 32)
+    return found
 
 
 @kernel
@@ -183,7 +197,7 @@ def _drop(
     fresh: Array,
     winner: Array,
     similarity: Array,
-    sizes: Array,
+    precedence: Array,
     ids: Array,
     sets: Array,
     offsets: Array,
@@ -203,7 +217,7 @@ def _drop(
             row = rows[at]
             for k in range(count):
                 other = leaders[k]
-                if winner[row] >= 0 and not _before(other, winner[row], sizes, ids):
+                if winner[row] >= 0 and not _before(other, winner[row], precedence, ids):
                     break
                 if fresh[row] or fresh[other]:
                     compared += 1
@@ -220,10 +234,10 @@ def _drop(
 
 
 @kernel
-def _before(a: int, b: int, sizes: Array, ids: Array) -> bool:
+def _before(a: int, b: int, precedence: Array, ids: Array) -> bool:
     """Whether one document comes before another in the total order."""
-    if sizes[a] != sizes[b]:
-        return bool(sizes[a] > sizes[b])
+    if precedence[a] != precedence[b]:
+        return bool(precedence[a] > precedence[b])
     if ids[a, 0] != ids[b, 0]:
         return bool(ids[a, 0] < ids[b, 0])
     return bool(ids[a, 1] < ids[b, 1])
@@ -253,6 +267,6 @@ def _facts(search: Search) -> dict[str, Any]:
     for reason, is_exact in ((EXACT, 1), (NEAR, 0)):
         rows = np.flatnonzero((search.winner >= 0) & (search.exact == is_exact))
         by_source = Counter(corpus.names[number] for number in corpus.sources_of(rows).tolist())
-        size = int(search.shelf.sizes[rows].sum(dtype=np.int64))
+        size = int((search.shelf.precedence[rows] & 0xFFFFFFFF).sum())
         facts[reason] = {"documents": len(rows), "bytes": size, "by_source": dict(sorted(by_source.items()))}
     return facts

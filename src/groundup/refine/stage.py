@@ -86,10 +86,12 @@ def _is_evaluation(collected: Artefact) -> bool:
 
 
 def _duplicates_job(run: Run, shards: Sequence[Artefact]) -> Job:
-    threshold = run.recipe.refine.near_threshold
-    step = Step("refine/duplicates", "duplicates", DUPLICATES_VERSION, {"near_threshold": threshold}, _contents(shards))
-    arguments = {"shards": _folders(shards), "near_threshold": threshold, "memory": _memory(run), "earlier": _earlier(run, step)}
-    return Job(step, find_duplicates, arguments)
+    settings: dict[str, Any] = {"near_threshold": run.recipe.refine.near_threshold}
+    if preferred := {source.name: source.priority for source in run.recipe.source if source.priority}:
+        settings["priorities"] = preferred
+    step = Step("refine/duplicates", "duplicates", DUPLICATES_VERSION, settings, _contents(shards))
+    arguments = {"shards": _folders(shards), "memory": _memory(run), "earlier": _earlier(run, step)}
+    return Job(step, find_duplicates, arguments | settings)
 
 
 def _memory(run: Run) -> int:
