@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from groundup.api import open_run
@@ -14,6 +16,9 @@ from groundup.errors import GroundupError
 from groundup.flow import run_flow
 from groundup.lineage.inspect import describe_dropped, describe_lines
 from groundup.recipe import load_recipe
+from groundup.refine.arrays import text_buffers
+from groundup.refine.bins import coded, counted, unpacked
+from groundup.refine.measures import MEASURES, measured
 from groundup.refined import refined_shards
 from groundup.report.figures import refined
 from groundup.run import Run
@@ -93,6 +98,19 @@ def test_nobody_reads_them(root: Path) -> None:
     decoded = "".join(Tokenizer.load(root / "tokenize").decode(ids.tolist()) for name, ids in open_run(root).tokens() if name == "site")
     assert "cookies" not in decoded
     assert all("cookies" not in one["text"] for one in suggestions(root))
+
+
+def test_distributions_of_what_is_kept_are_without_them(root: Path) -> None:
+    """Filters saw the notices; the documents that are kept are measured as training reads them."""
+    site = json.loads((root / "refine" / "quality.json").read_text())["sources"]["site"]
+    batches = open_run(root).documents(["source", "text"])
+    texts = [row["text"] for batch in batches for row in batch.to_pylist() if row["source"] == "site"]
+    sizes = [len(text.encode()) for text in texts]
+    assert site["steps"]["kept"] == {"documents": 40, "bytes": sum(sizes)}
+    assert site["steps"]["filtered"]["bytes"] == sum(sizes) + 41 * len(NOTICE) + 40 * 2
+    found = measured(text_buffers(pa.array(texts)))
+    for column, name in enumerate(MEASURES):
+        assert (unpacked(site["measures"][name]["kept"]) == counted(coded(found[:, column]))).all(), name
 
 
 def test_verify_inspect_and_figures_see_them(root: Path) -> None:

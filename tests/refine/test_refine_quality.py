@@ -188,7 +188,7 @@ def summed(folder: Path, parts: Sequence[tuple[str, Path]], gone: set[str], list
     for name, shard in parts:
         ids = pq.read_table(shard / "documents.parquet", columns=["id"])["id"].to_pylist()
         np.save(folder / "split" / f"{name}.npy", np.array([0 if i in gone else 1 for i in ids], np.uint8))
-    facts = sum_quality(folder, parts, {"s": "text"}, folder / "split", [listed])
+    facts = sum_quality(folder, parts, {"s": "text"}, folder / "split", [listed], {})
     table: dict[str, Any] = json.loads((folder / "quality.json").read_text())["sources"]["s"]
     return table | {"facts": facts["sources"]["s"]}
 

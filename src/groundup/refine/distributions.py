@@ -1,5 +1,5 @@
 """Distributions by source before and after each step. Reads refine/shard (bins.npy, quality.json), refine/split and the lists of
-what is dropped; writes quality.json. No text is read again.
+what is dropped and cut; writes quality.json. Of texts only those are read again that something was cut out of.
 
 The file explains itself: it holds the edges of its bins, what each measure is, and the error of its quantiles.
 """
@@ -19,13 +19,15 @@ import pyarrow.compute as pc
 
 from groundup.document import read_batches
 from groundup.refine.arrays import Array, text_buffers
-from groundup.refine.bins import CODES, EDGES, ERROR, QUANTILES, counted, packed, quantiles, unpacked
+from groundup.refine.bins import CODES, EDGES, ERROR, QUANTILES, coded, counted, packed, quantiles, unpacked
+from groundup.refine.corpus import Corpus
 from groundup.refine.dedup import EXACT
-from groundup.refine.measures import BEGINNING_BYTES, MEASURES, WHOLE
+from groundup.refine.measures import BEGINNING_BYTES, MEASURES, WHOLE, measured
 from groundup.refine.quality import FILE, language_counts, write_table
 from groundup.refined import DROPPED
 
-# As collected; after cleaning, when the filters begin; after the filters; without duplicates and what evaluation items stand in.
+# As collected; after cleaning, when the filters begin; after the filters; without duplicates, repeated lines and what evaluation
+# items stand in.
 STEPS = ("collected", "cleaned", "filtered", "kept")
 
 
@@ -51,7 +53,12 @@ class Sums:
 
 
 def sum_quality(
-    folder: Path, shards: Sequence[tuple[str, Path]], kinds: Mapping[str, str], split: Path, lists: Sequence[Path]
+    folder: Path,
+    shards: Sequence[tuple[str, Path]],
+    kinds: Mapping[str, str],
+    split: Path,
+    lists: Sequence[Path],
+    cuts: Mapping[str, Path],
 ) -> dict[str, Any]:
     """Add up the distributions of all shards by source.
 
@@ -61,6 +68,7 @@ def sum_quality(
         kinds: kind of each source.
         split: folder of the verdicts, NAME.npy.
         lists: lists of documents that are not kept: duplicates.parquet, contaminated.parquet.
+        cuts: files of what is cut out of the texts, by shard.
     """
     sums: dict[str, Sums] = {}
     reasons = Reasons.of(lists)
@@ -68,7 +76,7 @@ def sum_quality(
         source = name.rpartition(".")[0]
         of_source = sums.setdefault(source, Sums(kinds[source]))
         _add_early(of_source, shard)
-        _add_late(of_source, shard, np.load(split / f"{name}.npy"), reasons)
+        _add_late(of_source, Corpus([(name, shard)], cuts), np.load(split / f"{name}.npy"), reasons)
     head = {"edges": EDGES.tolist(), "quantiles": list(QUANTILES), "error": round(ERROR, 4)}
     told = {"measures": MEASURES, "beginning_bytes": BEGINNING_BYTES, "sources": {name: _table(one) for name, one in sums.items()}}
     write_table(folder / FILE, head | told)
@@ -88,14 +96,13 @@ def _add_early(sums: Sums, shard: Path) -> None:
         sums.drop(reason, entry["documents"], entry["bytes"])
 
 
-def _add_late(sums: Sums, shard: Path, verdict: Array, reasons: Reasons) -> None:
-    """Add the rows that passed the filters, and those of them that are kept."""
+def _add_late(sums: Sums, corpus: Corpus, verdict: Array, reasons: Reasons) -> None:
+    """Add the rows of one shard that passed the filters, and those of them that are kept."""
+    ((_, shard),) = corpus.shards
     bins, sizes = np.load(shard / "bins.npy", mmap_mode="r"), np.load(shard / "sizes.npy")
     kept = verdict != DROPPED
-    for step, rows in (("filtered", np.ones(len(kept), np.bool_)), ("kept", kept)):
-        sums.sizes[step].update(documents=int(rows.sum()), bytes=int(sizes[rows].sum(dtype=np.int64)))
-        for column, codes in enumerate(bins):
-            sums.count(step, column, counted(codes[rows]))
+    _add_rows(sums, "filtered", bins, sizes)
+    _add_rows(sums, "kept", _after_cuts(corpus, kept, bins)[:, kept], corpus.sizes[kept])
     row = 0
     for batch in read_batches([shard / "documents.parquet"], ["id", "language"]):
         here = slice(row, row := row + len(batch))
@@ -104,6 +111,24 @@ def _add_late(sums: Sums, shard: Path, verdict: Array, reasons: Reasons) -> None
         sums.languages["kept"].update(language_counts(language.filter(pc.invert(gone))))
         for reason, documents, size in reasons.count(batch.column("id").filter(gone), sizes[here][~kept[here]]):
             sums.drop(reason, documents, size)
+
+
+def _add_rows(sums: Sums, step: str, bins: Array, sizes: Array) -> None:
+    sums.sizes[step].update(documents=len(sizes), bytes=int(sizes.sum(dtype=np.int64)))
+    for column, codes in enumerate(bins):
+        sums.count(step, column, counted(codes))
+
+
+def _after_cuts(corpus: Corpus, kept: Array, bins: Array) -> Array:
+    """Return the bins of a shard's rows, measured again where something was cut out of a kept one; scores stay as they were given."""
+    wanted = np.zeros(len(kept), np.bool_)
+    wanted[corpus.cut_rows()] = True
+    if not (wanted & kept).any():
+        return bins
+    found = np.array(bins)
+    for rows, batch in corpus.batches(["text"], wanted & kept):
+        found[: len(MEASURES), rows] = coded(measured(text_buffers(batch.column("text")))).T
+    return found
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from groundup.store import Artefact, Facts, Step, content_digest
 # Raised by hand when the output of a step changes.
 SHARD_VERSION = 5
 DUPLICATES_VERSION = SPLIT_VERSION = 3
-CONTAMINATION_VERSION = 2
-LINES_VERSION = QUALITY_VERSION = 1
+CONTAMINATION_VERSION = QUALITY_VERSION = 2
+LINES_VERSION = 1
 # Files of a refined shard that refine/quality alone reads.
 DESCRIPTIONS = ("bins.npy", "quality.json")
 
@@ -171,7 +171,7 @@ def _split_job(run: Run, shards: Sequence[Artefact], lists: Mapping[str, Artefac
 def _quality_job(run: Run, shards: Sequence[Artefact], lists: Mapping[str, Artefact], split: Artefact) -> Job:
     inputs = {artefact.name: artefact.content for artefact in [*shards, *lists.values(), split]}
     paths = [_list(artefact) for artefact in lists.values()]
-    arguments = {"shards": _folders(shards), "kinds": _kinds(shards), "split": split.path / "split", "lists": paths}
+    arguments = {"shards": _folders(shards), "kinds": _kinds(shards), "split": split.path / "split", "lists": paths, "cuts": _cuts(lists)}
     return Job(Step("refine/quality", "quality", QUALITY_VERSION, {}, inputs), sum_quality, arguments)
 
 
