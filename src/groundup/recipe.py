@@ -44,6 +44,8 @@ class Source:
     exclude: tuple[str, ...] = ()
     # Of the file that a pypi: or https: path names; without it the lock remembers what was seen first.
     sha256: str = ""
+    # "package.module:function" of your own, which reads the files in place of the kind's reader.
+    reader: str = ""
     # Of plain-text files; "auto" looks at the bytes.
     encoding: str = "auto"
     # In place of [refine]'s; 1 allows anything, such as a source whose every document stands in another one too.
@@ -56,6 +58,7 @@ class Source:
         if self.kind not in (*KINDS, TUNING):
             raise ValueError(f'kind "{self.kind}" is unknown{nearest(self.kind, KINDS)}')
         check(0 <= self.weight <= 100, f"weight {self.weight} must lie between 0 and 100")
+        check(not self.reader or ":" in self.reader, f'reader "{self.reader}" is not of the form "package.module:function"')
         check(0 <= self.priority <= 100, f"priority {self.priority} must lie between 0 and 100")
         check(self.most_dropped == "auto" or 0 <= self.most_dropped <= 1, f"most_dropped {self.most_dropped} is a share between 0 and 1")
         check(self.sha256 == "" or bool(re.fullmatch(r"[0-9a-f]{64}", self.sha256)), "sha256 must be 64 hexadecimal digits")

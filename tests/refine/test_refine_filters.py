@@ -11,8 +11,9 @@ import pytest
 
 from groundup.document import DOCUMENT
 from groundup.errors import GroundupError, RecipeError
+from groundup.own import code_digest
 from groundup.refine import language
-from groundup.refine.filters import RULE_SETS, applicable, code_digest, judge
+from groundup.refine.filters import RULE_SETS, applicable, judge
 
 Judge = Callable[..., list[str]]
 ROOT = Path()
@@ -128,7 +129,7 @@ def test_own_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "own_filter_of_a_test:short"
     verdict = judge(batch("few", "many more words"), "web", applicable([name], "web"), tmp_path)
     assert (verdict.keep.tolist(), verdict.reason[1], verdict.score[1]) == ([True, False], name, 15)
-    assert len(code_digest(name, tmp_path)) == 64
+    assert len(code_digest(name, tmp_path, "filter")) == 64
     for broken, message in (("bad", "returned"), ("worse", "ValueError: no")):
         with pytest.raises(GroundupError, match=message):
             judge(batch("a", "b"), "web", [f"own_filter_of_a_test:{broken}"], tmp_path)

@@ -52,11 +52,17 @@ _OWN: dict[tuple[str, str], Reader] = {
 _TABULAR = frozenset(("jsonl", "json", "csv", "tsv", "yaml", "parquet"))
 
 
-def read_item(item: Item, source: Source) -> Iterator[Document | Reject]:
-    """Yield what a source makes of a file; damage and crashes cost the rest of that file, and say so."""
+def read_item(item: Item, source: Source, reader: Reader | None = None) -> Iterator[Document | Reject]:
+    """Yield what a source makes of a file; damage and crashes cost the rest of that file, and say so.
+
+    Args:
+        item: the file.
+        source: the source that it belongs to.
+        reader: the user's own; by default the one for its format and the source's kind.
+    """
     record = -1
     try:
-        for found in _dispatch(item, source):
+        for found in (reader or _dispatch)(item, source):
             record = max(record, found.record)
             yield found
         if record < 0:

@@ -13,8 +13,9 @@ from groundup.collect.archives import Refused, open_items
 from groundup.collect.encoding import mend
 from groundup.collect.globs import Selection
 from groundup.collect.licenses import archive_project, is_license_file, license_of, project_roots, root_of
+from groundup.collect.own import own_reader
 from groundup.collect.raw import Known
-from groundup.collect.readers import read_item
+from groundup.collect.readers import Reader, read_item
 from groundup.collect.streams import DamagedError, Item, read_all
 from groundup.document import DOCUMENT, DROPPED, MAX_DOCUMENT_BYTES, Document, Reject, TableWriter, document_id
 from groundup.lineage.forgotten import REASON
@@ -88,6 +89,7 @@ def collect_shard(
     source: Source,
     projects: Mapping[str, str] | None = None,
     forgotten: Sequence[tuple[str, int]] = (),
+    root: Path | None = None,
 ) -> Facts:
     """Read raw files and write what they hold; every record is a document, or is listed with the reason.
 
@@ -97,16 +99,18 @@ def collect_shard(
         source: the source that they belong to.
         projects: roots of source trees among the files → their licences, for code.
         forgotten: origin and record of documents that are listed without their text.
+        root: folder of the recipe, where the source has a reader of the user's own.
 
     Raises:
         SourceError: a file is not what was hashed any more.
     """
+    reader = own_reader(source.reader, root or Path()) if source.reader else None
     with ExitStack() as stack:
         documents = stack.enter_context(TableWriter(folder / "documents.parquet", DOCUMENT))
         dropped = stack.enter_context(TableWriter(folder / "dropped.parquet", DROPPED))
         output = Output(source, documents, dropped, frozenset(forgotten))
         for known in files:
-            _collect_file(known, source, projects or {}, output)
+            _collect_file(known, source, projects or {}, output, reader)
     return facts(output, [known.file.size for known in files])
 
 
@@ -123,7 +127,7 @@ def facts(output: Output, sizes: Sequence[int]) -> Facts:
     }
 
 
-def _collect_file(known: Known, source: Source, projects: Mapping[str, str], output: Output) -> None:
+def _collect_file(known: Known, source: Source, projects: Mapping[str, str], output: Output, reader: Reader | None) -> None:
     try:
         file = known.file.path.open("rb")
     except OSError:
@@ -137,7 +141,7 @@ def _collect_file(known: Known, source: Source, projects: Mapping[str, str], out
             if isinstance(item, Refused):
                 output.add(item.origin, Reject(item.reason, detail=item.detail))
                 continue
-            for found in read_item(_placed(item, inside or projects), source):
+            for found in read_item(_placed(item, inside or projects), source, reader):
                 output.add(item.origin, found)
     if not seen:
         output.add(known.file.origin, Reject("nothing-selected", detail="an archive without any member that the source's patterns name"))

@@ -20,6 +20,7 @@ from groundup.collect.shards import Shard, cut
 from groundup.document import DOCUMENT, DROPPED, Reject, TableWriter
 from groundup.errors import SourceError
 from groundup.lineage.forgotten import Forgotten
+from groundup.own import code_digest
 from groundup.progress import say
 from groundup.recipe import Source, all_sources
 from groundup.run import Job, Run
@@ -40,7 +41,7 @@ def run(run: Run) -> None:
     jobs: list[Job] = []
     sources, forgotten = all_sources(run.recipe), Forgotten.load(run.root)
     for source in sources:
-        jobs += _jobs(source, list_source(source, run.recipe.root), digests, forgotten)
+        jobs += _jobs(source, list_source(source, run.recipe.root), digests, forgotten, run.recipe.root)
     digests.save()
     artefacts = run.build("collect", jobs, "collecting")
     _report(sources, artefacts)
@@ -55,41 +56,48 @@ def collect_source(run: Run, source: Source, stage: str) -> list[Artefact]:
         SourceError: the source cannot be found.
     """
     digests = Digests.load(run.root / ".store" / "raw.json")
-    jobs = _jobs(source, list_source(source, run.recipe.root), digests, Forgotten.load(run.root))
+    jobs = _jobs(source, list_source(source, run.recipe.root), digests, Forgotten.load(run.root), run.recipe.root)
     digests.save()
     return run.build(stage, jobs, "collecting")
 
 
-def _jobs(source: Source, listing: Listing, digests: Digests, forgotten: Forgotten) -> list[Job]:
+def _jobs(source: Source, listing: Listing, digests: Digests, forgotten: Forgotten, root: Path) -> list[Job]:
     """Return one job a shard, and one for what is refused unread."""
     known, failed = digests.known(listing.files)
     by_file = {one.file: one for one in known}
     refused = [*listing.refused, *(Refused(file.origin, "unreadable", why) for file, why in failed)]
     projects = _projects(source, known)
-    jobs = [_job(source, shard, by_file, projects, forgotten) for shard in cut([one.file for one in known])]
-    return jobs + ([_refused_job(source, refused)] if refused else [])
+    jobs = [_job(source, shard, by_file, projects, forgotten, root) for shard in cut([one.file for one in known])]
+    return jobs + ([_refused_job(source, refused, root)] if refused else [])
 
 
-def _settings(source: Source) -> dict[str, Any]:
+def _settings(source: Source, root: Path) -> dict[str, Any]:
     """Return what the bytes of a shard depend on: neither weight nor path."""
-    return {
-        "source": source.name,
-        "kind": source.kind,
-        "license": source.license,
-        "include": list(source.include),
-        "exclude": list(source.exclude),
-        "encoding": source.encoding,
-    } | ({"columns": list(source.columns)} if source.columns else {})
+    own = {"reader": source.reader, "code": code_digest(source.reader, root, "reader")} if source.reader else {}
+    return (
+        {
+            "source": source.name,
+            "kind": source.kind,
+            "license": source.license,
+            "include": list(source.include),
+            "exclude": list(source.exclude),
+            "encoding": source.encoding,
+        }
+        | ({"columns": list(source.columns)} if source.columns else {})
+        | own
+    )
 
 
-def _job(source: Source, shard: Shard, by_file: Mapping[RawFile, Known], projects: Mapping[str, str], forgotten: Forgotten) -> Job:
+def _job(
+    source: Source, shard: Shard, by_file: Mapping[RawFile, Known], projects: Mapping[str, str], forgotten: Forgotten, root: Path
+) -> Job:
     files = [by_file[file] for file in shard.files]
     here = _projects_of(shard, projects)
     inputs = {known.file.origin: known.sha256 for known in files}
     gone = _forgotten(source, inputs, forgotten)
-    settings = _settings(source) | ({"projects": here} if here else {}) | ({"forgotten": [list(one) for one in gone]} if gone else {})
+    settings = _settings(source, root) | ({"projects": here} if here else {}) | ({"forgotten": [list(one) for one in gone]} if gone else {})
     step = Step(STEP, f"{source.name}.{shard.name}", VERSION, settings, inputs)
-    return Job(step, collect_shard, {"files": files, "source": source, "projects": here, "forgotten": gone}, shard.size)
+    return Job(step, collect_shard, {"files": files, "source": source, "projects": here, "forgotten": gone, "root": root}, shard.size)
 
 
 def _forgotten(source: Source, digests: Mapping[str, str], forgotten: Forgotten) -> list[tuple[str, int]]:
@@ -119,9 +127,9 @@ def _projects_of(shard: Shard, projects: Mapping[str, str]) -> dict[str, str]:
     return {root: projects[root] for root in sorted(here) if root in projects}
 
 
-def _refused_job(source: Source, refused: Sequence[Refused]) -> Job:
+def _refused_job(source: Source, refused: Sequence[Refused], root: Path) -> Job:
     rows = [[one.origin, one.reason, one.detail] for one in refused]
-    step = Step(STEP, f"{source.name}.unread", VERSION, _settings(source) | {"refused": rows}, {})
+    step = Step(STEP, f"{source.name}.unread", VERSION, _settings(source, root) | {"refused": rows}, {})
     return Job(step, collect_refused, {"rows": rows, "source": source}, 0)
 
 

@@ -1,19 +1,14 @@
 """Quality filters: tables of published rules over a batch's statistics, and the user's own functions.
 
-Reads nothing but the source file of a user's function; writes nothing.
+Reads and writes nothing on disk.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import inspect
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +16,7 @@ import pyarrow.compute as pc
 
 from groundup.decoding import nearest
 from groundup.errors import GroundupError, RecipeError
+from groundup.own import load_function
 from groundup.refine.arrays import Array, mask
 from groundup.refine.statistics import Statistics
 
@@ -179,8 +175,6 @@ RULE_SETS = {
     "conversations": CONVERSATIONS,
 }
 
-Function = Callable[[pa.RecordBatch], tuple[Any, Any]]
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -247,38 +241,8 @@ def score_bounds(filters: Sequence[str], kind: str) -> Bounds:
     return bounds
 
 
-def code_digest(name: str, root: Path) -> str:
-    """Return the SHA-256 of the source file of a user's function."""
-    try:
-        path = inspect.getsourcefile(inspect.unwrap(load_function(name, root)))
-    except TypeError:
-        path = None
-    if path is None:
-        raise RecipeError(f'filter "{name}": its source file cannot be found')
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-def load_function(name: str, root: Path) -> Function:
-    """Import a user's function, "package.module:function"; modules beside the recipe (in `root`) are found too.
-
-    Raises:
-        RecipeError: the module or the function is missing, or the module fails.
-    """
-    module, _, attribute = name.partition(":")
-    if str(root) not in sys.path:
-        sys.path.append(str(root))
-    try:
-        function = getattr(importlib.import_module(module), attribute)
-    except Exception as error:
-        raise RecipeError(f'filter "{name}" cannot be imported: {type(error).__name__}: {error}') from None
-    if not callable(function):
-        raise RecipeError(f'filter "{name}" is not a function')
-    found: Function = function
-    return found
-
-
 def _ask(name: str, root: Path, batch: pa.RecordBatch) -> tuple[Array, Array]:
-    function = load_function(name, root)
+    function = load_function(name, root, "filter")
     try:
         keep, score = function(batch)
         keep = mask(keep) if isinstance(keep, pa.Array) else np.asarray(keep, np.bool_)

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import StoreError
+from groundup.own import code_digest
 from groundup.refine.boilerplate import BOILERPLATE, find_boilerplate
 from groundup.refine.contamination import CONTAMINATED, find_contaminated, find_occurrences
 from groundup.refine.dedup import EXACT, NEAR, find_duplicates
 from groundup.refine.distributions import sum_quality
 from groundup.refine.earlier import Earlier
 from groundup.refine.evaluation import write_grams
-from groundup.refine.filters import RULE_SETS, applicable, code_digest
+from groundup.refine.filters import RULE_SETS, applicable
 from groundup.refine.lines import KINDS as LINE_KINDS
 from groundup.refine.losses import check_losses
 from groundup.refine.shard import refine_shard
@@ -191,7 +192,7 @@ def _shard_job(run: Run, collected: Artefact) -> Job:
     kind = collected.facts["kind"]
     filters = applicable(refine.filters, kind)
     languages = list(refine.languages) if kind != "code" else []
-    code = {name: code_digest(name, root) for name in filters if name not in RULE_SETS}
+    code = {name: code_digest(name, root, "filter") for name in filters if name not in RULE_SETS}
     step = Step(
         "refine/shard",
         collected.name,

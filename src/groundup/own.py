@@ -1,0 +1,54 @@
+"""Functions of the user's own, named in a recipe as "module:function". Reads their source files; writes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from groundup.errors import RecipeError
+
+Function = Callable[..., Any]
+
+
+def load_function(name: str, root: Path, what: str) -> Function:
+    """Import a user's function, "package.module:function"; modules beside the recipe (in `root`) are found too.
+
+    Args:
+        name: as the recipe has it.
+        root: folder of the recipe.
+        what: what it is to the recipe, such as "filter"; for messages.
+
+    Raises:
+        RecipeError: the module or the function is missing, or the module fails.
+    """
+    module, _, attribute = name.partition(":")
+    if str(root) not in sys.path:
+        sys.path.append(str(root))
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+    except Exception as error:
+        raise RecipeError(f'{what} "{name}" cannot be imported: {type(error).__name__}: {error}') from None
+    if not callable(function):
+        raise RecipeError(f'{what} "{name}" is not a function')
+    found: Function = function
+    return found
+
+
+def code_digest(name: str, root: Path, what: str) -> str:
+    """Return the SHA-256 of the source file of a user's function.
+
+    Raises:
+        RecipeError: it cannot be imported, or has no source file.
+    """
+    try:
+        path = inspect.getsourcefile(inspect.unwrap(load_function(name, root, what)))
+    except TypeError:
+        path = None
+    if path is None:
+        raise RecipeError(f'{what} "{name}": its source file cannot be found')
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
