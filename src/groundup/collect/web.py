@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from groundup.collect.encoding import decode, marked
 from groundup.collect.limits import TooLongError, deadline
-from groundup.collect.maintext import excess, main_text
+from groundup.collect.maintext import MAX_TAGS, main_text
 from groundup.collect.streams import Item, read_all
 from groundup.document import Document, Reject
 from groundup.recipe import Source
@@ -76,8 +76,8 @@ def nesting(page: str) -> int:
 
 def page_document(page: str, number: int, group: str) -> Document | Reject:
     """Return the main text of a page as a document."""
-    if too_much := excess(page):
-        return Reject("too-large", number, too_much)
+    if page.count("<") > MAX_TAGS:
+        return Reject("too-large", number, f"it has more than {MAX_TAGS:,} tags")
     # As many openings as that must be there before it can nest so deeply; counting is fast.
     if page.count("<") > 2 * MAX_NESTING and nesting(page) > MAX_NESTING:
         return Reject("nesting", number, f"elements nest more than {MAX_NESTING} deep")
