@@ -82,7 +82,7 @@ def test_attributes_are_bounded(attributes: str, read: Read) -> None:
 
 
 def test_tags_are_bounded(read: Read) -> None:
-    """Memory goes by tags: half a million, and no more."""
+    """Memory goes by tags: so many, and no more."""
     (found,) = read("web", "x.html", "<p>x" * (maintext.MAX_TAGS + 1))
     assert isinstance(found, Reject) and "tags" in str(found.detail)
 

@@ -17,8 +17,8 @@ PROSE_SHARE = 0.85
 # Parsers compare each attribute of a tag with all before it: 130,000 take 33 s. The rest is cut; a short page cannot have so many.
 MAX_ATTRIBUTES = 1_000
 _SHORT = 200_000
-# Memory and seconds go by tags: 500,000 take trafilatura 0.9 GB and 10 to 30 s.
-MAX_TAGS = 500_000
+# Memory and seconds go by tags: as many take trafilatura 0.7 GB and up to 20 s, a third of the deadline.
+MAX_TAGS = 300_000
 # Resiliparse takes time by the square of the depth, 10 s for as many tags; trafilatura's parser stops at a depth.
 _FAST_TAGS = 20_000
 # It takes a list that stands less than three elements deep for a menu, and most of those of a page with few <div> stand there.
