@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import venv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ Pairs = list[tuple[int, int]]
 Found = tuple[list[int], Callable[[], Pairs]]
 
 
-def interpreter(folder: Path, names: Sequence[str] = tuple(PACKAGES)) -> str | None:
+def interpreter(folder: Path, names: Sequence[str] = tuple(PACKAGES), packages: Mapping[str, str] = PACKAGES) -> str | None:
     """Return a Python that has these packages: PEERS_PYTHON, this one, or one made in `folder`; None where they cannot be had."""
     if named := os.environ.get("PEERS_PYTHON"):
         return named
@@ -48,7 +48,7 @@ def interpreter(folder: Path, names: Sequence[str] = tuple(PACKAGES)) -> str | N
     venv.create(folder, with_pip=True)
     python = str(folder / "bin" / "python")
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    made = subprocess.run([*install, *(PACKAGES[name] for name in names)], check=False)
+    made = subprocess.run([*install, *(packages[name] for name in names)], check=False)
     return None if made.returncode else python
 
 

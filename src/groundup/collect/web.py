@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 from urllib.parse import urlsplit
 
 from groundup.collect.encoding import decode, marked
 from groundup.collect.limits import TooLongError, deadline
+from groundup.collect.maintext import MAX_TAGS, main_text
 from groundup.collect.streams import Item, read_all
 from groundup.document import Document, Reject
 from groundup.recipe import Source
@@ -76,8 +76,10 @@ def nesting(page: str) -> int:
 
 def page_document(page: str, number: int, group: str) -> Document | Reject:
     """Return the main text of a page as a document."""
-    # As many openings as that must be there before it can nest so deeply; counting is fast.
-    if page.count("<") > 2 * MAX_NESTING and nesting(page) > MAX_NESTING:
+    if page.count("<") > MAX_TAGS:
+        return Reject("too-large", number, f"it has more than {MAX_TAGS:,} tags")
+    # Fewer tags are parsed in half a second however they nest; counting is fast, and most pages have no more.
+    if page.count("<") > 4 * MAX_NESTING and nesting(page) > MAX_NESTING:
         return Reject("nesting", number, f"elements nest more than {MAX_NESTING} deep")
     try:
         with deadline():
@@ -90,13 +92,3 @@ def page_document(page: str, number: int, group: str) -> Document | Reject:
         # A crash of the extractor is that page's loss.
         return Reject("malformed", number, f"{type(error).__name__}: {error}"[:300])
     return Document(text, number, group) if text else Reject("no-main-text", number, "nothing in it reads like an article")
-
-
-def main_text(page: str) -> str:
-    """Return the main text of an HTML page by trafilatura (Barbaresi 2021), in its fast mode; "" when it finds none."""
-    import trafilatura
-
-    # A saved fragment is refused as no HTML, unless it has a body around it.
-    page = page if "<body" in page or "<BODY" in page else f"<html><body><div>{page}</div></body></html>"
-    found: Any = trafilatura.extract(page, fast=True, include_comments=False, include_tables=True, deduplicate=False, with_metadata=False)
-    return str(found or "").strip()

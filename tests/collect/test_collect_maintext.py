@@ -1,0 +1,120 @@
+"""Main text: the article and its lists, code and tables, and nothing of what stands around it; bounded whatever a page holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import resiliparse.extract.html2text
+import trafilatura
+from benchmarks import maintext as measured
+
+from groundup.collect import maintext
+from groundup.collect.maintext import main_text
+from groundup.document import Document, Reject
+
+Read = Callable[..., list[Document | Reject]]
+FIRST = "The harvest had been late that year, and nobody in the valley had expected so little of it; the barns stood half empty in May."
+SECOND = "Those who could left before the snow. Those who could not counted their sacks, and counted them again, as if that would help."
+LAST = "In spring the river took the lower fields as well, and with them the last hope of the miller, who sold all and went to sea."
+ARTICLE = f"""<h1>The late harvest</h1><div class="post-meta">By A. Writer, 3 May</div><p>{FIRST}</p>
+<h2>Winter</h2><p>{SECOND}</p><ul><li>A sack of rye</li><li>Two of oats</li></ul><pre>def sacks(n):
+    return n + 1</pre><p>{LAST}</p><p>{FIRST}</p><p>{SECOND}</p><p>{LAST}</p><div class="related"><h3>Read more</h3></div>"""
+MENU = "".join(f'<div class="item"><a href="/{name}">{name.title()}</a></div>' for name in "home news sport shop about contact".split())
+PAGE = f"""<!DOCTYPE html><html><head><title>T</title><script>var x = "<div>";</script></head><body><div id="menu">{MENU}</div>
+<div id="page"><div class="content"><div class="post">{ARTICLE}</div><div class="comments"><p>Great post! {FIRST}</p></div></div></div>
+<footer><p>We use cookies.</p></footer></body></html>"""
+
+
+def careful_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trafilatura, "extract", lambda *_, **__: pytest.fail("trafilatura was asked"))
+
+
+def test_an_article(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prose from its first line to its last, with what stands between; no menu, byline, comments, footer. Trafilatura is not asked."""
+    careful_is_not_asked(monkeypatch)
+    assert main_text(PAGE) == "\n\n".join(
+        [FIRST, "Winter", SECOND, "  • A sack of rye\n  • Two of oats\ndef sacks(n):\n    return n + 1", LAST, FIRST, SECOND, LAST]
+    )
+
+
+def test_what_is_no_prose() -> None:
+    """A page that is mostly a list, a few words, or written by hand goes to trafilatura, which keeps all of it."""
+    names = [f"Barn number {number} of the lower valley" for number in range(40)]
+    listed = PAGE.replace(f"<p>{LAST}</p>", f"<ul>{''.join(f'<li>{name}</li>' for name in names)}</ul><p>{LAST}</p>", 1)
+    assert all(f"- {name}" in main_text(listed) for name in names)
+    assert "Three sacks of rye are left." in main_text("<html><body><p>Three sacks of rye are left.</p></body></html>")
+    table = "<table><tr><td>Rye</td><td>1</td></tr></table>"
+    plain = f"<html><body><p>{FIRST}</p><ul><li>A sack of rye</li><li>Two of oats</li></ul>{table}<p>{LAST}</p></body></html>"
+    assert main_text(plain) == f"{FIRST}\n- A sack of rye\n- Two of oats\n| Rye | 1 | \n\n{LAST}"
+
+
+def test_paragraphs_of_the_second_extractor_stand_apart() -> None:
+    """A blank line between sentences and what follows, none inside lists, in any script; twice the same."""
+    parts = [
+        "<p>雨が降った。</p>",
+        f"<p>{FIRST}</p>",
+        "<p>Two sacks:</p><ul><li>Rye.</li><li>Oats.</li></ul>",
+        f"<p>{'ก' * 130}</p>",
+        "<p>End.</p>",
+    ]
+    page = f"<html><body>{''.join(parts)}</body></html>"
+    text = f"雨が降った。\n\n{FIRST}\n\nTwo sacks:\n- Rye.\n- Oats.\n\n{'ก' * 130}\n\nEnd."
+    assert main_text(page) == text == main_text(page)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        " ".join(f"a{number}=b" for number in range(60_000)),
+        " ".join(f'{number}=">"' for number in range(60_000)),
+        "/".join(f"{number}<x" for number in range(60_000)),
+        'a="' + "b c " * 60_000,
+    ],
+)
+def test_attributes_are_bounded(attributes: str, read: Read) -> None:
+    """Parsers need time by the square of a tag's attributes (minutes for these): the rest is cut, however the tag hides its end."""
+    (found,) = read("web", "x.html", f"<html><body><p>{FIRST}</p><div {attributes}>x</div></body></html>")
+    assert isinstance(found, Document) and found.text.startswith(FIRST)
+    assert len(maintext._FLOOD.sub(r"\1", f"<div {attributes}>")) < 40_000
+
+
+def test_tags_are_bounded(read: Read) -> None:
+    """Memory goes by tags: so many, and no more."""
+    (found,) = read("web", "x.html", "<p>x" * (maintext.MAX_TAGS + 1))
+    assert isinstance(found, Reject) and "tags" in str(found.detail)
+
+
+def test_long_values_are_no_flood() -> None:
+    """A picture in an attribute, a script and a text without tags may be as long as they like."""
+    picture, script = (
+        f'<img src="data:image/png;base64,{"iVBOR/ab= " * 50_000}">',
+        f"<script>{'if (a <b && c > d) { e }; ' * 20_000}</script>",
+    )
+    page = f"<html><body>{picture}{script}<p>{FIRST * 2_000}</p></body></html>"
+    assert maintext._FLOOD.sub(r"\1", page) == page
+    assert len(main_text(page)) == len(FIRST) * 2_000
+
+
+def test_a_panic_of_the_first_extractor_is_survived(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code in Rust that panics raises what is no Exception: then the other one is asked."""
+    panic = type("PanicException", (BaseException,), {})
+
+    def extract(*_: Any, **__: Any) -> str:
+        raise panic("index out of bounds")
+
+    monkeypatch.setattr(resiliparse.extract.html2text, "extract_plain_text", extract)
+    assert FIRST in main_text(PAGE)
+
+
+def _f1(score: Callable[..., tuple[float, float]], rows: Sequence[tuple[str, Any]]) -> float:
+    precision, recall = score([main_text(page) for page, _ in rows], [wanted for _, wanted in rows])
+    return 2 * precision * recall / (precision + recall)
+
+
+def test_real_pages(real_data: Path) -> None:
+    """What people marked as the text of a page, and what not, on a third of two sets; resiliparse alone reaches 0.86 and 0.93."""
+    assert _f1(measured.of_snippets, measured.snippets(real_data)[::3]) > 0.89
+    assert _f1(measured.of_articles, measured.articles(real_data)[::3]) > 0.94
