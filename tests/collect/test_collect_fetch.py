@@ -152,7 +152,7 @@ def test_recipe_never_reaches_this_machine() -> None:
 
 
 def _served(monkeypatch: pytest.MonkeyPatch, handler: object) -> None:
-    monkeypatch.setattr(transfer, "_client", lambda: httpx.Client(transport=httpx.MockTransport(handler)))  # type: ignore[arg-type]
+    monkeypatch.setattr(transfer, "client", lambda: httpx.Client(transport=httpx.MockTransport(handler)))  # type: ignore[arg-type]
     monkeypatch.setattr(
         transfer, "resolve_public", lambda host, port: ["8.8.8.8"] if host == "good.example" else resolve_public(host, port)
     )
