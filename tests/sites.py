@@ -48,6 +48,8 @@ class Site:
         self.pages: dict[str, Reply | Answering] = {}
         self.seen: list[Seen] = []
         self.port = 0
+        # In place of pages: one answer to everything.
+        self.answer: Answering | None = None
 
     def url(self, host: str, path: str) -> str:
         return f"http://{host}:{self.port}{path}"
@@ -57,6 +59,8 @@ class Site:
 
     def reply(self, seen: Seen) -> Reply:
         self.seen.append(seen)
+        if self.answer is not None:
+            return self.answer(seen)
         found = self.pages.get(seen.host + seen.path, self.pages.get(seen.path, Reply(status=404)))
         return found if isinstance(found, Reply) else found(seen)
 
@@ -83,6 +87,8 @@ def _handler(site: Site) -> type[http.server.BaseHTTPRequestHandler]:
             except (BrokenPipeError, ConnectionResetError):
                 self.close_connection = True
 
+        do_HEAD = do_GET  # noqa: N815
+
         def _send(self, reply: Reply) -> None:
             self.send_response(reply.status)
             for name, value in reply.headers.items():
@@ -92,6 +98,8 @@ def _handler(site: Site) -> type[http.server.BaseHTTPRequestHandler]:
             else:
                 self.close_connection = True
             self.end_headers()
+            if self.command == "HEAD":
+                return
             parts = [reply.body[n : n + 1] for n in range(len(reply.body))] if reply.drip else [reply.body]
             while True:
                 for part in parts:

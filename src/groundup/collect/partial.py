@@ -113,7 +113,7 @@ def fill(half: Partial, opener: Opener, bar: Progress, where: str) -> None:
     Raises:
         SourceError: it cannot be fetched, or is longer than `MAX_BYTES`.
     """
-    failed = 0
+    failed, anew = 0, False
     while True:
         before = half.size
         try:
@@ -127,8 +127,9 @@ def fill(half: Partial, opener: Opener, bar: Progress, where: str) -> None:
         except SourceError:
             # What does not go on from here may begin anew: the half that is there was of another file, or whole already.
             half.drop()
-            if not before:
+            if anew or not before:
                 raise
+            anew = True
         time.sleep(BACK_OFF_SECONDS * 2**failed)
 
 
