@@ -103,16 +103,17 @@ class Harvest:
         stay = [record for record in self._records[1:] if record.address in addresses]
         if len(stay) == len(self._records) - 1 or not self._records:
             return
-        old = self._folder / self._records[0].file
+        old, head = self._folder / self._records[0].file, self._records[0]
         number = int(old.name.rsplit(".", 3)[1]) + 1
-        name, data = f"{self.name}.{number}.warc.gz", old.read_bytes()
-        head = self._records[0]
-        records, parts = [Kept("", 0, head.end, name)], [data[: head.end]]
-        for record in stay:
-            start = records[-1].end
-            records.append(Kept(record.address, start, start + record.end - record.start))
-            parts.append(data[record.start : record.end])
-        write_whole(self._folder / name, b"".join(parts))
+        records = [Kept("", 0, head.end, f"{self.name}.{number}.warc.gz")]
+        path = self._folder / records[0].file
+        with old.open("rb") as before, path.open("wb") as after:
+            after.write(before.read(head.end))
+            for record in stay:
+                before.seek(record.start)
+                after.write(before.read(record.end - record.start))
+                records.append(Kept(record.address, records[-1].end, after.tell()))
+        flush(path)
         write_whole(self._journal, b"".join(_line(asdict(record)) for record in records))
         self._records = records
         old.unlink()

@@ -84,6 +84,9 @@ class Bucket:
                 yield Body(start, stream.size(), etag, self._parts(stream.read, where))
 
         fill(half, opener, bar, where)
+        # What is longer came in several parts, and may have been replaced between two of them.
+        if file.size > _CHUNK and self.files(file.path) != [file]:
+            raise SourceError(f"{where}: it changed while it was fetched; run again when it is at rest")
 
     def _parts(self, read: Callable[[int], bytes], where: str) -> Iterator[bytes]:
         while True:

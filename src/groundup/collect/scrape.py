@@ -73,7 +73,7 @@ def ahead(source: Source, root: Path) -> Ahead:
     pages = book.pages(entries, source.max_pages)[: source.max_pages]
     maps, hosts = book.unread, _by_host(pages)
     harvests = {host: Harvest(folder, host, "") for host in hosts} if folder.is_dir() else {}
-    missing = sum(1 for host, here in hosts.items() for page in here if host not in harvests or not _done(harvests[host], page))
+    missing = sum(len(_missing(here, harvests.get(host))) for host, here in hosts.items())
     size = sum(one.warc.stat().st_size for one in harvests.values() if one.warc) + missing * ASSUMED_PAGE_BYTES
     parts = [f"{missing:,} pages of {len(hosts):,} hosts"] if missing else []
     parts += [f"what {maps:,} sitemaps name" if not parts else f"what {maps:,} sitemaps name beside them"] if maps else []
@@ -81,8 +81,9 @@ def ahead(source: Source, root: Path) -> Ahead:
     return Ahead(size, line)
 
 
-def _done(harvest: Harvest, page: str) -> bool:
-    return page in harvest.kept or page in harvest.missed
+def _missing(pages: Sequence[str], harvest: Harvest | None) -> list[str]:
+    done = harvest.kept | harvest.missed.keys() if harvest is not None else frozenset()
+    return [page for page in pages if page not in done]
 
 
 def _folder(source: Source, root: Path) -> Path:
@@ -131,8 +132,8 @@ def _by_host(pages: Sequence[str]) -> dict[str, list[str]]:
 
 def _fetch(source: Source, visitor: Visitor, hosts: Mapping[str, Sequence[str]], harvests: Mapping[str, Harvest]) -> None:
     """Bring the pages that are missing, host by host, many hosts side by side."""
-    todo = {host: [page for page in pages if not _done(harvests[host], page)] for host, pages in hosts.items()}
-    todo = {host: pages for host, pages in todo.items() if pages}
+    missing = {host: _missing(pages, harvests[host]) for host, pages in hosts.items()}
+    todo = {host: pages for host, pages in missing.items() if pages}
     if not todo:
         return
     count, longest = sum(map(len, todo.values())), max(map(len, todo.values())) * source.delay

@@ -119,7 +119,9 @@ class Host:
             answer = self._ask(url, forms, limit)
         except PrivateError as error:
             raise NoPageError("private-address", str(error)) from None
-        except (SourceError, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+        except httpx.InvalidURL as error:
+            raise NoPageError("no-address", str(error)) from None
+        except (SourceError, httpx.HTTPError, OSError, ValueError) as error:
             if self._stop.is_set():
                 raise StoppedError from None
             if self._deadline.expired:
@@ -144,6 +146,10 @@ class Host:
         self._next = time.monotonic() + self.delay
 
     def _ask(self, url: str, forms: tuple[str, ...], limit: int) -> Answer:
+        import httpx
+
+        # As it is sent: what a sitemap or a redirect says may hold spaces and line breaks.
+        url = str(httpx.URL(url))
         headers = {"User-Agent": self.manners.user_agent, "Accept": ", ".join((*forms, "*/*;q=0.1"))}
         headers["Accept-Encoding"] = "gzip" if forms else "identity"
         access = Access(plain=True)
