@@ -236,6 +236,16 @@ def test_a_file_that_changes_while_it_is_fetched(site: Site, tmp_path: Path) -> 
     assert [seen.headers.get("if-range") for seen in site.seen[:3]] == [None, '"one"', '"two"']
 
 
+def test_a_busy_server_is_asked_again(site: Site, tmp_path: Path) -> None:
+    """429 and 503 pass; one that stays so is an error after a few tries."""
+    site.answer = lambda seen: Reply(status=503) if len(site.seen) < 3 else Reply(DATA)
+    assert _download(site, tmp_path) == DATA
+    site.answer = lambda seen: Reply(status=429)
+    with pytest.raises(SourceError, match="429"):
+        _download(site, tmp_path)
+    assert len(site.seen) == 3 + partial.TRIES
+
+
 def test_nothing_to_go_on_from(site: Site, tmp_path: Path) -> None:
     """Without a validator half a file is worth nothing: one error, nothing kept."""
     _serve(site, ("",))

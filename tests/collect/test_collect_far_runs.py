@@ -10,7 +10,7 @@ import pyarrow.dataset as ds
 import pytest
 
 from groundup import load_recipe, run_recipe
-from groundup.plan import make_plan
+from groundup.collect.foresight import sizes
 from groundup.verify import check_raw
 from sites import Site, page, redirect, serving
 from stores import Hub
@@ -38,7 +38,7 @@ def test_scraped_pages_become_documents(site: Site, tmp_path: Path, capsys: pyte
     addresses = [site.url("a.test", "/1"), site.url("a.test", "/evil"), site.url("www.b.test", "/1"), site.url("a.test", "/none")]
     (tmp_path / "sites.txt").write_text("\n".join(addresses))
     recipe = load_recipe(_recipe(tmp_path, 'kind = "web"\npath = "scrape:sites.txt"\ndelay = 0'))
-    make_plan(recipe)
+    sizes(recipe.source[0], tmp_path)
     assert 'source "sites" will be fetched: 4 pages of 2 hosts' in capsys.readouterr().err and not site.seen
     run = run_recipe(recipe, tmp_path / "run", until="collect", workers=1)
     documents = ds.dataset(tmp_path / "run/collect/documents").to_table().to_pylist()

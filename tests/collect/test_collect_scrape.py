@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import subprocess
 import sys
 import time
@@ -301,6 +302,18 @@ def test_torn_lists_cost_what_they_tore(site: Site, tmp_path: Path) -> None:
     assert _texts(_scrape(tmp_path)) == {"a.test": ["0", "1", "2"]}
     assert sorted(site.paths()[count + 1 :]) == ["a.test/2", "a.test/y"]
     assert len(_scrape(tmp_path).refused) == 2
+
+
+def test_a_file_that_lost_its_end(site: Site, tmp_path: Path) -> None:
+    """Pages that a crash of the machine took out of the file are fetched again, and once."""
+    site.pages |= {f"/{n}": page(str(n)) for n in range(4)}
+    _list(tmp_path, *(site.url("a.test", f"/{n}") for n in range(3)))
+    file = _scrape(tmp_path).files[0]
+    os.truncate(file.path, file.size - 400)
+    for count in (3, 4, 4):
+        _list(tmp_path, *(site.url("a.test", f"/{n}") for n in range(count)))
+        assert _texts(_scrape(tmp_path)) == {"a.test": [str(n) for n in range(count)]}
+    assert [path for path in site.paths() if "robots" not in path][3:] == ["a.test/2", "a.test/3"]
 
 
 def test_host_names_as_files() -> None:

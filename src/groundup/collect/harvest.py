@@ -52,6 +52,8 @@ class Harvest:
         file = folder / lines[0].file if lines else None
         size = file.stat().st_size if file is not None and file.is_file() else 0
         self._records = [line for line in lines if line.end <= size]
+        # Lines whose bytes were lost must not come back when the file has grown again.
+        self._torn = len(self._records) < len(lines)
 
     @property
     def warc(self) -> Path | None:
@@ -72,6 +74,9 @@ class Harvest:
         """Append the page that an address gave."""
         if not self._records:
             self._begin()
+        if self._torn:
+            self._write_journal()
+            self._torn = False
         path, start = self._folder / self._records[0].file, self._records[-1].end
         with path.open("r+b") as file:
             file.truncate(start)
@@ -89,7 +94,10 @@ class Harvest:
         name, record = f"{self.name}.1.warc.gz", info_record(self._agent)
         (self._folder / name).write_bytes(record)
         self._records = [Kept("", 0, len(record), name)]
-        write_whole(self._journal, _line(asdict(self._records[0])))
+        self._write_journal()
+
+    def _write_journal(self) -> None:
+        write_whole(self._journal, b"".join(_line(asdict(record)) for record in self._records))
 
     def retry(self) -> None:
         """Forget what gave no page, so that it is tried again."""
@@ -114,8 +122,8 @@ class Harvest:
                 after.write(before.read(record.end - record.start))
                 records.append(Kept(record.address, records[-1].end, after.tell()))
         flush(path)
-        write_whole(self._journal, b"".join(_line(asdict(record)) for record in records))
         self._records = records
+        self._write_journal()
         old.unlink()
 
     def settle(self) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from groundup.collect.transfer import LostError
+from groundup.collect.transfer import BusyError, LostError
 from groundup.errors import SourceError
 from groundup.progress import Progress
 from groundup.store import read_json, write_json
@@ -120,9 +120,9 @@ def fill(half: Partial, opener: Opener, bar: Progress, where: str) -> None:
             with opener(before, half.validator) as body:
                 _write(half, body, bar, where)
                 return
-        except LostError:
+        except LostError as error:
             failed = 0 if half.size > before else failed + 1
-            if not half.validator or failed >= TRIES:
+            if failed >= TRIES or not (half.validator or isinstance(error, BusyError)):
                 raise
         except SourceError:
             # What does not go on from here may begin anew: the half that is there was of another file, or whole already.
@@ -135,6 +135,9 @@ def fill(half: Partial, opener: Opener, bar: Progress, where: str) -> None:
 
 def _write(half: Partial, body: Body, bar: Progress, where: str) -> None:
     half.begin(body)
+    if body.total and not bar.total:
+        bar.expect(body.total)
+        bar.add(body.start)
     done, since, mark = body.start, time.monotonic(), body.start
     with half.file.open("ab") as file:
         if file.tell() != body.start:

@@ -22,7 +22,7 @@ from groundup.collect.harvest import Harvest, Missed
 from groundup.collect.visits import Manners, NoPageError, StoppedError, Visitor, host_of
 from groundup.errors import SourceError, is_full_disk
 from groundup.progress import Progress, progress, say
-from groundup.recipe import Source
+from groundup.recipe import Source, default_name
 
 SCHEME = "scrape:"
 # Hosts that are visited side by side.
@@ -90,7 +90,11 @@ def _folder(source: Source, root: Path) -> Path:
     """Return where the pages of a list are kept: one folder for each list, wherever recipes name it."""
     path = source.path.removeprefix(SCHEME)
     whole = path if "://" in path else str((root / Path(path).expanduser()).resolve())
-    return cache_root() / "scrapes" / f"{source.name[:60]}-{hashlib.sha256(whole.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
+    return (
+        cache_root()
+        / "scrapes"
+        / f"{default_name(source.path)[:60]}-{hashlib.sha256(whole.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
+    )
 
 
 @contextmanager

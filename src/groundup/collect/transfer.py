@@ -62,6 +62,10 @@ class LostError(SourceError):
     """A connection that broke or stalled: another try may do."""
 
 
+class BusyError(LostError):
+    """A server that answers that it cannot now: another try may do, whatever there is to go on from."""
+
+
 class Deadline:
     """Cuts a connection when its time is up: a server that sends a byte a minute never runs into a timeout of a read."""
 
@@ -189,7 +193,7 @@ def _reason(error: Exception, deadline: Deadline) -> str:
 
 def _expect_ok(response: httpx.Response, url: str) -> None:
     if response.status_code not in (200, 206):
-        failed = LostError if response.status_code in (429, 500, 502, 503, 504) else SourceError
+        failed = BusyError if response.status_code in (429, 500, 502, 503, 504) else SourceError
         raise failed(f"{shown(url)}: the server answers {response.status_code} {response.reason_phrase}; check the address")
 
 

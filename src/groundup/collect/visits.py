@@ -157,6 +157,8 @@ class Host:
         with self._deadline.within(PAGE_SECONDS), transfer.sent(self._client, url, access, headers, self._deadline) as response:
             self._client.cookies.clear()
             body = _body(response, forms, limit)
+        if self._stop.is_set():
+            raise StoppedError
         if self._deadline.expired:
             # A body without a length ends where the connection does.
             raise self._failure(_late())
