@@ -29,6 +29,8 @@ def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
         SourceError: the folder is missing, or nothing in it can be read.
         RecipeError: a recipe is there already, or cannot be written.
     """
+    if re.match(r"(https?|s3|hf|pypi|scrape):", str(directory)):
+        raise SourceError(f"{directory}: init looks into folders on this machine; write such a path into a recipe (docs/data.md, Places)")
     if not directory.is_dir():
         raise SourceError(f"{directory}: there is no such folder")
     if recipe.exists() and not force:

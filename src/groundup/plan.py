@@ -12,7 +12,7 @@ import json
 import shutil
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import psutil
@@ -136,11 +136,11 @@ def _data(recipe: Recipe, base: Base | None) -> dict[str, Figure]:
 
 def _sizes(source: Source, root: Path) -> tuple[int, float]:
     """Return the bytes of a source's files, and of the clean text that they should hold."""
-    from groundup.collect.places import list_source
+    from groundup.collect.foresight import sizes
 
-    sizes = [(file.path.suffix.lower(), file.size) for file in list_source(source, root).files]
-    text = sum(size * EXPANSION.get(suffix, 1.0) for suffix, size in sizes) * CLEAN_SHARE[source.kind]
-    return sum(size for _, size in sizes), text
+    found = [(PurePosixPath(name).suffix.lower(), size) for name, size in sizes(source, root)]
+    text = sum(size * EXPANSION.get(suffix, 1.0) for suffix, size in found) * CLEAN_SHARE[source.kind]
+    return sum(size for _, size in found), text
 
 
 def _tuning(recipe: Recipe, vocab: int) -> dict[str, Figure]:

@@ -38,6 +38,12 @@ class Progress:
         elif time.monotonic() - self._last > LINE_EVERY_SECONDS:
             self._line(note)
 
+    def expect(self, total: float) -> None:
+        """Say how much there is to do, where that was not known before."""
+        self.total = total
+        if self._bar is not None:
+            self._bar.total = total
+
     def _line(self, note: str) -> None:
         self._last = time.monotonic()
         elapsed = self._last - self._start

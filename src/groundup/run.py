@@ -176,19 +176,22 @@ def difference(old: Artefact | None, new: Step | None) -> str:
     return "its inputs changed" if old.manifest["version"] == new.version else "this version of groundup builds it differently"
 
 
-def write_lock(run: Run, weights: Mapping[str, str] | None = None, **machine: Any) -> None:
+def write_lock(run: Run, weights: Mapping[str, str] | None = None, places: Mapping[str, str] | None = None, **machine: Any) -> None:
     """Write `recipe.lock.toml`: every setting as resolved; `machine` adds what was resolved for this machine.
 
     What an earlier call resolved stays, so that a run that goes on never chooses again.
 
     Args:
         weights: where the first weights come from, empty where they are drawn; None leaves what stands there.
+        places: of paths that name a place with many states, the one that was collected; None leaves what stands there.
     """
     path = run.root / LOCK
     before = _read_lock(path) or {}
     table = settings(run.recipe) | {"root": os.path.relpath(run.recipe.root, run.root), "machine": before.get("machine", {}) | machine}
     origin = before.get("weights") if weights is None else dict(weights)
     table |= {"weights": origin} if origin else {}
+    seen = before.get("places") if places is None else dict(places)
+    table |= {"places": seen} if seen else {}
     data = tomli_w.dumps(table).encode("utf-8", "surrogateescape")
     if not path.exists() or path.read_bytes() != data:
         write_whole(path, data)
@@ -203,7 +206,7 @@ def load_lock(root: Path) -> Recipe:
     table = _read_lock(root / LOCK)
     if table is None:
         raise StoreError(f"{root}: there is no run here ({LOCK} is missing or damaged); `groundup run RECIPE --out {root}` makes one")
-    for resolved in ("machine", "weights"):
+    for resolved in ("machine", "weights", "places"):
         table.pop(resolved, None)
     base = (root / str(table.pop("root", "."))).resolve()
     return recipe_from(table, str(root / LOCK), base)
@@ -212,6 +215,11 @@ def load_lock(root: Path) -> Recipe:
 def machine_settings(root: Path) -> dict[str, Any]:
     """Return what was resolved for this machine: threads, precision, compile mode, micro-batch, processes."""
     return dict((_read_lock(root / LOCK) or {}).get("machine", {}))
+
+
+def pinned_places(root: Path) -> dict[str, str]:
+    """Return which state of a far place each path was collected from, such as the commit of a data set."""
+    return dict((_read_lock(root / LOCK) or {}).get("places", {}))
 
 
 def _read_lock(path: Path) -> dict[str, Any] | None:

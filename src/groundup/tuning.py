@@ -15,7 +15,7 @@ from groundup.run import load_lock
 from groundup.store import Store, read_json
 
 # As the collector knows them: these are no paths on this machine.
-_ELSEWHERE = ("pypi:", "https://", "http://", "s3://", "hf://")
+_ELSEWHERE = ("pypi:", "https://", "http://", "s3://", "hf://", "scrape:")
 
 
 def recipe_by_hand(root: Path, data: str | None = None, method: str | None = None, overrides: Sequence[str] = ()) -> Recipe:

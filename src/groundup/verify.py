@@ -19,7 +19,7 @@ from groundup.lineage.forgotten import FILE, Forgotten
 from groundup.lineage.lookup import matching, tables
 from groundup.progress import printable
 from groundup.recipe import all_sources
-from groundup.run import LOCK, load_lock
+from groundup.run import LOCK, load_lock, pinned_places
 from groundup.store import Artefact, Store, changed_files, file_digest, load_artefact, read_json
 
 Check = Callable[[Path], Iterator[str]]
@@ -107,8 +107,9 @@ def check_raw(root: Path) -> Iterator[str]:
     """Every raw file has the bytes that were collected."""
     from groundup.collect.places import list_source
 
-    recipe = load_lock(root)
-    paths = {(s.name, file.origin): file.path for s in all_sources(recipe) for file in list_source(s, recipe.root).files}
+    recipe, places = load_lock(root), pinned_places(root)
+    listings = {source.name: list_source(source, recipe.root, places.get(source.path, "")) for source in all_sources(recipe)}
+    paths = {(name, file.origin): file.path for name, listing in listings.items() for file in listing.files}
     for artefact in artefacts(root, "collect", "collect/shard"):
         source = artefact.name.rpartition(".")[0]
         for origin, digest in artefact.manifest["inputs"].items():

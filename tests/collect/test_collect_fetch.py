@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from groundup.collect import fetch as fetching
-from groundup.collect import index, transfer
+from groundup.collect import index, partial, transfer
 from groundup.collect.addresses import is_public, resolve_public
 from groundup.collect.fetch import fetch
 from groundup.collect.transfer import Access, shown
@@ -68,6 +68,7 @@ def package_index(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Index]]:
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(partial, "BACK_OFF_SECONDS", 0.0)
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "cache"
@@ -152,7 +153,7 @@ def test_recipe_never_reaches_this_machine() -> None:
 
 
 def _served(monkeypatch: pytest.MonkeyPatch, handler: object) -> None:
-    monkeypatch.setattr(transfer, "_client", lambda: httpx.Client(transport=httpx.MockTransport(handler)))  # type: ignore[arg-type]
+    monkeypatch.setattr(transfer, "client", lambda: httpx.Client(transport=httpx.MockTransport(handler)))  # type: ignore[arg-type]
     monkeypatch.setattr(
         transfer, "resolve_public", lambda host, port: ["8.8.8.8"] if host == "good.example" else resolve_public(host, port)
     )

@@ -12,6 +12,10 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
+class PrivateError(SourceError):
+    """A host that is not in the open internet."""
+
+
 def is_public(address: Address) -> bool:
     """Return whether an address lies in the open internet, seen through what wraps IPv4 in IPv6."""
     if isinstance(address, ipaddress.IPv6Address):
@@ -27,7 +31,8 @@ def resolve_public(host: str, port: int) -> list[str]:
     """Return the addresses of a host after checking that every one of them is public.
 
     Raises:
-        SourceError: the host is unknown, or one of its addresses is private, loopback, link-local or reserved.
+        SourceError: the host is unknown.
+        PrivateError: one of its addresses is private, loopback, link-local or reserved.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -36,5 +41,5 @@ def resolve_public(host: str, port: int) -> list[str]:
     addresses = list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
     for text in addresses:
         if not is_public(ipaddress.ip_address(text)):
-            raise SourceError(f"{host}: it resolves to {text}, which is not a public address; a recipe may not reach it")
+            raise PrivateError(f"{host}: it resolves to {text}, which is not a public address; a recipe may not reach it")
     return addresses

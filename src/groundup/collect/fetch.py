@@ -1,7 +1,7 @@
 """Downloads into a cache: whole or absent, verified by SHA-256, reused without a network.
 
-Reads `https:` and `pypi:` addresses; writes `CACHE/files/SHA256/NAME` and `CACHE/names/*.json`, which remember what an
-address gave when it was first fetched.
+Reads `https:` and `pypi:` addresses, and whatever else can bring bytes; writes `CACHE/files/SHA256/NAME` and
+`CACHE/names/*.json`, which remember what an address gave when it was first fetched.
 """
 
 from __future__ import annotations
@@ -10,15 +10,20 @@ import hashlib
 import os
 import re
 import shutil
-import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from groundup.collect import index
-from groundup.collect.transfer import Access, download, shown
+from groundup.collect.download import download
+from groundup.collect.partial import Partial, partial
+from groundup.collect.transfer import Access, shown
 from groundup.errors import SourceError, is_full_disk
+from groundup.progress import progress
 from groundup.store import file_digest, flush, read_json, write_json
+
+Write = Callable[[Partial], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +55,50 @@ def fetch(path: str, sha256: str = "") -> Path:
     Raises:
         SourceError: it cannot be fetched, or its bytes are not those that were asked for.
     """
-    found = _cached(path, sha256)
-    if found is not None:
-        return found
+    found = cached(path, sha256)
+    return found if found is not None else _fetched(path, _address(path, sha256))
+
+
+def _fetched(path: str, address: _Address) -> Path:
+    def write(half: Partial) -> None:
+        # The server says how long it is when it answers.
+        with progress(f"fetching {address.filename}", 0, "B") as bar:
+            download(address.url, half, address.access, bar)
+
+    return keep(path, address.filename, address.sha256, write, shown(address.url))
+
+
+def keep(path: str, filename: str, sha256: str, write: Write, where: str) -> Path:
+    """Return the cached file of `path`, after `write` has brought its bytes, unless another process did meanwhile.
+
+    Args:
+        path: what the cache knows it by.
+        sha256: what it must hash to; "" takes it as it comes.
+        where: its address, for errors.
+
+    Raises:
+        SourceError: it cannot be fetched, its bytes are not those that were asked for, or the cache cannot be written.
+    """
+    root = cache_root()
     try:
-        return _download(path, sha256)
+        with partial(root / "partial", _key(path)) as half:
+            found = cached(path, sha256)
+            if found is not None:
+                half.drop()
+                return found
+            write(half)
+            digest = file_digest(half.file)
+            if sha256 and digest != sha256:
+                half.drop()
+                raise SourceError(f"{where}: its sha256 is {digest}, not {sha256}; it was not kept")
+            return _kept(path, half, digest, filename)
     except OSError as error:
         why = "the disk is full; free some space and run again" if is_full_disk(error) else f"the cache cannot be written: {error.strerror}"
-        raise SourceError(f"{cache_root()}: {why}") from None
+        raise SourceError(f"{root}: {why}") from None
 
 
-def _cached(path: str, sha256: str) -> Path | None:
-    """Return the file from the cache if its bytes are still what they were; a damaged one is removed."""
+def cached(path: str, sha256: str = "") -> Path | None:
+    """Return the file of `path` from the cache if its bytes are still what they were; a damaged one is removed."""
     known = read_json(_name_file(path))
     entry = known if isinstance(known, dict) else {}
     digest, filename = sha256 or str(entry.get("sha256", "")), str(entry.get("filename", ""))
@@ -69,51 +106,48 @@ def _cached(path: str, sha256: str) -> Path | None:
     names = [filename] if filename and entry.get("sha256") == digest else ([p.name for p in folder.glob("*")] if sha256 else [])
     for name in sorted(names):
         file = folder / name
-        if file.is_file() and file_digest(file) == digest:
+        if file.is_file() and (_look(file) == entry.get("look") or file_digest(file) == digest):
             return file
     if digest and folder.is_dir():
         shutil.rmtree(folder, ignore_errors=True)
     return None
 
 
+def _look(file: Path) -> list[int]:
+    """Return what tells whether a file changed since it was hashed: size, times, inode."""
+    status = file.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _key(path: str) -> str:
+    return hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
 def _name_file(path: str) -> Path:
-    return cache_root() / "names" / f"{hashlib.sha256(path.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.json"
+    return cache_root() / "names" / f"{_key(path)}.json"
 
 
 def _address(path: str, sha256: str) -> _Address:
     if not path.startswith("pypi:"):
-        return _Address(path, _filename(path), sha256, Access())
+        return _Address(path, filename_of(path), sha256, Access())
     file = index.find(index.parse(path))
     if sha256 and file.sha256 and sha256 != file.sha256:
         raise SourceError(f"{path}: the recipe wants sha256 {sha256[:12]}…, the index has {file.sha256[:12]}…; correct the recipe")
     return _Address(file.url, file.filename, sha256 or file.sha256, Access(trusted=True))
 
 
-def _filename(url: str) -> str:
+def filename_of(url: str) -> str:
+    """Return the name of the file at a URL, fit for any file system."""
     name = unquote(urlsplit(url).path).rpartition("/")[2]
-    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "file"
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-.")[-200:] or "file"
 
 
-def _download(path: str, sha256: str) -> Path:
-    address = _address(path, sha256)
-    root = cache_root()
-    (root / "partial").mkdir(parents=True, exist_ok=True)
-    partial = root / "partial" / uuid.uuid4().hex
-    try:
-        with partial.open("wb") as file:
-            digest = download(address.url, file, address.access)
-        if address.sha256 and digest != address.sha256:
-            raise SourceError(f"{shown(address.url)}: its sha256 is {digest}, not {address.sha256}; it was not kept")
-        return _keep(path, partial, digest, address.filename)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _keep(path: str, partial: Path, digest: str, filename: str) -> Path:
-    flush(partial)
+def _kept(path: str, half: Partial, digest: str, filename: str) -> Path:
+    flush(half.file)
     target = cache_root() / "files" / digest / filename
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial.rename(target)
+    half.file.rename(target)
+    half.drop()
     _name_file(path).parent.mkdir(parents=True, exist_ok=True)
-    write_json(_name_file(path), {"path": path, "sha256": digest, "filename": filename})
+    write_json(_name_file(path), {"path": path, "sha256": digest, "filename": filename, "look": _look(target)})
     return target

@@ -1,4 +1,4 @@
-"""Finds the raw files of a source. Reads folders (and the network, through the cache); writes nothing."""
+"""Finds the raw files of a source. Reads folders (and the network, through the cache); writes nothing else."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from groundup.collect.archives import Refused, printable_name
+from groundup.collect.far import FAR, place_of
 from groundup.collect.fetch import fetch
 from groundup.collect.globs import Selection, has_pattern, translate
+from groundup.collect.remote import bring_all, select
+from groundup.collect.scrape import SCHEME, scrape
 from groundup.errors import SourceError
 from groundup.recipe import Source
 
@@ -31,30 +34,47 @@ class RawFile:
 class Listing:
     """What a source holds, sorted by origin: files to read, and what is refused unread with the reason.
 
-    `skipped` counts the files that its include and exclude patterns leave out.
+    `skipped` counts the files that its include and exclude patterns leave out. `pinned` is the source's path with the state of
+    a far place that was seen, where that place keeps several.
     """
 
     files: list[RawFile] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     skipped: int = 0
+    pinned: str = ""
 
 
-def list_source(source: Source, root: Path) -> Listing:
-    """Return the raw files of a source; relative paths start from `root`.
+def list_source(source: Source, root: Path, pinned: str = "", again: bool = False) -> Listing:
+    """Return the raw files of a source; relative paths start from `root`, and what lies elsewhere is fetched first.
+
+    Args:
+        pinned: of an earlier listing, to see the same.
+        again: try once more what a scrape could not fetch.
 
     Raises:
         SourceError: the path is missing, an empty folder, matches nothing, or cannot be fetched.
     """
-    if source.path.startswith(("s3://", "hf://")):
-        raise SourceError(
-            f'source "{source.name}": {source.path}: s3:// and hf:// are not built yet; copy the files here and name their folder'
-        )
+    if source.path.startswith(FAR):
+        return _far(source, pinned or source.path)
+    if source.path.startswith(SCHEME):
+        found = scrape(source, root, again)
+        files = sorted(RawFile(origin, path, path.stat().st_size) for origin, path in found.files.items())
+        return Listing(files, sorted(found.refused, key=lambda refused: refused.origin))
     if source.path.startswith("http://"):
         raise SourceError(f'source "{source.name}": {source.path}: only https:// is fetched')
     if source.path.startswith(("pypi:", "https://")):
         file = fetch(source.path, source.sha256)
         return Listing([RawFile(file.name, file, file.stat().st_size)])
     return _local(source, root)
+
+
+def _far(source: Source, path: str) -> Listing:
+    place, inside = place_of(path)
+    selected = select(place, inside, Selection(source.include, source.exclude))
+    paths = bring_all(selected, source.name)
+    files = [RawFile(origin, path, path.stat().st_size) for origin, path in zip(selected.files, paths, strict=True)]
+    pinned = f"{place.address}/{inside}".rstrip("/")
+    return Listing(sorted(files), [], selected.skipped, "" if pinned == source.path.rstrip("/") else pinned)
 
 
 def _local(source: Source, root: Path) -> Listing:

@@ -23,7 +23,7 @@ from groundup.lineage.forgotten import Forgotten
 from groundup.own import code_digest
 from groundup.progress import say
 from groundup.recipe import Source, all_sources
-from groundup.run import Job, Run
+from groundup.run import Job, Run, pinned_places, write_lock
 from groundup.store import Artefact, Facts, Step
 
 # Raised by hand whenever a reader's output changes; a golden test fails when it changes without.
@@ -41,7 +41,7 @@ def run(run: Run) -> None:
     jobs: list[Job] = []
     sources, forgotten = all_sources(run.recipe), Forgotten.load(run.root)
     for source in sources:
-        jobs += _jobs(source, list_source(source, run.recipe.root), digests, forgotten, run.recipe.root)
+        jobs += _jobs(source, _listing(run, source), digests, forgotten, run.recipe.root)
     digests.save()
     artefacts = run.build("collect", jobs, "collecting")
     _report(sources, artefacts)
@@ -56,9 +56,19 @@ def collect_source(run: Run, source: Source, stage: str) -> list[Artefact]:
         SourceError: the source cannot be found.
     """
     digests = Digests.load(run.root / ".store" / "raw.json")
-    jobs = _jobs(source, list_source(source, run.recipe.root), digests, Forgotten.load(run.root), run.recipe.root)
+    jobs = _jobs(source, _listing(run, source), digests, Forgotten.load(run.root), run.recipe.root)
     digests.save()
     return run.build(stage, jobs, "collecting")
+
+
+def _listing(run: Run, source: Source) -> Listing:
+    """List a source; of a place that has many states, the one that this run saw first, until `--redo collect`."""
+    places, again = pinned_places(run.root), "collect" in run.redo
+    listing = list_source(source, run.recipe.root, "" if again else places.get(source.path, ""), again)
+    if listing.pinned and listing.pinned != places.get(source.path):
+        say(f'source "{source.name}": {listing.pinned}, until --redo collect')
+        write_lock(run, places=places | {source.path: listing.pinned})
+    return listing
 
 
 def _jobs(source: Source, listing: Listing, digests: Digests, forgotten: Forgotten, root: Path) -> list[Job]:

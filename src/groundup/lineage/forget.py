@@ -19,7 +19,7 @@ from groundup.lineage.forgotten import MOST_STEPS, Entry, Forgotten, training_ke
 from groundup.lineage.lookup import matching
 from groundup.lineage.seen import Course
 from groundup.recipe import Recipe, all_sources
-from groundup.run import load_lock
+from groundup.run import load_lock, pinned_places
 from groundup.store import Artefact, Store
 
 COLUMNS = ["id", "source", "origin", "record"]
@@ -38,7 +38,7 @@ def forget(root: Path, ids: Sequence[str], workers: int | None = None) -> str:
     again = [f"{one} is forgotten already" for one in ids if one in before.ids]
     if not new and not before.pending:
         return "\n".join(again)
-    _check_sources(recipe)
+    _check_sources(root, recipe)
     alike = relatives(root, [entry.id for entry in new])
     with opened(recipe, root, workers=workers) as run:
         Forgotten((*before.documents, *new)).save(root)
@@ -100,9 +100,10 @@ def _tell(root: Path, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _check_sources(recipe: Recipe) -> None:
+def _check_sources(root: Path, recipe: Recipe) -> None:
+    places = pinned_places(root)
     for source in all_sources(recipe):
-        list_source(source, recipe.root)
+        list_source(source, recipe.root, places.get(source.path, ""))
 
 
 def _told(root: Path, recipe: Recipe, entries: Sequence[Entry]) -> list[str]:

@@ -1,0 +1,150 @@
+"""Which pages a list of addresses names, sitemaps followed. Reads the list; keeps what each sitemap said in `sitemaps/*.json`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urldefrag, urlsplit
+
+from groundup.collect.archives import Refused
+from groundup.collect.sitemaps import MAX_SITEMAP_BYTES, read_sitemap
+from groundup.collect.streams import DamagedError
+from groundup.collect.transfer import shown
+from groundup.collect.visits import ANY, NoPageError, Visitor, host_of
+from groundup.errors import SourceError
+from groundup.store import read_json, write_json
+
+# Of one list: more than a large site has, and few enough to end.
+MAX_SITEMAPS = 2_000
+MAX_DEPTH = 3
+MAX_LIST_BYTES = 256 << 20
+_MARK = "sitemap:"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of a list: a page, or a sitemap."""
+
+    address: str
+    sitemap: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a sitemap said, or the reason why it said nothing."""
+
+    address: str
+    pages: Sequence[str] = ()
+    sitemaps: Sequence[str] = ()
+    reason: str = ""
+    detail: str = ""
+
+
+def read_list(path: str, root: Path) -> list[Entry]:
+    """Return the entries of a file with one address a line, or the one entry that `path` is itself.
+
+    Raises:
+        SourceError: there is no such file, or nothing in it.
+    """
+    if "://" in path:
+        return [_entry(path)]
+    file = root / Path(path).expanduser()
+    try:
+        if file.stat().st_size > MAX_LIST_BYTES:
+            raise SourceError(f"{file}: a list of addresses is at most {MAX_LIST_BYTES >> 20} MB long")
+        lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    except OSError as error:
+        raise SourceError(f"{file}: the list of addresses cannot be read: {error.strerror}; correct its path in the recipe") from None
+    entries = [_entry(line.strip()) for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not entries:
+        raise SourceError(f"{file}: it names no address; write one a line")
+    return entries
+
+
+def _entry(line: str) -> Entry:
+    marked = line.lower().startswith(_MARK)
+    address = urldefrag(line[len(_MARK) :].strip() if marked else line)[0]
+    return Entry(address, marked or address.partition("?")[0].lower().endswith((".xml", ".xml.gz")))
+
+
+@dataclass
+class Book:
+    """The pages of a list, as far as they are known; without a visitor no sitemap is fetched."""
+
+    folder: Path
+    visitor: Visitor | None
+    refused: list[Refused] = field(default_factory=list)
+    # Sitemaps that were not fetched.
+    unread: int = 0
+
+    def pages(self, entries: Sequence[Entry], most: int, again: bool = False) -> list[str]:
+        """Return the addresses of pages in the order of the list, each once; a few more than `most` where there are more.
+
+        Args:
+            again: ask sitemaps once more that could not be read.
+        """
+        found: dict[str, None] = {}
+        maps: set[str] = set()
+        for entry in entries:
+            for address in self._walk(entry.address, maps, 0, again) if entry.sitemap else [entry.address]:
+                if host_of(address):
+                    found[address] = None
+                else:
+                    self.refused.append(Refused(shown(address)[:300], "no-address", "expected https://HOST/..., without a password"))
+                if len(found) > most:
+                    return list(found)
+        return list(found)
+
+    def _walk(self, address: str, maps: set[str], depth: int, again: bool) -> Iterator[str]:
+        if address in maps:
+            return
+        maps.add(address)
+        if depth > MAX_DEPTH or len(maps) > MAX_SITEMAPS:
+            why = f"sitemaps nest more than {MAX_DEPTH} deep" if depth > MAX_DEPTH else f"there are more than {MAX_SITEMAPS:,} sitemaps"
+            self.refused.append(Refused(address, "sitemaps", why))
+            return
+        said = self._said(address, again)
+        if said is None:
+            self.unread += 1
+            return
+        if said.reason:
+            self.refused.append(Refused(shown(address), said.reason, said.detail))
+        yield from (page for page in said.pages if _same_site(page, address))
+        strange = [one for one in (*said.pages, *said.sitemaps) if not _same_site(one, address)]
+        if strange:
+            # A sitemap speaks for its own site only (sitemaps.org, "Location").
+            self.refused.append(Refused(shown(address), "other-site", f"{len(strange):,} addresses, such as {shown(strange[0])[:200]}"))
+        for inner in said.sitemaps:
+            if _same_site(inner, address):
+                yield from self._walk(urldefrag(inner)[0], maps, depth + 1, again)
+
+    def _said(self, address: str, again: bool) -> Said | None:
+        """Return what a sitemap said when it was fetched, now or earlier."""
+        file = self.folder / "sitemaps" / f"{hashlib.sha256(address.encode('utf-8', 'replace')).hexdigest()[:24]}.json"
+        known: Any = read_json(file)
+        if isinstance(known, dict) and not (again and known["reason"]):
+            return Said(**known)
+        if self.visitor is None:
+            return None
+        try:
+            read = read_sitemap(self.visitor.visit(address, ANY, MAX_SITEMAP_BYTES).body)
+            said = Said(address, [urldefrag(page)[0] for page in read.pages], list(read.sitemaps))
+        except (NoPageError, DamagedError) as error:
+            said = Said(address, reason=error.reason, detail=error.detail)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, asdict(said))
+        return said
+
+
+def _same_site(address: str, sitemap: str) -> bool:
+    try:
+        return _site(address) == _site(sitemap)
+    except ValueError:
+        return False
+
+
+def _site(address: str) -> str:
+    return (urlsplit(address).hostname or "").removeprefix("www.")

@@ -1,0 +1,76 @@
+"""Runs over what lies elsewhere: what is fetched becomes documents, what gave no page is listed, a data set stays as it was seen."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.dataset as ds
+import pytest
+
+from groundup import load_recipe, run_recipe
+from groundup.collect.foresight import sizes
+from groundup.verify import check_raw
+from sites import Site, page, redirect, serving
+from stores import Hub
+
+OLD, NEW = "a" * 40, "b" * 40
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path / "cache"))
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with serving() as site:
+        yield site
+
+
+def _recipe(tmp_path: Path, text: str) -> Path:
+    (tmp_path / "r.toml").write_text(f'name = "r"\n[[source]]\n{text}\n')
+    return tmp_path / "r.toml"
+
+
+def test_scraped_pages_become_documents(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The group is the host, every address is a document or listed, plan says what will be fetched, and a second run is fresh."""
+    site.pages |= {"/1": page("One"), "/evil": redirect("http://10.1.2.3/"), "www.b.test/1": page("Other")}
+    addresses = [site.url("a.test", "/1"), site.url("a.test", "/evil"), site.url("www.b.test", "/1"), site.url("a.test", "/none")]
+    (tmp_path / "sites.txt").write_text("\n".join(addresses))
+    recipe = load_recipe(_recipe(tmp_path, 'kind = "web"\npath = "scrape:sites.txt"\ndelay = 0'))
+    sizes(recipe.source[0], tmp_path)
+    assert 'source "sites" will be fetched: 4 pages of 2 hosts' in capsys.readouterr().err and not site.seen
+    run = run_recipe(recipe, tmp_path / "run", until="collect", workers=1)
+    documents = ds.dataset(tmp_path / "run/collect/documents").to_table().to_pylist()
+    assert {(one["group"], one["text"].split("\n")[0].split(".")[0]) for one in documents} == {
+        ("web:a.test", "One"),
+        ("web:b.test", "Other"),
+    }
+    dropped = ds.dataset(tmp_path / "run/collect/dropped").to_table().to_pylist()
+    listed = {one["origin"]: one["reason"] for one in dropped if one["reason"] != "warc-warcinfo"}
+    assert listed == {addresses[1]: "private-address", addresses[3]: "http-status"}
+    count = len(site.seen)
+    run_recipe(recipe, tmp_path / "run", until="collect", workers=1)
+    assert len(site.seen) == count and "collect   fresh" in capsys.readouterr().err
+    assert run.root == tmp_path / "run" and list(check_raw(tmp_path / "run")) == []
+
+
+def test_a_run_keeps_the_commit_that_it_saw(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data set that moves on does not move the run, until it is asked to; the lock says which commit it was."""
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{site.port}")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    hub = Hub(site, {OLD: {"a.txt": b"The first text of this."}, NEW: {"a.txt": b"The second text of this."}}, OLD)
+    site.answer = hub.answer
+    recipe = load_recipe(_recipe(tmp_path, 'path = "hf://datasets/me/texts/a.txt"'))
+
+    def texts(**settings: object) -> list[str]:
+        run_recipe(recipe, tmp_path / "run", until="collect", workers=1, **settings)  # type: ignore[arg-type]
+        return [str(text) for text in ds.dataset(tmp_path / "run/collect/documents").to_table()["text"].to_pylist()]
+
+    assert texts() == ["The first text of this."]
+    hub.head = NEW
+    assert texts() == ["The first text of this."]
+    assert list(check_raw(tmp_path / "run")) == []
+    lock = tomllib.loads((tmp_path / "run/recipe.lock.toml").read_text())
+    assert lock["places"] == {"hf://datasets/me/texts/a.txt": f"hf://datasets/me/texts@{OLD}/a.txt"}
+    assert texts(redo=["collect"]) == ["The second text of this."]

@@ -1,0 +1,337 @@
+"""Scraping: polite to good hosts, unharmed by bad ones, never twice, and readable by others."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from email.utils import formatdate
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from groundup.collect import harvest, places, sitemaps, visits
+from groundup.collect.foresight import sizes
+from groundup.collect.places import Listing, list_source
+from groundup.collect.readers import read_item
+from groundup.collect.robots import read_rules
+from groundup.collect.sitemaps import read_sitemap
+from groundup.collect.streams import DamagedError, item_of
+from groundup.document import Document
+from groundup.errors import RecipeError, SourceError
+from groundup.recipe import Source, load_recipe
+from sites import Reply, Seen, Site, page, redirect, serving
+
+
+@pytest.fixture(autouse=True)
+def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(visits, "BACK_OFF_SECONDS", 0.01)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with serving() as site:
+        yield site
+
+
+def _list(tmp_path: Path, *addresses: str) -> None:
+    (tmp_path / "sites.txt").write_text("# pages of ours\n\n" + "\n".join(addresses) + "\n")
+
+
+def _scrape(tmp_path: Path, again: bool = False, **settings: object) -> Listing:
+    source = Source("scrape:sites.txt", "web", **({"delay": 0.0} | settings))  # type: ignore[arg-type]
+    return list_source(source, tmp_path, again=again)
+
+
+def _texts(listing: Listing) -> dict[str, list[str]]:
+    """Return the first words of every page, by group, as the reader of WARC files finds them."""
+    found: dict[str, list[str]] = {}
+    for file in listing.files:
+        for one in read_item(item_of(gzip.decompress(file.path.read_bytes()), file.origin), Source("x", "web")):
+            if isinstance(one, Document):
+                found.setdefault(one.group, []).append(one.text.split("\n")[0].split(".")[0])
+    return found
+
+
+def _reasons(listing: Listing) -> dict[str, str]:
+    return {one.origin.partition(".test")[2].partition("/")[2]: one.reason for one in listing.refused}
+
+
+def test_pages_become_warc_and_are_never_fetched_twice(site: Site, tmp_path: Path) -> None:
+    """Each host has a file; a longer list costs its new addresses, a shorter one loses its pages, and nothing else is asked for."""
+    site.pages |= {"/1": page("One"), "/2": page("Two"), "/3": page("Three"), "b.test/1": page("Other")}
+    one, two, three, other = site.url("a.test", "/1"), site.url("a.test", "/2"), site.url("a.test", "/3"), site.url("b.test", "/1")
+    _list(tmp_path, one, other, two, one)
+    first = _scrape(tmp_path)
+    assert _texts(first) == {"a.test": ["One", "Two"], "b.test": ["Other"]}
+    assert sorted(site.paths()) == ["a.test/1", "a.test/2", "a.test/robots.txt", "b.test/1", "b.test/robots.txt"]
+    before = {file.origin: file.path.read_bytes() for file in first.files}
+    assert {file.origin: file.path.read_bytes() for file in _scrape(tmp_path).files} == before
+    assert len(site.seen) == 5
+    _list(tmp_path, two, three, other)
+    assert _texts(_scrape(tmp_path)) == {"a.test": ["Two", "Three"], "b.test": ["Other"]}
+    assert site.paths()[5:] == ["a.test/robots.txt", "a.test/3"]
+
+
+def test_others_can_read_the_files(site: Site, tmp_path: Path) -> None:
+    """warcio reads every record, finds the addresses and the digests right; a gzipped body stays as it was sent."""
+    warcio = pytest.importorskip("warcio.archiveiterator", reason="warcio is not installed")
+    body = gzip.compress(page("Packed").body)
+    site.pages |= {"/1": page("One"), "/z": Reply(body, headers={"Content-Type": "text/html", "Content-Encoding": "gzip"})}
+    _list(tmp_path, site.url("a.test", "/1"), site.url("a.test", "/z"))
+    listing = _scrape(tmp_path)
+    with listing.files[0].path.open("rb") as file:
+        records = [
+            (r.rec_type, r.rec_headers.get_header("WARC-Target-URI"), r.content_stream().read(), r.digest_checker.passed)
+            for r in warcio.ArchiveIterator(file, check_digests="raise")
+        ]
+    assert [record[:2] for record in records] == [("warcinfo", None), *(("response", site.url("a.test", path)) for path in ("/1", "/z"))]
+    assert [record[2] for record in records[1:]] == [site.pages["/1"].body, page("Packed").body]  # type: ignore[union-attr]
+    assert all(record[3] for record in records[1:])
+    assert _texts(listing) == {"a.test": ["One", "Packed"]}
+
+
+def test_robots_and_delays(site: Site, tmp_path: Path) -> None:
+    """What robots.txt forbids is listed and not asked for; its delay holds, by one connection a host."""
+    rules = (
+        b"User-agent: *\nDisallow: /\n\nUser-agent: groundup\nCrawl-delay: 0.3\nDisallow: /private\nAllow: /private/open$\nDisallow: /*.pdf"
+    )
+    site.pages |= {"/robots.txt": Reply(rules), **{f"/{n}": page(n) for n in ("1", "2", "private/x", "private/open", "a.pdf")}}
+    _list(tmp_path, *(site.url("a.test", path) for path in ("/1", "/private/x", "/private/open", "/a.pdf", "/2")))
+    listing = _scrape(tmp_path)
+    assert _texts(listing) == {"a.test": ["1", "private/open", "2"]}
+    assert _reasons(listing) == {"private/x": "robots", "a.pdf": "robots"}
+    times = [seen.at for seen in site.seen]
+    assert min(b - a for a, b in pairwise(times[1:])) > 0.1
+    assert len({seen.connection for seen in site.seen}) == 1 and site.seen[0].headers["user-agent"] == "groundup"
+
+
+@pytest.mark.parametrize(("status", "kept"), [(404, True), (403, True), (503, False), (429, False)])
+def test_robots_that_cannot_be_read(site: Site, tmp_path: Path, status: int, kept: bool) -> None:
+    """RFC 9309: no robots.txt allows everything, one that a server fails to give forbids everything."""
+    site.pages |= {"/robots.txt": Reply(status=status), "/1": page("One")}
+    _list(tmp_path, site.url("a.test", "/1"))
+    listing = _scrape(tmp_path)
+    assert bool(listing.files) is kept and ("a.test/1" in site.paths()) is kept
+    assert _reasons(listing) == ({} if kept else {"1": "robots"})
+
+
+def test_redirects(site: Site, tmp_path: Path) -> None:
+    """Redirects are followed where robots.txt lets them, and never to a private address."""
+    private = (
+        "http://169.254.169.254/latest/meta-data/",
+        f"http://[::1]:{site.port}/1",
+        "http://10.0.0.1/",
+        f"http://127.0.0.1:{site.port}/1",
+    )
+    site.pages |= {f"/evil{n}": redirect(to) for n, to in enumerate(private)}
+    site.pages |= {
+        "/moved": redirect("/1", 301),
+        "/1": page("One"),
+        "/loop": redirect("/loop"),
+        "/file": redirect("file:///etc/passwd"),
+        "/other": redirect(site.url("b.test", "/closed/x")),
+        "b.test/robots.txt": Reply(b"User-agent: *\nDisallow: /closed"),
+        "/closed/x": page("Closed"),
+    }
+    _list(tmp_path, *(site.url("a.test", f"/{name}") for name in ("moved", *(f"evil{n}" for n in range(4)), "loop", "file", "other")))
+    listing = _scrape(tmp_path)
+    assert _texts(listing) == {"a.test": ["One"]}
+    evil = {f"evil{n}": "private-address" for n in range(4)}
+    assert _reasons(listing) == evil | {"loop": "redirects", "file": "no-address", "other": "robots"}
+    assert "b.test/closed/x" not in site.paths()
+
+
+def test_bad_answers(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body without end, a byte now and then, a wrong length, another type, an error: each costs itself, in bounded time."""
+    monkeypatch.setattr(visits, "PAGE_SECONDS", 0.4)
+    monkeypatch.setattr(visits, "MAX_PAGE_BYTES", 1 << 20)
+    site.pages |= {
+        "/endless": Reply(b"<p>and on it goes</p>" * 1000, endless=True),
+        "/slow": Reply(b"x" * 1000, drip=0.05),
+        "/short": Reply(b"<p>cut</p>", length=5000),
+        "/pdf": Reply(b"%PDF", headers={"Content-Type": "application/pdf"}),
+        "/gone": Reply(status=410),
+        "/1": page("One"),
+    }
+    names = ("endless", "1", "slow", "short", "pdf", "gone", "")
+    _list(tmp_path, *(site.url("a.test", f"/{name}") for name in names), "ftp://a.test/x", "https://me:secret@a.test/", "no address")
+    listing = _scrape(tmp_path)
+    assert _texts(listing) == {"a.test": ["One"]}
+    expected = {"endless": "too-large", "slow": "timeout", "short": "unreachable", "pdf": "content-type", "gone": "http-status"}
+    assert expected.items() <= _reasons(listing).items()
+    assert [one.reason for one in listing.refused].count("no-address") == 3
+    assert "secret" not in repr(listing)
+
+
+def test_slow_head(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that never ends its headers does not hold a host for ever."""
+    monkeypatch.setattr(visits, "PAGE_SECONDS", 0.3)
+    site.pages["/1"] = lambda seen: time.sleep(5) or Reply(b"")  # type: ignore[func-returns-value]
+    _list(tmp_path, site.url("a.test", "/1"))
+    assert _reasons(_scrape(tmp_path)) == {"1": "timeout"}
+
+
+def test_busy_hosts_are_waited_for_or_given_up(site: Site, tmp_path: Path) -> None:
+    """429 with Retry-After is obeyed; a host that asks for hours, or fails again and again, is left in peace and listed."""
+
+    def busy(seen: Seen) -> Reply:
+        tries = sum(one.path == "/busy" for one in site.seen)
+        return page("Busy") if tries > 1 else Reply(status=429, headers={"Retry-After": "1"})
+
+    site.pages |= {"/busy": busy, "b.test/1": Reply(status=503, headers={"Retry-After": formatdate(time.time() + 9999, usegmt=True)})}
+    site.pages |= {f"c.test/{n}": Reply(status=500) for n in range(9)}
+    hosts = {"a.test": ["/busy"], "b.test": ["/1", "/2"], "c.test": [f"/{n}" for n in range(9)]}
+    _list(tmp_path, *(site.url(host, path) for host, paths in hosts.items() for path in paths))
+    listing = _scrape(tmp_path)
+    assert _texts(listing) == {"a.test": ["Busy"]}
+    asked = [seen.at for seen in site.seen if seen.path == "/busy"]
+    assert asked[1] - asked[0] > 0.99
+    reasons = [one.reason for one in listing.refused if "b.test" in one.origin]
+    assert reasons == ["http-status", "host-given-up"] and "b.test/2" not in site.paths()
+    reasons = [one.reason for one in listing.refused if "c.test" in one.origin]
+    assert reasons == ["http-status"] * 5 + ["host-given-up"] * 4
+    site.pages |= {f"c.test/{n}": page(str(n)) for n in range(9)}
+    assert len(_scrape(tmp_path).refused) == 11
+    assert _texts(_scrape(tmp_path, again=True))["c.test"] == [str(n) for n in range(9)]
+
+
+def test_sitemaps(site: Site, tmp_path: Path) -> None:
+    """Indexes, gzip, and addresses of other sites; each is asked for once, and one that is broken is listed."""
+    urls = "".join(f"<url><loc>{site.url('a.test', f'/{n}')}</loc></url>" for n in range(3))
+    inner = f"<?xml version='1.0'?><urlset xmlns='http://www.sitemaps.org/schemas/sitemap/0.9'>{urls}</urlset>".encode()
+    names = [site.url("a.test", "/inner.xml.gz"), site.url("a.test", "/broken.xml"), site.url("b.test", "/strange.xml")]
+    index = f"<sitemapindex>{''.join(f'<sitemap><loc>{name}</loc></sitemap>' for name in names)}</sitemapindex>".encode()
+    site.pages |= {"/sitemap": Reply(index), "/inner.xml.gz": Reply(gzip.compress(inner)), "/broken.xml": Reply(b"<html>no")}
+    site.pages |= {f"/{n}": page(str(n)) for n in range(3)}
+    _list(tmp_path, f"sitemap: {site.url('a.test', '/sitemap')}", site.url("b.test", "/1"))
+    source = Source("scrape:sites.txt", "web", delay=0.0)
+    assert sizes(source, tmp_path)[0][1] > 0 and not site.seen
+    listing = _scrape(tmp_path)
+    assert _texts(listing) == {"a.test": ["0", "1", "2"], "b.test": ["1"]}
+    assert sorted(one.reason for one in listing.refused) == ["malformed", "other-site"]
+    count = len(site.seen)
+    _scrape(tmp_path)
+    assert len(site.seen) == count
+    few = _scrape(tmp_path, max_pages=2)
+    assert _texts(few) == {"a.test": ["0", "1"]} and "max-pages" in {one.reason for one in few.refused}
+
+
+def test_sitemap_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gzip and XML bombs, entities that name files, and depth are refused in bounded memory."""
+    with pytest.raises(DamagedError, match="too-large"):
+        read_sitemap(gzip.compress(b" " * (60 << 20), 1))
+    lol = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
+    bomb = (
+        f'<!DOCTYPE urlset [<!ENTITY l0 "lol">{lol}<!ENTITY f SYSTEM "file:///etc/passwd">]><urlset><url><loc>&l9;&f;</loc></url></urlset>'
+    )
+    with suppress(DamagedError):
+        assert read_sitemap(bomb.encode()).pages == ()
+    with pytest.raises(DamagedError):
+        read_sitemap(b"<a>" * 100_000)
+    monkeypatch.setattr(sitemaps, "MAX_ADDRESSES", 5)
+    with pytest.raises(DamagedError, match="more than 5"):
+        read_sitemap(b"<urlset>" + b"<url><loc>https://a.example/</loc></url>" * 6 + b"</urlset>")
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_robots_txt_and_a_sitemap(data: bytes) -> None:
+    """Whatever a host sends in their place, there is an answer."""
+    assert read_rules(data, "groundup/1.0").forbids("https://a.example/x?y") in ("", "robots.txt forbids it")
+    assert read_rules(data, "groundup").delay >= 0
+    with suppress(DamagedError):
+        read_sitemap(data)
+
+
+_KILLED = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import sites
+from groundup.collect import harvest, transfer
+from groundup.collect.places import list_source
+from groundup.recipe import Source
+
+transfer.resolve_public = sites.resolve
+real, count = harvest.page_record, 0
+
+def record(answer):
+    global count
+    count += 1
+    if count == 3:
+        # Half a record is written, and then the process is gone.
+        with next(Path({folder!r}).glob("cache/scrapes/*/*.warc.gz")).open("ab") as file:
+            file.write(real(answer)[:200])
+        os.kill(os.getpid(), 9)
+    return real(answer)
+
+harvest.page_record = record
+list_source(Source("scrape:sites.txt", "web", delay=0.0), Path({folder!r}))
+"""
+
+
+def test_a_killed_scrape_goes_on(site: Site, tmp_path: Path) -> None:
+    """After a kill in the middle of a record nothing is fetched again but that page, and the file is whole."""
+    site.pages |= {f"/{n}": page(str(n)) for n in range(5)}
+    _list(tmp_path, *(site.url("a.test", f"/{n}") for n in range(5)))
+    code = _KILLED.format(tests=str(Path(__file__).parent.parent), folder=str(tmp_path))
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == -9
+    assert site.paths() == ["a.test/robots.txt", "a.test/0", "a.test/1", "a.test/2"]
+    assert _texts(_scrape(tmp_path)) == {"a.test": [str(n) for n in range(5)]}
+    assert site.paths()[4:] == ["a.test/robots.txt", "a.test/2", "a.test/3", "a.test/4"]
+
+
+def test_torn_lists_cost_what_they_tore(site: Site, tmp_path: Path) -> None:
+    """A journal, or a list of what gave no page, that ends inside a line loses that line only."""
+    site.pages |= {f"/{n}": page(str(n)) for n in range(3)}
+    _list(tmp_path, *(site.url("a.test", f"/{name}") for name in ("0", "1", "2", "x", "y")))
+    _scrape(tmp_path)
+    count = len(site.seen)
+    for path in (tmp_path / "cache/scrapes").rglob("*.jsonl"):
+        path.write_bytes(path.read_bytes()[:-9])
+    assert _texts(_scrape(tmp_path)) == {"a.test": ["0", "1", "2"]}
+    assert sorted(site.paths()[count + 1 :]) == ["a.test/2", "a.test/y"]
+    assert len(_scrape(tmp_path).refused) == 2
+
+
+def test_a_file_that_lost_its_end(site: Site, tmp_path: Path) -> None:
+    """Pages that a crash of the machine took out of the file are fetched again, and once."""
+    site.pages |= {f"/{n}": page(str(n)) for n in range(4)}
+    _list(tmp_path, *(site.url("a.test", f"/{n}") for n in range(3)))
+    file = _scrape(tmp_path).files[0]
+    os.truncate(file.path, file.size - 400)
+    for count in (3, 4, 4):
+        _list(tmp_path, *(site.url("a.test", f"/{n}") for n in range(count)))
+        assert _texts(_scrape(tmp_path)) == {"a.test": [str(n) for n in range(count)]}
+    assert [path for path in site.paths() if "robots" not in path][3:] == ["a.test/2", "a.test/3"]
+
+
+def test_host_names_as_files() -> None:
+    """Two hosts never share a file, and none leads out of the folder."""
+    names = {harvest.file_name(host) for host in ("a.test", "a.test:8080", "a.test_8080", "[::1]", "..", "../x", "é.example", "e.example")}
+    assert len(names) == 8 and not any("/" in name or name.startswith(".") for name in names)
+
+
+def test_what_a_person_can_get_wrong(tmp_path: Path) -> None:
+    """A missing or empty list, a wrong kind, an impossible delay: one line."""
+    for text in ("", "# nothing\n"):
+        (tmp_path / "sites.txt").write_text(text)
+        with pytest.raises(SourceError, match="names no address"):
+            _scrape(tmp_path)
+    with pytest.raises(SourceError, match="cannot be read"):
+        list_source(Source("scrape:none.txt", "web"), tmp_path)
+    for line in ('kind = "books"', 'kind = "web"\ndelay = -1', 'kind = "web"\nmax_pages = 0', 'kind = "web"\nuser_agent = "a\\nb"'):
+        (tmp_path / "r.toml").write_text(f'[[source]]\npath = "scrape:sites.txt"\n{line}\n')
+        with pytest.raises(RecipeError):
+            load_recipe(tmp_path / "r.toml")
+    assert places.SCHEME == "scrape:"
