@@ -301,7 +301,10 @@ def test_torn_lists_cost_what_they_tore(site: Site, tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:-9])
     assert _texts(_scrape(tmp_path)) == {"a.test": ["0", "1", "2"]}
     assert sorted(site.paths()[count + 1 :]) == ["a.test/2", "a.test/y"]
-    assert len(_scrape(tmp_path).refused) == 2
+    listing = _scrape(tmp_path)
+    with listing.files[0].path.open("ab") as file:
+        file.write(harvest.info_record("half")[:50])
+    assert _texts(_scrape(tmp_path)) == {"a.test": ["0", "1", "2"]} and len(listing.refused) == 2
 
 
 def test_a_file_that_lost_its_end(site: Site, tmp_path: Path) -> None:
