@@ -165,7 +165,14 @@ def test_bad_answers(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "/1": page("One"),
     }
     names = ("endless", "1", "slow", "short", "pdf", "gone", "")
-    _list(tmp_path, *(site.url("a.test", f"/{name}") for name in names), "ftp://a.test/x", "https://me:secret@a.test/", "no address")
+    _list(
+        tmp_path,
+        *(site.url("a.test", f"/{name}") for name in names),
+        "ftp://a.test/x",
+        "https://me:secret@a.test/",
+        "no address",
+        "no address",
+    )
     listing = _scrape(tmp_path)
     assert _texts(listing) == {"a.test": ["One"]}
     expected = {"endless": "too-large", "slow": "timeout", "short": "unreachable", "pdf": "content-type", "gone": "http-status"}
