@@ -193,6 +193,11 @@ def test_short_and_failed_answers(monkeypatch: pytest.MonkeyPatch, cache: Path) 
 def test_untrusted_access_wants_https() -> None:
     """Only the configured index may be plain http."""
     Access(trusted=True).check("http://index/simple")
+    hub = Access(origins=frozenset(["https://hub"]), token="secret")
+    hub.check("https://hub/x")
+    assert hub.named("https://hub/x") and "secret" not in repr(hub)
+    for url in ("http://hub/x", "https://hub:1/x", "https://hub@evil/x"):
+        assert not hub.trusts(url)
     for url in ("http://host/x", "file:///etc/passwd", "ftp://host/x", "https:///x"):
         with pytest.raises(SourceError):
             Access().check(url)

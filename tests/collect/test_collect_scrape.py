@@ -165,7 +165,14 @@ def test_bad_answers(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "/1": page("One"),
     }
     names = ("endless", "1", "slow", "short", "pdf", "gone", "")
-    _list(tmp_path, *(site.url("a.test", f"/{name}") for name in names), "ftp://a.test/x", "https://me:secret@a.test/", "no address")
+    _list(
+        tmp_path,
+        *(site.url("a.test", f"/{name}") for name in names),
+        "ftp://a.test/x",
+        "https://me:secret@a.test/",
+        "no address",
+        "no address",
+    )
     listing = _scrape(tmp_path)
     assert _texts(listing) == {"a.test": ["One"]}
     expected = {"endless": "too-large", "slow": "timeout", "short": "unreachable", "pdf": "content-type", "gone": "http-status"}
@@ -301,7 +308,10 @@ def test_torn_lists_cost_what_they_tore(site: Site, tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:-9])
     assert _texts(_scrape(tmp_path)) == {"a.test": ["0", "1", "2"]}
     assert sorted(site.paths()[count + 1 :]) == ["a.test/2", "a.test/y"]
-    assert len(_scrape(tmp_path).refused) == 2
+    listing = _scrape(tmp_path)
+    with listing.files[0].path.open("ab") as file:
+        file.write(harvest.info_record("half")[:50])
+    assert _texts(_scrape(tmp_path)) == {"a.test": ["0", "1", "2"]} and len(listing.refused) == 2
 
 
 def test_a_file_that_lost_its_end(site: Site, tmp_path: Path) -> None:

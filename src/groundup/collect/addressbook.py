@@ -15,6 +15,7 @@ from groundup.collect.streams import DamagedError
 from groundup.collect.transfer import shown
 from groundup.collect.visits import ANY, NoPageError, Visitor, host_of
 from groundup.errors import SourceError
+from groundup.progress import Progress
 from groundup.store import read_json, write_json
 
 # Of one list: more than a large site has, and few enough to end.
@@ -75,7 +76,8 @@ class Book:
     """The pages of a list, as far as they are known; without a visitor no sitemap is fetched."""
 
     folder: Path
-    visitor: Visitor | None
+    visitor: Visitor | None = None
+    bar: Progress | None = None
     refused: list[Refused] = field(default_factory=list)
     # Sitemaps that were not fetched.
     unread: int = 0
@@ -136,6 +138,8 @@ class Book:
             said = Said(address, reason=error.reason, detail=error.detail)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, asdict(said))
+        if self.bar is not None:
+            self.bar.add()
         return said
 
 

@@ -78,9 +78,7 @@ class Harvest:
             self._write_journal()
             self._torn = False
         path, start = self._folder / self._records[0].file, self._records[-1].end
-        with path.open("r+b") as file:
-            file.truncate(start)
-            file.seek(start)
+        with path.open("ab") as file:
             file.write(page_record(answer))
             end = file.tell()
         self._records.append(Kept(address, start, end))
@@ -104,7 +102,9 @@ class Harvest:
         self._missed.unlink(missing_ok=True)
 
     def keep_only(self, addresses: Collection[str]) -> None:
-        """Take out the pages of addresses that are not wanted any more, in a new file; the journal's rename is the commit."""
+        """Cut off what a kill left, and take out what is not wanted any more, in a new file; the journal's rename is the commit."""
+        if self._records:
+            os.truncate(self._folder / self._records[0].file, self._records[-1].end)
         missed = self.missed
         if any(address not in addresses for address in missed):
             write_whole(self._missed, b"".join(_line(asdict(one)) for address, one in missed.items() if address in addresses))

@@ -83,7 +83,7 @@ class Dataset:
     def bring(self, file: FarFile, half: Partial, bar: Progress) -> None:
         """Bring a file; the token goes to the Hub, and not to where it redirects."""
         url = f"{_endpoint()}/datasets/{self.name}/resolve/{self.commit}/{quote(file.path)}"
-        download(url, half, Access(hosts=frozenset([urlsplit(_endpoint()).netloc]), token=_token()), bar)
+        download(url, half, Access(origins=frozenset([_origin()]), token=_token()), bar)
 
 
 def at_revision(name: str, revision: str) -> Dataset:
@@ -106,6 +106,11 @@ def _below(path: str, folder: str) -> bool:
 
 def _endpoint() -> str:
     return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+def _origin() -> str:
+    parts = urlsplit(_endpoint())
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _token() -> str:

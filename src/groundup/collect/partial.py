@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,8 +98,9 @@ def _locked(folder: Path) -> int:
         except FileNotFoundError:
             continue
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if folder.exists() and folder.stat().st_ino == os.fstat(descriptor).st_ino:
-            return descriptor
+        with suppress(FileNotFoundError):
+            if folder.stat().st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
         os.close(descriptor)
 
 
@@ -121,7 +122,7 @@ def fill(half: Partial, opener: Opener, bar: Progress, where: str) -> None:
                 _write(half, body, bar, where)
                 return
         except LostError as error:
-            failed = 0 if half.size > before else failed + 1
+            failed = 0 if half.size >= before + STALL_BYTES else failed + 1
             if failed >= TRIES or not (half.validator or isinstance(error, BusyError)):
                 raise
         except SourceError:

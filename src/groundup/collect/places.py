@@ -59,7 +59,9 @@ def list_source(source: Source, root: Path, pinned: str = "", again: bool = Fals
     if source.path.startswith(SCHEME):
         found = scrape(source, root, again)
         files = sorted(RawFile(origin, path, path.stat().st_size) for origin, path in found.files.items())
-        return Listing(files, sorted(found.refused, key=lambda refused: refused.origin))
+        # A line that stands in the list twice is listed once.
+        refused = {one.origin: one for one in reversed(found.refused)}
+        return Listing(files, [refused[origin] for origin in sorted(refused)])
     if source.path.startswith("http://"):
         raise SourceError(f'source "{source.name}": {source.path}: only https:// is fetched')
     if source.path.startswith(("pypi:", "https://")):

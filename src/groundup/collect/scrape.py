@@ -69,7 +69,7 @@ def scrape(source: Source, root: Path, again: bool = False) -> Scrape:
 def ahead(source: Source, root: Path) -> Ahead:
     """Return what a scrape has to do, without fetching anything."""
     entries, folder = read_list(source.path.removeprefix(SCHEME), root), _folder(source, root)
-    book = Book(folder, None)
+    book = Book(folder)
     pages = book.pages(entries, source.max_pages)[: source.max_pages]
     maps, hosts = book.unread, _by_host(pages)
     harvests = {host: Harvest(folder, host, "") for host in hosts} if folder.is_dir() else {}
@@ -90,11 +90,8 @@ def _folder(source: Source, root: Path) -> Path:
     """Return where the pages of a list are kept: one folder for each list, wherever recipes name it."""
     path = source.path.removeprefix(SCHEME)
     whole = path if "://" in path else str((root / Path(path).expanduser()).resolve())
-    return (
-        cache_root()
-        / "scrapes"
-        / f"{default_name(source.path)[:60]}-{hashlib.sha256(whole.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
-    )
+    key = hashlib.sha256(whole.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    return cache_root() / "scrapes" / f"{default_name(source.path)[:60]}-{key}"
 
 
 @contextmanager
@@ -111,8 +108,9 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _scraped(source: Source, entries: Sequence[Entry], folder: Path, again: bool) -> Scrape:
     with Visitor(Manners(source.user_agent, source.delay)).visiting() as visitor:
-        book = Book(folder, visitor)
-        found = book.pages(entries, source.max_pages, again)
+        with progress(f"sitemaps of {source.name}", 0, "sitemap") as bar:
+            book = Book(folder, visitor, bar)
+            found = book.pages(entries, source.max_pages, again)
         if len(found) > source.max_pages:
             why = f"addresses beyond max_pages = {source.max_pages:,} are not fetched"
             book.refused.append(Refused(source.path, "max-pages", why))

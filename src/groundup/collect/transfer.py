@@ -35,19 +35,24 @@ class Access:
 
     Attributes:
         trusted: anything, as from the package index that pip is configured for.
-        hosts: hosts (with port) that the user's environment names; they may be private, and plain HTTP.
+        origins: what the user's environment names, scheme and host; they may be private, and plain HTTP.
         plain: HTTP to public hosts, too, as a list of web pages has it.
-        token: goes to `hosts`, and nowhere else.
+        token: goes to `origins`, and nowhere else.
     """
 
     trusted: bool = False
-    hosts: frozenset[str] = frozenset()
+    origins: frozenset[str] = frozenset()
     plain: bool = False
     token: str = field(default="", repr=False)
 
     def trusts(self, url: str) -> bool:
         """Return whether the place that `url` names was named by the user's environment."""
-        return self.trusted or urlsplit(url).netloc in self.hosts
+        return self.trusted or self.named(url)
+
+    def named(self, url: str) -> bool:
+        """Return whether `url` lies at one of the origins."""
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.netloc}" in self.origins
 
     def check(self, url: str) -> None:
         """Raise SourceError unless the scheme and the host of `url` may be reached."""
@@ -205,7 +210,7 @@ def sent(line: httpx.Client, url: str, access: Access, headers: Mapping[str, str
     target = httpx.URL(url)
     extensions: dict[str, Any] = {"trace": deadline.trace}
     own = {"Accept": "*/*", "Accept-Encoding": "identity", **headers}
-    own |= {"Authorization": f"Bearer {access.token}"} if access.token and target.netloc.decode("ascii") in access.hosts else {}
+    own |= {"Authorization": f"Bearer {access.token}"} if access.token and access.named(url) else {}
     if not access.trusts(url) and not _proxied(target):
         # A second look-up could give another address.
         address = resolve_public(target.host, target.port or (443 if target.scheme == "https" else 80))[0]
