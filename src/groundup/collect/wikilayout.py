@@ -19,9 +19,7 @@ _LOWERED = str.maketrans("0123456789+-−", "₀₁₂₃₄₅₆₇₈₉₊�
 _TAG = re.compile(r"</?[a-zA-Z][a-zA-Z0-9]*(?:\s[^<>]{0,500})?/?>")
 _CONVERSION = re.compile(r"-\{([^{}]*)\}-")
 # A label may hold brackets of its own, one level deep.
-_EXTERNAL = re.compile(
-    r"\[(?:https?:|ftps?:|mailto:|news:|irc:|//)[^\s\[\]]*+[ \t]*+((?:[^\[\]\n]++|\[[^\[\]\n]*+\])*+)\]", re.IGNORECASE
-)
+_EXTERNAL = re.compile(r"\[(?:https?:|ftps?:|mailto:|news:|irc:|//)[^\s\[\]]*+[ \t]*+((?:[^\[\]\n]++|\[[^\[\]\n]*+\])*+)\]", re.IGNORECASE)
 _SWITCH = re.compile(r"__[A-Z]{3,25}__")
 _QUOTES = re.compile(r"'''''|'''|''")
 _HEADING = re.compile(r"(={1,6})\s*(.+?)\s*\1$")
