@@ -21,6 +21,7 @@ from benchmarks import (
     repair,
     serve,
     starter,
+    wikitext,
 )
 
 HERE = Path(__file__).parent
@@ -38,6 +39,7 @@ BENCHMARKS = {
     "lines": lines.measure,
     "checkpoint": checkpoint.measure,
     "continued": continued.measure,
+    "wikitext": wikitext.measure,
     "serve": serve.measure,
 }
 

@@ -55,7 +55,7 @@ class _Pieces:
     def _more(self) -> bytes:
         try:
             more: bytes = getattr(self._source, "read1", self._source.read)(_CHUNK)
-        except Exception as error:  # noqa: BLE001 - raised again, by `check`
+        except Exception as error:
             self._damage = error
             return b""
         return more

@@ -77,6 +77,10 @@ def _before(prefix: str) -> Shown:
     return lambda given: prefix + given.any(0)
 
 
+def _between(opening: str, closing: str) -> Shown:
+    return lambda given: f"{opening}{given.any(0)}{closing}"
+
+
 def _word(given: Arguments) -> str:
     """A word of a language: Wiktionary gives its code, the word, and how it is written if that differs."""
     words = given.words()
@@ -157,32 +161,33 @@ def _items(given: Arguments) -> str:
     return "".join(f"\n* {part}" for part in given.plain if part)
 
 
-def _currency(sign: str) -> Shown:
-    return lambda given: sign + given.any(0)
+def _chinese(given: Arguments) -> str:
+    """A name in Chinese: characters first, then how they are read."""
+    return ", ".join(value for key in ("t", "s", "c", "p", "j") if (value := given.named.get(key)))
 
 
+_FIRST, _passage = _pick(0, "text", "quote"), _pick("passage", "text", "quote", 6)
+# What is shown, and the names (in small letters) of the templates that are shown so, a bar between them.
 _TABLE: tuple[tuple[Shown, str], ...] = (
-    (
-        _pick(0, "text", "quote"),
-        "small|smaller|big|larger|large|nowrap|nobr|nobold|nobreak|noitalic|normal|em|strong|bold|italic|underline|sic|not a typo|as written"
-        '|mvar|math|var|code|tt|kbd|samp|mono|sup|sub|su|abbr|tooltip|visible anchor|vanchor|quote|blockquote|cquote|quotation|bquote|"|zitat'
-        "|poemquote|poem quote|centered|center|block indent|plainlist|flatlist|verse|smallcaps|sc|small caps|smallcaps all|versaleta"
-        "|linktext|vern|taxlink|taxfmt|non-gloss definition|n-g|ngd|non-gloss|def-uncertain|glossary|defdate|ipachar|unicode|script|hamari"
-        "|flag|flagcountry|flagu|noflag|no flag|ill|illm|interlanguage link|仮リンク|le|lien|wl|link|no self link|okina|year|date|fmtn|number"
-        "|formatnum|nts|ntsh|num|nombre|red|green|blue|color box|chem2|transl-he|music|tq|talkquote|uc|lc|ucfirst|lcfirst|ws|only in print"
-        "|not english|proper name|lang-x|sronly|screen reader-only|nihongo2|nihongo core|senza fonte|chiarire|sfrac-x|ta|séc-x|pull quote|pquote"
-        "|start date|cita|citazione|цитата|citaat|unsupported|ruby-ja|hiragana|langue|нет аи 2|comment|подсказка",
-    ),
-    (_pick(-1), "lang|langx|rtl-lang|transl|transliteration|translit|script/arabic|script/hebrew|align|font|color|colour|font color|bg|resize|columns-list"),
-    (_pick("lt", 1, 0), "нп|нп1|нп2|нп3|нп4|нп5|не переведено|не переведено 3|не переведено 5|w|pedialite|projectlink|wtorw|section link"),
+    (_FIRST, "small|smaller|big|larger|large|midsize|nowrap|nobr|nobold|nobreak|noitalic|normal|em|strong|bold|italic|underline|sc"),
+    (_FIRST, "smallcaps|small caps|smallcaps all|versaleta|mvar|math|var|code|tt|kbd|samp|mono|sup|sub|su|chem2|music|unicode|script"),
+    (_FIRST, "sic|not a typo|as written|abbr|tooltip|visible anchor|vanchor|linktext|vern|taxlink|taxfmt|only in print|ws|tq|née|nee"),
+    (_FIRST, 'quote|blockquote|cquote|quotation|bquote|pquote|pull quote|poemquote|poem quote|verse|talkquote|"|zitat|cita|цитата|citaat'),
+    (_FIRST, "centered|center|block indent|plainlist|flatlist|uc|lc|ucfirst|lcfirst|red|green|blue|color box|sronly"),
+    (_FIRST, "non-gloss definition|n-g|ngd|non-gloss|def-uncertain|glossary|defdate|ipachar|unsupported|not english|proper name"),
+    (_FIRST, "flag|flagcountry|flagu|noflag|no flag|year|date|start date|fmtn|number|formatnum|nts|num|nombre|ta|railgauge"),
+    (_FIRST, "ill|illm|interlanguage link|仮リンク|le|lien|link|nihongo2|nihongo core|langue|comment|подсказка|senza fonte|chiarire"),
+    (_pick(-1), "lang|langx|rtl-lang|transl|transliteration|translit|script/arabic|script/hebrew|align|font|color|colour|font color"),
+    (_pick(-1), "bg|resize|columns-list"),
+    (_pick("lt", 1, 0), "нп|нп1|нп2|нп3|нп4|нп5|не переведено|не переведено 3|не переведено 5|w|pedialite|projectlink|section link"),
     (_pick(2, 1), "tsl"),
     (_spelt("–"), "ndash|en dash|–|endash"),
-    (_spelt(" – "), "snd|spnd|spaced ndash|spaced en dash|sndash|dash|en dash spaced"),
+    (_spelt(" – "), "snd|spnd|spaced ndash|spaced en dash|sndash|dash"),
     (_spelt("—"), "mdash|em dash|—|emdash"),
     (_spelt(" — "), "spaced mdash|spaced em dash|smd"),
-    (_spelt(" "), "nbsp|space|thin space|thinsp|hair space|hairsp|spaces|pad|gap|zwsp|wbr|hsp|clear space"),
-    (_spelt("\n"), "break|br|سخ|-br|crlf"),
-    (_spelt("'"), "'|apostrophe|=='|’"),
+    (_spelt(" "), "nbsp|space|thin space|thinsp|hair space|hairsp|spaces|pad|gap|hsp"),
+    (_spelt("\n"), "break|br|-br|سخ|crlf"),
+    (_spelt("'"), "'|apostrophe|’"),
     (_spelt("'s"), "'s|`s"),
     (_spelt('"'), '-"|" \'|\'"|"-'),
     (_spelt("π"), "pi"),
@@ -198,49 +203,42 @@ _TABLE: tuple[tuple[Shown, str], ...] = (
     (_spelt("AD"), "ad"),
     (_spelt("BCE"), "b.c.e.|bce"),
     (_spelt("CE"), "c.e.|ce"),
-    (_before("c. "), "circa|c.|ca|c"),
+    (_before("c. "), "circa|c.|ca"),
     (_before("fl. "), "floruit|fl."),
     (_before("r. "), "reign|r."),
     (_before("d. "), "died|d."),
     (_before("século "), "séc|século"),
     (_before("HMS "), "hms"),
     (_before("USS "), "uss"),
-    (_before("SS "), "ss"),
-    (_before("RMS "), "rms"),
     (_before("$"), "us$|usd|us dollar|$"),
     (_before("£"), "gbp|£|pound sterling"),
     (_before("€"), "eur|€|euro"),
     (_before("₹"), "inr|₹|indian rupee"),
     (_before("A$"), "aud|a$"),
-    (_before("C$"), "cad|cad$"),
-    (_joined(" "), "ship|bibleverse|bibleref|bibleref2|bibleverse-lb|bible verse|unité|unidad|unit|km|rws|inflation-year"),
-    (_joined(""), "gaps|chem|chembox|nuclide-x|val-x|csv"),
+    (_joined(" "), "ship|bibleverse|bibleref|bibleref2|bibleverse-lb|bible verse|unité|unidad|unit|rws"),
+    (_joined(""), "gaps|chem"),
     (_joined("-class "), "sclass|sclass2|sclass-"),
+    (_joined("-"), "respell|respelling"),
+    (_joined(", "), "syn|synonyms|ant|antonyms|hyper|hypernyms|hypo|hyponyms|cot|coordinate terms|col|col2|col3|col4|col5"),
+    (_joined(", "), "der2|der3|der4|rel2|rel3|rel4"),
+    (_between("⟨", "⟩"), "angbr|vr|orth"),
     (_measure, "convert|cvt|conv|converter|convertir|pretvori"),
     (_value, "val|valx"),
-    (_fraction, "frac|fraction|sfrac|half"),
+    (_fraction, "frac|fraction|sfrac"),
     (_as_of, "as of|asof|since"),
-    (_sound, "ipa|ipa-all|api|ipa link|ipalink|audio-ipa|lausunta|fon|afi"),
+    (_sound, "ipa|ipa-all|api|ipa link|ipalink|ipaslink|lausunta|fon|afi"),
     (_sounds, "ipac"),
-    (_joined("-"), "respell|respelling"),
-    (_nihongo, "nihongo|nihongo3|korean|読み仮名|ruby|nihongo krt"),
-    (lambda given: ", ".join(value for key in ("t", "s", "c", "p", "hanyu", "j") if (value := given.named.get(key))), "zh|zh-full|lang-zh"),
+    (_nihongo, "nihongo|nihongo3|読み仮名|ruby"),
+    (_chinese, "zh|zh-full|lang-zh"),
     (_items, "unbulleted list|ubl|ublist|bulleted list|blist|ordered list|hlist"),
-    (_word, "l|m|l-self|m-self|ll|link|mention|m+|alter|back-form|back-formation|desc|descendant|clipping"),
-    (
-        _first_word,
-        "t|t+|tt|tt+|t-simple|t-check|t+check|t-egy|ux|uxi|usex|afex|enpr|homophones|ja-r|ja-l|zh-l|zh-m|ltc-l|och-l|ko-l|vi-l",
-    ),
-    (
-        _derived,
-        "inh|inherited|der|derived|bor|borrowed|lbor|learned borrowing|slbor|ubor|cog|cognate|noncog|nc|ncog|doublet|calque|cal|clq"
-        "|semantic loan|phono-semantic matching|root-x",
-    ),
-    (_parts, "suffix|suf|prefix|pre|affix|af|compound|com|confix|con|blend|circumfix|surf|surface analysis|univ|univerbation|doublet-x"),
+    (_word, "l|m|l-self|m-self|ll|mention|m+|alter|back-form|back-formation|desc|descendant|clipping"),
+    (_first_word, "t|t+|tt|tt+|t-simple|t-check|t+check|t-egy|ux|uxi|usex|afex|enpr|homophones|ja-r|ja-l|zh-l|zh-m|ltc-l|och-l|ko-l|vi-l"),
+    (_derived, "inh|inherited|der|derived|bor|borrowed|lbor|learned borrowing|slbor|ubor|cog|cognate|noncog|nc|ncog|doublet"),
+    (_derived, "calque|cal|clq|semantic loan"),
+    (_parts, "suffix|suf|prefix|pre|affix|af|compound|com|confix|con|blend|circumfix|surf|surface analysis|univ|univerbation"),
     (_remark, "lb|lbl|label|tlb|term-label|context|qualifier|qual|q|i|qf|gloss|gl|sense|s|a|accent|tcx|term-context|ib|antsense"),
-    (_pick("passage", "text", "quote", 6), "quote-book|quote-journal|quote-text|quote-web|quote-av|quote-news|quote-newsgroup|quote-song|quote-video|quote-us-patent|quote-hansard|quote-mailing list"),
-    (_joined(", "), "syn|synonyms|ant|antonyms|hyper|hypernyms|hypo|hyponyms|cot|coordinate terms|col2|col3|col4|col5|col|der2|der3|der4|rel2|rel3|rel4"),
-)  # fmt: skip
+    (_passage, "quote-book|quote-journal|quote-text|quote-web|quote-av|quote-news|quote-newsgroup|quote-song|quote-video"),
+)
 KNOWN: dict[str, Shown] = {name: shown for shown, names in _TABLE for name in names.split("|")}
 # Families: the language stands in the name.
 _FAMILIES: tuple[tuple[re.Pattern[str], Shown], ...] = (
@@ -251,13 +249,14 @@ _FAMILIES: tuple[tuple[re.Pattern[str], Shown], ...] = (
     (re.compile(r"formatnum:"), _pick(0)),
 )
 _FORM_OF = re.compile(r".{4,40} (?:of|for)$")
-# Identifiers and marks that take one argument and stand behind a space, as words do.
+# Identifiers, marks and notices that take one argument and stand behind a space, as words do.
 NO_WORDS = frozenset(
-    "isbn issn oclc doi pmid pmc jstor asin arxiv bibcode lccn zbl mr dnb gnd viaf flagicon flag icon audio listen coord anchor anker rp r refn efn sfn ref note"
-    " clear clr - sfnp harv harvnb harvtxt citation cn fact who when why which by whom clarify dubious senseid topics c cat attention rfv etyl g gender"
-    " t-needed not used ttbc checktrans rhymes hyphenation topic rfdate rfdatek rfscript rfquote jump pn page needed commons official website url"
-    " imdb sclass-x hu-pos-otok".split()
-)  # fmt: skip
+    "isbn|issn|oclc|doi|pmid|pmc|jstor|asin|arxiv|bibcode|lccn|zbl|mr|dnb|gnd|viaf|flagicon|flag icon|audio|listen|coord"
+    "|anchor|anker|rp|r|refn|efn|sfn|sfnp|ref|note|clear|clr|-|harv|harvnb|harvtxt|citation|cn|fact|who|when|why|which"
+    "|by whom|clarify|dubious|senseid|topics|c|cat|attention|rfv|etyl|g|gender|t-needed|not used|ttbc|checktrans|rhymes"
+    "|hyphenation|topic|rfdate|rfdatek|rfscript|rfquote|jump|pn|page|needed|commons|official website|url|imdb|main"
+    "|main article|see also|seesynonyms|further|details|wikivoyage|reflist|updated|facebook|twitter|color panel".split("|")
+)
 
 
 @lru_cache(4096)

@@ -46,8 +46,8 @@ _SILENT = frozenset(
 _MAX_DEPTH = 40
 _MAX_INDENT = 30
 _WORD = re.compile(r"\w")
-# One argument, short, without a name, markup or brackets.
-_PHRASE = re.compile(r"[^|={}\[\]<>\n]*\w[^|={}\[\]<>\n]*")
+# One argument without a name, markup or brackets, and more than the code of a language.
+_PHRASE = re.compile(r"(?![a-z]{1,3}$)[^|={}\[\]<>\n]*\w[^|={}\[\]<>\n]*")
 _MAX_PHRASE = 200
 
 
@@ -150,7 +150,7 @@ def _matched(text: str) -> dict[int, int]:
 
 def _starts_line(text: str, at: int) -> bool:
     """Return whether nothing but a short indent stands before a position on its line."""
-    before, newline, indent = text[max(0, at - _MAX_INDENT) : at].rpartition("\n")
+    _, newline, indent = text[max(0, at - _MAX_INDENT) : at].rpartition("\n")
     return (bool(newline) or at <= _MAX_INDENT) and not indent.strip(" \t:*#")
 
 
@@ -201,7 +201,7 @@ class _Page:
     def _phrase(self, name: str, start: int, argument: int, end: int) -> bool:
         """Return whether an unknown template stands in the middle of a sentence, as a word would, and has one argument to show."""
         text = self.text
-        if text[start - 3 : start - 2] not in (" ", "(", "（", "'", '"') or name in NO_WORDS or not 0 < end - argument < _MAX_PHRASE:
+        if text[start - 3 : start - 2] not in (" ", "(", "（", '"') or name in NO_WORDS or not 0 < end - argument < _MAX_PHRASE:
             return False
         inside = text[argument:end]
         before = text[max(0, start - _MAX_PHRASE) : start - 2].rpartition("\n")[2]
