@@ -1,8 +1,8 @@
 """Wikitext to text: ours beside mwparserfromhell, wikitextparser and wikiextractor's cleaner, on all real pages of articles.
 
 Pages a second and MB/s of wikitext; what of the markup is left in a megabyte of output, class by class, with the same patterns for
-all, formulas and code of ours included; and how many of a reference's words each keeps. A reference is what two or more of the
-three peers agree is in a paragraph: so a tool gains nothing by throwing text away, nor by keeping what only it takes for text.
+all; and how many of a reference's words each keeps. The reference is what two of the three peers agree on in lines of prose, of
+pages without their notes: so nothing is gained by throwing text away.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 from benchmarks import wikitext_peers
@@ -47,23 +47,31 @@ LEFT = {
 PATTERNS = {name: re.compile(pattern, re.MULTILINE) for name, pattern in LEFT.items()}
 # Words; letters of scripts that put no spaces between words.
 WORD = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff]|[^\W\d_]{2,}")
+# Notes stand below a page, not in its sentences, but some tools leave them there: the reference is made without them.
+REFERENCE = re.compile(r"<ref[^<>]*/>|<ref\b[^<>]*>.*?</ref\s*>", re.IGNORECASE | re.DOTALL)
 # A line that is prose: so long, and ending as sentences do.
-PROSE = re.compile(r"^.{80,}[.!?。։।؟\")”»]+\s*$", re.MULTILINE)
+PROSE = re.compile(r"^[^|\n]{80,}[.!?。։।؟\")”»]+\s*$", re.MULTILINE)
+
+
+Pages = Sequence[tuple[str, str]]
+Run = tuple[float, list[str]]
 
 
 def measure() -> dict[str, object] | None:
     data = test_data()
     if data is None:
         return None
-    figures: dict[str, object] = {}
+    sets = pages(data)
     with tempfile.TemporaryDirectory() as folder:
-        for name, found in pages(data).items():
-            (Path(folder) / "pages.json").write_text(json.dumps(found), encoding="utf-8")
-            runs = {tool: run for tool in wikitext_peers.TOOLS if (run := cleaned(tool, Path(folder))) is not None}
-            size = sum(len(text.encode()) for _, text in found) / 1e6
-            figures |= {f"{name}: pages": len(found), f"{name}: MB": size}
-            figures |= compared(name, runs, len(found), size)
-    return result(__doc__, figures)
+        runs = {name: {tool: cleaned(tool, Path(folder), found) for tool in wikitext_peers.TOOLS} for name, found in sets.items()}
+        bare = {name: [(title, REFERENCE.sub("", text)) for title, text in found] for name, found in sets.items()}
+        peers = [tool for tool in wikitext_peers.TOOLS if tool != "ours"]
+        wanted = {name: reference([cleaned(tool, Path(folder), bare[name]) for tool in peers]) for name in sets}
+    figures: dict[str, object] = {}
+    for name, found in sets.items():
+        figures |= compared(name, found, runs[name], wanted[name])
+    every = {tool: together([runs[name][tool] for name in sets]) for tool in wikitext_peers.TOOLS}
+    return result(__doc__, figures | compared("all", list(chain(*sets.values())), every, list(chain(*wanted.values()))))
 
 
 def pages(data: Path) -> dict[str, list[tuple[str, str]]]:
@@ -91,35 +99,46 @@ def articles(path: Path) -> Iterator[tuple[str, str]]:
             yield page.findtext("title") or "", text
 
 
-def cleaned(tool: str, folder: Path) -> dict[str, Any] | None:
-    """Return the seconds and texts of one tool; None when it is not installed."""
+def cleaned(tool: str, folder: Path, found: Pages) -> Run | None:
+    """Return the processor seconds and the texts of one tool; None when it is not installed."""
+    (folder / "pages.json").write_text(json.dumps(found), encoding="utf-8")
     python = sys.executable if tool == "ours" else os.environ.get("PEERS_PYTHON", sys.executable)
     done = subprocess.run([python, wikitext_peers.__file__, tool, str(folder)], check=False, capture_output=True, text=True)
     if done.returncode:
         print(f"{tool}: no figures: {done.stderr.strip().splitlines()[-1:]}")
         return None
-    read: dict[str, Any] = json.loads((folder / f"{tool}.json").read_text(encoding="utf-8"))
-    return read
+    read = json.loads((folder / f"{tool}.json").read_text(encoding="utf-8"))
+    return read["seconds"], read["texts"]
 
 
-def compared(name: str, runs: Mapping[str, dict[str, Any]], count: int, size: float) -> dict[str, object]:
-    figures: dict[str, object] = {}
-    wanted = reference([run["texts"] for tool, run in runs.items() if tool != "ours"])
+def together(runs: Sequence[Run | None]) -> Run | None:
+    there = [run for run in runs if run is not None]
+    return (sum(seconds for seconds, _ in there), [text for _, texts in there for text in texts]) if len(there) == len(runs) else None
+
+
+def compared(name: str, found: Pages, runs: Mapping[str, Run | None], wanted: Sequence[Counter[str]]) -> dict[str, object]:
+    size = sum(len(text.encode()) for _, text in found) / 1e6
+    figures: dict[str, object] = {f"{name}: pages": len(found), f"{name}: MB": size}
     for tool, run in runs.items():
-        out = sum(len(text.encode()) for text in run["texts"]) / 1e6
-        left = Counter({kind: sum(len(pattern.findall(text)) for text in run["texts"]) for kind, pattern in PATTERNS.items()})
-        figures[f"{name}: pages a second, {tool}"] = round(count / run["seconds"])
-        figures[f"{name}: MB/s, {tool}"] = size / run["seconds"]
+        if run is None:
+            continue
+        seconds, texts = run
+        out = sum(len(text.encode()) for text in texts) / 1e6
+        left = {kind: sum(len(pattern.findall(text)) for text in texts) / out for kind, pattern in PATTERNS.items()}
+        figures[f"{name}: pages a second, {tool}"] = round(len(found) / seconds)
+        figures[f"{name}: MB/s, {tool}"] = size / seconds
         figures[f"{name}: MB of text, {tool}"] = out
-        figures[f"{name}: left a MB, {tool}"] = sum(left.values()) / out
-        figures |= {f"{name}: left a MB, {tool}, {kind}": number / out for kind, number in left.most_common(6) if number}
+        figures[f"{name}: left a MB, {tool}"] = sum(left.values())
+        if name == "all":
+            figures |= {f"{name}: left a MB, {tool}, {kind}": number for kind, number in left.items()}
         if wanted:
-            figures[f"{name}: words of the reference kept, {tool}"] = recall(run["texts"], wanted)
+            figures[f"{name}: words of the reference kept, {tool}"] = recall(texts, wanted)
     return figures
 
 
-def reference(outputs: Sequence[Sequence[str]]) -> list[Counter[str]]:
-    """Return for each page how often most of the tools have a word in lines of prose; nothing unless there are three tools."""
+def reference(runs: Sequence[Run | None]) -> list[Counter[str]]:
+    """Return for each page how often most of the tools have a word in lines of prose; nothing unless all three are there."""
+    outputs = [run[1] for run in runs if run is not None]
     if len(outputs) != 3:
         return []
     counted = ([Counter(WORD.findall(" ".join(PROSE.findall(text)))) for text in texts] for texts in zip(*outputs, strict=True))

@@ -18,15 +18,13 @@ _RAISED = str.maketrans("0123456789+-−n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻�
 _LOWERED = str.maketrans("0123456789+-−", "₀₁₂₃₄₅₆₇₈₉₊₋₋")
 _TAG = re.compile(r"</?[a-zA-Z][a-zA-Z0-9]*(?:\s[^<>]{0,500})?/?>")
 _CONVERSION = re.compile(r"-\{([^{}]*)\}-")
-# A label may hold brackets of its own, one level deep.
-_EXTERNAL = re.compile(r"\[(?:https?:|ftps?:|mailto:|news:|irc:|//)[^\s\[\]]*+[ \t]*+((?:[^\[\]\n]++|\[[^\[\]\n]*+\])*+)\]", re.IGNORECASE)
 _SWITCH = re.compile(r"__[A-Z]{3,25}__")
 _QUOTES = re.compile(r"'''''|'''|''")
 _HEADING = re.compile(r"(={1,6})\s*(.+?)\s*\1$")
 _LIST = re.compile(r"([*#:;]+)\s*")
 _ADDRESS = re.compile(r"[-*#:;\s]*(?:https?|ftp)://\S+$")
 _SEPARATORS = " \t,;:،、，；"
-_OPENING, _CLOSING = ("(", "（", "["), (")", "）", "]")
+_OPENING, _CLOSING = ("(", "（", "[", "「"), (")", "）", "]", "」")
 _MARKS = (",", ";", ".", ":", "،", "、", "，", "；", "。")
 _LINE_START = ("", "\n", "*", "#")
 _NO_TEXT = " \t-–—.,;:()[]{}|!/'\"*#=_…،、。（）·•"
@@ -39,7 +37,6 @@ def plain(text: str) -> str:
         text = _TAG.sub("", _BREAK.sub("\n", text))
     if "-{" in text:
         text = _CONVERSION.sub(lambda rule: _variant(rule[1]), text)
-    text = "".join(_EXTERNAL.split(text))
     text = _QUOTES.sub("", _SWITCH.sub("", text))
     return unescape(closed(text))
 

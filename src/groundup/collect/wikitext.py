@@ -22,14 +22,17 @@ _LITERAL = ("nowiki", "pre", *_CODE)
 _RUN = re.compile(r"[^\n<]*")
 _DROPPED = "ref gallery timeline score imagemap graph mapframe maplink templatestyles templatedata inputbox categorytree hiero".split()
 _EXTENSION = re.compile(rf"<(/?)({'|'.join((*_LITERAL, 'math', *_DROPPED))})\b([^<>]*)>", re.IGNORECASE)
-# A template or link with no bracket inside is one match.
-_BRACKET = re.compile(r"\{\{[^{}\[\]]*\}\}|\[\[[^{}\[\]]*\]\]|\{\{|\}\}|\[\[|\]\]|\{\||\|\}(?!\})")
+# A template, link or parameter with no bracket inside is one match.
+_BRACKET = re.compile(r"\{\{\{[^{}]*\}\}\}|\{\{[^{}\[\]]*\}\}|\[\[[^{}\[\]]*\]\]|\{\{|\}\}|\[\[|\]\]|\{\||\|\}(?!\})")
 _TABLE = ("{|", "|}")
 _OPENED_BY = {"}}": "{{", "]]": "[[", "|}": "{|"}
 _BRACKETS = (*_OPENED_BY, *_OPENED_BY.values())
 # A link whose target has no namespace, in one group: split at it and joined again, a page is rid of most of its brackets.
 _SIMPLE_LINK = re.compile(r"\[\[(?:[^\[\]{}|<>\n:]+\|)?([^\[\]{}|\n:#]+)\]\]")
+_ATTRIBUTES = re.compile(r"\s*(?:class|style|border|width|align|cellpadding)\s*=")
 _NAME = re.compile(r"[^|{}\[\]<\n]*")
+# A label may hold brackets of its own, one level deep.
+_EXTERNAL = re.compile(r"\[(?:https?:|ftps?:|mailto:|news:|irc:|//)[^\s\[\]]*+[ \t]*+((?:[^\[\]\n]++|\[[^\[\]\n]*+\])*+)\]", re.IGNORECASE)
 # Brackets without partners. What was to be a template or a table is layout up to the next blank line.
 _STRAY = re.compile(r"\[\[|\]\]|\}\}+|^[ \t]*\|\}|(?:\{\{|^[ \t:*]*\{\|).*?(?=\n[ \t]*\n|\Z)", re.DOTALL | re.MULTILINE)
 _NAMESPACE = re.compile(r"\s*([^\s:|\[\]][^:|\[\]]{0,40}?)\s*:")
@@ -63,7 +66,7 @@ def to_text(wikitext: str, silent: Iterable[str] = ()) -> str:
     text = _uncommented(wikitext.replace("\r\n", "\n").replace(MARK, "").replace(GAP, ""))
     text, kept = _set_aside(text)
     text = "".join(_SIMPLE_LINK.split(text))
-    text = _Page(text, _SILENT.union(silent)).shown()
+    text = "".join(_EXTERNAL.split(_Page(text, _SILENT.union(silent)).shown()))
     if any(bracket in text for bracket in _BRACKETS):
         text = _STRAY.sub("", text)
     return lay_out(plain(text), kept)
@@ -133,7 +136,7 @@ def _matched(text: str) -> dict[int, int]:
         if len(token) > 2:
             ends[start] = match.end()
             continue
-        if token in _TABLE and not _starts_line(text, start):
+        if token in _TABLE and not _is_table(text, start, bool(waiting["{|"])):
             continue
         opened_by = _OPENED_BY.get(token)
         if opened_by is None:
@@ -148,10 +151,12 @@ def _matched(text: str) -> dict[int, int]:
     return ends
 
 
-def _starts_line(text: str, at: int) -> bool:
-    """Return whether nothing but a short indent stands before a position on its line."""
+def _is_table(text: str, at: int, inside: bool) -> bool:
+    """Return whether a table begins or ends at a position: where a line does, or, in pages that lost their lines, where it looks so."""
     _, newline, indent = text[max(0, at - _MAX_INDENT) : at].rpartition("\n")
-    return (bool(newline) or at <= _MAX_INDENT) and not indent.strip(" \t:*#")
+    if (newline or at <= _MAX_INDENT) and not indent.strip(" \t:*#"):
+        return True
+    return inside and indent.endswith(" ") if text[at] == "|" else _ATTRIBUTES.match(text, at + 2) is not None
 
 
 class _Page:
