@@ -27,6 +27,7 @@ from groundup.collect.wikitext import to_text
         ("x<ref>never closed [[a]]\nnext<ref>note</ref>", "x\nnext"),
         ("{| class=x\n| cell {{t}}\n|}\nAfter", "After"),
         ("{|\n| a {{b|\n{|\n| inner\n|}\n}}\n|}\nAfter", "After"),
+        ("{|\n| style='x' | " + "A column of text. " * 9 + "\n| 12\n|}", ("A column of text. " * 9).strip()),
         ('A page that lost its lines {| class="x" |- | a || b |} goes on', "A page that lost its lines goes on"),
         ("<!-- gone -->x<br/>y &ndash; z&nbsp;!<!-- open", "x\ny – z !"),
         ("10<sup>5</sup> H<sub>2</sub>O 8<sup>th</sup>", "10⁵ H₂O 8th"),

@@ -33,6 +33,11 @@ _ATTRIBUTES = re.compile(r"\s*(?:class|style|border|width|align|cellpadding)\s*=
 _NAME = re.compile(r"[^|{}\[\]<\n]*")
 # A label may hold brackets of its own, one level deep.
 _EXTERNAL = re.compile(r"\[(?:https?:|ftps?:|mailto:|news:|irc:|//)[^\s\[\]]*+[ \t]*+((?:[^\[\]\n]++|\[[^\[\]\n]*+\])*+)\]", re.IGNORECASE)
+_CELL = re.compile(r"\n[ \t]*(?:\|[-+}]?|!)|\|\||!!")
+_CELL_STYLE = re.compile(r"\A[^|\n]{0,300}=[^|\n]{0,300}\|")
+_SENTENCE_END = re.compile(r"[.!?。।؟]\W*$")
+# A cell that is shorter is a figure, a name or a label.
+_MIN_PROSE = 150
 # Brackets without partners. What was to be a template or a table is layout up to the next blank line.
 _STRAY = re.compile(r"\[\[|\]\]|\}\}+|^[ \t]*\|\}|(?:\{\{|^[ \t:*]*\{\|).*?(?=\n[ \t]*\n|\Z)", re.DOTALL | re.MULTILINE)
 _NAMESPACE = re.compile(r"\s*([^\s:|\[\]][^:|\[\]]{0,40}?)\s*:")
@@ -183,7 +188,15 @@ class _Page:
     def _bracket(self, start: int, end: int, depth: int) -> str:
         if self.text[start] == "[":
             return self._link(start + 2, end - 2, depth)
-        return self._template(start + 2, end - 2, depth) if self.text[start + 1] == "{" else GAP
+        return (self._template if self.text[start + 1] == "{" else self._table)(start + 2, end - 2, depth)
+
+    def _table(self, start: int, end: int, depth: int) -> str:
+        """Return the cells of a table that hold sentences, as paragraphs: layout in columns is made of tables, too."""
+        if end - start < _MIN_PROSE:
+            return GAP
+        cells = (_CELL_STYLE.sub("", cell).strip() for cell in _CELL.split(self.shown(start, end, depth)))
+        prose = [cell for cell in cells if len(cell) >= _MIN_PROSE and _SENTENCE_END.search(cell, len(cell) - 5)]
+        return "\n\n".join(["", *prose, ""]) if prose else GAP
 
     def _template(self, start: int, end: int, depth: int) -> str:
         """Return what a template shows in the text around it; a gap where it is layout."""
