@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import (
+    bzip2,
     checkpoint,
     contamination,
     continued,
@@ -39,6 +40,7 @@ BENCHMARKS = {
     "lines": lines.measure,
     "checkpoint": checkpoint.measure,
     "continued": continued.measure,
+    "bzip2": bzip2.measure,
     "wikitext": wikitext.measure,
     "serve": serve.measure,
 }
