@@ -45,6 +45,8 @@ LEFT = {
     "( ; ) left by a template": r"[(（]\s*[,;:、，；]|[(（]\s*[)）]|,\s+,|\s,\s",
 }
 PATTERNS = {name: re.compile(pattern, re.MULTILINE) for name, pattern in LEFT.items()}
+ENGLISH = re.compile(r"(?i:file|image|category|datei|kategorie|fichier|catégorie|archivo|categoría|файл|категория)$")
+ALONE = re.compile(r"^\[\[([^\[\]|:\n]{2,40}):[^\s\[\]|][^\[\]\n]*\]\][ \t]*$", re.MULTILINE)
 # Words; letters of scripts that put no spaces between words.
 WORD = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff]|[^\W\d_]{2,}")
 # Notes stand below a page, not in its sentences, but some tools leave them there: the reference is made without them.
@@ -125,6 +127,7 @@ def compared(name: str, found: Pages, runs: Mapping[str, Run | None], wanted: Se
         seconds, texts = run
         out = sum(len(text.encode()) for text in texts) / 1e6
         left = {kind: sum(len(pattern.findall(text)) for text in texts) / out for kind, pattern in PATTERNS.items()}
+        left["Category: in other languages"] = sum(map(unlinked, (page for _, page in found), texts)) / out
         figures[f"{name}: pages a second, {tool}"] = round(len(found) / seconds)
         figures[f"{name}: MB/s, {tool}"] = size / seconds
         figures[f"{name}: MB of text, {tool}"] = out
@@ -134,6 +137,12 @@ def compared(name: str, found: Pages, runs: Mapping[str, Run | None], wanted: Se
         if wanted:
             figures[f"{name}: words of the reference kept, {tool}"] = recall(texts, wanted)
     return figures
+
+
+def unlinked(page: str, text: str) -> int:
+    """Count lines that are left of links into a namespace, by the names that such links alone on their line have in the page."""
+    names = {name for name in ALONE.findall(page) if not ENGLISH.match(name)}
+    return len(re.findall(rf"^(?:{'|'.join(map(re.escape, names))}):\S", text, re.MULTILINE)) if names else 0
 
 
 def reference(runs: Sequence[Run | None]) -> list[Counter[str]]:

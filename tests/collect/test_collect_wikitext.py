@@ -21,6 +21,7 @@ from groundup.collect.wikitext import to_text
         ("[[:Category:Cats]] [[2001: A Space Odyssey]] [[Foo (bar)|]] [[#Part]]", "Cats 2001: A Space Odyssey Foo Part"),
         ("a[[File:x.jpg|thumb|A [[nested]] caption]]b [[Category:Things]]c[[de:Ding]]", "ab c"),
         ("[[Bild:a.png|x]]Wort [[Файл:b.jpg]]слово [[Unknown:c.JPG|links|text]]", "Wort слово"),
+        ("End.\n\n[[Rummad:Berlin| ]]\n[[বিষয়শ্রেণী:বার্লিন]] [[Klad:X]]\n* [[Portal:P]] and [[Klad:Y]]", "End.\n\n- Portal:P and Klad:Y"),
         ("see [http://x.org the site], [//y a [pdf]] or [http://x.org]", "see the site, a [pdf] or"),
         ("* http://x.org/a\n* b", "- b"),
         ("before{{cite|a={{b}}|c}} after<ref name=x>note</ref><ref name=y />.", "before after."),

@@ -53,6 +53,8 @@ _SILENT = frozenset(
 )
 _MAX_DEPTH = 40
 _MAX_INDENT = 30
+_BARE = re.compile(r"\[\[[^\[\]]*\]\]|\{\{[^{}]*\}\}")
+_MAX_LINE = 300
 _WORD = re.compile(r"\w")
 # One argument without a name, markup or brackets, and more than the code of a language.
 _PHRASE = re.compile(r"(?![a-z]{1,3}$)[^|={}\[\]<>\n]*\w[^|={}\[\]<>\n]*")
@@ -232,12 +234,20 @@ class _Page:
         space = _NAMESPACE.match(target)
         if space is not None:
             name = space[1].lower()
-            if name in self.silent or _LANGUAGE_LINK.match(name) or _FILE_NAME.search(target):
+            if name in self.silent or _LANGUAGE_LINK.match(name) or _FILE_NAME.search(target) or self._alone(space, start, end):
                 return GAP
         if bar < 0:
             return target.removeprefix(":").rpartition(":")[2] if target.startswith(":") else target.lstrip("#")
         label = self._inside(bar + 1, end, depth)
         return label.rpartition("|")[2] or target.partition("(")[0].rpartition(":")[2].strip()
+
+    def _alone(self, space: re.Match[str], start: int, end: int) -> bool:
+        """Return whether a link into some namespace stands on a line without text, as those to categories do in any language."""
+        if space.string[space.end() : space.end() + 1] in ("", " "):
+            return False
+        before = self.text[max(0, start - _MAX_LINE) : start - 2].rpartition("\n")[2]
+        after = self.text[end + 2 : end + _MAX_LINE].partition("\n")[0]
+        return not _BARE.sub("", before).strip() and not _BARE.sub("", after).strip()
 
 
 def redirect_target(wikitext: str) -> str | None:
