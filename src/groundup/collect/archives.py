@@ -212,7 +212,8 @@ def _zip(file: IO[bytes], origin: str, opening: _Opening, depth: int) -> Iterato
     with archive:
         for member in archive.infolist():
             opening.count()
-            if not member.is_dir() and not member.filename.startswith("__MACOSX/"):
+            # Not `is_dir`, which fails on a name that damage has emptied.
+            if not member.filename.endswith("/") and not member.filename.startswith("__MACOSX/"):
                 yield from _zip_member(archive, member, names, opening, depth)
 
 
