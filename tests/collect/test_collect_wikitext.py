@@ -81,6 +81,16 @@ def test_names_of_templates() -> None:
     assert not {name for name in NO_WORDS if name in KNOWN}
 
 
+@settings(deadline=None, max_examples=200)
+@given(
+    st.sampled_from([*sorted(KNOWN), "lang-x", "ipa-x", "rq:x", "plural of"]),
+    st.lists(st.sampled_from(["", "a", "1", "en", "-", "to", "0=x", "12=y", "e=2", "=", "/a/"])),
+)
+def test_any_arguments_will_do(name: str, given: list[str]) -> None:
+    """Every template that is shown takes arguments of any number and sort, as editors write them."""
+    assert "{{" not in to_text("{{" + "|".join([name, *given]) + "}}")
+
+
 MARKUP = (
     "{{ }} {{{ }}} [[ ]] {| |} |- | ! = == '' ''' <ref> </ref> <ref/> <!-- --> <math> </math> <br> \n \n\n * word lang| File: -{ }-"
     " [http://x y]"

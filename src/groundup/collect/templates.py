@@ -36,8 +36,9 @@ class Arguments:
             if match is None:
                 plain.append(part.strip())
             elif match[1].isdecimal():
-                plain += [""] * (min(int(match[1]), 20) - len(plain))
-                plain[min(int(match[1]), 20) - 1] = match[2].strip()
+                place = min(max(int(match[1][:3]), 1), 20)
+                plain += [""] * (place - len(plain))
+                plain[place - 1] = match[2].strip()
             else:
                 named[match[1]] = match[2].strip()
         return cls(plain, named)
