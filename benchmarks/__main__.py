@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import (
+    bzip2,
     checkpoint,
     contamination,
     continued,
@@ -22,6 +23,7 @@ from benchmarks import (
     repair,
     serve,
     starter,
+    wikitext,
 )
 
 HERE = Path(__file__).parent
@@ -40,6 +42,8 @@ BENCHMARKS = {
     "lines": lines.measure,
     "checkpoint": checkpoint.measure,
     "continued": continued.measure,
+    "bzip2": bzip2.measure,
+    "wikitext": wikitext.measure,
     "serve": serve.measure,
 }
 

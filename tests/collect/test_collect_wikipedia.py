@@ -8,15 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from groundup.collect import wikipedia
 from groundup.collect.archives import open_items
 from groundup.collect.globs import Selection
 from groundup.collect.readers import read_item
 from groundup.collect.streams import Item
-from groundup.collect.wikitext import to_text
 from groundup.document import Document, Reject
 from groundup.recipe import Source
 
@@ -84,74 +81,40 @@ def test_entity_bombs_are_inert(read: Read) -> None:
     assert isinstance(second, Document) and second.text.endswith("Fine & well.")
 
 
-@pytest.mark.parametrize(
-    ("markup", "text"),
-    [
-        ("'''Bold''' and ''italic''", "Bold and italic"),
-        ("[[Target]], [[Target|label]]s, [[:Category:X|named]]", "Target, labels, named"),
-        ("a[[File:x.jpg|thumb|A [[nested]] caption]]b [[Category:Things]]c[[de:Ding]]", "ab c"),
-        ("see [http://x.org the site] or [http://x.org]", "see the site or"),
-        ("before{{cite|a={{b}}|c}} after<ref name=x>note</ref><ref name=y />.", "before after."),
-        ("{| class=x\n| cell {{t}}\n|}\nAfter", "After"),
-        ("ran {{convert|10|km|mi}} in {{lang|fr|été}} {{ndash}} fast", "ran 10 km in été – fast"),
-        ("<!-- gone -->x<br/>y &ndash; z&nbsp;!", "x\ny – z !"),
-        ("== Head ==\nBody\n=== Empty ===\n== Next ==\nMore\n== See also ==\n", "Head\n\nBody\n\nNext\n\nMore"),
-        ("* one\n* two\n## three\n: four", "- one\n- two\n- three\nfour"),
-        ("<math>\\frac{{a}}{b}</math> and <nowiki>[[as is]]</nowiki>", "$\\frac{{a}}{b}$ and [[as is]]"),
-        ("Paris (; {{IPA|x}}) is", "Paris is"),
-        ("__NOTOC__ text {{never closed\n\nThe next paragraph.", "text\n\nThe next paragraph."),
-        ("[[Bild:a.png|x]]Wort [[Файл:b.jpg]]слово", "Wort слово"),
-    ],
-)
-def test_markup(markup: str, text: str) -> None:
-    """Each construct, by its rule."""
-    assert to_text(markup) == text
-
-
-@settings(deadline=None)
-@given(
-    st.lists(
-        st.sampled_from(
-            "{{ }} {{{ }}} [[ ]] {| |} | = == '' ''' <ref> </ref> <!-- --> <nowiki> \n * word [http://x y] File: \x00".split(" ")
-        ),
-        max_size=60,
-    )
-)
-def test_no_markup_raises_or_leaves_brackets(parts: list[str]) -> None:
-    """Any mixture of brackets ends, and leaves no template behind unless it was quoted."""
-    text = to_text(" ".join(parts))
-    if "<nowiki>" not in parts and "<!--" not in parts:
-        assert "{{" not in text
-
-
-def test_deep_nesting_ends() -> None:
-    """A hundred thousand open brackets take no stack and no time that matters."""
-    assert to_text("{{" * 100_000 + "x" + "}}" * 100_000) == ""
-    to_text("[[a|" * 50_000)
-
-
-def _items(path: Path) -> list[Item]:
-    with path.open("rb") as file:
-        return [i for i in open_items(path, file, path.name, path.stat().st_size, Selection()) if isinstance(i, Item)]
+def test_local_namespaces_come_from_the_dump(read: Read) -> None:
+    """A dump says what it calls files and categories; their links show nothing, those of other namespaces do."""
+    spaces = '<namespaces><namespace key="6">Fails</namespace><namespace key="14" case="x">Kategoreja</namespace></namespaces>'
+    page = _page("A", "Text.[[Kategoreja:Braz]] [[Fails:x|thumb|c]] [[Portals:P|shown]]")
+    (found,) = read("wikipedia", "d.xml", _dump(page).replace("<siteinfo/>", f"<siteinfo>{spaces}</siteinfo>"))
+    assert isinstance(found, Document) and found.text == "A\n\nText. shown"
 
 
 def test_real_dumps(real_data: Path) -> None:
     """Counts of a real dump are those of its README, and no markup is left outside of formulas."""
     path = next(real_data.glob("wikipedia/enwiki-latest-pages-articles1*.bz2"))
     source = Source(path="x", kind="wikipedia")
-    with path.open("rb") as file:
-        found = [
-            f
-            for i in open_items(path, file, path.name, path.stat().st_size, Selection())
-            if isinstance(i, Item)
-            for f in read_item(i, source)
-        ]
+    found = [found for item in _items(path) for found in read_item(item, source)]
     documents = [f for f in found if isinstance(f, Document)]
     assert (len(found), len(documents)) == (206, 106)
     assert sum(f.reason == "redirect" for f in found if isinstance(f, Reject)) == 99
     prose = re.sub(r"\$[^\n]*\$", "", "\n".join(d.text for d in documents))
-    assert not re.search(r"\[\[|\]\]|\{\||'''|<ref|&nbsp;|thumb\|", prose)
-    assert len(prose) > 2_500_000
+    assert not re.search(r"\[\[|\]\]|\{\{|\{\||'''|<ref|&nbsp;|thumb\||^\||\(\s*[,;]", prose, re.MULTILINE)
+    assert len(prose) > 2_850_000
+
+
+def test_real_pages_in_many_languages(real_data: Path) -> None:
+    """Pages in 76 languages keep their prose and lose their markup."""
+    source = Source(path="x", kind="wikipedia")
+    paths = sorted(real_data.glob("wikipedia/minidumps/*/*.bz2"))
+    texts = [found.text for path in paths for item in _items(path) for found in read_item(item, source) if isinstance(found, Document)]
+    assert len(texts) > 90 and sum(map(len, texts)) > 1_400_000
+    left = [piece for text in texts for piece in re.findall(r"\[\[|\{\{|\{\||'''|<ref|&nbsp;|^==|-\{", text, re.MULTILINE)]
+    assert len(left) < 5
+
+
+def _items(path: Path) -> list[Item]:
+    with path.open("rb") as file:
+        return [i for i in open_items(path, file, path.name, path.stat().st_size, Selection()) if isinstance(i, Item)]
 
 
 def test_raw_wikitext_files(read: Read) -> None:

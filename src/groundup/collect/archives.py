@@ -5,7 +5,6 @@ Nothing is ever unpacked to a path that an archive names. Archives inside archiv
 
 from __future__ import annotations
 
-import bz2
 import gzip
 import io
 import lzma
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Self, cast
 
+from groundup.collect.bzip2 import Bzip2Stream
 from groundup.collect.formats import is_epub
 from groundup.collect.globs import COMPRESSED, Selection
 from groundup.collect.streams import ZIP_ERRORS, Budget, DamagedError, Guarded, Item, item, spooled
@@ -25,7 +25,7 @@ MAX_MEMBERS = 2_000_000
 MAX_DEPTH = 1
 _OPENERS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
     b"\x1f\x8b": lambda file: cast("IO[bytes]", gzip.GzipFile(fileobj=file)),
-    b"BZh": lambda file: cast("IO[bytes]", bz2.BZ2File(file)),
+    b"BZh": lambda file: cast("IO[bytes]", Bzip2Stream(file)),
     b"\xfd7zXZ\x00": lambda file: cast("IO[bytes]", lzma.LZMAFile(file)),  # noqa: SIM115
 }
 _SHORT = {".tgz": ".tar", ".tbz2": ".tar", ".tbz": ".tar", ".txz": ".tar", ".tzst": ".tar", **dict.fromkeys(COMPRESSED, "")}
@@ -212,7 +212,8 @@ def _zip(file: IO[bytes], origin: str, opening: _Opening, depth: int) -> Iterato
     with archive:
         for member in archive.infolist():
             opening.count()
-            if not member.is_dir() and not member.filename.startswith("__MACOSX/"):
+            # Not `is_dir`, which fails on a name that damage has emptied.
+            if not member.filename.endswith("/") and not member.filename.startswith("__MACOSX/"):
                 yield from _zip_member(archive, member, names, opening, depth)
 
 

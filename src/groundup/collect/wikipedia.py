@@ -29,6 +29,7 @@ _OTHER_SPACES = re.compile(
     r"^(?:(?:user|wikipedia|project|file|image|mediawiki|template|help|category|portal|module|draft)(?: talk)?|talk|special|media):",
     re.IGNORECASE,
 )
+_NAMED_SPACE = re.compile(r'<namespace key="(?:6|14)"[^<>]*>([^<>]+)</namespace>')
 # More markup than this for each 1,000 characters makes a text file a page of wikitext.
 _WIKITEXT_SHARE = 1.5
 _LEAD = 200
@@ -36,14 +37,22 @@ _LEAD = 200
 
 def read_dump(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the articles of a MediaWiki XML dump, in any encoding that has a byte order mark, or UTF-8."""
+    silent = silent_spaces(item.head)
     for number, page in enumerate(_pages(_utf8(item))):
         if page is None:
             yield Reject("too-large", number, f"a page longer than {MAX_PAGE_BYTES >> 20} MB")
             continue
         try:
-            yield _article(ElementTree.fromstring(page), number)
+            yield _article(ElementTree.fromstring(page), number, silent)
         except ElementTree.ParseError as error:
             yield Reject("malformed", number, f"not XML: {error}")
+
+
+def silent_spaces(head: bytes) -> frozenset[str]:
+    """Return what a dump calls its namespaces of files (6) and categories (14), whose links show nothing, in small letters."""
+    codec = marked(head) or "utf-8"
+    names = _NAMED_SPACE.findall(head.decode(codec, "replace").partition("</namespaces>")[0])
+    return frozenset(html.unescape(name).lower() for name in names)
 
 
 def _utf8(item: Item) -> Iterator[bytes]:
@@ -88,7 +97,7 @@ def _last_revision(page: bytes) -> bytes:
     return page[:first] + page[last:] if first >= 0 else page
 
 
-def _article(page: ElementTree.Element, number: int) -> Document | Reject:
+def _article(page: ElementTree.Element, number: int, silent: frozenset[str]) -> Document | Reject:
     title = (page.findtext("title") or "").strip()
     space = page.findtext("ns")
     if (space or "0").strip() != "0" or (space is None and _OTHER_SPACES.match(title)):
@@ -98,13 +107,13 @@ def _article(page: ElementTree.Element, number: int) -> Document | Reject:
         return Reject("redirect", number, title)
     if (page.findtext("revision/model") or "wikitext") != "wikitext":
         return Reject("not-wikitext", number, title)
-    return _document(title, body, number)
+    return _document(title, body, number, silent)
 
 
-def _document(title: str, body: str, number: int) -> Document | Reject:
+def _document(title: str, body: str, number: int, silent: frozenset[str] = frozenset()) -> Document | Reject:
     try:
         with deadline():
-            text = to_text(body)
+            text = to_text(body.replace("{{PAGENAME}}", title), silent)
     except TooLongError as error:
         return Reject("timeout", number, f"{title}: {error}")
     if not text:

@@ -1,35 +1,49 @@
-"""Wikitext → readable text: prose, headings and lists stay; tables, templates, references and files go.
+"""Wikitext → readable text: prose, headings, lists, formulas and code stay; tables, layout, references and files go.
 
-Balanced markup is removed by our own scanner first, so that mwparserfromhell sees little more than prose.
+A page is read once for its brackets, which are matched, and once from the outside in: what is not shown is passed over whole,
+with everything inside it. No bracket is left open: one that the page never closes costs its paragraph, or only itself.
 """
 
 from __future__ import annotations
 
-import html
 import re
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from html import unescape
 
-# Markup that holds no prose, whole; the second form has no closing tag.
-_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
-_DROPPED_TAGS = "|".join(
-    "ref gallery timeline score imagemap graph mapframe maplink templatestyles templatedata inputbox categorytree hiero chem ce "
-    "syntaxhighlight source".split()
-)
-_EMPTY_TAG = re.compile(rf"<(?:{_DROPPED_TAGS}|references|section|noinclude|onlyinclude|nowiki)\b[^<>]*/>", re.IGNORECASE)
-_DROPPED = re.compile(rf"<(?P<tag>{_DROPPED_TAGS})\b[^<>]*>.*?(?:</(?P=tag)\s*>|\Z)", re.IGNORECASE | re.DOTALL)
-_MATH = re.compile(r"<math\b[^<>]*>(.*?)</math\s*>", re.IGNORECASE | re.DOTALL)
-_NOWIKI = re.compile(r"<(nowiki|pre)\b[^<>]*>(.*?)</\1\s*>", re.IGNORECASE | re.DOTALL)
-_BREAK = re.compile(r"<br\s*/?>|</(?:p|div|li|tr|blockquote|center|poem)\s*>", re.IGNORECASE)
-_TAG = re.compile(r"</?[a-zA-Z][^<>\n]{0,300}>")
-_SWITCH = re.compile(r"__[A-Z]{3,25}__")
-_BRACKET = re.compile(r"\{\{\{|\}\}\}|\{\{|\}\}|^[ \t:*]*\{\||^[ \t]*\|\}(?!\})|\[\[|\]\]", re.MULTILINE)
-_HEADING = re.compile(r"^(={1,6})[ \t]*(.+?)[ \t]*\1[ \t]*$", re.MULTILINE)
-_LIST = re.compile(r"^([*#:;]+)[ \t]*", re.MULTILINE)
-_EXTERNAL = re.compile(r"\[(?:https?:|ftp:|mailto:|//)[^\s\]]*[ \t]*([^\]\n]*)\]", re.IGNORECASE)
-_QUOTES = re.compile(r"'{2,5}")
-_BLANK_PARENTHESES = re.compile(r"[ \t]*\((?:[\s,;:–—]|or|also)*\)")
-_NAMESPACE = re.compile(r"^:?\s*([^\s:|\[\]][^:|\[\]]{0,30}?)\s*:", re.IGNORECASE)
-_LANGUAGE_LINK = re.compile(r"^[a-z]{2,3}(?:-[a-z]{2,12})*$")
-# Namespaces whose links show no text where they stand, in the languages of the largest wikis; `_FILE_NAME` finds others.
+from groundup.collect.templates import NO_WORDS, Arguments, shown_by
+from groundup.collect.wikilayout import GAP, MARK, lay_out, mark, plain
+
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+# Tags whose content is no wikitext. Code and formulas stay as they are; the rest is no prose.
+_CODE = ("syntaxhighlight", "source")
+_LITERAL = ("nowiki", "pre", *_CODE)
+_RUN = re.compile(r"[^\n<]*")
+_DROPPED = "ref gallery timeline score imagemap graph mapframe maplink templatestyles templatedata inputbox categorytree hiero".split()
+_EXTENSION = re.compile(rf"<(/?)({'|'.join((*_LITERAL, 'math', *_DROPPED))})\b([^<>]*)>", re.IGNORECASE)
+# A template, link or parameter with no bracket inside is one match.
+_BRACKET = re.compile(r"\{\{\{[^{}]*\}\}\}|\{\{[^{}\[\]]*\}\}|\[\[[^{}\[\]]*\]\]|\{\{|\}\}|\[\[|\]\]|\{\||\|\}(?!\})")
+_TABLE = ("{|", "|}")
+_OPENED_BY = {"}}": "{{", "]]": "[[", "|}": "{|"}
+_BRACKETS = (*_OPENED_BY, *_OPENED_BY.values())
+# A link whose target has no namespace, in one group: split at it and joined again, a page is rid of most of its brackets.
+_SIMPLE_LINK = re.compile(r"\[\[(?:[^\[\]{}|<>\n:]+\|)?([^\[\]{}|\n:#]+)\]\]")
+_ATTRIBUTES = re.compile(r"\s*(?:class|style|border|width|align|cellpadding)\s*=")
+_NAME = re.compile(r"[^|{}\[\]<\n]*")
+# A label may hold brackets of its own, one level deep.
+_EXTERNAL = re.compile(r"\[(?:https?:|ftps?:|mailto:|news:|irc:|//)[^\s\[\]]*+[ \t]*+((?:[^\[\]\n]++|\[[^\[\]\n]*+\])*+)\]", re.IGNORECASE)
+_CELL = re.compile(r"\n[ \t]*(?:\|[-+}]?|!)|\|\||!!")
+_CELL_STYLE = re.compile(r"\A[^|\n]{0,300}=[^|\n]{0,300}\|")
+_SENTENCE_END = re.compile(r"[.!?。।؟]\W*$")
+# A cell that is shorter is a figure, a name or a label.
+_MIN_PROSE = 150
+# Brackets without partners. What was to be a template or a table is layout up to the next blank line.
+_STRAY = re.compile(r"\[\[|\]\]|\}\}+|^[ \t]*\|\}|(?:\{\{|^[ \t:*]*\{\|).*?(?=\n[ \t]*\n|\Z)", re.DOTALL | re.MULTILINE)
+_NAMESPACE = re.compile(r"\s*([^\s:|\[\]][^:|\[\]]{0,40}?)\s*:")
+_LANGUAGE_LINK = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,12})*$")
+_FILE_NAME = re.compile(r"\.(?:jpe?g|png|gif|svg|webp|tiff?|og[gvax]|webm|pdf|djvu|mp[34]|wav|flac|mid)\s*$", re.IGNORECASE)
+# Local names of the namespaces File and Category, for pages that come without a dump's list of namespaces.
 _SILENT = frozenset(
     "file image category media datei bild kategorie fichier catégorie archivo imagen categoría immagine categoria arquivo imagem "
     "ficheiro categorie bestand afbeelding plik grafika kategoria файл изображение категория категорія картинка "
@@ -37,200 +51,203 @@ _SILENT = frozenset(
     "soubor kép fájl kategória dosya resim ملف صورة تصنيف קובץ תמונה קטגוריה پرونده رده "
     "αρχείο εικόνα κατηγορία fișier imagine berkas gambar slika kategorija datoteka".split()
 )
-_FILE_NAME = re.compile(r"\.(?:jpe?g|png|gif|svg|webp|tiff?|og[gva]|webm|pdf|djvu|mp[34]|wav|flac|mid)\s*$", re.IGNORECASE)
-# Templates that stand for words of the sentence around them: name → which argument is shown (-1 is the last one).
-_SHOWN = {
-    **dict.fromkeys(("lang", "transl", "transliteration", "small", "nowrap", "nobr", "nobold", "smaller", "big", "larger", "lang-x"), -1),
-    **dict.fromkeys(
-        (
-            "quote",
-            "blockquote",
-            "cquote",
-            "quotation",
-            "abbr",
-            "tooltip",
-            "em",
-            "strong",
-            "not a typo",
-            "sic",
-            "mvar",
-            "math",
-            "vr",
-            "visible anchor",
-        ),
-        0,
-    ),
-    **dict.fromkeys(
-        (
-            "ill",
-            "interlanguage link",
-            "ship",
-            "ws",
-            "code",
-            "tt",
-            "kbd",
-            "var",
-            "angbr",
-            "as of",
-            "since",
-            "linktext",
-            "l",
-            "m",
-            "sup",
-            "sub",
-        ),
-        0,
-    ),
-    **dict.fromkeys(
-        ("ship", "sclass", "circa", "c.", "floruit", "year", "date", "start date", "death year", "frac", "gaps", "val", "formatnum"), 0
-    ),
-}
-_SPELT = {
-    "ndash": "–",
-    "snd": " – ",
-    "spnd": " – ",
-    "spaced ndash": " – ",
-    "mdash": "—",
-    "spaced mdash": " — ",
-    "nbsp": " ",
-    "'": "'",
-    "'s": "'s",
-    "pi": "π",
-    "!": "|",
-    "=": "=",
-}
-_MEASURES = frozenset({"convert", "cvt"})
-_MAX_DEPTH = 60
+_MAX_DEPTH = 40
+_MAX_INDENT = 30
+_BARE = re.compile(r"\[\[[^\[\]]*\]\]|\{\{[^{}]*\}\}")
+_MAX_LINE = 300
+_WORD = re.compile(r"\w")
+# One argument without a name, markup or brackets, and more than the code of a language.
+_PHRASE = re.compile(r"(?![a-z]{1,3}$)[^|={}\[\]<>\n]*\w[^|={}\[\]<>\n]*")
+_MAX_PHRASE = 200
 
 
-def to_text(wikitext: str) -> str:
+def to_text(wikitext: str, silent: Iterable[str] = ()) -> str:
     """Return the prose of a page; "" when it holds none.
 
     Source of the idea: templates carry layout and citations, and wikis differ in them, so what is not known is removed.
+
+    Args:
+        wikitext: the page.
+        silent: names of the wiki's own namespaces, in small letters, whose links show nothing where they stand.
     """
-    text = _COMMENT.sub("", wikitext.replace("\r\n", "\n"))
+    text = _uncommented(wikitext.replace("\r\n", "\n").replace(MARK, "").replace(GAP, ""))
+    text, kept = _set_aside(text)
+    text = "".join(_SIMPLE_LINK.split(text))
+    text = "".join(_EXTERNAL.split(_Page(text, _SILENT.union(silent)).shown()))
+    if any(bracket in text for bracket in _BRACKETS):
+        text = _STRAY.sub("", text)
+    return lay_out(plain(text), kept)
+
+
+def _uncommented(text: str) -> str:
+    """Return the text without comments; one that is not closed goes to the end of the page."""
+    closed, arrow, rest = text.rpartition("-->")
+    return _COMMENT.sub("", closed + arrow) + rest.partition("<!--")[0]
+
+
+def _set_aside(text: str) -> tuple[str, list[str]]:
+    """Take out what stands between extension tags; what is shown as it is leaves a mark with its number in the list."""
     kept: list[str] = []
-    text = _NOWIKI.sub(lambda match: _kept(match[2], kept), text)
-    text = _MATH.sub(lambda match: _kept(_formula(match[1]), kept), text)
-    text = _DROPPED.sub("", _EMPTY_TAG.sub("", text))
-    text = _balanced(text)
-    text = _plain(text)
-    return _tidy(re.sub("\x00(\\d+)\x00", lambda match: kept[int(match[1])], text))
-
-
-def _kept(literal: str, kept: list[str]) -> str:
-    """Put text that is no markup aside, and leave a mark in its place."""
-    kept.append(literal)
-    return f"\x00{len(kept) - 1}\x00"
-
-
-def _formula(source: str) -> str:
-    """Return a formula as TeX between dollar signs, on one line."""
-    return f"${' '.join(source.split())}$"
-
-
-def _balanced(text: str) -> str:
-    """Resolve templates, tables and links from the inside out, in one pass over their brackets."""
-    stack: list[tuple[str, list[str]]] = [("", [])]
+    parts: list[str] = []
     position = 0
+    for start, end, name, inside in _elements(text):
+        parts.append(text[position:start])
+        position = end
+        if name == "math" or name in _LITERAL:
+            kept.append(f"${' '.join(inside.split())}$" if name == "math" else inside if name in _CODE else unescape(inside))
+            parts.append(mark(len(kept) - 1))
+        elif name:
+            parts.append(GAP)
+    parts.append(text[position:])
+    return "".join(parts), kept
+
+
+def _elements(text: str) -> Iterator[tuple[int, int, str, str]]:
+    """Yield start, end, name and content of extension elements; a tag that has no partner is one without a name."""
+    tags = list(_EXTENSION.finditer(text))
+    last = {tag[2].lower(): number for number, tag in enumerate(tags) if tag[1]}
+    number = 0
+    while number < len(tags):
+        tag, name = tags[number], tags[number][2].lower()
+        alone = tag[1] or tag[3].endswith("/") or number > last.get(name, -1)
+        close = None if alone else _partner(tags, number, name)
+        if close is not None:
+            yield tag.start(), tags[close].end(), name, text[tag.end() : tags[close].start()]
+            number = close
+        elif name == "ref" and not tag[1] and not tag[3].endswith("/"):
+            # A reference that is never closed costs what follows it on its line.
+            yield tag.start(), _RUN.match(text, tag.end()).end(), name, ""  # type: ignore[union-attr]
+        else:
+            yield tag.start(), tag.end(), "", ""
+        number += 1
+
+
+def _partner(tags: Sequence[re.Match[str]], number: int, name: str) -> int | None:
+    """Return which tag closes this one; references do not nest, so another one that opens first means that there is none."""
+    for at in range(number + 1, len(tags)):
+        if tags[at][2].lower() == name and (tags[at][1] or (name == "ref" and not tags[at][3].endswith("/"))):
+            return at if tags[at][1] else None
+    return None
+
+
+def _matched(text: str) -> dict[int, int]:
+    """Return where brackets end: position of each one that opens and is closed → position after what closes it.
+
+    A link is closed only as the innermost bracket; a template or a table closes over what was left open inside it.
+    """
+    ends: dict[int, int] = {}
+    stack: list[tuple[str, int]] = []
+    waiting: Counter[str] = Counter()
     for match in _BRACKET.finditer(text):
-        stack[-1][1].append(text[position : match.start()])
-        position = match.end()
-        token = match[0].lstrip(" \t:*")
-        if token in _PAIRS and len(stack) < _MAX_DEPTH:
-            stack.append((token, []))
-        elif any(_PAIRS.get(opening) == token for opening, _ in stack):
-            _close(stack, token)
-        elif token == "}}}" and any(opening == "{{" for opening, _ in stack):
-            _close(stack, "}}")
-    stack[-1][1].append(text[position:])
-    while len(stack) > 1:
-        opening, parts = stack.pop()
-        # What is never closed is layout up to the next blank line, and prose after it.
-        stack[-1][1].append("".join(parts) if opening == "[[" else "".join("".join(parts).partition("\n\n")[1:]))
-    return "".join(stack[0][1])
+        token, start = match[0], match.start()
+        if len(token) > 2:
+            ends[start] = match.end()
+            continue
+        if token in _TABLE and not _is_table(text, start, bool(waiting["{|"])):
+            continue
+        opened_by = _OPENED_BY.get(token)
+        if opened_by is None:
+            stack.append((token, start))
+            waiting[token] += 1
+        elif waiting[opened_by] and (token != "]]" or stack[-1][0] == "[["):
+            opening = ""
+            while opening != opened_by:
+                opening, at = stack.pop()
+                waiting[opening] -= 1
+            ends[at] = match.end()
+    return ends
 
 
-_PAIRS = {"{{": "}}", "{{{": "}}}", "{|": "|}", "[[": "]]"}
+def _is_table(text: str, at: int, inside: bool) -> bool:
+    """Return whether a table begins or ends at a position: where a line does, or, in pages that lost their lines, where it looks so."""
+    _, newline, indent = text[max(0, at - _MAX_INDENT) : at].rpartition("\n")
+    if (newline or at <= _MAX_INDENT) and not indent.strip(" \t:*#"):
+        return True
+    return inside and indent.endswith(" ") if text[at] == "|" else _ATTRIBUTES.match(text, at + 2) is not None
 
 
-def _close(stack: list[tuple[str, list[str]]], token: str) -> None:
-    """Close the nearest bracket that `token` fits, and everything left open inside it."""
-    while len(stack) > 1:
-        opening, parts = stack.pop()
-        inside = "".join(parts)
-        if _PAIRS[opening] == token:
-            stack[-1][1].append({"{{": _template, "[[": _link}.get(opening, _nothing)(inside))
-            return
-        stack[-1][1].append(inside)
+class _Page:
+    """A page with its brackets matched; renders any part of itself, what is not shown without looking inside."""
 
+    def __init__(self, text: str, silent: frozenset[str]) -> None:
+        self.text, self.silent = text, silent
+        self.ends = _matched(text)
+        self.openings = sorted(self.ends)
 
-def _nothing(inside: str) -> str:
-    return ""
+    def shown(self, start: int = 0, end: int | None = None, depth: int = 0) -> str:
+        """Return what is shown of the text between two positions."""
+        end = len(self.text) if end is None else end
+        parts, position = [], start
+        number = bisect_left(self.openings, start)
+        while number < len(self.openings) and (at := self.openings[number]) < end:
+            parts.append(self.text[position:at])
+            position = self.ends[at]
+            parts.append(self._bracket(at, position, depth + 1) if depth < _MAX_DEPTH else GAP)
+            number = bisect_left(self.openings, position, number)
+        parts.append(self.text[position:end])
+        return "".join(parts)
 
+    def _bracket(self, start: int, end: int, depth: int) -> str:
+        if self.text[start] == "[":
+            return self._link(start + 2, end - 2, depth)
+        return (self._template if self.text[start + 1] == "{" else self._table)(start + 2, end - 2, depth)
 
-def _template(inside: str) -> str:
-    """Return what a template shows, for those that stand inside sentences; "" for all others."""
-    name, *arguments = (part.strip() for part in inside.split("|"))
-    name = name.lower().replace("_", " ")
-    if name in _SPELT:
-        return _SPELT[name]
-    plain = [argument for argument in arguments if not re.match(r"^[\w -]{1,24}=", argument)]
-    if name in _MEASURES:
-        return " ".join(plain[:2])
-    # Quotations name their text, too.
-    named = {key.strip(): value.strip() for key, _, value in (argument.partition("=") for argument in arguments)}
-    shown = _SHOWN.get("lang-x" if name.startswith("lang-") else name)
-    if shown is None:
-        return ""
-    return plain[shown] if plain else named.get("text", named.get("1", named.get("quote", "")))
+    def _table(self, start: int, end: int, depth: int) -> str:
+        """Return the cells of a table that hold sentences, as paragraphs: layout in columns is made of tables, too."""
+        if end - start < _MIN_PROSE:
+            return GAP
+        cells = (_CELL_STYLE.sub("", cell).strip() for cell in _CELL.split(self.shown(start, end, depth)))
+        prose = [cell for cell in cells if len(cell) >= _MIN_PROSE and _SENTENCE_END.search(cell, len(cell) - 5)]
+        return "\n\n".join(["", *prose, ""]) if prose else GAP
 
+    def _template(self, start: int, end: int, depth: int) -> str:
+        """Return what a template shows in the text around it; a gap where it is layout."""
+        name = _NAME.match(self.text, start, end)
+        assert name is not None
+        key = name[0].strip().lower().replace("_", " ")
+        bar = name.end() < end and self.text[name.end()] == "|"
+        show = shown_by(key)
+        if show is None and not self._phrase(key, start, name.end() + 1, end):
+            return GAP
+        inside = self._inside(name.end() + 1, end, depth) if bar else key.partition(":")[2]
+        given = Arguments.of(inside)
+        return (show(given) if show else given.plain[0]) or GAP
 
-def _link(inside: str) -> str:
-    """Return the text that a link shows; "" for files, categories and links to other languages."""
-    target, bar, label = inside.partition("|")
-    space = _NAMESPACE.match(target)
-    if space is not None and not target.lstrip().startswith(":"):
-        name = space[1].strip().lower()
-        if name in _SILENT or _LANGUAGE_LINK.match(name) or _FILE_NAME.search(target):
-            return ""
-    shown = label.rpartition("|")[2] if bar else target.lstrip().removeprefix(":")
-    return shown or target.partition("(")[0].rpartition(":")[2].strip()
+    def _inside(self, start: int, end: int, depth: int) -> str:
+        """Return what is shown between two positions, which seldom holds a bracket."""
+        inside = self.text[start:end]
+        return self.shown(start, end, depth) if "[[" in inside or "{" in inside else inside
 
+    def _phrase(self, name: str, start: int, argument: int, end: int) -> bool:
+        """Return whether an unknown template stands in the middle of a sentence, as a word would, and has one argument to show."""
+        text = self.text
+        if text[start - 3 : start - 2] not in (" ", "(", "（", '"') or name in NO_WORDS or not 0 < end - argument < _MAX_PHRASE:
+            return False
+        inside = text[argument:end]
+        before = text[max(0, start - _MAX_PHRASE) : start - 2].rpartition("\n")[2]
+        return bool(_WORD.search(before)) and _PHRASE.fullmatch(inside) is not None and not _FILE_NAME.search(inside)
 
-def _plain(text: str) -> str:
-    """Take the markup out of what is left, by mwparserfromhell where there is any that a pattern cannot judge."""
-    text = _BREAK.sub("\n", text)
-    text = _EXTERNAL.sub(r"\1", text)
-    text = _SWITCH.sub("", _TAG.sub("", text))
-    text = _QUOTES.sub(lambda match: "'" if len(match[0]) == 4 else "", text)
-    if "{{" in text or "[[" in text or "{|" in text:
-        import mwparserfromhell
+    def _link(self, start: int, end: int, depth: int) -> str:
+        """Return the text that a link shows; a gap for files, categories and links to other languages."""
+        bar = self.text.find("|", start, end)
+        target = self.text[start : bar if bar >= 0 else end].strip()
+        space = _NAMESPACE.match(target)
+        if space is not None:
+            name = space[1].lower()
+            if name in self.silent or _LANGUAGE_LINK.match(name) or _FILE_NAME.search(target) or self._alone(space, start, end):
+                return GAP
+        if bar < 0:
+            return target.removeprefix(":").rpartition(":")[2] if target.startswith(":") else target.lstrip("#")
+        label = self._inside(bar + 1, end, depth)
+        return label.rpartition("|")[2] or target.partition("(")[0].rpartition(":")[2].strip()
 
-        text = str(mwparserfromhell.parse(text).strip_code(normalize=True, collapse=True))
-    return html.unescape(text)
-
-
-def _tidy(text: str) -> str:
-    """Normalise headings, lists and blank lines, and drop headings that nothing follows."""
-    text = _LIST.sub(lambda match: "- " if match[1][-1] in "*#" else "", text)
-    text = _BLANK_PARENTHESES.sub("", text)
-    text = re.sub(r"[ \t\xa0]+", " ", text)
-    lines: list[str] = []
-    pending: list[str] = []
-    for line in text.split("\n"):
-        heading = _HEADING.match(line.strip())
-        if heading is not None:
-            depth = len(heading[1])
-            pending = [*(held for held in pending if int(held[0]) < depth), f"{depth}{heading[2]}"]
-        elif line.strip(" -|!}{") and not line.lstrip().startswith(("|", "!")):
-            for held in pending:
-                lines += [*([""] if lines and lines[-1] else []), held[1:], ""]
-            pending = []
-            lines.append(line.strip())
-        elif lines and lines[-1]:
-            lines.append("")
-    return "\n".join(lines).strip()
+    def _alone(self, space: re.Match[str], start: int, end: int) -> bool:
+        """Return whether a link into some namespace stands on a line without text, as those to categories do in any language."""
+        if space.string[space.end() : space.end() + 1] in ("", " "):
+            return False
+        before = self.text[max(0, start - _MAX_LINE) : start - 2].rpartition("\n")[2]
+        after = self.text[end + 2 : end + _MAX_LINE].partition("\n")[0]
+        return not _BARE.sub("", before).strip() and not _BARE.sub("", after).strip()
 
 
 def redirect_target(wikitext: str) -> str | None:
