@@ -21,7 +21,7 @@ from groundup.document import DOCUMENT
 from groundup.flow import run_flow
 from groundup.model.presets import PRESETS
 from groundup.recipe import KINDS, Train, load_recipe, recipe_from
-from groundup.refine.filters import RULE_SETS
+from groundup.refine.rules import RULE_SETS
 from groundup.train import plan as train_plan
 from raw import write_books
 
