@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import re
@@ -162,17 +163,20 @@ def example(tmp_path: Path) -> Path:
     return tmp_path / "recipe.toml"
 
 
-def dropped(recipe: Path) -> list[tuple[str, str]]:
+def dropped(recipe: Path) -> list[tuple[str, str, float]]:
     run_flow(load_recipe(recipe), recipe.parent / "run", until="refine", workers=1)
     rows: list[dict[str, Any]] = groundup.open_run(recipe.parent / "run").dropped("refine").read_all().to_pylist()
-    return [(row["origin"], row["reason"]) for row in rows]
+    return [(row["origin"], row["reason"], row["score"]) for row in rows]
 
 
 def test_the_filter_of_the_page_drops_what_it_says(example: Path) -> None:
-    """And its file is part of the key: another function, another answer."""
-    assert dropped(example) == [("book00.txt", "my_filters:no_drafts")]
+    """With the score that it gives, the place of the word; and its file is part of the key."""
+    assert dropped(example) == [("book00.txt", "my_filters:no_drafts", float("This is a DRAFT".index("DRAFT")))]
     code = example.parent / "my_filters.py"
-    assert '"draft"' in code.read_text()
+    code.write_text(code.read_text() + "# Another file, if not another answer.\n")
+    assert len(dropped(example)) == 1
+    manifests = [json.loads(path.read_text()) for path in (example.parent / "run/.store/refine/shard").glob("*/manifest.json")]
+    assert hashlib.sha256(code.read_bytes()).hexdigest() in [one["settings"]["code"]["my_filters:no_drafts"] for one in manifests]
     text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     promised = re.search(r"cleaned documents of one kind \((.*?)\)", text, re.DOTALL)
     assert promised is not None

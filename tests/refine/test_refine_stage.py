@@ -114,6 +114,9 @@ def test_only_what_changed_runs_again(run: Run, recipe: Recipe, row: Callable[..
     assert rebuilt(run, replace(recipe, tokenize=Tokenize(validation=0.1))) == {"split split", "quality quality"}
     # C4's rules are for pages only, and languages are not asked of code.
     assert rebuilt(run, replace(recipe, refine=Refine(filters=("gopher", "code")))) == {"shard two.s", "quality quality"}
+    few = {"c4": {"few_sentences": 2.0, "curly_brackets": 5.0}}
+    assert rebuilt(run, replace(recipe, refine=Refine(thresholds=few))) == {"shard two.s", "quality quality"}
+    assert rebuilt(run, replace(recipe, refine=Refine(thresholds={"c4": dict(reversed(few["c4"].items()))}))) == set()
     assert rebuilt(run, replace(recipe, refine=Refine(languages=("en",)))) == {"shard one.s", "shard two.s", "quality quality"}
     # What a source may lose is no part of any key.
     assert rebuilt(run, replace(recipe, refine=Refine(most_dropped=0.9))) == set()
