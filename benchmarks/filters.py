@@ -27,7 +27,7 @@ from groundup.document import DOCUMENT
 from groundup.refine import language
 from groundup.refine.arrays import Array
 from groundup.refine.clean import clean_texts
-from groundup.refine.filters import judge
+from groundup.refine.filters import NONE, Thresholds, judge
 from groundup.refine.prose_lines import prose_lines
 
 # Name, kind and path.
@@ -46,6 +46,8 @@ SETS = {
     "c4": ("c4_lines", "c4"),
     "fineweb": ("fineweb",),
 }
+# Of `few_words`, beside the published 50: what a recipe could ask for.
+FEW_WORDS = (100, 150, 200)
 ALL = tuple(name for names in SETS.values() for name in names)
 
 
@@ -59,12 +61,13 @@ def measure() -> dict[str, object] | None:
     documents = [text for found in corpora.values() for text in found]
     theirs = asked(documents)
     ours = {name: verdict(documents, names) for name, names in SETS.items()}
+    strict = {few: verdict(documents, ["gopher_quality"], {"gopher_quality": {"few_words": few}}) for few in FEW_WORDS}
     figures: dict[str, object] = {"MB of text": megabytes(documents)}
     figures |= {f"documents, {name}": len(found) for name, found in corpora.items()}
     where = np.repeat(list(corpora), [len(found) for found in corpora.values()])
     for name, reasons in ours.items() if theirs else ():
         figures |= agreement(name, reasons, theirs, where)
-    figures |= dict(human(ours, theirs, where == "labelled", np.array([row["label"] == 1 for row in labelled])))
+    figures |= dict(human(ours, strict, theirs, where == "labelled", np.array([row["label"] == 1 for row in labelled])))
     figures |= dict(speeds(documents, theirs))
     return result(__doc__, figures)
 
@@ -101,13 +104,13 @@ def asked(documents: Sequence[str]) -> dict[str, Any]:
         return found
 
 
-def verdict(documents: Sequence[str], names: Sequence[str]) -> Array:
+def verdict(documents: Sequence[str], names: Sequence[str], thresholds: Thresholds = NONE) -> Array:
     """Return the reason for which each document is dropped, "" where it is kept: as refine/shard does it."""
     column = pa.array(documents, pa.string())
     column = prose_lines(column) if "c4_lines" in names else column
     columns = {"text": column, "language": pa.array(["en"] * len(column))}
     empty = (columns.get(part.name, pa.nulls(len(column), part.type)) for part in DOCUMENT)
-    return judge(pa.RecordBatch.from_arrays(list(empty), schema=DOCUMENT), "web", names, Path()).reason
+    return judge(pa.RecordBatch.from_arrays(list(empty), schema=DOCUMENT), "web", names, Path(), thresholds).reason
 
 
 def agreement(name: str, ours: Array, theirs: dict[str, Any], where: Array) -> dict[str, object]:
@@ -125,11 +128,14 @@ def agreement(name: str, ours: Array, theirs: dict[str, Any], where: Array) -> d
     return figures
 
 
-def human(ours: dict[str, Array], theirs: dict[str, Any], rows: Array, good: Array) -> Iterator[tuple[str, object]]:
+def human(
+    ours: dict[str, Array], strict: dict[int, Array], theirs: dict[str, Any], rows: Array, good: Array
+) -> Iterator[tuple[str, object]]:
     """Yield how well keeping goes with what people called good; keeping everything has the base rate as its accuracy."""
     yield "people: share called good", float(good.mean())
     every = np.logical_and.reduce([reasons == "" for reasons in ours.values()])
     kept = {f"our {name}": reasons == "" for name, reasons in ours.items()} | {"our four together": every}
+    kept |= {f"our gopher_quality, few_words = {few}": reasons == "" for few, reasons in strict.items()}
     kept |= {f"datatrove's {name}": np.array(theirs[name]["reasons"], object) == "" for name in ours if theirs}
     for name, keep in kept.items():
         among = keep[rows]

@@ -22,6 +22,7 @@ from groundup.document import DOCUMENT
 from groundup.flow import run_flow
 from groundup.model.presets import PRESETS
 from groundup.recipe import KINDS, Train, load_recipe, recipe_from
+from groundup.refine.filters import check_filters
 from groundup.refine.rules import RULE_SETS
 from groundup.train import plan as train_plan
 from raw import write_books
@@ -87,7 +88,9 @@ def test_every_setting_is_one_that_recipes_know(page: Path, tmp_path: Path) -> N
     for body in blocks(page, "toml"):
         table = tomllib.loads(body)
         named = table.get("tune", {}).get("sources", ["talk"])
-        recipe_from({"source": [{"name": name, "path": "x", "kind": "conversations"} for name in named]} | table, page.name, tmp_path)
+        sources = [{"name": name, "path": "x", "kind": "conversations"} for name in named]
+        recipe = recipe_from({"source": sources} | table, page.name, tmp_path)
+        check_filters(recipe.refine.filters, recipe.refine.thresholds)
     for words in commands(page):
         # `tune` sets what stands in its own table.
         prefix = "tune." if words[0] == "tune" else ""
