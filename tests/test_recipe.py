@@ -35,6 +35,9 @@ def test_one_source_is_a_whole_recipe() -> None:
         ({"refine": {"near_threshold": float("nan")}}, "not a finite number"),
         ({"refine": {"languages": "en"}}, "expected a list"),
         ({"refine": 3}, "expected a table"),
+        ({"refine": {"thresholds": {"c4": 3}}}, "thresholds.c4: expected a table"),
+        ({"refine": {"thresholds": {"c4": {"few_sentences": "3"}}}}, "thresholds.c4.few_sentences: expected a number"),
+        ({"refine": {"thresholds": {"c4": {"few_sentences": ["3"]}}}}, r"few_sentences\[0\]: expected a number"),
         ({"source": []}, r"there is no \[\[source\]\]"),
         ({"source": [{"kind": "books"}]}, '"path" is missing'),
         ({"source": [{"path": "x", "kind": "book"}]}, 'did you mean "books"'),
@@ -95,6 +98,8 @@ def test_any_path_gives_a_usable_name(path: str) -> None:
 
 
 def test_settings_round_trip_and_never_hold_the_root(tmp_path: Path) -> None:
-    one = dataclasses.replace(recipe(train={"steps": 3}), root=tmp_path)
+    thresholds = {"gopher": {"few_words": 30, "word_length": [2, 12]}}
+    one = dataclasses.replace(recipe(train={"steps": 3}, refine={"thresholds": thresholds}), root=tmp_path)
+    assert settings(one)["refine"]["thresholds"] == thresholds
     assert "root" not in settings(one)
     assert recipe_from(settings(one), "again", tmp_path) == one

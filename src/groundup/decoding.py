@@ -70,6 +70,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list):
             raise RecipeError(f"{where}: expected a list, found {_name(value)}")
         return tuple(_value(arguments[0], item, f"{where}[{n}]") for n, item in enumerate(value))
+    if origin is Mapping:
+        if not isinstance(value, Mapping):
+            raise RecipeError(f"{where}: expected a table, found {_name(value)}")
+        return {key: _value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     if origin in (types.UnionType, typing.Union, Literal):
         return _choice(arguments if origin is not Literal else (hint,), value, where)
     return _scalar(hint, value, where)
@@ -84,7 +88,8 @@ def _choice(options: Sequence[Any], value: Any, where: str) -> Any:
     plain = [option for option in options if typing.get_origin(option) is not Literal]
     if not plain:
         raise RecipeError(f"{where}: expected one of {', '.join(words)}, found {_name(value)}")
-    return _scalar(plain[0], value, where)
+    listed = [option for option in plain if typing.get_origin(option) is tuple]
+    return _value(listed[0] if listed and isinstance(value, list) else plain[0], value, where)
 
 
 def _scalar(hint: type, value: Any, where: str) -> Any:
@@ -134,10 +139,13 @@ def settings(value: Any) -> dict[str, Any]:
     for f in dataclasses.fields(value):
         if f.metadata.get("internal"):
             continue
-        item = getattr(value, f.name)
-        if dataclasses.is_dataclass(item):
-            item = settings(item)
-        elif isinstance(item, tuple):
-            item = [settings(part) if dataclasses.is_dataclass(part) else part for part in item]
-        table[key_of(f)] = item
+        table[key_of(f)] = _plain(getattr(value, f.name))
     return table
+
+
+def _plain(item: Any) -> Any:
+    if dataclasses.is_dataclass(item):
+        return settings(item)
+    if isinstance(item, Mapping):
+        return {key: _plain(part) for key, part in item.items()}
+    return [_plain(part) for part in item] if isinstance(item, tuple) else item

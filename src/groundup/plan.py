@@ -24,6 +24,7 @@ from groundup.model.config import ModelConfig
 from groundup.model.presets import resolve
 from groundup.model.transformer import Transformer
 from groundup.recipe import Export, Recipe, Source
+from groundup.refine.filters import check_filters
 from groundup.tokenize.bpe import resolve_vocab_size
 from groundup.tokenizer import FILE
 from groundup.train.plan import automatic_tokens
@@ -88,8 +89,9 @@ def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> P
     What cannot fit is found before anything is tried, so a refused plan has no times.
 
     Raises:
-        GroundupError: a source is missing, the model's sizes do not fit together, or one cannot be gone on from.
+        GroundupError: a source is missing, a filter is unknown, the model's sizes do not fit together, or one cannot be gone on from.
     """
+    check_filters(recipe.refine.filters, recipe.refine.thresholds)
     root = root or Path.cwd() / "runs" / recipe.name
     base = checked_base(recipe, root)
     figures = _data(recipe, base)

@@ -22,6 +22,8 @@ KINDS = ("books", "wikipedia", "web", "code", "conversations", "text", "evaluati
 # What the data of `[tune]` are collected as; no [[source]] is of this kind.
 TUNING = "tuning"
 Auto = Literal["auto"]
+# By rule set and reason: the bound of a rule, or the least and the most where it has both.
+Thresholds = Mapping[str, Mapping[str, float | tuple[float, ...]]]
 # Of [model]: what a model that is gone on from brings itself.
 SIZES = ("layers", "width", "heads", "kv_heads", "head_width", "feed_forward")
 ROPE_THETA = 10_000.0
@@ -85,6 +87,8 @@ class Refine:
     languages: tuple[str, ...] = ()
     # Rule sets by name; each applies to the kinds it was published for. "package.module:function" is your own.
     filters: tuple[str, ...] = ("gopher", "c4", "code", "conversations")
+    # In place of published ones.
+    thresholds: Thresholds = field(default_factory=dict)
     near_threshold: float = 0.8
     # A line that so many documents of its source hold is boilerplate, and cut; 0 cuts none. At 10 real pages lose nothing that
     # a person would miss, at 5 sentences of manuals (docs/experiments.md).

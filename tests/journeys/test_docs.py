@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import re
@@ -21,7 +22,8 @@ from groundup.document import DOCUMENT
 from groundup.flow import run_flow
 from groundup.model.presets import PRESETS
 from groundup.recipe import KINDS, Train, load_recipe, recipe_from
-from groundup.refine.filters import RULE_SETS
+from groundup.refine.filters import check_filters
+from groundup.refine.rules import RULE_SETS
 from groundup.train import plan as train_plan
 from raw import write_books
 
@@ -86,7 +88,9 @@ def test_every_setting_is_one_that_recipes_know(page: Path, tmp_path: Path) -> N
     for body in blocks(page, "toml"):
         table = tomllib.loads(body)
         named = table.get("tune", {}).get("sources", ["talk"])
-        recipe_from({"source": [{"name": name, "path": "x", "kind": "conversations"} for name in named]} | table, page.name, tmp_path)
+        sources = [{"name": name, "path": "x", "kind": "conversations"} for name in named]
+        recipe = recipe_from({"source": sources} | table, page.name, tmp_path)
+        check_filters(recipe.refine.filters, recipe.refine.thresholds)
     for words in commands(page):
         # `tune` sets what stands in its own table.
         prefix = "tune." if words[0] == "tune" else ""
@@ -162,17 +166,20 @@ def example(tmp_path: Path) -> Path:
     return tmp_path / "recipe.toml"
 
 
-def dropped(recipe: Path) -> list[tuple[str, str]]:
+def dropped(recipe: Path) -> list[tuple[str, str, float]]:
     run_flow(load_recipe(recipe), recipe.parent / "run", until="refine", workers=1)
     rows: list[dict[str, Any]] = groundup.open_run(recipe.parent / "run").dropped("refine").read_all().to_pylist()
-    return [(row["origin"], row["reason"]) for row in rows]
+    return [(row["origin"], row["reason"], row["score"]) for row in rows]
 
 
 def test_the_filter_of_the_page_drops_what_it_says(example: Path) -> None:
-    """And its file is part of the key: another function, another answer."""
-    assert dropped(example) == [("book00.txt", "my_filters:no_drafts")]
+    """With the score that it gives, the place of the word; and its file is part of the key."""
+    assert dropped(example) == [("book00.txt", "my_filters:no_drafts", float("This is a DRAFT".index("DRAFT")))]
     code = example.parent / "my_filters.py"
-    assert '"draft"' in code.read_text()
+    code.write_text(code.read_text() + "# Another file, if not another answer.\n")
+    assert len(dropped(example)) == 1
+    manifests = [json.loads(path.read_text()) for path in (example.parent / "run/.store/refine/shard").glob("*/manifest.json")]
+    assert hashlib.sha256(code.read_bytes()).hexdigest() in [one["settings"]["code"]["my_filters:no_drafts"] for one in manifests]
     text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     promised = re.search(r"cleaned documents of one kind \((.*?)\)", text, re.DOTALL)
     assert promised is not None

@@ -108,6 +108,7 @@ SETTINGS: dict[str, tuple[str, set[str]]] = {
     "source.0.sha256": ('"' + "0" * 64 + '"', set()),
     "refine.languages": ('["en"]', AFTER["refine"]),
     "refine.filters": ('["code"]', AFTER["refine"]),
+    "refine.thresholds": ("{ c4 = { curly_brackets = 1000 } }", AFTER["refine"]),
     "refine.near_threshold": ("0.81", {"refine"}),
     "refine.repeated_lines": ("11", {"refine"}),
     "refine.allowed_overlap": ('["a text that no benchmark of this recipe holds"]', set()),

@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from groundup.document import DOCUMENT
 from groundup.errors import GroundupError, RecipeError
 from groundup.own import code_digest
 from groundup.refine import language
-from groundup.refine.filters import RULE_SETS, applicable, judge
+from groundup.refine.filters import applicable, check_filters, judge, score_bounds, thresholds_for
+from groundup.refine.rules import RULE_SETS
+from groundup.refine.statistics import SHORT_LINE, Statistics
 
 Judge = Callable[..., list[str]]
 ROOT = Path()
@@ -57,8 +61,9 @@ def test_bounds_gopher() -> None:
         "\n".join([prose(30), *["the same line and it is short"] * 3, "end of it"]): "repeated_lines",
         "\n".join([prose(50), *[prose(9, 5)] * 2, *(prose(10, n) for n in range(9, 12))]): "",
         good + " over and" * 30: "frequent_2gram",
+        " ".join(["the", "and", *prose(60).split()[2:], *["½", "¼", "٣"] * 8]): "words_without_letters",
     }
-    assert dict(zip(cases, reasons(*cases), strict=True)) == cases
+    assert dict(zip(cases, reasons(*cases, filters=("gopher",)), strict=True)) == cases
 
 
 def test_bounds_c4() -> None:
@@ -151,3 +156,62 @@ def test_language() -> None:
     found = language.detect(pa.array(texts), ["en"])
     assert dict(zip(texts, found.code.to_pylist(), strict=True)) == texts
     assert (found.wanted >= language.SURE).tolist() == [True, False, True, False, True, True]
+
+
+def test_bounds_fineweb() -> None:
+    """Penedo et al.: what ends no sentence, short lines, lines that stand twice, lists."""
+    line = "A line of prose that is longer than thirty characters {}."
+    page = [line.format(n) for n in range(10)]
+    cases = {
+        "\n".join(page): "",
+        "\n".join([*page[:1], *(text.rstrip(".") for text in page[1:7])]): "",
+        "\n".join([*page[:1], *(text.rstrip(".") for text in page[1:9])]): "unended_lines",
+        "\n".join([*page[:1], *["It is thirty letters long, so."] * 1, "And this is short.", "This too."]): "short_lines",
+        "\n".join([*page[:2], "And this is short.", "This too.", "And a third.", *page[2:3]]): "",
+        "\n".join([*page, *page[:1]]): "repeated_line_share",
+        "\n".join(f"{n}verylongwordthatisnotbroken anywhereatall." for n in range(9)): "many_line_breaks",
+    }
+    assert dict(zip(cases, reasons(*cases, filters=("fineweb",)), strict=True)) == cases
+    assert reasons("\n".join(f"行{n}。" for n in range(9)), filters=("fineweb",), code="zh") == ["short_lines"]
+
+
+@given(st.lists(st.text(st.sampled_from("ab é.。!…\n "), max_size=80), min_size=1, max_size=5))
+def test_lines_against_a_plain_count(texts: list[str]) -> None:
+    """Lines that end a sentence, short lines and line breaks are those that Python counts."""
+    found = Statistics(batch(*texts))
+    lines = [[line for line in text.split("\n") if line.strip()] for text in texts]
+    assert found["ended_lines"].tolist() == [sum(line.rstrip()[-1] in ".。!" for line in of) for of in lines]
+    assert found["short_lines"].tolist() == [sum(len(line) <= SHORT_LINE for line in of) for of in lines]
+    assert found["line_breaks"].tolist() == [text.count("\n") for text in texts]
+
+
+def test_thresholds() -> None:
+    """A recipe's bound stands in place of the published one, for its set alone, and is told with the verdict."""
+    texts, thresholds = [prose(30), prose(60)], {"gopher": {"few_words": 70, "word_length": [1, 4.5]}}
+    verdict = judge(batch(*texts), "web", ["gopher"], ROOT, thresholds)
+    assert list(zip(verdict.reason, verdict.score, verdict.detail, strict=True)) == [
+        ("few_words", 30, "gopher: at least 70"),
+        ("few_words", 60, "gopher: at least 70"),
+    ]
+    long = judge(batch(prose(100)), "web", ["gopher"], ROOT, thresholds)
+    assert (long.reason[0], long.detail[0]) == ("word_length", "gopher: at least 1 and at most 4.5")
+    assert judge(batch(prose(60)), "web", ["gopher_quality"], ROOT, thresholds).keep.all()
+    assert score_bounds(["gopher"], "web", thresholds)["word_length"] == (1, 4.5)
+    assert thresholds_for(["gopher", "code"], "code", thresholds) == {}
+    assert thresholds_for(["gopher"], "books", {"gopher": {"many_words": 9, "few_words": 8}}) == {"gopher": {"few_words": 8}}
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "message"),
+    [
+        ({"c5": {}}, '"c5" is no rule set among the filters of the recipe; did you mean "c4"'),
+        ({"code": {"long_lines": 9}}, '"code" is no rule set among the filters'),
+        ({"gopher": {"few_word": 9}}, 'gopher has no rule "few_word"; did you mean "few_words"'),
+        ({"gopher": {"few_words": (1, 2)}}, "gopher.few_words wants one number, and documents pass at at least 50"),
+        ({"gopher": {"word_length": 4}}, r"gopher.word_length wants the least and the most, such as \[3, 10\]"),
+        ({"gopher": {"word_length": (9, 4)}}, "wants the least and the most"),
+    ],
+)
+def test_thresholds_that_mean_nothing(thresholds: dict[str, dict[str, float]], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        check_filters(["gopher", "c4"], thresholds)

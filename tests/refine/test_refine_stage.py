@@ -12,12 +12,13 @@ import pytest
 
 from groundup.document import document_id
 from groundup.errors import RecipeError, SourceError, StoreError
+from groundup.lineage.inspect import judged
 from groundup.recipe import Recipe, Refine, Source, Tokenize
 from groundup.refine import stage
 from groundup.refine.kept import kept_documents
 from groundup.refine.overlap import measure
 from groundup.refined import DROPPED, TRAIN, VALIDATION
-from groundup.run import Run
+from groundup.run import Run, write_lock
 from groundup.store import Facts, Step
 from groundup.verify import Note, check_overlap
 from groundup.workers.map import Workers
@@ -114,6 +115,9 @@ def test_only_what_changed_runs_again(run: Run, recipe: Recipe, row: Callable[..
     assert rebuilt(run, replace(recipe, tokenize=Tokenize(validation=0.1))) == {"split split", "quality quality"}
     # C4's rules are for pages only, and languages are not asked of code.
     assert rebuilt(run, replace(recipe, refine=Refine(filters=("gopher", "code")))) == {"shard two.s", "quality quality"}
+    few = {"c4": {"few_sentences": 2.0, "curly_brackets": 5.0}}
+    assert rebuilt(run, replace(recipe, refine=Refine(thresholds=few))) == {"shard two.s", "quality quality"}
+    assert rebuilt(run, replace(recipe, refine=Refine(thresholds={"c4": dict(reversed(few["c4"].items()))}))) == set()
     assert rebuilt(run, replace(recipe, refine=Refine(languages=("en",)))) == {"shard one.s", "shard two.s", "quality quality"}
     # What a source may lose is no part of any key.
     assert rebuilt(run, replace(recipe, refine=Refine(most_dropped=0.9))) == set()
@@ -173,6 +177,19 @@ def test_verify_finds_a_leak(run: Run, row: Callable[..., Row], collected: Calla
     assert document_id("one", "file", 1) in line and "Jaccard 0.6" in line
 
 
+def test_inspect_shows_what_the_filters_saw(run: Run, recipe: Recipe, row: Callable[..., Row], collected: Callable[..., Path]) -> None:
+    """Lines that a rule set takes out of English pages are not there; another kind keeps them."""
+    prose = "This is a line of a page that somebody wrote about the weather in town."
+    for kind, seen in (("web", prose), ("text", f"Home | About\n{prose}")):
+        rows = [row(f"Home | About\n{prose}", 0, kind, "one")]
+        step = Step("collect/shard", "one.s", 1, {"kind": kind}, {})
+        made = run.store.build(step, copy_shard, {"rows": rows, "kind": kind, "write": collected})
+        run.publish("collect", [made], {"documents/one.s.parquet": made.path / "documents.parquet"})
+        write_lock(replace(run, recipe=replace(recipe, refine=Refine(filters=("gopher", "c4_lines")))))
+        assert judged(run.root, [rows[0]["id"]], 1_000) == {rows[0]["id"]: (rows[0]["text"], seen)}
+    assert judged(run.root, ["0" * 32], 1_000) == {}
+
+
 def test_errors(run: Run, recipe: Recipe, tmp_path: Path) -> None:
     """No collect stage, an unknown filter, nothing kept, no refine stage: one line each."""
     empty = Run(tmp_path / "empty", recipe)
@@ -182,6 +199,8 @@ def test_errors(run: Run, recipe: Recipe, tmp_path: Path) -> None:
         list(kept_documents(tmp_path / "empty"))
     with pytest.raises(RecipeError, match="did you mean"):
         stage.run(replace(run, recipe=replace(recipe, refine=Refine(filters=("gophr",)))))
+    with pytest.raises(RecipeError, match='c4 has no rule "few_sentence"; did you mean "few_sentences"'):
+        stage.run(replace(run, recipe=replace(recipe, refine=Refine(thresholds={"c4": {"few_sentence": 5}}))))
     (tmp_path / "nothing_of_a_test.py").write_text("def drop(batch):\n    return [False] * len(batch), [0.5] * len(batch)\n")
     with pytest.raises(SourceError, match='"one": no document of it is kept; listed are 60 nothing_of_a_test:drop'):
         stage.run(replace(run, recipe=replace(recipe, refine=Refine(filters=("nothing_of_a_test:drop",)))))

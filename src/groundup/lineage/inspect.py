@@ -22,6 +22,7 @@ from groundup.lineage.columns import beside, side_by_side
 from groundup.lineage.duplicates import Member, find_cluster
 from groundup.lineage.forgotten import Forgotten
 from groundup.lineage.lookup import Row, find_documents, matching, tables
+from groundup.run import load_lock
 from groundup.store import Store, read_json
 
 EXAMPLES = 20
@@ -87,17 +88,32 @@ def _judged_lines(texts: tuple[str, str] | None, width: int) -> list[str]:
 
 
 def judged(root: Path, ids: Sequence[str], most: int) -> dict[str, tuple[str, str]]:
-    """Return the beginning of documents as they were read, and as the filters saw them: cleaned. By id.
+    """Return the beginning of documents as they were read, and as the filters saw them: cleaned, lines taken out. By id.
 
     A dropped document's cleaned text is kept nowhere; cleaning is a function, so it is done again.
     """
     from groundup.refine.clean import clean_texts
 
     found = find_documents(_tables(root, "collect/documents"), ids, ("id", "text", "kind"))
+    if not found:
+        return {}
     raw = [row["text"][: 8 * most] for row in found.values()]
     code = np.array([row["kind"] == "code" for row in found.values()], np.bool_)
-    clean = clean_texts(pa.array(raw, pa.string()), code).texts.to_pylist() if raw else []
-    return {name: (_cut(before, most), _cut(after, most)) for name, before, after in zip(found, raw, clean, strict=True)}
+    clean = _without_lines(root, clean_texts(pa.array(raw, pa.string()), code).texts, [row["kind"] for row in found.values()])
+    return {name: (_cut(before, most), _cut(after, most)) for name, before, after in zip(found, raw, clean.to_pylist(), strict=True)}
+
+
+def _without_lines(root: Path, texts: pa.StringArray, kinds: Sequence[str]) -> pa.StringArray:
+    """Take the lines out that a rule set of the recipe takes out of English pages."""
+    from groundup.refine.arrays import replace_rows
+    from groundup.refine.language import detect
+    from groundup.refine.prose_lines import prose_lines
+    from groundup.refine.rules import CUTTING, RULE_SETS
+
+    if CUTTING not in load_lock(root).refine.filters:
+        return texts
+    asked = np.array([kind in RULE_SETS[CUTTING].kinds for kind in kinds]) & (np.array(detect(texts).code.to_pylist()) == "en")
+    return replace_rows(texts, asked, prose_lines(texts.filter(pa.array(asked))))
 
 
 def describe_document(root: Path, document: str, width: int = WIDTH, token: int | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Quality filters: tables of published rules over a batch's statistics, and the user's own functions.
+"""Quality filters: published rules with the recipe's thresholds, and the user's own functions.
 
 Reads and writes nothing on disk.
 """
@@ -6,174 +6,25 @@ Reads and writes nothing on disk.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from groundup.decoding import nearest
 from groundup.errors import GroundupError, RecipeError
 from groundup.own import load_function
 from groundup.refine.arrays import Array, mask
+from groundup.refine.rules import CUTTING, RULE_SETS, Rule
 from groundup.refine.statistics import Statistics
-
-PROSE = ("books", "wikipedia", "web", "text")
 
 # Scores by name, each with the least and the most that it may be; None where there is no such bound.
 Bounds = Mapping[str, tuple[float | None, float | None]]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Keeps the documents whose score lies between `low` and `high`; a score that is not a number does not count.
-
-    Attributes:
-        reason: code in the list of dropped documents.
-        kinds: of documents, where narrower than those of the set.
-        languages: the rule asks for these only; empty asks for all.
-        not_languages: of a code document, which the rule leaves alone.
-    """
-
-    reason: str
-    score: Callable[[Statistics], Array]
-    low: float = -math.inf
-    high: float = math.inf
-    kinds: tuple[str, ...] = ()
-    languages: tuple[str, ...] = ()
-    not_languages: tuple[str, ...] = ()
-
-    def passes(self, statistics: Statistics) -> tuple[Array, Array]:
-        """Return the keep mask and the score of every document of the batch."""
-        score = self.score(statistics)
-        keep = ~((score < self.low) | (score > self.high))
-        if self.languages or self.not_languages:
-            language = np.asarray(statistics.batch.column("language").to_pylist(), object)
-            asked = np.isin(language, self.languages) if self.languages else ~np.isin(language, self.not_languages)
-            keep |= ~asked
-        return keep, score
-
-    @property
-    def bounds(self) -> str:
-        """What the score must be, in words."""
-        low = f"at least {self.low:g}" if self.low > -math.inf else ""
-        return " and ".join(part for part in (low, f"at most {self.high:g}" if self.high < math.inf else "") if part)
-
-
-@dataclass(frozen=True)
-class RuleSet:
-    """A named table of rules, and the kinds of documents that it was made for."""
-
-    kinds: tuple[str, ...]
-    rules: tuple[Rule, ...]
-
-    def rules_for(self, kind: str) -> list[Rule]:
-        """Return the rules that apply to a kind, in order."""
-        return [rule for rule in self.rules if kind in (rule.kinds or self.kinds)]
-
-
-def _word_length(s: Statistics) -> Array:
-    """Mean length of words; not a number where most letters belong to a script without spaces."""
-    spaced = s["words"] - s["unspaced"]
-    return np.where(spaced > s["unspaced"], (s["word_chars"] - s["unspaced"]) / np.maximum(spaced, 1), np.nan)
-
-
-def _gram(name: str) -> Callable[[Statistics], Array]:
-    return lambda s: s.share(f"{name}_bytes", "bytes")
-
-
-# Rae et al. 2021 ("Gopher"), appendix A.1.1. Both sets were made for web pages.
-GOPHER_QUALITY = RuleSet(
-    PROSE,
-    (
-        Rule("few_words", lambda s: s["words"], low=50),
-        # A book may be longer than any page should be.
-        Rule("many_words", lambda s: s["words"], high=100_000, kinds=("web",)),
-        Rule("word_length", _word_length, low=3, high=10),
-        Rule("hash_signs", lambda s: s.share("hashes", "words"), high=0.1),
-        Rule("ellipses", lambda s: s.share("ellipses", "words"), high=0.1),
-        Rule("bullet_lines", lambda s: s.share("bullet_lines", "lines"), high=0.9),
-        Rule("ellipsis_lines", lambda s: s.share("ellipsis_lines", "lines"), high=0.3),
-        Rule("words_without_letters", lambda s: s.share("letter_words", "words"), low=0.8),
-        Rule("few_stop_words", lambda s: s["stop_words"], low=2, languages=("en",)),
-    ),
-)
-
-# The same, table A1. Manuals and reference works repeat themselves by right: leave this set out for them.
-GOPHER_REPETITION = RuleSet(
-    PROSE,
-    (
-        # The names of a play's speakers and a song's refrain are no boilerplate: lines are not counted in books.
-        Rule("repeated_lines", lambda s: s.share("duplicate_lines", "lines_compared"), high=0.3, kinds=PROSE[1:]),
-        Rule("repeated_line_bytes", lambda s: s.share("duplicate_line_bytes", "bytes"), high=0.2),
-        Rule("repeated_paragraphs", lambda s: s.share("duplicate_paragraphs", "paragraphs"), high=0.3, kinds=PROSE[1:]),
-        Rule("repeated_paragraph_bytes", lambda s: s.share("duplicate_paragraph_bytes", "bytes"), high=0.2),
-        *(Rule(f"frequent_{n}gram", _gram(f"top_{n}gram"), high=high) for n, high in ((2, 0.20), (3, 0.18), (4, 0.16))),
-        *(Rule(f"repeated_{n}grams", _gram(f"duplicate_{n}gram"), high=round(0.20 - n / 100, 2)) for n in range(5, 11)),
-    ),
-)
-
-GOPHER = RuleSet(PROSE, GOPHER_QUALITY.rules + GOPHER_REPETITION.rules)
-
-# Raffel et al. 2020 ("T5"), section 2.2: what it asks of a whole page. What it asks of single lines is not done.
-C4 = RuleSet(
-    ("web",),
-    (
-        Rule("lorem_ipsum", lambda s: s.holds(r"(?i)lorem ipsum"), high=0),
-        Rule("curly_brackets", lambda s: s["brackets"], high=0),
-        # Counted by English stops.
-        Rule("few_sentences", lambda s: s["sentences"], low=3, languages=("en",)),
-    ),
-)
-
-# Chen et al. 2021 ("Codex"), section 3.1, and Li et al. 2023 ("StarCoder"), section 3.2: generated and minified files.
-CODE = RuleSet(
-    ("code",),
-    (
-        # Paragraphs of documentation (in no programming language) are single lines by right.
-        Rule("long_lines", lambda s: s.share("chars", "lines"), high=100, not_languages=(DOCS := ("", "markdown", "rst", "docs"))),
-        Rule("longest_line", lambda s: s["longest_line"], high=1_000, not_languages=DOCS),
-        Rule("few_alphanumeric", lambda s: s.share("alphanumeric", "chars"), low=0.25),
-    ),
-)
-
-
-def _speakers(s: Statistics) -> Array:
-    """Speakers who say something; not a number for a talk with one role, which may be a speech."""
-    turns = s.batch.column("turns")
-    flat = turns.flatten()
-    if len(flat) == 0:
-        return np.full(len(turns), np.nan)
-    rows = np.repeat(np.arange(len(turns)), pc.fill_null(pc.list_value_length(turns), 0).to_numpy(zero_copy_only=False))
-    said = pc.fill_null(pc.utf8_length(flat.field("content")), 0)
-    roles = pa.table({"row": rows, "role": flat.field("role"), "said": said}).group_by(["row", "role"]).aggregate([("said", "max")])
-    row, speaks = roles.column("row").to_numpy(), roles.column("said_max").to_numpy() > 0
-    every, loud = np.bincount(row, minlength=len(turns)), np.bincount(row[speaks], minlength=len(turns))
-    return np.where(every > 1, loud, np.nan).astype(np.float64)
-
-
-# Ours: no set of rules for talk is in common use.
-CONVERSATIONS = RuleSet(
-    ("conversations",),
-    (
-        # "User: Hi" and "Assistant: Hello" are four.
-        Rule("few_words", lambda s: s["words"], low=4),
-        Rule("one_sided", _speakers, low=2),
-        Rule("words_without_letters", lambda s: s.share("letter_words", "words"), low=0.5),
-        Rule("repeated_line_bytes", lambda s: s.share("duplicate_line_bytes", "bytes"), high=0.5),
-    ),
-)
-
-RULE_SETS = {
-    "gopher": GOPHER,
-    "gopher_quality": GOPHER_QUALITY,
-    "gopher_repetition": GOPHER_REPETITION,
-    "c4": C4,
-    "code": CODE,
-    "conversations": CONVERSATIONS,
-}
+# By rule set and reason: a bound in place of the published one, or the least and the most where the rule has both.
+Thresholds = Mapping[str, Mapping[str, float | Sequence[float]]]
+NONE: Thresholds = {}
 
 
 @dataclass(frozen=True)
@@ -191,7 +42,7 @@ class Verdict:
     scores: dict[str, Array] = field(default_factory=dict)
 
 
-def judge(batch: pa.RecordBatch, kind: str, filters: Sequence[str], root: Path) -> Verdict:
+def judge(batch: pa.RecordBatch, kind: str, filters: Sequence[str], root: Path, thresholds: Thresholds = NONE) -> Verdict:
     """Apply the named rule sets and the user's functions to a batch of one kind; the first objection to a document stands.
 
     Raises:
@@ -203,7 +54,7 @@ def judge(batch: pa.RecordBatch, kind: str, filters: Sequence[str], root: Path) 
     statistics = Statistics(batch)
     for name in filters:
         if name in RULE_SETS:
-            for rule in RULE_SETS[name].rules_for(kind):
+            for rule in rules(name, kind, thresholds):
                 _object(verdict, *rule.passes(statistics), rule.reason, f"{name}: {rule.bounds}")
         else:
             _object(verdict, *_ask(name, root, batch), name, "")
@@ -220,20 +71,70 @@ def _object(verdict: Verdict, keep: Array, score: Array, reason: str, detail: st
 def applicable(filters: Sequence[str], kind: str) -> list[str]:
     """Return the filters that have something to say about a kind: its rule sets, and every function of the user's.
 
+    The set that takes lines out comes first, wherever it stands: the others look at what is left.
+
     Raises:
         RecipeError: a name is neither a rule set nor "package.module:function".
     """
     for name in filters:
         if name not in RULE_SETS and ":" not in name:
             raise RecipeError(f'filter "{name}" is unknown{nearest(name, list(RULE_SETS))}; your own is "package.module:function"')
-    return [name for name in filters if name not in RULE_SETS or RULE_SETS[name].rules_for(kind)]
+    found = [name for name in filters if name not in RULE_SETS or RULE_SETS[name].rules_for(kind)]
+    return sorted(found, key=lambda name: name != CUTTING)
 
 
-def score_bounds(filters: Sequence[str], kind: str) -> Bounds:
+def check_filters(filters: Sequence[str], thresholds: Thresholds) -> None:
+    """Refuse names of filters that are unknown, and thresholds of rules that the recipe does not ask for.
+
+    Raises:
+        RecipeError: says which, and the nearest known name.
+    """
+    applicable(filters, "")
+    sets = [name for name in filters if name in RULE_SETS]
+    for name, bounds in thresholds.items():
+        if name not in sets:
+            raise RecipeError(f'[refine.thresholds] "{name}" is no rule set among the filters of the recipe{nearest(name, sets)}')
+        known = {rule.reason: rule for rule in RULE_SETS[name].rules}
+        for reason, bound in bounds.items():
+            if reason not in known:
+                raise RecipeError(f'[refine.thresholds] {name} has no rule "{reason}"{nearest(reason, list(known))}')
+            _with_bound(known[reason], bound, name)
+
+
+def thresholds_for(filters: Sequence[str], kind: str, thresholds: Thresholds) -> Thresholds:
+    """Return those thresholds that decide about documents of a kind."""
+    found: dict[str, Mapping[str, float | Sequence[float]]] = {}
+    for name in thresholds.keys() & set(filters):
+        asked = {rule.reason for rule in RULE_SETS[name].rules_for(kind)}
+        own = {reason: bound for reason, bound in thresholds[name].items() if reason in asked}
+        found |= {name: {reason: [*bound] if isinstance(bound, Sequence) else bound for reason, bound in own.items()}} if own else {}
+    return found
+
+
+def rules(name: str, kind: str, thresholds: Thresholds = NONE) -> list[Rule]:
+    """Return the rules of a set that apply to a kind, with the thresholds of the recipe in place of the published ones."""
+    own = thresholds.get(name, {})
+    return [_with_bound(rule, own[rule.reason], name) if rule.reason in own else rule for rule in RULE_SETS[name].rules_for(kind)]
+
+
+def _with_bound(rule: Rule, bound: float | Sequence[float], name: str) -> Rule:
+    """Return a rule with another threshold: a number, or the least and the most where the rule has both."""
+    where = f"[refine.thresholds] {name}.{rule.reason}"
+    both = math.isfinite(rule.low) and math.isfinite(rule.high)
+    if both:
+        if isinstance(bound, (int, float)) or len(bound) != 2 or bound[0] > bound[1]:
+            raise RecipeError(f"{where} wants the least and the most, such as [{rule.low:g}, {rule.high:g}]")
+        return replace(rule, low=float(bound[0]), high=float(bound[1]))
+    if not isinstance(bound, (int, float)):
+        raise RecipeError(f"{where} wants one number, and documents pass at {rule.bounds} as published")
+    return replace(rule, low=float(bound)) if math.isfinite(rule.low) else replace(rule, high=float(bound))
+
+
+def score_bounds(filters: Sequence[str], kind: str, thresholds: Thresholds = NONE) -> Bounds:
     """Return the scores that `judge` gives to documents of a kind, with their bounds; a user's function tells none."""
     bounds: dict[str, tuple[float | None, float | None]] = {}
     for name in filters:
-        for rule in RULE_SETS[name].rules_for(kind) if name in RULE_SETS else ():
+        for rule in rules(name, kind, thresholds) if name in RULE_SETS else ():
             low, high = (bound if math.isfinite(bound) else None for bound in (rule.low, rule.high))
             bounds[rule.reason] = (low, high)
         if name not in RULE_SETS:

@@ -44,7 +44,7 @@ class Count:
 
 @dataclass
 class Quality:
-    """Follows the rows of each batch through the shard: `cleaned`, `drop`, `filtering`, `score`, `drop`, `keep`.
+    """Follows the rows of each batch through the shard: `cleaned`, `drop`, `filtering`, `cut`, `score`, `drop`, `keep`.
 
     Attributes:
         bounds: of every score that the filters give, in the order of the columns after MEASURES.
@@ -81,6 +81,11 @@ class Quality:
         """Count the rows that the filters are about to look at, and their languages."""
         self.before_filters.add(self._codes[:, : len(MEASURES)], self._sizes)
         self.languages.update(language_counts(languages))
+
+    def cut(self, rows: Array, texts: pa.StringArray) -> None:
+        """Measure those rows of a mask again that a filter took lines out of; what is dropped still counts as it was cleaned."""
+        if rows.any():
+            self._codes[rows, : len(MEASURES)] = coded(measured(text_buffers(texts.filter(pa.array(rows)))))
 
     def score(self, scores: Mapping[str, Array]) -> None:
         """Note scores of all rows, before those are dropped that miss the bounds."""

@@ -20,14 +20,16 @@ import pyarrow.compute as pc
 
 from groundup.document import DOCUMENT, DROPPED, TableWriter, read_batches
 from groundup.refine import language
-from groundup.refine.arrays import Array, lengths, text_buffers
+from groundup.refine.arrays import Array, lengths, mask, replace_rows, text_buffers
 from groundup.refine.clean import clean_texts, clean_turns
 from groundup.refine.corpus import id_numbers
-from groundup.refine.filters import Bounds, judge, score_bounds
+from groundup.refine.filters import NONE, Bounds, Thresholds, judge, score_bounds
 from groundup.refine.index import WIDTH, keys_of, write_index
 from groundup.refine.kernels import signatures
 from groundup.refine.lines import KINDS as LINE_KINDS
+from groundup.refine.prose_lines import prose_lines
 from groundup.refine.quality import Quality, column_count
+from groundup.refine.rules import CUTTING
 from groundup.refine.sketch import Sketch
 from groundup.refine.spool import Spool
 from groundup.refine.tidy import fold
@@ -77,7 +79,15 @@ class _Output:
         return batch.filter(pa.array(~rows))
 
 
-def refine_shard(folder: Path, collected: Path, kind: str, languages: Sequence[str], filters: Sequence[str], root: Path) -> dict[str, Any]:
+def refine_shard(
+    folder: Path,
+    collected: Path,
+    kind: str,
+    languages: Sequence[str],
+    filters: Sequence[str],
+    root: Path,
+    thresholds: Thresholds = NONE,
+) -> dict[str, Any]:
     """Clean and filter one collected shard.
 
     Args:
@@ -87,8 +97,9 @@ def refine_shard(folder: Path, collected: Path, kind: str, languages: Sequence[s
         languages: ISO 639 codes to keep; empty keeps all.
         filters: rule sets and functions that apply to this kind.
         root: folder of the recipe, where the user's own modules are found.
+        thresholds: in place of published ones.
     """
-    bounds: Bounds = ({"language": (language.SURE, None)} if languages else {}) | dict(score_bounds(filters, kind))
+    bounds: Bounds = ({"language": (language.SURE, None)} if languages else {}) | dict(score_bounds(filters, kind, thresholds))
     with ExitStack() as stack:
         output = _Output(
             stack.enter_context(TableWriter(folder / "documents.parquet", DOCUMENT)),
@@ -101,7 +112,8 @@ def refine_shard(folder: Path, collected: Path, kind: str, languages: Sequence[s
             stack.enter_context(Sketch(folder)) if kind in LINE_KINDS else None,
         )
         for batch in read_batches([collected / "documents.parquet"]):
-            output.keep(_filter(_clean(batch, kind, output), kind, languages, filters, root, output))
+            named = _named(_clean(batch, kind, output), kind, languages, output)
+            output.keep(_filter(_cut_lines(named, filters, output), kind, filters, root, thresholds, output))
         write_index(folder, output.keys)
         output.ids.save(folder / "ids.npy")
         output.hashes.save(folder / "hashes.npy")
@@ -122,16 +134,32 @@ def _clean(batch: pa.RecordBatch, kind: str, output: _Output) -> pa.RecordBatch:
     return output.drop(batch, lengths(cleaned.texts) == 0, "empty", 0.0, "nothing is left after cleaning")
 
 
-def _filter(
-    batch: pa.RecordBatch, kind: str, languages: Sequence[str], filters: Sequence[str], root: Path, output: _Output
-) -> pa.RecordBatch:
+def _named(batch: pa.RecordBatch, kind: str, languages: Sequence[str], output: _Output) -> pa.RecordBatch:
     if len(batch) and kind != "code":
-        batch = _spoken(batch, languages, output)
-    elif len(batch):
+        return _spoken(batch, languages, output)
+    if len(batch):
         output.quality.filtering(batch.column("language"))
+    return batch
+
+
+def _cut_lines(batch: pa.RecordBatch, filters: Sequence[str], output: _Output) -> pa.RecordBatch:
+    """Take lines that are no prose out of English texts, where the recipe names that rule set."""
+    english = mask(pc.equal(batch.column("language"), "en")) if CUTTING in filters else np.zeros(len(batch), np.bool_)
+    if not english.any():
+        return batch
+    texts = replace_rows(batch.column("text"), english, prose_lines(batch.column("text").filter(pa.array(english))))
+    cut = mask(pc.not_equal(texts, batch.column("text")))
+    output.changed[CUTTING] += int(cut.sum())
+    output.quality.cut(cut, texts)
+    return _with(batch, text=texts)
+
+
+def _filter(
+    batch: pa.RecordBatch, kind: str, filters: Sequence[str], root: Path, thresholds: Thresholds, output: _Output
+) -> pa.RecordBatch:
     if len(batch) == 0:
         return batch
-    verdict = judge(batch, kind, filters, root)
+    verdict = judge(batch, kind, filters, root, thresholds)
     output.quality.score(verdict.scores)
     return output.drop(batch, ~verdict.keep, verdict.reason, verdict.score, verdict.detail)
 

@@ -17,9 +17,10 @@ from groundup.refine.dedup import EXACT, NEAR, find_duplicates
 from groundup.refine.distributions import sum_quality
 from groundup.refine.earlier import Earlier
 from groundup.refine.evaluation import write_grams
-from groundup.refine.filters import RULE_SETS, applicable
+from groundup.refine.filters import applicable, check_filters, thresholds_for
 from groundup.refine.lines import KINDS as LINE_KINDS
 from groundup.refine.losses import check_losses
+from groundup.refine.rules import RULE_SETS
 from groundup.refine.shard import refine_shard
 from groundup.refine.split import split_documents
 from groundup.run import Job, Run
@@ -38,11 +39,12 @@ def run(run: Run) -> None:
     """Clean, filter, deduplicate, take out repeated lines, decontaminate and split what was collected.
 
     Raises:
-        RecipeError: a filter is unknown or cannot be imported.
+        RecipeError: a filter or a threshold is unknown, or a filter cannot be imported.
         SourceError: a source lost more than the recipe allows; the view is there by then.
         StoreError: there is no collect stage.
     """
     collected = _collected(run)
+    check_filters(run.recipe.refine.filters, run.recipe.refine.thresholds)
     shards = run.build("refine", [_shard_job(run, one) for one in collected if not _is_evaluation(one)], "refine", "B")
     (duplicates,) = run.build("refine", [_duplicates_job(run, shards)], "duplicates", "list")
     lists = {"duplicates": duplicates} | _lines(run, shards, duplicates)
@@ -193,14 +195,10 @@ def _shard_job(run: Run, collected: Artefact) -> Job:
     filters = applicable(refine.filters, kind)
     languages = list(refine.languages) if kind != "code" else []
     code = {name: code_digest(name, root, "filter") for name in filters if name not in RULE_SETS}
-    step = Step(
-        "refine/shard",
-        collected.name,
-        SHARD_VERSION,
-        {"languages": languages, "filters": filters, "code": code},
-        {"collect": collected.content},
-    )
-    arguments = {"collected": collected.path, "kind": kind, "languages": languages, "filters": filters, "root": root}
+    own = thresholds_for(filters, kind, refine.thresholds)
+    settings = {"languages": languages, "filters": filters, "code": code} | ({"thresholds": own} if own else {})
+    step = Step("refine/shard", collected.name, SHARD_VERSION, settings, {"collect": collected.content})
+    arguments = {"collected": collected.path, "kind": kind, "languages": languages, "filters": filters, "root": root, "thresholds": own}
     return Job(step, refine_shard, arguments, float(collected.facts.get("bytes_out", 1)))
 
 

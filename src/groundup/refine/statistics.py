@@ -10,17 +10,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from groundup.refine.arrays import Array, Texts, kernel, mask, text_buffers
-from groundup.refine.characters import BREAK, NEWLINE, SPACE, TIDY_CLASSES, UNSPACED, WORD_CLASSES, code_point
+from groundup.refine.arrays import Array, Number, Texts, kernel, mask, text_buffers
+from groundup.refine.characters import BREAK, NEWLINE, NUMBERS, SPACE, STOPS, TIDY_CLASSES, UNSPACED, WORD_CLASSES, code_point
 from groundup.refine.kernels import hash_words, words
 from groundup.refine.repetition import PARAGRAPHS, repeated_lines, repeated_words
 
 # A document of English sentences holds at least two of them (Rae et al. 2021, appendix A.1.1).
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
+# A line of at most so many code points is short (Penedo et al. 2024).
+SHORT_LINE = 30
 # What each pass counts, in the order of its columns.
 _CHARACTERS = ("chars", "alphanumeric", "unspaced", "hashes", "ellipses", "brackets")
 _TOKENS = ("words", "word_chars", "letter_words", "sentences")
-_LINES = ("lines", "bullet_lines", "ellipsis_lines", "longest_line")
+_LINES = ("lines", "bullet_lines", "ellipsis_lines", "longest_line", "ended_lines", "short_lines", "line_breaks")
 _LINE_REPEATS = ("lines_compared", "duplicate_lines", "duplicate_line_bytes")
 _PARAGRAPH_REPEATS = ("paragraphs", "duplicate_paragraphs", "duplicate_paragraph_bytes")
 _WORD_REPEATS = (*(f"top_{n}gram_bytes" for n in range(2, 5)), *(f"duplicate_{n}gram_bytes" for n in range(5, 11)))
@@ -62,8 +64,8 @@ class Statistics:
         return {
             ("bytes",): lambda: np.diff(texts[0])[:, None],
             _CHARACTERS: lambda: _characters(*texts, WORD_CLASSES),
-            _TOKENS: lambda: _tokens(*texts, WORD_CLASSES, TIDY_CLASSES),
-            _LINES: lambda: _lines(*texts),
+            _TOKENS: lambda: _tokens(*texts, WORD_CLASSES, TIDY_CLASSES, NUMBERS),
+            _LINES: lambda: _lines(*texts, STOPS),
             ("stop_words",): lambda: _distinct(self._words[0], self._words[3], hash_words(STOP_WORDS)),
             _LINE_REPEATS: lambda: repeated_lines(*texts, 1),
             _PARAGRAPH_REPEATS: lambda: repeated_lines(*texts, PARAGRAPHS),
@@ -91,7 +93,7 @@ def _characters(offsets: Array, data: Array, classes: Array) -> Array:
 
 
 @kernel
-def _tokens(offsets: Array, data: Array, classes: Array, spacing: Array) -> Array:
+def _tokens(offsets: Array, data: Array, classes: Array, spacing: Array, numbers: Array) -> Array:
     """Count words between white space, their code points, those with a letter, and those that end a sentence.
 
     In scripts without spaces every code point is a word of its own.
@@ -112,7 +114,7 @@ def _tokens(offsets: Array, data: Array, classes: Array, spacing: Array) -> Arra
             row[2] += single
             row[3] += _is_full_width_end(point)
             inside = not single
-            letter = not single and (letter or (classes[point] != BREAK and not 0x30 <= point <= 0x39))
+            letter = not single and (letter or (classes[point] != BREAK and not numbers[point]))
             ends = _is_end(point) or (ends and _is_closer(point))
         row[2] += inside and letter
         row[3] += inside and ends
@@ -135,20 +137,24 @@ def _is_closer(point: int) -> bool:
 
 
 @kernel
-def _lines(offsets: Array, data: Array) -> Array:
-    """Count lines with text, those that begin with a bullet, those that end in an ellipsis; longest line in code points."""
-    out = np.zeros((len(offsets) - 1, 4), np.int64)
+def _lines(offsets: Array, data: Array, stops: Array) -> Array:
+    """Count lines with text, those that begin with a bullet, end in an ellipsis, end a sentence, or are short; and line breaks.
+
+    The fourth column is the longest line in code points.
+    """
+    out = np.zeros((len(offsets) - 1, 7), np.int64)
     for text in range(len(offsets) - 1):
         begin, row = offsets[text], out[text]
         for i in range(offsets[text], offsets[text + 1] + 1):
             if i == offsets[text + 1] or data[i] == 0x0A:
-                _count_line(data, begin, i, row)
+                _count_line(data, begin, i, stops, row)
+                row[6] += i < offsets[text + 1]
                 begin = i + 1
     return out
 
 
 @kernel
-def _count_line(data: Array, begin: int, end: int, row: Array) -> None:
+def _count_line(data: Array, begin: int, end: int, stops: Array, row: Array) -> None:
     chars = 0
     for i in range(begin, end):
         chars += data[i] & 0xC0 != 0x80
@@ -163,6 +169,16 @@ def _count_line(data: Array, begin: int, end: int, row: Array) -> None:
     row[1] += _is_bullet(code_point(data, begin, end)[0])
     dots = end - begin >= 3 and data[end - 1] == 0x2E and data[end - 2] == 0x2E and data[end - 3] == 0x2E
     row[2] += dots or (end - begin >= 3 and code_point(data, end - 3, end)[0] == 0x2026)
+    row[4] += stops[_last_point(data, begin, end)]
+    row[5] += chars <= SHORT_LINE
+
+
+@kernel
+def _last_point(data: Array, begin: int, end: int) -> Number:
+    at = end - 1
+    while at > begin and data[at] & 0xC0 == 0x80:
+        at -= 1
+    return code_point(data, at, end)[0]
 
 
 @kernel

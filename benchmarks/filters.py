@@ -1,0 +1,153 @@
+"""Published filters on real English prose, ours beside datatrove's: who keeps what, why they differ, what people say, and speed.
+
+Documents are cleaned first, so that both see the same lines. All are judged as web pages. "With our words" is datatrove's filter
+again, given our words in place of spaCy's, and without n-grams that occur once as the most frequent ones: what is left of the
+difference then is the rules themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks import dedup_peers, filter_peers
+from benchmarks.corpora import collected, pieces, texts
+from benchmarks.machine import test_data
+from benchmarks.peers import megabytes, result, seconds
+from groundup.document import DOCUMENT
+from groundup.refine import language
+from groundup.refine.arrays import Array
+from groundup.refine.clean import clean_texts
+from groundup.refine.filters import NONE, Thresholds, judge
+from groundup.refine.prose_lines import prose_lines
+
+# Name, kind and path.
+CORPORA = (
+    ("books", "books", "books"),
+    ("wikipedia", "wikipedia", "wikipedia/plain"),
+    ("web", "web", "web/jsonl"),
+    ("saved pages", "web", "web/html"),
+)
+LABELLED = "web/quality/agreement_data.jsonl"
+# Documents of a corpus at most; characters of a page, into which longer texts are cut.
+SAMPLE, PAGE = 400, (1_200, 12_000)
+SETS = {
+    "gopher_quality": ("gopher_quality",),
+    "gopher_repetition": ("gopher_repetition",),
+    "c4": ("c4_lines", "c4"),
+    "fineweb": ("fineweb",),
+}
+# Of `few_words`, beside the published 50: what a recipe could ask for.
+FEW_WORDS = (100, 150, 200)
+ALL = tuple(name for names in SETS.values() for name in names)
+
+
+def measure() -> dict[str, object] | None:
+    data = test_data()
+    if data is None:
+        return None
+    corpora = dict(prose(data))
+    labelled = [json.loads(line) for line in (data / LABELLED).read_text(encoding="utf-8").splitlines()]
+    corpora["labelled"] = cleaned([row["text"] for row in labelled]).to_pylist()
+    documents = [text for found in corpora.values() for text in found]
+    theirs = asked(documents)
+    ours = {name: verdict(documents, names) for name, names in SETS.items()}
+    strict = {few: verdict(documents, ["gopher_quality"], {"gopher_quality": {"few_words": few}}) for few in FEW_WORDS}
+    figures: dict[str, object] = {"MB of text": megabytes(documents)}
+    figures |= {f"documents, {name}": len(found) for name, found in corpora.items()}
+    where = np.repeat(list(corpora), [len(found) for found in corpora.values()])
+    for name, reasons in ours.items() if theirs else ():
+        figures |= agreement(name, reasons, theirs, where)
+    figures |= dict(human(ours, strict, theirs, where == "labelled", np.array([row["label"] == 1 for row in labelled])))
+    figures |= dict(speeds(documents, theirs))
+    return result(__doc__, figures)
+
+
+def prose(data: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield English texts by corpus: web pages as the collector reads them, the others cut into pages."""
+    rng = random.Random(1)
+    for name, kind, path in CORPORA:
+        with tempfile.TemporaryDirectory() as folder:
+            found = list(texts(collected(data, Path(folder), [{"name": "one", "kind": kind, "path": path}])))
+        if kind != "web":
+            found = [piece for text in found for piece in pieces(text, rng, *PAGE)]
+        clean = cleaned(found)
+        english = [text for text, code in zip(clean.to_pylist(), language.detect(clean).code.to_pylist(), strict=True) if code == "en"]
+        yield name, rng.sample(english, min(SAMPLE, len(english)))
+
+
+def cleaned(of: Sequence[str]) -> pa.StringArray:
+    return clean_texts(pa.array(of, pa.string()), np.zeros(len(of), np.bool_)).texts
+
+
+def asked(documents: Sequence[str]) -> dict[str, Any]:
+    """Return datatrove's verdicts; empty where it cannot be had."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        python = dedup_peers.interpreter(folder / "venv", ("datatrove", "spacy"))
+        if python is None:
+            print("filters: datatrove cannot be installed, so ours is measured alone")
+            return {}
+        lines = "".join(json.dumps(text) + "\n" for text in documents)
+        (folder / "documents.jsonl").write_text(lines, encoding="utf-8")
+        subprocess.run([python, "-P", filter_peers.__file__, str(folder)], check=True)
+        found: dict[str, Any] = json.loads((folder / "verdicts.json").read_text())
+        return found
+
+
+def verdict(documents: Sequence[str], names: Sequence[str], thresholds: Thresholds = NONE) -> Array:
+    """Return the reason for which each document is dropped, "" where it is kept: as refine/shard does it."""
+    column = pa.array(documents, pa.string())
+    column = prose_lines(column) if "c4_lines" in names else column
+    columns = {"text": column, "language": pa.array(["en"] * len(column))}
+    empty = (columns.get(part.name, pa.nulls(len(column), part.type)) for part in DOCUMENT)
+    return judge(pa.RecordBatch.from_arrays(list(empty), schema=DOCUMENT), "web", names, Path(), thresholds).reason
+
+
+def agreement(name: str, ours: Array, theirs: dict[str, Any], where: Array) -> dict[str, object]:
+    """Return in how many documents the verdicts agree, by corpus, and which rules drop what the other side keeps."""
+    figures: dict[str, object] = {}
+    for words in ("", filter_peers.SAME) if name + filter_peers.SAME in theirs else ("",):
+        reasons = np.array(theirs[name + words]["reasons"], object)
+        same = (ours == "") == (reasons == "")
+        given = " with our words" if words else ""
+        figures |= {f"{name}: agreement{given}, {corpus}": float(same[where == corpus].mean()) for corpus in dict.fromkeys(where.tolist())}
+        figures[f"{name}: agreement{given}, all"] = float(same.mean())
+        for side, reason in (("datatrove", reasons), ("we", ours)):
+            for rule, count in Counter(reason[~same & (reason != "")].tolist()).most_common():
+                figures[f"{name}: only {side} drop{'s' if side == 'datatrove' else ''}{given}, {rule}"] = count
+    return figures
+
+
+def human(
+    ours: dict[str, Array], strict: dict[int, Array], theirs: dict[str, Any], rows: Array, good: Array
+) -> Iterator[tuple[str, object]]:
+    """Yield how well keeping goes with what people called good; keeping everything has the base rate as its accuracy."""
+    yield "people: share called good", float(good.mean())
+    every = np.logical_and.reduce([reasons == "" for reasons in ours.values()])
+    kept = {f"our {name}": reasons == "" for name, reasons in ours.items()} | {"our four together": every}
+    kept |= {f"our gopher_quality, few_words = {few}": reasons == "" for few, reasons in strict.items()}
+    kept |= {f"datatrove's {name}": np.array(theirs[name]["reasons"], object) == "" for name in ours if theirs}
+    for name, keep in kept.items():
+        among = keep[rows]
+        yield f"people: accuracy, {name}", float((among == good).mean())
+        yield f"people: precision, {name}", float(good[among].mean())
+        yield f"people: recall, {name}", float(among[good].mean())
+
+
+def speeds(documents: Sequence[str], theirs: dict[str, Any]) -> Iterator[tuple[str, object]]:
+    size = megabytes(list(documents))
+    for name, names in SETS.items():
+        yield f"MB a processor second, our {name}", size / seconds(lambda names=names: verdict(documents, names))  # type: ignore[misc]
+        if theirs:
+            yield f"MB a processor second, datatrove's {name}", size / theirs[name]["seconds"]
+    yield "MB a processor second, our four together", size / seconds(lambda: verdict(documents, ALL))
