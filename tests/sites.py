@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
-from groundup.collect import transfer
-from groundup.collect.addresses import resolve_public
+from groundup.collect.fetch import transfer
+from groundup.collect.fetch.addresses import resolve_public
 
 
 @dataclass

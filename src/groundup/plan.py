@@ -138,7 +138,7 @@ def _data(recipe: Recipe, base: Base | None) -> dict[str, Figure]:
 
 def _sizes(source: Source, root: Path) -> tuple[int, float]:
     """Return the bytes of a source's files, and of the clean text that they should hold."""
-    from groundup.collect.foresight import sizes
+    from groundup.collect.fetch.foresight import sizes
 
     found = [(PurePosixPath(name).suffix.lower(), size) for name, size in sizes(source, root)]
     text = sum(size * EXPANSION.get(suffix, 1.0) for suffix, size in found) * CLEAN_SHARE[source.kind]

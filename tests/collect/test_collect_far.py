@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from groundup.collect import partial
-from groundup.collect.download import download
-from groundup.collect.foresight import sizes
+from groundup.collect.fetch import partial
+from groundup.collect.fetch.download import download
+from groundup.collect.fetch.foresight import sizes
+from groundup.collect.fetch.transfer import Access
 from groundup.collect.places import Listing, list_source
-from groundup.collect.transfer import Access
 from groundup.errors import SourceError
 from groundup.progress import progress
 from groundup.recipe import Source

@@ -10,7 +10,7 @@ import pyarrow.dataset as ds
 import pytest
 
 from groundup import flow, load_recipe, run_recipe
-from groundup.collect.foresight import sizes
+from groundup.collect.fetch.foresight import sizes
 from groundup.verify import check_raw
 from sites import Site, page, redirect, serving
 from stores import Hub

@@ -13,11 +13,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from groundup.collect import fetch as fetching
-from groundup.collect import index, partial, transfer
-from groundup.collect.addresses import is_public, resolve_public
-from groundup.collect.fetch import fetch
-from groundup.collect.transfer import Access, shown
+from groundup.collect.fetch import cache as fetching
+from groundup.collect.fetch import index, partial, transfer
+from groundup.collect.fetch.addresses import is_public, resolve_public
+from groundup.collect.fetch.cache import fetch
+from groundup.collect.fetch.transfer import Access, shown
 from groundup.errors import SourceError
 
 DATA = b"the bytes of a source distribution"

@@ -17,12 +17,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundup.collect import harvest, places, sitemaps, visits
-from groundup.collect.foresight import sizes
+from groundup.collect import places
+from groundup.collect.fetch.foresight import sizes
 from groundup.collect.places import Listing, list_source
 from groundup.collect.readers import read_item
-from groundup.collect.robots import read_rules
-from groundup.collect.sitemaps import read_sitemap
+from groundup.collect.scrape import harvest, sitemaps, visits
+from groundup.collect.scrape.robots import read_rules
+from groundup.collect.scrape.sitemaps import read_sitemap
 from groundup.collect.streams import DamagedError, item_of
 from groundup.document import Document
 from groundup.errors import RecipeError, SourceError
@@ -265,7 +266,8 @@ import os, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import sites
-from groundup.collect import harvest, transfer
+from groundup.collect.scrape import harvest
+from groundup.collect.fetch import transfer
 from groundup.collect.places import list_source
 from groundup.recipe import Source
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from groundup.collect import wikipedia
 from groundup.collect.archives import open_items
 from groundup.collect.globs import Selection
 from groundup.collect.readers import read_item
 from groundup.collect.streams import Item
+from groundup.collect.wiki import wikipedia
 from groundup.document import Document, Reject
 from groundup.recipe import Source
 

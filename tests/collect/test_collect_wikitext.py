@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from groundup.collect.templates import KNOWN, NO_WORDS
-from groundup.collect.wikilayout import GAP, closed
-from groundup.collect.wikitext import to_text
+from groundup.collect.wiki.layout import GAP, closed
+from groundup.collect.wiki.templates import KNOWN, NO_WORDS
+from groundup.collect.wiki.wikitext import to_text
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from groundup.collect.archives import Refused, printable_name
-from groundup.collect.far import FAR, place_of
-from groundup.collect.fetch import fetch
+from groundup.collect.fetch.cache import fetch
+from groundup.collect.fetch.far import FAR, place_of
+from groundup.collect.fetch.remote import bring_all, select
 from groundup.collect.globs import Selection, has_pattern, translate
-from groundup.collect.remote import bring_all, select
-from groundup.collect.scrape import SCHEME, scrape
+from groundup.collect.scrape.scrape import SCHEME, scrape
 from groundup.errors import SourceError
 from groundup.recipe import Source
 

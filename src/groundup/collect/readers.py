@@ -16,7 +16,7 @@ from groundup.collect.text import read_text, read_text_records
 from groundup.collect.tuning import read_tuning
 from groundup.collect.warc import read_warc
 from groundup.collect.web import read_html
-from groundup.collect.wikipedia import read_dump, read_page
+from groundup.collect.wiki.wikipedia import read_dump, read_page
 from groundup.document import Document, Reject
 from groundup.errors import GroundupError, is_full_disk
 from groundup.recipe import Source

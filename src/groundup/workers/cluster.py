@@ -199,7 +199,7 @@ def _line(error: Exception) -> str:
 
 def shared_places(recipe: Recipe) -> dict[str, Path]:
     """Return what every node must see beside the run directory: where raw files lie, fetched ones too, and the user's own code."""
-    from groundup.collect.fetch import cache_root
+    from groundup.collect.fetch.cache import cache_root
     from groundup.collect.places import split_pattern
 
     places = {"the folder of the recipe": recipe.root} if any(":" in name for name in recipe.refine.filters) else {}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from groundup.collect.addresses import resolve_public
+from groundup.collect.fetch.addresses import resolve_public
 from groundup.errors import SourceError, is_full_disk
 
 if TYPE_CHECKING:

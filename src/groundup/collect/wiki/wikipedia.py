@@ -17,7 +17,7 @@ from groundup.collect.formats import wikitext_share
 from groundup.collect.limits import TooLongError, deadline
 from groundup.collect.streams import DamagedError, Item, read_all
 from groundup.collect.text import read_text
-from groundup.collect.wikitext import redirect_target, to_text
+from groundup.collect.wiki.wikitext import redirect_target, to_text
 from groundup.document import Document, Reject
 from groundup.recipe import Source
 

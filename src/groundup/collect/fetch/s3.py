@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from groundup.collect.partial import Body, Partial, fill
-from groundup.collect.remote import FarFile
-from groundup.collect.transfer import LostError
+from groundup.collect.fetch.partial import Body, Partial, fill
+from groundup.collect.fetch.remote import FarFile
+from groundup.collect.fetch.transfer import LostError
 from groundup.errors import SourceError
 from groundup.progress import Progress
 

@@ -12,11 +12,11 @@ from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
-from groundup.collect.download import download
-from groundup.collect.fetch import cache_root
-from groundup.collect.partial import Partial
-from groundup.collect.remote import FarFile
-from groundup.collect.transfer import Access
+from groundup.collect.fetch.cache import cache_root
+from groundup.collect.fetch.download import download
+from groundup.collect.fetch.partial import Partial
+from groundup.collect.fetch.remote import FarFile
+from groundup.collect.fetch.transfer import Access
 from groundup.errors import SourceError
 from groundup.progress import Progress
 from groundup.store import read_json, write_json

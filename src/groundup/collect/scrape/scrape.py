@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundup.collect.addressbook import Book, Entry, read_list
 from groundup.collect.archives import Refused
-from groundup.collect.fetch import cache_root
-from groundup.collect.harvest import Harvest, Missed
-from groundup.collect.visits import Manners, NoPageError, StoppedError, Visitor, host_of
+from groundup.collect.fetch.cache import cache_root
+from groundup.collect.scrape.addressbook import Book, Entry, read_list
+from groundup.collect.scrape.harvest import Harvest, Missed
+from groundup.collect.scrape.visits import Manners, NoPageError, StoppedError, Visitor, host_of
 from groundup.errors import SourceError, is_full_disk
 from groundup.progress import Progress, progress, say
 from groundup.recipe import Source, default_name

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from groundup.collect.download import announced
-from groundup.collect.far import FAR, place_of
-from groundup.collect.fetch import cached, filename_of
+from groundup.collect.fetch.cache import cached, filename_of
+from groundup.collect.fetch.download import announced
+from groundup.collect.fetch.far import FAR, place_of
+from groundup.collect.fetch.remote import select, total
 from groundup.collect.globs import Selection
 from groundup.collect.places import list_source
-from groundup.collect.remote import select, total
-from groundup.collect.scrape import SCHEME, ahead
+from groundup.collect.scrape.scrape import SCHEME, ahead
 from groundup.progress import say
 from groundup.recipe import Source
 

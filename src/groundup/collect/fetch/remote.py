@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 from groundup.collect.archives import hidden, printable_name, unsafe_path
-from groundup.collect.fetch import cached, filename_of, keep
+from groundup.collect.fetch.cache import cached, filename_of, keep
+from groundup.collect.fetch.partial import Partial
 from groundup.collect.globs import Selection, has_pattern, translate
-from groundup.collect.partial import Partial
 from groundup.errors import SourceError
 from groundup.progress import Progress, progress, say
 

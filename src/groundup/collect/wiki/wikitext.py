@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from html import unescape
 
-from groundup.collect.templates import NO_WORDS, Arguments, shown_by
-from groundup.collect.wikilayout import GAP, MARK, lay_out, mark, plain
+from groundup.collect.wiki.layout import GAP, MARK, lay_out, mark, plain
+from groundup.collect.wiki.templates import NO_WORDS, Arguments, shown_by
 
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 # Tags whose content is no wikitext. Code and formulas stay as they are; the rest is no prose.

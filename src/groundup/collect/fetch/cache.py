@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from groundup.collect import index
-from groundup.collect.download import download
-from groundup.collect.partial import Partial, partial
-from groundup.collect.transfer import Access, shown
+from groundup.collect.fetch import index
+from groundup.collect.fetch.download import download
+from groundup.collect.fetch.partial import Partial, partial
+from groundup.collect.fetch.transfer import Access, shown
 from groundup.errors import SourceError, is_full_disk
 from groundup.progress import progress
 from groundup.store import file_digest, flush, read_json, write_json

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from groundup.collect.transfer import BusyError, LostError
+from groundup.collect.fetch.transfer import BusyError, LostError
 from groundup.errors import SourceError
 from groundup.progress import Progress
 from groundup.store import read_json, write_json

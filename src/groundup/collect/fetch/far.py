@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from groundup.collect import hub, s3
-from groundup.collect.remote import Place
+from groundup.collect.fetch import hub, s3
+from groundup.collect.fetch.remote import Place
 
 FAR = ("s3://", "hf://")
 

@@ -10,10 +10,10 @@ from typing import Any
 from urllib.parse import urldefrag, urlsplit
 
 from groundup.collect.archives import Refused
-from groundup.collect.sitemaps import MAX_SITEMAP_BYTES, read_sitemap
+from groundup.collect.fetch.transfer import shown
+from groundup.collect.scrape.sitemaps import MAX_SITEMAP_BYTES, read_sitemap
+from groundup.collect.scrape.visits import ANY, NoPageError, Visitor, host_of
 from groundup.collect.streams import DamagedError
-from groundup.collect.transfer import shown
-from groundup.collect.visits import ANY, NoPageError, Visitor, host_of
 from groundup.errors import SourceError
 from groundup.progress import Progress
 from groundup.store import read_json, write_json

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from groundup.collect.partial import Body, Partial, fill
-from groundup.collect.transfer import Access, fetched, shown
+from groundup.collect.fetch.partial import Body, Partial, fill
+from groundup.collect.fetch.transfer import Access, fetched, shown
 from groundup.errors import SourceError
 from groundup.progress import Progress
 

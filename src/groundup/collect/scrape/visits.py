@@ -12,12 +12,12 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
-from groundup.collect import transfer
-from groundup.collect.addresses import PrivateError
-from groundup.collect.robots import MAX_ROBOTS_BYTES, Rules, closed, opened, read_rules
-from groundup.collect.sitemaps import unpacked
+from groundup.collect.fetch import transfer
+from groundup.collect.fetch.addresses import PrivateError
+from groundup.collect.fetch.transfer import Access, Deadline
+from groundup.collect.scrape.robots import MAX_ROBOTS_BYTES, Rules, closed, opened, read_rules
+from groundup.collect.scrape.sitemaps import unpacked
 from groundup.collect.streams import DamagedError
-from groundup.collect.transfer import Access, Deadline
 from groundup.errors import SourceError
 
 if TYPE_CHECKING:

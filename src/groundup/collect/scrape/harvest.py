@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup import __version__
-from groundup.collect.visits import Answer
+from groundup.collect.scrape.visits import Answer
 from groundup.store import flush, write_whole
 
 

@@ -1,0 +1,1 @@
+"""Web pages from a list of addresses, fetched politely into WARC files."""

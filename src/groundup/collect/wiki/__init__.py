@@ -1,0 +1,1 @@
+"""MediaWiki dumps and wikitext → readable text."""
