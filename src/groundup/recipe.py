@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from groundup.decoding import check, decode, nearest, override, settings
 from groundup.errors import RecipeError
+from groundup.languages import LANGUAGES, nearest_language
 
 KINDS = ("books", "wikipedia", "web", "code", "conversations", "text", "evaluation")
 # What the data of `[tune]` are collected as; no [[source]] is of this kind.
@@ -91,7 +92,7 @@ class Refine:
         check(0 <= self.most_dropped <= 1, f"most_dropped {self.most_dropped} is a share between 0 and 1")
         check(self.repeated_lines == 0 or self.repeated_lines >= 2, f"repeated_lines {self.repeated_lines} must be 0, or at least 2")
         for code in self.languages:
-            check(bool(re.fullmatch(r"[a-z]{2,3}", code)), f'language "{code}" is not an ISO 639 code such as "en"')
+            check(code in LANGUAGES, f'language "{code}" is unknown{nearest_language(code)}')
 
 
 @dataclass(frozen=True, slots=True)
