@@ -23,6 +23,7 @@ KINDS = ("books", "wikipedia", "web", "code", "conversations", "text", "evaluati
 # What the data of `[tune]` are collected as; no [[source]] is of this kind.
 TUNING = "tuning"
 Auto = Literal["auto"]
+Hidden = Literal["remove", "mask", "keep"]
 # Of [model]: what a model that is gone on from brings itself.
 SIZES = ("layers", "width", "heads", "kv_heads", "head_width", "feed_forward")
 ROPE_THETA = 10_000.0
@@ -67,6 +68,27 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Personal:
+    """What becomes of addresses and numbers that may be somebody's: gone, a word such as "[email]" in their place, or as it is.
+
+    Gone is the default: a mask is one more word that the model learns to write, and the reference job takes addresses out.
+    """
+
+    email: Hidden = "remove"
+    url: Hidden = "remove"
+    # Public addresses only; dotted versions and sections stay.
+    ip: Hidden = "remove"
+    phone: Hidden = "remove"
+    # Those that are looked for in source code too.
+    in_code: tuple[Literal["email", "url", "ip", "phone"], ...] = ("email",)
+
+    def actions(self, code: bool) -> dict[str, str]:
+        """Return "remove" or "mask" for each kind that does not stay, in prose or in source code."""
+        kinds = self.in_code if code else ("email", "url", "ip", "phone")
+        return {kind: getattr(self, kind) for kind in sorted(kinds) if getattr(self, kind) != "keep"}
+
+
+@dataclass(frozen=True, slots=True)
 class Refine:
     """What is kept."""
 
@@ -74,6 +96,7 @@ class Refine:
     languages: tuple[str, ...] = ()
     # Rule sets by name; each applies to the kinds it was published for. "package.module:function" is your own.
     filters: tuple[str, ...] = ("gopher", "c4", "code", "conversations")
+    personal: Personal = field(default_factory=Personal)
     near_threshold: float = 0.8
     # A line that so many documents of its source hold is boilerplate, and cut; 0 cuts none. At 10 real pages lose nothing that
     # a person would miss, at 5 sentences of manuals (docs/experiments.md).

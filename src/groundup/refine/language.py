@@ -30,7 +30,7 @@ FEW_LETTERS = 20
 # Below this share of the text no language is named.
 SURE = 0.5
 # The model's class for numbers, markup and the like, which is not counted as text; with less text than this share no guess is made.
-NO_LANGUAGE, LEAST_TEXT = "zxx", 0.25
+NO_LANGUAGE, LEAST_TEXT = "zxx", 0.5
 # A window is shorter than twice its size, so no feature occurs more often.
 _LOGARITHMS = np.log1p(np.arange(2 * WINDOW_BYTES + 1)).astype(np.float32)
 

@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from groundup.document import DOCUMENT, DROPPED, TableWriter, read_batches
+from groundup.recipe import Personal
 from groundup.refine import language
 from groundup.refine.arrays import Array, lengths, text_buffers
-from groundup.refine.clean import clean_texts, clean_turns
+from groundup.refine.clean import USUAL, clean_texts, clean_turns
 from groundup.refine.corpus import id_numbers
 from groundup.refine.filters import Bounds, judge, score_bounds
 from groundup.refine.index import WIDTH, keys_of, write_index
@@ -77,7 +78,9 @@ class _Output:
         return batch.filter(pa.array(~rows))
 
 
-def refine_shard(folder: Path, collected: Path, kind: str, languages: Sequence[str], filters: Sequence[str], root: Path) -> dict[str, Any]:
+def refine_shard(
+    folder: Path, collected: Path, kind: str, languages: Sequence[str], filters: Sequence[str], root: Path, personal: Personal = USUAL
+) -> dict[str, Any]:
     """Clean and filter one collected shard.
 
     Args:
@@ -87,6 +90,7 @@ def refine_shard(folder: Path, collected: Path, kind: str, languages: Sequence[s
         languages: ISO 639 codes to keep; empty keeps all.
         filters: rule sets and functions that apply to this kind.
         root: folder of the recipe, where the user's own modules are found.
+        personal: what becomes of addresses and numbers of people.
     """
     bounds: Bounds = ({"language": (language.SURE, None)} if languages else {}) | dict(score_bounds(filters, kind))
     with ExitStack() as stack:
@@ -101,7 +105,7 @@ def refine_shard(folder: Path, collected: Path, kind: str, languages: Sequence[s
             stack.enter_context(Sketch(folder)) if kind in LINE_KINDS else None,
         )
         for batch in read_batches([collected / "documents.parquet"]):
-            output.keep(_filter(_clean(batch, kind, output), kind, languages, filters, root, output))
+            output.keep(_filter(_clean(batch, kind, personal, output), kind, languages, filters, root, output))
         write_index(folder, output.keys)
         output.ids.save(folder / "ids.npy")
         output.hashes.save(folder / "hashes.npy")
@@ -112,13 +116,13 @@ def refine_shard(folder: Path, collected: Path, kind: str, languages: Sequence[s
     return _facts(output, kind)
 
 
-def _clean(batch: pa.RecordBatch, kind: str, output: _Output) -> pa.RecordBatch:
+def _clean(batch: pa.RecordBatch, kind: str, personal: Personal, output: _Output) -> pa.RecordBatch:
     texts = pc.fill_null(batch.column("text"), "")
     output.bytes_in += int(lengths(texts).sum(dtype=np.int64))
-    cleaned = clean_texts(texts, np.full(len(batch), kind == "code"))
+    cleaned = clean_texts(texts, np.full(len(batch), kind == "code"), personal)
     output.changed += cleaned.changed
     output.quality.cleaned(texts, cleaned.texts)
-    batch = _with(batch, text=cleaned.texts, turns=clean_turns(batch.column("turns")))
+    batch = _with(batch, text=cleaned.texts, turns=clean_turns(batch.column("turns"), personal))
     return output.drop(batch, lengths(cleaned.texts) == 0, "empty", 0.0, "nothing is left after cleaning")
 
 

@@ -196,10 +196,11 @@ def _shard_job(run: Run, collected: Artefact) -> Job:
         "refine/shard",
         collected.name,
         SHARD_VERSION,
-        {"languages": languages, "filters": filters, "code": code},
+        {"languages": languages, "filters": filters, "code": code, "personal": refine.personal.actions(kind == "code")},
         {"collect": collected.content},
     )
     arguments = {"collected": collected.path, "kind": kind, "languages": languages, "filters": filters, "root": root}
+    arguments["personal"] = refine.personal
     return Job(step, refine_shard, arguments, float(collected.facts.get("bytes_out", 1)))
 
 
