@@ -45,7 +45,7 @@ _SPECIAL = (
     "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24 192.168.0.0/16 "
     "198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/3 2001:db8::/32 3fff::/20"
 )
-_NOT_PUBLIC = [ipaddress.ip_network(net) for net in _SPECIAL.split()]
+_NOT_PUBLIC = [(int(net.network_address), int(net.netmask), net.version) for net in map(ipaddress.ip_network, _SPECIAL.split())]
 # A random address has two numbers of 32 or more in 99.3 % of all cases; versions and sections hardly ever.
 _LARGE = 32
 _VERSION = re.compile(
@@ -59,17 +59,18 @@ _IP_6 = re.compile(rf"(?<![{_LETTER}:.])[23][0-9A-Fa-f]{{3}}(?::[0-9A-Fa-f]{{0,4
 
 # Country codes that are in use (ITU-T E.164).
 _COUNTRY = r"(?:1|7|2[07]|2[1-69]\d|3[0-4679]|3[578]\d|4[013-9]|42[013]|5[1-8]|5[09]\d|6[0-6]|6[789]\d|8[1246]|8[058]\d|9[0-58]|9[679]\d)"
-_INTERNATIONAL = rf"(?<![{_LETTER}+])(?:\+|00(?=[1-9]\d{{1,2}}[ \-/(])){_COUNTRY}(?:(?: ?[.\-/] ?| )?\(?\d{{1,8}}\)?){{1,6}}(?![{_LETTER}])"
 # After a mask as after a number, so that nothing new is found behind one.
-_LEFT, _RIGHT = rf"(?<![{_LETTER}$€£#=/.,+\-])(?<![\d\]][ )])", rf"(?![{_LETTER}]|[\-./]\d| \d)"
+_LEFT, _RIGHT = rf"(?<![{_LETTER}$€£#=/.+\-])(?<![\d\]][ )])", rf"(?![{_LETTER}]|[\-./]\d| \d)"
+_PREFIX = rf"(?:(?<![{_LETTER}+])\+|{_LEFT}00(?=[1-9]\d{{1,2}}[ \-/(]))"
+_INTERNATIONAL = rf"{_PREFIX}{_COUNTRY}(?:(?: ?[.\-/] ?| )?\(?\d{{1,8}}\)?){{1,6}}(?![{_LETTER}])"
 # North America: area and exchange begin with 2 to 9.
-_AMERICAN = r"(?:1[ .\-])?(?:\([2-9][0-8]\d\)[ \-]?|[2-9][0-8]\d[.\-])[2-9]\d\d[.\-]\d{4}(?:,? ?(?:x|ext\.?) ?\d{1,5})?"
+_AMERICAN = r"(?:1[ .\-])?(?:\([2-9]\d\d\)[ \-]?\d|[2-9][0-8]\d[.\-][2-9])\d\d[.\-]\d{4}(?:,? ?(?:x|ext\.?) ?\d{1,5})?"
 # Elsewhere a trunk 0 leads.
 _TRUNK = "|".join(
     [
         r"\(0[1-9]\d{0,4}\)[ /\-]{0,2}\d{3,8}(?:[ \-]\d{2,4}){0,2}",  # (030) 123 4567
         r"0[1-9]\d{1,3} ?[/\-] ?\d{5,8}(?:-\d{1,3})?",  # 0171-1234567
-        r"0[1-9]\d{2,4} \d{3} \d{3,4}|0[1-9]\d{3} \d{6}|02\d \d{4} \d{4}",  # 020 7946 0958
+        r"0[1-9]\d{2,4} \d{3} \d{3,4}|0[1-9]\d{2} \d{4} \d{3}|0[1-9]\d{3} \d{6}|02\d \d{4} \d{4}",  # 020 7946 0958
         r"0[1-9]-\d{4}-\d{4}|0[1-9]\d-\d{3,4}-\d{4}",  # 03-1234-5678
         r"0[1-9](?:\.\d\d){4}",  # 01.42.34.56.78
     ]
@@ -79,7 +80,8 @@ _NAMES = (
     "tel|telephone|t[éÉ]l[éÉ]phone|t[éÉ]l|telefono|tel[éÉ]fono|telefon|telefone|phone|ph|"
     "fax|telefax|mobile|mob|handy|hotline|whatsapp|[Тт]ел|[Тт]елефон|[Фф]акс"
 )
-_LABEL = rf"(?i:(?<![{_LETTER}])(?:{_NAMES})(?:[ \-]?(?:no|number|nr|num)\b)?|電話|电话|전화|☎|☏|📞)[ .:：#=)]{{0,4}}"
+_CHINESE = "(?:電話|电话|传真|傳真)(?:号码|號碼)?[是为為]?"
+_LABEL = rf"(?i:(?<![{_LETTER}])(?:{_NAMES})(?:[ \-]?(?:no|number|nr|num)\b)?|{_CHINESE}|전화|☎|☏|📞)[ .:：#=)]{{0,4}}"
 _LABELLED = rf"{_LABEL}(?P<number>[+(]?\d(?:[ ().\-/]{{0,3}}\d){{6,14}})(?![{_LETTER}])"
 _PHONE = rf"{_LABELLED}|{_INTERNATIONAL}|{_LEFT}(?:{_AMERICAN}|{_TRUNK}){_RIGHT}"
 _ANY = re.compile(rf"(?P<ip>{_IP})|(?P<phone>{_PHONE})", re.ASCII)
@@ -87,12 +89,12 @@ _OTHER = re.compile(
     "|".join(
         [
             r"(?:1[5-9]|20)\d\d[ /\-]{1,3}(?:1[5-9]|20)\d\d(?!\d)",  # 1914-1918
-            r"\d{4}([\-./])\d\d?\1\d\d?(?!\d)|\d\d?([\-./])\d\d?\2\d{4}(?!\d)",  # 2003-02-01, 01/02/2003
+            r"(?:1[5-9]|20)\d\d([\-./])\d\d?\1\d\d?(?!\d)|[0-3]?\d([\-./])[0-3]?\d\2\d{4}(?!\d)",  # 2003-02-01, 01/02/2003
             r"\+?\d{1,3}\.\d{3,7}[ /+\-]",  # +48.8566 2.3522
         ]
     )
 )
-Recognise = Callable[[str, int], Iterator[tuple[int, int, str]]]
+Recognise = Callable[[str, int, int], Iterator[tuple[int, int, str]]]
 
 
 def find_numbers(texts: Texts, kinds: Collection[str]) -> list[Found]:
@@ -108,16 +110,16 @@ def find_numbers(texts: Texts, kinds: Collection[str]) -> list[Found]:
 
 
 def _find(texts: Texts, wanted: tuple[Array, Array, int], recognise: Recognise) -> Iterator[Found]:
-    """Show every run of `_runs` to `recognise`, with what stands around it and where in that it begins."""
+    """Show every run of `_runs` to `recognise`, with what stands around it, where in that it begins and ends."""
     offsets, data = texts
     whole = data.data
     for row, begin, end in zip(*(column.tolist() for column in _runs(offsets, data, *wanted)), strict=True):
         start, stop = int(offsets[row]), int(offsets[row + 1])
         before = bytes(whole[max(start, begin - _BEFORE) : begin]).decode(errors="ignore")
         window = before + bytes(whole[begin : min(stop, end + _AFTER)]).decode(errors="ignore")
-        # From `begin` on a number is ASCII, so that characters are bytes.
+        # Inside a run, characters are bytes.
         shift = begin - start - len(before)
-        for first, last, kind in recognise(window, len(before)):
+        for first, last, kind in recognise(window, len(before), len(before) + end - begin):
             yield Found(row, shift + first, shift + last, kind)
 
 
@@ -143,8 +145,8 @@ def _runs(offsets: Array, data: Array, members: Array, counted: Array, least: in
     return rows[:found], begins[:found], ends[:found]
 
 
-def _plain(window: str, begin: int) -> Iterator[tuple[int, int, str]]:
-    """Yield phone numbers and IPv4 addresses that begin at `begin` or after it."""
+def _plain(window: str, begin: int, end: int) -> Iterator[tuple[int, int, str]]:
+    """Yield phone numbers and IPv4 addresses that begin in the run."""
     at = 0
     while hit := _ANY.search(window, at):
         at = hit.start() + 1
@@ -152,7 +154,7 @@ def _plain(window: str, begin: int) -> Iterator[tuple[int, int, str]]:
         first, last = hit.span("number" if hit["number"] else kind)
         if kind == PHONE:
             last = first + _phone_length(window[first:last], hit["number"] is not None)
-        if first >= begin and last > first and (kind == PHONE or _is_public(hit["ip"], window[max(0, first - _BEFORE) : first])):
+        if begin <= first < end and last > first and (kind == PHONE or _is_public(hit["ip"], window[max(0, first - _BEFORE) : first])):
             yield first, last, kind
             at = last
 
@@ -184,12 +186,13 @@ def _is_public(text: str, before: str) -> bool:
 
 
 def _is_special(address: str) -> bool:
-    return any(ipaddress.ip_address(address) in net for net in _NOT_PUBLIC)
+    own = ipaddress.ip_address(address)
+    return any(int(own) & bits == net for net, bits, version in _NOT_PUBLIC if version == own.version)
 
 
-def _sixth(window: str, begin: int) -> Iterator[tuple[int, int, str]]:
+def _sixth(window: str, begin: int, end: int) -> Iterator[tuple[int, int, str]]:
     """Yield IPv6 addresses of the one range that is given out (2000::/3)."""
-    for hit in _IP_6.finditer(window, begin):
+    for hit in _IP_6.finditer(window, begin, end + len("/128")):
         address = hit[0].partition("/")[0]
         # Dates and times are made of digits alone.
         if ("::" in address or re.search(r"[A-Fa-f]", address)) and _is_sixth(address) and not _is_special(address):
