@@ -168,7 +168,9 @@ def _phone_length(number: str, labelled: bool) -> int:
         return len(number)
     fewest, most = (11, 11) if number[prefix.end()] in "17" else (9, 13)
     while _digits(number[prefix.end() :]) > most and " " in number:
-        number = number[: number.rindex(" ")]
+        number = number[: number.rindex(" ")].rstrip(" -./(")
+    # The bracket that closes around a number is not its own.
+    number = number[:-1] if number[-1] == ")" and number.count(")") > number.count("(") else number
     return len(number) if fewest <= _digits(number[prefix.end() :]) <= most else 0
 
 

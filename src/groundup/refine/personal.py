@@ -55,27 +55,31 @@ def hide(texts: pa.StringArray, actions: Actions, code: bool = False) -> tuple[p
     touched = {}
     for kind, pattern in {"url": _URL, "email": _CODE_MAIL if code else _MAIL}.items():
         if kind in actions:
-            texts, touched[kind] = _hide_pattern(texts, kind, pattern, actions[kind])
+            steps = _removal(pattern, code) if actions[kind] == "remove" else ((pattern, MASKS[kind]),)
+            texts, touched[kind] = _hide_pattern(texts, _NEEDLES[kind], steps)
     numbers = {kind: actions[kind] for kind in (IP, PHONE) if kind in actions}
     texts, found = _hide_numbers(texts, numbers)
     return texts, touched | found
 
 
-def _hide_pattern(texts: pa.StringArray, kind: str, pattern: str, action: str) -> tuple[pa.StringArray, Array]:
+def _hide_pattern(texts: pa.StringArray, needles: Sequence[str], steps: Sequence[tuple[str, str]]) -> tuple[pa.StringArray, Array]:
+    """Apply (pattern, replacement) steps to the texts that hold one of the needles; return them, and a mask of those that changed."""
     rows = np.zeros(len(texts), np.bool_)
-    for needle in _NEEDLES[kind]:
+    for needle in needles:
         rows |= mask(pc.match_substring(texts, needle))
     if not rows.any():
         return texts, rows
     before = after = texts.filter(pa.array(rows))
-    for step, replacement in _removal(pattern) if action == "remove" else ((pattern, MASKS[kind]),):
-        after = pc.replace_substring_regex(after, step, replacement)
+    for pattern, replacement in steps:
+        after = pc.replace_substring_regex(after, pattern, replacement)
     rows[rows] = mask(pc.not_equal(before, after))
     return replace_rows(texts, rows, after.filter(pc.not_equal(before, after))), rows
 
 
-def _removal(pattern: str) -> Sequence[tuple[str, str]]:
-    """Return the steps that remove what matches, with brackets around it: "at x@y.org." becomes "at."."""
+def _removal(pattern: str, code: bool) -> Sequence[tuple[str, str]]:
+    """Return the steps that remove what matches, in prose with brackets around it: "at x@y.org." becomes "at."."""
+    if code:
+        return ((pattern, " "),)
     whole = rf"(?:\((?:{pattern})\)|<(?:{pattern})>|\[(?:{pattern})\]|{pattern})"
     return (rf"(?m)(?:[ \t]*{whole})+([.,;:!?]+(?:\s|$))", r"\1"), (rf"(?:[ \t]*{whole})+[ \t]*", " ")
 
