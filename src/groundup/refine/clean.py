@@ -1,4 +1,4 @@
-"""Cleans the texts of a batch: encoding, characters, white space, links. Reads and writes nothing on disk.
+"""Cleans the texts of a batch: encoding, characters, white space, personal data. Reads and writes nothing on disk.
 
 Every step works on the whole column and touches only the rows that a cheap test picks, so that plain English costs a
 few passes over its bytes. Cleaning twice changes nothing more.
@@ -18,28 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from ftfy.badness import BADNESS_RE
 
+from groundup.recipe import Personal
 from groundup.refine.arrays import Array, mask, replace_rows, text_array, text_buffers
+from groundup.refine.personal import counted, hide
 from groundup.refine.tidy import tidy
 
 _ENTITY = r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][0-9A-Za-z]{1,23});"
 _ROUNDS = 8
-
-# Links go without a mask: a mask would be one more word that the model learns to write, and the reference job takes
-# addresses out. A space stays in their place, so that what stood on both sides can never join into a new address.
-# ASCII only, as RFC 3986 has it: in Chinese text the sentence goes on right after the address.
-# Brackets belong to it in pairs only, and no stop ends it.
-_URL_CHARACTER = r"[A-Za-z0-9._~:/?#@!$&'*+,;=%\-]"
-_URL_TAIL = rf"(?:{_URL_CHARACTER}|\({_URL_CHARACTER}*\))*(?:[A-Za-z0-9_~/#@$&*+=%\-]|\({_URL_CHARACTER}*\))"
-_URL = rf"(?i:https?|ftp)://{_URL_TAIL}|\bwww\.[A-Za-z0-9-]+\.{_URL_TAIL}"
-_LOCAL, _HOST = r"[A-Za-z0-9._%+-]+", r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*"
-_MAIL = rf"(?:mailto:)?{_LOCAL}@{_HOST}\.[A-Za-z]{{2,}}"
-_LINK = rf"(?:\((?:{_URL}|{_MAIL})\)|<(?:{_URL}|{_MAIL})>|\[(?:{_URL}|{_MAIL})\]|{_URL}|{_MAIL})"
-LINKS = rf"(?:[ \t]*{_LINK})+[ \t]*"
-# "at x@y.org." becomes "at.": no space before a stop that ends a word.
-LINKS_AT_STOP = rf"(?m)(?:[ \t]*{_LINK})+([.,;:!?]+(?:\s|$))"
-# In code an address is taken out too, for the sake of its owner, but `matrix@weights.to` is no address: known domains only.
-_DOMAINS = "com|org|net|edu|gov|mil|info|dev|au|be|br|ca|ch|cn|cz|de|dk|es|eu|fi|fr|jp|kr|nl|no|pl|ru|se|uk|us"
-CODE_MAILS = rf"{_LOCAL}@{_HOST}\.(?:{_DOMAINS})\b"
+USUAL = Personal()
 
 
 def _mojibake() -> str:
@@ -64,13 +50,14 @@ class Cleaned:
     changed: Counter[str] = field(default_factory=Counter)
 
 
-def clean_texts(texts: pa.StringArray, code: Array) -> Cleaned:
+def clean_texts(texts: pa.StringArray, code: Array, personal: Personal = USUAL) -> Cleaned:
     """Clean a column of texts.
 
     Args:
         texts: decoded, raw.
-        code: boolean mask of the rows that are source code: white space inside lines, entities, URLs and the encoding
-            are left alone there.
+        code: boolean mask of the rows that are source code: white space inside lines, entities and the encoding are left
+            alone there.
+        personal: what becomes of addresses and numbers of people.
     """
     done = Cleaned(texts)
     foreign = ~code & ~mask(pc.string_is_ascii(texts))
@@ -78,13 +65,13 @@ def clean_texts(texts: pa.StringArray, code: Array) -> Cleaned:
     changed = _normalize(done, unstable) | _repair(done, ~code)
     again, unstable = _tidy_rows(done, code, foreign | changed)
     _normalize(done, unstable)
-    linked = _remove_links(done, code)
-    _tidy_rows(done, code, linked)
+    hidden = _hide(done, code, personal)
+    _tidy_rows(done, code, hidden)
     done.changed["white space and controls"] += int((touched | again).sum())
-    # Without its links, or with plain spaces, a line may look different to the repair; both get fewer every time.
-    suspects = _suspects(done, (linked | again) & ~code)
+    # Without its addresses, or with plain spaces, a line may look different to the repair; both get fewer every time.
+    suspects = _suspects(done, (hidden | again) & ~code)
     if suspects.any():
-        rest = clean_texts(done.texts.filter(pa.array(suspects)), code[suspects])
+        rest = clean_texts(done.texts.filter(pa.array(suspects)), code[suspects], personal)
         done.texts = replace_rows(done.texts, suspects, rest.texts)
     return done
 
@@ -169,31 +156,28 @@ def _settle(text: str) -> str:
     return unicodedata.normalize("NFC", tidied.data.tobytes().decode())
 
 
-def _remove_links(done: Cleaned, code: Array) -> Array:
-    prose = _substitute(done, ~code, ("://", "www.", "@"), ((LINKS_AT_STOP, r"\1"), (LINKS, " ")))
-    return prose | _substitute(done, code, ("@",), ((CODE_MAILS, " "),))
+def _hide(done: Cleaned, code: Array, personal: Personal) -> Array:
+    """Personal data in prose and in code; return the rows that changed."""
+    touched = np.zeros(len(code), np.bool_)
+    for is_code, rows in ((False, ~code), (True, code)):
+        actions = personal.actions(is_code)
+        if not rows.any() or not actions:
+            continue
+        whole = rows.all()
+        texts, found = hide(done.texts if whole else done.texts.filter(pa.array(rows)), actions, is_code)
+        done.texts = texts if whole else replace_rows(done.texts, rows, texts)
+        done.changed += counted(found)
+        touched[rows] = np.logical_or.reduce(list(found.values()))
+    return touched
 
 
-def _substitute(done: Cleaned, part: Array, needles: tuple[str, ...], steps: tuple[tuple[str, str], ...]) -> Array:
-    """Apply (pattern, replacement) steps to those rows of `part` that hold one of the needles."""
-    rows = np.zeros(len(part), np.bool_)
-    for needle in needles if part.any() else ():
-        rows |= part & mask(pc.match_substring(done.texts, needle))
-    if not rows.any():
-        return rows
-    after = done.texts.filter(pa.array(rows))
-    for pattern, replacement in steps:
-        after = pc.replace_substring_regex(after, pattern, replacement)
-    return _replace(done, rows, after, "links")
-
-
-def clean_turns(turns: pa.ListArray) -> pa.ListArray:
+def clean_turns(turns: pa.ListArray, personal: Personal = USUAL) -> pa.ListArray:
     """Clean the `content` of every turn of a column of conversations; turns that become empty stay, in their order."""
     flat = turns.flatten()
     if len(flat) == 0:
         return turns
     content = pc.fill_null(flat.field("content"), "")
-    cleaned = clean_texts(content, np.zeros(len(content), np.bool_)).texts
+    cleaned = clean_texts(content, np.zeros(len(content), np.bool_), personal).texts
     values = pa.StructArray.from_arrays([flat.field("role"), cleaned], names=["role", "content"])
     counts = pc.fill_null(pc.list_value_length(turns), 0).to_numpy(zero_copy_only=False)
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))

@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from groundup.document import DOCUMENT, DROPPED, TableWriter, read_batches
+from groundup.recipe import Personal
 from groundup.refine import language
 from groundup.refine.arrays import Array, lengths, mask, replace_rows, text_buffers
-from groundup.refine.clean import clean_texts, clean_turns
+from groundup.refine.clean import USUAL, clean_texts, clean_turns
 from groundup.refine.corpus import id_numbers
 from groundup.refine.filters import NONE, Bounds, Thresholds, judge, score_bounds
 from groundup.refine.index import WIDTH, keys_of, write_index
@@ -87,6 +88,7 @@ def refine_shard(
     filters: Sequence[str],
     root: Path,
     thresholds: Thresholds = NONE,
+    personal: Personal = USUAL,
 ) -> dict[str, Any]:
     """Clean and filter one collected shard.
 
@@ -98,6 +100,7 @@ def refine_shard(
         filters: rule sets and functions that apply to this kind.
         root: folder of the recipe, where the user's own modules are found.
         thresholds: in place of published ones.
+        personal: what becomes of addresses and numbers of people.
     """
     bounds: Bounds = ({"language": (language.SURE, None)} if languages else {}) | dict(score_bounds(filters, kind, thresholds))
     with ExitStack() as stack:
@@ -112,7 +115,7 @@ def refine_shard(
             stack.enter_context(Sketch(folder)) if kind in LINE_KINDS else None,
         )
         for batch in read_batches([collected / "documents.parquet"]):
-            named = _named(_clean(batch, kind, output), kind, languages, output)
+            named = _named(_clean(batch, kind, personal, output), kind, languages, output)
             output.keep(_filter(_cut_lines(named, filters, output), kind, filters, root, thresholds, output))
         write_index(folder, output.keys)
         output.ids.save(folder / "ids.npy")
@@ -124,13 +127,13 @@ def refine_shard(
     return _facts(output, kind)
 
 
-def _clean(batch: pa.RecordBatch, kind: str, output: _Output) -> pa.RecordBatch:
+def _clean(batch: pa.RecordBatch, kind: str, personal: Personal, output: _Output) -> pa.RecordBatch:
     texts = pc.fill_null(batch.column("text"), "")
     output.bytes_in += int(lengths(texts).sum(dtype=np.int64))
-    cleaned = clean_texts(texts, np.full(len(batch), kind == "code"))
+    cleaned = clean_texts(texts, np.full(len(batch), kind == "code"), personal)
     output.changed += cleaned.changed
     output.quality.cleaned(texts, cleaned.texts)
-    batch = _with(batch, text=cleaned.texts, turns=clean_turns(batch.column("turns")))
+    batch = _with(batch, text=cleaned.texts, turns=clean_turns(batch.column("turns"), personal))
     return output.drop(batch, lengths(cleaned.texts) == 0, "empty", 0.0, "nothing is left after cleaning")
 
 

@@ -196,9 +196,12 @@ def _shard_job(run: Run, collected: Artefact) -> Job:
     languages = list(refine.languages) if kind != "code" else []
     code = {name: code_digest(name, root, "filter") for name in filters if name not in RULE_SETS}
     own = thresholds_for(filters, kind, refine.thresholds)
-    settings = {"languages": languages, "filters": filters, "code": code} | ({"thresholds": own} if own else {})
-    step = Step("refine/shard", collected.name, SHARD_VERSION, settings, {"collect": collected.content})
+    settings = {"languages": languages, "filters": filters, "code": code, "personal": refine.personal.actions(kind == "code")}
+    step = Step(
+        "refine/shard", collected.name, SHARD_VERSION, settings | ({"thresholds": own} if own else {}), {"collect": collected.content}
+    )
     arguments = {"collected": collected.path, "kind": kind, "languages": languages, "filters": filters, "root": root, "thresholds": own}
+    arguments["personal"] = refine.personal
     return Job(step, refine_shard, arguments, float(collected.facts.get("bytes_out", 1)))
 
 
