@@ -110,7 +110,7 @@ def check_filters(filters: Sequence[str], thresholds: Thresholds) -> None:
 
 def thresholds_for(filters: Sequence[str], kind: str, thresholds: Thresholds) -> Thresholds:
     """Return those thresholds that decide about documents of a kind."""
-    found = {}
+    found: dict[str, Mapping[str, float | Sequence[float]]] = {}
     for name in thresholds.keys() & set(filters):
         asked = {rule.reason for rule in RULE_SETS[name].rules_for(kind)}
         own = {reason: bound for reason, bound in thresholds[name].items() if reason in asked}
