@@ -46,8 +46,8 @@ SETS = {
     "c4": ("c4_lines", "c4"),
     "fineweb": ("fineweb",),
 }
-# Of `few_words`, beside the published 50: what a recipe could ask for.
-FEW_WORDS = (100, 150, 200)
+# What a recipe could ask of gopher_quality in place of 50 words and 0.8 of them with a letter.
+STRICTER = (("few_words", 100), ("few_words", 150), ("few_words", 200), ("words_without_letters", 0.9), ("words_without_letters", 0.94))
 ALL = tuple(name for names in SETS.values() for name in names)
 
 
@@ -61,13 +61,21 @@ def measure() -> dict[str, object] | None:
     documents = [text for found in corpora.values() for text in found]
     theirs = asked(documents)
     ours = {name: verdict(documents, names) for name, names in SETS.items()}
-    strict = {few: verdict(documents, ["gopher_quality"], {"gopher_quality": {"few_words": few}}) for few in FEW_WORDS}
+    kept = {f"our {name}": reasons == "" for name, reasons in ours.items()}
+    kept["our four together"] = np.logical_and.reduce(list(kept.values()))
+    for reason, bound in STRICTER:
+        found = verdict(documents, ["gopher_quality"], {"gopher_quality": {reason: bound}})
+        kept[f"our gopher_quality, {reason} = {bound}"] = found == ""
+    kept |= {f"datatrove's {name}": np.array(theirs[name]["reasons"], object) == "" for name in ours if theirs}
     figures: dict[str, object] = {"MB of text": megabytes(documents)}
     figures |= {f"documents, {name}": len(found) for name, found in corpora.items()}
     where = np.repeat(list(corpora), [len(found) for found in corpora.values()])
     for name, reasons in ours.items() if theirs else ():
         figures |= agreement(name, reasons, theirs, where)
-    figures |= dict(human(ours, strict, theirs, where == "labelled", np.array([row["label"] == 1 for row in labelled])))
+    figures |= dict(
+        human({name: keep[where == "labelled"] for name, keep in kept.items()}, np.array([row["label"] == 1 for row in labelled]))
+    )
+    figures |= {f"pages of books kept, {name}": float(keep[where == "books"].mean()) for name, keep in kept.items()}
     figures |= dict(speeds(documents, theirs))
     return result(__doc__, figures)
 
@@ -128,20 +136,13 @@ def agreement(name: str, ours: Array, theirs: dict[str, Any], where: Array) -> d
     return figures
 
 
-def human(
-    ours: dict[str, Array], strict: dict[int, Array], theirs: dict[str, Any], rows: Array, good: Array
-) -> Iterator[tuple[str, object]]:
+def human(kept: dict[str, Array], good: Array) -> Iterator[tuple[str, object]]:
     """Yield how well keeping goes with what people called good; keeping everything has the base rate as its accuracy."""
     yield "people: share called good", float(good.mean())
-    every = np.logical_and.reduce([reasons == "" for reasons in ours.values()])
-    kept = {f"our {name}": reasons == "" for name, reasons in ours.items()} | {"our four together": every}
-    kept |= {f"our gopher_quality, few_words = {few}": reasons == "" for few, reasons in strict.items()}
-    kept |= {f"datatrove's {name}": np.array(theirs[name]["reasons"], object) == "" for name in ours if theirs}
     for name, keep in kept.items():
-        among = keep[rows]
-        yield f"people: accuracy, {name}", float((among == good).mean())
-        yield f"people: precision, {name}", float(good[among].mean())
-        yield f"people: recall, {name}", float(among[good].mean())
+        yield f"people: accuracy, {name}", float((keep == good).mean())
+        yield f"people: precision, {name}", float(good[keep].mean())
+        yield f"people: recall, {name}", float(keep[good].mean())
 
 
 def speeds(documents: Sequence[str], theirs: dict[str, Any]) -> Iterator[tuple[str, object]]:

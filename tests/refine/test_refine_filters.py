@@ -13,8 +13,15 @@ from hypothesis import strategies as st
 
 from groundup.document import DOCUMENT
 from groundup.errors import GroundupError, RecipeError
+<<<<<<< HEAD
 from groundup.own import code_digest
 from groundup.refine.filters import applicable, check_filters, judge, score_bounds, thresholds_for
+=======
+from groundup.plan import make_plan
+from groundup.recipe import Recipe, Refine, Source
+from groundup.refine import language
+from groundup.refine.filters import applicable, check_filters, code_digest, judge, score_bounds, thresholds_for
+>>>>>>> filters
 from groundup.refine.rules import RULE_SETS
 from groundup.refine.statistics import SHORT_LINE, Statistics
 
@@ -116,9 +123,11 @@ def test_scores() -> None:
 
 
 def test_unknown_name() -> None:
-    """A misspelt filter is a line that names the right one."""
+    """A misspelt filter is a line that names the right one, before anything is read."""
     with pytest.raises(RecipeError, match='"gofer" is unknown; did you mean "gopher"'):
         applicable(["gofer"], "web")
+    with pytest.raises(RecipeError, match='"gofer" is unknown'):
+        make_plan(Recipe(source=(Source("nowhere"),), refine=Refine(filters=("gofer",))))
 
 
 def test_own_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +200,7 @@ def test_thresholds() -> None:
         ({"c5": {}}, '"c5" is no rule set among the filters of the recipe; did you mean "c4"'),
         ({"code": {"long_lines": 9}}, '"code" is no rule set among the filters'),
         ({"gopher": {"few_word": 9}}, 'gopher has no rule "few_word"; did you mean "few_words"'),
-        ({"gopher": {"few_words": (1, 2)}}, "gopher.few_words wants one number, and documents pass at at least 50"),
+        ({"gopher": {"few_words": (1, 2)}}, "gopher.few_words wants one number; as published it is at least 50"),
         ({"gopher": {"word_length": 4}}, r"gopher.word_length wants the least and the most, such as \[3, 10\]"),
         ({"gopher": {"word_length": (9, 4)}}, "wants the least and the most"),
     ],

@@ -120,13 +120,12 @@ def rules(name: str, kind: str, thresholds: Thresholds = NONE) -> list[Rule]:
 def _with_bound(rule: Rule, bound: float | Sequence[float], name: str) -> Rule:
     """Return a rule with another threshold: a number, or the least and the most where the rule has both."""
     where = f"[refine.thresholds] {name}.{rule.reason}"
-    both = math.isfinite(rule.low) and math.isfinite(rule.high)
-    if both:
+    if math.isfinite(rule.low) and math.isfinite(rule.high):
         if isinstance(bound, (int, float)) or len(bound) != 2 or bound[0] > bound[1]:
             raise RecipeError(f"{where} wants the least and the most, such as [{rule.low:g}, {rule.high:g}]")
         return replace(rule, low=float(bound[0]), high=float(bound[1]))
     if not isinstance(bound, (int, float)):
-        raise RecipeError(f"{where} wants one number, and documents pass at {rule.bounds} as published")
+        raise RecipeError(f"{where} wants one number; as published it is {rule.bounds}")
     return replace(rule, low=float(bound)) if math.isfinite(rule.low) else replace(rule, high=float(bound))
 
 
