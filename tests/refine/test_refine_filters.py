@@ -13,15 +13,10 @@ from hypothesis import strategies as st
 
 from groundup.document import DOCUMENT
 from groundup.errors import GroundupError, RecipeError
-<<<<<<< HEAD
 from groundup.own import code_digest
-from groundup.refine.filters import applicable, check_filters, judge, score_bounds, thresholds_for
-=======
 from groundup.plan import make_plan
 from groundup.recipe import Recipe, Refine, Source
-from groundup.refine import language
-from groundup.refine.filters import applicable, check_filters, code_digest, judge, score_bounds, thresholds_for
->>>>>>> filters
+from groundup.refine.filters import applicable, check_filters, judge, score_bounds, thresholds_for
 from groundup.refine.rules import RULE_SETS
 from groundup.refine.statistics import SHORT_LINE, Statistics
 
