@@ -36,8 +36,10 @@ def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
     if not any(directory.iterdir()):
         raise SourceError(f"{directory}: the folder is empty")
     found = survey(directory)
-    if not any(entry.kind != "evaluation" for entry in found):
-        raise SourceError(f"{directory}: nothing in it looks like text, a dump, web pages, code or conversations")
+    if not any(entry.readable for entry in found):
+        raise SourceError(f"{directory}: nothing in it can be read: {'; '.join(entry.why.removeprefix('not read: ') for entry in found)}")
+    if not any(entry.readable and entry.kind != "evaluation" for entry in found):
+        raise SourceError(f"{directory}: it holds evaluation items only, which are never learnt from; name a folder with texts, too")
     name = re.sub(r"[^\w.+-]+", "-", directory.resolve().name).strip("-.") or "mine"
     text = recipe_text(name[:80], found, os.path.relpath(directory, recipe.resolve().parent), _own(recipe, directory))
     try:
@@ -71,13 +73,18 @@ def recipe_text(name: str, found: Sequence[Found], prefix: str, own: str = "") -
         lines = [f"# {entry.why}", "[[source]]", f"name = {_quoted(source)}", f"kind = {_quoted(entry.kind)}", f"path = {_quoted(path)}"]
         lines += [f"include = [{', '.join(map(_quoted, entry.include))}]"] if entry.include else []
         lines += [f"exclude = [{_quoted(own)}]"] if own and entry.path == "." else []
-        lines += (
-            ["most_dropped = 1  # little text: it may all be dropped"] if entry.bytes < LITTLE_BYTES and entry.kind != "evaluation" else []
-        )
+        lines += [f"most_dropped = 1  # {why}: it may all be dropped"] if (why := _may_vanish(entry)) else []
         blocks.append("\n".join(lines) + "\n")
     if any(entry.kind == "conversations" for entry in found):
         blocks.append(TUNE)
     return "\n".join(blocks)
+
+
+def _may_vanish(entry: Found) -> str:
+    """Return why a source may keep no document without stopping the run of everything else, or ""."""
+    if entry.kind == "evaluation":
+        return ""
+    return "nothing that is read" if not entry.readable else "little text" if entry.bytes < LITTLE_BYTES else ""
 
 
 def _path(prefix: str, path: str) -> str:

@@ -50,6 +50,7 @@ _BY_SUFFIX = {
     ".xhtml": "html",
     ".shtml": "html",
 }
+_FEED = re.compile(r"<(?:rss|rdf:RDF|(?:atom:)?feed)\b")
 _EPUB = b"mimetypeapplication/epub+zip"
 _HTML = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|meta|title)\b", re.IGNORECASE | re.DOTALL)
 _WIKITEXT = re.compile(r"\[\[[^\]\n]+\]\]|\{\{\w|'''[^'\n]+'''|^==+[^=\n]+==+\s*$|\{\|", re.MULTILINE)
@@ -96,11 +97,16 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911 - a tabl
         return "mediawiki"
     if _HTML.match(head):
         return "html"
-    if start.startswith(("<?xml", "<rss", "<feed")):
-        return "xml"
+    if start.startswith(("<?xml", "<rss", "<feed", "<rdf:RDF")):
+        return "feed" if is_feed(head) else "xml"
     if start.startswith("{") and is_jsonl(head):
         return "jsonl"
     return "json" if re.match(r"[\[{]\s*[\[{\"]", start) and _ends_like_json(head) else "text"
+
+
+def is_feed(head: str) -> bool:
+    """Return whether XML is a feed, by its outermost element."""
+    return _FEED.search(head[:4096]) is not None
 
 
 def _ends_like_json(head: str) -> bool:
