@@ -9,13 +9,16 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from groundup.collect.encoding import without_controls
 from groundup.collect.pages import page_text, xml_entities
 from groundup.collect.streams import DamagedError, Item, read_all
 from groundup.collect.web import MAX_HTML_BYTES, decode_html, host
 from groundup.document import Document, Reject
 from groundup.recipe import Source
 
-_ENTRY = re.compile(r"<((?:\w{1,40}:)?(?:item|entry))(?=[\s>])[^<>]{0,2000}>.*?(?:</\1\s*>|(?=<\1[\s>])|\Z)", re.DOTALL)
+_ENTRY = re.compile(
+    r"<((?:\w{1,40}:)?(?:item|entry))(?=[\s>])[^<>]{0,2000}>.*?(?:</\1\s*>|(?=<(?:\w{1,40}:)?(?:item|entry)[\s>])|\Z)", re.DOTALL
+)
 # What stands before the outermost element: it contradicts text that is decoded already, and no entity in it is wanted.
 _PROLOGUE = re.compile(r"\A\s*(?:<\?xml[^>]*\?>)?\s*(?:<!--.*?-->\s*|<\?.*?\?>\s*)*(?:<!DOCTYPE[^>\[]*(?:\[[^\]]*\]\s*)?>)?", re.DOTALL)
 # What an entry says, the fullest first; feeds repeat it in short under the later names.
@@ -24,7 +27,7 @@ _BODIES = ("encoded", "content", "body", "description", "summary")
 
 def read_feed(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the entries of a feed."""
-    text = decode_html(read_all(item.stream, MAX_HTML_BYTES))
+    text = decode_html(without_controls(read_all(item.stream, MAX_HTML_BYTES)))
     found = _ENTRY.search(text)
     front = _parts(text[: found.start()] if found else text)
     for number, match in enumerate(_ENTRY.finditer(text)):

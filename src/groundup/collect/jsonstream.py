@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from groundup.collect.encoding import errors_of
 from groundup.collect.streams import DamagedError
 
 MAX_ELEMENT = 256 << 20
@@ -33,7 +34,7 @@ class _Window:
     """The part of a text that has been read and not consumed."""
 
     def __init__(self, source: io.BufferedReader, encoding: str) -> None:
-        self._source, self._decoder = source, codecs.getincrementaldecoder(encoding)("surrogateescape")
+        self._source, self._decoder = source, codecs.getincrementaldecoder(encoding)(errors_of(encoding))
         self.text, self.position, self.ended = "", 0, False
         self._damage: DamagedError | None = None
 
