@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from groundup.collect.detect import Found, survey
+from groundup.collect.places import list_source
 from groundup.errors import RecipeError, SourceError
-from groundup.recipe import load_recipe
+from groundup.recipe import Source, load_recipe
 from groundup.store import write_whole
 
 # A source of less may be a note or two, which a filter drops whole: that must not stop the run of everything else.
@@ -49,7 +51,7 @@ def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
     except OSError as error:
         raise RecipeError(f"{recipe}: cannot be written: {error.strerror}") from None
     load_recipe(recipe)
-    return "\n".join([*_table(found), "", f"wrote {recipe}; next: groundup plan {recipe}, groundup run {recipe}"])
+    return "\n".join([*_table(found), *_unopened(directory), "", f"wrote {recipe}; next: groundup plan {recipe}, groundup run {recipe}"])
 
 
 def _own(recipe: Path, directory: Path) -> str:
@@ -108,4 +110,19 @@ def _quoted(text: str) -> str:
 
 
 def _table(found: Sequence[Found]) -> list[str]:
-    return [f"{entry.kind:14} {entry.files:7,} files {entry.bytes / 1e6:9,.1f} MB  {entry.path}  ({entry.why})" for entry in found]
+    """Return a line for each source, and one for each sort of file in it that is not read."""
+    lines = []
+    for entry in found:
+        seen, *unread = (
+            entry.why.split("; not read: ") if entry.readable else ["nothing that is read", entry.why.removeprefix("not read: ")]
+        )
+        lines.append(f"{entry.kind:14} {entry.files:7,} files {entry.bytes / 1e6:9,.1f} MB  {entry.path}  ({seen})")
+        lines += [f"{'':14} not read, but listed: {why}" for why in unread]
+    return lines
+
+
+def _unopened(directory: Path) -> list[str]:
+    """Return a line for links, pipes and the like, which no source opens."""
+    reasons = Counter(refused.reason for refused in list_source(Source(path=".", name="survey"), directory).refused)
+    told = ", ".join(f"{count:,} × {reason}" for reason, count in sorted(reasons.items()))
+    return [f"{'':14} not opened, but listed: {told}"] if told else []

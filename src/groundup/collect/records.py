@@ -38,9 +38,18 @@ def read_records(item: Item, form: str) -> Iterator[Numbered]:
     return FORMATS[form](item)
 
 
-def _text(item: Item) -> io.TextIOWrapper:
+def _text(item: Item) -> Iterator[str]:
+    """Yield the decoded lines of a file.
+
+    Raises:
+        DamagedError: a line is too long to be held.
+    """
     encoding = guess(item.head)
-    return io.TextIOWrapper(item.stream, encoding=encoding, errors=errors_of(encoding), newline="")
+    text = io.TextIOWrapper(item.stream, encoding=encoding, errors=errors_of(encoding), newline="")
+    while line := text.readline(MAX_RECORD):
+        if len(line) == MAX_RECORD and not line.endswith(("\n", "\r")):
+            raise DamagedError("too-large", f"a line longer than {MAX_RECORD >> 20} MB; what follows it is not read")
+        yield line
 
 
 def _jsonl(item: Item) -> Iterator[Numbered]:
