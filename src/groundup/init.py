@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from groundup.collect.detect import Found, survey
+from groundup.collect.places import list_source
 from groundup.errors import RecipeError, SourceError
-from groundup.recipe import load_recipe
+from groundup.recipe import Source, load_recipe
 from groundup.store import write_whole
 
 # A source of less may be a note or two, which a filter drops whole: that must not stop the run of everything else.
@@ -38,8 +40,10 @@ def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
     if not any(directory.iterdir()):
         raise SourceError(f"{directory}: the folder is empty")
     found = survey(directory)
-    if not any(entry.kind != "evaluation" for entry in found):
-        raise SourceError(f"{directory}: nothing in it looks like text, a dump, web pages, code or conversations")
+    if not any(entry.readable for entry in found):
+        raise SourceError(f"{directory}: nothing in it can be read: {'; '.join(entry.why.removeprefix('not read: ') for entry in found)}")
+    if not any(entry.readable and entry.kind != "evaluation" for entry in found):
+        raise SourceError(f"{directory}: it holds evaluation items only, which are never learnt from; name a folder with texts, too")
     name = re.sub(r"[^\w.+-]+", "-", directory.resolve().name).strip("-.") or "mine"
     text = recipe_text(name[:80], found, os.path.relpath(directory, recipe.resolve().parent), _own(recipe, directory))
     try:
@@ -49,7 +53,7 @@ def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
     except OSError as error:
         raise RecipeError(f"{recipe}: cannot be written: {error.strerror}") from None
     load_recipe(recipe)
-    return "\n".join([*_table(found), "", f"wrote {recipe}; next: groundup plan {recipe}, groundup run {recipe}"])
+    return "\n".join([*_table(found), *_unopened(directory), "", f"wrote {recipe}; next: groundup plan {recipe}, groundup run {recipe}"])
 
 
 def _own(recipe: Path, directory: Path) -> str:
@@ -73,13 +77,18 @@ def recipe_text(name: str, found: Sequence[Found], prefix: str, own: str = "") -
         lines = [f"# {entry.why}", "[[source]]", f"name = {_quoted(source)}", f"kind = {_quoted(entry.kind)}", f"path = {_quoted(path)}"]
         lines += [f"include = [{', '.join(map(_quoted, entry.include))}]"] if entry.include else []
         lines += [f"exclude = [{_quoted(own)}]"] if own and entry.path == "." else []
-        lines += (
-            ["most_dropped = 1  # little text: it may all be dropped"] if entry.bytes < LITTLE_BYTES and entry.kind != "evaluation" else []
-        )
+        lines += [f"most_dropped = 1  # {why}: it may all be dropped"] if (why := _may_vanish(entry)) else []
         blocks.append("\n".join(lines) + "\n")
     if any(entry.kind == "conversations" for entry in found):
         blocks.append(TUNE)
     return "\n".join(blocks)
+
+
+def _may_vanish(entry: Found) -> str:
+    """Return why a source may keep no document without stopping the run of everything else, or ""."""
+    if entry.kind == "evaluation":
+        return ""
+    return "nothing that is read" if not entry.readable else "little text" if entry.bytes < LITTLE_BYTES else ""
 
 
 def _path(prefix: str, path: str) -> str:
@@ -103,4 +112,19 @@ def _quoted(text: str) -> str:
 
 
 def _table(found: Sequence[Found]) -> list[str]:
-    return [f"{entry.kind:14} {entry.files:7,} files {entry.bytes / 1e6:9,.1f} MB  {entry.path}  ({entry.why})" for entry in found]
+    """Return a line for each source, and one for each sort of file in it that is not read."""
+    lines = []
+    for entry in found:
+        seen, *unread = (
+            entry.why.split("; not read: ") if entry.readable else ["nothing that is read", entry.why.removeprefix("not read: ")]
+        )
+        lines.append(f"{entry.kind:14} {entry.files:7,} files {entry.bytes / 1e6:9,.1f} MB  {entry.path}  ({seen})")
+        lines += [f"{'':14} not read, but listed: {why}" for why in unread]
+    return lines
+
+
+def _unopened(directory: Path) -> list[str]:
+    """Return a line for links, pipes and the like, which no source opens."""
+    reasons = Counter(refused.reason for refused in list_source(Source(path=".", name="survey"), directory).refused)
+    told = ", ".join(f"{count:,} × {reason}" for reason, count in sorted(reasons.items()))
+    return [f"{'':14} not opened, but listed: {told}"] if told else []

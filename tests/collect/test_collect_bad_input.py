@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import json
 import lzma
+import tracemalloc
 from collections.abc import Callable
+from typing import IO, Any, cast
 
 import pyarrow as pa
 import pytest
 from mutations import read_between
 
 from groundup.collect import records
+from groundup.collect.readers import read_item
+from groundup.collect.streams import Guarded, item
 from groundup.document import Document, Reject
+from groundup.recipe import Source
 
 Read = Callable[..., list[Document | Reject]]
 LINE = b'{"text": "whole"}\n'
+PAGES = b"<mediawiki><page><title>T</title><ns>0</ns><revision><text>%s</text></revision></page>"
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress,
     ".bz2": bz2.compress,
@@ -55,6 +62,12 @@ def test_cut_compressed_files(suffix: str) -> None:
         ("text", "x.txt", b"\0" * 1000, ["binary"]),
         ("text", "x.txt", b"a text\0 with a zero byte in it, as disks leave them", ["binary"]),
         ("text", "x.jsonl", LINE * 600 + b"\0" * 400 + b"\n" + LINE, ["whole"] * 601),
+        ("text", "x.jsonl", LINE + b'{"text": "zero \0 byte"}\n' + b"\0" * 4096 + LINE, ["whole", "zero  byte", "whole"]),
+        ("text", "x.jsonl", LINE + LINE[:9] + b"\0" * 99 + b"\n" + LINE, ["whole", "malformed", "whole"]),
+        ("text", "x.csv", b"text,b\n" + b"whole,1\n" * 9 + b"\0" * 99 + b"\nwhole,2\n", ["whole"] * 9 + ["malformed", "whole"]),
+        ("web", "x.xml", b"<rss>" + b"<item><title>whole</title></item>" * 3 + b"\0" * 99 + b"</rss>", ["whole"] * 3),
+        ("wikipedia", "x.xml", (PAGES % b"A.") + b"\0" * 99 + (PAGES % b"\0") + (PAGES % b"B."), ["T\n\nA.", "malformed", "T\n\nB."]),
+        ("wikipedia", "x.xml", b"<mediawiki><page>" + b"x" * (17 << 20), ["truncated"]),
         ("text", "x.jsonl", LINE + b'{"text": "lone \\ud800 half"}\n' + LINE, ["whole", "lone \ud800 half", "whole"]),
         ("text", "x.jsonl", LINE + b'{"text": "caf\xe9 \xff"}\n' + LINE, ["whole", "caf\u00e9 \u00ff", "whole"]),
         ("text", "x.jsonl", LINE + b'{"text": "cut in a str', ["whole", "malformed"]),
@@ -90,6 +103,58 @@ def test_very_long_lines(monkeypatch: pytest.MonkeyPatch, read: Read) -> None:
         long = json.dumps({"text": "x" * size}).encode() + b"\n"
         assert _told(read("text", "x.jsonl", LINE + long + LINE)) == ["whole", "too-large", "whole"]
     assert len(read("text", "x.txt", b"word " * 1_000_000)) == 1
+    assert _told(read("text", "x.csv", b"text\nwhole\n" + b"x" * 2000 + b"\nwhole\n")) == ["whole", "too-large"]
+
+
+class _Endless(io.RawIOBase):
+    """A beginning, and then one line of so many bytes."""
+
+    def __init__(self, front: bytes, size: int) -> None:
+        super().__init__()
+        self.front, self.left = io.BytesIO(front), size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        if (count := self.front.readinto(target)) == 0:
+            count = min(len(target), self.left)
+            self.left -= count
+            target[:count] = b"x" * count
+        return count
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize(
+    ("kind", "name", "front"),
+    [
+        ("text", "x.txt", b""),
+        ("text", "x.jsonl", b'{"text": "'),
+        ("text", "x.json", b'[{"text": "'),
+        ("text", "x.csv", b'text,b\n"'),
+        ("text", "x.tsv", "text\tb\n".encode("utf-16")),
+        ("text", "x.jsonl", '\ufeff{"text": "'.encode("utf-16-le")),
+        ("books", "x.txt", b""),
+        ("wikipedia", "x.xml", b"<mediawiki><page><title>"),
+        ("web", "x.html", b"<html><body>"),
+        ("web", "x.xml", b"<rss><item><title>"),
+        ("web", "x.warc", b"WARC/1.0\r\nX: "),
+        ("web", "x.arc", b"filedesc://x.arc 1.1.1.1 20000101000000 text/plain 20\n"),
+        ("code", "x.py", b"x = '"),
+        ("conversations", "x.txt", b"[10:01] <a> b\n[10:02] <b> a\n[10:03] <a> "),
+        ("conversations", "x.yml", b"- - "),
+        ("evaluation", "x.jsonl", b'{"query": "'),
+    ],
+)
+def test_a_line_of_two_gigabytes(kind: str, name: str, front: bytes) -> None:
+    """Memory stays below a gigabyte, and there is a document or a reason."""
+    tracemalloc.start()
+    try:
+        stream = Guarded(cast("IO[bytes]", io.BufferedReader(_Endless(front, 2 << 30))))
+        found = sum(1 for _ in read_item(item(name, name, stream), Source(path="x", kind=kind)))
+        assert found and tracemalloc.get_traced_memory()[1] < 1 << 30
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("wrong", ["10", "0", "999999", "99999999999999999999", "-1", "x", ""])

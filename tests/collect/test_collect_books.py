@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -97,3 +98,21 @@ def test_real_books(read: Read, real_data: Path) -> None:
         licences += "Project Gutenberg-tm" in found.text
     assert len(groups) <= 74
     assert licences <= 2
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("Transcribers Note: Errors were mended.\n\n", ""),
+        ("TRANSCRIBER’S NOTE:\n\nObvious errors were corrected.\n\n\n", ""),
+        ("[Transcriber’s Note: Italics are\nmarked.]\n\n", ""),
+        ("+----------------+\n| Transcriber's note:  |\n|                |\n| Errors. |\n+----------------+\n\n", ""),
+        ("", "\n\n-----\n\nTranscriber's Notes:\n\n1. Errors were corrected.\n\n  2. More of them."),
+        ("", "\n\nTRANSCRIBER NOTES\n\nMisspelled words have been corrected."),
+    ],
+)
+def test_notes_of_transcribers(before: str, after: str, texts: Callable[..., list[str]]) -> None:
+    """What transcribers say before and behind a book is not part of it; a book that speaks of one keeps its words."""
+    book = "Once upon a time.\n\n" * 40 + "A transcriber notes what he hears.\n\n" + "The end." * 9
+    marked = f"*** START OF THE PROJECT GUTENBERG EBOOK T ***\n\n{before}{book}{after}\n\n*** END OF THE PROJECT GUTENBERG EBOOK T ***\n"
+    assert texts("books", "b.txt", marked) == [book]

@@ -33,14 +33,25 @@ _CHARSET = re.compile(r"^Character set encoding:[ \t]*(?:ISO[ -]Latin-1|([\w-]+)
 _OF_BY = re.compile(r"Project Gutenberg(?:'s|’s| (?:EBook|Etext) of)?[ \t]+(?P<title>[^\n]+?),? by (?P<author>[^\n]+)", re.IGNORECASE)
 # The credits of transcribers open a book, and are not part of it.
 _CREDITS = re.compile(
-    r"\A\s*(?:\[?(?:E-?text|This e-?(?:text|book)|HTML version|Note: Project Gutenberg"
-    r"|Transcribed|Produced|Prepared|Scanned|Updated|Created)\b"
+    r"\A\s*(?:\[?(?:(?:E-?text|This e-?(?:text|book)|HTML version|Note: Project Gutenberg"
+    r"|Transcribed|Produced|Prepared|Scanned|Updated|Created)\b|Transcriber(?:['’]?s['’]?)? Notes?\b[:. \t]*(?:\n[ \t]*\n)?)"
     r"[^\n]*(?:\n[^\n]+)*\s*){1,3}",
     re.IGNORECASE,
 )
 _NOTES = re.compile(
-    r"\[Illustrations?\b[^\]]{0,400}\]|\[Transcriber'?s? notes?:[^\]]{0,2000}\]|<<THIS ELECTRONIC VERSION[^>]{0,1000}>>", re.IGNORECASE
+    r"\[Illustrations?\b[^\]]{0,400}\]|\[Transcriber(?:['’]?s['’]?)? notes?:[^\]]{0,6000}\]|<<THIS ELECTRONIC VERSION[^>]{0,1000}>>",
+    re.IGNORECASE,
 )
+# The same in a box, or at the end of the book, where it may list every correction.
+_BOX = re.compile(
+    r"^[ \t]*\+-{5,}\+?[ \t]*\n(?:[ \t]*\|[^\n]*\n){0,3}?[ \t]*\|[ \t]*Transcriber[^\n]*\n(?:[ \t]*\|[^\n]*\n){0,100}"
+    r"[ \t]*\+-{5,}\+?[ \t]*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_LAST_NOTES = re.compile(
+    r"\n[ \t]*\n(?:[ \t]*[-*=]{3}[-*= \t]*\n\s*)?[ \t]*Transcriber(?:['’]?s['’]?)? Notes?\b(?!\w).*", re.IGNORECASE | re.DOTALL
+)
+_LAST_CHARACTERS = 6000
 _ITALICS = re.compile(r"(?<![\w_])_(\S(?:[^_]{0,400}?\S)?)_(?![\w_])")
 _HEAD_CHARACTERS = 20_000
 
@@ -114,12 +125,19 @@ def _book(text: str, span: _Span, number: int, origin: str, marked: bool, wrappe
     if marked:
         body = _OLD_END.sub("", body[:-2000]) + _OLD_END.sub("", body[-2000:]) if len(body) > 4000 else _OLD_END.sub("", body)
         body = _CREDITS.sub("", body)
+        body = _without_last_notes(_BOX.sub("", body))
     body = _ITALICS.sub(r"\1", _NOTES.sub("", body)).strip()
     return (
         Document(unwrap(body) if wrapped else body, number, book_group(header) or origin)
         if body
         else Reject("empty", number, "no text between its markers" if marked else "no text in it")
     )
+
+
+def _without_last_notes(body: str) -> str:
+    """Return a book without what its transcriber notes at the end: in its last tenth."""
+    notes = _LAST_NOTES.search(body, max(len(body) - _LAST_CHARACTERS, len(body) * 9 // 10))
+    return body[: notes.start()] if notes else body
 
 
 def book_group(header: str) -> str:

@@ -67,7 +67,7 @@ def _by_name(item: Item, language: str) -> Reject | None:  # noqa: PLR0911 - a t
         return Reject("license-file")
     if vendored := _VENDORED.intersection(parts[:-1]):
         return Reject("vendored", detail=sorted(vendored)[0])
-    if re.search(r"[.-]min\.\w+$", item.name.lower()):
+    if re.search(r"[.-]min\.(?:[cm]?js|css|html?)(?:\.map)?$", item.name.lower()):
         return Reject("minified")
     if not language:
         return Reject("data" if suffix in _DATA else "unknown-type", detail=suffix if "." in item.name else "")

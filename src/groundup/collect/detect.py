@@ -39,6 +39,7 @@ class Found:
         why: one line that says what was seen.
         name: a name that no other source of the survey has.
         include: patterns, where one folder is divided between several sources.
+        readable: whether a reader makes a document of any of it.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Found:
     why: str
     name: str = ""
     include: tuple[str, ...] = ()
+    readable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def survey(folder: Path) -> list[Found]:
     if not folder.is_dir():
         raise SourceError(f"{folder}: there is no such folder")
     listing = list_source(Source(path=".", name="survey"), folder)
-    files = _guessed(listing.files)
+    files = _guessed(listing.files, folder.resolve().name)
     tree = _tree(files)
     found = _decide(tree, project_roots(file.origin for file in files))
     if not found:
@@ -93,17 +95,17 @@ def survey(folder: Path) -> list[Found]:
     return _named(sorted(found, key=lambda one: (one.path, one.kind)), folder)
 
 
-def _guessed(files: Sequence[RawFile]) -> list[_File]:
-    """Guess every file, but for those whose neighbours of the same suffix all agree."""
+def _guessed(files: Sequence[RawFile], top: str) -> list[_File]:
+    """Guess every file below a folder called `top`, but for those whose neighbours of the same suffix all agree."""
     seen: dict[tuple[str, str], Counter[Guess]] = {}
     out = []
     for file in files:
-        bare = _File(file.origin, file.size, Guess(None, ""))
+        bare = _File(file.origin, file.size, Guess(None, "", ""))
         votes = seen.setdefault((file.origin.rpartition("/")[0], bare.suffix), Counter())
         if len(votes) == 1 and votes.total() >= SAMPLE_FILES:
             one = next(iter(votes))
         else:
-            one = guess(file.path, file.origin)
+            one = guess(file.path, f"{top}/{file.origin}")
             votes[one] += 1
         out.append(replace(bare, guess=one))
     return out
@@ -200,13 +202,17 @@ def _patterns(suffixes: Sequence[str], files: Sequence[_File]) -> list[str]:
 
 
 def _found(kind: str, path: str, files: Sequence[_File], include: tuple[str, ...] = ()) -> Found:
-    whys = Counter(file.guess.why for file in files if file.guess.kind == kind)
-    silent = sum(file.guess.kind is None for file in files)
-    parts = [f"{count:,} × {why}" for why, count in sorted(whys.items(), key=lambda entry: (-entry[1], entry[0]))[:3]]
-    parts += [f"{silent:,} that say nothing"] if silent else []
-    others = len(files) - sum(whys.values()) - silent
-    parts += [f"{others:,} of other kinds"] if others else []
-    return Found(kind, path, len(files), sum(file.size for file in files), "; ".join(parts), include=include)
+    mine = [file.guess for file in files if file.guess.kind == kind or (file.guess.kind is None and file.guess.readable)]
+    unread = [file.guess for file in files if not file.guess.readable]
+    others = len(files) - len(mine) - len(unread)
+    parts = [*_whys(mine), *([f"{others:,} of other kinds"] if others else []), *(f"not read: {why}" for why in _whys(unread))]
+    return Found(kind, path, len(files), sum(file.size for file in files), "; ".join(parts), "", include, len(unread) < len(files))
+
+
+def _whys(guesses: Sequence[Guess]) -> list[str]:
+    """Return what was seen, the commonest three first."""
+    counts = Counter(guess.why for guess in guesses)
+    return [f"{count:,} × {why}" for why, count in sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))[:3]]
 
 
 def _named(found: Sequence[Found], folder: Path) -> list[Found]:

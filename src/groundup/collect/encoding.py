@@ -37,10 +37,16 @@ def is_binary(head: bytes) -> bool:
     return b"\0" in head or controls > len(head) // 50
 
 
+def without_controls(data: bytes) -> bytes:
+    """Return the bytes of a text without those that no text holds, where damage left some."""
+    return data.translate(None, _CONTROL) if is_binary(data) else data
+
+
 def _wide(head: bytes) -> str | None:
     """Return UTF-16 or UTF-32 without a mark, told by where the zero bytes of ASCII characters stand."""
     head = head[: len(head) & ~3][:4096]
-    if len(head) < 16 or not head.count(0) > len(head) * 0.3:
+    # Text that begins without a zero, and has many later on, is damaged.
+    if len(head) < 16 or not head.count(0) > len(head) * 0.3 or 0 not in head[:64]:
         return None
     zeros = [head[n::4].count(0) / (len(head) / 4) for n in range(4)]
     shapes = {"utf-32-le": (0, 1, 1, 1), "utf-32-be": (1, 1, 1, 0), "utf-16-le": (0, 1, 0, 1), "utf-16-be": (1, 0, 1, 0)}
@@ -64,6 +70,11 @@ def guess(data: bytes, declared: str = "") -> str:
     if declared and _decodes(data, declared):
         return declared
     return _detect(data)
+
+
+def errors_of(encoding: str) -> str:
+    """Return how what cannot be decoded is kept: as escaped bytes for `mend`, where an encoding has single bytes."""
+    return "replace" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
 
 
 def _is_utf8(data: bytes) -> bool:
@@ -109,7 +120,8 @@ def _detect(data: bytes) -> str:
     start = max(0, first.start() - SAMPLE // 4) if first else 0
     # Its own `prefer_superset` reads ISO 8859-2 as Windows-1250, which is no superset: 171 instead of 195 of 199 files.
     name = chardet.detect(data[start : start + SAMPLE])["encoding"] or "ascii"
-    return _SUPERSETS.get(name.lower(), name) if _is_text(name) else "cp1252"
+    # Where text is in UTF-16 or UTF-32, `_wide` has seen it; zero bytes of damage look like it, too.
+    return _SUPERSETS.get(name.lower(), name) if _is_text(name) and not name.lower().startswith(("utf-16", "utf-32")) else "cp1252"
 
 
 def decode(data: bytes, declared: str = "") -> str:

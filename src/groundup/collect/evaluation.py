@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from groundup.collect.encoding import decode, mend
+from groundup.collect.feeds import lines_of, xml_root
 from groundup.collect.records import read_records
 from groundup.collect.streams import Item, read_all
 from groundup.collect.turns import plain
@@ -54,3 +55,10 @@ def read_lines(item: Item, source: Source) -> Iterator[Document | Reject]:
     pieces = text.split("\n\n") if text.strip().count("\n\n") * 20 > text.count("\n") else text.split("\n")
     for number, piece in enumerate(piece for piece in pieces if piece.strip()):
         yield Document(piece.strip(), number, f"{item.origin}#{number}")
+
+
+def read_xml_items(item: Item, source: Source) -> Iterator[Document | Reject]:
+    """Yield the items of an evaluation set in XML: the elements below the outermost one, as COPA has them."""
+    for number, element in enumerate(xml_root(item)):
+        text = lines_of(element)
+        yield Document(text, number, f"{item.origin}#{number}") if text else Reject("no-text", number, "an item without text")

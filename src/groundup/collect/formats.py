@@ -50,6 +50,10 @@ _BY_SUFFIX = {
     ".xhtml": "html",
     ".shtml": "html",
 }
+# Formats whose records are told apart before they are decoded.
+_RECORDS = frozenset({"jsonl", "json", "csv", "tsv", "mediawiki", "feed"})
+_BEGINNING = 64
+_XML = re.compile(r"<(mediawiki|rss|rdf:RDF|(?:atom:)?feed)\b")
 _EPUB = b"mimetypeapplication/epub+zip"
 _HTML = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|meta|title)\b", re.IGNORECASE | re.DOTALL)
 _WIKITEXT = re.compile(r"\[\[[^\]\n]+\]\]|\{\{\w|'''[^'\n]+'''|^==+[^=\n]+==+\s*$|\{\|", re.MULTILINE)
@@ -83,7 +87,14 @@ def format_of(name: str, head: bytes) -> str:
         return named or "arc"
     if named == "warc" or head.startswith(b"WARC/"):
         return "warc"
-    return "binary" if is_binary(head) else _text_format(named, text_head(head))
+    return _mended_format(named, head) if is_binary(head) else _text_format(named, text_head(head))
+
+
+def _mended_format(named: str | None, head: bytes) -> str:
+    """Return the format of what is damaged but begins well, as where a disk left zero bytes: its other records can be read."""
+    bare = head.replace(b"\0", b"")
+    form = "binary" if not bare or is_binary(bare[:_BEGINNING]) else _text_format(named, text_head(bare))
+    return form if form in _RECORDS else "binary"
 
 
 def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911 - a table of cases
@@ -92,12 +103,13 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911 - a tabl
         return "jsonl"
     if named is not None and (named not in ("json", "jsonl") or start.startswith(("{", "["))):
         return named
-    if "<mediawiki" in head[:4096]:
+    outermost = _XML.search(head[:4096])
+    if outermost is not None and outermost[1] == "mediawiki":
         return "mediawiki"
     if _HTML.match(head):
         return "html"
-    if start.startswith(("<?xml", "<rss", "<feed")):
-        return "xml"
+    if start.startswith(("<?xml", "<rss", "<feed", "<rdf:RDF")):
+        return "xml" if outermost is None else "feed"
     if start.startswith("{") and is_jsonl(head):
         return "jsonl"
     return "json" if re.match(r"[\[{]\s*[\[{\"]", start) and _ends_like_json(head) else "text"

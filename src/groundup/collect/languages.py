@@ -15,11 +15,12 @@ _LANGUAGES = {
     "scala": "scala",
     "javascript": "js mjs cjs jsx",
     "typescript": "ts tsx mts cts",
-    "ruby": "rb rake gemspec",
+    "ruby": "rb rake gemspec ru",
     "php": "php",
     "perl": "pl pm t ep",
     "shell": "sh bash zsh fish bats",
     "powershell": "ps1 psm1",
+    "batch": "bat cmd",
     "haskell": "hs",
     "ocaml": "ml mli",
     "f#": "fs fsx",
@@ -67,8 +68,8 @@ _BY_NAME = {
     "changelog": "docs",
 }
 _SHEBANG = re.compile(rb"#!\s*\S*?(?:/env\s+(?:-\S+\s+)*)?(python|perl|ruby|bash|sh|zsh|node|php|lua|Rscript|awk|tclsh)[\d.]*\b")
-# What Emacs and Vim are told.
-_MODELINE = re.compile(rb"-\*-\s*(?:mode:\s*)?([\w+-]+)\s*;?\s*-\*-|\bvim?:.{0,60}?\b(?:filetype|ft)=(\w+)")
+# What Emacs and Vim are told, at the start or the end of a file.
+_MODELINE = re.compile(rb"-\*-\s*(?:mode:\s*)?([\w+-]+)\s*;?\s*-\*-|\b(?:vim?|ex):.{0,60}?\b(?:filetype|ft)=(\w+)")
 _BY_INTERPRETER = {b"bash": "shell", b"sh": "shell", b"zsh": "shell", b"node": "javascript", b"Rscript": "r", b"tclsh": "tcl"}
 # Prose keeps its language open; what is code names it.
 DOCS = frozenset(("markdown", "rst", "docs"))
@@ -84,7 +85,7 @@ def language_of(name: str, head: bytes = b"") -> str:
 def _of_head(head: bytes) -> str:
     if match := _SHEBANG.match(head):
         return _BY_INTERPRETER.get(match[1], match[1].decode())
-    if match := _MODELINE.search(head[:500]):
+    if match := _MODELINE.search(head[:500] + b"\n" + head[-500:]):
         name = (match[1] or match[2]).decode("ascii").lower()
         return {"shell-script": "shell", "sh": "shell", "bash": "shell", "cperl": "perl"}.get(name, name if name in _LANGUAGES else "")
     return ""

@@ -50,14 +50,15 @@ def _parsed(page: str) -> Any:
     from lxml import etree
 
     try:
-        return etree.fromstring(_ENTITY.sub(lambda hit: _unescaped(hit[0]), page), etree.XMLParser(resolve_entities=False, no_network=True))
+        return etree.fromstring(xml_entities(page), etree.XMLParser(resolve_entities=False, no_network=True))
     except (etree.XMLSyntaxError, ValueError):
         return etree.fromstring(_EMPTY_RAW.sub("", page.replace("\0", "")) or " ", etree.HTMLParser(no_network=True))
 
 
-def _unescaped(entity: str) -> str:
+def xml_entities(page: str) -> str:
+    """Return markup with the characters that HTML's entities stand for, but for the five that XML knows."""
     # A few stand for < and &, which have to stay escaped.
-    return html.escape(html.unescape(entity))
+    return _ENTITY.sub(lambda hit: html.escape(html.unescape(hit[0])), page)
 
 
 class _Writer:

@@ -9,7 +9,8 @@ from groundup.collect.books import read_books
 from groundup.collect.code import read_code, read_code_records
 from groundup.collect.conversations import read_conversations, read_log
 from groundup.collect.epub import read_epub
-from groundup.collect.evaluation import read_evaluation, read_lines
+from groundup.collect.evaluation import read_evaluation, read_lines, read_xml_items
+from groundup.collect.feeds import read_feed, read_xml
 from groundup.collect.formats import ADVICE, UNREADABLE, format_of
 from groundup.collect.streams import DamagedError, Item
 from groundup.collect.text import read_text, read_text_records
@@ -45,7 +46,11 @@ _OWN: dict[tuple[str, str], Reader] = {
     ("books", "epub"): read_epub,
     ("text", "epub"): read_epub,
     ("wikipedia", "mediawiki"): read_dump,
+    ("text", "feed"): read_feed,
+    ("text", "xml"): read_xml,
+    ("evaluation", "xml"): read_xml_items,
     ("web", "html"): read_html,
+    ("web", "feed"): read_feed,
     ("web", "warc"): read_warc,
     ("web", "arc"): read_arc,
 }
@@ -91,7 +96,7 @@ def _dispatch(item: Item, source: Source) -> Iterator[Document | Reject]:
         yield from _OWN[source.kind, form](item, source)
     elif form in _TABULAR:
         yield from _RECORDS.get(source.kind, read_text_records)(item, source, form)
-    elif form == "text" or (source.kind == "text" and form == "xml"):
+    elif form == "text":
         yield from _TEXT[source.kind](item, source)
     else:
         yield Reject("wrong-kind", detail=f"{form} in a source of {source.kind}")

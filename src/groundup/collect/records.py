@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from groundup.collect.encoding import decode, guess, marked, mend
+from groundup.collect.encoding import decode, errors_of, guess, marked, mend
 from groundup.collect.jsonstream import Malformed, elements
 from groundup.collect.streams import DamagedError, Item, read_all, spooled
 from groundup.document import Reject
@@ -38,8 +38,18 @@ def read_records(item: Item, form: str) -> Iterator[Numbered]:
     return FORMATS[form](item)
 
 
-def _text(item: Item) -> io.TextIOWrapper:
-    return io.TextIOWrapper(item.stream, encoding=guess(item.head), errors="surrogateescape", newline="")
+def _text(item: Item) -> Iterator[str]:
+    """Yield the decoded lines of a file.
+
+    Raises:
+        DamagedError: a line is too long to be held.
+    """
+    encoding = guess(item.head)
+    text = io.TextIOWrapper(item.stream, encoding=encoding, errors=errors_of(encoding), newline="")
+    while line := text.readline(MAX_RECORD):
+        if len(line) == MAX_RECORD and not line.endswith(("\n", "\r")):
+            raise DamagedError("too-large", f"a line longer than {MAX_RECORD >> 20} MB; what follows it is not read")
+        yield line
 
 
 def _jsonl(item: Item) -> Iterator[Numbered]:
@@ -71,8 +81,8 @@ def _loads(line: bytes, number: int) -> Record | Reject:
     except ValueError:
         pass
     try:
-        # Stricter than what is found: NaN, control characters in strings, bytes that are not UTF-8.
-        return json.loads(mend(line.decode("utf-8", "surrogateescape")).lstrip("\ufeff"), strict=False)
+        # Stricter than what is found: NaN, control characters in strings, bytes that are not UTF-8, zero bytes of a disk that failed.
+        return json.loads(mend(line.replace(b"\0", b"").decode("utf-8", "surrogateescape")).lstrip("\ufeff"), strict=False)
     except (ValueError, RecursionError) as error:
         return Reject("malformed", number, f"not JSON: {str(error).partition(': line')[0]}")
 

@@ -13,7 +13,7 @@ from typing import Any
 from groundup.collect.archives import open_items
 from groundup.collect.code import DATASET_KEYS
 from groundup.collect.conversations import is_irc, is_row
-from groundup.collect.formats import UNREADABLE, format_of, text_head, wikitext_share
+from groundup.collect.formats import ADVICE, UNREADABLE, format_of, text_head, wikitext_share
 from groundup.collect.globs import Selection
 from groundup.collect.languages import DOCS, language_of
 from groundup.collect.licenses import is_license_file
@@ -47,19 +47,39 @@ _HINTS = (
 )
 _NEUTRAL = re.compile(r"(?:readme|changelog|changes|notice|authors|contributing|manifest|metadata|index)(?:[._-].*)?", re.IGNORECASE)
 _GUTENBERG = re.compile(r"project gutenberg", re.IGNORECASE)
+# Files that go with any kind, and are read as that.
+_NOTES = "notes and documentation"
 # Shorter plain text is no book, however its lines are wrapped.
 _BOOK_BYTES = 30_000
 # As much wiki markup for 1,000 characters makes a text a page of wikitext.
 _WIKITEXT_SHARE = 1.5
 
 
+# Formats that belong to one kind.
+_TOLD = {
+    "warc": ("web", "web archives"),
+    "arc": ("web", "web archives"),
+    "html": ("web", "HTML pages"),
+    "epub": ("books", "EPUB books"),
+    "mediawiki": ("wikipedia", "MediaWiki dumps"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """What a file seems to be: its kind of source (None when it says nothing), its format, and the sign that told."""
+    """What a file seems to be: its kind of source (None when it says nothing), its format, and the sign that told.
+
+    One without a kind is read with its neighbours where its format is `text`, and listed as unread otherwise.
+    """
 
     kind: str | None
     form: str
-    why: str = ""
+    why: str
+
+    @property
+    def readable(self) -> bool:
+        """Whether some reader makes a document of it."""
+        return self.kind is not None or self.form in ("text", "xml")
 
 
 def guess(path: Path, name: str = "") -> Guess:
@@ -74,10 +94,9 @@ def guess(path: Path, name: str = "") -> Guess:
     try:
         with path.open("rb") as file:
             for item in islice(open_items(path, file, name, path.stat().st_size, Selection()), MAX_MEMBERS):
-                if isinstance(item, Item):
-                    votes[guess_item(item)] += 1
+                votes[guess_item(item) if isinstance(item, Item) else Guess(None, "refused", f"archives: {item.reason}")] += 1
     except (OSError, DamagedError) as error:
-        return Guess(None, "unreadable", str(error))
+        return Guess(None, "unreadable", f"files that cannot be opened ({getattr(error, 'strerror', None) or error})")
     return _elected(votes)
 
 
@@ -88,7 +107,7 @@ def _elected(votes: Counter[Guess]) -> Guess:
         if one.kind is not None:
             kinds[one.kind] += count
     if not kinds:
-        return next(iter(votes), Guess(None, "empty"))
+        return min(votes, key=lambda one: (-votes[one], one.form), default=Guess(None, "empty", "archives with nothing in them"))
     kind = "code" if kinds["code"] * 3 >= kinds.total() else min(kinds, key=lambda kind: (-kinds[kind], kind))
     return next(one for one, _ in votes.most_common() if one.kind == kind)
 
@@ -96,33 +115,52 @@ def _elected(votes: Counter[Guess]) -> Guess:
 def guess_item(item: Item) -> Guess:
     """Return what a file, or a member of an archive, seems to be."""
     form = format_of(item.name, item.head)
-    if form in ("warc", "arc", "wat", "html"):
-        return Guess("web", form, "HTML pages" if form == "html" else "web archives")
-    if form == "epub":
-        return Guess("books", form, "EPUB books")
-    if form == "mediawiki":
-        return Guess("wikipedia", form, "MediaWiki dumps")
+    if form in _TOLD:
+        return Guess(_TOLD[form][0], form, _TOLD[form][1])
+    if form in ("feed", "xml"):
+        return _guess_xml(item, form)
     if form in UNREADABLE or form == "empty":
-        return Guess(None, form)
+        return Guess(None, form, _unread(form))
     if form in FORMATS:
         return _guess_records(item, form)
-    return _guess_text(item) if form == "text" else Guess(None, form)
+    return _guess_text(item)
+
+
+def _guess_xml(item: Item, form: str) -> Guess:
+    if _EVALUATION_NAME.search(_words(item.origin)):
+        return Guess("evaluation", form, "evaluation items")
+    return Guess("web", form, "feeds") if form == "feed" else Guess(None, form, "XML of a sort that is not known")
+
+
+def _unread(form: str) -> str:
+    """Return what a file is that no reader reads, and what a person can do about it."""
+    name = {"empty": "empty files", "binary": "binary files"}.get(form, form)
+    return f"{name} ({ADVICE[form]})" if form in ADVICE else name
 
 
 def _guess_records(item: Item, form: str) -> Guess:
     records = [record for _, record in islice(_safely(read_records(item, form)), 3) if not isinstance(record, Reject)]
     if not records:
-        return Guess(None, form)
-    keys = {str(key).lower() for key in records[0]} if isinstance(records[0], Mapping) else set()
-    if _EVALUATION_NAME.search(_words(item.origin)) or any(need <= keys for need in _EVALUATION_KEYS):
+        return Guess(None, form, f"{form} without a record that can be read")
+    first = records[0] if isinstance(records[0], Mapping) else {}
+    keys, texts = {str(key).lower() for key in first}, first_text(first, TEXT_KEYS) is not None
+    if any(need <= keys for need in _EVALUATION_KEYS) or (
+        _EVALUATION_NAME.search(_words(item.origin)) and not (texts and _has_address(first))
+    ):
         return Guess("evaluation", form, "evaluation items")
     if all(find_turns(record) or is_row(record) for record in records):
         return Guess("conversations", form, "turns by speaker")
-    if len(keys & DATASET_KEYS) > 1 and first_text(records[0], ("content", "code", "text")):
+    if len(keys & DATASET_KEYS) > 1 and first_text(first, ("content", "code", "text")):
         return Guess("code", form, "source files as records")
-    if isinstance(records[0], Mapping) and first_text(records[0], TEXT_KEYS) is not None:
-        return Guess(hint(item.origin) or ("web" if "url" in keys else "text"), form, "records with a text")
-    return Guess(None, form)
+    if texts:
+        return Guess(hint(item.origin) or ("web" if _has_address(first) else "text"), form, "records with a text")
+    return Guess(None, form, f"{form} without a text under a name that is known (text, content, …)")
+
+
+def _has_address(record: Mapping[Any, Any]) -> bool:
+    """Return whether a record names an address: of its own, or among its metadata, as Dolma's do."""
+    more = record.get("metadata")
+    return "url" in {str(key).lower() for part in (record, more if isinstance(more, Mapping) else {}) for key in part}
 
 
 def _safely(records: Iterable[Any]) -> Iterable[Any]:
@@ -137,7 +175,7 @@ def _guess_text(item: Item) -> Guess:  # noqa: PLR0911 - a table of cases
     if language and language not in DOCS:
         return Guess("code", "text", f"source code in {language}")
     if is_license_file(item.name) or _NEUTRAL.fullmatch(item.name) or language in ("markdown", "rst"):
-        return Guess(None, "text")
+        return Guess(None, "text", _NOTES)
     head = text_head(item.head)
     if is_irc(head):
         return Guess("conversations", "text", "IRC logs")

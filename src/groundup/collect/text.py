@@ -9,6 +9,7 @@ from typing import Any
 from groundup.collect.encoding import decode, guess
 from groundup.collect.records import read_records
 from groundup.collect.streams import Item
+from groundup.collect.subtitles import spoken
 from groundup.document import MAX_DOCUMENT_BYTES, Document, Reject
 from groundup.recipe import Source
 
@@ -50,7 +51,7 @@ def read_text(item: Item, source: Source) -> Iterator[Document | Reject]:
     declared = "" if source.encoding == "auto" else source.encoding
     data = item.stream.read(MAX_DOCUMENT_BYTES)
     if len(data) < MAX_DOCUMENT_BYTES:
-        yield Document(decode(data, declared), group=item.origin)
+        yield Document(spoken(decode(data, declared)), group=item.origin)
         return
     joined = io.BufferedReader(_Joined(data, item.stream))
     rest = io.TextIOWrapper(joined, encoding=guess(item.head, declared), errors="replace")

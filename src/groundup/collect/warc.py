@@ -146,6 +146,10 @@ def _record(record: Any, number: int) -> Document | Reject:
     if kind == "conversion":
         text = record.reader.read(MAX_HTML_BYTES).decode("utf-8", "replace").strip()
         return Document(text, number, host(target) or target) if text else Reject("empty", number, target)
+    if kind == "unknown":
+        return Reject(
+            "damaged", number, "a record whose header does not say what it is: lines that end without a carriage return, for example"
+        )
     if kind != "response" or not record.is_http or record.http_headers is None:
         return Reject("not-http" if kind == "response" else f"warc-{kind}", number, target)
     return _response(record, number, target)

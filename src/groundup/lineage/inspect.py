@@ -110,7 +110,12 @@ def _without_lines(root: Path, texts: pa.StringArray, kinds: Sequence[str]) -> p
     from groundup.refine.prose_lines import prose_lines
     from groundup.refine.rules import CUTTING, RULE_SETS
 
-    if CUTTING not in load_lock(root).refine.filters:
+    try:
+        filters = load_lock(root).refine.filters
+    except GroundupError:
+        # A run that lost its settings can still be looked into.
+        return texts
+    if CUTTING not in filters:
         return texts
     asked = np.array([kind in RULE_SETS[CUTTING].kinds for kind in kinds]) & (np.array(detect(texts).code.to_pylist()) == "en")
     return replace_rows(texts, asked, prose_lines(texts.filter(pa.array(asked))))

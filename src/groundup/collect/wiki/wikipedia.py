@@ -81,7 +81,7 @@ def _pages(parts: Iterator[bytes]) -> Iterator[bytes | None]:
             held, skipping = held[end + 7 :], False
         if len(held) > MAX_PAGE_BYTES:
             held, skipping = _shortened(held), skipping or held.count(b"<revision>") < 2
-    if b"<page>" in held:
+    if skipping or b"<page>" in held:
         raise DamagedError("truncated", "the dump ends inside a page")
 
 

@@ -1,0 +1,129 @@
+"""`groundup init` on any folder of real data: a recipe that runs, of the right kinds, that accounts for every file; or one clear line."""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from groundup.collect import stage
+from groundup.collect.places import list_source
+from groundup.errors import GroundupError
+from groundup.flow import run_flow
+from groundup.init import write_recipe
+from groundup.recipe import Recipe, all_sources, load_recipe
+from groundup.run import Run
+
+TABLES = ("documents", "dropped")
+# The kinds that a person would name, by the longest beginning of a folder's path that stands here; none where nothing can be learnt from.
+KINDS: dict[str, str] = {
+    "": "books code conversations evaluation text web wikipedia",
+    "books": "books",
+    "code": "code",
+    "conversations": "conversations",
+    "dedup": "text",
+    "evals": "",
+    "langid": "text",
+    "models": "text",
+    "models/stories260K": "",
+    "web": "web",
+    "web/encodings/": "conversations text web",
+    "web/mojibake": "text",
+    "web/quality": "text",
+    "web/warc/cc_net": "",
+    "wikipedia": "wikipedia",
+    "wikipedia/minidumps/si": "",
+}
+FEW = (
+    *("books/gitenberg/24675", "wikipedia/minidumps/oc", "wikipedia/wikitext-pages", "web/html/readability/aclu", "web/warc/warcio"),
+    *("web/encodings/Big5", "web/jsonl", "web/mojibake", "code/npm", "conversations/chatterbot_corpus/ukrainian"),
+    *("conversations/sgd", "dedup/plagiarised-short-answers", "evals/copa", "models/stories260K", "wikipedia/minidumps/si"),
+)
+
+
+def expected(folder: str) -> set[str]:
+    return set(KINDS[max((start for start in KINDS if folder.startswith(start)), key=len)].split())
+
+
+def check(folder: Path, name: str, out: Path) -> None:
+    """Collect what `init` writes for a folder; fail unless its kinds are right and every file has a document or a reason."""
+    out.mkdir()
+    try:
+        recipe, run = collected(folder, out)
+    except GroundupError as error:
+        assert not expected(name), f"{name}: {error}"
+        assert "\n" not in str(error)
+        return
+    kinds = {source.kind for source in all_sources(recipe)}
+    assert kinds == expected(name) or (kinds < expected(name) and name.startswith("web/encodings/")), f"{name}: {kinds}"
+    accounted(folder, recipe, run)
+
+
+def collected(folder: Path, out: Path) -> tuple[Recipe, Path]:
+    write_recipe(folder, out / "recipe.toml")
+    (out / "run").mkdir()
+    recipe = load_recipe(out / "recipe.toml")
+    stage.run(Run(out / "run", recipe))
+    return recipe, out / "run"
+
+
+def accounted(folder: Path, recipe: Recipe, run: Path) -> None:
+    """Fail unless every file of a folder is in one source, and has a document or a reason there."""
+    told = defaultdict(set)
+    for path in (path for table in TABLES for path in (run / "collect" / table).glob("*.parquet")):
+        for row in pq.read_table(path, columns=["source", "origin"]).to_pylist():
+            told[row["source"]].add(row["origin"].partition("!/")[0])
+    listed = {source.name: list_source(source, recipe.root) for source in all_sources(recipe)}
+    for source, listing in listed.items():
+        assert {file.origin for file in listing.files} == told[source], source
+    files = [file.path for listing in listed.values() for file in listing.files]
+    assert sorted(files) == sorted(path.resolve() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_a_few_folders(name: str, real_data: Path, tmp_path: Path) -> None:
+    """One of each sort, until their files are collected."""
+    check(real_data / name, name, tmp_path / "out")
+
+
+@pytest.mark.torture
+def test_every_folder(real_data: Path, tmp_path: Path) -> None:
+    """All of them, which are nearly three hundred."""
+    folders = sorted(path for path in (real_data, *real_data.rglob("*")) if path.is_dir())
+    failures = []
+    for number, folder in enumerate(folders):
+        name = str(folder.relative_to(real_data)).removeprefix(".")
+        try:
+            check(folder, name, tmp_path / str(number))
+        except (AssertionError, GroundupError) as error:
+            failures.append(f"{name}: {error}"[:400])
+        shutil.rmtree(tmp_path / str(number))
+    assert not failures and len(folders) > 100
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize(
+    "name", ["books/gutenberg/Plato", "web/warc", "web/encodings", "conversations/instruct", "wikipedia/minidumps", ""]
+)
+def test_a_few_folders_until_they_are_refined(name: str, real_data: Path, tmp_path: Path) -> None:
+    """No filter, no threshold and no empty source of what `init` writes stops the run."""
+    write_recipe(real_data / name, tmp_path / "recipe.toml")
+    run = run_flow(load_recipe(tmp_path / "recipe.toml"), tmp_path / "run", until="refine", workers=1)
+    assert (run.root / "refine" / "manifest.json").exists()
+
+
+@pytest.mark.torture
+def test_single_files(real_data: Path, tmp_path: Path) -> None:
+    """Every fortieth file in a folder of its own, whose name says nothing, is accounted for, or one line says why nothing is learnt."""
+    for number, path in enumerate(sorted(path for path in real_data.rglob("*") if path.is_file())[::40]):
+        folder, out = tmp_path / f"raw{number}", tmp_path / str(number)
+        folder.mkdir()
+        out.mkdir()
+        shutil.copy2(path, folder)
+        try:
+            accounted(folder, *collected(folder, out))
+        except GroundupError as error:
+            assert "\n" not in str(error) and path.suffix in (".json", ".gz", ".bin", ".xml"), f"{path}: {error}"
