@@ -1,4 +1,4 @@
-"""Ten thousand mutations of real files for every reader: how many crash it, hang it, or cost what stands beside the damage.
+"""Mutations of real files for every reader: how many crash it, hang it, or cost what stands beside the damage.
 
 A mutation changes bytes, cuts, moves, repeats or inserts; files are real ones up to 20 kB, where there are some, and a small one. The file
 is read in an archive between two whole ones, in a process of 4 GB of addresses; of formats with records one record is damaged, too. A

@@ -52,7 +52,7 @@ _BY_SUFFIX = {
 }
 # Formats whose records are told apart before they are decoded.
 _RECORDS = frozenset({"jsonl", "json", "csv", "tsv", "mediawiki", "feed"})
-_BEGINNING = 64
+_BEGINNING = 32
 _XML = re.compile(r"<(mediawiki|rss|rdf:RDF|(?:atom:)?feed)\b")
 _EPUB = b"mimetypeapplication/epub+zip"
 _HTML = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|meta|title)\b", re.IGNORECASE | re.DOTALL)
