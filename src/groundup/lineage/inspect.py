@@ -92,11 +92,12 @@ def judged(root: Path, ids: Sequence[str], most: int) -> dict[str, tuple[str, st
     A dropped document's cleaned text is kept nowhere; cleaning is a function, so it is done again.
     """
     from groundup.refine.clean import clean_texts
+    from groundup.run import load_lock
 
     found = find_documents(_tables(root, "collect/documents"), ids, ("id", "text", "kind"))
     raw = [row["text"][: 8 * most] for row in found.values()]
     code = np.array([row["kind"] == "code" for row in found.values()], np.bool_)
-    clean = clean_texts(pa.array(raw, pa.string()), code).texts.to_pylist() if raw else []
+    clean = clean_texts(pa.array(raw, pa.string()), code, load_lock(root).refine.personal).texts.to_pylist() if raw else []
     return {name: (_cut(before, most), _cut(after, most)) for name, before, after in zip(found, raw, clean, strict=True)}
 
 
