@@ -6,7 +6,7 @@ Reads the views `collect/`, `refine/` and `tokenize/` of a run, and its training
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from groundup.lineage.columns import beside, side_by_side
 from groundup.lineage.duplicates import Member, find_cluster
 from groundup.lineage.forgotten import Forgotten
 from groundup.lineage.lookup import Row, find_documents, matching, tables
+from groundup.recipe import Refine
 from groundup.run import load_lock
 from groundup.store import Store, read_json
 
@@ -99,25 +100,30 @@ def judged(root: Path, ids: Sequence[str], most: int) -> dict[str, tuple[str, st
         return {}
     raw = [row["text"][: 8 * most] for row in found.values()]
     code = np.array([row["kind"] == "code" for row in found.values()], np.bool_)
-    clean = _without_lines(root, clean_texts(pa.array(raw, pa.string()), code).texts, [row["kind"] for row in found.values()])
+    settings = _settings(root)
+    clean = _without_lines(clean_texts(pa.array(raw, pa.string()), code, settings.personal).texts, found.values(), settings)
     return {name: (_cut(before, most), _cut(after, most)) for name, before, after in zip(found, raw, clean.to_pylist(), strict=True)}
 
 
-def _without_lines(root: Path, texts: pa.StringArray, kinds: Sequence[str]) -> pa.StringArray:
+def _settings(root: Path) -> Refine:
+    """Return how the run was refined; a run that lost its settings can still be looked into."""
+    try:
+        return load_lock(root).refine
+    except GroundupError:
+        return Refine()
+
+
+def _without_lines(texts: pa.StringArray, rows: Iterable[Row], settings: Refine) -> pa.StringArray:
     """Take the lines out that a rule set of the recipe takes out of English pages."""
     from groundup.refine.arrays import replace_rows
     from groundup.refine.language import detect
     from groundup.refine.prose_lines import prose_lines
     from groundup.refine.rules import CUTTING, RULE_SETS
 
-    try:
-        filters = load_lock(root).refine.filters
-    except GroundupError:
-        # A run that lost its settings can still be looked into.
+    if CUTTING not in settings.filters:
         return texts
-    if CUTTING not in filters:
-        return texts
-    asked = np.array([kind in RULE_SETS[CUTTING].kinds for kind in kinds]) & (np.array(detect(texts).code.to_pylist()) == "en")
+    pages = np.array([row["kind"] in RULE_SETS[CUTTING].kinds for row in rows], np.bool_)
+    asked = pages & (np.array(detect(texts).code.to_pylist()) == "en")
     return replace_rows(texts, asked, prose_lines(texts.filter(pa.array(asked))))
 
 

@@ -130,18 +130,22 @@ def _runs(offsets: Array, data: Array, members: Array, counted: Array, least: in
     rows, begins, ends = np.empty(most, np.int32), np.empty(most, np.int64), np.empty(most, np.int64)
     found = 0
     for text in range(len(offsets) - 1):
-        count, begin = 0, offsets[text]
-        for i in range(offsets[text], offsets[text + 1]):
-            if members[data[i]]:
-                count += counted[data[i]]
+        i = last = offsets[text]
+        while i < offsets[text + 1]:
+            # Most bytes are none of `counted`, and this is all that is done with them.
+            if not counted[data[i]]:
+                i += 1
                 continue
+            begin, count = i, 0
+            while begin > last and members[data[begin - 1]]:
+                begin -= 1
+            while i < offsets[text + 1] and members[data[i]]:
+                count += counted[data[i]]
+                i += 1
+            last = i
             if count >= least:
                 rows[found], begins[found], ends[found] = text, begin, i
                 found += 1
-            count, begin = 0, i + 1
-        if count >= least:
-            rows[found], begins[found], ends[found] = text, begin, offsets[text + 1]
-            found += 1
     return rows[:found], begins[:found], ends[:found]
 
 
