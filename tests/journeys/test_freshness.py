@@ -105,11 +105,17 @@ SETTINGS: dict[str, tuple[str, set[str]]] = {
     "source.0.exclude": ('["book03.txt"]', ALL),
     "source.0.encoding": ("cp1252", {"collect", "report"}),
     "source.0.most_dropped": ("0.9", {"report"}),
+    "source.0.priority": ("1", {"refine"}),
+    # Of sources that are scraped.
+    "source.0.delay": ("2.0", set()),
+    "source.0.max_pages": ("9", set()),
+    "source.0.user_agent": ("me/1", set()),
     "source.0.sha256": ('"' + "0" * 64 + '"', set()),
     "refine.languages": ('["en"]', AFTER["refine"]),
     "refine.filters": ('["code"]', AFTER["refine"]),
     "refine.thresholds": ("{ c4 = { curly_brackets = 1000 } }", AFTER["refine"]),
     "refine.near_threshold": ("0.81", {"refine"}),
+    "refine.personal": ('{ phone = "keep" }', AFTER["refine"]),
     "refine.repeated_lines": ("11", {"refine"}),
     "refine.allowed_overlap": ('["a text that no benchmark of this recipe holds"]', set()),
     "refine.most_dropped": ("0.9", {"report"}),
@@ -162,8 +168,8 @@ def test_every_key_of_a_recipe_has_a_place_in_this_test() -> None:
     parts |= {"tune": Tune, "export": Export}
     keys = {f"{prefix}.{f.name}" for prefix, part in parts.items() for f in dataclasses.fields(part) if not f.metadata.get("internal")}
     keys |= {f.name for f in dataclasses.fields(Recipe) if f.name not in parts and f.name != "source" and not f.metadata.get("internal")}
-    # Going on from other weights has its own journey (test_goes_on.py).
-    assert keys == set(SETTINGS) | HARMLESS | {"model.base"}
+    # Going on from other weights has its own journey (test_goes_on.py), a reader of the user's own its tests (test_collect_own.py).
+    assert keys == set(SETTINGS) | HARMLESS | {"model.base", "source.0.reader"}
 
 
 def last_to_run(key: str) -> str:
