@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.machine import machine
+from groundup.files import flush
 from groundup.model.presets import resolve
 from groundup.model.transformer import Transformer
 from groundup.recipe import Model
-from groundup.store import flush
 from groundup.train.checkpoint import Checkpoints, State
 from groundup.train.flat import FlatParameters
 from groundup.train.optimizer import Optimizer

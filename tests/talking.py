@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
+from groundup.files import write_json
 from groundup.model.config import Layout, ModelConfig
 from groundup.model.transformer import Transformer
 from groundup.run import Run, write_lock
-from groundup.store import write_json
 from groundup.tokenize.stage import run as tokenize
 from raw import TEXTS, paragraphs
 from refined import refined_run

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from groundup.decoding import settings
 from groundup.errors import RecipeError
-from groundup.recipe import Recipe, default_name, load_recipe, recipe_from
+from groundup.recipe import Recipe, load_recipe, recipe_from
+from groundup.source import default_name
 
 
 def recipe(**tables: object) -> Recipe:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from groundup.errors import StoreError
-from groundup.store import COMMITTING, MANIFEST, Artefact, Facts, Step, Store, changed_files, commit, content_digest, load_artefact
+from groundup.files import content_digest
+from groundup.store import COMMITTING, MANIFEST, Artefact, Facts, Step, Store, changed_files, commit, load_artefact
 
 
 def build(folder: Path, text: str = "hello") -> dict[str, int]:

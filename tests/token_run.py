@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from groundup.files import file_digest
 from groundup.model.config import ModelConfig
-from groundup.recipe import Model, Recipe, Source, Train
+from groundup.recipe import Model, Recipe, Train
 from groundup.run import Run
-from groundup.store import Store, commit, file_digest
+from groundup.source import Source
+from groundup.store import Store, commit
 from groundup.train.machine import Machine
 from groundup.train.plan import Plan
 

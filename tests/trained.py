@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from groundup.files import write_json
 from groundup.model.config import ModelConfig
 from groundup.model.files import save_model
 from groundup.model.transformer import Transformer
 from groundup.run import Run
-from groundup.store import commit, write_json
+from groundup.store import commit
 from groundup.tokenize.stage import run as tokenize
 from refined import refined_run
 

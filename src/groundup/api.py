@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from groundup.errors import GroundupError
-from groundup.store import Store, load_artefact, read_json
+from groundup.files import read_json
+from groundup.store import Store, load_artefact
 
 if TYPE_CHECKING:
     import pyarrow as pa

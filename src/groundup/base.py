@@ -13,12 +13,12 @@ from pathlib import Path
 
 from groundup.checkpoints import find_model
 from groundup.errors import GroundupError, RecipeError
+from groundup.files import content_digest, file_digest
 from groundup.foreign import Foreign, read_tokenizer
 from groundup.model.config import ModelConfig
 from groundup.model.files import CONFIG, check_weights, read_config, weight_files
 from groundup.recipe import Recipe
 from groundup.run import LOCK, load_lock
-from groundup.store import content_digest, file_digest
 from groundup.tokenizer import FILE
 
 README = "README.md"

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from groundup.errors import GroundupError
-from groundup.store import Artefact, Store, load_artefact, read_json
+from groundup.files import read_json
+from groundup.store import Artefact, Store, load_artefact
 
 
 def trained_on(root: Path, tokens: Artefact) -> None:

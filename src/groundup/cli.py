@@ -230,8 +230,8 @@ def report(directories: tuple[Path, ...], out: Path) -> None:
         run_one(directory, "report")
         _echo_summary(directory)
     if len(directories) > 1:
+        from groundup.files import write_whole
         from groundup.report.compare import compare
-        from groundup.store import write_whole
 
         write_whole(out, compare(directories).encode("utf-8"))
         click.echo(out)

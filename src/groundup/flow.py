@@ -21,12 +21,13 @@ import psutil
 from groundup import __version__
 from groundup.decoding import settings
 from groundup.errors import ExpensiveError, GroundupError
+from groundup.files import read_json, write_json, write_whole
 from groundup.lineage.erase import erase
 from groundup.lineage.forgotten import Forgotten
 from groundup.progress import say
 from groundup.recipe import Recipe
 from groundup.run import LOCK, Run, check_directory, load_lock, locked, write_lock
-from groundup.store import Store, read_json, write_json, write_whole
+from groundup.store import Store
 from groundup.workers.map import Workers, default_workers
 
 # collect   raw files            → collect/documents, what could not be read → collect/dropped

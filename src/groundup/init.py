@@ -11,8 +11,9 @@ from pathlib import Path
 from groundup.collect.detect import Found, survey
 from groundup.collect.places import list_source
 from groundup.errors import RecipeError, SourceError
-from groundup.recipe import Source, load_recipe
-from groundup.store import write_whole
+from groundup.files import write_whole
+from groundup.recipe import load_recipe
+from groundup.source import Source
 
 # A source of less may be a note or two, which a filter drops whole: that must not stop the run of everything else.
 LITTLE_BYTES = 1_000_000

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from groundup.store import flush
+from groundup.files import flush
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.model.presets import resolve
 from groundup.model.transformer import Transformer
-from groundup.recipe import Export, Recipe, Source
+from groundup.recipe import Export, Recipe
 from groundup.refine.filters import check_filters
+from groundup.source import Source
 from groundup.tokenize.bpe import resolve_vocab_size
 from groundup.tokenizer import FILE
 from groundup.train.plan import automatic_tokens

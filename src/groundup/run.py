@@ -20,10 +20,12 @@ import tomli_w
 
 from groundup.decoding import settings
 from groundup.errors import ExpensiveError, StoreError
+from groundup.files import write_whole
 from groundup.ledger import Ledger
 from groundup.progress import progress
-from groundup.recipe import Recipe, Source, recipe_from
-from groundup.store import Artefact, Facts, Step, Store, write_whole
+from groundup.recipe import Recipe, recipe_from
+from groundup.source import Source
+from groundup.store import Artefact, Facts, Step, Store
 from groundup.workers.map import Workers
 
 # design: a stale stage that cost more than ten minutes is not overwritten.

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import StoreError
+from groundup.files import read_json
 from groundup.ledger import Ledger
 from groundup.run import LOCK
-from groundup.store import read_json
 
 # A tail of this many bytes holds the last lines of metrics.jsonl, however long the run is.
 TAIL = 65_536

@@ -9,10 +9,11 @@ from typing import Any
 
 from groundup.decoding import settings
 from groundup.errors import GroundupError
+from groundup.files import read_json
 from groundup.progress import printable
 from groundup.recipe import Recipe, overridden, recipe_from
 from groundup.run import load_lock
-from groundup.store import Store, read_json
+from groundup.store import Store
 
 # As the collector knows them: these are no paths on this machine.
 _ELSEWHERE = ("pypi:", "https://", "http://", "s3://", "hf://", "scrape:")

@@ -15,12 +15,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from groundup.errors import StoreError
+from groundup.files import file_digest, read_json
 from groundup.lineage.forgotten import FILE, Forgotten
 from groundup.lineage.lookup import matching, tables
 from groundup.progress import printable
 from groundup.recipe import all_sources
 from groundup.run import LOCK, load_lock, pinned_places
-from groundup.store import Artefact, Store, changed_files, file_digest, load_artefact, read_json
+from groundup.store import Artefact, Store, changed_files, load_artefact
 
 Check = Callable[[Path], Iterator[str]]
 # How many problems of a check are shown; the rest is counted.

@@ -11,7 +11,7 @@ import pytest
 from groundup.collect.readers import read_item
 from groundup.collect.streams import item_of
 from groundup.document import Document, Reject
-from groundup.recipe import Source
+from groundup.source import Source
 
 Read = Callable[..., list[Document | Reject]]
 

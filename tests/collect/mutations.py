@@ -23,7 +23,7 @@ from groundup.collect.globs import Selection
 from groundup.collect.readers import read_item
 from groundup.collect.streams import item_of
 from groundup.document import Document, Reject
-from groundup.recipe import Source
+from groundup.source import Source
 
 NEIGHBOUR = '{"path": "a.txt", "text": "A plain sentence that anybody may read, and that is whole."}\n'
 # Seconds of processor time for one file; the slowest whole one takes a tenth of one.

@@ -19,7 +19,7 @@ from groundup.collect import records
 from groundup.collect.readers import read_item
 from groundup.collect.streams import Guarded, item
 from groundup.document import Document, Reject
-from groundup.recipe import Source
+from groundup.source import Source
 
 Read = Callable[..., list[Document | Reject]]
 LINE = b'{"text": "whole"}\n'

@@ -11,7 +11,7 @@ import pytest
 from groundup.collect.detect import Found, survey
 from groundup.collect.places import list_source
 from groundup.errors import SourceError
-from groundup.recipe import Source
+from groundup.source import Source
 
 WRAPPED = (
     "It was a bright morning in early spring when the old schoolmaster set\nout from the village with nothing in his pockets.\n" * 20 + "\n"

@@ -20,7 +20,7 @@ from groundup.collect.fetch.transfer import Access
 from groundup.collect.places import Listing, list_source
 from groundup.errors import SourceError
 from groundup.progress import progress
-from groundup.recipe import Source
+from groundup.source import Source
 from sites import Reply, Seen, Site, redirect, serving
 from stores import Bucket, Hub, ranged
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from groundup.collect.globs import Selection, matches, translate
 from groundup.collect.places import list_source
 from groundup.errors import SourceError
-from groundup.recipe import Source
+from groundup.source import Source
 
 
 @pytest.fixture

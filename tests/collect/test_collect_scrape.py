@@ -27,7 +27,8 @@ from groundup.collect.scrape.sitemaps import read_sitemap
 from groundup.collect.streams import DamagedError, item_of
 from groundup.document import Document
 from groundup.errors import RecipeError, SourceError
-from groundup.recipe import Source, load_recipe
+from groundup.recipe import load_recipe
+from groundup.source import Source
 from sites import Reply, Seen, Site, page, redirect, serving
 
 
@@ -269,7 +270,7 @@ import sites
 from groundup.collect.scrape import harvest
 from groundup.collect.fetch import transfer
 from groundup.collect.places import list_source
-from groundup.recipe import Source
+from groundup.source import Source
 
 transfer.resolve_public = sites.resolve
 real, count = harvest.page_record, 0

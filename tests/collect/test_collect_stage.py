@@ -19,8 +19,9 @@ from groundup.collect.raw import Digests
 from groundup.collect.shard import collect_shard
 from groundup.document import DOCUMENT, DROPPED, document_id
 from groundup.errors import SourceError
-from groundup.recipe import Recipe, Source
+from groundup.recipe import Recipe
 from groundup.run import Run
+from groundup.source import Source
 from groundup.workers.map import Workers
 
 # What the readers make of the files below, by version of the stage. When this test fails because a reader's output

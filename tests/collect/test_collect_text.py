@@ -19,7 +19,7 @@ from groundup.collect.jsonstream import Malformed, elements
 from groundup.collect.readers import read_item
 from groundup.collect.streams import DamagedError, item_of
 from groundup.document import Document, Reject
-from groundup.recipe import KINDS, Source
+from groundup.source import KINDS, Source
 
 Texts = Callable[..., list[str]]
 Read = Callable[..., list[Document | Reject]]

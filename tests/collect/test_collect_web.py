@@ -16,7 +16,7 @@ from groundup.collect.readers import read_item
 from groundup.collect.streams import Item
 from groundup.collect.web import decode_html, host, nesting
 from groundup.document import Document, Reject
-from groundup.recipe import Source
+from groundup.source import Source
 
 Read = Callable[..., list[Document | Reject]]
 SENTENCES = "The harvest had been late that year. " * 12

@@ -15,7 +15,7 @@ from groundup.collect.readers import read_item
 from groundup.collect.streams import Item
 from groundup.collect.wiki import wikipedia
 from groundup.document import Document, Reject
-from groundup.recipe import Source
+from groundup.source import Source
 
 Read = Callable[..., list[Document | Reject]]
 

@@ -15,9 +15,9 @@ from groundup.evaluate import passages
 from groundup.evaluate.heldout import open_held_out
 from groundup.evaluate.samples import choose_prompt, document_at
 from groundup.evaluate.stage import run as evaluate
+from groundup.files import read_json
 from groundup.recipe import recipe_from
 from groundup.run import Run
-from groundup.store import read_json
 from trained import add_checkpoint, tiny_model, trained_run
 
 

@@ -13,9 +13,9 @@ from groundup.export import parity
 from groundup.export.hf import write_folder
 from groundup.export.origin import read_origin
 from groundup.export.stage import run as export
+from groundup.files import read_json
 from groundup.model.files import load_model
 from groundup.run import Run
-from groundup.store import read_json
 from groundup.tokenizer import Tokenizer
 from hostile import HOSTILE
 from trained import add_checkpoint, tiny_model, trained_run

@@ -20,11 +20,12 @@ from groundup.export.check import differences
 from groundup.export.gguf_file import fields
 from groundup.export.stage import Wanted, by_hand, place
 from groundup.export.stage import run as export
+from groundup.files import read_json
 from groundup.model.files import load_model
 from groundup.plan import exported_bytes
 from groundup.recipe import Export
 from groundup.run import Run, write_lock
-from groundup.store import Step, read_json
+from groundup.store import Step
 from groundup.tokenizer import CONFIG, Tokenizer
 from groundup.tune.write import write_model
 from groundup.verify import check_exports

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from faults.training import Killer, Training, ranks
+from groundup.files import read_json
 from groundup.ledger import Ledger
-from groundup.store import read_json
 from groundup.train.machine import compiler_works
 
 

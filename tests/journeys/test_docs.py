@@ -21,9 +21,10 @@ from groundup.cli import cli
 from groundup.document import DOCUMENT
 from groundup.flow import run_flow
 from groundup.model.presets import PRESETS
-from groundup.recipe import KINDS, Train, load_recipe, recipe_from
+from groundup.recipe import Train, load_recipe, recipe_from
 from groundup.refine.filters import check_filters
 from groundup.refine.rules import RULE_SETS
+from groundup.source import KINDS
 from groundup.train import plan as train_plan
 from raw import write_books
 

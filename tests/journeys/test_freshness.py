@@ -12,7 +12,8 @@ from faults.killing import digests
 from groundup.errors import GroundupError
 from groundup.flow import STAGES, run_flow
 from groundup.ledger import Ledger
-from groundup.recipe import Evaluate, Export, Model, Recipe, Refine, Source, Tokenize, Train, Tune, load_recipe
+from groundup.recipe import Evaluate, Export, Model, Recipe, Refine, Tokenize, Train, Tune, load_recipe
+from groundup.source import Source
 
 ALL = set(STAGES)
 AFTER = {stage: set(STAGES[number:]) for number, stage in enumerate(STAGES)}

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from elsewhere import write_folder
+from groundup.files import file_digest
 from groundup.metrics import Metrics
-from groundup.store import file_digest
 from groundup.verify import verify_run
 
 

@@ -15,10 +15,11 @@ from groundup.document import DOCUMENT
 from groundup.errors import GroundupError, RecipeError
 from groundup.own import code_digest
 from groundup.plan import make_plan
-from groundup.recipe import Recipe, Refine, Source
+from groundup.recipe import Recipe, Refine
 from groundup.refine.filters import applicable, check_filters, judge, score_bounds, thresholds_for
 from groundup.refine.rules import RULE_SETS
 from groundup.refine.statistics import SHORT_LINE, Statistics
+from groundup.source import Source
 
 Judge = Callable[..., list[str]]
 ROOT = Path()

@@ -11,9 +11,10 @@ from groundup.collect import stage as collect
 from groundup.errors import RecipeError, SourceError
 from groundup.flow import run_flow
 from groundup.lineage.inspect import describe_dropped, overview
-from groundup.recipe import Recipe, Refine, Source, recipe_from
+from groundup.recipe import Recipe, Refine, recipe_from
 from groundup.refine import stage as refine
 from groundup.run import Run
+from groundup.source import Source
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

@@ -13,12 +13,13 @@ import pytest
 from groundup.document import document_id
 from groundup.errors import RecipeError, SourceError, StoreError
 from groundup.lineage.inspect import judged
-from groundup.recipe import Personal, Recipe, Refine, Source, Tokenize
+from groundup.recipe import Personal, Recipe, Refine, Tokenize
 from groundup.refine import stage
 from groundup.refine.kept import kept_documents
 from groundup.refine.overlap import measure
 from groundup.refined import DROPPED, TRAIN, VALIDATION
 from groundup.run import Run, write_lock
+from groundup.source import Source
 from groundup.store import Facts, Step
 from groundup.verify import Note, check_overlap
 from groundup.workers.map import Workers

@@ -14,8 +14,8 @@ import torch
 from faulty import fresh
 
 from groundup.errors import GroundupError, StoreError
+from groundup.files import read_json
 from groundup.metrics import Metrics
-from groundup.store import read_json
 from groundup.train import checkpoint, logbook, stage
 from groundup.train.loop import Trainer
 from groundup.train.machine import Machine

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.decoding import settings as table_of
+from groundup.files import read_json
 from groundup.ledger import Ledger
 from groundup.metrics import Metrics
 from groundup.recipe import Recipe, load_recipe
-from groundup.store import read_json
 from groundup.train import stage
 from groundup.train.changes import timeline
 from groundup.train.loop import Trainer

@@ -15,13 +15,13 @@ from safetensors.torch import load_file, save_file
 from elsewhere import edit, write_folder
 from groundup.base import find_base, license_of
 from groundup.errors import ExpensiveError, GroundupError, RecipeError
+from groundup.files import read_json
 from groundup.flow import plan_once
 from groundup.ledger import Ledger
 from groundup.metrics import Metrics
 from groundup.model.files import load_model
 from groundup.recipe import Recipe, Train, load_recipe
 from groundup.run import LOCK, Run, write_lock
-from groundup.store import read_json
 from groundup.tokenize.stage import run as tokenize
 from groundup.tokenizer import Tokenizer
 from groundup.train import standing

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.errors import GroundupError
+from groundup.files import read_json
 from groundup.ledger import Ledger
 from groundup.metrics import Metrics
-from groundup.store import read_json
 from groundup.train.guard import ENOUGH, RECENT, STREAK, WINDOW, Guard
 from groundup.train.loop import Trainer
 from groundup.train.machine import Machine

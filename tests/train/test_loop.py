@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.errors import GroundupError
+from groundup.files import read_json
 from groundup.metrics import Metrics, cut_back
 from groundup.model.config import ModelConfig
 from groundup.model.files import load_model
-from groundup.store import read_json
 from groundup.train.loop import Trainer
 from groundup.train.machine import Machine
 from token_run import SIZES, VOCAB, plan, weights_digest, write_shards

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from groundup.document import DOCUMENT, TableWriter, document_id
+from groundup.files import read_json
 from groundup.recipe import Model, Train
 from groundup.run import Run
-from groundup.store import read_json
 from groundup.tokenize.stage import run as tokenize
 from groundup.train import stage
 from groundup.train.guard import ENOUGH

@@ -9,10 +9,10 @@ import pytest
 import torch
 from faulty import PLAIN, fresh
 
+from groundup.files import read_json
 from groundup.metrics import Metrics
 from groundup.model.files import load_model
 from groundup.recipe import Recipe
-from groundup.store import read_json
 from groundup.train import stage
 from groundup.train.loop import Trainer
 from groundup.train.machine import Machine

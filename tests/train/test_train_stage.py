@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from groundup.errors import ExpensiveError, GroundupError
+from groundup.files import read_json
 from groundup.ledger import Ledger
 from groundup.metrics import Metrics
 from groundup.recipe import Recipe, Train
-from groundup.store import read_json
 from groundup.train import launch, stage
 from groundup.train import machine as machines
 from groundup.train.__main__ import main as rank

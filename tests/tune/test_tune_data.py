@@ -15,9 +15,10 @@ from groundup.collect.readers import read_item
 from groundup.collect.streams import item_of
 from groundup.document import Document, Reject
 from groundup.errors import GroundupError
-from groundup.recipe import Source, Tune
+from groundup.files import read_json
+from groundup.recipe import Tune
 from groundup.run import Run
-from groundup.store import read_json
+from groundup.source import Source
 from groundup.tokenizer import Tokenizer
 from groundup.tune import talks as material
 from groundup.tune.rows import Choice, Rows, Talk, folded, make_rows

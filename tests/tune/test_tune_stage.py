@@ -13,10 +13,10 @@ import pytest
 from groundup.chat import encode_chat, encode_prompt, template
 from groundup.checkpoints import find_model
 from groundup.errors import ExpensiveError, GroundupError
+from groundup.files import file_digest, read_json
 from groundup.model.files import load_model
 from groundup.recipe import Tune, overridden
 from groundup.run import Run, write_lock
-from groundup.store import file_digest, read_json
 from groundup.tokenizer import Tokenizer
 from groundup.tune.stage import run as tune
 from groundup.tuning import describe, recipe_by_hand

@@ -14,7 +14,7 @@ from groundup.collect.streams import Item
 from groundup.collect.warc import read_record
 from groundup.collect.web import MAX_HTML_BYTES
 from groundup.document import Document, Reject
-from groundup.recipe import Source
+from groundup.source import Source
 
 _DATE = re.compile(rb"\d{8,18}")
 _URL = re.compile(rb"[a-z][\w+.-]*:", re.IGNORECASE)

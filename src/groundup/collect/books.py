@@ -12,7 +12,7 @@ from groundup.collect.paragraphs import unwrap
 from groundup.collect.streams import Item, read_all
 from groundup.collect.text import read_text
 from groundup.document import MAX_DOCUMENT_BYTES, Document, Reject
-from groundup.recipe import Source
+from groundup.source import Source
 
 # A marker may be cut into several lines by a long title; it ends at the next asterisks, or at the end of its paragraph.
 _MARKER = re.compile(

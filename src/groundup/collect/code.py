@@ -17,7 +17,7 @@ from groundup.collect.records import read_records
 from groundup.collect.streams import Item, read_all
 from groundup.collect.text import text_document
 from groundup.document import Document, Reject
-from groundup.recipe import Source
+from groundup.source import Source
 
 MAX_CODE_BYTES = 1 << 20
 # What a generator says of itself stands in a comment; in a string it is the program's own word.

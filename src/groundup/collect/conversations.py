@@ -16,7 +16,7 @@ from groundup.collect.streams import Item, read_all
 from groundup.collect.text import TEXT_KEYS, first_text, read_text, text_document
 from groundup.collect.turns import CONTENT_KEYS, ROLE_KEYS, THREAD_KEYS, Said, best_reply, find_turns, message, rendered
 from groundup.document import Document, Reject
-from groundup.recipe import Source
+from groundup.source import Source
 
 _ID_KEYS = (*THREAD_KEYS, "message_id", "id", "uuid", "hash")
 # Shorter ids are numbers that start anew in every file; longer ones name the same thread wherever it turns up.

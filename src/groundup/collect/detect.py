@@ -15,7 +15,7 @@ from groundup.collect.licenses import project_roots
 from groundup.collect.places import RawFile, list_source
 from groundup.collect.signs import Guess, guess
 from groundup.errors import SourceError
-from groundup.recipe import Source
+from groundup.source import Source
 
 # So many files of one suffix in one folder, all alike, speak for the rest of them.
 SAMPLE_FILES = 20

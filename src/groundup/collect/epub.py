@@ -18,7 +18,7 @@ from groundup.collect.pages import page_text
 from groundup.collect.streams import ZIP_ERRORS, Budget, DamagedError, Guarded, Item, read_all, spooled
 from groundup.collect.web import MAX_HTML_BYTES, decode_html
 from groundup.document import MAX_DOCUMENT_BYTES, Document, Reject
-from groundup.recipe import Source
+from groundup.source import Source
 
 _PAGES = (".xhtml", ".html", ".htm", ".xht")
 _PAGE_TYPES = frozenset(("application/xhtml+xml", "text/html", "text/x-oeb1-document"))

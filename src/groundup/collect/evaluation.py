@@ -11,7 +11,7 @@ from groundup.collect.records import read_records
 from groundup.collect.streams import Item, read_all
 from groundup.collect.turns import plain
 from groundup.document import Document, Reject
-from groundup.recipe import Source
+from groundup.source import Source
 
 # What is read of an item, in this order; all of it could have leaked.
 _TEXT_KEYS = ("text", "context", "continuation", "passage", "premise", "query", "question", "ctx", "prompt", "goal", "sentence")

@@ -14,7 +14,7 @@ from groundup.collect.pages import page_text, xml_entities
 from groundup.collect.streams import DamagedError, Item, read_all
 from groundup.collect.web import MAX_HTML_BYTES, decode_html, host
 from groundup.document import Document, Reject
-from groundup.recipe import Source
+from groundup.source import Source
 
 _ENTRY = re.compile(
     r"<((?:\w{1,40}:)?(?:item|entry))(?=[\s>])[^<>]{0,2000}>.*?(?:</\1\s*>|(?=<(?:\w{1,40}:)?(?:item|entry)[\s>])|\Z)", re.DOTALL

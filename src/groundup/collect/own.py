@@ -18,7 +18,7 @@ from groundup.collect.text import text_document
 from groundup.document import Document, Reject
 from groundup.errors import GroundupError
 from groundup.own import Function, load_function
-from groundup.recipe import Source
+from groundup.source import Source
 
 
 def own_reader(name: str, root: Path) -> Any:

@@ -16,7 +16,7 @@ from groundup.collect.fetch.remote import bring_all, select
 from groundup.collect.globs import Selection, has_pattern, translate
 from groundup.collect.scrape.scrape import SCHEME, scrape
 from groundup.errors import SourceError
-from groundup.recipe import Source
+from groundup.source import Source
 
 RUN_MARK = "recipe.lock.toml"
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from groundup.collect.places import RawFile
 from groundup.errors import SourceError
+from groundup.files import file_digest, read_json, write_json
 from groundup.progress import progress
-from groundup.store import file_digest, read_json, write_json
 
 # Clocks of file systems tick as slowly as once in two seconds: a younger file may change without looking so.
 SETTLED_SECONDS = 2.0

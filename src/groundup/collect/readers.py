@@ -20,7 +20,7 @@ from groundup.collect.web import read_html
 from groundup.collect.wiki.wikipedia import read_dump, read_page
 from groundup.document import Document, Reject
 from groundup.errors import GroundupError, is_full_disk
-from groundup.recipe import Source
+from groundup.source import Source
 
 Reader = Callable[[Item, Source], Iterator[Document | Reject]]
 RecordReader = Callable[[Item, Source, str], Iterator[Document | Reject]]

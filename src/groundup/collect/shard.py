@@ -19,7 +19,7 @@ from groundup.collect.readers import Reader, read_item
 from groundup.collect.streams import DamagedError, Item, read_all
 from groundup.document import DOCUMENT, DROPPED, MAX_DOCUMENT_BYTES, Document, Reject, TableWriter, document_id
 from groundup.lineage.forgotten import REASON
-from groundup.recipe import Source
+from groundup.source import Source
 from groundup.store import Facts
 
 MAX_DETAIL = 300

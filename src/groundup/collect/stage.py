@@ -22,8 +22,9 @@ from groundup.errors import SourceError
 from groundup.lineage.forgotten import Forgotten
 from groundup.own import code_digest
 from groundup.progress import say
-from groundup.recipe import Source, all_sources
+from groundup.recipe import all_sources
 from groundup.run import Job, Run, pinned_places, write_lock
+from groundup.source import Source
 from groundup.store import Artefact, Facts, Step
 
 # Raised by hand whenever a reader's output changes; a golden test fails when it changes without.

@@ -11,7 +11,7 @@ from groundup.collect.records import read_records
 from groundup.collect.streams import Item
 from groundup.collect.subtitles import spoken
 from groundup.document import MAX_DOCUMENT_BYTES, Document, Reject
-from groundup.recipe import Source
+from groundup.source import Source
 
 TEXT_KEYS = (
     "text",

@@ -15,7 +15,7 @@ from groundup.collect.records import Numbered, read_records
 from groundup.collect.streams import Item
 from groundup.collect.turns import THREAD_KEYS, find_turns
 from groundup.document import LABEL, Document, Reject
-from groundup.recipe import Source
+from groundup.source import Source
 
 # In the order in which they are looked for; a table may well have several.
 TEXT_COLUMNS: tuple[str, ...] = ("text", "sentence", "content", "utterance", "review", "message", "tweet", "comment", "query", "question")

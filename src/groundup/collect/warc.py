@@ -12,7 +12,7 @@ from groundup.collect.streams import BUFFER, DamagedError, Item
 from groundup.collect.web import MAX_HTML_BYTES, decode_html, host, page_document
 from groundup.document import Document, Reject
 from groundup.errors import GroundupError
-from groundup.recipe import Source
+from groundup.source import Source
 
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)

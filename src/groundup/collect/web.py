@@ -11,7 +11,7 @@ from groundup.collect.limits import TooLongError, deadline
 from groundup.collect.maintext import MAX_TAGS, main_text
 from groundup.collect.streams import Item, read_all
 from groundup.document import Document, Reject
-from groundup.recipe import Source
+from groundup.source import Source
 
 MAX_HTML_BYTES = 20 << 20
 # Browsers stop nesting at 512; a page beyond this is an attack, or not HTML.

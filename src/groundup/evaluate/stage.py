@@ -19,11 +19,12 @@ from groundup.evaluate.baselines import NGram
 from groundup.evaluate.heldout import HeldOut, open_held_out, plain
 from groundup.evaluate.perplexity import ModelScorer, Scorer, choose, cover, measure, table
 from groundup.evaluate.samples import PROMPT_TOKENS, SAMPLING, samples
+from groundup.files import file_digest, write_json
 from groundup.model.files import load_model
 from groundup.model.transformer import Transformer
 from groundup.progress import say
 from groundup.run import Job, Run
-from groundup.store import Artefact, Facts, Step, file_digest, write_json
+from groundup.store import Artefact, Facts, Step
 
 # Raise by hand when a figure is computed differently.
 MODEL_VERSION = 2

@@ -11,7 +11,8 @@ from groundup.export import readback
 from groundup.export.gguf_file import fields
 from groundup.export.origin import Origin, read_origin
 from groundup.export.stage import GGUF
-from groundup.store import Artefact, file_digest
+from groundup.files import file_digest
+from groundup.store import Artefact
 from groundup.tokenizer import FILE
 
 

@@ -19,11 +19,12 @@ from groundup.checkpoints import RunModel, began_with, find_model, trained_on
 from groundup.errors import GroundupError
 from groundup.export import gguf_file, hf, llamacpp, parity, readback
 from groundup.export.origin import read_origin
+from groundup.files import read_json, write_json
 from groundup.model.files import load_model
 from groundup.progress import say
 from groundup.recipe import Recipe
 from groundup.run import Job, Run, load_lock
-from groundup.store import Artefact, Facts, Step, read_json, write_json
+from groundup.store import Artefact, Facts, Step
 from groundup.tokenizer import CONFIG, FILE, Tokenizer
 
 # Raise by hand when the files change.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import StoreError
-from groundup.store import read_json, write_json
+from groundup.files import read_json, write_json
 
 FILE, REASON = "forgotten.json", "forgotten"
 # Of the steps that read a document, so many are written down.

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from groundup.document import read_batches
 from groundup.errors import GroundupError
+from groundup.files import read_json
 from groundup.lineage import seen
 from groundup.lineage.columns import beside, side_by_side
 from groundup.lineage.duplicates import Member, find_cluster
@@ -24,7 +25,7 @@ from groundup.lineage.forgotten import Forgotten
 from groundup.lineage.lookup import Row, find_documents, matching, tables
 from groundup.recipe import Refine
 from groundup.run import load_lock
-from groundup.store import Store, read_json
+from groundup.store import Store
 
 EXAMPLES = 20
 # Lines that were cut, and characters of a text that are shown beside others of its kind, and alone.

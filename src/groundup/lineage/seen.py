@@ -22,8 +22,9 @@ import pyarrow.parquet as pq
 from groundup.checkpoints import trained_on
 from groundup.document import read_batches
 from groundup.errors import GroundupError
+from groundup.files import read_json
 from groundup.metrics import Metrics
-from groundup.store import Store, read_json
+from groundup.store import Store
 from groundup.train.order import Order
 from groundup.train.samples import Span, place, steps_of
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from groundup.errors import SourceError
 from groundup.progress import say
-from groundup.recipe import Source
 from groundup.refine.distributions import lost_share
 from groundup.run import Run
+from groundup.source import Source
 
 # Reasons, and sources of the same fate, that the line names.
 MOST_NAMED = 5

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import StoreError
+from groundup.files import content_digest
 from groundup.own import code_digest
 from groundup.refine.boilerplate import BOILERPLATE, find_boilerplate
 from groundup.refine.contamination import CONTAMINATED, find_contaminated, find_occurrences
@@ -24,7 +25,7 @@ from groundup.refine.rules import RULE_SETS
 from groundup.refine.shard import refine_shard
 from groundup.refine.split import split_documents
 from groundup.run import Job, Run
-from groundup.store import Artefact, Facts, Step, content_digest
+from groundup.store import Artefact, Facts, Step
 
 # Raised by hand when the output of a step changes.
 SHARD_VERSION = 5

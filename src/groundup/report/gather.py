@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from groundup.checkpoints import began_with
+from groundup.files import canonical, file_digest
 from groundup.report.figures import Figure, all_figures
 from groundup.report.measured import METRICS, environment
 from groundup.report.reading import Problems, Row, json_file, json_lines, lock_table, number
 from groundup.run import changed_settings
-from groundup.store import Store, canonical, file_digest, load_artefact
+from groundup.store import Store, load_artefact
 
 STAGES = ("collect", "refine", "tokenize", "evaluate", "tune", "export")
 CHECKPOINT = "train/checkpoints"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from groundup.files import write_json
 from groundup.report.card import card
 from groundup.report.gather import Report, deep, digests, joined, shallow
 from groundup.report.measured import metric_lines
@@ -11,7 +12,7 @@ from groundup.report.page import page
 from groundup.report.reading import Row
 from groundup.report.summary import summary
 from groundup.run import Job, Run
-from groundup.store import Facts, Step, write_json
+from groundup.store import Facts, Step
 
 # Raise by hand when report.json, the page, the card or the summary change.
 VERSION = 3

@@ -15,10 +15,10 @@ from typing import Any
 
 from groundup.decoding import decode, settings
 from groundup.errors import GroundupError
+from groundup.files import flush
 from groundup.ledger import Ledger
 from groundup.recipe import Train, load_recipe
 from groundup.run import changed_settings
-from groundup.store import flush
 from groundup.train.plan import Plan
 
 LEDGER = "ledger.jsonl"

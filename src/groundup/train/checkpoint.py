@@ -15,10 +15,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from groundup.files import read_json, write_json
 from groundup.model.files import WEIGHTS, save_model
 from groundup.model.transformer import Transformer
 from groundup.progress import say
-from groundup.store import Artefact, Store, changed_files, commit, load_artefact, read_json, write_json
+from groundup.store import Artefact, Store, changed_files, commit, load_artefact
 from groundup.train.guard import Guard
 from groundup.train.samples import Span
 

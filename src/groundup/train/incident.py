@@ -16,8 +16,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import torch
 
+from groundup.files import write_json
 from groundup.model.transformer import Transformer
-from groundup.store import write_json
 from groundup.train.flat import FlatParameters
 from groundup.train.loader import Loader
 from groundup.train.machine import Machine, uncompiled

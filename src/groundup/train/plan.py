@@ -10,9 +10,10 @@ from typing import Any
 
 from groundup.decoding import decode, settings
 from groundup.errors import GroundupError
+from groundup.files import read_json, write_json
 from groundup.model.config import ModelConfig
 from groundup.recipe import Train
-from groundup.store import Step, read_json, write_json
+from groundup.store import Step
 from groundup.train.machine import Machine
 
 PLAN = "train.json"

@@ -14,13 +14,14 @@ from torch import cuda
 from groundup.base import Base, find_base
 from groundup.decoding import decode
 from groundup.errors import GroundupError
+from groundup.files import link, read_json, write_json
 from groundup.metrics import Metrics
 from groundup.model.config import ModelConfig
 from groundup.model.presets import resolve as resolve_model
 from groundup.progress import say
 from groundup.recipe import Train
 from groundup.run import EXPENSIVE_SECONDS, Run, changed_settings, write_lock
-from groundup.store import Artefact, Step, link, read_json, write_json
+from groundup.store import Artefact, Step
 from groundup.tokens import open_shard
 from groundup.train import machine as machines
 from groundup.train.changes import Changes

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 
 from groundup.errors import GroundupError, StoreError, is_full_disk
+from groundup.files import read_json, write_json
 from groundup.metrics import cut_back
 from groundup.model.files import check_weights, read_weights
 from groundup.model.transformer import Transformer
-from groundup.store import Artefact, read_json, write_json
+from groundup.store import Artefact
 from groundup.train.changes import Changes
 from groundup.train.checkpoint import Checkpoints, State
 from groundup.train.flat import FlatParameters

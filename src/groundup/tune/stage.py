@@ -13,9 +13,10 @@ import torch
 from groundup.checkpoints import find_checkpoint, trained_on
 from groundup.decoding import decode, settings
 from groundup.errors import GroundupError
+from groundup.files import read_json
 from groundup.progress import say
 from groundup.run import EXPENSIVE_SECONDS, Job, Run, load_lock
-from groundup.store import Artefact, Facts, Step, read_json
+from groundup.store import Artefact, Facts, Step
 from groundup.train.machine import Machine
 from groundup.tune import talks
 from groundup.tune.make import LORA_KEYS, make_model

@@ -20,8 +20,8 @@ from groundup.collect.fetch.download import download
 from groundup.collect.fetch.partial import Partial, partial
 from groundup.collect.fetch.transfer import Access, shown
 from groundup.errors import SourceError, is_full_disk
+from groundup.files import file_digest, flush, read_json, write_json
 from groundup.progress import progress
-from groundup.store import file_digest, flush, read_json, write_json
 
 Write = Callable[[Partial], None]
 

@@ -13,7 +13,7 @@ from groundup.collect.globs import Selection
 from groundup.collect.places import list_source
 from groundup.collect.scrape.scrape import SCHEME, ahead
 from groundup.progress import say
-from groundup.recipe import Source
+from groundup.source import Source
 
 Sizes = Sequence[tuple[str, int]]
 

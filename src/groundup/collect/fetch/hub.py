@@ -18,8 +18,8 @@ from groundup.collect.fetch.partial import Partial
 from groundup.collect.fetch.remote import FarFile
 from groundup.collect.fetch.transfer import Access
 from groundup.errors import SourceError
+from groundup.files import read_json, write_json
 from groundup.progress import Progress
-from groundup.store import read_json, write_json
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -17,8 +17,8 @@ from typing import Any
 
 from groundup.collect.fetch.transfer import BusyError, LostError
 from groundup.errors import SourceError
+from groundup.files import read_json, write_json
 from groundup.progress import Progress
-from groundup.store import read_json, write_json
 
 MAX_BYTES = 1 << 40
 # Tries in a row that bring nothing new; seconds before the next one double.

@@ -15,8 +15,8 @@ from groundup.collect.scrape.sitemaps import MAX_SITEMAP_BYTES, read_sitemap
 from groundup.collect.scrape.visits import ANY, NoPageError, Visitor, host_of
 from groundup.collect.streams import DamagedError
 from groundup.errors import SourceError
+from groundup.files import read_json, write_json
 from groundup.progress import Progress
-from groundup.store import read_json, write_json
 
 # Of one list: more than a large site has, and few enough to end.
 MAX_SITEMAPS = 2_000

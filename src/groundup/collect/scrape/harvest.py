@@ -19,7 +19,7 @@ from typing import Any
 
 from groundup import __version__
 from groundup.collect.scrape.visits import Answer
-from groundup.store import flush, write_whole
+from groundup.files import flush, write_whole
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from groundup.collect.scrape.harvest import Harvest, Missed
 from groundup.collect.scrape.visits import Manners, NoPageError, StoppedError, Visitor, host_of
 from groundup.errors import SourceError, is_full_disk
 from groundup.progress import Progress, progress, say
-from groundup.recipe import Source, default_name
+from groundup.source import Source, default_name
 
 SCHEME = "scrape:"
 # Hosts that are visited side by side.

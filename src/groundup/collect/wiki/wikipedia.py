@@ -19,7 +19,7 @@ from groundup.collect.streams import DamagedError, Item, read_all
 from groundup.collect.text import read_text
 from groundup.collect.wiki.wikitext import redirect_target, to_text
 from groundup.document import Document, Reject
-from groundup.recipe import Source
+from groundup.source import Source
 
 # MediaWiki stores at most 2 MB a page.
 MAX_PAGE_BYTES = 16 << 20
