@@ -100,7 +100,7 @@ def test_turns() -> None:
     assert clean_turns(column, Personal(phone="mask")).to_pylist()[0][0]["content"] == "I am at [phone]"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(TEXTS.map("".join) | TEXTS.map(" ".join), min_size=1, max_size=3), st.booleans())
 @example(["(030) (030) (030) (030) (030) (030) 1234567 1234567 1234567 1234567 1234567 1234567"], False)
 @example(["+49 30 1234567890123 030-1234567 030-1234567"], True)
@@ -118,7 +118,7 @@ def test_nothing_else_changes(texts: list[str], mask: bool) -> None:
     assert clean_texts(clean, np.zeros(len(texts), np.bool_), personal).texts.to_pylist() == clean.to_pylist()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(TEXTS.map(" ".join), min_size=1, max_size=3))
 def test_spans(texts: list[str]) -> None:
     """Spans lie in their text, in order, apart, and hold ASCII that begins and ends as a number does."""
