@@ -39,7 +39,7 @@ def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
         raise SourceError(f"{directory}: the folder is empty")
     found = survey(directory)
     if not any(entry.readable for entry in found):
-        raise SourceError(f"{directory}: nothing in it can be read: {'; '.join(entry.why.removeprefix('not read: ') for entry in found)}")
+        raise SourceError(f"{directory}: nothing in it can be read: {'; '.join(entry.why for entry in found).replace('not read: ', '')}")
     if not any(entry.readable and entry.kind != "evaluation" for entry in found):
         raise SourceError(f"{directory}: it holds evaluation items only, which are never learnt from; name a folder with texts, too")
     name = re.sub(r"[^\w.+-]+", "-", directory.resolve().name).strip("-.") or "mine"

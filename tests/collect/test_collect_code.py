@@ -98,3 +98,12 @@ def test_data_sets_of_code(read: Read) -> None:
     assert isinstance(found, Document) and (found.text, found.group, found.language) == ("int x;", "r", "c")
     (found,) = read("code", "x.jsonl", '{"text": "int x;"}\n')
     assert isinstance(found, Reject) and found.reason == "data"
+
+
+def test_completions_and_rackup_files(read: Read) -> None:
+    """A script without a suffix may name its language in its last line; a name that ends in -min.in is no bundle."""
+    (found,) = read("code", "p/completions/git", b"_git()\n{\n    :\n}\n# ex: filetype=sh\n")
+    assert isinstance(found, Document) and found.language == "shell"
+    assert [language_of(name) for name in ("config.ru", "make.bat")] == ["ruby", "batch"]
+    assert isinstance(read("code", "p/tests-min.in", b"flask==1.0\n")[0], Reject)
+    assert read("code", "p/tests-min.in", b"flask==1.0\n")[0].reason == "data"  # type: ignore[union-attr]
