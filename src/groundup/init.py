@@ -113,9 +113,7 @@ def _table(found: Sequence[Found]) -> list[str]:
     """Return a line for each source, and one for each sort of file in it that is not read."""
     lines = []
     for entry in found:
-        seen, *unread = (
-            entry.why.split("; not read: ") if entry.readable else ["nothing that is read", entry.why.removeprefix("not read: ")]
-        )
+        seen, *unread = (entry.why if entry.readable else f"nothing that is read; {entry.why}").split("; not read: ")
         lines.append(f"{entry.kind:14} {entry.files:7,} files {entry.bytes / 1e6:9,.1f} MB  {entry.path}  ({seen})")
         lines += [f"{'':14} not read, but listed: {why}" for why in unread]
     return lines
