@@ -42,7 +42,7 @@ def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
         raise SourceError(f"{directory}: the folder is empty")
     found = survey(directory)
     if not any(entry.readable for entry in found):
-        raise SourceError(f"{directory}: nothing in it can be read: {'; '.join(entry.why.removeprefix('not read: ') for entry in found)}")
+        raise SourceError(f"{directory}: nothing in it can be read: {'; '.join(entry.why for entry in found).replace('not read: ', '')}")
     if not any(entry.readable and entry.kind != "evaluation" for entry in found):
         raise SourceError(f"{directory}: it holds evaluation items only, which are never learnt from; name a folder with texts, too")
     name = re.sub(r"[^\w.+-]+", "-", directory.resolve().name).strip("-.") or "mine"
@@ -116,9 +116,7 @@ def _table(found: Sequence[Found]) -> list[str]:
     """Return a line for each source, and one for each sort of file in it that is not read."""
     lines = []
     for entry in found:
-        seen, *unread = (
-            entry.why.split("; not read: ") if entry.readable else ["nothing that is read", entry.why.removeprefix("not read: ")]
-        )
+        seen, *unread = (entry.why if entry.readable else f"nothing that is read; {entry.why}").split("; not read: ")
         lines.append(f"{entry.kind:14} {entry.files:7,} files {entry.bytes / 1e6:9,.1f} MB  {entry.path}  ({seen})")
         lines += [f"{'':14} not read, but listed: {why}" for why in unread]
     return lines

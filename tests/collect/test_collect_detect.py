@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ import pytest
 from groundup.collect.detect import Found, survey
 from groundup.collect.places import list_source
 from groundup.errors import SourceError
+from groundup.init import write_recipe
+from groundup.recipe import load_recipe
 from groundup.source import Source
 
 WRAPPED = (
@@ -120,3 +124,52 @@ def test_real_folders(copied: str, kind: str, real_data: Path, tmp_path: Path) -
 def test_real_kinds(kind: str, real_data: Path) -> None:
     """Each folder of the real data is one source."""
     assert [one.kind for one in survey(real_data / kind)] == [kind]
+
+
+def test_what_is_not_read_is_told(tmp_path: Path) -> None:
+    """What no reader reads is counted with what to do about it; links and pipes, too; nothing else makes no recipe."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "a.bin").write_bytes(b"\0\1\2" * 99)
+    (raw / "b.pdf").write_bytes(b"%PDF-1.7")
+    (raw / "c.csv").write_text("x,y\n1,2\n")
+    (raw / "d.txt").touch()
+    (raw / "e.zip").write_bytes(b"PK\x03\x04damaged")
+    with pytest.raises(SourceError, match=r"nothing in it can be read: 1 × archives: damaged; 1 × binary files; 1 × csv without a text"):
+        write_recipe(raw, tmp_path / "r.toml")
+    assert not (tmp_path / "r.toml").exists()
+    (raw / "f.txt").write_text("A few words.")
+    (raw / "README.md").write_text("About these.")
+    os.mkfifo(raw / "pipe")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(os.path.relpath(raw / "s"))
+    (raw / "loop").symlink_to(raw)
+    (raw / os.fsdecode(b"caf\xe9.txt")).write_text("x")
+    told = write_recipe(raw, tmp_path / "r.toml")
+    for line in ("2 × plain text; 1 × notes and documentation", "1 × pdf (make plain text of it first", "1 × link, 2 × special-file"):
+        assert line in told
+    (source,) = load_recipe(tmp_path / "r.toml").source
+    assert source.kind == "text" and len(list_source(source, tmp_path).refused) == 3
+
+
+def test_evaluation_items_alone_make_no_recipe(tmp_path: Path) -> None:
+    """They are never learnt from."""
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.jsonl").write_text('{"query": "a", "choices": ["b"], "gold": 0}\n' * 3)
+    with pytest.raises(SourceError, match="evaluation items only"):
+        write_recipe(tmp_path / "raw", tmp_path / "r.toml")
+
+
+def test_addresses_and_the_name_of_the_folder_tell(tmp_path: Path) -> None:
+    """Records with an address are from the web, also where a benchmark holds them; a known benchmark is told by its folder."""
+    records = {
+        "dump": {"text": "x", "metadata": {"url": "http://a.org/"}},
+        "extraction-benchmark": {"articleBody": "x", "url": "http://a.org/"},
+        "gsm8k": {"question": "1 + 1?", "answer": "2"},
+    }
+    kinds = {}
+    for name, record in records.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data.jsonl").write_text(f"{json.dumps(record)}\n" * 2)
+        (kinds[name],) = (one.kind for one in survey(tmp_path / name))
+    assert kinds == {"dump": "web", "extraction-benchmark": "web", "gsm8k": "evaluation"}

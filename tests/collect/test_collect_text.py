@@ -57,6 +57,7 @@ def test_one_wrong_byte_costs_one_character() -> None:
     sentence = "Příliš žluťoučký kůň úpěl ďábelské ódy. "
     assert decode(sentence.encode() + b"\xff " + sentence.encode()) == sentence + "\ufffd " + sentence
     assert decode("They met in a small café near the station.".encode("cp1252")) == "They met in a small café near the station."
+    assert decode("a little café".encode("cp1252")) == "a little café"
 
 
 def test_encodings_found_in_the_wild(real_data: Path) -> None:

@@ -205,14 +205,14 @@ def _found(kind: str, path: str, files: Sequence[_File], include: tuple[str, ...
     mine = [file.guess for file in files if file.guess.kind == kind or (file.guess.kind is None and file.guess.readable)]
     unread = [file.guess for file in files if not file.guess.readable]
     others = len(files) - len(mine) - len(unread)
-    parts = [*_whys(mine), *([f"{others:,} of other kinds"] if others else []), *(f"not read: {why}" for why in _whys(unread))]
+    parts = [*_whys(mine), *([f"{others:,} of other kinds"] if others else []), *(f"not read: {why}" for why in _whys(unread, 6))]
     return Found(kind, path, len(files), sum(file.size for file in files), "; ".join(parts), "", include, len(unread) < len(files))
 
 
-def _whys(guesses: Sequence[Guess]) -> list[str]:
-    """Return what was seen, the commonest three first."""
+def _whys(guesses: Sequence[Guess], most: int = 3) -> list[str]:
+    """Return what was seen, the commonest first."""
     counts = Counter(guess.why for guess in guesses)
-    return [f"{count:,} × {why}" for why, count in sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))[:3]]
+    return [f"{count:,} × {why}" for why, count in sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))[:most]]
 
 
 def _named(found: Sequence[Found], folder: Path) -> list[Found]:

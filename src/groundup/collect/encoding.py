@@ -84,8 +84,9 @@ def _is_utf8(data: bytes) -> bool:
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
-        # A sample may end inside a character.
-        ends = error.start >= len(data) - 3 and error.start > 0 and error.reason == "unexpected end of data"
+        # A sample may end inside a character; a word that ends in an accent, as in Latin-1, is no such sample.
+        ends = error.start >= len(data) - 3 and error.reason == "unexpected end of data"
+        ends = ends and (len(data) >= SAMPLE or not data[: error.start].isascii())
         return ends or _is_damaged_utf8(data)
     return True
 

@@ -52,7 +52,9 @@ _BY_SUFFIX = {
 }
 # Formats whose records are told apart before they are decoded.
 _RECORDS = frozenset({"jsonl", "json", "csv", "tsv", "mediawiki", "feed"})
+# So many bytes must be text before anything that is none is taken for damage.
 _BEGINNING = 32
+# The outermost elements that tell a format.
 _XML = re.compile(r"<(mediawiki|rss|rdf:RDF|(?:atom:)?feed)\b")
 _EPUB = b"mimetypeapplication/epub+zip"
 _HTML = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|meta|title)\b", re.IGNORECASE | re.DOTALL)

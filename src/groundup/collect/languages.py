@@ -67,7 +67,7 @@ _BY_NAME = {
     "readme": "docs",
     "changelog": "docs",
 }
-_SHEBANG = re.compile(rb"#!\s*\S*?(?:/env\s+(?:-\S+\s+)*)?(python|perl|ruby|bash|sh|zsh|node|php|lua|Rscript|awk|tclsh)[\d.]*\b")
+_SHEBANG = re.compile(rb"#!\s*\S*?(?:/env\s+(?:-\S+\s+)*)?(python|perl|ruby|bash|sh|zsh|node|php|lua|Rscript|awk|tclsh|make)[\d.]*\b")
 # What Emacs and Vim are told, at the start or the end of a file.
 _MODELINE = re.compile(rb"-\*-\s*(?:mode:\s*)?([\w+-]+)\s*;?\s*-\*-|\b(?:vim?|ex):.{0,60}?\b(?:filetype|ft)=(\w+)")
 _BY_INTERPRETER = {b"bash": "shell", b"sh": "shell", b"zsh": "shell", b"node": "javascript", b"Rscript": "r", b"tclsh": "tcl"}

@@ -96,7 +96,8 @@ def guess(path: Path, name: str = "") -> Guess:
             for item in islice(open_items(path, file, name, path.stat().st_size, Selection()), MAX_MEMBERS):
                 votes[guess_item(item) if isinstance(item, Item) else Guess(None, "refused", f"archives: {item.reason}")] += 1
     except (OSError, DamagedError) as error:
-        return Guess(None, "unreadable", f"files that cannot be opened ({getattr(error, 'strerror', None) or error})")
+        why = error.reason if isinstance(error, DamagedError) else error.strerror
+        return Guess(None, "unreadable", f"files that cannot be opened ({why})")
     return _elected(votes)
 
 
