@@ -33,7 +33,7 @@ check: setup ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-torture: setup ## kills, full disks, fuzzing: up to an hour
+torture: setup ## kills, full disks, fuzzing: up to two hours
 	$(BIN)/python -m pytest -m torture
 
 bench: setup ## every figure in the README, written to benchmarks/

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import mutations
 import pytest
 from fuzz_files import SMALL
 from mutations import files_of, fuzz, read_between, trial
 
-from groundup.document import Document
+from groundup.collect.streams import Item
+from groundup.document import Document, Reject
+from groundup.recipe import Source
 
 SHORT, LONG = 200, int(os.environ.get("GROUNDUP_MUTATIONS", "10000"))
 
@@ -28,7 +31,7 @@ def test_damaged_files(reader: str) -> None:
 
 
 def test_memory_is_bounded() -> None:
-    """The bound under which ten thousand are read leaves room for libraries, and for no more than small files want."""
+    """The bound on memory under which ten thousand are read leaves room for the libraries."""
     assert fuzz("jsonl", 20, None) == []
 
 
@@ -38,3 +41,20 @@ def test_damaged_real_files(reader: str) -> None:
     """Ten thousand mutations of real files, or of a small one where there is no real data, in a child whose memory is bounded."""
     folder = os.environ.get("GROUNDUP_TEST_DATA")
     assert fuzz(reader, LONG, Path(folder) if folder else None) == []
+
+
+@pytest.mark.parametrize("failure", ["lost neighbours", "crashes", "hangs"])
+def test_failures_are_seen(failure: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that loses records, raises or never ends is told as such."""
+    read = mutations.read_item
+
+    def bad(item: Item, source: Source) -> list[Document | Reject]:
+        while failure == "hangs":
+            pass
+        if failure == "crashes":
+            raise KeyError
+        return list(read(item, source))[:-1]
+
+    monkeypatch.setattr(mutations, "read_item", bad)
+    monkeypatch.setattr(mutations, "PATIENCE", 0.05)
+    assert trial("jsonl", 1, files_of("jsonl", None)).startswith(failure)
