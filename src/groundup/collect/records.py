@@ -16,6 +16,10 @@ from groundup.collect.streams import DamagedError, Item, read_all, spooled
 from groundup.document import Reject
 
 MAX_RECORD = 64 << 20
+# A row of CSV is a list of Python objects before anything can be asked of it.
+MAX_FIELDS = 1 << 20
+# Rows of a Parquet file at a time: a few bytes of it may stand for megabytes in each row.
+BATCH = 64
 MAX_YAML = 16 << 20
 # libyaml composes by recursion in C, without a bound: 50,000 brackets end the process.
 MAX_YAML_DEPTH = 100
@@ -38,18 +42,9 @@ def read_records(item: Item, form: str) -> Iterator[Numbered]:
     return FORMATS[form](item)
 
 
-def _text(item: Item) -> Iterator[str]:
-    """Yield the decoded lines of a file.
-
-    Raises:
-        DamagedError: a line is too long to be held.
-    """
+def _text(item: Item) -> io.TextIOWrapper:
     encoding = guess(item.head)
-    text = io.TextIOWrapper(item.stream, encoding=encoding, errors=errors_of(encoding), newline="")
-    while line := text.readline(MAX_RECORD):
-        if len(line) == MAX_RECORD and not line.endswith(("\n", "\r")):
-            raise DamagedError("too-large", f"a line longer than {MAX_RECORD >> 20} MB; what follows it is not read")
-        yield line
+    return io.TextIOWrapper(item.stream, encoding=encoding, errors=errors_of(encoding), newline="")
 
 
 def _jsonl(item: Item) -> Iterator[Numbered]:
@@ -64,11 +59,16 @@ def _jsonl(item: Item) -> Iterator[Numbered]:
 def _lines(item: Item) -> Iterator[bytes | None]:
     """Yield the lines of a file; None for one that is too long."""
     if marked(item.head) in ("utf-16", "utf-32"):
-        yield from (line.encode("utf-8", "replace") for line in _text(item))
-        return
-    while line := item.stream.readline(MAX_RECORD):
-        if len(line) == MAX_RECORD and not line.endswith(b"\n"):
-            while (rest := item.stream.readline(MAX_RECORD)) and not rest.endswith(b"\n"):
+        yield from (line and line.encode("utf-8", "replace") for line in _bounded(_text(item), ("\n", "\r")))
+    else:
+        yield from _bounded(item.stream, b"\n")
+
+
+def _bounded(file: Any, ends: Any) -> Iterator[Any]:
+    """Yield the lines of a file of bytes or text; None for one that is longer than a record may be."""
+    while line := file.readline(MAX_RECORD):
+        if len(line) == MAX_RECORD and not line.endswith(ends):
+            while (rest := file.readline(MAX_RECORD)) and not rest.endswith(ends):
                 pass
             yield None
         else:
@@ -157,7 +157,7 @@ def _csv(item: Item) -> Iterator[Numbered]:
     # Tab-separated files quote nothing, as a rule, and hold stray quotation marks.
     plain = delimiter == "\t" and '\t"' not in sample
     csv.field_size_limit(MAX_RECORD)
-    rows = csv.reader(_text(item), delimiter=delimiter, quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL)
+    rows = csv.reader(_Rows(_text(item), delimiter), delimiter=delimiter, quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL)
     header: list[str] | None = None
     number = -1
     while (row := _next_row(rows)) is not None:
@@ -168,6 +168,24 @@ def _csv(item: Item) -> Iterator[Numbered]:
             header = [name.strip().lstrip("\ufeff").strip('"') for name in row]
         elif row:
             yield number, _row(header, row, number)
+
+
+class _Rows:
+    """The lines of a CSV file; one that is too long is an error of its row, since csv.reader takes any."""
+
+    def __init__(self, file: io.TextIOWrapper, delimiter: str) -> None:
+        self._lines, self._delimiter = _bounded(file, ("\n", "\r")), delimiter
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        if line is None:
+            raise csv.Error(f"a line longer than {MAX_RECORD >> 20} MB")
+        if line.count(self._delimiter) > MAX_FIELDS:
+            raise csv.Error(f"a line of more than {MAX_FIELDS:,} fields")
+        return str(line)
 
 
 def _row(header: list[str], row: list[str], number: int) -> Record | Reject:
@@ -201,7 +219,7 @@ def _parquet(item: Item) -> Iterator[Numbered]:
     try:
         with pq.ParquetFile(source) as file:
             number = 0
-            for batch in file.iter_batches(batch_size=256):
+            for batch in file.iter_batches(batch_size=BATCH):
                 for record in batch.to_pylist():
                     yield number, record
                     number += 1
