@@ -6,7 +6,7 @@ import io
 import multiprocessing
 import resource
 import tracemalloc
-from typing import Any
+from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -67,7 +67,7 @@ class Endless(io.RawIOBase):
 def told(case: str, size: int) -> list[str]:
     """Return the texts and reasons of a file with so many bytes in the middle."""
     kind, name, front, unit, back, _ = CASES[case]
-    stream = item(name, name, Guarded(Endless(front, unit, size, back)))
+    stream = item(name, name, Guarded(cast("IO[bytes]", Endless(front, unit, size, back))))
     return [one.text if isinstance(one, Document) else one.reason for one in read_item(stream, Source(path="x", kind=kind))]
 
 
