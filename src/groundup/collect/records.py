@@ -229,12 +229,32 @@ def _arrow(item: Item) -> Iterator[Numbered]:
 
     try:
         if not item.head.startswith(b"ARROW1"):
-            yield from _numbered(_valid(pa.ipc.open_stream(item.stream)))
+            yield from _numbered(_valid(pa.ipc.open_stream(_Parts(item.stream))))
             return
         with pa.ipc.open_file(item.path or spooled(item.stream)) as file:
             yield from _numbered(_valid(file.get_batch(n) for n in range(file.num_record_batches)))
-    except (pa.ArrowException, OSError, MemoryError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise DamagedError("damaged", f"not Arrow: {' '.join(str(error).split())[:200]}") from None
+
+
+class _Parts(io.RawIOBase):
+    """A stream that is read in parts, so that a length that lies takes no more memory than there are bytes."""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def readable(self) -> bool:
+        """Say that this stream can be read."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Return `size` bytes, or all that are left."""
+        parts = []
+        while size and (part := self._stream.read(min(size, 1 << 20) if size > 0 else 1 << 20)):
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
 
 
 def _valid(batches: Iterable[Any]) -> Iterator[Any]:
