@@ -54,6 +54,14 @@ def _parquet() -> bytes:
     return out.getvalue()
 
 
+def _arrow() -> bytes:
+    out = io.BytesIO()
+    table = pa.table({"text": [SENTENCE] * 20, "url": ["http://a.org/"] * 20})
+    with pa.ipc.new_stream(out, table.schema) as stream:
+        stream.write_table(table, max_chunksize=5)
+    return out.getvalue()
+
+
 def _zst(data: bytes) -> bytes:
     return bytes(pa.Codec("zstd").compress(data, asbytes=True)) * 2
 
@@ -85,6 +93,7 @@ SMALL: dict[str, tuple[str, str, bytes]] = {
     "jsonl": ("text", "x.jsonl", LINES),
     "csv": ("text", "x.csv", f'id,text\n1,"{SENTENCE}"\n2,"a ""b"" c"\n'.encode() * 5),
     "parquet": ("text", "x.parquet", _parquet()),
+    "arrow": ("text", "x.arrow", _arrow()),
     "evaluation": ("evaluation", "x.jsonl", (json.dumps({"query": SENTENCE, "choices": ["a", "b"], "gold": 1}) + "\n").encode() * 5),
     "gz": ("text", "x.jsonl.gz", gzip.compress(LINES)),
     "bz2": ("wikipedia", "x.xml.bz2", bz2.compress(DUMP)),

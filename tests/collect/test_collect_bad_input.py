@@ -103,7 +103,7 @@ def test_very_long_lines(monkeypatch: pytest.MonkeyPatch, read: Read) -> None:
         long = json.dumps({"text": "x" * size}).encode() + b"\n"
         assert _told(read("text", "x.jsonl", LINE + long + LINE)) == ["whole", "too-large", "whole"]
     assert len(read("text", "x.txt", b"word " * 1_000_000)) == 1
-    assert _told(read("text", "x.csv", b"text\nwhole\n" + b"x" * 2000 + b"\nwhole\n")) == ["whole", "too-large"]
+    assert _told(read("text", "x.csv", b"text\nwhole\n" + b"x" * 2000 + b"\nwhole\n")) == ["whole", "malformed", "whole"]
 
 
 class _Endless(io.RawIOBase):

@@ -12,7 +12,7 @@ from mutations import files_of, fuzz, read_between, trial
 
 from groundup.collect.streams import Item
 from groundup.document import Document, Reject
-from groundup.recipe import Source
+from groundup.source import Source
 
 SHORT, LONG = 200, int(os.environ.get("GROUNDUP_MUTATIONS", "10000"))
 

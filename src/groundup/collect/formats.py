@@ -19,6 +19,7 @@ _MAGIC = {
     b"MZ\x90": "program",
     b"PK\x03\x04": "document",
     b"PAR1": "parquet",
+    b"ARROW1": "arrow",
     b"SQLite format 3": "database",
     b"\xd0\xcf\x11\xe0": "document",
 }
@@ -38,6 +39,7 @@ _BY_SUFFIX = {
     ".wat": "wat",
     ".arc": "arc",
     ".parquet": "parquet",
+    ".arrow": "arrow",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "json",
@@ -56,6 +58,8 @@ _RECORDS = frozenset({"jsonl", "json", "csv", "tsv", "mediawiki", "feed"})
 _BEGINNING = 32
 # The outermost elements that tell a format.
 _XML = re.compile(r"<(mediawiki|rss|rdf:RDF|(?:atom:)?feed)\b")
+# Begins each message of a stream; its name has to agree.
+_ARROW_STREAM = b"\xff\xff\xff\xff"
 _EPUB = b"mimetypeapplication/epub+zip"
 _HTML = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|meta|title)\b", re.IGNORECASE | re.DOTALL)
 _WIKITEXT = re.compile(r"\[\[[^\]\n]+\]\]|\{\{\w|'''[^'\n]+'''|^==+[^=\n]+==+\s*$|\{\|", re.MULTILINE)
@@ -80,11 +84,11 @@ def format_of(name: str, head: bytes) -> str:
         return "empty"
     if is_epub(name, head):
         return "epub"
-    magic = next((found for start, found in _MAGIC.items() if head.startswith(start)), None)
-    if magic is not None:
-        return magic
     suffix = re.sub(r"\.(gz|bz2|xz|zst)$", "", name.lower())
     named = _BY_SUFFIX.get("." + suffix.rpartition(".")[2])
+    magic = next((found for start, found in _MAGIC.items() if head.startswith(start)), None)
+    if magic is not None or (named == "arrow" and head.startswith(_ARROW_STREAM)):
+        return magic or "arrow"
     if named in ("wat", "arc") or head.startswith(b"filedesc://"):
         return named or "arc"
     if named == "warc" or head.startswith(b"WARC/"):

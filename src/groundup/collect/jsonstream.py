@@ -40,9 +40,10 @@ class _Window:
         self._damage: DamagedError | None = None
 
     def grow(self) -> None:
-        """Read as much again as is left over, and drop what has been consumed."""
+        """Read as much again as is left over, or a little more than one element may have, and drop what has been consumed."""
         left = self.text[self.position :]
-        self.text, self.position = left + "".join(self._parts(max(_CHUNK, len(left)))), 0
+        count = min(max(_CHUNK, len(left)), max(_CHUNK, MAX_ELEMENT + 1 - len(left)))
+        self.text, self.position = left + "".join(self._parts(count)), 0
 
     def _parts(self, count: int) -> Iterator[str]:
         """Yield text of about `count` bytes; damage is kept for when all before it has been used."""
@@ -89,11 +90,17 @@ class _Window:
                     self.position = end
                     return value
             except (ValueError, RecursionError) as error:
-                end = self._matching()
+                end = 0 if self._is_cut(error) else self._matching()
                 if end:
                     self.position = end
                     return Malformed(_reason(error))
             self._more_or_fail()
+
+    def _is_cut(self, error: Exception) -> bool:
+        """Return whether a value goes wrong where the window ends: more of it may mend that, and looking for its end is slow."""
+        if self.ended or not isinstance(error, json.JSONDecodeError):
+            return False
+        return error.msg.startswith("Unterminated string") or error.pos > len(self.text) - 16
 
     def _cut_number(self, value: Any, end: int) -> bool:
         """Return whether a number may go on beyond the window: `-0.` reads as `-0`."""

@@ -54,7 +54,7 @@ _OWN: dict[tuple[str, str], Reader] = {
     ("web", "warc"): read_warc,
     ("web", "arc"): read_arc,
 }
-_TABULAR = frozenset(("jsonl", "json", "csv", "tsv", "yaml", "parquet"))
+_TABULAR = frozenset(("jsonl", "json", "csv", "tsv", "yaml", "parquet", "arrow"))
 
 
 def read_item(item: Item, source: Source, reader: Reader | None = None) -> Iterator[Document | Reject]:
@@ -87,6 +87,7 @@ def read_item(item: Item, source: Source, reader: Reader | None = None) -> Itera
 def _dispatch(item: Item, source: Source) -> Iterator[Document | Reject]:
     form = format_of(item.name, item.head)
     if form == "empty":
+        item.stream.read(1)  # What is cut off before its first byte says so here.
         yield Reject("empty")
     elif source.kind == "code":
         yield from _code(item, source, form)
@@ -104,7 +105,7 @@ def _dispatch(item: Item, source: Source) -> Iterator[Document | Reject]:
 
 def _code(item: Item, source: Source, form: str) -> Iterator[Document | Reject]:
     """Yield from a file of a source tree: by name above all, since a template may look like HTML."""
-    if form in ("jsonl", "parquet"):
+    if form in ("jsonl", "parquet", "arrow"):
         yield from read_code_records(item, source, form)
     else:
         yield from read_code(item, source)

@@ -1,11 +1,11 @@
-"""Records of JSONL, JSON, CSV, TSV, YAML and Parquet files as plain Python values. Reads an item; writes nothing."""
+"""Records of JSONL, JSON, CSV, TSV, YAML, Parquet and Arrow files as plain Python values. Reads an item; writes nothing."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -16,6 +16,10 @@ from groundup.collect.streams import DamagedError, Item, read_all, spooled
 from groundup.document import Reject
 
 MAX_RECORD = 64 << 20
+# A row of CSV is a list of Python objects before anything can be asked of it.
+MAX_FIELDS = 1 << 20
+# Rows of a Parquet file at a time: a few bytes of it may stand for megabytes in each row.
+BATCH = 64
 MAX_YAML = 16 << 20
 # libyaml composes by recursion in C, without a bound: 50,000 brackets end the process.
 MAX_YAML_DEPTH = 100
@@ -38,18 +42,9 @@ def read_records(item: Item, form: str) -> Iterator[Numbered]:
     return FORMATS[form](item)
 
 
-def _text(item: Item) -> Iterator[str]:
-    """Yield the decoded lines of a file.
-
-    Raises:
-        DamagedError: a line is too long to be held.
-    """
+def _text(item: Item) -> io.TextIOWrapper:
     encoding = guess(item.head)
-    text = io.TextIOWrapper(item.stream, encoding=encoding, errors=errors_of(encoding), newline="")
-    while line := text.readline(MAX_RECORD):
-        if len(line) == MAX_RECORD and not line.endswith(("\n", "\r")):
-            raise DamagedError("too-large", f"a line longer than {MAX_RECORD >> 20} MB; what follows it is not read")
-        yield line
+    return io.TextIOWrapper(item.stream, encoding=encoding, errors=errors_of(encoding), newline="")
 
 
 def _jsonl(item: Item) -> Iterator[Numbered]:
@@ -64,11 +59,16 @@ def _jsonl(item: Item) -> Iterator[Numbered]:
 def _lines(item: Item) -> Iterator[bytes | None]:
     """Yield the lines of a file; None for one that is too long."""
     if marked(item.head) in ("utf-16", "utf-32"):
-        yield from (line.encode("utf-8", "replace") for line in _text(item))
-        return
-    while line := item.stream.readline(MAX_RECORD):
-        if len(line) == MAX_RECORD and not line.endswith(b"\n"):
-            while (rest := item.stream.readline(MAX_RECORD)) and not rest.endswith(b"\n"):
+        yield from (line and line.encode("utf-8", "replace") for line in _bounded(_text(item), ("\n", "\r")))
+    else:
+        yield from _bounded(item.stream, b"\n")
+
+
+def _bounded(file: Any, ends: Any) -> Iterator[Any]:
+    """Yield the lines of a file of bytes or text; None for one that is longer than a record may be."""
+    while line := file.readline(MAX_RECORD):
+        if len(line) == MAX_RECORD and not line.endswith(ends):
+            while (rest := file.readline(MAX_RECORD)) and not rest.endswith(ends):
                 pass
             yield None
         else:
@@ -157,7 +157,7 @@ def _csv(item: Item) -> Iterator[Numbered]:
     # Tab-separated files quote nothing, as a rule, and hold stray quotation marks.
     plain = delimiter == "\t" and '\t"' not in sample
     csv.field_size_limit(MAX_RECORD)
-    rows = csv.reader(_text(item), delimiter=delimiter, quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL)
+    rows = csv.reader(_Rows(_text(item), delimiter), delimiter=delimiter, quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL)
     header: list[str] | None = None
     number = -1
     while (row := _next_row(rows)) is not None:
@@ -168,6 +168,24 @@ def _csv(item: Item) -> Iterator[Numbered]:
             header = [name.strip().lstrip("\ufeff").strip('"') for name in row]
         elif row:
             yield number, _row(header, row, number)
+
+
+class _Rows:
+    """The lines of a CSV file; one that is too long is an error of its row, since csv.reader takes any."""
+
+    def __init__(self, file: io.TextIOWrapper, delimiter: str) -> None:
+        self._lines, self._delimiter = _bounded(file, ("\n", "\r")), delimiter
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        if line is None:
+            raise csv.Error(f"a line longer than {MAX_RECORD >> 20} MB")
+        if line.count(self._delimiter) > MAX_FIELDS:
+            raise csv.Error(f"a line of more than {MAX_FIELDS:,} fields")
+        return str(line)
 
 
 def _row(header: list[str], row: list[str], number: int) -> Record | Reject:
@@ -200,13 +218,56 @@ def _parquet(item: Item) -> Iterator[Numbered]:
     source = item.path or spooled(item.stream)
     try:
         with pq.ParquetFile(source) as file:
-            number = 0
-            for batch in file.iter_batches(batch_size=256):
-                for record in batch.to_pylist():
-                    yield number, record
-                    number += 1
+            yield from _numbered(file.iter_batches(batch_size=BATCH))
     except (pa.ArrowException, OSError) as error:
         raise DamagedError("damaged", f"not Parquet: {' '.join(str(error).split())[:200]}") from None
+
+
+def _arrow(item: Item) -> Iterator[Numbered]:
+    """Yield the rows of an Arrow file (Feather, too), or of a stream, which is what `datasets` saves."""
+    import pyarrow as pa
+
+    try:
+        if not item.head.startswith(b"ARROW1"):
+            yield from _numbered(_valid(pa.ipc.open_stream(_Parts(item.stream))))
+            return
+        with pa.ipc.open_file(item.path or spooled(item.stream)) as file:
+            yield from _numbered(_valid(file.get_batch(n) for n in range(file.num_record_batches)))
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedError("damaged", f"not Arrow: {' '.join(str(error).split())[:200]}") from None
+
+
+class _Parts(io.RawIOBase):
+    """A stream that is read in parts, so that a length that lies takes no more memory than there are bytes."""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def readable(self) -> bool:
+        """Say that this stream can be read."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Return `size` bytes, or all that are left."""
+        parts = []
+        while size and (part := self._stream.read(min(size, 1 << 20) if size > 0 else 1 << 20)):
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+
+def _valid(batches: Iterable[Any]) -> Iterator[Any]:
+    """Check what Arrow takes on trust: an offset that points elsewhere would end the process."""
+    for batch in batches:
+        batch.validate(full=True)
+        yield batch
+
+
+def _numbered(batches: Iterable[Any]) -> Iterator[Numbered]:
+    """Yield the rows of Arrow batches, few at a time, by number."""
+    parts = (batch.slice(start, BATCH) for batch in batches for start in range(0, batch.num_rows, BATCH))
+    yield from enumerate(record for part in parts for record in part.to_pylist())
 
 
 FORMATS: dict[str, Callable[[Item], Iterator[Numbered]]] = {
@@ -216,4 +277,5 @@ FORMATS: dict[str, Callable[[Item], Iterator[Numbered]]] = {
     "csv": _csv,
     "tsv": _csv,
     "parquet": _parquet,
+    "arrow": _arrow,
 }

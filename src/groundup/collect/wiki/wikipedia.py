@@ -71,16 +71,20 @@ def _pages(parts: Iterator[bytes]) -> Iterator[bytes | None]:
     Raises:
         DamagedError: the dump ends inside a page.
     """
-    held, skipping = b"", False
+    held, skipping, seen = bytearray(), False, 0
     for part in parts:
         held += part
-        while (end := held.find(b"</page>")) >= 0:
-            start = held.find(b"<page>")
-            if skipping or 0 <= start < end:
-                yield None if skipping else _last_revision(held[start : end + 7])
-            held, skipping = held[end + 7 :], False
+        # What has been looked through holds no end of a page, but perhaps the beginning of one.
+        while (end := held.find(b"</page>", max(0, seen - 6))) >= 0:
+            start = held.find(b"<page>", 0, end)
+            if skipping or start >= 0:
+                yield None if skipping else _last_revision(bytes(held[start : end + 7]))
+            del held[: end + 7]
+            skipping, seen = False, 0
         if len(held) > MAX_PAGE_BYTES:
-            held, skipping = _shortened(held), skipping or held.count(b"<revision>") < 2
+            skipping = skipping or held.count(b"<revision>") < 2
+            held = bytearray(_shortened(bytes(held)))
+        seen = len(held)
     if skipping or b"<page>" in held:
         raise DamagedError("truncated", "the dump ends inside a page")
 

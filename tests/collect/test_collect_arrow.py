@@ -1,0 +1,66 @@
+"""Arrow files, as data sets are saved in: both formats, plain and compressed; damage keeps the batches before it."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.feather as feather
+import pytest
+
+from groundup.collect.readers import read_item
+from groundup.collect.signs import guess
+from groundup.collect.streams import item_of
+from groundup.document import Document, Reject
+from groundup.source import Source
+
+Read = Callable[..., list[Document | Reject]]
+TABLE = pa.table({"id": range(300), "text": [f"Sentence {n}." for n in range(300)], "url": ["http://a.org/"] * 300})
+
+
+def _written(new: Callable[..., pa.ipc.RecordBatchStreamWriter]) -> bytes:
+    out = io.BytesIO()
+    with new(out, TABLE.schema) as writer:
+        writer.write_table(TABLE, max_chunksize=100)
+    return out.getvalue()
+
+
+def _feather() -> bytes:
+    out = io.BytesIO()
+    feather.write_feather(TABLE, out)
+    return out.getvalue()
+
+
+FILES = {"x.arrow": _written(pa.ipc.new_stream), "y.arrow": _written(pa.ipc.new_file), "z.feather": _feather()}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_row(name: str, read: Read, tmp_path: Path) -> None:
+    """Rows come in order, by number, from a file and from a stream; `init` sees them."""
+    found = read("text", name, FILES[name])
+    assert [(one.record, one.text) for one in found if isinstance(one, Document)] == [(n, f"Sentence {n}.") for n in range(300)]
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress(FILES[name]))
+    seen = guess(tmp_path / f"{name}.gz")
+    assert (seen.kind, seen.form) == ("web", "arrow")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_damage(name: str) -> None:
+    """A cut file keeps whole batches where its format allows, and says so once."""
+    cut = FILES[name][: len(FILES[name]) * 5 // 6]
+    *rows, last = read_item(item_of(cut, name), Source(path="x"))
+    assert isinstance(last, Reject) and last.reason == "damaged"
+    assert len(rows) == (200 if name == "x.arrow" else 0) and last.record == len(rows)
+
+
+def test_cut_before_the_first_byte(read: Read) -> None:
+    """A compressed file that ends inside its own header is cut off, not empty."""
+    from groundup.collect.archives import open_items
+    from groundup.collect.globs import Selection
+
+    data = gzip.compress(b"a sentence")[:11]
+    (item,) = open_items(Path("x.txt.gz"), io.BytesIO(data), "x.txt.gz", len(data), Selection())
+    assert [one.reason for one in read_item(item, Source(path="x"))] == ["truncated"]  # type: ignore[arg-type, union-attr]

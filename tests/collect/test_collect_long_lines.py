@@ -1,0 +1,114 @@
+"""A line, a value or a page without an end: memory stays bounded, it is listed as too large, and what stands beside it is read."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import resource
+import tracemalloc
+from typing import IO, Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from groundup.collect import jsonstream, records
+from groundup.collect.readers import read_item
+from groundup.collect.streams import Guarded, item, item_of
+from groundup.collect.wiki import wikipedia
+from groundup.document import Document
+from groundup.source import Source
+
+PAGE = "<page><title>T</title><ns>0</ns><revision><text>{}</text></revision></page>"
+# Name → (kind, file, what stands before, what is repeated, what stands after, what is found).
+CASES: dict[str, tuple[str, str, bytes, bytes, bytes, list[str]]] = {
+    "jsonl": ("text", "x.jsonl", b'{"text": "a"}\n{"text": "', b"x", b'"}\n{"text": "b"}\n', ["a", "too-large", "b"]),
+    "utf-16": (
+        "text",
+        "x.jsonl",
+        b"\xff\xfe" + '{"text": "a"}\n{"text": "'.encode("utf-16-le"),
+        b"x\0",
+        '"}\n{"text": "b"}\n'.encode("utf-16-le"),
+        ["a", "too-large", "b"],
+    ),
+    "json": ("text", "x.json", b'[{"text": "a"}, {"text": "', b"x", b'"}]', ["a", "too-large"]),
+    "csv": ("text", "x.csv", b"id,text\n1,a\n2,", b"x", b"\n3,b\n", ["a", "malformed", "b"]),
+    "fields": ("text", "x.csv", b"id,text\n1,a\n2", b",", b"\n3,b\n", ["a", "malformed", "b"]),
+    "dump": (
+        "wikipedia",
+        "x.xml",
+        f"<mediawiki>{PAGE.format('a')}<page><title>".encode(),
+        b"x",
+        f"</title></page>{PAGE.format('b')}".encode(),
+        ["T\n\na", "too-large", "T\n\nb"],
+    ),
+}
+
+
+class Endless(io.RawIOBase):
+    """A file that repeats a piece of it for a given size."""
+
+    def __init__(self, front: bytes, unit: bytes, size: int, back: bytes) -> None:
+        super().__init__()
+        self._front, self._unit, self._left, self._back = io.BytesIO(front), unit * (65536 // len(unit)), size, io.BytesIO(back)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        view = memoryview(target)
+        if (count := self._front.readinto(view)) or self._left <= 0:
+            return count or self._back.readinto(view)
+        count = min(len(view), len(self._unit)) // 2 * 2
+        view[:count] = self._unit[:count]
+        self._left -= count
+        return count
+
+
+def told(case: str, size: int) -> list[str]:
+    """Return the texts and reasons of a file with so many bytes in the middle."""
+    kind, name, front, unit, back, _ = CASES[case]
+    stream = item(name, name, Guarded(cast("IO[bytes]", Endless(front, unit, size, back))))
+    return [one.text if isinstance(one, Document) else one.reason for one in read_item(stream, Source(path="x", kind=kind))]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_memory_follows_the_limit(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what is forty times as long as a record may be, less than ten times as much is held."""
+    limit = 1 << 20
+    for module, name in ((records, "MAX_RECORD"), (records, "MAX_FIELDS"), (jsonstream, "MAX_ELEMENT"), (wikipedia, "MAX_PAGE_BYTES")):
+        monkeypatch.setattr(module, name, limit)
+    told(case, 1)  # What is imported on first use is no part of it.
+    tracemalloc.start()
+    try:
+        assert told(case, 40 * limit) == CASES[case][-1]
+        assert tracemalloc.get_traced_memory()[1] < 10 * limit
+    finally:
+        tracemalloc.stop()
+
+
+def _peak(case: str, size: int) -> tuple[list[str], int]:
+    return told(case, size), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("case", CASES)
+def test_two_gigabytes(case: str) -> None:
+    """The same with the true limits, in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        found, peak = pool.apply(_peak, (case, 2 << 30))
+    assert found == CASES[case][-1] and peak < 1 << 30
+
+
+def test_few_bytes_that_stand_for_many() -> None:
+    """A Parquet file says a long text once for a thousand rows: few of them are held at a time."""
+    out = io.BytesIO()
+    rows = pa.DictionaryArray.from_arrays(pa.array([0] * 1000, pa.int32()), pa.array(["x" * (1 << 20)]))
+    pq.write_table(pa.table({"text": rows}), out)
+    found = read_item(item_of(out.getvalue(), "x.parquet"), Source(path="x"))
+    tracemalloc.start()
+    try:
+        assert isinstance(next(found), Document) and tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
+    assert sum(isinstance(one, Document) for one in found) == 999
