@@ -51,6 +51,13 @@ def test_what_is_no_prose() -> None:
     assert main_text(plain) == f"{FIRST}\n- A sack of rye\n- Two of oats\n| Rye | 1 | \n\n{LAST}"
 
 
+def test_code_of_a_manual_keeps_its_lines() -> None:
+    """Definitions with code in them: lines and indentation as they are, and no blank line in the midst of a call."""
+    code = "def sacks(n):\n    return add(\n        count(n),\n        1)\n    # counted"
+    listed = "".join(f"<dt>sacks_{n}(n)</dt><dd><p>{SECOND}</p><p>As in:</p><div><pre>{code}</pre></div><p>{LAST}</p></dd>" for n in range(9))
+    assert code in main_text(f"<html><body><div><h1>Sacks</h1><p>{FIRST}</p><dl>{listed}</dl></div></body></html>")
+
+
 def test_paragraphs_of_the_second_extractor_stand_apart() -> None:
     """A blank line between sentences and what follows, none inside lists, in any script; twice the same."""
     parts = [

@@ -28,8 +28,9 @@ _SENTENCE = re.compile(r"[.!?…。！？।۔؟။]")
 # Attributes as the tokenizer of the HTML standard (13.2.5.32 to 39) takes them apart; possessive, so that it never goes back.
 _ATTRIBUTE = r"[\s/]*+[^\s/>][^\s/>=]*+(?:\s*+=\s*+(?:\"[^\"]*+\"|'[^']*+'|[^\s>\"'][^\s>]*+)?+)?+"
 _FLOOD = re.compile(rf"(<[a-zA-Z][^\s/>]*+(?:{_ATTRIBUTE}){{0,{MAX_ATTRIBUTES}}}+)(?:{_ATTRIBUTE})*+")
-# A line too long to be wrapped, the end of a sentence or of a table: a paragraph ends, unless a list or a table goes on below.
-_PARAGRAPH_END = re.compile(r"(?:(?<=[.!?…。！？।۔؟။”»」)])|(?<=\| )|(?<=[^\n]{120}))\n(?!\n|- |\|)")
+# A line too long to be wrapped, the end of a sentence or of a table: a paragraph ends, unless a list or a table goes on below, or
+# code, whose lines are indented.
+_PARAGRAPH_END = re.compile(r"(?:(?<=[.!?…。！？।۔؟။”»」)])|(?<=\| )|(?<=[^\n]{120}))\n(?!\n|- |\||[ \t])")
 
 
 def main_text(page: str) -> str:
@@ -60,7 +61,9 @@ def _fast(page: str) -> str:
         return ""
     kept = "\n".join(lines[prose[0] : prose[-1] + 1]).strip()
     size = sum(len(lines[number].encode()) for number in prose)
-    return kept if size >= max(MIN_PROSE, PROSE_SHARE * len(kept.encode())) else ""
+    # Manuals of code are more code than prose; trafilatura runs the lines of code inside definitions together.
+    share = 0 if "<pre" in page and "<dd" in page else PROSE_SHARE
+    return kept if size >= max(MIN_PROSE, share * len(kept.encode())) else ""
 
 
 def _is_prose(line: str) -> bool:
