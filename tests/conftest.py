@@ -9,6 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No time limit for an example: in a fresh clone the first call of a kernel compiles it.
+settings.register_profile("groundup", deadline=None)
+settings.load_profile("groundup")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in the background deaf to it, and so would be the runs that tests interrupt.

@@ -54,7 +54,9 @@ def test_what_is_no_prose() -> None:
 def test_code_of_a_manual_keeps_its_lines() -> None:
     """Definitions with code in them: lines and indentation as they are, and no blank line in the midst of a call."""
     code = "def sacks(n):\n    return add(\n        count(n),\n        1)\n    # counted"
-    listed = "".join(f"<dt>sacks_{n}(n)</dt><dd><p>{SECOND}</p><p>As in:</p><div><pre>{code}</pre></div><p>{LAST}</p></dd>" for n in range(9))
+    listed = "".join(
+        f"<dt>sacks_{n}(n)</dt><dd><p>{SECOND}</p><p>As in:</p><div><pre>{code}</pre></div><p>{LAST}</p></dd>" for n in range(9)
+    )
     assert code in main_text(f"<html><body><div><h1>Sacks</h1><p>{FIRST}</p><dl>{listed}</dl></div></body></html>")
 
 
