@@ -87,6 +87,11 @@ def parameter_parts_names(report: dict[str, Any]) -> list[str]:
     return list(parameter_parts(config))
 
 
+def test_the_page_begins_with_a_sentence(page: Any) -> None:
+    lead = " ".join(page.xpath('//p[@class="lead"]')[0].text_content().split())
+    assert re.fullmatch(r"A language model of [\d.,]+( [kM])? parameters, trained from scratch on \d+ sources? of text\.", lead), lead
+
+
 def test_every_section_is_there_and_in_the_contents(page: Any) -> None:
     assert tuple(section.get("id") for section in page.xpath("//section")) == SECTIONS
     assert [link.get("href") for link in page.xpath("//nav//a")] == [f"#{name}" for name in SECTIONS]
