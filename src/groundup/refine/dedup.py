@@ -165,7 +165,9 @@ class Search:
 
 
 def _precedence(corpus: Corpus, scratch: Scratch, priorities: Mapping[str, int]) -> Array:
-    """Return the bytes of every document, and above them the priority of its source (int64): the higher comes first."""
+    """Return the bytes of every document, and above them the priority of its source where one has any: the higher comes first."""
+    if not any(priorities.values()):
+        return scratch.joined(corpus, "sizes")
     found = scratch.full("precedence", corpus.rows, np.int64)
     for (name, _), first, sizes in zip(corpus.shards, corpus.starts, corpus.parts("sizes"), strict=False):
         found[first : first + len(sizes)] = sizes.astype(np.int64) + (priorities.get(name.rpartition(".")[0], 0) << 32)
