@@ -269,6 +269,6 @@ def _facts(search: Search) -> dict[str, Any]:
     for reason, is_exact in ((EXACT, 1), (NEAR, 0)):
         rows = np.flatnonzero((search.winner >= 0) & (search.exact == is_exact))
         by_source = Counter(corpus.names[number] for number in corpus.sources_of(rows).tolist())
-        size = int((search.shelf.precedence[rows] & 0xFFFFFFFF).sum())
+        size = int((search.shelf.precedence[rows].astype(np.int64) & 0xFFFFFFFF).sum())
         facts[reason] = {"documents": len(rows), "bytes": size, "by_source": dict(sorted(by_source.items()))}
     return facts
