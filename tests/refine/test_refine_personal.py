@@ -104,6 +104,11 @@ def test_turns() -> None:
 @given(st.lists(TEXTS.map("".join) | TEXTS.map(" ".join), min_size=1, max_size=3), st.booleans())
 @example(["(030) (030) (030) (030) (030) (030) 1234567 1234567 1234567 1234567 1234567 1234567"], False)
 @example(["+49 30 1234567890123 030-1234567 030-1234567"], True)
+@example(["+49 30 1234567" * 6], True)
+@example(["+49 30 1234567" * 6], False)
+@example(["Tel.: 0 +49 30 1234567 93.184.216.0/24  / 12 (555) 234-5678 0800 0282 878"], False)
+@example(["fax no. 03-1234-5678+32 (0)2 720 53 5193.184.216.34020 7946 09581-800-234-5678(030) 123 4567"], False)
+@example(["030-1234567 93.184.216.34", "93.184.216.34/+49 30 1234567/93.184.216.34"], True)
 def test_nothing_else_changes(texts: list[str], mask: bool) -> None:
     """Masks put back, the text is as it was; a second time changes nothing; no text depends on its neighbours."""
     actions = MASK if mask else REMOVE

@@ -59,9 +59,11 @@ _IP_6 = re.compile(rf"(?<![{_LETTER}:.])[23][0-9A-Fa-f]{{3}}(?::[0-9A-Fa-f]{{0,4
 
 # Country codes that are in use (ITU-T E.164).
 _COUNTRY = r"(?:1|7|2[07]|2[1-69]\d|3[0-4679]|3[578]\d|4[013-9]|42[013]|5[1-8]|5[09]\d|6[0-6]|6[789]\d|8[1246]|8[058]\d|9[0-58]|9[679]\d)"
-# After a mask as after a number, so that nothing new is found behind one.
-_LEFT, _RIGHT = rf"(?<![{_LETTER}$€£#=/.+\-])(?<![\d\]][ )])", rf"(?![{_LETTER}]|[\-./]\d| \d)"
-_PREFIX = rf"(?:(?<![{_LETTER}+])\+|{_LEFT}00(?=[1-9]\d{{1,2}}[ \-/(]))"
+# Beside a mask as beside the number that it hides: what was no number before is none after, and a second time changes nothing.
+_BEHIND = rf"(?<!\[{IP}\])(?<!\[{PHONE}\])"
+_LEFT = rf"{_BEHIND}(?<![{_LETTER}$€£#=/.+\-])(?<![\d\]][ )])"
+_RIGHT = rf"(?![{_LETTER}]|[\-./ ]\d|[\-./ ]?\[(?:{IP}|{PHONE})\])"
+_PREFIX = rf"(?:{_BEHIND}(?<![{_LETTER}+])\+|{_LEFT}00(?=[1-9]\d{{1,2}}[ \-/(]))"
 _INTERNATIONAL = rf"{_PREFIX}{_COUNTRY}(?:(?: ?[.\-/] ?| )?\(?\d{{1,8}}\)?){{1,6}}(?![{_LETTER}])"
 # North America: area and exchange begin with 2 to 9.
 _AMERICAN = r"(?:1[ .\-])?(?:\([2-9]\d\d\)[ \-]?\d|[2-9][0-8]\d[.\-][2-9])\d\d[.\-]\d{4}(?:,? ?(?:x|ext\.?) ?\d{1,5})?"

@@ -109,6 +109,8 @@ def _replaced(text: bytes, found: Sequence[Found], actions: Actions) -> bytes:
         begin, end, put = one.begin, one.end, MASKS[one.kind].encode()
         if actions[one.kind] == "remove":
             begin, end, put = _with_space(text, begin, end)
+            # One space in place of neighbours, as tidying would leave: numbers are looked for with that much between them.
+            put = put if at < begin or not at else b""
         pieces += [text[at : max(at, begin)], put]
         at = end
     return b"".join([*pieces, text[at:]])
