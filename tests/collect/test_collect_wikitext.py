@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from groundup.collect.wiki.layout import GAP, closed
@@ -93,12 +93,14 @@ def test_any_arguments_will_do(name: str, given: list[str]) -> None:
 
 MARKUP = (
     "{{ }} {{{ }}} [[ ]] {| |} |- | ! = == '' ''' <ref> </ref> <ref/> <!-- --> <math> </math> <br> \n \n\n * word lang| File: -{ }-"
-    " [http://x y]"
+    " [http://x y] <b>"
 )
 
 
 @settings(deadline=None, max_examples=300)
-@given(st.lists(st.sampled_from([*MARKUP.split(" "), "\x00", "\x01"]), max_size=60), st.sampled_from(["", " "]))
+@given(st.lists(st.sampled_from([*MARKUP.split(" "), "{", "\x00", "\x01"]), max_size=60), st.sampled_from(["", " "]))
+@example(["-{", "-{", "|}", "-{"], "")
+@example(["{", "<b>", "{"], "")
 def test_no_markup_raises_or_leaves_brackets(parts: list[str], between: str) -> None:
     """Any mixture of brackets ends, and leaves neither a bracket nor a mark of ours behind."""
     text = to_text(between.join(parts))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from html import unescape
 
 # Marks that no wikitext can hold: what was dropped, and what was set aside as it is.
 GAP, MARK = "\x01", "\x00"
@@ -37,8 +36,7 @@ def plain(text: str) -> str:
         text = _TAG.sub("", _BREAK.sub("\n", text))
     if "-{" in text:
         text = _CONVERSION.sub(lambda rule: _variant(rule[1]), text)
-    text = _QUOTES.sub("", _SWITCH.sub("", text))
-    return unescape(closed(text))
+    return closed(_QUOTES.sub("", _SWITCH.sub("", text)))
 
 
 def _variant(rule: str) -> str:

@@ -73,10 +73,18 @@ def to_text(wikitext: str, silent: Iterable[str] = ()) -> str:
     text = _uncommented(wikitext.replace("\r\n", "\n").replace(MARK, "").replace(GAP, ""))
     text, kept = _set_aside(text)
     text = "".join(_SIMPLE_LINK.split(text))
-    text = "".join(_EXTERNAL.split(_Page(text, _SILENT.union(silent)).shown()))
-    if any(bracket in text for bracket in _BRACKETS):
-        text = _STRAY.sub("", text)
-    return lay_out(plain(text), kept)
+    text = plain("".join(_EXTERNAL.split(_Page(text, _SILENT.union(silent)).shown())))
+    # What stood on both sides of a tag or a gap may have met as a bracket, so strays are looked for last.
+    return lay_out(unescape(_without_strays(text)), kept)
+
+
+def _without_strays(text: str) -> str:
+    """Return the text without brackets that have no partner; once they are out, others may have met where they stood."""
+    for pattern in (_STRAY, _STRAY, re.compile(r"[\[\]{}]+")):
+        if not any(bracket in text for bracket in _BRACKETS):
+            break
+        text = pattern.sub("", text)
+    return text
 
 
 def _uncommented(text: str) -> str:
