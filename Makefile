@@ -33,8 +33,9 @@ check: setup ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-torture: setup ## kills, full disks, fuzzing: up to two hours
+torture: setup ## kills, full disks, fuzzing, twenty times the examples of the property tests: up to two hours
 	$(BIN)/python -m pytest -m torture
+	GROUNDUP_EXAMPLES=20 $(BIN)/python -m pytest -m "hypothesis and not torture" $(JOBS)
 
 bench: setup ## every figure in the README, written to benchmarks/
 	$(BIN)/python -m benchmarks

@@ -11,15 +11,14 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# No time limit for an example: in a fresh clone the first call of a kernel compiles it.
-settings.register_profile("groundup", deadline=None)
-settings.load_profile("groundup")
-
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in the background deaf to it, and so would be the runs that tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 sys.path.insert(0, str(Path(__file__).parent))
+import examples  # noqa: F401
+
+settings.load_profile("groundup")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Threads of torch that wait for a core of the other process spin on their own.

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.errors import GroundupError
@@ -32,7 +32,6 @@ def model(tokenizer: Tokenizer) -> Transformer:
     return tiny_model(tokenizer.vocab_size)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_the_characters_of_all_tokens_are_the_text(tokenizer: Tokenizer, text: str) -> None:
     """Also where a character takes several tokens: it stands in the first, and is never torn."""

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from groundup.collect import streams
 from groundup.collect.archives import Refused, open_items
 from groundup.collect.globs import Selection
@@ -184,7 +185,7 @@ def test_damaged_zip_directory() -> None:
     assert _open("x.zip", bytes(wrong)) == {"x.zip!/a": "damaged", "x.zip!/b": b"two"}
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.sampled_from(["gz", "zip", "tar", "nested"]), st.integers(0, 3000), st.integers(0, 255), st.integers(0, 3000))
 def test_no_damage_escapes(kind: str, at: int, byte: int, end: int) -> None:
     """Any changed byte and any cut end in items and refusals, never in an exception."""

@@ -6,9 +6,10 @@ import bz2
 import io
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from groundup.collect import bzip2
 from groundup.collect.bzip2 import Bzip2Stream
 from groundup.collect.streams import DamagedError
@@ -26,7 +27,7 @@ def _read(packed: io.BufferedIOBase | io.RawIOBase, size: int = 1000) -> tuple[b
     return b"".join(parts), ""
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=12), st.sampled_from([300, 5000, 8 << 20]), st.integers(0, 300))
 def test_same_bytes_as_the_standard_library(texts: list[bytes], longest: int, zeros: int) -> None:
     """Streams of any length, empty ones and zeros at the end among them, also where a stream is too long to be unpacked whole."""
@@ -38,7 +39,7 @@ def test_same_bytes_as_the_standard_library(texts: list[bytes], longest: int, ze
         assert _read(io.BytesIO(packed)) == (b"".join(texts), "")
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(st.lists(st.sampled_from(TEXTS[1:]), min_size=2, max_size=9), st.data())
 def test_damage_is_told_and_what_lies_before_it_kept(texts: list[bytes], data: st.DataObject) -> None:
     """A cut or changed byte in any stream is an error behind all whole streams before it; it is never taken for padding."""

@@ -10,9 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from groundup.collect import jsonstream, text
 from groundup.collect.encoding import decode, mend
 from groundup.collect.jsonstream import Malformed, elements
@@ -98,7 +99,6 @@ def test_mend_leaves_text_alone(value: str) -> None:
     assert mend("caf\udce9") == "café"
 
 
-@settings(deadline=None)
 @given(st.lists(json_values, max_size=6) | st.dictionaries(st.text(), json_values, max_size=6), st.integers(0, 2))
 def test_json_stream_reads_what_json_reads(value: object, indent: int) -> None:
     """Elements and entries are those of the whole file, whatever the layout and however small the window."""
@@ -182,7 +182,7 @@ def test_yaml_bombs_and_mistakes(read: Read) -> None:
         assert isinstance(found, Reject) and found.reason == "malformed"
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(
     st.sampled_from(KINDS),
     st.sampled_from("x.txt x.html x.xml x.json x.jsonl x.csv x.yml x.parquet x.warc x.py x".split()),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from examples import examples
 from groundup.collect.wiki.layout import GAP, closed
 from groundup.collect.wiki.templates import KNOWN, NO_WORDS
 from groundup.collect.wiki.wikitext import to_text
@@ -81,7 +82,7 @@ def test_names_of_templates() -> None:
     assert not {name for name in NO_WORDS if name in KNOWN}
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(
     st.sampled_from([*sorted(KNOWN), "lang-x", "ipa-x", "rq:x", "plural of"]),
     st.lists(st.sampled_from(["", "a", "1", "en", "-", "to", "0=x", "12=y", "e=2", "=", "/a/"])),
@@ -97,7 +98,7 @@ MARKUP = (
 )
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(st.lists(st.sampled_from([*MARKUP.split(" "), "{", "\x00", "\x01"]), max_size=60), st.sampled_from(["", " "]))
 @example(["-{", "-{", "|}", "-{"], "")
 @example(["{", "<b>", "{"], "")

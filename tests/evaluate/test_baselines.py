@@ -7,9 +7,10 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from groundup.evaluate.baselines import NGram, ngram_keys
 from groundup.evaluate.heldout import Stream
 from groundup.evaluate.perplexity import cover
@@ -49,7 +50,7 @@ def reference(lists: list[list[int]], order: int):  # type: ignore[no-untyped-de
 tokens = st.lists(st.integers(0, VOCAB - 1), max_size=40)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(tokens, min_size=1, max_size=3), tokens, st.sampled_from([1, 2, 3]))
 def test_equal_to_the_reference(train: list[list[int]], held_out: list[int], order: int) -> None:
     """Same probabilities, seen contexts or not, at the beginning of a shard or inside it."""
@@ -61,7 +62,7 @@ def test_equal_to_the_reference(train: list[list[int]], held_out: list[int], ord
     assert found == pytest.approx(expected, rel=1e-9)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.lists(tokens, min_size=1, max_size=2), st.sampled_from([1, 3]))
 def test_probabilities_sum_to_one(train: list[list[int]], order: int) -> None:
     """After every context, seen or not, and every token has some probability."""

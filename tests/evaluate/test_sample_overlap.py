@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.evaluate.heldout import Stream
@@ -19,7 +19,6 @@ def plain(sample: list[int], train: list[list[int]]) -> int:
 
 
 # The first call compiles the kernel.
-@settings(deadline=None)
 @given(tokens, st.lists(tokens, max_size=3), st.sampled_from([np.uint16, np.uint32]))
 def test_equal_to_brute_force(sample: list[int], train: list[list[int]], kind: type[np.unsignedinteger]) -> None:
     """The length is that of the longest common run, which stands where it is said to stand; runs do not cross shards."""

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Regex, decoders, models, pre_tokenizers
 
+from examples import examples
 from exporting import FACTS, needs_llama, random_model, write_origin, write_tokenizer
 from groundup.chat import encode_prompt
 from groundup.export import gguf_file
@@ -50,7 +51,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(text=st.lists(PIECES | st.text(max_size=8), max_size=12).map("".join))
 def test_any_text(loaded: tuple[Origin, Llama], text: str) -> None:
     same(loaded, compared_text(text))
@@ -66,7 +67,7 @@ def test_a_long_run_of_one_character(loaded: tuple[Origin, Llama]) -> None:
         same(loaded, character * 20_000)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(contents=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), min_size=1, max_size=3))
 def test_chatml_has_our_ids(loaded: tuple[Origin, Llama], contents: list[str]) -> None:
     """Any talk of a user written in the form of the template, as `groundup.chat` encodes it."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from groundup.lineage.columns import beside, places, side_by_side, wrapped
 
 TEXTS = st.text(st.characters(codec="utf-8") | st.sampled_from(" \n\té語\u0301\x1b"), max_size=200)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(left=TEXTS, right=TEXTS, width=st.integers(23, 100))
 def test_every_line_fits_and_holds_no_control_character(left: str, right: str, width: int) -> None:
     for line in [*side_by_side(left, right, width, ("kept", "dropped")), *beside(left, right, width, ("raw", "seen"))]:
@@ -18,7 +19,7 @@ def test_every_line_fits_and_holds_no_control_character(left: str, right: str, w
         assert line.isprintable() or not set(line) & {chr(n) for n in (*range(32), *range(127, 160))}
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(words=st.lists(st.text(st.sampled_from("aé語\u0301"), min_size=1, max_size=30)), column=st.integers(10, 40))
 def test_wrapping_keeps_every_character_in_order(words: list[str], column: int) -> None:
     lines = wrapped(words, column)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from groundup.model import head
 from groundup.model.config import ModelConfig
 from groundup.model.head import cross_entropy_sum
@@ -15,7 +16,7 @@ from groundup.model.score import token_log_probabilities
 from groundup.model.transformer import Transformer
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(rows=st.integers(1, 700), vocab=st.integers(2, 50), seed=st.integers(0, 99), ignored=st.floats(0, 1))
 def test_values_and_gradients_equal_plain_cross_entropy(rows: int, vocab: int, seed: int, ignored: float) -> None:
     # Protects: chunking (256 rows and more here) and the early gradient change nothing, whatever counts.

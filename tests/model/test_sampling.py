@@ -6,10 +6,11 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from examples import examples
 from groundup.model import sampling
 from groundup.model.sampling import Drawing, Sampling, choose
 
@@ -75,7 +76,7 @@ def reference(logits_V: Tensor, s: Sampling) -> set[int]:
     return kept
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     size=st.sampled_from([2, 63, 64, 65, 129, 1025, 3000]),
     scale=st.floats(0.1, 8),

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from groundup.refine.arrays import text_array, text_buffers
 from groundup.refine.characters import BREAK, PLAIN, TIDY_CLASSES, UNSPACED, WORD_CLASSES
 from groundup.refine.clean import MOJIBAKE, clean_texts, clean_turns
@@ -69,7 +70,7 @@ def test_golden_code() -> None:
     assert clean(source, code=True) == ["if  x:\n\ty = 1   # see http://a.b/c &amp; Ã©\n    z = m@w.to(x)\n# by\n"]
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.lists(TEXTS, min_size=1, max_size=4), st.booleans())
 def test_idempotent(texts: list[str], code: bool) -> None:
     """Cleaning twice is cleaning once, whatever the input, and it never raises; no text depends on its neighbours."""
@@ -78,7 +79,7 @@ def test_idempotent(texts: list[str], code: bool) -> None:
     assert once == [clean(text, code=code)[0] for text in texts]
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.text(st.characters(min_codepoint=0, max_codepoint=126), max_size=80))
 def test_ascii_exact(text: str) -> None:
     """The fast path for ASCII equals a plain reference with regular expressions."""
@@ -139,7 +140,7 @@ def test_word_classes() -> None:
     assert all(WORD_CLASSES[ord(c)] == UNSPACED for c in "中の가カไทยລາວមြ".replace("가", ""))
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.lists(TEXTS, max_size=4))
 def test_fold(texts: list[str]) -> None:
     """Folding equals splitting at white space and joining by one space."""

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from groundup.refine.arrays import Texts, text_buffers
 from groundup.refine.characters import BREAK, SMALL_LETTERS, UNSPACED, WORD_CLASSES
 from groundup.refine.kernels import (
@@ -47,7 +48,7 @@ def buffers(texts: list[str]) -> Texts:
     return text_buffers(pa.array(texts, pa.string()))
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(TEXTS)
 def test_words(plain_words: Plain, texts: list[str]) -> None:
     """Words, their places and their hashes are those of the plain definition."""
@@ -70,7 +71,7 @@ def test_small_letters() -> None:
     assert words(buffers(["λόγος"]))[0].tolist() == words(buffers(["ΛΌΓΟΣ"]))[0].tolist()
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(TEXTS, st.integers(1, 13))
 def test_shingles(plain_shingles: Plain, texts: list[str], width: int) -> None:
     """There are as many different shingles as by the definition, and equal ones have equal hashes."""
@@ -82,7 +83,7 @@ def test_shingles(plain_shingles: Plain, texts: list[str], width: int) -> None:
     assert len(set().union(*found)) == len(set().union(*(plain_shingles(text, width) for text in texts)))
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.sets(st.integers(0, 60)), st.sets(st.integers(0, 60)), st.floats(0, 1))
 def test_jaccard(a: set[int], b: set[int], threshold: float) -> None:
     """The merge gives the exact ratio; it stops early only below the threshold."""
@@ -142,7 +143,7 @@ def statistics(texts: list[str]) -> Statistics:
     return Statistics(pa.RecordBatch.from_pydict({"text": pa.array(texts, pa.string())}))
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(TEXTS)
 def test_counts(plain_words: Plain, texts: list[str]) -> None:
     """Counts of characters, lines and stop words are those of plain Python."""
@@ -179,7 +180,7 @@ def test_tokens() -> None:
 UNITS = st.lists(st.sampled_from(["one two", "three", " ", "", "four five six"]), max_size=12)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(UNITS, UNITS)
 def test_repeated_lines(a: list[str], b: list[str]) -> None:
     """Repeated lines and paragraphs are those that a set of the earlier ones holds."""
@@ -193,7 +194,7 @@ def test_repeated_lines(a: list[str], b: list[str]) -> None:
         assert found == [len(units), len(repeated), sum(len(unit) for unit in repeated)]
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.lists(st.sampled_from("to be or not bee".split()), max_size=40))
 def test_repeated_words(parts: list[str]) -> None:
     """Frequent and repeated n-grams are those of plain counting, overlaps skipped as the paper's n-grams are."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
+from examples import examples
 from groundup.languages import LANGUAGES, MEMBERS
 from groundup.refine import language
 
@@ -64,7 +65,7 @@ def test_one_kind_of_letters_without_words_is_no_language() -> None:
     assert found.wanted.max() <= 1
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.lists(TEXTS, min_size=1, max_size=4))
 def test_one_window_is_what_the_package_says(reference: LanguageIdentifier, texts: list[str]) -> None:
     """The log-probabilities of a window are those of py3langid, and no text depends on its neighbours or their order."""
@@ -84,7 +85,7 @@ def test_one_window_is_what_the_package_says(reference: LanguageIdentifier, text
     assert together.wanted.tolist() == [one.wanted[0] for one in alone]
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(st.lists(st.text(max_size=700).map(lambda text: text.encode("utf-8", "replace").decode()), max_size=3))
 def test_any_text(texts: list[str]) -> None:
     """Shares lie between 0 and 1 for whatever is in a text."""

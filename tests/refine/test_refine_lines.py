@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.cuts import Cuts, without
@@ -87,7 +87,6 @@ def test_headings_code_and_tables_do_not_count(line: str) -> None:
 LINES = st.text(alphabet=["a", "b", "é", " ", " ", " ", "\t", "'", "-", ".", "(", "|", "7", "\n", "中", "の"], max_size=120)
 
 
-@settings(deadline=None)
 @given(st.lists(LINES, max_size=5))
 def test_lines_agree_with_a_plain_reference(texts: list[str]) -> None:
     """Equal folded lines that count have equal hashes, others do not; each text has each once."""
@@ -110,7 +109,6 @@ def cut(texts: Sequence[str], listed: Sequence[str]) -> list[str]:
     return found
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from(OTHERS + LISTED), max_size=12), min_size=1, max_size=4))
 def test_cuts_take_the_listed_lines_and_nothing_else(documents: list[list[str]]) -> None:
     """All other lines stay in order, paragraphs stay apart, and a text that was tidy still is."""

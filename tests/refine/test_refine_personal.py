@@ -8,9 +8,10 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from examples import examples
 from groundup.recipe import Personal
 from groundup.refine.arrays import text_buffers
 from groundup.refine.clean import clean_texts, clean_turns
@@ -100,7 +101,7 @@ def test_turns() -> None:
     assert clean_turns(column, Personal(phone="mask")).to_pylist()[0][0]["content"] == "I am at [phone]"
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.lists(TEXTS.map("".join) | TEXTS.map(" ".join), min_size=1, max_size=3), st.booleans())
 @example(["(030) (030) (030) (030) (030) (030) 1234567 1234567 1234567 1234567 1234567 1234567"], False)
 @example(["+49 30 1234567890123 030-1234567 030-1234567"], True)
@@ -123,7 +124,7 @@ def test_nothing_else_changes(texts: list[str], mask: bool) -> None:
     assert clean_texts(clean, np.zeros(len(texts), np.bool_), personal).texts.to_pylist() == clean.to_pylist()
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.lists(TEXTS.map(" ".join), min_size=1, max_size=3))
 def test_spans(texts: list[str]) -> None:
     """Spans lie in their text, in order, apart, and hold ASCII that begins and ends as a number does."""

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from groundup.refine.clusters import clusters
 from groundup.refine.corpus import Corpus
 from groundup.refine.dedup import find_duplicates
@@ -150,7 +151,7 @@ def test_seed_decides(split: Callable[..., Any]) -> None:
     assert len(more) == 22
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.lists(st.integers(1, 1_000), min_size=100, max_size=400), st.integers(0, 5), st.floats(0.01, 0.2))
 def test_share_of_one_source(sizes: list[int], seed: int, share: float) -> None:
     """With 100 clusters or more, none of them above two points, validation is within a point of its share."""

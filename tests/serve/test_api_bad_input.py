@@ -8,9 +8,10 @@ from pathlib import Path
 import httpx
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
+from examples import examples
 from groundup.serve.protocol import CompletionRequest
 from groundup.serve.server import running
 from groundup.serve.serving import Serving
@@ -266,7 +267,7 @@ json_values = st.recursive(
 NAMES = sorted({*WRONG, *WRONG_CHATS})
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(path=st.sampled_from([COMPLETE, CHAT]), body=st.dictionaries(st.sampled_from(NAMES), json_values, max_size=5), good=st.booleans())
 def test_any_json_is_answered(client: httpx.Client, path: str, body: dict, good: bool) -> None:
     start = {"prompt": "a", "max_tokens": 1} if path == COMPLETE else {"messages": json.loads(USER), "max_tokens": 1}

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 from engine_kit import CONTEXT, MODEL, STRINGS, TOKENIZER, Listener, Steps, answers, engine, make_model, plain, prompts
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from examples import examples
 from groundup.errors import GroundupError
 from groundup.model.sampling import Sampling
 from groundup.model.score import token_log_probabilities
@@ -67,7 +68,7 @@ ARRIVALS = st.lists(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(ARRIVALS, st.integers(1, 5), st.sampled_from([2, 7, 64]))
 def test_requests_join_and_leave_at_any_step(arrivals: list[tuple[int, int, int, int, int]], slots: int, chunk: int) -> None:
     """Any order of joining, ending and cancelling leaves every other answer as it is: no slot is mistaken for another."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from engine_kit import TOKENIZER
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from groundup.serve.answer import Answer
 from groundup.serve.jobs import Piece, TokenScore
 from groundup.serve.stops import StopScanner
@@ -31,7 +32,7 @@ def expected(text: str, stops: list[str]) -> tuple[str, bool]:
     return text, False
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(texts_and_stops(), st.lists(st.integers(0, 40)))
 def test_any_cut_gives_the_same_text(texts: tuple[str, list[str]], cuts: list[int]) -> None:
     """However text is cut into pieces, the same comes through, and nothing of it must be taken back."""

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from groundup.tokenize.bpe import train_bpe
 from groundup.tokenizer import SPECIALS, Detokenizer, Tokenizer
 from hostile import HOSTILE
@@ -55,7 +56,7 @@ def test_hostile_text_comes_in_whole_characters(tokenizer: Tokenizer, text: str)
     assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in found)
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(st.data())
 def test_any_ids_give_what_decoding_them_gives(tokenizer: Tokenizer, data: st.DataObject) -> None:
     """Bytes that are no UTF-8 become as many U+FFFD as `decode` makes of them, wherever the ids cut them."""
@@ -65,7 +66,7 @@ def test_any_ids_give_what_decoding_them_gives(tokenizer: Tokenizer, data: st.Da
     assert "".join(pieces(tokenizer, ids)) == tokenizer.decode(ids)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.binary(max_size=30))
 def test_any_bytes_give_what_decoding_them_gives(tokenizer: Tokenizer, data: bytes) -> None:
     """The same for bytes near UTF-8's borders, one id each; what is settled never waits."""

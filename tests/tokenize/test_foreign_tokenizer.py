@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from elsewhere import ADDED, FAMILIES, SPECIALS, edit, engine_of, write_tokenizer
+from examples import examples
 from groundup.chat import encode_chat, encode_prompt, template
 from groundup.errors import GroundupError
 from groundup.foreign import read_tokenizer
@@ -65,7 +66,7 @@ def test_chats_are_those_of_transformers(adopted: Path) -> None:
     assert sum(i in ours.specials.values() for i in ids) == len(turns) * len(ours.chat_ids)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(text=st.text("ab Z'9.\n\r\t\u3000é中_-", max_size=120), limit=st.integers(8, 40), family=st.sampled_from(FAMILIES))
 def test_pieces_encode_to_the_same_ids(text: str, limit: int, family: str) -> None:
     # Protects: a long document has the ids of the whole, whatever cuts its words.

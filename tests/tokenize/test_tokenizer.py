@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import groundup
+from examples import examples
 from groundup import tokenizer as module
 from groundup.errors import GroundupError
 from groundup.splitters import AT_SPACES_AND_LINES
@@ -39,7 +40,6 @@ def test_round_trip_of_hostile_text(tokenizer: Tokenizer, text: str) -> None:
     assert not {tokenizer.end_id, *tokenizer.chat_ids} & set(ids)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_round_trip_of_any_text(tokenizer: Tokenizer, text: str) -> None:
     """Every valid string survives, whatever the vocabulary was trained on, and its bytes can be counted by token."""
@@ -48,7 +48,7 @@ def test_round_trip_of_any_text(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.token_bytes()[ids].sum() == len(text.encode())
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.text("ab Z'9.\n\r\t\u3000é中\u0301_-", max_size=120), st.integers(8, 40))
 def test_pieces_encode_to_the_same_ids(tokenizer: Tokenizer, text: str, limit: int) -> None:
     """A text that is cut gives the ids of the whole, as long as no piece was cut at the limit for want of a safe place."""

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from faulty import fresh
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from groundup.decoding import settings as table_of
 from groundup.files import read_json
 from groundup.ledger import Ledger
@@ -31,7 +32,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(changes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 7), st.integers(0, 20)), max_size=8))
 def test_every_sample_is_read_once_and_in_order_whatever_changes(changes: list[tuple[int, int, int]]) -> None:
     # Protects: no change of batch repeats a sample or leaves one out; only what is skipped by name is left out.

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from faulty import PLAIN, bad_samples, fresh, long_plan, with_readings
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from groundup.errors import GroundupError
 from groundup.files import read_json
 from groundup.ledger import Ledger
@@ -67,7 +68,7 @@ def test_wild_values_do_not_move_the_range() -> None:
     assert guard.judge(6.0, 1.0, 16) and guard.judge(3.0, 1000.0, 16) and not guard.judge(3.1, 1.2, 16)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(st.booleans(), max_size=300))
 def test_memory_is_bounded_and_repeats_are_counted(refused: list[bool]) -> None:
     # Protects: a run of months remembers as much as one of minutes; five in a row, or twenty of the last hundred, go back.

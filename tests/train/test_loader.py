@@ -7,16 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from groundup.errors import GroundupError
 from groundup.train.loader import Loader
 from groundup.train.permutation import permute
 from token_run import VOCAB, language, write_shards
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(size=st.integers(1, 5000), key=st.integers(0, 2**64 - 1))
 def test_every_position_has_one_place(size: int, key: int) -> None:
     # Protects: no window is read twice in a pass and none is left out, for any number of windows.
@@ -66,7 +67,7 @@ def test_weights_are_shares_and_no_window_repeats_before_its_turn(loader: Loader
     assert max(Counter(found[sources == 1].tolist()).values()) == 1
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(step=st.integers(0, 10**6), world=st.sampled_from([1, 2, 3, 4, 6, 12]))
 def test_ranks_share_the_samples_of_a_step(step: int, world: int) -> None:
     # Protects: which samples step N takes does not depend on how many processes take them.

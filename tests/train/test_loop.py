@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from groundup.errors import GroundupError
 from groundup.files import read_json
 from groundup.metrics import Metrics, cut_back
@@ -224,7 +225,7 @@ def test_no_validation_text_means_the_last_step_is_the_best(tmp_path: Path) -> N
     assert read_json(root / "train" / "best.json") == {"step": 12, "loss": None}
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(size=st.integers(0, 200), more=st.text(max_size=50))
 def test_files_are_cut_back(tmp_path_factory: pytest.TempPathFactory, size: int, more: str) -> None:
     # Protects: what was logged after a checkpoint is not logged twice.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from groundup.train.order import Order
 from groundup.train.permutation import permute, permute_back
 from groundup.train.samples import Span, place, resized, skipped, steps_of
@@ -15,14 +16,14 @@ LENGTHS = {"books.aa": 63, "books.bb": 5, "books.cc": 0, "web.1.dd": 41, "notes.
 CONTEXT = 4
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(size=st.integers(1, 3000), key=st.integers(0, 2**64 - 1))
 def test_there_and_back(size: int, key: int) -> None:
     positions = np.arange(size, dtype=np.int64)
     assert np.array_equal(permute_back(permute(positions, size, key), size, key), positions)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     shard=st.sampled_from(sorted(LENGTHS)),
     begin=st.integers(0, 62),
@@ -54,7 +55,7 @@ def courses(draw: st.DrawFn) -> tuple[list[Span], int]:
     return spans, step + draw(st.integers(0, 5))
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(course=courses())
 def test_the_step_of_a_sample_is_the_one_that_took_it(course: tuple[list[Span], int]) -> None:
     spans, end = course

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.model.transformer import Transformer
@@ -87,7 +87,6 @@ def test_dropout_is_a_function_of_the_step(tokenizer: Tokenizer, rows: list[Row]
     assert losses[0] == losses[1] != losses[2]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=200), st.integers(0, 5))
 def test_packs_hold_every_row_once_and_never_too_much(sizes: list[int], seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(sizes)).tolist()

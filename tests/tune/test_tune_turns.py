@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.tune.turns import Unusable, exchanges, to_chat
@@ -76,7 +76,6 @@ def test_no_turns_at_all_is_no_crash() -> None:
 ROLES = st.sampled_from(["system", "user", "assistant", "label", "ann", "bob", "speaker", "tool"])
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(ROLES, st.text(max_size=5)), max_size=8))
 def test_whatever_was_said_user_and_assistant_alternate(said: Pairs) -> None:
     try:
