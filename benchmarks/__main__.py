@@ -28,6 +28,7 @@ from benchmarks import (
     starter,
     wikitext,
 )
+from benchmarks.tables import document
 
 HERE = Path(__file__).parent
 BENCHMARKS = {
@@ -66,18 +67,6 @@ def main() -> None:
         (HERE / "results" / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     results = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((HERE / "results").glob("*.json"))}
     (HERE / "RESULTS.md").write_text(document(results), encoding="utf-8")
-
-
-def document(results: dict[str, dict[str, object]]) -> str:
-    """Return RESULTS.md: a table for each result file."""
-    lines = ["# Results", "", "Made by `make bench` from `benchmarks/results/*.json`; do not edit."]
-    for name, result in results.items():
-        lines += ["", f"## {name}", "", f"{result.get('what', '')}", "", "| figure | value |", "|---|---:|"]
-        figures = result["figures"]
-        assert isinstance(figures, dict)
-        lines += [f"| {key} | {value:,.4g} |" if isinstance(value, float) else f"| {key} | {value} |" for key, value in figures.items()]
-        lines += ["", f"Machine: {result.get('machine', '')}"]
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
