@@ -18,6 +18,7 @@ from groundup.errors import GroundupError
 from groundup.model.cache import Cache
 from groundup.model.config import ModelConfig
 from groundup.model.files import check_weights, load_model, parameter_shapes, read_config, save_model
+from groundup.model.layouts import from_hf, to_hf
 from groundup.model.transformer import Transformer
 from groundup.train.flat import FlatParameters
 
@@ -72,7 +73,7 @@ def test_sizes_are_counted_as_they_are(layout: Any, tied: bool, layers: int, gro
     model = Transformer(config)
     assert sum(weight.numel() for weight in model.parameters()) == config.parameter_count()
     assert {name: tuple(weight.shape) for name, weight in model.named_parameters()} == parameter_shapes(config)
-    assert ModelConfig.from_hf(config.to_hf()) == config
+    assert from_hf(to_hf(config)) == config
     assert config.named() | {"layout": layout, "tied": tied} == {n: getattr(config, n) for n in ModelConfig.__dataclass_fields__}
 
 
@@ -131,7 +132,7 @@ REFUSED: dict[str, Any] = {
 def test_what_is_lacking_is_refused_by_name_and_file(tmp_path: Path, name: str) -> None:
     # Protects: a foreign model is never loaded as something that it is not, and the user knows which line of which file it is.
     config = ModelConfig(50, 2, 16, 2, 1, 8, 24, 32, layout="llama", tied=False)
-    (tmp_path / "config.json").write_text(json.dumps(config.to_hf() | {name: REFUSED[name]}))
+    (tmp_path / "config.json").write_text(json.dumps(to_hf(config) | {name: REFUSED[name]}))
     said = {"num_key_value_heads": "kv_heads", "head_dim": "head_width"}.get(name, name)
     with pytest.raises(GroundupError, match=rf"config\.json: .*{said}") as caught:
         read_config(tmp_path)

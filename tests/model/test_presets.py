@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from groundup.errors import GroundupError, RecipeError
 from groundup.model.config import ModelConfig
+from groundup.model.layouts import from_hf, to_hf
 from groundup.model.presets import PRESETS, resolve
 from groundup.model.transformer import Transformer
 from groundup.recipe import Model
@@ -71,11 +72,11 @@ sizes = st.integers(1, 6)
 def test_config_round_trips(layers: int, width: int, groups: int, per_group: int, head: int, dropout: float, theta: float) -> None:
     # Protects: nothing of a model's sizes is lost in config.json, in either of transformers' layouts.
     config = ModelConfig(99, layers, width * 8, groups * per_group, groups, head, 24, 40, dropout, theta)
-    table = config.to_hf()
-    assert ModelConfig.from_hf(table) == config
+    table = to_hf(config)
+    assert from_hf(table) == config
     new_layout = {k: v for k, v in table.items() if k not in ("rope_theta", "rope_scaling")}
     new_layout["rope_parameters"] = {"rope_type": "default", "rope_theta": theta}
-    assert ModelConfig.from_hf(new_layout) == config
+    assert from_hf(new_layout) == config
 
 
 @pytest.mark.parametrize(
@@ -90,9 +91,9 @@ def test_config_round_trips(layers: int, width: int, groups: int, per_group: int
 )
 def test_what_the_transformer_lacks_is_refused(change: dict[str, object]) -> None:
     # Protects: a foreign folder is never loaded as something that it is not.
-    table = ModelConfig(99, 1, 16, 1, 1, 16, 24, 40).to_hf()
+    table = to_hf(ModelConfig(99, 1, 16, 1, 1, 16, 24, 40))
     with pytest.raises(GroundupError, match=r"config\.json"):
-        ModelConfig.from_hf(table | change)
+        from_hf(table | change)
 
 
 def test_sizes_are_known_without_torch() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.model.files import SAMPLING
+from groundup.model.layouts import from_hf
 from groundup.tokenizer import CONFIG, FILE, Tokenizer
 
 MODEL_CONFIG, WEIGHTS, GENERATION = "config.json", "model.safetensors", "generation_config.json"
@@ -40,7 +41,7 @@ class Origin:
     @cached_property
     def config(self) -> ModelConfig:
         """Sizes of the model."""
-        return ModelConfig.from_hf(self.table)
+        return from_hf(self.table)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-
-from groundup.errors import GroundupError
 
 # Qwen3 normalises the queries and keys of each head, Llama does not; what they share is all the rest.
 Layout = Literal["qwen3", "llama"]
@@ -93,23 +90,3 @@ class ModelConfig:
         table = dataclasses.asdict(self)
         usual = {"layout": "qwen3", "tied": True}
         return {name: value for name, value in table.items() if name not in usual or usual[name] != value}
-
-    def to_hf(self) -> dict[str, Any]:
-        """Return the config.json under which transformers, vLLM and llama.cpp load these weights."""
-        from groundup.model.layouts import to_hf
-
-        return to_hf(self)
-
-    @classmethod
-    def from_hf(cls, table: Mapping[str, Any]) -> ModelConfig:
-        """Return the sizes that the config.json of a Qwen3 or Llama names.
-
-        Raises:
-            GroundupError: naming the entry that is missing, or that this transformer lacks.
-        """
-        from groundup.model.layouts import from_hf
-
-        try:
-            return from_hf(table)
-        except ValueError as error:
-            raise GroundupError(f"config.json: {error}") from None

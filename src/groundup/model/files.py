@@ -15,6 +15,7 @@ from torch import nn
 
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
+from groundup.model.layouts import from_hf, to_hf
 from groundup.model.transformer import Body, Transformer
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -32,7 +33,7 @@ _DERIVED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 
 def save_model(folder: Path, model: Transformer) -> None:
     """Write config.json and model.safetensors; a head that is the embedding is not written twice."""
-    (folder / CONFIG).write_text(json.dumps(model.config.to_hf(), indent=1) + "\n", encoding="utf-8")
+    (folder / CONFIG).write_text(json.dumps(to_hf(model.config), indent=1) + "\n", encoding="utf-8")
     # Copies: in training the parameters are views of one buffer, which the format does not allow.
     tensors = {name: weight.detach().cpu().clone() for name, weight in model.named_parameters()}
     # transformers refuses weights without this mark.
@@ -61,7 +62,7 @@ def read_config(folder: Path) -> ModelConfig:
     """
     table = read_table(folder / CONFIG)
     try:
-        return ModelConfig.from_hf(table)
+        return from_hf(table)
     except GroundupError as error:
         raise GroundupError(f"{folder / CONFIG}: {str(error).removeprefix(f'{CONFIG}: ')}") from None
 

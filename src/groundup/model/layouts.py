@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from groundup.errors import GroundupError
 from groundup.model.config import Layout, ModelConfig
 
 CLASSES: dict[Layout, str] = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
@@ -58,11 +59,18 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
 
 
 def from_hf(table: Mapping[str, Any]) -> ModelConfig:
-    """Return the sizes that a config.json names.
+    """Return the sizes that the config.json of a Qwen3 or Llama names.
 
     Raises:
-        ValueError: naming the entry that is missing, makes no sense, or asks for what this transformer lacks.
+        GroundupError: naming the entry that is missing, makes no sense, or asks for what this transformer lacks.
     """
+    try:
+        return _sizes(table)
+    except ValueError as error:
+        raise GroundupError(f"config.json: {error}") from None
+
+
+def _sizes(table: Mapping[str, Any]) -> ModelConfig:
     layout = _layout(table)
     _refuse_foreign(table)
     heads, width = _whole(table, "num_attention_heads"), _whole(table, "hidden_size")

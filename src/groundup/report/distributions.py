@@ -13,7 +13,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from groundup.report.figures import Figure
+from groundup.report.figure import Figure
 from groundup.report.reading import DamagedError, json_file
 from groundup.report.words import short, spelled
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from groundup.document import read_batches
 from groundup.lineage.lookup import find_documents
-from groundup.report.figures import Figure
+from groundup.report.figure import Figure
 from groundup.report.reading import Row, number
 from groundup.report.words import cut
 

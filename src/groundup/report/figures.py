@@ -6,30 +6,12 @@ No figure is typed: a name, a value, a unit, and the file that it was computed f
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
+from groundup.report.figure import Figure, Part
+from groundup.report.measured import MEASURED, compared
 from groundup.report.reading import Problems, artefacts, json_file, lock_table, view
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure: dotted name, value, unit, and the file below the run directory that it was computed from."""
-
-    name: str
-    value: float | int | str | None
-    unit: str
-    source: str
-
-    def entry(self) -> dict[str, Any]:
-        """Return what report.json holds of it, under its name."""
-        return {"value": self.value, "unit": self.unit, "from": self.source}
-
-
-Figures = Mapping[str, Figure]
-Part = Callable[[Path], Iterator[Figure]]
 
 
 def all_figures(root: Path, problems: Problems | None = None) -> dict[str, Figure]:
@@ -37,8 +19,6 @@ def all_figures(root: Path, problems: Problems | None = None) -> dict[str, Figur
 
     A part that cannot be read is left out and told to `problems`.
     """
-    from groundup.report.measured import MEASURED, compared
-
     told = problems if problems is not None else Problems(root)
     found = {figure.name: figure for name, part in (PARTS | MEASURED).items() for figure in told.collected(name, part(root))}
     return found | {figure.name: figure for figure in told.collected("planned beside measured", compared(found))}

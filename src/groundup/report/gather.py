@@ -13,7 +13,8 @@ from typing import Any
 
 from groundup.checkpoints import began_with
 from groundup.files import canonical, file_digest
-from groundup.report.figures import Figure, all_figures
+from groundup.report.figure import Figure
+from groundup.report.figures import all_figures
 from groundup.report.measured import METRICS, environment
 from groundup.report.reading import Problems, Row, json_file, json_lines, lock_table, number
 from groundup.run import changed_settings

@@ -12,7 +12,7 @@ from typing import Any
 
 from groundup.ledger import Ledger
 from groundup.model.config import ModelConfig
-from groundup.report.figures import Figure, Figures, Part
+from groundup.report.figure import Figure, Figures, Part
 from groundup.report.reading import DamagedError, json_file, json_lines, lock_table, number
 
 MEASURES = (("loss", "nats/token"), ("perplexity", ""), ("bits_per_byte", "bits/byte"), ("bits_per_byte_error", "bits/byte"))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from groundup.report.figures import Figure
+from groundup.report.figure import Figure
 from groundup.tokenizer import Tokenizer
 from groundup.tokens import open_shard
 
