@@ -53,10 +53,14 @@ def read_text(item: Item, source: Source) -> Iterator[Document | Reject]:
     if len(data) < MAX_DOCUMENT_BYTES:
         yield Document(spoken(decode(data, declared)), group=item.origin)
         return
-    joined = io.BufferedReader(_Joined(data, item.stream))
-    rest = io.TextIOWrapper(joined, encoding=guess(item.head, declared), errors="replace")
+    rest = io.TextIOWrapper(joined(data, item.stream), encoding=guess(item.head, declared), errors="replace")
     for number, piece in enumerate(_pieces(rest)):
         yield Document(piece, number, group=item.origin)
+
+
+def joined(front: bytes, rest: io.BufferedReader) -> io.BufferedReader:
+    """Return a stream of bytes that were read already and of the rest."""
+    return io.BufferedReader(_Joined(front, rest))
 
 
 class _Joined(io.RawIOBase):
