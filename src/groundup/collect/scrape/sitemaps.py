@@ -17,21 +17,23 @@ MAX_ADDRESS_CHARACTERS = 2_048
 
 @dataclass(frozen=True, slots=True)
 class Sitemap:
-    """What a sitemap names: pages, and further sitemaps."""
+    """What a sitemap names: pages, and further sitemaps; reason and detail where that is not all that it holds."""
 
     pages: tuple[str, ...]
     sitemaps: tuple[str, ...]
+    flaw: tuple[str, str] = ("", "")
 
 
 def read_sitemap(body: bytes) -> Sitemap:
-    """Return the addresses in a sitemap, in its order.
+    """Return the addresses in a sitemap, in its order: up to where it breaks off, or names more than a sitemap may.
 
     Raises:
-        DamagedError: it is no sitemap, unpacks to too much, or names too many addresses.
+        DamagedError: it is no sitemap, or unpacks to too much.
     """
     from lxml import etree
 
     found: dict[str, list[str]] = {"url": [], "sitemap": []}
+    flaw = ("", "")
     events: Any = etree.iterparse(
         io.BytesIO(unpacked(body, MAX_SITEMAP_BYTES)),
         events=("end",),
@@ -46,15 +48,18 @@ def read_sitemap(body: bytes) -> Sitemap:
             parent = element.getparent()
             address = (element.text or "").strip()
             names = found.get(etree.QName(parent).localname) if parent is not None else None
+            if sum(map(len, found.values())) == MAX_ADDRESSES:
+                flaw = ("too-large", f"what it names beyond {MAX_ADDRESSES:,} addresses is left out")
+                break
             if names is not None and 0 < len(address) <= MAX_ADDRESS_CHARACTERS:
                 names.append(address)
-            if sum(map(len, found.values())) > MAX_ADDRESSES:
-                raise DamagedError("too-large", f"it names more than {MAX_ADDRESSES:,} addresses")
             if parent is not None:
                 parent.clear()
     except etree.XMLSyntaxError as error:
-        raise DamagedError("malformed", f"it is no sitemap: {error}"[:300]) from None
-    return Sitemap(tuple(found["url"]), tuple(found["sitemap"]))
+        flaw = ("malformed", f"it is no sitemap, or breaks off: {error}"[:300])
+        if not any(found.values()):
+            raise DamagedError(*flaw) from None
+    return Sitemap(tuple(found["url"]), tuple(found["sitemap"]), flaw)
 
 
 def unpacked(body: bytes, limit: int) -> bytes:
