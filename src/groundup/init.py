@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from groundup.collect.detect import Found, survey
+from groundup.collect.globs import Selection
 from groundup.collect.places import list_source
 from groundup.errors import RecipeError, SourceError
 from groundup.files import write_whole
@@ -40,7 +41,7 @@ def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
         raise RecipeError(f"{recipe}: there is a recipe already; --force replaces it, --recipe FILE writes another")
     if not any(directory.iterdir()):
         raise SourceError(f"{directory}: the folder is empty")
-    found = survey(directory)
+    found = survey(directory, _own(recipe, directory))
     if not any(entry.readable for entry in found):
         raise SourceError(f"{directory}: nothing in it can be read: {'; '.join(entry.why for entry in found).replace('not read: ', '')}")
     if not any(entry.readable and entry.kind != "evaluation" for entry in found):
@@ -77,12 +78,20 @@ def recipe_text(name: str, found: Sequence[Found], prefix: str, own: str = "") -
         path = _path(prefix, entry.path)
         lines = [f"# {entry.why}", "[[source]]", f"name = {_quoted(source)}", f"kind = {_quoted(entry.kind)}", f"path = {_quoted(path)}"]
         lines += [f"include = [{', '.join(map(_quoted, entry.include))}]"] if entry.include else []
-        lines += [f"exclude = [{_quoted(own)}]"] if own and entry.path == "." else []
+        lines += [f"exclude = [{_quoted(mine)}]"] if (mine := _excluded(entry, own)) else []
         lines += [f"most_dropped = 1  # {why}: it may all be dropped"] if (why := _may_vanish(entry)) else []
         blocks.append("\n".join(lines) + "\n")
     if any(entry.kind == "conversations" for entry in found):
         blocks.append(TUNE)
     return "\n".join(blocks)
+
+
+def _excluded(entry: Found, own: str) -> str:
+    """Return the recipe's own path below a source that would read it, or ""."""
+    folder = entry.path.removesuffix("*").rstrip("/")
+    inside = own if folder in ("", ".") else own.removeprefix(f"{folder}/")
+    reads = (folder in ("", ".") or inside != own) and Selection(entry.include).keeps(inside)
+    return inside if own and reads else ""
 
 
 def _may_vanish(entry: Found) -> str:

@@ -199,3 +199,58 @@ def test_no_damage_escapes(kind: str, at: int, byte: int, end: int) -> None:
     data = bytearray(whole[: max(20, len(whole) - end)])
     data[at % len(data)] = byte
     _open("x.bin", bytes(data))
+
+
+def _pax(records: dict[str, str], data: bytes) -> bytes:
+    """Return a tar file of two members, of which the first says something of itself in a pax header."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("a")
+        info.size, info.pax_headers = len(data), records
+        tar.addfile(info, io.BytesIO(data))
+        tar.addfile(tarfile.TarInfo("b"))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("records", [{"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}, {"GNU.sparse.map": "x"}, {"GNU.sparse.size": "x"}])
+def test_a_header_that_tarfile_stumbles_over_costs_its_archive(records: dict[str, str]) -> None:
+    """tarfile raises ValueError over numbers that are none: the archive is listed as damaged, and the run goes on."""
+    assert "damaged" in _open("x.tar", _pax(records, b"no map\n" * 100)).values()
+
+
+def test_a_long_header_is_not_read() -> None:
+    """A header of 2 GB that a member is announced with is refused before it is read: tarfile would take it into memory whole."""
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, 2 << 30
+    read = 0
+
+    class Counted(io.BytesIO):
+        def read1(self, size: int | None = -1) -> bytes:
+            nonlocal read
+            data = super().read1(size)
+            read += len(data)
+            return data
+
+    stream = Counted(info.tobuf(tarfile.USTAR_FORMAT) + bytes(16 << 20))
+    (found,) = open_items(Path("x.tar"), stream, "x.tar", 1 << 32, ALL)
+    assert isinstance(found, Refused) and found.reason == "damaged"
+    assert read < 1 << 20
+
+
+def test_holes_count_against_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sparse member of 1 kB may claim terabytes of zeros."""
+    monkeypatch.setattr(streams, "RATIO_FLOOR", 1 << 20)
+    header = bytearray(tarfile.TarInfo("s.txt").tobuf(tarfile.GNU_FORMAT))
+    header[156:157] = tarfile.GNUTYPE_SPARSE
+    header[386:410], header[483:495] = b"%011o\0%011o\0" % (0, 0), b"%011o\0" % (8 << 20)
+    header[148:156] = b"%06o\0 " % (sum(header[:148]) + sum(header[156:]) + 8 * 32)
+    assert _open("x.tar", bytes(header) + bytes(1024)) == {"x.tar!/s.txt": "bomb"}
+
+
+def test_a_number_that_is_taken() -> None:
+    """A member that is called as a repeated one would be keeps its name, and the repeated one gets another."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name in ("a", "a#2", "a", "a"):
+            tar.addfile(tarfile.TarInfo(name))
+    assert len(_open("x.tar", out.getvalue())) == 4

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from groundup.collect import books, text
 from groundup.collect.books import book_group, find_books
 from groundup.collect.paragraphs import unwrap
 from groundup.document import Document, Reject
@@ -116,3 +117,19 @@ def test_notes_of_transcribers(before: str, after: str, texts: Callable[..., lis
     book = "Once upon a time.\n\n" * 40 + "A transcriber notes what he hears.\n\n" + "The end." * 9
     marked = f"*** START OF THE PROJECT GUTENBERG EBOOK T ***\n\n{before}{book}{after}\n\n*** END OF THE PROJECT GUTENBERG EBOOK T ***\n"
     assert texts("books", "b.txt", marked) == [book]
+
+
+def test_a_long_file_without_markers_is_cut(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A corpus of books in one file is read in pieces, whatever its length; nothing of it is lost between them."""
+    monkeypatch.setattr(books, "MAX_DOCUMENT_BYTES", 4000)
+    monkeypatch.setattr(books, "MAX_FILE_BYTES", 16_000)
+    monkeypatch.setattr(text, "MAX_DOCUMENT_BYTES", 4000)
+    monkeypatch.setattr(text, "PIECE_CHARACTERS", 1000)
+    for size in (50, 500):
+        whole = "".join(f"{number}. {PROSE}\n\n" for number in range(size))
+        found = read("books", "corpus.txt", whole)
+        assert "".join(one.text for one in found if isinstance(one, Document)) == whole
+        assert len(found) > 4
+    marked = _book("One", "A B", PROSE * 30) + _book("Two", "C D", PROSE * 30)
+    (found_marked,) = read("books", "corpus.txt", marked)
+    assert isinstance(found_marked, Reject) and found_marked.reason == "too-large"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from groundup.collect.languages import language_of
-from groundup.collect.licenses import archive_project, license_of, project_roots, root_of
+from groundup.collect.licenses import archive_project, is_license_file, license_of, project_licenses, project_roots, root_of
 from groundup.document import Document, Reject
 
 Read = Callable[..., list[Document | Reject]]
@@ -110,3 +110,28 @@ def test_completions_and_rackup_files(read: Read) -> None:
     assert [language_of(name) for name in ("config.ru", "make.bat")] == ["ruby", "batch"]
     assert isinstance(read("code", "p/tests-min.in", b"flask==1.0\n")[0], Reject)
     assert read("code", "p/tests-min.in", b"flask==1.0\n")[0].reason == "data"  # type: ignore[union-attr]
+
+
+def test_programs_about_licences_are_programs(read: Read) -> None:
+    """`license.py` is source code, `LICENSE.ru` a translation of the licence."""
+    names = {
+        "license.py": False,
+        "licenses.go": False,
+        "license-checker.js": False,
+        "LICENSE": True,
+        "LICENSE.ru": True,
+        "license.md": True,
+    }
+    assert {name: is_license_file(f"p/{name}") for name in names} == names
+    (found,) = read("code", "p/license.py", b"def license():\n    return None\n")
+    assert isinstance(found, Document)
+
+
+def test_packages_of_debian_have_one_licence() -> None:
+    """A package's licence lies in its documentation, and is that of all its files; a project's own is nearer."""
+    paths = [f"x.tar.gz!/usr/{path}" for path in ("bin/tool", "share/doc/tool/copyright", "share/tool/a.sh")]
+    found = project_licenses(paths, {paths[1]: "GPL-2.0"})
+    assert {found[root_of(path, frozenset(found))] for path in paths} == {"GPL-2.0"}
+    own = [*paths, "x.tar.gz!/usr/share/cargo/r/LICENSE", "x.tar.gz!/usr/share/cargo/r/a.rs"]
+    found = project_licenses(own, {paths[1]: "GPL-2.0", own[3]: "MIT"})
+    assert found[root_of(own[4], frozenset(found))] == "MIT"

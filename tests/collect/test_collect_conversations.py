@@ -139,3 +139,11 @@ def test_evaluation_items(read: Read, record: dict[str, object], text: str) -> N
     """An item is all of its text, so that any of it can be found again in training data."""
     (found,) = read("evaluation", "e.jsonl", json.dumps(record))
     assert isinstance(found, Document) and found.text == text
+
+
+def test_deep_content_costs_its_record(read: Read) -> None:
+    """Parts within parts, 900 deep, are no layout; the conversations beside them are read."""
+    deep = '{"messages": ' + '[{"content": ' * 450 + '"x"' + "}]" * 450 + "}"
+    good = json.dumps({"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi."}]}]})
+    found = read("conversations", "a.jsonl", "\n".join((good, deep, good)))
+    assert [type(one) for one in found] == [Document, Reject, Document]

@@ -202,3 +202,34 @@ def test_untrusted_access_wants_https() -> None:
         with pytest.raises(SourceError):
             Access().check(url)
     assert fetching.cache_root().name == "cache"
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "2852039166", "0xa9fea9fe", "10.1", "[::1]", "[::ffff:10.0.0.1]"])
+def test_no_proxy_is_sent_to_a_private_address(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """A proxy resolves names; an address itself, however it is written, is refused before it is asked."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise AssertionError("asked")
+
+    _served(monkeypatch, handler)
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    with pytest.raises(SourceError, match="not a public address"):
+        fetch(f"https://{host}/latest/meta-data/")
+
+
+def test_a_part_of_unknown_length_is_not_taken_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that sends a few bytes of what was asked for, and does not say how many there are, is asked for all of it."""
+    asked: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers.get("range", ""))
+        etag = {"etag": '"1"'}
+        if len(asked) == 1:
+            return httpx.Response(200, headers=etag | {"content-length": str(len(DATA))}, stream=httpx.ByteStream(DATA[:10]))
+        if asked[-1]:
+            return httpx.Response(206, headers=etag | {"content-range": "bytes 10-14/*"}, stream=httpx.ByteStream(DATA[10:15]))
+        return httpx.Response(200, headers=etag | {"content-length": str(len(DATA))}, stream=httpx.ByteStream(DATA))
+
+    _served(monkeypatch, handler)
+    assert fetch("https://good.example/a").read_bytes() == DATA
+    assert asked == ["", "bytes=10-", ""]

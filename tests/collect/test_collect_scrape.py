@@ -6,8 +6,9 @@ import gzip
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from email.utils import formatdate
 from itertools import pairwise
@@ -118,7 +119,7 @@ def test_robots_and_delays(site: Site, tmp_path: Path) -> None:
     assert len({seen.connection for seen in site.seen}) == 1 and site.seen[0].headers["user-agent"] == "groundup"
 
 
-@pytest.mark.parametrize(("status", "kept"), [(404, True), (403, True), (503, False), (429, False)])
+@pytest.mark.parametrize(("status", "kept"), [(404, True), (403, True), (503, False), (429, False), (520, False)])
 def test_robots_that_cannot_be_read(site: Site, tmp_path: Path, status: int, kept: bool) -> None:
     """RFC 9309: no robots.txt allows everything, one that a server fails to give forbids everything."""
     site.pages |= {"/robots.txt": Reply(status=status), "/1": page("One")}
@@ -236,6 +237,71 @@ def test_sitemaps(site: Site, tmp_path: Path) -> None:
     assert _texts(few) == {"a.test": ["0", "1"]} and "max-pages" in {one.reason for one in few.refused}
 
 
+def test_sitemaps_of_many_sites_are_read_side_by_side(site: Site, tmp_path: Path) -> None:
+    """A site that waits for another holds up nobody; the order of pages is that of the list."""
+    both = threading.Barrier(2, timeout=5)
+
+    def answer(host: str) -> Callable[[Seen], Reply]:
+        def meet(seen: Seen) -> Reply:
+            both.wait()
+            return Reply(f"<urlset><url><loc>{site.url(host, '/1')}</loc></url></urlset>".encode())
+
+        return meet
+
+    site.pages |= {f"{host}/map.xml": answer(host) for host in ("a.test", "b.test")}
+    site.pages |= {f"{host}/1": page(host) for host in ("a.test", "b.test")}
+    _list(tmp_path, site.url("b.test", "/map.xml"), site.url("a.test", "/map.xml"))
+    listing = _scrape(tmp_path)
+    assert _texts(listing) == {"a.test": ["a"], "b.test": ["b"]} and not listing.refused
+
+
+@pytest.mark.parametrize(
+    ("headers", "meta", "kept"),
+    [
+        ({}, '<meta name="robots" content="index, nofollow, max-snippet:0, noimageai">', True),
+        ({}, "<META content='NoIndex,follow' name=ROBOTS>", False),
+        ({}, '<meta name="robots" content="noai, noimageai">', False),
+        ({}, '<meta name="googlebot" content="noindex"><!-- <meta name="robots" content="noindex"> -->', True),
+        ({}, '<meta name="groundup" content="noarchive">', False),
+        ({}, '<meta name="tdm-reservation" content="1">', False),
+        ({}, '<meta name="tdm-reservation" content="0">', True),
+        ({"X-Robots-Tag": "unavailable_after: 25 Jun 2030 15:00:00 PST, none"}, "", False),
+        ({"X-Robots-Tag": "googlebot: noindex, noarchive"}, "", True),
+        ({"X-Robots-Tag": "otherbot: all, groundup: noarchive"}, "", False),
+        ({"TDM-Reservation": "1"}, "", False),
+        ({"Content-Signal": "search=yes, ai-train=no"}, "", False),
+        ({"Content-Usage": "train-ai=y"}, "", True),
+    ],
+)
+def test_pages_that_want_no_part_in_training(site: Site, tmp_path: Path, headers: dict[str, str], meta: str, kept: bool) -> None:
+    """What a page or its headers say to all robots, or to this one, is honoured; packed pages are looked into, too."""
+    body = page("One").body.replace(b"<body", meta.encode() + b"<body", 1)
+    assert not meta or meta.encode() in body
+    packed = Reply(gzip.compress(body), headers={"Content-Type": "text/html", "Content-Encoding": "gzip"} | headers)
+    site.pages |= {"/1": Reply(body, headers={"Content-Type": "text/html"} | headers), "/z": packed}
+    _list(tmp_path, site.url("a.test", "/1"), site.url("a.test", "/z"))
+    listing = _scrape(tmp_path)
+    assert _texts(listing) == ({"a.test": ["One", "One"]} if kept else {})
+    assert _reasons(listing) == ({} if kept else {"1": "opt-out", "z": "opt-out"})
+
+
+def test_signals_in_robots(site: Site, tmp_path: Path) -> None:
+    """A signal against training keeps a page from being asked for; the longest path decides, and a robot's own group."""
+    rules = b"User-agent: *\nContent-Signal: search=yes, ai-train=no\nContent-Usage: /open/ train-ai=y\nAllow: /\n"
+    other = b"User-agent: *\nContent-Signal: ai-train=no\n\nUser-agent: x\nUser-agent: Groundup\nDisallow: /no\n"
+    site.pages |= {"a.test/robots.txt": Reply(rules), "b.test/robots.txt": Reply(other)}
+    site.pages |= {f"/{name}": page(name) for name in ("1", "open/1")}
+    _list(tmp_path, *(site.url(host, f"/{name}") for host in ("a.test", "b.test") for name in ("1", "open/1")))
+    listing = _scrape(tmp_path)
+    assert _texts(listing) == {"a.test": ["open/1"], "b.test": ["1", "open/1"]}
+    assert [one.reason for one in listing.refused] == ["opt-out"] and "a.test/1" not in site.paths()
+
+
+def test_retry_after_in_strange_digits() -> None:
+    """What is a digit to Unicode, and none to a number, says nothing."""
+    assert visits._seconds("\xb2") == 0 and visits._seconds(" 12 ") == 12
+
+
 def test_sitemap_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gzip and XML bombs, entities that name files, and depth are refused in bounded memory."""
     with pytest.raises(DamagedError, match="too-large"):
@@ -249,8 +315,10 @@ def test_sitemap_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DamagedError):
         read_sitemap(b"<a>" * 100_000)
     monkeypatch.setattr(sitemaps, "MAX_ADDRESSES", 5)
-    with pytest.raises(DamagedError, match="more than 5"):
-        read_sitemap(b"<urlset>" + b"<url><loc>https://a.example/</loc></url>" * 6 + b"</urlset>")
+    many = read_sitemap(b"<urlset>" + b"<url><loc>https://a.example/</loc></url>" * 6 + b"</urlset>")
+    assert len(many.pages) == 5 and many.flaw[0] == "too-large"
+    cut = read_sitemap(b"<urlset>" + b"<url><loc>https://a.example/</loc></url>" * 3 + b"<url><lo")
+    assert len(cut.pages) == 3 and cut.flaw[0] == "malformed"
 
 
 @given(st.binary(max_size=300))

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from examples import examples
-from groundup.collect import jsonstream, text
+from groundup.collect import jsonstream, records, text
 from groundup.collect.encoding import decode, mend
 from groundup.collect.jsonstream import Malformed, elements
 from groundup.collect.readers import read_item
@@ -105,7 +105,7 @@ def test_json_stream_reads_what_json_reads(value: object, indent: int) -> None:
     data = json.dumps(value, indent=indent or None, ensure_ascii=indent == 1).encode("utf-8", "surrogatepass")
     chunk, jsonstream._CHUNK = jsonstream._CHUNK, 7
     try:
-        found = list(elements(io.BufferedReader(io.BytesIO(data)), "utf-8"))
+        found = [(key, value) for key, value, _ in elements(io.BufferedReader(io.BytesIO(data)), "utf-8")]
     finally:
         jsonstream._CHUNK = chunk
     assert found == (list(value.items()) if isinstance(value, dict) else [(None, part) for part in value])  # type: ignore[attr-defined]
@@ -114,12 +114,12 @@ def test_json_stream_reads_what_json_reads(value: object, indent: int) -> None:
 def test_json_damage_costs_its_element() -> None:
     """An element with a mistake in it is one Malformed; a file that ends early keeps what came before."""
     broken = b'[{"a": 1}, {"b": oops}, {"c": [1, {"d": 2]}}, {"e": 3}]'
-    values = [value for _, value in elements(io.BufferedReader(io.BytesIO(broken)), "utf-8")]
+    values = [value for _, value, _ in elements(io.BufferedReader(io.BytesIO(broken)), "utf-8")]
     assert values[0] == {"a": 1} and values[-1] == {"e": 3}
     assert [type(value) for value in values[1:-1]] == [Malformed, Malformed]
     seen = []
     with pytest.raises(DamagedError, match="truncated"):
-        for _, value in elements(io.BufferedReader(io.BytesIO(b'[{"a": 1}, {"b"')), "utf-8"):
+        for _, value, _ in elements(io.BufferedReader(io.BytesIO(b'[{"a": 1}, {"b"')), "utf-8"):
             seen.append(value)
     assert seen == [{"a": 1}]
 
@@ -206,3 +206,35 @@ def test_unreadable_formats_say_what_to_do(read: Read) -> None:
         (found,) = read("wikipedia", name, data + bytes(100))
         assert isinstance(found, Reject)
         assert found.reason == "unsupported-format" and advice in found.detail
+
+
+def test_an_object_without_records_is_bounded(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object of a million words is one record, or none: it is not gathered whole before that is known."""
+    monkeypatch.setattr(records, "MAX_RECORD", 2000)
+    (found,) = read("text", "x.json", json.dumps({f"key {n}": "v" * 100 for n in range(100)}))
+    assert isinstance(found, Reject) and found.reason == "too-large"
+    (found,) = read("text", "x.json", json.dumps({"text": "v" * 1500, "title": "T"}))
+    assert isinstance(found, Document) and found.group == "T"
+    assert len(read("text", "x.json", json.dumps({str(n): {"text": "v" * 500} for n in range(100)}))) == 100
+
+
+@pytest.mark.parametrize(
+    ("record", "group"),
+    [
+        ({"url": "https://www.a.example/x", "title": "T"}, "a.example"),
+        ({"id": "https://a.example/x", "metadata": {"url": 3}}, "a.example"),
+        ({"id": "7", "meta": {"url": "http://b.example/"}}, "b.example"),
+        ({"url": "https://a.example/x", "group": "mine"}, "mine"),
+        ({"url": "no address", "title": "T"}, "T"),
+    ],
+)
+def test_pages_in_records_go_by_host(read: Read, record: dict[str, object], group: str) -> None:
+    """Pages of one host stand on one side of the split, in JSONL as in WARC; a group that is named wins."""
+    (found,) = read("web", "x.jsonl", json.dumps({"text": "Some words."} | record) + "\n")
+    assert isinstance(found, Document) and found.group == group
+
+
+def test_text_about_dumps_is_text(read: Read) -> None:
+    """A text that speaks of the outermost element of a dump is none."""
+    (found,) = read("text", "x.txt", "A dump begins with <mediawiki xml:lang='en'>, and holds pages.")
+    assert isinstance(found, Document)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.dataset as ds
 import pytest
 
+from groundup.collect.places import list_source
 from groundup.recipe import load_recipe
 from raw import write_raw
 
@@ -87,3 +88,18 @@ def test_an_existing_recipe_is_not_overwritten(tmp_path: Path) -> None:
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
     assert (tmp_path / "recipe.toml").read_text() == "mine"
     assert groundup("init", "raw", "--force", cwd=tmp_path).returncode == 0
+
+
+def test_a_recipe_is_no_raw_text(tmp_path: Path) -> None:
+    """A recipe that lies in the folder that it is for is read by none of its sources, and `init` does not look at it again."""
+    (tmp_path / "chat").mkdir()
+    (tmp_path / "chat" / "a.jsonl").write_text('{"messages": [{"role": "user", "content": "Hello."}]}\n' * 30)
+    (tmp_path / "notes.txt").write_text("A note of my own, which is long enough.\n" * 300)
+    first = ""
+    for arguments in ((), ("--force",)):
+        assert groundup("init", ".", *arguments, cwd=tmp_path).returncode == 0
+        text = (tmp_path / "recipe.toml").read_text()
+        assert not first or text == first
+        first = text
+    read = {file.origin for source in load_recipe(tmp_path / "recipe.toml").source for file in list_source(source, tmp_path).files}
+    assert read == {"notes.txt", "a.jsonl"}

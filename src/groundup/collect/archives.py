@@ -23,6 +23,9 @@ from groundup.collect.zstd import MAGIC, ZstdStream
 
 MAX_MEMBERS = 2_000_000
 MAX_DEPTH = 1
+# What tar says of a member in members of their own: names, dates. tarfile takes each into memory whole.
+MAX_HEADER_BYTES = 1 << 20
+_HEADER_TYPES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _OPENERS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
     b"\x1f\x8b": lambda file: cast("IO[bytes]", gzip.GzipFile(fileobj=file)),
     b"BZh": lambda file: cast("IO[bytes]", Bzip2Stream(file)),
@@ -67,7 +70,14 @@ class _Names:
         name = "/".join(part for part in name.split("/") if part not in ("", "."))
         origin = f"{self.archive}!/{printable_name(name)}"
         number = self.seen[origin] = self.seen.get(origin, 0) + 1
-        return origin if number == 1 else f"{origin}#{number}"
+        # Another member may be called by the number already.
+        return origin if number == 1 else self._unused(f"{origin}#{number}")
+
+    def _unused(self, origin: str) -> str:
+        while origin in self.seen:
+            origin += "'"
+        self.seen[origin] = 1
+        return origin
 
 
 def printable_name(name: str) -> str:
@@ -153,12 +163,23 @@ class _Header(tarfile.TarInfo):
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
-        """Read the next header."""
+        """Read the next header; what tarfile stumbles over in one is an error of that header."""
         try:
             return super().fromtarfile(tar)
         except tarfile.HeaderError as error:
             tar.stopped = error  # type: ignore[attr-defined]
             raise
+        except (ValueError, LookupError) as error:
+            # Of all its errors the one that does not end an archive silently.
+            raise tarfile.SubsequentHeaderError(f"a header in it cannot be read ({error}); what follows is lost") from None
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Take a header apart; refuse one that announces more about a member than anybody has to say."""
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _HEADER_TYPES and header.size > MAX_HEADER_BYTES:
+            raise tarfile.InvalidHeaderError(f"{header.size:,} bytes that describe a member")
+        return header
 
 
 def _tar(stream: IO[bytes], origin: str, opening: _Opening, depth: int) -> Iterator[Item | Refused]:
@@ -191,7 +212,8 @@ def _tar_member(tar: tarfile.TarFile, member: tarfile.TarInfo, names: _Names, op
     else:
         data = tar.extractfile(member)
         if data is not None:
-            yield from _member(Guarded(data), origin, opening, depth)
+            # Only the holes of a sparse file are more than was unpacked before.
+            yield from _member(Guarded(data, opening.budget if member.issparse() else None), origin, opening, depth)
 
 
 def _member(guarded: Guarded, origin: str, opening: _Opening, depth: int) -> Iterator[Item | Refused]:

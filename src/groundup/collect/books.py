@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from groundup.collect.encoding import decode
 from groundup.collect.paragraphs import unwrap
-from groundup.collect.streams import Item, read_all
-from groundup.collect.text import read_text
+from groundup.collect.streams import DamagedError, Item
+from groundup.collect.text import joined, read_text
 from groundup.document import MAX_DOCUMENT_BYTES, Document, Reject
 from groundup.source import Source
 
@@ -54,6 +54,8 @@ _LAST_NOTES = re.compile(
 _LAST_CHARACTERS = 6000
 _ITALICS = re.compile(r"(?<![\w_])_(\S(?:[^_]{0,400}?\S)?)_(?![\w_])")
 _HEAD_CHARACTERS = 20_000
+# A file that holds several books is looked through for their markers in one piece.
+MAX_FILE_BYTES = 4 * MAX_DOCUMENT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,14 @@ class _Span:
 
 def read_books(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the books of a file; what stands outside the markers of Project Gutenberg is rejected with its size."""
-    data = read_all(item.stream, 4 * MAX_DOCUMENT_BYTES) if len(item.head) else b""
+    data = item.stream.read(MAX_FILE_BYTES)
     text = decode(data, _declared(item, source))
     if len(data) >= MAX_DOCUMENT_BYTES and not find_books(text):
-        yield from read_text(item, source)
+        yield from read_text(replace(item, stream=joined(data, item.stream)), source)
+    elif item.stream.peek(1):
+        raise DamagedError(
+            "too-large", f"books of Project Gutenberg in a file of more than {MAX_FILE_BYTES >> 20} MB; cut it between two books"
+        )
     else:
         yield from books_in(text, item.origin)
 

@@ -78,8 +78,8 @@ class _Folder:
         return self.files + [file for name in sorted(self.folders) for file in self.folders[name].all()]
 
 
-def survey(folder: Path) -> list[Found]:
-    """Return sources for everything below a folder (hidden files aside), in the order of their paths.
+def survey(folder: Path, own: str = "") -> list[Found]:
+    """Return sources for everything below a folder (hidden files and the file `own` aside), in the order of their paths.
 
     Raises:
         SourceError: the folder is missing or holds no file.
@@ -87,7 +87,7 @@ def survey(folder: Path) -> list[Found]:
     if not folder.is_dir():
         raise SourceError(f"{folder}: there is no such folder")
     listing = list_source(Source(path=".", name="survey"), folder)
-    files = _guessed(listing.files, folder.resolve().name)
+    files = _guessed([file for file in listing.files if file.origin != own], folder.resolve().name)
     tree = _tree(files)
     found = _decide(tree, project_roots(file.origin for file in files))
     if not found:

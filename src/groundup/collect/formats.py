@@ -110,7 +110,7 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911 - a tabl
     if named is not None and (named not in ("json", "jsonl") or start.startswith(("{", "["))):
         return named
     outermost = _XML.search(head[:4096])
-    if outermost is not None and outermost[1] == "mediawiki":
+    if outermost is not None and outermost[1] == "mediawiki" and start.startswith("<"):
         return "mediawiki"
     if _HTML.match(head):
         return "html"

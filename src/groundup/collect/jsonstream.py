@@ -37,6 +37,8 @@ class _Window:
     def __init__(self, source: io.BufferedReader, encoding: str) -> None:
         self._source, self._decoder = source, codecs.getincrementaldecoder(encoding)(errors_of(encoding))
         self.text, self.position, self.ended = "", 0, False
+        # Characters of the value that was consumed last.
+        self.length = 0
         self._damage: DamagedError | None = None
 
     def grow(self) -> None:
@@ -87,7 +89,7 @@ class _Window:
             try:
                 value, end = _DECODER.raw_decode(self.text, self.position)
                 if self.ended or (end < len(self.text) and not self._cut_number(value, end)):
-                    self.position = end
+                    self.length, self.position = end - self.position, end
                     return value
             except (ValueError, RecursionError) as error:
                 end = 0 if self._is_cut(error) else self._matching()
@@ -128,8 +130,10 @@ def _reason(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error).partition(": line")[0]
 
 
-def elements(source: io.BufferedReader, encoding: str) -> Iterator[tuple[str | None, Any]]:
-    """Yield the elements of an array as (None, value), or the entries of an object as (key, value).
+def elements(source: io.BufferedReader, encoding: str) -> Iterator[tuple[str | None, Any, int]]:
+    """Yield the elements of an array as (None, value, length), or the entries of an object as (key, value, length).
+
+    The length is that of the value in the file, in characters.
 
     A value is Malformed where one element cannot be read and those after it can.
 
@@ -145,7 +149,8 @@ def elements(source: io.BufferedReader, encoding: str) -> Iterator[tuple[str | N
         window.take("{")
     while not window.take(closing):
         key = _key(window) if closing == "}" else None
-        yield key, window.value()
+        value = window.value()
+        yield key, value, window.length
         if not window.take(",") and window.peek() != closing:
             raise window.broken("the JSON ends or goes wrong after an element")
     if window.peek():

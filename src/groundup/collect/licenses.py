@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+
+from groundup.collect.languages import DOCS, language_of
 
 # Names in the SPDX list; the first pattern that a text holds decides, so the narrower stand first.
 _SIGNS = (
@@ -28,6 +30,7 @@ _SIGNS = (
 )
 _COMPILED = tuple((name, re.compile(sign, re.MULTILINE)) for name, sign in _SIGNS)
 _LICENSE_FILE = re.compile(r"(?:un)?licen[cs]e(?:s)?(?:[-.]\w+)*|copying(?:[-.]\w+)*|copyright", re.IGNORECASE)
+_PACKAGED = re.compile(r"(.*!)/(?:.*/)?usr/share/doc/[^/]+/copyright")
 _MARKERS = frozenset(
     "setup.py setup.cfg pyproject.toml package.json cargo.toml go.mod makefile cmakelists.txt pom.xml build.gradle gemfile composer.json "
     "configure.ac meson.build pkg-info readme readme.md readme.rst readme.txt".split()
@@ -48,8 +51,11 @@ def license_of(text: str) -> str:
 
 
 def is_license_file(path: str) -> bool:
-    """Return whether a path is that of a licence."""
-    return _LICENSE_FILE.fullmatch(path.rpartition("/")[2]) is not None
+    """Return whether a path is that of a licence: `LICENSE.md`, `COPYING`, but not `license.py`, a program about them."""
+    name = path.rpartition("/")[2]
+    # LICENSE.ru is a translation, license.rb a program.
+    program = language_of(name) not in ("", *DOCS) and not name[:7].isupper()
+    return not program and _LICENSE_FILE.fullmatch(name) is not None
 
 
 def project_roots(paths: Iterable[str]) -> frozenset[str]:
@@ -69,6 +75,29 @@ def root_of(path: str, roots: frozenset[str]) -> str:
         if folder in roots:
             return folder
     return path.partition("/")[0] if "/" in path else ""
+
+
+def project_licenses(paths: Sequence[str], licenses: Mapping[str, str]) -> dict[str, str]:
+    """Return the roots of the projects among `paths`, each with the licence that lies nearest to it.
+
+    Args:
+        paths: of all files.
+        licenses: of licence files → the licence that they hold.
+    """
+    roots = project_roots(paths) | _packages(licenses)
+    found = dict.fromkeys(sorted(roots), "")
+    for path in sorted(licenses, key=lambda path: (path.count("/"), path)):
+        root = root_of(path, roots)
+        if licenses[path] and not found.get(root):
+            found[root] = licenses[path]
+    return found
+
+
+def _packages(licenses: Iterable[str]) -> frozenset[str]:
+    """Return the archives that are packages of Debian, whose one licence file lies far from the files that it is for (Policy 12.5)."""
+    archives = {match[1] for path in licenses if (match := _PACKAGED.fullmatch(path))}
+    own = [path for path in licenses if not _PACKAGED.fullmatch(path)]
+    return frozenset(archive for archive in archives if not any(path.startswith(f"{archive}/") for path in own))
 
 
 def archive_project(name: str) -> str:

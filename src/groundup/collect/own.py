@@ -36,7 +36,7 @@ def _read(name: str, function: Function, item: Item, source: Source) -> Iterator
     if source.kind in ("conversations", "tuning"):
         yield from conversations(rows, item)
     else:
-        yield from (row if isinstance(row, Reject) else text_document(row, number, item) for number, row in rows)
+        yield from (row if isinstance(row, Reject) else text_document(row, number, item, source.kind) for number, row in rows)
 
 
 def _rows(name: str, function: Function, item: Item) -> Iterator[Numbered]:

@@ -88,12 +88,15 @@ def _loads(line: bytes, number: int) -> Record | Reject:
 
 
 def _json(item: Item) -> Iterator[Numbered]:
-    number = 0
+    number = held = 0
     single: dict[str, Any] = {}
-    for key, value in elements(item.stream, guess(item.head)):
+    for key, value, length in elements(item.stream, guess(item.head)):
         for record in _element(key, value, single):
             yield number, Reject("malformed", number, record.detail) if isinstance(record, Malformed) else record
             number += 1
+        held += length if key in single else 0
+        if held > MAX_RECORD:
+            raise DamagedError("too-large", f"an object whose entries are no records of their own is longer than {MAX_RECORD >> 20} MB")
     if single:
         yield number, single
 

@@ -12,7 +12,7 @@ from typing import IO
 from groundup.collect.archives import Refused, open_items
 from groundup.collect.encoding import mend
 from groundup.collect.globs import Selection
-from groundup.collect.licenses import archive_project, is_license_file, license_of, project_roots, root_of
+from groundup.collect.licenses import archive_project, is_license_file, license_of, project_licenses, root_of
 from groundup.collect.own import own_reader
 from groundup.collect.raw import Known
 from groundup.collect.readers import Reader, read_item
@@ -182,14 +182,3 @@ def _license(item: Item) -> str:
         return license_of(read_all(item.stream, 1 << 20).decode("utf-8", "replace"))
     except DamagedError:
         return ""
-
-
-def project_licenses(paths: Sequence[str], licenses: Mapping[str, str]) -> dict[str, str]:
-    """Return the roots of the projects among `paths`, each with the licence that lies nearest to it."""
-    roots = project_roots(paths)
-    found = dict.fromkeys(sorted(roots), "")
-    for path in sorted(licenses, key=lambda path: (path.count("/"), path)):
-        root = root_of(path, roots)
-        if licenses[path] and not found.get(root):
-            found[root] = licenses[path]
-    return found

@@ -10,6 +10,7 @@ from groundup.collect.encoding import decode, guess
 from groundup.collect.records import read_records
 from groundup.collect.streams import Item
 from groundup.collect.subtitles import spoken
+from groundup.collect.web import host
 from groundup.document import MAX_DOCUMENT_BYTES, Document, Reject
 from groundup.source import Source
 
@@ -28,8 +29,8 @@ TEXT_KEYS = (
     "story",
     "completion",
 )
+_ADDRESS_KEYS = ("url", "source_url", "warc_target_uri", "warc-target-uri", "uri", "id")
 _GROUP_KEYS = (
-    "group",
     "title",
     "url",
     "source_url",
@@ -53,10 +54,14 @@ def read_text(item: Item, source: Source) -> Iterator[Document | Reject]:
     if len(data) < MAX_DOCUMENT_BYTES:
         yield Document(spoken(decode(data, declared)), group=item.origin)
         return
-    joined = io.BufferedReader(_Joined(data, item.stream))
-    rest = io.TextIOWrapper(joined, encoding=guess(item.head, declared), errors="replace")
+    rest = io.TextIOWrapper(joined(data, item.stream), encoding=guess(item.head, declared), errors="replace")
     for number, piece in enumerate(_pieces(rest)):
         yield Document(piece, number, group=item.origin)
+
+
+def joined(front: bytes, rest: io.BufferedReader) -> io.BufferedReader:
+    """Return a stream of bytes that were read already and of the rest."""
+    return io.BufferedReader(_Joined(front, rest))
 
 
 class _Joined(io.RawIOBase):
@@ -91,11 +96,11 @@ def _pieces(lines: io.TextIOWrapper) -> Iterator[str]:
 def read_text_records(item: Item, source: Source, form: str) -> Iterator[Document | Reject]:
     """Yield the records of a JSONL, JSON, CSV, YAML or Parquet file that hold a text; others are rejected by number."""
     for number, record in read_records(item, form):
-        yield record if isinstance(record, Reject) else text_document(record, number, item)
+        yield record if isinstance(record, Reject) else text_document(record, number, item, source.kind)
 
 
-def text_document(record: Any, number: int, item: Item) -> Document | Reject:
-    """Return the document that a record holds under one of `TEXT_KEYS`."""
+def text_document(record: Any, number: int, item: Item, kind: str = "") -> Document | Reject:
+    """Return the document that a record of a kind of source holds under one of `TEXT_KEYS`."""
     if isinstance(record, str):
         record = {"text": record}
     if not isinstance(record, Mapping):
@@ -105,9 +110,16 @@ def text_document(record: Any, number: int, item: Item) -> Document | Reject:
         return Reject("no-text", number, f"no key of {', '.join(TEXT_KEYS[:4])}, … among {', '.join(map(str, list(record)[:8]))}")
     if not text.strip():
         return Reject("empty", number)
-    group = first_text(record, _GROUP_KEYS) or f"{item.origin}#{number}"
+    site = _site(record) if kind == "web" else ""
+    group = first_text(record, ("group",)) or site or first_text(record, _GROUP_KEYS) or f"{item.origin}#{number}"
     language = first_text(record, _LANGUAGE_KEYS) or ""
     return Document(text, number, group, first_text(record, ("license",)) or "", language if len(language) == 2 else "")
+
+
+def _site(record: Mapping[str, Any]) -> str:
+    """Return the host of a web page, which stands in its record or in what the record says about it; "" when neither tells."""
+    about = [record, *(record[key] for key in ("metadata", "meta") if isinstance(record.get(key), Mapping))]
+    return next((name for one in about if (name := host(first_text(one, _ADDRESS_KEYS) or ""))), "")
 
 
 def first_text(record: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:

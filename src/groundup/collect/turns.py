@@ -52,6 +52,8 @@ _ANSWER_KEYS = ("response", "completion", "answer", "output", "chosen", "reply",
 _USERS = frozenset({"user", "human", "prompter", "usr", "customer", "client", "question", "instruction"})
 _ASSISTANTS = frozenset({"assistant", "gpt", "bot", "chatbot", "chatgpt", "model", "sys", "ai", "answer", "response", "output"})
 MAX_TREE_DEPTH = 200
+# A list of parts of parts is as deep as any layout goes.
+MAX_PARTS_DEPTH = 8
 # The template that Stanford's Alpaca put around its instructions, baked into data made from it.
 _ALPACA = re.compile(r"\ABelow is an instruction.*?### Instruction:\s*(.*?)\s*(?:### Input:\s*(.*?)\s*)?### Response:\s*\Z", re.DOTALL)
 
@@ -104,13 +106,15 @@ def find_turns(record: Any) -> list[Said]:
     return []
 
 
-def plain(value: Any) -> str:
-    """Return the text of a message's content: a text, a list of parts, or a part."""
+def plain(value: Any, depth: int = MAX_PARTS_DEPTH) -> str:
+    """Return the text of a message's content: a text, a list of parts, or a part; what nests deeper than `depth` is left out."""
     if isinstance(value, str):
         return value.strip()
+    if depth == 0:
+        return ""
     if isinstance(value, Mapping):
-        return next((plain(value[key]) for key in ("text", "value", "content") if value.get(key)), "")
-    return "\n".join(filter(None, map(plain, value))) if isinstance(value, (list, tuple)) else ""
+        return next((plain(value[key], depth - 1) for key in ("text", "value", "content") if value.get(key)), "")
+    return "\n".join(filter(None, (plain(part, depth - 1) for part in value))) if isinstance(value, (list, tuple)) else ""
 
 
 def message(entry: Mapping[str, Any]) -> Said | None:

@@ -27,6 +27,20 @@ def is_public(address: Address) -> bool:
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
+def check_literal(host: str) -> None:
+    """Raise PrivateError for a host that is an address itself, however it is written, and not public; nothing is resolved."""
+    try:
+        # As resolvers read it: 127.1, 0x7f000001 and 2130706433 are addresses, too.
+        address: Address = ipaddress.IPv4Address(socket.inet_aton(host))
+    except OSError:
+        try:
+            address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
+        except ValueError:
+            return
+    if not is_public(address):
+        raise PrivateError(f"{host}: it is not a public address; a recipe may not reach it")
+
+
 def resolve_public(host: str, port: int) -> list[str]:
     """Return the addresses of a host after checking that every one of them is public.
 

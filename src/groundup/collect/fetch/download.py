@@ -48,10 +48,11 @@ def _body(response: httpx.Response, url: str) -> Body:
     length, parts = int(response.headers.get("content-length") or 0), response.iter_raw()
     if response.status_code == 200:
         return Body(0, length, _validator(response), parts)
-    place = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", response.headers.get("content-range", ""))
+    place = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("content-range", ""))
     if place is None:
-        raise SourceError(f"{shown(url)}: the server sends a part of it and does not say which; run again")
-    return Body(int(place[1]), 0 if place[3] == "*" else int(place[3]), _validator(response), parts)
+        # Of a part without the whole length nobody could tell whether it is the last.
+        raise SourceError(f"{shown(url)}: the server sends a part of it and does not say which of how much; run again")
+    return Body(int(place[1]), int(place[2]), _validator(response), parts)
 
 
 def _validator(response: httpx.Response) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from groundup.collect.fetch.addresses import resolve_public
+from groundup.collect.fetch.addresses import check_literal, resolve_public
 from groundup.errors import SourceError, is_full_disk
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def client() -> httpx.Client:
 
 
 def _proxied(url: httpx.URL) -> bool:
-    """Return whether a proxy stands between this machine and `url`; it resolves names itself, and is trusted."""
+    """Return whether a proxy stands between this machine and `url`; it resolves names itself, and is trusted with them."""
     return bool(getproxies().get(url.scheme) or getproxies().get("all")) and not proxy_bypass(url.host)
 
 
@@ -211,6 +211,8 @@ def sent(line: httpx.Client, url: str, access: Access, headers: Mapping[str, str
     extensions: dict[str, Any] = {"trace": deadline.trace}
     own = {"Accept": "*/*", "Accept-Encoding": "identity", **headers}
     own |= {"Authorization": f"Bearer {access.token}"} if access.token and access.named(url) else {}
+    if not access.trusts(url):
+        check_literal(target.host)
     if not access.trusts(url) and not _proxied(target):
         # A second look-up could give another address.
         address = resolve_public(target.host, target.port or (443 if target.scheme == "https" else 80))[0]
@@ -227,9 +229,9 @@ def sent(line: httpx.Client, url: str, access: Access, headers: Mapping[str, str
 def page(url: str, access: Access, accept: str) -> tuple[bytes, str]:
     """Return the body of a page and its content type."""
     with fetched(url, access, {"Accept": accept}) as answer:
-        body = b""
+        body = bytearray()
         for part in answer.response.iter_bytes():
             body += part
             if len(body) > MAX_PAGE_BYTES:
                 raise SourceError(f"{shown(url)}: the page is longer than {MAX_PAGE_BYTES >> 20} MB")
-        return body, answer.response.headers.get("content-type", "")
+        return bytes(body), answer.response.headers.get("content-type", "")

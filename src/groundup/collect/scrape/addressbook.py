@@ -82,6 +82,19 @@ class Book:
     # Sitemaps that were not fetched.
     unread: int = 0
 
+    def read_ahead(self, entries: Sequence[Entry], most: int, again: bool = False) -> None:
+        """Read the sitemaps of many sites side by side, as far as `pages` will ask for them.
+
+        Args:
+            again: ask sitemaps once more that could not be read.
+        """
+        sites: dict[str, list[Entry]] = {}
+        for entry in entries:
+            if entry.sitemap and host_of(entry.address):
+                sites.setdefault(_site(entry.address), []).append(entry)
+        if self.visitor is not None:
+            self.visitor.side_by_side(lambda here: Book(self.folder, self.visitor, self.bar).pages(here, most, again), sites.values())
+
     def pages(self, entries: Sequence[Entry], most: int, again: bool = False) -> list[str]:
         """Return the addresses of pages in the order of the list, each once; a few more than `most` where there are more.
 
@@ -133,7 +146,7 @@ class Book:
             return None
         try:
             read = read_sitemap(self.visitor.visit(address, ANY, MAX_SITEMAP_BYTES).body)
-            said = Said(address, [urldefrag(page)[0] for page in read.pages], list(read.sitemaps))
+            said = Said(address, [urldefrag(page)[0] for page in read.pages], list(read.sitemaps), *read.flaw)
         except (NoPageError, DamagedError) as error:
             said = Said(address, reason=error.reason, detail=error.detail)
         file.parent.mkdir(parents=True, exist_ok=True)

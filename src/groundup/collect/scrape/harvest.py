@@ -12,7 +12,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -109,8 +109,11 @@ class Harvest:
         if any(address not in addresses for address in missed):
             write_whole(self._missed, b"".join(_line(asdict(one)) for address, one in missed.items() if address in addresses))
         stay = [record for record in self._records[1:] if record.address in addresses]
-        if len(stay) == len(self._records) - 1 or not self._records:
-            return
+        if self._records and len(stay) < len(self._records) - 1:
+            self._rewrite(stay)
+
+    def _rewrite(self, stay: Sequence[Kept]) -> None:
+        """Copy what stays to a new WARC file."""
         old, head = self._folder / self._records[0].file, self._records[0]
         number = int(old.name.rsplit(".", 3)[1]) + 1
         records = [Kept("", 0, head.end, f"{self.name}.{number}.warc.gz")]

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from groundup.collect.scrape.optouts import Signals, reserved, signals_in
+
 # RFC 9309, 2.5: at least so much of it is read.
 MAX_ROBOTS_BYTES = 500 << 10
 
@@ -19,12 +21,17 @@ class Rules:
     parsed: Any
     robot: str
     closed: str = ""
+    signals: Signals = ()
 
     def forbids(self, url: str) -> str:
         """Return why an address may not be fetched, "" when it may."""
         if self.closed or self.parsed is None:
             return self.closed
         return "" if self.parsed.can_fetch(url, self.robot) else "robots.txt forbids it"
+
+    def reserves(self, url: str) -> bool:
+        """Return whether an address may be fetched, but not for training."""
+        return reserved(self.signals, url)
 
     @property
     def delay(self) -> float:
@@ -37,7 +44,13 @@ def read_rules(body: bytes, user_agent: str) -> Rules:
     from protego import Protego
 
     text = body[:MAX_ROBOTS_BYTES].decode("utf-8", "replace").replace("\0", "")
-    return Rules(Protego.parse(text), user_agent.split("/", maxsplit=1)[0].split(" ", maxsplit=1)[0])
+    robot = robot_of(user_agent)
+    return Rules(Protego.parse(text), robot, signals=signals_in(text, robot))
+
+
+def robot_of(user_agent: str) -> str:
+    """Return the name that rules are looked up by: what a user agent begins with."""
+    return user_agent.split("/", maxsplit=1)[0].split(" ", maxsplit=1)[0]
 
 
 def closed(user_agent: str, why: str) -> Rules:

@@ -10,7 +10,6 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +24,6 @@ from groundup.progress import Progress, progress, say
 from groundup.source import Source, default_name
 
 SCHEME = "scrape:"
-# Hosts that are visited side by side.
-HOSTS_AT_ONCE = 16
 # What a page comes to in a WARC file, where nobody knows yet.
 ASSUMED_PAGE_BYTES = 20_000
 
@@ -110,7 +107,8 @@ def _scraped(source: Source, entries: Sequence[Entry], folder: Path, again: bool
     with Visitor(Manners(source.user_agent, source.delay)).visiting() as visitor:
         with progress(f"sitemaps of {source.name}", 0, "sitemap") as bar:
             book = Book(folder, visitor, bar)
-            found = book.pages(entries, source.max_pages, again)
+            book.read_ahead(entries, source.max_pages, again)
+            found = book.pages(entries, source.max_pages)
         if len(found) > source.max_pages:
             why = f"addresses beyond max_pages = {source.max_pages:,} are not fetched"
             book.refused.append(Refused(source.path, "max-pages", why))
@@ -140,15 +138,8 @@ def _fetch(source: Source, visitor: Visitor, hosts: Mapping[str, Sequence[str]],
         return
     count, longest = sum(map(len, todo.values())), max(map(len, todo.values())) * source.delay
     say(f'source "{source.name}": fetching {count:,} pages of {len(todo):,} hosts; {_duration(longest)} at least, {source.delay:g} s apart')
-    with progress(f"fetching {source.name}", count, "page") as bar, ThreadPoolExecutor(HOSTS_AT_ONCE) as pool:
-        work = [pool.submit(_fetch_host, visitor, pages, harvests[host], bar) for host, pages in todo.items()]
-        try:
-            for one in work:
-                one.result()
-        except BaseException:
-            visitor.end()
-            pool.shutdown(cancel_futures=True)
-            raise
+    with progress(f"fetching {source.name}", count, "page") as bar:
+        visitor.side_by_side(lambda host: _fetch_host(visitor, todo[host], harvests[host], bar), todo)
     missed = sum(len(harvest.missed) for harvest in harvests.values())
     if missed:
         say(f'source "{source.name}": {missed:,} addresses gave no page; they are listed, and `--redo collect` tries them again')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,44 +18,50 @@ MAX_ADDRESS_CHARACTERS = 2_048
 
 @dataclass(frozen=True, slots=True)
 class Sitemap:
-    """What a sitemap names: pages, and further sitemaps."""
+    """What a sitemap names: pages, and further sitemaps; reason and detail where that is not all that it holds."""
 
     pages: tuple[str, ...]
     sitemaps: tuple[str, ...]
+    flaw: tuple[str, str] = ("", "")
 
 
 def read_sitemap(body: bytes) -> Sitemap:
-    """Return the addresses in a sitemap, in its order.
+    """Return the addresses in a sitemap, in its order: up to where it breaks off, or names more than a sitemap may.
 
     Raises:
-        DamagedError: it is no sitemap, unpacks to too much, or names too many addresses.
+        DamagedError: it is no sitemap, or unpacks to too much.
     """
+    found: dict[str, list[str]] = {"url": [], "sitemap": []}
+    flaw = ("", "")
+    try:
+        for number, (kind, address) in enumerate(_addresses(unpacked(body, MAX_SITEMAP_BYTES))):
+            if number == MAX_ADDRESSES:
+                flaw = ("too-large", f"what it names beyond {MAX_ADDRESSES:,} addresses is left out")
+                break
+            found[kind].append(address)
+    except DamagedError as damage:
+        if not any(found.values()):
+            raise
+        flaw = (damage.reason, damage.detail)
+    return Sitemap(tuple(found["url"]), tuple(found["sitemap"]), flaw)
+
+
+def _addresses(body: bytes) -> Iterator[tuple[str, str]]:
+    """Yield `url` or `sitemap`, and an address; memory does not grow with the number of addresses."""
     from lxml import etree
 
-    found: dict[str, list[str]] = {"url": [], "sitemap": []}
-    events: Any = etree.iterparse(
-        io.BytesIO(unpacked(body, MAX_SITEMAP_BYTES)),
-        events=("end",),
-        tag="{*}loc",
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        huge_tree=False,
-    )
+    bounds: Any = {"resolve_entities": False, "no_network": True, "load_dtd": False, "huge_tree": False}
     try:
-        for _, element in events:
+        for _, element in etree.iterparse(io.BytesIO(body), events=("end",), tag="{*}loc", **bounds):
             parent = element.getparent()
+            kind = etree.QName(parent).localname if parent is not None else ""
             address = (element.text or "").strip()
-            names = found.get(etree.QName(parent).localname) if parent is not None else None
-            if names is not None and 0 < len(address) <= MAX_ADDRESS_CHARACTERS:
-                names.append(address)
-            if sum(map(len, found.values())) > MAX_ADDRESSES:
-                raise DamagedError("too-large", f"it names more than {MAX_ADDRESSES:,} addresses")
+            if kind in ("url", "sitemap") and 0 < len(address) <= MAX_ADDRESS_CHARACTERS:
+                yield kind, address
             if parent is not None:
                 parent.clear()
     except etree.XMLSyntaxError as error:
-        raise DamagedError("malformed", f"it is no sitemap: {error}"[:300]) from None
-    return Sitemap(tuple(found["url"]), tuple(found["sitemap"]))
+        raise DamagedError("malformed", f"it is no sitemap, or breaks off: {error}"[:300]) from None
 
 
 def unpacked(body: bytes, limit: int) -> bytes:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from groundup.collect.fetch import transfer
 from groundup.collect.fetch.addresses import PrivateError
 from groundup.collect.fetch.transfer import Access, Deadline
-from groundup.collect.scrape.robots import MAX_ROBOTS_BYTES, Rules, closed, opened, read_rules
+from groundup.collect.scrape.optouts import opted_out
+from groundup.collect.scrape.robots import MAX_ROBOTS_BYTES, Rules, closed, opened, read_rules, robot_of
 from groundup.collect.scrape.sitemaps import unpacked
 from groundup.collect.streams import DamagedError
 from groundup.errors import SourceError
@@ -34,6 +37,9 @@ BACK_OFF_SECONDS = 2.0
 MAX_WAIT_SECONDS = 300.0
 MAX_FAILURES = 5
 _PASSING = (429, 500, 502, 503, 504)
+T = TypeVar("T")
+# Hosts that are visited side by side.
+HOSTS_AT_ONCE = 16
 PAGES = ("text/html", "application/xhtml+xml")
 ANY: tuple[str, ...] = ()
 
@@ -208,7 +214,7 @@ def _location(response: httpx.Response, url: str) -> str:
 
 def _seconds(text: str) -> float:
     """Return what Retry-After says: seconds, or the time until a date; 0 when it says nothing (RFC 9110, 10.2.3)."""
-    if text.strip().isdigit():
+    if re.fullmatch(r"\s*[0-9]+\s*", text):
         return min(float(text), 1e9)
     try:
         until = parsedate_to_datetime(text)
@@ -229,21 +235,31 @@ class Visitor:
         """Return the answer of an address after its redirects, each of them as welcome as the address itself.
 
         Raises:
-            NoPageError: robots.txt forbids it, it leads to a private address, is too large or slow, or gives no page.
+            NoPageError: robots.txt or the page itself forbids it, it leads to a private address, is too large or slow, or gives no page.
         """
         here = url
         for _ in range(MAX_REDIRECTS + 1):
             host = self._host(here)
-            forbidden = self._rules(host, here).forbids(here)
-            if forbidden:
-                raise NoPageError("robots", forbidden)
+            self._ask_robots(host, here, forms)
             answer = host.get(here, forms, limit)
             if answer.ok:
+                said = opted_out(answer.head, answer.body, robot_of(self.manners.user_agent)) if forms == PAGES else ""
+                if said:
+                    raise NoPageError("opt-out", said)
                 return answer
             if not answer.location:
                 raise NoPageError("http-status", str(answer.status))
             here = answer.location
         raise NoPageError("redirects", f"it redirects more than {MAX_REDIRECTS} times")
+
+    def _ask_robots(self, host: Host, url: str, forms: tuple[str, ...]) -> None:
+        """Raise NoPageError where robots.txt forbids an address, or lets it be read but not learnt from."""
+        rules = self._rules(host, url)
+        forbidden = rules.forbids(url)
+        if forbidden:
+            raise NoPageError("robots", forbidden)
+        if forms == PAGES and rules.reserves(url):
+            raise NoPageError("opt-out", "robots.txt keeps it out of training data")
 
     def _host(self, url: str) -> Host:
         name = host_of(url)
@@ -270,6 +286,8 @@ class Visitor:
                 answer = self._host(url).get(url, ANY, MAX_ROBOTS_BYTES)
                 if answer.ok:
                     return read_rules(unpacked(answer.body, MAX_ROBOTS_BYTES), agent)
+                if answer.status >= 500:
+                    return closed(agent, f"robots.txt cannot be read ({answer.status})")
                 if not answer.location:
                     return opened(agent)
                 url = answer.location
@@ -280,6 +298,18 @@ class Visitor:
                 raise
             return closed(agent, f"robots.txt cannot be read ({error.detail})")
         return opened(agent)
+
+    def side_by_side(self, visit: Callable[[T], object], hosts: Iterable[T]) -> None:
+        """Call `visit` for many hosts at once; what goes wrong with one, or an interrupt, ends the visits of all."""
+        with ThreadPoolExecutor(HOSTS_AT_ONCE) as pool:
+            work = [pool.submit(visit, host) for host in hosts]
+            try:
+                for one in work:
+                    one.result()
+            except BaseException:
+                self.end()
+                pool.shutdown(cancel_futures=True)
+                raise
 
     @contextmanager
     def visiting(self) -> Iterator[Visitor]:
