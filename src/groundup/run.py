@@ -52,7 +52,7 @@ class Run:
     recipe: Recipe
     workers: Workers = field(default_factory=Workers)
     redo: frozenset[str] = frozenset()
-    # While a forgotten document is taken out: a person asked for what that replaces.
+    # While a forgotten document is taken out: a person asked for what that replaces, and for what it empties.
     unguarded: bool = False
     built: int = 0
     reused: int = 0

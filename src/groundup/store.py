@@ -312,10 +312,10 @@ class Store:
                 shutil.rmtree(trash, ignore_errors=True)
 
     def unreferenced(self, views: Iterable[str]) -> list[Path]:
-        """Return the artefact folders that none of the views names."""
+        """Return the artefact folders that none of the views names, damaged ones too: they hold text as others do."""
         entries = [e for name in views if (view := self.view(name)) for e in view.manifest["artefacts"]]
         named = {f"{e['step']}/{e['name']}-{e['key'][:16]}" for e in entries}
-        folders = [path.parent for path in (self.root / ".store").glob(f"*/*/*/{MANIFEST}")]
+        folders = (self.root / ".store").glob("*/*/*")
         return [path for path in folders if path.relative_to(self.root / ".store").as_posix() not in named]
 
     def set_aside(self, view: str) -> Path | None:

@@ -6,10 +6,11 @@ Reads everything in a run directory; writes nothing. Hashes every file, whatever
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -154,6 +155,7 @@ def check_split(root: Path) -> Iterator[str]:
 
 def check_overlap(root: Path) -> Iterator[str]:
     """No validation document is a near copy of a train document (13-grams, without LSH)."""
+    from groundup.refine.kernels import jaccard
     from groundup.refine.overlap import OVERLAPPING, measure
 
     found = measure(root, worst=MOST_PAIRS)
@@ -161,8 +163,10 @@ def check_overlap(root: Path) -> Iterator[str]:
         f"{found.overlapping:.1%} of {found.documents:,} validation documents have more than {OVERLAPPING:.0%} of their 13-grams "
         f"somewhere in train; {found.grams:.2%} of all their 13-grams stand there"
     )
-    for pair in found.worst:
-        similarity = similarity_of(root, pair.validation, pair.train) if pair.share > OVERLAPPING else 0.0
+    close = [pair for pair in found.worst if pair.share > OVERLAPPING]
+    sets = shingles_of(root, {name for pair in close for name in (pair.validation, pair.train)})
+    for pair in close:
+        similarity = float(jaccard(sets[pair.validation], sets[pair.train]))
         if similarity >= CLUSTER_JACCARD:
             yield f"{pair.validation} in validation and {pair.train} in train have Jaccard {similarity:.2f}"
 
@@ -195,16 +199,18 @@ def check_lines(root: Path) -> Iterator[str]:
                 yield f"{batch.column('id')[row]} is kept and holds a line that `groundup inspect {root} --lines` shows"
 
 
-def similarity_of(root: Path, one: str, other: str) -> float:
-    """Return the Jaccard similarity of the word 5-grams of two kept documents."""
+def shingles_of(root: Path, ids: Collection[str]) -> dict[str, npt.NDArray[np.uint64]]:
+    """Return the word 5-grams of some kept documents, sorted and each once, by id."""
     from groundup.refine.arrays import text_buffers
     from groundup.refine.kept import kept_documents
-    from groundup.refine.kernels import jaccard, shingle_sets
+    from groundup.refine.kernels import shingle_sets
 
-    both = pa.array([one, other])
-    batches = [batch.filter(pc.is_in(batch.column("id"), both)) for batch in kept_documents(root, ["id", "text"])]
-    sets, offsets = shingle_sets(text_buffers(pa.Table.from_batches(batches)["text"].combine_chunks()))
-    return float(jaccard(sets[: offsets[1]], sets[offsets[1] :]))
+    wanted, found = pa.array(sorted(ids), pa.string()), dict[str, npt.NDArray[np.uint64]]()
+    for batch in kept_documents(root, ["id", "text"]) if ids else ():
+        rows = batch.filter(pc.is_in(batch.column("id"), wanted))
+        sets, offsets = shingle_sets(text_buffers(rows.column("text")))
+        found |= dict(zip(rows.column("id").to_pylist(), np.split(sets, offsets[1:-1]), strict=True)) if len(rows) else {}
+    return found
 
 
 def check_tokens(root: Path) -> Iterator[str]:

@@ -54,6 +54,9 @@ def test_steps_that_saw_a_document_are_those_whose_samples_hold_it(tiny_run: Pat
             assert seen is not None and set(seen.steps) == expected.get(row["id"], set())
             first = min(seen.steps, default=STEPS)
             assert seen.checkpoints == tuple(f"step-{step:06d}" for step in (3, 6) if step > first)
+    ids = run.index()["id"].to_pylist()
+    alone = {one: course.of_document(one) for one in ids}
+    assert course.of_documents(ids) == {one: seen for one, seen in alone.items() if seen is not None}
 
 
 def test_a_token_tells_its_document_and_its_own_steps(tiny_run: Path) -> None:

@@ -8,12 +8,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from faults.killing import digests
 from groundup.api import open_run
 from groundup.document import document_id
-from groundup.errors import ExpensiveError, GroundupError, StoreError
+from groundup.errors import ExpensiveError, GroundupError, SourceError, StoreError
 from groundup.ledger import Ledger
 from groundup.lineage.forget import forget
 from groundup.lineage.forgotten import Forgotten
@@ -120,6 +121,43 @@ def test_a_run_that_has_collected_only_is_not_carried_further(recipe: Path) -> N
     root = run(recipe, until="collect")
     forget(root, [ID, COPY], workers=1)
     assert holders(root, SECRET) == [] and not (root / "refine").exists()
+
+
+def test_taking_everything_out_is_not_stopped_by_what_guards_a_source_against_loss(recipe: Path) -> None:
+    """A run that asked whether the source may be empty would keep the text meanwhile."""
+    root = recipe.parent / "run"
+    ids = [one for path in sorted((root / "collect/documents").iterdir()) for one in pq.read_table(path)["id"].to_pylist()]
+    forget(root, ids, workers=1)
+    assert holders(root, SECRET) == [] and not Forgotten.load(root).pending
+    assert [batch for batch in open_run(root).documents(["id"]) if len(batch)] == []
+    assert [problem for check in DATA_CHECKS for problem in check(root)] == []
+    with pytest.raises(SourceError, match=f"{len(ids)} forgotten"):
+        run(recipe)
+
+
+def test_what_another_forgets_meanwhile_stays_forgotten(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents are looked for before the run is locked."""
+    root, once = recipe.parent / "run", []
+
+    def slow(*_: object) -> None:
+        if not once:
+            once.append(forget)
+            with monkeypatch.context() as patch:
+                patch.setattr("groundup.lineage.forget._check_sources", lambda *_: None)
+                forget(root, [ID], workers=1)
+
+    monkeypatch.setattr("groundup.lineage.forget._check_sources", slow)
+    forget(root, [COPY], workers=1)
+    assert Forgotten.load(root).ids == {ID, COPY} and holders(root, SECRET) == []
+
+
+def test_a_damaged_artefact_that_nobody_names_goes_too(recipe: Path) -> None:
+    root = recipe.parent / "run"
+    shard = next(path for path in (root / ".store/refine/shard").iterdir() if holders(path, SECRET))
+    old = shutil.copytree(shard, shard.with_name("notes.old-0123456789abcdef"))
+    (old / "manifest.json").unlink()
+    forget(root, [ID, COPY], workers=1)
+    assert holders(root, SECRET) == []
 
 
 def test_views_that_were_moved_aside_go_where_they_hold_it(recipe: Path) -> None:

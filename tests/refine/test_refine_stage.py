@@ -152,15 +152,22 @@ def test_overlap(run: Run) -> None:
     clean = measure(run.root)
     assert clean.documents > 0
     assert (clean.overlapping, clean.worst) == (0.0, ())
-    path = run.root / "refine" / "split" / "one.s.npy"
-    verdict = np.load(path)
-    verdict[:] = 2
-    path.unlink()
-    np.save(path, verdict)
+    leak(run.root)
     leaked = measure(run.root)
-    assert leaked.documents > clean.documents
-    assert all(pair.share == 1.0 for pair in leaked.worst)
-    assert leaked.sampled == 1.0
+    assert leaked.documents == clean.documents + 2 and leaked.sampled == 1.0
+    assert {pair.validation for pair in leaked.worst} == {document_id(name, "file", 0) for name in ("two", "three")}
+    assert {(pair.train, pair.share) for pair in leaked.worst} == {(document_id("one", "file", 0), 1.0)}
+
+
+def leak(root: Path) -> None:
+    """Put the text that all sources have into train, and twice into validation; it was dropped everywhere."""
+    for name, side in (("one", TRAIN), ("two", VALIDATION), ("three", VALIDATION)):
+        path = root / "refine" / "split" / f"{name}.s.npy"
+        verdict = np.load(path)
+        assert verdict[0] == DROPPED
+        verdict[0] = side
+        path.unlink()
+        np.save(path, verdict)
 
 
 def test_verify_finds_a_leak(run: Run, row: Callable[..., Row], collected: Callable[..., Path]) -> None:
@@ -178,6 +185,16 @@ def test_verify_finds_a_leak(run: Run, row: Callable[..., Row], collected: Calla
     np.save(verdicts[0], moved)
     (line,) = problems()
     assert document_id("one", "file", 1) in line and "Jaccard 0.6" in line
+
+
+def test_verify_reads_the_texts_once_however_many_pairs_it_looks_at(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.run(run)
+    leak(run.root)
+    passes = []
+    monkeypatch.setattr("groundup.refine.kept.kept_documents", lambda *given: [passes.append(given), kept_documents(*given)][1])
+    found = [line for line in check_overlap(run.root) if not isinstance(line, Note)]
+    assert len(found) == 2 and all("Jaccard 1.00" in line for line in found)
+    assert len(passes) == 1
 
 
 def test_inspect_shows_what_the_filters_saw(run: Run, recipe: Recipe, row: Callable[..., Row], collected: Callable[..., Path]) -> None:

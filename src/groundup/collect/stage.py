@@ -45,7 +45,7 @@ def run(run: Run) -> None:
         jobs += _jobs(source, _listing(run, source), digests, forgotten, run.recipe.root)
     digests.save()
     artefacts = run.build("collect", jobs, "collecting")
-    _report(sources, artefacts)
+    _report(sources, artefacts, run.unguarded)
     links = {f"{table}/{a.name}.parquet": a.path / f"{table}.parquet" for a in artefacts for table in ("documents", "dropped")}
     run.publish("collect", artefacts, links)
 
@@ -155,8 +155,8 @@ def collect_refused(folder: Path, rows: Sequence[Sequence[str]], source: Source)
     return facts(output, [])
 
 
-def _report(sources: Sequence[Source], artefacts: Sequence[Artefact]) -> None:
-    """Warn of sources without documents; raise SourceError when no source has any."""
+def _report(sources: Sequence[Source], artefacts: Sequence[Artefact], forgetting: bool) -> None:
+    """Warn of sources without documents; raise SourceError when no source has any, unless they are being forgotten."""
     documents: Counter[str] = Counter()
     reasons: dict[str, Counter[str]] = {}
     for artefact in artefacts:
@@ -166,7 +166,7 @@ def _report(sources: Sequence[Source], artefacts: Sequence[Artefact]) -> None:
     lines = [
         f'source "{s.name}": no document of kind {s.kind}; seen were {_seen(reasons.get(s.name))}' for s in sources if not documents[s.name]
     ]
-    if not any(documents.values()):
+    if not any(documents.values()) and not forgetting:
         raise SourceError("; ".join(lines) + "; check kind and path in the recipe")
     for line in lines:
         say(f"warning: {line}")

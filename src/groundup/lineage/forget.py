@@ -41,7 +41,8 @@ def forget(root: Path, ids: Sequence[str], workers: int | None = None) -> str:
     _check_sources(root, recipe)
     alike = relatives(root, [entry.id for entry in new])
     with opened(recipe, root, workers=workers) as run:
-        Forgotten((*before.documents, *new)).save(root)
+        # Another `forget` may have written to the list while this one was looking for its documents.
+        Forgotten.load(root).joined(new).save(root)
         try:
             gone = carry_out(run)
         except GroundupError as error:
@@ -93,11 +94,9 @@ def _tell(root: Path, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         course = Course.open(root)
     except GroundupError:
         return {one: {"training": key, "times": None, "steps": []} for one in ids}
-    found = {one: course.of_document(one) if course is not None else None for one in ids}
-    return {
-        one: {"training": key, "times": seen.times if seen else 0, "steps": list(seen.steps[:MOST_STEPS]) if seen else []}
-        for one, seen in found.items()
-    }
+    read = course.of_documents(ids) if course is not None else {}
+    found = {one: {"times": seen.times, "steps": list(seen.steps[:MOST_STEPS])} for one, seen in read.items()}
+    return {one: {"training": key} | found.get(one, {"times": 0, "steps": []}) for one in ids}
 
 
 def _check_sources(root: Path, recipe: Recipe) -> None:

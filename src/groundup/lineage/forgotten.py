@@ -106,6 +106,10 @@ class Forgotten:
         """Those of which something may still be on disk."""
         return tuple(entry for entry in self.documents if entry.pending)
 
+    def joined(self, entries: Iterable[Entry]) -> Forgotten:
+        """Return the list with more documents; what stands on it stays as it is."""
+        return Forgotten((*self.documents, *(entry for entry in entries if entry.id not in self.ids)))
+
     def carried_out(self) -> Forgotten:
         """Return the list with nothing pending."""
         return Forgotten(tuple(dataclasses.replace(entry, pending=False) for entry in self.documents))

@@ -8,7 +8,7 @@ N has steps 0 to N - 1 in its past.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from groundup.checkpoints import trained_on
 from groundup.document import read_batches
 from groundup.errors import GroundupError
 from groundup.files import read_json
+from groundup.lineage.lookup import Row, matching
 from groundup.metrics import Metrics
 from groundup.store import Store
 from groundup.train.order import Order
@@ -129,10 +129,19 @@ class Course:
 
     def of_document(self, document: str, token: int | None = None) -> Seen | None:
         """Tell of a document, or of one of its tokens; None where no training token is of it."""
-        for row in pq.read_table(self.index, filters=[("id", "==", document), ("split", "==", "train")]).to_pylist():
+        for row in self._places([document]):
             begin, length = (row["offset"], row["length"]) if token is None else (row["offset"] + token, 1)
             return self.of_tokens(row["shard"], begin, begin + length)
         return None
+
+    def of_documents(self, documents: Collection[str]) -> dict[str, Seen]:
+        """Tell of many documents, reading the index once; those that no training token is of are left out."""
+        return {row["id"]: self.of_tokens(row["shard"], row["offset"], row["offset"] + row["length"]) for row in self._places(documents)}
+
+    def _places(self, documents: Collection[str]) -> Iterator[Row]:
+        """Yield where documents stand among the training tokens."""
+        for batch in matching([self.index], "id", documents, ["id", "shard", "split", "offset", "length"]):
+            yield from batch.filter(pc.equal(batch.column("split"), "train")).to_pylist()
 
 
 def seen(root: Path, document: str, token: int | None = None) -> Seen | None:

@@ -27,6 +27,9 @@ Counts = Mapping[str, int]
 def check_losses(run: Run, sources: Mapping[str, Any], rejected: Mapping[str, Counts]) -> None:
     """Hold every source of text against `most_dropped`, in the order of the recipe; say so where an empty one is allowed.
 
+    While documents are being forgotten it is said only: whoever takes a source out, or the good half of it, wants its text gone, and
+    a run that stopped here would keep it.
+
     Args:
         sources: facts of refine/quality.
         rejected: what the collector listed, by source and reason.
@@ -39,7 +42,7 @@ def check_losses(run: Run, sources: Mapping[str, Any], rejected: Mapping[str, Co
         most = run.recipe.refine.most_dropped if source.most_dropped == "auto" else source.most_dropped
         of = sources.get(source.name)
         problem = _problem(source, of, rejected.get(source.name, {}), most, run.root)
-        if problem and most < 1:
+        if problem and most < 1 and not run.unguarded:
             found[source.name] = (
                 f"{problem}; check its kind, and the languages and filters of [refine], or set most_dropped = 1 in its [[source]]"
             )
@@ -50,7 +53,7 @@ def check_losses(run: Run, sources: Mapping[str, Any], rejected: Mapping[str, Co
         names = [f'"{name}"' for name in list(found)[1 : 1 + MOST_NAMED]]
         others = f" (the same holds for {', '.join(names)}{' and others' if len(found) > 1 + MOST_NAMED else ''})" if names else ""
         raise SourceError(next(iter(found.values())) + others)
-    if not any(of["kept"]["documents"] for of in sources.values()):
+    if not run.unguarded and not any(of["kept"]["documents"] for of in sources.values()):
         raise SourceError("no source has a document left; there is nothing to train on")
 
 

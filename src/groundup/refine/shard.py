@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -38,6 +38,9 @@ from groundup.refine.tidy import fold
 
 @dataclass
 class _Output:
+    """What a shard writes, row by row; whole when `save` is called."""
+
+    folder: Path
     documents: TableWriter
     dropped: TableWriter
     keys: Spool
@@ -51,6 +54,36 @@ class _Output:
     reasons: Counter[str] = field(default_factory=Counter)
     bytes_in: int = 0
     bytes_out: int = 0
+
+    @staticmethod
+    @contextmanager
+    def open(folder: Path, kind: str, bounds: Bounds) -> Iterator[_Output]:
+        """Open the tables and the temporary files of a shard; `bounds` of the scores that its filters give."""
+
+        def spool(name: str, dtype: type[np.generic], width: int = 1) -> Spool:
+            return stack.enter_context(Spool(folder / f".{name}", np.dtype(dtype), width))
+
+        with ExitStack() as stack:
+            yield _Output(
+                folder,
+                stack.enter_context(TableWriter(folder / "documents.parquet", DOCUMENT)),
+                stack.enter_context(TableWriter(folder / "dropped.parquet", DROPPED)),
+                keys=spool("keys", np.uint64, WIDTH),
+                ids=spool("ids", np.uint64, 2),
+                hashes=spool("hashes", np.uint8, 16),
+                sizes=spool("sizes", np.uint32),
+                quality=Quality(bounds, spool("bins", np.uint8, column_count(bounds))),
+                lines=stack.enter_context(Sketch(folder)) if kind in LINE_KINDS else None,
+            )
+
+    def save(self) -> None:
+        """Write what is not a table."""
+        write_index(self.folder, self.keys)
+        for name, spool in (("ids", self.ids), ("hashes", self.hashes), ("sizes", self.sizes)):
+            spool.save(self.folder / f"{name}.npy")
+        self.quality.save(self.folder)
+        if self.lines is not None:
+            self.lines.save()
 
     def keep(self, batch: pa.RecordBatch) -> None:
         """Write kept documents, and what later steps compare them by."""
@@ -103,27 +136,11 @@ def refine_shard(
         personal: what becomes of addresses and numbers of people.
     """
     bounds: Bounds = ({"language": (language.SURE, None)} if languages else {}) | dict(score_bounds(filters, kind, thresholds))
-    with ExitStack() as stack:
-        output = _Output(
-            stack.enter_context(TableWriter(folder / "documents.parquet", DOCUMENT)),
-            stack.enter_context(TableWriter(folder / "dropped.parquet", DROPPED)),
-            stack.enter_context(Spool(folder / ".keys", np.dtype(np.uint64), WIDTH)),
-            stack.enter_context(Spool(folder / ".ids", np.dtype(np.uint64), 2)),
-            stack.enter_context(Spool(folder / ".hashes", np.dtype(np.uint8), 16)),
-            stack.enter_context(Spool(folder / ".sizes", np.dtype(np.uint32))),
-            Quality(bounds, stack.enter_context(Spool(folder / ".bins", np.dtype(np.uint8), column_count(bounds)))),
-            stack.enter_context(Sketch(folder)) if kind in LINE_KINDS else None,
-        )
+    with _Output.open(folder, kind, bounds) as output:
         for batch in read_batches([collected / "documents.parquet"]):
             named = _named(_clean(batch, kind, personal, output), kind, languages, output)
             output.keep(_filter(_cut_lines(named, filters, output), kind, filters, root, thresholds, output))
-        write_index(folder, output.keys)
-        output.ids.save(folder / "ids.npy")
-        output.hashes.save(folder / "hashes.npy")
-        output.sizes.save(folder / "sizes.npy")
-        output.quality.save(folder)
-        if output.lines is not None:
-            output.lines.save()
+        output.save()
     return _facts(output, kind)
 
 

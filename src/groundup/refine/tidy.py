@@ -100,13 +100,8 @@ def _tidy_text(data: Array, i: int, stop: int, code: bool, classes: Array, out: 
                 at, newlines = at + 1, newlines + 1
             solid, previous = at, 0x0A
         elif kind == SPACE:
-            if code:
-                at = _copy(data, begin, i, out, at)
-            elif at > solid and solid == text_end > start:
-                out[at - 1] = _BLANK
-            else:
-                out[at] = _TAB if point == 0x09 else _BLANK
-                at += 1
+            again = at > solid and solid == text_end > start
+            at = _copy(data, begin, i, out, at) if code else _put_space(out, at, point, again)
             previous = 0x20
         else:
             if not code and (text_end == start or (solid != text_end and at - solid == 1 and out[solid] == _BLANK)):
@@ -117,6 +112,14 @@ def _tidy_text(data: Array, i: int, stop: int, code: bool, classes: Array, out: 
             unstable |= kind == UNSTABLE
     # A source file ends in a line break.
     return text_end + (code and solid > text_end > start), unstable
+
+
+@kernel
+def _put_space(out: Array, at: int, point: int, again: bool) -> int:
+    """Write a space of prose; `again` behind a word and another space, where one plain space stands for both."""
+    at -= again
+    out[at] = _TAB if point == 0x09 and not again else _BLANK
+    return at + 1
 
 
 @kernel
