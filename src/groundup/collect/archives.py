@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import lzma
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from groundup.collect.bzip2 import Bzip2Stream
 from groundup.collect.formats import is_epub
 from groundup.collect.globs import COMPRESSED, Selection
 from groundup.collect.streams import ZIP_ERRORS, Budget, DamagedError, Guarded, Item, item, spooled
+from groundup.collect.xz import XzStream
 from groundup.collect.zstd import MAGIC, ZstdStream
 
 MAX_MEMBERS = 2_000_000
@@ -29,7 +29,7 @@ _HEADER_TYPES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarf
 _OPENERS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
     b"\x1f\x8b": lambda file: cast("IO[bytes]", gzip.GzipFile(fileobj=file)),
     b"BZh": lambda file: cast("IO[bytes]", Bzip2Stream(file)),
-    b"\xfd7zXZ\x00": lambda file: cast("IO[bytes]", lzma.LZMAFile(file)),  # noqa: SIM115
+    b"\xfd7zXZ\x00": lambda file: cast("IO[bytes]", XzStream(file)),
 }
 _SHORT = {".tgz": ".tar", ".tbz2": ".tar", ".tbz": ".tar", ".txz": ".tar", ".tzst": ".tar", **dict.fromkeys(COMPRESSED, "")}
 # Zip files that are documents or programs of their own.

@@ -8,10 +8,11 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ TRIES = 4
 BACK_OFF_SECONDS = 1.0
 # A transfer that brings less than this in that time has stalled.
 STALL_SECONDS, STALL_BYTES = 120.0, 64 << 10
+
+
+class StoppedError(Exception):
+    """Somebody wants the transfer to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +48,10 @@ Opener = Callable[[int, str], AbstractContextManager[Body]]
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """A file that is on its way, and the validator of what is there of it."""
+    """A file that is on its way, and the validator of what is there of it; who sets `stop` ends its transfer."""
 
     folder: Path
+    stop: threading.Event = field(default_factory=threading.Event)
 
     @property
     def file(self) -> Path:
@@ -144,6 +150,8 @@ def _write(half: Partial, body: Body, bar: Progress, where: str) -> None:
         if file.tell() != body.start:
             raise SourceError(f"{where}: the server goes on at byte {body.start:,}, not at {file.tell():,}; run again")
         for part in body.parts:
+            if half.stop.is_set():
+                raise StoppedError
             file.write(part)
             done += len(part)
             bar.add(len(part))
