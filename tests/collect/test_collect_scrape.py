@@ -23,6 +23,7 @@ from groundup.collect.fetch.foresight import sizes
 from groundup.collect.places import Listing, list_source
 from groundup.collect.readers import read_item
 from groundup.collect.scrape import harvest, sitemaps, visits
+from groundup.collect.scrape.optouts import opted_out
 from groundup.collect.scrape.robots import read_rules
 from groundup.collect.scrape.sitemaps import read_sitemap
 from groundup.collect.streams import DamagedError, item_of
@@ -326,6 +327,7 @@ def test_any_bytes_are_a_robots_txt_and_a_sitemap(data: bytes) -> None:
     """Whatever a host sends in their place, there is an answer."""
     assert read_rules(data, "groundup/1.0").forbids("https://a.example/x?y") in ("", "robots.txt forbids it")
     assert read_rules(data, "groundup").delay >= 0
+    assert opted_out(b"HTTP/1.1 200 OK\r\n" + data, b"<meta name=robots content=" + data, "groundup") is not None
     with suppress(DamagedError):
         read_sitemap(data)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from groundup.collect.fetch.transfer import BusyError, LostError
+from groundup.collect.fetch.transfer import BusyError, LostError, StoppedError
 from groundup.errors import SourceError
 from groundup.files import read_json, write_json
 from groundup.progress import Progress
@@ -27,10 +27,6 @@ TRIES = 4
 BACK_OFF_SECONDS = 1.0
 # A transfer that brings less than this in that time has stalled.
 STALL_SECONDS, STALL_BYTES = 120.0, 64 << 10
-
-
-class StoppedError(Exception):
-    """Somebody wants the transfer to end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from urllib.parse import urljoin, urlsplit
 
 from groundup.collect.fetch import transfer
 from groundup.collect.fetch.addresses import PrivateError
-from groundup.collect.fetch.transfer import Access, Deadline
+from groundup.collect.fetch.transfer import Access, Deadline, StoppedError
 from groundup.collect.scrape.optouts import opted_out
 from groundup.collect.scrape.robots import MAX_ROBOTS_BYTES, Rules, closed, opened, read_rules, robot_of
 from groundup.collect.scrape.sitemaps import unpacked
@@ -50,10 +50,6 @@ class NoPageError(Exception):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason, self.detail = reason, detail
-
-
-class StoppedError(Exception):
-    """Somebody wants the visits to end."""
 
 
 @dataclass(frozen=True, slots=True)
