@@ -171,14 +171,14 @@ class _Header(tarfile.TarInfo):
             raise
         except (ValueError, LookupError) as error:
             # Of all its errors the one that does not end an archive silently.
-            raise tarfile.SubsequentHeaderError(f"a header in it cannot be read ({error}); what follows is lost") from None
+            raise tarfile.SubsequentHeaderError(f"a header in it cannot be read ({error}); what follows is lost") from None  # type: ignore[attr-defined]
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """Take a header apart; refuse one that announces more about a member than anybody has to say."""
         header = super().frombuf(buf, encoding, errors)
         if header.type in _HEADER_TYPES and header.size > MAX_HEADER_BYTES:
-            raise tarfile.InvalidHeaderError(f"{header.size:,} bytes that describe a member")
+            raise tarfile.InvalidHeaderError(f"{header.size:,} bytes that describe a member")  # type: ignore[attr-defined]
         return header
 
 

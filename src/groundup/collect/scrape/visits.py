@@ -38,6 +38,7 @@ MAX_WAIT_SECONDS = 300.0
 MAX_FAILURES = 5
 _PASSING = (429, 500, 502, 503, 504)
 T = TypeVar("T")
+R = TypeVar("R")
 # Hosts that are visited side by side.
 HOSTS_AT_ONCE = 16
 PAGES = ("text/html", "application/xhtml+xml")
@@ -295,13 +296,12 @@ class Visitor:
             return closed(agent, f"robots.txt cannot be read ({error.detail})")
         return opened(agent)
 
-    def side_by_side(self, visit: Callable[[T], object], hosts: Iterable[T]) -> None:
-        """Call `visit` for many hosts at once; what goes wrong with one, or an interrupt, ends the visits of all."""
+    def side_by_side(self, visit: Callable[[T], R], hosts: Iterable[T]) -> list[R]:
+        """Return what `visit` does for many hosts at once; what goes wrong with one, or an interrupt, ends the visits of all."""
         with ThreadPoolExecutor(HOSTS_AT_ONCE) as pool:
             work = [pool.submit(visit, host) for host in hosts]
             try:
-                for one in work:
-                    one.result()
+                return [one.result() for one in work]
             except BaseException:
                 self.end()
                 pool.shutdown(cancel_futures=True)
