@@ -9,6 +9,7 @@ import lzma
 import random
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import pyarrow as pa
@@ -254,3 +255,22 @@ def test_a_number_that_is_taken() -> None:
         for name in ("a", "a#2", "a", "a"):
             tar.addfile(tarfile.TarInfo(name))
     assert len(_open("x.tar", out.getvalue())) == 4
+
+
+def _xz(data: bytes, dictionary: int) -> bytes:
+    return lzma.compress(data, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": dictionary}])
+
+
+def test_xz_in_bounded_memory() -> None:
+    """Streams with zeros between them are one file; a stream that wants gigabytes is refused, and what is none is listed."""
+    data = random.Random(3).randbytes(300_000)
+    whole = _xz(data, 1 << 20) + bytes(8) + _xz(b"end", 4096)
+    assert _open("a.xz", whole) == {"a.xz": data + b"end"}
+    assert _open("a.xz", whole + b"garbage" * 4) == {"a.xz": "damaged"}
+    assert _open("a.xz", whole[:-20]) == {"a.xz": "truncated"}
+    greedy = bytearray(_xz(b"text " * 1000, 1 << 20))
+    size = greedy.index(b"\x21\x01") + 2
+    greedy[size] = 40  # 4 GB, in the notation of the format (section 5.3.1).
+    end = 12 + 4 * greedy[12]
+    greedy[end : end + 4] = zlib.crc32(greedy[12:end]).to_bytes(4, "little")
+    assert _open("a.xz", bytes(greedy)) == {"a.xz": "too-large"}

@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,13 @@ import pytest
 from groundup.collect.fetch import partial
 from groundup.collect.fetch.download import download
 from groundup.collect.fetch.foresight import sizes
+from groundup.collect.fetch.partial import Body, Partial, fill
+from groundup.collect.fetch.remote import FarFile, bring_all, select
 from groundup.collect.fetch.transfer import Access
+from groundup.collect.globs import Selection
 from groundup.collect.places import Listing, list_source
 from groundup.errors import SourceError
-from groundup.progress import progress
+from groundup.progress import Progress, progress
 from groundup.source import Source
 from sites import Reply, Seen, Site, redirect, serving
 from stores import Bucket, Hub, ranged
@@ -287,3 +291,43 @@ def test_two_processes_want_one_file(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert all(order[n][0] == order[n + 1][0] for n in (0, 2, 4))
+
+
+class _Slow:
+    """A place of two files: one that cannot be had, and one that comes a little at a time."""
+
+    address = "slow://x"
+
+    def __init__(self) -> None:
+        self.begun, self.sent = threading.Event(), 0
+
+    def files(self, folder: str) -> list[FarFile]:
+        return [FarFile("bad", 1, "1"), FarFile("good", 2000, "1")]
+
+    def bring(self, file: FarFile, half: Partial, bar: Progress) -> None:
+        if file.path == "bad":
+            self.begun.wait(10)
+            raise SourceError("it is not there")
+
+        @contextmanager
+        def opener(offset: int, validator: str) -> Iterator[Body]:
+            yield Body(offset, 2000, "v", self._parts())
+
+        fill(half, opener, bar, "slow://x/good")
+
+    def _parts(self) -> Iterator[bytes]:
+        for _ in range(2000):
+            self.begun.set()
+            self.sent += 1
+            time.sleep(0.002)
+            yield b"x"
+
+
+def test_downloads_end_with_the_one_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One file that cannot be had, or an interrupt, does not wait for gigabytes of the others; what is there of them stays."""
+    monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path))
+    place = _Slow()
+    with pytest.raises(SourceError, match="not there"):
+        bring_all(select(place, "", Selection()), "slow")
+    assert 0 < place.sent < 2000
+    assert [path.stat().st_size for path in tmp_path.rglob("bytes")] == [place.sent - 1]

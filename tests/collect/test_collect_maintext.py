@@ -40,6 +40,21 @@ def test_an_article(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_what_a_colon_announces_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list or code that ends a page stays where the last sentence announces it; what else stands there goes."""
+    careful_is_not_asked(monkeypatch)
+    lead = LAST.removesuffix(".") + ". What was left:"
+    items, code = "<ul><li>A sack of rye</li><li>Two of oats</li></ul>", "<pre>def sacks(n):\n    return n\n\n    # none</pre>"
+    for last, end, kept in (
+        (lead, items, f"{lead}\n\n  • A sack of rye\n  • Two of oats"),
+        (lead, code + "<p>Share this</p>", f"{lead}\n\ndef sacks(n):\n    return n\n\n    # none"),
+        (LAST, items, LAST),
+        (lead, "", lead),
+    ):
+        page = PAGE.replace(f'<p>{LAST}</p><div class="related">', f'<p>{last}</p>{end}<div class="related">')
+        assert main_text(page).rpartition(f"{SECOND}\n\n")[2] == kept
+
+
 def test_what_is_no_prose() -> None:
     """A page that is mostly a list, a few words, or written by hand goes to trafilatura, which keeps all of it."""
     names = [f"Barn number {number} of the lower valley" for number in range(40)]

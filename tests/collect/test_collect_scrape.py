@@ -22,7 +22,8 @@ from groundup.collect import places
 from groundup.collect.fetch.foresight import sizes
 from groundup.collect.places import Listing, list_source
 from groundup.collect.readers import read_item
-from groundup.collect.scrape import harvest, sitemaps, visits
+from groundup.collect.scrape import addressbook, harvest, sitemaps, visits
+from groundup.collect.scrape.optouts import opted_out
 from groundup.collect.scrape.robots import read_rules
 from groundup.collect.scrape.sitemaps import read_sitemap
 from groundup.collect.streams import DamagedError, item_of
@@ -255,6 +256,18 @@ def test_sitemaps_of_many_sites_are_read_side_by_side(site: Site, tmp_path: Path
     assert _texts(listing) == {"a.test": ["a"], "b.test": ["b"]} and not listing.refused
 
 
+def test_sitemaps_beyond_what_is_wanted_are_not_asked_for(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the first sites name pages enough, the others are left in peace."""
+    monkeypatch.setattr(addressbook, "HOSTS_AT_ONCE", 1)
+    for host in ("a.test", "b.test"):
+        urls = "".join(f"<url><loc>{site.url(host, f'/{n}')}</loc></url>" for n in range(3))
+        site.pages |= {f"{host}/map.xml": Reply(f"<urlset>{urls}</urlset>".encode())}
+    site.pages |= {f"/{n}": page(str(n)) for n in range(3)}
+    _list(tmp_path, site.url("a.test", "/map.xml"), site.url("b.test", "/map.xml"))
+    assert _texts(_scrape(tmp_path, max_pages=2)) == {"a.test": ["0", "1"]}
+    assert not any(path.startswith("b.test") for path in site.paths())
+
+
 @pytest.mark.parametrize(
     ("headers", "meta", "kept"),
     [
@@ -326,6 +339,7 @@ def test_any_bytes_are_a_robots_txt_and_a_sitemap(data: bytes) -> None:
     """Whatever a host sends in their place, there is an answer."""
     assert read_rules(data, "groundup/1.0").forbids("https://a.example/x?y") in ("", "robots.txt forbids it")
     assert read_rules(data, "groundup").delay >= 0
+    assert opted_out(b"HTTP/1.1 200 OK\r\n" + data, b"<meta name=robots content=" + data, "groundup") is not None
     with suppress(DamagedError):
         read_sitemap(data)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import lzma
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from groundup.collect.bzip2 import Bzip2Stream
 from groundup.collect.formats import is_epub
 from groundup.collect.globs import COMPRESSED, Selection
 from groundup.collect.streams import ZIP_ERRORS, Budget, DamagedError, Guarded, Item, item, spooled
+from groundup.collect.xz import XzStream
 from groundup.collect.zstd import MAGIC, ZstdStream
 
 MAX_MEMBERS = 2_000_000
@@ -29,7 +29,7 @@ _HEADER_TYPES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarf
 _OPENERS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
     b"\x1f\x8b": lambda file: cast("IO[bytes]", gzip.GzipFile(fileobj=file)),
     b"BZh": lambda file: cast("IO[bytes]", Bzip2Stream(file)),
-    b"\xfd7zXZ\x00": lambda file: cast("IO[bytes]", lzma.LZMAFile(file)),  # noqa: SIM115
+    b"\xfd7zXZ\x00": lambda file: cast("IO[bytes]", XzStream(file)),
 }
 _SHORT = {".tgz": ".tar", ".tbz2": ".tar", ".tbz": ".tar", ".txz": ".tar", ".tzst": ".tar", **dict.fromkeys(COMPRESSED, "")}
 # Zip files that are documents or programs of their own.
@@ -171,14 +171,14 @@ class _Header(tarfile.TarInfo):
             raise
         except (ValueError, LookupError) as error:
             # Of all its errors the one that does not end an archive silently.
-            raise tarfile.SubsequentHeaderError(f"a header in it cannot be read ({error}); what follows is lost") from None
+            raise tarfile.SubsequentHeaderError(f"a header in it cannot be read ({error}); what follows is lost") from None  # type: ignore[attr-defined]
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """Take a header apart; refuse one that announces more about a member than anybody has to say."""
         header = super().frombuf(buf, encoding, errors)
         if header.type in _HEADER_TYPES and header.size > MAX_HEADER_BYTES:
-            raise tarfile.InvalidHeaderError(f"{header.size:,} bytes that describe a member")
+            raise tarfile.InvalidHeaderError(f"{header.size:,} bytes that describe a member")  # type: ignore[attr-defined]
         return header
 
 

@@ -69,16 +69,17 @@ class _Span:
 
 def read_books(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the books of a file; what stands outside the markers of Project Gutenberg is rejected with its size."""
-    data = item.stream.read(MAX_FILE_BYTES)
-    text = decode(data, _declared(item, source))
-    if len(data) >= MAX_DOCUMENT_BYTES and not find_books(text):
+    declared = _declared(item, source)
+    data = item.stream.read(MAX_DOCUMENT_BYTES)
+    if len(data) == MAX_DOCUMENT_BYTES and not find_books(decode(data, declared)):
         yield from read_text(replace(item, stream=joined(data, item.stream)), source)
-    elif item.stream.peek(1):
+        return
+    data += item.stream.read(MAX_FILE_BYTES - len(data))
+    if item.stream.peek(1):
         raise DamagedError(
             "too-large", f"books of Project Gutenberg in a file of more than {MAX_FILE_BYTES >> 20} MB; cut it between two books"
         )
-    else:
-        yield from books_in(text, item.origin)
+    yield from books_in(decode(data, declared), item.origin)
 
 
 def books_in(text: str, origin: str, wrapped: bool = True) -> Iterator[Document | Reject]:

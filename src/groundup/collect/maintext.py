@@ -8,6 +8,7 @@ where what is left does not read like prose, the second is asked (`python -m ben
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 # A line of as many bytes with the end of a sentence in it is prose; in bytes a sentence is about as long in any script.
@@ -31,6 +32,9 @@ _FLOOD = re.compile(rf"(<[a-zA-Z][^\s/>]*+(?:{_ATTRIBUTE}){{0,{MAX_ATTRIBUTES}}}
 # A line too long to be wrapped, the end of a sentence or of a table: a paragraph ends, unless a list or a table goes on below, or
 # code, whose lines are indented.
 _PARAGRAPH_END = re.compile(r"(?:(?<=[.!?…。！？।۔؟။”»」)])|(?<=\| )|(?<=[^\n]{120}))\n(?!\n|- |\||[ \t])")
+
+# What stands behind a colon: lines up to a blank one, and beyond it what is indented, as lists are, and code.
+_ANNOUNCED = re.compile(r"\s*\S[^\n]*(?:\n[^\n]*\S[^\n]*|\n\n {2,}\S[^\n]*)*")
 
 
 def main_text(page: str) -> str:
@@ -63,7 +67,13 @@ def _fast(page: str) -> str:
     size = sum(len(lines[number].encode()) for number in prose)
     # Manuals of code are more code than prose; trafilatura runs the lines of code inside definitions together.
     share = 0 if "<pre" in page and "<dd" in page else PROSE_SHARE
-    return kept if size >= max(MIN_PROSE, share * len(kept.encode())) else ""
+    return kept + _announced(kept, lines[prose[-1] + 1 :]) if size >= max(MIN_PROSE, share * len(kept.encode())) else ""
+
+
+def _announced(kept: str, rest: Sequence[str]) -> str:
+    """Return the list, code or line that the last line of prose announces by a colon, and which is no prose itself; else ""."""
+    found = _ANNOUNCED.match("\n".join(["", *rest])) if kept.endswith((":", "：")) else None
+    return found[0].rstrip() if found else ""
 
 
 def _is_prose(line: str) -> bool:

@@ -8,14 +8,15 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from groundup.collect.fetch.transfer import BusyError, LostError
+from groundup.collect.fetch.transfer import BusyError, LostError, StoppedError
 from groundup.errors import SourceError
 from groundup.files import read_json, write_json
 from groundup.progress import Progress
@@ -43,9 +44,10 @@ Opener = Callable[[int, str], AbstractContextManager[Body]]
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """A file that is on its way, and the validator of what is there of it."""
+    """A file that is on its way, and the validator of what is there of it; who sets `stop` ends its transfer."""
 
     folder: Path
+    stop: threading.Event = field(default_factory=threading.Event)
 
     @property
     def file(self) -> Path:
@@ -144,6 +146,8 @@ def _write(half: Partial, body: Body, bar: Progress, where: str) -> None:
         if file.tell() != body.start:
             raise SourceError(f"{where}: the server goes on at byte {body.start:,}, not at {file.tell():,}; run again")
         for part in body.parts:
+            if half.stop.is_set():
+                raise StoppedError
             file.write(part)
             done += len(part)
             bar.add(len(part))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -97,18 +98,20 @@ def bring_all(selected: Selected, source: str) -> list[Path]:
     if missing:
         say(f'source "{source}": fetching {len(missing):,} files, {size / 1e6:,.1f} MB, from {place.address}')
     with progress(f"fetching {source}", size, "B") as bar, ThreadPoolExecutor(AT_ONCE) as pool:
-        work = [pool.submit(_bring, place, file, bar) for file in files]
+        stop = threading.Event()
+        work = [pool.submit(_bring, place, file, bar, stop) for file in files]
         try:
             return [one.result() for one in work]
         except BaseException:
+            stop.set()
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _bring(place: Place, file: FarFile, bar: Progress) -> Path:
+def _bring(place: Place, file: FarFile, bar: Progress, stop: threading.Event) -> Path:
     name, where = _name(place, file), f"{place.address}/{file.path}"
     found = cached(name, file.sha256)
-    return found or keep(name, filename_of(file.path), file.sha256, lambda half: place.bring(file, half, bar), where)
+    return found or keep(name, filename_of(file.path), file.sha256, lambda half: place.bring(file, replace(half, stop=stop), bar), where)
 
 
 def _name(place: Place, file: FarFile) -> str:

@@ -71,6 +71,10 @@ class BusyError(LostError):
     """A server that answers that it cannot now: another try may do, whatever there is to go on from."""
 
 
+class StoppedError(Exception):
+    """Somebody wants a transfer to end."""
+
+
 class Deadline:
     """Cuts a connection when its time is up: a server that sends a byte a minute never runs into a timeout of a read."""
 

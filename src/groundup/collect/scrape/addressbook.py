@@ -12,7 +12,7 @@ from urllib.parse import urldefrag, urlsplit
 from groundup.collect.archives import Refused
 from groundup.collect.fetch.transfer import shown
 from groundup.collect.scrape.sitemaps import MAX_SITEMAP_BYTES, read_sitemap
-from groundup.collect.scrape.visits import ANY, NoPageError, Visitor, host_of
+from groundup.collect.scrape.visits import ANY, HOSTS_AT_ONCE, NoPageError, Visitor, host_of
 from groundup.collect.streams import DamagedError
 from groundup.errors import SourceError
 from groundup.files import read_json, write_json
@@ -71,6 +71,15 @@ def _entry(line: str) -> Entry:
     return Entry(address, marked or address.partition("?")[0].lower().endswith((".xml", ".xml.gz")))
 
 
+def _by_site(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """Return the sitemaps of a list by site."""
+    sites: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.sitemap and host_of(entry.address):
+            sites.setdefault(_site(entry.address), []).append(entry)
+    return list(sites.values())
+
+
 @dataclass
 class Book:
     """The pages of a list, as far as they are known; without a visitor no sitemap is fetched."""
@@ -81,19 +90,21 @@ class Book:
     refused: list[Refused] = field(default_factory=list)
     # Sitemaps that were not fetched.
     unread: int = 0
+    # Those that were asked for.
+    maps: set[str] = field(default_factory=set)
 
     def read_ahead(self, entries: Sequence[Entry], most: int, again: bool = False) -> None:
-        """Read the sitemaps of many sites side by side, as far as `pages` will ask for them.
+        """Read the sitemaps of many sites side by side, about as far as `pages` will ask for them.
 
         Args:
             again: ask sitemaps once more that could not be read.
         """
-        sites: dict[str, list[Entry]] = {}
-        for entry in entries:
-            if entry.sitemap and host_of(entry.address):
-                sites.setdefault(_site(entry.address), []).append(entry)
-        if self.visitor is not None:
-            self.visitor.side_by_side(lambda here: Book(self.folder, self.visitor, self.bar).pages(here, most, again), sites.values())
+        sites, found, maps = _by_site(entries), 0, set[str]()
+        while self.visitor is not None and sites and found <= most:
+            # Of a long list only the first sites may be wanted.
+            some, sites = sites[:HOSTS_AT_ONCE], sites[HOSTS_AT_ONCE:]
+            books = [(Book(self.folder, self.visitor, self.bar, maps=maps), here) for here in some]
+            found += sum(map(len, self.visitor.side_by_side(lambda pair: pair[0].pages(pair[1], most, again), books)))
 
     def pages(self, entries: Sequence[Entry], most: int, again: bool = False) -> list[str]:
         """Return the addresses of pages in the order of the list, each once; a few more than `most` where there are more.
@@ -102,9 +113,8 @@ class Book:
             again: ask sitemaps once more that could not be read.
         """
         found: dict[str, None] = {}
-        maps: set[str] = set()
         for entry in entries:
-            for address in self._walk(entry.address, maps, 0, again) if entry.sitemap else [entry.address]:
+            for address in self._walk(entry.address, 0, again) if entry.sitemap else [entry.address]:
                 if host_of(address):
                     found[address] = None
                 else:
@@ -113,11 +123,11 @@ class Book:
                     return list(found)
         return list(found)
 
-    def _walk(self, address: str, maps: set[str], depth: int, again: bool) -> Iterator[str]:
-        if address in maps:
+    def _walk(self, address: str, depth: int, again: bool) -> Iterator[str]:
+        if address in self.maps:
             return
-        maps.add(address)
-        if depth > MAX_DEPTH or len(maps) > MAX_SITEMAPS:
+        self.maps.add(address)
+        if depth > MAX_DEPTH or len(self.maps) > MAX_SITEMAPS:
             why = f"sitemaps nest more than {MAX_DEPTH} deep" if depth > MAX_DEPTH else f"there are more than {MAX_SITEMAPS:,} sitemaps"
             self.refused.append(Refused(address, "sitemaps", why))
             return
@@ -134,7 +144,7 @@ class Book:
             self.refused.append(Refused(shown(address), "other-site", f"{len(strange):,} addresses, such as {shown(strange[0])[:200]}"))
         for inner in said.sitemaps:
             if _same_site(inner, address):
-                yield from self._walk(urldefrag(inner)[0], maps, depth + 1, again)
+                yield from self._walk(urldefrag(inner)[0], depth + 1, again)
 
     def _said(self, address: str, again: bool) -> Said | None:
         """Return what a sitemap said when it was fetched, now or earlier."""

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from groundup.collect.archives import Refused
 from groundup.collect.fetch.cache import cache_root
+from groundup.collect.fetch.transfer import StoppedError
 from groundup.collect.scrape.addressbook import Book, Entry, read_list
 from groundup.collect.scrape.harvest import Harvest, Missed
-from groundup.collect.scrape.visits import Manners, NoPageError, StoppedError, Visitor, host_of
+from groundup.collect.scrape.visits import Manners, NoPageError, Visitor, host_of
 from groundup.errors import SourceError, is_full_disk
 from groundup.progress import Progress, progress, say
 from groundup.source import Source, default_name

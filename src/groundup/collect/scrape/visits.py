@@ -16,7 +16,7 @@ from urllib.parse import urljoin, urlsplit
 
 from groundup.collect.fetch import transfer
 from groundup.collect.fetch.addresses import PrivateError
-from groundup.collect.fetch.transfer import Access, Deadline
+from groundup.collect.fetch.transfer import Access, Deadline, StoppedError
 from groundup.collect.scrape.optouts import opted_out
 from groundup.collect.scrape.robots import MAX_ROBOTS_BYTES, Rules, closed, opened, read_rules, robot_of
 from groundup.collect.scrape.sitemaps import unpacked
@@ -38,6 +38,7 @@ MAX_WAIT_SECONDS = 300.0
 MAX_FAILURES = 5
 _PASSING = (429, 500, 502, 503, 504)
 T = TypeVar("T")
+R = TypeVar("R")
 # Hosts that are visited side by side.
 HOSTS_AT_ONCE = 16
 PAGES = ("text/html", "application/xhtml+xml")
@@ -50,10 +51,6 @@ class NoPageError(Exception):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason, self.detail = reason, detail
-
-
-class StoppedError(Exception):
-    """Somebody wants the visits to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,13 +296,12 @@ class Visitor:
             return closed(agent, f"robots.txt cannot be read ({error.detail})")
         return opened(agent)
 
-    def side_by_side(self, visit: Callable[[T], object], hosts: Iterable[T]) -> None:
-        """Call `visit` for many hosts at once; what goes wrong with one, or an interrupt, ends the visits of all."""
+    def side_by_side(self, visit: Callable[[T], R], hosts: Iterable[T]) -> list[R]:
+        """Return what `visit` does for many hosts at once; what goes wrong with one, or an interrupt, ends the visits of all."""
         with ThreadPoolExecutor(HOSTS_AT_ONCE) as pool:
             work = [pool.submit(visit, host) for host in hosts]
             try:
-                for one in work:
-                    one.result()
+                return [one.result() for one in work]
             except BaseException:
                 self.end()
                 pool.shutdown(cancel_futures=True)
