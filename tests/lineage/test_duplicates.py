@@ -64,7 +64,7 @@ def test_similarities_are_computed_from_the_texts_and_not_taken_from_the_list(ru
 
 
 def test_what_has_no_duplicates_is_one_line(run: Path) -> None:
-    with pytest.raises(GroundupError, match=re.escape("has no duplicates")):
+    with pytest.raises(GroundupError, match=re.escape("has no duplicates, or is no document of this run")):
         find_cluster(run, name(99))
 
 

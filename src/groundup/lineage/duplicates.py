@@ -54,7 +54,7 @@ def find_cluster(root: Path, document: str, most: int = SHOWN) -> Cluster:
     kept = _kept(root, document)
     rows, count = _suppressed(root, [kept], most)
     if not rows:
-        raise GroundupError(f"{root}: {document} has no duplicates")
+        raise GroundupError(f"{root}: {document} has no duplicates, or is no document of this run")
     ids = {kept, *(row[name] for row in rows for name in ("id", "duplicate_of"))}
     found = find_documents(tables(root, "refine/documents"), ids, ("id", "text"))
     texts = {name: found[name]["text"] if name in found else "" for name in ids}

@@ -165,9 +165,11 @@ def _steps(root: Path, document: str, token: int | None) -> list[str]:
 
 def describe_duplicates(root: Path, document: str, width: int = WIDTH) -> str:
     """Show the cluster of a document: the kept one and what it suppressed, how similar they are, and where they differ."""
-    _tables(root, "collect/documents")
+    lists = _tables(root, "refine/dropped")
     cluster = find_cluster(root, document)
-    lines = [f"{cluster.kept} is kept; dropped as its duplicates: {cluster.count:,}"]
+    # The lists that come after may have taken out what the list of duplicates kept.
+    fate = next((f"dropped for {batch.column('reason')[0]}" for batch in matching(lists, "id", [cluster.kept])), "kept")
+    lines = [f"{cluster.kept} is {fate}; dropped as its duplicates: {cluster.count:,}"]
     for member in cluster.members:
         lines += ["", _member_line(cluster.kept, member)]
         lines += [f"  {line}" for line in side_by_side(cluster.text, member.text, width - 2, ("kept", "dropped"))]
