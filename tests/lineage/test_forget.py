@@ -174,7 +174,7 @@ def test_a_damaged_artefact_that_nobody_names_goes_too(recipe: Path) -> None:
 
 def test_views_that_were_moved_aside_go_where_they_hold_it(recipe: Path) -> None:
     root = recipe.parent / "run"
-    shutil.copytree(root / "refine", root / "aside" / "refine-1")
+    shutil.copytree(root / "refine", root / "aside" / "refine-before-the-fair")
     shutil.copytree(root / "tokenize", root / "aside" / "tokenize-1")
     forget(root, [COPY], workers=1)
     # It was dropped, so no tokens are of it; the table of what was dropped names it.
