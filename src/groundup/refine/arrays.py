@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numba
 import numpy as np
@@ -35,18 +35,18 @@ def compiled_folder(modules: Path, parent: Path) -> Path:
     return parent / f"kernels-{hashlib.sha256(shared).hexdigest()[:12]}"
 
 
-_HERE = Path(__file__).parent
-_COMPILED = str(compiled_folder(_HERE, Path(numba.config.CACHE_DIR or _HERE / "__pycache__")))
+_HERE, _NUMBA = Path(__file__).parent, cast(Any, numba.config)
+_COMPILED = str(compiled_folder(_HERE, Path(_NUMBA.CACHE_DIR or _HERE / "__pycache__")))
 
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a function once, remember it on disk, and run it without the interpreter's lock."""
     # Where the folder cannot be written, numba takes one of the user's. The setting is everybody's: it is put back.
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, _COMPILED
+    before, _NUMBA.CACHE_DIR = _NUMBA.CACHE_DIR, _COMPILED
     try:
         return numba.njit(nogil=True, cache=True)(function)
     finally:
-        numba.config.CACHE_DIR = before
+        _NUMBA.CACHE_DIR = before
 
 
 def text_buffers(array: pa.StringArray) -> Texts:
