@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from groundup.cli import cli
 from groundup.flow import STAGES
@@ -49,6 +50,12 @@ def test_help_imports_nothing_heavy() -> None:
     code = f"import sys, groundup.cli; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_inspect_is_asked_for_one_thing_at_a_time(tmp_path: Path) -> None:
+    """What it would leave out could be taken for an answer."""
+    done = CliRunner().invoke(cli, ["inspect", str(tmp_path), "--token", "0", "--lines"])
+    assert done.exit_code == 2 and "one thing at a time" in done.output
 
 
 @pytest.mark.parametrize(

@@ -141,11 +141,13 @@ def test_only_unreferenced_artefacts_are_listed_for_deletion(store: Store) -> No
 
 
 def test_what_moves_aside_is_numbered(store: Store) -> None:
+    """Beside what a person gave a name to."""
+    (store.root / "aside" / "refine-before-the-fair").mkdir(parents=True)
     for _ in range(2):
         artefact = store.build(STEP, build, {})
         store.publish("refine", {"x": artefact.path / "b.txt"}, [artefact])
         store.set_aside("refine")
-    assert sorted(p.name for p in (store.root / "aside").iterdir()) == ["refine-1", "refine-2"]
+    assert sorted(p.name for p in (store.root / "aside").iterdir()) == ["refine-1", "refine-2", "refine-before-the-fair"]
 
 
 def test_a_worker_that_was_given_up_for_lost_and_commits_late_changes_nothing(store: Store) -> None:

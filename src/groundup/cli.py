@@ -113,6 +113,8 @@ def inspect(
 
     from groundup.lineage import inspect as lineage
 
+    if sum(asked is not None for asked in (dropped, document, duplicates, token, lines)) > 1:
+        raise click.UsageError("ask for one thing at a time")
     width = shutil.get_terminal_size().columns
     if dropped is not None:
         text = lineage.describe_dropped(directory, dropped, width)

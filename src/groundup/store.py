@@ -325,7 +325,9 @@ class Store:
             return None
         aside = self.root / "aside"
         aside.mkdir(exist_ok=True)
-        number = 1 + max((int(p.name.rpartition("-")[2]) for p in aside.glob(f"{view}-*")), default=0)
+        # A person may have put another name there.
+        numbers = [end for p in aside.glob(f"{view}-*") if (end := p.name.rpartition("-")[2]).isdecimal()]
+        number = 1 + max(map(int, numbers), default=0)
         return path.rename(aside / f"{view}-{number}")
 
     def clean(self) -> None:

@@ -259,6 +259,9 @@ def _text_of(root: Path, shard: str, document: str) -> str:
 
 def check_checkpoints(root: Path) -> Iterator[str]:
     """Every checkpoint is whole, and the best one is there."""
+    if not (root / "train").exists():
+        yield f"{root / 'train'}: missing; `groundup run` trains"
+        return
     for folder in sorted((root / "train" / "checkpoints").glob("step-*")):
         artefact = load_artefact(folder)
         yield from changed_files(artefact) if artefact else [f"{folder}: its manifest or one of its files is damaged"]

@@ -64,7 +64,7 @@ def test_similarities_are_computed_from_the_texts_and_not_taken_from_the_list(ru
 
 
 def test_what_has_no_duplicates_is_one_line(run: Path) -> None:
-    with pytest.raises(GroundupError, match=re.escape("has no duplicates")):
+    with pytest.raises(GroundupError, match=re.escape("has no duplicates, or is no document of this run")):
         find_cluster(run, name(99))
 
 
@@ -79,8 +79,8 @@ def test_a_cluster_of_a_hundred_thousand_shows_twenty_and_counts_the_rest(tmp_pa
 
 
 def test_relatives_are_what_says_nearly_the_same_as_what_is_forgotten(run: Path) -> None:
-    """What it suppressed, and what it was suppressed by, up to the kept one."""
-    assert relatives(run, [name(5)]) == [name(3), name(6)]
+    """What it suppressed, and what that stood for; and what it was suppressed by, up to the kept one."""
+    assert relatives(run, [name(5)]) == [name(3), name(6), name(4)]
     assert relatives(run, [name(4)]) == [name(3), name(5)]
     assert relatives(run, [name(5), name(3)]) == [name(4), name(6)]
     assert relatives(run, []) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import shutil
 from collections.abc import Callable
@@ -68,7 +69,7 @@ def test_its_text_is_gone_and_the_shards_that_held_it_are_written_anew(recipe: P
     assert dropped_by_reason(root)["forgotten"] == 2
     assert "the raw files stay" in told and SECRET in (recipe.parent / "raw" / ORIGIN).read_text()
     assert [problem for check in DATA_CHECKS for problem in check(root)] == []
-    assert "dropped: forgotten" in describe_document(root, ID)
+    assert "dropped: forgotten" in describe_document(root, ID) and "no training stands here" in describe_document(root, ID)
 
 
 def test_a_run_does_not_bring_it_back_and_has_nothing_left_to_do(recipe: Path) -> None:
@@ -88,9 +89,20 @@ def test_what_it_had_suppressed_comes_back_and_is_named(recipe: Path) -> None:
     assert COPY in told and "forget these too" in told
 
 
+def test_copies_that_stay_dropped_are_named_too_since_their_text_is_still_here(recipe: Path) -> None:
+    root, path = recipe.parent / "run", recipe.parent / "raw" / first_file(2)
+    copy, *others = [json.loads(line)["text"] for line in path.read_text().splitlines()]
+    write(path, [copy, copy, *others[1:]])
+    run(recipe)
+    again = document_id(SOURCE, first_file(2), 1)
+    told = forget(root, [ID], workers=1)
+    assert COPY in told and again in told
+    assert "still here" not in forget(root, [COPY, again], workers=1) and holders(root, SECRET) == []
+
+
 def test_what_it_was_a_duplicate_of_is_named_since_that_says_the_same(recipe: Path) -> None:
     told = forget(recipe.parent / "run", [COPY], workers=1)
-    assert f"kept, and alike or the same: {ID};" in told
+    assert f"still here, and alike or the same: {ID};" in told
 
 
 def test_an_unknown_id_changes_nothing(recipe: Path) -> None:
@@ -162,7 +174,7 @@ def test_a_damaged_artefact_that_nobody_names_goes_too(recipe: Path) -> None:
 
 def test_views_that_were_moved_aside_go_where_they_hold_it(recipe: Path) -> None:
     root = recipe.parent / "run"
-    shutil.copytree(root / "refine", root / "aside" / "refine-1")
+    shutil.copytree(root / "refine", root / "aside" / "refine-before-the-fair")
     shutil.copytree(root / "tokenize", root / "aside" / "tokenize-1")
     forget(root, [COPY], workers=1)
     # It was dropped, so no tokens are of it; the table of what was dropped names it.

@@ -14,6 +14,7 @@ import pytest
 from groundup.api import open_run
 from groundup.errors import GroundupError
 from groundup.flow import run_flow
+from groundup.lineage.diff import compare, in_words
 from groundup.lineage.inspect import describe_dropped, describe_lines
 from groundup.recipe import load_recipe
 from groundup.refine.arrays import text_buffers
@@ -124,6 +125,15 @@ def test_verify_inspect_and_figures_see_them(root: Path) -> None:
     figures = {figure.name: figure.value for figure in refined(root)}
     assert figures["refine.dropped.boilerplate"] == figures["refine.repeated_lines"] == figures["refine.repeated_lines.site"] == 1
     assert figures["refine.bytes_cut"] == 41 * len(NOTICE) + 40 * 2
+
+
+def test_a_comparison_with_a_run_that_cuts_nothing_sees_them(root: Path, tmp_path: Path) -> None:
+    """The tables of documents are the same; what training reads of forty pages is not, whichever side it lies on."""
+    other = run_flow(load_recipe(root.parent / "recipe.toml", ["refine.repeated_lines=0"]), tmp_path / "other", "refine", workers=1).root
+    found = compare(root, other)
+    counts = {category: sum(row["documents"] for row in rows) for category, rows in found["documents"].items()}
+    assert (counts["text"], counts["dropped_kept"]) == (40, 1)
+    assert "> This site uses cookies" in " ".join(in_words(found, 100).split())
 
 
 def test_verify_fails_where_cuts_are_lost(root: Path, tmp_path: Path) -> None:

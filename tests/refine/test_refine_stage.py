@@ -12,7 +12,7 @@ import pytest
 
 from groundup.document import document_id
 from groundup.errors import RecipeError, SourceError, StoreError
-from groundup.lineage.inspect import judged
+from groundup.lineage.inspect import describe_duplicates, judged
 from groundup.recipe import Personal, Recipe, Refine, Tokenize
 from groundup.refine import stage
 from groundup.refine.kept import kept_documents
@@ -21,7 +21,7 @@ from groundup.refined import DROPPED, TRAIN, VALIDATION
 from groundup.run import Run, write_lock
 from groundup.source import Source
 from groundup.store import Facts, Step
-from groundup.verify import Note, check_overlap
+from groundup.verify import Note, check_checkpoints, check_overlap
 from groundup.workers.map import Workers
 
 Row = dict[str, Any]
@@ -195,6 +195,19 @@ def test_verify_reads_the_texts_once_however_many_pairs_it_looks_at(run: Run, mo
     found = [line for line in check_overlap(run.root) if not isinstance(line, Note)]
     assert len(found) == 2 and all("Jaccard 1.00" in line for line in found)
     assert len(passes) == 1
+
+
+def test_inspect_says_what_became_of_the_document_that_duplicates_were_dropped_for(run: Run) -> None:
+    """The text that all sources have is that of an evaluation item, too: nothing of the cluster is kept."""
+    stage.run(run)
+    text = describe_duplicates(run.root, document_id("two", "file", 0))
+    kept = text.split(" ", 1)[0]
+    assert text.startswith(f"{kept} is dropped for contaminated; dropped as its duplicates: 3\n")
+
+
+def test_verify_says_that_nothing_was_trained_yet(run: Run) -> None:
+    stage.run(run)
+    assert list(check_checkpoints(run.root)) == [f"{run.root / 'train'}: missing; `groundup run` trains"]
 
 
 def test_inspect_shows_what_the_filters_saw(run: Run, recipe: Recipe, row: Callable[..., Row], collected: Callable[..., Path]) -> None:

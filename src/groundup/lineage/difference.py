@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from groundup.cuts import Cuts
 from groundup.document import read_batches
 from groundup.refine.arrays import text_buffers
 from groundup.refine.kernels import hash_texts
@@ -96,27 +97,30 @@ def _documents(view: Artefact) -> int:
 
 
 def _same_files(one: Sequence[Artefact], other: Sequence[Artefact]) -> set[str]:
-    """Return the tables, as STAGE/NAME, whose bytes (and verdicts) are the same in both runs."""
-    digests = [
+    """Return the tables, as STAGE/NAME, whose bytes (verdicts and cuts too) are the same in both runs."""
+    first, second = (
         {f"{view.path.name}/{name}": e["sha256"] for view in side for name, e in view.manifest["files"].items()} for side in (one, other)
-    ]
-    same = {name for name, digest in digests[0].items() if digests[1].get(name) == digest}
-    return {name for name in same if not name.startswith("refine/documents/") or _verdicts(name) in same}
+    )
+    parts = {name: [name, *_beside(name)] for name in first}
+    return {name for name, of in parts.items() if name in second and all(first.get(part) == second.get(part) for part in of)}
 
 
-def _verdicts(name: str) -> str:
-    return name.replace("refine/documents/", "refine/split/").replace(".parquet", ".npy")
+def _beside(name: str) -> Sequence[str]:
+    """Return the files that say what becomes of a table's rows; a shard without cuts has none of these."""
+    if not name.startswith("refine/documents/"):
+        return ()
+    return [f"refine/{folder}/{Path(name).stem}.npy" for folder in ("split", "cuts")]
 
 
 def _records(root: Path, stage: str, same: set[str], fates: Names, sources: Names) -> Iterator[Records]:
     """Yield the records of the documents in tables that are not the same in both runs."""
     for path in _tables(root, f"{stage}/documents", same):
         verdicts = np.load(root / "refine" / "split" / f"{path.stem}.npy") if stage == "refine" else None
-        row = 0
+        cuts, row = Cuts.load(root / stage / "cuts" / f"{path.stem}.npy"), 0
         for batch in read_batches([path], ["id", "text", "source"]):
             here = np.full(len(batch), 3, np.uint16) if verdicts is None else verdicts[row : row + len(batch)].astype(np.uint16)
-            row += len(batch)
-            records = _pack(batch, sources, hash_texts(text_buffers(batch.column("text"))), here - 1)
+            left = cuts.apply(batch, np.arange(row, row := row + len(batch)))
+            records = _pack(batch, sources, hash_texts(text_buffers(left.column("text"))), here - 1)
             # What is on a list stands there with its reason.
             yield records[here > 0]
     for folder in sorted({"collect/dropped", f"{stage}/dropped"}):

@@ -54,7 +54,7 @@ def find_cluster(root: Path, document: str, most: int = SHOWN) -> Cluster:
     kept = _kept(root, document)
     rows, count = _suppressed(root, [kept], most)
     if not rows:
-        raise GroundupError(f"{root}: {document} has no duplicates")
+        raise GroundupError(f"{root}: {document} has no duplicates, or is no document of this run")
     ids = {kept, *(row[name] for row in rows for name in ("id", "duplicate_of"))}
     found = find_documents(tables(root, "refine/documents"), ids, ("id", "text"))
     texts = {name: found[name]["text"] if name in found else "" for name in ids}
@@ -63,17 +63,21 @@ def find_cluster(root: Path, document: str, most: int = SHOWN) -> Cluster:
 
 
 def relatives(root: Path, documents: Collection[str]) -> list[str]:
-    """Return the ids of what was dropped as a duplicate of these documents, and of what they were dropped for, and that in turn."""
+    """Return the ids of what these documents were dropped for, of what was dropped as a duplicate of them, and so on both ways."""
+    found = _followed(root, documents, "id", "duplicate_of") | _followed(root, documents, "duplicate_of", "id")
+    own = set(documents)
+    return [name for name in found if name not in own]
+
+
+def _followed(root: Path, documents: Collection[str], here: str, there: str) -> dict[str, None]:
+    """Return documents, and what the list leads to from them, from one column to the other, step by step."""
     found = dict.fromkeys(documents)
     level: Collection[str] = documents
     while level:
-        batches = matching(_list(root), "id", level, ["id", "duplicate_of"])
-        level = [name for batch in batches for name in batch.column("duplicate_of").to_pylist() if name not in found]
+        batches = matching(_list(root), here, level, [here, there])
+        level = [name for batch in batches for name in batch.column(there).to_pylist() if name not in found]
         found |= dict.fromkeys(level)
-    for batch in matching(_list(root), "duplicate_of", documents, ["id", "duplicate_of"]) if documents else ():
-        found |= dict.fromkeys(batch.column("id").to_pylist())
-    own = set(documents)
-    return [name for name in found if name not in own]
+    return found
 
 
 def _list(root: Path) -> list[Path]:

@@ -53,8 +53,9 @@ def _learnt_from(store: Store, forgotten: Forgotten) -> bool:
 
 
 def _clear_aside(store: Store, forgotten: Forgotten) -> Iterator[str]:
-    for folder in sorted((store.root / "aside").glob("*-*")):
-        stage = folder.name.rpartition("-")[0]
+    for folder in sorted(path for path in (store.root / "aside").glob("*") if path.is_dir()):
+        # Whatever a person has called it behind that: a number says no more.
+        stage = folder.name.partition("-")[0]
         if stage == "tune":
             store.discard(path for path in folder.iterdir() if path.name not in MODELS)
         elif stage in QUOTING or (stage in VIEWS and _names(folder, forgotten)):

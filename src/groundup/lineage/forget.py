@@ -39,7 +39,8 @@ def forget(root: Path, ids: Sequence[str], workers: int | None = None) -> str:
     if not new and not before.pending:
         return "\n".join(again)
     _check_sources(root, recipe)
-    alike = relatives(root, [entry.id for entry in new])
+    entries = [*before.pending, *new]
+    alike = relatives(root, [entry.id for entry in entries])
     with opened(recipe, root, workers=workers) as run:
         # Another `forget` may have written to the list while this one was looking for its documents.
         Forgotten.load(root).joined(new).save(root)
@@ -49,8 +50,7 @@ def forget(root: Path, ids: Sequence[str], workers: int | None = None) -> str:
             raise GroundupError(
                 f"{root}: noted in forgotten.json and not carried out yet: {error}; mend that, and `groundup run` finishes it"
             ) from None
-    entries = [*before.pending, *new]
-    return "\n".join([*again, *_told(root, recipe, entries), *_alike(root, alike), *_deleted(gone), *_models(root, entries)])
+    return "\n".join([*again, *_told(root, recipe, entries), *_alike(alike), *_deleted(gone), *_models(root, entries)])
 
 
 def find(root: Path, ids: Sequence[str]) -> list[Entry]:
@@ -113,13 +113,10 @@ def _told(root: Path, recipe: Recipe, entries: Sequence[Entry]) -> list[str]:
     return [*lines, f"collect, refine and tokenize are without {'it' if len(entries) == 1 else 'them'}; the raw files stay: {where}"]
 
 
-def _alike(root: Path, alike: Sequence[str]) -> list[str]:
-    """Say which documents of the same clusters are kept now: they say nearly the same."""
-    path = root / "refine" / "dropped" / "duplicates.parquet"
-    still = {one for batch in matching([path], "id", alike, ["id"]) for one in batch.column("id").to_pylist()} if path.exists() else set()
-    kept = [one for one in alike if one not in still]
-    named = ", ".join(kept[:NAMED]) + (f" and {len(kept) - NAMED:,} more" if len(kept) > NAMED else "")
-    return [f"kept, and alike or the same: {named}; forget these too if the text itself has to go"] if kept else []
+def _alike(alike: Sequence[str]) -> list[str]:
+    """Name the documents of the same clusters: kept or dropped, they say nearly the same, and their text is still here."""
+    named = ", ".join(alike[:NAMED]) + (f" and {len(alike) - NAMED:,} more" if len(alike) > NAMED else "")
+    return [f"still here, and alike or the same: {named}; forget these too if the text itself has to go"] if alike else []
 
 
 def _deleted(gone: Sequence[str]) -> list[str]:

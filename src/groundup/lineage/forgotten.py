@@ -49,7 +49,10 @@ class Entry:
 
     def words(self, root: Path) -> str:
         """Say what the training that stands in a run did with it before it was forgotten."""
-        if not self.seen or self.seen["training"] != training_key(root):
+        key = training_key(root)
+        if not key:
+            return "forgotten; no training stands here"
+        if not self.seen or self.seen["training"] != key:
             return "forgotten; the model that stands here was trained without it"
         if self.seen["times"] is None:
             return "forgotten; which steps had read it is not known"

@@ -22,7 +22,7 @@ from groundup.lineage import seen
 from groundup.lineage.columns import beside, side_by_side
 from groundup.lineage.duplicates import Member, find_cluster
 from groundup.lineage.forgotten import Forgotten
-from groundup.lineage.lookup import Row, find_documents, matching, tables
+from groundup.lineage.lookup import Row, find_documents, matching, tables, train_lengths
 from groundup.recipe import Refine
 from groundup.run import load_lock
 from groundup.store import Store
@@ -165,9 +165,11 @@ def _steps(root: Path, document: str, token: int | None) -> list[str]:
 
 def describe_duplicates(root: Path, document: str, width: int = WIDTH) -> str:
     """Show the cluster of a document: the kept one and what it suppressed, how similar they are, and where they differ."""
-    _tables(root, "collect/documents")
+    lists = _tables(root, "refine/dropped")
     cluster = find_cluster(root, document)
-    lines = [f"{cluster.kept} is kept; dropped as its duplicates: {cluster.count:,}"]
+    # The lists that come after may have taken out what the list of duplicates kept.
+    fate = next((f"dropped for {batch.column('reason')[0]}" for batch in matching(lists, "id", [cluster.kept])), "kept")
+    lines = [f"{cluster.kept} is {fate}; dropped as its duplicates: {cluster.count:,}"]
     for member in cluster.members:
         lines += ["", _member_line(cluster.kept, member)]
         lines += [f"  {line}" for line in side_by_side(cluster.text, member.text, width - 2, ("kept", "dropped"))]
@@ -184,14 +186,25 @@ def _member_line(kept: str, member: Member) -> str:
 
 def describe_token(root: Path, number: int, width: int = WIDTH) -> str:
     """Tell from which document training token `number` comes and which steps read it; tokens count over the train shards by name."""
-    index = _index(root)
-    train = index.filter(pc.equal(index["split"], "train")).sort_by([("shard", "ascending"), ("offset", "ascending")])
-    ends = np.cumsum(train["length"].to_numpy())
-    if not len(ends) or number >= ends[-1]:
-        raise GroundupError(f"{root}: there are {int(ends[-1]) if len(ends) else 0:,} training tokens; {number:,} is beyond them")
-    row = int(np.searchsorted(ends, number, side="right"))
-    within = number - (int(ends[row - 1]) if row else 0)
-    return f"token {number:,} is token {within:,} of {describe_document(root, train['id'][row].as_py(), width, within)}"
+    index, place = _index(root), number
+    lengths = sorted(train_lengths(index).items())
+    for shard, length in lengths:
+        if place < length:
+            document, within = _at(index, shard, place)
+            return f"token {number:,} is token {within:,} of {describe_document(root, document, width, within)}"
+        place -= length
+    raise GroundupError(f"{root}: there are {number - place:,} training tokens; {number:,} is beyond them")
+
+
+def _at(index: Path, shard: str, place: int) -> tuple[str, int]:
+    """Return the document that holds a training token of a shard, and which of its tokens that is."""
+    for batch in matching([index], "shard", [shard], ["id", "shard", "split", "offset", "length"]):
+        within = place - batch.column("offset").to_numpy()
+        train = pc.equal(batch.column("split"), "train").to_numpy(zero_copy_only=False)
+        rows = np.flatnonzero(train & (within >= 0) & (within < batch.column("length").to_numpy()))
+        if len(rows):
+            return str(batch.column("id")[rows[0]]), int(within[rows[0]])
+    raise GroundupError(f"{index}: token {place:,} of shard {shard} is of no document; run with --redo tokenize")
 
 
 def describe_lines(root: Path, source: str = "") -> str:
@@ -215,11 +228,11 @@ def describe_lines(root: Path, source: str = "") -> str:
     return "\n".join([head, f"{'documents':>9}  {'source':20} {'one of them':32}  line", *lines])
 
 
-def _index(root: Path) -> pa.Table:
+def _index(root: Path) -> Path:
     path = root / "tokenize" / "index.parquet"
     if not path.exists():
         raise GroundupError(f"{root}: it has no tokens yet; `groundup run RECIPE --out {root} --until tokenize` makes them")
-    return pq.read_table(path)
+    return path
 
 
 def _index_rows(root: Path, document: str) -> list[dict[str, Any]]:

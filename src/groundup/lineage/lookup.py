@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,16 @@ def matching(paths: Iterable[Path], column: str, values: Collection[str], column
         rows = batch.filter(pc.is_in(batch.column(column), wanted))
         if len(rows):
             yield rows
+
+
+def train_lengths(index: Path) -> Counter[str]:
+    """Return how many training tokens each shard has, from the index of the tokens."""
+    lengths: Counter[str] = Counter()
+    for batch in read_batches([index], ["shard", "split", "length"]):
+        train = pa.Table.from_batches([batch]).filter(pc.equal(batch.column("split"), "train"))
+        for row in train.group_by("shard").aggregate([("length", "sum")]).to_pylist():
+            lengths[row["shard"]] += row["length_sum"]
+    return lengths
 
 
 def tables(root: Path, folder: str, source: str | None = None) -> list[Path]:

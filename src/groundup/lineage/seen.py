@@ -7,7 +7,6 @@ N has steps 0 to N - 1 in its past.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,14 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from groundup.checkpoints import trained_on
-from groundup.document import read_batches
 from groundup.errors import GroundupError
 from groundup.files import read_json
-from groundup.lineage.lookup import Row, matching
+from groundup.lineage.lookup import Row, matching, train_lengths
 from groundup.metrics import Metrics
 from groundup.store import Store
 from groundup.train.order import Order
@@ -104,12 +101,7 @@ class Course:
     @cached_property
     def order(self) -> Order:
         """The order of this training's samples, from the lengths of its shards."""
-        lengths: Counter[str] = Counter()
-        for batch in read_batches([self.index], ["shard", "split", "length"]):
-            train = pa.Table.from_batches([batch]).filter(pc.equal(batch.column("split"), "train"))
-            for row in train.group_by("shard").aggregate([("length", "sum")]).to_pylist():
-                lengths[row["shard"]] += row["length_sum"]
-        return Order(lengths, context=self.plan["model"]["context"], seed=self.plan["seed"], weights=self.plan["weights"])
+        return Order(train_lengths(self.index), context=self.plan["model"]["context"], seed=self.plan["seed"], weights=self.plan["weights"])
 
     def of_tokens(self, shard: str, begin: int, end: int) -> Seen:
         """Tell of the tokens `begin` to `end` - 1 of a training shard."""

@@ -1,9 +1,11 @@
-"""Arrow string arrays as the two NumPy arrays that kernels work on, and back. Reads and writes nothing on disk."""
+"""Arrow string arrays as the two NumPy arrays that kernels work on, and back. Writes compiled kernels beside their modules."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias, cast
 
 import numba
 import numpy as np
@@ -19,9 +21,32 @@ Texts: TypeAlias = tuple[Array, Array]
 Number: TypeAlias = Any
 
 
+# Modules whose kernels and constants are compiled into kernels of others.
+SHARED = ("characters.py", "kernels.py")
+
+
+def compiled_folder(modules: Path, parent: Path) -> Path:
+    """Return where compiled kernels are remembered: another folder for other bytes of the SHARED files of `modules`.
+
+    numba compiles again when a kernel's own file has changed. What the kernel calls from another file it does not look at, so after
+    an update of those a machine that had run before would go on with the old code, and write other documents than a fresh one.
+    """
+    shared = b"".join((modules / name).read_bytes() for name in SHARED)
+    return parent / f"kernels-{hashlib.sha256(shared).hexdigest()[:12]}"
+
+
+_HERE, _NUMBA = Path(__file__).parent, cast(Any, numba.config)
+_COMPILED = str(compiled_folder(_HERE, Path(_NUMBA.CACHE_DIR or _HERE / "__pycache__")))
+
+
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a function once, remember it beside its module, and run it without the interpreter's lock."""
-    return numba.njit(nogil=True, cache=True)(function)
+    """Compile a function once, remember it on disk, and run it without the interpreter's lock."""
+    # Where the folder cannot be written, numba takes one of the user's. The setting is everybody's: it is put back.
+    before, _NUMBA.CACHE_DIR = _NUMBA.CACHE_DIR, _COMPILED
+    try:
+        return numba.njit(nogil=True, cache=True)(function)
+    finally:
+        _NUMBA.CACHE_DIR = before
 
 
 def text_buffers(array: pa.StringArray) -> Texts:

@@ -110,7 +110,8 @@ GOPHER_REPETITION = RuleSet(
 GOPHER = RuleSet(PROSE, GOPHER_QUALITY.rules + GOPHER_REPETITION.rules)
 
 # Penedo et al. 2024, section 3.6. The paper gives a tenth for repeated lines; the bound of the code that made the data set, and
-# its fourth rule, are these.
+# its fourth rule, are these. What ends a line, and that the bound itself passes, are as in datatrove since December 2024: before,
+# a quotation mark ended one, too.
 FINEWEB = RuleSet(
     ("web",),
     (

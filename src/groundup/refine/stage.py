@@ -219,6 +219,24 @@ def _links(shards: list[Artefact], lists: Mapping[str, Artefact], split: Artefac
 
 def _facts(shards: list[Artefact], lists: Mapping[str, Artefact], split: Artefact) -> Facts:
     """Add up what the artefacts count, over all and by source."""
+    sources = _of_shards(shards)
+    for reason, by_source in _of_lists(lists).items():
+        for source, count in by_source.items():
+            sources[source]["dropped"][reason] += count
+    for source, counts in lists["lines"].facts["sources"].items() if "lines" in lists else ():
+        sources[source]["lines"] = counts
+    for source, counts in split.facts["sources"].items():
+        sources[source] |= counts | {part: counts["train"][part] + counts["validation"][part] for part in ("documents", "bytes")}
+    dropped: Counter[str] = Counter()
+    for own in sources.values():
+        dropped.update(own["dropped"])
+        own |= {part: dict(sorted(own[part].items())) for part in ("dropped", "changed")}
+    sums = {part: sum(own[part] for own in sources.values()) for part in ("documents", "bytes", "bytes_in")}
+    return sums | {"dropped": dict(sorted(dropped.items())), "sources": sources}
+
+
+def _of_shards(shards: Sequence[Artefact]) -> dict[str, dict[str, Any]]:
+    """Return by source what its shards count."""
     sources: dict[str, dict[str, Any]] = {}
     for shard in shards:
         source = shard.name.rpartition(".")[0]
@@ -226,28 +244,15 @@ def _facts(shards: list[Artefact], lists: Mapping[str, Artefact], split: Artefac
         own["bytes_in"] += shard.facts["bytes_in"]
         for name in ("dropped", "changed"):
             own[name].update(shard.facts[name])
+    return sources
+
+
+def _of_lists(lists: Mapping[str, Artefact]) -> dict[str, dict[str, int]]:
+    """Return by reason and source how many documents the lists drop."""
     listed = {reason: lists["duplicates"].facts[reason]["by_source"] for reason in (EXACT, NEAR)}
     if "contaminated" in lists:
         listed[CONTAMINATED] = lists["contaminated"].facts["by_source"]
     if "lines" in lists:
         repeated = lists["lines"].facts["sources"]
         listed[BOILERPLATE] = {source: counts["dropped"] for source, counts in repeated.items() if counts["dropped"]}
-        for source, counts in repeated.items():
-            sources[source]["lines"] = counts
-    for reason, by_source in listed.items():
-        for source, count in by_source.items():
-            sources[source]["dropped"][reason] += count
-    for source, counts in split.facts["sources"].items():
-        sources[source] |= counts | {part: counts["train"][part] + counts["validation"][part] for part in ("documents", "bytes")}
-    dropped: Counter[str] = Counter()
-    for own in sources.values():
-        dropped.update(own["dropped"])
-    return {
-        "documents": sum(own["documents"] for own in sources.values()),
-        "bytes": sum(own["bytes"] for own in sources.values()),
-        "bytes_in": sum(own["bytes_in"] for own in sources.values()),
-        "dropped": dict(sorted(dropped.items())),
-        "sources": {
-            name: own | {part: dict(sorted(own[part].items())) for part in ("dropped", "changed")} for name, own in sources.items()
-        },
-    }
+    return listed

@@ -104,8 +104,8 @@ class _Map:
     def _end(self, number: int, value: Any, error: Exception | None) -> None:
         self.ended[number] = (value, error)
         if error is not None:
-            # What comes after it will not be asked for.
-            self.waiting = [other for other in self.waiting if other < number]
+            # What comes after it will not be asked for. Sorted, since the rest of a heap need not be one.
+            self.waiting = sorted(other for other in self.waiting if other < number)
 
     def _lost(self, number: int, how: str) -> None:
         self.losses[number] += 1

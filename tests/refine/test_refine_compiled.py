@@ -1,0 +1,56 @@
+"""Compiled kernels that are remembered belong to the sources that are there: numba looks at the file of a kernel alone."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numba
+import pytest
+
+import groundup.refine
+from groundup.refine import arrays
+from groundup.refine.arrays import SHARED, compiled_folder, kernel
+
+
+def modules() -> Iterator[ModuleType]:
+    for found in pkgutil.iter_modules(groundup.refine.__path__):
+        yield importlib.import_module(f"groundup.refine.{found.name}")
+
+
+def kernels(module: ModuleType) -> list[object]:
+    return [value for value in vars(module).values() if getattr(getattr(value, "py_func", None), "__module__", "") == module.__name__]
+
+
+def test_what_kernels_take_from_other_modules_comes_from_those_that_are_shared() -> None:
+    taken = set()
+    for module in modules():
+        imports = [node for node in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(node, ast.ImportFrom)]
+        origins = {name.asname or name.name: str(node.module) for node in imports for name in node.names}
+        used = {name for one in kernels(module) for name in one.py_func.__code__.co_names}  # type: ignore[attr-defined]
+        taken |= {origins[name] for name in used & origins.keys() if origins[name].startswith("groundup")}
+    assert taken == {f"groundup.refine.{Path(name).stem}" for name in SHARED}
+
+
+def test_another_shared_module_is_another_folder(tmp_path: Path) -> None:
+    for name in SHARED:
+        shutil.copy(Path(arrays.__file__).with_name(name), tmp_path)
+    before = compiled_folder(tmp_path, tmp_path)
+    assert before.name == compiled_folder(Path(arrays.__file__).parent, tmp_path).name
+    (tmp_path / SHARED[0]).write_text((tmp_path / SHARED[0]).read_text() + "\n")
+    assert compiled_folder(tmp_path, tmp_path) != before
+
+
+def test_kernels_are_remembered_there_and_those_of_others_where_they_were(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(arrays, "_COMPILED", str(tmp_path / "own"))
+    assert kernel(lambda: 1).stats.cache_path.startswith(str(tmp_path / "own"))
+    assert str(tmp_path) == numba.config.CACHE_DIR
+    named = compiled_folder(Path(arrays.__file__).parent, tmp_path).name
+    assert all(f"/{named}/" in one.stats.cache_path for module in modules() for one in kernels(module))  # type: ignore[attr-defined]
