@@ -30,7 +30,7 @@ def main(folder: Path, megabytes: int) -> None:
     lists(folder / "warm", shards[:1], 1 << 20)
     used = psutil.Process().memory_info().vms
     resource.setrlimit(resource.RLIMIT_AS, (used + megabytes * 1_000_000,) * 2)
-    print(json.dumps(lists(folder / "lists", shards, megabytes * 500_000)))
+    print(json.dumps(lists(folder / "lists", shards, megabytes * 250_000)))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from groundup.refine.corpus import Corpus
 from groundup.refine.dedup import find_duplicates
 from groundup.refine.scratch import Scratch
 from groundup.refine.shard import refine_shard
-from groundup.refine.split import Clusters, choose, split_documents
+from groundup.refine.split import MOST_OF_SOURCE, choose, split_documents
 from groundup.refine.stage import DUPLICATES_VERSION, SPLIT_VERSION
 from groundup.refined import DROPPED, VALIDATION
 
@@ -100,7 +101,7 @@ def test_clusters_of_real_text(
     rows, _, shards = split({"s": [(t, str(n)) for n, t in enumerate(texts)]})
     kept = [n for n, row in enumerate(rows) if row["verdict"] != DROPPED]
     with Scratch(tmp_path / "scratch") as scratch:
-        cluster = clusters(Corpus(shards), np.array([row["verdict"] != DROPPED for row in rows]), scratch, 1 << 30)
+        cluster = clusters(Corpus(shards), np.array([row["verdict"] != DROPPED for row in rows]), scratch, 1 << 30)[kept]
     shingles = [plain_shingles(rows[n]["text"]) for n in kept]
     similar = [
         (i, j)
@@ -151,16 +152,68 @@ def test_seed_decides(split: Callable[..., Any]) -> None:
     assert len(more) == 22
 
 
+def entries_of(sizes: Sequence[dict[int, int]]) -> np.ndarray:
+    """Entries as `sizes_in_order` writes them: clusters in order, each with its bytes by source."""
+    entries = [(cluster, source, size) for cluster, own in enumerate(sizes) for source, size in sorted(own.items())]
+    return np.array(entries, np.int64).reshape(-1, 3)
+
+
+def chosen(sizes: Sequence[dict[int, int]], kinds: Sequence[int], share: float) -> list[bool]:
+    held_out = np.zeros(len(sizes), np.bool_)
+    choose(entries_of(sizes), np.array(kinds, np.int64), share, held_out)
+    return held_out.tolist()
+
+
 @examples(100)
-@given(st.lists(st.integers(1, 1_000), min_size=100, max_size=400), st.integers(0, 5), st.floats(0.01, 0.2))
-def test_share_of_one_source(sizes: list[int], seed: int, share: float) -> None:
+@given(st.lists(st.integers(1, 1_000), min_size=100, max_size=400), st.randoms(), st.floats(0.01, 0.2))
+def test_share_of_one_source(sizes: list[int], chance: random.Random, share: float) -> None:
     """With 100 clusters or more, none of them above two points, validation is within a point of its share."""
     small = [min(size, sum(sizes) // 50) for size in sizes]
-    number = np.arange(len(small))
-    table = Clusters.of(number, np.zeros(len(small), np.int32), np.array(small, np.float64), 1)
-    taken = choose(table, np.random.default_rng(seed).permutation(len(small)), share)
-    held = sum(size for size, is_taken in zip(small, taken.tolist(), strict=True) if is_taken)
+    chance.shuffle(small)
+    held = sum(size for size, taken in zip(small, chosen([{0: size} for size in small], [0], share), strict=True) if taken)
     assert abs(held / sum(small) - share) <= 0.01 + 1e-9
+
+
+def plain_choice(sizes: Sequence[dict[int, int]], kinds: Sequence[int], share: float) -> list[bool]:
+    """What `choose` promises, written down without a thought of speed."""
+    taken: list[int] = []
+    by_kind = [{kind: sum(size for s, size in own.items() if kinds[s] == kind) for kind in {kinds[s] for s in own}} for own in sizes]
+
+    def one_more(table: Sequence[dict[int, int]], unit: int, held: Sequence[int]) -> list[int]:
+        def helps(n: int) -> bool:
+            after = {u: held[n_u] + size for u, size in table[n].items() for n_u in [u]}
+            nearer = all(abs(after[u] - share * total(table, u)) < abs(held[u] - share * total(table, u)) for u in after)
+            return nearer or (held[unit] == 0 and all(size <= MOST_OF_SOURCE * total(table, u) for u, size in table[n].items()))
+
+        fitting = [n for n in range(len(sizes)) if unit in table[n] and n not in taken and helps(n)]
+        return sorted(fitting, key=lambda n: (table[n][unit], n))[:1]
+
+    def total(table: Sequence[dict[int, int]], unit: int) -> int:
+        return sum(own.get(unit, 0) for own in table)
+
+    def held_of(table: Sequence[dict[int, int]], units: int) -> list[int]:
+        return [sum(table[n].get(unit, 0) for n in taken) for unit in range(units)]
+
+    for n, own in enumerate(sizes):
+        held = held_of(sizes, len(kinds))
+        if own and all(held[s] + size <= share * total(sizes, s) for s, size in own.items()):
+            taken.append(n)
+    for source in range(len(kinds)):
+        taken += one_more(sizes, source, held_of(sizes, len(kinds)))
+    held = held_of(by_kind, max(kinds) + 1)
+    taken += [n for kind, bytes_ in enumerate(held) if bytes_ == 0 for n in one_more(by_kind, kind, held)]
+    return [n in taken for n in range(len(sizes))]
+
+
+@examples(200)
+@given(
+    st.lists(st.dictionaries(st.integers(0, 3), st.integers(0, 30), min_size=1, max_size=3), max_size=25),
+    st.lists(st.integers(0, 2), min_size=4, max_size=4),
+    st.sampled_from([0.05, 0.2, 0.5]),
+)
+def test_choice_is_the_plain_one(sizes: list[dict[int, int]], kinds: list[int], share: float) -> None:
+    """Clusters of several sources, sources of several kinds, sources without a document, clusters of no bytes."""
+    assert chosen(sizes, kinds, share) == plain_choice(sizes, kinds, share)
 
 
 def test_golden(split: Callable[..., Any]) -> None:

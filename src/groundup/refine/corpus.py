@@ -59,7 +59,7 @@ class Corpus:
         numbers = {name: number for number, name in enumerate(self.names)}
         return [numbers[name.rpartition(".")[0]] for name, _ in self.shards]
 
-    @property
+    @cached_property
     def spans(self) -> list[slice]:
         """The rows of each shard."""
         return [slice(begin, end) for begin, end in pairwise(self.starts.tolist())]

@@ -51,13 +51,13 @@ class Scratch:
             return np.zeros((0, *shape[1:]), dtype)
         return np.memmap(self.folder / name, dtype, "r", shape=(corpus.rows, *shape[1:])).view(np.ndarray)
 
-    def kept(self, corpus: Corpus, lists: Sequence[Path]) -> Array:
+    def kept(self, corpus: Corpus, lists: Sequence[Path], name: str = "kept") -> Array:
         """Return the mask of the rows that are on none of these lists of dropped documents.
 
         Raises:
             ValueError: a list does not belong to the corpus.
         """
-        mask = self.full("kept", corpus.rows, np.bool_, True)
+        mask = self.full(name, corpus.rows, np.bool_, True)
         for path in lists:
             for rows, _ in corpus.listed(path):
                 mask[rows] = False
