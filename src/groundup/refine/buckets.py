@@ -1,6 +1,7 @@
 """The documents that share a key with others, bucket by bucket. Reads the index of refined shards; writes nothing.
 
-A band is gone through in parts, ranges of its keys, so small that a part of all shards fits into the memory given.
+A band is gone through in parts, ranges of its keys, so small that a part of all shards fits into the memory given. A key that so
+many documents share that they do not is a part of its own, whose rows lie in a mapped file.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ import numpy as np
 from groundup.refine.arrays import Array, kernel
 from groundup.refine.corpus import Corpus
 from groundup.refine.index import NO_KEY, find_keys, read_range
+from groundup.refine.spool import Spool
 
 # What an entry of a part costs at most while it is joined and sorted: tests/refine/test_refine_memory.py.
 ENTRY_BYTES = 64
+# Keys are hashes, so equal ranges are even to some thousandths: one that holds so much more than its share holds a crowd.
+CROWD = 1.25
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Shelf:
         corpus: the refined shards.
         precedence, ids: of all documents; the higher precedence (bytes, or more than that) comes first, then the smaller id.
         memory: bytes that a part may take.
+        folder: where the rows of a crowd go.
         again: folders of more indexes, of texts that have changed since: in documents.npy the row of the corpus that each row of
             the index stands for.
     """
@@ -49,6 +54,7 @@ class Shelf:
     precedence: Array
     ids: Array
     memory: int
+    folder: Path
     again: Sequence[Path] = ()
 
     def buckets(self, band: int, among: Array | None = None, touching: Array | None = None) -> Iterator[Buckets]:
@@ -62,37 +68,60 @@ class Shelf:
         parts = max(1, -(-self.corpus.rows * ENTRY_BYTES // self.memory))
         bounds = [int(NO_KEY) * part // parts for part in range(parts + 1)]
         for low, high in pairwise(bounds):
-            keys, rows = self._entries(band, low, high, among, touching)
-            if len(keys):
-                yield self._shared(keys, rows)
+            wanted = None if touching is None else self._touched(band, low, high, touching)
+            yield from self._range(band, low, high, among, wanted)
 
-    def _entries(self, band: int, low: int, high: int, among: Array | None, touching: Array | None) -> tuple[Array, Array]:
-        """Return keys and rows of a range of keys of all shards, shard by shard."""
-        wanted = None if touching is None else self._touched(band, low, high, touching)
-        keys, rows = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
-        for found, places in self._parts(band, low, high, wanted):
-            counts = slice(None) if among is None else among[places]
-            keys.append(found[counts])
-            rows.append(places[counts])
-        return np.concatenate(keys), np.concatenate(rows)
+    def _range(self, band: int, low: int, high: int, among: Array | None, wanted: Array | None) -> Iterator[Buckets]:
+        """Yield the buckets of a range of keys; with `wanted` only those of these keys."""
+        keys, rows, whole = self._entries(band, low, high, among, wanted)
+        if whole:
+            yield from (self._shared(keys, rows),) if len(keys) else ()
+        elif high - low == 1:
+            yield from self._crowd(band, low, among, wanted)
+        else:
+            middle = int(np.partition(keys, len(keys) // 2)[len(keys) // 2])
+            del keys, rows
+            for bounds in ((low, middle), (middle, middle + 1), (middle + 1, high)):
+                yield from self._range(band, *bounds, among, wanted)
 
-    def _parts(self, band: int, low: int, high: int, wanted: Array | None) -> Iterator[tuple[Array, Array]]:
-        """Yield keys and rows of each shard, then of what is indexed again; with `wanted` only those of these keys."""
+    def _entries(self, band: int, low: int, high: int, among: Array | None, wanted: Array | None) -> tuple[Array, Array, bool]:
+        """Return keys and rows of a range of keys of all shards, and whether these are all: no more is read than memory may hold."""
+        keys, rows, count = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)], 0
+        for found, places in self._blocks(band, low, high, among, wanted):
+            keys.append(found)
+            rows.append(places)
+            count += len(found)
+            if count * ENTRY_BYTES > CROWD * self.memory:
+                return np.concatenate(keys), rows[0], False
+        return np.concatenate(keys), np.concatenate(rows), True
+
+    def _blocks(self, band: int, low: int, high: int, among: Array | None, wanted: Array | None) -> Iterator[tuple[Array, Array]]:
+        """Yield keys and rows of each shard, then of what is indexed again, without the rows that do not count."""
+        own = None if wanted is None else wanted[slice(*np.searchsorted(wanted, np.array([low, high], np.uint64)))]
         for (_, folder), start in zip(self.corpus.shards, self.corpus.starts, strict=False):
-            keys, rows = read_range(folder, band, low, high) if wanted is None else find_keys(folder, band, wanted)
-            yield keys, rows + start
+            for keys, rows in read_range(folder, band, low, high) if own is None else [find_keys(folder, band, own)]:
+                yield _counting(keys, rows + start, among)
         for folder in self.again:
-            keys, rows = read_range(folder, band, low, high)
-            yield keys, np.load(folder / "documents.npy", mmap_mode="r").view(np.ndarray)[rows]
+            places = np.load(folder / "documents.npy", mmap_mode="r").view(np.ndarray)
+            for keys, rows in read_range(folder, band, low, high):
+                yield _counting(keys, places[rows], among)
+
+    def _crowd(self, band: int, key: int, among: Array | None, wanted: Array | None) -> Iterator[Buckets]:
+        """Yield the one bucket of a key that is too large for memory."""
+        with Spool(self.folder / "crowd", np.dtype(np.int64)) as crowd:
+            for _, rows in self._blocks(band, key, key + 1, among, wanted):
+                crowd.append(rows)
+            members, starts = crowd.view("r+"), np.array([0, crowd.rows])
+            _put_in_order(members, starts, self.precedence, self.ids)
+            yield Buckets(members, starts)
 
     def _touched(self, band: int, low: int, high: int, touching: Array) -> Array:
         """Return the keys of a range that rows of a mask have, ascending, each once."""
         own = [np.zeros(0, np.uint64)]
         for (_, folder), span in zip(self.corpus.shards, self.corpus.spans, strict=True):
             marked = touching[span]
-            if marked.any():
-                keys, rows = read_range(folder, band, low, high)
-                own.append(keys[marked[rows]])
+            for keys, rows in read_range(folder, band, low, high) if marked.any() else ():
+                own.append(np.unique(keys[marked[rows]]))
         return np.unique(np.concatenate(own))
 
     def _shared(self, keys: Array, rows: Array) -> Buckets:
@@ -103,6 +132,13 @@ class Shelf:
         rows, starts = _gathered(keys, rows)
         _put_in_order(rows, starts, self.precedence, self.ids)
         return Buckets(rows, starts)
+
+
+def _counting(keys: Array, rows: Array, among: Array | None) -> tuple[Array, Array]:
+    if among is None:
+        return keys, rows
+    counts = among[rows]
+    return keys[counts], rows[counts]
 
 
 @kernel

@@ -43,7 +43,7 @@ def clusters(corpus: Corpus, kept: Array, scratch: Scratch, memory: int) -> Arra
         parent[block] = np.arange(block.start, block.stop)
     _unite_groups(corpus, kept, parent, scratch, memory)
     again = _index_again(corpus, kept, scratch)
-    shelf = Shelf(corpus, scratch.joined(corpus, "sizes"), scratch.joined(corpus, "ids"), memory, again)
+    shelf = Shelf(corpus, scratch.joined(corpus, "sizes"), scratch.joined(corpus, "ids"), memory, scratch.folder, again)
     offsets = scratch.full("offsets", corpus.rows + 1, np.int64)
     with Spool(scratch.folder / "shingles", np.dtype(np.uint64)) as spool:
         sets = corpus.shingles(kept, spool, offsets)

@@ -97,7 +97,7 @@ class Search:
     @staticmethod
     def begin(corpus: Corpus, scratch: Scratch, memory: int, priorities: Mapping[str, int]) -> Search:
         """Return a search that knows nothing yet."""
-        shelf = Shelf(corpus, _precedence(corpus, scratch, priorities), scratch.joined(corpus, "ids"), memory)
+        shelf = Shelf(corpus, _precedence(corpus, scratch, priorities), scratch.joined(corpus, "ids"), memory, scratch.folder)
 
         def each(name: str, dtype: Any, value: Any = 0) -> Array:
             return scratch.full(name, corpus.rows, dtype, value)

@@ -7,12 +7,14 @@ by bisection. So any part fits into memory, and what a new shard has in common w
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from groundup.refine.arrays import Array
 from groundup.refine.kernels import BAND_ROWS, BANDS, EMPTY, band_keys
+from groundup.refine.parts import BLOCK
 from groundup.refine.spool import Spool
 
 # 37 bands of 3 find a pair at Jaccard 0.5 with 1 - (1 - 0.5^3)^37 = 0.993, at 0.6 with 0.9999; 28 bands of 4 would
@@ -63,11 +65,14 @@ def write_index(folder: Path, keys: Spool) -> None:
         written.flush()
 
 
-def read_range(folder: Path, band: int, low: int, high: int) -> tuple[Array, Array]:
-    """Return keys and rows of one band of a shard with low <= key < high, ascending; copies, so that nothing stays mapped."""
+def read_range(folder: Path, band: int, low: int, high: int) -> Iterator[tuple[Array, Array]]:
+    """Yield keys and rows of one band of a shard with low <= key < high, ascending, some at a time."""
     keys, rows = _band(folder / "keys.npy", band), _band(folder / "rows.npy", band)
     begin, end = np.searchsorted(keys, np.array([low, high], np.uint64))
-    return np.array(keys[begin:end]), np.array(rows[begin:end])
+    for at in range(int(begin), int(end), BLOCK):
+        # Copies, so that nothing stays mapped.
+        block = slice(at, min(at + BLOCK, int(end)))
+        yield np.array(keys[block]), np.array(rows[block])
 
 
 def find_keys(folder: Path, band: int, wanted: Array) -> tuple[Array, Array]:
