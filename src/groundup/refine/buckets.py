@@ -91,7 +91,7 @@ class Shelf:
             keys.append(found)
             rows.append(places)
             count += len(found)
-            if count * ENTRY_BYTES > CROWD * self.memory:
+            if count > 1 and count * ENTRY_BYTES > CROWD * self.memory:
                 return np.concatenate(keys), rows[0], False
         return np.concatenate(keys), np.concatenate(rows), True
 
