@@ -1,4 +1,4 @@
-"""Deduplicate and split what is in a folder, in a process whose memory has a limit: `python capped.py FOLDER MEGABYTES`."""
+"""Deduplicate and split what is in a folder, in a process whose memory has a limit: `python capped.py FOLDER OUT MEGABYTES`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ def lists(folder: Path, shards: Shards, memory: int) -> dict[str, int]:
     return {"documents": found["documents"], "validation": facts["validation"]["documents"]} | duplicates
 
 
-def main(folder: Path, megabytes: int) -> None:
+def main(folder: Path, out: Path, megabytes: int) -> None:
     """Warm the kernels and the readers on the first shard, then take memory away and do them all."""
     shards = [(path.name, path) for path in sorted(folder.glob("s.*"))]
-    lists(folder / "warm", shards[:1], 1 << 20)
+    lists(out / "warm", shards[:1], 1 << 20)
     used = psutil.Process().memory_info().vms
     resource.setrlimit(resource.RLIMIT_AS, (used + megabytes * 1_000_000,) * 2)
-    print(json.dumps(lists(folder / "lists", shards, megabytes * 500_000)))
+    # A fourth for a part of the index: mapped files count as well here.
+    print(json.dumps(lists(out / "lists", shards, megabytes * 250_000)))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

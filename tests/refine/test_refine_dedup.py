@@ -80,7 +80,7 @@ def _kept_buckets_are_clear(shards: Shards, rows: Sequence[Row], found: dict[str
 
 def shelf_of(shards: Shards, scratch: Scratch, memory: int = 1 << 30) -> Shelf:
     corpus = Corpus(shards)
-    return Shelf(corpus, scratch.joined(corpus, "sizes"), scratch.joined(corpus, "ids"), memory)
+    return Shelf(corpus, scratch.joined(corpus, "sizes"), scratch.joined(corpus, "ids"), memory, scratch.folder)
 
 
 def _recall(rows: Sequence[Row], found: dict[str, Row], similar: np.ndarray, folded: Sequence[str]) -> tuple[int, float]:

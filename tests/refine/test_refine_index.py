@@ -40,16 +40,16 @@ def made_up(folder: Path, shards: Sequence[int], keys: int, seed: int = 0) -> tu
     return found, np.concatenate(drawn)
 
 
-@pytest.mark.parametrize("parts", [1, 7])
+@pytest.mark.parametrize("parts", [1, 7, 60])
 def test_buckets_are_those_of_a_dictionary(tmp_path: Path, parts: int) -> None:
-    """In whatever parts, with rows left out, and for the buckets of some rows only: members and their order."""
+    """In whatever parts, those of one key among them, with rows left out, and for the buckets of some rows only: members and order."""
     shards, keys = made_up(tmp_path, [40, 0, 25, 60], 30)
     chance = np.random.default_rng(1)
     among, touching = chance.random(len(keys)) < 0.8, chance.random(len(keys)) < 0.05
     with Scratch(tmp_path / "scratch") as scratch:
         corpus = Corpus(shards)
         sizes, ids = scratch.joined(corpus, "sizes"), scratch.joined(corpus, "ids")
-        shelf = Shelf(corpus, sizes, ids, corpus.rows * ENTRY_BYTES // parts)
+        shelf = Shelf(corpus, sizes, ids, corpus.rows * ENTRY_BYTES // parts, scratch.folder)
         for band in (0, 5, WIDTH - 1):
             plain = defaultdict(list)
             for row in sorted(range(len(keys)), key=lambda n: (-int(sizes[n]), *ids[n].tolist())):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -36,23 +37,42 @@ def write_documents(folder: Path, number: int) -> None:
     pq.write_table(pa.table(columns).cast(DOCUMENT), folder / "documents.parquet", row_group_size=5_000)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_AS limits memory on Linux only")
-def test_five_times_the_memory(tmp_path: Path) -> None:
-    """Under RLIMIT_AS the lists come out, and they are those that are made with all memory."""
-    shards = []
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Path]]:
+    folder, found = tmp_path_factory.mktemp("shards"), []
     for number in range(SHARDS):
-        write_documents(tmp_path / f"in.{number}", number)
-        (out := tmp_path / f"s.{number:02}").mkdir()
-        refine_shard(out, tmp_path / f"in.{number}", "code", [], [], tmp_path)
-        shards.append((out.name, out))
-    data = sum(path.stat().st_size for path in tmp_path.glob("s.*/*"))
+        write_documents(folder / f"in.{number}", number)
+        (out := folder / f"s.{number:02}").mkdir()
+        refine_shard(out, folder / f"in.{number}", "code", [], [], folder)
+        found.append((out.name, out))
+    return found
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_AS limits memory on Linux only")
+def test_five_times_the_memory(tmp_path: Path, shards: list[tuple[str, Path]]) -> None:
+    """Under RLIMIT_AS the lists come out, and they are those that are made with all memory."""
+    data = sum(path.stat().st_size for _, folder in shards for path in folder.iterdir())
     assert data >= 5 * MEGABYTES * 1_000_000
     program = Path(__file__).with_name("capped.py")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    arguments = [sys.executable, str(program), str(tmp_path), str(MEGABYTES)]
+    arguments = [sys.executable, str(program), str(shards[0][1].parent), str(tmp_path), str(MEGABYTES)]
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout) == lists(tmp_path / "free", shards, 1 << 30)
     for name in ("duplicates.parquet", "split/s.07.npy"):
         assert (tmp_path / "lists" / name).read_bytes() == (tmp_path / "free" / name).read_bytes()
     assert json.loads(done.stdout)["near_duplicate"] > 1_000
+
+
+def test_nothing_is_held_for_every_document(tmp_path: Path, shards: list[tuple[str, Path]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four times the documents take the same memory: what is one number for each of them lies in a mapped file."""
+    monkeypatch.setattr("groundup.refine.corpus.BLOCK_ROWS", 4_096)
+    monkeypatch.setattr("groundup.refine.parts.BLOCK", 4_096)
+    lists(tmp_path / "warm", shards[:1], 1 << 20)
+    peaks = []
+    for count in (1, 4):
+        tracemalloc.start()
+        lists(tmp_path / str(count), shards[:count], 1 << 20)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 3 * ROWS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from examples import examples
+from groundup.refine.cluster_sizes import sizes_in_order
 from groundup.refine.clusters import clusters
 from groundup.refine.corpus import Corpus
 from groundup.refine.dedup import find_duplicates
+from groundup.refine.kernels import mix
 from groundup.refine.scratch import Scratch
 from groundup.refine.shard import refine_shard
-from groundup.refine.split import Clusters, choose, split_documents
+from groundup.refine.split import MOST_OF_SOURCE, choose, split_documents
+from groundup.refine.spool import Spool
 from groundup.refine.stage import DUPLICATES_VERSION, SPLIT_VERSION
 from groundup.refined import DROPPED, VALIDATION
 
@@ -55,10 +59,17 @@ def text(seed: int, words: int = 60) -> str:
     return " ".join(f"w{n}" for n in chance.integers(0, 1 << 40, words))
 
 
-def test_groups_stay_whole(split: Callable[..., Any]) -> None:
-    """No group has documents on both sides, across sources too, and the share of bytes is within a point."""
+def test_groups_stay_whole(split: Callable[..., Any], tmp_path: Path) -> None:
+    """No group has documents on both sides, across sources too, and the share of bytes is within a point; in small parts as well."""
     sources = {name: [(text(1_000 * base + n), f"g{(n * n) % 211}") for n in range(600)] for base, name in enumerate(("a", "b"))}
-    rows, facts, _ = split(sources)
+    rows, facts, shards = split(sources)
+    (small := tmp_path / "small").mkdir()
+    again = split_documents(
+        small, shards, dict.fromkeys(sources, "code"), [tmp_path / "lists-1" / "duplicates.parquet"], {}, 1, 0.05, 5_000
+    )
+    assert again["sources"] == facts
+    for name, _ in shards:
+        assert (small / "split" / f"{name}.npy").read_bytes() == (tmp_path / "lists-1" / "split" / f"{name}.npy").read_bytes()
     sides: dict[str, set[int]] = {}
     for row in rows:
         sides.setdefault(row["group"], set()).add(row["verdict"])
@@ -100,7 +111,7 @@ def test_clusters_of_real_text(
     rows, _, shards = split({"s": [(t, str(n)) for n, t in enumerate(texts)]})
     kept = [n for n, row in enumerate(rows) if row["verdict"] != DROPPED]
     with Scratch(tmp_path / "scratch") as scratch:
-        cluster = clusters(Corpus(shards), np.array([row["verdict"] != DROPPED for row in rows]), scratch, 1 << 30)
+        cluster = clusters(Corpus(shards), np.array([row["verdict"] != DROPPED for row in rows]), scratch, 1 << 30)[kept]
     shingles = [plain_shingles(rows[n]["text"]) for n in kept]
     similar = [
         (i, j)
@@ -151,16 +162,93 @@ def test_seed_decides(split: Callable[..., Any]) -> None:
     assert len(more) == 22
 
 
+def entries_of(sizes: Sequence[dict[int, int]]) -> np.ndarray:
+    """Entries as `sizes_in_order` writes them: clusters in order, each with its bytes by source."""
+    entries = [(cluster, source, size) for cluster, own in enumerate(sizes) for source, size in sorted(own.items())]
+    return np.array(entries, np.int64).reshape(-1, 3)
+
+
+def chosen(sizes: Sequence[dict[int, int]], kinds: Sequence[int], share: float) -> list[bool]:
+    held_out = np.zeros(len(sizes), np.bool_)
+    choose(entries_of(sizes), np.array(kinds, np.int64), share, held_out)
+    return held_out.tolist()
+
+
 @examples(100)
-@given(st.lists(st.integers(1, 1_000), min_size=100, max_size=400), st.integers(0, 5), st.floats(0.01, 0.2))
-def test_share_of_one_source(sizes: list[int], seed: int, share: float) -> None:
+@given(st.lists(st.integers(1, 1_000), min_size=100, max_size=400), st.randoms(), st.floats(0.01, 0.2))
+def test_share_of_one_source(sizes: list[int], chance: random.Random, share: float) -> None:
     """With 100 clusters or more, none of them above two points, validation is within a point of its share."""
     small = [min(size, sum(sizes) // 50) for size in sizes]
-    number = np.arange(len(small))
-    table = Clusters.of(number, np.zeros(len(small), np.int32), np.array(small, np.float64), 1)
-    taken = choose(table, np.random.default_rng(seed).permutation(len(small)), share)
-    held = sum(size for size, is_taken in zip(small, taken.tolist(), strict=True) if is_taken)
+    chance.shuffle(small)
+    held = sum(size for size, taken in zip(small, chosen([{0: size} for size in small], [0], share), strict=True) if taken)
     assert abs(held / sum(small) - share) <= 0.01 + 1e-9
+
+
+def plain_choice(sizes: Sequence[dict[int, int]], kinds: Sequence[int], share: float) -> list[bool]:
+    """What `choose` promises, written down without a thought of speed."""
+    taken: list[int] = []
+    by_kind = [{kind: sum(size for s, size in own.items() if kinds[s] == kind) for kind in {kinds[s] for s in own}} for own in sizes]
+
+    def one_more(table: Sequence[dict[int, int]], unit: int, held: Sequence[int]) -> list[int]:
+        def helps(n: int) -> bool:
+            own = table[n].items()
+            nearer = all(abs(held[u] + size - share * total(table, u)) < abs(held[u] - share * total(table, u)) for u, size in own)
+            return nearer or (held[unit] == 0 and all(size <= MOST_OF_SOURCE * total(table, u) for u, size in own))
+
+        fitting = [n for n in range(len(sizes)) if unit in table[n] and n not in taken and helps(n)]
+        return sorted(fitting, key=lambda n: (table[n][unit], n))[:1]
+
+    def total(table: Sequence[dict[int, int]], unit: int) -> int:
+        return sum(own.get(unit, 0) for own in table)
+
+    def held_of(table: Sequence[dict[int, int]], units: int) -> list[int]:
+        return [sum(table[n].get(unit, 0) for n in taken) for unit in range(units)]
+
+    for n, own in enumerate(sizes):
+        held = held_of(sizes, len(kinds))
+        if own and all(held[s] + size <= share * total(sizes, s) for s, size in own.items()):
+            taken.append(n)
+    for source in range(len(kinds)):
+        taken += one_more(sizes, source, held_of(sizes, len(kinds)))
+    held = held_of(by_kind, max(kinds) + 1)
+    taken += [n for kind, bytes_ in enumerate(held) if bytes_ == 0 for n in one_more(by_kind, kind, held)]
+    return [n in taken for n in range(len(sizes))]
+
+
+@examples(200)
+@given(
+    st.lists(st.dictionaries(st.integers(0, 3), st.integers(0, 30), min_size=1, max_size=3), max_size=25),
+    st.lists(st.integers(0, 2), min_size=4, max_size=4),
+    st.sampled_from([0.05, 0.2, 0.5]),
+)
+def test_choice_is_the_plain_one(sizes: list[dict[int, int]], kinds: list[int], share: float) -> None:
+    """Clusters of several sources, sources of several kinds, sources without a document, clusters of no bytes."""
+    assert chosen(sizes, kinds, share) == plain_choice(sizes, kinds, share)
+
+
+@pytest.mark.parametrize("memory", [1, 1 << 20])
+def test_sizes_are_those_of_a_dictionary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int) -> None:
+    """Clusters across shards and sources, in blocks of seven rows: bytes by source, in the order of the smallest id's hash."""
+    monkeypatch.setattr("groundup.refine.corpus.BLOCK_ROWS", 7)
+    chance, shards = np.random.default_rng(3), []
+    ids = chance.integers(0, 1 << 63, (90, 2)).astype(np.uint64)
+    for name, part in zip(("a.1", "a.2", "b.1", "b.2"), np.split(ids, [40, 40, 75]), strict=True):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "ids.npy", part)
+        np.save(tmp_path / name / "sizes.npy", chance.integers(0, 50, len(part)).astype(np.uint32))
+        shards.append((name, tmp_path / name))
+    corpus, kept, drawn = Corpus(shards), chance.random(90) < 0.8, chance.integers(0, 30, 90)
+    cluster = np.array([int(np.flatnonzero(kept & (drawn == drawn[row]))[0]) if kept[row] else row for row in range(90)])
+    sizes = np.concatenate(list(corpus.parts("sizes")))
+    plain: dict[int, dict[int, int]] = {}
+    for row in np.flatnonzero(kept).tolist():
+        own = plain.setdefault(int(cluster[row]), {})
+        own[int(row >= 40)] = own.get(int(row >= 40), 0) + int(sizes[row])
+    smallest = {first: min(ids[kept & (cluster == first), 0]) for first in plain}
+    order = sorted(plain, key=lambda first: int(mix(np.uint64(smallest[first] ^ mix(np.uint64(9))))))
+    with Scratch(tmp_path / "scratch") as scratch, Spool(tmp_path / "entries", np.dtype(np.int64), 3) as out:
+        sizes_in_order(corpus, kept, cluster, sizes, 8, scratch, memory, out)
+        assert out.view().tolist() == [[first, source, size] for first in order for source, size in sorted(plain[first].items())]
 
 
 def test_golden(split: Callable[..., Any]) -> None:

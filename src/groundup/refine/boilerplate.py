@@ -22,6 +22,7 @@ from groundup.refine.arrays import Array, lengths, text_buffers
 from groundup.refine.corpus import Corpus
 from groundup.refine.kernels import words
 from groundup.refine.lines import KINDS, cuts_of, find_lines
+from groundup.refine.scratch import Scratch
 from groundup.refine.shard import dropped_rows
 from groundup.refine.sketch import counted, rows_with
 from groundup.refine.spool import Spool
@@ -79,16 +80,19 @@ def find_boilerplate(
         duplicates: list of the documents that are gone already.
         fewest: documents of a source that hold a repeated line, at least.
     """
-    corpus = Corpus(shards)
-    kept = corpus.kept([duplicates])
+    corpus, sources = Corpus(shards), dict[str, dict[str, int]]()
     (folder / "cuts").mkdir()
-    sources: dict[str, dict[str, int]] = {}
-    with TableWriter(folder / "lines.parquet", LINES) as lines, TableWriter(folder / "dropped.parquet", DROPPED) as dropped:
-        for source in dict.fromkeys(name.rpartition(".")[0] for name, _ in shards):
+    with (
+        Scratch(folder / ".scratch") as scratch,
+        TableWriter(folder / "lines.parquet", LINES) as lines,
+        TableWriter(folder / "dropped.parquet", DROPPED) as dropped,
+    ):
+        kept = scratch.kept(corpus, [duplicates])
+        for number, source in enumerate(corpus.names):
             if kinds[source] in KINDS:
-                own = [number for number, (name, _) in enumerate(shards) if name.rpartition(".")[0] == source]
-                masks = [kept[corpus.starts[number] : corpus.starts[number + 1]] for number in own]
-                sources[source] = _source(folder, source, [shards[number] for number in own], masks, fewest, lines, dropped)
+                own = [place for place, its in enumerate(corpus.source_of_shard) if its == number]
+                masks = [kept[corpus.spans[place]] for place in own]
+                sources[source] = _source(folder, source, [shards[place] for place in own], masks, fewest, lines, dropped)
     return {"sources": sources}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,8 @@ from groundup.refine.arrays import Array, kernel, mask, text_buffers
 from groundup.refine.buckets import Shelf
 from groundup.refine.corpus import Corpus
 from groundup.refine.index import CLUSTER, WIDTH, keys_of, write_index
-from groundup.refine.kernels import hash_texts, jaccard, scrambled, signatures
+from groundup.refine.kernels import hash_texts, jaccard, signatures
+from groundup.refine.parts import inside, ranges
 from groundup.refine.scratch import Scratch
 from groundup.refine.spool import Spool
 
@@ -22,12 +22,12 @@ SIMILAR = 0.5
 # three minima at a similarity of 0.3 already, and a million of them would cost the square of their number; 37 buckets
 # times 64 is as much as a document may cost.
 MOST_COMPARED = 64
-# What a row costs while groups are sorted, and how many rows are written at a time.
-_ROW_BYTES, _BLOCK = 64, 1 << 20
+# What a group costs while its documents are brought together.
+_GROUP_BYTES = 64
 
 
 def clusters(corpus: Corpus, kept: Array, scratch: Scratch, memory: int) -> Array:
-    """Return the cluster of each kept row: united by group, and by a Jaccard similarity of at least SIMILAR.
+    """Return the cluster of each row: kept ones are united by group, and by a Jaccard similarity of at least SIMILAR.
 
     Args:
         corpus: the refined shards.
@@ -36,49 +36,63 @@ def clusters(corpus: Corpus, kept: Array, scratch: Scratch, memory: int) -> Arra
         memory: bytes that a part of the index may take.
 
     Returns:
-        numbers 0, 1, … in the order of each cluster's first row, int64, one for each kept row.
+        the first row of the cluster that each row is in (int64, mapped); a row that is not kept is alone.
     """
     parent = scratch.full("parent", corpus.rows, np.int64)
-    for begin in range(0, corpus.rows, _BLOCK):
-        parent[begin : begin + _BLOCK] = np.arange(begin, min(begin + _BLOCK, corpus.rows))
-    for members in _groups(corpus, kept, scratch, memory):
-        parent[members[0]] = members[1]
-    shelf = Shelf(corpus, scratch.joined(corpus, "sizes"), scratch.joined(corpus, "ids"), memory, _index_again(corpus, kept, scratch))
+    for _, block in corpus.blocks():
+        parent[block] = np.arange(block.start, block.stop)
+    _unite_groups(corpus, kept, parent, scratch, memory)
+    again = _index_again(corpus, kept, scratch)
+    shelf = Shelf(corpus, scratch.joined(corpus, "sizes"), scratch.joined(corpus, "ids"), memory, scratch.folder, again)
     offsets = scratch.full("offsets", corpus.rows + 1, np.int64)
     with Spool(scratch.folder / "shingles", np.dtype(np.uint64)) as spool:
         sets = corpus.shingles(kept, spool, offsets)
         for band in CLUSTER:
             for found in shelf.buckets(band, kept):
                 _unite(parent, found.starts, found.rows, sets, offsets, SIMILAR, MOST_COMPARED)
-    return _numbers(parent, kept)
+    _flatten(parent)
+    return parent
 
 
-def _index_again(corpus: Corpus, kept: Array, scratch: Scratch) -> tuple[Path, Array]:
+def _index_again(corpus: Corpus, kept: Array, scratch: Scratch) -> list[Path]:
     """Index kept documents that lines were cut out of, as they are now: two pages may be alike only without what is around them."""
-    cut = corpus.cut_rows()
-    rows = cut[kept[cut]]
-    wanted = np.zeros(corpus.rows, np.bool_)
-    wanted[rows] = True
-    with Spool(scratch.folder / "keys", np.dtype(np.uint64), WIDTH) as keys:
-        for _, batch in corpus.batches(["text"], wanted) if len(rows) else ():
-            keys.append(keys_of(signatures(text_buffers(batch.column("text"))), np.zeros((len(batch), 16), np.uint8)))
-        (folder := scratch.folder / "cut").mkdir()
-        write_index(folder, keys)
-    return folder, rows
+    folders = []
+    for shard, block, cuts in corpus.cut_shards():
+        wanted = np.zeros(block.stop - block.start, np.bool_)
+        wanted[cuts.rows] = kept[block][cuts.rows]
+        with Spool(scratch.folder / "keys", np.dtype(np.uint64), WIDTH) as keys:
+            for _, batch in Corpus([shard], corpus.cuts).batches(["text"], wanted):
+                keys.append(keys_of(signatures(text_buffers(batch.column("text"))), np.zeros((len(batch), 16), np.uint8)))
+            (folder := scratch.folder / f"cut-{shard[0]}").mkdir()
+            write_index(folder, keys)
+        np.save(folder / "documents.npy", block.start + np.flatnonzero(wanted))
+        folders.append(folder)
+    return folders
 
 
-def _groups(corpus: Corpus, kept: Array, scratch: Scratch, memory: int) -> Iterator[tuple[Array, Array]]:
-    """Yield kept rows, and for each the first kept row of its group; a row whose group has no name is alone."""
-    hashes = scratch.full("groups", corpus.rows, np.uint64)
-    for rows, batch in corpus.batches(["group"], kept):
-        group = pc.fill_null(batch.column("group"), "")
-        nameless = mask(pc.match_substring_regex(group, "^[a-z]*:?$"))
-        hashes[rows] = np.where(nameless, scrambled(rows), hash_texts(text_buffers(group)))
-    parts = max(1, -(-corpus.rows * _ROW_BYTES // memory))
-    for part in range(parts):
-        rows = np.flatnonzero(kept & (hashes % np.uint64(parts) == part))
-        _, first, inverse = np.unique(hashes[rows], return_index=True, return_inverse=True)
-        yield rows, rows[first[inverse]]
+def _unite_groups(corpus: Corpus, kept: Array, parent: Array, scratch: Scratch, memory: int) -> None:
+    """Unite kept rows by group; a row whose group has no name is alone. `parent` is changed in place.
+
+    First within each batch, which leaves one row of a group for each: so one group of all documents fits into memory as well.
+    """
+    with Spool(scratch.folder / "groups", np.dtype(np.uint64)) as groups, Spool(scratch.folder / "firsts", np.dtype(np.int64)) as firsts:
+        for rows, batch in corpus.batches(["group"], kept):
+            names = pc.fill_null(batch.column("group"), "")
+            named = ~mask(pc.match_substring_regex(names, "^[a-z]*:?$"))
+            found, first = _unite_equal(parent, hash_texts(text_buffers(names))[named], rows[named])
+            groups.append(found)
+            firsts.append(first)
+        hashes, first = groups.view(), firsts.view()
+        for low, high in ranges(len(hashes), max(1, memory // _GROUP_BYTES)):
+            part = inside(hashes, low, high)
+            _unite_equal(parent, hashes[part], first[part])
+
+
+def _unite_equal(parent: Array, hashes: Array, rows: Array) -> tuple[Array, Array]:
+    """Unite rows of equal hash with the first of them, which is the smallest; return each hash once, and that row."""
+    found, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    parent[rows] = rows[first[inverse]]
+    return found, rows[first]
 
 
 @kernel
@@ -102,16 +116,7 @@ def _unite(parent: Array, starts: Array, rows: Array, sets: Array, offsets: Arra
 
 
 @kernel
-def _numbers(parent: Array, kept: Array) -> Array:
-    """Number the clusters of kept rows; the root of each is its first row, since the smaller of two roots stays one."""
-    number, out = np.empty(len(parent), np.int64), np.empty(kept.sum(), np.int64)
-    count, at = 0, 0
+def _flatten(parent: Array) -> None:
+    """Put its root in the place of every row's parent; no parent comes behind its row, since the smaller of two roots stays one."""
     for row in range(len(parent)):
-        if kept[row]:
-            root = _root(parent, row)
-            if root == row:
-                number[row] = count
-                count += 1
-            out[at] = number[root]
-            at += 1
-    return out
+        parent[row] = parent[parent[row]]

@@ -8,7 +8,7 @@ common phrases and count for nothing: tools that take every match for a leak cry
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from groundup.document import DROPPED, TableWriter
 from groundup.refine.arrays import Array, text_buffers
 from groundup.refine.corpus import Corpus
 from groundup.refine.evaluation import WIDTH, Grams, write_grams
+from groundup.refine.scratch import Scratch
 from groundup.refine.shard import dropped_rows
 
 CONTAMINATED = "contaminated"
@@ -44,21 +45,15 @@ def find_occurrences(folder: Path, shard: Path, evaluation: Path, cuts: Path | N
         evaluation: folder of the items' grams.
         cuts: what is cut out of the shard's texts.
     """
-    corpus = Corpus([("", shard)], {"": cuts} if cuts else {})
-    found = occurrences_in((batch for _, batch in corpus.batches(["text"])), Grams.load(evaluation))
-    np.save(folder / "occurrences.npy", found)
-    return {"occurrences": len(found)}
-
-
-def occurrences_in(batches: Iterable[pa.RecordBatch], grams: Grams) -> Array:
-    """Return where grams stand in the texts of batches, int64 [n, 4] as above, by row and place."""
+    corpus, grams = Corpus([("", shard)], {"": cuts} if cuts else {}), Grams.load(evaluation)
     table, row, parts = grams.table(), 0, [np.zeros((0, 4), np.int64)]
-    for batch in batches:
+    for _, batch in corpus.batches(["text"]):
         for found in grams.find(text_buffers(batch.column("text")), table):
             parts.append(np.stack([found.rows + row, found.grams, found.begins, found.ends], axis=1))
         row += len(batch)
     whole = np.concatenate(parts)
-    return whole[np.lexsort((whole[:, 1], whole[:, 2], whole[:, 0]))]
+    np.save(folder / "occurrences.npy", whole[np.lexsort((whole[:, 1], whole[:, 2], whole[:, 0]))])
+    return {"occurrences": len(whole)}
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,7 @@ class Verdict:
     """A contaminated document.
 
     Attributes:
-        row: of the corpus.
+        row: of the shard.
         item: that it holds the largest part of.
         share: of the item's grams.
         begin: first byte of the longest stretch in common.
@@ -99,27 +94,18 @@ def find_contaminated(
         evaluation: folder of the items' grams.
     """
     corpus, grams = Corpus(shards, cuts), Grams.load(evaluation)
-    starts = dict(zip([name for name, _ in shards], corpus.starts[:-1], strict=True))
-    moved = [np.load(path / "occurrences.npy") + np.array([starts[name], 0, 0, 0]) for name, path in occurrences.items()]
-    found = np.concatenate([np.zeros((0, 4), np.int64), *moved])
-    verdicts, common = verdicts_on(corpus, found, grams, dropped)
-    texts = _write(folder / "contaminated.parquet", corpus, verdicts, grams)
-    rows = np.array([one.row for one in verdicts], np.int64)
-    by_source = Counter(corpus.names[number] for number in corpus.sources_of(rows).tolist())
-    return {
-        "documents": len(verdicts),
-        "bytes": texts,
-        "by_source": dict(sorted(by_source.items())),
-        "items": len({one.item for one in verdicts}),
-        "common_phrases": common,
-    }
-
-
-def verdicts_on(corpus: Corpus, found: Array, grams: Grams, dropped: Sequence[Path]) -> tuple[list[Verdict], int]:
-    """Return the contaminated documents that are on no other list, and how many grams are common phrases."""
-    found = found[corpus.kept(dropped)[found[:, 0]]]
-    common = common_grams(found, len(grams.hashes), corpus.rows)
-    return judge(found[~common[found[:, 1]]], grams), int(common.sum())
+    items = grams.items.select(["id", "source", "origin", "record"]).to_pylist()
+    documents, held, size = Counter[str](), set[int](), 0
+    with Scratch(folder / ".scratch") as scratch, TableWriter(folder / "contaminated.parquet", DROPPED) as out:
+        kept = scratch.kept(corpus, dropped)
+        common = common_grams(corpus, occurrences, kept, grams)
+        for shard, rows in zip(shards, corpus.spans, strict=True):
+            if verdicts := verdicts_on(occurrences[shard[0]], kept[rows], common, grams):
+                documents[shard[0].rpartition(".")[0]] += len(verdicts)
+                held |= {one.item for one in verdicts}
+                size += _write(out, Corpus([shard], cuts), verdicts, items)
+    counts = {"documents": documents.total(), "bytes": size, "by_source": dict(sorted(documents.items()))}
+    return counts | {"items": len(held), "common_phrases": int(common.sum())}
 
 
 def contaminated_again(
@@ -134,23 +120,50 @@ def contaminated_again(
         dropped: folder of the lists of dropped documents.
         cuts: folder of what is cut out of the texts.
     """
-    with TemporaryDirectory() as folder:
-        write_grams(Path(folder), tests, allowed)
-        grams = Grams.load(Path(folder))
     corpus = Corpus(shards, {name: cuts / f"{name}.npy" for name, _ in shards} if cuts else {})
-    found = occurrences_in((batch for _, batch in corpus.batches(["text"])), grams)
-    path = dropped / "contaminated.parquet"
-    known = corpus.kept([path]) if path.exists() else np.ones(corpus.rows, np.bool_)
-    others = [other for name in ("duplicates", "lines") if (other := dropped / f"{name}.parquet").exists()]
-    for one in verdicts_on(corpus, found, grams, others)[0]:
-        if known[one.row]:
-            yield corpus.id_text(one.row), str(grams.items["id"][one.item]), one.share
+    with TemporaryDirectory() as name, Scratch(Path(name) / "scratch") as scratch:
+        write_grams(evaluation := Path(name), tests, allowed)
+        occurrences = _occurrences_again(corpus, evaluation)
+        others = [path for other in ("duplicates", "lines") if (path := dropped / f"{other}.parquet").exists()]
+        kept = scratch.kept(corpus, others)
+        own = dropped / "contaminated.parquet"
+        unlisted = scratch.kept(corpus, [own] if own.exists() else [], "unlisted")
+        grams = Grams.load(evaluation)
+        common = common_grams(corpus, occurrences, kept, grams)
+        for (shard, _), rows in zip(shards, corpus.spans, strict=True):
+            for one in verdicts_on(occurrences[shard], kept[rows], common, grams):
+                if unlisted[rows.start + one.row]:
+                    yield corpus.id_text(rows.start + one.row), str(grams.items["id"][one.item]), one.share
 
 
-def common_grams(found: Array, grams: int, documents: int) -> Array:
-    """Return the mask of the grams that stand in so many documents that they prove nothing."""
-    pairs = np.unique(found[:, 0] * grams + found[:, 1])
-    return np.bincount(pairs % max(grams, 1), minlength=grams) > max(COMMON, COMMON_SHARE * documents)
+def _occurrences_again(corpus: Corpus, evaluation: Path) -> dict[str, Path]:
+    """List the occurrences of each shard inside the folder of the grams; return where."""
+    folders = {name: evaluation / "occurrences" / name for name, _ in corpus.shards}
+    for name, shard in corpus.shards:
+        folders[name].mkdir(parents=True)
+        find_occurrences(folders[name], shard, evaluation, corpus.cuts.get(name))
+    return folders
+
+
+def common_grams(corpus: Corpus, occurrences: Mapping[str, Path], kept: Array, grams: Grams) -> Array:
+    """Return the mask of the grams that stand in so many kept documents that they prove nothing."""
+    documents = np.zeros(len(grams.hashes), np.int64)
+    for (name, _), rows in zip(corpus.shards, corpus.spans, strict=True):
+        found = _occurrences(occurrences[name], kept[rows])
+        pairs = np.unique(found[:, 0] * len(documents) + found[:, 1])
+        documents += np.bincount(pairs % max(len(documents), 1), minlength=len(documents))
+    return documents > max(COMMON, COMMON_SHARE * corpus.rows)
+
+
+def verdicts_on(occurrences: Path, kept: Array, common: Array, grams: Grams) -> list[Verdict]:
+    """Return the contaminated documents of a shard that are on no other list, by row."""
+    found = _occurrences(occurrences, kept)
+    return judge(found[~common[found[:, 1]]], grams)
+
+
+def _occurrences(folder: Path, kept: Array) -> Array:
+    found = np.load(folder / "occurrences.npy")
+    return found[kept[found[:, 0]]]
 
 
 def judge(found: Array, grams: Grams) -> list[Verdict]:
@@ -187,21 +200,19 @@ def _longest(spans: Array) -> tuple[int, int]:
     return int(begins[longest]), int(ends[longest])
 
 
-def _write(path: Path, corpus: Corpus, verdicts: Sequence[Verdict], grams: Grams) -> int:
-    """Write the list; return the bytes of the texts on it."""
-    by_row = {one.row: one for one in verdicts}
-    wanted = np.zeros(corpus.rows, np.bool_)
+def _write(out: TableWriter, shard: Corpus, verdicts: Sequence[Verdict], items: Sequence[Mapping[str, Any]]) -> int:
+    """List the contaminated documents of one shard; return the bytes of their texts."""
+    by_row, size = {one.row: one for one in verdicts}, 0
+    wanted = np.zeros(shard.rows, np.bool_)
     wanted[list(by_row)] = True
-    items, size = grams.items.select(["id", "source", "origin", "record"]).to_pylist() if verdicts else [], 0
-    with TableWriter(path, DROPPED) as out:
-        for rows, batch in corpus.batches(["id", "source", "origin", "record", "text"], wanted):
-            found = [by_row[row] for row in rows.tolist()]
-            texts = [text.encode() for text in batch.column("text").to_pylist()]
-            details = [_detail(text, one, items[one.item]) for text, one in zip(texts, found, strict=True)]
-            size += sum(map(len, texts))
-            ids = pa.array([items[one.item]["id"] for one in found], pa.string())
-            reasons, shares = pa.array([CONTAMINATED] * len(rows)), pa.array([one.share for one in found], pa.float64())
-            out.write(dropped_rows(batch, reasons, shares, pa.array(details, pa.string()), ids))
+    for rows, batch in shard.batches(["id", "source", "origin", "record", "text"], wanted):
+        found = [by_row[row] for row in rows.tolist()]
+        texts = [text.encode() for text in batch.column("text").to_pylist()]
+        details = [_detail(text, one, items[one.item]) for text, one in zip(texts, found, strict=True)]
+        size += sum(map(len, texts))
+        ids = pa.array([items[one.item]["id"] for one in found], pa.string())
+        reasons, shares = pa.array([CONTAMINATED] * len(rows)), pa.array([one.share for one in found], pa.float64())
+        out.write(dropped_rows(batch, reasons, shares, pa.array(details, pa.string()), ids))
     return size
 
 

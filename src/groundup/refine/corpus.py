@@ -1,6 +1,6 @@
 """All refined shards seen as one long table of rows, in shard order. Reads refine/shard artefacts; writes nothing.
 
-Nothing here holds more than a few bytes a document: columns pass through a row group at a time.
+Nothing here holds anything for every document: columns pass through a row group at a time, and masks are given.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from groundup.refine.arrays import Array, kernel, text_buffers
 from groundup.refine.kernels import SHINGLE_WORDS, shingle_sets
 from groundup.refine.spool import Spool
 
+# Rows that a step looks at in one go: 2 MB for a number of each.
+BLOCK_ROWS = 1 << 18
 _HEX = np.full(256, 255, np.uint8)
 _HEX[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
@@ -46,35 +49,37 @@ class Corpus:
         return int(self.starts[-1])
 
     @cached_property
-    def sizes(self) -> Array:
-        """UTF-8 bytes of every document (uint32)."""
-        whole = zip(self.shards, self.parts("sizes"), strict=True)
-        parts = [part - Cuts.load(self.cuts.get(name)).removed(len(part)) for (name, _), part in whole]
-        return np.concatenate([np.zeros(0, np.uint32), *parts]).astype(np.uint32)
-
-    @cached_property
     def names(self) -> list[str]:
         """Names of the sources, in order of appearance."""
         return list(dict.fromkeys(name.rpartition(".")[0] for name, _ in self.shards))
 
-    def sources_of(self, rows: Array) -> Array:
-        """Return for each of these rows the number of its source among `names` (int32)."""
-        of_shard = np.array([self.names.index(name.rpartition(".")[0]) for name, _ in self.shards], np.int32)
-        return of_shard[np.searchsorted(self.starts, rows, side="right") - 1]
+    @cached_property
+    def source_of_shard(self) -> list[int]:
+        """For each shard the number of its source among `names`."""
+        numbers = {name: number for number, name in enumerate(self.names)}
+        return [numbers[name.rpartition(".")[0]] for name, _ in self.shards]
+
+    @cached_property
+    def spans(self) -> list[slice]:
+        """The rows of each shard."""
+        return [slice(begin, end) for begin, end in pairwise(self.starts.tolist())]
+
+    def blocks(self) -> Iterator[tuple[int, slice]]:
+        """Yield all rows, at most BLOCK_ROWS at a time and of one shard: the number of their source, and which they are."""
+        for source, span in zip(self.source_of_shard, self.spans, strict=True):
+            for begin in range(span.start, span.stop, BLOCK_ROWS):
+                yield source, slice(begin, min(begin + BLOCK_ROWS, span.stop))
 
     def id_text(self, row: int) -> str:
         """Return the id of a row as it stands in documents.parquet."""
         shard = int(np.searchsorted(self.starts, row, side="right")) - 1
-        return id_text(np.load(self.shards[shard][1] / "ids.npy", mmap_mode="r")[row - self.starts[shard]])
+        return id_text(self._ids(shard)[row - self.starts[shard]])
 
-    def cut_rows(self) -> Array:
-        """Return the rows out of whose texts something is cut, ascending (int64)."""
-        parts = [
-            np.unique(Cuts.load(self.cuts[name]).rows) + first
-            for (name, _), first in zip(self.shards, self.starts, strict=False)
-            if name in self.cuts
-        ]
-        return np.concatenate([np.zeros(0, np.int64), *parts])
+    def cut_shards(self) -> Iterator[tuple[tuple[str, Path], slice, Cuts]]:
+        """Yield the shards out of whose texts something is cut, their rows, and their cuts."""
+        for shard, span in zip(self.shards, self.spans, strict=True):
+            if shard[0] in self.cuts:
+                yield shard, span, Cuts.load(self.cuts[shard[0]])
 
     def batches(self, columns: Sequence[str], wanted: Array | None = None) -> Iterator[tuple[Array, pa.RecordBatch]]:
         """Yield row numbers and columns of the documents, row group by row group; with `wanted` (a mask) only of those."""
@@ -87,32 +92,26 @@ class Corpus:
                     if len(rows):
                         yield rows, cuts.apply(_read(file, group, columns, rows - begin), rows - first)
 
-    def kept(self, lists: Sequence[Path]) -> Array:
-        """Return the mask of the rows that are on none of these lists of dropped documents, which are in the order of rows.
+    def listed(self, path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[Array, pa.RecordBatch]]:
+        """Yield a list of documents, which is in the order of rows: their rows (int64), and columns of the list.
 
         Raises:
-            ValueError: a list does not belong to these shards.
+            ValueError: the list does not belong to these shards.
         """
-        kept = np.ones(self.rows, np.bool_)
-        for path in lists:
-            shard, at = 0, 0
-            with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(columns=["id"]):
-                    shard, at = self._strike(kept, id_numbers(batch.column(0)), shard, at)
+        shard, at = 0, 0
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(columns=["id", *columns]):
+                rows, done = np.empty(len(batch), np.int64), 0
+                ids = id_numbers(batch.column("id"))
+                while done < len(ids):
                     if shard == len(self.shards):
                         raise ValueError(f"{path}: lists a document that these shards do not hold, or not in this order")
-        return kept
+                    done, at = _follow(self._ids(shard), ids, done, at, self.starts[shard], rows)
+                    shard, at = (shard, at) if done == len(ids) else (shard + 1, 0)
+                yield rows, batch
 
-    def _strike(self, kept: Array, listed: Array, shard: int, at: int) -> tuple[int, int]:
-        """Take listed ids out of `kept`, looking from row `at` of a shard on; return where the last one stands."""
-        done = 0
-        while done < len(listed) and shard < len(self.shards):
-            ids = np.load(self.shards[shard][1] / "ids.npy", mmap_mode="r").view(np.ndarray)
-            begin = int(self.starts[shard])
-            done, at = _follow(ids, listed, done, at, kept[begin : begin + len(ids)])
-            if done < len(listed):
-                shard, at = shard + 1, 0
-        return shard, at
+    def _ids(self, shard: int) -> Array:
+        return np.load(self.shards[shard][1] / "ids.npy", mmap_mode="r").view(np.ndarray)
 
     def shingles(self, wanted: Array, spool: Spool, offsets: Array) -> Array:
         """Return a memory map of the shingle sets of the rows of a mask; row r's lies at offsets[r] to offsets[r + 1].
@@ -154,11 +153,11 @@ def _place(offsets: Array, rows: Array, ends: Array, base: int) -> int:
 
 
 @kernel
-def _follow(ids: Array, listed: Array, done: int, at: int, kept: Array) -> tuple[int, int]:
-    """Walk through ids from row `at`, striking those that are listed from position `done` on, in the same order."""
+def _follow(ids: Array, listed: Array, done: int, at: int, first: int, rows: Array) -> tuple[int, int]:
+    """Walk through the ids of a shard from `at`, noting the rows of those that are listed from `done` on, in the same order."""
     while at < len(ids) and done < len(listed):
         if ids[at, 0] == listed[done, 0] and ids[at, 1] == listed[done, 1]:
-            kept[at] = False
+            rows[done] = first + at
             done += 1
         at += 1
     return done, at

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from groundup.document import DROPPED, TableWriter
 from groundup.refine.arrays import Array, kernel
-from groundup.refine.buckets import Shelf
+from groundup.refine.buckets import Shelf, before
 from groundup.refine.corpus import Corpus, id_text
 from groundup.refine.earlier import Earlier
 from groundup.refine.index import EXACT as EXACT_BAND
@@ -34,7 +34,6 @@ EXACT, NEAR = "exact_duplicate", "near_duplicate"
 # where a template makes them: without an end, a million of such pages would cost the square of their number. 200,000
 # pages that share two thirds of their words took 640 million comparisons at 1,024.
 MOST_COMPARED = 128
-_BLOCK = 1 << 20
 
 # Shingle sets of rows, and where that of each row begins.
 Sets: TypeAlias = tuple[Array, Array]
@@ -80,7 +79,7 @@ class Search:
     Attributes:
         winner: row of the document that drops it (int64), or -1.
         similarity: with that one.
-        exact: whether it equals that one (uint8).
+        unequal: whether it equals no other, and so is looked for among near duplicates.
         fresh: whether it has to be compared (again).
         everything: nothing was known before.
     """
@@ -89,7 +88,7 @@ class Search:
     scratch: Scratch
     winner: Array
     similarity: Array
-    exact: Array
+    unequal: Array
     fresh: Array
     everything: bool = True
     compared: int = 0
@@ -98,23 +97,22 @@ class Search:
     @staticmethod
     def begin(corpus: Corpus, scratch: Scratch, memory: int, priorities: Mapping[str, int]) -> Search:
         """Return a search that knows nothing yet."""
-        shelf = Shelf(corpus, _precedence(corpus, scratch, priorities), scratch.joined(corpus, "ids"), memory)
+        shelf = Shelf(corpus, _precedence(corpus, scratch, priorities), scratch.joined(corpus, "ids"), memory, scratch.folder)
 
         def each(name: str, dtype: Any, value: Any = 0) -> Array:
             return scratch.full(name, corpus.rows, dtype, value)
 
-        winner, similarity, exact = each("winner", np.int64, -1), each("similarity", np.float64), each("exact", np.uint8)
-        return Search(shelf, scratch, winner, similarity, exact, each("fresh", np.bool_, True))
+        winner, similarity, unequal = each("winner", np.int64, -1), each("similarity", np.float64), each("unequal", np.bool_, True)
+        return Search(shelf, scratch, winner, similarity, unequal, each("fresh", np.bool_, True))
 
     def take_over(self, earlier: Earlier) -> None:
         """Begin with what an earlier list says of shards that are still the same."""
-        place = earlier.places(self.shelf.corpus)
-        self.fresh[place[place >= 0]] = False
-        rows, winners = place[earlier.listed[:, 0]], place[earlier.listed[:, 1]]
-        self.fresh[rows[(rows >= 0) & (winners < 0)]] = True
-        known = (rows >= 0) & (winners >= 0)
-        rows = rows[known]
-        self.winner[rows], self.similarity[rows], self.exact[rows] = winners[known], earlier.similarity[known], earlier.exact[known]
+        for span in earlier.known(self.shelf.corpus):
+            self.fresh[span] = False
+        for rows, winners, similarity, exact in earlier.listed(self.shelf.corpus):
+            self.fresh[rows[winners < 0]] = True
+            known, own = winners >= 0, rows[winners >= 0]
+            self.winner[own], self.similarity[own], self.unequal[own] = winners[known], similarity[known], ~exact[known]
         self.everything = False
 
     def run(self, threshold: float) -> None:
@@ -135,13 +133,12 @@ class Search:
     def _drop_equal(self, touching: Array | None) -> None:
         hashes = self.scratch.joined(self.shelf.corpus, "hashes").view(np.uint64)
         for found in self.shelf.buckets(EXACT_BAND, touching=touching):
-            _mark_equal(found.starts, found.rows, hashes, self.winner, self.similarity, self.exact, self.fresh)
+            _mark_equal(found.starts, found.rows, hashes, self.winner, self.similarity, self.unequal, self.fresh)
 
     def _release(self) -> None:
         """Let go of near duplicates of documents that were dropped themselves since: they are compared again."""
-        for begin in range(0, len(self.winner), _BLOCK):
-            near = (self.winner[begin : begin + _BLOCK] >= 0) & (self.exact[begin : begin + _BLOCK] == 0)
-            lost = begin + np.flatnonzero(near)
+        for _, block in self.shelf.corpus.blocks():
+            lost = block.start + np.flatnonzero((self.winner[block] >= 0) & self.unequal[block])
             lost = lost[self.winner[self.winner[lost]] >= 0]
             self.winner[lost], self.similarity[lost] = -1, 0.0
             self.fresh[lost] = True
@@ -151,7 +148,7 @@ class Search:
         spool.clear()
         wanted = self.scratch.full("wanted", len(self.winner), np.bool_)
         for band in NEAR_BANDS:
-            for found in self.shelf.buckets(band, self.exact == 0, touching):
+            for found in self.shelf.buckets(band, self.unequal, touching):
                 wanted[found.rows] = True
         offsets = self.scratch.full("offsets", len(self.winner) + 1, np.int64)
         return self.shelf.corpus.shingles(wanted, spool, offsets), offsets
@@ -159,7 +156,7 @@ class Search:
     def _drop_near(self, threshold: float, sets: Sets, touching: Array | None) -> None:
         order, state = (self.shelf.precedence, self.shelf.ids), (self.winner, self.similarity)
         for band in NEAR_BANDS:
-            for found in self.shelf.buckets(band, self.exact == 0, touching):
+            for found in self.shelf.buckets(band, self.unequal, touching):
                 compared, crowded = _drop(found.starts, found.rows, self.fresh, *state, *order, *sets, threshold, MOST_COMPARED)
                 self.compared, self.crowded = self.compared + int(compared), self.crowded + int(crowded)
 
@@ -175,7 +172,7 @@ def _precedence(corpus: Corpus, scratch: Scratch, priorities: Mapping[str, int])
 
 
 @kernel
-def _mark_equal(starts: Array, rows: Array, hashes: Array, winner: Array, similarity: Array, exact: Array, fresh: Array) -> None:
+def _mark_equal(starts: Array, rows: Array, hashes: Array, winner: Array, similarity: Array, unequal: Array, fresh: Array) -> None:
     """Drop what equals an earlier document of its bucket; one that no longer does is fresh."""
     for bucket in range(len(starts) - 1):
         begin, end = starts[bucket], starts[bucket + 1]
@@ -187,9 +184,9 @@ def _mark_equal(starts: Array, rows: Array, hashes: Array, winner: Array, simila
                     first = other
                     break
             if first >= 0:
-                winner[row], similarity[row], exact[row] = first, 1.0, 1
-            elif exact[row]:
-                winner[row], similarity[row], exact[row], fresh[row] = -1, 0.0, 0, True
+                winner[row], similarity[row], unequal[row] = first, 1.0, False
+            elif not unequal[row]:
+                winner[row], similarity[row], unequal[row], fresh[row] = -1, 0.0, True, True
 
 
 @kernel
@@ -219,7 +216,7 @@ def _drop(
             row = rows[at]
             for k in range(count):
                 other = leaders[k]
-                if winner[row] >= 0 and not _before(other, winner[row], precedence, ids):
+                if winner[row] >= 0 and not before(other, winner[row], precedence, ids):
                     break
                 if fresh[row] or fresh[other]:
                     compared += 1
@@ -236,39 +233,39 @@ def _drop(
 
 
 @kernel
-def _before(a: int, b: int, precedence: Array, ids: Array) -> bool:
-    """Whether one document comes before another in the total order."""
-    if precedence[a] != precedence[b]:
-        return bool(precedence[a] > precedence[b])
-    if ids[a, 0] != ids[b, 0]:
-        return bool(ids[a, 0] < ids[b, 0])
-    return bool(ids[a, 1] < ids[b, 1])
-
-
-@kernel
 def _set(sets: Array, offsets: Array, row: int) -> Array:
     return sets[offsets[row] : offsets[row + 1]]
 
 
 def _write(folder: Path, search: Search) -> None:
     """Write the list, and rows and winners as numbers: what a later run goes on from."""
-    winner, ids = search.winner, search.shelf.ids
-    rows = np.flatnonzero(winner >= 0)
-    np.save(folder / "listed.npy", np.stack([rows, winner[rows]], axis=1))
+    winner, ids, corpus = search.winner, search.shelf.ids, search.shelf.corpus
+    with Spool(search.scratch.folder / "listed", np.dtype(np.int64), 2) as listed:
+        for _, block in corpus.blocks():
+            rows = block.start + np.flatnonzero(winner[block] >= 0)
+            listed.append(np.stack([rows, winner[rows]], axis=1))
+        listed.save(folder / "listed.npy")
+    # Nothing is fresh any more, so its mask is free.
+    dropped = np.greater_equal(winner, 0, out=search.fresh)
     with TableWriter(folder / "duplicates.parquet", DROPPED) as out:
-        for part, batch in search.shelf.corpus.batches(["id", "source", "origin", "record"], winner >= 0):
-            reasons = pa.array(np.where(search.exact[part] > 0, EXACT, NEAR).tolist())
+        for part, batch in corpus.batches(["id", "source", "origin", "record"], dropped):
+            reasons = pa.array(np.where(search.unequal[part], NEAR, EXACT).tolist())
             kept = pa.array([id_text(number) for number in ids[winner[part]]])
             out.write(dropped_rows(batch, reasons, pa.array(search.similarity[part]), pa.array([""] * len(part)), kept))
 
 
 def _facts(search: Search) -> dict[str, Any]:
     corpus = search.shelf.corpus
-    rows_by_shard = [[name, int(rows)] for (name, _), rows in zip(corpus.shards, np.diff(corpus.starts), strict=True)]
+    by_source, size = {EXACT: Counter[str](), NEAR: Counter[str]()}, Counter[str]()
+    for source, block in corpus.blocks():
+        dropped, unequal = search.winner[block] >= 0, search.unequal[block]
+        sizes = search.shelf.precedence[block].astype(np.int64) & 0xFFFFFFFF
+        for reason, rows in ((EXACT, dropped & ~unequal), (NEAR, dropped & unequal)):
+            if rows.any():
+                by_source[reason][corpus.names[source]] += int(rows.sum())
+                size[reason] += int(sizes[rows].sum())
+    rows_by_shard = [[name, span.stop - span.start] for (name, _), span in zip(corpus.shards, corpus.spans, strict=True)]
     facts: dict[str, Any] = {"documents": corpus.rows, "shards": rows_by_shard, "compared": search.compared, "crowded": search.crowded}
-    for reason, is_exact in ((EXACT, 1), (NEAR, 0)):
-        rows = np.flatnonzero((search.winner >= 0) & (search.exact == is_exact))
-        by_source = Counter(corpus.names[number] for number in corpus.sources_of(rows).tolist())
-        size = int((search.shelf.precedence[rows].astype(np.int64) & 0xFFFFFFFF).sum())
-        facts[reason] = {"documents": len(rows), "bytes": size, "by_source": dict(sorted(by_source.items()))}
+    for reason, counts in by_source.items():
+        facts[reason] = {"documents": counts.total(), "bytes": size[reason], "by_source": dict(sorted(counts.items()))}
     return facts

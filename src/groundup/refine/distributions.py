@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from groundup.document import read_batches
 from groundup.refine.arrays import Array, text_buffers
@@ -24,6 +23,7 @@ from groundup.refine.corpus import Corpus
 from groundup.refine.dedup import EXACT
 from groundup.refine.measures import BEGINNING_BYTES, MEASURES, WHOLE, measured
 from groundup.refine.quality import FILE, language_counts, write_table
+from groundup.refine.scratch import Scratch
 from groundup.refined import DROPPED
 
 # As collected; after cleaning, when the filters begin; after the filters; without duplicates, repeated lines and what evaluation
@@ -70,13 +70,17 @@ def sum_quality(
         lists: lists of documents that are not kept: duplicates.parquet, contaminated.parquet.
         cuts: files of what is cut out of the texts, by shard.
     """
-    sums: dict[str, Sums] = {}
-    reasons = Reasons.of(lists)
-    for name, shard in shards:
-        source = name.rpartition(".")[0]
-        of_source = sums.setdefault(source, Sums(kinds[source]))
-        _add_early(of_source, shard)
-        _add_late(of_source, Corpus([(name, shard)], cuts), np.load(split / f"{name}.npy"), reasons)
+    corpus = Corpus(shards, cuts)
+    sums = {source: Sums(kinds[source]) for source in corpus.names}
+    with Scratch(folder / ".scratch") as scratch:
+        reason, reasons = _reasons(corpus, lists, scratch)
+        lengths = scratch.lengths(corpus)
+        for shard, rows in zip(shards, corpus.spans, strict=True):
+            of_source = sums[shard[0].rpartition(".")[0]]
+            _add_early(of_source, shard[1])
+            kept = np.load(split / f"{shard[0]}.npy") != DROPPED
+            _add_late(of_source, Corpus([shard], cuts), kept, lengths[rows])
+            _add_dropped(of_source, shard[1], reason[rows], reasons)
     head = {"edges": EDGES.tolist(), "quantiles": list(QUANTILES), "error": round(ERROR, 4)}
     told = {"measures": MEASURES, "beginning_bytes": BEGINNING_BYTES, "sources": {name: _table(one) for name, one in sums.items()}}
     write_table(folder / FILE, head | told)
@@ -96,21 +100,37 @@ def _add_early(sums: Sums, shard: Path) -> None:
         sums.drop(reason, entry["documents"], entry["bytes"])
 
 
-def _add_late(sums: Sums, corpus: Corpus, verdict: Array, reasons: Reasons) -> None:
+def _add_late(sums: Sums, corpus: Corpus, kept: Array, lengths: Array) -> None:
     """Add the rows of one shard that passed the filters, and those of them that are kept."""
     ((_, shard),) = corpus.shards
-    bins, sizes = np.load(shard / "bins.npy", mmap_mode="r"), np.load(shard / "sizes.npy")
-    kept = verdict != DROPPED
-    _add_rows(sums, "filtered", bins, sizes)
-    _add_rows(sums, "kept", _after_cuts(corpus, kept, bins)[:, kept], corpus.sizes[kept])
+    bins = np.load(shard / "bins.npy", mmap_mode="r")
+    _add_rows(sums, "filtered", bins, np.load(shard / "sizes.npy", mmap_mode="r"))
+    _add_rows(sums, "kept", _after_cuts(corpus, kept, bins)[:, kept], lengths[kept])
     row = 0
-    for batch in read_batches([shard / "documents.parquet"], ["id", "language"]):
-        here = slice(row, row := row + len(batch))
-        language, gone = batch.column("language"), pa.array(~kept[here])
+    for batch in read_batches([shard / "documents.parquet"], ["language"]):
+        language, here = batch.column("language"), kept[row : row + len(batch)]
+        row += len(batch)
         sums.languages["filtered"].update(language_counts(language))
-        sums.languages["kept"].update(language_counts(language.filter(pc.invert(gone))))
-        for reason, documents, size in reasons.count(batch.column("id").filter(gone), sizes[here][~kept[here]]):
-            sums.drop(reason, documents, size)
+        sums.languages["kept"].update(language_counts(language.filter(pa.array(here))))
+
+
+def _reasons(corpus: Corpus, lists: Sequence[Path], scratch: Scratch) -> tuple[Array, list[str]]:
+    """Return for every row the number of the reason why it is dropped (uint8; 0 for one on no list), and what they are called."""
+    found, names = scratch.full("reasons", corpus.rows, np.uint8), {"": 0}
+    for path in lists:
+        for rows, batch in corpus.listed(path, ["reason"]):
+            reason = batch.column("reason").dictionary_encode()
+            known = np.array([names.setdefault(name, len(names)) for name in reason.dictionary.to_pylist()], np.uint8)
+            found[rows] = known[reason.indices.to_numpy()]
+    return found, list(names)
+
+
+def _add_dropped(sums: Sums, shard: Path, reason: Array, names: Sequence[str]) -> None:
+    """Add what each reason dropped of a shard, as large as it was before anything was cut."""
+    documents = np.bincount(reason, minlength=len(names))
+    sizes = np.bincount(reason, np.load(shard / "sizes.npy", mmap_mode="r"), minlength=len(names))
+    for number in np.flatnonzero(documents[1:]).tolist():
+        sums.drop(names[number + 1], int(documents[number + 1]), int(sizes[number + 1]))
 
 
 def _add_rows(sums: Sums, step: str, bins: Array, sizes: Array) -> None:
@@ -122,49 +142,14 @@ def _add_rows(sums: Sums, step: str, bins: Array, sizes: Array) -> None:
 def _after_cuts(corpus: Corpus, kept: Array, bins: Array) -> Array:
     """Return the bins of a shard's rows, measured again where something was cut out of a kept one; scores stay as they were given."""
     wanted = np.zeros(len(kept), np.bool_)
-    wanted[corpus.cut_rows()] = True
-    if not (wanted & kept).any():
+    for _, _, cuts in corpus.cut_shards():
+        wanted[cuts.rows] = kept[cuts.rows]
+    if not wanted.any():
         return bins
     found = np.array(bins)
-    for rows, batch in corpus.batches(["text"], wanted & kept):
+    for rows, batch in corpus.batches(["text"], wanted):
         found[: len(MEASURES), rows] = coded(measured(text_buffers(batch.column("text")))).T
     return found
-
-
-@dataclass(frozen=True)
-class Reasons:
-    """Why listed documents are dropped: the first half of their ids, sorted, and the number of the reason of each."""
-
-    names: list[str]
-    keys: Array
-    numbers: Array
-
-    @staticmethod
-    def of(lists: Sequence[Path]) -> Reasons:
-        """Read the lists; 9 bytes stay of each of their documents."""
-        names: dict[str, int] = {}
-        keys, numbers = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint8)]
-        for batch in read_batches(lists, ["id", "reason"]):
-            reason = batch.column("reason").dictionary_encode()
-            known = np.array([names.setdefault(name, len(names)) for name in reason.dictionary.to_pylist()], np.uint8)
-            keys.append(_keys(batch.column("id")))
-            numbers.append(known[reason.indices.to_numpy()])
-        order = np.argsort(every := np.concatenate(keys), kind="stable")
-        return Reasons(list(names), every[order], np.concatenate(numbers)[order])
-
-    def count(self, ids: pa.StringArray, sizes: Array) -> Iterator[tuple[str, int, int]]:
-        """Yield reason, documents and bytes of listed documents."""
-        numbers = self.numbers[np.searchsorted(self.keys, _keys(ids))]
-        for number, name in enumerate(self.names):
-            rows = numbers == number
-            if rows.any():
-                yield name, int(rows.sum()), int(sizes[rows].sum(dtype=np.int64))
-
-
-def _keys(ids: pa.StringArray) -> Array:
-    """Return the first 64 bits of ids; two of a hundred million listed documents would share them once in 3,700 runs."""
-    offsets, data = text_buffers(ids)
-    return np.frombuffer(bytes.fromhex(data[offsets[0] : offsets[-1]].tobytes().decode()), ">u8")[::2].astype(np.uint64)
 
 
 def _table(sums: Sums) -> dict[str, Any]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -29,26 +28,30 @@ class Earlier:
     shards: Sequence[tuple[str, int]]
     same: frozenset[str]
 
-    @property
-    def listed(self) -> Array:
-        """Its rows of dropped documents and of those that are kept in their place, int64 [n, 2]."""
-        return np.load(self.folder / "listed.npy", mmap_mode="r").view(np.ndarray)
+    def known(self, corpus: Corpus) -> list[slice]:
+        """Return the rows of `corpus` that are in shards that are the same."""
+        return [span for (name, _), span in zip(corpus.shards, corpus.spans, strict=True) if name in self.same]
 
-    @property
-    def similarity(self) -> Array:
-        """Of each pair."""
-        return self._column("score").to_numpy()
+    def listed(self, corpus: Corpus) -> Iterator[tuple[Array, Array, Array, Array]]:
+        """Yield what it says of dropped documents that `corpus` still holds, some at a time.
 
-    @property
-    def exact(self) -> Array:
-        """Whether the two are equal."""
-        return mask(pc.equal(self._column("reason"), "exact_duplicate"))
+        Yields:
+            their rows; those of the documents kept in their place, -1 for one that is gone or may be another (int64);
+            the similarity of each pair; whether the two are equal.
+        """
+        pairs, begin = np.load(self.folder / "listed.npy", mmap_mode="r").view(np.ndarray), 0
+        with pq.ParquetFile(self.folder / "duplicates.parquet") as file:
+            for batch in file.iter_batches(columns=["score", "reason"]):
+                rows, winners = self._places(corpus, pairs[begin : begin + len(batch)])
+                begin += len(batch)
+                here, exact = rows >= 0, mask(pc.equal(batch.column("reason"), "exact_duplicate"))
+                yield rows[here], winners[here], batch.column("score").to_numpy()[here], exact[here]
 
-    def places(self, corpus: Corpus) -> Array:
-        """Return the row of `corpus` for each row of then (int64), -1 where its shard is gone or another."""
-        now = {name: int(start) for (name, _), start in zip(corpus.shards, corpus.starts, strict=False)}
-        parts = [np.arange(now[name], now[name] + rows) if name in self.same else np.full(rows, -1) for name, rows in self.shards]
-        return np.concatenate([np.zeros(0, np.int64), *parts])
-
-    def _column(self, name: str) -> pa.Array:
-        return pq.read_table(self.folder / "duplicates.parquet", columns=[name])[name].combine_chunks()
+    def _places(self, corpus: Corpus, pairs: Array) -> tuple[Array, Array]:
+        """Return the rows of `corpus` for rows of then, -1 where their shard is gone or another."""
+        now = {name: span.start for (name, _), span in zip(corpus.shards, corpus.spans, strict=True) if name in self.same}
+        starts = np.cumsum([0, *(rows for _, rows in self.shards)])
+        moved = np.array([now.get(name, -1) for name, _ in self.shards], np.int64)
+        shard = np.searchsorted(starts, pairs, side="right") - 1
+        found = np.where(moved[shard] >= 0, pairs - starts[shard] + moved[shard], -1)
+        return found[:, 0], found[:, 1]

@@ -7,12 +7,14 @@ by bisection. So any part fits into memory, and what a new shard has in common w
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from groundup.refine.arrays import Array
 from groundup.refine.kernels import BAND_ROWS, BANDS, EMPTY, band_keys
+from groundup.refine.parts import BLOCK
 from groundup.refine.spool import Spool
 
 # 37 bands of 3 find a pair at Jaccard 0.5 with 1 - (1 - 0.5^3)^37 = 0.993, at 0.6 with 0.9999; 28 bands of 4 would
@@ -63,21 +65,30 @@ def write_index(folder: Path, keys: Spool) -> None:
         written.flush()
 
 
-def read_range(folder: Path, band: int, low: int, high: int) -> tuple[Array, Array]:
-    """Return keys and rows of one band of a shard with low <= key < high, ascending; copies, so that nothing stays mapped."""
-    keys, rows = _open(folder, "keys.npy"), _open(folder, "rows.npy")
-    begin, end = np.searchsorted(keys[band], np.array([low, high], np.uint64))
-    return np.array(keys[band, begin:end]), np.array(rows[band, begin:end])
+def read_range(folder: Path, band: int, low: int, high: int) -> Iterator[tuple[Array, Array]]:
+    """Yield keys and rows of one band of a shard with low <= key < high, ascending, some at a time."""
+    keys, rows = _band(folder / "keys.npy", band), _band(folder / "rows.npy", band)
+    begin, end = np.searchsorted(keys, np.array([low, high], np.uint64))
+    for at in range(int(begin), int(end), BLOCK):
+        # Copies, so that nothing stays mapped.
+        block = slice(at, min(at + BLOCK, int(end)))
+        yield np.array(keys[block]), np.array(rows[block])
 
 
 def find_keys(folder: Path, band: int, wanted: Array) -> tuple[Array, Array]:
     """Return keys and rows of one band of a shard whose key is among `wanted` (ascending, each once)."""
-    keys, rows = _open(folder, "keys.npy"), _open(folder, "rows.npy")
-    begins, ends = np.searchsorted(keys[band], wanted), np.searchsorted(keys[band], wanted, side="right")
+    keys, rows = _band(folder / "keys.npy", band), _band(folder / "rows.npy", band)
+    begins, ends = np.searchsorted(keys, wanted), np.searchsorted(keys, wanted, side="right")
     counts = ends - begins
     inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.repeat(wanted, counts), np.array(rows[band][np.repeat(begins, counts) + inside])
+    return np.repeat(wanted, counts), np.array(rows[np.repeat(begins, counts) + inside])
 
 
-def _open(folder: Path, name: str) -> Array:
-    return np.load(folder / name, mmap_mode="r").view(np.ndarray)
+def _band(path: Path, band: int) -> Array:
+    """Map one band of an array, and not the fifty others: they would count as address space."""
+    with path.open("rb") as file:
+        np.lib.format.read_magic(file)
+        (_, rows), _, dtype = np.lib.format.read_array_header_1_0(file)
+        if rows == 0:
+            return np.zeros(0, dtype)
+        return np.memmap(file, dtype, "r", file.tell() + band * rows * dtype.itemsize, (rows,)).view(np.ndarray)

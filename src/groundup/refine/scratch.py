@@ -7,6 +7,7 @@ Mapped files can leave memory at any time, arrays of our own cannot: what grows 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -49,3 +50,24 @@ class Scratch:
         if corpus.rows == 0:
             return np.zeros((0, *shape[1:]), dtype)
         return np.memmap(self.folder / name, dtype, "r", shape=(corpus.rows, *shape[1:])).view(np.ndarray)
+
+    def kept(self, corpus: Corpus, lists: Sequence[Path], name: str = "kept") -> Array:
+        """Return the mask of the rows that are on none of these lists of dropped documents.
+
+        Raises:
+            ValueError: a list does not belong to the corpus.
+        """
+        mask = self.full(name, corpus.rows, np.bool_, True)
+        for path in lists:
+            for rows, _ in corpus.listed(path):
+                mask[rows] = False
+        return mask
+
+    def lengths(self, corpus: Corpus) -> Array:
+        """Return the UTF-8 bytes that are left of every document (uint32) without what is cut out of it."""
+        found = self.full("lengths", corpus.rows, np.uint32)
+        for part, first in zip(corpus.parts("sizes"), corpus.starts.tolist(), strict=False):
+            found[first : first + len(part)] = part
+        for _, rows, cuts in corpus.cut_shards():
+            np.subtract.at(found[rows], cuts.rows, np.diff(cuts.spans)[:, 0].astype(np.uint32))
+        return found

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from groundup.refine.arrays import Array, Texts
 from groundup.refine.lines import line_hashes
+from groundup.refine.parts import inside, ranges
 from groundup.refine.spool import Spool
 
 # Lines that are sorted or counted at a time: with the copies that sorting makes about 160 MB.
@@ -50,13 +50,13 @@ class Sketch:
         hashes, rows = self._hashes.view(), self._rows.view()
         out = [_create(self._folder / f"{name}.npy", part) for name, part in (("lines", hashes), ("line_rows", rows))]
         at = 0
-        for low, high in ranges(len(hashes)):
-            inside = _inside(hashes, low, high)
+        for low, high in ranges(len(hashes), PART_LINES):
+            found = inside(hashes, low, high)
             # Rows come in ascending order, and a stable sort leaves them so.
-            inside = inside[np.argsort(hashes[inside], kind="stable")]
+            found = found[np.argsort(hashes[found], kind="stable")]
             for target, part in zip(out, (hashes, rows), strict=True):
-                target[at : at + len(inside)] = part[inside]
-            at += len(inside)
+                target[at : at + len(found)] = part[found]
+            at += len(found)
 
 
 def _create(path: Path, like: Array) -> Array:
@@ -64,23 +64,6 @@ def _create(path: Path, like: Array) -> Array:
         np.save(path, like)
         return np.empty_like(like)
     return np.lib.format.open_memmap(path, "w+", like.dtype, like.shape)
-
-
-def _inside(hashes: Array, low: int, high: int) -> Array:
-    """Return the places of the hashes with low <= hash <= high, a block of them at a time."""
-    found = [np.zeros(0, np.int64)]
-    for begin in range(0, len(hashes), PART_LINES):
-        block = hashes[begin : begin + PART_LINES]
-        found.append(np.flatnonzero((block >= np.uint64(low)) & (block <= np.uint64(high))) + begin)
-    return np.concatenate(found)
-
-
-def ranges(lines: int) -> Iterator[tuple[int, int]]:
-    """Yield first and last hash of ranges that hold about PART_LINES of so many lines each, since hashes are even."""
-    parts = 1 + lines // PART_LINES
-    bounds = [(number << 64) // parts for number in range(parts + 1)]
-    for low, high in pairwise(bounds):
-        yield low, high - 1
 
 
 def counted(shards: Sequence[Path], kept: Sequence[Array]) -> Iterator[tuple[Array, Array]]:
@@ -91,7 +74,7 @@ def counted(shards: Sequence[Path], kept: Sequence[Array]) -> Iterator[tuple[Arr
         kept: for each of them the mask of the rows that count.
     """
     sketches = [(_open(shard, "lines"), _open(shard, "line_rows")) for shard in shards]
-    for low, high in ranges(sum(len(hashes) for hashes, _ in sketches)):
+    for low, high in ranges(sum(len(hashes) for hashes, _ in sketches), PART_LINES):
         parts = [np.zeros(0, np.uint64)]
         counts = [np.zeros(0, np.int64)]
         for (hashes, rows), mask in zip(sketches, kept, strict=True):

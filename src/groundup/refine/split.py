@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from groundup.refine.arrays import Array, kernel
+from groundup.refine.cluster_sizes import BYTES, CLUSTER, SOURCE, sizes_in_order
 from groundup.refine.clusters import clusters
 from groundup.refine.corpus import Corpus
-from groundup.refine.kernels import mix, scrambled
 from groundup.refine.scratch import Scratch
-from groundup.refined import TRAIN, VALIDATION
+from groundup.refine.spool import Spool
+from groundup.refined import DROPPED, TRAIN, VALIDATION
 
 # A source whose smallest cluster is larger than its share of validation gives that one, up to this share of itself.
 MOST_OF_SOURCE = 0.2
@@ -45,159 +46,152 @@ def split_documents(
         memory: bytes that a part of the index may take.
     """
     corpus = Corpus(shards, cuts)
-    is_kept = corpus.kept(dropped)
-    with Scratch(folder / ".scratch") as scratch:
-        cluster = clusters(corpus, is_kept, scratch, memory)
-        kept = np.flatnonzero(is_kept)
-        order = _cluster_order(cluster, scratch.joined(corpus, "ids")[kept, 0], seed)
-    names, source = corpus.names, corpus.sources_of(kept)
-    table = Clusters.of(cluster, source, corpus.sizes[kept], len(names))
-    held_out = choose(table, order, share)
-    numbers = np.array([sorted(set(kinds.values())).index(kinds[name]) for name in names], np.int64)
-    by_kind = Clusters.of(cluster, numbers[source], corpus.sizes[kept], len(set(kinds.values())))
-    held_out |= choose_for_kinds(by_kind, order, held_out, share)
-    verdict = np.zeros(corpus.rows, np.uint8)
-    verdict[kept] = np.where(held_out[cluster], VALIDATION, TRAIN)
-    (folder / "split").mkdir()
-    for (name, _), begin, end in zip(shards, corpus.starts[:-1], corpus.starts[1:], strict=True):
-        np.save(folder / "split" / f"{name}.npy", verdict[begin:end])
-    return {"sources": _facts(corpus, verdict, table)}
-
-
-def _cluster_order(cluster: Array, ids: Array, seed: int) -> Array:
-    """Return the clusters in the order of a seeded hash of their smallest id, which later data rarely changes."""
-    smallest = np.full(cluster.max(initial=-1) + 1, ~np.uint64(0))
-    np.minimum.at(smallest, cluster, ids)
-    return np.argsort(scrambled(smallest ^ np.uint64(mix(np.uint64(seed) + np.uint64(1)))), kind="stable")
+    of_kind = np.array([sorted(set(kinds.values())).index(kinds[name]) for name in corpus.names], np.int64)
+    with Scratch(folder / ".scratch") as scratch, Spool(scratch.folder / "entries", np.dtype(np.int64), 3) as entries:
+        kept, lengths = scratch.kept(corpus, dropped), scratch.lengths(corpus)
+        cluster = clusters(corpus, kept, scratch, memory)
+        sizes_in_order(corpus, kept, cluster, lengths, seed, scratch, memory, entries)
+        table, held_out = entries.view(), scratch.full("held_out", corpus.rows, np.bool_)
+        choose(table, of_kind, share, held_out)
+        verdict = scratch.full("verdict", corpus.rows, np.uint8)
+        counts = _decide(corpus, kept, cluster, held_out, lengths, verdict)
+        (folder / "split").mkdir()
+        for (name, _), rows in zip(shards, corpus.spans, strict=True):
+            np.save(folder / "split" / f"{name}.npy", verdict[rows])
+        return {"sources": _facts(corpus.names, _totals(table, len(of_kind))[0], counts)}
 
 
 @dataclass(frozen=True)
-class Clusters:
-    """Bytes of clusters by source, without the zeros.
+class Shares:
+    """Bytes of units: sources, or kinds of sources.
 
     Attributes:
-        starts: where the entries of each cluster begin (one longer than there are clusters).
-        sources: number of the source of each entry.
-        sizes: bytes of each entry.
-        totals: bytes of each source.
+        unit: number of the unit of each source.
+        totals: bytes of each unit (float64, as are the others).
+        target: how many of them are to be held out.
+        held: how many are.
     """
 
-    starts: Array
-    sources: Array
-    sizes: Array
+    unit: Array
     totals: Array
+    target: Array
+    held: Array
 
-    @staticmethod
-    def of(cluster: Array, source: Array, size: Array, sources: int) -> Clusters:
-        """Add up the sizes of documents by cluster and source."""
-        pairs, inverse = np.unique(cluster * sources + source, return_inverse=True)
-        sizes = np.bincount(inverse, weights=size, minlength=len(pairs))
-        starts = np.searchsorted(pairs // sources, np.arange(cluster.max(initial=-1) + 2))
-        return Clusters(starts, pairs % sources, sizes, np.bincount(source, weights=size, minlength=sources))
+    def one_more(self, entries: Array, unit: int, held_out: Array) -> int:
+        """Return the first entry of the smallest cluster that brings a unit nearer to its target without taking another one away
+        from its own, or -1."""
+        return int(_smallest_that_helps(entries, unit, held_out, self.unit, self.totals, self.target, self.held))
 
-    def entries(self, number: int) -> tuple[Array, Array]:
-        """Return the sources that a cluster has documents of, and its bytes in each."""
-        span = slice(self.starts[number], self.starts[number + 1])
-        return self.sources[span], self.sizes[span]
-
-    def of_source(self, source: int) -> tuple[Array, Array]:
-        """Return the clusters that have documents of a source, and their bytes in it."""
-        entries = np.flatnonzero(self.sources == source)
-        return np.searchsorted(self.starts, entries, side="right") - 1, self.sizes[entries]
+    def merged(self, unit: Array, share: float) -> Shares:
+        """Return the shares of units of these units."""
+        totals = np.bincount(unit, self.totals)
+        return Shares(unit[self.unit], totals, share * totals, np.bincount(unit, self.held))
 
 
-def choose(table: Clusters, order: Array, share: float) -> Array:
-    """Return the mask of the clusters that are held out, so that about `share` of the bytes of each source is.
+def choose(entries: Array, of_kind: Array, share: float, held_out: Array) -> None:
+    """Hold out clusters, so that about `share` of the bytes of each source is.
 
     Clusters are taken in order while they fit into every source that they touch. Then each source may take one more that
     brings it nearer to its target; and one that has none gets its smallest cluster if that is no more than MOST_OF_SOURCE
-    of it.
-    """
-    target = share * table.totals
-    taken, held = np.zeros(len(order), np.bool_), np.zeros(len(table.totals))
-    _take(order, table.starts, table.sources, table.sizes, target, held, taken)
-    place = np.argsort(order, kind="stable")
-    for source in range(len(table.totals)):
-        extra = _one_more(table, source, taken, held, target, place)
-        if extra >= 0:
-            taken[extra] = True
-            sources, sizes = table.entries(extra)
-            held[sources] += sizes
-    return taken
-
-
-@kernel
-def _take(order: Array, starts: Array, sources: Array, sizes: Array, target: Array, held: Array, taken: Array) -> None:
-    """Take clusters in order while they fit into all of their sources; `held` and `taken` are changed in place."""
-    for number in order:
-        fits = True
-        for k in range(starts[number], starts[number + 1]):
-            fits = fits and held[sources[k]] + sizes[k] <= target[sources[k]]
-        if fits:
-            taken[number] = True
-            for k in range(starts[number], starts[number + 1]):
-                held[sources[k]] += sizes[k]
-
-
-def choose_for_kinds(table: Clusters, order: Array, taken: Array, share: float) -> Array:
-    """Return the mask of one more cluster for each kind that has none in `taken`: sources that are one project or host each.
+    of it. Last, a kind that has none gets one in the same way: its sources are one project or host each.
 
     Args:
-        table: clusters by kind instead of source; the smallest one is held out if it is at most MOST_OF_SOURCE of the kind.
+        entries: bytes of clusters by source in their order, as `sizes_in_order` makes them.
+        of_kind: number of the kind of each source.
+        share: of the bytes.
+        held_out: mask by first row of a cluster, all False; changed in place.
     """
-    held = np.array([sizes[taken[numbers]].sum() for numbers, sizes in map(table.of_source, range(len(table.totals)))])
-    extra, place = np.zeros(len(order), np.bool_), np.argsort(order, kind="stable")
-    for kind in np.flatnonzero(held == 0).tolist():
-        number = _one_more(table, kind, taken, held, share * table.totals, place)
-        if number >= 0:
-            extra[number] = True
-    return extra
-
-
-def _one_more(table: Clusters, source: int, taken: Array, held: Array, target: Array, place: Array) -> int:
-    """Return the cluster that brings a source nearest to its target without taking another one away from its own, or -1."""
-    numbers, sizes = table.of_source(source)
-    order = np.lexsort((place[numbers], sizes))
-    too_large = max(2 * (target[source] - held[source]), MOST_OF_SOURCE * table.totals[source])
-    small = order[: int(np.searchsorted(sizes[order], too_large, side="right")) + 1]
-    return int(
-        _first_that_helps(numbers[small], held[source] == 0, table.starts, table.sources, table.sizes, table.totals, taken, held, target)
-    )
+    totals = _totals(entries, len(of_kind))[1].astype(np.float64)
+    sources = Shares(np.arange(len(of_kind)), totals, share * totals, np.zeros(len(of_kind)))
+    _take(entries, sources.target, sources.held, held_out)
+    for source in range(len(of_kind)):
+        _hold(entries, sources.one_more(entries, source, held_out), sources.held, held_out)
+    kinds = sources.merged(of_kind, share)
+    for entry in [kinds.one_more(entries, kind, held_out) for kind in np.flatnonzero(kinds.held == 0).tolist()]:
+        _hold(entries, entry, sources.held, held_out)
 
 
 @kernel
-def _first_that_helps(
-    numbers: Array,
-    none_yet: bool,
-    starts: Array,
-    sources: Array,
-    sizes: Array,
-    totals: Array,
-    taken: Array,
-    held: Array,
-    target: Array,
-) -> int:
-    for number in numbers:
-        nearer, only = not taken[number], none_yet and not taken[number]
-        for k in range(starts[number], starts[number + 1]):
-            source, after = sources[k], held[sources[k]] + sizes[k]
-            nearer = nearer and abs(after - target[source]) < abs(held[source] - target[source])
-            only = only and sizes[k] <= MOST_OF_SOURCE * totals[source]
-        if nearer or only:
-            return int(number)
-    return -1
+def _totals(entries: Array, sources: int) -> Array:
+    """Return clusters and bytes of each source, shape (2, sources)."""
+    totals = np.zeros((2, sources), np.int64)
+    for k in range(len(entries)):
+        totals[0, entries[k, SOURCE]] += 1
+        totals[1, entries[k, SOURCE]] += entries[k, BYTES]
+    return totals
 
 
-def _facts(corpus: Corpus, verdict: Array, table: Clusters) -> dict[str, dict[str, Any]]:
-    """Count documents and bytes on both sides by source."""
-    facts: dict[str, dict[str, Any]] = {name: {"clusters": len(table.of_source(n)[0])} for n, name in enumerate(corpus.names)}
-    for side, value in (("train", TRAIN), ("validation", VALIDATION)):
-        rows = np.flatnonzero(verdict == value)
-        source, sources = corpus.sources_of(rows), len(corpus.names)
-        documents, sizes = np.bincount(source, minlength=sources), np.bincount(source, corpus.sizes[rows], sources)
-        for number, name in enumerate(corpus.names):
-            facts[name][side] = {"documents": int(documents[number]), "bytes": int(sizes[number])}
-    for own in facts.values():
-        if own["validation"]["bytes"] == 0 and own["train"]["bytes"]:
-            own["note"] = f"no validation: its smallest cluster is more than {MOST_OF_SOURCE:.0%} of the source"
+@kernel
+def _end(entries: Array, begin: int) -> int:
+    """Return the entry after the last one of a cluster."""
+    end = begin
+    while end < len(entries) and entries[end, CLUSTER] == entries[begin, CLUSTER]:
+        end += 1
+    return end
+
+
+@kernel
+def _take(entries: Array, target: Array, held: Array, held_out: Array) -> None:
+    """Hold out clusters in order while they fit into all of their sources; `held` and `held_out` are changed in place."""
+    begin = 0
+    while begin < len(entries):
+        end, fits = _end(entries, begin), True
+        for k in range(begin, end):
+            fits = fits and held[entries[k, SOURCE]] + entries[k, BYTES] <= target[entries[k, SOURCE]]
+        if fits:
+            _hold(entries, begin, held, held_out)
+        begin = end
+
+
+@kernel
+def _hold(entries: Array, begin: int, held: Array, held_out: Array) -> None:
+    """Hold out the cluster that begins at an entry, if that is one."""
+    if begin >= 0:
+        held_out[entries[begin, CLUSTER]] = True
+        for k in range(begin, _end(entries, begin)):
+            held[entries[k, SOURCE]] += entries[k, BYTES]
+
+
+@kernel
+def _smallest_that_helps(entries: Array, unit: int, held_out: Array, units: Array, totals: Array, target: Array, held: Array) -> int:
+    """Return the first entry of the smallest cluster of a unit that helps it, the earlier one of two equal ones, or -1."""
+    best, least, sizes = -1, np.inf, np.zeros(len(held))
+    for at in range(len(entries)):
+        if units[entries[at, SOURCE]] != unit or entries[at, BYTES] >= least or held_out[entries[at, CLUSTER]]:
+            continue
+        begin = at
+        while begin > 0 and entries[begin - 1, CLUSTER] == entries[at, CLUSTER]:
+            begin -= 1
+        sizes[:] = 0
+        for k in range(begin, _end(entries, begin)):
+            sizes[units[entries[k, SOURCE]]] += entries[k, BYTES]
+        nearer, only = True, held[unit] == 0
+        for k in range(begin, _end(entries, begin)):
+            other = units[entries[k, SOURCE]]
+            nearer = nearer and abs(held[other] + sizes[other] - target[other]) < abs(held[other] - target[other])
+            only = only and sizes[other] <= MOST_OF_SOURCE * totals[other]
+        if sizes[unit] < least and (nearer or only):
+            best, least = begin, sizes[unit]
+    return best
+
+
+def _decide(corpus: Corpus, kept: Array, cluster: Array, held_out: Array, lengths: Array, verdict: Array) -> Array:
+    """Write the verdict on each row; return documents and bytes, shape (sources, verdicts, 2)."""
+    counts = np.zeros((len(corpus.names), 3, 2), np.int64)
+    for source, rows in corpus.blocks():
+        side = np.where(held_out[cluster[rows]], np.uint8(VALIDATION), np.uint8(TRAIN))
+        verdict[rows] = np.where(kept[rows], side, np.uint8(DROPPED))
+        counts[source, :, 0] += np.bincount(verdict[rows], minlength=3)
+        counts[source, :, 1] += np.bincount(verdict[rows], lengths[rows], minlength=3).astype(np.int64)
+    return counts
+
+
+def _facts(names: Sequence[str], clusters: Array, counts: Array) -> dict[str, dict[str, Any]]:
+    """Name what is counted on both sides by source."""
+    facts: dict[str, dict[str, Any]] = {}
+    for name, own, of_source in zip(names, clusters.tolist(), counts.tolist(), strict=True):
+        sides = (("train", TRAIN), ("validation", VALIDATION))
+        facts[name] = {"clusters": own} | {side: dict(zip(("documents", "bytes"), of_source[value], strict=True)) for side, value in sides}
+        if facts[name]["validation"]["bytes"] == 0 and facts[name]["train"]["bytes"]:
+            facts[name]["note"] = f"no validation: its smallest cluster is more than {MOST_OF_SOURCE:.0%} of the source"
     return facts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 
@@ -44,13 +44,13 @@ class Spool:
         self._file.truncate()
         self.rows = 0
 
-    def view(self) -> Array:
-        """Return all rows so far as a memory map, shape (rows, width), or (rows,) for a width of 1."""
+    def view(self, mode: Literal["r", "r+"] = "r") -> Array:
+        """Return all rows so far as a memory map, shape (rows, width), or (rows,) for a width of 1; with "r+" one to change."""
         self._file.flush()
         shape = (self.rows, self.width) if self.width > 1 else (self.rows,)
         if self.rows == 0:
             return np.frombuffer(b"", self.dtype).reshape(shape)
-        return np.memmap(self.path, self.dtype, "r", shape=shape).view(np.ndarray)
+        return np.memmap(self.path, self.dtype, mode, shape=shape).view(np.ndarray)
 
     def save(self, path: Path, transpose: bool = False) -> None:
         """Write the rows as `.npy`; transposed to (width, rows), so that every column of them can be read by itself."""
