@@ -22,7 +22,7 @@ Number: TypeAlias = Any
 
 
 # Modules whose kernels and constants are compiled into kernels of others.
-SHARED = ("characters.py", "kernels.py")
+SHARED = ("buckets.py", "characters.py", "cluster_sizes.py", "kernels.py")
 
 
 def compiled_folder(modules: Path, parent: Path) -> Path:
