@@ -211,11 +211,17 @@ def test_verify_says_that_nothing_was_trained_yet(run: Run) -> None:
 
 
 def test_inspect_shows_what_the_filters_saw(run: Run, recipe: Recipe, row: Callable[..., Row], collected: Callable[..., Path]) -> None:
-    """Lines that a rule set takes out of English pages are not there; another kind keeps them."""
-    prose = "This is a line of a page that somebody wrote about the weather in town."
-    for kind, seen in (("web", prose), ("text", f"Home | About\n{prose}")):
-        rows = [row(f"Home | About\n{prose}", 0, kind, "one")]
-        step = Step("collect/shard", "one.s", 1, {"kind": kind}, {})
+    """Lines that a rule set takes out of English pages are not there; another kind keeps them, and another language that was told."""
+    prose, short = "This is a line of a page that somebody wrote about the weather in town.", "So it is, or is it so?"
+    cases = (
+        ("web", "", prose, prose),
+        ("text", "", prose, f"Home\n{prose}"),
+        ("web", "en", short, short),
+        ("web", "de", short, f"Home\n{short}"),
+    )
+    for kind, told, text, seen in cases:
+        rows = [row(f"Home\n{text}", 0, kind, "one") | {"language": told}]
+        step = Step("collect/shard", "one.s", 1, {"kind": kind, "told": told}, {})
         made = run.store.build(step, copy_shard, {"rows": rows, "kind": kind, "write": collected})
         run.publish("collect", [made], {"documents/one.s.parquet": made.path / "documents.parquet"})
         write_lock(replace(run, recipe=replace(recipe, refine=Refine(filters=("gopher", "c4_lines")))))

@@ -6,7 +6,7 @@ Reads the views `collect/`, `refine/` and `tokenize/` of a run, and its training
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ def judged(root: Path, ids: Sequence[str], most: int) -> dict[str, tuple[str, st
     """
     from groundup.refine.clean import clean_texts
 
-    found = find_documents(_tables(root, "collect/documents"), ids, ("id", "text", "kind"))
+    found = find_documents(_tables(root, "collect/documents"), ids, ("id", "text", "kind", "language"))
     if not found:
         return {}
     raw = [row["text"][: 8 * most] for row in found.values()]
@@ -114,7 +114,7 @@ def _settings(root: Path) -> Refine:
         return Refine()
 
 
-def _without_lines(texts: pa.StringArray, rows: Iterable[Row], settings: Refine) -> pa.StringArray:
+def _without_lines(texts: pa.StringArray, rows: Collection[Row], settings: Refine) -> pa.StringArray:
     """Take the lines out that a rule set of the recipe takes out of English pages."""
     from groundup.refine.arrays import replace_rows
     from groundup.refine.language import detect
@@ -123,8 +123,9 @@ def _without_lines(texts: pa.StringArray, rows: Iterable[Row], settings: Refine)
 
     if CUTTING not in settings.filters:
         return texts
-    pages = np.array([row["kind"] in RULE_SETS[CUTTING].kinds for row in rows], np.bool_)
-    asked = pages & (np.array(detect(texts).code.to_pylist()) == "en")
+    # As refine has it: what the reader was told counts where the text does not tell.
+    spoken = [code or row["language"] for code, row in zip(detect(texts).code.to_pylist(), rows, strict=True)]
+    asked = np.array([row["kind"] in RULE_SETS[CUTTING].kinds and code == "en" for code, row in zip(spoken, rows, strict=True)])
     return replace_rows(texts, asked, prose_lines(texts.filter(pa.array(asked))))
 
 
