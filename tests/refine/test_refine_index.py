@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -58,6 +59,25 @@ def test_buckets_are_those_of_a_dictionary(tmp_path: Path, parts: int) -> None:
                 wanted = [[row for row in held if mask is None or mask[row]] for held in plain.values() if some is None or some[held].any()]
                 found = [b.rows[i:j].tolist() for b in shelf.buckets(band, mask, some) for i, j in pairwise(b.starts.tolist())]
                 assert sorted(found) == sorted(held for held in wanted if len(held) > 1)
+
+
+def test_a_crowd_takes_no_more_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All documents share one key: their rows go into a mapped file, however many they are, and come in order."""
+    monkeypatch.setattr("groundup.refine.index.BLOCK", 1_000)
+    peaks = []
+    for rows in (5_000, 20_000):
+        shards, _ = made_up(tmp_path / str(rows), [rows // 2, rows // 2], 1)
+        with Scratch(tmp_path / f"scratch{rows}") as scratch:
+            corpus = Corpus(shards)
+            sizes, ids = scratch.joined(corpus, "sizes"), scratch.joined(corpus, "ids")
+            tracemalloc.start()
+            (found,) = Shelf(corpus, sizes, ids, 1_000 * ENTRY_BYTES, scratch.folder).buckets(7)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+            order = np.lexsort((ids[:, 1], ids[:, 0], -sizes.astype(np.int64)))
+            assert found.starts.tolist() == [0, rows]
+            assert (sizes[found.rows] == sizes[order]).all() and (ids[found.rows] == ids[order]).all()
+    assert peaks[1] - peaks[0] < 15_000
 
 
 def chained(chance: random.Random, count: int, family: str = "w") -> list[str]:
