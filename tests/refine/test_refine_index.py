@@ -65,7 +65,7 @@ def test_a_crowd_takes_no_more_memory(tmp_path: Path, monkeypatch: pytest.Monkey
     """All documents share one key: their rows go into a mapped file, however many they are, and come in order."""
     monkeypatch.setattr("groundup.refine.index.BLOCK", 1_000)
     peaks = []
-    for rows in (5_000, 20_000):
+    for rows in (5_000, 50_000):
         shards, _ = made_up(tmp_path / str(rows), [rows // 2, rows // 2], 1)
         with Scratch(tmp_path / f"scratch{rows}") as scratch:
             corpus = Corpus(shards)
@@ -77,7 +77,8 @@ def test_a_crowd_takes_no_more_memory(tmp_path: Path, monkeypatch: pytest.Monkey
             order = np.lexsort((ids[:, 1], ids[:, 0], -sizes.astype(np.int64)))
             assert found.starts.tolist() == [0, rows]
             assert (sizes[found.rows] == sizes[order]).all() and (ids[found.rows] == ids[order]).all()
-    assert peaks[1] - peaks[0] < 15_000
+    # One number for each would be 360,000 bytes.
+    assert peaks[1] - peaks[0] < 90_000
 
 
 def chained(chance: random.Random, count: int, family: str = "w") -> list[str]:
