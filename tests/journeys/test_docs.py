@@ -117,7 +117,7 @@ def headings(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("name", ["data", "training"])
+@pytest.mark.parametrize("name", ["data", "duplicates", "lineage", "training"])
 def test_a_page_begins_with_a_command_for_the_starter_run(name: str) -> None:
     text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
     first = blocks(ROOT / "docs" / f"{name}.md", *SHELLS)[0]
@@ -189,7 +189,7 @@ def test_the_filter_of_the_page_drops_what_it_says(example: Path) -> None:
 
 def test_examples_in_python_run(tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """On another run than the starter, which not everybody has."""
-    bodies = [body for name in ("data.md", "training.md") for body in blocks(ROOT / "docs" / name, "python")]
+    bodies = [body for name in ("data.md", "lineage.md", "training.md") for body in blocks(ROOT / "docs" / name, "python")]
     runnable = [body.replace('"runs/starter"', repr(str(tiny_run))) for body in bodies if '"runs/starter"' in body]
     assert len(runnable) == 2
     for body in runnable:
