@@ -87,7 +87,7 @@ def test_the_process_ends_when_it_is_told(run: Path) -> None:
     Ledger(run / "ledger.jsonl").write("run", command=[], versions={})
     Ledger(run / "ledger.jsonl").write("finished", stage="tokenize", seconds=1.0, peak_bytes=1)
     process = page_process(run)
-    _, errors = process.communicate(live.END, timeout=60)
+    _, errors = process.communicate(live.END, timeout=300)
     assert (process.returncode, errors) == (0, b"")
     assert banner(run).startswith("Stopped after tokenize.")
     assert refresh(run) == []
@@ -96,7 +96,7 @@ def test_the_process_ends_when_it_is_told(run: Path) -> None:
 def test_the_process_leaves_the_page_alone_when_the_finished_one_follows(run: Path) -> None:
     before = (run / "report" / "index.html").read_bytes()
     process = page_process(run)
-    process.communicate(live.QUIT, timeout=60)
+    process.communicate(live.QUIT, timeout=300)
     assert process.returncode == 0
     assert (run / "report" / "index.html").read_bytes() == before
 
@@ -104,7 +104,7 @@ def test_the_process_leaves_the_page_alone_when_the_finished_one_follows(run: Pa
 def test_the_process_ends_with_its_parent_and_says_that_the_run_was_killed(run: Path) -> None:
     began(run, "train")
     process = page_process(run)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert "The run was killed" in banner(run)
     assert refresh(run) == []
 
@@ -113,7 +113,7 @@ def test_an_orphan_does_not_write_where_another_run_works(run: Path) -> None:
     began(run, "train")
     with locked(run):
         process = page_process(run)
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
     assert process.returncode == 0
     assert banner(run) == ""
 
