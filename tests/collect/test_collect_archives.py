@@ -238,6 +238,15 @@ def test_a_long_header_is_not_read() -> None:
     assert read < 1 << 20
 
 
+def test_a_member_of_exabytes_ends_where_its_archive_ends() -> None:
+    """tarfile's own stream counts on to where the next member would begin, in steps of 10 kB: years of them."""
+    header = bytearray(tarfile.TarInfo("a").tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = b"\x80" + (1 << 62).to_bytes(11, "big")
+    header[148:156] = b"%06o\0 " % (sum(header[:148]) + sum(header[156:]) + 8 * 32)
+    found = _open("x.tar", bytes(header) + b"text\n" * 1000)
+    assert found == {"x.tar!/a": "truncated", "x.tar": "truncated"}
+
+
 def test_holes_count_against_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sparse member of 1 kB may claim terabytes of zeros."""
     monkeypatch.setattr(streams, "RATIO_FLOOR", 1 << 20)

@@ -12,8 +12,9 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Self, cast
+from typing import IO, cast
 
+from groundup.collect import tar
 from groundup.collect.bzip2 import Bzip2Stream
 from groundup.collect.formats import is_epub
 from groundup.collect.globs import COMPRESSED, Selection
@@ -23,9 +24,6 @@ from groundup.collect.zstd import MAGIC, ZstdStream
 
 MAX_MEMBERS = 2_000_000
 MAX_DEPTH = 1
-# What tar says of a member in members of their own: names, dates. tarfile takes each into memory whole.
-MAX_HEADER_BYTES = 1 << 20
-_HEADER_TYPES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _OPENERS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
     b"\x1f\x8b": lambda file: cast("IO[bytes]", gzip.GzipFile(fileobj=file)),
     b"BZh": lambda file: cast("IO[bytes]", Bzip2Stream(file)),
@@ -156,50 +154,15 @@ def _container(name: str, head: bytes) -> str | None:
     return None
 
 
-class _Header(tarfile.TarInfo):
-    """A member's header that remembers why the last one could not be read: tarfile itself ends silently."""
-
-    stopped: Exception | None = None
-
-    @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
-        """Read the next header; what tarfile stumbles over in one is an error of that header."""
-        try:
-            return super().fromtarfile(tar)
-        except tarfile.HeaderError as error:
-            tar.stopped = error  # type: ignore[attr-defined]
-            raise
-        except (ValueError, LookupError) as error:
-            # Of all its errors the one that does not end an archive silently.
-            raise tarfile.SubsequentHeaderError(f"a header in it cannot be read ({error}); what follows is lost") from None  # type: ignore[attr-defined]
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """Take a header apart; refuse one that announces more about a member than anybody has to say."""
-        header = super().frombuf(buf, encoding, errors)
-        if header.type in _HEADER_TYPES and header.size > MAX_HEADER_BYTES:
-            raise tarfile.InvalidHeaderError(f"{header.size:,} bytes that describe a member")  # type: ignore[attr-defined]
-        return header
-
-
 def _tar(stream: IO[bytes], origin: str, opening: _Opening, depth: int) -> Iterator[Item | Refused]:
     names = _Names(origin)
-    try:
-        with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header) as tar:
-            while (member := tar.next()) is not None:
-                # tarfile remembers every member; a million of them are a gigabyte.
-                tar.members = []  # type: ignore[attr-defined]
-                opening.count()
-                if not member.isdir():
-                    yield from _tar_member(tar, member, names, opening, depth)
-            stopped = getattr(tar, "stopped", None)
-            if type(stopped).__name__ not in ("EOFHeaderError", "EmptyHeaderError"):
-                yield Refused(origin, "damaged", f"a header in it cannot be read ({stopped}); what follows is lost")
-    except (tarfile.TarError, UnicodeError, OverflowError) as error:
-        yield Refused(origin, "truncated" if "end of data" in str(error) else "damaged", str(error))
+    for member, data in tar.members(stream):
+        opening.count()
+        if not member.isdir():
+            yield from _tar_member(member, data, names, opening, depth)
 
 
-def _tar_member(tar: tarfile.TarFile, member: tarfile.TarInfo, names: _Names, opening: _Opening, depth: int) -> Iterator[Item | Refused]:
+def _tar_member(member: tarfile.TarInfo, data: IO[bytes] | None, names: _Names, opening: _Opening, depth: int) -> Iterator[Item | Refused]:
     if hidden(member.name) and not unsafe_path(member.name):
         return
     origin = names.origin(member.name)
@@ -207,13 +170,11 @@ def _tar_member(tar: tarfile.TarFile, member: tarfile.TarInfo, names: _Names, op
         return
     if unsafe_path(member.name):
         yield Refused(origin, "unsafe-path", "its name is absolute, or leads out of the archive")
-    elif not member.isreg():
+    elif data is None:
         yield Refused(origin, "link" if member.issym() or member.islnk() else "special-file", member.linkname)
     else:
-        data = tar.extractfile(member)
-        if data is not None:
-            # Only the holes of a sparse file are more than was unpacked before.
-            yield from _member(Guarded(data, opening.budget if member.issparse() else None), origin, opening, depth)
+        # Only the holes of a sparse file are more than was unpacked before.
+        yield from _member(Guarded(data, opening.budget if member.issparse() else None), origin, opening, depth)
 
 
 def _member(guarded: Guarded, origin: str, opening: _Opening, depth: int) -> Iterator[Item | Refused]:
