@@ -7,6 +7,8 @@ import gzip
 import io
 import json
 import lzma
+import re
+import tarfile
 import zipfile
 from collections.abc import Callable
 
@@ -38,6 +40,30 @@ def _zip(members: dict[str, str]) -> bytes:
         for name, data in members.items():
             archive.writestr(name, data)
     return out.getvalue()
+
+
+def _tar() -> bytes:
+    """Return a tar file with each kind of header that describes the next one: pax records, a long name, the map of a sparse file."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, pax in (("a.txt", {"comment": "a"}), ("n" * 150 + ".txt", {}), ("s.txt", {"GNU.sparse.map": "0,100,200,100"})):
+            info = tarfile.TarInfo(name)
+            info.size, info.pax_headers = len(SENTENCE) * 9, pax
+            tar.addfile(info, io.BytesIO(SENTENCE.encode() * 9))
+        long = tarfile.TarInfo("l" * 150 + ".txt").tobuf(tarfile.GNU_FORMAT)
+        tar.fileobj.write(long)  # type: ignore[union-attr]
+        tar.offset += len(long)
+    return out.getvalue()
+
+
+def sealed(data: bytes) -> bytes:
+    """Return data in which every tar header has the checksum that its bytes ask for: wrong from the start, not damaged since."""
+    out = bytearray(data)
+    for magic in re.finditer(rb"ustar", data):
+        header = out[(at := magic.start() - 257) : at + 512]
+        if at >= 0 and len(header) == 512:
+            out[at + 148 : at + 156] = b"%06o\0 " % (sum(header[:148]) + sum(header[156:]) + 8 * 32)
+    return bytes(out)
 
 
 def _epub() -> bytes:
@@ -99,6 +125,7 @@ SMALL: dict[str, tuple[str, str, bytes]] = {
     "bz2": ("wikipedia", "x.xml.bz2", bz2.compress(DUMP)),
     "xz": ("text", "x.jsonl.xz", lzma.compress(LINES)),
     "zst": ("text", "x.jsonl.zst", _zst(LINES)),
+    "tar": ("text", "x.tar", _tar()),
     "zip": ("text", "x.zip", _zip({"a.txt": SENTENCE, "d/b.jsonl": LINES.decode(), "c.html": PAGE})),
 }
 # Reader → where its real files lie.

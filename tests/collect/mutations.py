@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 
-from fuzz_files import REAL, RECORDS, SMALL
+from fuzz_files import REAL, RECORDS, SMALL, sealed
 
 from groundup.collect.archives import Refused, open_items
 from groundup.collect.encoding import mend
@@ -89,7 +89,8 @@ def mutated(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
                 data += rng.choice(others)
             case 6:
                 data = data[:start] + rng.choice(_SHARDS) + data[start:]
-    return data
+    # A checksum keeps damage out; it does not keep out what was written wrong.
+    return sealed(data) if rng.random() < 0.5 else data
 
 
 @contextmanager
