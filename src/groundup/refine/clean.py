@@ -7,7 +7,6 @@ few passes over its bytes. Cleaning twice changes nothing more.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -98,16 +97,17 @@ def _normalize(done: Cleaned, unstable: Array) -> Array:
     if not unstable.any():
         return unstable
     before = done.texts.filter(pa.array(unstable))
-    return _replace(done, unstable, pc.utf8_normalize(before, form="NFC"), "normal form")
+    changed = _replace(done, unstable, pc.utf8_normalize(before, form="NFC"))
+    done.changed["normal form"] += int(changed.sum())
+    return changed
 
 
-def _replace(done: Cleaned, rows: Array, after: pa.StringArray, step: str) -> Array:
-    """Put `after` in place of `rows`; count and return those among them that differ."""
+def _replace(done: Cleaned, rows: Array, after: pa.StringArray) -> Array:
+    """Put `after` in place of `rows`; return those among them that differ."""
     differ = pc.not_equal(done.texts.filter(pa.array(rows)), after)
     rows = rows.copy()
     rows[rows] = mask(differ)
     done.texts = replace_rows(done.texts, rows, after.filter(differ))
-    done.changed[step] += int(rows.sum())
     return rows
 
 
@@ -118,12 +118,41 @@ def _suspects(done: Cleaned, rows: Array) -> Array:
 
 
 def _repair(done: Cleaned, prose: Array) -> Array:
-    """Mojibake and HTML entities in prose: only suspicious rows become Python strings."""
-    rows = _suspects(done, prose)
-    if not rows.any():
-        return rows
-    after = [repair(text) for text in done.texts.filter(pa.array(rows)).to_pylist()]
-    return _replace(done, rows, pa.array(after, pa.string()), "encoding and entities")
+    """Mojibake and HTML entities in prose, until nothing changes any more; return the rows that changed."""
+    rows, changed = _suspects(done, prose), np.zeros(len(prose), np.bool_)
+    for _ in range(_ROUNDS):
+        if not rows.any():
+            break
+        part = Cleaned(_unescaped(_recoded(done.texts.filter(pa.array(rows)))))
+        # Brought to where the column is, so that a repair is judged by what becomes of it.
+        _normalize(part, _tidy(part, np.zeros(len(part.texts), np.bool_))[1])
+        rows = _replace(done, rows, part.texts)
+        changed |= rows
+        rows = _suspects(done, rows)
+    done.changed["encoding and entities"] += int(changed.sum())
+    return changed
+
+
+def _recoded(texts: pa.StringArray) -> pa.StringArray:
+    """Undo mojibake (ftfy), line by line: only suspicious lines become Python strings."""
+    parts = pc.split_pattern(texts, "\n")
+    lines = parts.flatten()
+    bad = mask(pc.match_substring_regex(lines, MOJIBAKE))
+    mended = [_encodable(ftfy.fix_encoding(line)) for line in lines.filter(pa.array(bad)).to_pylist()]
+    lines = replace_rows(lines, bad, pa.array(mended, pa.string()))
+    return pc.binary_join(pa.ListArray.from_arrays(parts.offsets, lines), "\n")
+
+
+def _unescaped(texts: pa.StringArray) -> pa.StringArray:
+    """Resolve HTML entities, except in a text with "<" in it, which is likely to be about HTML."""
+    rows = mask(pc.match_substring(texts, "&")) & ~mask(pc.match_substring(texts, "<"))
+    after = [_encodable(ftfy.fixes.unescape_html(text)) for text in texts.filter(pa.array(rows)).to_pylist()]
+    return replace_rows(texts, rows, pa.array(after, pa.string()))
+
+
+def _encodable(text: str) -> str:
+    """Replace halves of surrogate pairs, which a character reference may name and no UTF-8 can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _matching(done: Cleaned, rows: Array, pattern: str) -> Array:
@@ -131,29 +160,6 @@ def _matching(done: Cleaned, rows: Array, pattern: str) -> Array:
     if rows.any():
         rows[rows] = mask(pc.match_substring_regex(done.texts.filter(pa.array(rows)), pattern))
     return rows
-
-
-def repair(text: str) -> str:
-    """Undo mojibake line by line (ftfy) and unescape HTML entities, until nothing changes any more.
-
-    Entities stay in a text with "<" in it, which is likely to be about HTML.
-    """
-    for _ in range(_ROUNDS):
-        before = text
-        text = "\n".join(map(ftfy.fix_encoding, text.split("\n")))
-        if "<" not in text and "&" in text:
-            text = ftfy.fixes.unescape_html(text)
-        # A character reference may name half of a surrogate pair, which no UTF-8 can hold.
-        text = _settle(text.encode("utf-8", "replace").decode("utf-8"))
-        if text == before:
-            break
-    return text
-
-
-def _settle(text: str) -> str:
-    """Bring one text to where the column would be: tidy and in NFC, so that a repair is judged by what becomes of it."""
-    tidied = tidy(*text_buffers(pa.array([text])), np.zeros(1, np.bool_))
-    return unicodedata.normalize("NFC", tidied.data.tobytes().decode())
 
 
 def _hide(done: Cleaned, code: Array, personal: Personal) -> Array:
