@@ -16,13 +16,13 @@ from pathlib import Path
 import torch
 
 from benchmarks.machine import machine
-from groundup.files import flush
 from groundup.model.presets import resolve
 from groundup.model.transformer import Transformer
-from groundup.recipe import Model
-from groundup.train.checkpoint import Checkpoints, State
-from groundup.train.flat import FlatParameters
+from groundup.recipe.tables import Model
+from groundup.runtime.files import flush
+from groundup.train.flat_params import FlatParameters
 from groundup.train.optimizer import Optimizer
+from groundup.train.state import Checkpoints, State
 
 REPEATS = 3
 # The reference job: 100,000 steps in 72 h, a checkpoint every 1,000 steps; and the 13 h that 40 % of four A100s would take.

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 
 from benchmarks.corpora import sample
 from benchmarks.machine import machine, test_data
-from groundup.collect.evaluation import item_text
-from groundup.document import DOCUMENT, DROPPED, TableWriter, document_id
-from groundup.refine.contamination import find_contaminated, find_occurrences
-from groundup.refine.evaluation import write_grams
+from groundup.artifacts.document import DOCUMENT, DROPPED, TableWriter, document_id
+from groundup.collect.readers.evaluation import item_text
+from groundup.refine.decontaminate.contamination import find_contaminated, find_occurrences
+from groundup.refine.decontaminate.evaluation import write_grams
 from groundup.refine.shard import refine_shard
 
 SETS = {"lambada": "evals/lambada/lambada_test.jsonl", "arc_easy": "evals/arc_easy/arc_easy.jsonl", "gsm8k": "evals/gsm8k/test.jsonl"}

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from groundup.collect.stage import run as collect
-from groundup.recipe import recipe_from
-from groundup.run import Run
+from groundup.recipe.tables import recipe_from
+from groundup.runtime.run import Run
 
 SOURCES = [
     {"name": "books", "kind": "books", "path": "books"},

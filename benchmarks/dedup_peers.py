@@ -67,8 +67,8 @@ def groundup(folder: Path, threshold: float) -> Found:
     """The index part of refine/shard, and refine/duplicates, with the memory that a recipe gives it."""
     import numpy as np
 
-    from groundup.recipe import Refine
-    from groundup.refine.dedup import find_duplicates
+    from groundup.recipe.tables import Refine
+    from groundup.refine.dedup.duplicates import find_duplicates
 
     (lists := folder / "lists").mkdir()
     write_index_of(folder / "shard")
@@ -83,13 +83,13 @@ def write_index_of(shard: Path) -> None:
 
     import numpy as np
 
-    from groundup.document import read_batches
-    from groundup.refine.arrays import lengths, text_buffers
-    from groundup.refine.corpus import id_numbers
-    from groundup.refine.index import WIDTH, keys_of, write_index
-    from groundup.refine.kernels import signatures
+    from groundup.artifacts.arrays import lengths, text_buffers
+    from groundup.artifacts.document import read_batches
+    from groundup.refine.dedup.lsh_index import WIDTH, keys_of, write_index
+    from groundup.refine.dedup.minhash import signatures
+    from groundup.refine.out_of_core.corpus import id_numbers
+    from groundup.refine.out_of_core.row_file import Spool
     from groundup.refine.shard import exact_hashes
-    from groundup.refine.spool import Spool
 
     with ExitStack() as stack:
         keys = stack.enter_context(Spool(shard / ".keys", np.dtype(np.uint64), WIDTH))

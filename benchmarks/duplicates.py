@@ -26,9 +26,9 @@ from benchmarks.corpora import ALL_KINDS, collected, pieces, texts
 from benchmarks.machine import machine, test_data, watched
 from benchmarks.pairs import every_pair, similar_pairs, similarities
 from benchmarks.planted import SAME_WORDS, planted
-from groundup.document import DOCUMENT, TableWriter, document_id
-from groundup.refine.arrays import Array, text_buffers
-from groundup.refine.kernels import shingle_sets
+from groundup.artifacts.arrays import Array, text_buffers
+from groundup.artifacts.document import DOCUMENT, TableWriter, document_id
+from groundup.refine.dedup.minhash import shingle_sets
 
 ORIGINALS, COPIES, FEW, BRUTE = 80_000, 20_000, 400, 2_000
 THRESHOLD, ALIKE = 0.8, 0.5

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.languages import sentences
 from benchmarks.machine import test_data
 from benchmarks.peers import peer, result, seconds
-from groundup.collect.encoding import guess
+from groundup.collect.charset import guess
 
 NAMES = {"MacCyrillic": "mac_cyrillic", "TIS-620": "cp874"}
 BROWSERS = {"gb2312": "gb18030", "shift_jis": "cp932", "iso8859-1": "cp1252", "iso8859-9": "cp1254", "euc_kr": "cp949"}

@@ -23,12 +23,12 @@ from benchmarks import dedup_peers, filter_peers
 from benchmarks.corpora import collected, pieces, texts
 from benchmarks.machine import test_data
 from benchmarks.peers import megabytes, result, seconds
-from groundup.document import DOCUMENT
-from groundup.refine import language
-from groundup.refine.arrays import Array
-from groundup.refine.clean import clean_texts
-from groundup.refine.filters import NONE, Thresholds, judge
-from groundup.refine.prose_lines import prose_lines
+from groundup.artifacts.arrays import Array
+from groundup.artifacts.document import DOCUMENT
+from groundup.refine.clean.clean import clean_texts
+from groundup.refine.filter import language
+from groundup.refine.filter.c4_lines import prose_lines
+from groundup.refine.filter.filters import NONE, Thresholds, judge
 
 # Name, kind and path.
 CORPORA = (
@@ -56,8 +56,8 @@ def measure() -> dict[str, object] | None:
     if data is None:
         return None
     corpora = dict(prose(data))
-    labelled = [json.loads(line) for line in (data / LABELLED).read_text(encoding="utf-8").splitlines()]
-    corpora["labelled"] = cleaned([row["text"] for row in labelled]).to_pylist()
+    labeled = [json.loads(line) for line in (data / LABELLED).read_text(encoding="utf-8").splitlines()]
+    corpora["labeled"] = cleaned([row["text"] for row in labeled]).to_pylist()
     documents = [text for found in corpora.values() for text in found]
     theirs = asked(documents)
     ours = {name: verdict(documents, names) for name, names in SETS.items()}
@@ -73,7 +73,7 @@ def measure() -> dict[str, object] | None:
     for name, reasons in ours.items() if theirs else ():
         figures |= agreement(name, reasons, theirs, where)
     figures |= dict(
-        human({name: keep[where == "labelled"] for name, keep in kept.items()}, np.array([row["label"] == 1 for row in labelled]))
+        human({name: keep[where == "labeled"] for name, keep in kept.items()}, np.array([row["label"] == 1 for row in labeled]))
     )
     figures |= {f"pages of books kept, {name}": float(keep[where == "books"].mean()) for name, keep in kept.items()}
     figures |= dict(speeds(documents, theirs))

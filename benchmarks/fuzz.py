@@ -8,10 +8,8 @@ mutation hangs when it takes 30 seconds of processor time.
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from benchmarks.machine import machine, test_data
 
@@ -19,10 +17,8 @@ MUTATIONS = int(os.environ.get("GROUNDUP_MUTATIONS", "10000"))
 
 
 def measure() -> dict[str, object] | None:
-    # What damages and judges is the tests' own.
-    sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "collect"))
-    from fuzz_files import SMALL
-    from mutations import fuzz
+    from tests.helpers.fuzz_files import SMALL
+    from tests.helpers.mutations import fuzz
 
     failures: dict[str, list[str]] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:

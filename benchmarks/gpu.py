@@ -16,14 +16,14 @@ import torch
 from groundup.model.config import ModelConfig
 from groundup.model.presets import resolve
 from groundup.model.transformer import Transformer
-from groundup.recipe import Model
-from groundup.train.flat import FlatParameters
-from groundup.train.machine import Machine, Precision
+from groundup.recipe.tables import Model
+from groundup.train.flat_params import FlatParameters
+from groundup.train.hardware import Machine, Precision
 from groundup.train.optimizer import Optimizer
 
 RESULT = Path(__file__).parent / "results" / "gpu.json"
 STEPS = 10
-# Dense bf16 peak of an H100 SXM (NVIDIA's data sheet): utilisation is stated against it.
+# Dense bf16 peak of an H100 SXM (NVIDIA's data sheet): utilization is stated against it.
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 
 

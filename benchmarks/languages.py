@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from benchmarks.machine import test_data
 from benchmarks.peers import megabytes, peer, result, seconds
-from groundup.languages import MEMBERS
-from groundup.refine import language
+from groundup.recipe.languages import MEMBERS
+from groundup.refine.filter import language
 
 LETTERS = 1_000
 # Other names for the same language.

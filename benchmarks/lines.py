@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 
 from benchmarks.corpora import collected
 from benchmarks.machine import machine, test_data
-from groundup.document import read_batches
-from groundup.refine.arrays import text_buffers
-from groundup.refine.lines import line_hashes
-from groundup.refine.sketch import counted
+from groundup.artifacts.arrays import text_buffers
+from groundup.artifacts.document import read_batches
+from groundup.refine.lines.line_index import counted
+from groundup.refine.lines.lines import line_hashes
 from groundup.refine.stage import run as refine
-from groundup.run import Run
-from groundup.store import Artefact
+from groundup.runtime.run import Run
+from groundup.runtime.store import Artifact
 
 SOURCES = [
     {"name": "warc", "kind": "web", "path": "web/warc"},
@@ -41,7 +41,7 @@ def measure() -> dict[str, object] | None:
         refine(run)
         view = run.store.view("refine")
         assert view is not None
-        shards = [found for entry in view.manifest["artefacts"] if entry["step"] == "refine/shard" and (found := run.store.artefact(entry))]
+        shards = [found for entry in view.manifest["artefacts"] if entry["step"] == "refine/shard" and (found := run.store.artifact(entry))]
         figures = {name: value for source in view.facts["sources"] for name, value in by_source(run, source, shards, view).items()}
         table = pq.read_table(view.path / "lines.parquet", columns=["source", "documents", "text"])
         figures |= cost(shards)
@@ -50,7 +50,7 @@ def measure() -> dict[str, object] | None:
     return {"what": what, "figures": figures, "machine": machine(), "lines": table.sort_by(order).to_pylist()}
 
 
-def by_source(run: Run, source: str, shards: list[Artefact], view: Artefact) -> dict[str, object]:
+def by_source(run: Run, source: str, shards: list[Artifact], view: Artifact) -> dict[str, object]:
     """Count lines at several thresholds, and the bytes that are cut at the default."""
     own = [shard for shard in shards if shard.name.rpartition(".")[0] == source]
     kept = [np.load(run.root / "refine" / "split" / f"{shard.name}.npy") > 0 for shard in own]
@@ -64,7 +64,7 @@ def by_source(run: Run, source: str, shards: list[Artefact], view: Artefact) -> 
     }
 
 
-def cost(shards: list[Artefact]) -> dict[str, object]:
+def cost(shards: list[Artifact]) -> dict[str, object]:
     """Measure the sketches: bytes on disk beside the text, and the speed of hashing."""
     texts = [text_buffers(batch.column("text")) for batch in read_batches([shard.path / "documents.parquet" for shard in shards], ["text"])]
     size = sum(int(offsets[-1] - offsets[0]) for offsets, _ in texts)

@@ -22,7 +22,7 @@ from benchmarks import maintext_peers as tools
 from benchmarks.dedup_peers import interpreter
 from benchmarks.machine import test_data
 from benchmarks.peers import megabytes, result
-from groundup.collect.web import decode_html
+from groundup.collect.readers.html import decode_html
 
 SHINGLE_WORDS = 4
 # Precision, recall.

@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.machine import machine, watched
-from groundup.document import DOCUMENT
-from groundup.recipe import Refine
-from groundup.refine.corpus import id_numbers
-from groundup.refine.index import WIDTH
-from groundup.refine.kernels import scrambled
+from groundup.artifacts.document import DOCUMENT
+from groundup.recipe.tables import Refine
+from groundup.refine.dedup.lsh_index import WIDTH
+from groundup.refine.dedup.minhash import scrambled
+from groundup.refine.out_of_core.corpus import id_numbers
 
 MILLIONS = tuple(map(int, os.environ.get("MILLIONS", "1 10 50").split()))
 SHARD, FAMILY, TWIN_SHARE = 1_000_000, 4, 0.05
@@ -112,8 +112,8 @@ def lists_of(folder: Path) -> dict[str, object]:
 
 def main(folder: Path) -> None:
     """Make both lists and print what was found."""
-    from groundup.refine.dedup import find_duplicates
-    from groundup.refine.split import split_documents
+    from groundup.refine.dedup.duplicates import find_duplicates
+    from groundup.refine.split.split import split_documents
 
     shards = [(path.name, path) for path in sorted(folder.glob("s.*"))]
     memory = Refine().memory_megabytes * 500_000

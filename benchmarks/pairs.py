@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from groundup.refine.arrays import Array, kernel
-from groundup.refine.kernels import jaccard
+from groundup.artifacts.arrays import Array, kernel
+from groundup.refine.dedup.minhash import jaccard
 
 # Pairs (n, 2), the smaller number first and ascending, and the similarity of each.
 Pairs = tuple[Array, Array]

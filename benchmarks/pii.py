@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 from benchmarks.corpora import ALL_KINDS, collected
 from benchmarks.machine import test_data
 from benchmarks.peers import megabytes, result, seconds
-from groundup.recipe import Personal
-from groundup.refine.clean import clean_texts
-from groundup.refine.personal import MASKS, hide
+from groundup.recipe.tables import Personal
+from groundup.refine.clean.clean import clean_texts
+from groundup.refine.clean.pii import MASKS, hide
 
 KEEP = Personal(email="keep", url="keep", ip="keep", phone="keep", in_code=())
 # D a digit, N 2 to 9, O 0 to 8, B 40 to 120, H four hexadecimal digits, W a word; other letters stand for themselves.

@@ -24,13 +24,13 @@ from benchmarks.corpora import collected
 from benchmarks.duplicates import THRESHOLD, run
 from benchmarks.machine import machine, test_data
 from benchmarks.pairs import similarities
-from groundup.refine.arrays import text_buffers
-from groundup.refine.clusters import SIMILAR, clusters
-from groundup.refine.corpus import Corpus
-from groundup.refine.dedup import find_duplicates
-from groundup.refine.kernels import shingle_sets
-from groundup.refine.scratch import Scratch
+from groundup.artifacts.arrays import text_buffers
+from groundup.refine.dedup.duplicates import find_duplicates
+from groundup.refine.dedup.minhash import shingle_sets
+from groundup.refine.out_of_core.corpus import Corpus
+from groundup.refine.out_of_core.scratch import Scratch
 from groundup.refine.shard import refine_shard
+from groundup.refine.split.clusters import SIMILAR, clusters
 
 FOLDER = "dedup/plagiarised-short-answers"
 DEGREES = {"cut": "copied and pasted", "light": "lightly revised", "heavy": "heavily revised", "non": "not copied"}
@@ -54,7 +54,7 @@ def measure() -> dict[str, object] | None:
         folder = Path(name)
         shard = refined(data, folder)
         table = pq.read_table(shard / "documents.parquet", columns=["origin", "text"])
-        answers = labelled(data / FOLDER / "file_information.csv", table["origin"].to_pylist())
+        answers = labeled(data / FOLDER / "file_information.csv", table["origin"].to_pylist())
         texts = table["text"].to_pylist()
         found = {
             f"near duplicate of its original, Jaccard {THRESHOLD}": near(folder, shard, answers),
@@ -86,7 +86,7 @@ def refined(data: Path, folder: Path) -> Path:
     return folder / "shard"
 
 
-def labelled(information: Path, origins: list[str]) -> list[Answer]:
+def labeled(information: Path, origins: list[str]) -> list[Answer]:
     """Return the answers of the corpus that are there."""
     place = {Path(origin).name: row for row, origin in enumerate(origins)}
     with information.open(encoding="utf-8", newline="") as lines:

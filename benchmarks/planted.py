@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-# What stands above and below other texts on the web and in code; pieces of the licence are shared by many copies that have
+# What stands above and below other texts on the web and in code; pieces of the license are shared by many copies that have
 # nothing else in common, so they are also a test of what a tool calls alike by mistake.
 BOILERPLATE = (Path(__file__).parents[1] / "LICENSE").read_text(encoding="utf-8").split()
 
@@ -46,17 +46,17 @@ def boilerplate(rng: random.Random) -> str:
 
 
 def appended(text: str, rng: random.Random, other: str) -> str:
-    """5 to 60 words of a licence stand below."""
+    """5 to 60 words of a license stand below."""
     return f"{text}\n\n{boilerplate(rng)}"
 
 
 def prepended(text: str, rng: random.Random, other: str) -> str:
-    """5 to 60 words of a licence stand above."""
+    """5 to 60 words of a license stand above."""
     return f"{boilerplate(rng)}\n\n{text}"
 
 
 def reordered(text: str, rng: random.Random, other: str) -> str:
-    """Paragraphs, or else lines, or else sentences are in another order: all, or two neighbours."""
+    """Paragraphs, or else lines, or else sentences are in another order: all, or two neighbors."""
     parts, separator = text.split("\n\n"), "\n\n"
     for separator in ("\n\n", "\n", ". "):
         parts = text.split(separator)

@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 
 from benchmarks.corpora import collected
 from benchmarks.machine import machine, test_data
-from groundup.recipe import Refine
-from groundup.refine import quality
-from groundup.refine.arrays import text_buffers
-from groundup.refine.filters import applicable
-from groundup.refine.measures import BEGINNING_BYTES, MEASURES, measured
+from groundup.artifacts.arrays import text_buffers
+from groundup.recipe.tables import Refine
+from groundup.refine.filter.filters import applicable
+from groundup.refine.filter.statistics import Statistics
 from groundup.refine.shard import refine_shard
-from groundup.refine.statistics import Statistics
-from groundup.store import Artefact, load_artefact
+from groundup.refine.stats import shard_stats as quality
+from groundup.refine.stats.text_stats import BEGINNING_BYTES, MEASURES, measured
+from groundup.runtime.store import Artifact, load_artifact
 
 # Of so many runs the fastest counts; the first compiles the kernels and does not.
 REPEATS = 5
@@ -34,7 +34,7 @@ def measure() -> dict[str, object] | None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         run = collected(data, Path(folder))
-        shards = [a for path in sorted((run.root / ".store" / "collect" / "shard").iterdir()) if (a := load_artefact(path))]
+        shards = [a for path in sorted((run.root / ".store" / "collect" / "shard").iterdir()) if (a := load_artifact(path))]
         figures: dict[str, object] = {}
         seconds = {a.facts["source"]: _seconds(a) for a in shards}
         for name, (with_measures, without) in [*seconds.items(), ("all", np.sum(list(seconds.values()), axis=0))]:
@@ -49,7 +49,7 @@ def measure() -> dict[str, object] | None:
     }
 
 
-def _seconds(shard: Artefact) -> tuple[float, float]:
+def _seconds(shard: Artifact) -> tuple[float, float]:
     """Return the fastest processor time of a shard, with the measures and with nothing in their place."""
     nothing = mock.patch.object(quality, "measured", lambda texts: np.zeros((len(texts[0]) - 1, len(MEASURES))))
     times: list[list[float]] = [[], []]
@@ -60,7 +60,7 @@ def _seconds(shard: Artefact) -> tuple[float, float]:
     return min(times[0][1:]), min(times[1][1:])
 
 
-def _refine(shard: Artefact) -> float:
+def _refine(shard: Artifact) -> float:
     kind = str(shard.facts["kind"])
     with tempfile.TemporaryDirectory() as folder:
         start = time.process_time()
@@ -68,7 +68,7 @@ def _refine(shard: Artefact) -> float:
         return time.process_time() - start
 
 
-def _nearness(shard: Artefact) -> dict[str, float]:
+def _nearness(shard: Artifact) -> dict[str, float]:
     """Return how the measures of texts of 200 bytes and more go with zlib's ratio and with Gopher's repeated 5-grams."""
     texts = pq.read_table(shard.path / "documents.parquet", columns=["text"]).column("text").combine_chunks()
     texts = texts.filter(pa.array(np.diff(text_buffers(texts)[0]) >= 200))

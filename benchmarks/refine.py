@@ -30,7 +30,7 @@ def measure() -> dict[str, object] | None:
         "MB/s, whole stage, one core": view.facts["bytes_in"] / 1e6 / seconds,
     }
     for entry in view.manifest["artefacts"]:
-        artefact_bytes = view.facts["sources"].get(str(entry["name"]).rpartition(".")[0], {}).get("bytes_in")
-        if entry["step"] == "refine/shard" and artefact_bytes:
-            figures[f"MB/s, {entry['name'].rpartition('.')[0]}"] = artefact_bytes / 1e6 / entry["seconds"]
+        artifact_bytes = view.facts["sources"].get(str(entry["name"]).rpartition(".")[0], {}).get("bytes_in")
+        if entry["step"] == "refine/shard" and artifact_bytes:
+            figures[f"MB/s, {entry['name'].rpartition('.')[0]}"] = artifact_bytes / 1e6 / entry["seconds"]
     return {"what": "Refinement of real text, one process, kernels compiled before.", "figures": figures, "machine": machine()}

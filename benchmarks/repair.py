@@ -14,7 +14,7 @@ import pyarrow as pa
 from benchmarks.languages import sentences
 from benchmarks.machine import test_data
 from benchmarks.peers import megabytes, result, seconds
-from groundup.refine.clean import Cleaned, _repair, _suspects, clean_texts
+from groundup.refine.clean.clean import Cleaned, _repair, _suspects, clean_texts
 
 # All are judged by what is left when quotes are straight and white space is plain: fix_text and we differ there by design.
 STRAIGHT = str.maketrans(dict.fromkeys("‘’‚", "'") | dict.fromkeys("“”„", '"'))

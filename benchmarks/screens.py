@@ -96,7 +96,7 @@ def say(page: Any, number: int) -> None:
 
 
 def save(page: Any, name: str) -> None:
-    """Write the picture with few colours: a page has few, and a README is loaded often."""
+    """Write the picture with few colors: a page has few, and a README is loaded often."""
     from PIL import Image
 
     page.evaluate("document.fonts.ready")

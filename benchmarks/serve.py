@@ -17,14 +17,14 @@ from pathlib import Path
 import torch
 
 from benchmarks.machine import machine
-from groundup.model.files import load_model, save_model
+from groundup.artifacts.tokenizer import Tokenizer
+from groundup.engines.jobs import Job, Piece
+from groundup.engines.own import Engine
+from groundup.model.hf_io import load_model, save_model
 from groundup.model.presets import resolve
 from groundup.model.sampling import Sampling
 from groundup.model.transformer import Transformer
-from groundup.recipe import Model
-from groundup.serve.engine import Engine
-from groundup.serve.jobs import Job, Piece
-from groundup.tokenizer import Tokenizer
+from groundup.recipe.tables import Model
 
 ROOT = Path(__file__).parents[1]
 RESULT = Path(__file__).parent / "results" / "serve.json"

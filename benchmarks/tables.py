@@ -14,7 +14,7 @@ SIDES: dict[str, Sequence[Sequence[str]]] = {
     "duplicates": [("groundup", "datatrove", "datasketch", "rensa", "rensa, CMinHash", "rensa, single words")],
     "encodings": [("ours", "chardet", "charset-normalizer")],
     "filters": [
-        ("books", "wikipedia", "web", "saved pages", "labelled", "all"),
+        ("books", "wikipedia", "web", "saved pages", "labeled", "all"),
         [f"datatrove's {name}" for name in _FILTERS]
         + [f"our {name}" for name in (*_FILTERS, "four together")]
         + [f"our gopher_quality, few_words = {words}" for words in (100, 150, 200)]

@@ -21,7 +21,7 @@ Clean = Callable[[str, str], str]
 
 
 def ours() -> Clean:
-    to_text = importlib.import_module("groundup.collect.wiki.wikitext").to_text
+    to_text = importlib.import_module("groundup.collect.readers.wiki.wikitext").to_text
     return lambda title, text: str(to_text(text))
 
 

@@ -4,7 +4,6 @@ import fcntl
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,8 +14,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in the background deaf to it, and so would be the runs that tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-sys.path.insert(0, str(Path(__file__).parent))
-import examples  # noqa: F401
+from tests.helpers import examples  # noqa: F401
 
 settings.load_profile("groundup")
 
@@ -53,7 +51,7 @@ def made_once(folder: Path, name: str, make: Callable[[Path], object]) -> Path:
 @pytest.fixture(scope="session")
 def tiny_project(shared_folder: Path) -> Path:
     """The recipe of a small project with raw files of all five kinds beside it; treat it as read-only."""
-    from raw import write_project
+    from tests.helpers.raw import write_project
 
     return made_once(shared_folder, "project", write_project) / "tiny.toml"
 

@@ -1,4 +1,4 @@
-"""Recipes: every key has a default, an unknown one names its neighbour, an impossible number is one line."""
+"""Recipes: every key has a default, an unknown one names its neighbor, an impossible number is one line."""
 
 import dataclasses
 from pathlib import Path
@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundup.decoding import settings
 from groundup.errors import RecipeError
-from groundup.recipe import Recipe, load_recipe, recipe_from
-from groundup.source import default_name
+from groundup.recipe.source import default_name
+from groundup.recipe.tables import Recipe, load_recipe, recipe_from
+from groundup.schema import settings
 
 
 def recipe(**tables: object) -> Recipe:

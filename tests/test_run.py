@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from groundup.errors import ExpensiveError, StoreError
-from groundup.recipe import recipe_from
-from groundup.run import Job, Run, check_directory, load_lock, locked, machine_settings, write_lock
-from groundup.store import MANIFEST, Step
+from groundup.recipe.tables import recipe_from
+from groundup.runtime.run import Job, Run, check_directory, load_lock, locked, machine_settings, write_lock
+from groundup.runtime.store import MANIFEST, Step
 
 
 def build(folder: Path) -> dict[str, int]:
@@ -26,11 +26,11 @@ def run(tmp_path: Path) -> Run:
 
 
 def make(run: Run, *jobs: Job, seconds: float = 1) -> None:
-    artefacts = run.build("refine", jobs, "test")
-    for artefact in artefacts:
-        path = artefact.path / MANIFEST
-        path.write_text(json.dumps(dict(artefact.manifest) | {"seconds": seconds}))
-    run.publish("refine", artefacts, {f"{a.name}": a.path / "x" for a in artefacts})
+    artifacts = run.build("refine", jobs, "test")
+    for artifact in artifacts:
+        path = artifact.path / MANIFEST
+        path.write_text(json.dumps(dict(artifact.manifest) | {"seconds": seconds}))
+    run.publish("refine", artifacts, {f"{a.name}": a.path / "x" for a in artifacts})
 
 
 def test_what_is_there_is_not_built_again(run: Run) -> None:
@@ -53,7 +53,7 @@ def test_expensive_work_is_not_replaced_and_the_line_says_what_changed(run: Run)
     assert run.store.find(job(setting=1).step) is not None
 
 
-def test_costs_of_many_cheap_artefacts_add_up(run: Run) -> None:
+def test_costs_of_many_cheap_artifacts_add_up(run: Run) -> None:
     make(run, *(job(f"n{n}") for n in range(10)), seconds=70)
     with pytest.raises(ExpensiveError):
         run.build("refine", [job(f"n{n}", setting=2) for n in range(10)], "test")
@@ -61,8 +61,8 @@ def test_costs_of_many_cheap_artefacts_add_up(run: Run) -> None:
 
 def test_cost_is_known_although_the_view_is_missing(run: Run) -> None:
     """A kill between building and publishing must not hide what was spent."""
-    artefact = run.build("refine", [job(setting=1)], "test")[0]
-    (artefact.path / MANIFEST).write_text(json.dumps(dict(artefact.manifest) | {"seconds": 700}))
+    artifact = run.build("refine", [job(setting=1)], "test")[0]
+    (artifact.path / MANIFEST).write_text(json.dumps(dict(artifact.manifest) | {"seconds": 700}))
     with pytest.raises(ExpensiveError):
         run.build("refine", [job(setting=2)], "test")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from groundup.errors import StoreError
-from groundup.files import content_digest
-from groundup.store import COMMITTING, MANIFEST, Artefact, Facts, Step, Store, changed_files, commit, load_artefact
+from groundup.runtime.files import content_digest
+from groundup.runtime.store import COMMITTING, MANIFEST, Artifact, Facts, Step, Store, changed_files, commit, load_artifact
 
 
 def build(folder: Path, text: str = "hello") -> dict[str, int]:
@@ -26,7 +26,7 @@ def store(tmp_path: Path) -> Store:
 STEP = Step("refine/shard", "books.0a", 1, {"filters": ["gopher"]}, {"collect": "c0"})
 
 
-def test_a_built_artefact_is_found_again_with_its_facts(store: Store) -> None:
+def test_a_built_artifact_is_found_again_with_its_facts(store: Store) -> None:
     built = store.build(STEP, build, {"text": "hello"})
     found = store.find(STEP)
     assert found is not None
@@ -69,7 +69,7 @@ def test_a_failed_build_leaves_nothing(store: Store) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove", "manifest"])
-def test_a_damaged_artefact_counts_as_absent_and_is_built_again(store: Store, damage: str) -> None:
+def test_a_damaged_artifact_counts_as_absent_and_is_built_again(store: Store, damage: str) -> None:
     path = store.build(STEP, build, {}).path
     target = path / (MANIFEST if damage == "manifest" else "sub/a.txt")
     target.chmod(0o644)
@@ -85,15 +85,15 @@ def test_a_damaged_artefact_counts_as_absent_and_is_built_again(store: Store, da
 
 
 def test_a_changed_byte_of_the_same_size_is_seen_by_verification(store: Store) -> None:
-    artefact = store.build(STEP, build, {})
-    (artefact.path / "b.txt").chmod(0o644)
-    (artefact.path / "b.txt").write_text("B")
-    assert len(changed_files(artefact)) == 1
+    artifact = store.build(STEP, build, {})
+    (artifact.path / "b.txt").chmod(0o644)
+    (artifact.path / "b.txt").write_text("B")
+    assert len(changed_files(artifact)) == 1
 
 
 def test_committed_files_cannot_be_edited_in_place(store: Store) -> None:
-    artefact = store.build(STEP, build, {})
-    assert (artefact.path / "b.txt").stat().st_mode & 0o222 == 0
+    artifact = store.build(STEP, build, {})
+    assert (artifact.path / "b.txt").stat().st_mode & 0o222 == 0
 
 
 def test_a_view_shares_bytes_and_is_replaced_whole(store: Store) -> None:
@@ -106,19 +106,19 @@ def test_a_view_shares_bytes_and_is_replaced_whole(store: Store) -> None:
     assert changed_files(view) == []
 
 
-def test_a_kill_inside_a_commit_leaves_a_mark_and_no_artefact(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_inside_a_commit_leaves_a_mark_and_no_artifact(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kill tests count commits that were hit by this mark."""
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("groundup.store.write_json", killed)
+    monkeypatch.setattr("groundup.runtime.store.write_json", killed)
     folder = store.staging / "x"
     folder.mkdir(parents=True)
     with pytest.raises(KeyboardInterrupt):
         commit(folder, store.root / "target", {})
     assert [p.name for p in store.staging.iterdir()] == ["x" + COMMITTING]
-    assert load_artefact(store.root / "target") is None
+    assert load_artifact(store.root / "target") is None
 
 
 def test_cleaning_takes_the_staging_area_from_under_an_orphan(store: Store) -> None:
@@ -127,10 +127,10 @@ def test_cleaning_takes_the_staging_area_from_under_an_orphan(store: Store) -> N
         store.clean()
         with pytest.raises(FileNotFoundError):
             commit(folder, store.root / "target", {})
-    assert load_artefact(store.root / "target") is None
+    assert load_artifact(store.root / "target") is None
 
 
-def test_only_unreferenced_artefacts_are_listed_for_deletion(store: Store) -> None:
+def test_only_unreferenced_artifacts_are_listed_for_deletion(store: Store) -> None:
     kept = store.build(STEP, build, {})
     stale = store.build(Step("refine/shard", "stale", 1), build, {})
     store.publish("refine", {"x": kept.path / "b.txt"}, [kept])
@@ -144,15 +144,15 @@ def test_what_moves_aside_is_numbered(store: Store) -> None:
     """Beside what a person gave a name to."""
     (store.root / "aside" / "refine-before-the-fair").mkdir(parents=True)
     for _ in range(2):
-        artefact = store.build(STEP, build, {})
-        store.publish("refine", {"x": artefact.path / "b.txt"}, [artefact])
+        artifact = store.build(STEP, build, {})
+        store.publish("refine", {"x": artifact.path / "b.txt"}, [artifact])
         store.set_aside("refine")
     assert sorted(p.name for p in (store.root / "aside").iterdir()) == ["refine-1", "refine-2", "refine-before-the-fair"]
 
 
 def test_a_worker_that_was_given_up_for_lost_and_commits_late_changes_nothing(store: Store) -> None:
     # Protects: on a cluster its shard was built again elsewhere meanwhile, and others are reading that.
-    early: list[Artefact] = []
+    early: list[Artifact] = []
 
     def slow(folder: Path) -> Facts:
         early.append(store.build(STEP, build, {}))
@@ -167,7 +167,7 @@ def test_a_worker_that_was_given_up_for_lost_and_commits_late_changes_nothing(st
     assert list(store.staging.iterdir()) == []
 
 
-def test_a_damaged_artefact_does_not_stand_in_the_way_of_a_commit(store: Store) -> None:
+def test_a_damaged_artifact_does_not_stand_in_the_way_of_a_commit(store: Store) -> None:
     def build_again(folder: Path) -> Facts:
         broken = store.build(STEP, build, {})
         (broken.path / "b.txt").unlink()
@@ -176,13 +176,13 @@ def test_a_damaged_artefact_does_not_stand_in_the_way_of_a_commit(store: Store) 
     assert changed_files(store.build(STEP, build_again, {})) == []
 
 
-def test_an_artefact_of_another_machine_is_waited_for(store: Store, tmp_path: Path) -> None:
+def test_an_artifact_of_another_machine_is_waited_for(store: Store, tmp_path: Path) -> None:
     # Protects: NFS remembers for a while that a name was not there.
-    artefact = store.build(STEP, build, {})
-    artefact.path.rename(tmp_path / "not-yet")
+    artifact = store.build(STEP, build, {})
+    artifact.path.rename(tmp_path / "not-yet")
     with pytest.raises(StoreError, match="does not see it"):
-        store.seen(artefact, patience=0.0)
-    later = threading.Timer(0.2, (tmp_path / "not-yet").rename, [artefact.path])
+        store.seen(artifact, patience=0.0)
+    later = threading.Timer(0.2, (tmp_path / "not-yet").rename, [artifact.path])
     later.start()
-    assert store.seen(artefact) is artefact
+    assert store.seen(artifact) is artifact
     later.join()

@@ -10,16 +10,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
-from groundup.evaluate.heldout import Stream
 from groundup.evaluate.perplexity import ModelScorer, cover
+from groundup.evaluate.token_scores import next_tokens, score_text, share_characters
+from groundup.evaluate.validation_data import Stream
 from groundup.model.score import token_log_probabilities
 from groundup.model.transformer import Transformer
-from groundup.surprise import next_tokens, score_text, share_characters
-from groundup.tokenize.bpe import train_bpe
-from groundup.tokenizer import Tokenizer
-from hostile import HOSTILE
-from trained import WORDS, tiny_model
+from groundup.tokenize.train_bpe import train_bpe
+from tests.helpers.hostile import HOSTILE
+from tests.helpers.trained import WORDS, tiny_model
 
 
 @pytest.fixture(scope="module")

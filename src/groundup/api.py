@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from groundup.errors import GroundupError
-from groundup.files import read_json
-from groundup.store import Store, load_artefact
+from groundup.runtime.files import read_json
+from groundup.runtime.store import Store, load_artifact
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from groundup.checkpoints import RunModel
-    from groundup.lineage.duplicates import Cluster
-    from groundup.lineage.seen import Seen
+    from groundup.artifacts.checkpoints import RunModel
+    from groundup.artifacts.tokenizer import Tokenizer
+    from groundup.artifacts.tokens import Tokens
+    from groundup.commands.duplicates import Cluster
+    from groundup.commands.trace import Seen
+    from groundup.evaluate.token_scores import TokenScore
     from groundup.model.transformer import Transformer
-    from groundup.surprise import TokenScore
-    from groundup.tokenizer import Tokenizer
-    from groundup.tokens import Tokens
 
 # Samples whose sources are looked up at a time: 8 MB of numbers.
 _SAMPLES = 1 << 20
@@ -40,8 +40,8 @@ class OpenRun:
 
     def settings(self) -> dict[str, Any]:
         """Return every setting of the recipe as resolved; `machine` holds what was chosen for this machine."""
-        from groundup.decoding import settings
-        from groundup.run import load_lock, machine_settings
+        from groundup.runtime.run import load_lock, machine_settings
+        from groundup.schema import settings
 
         return settings(load_lock(self.root)) | {"machine": machine_settings(self.root)}
 
@@ -49,7 +49,7 @@ class OpenRun:
         self, columns: Sequence[str] | None = None, split: Literal["train", "validation"] | None = None
     ) -> Iterator[pa.RecordBatch]:
         """Yield the kept documents as Arrow batches: those that passed every filter and are no duplicates."""
-        from groundup.refine.kept import kept_documents
+        from groundup.artifacts.kept import kept_documents
 
         return kept_documents(self.root, columns, split)
 
@@ -61,7 +61,7 @@ class OpenRun:
         """
         import pyarrow as pa
 
-        from groundup.document import DROPPED, read_batches
+        from groundup.artifacts.document import DROPPED, read_batches
 
         folders = [self._view(name) / "dropped" for name in ("collect", "refine") if stage in (None, name)]
         paths = [path for folder in folders for path in sorted(folder.glob("*.parquet"))]
@@ -69,7 +69,7 @@ class OpenRun:
 
     def raw_texts(self, ids: Sequence[str]) -> dict[str, str]:
         """Return the text of documents as they were collected, before any cleaning, by id; kept and dropped ones alike."""
-        from groundup.lineage.inspect import raw_texts
+        from groundup.commands.inspect import raw_texts
 
         return raw_texts(self.root, ids)
 
@@ -79,7 +79,7 @@ class OpenRun:
         Raises:
             GroundupError: the document has no duplicates.
         """
-        from groundup.lineage.duplicates import find_cluster
+        from groundup.commands.duplicates import find_cluster
 
         return find_cluster(self._view("refine").parent, document, most)
 
@@ -89,19 +89,19 @@ class OpenRun:
         Raises:
             GroundupError: where documents stood in the tokens of this training is not known any more.
         """
-        from groundup.lineage.seen import seen
+        from groundup.commands.trace import seen
 
         return seen(self.root, document, token)
 
     def difference(self, other: str | Path) -> dict[str, Any]:
         """Return what differs between this run and another: settings, counts by source, documents with examples."""
-        from groundup.lineage.diff import compare
+        from groundup.commands.diff import compare
 
         return compare(self.root, Path(other))
 
     def tokenizer(self) -> Tokenizer:
         """Return the tokenizer of the run."""
-        from groundup.tokenizer import Tokenizer
+        from groundup.artifacts.tokenizer import Tokenizer
 
         return Tokenizer.load(self.root / "tokenize")
 
@@ -113,7 +113,7 @@ class OpenRun:
 
     def tokens(self, split: Literal["train", "validation"] = "train") -> Iterator[tuple[str, Tokens]]:
         """Yield the token shards of a split with their source: flat arrays of ids, memory-mapped."""
-        from groundup.tokens import open_shard
+        from groundup.artifacts.tokens import open_shard
 
         size, ending = self.tokenizer().vocab_size, f".{split}.npy"
         for path in sorted((self._view("tokenize") / "shards").glob(f"*{ending}")):
@@ -121,7 +121,7 @@ class OpenRun:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the lines of training's metrics, oldest first."""
-        from groundup.metrics import Metrics
+        from groundup.artifacts.metrics import Metrics
 
         return Metrics(self.root / "train" / "metrics.jsonl").read()
 
@@ -131,9 +131,9 @@ class OpenRun:
         Raises:
             GroundupError: there is no training, or the tokens on disk are not those that it reads.
         """
-        from groundup.checkpoints import trained_on
-        from groundup.train.loader import Loader
-        from groundup.train.plan import Plan
+        from groundup.artifacts.checkpoints import trained_on
+        from groundup.train.data import Loader
+        from groundup.train.setup import Plan
 
         plan, view = Plan.read(self.root / "train"), Store(self.root).view("tokenize")
         if plan is None or view is None:
@@ -155,7 +155,7 @@ class OpenRun:
     def checkpoints(self) -> list[dict[str, Any]]:
         """Return the checkpoints, oldest first: step, path, tokens and seconds of training so far, bytes, best or not."""
         best = (read_json(self.root / "train" / "best.json") or {}).get("step")
-        found = [load_artefact(path) for path in sorted((self.root / "train" / "checkpoints").glob("step-*"))]
+        found = [load_artifact(path) for path in sorted((self.root / "train" / "checkpoints").glob("step-*"))]
         return [
             {
                 "step": (state := read_json(checkpoint.path / "state.json"))["step"],
@@ -171,14 +171,14 @@ class OpenRun:
 
     def model(self, which: str = "", device: str = "cpu") -> Transformer:
         """Load a model of the run."""
-        from groundup.checkpoints import find_model
-        from groundup.model.files import load_model
+        from groundup.artifacts.checkpoints import find_model
+        from groundup.model.hf_io import load_model
 
         return load_model(find_model(self.root, which).path, device)
 
     def sample(self, prompt: str, tokens: int = 100, seed: int = 1, which: str = "") -> str:
         """Return a continuation of `prompt`."""
-        from groundup.sample import continue_prompt
+        from groundup.commands.sample import continue_prompt
 
         return "".join(continue_prompt(self.root, prompt, tokens, seed=seed, which=which))
 
@@ -188,8 +188,8 @@ class OpenRun:
         Raises:
             GroundupError: a message has another role than system, user or assistant, or no content.
         """
-        from groundup.chat import ROLES, encode_prompt
-        from groundup.checkpoints import find_model
+        from groundup.artifacts.chat import ROLES, encode_prompt
+        from groundup.artifacts.checkpoints import find_model
         from groundup.model.generate import generate
 
         for number, message in enumerate(messages, 1):
@@ -201,15 +201,15 @@ class OpenRun:
 
     def scores(self, text: str, which: str = "", alternatives: int = 3) -> list[TokenScore]:
         """Return how probable the model finds each token of a text, in order, and what it had expected instead."""
-        from groundup.checkpoints import find_model
-        from groundup.surprise import score_text
+        from groundup.artifacts.checkpoints import find_model
+        from groundup.evaluate.token_scores import score_text
 
         return score_text(*_loaded(find_model(self.root, which)), text, alternatives)
 
     def next_tokens(self, prompt: str, count: int = 10, which: str = "") -> list[tuple[str, float]]:
         """Return the tokens that the model finds most probable after `prompt`, best first, with their log-probabilities."""
-        from groundup.checkpoints import find_model
-        from groundup.surprise import next_tokens
+        from groundup.artifacts.checkpoints import find_model
+        from groundup.evaluate.token_scores import next_tokens
 
         return next_tokens(*_loaded(find_model(self.root, which)), prompt, count)
 
@@ -247,7 +247,7 @@ def open_run(directory: str | Path) -> OpenRun:
     Raises:
         StoreError: there is no run in it.
     """
-    from groundup.run import load_lock
+    from groundup.runtime.run import load_lock
 
     load_lock(Path(directory))
     return OpenRun(Path(directory))
@@ -271,7 +271,7 @@ def _loaded(found: RunModel) -> tuple[Transformer, Tokenizer]:
 # One is kept, since a notebook asks the same model again and again; other bytes are another model.
 @functools.lru_cache(maxsize=1)
 def _load(path: Path, content: str) -> tuple[Transformer, Tokenizer]:
-    from groundup.model.files import load_model
-    from groundup.tokenizer import Tokenizer
+    from groundup.artifacts.tokenizer import Tokenizer
+    from groundup.model.hf_io import load_model
 
     return load_model(path), Tokenizer.load(path)

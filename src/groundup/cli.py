@@ -15,7 +15,7 @@ from groundup import __version__
 from groundup.errors import GroundupError, is_full_disk
 
 if TYPE_CHECKING:
-    from groundup.recipe import Recipe
+    from groundup.recipe.tables import Recipe
 
 STOPPED = 130
 RUN_DIRECTORY = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
@@ -43,7 +43,7 @@ def cli() -> None:
 @click.option("--force", is_flag=True, help="Replace a recipe that is there.")
 def init(directory: Path, recipe: Path, force: bool) -> None:
     """Look at the raw files in DIR and write a recipe for them."""
-    from groundup.init import write_recipe
+    from groundup.commands.init import write_recipe
 
     click.echo(write_recipe(directory, recipe, force))
 
@@ -93,7 +93,7 @@ def run(
 @click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
 def status(directory: Path, watch: bool, as_json: bool) -> None:
     """Say how far a run is."""
-    from groundup.status import show_status
+    from groundup.commands.status import show_status
 
     show_status(directory, watch, as_json)
 
@@ -111,7 +111,7 @@ def inspect(
     """Look into the data of a run: what was kept, what was dropped and why."""
     import shutil
 
-    from groundup.lineage import inspect as lineage
+    from groundup.commands import inspect as lineage
 
     if sum(asked is not None for asked in (dropped, document, duplicates, token, lines)) > 1:
         raise click.UsageError("ask for one thing at a time")
@@ -137,7 +137,7 @@ def inspect(
 @click.option("--workers", type=click.IntRange(1, 1024), metavar="N", help="Processes for data stages.  [default: cores]")
 def forget(directory: Path, ids: tuple[str, ...], workers: int | None) -> None:
     """Take documents out of a run: out of its data, and of what quotes them; models that read them are named."""
-    from groundup.lineage.forget import forget as forget_documents
+    from groundup.commands.forget import forget as forget_documents
 
     _echo(forget_documents(directory, ids, workers))
 
@@ -151,7 +151,7 @@ def diff(one: Path, other: Path, as_json: bool) -> None:
     import json
     import shutil
 
-    from groundup.lineage.diff import compare, in_words
+    from groundup.commands.diff import compare, in_words
 
     found = compare(one, other)
     _echo(json.dumps(found, indent=1) if as_json else in_words(found, shutil.get_terminal_size().columns))
@@ -176,8 +176,8 @@ def evaluate(directory: Path) -> None:
 @click.option("--redo", is_flag=True, help="Tune again; what it replaces moves aside if it was expensive.")
 def tune(directory: Path, data: str | None, method: str | None, overrides: tuple[str, ...], redo: bool) -> None:
     """Teach the best model of a run to answer, or to do a task, from conversations or a table of text and label."""
+    from groundup.commands.tune import describe, recipe_by_hand
     from groundup.flow import run_one
-    from groundup.tuning import describe, recipe_by_hand
 
     run_one(directory, "tune", recipe_by_hand(directory, data, method, overrides), ("tune",) if redo else ())
     if (directory / "report").exists():
@@ -196,7 +196,7 @@ def tune(directory: Path, data: str | None, method: str | None, overrides: tuple
 @click.option("--chat", is_flag=True, help="Answer PROMPT, as a tuned model does.")
 def sample(directory: Path, prompt: str, tokens: int, temperature: float, top_p: float, seed: int, which: str, chat: bool) -> None:
     """Continue PROMPT with the model of a run."""
-    from groundup.sample import continue_prompt
+    from groundup.commands.sample import continue_prompt
 
     for piece in continue_prompt(directory, prompt, tokens, temperature, top_p, seed, which, chat):
         click.echo(piece, nl=False)
@@ -232,8 +232,8 @@ def report(directories: tuple[Path, ...], out: Path) -> None:
         run_one(directory, "report")
         _echo_summary(directory)
     if len(directories) > 1:
-        from groundup.files import write_whole
         from groundup.report.compare import compare
+        from groundup.runtime.files import write_whole
 
         write_whole(out, compare(directories).encode("utf-8"))
         click.echo(out)
@@ -265,13 +265,13 @@ def serve(
 @RUN_DIRECTORY
 def verify(directory: Path) -> None:
     """Prove what a run promises, one line a check; fails when one of them does."""
-    from groundup.verify import verify_run
+    from groundup.commands.verify import verify_run
 
     sys.exit(0 if verify_run(directory) else 1)
 
 
 def _load(path: Path, overrides: tuple[str, ...]) -> Recipe:
-    from groundup.recipe import load_recipe
+    from groundup.recipe.tables import load_recipe
 
     return load_recipe(path, overrides)
 
@@ -284,7 +284,7 @@ def _echo_summary(root: Path) -> None:
 
 def _echo(text: str) -> None:
     """Print a text that holds what somebody else wrote."""
-    from groundup.progress import printable
+    from groundup.runtime.progress import printable
 
     click.echo("\n".join(printable(line) for line in text.split("\n")))
 

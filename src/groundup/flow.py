@@ -19,16 +19,16 @@ from pathlib import Path
 import psutil
 
 from groundup import __version__
-from groundup.decoding import settings
+from groundup.artifacts.forgotten import Forgotten
 from groundup.errors import ExpensiveError, GroundupError
-from groundup.files import read_json, write_json, write_whole
-from groundup.lineage.erase import erase
-from groundup.lineage.forgotten import Forgotten
-from groundup.progress import say
-from groundup.recipe import Recipe
-from groundup.run import LOCK, Run, check_directory, load_lock, locked, write_lock
-from groundup.store import Store
-from groundup.workers.map import Workers, default_workers
+from groundup.recipe.tables import Recipe
+from groundup.runtime.erase import erase
+from groundup.runtime.files import read_json, write_json, write_whole
+from groundup.runtime.progress import say
+from groundup.runtime.run import LOCK, Run, check_directory, load_lock, locked, write_lock
+from groundup.runtime.store import Store
+from groundup.runtime.workers.map import Workers, default_workers
+from groundup.schema import settings
 
 # collect   raw files            → collect/documents, what could not be read → collect/dropped
 # refine    collected documents  → refine/documents, refine/dropped, refine/cuts, refine/split
@@ -77,7 +77,7 @@ def run_flow(
     check_directory(root)
     with opened(recipe, root, redo, workers, ray) as run:
         plan_once(run)
-        carry_out(run)
+        finish_forget(run)
         with lock_of(run):
             for stage in set(redo) & set(FROZEN):
                 run.forget(stage, FROZEN[stage])
@@ -102,7 +102,7 @@ def run_stages(run: Run, stages: Sequence[str]) -> None:
             live.tell()
 
 
-def carry_out(run: Run) -> list[str]:
+def finish_forget(run: Run) -> list[str]:
     """Finish what `groundup forget` began: bring the data up to date, then delete what still holds the text; say what was deleted.
 
     Nobody is asked about the expensive data that this replaces: a person wanted it. That is not so where a recipe was changed
@@ -112,10 +112,10 @@ def carry_out(run: Run) -> list[str]:
     if not forgotten.pending:
         return []
     say(f"forget: {len(forgotten.pending):,} to take out")
-    run.unguarded = _same_recipe(run)
+    run.allow_discard = _same_recipe(run)
     for stage in begun(run):
         run_stage(run, stage)
-    run.unguarded = False
+    run.allow_discard = False
     return erase(run, forgotten)
 
 
@@ -182,7 +182,7 @@ def opened(recipe: Recipe, root: Path, redo: Sequence[str] = (), workers: int | 
     # Workers on other machines do not start in this folder.
     root = root.resolve() if ray else root
     with locked(root):
-        run = Run(root, recipe, hired(recipe, root, workers, ray), frozenset(redo))
+        run = Run(root, recipe, make_workers(recipe, root, workers, ray), frozenset(redo))
         run.store.clean()
         run.ledger.write("run", command=sys.argv[1:], versions=versions())
         try:
@@ -192,13 +192,13 @@ def opened(recipe: Recipe, root: Path, redo: Sequence[str] = (), workers: int | 
             run.workers.close()
 
 
-def hired(recipe: Recipe, root: Path, count: int | None, ray: str) -> Workers:
+def make_workers(recipe: Recipe, root: Path, count: int | None, ray: str) -> Workers:
     """Return who does the data stages: local processes, or the nodes of a Ray cluster."""
     if not ray:
         return Workers(count or default_workers())
     if count is not None:
         raise GroundupError("workers are counted on this machine, or are those of a Ray cluster: give one of the two")
-    from groundup.workers.cluster import Cluster, shared_places
+    from groundup.runtime.workers.ray import Cluster, shared_places
 
     return Workers(pool=Cluster(ray, Store(root).staging, shared_places(recipe), ("python", "groundup", *LIBRARIES[1:])))
 

@@ -18,17 +18,17 @@ from typing import Literal
 import psutil
 import torch
 
-from groundup.base import Base, find_base
+from groundup.artifacts.pretrained import Base, find_base
+from groundup.artifacts.tokenizer import FILE
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.model.presets import resolve
 from groundup.model.transformer import Transformer
-from groundup.recipe import Export, Recipe
-from groundup.refine.filters import check_filters
-from groundup.source import Source
-from groundup.tokenize.bpe import resolve_vocab_size
-from groundup.tokenizer import FILE
-from groundup.train.plan import automatic_tokens
+from groundup.recipe.source import Source
+from groundup.recipe.tables import Export, Recipe
+from groundup.refine.filter.filters import check_filters
+from groundup.tokenize.train_bpe import resolve_vocab_size
+from groundup.train.setup import automatic_tokens
 
 Basis = Literal["counted", "measured", "assumed"]
 
@@ -139,7 +139,7 @@ def _data(recipe: Recipe, base: Base | None) -> dict[str, Figure]:
 
 def _sizes(source: Source, root: Path) -> tuple[int, float]:
     """Return the bytes of a source's files, and of the clean text that they should hold."""
-    from groundup.collect.fetch.foresight import sizes
+    from groundup.collect.sizes import sizes
 
     found = [(PurePosixPath(name).suffix.lower(), size) for name, size in sizes(source, root)]
     text = sum(size * EXPANSION.get(suffix, 1.0) for suffix, size in found) * CLEAN_SHARE[source.kind]

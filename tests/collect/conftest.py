@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from groundup.collect.readers import read_item
-from groundup.collect.streams import item_of
-from groundup.document import Document, Reject
-from groundup.source import Source
+from groundup.artifacts.document import Document, Reject
+from groundup.collect.files.streams import item_of
+from groundup.collect.readers.registry import read_item
+from groundup.recipe.source import Source
 
 Read = Callable[..., list[Document | Reject]]
 

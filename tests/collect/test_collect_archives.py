@@ -16,12 +16,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.examples import examples
 
-from examples import examples
-from groundup.collect import streams
-from groundup.collect.archives import Refused, open_items
-from groundup.collect.globs import Selection
-from groundup.collect.streams import DamagedError, Item, read_all
+from groundup.collect.files import streams
+from groundup.collect.files.archives import Refused, open_items
+from groundup.collect.files.globs import Selection
+from groundup.collect.files.streams import DamagedError, Item, read_all
 
 ALL = Selection()
 

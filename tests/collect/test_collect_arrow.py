@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.feather as feather
 import pytest
 
-from groundup.collect.readers import read_item
-from groundup.collect.signs import guess
-from groundup.collect.streams import item_of
-from groundup.document import Document, Reject
-from groundup.source import Source
+from groundup.artifacts.document import Document, Reject
+from groundup.collect.detect import guess
+from groundup.collect.files.streams import item_of
+from groundup.collect.readers.registry import read_item
+from groundup.recipe.source import Source
 
 Read = Callable[..., list[Document | Reject]]
 TABLE = pa.table({"id": range(300), "text": [f"Sentence {n}." for n in range(300)], "url": ["http://a.org/"] * 300})
@@ -58,8 +58,8 @@ def test_damage(name: str) -> None:
 
 def test_cut_before_the_first_byte(read: Read) -> None:
     """A compressed file that ends inside its own header is cut off, not empty."""
-    from groundup.collect.archives import open_items
-    from groundup.collect.globs import Selection
+    from groundup.collect.files.archives import open_items
+    from groundup.collect.files.globs import Selection
 
     data = gzip.compress(b"a sentence")[:11]
     (item,) = open_items(Path("x.txt.gz"), io.BytesIO(data), "x.txt.gz", len(data), Selection())

@@ -13,13 +13,13 @@ from typing import IO, Any, cast
 
 import pyarrow as pa
 import pytest
-from mutations import read_between
+from tests.helpers.mutations import read_between
 
-from groundup.collect import records
-from groundup.collect.readers import read_item
-from groundup.collect.streams import Guarded, item
-from groundup.document import Document, Reject
-from groundup.source import Source
+from groundup.artifacts.document import Document, Reject
+from groundup.collect.files.streams import Guarded, item
+from groundup.collect.readers import records
+from groundup.collect.readers.registry import read_item
+from groundup.recipe.source import Source
 
 Read = Callable[..., list[Document | Reject]]
 LINE = b'{"text": "whole"}\n'

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundup.collect import books, text
-from groundup.collect.books import book_group, find_books
-from groundup.collect.paragraphs import unwrap
-from groundup.document import Document, Reject
+from groundup.artifacts.document import Document, Reject
+from groundup.collect.readers import books, text
+from groundup.collect.readers.books import book_group, find_books
+from groundup.collect.readers.paragraphs import unwrap
 
 Read = Callable[..., list[Document | Reject]]
 PROSE = (

@@ -8,11 +8,11 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.examples import examples
 
-from examples import examples
-from groundup.collect import bzip2
-from groundup.collect.bzip2 import Bzip2Stream
-from groundup.collect.streams import DamagedError
+from groundup.collect.files import bzip2
+from groundup.collect.files.bzip2 import Bzip2Stream
+from groundup.collect.files.streams import DamagedError
 
 TEXTS = [b"", b"x", b"some words " * 400, bytes(range(256)) * 30]
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from groundup.collect.languages import language_of
+from groundup.artifacts.document import Document, Reject
 from groundup.collect.licenses import archive_project, is_license_file, license_of, project_licenses, project_roots, root_of
-from groundup.document import Document, Reject
+from groundup.collect.readers.code_languages import language_of
 
 Read = Callable[..., list[Document | Reject]]
 MIT = "MIT License\n\nCopyright (c) 2020 X\n\nPermission is hereby granted, free of charge, to any person"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from groundup.collect.turns import find_turns, rendered
-from groundup.document import Document, Reject
+from groundup.artifacts.document import Document, Reject
+from groundup.collect.readers.chat_layouts import find_turns, rendered
 
 Read = Callable[..., list[Document | Reject]]
 EXPECTED = [("user", "Hi"), ("assistant", "Hello")]

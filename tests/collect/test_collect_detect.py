@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from groundup.collect.detect import Found, survey
-from groundup.collect.places import list_source
+from groundup.collect.sources import list_source
+from groundup.collect.suggest import Found, survey
+from groundup.commands.init import write_recipe
 from groundup.errors import SourceError
-from groundup.init import write_recipe
-from groundup.recipe import load_recipe
-from groundup.source import Source
+from groundup.recipe.source import Source
+from groundup.recipe.tables import load_recipe
 
 WRAPPED = (
     "It was a bright morning in early spring when the old schoolmaster set\nout from the village with nothing in his pockets.\n" * 20 + "\n"
@@ -153,7 +153,7 @@ def test_what_is_not_read_is_told(tmp_path: Path) -> None:
 
 
 def test_evaluation_items_alone_make_no_recipe(tmp_path: Path) -> None:
-    """They are never learnt from."""
+    """They are never learned from."""
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "a.jsonl").write_text('{"query": "a", "choices": ["b"], "gold": 0}\n' * 3)
     with pytest.raises(SourceError, match="evaluation items only"):

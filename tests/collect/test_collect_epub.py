@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from groundup.collect import streams
-from groundup.collect.pages import page_text
-from groundup.collect.signs import guess
-from groundup.collect.streams import DamagedError
-from groundup.document import Document, Reject
+from groundup.artifacts.document import Document, Reject
+from groundup.collect.detect import guess
+from groundup.collect.files import streams
+from groundup.collect.files.streams import DamagedError
+from groundup.collect.readers.markup import page_text
 
 Read = Callable[..., list[Document | Reject]]
 CONTAINER = '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfile full-path="OEBPS/book.opf"/></container>'

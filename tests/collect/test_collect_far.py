@@ -13,20 +13,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.helpers.sites import Reply, Seen, Site, redirect, serving
+from tests.helpers.stores import Bucket, Hub, ranged
 
-from groundup.collect.fetch import partial
-from groundup.collect.fetch.download import download
-from groundup.collect.fetch.foresight import sizes
-from groundup.collect.fetch.partial import Body, Partial, fill
-from groundup.collect.fetch.remote import FarFile, bring_all, select
-from groundup.collect.fetch.transfer import Access
-from groundup.collect.globs import Selection
-from groundup.collect.places import Listing, list_source
+from groundup.collect.files.globs import Selection
+from groundup.collect.sizes import sizes
+from groundup.collect.sources import Listing, list_source
 from groundup.errors import SourceError
-from groundup.progress import Progress, progress
-from groundup.source import Source
-from sites import Reply, Seen, Site, redirect, serving
-from stores import Bucket, Hub, ranged
+from groundup.recipe.source import Source
+from groundup.runtime.fetch import partial
+from groundup.runtime.fetch.download import download
+from groundup.runtime.fetch.partial import Body, Partial, fill
+from groundup.runtime.fetch.remote import FarFile, bring_all, select
+from groundup.runtime.fetch.transfer import Access
+from groundup.runtime.progress import Progress, progress
 
 OLD, NEW = "a" * 40, "b" * 40
 

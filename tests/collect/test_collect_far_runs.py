@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pyarrow.dataset as ds
 import pytest
+from tests.helpers.sites import Site, page, redirect, serving
+from tests.helpers.stores import Hub
 
 from groundup import flow, load_recipe, run_recipe
-from groundup.collect.fetch.foresight import sizes
-from groundup.verify import check_raw
-from sites import Site, page, redirect, serving
-from stores import Hub
+from groundup.collect.sizes import sizes
+from groundup.commands.verify import check_raw
 
 OLD, NEW = "a" * 40, "b" * 40
 

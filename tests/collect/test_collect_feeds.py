@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from groundup.collect.encoding import decode
-from groundup.collect.formats import format_of
-from groundup.collect.subtitles import spoken
-from groundup.document import Document, Reject
+from groundup.artifacts.document import Document, Reject
+from groundup.collect.charset import decode
+from groundup.collect.files.formats import format_of
+from groundup.collect.readers.subtitles import spoken
 
 Read = Callable[..., list[Document | Reject]]
 RSS = "<rss version='2.0' xmlns:content='c'><channel><title>All</title><link>http://www.a.org/x</link>{}</channel></rss>"

@@ -13,12 +13,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from groundup.collect.fetch import cache as fetching
-from groundup.collect.fetch import index, partial, transfer
-from groundup.collect.fetch.addresses import is_public, resolve_public
-from groundup.collect.fetch.cache import fetch
-from groundup.collect.fetch.transfer import Access, shown
 from groundup.errors import SourceError
+from groundup.runtime.fetch import cache as fetching
+from groundup.runtime.fetch import index, partial, transfer
+from groundup.runtime.fetch.addresses import is_public, resolve_public
+from groundup.runtime.fetch.cache import fetch
+from groundup.runtime.fetch.transfer import Access, shown
 
 DATA = b"the bytes of a source distribution"
 DIGEST = hashlib.sha256(DATA).hexdigest()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import mutations
 import pytest
-from fuzz_files import SMALL
-from mutations import files_of, fuzz, read_between, trial
+from tests.helpers import mutations
+from tests.helpers.fuzz_files import SMALL
+from tests.helpers.mutations import files_of, fuzz, read_between, trial
 
-from groundup.collect.streams import Item
-from groundup.document import Document, Reject
-from groundup.source import Source
+from groundup.artifacts.document import Document, Reject
+from groundup.collect.files.streams import Item
+from groundup.recipe.source import Source
 
 SHORT, LONG = 200, int(os.environ.get("GROUNDUP_MUTATIONS", "10000"))
 

@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from groundup.collect import jsonstream, records
-from groundup.collect.readers import read_item
-from groundup.collect.streams import Guarded, item, item_of
-from groundup.collect.wiki import wikipedia
-from groundup.document import Document
-from groundup.source import Source
+from groundup.artifacts.document import Document
+from groundup.collect.files.streams import Guarded, item, item_of
+from groundup.collect.readers import json_stream as jsonstream
+from groundup.collect.readers import records
+from groundup.collect.readers.registry import read_item
+from groundup.collect.readers.wiki import dump as wikipedia
+from groundup.recipe.source import Source
 
 PAGE = "<page><title>T</title><ns>0</ns><revision><text>{}</text></revision></page>"
 # Name → (kind, file, what stands before, what is repeated, what stands after, what is found).

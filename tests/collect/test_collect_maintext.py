@@ -11,9 +11,9 @@ import resiliparse.extract.html2text
 import trafilatura
 from benchmarks import maintext as measured
 
-from groundup.collect import maintext
-from groundup.collect.maintext import main_text
-from groundup.document import Document, Reject
+from groundup.artifacts.document import Document, Reject
+from groundup.collect.readers import html_extraction as maintext
+from groundup.collect.readers.html_extraction import main_text
 
 Read = Callable[..., list[Document | Reject]]
 FIRST = "The harvest had been late that year, and nobody in the valley had expected so little of it; the barns stood half empty in May."

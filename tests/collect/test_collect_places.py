@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundup.collect.globs import Selection, matches, translate
-from groundup.collect.places import list_source
+from groundup.collect.files.globs import Selection, matches, translate
+from groundup.collect.sources import list_source
 from groundup.errors import SourceError
-from groundup.source import Source
+from groundup.recipe.source import Source
 
 
 @pytest.fixture

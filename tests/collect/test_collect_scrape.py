@@ -17,21 +17,24 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.sites import Reply, Seen, Site, page, redirect, serving
 
-from groundup.collect import places
-from groundup.collect.fetch.foresight import sizes
-from groundup.collect.places import Listing, list_source
-from groundup.collect.readers import read_item
-from groundup.collect.scrape import addressbook, harvest, sitemaps, visits
+from groundup.artifacts.document import Document
+from groundup.collect import sources as places
+from groundup.collect.files.streams import DamagedError, item_of
+from groundup.collect.readers.registry import read_item
+from groundup.collect.scrape import crawler as visits
+from groundup.collect.scrape import sitemaps
+from groundup.collect.scrape import url_list as addressbook
+from groundup.collect.scrape import warc_store as harvest
 from groundup.collect.scrape.optouts import opted_out
 from groundup.collect.scrape.robots import read_rules
 from groundup.collect.scrape.sitemaps import read_sitemap
-from groundup.collect.streams import DamagedError, item_of
-from groundup.document import Document
+from groundup.collect.sizes import sizes
+from groundup.collect.sources import Listing, list_source
 from groundup.errors import RecipeError, SourceError
-from groundup.recipe import load_recipe
-from groundup.source import Source
-from sites import Reply, Seen, Site, page, redirect, serving
+from groundup.recipe.source import Source
+from groundup.recipe.tables import load_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -348,11 +351,11 @@ _KILLED = """
 import os, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-import sites
-from groundup.collect.scrape import harvest
-from groundup.collect.fetch import transfer
-from groundup.collect.places import list_source
-from groundup.source import Source
+from tests.helpers import sites
+from groundup.collect.scrape import warc_store as harvest
+from groundup.runtime.fetch import transfer
+from groundup.collect.sources import list_source
+from groundup.recipe.source import Source
 
 transfer.resolve_public = sites.resolve
 real, count = harvest.page_record, 0
@@ -376,7 +379,7 @@ def test_a_killed_scrape_goes_on(site: Site, tmp_path: Path) -> None:
     """After a kill in the middle of a record nothing is fetched again but that page, and the file is whole."""
     site.pages |= {f"/{n}": page(str(n)) for n in range(5)}
     _list(tmp_path, *(site.url("a.test", f"/{n}") for n in range(5)))
-    code = _KILLED.format(tests=str(Path(__file__).parent.parent), folder=str(tmp_path))
+    code = _KILLED.format(tests=str(Path(__file__).parents[2]), folder=str(tmp_path))
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == -9
     assert site.paths() == ["a.test/robots.txt", "a.test/0", "a.test/1", "a.test/2"]
     assert _texts(_scrape(tmp_path)) == {"a.test": [str(n) for n in range(5)]}

@@ -7,8 +7,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundup.collect.places import RawFile
-from groundup.collect.shards import cut
+from groundup.collect.sharding import cut
+from groundup.collect.sources import RawFile
 
 names = st.sets(st.text("abcdef/.é", min_size=1, max_size=12), min_size=1, max_size=120)
 

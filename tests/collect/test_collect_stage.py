@@ -13,16 +13,18 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from groundup.collect import raw, shards, stage
-from groundup.collect.places import RawFile
-from groundup.collect.raw import Digests
+from groundup.artifacts.document import DOCUMENT, DROPPED, document_id
+from groundup.collect import digests as raw
+from groundup.collect import sharding as shards
+from groundup.collect import stage
+from groundup.collect.digests import Digests
 from groundup.collect.shard import collect_shard
-from groundup.document import DOCUMENT, DROPPED, document_id
+from groundup.collect.sources import RawFile
 from groundup.errors import SourceError
-from groundup.recipe import Recipe
-from groundup.run import Run
-from groundup.source import Source
-from groundup.workers.map import Workers
+from groundup.recipe.source import Source
+from groundup.recipe.tables import Recipe
+from groundup.runtime.run import Run
+from groundup.runtime.workers.map import Workers
 
 # What the readers make of the files below, by version of the stage. When this test fails because a reader's output
 # changed, raise stage.VERSION and put the new digest here; without that, old shards would be taken for new ones.

@@ -12,15 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.examples import examples
 
-from examples import examples
-from groundup.collect import jsonstream, records, text
-from groundup.collect.encoding import decode, mend
-from groundup.collect.jsonstream import Malformed, elements
-from groundup.collect.readers import read_item
-from groundup.collect.streams import DamagedError, item_of
-from groundup.document import Document, Reject
-from groundup.source import KINDS, Source
+from groundup.artifacts.document import Document, Reject
+from groundup.collect.charset import decode, mend
+from groundup.collect.files.streams import DamagedError, item_of
+from groundup.collect.readers import json_stream as jsonstream
+from groundup.collect.readers import records, text
+from groundup.collect.readers.json_stream import Malformed, elements
+from groundup.collect.readers.registry import read_item
+from groundup.recipe.source import KINDS, Source
 
 Texts = Callable[..., list[str]]
 Read = Callable[..., list[Document | Reject]]

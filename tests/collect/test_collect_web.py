@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from groundup.collect.archives import open_items
-from groundup.collect.globs import Selection
-from groundup.collect.readers import read_item
-from groundup.collect.streams import Item
-from groundup.collect.web import decode_html, host, nesting
-from groundup.document import Document, Reject
-from groundup.source import Source
+from groundup.artifacts.document import Document, Reject
+from groundup.collect.files.archives import open_items
+from groundup.collect.files.globs import Selection
+from groundup.collect.files.streams import Item
+from groundup.collect.readers.html import decode_html, host, nesting
+from groundup.collect.readers.registry import read_item
+from groundup.recipe.source import Source
 
 Read = Callable[..., list[Document | Reject]]
 SENTENCES = "The harvest had been late that year. " * 12

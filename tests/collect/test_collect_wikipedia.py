@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from groundup.collect.archives import open_items
-from groundup.collect.globs import Selection
-from groundup.collect.readers import read_item
-from groundup.collect.streams import Item
-from groundup.collect.wiki import wikipedia
-from groundup.document import Document, Reject
-from groundup.source import Source
+from groundup.artifacts.document import Document, Reject
+from groundup.collect.files.archives import open_items
+from groundup.collect.files.globs import Selection
+from groundup.collect.files.streams import Item
+from groundup.collect.readers.registry import read_item
+from groundup.collect.readers.wiki import dump as wikipedia
+from groundup.recipe.source import Source
 
 Read = Callable[..., list[Document | Reject]]
 

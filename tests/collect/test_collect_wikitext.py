@@ -7,11 +7,11 @@ import re
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.helpers.examples import examples
 
-from examples import examples
-from groundup.collect.wiki.layout import GAP, closed
-from groundup.collect.wiki.templates import KNOWN, NO_WORDS
-from groundup.collect.wiki.wikitext import to_text
+from groundup.collect.readers.wiki.layout import GAP, closed
+from groundup.collect.readers.wiki.templates import KNOWN, NO_WORDS
+from groundup.collect.readers.wiki.wikitext import to_text
 
 
 @pytest.mark.parametrize(

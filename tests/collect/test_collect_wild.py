@@ -10,15 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from groundup.collect import stage
-from groundup.collect.places import list_source
+from groundup.collect.sources import list_source
+from groundup.commands.init import write_recipe
 from groundup.errors import GroundupError
 from groundup.flow import run_flow
-from groundup.init import write_recipe
-from groundup.recipe import Recipe, all_sources, load_recipe
-from groundup.run import Run
+from groundup.recipe.tables import Recipe, all_sources, load_recipe
+from groundup.runtime.run import Run
 
 TABLES = ("documents", "dropped")
-# The kinds that a person would name, by the longest beginning of a folder's path that stands here; none where nothing can be learnt from.
+# The kinds that a person would name, by the longest beginning of a folder's path that stands here; none where nothing can be learned from.
 KINDS: dict[str, str] = {
     "": "books code conversations evaluation text web wikipedia",
     "books": "books",
@@ -117,7 +117,7 @@ def test_a_few_folders_until_they_are_refined(name: str, real_data: Path, tmp_pa
 
 @pytest.mark.torture
 def test_single_files(real_data: Path, tmp_path: Path) -> None:
-    """Every fortieth file in a folder of its own, whose name says nothing, is accounted for, or one line says why nothing is learnt."""
+    """Every fortieth file in a folder of its own, whose name says nothing, is accounted for, or one line says why nothing is learned."""
     for number, path in enumerate(sorted(path for path in real_data.rglob("*") if path.is_file())[::40]):
         folder, out = tmp_path / f"raw{number}", tmp_path / str(number)
         folder.mkdir()

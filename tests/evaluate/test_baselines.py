@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.examples import examples
 
-from examples import examples
-from groundup.evaluate.baselines import NGram, ngram_keys
-from groundup.evaluate.heldout import Stream
+from groundup.evaluate.ngram import NGram, ngram_keys
 from groundup.evaluate.perplexity import cover
+from groundup.evaluate.validation_data import Stream
 
 VOCAB = 6
 

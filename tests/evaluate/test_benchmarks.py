@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.helpers.trained import tiny_model
 
+from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
 from groundup.evaluate.benchmarks import Question, benchmark_files, continuations, evaluate, parse_question, read_questions
-from groundup.evaluate.continuations import Continuation, accuracy, score, wilson
-from groundup.recipe import recipe_from
-from groundup.tokenize.bpe import train_bpe
-from groundup.tokenizer import Tokenizer
-from trained import tiny_model
+from groundup.evaluate.loglikelihood import Continuation, accuracy, score, wilson
+from groundup.recipe.tables import recipe_from
+from groundup.tokenize.train_bpe import train_bpe
 
 LAYOUTS = [
     ({"text": "the cat sat on the mat"}, Question("the cat sat on the", ("mat",))),
@@ -45,7 +45,7 @@ def test_layouts(row: dict[str, object], question: Question) -> None:
 
 
 def test_damaged_lines_cost_themselves_only(tmp_path: Path) -> None:
-    """They are counted by reason, and their neighbours are asked."""
+    """They are counted by reason, and their neighbors are asked."""
     path = tmp_path / "x.jsonl"
     path.write_text("\n".join([json.dumps(LAYOUTS[0][0]), *BROKEN, "", json.dumps(LAYOUTS[2][0])]))
     questions, left_out = read_questions(path)

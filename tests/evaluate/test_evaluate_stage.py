@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.helpers.trained import add_checkpoint, tiny_model, trained_run
 
-from groundup.checkpoints import find_checkpoint
-from groundup.decoding import settings
+from groundup.artifacts.checkpoints import find_checkpoint
 from groundup.errors import GroundupError
-from groundup.evaluate import passages
-from groundup.evaluate.heldout import open_held_out
+from groundup.evaluate import next_passage as passages
 from groundup.evaluate.samples import choose_prompt, document_at
 from groundup.evaluate.stage import run as evaluate
-from groundup.files import read_json
-from groundup.recipe import recipe_from
-from groundup.run import Run
-from trained import add_checkpoint, tiny_model, trained_run
+from groundup.evaluate.validation_data import open_held_out
+from groundup.recipe.tables import recipe_from
+from groundup.runtime.files import read_json
+from groundup.runtime.run import Run
+from groundup.schema import settings
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_another_checkpoint_is_evaluated(tmp_path: Path) -> None:
 
 
 def test_tokens_that_the_model_was_not_trained_on_are_refused(tmp_path: Path) -> None:
-    """What was held out of another split may have been learnt."""
+    """What was held out of another split may have been learned."""
     run = trained_run(tmp_path, evaluate={"passages": 4, "sample_tokens": 4})
     plan = tmp_path / "train" / "train.json"
     plan.write_text(plan.read_text().replace("books.1", "books.9"))

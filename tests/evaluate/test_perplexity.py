@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.trained import tiny_model
 
-from groundup.evaluate.heldout import Stream
 from groundup.evaluate.perplexity import ModelScorer, Stratum, Window, choose, cover, figures, measure, ratio, table
-from trained import tiny_model
+from groundup.evaluate.validation_data import Stream
 
 END = 0
 

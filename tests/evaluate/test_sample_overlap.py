@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundup.evaluate.heldout import Stream
-from groundup.evaluate.overlap import longest_overlap
+from groundup.evaluate.memorization import longest_overlap
+from groundup.evaluate.validation_data import Stream
 
 VOCAB = 5
 tokens = st.lists(st.integers(0, VOCAB - 1), max_size=30)

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.helpers.hostile import HOSTILE
+from tests.helpers.trained import add_checkpoint, tiny_model, trained_run
 
+from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
 from groundup.export import parity
 from groundup.export.hf import write_folder
-from groundup.export.origin import read_origin
+from groundup.export.source_model import read_origin
 from groundup.export.stage import run as export
-from groundup.files import read_json
-from groundup.model.files import load_model
-from groundup.run import Run
-from groundup.tokenizer import Tokenizer
-from hostile import HOSTILE
-from trained import add_checkpoint, tiny_model, trained_run
+from groundup.model.hf_io import load_model
+from groundup.runtime.files import read_json
+from groundup.runtime.run import Run
 
 needs_transformers = pytest.mark.skipif(not parity.transformers_version(), reason="needs transformers")
 
@@ -85,7 +85,7 @@ def test_a_changed_weight_or_setting_fails(run: Run, folder: Path) -> None:
         with pytest.raises(GroundupError, match="export: logits read by transformers"):
             parity.compare_logits(theirs, parity._theirs(folder, rows), "read by transformers")
         (folder / "config.json").write_text(before)
-    from groundup.model.files import save_model
+    from groundup.model.hf_io import save_model
 
     save_model(folder, tiny_model(load_model(folder).config.vocab_size, seed=2))
     with pytest.raises(GroundupError, match="export: logits"):

@@ -6,13 +6,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tests.helpers.elsewhere import FAMILIES, write_folder
+from tests.helpers.exporting import FACTS, TEXT, needs_gguf, needs_llama, rows_of
 
-from elsewhere import FAMILIES, write_folder
-from exporting import FACTS, TEXT, needs_gguf, needs_llama, rows_of
 from groundup.errors import GroundupError
-from groundup.export import gguf_file, hf, llamacpp, parity, readback
-from groundup.export.origin import Origin, read_origin
-from groundup.model.files import load_model, save_model
+from groundup.export import gguf as gguf_file
+from groundup.export import gguf_check as readback
+from groundup.export import hf, llamacpp, parity
+from groundup.export.source_model import Origin, read_origin
+from groundup.model.hf_io import load_model, save_model
 from groundup.tokenize.adopt import adopt_tokenizer
 from groundup.tune.write import write_model
 
@@ -42,7 +44,7 @@ def test_the_folder_is_the_same_model_to_transformers(tmp_path: Path, layout: st
     assert found["max_difference"] < 1e-4 and found["ids"] > 400
     card = (tmp_path / "hf" / "README.md").read_text()
     assert f"| {layout.capitalize()} (rotary" in card and ("tied embeddings" in card) == tied
-    assert "trained on from the weights of `elsewhere/'model'` (licence: `mit`)" in card and "scratch" not in card
+    assert "trained on from the weights of `elsewhere/'model'` (license: `mit`)" in card and "scratch" not in card
 
 
 @needs_gguf

@@ -9,27 +9,28 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.helpers.exporting import needs_gguf, needs_llama
+from tests.helpers.trained import add_checkpoint, tiny_model, trained_run
 
-from exporting import needs_gguf, needs_llama
 from groundup import plan
-from groundup.checkpoints import find_model
+from groundup.artifacts.checkpoints import find_model
+from groundup.artifacts.tokenizer import CONFIG, Tokenizer
 from groundup.cli import cli
+from groundup.commands.verify import check_exports
 from groundup.errors import GroundupError
-from groundup.export import llamacpp, parity, readback
+from groundup.export import gguf_check as readback
+from groundup.export import llamacpp, parity
 from groundup.export.check import differences
-from groundup.export.gguf_file import fields
+from groundup.export.gguf import fields
 from groundup.export.stage import Wanted, by_hand, place
 from groundup.export.stage import run as export
-from groundup.files import read_json
-from groundup.model.files import load_model
+from groundup.model.hf_io import load_model
 from groundup.plan import exported_bytes
-from groundup.recipe import Export
-from groundup.run import Run, write_lock
-from groundup.store import Step
-from groundup.tokenizer import CONFIG, Tokenizer
+from groundup.recipe.tables import Export
+from groundup.runtime.files import read_json
+from groundup.runtime.run import Run, write_lock
+from groundup.runtime.store import Step
 from groundup.tune.write import write_model
-from groundup.verify import check_exports
-from trained import add_checkpoint, tiny_model, trained_run
 
 pytestmark = needs_gguf
 
@@ -72,8 +73,8 @@ def add_tuned(run: Run, seed: int = 3) -> None:
         write_model(folder / "model", model, base)
         return {}
 
-    artefact = run.store.build(Step("tune/model", "tuned", 1, {"seed": seed}), build, {})
-    run.store.publish("tune", {name: artefact.path / name for name in artefact.manifest["files"]}, [artefact])
+    artifact = run.store.build(Step("tune/model", "tuned", 1, {"seed": seed}), build, {})
+    run.store.publish("tune", {name: artifact.path / name for name in artifact.manifest["files"]}, [artifact])
 
 
 def names(run: Run) -> set[str]:
@@ -172,7 +173,7 @@ def test_a_tuned_model_chats_everywhere(trained: Path, tmp_path: Path) -> None:
     found = read_json(run.root / "export/parity.json")
     assert found["hf"]["chats"] == found["model-f16.gguf"]["chats"] == len(parity.CHATS)
     assert found["model-f16.gguf"]["ends"] == 2
-    from groundup.export.origin import read_origin
+    from groundup.export.source_model import read_origin
 
     origin, config = read_origin(find_model(run.root).path, "tuned"), tmp_path / "wrong"
     shutil.copytree(run.root / "export/hf", config)
@@ -229,13 +230,13 @@ def test_verify_finds_an_export_of_another_model(run: Run) -> None:
 @pytest.mark.parametrize(("file", "old", "new"), [("config.json", '"head_dim": 32', '"head_dim": 16'), (CONFIG, "endoftext", "im_end")])
 def test_verify_looks_into_a_folder(run: Run, file: str, old: str, new: str) -> None:
     export(run)
-    (artefact,) = [a for e in run.store.view("export").manifest["artefacts"] if e["step"] == "export/hf" and (a := run.store.artefact(e))]
-    path = artefact.path / "hf" / file
+    (artifact,) = [a for e in run.store.view("export").manifest["artefacts"] if e["step"] == "export/hf" and (a := run.store.artifact(e))]
+    path = artifact.path / "hf" / file
     text = path.read_text()
-    assert list(differences(run.root, artefact)) == [] and old in text
+    assert list(differences(run.root, artifact)) == [] and old in text
     path.chmod(0o644)
     path.write_text(text.replace(old, new))
-    assert any("is not the model's" in line for line in differences(run.root, artefact))
+    assert any("is not the model's" in line for line in differences(run.root, artifact))
 
 
 def test_another_type_leaves_the_others(run: Run) -> None:

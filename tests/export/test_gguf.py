@@ -11,12 +11,14 @@ from pathlib import Path
 import gguf
 import pytest
 import torch
+from tests.helpers.exporting import FACTS, TEXT, edit, needs_llama, random_model, rows_of, write_origin, write_tokenizer
 
-from exporting import FACTS, TEXT, edit, needs_llama, random_model, rows_of, write_origin, write_tokenizer
+from groundup.artifacts.tokenizer import FILE, Tokenizer
 from groundup.errors import GroundupError
-from groundup.export import gguf_file, llamacpp, readback, rounding
-from groundup.export.origin import Origin, read_origin
-from groundup.tokenizer import FILE, Tokenizer
+from groundup.export import gguf as gguf_file
+from groundup.export import gguf_check as readback
+from groundup.export import llamacpp, rounding
+from groundup.export.source_model import Origin, read_origin
 
 KINDS = ("f32", "f16", "bf16", "q8_0")
 
@@ -78,7 +80,7 @@ def swap_heads(folder: Path) -> None:
     model = random_model(read_origin(folder, "x").config.vocab_size)
     weight = model.model.layers[0].self_attn.q_proj.weight.data
     weight[:64], weight[64:] = weight[64:].clone(), weight[:64].clone()
-    from groundup.model.files import save_model
+    from groundup.model.hf_io import save_model
 
     save_model(folder, model)
 
@@ -90,7 +92,7 @@ def interleave(folder: Path) -> None:
         for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj):
             weight = projection.weight.data
             projection.weight.data = weight.view(-1, 2, 16, 64).transpose(1, 2).reshape(weight.shape)
-    from groundup.model.files import save_model
+    from groundup.model.hf_io import save_model
 
     save_model(folder, model)
 
@@ -242,7 +244,7 @@ def test_rounding_is_bounded_and_tight() -> None:
 
 def test_a_finer_type_is_allowed_less(origin: Origin) -> None:
     """The tolerance is measured on the model, the same each time, and leaves the model as it was."""
-    from groundup.model.files import load_model
+    from groundup.model.hf_io import load_model
 
     model, rows = load_model(origin.path), rows_of(origin)
     before = rounding.log_probabilities(model, rows[0])

@@ -10,18 +10,18 @@ import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.examples import examples
+from tests.helpers.exporting import FACTS, needs_llama, random_model, write_origin, write_tokenizer
+from tests.helpers.hostile import HOSTILE
 from tokenizers import Regex, decoders, models, pre_tokenizers
 
-from examples import examples
-from exporting import FACTS, needs_llama, random_model, write_origin, write_tokenizer
-from groundup.chat import encode_prompt
-from groundup.export import gguf_file
+from groundup.artifacts.chat import encode_prompt
+from groundup.artifacts.tokenizer import FILE, SPECIALS, Tokenizer, write_config
+from groundup.export import gguf as gguf_file
 from groundup.export.llamacpp import Llama, opened
-from groundup.export.origin import Origin
 from groundup.export.parity import UNLIKE, compared_text, with_specials
-from groundup.tokenize.bpe import QWEN2_PATTERN
-from groundup.tokenizer import FILE, SPECIALS, Tokenizer, write_config
-from hostile import HOSTILE
+from groundup.export.source_model import Origin
+from groundup.tokenize.train_bpe import QWEN2_PATTERN
 
 pytestmark = needs_llama
 
@@ -70,7 +70,7 @@ def test_a_long_run_of_one_character(loaded: tuple[Origin, Llama]) -> None:
 @examples(30)
 @given(contents=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), min_size=1, max_size=3))
 def test_chatml_has_our_ids(loaded: tuple[Origin, Llama], contents: list[str]) -> None:
-    """Any talk of a user written in the form of the template, as `groundup.chat` encodes it."""
+    """Any talk of a user written in the form of the template, as `groundup.artifacts.chat` encodes it."""
     origin, llama = loaded
     turns = [{"role": "user", "content": compared_text(text)} for text in contents if not any(token in text for token in SPECIALS)]
     written = "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in turns) + "<|im_start|>assistant\n"
@@ -88,7 +88,7 @@ CONTEXTS = ("x{c}", "{c}x", " {c}", "{c}\n", "!{c}", "{c}!", "{c}{c}", "'{c}x", 
 
 
 def telltale(folder: Path) -> Path:
-    """Write a tokenizer with a merge across every border between a character and its neighbour, so that ids show the cuts."""
+    """Write a tokenizer with a merge across every border between a character and its neighbor, so that ids show the cuts."""
     alphabet = dict(zip(range(256), byte_names(), strict=True))
     vocab = {token: number for number, token in enumerate([*SPECIALS, *alphabet.values()])}
     high = [alphabet[byte] for byte in range(128, 256)]
@@ -144,7 +144,7 @@ def telling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Origin, 
 
 
 def test_a_sample_of_all_characters(telling: tuple[Origin, Llama]) -> None:
-    """Those that we say are split alike are: every 61st character, and the neighbours of each that is not."""
+    """Those that we say are split alike are: every 61st character, and the neighbors of each that is not."""
     unlike = set(unlike_characters())
     assert len(unlike) == 4_383
     around = {chr(ord(c) + step) for c in unlike for step in (-1, 1)}

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from faults.killing import Killer, digests, finish
 
 

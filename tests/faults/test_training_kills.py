@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-
 from faults.training import Killer, Training, ranks
-from groundup.files import read_json
-from groundup.ledger import Ledger
-from groundup.train.machine import compiler_works
+
+from groundup.runtime.files import read_json
+from groundup.runtime.ledger import Ledger
+from groundup.train.hardware import compiler_works
 
 
 def test_a_short_rampage(tmp_path: Path) -> None:
@@ -94,8 +94,9 @@ def test_a_rank_whose_master_died_while_it_began_leaves_at_once() -> None:
 
 def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Protects: no decision rests on the time of day: an hour back at every look, and the bytes are the same.
-    from groundup.train.loop import Trainer
-    from token_run import plan, weights_digest, write_shards
+    from tests.helpers.token_run import plan, weights_digest, write_shards
+
+    from groundup.train.trainer import Trainer
 
     digests, jumps = [], iter(range(10**6))
     for name in ("steady", "jumping"):

@@ -15,18 +15,18 @@ from typing import Any
 
 import click
 import pytest
+from tests.helpers.raw import write_books
 
 import groundup
+from groundup.artifacts.document import DOCUMENT
 from groundup.cli import cli
-from groundup.document import DOCUMENT
 from groundup.flow import run_flow
 from groundup.model.presets import PRESETS
-from groundup.recipe import Train, load_recipe, recipe_from
-from groundup.refine.filters import check_filters
-from groundup.refine.rules import RULE_SETS
-from groundup.source import KINDS
-from groundup.train import plan as train_plan
-from raw import write_books
+from groundup.recipe.source import KINDS
+from groundup.recipe.tables import Train, load_recipe, recipe_from
+from groundup.refine.filter.filters import check_filters
+from groundup.refine.filter.rules import RULE_SETS
+from groundup.train import setup as train_plan
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -7,13 +7,13 @@ import typing
 from pathlib import Path
 
 import pytest
-
 from faults.killing import digests
+
 from groundup.errors import GroundupError
 from groundup.flow import STAGES, run_flow
-from groundup.ledger import Ledger
-from groundup.recipe import Evaluate, Export, Model, Recipe, Refine, Tokenize, Train, Tune, load_recipe
-from groundup.source import Source
+from groundup.recipe.source import Source
+from groundup.recipe.tables import Evaluate, Export, Model, Recipe, Refine, Tokenize, Train, Tune, load_recipe
+from groundup.runtime.ledger import Ledger
 
 ALL = set(STAGES)
 AFTER = {stage: set(STAGES[number:]) for number, stage in enumerate(STAGES)}
@@ -55,8 +55,8 @@ def test_one_byte_of_text_runs_everything_again(run_copy: Path, name: str, old: 
 
 
 def test_one_byte_that_changes_no_document_stops_at_collect(run_copy: Path) -> None:
-    """Inputs are contents: a licence text after the end of a book is read again, and nothing follows from it."""
-    flip(run_copy.parent / "raw" / "books" / "book03.txt", b"licence text", b"licence tixt")
+    """Inputs are contents: a license text after the end of a book is read again, and nothing follows from it."""
+    flip(run_copy.parent / "raw" / "books" / "book03.txt", b"license text", b"license tixt")
     assert stages_that_ran(run_copy) == {"collect", "report"}
 
 
@@ -209,7 +209,7 @@ def test_logging_and_rates_of_a_finished_training_run_nothing(run_copy: Path) ->
 
 def test_a_run_inside_its_source_does_not_read_itself(tmp_path: Path) -> None:
     """A user sits in the folder of raw files: recipe and run directory lie between them."""
-    from raw import write_books
+    from tests.helpers.raw import write_books
 
     write_books(tmp_path / "books", 3)
     (tmp_path / "recipe.toml").write_text('[[source]]\npath = "."\nname = "all"\nkind = "books"\nexclude = ["recipe.toml"]\n')

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.helpers.elsewhere import write_folder
 
-from elsewhere import write_folder
-from groundup.files import file_digest
-from groundup.metrics import Metrics
-from groundup.verify import verify_run
+from groundup.artifacts.metrics import Metrics
+from groundup.commands.verify import verify_run
+from groundup.runtime.files import file_digest
 
 
 def go_on(recipe: Path, base: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -36,7 +36,7 @@ def test_the_second_run_begins_where_the_first_ended(tiny_run: Path, run_copy: P
 
 
 def test_a_llama_goes_all_the_way(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # Protects: evaluate, tune, export, report and verify with heads that are not normalised, a head of its own, and no ChatML.
+    # Protects: evaluate, tune, export, report and verify with heads that are not normalized, a head of its own, and no ChatML.
     transformers = pytest.importorskip("transformers", reason="needs transformers")
     folder = write_folder(run_copy.parent / "llama", max_position_embeddings=128)
     done = go_on(run_copy, folder)
@@ -46,7 +46,7 @@ def test_a_llama_goes_all_the_way(run_copy: Path, capsys: pytest.CaptureFixture[
     assert type(transformers.AutoModelForCausalLM.from_pretrained(root / "export/hf")).__name__ == "LlamaForCausalLM"
     report = json.loads((root / "report/report.json").read_text())
     assert report["base"] == {"name": "llama", "license": ""} and report["figures"]["model.layout"]["value"] == "llama"
-    assert "licence: not stated" in (root / "report/README.md").read_text()
+    assert "license: not stated" in (root / "report/README.md").read_text()
 
 
 def test_what_is_refused_is_one_line_before_anything_is_done(run_copy: Path) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.helpers.shards_kit import SHARDS, artifacts, between, names, run, texts, write, write_project
 
-from groundup.store import Store
-from groundup.verify import artefacts as named
-from shards_kit import SHARDS, artefacts, between, names, run, texts, write, write_project
+from groundup.commands.verify import artifacts as named
+from groundup.runtime.store import Store
 
 PER_SHARD = {"collect": "collect/shard/", "refine": "refine/shard/", "tokenize": "tokenize/shard/"}
 
@@ -47,12 +47,12 @@ def verdicts(root: Path) -> dict[str, str]:
 @pytest.mark.parametrize("what", [add, change, take_away])
 def test_only_its_shard_and_the_lists_are_built(project: Path, tmp_path: Path, what: Callable[[Path], None]) -> None:
     recipe = shutil.copytree(project.parent, tmp_path / "copy") / project.name
-    root, before = recipe.parent / "run", artefacts(recipe.parent / "run")
+    root, before = recipe.parent / "run", artifacts(recipe.parent / "run")
     old = verdicts(root)
-    own = [artefact.name for artefact in named(root, "collect", "collect/shard") if begins(1) in artefact.manifest["inputs"]]
+    own = [artifact.name for artifact in named(root, "collect", "collect/shard") if begins(1) in artifact.manifest["inputs"]]
     what(recipe.parent / "raw")
     run(recipe)
-    built = {name.rpartition("-")[0] for name in artefacts(root) - before}
+    built = {name.rpartition("-")[0] for name in artifacts(root) - before}
     assert len(verdicts(root)) == SHARDS
     moved = {name for name, digest in verdicts(root).items() if digest != old[name]}
     expected = {"collect": set(own), "refine": set(own), "tokenize": set(own) | moved}
@@ -66,13 +66,13 @@ def test_only_its_shard_and_the_lists_are_built(project: Path, tmp_path: Path, w
 
 @pytest.mark.parametrize("what", [add, change, take_away])
 def test_status_counts_what_the_last_run_built(project: Path, tmp_path: Path, what: Callable[[Path], None]) -> None:
-    from groundup.status import run_status, status_text
+    from groundup.commands.status import run_status, status_text
 
     recipe = shutil.copytree(project.parent, tmp_path / "copy") / project.name
-    root, before = recipe.parent / "run", artefacts(recipe.parent / "run")
+    root, before = recipe.parent / "run", artifacts(recipe.parent / "run")
     what(recipe.parent / "raw")
     run(recipe)
-    built = artefacts(root) - before
+    built = artifacts(root) - before
     state = run_status(root)["stages"]
     for stage in PER_SHARD:
         view = Store(root).view(stage)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pyarrow.dataset as ds
 import pytest
+from tests.helpers.raw import write_raw
 
-from groundup.collect.places import list_source
-from groundup.recipe import load_recipe
-from raw import write_raw
+from groundup.collect.sources import list_source
+from groundup.recipe.tables import load_recipe
 
 # A sub-folder of each kind of real data, small enough to go through the whole flow here.
 SAMPLES = (

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
+from tests.helpers.holders import holders
 
 import groundup
+from groundup.commands.columns import places
+from groundup.commands.forget import forget
+from groundup.commands.inspect import describe_document, describe_dropped, describe_duplicates, describe_token, judged
+from groundup.commands.trace import Course
+from groundup.commands.verify import check_forgotten, check_round_trip, check_split, check_tokens
 from groundup.errors import ExpensiveError, GroundupError
 from groundup.flow import run_flow
-from groundup.lineage.columns import places
-from groundup.lineage.forget import forget
-from groundup.lineage.inspect import describe_document, describe_dropped, describe_duplicates, describe_token, judged
-from groundup.lineage.seen import Course
-from groundup.recipe import load_recipe
-from groundup.train.loader import Loader
-from groundup.verify import check_forgotten, check_round_trip, check_split, check_tokens
-from holders import holders
+from groundup.recipe.tables import load_recipe
+from groundup.train.data import Loader
 
 CONTEXT, SEQUENCES, STEPS = 64, 512 // 64, 6
 
@@ -137,7 +137,7 @@ def unique_phrase(root: Path, document: str) -> str:
 
 
 def test_a_whole_run_forgets_and_its_training_stays(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Data, evaluation, tuning, report: nothing quotes it; what learnt from it is named with the steps; then training is asked about."""
+    """Data, evaluation, tuning, report: nothing quotes it; what learned from it is named with the steps; then training is asked about."""
     root = run_copy.parent / "runs" / "tiny"
     seen = steps_by_document(root)
     rows = groundup.open_run(root).index().to_pylist()
@@ -160,7 +160,7 @@ def test_a_whole_run_forgets_and_its_training_stays(run_copy: Path, monkeypatch:
     checks = (check_forgotten, check_round_trip, check_split, check_tokens)
     assert [problem for check in checks for problem in check(root)] == []
 
-    monkeypatch.setattr("groundup.run.EXPENSIVE_SECONDS", 0.0)
+    monkeypatch.setattr("groundup.runtime.run.EXPENSIVE_SECONDS", 0.0)
     with pytest.raises(ExpensiveError, match="its token shards or its tokenizer changed"):
         run_flow(load_recipe(run_copy), root, until="train", workers=1)
     assert {path: path.read_bytes() for path in (root / "train/checkpoints").rglob("*.safetensors")} == weights

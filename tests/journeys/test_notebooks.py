@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults.killing import start
+from tests.helpers.raw import write_books
 
 import groundup
-from faults.killing import start
-from raw import write_books
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 # Cells are read on a screen beside what they print.

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import groundup
-from groundup.checkpoints import find_checkpoint
-from groundup.lineage.inspect import dropped_by_reason
-from groundup.train.loader import Loader
+from groundup.artifacts.checkpoints import find_checkpoint
+from groundup.commands.inspect import dropped_by_reason
+from groundup.train.data import Loader
 
 
 def test_the_names_are_kept() -> None:

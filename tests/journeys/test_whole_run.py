@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from groundup.store import Store
-from groundup.verify import CHECKS, verify_run
+from groundup.commands.verify import CHECKS, verify_run
+from groundup.runtime.store import Store
 
 
 def groundup(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -69,8 +69,8 @@ def test_the_export_gives_the_same_ids_and_logits_in_transformers(tiny_run: Path
         "transformers", reason="transformers is not installed: exports are compared with our own loader only"
     )
     torch = pytest.importorskip("torch")
+    from groundup.artifacts.tokenizer import Tokenizer
     from groundup.model import load_model
-    from groundup.tokenizer import Tokenizer
 
     folder = tiny_run / "export" / "hf"
     text = "The quick brown fox’s naïve 日本語 \N{ZERO WIDTH JOINER}<|im_end|>\r\n\t12345"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.examples import examples
 
-from examples import examples
-from groundup.lineage.columns import beside, places, side_by_side, wrapped
+from groundup.commands.columns import beside, places, side_by_side, wrapped
 
 TEXTS = st.text(st.characters(codec="utf-8") | st.sampled_from(" \n\té語\u0301\x1b"), max_size=200)
 

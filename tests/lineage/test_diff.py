@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from tests.helpers.shards_kit import between, names, run, texts, write, write_project
 
 from groundup.api import open_run
+from groundup.commands import difference
+from groundup.commands.diff import compare, in_words
+from groundup.commands.forget import forget
 from groundup.errors import GroundupError, StoreError
 from groundup.flow import run_flow
-from groundup.lineage import difference
-from groundup.lineage.diff import compare, in_words
-from groundup.lineage.forget import forget
-from groundup.recipe import load_recipe
-from shards_kit import between, names, run, texts, write, write_project
+from groundup.recipe.tables import load_recipe
 
 Fates = dict[str, tuple[str, str]]
 

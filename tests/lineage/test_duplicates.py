@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from groundup.document import DOCUMENT, DROPPED, TableWriter
+from groundup.artifacts.document import DOCUMENT, DROPPED, TableWriter
+from groundup.commands.duplicates import SHOWN, find_cluster, relatives, similarity
 from groundup.errors import GroundupError
-from groundup.lineage.duplicates import SHOWN, find_cluster, relatives, similarity
 
 TEXT = "one two three four five six seven eight nine ten"
 

@@ -1,4 +1,4 @@
-"""A forgotten document is in no artefact any more, comes back in no run, and a kill in between changes nothing of that."""
+"""A forgotten document is in no artifact any more, comes back in no run, and a kill in between changes nothing of that."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-
 from faults.killing import digests
+from tests.helpers.holders import holders
+from tests.helpers.shards_kit import RECORDS, SECRET, SHARDS, artifacts, names, run, texts, write, write_project
+
 from groundup.api import open_run
-from groundup.document import document_id
+from groundup.artifacts.document import document_id
+from groundup.artifacts.forgotten import Forgotten
+from groundup.commands.forget import forget
+from groundup.commands.inspect import describe_document, dropped_by_reason
+from groundup.commands.verify import check_accounted, check_bytes, check_forgotten, check_round_trip, check_split, check_tokens
 from groundup.errors import ExpensiveError, GroundupError, SourceError, StoreError
-from groundup.ledger import Ledger
-from groundup.lineage.forget import forget
-from groundup.lineage.forgotten import Forgotten
-from groundup.lineage.inspect import describe_document, dropped_by_reason
-from groundup.store import Store
-from groundup.verify import check_accounted, check_bytes, check_forgotten, check_round_trip, check_split, check_tokens
-from holders import holders
-from shards_kit import RECORDS, SECRET, SHARDS, artefacts, names, run, texts, write, write_project
+from groundup.runtime.ledger import Ledger
+from groundup.runtime.store import Store
 
 DATA_CHECKS = (check_accounted, check_bytes, check_forgotten, check_round_trip, check_split, check_tokens)
 
@@ -60,11 +60,11 @@ def expected(made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 
 def test_its_text_is_gone_and_the_shards_that_held_it_are_written_anew(recipe: Path) -> None:
-    root, before = recipe.parent / "run", artefacts(recipe.parent / "run")
+    root, before = recipe.parent / "run", artifacts(recipe.parent / "run")
     assert holders(root, SECRET)
     told = forget(root, [ID, COPY], workers=1)
     assert holders(root, SECRET) == []
-    built = {name.rpartition("-")[0] for name in artefacts(root) - before}
+    built = {name.rpartition("-")[0] for name in artifacts(root) - before}
     assert sum(name.startswith("collect/shard/") for name in built) == 2
     assert dropped_by_reason(root)["forgotten"] == 2
     assert "the raw files stay" in told and SECRET in (recipe.parent / "raw" / ORIGIN).read_text()
@@ -75,9 +75,9 @@ def test_its_text_is_gone_and_the_shards_that_held_it_are_written_anew(recipe: P
 def test_a_run_does_not_bring_it_back_and_has_nothing_left_to_do(recipe: Path) -> None:
     root = recipe.parent / "run"
     forget(root, [ID, COPY], workers=1)
-    before = artefacts(root)
+    before = artifacts(root)
     run(recipe)
-    assert artefacts(root) == before and holders(root, SECRET) == []
+    assert artifacts(root) == before and holders(root, SECRET) == []
 
 
 def test_what_it_had_suppressed_comes_back_and_is_named(recipe: Path) -> None:
@@ -155,15 +155,15 @@ def test_what_another_forgets_meanwhile_stays_forgotten(recipe: Path, monkeypatc
         if not once:
             once.append(forget)
             with monkeypatch.context() as patch:
-                patch.setattr("groundup.lineage.forget._check_sources", lambda *_: None)
+                patch.setattr("groundup.commands.forget._check_sources", lambda *_: None)
                 forget(root, [ID], workers=1)
 
-    monkeypatch.setattr("groundup.lineage.forget._check_sources", slow)
+    monkeypatch.setattr("groundup.commands.forget._check_sources", slow)
     forget(root, [COPY], workers=1)
     assert Forgotten.load(root).ids == {ID, COPY} and holders(root, SECRET) == []
 
 
-def test_a_damaged_artefact_that_nobody_names_goes_too(recipe: Path) -> None:
+def test_a_damaged_artifact_that_nobody_names_goes_too(recipe: Path) -> None:
     root = recipe.parent / "run"
     shard = next(path for path in (root / ".store/refine/shard").iterdir() if holders(path, SECRET))
     old = shutil.copytree(shard, shard.with_name("notes.old-0123456789abcdef"))
@@ -184,7 +184,7 @@ def test_views_that_were_moved_aside_go_where_they_hold_it(recipe: Path) -> None
 
 
 def test_expensive_data_are_replaced_without_a_question_and_only_then(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("groundup.run.EXPENSIVE_SECONDS", 0.0)
+    monkeypatch.setattr("groundup.runtime.run.EXPENSIVE_SECONDS", 0.0)
     root = recipe.parent / "run"
     forget(root, [ID, COPY], workers=1)
     assert holders(root, SECRET) == [] and not (root / "aside").exists()

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from tests.helpers.shards_kit import run, write_project
 
+from groundup.commands import inspect
+from groundup.commands.inspect import describe_token
 from groundup.errors import GroundupError
-from groundup.lineage import inspect
-from groundup.lineage.inspect import describe_token
-from shards_kit import run, write_project
 
 
 def test_every_token_is_of_the_document_that_the_index_puts_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,15 +12,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from tests.helpers.elsewhere import edit, write_model
 
-from elsewhere import edit, write_model
 from groundup.errors import GroundupError
-from groundup.model.cache import Cache
 from groundup.model.config import ModelConfig
-from groundup.model.files import check_weights, load_model, parameter_shapes, read_config, save_model
-from groundup.model.layouts import from_hf, to_hf
+from groundup.model.hf_config import from_hf, to_hf
+from groundup.model.hf_io import check_weights, load_model, parameter_shapes, read_config, save_model
+from groundup.model.kv_cache import Cache
 from groundup.model.transformer import Transformer
-from groundup.train.flat import FlatParameters
+from groundup.train.flat_params import FlatParameters
 
 LAYOUTS = [(layout, tied) for layout in ("qwen3", "llama") for tied in (True, False)]
 
@@ -166,7 +166,7 @@ def turn(tensors: dict[str, torch.Tensor]) -> None:
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [(lose, "model.norm.weight is missing"), (quantise, "I8; quantised"), (bias, "q_proj.bias is unknown"), (turn, "has the shape")],
+    [(lose, "model.norm.weight is missing"), (quantise, "I8; quantized"), (bias, "q_proj.bias is unknown"), (turn, "has the shape")],
 )
 def test_weights_that_are_not_those_of_the_sizes(tmp_path: Path, change: Callable[[dict[str, torch.Tensor]], None], said: str) -> None:
     # Protects: found from the headers alone, before anything is computed.
@@ -180,7 +180,7 @@ def test_weights_that_are_not_those_of_the_sizes(tmp_path: Path, change: Callabl
 
 
 def test_pickles_are_never_opened_and_indexes_stay_beside(tmp_path: Path) -> None:
-    # Protects: guarantee 11: no artefact is unpickled, and no index leads out of its folder.
+    # Protects: guarantee 11: no artifact is unpickled, and no index leads out of its folder.
     model = Transformer(ModelConfig(50, 1, 16, 1, 1, 16, 24, 32))
     save_model(tmp_path, model)
     (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")

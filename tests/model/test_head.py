@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.examples import examples
 
-from examples import examples
-from groundup.model import head
+from groundup.model import cross_entropy as head
 from groundup.model.config import ModelConfig
-from groundup.model.head import cross_entropy_sum
+from groundup.model.cross_entropy import cross_entropy_sum
 from groundup.model.score import token_log_probabilities
 from groundup.model.transformer import Transformer
 

@@ -13,10 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from groundup.errors import GroundupError, RecipeError
 from groundup.model.config import ModelConfig
-from groundup.model.layouts import from_hf, to_hf
+from groundup.model.hf_config import from_hf, to_hf
 from groundup.model.presets import PRESETS, resolve
 from groundup.model.transformer import Transformer
-from groundup.recipe import Model
+from groundup.recipe.tables import Model
 
 
 @pytest.mark.parametrize(("name", "count"), [("300m", 300e6), ("500m", 500e6)])
@@ -55,7 +55,7 @@ def test_impossible_sizes_are_recipe_errors(wrong: dict[str, object]) -> None:
 
 
 def test_flops_are_those_that_torch_counts() -> None:
-    # Protects: utilisation figures. torch counts attention in full, so it is compared over the same positions.
+    # Protects: utilization figures. torch counts attention in full, so it is compared over the same positions.
     config = ModelConfig(vocab_size=64, layers=2, width=32, heads=2, kv_heads=1, head_width=16, feed_forward=48, context=64)
     model = Transformer(config)
     with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):

@@ -1,4 +1,4 @@
-"""Drawing tokens: limits cut where they say, shares are those of the model, and neighbours in a batch change nothing."""
+"""Drawing tokens: limits cut where they say, shares are those of the model, and neighbors in a batch change nothing."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.examples import examples
 from torch import Tensor
 
-from examples import examples
 from groundup.model import sampling
 from groundup.model.sampling import Drawing, Sampling, choose
 
@@ -134,7 +134,7 @@ def test_seeds_give_texts_of_their_own() -> None:
 @pytest.mark.parametrize(
     "settings", [Sampling(0.0), Sampling(0.7), Sampling(0.7, top_k=2), Sampling(0.7, top_p=0.5), Sampling(1.0, min_p=0.5)]
 )
-def test_what_is_no_number_is_said_and_harms_no_neighbour(settings: Sampling) -> None:
+def test_what_is_no_number_is_said_and_harms_no_neighbor(settings: Sampling) -> None:
     # Protects: NaN in one row of a batch.
     broken = [torch.full((200,), torch.nan), torch.zeros(200).index_fill(0, torch.tensor([7]), torch.inf), torch.zeros(200)]
     broken[2][3] = torch.nan

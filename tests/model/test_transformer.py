@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from groundup.errors import GroundupError
-from groundup.model.cache import Cache
 from groundup.model.config import ModelConfig
-from groundup.model.files import load_model, save_model
+from groundup.model.hf_io import load_model, save_model
+from groundup.model.kv_cache import Cache
 from groundup.model.transformer import Transformer
 
 PLAIN = ModelConfig(vocab_size=97, layers=2, width=48, heads=3, kv_heads=3, head_width=16, feed_forward=80, context=32)

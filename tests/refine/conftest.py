@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from groundup.document import DOCUMENT, DROPPED, TableWriter, document_id
-from groundup.refine.characters import SMALL_LETTERS, UNSPACED, WORD, WORD_CLASSES
+from groundup.artifacts.document import DOCUMENT, DROPPED, TableWriter, document_id
+from groundup.refine.clean.unicode_classes import SMALL_LETTERS, UNSPACED, WORD, WORD_CLASSES
 from groundup.refine.shard import refine_shard
 
 Row = dict[str, object]
@@ -53,7 +53,7 @@ def row() -> Callable[..., Row]:
 
 @pytest.fixture
 def collected() -> Callable[[Path, Sequence[Row]], Path]:
-    """Write rows as a collect artefact into a folder."""
+    """Write rows as a collect artifact into a folder."""
     return write_collected
 
 

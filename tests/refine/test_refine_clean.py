@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.examples import examples
 
-from examples import examples
-from groundup.refine.arrays import text_array, text_buffers
-from groundup.refine.characters import BREAK, PLAIN, TIDY_CLASSES, UNSPACED, WORD_CLASSES
-from groundup.refine.clean import MOJIBAKE, clean_texts, clean_turns
-from groundup.refine.tidy import fold, tidy
+from groundup.artifacts.arrays import text_array, text_buffers
+from groundup.refine.clean.clean import MOJIBAKE, clean_texts, clean_turns
+from groundup.refine.clean.unicode_classes import BREAK, PLAIN, TIDY_CLASSES, UNSPACED, WORD_CLASSES
+from groundup.refine.clean.whitespace import fold, tidy
 
 
 def clean(*texts: str, code: bool = False) -> list[str]:
@@ -73,7 +73,7 @@ def test_golden_code() -> None:
 @examples(200)
 @given(st.lists(TEXTS, min_size=1, max_size=4), st.booleans())
 def test_idempotent(texts: list[str], code: bool) -> None:
-    """Cleaning twice is cleaning once, whatever the input, and it never raises; no text depends on its neighbours."""
+    """Cleaning twice is cleaning once, whatever the input, and it never raises; no text depends on its neighbors."""
     once = clean(*texts, code=code)
     assert clean(*once, code=code) == once
     assert once == [clean(text, code=code)[0] for text in texts]

@@ -15,13 +15,15 @@ import numba
 import pytest
 
 import groundup.refine
-from groundup.refine import arrays
-from groundup.refine.arrays import SHARED, compiled_folder, kernel
+from groundup.artifacts import arrays
+from groundup.artifacts.arrays import SHARED, compiled_folder, kernel
+
+REFINE = Path(next(iter(groundup.refine.__path__)))
 
 
 def modules() -> Iterator[ModuleType]:
-    for found in pkgutil.iter_modules(groundup.refine.__path__):
-        yield importlib.import_module(f"groundup.refine.{found.name}")
+    for found in pkgutil.walk_packages(groundup.refine.__path__, "groundup.refine."):
+        yield importlib.import_module(found.name)
 
 
 def kernels(module: ModuleType) -> list[object]:
@@ -35,14 +37,15 @@ def test_what_kernels_take_from_other_modules_comes_from_those_that_are_shared()
         origins = {name.asname or name.name: str(node.module) for node in imports for name in node.names}
         used = {name for one in kernels(module) for name in one.py_func.__code__.co_names}  # type: ignore[attr-defined]
         taken |= {origins[name] for name in used & origins.keys() if origins[name].startswith("groundup")}
-    assert taken == {f"groundup.refine.{Path(name).stem}" for name in SHARED}
+    assert taken == {"groundup.refine." + name.removesuffix(".py").replace("/", ".") for name in SHARED}
 
 
 def test_another_shared_module_is_another_folder(tmp_path: Path) -> None:
     for name in SHARED:
-        shutil.copy(Path(arrays.__file__).with_name(name), tmp_path)
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(REFINE / name, tmp_path / name)
     before = compiled_folder(tmp_path, tmp_path)
-    assert before.name == compiled_folder(Path(arrays.__file__).parent, tmp_path).name
+    assert before.name == compiled_folder(REFINE, tmp_path).name
     (tmp_path / SHARED[0]).write_text((tmp_path / SHARED[0]).read_text() + "\n")
     assert compiled_folder(tmp_path, tmp_path) != before
 
@@ -52,5 +55,5 @@ def test_kernels_are_remembered_there_and_those_of_others_where_they_were(monkey
     monkeypatch.setattr(arrays, "_COMPILED", str(tmp_path / "own"))
     assert kernel(lambda: 1).stats.cache_path.startswith(str(tmp_path / "own"))
     assert str(tmp_path) == numba.config.CACHE_DIR
-    named = compiled_folder(Path(arrays.__file__).parent, tmp_path).name
+    named = compiled_folder(REFINE, tmp_path).name
     assert all(f"/{named}/" in one.stats.cache_path for module in modules() for one in kernels(module))  # type: ignore[attr-defined]

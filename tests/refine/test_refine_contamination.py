@@ -15,17 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundup.document import DROPPED, TableWriter
+from groundup.artifacts.arrays import text_buffers
+from groundup.artifacts.document import DROPPED, TableWriter
+from groundup.commands.inspect import describe_dropped
+from groundup.commands.verify import check_contamination, check_split
 from groundup.errors import GroundupError
 from groundup.flow import run_flow
-from groundup.lineage.inspect import describe_dropped
-from groundup.recipe import load_recipe
-from groundup.refine import contamination
-from groundup.refine.arrays import text_buffers
-from groundup.refine.contamination import COMMON, LONG, contaminated_again, find_contaminated, find_occurrences
-from groundup.refine.evaluation import MOST_ITEMS, SHORTEST, WIDTH, Grams, gram_sets, write_grams
+from groundup.recipe.tables import load_recipe
+from groundup.refine.decontaminate import contamination
+from groundup.refine.decontaminate.contamination import COMMON, LONG, contaminated_again, find_contaminated, find_occurrences
+from groundup.refine.decontaminate.evaluation import MOST_ITEMS, SHORTEST, WIDTH, Grams, gram_sets, write_grams
 from groundup.refine.shard import refine_shard
-from groundup.verify import check_contamination, check_split
 
 Row = dict[str, object]
 Find = Callable[..., list[dict[str, Any]]]

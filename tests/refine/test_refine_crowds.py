@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from groundup.document import DOCUMENT
-from groundup.refine import dedup
-from groundup.refine.index import CLUSTER, NEAR, WIDTH
-from groundup.refine.kernels import scrambled
-from groundup.refine.split import split_documents
-from groundup.refined import TRAIN, VALIDATION
+from groundup.artifacts.corpus import TRAIN, VALIDATION
+from groundup.artifacts.document import DOCUMENT
+from groundup.refine.dedup import duplicates as dedup
+from groundup.refine.dedup.lsh_index import CLUSTER, NEAR, WIDTH
+from groundup.refine.dedup.minhash import scrambled
+from groundup.refine.split.split import split_documents
 
 
 def write_crowd(folder: Path, rows: int, text: Callable[[int], str], equal: bool) -> None:

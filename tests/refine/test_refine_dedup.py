@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from groundup.refine.buckets import Shelf
-from groundup.refine.corpus import Corpus
-from groundup.refine.dedup import EXACT, NEAR, find_duplicates
-from groundup.refine.index import NEAR as NEAR_BANDS
-from groundup.refine.scratch import Scratch
+from groundup.refine.dedup.buckets import Shelf
+from groundup.refine.dedup.duplicates import EXACT, NEAR, find_duplicates
+from groundup.refine.dedup.lsh_index import NEAR as NEAR_BANDS
+from groundup.refine.out_of_core.corpus import Corpus
+from groundup.refine.out_of_core.scratch import Scratch
 
 Row = dict[str, Any]
 Shards = list[tuple[str, Path]]

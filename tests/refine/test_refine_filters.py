@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundup.document import DOCUMENT
+from groundup.artifacts.document import DOCUMENT
 from groundup.errors import GroundupError, RecipeError
-from groundup.own import code_digest
 from groundup.plan import make_plan
-from groundup.recipe import Recipe, Refine
-from groundup.refine.filters import applicable, check_filters, judge, score_bounds, thresholds_for
-from groundup.refine.rules import RULE_SETS
-from groundup.refine.statistics import SHORT_LINE, Statistics
-from groundup.source import Source
+from groundup.recipe.source import Source
+from groundup.recipe.tables import Recipe, Refine
+from groundup.refine.filter.filters import applicable, check_filters, judge, score_bounds, thresholds_for
+from groundup.refine.filter.rules import RULE_SETS
+from groundup.refine.filter.statistics import SHORT_LINE, Statistics
+from groundup.runtime.user_code import code_digest
 
 Judge = Callable[..., list[str]]
 ROOT = Path()

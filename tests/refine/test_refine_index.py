@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from groundup.refine.buckets import ENTRY_BYTES, Shelf
-from groundup.refine.corpus import Corpus
-from groundup.refine.dedup import find_duplicates
-from groundup.refine.earlier import Earlier
-from groundup.refine.index import WIDTH, write_index
-from groundup.refine.scratch import Scratch
-from groundup.refine.spool import Spool
+from groundup.refine.dedup.buckets import ENTRY_BYTES, Shelf
+from groundup.refine.dedup.duplicates import find_duplicates
+from groundup.refine.dedup.incremental import Earlier
+from groundup.refine.dedup.lsh_index import WIDTH, write_index
+from groundup.refine.out_of_core.corpus import Corpus
+from groundup.refine.out_of_core.row_file import Spool
+from groundup.refine.out_of_core.scratch import Scratch
 
 Shards = list[tuple[str, Path]]
 Refine = Callable[..., Shards]
@@ -63,7 +63,7 @@ def test_buckets_are_those_of_a_dictionary(tmp_path: Path, parts: int) -> None:
 
 def test_a_crowd_takes_no_more_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All documents share one key: their rows go into a mapped file, however many they are, and come in order."""
-    monkeypatch.setattr("groundup.refine.index.BLOCK", 1_000)
+    monkeypatch.setattr("groundup.refine.dedup.lsh_index.BLOCK", 1_000)
     peaks = []
     for rows in (5_000, 50_000):
         shards, _ = made_up(tmp_path / str(rows), [rows // 2, rows // 2], 1)
@@ -97,7 +97,7 @@ def test_going_on_from_an_earlier_list_changes_nothing(
     tmp_path: Path, refined: Refine, monkeypatch: pytest.MonkeyPatch, seed: int, most: int
 ) -> None:
     """A shard is added, one is removed, one changes: the bytes are those of a list made from nothing; in crowded buckets too."""
-    monkeypatch.setattr("groundup.refine.dedup.MOST_COMPARED", most)
+    monkeypatch.setattr("groundup.refine.dedup.duplicates.MOST_COMPARED", most)
     chance = random.Random(seed)
     shards = refined([chained(chance, 12) for _ in range(5)])
     before, after = shards[:4], [*shards[1:], *refined([chained(chance, 12)], first=9)]

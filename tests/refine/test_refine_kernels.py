@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.examples import examples
 
-from examples import examples
-from groundup.refine.arrays import Texts, text_buffers
-from groundup.refine.characters import BREAK, SMALL_LETTERS, UNSPACED, WORD_CLASSES
-from groundup.refine.kernels import (
+from groundup.artifacts.arrays import Texts, text_buffers
+from groundup.refine.clean.unicode_classes import BREAK, SMALL_LETTERS, UNSPACED, WORD_CLASSES
+from groundup.refine.dedup.minhash import (
     BAND_ROWS,
     BANDS,
     EMPTY,
@@ -28,8 +28,8 @@ from groundup.refine.kernels import (
     signatures,
     words,
 )
-from groundup.refine.repetition import PARAGRAPHS, repeated_lines, repeated_words
-from groundup.refine.statistics import STOP_WORDS, Statistics
+from groundup.refine.filter.repetition import PARAGRAPHS, repeated_lines, repeated_words
+from groundup.refine.filter.statistics import STOP_WORDS, Statistics
 
 Plain = Callable[..., Any]
 

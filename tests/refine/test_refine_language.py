@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
+from tests.helpers.examples import examples
 
-from examples import examples
-from groundup.languages import LANGUAGES, MEMBERS
-from groundup.refine import language
+from groundup.recipe.languages import LANGUAGES, MEMBERS
+from groundup.refine.filter import language
 
 SENTENCES = {
     "This is an ordinary sentence about the weather in town.": "en",
@@ -68,7 +68,7 @@ def test_one_kind_of_letters_without_words_is_no_language() -> None:
 @examples(100)
 @given(st.lists(TEXTS, min_size=1, max_size=4))
 def test_one_window_is_what_the_package_says(reference: LanguageIdentifier, texts: list[str]) -> None:
-    """The log-probabilities of a window are those of py3langid, and no text depends on its neighbours or their order."""
+    """The log-probabilities of a window are those of py3langid, and no text depends on its neighbors or their order."""
     model = language._model()
     for text in texts:
         data = np.frombuffer(text.encode(), np.uint8)[: language.WINDOW_BYTES]

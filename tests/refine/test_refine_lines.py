@@ -15,16 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundup.cuts import Cuts, without
-from groundup.document import DROPPED, TableWriter
-from groundup.refine import boilerplate, sketch
-from groundup.refine.arrays import text_array, text_buffers
-from groundup.refine.boilerplate import FEWEST_WORDS, find_boilerplate
-from groundup.refine.characters import UNSPACED, WORD, WORD_CLASSES
-from groundup.refine.lines import WORDS, cuts_of, find_lines, line_hashes
+from groundup.artifacts.arrays import text_array, text_buffers
+from groundup.artifacts.cuts import Cuts, without
+from groundup.artifacts.document import DROPPED, TableWriter
+from groundup.refine.clean.unicode_classes import UNSPACED, WORD, WORD_CLASSES
+from groundup.refine.clean.whitespace import tidy
+from groundup.refine.lines import line_index as sketch
+from groundup.refine.lines import repeated_lines as boilerplate
+from groundup.refine.lines.line_index import Sketch, counted, rows_with
+from groundup.refine.lines.lines import WORDS, cuts_of, find_lines, line_hashes
+from groundup.refine.lines.repeated_lines import FEWEST_WORDS, find_boilerplate
 from groundup.refine.shard import refine_shard
-from groundup.refine.sketch import Sketch, counted, rows_with
-from groundup.refine.tidy import tidy
 
 Row = dict[str, object]
 Find = Callable[..., tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, list[str]]]]

@@ -12,21 +12,21 @@ import pyarrow as pa
 import pytest
 
 from groundup.api import open_run
+from groundup.artifacts.arrays import text_buffers
+from groundup.artifacts.corpus import refined_shards
+from groundup.artifacts.tokenizer import Tokenizer
+from groundup.commands.diff import compare, in_words
+from groundup.commands.inspect import describe_dropped, describe_lines
+from groundup.commands.verify import check_accounted, check_lines, check_overlap, check_round_trip, check_split, check_tokens
 from groundup.errors import GroundupError
 from groundup.flow import run_flow
-from groundup.lineage.diff import compare, in_words
-from groundup.lineage.inspect import describe_dropped, describe_lines
-from groundup.recipe import load_recipe
-from groundup.refine.arrays import text_buffers
-from groundup.refine.bins import coded, counted, unpacked
-from groundup.refine.measures import MEASURES, measured
-from groundup.refined import refined_shards
+from groundup.recipe.tables import load_recipe
+from groundup.refine.stats.histogram import coded, counted, unpacked
+from groundup.refine.stats.text_stats import MEASURES, measured
 from groundup.report.figures import refined
-from groundup.run import Run
+from groundup.runtime.run import Run
+from groundup.runtime.store import Store
 from groundup.serve.suggestions import suggestions
-from groundup.store import Store
-from groundup.tokenizer import Tokenizer
-from groundup.verify import check_accounted, check_lines, check_overlap, check_round_trip, check_split, check_tokens
 
 NOTICE = "This site uses cookies to make your visit better."
 
@@ -71,7 +71,7 @@ def run_of(recipe: Path, *overrides: str) -> Run:
 
 
 def built(recipe: Path, *overrides: str) -> set[str]:
-    """Run the recipe; return the artefacts that were built now."""
+    """Run the recipe; return the artifacts that were built now."""
 
     def store() -> set[str]:
         return {f"{path.parent.parent.name}/{path.parent.name}/{path.name}" for path in (recipe.parent / "run/.store").glob("*/*/*-*")}

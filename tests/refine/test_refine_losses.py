@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from groundup.collect import stage as collect
+from groundup.commands.inspect import describe_dropped, overview
 from groundup.errors import RecipeError, SourceError
 from groundup.flow import run_flow
-from groundup.lineage.inspect import describe_dropped, overview
-from groundup.recipe import Recipe, Refine, recipe_from
+from groundup.recipe.source import Source
+from groundup.recipe.tables import Recipe, Refine, recipe_from
 from groundup.refine import stage as refine
-from groundup.run import Run
-from groundup.source import Source
+from groundup.runtime.run import Run
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

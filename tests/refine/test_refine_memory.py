@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.helpers.capped import lists
 
-from groundup.document import DOCUMENT, document_id
+from groundup.artifacts.document import DOCUMENT, document_id
 from groundup.refine.shard import refine_shard
-from refine.capped import lists
 
 SHARDS, ROWS, MEGABYTES = 16, 15_000, 35
 
@@ -53,7 +53,7 @@ def test_five_times_the_memory(tmp_path: Path, shards: list[tuple[str, Path]]) -
     """Under RLIMIT_AS the lists come out, and they are those that are made with all memory."""
     data = sum(path.stat().st_size for _, folder in shards for path in folder.iterdir())
     assert data >= 5 * MEGABYTES * 1_000_000
-    program = Path(__file__).with_name("capped.py")
+    program = Path(__file__).parents[1] / "helpers" / "capped.py"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     arguments = [sys.executable, str(program), str(shards[0][1].parent), str(tmp_path), str(MEGABYTES)]
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
@@ -66,8 +66,8 @@ def test_five_times_the_memory(tmp_path: Path, shards: list[tuple[str, Path]]) -
 
 def test_nothing_is_held_for_every_document(tmp_path: Path, shards: list[tuple[str, Path]], monkeypatch: pytest.MonkeyPatch) -> None:
     """Four times the documents take the same memory: what is one number for each of them lies in a mapped file."""
-    monkeypatch.setattr("groundup.refine.corpus.BLOCK_ROWS", 4_096)
-    monkeypatch.setattr("groundup.refine.parts.BLOCK", 4_096)
+    monkeypatch.setattr("groundup.refine.out_of_core.corpus.BLOCK_ROWS", 4_096)
+    monkeypatch.setattr("groundup.refine.out_of_core.hash_ranges.BLOCK", 4_096)
     lists(tmp_path / "warm", shards[:1], 1 << 20)
     peaks = []
     for count in (1, 4):

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.helpers.examples import examples
 
-from examples import examples
-from groundup.recipe import Personal
-from groundup.refine.arrays import text_buffers
-from groundup.refine.clean import clean_texts, clean_turns
-from groundup.refine.numbers import find_numbers
-from groundup.refine.personal import MASKS, hide
+from groundup.artifacts.arrays import text_buffers
+from groundup.recipe.tables import Personal
+from groundup.refine.clean.clean import clean_texts, clean_turns
+from groundup.refine.clean.pii import MASKS, hide
+from groundup.refine.clean.pii_numbers import find_numbers
 
 MASK = dict.fromkeys(MASKS, "mask")
 REMOVE = dict.fromkeys(MASKS, "remove")
@@ -58,7 +58,7 @@ def test_masked_and_removed(number: str) -> None:
 
 
 @pytest.mark.parametrize("label", LABELLED)
-def test_labelled(label: str) -> None:
+def test_labeled(label: str) -> None:
     """After a label a number needs less; the label stays."""
     assert hidden(f"x\n{label}{LABELLED[label]}\ny") == f"x\n{label}[phone]\ny"
 
@@ -111,7 +111,7 @@ def test_turns() -> None:
 @example(["fax no. 03-1234-5678+32 (0)2 720 53 5193.184.216.34020 7946 09581-800-234-5678(030) 123 4567"], False)
 @example(["030-1234567 93.184.216.34", "93.184.216.34/+49 30 1234567/93.184.216.34"], True)
 def test_nothing_else_changes(texts: list[str], mask: bool) -> None:
-    """Masks put back, the text is as it was; a second time changes nothing; no text depends on its neighbours."""
+    """Masks put back, the text is as it was; a second time changes nothing; no text depends on its neighbors."""
     actions = MASK if mask else REMOVE
     once = hide(pa.array(texts), actions)[0].to_pylist()
     if mask:

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundup.refine.arrays import text_buffers
-from groundup.refine.bins import coded
-from groundup.refine.filters import applicable
-from groundup.refine.measures import MEASURES, measured
-from groundup.refine.prose_lines import prose_lines
+from groundup.artifacts.arrays import text_buffers
+from groundup.refine.filter.c4_lines import prose_lines
+from groundup.refine.filter.filters import applicable
 from groundup.refine.shard import refine_shard
+from groundup.refine.stats.histogram import coded
+from groundup.refine.stats.text_stats import MEASURES, measured
 
 Row = dict[str, Any]
 PROSE = "This line is one of prose."

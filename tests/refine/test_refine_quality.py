@@ -17,13 +17,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundup.document import DROPPED, TableWriter
-from groundup.refine.arrays import text_buffers
-from groundup.refine.bins import EDGES, ERROR, UNKNOWN, ZERO, coded, counted, middle, packed, quantiles, unpacked
-from groundup.refine.distributions import sum_quality
-from groundup.refine.measures import BEGINNING_BYTES, LONG_COPY, MATCH_BYTES, MEASURES, coded_sizes, measured
+from groundup.artifacts.arrays import text_buffers
+from groundup.artifacts.document import DROPPED, TableWriter
+from groundup.refine.filter.statistics import Statistics
 from groundup.refine.shard import refine_shard
-from groundup.refine.statistics import Statistics
+from groundup.refine.stats.distributions import sum_quality
+from groundup.refine.stats.histogram import EDGES, ERROR, UNKNOWN, ZERO, coded, counted, middle, packed, quantiles, unpacked
+from groundup.refine.stats.text_stats import BEGINNING_BYTES, LONG_COPY, MATCH_BYTES, MEASURES, coded_sizes, measured
 
 Row = dict[str, Any]
 Write = Callable[[Path, Sequence[Row]], Path]

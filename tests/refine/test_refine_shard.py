@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from groundup.refine.arrays import text_buffers
-from groundup.refine.corpus import id_text
-from groundup.refine.index import WIDTH, keys_of
-from groundup.refine.kernels import signatures
+from groundup.artifacts.arrays import text_buffers
+from groundup.refine.dedup.lsh_index import WIDTH, keys_of
+from groundup.refine.dedup.minhash import signatures
+from groundup.refine.out_of_core.corpus import id_text
 from groundup.refine.shard import refine_shard
 from groundup.refine.stage import SHARD_VERSION
 

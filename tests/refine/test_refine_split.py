@@ -13,19 +13,19 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.examples import examples
 
-from examples import examples
-from groundup.refine.cluster_sizes import sizes_in_order
-from groundup.refine.clusters import clusters
-from groundup.refine.corpus import Corpus
-from groundup.refine.dedup import find_duplicates
-from groundup.refine.kernels import mix
-from groundup.refine.scratch import Scratch
+from groundup.artifacts.corpus import DROPPED, VALIDATION
+from groundup.refine.dedup.duplicates import find_duplicates
+from groundup.refine.dedup.minhash import mix
+from groundup.refine.out_of_core.corpus import Corpus
+from groundup.refine.out_of_core.row_file import Spool
+from groundup.refine.out_of_core.scratch import Scratch
 from groundup.refine.shard import refine_shard
-from groundup.refine.split import MOST_OF_SOURCE, choose, split_documents
-from groundup.refine.spool import Spool
+from groundup.refine.split.cluster_sizes import sizes_in_order
+from groundup.refine.split.clusters import clusters
+from groundup.refine.split.split import MOST_OF_SOURCE, choose, split_documents
 from groundup.refine.stage import DUPLICATES_VERSION, SPLIT_VERSION
-from groundup.refined import DROPPED, VALIDATION
 
 Row = dict[str, Any]
 Shards = list[tuple[str, Path]]
@@ -229,7 +229,7 @@ def test_choice_is_the_plain_one(sizes: list[dict[int, int]], kinds: list[int], 
 @pytest.mark.parametrize("memory", [1, 1 << 20])
 def test_sizes_are_those_of_a_dictionary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int) -> None:
     """Clusters across shards and sources, in blocks of seven rows: bytes by source, in the order of the smallest id's hash."""
-    monkeypatch.setattr("groundup.refine.corpus.BLOCK_ROWS", 7)
+    monkeypatch.setattr("groundup.refine.out_of_core.corpus.BLOCK_ROWS", 7)
     chance, shards = np.random.default_rng(3), []
     ids = chance.integers(0, 1 << 63, (90, 2)).astype(np.uint64)
     for name, part in zip(("a.1", "a.2", "b.1", "b.2"), np.split(ids, [40, 40, 75]), strict=True):

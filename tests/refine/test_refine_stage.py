@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from groundup.document import document_id
+from groundup.artifacts.corpus import DROPPED, TRAIN, VALIDATION
+from groundup.artifacts.document import document_id
+from groundup.artifacts.kept import kept_documents
+from groundup.commands.inspect import describe_duplicates, judged
+from groundup.commands.verify import Note, check_checkpoints, check_overlap
 from groundup.errors import RecipeError, SourceError, StoreError
-from groundup.lineage.inspect import describe_duplicates, judged
-from groundup.recipe import Personal, Recipe, Refine, Tokenize
+from groundup.recipe.source import Source
+from groundup.recipe.tables import Personal, Recipe, Refine, Tokenize
 from groundup.refine import stage
-from groundup.refine.kept import kept_documents
-from groundup.refine.overlap import measure
-from groundup.refined import DROPPED, TRAIN, VALIDATION
-from groundup.run import Run, write_lock
-from groundup.source import Source
-from groundup.store import Facts, Step
-from groundup.verify import Note, check_checkpoints, check_overlap
-from groundup.workers.map import Workers
+from groundup.refine.split.leakage import measure
+from groundup.runtime.run import Run, write_lock
+from groundup.runtime.store import Facts, Step
+from groundup.runtime.workers.map import Workers
 
 Row = dict[str, Any]
 KINDS = {"one": "text", "two": "web", "three": "code", "tests": "evaluation"}
@@ -41,7 +41,7 @@ def copy_shard(folder: Path, rows: Sequence[Row], kind: str, write: Callable[...
 
 def collect(run: Run, row: Callable[..., Row], write: Callable[..., Path], count: int = 60, salt: int = 0, alike: bool = False) -> None:
     """Publish a collect view of one shard a source, with copies between them; `alike`: with documents that are 0.6 alike."""
-    artefacts = []
+    artifacts = []
     for base, (name, kind) in enumerate(KINDS.items()):
         texts = [sentences(base * 1_000 + n + (salt if name == "two" and n == 7 else 0)) for n in range(count)]
         texts[0] = sentences(5)
@@ -49,9 +49,9 @@ def collect(run: Run, row: Callable[..., Row], write: Callable[..., Path], count
             texts[1] = "\n".join([sentences(9_000, 9), sentences(9_001 + base, 3)])
         rows = [row(text, n, kind, name) for n, text in enumerate(texts)]
         step = Step("collect/shard", f"{name}.s", 1, {"kind": kind}, {"raw": f"{salt if name == 'two' else 0} {alike}"})
-        artefacts.append(run.store.build(step, copy_shard, {"rows": rows, "kind": kind, "write": write}))
-    links = {f"documents/{a.name}.parquet": a.path / "documents.parquet" for a in artefacts}
-    run.publish("collect", artefacts, links)
+        artifacts.append(run.store.build(step, copy_shard, {"rows": rows, "kind": kind, "write": write}))
+    links = {f"documents/{a.name}.parquet": a.path / "documents.parquet" for a in artifacts}
+    run.publish("collect", artifacts, links)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def run(tmp_path: Path, recipe: Recipe, row: Callable[..., Row], collected: Call
 
 
 def rebuilt(run: Run, recipe: Recipe | None = None) -> set[str]:
-    """Run the stage; return the artefacts that were built now, and not found in the store."""
+    """Run the stage; return the artifacts that were built now, and not found in the store."""
     before = {path.name for path in (run.root / ".store" / "refine").glob("*/*")}
     stage.run(replace(run, recipe=recipe) if recipe else run)
     after = [path for path in (run.root / ".store" / "refine").glob("*/*") if path.is_dir() and path.name not in before]
@@ -132,7 +132,7 @@ def test_only_what_changed_runs_again(run: Run, recipe: Recipe, row: Callable[..
 
 
 def test_workers_do_not_matter(run: Run, tmp_path: Path, row: Callable[..., Row], collected: Callable[..., Path]) -> None:
-    """Two processes give the artefacts that one gives."""
+    """Two processes give the artifacts that one gives."""
     stage.run(run)
     other = Run(tmp_path / "other", run.recipe, Workers(2))
     (tmp_path / "other").mkdir()
@@ -191,7 +191,7 @@ def test_verify_reads_the_texts_once_however_many_pairs_it_looks_at(run: Run, mo
     stage.run(run)
     leak(run.root)
     passes = []
-    monkeypatch.setattr("groundup.refine.kept.kept_documents", lambda *given: [passes.append(given), kept_documents(*given)][1])
+    monkeypatch.setattr("groundup.artifacts.kept.kept_documents", lambda *given: [passes.append(given), kept_documents(*given)][1])
     found = [line for line in check_overlap(run.root) if not isinstance(line, Note)]
     assert len(found) == 2 and all("Jaccard 1.00" in line for line in found)
     assert len(passes) == 1

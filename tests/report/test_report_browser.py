@@ -65,15 +65,15 @@ CONTRAST = """() => {
   const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
   const parse = text => text.match(/[\\d.]+/g).map(Number);
   const behind = node => { for (; node; node = node.parentElement) {
-    const colour = parse(getComputedStyle(node).backgroundColor);
-    if (colour.length < 4 || colour[3] > 0) return colour; } };
+    const color = parse(getComputedStyle(node).backgroundColor);
+    if (color.length < 4 || color[3] > 0) return color; } };
   const found = [];
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const node = walker.currentNode.parentElement, style = getComputedStyle(node);
     if (!walker.currentNode.data.trim() || !node.getClientRects().length) continue;
-    const colour = node.namespaceURI.endsWith('svg') ? style.fill : style.color;
-    const [a, b] = [light(parse(colour)), light(behind(node))].sort((x, y) => y - x);
+    const color = node.namespaceURI.endsWith('svg') ? style.fill : style.color;
+    const [a, b] = [light(parse(color)), light(behind(node))].sort((x, y) => y - x);
     found.push([(a + 0.05) / (b + 0.05), node.className.baseVal ?? node.className, walker.currentNode.data.trim().slice(0, 30)]);
   }
   return found.sort((x, y) => x[0] - y[0]).slice(0, 3);

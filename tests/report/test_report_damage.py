@@ -14,13 +14,13 @@ from lxml import html
 from test_report_page import harmless
 
 from groundup.flow import run_flow, run_one
-from groundup.recipe import load_recipe
+from groundup.recipe.tables import load_recipe
 from groundup.report.card import card
+from groundup.report.formatting import FORMS, formatted, visible
 from groundup.report.gather import Report, deep, joined, plain, shallow
 from groundup.report.measured import metric_lines
 from groundup.report.page import page
 from groundup.report.summary import summary
-from groundup.report.words import FORMS, formatted, visible
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[31m\x00\u202e\x9b2J{{7*7}}</style>$\\alpha$|`\n\ud800'
 
@@ -248,7 +248,7 @@ def test_words_of_numbers(value: float | str | None, form: str, words: str) -> N
 
 
 def test_a_problem_is_one_line_without_a_path() -> None:
-    from groundup.report.reading import Problems
+    from groundup.report.run_files import Problems
 
     def fail() -> Callable[[], None]:
         raise ValueError("two\nlines")

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from lxml import html
 
+from groundup.commands.verify import check_stages
 from groundup.flow import run_one, run_stages
-from groundup.ledger import Ledger
-from groundup.recipe import load_recipe
+from groundup.recipe.tables import load_recipe
 from groundup.report import live
-from groundup.run import Run, locked
-from groundup.store import Store
-from groundup.verify import check_stages
+from groundup.runtime.ledger import Ledger
+from groundup.runtime.run import Run, locked
+from groundup.runtime.store import Store
 
 
 @pytest.fixture

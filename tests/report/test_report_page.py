@@ -11,11 +11,11 @@ import yaml
 from lxml import html
 
 from groundup.flow import run_one
-from groundup.ledger import Ledger
+from groundup.report.formatting import formatted
 from groundup.report.gather import deep, joined, shallow
 from groundup.report.measured import metric_lines, parameter_parts
 from groundup.report.stage import FILES, write_files
-from groundup.report.words import formatted
+from groundup.runtime.ledger import Ledger
 
 SECTIONS = ("data", "tokenizer", "architecture", "training", "evaluation", "tuning", "exports", "cost", "origins")
 

@@ -9,7 +9,7 @@ import pytest
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with a small model of context 2,048; treat it as read-only."""
-    from served import served_run
+    from tests.helpers.served import served_run
 
     return served_run(tmp_path_factory.mktemp("served") / "run")
 
@@ -17,7 +17,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def serving(served: Path):  # type: ignore[no-untyped-def]
     """The model that `live` serves."""
-    from served import serving_of
+    from tests.helpers.served import serving_of
 
     return serving_of(served)
 

@@ -10,12 +10,12 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from tests.helpers.examples import examples
+from tests.helpers.served import ENDLESS, KEY, raw, request_bytes, serving_of, stalled, status_of, until
 
-from examples import examples
 from groundup.serve.protocol import CompletionRequest
 from groundup.serve.server import running
 from groundup.serve.serving import Serving
-from served import ENDLESS, KEY, raw, request_bytes, serving_of, stalled, status_of, until
 
 COMPLETE, CHAT = "/v1/completions", "/v1/chat/completions"
 JSON = {"Content-Type": "application/json"}

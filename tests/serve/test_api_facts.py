@@ -5,14 +5,14 @@ from pathlib import Path
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.helpers.refined import refined_run
+from tests.helpers.served import ENDLESS, serving_of
 
-from groundup.document import DOCUMENT, TableWriter
+from groundup.artifacts.document import DOCUMENT, TableWriter
+from groundup.runtime.store import Step
 from groundup.serve.app import PAGE, page_files
 from groundup.serve.server import running
 from groundup.serve.suggestions import LONGEST, suggestions
-from groundup.store import Step
-from refined import refined_run
-from served import ENDLESS, serving_of
 
 
 def metrics(url: str) -> dict[str, float]:
@@ -105,7 +105,7 @@ def run(tmp_path: Path) -> Path:
     np.save(talk.path.parent / "c.npy", np.array([2, 2, 1, 2], np.uint8))
     links |= {"documents/c.1.parquet": talk.path / "documents.parquet", "split/c.1.npy": talk.path.parent / "c.npy"}
     others = [
-        artefact for entry in view.manifest["artefacts"] if entry["name"] != "c.1" and (artefact := run.store.artefact(entry)) is not None
+        artifact for entry in view.manifest["artefacts"] if entry["name"] != "c.1" and (artifact := run.store.artifact(entry)) is not None
     ]
     run.store.publish("refine", links, [*others, talk])
     return tmp_path

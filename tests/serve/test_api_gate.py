@@ -13,13 +13,13 @@ import pytest
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
+from tests.helpers.served import KEY, raw, request_bytes, serving_of, status_of
 
 from groundup.errors import GroundupError
 from groundup.serve.app import create_app, page_files
-from groundup.serve.gate import CONTENT_POLICY, is_loopback
+from groundup.serve.auth import CONTENT_POLICY, is_loopback
 from groundup.serve.server import listen, read_key, running
 from groundup.serve.serving import Serving
-from served import KEY, raw, request_bytes, serving_of, status_of
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get", "")
 OPEN = {"/health", *page_files()}

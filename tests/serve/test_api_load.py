@@ -9,8 +9,7 @@ from pathlib import Path
 import openai
 import psutil
 import pytest
-
-from served import ENDLESS
+from tests.helpers.served import ENDLESS
 
 STREAMS = 32
 SECONDS = float(os.environ.get("GROUNDUP_LOAD_SECONDS", "120"))

@@ -9,13 +9,13 @@ import subprocess
 import openai
 import pytest
 import torch
+from tests.helpers.served import ENDLESS
 
-from groundup.model.files import load_model
+from groundup.model.hf_io import load_model
 from groundup.model.score import token_log_probabilities
-from groundup.serve.prepare import chat_work
 from groundup.serve.protocol import ChatRequest
+from groundup.serve.requests import chat_work
 from groundup.serve.serving import Serving
-from served import ENDLESS
 
 USER = [{"role": "user", "content": "the cat sat on"}]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.helpers.served import ENDLESS, KEY, connect, raw, read_all, request_bytes, status_of, until
 
 from groundup.errors import GroundupError
 from groundup.serve.server import serve
-from served import ENDLESS, KEY, connect, raw, read_all, request_bytes, status_of, until
 
 LONG = {"prompt": "a", "max_tokens": 2000, "logit_bias": ENDLESS, "stream": True, "temperature": 2, "logprobs": 5}
 

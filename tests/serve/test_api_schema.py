@@ -6,10 +6,10 @@ from typing import Any
 import httpx
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
+from tests.helpers.served import KEY
 
 from groundup.serve.app import create_app
 from groundup.serve.serving import Serving
-from served import KEY
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.helpers.served import ENDLESS, connect, raw, read_all, request_bytes, serving_of, stalled, status_of, until
 
 from groundup.serve.server import running
 from groundup.serve.serving import Serving
-from served import ENDLESS, connect, raw, read_all, request_bytes, serving_of, stalled, status_of, until
 
 JSON = {"Content-Type": "application/json"}
 LONG = {"prompt": "a", "max_tokens": 2000, "logit_bias": ENDLESS}

@@ -9,19 +9,19 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from engine_kit import CONTEXT, MODEL, STRINGS, TOKENIZER, Listener, Steps, answers, engine, make_model, plain, prompts
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.engine_kit import CONTEXT, MODEL, STRINGS, TOKENIZER, Listener, Steps, answers, engine, make_model, plain, prompts
+from tests.helpers.examples import examples
 from torch import Tensor
 
-from examples import examples
+from groundup.engines.jobs import Closed, Job, Piece, QueueFull
+from groundup.engines.scheduler import chunk_tokens
+from groundup.engines.slot_cache import fitting_slots, slot_bytes
 from groundup.errors import GroundupError
 from groundup.model.sampling import Sampling
 from groundup.model.score import token_log_probabilities
 from groundup.model.transformer import Transformer
-from groundup.serve.batch import chunk_tokens
-from groundup.serve.cache import fitting_slots, slot_bytes
-from groundup.serve.jobs import Closed, Job, Piece, QueueFull
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +62,7 @@ def test_answers_in_float32_and_with_grouped_heads(kv_heads: int) -> None:
         assert [listener.text for listener in answers(found, jobs)] == [plain(job, model) for job in jobs]
 
 
-# The step at which it comes, its prompt, tokens, sampling, and after how many steps it is cancelled.
+# The step at which it comes, its prompt, tokens, sampling, and after how many steps it is canceled.
 ARRIVALS = st.lists(
     st.tuples(st.integers(0, 12), st.integers(0, 8), st.integers(0, 14), st.integers(0, 4), st.just(999) | st.integers(0, 15)), max_size=12
 )
@@ -87,9 +87,9 @@ def test_requests_join_and_leave_at_any_step(arrivals: list[tuple[int, int, int,
         if not waiting and not steps.batch.running:
             break
     for job, _, listener, ticket in asked:
-        assert listener.finish == "length" or ticket.cancelled
-        # A cancelled answer may end within a character, which is then U+FFFD.
-        assert plain(job).startswith(listener.text.rstrip("\N{REPLACEMENT CHARACTER}")) if ticket.cancelled else listener.text == plain(job)
+        assert listener.finish == "length" or ticket.canceled
+        # A canceled answer may end within a character, which is then U+FFFD.
+        assert plain(job).startswith(listener.text.rstrip("\N{REPLACEMENT CHARACTER}")) if ticket.canceled else listener.text == plain(job)
 
 
 def test_a_long_prompt_does_not_stall_the_others() -> None:
@@ -215,7 +215,7 @@ def test_penalties_act_on_the_answer() -> None:
     assert len({score.id for score in other.tokens}) == 8
 
 
-def test_a_cancelled_request_gives_its_slot_back() -> None:
+def test_a_canceled_request_gives_its_slot_back() -> None:
     """Running or waiting, at the next step; its last piece says so, and cancelling again does no harm."""
     steps = Steps(2)
     (one, ticket), (other, _) = [steps.add(Job(prompt, 40, GREEDY)) for prompt in prompts(2)]
@@ -230,7 +230,7 @@ def test_a_cancelled_request_gives_its_slot_back() -> None:
 
 
 def test_those_who_wait_can_leave() -> None:
-    """A cancelled request in the queue ends and makes room there, without ever having run."""
+    """A canceled request in the queue ends and makes room there, without ever having run."""
     with engine(1, 2, start=False) as found:
         listeners = [Listener() for _ in range(3)]
         tickets = [found.submit(Job((1, 2), 30, GREEDY), listener) for listener in listeners]
@@ -359,7 +359,7 @@ def test_an_engine_that_cannot_go_on_leaves_nobody_waiting(monkeypatch: pytest.M
 
 
 def test_a_listener_that_fails_costs_its_own_request() -> None:
-    """It hears no more, and its neighbours hear everything."""
+    """It hears no more, and its neighbors hear everything."""
     heard: list[Piece] = []
 
     def failing(piece: Piece) -> None:
@@ -421,7 +421,7 @@ def test_slots_follow_the_memory() -> None:
 def test_chunks_suit_the_model() -> None:
     """A larger model reads less of a prompt in one step, within bounds; nothing but its size decides."""
     from groundup.model.presets import resolve
-    from groundup.recipe import Model
+    from groundup.recipe.tables import Model
 
     sizes = [chunk_tokens(resolve(Model(preset=name), 50_000, 10**9), "cpu") for name in ("tiny", "30m", "125m", "500m")]
     assert sizes == sorted(sizes, reverse=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from engine_kit import TOKENIZER
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.engine_kit import TOKENIZER
+from tests.helpers.examples import examples
 
-from examples import examples
-from groundup.serve.answer import Answer
-from groundup.serve.jobs import Piece, TokenScore
-from groundup.serve.stops import StopScanner
+from groundup.engines.answer import Answer
+from groundup.engines.jobs import Piece, TokenScore
+from groundup.engines.stop_strings import StopScanner
 
 STRINGS = TOKENIZER.byte_strings()
 STOPS = st.lists(st.text("abé", min_size=1, max_size=6), max_size=4)

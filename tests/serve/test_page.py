@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_kit import DESKTOP, PHONE, WIDE, answer, browser, ended, known, overflows, say, visit  # noqa: F401
+from tests.helpers.page_kit import DESKTOP, PHONE, WIDE, answer, browser, ended, known, overflows, say, visit  # noqa: F401
 
 KEY = "a-key-of-24-characters-x"
 Visit = Callable[..., Any]
@@ -357,12 +357,12 @@ def test_nothing_is_wider_than_the_window_and_all_of_it_can_be_read(visit: Visit
     assert dark == (scheme == "dark")
 
 
-# Every text in the page, and every colour of a token, against what is behind it: 4.5 is WCAG's AA.
+# Every text in the page, and every color of a token, against what is behind it: 4.5 is WCAG's AA.
 CONTRAST = """() => {
   const brush = Object.assign(document.createElement('canvas'), {width: 1, height: 1}).getContext('2d', {willReadFrequently: true});
-  const light = (colours) => {
+  const light = (colors) => {
     brush.clearRect(0, 0, 1, 1);
-    for (const colour of colours) { brush.fillStyle = colour; brush.fillRect(0, 0, 1, 1); }
+    for (const color of colors) { brush.fillStyle = color; brush.fillRect(0, 0, 1, 1); }
     const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
     const [r, g, b] = [...brush.getImageData(0, 0, 1, 1).data].map((v) => linear(v / 255));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
@@ -385,8 +385,8 @@ CONTRAST = """() => {
 def test_steps_of_probability_are_even_without_any_hue(visit: Visit, tuned: str, scheme: str) -> None:  # noqa: F811
     page = visit(tuned, color_scheme=scheme)
     page.check("#probabilities")
-    colours = page.evaluate("[...document.querySelectorAll('#legend li:not(.p0)')].map((item) => getComputedStyle(item).backgroundColor)")
-    lightness = [float(colour.removeprefix("oklch(").split()[0]) for colour in colours]
+    colors = page.evaluate("[...document.querySelectorAll('#legend li:not(.p0)')].map((item) => getComputedStyle(item).backgroundColor)")
+    lightness = [float(color.removeprefix("oklch(").split()[0]) for color in colors]
     steps = [after - before for before, after in pairwise(lightness)]
     assert len(steps) == 4 and all(math.isclose(step, steps[0], rel_tol=0.15) for step in steps)
     assert abs(steps[0]) >= 0.04

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from page_fake import Fake, serve
-from page_kit import PHONE, answer, browser, ended, overflows, say, visit  # noqa: F401
+from tests.helpers.page_fake import Fake, serve
+from tests.helpers.page_kit import PHONE, answer, browser, ended, overflows, say, visit  # noqa: F401
 
 Visit = Callable[..., Any]
 
@@ -351,6 +351,6 @@ def test_blocks_keep_every_line_break_and_look(page: Any, fake: Fake) -> None:
 
 
 def test_the_page_is_light(fake: Fake) -> None:
-    from page_fake import PAGE
+    from tests.helpers.page_fake import PAGE
 
     assert sum(path.stat().st_size for path in PAGE.iterdir()) < 60_000

@@ -11,16 +11,16 @@ import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.elsewhere import ADDED, FAMILIES, SPECIALS, edit, engine_of, write_tokenizer
+from tests.helpers.examples import examples
+from tests.helpers.hostile import HOSTILE
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
-from elsewhere import ADDED, FAMILIES, SPECIALS, edit, engine_of, write_tokenizer
-from examples import examples
-from groundup.chat import encode_chat, encode_prompt, template
+from groundup.artifacts.chat import encode_chat, encode_prompt, template
+from groundup.artifacts.foreign import read_tokenizer
+from groundup.artifacts.tokenizer import Tokenizer, pieces
 from groundup.errors import GroundupError
-from groundup.foreign import read_tokenizer
 from groundup.tokenize.adopt import adopt_tokenizer
-from groundup.tokenizer import Tokenizer, pieces
-from hostile import HOSTILE
 
 TURNS = [
     {"role": "system", "content": "Be brief.\n"},
@@ -59,10 +59,10 @@ def test_chats_are_those_of_transformers(adopted: Path) -> None:
     theirs, ours = transformers.AutoTokenizer.from_pretrained(adopted), Tokenizer.load(adopted)
     theirs.chat_template = template(ours)
     turns = TURNS if len(ours.chat_ids) == 1 else [TURNS[0], {"role": "user", "content": "12345?"}, TURNS[2]]
-    ids, learnt = encode_chat(ours, turns)
+    ids, learned = encode_chat(ours, turns)
     assert theirs.apply_chat_template(turns, return_dict=False) == ids
     assert theirs.apply_chat_template(turns[:2], add_generation_prompt=True, return_dict=False) == encode_prompt(ours, turns[:2])
-    assert ours.decode(i for i, own in zip(ids, learnt, strict=True) if own) == f"Café.{ours.special_name(ours.stop_id)}"
+    assert ours.decode(i for i, own in zip(ids, learned, strict=True) if own) == f"Café.{ours.special_name(ours.stop_id)}"
     assert sum(i in ours.specials.values() for i in ids) == len(turns) * len(ours.chat_ids)
 
 

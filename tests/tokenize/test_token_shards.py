@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from tests.helpers.hostile import HOSTILE
+from tests.helpers.refined import refined_run
 
+from groundup.artifacts.corpus import TRAIN, refined_shards
+from groundup.artifacts.tokenizer import Tokenizer
+from groundup.artifacts.tokens import open_shard, token_type
 from groundup.errors import GroundupError
-from groundup.refined import TRAIN, refined_shards
-from groundup.tokenize.bpe import train_tokenizer
 from groundup.tokenize.shards import TokenWriter, tokenize_shard, with_ends
-from groundup.tokenizer import Tokenizer
-from groundup.tokens import open_shard, token_type
-from hostile import HOSTILE
-from refined import refined_run
+from groundup.tokenize.train_bpe import train_tokenizer
 
 TEXTS = [(text or "empty", number % 3) for number, text in enumerate(HOSTILE * 2)]
 

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from tests.helpers.refined import refine, refined_run
 
+from groundup.artifacts.corpus import refined_shards
 from groundup.errors import GroundupError
-from groundup.refined import refined_shards
-from groundup.run import Run
-from groundup.store import folder_files
+from groundup.runtime.run import Run
+from groundup.runtime.store import folder_files
+from groundup.runtime.workers.map import Workers
 from groundup.tokenize import stage
-from groundup.tokenize.bpe import Sample, text_bytes
 from groundup.tokenize.stage import run as tokenize
-from groundup.workers.map import Workers
-from refined import refine, refined_run
+from groundup.tokenize.train_bpe import Sample, text_bytes
 
 WORDS = "the cat sat on a mat and saw another cat on another mat".split()
 

@@ -13,15 +13,15 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.examples import examples
+from tests.helpers.hostile import HOSTILE
 
 import groundup
-from examples import examples
-from groundup import tokenizer as module
+from groundup.artifacts import tokenizer as module
+from groundup.artifacts.pretokenizers import AT_SPACES_AND_LINES
+from groundup.artifacts.tokenizer import END, SPECIALS, Tokenizer, pieces
 from groundup.errors import GroundupError
-from groundup.splitters import AT_SPACES_AND_LINES
-from groundup.tokenize.bpe import resolve_vocab_size, train_bpe, trainable, write_config
-from groundup.tokenizer import END, SPECIALS, Tokenizer, pieces
-from hostile import HOSTILE
+from groundup.tokenize.train_bpe import resolve_vocab_size, train_bpe, trainable, write_config
 
 TEXT = ["The cat sat on the mat. " * 20, "def f(x):\n    return x + 1\n" * 20, "Über die Brücke gehen wir, 中文 中文。\n" * 20]
 SHORT = 24
@@ -34,7 +34,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_round_trip_of_hostile_text(tokenizer: Tokenizer, text: str) -> None:
-    """Nothing is normalised, lost or taken for a special token."""
+    """Nothing is normalized, lost or taken for a special token."""
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
     assert not {tokenizer.end_id, *tokenizer.chat_ids} & set(ids)
@@ -84,7 +84,7 @@ def test_small_text_gives_a_small_vocabulary(tokenizer: Tokenizer) -> None:
 
 
 def test_ids_of_a_smaller_vocabulary_are_a_prefix() -> None:
-    """Merges are learnt in order, so a smaller vocabulary differs only by its end."""
+    """Merges are learned in order, so a smaller vocabulary differs only by its end."""
     small, large = (json.loads(train_bpe(TEXT, size).to_str())["model"] for size in (300, 350))
     assert large["merges"][: len(small["merges"])] == small["merges"]
     assert small["vocab"].items() <= large["vocab"].items()
@@ -106,7 +106,7 @@ def test_the_first_ids_are_the_tokenizer_that_was_trained_so_far(tokenizer: Toke
 
 def test_training_does_not_depend_on_threads(tokenizer: Tokenizer) -> None:
     """The same text gives the same tokenizer.json with one thread and with many."""
-    code = f"from groundup.tokenize.bpe import train_bpe; print(train_bpe({TEXT!r}, 400).to_str())"
+    code = f"from groundup.tokenize.train_bpe import train_bpe; print(train_bpe({TEXT!r}, 400).to_str())"
     outputs = set()
     for threads in ("1", "4"):
         environment = os.environ | {"RAYON_NUM_THREADS": threads, "PYTHONPATH": str(Path(groundup.__file__).parents[1])}

@@ -11,16 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from faulty import fresh
+from tests.helpers.faulty import fresh
+from tests.helpers.token_run import CONFIG, plan, recipe, run_in, weights_digest, write_shards
 
+from groundup.artifacts.metrics import Metrics
 from groundup.errors import GroundupError, StoreError
-from groundup.files import read_json
-from groundup.metrics import Metrics
-from groundup.train import checkpoint, logbook, stage
-from groundup.train.loop import Trainer
-from groundup.train.machine import Machine
+from groundup.runtime.files import read_json
+from groundup.train import logging as logbook
+from groundup.train import stage
+from groundup.train import state as checkpoint
+from groundup.train.hardware import Machine
+from groundup.train.trainer import Trainer
 from groundup.train.validation import is_better, standard_error
-from token_run import CONFIG, plan, recipe, run_in, weights_digest, write_shards
 
 
 @pytest.fixture(autouse=True)
@@ -153,24 +155,24 @@ def test_weights_and_biases_gets_figures_with_our_step(tmp_path: Path, monkeypat
     assert [one["train/step"] for one in sent if "train/validation_loss" in one] == [5, 10, 12]
 
 
-def test_utilisation_is_computed_by_its_formula() -> None:
+def test_utilization_is_computed_by_its_formula() -> None:
     # Protects: causal attention and the head are counted, and every process has its own peak.
     whole = dataclasses.replace(plan(), machine=Machine(peak_flops=1e9, processes=2))
     layer = 2 * (CONFIG.layer_matrix_parameters) + 4 * CONFIG.heads * CONFIG.head_width * (CONFIG.context + 1) / 2
     a_token = 3 * (CONFIG.layers * layer + 2 * CONFIG.vocab_size * CONFIG.width)
-    assert logbook.utilisation(1000.0, whole) == pytest.approx(1000 * a_token / 2e9)
-    assert logbook.utilisation(1000.0, plan()) == 0.0
+    assert logbook.utilization(1000.0, whole) == pytest.approx(1000 * a_token / 2e9)
+    assert logbook.utilization(1000.0, plan()) == 0.0
 
 
 def test_status_shows_figures_and_what_the_guard_did(tmp_path: Path) -> None:
-    from groundup.status import run_status, status_text
+    from groundup.commands.status import run_status, status_text
 
     root = fresh(tmp_path)
     (root / "recipe.lock.toml").write_text("")
     (root / "train" / "train.json").write_text("{}")
     metrics = Metrics(root / "train" / "metrics.jsonl")
-    metrics.write(step=9, loss=3.0, perplexity=20.1, utilisation=0.31)
+    metrics.write(step=9, loss=3.0, perplexity=20.1, utilization=0.31)
     metrics.write(step=10, guard="the loss is nan", refused_loss=float("nan"))
     text = status_text(run_status(root))
-    assert "utilisation 0.31" in text and "guard      the loss is nan" in text
+    assert "utilization 0.31" in text and "guard      the loss is nan" in text
     assert json.loads(metrics.path.read_text().splitlines()[1])["refused_loss"] is None

@@ -10,21 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from faulty import fresh
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.examples import examples
+from tests.helpers.faulty import fresh
+from tests.helpers.token_run import plan, recipe, run_in, weights_digest, write_shards
 
-from examples import examples
-from groundup.decoding import settings as table_of
-from groundup.files import read_json
-from groundup.ledger import Ledger
-from groundup.metrics import Metrics
-from groundup.recipe import Recipe, load_recipe
+from groundup.artifacts.metrics import Metrics
+from groundup.recipe.tables import Recipe, load_recipe
+from groundup.runtime.files import read_json
+from groundup.runtime.ledger import Ledger
+from groundup.schema import settings as table_of
 from groundup.train import stage
-from groundup.train.changes import timeline
-from groundup.train.loop import Trainer
-from groundup.train.samples import place, resized, skipped
-from token_run import plan, recipe, run_in, weights_digest, write_shards
+from groundup.train.batch_spans import place, resized, skipped
+from groundup.train.settings_timeline import timeline
+from groundup.train.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)

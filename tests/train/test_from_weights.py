@@ -11,27 +11,27 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.helpers.elsewhere import edit, write_folder
+from tests.helpers.refined import refined_run
+from tests.helpers.token_run import FIXED, weights_digest
+from tests.helpers.trained import documents
 
-from elsewhere import edit, write_folder
-from groundup.base import find_base, license_of
+from groundup.artifacts.metrics import Metrics
+from groundup.artifacts.pretrained import find_base, license_of
+from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import ExpensiveError, GroundupError, RecipeError
-from groundup.files import read_json
 from groundup.flow import plan_once
-from groundup.ledger import Ledger
-from groundup.metrics import Metrics
-from groundup.model.files import load_model
-from groundup.recipe import Recipe, Train, load_recipe
-from groundup.run import LOCK, Run, write_lock
+from groundup.model.hf_io import load_model
+from groundup.recipe.tables import Recipe, Train, load_recipe
+from groundup.runtime.files import read_json
+from groundup.runtime.ledger import Ledger
+from groundup.runtime.run import LOCK, Run, write_lock
 from groundup.tokenize.stage import run as tokenize
-from groundup.tokenizer import Tokenizer
 from groundup.train import standing
-from groundup.train.loop import Trainer
-from groundup.train.plan import Plan
+from groundup.train.setup import Plan
 from groundup.train.stage import begin, prepare
 from groundup.train.stage import run as train
-from refined import refined_run
-from token_run import FIXED, weights_digest
-from trained import documents
+from groundup.train.trainer import Trainer
 
 SETTINGS = FIXED | {
     "steps": 6,

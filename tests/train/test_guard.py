@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from faulty import PLAIN, bad_samples, fresh, long_plan, with_readings
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.examples import examples
+from tests.helpers.faulty import PLAIN, bad_samples, fresh, long_plan, with_readings
+from tests.helpers.token_run import plan, weights_digest
 
-from examples import examples
+from groundup.artifacts.metrics import Metrics
 from groundup.errors import GroundupError
-from groundup.files import read_json
-from groundup.ledger import Ledger
-from groundup.metrics import Metrics
+from groundup.runtime.files import read_json
+from groundup.runtime.ledger import Ledger
 from groundup.train.guard import ENOUGH, RECENT, STREAK, WINDOW, Guard
-from groundup.train.loop import Trainer
-from groundup.train.machine import Machine
-from token_run import plan, weights_digest
+from groundup.train.hardware import Machine
+from groundup.train.trainer import Trainer
 
 NAN, INF = math.nan, math.inf
 
@@ -84,7 +84,7 @@ def test_memory_is_bounded_and_repeats_are_counted(refused: list[bool]) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"loss": NAN}, {"norm": NAN}, {"loss": 30.0}, {"norm": 1e5}], ids=str)
-def test_a_refused_step_leaves_no_trace_in_what_is_learnt(tmp_path: Path, wrong: dict[str, float]) -> None:
+def test_a_refused_step_leaves_no_trace_in_what_is_learned(tmp_path: Path, wrong: dict[str, float]) -> None:
     # Protects: weights, momentum and its step count are untouched, not multiplied by zero; the next step goes on.
     trainer = with_readings(Trainer(fresh(tmp_path), long_plan(ENOUGH + 6)), bad_samples({6 * (ENOUGH + 2)}, **wrong))
     before: list[object] = []

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.examples import examples
+from tests.helpers.token_run import VOCAB, language, write_shards
 
-from examples import examples
 from groundup.errors import GroundupError
-from groundup.train.loader import Loader
+from groundup.train.data import Loader
 from groundup.train.permutation import permute
-from token_run import VOCAB, language, write_shards
 
 
 @examples(80)
@@ -49,7 +49,7 @@ def loader(tmp_path: Path) -> Loader:
 
 
 def test_windows_are_those_of_the_shards(loader: Loader) -> None:
-    # Protects: a sample is context + 1 neighbouring tokens of one shard, on the grid of its stride.
+    # Protects: a sample is context + 1 neighboring tokens of one shard, on the grid of its stride.
     grids = [language(size, n) for n, size in enumerate((4000, 2500, 3100))]
     known = {tokens[k * 16 : k * 16 + 17].tobytes() for tokens in grids for k in range((len(tokens) - 1) // 16)}
     for row in loader.samples(0, loader.epoch):

@@ -11,16 +11,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.examples import examples
+from tests.helpers.token_run import SIZES, VOCAB, plan, weights_digest, write_shards
 
-from examples import examples
+from groundup.artifacts.metrics import Metrics, cut_back
 from groundup.errors import GroundupError
-from groundup.files import read_json
-from groundup.metrics import Metrics, cut_back
 from groundup.model.config import ModelConfig
-from groundup.model.files import load_model
-from groundup.train.loop import Trainer
-from groundup.train.machine import Machine
-from token_run import SIZES, VOCAB, plan, weights_digest, write_shards
+from groundup.model.hf_io import load_model
+from groundup.runtime.files import read_json
+from groundup.train.hardware import Machine
+from groundup.train.trainer import Trainer
 
 GOLDEN = Path(__file__).parent / "golden.json"
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.helpers.token_run import CONFIG
 from torch import nn
 
 from groundup.errors import GroundupError
 from groundup.model.transformer import Transformer
-from groundup.train.flat import FlatParameters
-from groundup.train.optimizer import Optimizer, orthogonalise
+from groundup.train.flat_params import FlatParameters
+from groundup.train.optimizer import Optimizer, orthogonalize
 from groundup.train.schedule import rate
-from token_run import CONFIG
 
 
 def gradients_for(model: nn.Module, number: int) -> dict[str, torch.Tensor]:
@@ -90,9 +90,9 @@ def test_muon_steps_follow_a_plain_loop() -> None:
 def test_orthogonal_up_to_the_iteration(shape: tuple[int, ...]) -> None:
     # Protects: all singular values of an update lie near one, whatever those of the gradient.
     stack = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    values = torch.linalg.svdvals(orthogonalise(stack))
+    values = torch.linalg.svdvals(orthogonalize(stack))
     assert values.min() > 0.4 and values.max() < 1.3
-    assert torch.isfinite(orthogonalise(torch.zeros(shape))).all()
+    assert torch.isfinite(orthogonalize(torch.zeros(shape))).all()
 
 
 @pytest.mark.parametrize("family", ["muon", "adamw"])

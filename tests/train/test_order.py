@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.examples import examples
 
-from examples import examples
+from groundup.train.batch_spans import Span, place, resized, skipped, steps_of
 from groundup.train.order import Order
 from groundup.train.permutation import permute, permute_back
-from groundup.train.samples import Span, place, resized, skipped, steps_of
 
 LENGTHS = {"books.aa": 63, "books.bb": 5, "books.cc": 0, "web.1.dd": 41, "notes.ee": 30}
 CONTEXT = 4

@@ -9,17 +9,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from tests.helpers.refined import refined_run
+from tests.helpers.trained import WORDS
 
-from groundup.document import DOCUMENT, TableWriter, document_id
-from groundup.files import read_json
-from groundup.recipe import Model, Train
-from groundup.run import Run
+from groundup.artifacts.document import DOCUMENT, TableWriter, document_id
+from groundup.recipe.tables import Model, Train
+from groundup.runtime.files import read_json
+from groundup.runtime.run import Run
 from groundup.tokenize.stage import run as tokenize
 from groundup.train import stage
+from groundup.train.data import Loader
 from groundup.train.guard import ENOUGH
-from groundup.train.loader import Loader
-from refined import refined_run
-from trained import WORDS
 
 # A window holds a good part of a poisoned document of ten thousand tokens.
 CONTEXT = 1024
@@ -77,5 +77,5 @@ def test_the_first_bad_step_leads_to_the_document(tmp_path: Path, kind: str, cap
     assert poison in named and {"id": poison, "source": "web", "origin": "pages.warc#75"} in found["sequences"][0]["documents"]
     said = capsys.readouterr().err
     assert f"step {step}: the loss" in said and f"{poison} (web: pages.warc#75)" in said
-    # What it had learnt before stays learnt.
+    # What it had learned before stays learned.
     assert read_json(tmp_path / "train" / "best.json")["loss"] < 1.5

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from faulty import PLAIN, fresh
+from tests.helpers.faulty import PLAIN, fresh
+from tests.helpers.token_run import plan, recipe, run_in, write_shards
 
-from groundup.files import read_json
-from groundup.metrics import Metrics
-from groundup.model.files import load_model
-from groundup.recipe import Recipe
+from groundup.artifacts.metrics import Metrics
+from groundup.model.hf_io import load_model
+from groundup.recipe.tables import Recipe
+from groundup.runtime.files import read_json
 from groundup.train import stage
-from groundup.train.loop import Trainer
-from groundup.train.machine import Machine
-from token_run import plan, recipe, run_in, write_shards
+from groundup.train.hardware import Machine
+from groundup.train.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.helpers.token_run import CONFIG, FIXED, SETTINGS, recipe, run_in, weights_digest, write_shards
 
+from groundup.artifacts.metrics import Metrics
 from groundup.errors import ExpensiveError, GroundupError
-from groundup.files import read_json
-from groundup.ledger import Ledger
-from groundup.metrics import Metrics
-from groundup.recipe import Recipe, Train
+from groundup.recipe.tables import Recipe, Train
+from groundup.runtime.files import read_json
+from groundup.runtime.ledger import Ledger
+from groundup.train import hardware as machines
 from groundup.train import launch, stage
-from groundup.train import machine as machines
 from groundup.train.__main__ import main as rank
-from groundup.train.machine import Machine, divisor
-from token_run import CONFIG, FIXED, SETTINGS, recipe, run_in, weights_digest, write_shards
+from groundup.train.hardware import Machine, divisor
 
 
 @pytest.fixture(autouse=True)
@@ -132,11 +132,11 @@ def test_a_wish_is_read_alike_by_every_run(root: Path) -> None:
 
 def test_auto_steps_are_resolved_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Protects: "auto" is at most four passes over the text, and does not move when the run goes on.
-    monkeypatch.setattr("groundup.train.plan.CPU_SECONDS", 1e9)
+    monkeypatch.setattr("groundup.train.setup.CPU_SECONDS", 1e9)
     train(root, recipe(steps="auto", model={"context": 128}, batch_tokens=2048, validate_every=100))
     steps = read_json(root / "train" / "train.json")["steps"]
     assert steps == 4 * (31 + 19 + 24) * 128 // 2048
-    monkeypatch.setattr("groundup.train.plan.CPU_SECONDS", 0.0)
+    monkeypatch.setattr("groundup.train.setup.CPU_SECONDS", 0.0)
     assert train(root, recipe(steps="auto", model={"context": 128}, batch_tokens=2048, validate_every=100)) == (0, 1)
 
 

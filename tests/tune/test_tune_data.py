@@ -1,4 +1,4 @@
-"""Data to tune on, from files: every layout gives rows, bad rows are listed, and what is held out was never learnt."""
+"""Data to tune on, from files: every layout gives rows, bad rows are listed, and what is held out was never learned."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.helpers.talking import CONTEXT, TUNE, Turns, talking_run, talks, turns
 
-from groundup.collect.readers import read_item
-from groundup.collect.streams import item_of
-from groundup.document import Document, Reject
+from groundup.artifacts.document import Document, Reject
+from groundup.artifacts.tokenizer import Tokenizer
+from groundup.collect.files.streams import item_of
+from groundup.collect.readers.registry import read_item
 from groundup.errors import GroundupError
-from groundup.files import read_json
-from groundup.recipe import Tune
-from groundup.run import Run
-from groundup.source import Source
-from groundup.tokenizer import Tokenizer
-from groundup.tune import talks as material
-from groundup.tune.rows import Choice, Rows, Talk, folded, make_rows
+from groundup.recipe.source import Source
+from groundup.recipe.tables import Tune
+from groundup.runtime.files import read_json
+from groundup.runtime.run import Run
+from groundup.tune import conversations as material
+from groundup.tune.data import Choice, Rows, Talk, folded, make_rows
 from groundup.tune.stage import run as tune
 from groundup.tune.turns import to_chat
-from talking import CONTEXT, TUNE, Turns, talking_run, talks, turns
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_every_layout_says_the_same(layout: str) -> None:
 
 
 def test_a_table_of_turns_is_a_dialogue_and_a_table_of_labels_is_a_task() -> None:
-    """Both have a text, and dialogues are labelled too."""
+    """Both have a text, and dialogues are labeled too."""
     (found,) = read("a.csv", "dialogue_id,speaker,text,intent\n1,ann,Who?,ask\n1,bob,Me.,tell\n")
     assert isinstance(found, Document) and to_chat(found.turns) == turns("Who?", "Me.")
     rows = read("b.tsv", "user\ttext\tlabel\nann\tgood\t1\nbob\tbad\t0\n")
@@ -99,7 +99,7 @@ def test_a_first_line_that_is_broken_does_not_decide() -> None:
     assert [one.reason for one in found if isinstance(one, Reject)] == ["malformed", "no-label", "empty"]
 
 
-def test_bad_rows_are_listed_and_the_rest_is_learnt(run: Run, tmp_path: Path) -> None:
+def test_bad_rows_are_listed_and_the_rest_is_learned(run: Run, tmp_path: Path) -> None:
     good = [{"messages": talk} for talk in talks()[:12]]
     bad = [
         {"messages": [{"role": "user", "content": "Hi"}]},
@@ -160,8 +160,8 @@ def test_a_prompt_that_is_answered_in_training_is_never_held_out(tokenizer: Toke
     """Neither the same conversation nor another answer, whatever case and spaces; the same question goes to one side."""
     again = [turns(talk[0]["content"].upper().replace(" ", "  "), "Something else.") for talk in talks()]
     found = rows_of([*talks(), *again], tokenizer, Choice(0.3))
-    learnt = {folded(prompt) for prompt in prompts(found.train)}
-    assert found.held_out and not learnt & {folded(prompt) for prompt in prompts(found.held_out)}
+    learned = {folded(prompt) for prompt in prompts(found.train)}
+    assert found.held_out and not learned & {folded(prompt) for prompt in prompts(found.held_out)}
     # The split of a run is by group: there it takes a look at the text.
     given = [Talk("a", 0, "x", talks()[0], False), Talk("a", 1, "y", talks()[0], True), Talk("a", 2, "z", talks()[1], True)]
     found = make_rows(given, tokenizer, CONTEXT, Choice())
@@ -201,7 +201,7 @@ def test_a_limit_is_drawn_not_cut(tokenizer: Tokenizer) -> None:
     assert {one.reason for one in found.left_out} == {"limit"}
 
 
-def test_a_task_is_learnt_from_a_table(run: Run, tmp_path: Path) -> None:
+def test_a_task_is_learned_from_a_table(run: Run, tmp_path: Path) -> None:
     """Labels that follow from the text: after tuning they are the most probable answers, and written out."""
     with (tmp_path / "rows.csv").open("w", newline="") as file:
         table = csv.writer(file)
@@ -217,7 +217,7 @@ def test_a_task_is_learnt_from_a_table(run: Run, tmp_path: Path) -> None:
     assert found["examples"][0]["answer"] in found["labels"]
 
 
-# Folder or file → share of its records that cannot be learnt from: calls of functions, prompts that nobody answered.
+# Folder or file → share of its records that cannot be learned from: calls of functions, prompts that nobody answered.
 CONVERSATIONS = {
     "chatterbot_corpus/english": 0.0,
     "crosswoz": 0.0,
@@ -239,9 +239,9 @@ CONVERSATIONS = {
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_real_conversations_of_every_layout_give_rows(run: Run, tokenizer: Tokenizer, real_data: Path, name: str) -> None:
-    """Each record is learnt, held out or listed, with user and assistant in turn."""
+    """Each record is learned, held out or listed, with user and assistant in turn."""
     asked = Run(run.root, dataclasses.replace(run.recipe, tune=Tune("sft", str(real_data / "conversations" / name), limit=50)))
-    found, artefacts = material.of_file(asked)
+    found, artifacts = material.of_file(asked)
     seen = list(found.talks())
     rows = make_rows(seen, tokenizer, 1024, Choice(0.1))
     assert rows.train and rows.held_out
@@ -250,4 +250,4 @@ def test_real_conversations_of_every_layout_give_rows(run: Run, tokenizer: Token
     assert len(unusable) <= CONVERSATIONS[name] * len(seen)
     used = {(row.origin, row.record) for row in rows.train + rows.held_out} | {(one.origin, one.record) for one in rows.left_out}
     assert used == {(talk.origin, talk.record) for talk in seen}
-    assert sum(artefact.facts["documents"] for artefact in artefacts) == len(seen)
+    assert sum(artifact.facts["documents"] for artifact in artifacts) == len(seen)

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.helpers.talking import CONTEXT, stirred, talks
 
-from groundup.model.files import save_model
+from groundup.artifacts.tokenizer import Tokenizer
+from groundup.model.hf_io import save_model
 from groundup.model.transformer import Transformer
-from groundup.tokenizer import Tokenizer
-from groundup.train.machine import Machine
-from groundup.tune.learn import Learner, Lesson
+from groundup.train.hardware import Machine
+from groundup.tune.data import Choice, Talk, make_rows
+from groundup.tune.finetuner import Learner, Lesson
 from groundup.tune.lora import TARGETS, Adapter
-from groundup.tune.rows import Choice, Talk, make_rows
-from talking import CONTEXT, stirred, talks
 
 LESSON = Lesson("lora", 2, 1e-2, 2 * CONTEXT, 4, 8.0, seed=1)
 
@@ -28,7 +28,7 @@ def tokens() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def learner(tokenizer: Tokenizer) -> Learner:
-    """An adapter that has learnt something."""
+    """An adapter that has learned something."""
     rows = make_rows((Talk("a", n, f"#{n}", t) for n, t in enumerate(talks())), tokenizer, CONTEXT, Choice(validation=0))
     found = Learner(stirred(tokenizer.vocab_size), LESSON, Machine(micro_batch=2), tokenizer.chat_ids)
     found.learn(rows.train, lambda: None)
@@ -90,7 +90,7 @@ def test_merged_is_the_same_function(tokenizer: Tokenizer, tokens: torch.Tensor)
 
 
 def test_peft_gives_the_logits_of_the_merged_model(learner: Learner, tokenizer: Tokenizer, tokens: torch.Tensor, tmp_path: Path) -> None:
-    """Over the untuned model as transformers loads it: what other programs do with the adapter is what was learnt here."""
+    """Over the untuned model as transformers loads it: what other programs do with the adapter is what was learned here."""
     peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")
     assert learner.adapter is not None
     save_model(tmp_path, stirred(tokenizer.vocab_size))

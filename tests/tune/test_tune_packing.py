@@ -7,14 +7,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.talking import CONTEXT, stirred, talks
 
+from groundup.artifacts.tokenizer import Tokenizer
 from groundup.model.transformer import Transformer
-from groundup.tokenizer import Tokenizer
-from groundup.train.machine import Machine
-from groundup.tune.learn import Learner, Lesson
+from groundup.train.hardware import Machine
+from groundup.tune.data import Choice, Row, Talk, make_rows
+from groundup.tune.finetuner import Learner, Lesson
 from groundup.tune.packing import collate, loss_sum, pack, size_of, steps
-from groundup.tune.rows import Choice, Row, Talk, make_rows
-from talking import CONTEXT, stirred, talks
 
 LESSON = Lesson("sft", 1, 1e-3, 4 * CONTEXT, 4, 8.0, seed=1)
 
@@ -51,7 +51,7 @@ def test_the_loss_alone_is_that_of_the_plain_model(model: Transformer, rows: lis
     """The same number by the model's own loss, without masks, positions or a chosen part of the head."""
     row = rows[3]
     ids = torch.from_numpy(row.ids)[None]
-    targets = torch.where(torch.from_numpy(row.learnt)[None, 1:], ids[:, 1:], -1)
+    targets = torch.where(torch.from_numpy(row.learned)[None, 1:], ids[:, 1:], -1)
     plain = model.loss(ids[:, :-1], targets, "sum")
     assert float(loss_sum(model, collate([row], [[0]])).detach()) == pytest.approx(float(plain.detach()), rel=1e-5)
 
@@ -60,9 +60,9 @@ def test_only_answers_and_their_ends_are_targets(tokenizer: Tokenizer, rows: lis
     start, stop = tokenizer.chat_ids
     for row in rows:
         batch = collate([row], [[0]])
-        learnt = batch.targets[batch.targets >= 0].tolist()
-        assert tokenizer.decode(learnt) == f"{row.answer}<|im_end|>"
-        assert learnt[-1] == stop and start not in learnt
+        learned = batch.targets[batch.targets >= 0].tolist()
+        assert tokenizer.decode(learned) == f"{row.answer}<|im_end|>"
+        assert learned[-1] == stop and start not in learned
 
 
 def learner(tokenizer: Tokenizer, micro_batch: int, dropout: float = 0.0) -> Learner:
@@ -70,9 +70,9 @@ def learner(tokenizer: Tokenizer, micro_batch: int, dropout: float = 0.0) -> Lea
 
 
 def test_accumulation_gives_the_gradient_of_the_whole_batch(tokenizer: Tokenizer, rows: list[Row]) -> None:
-    """Sequences with many and with few learnt tokens: an average of averages would differ (axolotl #2262)."""
+    """Sequences with many and with few learned tokens: an average of averages would differ (axolotl #2262)."""
     packs = [[2 * number] for number in range(4)]
-    assert len({int(rows[number].learnt.sum()) for (number,) in packs}) > 1
+    assert len({int(rows[number].learned.sum()) for (number,) in packs}) > 1
     at_once, one_by_one = learner(tokenizer, 4), learner(tokenizer, 1)
     first, second = at_once.backward(0, rows, packs), one_by_one.backward(0, rows, packs)
     assert first[0] == pytest.approx(second[0], rel=1e-5) and first[1] == second[1]

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.helpers.talking import TUNE, add_talking_checkpoint, talking_run, talks
 
-from groundup.chat import encode_chat, encode_prompt, template
-from groundup.checkpoints import find_model
+from groundup.artifacts.chat import encode_chat, encode_prompt, template
+from groundup.artifacts.checkpoints import find_model
+from groundup.artifacts.tokenizer import Tokenizer
+from groundup.commands.tune import describe, recipe_by_hand
 from groundup.errors import ExpensiveError, GroundupError
-from groundup.files import file_digest, read_json
-from groundup.model.files import load_model
-from groundup.recipe import Tune, overridden
-from groundup.run import Run, write_lock
-from groundup.tokenizer import Tokenizer
+from groundup.model.hf_io import load_model
+from groundup.recipe.tables import Tune, overridden
+from groundup.runtime.files import file_digest, read_json
+from groundup.runtime.run import Run, write_lock
 from groundup.tune.stage import run as tune
-from groundup.tuning import describe, recipe_by_hand
-from talking import TUNE, add_talking_checkpoint, talking_run, talks
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def digests(run: Run) -> dict[str, str]:
     return {p.relative_to(folder).as_posix(): file_digest(p) for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json"}
 
 
-def test_the_view_holds_a_model_that_learnt(tuned: Run) -> None:
+def test_the_view_holds_a_model_that_learned(tuned: Run) -> None:
     found = figures(tuned)
     assert found["after"]["loss"] < found["before"]["loss"]
     assert found["base"] == "step-000007"
@@ -65,7 +65,7 @@ def test_the_view_holds_a_model_that_learnt(tuned: Run) -> None:
     assert file_digest(model.path / "model.safetensors") != file_digest(tuned.root / "train/checkpoints/step-000007/model.safetensors")
 
 
-def test_every_conversation_is_learnt_held_out_or_listed(tuned: Run) -> None:
+def test_every_conversation_is_learned_held_out_or_listed(tuned: Run) -> None:
     found, listed = figures(tuned)["rows"], lines(tuned.root / "tune" / "left-out.jsonl")
     assert found["train"] + found["held_out"] + found["left_out"] == len(talks()) + 1
     assert found["left_out"] == len(listed) >= 1
@@ -129,8 +129,8 @@ def test_a_recipe_that_tunes_without_conversations_is_refused_before_anything_is
 
 
 def test_conversations_that_changed_after_training_are_refused(run: Run) -> None:
-    """The split that holds out may be another one by now: what is measured would have been learnt."""
-    from refined import refine
+    """The split that holds out may be another one by now: what is measured would have been learned."""
+    from tests.helpers.refined import refine
 
     rows = [("Q\nA", 1, talk) for talk in talks()]
     refine(run, {"talk.1": rows})
@@ -172,7 +172,7 @@ def test_a_recipe_that_tunes_replaces_what_was_tuned_by_hand(run: Run) -> None:
 
 def test_expensive_tuning_is_not_thrown_away(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     tune(by_hand(run))
-    monkeypatch.setattr("groundup.run.EXPENSIVE_SECONDS", 0.0)
+    monkeypatch.setattr("groundup.runtime.run.EXPENSIVE_SECONDS", 0.0)
     with pytest.raises(ExpensiveError, match="epochs was 2, is 1"):
         tune(by_hand(run, epochs=1))
     assert find_model(run.root).name == "tuned"

@@ -11,9 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-
 from faults.killing import digests
-from talking import TUNE, talking_run
+from tests.helpers.talking import TUNE, talking_run
 
 STEPS = [f"{name}={value}" for name, value in (TUNE | {"epochs": 40}).items() if name != "method"]
 
@@ -28,7 +27,7 @@ CODE = """
 import sys
 from pathlib import Path
 import groundup.cli, groundup.flow
-from groundup.tuning import recipe_by_hand
+from groundup.commands.tune import recipe_by_hand
 groundup.cli.cli.commands["tune"].callback = lambda directory, overrides, **_: groundup.flow.run_one(
     directory, "tune", recipe_by_hand(directory, None, "sft", overrides)
 )

@@ -61,7 +61,7 @@ def test_a_label_is_an_answer() -> None:
         ([("user", "Weather?"), ("function_call", "{}"), ("observation", "{}"), ("assistant", "Rain.")], "tool-calls"),
     ],
 )
-def test_what_cannot_be_learnt_from_says_why(said: Pairs, reason: str) -> None:
+def test_what_cannot_be_learned_from_says_why(said: Pairs, reason: str) -> None:
     with pytest.raises(Unusable) as verdict:
         to_chat(turns(*said))
     assert verdict.value.reason == reason

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.helpers.raw import write_project
+from tests.helpers.ray_nodes import Nodes
 
 import groundup
 from groundup.errors import GroundupError
 from groundup.flow import opened, run_stage
-from groundup.recipe import load_recipe
-from groundup.workers import node
-from groundup.workers.cluster import Cluster, shared_places
-from raw import write_project
-from ray_nodes import Nodes
+from groundup.recipe.tables import load_recipe
+from groundup.runtime.workers import node
+from groundup.runtime.workers.ray import Cluster, shared_places
 
 # A filter that keeps every document. While the file `hold` is there, its workers wait; the first one dies where `die` is.
 FILTER = """

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.helpers.raw import write_books, write_web
 
 from groundup.errors import GroundupError, SourceError
-from groundup.workers.map import Workers
-from groundup.workers.node import attempt
-from groundup.workers.pool import Outcome
-from raw import write_books, write_web
+from groundup.runtime.workers.map import Workers
+from groundup.runtime.workers.node import attempt
+from groundup.runtime.workers.pool import Outcome
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_what_a_pool_still_has_is_dropped_when_a_map_ends_early() -> None:
 
 def test_workers_are_gone_when_they_are_closed_or_their_parent_is_killed() -> None:
     code = (
-        "import os, signal, psutil\nfrom groundup.workers.map import Workers\n"
+        "import os, signal, psutil\nfrom groundup.runtime.workers.map import Workers\n"
         "workers = Workers(2)\nlist(workers.map(abs, [(1,), (2,), (3,)]))\n"
         "print(*[one.process.pid for one in workers.pool.workers], flush=True)\n"
         "{}\n"

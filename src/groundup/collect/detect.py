@@ -1,228 +1,204 @@
-"""Chooses sources for a folder of raw files, each file in exactly one of them: what `groundup init` writes down.
-
-Reads a folder; writes nothing.
-"""
+"""Looks at a file and says which kind of source it belongs to. Reads first bytes and first records; writes nothing."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from groundup.collect.licenses import project_roots
-from groundup.collect.places import RawFile, list_source
-from groundup.collect.signs import Guess, guess
-from groundup.errors import SourceError
-from groundup.source import Source
+from groundup.artifacts.document import Reject
+from groundup.collect.files.archives import open_items
+from groundup.collect.files.formats import ADVICE, UNREADABLE, format_of, text_head, wikitext_share
+from groundup.collect.files.globs import Selection
+from groundup.collect.files.streams import DamagedError, Item
+from groundup.collect.licenses import is_license_file
+from groundup.collect.readers.chat_layouts import find_turns
+from groundup.collect.readers.code import DATASET_KEYS
+from groundup.collect.readers.code_languages import DOCS, language_of
+from groundup.collect.readers.conversations import is_irc, is_row
+from groundup.collect.readers.paragraphs import margin_of
+from groundup.collect.readers.records import FORMATS, read_records
+from groundup.collect.readers.text import TEXT_KEYS, first_text
 
-# So many files of one suffix in one folder, all alike, speak for the rest of them.
-SAMPLE_FILES = 20
-# A kind with this share of a folder's files and bytes has the folder; the rest is read, or rejected, as that kind.
-MAJORITY = 0.9
-# Plain text says little, and every kind reads it: beside so large a share of another kind it does not count.
-PLURALITY = 0.6
-# A folder that would fall into more sources than this is divided by suffix instead.
-MAX_SOURCES = 6
+# Members of an archive that are looked at before it is judged.
+MAX_MEMBERS = 300
+_EVALUATION_KEYS = (
+    {"query", "choices"},
+    {"context", "continuation"},
+    {"ctx", "endings"},
+    {"question", "choices"},
+    {"sentence_good", "sentence_bad"},
+)
+_EVALUATION_NAME = re.compile(
+    r"lambada|hellaswag|\barc (?:easy|challenge)|piqa|winogrande|\bmmlu"
+    r"|gsm8k|\bblimp|\bcopa\b|\bboolq|truthfulqa|\bevals?\b|evaluation|benchmarks?\b",
+    re.IGNORECASE,
+)
+# What a folder's name says decides only where the bytes leave it open.
+_HINTS = (
+    ("books", re.compile(r"books?\b|gutenberg|novels?\b|literature", re.IGNORECASE)),
+    ("wikipedia", re.compile(r"wiki", re.IGNORECASE)),
+    ("web", re.compile(r"\bweb\b|crawl|\bc4\b|\bhtml\b|scraped", re.IGNORECASE)),
+    ("conversations", re.compile(r"chats?\b|conversations?|dialog|\btalks?\b|\birc\b|subtitles?", re.IGNORECASE)),
+)
+_NEUTRAL = re.compile(r"(?:readme|changelog|changes|notice|authors|contributing|manifest|metadata|index)(?:[._-].*)?", re.IGNORECASE)
+_GUTENBERG = re.compile(r"project gutenberg", re.IGNORECASE)
+# Files that go with any kind, and are read as that.
+_NOTES = "notes and documentation"
+# Shorter plain text is no book, however its lines are wrapped.
+_BOOK_BYTES = 30_000
+# As much wiki markup for 1,000 characters makes a text a page of wikitext.
+_WIKITEXT_SHARE = 1.5
+
+
+# Formats that belong to one kind.
+_TOLD = {
+    "warc": ("web", "web archives"),
+    "arc": ("web", "web archives"),
+    "html": ("web", "HTML pages"),
+    "epub": ("books", "EPUB books"),
+    "mediawiki": ("wikipedia", "MediaWiki dumps"),
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A source that `init` proposes.
+class Guess:
+    """What a file seems to be: its kind of source (None when it says nothing), its format, and the sign that told.
 
-    Attributes:
-        kind: its kind.
-        path: relative to the folder looked at; a folder, a file or a glob.
-        files: how many files it holds.
-        bytes: their size.
-        why: one line that says what was seen.
-        name: a name that no other source of the survey has.
-        include: patterns, where one folder is divided between several sources.
-        readable: whether a reader makes a document of any of it.
+    One without a kind is read with its neighbors where its format is `text`, and listed as unread otherwise.
     """
 
-    kind: str
-    path: str
-    files: int
-    bytes: int
+    kind: str | None
+    form: str
     why: str
-    name: str = ""
-    include: tuple[str, ...] = ()
-    readable: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    origin: str
-    size: int
-    guess: Guess
 
     @property
-    def suffix(self) -> str:
-        name = self.origin.rpartition("/")[2].lower()
-        match = re.search(r"\.[a-z]\w{0,9}(?:\.(?:gz|bz2|xz|zst))?$", name)
-        return match[0] if match else ""
+    def readable(self) -> bool:
+        """Whether some reader makes a document of it."""
+        return self.kind is not None or self.form in ("text", "xml")
 
 
-@dataclass
-class _Folder:
-    """A folder of the tree: its own files, and its sub-folders by name."""
+def guess(path: Path, name: str = "") -> Guess:
+    """Return what a file seems to be; an archive is what most of its members are.
 
-    path: str
-    files: list[_File] = field(default_factory=list)
-    folders: dict[str, _Folder] = field(default_factory=dict)
-
-    def all(self) -> list[_File]:
-        """Return the files in it and below."""
-        return self.files + [file for name in sorted(self.folders) for file in self.folders[name].all()]
-
-
-def survey(folder: Path, own: str = "") -> list[Found]:
-    """Return sources for everything below a folder (hidden files and the file `own` aside), in the order of their paths.
-
-    Raises:
-        SourceError: the folder is missing or holds no file.
+    Args:
+        path: the file.
+        name: its path below the folder that is looked at, whose words may decide.
     """
-    if not folder.is_dir():
-        raise SourceError(f"{folder}: there is no such folder")
-    listing = list_source(Source(path=".", name="survey"), folder)
-    files = _guessed([file for file in listing.files if file.origin != own], folder.resolve().name)
-    tree = _tree(files)
-    found = _decide(tree, project_roots(file.origin for file in files))
-    if not found:
-        raise SourceError(f"{folder}: nothing in it can be read")
-    return _named(sorted(found, key=lambda one: (one.path, one.kind)), folder)
+    name = name or path.name
+    votes: Counter[Guess] = Counter()
+    try:
+        with path.open("rb") as file:
+            for item in islice(open_items(path, file, name, path.stat().st_size, Selection()), MAX_MEMBERS):
+                votes[guess_item(item) if isinstance(item, Item) else Guess(None, "refused", f"archives: {item.reason}")] += 1
+    except (OSError, DamagedError) as error:
+        why = error.reason if isinstance(error, DamagedError) else error.strerror
+        return Guess(None, "unreadable", f"files that cannot be opened ({why})")
+    return _elected(votes)
 
 
-def _guessed(files: Sequence[RawFile], top: str) -> list[_File]:
-    """Guess every file below a folder called `top`, but for those whose neighbours of the same suffix all agree."""
-    seen: dict[tuple[str, str], Counter[Guess]] = {}
-    out = []
-    for file in files:
-        bare = _File(file.origin, file.size, Guess(None, "", ""))
-        votes = seen.setdefault((file.origin.rpartition("/")[0], bare.suffix), Counter())
-        if len(votes) == 1 and votes.total() >= SAMPLE_FILES:
-            one = next(iter(votes))
-        else:
-            one = guess(file.path, f"{top}/{file.origin}")
-            votes[one] += 1
-        out.append(replace(bare, guess=one))
-    return out
+def _elected(votes: Counter[Guess]) -> Guess:
+    """Return the guess of the commonest kind; a source tree is code, whatever data lies in it."""
+    kinds: Counter[str] = Counter()
+    for one, count in votes.items():
+        if one.kind is not None:
+            kinds[one.kind] += count
+    if not kinds:
+        return min(votes, key=lambda one: (-votes[one], one.form), default=Guess(None, "empty", "archives with nothing in them"))
+    kind = "code" if kinds["code"] * 3 >= kinds.total() else min(kinds, key=lambda kind: (-kinds[kind], kind))
+    return next(one for one, _ in votes.most_common() if one.kind == kind)
 
 
-def _tree(files: Sequence[_File]) -> _Folder:
-    top = _Folder("")
-    for file in files:
-        here = top
-        for part in file.origin.split("/")[:-1]:
-            here = here.folders.setdefault(part, _Folder(f"{here.path}/{part}".lstrip("/")))
-        here.files.append(file)
-    return top
+def guess_item(item: Item) -> Guess:
+    """Return what a file, or a member of an archive, seems to be."""
+    form = format_of(item.name, item.head)
+    if form in _TOLD:
+        return Guess(_TOLD[form][0], form, _TOLD[form][1])
+    if form in ("feed", "xml"):
+        return _guess_xml(item, form)
+    if form in UNREADABLE or form == "empty":
+        return Guess(None, form, _unread(form))
+    if form in FORMATS:
+        return _guess_records(item, form)
+    return _guess_text(item)
 
 
-def _decide(folder: _Folder, projects: frozenset[str]) -> list[Found]:
-    """Return the sources of a folder: one if it is of one kind, else those of its parts."""
-    files = folder.all()
-    if not files:
-        return []
-    kind = _whole(folder, files, projects)
-    if kind is not None:
-        return [_found(kind, folder.path or ".", files)]
-    found = [part for name in sorted(folder.folders) for part in _decide(folder.folders[name], projects)]
-    found += list(_divided(folder.files, f"{folder.path}/*".lstrip("/")))
-    if len(found) <= MAX_SOURCES or not folder.path:
-        return found
-    divided = list(_divided(files, folder.path))
-    return divided if len(divided) < len(found) else found
+def _guess_xml(item: Item, form: str) -> Guess:
+    if _EVALUATION_NAME.search(_words(item.origin)):
+        return Guess("evaluation", form, "evaluation items")
+    return Guess("web", form, "feeds") if form == "feed" else Guess(None, form, "XML of a sort that is not known")
 
 
-def _whole(folder: _Folder, files: Sequence[_File], projects: frozenset[str]) -> str | None:
-    """Return the kind of a whole folder, or None when it is mixed."""
-    counts, sizes = _votes(files)
-    if not counts:
-        return "text"
-    # A source tree holds pages, tables and dumps as test data; it is still one project.
-    if folder.path in projects and counts["code"] * 3 >= counts.total():
-        return "code"
-    best = min(counts, key=lambda kind: (kind == "text", -counts[kind], kind))
-    if any(votes[best] < PLURALITY * votes.total() for votes in (counts, sizes)):
-        best = "text"
-    for votes in (counts, sizes):
-        rest = votes.total() - (votes["text"] if best != "text" else 0)
-        if votes[best] < MAJORITY * rest:
-            return None
-    return best
+def _unread(form: str) -> str:
+    """Return what a file is that no reader reads, and what a person can do about it."""
+    name = {"empty": "empty files", "binary": "binary files"}.get(form, form)
+    return f"{name} ({ADVICE[form]})" if form in ADVICE else name
 
 
-def _votes(files: Sequence[_File]) -> tuple[Counter[str], Counter[str]]:
-    counts: Counter[str] = Counter()
-    sizes: Counter[str] = Counter()
-    for file in files:
-        if file.guess.kind is not None:
-            counts[file.guess.kind] += 1
-            sizes[file.guess.kind] += file.size
-    return counts, sizes
+def _guess_records(item: Item, form: str) -> Guess:
+    records = [record for _, record in islice(_safely(read_records(item, form)), 3) if not isinstance(record, Reject)]
+    if not records:
+        return Guess(None, form, f"{form} without a record that can be read")
+    first = records[0] if isinstance(records[0], Mapping) else {}
+    keys, texts = {str(key).lower() for key in first}, first_text(first, TEXT_KEYS) is not None
+    if any(need <= keys for need in _EVALUATION_KEYS) or (
+        _EVALUATION_NAME.search(_words(item.origin)) and not (texts and _has_address(first))
+    ):
+        return Guess("evaluation", form, "evaluation items")
+    if all(find_turns(record) or is_row(record) for record in records):
+        return Guess("conversations", form, "turns by speaker")
+    if len(keys & DATASET_KEYS) > 1 and first_text(first, ("content", "code", "text")):
+        return Guess("code", form, "source files as records")
+    if texts:
+        return Guess(hint(item.origin) or ("web" if _has_address(first) else "text"), form, "records with a text")
+    return Guess(None, form, f"{form} without a text under a name that is known (text, content, …)")
 
 
-def _divided(files: Sequence[_File], path: str) -> Iterator[Found]:
-    """Yield one source a kind for files of several kinds, told apart by suffix; a suffix goes where most of its bytes are."""
-    if not files:
+def _has_address(record: Mapping[Any, Any]) -> bool:
+    """Return whether a record names an address: of its own, or among its metadata, as Dolma's do."""
+    more = record.get("metadata")
+    return "url" in {str(key).lower() for part in (record, more if isinstance(more, Mapping) else {}) for key in part}
+
+
+def _safely(records: Iterable[Any]) -> Iterable[Any]:
+    try:
+        yield from records
+    except (DamagedError, ValueError, RecursionError):
         return
-    owners = _owners(files)
-    for kind in sorted(set(owners.values())):
-        suffixes = [suffix for suffix in sorted(owners) if owners[suffix] == kind]
-        mine = [file for file in files if owners[file.suffix] == kind]
-        alone = len(set(owners.values())) == 1
-        yield _found(kind, path, mine, () if alone else tuple(_patterns(suffixes, mine)))
 
 
-def _owners(files: Sequence[_File]) -> dict[str, str]:
-    sizes: dict[str, Counter[str]] = {}
-    total: Counter[str] = Counter()
-    for file in files:
-        votes = sizes.setdefault(file.suffix, Counter())
-        if file.guess.kind is not None:
-            votes[file.guess.kind] += file.size
-            total[file.guess.kind] += file.size
-    # What says nothing goes with the largest kind, which lists it as rejected.
-    rest = min(total, key=lambda kind: (-total[kind], kind)) if total else "text"
-    return {suffix: min(votes, key=lambda kind: (-votes[kind], kind)) if votes else rest for suffix, votes in sizes.items()}
+def _guess_text(item: Item) -> Guess:  # noqa: PLR0911 - a table of cases
+    language = language_of(item.name, item.head)
+    if language and language not in DOCS:
+        return Guess("code", "text", f"source code in {language}")
+    if is_license_file(item.name) or _NEUTRAL.fullmatch(item.name) or language in ("markdown", "rst"):
+        return Guess(None, "text", _NOTES)
+    head = text_head(item.head)
+    if is_irc(head):
+        return Guess("conversations", "text", "IRC logs")
+    if _EVALUATION_NAME.search(_words(item.origin)):
+        return Guess("evaluation", "text", "evaluation items")
+    if _GUTENBERG.search(head):
+        return Guess("books", "text", "Project Gutenberg books")
+    if wikitext_share(head) >= _WIKITEXT_SHARE:
+        return Guess("wikipedia", "text", "pages of wikitext")
+    if len(item.head) > _BOOK_BYTES and margin_of(head):
+        return Guess(hint(item.origin) or "books", "text", "long plain text with wrapped lines")
+    return Guess(hint(item.origin) or "text", "text", "plain text")
 
 
-def _patterns(suffixes: Sequence[str], files: Sequence[_File]) -> list[str]:
-    """Return patterns that name exactly these files among those of other suffixes."""
-    patterns: list[str] = []
-    for suffix in suffixes:
-        names = sorted({re.sub(r"([*?\[])", r"[\1]", file.origin.rpartition("/")[2]) for file in files if file.suffix == suffix})
-        # Case counts in patterns, and a file without a suffix has nothing but its name.
-        same = suffix and all(name.endswith(suffix) for name in names)
-        patterns += [f"*{suffix}"] if same else names
-    return patterns
+def hint(path: str) -> str | None:
+    """Return the kind that the words of a path name, the last word first."""
+    for part in reversed(path.split("/")):
+        for kind, pattern in _HINTS:
+            if pattern.search(_words(part)):
+                return kind
+    return None
 
 
-def _found(kind: str, path: str, files: Sequence[_File], include: tuple[str, ...] = ()) -> Found:
-    mine = [file.guess for file in files if file.guess.kind == kind or (file.guess.kind is None and file.guess.readable)]
-    unread = [file.guess for file in files if not file.guess.readable]
-    others = len(files) - len(mine) - len(unread)
-    parts = [*_whys(mine), *([f"{others:,} of other kinds"] if others else []), *(f"not read: {why}" for why in _whys(unread, 6))]
-    return Found(kind, path, len(files), sum(file.size for file in files), "; ".join(parts), "", include, len(unread) < len(files))
-
-
-def _whys(guesses: Sequence[Guess], most: int = 3) -> list[str]:
-    """Return what was seen, the commonest first."""
-    counts = Counter(guess.why for guess in guesses)
-    return [f"{count:,} × {why}" for why, count in sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))[:most]]
-
-
-def _named(found: Sequence[Found], folder: Path) -> list[Found]:
-    """Give every source a name of its own: its path, and its kind where that is not enough."""
-    names: Counter[str] = Counter()
-    out = []
-    for one in found:
-        path = one.path.removesuffix("/*").strip("*.") or folder.resolve().name
-        name = re.sub(r"[^\w.+-]+", "-", path).strip("-.")[:60] or one.kind
-        name = f"{name}-{one.kind}" if names[name] else name
-        names[name] += 1
-        out.append(replace(one, name=name if names[name] == 1 else f"{name}-{names[name]}"))
-    return out
+def _words(path: str) -> str:
+    return re.sub(r"[_\W]+", " ", path)

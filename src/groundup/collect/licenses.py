@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from groundup.collect.languages import DOCS, language_of
+from groundup.collect.readers.code_languages import DOCS, language_of
 
 # Names in the SPDX list; the first pattern that a text holds decides, so the narrower stand first.
 _SIGNS = (

@@ -9,18 +9,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
-from groundup.collect.archives import Refused, open_items
-from groundup.collect.encoding import mend
-from groundup.collect.globs import Selection
+from groundup.artifacts.document import DOCUMENT, DROPPED, MAX_DOCUMENT_BYTES, Document, Reject, TableWriter, document_id
+from groundup.artifacts.forgotten import REASON
+from groundup.collect.charset import mend
+from groundup.collect.digests import Known
+from groundup.collect.files.archives import Refused, open_items
+from groundup.collect.files.globs import Selection
+from groundup.collect.files.streams import DamagedError, Item, read_all
 from groundup.collect.licenses import archive_project, is_license_file, license_of, project_licenses, root_of
-from groundup.collect.own import own_reader
-from groundup.collect.raw import Known
-from groundup.collect.readers import Reader, read_item
-from groundup.collect.streams import DamagedError, Item, read_all
-from groundup.document import DOCUMENT, DROPPED, MAX_DOCUMENT_BYTES, Document, Reject, TableWriter, document_id
-from groundup.lineage.forgotten import REASON
-from groundup.source import Source
-from groundup.store import Facts
+from groundup.collect.readers.registry import Reader, read_item
+from groundup.collect.readers.user import own_reader
+from groundup.recipe.source import Source
+from groundup.runtime.store import Facts
 
 MAX_DETAIL = 300
 
@@ -97,7 +97,7 @@ def collect_shard(
         folder: where the tables go.
         files: the raw files, as they were hashed.
         source: the source that they belong to.
-        projects: roots of source trees among the files → their licences, for code.
+        projects: roots of source trees among the files → their licenses, for code.
         forgotten: origin and record of documents that are listed without their text.
         root: folder of the recipe, where the source has a reader of the user's own.
 
@@ -155,7 +155,7 @@ def _items(known: Known, file: IO[bytes], source: Source) -> Iterator[Item | Ref
 
 
 def _placed(item: Item, projects: Mapping[str, str]) -> Item:
-    """Return the item with its project and the project's licence."""
+    """Return the item with its project and the project's license."""
     archive, bang, _ = item.origin.rpartition("!/")
     roots = frozenset(projects)
     root = root_of(item.origin, roots)
@@ -164,7 +164,7 @@ def _placed(item: Item, projects: Mapping[str, str]) -> Item:
 
 
 def _archive_projects(known: Known, file: IO[bytes], source: Source) -> dict[str, str]:
-    """Return the projects inside an archive with their licences, by a first pass over its names; {} for a plain file."""
+    """Return the projects inside an archive with their licenses, by a first pass over its names; {} for a plain file."""
     paths: list[str] = []
     licenses: dict[str, str] = {}
     every = Selection((), source.exclude)

@@ -11,21 +11,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from groundup.artifacts.document import DOCUMENT, DROPPED, Reject, TableWriter
+from groundup.artifacts.forgotten import Forgotten
 from groundup.collect import licenses
-from groundup.collect.archives import Refused
-from groundup.collect.places import Listing, RawFile, list_source
-from groundup.collect.raw import Digests, Known
+from groundup.collect.digests import Digests, Known
+from groundup.collect.files.archives import Refused
 from groundup.collect.shard import Output, collect_shard, facts
-from groundup.collect.shards import Shard, cut
-from groundup.document import DOCUMENT, DROPPED, Reject, TableWriter
+from groundup.collect.sharding import Shard, cut
+from groundup.collect.sources import Listing, RawFile, list_source
 from groundup.errors import SourceError
-from groundup.lineage.forgotten import Forgotten
-from groundup.own import code_digest
-from groundup.progress import say
-from groundup.recipe import all_sources
-from groundup.run import Job, Run, pinned_places, write_lock
-from groundup.source import Source
-from groundup.store import Artefact, Facts, Step
+from groundup.recipe.source import Source
+from groundup.recipe.tables import all_sources
+from groundup.runtime.progress import say
+from groundup.runtime.run import Job, Run, pinned_places, write_lock
+from groundup.runtime.store import Artifact, Facts, Step
+from groundup.runtime.user_code import code_digest
 
 # Raised by hand whenever a reader's output changes; a golden test fails when it changes without.
 VERSION = 5
@@ -44,13 +44,13 @@ def run(run: Run) -> None:
     for source in sources:
         jobs += _jobs(source, _listing(run, source), digests, forgotten, run.recipe.root)
     digests.save()
-    artefacts = run.build("collect", jobs, "collecting")
-    _report(sources, artefacts, run.unguarded)
-    links = {f"{table}/{a.name}.parquet": a.path / f"{table}.parquet" for a in artefacts for table in ("documents", "dropped")}
-    run.publish("collect", artefacts, links)
+    artifacts = run.build("collect", jobs, "collecting")
+    _report(sources, artifacts, run.allow_discard)
+    links = {f"{table}/{a.name}.parquet": a.path / f"{table}.parquet" for a in artifacts for table in ("documents", "dropped")}
+    run.publish("collect", artifacts, links)
 
 
-def collect_source(run: Run, source: Source, stage: str) -> list[Artefact]:
+def collect_source(run: Run, source: Source, stage: str) -> list[Artifact]:
     """Build the shards of one more source for `stage`, which names them in its view.
 
     Raises:
@@ -121,7 +121,7 @@ def _forgotten(source: Source, digests: Mapping[str, str], forgotten: Forgotten)
 
 
 def _projects(source: Source, known: Sequence[Known]) -> dict[str, str]:
-    """Return the roots of the projects in a folder of code, with their licences."""
+    """Return the roots of the projects in a folder of code, with their licenses."""
     if source.kind != "code":
         return {}
     found = {}
@@ -155,14 +155,14 @@ def collect_refused(folder: Path, rows: Sequence[Sequence[str]], source: Source)
     return facts(output, [])
 
 
-def _report(sources: Sequence[Source], artefacts: Sequence[Artefact], forgetting: bool) -> None:
+def _report(sources: Sequence[Source], artifacts: Sequence[Artifact], forgetting: bool) -> None:
     """Warn of sources without documents; raise SourceError when no source has any, unless they are being forgotten."""
     documents: Counter[str] = Counter()
     reasons: dict[str, Counter[str]] = {}
-    for artefact in artefacts:
-        name = str(artefact.facts["source"])
-        documents[name] += int(artefact.facts["documents"])
-        reasons.setdefault(name, Counter()).update(artefact.facts["dropped"])
+    for artifact in artifacts:
+        name = str(artifact.facts["source"])
+        documents[name] += int(artifact.facts["documents"])
+        reasons.setdefault(name, Counter()).update(artifact.facts["dropped"])
     lines = [
         f'source "{s.name}": no document of kind {s.kind}; seen were {_seen(reasons.get(s.name))}' for s in sources if not documents[s.name]
     ]

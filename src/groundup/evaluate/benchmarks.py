@@ -19,11 +19,11 @@ from typing import IO, Any
 
 import numpy as np
 
+from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
-from groundup.evaluate.continuations import Continuation, Scored, accuracy, score
+from groundup.evaluate.loglikelihood import Continuation, Scored, accuracy, score
 from groundup.model.transformer import Transformer
-from groundup.recipe import Recipe
-from groundup.tokenizer import Tokenizer
+from groundup.recipe.tables import Recipe
 
 _OPEN: Mapping[str, Callable[..., IO[str]]] = {".gz": gzip.open, ".bz2": bz2.open}
 

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from groundup.evaluate.heldout import Stream
+from groundup.evaluate.validation_data import Stream
 from groundup.model.score import token_log_probabilities
 from groundup.model.transformer import Transformer
 

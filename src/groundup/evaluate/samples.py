@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from groundup.evaluate.heldout import HeldOut, Ids, Stream
-from groundup.evaluate.overlap import Overlap, longest_overlap
+from groundup.evaluate.memorization import Overlap, longest_overlap
+from groundup.evaluate.validation_data import HeldOut, Ids, Stream
 from groundup.model.generate import generate
 from groundup.model.transformer import Transformer
 

@@ -11,20 +11,21 @@ from typing import Any
 
 import torch
 
-from groundup.checkpoints import find_checkpoint, trained_on
-from groundup.decoding import settings
+from groundup.artifacts.checkpoints import find_checkpoint, trained_on
 from groundup.errors import GroundupError
-from groundup.evaluate import benchmarks, passages, speed
-from groundup.evaluate.baselines import NGram
-from groundup.evaluate.heldout import HeldOut, open_held_out, plain
+from groundup.evaluate import benchmarks, speed
+from groundup.evaluate import next_passage as passages
+from groundup.evaluate.ngram import NGram
 from groundup.evaluate.perplexity import ModelScorer, Scorer, choose, cover, measure, table
 from groundup.evaluate.samples import PROMPT_TOKENS, SAMPLING, samples
-from groundup.files import file_digest, write_json
-from groundup.model.files import load_model
+from groundup.evaluate.validation_data import HeldOut, open_held_out, plain
+from groundup.model.hf_io import load_model
 from groundup.model.transformer import Transformer
-from groundup.progress import say
-from groundup.run import Job, Run
-from groundup.store import Artefact, Facts, Step
+from groundup.runtime.files import file_digest, write_json
+from groundup.runtime.progress import say
+from groundup.runtime.run import Job, Run
+from groundup.runtime.store import Artifact, Facts, Step
+from groundup.schema import settings
 
 # Raise by hand when a figure is computed differently.
 MODEL_VERSION = 2
@@ -68,7 +69,7 @@ def run(run: Run) -> None:
     run.publish("evaluate", [model, speeds], links)
 
 
-def _model_job(run: Run, checkpoint: Artefact, tokens: Artefact, files: Mapping[str, Path]) -> Job:
+def _model_job(run: Run, checkpoint: Artifact, tokens: Artifact, files: Mapping[str, Path]) -> Job:
     kinds = {source.name: source.kind for source in run.recipe.source if source.kind != "evaluation"}
     # Benchmarks enter by their bytes, under names without folders.
     wanted = {name: value for name, value in settings(run.recipe.evaluate).items() if name != "benchmarks"}
@@ -80,7 +81,7 @@ def _model_job(run: Run, checkpoint: Artefact, tokens: Artefact, files: Mapping[
     return Job(step, evaluate, {"checkpoint": checkpoint.path, "tokens": tokens.path, "files": files, "wanted": wanted, "inputs": inputs})
 
 
-def _speed_job(run: Run, checkpoint: Artefact) -> Job:
+def _speed_job(run: Run, checkpoint: Artifact) -> Job:
     step = Step("evaluate/speed", "best", SPEED_VERSION, {"seed": run.recipe.seed}, {"checkpoint": checkpoint.content})
     return Job(step, evaluate_speed, {"checkpoint": checkpoint.path, "seed": run.recipe.seed})
 

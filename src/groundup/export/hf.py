@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from groundup.export.origin import GENERATION, MODEL_CONFIG, TOKENIZER_CONFIG, TOKENIZER_FILE, WEIGHTS, Origin
+from groundup.export.source_model import GENERATION, MODEL_CONFIG, TOKENIZER_CONFIG, TOKENIZER_FILE, WEIGHTS, Origin
 from groundup.model.config import ModelConfig
 
 
@@ -92,7 +92,7 @@ def began(origin: Origin) -> str:
     if not origin.base:
         return "trained from scratch"
     name, license = (origin.base.get(key, "").replace("`", "'") for key in ("name", "license"))
-    return f"trained on from the weights of `{name}` (licence: {f'`{license}`' if license else 'not stated'})"
+    return f"trained on from the weights of `{name}` (license: {f'`{license}`' if license else 'not stated'})"
 
 
 def architecture(config: ModelConfig) -> str:

@@ -27,14 +27,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from groundup.chat import encode_prompt
+from groundup.artifacts.chat import encode_prompt
+from groundup.artifacts.probe_texts import PROBES
 from groundup.errors import GroundupError
-from groundup.export.origin import Origin
 from groundup.export.parity import CHATS, compared_text, with_specials
 from groundup.export.rounding import allowed, log_probabilities
+from groundup.export.source_model import Origin
 from groundup.model.transformer import Transformer
-from groundup.probes import PROBES
-from groundup.workers.map import default_workers
+from groundup.runtime.workers.map import default_workers
 
 # Beginnings of each row whose next token is compared, and tokens of a greedy continuation.
 BEGINNINGS, CONTINUED = 8, 32
@@ -44,7 +44,7 @@ SECONDS, LOADING_SECONDS = 300, 900
 SMALL_BYTES = 64_000_000
 PACKAGE = "xllamacpp"
 # -P: modules in the current folder are none of ours.
-CHILD = (sys.executable, "-P", "-m", "groundup.export.llama_child")
+CHILD = (sys.executable, "-P", "-m", "groundup.export.llama_worker")
 
 
 class UnavailableError(Exception):

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from groundup.chat import encode_prompt
+from groundup.artifacts.chat import encode_prompt
+from groundup.artifacts.probe_texts import PROBES
+from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
-from groundup.export.origin import Origin
-from groundup.model.files import load_model
+from groundup.export.source_model import Origin
+from groundup.model.hf_io import load_model
 from groundup.model.transformer import Transformer
-from groundup.probes import PROBES
-from groundup.tokenizer import Tokenizer
 
 # Of the largest logit. Two implementations of the same float32 sums differ by about 1e-6; a wrong rotary base, norm or
 # head order by whole units.
@@ -29,7 +29,7 @@ TOLERANCE = 1e-4
 
 ROWS, ROW_TOKENS = 4, 256
 
-# Conversations whose ids must be those of `groundup.chat`: the chat template says the same in other programs.
+# Conversations whose ids must be those of `groundup.artifacts.chat`: the chat template says the same in other programs.
 CHATS: tuple[list[dict[str, str]], ...] = (
     [{"role": "user", "content": "Hello"}],
     [{"role": "system", "content": "Be brief.\n\nBe kind."}, {"role": "user", "content": "  What's 2 + 2?\n"}],
@@ -150,7 +150,7 @@ def compare_logits(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor],
 
 
 def compare_ids(folder: Path, origin: Origin, texts: Sequence[str]) -> dict[str, int]:
-    """Compare token ids with those of transformers; text goes there and back exactly, a chat has the ids of `groundup.chat`.
+    """Compare token ids with those of transformers; text goes there and back exactly, a chat has the ids of `groundup.artifacts.chat`.
 
     Returns:
         The number of ids and of conversations compared.

@@ -1,6 +1,6 @@
 """How far a model's answers move when numbers are rounded on the way, by its own measure. Reads and writes nothing.
 
-llama.cpp rounds not only the weights of a quantised file but also the vectors that meet them. How much of that reaches
+llama.cpp rounds not only the weights of a quantized file but also the vectors that meet them. How much of that reaches
 the logits depends on the model: so the tolerance of its comparison is measured on the model, before llama.cpp is asked.
 """
 

@@ -15,17 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from groundup.checkpoints import RunModel, began_with, find_model, trained_on
+from groundup.artifacts.checkpoints import RunModel, find_model, init_from, trained_on
+from groundup.artifacts.tokenizer import CONFIG, FILE, Tokenizer
 from groundup.errors import GroundupError
-from groundup.export import gguf_file, hf, llamacpp, parity, readback
-from groundup.export.origin import read_origin
-from groundup.files import read_json, write_json
-from groundup.model.files import load_model
-from groundup.progress import say
-from groundup.recipe import Recipe
-from groundup.run import Job, Run, load_lock
-from groundup.store import Artefact, Facts, Step
-from groundup.tokenizer import CONFIG, FILE, Tokenizer
+from groundup.export import gguf as gguf_file
+from groundup.export import gguf_check as readback
+from groundup.export import hf, llamacpp, parity
+from groundup.export.source_model import read_origin
+from groundup.model.hf_io import load_model
+from groundup.recipe.tables import Recipe
+from groundup.runtime.files import read_json, write_json
+from groundup.runtime.progress import say
+from groundup.runtime.run import Job, Run, load_lock
+from groundup.runtime.store import Artifact, Facts, Step
 
 # Raise by hand when the files change.
 VERSION = 2
@@ -66,14 +68,14 @@ def run(run: Run) -> None:
     trained_on(run.root, tokens)
     own, chosen = find_model(run.root), dict(_chosen(run))
     jobs = {wanted.file(model, own): _job(run, wanted, model, tokens) for wanted, model in chosen.items()}
-    artefacts = run.build("export", list(jobs.values()), "exporting", "model")
-    named = dict(zip(jobs, artefacts, strict=True))
+    artifacts = run.build("export", list(jobs.values()), "exporting", "model")
+    named = dict(zip(jobs, artifacts, strict=True))
     compared = _compared(run, named)
     links = {PARITY: compared.path / PARITY}
-    for name, artefact in named.items():
-        links |= {_place(name, file): artefact.path / file for file in artefact.manifest["files"] if file != PARITY}
+    for name, artifact in named.items():
+        links |= {_place(name, file): artifact.path / file for file in artifact.manifest["files"] if file != PARITY}
     by_hand = [dataclasses.astuple(wanted) for wanted in chosen if wanted not in _asked(run.recipe)]
-    run.publish("export", [*artefacts, compared], links, {"by_hand": by_hand})
+    run.publish("export", [*artifacts, compared], links, {"by_hand": by_hand})
 
 
 def by_hand(root: Path, form: str, kind: str, which: str) -> Recipe:
@@ -117,12 +119,12 @@ def _chosen(run: Run) -> Iterator[tuple[Wanted, RunModel]]:
             yield wanted, model
 
 
-def _job(run: Run, wanted: Wanted, model: RunModel, tokens: Artefact) -> Job:
+def _job(run: Run, wanted: Wanted, model: RunModel, tokens: Artifact) -> Job:
     files = tokens.manifest["files"]
     inputs = {"model": model.content, "tokenizer": files[FILE]["sha256"], "tokenizer_config": files[CONFIG]["sha256"]}
     inputs |= {name: entry["sha256"] for name, entry in files.items() if name in _held_out(tokens.path)}
     settings: dict[str, Any] = {"name": run.recipe.name, "license": run.recipe.export.license, "seed": run.recipe.seed}
-    base = began_with(run.root)
+    base = init_from(run.root)
     settings |= {"base": base} if base else {}
     arguments = settings | {"model": model.path, "model_name": model.name, "tokens": tokens.path}
     if wanted.form == "hf":
@@ -186,10 +188,10 @@ def export_gguf(
     return {"parameters": origin.config.parameter_count(), "llama_cpp": found["llama_cpp"]}
 
 
-def _compared(run: Run, named: Mapping[str, Artefact]) -> Artefact:
+def _compared(run: Run, named: Mapping[str, Artifact]) -> Artifact:
     """Join what was compared, by the names in the view."""
     step = Step("export/parity", "parity", PARITY_VERSION, {"names": list(named)}, {name: a.content for name, a in named.items()})
-    job = Job(step, join_parity, {"paths": {name: artefact.path / PARITY for name, artefact in named.items()}})
+    job = Job(step, join_parity, {"paths": {name: artifact.path / PARITY for name, artifact in named.items()}})
     return run.build("export", [job], "comparing", "list")[0]
 
 

@@ -9,8 +9,8 @@ from groundup.model.config import ModelConfig
 from groundup.model.presets import PRESETS, resolve
 
 if TYPE_CHECKING:
-    from groundup.model.files import load_model, save_model
     from groundup.model.generate import generate
+    from groundup.model.hf_io import load_model, save_model
     from groundup.model.score import token_log_probabilities
     from groundup.model.transformer import Transformer
 

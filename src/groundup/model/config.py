@@ -50,7 +50,7 @@ class ModelConfig:
 
     @property
     def query_key_norm(self) -> bool:
-        """Whether queries and keys are normalised."""
+        """Whether queries and keys are normalized."""
         return self.layout == "qwen3"
 
     @property

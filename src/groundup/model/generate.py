@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from groundup.model.cache import Cache
+from groundup.model.kv_cache import Cache
 from groundup.model.sampling import Drawing, Sampling, choose
 from groundup.model.score import evaluating
 from groundup.model.transformer import Transformer

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from groundup.decoding import nearest
 from groundup.errors import RecipeError
 from groundup.model.config import ModelConfig
-from groundup.recipe import Model
+from groundup.recipe.tables import Model
+from groundup.schema import nearest
 
 
 class Sizes(TypedDict):

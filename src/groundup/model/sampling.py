@@ -168,7 +168,7 @@ def _draw_ranked(weights_NV: Tensor, limits: _Limits) -> Tensor:
             tokens_N[left[settled_M]] = found_M[settled_M]
             left = left[~settled_M]
     if len(left):
-        # Among equals the lowest id first; the shorter looks order them otherwise, but never by the neighbours.
+        # Among equals the lowest id first; the shorter looks order them otherwise, but never by the neighbors.
         weights_MV, ids_MV = weights_NV[left].sort(dim=1, descending=True, stable=True)
         tokens_N[left] = _draw_among(weights_MV, ids_MV, weights_MV.sum(dim=1, keepdim=True), limits[left])[0]
     return tokens_N

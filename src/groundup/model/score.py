@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from groundup.model.head import log_probabilities
+from groundup.model.cross_entropy import log_probabilities
 from groundup.model.transformer import Transformer
 
 # Positions in one forward pass; the activations of the 300M preset take about 100 MB then.

@@ -13,15 +13,15 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from groundup.model.cache import KeyValues, LayerKeyValues
 from groundup.model.config import ModelConfig
-from groundup.model.head import cross_entropy_sum
+from groundup.model.cross_entropy import cross_entropy_sum
+from groundup.model.kv_cache import KeyValues, LayerKeyValues
 
 EMBEDDING_STD = 0.02
 
 
 class RMSNorm(nn.Module):
-    """x / RMS(x) times a learnt weight (Zhang and Sennrich 2019, arXiv 1910.07467)."""
+    """x / RMS(x) times a learned weight (Zhang and Sennrich 2019, arXiv 1910.07467)."""
 
     def __init__(self, width: int, epsilon: float) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Causal attention with grouped heads and rotary positions; queries and keys are normalised where the layout has it so."""
+    """Causal attention with grouped heads and rotary positions; queries and keys are normalized where the layout has it so."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward, each normalised before and added to the residual stream."""
+    """Attention and feed-forward, each normalized before and added to the residual stream."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ class Transformer(nn.Module):
     def hidden(
         self, tokens_BT: Tensor, cache: KeyValues | None = None, positions_BT: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
-        """Return the normalised residual stream [B, T, D] before the head.
+        """Return the normalized residual stream [B, T, D] before the head.
 
         Args:
             cache: keys and values of the positions before; the tokens follow those.

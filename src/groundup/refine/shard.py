@@ -1,6 +1,6 @@
 """One collected shard → one refined shard. Reads collect's documents.parquet; writes documents.parquet,
 dropped.parquet, quality.json, for every kept row ids.npy, hashes.npy, sizes.npy and bins.npy, the index of its keys
-(refine/index.py) and a sketch of its lines.
+(refine/dedup/lsh_index.py) and a sketch of its lines.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from groundup.document import DOCUMENT, DROPPED, TableWriter, read_batches
-from groundup.recipe import Personal
-from groundup.refine import language
-from groundup.refine.arrays import Array, lengths, mask, replace_rows, text_buffers
-from groundup.refine.clean import USUAL, clean_texts, clean_turns
-from groundup.refine.corpus import id_numbers
-from groundup.refine.filters import NONE, Bounds, Thresholds, judge, score_bounds
-from groundup.refine.index import WIDTH, keys_of, write_index
-from groundup.refine.kernels import signatures
-from groundup.refine.lines import KINDS as LINE_KINDS
-from groundup.refine.prose_lines import prose_lines
-from groundup.refine.quality import Quality, column_count
-from groundup.refine.rules import CUTTING
-from groundup.refine.sketch import Sketch
-from groundup.refine.spool import Spool
-from groundup.refine.tidy import fold
+from groundup.artifacts.arrays import Array, lengths, mask, replace_rows, text_buffers
+from groundup.artifacts.document import DOCUMENT, DROPPED, TableWriter, read_batches
+from groundup.recipe.tables import Personal
+from groundup.refine.clean.clean import USUAL, clean_texts, clean_turns
+from groundup.refine.clean.whitespace import fold
+from groundup.refine.dedup.lsh_index import WIDTH, keys_of, write_index
+from groundup.refine.dedup.minhash import signatures
+from groundup.refine.filter import language
+from groundup.refine.filter.c4_lines import prose_lines
+from groundup.refine.filter.filters import NONE, Bounds, Thresholds, judge, score_bounds
+from groundup.refine.filter.rules import CUTTING
+from groundup.refine.lines.line_index import Sketch
+from groundup.refine.lines.lines import KINDS as LINE_KINDS
+from groundup.refine.out_of_core.corpus import id_numbers
+from groundup.refine.out_of_core.row_file import Spool
+from groundup.refine.stats.shard_stats import Quality, column_count
 
 
 @dataclass
@@ -126,8 +126,8 @@ def refine_shard(
     """Clean and filter one collected shard.
 
     Args:
-        folder: where the artefact is written.
-        collected: folder of the collect artefact.
+        folder: where the artifact is written.
+        collected: folder of the collect artifact.
         kind: of every document in it.
         languages: ISO 639 codes to keep; empty keeps all.
         filters: rule sets and functions that apply to this kind.

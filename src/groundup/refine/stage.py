@@ -10,22 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import StoreError
-from groundup.files import content_digest
-from groundup.own import code_digest
-from groundup.refine.boilerplate import BOILERPLATE, find_boilerplate
-from groundup.refine.contamination import CONTAMINATED, find_contaminated, find_occurrences
-from groundup.refine.dedup import EXACT, NEAR, find_duplicates
-from groundup.refine.distributions import sum_quality
-from groundup.refine.earlier import Earlier
-from groundup.refine.evaluation import write_grams
-from groundup.refine.filters import applicable, check_filters, thresholds_for
-from groundup.refine.lines import KINDS as LINE_KINDS
-from groundup.refine.losses import check_losses
-from groundup.refine.rules import RULE_SETS
+from groundup.refine.decontaminate.contamination import CONTAMINATED, find_contaminated, find_occurrences
+from groundup.refine.decontaminate.evaluation import write_grams
+from groundup.refine.dedup.duplicates import EXACT, NEAR, find_duplicates
+from groundup.refine.dedup.incremental import Earlier
+from groundup.refine.filter.filters import applicable, check_filters, thresholds_for
+from groundup.refine.filter.rules import RULE_SETS
+from groundup.refine.lines.lines import KINDS as LINE_KINDS
+from groundup.refine.lines.repeated_lines import BOILERPLATE, find_boilerplate
 from groundup.refine.shard import refine_shard
-from groundup.refine.split import split_documents
-from groundup.run import Job, Run
-from groundup.store import Artefact, Facts, Step
+from groundup.refine.split.split import split_documents
+from groundup.refine.stats.distributions import sum_quality
+from groundup.refine.stats.drop_check import check_losses
+from groundup.runtime.files import content_digest
+from groundup.runtime.run import Job, Run
+from groundup.runtime.store import Artifact, Facts, Step
+from groundup.runtime.user_code import code_digest
 
 # Raised by hand when the output of a step changes.
 SHARD_VERSION = 5
@@ -55,41 +55,41 @@ def run(run: Run) -> None:
     (split,) = run.build("refine", [_split_job(run, shards, lists)], "split", "list")
     (quality,) = run.build("refine", [_quality_job(run, shards, lists, split)], "distributions", "list")
     links = _links(shards, lists, split) | {"quality.json": quality.path / "quality.json"}
-    found = [artefact for name, artefact in lists.items() if name != "contaminated"]
+    found = [artifact for name, artifact in lists.items() if name != "contaminated"]
     run.publish("refine", [*shards, *found, *against, split, quality], links, _facts(shards, lists, split))
     check_losses(run, quality.facts["sources"], _rejected(collected))
 
 
-def _folders(shards: Sequence[Artefact]) -> list[tuple[str, Path]]:
+def _folders(shards: Sequence[Artifact]) -> list[tuple[str, Path]]:
     return [(shard.name, shard.path) for shard in shards]
 
 
-def _contents(shards: Sequence[Artefact]) -> dict[str, str]:
+def _contents(shards: Sequence[Artifact]) -> dict[str, str]:
     return {shard.name: _rows(shard) for shard in shards}
 
 
-def _rows(shard: Artefact) -> str:
+def _rows(shard: Artifact) -> str:
     """Return the content of a shard without what only describes it: another filter that drops the same changes no list."""
     return content_digest({name: entry for name, entry in shard.manifest["files"].items() if name not in DESCRIPTIONS})
 
 
-def _kinds(shards: Sequence[Artefact]) -> dict[str, str]:
+def _kinds(shards: Sequence[Artifact]) -> dict[str, str]:
     return {shard.name.rpartition(".")[0]: str(shard.facts["kind"]) for shard in shards}
 
 
-def _rejected(collected: Sequence[Artefact]) -> dict[str, Counter[str]]:
+def _rejected(collected: Sequence[Artifact]) -> dict[str, Counter[str]]:
     """Return what the collector could not read, by source and reason."""
     found: dict[str, Counter[str]] = {}
-    for artefact in collected:
-        found.setdefault(artefact.name.rpartition(".")[0], Counter()).update(artefact.facts.get("dropped", {}))
+    for artifact in collected:
+        found.setdefault(artifact.name.rpartition(".")[0], Counter()).update(artifact.facts.get("dropped", {}))
     return found
 
 
-def _is_evaluation(collected: Artefact) -> bool:
+def _is_evaluation(collected: Artifact) -> bool:
     return bool(collected.facts["kind"] == "evaluation")
 
 
-def _duplicates_job(run: Run, shards: Sequence[Artefact]) -> Job:
+def _duplicates_job(run: Run, shards: Sequence[Artifact]) -> Job:
     settings: dict[str, Any] = {"near_threshold": run.recipe.refine.near_threshold}
     if preferred := {source.name: source.priority for source in run.recipe.source if source.priority}:
         settings["priorities"] = preferred
@@ -107,14 +107,14 @@ def _earlier(run: Run, wanted: Step) -> Earlier | None:
     """Return the list that the last run made with the same settings, from which a new one can go on."""
     view = run.store.view("refine")
     entries = view.manifest["artefacts"] if view is not None else []
-    old = next((a for e in entries if e["step"] == wanted.step and (a := run.store.artefact(e)) is not None), None)
+    old = next((a for e in entries if e["step"] == wanted.step and (a := run.store.artifact(e)) is not None), None)
     if old is None or old.facts["crowded"] or (old.manifest["settings"], old.manifest["version"]) != (wanted.settings, wanted.version):
         return None
     same = frozenset(name for name, content in old.manifest["inputs"].items() if wanted.inputs.get(name) == content)
     return Earlier(old.path, old.facts["shards"], same) if same else None
 
 
-def _lines(run: Run, shards: Sequence[Artefact], duplicates: Artefact) -> dict[str, Artefact]:
+def _lines(run: Run, shards: Sequence[Artifact], duplicates: Artifact) -> dict[str, Artifact]:
     """Build the list of repeated lines, where the recipe wants it and a source is of a kind that has them."""
     fewest, kinds = run.recipe.refine.repeated_lines, _kinds(shards)
     looked = [shard for shard in shards if shard.facts["kind"] in LINE_KINDS]
@@ -125,72 +125,72 @@ def _lines(run: Run, shards: Sequence[Artefact], duplicates: Artefact) -> dict[s
     return {"lines": run.build("refine", [Job(step, find_boilerplate, arguments)], "repeated lines", "list")[0]}
 
 
-def _list(artefact: Artefact) -> Path:
+def _list(artifact: Artifact) -> Path:
     """Return the documents that a list drops."""
-    return artefact.path / ("dropped.parquet" if artefact.name == "lines" else f"{artefact.name}.parquet")
+    return artifact.path / ("dropped.parquet" if artifact.name == "lines" else f"{artifact.name}.parquet")
 
 
-def _cuts(lists: Mapping[str, Artefact]) -> dict[str, Path]:
+def _cuts(lists: Mapping[str, Artifact]) -> dict[str, Path]:
     """Return the files of cuts by shard; most shards of most kinds have none."""
     return {path.stem: path for path in sorted((lists["lines"].path / "cuts").glob("*.npy"))} if "lines" in lists else {}
 
 
-def _cuts_digest(lists: Mapping[str, Artefact], shard: Artefact) -> dict[str, str]:
+def _cuts_digest(lists: Mapping[str, Artifact], shard: Artifact) -> dict[str, str]:
     """Return what the cuts of a shard add to the inputs of a step that reads its texts."""
     name = f"cuts/{shard.name}.npy"
     files = lists["lines"].manifest["files"] if "lines" in lists else {}
     return {"cuts": files[name]["sha256"]} if name in files else {}
 
 
-def _contaminated(run: Run, shards: Sequence[Artefact], lists: Mapping[str, Artefact], tests: Sequence[Artefact]) -> list[Artefact]:
+def _contaminated(run: Run, shards: Sequence[Artifact], lists: Mapping[str, Artifact], tests: Sequence[Artifact]) -> list[Artifact]:
     """Build the grams of the evaluation items, their occurrences by shard, and the list of documents that hold items."""
     allowed = list(run.recipe.refine.allowed_overlap)
     step = Step("refine/evaluation", "evaluation", CONTAMINATION_VERSION, {"allowed": allowed}, _contents(tests))
     (grams,) = run.build("refine", [Job(step, write_grams, {"shards": [test.path for test in tests], "allowed": allowed})], "evaluation")
     found = run.build("refine", [_occurrences_job(shard, grams, lists) for shard in shards], "contamination", "B")
-    paths = {shard.name: artefact.path for shard, artefact in zip(shards, found, strict=True)}
+    paths = {shard.name: artifact.path for shard, artifact in zip(shards, found, strict=True)}
     inputs = _contents(shards) | _contents(list(lists.values())) | {"evaluation": grams.content}
     step = Step("refine/contaminated", "contaminated", CONTAMINATION_VERSION, {}, inputs)
-    dropped = [_list(artefact) for artefact in lists.values()]
+    dropped = [_list(artifact) for artifact in lists.values()]
     arguments = {"shards": _folders(shards), "occurrences": paths, "dropped": dropped, "cuts": _cuts(lists), "evaluation": grams.path}
     return [grams, *found, *run.build("refine", [Job(step, find_contaminated, arguments)], "contaminated", "list")]
 
 
-def _occurrences_job(shard: Artefact, grams: Artefact, lists: Mapping[str, Artefact]) -> Job:
+def _occurrences_job(shard: Artifact, grams: Artifact, lists: Mapping[str, Artifact]) -> Job:
     inputs = {"shard": _rows(shard), "evaluation": grams.content} | _cuts_digest(lists, shard)
     step = Step("refine/occurrences", shard.name, CONTAMINATION_VERSION, {}, inputs)
     arguments = {"shard": shard.path, "evaluation": grams.path, "cuts": _cuts(lists).get(shard.name)}
     return Job(step, find_occurrences, arguments, float(shard.facts["bytes_out"]))
 
 
-def _split_job(run: Run, shards: Sequence[Artefact], lists: Mapping[str, Artefact]) -> Job:
+def _split_job(run: Run, shards: Sequence[Artifact], lists: Mapping[str, Artifact]) -> Job:
     share, seed = run.recipe.tokenize.validation, run.recipe.seed
-    inputs = _contents(shards) | {name: artefact.content for name, artefact in lists.items()}
+    inputs = _contents(shards) | {name: artifact.content for name, artifact in lists.items()}
     step = Step("refine/split", "split", SPLIT_VERSION, {"seed": seed, "validation": share}, inputs)
-    lost = {"dropped": [_list(artefact) for artefact in lists.values()], "cuts": _cuts(lists)}
+    lost = {"dropped": [_list(artifact) for artifact in lists.values()], "cuts": _cuts(lists)}
     arguments = {"shards": _folders(shards), "kinds": _kinds(shards), "seed": seed, "share": share, "memory": _memory(run)}
     return Job(step, split_documents, arguments | lost)
 
 
-def _quality_job(run: Run, shards: Sequence[Artefact], lists: Mapping[str, Artefact], split: Artefact) -> Job:
-    inputs = {artefact.name: artefact.content for artefact in [*shards, *lists.values(), split]}
-    paths = [_list(artefact) for artefact in lists.values()]
+def _quality_job(run: Run, shards: Sequence[Artifact], lists: Mapping[str, Artifact], split: Artifact) -> Job:
+    inputs = {artifact.name: artifact.content for artifact in [*shards, *lists.values(), split]}
+    paths = [_list(artifact) for artifact in lists.values()]
     arguments = {"shards": _folders(shards), "kinds": _kinds(shards), "split": split.path / "split", "lists": paths, "cuts": _cuts(lists)}
     return Job(Step("refine/quality", "quality", QUALITY_VERSION, {}, inputs), sum_quality, arguments)
 
 
-def _collected(run: Run) -> list[Artefact]:
+def _collected(run: Run) -> list[Artifact]:
     """Return the collected shards in order. Those of evaluation files are never trained on; training text is held against them."""
     view = run.store.view("collect")
     if view is None:
         raise StoreError(f"{run.root / 'collect'}: missing or damaged; `groundup run` builds it")
-    found = [run.store.artefact(entry) for entry in view.manifest["artefacts"] if entry["step"] == "collect/shard"]
+    found = [run.store.artifact(entry) for entry in view.manifest["artefacts"] if entry["step"] == "collect/shard"]
     if None in found:
         raise StoreError(f"{run.root / '.store'}: a collected shard is missing or damaged; run with --redo collect")
-    return [artefact for artefact in found if artefact is not None]
+    return [artifact for artifact in found if artifact is not None]
 
 
-def _shard_job(run: Run, collected: Artefact) -> Job:
+def _shard_job(run: Run, collected: Artifact) -> Job:
     refine, root = run.recipe.refine, run.recipe.root
     kind = collected.facts["kind"]
     filters = applicable(refine.filters, kind)
@@ -206,8 +206,8 @@ def _shard_job(run: Run, collected: Artefact) -> Job:
     return Job(step, refine_shard, arguments, float(collected.facts.get("bytes_out", 1)))
 
 
-def _links(shards: list[Artefact], lists: Mapping[str, Artefact], split: Artefact) -> dict[str, Path]:
-    links = {f"dropped/{name}.parquet": _list(artefact) for name, artefact in lists.items()}
+def _links(shards: list[Artifact], lists: Mapping[str, Artifact], split: Artifact) -> dict[str, Path]:
+    links = {f"dropped/{name}.parquet": _list(artifact) for name, artifact in lists.items()}
     links |= {f"cuts/{name}.npy": path for name, path in _cuts(lists).items()}
     links |= {"lines.parquet": lists["lines"].path / "lines.parquet"} if "lines" in lists else {}
     for shard in shards:
@@ -217,8 +217,8 @@ def _links(shards: list[Artefact], lists: Mapping[str, Artefact], split: Artefac
     return links
 
 
-def _facts(shards: list[Artefact], lists: Mapping[str, Artefact], split: Artefact) -> Facts:
-    """Add up what the artefacts count, over all and by source."""
+def _facts(shards: list[Artifact], lists: Mapping[str, Artifact], split: Artifact) -> Facts:
+    """Add up what the artifacts count, over all and by source."""
     sources = _of_shards(shards)
     for reason, by_source in _of_lists(lists).items():
         for source, count in by_source.items():
@@ -235,7 +235,7 @@ def _facts(shards: list[Artefact], lists: Mapping[str, Artefact], split: Artefac
     return sums | {"dropped": dict(sorted(dropped.items())), "sources": sources}
 
 
-def _of_shards(shards: Sequence[Artefact]) -> dict[str, dict[str, Any]]:
+def _of_shards(shards: Sequence[Artifact]) -> dict[str, dict[str, Any]]:
     """Return by source what its shards count."""
     sources: dict[str, dict[str, Any]] = {}
     for shard in shards:
@@ -247,7 +247,7 @@ def _of_shards(shards: Sequence[Artefact]) -> dict[str, dict[str, Any]]:
     return sources
 
 
-def _of_lists(lists: Mapping[str, Artefact]) -> dict[str, dict[str, int]]:
+def _of_lists(lists: Mapping[str, Artifact]) -> dict[str, dict[str, int]]:
     """Return by reason and source how many documents the lists drop."""
     listed = {reason: lists["duplicates"].facts[reason]["by_source"] for reason in (EXACT, NEAR)}
     if "contaminated" in lists:

@@ -8,12 +8,12 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from groundup.report.figure_html import Marks
+from groundup.report.formatting import MISSING, formatted, spaced
 from groundup.report.gather import Report
-from groundup.report.marks import Marks
 from groundup.report.page import COUNTING, data
-from groundup.report.words import MISSING, formatted, spaced
 
-# Licences of the hub by the names that sources give; anything else is "other" there.
+# Licenses of the hub by the names that sources give; anything else is "other" there.
 _HUB = re.compile(r"(mit|apache-2\.0|cc0-1\.0|unlicense|bsd-[23]-clause|[al]?gpl-[23]\.0|cc-by(-nc)?(-sa|-nd)?-[234]\.0|pddl|odbl)")
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#+!|~$&])")
 
@@ -29,7 +29,7 @@ def card(report: Report) -> str:
         entry = marks.figures.get(name)
         return plain(formatted(entry["value"], form)) if entry else MISSING
 
-    here: dict[str, Any] = data(report, marks, []) or {"sources": [], "told": {}, "licences": {}}
+    here: dict[str, Any] = data(report, marks, []) or {"sources": [], "told": {}, "licenses": {}}
     shown = {"fig": fig, "has": marks.has, "value": marks.value, "here": here, "origin": lambda name: report["figures"][name]["from"]}
     models = [name for name in COUNTING if marks.has(f"evaluate.{name}.bits_per_byte")]
     text = environment.get_template("card.md").render(
@@ -59,12 +59,12 @@ def rows(marks: Marks) -> list[tuple[str, str, str]]:
 
 
 def license_of(here: dict[str, Any], began: Mapping[str, str]) -> str:
-    """Return the one licence of all sources, and of the weights that training began with, as the hub names it.
+    """Return the one license of all sources, and of the weights that training began with, as the hub names it.
 
     It is "other" for another or several, "" where none is stated.
     """
-    stated = [here["licences"].get(source) or [here["told"].get(source, {}).get("license", "")] for source in here["sources"]]
-    names = {name for licences in [*stated, [began.get("license", "")]] for name in licences if name}
+    stated = [here["licenses"].get(source) or [here["told"].get(source, {}).get("license", "")] for source in here["sources"]]
+    names = {name for licenses in [*stated, [began.get("license", "")]] for name in licenses if name}
     if not names:
         return ""
     found = next(iter(names)).lower()

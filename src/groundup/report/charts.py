@@ -1,6 +1,6 @@
-"""Curves of training as inline SVG that takes its colours and its font from the page. Reads metric lines; returns markup.
+"""Curves of training as inline SVG that takes its colors and its font from the page. Reads metric lines; returns markup.
 
-Colours are sentinels that stand for CSS variables, so one drawing serves light and dark; no id, date or address of the
+Colors are sentinels that stand for CSS variables, so one drawing serves light and dark; no id, date or address of the
 drawing library is left in it, so equal lines give equal bytes and two charts can stand on one page.
 """
 
@@ -17,10 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from groundup.report.reading import Row, number
-from groundup.report.words import short
+from groundup.report.formatting import short
+from groundup.report.run_files import Row, number
 
-# Nobody's colours: each is replaced by what the page has under that name.
+# Nobody's colors: each is replaced by what the page has under that name.
 SENTINELS = {
     "#010203": "currentColor",
     "#010204": "var(--muted)",
@@ -84,7 +84,7 @@ def drawn(name: str, size: tuple[float, float], title: str, draw: Callable[[Axes
 
 
 def inlined(svg: str, name: str, title: str) -> str:
-    """Make a drawing fit into a page: own ids, the page's colours and font, nothing that points elsewhere."""
+    """Make a drawing fit into a page: own ids, the page's colors and font, nothing that points elsewhere."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->| xmlns(:\w+)?=\"[^\"]*\"", "", svg, flags=re.DOTALL)
     svg = svg.replace("xlink:href", "href")
@@ -94,8 +94,8 @@ def inlined(svg: str, name: str, title: str) -> str:
     svg = re.sub(r"font: (?:\w+ )*?([\d.]+px) [^;\"]*", r"font-size: \1", svg)
     svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
     svg = re.sub(r'(?<=[ "])(?:d|x|y|transform)="[^"]*"', lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]), svg)
-    for sentinel, colour in SENTINELS.items():
-        svg = svg.replace(sentinel, colour)
+    for sentinel, color in SENTINELS.items():
+        svg = svg.replace(sentinel, color)
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
     head = f'<svg class="chart {name.rpartition("-")[2]}" role="img" aria-label="{title}" '
     return re.sub(r"\n\s*\n+", "\n", svg.replace("<svg ", head, 1))
@@ -190,12 +190,12 @@ def overlaid(runs: Mapping[str, Sequence[Row]]) -> str:
 
     def draw(axes: Axes) -> None:
         for number_of_run, (name, lines) in enumerate(runs.items()):
-            colour, style = SERIES[number_of_run % len(SERIES)]
+            color, style = SERIES[number_of_run % len(SERIES)]
             metric = "validation_loss" if any("validation_loss" in line for line in lines) else "loss"
             steps, values = series(lines, metric)
             last: Any = next((line for line in reversed(lines) if number(line.get("tokens")) and line["step"]), None)
             each = last["tokens"] / last["step"] if last else 1
-            axes.plot([step * each for step in steps], values, style, color=colour, marker="o", markersize=2.5, label=name)
+            axes.plot([step * each for step in steps], values, style, color=color, marker="o", markersize=2.5, label=name)
         axes.set_ylabel("nats a token")
         axes.legend(loc="upper right", labelcolor=INK)
         axes.xaxis.set_major_locator(MaxNLocator(5))

@@ -12,11 +12,11 @@ from typing import Any
 from markupsafe import Markup
 
 from groundup.errors import GroundupError
+from groundup.report.formatting import formatted
 from groundup.report.gather import plain
 from groundup.report.measured import metric_lines
 from groundup.report.page import templates
-from groundup.report.reading import Row, json_file, number
-from groundup.report.words import formatted
+from groundup.report.run_files import Row, json_file, number
 
 # What a comparison shows: the form of a figure, and its words. What none of the runs has is left out.
 FIGURES = {

@@ -84,7 +84,7 @@ def diagram(config: ModelConfig) -> str:
 
 
 def _layer(drawing: Drawing, config: ModelConfig) -> None:
-    """One layer: both branches, each normalised before and added to the stream."""
+    """One layer: both branches, each normalized before and added to the stream."""
     width, heads = config.width, config.head_width
     attention = (2 * config.heads + 2 * config.kv_heads) * heads * width
     groups = "" if config.heads == config.kv_heads else f", {config.kv_heads} for keys and values"

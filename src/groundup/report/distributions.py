@@ -14,8 +14,8 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from groundup.report.figure import Figure
-from groundup.report.reading import DamagedError, json_file
-from groundup.report.words import short, spelled
+from groundup.report.formatting import short, spelled
+from groundup.report.run_files import DamagedError, json_file
 
 FILE = "refine/quality.json"
 STEPS = ("collected", "cleaned", "filtered", "kept")
@@ -94,7 +94,7 @@ def drawings(found: Table) -> dict[str, Any]:
 
 # Units of a drawing: about the pixels that it has on a page, so that its words have their size.
 WIDTH, HEIGHT, FOOT = 220, 64, 14
-# Three doublings at least, so that neighbouring bins do not look like different worlds.
+# Three doublings at least, so that neighboring bins do not look like different worlds.
 MOST_BARS, FEWEST = 44, 12
 # What can stand below a scale.
 MARKS = sorted([0.0, *(sign * digit * 10.0**power for sign in (-1, 1) for digit in (1, 2, 5) for power in range(-3, 9))])
@@ -147,7 +147,7 @@ def svg(parts: Sequence[str], title: str, height: int) -> Markup:
 
 
 def _bars(steps: Mapping[str, Table], axis: Axis) -> list[str]:
-    """Return an outline for each step, in units of a bar; one that is the same as its neighbour's is drawn once."""
+    """Return an outline for each step, in units of a bar; one that is the same as its neighbor's is drawn once."""
     bars = {step: axis.counts(steps[step]) for step in STEPS if step in steps}
     highest = max((max(found) for found in bars.values()), default=0) or 1
     twins = [one for one, other in (("cleaned", "collected"), ("filtered", "kept")) if bars.get(one) == bars.get(other)]

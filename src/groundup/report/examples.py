@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from groundup.document import read_batches
-from groundup.lineage.lookup import find_documents
+from groundup.artifacts.document import read_batches
+from groundup.artifacts.lookup import find_documents
 from groundup.report.figure import Figure
-from groundup.report.reading import Row, number
-from groundup.report.words import cut
+from groundup.report.formatting import cut
+from groundup.report.run_files import Row, number
 
 KEPT_EACH, LEFT_OUT_EACH, DROPPED_EACH, PAIRS_EACH = 2, 3, 2, 3
 DUPLICATES = ("near_duplicate", "exact_duplicate")
@@ -143,7 +143,7 @@ def _dropped(row: Row) -> Row:
 
 
 def spoken(root: Path) -> Iterator[Figure]:
-    """Kept documents by language and by licence, as the documents themselves have them."""
+    """Kept documents by language and by license, as the documents themselves have them."""
     counts: dict[str, Counter[str]] = {"language": Counter(), "license": Counter()}
     for path in sorted((root / "refine" / "documents").glob("*.parquet")):
         sides = np.load(root / "refine" / "split" / f"{path.stem}.npy", allow_pickle=False)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from groundup.report.figure import Figure, Part
 from groundup.report.measured import MEASURED, compared
-from groundup.report.reading import Problems, artefacts, json_file, lock_table, view
+from groundup.report.run_files import Problems, artifacts, json_file, lock_table, view
 
 
 def all_figures(root: Path, problems: Problems | None = None) -> dict[str, Figure]:
@@ -41,8 +41,8 @@ def collected(root: Path) -> Iterator[Figure]:
     """Documents and bytes of raw text, in all and by source, and what could not be read."""
     origin, reasons = "collect/manifest.json", Counter[tuple[str, str]]()
     sums: dict[str, Counter[str]] = {}
-    for artefact in artefacts(root, "collect", "collect/shard"):
-        facts = artefact.facts
+    for artifact in artifacts(root, "collect", "collect/shard"):
+        facts = artifact.facts
         source = sums.setdefault(facts["source"], Counter())
         source.update({name: facts[name] for name in ("documents", "bytes_in", "bytes_out", "files")})
         reasons.update({(facts["source"], reason): count for reason, count in facts["dropped"].items()})
@@ -54,18 +54,18 @@ def refined(root: Path) -> Iterator[Figure]:
     """Documents and bytes after cleaning and filters, bytes of repeated lines, what each reason dropped, and duplicates."""
     origin, reasons = "refine/manifest.json", Counter[tuple[str, str]]()
     sums: dict[str, Counter[str]] = {}
-    for artefact in artefacts(root, "refine", "refine/shard"):
-        facts, name = artefact.facts, artefact.name.rpartition(".")[0]
+    for artifact in artifacts(root, "refine", "refine/shard"):
+        facts, name = artifact.facts, artifact.name.rpartition(".")[0]
         source = sums.setdefault(name, Counter())
         source.update({name: facts[name] for name in ("documents", "bytes_in", "bytes_out")})
         reasons.update({(name, reason): count for reason, count in facts["dropped"].items()})
-    for artefact in artefacts(root, "refine", "refine/duplicates"):
+    for artifact in artifacts(root, "refine", "refine/duplicates"):
         for reason in ("exact_duplicate", "near_duplicate"):
-            reasons.update({(source, reason): count for source, count in artefact.facts[reason]["by_source"].items()})
-    for artefact in artefacts(root, "refine", "refine/contaminated"):
-        reasons.update({(source, "contaminated"): count for source, count in artefact.facts["by_source"].items()})
-    for artefact in artefacts(root, "refine", "refine/lines"):
-        for source, counts in artefact.facts["sources"].items():
+            reasons.update({(source, reason): count for source, count in artifact.facts[reason]["by_source"].items()})
+    for artifact in artifacts(root, "refine", "refine/contaminated"):
+        reasons.update({(source, "contaminated"): count for source, count in artifact.facts["by_source"].items()})
+    for artifact in artifacts(root, "refine", "refine/lines"):
+        for source, counts in artifact.facts["sources"].items():
             sums[source].update({"repeated_lines": counts["lines"], "bytes_cut": counts["bytes"]})
             reasons.update({(source, "boilerplate"): counts["dropped"]} if counts["dropped"] else {})
     yield from _sums("refine", sums, origin)

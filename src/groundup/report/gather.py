@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from groundup.checkpoints import began_with
-from groundup.files import canonical, file_digest
+from groundup.artifacts.checkpoints import init_from
 from groundup.report.figure import Figure
 from groundup.report.figures import all_figures
 from groundup.report.measured import METRICS, environment
-from groundup.report.reading import Problems, Row, json_file, json_lines, lock_table, number
-from groundup.run import changed_settings
-from groundup.store import Store, load_artefact
+from groundup.report.run_files import Problems, Row, json_file, json_lines, lock_table, number
+from groundup.runtime.files import canonical, file_digest
+from groundup.runtime.run import changed_settings
+from groundup.runtime.store import Store, load_artifact
 
 STAGES = ("collect", "refine", "tokenize", "evaluate", "tune", "export")
 CHECKPOINT = "train/checkpoints"
@@ -44,7 +44,7 @@ def shallow(root: Path, name: str) -> Report:
         "tuning": problems.guarded("tuning", lambda: json_file(root, "tune/tuning.json") or {}, {}),
         "exports": problems.guarded("exports", lambda: json_file(root, "export/parity.json") or {}, {}),
         "artefacts": problems.collected("hashes", hashes(root)),
-        "base": problems.guarded("first weights", lambda: began_with(root), {}),
+        "base": problems.guarded("first weights", lambda: init_from(root), {}),
         "recipe": problems.guarded("recipe", lambda: lock_table(root), {}),
         "problems": problems.lines,
     }
@@ -85,7 +85,7 @@ def table(figures: Mapping[str, Figure]) -> dict[str, Row]:
 
 
 def sources(root: Path) -> list[Row]:
-    """Return name, kind, path and licence of each source, as the recipe has them."""
+    """Return name, kind, path and license of each source, as the recipe has them."""
     found = lock_table(root).get("source", [])
     return [{name: source.get(name, "") for name in ("name", "kind", "path", "license")} for source in found]
 
@@ -126,11 +126,11 @@ def definitions(root: Path) -> dict[str, str]:
 def hashes(root: Path) -> Iterator[Row]:
     """Yield name, files, bytes and content hash of every published view and every checkpoint."""
     found = [(stage, Store(root).view(stage)) for stage in STAGES]
-    found += [(f"{CHECKPOINT}/{path.name}", load_artefact(path)) for path in sorted((root / CHECKPOINT).glob("step-*"))]
-    for name, artefact in found:
-        if artefact is not None and artefact.manifest["files"]:
-            files = artefact.manifest["files"].values()
-            yield {"name": name, "files": len(files), "bytes": sum(entry["size"] for entry in files), "content": artefact.content}
+    found += [(f"{CHECKPOINT}/{path.name}", load_artifact(path)) for path in sorted((root / CHECKPOINT).glob("step-*"))]
+    for name, artifact in found:
+        if artifact is not None and artifact.manifest["files"]:
+            files = artifact.manifest["files"].values()
+            yield {"name": name, "files": len(files), "bytes": sum(entry["size"] for entry in files), "content": artifact.content}
 
 
 def plain(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """Keeps the page of a run up to date while it is on, in a process of its own. Reads the run; writes the view `report`.
 
-A live report is a whole view like the finished one, with all four files, but it names no artefact: so the stage `report`
+A live report is a whole view like the finished one, with all four files, but it names no artifact: so the stage `report`
 replaces it, and `verify` does not take it for finished. The process is the nicest there is, knows by a pipe when its
 parent ends a stage, ends, or is gone, and never fails the run: what goes wrong in it costs the page.
 """
@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import StoreError
-from groundup.ledger import Ledger
-from groundup.store import Store, commit
+from groundup.runtime.ledger import Ledger
+from groundup.runtime.store import Store, commit
 
 # A run that is over sooner gets its finished page and no live one.
 FIRST_SECONDS = 5.0
@@ -130,7 +130,7 @@ class Renderer:
 
     def last(self, orphan: bool) -> None:
         """Render once more, without refreshing; under the run's lock where the parent does not hold it any more."""
-        from groundup.run import locked
+        from groundup.runtime.run import locked
 
         if not orphan:
             self.render(refresh=False)
@@ -150,7 +150,7 @@ class Renderer:
     def _render(self, refresh: bool, killed: bool) -> None:
         from groundup.report.gather import deep, joined, shallow
         from groundup.report.measured import metric_lines
-        from groundup.report.reading import lock_table
+        from groundup.report.run_files import lock_table
         from groundup.report.stage import write_files
 
         recipe = lock_table(self.root)
@@ -191,7 +191,7 @@ def _going_on(last: dict[str, Any], report: dict[str, Any], lines: list[dict[str
 
 def _training(report: dict[str, Any], lines: list[dict[str, Any]]) -> dict[str, Any]:
     """Return step, end step and the time that is left at the pace of the last steps."""
-    from groundup.report.words import seconds
+    from groundup.report.formatting import seconds
 
     steps = [line for line in lines if "seconds" in line]
     of = int(report["figures"].get("train.steps_planned", {}).get("value") or 0)

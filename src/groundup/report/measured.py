@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from groundup.ledger import Ledger
 from groundup.model.config import ModelConfig
 from groundup.report.figure import Figure, Figures, Part
-from groundup.report.reading import DamagedError, json_file, json_lines, lock_table, number
+from groundup.report.run_files import DamagedError, json_file, json_lines, lock_table, number
+from groundup.runtime.ledger import Ledger
 
 MEASURES = (("loss", "nats/token"), ("perplexity", ""), ("bits_per_byte", "bits/byte"), ("bits_per_byte_error", "bits/byte"))
 METRICS = "train/metrics.jsonl"

@@ -17,12 +17,12 @@ from groundup.model.config import Layout, ModelConfig
 from groundup.report.charts import loss_chart, small_chart
 from groundup.report.diagram import diagram
 from groundup.report.distributions import drawings
+from groundup.report.figure_html import Marks
+from groundup.report.formatting import formatted, size, spaced, spelled, visible
 from groundup.report.gather import Report
-from groundup.report.marks import Marks
 from groundup.report.measured import PAIRS
-from groundup.report.reading import Problems, Row, number
+from groundup.report.run_files import Problems, Row, number
 from groundup.report.summary import STAGES
-from groundup.report.words import formatted, size, spaced, spelled, visible
 
 # The counting models, from the weakest.
 COUNTING = ("unigram", "bigram", "trigram")
@@ -64,19 +64,19 @@ def width(value: float, largest: float) -> str:
 
 
 def data(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] | None:
-    """Sources, what was dropped, languages and licences, examples."""
+    """Sources, what was dropped, languages and licenses, examples."""
     names = marks.ends("collect.documents.")
     if not names:
         return None
     told = {source["name"]: source for source in report["sources"]}
     order = [name for name in told if name in names] + [name for name in names if name not in told]
     languages = sorted(marks.ends("documents.language."), key=lambda code: (-marks.value(f"documents.language.{code}"), code))
-    licences: dict[str, list[str]] = {}
+    licenses: dict[str, list[str]] = {}
     for entry in marks.ends("documents.license."):
-        licence, _, source = entry.rpartition("@")
-        licences.setdefault(source, []).append(licence)
+        license, _, source = entry.rpartition("@")
+        licenses.setdefault(source, []).append(license)
     most = max((marks.value(f"tokens.kept.share.{name}") for name in order), default=0.0)
-    return {"sources": order, "told": told, "most": most, "reasons": reasons(marks), "languages": languages, "licences": licences}
+    return {"sources": order, "told": told, "most": most, "reasons": reasons(marks), "languages": languages, "licenses": licenses}
 
 
 def drawn_data(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] | None:
@@ -227,7 +227,7 @@ def cost(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] |
 
 
 def origins(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] | None:
-    """Environment, hashes, the recipe, and every figure by its artefact."""
+    """Environment, hashes, the recipe, and every figure by its artifact."""
     return {"by": marks.by_origin(), "recipe": tomli_w.dumps(report["recipe"]) if report["recipe"] else ""}
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from groundup.files import write_json
 from groundup.report.card import card
 from groundup.report.gather import Report, deep, digests, joined, shallow
 from groundup.report.measured import metric_lines
 from groundup.report.page import page
-from groundup.report.reading import Row
+from groundup.report.run_files import Row
 from groundup.report.summary import summary
-from groundup.run import Job, Run
-from groundup.store import Facts, Step
+from groundup.runtime.files import write_json
+from groundup.runtime.run import Job, Run
+from groundup.runtime.store import Facts, Step
 
 # Raise by hand when report.json, the page, the card or the summary change.
 VERSION = 4
@@ -24,8 +24,8 @@ def run(run: Run) -> None:
     found = shallow(run.root, run.recipe.name)
     step = Step("report/report", "report", VERSION, {"name": run.recipe.name, "seed": run.recipe.seed}, digests(run.root, found))
     arguments = {"root": run.root, "found": found, "seed": run.recipe.seed}
-    artefact = run.build("report", [Job(step, write_report, arguments)], "reporting", "report")[0]
-    run.publish("report", [artefact], {name: artefact.path / name for name in FILES})
+    artifact = run.build("report", [Job(step, write_report, arguments)], "reporting", "report")[0]
+    run.publish("report", [artifact], {name: artifact.path / name for name in FILES})
 
 
 def write_report(folder: Path, *, root: Path, found: Report, seed: int) -> Facts:

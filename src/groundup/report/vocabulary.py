@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from groundup.artifacts.tokenizer import Tokenizer
+from groundup.artifacts.tokens import open_shard
 from groundup.report.figure import Figure
-from groundup.tokenizer import Tokenizer
-from groundup.tokens import open_shard
 
 LONGEST, FREQUENT = 24, 40
 # Counting them takes a tenth of a second, and the forty most frequent tokens do not change beyond.

@@ -19,15 +19,15 @@ from fastapi.openapi.utils import get_openapi
 from starlette.responses import Response
 
 from groundup import __version__
+from groundup.serve.auth import Gate
+from groundup.serve.body_limits import BoundedRoute
 from groundup.serve.errors import ApiError, JSONAnswer, add_handlers
 from groundup.serve.forms import ChatForm, CompletionForm, Form
-from groundup.serve.gate import Gate
 from groundup.serve.generation import Generation
-from groundup.serve.meters import Counted
-from groundup.serve.prepare import Work, chat_work, completion_work
+from groundup.serve.metrics import Counted
 from groundup.serve.protocol import Asked, ChatRequest, CompletionRequest
-from groundup.serve.reading import BoundedRoute
 from groundup.serve.replies import Chat, Completion, ErrorAnswer, Health, Info, Model, Models
+from groundup.serve.requests import Work, chat_work, completion_work
 from groundup.serve.serving import Serving, stopping
 
 PAGE = Path(__file__).parent / "page"

@@ -10,8 +10,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from groundup.serve.engine import Piece, TokenScore
-from groundup.serve.prepare import Work
+from groundup.engines.own import Piece, TokenScore
 from groundup.serve.replies import (
     Chat,
     ChatChoice,
@@ -27,6 +26,7 @@ from groundup.serve.replies import (
     TopToken,
     Usage,
 )
+from groundup.serve.requests import Work
 from groundup.serve.serving import Serving
 
 

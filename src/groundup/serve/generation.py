@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
-from groundup.serve.engine import Closed, Job, Piece, QueueFull, Ticket
+from groundup.engines.own import Closed, Job, Piece, QueueFull, Ticket
 from groundup.serve.errors import ApiError
 from groundup.serve.serving import Serving, stopping
 

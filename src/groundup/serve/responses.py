@@ -1,6 +1,6 @@
 """Sends an answer, whole or as a stream, while it watches that its client is still there. Reads pieces; writes HTTP.
 
-The jobs are cancelled however it ends: a client that hangs up frees its slots before the next step of the engine.
+The jobs are canceled however it ends: a client that hangs up frees its slots before the next step of the engine.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from groundup.serve.engine import Piece
+from groundup.engines.own import Piece
 from groundup.serve.errors import ApiError, JSONAnswer, answer_error
 from groundup.serve.forms import Form, count
 from groundup.serve.generation import Generation
-from groundup.serve.prepare import Work
+from groundup.serve.requests import Work
 
 
 class Answer(Response):

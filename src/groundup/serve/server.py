@@ -18,11 +18,11 @@ from types import FrameType
 import uvicorn
 
 from groundup.errors import GroundupError
-from groundup.progress import printable
+from groundup.runtime.progress import printable
 from groundup.serve.app import create_app
-from groundup.serve.gate import is_loopback
+from groundup.serve.auth import is_loopback
+from groundup.serve.http_connection import connections
 from groundup.serve.serving import Serving, open_model
-from groundup.serve.wire import connections
 
 KEY = "GROUNDUP_API_KEY"
 # 16 random characters are beyond guessing at any rate that a server answers.

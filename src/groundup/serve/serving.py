@@ -10,14 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from groundup.artifacts.tokenizer import Tokenizer
+from groundup.engines.own import Engine
 from groundup.errors import GroundupError
 from groundup.model.transformer import Transformer
-from groundup.serve.engine import Engine
 from groundup.serve.errors import ApiError
 from groundup.serve.limits import Limits
-from groundup.serve.meters import Meters
+from groundup.serve.metrics import Meters
 from groundup.serve.suggestions import suggestions
-from groundup.tokenizer import Tokenizer
 
 MOST_SLOTS = 32
 # What `groundup sample` draws with; the protocol's own defaults (1 and 1) let a small model wander.
@@ -58,7 +58,7 @@ class Serving:
 
     @property
     def tuned(self) -> bool:
-        """Whether the model learnt the form of a chat."""
+        """Whether the model learned the form of a chat."""
         return self.checkpoint == "tuned"
 
     @property
@@ -133,9 +133,9 @@ def open_model(
     Raises:
         GroundupError: there is no such run, model or device, or the slots do not fit into its memory.
     """
-    from groundup.checkpoints import find_model
-    from groundup.model.files import load_model
-    from groundup.run import load_lock
+    from groundup.artifacts.checkpoints import find_model
+    from groundup.model.hf_io import load_model
+    from groundup.runtime.run import load_lock
 
     recipe, found = load_lock(root), find_model(root, which)
     place, number = _machine(device, dtype)
@@ -148,7 +148,7 @@ def open_model(
 
 
 def _slots(model: Transformer, wanted: int) -> int:
-    from groundup.serve.cache import fitting_slots
+    from groundup.engines.slot_cache import fitting_slots
 
     fitting = fitting_slots(model.config, model.head_weight.dtype, model.device, wanted or MOST_SLOTS)
     if fitting < wanted:

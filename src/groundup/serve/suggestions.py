@@ -8,8 +8,8 @@ from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
-from groundup.refine.kept import kept_of_shard
-from groundup.store import Store
+from groundup.artifacts.kept import kept_of_shard
+from groundup.runtime.store import Store
 
 # A corpus may have thousands of shards; the first ones of each source do.
 SHARDS = 3

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from groundup.artifacts.corpus import RefinedShard
+from groundup.artifacts.foreign import check_texts, read_tokenizer
+from groundup.artifacts.tokenizer import FILE, write_config
 from groundup.errors import GroundupError
-from groundup.foreign import check_texts, read_tokenizer
-from groundup.refined import RefinedShard
-from groundup.tokenize.bpe import NO_LIMIT
-from groundup.tokenizer import FILE, write_config
+from groundup.tokenize.train_bpe import NO_LIMIT
 
 # Documents of each shard, and characters of each, whose round trip is tried.
 TRIED, CHARACTERS = 32, 1 << 16

@@ -18,11 +18,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from groundup.document import TableWriter, read_batches
+from groundup.artifacts.corpus import TRAIN, VALIDATION, RefinedShard
+from groundup.artifacts.document import TableWriter, read_batches
+from groundup.artifacts.tokenizer import Tokenizer
+from groundup.artifacts.tokens import token_type
 from groundup.errors import GroundupError
-from groundup.refined import TRAIN, VALIDATION, RefinedShard
-from groundup.tokenizer import Tokenizer
-from groundup.tokens import token_type
 
 SPLITS = {TRAIN: "train", VALIDATION: "validation"}
 

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from groundup.base import Base, find_base
-from groundup.refined import RefinedShard, refined_shards
-from groundup.run import Job, Run
-from groundup.store import Artefact, Step
+from groundup.artifacts.corpus import RefinedShard, refined_shards
+from groundup.artifacts.pretrained import Base, find_base
+from groundup.artifacts.tokenizer import CONFIG, FILE
+from groundup.runtime.run import Job, Run
+from groundup.runtime.store import Artifact, Step
 from groundup.tokenize.adopt import adopt_tokenizer
-from groundup.tokenize.bpe import train_tokenizer
 from groundup.tokenize.shards import SPLITS, join_indexes, tokenize_shard
-from groundup.tokenizer import CONFIG, FILE
+from groundup.tokenize.train_bpe import train_tokenizer
 
 # Raise by hand when the output changes.
 TOKENIZER_VERSION = 1
@@ -39,7 +39,7 @@ def run(run: Run) -> None:
     run.publish("tokenize", [tokenizer, *tokenized, index], _links(tokenizer, tokenized, index), facts(tokenizer, tokenized))
 
 
-def _tokenizer(run: Run, shards: Sequence[RefinedShard]) -> Artefact:
+def _tokenizer(run: Run, shards: Sequence[RefinedShard]) -> Artifact:
     """Frozen: no input is part of its key, because ids in shards and weights mean nothing under another tokenizer."""
     base = find_base(run.recipe)
     if base is not None:
@@ -56,32 +56,32 @@ def _adoption(base: Base, shards: Sequence[RefinedShard]) -> Job:
     return Job(step, adopt_tokenizer, {"source": base.path, "shards": shards})
 
 
-def _shard_job(shard: RefinedShard, tokenizer: Artefact) -> Job:
+def _shard_job(shard: RefinedShard, tokenizer: Artifact) -> Job:
     step = Step("tokenize/shard", shard.name, SHARD_VERSION, {}, {"tokenizer": tokenizer.content} | shard.inputs)
     return Job(step, tokenize_shard, {"shard": shard, "tokenizer_folder": tokenizer.path}, shard.documents.stat().st_size)
 
 
-def _index(run: Run, tokenized: Sequence[Artefact]) -> Artefact:
+def _index(run: Run, tokenized: Sequence[Artifact]) -> Artifact:
     step = Step("tokenize/index", "index", INDEX_VERSION, {}, {a.name: a.manifest["files"]["index.parquet"]["sha256"] for a in tokenized})
     job = Job(step, join_indexes, {"indexes": {a.name: a.path / "index.parquet" for a in tokenized}})
     return run.build("tokenize", [job], "indexing tokens", "index")[0]
 
 
-def _links(tokenizer: Artefact, tokenized: Sequence[Artefact], index: Artefact) -> dict[str, Path]:
+def _links(tokenizer: Artifact, tokenized: Sequence[Artifact], index: Artifact) -> dict[str, Path]:
     links = {name: tokenizer.path / name for name in (FILE, CONFIG)} | {"index.parquet": index.path / "index.parquet"}
     return links | {f"shards/{a.name}.{split}.npy": a.path / f"{split}.npy" for a in tokenized for split in SPLITS.values()}
 
 
-def facts(tokenizer: Artefact, tokenized: Sequence[Artefact]) -> dict[str, Any]:
+def facts(tokenizer: Artifact, tokenized: Sequence[Artifact]) -> dict[str, Any]:
     """Return documents, tokens, bytes and bytes per token, by source and split and over all."""
     sources: dict[str, dict[str, dict[str, int]]] = {}
     total = {split: {"documents": 0, "tokens": 0, "bytes": 0} for split in SPLITS.values()}
-    for artefact in tokenized:
-        source = sources.setdefault(artefact.facts["source"], {split: {"documents": 0, "tokens": 0, "bytes": 0} for split in total})
+    for artifact in tokenized:
+        source = sources.setdefault(artifact.facts["source"], {split: {"documents": 0, "tokens": 0, "bytes": 0} for split in total})
         for split, counts in total.items():
             for name in counts:
-                counts[name] += artefact.facts[split][name]
-                source[split][name] += artefact.facts[split][name]
+                counts[name] += artifact.facts[split][name]
+                source[split][name] += artifact.facts[split][name]
     return {
         "vocab_size": tokenizer.facts["vocab_size"],
         "tokenizer": tokenizer.facts,

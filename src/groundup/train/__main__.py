@@ -13,10 +13,10 @@ from pathlib import Path
 
 from groundup.errors import GroundupError
 from groundup.flow import opened
-from groundup.run import Run, load_lock
+from groundup.runtime.run import Run, load_lock
+from groundup.train.hardware import count_processes
 from groundup.train.launch import ERROR, PLANNED, leave_with_parent, train
-from groundup.train.machine import count_processes
-from groundup.train.plan import Plan
+from groundup.train.setup import Plan
 from groundup.train.stage import begin, finished, prepare
 
 # How long the other ranks wait for the first one's probe of the machine.

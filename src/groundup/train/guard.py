@@ -78,9 +78,9 @@ class Guard:
 
 def deviation(value: float, recent: Sequence[float], floor: float) -> float:
     """Return how many robust deviations `value` lies above the median of `recent`."""
-    centre = middle(recent)
-    spread = 1.4826 * middle([abs(one - centre) for one in recent])
-    return (value - centre) / max(spread, floor)
+    center = middle(recent)
+    spread = 1.4826 * middle([abs(one - center) for one in recent])
+    return (value - center) / max(spread, floor)
 
 
 def middle(values: Sequence[float]) -> float:

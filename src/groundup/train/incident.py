@@ -16,11 +16,11 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import torch
 
-from groundup.files import write_json
 from groundup.model.transformer import Transformer
-from groundup.train.flat import FlatParameters
-from groundup.train.loader import Loader
-from groundup.train.machine import Machine, uncompiled
+from groundup.runtime.files import write_json
+from groundup.train.data import Loader
+from groundup.train.flat_params import FlatParameters
+from groundup.train.hardware import Machine, uncompiled
 
 FOLDER = "incidents"
 # Sequences whose documents are named, those that stand out most first; and documents and norms in the one-line message.

@@ -19,10 +19,10 @@ from pathlib import Path
 import psutil
 
 from groundup.errors import GroundupError
-from groundup.train.loop import Trainer
-from groundup.train.parallel import joined
-from groundup.train.plan import Plan
-from groundup.train.stopping import RELOAD, STOP, stop_flag
+from groundup.train.distributed import joined
+from groundup.train.setup import Plan
+from groundup.train.signals import RELOAD, STOP, stop_flag
+from groundup.train.trainer import Trainer
 
 ERROR = ".error"
 # Tells a rank that its plan was made by the process that started it.

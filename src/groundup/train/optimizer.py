@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from groundup.errors import GroundupError
-from groundup.train.flat import FlatParameters, Stack
+from groundup.train.flat_params import FlatParameters, Stack
 
 ADAM_BETAS = (0.9, 0.95)
 ADAM_EPSILON = 1e-8
@@ -69,7 +69,7 @@ class Optimizer:
         ahead = torch.lerp(stack.gradients, momentum, MUON_MOMENTUM)
         rows, columns = ahead.shape[-2:]
         self._decay(stack, rate)
-        update = orthogonalise(ahead, self.dtype)
+        update = orthogonalize(ahead, self.dtype)
         stack.weights.add_(update.to(stack.weights.dtype), alpha=-rate * max(1.0, rows / columns) ** 0.5)
 
     def _decay(self, stack: Stack, rate: float) -> None:
@@ -100,7 +100,7 @@ class Optimizer:
         self.steps = int(state["steps"])
 
 
-def orthogonalise(matrices_NRC: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+def orthogonalize(matrices_NRC: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return a near-orthogonal matrix of the same row and column space for each of a stack (Newton-Schulz iteration)."""
     a, b, c = NEWTON_SCHULZ
     x = matrices_NRC.to(dtype)

@@ -11,25 +11,25 @@ from typing import Any
 from tokenizers import Tokenizer
 from torch import cuda
 
-from groundup.base import Base, find_base
-from groundup.decoding import decode
+from groundup.artifacts.metrics import Metrics
+from groundup.artifacts.pretrained import Base, find_base
+from groundup.artifacts.tokens import open_shard
 from groundup.errors import GroundupError
-from groundup.files import link, read_json, write_json
-from groundup.metrics import Metrics
 from groundup.model.config import ModelConfig
 from groundup.model.presets import resolve as resolve_model
-from groundup.progress import say
-from groundup.recipe import Train
-from groundup.run import EXPENSIVE_SECONDS, Run, changed_settings, write_lock
-from groundup.store import Artefact, Step
-from groundup.tokens import open_shard
-from groundup.train import machine as machines
-from groundup.train.changes import Changes
-from groundup.train.checkpoint import Checkpoints
+from groundup.recipe.tables import Train
+from groundup.runtime.files import link, read_json, write_json
+from groundup.runtime.progress import say
+from groundup.runtime.run import EXPENSIVE_SECONDS, Run, changed_settings, write_lock
+from groundup.runtime.store import Artifact, Step
+from groundup.schema import decode
+from groundup.train import hardware as machines
+from groundup.train.data import Loader
+from groundup.train.hardware import Machine
 from groundup.train.launch import launch, train
-from groundup.train.loader import Loader
-from groundup.train.machine import Machine
-from groundup.train.plan import Plan, automatic_tokens
+from groundup.train.settings_timeline import Changes
+from groundup.train.setup import Plan, automatic_tokens
+from groundup.train.state import Checkpoints
 
 # Raised by hand when equal settings and inputs begin to give other weights.
 VERSION = 1
@@ -93,11 +93,11 @@ def _origin(base: Base | None) -> dict[str, str]:
     return {"folder": str(base.path.resolve()), "name": base.name, "license": base.license, "content": base.content()}
 
 
-def _token_ids(view: Artefact) -> int:
+def _token_ids(view: Artifact) -> int:
     return max(Tokenizer.from_file(str(view.path / "tokenizer.json")).get_vocab().values()) + 1
 
 
-def _config(run: Run, view: Artefact, base: Base | None, vocab_size: int) -> ModelConfig:
+def _config(run: Run, view: Artifact, base: Base | None, vocab_size: int) -> ModelConfig:
     tokens = sum(
         len(open_shard(view.path / name, vocab_size, check_ids=False)) for name in view.manifest["files"] if name.endswith(".train.npy")
     )
@@ -114,7 +114,7 @@ def _weights(run: Run) -> dict[str, float]:
     return {source.name: source.weight for source in run.recipe.source}
 
 
-def key_of(run: Run, view: Artefact, config: ModelConfig, first_weights: str = "") -> Step:
+def key_of(run: Run, view: Artifact, config: ModelConfig, first_weights: str = "") -> Step:
     """Return what decides which training this is: data, tokenizer, model, seed, optimizer and the weights that it begins with.
 
     What changes while it runs (rates, end, batch) is in its ledger instead, by step.
@@ -143,7 +143,7 @@ def _make_room(run: Run, step: Step) -> None:
     if old is None or (old.key_parts.key == step.key and "train" not in run.redo):
         return
     seconds = cost(run.root)
-    run.throw_away("train", seconds, difference(old.key_parts, step))
+    run.charge_discarded("train", seconds, difference(old.key_parts, step))
     if seconds > EXPENSIVE_SECONDS:
         run.set_aside("train")
     else:

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import torch
 
+from groundup.artifacts.metrics import cut_back
 from groundup.errors import GroundupError, StoreError, is_full_disk
-from groundup.files import read_json, write_json
-from groundup.metrics import cut_back
-from groundup.model.files import check_weights, read_weights
+from groundup.model.hf_io import check_weights, read_weights
 from groundup.model.transformer import Transformer
-from groundup.store import Artefact
-from groundup.train.changes import Changes
-from groundup.train.checkpoint import Checkpoints, State
-from groundup.train.flat import FlatParameters
-from groundup.train.loader import Loader
-from groundup.train.logbook import Logbook
+from groundup.runtime.files import read_json, write_json
+from groundup.runtime.store import Artifact
+from groundup.train.data import Loader
+from groundup.train.distributed import Ranks
+from groundup.train.flat_params import FlatParameters
+from groundup.train.logging import Logbook
 from groundup.train.optimizer import Optimizer
-from groundup.train.parallel import Ranks
 from groundup.train.permutation import key_from
-from groundup.train.plan import Plan
+from groundup.train.settings_timeline import Changes
+from groundup.train.setup import Plan
+from groundup.train.state import Checkpoints, State
 
 # fp16: the scale of the loss to begin with.
 FP16_SCALE = 2.0**16
@@ -60,15 +60,15 @@ class Standing:
         """The plan as it holds for the next step."""
         return self.changes.at(self.state.step)
 
-    def take_over(self, found: tuple[Artefact, State] | None) -> None:
+    def take_over(self, found: tuple[Artifact, State] | None) -> None:
         """Stand where a checkpoint stood, or at the beginning."""
         size = 0
         if found is None:
             self._begin_anew()
         else:
-            artefact, self.state = found
-            self.optimizer.load_state_dict(self.checkpoints.restore(artefact, self.model))
-            self.seconds, size = max(self.seconds, artefact.seconds), artefact.facts["metrics_bytes"]
+            artifact, self.state = found
+            self.optimizer.load_state_dict(self.checkpoints.restore(artifact, self.model))
+            self.seconds, size = max(self.seconds, artifact.seconds), artifact.facts["metrics_bytes"]
         # After going back past a damaged checkpoint: an older best gave way to one that will be reached again.
         if self.state.best_step and not self.checkpoints.path(self.state.best_step).exists():
             self.state.best_step, self.state.best_loss, self.state.best_losses = 0, None, []

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from groundup.model.transformer import Transformer
-from groundup.train.flat import FlatParameters
-from groundup.train.machine import Machine
+from groundup.train.distributed import Ranks
+from groundup.train.flat_params import FlatParameters
+from groundup.train.hardware import Machine
 from groundup.train.optimizer import Optimizer
-from groundup.train.parallel import Ranks
 from groundup.train.permutation import key_from
 
 

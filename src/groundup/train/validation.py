@@ -19,9 +19,9 @@ from torch import Tensor
 
 from groundup.model.score import evaluating, token_log_probabilities
 from groundup.model.transformer import Transformer
-from groundup.train.loader import Loader
-from groundup.train.machine import Machine, uncompiled
-from groundup.train.parallel import Ranks
+from groundup.train.data import Loader
+from groundup.train.distributed import Ranks
+from groundup.train.hardware import Machine, uncompiled
 
 
 class Validation:

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from groundup.model.head import IGNORED, cross_entropy_sum
+from groundup.model.cross_entropy import IGNORED, cross_entropy_sum
 from groundup.model.transformer import Transformer
-from groundup.tune.rows import Row
+from groundup.tune.data import Row
 
 # Sequences that are being filled at once: a row goes into the first that has room, and 64 leave about 1 % unused.
 OPEN = 64
@@ -46,7 +46,7 @@ class Batch:
 
 def size_of(row: Row) -> int:
     """Return the positions that a row takes: nothing after its last answer, nor that answer's end, has to be read."""
-    return int(np.flatnonzero(row.learnt)[-1])
+    return int(np.flatnonzero(row.learned)[-1])
 
 
 def pack(sizes: Sequence[int], order: Sequence[int], width: int) -> list[Pack]:
@@ -88,14 +88,14 @@ def collate(rows: Sequence[Row], packs: Sequence[Pack]) -> Batch:
             row = rows[number]
             size = size_of(row)
             here = slice(start, start + size)
-            targets = np.where(row.learnt[1 : size + 1], row.ids[1 : size + 1], IGNORED)
+            targets = np.where(row.learned[1 : size + 1], row.ids[1 : size + 1], IGNORED)
             parts[:, line, here] = row.ids[:size], targets, np.arange(size), np.full(size, segment)
             start += size
     return Batch(*torch.from_numpy(parts))
 
 
 def loss_sum(model: Transformer, batch: Batch) -> Tensor:
-    """Return the cross-entropy (nats, float32) summed over the tokens that are learnt."""
+    """Return the cross-entropy (nats, float32) summed over the tokens that are learned."""
     x_BTD = model.hidden(batch.tokens, positions_BT=batch.positions, mask=batch.mask())
     counted = batch.targets >= 0
     # Only those go through the head, which is the larger part of the work in a small model.

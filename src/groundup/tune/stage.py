@@ -10,18 +10,18 @@ from pathlib import Path
 
 import torch
 
-from groundup.checkpoints import find_checkpoint, trained_on
-from groundup.decoding import decode, settings
+from groundup.artifacts.checkpoints import find_checkpoint, trained_on
 from groundup.errors import GroundupError
-from groundup.files import read_json
-from groundup.progress import say
-from groundup.run import EXPENSIVE_SECONDS, Job, Run, load_lock
-from groundup.store import Artefact, Facts, Step
-from groundup.train.machine import Machine
-from groundup.tune import talks
-from groundup.tune.make import LORA_KEYS, make_model
-from groundup.tune.talks import Material
-from groundup.workers.map import default_workers
+from groundup.runtime.files import read_json
+from groundup.runtime.progress import say
+from groundup.runtime.run import EXPENSIVE_SECONDS, Job, Run, load_lock
+from groundup.runtime.store import Artifact, Facts, Step
+from groundup.runtime.workers.map import default_workers
+from groundup.schema import decode, settings
+from groundup.train.hardware import Machine
+from groundup.tune import conversations as talks
+from groundup.tune.build import LORA_KEYS, make_model
+from groundup.tune.conversations import Material
 
 # Raised by hand when equal settings and inputs begin to give other files.
 VERSION = 1
@@ -54,7 +54,7 @@ def _own(run: Run) -> Material:
     return talks.of_run(run)
 
 
-def _facts(run: Run, checkpoint: Artefact) -> Facts:
+def _facts(run: Run, checkpoint: Artifact) -> Facts:
     """Return what the view remembers: its settings, its base, and whether the recipe asked for it or a person did."""
     by_hand = settings(load_lock(run.root).tune) != settings(run.recipe.tune)
     return {"settings": settings(run.recipe.tune), "by_hand": by_hand, "base": checkpoint.path.name, "content": checkpoint.content}
@@ -67,9 +67,9 @@ def _leave_alone(run: Run) -> None:
         return
     if not view.facts["by_hand"]:
         seconds = sum(float(entry["seconds"]) for entry in view.manifest["artefacts"])
-        run.throw_away("tune", seconds, f'method was "{view.facts["settings"]["method"]}", is "none"')
+        run.charge_discarded("tune", seconds, f'method was "{view.facts["settings"]["method"]}", is "none"')
         run.set_aside("tune") if seconds > EXPENSIVE_SECONDS else run.store.discard([view.path])
-        run.store.count_thrown_away("tune", 0)
+        run.store.set_discarded_seconds("tune", 0)
         return
     best = find_checkpoint(run.root)
     if best.content != view.facts["content"]:
@@ -77,7 +77,7 @@ def _leave_alone(run: Run) -> None:
         say(f"tune: the tuned model was made from {old}, the best checkpoint is {best.path.name}; `groundup tune {run.root}` tunes it anew")
 
 
-def _job(run: Run, checkpoint: Artefact, material: Material) -> Job:
+def _job(run: Run, checkpoint: Artifact, material: Material) -> Job:
     tune = run.recipe.tune
     wanted = {name: value for name, value in settings(tune).items() if name not in READING_KEYS}
     unused = (LORA_KEYS if tune.method != "lora" else ()) + (FILE_KEYS if not tune.data else ())

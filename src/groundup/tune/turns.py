@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
-from groundup.chat import ROLES
-from groundup.document import LABEL, Turn
+from groundup.artifacts.chat import ROLES
+from groundup.artifacts.document import LABEL, Turn
 
 # Calls of functions and what came back: text that no person wrote or should read.
 TOOL_ROLES = frozenset(
@@ -21,7 +21,7 @@ NAMELESS = "speaker"
 
 
 class Unusable(Exception):  # noqa: N818 - a verdict on data, not a failure
-    """Nothing can be learnt from a conversation: `reason` is a short code, `detail` is for a person."""
+    """Nothing can be learned from a conversation: `reason` is a short code, `detail` is for a person."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}")

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from groundup.chat import template
-from groundup.model.files import CONFIG, SAMPLING, save_model
+from groundup.artifacts.chat import template
+from groundup.artifacts.tokenizer import CONFIG as TOKENIZER_CONFIG
+from groundup.artifacts.tokenizer import FILE, Tokenizer, write_config
+from groundup.model.hf_io import CONFIG, SAMPLING, save_model
 from groundup.model.transformer import Transformer
-from groundup.tokenizer import CONFIG as TOKENIZER_CONFIG
-from groundup.tokenizer import FILE, Tokenizer, write_config
 
 
 def write_model(folder: Path, model: Transformer, base: Path) -> None:

@@ -1,6 +1,6 @@
 """Whether the owner of a page wants it kept out of training data. Reads headers, the head of a page and a robots.txt; writes nothing.
 
-No standard settles it, so what others who gather training data honour, by their own word, is honoured here:
+No standard settles it, so what others who gather training data honor, by their own word, is honored here:
 
 - `noai` (DeviantArt 2022) and `noindex`, which img2dataset leaves out by default; `noarchive`, which Bing and Amazon take for
   "not for training"; `none`. In `<meta name="robots">` or the header X-Robots-Tag, for all robots or for this one.

@@ -14,15 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundup.collect.archives import Refused
-from groundup.collect.fetch.cache import cache_root
-from groundup.collect.fetch.transfer import StoppedError
-from groundup.collect.scrape.addressbook import Book, Entry, read_list
-from groundup.collect.scrape.harvest import Harvest, Missed
-from groundup.collect.scrape.visits import Manners, NoPageError, Visitor, host_of
+from groundup.collect.files.archives import Refused
+from groundup.collect.scrape.crawler import Manners, NoPageError, Visitor, host_of
+from groundup.collect.scrape.url_list import Book, Entry, read_list
+from groundup.collect.scrape.warc_store import Harvest, Missed
 from groundup.errors import SourceError, is_full_disk
-from groundup.progress import Progress, progress, say
-from groundup.source import Source, default_name
+from groundup.recipe.source import Source, default_name
+from groundup.runtime.fetch.cache import cache_root
+from groundup.runtime.fetch.transfer import StoppedError
+from groundup.runtime.progress import Progress, progress, say
 
 SCHEME = "scrape:"
 # What a page comes to in a WARC file, where nobody knows yet.

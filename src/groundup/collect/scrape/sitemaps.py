@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from groundup.collect.streams import DamagedError
+from groundup.collect.files.streams import DamagedError
 
 # The protocol's own bounds of one file.
 MAX_SITEMAP_BYTES = 50 << 20

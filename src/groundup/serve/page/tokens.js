@@ -1,4 +1,4 @@
-// Tokens with their probabilities: groups tokens into whole characters, colours them, and tells about one on demand.
+// Tokens with their probabilities: groups tokens into whole characters, colors them, and tells about one on demand.
 
 const LIMITS = [0.9, 0.5, 0.2, 0.05, 0.01];
 const card = document.getElementById("token");
@@ -6,7 +6,7 @@ const about = new WeakMap();
 const encoder = new TextEncoder();
 let shown;
 
-/** Which colour step a probability has: 0 is near certain, 5 is below the last limit. The legend names the limits. */
+/** Which color step a probability has: 0 is near certain, 5 is below the last limit. The legend names the limits. */
 export const step = (probability) => LIMITS.filter((limit) => probability < limit).length;
 
 /** The tokens of one streamed piece as [{bytes, logprob, top: [{bytes, logprob}]}], from either form of logprobs. */
@@ -161,11 +161,11 @@ export function rove(root) {
     if (!isToken(event.target)) return;
     if (event.key === "Escape" && !card.hidden) return hideCard(), event.stopPropagation();
     const to = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity }[event.key];
-    if (to) event.preventDefault(), go(neighbour(root, event.target, to));
+    if (to) event.preventDefault(), go(neighbor(root, event.target, to));
   });
 }
 
-function neighbour(root, element, to) {
+function neighbor(root, element, to) {
   const all = [...root.querySelectorAll(".t")];
   return all[Math.min(Math.max(all.indexOf(element) + to, 0), all.length - 1)];
 }

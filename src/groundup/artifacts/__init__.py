@@ -1,0 +1,1 @@
+"""What stages hand to each other on disk, each with its one reader."""

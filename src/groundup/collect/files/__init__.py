@@ -1,0 +1,1 @@
+"""Raw files as byte streams: archives, compression, formats, globs."""

@@ -1,0 +1,1 @@
+"""What a recipe says: TOML tables as frozen, validated settings."""

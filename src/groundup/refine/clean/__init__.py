@@ -1,0 +1,1 @@
+"""Cleaning: whitespace, Unicode, personal data."""

@@ -1,0 +1,1 @@
+"""Lines that a source repeats across documents."""

@@ -1,0 +1,1 @@
+"""Arrays and sorts that do not fit in memory."""

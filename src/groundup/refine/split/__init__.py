@@ -1,0 +1,1 @@
+"""Train and validation split by group and near-duplicate cluster."""

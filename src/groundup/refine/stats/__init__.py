@@ -1,0 +1,1 @@
+"""Distributions of text statistics before and after each step."""

@@ -1,0 +1,1 @@
+"""What several tests share: small runs, raw files, servers and faults."""

@@ -1,0 +1,208 @@
+"""Damages files as disks, networks and people do, and reads them between neighbours that must survive."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import random
+import re
+import resource
+import signal
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import FrameType
+
+from groundup.artifacts.document import Document, Reject
+from groundup.collect.charset import mend
+from groundup.collect.files.archives import Refused, open_items
+from groundup.collect.files.globs import Selection
+from groundup.collect.files.streams import item_of
+from groundup.collect.readers.registry import read_item
+from groundup.recipe.source import Source
+from tests.helpers.fuzz_files import REAL, RECORDS, SMALL, sealed
+
+NEIGHBOUR = '{"path": "a.txt", "text": "A plain sentence that anybody may read, and that is whole."}\n'
+# Seconds of processor time for one file; the slowest whole one takes a tenth of one.
+PATIENCE = 30.0
+# Addresses that a reader of small files may have: its libraries map two thirds of it.
+MEMORY = 4 << 30
+# Real files are cut to this, so that ten thousand mutations a reader take minutes.
+REAL_BYTES = 20_000
+# Records of a container of which one is damaged.
+AMONG = 9
+# What parsers stumble over, and what a length or a mark of one format is in another.
+_SHARDS = (
+    b"\0" * 64,
+    b"\xff\xfe",
+    b"\xed\xa0\x80",
+    b"\\ud800",
+    b"<" * 3000,
+    b"[" * 3000,
+    b"<div>" * 3000,
+    b"</page>",
+    b"<![CDATA[",
+    b"-1",
+    b"9" * 30,
+    b"\r\n\r\n",
+    b'"',
+    b"{{" * 500,
+    b"&a;",
+    b"WARC/1.0\r\n",
+    b"\x28\xb5\x2f\xfd",
+    b"PK\x03\x04",
+    b"\x1f\x8b\x08\0",
+)
+
+
+class LostError(AssertionError):
+    """Something beside the damage is lost."""
+
+
+class HangError(BaseException):
+    """A file that took too long; no Exception, so that no reader mistakes it for the file's fault."""
+
+
+def mutated(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
+    """Return a damaged copy: bytes changed, a part lost, moved or repeated, something foreign put in, the end cut off."""
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        start, end = sorted(rng.randrange(len(data) + 1) for _ in range(2))
+        match rng.randrange(7):
+            case 0:
+                changed = bytearray(data)
+                for _ in range(rng.choice((1, 1, 4, 32)) if data else 0):
+                    changed[rng.randrange(len(data))] = rng.randrange(256)
+                data = bytes(changed)
+            case 1:
+                data = data[:end]
+            case 2:
+                data = data[:start] + data[end:]
+            case 3:
+                data = data[:start] + data[start:end][:5000] + data[start:]
+            case 4:
+                other = rng.choice(others)
+                data = data[:start] + other[rng.randrange(len(other) + 1) :]
+            case 5:
+                data += rng.choice(others)
+            case 6:
+                data = data[:start] + rng.choice(_SHARDS) + data[start:]
+    # A checksum keeps damage out; it does not keep out what was written wrong.
+    return sealed(data) if rng.random() < 0.5 else data
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    def expire(number: int, frame: FrameType | None) -> None:
+        raise HangError
+
+    before = signal.signal(signal.SIGPROF, expire)
+    signal.setitimer(signal.ITIMER_PROF, PATIENCE)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+def _packed(members: Sequence[tuple[str, bytes]]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for member, content in members:
+            info = tarfile.TarInfo(member)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+def read_between(kind: str, name: str, data: bytes) -> list[Document | Reject | Refused]:
+    """Return what an archive gives that holds a file between two whole ones, in order; fail where a neighbour is lost."""
+    raw = _packed((("a.jsonl", NEIGHBOUR.encode()), (name, data), ("z.jsonl", NEIGHBOUR.encode())))
+    source = Source(path="x", kind=kind)
+    found: list[Document | Reject | Refused] = []
+    with _patience():
+        for item in open_items(Path("x.tar"), io.BytesIO(raw), "x.tar", len(raw), Selection()):
+            found += [item] if isinstance(item, Refused) else list(read_item(item, source))
+    for one in found:
+        for text in (one.text, one.group) if isinstance(one, Document) else (one.reason, one.detail):
+            mend(text).encode()
+    neighbours = [found[0], found[-1]]
+    if len(found) < 3:
+        raise LostError("the damaged file is neither kept nor listed")
+    if not all(isinstance(one, Document) and one.text in NEIGHBOUR for one in neighbours):
+        raise LostError("a neighbour in the archive is lost")
+    return found
+
+
+def read_among(reader: str, rng: random.Random, others: Sequence[bytes]) -> None:
+    """Damage one record of a container; fail where one that the format can save is lost."""
+    kind, name, front, record, back, after = RECORDS[reader]
+    parts, at = [record(n).encode() for n in range(AMONG)], rng.randrange(2, AMONG)
+    end = b"\n" if parts[at].endswith(b"\n") else b""
+    parts[at] = mutated(parts[at].removesuffix(b"\n"), others, rng) + end
+    with _patience():
+        found = list(read_item(item_of(front.encode() + b"".join(parts) + back.encode(), name), Source(path="x", kind=kind)))
+    texts = "\n".join(one.text for one in found if isinstance(one, Document))
+    lost = [n for n in range(AMONG) if (n < at or (after and n >= at + after)) and not re.search(rf"Record {n}\b", texts)]
+    if lost:
+        raise LostError(f"records {lost} beside the damaged record {at} are lost")
+
+
+def files_of(reader: str, data: Path | None) -> list[tuple[str, bytes]]:
+    """Return names and bytes that a reader is fuzzed with: a small file, and the beginnings of twenty real ones, short ones first."""
+    _, name, small = SMALL[reader]
+    real = sorted(data.glob(REAL[reader]), key=lambda path: (path.stat().st_size > REAL_BYTES, path)) if data and reader in REAL else []
+    return [(name, small), *((path.name, path.read_bytes()[:REAL_BYTES]) for path in real[:20])]
+
+
+def trial(reader: str, number: int, files: Sequence[tuple[str, bytes]]) -> str:
+    """Make one mutation and read it; return what happened: "", or a kind of failure and what it was. The seed is the number."""
+    rng = random.Random(f"{reader} {number}")
+    others = [data for _, _, data in SMALL.values()] + [data for _, data in files]
+    name, data = rng.choice(files)
+    try:
+        read_between(SMALL[reader][0], name, mutated(data, others, rng))
+        if reader in RECORDS:
+            read_among(reader, rng, others)
+    except HangError:
+        return f"hangs: mutation {number} of {name} ({reader})"
+    except LostError as error:
+        return f"lost neighbours: mutation {number} of {name} ({reader}): {error}"
+    except BaseException as error:
+        return f"crashes: mutation {number} of {name} ({reader}): {error!r}"
+    return ""
+
+
+def _work(reader: str, numbers: range, data: Path | None, out: Connection) -> None:
+    """Do trials in a process whose memory is bounded: a reader that wants more fails with MemoryError."""
+    files = files_of(reader, data)
+    trial(reader, 0, files)  # Libraries load before the bound is set.
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    for number in numbers:
+        out.send(trial(reader, number, files))
+
+
+def fuzz(reader: str, count: int, data: Path | None) -> list[str]:
+    """Make mutations 0 to `count`; return the failures. A child that dies is a crash, and another goes on behind it."""
+    failures: list[str] = []
+    done = 0
+    while done < count:
+        mine, its = multiprocessing.get_context("spawn").Pipe(duplex=False)
+        child = multiprocessing.get_context("spawn").Process(target=_work, args=(reader, range(done, count), data, its))
+        child.start()
+        its.close()
+        try:
+            while done < count:
+                # Processor time is bounded in the child; this is for one that sleeps, or is stuck in native code.
+                told = mine.recv() if mine.poll(20 * PATIENCE) else f"hangs: mutation {done} ({reader}) in native code"
+                failures += [told] if told else []
+                done += 1
+                if told.endswith("in native code"):
+                    break
+        except EOFError:
+            failures.append(f"crashes: mutation {done} ({reader}) ended the process")
+            done += 1
+        child.kill()
+        child.join()
+    return failures

@@ -1,0 +1,115 @@
+"""A small model behind a real server on a thread; its weights are drawn at random, so it says every byte there is."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from groundup.artifacts.tokenizer import Tokenizer
+from groundup.engines.own import Job, Piece
+from groundup.model.sampling import Sampling
+from groundup.model.transformer import Transformer
+from groundup.runtime.run import write_lock
+from groundup.serve.limits import Limits
+from groundup.serve.serving import Serving, open_model
+from tests.helpers.trained import add_checkpoint, tiny_model, trained_run
+
+KEY = "0123456789abcdef-key"
+# Keeps the model from ending a text: <|endoftext|> and <|im_end|> are its only stops.
+ENDLESS = {"0": -100, "2": -100}
+
+
+def served_run(root: Path, context: int = 2048, name: str = "tiny") -> Path:
+    """Return a run whose best checkpoint has a context of that many positions."""
+    run = trained_run(root, name=name)
+    model = tiny_model(Tokenizer.load(root / "tokenize").vocab_size)
+    longer = Transformer(replace(model.config, context=context))
+    longer.load_state_dict(model.state_dict())
+    add_checkpoint(run, longer, step=8)
+    for folder, file in product((root / "train" / "checkpoints").glob("step-*"), ("tokenizer.json", "tokenizer_config.json")):
+        (folder / file).write_bytes((root / "tokenize" / file).read_bytes())
+    write_lock(run)
+    return root
+
+
+def serving_of(root: Path, slots: int = 4, queue: int = 8, **limits: Any) -> Serving:
+    """Return the model of such a run, ready to be served."""
+    return open_model(root, "", slots, queue, "cpu", "float32", Limits(**limits))
+
+
+@contextmanager
+def stalled(serving: Serving) -> Iterator[None]:
+    """Keep the engine from doing anything; one slot is taken."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def deliver(piece: Piece) -> None:
+        begun.set()
+        go_on.wait(60)
+
+    ticket = serving.engine.submit(Job((0,), 100, logit_bias_of(ENDLESS)), deliver)
+    assert begun.wait(60)
+    ticket.cancel()
+    try:
+        yield
+    finally:
+        go_on.set()
+
+
+def logit_bias_of(biases: Mapping[str, float]) -> Sampling:
+    return Sampling(logit_bias=tuple((int(name), bias) for name, bias in biases.items()))
+
+
+def until(true: Callable[[], bool], seconds: float = 20) -> bool:
+    """Wait for something to become true; a busy machine may take long."""
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.02)
+    return true()
+
+
+def connect(url: str, **options: int) -> socket.socket:
+    """Open a plain connection to a server."""
+    parts = urlsplit(url)
+    plain = socket.socket()
+    for name, value in options.items():
+        plain.setsockopt(socket.SOL_SOCKET, getattr(socket, name), value)
+    plain.settimeout(30)
+    plain.connect((parts.hostname, parts.port))
+    return plain
+
+
+def read_all(plain: socket.socket) -> bytes:
+    """Read until the server hangs up."""
+    parts = []
+    try:
+        while part := plain.recv(65536):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    return b"".join(parts)
+
+
+def raw(url: str, request: bytes) -> bytes:
+    """Send bytes as they are and return the whole answer; the request should ask for the connection to be closed."""
+    with connect(url) as plain:
+        plain.sendall(request)
+        return read_all(plain)
+
+
+def request_bytes(method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b"") -> bytes:
+    """Return an HTTP/1.1 request whose path stands as it is given."""
+    named = {"Host": "127.0.0.1", "Connection": "close", **(headers or {})}
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in named.items())]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def status_of(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])

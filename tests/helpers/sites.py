@@ -1,0 +1,135 @@
+"""A web site on this machine, well or badly behaved, under names of its own: `http://a.test:PORT/` for the tests of fetching."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+from groundup.runtime.fetch import transfer
+from groundup.runtime.fetch.addresses import resolve_public
+
+
+@dataclass
+class Reply:
+    """What the site sends: `endless` repeats the body for ever, `drip` seconds between its bytes, `length` lies about it."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": "text/html"})
+    endless: bool = False
+    drip: float = 0.0
+    length: int | None = None
+
+
+Answering = Callable[["Seen"], Reply]
+
+
+@dataclass
+class Seen:
+    """A request: host without port, path, headers, when it came, and the connection that brought it."""
+
+    host: str
+    path: str
+    headers: dict[str, str]
+    at: float
+    connection: int
+
+
+class Site:
+    """Answers by (host, path), then by path; anything else is not found."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, Reply | Answering] = {}
+        self.seen: list[Seen] = []
+        self.port = 0
+        # In place of pages: one answer to everything.
+        self.answer: Answering | None = None
+
+    def url(self, host: str, path: str) -> str:
+        return f"http://{host}:{self.port}{path}"
+
+    def paths(self) -> list[str]:
+        return [f"{seen.host}{seen.path}" for seen in self.seen]
+
+    def reply(self, seen: Seen) -> Reply:
+        self.seen.append(seen)
+        if self.answer is not None:
+            return self.answer(seen)
+        found = self.pages.get(seen.host + seen.path, self.pages.get(seen.path, Reply(status=404)))
+        return found if isinstance(found, Reply) else found(seen)
+
+
+def page(text: str) -> Reply:
+    """Return a page with enough text to have a main part."""
+    words = f"{text}. " + "The harbour wall was built in the spring of that year by people from the town. " * 5
+    return Reply(f"<html><head><title>{text}</title></head><body><article><h1>{text}</h1><p>{words}</p></article></body></html>".encode())
+
+
+def redirect(to: str, status: int = 302) -> Reply:
+    return Reply(status=status, headers={"Location": to})
+
+
+def _handler(site: Site) -> type[http.server.BaseHTTPRequestHandler]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            host = self.headers.get("Host", "").rpartition(":")[0]
+            seen = Seen(host, self.path, {k.lower(): v for k, v in self.headers.items()}, time.monotonic(), self.client_address[1])
+            try:
+                self._send(site.reply(seen))
+            except (BrokenPipeError, ConnectionResetError):
+                self.close_connection = True
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def _send(self, reply: Reply) -> None:
+            self.send_response(reply.status)
+            for name, value in reply.headers.items():
+                self.send_header(name, value)
+            if not reply.endless:
+                self.send_header("Content-Length", str(len(reply.body) if reply.length is None else reply.length))
+            else:
+                self.close_connection = True
+            self.end_headers()
+            if self.command == "HEAD":
+                return
+            parts = [reply.body[n : n + 1] for n in range(len(reply.body))] if reply.drip else [reply.body]
+            while True:
+                for part in parts:
+                    time.sleep(reply.drip)
+                    self.wfile.write(part)
+                    self.wfile.flush()
+                if not reply.endless:
+                    break
+            if reply.length is not None and reply.length > len(reply.body):
+                self.close_connection = True
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    return Handler
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """Find names that end in .test on this machine, and all others as ever."""
+    return ["127.0.0.1"] if host.endswith(".test") else resolve_public(host, port)
+
+
+@contextmanager
+def serving() -> Iterator[Site]:
+    """Serve a site; loopback is a private address, so its names are let through, and nothing else is."""
+    site = Site()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(site))
+    site.port = server.server_port
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    with mock.patch.object(transfer, "resolve_public", resolve):
+        yield site
+    server.shutdown()
+    server.server_close()
