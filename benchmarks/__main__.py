@@ -1,4 +1,6 @@
-"""Runs every benchmark whose data is there, writes results/NAME.json, and RESULTS.md from all of them."""
+"""Runs every benchmark whose data is there, writes results/NAME.json, and RESULTS.md from all of
+them.
+"""
 
 from __future__ import annotations
 
@@ -64,8 +66,13 @@ def main() -> None:
         if result is None:
             print(f"{name}: skipped, its data is not there")
             continue
-        (HERE / "results" / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    results = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((HERE / "results").glob("*.json"))}
+        (HERE / "results" / f"{name}.json").write_text(
+            json.dumps(result, indent=1) + "\n", encoding="utf-8"
+        )
+    results = {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted((HERE / "results").glob("*.json"))
+    }
     (HERE / "RESULTS.md").write_text(document(results), encoding="utf-8")
 
 

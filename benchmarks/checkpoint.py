@@ -1,7 +1,9 @@
-"""What saving a checkpoint costs: the 300M preset with its optimizer state, and its share of the reference job.
+"""What saving a checkpoint costs: the 300M preset with its optimizer state, and its share of the
+reference job.
 
-`python -m benchmarks checkpoint`. Wall-clock and processor time of whole saves (copy, write, flush, hash, rename) into
-the folder that GROUNDUP_BENCH_DISK names (default: beside this file), beside a plain write of as many bytes.
+`python -m benchmarks checkpoint`. Wall-clock and processor time of whole saves (copy, write, flush,
+hash, rename) into the folder that GROUNDUP_BENCH_DISK names (default: beside this file), beside a
+plain write of as many bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from groundup.train.optimizer import Optimizer
 from groundup.train.state import Checkpoints, State
 
 REPEATS = 3
-# The reference job: 100,000 steps in 72 h, a checkpoint every 1,000 steps; and the 13 h that 40 % of four A100s would take.
+# The reference job: 100,000 steps in 72 h, a checkpoint every 1,000 steps; and the 13 h that 40 %
+# of four A100s would take.
 STEPS, HOURS, FAST_HOURS, EVERY = 100_000, 72, 13, 1_000
 
 
@@ -48,12 +51,16 @@ def measure() -> dict[str, object]:
     config = resolve(Model(preset="300m"), 50_000, 10**10)
     model = Transformer(config)
     optimizer = Optimizer(FlatParameters(model), "muon", 0.1)
-    folder = Path(tempfile.mkdtemp(dir=os.environ.get("GROUNDUP_BENCH_DISK", Path(__file__).parent)))
+    folder = Path(
+        tempfile.mkdtemp(dir=os.environ.get("GROUNDUP_BENCH_DISK", Path(__file__).parent))
+    )
     try:
         checkpoints = Checkpoints(folder)
         saves, size = [], 0
         for step in range(1, REPEATS + 1):
-            save = lambda step=step: checkpoints.save(model, optimizer.state_dict(), State(step=step), facts={}, seconds=0.0)  # noqa: E731
+            save = lambda step=step: checkpoints.save(
+                model, optimizer.state_dict(), State(step=step), facts={}, seconds=0.0
+            )  # noqa: E731
             saves.append(timed(save))
             size = sum(path.stat().st_size for path in checkpoints.path(step).iterdir())
             shutil.rmtree(checkpoints.path(step))
@@ -71,7 +78,11 @@ def measure() -> dict[str, object]:
         "share of the reference job": best / share_of(HOURS),
         "share of the same job at 40 % of four A100s": best / share_of(FAST_HOURS),
     }
-    return {"what": __doc__.split("\n")[0], "figures": figures, "machine": f"{machine()}, torch {torch.__version__}"}
+    return {
+        "what": __doc__.split("\n")[0],
+        "figures": figures,
+        "machine": f"{machine()}, torch {torch.__version__}",
+    }
 
 
 def share_of(hours: float) -> float:

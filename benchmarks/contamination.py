@@ -1,4 +1,6 @@
-"""Evaluation items planted in real documents, whole and damaged: what share is found, and how many clean documents are flagged."""
+"""Evaluation items planted in real documents, whole and damaged: what share is found, and how many
+clean documents are flagged.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +21,26 @@ from groundup.refine.decontaminate.contamination import find_contaminated, find_
 from groundup.refine.decontaminate.evaluation import write_grams
 from groundup.refine.shard import refine_shard
 
-SETS = {"lambada": "evals/lambada/lambada_test.jsonl", "arc_easy": "evals/arc_easy/arc_easy.jsonl", "gsm8k": "evals/gsm8k/test.jsonl"}
+SETS = {
+    "lambada": "evals/lambada/lambada_test.jsonl",
+    "arc_easy": "evals/arc_easy/arc_easy.jsonl",
+    "gsm8k": "evals/gsm8k/test.jsonl",
+}
 EACH, CLEAN = 150, 1_000
 
 
 def shouted(text: str, rng: random.Random) -> str:
     """Other case, other white space, no punctuation."""
-    return "  ".join("".join(letter for letter in word if letter.isalnum() or letter in "'-") for word in text.upper().split())
+    return "  ".join(
+        "".join(letter for letter in word if letter.isalnum() or letter in "'-")
+        for word in text.upper().split()
+    )
 
 
 def replaced(rate: int) -> Callable[[str, random.Random], str]:
-    return lambda text, rng: " ".join("something" if rng.randrange(rate) == 0 else word for word in text.split(" "))
+    return lambda text, rng: " ".join(
+        "something" if rng.randrange(rate) == 0 else word for word in text.split(" ")
+    )
 
 
 def first_half(text: str, rng: random.Random) -> str:
@@ -53,12 +64,20 @@ def measure() -> dict[str, object] | None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         texts = sample(data, folder / "run")
-        items = {number: text for number, text in enumerate(every_item(data)) if len(text.split()) >= 8}
+        items = {
+            number: text for number, text in enumerate(every_item(data)) if len(text.split()) >= 8
+        }
         planted, degrees = plant(texts[CLEAN:], items)
         flagged = found(folder, [*texts[:CLEAN], *planted], items)
     rates = Counter(degrees[number - CLEAN] for number in flagged if number >= CLEAN)
-    figures: dict[str, object] = {f"found: {name}": rates[name] / degrees.count(name) for name in DEGREES}
-    figures |= {"items": len(items), "documents with an item planted": len(planted), "clean documents": CLEAN}
+    figures: dict[str, object] = {
+        f"found: {name}": rates[name] / degrees.count(name) for name in DEGREES
+    }
+    figures |= {
+        "items": len(items),
+        "documents with an item planted": len(planted),
+        "clean documents": CLEAN,
+    }
     figures |= {"clean documents flagged": sum(number < CLEAN for number in flagged)}
     return {
         "what": "Evaluation items planted in real documents, and clean documents beside them.",
@@ -70,7 +89,11 @@ def measure() -> dict[str, object] | None:
 def every_item(data: Path) -> list[str]:
     texts = []
     for path in SETS.values():
-        texts += [item_text(json.loads(line)) for line in (data / path).read_text(encoding="utf-8").splitlines() if line.strip()]
+        texts += [
+            item_text(json.loads(line))
+            for line in (data / path).read_text(encoding="utf-8").splitlines()
+            if line.strip()
+        ]
     return texts
 
 
@@ -99,7 +122,14 @@ def found(folder: Path, texts: Sequence[str], items: dict[int, str]) -> list[int
     with TableWriter(folder / "list" / "duplicates.parquet", DROPPED):
         pass
     gone = [folder / "list" / "duplicates.parquet"]
-    find_contaminated(folder / "list", [("x.y", folder / "shard")], {"x.y": folder / "list"}, gone, {}, folder / "grams")
+    find_contaminated(
+        folder / "list",
+        [("x.y", folder / "shard")],
+        {"x.y": folder / "list"},
+        gone,
+        {},
+        folder / "grams",
+    )
     return pq.read_table(folder / "list" / "contaminated.parquet")["record"].to_pylist()
 
 
@@ -107,5 +137,15 @@ def collected(folder: Path, texts: Sequence[str], kind: str) -> None:
     folder.mkdir()
     with TableWriter(folder / "documents.parquet", DOCUMENT) as out:
         for number, text in enumerate(texts):
-            row = {"id": document_id(kind, "x", number), "text": text, "kind": kind, "source": kind, "origin": "x", "record": number}
-            out.add(row | {"group": f"{kind}:{number}", "license": "", "language": "", "turns": None}, len(text))
+            row = {
+                "id": document_id(kind, "x", number),
+                "text": text,
+                "kind": kind,
+                "source": kind,
+                "origin": "x",
+                "record": number,
+            }
+            out.add(
+                row | {"group": f"{kind}:{number}", "license": "", "language": "", "turns": None},
+                len(text),
+            )

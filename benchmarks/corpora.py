@@ -1,4 +1,6 @@
-"""Real text by kind, from the folder that GROUNDUP_TEST_DATA names: collected shards, and texts cut from them."""
+"""Real text by kind, from the folder that GROUNDUP_TEST_DATA names: collected shards, and texts cut
+from them.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,30 @@ SOURCES = [
     {"name": "irc", "kind": "conversations", "path": "conversations/taskmaster4"},
 ]
 # Everything, about 80 MB of text.
-ALL_KINDS = [{"name": kind, "kind": kind, "path": kind} for kind in ("books", "wikipedia", "web", "code", "conversations")]
+ALL_KINDS = [
+    {"name": kind, "kind": kind, "path": kind}
+    for kind in ("books", "wikipedia", "web", "code", "conversations")
+]
 SAMPLE = 2_500
 
 
-def collected(data: Path, root: Path, sources: Sequence[Mapping[str, Any]] = SOURCES, refine: Mapping[str, Any] | None = None) -> Run:
-    """Collect sources, by default about 45 MB of text, into a run at `root`; `refine` is that table of its recipe."""
-    run = Run(root, recipe_from({"name": "benchmark", "source": list(sources), "refine": refine or {}}, "benchmark", data))
+def collected(
+    data: Path,
+    root: Path,
+    sources: Sequence[Mapping[str, Any]] = SOURCES,
+    refine: Mapping[str, Any] | None = None,
+) -> Run:
+    """Collect sources, by default about 45 MB of text, into a run at `root`; `refine` is that table
+    of its recipe.
+    """
+    run = Run(
+        root,
+        recipe_from(
+            {"name": "benchmark", "source": list(sources), "refine": refine or {}},
+            "benchmark",
+            data,
+        ),
+    )
     run.store.clean()
     collect(run)
     return run
@@ -44,12 +63,20 @@ def sample(data: Path, root: Path) -> list[str]:
     """Return texts of 200 to 20,000 characters from all kinds."""
     found = []
     for text in texts(collected(data, root)):
-        found += [text[at : at + 5_000] for at in range(0, min(len(text), 100_000), 5_000) if len(text) - at > 400]
+        found += [
+            text[at : at + 5_000]
+            for at in range(0, min(len(text), 100_000), 5_000)
+            if len(text) - at > 400
+        ]
     return random.Random(0).sample(sorted(found), SAMPLE)
 
 
-def pieces(text: str, rng: random.Random, shortest: int = 200, longest: int = 2_400) -> Iterator[str]:
-    """Cut a text into pieces from a paragraph to a page, their lengths spread evenly over the logarithm, at ends of words."""
+def pieces(
+    text: str, rng: random.Random, shortest: int = 200, longest: int = 2_400
+) -> Iterator[str]:
+    """Cut a text into pieces from a paragraph to a page, their lengths spread evenly over the
+    logarithm, at ends of words.
+    """
     begin = 0
     while len(text) - begin >= shortest:
         end = begin + round(math.exp(rng.uniform(math.log(shortest), math.log(longest))))

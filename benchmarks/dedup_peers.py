@@ -1,10 +1,12 @@
-"""Near-duplicates by one tool, in a process of its own. Reads FOLDER/documents.jsonl (ours: FOLDER/shard); writes FOLDER/TOOL.json.
+"""Near-duplicates by one tool, in a process of its own. Reads FOLDER/documents.jsonl (ours:
+FOLDER/shard); writes FOLDER/TOOL.json.
 
     python peers.py TOOL FOLDER
 
-Nothing but the standard library and the tool is imported, so that it runs in the virtual environment that the benchmark makes
-for the peers; they are no dependencies of the project. Each tool is used as its own README or example shows. Where that leaves
-the unit open, it is 5-grams of words: runs of letters and digits, in small letters. Documents are taken in order, and one that is
+Nothing but the standard library and the tool is imported, so that it runs in the virtual
+environment that the benchmark makes for the peers; they are no dependencies of the project. Each
+tool is used as its own README or example shows. Where that leaves the unit open, it is 5-grams of
+words: runs of letters and digits, in small letters. Documents are taken in order, and one that is
 like a document taken before is dropped, unless the tool has its own idea of it.
 """
 
@@ -29,18 +31,24 @@ PACKAGES = {
     "rensa": "rensa==0.5.0",
 }
 SHINGLE_WORDS, PERMUTATIONS = 5, 128
-# rensa does not keep for which document it dropped another; asking again takes minutes for its CMinHash.
+# rensa does not keep for which document it dropped another; asking again takes minutes for its
+# CMinHash.
 MOST_ASKED = 2_000
 # The arrays of a refined shard beside its index: name, type, width.
 ARRAYS = (("ids", "uint64", 2), ("hashes", "uint8", 16), ("sizes", "uint32", 1))
 
 Pairs = list[tuple[int, int]]
-# Numbers of the documents that are dropped, and a function that says for which: asked when the clock has stopped.
+# Numbers of the documents that are dropped, and a function that says for which: asked when the
+# clock has stopped.
 Found = tuple[list[int], Callable[[], Pairs]]
 
 
-def interpreter(folder: Path, names: Sequence[str] = tuple(PACKAGES), packages: Mapping[str, str] = PACKAGES) -> str | None:
-    """Return a Python that has these packages: PEERS_PYTHON, this one, or one made in `folder`; None where they cannot be had."""
+def interpreter(
+    folder: Path, names: Sequence[str] = tuple(PACKAGES), packages: Mapping[str, str] = PACKAGES
+) -> str | None:
+    """Return a Python that has these packages: PEERS_PYTHON, this one, or one made in `folder`;
+    None where they cannot be had.
+    """
     if named := os.environ.get("PEERS_PYTHON"):
         return named
     if all(importlib.util.find_spec(name) for name in names):
@@ -60,11 +68,16 @@ def read(folder: Path) -> Iterator[tuple[int, str]]:
 
 def shingles(text: str) -> list[str]:
     words = re.findall(r"[^\W_]+", text.lower())
-    return [" ".join(words[at : at + SHINGLE_WORDS]) for at in range(max(1, len(words) - SHINGLE_WORDS + 1))]
+    return [
+        " ".join(words[at : at + SHINGLE_WORDS])
+        for at in range(max(1, len(words) - SHINGLE_WORDS + 1))
+    ]
 
 
 def groundup(folder: Path, threshold: float) -> Found:
-    """The index part of refine/shard, and refine/duplicates, with the memory that a recipe gives it."""
+    """The index part of refine/shard, and refine/duplicates, with the memory that a recipe gives
+    it.
+    """
     import numpy as np
 
     from groundup.recipe.tables import Refine
@@ -72,13 +85,17 @@ def groundup(folder: Path, threshold: float) -> Found:
 
     (lists := folder / "lists").mkdir()
     write_index_of(folder / "shard")
-    find_duplicates(lists, [("x.y", folder / "shard")], threshold, Refine().memory_megabytes * 500_000)
+    find_duplicates(
+        lists, [("x.y", folder / "shard")], threshold, Refine().memory_megabytes * 500_000
+    )
     listed = np.load(lists / "listed.npy").tolist()
     return [row for row, _ in listed], lambda: [(row, kept) for row, kept in listed]
 
 
 def write_index_of(shard: Path) -> None:
-    """Write what refine/shard leaves beside documents.parquet: cleaning and filters are no part of finding duplicates."""
+    """Write what refine/shard leaves beside documents.parquet: cleaning and filters are no part of
+    finding duplicates.
+    """
     from contextlib import ExitStack
 
     import numpy as np
@@ -93,7 +110,10 @@ def write_index_of(shard: Path) -> None:
 
     with ExitStack() as stack:
         keys = stack.enter_context(Spool(shard / ".keys", np.dtype(np.uint64), WIDTH))
-        arrays = {name: stack.enter_context(Spool(shard / f".{name}", np.dtype(dtype), width)) for name, dtype, width in ARRAYS}
+        arrays = {
+            name: stack.enter_context(Spool(shard / f".{name}", np.dtype(dtype), width))
+            for name, dtype, width in ARRAYS
+        }
         for batch in read_batches([shard / "documents.parquet"], ["id", "text"]):
             texts = text_buffers(batch.column("text"))
             hashes = exact_hashes(texts)
@@ -107,7 +127,9 @@ def write_index_of(shard: Path) -> None:
 
 
 def datasketch(folder: Path, threshold: float) -> Found:
-    """MinHash and MinHashLSH with 128 permutations; a document that the index finds nothing for goes into it."""
+    """MinHash and MinHashLSH with 128 permutations; a document that the index finds nothing for
+    goes into it.
+    """
     from datasketch import MinHash, MinHashLSH
 
     index, pairs = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS), []
@@ -121,8 +143,12 @@ def datasketch(folder: Path, threshold: float) -> Found:
     return sorted({number for number, _ in pairs}), lambda: pairs
 
 
-def rensa_with(make: Callable[[float], Any], units: Callable[[str], list[str]]) -> Callable[[Path, float], Found]:
-    """Its deduplicator, which takes documents as they come and looks at the estimate of what it finds."""
+def rensa_with(
+    make: Callable[[float], Any], units: Callable[[str], list[str]]
+) -> Callable[[Path, float], Found]:
+    """Its deduplicator, which takes documents as they come and looks at the estimate of what it
+    finds.
+    """
 
     def rensa(folder: Path, threshold: float) -> Found:
         index = make(threshold)
@@ -133,7 +159,11 @@ def rensa_with(make: Callable[[float], Any], units: Callable[[str], list[str]]) 
             asked = dropped[:MOST_ASKED]
             wanted = set(asked)
             texts = [units(text) for number, text in read(folder) if number in wanted]
-            return [(row, int(other)) for row, others in zip(asked, index.get_duplicate_sets(texts), strict=True) for other in others]
+            return [
+                (row, int(other))
+                for row, others in zip(asked, index.get_duplicate_sets(texts), strict=True)
+                for other in others
+            ]
 
         return dropped, pairs
 
@@ -153,29 +183,54 @@ def c_minhash(threshold: float) -> Any:
 
 
 def datatrove(folder: Path, threshold: float) -> Found:
-    """The four MinHash steps of its example in one local process; its buckets (14 of 8) are its threshold."""
+    """The four MinHash steps of its example in one local process; its buckets (14 of 8) are its
+    threshold.
+    """
     import numpy as np
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.dedup import MinhashDedupSignature
-    from datatrove.pipeline.dedup.minhash import MinhashDedupBuckets, MinhashDedupCluster, MinhashDedupFilter
+    from datatrove.pipeline.dedup.minhash import (
+        MinhashDedupBuckets,
+        MinhashDedupCluster,
+        MinhashDedupFilter,
+    )
     from datatrove.pipeline.readers import JsonlReader
     from datatrove.pipeline.writers.jsonl import JsonlWriter
 
-    work = {name: str(folder / "datatrove" / name) for name in ("signatures", "buckets", "clusters", "kept", "logs")}
+    work = {
+        name: str(folder / "datatrove" / name)
+        for name in ("signatures", "buckets", "clusters", "kept", "logs")
+    }
 
     def step(number: int, pipeline: list[Any], tasks: int = 1) -> None:
-        LocalPipelineExecutor(pipeline=pipeline, tasks=tasks, workers=1, logging_dir=f"{work['logs']}/{number}").run()
+        LocalPipelineExecutor(
+            pipeline=pipeline, tasks=tasks, workers=1, logging_dir=f"{work['logs']}/{number}"
+        ).run()
 
     def reader() -> Any:
         return JsonlReader(str(folder), glob_pattern="documents.jsonl")
 
     step(1, [reader(), MinhashDedupSignature(output_folder=work["signatures"])])
-    step(2, [MinhashDedupBuckets(input_folder=work["signatures"], output_folder=work["buckets"])], tasks=14)
+    step(
+        2,
+        [MinhashDedupBuckets(input_folder=work["signatures"], output_folder=work["buckets"])],
+        tasks=14,
+    )
     step(3, [MinhashDedupCluster(input_folder=work["buckets"], output_folder=work["clusters"])])
-    step(4, [reader(), MinhashDedupFilter(input_folder=work["clusters"]), JsonlWriter(output_folder=work["kept"])])
+    step(
+        4,
+        [
+            reader(),
+            MinhashDedupFilter(input_folder=work["clusters"]),
+            JsonlWriter(output_folder=work["kept"]),
+        ],
+    )
 
     def pairs() -> Pairs:
-        found = [np.fromfile(path, np.uint32).reshape(-1, 4)[:, [1, 3]] for path in Path(work["buckets"]).glob("*.dups")]
+        found = [
+            np.fromfile(path, np.uint32).reshape(-1, 4)[:, [1, 3]]
+            for path in Path(work["buckets"]).glob("*.dups")
+        ]
         return np.unique(np.concatenate(found), axis=0).tolist()
 
     dropped = [np.fromfile(path, np.uint32) for path in Path(work["clusters"]).glob("*.remove")]
@@ -200,7 +255,9 @@ def main(name: str, folder: Path, threshold: float = 0.8) -> None:
     start, processor = time.perf_counter(), time.process_time()
     dropped, pairs = tool(folder, threshold)
     seconds = {"seconds": time.perf_counter() - start, "processor": time.process_time() - processor}
-    (folder / f"{name}.json").write_text(json.dumps(seconds | {"dropped": dropped, "pairs": pairs()}))
+    (folder / f"{name}.json").write_text(
+        json.dumps(seconds | {"dropped": dropped, "pairs": pairs()})
+    )
 
 
 if __name__ == "__main__":

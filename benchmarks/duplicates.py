@@ -1,9 +1,12 @@
-"""Near-duplicates of 100,000 real documents, a fifth of them edited copies: ours beside datatrove, datasketch and rensa.
+"""Near-duplicates of 100,000 real documents, a fifth of them edited copies: ours beside datatrove,
+datasketch and rensa.
 
-Every tool reads the same documents in a process of its own. The truth is the exact Jaccard similarity of sets of word 5-grams
-(groundup's definition) of all pairs, from a join that does not hash documents; on 2,000 documents it is held against comparing
-each with each. One notion for all tools: which documents are dropped. A pair is found when not both of it are kept; a drop is
-right when a kept document is at least half alike; a pair that a tool reports is right when it is half alike.
+Every tool reads the same documents in a process of its own. The truth is the exact Jaccard
+similarity of sets of word 5-grams (groundup's definition) of all pairs, from a join that does not
+hash documents; on 2,000 documents it is held against comparing each with each. One notion for all
+tools: which documents are dropped. A pair is found when not both of it are kept; a drop is right
+when a kept document is at least half alike; a pair that a tool reports is right when it is half
+alike.
 """
 
 from __future__ import annotations
@@ -46,7 +49,8 @@ class Truth:
         sets, offsets: shingle sets.
         pairs: all pairs at ALIKE or more, shape (n, 2).
         similarity: of each.
-        same: which documents are copies with the words of their original, whatever their Jaccard: a German sharp s or an accented
+        same: which documents are copies with the words of their original, whatever their Jaccard: a
+            German sharp s or an accented
             Greek vowel in capitals is another word.
         brute: ascending rows of BRUTE documents, copies and their originals among them.
     """
@@ -71,16 +75,23 @@ def measure() -> dict[str, object] | None:
         load = os.getloadavg()[0]
         size = sum(len(text.encode()) for text in documents) / 1e6
         truth = truth_of(documents, original, same)
-        figures: dict[str, object] = {"documents": len(documents), "MB": size, "others' load on this machine (processes)": load} | facts(
-            truth
-        )
+        figures: dict[str, object] = {
+            "documents": len(documents),
+            "MB": size,
+            "others' load on this machine (processes)": load,
+        } | facts(truth)
         python = peers.interpreter(folder / "venv")
         if python is None:
             print("duplicates: the peers cannot be installed, so ours is measured alone")
         for tool in peers.TOOLS if python else ["groundup"]:
-            found = run(tool, sys.executable if tool == "groundup" or python is None else python, folder)
+            found = run(
+                tool, sys.executable if tool == "groundup" or python is None else python, folder
+            )
             if found is not None:
-                figures |= {f"{tool}: {figure}": value for figure, value in judged(found, truth, size).items()}
+                figures |= {
+                    f"{tool}: {figure}": value
+                    for figure, value in judged(found, truth, size).items()
+                }
     used = ", ".join(package for name, package in peers.PACKAGES.items() if name != "spacy")
     return {
         "what": f"Duplicates among real documents and edited copies, beside {used}; one process and one core each, near_threshold "
@@ -92,7 +103,9 @@ def measure() -> dict[str, object] | None:
 
 
 def generated(data: Path, root: Path) -> tuple[list[str], Array, Array]:
-    """Return documents in random order, for each the row of the one that it is a copy of (or its own), and whether it has its words."""
+    """Return documents in random order, for each the row of the one that it is a copy of (or its
+    own), and whether it has its words.
+    """
     rng = random.Random(1)
     cut = [piece for text in texts(collected(data, root, ALL_KINDS)) for piece in pieces(text, rng)]
     long_enough = np.diff(shingle_sets(text_buffers(pa.array(cut)), 1)[1]) >= FEWEST_WORDS
@@ -108,14 +121,23 @@ def generated(data: Path, root: Path) -> tuple[list[str], Array, Array]:
 
 
 def write(folder: Path, documents: list[str]) -> None:
-    """Write the documents as every tool wants them, and a few of them for the first run, which is not counted."""
+    """Write the documents as every tool wants them, and a few of them for the first run, which is
+    not counted.
+    """
     for place, some in ((folder, documents), (folder / "few", documents[:FEW])):
         (place / "shard").mkdir(parents=True)
-        lines = (json.dumps({"text": text, "id": str(number)}, ensure_ascii=False) for number, text in enumerate(some))
+        lines = (
+            json.dumps({"text": text, "id": str(number)}, ensure_ascii=False)
+            for number, text in enumerate(some)
+        )
         (place / "documents.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         with TableWriter(place / "shard" / "documents.parquet", DOCUMENT) as out:
             for number, text in enumerate(some):
-                row = dict.fromkeys(DOCUMENT.names, "") | {"id": document_id("x", "y", number), "text": text, "record": number}
+                row = dict.fromkeys(DOCUMENT.names, "") | {
+                    "id": document_id("x", "y", number),
+                    "text": text,
+                    "record": number,
+                }
                 out.add(row | {"turns": None}, len(text))
 
 
@@ -126,7 +148,15 @@ def truth_of(documents: list[str], original: Array, same: Array) -> Truth:
     copied = rng.permutation(np.unique(original[copies_of(original)]))[: BRUTE // 3]
     families = np.flatnonzero(np.isin(original, copied))
     alone = rng.permutation(np.setdiff1d(np.arange(len(original)), families))
-    return Truth(original, sets, offsets, pairs, similarity, same, np.sort(np.concatenate([families, alone])[:BRUTE]))
+    return Truth(
+        original,
+        sets,
+        offsets,
+        pairs,
+        similarity,
+        same,
+        np.sort(np.concatenate([families, alone])[:BRUTE]),
+    )
 
 
 def copies_of(original: Array) -> Array:
@@ -144,14 +174,24 @@ def facts(truth: Truth) -> dict[str, object]:
     found = similarities(truth.sets, truth.offsets, np.stack([rows, truth.original[rows]], axis=1))
     figures: dict[str, object] = {}
     for low, end in ((0.0, 0.3), (0.3, 0.5), (0.5, 0.65), (0.65, 0.8), *BANDS):
-        figures[f"planted copies at Jaccard {low} to {min(end, 1.0)}"] = int(((found >= low) & (found < end)).sum())
+        figures[f"planted copies at Jaccard {low} to {min(end, 1.0)}"] = int(
+            ((found >= low) & (found < end)).sum()
+        )
     high = truth.similarity >= THRESHOLD
-    figures["planted pairs at 0.8 or more, copies of one document among them"] = int((high & in_family(truth)).sum())
-    figures["other pairs at 0.8 or more, which the data has by itself"] = int((high & ~in_family(truth)).sum())
+    figures["planted pairs at 0.8 or more, copies of one document among them"] = int(
+        (high & in_family(truth)).sum()
+    )
+    figures["other pairs at 0.8 or more, which the data has by itself"] = int(
+        (high & ~in_family(truth)).sum()
+    )
     pairs, _ = every_pair(truth.sets, truth.offsets, truth.brute, ALIKE)
     if not np.array_equal(pairs, truth.pairs[np.isin(truth.pairs, truth.brute).all(axis=1)]):
         raise AssertionError("the join and brute force disagree")
-    return figures | {f"pairs at 0.5 or more among {BRUTE} documents, each compared with each (the join names the same)": len(pairs)}
+    return figures | {
+        f"pairs at 0.5 or more among {BRUTE} documents, each compared with each (the join names the same)": len(
+            pairs
+        )
+    }
 
 
 def in_family(truth: Truth) -> Array:
@@ -159,7 +199,9 @@ def in_family(truth: Truth) -> Array:
     return truth.original[truth.pairs[:, 0]] == truth.original[truth.pairs[:, 1]]
 
 
-def run(tool: str, python: str, folder: Path, threshold: float = THRESHOLD) -> dict[str, Any] | None:
+def run(
+    tool: str, python: str, folder: Path, threshold: float = THRESHOLD
+) -> dict[str, Any] | None:
     """Let one tool look at the documents; None where it fails."""
     try:
         _, peaks = watched([python, "-P", peers.__file__, tool, str(folder), str(threshold)])
@@ -180,17 +222,25 @@ def judged(found: dict[str, Any], truth: Truth, size: float) -> dict[str, object
         return 1 - float(missed[among].mean())
 
     high = truth.similarity >= THRESHOLD
-    figures: dict[str, object] = {"recall, planted pairs at 0.8 or more": recall(planted_pairs & high)}
+    figures: dict[str, object] = {
+        "recall, planted pairs at 0.8 or more": recall(planted_pairs & high)
+    }
     for low, end in BANDS:
         band = (truth.similarity >= low) & (truth.similarity < end)
         figures[f"recall, planted pairs at {low} to {min(end, 1.0)}"] = recall(planted_pairs & band)
     copies = np.flatnonzero(truth.same)
     lost = kept[copies] & kept[truth.original[copies]]
-    figures["recall, copies with the same words (other case, white space or punctuation)"] = 1 - float(lost.mean())
+    figures["recall, copies with the same words (other case, white space or punctuation)"] = (
+        1 - float(lost.mean())
+    )
     figures["recall, other pairs at 0.8 or more"] = recall(~planted_pairs & high)
-    figures[f"recall, pairs among {BRUTE} documents by brute force"] = recall(high & np.isin(truth.pairs, truth.brute).all(axis=1))
+    figures[f"recall, pairs among {BRUTE} documents by brute force"] = recall(
+        high & np.isin(truth.pairs, truth.brute).all(axis=1)
+    )
     reported = np.unique(np.sort(np.array(found["pairs"], np.int64).reshape(-1, 2), axis=1), axis=0)
-    alike = (similarities(truth.sets, truth.offsets, reported) >= ALIKE) | same_words(truth, reported)
+    alike = (similarities(truth.sets, truth.offsets, reported) >= ALIKE) | same_words(
+        truth, reported
+    )
     wrong = int((~kept & ~beside_kept(truth, kept)).sum())
     return figures | {
         "documents dropped": len(found["dropped"]),

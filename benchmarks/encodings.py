@@ -1,7 +1,9 @@
-"""200 real files in 45 encodings, and sentences written in 27: what share decodes to the right text, ours beside detectors.
+"""200 real files in 45 encodings, and sentences written in 27: what share decodes to the right
+text, ours beside detectors.
 
-Right is the text of the true encoding, or of the one that browsers read under its name (WHATWG Encoding Standard). The real files are
-from chardet's own tests, which all detectors here were tuned on; the sentences are from elsewhere.
+Right is the text of the true encoding, or of the one that browsers read under its name (WHATWG
+Encoding Standard). The real files are from chardet's own tests, which all detectors here were tuned
+on; the sentences are from elsewhere.
 """
 
 from __future__ import annotations
@@ -16,7 +18,13 @@ from benchmarks.peers import peer, result, seconds
 from groundup.collect.charset import guess
 
 NAMES = {"MacCyrillic": "mac_cyrillic", "TIS-620": "cp874"}
-BROWSERS = {"gb2312": "gb18030", "shift_jis": "cp932", "iso8859-1": "cp1252", "iso8859-9": "cp1254", "euc_kr": "cp949"}
+BROWSERS = {
+    "gb2312": "gb18030",
+    "shift_jis": "cp932",
+    "iso8859-1": "cp1252",
+    "iso8859-9": "cp1254",
+    "euc_kr": "cp949",
+}
 WRITTEN = {
     "koi8-r": "ru",
     "cp1251": "ru bg sr uk be mk",
@@ -55,12 +63,16 @@ def measure() -> dict[str, object] | None:
     if data is None:
         return None
     lines = sentences(data)
-    sets = {"real files": list(files(data))} | {f"{count} sentence{'s' * (count > 1)}": list(written(lines, count)) for count in (1, 10)}
+    sets = {"real files": list(files(data))} | {
+        f"{count} sentence{'s' * (count > 1)}": list(written(lines, count)) for count in (1, 10)
+    }
     figures: dict[str, object] = {}
     for kind, cases in sets.items():
         figures[f"{kind}: cases"] = len(cases)
         for name, tool in tools().items():
-            figures[f"{kind}: share right, {name}"] = sum(same(raw, truth, tool(raw)) for raw, truth in cases) / len(cases)
+            figures[f"{kind}: share right, {name}"] = sum(
+                same(raw, truth, tool(raw)) for raw, truth in cases
+            ) / len(cases)
             spent = seconds(lambda tool=tool, cases=cases: [tool(raw) for raw, _ in cases])  # type: ignore[misc]
             figures[f"{kind}: MB/s, {name}"] = sum(len(raw) for raw, _ in cases) / 1e6 / spent
     return result(__doc__, figures)
@@ -73,7 +85,9 @@ def tools() -> dict[str, Callable[[bytes], str | None]]:
     if chardet is not None:
         found["chardet"] = lambda data: chardet.detect(data)["encoding"]
     if normalizer is not None:
-        found["charset-normalizer"] = lambda data: getattr(normalizer.from_bytes(data).best(), "encoding", None)
+        found["charset-normalizer"] = lambda data: getattr(
+            normalizer.from_bytes(data).best(), "encoding", None
+        )
     return found
 
 
@@ -88,12 +102,16 @@ def files(data: Path) -> Iterator[Case]:
 
 
 def written(lines: dict[str, list[str]], count: int) -> Iterator[Case]:
-    """Yield texts of `count` sentences that hold more than ASCII, up to six for each language and encoding."""
+    """Yield texts of `count` sentences that hold more than ASCII, up to six for each language and
+    encoding.
+    """
     for encoding, languages in WRITTEN.items():
         for language in languages.split():
             texts = [text.encode(encoding) for text in lines[language] if _fits(text, encoding)]
             groups = [b"\n".join(texts[i : i + count]) for i in range(0, len(texts), count)]
-            yield from [(group, encoding) for group in groups if not group.isascii() or b"\x1b" in group][:EACH]
+            yield from [
+                (group, encoding) for group in groups if not group.isascii() or b"\x1b" in group
+            ][:EACH]
 
 
 def same(data: bytes, truth: str, guessed: str | None) -> bool:

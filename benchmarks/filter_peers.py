@@ -1,10 +1,12 @@
-"""Verdicts of datatrove's filters, in a process of its own. Reads FOLDER/documents.jsonl; writes FOLDER/verdicts.json.
+"""Verdicts of datatrove's filters, in a process of its own. Reads FOLDER/documents.jsonl; writes
+FOLDER/verdicts.json.
 
     python filter_peers.py FOLDER
 
-Nothing but the standard library and datatrove is imported, so that it runs in the virtual environment that the benchmark makes
-for the peers. Its words come from spaCy's rules for English, and its sentences from spaCy's sentencizer: both are code inside the
-package and need no model, so nothing is downloaded.
+Nothing but the standard library and datatrove is imported, so that it runs in the virtual
+environment that the benchmark makes for the peers. Its words come from spaCy's rules for English,
+and its sentences from spaCy's sentencizer: both are code inside the package and need no model, so
+nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -35,18 +37,30 @@ def letters(text: str, language: str) -> list[str]:
 
 
 def repeated(grams: list[str]) -> int:
-    """Return the characters of the most frequent n-gram; its own function also counts one that occurs once."""
+    """Return the characters of the most frequent n-gram; its own function also counts one that
+    occurs once.
+    """
     gram, count = Counter(grams).most_common(1)[0]
     return len(gram) * count if count > 1 else 0
 
 
 def filters() -> dict[str, tuple[Any, Replacements]]:
-    """Return each filter, and what to put in the place of its own functions to count words and repetition as we do."""
-    from datatrove.pipeline.filters import C4QualityFilter, FineWebQualityFilter, GopherQualityFilter, GopherRepetitionFilter
+    """Return each filter, and what to put in the place of its own functions to count words and
+    repetition as we do.
+    """
+    from datatrove.pipeline.filters import (
+        C4QualityFilter,
+        FineWebQualityFilter,
+        GopherQualityFilter,
+        GopherRepetitionFilter,
+    )
 
     return {
         "gopher_quality": (GopherQualityFilter(), {"split_into_words": spaced}),
-        "gopher_repetition": (GopherRepetitionFilter(), {"split_into_words": letters, "find_top_duplicate": repeated}),
+        "gopher_repetition": (
+            GopherRepetitionFilter(),
+            {"split_into_words": letters, "find_top_duplicate": repeated},
+        ),
         "c4": (C4QualityFilter(**C4), {}),
         "fineweb": (FineWebQualityFilter(), {"split_into_words": spaced}),
     }
@@ -59,7 +73,10 @@ def verdicts(one: Any, texts: Sequence[str]) -> dict[str, Any]:
     documents = [Document(text=text, id="") for text in texts]
     start = time.process_time()
     found = [one.filter(document) for document in documents]
-    return {"seconds": time.process_time() - start, "reasons": ["" if answer is True else answer[1] for answer in found]}
+    return {
+        "seconds": time.process_time() - start,
+        "reasons": ["" if answer is True else answer[1] for answer in found],
+    }
 
 
 def main(folder: Path) -> None:

@@ -1,8 +1,9 @@
-"""Published filters on real English prose, ours beside datatrove's: who keeps what, why they differ, what people say, and speed.
+"""Published filters on real English prose, ours beside datatrove's: who keeps what, why they
+differ, what people say, and speed.
 
-Documents are cleaned first, so that both see the same lines. All are judged as web pages. "With our words" is datatrove's filter
-again, given our words in place of spaCy's, and without n-grams that occur once as the most frequent ones: what is left of the
-difference then is the rules themselves.
+Documents are cleaned first, so that both see the same lines. All are judged as web pages. "With our
+words" is datatrove's filter again, given our words in place of spaCy's, and without n-grams that
+occur once as the most frequent ones: what is left of the difference then is the rules themselves.
 """
 
 from __future__ import annotations
@@ -47,7 +48,13 @@ SETS = {
     "fineweb": ("fineweb",),
 }
 # What a recipe could ask of gopher_quality in place of 50 words and 0.8 of them with a letter.
-STRICTER = (("few_words", 100), ("few_words", 150), ("few_words", 200), ("words_without_letters", 0.9), ("words_without_letters", 0.94))
+STRICTER = (
+    ("few_words", 100),
+    ("few_words", 150),
+    ("few_words", 200),
+    ("words_without_letters", 0.9),
+    ("words_without_letters", 0.94),
+)
 ALL = tuple(name for names in SETS.values() for name in names)
 
 
@@ -56,7 +63,9 @@ def measure() -> dict[str, object] | None:
     if data is None:
         return None
     corpora = dict(prose(data))
-    labeled = [json.loads(line) for line in (data / LABELLED).read_text(encoding="utf-8").splitlines()]
+    labeled = [
+        json.loads(line) for line in (data / LABELLED).read_text(encoding="utf-8").splitlines()
+    ]
     corpora["labeled"] = cleaned([row["text"] for row in labeled]).to_pylist()
     documents = [text for found in corpora.values() for text in found]
     theirs = asked(documents)
@@ -66,30 +75,50 @@ def measure() -> dict[str, object] | None:
     for reason, bound in STRICTER:
         found = verdict(documents, ["gopher_quality"], {"gopher_quality": {reason: bound}})
         kept[f"our gopher_quality, {reason} = {bound}"] = found == ""
-    kept |= {f"datatrove's {name}": np.array(theirs[name]["reasons"], object) == "" for name in ours if theirs}
+    kept |= {
+        f"datatrove's {name}": np.array(theirs[name]["reasons"], object) == ""
+        for name in ours
+        if theirs
+    }
     figures: dict[str, object] = {"MB of text": megabytes(documents)}
     figures |= {f"documents, {name}": len(found) for name, found in corpora.items()}
     where = np.repeat(list(corpora), [len(found) for found in corpora.values()])
     for name, reasons in ours.items() if theirs else ():
         figures |= agreement(name, reasons, theirs, where)
     figures |= dict(
-        human({name: keep[where == "labeled"] for name, keep in kept.items()}, np.array([row["label"] == 1 for row in labeled]))
+        human(
+            {name: keep[where == "labeled"] for name, keep in kept.items()},
+            np.array([row["label"] == 1 for row in labeled]),
+        )
     )
-    figures |= {f"pages of books kept, {name}": float(keep[where == "books"].mean()) for name, keep in kept.items()}
+    figures |= {
+        f"pages of books kept, {name}": float(keep[where == "books"].mean())
+        for name, keep in kept.items()
+    }
     figures |= dict(speeds(documents, theirs))
     return result(__doc__, figures)
 
 
 def prose(data: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield English texts by corpus: web pages as the collector reads them, the others cut into pages."""
+    """Yield English texts by corpus: web pages as the collector reads them, the others cut into
+    pages.
+    """
     rng = random.Random(1)
     for name, kind, path in CORPORA:
         with tempfile.TemporaryDirectory() as folder:
-            found = list(texts(collected(data, Path(folder), [{"name": "one", "kind": kind, "path": path}])))
+            found = list(
+                texts(collected(data, Path(folder), [{"name": "one", "kind": kind, "path": path}]))
+            )
         if kind != "web":
             found = [piece for text in found for piece in pieces(text, rng, *PAGE)]
         clean = cleaned(found)
-        english = [text for text, code in zip(clean.to_pylist(), language.detect(clean).code.to_pylist(), strict=True) if code == "en"]
+        english = [
+            text
+            for text, code in zip(
+                clean.to_pylist(), language.detect(clean).code.to_pylist(), strict=True
+            )
+            if code == "en"
+        ]
         yield name, rng.sample(english, min(SAMPLE, len(english)))
 
 
@@ -113,31 +142,44 @@ def asked(documents: Sequence[str]) -> dict[str, Any]:
 
 
 def verdict(documents: Sequence[str], names: Sequence[str], thresholds: Thresholds = NONE) -> Array:
-    """Return the reason for which each document is dropped, "" where it is kept: as refine/shard does it."""
+    """Return the reason for which each document is dropped, "" where it is kept: as refine/shard
+    does it.
+    """
     column = pa.array(documents, pa.string())
     column = prose_lines(column) if "c4_lines" in names else column
     columns = {"text": column, "language": pa.array(["en"] * len(column))}
     empty = (columns.get(part.name, pa.nulls(len(column), part.type)) for part in DOCUMENT)
-    return judge(pa.RecordBatch.from_arrays(list(empty), schema=DOCUMENT), "web", names, Path(), thresholds).reason
+    return judge(
+        pa.RecordBatch.from_arrays(list(empty), schema=DOCUMENT), "web", names, Path(), thresholds
+    ).reason
 
 
 def agreement(name: str, ours: Array, theirs: dict[str, Any], where: Array) -> dict[str, object]:
-    """Return in how many documents the verdicts agree, by corpus, and which rules drop what the other side keeps."""
+    """Return in how many documents the verdicts agree, by corpus, and which rules drop what the
+    other side keeps.
+    """
     figures: dict[str, object] = {}
     for words in ("", filter_peers.SAME) if name + filter_peers.SAME in theirs else ("",):
         reasons = np.array(theirs[name + words]["reasons"], object)
         same = (ours == "") == (reasons == "")
         given = " with our words" if words else ""
-        figures |= {f"{name}: agreement{given}, {corpus}": float(same[where == corpus].mean()) for corpus in dict.fromkeys(where.tolist())}
+        figures |= {
+            f"{name}: agreement{given}, {corpus}": float(same[where == corpus].mean())
+            for corpus in dict.fromkeys(where.tolist())
+        }
         figures[f"{name}: agreement{given}, all"] = float(same.mean())
         for side, reason in (("datatrove", reasons), ("we", ours)):
             for rule, count in Counter(reason[~same & (reason != "")].tolist()).most_common():
-                figures[f"{name}: only {side} drop{'s' if side == 'datatrove' else ''}{given}, {rule}"] = count
+                figures[
+                    f"{name}: only {side} drop{'s' if side == 'datatrove' else ''}{given}, {rule}"
+                ] = count
     return figures
 
 
 def human(kept: dict[str, Array], good: Array) -> Iterator[tuple[str, object]]:
-    """Yield how well keeping goes with what people called good; keeping everything has the base rate as its accuracy."""
+    """Yield how well keeping goes with what people called good; keeping everything has the base
+    rate as its accuracy.
+    """
     yield "people: share called good", float(good.mean())
     for name, keep in kept.items():
         yield f"people: accuracy, {name}", float((keep == good).mean())
@@ -148,7 +190,13 @@ def human(kept: dict[str, Array], good: Array) -> Iterator[tuple[str, object]]:
 def speeds(documents: Sequence[str], theirs: dict[str, Any]) -> Iterator[tuple[str, object]]:
     size = megabytes(list(documents))
     for name, names in SETS.items():
-        yield f"MB a processor second, our {name}", size / seconds(lambda names=names: verdict(documents, names))  # type: ignore[misc]
+        yield (
+            f"MB a processor second, our {name}",
+            size / seconds(lambda names=names: verdict(documents, names)),
+        )  # type: ignore[misc]
         if theirs:
             yield f"MB a processor second, datatrove's {name}", size / theirs[name]["seconds"]
-    yield "MB a processor second, our four together", size / seconds(lambda: verdict(documents, ALL))
+    yield (
+        "MB a processor second, our four together",
+        size / seconds(lambda: verdict(documents, ALL)),
+    )

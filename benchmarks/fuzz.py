@@ -1,8 +1,10 @@
-"""Mutations of real files for every reader: how many crash it, hang it, or cost what stands beside the damage.
+"""Mutations of real files for every reader: how many crash it, hang it, or cost what stands beside
+the damage.
 
-A mutation changes bytes, cuts, moves, repeats or inserts; files are real ones up to 20 kB, where there are some, and a small one. The file
-is read in an archive between two whole ones, in a process of 4 GB of addresses; of formats with records one record is damaged, too. A
-mutation hangs when it takes 30 seconds of processor time.
+A mutation changes bytes, cuts, moves, repeats or inserts; files are real ones up to 20 kB, where
+there are some, and a small one. The file is read in an archive between two whole ones, in a process
+of 4 GB of addresses; of formats with records one record is damaged, too. A mutation hangs when it
+takes 30 seconds of processor time.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ def measure() -> dict[str, object] | None:
     failures: dict[str, list[str]] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         # Each reader has a process of its own, which a thread waits for.
-        for reader, found in zip(SMALL, pool.map(lambda reader: fuzz(reader, MUTATIONS, test_data()), SMALL), strict=True):
+        for reader, found in zip(
+            SMALL, pool.map(lambda reader: fuzz(reader, MUTATIONS, test_data()), SMALL), strict=True
+        ):
             failures[reader] = found
             print(f"{reader}: {len(found)} failures", *found[:5], sep="\n  ", flush=True)
     kinds = Counter(line.partition(":")[0] for lines in failures.values() for line in lines)

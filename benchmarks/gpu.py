@@ -1,7 +1,8 @@
-"""Every check that wants a GPU, in one call: `python -m benchmarks.gpu`. Writes results/gpu.json with the device's name.
+"""Every check that wants a GPU, in one call: `python -m benchmarks.gpu`. Writes results/gpu.json
+with the device's name.
 
-Runs from a source tree with PyTorch 2.11 or newer and nothing installed. Without a GPU it goes through the same code
-with a tiny model on the CPU, which proves that it runs, and writes no result.
+Runs from a source tree with PyTorch 2.11 or newer and nothing installed. Without a GPU it goes
+through the same code with a tiny model on the CPU, which proves that it runs, and writes no result.
 """
 
 from __future__ import annotations
@@ -31,14 +32,20 @@ def main() -> None:
     gpu = torch.cuda.is_available()
     config = resolve(Model(preset="300m" if gpu else "tiny"), 50_000 if gpu else 512, 10**10)
     device = "cuda" if gpu else "cpu"
-    figures = {"device": torch.cuda.get_device_name() if gpu else "cpu", "torch": torch.__version__, "checks": checks(config, device)}
+    figures = {
+        "device": torch.cuda.get_device_name() if gpu else "cpu",
+        "torch": torch.__version__,
+        "checks": checks(config, device),
+    }
     print(json.dumps(figures, indent=1))
     if gpu:
         RESULT.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 def checks(config: ModelConfig, device: str) -> dict[str, object]:
-    """Return speed and memory of a training step for each precision, compiled and not, and whether equal runs are equal."""
+    """Return speed and memory of a training step for each precision, compiled and not, and whether
+    equal runs are equal.
+    """
     sizes = (16, 32) if device == "cuda" else (2,)
     found: dict[str, object] = {}
     for precision in ("bf16", "fp32"):
@@ -47,17 +54,25 @@ def checks(config: ModelConfig, device: str) -> dict[str, object]:
                 name = f"{precision}, micro-batch {size}{', compiled' if compiled else ''}"
                 found[name] = step_speed(config, device, precision, size, compiled)
     found["two equal runs give equal weights"] = equal_runs(replace(config, layers=2), device)
-    found["a CPU and this device agree (fp32 logits, largest difference)"] = agreement(replace(config, layers=2), device)
+    found["a CPU and this device agree (fp32 logits, largest difference)"] = agreement(
+        replace(config, layers=2), device
+    )
     return found
 
 
 def tokens(config: ModelConfig, size: int, device: str) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(config.vocab_size, (size, config.context + 1), generator=generator).to(device)
+    return torch.randint(config.vocab_size, (size, config.context + 1), generator=generator).to(
+        device
+    )
 
 
-def step_speed(config: ModelConfig, device: str, precision: Precision, size: int, compiled: bool) -> dict[str, float] | str:
-    """Return tokens a second, share of peak and peak memory of whole training steps; or why it did not fit."""
+def step_speed(
+    config: ModelConfig, device: str, precision: Precision, size: int, compiled: bool
+) -> dict[str, float] | str:
+    """Return tokens a second, share of peak and peak memory of whole training steps; or why it did
+    not fit.
+    """
     try:
         model = Transformer(config).to(device).train()
         parameters = FlatParameters(model)
@@ -66,13 +81,23 @@ def step_speed(config: ModelConfig, device: str, precision: Precision, size: int
             for layer in model.model.layers:
                 layer.compile()
         rows = tokens(config, size, device)
-        seconds = [train_step(model, parameters, optimizer, rows, Machine(device, precision=precision)) for _ in range(STEPS)]
+        seconds = [
+            train_step(model, parameters, optimizer, rows, Machine(device, precision=precision))
+            for _ in range(STEPS)
+        ]
     except torch.cuda.OutOfMemoryError:
         torch.cuda.empty_cache()
         return "out of memory"
     best = min(seconds)
     speed = size * config.context / best
-    peak = next((value for name, value in PEAK_FLOPS.items() if device == "cuda" and name in torch.cuda.get_device_name()), 0.0)
+    peak = next(
+        (
+            value
+            for name, value in PEAK_FLOPS.items()
+            if device == "cuda" and name in torch.cuda.get_device_name()
+        ),
+        0.0,
+    )
     memory = torch.cuda.max_memory_allocated() if device == "cuda" else 0
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -83,7 +108,13 @@ def step_speed(config: ModelConfig, device: str, precision: Precision, size: int
     }
 
 
-def train_step(model: Transformer, parameters: FlatParameters, optimizer: Optimizer, rows: torch.Tensor, machine: Machine) -> float:
+def train_step(
+    model: Transformer,
+    parameters: FlatParameters,
+    optimizer: Optimizer,
+    rows: torch.Tensor,
+    machine: Machine,
+) -> float:
     start = time.perf_counter()
     parameters.zero()
     with machine.autocast():

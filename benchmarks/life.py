@@ -1,5 +1,6 @@
-"""A training's life, lived: `python -m benchmarks.life` makes a small run, changes it, kills it and poisons it, and
-writes docs/training-life.md with what it printed. About two minutes on two cores; nothing is downloaded.
+"""A training's life, lived: `python -m benchmarks.life` makes a small run, changes it, kills it and
+poisons it, and writes docs/training-life.md with what it printed. About two minutes on two cores;
+nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ def project(folder: Path, seed: int) -> Path:
     """Python's own language reference as raw text, and one file that repeats a character."""
     (folder / "raw").mkdir()
     for number, (name, text) in enumerate(sorted(topics.items())):
-        (folder / "raw" / f"{number:03}-{re.sub(r'[^a-z]', '', name.lower())}.txt").write_text(text, encoding="utf-8")
+        (folder / "raw" / f"{number:03}-{re.sub(r'[^a-z]', '', name.lower())}.txt").write_text(
+            text, encoding="utf-8"
+        )
     (folder / "raw" / "poison.txt").write_text(POISON, encoding="utf-8")
     (folder / "recipe.toml").write_text(RECIPE.format(seed=seed), encoding="utf-8")
     return folder / "runs" / "life"
@@ -61,7 +64,14 @@ def project(folder: Path, seed: int) -> Path:
 
 def groundup(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "groundup", *arguments]
-    return subprocess.Popen(command, cwd=folder, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        text=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 def wait_for_step(run: Path, step: int, process: subprocess.Popen[str]) -> None:
@@ -71,7 +81,9 @@ def wait_for_step(run: Path, step: int, process: subprocess.Popen[str]) -> None:
         if any(json.loads(line)["step"] >= step for line in lines[:-1]):
             return
         time.sleep(0.02)
-    raise SystemExit(f"the run ended before step {step}: {process.stderr.read() if process.stderr else ''}")
+    raise SystemExit(
+        f"the run ended before step {step}: {process.stderr.read() if process.stderr else ''}"
+    )
 
 
 def said(process: subprocess.Popen[str]) -> str:
@@ -79,7 +91,11 @@ def said(process: subprocess.Popen[str]) -> str:
     _, errors = process.communicate()
     lines = [line.rstrip() for line in errors.replace("\r", "\n").split("\n")]
     return "\n".join(
-        line for line in lines if line and "step/s" not in line and not line.startswith(("collect", "refine", "tokeniz", "index"))
+        line
+        for line in lines
+        if line
+        and "step/s" not in line
+        and not line.startswith(("collect", "refine", "tokeniz", "index"))
     )
 
 
@@ -92,14 +108,19 @@ def live(folder: Path, seed: int) -> dict[str, str]:
     status = groundup(folder, "status", "runs/life").communicate()[0]
     found["status"] = "\n".join(line for line in status.splitlines() if line.startswith("training"))
     text = (
-        (folder / "recipe.toml").read_text().replace("learning_rate = 0.01", "learning_rate = 0.005").replace("steps = 240", "steps = 260")
+        (folder / "recipe.toml")
+        .read_text()
+        .replace("learning_rate = 0.01", "learning_rate = 0.005")
+        .replace("steps = 240", "steps = 260")
     )
     (folder / "recipe.toml").write_text(text)
     process.send_signal(signal.SIGHUP)
     wait_for_step(run, 60, process)
     os.killpg(process.pid, signal.SIGKILL)
     found["start"] = said(process)
-    found["crash"] = "\n".join(sorted(path.name for path in (run / "train" / "checkpoints").iterdir()))
+    found["crash"] = "\n".join(
+        sorted(path.name for path in (run / "train" / "checkpoints").iterdir())
+    )
     process = groundup(folder, *arguments)
     found["resume"] = said(process)
     found["again"] = said(groundup(folder, *arguments))
@@ -107,15 +128,24 @@ def live(folder: Path, seed: int) -> dict[str, str]:
     if process.returncode or not incidents:
         raise SystemExit(f"seed {seed}: no incident, or the run failed: {found['resume']}")
     incident = json.loads(incidents[0].read_text())
-    incident["norms"] = dict(sorted(incident["norms"].items(), key=lambda item: -float(item[1]["gradient"]))[:2])
+    incident["norms"] = dict(
+        sorted(incident["norms"].items(), key=lambda item: -float(item[1]["gradient"]))[:2]
+    )
     incident["sequences"] = incident["sequences"][:1]
     found["incident"] = f"{incidents[0].relative_to(run)}\n{json.dumps(incident, indent=1)}"
-    events = [json.loads(line) for line in (run / "train" / "ledger.jsonl").read_text().splitlines()]
-    shown = [{name: value for name, value in event.items() if name not in ("settings", "machine")} for event in events]
+    events = [
+        json.loads(line) for line in (run / "train" / "ledger.jsonl").read_text().splitlines()
+    ]
+    shown = [
+        {name: value for name, value in event.items() if name not in ("settings", "machine")}
+        for event in events
+    ]
     found["ledger"] = "\n".join(json.dumps(event) for event in shown)
     best = json.loads((run / "train" / "best.json").read_text())
     state = json.loads((run / "train" / "checkpoints" / "step-000260" / "state.json").read_text())
-    short = {name: state[name] for name in ("step", "tokens", "spans", "skipped", "best_step")} | {"refused": state["guard"]["refused"]}
+    short = {name: state[name] for name in ("step", "tokens", "spans", "skipped", "best_step")} | {
+        "refused": state["guard"]["refused"]
+    }
     found["end"] = f"best.json   {json.dumps(best)}\nstate.json  {json.dumps(short)}"
     return found
 

@@ -17,7 +17,11 @@ def machine() -> str:
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        names = [
+            line.partition(":")[2].strip()
+            for line in info.read_text().splitlines()
+            if line.startswith("model name")
+        ]
         cpu = names[0] if names else cpu
     return f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
@@ -29,7 +33,8 @@ def test_data() -> Path | None:
 
 
 def watched(command: Sequence[str]) -> tuple[str, dict[str, float]]:
-    """Run a process; return what it printed, and in GB its peak resident memory and the part of it that is no mapped file.
+    """Run a process; return what it printed, and in GB its peak resident memory and the part of it
+    that is no mapped file.
 
     Raises:
         subprocess.CalledProcessError: it failed.

@@ -1,7 +1,8 @@
-"""Main text of web pages, ours beside trafilatura, resiliparse, readability, newspaper4k, boilerpipe and jusText. "snippets": 138 pages
-of trafilatura's evaluation, mostly German, with passages that a person wants in it or out of it; "articles": 104 English news pages of
-scrapinghub's article-extraction-benchmark with the article as a person marked it, by that project's measure (bags of runs of four words).
-Decoding is not counted; a tool that fails on a page gives nothing for it.
+"""Main text of web pages, ours beside trafilatura, resiliparse, readability, newspaper4k,
+boilerpipe and jusText. "snippets": 138 pages of trafilatura's evaluation, mostly German, with
+passages that a person wants in it or out of it; "articles": 104 English news pages of scrapinghub's
+article-extraction-benchmark with the article as a person marked it, by that project's measure (bags
+of runs of four words). Decoding is not counted; a tool that fails on a page gives nothing for it.
 """
 
 from __future__ import annotations
@@ -49,7 +50,13 @@ def snippets(data: Path) -> list[tuple[str, Any]]:
     """Return the pages with what should be in their main text, and what should not."""
     folder = data / "web/html/trafilatura-eval"
     listed = json.loads((folder / "evaldata.json").read_text(encoding="utf-8")).values()
-    return [(decode_html((folder / "pages" / entry["file"]).read_bytes()), (entry["with"], entry["without"])) for entry in listed]
+    return [
+        (
+            decode_html((folder / "pages" / entry["file"]).read_bytes()),
+            (entry["with"], entry["without"]),
+        )
+        for entry in listed
+    ]
 
 
 def articles(data: Path) -> list[tuple[str, Any]]:
@@ -57,7 +64,13 @@ def articles(data: Path) -> list[tuple[str, Any]]:
     folder = data / "web/html/article-extraction-benchmark"
     truth = json.loads((folder / "ground-truth.json").read_text(encoding="utf-8"))
     paths = sorted(folder.glob("*.html.gz"))
-    return [(decode_html(gzip.decompress(path.read_bytes())), truth[path.name.removesuffix(".html.gz")]["articleBody"]) for path in paths]
+    return [
+        (
+            decode_html(gzip.decompress(path.read_bytes())),
+            truth[path.name.removesuffix(".html.gz")]["articleBody"],
+        )
+        for path in paths
+    ]
 
 
 def run(folder: Path) -> dict[str, Any]:
@@ -67,13 +80,20 @@ def run(folder: Path) -> dict[str, Any]:
     for name, (package, _) in tools.TOOLS.items():
         if package and python is None:
             continue
-        command = [python if package and python else sys.executable, tools.__file__, name, str(folder)]
+        command = [
+            python if package and python else sys.executable,
+            tools.__file__,
+            name,
+            str(folder),
+        ]
         subprocess.run(command, check=True)
         found[name] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     return found
 
 
-def describe(label: str, which: str, rows: Sequence[tuple[str, Any]], found: dict[str, Any]) -> dict[str, object]:
+def describe(
+    label: str, which: str, rows: Sequence[tuple[str, Any]], found: dict[str, Any]
+) -> dict[str, object]:
     truth = [wanted for _, wanted in rows]
     precision, recall = (of_snippets if which == "snippets" else of_articles)(found["texts"], truth)
     return {
@@ -97,7 +117,9 @@ def of_snippets(texts: Iterable[str], wanted: Iterable[tuple[list[str], list[str
 
 
 def of_articles(texts: Iterable[str], bodies: Iterable[str]) -> Scores:
-    """Means of the pages' precision and recall; a page without text counts for recall only, as in that project's evaluate.py."""
+    """Means of the pages' precision and recall; a page without text counts for recall only, as in
+    that project's evaluate.py.
+    """
     precisions, recalls = [], []
     for text, body in zip(texts, bodies, strict=True):
         got, right = shingles(text), shingles(body)
@@ -109,4 +131,8 @@ def of_articles(texts: Iterable[str], bodies: Iterable[str]) -> Scores:
 
 def shingles(text: str) -> Counter[tuple[str, ...]]:
     words = re.findall(r"\w+", text)
-    return Counter(tuple(words[at : at + SHINGLE_WORDS]) for at in range(max(1, len(words) - SHINGLE_WORDS + 1)) if words)
+    return Counter(
+        tuple(words[at : at + SHINGLE_WORDS])
+        for at in range(max(1, len(words) - SHINGLE_WORDS + 1))
+        if words
+    )

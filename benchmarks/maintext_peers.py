@@ -1,9 +1,10 @@
-"""Main text by one tool, in a process of its own. Reads FOLDER/pages.json (sets of pages as text); writes FOLDER/TOOL.json.
+"""Main text by one tool, in a process of its own. Reads FOLDER/pages.json (sets of pages as text);
+writes FOLDER/TOOL.json.
 
     python maintext_peers.py TOOL FOLDER
 
-Nothing but the tool is imported, so that it runs in the virtual environment of the peers too. Each is used as its README shows, on
-text that is decoded already, without comments where it knows them.
+Nothing but the tool is imported, so that it runs in the virtual environment of the peers too. Each
+is used as its README shows, on text that is decoded already, without comments where it knows them.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ def resiliparse(**options: bool) -> Callable[[], Extract]:
 
 
 def readability() -> Extract:
-    """Arc90's, as readability-lxml has it; the text of the HTML that it gives back, a line an element."""
+    """Arc90's, as readability-lxml has it; the text of the HTML that it gives back, a line an
+    element.
+    """
     from lxml import html
     from readability import Document
 
@@ -79,13 +82,30 @@ def justext() -> Extract:
     """With the stop words of the language that the page declares, else of English."""
     import justext
 
-    lists = {word[:2].lower(): word for word in ("German", "French", "Polish", "Italian", "Spanish", "Portuguese", "Danish", "Dutch")}
+    lists = {
+        word[:2].lower(): word
+        for word in (
+            "German",
+            "French",
+            "Polish",
+            "Italian",
+            "Spanish",
+            "Portuguese",
+            "Danish",
+            "Dutch",
+        )
+    }
     codes = {"de": "ge", "es": "sp", "da": "da", "nl": "du"}
 
     def extract(page: str) -> str:
-        code = (re.findall(r"<html[^>]{0,500}?\blang=[\"']?(\w\w)", page[:5000], re.IGNORECASE) or ["en"])[0].lower()
+        code = (
+            re.findall(r"<html[^>]{0,500}?\blang=[\"']?(\w\w)", page[:5000], re.IGNORECASE)
+            or ["en"]
+        )[0].lower()
         words = justext.get_stoplist(lists.get(codes.get(code, code), "English"))
-        return "\n".join(part.text for part in justext.justext(page, words) if not part.is_boilerplate)
+        return "\n".join(
+            part.text for part in justext.justext(page, words) if not part.is_boilerplate
+        )
 
     return extract
 
@@ -97,7 +117,10 @@ TOOLS: dict[str, tuple[str, Callable[[], Extract]]] = {
     "trafilatura, fast": ("", trafilatura(fast=True)),
     "trafilatura, fast, precision": ("", trafilatura(fast=True, favor_precision=True)),
     "resiliparse": ("", resiliparse()),
-    "resiliparse, no comments, meta, alt texts": ("", resiliparse(comments=False, post_meta=False, alt_texts=False)),
+    "resiliparse, no comments, meta, alt texts": (
+        "",
+        resiliparse(comments=False, post_meta=False, alt_texts=False),
+    ),
     "readability-lxml": ("readability", readability),
     "newspaper4k": ("newspaper", newspaper),
     "boilerpy3": ("boilerpy3", boilerpy3),

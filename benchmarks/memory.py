@@ -1,8 +1,11 @@
-"""Peak memory of duplicates and split for up to 50 million documents, whose index is made up, a twentieth of them in families of four.
+"""Peak memory of duplicates and split for up to 50 million documents, whose index is made up, a
+twentieth of them in families of four.
 
-A child process does the work with `[refine] memory_megabytes` at its default. What is sampled is its anonymous memory, which is
-its own until it gives it back, and its resident memory: with it the mapped files, whose pages the system takes back whenever it
-needs the room. MILLIONS="1 10" leaves out the fifty, which take twenty minutes and 45 GB of disk.
+A child process does the work with `[refine] memory_megabytes` at its default. What is sampled is
+its anonymous memory, which is
+its own until it gives it back, and its resident memory: with it the mapped files, whose pages the
+system takes back whenever it needs the room. MILLIONS="1 10" leaves out the fifty, which take
+twenty minutes and 45 GB of disk.
 """
 
 from __future__ import annotations
@@ -42,7 +45,10 @@ def measure() -> dict[str, object] | None:
                 continue
             for number in range(millions):
                 write_shard(Path(folder) / f"s.{number:03}", number, millions)
-            figures |= {f"{millions} million documents: {name}": value for name, value in lists_of(Path(folder)).items()}
+            figures |= {
+                f"{millions} million documents: {name}": value
+                for name, value in lists_of(Path(folder)).items()
+            }
     what = "Peak memory of the lists of duplicates and of the split, over a made-up index with short texts."
     return {"what": what, "figures": figures, "machine": machine()}
 
@@ -51,7 +57,8 @@ def write_shard(folder: Path, number: int, shards: int) -> None:
     """Write what refine/shard would leave of a million documents."""
     folder.mkdir()
     chance = np.random.default_rng(number)
-    # Documents of one family have the same keys and the same text wherever they stand; all others are alone.
+    # Documents of one family have the same keys and the same text wherever they stand; all others
+    # are alone.
     families = max(1, int(shards * SHARD * TWIN_SHARE / FAMILY))
     who = np.arange(SHARD, dtype=np.uint64) + np.uint64(families + number * SHARD)
     twins = chance.random(SHARD) < TWIN_SHARE
@@ -63,13 +70,20 @@ def write_shard(folder: Path, number: int, shards: int) -> None:
     np.save(folder / "hashes.npy", chance.integers(0, 256, (SHARD, 16), np.uint8))
     empty = pa.array([""] * SHARD)
     columns = {name: empty for name in DOCUMENT.names if name not in ("turns", "record")}
-    columns |= {"id": ids, "text": texts(who), "record": pa.array(np.arange(SHARD)), "turns": pa.nulls(SHARD, DOCUMENT.field("turns").type)}
+    columns |= {
+        "id": ids,
+        "text": texts(who),
+        "record": pa.array(np.arange(SHARD)),
+        "turns": pa.nulls(SHARD, DOCUMENT.field("turns").type),
+    }
     table = pa.table({name: columns[name] for name in DOCUMENT.names}).cast(DOCUMENT)
     pq.write_table(table, folder / "documents.parquet", row_group_size=100_000, compression="zstd")
 
 
 def write_keys(folder: Path, who: np.ndarray, number: int) -> None:
-    """Write the sorted keys of every band: a hash of the document's number and the band; the exact texts all differ."""
+    """Write the sorted keys of every band: a hash of the document's number and the band; the exact
+    texts all differ.
+    """
     keys = np.lib.format.open_memmap(folder / "keys.npy", "w+", np.uint64, (WIDTH, SHARD))
     rows = np.lib.format.open_memmap(folder / "rows.npy", "w+", np.uint32, (WIDTH, SHARD))
     for band in range(WIDTH):
@@ -89,11 +103,17 @@ def hexadecimal(numbers: np.ndarray) -> pa.StringArray:
 
 def texts(who: np.ndarray) -> pa.StringArray:
     """Return a text of six words for each document, the same for the same number."""
-    hashed = np.stack([scrambled(who * np.uint64(3) + np.uint64(k)) for k in range(WORDS * LETTERS // 16)], axis=1)
-    letters = np.frombuffer(hashed.astype(">u8").tobytes().hex().encode(), np.uint8).reshape(-1, WORDS, LETTERS)
+    hashed = np.stack(
+        [scrambled(who * np.uint64(3) + np.uint64(k)) for k in range(WORDS * LETTERS // 16)], axis=1
+    )
+    letters = np.frombuffer(hashed.astype(">u8").tobytes().hex().encode(), np.uint8).reshape(
+        -1, WORDS, LETTERS
+    )
     spaced = np.concatenate([letters, np.full((len(who), WORDS, 1), 32, np.uint8)], axis=2)
     offsets = np.arange(0, spaced.size + 1, WORDS * (LETTERS + 1), dtype=np.int32)
-    return pa.StringArray.from_buffers(len(who), pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(spaced)))
+    return pa.StringArray.from_buffers(
+        len(who), pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(spaced))
+    )
 
 
 def lists_of(folder: Path) -> dict[str, object]:

@@ -1,7 +1,9 @@
-"""All pairs of documents that are alike, exactly and without hashing documents: the truth that tools are held against.
+"""All pairs of documents that are alike, exactly and without hashing documents: the truth that
+tools are held against.
 
-`similar_pairs` is a set-similarity join with prefix filter (Chaudhuri, Ganti, Kaushik 2006; Bayardo, Ma, Srikant 2007): two sets
-that are alike have one of the rarest members of each in common.
+`similar_pairs` is a set-similarity join with prefix filter (Chaudhuri, Ganti, Kaushik 2006;
+Bayardo, Ma, Srikant 2007): two sets that are alike have one of the rarest members of each in
+common.
 """
 
 from __future__ import annotations
@@ -26,8 +28,11 @@ def similar_pairs(sets: Array, offsets: Array, threshold: float) -> Pairs:
     lengths = np.diff(offsets)
     for begin, end in pairwise(offsets.tolist()):
         rarest[begin:end].sort()
-    # |A and B| >= t |A| for two sets at t, so one of the first |A| - t |A| + 1 members of A is in B, and the other way round.
-    prefixes = np.minimum(lengths - np.ceil(threshold * lengths - 1e-9).astype(np.int64) + 1, lengths)
+    # |A and B| >= t |A| for two sets at t, so one of the first |A| - t |A| + 1 members of A is in
+    # B, and the other way round.
+    prefixes = np.minimum(
+        lengths - np.ceil(threshold * lengths - 1e-9).astype(np.int64) + 1, lengths
+    )
     inside = np.arange(len(sets)) - np.repeat(offsets[:-1], lengths) < np.repeat(prefixes, lengths)
     owner = np.repeat(np.arange(len(lengths)), lengths)[inside]
     order = np.argsort(rarest[inside], kind="stable")
@@ -47,7 +52,13 @@ def similarities(sets: Array, offsets: Array, pairs: Array) -> Array:
 
 @kernel
 def _join(
-    sets: Array, rarest: Array, offsets: Array, prefixes: Array, owners: Array, starts: Array, threshold: float
+    sets: Array,
+    rarest: Array,
+    offsets: Array,
+    prefixes: Array,
+    owners: Array,
+    starts: Array,
+    threshold: float,
 ) -> tuple[Array, Array]:
     pairs, found, count = np.empty((1024, 2), np.int64), np.empty(1024, np.float64), 0
     last = np.full(len(prefixes), -1, np.int64)
@@ -62,7 +73,10 @@ def _join(
                 value = jaccard(own, sets[offsets[other] : offsets[other + 1]], threshold)
                 if value >= threshold:
                     if count == len(found):
-                        pairs, found = np.concatenate((pairs, pairs)), np.concatenate((found, found))
+                        pairs, found = (
+                            np.concatenate((pairs, pairs)),
+                            np.concatenate((found, found)),
+                        )
                     pairs[count, 0], pairs[count, 1], found[count] = other, row, value
                     count += 1
     return pairs[:count], found[:count]

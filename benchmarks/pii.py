@@ -1,7 +1,8 @@
-"""Personal data: kinds found in made sentences, hits in all real text that was collected, each looked at, and speed.
+"""Personal data: kinds found in made sentences, hits in all real text that was collected, each
+looked at, and speed.
 
-FineWeb's own step (datatrove's PIIFormatter: e-mail and public IP addresses) stands beside it where it is installed. A made sentence
-is found when its number is hidden whole and nothing else is.
+FineWeb's own step (datatrove's PIIFormatter: e-mail and public IP addresses) stands beside it where
+it is installed. A made sentence is found when its number is hidden whole and nothing else is.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from groundup.refine.clean.clean import clean_texts
 from groundup.refine.clean.pii import MASKS, hide
 
 KEEP = Personal(email="keep", url="keep", ip="keep", phone="keep", in_code=())
-# D a digit, N 2 to 9, O 0 to 8, B 40 to 120, H four hexadecimal digits, W a word; other letters stand for themselves.
+# D a digit, N 2 to 9, O 0 to 8, B 40 to 120, H four hexadecimal digits, W a word; other letters
+# stand for themselves.
 FORMATS = {
     "email": "W.W@W.org|W@W.co.uk|W+W@mail.W.com|W_W@W.io|<W@W.de>",
     "url": "http://W.org|https://www.W.com/W?W=DD|www.W.net|ftp://W.edu/W.txt|https://W.de/W_(W)",
@@ -44,7 +46,12 @@ STAY = (
     "NDD NDD NDD|0.DDDDDD|05 1D 2D 3D 4D|#NDDDDDD|std::W|00:1b:44:1D:3a:bD|NDDxNDD|utc+0N00|@W|W@W|a/b/N|N:NN:NN|NDD-DDD|NDD/NDD/DD|"
     "x-NDD-NDD-DDDD-DD|rfc NDDD|NNNNN-DDDD"
 )
-SENTENCES = ("You may try {} on any day.", "It is {}", "{}, as we said.", "The old one ({}) was lost.")
+SENTENCES = (
+    "You may try {} on any day.",
+    "It is {}",
+    "{}, as we said.",
+    "The old one ({}) was lost.",
+)
 WORDS = "alder birch cedar elm fir hazel larch maple oak pine rowan willow".split()
 EACH = 40
 # Hits in the real data that are not what they are taken for, found by looking at all of them.
@@ -79,7 +86,11 @@ def write(pattern: str, chance: random.Random) -> str:
     kinds = {"D": "0123456789", "N": "23456789", "O": "012345678"}
     text = re.sub("[DNO]", lambda hit: chance.choice(kinds[hit[0]]), pattern)
     text = re.sub("H", lambda _: f"{chance.randrange(1, 1 << 16):x}", text)
-    return re.sub("[WB]", lambda hit: chance.choice(WORDS) if hit[0] == "W" else str(chance.randrange(40, 121)), text)
+    return re.sub(
+        "[WB]",
+        lambda hit: chance.choice(WORDS) if hit[0] == "W" else str(chance.randrange(40, 121)),
+        text,
+    )
 
 
 def made() -> dict[str, object]:
@@ -96,12 +107,21 @@ def made() -> dict[str, object]:
             for frame, number in zip(frames, numbers, strict=True)
         ]
         name = f"made, {kind}: hidden right" if kind else "made, what should stay: left alone"
-        for tool, out in {"ours": ours(texts), "FineWeb": peer(texts)[0] if kind in ("email", "ip", "") else None}.items():
+        for tool, out in {
+            "ours": ours(texts),
+            "FineWeb": peer(texts)[0] if kind in ("email", "ip", "") else None,
+        }.items():
             if out is not None:
                 figures[f"{name}, {tool}"] = sum(map(str.__eq__, out, wanted)) / len(texts)
         if kind == "phone":
-            missed = Counter(formats.split("|")[n // EACH] for n, (a, b) in enumerate(zip(ours(texts), wanted, strict=True)) if a != b)
-            figures["made, phone: formats that are missed"] = ", ".join(f"{name} ({count / EACH:.0%})" for name, count in missed.items())
+            missed = Counter(
+                formats.split("|")[n // EACH]
+                for n, (a, b) in enumerate(zip(ours(texts), wanted, strict=True))
+                if a != b
+            )
+            figures["made, phone: formats that are missed"] = ", ".join(
+                f"{name} ({count / EACH:.0%})" for name, count in missed.items()
+            )
     return figures
 
 
@@ -111,7 +131,9 @@ def ours(texts: list[str]) -> list[str]:
 
 
 def peer(texts: list[str]) -> tuple[list[str] | None, float]:
-    """Return what FineWeb's step makes of texts, and its seconds; None where PEERS_PYTHON names no Python that has it."""
+    """Return what FineWeb's step makes of texts, and its seconds; None where PEERS_PYTHON names no
+    Python that has it.
+    """
     python = os.environ.get("PEERS_PYTHON")
     if not python:
         return None, 0.0
@@ -128,7 +150,9 @@ def real(documents: Path) -> dict[str, object]:
     figures: dict[str, object] = {}
     hits: Counter[str] = Counter()
     wrong = 0
-    for kind in sorted({path.name.partition(".")[0] for path in documents.glob("*.parquet")} - {"code"}):
+    for kind in sorted(
+        {path.name.partition(".")[0] for path in documents.glob("*.parquet")} - {"code"}
+    ):
         texts = [
             text
             for path in sorted(documents.glob(f"{kind}.*.parquet"))
@@ -146,15 +170,25 @@ def real(documents: Path) -> dict[str, object]:
             lambda clean=clean, actions=actions: hide(clean, actions)
         )  # type: ignore[misc]
         numbers = {name: actions[name] for name in ("ip", "phone")}
-        figures[f"{kind}: MB/s, numbers alone"] = megabytes(texts) / seconds(lambda clean=clean, numbers=numbers: hide(clean, numbers))  # type: ignore[misc]
+        figures[f"{kind}: MB/s, numbers alone"] = megabytes(texts) / seconds(
+            lambda clean=clean, numbers=numbers: hide(clean, numbers)
+        )  # type: ignore[misc]
         out, spent = peer(texts)
         if out is not None:
             figures[f"{kind}: MB/s, FineWeb's step (e-mail and IP)"] = megabytes(texts) / spent
-    figures |= {"all: IP and phone hits, looked at": hits["ip"] + hits["phone"], "all: of these wrong or cut wrong": wrong}
+    figures |= {
+        "all: IP and phone hits, looked at": hits["ip"] + hits["phone"],
+        "all: of these wrong or cut wrong": wrong,
+    }
     return figures
 
 
 def counts(texts: list[str]) -> Counter[str]:
     """Count what is masked, less what looked like a mask before."""
     masked = ours(texts)
-    return Counter({name: sum(a.count(mask) - b.count(mask) for a, b in zip(masked, texts, strict=True)) for name, mask in MASKS.items()})
+    return Counter(
+        {
+            name: sum(a.count(mask) - b.count(mask) for a, b in zip(masked, texts, strict=True))
+            for name, mask in MASKS.items()
+        }
+    )

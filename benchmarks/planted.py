@@ -1,4 +1,6 @@
-"""Copies of texts with known edits, for measuring what finds them: from one changed word to half of the text gone."""
+"""Copies of texts with known edits, for measuring what finds them: from one changed word to half of
+the text gone.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,9 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-# What stands above and below other texts on the web and in code; pieces of the license are shared by many copies that have
-# nothing else in common, so they are also a test of what a tool calls alike by mistake.
+# What stands above and below other texts on the web and in code; pieces of the license are shared
+# by many copies that have nothing else in common, so they are also a test of what a tool calls
+# alike by mistake.
 BOILERPLATE = (Path(__file__).parents[1] / "LICENSE").read_text(encoding="utf-8").split()
 
 Edit = Callable[[str, random.Random, str], str]
@@ -19,7 +22,9 @@ def words_replaced(rate: int) -> Edit:
 
     def edit(text: str, rng: random.Random, other: str) -> str:
         strange = other.split()
-        return re.sub(r"\S+", lambda word: rng.choice(strange) if rng.randrange(rate) == 0 else word[0], text)
+        return re.sub(
+            r"\S+", lambda word: rng.choice(strange) if rng.randrange(rate) == 0 else word[0], text
+        )
 
     return edit
 
@@ -99,7 +104,10 @@ def two_edits(text: str, rng: random.Random, other: str) -> str:
 
 EDITS: dict[str, Edit] = {
     "same": lambda text, rng, other: text,
-    **{f"one word in {rate} replaced": words_replaced(rate) for rate in (400, 200, 100, 70, 50, 30, 20, 12)},
+    **{
+        f"one word in {rate} replaced": words_replaced(rate)
+        for rate in (400, 200, 100, 70, 50, 30, 20, 12)
+    },
     "words deleted": run_deleted,
     "words inserted": run_inserted,
     "boilerplate below": appended,
@@ -116,7 +124,9 @@ SAME_WORDS = ("same", "other white space", "other case", "no punctuation")
 
 
 def planted(texts: Sequence[str], copies: int, rng: random.Random) -> list[tuple[str, int, str]]:
-    """Return edited copies of texts drawn at random (some more than once), the number of the text that each is made of, and how."""
+    """Return edited copies of texts drawn at random (some more than once), the number of the text
+    that each is made of, and how.
+    """
     made = []
     for number in range(copies):
         original, other = rng.randrange(len(texts)), rng.choice(texts)

@@ -1,4 +1,6 @@
-"""What describing documents costs in refine/shard, and how near the cheap measures come to what they stand for."""
+"""What describing documents costs in refine/shard, and how near the cheap measures come to what
+they stand for.
+"""
 
 from __future__ import annotations
 
@@ -34,14 +36,26 @@ def measure() -> dict[str, object] | None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         run = collected(data, Path(folder))
-        shards = [a for path in sorted((run.root / ".store" / "collect" / "shard").iterdir()) if (a := load_artifact(path))]
+        shards = [
+            a
+            for path in sorted((run.root / ".store" / "collect" / "shard").iterdir())
+            if (a := load_artifact(path))
+        ]
         figures: dict[str, object] = {}
         seconds = {a.facts["source"]: _seconds(a) for a in shards}
-        for name, (with_measures, without) in [*seconds.items(), ("all", np.sum(list(seconds.values()), axis=0))]:
-            figures[f"more processor time of refine/shard, {name}"] = float(with_measures / without - 1)
+        for name, (with_measures, without) in [
+            *seconds.items(),
+            ("all", np.sum(list(seconds.values()), axis=0)),
+        ]:
+            figures[f"more processor time of refine/shard, {name}"] = float(
+                with_measures / without - 1
+            )
         for shard in shards:
             if shard.facts["documents"] >= 100:
-                figures |= {f"{what}, {shard.facts['source']}": value for what, value in _nearness(shard).items()}
+                figures |= {
+                    f"{what}, {shard.facts['source']}": value
+                    for what, value in _nearness(shard).items()
+                }
     return {
         "what": "Describing documents while they are refined; the first bytes of a text for the whole.",
         "figures": figures,
@@ -50,8 +64,12 @@ def measure() -> dict[str, object] | None:
 
 
 def _seconds(shard: Artifact) -> tuple[float, float]:
-    """Return the fastest processor time of a shard, with the measures and with nothing in their place."""
-    nothing = mock.patch.object(quality, "measured", lambda texts: np.zeros((len(texts[0]) - 1, len(MEASURES))))
+    """Return the fastest processor time of a shard, with the measures and with nothing in their
+    place.
+    """
+    nothing = mock.patch.object(
+        quality, "measured", lambda texts: np.zeros((len(texts[0]) - 1, len(MEASURES)))
+    )
     times: list[list[float]] = [[], []]
     for _ in range(REPEATS + 1):
         times[0].append(_refine(shard))
@@ -64,24 +82,42 @@ def _refine(shard: Artifact) -> float:
     kind = str(shard.facts["kind"])
     with tempfile.TemporaryDirectory() as folder:
         start = time.process_time()
-        refine_shard(Path(folder), shard.path, kind, [], applicable(Refine().filters, kind), Path(folder))
+        refine_shard(
+            Path(folder), shard.path, kind, [], applicable(Refine().filters, kind), Path(folder)
+        )
         return time.process_time() - start
 
 
 def _nearness(shard: Artifact) -> dict[str, float]:
-    """Return how the measures of texts of 200 bytes and more go with zlib's ratio and with Gopher's repeated 5-grams."""
-    texts = pq.read_table(shard.path / "documents.parquet", columns=["text"]).column("text").combine_chunks()
+    """Return how the measures of texts of 200 bytes and more go with zlib's ratio and with Gopher's
+    repeated 5-grams.
+    """
+    texts = (
+        pq.read_table(shard.path / "documents.parquet", columns=["text"])
+        .column("text")
+        .combine_chunks()
+    )
     texts = texts.filter(pa.array(np.diff(text_buffers(texts)[0]) >= 200))
     found = dict(zip(MEASURES, measured(text_buffers(texts)).T, strict=True))
     data = [text.encode() for text in texts.to_pylist()]
-    same = np.array([len(b) / len(zlib.compress(b)) for b in (text[:BEGINNING_BYTES] for text in data)])
+    same = np.array(
+        [len(b) / len(zlib.compress(b)) for b in (text[:BEGINNING_BYTES] for text in data)]
+    )
     whole = np.array([len(text) / len(zlib.compress(text)) for text in data])
     five = Statistics(pa.record_batch({"text": texts})).share("duplicate_5gram_bytes", "bytes")
     return {
-        "compression divided by zlib's of the same bytes, median": float(np.median(found["compression"] / same)),
-        "rank correlation of compression with zlib's of the same bytes": _ranks(found["compression"], same),
-        "rank correlation of compression with zlib's of the whole text": _ranks(found["compression"], whole),
-        "correlation of repeated runs with repeated 5-grams of the whole text": float(np.corrcoef(found["repeated_runs"], five)[0, 1]),
+        "compression divided by zlib's of the same bytes, median": float(
+            np.median(found["compression"] / same)
+        ),
+        "rank correlation of compression with zlib's of the same bytes": _ranks(
+            found["compression"], same
+        ),
+        "rank correlation of compression with zlib's of the whole text": _ranks(
+            found["compression"], whole
+        ),
+        "correlation of repeated runs with repeated 5-grams of the whole text": float(
+            np.corrcoef(found["repeated_runs"], five)[0, 1]
+        ),
     }
 
 

@@ -1,4 +1,6 @@
-"""Megabytes a second through refinement on one core: cleaning, language, filters, hashes and signatures."""
+"""Megabytes a second through refinement on one core: cleaning, language, filters, hashes and
+signatures.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,15 @@ def measure() -> dict[str, object] | None:
         "MB/s, whole stage, one core": view.facts["bytes_in"] / 1e6 / seconds,
     }
     for entry in view.manifest["artefacts"]:
-        artifact_bytes = view.facts["sources"].get(str(entry["name"]).rpartition(".")[0], {}).get("bytes_in")
+        artifact_bytes = (
+            view.facts["sources"].get(str(entry["name"]).rpartition(".")[0], {}).get("bytes_in")
+        )
         if entry["step"] == "refine/shard" and artifact_bytes:
-            figures[f"MB/s, {entry['name'].rpartition('.')[0]}"] = artifact_bytes / 1e6 / entry["seconds"]
-    return {"what": "Refinement of real text, one process, kernels compiled before.", "figures": figures, "machine": machine()}
+            figures[f"MB/s, {entry['name'].rpartition('.')[0]}"] = (
+                artifact_bytes / 1e6 / entry["seconds"]
+            )
+    return {
+        "what": "Refinement of real text, one process, kernels compiled before.",
+        "figures": figures,
+        "machine": machine(),
+    }

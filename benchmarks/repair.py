@@ -1,4 +1,6 @@
-"""ftfy's own cases of broken text, and mojibake made from sentences in 75 languages: ours beside ftfy, and the speed of both."""
+"""ftfy's own cases of broken text, and mojibake made from sentences in 75 languages: ours beside
+ftfy, and the speed of both.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,23 @@ from benchmarks.machine import test_data
 from benchmarks.peers import megabytes, result, seconds
 from groundup.refine.clean.clean import Cleaned, _repair, _suspects, clean_texts
 
-# All are judged by what is left when quotes are straight and white space is plain: fix_text and we differ there by design.
+# All are judged by what is left when quotes are straight and white space is plain: fix_text and we
+# differ there by design.
 STRAIGHT = str.maketrans(dict.fromkeys("‘’‚", "'") | dict.fromkeys("“”„", '"'))
-MISREAD_AS = ("latin-1", "iso-8859-2", "macroman", "cp437", *(f"sloppy-windows-{page}" for page in (1250, 1251, 1252, 1253, 1254, 1257)))
+MISREAD_AS = (
+    "latin-1",
+    "iso-8859-2",
+    "macroman",
+    "cp437",
+    *(f"sloppy-windows-{page}" for page in (1250, 1251, 1252, 1253, 1254, 1257)),
+)
 Repair = Callable[[list[str]], list[str]]
 
 
 def ours(texts: list[str]) -> list[str]:
-    cleaned: list[str] = clean_texts(pa.array(texts), np.zeros(len(texts), np.bool_)).texts.to_pylist()
+    cleaned: list[str] = clean_texts(
+        pa.array(texts), np.zeros(len(texts), np.bool_)
+    ).texts.to_pylist()
     return cleaned
 
 
@@ -53,18 +64,26 @@ def plain(text: str) -> str:
 
 
 def cases(path: Path) -> dict[str, object]:
-    """Count the cases of one file that each tool gets right; in `negative` a case is right when it is left alone."""
+    """Count the cases of one file that each tool gets right; in `negative` a case is right when it
+    is left alone.
+    """
     listed = json.loads(path.read_text(encoding="utf-8"))
-    wanted = [{plain(case["fixed"]), plain(case.get("fixed-encoding", case["fixed"]))} for case in listed]
+    wanted = [
+        {plain(case["fixed"]), plain(case.get("fixed-encoding", case["fixed"]))} for case in listed
+    ]
     figures: dict[str, object] = {f"{path.stem}: cases": len(listed)}
     for name, tool in TOOLS.items():
         got = tool([case["original"] for case in listed])
-        figures[f"{path.stem}: right, {name}"] = sum(plain(text) in right for text, right in zip(got, wanted, strict=True))
+        figures[f"{path.stem}: right, {name}"] = sum(
+            plain(text) in right for text, right in zip(got, wanted, strict=True)
+        )
     return figures
 
 
 def made(lines: dict[str, list[str]]) -> dict[str, object]:
-    """Misread every tenth sentence, as cleaning leaves it, in ten encodings, with no-break spaces as they are and as plain ones."""
+    """Misread every tenth sentence, as cleaning leaves it, in ten encodings, with no-break spaces
+    as they are and as plain ones.
+    """
     clean = ours([text for texts in lines.values() for text in texts[::10]])
     right = [text for text in clean if not text.isascii()]
     pairs = [(text, text.encode().decode(code, "replace")) for text in right for code in MISREAD_AS]
@@ -72,20 +91,36 @@ def made(lines: dict[str, list[str]]) -> dict[str, object]:
     broken = [pair[1] for pair in pairs]
     figures: dict[str, object] = {"made: sentences": len(pairs)}
     for name, tool in TOOLS.items():
-        figures[f"made: share right, {name}"] = sum(plain(a) == plain(b) for (a, _), b in zip(pairs, tool(broken), strict=True)) / len(
-            pairs
-        )
+        figures[f"made: share right, {name}"] = sum(
+            plain(a) == plain(b) for (a, _), b in zip(pairs, tool(broken), strict=True)
+        ) / len(pairs)
     alone = [text for text in broken if ftfy.fix_encoding(text) != text]
-    figures["made: ftfy changes, our screen misses"] = int((~_suspects(Cleaned(pa.array(alone)), np.ones(len(alone), np.bool_))).sum())
+    figures["made: ftfy changes, our screen misses"] = int(
+        (~_suspects(Cleaned(pa.array(alone)), np.ones(len(alone), np.bool_))).sum()
+    )
     return figures
 
 
 def real(data: Path, lines: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Return clean prose (chapters of ten books), web text, and documents of ten sentences in 75 languages."""
-    books = [path.read_text(encoding="utf-8") for path in sorted(data.glob("books/gutenberg/*/*.txt"))[:10]]
-    web = [json.loads(line)["text"] for line in (data / "web/jsonl/c4_demo.jsonl").read_text(encoding="utf-8").splitlines()]
-    many = [" ".join(texts[i : i + 10]) for texts in lines.values() for i in range(0, len(texts), 10)]
-    return {"books": [chapter for book in books for chapter in book.split("\n\n\n")], "web": web, "75 languages": many}
+    """Return clean prose (chapters of ten books), web text, and documents of ten sentences in 75
+    languages.
+    """
+    books = [
+        path.read_text(encoding="utf-8")
+        for path in sorted(data.glob("books/gutenberg/*/*.txt"))[:10]
+    ]
+    web = [
+        json.loads(line)["text"]
+        for line in (data / "web/jsonl/c4_demo.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    many = [
+        " ".join(texts[i : i + 10]) for texts in lines.values() for i in range(0, len(texts), 10)
+    ]
+    return {
+        "books": [chapter for book in books for chapter in book.split("\n\n\n")],
+        "web": web,
+        "75 languages": many,
+    }
 
 
 def speed(name: str, texts: list[str]) -> dict[str, object]:

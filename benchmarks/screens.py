@@ -1,6 +1,8 @@
-"""Pictures of the chat page and of the report for the README. Reads runs/starter; writes docs/images/*.png.
+"""Pictures of the chat page and of the report for the README. Reads runs/starter; writes
+docs/images/*.png.
 
-`python -m benchmarks.screens [RUN]`, part of `make docs`. Needs chromium; the model answers with a fixed seed.
+`python -m benchmarks.screens [RUN]`, part of `make docs`. Needs chromium; the model answers with a
+fixed seed.
 """
 
 from __future__ import annotations
@@ -13,10 +15,16 @@ from pathlib import Path
 from typing import Any
 
 IMAGES = Path("docs/images")
-# The first two are for machines without user namespaces or a GPU; the others keep the browser from asking hosts of its own.
+# The first two are for machines without user namespaces or a GPU; the others keep the browser from
+# asking hosts of its own.
 FLAGS = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync".split()
 DESKTOP = {"viewport": {"width": 1280, "height": 800}, "color_scheme": "light"}
-PHONE = {"viewport": {"width": 390, "height": 780}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+PHONE = {
+    "viewport": {"width": 390, "height": 780},
+    "device_scale_factor": 2,
+    "is_mobile": True,
+    "has_touch": True,
+}
 # A seed is part of the picture: the same run gives the same one.
 SETTINGS = {"seed": 6, "max_tokens": 96}
 COLOURS = 128
@@ -75,7 +83,9 @@ def report(browser: Any, root: Path) -> None:
 def opened(browser: Any, url: str, options: dict[str, Any]) -> Any:
     """The page with its beginnings, and settings that draw the same text each time."""
     context = browser.new_context(**options)
-    context.add_init_script(f"localStorage.setItem('groundup.settings', {json.dumps(json.dumps(SETTINGS))})")
+    context.add_init_script(
+        f"localStorage.setItem('groundup.settings', {json.dumps(json.dumps(SETTINGS))})"
+    )
     page = context.new_page()
     page.goto(url)
     page.wait_for_selector("#run:not(:empty)", state="attached")
@@ -83,7 +93,9 @@ def opened(browser: Any, url: str, options: dict[str, Any]) -> Any:
 
 
 def say(page: Any, number: int) -> None:
-    """Take the beginning of that number: as a message, or, where the model was not tuned, as a text to go on with."""
+    """Take the beginning of that number: as a message, or, where the model was not tuned, as a text
+    to go on with.
+    """
     button = page.locator("#prompts button").nth(number)
     if page.evaluate("document.body.dataset.mode") == "chat":
         page.fill("#message", button.locator("span").text_content())

@@ -1,7 +1,9 @@
-"""Tokens a second and time to the first token of the engine, beside transformers' `generate` on the same weights.
+"""Tokens a second and time to the first token of the engine, beside transformers' `generate` on the
+same weights.
 
-`python -m benchmarks.serve` writes results/serve.json. The starter run is measured where it is there; a 125M model with
-random weights always. Both programs take turns, so that what disturbs one disturbs the other; the ratio is the point.
+`python -m benchmarks.serve` writes results/serve.json. The starter run is measured where it is
+there; a 125M model with random weights always. Both programs take turns, so that what disturbs one
+disturbs the other; the ratio is the point.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ STREAMS = (1, 8, 32)
 REPEATS = 3
 LARGE_VOCABULARY = 50_000
 
-# Seconds until each request had its first token, and until all were through; and the tokens that were asked for.
+# Seconds until each request had its first token, and until all were through; and the tokens that
+# were asked for.
 Timing = tuple[list[float], float, int]
 
 
@@ -41,19 +44,27 @@ def measure() -> dict[str, object]:
     figures: dict[str, object] = {}
     if STARTER.exists():
         tokenizer = Tokenizer.load(STARTER)
-        figures |= compare("starter, fp32", STARTER, tokenizer, torch.float32, [64] * max(STREAMS), STREAMS)
+        figures |= compare(
+            "starter, fp32", STARTER, tokenizer, torch.float32, [64] * max(STREAMS), STREAMS
+        )
         unequal = [8 + 4 * n for n in range(32)]
-        figures |= compare("starter, fp32, 8 to 132 tokens", STARTER, tokenizer, torch.float32, unequal, (32,))
+        figures |= compare(
+            "starter, fp32, 8 to 132 tokens", STARTER, tokenizer, torch.float32, unequal, (32,)
+        )
     with tempfile.TemporaryDirectory() as folder:
         large_model(Path(folder))
         for dtype, name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
-            figures |= compare(f"125m, {name}", Path(folder), Letters(), dtype, [12] * max(STREAMS), STREAMS)
+            figures |= compare(
+                f"125m, {name}", Path(folder), Letters(), dtype, [12] * max(STREAMS), STREAMS
+            )
     what = f"Greedy answers to prompts of 8 to 39 tokens, all sent at once; {torch.get_num_threads()} threads, torch {torch.__version__}."
     return {"what": what, "figures": figures, "machine": machine()}
 
 
 def large_model(folder: Path) -> None:
-    """Write a model of the preset 125m with random weights; its text means nothing, its speed is that of a trained one."""
+    """Write a model of the preset 125m with random weights; its text means nothing, its speed is
+    that of a trained one.
+    """
     model = Transformer(resolve(Model(preset="125m"), LARGE_VOCABULARY, 10**9))
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -63,7 +74,9 @@ def large_model(folder: Path) -> None:
 
 
 class Letters(Tokenizer):
-    """A tokenizer without a vocabulary: every id is a letter, so that every token makes a piece of text."""
+    """A tokenizer without a vocabulary: every id is a letter, so that every token makes a piece of
+    text.
+    """
 
     def __init__(self) -> None:
         self.vocab_size = LARGE_VOCABULARY
@@ -76,7 +89,12 @@ class Letters(Tokenizer):
 
 
 def compare(
-    name: str, folder: Path, tokenizer: Tokenizer, dtype: torch.dtype, lengths: list[int], streams: tuple[int, ...]
+    name: str,
+    folder: Path,
+    tokenizer: Tokenizer,
+    dtype: torch.dtype,
+    lengths: list[int],
+    streams: tuple[int, ...],
 ) -> dict[str, object]:
     """Return the figures of one model at each number of streams, ours and theirs by turns."""
     figures: dict[str, object] = {}
@@ -89,7 +107,9 @@ def compare(
     prompts = [tuple(ids[n * 50 : n * 50 + 8 + n]) for n in range(max(streams))]
     for count in streams:
         work = list(zip(prompts[:count], lengths[:count], strict=True))
-        mine, other = by_turns(lambda w=work: ours(engine, w), lambda w=work: transformers_run(theirs, w))
+        mine, other = by_turns(
+            lambda w=work: ours(engine, w), lambda w=work: transformers_run(theirs, w)
+        )
         head = f"{name}, {count} stream{'s' * (count > 1)}"
         figures |= {
             f"{head}: tokens/s": mine[0],
@@ -104,7 +124,9 @@ def compare(
 
 
 def by_turns(*runs: Callable[[], Timing]) -> list[tuple[float, float, float]]:
-    """Return for each program the medians of tokens a second, and of the middle and the last time to a first token."""
+    """Return for each program the medians of tokens a second, and of the middle and the last time
+    to a first token.
+    """
     timings: list[list[Timing]] = [[] for _ in runs]
     for _ in range(REPEATS):
         for run, found in zip(runs, timings, strict=True):
@@ -146,14 +168,18 @@ def transformers_model(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
 
 
 def transformers_run(model: torch.nn.Module, work: list[tuple[tuple[int, ...], int]]) -> Timing:
-    """One batch, padded on the left, as its documentation shows; it streams nothing, so the first token is timed alone."""
+    """One batch, padded on the left, as its documentation shows; it streams nothing, so the first
+    token is timed alone.
+    """
     widest = max(len(prompt) for prompt, _ in work)
     rows = torch.tensor([[0] * (widest - len(prompt)) + list(prompt) for prompt, _ in work])
     mask = torch.tensor([[0] * (widest - len(prompt)) + [1] * len(prompt) for prompt, _ in work])
 
     def generate(tokens: int) -> float:
         start = time.perf_counter()
-        model.generate(rows, attention_mask=mask, max_new_tokens=tokens, do_sample=False, pad_token_id=0)  # type: ignore[operator]
+        model.generate(
+            rows, attention_mask=mask, max_new_tokens=tokens, do_sample=False, pad_token_id=0
+        )  # type: ignore[operator]
         return time.perf_counter() - start
 
     with torch.inference_mode():

@@ -23,7 +23,9 @@ FIGURES = (
 def measure() -> dict[str, object] | None:
     if not REPORT.exists():
         return None
-    SUMMARY.write_text(REPORT.with_name("summary.txt").read_text(encoding="utf-8"), encoding="utf-8")
+    SUMMARY.write_text(
+        REPORT.with_name("summary.txt").read_text(encoding="utf-8"), encoding="utf-8"
+    )
     figures = json.loads(REPORT.read_text(encoding="utf-8"))["figures"]
     return {
         "what": "`make demo`: from downloaded packages to an exported model (figures of runs/starter/report/report.json).",

@@ -1,4 +1,6 @@
-"""RESULTS.md from the result files: for each benchmark what stands for itself, and what is compared side by side."""
+"""RESULTS.md from the result files: for each benchmark what stands for itself, and what is compared
+side by side.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _FILTERS = ("gopher_quality", "gopher_repetition", "c4", "fineweb")
-# What is compared in a benchmark: groups of names that stand in its figures. Each name becomes a column, or a row where they are many.
+# What is compared in a benchmark: groups of names that stand in its figures. Each name becomes a
+# column, or a row where they are many.
 SIDES: dict[str, Sequence[Sequence[str]]] = {
     "bzip2": [("ours", "bz2.BZ2File")],
     "continued": [("old", "new")],
-    "duplicates": [("groundup", "datatrove", "datasketch", "rensa", "rensa, CMinHash", "rensa, single words")],
+    "duplicates": [
+        ("groundup", "datatrove", "datasketch", "rensa", "rensa, CMinHash", "rensa, single words")
+    ],
     "encodings": [("ours", "chardet", "charset-normalizer")],
     "filters": [
         ("books", "wikipedia", "web", "saved pages", "labeled", "all"),
@@ -42,7 +47,12 @@ _MOST_COLUMNS = 7
 
 def document(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the page: a section for each result file."""
-    lines = ["# Results", "", "Made by `make bench` from `benchmarks/results/*.json`; do not edit.", ""]
+    lines = [
+        "# Results",
+        "",
+        "Made by `make bench` from `benchmarks/results/*.json`; do not edit.",
+        "",
+    ]
     lines += [" · ".join(f"[{name}](#{name})" for name in results)]
     for name, result in results.items():
         lines += ["", f"## {name}", "", str(result.get("what", "")), ""]
@@ -56,10 +66,13 @@ def document(results: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def pivoted(figures: Mapping[str, Any], sides: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+def pivoted(
+    figures: Mapping[str, Any], sides: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Return the figures that name no side, and those that do: by what is measured, then by side.
 
-    Which side a figure is of stands somewhere in its name: "enwiki: MB/s, ours", "rensa: recall", "left a MB, ours, braces".
+    Which side a figure is of stands somewhere in its name: "enwiki: MB/s, ours", "rensa: recall",
+    "left a MB, ours, braces".
     """
     longest = sorted(map(re.escape, sides), key=len, reverse=True)
     side = re.compile(rf"(?:^|(?<=[:,] ))({'|'.join(longest)})(?:[:,] |$)")
@@ -67,7 +80,9 @@ def pivoted(figures: Mapping[str, Any], sides: Sequence[str]) -> tuple[dict[str,
     compared: dict[str, dict[str, Any]] = {}
     for name, value in figures.items():
         if found := side.search(name):
-            compared.setdefault((name[: found.start()] + name[found.end() :]).rstrip(":, "), {})[found[1]] = value
+            compared.setdefault((name[: found.start()] + name[found.end() :]).rstrip(":, "), {})[
+                found[1]
+            ] = value
         else:
             alone[name] = value
     return alone, compared
@@ -75,16 +90,28 @@ def pivoted(figures: Mapping[str, Any], sides: Sequence[str]) -> tuple[dict[str,
 
 def _side_by_side(compared: Mapping[str, Mapping[str, Any]], sides: Sequence[str]) -> list[str]:
     if len(sides) <= _MOST_COLUMNS:
-        return _table(["figure", *sides], ((name, *(own.get(side, "") for side in sides)) for name, own in compared.items()))
-    return _table(["", *compared], ((side, *(own.get(side, "") for own in compared.values())) for side in sides))
+        return _table(
+            ["figure", *sides],
+            ((name, *(own.get(side, "") for side in sides)) for name, own in compared.items()),
+        )
+    return _table(
+        ["", *compared],
+        ((side, *(own.get(side, "") for own in compared.values())) for side in sides),
+    )
 
 
 def _table(head: Sequence[str], rows: Any) -> list[str]:
     body = [f"| {' | '.join(map(_cell, row))} |" for row in rows]
-    return body and [f"| {' | '.join(map(_cell, head))} |", "|---|" + "---:|" * (len(head) - 1), *body]
+    return body and [
+        f"| {' | '.join(map(_cell, head))} |",
+        "|---|" + "---:|" * (len(head) - 1),
+        *body,
+    ]
 
 
 def _cell(value: object) -> str:
     if isinstance(value, int | float):
-        return f"{value:,.4g}" if abs(value) < 1000 and isinstance(value, float) else f"{value:,.0f}"
+        return (
+            f"{value:,.4g}" if abs(value) < 1000 and isinstance(value, float) else f"{value:,.0f}"
+        )
     return str(value).replace("|", "\\|")

@@ -1,10 +1,13 @@
-"""Wikitext to text by one tool, in a process of its own. Reads FOLDER/pages.json; writes FOLDER/TOOL.json: seconds and texts.
+"""Wikitext to text by one tool, in a process of its own. Reads FOLDER/pages.json; writes
+FOLDER/TOOL.json: seconds and texts.
 
     python wikitext_peers.py TOOL FOLDER
 
-Nothing but the standard library and the tool is imported, so that it runs in the virtual environment of the peers, which
-PEERS_PYTHON names: `pip install mwparserfromhell==0.7.2 wikitextparser==3.0.0 wikiextractor==3.1.0`. None of them is a dependency.
-Each is used as its manual shows; wikiextractor without templates, as no tool here is given their definitions.
+Nothing but the standard library and the tool is imported, so that it runs in the virtual
+environment of the peers, which
+PEERS_PYTHON names: `pip install mwparserfromhell==0.7.2 wikitextparser==3.0.0
+wikiextractor==3.1.0`. None of them is a dependency. Each is used as its manual shows; wikiextractor
+without templates, as no tool here is given their definitions.
 """
 
 from __future__ import annotations
@@ -60,7 +63,9 @@ def main(tool: str, folder: Path) -> None:
     start = time.process_time()
     texts = [clean(title, text) for title, text in pages]
     seconds = time.process_time() - start
-    (folder / f"{tool}.json").write_text(json.dumps({"seconds": seconds, "texts": texts}), encoding="utf-8")
+    (folder / f"{tool}.json").write_text(
+        json.dumps({"seconds": seconds, "texts": texts}), encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""One tiny run, made once, that journeys and fault tests share, in whichever of pytest's processes they run."""
+"""One tiny run, made once, that journeys and fault tests share, in whichever of pytest's processes
+they run.
+"""
 
 import fcntl
 import os
@@ -11,7 +13,8 @@ import pytest
 from hypothesis import settings
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell starts what runs in the background deaf to it, and so would be the runs that tests interrupt.
+    # A shell starts what runs in the background deaf to it, and so would be the runs that tests
+    # interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from tests.helpers import examples  # noqa: F401
@@ -25,7 +28,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 def pytest_report_header() -> str:
     data = os.environ.get("GROUNDUP_TEST_DATA")
-    return f"real data: {data}" if data else "GROUNDUP_TEST_DATA is not set: tests on larger real data are skipped"
+    return (
+        f"real data: {data}"
+        if data
+        else "GROUNDUP_TEST_DATA is not set: tests on larger real data are skipped"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +57,9 @@ def made_once(folder: Path, name: str, make: Callable[[Path], object]) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_project(shared_folder: Path) -> Path:
-    """The recipe of a small project with raw files of all five kinds beside it; treat it as read-only."""
+    """The recipe of a small project with raw files of all five kinds beside it; treat it as
+    read-only.
+    """
     from tests.helpers.raw import write_project
 
     return made_once(shared_folder, "project", write_project) / "tiny.toml"
@@ -64,12 +73,16 @@ def tiny_run(tiny_project: Path) -> Iterator[Path]:
     run = made_once(tiny_project.parent / "runs", "tiny", lambda out: finish(tiny_project, out))
     before = (run / "ledger.jsonl").read_bytes()
     yield run
-    assert (run / "ledger.jsonl").read_bytes() == before, "a test worked in the shared run; it should take run_copy"
+    assert (run / "ledger.jsonl").read_bytes() == before, (
+        "a test worked in the shared run; it should take run_copy"
+    )
 
 
 @pytest.fixture
 def run_copy(tiny_project: Path, tiny_run: Path, tmp_path: Path) -> Path:
-    """A copy of the project with its finished run in `runs/tiny`, to be changed at will; returns its recipe."""
+    """A copy of the project with its finished run in `runs/tiny`, to be changed at will; returns
+    its recipe.
+    """
     copy = tmp_path / "copy"
     shutil.copytree(tiny_project.parent, copy)
     return copy / tiny_project.name

@@ -23,14 +23,30 @@ OPTIONS = {
     "tune": {"--data", "--method"},
     "sample": set(),
     "report": {"--out"},
-    "serve": {"--host", "--port", "--api-key-file", "--model", "--slots", "--queue", "--device", "--dtype"},
+    "serve": {
+        "--host",
+        "--port",
+        "--api-key-file",
+        "--model",
+        "--slots",
+        "--queue",
+        "--device",
+        "--dtype",
+    },
     "export": {"--format", "--model", "--type"},
     "verify": set(),
 }
 
 
 def groundup(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "groundup", *arguments], capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "groundup", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=120,
+        check=False,
+    )
 
 
 def test_every_promised_command_and_option_is_there() -> None:
@@ -41,12 +57,24 @@ def test_every_promised_command_and_option_is_there() -> None:
 
 def test_commands_are_listed_in_the_order_of_the_flow() -> None:
     names = list(cli.commands)
-    assert [name for name in names if name in STAGES] == [stage for stage in STAGES if stage in names]
+    assert [name for name in names if name in STAGES] == [
+        stage for stage in STAGES if stage in names
+    ]
 
 
 def test_help_imports_nothing_heavy() -> None:
     """0.3 s is the promise; what makes it true is that none of these is imported."""
-    heavy = ("torch", "numpy", "pyarrow", "numba", "tqdm", "httpx", "fastapi", "jinja2", "matplotlib")
+    heavy = (
+        "torch",
+        "numpy",
+        "pyarrow",
+        "numba",
+        "tqdm",
+        "httpx",
+        "fastapi",
+        "jinja2",
+        "matplotlib",
+    )
     code = f"import sys, groundup.cli; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -84,7 +112,9 @@ def test_inspect_is_asked_for_one_thing_at_a_time(tmp_path: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_what_a_user_can_cause_is_one_line_and_a_non_zero_exit(arguments: list[str], tmp_path: Path) -> None:
+def test_what_a_user_can_cause_is_one_line_and_a_non_zero_exit(
+    arguments: list[str], tmp_path: Path
+) -> None:
     (tmp_path / "bad.toml").write_text('[[source]]\npath = "x"\nkint = "books"\n')
     (tmp_path / "good.toml").write_text('[[source]]\npath = "not-there/*.txt"\n')
     (tmp_path / "empty").mkdir()
@@ -97,4 +127,6 @@ def test_what_a_user_can_cause_is_one_line_and_a_non_zero_exit(arguments: list[s
 
 def test_a_misspelt_option_exits_with_usage() -> None:
     assert groundup("run", "--worker", "2").returncode == 2
-    assert "exclude each other" in groundup("run", "x.toml", "--workers", "2", "--ray", "auto").stderr
+    assert (
+        "exclude each other" in groundup("run", "x.toml", "--workers", "2", "--ray", "auto").stderr
+    )

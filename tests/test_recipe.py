@@ -1,4 +1,6 @@
-"""Recipes: every key has a default, an unknown one names its neighbor, an impossible number is one line."""
+"""Recipes: every key has a default, an unknown one names its neighbor, an impossible number is one
+line.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -30,26 +32,44 @@ def test_one_source_is_a_whole_recipe() -> None:
         ({"train": {"steps": "many"}}, '"many" is not one of auto'),
         ({"train": {"steps": 0}}, "steps must be at least 1"),
         ({"train": {"steps": True}}, "expected a whole number, found bool"),
-        ({"train": {"checkpoint_steps": [10, "x"]}}, r"checkpoint_steps\[1\]: expected a whole number"),
+        (
+            {"train": {"checkpoint_steps": [10, "x"]}},
+            r"checkpoint_steps\[1\]: expected a whole number",
+        ),
         ({"tokenize": {"validation": 1.5}}, "validation 1.5 must lie between"),
         ({"tokenize": {"vocab_size": 10}}, "vocab_size 10 must lie between"),
         ({"refine": {"near_threshold": float("nan")}}, "not a finite number"),
         ({"refine": {"languages": "en"}}, "expected a list"),
-        ({"refine": {"languages": ["en", "english"]}}, r'language "english" is unknown; did you mean "en" \(English\)'),
-        ({"refine": {"languages": ["nb"]}}, r'language "nb" is unknown; did you mean "no" \(Norwegian\)'),
+        (
+            {"refine": {"languages": ["en", "english"]}},
+            r'language "english" is unknown; did you mean "en" \(English\)',
+        ),
+        (
+            {"refine": {"languages": ["nb"]}},
+            r'language "nb" is unknown; did you mean "no" \(Norwegian\)',
+        ),
         ({"refine": {"languages": ["zh-Hant"]}}, r'did you mean "zh" \(Chinese\)'),
         ({"refine": {"languages": ["tlh"]}}, 'language "tlh" is unknown; '),
         ({"refine": {"languages": [""]}}, 'language "" is unknown; it is not one of the 130'),
         ({"refine": 3}, "expected a table"),
         ({"refine": {"thresholds": {"c4": 3}}}, "thresholds.c4: expected a table"),
-        ({"refine": {"thresholds": {"c4": {"few_sentences": "3"}}}}, "thresholds.c4.few_sentences: expected a number"),
-        ({"refine": {"thresholds": {"c4": {"few_sentences": ["3"]}}}}, r"few_sentences\[0\]: expected a number"),
+        (
+            {"refine": {"thresholds": {"c4": {"few_sentences": "3"}}}},
+            "thresholds.c4.few_sentences: expected a number",
+        ),
+        (
+            {"refine": {"thresholds": {"c4": {"few_sentences": ["3"]}}}},
+            r"few_sentences\[0\]: expected a number",
+        ),
         ({"source": []}, r"there is no \[\[source\]\]"),
         ({"source": [{"kind": "books"}]}, '"path" is missing'),
         ({"source": [{"path": "x", "kind": "book"}]}, 'did you mean "books"'),
         ({"source": [{"path": "a/x"}, {"path": "b/x"}]}, 'two sources are called "x"'),
         ({"source": [{"path": "x", "sha256": "beef"}]}, "64 hexadecimal digits"),
-        ({"source": [{"path": "x", "encoding": "klingon"}]}, 'encoding "klingon" is not one that Python knows'),
+        (
+            {"source": [{"path": "x", "encoding": "klingon"}]},
+            'encoding "klingon" is not one that Python knows',
+        ),
         ({"name": "../escape"}, "may hold letters"),
         ({"name": ".."}, "no name for a folder"),
     ],
@@ -72,8 +92,15 @@ def test_files_that_are_no_recipe_are_one_line(tmp_path: Path) -> None:
 def test_overrides_reach_nested_tables_and_lists(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('[[source]]\npath = "x"\n')
-    loaded = load_recipe(path, ["train.steps=7", "source.0.kind=books", 'refine.languages=["en"]', "name=other"])
-    assert (loaded.train.steps, loaded.source[0].kind, loaded.refine.languages, loaded.name) == (7, "books", ("en",), "other")
+    loaded = load_recipe(
+        path, ["train.steps=7", "source.0.kind=books", 'refine.languages=["en"]', "name=other"]
+    )
+    assert (loaded.train.steps, loaded.source[0].kind, loaded.refine.languages, loaded.name) == (
+        7,
+        "books",
+        ("en",),
+        "other",
+    )
     assert load_recipe(path).name == "mine"
     for wrong in ("train.steps", "train.steps.deeper=1", "source.9.kind=books", "=1"):
         with pytest.raises(RecipeError):
@@ -105,7 +132,9 @@ def test_any_path_gives_a_usable_name(path: str) -> None:
 
 def test_settings_round_trip_and_never_hold_the_root(tmp_path: Path) -> None:
     thresholds = {"gopher": {"few_words": 30, "word_length": [2, 12]}}
-    one = dataclasses.replace(recipe(train={"steps": 3}, refine={"thresholds": thresholds}), root=tmp_path)
+    one = dataclasses.replace(
+        recipe(train={"steps": 3}, refine={"thresholds": thresholds}), root=tmp_path
+    )
     assert settings(one)["refine"]["thresholds"] == thresholds
     assert "root" not in settings(one)
     assert recipe_from(settings(one), "again", tmp_path) == one

@@ -7,7 +7,15 @@ import pytest
 
 from groundup.errors import ExpensiveError, StoreError
 from groundup.recipe.tables import recipe_from
-from groundup.runtime.run import Job, Run, check_directory, load_lock, locked, machine_settings, write_lock
+from groundup.runtime.run import (
+    Job,
+    Run,
+    check_directory,
+    load_lock,
+    locked,
+    machine_settings,
+    write_lock,
+)
 from groundup.runtime.store import MANIFEST, Step
 
 
@@ -91,7 +99,11 @@ def test_a_list_whose_inputs_only_grew_is_superseded_without_a_question(run: Run
 
 
 def test_a_second_run_in_one_directory_is_told_who_holds_it(tmp_path: Path) -> None:
-    with locked(tmp_path), pytest.raises(StoreError, match=r"process \d+ on .* is working in this run"), locked(tmp_path):
+    with (
+        locked(tmp_path),
+        pytest.raises(StoreError, match=r"process \d+ on .* is working in this run"),
+        locked(tmp_path),
+    ):
         pass
 
 
@@ -103,7 +115,10 @@ def test_the_lock_is_free_again_afterwards(tmp_path: Path) -> None:
 
 def test_a_file_in_the_place_of_the_run_directory_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot be used as a run directory"), locked(tmp_path / "file"):
+    with (
+        pytest.raises(StoreError, match="cannot be used as a run directory"),
+        locked(tmp_path / "file"),
+    ):
         pass
 
 

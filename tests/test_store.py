@@ -8,7 +8,17 @@ import pytest
 
 from groundup.errors import StoreError
 from groundup.runtime.files import content_digest
-from groundup.runtime.store import COMMITTING, MANIFEST, Artifact, Facts, Step, Store, changed_files, commit, load_artifact
+from groundup.runtime.store import (
+    COMMITTING,
+    MANIFEST,
+    Artifact,
+    Facts,
+    Step,
+    Store,
+    changed_files,
+    commit,
+    load_artifact,
+)
 
 
 def build(folder: Path, text: str = "hello") -> dict[str, int]:
@@ -106,7 +116,9 @@ def test_a_view_shares_bytes_and_is_replaced_whole(store: Store) -> None:
     assert changed_files(view) == []
 
 
-def test_a_kill_inside_a_commit_leaves_a_mark_and_no_artifact(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_inside_a_commit_leaves_a_mark_and_no_artifact(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The kill tests count commits that were hit by this mark."""
 
     def killed(*_: object) -> None:
@@ -147,11 +159,16 @@ def test_what_moves_aside_is_numbered(store: Store) -> None:
         artifact = store.build(STEP, build, {})
         store.publish("refine", {"x": artifact.path / "b.txt"}, [artifact])
         store.set_aside("refine")
-    assert sorted(p.name for p in (store.root / "aside").iterdir()) == ["refine-1", "refine-2", "refine-before-the-fair"]
+    assert sorted(p.name for p in (store.root / "aside").iterdir()) == [
+        "refine-1",
+        "refine-2",
+        "refine-before-the-fair",
+    ]
 
 
 def test_a_worker_that_was_given_up_for_lost_and_commits_late_changes_nothing(store: Store) -> None:
-    # Protects: on a cluster its shard was built again elsewhere meanwhile, and others are reading that.
+    # Protects: on a cluster its shard was built again elsewhere meanwhile, and others are reading
+    # that.
     early: list[Artifact] = []
 
     def slow(folder: Path) -> Facts:

@@ -1,4 +1,6 @@
-"""A finished (or growing) run, opened for reading from Python. Reads the views of a run; writes nothing."""
+"""A finished (or growing) run, opened for reading from Python. Reads the views of a run; writes
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -32,29 +34,37 @@ _SAMPLES = 1 << 20
 class OpenRun:
     """A run directory. Every method reads from disk at its call, so a run may go on meanwhile.
 
-    What a stage has not written yet is a GroundupError that names the stage. `which` names a model: `best` (lowest
-    validation loss), `last`, `step-N`, `tuned`; "" is the tuned one if there is one, else the best.
+    What a stage has not written yet is a GroundupError that names the stage. `which` names a model:
+    `best` (lowest validation loss), `last`, `step-N`, `tuned`; "" is the tuned one if there is one,
+    else the best.
     """
 
     root: Path
 
     def settings(self) -> dict[str, Any]:
-        """Return every setting of the recipe as resolved; `machine` holds what was chosen for this machine."""
+        """Return every setting of the recipe as resolved; `machine` holds what was chosen for this
+        machine.
+        """
         from groundup.runtime.run import load_lock, machine_settings
         from groundup.schema import settings
 
         return settings(load_lock(self.root)) | {"machine": machine_settings(self.root)}
 
     def documents(
-        self, columns: Sequence[str] | None = None, split: Literal["train", "validation"] | None = None
+        self,
+        columns: Sequence[str] | None = None,
+        split: Literal["train", "validation"] | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """Yield the kept documents as Arrow batches: those that passed every filter and are no duplicates."""
+        """Yield the kept documents as Arrow batches: those that passed every filter and are no
+        duplicates.
+        """
         from groundup.artifacts.kept import kept_documents
 
         return kept_documents(self.root, columns, split)
 
     def dropped(self, stage: Literal["collect", "refine"] | None = None) -> pa.RecordBatchReader:
-        """Read what was not kept, in Arrow batches: id, source, origin, record, reason, score, duplicate_of, detail.
+        """Read what was not kept, in Arrow batches: id, source, origin, record, reason, score,
+        duplicate_of, detail.
 
         Args:
             stage: only what `collect` could not read, or what `refine` filtered or found twice.
@@ -63,18 +73,23 @@ class OpenRun:
 
         from groundup.artifacts.document import DROPPED, read_batches
 
-        folders = [self._view(name) / "dropped" for name in ("collect", "refine") if stage in (None, name)]
+        folders = [
+            self._view(name) / "dropped" for name in ("collect", "refine") if stage in (None, name)
+        ]
         paths = [path for folder in folders for path in sorted(folder.glob("*.parquet"))]
         return pa.RecordBatchReader.from_batches(DROPPED, read_batches(paths))
 
     def raw_texts(self, ids: Sequence[str]) -> dict[str, str]:
-        """Return the text of documents as they were collected, before any cleaning, by id; kept and dropped ones alike."""
+        """Return the text of documents as they were collected, before any cleaning, by id; kept and
+        dropped ones alike.
+        """
         from groundup.commands.inspect import raw_texts
 
         return raw_texts(self.root, ids)
 
     def duplicates(self, document: str, most: int = 20) -> Cluster:
-        """Return the kept document of a cluster and what it suppressed: rows, cleaned texts, similarities computed anew.
+        """Return the kept document of a cluster and what it suppressed: rows, cleaned texts,
+        similarities computed anew.
 
         Raises:
             GroundupError: the document has no duplicates.
@@ -84,17 +99,21 @@ class OpenRun:
         return find_cluster(self._view("refine").parent, document, most)
 
     def seen(self, document: str, token: int | None = None) -> Seen | None:
-        """Return which training steps read a document (or one of its tokens); None where it is no training text.
+        """Return which training steps read a document (or one of its tokens); None where it is no
+        training text.
 
         Raises:
-            GroundupError: where documents stood in the tokens of this training is not known any more.
+            GroundupError: where documents stood in the tokens of this training is not known any
+                more.
         """
         from groundup.commands.trace import seen
 
         return seen(self.root, document, token)
 
     def difference(self, other: str | Path) -> dict[str, Any]:
-        """Return what differs between this run and another: settings, counts by source, documents with examples."""
+        """Return what differs between this run and another: settings, counts by source, documents
+        with examples.
+        """
         from groundup.commands.diff import compare
 
         return compare(self.root, Path(other))
@@ -106,18 +125,25 @@ class OpenRun:
         return Tokenizer.load(self.root / "tokenize")
 
     def index(self) -> pa.Table:
-        """Return where the tokens of each kept document are: id, source, shard, split, offset, length, bytes."""
+        """Return where the tokens of each kept document are: id, source, shard, split, offset,
+        length, bytes.
+        """
         import pyarrow.parquet as pq
 
         return pq.read_table(self._view("tokenize") / "index.parquet")
 
-    def tokens(self, split: Literal["train", "validation"] = "train") -> Iterator[tuple[str, Tokens]]:
+    def tokens(
+        self, split: Literal["train", "validation"] = "train"
+    ) -> Iterator[tuple[str, Tokens]]:
         """Yield the token shards of a split with their source: flat arrays of ids, memory-mapped."""
         from groundup.artifacts.tokens import open_shard
 
         size, ending = self.tokenizer().vocab_size, f".{split}.npy"
         for path in sorted((self._view("tokenize") / "shards").glob(f"*{ending}")):
-            yield path.name.removesuffix(ending).rpartition(".")[0], open_shard(path, size, check_ids=False)
+            yield (
+                path.name.removesuffix(ending).rpartition(".")[0],
+                open_shard(path, size, check_ids=False),
+            )
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the lines of training's metrics, oldest first."""
@@ -126,7 +152,8 @@ class OpenRun:
         return Metrics(self.root / "train" / "metrics.jsonl").read()
 
     def tokens_seen(self) -> dict[str, int]:
-        """Return the tokens that training has read of each source up to its newest checkpoint, repeats counted.
+        """Return the tokens that training has read of each source up to its newest checkpoint,
+        repeats counted.
 
         Raises:
             GroundupError: there is no training, or the tokens on disk are not those that it reads.
@@ -141,21 +168,34 @@ class OpenRun:
         trained_on(self.root, view)
         shape = {"context": plan.config.context, "vocab_size": plan.vocabulary, "seed": plan.seed}
         loader = Loader(view.path / "shards", "train", **shape, weights=plan.weights)
-        counts = sum((_samples_of(loader, first, last) for first, last in self._samples_read()), Counter[str]())
+        counts = sum(
+            (_samples_of(loader, first, last) for first, last in self._samples_read()),
+            Counter[str](),
+        )
         return {source.name: counts[source.name] * plan.config.context for source in loader.sources}
 
     def _samples_read(self) -> Iterator[tuple[int, int]]:
-        """Yield the ranges [first, last) of samples that the newest checkpoint has read, whatever was skipped between them."""
+        """Yield the ranges [first, last) of samples that the newest checkpoint has read, whatever
+        was skipped between them.
+        """
         folders = sorted((self.root / "train" / "checkpoints").glob("step-*"))
-        state = (read_json(folders[-1] / "state.json") if folders else None) or {"step": 0, "spans": []}
+        state = (read_json(folders[-1] / "state.json") if folders else None) or {
+            "step": 0,
+            "spans": [],
+        }
         ends = [*(step for step, _, _ in state["spans"][1:]), state["step"]]
         for (step, first, sequences), end in zip(state["spans"], ends, strict=True):
             yield first, first + (end - step) * sequences
 
     def checkpoints(self) -> list[dict[str, Any]]:
-        """Return the checkpoints, oldest first: step, path, tokens and seconds of training so far, bytes, best or not."""
+        """Return the checkpoints, oldest first: step, path, tokens and seconds of training so far,
+        bytes, best or not.
+        """
         best = (read_json(self.root / "train" / "best.json") or {}).get("step")
-        found = [load_artifact(path) for path in sorted((self.root / "train" / "checkpoints").glob("step-*"))]
+        found = [
+            load_artifact(path)
+            for path in sorted((self.root / "train" / "checkpoints").glob("step-*"))
+        ]
         return [
             {
                 "step": (state := read_json(checkpoint.path / "state.json"))["step"],
@@ -182,8 +222,15 @@ class OpenRun:
 
         return "".join(continue_prompt(self.root, prompt, tokens, seed=seed, which=which))
 
-    def chat(self, messages: Sequence[Mapping[str, str]], tokens: int = 200, seed: int = 1, which: str = "") -> str:
-        """Return the assistant's answer to `messages` ({"role", "content"} each); a tuned model stops by itself.
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        tokens: int = 200,
+        seed: int = 1,
+        which: str = "",
+    ) -> str:
+        """Return the assistant's answer to `messages` ({"role", "content"} each); a tuned model
+        stops by itself.
 
         Raises:
             GroundupError: a message has another role than system, user or assistant, or no content.
@@ -194,31 +241,45 @@ class OpenRun:
 
         for number, message in enumerate(messages, 1):
             if message.get("role") not in ROLES or not isinstance(message.get("content"), str):
-                raise GroundupError(f'message {number}: expected a "role" ({", ".join(ROLES)}) and "content" (text)')
+                raise GroundupError(
+                    f'message {number}: expected a "role" ({", ".join(ROLES)}) and "content" (text)'
+                )
         model, tokenizer = _loaded(find_model(self.root, which))
         stop = {tokenizer.end_id, tokenizer.stop_id}
-        return tokenizer.decode(generate(model, encode_prompt(tokenizer, messages), tokens, top_p=0.95, seed=seed, stop=stop))
+        return tokenizer.decode(
+            generate(
+                model, encode_prompt(tokenizer, messages), tokens, top_p=0.95, seed=seed, stop=stop
+            )
+        )
 
     def scores(self, text: str, which: str = "", alternatives: int = 3) -> list[TokenScore]:
-        """Return how probable the model finds each token of a text, in order, and what it had expected instead."""
+        """Return how probable the model finds each token of a text, in order, and what it had
+        expected instead.
+        """
         from groundup.artifacts.checkpoints import find_model
         from groundup.evaluate.token_scores import score_text
 
         return score_text(*_loaded(find_model(self.root, which)), text, alternatives)
 
     def next_tokens(self, prompt: str, count: int = 10, which: str = "") -> list[tuple[str, float]]:
-        """Return the tokens that the model finds most probable after `prompt`, best first, with their log-probabilities."""
+        """Return the tokens that the model finds most probable after `prompt`, best first, with
+        their log-probabilities.
+        """
         from groundup.artifacts.checkpoints import find_model
         from groundup.evaluate.token_scores import next_tokens
 
         return next_tokens(*_loaded(find_model(self.root, which)), prompt, count)
 
     def evaluation(self) -> dict[str, Any]:
-        """Return the tables of evaluation.json: held-out loss by source beside the baselines, benchmarks, passages."""
+        """Return the tables of evaluation.json: held-out loss by source beside the baselines,
+        benchmarks, passages.
+        """
         return dict(self._json("evaluate", "evaluation.json"))
 
     def samples(self) -> list[dict[str, Any]]:
-        """Return the continuations that evaluation wrote: prompt, text, kind, source, overlap with the training text."""
+        """Return the continuations that evaluation wrote: prompt, text, kind, source, overlap with
+        the training text.
+        """
         return list(self._json("evaluate", "samples.json"))
 
     def figures(self) -> dict[str, Any]:
@@ -238,7 +299,9 @@ class OpenRun:
         return view.path
 
     def _absent(self, stage: str) -> GroundupError:
-        return GroundupError(f"{self.root}: the stage {stage} has written nothing yet, or it is damaged; `groundup run` makes it")
+        return GroundupError(
+            f"{self.root}: the stage {stage} has written nothing yet, or it is damaged; `groundup run` makes it"
+        )
 
 
 def open_run(directory: str | Path) -> OpenRun:
@@ -261,7 +324,9 @@ def _samples_of(loader: Any, first: int, last: int) -> Counter[str]:
     for start in range(first, last, _SAMPLES):
         sources, _ = loader.locate(np.arange(start, min(start + _SAMPLES, last)))
         found += np.bincount(sources, minlength=len(found))
-    return Counter({source.name: int(number) for source, number in zip(loader.sources, found, strict=True)})
+    return Counter(
+        {source.name: int(number) for source, number in zip(loader.sources, found, strict=True)}
+    )
 
 
 def _loaded(found: RunModel) -> tuple[Transformer, Tokenizer]:

@@ -1,4 +1,6 @@
-"""The command line: one command a stage, in flow order. Imports nothing heavy until a command needs it."""
+"""The command line: one command a stage, in flow order. Imports nothing heavy until a command needs
+it.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,13 @@ if TYPE_CHECKING:
 STOPPED = 130
 RUN_DIRECTORY = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
-SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting: train.steps=100.")
+SET = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a setting: train.steps=100.",
+)
 
 
 class InFlowOrder(click.Group):
@@ -31,15 +39,26 @@ class InFlowOrder(click.Group):
         return list(self.commands)
 
 
-@click.group(cls=InFlowOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=InFlowOrder,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__)
 def cli() -> None:
-    """From raw text to a language model: collect, refine, tokenize, train, evaluate, tune, export, report."""
+    """From raw text to a language model: collect, refine, tokenize, train, evaluate, tune, export,
+    report.
+    """
 
 
 @cli.command()
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--recipe", type=click.Path(path_type=Path), default=Path("recipe.toml"), show_default=True, help="Where to write it.")
+@click.option(
+    "--recipe",
+    type=click.Path(path_type=Path),
+    default=Path("recipe.toml"),
+    show_default=True,
+    help="Where to write it.",
+)
 @click.option("--force", is_flag=True, help="Replace a recipe that is there.")
 def init(directory: Path, recipe: Path, force: bool) -> None:
     """Look at the raw files in DIR and write a recipe for them."""
@@ -51,7 +70,12 @@ def init(directory: Path, recipe: Path, force: bool) -> None:
 @cli.command()
 @RECIPE
 @SET
-@click.option("--price", type=float, default=0.0, help="Cost of this machine an hour, for the estimate of money.")
+@click.option(
+    "--price",
+    type=float,
+    default=0.0,
+    help="Cost of this machine an hour, for the estimate of money.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
 def plan(recipe: Path, overrides: tuple[str, ...], price: float, as_json: bool) -> None:
     """Estimate tokens, parameters, memory, disk, hours and money; refuse what cannot fit."""
@@ -65,14 +89,42 @@ def plan(recipe: Path, overrides: tuple[str, ...], price: float, as_json: bool) 
 
 @cli.command()
 @RECIPE
-@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Run directory.  [default: runs/NAME]")
-@click.option("--until", metavar="STAGE", default="report", show_default=True, help="Last stage to run.")
-@click.option("--redo", metavar="STAGE", multiple=True, help="Build a stage again; what it replaces moves aside.")
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Run directory.  [default: runs/NAME]",
+)
+@click.option(
+    "--until", metavar="STAGE", default="report", show_default=True, help="Last stage to run."
+)
+@click.option(
+    "--redo",
+    metavar="STAGE",
+    multiple=True,
+    help="Build a stage again; what it replaces moves aside.",
+)
 @SET
-@click.option("--workers", type=click.IntRange(1, 1024), metavar="N", help="Processes for data stages.  [default: cores]")
-@click.option("--ray", default="", metavar="ADDRESS", help="Do data stages on a Ray cluster instead: auto, or host:port.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="Processes for data stages.  [default: cores]",
+)
+@click.option(
+    "--ray",
+    default="",
+    metavar="ADDRESS",
+    help="Do data stages on a Ray cluster instead: auto, or host:port.",
+)
 def run(
-    recipe: Path, out: Path | None, until: str, redo: tuple[str, ...], overrides: tuple[str, ...], workers: int | None, ray: str
+    recipe: Path,
+    out: Path | None,
+    until: str,
+    redo: tuple[str, ...],
+    overrides: tuple[str, ...],
+    workers: int | None,
+    ray: str,
 ) -> None:
     """Run a recipe from raw text to the report; only what changed is done again."""
     from groundup.flow import check_stage, run_flow
@@ -100,13 +152,37 @@ def status(directory: Path, watch: bool, as_json: bool) -> None:
 
 @cli.command()
 @RUN_DIRECTORY
-@click.option("--dropped", metavar="REASON", help="Show twenty random documents that were dropped for REASON.")
-@click.option("--document", metavar="ID", help="Tell where a document came from, and where it went.")
-@click.option("--duplicates", metavar="ID", help="Show the cluster of ID: what was kept, and what was dropped for it.")
-@click.option("--token", metavar="N", type=click.IntRange(min=0), help="Tell from which document training token N comes, and who read it.")
-@click.option("--lines", metavar="[SOURCE]", is_flag=False, flag_value="", help="Show the lines that were cut because SOURCE repeats them.")
+@click.option(
+    "--dropped", metavar="REASON", help="Show twenty random documents that were dropped for REASON."
+)
+@click.option(
+    "--document", metavar="ID", help="Tell where a document came from, and where it went."
+)
+@click.option(
+    "--duplicates",
+    metavar="ID",
+    help="Show the cluster of ID: what was kept, and what was dropped for it.",
+)
+@click.option(
+    "--token",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Tell from which document training token N comes, and who read it.",
+)
+@click.option(
+    "--lines",
+    metavar="[SOURCE]",
+    is_flag=False,
+    flag_value="",
+    help="Show the lines that were cut because SOURCE repeats them.",
+)
 def inspect(
-    directory: Path, dropped: str | None, document: str | None, duplicates: str | None, token: int | None, lines: str | None
+    directory: Path,
+    dropped: str | None,
+    document: str | None,
+    duplicates: str | None,
+    token: int | None,
+    lines: str | None,
 ) -> None:
     """Look into the data of a run: what was kept, what was dropped and why."""
     import shutil
@@ -134,9 +210,16 @@ def inspect(
 @cli.command()
 @RUN_DIRECTORY
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@click.option("--workers", type=click.IntRange(1, 1024), metavar="N", help="Processes for data stages.  [default: cores]")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="Processes for data stages.  [default: cores]",
+)
 def forget(directory: Path, ids: tuple[str, ...], workers: int | None) -> None:
-    """Take documents out of a run: out of its data, and of what quotes them; models that read them are named."""
+    """Take documents out of a run: out of its data, and of what quotes them; models that read them
+    are named.
+    """
     from groundup.commands.forget import forget as forget_documents
 
     _echo(forget_documents(directory, ids, workers))
@@ -154,7 +237,11 @@ def diff(one: Path, other: Path, as_json: bool) -> None:
     from groundup.commands.diff import compare, in_words
 
     found = compare(one, other)
-    _echo(json.dumps(found, indent=1) if as_json else in_words(found, shutil.get_terminal_size().columns))
+    _echo(
+        json.dumps(found, indent=1)
+        if as_json
+        else in_words(found, shutil.get_terminal_size().columns)
+    )
 
 
 @cli.command()
@@ -170,16 +257,41 @@ def evaluate(directory: Path) -> None:
 
 @cli.command()
 @RUN_DIRECTORY
-@click.option("--data", metavar="FILE", help="File, folder or glob to learn from.  [default: the run's own conversations]")
-@click.option("--method", type=click.Choice(["sft", "lora"]), help="All weights, or small matrices beside them.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another setting of [tune]: epochs=5.")
-@click.option("--redo", is_flag=True, help="Tune again; what it replaces moves aside if it was expensive.")
-def tune(directory: Path, data: str | None, method: str | None, overrides: tuple[str, ...], redo: bool) -> None:
-    """Teach the best model of a run to answer, or to do a task, from conversations or a table of text and label."""
+@click.option(
+    "--data",
+    metavar="FILE",
+    help="File, folder or glob to learn from.  [default: the run's own conversations]",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["sft", "lora"]),
+    help="All weights, or small matrices beside them.",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another setting of [tune]: epochs=5.",
+)
+@click.option(
+    "--redo", is_flag=True, help="Tune again; what it replaces moves aside if it was expensive."
+)
+def tune(
+    directory: Path, data: str | None, method: str | None, overrides: tuple[str, ...], redo: bool
+) -> None:
+    """Teach the best model of a run to answer, or to do a task, from conversations or a table of
+    text and label.
+    """
     from groundup.commands.tune import describe, recipe_by_hand
     from groundup.flow import run_one
 
-    run_one(directory, "tune", recipe_by_hand(directory, data, method, overrides), ("tune",) if redo else ())
+    run_one(
+        directory,
+        "tune",
+        recipe_by_hand(directory, data, method, overrides),
+        ("tune",) if redo else (),
+    )
     if (directory / "report").exists():
         run_one(directory, "report")
     click.echo(describe(directory))
@@ -188,13 +300,35 @@ def tune(directory: Path, data: str | None, method: str | None, overrides: tuple
 @cli.command()
 @RUN_DIRECTORY
 @click.argument("prompt")
-@click.option("--tokens", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Tokens to write at most.")
+@click.option(
+    "--tokens",
+    type=click.IntRange(1, 100_000),
+    default=100,
+    show_default=True,
+    help="Tokens to write at most.",
+)
 @click.option("--temperature", type=click.FloatRange(0, 10), default=0.8, show_default=True)
-@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.95, show_default=True)
+@click.option(
+    "--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.95, show_default=True
+)
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=1, show_default=True)
-@click.option("--model", "which", default="", help="tuned, best, last or step-N.  [default: tuned if there is one, else best]")
+@click.option(
+    "--model",
+    "which",
+    default="",
+    help="tuned, best, last or step-N.  [default: tuned if there is one, else best]",
+)
 @click.option("--chat", is_flag=True, help="Answer PROMPT, as a tuned model does.")
-def sample(directory: Path, prompt: str, tokens: int, temperature: float, top_p: float, seed: int, which: str, chat: bool) -> None:
+def sample(
+    directory: Path,
+    prompt: str,
+    tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+    which: str,
+    chat: bool,
+) -> None:
     """Continue PROMPT with the model of a run."""
     from groundup.commands.sample import continue_prompt
 
@@ -205,11 +339,30 @@ def sample(directory: Path, prompt: str, tokens: int, temperature: float, top_p:
 
 @cli.command()
 @RUN_DIRECTORY
-@click.option("--format", "form", type=click.Choice(["hf", "gguf"]), default="hf", show_default=True, help="gguf is for llama.cpp.")
-@click.option("--model", "which", default="", help="tuned, best, last or step-N.  [default: tuned if there is one, else best]")
-@click.option("--type", "kind", type=click.Choice(["f32", "f16", "bf16", "q8_0"]), help="Numbers of a GGUF file.  [default: f16]")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["hf", "gguf"]),
+    default="hf",
+    show_default=True,
+    help="gguf is for llama.cpp.",
+)
+@click.option(
+    "--model",
+    "which",
+    default="",
+    help="tuned, best, last or step-N.  [default: tuned if there is one, else best]",
+)
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(["f32", "f16", "bf16", "q8_0"]),
+    help="Numbers of a GGUF file.  [default: f16]",
+)
 def export(directory: Path, form: str, which: str, kind: str | None) -> None:
-    """Export a model of a run, compared with the original before it is written; beside what the recipe exports."""
+    """Export a model of a run, compared with the original before it is written; beside what the
+    recipe exports.
+    """
     from groundup.export.stage import by_hand, place
     from groundup.flow import run_one
 
@@ -222,8 +375,16 @@ def export(directory: Path, form: str, which: str, kind: str | None) -> None:
 
 
 @cli.command()
-@click.argument("directories", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), default=Path("compare.html"), help="Comparison of several runs.")
+@click.argument(
+    "directories", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    default=Path("compare.html"),
+    help="Comparison of several runs.",
+)
 def report(directories: tuple[Path, ...], out: Path) -> None:
     """Compute the report of a run again and print its summary; compare several."""
     from groundup.flow import run_one
@@ -241,16 +402,64 @@ def report(directories: tuple[Path, ...], out: Path) -> None:
 
 @cli.command()
 @RUN_DIRECTORY
-@click.option("--host", default="127.0.0.1", show_default=True, metavar="H", help="Address to listen on; others than loopback need a key.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, metavar="P", help="0 takes a free one.")
-@click.option("--api-key-file", type=click.Path(path_type=Path), metavar="F", help="Its first line is the key; or set GROUNDUP_API_KEY.")
-@click.option("--model", "which", default="", help="tuned, best, last or step-N.  [default: tuned if there is one, else best]")
-@click.option("--slots", type=click.IntRange(0, 1024), default=0, metavar="N", help="Completions at once.  [default: what fits, to 32]")
-@click.option("--queue", type=click.IntRange(0, 100_000), default=64, show_default=True, metavar="N", help="Completions that may wait.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="H",
+    help="Address to listen on; others than loopback need a key.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    metavar="P",
+    help="0 takes a free one.",
+)
+@click.option(
+    "--api-key-file",
+    type=click.Path(path_type=Path),
+    metavar="F",
+    help="Its first line is the key; or set GROUNDUP_API_KEY.",
+)
+@click.option(
+    "--model",
+    "which",
+    default="",
+    help="tuned, best, last or step-N.  [default: tuned if there is one, else best]",
+)
+@click.option(
+    "--slots",
+    type=click.IntRange(0, 1024),
+    default=0,
+    metavar="N",
+    help="Completions at once.  [default: what fits, to 32]",
+)
+@click.option(
+    "--queue",
+    type=click.IntRange(0, 100_000),
+    default=64,
+    show_default=True,
+    metavar="N",
+    help="Completions that may wait.",
+)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
+@click.option(
+    "--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True
+)
 def serve(
-    directory: Path, host: str, port: int, api_key_file: Path | None, which: str, slots: int, queue: int, device: str, dtype: str
+    directory: Path,
+    host: str,
+    port: int,
+    api_key_file: Path | None,
+    which: str,
+    slots: int,
+    queue: int,
+    device: str,
+    dtype: str,
 ) -> None:
     """Serve the model of a run: the OpenAI protocol and a chat page."""
     from groundup.serve import check_extra
@@ -258,7 +467,9 @@ def serve(
     check_extra()
     from groundup.serve.server import serve as serve_model
 
-    serve_model(directory, host, port, api_key_file, which, slots, queue, device, dtype, say=click.echo)
+    serve_model(
+        directory, host, port, api_key_file, which, slots, queue, device, dtype, say=click.echo
+    )
 
 
 @cli.command()
@@ -340,7 +551,10 @@ def _fail_unexpected(error: Exception) -> None:
     if os.environ.get("GROUNDUP_TRACEBACK"):
         raise error
     text = " ".join(str(error).split())[:500]
-    _fail(f"this is a fault of groundup: {type(error).__name__}: {text}; GROUNDUP_TRACEBACK=1 shows where", 1)
+    _fail(
+        f"this is a fault of groundup: {type(error).__name__}: {text}; GROUNDUP_TRACEBACK=1 shows where",
+        1,
+    )
 
 
 def _fail(message: str, code: int) -> None:

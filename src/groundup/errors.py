@@ -5,7 +5,9 @@ import os
 
 
 class GroundupError(Exception):
-    """Something the user can mend. The command line prints its message as one line, without a traceback."""
+    """Something the user can mend. The command line prints its message as one line, without a
+    traceback.
+    """
 
 
 class RecipeError(GroundupError):
@@ -25,5 +27,9 @@ class ExpensiveError(GroundupError):
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Whether an error is a full disk or quota; libraries in C++ and Rust report it in words of their own."""
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error)
+    """Whether an error is a full disk or quota; libraries in C++ and Rust report it in words of
+    their own.
+    """
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(
+        errno.ENOSPC
+    ) in str(error)

@@ -1,4 +1,5 @@
-"""The stages in order and how they hang together. This is the table of contents: each stage is `groundup.STAGE.stage.run`.
+"""The stages in order and how they hang together. This is the table of contents: each stage is
+`groundup.STAGE.stage.run`.
 
 Reads a recipe; writes a run directory, stage by stage, and leaves alone what is fresh.
 """
@@ -43,12 +44,24 @@ STAGES = ("collect", "refine", "tokenize", "train", "evaluate", "tune", "export"
 # What holds text, and can be made again from what is before it.
 DATA = STAGES[:3]
 
-# What `--redo` deletes before the stage begins, because its key does not know the data that it was made from.
+# What `--redo` deletes before the stage begins, because its key does not know the data that it was
+# made from.
 FROZEN = {"tokenize": "tokenize/tokenizer"}
 
-# Whose versions explain a difference between two machines. All but the first decide documents and tokens.
+# Whose versions explain a difference between two machines. All but the first decide documents and
+# tokens.
 LIBRARIES = (
-    *("torch", "numpy", "pyarrow", "numba", "tokenizers", "trafilatura", "lxml", "ftfy", "py3langid"),
+    *(
+        "torch",
+        "numpy",
+        "pyarrow",
+        "numba",
+        "tokenizers",
+        "trafilatura",
+        "lxml",
+        "ftfy",
+        "py3langid",
+    ),
     *("chardet", "fastwarc", "resiliparse"),
 )
 
@@ -73,7 +86,9 @@ def run_flow(
     wanted = STAGES[: STAGES.index(check_stage(until)) + 1]
     for stage in redo:
         if check_stage(stage) not in wanted:
-            raise GroundupError(f"--redo {stage} comes after --until {until}; nothing of it would be done")
+            raise GroundupError(
+                f"--redo {stage} comes after --until {until}; nothing of it would be done"
+            )
     check_directory(root)
     with opened(recipe, root, redo, workers, ray) as run:
         plan_once(run)
@@ -96,17 +111,19 @@ def run_stages(run: Run, stages: Sequence[str]) -> None:
             if stage == "report":
                 live.end(QUIT)
             if stage == "train":
-                # They would hold memory for as long as it takes, and a cluster that goes away would take training with it.
+                # They would hold memory for as long as it takes, and a cluster that goes away would
+                # take training with it.
                 run.workers.close()
             run_stage(run, stage)
             live.tell()
 
 
 def finish_forget(run: Run) -> list[str]:
-    """Finish what `groundup forget` began: bring the data up to date, then delete what still holds the text; say what was deleted.
+    """Finish what `groundup forget` began: bring the data up to date, then delete what still holds
+    the text; say what was deleted.
 
-    Nobody is asked about the expensive data that this replaces: a person wanted it. That is not so where a recipe was changed
-    in between.
+    Nobody is asked about the expensive data that this replaces: a person wanted it. That is not so
+    where a recipe was changed in between.
     """
     forgotten = Forgotten.load(run.root)
     if not forgotten.pending:
@@ -128,13 +145,19 @@ def _same_recipe(run: Run) -> bool:
 
 def begun(run: Run) -> Sequence[str]:
     """Return the stages that make data, up to the last one that a run has begun."""
-    there = [number for number, stage in enumerate(DATA) if run.store.plan(stage) or (run.root / stage).exists()]
+    there = [
+        number
+        for number, stage in enumerate(DATA)
+        if run.store.plan(stage) or (run.root / stage).exists()
+    ]
     return DATA[: max(there, default=-1) + 1]
 
 
 @contextmanager
 def lock_of(run: Run) -> Iterator[None]:
-    """Write `recipe.lock.toml`; when the guard stops the run, the recipe that it stands for is put back."""
+    """Write `recipe.lock.toml`; when the guard stops the run, the recipe that it stands for is put
+    back.
+    """
     path = run.root / LOCK
     before = path.read_bytes() if path.exists() else None
     write_lock(run)
@@ -147,7 +170,8 @@ def lock_of(run: Run) -> Iterator[None]:
 
 
 def plan_once(run: Run) -> None:
-    """Refuse what cannot fit, and write `plan.json`, which the report shows beside what was measured.
+    """Refuse what cannot fit, and write `plan.json`, which the report shows beside what was
+    measured.
 
     Raises:
         GroundupError: the recipe cannot fit this machine.
@@ -166,7 +190,8 @@ def plan_once(run: Run) -> None:
 
 
 def run_one(root: Path, stage: str, recipe: Recipe | None = None, redo: Sequence[str] = ()) -> Run:
-    """Run a single stage of an existing run again, as `groundup evaluate`, `export` and `report` do.
+    """Run a single stage of an existing run again, as `groundup evaluate`, `export` and `report`
+    do.
 
     Args:
         recipe: in place of the one that the run was made by, as `groundup tune` has it.
@@ -177,8 +202,12 @@ def run_one(root: Path, stage: str, recipe: Recipe | None = None, redo: Sequence
 
 
 @contextmanager
-def opened(recipe: Recipe, root: Path, redo: Sequence[str] = (), workers: int | None = None, ray: str = "") -> Iterator[Run]:
-    """Open a run directory for writing: locked, its staging area cleaned, its workers stopped at the end."""
+def opened(
+    recipe: Recipe, root: Path, redo: Sequence[str] = (), workers: int | None = None, ray: str = ""
+) -> Iterator[Run]:
+    """Open a run directory for writing: locked, its staging area cleaned, its workers stopped at
+    the end.
+    """
     # Workers on other machines do not start in this folder.
     root = root.resolve() if ray else root
     with locked(root):
@@ -197,10 +226,16 @@ def make_workers(recipe: Recipe, root: Path, count: int | None, ray: str) -> Wor
     if not ray:
         return Workers(count or default_workers())
     if count is not None:
-        raise GroundupError("workers are counted on this machine, or are those of a Ray cluster: give one of the two")
+        raise GroundupError(
+            "workers are counted on this machine, or are those of a Ray cluster: give one of the two"
+        )
     from groundup.runtime.workers.ray import Cluster, shared_places
 
-    return Workers(pool=Cluster(ray, Store(root).staging, shared_places(recipe), ("python", "groundup", *LIBRARIES[1:])))
+    return Workers(
+        pool=Cluster(
+            ray, Store(root).staging, shared_places(recipe), ("python", "groundup", *LIBRARIES[1:])
+        )
+    )
 
 
 def versions() -> dict[str, str]:
@@ -229,15 +264,29 @@ def run_stage(run: Run, stage: str) -> None:
                 run.reused = 0
                 stage_run(run)
     except BaseException as error:
-        run.ledger.write("failed", stage=stage, seconds=_since(start), error=f"{type(error).__name__}: {error}"[:500])
+        run.ledger.write(
+            "failed",
+            stage=stage,
+            seconds=_since(start),
+            error=f"{type(error).__name__}: {error}"[:500],
+        )
         raise
     fresh = run.built == 0
     run.ledger.write(
-        "fresh" if fresh else "finished", stage=stage, seconds=_since(start), peak_bytes=peak[0], built=run.built, reused=run.reused
+        "fresh" if fresh else "finished",
+        stage=stage,
+        seconds=_since(start),
+        peak_bytes=peak[0],
+        built=run.built,
+        reused=run.reused,
     )
     say(
         f"{stage:9} {'fresh' if fresh else f'done in {_since(start):.0f} s'}"
-        + (f" ({run.reused} of {run.built + run.reused} reused)" if run.reused and not fresh else "")
+        + (
+            f" ({run.reused} of {run.built + run.reused} reused)"
+            if run.reused and not fresh
+            else ""
+        )
     )
 
 
@@ -247,7 +296,9 @@ def _since(start: float) -> float:
 
 @contextmanager
 def peak_memory(every_seconds: float = 0.25) -> Iterator[list[int]]:
-    """Measure the largest resident memory, in bytes, of this process and its children during a with block."""
+    """Measure the largest resident memory, in bytes, of this process and its children during a with
+    block.
+    """
     peak, stop = [0], threading.Event()
 
     def sample() -> None:

@@ -1,7 +1,8 @@
-"""What a recipe will cost, before anything is spent. Reads the sizes of raw files, and of a model that is gone on from, and
-probes this machine; writes nothing.
+"""What a recipe will cost, before anything is spent. Reads the sizes of raw files, and of a model
+that is gone on from, and probes this machine; writes nothing.
 
-Every figure says what it rests on: counted (exact), measured (here, now) or assumed (a typical ratio, named below).
+Every figure says what it rests on: counted (exact), measured (here, now) or assumed (a typical
+ratio, named below).
 """
 
 from __future__ import annotations
@@ -32,15 +33,35 @@ from groundup.train.setup import automatic_tokens
 
 Basis = Literal["counted", "measured", "assumed"]
 
-# Bytes of clean text out of a byte of raw file: seen on the starter sources and on the shared samples of each kind.
-CLEAN_SHARE = {"books": 0.95, "wikipedia": 0.4, "web": 0.08, "code": 0.7, "conversations": 0.5, "text": 0.9, "evaluation": 0.0}
+# Bytes of clean text out of a byte of raw file: seen on the starter sources and on the shared
+# samples of each kind.
+CLEAN_SHARE = {
+    "books": 0.95,
+    "wikipedia": 0.4,
+    "web": 0.08,
+    "code": 0.7,
+    "conversations": 0.5,
+    "text": 0.9,
+    "evaluation": 0.0,
+}
 CLEAN_SHARE |= {"tuning": 0.5}
-# bz2 and xz hold wikitext at about 1 : 3.6, gzip at about 1 : 3.2, zstd -3 at about 1 : 3.0 (the 6.1 MB enwiki cut in gensim's tests).
-EXPANSION = {".bz2": 3.6, ".xz": 3.8, ".gz": 3.2, ".zst": 3.0, ".tgz": 4.0, ".zip": 3.5, ".whl": 3.5, ".7z": 5.0}
-# Clean text a second and core, from raw files to tokens: 27.0 MB of the starter in 42 s on two cores, kernels compiled
-# on the way (benchmarks/results/starter.json).
+# bz2 and xz hold wikitext at about 1 : 3.6, gzip at about 1 : 3.2, zstd -3 at about 1 : 3.0 (the
+# 6.1 MB enwiki cut in gensim's tests).
+EXPANSION = {
+    ".bz2": 3.6,
+    ".xz": 3.8,
+    ".gz": 3.2,
+    ".zst": 3.0,
+    ".tgz": 4.0,
+    ".zip": 3.5,
+    ".whl": 3.5,
+    ".7z": 5.0,
+}
+# Clean text a second and core, from raw files to tokens: 27.0 MB of the starter in 42 s on two
+# cores, kernels compiled on the way (benchmarks/results/starter.json).
 DATA_BYTES_A_SECOND = 0.32e6
-# Weights, gradients, momentum and second moment in float32. Muon keeps one moment less; this is the upper bound.
+# Weights, gradients, momentum and second moment in float32. Muon keeps one moment less; this is the
+# upper bound.
 BYTES_A_PARAMETER = 16
 # Weights and two moments in a checkpoint.
 CHECKPOINT_BYTES_A_PARAMETER = 12
@@ -72,11 +93,16 @@ class Plan:
 
     def json(self) -> str:
         """Return all figures as JSON."""
-        return json.dumps({name: dataclasses.asdict(figure) for name, figure in self.figures.items()}, indent=1)
+        return json.dumps(
+            {name: dataclasses.asdict(figure) for name, figure in self.figures.items()}, indent=1
+        )
 
     def text(self) -> str:
         """Return a table for people."""
-        return "\n".join(f"{name:22} {_short(figure):>16}  {figure.basis}" for name, figure in self.figures.items())
+        return "\n".join(
+            f"{name:22} {_short(figure):>16}  {figure.basis}"
+            for name, figure in self.figures.items()
+        )
 
     def refuse(self) -> None:
         """Raise GroundupError when the recipe cannot fit this machine."""
@@ -85,19 +111,27 @@ class Plan:
 
 
 def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> Plan:
-    """Estimate tokens, parameters, memory, disk, hours and money (`price` an hour) of a run at `root`.
+    """Estimate tokens, parameters, memory, disk, hours and money (`price` an hour) of a run at
+    `root`.
 
     What cannot fit is found before anything is tried, so a refused plan has no times.
 
     Raises:
-        GroundupError: a source is missing, a filter is unknown, the model's sizes do not fit together, or one cannot be gone on from.
+        GroundupError: a source is missing, a filter is unknown, the model's sizes do not fit
+            together, or one cannot be gone on from.
     """
     check_filters(recipe.refine.filters, recipe.refine.thresholds)
     root = root or Path.cwd() / "runs" / recipe.name
     base = checked_base(recipe, root)
     figures = _data(recipe, base)
     tokens = int(figures["tokens"].value)
-    config = base.config if base else resolve(recipe.model, int(figures["vocabulary"].value), tokens, torch.cuda.is_available())
+    config = (
+        base.config
+        if base
+        else resolve(
+            recipe.model, int(figures["vocabulary"].value), tokens, torch.cuda.is_available()
+        )
+    )
     figures |= {"parameters": Figure(config.parameter_count(), "", "counted")}
     figures |= _room(recipe, config, figures)
     problems = _problems(figures, root) + _missing(recipe, base)
@@ -126,14 +160,20 @@ def _data(recipe: Recipe, base: Base | None) -> dict[str, Figure]:
         raw += size
         clean += text
         kept += text * source.weight
-    vocab = base.foreign.tokenizer.vocab_size if base else resolve_vocab_size(recipe.tokenize.vocab_size, int(clean))
+    vocab = (
+        base.foreign.tokenizer.vocab_size
+        if base
+        else resolve_vocab_size(recipe.tokenize.vocab_size, int(clean))
+    )
     known = base is not None or recipe.tokenize.vocab_size != "auto"
     return _tuning(recipe, vocab) | {
         "raw files": Figure(raw, "B", "counted"),
         "clean text": Figure(clean, "B", "assumed"),
         "vocabulary": Figure(vocab, "", "counted" if known else "assumed"),
         "tokens": Figure(clean / bytes_per_token(vocab), "", "assumed"),
-        "tokens an epoch": Figure(kept / bytes_per_token(vocab) * (1 - recipe.tokenize.validation), "", "assumed"),
+        "tokens an epoch": Figure(
+            kept / bytes_per_token(vocab) * (1 - recipe.tokenize.validation), "", "assumed"
+        ),
     }
 
 
@@ -142,12 +182,15 @@ def _sizes(source: Source, root: Path) -> tuple[int, float]:
     from groundup.collect.sizes import sizes
 
     found = [(PurePosixPath(name).suffix.lower(), size) for name, size in sizes(source, root)]
-    text = sum(size * EXPANSION.get(suffix, 1.0) for suffix, size in found) * CLEAN_SHARE[source.kind]
+    text = (
+        sum(size * EXPANSION.get(suffix, 1.0) for suffix, size in found) * CLEAN_SHARE[source.kind]
+    )
     return sum(size for _, size in found), text
 
 
 def _tuning(recipe: Recipe, vocab: int) -> dict[str, Figure]:
-    """Return the tokens that tuning reads, if it is asked for; a missing file is found here, and not after training.
+    """Return the tokens that tuning reads, if it is asked for; a missing file is found here, and
+    not after training.
 
     Raises:
         SourceError: the data of [tune] cannot be found.
@@ -155,18 +198,28 @@ def _tuning(recipe: Recipe, vocab: int) -> dict[str, Figure]:
     tune = recipe.tune
     if tune.method == "none":
         return {}
-    talks = [source for source in recipe.source if source.kind == "conversations" and source.name in (tune.sources or (source.name,))]
-    text = sum(_sizes(source, recipe.root)[1] for source in ([tune.source()] if tune.data else talks))
+    talks = [
+        source
+        for source in recipe.source
+        if source.kind == "conversations" and source.name in (tune.sources or (source.name,))
+    ]
+    text = sum(
+        _sizes(source, recipe.root)[1] for source in ([tune.source()] if tune.data else talks)
+    )
     return {"tuning tokens": Figure(tune.epochs * text / bytes_per_token(vocab), "", "assumed")}
 
 
 def bytes_per_token(vocab: int) -> float:
-    """Return what a byte-level BPE typically reaches on English: 3.3 bytes at 4K entries, 4.4 at 50K."""
+    """Return what a byte-level BPE typically reaches on English: 3.3 bytes at 4K entries, 4.4 at
+    50K.
+    """
     steps = [(2_048, 2.9), (4_096, 3.3), (8_192, 3.6), (16_384, 3.9), (32_768, 4.2)]
     return next((value for size, value in steps if vocab <= size), 4.4)
 
 
-def _training(recipe: Recipe, config: ModelConfig, figures: dict[str, Figure], speed: float) -> dict[str, Figure]:
+def _training(
+    recipe: Recipe, config: ModelConfig, figures: dict[str, Figure], speed: float
+) -> dict[str, Figure]:
     """Return steps, tokens seen and operations; `speed` is in operations a second."""
     if recipe.train.steps == "auto":
         a_second = speed / config.flops_per_token()
@@ -186,14 +239,15 @@ def _training(recipe: Recipe, config: ModelConfig, figures: dict[str, Figure], s
 
 def _room(recipe: Recipe, config: ModelConfig, figures: dict[str, Figure]) -> dict[str, Figure]:
     parameters, clean = config.parameter_count(), figures["clean text"].value
-    # One sequence's activations: about 34 bytes a position, layer and width at 16 bits (Korthikanti et al. 2022,
-    # arXiv 2205.05198, without the attention matrix, which is never held).
+    # One sequence's activations: about 34 bytes a position, layer and width at 16 bits (Korthikanti
+    # et al. 2022, arXiv 2205.05198, without the attention matrix, which is never held).
     activations = 34 * config.context * config.layers * config.width
     kept = len(recipe.train.checkpoint_steps) + recipe.train.keep + 1
     checkpoints = kept * CHECKPOINT_BYTES_A_PARAMETER * parameters
     token_bytes = figures["tokens"].value * (2 if config.vocab_size <= 65_536 else 4)
-    # zstd Parquet of text, collected and refined, at about 0.4 each, and the index: 700 bytes for documents of some 5,000.
-    # While the split is made, 8 bytes a word wait beside them; they are gone before there are tokens.
+    # zstd Parquet of text, collected and refined, at about 0.4 each, and the index: 700 bytes for
+    # documents of some 5,000. While the split is made, 8 bytes a word wait beside them; they are
+    # gone before there are tokens.
     later = token_bytes + checkpoints + exported_bytes(recipe.export) * parameters
     disk = 0.95 * clean + max(1.5 * clean, later)
     return {
@@ -210,7 +264,9 @@ def exported_bytes(export: Export) -> float:
 
 
 def _time(figures: dict[str, Figure], config: ModelConfig, price: float) -> dict[str, Figure]:
-    data = figures["clean text"].value / DATA_BYTES_A_SECOND / (psutil.cpu_count(logical=False) or 1)
+    data = (
+        figures["clean text"].value / DATA_BYTES_A_SECOND / (psutil.cpu_count(logical=False) or 1)
+    )
     training = figures["operations"].value / figures["speed"].value
     read = figures["tuning tokens"].value if "tuning tokens" in figures else 0.0
     tuning = read * config.flops_per_token() / figures["speed"].value
@@ -225,11 +281,15 @@ def _time(figures: dict[str, Figure], config: ModelConfig, price: float) -> dict
 
 
 def probe(config: ModelConfig) -> float:
-    """Return the operations a second of a training step on this machine, measured on two of the model's layers."""
+    """Return the operations a second of a training step on this machine, measured on two of the
+    model's layers.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     small = dataclasses.replace(config, layers=min(PROBE_LAYERS, config.layers), dropout=0.0)
     model = Transformer(small).to(device)
-    tokens = torch.randint(small.vocab_size, (max(1, 2048 // small.context), small.context + 1), device=device)
+    tokens = torch.randint(
+        small.vocab_size, (max(1, 2048 // small.context), small.context + 1), device=device
+    )
 
     def step() -> float:
         start = time.perf_counter()
@@ -255,7 +315,9 @@ def _problems(figures: dict[str, Figure], root: Path) -> list[str]:
         )
     needed, free = figures["disk"].value - _held(root), shutil.disk_usage(_existing(root)).free
     if needed > free:
-        problems.append(f"the run needs about {needed / GB:.3g} GB of disk and {free / GB:.3g} are free; choose another --out")
+        problems.append(
+            f"the run needs about {needed / GB:.3g} GB of disk and {free / GB:.3g} are free; choose another --out"
+        )
     return problems
 
 
@@ -264,15 +326,23 @@ def _missing(recipe: Recipe, base: Base | None = None) -> list[str]:
     if "gguf" not in recipe.export.formats:
         return []
     if base is not None and not base.foreign.tokenizer.splitter:
-        return [f"[export] formats name gguf, and llama.cpp has no splitter like that of {base.path / FILE}; leave gguf out"]
+        return [
+            f"[export] formats name gguf, and llama.cpp has no splitter like that of {base.path / FILE}; leave gguf out"
+        ]
     if importlib.util.find_spec("gguf") is None:
-        return ["[export] formats name gguf, which needs the package gguf; `pip install 'groundup[export]'` brings it"]
+        return [
+            "[export] formats name gguf, which needs the package gguf; `pip install 'groundup[export]'` brings it"
+        ]
     return []
 
 
 def _held(root: Path) -> int:
     """Return the bytes that a run has on disk already; hard links count once."""
-    sizes = {(s.st_dev, s.st_ino): s.st_size for path in root.rglob("*") if (s := path.lstat()) and path.is_file()}
+    sizes = {
+        (s.st_dev, s.st_ino): s.st_size
+        for path in root.rglob("*")
+        if (s := path.lstat()) and path.is_file()
+    }
     return sum(sizes.values())
 
 

@@ -1,7 +1,8 @@
 """TOML tables → frozen settings classes, and back. Reads and writes nothing on disk.
 
-An unknown key is an error that names the nearest known one; a value of the wrong type says what was expected. A key that
-Python keeps for itself (`from`) stands in the metadata of the field that holds it.
+An unknown key is an error that names the nearest known one; a value of the wrong type says what was
+expected. A key that Python keeps for itself (`from`) stands in the metadata of the field that holds
+it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ def decode(cls: type[Any], table: Any, where: str) -> Any:
     for key in table:
         if key not in known:
             raise RecipeError(f'{where}: unknown key "{key}"{nearest(key, sorted(known))}')
-    values = {known[key]: _value(hints[known[key]], value, f"{where}: {key}") for key, value in table.items()}
+    values = {
+        known[key]: _value(hints[known[key]], value, f"{where}: {key}")
+        for key, value in table.items()
+    }
     try:
         return cls(**values)
     except ValueError as error:
@@ -58,7 +62,11 @@ def key_of(f: dataclasses.Field[Any]) -> str:
 
 
 def _missing(cls: type[Any], values: Mapping[str, Any]) -> str:
-    need = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
+    need = [
+        f.name
+        for f in dataclasses.fields(cls)
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
     return " and ".join(f"[[{n}]]" if n == "source" else f'"{n}"' for n in need if n not in values)
 
 
@@ -80,7 +88,12 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 
 
 def _choice(options: Sequence[Any], value: Any, where: str) -> Any:
-    words = [word for option in options if typing.get_origin(option) is Literal for word in typing.get_args(option)]
+    words = [
+        word
+        for option in options
+        if typing.get_origin(option) is Literal
+        for word in typing.get_args(option)
+    ]
     if isinstance(value, str) and words:
         if value not in words:
             raise RecipeError(f'{where}: "{value}" is not one of {", ".join(words)}')
@@ -96,8 +109,15 @@ def _scalar(hint: type, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        names = {"str": "text in quotes", "int": "a whole number", "float": "a number", "bool": "true or false"}
-        raise RecipeError(f"{where}: expected {names.get(hint.__name__, hint.__name__)}, found {_name(value)}")
+        names = {
+            "str": "text in quotes",
+            "int": "a whole number",
+            "float": "a number",
+            "bool": "true or false",
+        }
+        raise RecipeError(
+            f"{where}: expected {names.get(hint.__name__, hint.__name__)}, found {_name(value)}"
+        )
     if isinstance(value, float) and not math.isfinite(value):
         raise RecipeError(f"{where}: {value} is not a finite number")
     return value
@@ -125,7 +145,11 @@ def override(table: dict[str, Any], override: str) -> None:
 
 
 def _descend(table: Any, part: str, override: str) -> Any:
-    below = table[int(part)] if isinstance(table, list) and part.isdigit() and int(part) < len(table) else None
+    below = (
+        table[int(part)]
+        if isinstance(table, list) and part.isdigit() and int(part) < len(table)
+        else None
+    )
     if isinstance(table, dict):
         below = table.setdefault(part, {})
     if not isinstance(below, (dict, list)):

@@ -20,7 +20,9 @@ Read = Callable[..., list[Document | Reject]]
 def read() -> Read:
     """Read bytes as a file of a source: read(kind, name, data)."""
 
-    def _read(kind: str, name: str, data: bytes | str, **settings: object) -> list[Document | Reject]:
+    def _read(
+        kind: str, name: str, data: bytes | str, **settings: object
+    ) -> list[Document | Reject]:
         raw = data.encode() if isinstance(data, str) else data
         return list(read_item(item_of(raw, name), Source(path="x", kind=kind, **settings)))  # type: ignore[arg-type]
 
@@ -32,7 +34,11 @@ def texts(read: Read) -> Callable[..., list[str]]:
     """Read bytes and return the texts of the documents."""
 
     def _texts(kind: str, name: str, data: bytes | str, **settings: object) -> list[str]:
-        return [found.text for found in read(kind, name, data, **settings) if isinstance(found, Document)]
+        return [
+            found.text
+            for found in read(kind, name, data, **settings)
+            if isinstance(found, Document)
+        ]
 
     return _texts
 

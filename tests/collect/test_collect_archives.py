@@ -61,14 +61,20 @@ def _open(name: str, data: bytes, wanted: Selection = ALL) -> dict[str, bytes | 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
 def test_tar_in_every_compression(mode: str) -> None:
-    """Members come with their origin; a repeated one is numbered; directories and hidden files are no members."""
+    """Members come with their origin; a repeated one is numbered; directories and hidden files are
+    no members.
+    """
     data = _tar({"p/a.txt": b"one", "./p/b.txt": b"two", "p/.git/x": b"no"}, mode)
     assert _open("x.tar", data) == {"x.tar!/p/a.txt": b"one", "x.tar!/p/b.txt": b"two"}
 
 
 def test_single_compressed_files() -> None:
     """A compressed file is one item under its own name; its format is that of the name inside."""
-    for name, data in {"a.txt.gz": gzip.compress(b"x"), "a.txt.bz2": bz2.compress(b"x"), "a.txt.xz": lzma.compress(b"x")}.items():
+    for name, data in {
+        "a.txt.gz": gzip.compress(b"x"),
+        "a.txt.bz2": bz2.compress(b"x"),
+        "a.txt.xz": lzma.compress(b"x"),
+    }.items():
         (item,) = open_items(Path(name), io.BytesIO(data), name, len(data), ALL)
         assert isinstance(item, Item)
         assert (item.origin, item.name, item.stream.read()) == (name, "a.txt", b"x")
@@ -83,7 +89,9 @@ SKIPPABLE = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd"
 
 
 def test_zstd() -> None:
-    """Frames one after another are one file, skippable ones between them are skipped, and a name loses its suffix."""
+    """Frames one after another are one file, skippable ones between them are skipped, and a name
+    loses its suffix.
+    """
     data = random.Random(1).randbytes(500_000)
     frames = SKIPPABLE + _zst(data) + SKIPPABLE + _zst(b"end")
     (found,) = open_items(Path("a.jsonl.zst"), io.BytesIO(frames), "a.jsonl.zst", len(frames), ALL)
@@ -96,7 +104,10 @@ def test_zstd() -> None:
 def test_damaged_zstd_keeps_whole_blocks() -> None:
     """What unpacks before a cut or a wrong byte is handed out; then one reason."""
     data = random.Random(2).randbytes(1_000_000)
-    for whole, reason in ((_zst(data)[:-200_000], "truncated"), (_zst(data) + b"garbage", "damaged")):
+    for whole, reason in (
+        (_zst(data)[:-200_000], "truncated"),
+        (_zst(data) + b"garbage", "damaged"),
+    ):
         (found,) = open_items(Path("a.zst"), io.BytesIO(whole), "a.zst", len(whole), ALL)
         assert isinstance(found, Item)
         got = b""
@@ -110,19 +121,31 @@ def test_archives_inside_archives_one_level() -> None:
     """A dump or a zip inside an sdist is opened; a third level is refused."""
     inner = _zip({"t.csv": b"a,b", "deep.zip": _zip({"x": b"y"})})
     found = _open("s.tar.gz", _tar({"d/i.zip": inner, "d/w.xml.bz2": bz2.compress(b"<x>")}, "w:gz"))
-    assert found == {"s.tar.gz!/d/i.zip!/t.csv": b"a,b", "s.tar.gz!/d/i.zip!/deep.zip": "nested", "s.tar.gz!/d/w.xml.bz2": b"<x>"}
+    assert found == {
+        "s.tar.gz!/d/i.zip!/t.csv": b"a,b",
+        "s.tar.gz!/d/i.zip!/deep.zip": "nested",
+        "s.tar.gz!/d/w.xml.bz2": b"<x>",
+    }
 
 
 def test_unsafe_members_are_refused() -> None:
     """Absolute and climbing paths, links and devices are listed and never opened."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
-        for name, kind in (("/etc/passwd", tarfile.REGTYPE), ("../up", tarfile.REGTYPE), ("l", tarfile.SYMTYPE), ("d", tarfile.CHRTYPE)):
+        for name, kind in (
+            ("/etc/passwd", tarfile.REGTYPE),
+            ("../up", tarfile.REGTYPE),
+            ("l", tarfile.SYMTYPE),
+            ("d", tarfile.CHRTYPE),
+        ):
             info = tarfile.TarInfo(name)
             info.type, info.linkname = kind, "/etc/passwd" if kind == tarfile.SYMTYPE else ""
             tar.addfile(info)
     assert set(_open("x.tar", out.getvalue()).values()) == {"unsafe-path", "link", "special-file"}
-    assert _open("x.zip", _zip({"../up": b"x", "ok": b"y"})) == {"x.zip!/../up": "unsafe-path", "x.zip!/ok": b"y"}
+    assert _open("x.zip", _zip({"../up": b"x", "ok": b"y"})) == {
+        "x.zip!/../up": "unsafe-path",
+        "x.zip!/ok": b"y",
+    }
 
 
 def test_repeated_members_are_numbered() -> None:
@@ -174,7 +197,9 @@ def test_encrypted_and_opaque() -> None:
 
 
 def test_damaged_zip_directory() -> None:
-    """A table of contents that points before the start of the file costs the members that it misplaces, never the run."""
+    """A table of contents that points before the start of the file costs the members that it
+    misplaces, never the run.
+    """
     data = _zip({"a": b"one", "b": b"two"})
     entry = data.find(b"PK\x01\x02")
     size = data.rfind(b"PK\x05\x06") + 12
@@ -187,7 +212,12 @@ def test_damaged_zip_directory() -> None:
 
 
 @examples(150)
-@given(st.sampled_from(["gz", "zip", "tar", "nested"]), st.integers(0, 3000), st.integers(0, 255), st.integers(0, 3000))
+@given(
+    st.sampled_from(["gz", "zip", "tar", "nested"]),
+    st.integers(0, 3000),
+    st.integers(0, 255),
+    st.integers(0, 3000),
+)
 def test_no_damage_escapes(kind: str, at: int, byte: int, end: int) -> None:
     """Any changed byte and any cut end in items and refusals, never in an exception."""
     members = {f"d/m{n}.txt": f"text {n} ".encode() * 20 for n in range(5)}
@@ -203,7 +233,9 @@ def test_no_damage_escapes(kind: str, at: int, byte: int, end: int) -> None:
 
 
 def _pax(records: dict[str, str], data: bytes) -> bytes:
-    """Return a tar file of two members, of which the first says something of itself in a pax header."""
+    """Return a tar file of two members, of which the first says something of itself in a pax
+    header.
+    """
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
         info = tarfile.TarInfo("a")
@@ -213,14 +245,25 @@ def _pax(records: dict[str, str], data: bytes) -> bytes:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("records", [{"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}, {"GNU.sparse.map": "x"}, {"GNU.sparse.size": "x"}])
+@pytest.mark.parametrize(
+    "records",
+    [
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"},
+        {"GNU.sparse.map": "x"},
+        {"GNU.sparse.size": "x"},
+    ],
+)
 def test_a_header_that_tarfile_stumbles_over_costs_its_archive(records: dict[str, str]) -> None:
-    """tarfile raises ValueError over numbers that are none: the archive is listed as damaged, and the run goes on."""
+    """tarfile raises ValueError over numbers that are none: the archive is listed as damaged, and
+    the run goes on.
+    """
     assert "damaged" in _open("x.tar", _pax(records, b"no map\n" * 100)).values()
 
 
 def test_a_long_header_is_not_read() -> None:
-    """A header of 2 GB that a member is announced with is refused before it is read: tarfile would take it into memory whole."""
+    """A header of 2 GB that a member is announced with is refused before it is read: tarfile would
+    take it into memory whole.
+    """
     info = tarfile.TarInfo("x")
     info.type, info.size = tarfile.XHDTYPE, 2 << 30
     read = 0
@@ -239,7 +282,9 @@ def test_a_long_header_is_not_read() -> None:
 
 
 def test_a_member_of_exabytes_ends_where_its_archive_ends() -> None:
-    """tarfile's own stream counts on to where the next member would begin, in steps of 10 kB: years of them."""
+    """tarfile's own stream counts on to where the next member would begin, in steps of 10 kB: years
+    of them.
+    """
     header = bytearray(tarfile.TarInfo("a").tobuf(tarfile.GNU_FORMAT))
     header[124:136] = b"\x80" + (1 << 62).to_bytes(11, "big")
     header[148:156] = b"%06o\0 " % (sum(header[:148]) + sum(header[156:]) + 8 * 32)
@@ -258,7 +303,9 @@ def test_holes_count_against_the_budget(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_number_that_is_taken() -> None:
-    """A member that is called as a repeated one would be keeps its name, and the repeated one gets another."""
+    """A member that is called as a repeated one would be keeps its name, and the repeated one gets
+    another.
+    """
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for name in ("a", "a#2", "a", "a"):
@@ -271,7 +318,9 @@ def _xz(data: bytes, dictionary: int) -> bytes:
 
 
 def test_xz_in_bounded_memory() -> None:
-    """Streams with zeros between them are one file; a stream that wants gigabytes is refused, and what is none is listed."""
+    """Streams with zeros between them are one file; a stream that wants gigabytes is refused, and
+    what is none is listed.
+    """
     data = random.Random(3).randbytes(300_000)
     whole = _xz(data, 1 << 20) + bytes(8) + _xz(b"end", 4096)
     assert _open("a.xz", whole) == {"a.xz": data + b"end"}

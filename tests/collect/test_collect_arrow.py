@@ -1,4 +1,6 @@
-"""Arrow files, as data sets are saved in: both formats, plain and compressed; damage keeps the batches before it."""
+"""Arrow files, as data sets are saved in: both formats, plain and compressed; damage keeps the
+batches before it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,13 @@ from groundup.collect.readers.registry import read_item
 from groundup.recipe.source import Source
 
 Read = Callable[..., list[Document | Reject]]
-TABLE = pa.table({"id": range(300), "text": [f"Sentence {n}." for n in range(300)], "url": ["http://a.org/"] * 300})
+TABLE = pa.table(
+    {
+        "id": range(300),
+        "text": [f"Sentence {n}." for n in range(300)],
+        "url": ["http://a.org/"] * 300,
+    }
+)
 
 
 def _written(new: Callable[..., pa.ipc.RecordBatchStreamWriter]) -> bytes:
@@ -34,14 +42,20 @@ def _feather() -> bytes:
     return out.getvalue()
 
 
-FILES = {"x.arrow": _written(pa.ipc.new_stream), "y.arrow": _written(pa.ipc.new_file), "z.feather": _feather()}
+FILES = {
+    "x.arrow": _written(pa.ipc.new_stream),
+    "y.arrow": _written(pa.ipc.new_file),
+    "z.feather": _feather(),
+}
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_row(name: str, read: Read, tmp_path: Path) -> None:
     """Rows come in order, by number, from a file and from a stream; `init` sees them."""
     found = read("text", name, FILES[name])
-    assert [(one.record, one.text) for one in found if isinstance(one, Document)] == [(n, f"Sentence {n}.") for n in range(300)]
+    assert [(one.record, one.text) for one in found if isinstance(one, Document)] == [
+        (n, f"Sentence {n}.") for n in range(300)
+    ]
     (tmp_path / f"{name}.gz").write_bytes(gzip.compress(FILES[name]))
     seen = guess(tmp_path / f"{name}.gz")
     assert (seen.kind, seen.form) == ("web", "arrow")

@@ -1,4 +1,6 @@
-"""Bad input of every sort: what can be read is read, the rest is one reason, and nothing crashes or waits."""
+"""Bad input of every sort: what can be read is read, the rest is one reason, and nothing crashes or
+waits.
+"""
 
 from __future__ import annotations
 
@@ -62,14 +64,49 @@ def test_cut_compressed_files(suffix: str) -> None:
         ("text", "x.txt", b"\0" * 1000, ["binary"]),
         ("text", "x.txt", b"a text\0 with a zero byte in it, as disks leave them", ["binary"]),
         ("text", "x.jsonl", LINE * 600 + b"\0" * 400 + b"\n" + LINE, ["whole"] * 601),
-        ("text", "x.jsonl", LINE + b'{"text": "zero \0 byte"}\n' + b"\0" * 4096 + LINE, ["whole", "zero  byte", "whole"]),
-        ("text", "x.jsonl", LINE + LINE[:9] + b"\0" * 99 + b"\n" + LINE, ["whole", "malformed", "whole"]),
-        ("text", "x.csv", b"text,b\n" + b"whole,1\n" * 9 + b"\0" * 99 + b"\nwhole,2\n", ["whole"] * 9 + ["malformed", "whole"]),
-        ("web", "x.xml", b"<rss>" + b"<item><title>whole</title></item>" * 3 + b"\0" * 99 + b"</rss>", ["whole"] * 3),
-        ("wikipedia", "x.xml", (PAGES % b"A.") + b"\0" * 99 + (PAGES % b"\0") + (PAGES % b"B."), ["T\n\nA.", "malformed", "T\n\nB."]),
+        (
+            "text",
+            "x.jsonl",
+            LINE + b'{"text": "zero \0 byte"}\n' + b"\0" * 4096 + LINE,
+            ["whole", "zero  byte", "whole"],
+        ),
+        (
+            "text",
+            "x.jsonl",
+            LINE + LINE[:9] + b"\0" * 99 + b"\n" + LINE,
+            ["whole", "malformed", "whole"],
+        ),
+        (
+            "text",
+            "x.csv",
+            b"text,b\n" + b"whole,1\n" * 9 + b"\0" * 99 + b"\nwhole,2\n",
+            ["whole"] * 9 + ["malformed", "whole"],
+        ),
+        (
+            "web",
+            "x.xml",
+            b"<rss>" + b"<item><title>whole</title></item>" * 3 + b"\0" * 99 + b"</rss>",
+            ["whole"] * 3,
+        ),
+        (
+            "wikipedia",
+            "x.xml",
+            (PAGES % b"A.") + b"\0" * 99 + (PAGES % b"\0") + (PAGES % b"B."),
+            ["T\n\nA.", "malformed", "T\n\nB."],
+        ),
         ("wikipedia", "x.xml", b"<mediawiki><page>" + b"x" * (17 << 20), ["truncated"]),
-        ("text", "x.jsonl", LINE + b'{"text": "lone \\ud800 half"}\n' + LINE, ["whole", "lone \ud800 half", "whole"]),
-        ("text", "x.jsonl", LINE + b'{"text": "caf\xe9 \xff"}\n' + LINE, ["whole", "caf\u00e9 \u00ff", "whole"]),
+        (
+            "text",
+            "x.jsonl",
+            LINE + b'{"text": "lone \\ud800 half"}\n' + LINE,
+            ["whole", "lone \ud800 half", "whole"],
+        ),
+        (
+            "text",
+            "x.jsonl",
+            LINE + b'{"text": "caf\xe9 \xff"}\n' + LINE,
+            ["whole", "caf\u00e9 \u00ff", "whole"],
+        ),
         ("text", "x.jsonl", LINE + b'{"text": "cut in a str', ["whole", "malformed"]),
         ("text", "x.json", b'[{"text": "whole"}, {"text": "cut in a str', ["whole", "truncated"]),
         ("text", "x.csv", b'text\nwhole\n"cut in a str', ["whole", "cut in a str"]),
@@ -89,10 +126,19 @@ def test_bad_files(kind: str, name: str, data: bytes, told: list[str] | None, re
 
 
 def test_entities_never_unfold(read: Read) -> None:
-    """No entity that a dump declares is in force: a page that uses one is a rejection, its neighbours are read."""
+    """No entity that a dump declares is in force: a page that uses one is a rejection, its
+    neighbours are read.
+    """
     declared = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12))
-    pages = "".join(f"<page><title>T</title><ns>0</ns><revision><text>{text}</text></revision></page>" for text in ("A.", "&e11;", "B."))
-    found = read("wikipedia", "x.xml", f'<!DOCTYPE mediawiki [<!ENTITY e0 "ha">{declared}]><mediawiki>{pages}</mediawiki>')
+    pages = "".join(
+        f"<page><title>T</title><ns>0</ns><revision><text>{text}</text></revision></page>"
+        for text in ("A.", "&e11;", "B.")
+    )
+    found = read(
+        "wikipedia",
+        "x.xml",
+        f'<!DOCTYPE mediawiki [<!ENTITY e0 "ha">{declared}]><mediawiki>{pages}</mediawiki>',
+    )
     assert _told(found) == ["T\n\nA.", "malformed", "T\n\nB."]
 
 
@@ -103,7 +149,11 @@ def test_very_long_lines(monkeypatch: pytest.MonkeyPatch, read: Read) -> None:
         long = json.dumps({"text": "x" * size}).encode() + b"\n"
         assert _told(read("text", "x.jsonl", LINE + long + LINE)) == ["whole", "too-large", "whole"]
     assert len(read("text", "x.txt", b"word " * 1_000_000)) == 1
-    assert _told(read("text", "x.csv", b"text\nwhole\n" + b"x" * 2000 + b"\nwhole\n")) == ["whole", "malformed", "whole"]
+    assert _told(read("text", "x.csv", b"text\nwhole\n" + b"x" * 2000 + b"\nwhole\n")) == [
+        "whole",
+        "malformed",
+        "whole",
+    ]
 
 
 class _Endless(io.RawIOBase):
@@ -159,7 +209,9 @@ def test_a_line_of_two_gigabytes(kind: str, name: str, front: bytes) -> None:
 
 @pytest.mark.parametrize("wrong", ["10", "0", "999999", "99999999999999999999", "-1", "x", ""])
 def test_wrong_lengths_in_a_web_archive(wrong: str, read: Read) -> None:
-    """A record whose length is wrong costs itself; one that reaches beyond the end of the file, the rest."""
+    """A record whose length is wrong costs itself; one that reaches beyond the end of the file, the
+    rest.
+    """
     page = f"<html><body><article><p>{'It was late in the year. ' * 20}</p></article></body></html>"
     body = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n{page}"
     head = "WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://{}.org/\r\nContent-Type: application/http; msgtype=response\r\n"
@@ -168,7 +220,9 @@ def test_wrong_lengths_in_a_web_archive(wrong: str, read: Read) -> None:
         return f"{head.format(host)}Content-Length: {length}\r\n\r\n{body}\r\n\r\n"
 
     whole = str(len(body))
-    found = read("web", "x.warc", (record("a", whole) + record("b", wrong) + record("c", whole)) * 2)
+    found = read(
+        "web", "x.warc", (record("a", whole) + record("b", wrong) + record("c", whole)) * 2
+    )
     pages = [one.group for one in found if isinstance(one, Document)]
     beyond = wrong == "999999"
     assert pages == (["a.org"] if beyond else ["a.org", "c.org", "a.org", "c.org"])

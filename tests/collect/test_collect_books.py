@@ -1,4 +1,6 @@
-"""Books: markers of Project Gutenberg, several books in a file, and lines joined where a margin cut them."""
+"""Books: markers of Project Gutenberg, several books in a file, and lines joined where a margin cut
+them.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,11 @@ def _book(title: str, author: str, body: str) -> str:
 
 def test_one_book(read: Read) -> None:
     """What is not the book is gone: header, credits, licence; CRLF and a mark make no difference."""
-    (found,) = read("books", "b.txt", b"\xef\xbb\xbf" + _book("A Tale", "Jane Doe", PROSE).replace("\n", "\r\n").encode())
+    (found,) = read(
+        "books",
+        "b.txt",
+        b"\xef\xbb\xbf" + _book("A Tale", "Jane Doe", PROSE).replace("\n", "\r\n").encode(),
+    )
     assert isinstance(found, Document)
     assert found.text == PROSE.replace("\n", " ")
     assert found.group == "a tale|doe jane"
@@ -49,8 +55,16 @@ def test_several_books_and_the_rest(read: Read) -> None:
     """Each book of a file is a document; what follows the last licence is listed with its size."""
     data = _book("One", "A B", PROSE) + _book("Two", "C D", VERSE) + "wordlist " * 5000
     first, second, rest = read("books", "big.txt", data)
-    assert isinstance(first, Document) and first.text.startswith("It was") and (first.record, first.group) == (0, "one|a b")
-    assert isinstance(second, Document) and second.text == VERSE and (second.record, second.group) == (1, "two|c d")
+    assert (
+        isinstance(first, Document)
+        and first.text.startswith("It was")
+        and (first.record, first.group) == (0, "one|a b")
+    )
+    assert (
+        isinstance(second, Document)
+        and second.text == VERSE
+        and (second.record, second.group) == (1, "two|c d")
+    )
     assert isinstance(rest, Reject) and (rest.record, rest.reason) == (2, "outside-book")
 
 
@@ -64,9 +78,9 @@ def test_title_over_two_lines_in_the_marker() -> None:
 
 def test_editions_meet() -> None:
     """A name written the other way round, accents and a subtitle do not part two editions."""
-    assert book_group("Title: Les Misérables\n       Tome I\n\nAuthor: Hugo, Victor\n") == book_group(
-        "Title: Les Miserables\nAuthor: Victor Hugo\n"
-    )
+    assert book_group(
+        "Title: Les Misérables\n       Tome I\n\nAuthor: Hugo, Victor\n"
+    ) == book_group("Title: Les Miserables\nAuthor: Victor Hugo\n")
     assert book_group("no header at all") == ""
 
 
@@ -74,7 +88,19 @@ def test_prose_is_joined_and_verse_is_not() -> None:
     """A margin cuts prose; a poet, a playwright and a table cut their own lines."""
     contents = "I. The Road\nII. The River\nIII. The Sea"
     play = "KENT.\nI thought the King had more affected the Duke of Albany than\nCornwall."
-    whole = unwrap("\n\n".join([PROSE, contents, VERSE, PROSE, play, "  " + VERSE.replace("\n", "\n  "), "well-\nknown " + PROSE]))
+    whole = unwrap(
+        "\n\n".join(
+            [
+                PROSE,
+                contents,
+                VERSE,
+                PROSE,
+                play,
+                "  " + VERSE.replace("\n", "\n  "),
+                "well-\nknown " + PROSE,
+            ]
+        )
+    )
     blocks = whole.split("\n\n")
     assert blocks[0] == blocks[3] == PROSE.replace("\n", " ")
     assert blocks[1] == contents and blocks[2] == VERSE
@@ -82,7 +108,14 @@ def test_prose_is_joined_and_verse_is_not() -> None:
     assert blocks[5].count("\n") == 3
 
 
-@given(st.lists(st.sampled_from(["a", "word", "longer-word", "Capital", "\n", "\n\n", "   ", "'tis", "1.", "—"]), max_size=200))
+@given(
+    st.lists(
+        st.sampled_from(
+            ["a", "word", "longer-word", "Capital", "\n", "\n\n", "   ", "'tis", "1.", "—"]
+        ),
+        max_size=200,
+    )
+)
 def test_unwrap_keeps_every_word(parts: list[str]) -> None:
     """Joining lines changes white space and nothing else."""
     text = " ".join(parts)
@@ -90,7 +123,9 @@ def test_unwrap_keeps_every_word(parts: list[str]) -> None:
 
 
 def test_real_books(read: Read, real_data: Path) -> None:
-    """Every file of the real data gives one book; editions and copies share 73 groups or fewer; no licence is left."""
+    """Every file of the real data gives one book; editions and copies share 73 groups or fewer; no
+    licence is left.
+    """
     groups, licences = set(), 0
     for path in sorted(real_data.glob("books/**/*.txt")):
         (found,) = read("books", path.name, path.read_bytes())
@@ -107,20 +142,30 @@ def test_real_books(read: Read, real_data: Path) -> None:
         ("Transcribers Note: Errors were mended.\n\n", ""),
         ("TRANSCRIBER’S NOTE:\n\nObvious errors were corrected.\n\n\n", ""),
         ("[Transcriber’s Note: Italics are\nmarked.]\n\n", ""),
-        ("+----------------+\n| Transcriber's note:  |\n|                |\n| Errors. |\n+----------------+\n\n", ""),
-        ("", "\n\n-----\n\nTranscriber's Notes:\n\n1. Errors were corrected.\n\n  2. More of them."),
+        (
+            "+----------------+\n| Transcriber's note:  |\n|                |\n| Errors. |\n+----------------+\n\n",
+            "",
+        ),
+        (
+            "",
+            "\n\n-----\n\nTranscriber's Notes:\n\n1. Errors were corrected.\n\n  2. More of them.",
+        ),
         ("", "\n\nTRANSCRIBER NOTES\n\nMisspelled words have been corrected."),
     ],
 )
 def test_notes_of_transcribers(before: str, after: str, texts: Callable[..., list[str]]) -> None:
-    """What transcribers say before and behind a book is not part of it; a book that speaks of one keeps its words."""
+    """What transcribers say before and behind a book is not part of it; a book that speaks of one
+    keeps its words.
+    """
     book = "Once upon a time.\n\n" * 40 + "A transcriber notes what he hears.\n\n" + "The end." * 9
     marked = f"*** START OF THE PROJECT GUTENBERG EBOOK T ***\n\n{before}{book}{after}\n\n*** END OF THE PROJECT GUTENBERG EBOOK T ***\n"
     assert texts("books", "b.txt", marked) == [book]
 
 
 def test_a_long_file_without_markers_is_cut(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A corpus of books in one file is read in pieces, whatever its length; nothing of it is lost between them."""
+    """A corpus of books in one file is read in pieces, whatever its length; nothing of it is lost
+    between them.
+    """
     monkeypatch.setattr(books, "MAX_DOCUMENT_BYTES", 4000)
     monkeypatch.setattr(books, "MAX_FILE_BYTES", 16_000)
     monkeypatch.setattr(text, "MAX_DOCUMENT_BYTES", 4000)

@@ -1,4 +1,6 @@
-"""bzip2 files of one and many streams: the bytes of the standard library, whatever is unpacked ahead, and no silent end."""
+"""bzip2 files of one and many streams: the bytes of the standard library, whatever is unpacked
+ahead, and no silent end.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,15 @@ def _read(packed: io.BufferedIOBase | io.RawIOBase, size: int = 1000) -> tuple[b
 
 
 @examples(60)
-@given(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=12), st.sampled_from([300, 5000, 8 << 20]), st.integers(0, 300))
+@given(
+    st.lists(st.sampled_from(TEXTS), min_size=1, max_size=12),
+    st.sampled_from([300, 5000, 8 << 20]),
+    st.integers(0, 300),
+)
 def test_same_bytes_as_the_standard_library(texts: list[bytes], longest: int, zeros: int) -> None:
-    """Streams of any length, empty ones and zeros at the end among them, also where a stream is too long to be unpacked whole."""
+    """Streams of any length, empty ones and zeros at the end among them, also where a stream is too
+    long to be unpacked whole.
+    """
     packed = b"".join(map(bz2.compress, texts)) + b"\0" * zeros
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bzip2, "_MAX_PACKED", longest)
@@ -41,14 +49,22 @@ def test_same_bytes_as_the_standard_library(texts: list[bytes], longest: int, ze
 
 @examples(60)
 @given(st.lists(st.sampled_from(TEXTS[1:]), min_size=2, max_size=9), st.data())
-def test_damage_is_told_and_what_lies_before_it_kept(texts: list[bytes], data: st.DataObject) -> None:
-    """A cut or changed byte in any stream is an error behind all whole streams before it; it is never taken for padding."""
+def test_damage_is_told_and_what_lies_before_it_kept(
+    texts: list[bytes], data: st.DataObject
+) -> None:
+    """A cut or changed byte in any stream is an error behind all whole streams before it; it is
+    never taken for padding.
+    """
     packed = list(map(bz2.compress, texts))
     at = data.draw(st.integers(0, len(packed) - 1))
     if data.draw(st.booleans()):
         damaged = [*packed[:at], packed[at][: data.draw(st.integers(1, len(packed[at]) - 1))]]
     else:
-        damaged = [*packed[:at], packed[at][:20] + bytes([packed[at][20] ^ 255]) + packed[at][21:], *packed[at + 1 :]]
+        damaged = [
+            *packed[:at],
+            packed[at][:20] + bytes([packed[at][20] ^ 255]) + packed[at][21:],
+            *packed[at + 1 :],
+        ]
     plain, error = _read(io.BytesIO(b"".join(damaged)))
     assert error in ("OSError", "EOFError") and plain.startswith(b"".join(texts[:at]))
 
@@ -57,7 +73,10 @@ def test_a_mark_inside_a_stream_is_no_cut() -> None:
     """Text that holds the mark of a stream, packed, and a fake mark between streams do not mislead."""
     texts = [b"BZh91AY&SY" * 50, b"more"]
     assert _read(io.BytesIO(b"".join(map(bz2.compress, texts)))) == (b"".join(texts), "")
-    assert _read(io.BytesIO(bz2.compress(texts[0]) + b"BZh91AY&SY" + bz2.compress(texts[1]))) == (texts[0], "OSError")
+    assert _read(io.BytesIO(bz2.compress(texts[0]) + b"BZh91AY&SY" + bz2.compress(texts[1]))) == (
+        texts[0],
+        "OSError",
+    )
 
 
 class _Breaking(io.BytesIO):
@@ -71,7 +90,9 @@ class _Breaking(io.BytesIO):
 
 
 def test_damage_of_the_source_comes_last() -> None:
-    """What the source of packed bytes raises is raised as it is, when everything before it has been handed out."""
+    """What the source of packed bytes raises is raised as it is, when everything before it has been
+    handed out.
+    """
     streams = [bz2.compress(text) for text in TEXTS[1:]]
     assert _read(_Breaking(b"".join(streams))) == (b"".join(TEXTS[1:]), "DamagedError")
     assert _read(_Breaking(streams[0])) == (TEXTS[1], "DamagedError")

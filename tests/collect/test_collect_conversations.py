@@ -16,21 +16,41 @@ EXPECTED = [("user", "Hi"), ("assistant", "Hello")]
 ASKED = {"from": "human", "value": "Hi"}
 BEST = {"role": "assistant", "text": "Hello", "rank": 0, "replies": []}
 LAYOUTS = {
-    "openai": {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]},
+    "openai": {
+        "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    },
     "parts": {
-        "messages": [{"role": "user", "content": [{"type": "text", "value": "Hi"}]}, {"role": "assistant", "content": {"text": "Hello"}}]
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "value": "Hi"}]},
+            {"role": "assistant", "content": {"text": "Hello"}},
+        ]
     },
     "sharegpt": {"conversations": [ASKED, {"from": "gpt", "value": "Hello"}]},
     "alpaca": {"instruction": "Hi", "input": "", "output": "Hello"},
     "seed tasks": {"instruction": "Hi", "instances": [{"input": "", "output": "Hello"}]},
     "prompt": {"prompt": "Hi", "response": "Hello"},
-    "baked template": {"prompt": "Below is an instruction that.\n\n### Instruction:\nHi\n\n### Response:\n", "response": "Hello"},
+    "baked template": {
+        "prompt": "Below is an instruction that.\n\n### Instruction:\nHi\n\n### Response:\n",
+        "response": "Hello",
+    },
     "question": {"question": "Hi", "answer": "Hello"},
     "strings": {"dialog": ["Hi", "Hello"]},
     "list": ["Hi", "Hello"],
-    "taskmaster": {"utterances": [{"speaker": "USER", "text": "Hi"}, {"speaker": "ASSISTANT", "text": "Hello"}]},
-    "dpo": {"conversations": [ASKED], "chosen": {"from": "gpt", "value": "Hello"}, "rejected": {"from": "gpt", "value": "No"}},
-    "tree": {"prompt": {"role": "prompter", "text": "Hi", "replies": [BEST | {"text": "Worse", "rank": 1}, BEST]}},
+    "taskmaster": {
+        "utterances": [{"speaker": "USER", "text": "Hi"}, {"speaker": "ASSISTANT", "text": "Hello"}]
+    },
+    "dpo": {
+        "conversations": [ASKED],
+        "chosen": {"from": "gpt", "value": "Hello"},
+        "rejected": {"from": "gpt", "value": "No"},
+    },
+    "tree": {
+        "prompt": {
+            "role": "prompter",
+            "text": "Hi",
+            "replies": [BEST | {"text": "Worse", "rank": 1}, BEST],
+        }
+    },
 }
 
 
@@ -42,18 +62,44 @@ def test_layouts(layout: str) -> None:
 
 
 def test_names_and_system() -> None:
-    """Named speakers keep their names; system is an instruction where it comes once, and the machine where it talks."""
-    text, turns = rendered(find_turns([{"speaker": "Holt, Lester", "text": "Good evening."}, {"speaker": "agent_2", "text": "Thank you."}]))
+    """Named speakers keep their names; system is an instruction where it comes once, and the
+    machine where it talks.
+    """
+    text, turns = rendered(
+        find_turns(
+            [
+                {"speaker": "Holt, Lester", "text": "Good evening."},
+                {"speaker": "agent_2", "text": "Thank you."},
+            ]
+        )
+    )
     assert text == "Holt, Lester: Good evening.\nagent_2: Thank you."
     assert [turn["role"] for turn in turns] == ["holt, lester", "agent_2"]
-    _, turns = rendered(find_turns({"system": "Be brief.", "messages": LAYOUTS["openai"]["messages"]}))  # type: ignore[call-overload]
+    _, turns = rendered(
+        find_turns({"system": "Be brief.", "messages": LAYOUTS["openai"]["messages"]})
+    )  # type: ignore[call-overload]
     assert turns[0]["role"] == "system"
-    dialogue = [{"speaker": name, "utterance": "x"} for name in ("USER", "SYSTEM", "USER", "SYSTEM")]
-    assert [turn["role"] for turn in rendered(find_turns({"turns": dialogue}))[1]] == ["user", "assistant"] * 2
+    dialogue = [
+        {"speaker": name, "utterance": "x"} for name in ("USER", "SYSTEM", "USER", "SYSTEM")
+    ]
+    assert [turn["role"] for turn in rendered(find_turns({"turns": dialogue}))[1]] == [
+        "user",
+        "assistant",
+    ] * 2
 
 
 @pytest.mark.parametrize(
-    "record", [None, 3, "text", {}, {"messages": []}, {"messages": [{"role": "user"}]}, {"a": {"b": 1}}, {"messages": {"x": 1}}]
+    "record",
+    [
+        None,
+        3,
+        "text",
+        {},
+        {"messages": []},
+        {"messages": [{"role": "user"}]},
+        {"a": {"b": 1}},
+        {"messages": {"x": 1}},
+    ],
 )
 def test_other_shapes_have_no_turns(record: object) -> None:
     """What is no conversation gives none, and nothing crashes."""
@@ -61,13 +107,17 @@ def test_other_shapes_have_no_turns(record: object) -> None:
 
 
 def test_files(read: Read) -> None:
-    """Arrays, objects by id, lines and YAML give one document a conversation, malformed ones listed."""
+    """Arrays, objects by id, lines and YAML give one document a conversation, malformed ones
+    listed.
+    """
     record = LAYOUTS["openai"]
     for name, data in {
         "a.json": json.dumps([record, {"x": 1}, record], indent=1),
         "b.json": json.dumps({"t1": record, "t2": {"x": 1}, "t3": record}),
         "c.jsonl": "\n".join(map(json.dumps, [record, {"x": 1}, record])),
-        "d.yml": json.dumps({"categories": ["x"], "conversations": [["Hi", "Hello"], 7, ["Hi", "Hello"]]}),
+        "d.yml": json.dumps(
+            {"categories": ["x"], "conversations": [["Hi", "Hello"], 7, ["Hi", "Hello"]]}
+        ),
     }.items():
         found = read("conversations", name, data)
         assert [f.text if isinstance(f, Document) else f.reason for f in found] == [
@@ -75,12 +125,18 @@ def test_files(read: Read) -> None:
             "no-turns",
             "User: Hi\nAssistant: Hello",
         ], name
-        assert isinstance(found[0], Document) and found[0].turns == [{"role": role, "content": content} for role, content in EXPECTED]
+        assert isinstance(found[0], Document) and found[0].turns == [
+            {"role": role, "content": content} for role, content in EXPECTED
+        ]
 
 
 def test_rows_of_a_thread(read: Read) -> None:
-    """Consecutive rows of one debate are one conversation; without such a column each row is its own."""
-    found = read("conversations", "d.csv", "speaker,statement,debate\nA,one,1\nB,two,1\nA,three,2\n")
+    """Consecutive rows of one debate are one conversation; without such a column each row is its
+    own.
+    """
+    found = read(
+        "conversations", "d.csv", "speaker,statement,debate\nA,one,1\nB,two,1\nA,three,2\n"
+    )
     assert [f.text for f in found if isinstance(f, Document)] == ["A: one\nB: two", "A: three"]
     assert [f.group for f in found if isinstance(f, Document)] == ["d.csv#1", "d.csv#2"]
     found = read("conversations", "d.csv", "speaker,text\nA,one\nB,two\n")
@@ -89,20 +145,41 @@ def test_rows_of_a_thread(read: Read) -> None:
 
 def test_rows_of_a_tree(read: Read) -> None:
     """Rows that name their parents follow the best-ranked reply."""
-    rows = [("m1", None, "prompter", "Hi", None), ("m2", "m1", "assistant", "Worse", 1), ("m3", "m1", "assistant", "Hello", 0)]
+    rows = [
+        ("m1", None, "prompter", "Hi", None),
+        ("m2", "m1", "assistant", "Worse", 1),
+        ("m3", "m1", "assistant", "Hello", 0),
+    ]
     lines = [
-        json.dumps({"message_tree_id": "tree-of-sixteen-1", "message_id": i, "parent_id": p, "role": r, "text": t, "rank": k})
+        json.dumps(
+            {
+                "message_tree_id": "tree-of-sixteen-1",
+                "message_id": i,
+                "parent_id": p,
+                "role": r,
+                "text": t,
+                "rank": k,
+            }
+        )
         for i, p, r, t, k in rows
     ]
     (found,) = read("conversations", "m.jsonl", "\n".join(lines))
-    assert isinstance(found, Document) and (found.text, found.group) == ("User: Hi\nAssistant: Hello", "tree-of-sixteen-1")
+    assert isinstance(found, Document) and (found.text, found.group) == (
+        "User: Hi\nAssistant: Hello",
+        "tree-of-sixteen-1",
+    )
 
 
 def test_irc_logs(read: Read) -> None:
-    """A log is cut where nobody spoke for an hour; joins and renames are no turns; other text stays text."""
+    """A log is cut where nobody spoke for an hour; joins and renames are no turns; other text stays
+    text.
+    """
     log = "[10:00] <anna> hello\n=== bob has joined\n[10:01] <bob> hi\n[12:30] <anna> still here?\n[12:31] <bob> yes\n"
     found = read("conversations", "x.txt", log)
-    assert [f.text for f in found if isinstance(f, Document)] == ["anna: hello\nbob: hi", "anna: still here?\nbob: yes"]
+    assert [f.text for f in found if isinstance(f, Document)] == [
+        "anna: hello\nbob: hi",
+        "anna: still here?\nbob: yes",
+    ]
     assert len({f.group for f in found if isinstance(f, Document)}) == 1
 
 
@@ -144,6 +221,8 @@ def test_evaluation_items(read: Read, record: dict[str, object], text: str) -> N
 def test_deep_content_costs_its_record(read: Read) -> None:
     """Parts within parts, 900 deep, are no layout; the conversations beside them are read."""
     deep = '{"messages": ' + '[{"content": ' * 450 + '"x"' + "}]" * 450 + "}"
-    good = json.dumps({"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi."}]}]})
+    good = json.dumps(
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi."}]}]}
+    )
     found = read("conversations", "a.jsonl", "\n".join((good, deep, good)))
     assert [type(one) for one in found] == [Document, Reject, Document]

@@ -18,7 +18,9 @@ from groundup.recipe.source import Source
 from groundup.recipe.tables import load_recipe
 
 WRAPPED = (
-    "It was a bright morning in early spring when the old schoolmaster set\nout from the village with nothing in his pockets.\n" * 20 + "\n"
+    "It was a bright morning in early spring when the old schoolmaster set\nout from the village with nothing in his pockets.\n"
+    * 20
+    + "\n"
 ) * 20
 
 
@@ -57,7 +59,9 @@ def _places(found: list[Found], root: Path) -> list[Path]:
     return [
         file.path
         for one in found
-        for file in list_source(Source(path=one.path, kind=one.kind, name=one.name, include=one.include), root).files
+        for file in list_source(
+            Source(path=one.path, kind=one.kind, name=one.name, include=one.include), root
+        ).files
     ]
 
 
@@ -117,7 +121,9 @@ def test_real_folders(copied: str, kind: str, real_data: Path, tmp_path: Path) -
     shutil.copytree(real_data / copied, tmp_path / "raw" / Path(copied).name)
     found = survey(tmp_path / "raw")
     assert {one.kind for one in found} == {kind}
-    assert len(_places(found, tmp_path / "raw")) == sum(path.is_file() for path in (tmp_path / "raw").rglob("*"))
+    assert len(_places(found, tmp_path / "raw")) == sum(
+        path.is_file() for path in (tmp_path / "raw").rglob("*")
+    )
 
 
 @pytest.mark.parametrize("kind", ["books", "wikipedia", "web", "code", "conversations"])
@@ -127,7 +133,9 @@ def test_real_kinds(kind: str, real_data: Path) -> None:
 
 
 def test_what_is_not_read_is_told(tmp_path: Path) -> None:
-    """What no reader reads is counted with what to do about it; links and pipes, too; nothing else makes no recipe."""
+    """What no reader reads is counted with what to do about it; links and pipes, too; nothing else
+    makes no recipe.
+    """
     raw = tmp_path / "raw"
     raw.mkdir()
     (raw / "a.bin").write_bytes(b"\0\1\2" * 99)
@@ -135,7 +143,10 @@ def test_what_is_not_read_is_told(tmp_path: Path) -> None:
     (raw / "c.csv").write_text("x,y\n1,2\n")
     (raw / "d.txt").touch()
     (raw / "e.zip").write_bytes(b"PK\x03\x04damaged")
-    with pytest.raises(SourceError, match=r"nothing in it can be read: 1 × archives: damaged; 1 × binary files; 1 × csv without a text"):
+    with pytest.raises(
+        SourceError,
+        match=r"nothing in it can be read: 1 × archives: damaged; 1 × binary files; 1 × csv without a text",
+    ):
         write_recipe(raw, tmp_path / "r.toml")
     assert not (tmp_path / "r.toml").exists()
     (raw / "f.txt").write_text("A few words.")
@@ -146,7 +157,11 @@ def test_what_is_not_read_is_told(tmp_path: Path) -> None:
     (raw / "loop").symlink_to(raw)
     (raw / os.fsdecode(b"caf\xe9.txt")).write_text("x")
     told = write_recipe(raw, tmp_path / "r.toml")
-    for line in ("2 × plain text; 1 × notes and documentation", "1 × pdf (make plain text of it first", "1 × link, 2 × special-file"):
+    for line in (
+        "2 × plain text; 1 × notes and documentation",
+        "1 × pdf (make plain text of it first",
+        "1 × link, 2 × special-file",
+    ):
         assert line in told
     (source,) = load_recipe(tmp_path / "r.toml").source
     assert source.kind == "text" and len(list_source(source, tmp_path).refused) == 3
@@ -161,7 +176,9 @@ def test_evaluation_items_alone_make_no_recipe(tmp_path: Path) -> None:
 
 
 def test_addresses_and_the_name_of_the_folder_tell(tmp_path: Path) -> None:
-    """Records with an address are from the web, also where a benchmark holds them; a known benchmark is told by its folder."""
+    """Records with an address are from the web, also where a benchmark holds them; a known
+    benchmark is told by its folder.
+    """
     records = {
         "dump": {"text": "x", "metadata": {"url": "http://a.org/"}},
         "extraction-benchmark": {"articleBody": "x", "url": "http://a.org/"},

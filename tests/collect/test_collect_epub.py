@@ -1,4 +1,6 @@
-"""EPUB books: the text of the pages in reading order and nothing beside it; what cannot be read costs itself."""
+"""EPUB books: the text of the pages in reading order and nothing beside it; what cannot be read
+costs itself.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,10 @@ PAGES = {
 
 def _epub(changes: dict[str, str | bytes | None] | None = None, mimetype: bool = True) -> bytes:
     """Return a book of two pages; `changes` by path replace its parts, or take them out."""
-    parts: dict[str, str | bytes | None] = {"META-INF/container.xml": CONTAINER, "OEBPS/book.opf": OPF}
+    parts: dict[str, str | bytes | None] = {
+        "META-INF/container.xml": CONTAINER,
+        "OEBPS/book.opf": OPF,
+    }
     parts |= {f"OEBPS/{name}": page for name, page in PAGES.items()}
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -53,16 +58,22 @@ BOOK = "One\n\nIt was late\xa0— and dark.\n\nTwo\n\nThe end."
 
 
 def test_one_document_in_reading_order(read: Read) -> None:
-    """Pages come in the order of the spine, each once, without cover and contents; the group is spelt as that of plain text."""
+    """Pages come in the order of the spine, each once, without cover and contents; the group is
+    spelt as that of plain text.
+    """
     (found,) = read("books", "x.epub", _epub())
     assert isinstance(found, Document)
     assert (found.text, found.group) == (BOOK, "the elan a tale|doe jane")
-    (plain,) = read("books", "x.txt", "Title: The Élan: a Tale\nAuthor: Jane Doe\n\nOnce upon a time.")
+    (plain,) = read(
+        "books", "x.txt", "Title: The Élan: a Tale\nAuthor: Jane Doe\n\nOnce upon a time."
+    )
     assert isinstance(plain, Document) and plain.group == found.group
 
 
 def test_told_by_bytes_or_name(read: Read, tmp_path: Path) -> None:
-    """A book is one by its first member or by its suffix; other kinds say that it is none of theirs."""
+    """A book is one by its first member or by its suffix; other kinds say that it is none of
+    theirs.
+    """
     assert _told(read("books", "x.zip", _epub())) == [(0, BOOK)]
     assert _told(read("text", "x.epub", _epub(mimetype=False))) == [(0, BOOK)]
     assert _told(read("web", "x.epub", _epub())) == [(0, "wrong-kind")]
@@ -80,7 +91,9 @@ def test_broken_package_falls_back(read: Read, path: str, data: str | bytes | No
 
 
 def test_pages_that_cannot_be_read_cost_themselves(read: Read) -> None:
-    """A missing, deep or binary page is listed behind the book that the others make; so is a page of links."""
+    """A missing, deep or binary page is listed behind the book that the others make; so is a page
+    of links.
+    """
     links = "".join(f"<a href='{n}'>Chapter {n}</a> " for n in range(20))
     for page, reason in (
         (None, "missing"),
@@ -101,7 +114,11 @@ def test_locked_books(read: Read) -> None:
         ("http://www.idpf.org/2008/embedding", "OEBPS/text/zwei.xhtml", BOOK),
         (method, "OEBPS/cover.svg", BOOK),
     ):
-        found = read("books", "x.epub", _epub({"META-INF/encryption.xml": f"<e>{entry.format(algorithm, path)}</e>"}))
+        found = read(
+            "books",
+            "x.epub",
+            _epub({"META-INF/encryption.xml": f"<e>{entry.format(algorithm, path)}</e>"}),
+        )
         assert _told(found) == [(0, told)]
 
 
@@ -109,7 +126,11 @@ def test_bombs_are_stopped(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages count against the bounds of every archive, and no entity that a page declares unfolds."""
     entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12))
     bomb = f'<!DOCTYPE html [<!ENTITY e0 "ha">{entities}]><html><body><p>It is &e11; over.</p></body></html>'
-    (found,) = read("books", "x.epub", _epub({"OEBPS/text/a two.xhtml": bomb, "OEBPS/book.opf": bomb[:-14] + OPF[21:]}))
+    (found,) = read(
+        "books",
+        "x.epub",
+        _epub({"OEBPS/text/a two.xhtml": bomb, "OEBPS/book.opf": bomb[:-14] + OPF[21:]}),
+    )
     assert isinstance(found, Document) and len(found.text) < 200
     monkeypatch.setattr(streams, "RATIO_FLOOR", 1 << 20)
     (found,) = read("books", "x.epub", _epub({"OEBPS/text/a two.xhtml": "<p>" + " " * (15 << 20)}))
@@ -139,20 +160,33 @@ def test_gutenberg_frame_goes(read: Read) -> None:
         ("<p>a<br/>b</p><ul><li>c</li><li>d</li></ul>", "a\nb\n\nc\nd"),
         ("<table><tr><td>a</td><td>b</td></tr><tr><td>c</td></tr></table>", "a b\nc"),
         ("<p>if x:</p><pre>  y\n    z</pre>\n <p> w </p>", "if x:\n\n  y\n    z\n\nw"),
-        ("<p>note<a epub:type='noteref' href='#n'>1</a>, <span class='pagenum'>p. 7</span><ruby>漢<rt>kan</rt></ruby></p>", "note, 漢"),
-        ("<script/>kept <!-- not --> too &lt;b&gt; &amp;lt; &nosuch;", "kept too <b> &lt; &nosuch;"),
+        (
+            "<p>note<a epub:type='noteref' href='#n'>1</a>, <span class='pagenum'>p. 7</span><ruby>漢<rt>kan</rt></ruby></p>",
+            "note, 漢",
+        ),
+        (
+            "<script/>kept <!-- not --> too &lt;b&gt; &amp;lt; &nosuch;",
+            "kept too <b> &lt; &nosuch;",
+        ),
         ("<p>unclosed <b>tag<p>next", "unclosed tag\n\nnext"),
         ("", ""),
     ],
 )
 def test_page_text(page: str, text: str) -> None:
-    """Blocks become paragraphs, rows and items lines; marks of the printed page go; broken markup is read as browsers do."""
+    """Blocks become paragraphs, rows and items lines; marks of the printed page go; broken markup
+    is read as browsers do.
+    """
     space = "xmlns='http://www.w3.org/1999/xhtml' xmlns:epub='http://www.idpf.org/2007/ops'"
-    assert page_text(f"<?xml version='1.0' encoding='utf-8'?><html {space}><body>{page}</body></html>") == text
+    assert (
+        page_text(f"<?xml version='1.0' encoding='utf-8'?><html {space}><body>{page}</body></html>")
+        == text
+    )
 
 
 def test_deep_pages_are_refused() -> None:
-    """Nesting is bounded before anything is parsed; a thousand anchors without an end tag are no nesting."""
+    """Nesting is bounded before anything is parsed; a thousand anchors without an end tag are no
+    nesting.
+    """
     with pytest.raises(DamagedError, match="nesting"):
         page_text("<div>" * 100_000)
     assert page_text("<html><body><p>" + "<a id='x'/>" * 3000 + "text</p></body></html>") == "text"

@@ -1,4 +1,6 @@
-"""Far places: files of a bucket or a data set come into the cache once, whole, and as the environment lets us."""
+"""Far places: files of a bucket or a data set come into the cache once, whole, and as the
+environment lets us.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,13 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture
 def bucket(site: Site, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    names = ("en/a.jsonl.gz", "en/deep/b.jsonl.gz", "en/note.md", "en/.hidden.jsonl.gz", "fr/c d+é.jsonl.gz")
+    names = (
+        "en/a.jsonl.gz",
+        "en/deep/b.jsonl.gz",
+        "en/note.md",
+        "en/.hidden.jsonl.gz",
+        "fr/c d+é.jsonl.gz",
+    )
     bucket = Bucket(site, {name: gzip.compress(name.encode()) for name in names})
     site.answer = bucket.answer
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{site.port}")
@@ -82,15 +90,25 @@ def _reads(site: Site) -> list[str]:
         ("s3://books/en/deep/b.jsonl.gz", ["b.jsonl.gz"]),
     ],
 )
-def test_a_bucket_is_listed_as_a_folder_is(bucket: Bucket, tmp_path: Path, path: str, origins: list[str]) -> None:
+def test_a_bucket_is_listed_as_a_folder_is(
+    bucket: Bucket, tmp_path: Path, path: str, origins: list[str]
+) -> None:
     """Files, folders and globs name the same as they do on a disk, and every byte arrives."""
     listing = _list(path, tmp_path)
     assert [file.origin for file in listing.files] == origins
-    assert {gzip.decompress(data).decode() for name, data in _held(listing).items() if data[:2] == b"\x1f\x8b"} <= set(bucket.objects)
+    assert {
+        gzip.decompress(data).decode()
+        for name, data in _held(listing).items()
+        if data[:2] == b"\x1f\x8b"
+    } <= set(bucket.objects)
 
 
-def test_an_object_is_fetched_once_until_it_changes(bucket: Bucket, site: Site, tmp_path: Path) -> None:
-    """A second run reads nothing; a changed object is noticed by size or time, and alone fetched again; plan fetches none."""
+def test_an_object_is_fetched_once_until_it_changes(
+    bucket: Bucket, site: Site, tmp_path: Path
+) -> None:
+    """A second run reads nothing; a changed object is noticed by size or time, and alone fetched
+    again; plan fetches none.
+    """
     path = "s3://books/en/**/*.jsonl.gz"
     assert [name for name, _ in sizes(Source(path), tmp_path)] == ["a.jsonl.gz", "deep/b.jsonl.gz"]
     assert _reads(site) == []
@@ -104,8 +122,12 @@ def test_an_object_is_fetched_once_until_it_changes(bucket: Bucket, site: Site, 
     assert _reads(site)[2:] == ["/books/en/a.jsonl.gz"]
 
 
-def test_credentials_come_from_the_environment_only(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without any, a bucket is asked anonymously; a closed one says what to set; the secret is in no message and no file."""
+def test_credentials_come_from_the_environment_only(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without any, a bucket is asked anonymously; a closed one says what to set; the secret is in
+    no message and no file.
+    """
     bucket.key = "AKIDEXAMPLE"
     with pytest.raises(SourceError, match="may not be read; set AWS_ACCESS_KEY_ID") as caught:
         _list("s3://books/en", tmp_path)
@@ -113,7 +135,9 @@ def test_credentials_come_from_the_environment_only(bucket: Bucket, tmp_path: Pa
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret")
     assert len(_list("s3://books/en", tmp_path).files) == 3
-    written = b"".join(path.read_bytes() for path in (tmp_path / "cache").rglob("*") if path.is_file())
+    written = b"".join(
+        path.read_bytes() for path in (tmp_path / "cache").rglob("*") if path.is_file()
+    )
     assert b"very-secret" not in written and b"AKIDEXAMPLE" not in written
 
 
@@ -136,7 +160,12 @@ def test_what_a_bucket_does_not_hold(bucket: Bucket, tmp_path: Path, path: str, 
 
 @pytest.fixture
 def hub(site: Site, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    files = {".gitattributes": b"x", "README.md": b"# Texts", "data/a b.txt": b"first", "data/large.txt.gz": gzip.compress(b"large")}
+    files = {
+        ".gitattributes": b"x",
+        "README.md": b"# Texts",
+        "data/a b.txt": b"first",
+        "data/large.txt.gz": gzip.compress(b"large"),
+    }
     hub = Hub(site, {OLD: files, NEW: files | {"data/a b.txt": b"second"}}, OLD)
     site.answer = hub.answer
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{site.port}")
@@ -144,17 +173,26 @@ def hub(site: Site, monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 
 def test_a_data_set_stays_at_the_commit_that_was_seen(hub: Hub, site: Site, tmp_path: Path) -> None:
-    """The commit is told, so that a run can keep it; at a commit nothing is asked for twice; a later one is another state."""
+    """The commit is told, so that a run can keep it; at a commit nothing is asked for twice; a
+    later one is another state.
+    """
     path = "hf://datasets/me/texts/data/*"
     first = _list(path, tmp_path)
-    assert _held(first) == {"a b.txt": b"first", "large.txt.gz": hub.commits[OLD]["data/large.txt.gz"]}
+    assert _held(first) == {
+        "a b.txt": b"first",
+        "large.txt.gz": hub.commits[OLD]["data/large.txt.gz"],
+    }
     assert first.pinned == f"hf://datasets/me/texts@{OLD}/data/*"
     hub.head = NEW
     count = len(site.seen)
     assert _held(_list(path, tmp_path, first.pinned)) == _held(first) and len(site.seen) == count
     assert _held(_list(path, tmp_path))["a b.txt"] == b"second"
     assert _held(_list(f"hf://datasets/me/texts@{OLD}/data", tmp_path)) == _held(first)
-    assert [file.origin for file in _list("hf://datasets/me/texts", tmp_path).files] == ["README.md", "data/a b.txt", "data/large.txt.gz"]
+    assert [file.origin for file in _list("hf://datasets/me/texts", tmp_path).files] == [
+        "README.md",
+        "data/a b.txt",
+        "data/large.txt.gz",
+    ]
 
 
 def test_large_files_are_held_against_their_hash(hub: Hub, tmp_path: Path) -> None:
@@ -165,14 +203,22 @@ def test_large_files_are_held_against_their_hash(hub: Hub, tmp_path: Path) -> No
     assert not list((tmp_path / "cache" / "files").rglob("*.gz"))
 
 
-def test_tokens_go_to_the_hub_alone(hub: Hub, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A private data set wants HF_TOKEN; where the Hub redirects, it is not sent, and private addresses are not reached."""
+def test_tokens_go_to_the_hub_alone(
+    hub: Hub, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A private data set wants HF_TOKEN; where the Hub redirects, it is not sent, and private
+    addresses are not reached.
+    """
     hub.token = "hf_secret"
     path = "hf://datasets/me/texts/data/large.txt.gz"
     with pytest.raises(SourceError, match="HF_TOKEN"):
         _list(path, tmp_path)
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    for there in ("http://169.254.169.254/x", "http://localhost:1/x", f"https://[::1]:{site.port}/x"):
+    for there in (
+        "http://169.254.169.254/x",
+        "http://localhost:1/x",
+        f"https://[::1]:{site.port}/x",
+    ):
         hub.elsewhere = lambda name, there=there: redirect(there)  # type: ignore[misc]
         with pytest.raises(SourceError, match=r"only https|not a public address") as caught:
             _list(path, tmp_path)
@@ -200,13 +246,19 @@ def test_what_the_hub_does_not_hold(hub: Hub, tmp_path: Path, path: str, said: s
 DATA = bytes(range(256)) * 4096
 
 
-def _serve(site: Site, tags: tuple[str, ...] = ('"one"',), cut: int | None = 300_000, total: int = 0) -> None:
-    """Serve DATA over connections that break after `cut` bytes; the ETag is the next of `tags` each time, and then the last."""
+def _serve(
+    site: Site, tags: tuple[str, ...] = ('"one"',), cut: int | None = 300_000, total: int = 0
+) -> None:
+    """Serve DATA over connections that break after `cut` bytes; the ETag is the next of `tags` each
+    time, and then the last.
+    """
 
     def answer(seen: Seen) -> Reply:
         reply = ranged(DATA, seen, tags[min(len(site.seen), len(tags)) - 1], cut)
         if total and reply.status == 206:
-            reply.headers["Content-Range"] = reply.headers["Content-Range"].replace(f"/{len(DATA)}", f"/{total}")
+            reply.headers["Content-Range"] = reply.headers["Content-Range"].replace(
+                f"/{len(DATA)}", f"/{total}"
+            )
         if not tags[0]:
             del reply.headers["ETag"], reply.headers["Last-Modified"]
         return reply
@@ -220,11 +272,18 @@ def _download(site: Site, tmp_path: Path) -> bytes:
         return half.file.read_bytes()
 
 
-def test_a_download_goes_on_where_it_broke(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_goes_on_where_it_broke(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is there is not sent again, by this process or the next one, while the file is the same."""
     _serve(site)
     assert _download(site, tmp_path) == DATA
-    assert [seen.headers.get("range") for seen in site.seen] == [None, "bytes=300000-", "bytes=600000-", "bytes=900000-"]
+    assert [seen.headers.get("range") for seen in site.seen] == [
+        None,
+        "bytes=300000-",
+        "bytes=600000-",
+        "bytes=900000-",
+    ]
     monkeypatch.setattr(partial, "TRIES", 0)
     shutil.rmtree(tmp_path / "partial")
     for _ in range(3):
@@ -268,11 +327,16 @@ def test_a_server_that_lies_about_the_length(site: Site, tmp_path: Path, total: 
 
 
 def test_a_whole_file_that_was_not_kept_yet(site: Site, tmp_path: Path) -> None:
-    """A kill between the last byte and its place in the cache: the server has nothing to add, and the file is had."""
+    """A kill between the last byte and its place in the cache: the server has nothing to add, and
+    the file is had.
+    """
     _serve(site, cut=None)
     assert _download(site, tmp_path) == DATA
     assert _download(site, tmp_path) == DATA
-    assert hashlib.sha256(DATA).hexdigest() == hashlib.sha256((tmp_path / "partial/x/bytes").read_bytes()).hexdigest()
+    assert (
+        hashlib.sha256(DATA).hexdigest()
+        == hashlib.sha256((tmp_path / "partial/x/bytes").read_bytes()).hexdigest()
+    )
 
 
 def test_two_processes_want_one_file(tmp_path: Path) -> None:
@@ -323,8 +387,12 @@ class _Slow:
             yield b"x"
 
 
-def test_downloads_end_with_the_one_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One file that cannot be had, or an interrupt, does not wait for gigabytes of the others; what is there of them stays."""
+def test_downloads_end_with_the_one_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One file that cannot be had, or an interrupt, does not wait for gigabytes of the others; what
+    is there of them stays.
+    """
     monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path))
     place = _Slow()
     with pytest.raises(SourceError, match="not there"):

@@ -1,4 +1,6 @@
-"""Runs over what lies elsewhere: what is fetched becomes documents, what gave no page is listed, a data set stays as it was seen."""
+"""Runs over what lies elsewhere: what is fetched becomes documents, what gave no page is listed, a
+data set stays as it was seen.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,14 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path / "cache"))
     # The plan of a whole run tries a training step, which has nothing to do with this.
     monkeypatch.setattr(flow, "plan_once", lambda run: None)
-    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+    for name in (
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+    ):
         monkeypatch.delenv(name, raising=False)
     with serving() as site:
         yield site
@@ -34,14 +43,30 @@ def _recipe(tmp_path: Path, text: str) -> Path:
     return tmp_path / "r.toml"
 
 
-def test_scraped_pages_become_documents(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The group is the host, every address is a document or listed, plan says what will be fetched, and a second run is fresh."""
-    site.pages |= {"/1": page("One"), "/evil": redirect("http://10.1.2.3/"), "www.b.test/1": page("Other")}
-    addresses = [site.url("a.test", "/1"), site.url("a.test", "/evil"), site.url("www.b.test", "/1"), site.url("a.test", "/none")]
+def test_scraped_pages_become_documents(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The group is the host, every address is a document or listed, plan says what will be fetched,
+    and a second run is fresh.
+    """
+    site.pages |= {
+        "/1": page("One"),
+        "/evil": redirect("http://10.1.2.3/"),
+        "www.b.test/1": page("Other"),
+    }
+    addresses = [
+        site.url("a.test", "/1"),
+        site.url("a.test", "/evil"),
+        site.url("www.b.test", "/1"),
+        site.url("a.test", "/none"),
+    ]
     (tmp_path / "sites.txt").write_text("\n".join(addresses))
     recipe = load_recipe(_recipe(tmp_path, 'kind = "web"\npath = "scrape:sites.txt"\ndelay = 0'))
     sizes(recipe.source[0], tmp_path)
-    assert 'source "sites" will be fetched: 4 pages of 2 hosts' in capsys.readouterr().err and not site.seen
+    assert (
+        'source "sites" will be fetched: 4 pages of 2 hosts' in capsys.readouterr().err
+        and not site.seen
+    )
     run = run_recipe(recipe, tmp_path / "run", until="collect", workers=1)
     documents = ds.dataset(tmp_path / "run/collect/documents").to_table().to_pylist()
     assert {(one["group"], one["text"].split("\n")[0].split(".")[0]) for one in documents} == {
@@ -57,17 +82,30 @@ def test_scraped_pages_become_documents(site: Site, tmp_path: Path, capsys: pyte
     assert run.root == tmp_path / "run" and list(check_raw(tmp_path / "run")) == []
 
 
-def test_a_run_keeps_the_commit_that_it_saw(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A data set that moves on does not move the run, until it is asked to; the lock says which commit it was."""
+def test_a_run_keeps_the_commit_that_it_saw(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A data set that moves on does not move the run, until it is asked to; the lock says which
+    commit it was.
+    """
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{site.port}")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    hub = Hub(site, {OLD: {"a.txt": b"The first text of this."}, NEW: {"a.txt": b"The second text of this."}}, OLD)
+    hub = Hub(
+        site,
+        {OLD: {"a.txt": b"The first text of this."}, NEW: {"a.txt": b"The second text of this."}},
+        OLD,
+    )
     site.answer = hub.answer
     recipe = load_recipe(_recipe(tmp_path, 'path = "hf://datasets/me/texts/a.txt"'))
 
     def texts(**settings: object) -> list[str]:
         run_recipe(recipe, tmp_path / "run", until="collect", workers=1, **settings)  # type: ignore[arg-type]
-        return [str(text) for text in ds.dataset(tmp_path / "run/collect/documents").to_table()["text"].to_pylist()]
+        return [
+            str(text)
+            for text in ds.dataset(tmp_path / "run/collect/documents")
+            .to_table()["text"]
+            .to_pylist()
+        ]
 
     assert texts() == ["The first text of this."]
     hub.head = NEW

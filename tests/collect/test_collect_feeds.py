@@ -33,19 +33,35 @@ ATOM = "<?xml version='1.0' encoding='utf-8'?>\n<!-- a -->\n<feed xmlns='http://
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["web", "text"])
 def test_entries(kind: str, feed: str, entry: str, text: str, group: str, read: Read) -> None:
-    """Title and fullest body, escaped, in CDATA or as markup; the host is that of the entry, else of the feed."""
-    assert read(kind, "f.xml", feed.format(entry * 2)) == [Document(text, 0, group), Document(text, 1, group)]
+    """Title and fullest body, escaped, in CDATA or as markup; the host is that of the entry, else
+    of the feed.
+    """
+    assert read(kind, "f.xml", feed.format(entry * 2)) == [
+        Document(text, 0, group),
+        Document(text, 1, group),
+    ]
 
 
 def test_broken_entries_cost_themselves(read: Read) -> None:
-    """An entry that never ends, and one without text; an entity stays as it is written, whatever a file declares."""
+    """An entry that never ends, and one without text; an entity stays as it is written, whatever a
+    file declares.
+    """
     entries = "<item><title>A</title></item><item><title>B</title><description>c<item><title>D &e;</title></item><item></item>"
     found = read("web", "f.xml", RSS.format(entries))
-    assert [one.text if isinstance(one, Document) else one.reason for one in found] == ["A", "B\n\nc", "D &e;", "empty"]
+    assert [one.text if isinstance(one, Document) else one.reason for one in found] == [
+        "A",
+        "B\n\nc",
+        "D &e;",
+        "empty",
+    ]
     bomb = "".join(f"<!ENTITY e{n} '{f'&e{n - 1};' * 10}'>" for n in range(1, 12))
     doctype = f"<?xml version='1.0'?><!DOCTYPE rss [<!ENTITY e0 'ha'>{bomb}]>"
-    assert read("web", "f.xml", doctype + RSS.format("<item><title>A &e11;</title></item>")) == [Document("A &e11;", 0, "a.org")]
-    assert read("text", "x.xml", doctype + "<a><b>B &e11;</b></a>") == [Document("B &e11;", 0, "x.xml")]
+    assert read("web", "f.xml", doctype + RSS.format("<item><title>A &e11;</title></item>")) == [
+        Document("A &e11;", 0, "a.org")
+    ]
+    assert read("text", "x.xml", doctype + "<a><b>B &e11;</b></a>") == [
+        Document("B &e11;", 0, "x.xml")
+    ]
 
 
 def test_other_xml(read: Read) -> None:
@@ -53,7 +69,10 @@ def test_other_xml(read: Read) -> None:
     copa = "<?xml version='1.0'?><!DOCTYPE c SYSTEM 'c.dtd'>"
     copa += "<c>\n <item id='1'>\n  <p>It fell.</p>\n  <a1>Wind.</a1>\n </item><item><p>B</p></item></c>"
     assert read("text", "x.xml", copa) == [Document("It fell.\nWind.\nB", 0, "x.xml")]
-    assert [one.text for one in read("evaluation", "x.xml", copa) if isinstance(one, Document)] == ["It fell.\nWind.", "B"]
+    assert [one.text for one in read("evaluation", "x.xml", copa) if isinstance(one, Document)] == [
+        "It fell.\nWind.",
+        "B",
+    ]
     assert isinstance(read("web", "x.xml", copa)[0], Reject)
 
 
@@ -67,8 +86,12 @@ def test_the_outermost_element_tells() -> None:
 
 def test_subtitles() -> None:
     """Numbers, times and styles go; text that has a few times in it stays."""
-    srt = "".join(f"{n}\n00:00:0{n},000 --> 00:00:0{n},900\n<i>Is it\n{n}?</i>\n\n" for n in range(1, 5))
-    vtt = "WEBVTT\n\n" + "".join(f"0{n}:00.000 --> 0{n}:01.000 align:start\n- Line {n}\n\n" for n in range(1, 5))
+    srt = "".join(
+        f"{n}\n00:00:0{n},000 --> 00:00:0{n},900\n<i>Is it\n{n}?</i>\n\n" for n in range(1, 5)
+    )
+    vtt = "WEBVTT\n\n" + "".join(
+        f"0{n}:00.000 --> 0{n}:01.000 align:start\n- Line {n}\n\n" for n in range(1, 5)
+    )
     assert spoken(srt) == "Is it\n1?\nIs it\n2?\nIs it\n3?\nIs it\n4?"
     assert spoken(vtt) == "- Line 1\n- Line 2\n- Line 3\n- Line 4"
     plain = "At 00:00:01,000 --> 00:00:02,000 it began.\n\n1\n2\n"
@@ -76,7 +99,9 @@ def test_subtitles() -> None:
 
 
 def test_real_feeds(read: Read, real_data: Path) -> None:
-    """All but the two without an entry give documents, without markup, in the encoding that they declare."""
+    """All but the two without an entry give documents, without markup, in the encoding that they
+    declare.
+    """
     files = sorted(real_data.glob("web/encodings/*/*.xml"))
     found = {path: read("web", path.name, path.read_bytes()) for path in files}
     kept = {path: [one.text for one in found[path] if isinstance(one, Document)] for path in files}
@@ -84,4 +109,6 @@ def test_real_feeds(read: Read, real_data: Path) -> None:
     texts = [text for path in files for text in kept[path]]
     assert len(texts) > 1700 and sum("</p>" in text or "&lt;" in text for text in texts) < 5
     assert sum("\ufffd" in text for text in texts) < 30
-    assert "Abaddon" in spoken(decode((real_data / "web/encodings/iso-8859-9-turkish/subtitle.srt").read_bytes()))
+    assert "Abaddon" in spoken(
+        decode((real_data / "web/encodings/iso-8859-9-turkish/subtitle.srt").read_bytes())
+    )

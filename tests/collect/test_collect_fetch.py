@@ -1,4 +1,6 @@
-"""Fetching: from an index on this machine, from a server that is not there, into a cache that keeps nothing wrong."""
+"""Fetching: from an index on this machine, from a server that is not there, into a cache that keeps
+nothing wrong.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +35,16 @@ class _Index(http.server.BaseHTTPRequestHandler):
         type(self).requests += 1
         if self.path == "/simple/my-pkg/":
             files = [
-                {"filename": n, "url": f"../../f/{n}", "hashes": {"sha256": DIGEST}} for n in ("my_pkg-1.0.tar.gz", "my_pkg-2.0.tar.gz")
+                {"filename": n, "url": f"../../f/{n}", "hashes": {"sha256": DIGEST}}
+                for n in ("my_pkg-1.0.tar.gz", "my_pkg-2.0.tar.gz")
             ]
-            links = "".join(f'<a href="{f["url"]}#sha256={DIGEST}">{f["filename"]}</a>' for f in files)
+            links = "".join(
+                f'<a href="{f["url"]}#sha256={DIGEST}">{f["filename"]}</a>' for f in files
+            )
             kind = "application/vnd.pypi.simple.v1+json" if self.as_json else "text/html"
-            self._answer(json.dumps({"files": files}).encode() if self.as_json else links.encode(), kind)
+            self._answer(
+                json.dumps({"files": files}).encode() if self.as_json else links.encode(), kind
+            )
         elif self.path.startswith("/f/"):
             self._answer(DATA, "application/octet-stream")
         else:
@@ -69,14 +76,23 @@ def package_index(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Index]]:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(partial, "BACK_OFF_SECONDS", 0.0)
-    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+    for name in (
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+    ):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "cache"
 
 
 @pytest.mark.parametrize("as_json", [True, False])
 def test_package_file_is_fetched_once(package_index: type[_Index], as_json: bool) -> None:
-    """The source distribution of the pinned version is found in both forms of an index, and then comes from the cache."""
+    """The source distribution of the pinned version is found in both forms of an index, and then
+    comes from the cache.
+    """
     package_index.as_json = as_json
     path = fetch("pypi:My.Pkg==2.0")
     assert (path.name, path.read_bytes()) == ("my_pkg-2.0.tar.gz", DATA)
@@ -92,7 +108,12 @@ def test_a_named_file(package_index: type[_Index]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "said"), [("pypi:my-pkg==9.9", "does not hold"), ("pypi:none==1.0", "404"), ("pypi:my-pkg", "expected pypi:")]
+    ("path", "said"),
+    [
+        ("pypi:my-pkg==9.9", "does not hold"),
+        ("pypi:none==1.0", "404"),
+        ("pypi:my-pkg", "expected pypi:"),
+    ],
 )
 def test_what_is_not_there(package_index: type[_Index], path: str, said: str) -> None:
     """A wrong version, a wrong name and a path without a pin are one line each."""
@@ -101,12 +122,16 @@ def test_what_is_not_there(package_index: type[_Index], path: str, said: str) ->
     assert "\n" not in str(caught.value)
 
 
-def test_wrong_hash_keeps_nothing(package_index: type[_Index], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_hash_keeps_nothing(
+    package_index: type[_Index], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Bytes that are not those that were asked for are refused and leave no file behind."""
     with pytest.raises(SourceError, match="the recipe wants"):
         fetch("pypi:my-pkg==2.0", "0" * 64)
     real = index.find
-    monkeypatch.setattr(index, "find", lambda wanted: index.PackageFile(real(wanted).filename, real(wanted).url, ""))
+    monkeypatch.setattr(
+        index, "find", lambda wanted: index.PackageFile(real(wanted).filename, real(wanted).url, "")
+    )
     with pytest.raises(SourceError, match="not kept"):
         fetch("pypi:my-pkg==2.0", "0" * 64)
     assert [path for path in cache.rglob("*") if path.is_file()] == []
@@ -140,7 +165,11 @@ def test_private_addresses(address: str) -> None:
 
 def test_public_addresses() -> None:
     """The open internet is reachable."""
-    assert is_public(ip_address("8.8.8.8")) and is_public(ip_address("2606:4700::1111")) and is_public(ip_address("64:ff9b::808:808"))
+    assert (
+        is_public(ip_address("8.8.8.8"))
+        and is_public(ip_address("2606:4700::1111"))
+        and is_public(ip_address("64:ff9b::808:808"))
+    )
 
 
 def test_recipe_never_reaches_this_machine() -> None:
@@ -153,23 +182,42 @@ def test_recipe_never_reaches_this_machine() -> None:
 
 
 def _served(monkeypatch: pytest.MonkeyPatch, handler: object) -> None:
-    monkeypatch.setattr(transfer, "client", lambda: httpx.Client(transport=httpx.MockTransport(handler)))  # type: ignore[arg-type]
     monkeypatch.setattr(
-        transfer, "resolve_public", lambda host, port: ["8.8.8.8"] if host == "good.example" else resolve_public(host, port)
+        transfer, "client", lambda: httpx.Client(transport=httpx.MockTransport(handler))
+    )  # type: ignore[arg-type]
+    monkeypatch.setattr(
+        transfer,
+        "resolve_public",
+        lambda host, port: ["8.8.8.8"] if host == "good.example" else resolve_public(host, port),
     )
 
 
 def test_redirects_are_followed_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A redirect inside the open internet is followed; one to this machine, or away from https, is not."""
+    """A redirect inside the open internet is followed; one to this machine, or away from https, is
+    not.
+    """
 
     def handler(request: httpx.Request) -> httpx.Response:
         assert request.url.host == "8.8.8.8" and request.headers["host"] == "good.example"
-        to = {"/a": "/b", "/evil": "https://127.0.0.1/x", "/plain": "http://good.example/b", "/loop": "/loop"}.get(request.url.path)
-        return httpx.Response(302, headers={"location": to}) if to else httpx.Response(200, stream=httpx.ByteStream(DATA))
+        to = {
+            "/a": "/b",
+            "/evil": "https://127.0.0.1/x",
+            "/plain": "http://good.example/b",
+            "/loop": "/loop",
+        }.get(request.url.path)
+        return (
+            httpx.Response(302, headers={"location": to})
+            if to
+            else httpx.Response(200, stream=httpx.ByteStream(DATA))
+        )
 
     _served(monkeypatch, handler)
     assert fetch("https://good.example/a", DIGEST).read_bytes() == DATA
-    for path, said in (("evil", "not a public address"), ("plain", "only https"), ("loop", "more than 5 times")):
+    for path, said in (
+        ("evil", "not a public address"),
+        ("plain", "only https"),
+        ("loop", "more than 5 times"),
+    ):
         with pytest.raises(SourceError, match=said):
             fetch(f"https://good.example/{path}")
 
@@ -179,7 +227,9 @@ def test_short_and_failed_answers(monkeypatch: pytest.MonkeyPatch, cache: Path) 
 
     def handler(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/short":
-            return httpx.Response(200, headers={"content-length": "99"}, stream=httpx.ByteStream(DATA))
+            return httpx.Response(
+                200, headers={"content-length": "99"}, stream=httpx.ByteStream(DATA)
+            )
         return httpx.Response(503)
 
     _served(monkeypatch, handler)
@@ -204,9 +254,13 @@ def test_untrusted_access_wants_https() -> None:
     assert fetching.cache_root().name == "cache"
 
 
-@pytest.mark.parametrize("host", ["169.254.169.254", "2852039166", "0xa9fea9fe", "10.1", "[::1]", "[::ffff:10.0.0.1]"])
+@pytest.mark.parametrize(
+    "host", ["169.254.169.254", "2852039166", "0xa9fea9fe", "10.1", "[::1]", "[::ffff:10.0.0.1]"]
+)
 def test_no_proxy_is_sent_to_a_private_address(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
-    """A proxy resolves names; an address itself, however it is written, is refused before it is asked."""
+    """A proxy resolves names; an address itself, however it is written, is refused before it is
+    asked.
+    """
 
     def handler(request: httpx.Request) -> httpx.Response:
         raise AssertionError("asked")
@@ -217,18 +271,32 @@ def test_no_proxy_is_sent_to_a_private_address(monkeypatch: pytest.MonkeyPatch, 
         fetch(f"https://{host}/latest/meta-data/")
 
 
-def test_a_part_of_unknown_length_is_not_taken_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that sends a few bytes of what was asked for, and does not say how many there are, is asked for all of it."""
+def test_a_part_of_unknown_length_is_not_taken_for_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A server that sends a few bytes of what was asked for, and does not say how many there are,
+    is asked for all of it.
+    """
     asked: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
         asked.append(request.headers.get("range", ""))
         etag = {"etag": '"1"'}
         if len(asked) == 1:
-            return httpx.Response(200, headers=etag | {"content-length": str(len(DATA))}, stream=httpx.ByteStream(DATA[:10]))
+            return httpx.Response(
+                200,
+                headers=etag | {"content-length": str(len(DATA))},
+                stream=httpx.ByteStream(DATA[:10]),
+            )
         if asked[-1]:
-            return httpx.Response(206, headers=etag | {"content-range": "bytes 10-14/*"}, stream=httpx.ByteStream(DATA[10:15]))
-        return httpx.Response(200, headers=etag | {"content-length": str(len(DATA))}, stream=httpx.ByteStream(DATA))
+            return httpx.Response(
+                206,
+                headers=etag | {"content-range": "bytes 10-14/*"},
+                stream=httpx.ByteStream(DATA[10:15]),
+            )
+        return httpx.Response(
+            200, headers=etag | {"content-length": str(len(DATA))}, stream=httpx.ByteStream(DATA)
+        )
 
     _served(monkeypatch, handler)
     assert fetch("https://good.example/a").read_bytes() == DATA

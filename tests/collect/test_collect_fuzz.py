@@ -1,4 +1,6 @@
-"""Every reader on damaged files: each is kept or listed, in bounded time, and its neighbours survive."""
+"""Every reader on damaged files: each is kept or listed, in bounded time, and its neighbours
+survive.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def test_memory_is_bounded() -> None:
 @pytest.mark.torture
 @pytest.mark.parametrize("reader", SMALL)
 def test_damaged_real_files(reader: str) -> None:
-    """Ten thousand mutations of real files, or of a small one where there is no real data, in a child whose memory is bounded."""
+    """Ten thousand mutations of real files, or of a small one where there is no real data, in a
+    child whose memory is bounded.
+    """
     folder = os.environ.get("GROUNDUP_TEST_DATA")
     assert fuzz(reader, LONG, Path(folder) if folder else None) == []
 

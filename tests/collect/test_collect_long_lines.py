@@ -1,4 +1,6 @@
-"""A line, a value or a page without an end: memory stays bounded, it is listed as too large, and what stands beside it is read."""
+"""A line, a value or a page without an end: memory stays bounded, it is listed as too large, and
+what stands beside it is read.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,14 @@ from groundup.recipe.source import Source
 PAGE = "<page><title>T</title><ns>0</ns><revision><text>{}</text></revision></page>"
 # Name → (kind, file, what stands before, what is repeated, what stands after, what is found).
 CASES: dict[str, tuple[str, str, bytes, bytes, bytes, list[str]]] = {
-    "jsonl": ("text", "x.jsonl", b'{"text": "a"}\n{"text": "', b"x", b'"}\n{"text": "b"}\n', ["a", "too-large", "b"]),
+    "jsonl": (
+        "text",
+        "x.jsonl",
+        b'{"text": "a"}\n{"text": "',
+        b"x",
+        b'"}\n{"text": "b"}\n',
+        ["a", "too-large", "b"],
+    ),
     "utf-16": (
         "text",
         "x.jsonl",
@@ -51,7 +60,12 @@ class Endless(io.RawIOBase):
 
     def __init__(self, front: bytes, unit: bytes, size: int, back: bytes) -> None:
         super().__init__()
-        self._front, self._unit, self._left, self._back = io.BytesIO(front), unit * (65536 // len(unit)), size, io.BytesIO(back)
+        self._front, self._unit, self._left, self._back = (
+            io.BytesIO(front),
+            unit * (65536 // len(unit)),
+            size,
+            io.BytesIO(back),
+        )
 
     def readable(self) -> bool:
         return True
@@ -70,14 +84,22 @@ def told(case: str, size: int) -> list[str]:
     """Return the texts and reasons of a file with so many bytes in the middle."""
     kind, name, front, unit, back, _ = CASES[case]
     stream = item(name, name, Guarded(cast("IO[bytes]", Endless(front, unit, size, back))))
-    return [one.text if isinstance(one, Document) else one.reason for one in read_item(stream, Source(path="x", kind=kind))]
+    return [
+        one.text if isinstance(one, Document) else one.reason
+        for one in read_item(stream, Source(path="x", kind=kind))
+    ]
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_memory_follows_the_limit(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what is forty times as long as a record may be, less than ten times as much is held."""
     limit = 1 << 20
-    for module, name in ((records, "MAX_RECORD"), (records, "MAX_FIELDS"), (jsonstream, "MAX_ELEMENT"), (wikipedia, "MAX_PAGE_BYTES")):
+    for module, name in (
+        (records, "MAX_RECORD"),
+        (records, "MAX_FIELDS"),
+        (jsonstream, "MAX_ELEMENT"),
+        (wikipedia, "MAX_PAGE_BYTES"),
+    ):
         monkeypatch.setattr(module, name, limit)
     told(case, 1)  # What is imported on first use is no part of it.
     tracemalloc.start()
@@ -104,7 +126,9 @@ def test_two_gigabytes(case: str) -> None:
 def test_few_bytes_that_stand_for_many() -> None:
     """A Parquet file says a long text once for a thousand rows: few of them are held at a time."""
     out = io.BytesIO()
-    rows = pa.DictionaryArray.from_arrays(pa.array([0] * 1000, pa.int32()), pa.array(["x" * (1 << 20)]))
+    rows = pa.DictionaryArray.from_arrays(
+        pa.array([0] * 1000, pa.int32()), pa.array(["x" * (1 << 20)])
+    )
     pq.write_table(pa.table({"text": rows}), out)
     found = read_item(item_of(out.getvalue(), "x.parquet"), Source(path="x"))
     tracemalloc.start()

@@ -1,4 +1,6 @@
-"""Main text: the article and its lists, code and tables, and nothing of what stands around it; bounded whatever a page holds."""
+"""Main text: the article and its lists, code and tables, and nothing of what stands around it;
+bounded whatever a page holds.
+"""
 
 from __future__ import annotations
 
@@ -22,61 +24,99 @@ LAST = "In spring the river took the lower fields as well, and with them the las
 ARTICLE = f"""<h1>The late harvest</h1><div class="post-meta">By A. Writer, 3 May</div><p>{FIRST}</p>
 <h2>Winter</h2><p>{SECOND}</p><ul><li>A sack of rye</li><li>Two of oats</li></ul><pre>def sacks(n):
     return n + 1</pre><p>{LAST}</p><p>{FIRST}</p><p>{SECOND}</p><p>{LAST}</p><div class="related"><h3>Read more</h3></div>"""
-MENU = "".join(f'<div class="item"><a href="/{name}">{name.title()}</a></div>' for name in "home news sport shop about contact".split())
+MENU = "".join(
+    f'<div class="item"><a href="/{name}">{name.title()}</a></div>'
+    for name in "home news sport shop about contact".split()
+)
 PAGE = f"""<!DOCTYPE html><html><head><title>T</title><script>var x = "<div>";</script></head><body><div id="menu">{MENU}</div>
 <div id="page"><div class="content"><div class="post">{ARTICLE}</div><div class="comments"><p>Great post! {FIRST}</p></div></div></div>
 <footer><p>We use cookies.</p></footer></body></html>"""
 
 
 def careful_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trafilatura, "extract", lambda *_, **__: pytest.fail("trafilatura was asked"))
+    monkeypatch.setattr(
+        trafilatura, "extract", lambda *_, **__: pytest.fail("trafilatura was asked")
+    )
 
 
 def test_an_article(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prose from its first line to its last, with what stands between; no menu, byline, comments, footer. Trafilatura is not asked."""
+    """Prose from its first line to its last, with what stands between; no menu, byline, comments,
+    footer. Trafilatura is not asked.
+    """
     careful_is_not_asked(monkeypatch)
     assert main_text(PAGE) == "\n\n".join(
-        [FIRST, "Winter", SECOND, "  • A sack of rye\n  • Two of oats\ndef sacks(n):\n    return n + 1", LAST, FIRST, SECOND, LAST]
+        [
+            FIRST,
+            "Winter",
+            SECOND,
+            "  • A sack of rye\n  • Two of oats\ndef sacks(n):\n    return n + 1",
+            LAST,
+            FIRST,
+            SECOND,
+            LAST,
+        ]
     )
 
 
 def test_what_a_colon_announces_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The list or code that ends a page stays where the last sentence announces it; what else stands there goes."""
+    """The list or code that ends a page stays where the last sentence announces it; what else
+    stands there goes.
+    """
     careful_is_not_asked(monkeypatch)
     lead = LAST.removesuffix(".") + ". What was left:"
-    items, code = "<ul><li>A sack of rye</li><li>Two of oats</li></ul>", "<pre>def sacks(n):\n    return n\n\n    # none</pre>"
+    items, code = (
+        "<ul><li>A sack of rye</li><li>Two of oats</li></ul>",
+        "<pre>def sacks(n):\n    return n\n\n    # none</pre>",
+    )
     for last, end, kept in (
         (lead, items, f"{lead}\n\n  • A sack of rye\n  • Two of oats"),
         (lead, code + "<p>Share this</p>", f"{lead}\n\ndef sacks(n):\n    return n\n\n    # none"),
         (LAST, items, LAST),
         (lead, "", lead),
     ):
-        page = PAGE.replace(f'<p>{LAST}</p><div class="related">', f'<p>{last}</p>{end}<div class="related">')
+        page = PAGE.replace(
+            f'<p>{LAST}</p><div class="related">', f'<p>{last}</p>{end}<div class="related">'
+        )
         assert main_text(page).rpartition(f"{SECOND}\n\n")[2] == kept
 
 
 def test_what_is_no_prose() -> None:
-    """A page that is mostly a list, a few words, or written by hand goes to trafilatura, which keeps all of it."""
+    """A page that is mostly a list, a few words, or written by hand goes to trafilatura, which
+    keeps all of it.
+    """
     names = [f"Barn number {number} of the lower valley" for number in range(40)]
-    listed = PAGE.replace(f"<p>{LAST}</p>", f"<ul>{''.join(f'<li>{name}</li>' for name in names)}</ul><p>{LAST}</p>", 1)
+    listed = PAGE.replace(
+        f"<p>{LAST}</p>",
+        f"<ul>{''.join(f'<li>{name}</li>' for name in names)}</ul><p>{LAST}</p>",
+        1,
+    )
     assert all(f"- {name}" in main_text(listed) for name in names)
-    assert "Three sacks of rye are left." in main_text("<html><body><p>Three sacks of rye are left.</p></body></html>")
+    assert "Three sacks of rye are left." in main_text(
+        "<html><body><p>Three sacks of rye are left.</p></body></html>"
+    )
     table = "<table><tr><td>Rye</td><td>1</td></tr></table>"
     plain = f"<html><body><p>{FIRST}</p><ul><li>A sack of rye</li><li>Two of oats</li></ul>{table}<p>{LAST}</p></body></html>"
     assert main_text(plain) == f"{FIRST}\n- A sack of rye\n- Two of oats\n| Rye | 1 | \n\n{LAST}"
 
 
 def test_code_of_a_manual_keeps_its_lines() -> None:
-    """Definitions with code in them: lines and indentation as they are, and no blank line in the midst of a call."""
+    """Definitions with code in them: lines and indentation as they are, and no blank line in the
+    midst of a call.
+    """
     code = "def sacks(n):\n    return add(\n        count(n),\n        1)\n    # counted"
     listed = "".join(
-        f"<dt>sacks_{n}(n)</dt><dd><p>{SECOND}</p><p>As in:</p><div><pre>{code}</pre></div><p>{LAST}</p></dd>" for n in range(9)
+        f"<dt>sacks_{n}(n)</dt><dd><p>{SECOND}</p><p>As in:</p><div><pre>{code}</pre></div><p>{LAST}</p></dd>"
+        for n in range(9)
     )
-    assert code in main_text(f"<html><body><div><h1>Sacks</h1><p>{FIRST}</p><dl>{listed}</dl></div></body></html>")
+    assert code in main_text(
+        f"<html><body><div><h1>Sacks</h1><p>{FIRST}</p><dl>{listed}</dl></div></body></html>"
+    )
 
 
 def test_paragraphs_of_the_second_extractor_stand_apart() -> None:
-    """A blank line between sentences and what follows, none inside lists, in any script; twice the same."""
+    """A blank line between sentences and what follows, none inside lists, in any script; twice the
+    same.
+    """
     parts = [
         "<p>雨が降った。</p>",
         f"<p>{FIRST}</p>",
@@ -99,8 +139,12 @@ def test_paragraphs_of_the_second_extractor_stand_apart() -> None:
     ],
 )
 def test_attributes_are_bounded(attributes: str, read: Read) -> None:
-    """Parsers need time by the square of a tag's attributes (minutes for these): the rest is cut, however the tag hides its end."""
-    (found,) = read("web", "x.html", f"<html><body><p>{FIRST}</p><div {attributes}>x</div></body></html>")
+    """Parsers need time by the square of a tag's attributes (minutes for these): the rest is cut,
+    however the tag hides its end.
+    """
+    (found,) = read(
+        "web", "x.html", f"<html><body><p>{FIRST}</p><div {attributes}>x</div></body></html>"
+    )
     assert isinstance(found, Document) and found.text.startswith(FIRST)
     assert len(maintext._FLOOD.sub(r"\1", f"<div {attributes}>")) < 40_000
 
@@ -139,6 +183,8 @@ def _f1(score: Callable[..., tuple[float, float]], rows: Sequence[tuple[str, Any
 
 
 def test_real_pages(real_data: Path) -> None:
-    """What people marked as the text of a page, and what not, on a third of two sets; resiliparse alone reaches 0.86 and 0.93."""
+    """What people marked as the text of a page, and what not, on a third of two sets; resiliparse
+    alone reaches 0.86 and 0.93.
+    """
     assert _f1(measured.of_snippets, measured.snippets(real_data)[::3]) > 0.89
     assert _f1(measured.of_articles, measured.articles(real_data)[::3]) > 0.94

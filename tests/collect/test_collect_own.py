@@ -1,4 +1,6 @@
-"""A reader of the user's own: the one of the documentation reads a mailbox; what it does wrong costs its file, and is one line."""
+"""A reader of the user's own: the one of the documentation reads a mailbox; what it does wrong
+costs its file, and is one line.
+"""
 
 from __future__ import annotations
 
@@ -42,15 +44,23 @@ def project(folder: Path, code: str, reader: str, kind: str = "text") -> Path:
     (folder / "mail" / "b.mbox.gz").write_bytes(gzip.compress(MAILBOX.replace(b"Tides", b"Dikes")))
     (folder / f"{reader.partition(':')[0]}.py").write_text(code)
     recipe = folder / "recipe.toml"
-    recipe.write_text(f'name = "own"\n[[source]]\nkind = "{kind}"\npath = "mail"\nreader = "{reader}"\n')
+    recipe.write_text(
+        f'name = "own"\n[[source]]\nkind = "{kind}"\npath = "mail"\nreader = "{reader}"\n'
+    )
     return recipe
 
 
-def collected(recipe: Path, workers: int = 1) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+def collected(
+    recipe: Path, workers: int = 1
+) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     """Run the recipe until collect; return its documents and what it dropped."""
     root = run_flow(load_recipe(recipe, ()), recipe.parent / "run", "collect", workers=workers).root
     tables = (
-        [row for path in sorted((root / "collect" / name).glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+        [
+            row
+            for path in sorted((root / "collect" / name).glob("*.parquet"))
+            for row in pq.read_table(path).to_pylist()
+        ]
         for name in ("documents", "dropped")
     )
     documents, dropped = tables
@@ -60,12 +70,20 @@ def collected(recipe: Path, workers: int = 1) -> tuple[list[dict[str, object]], 
 
 
 def test_the_reader_of_the_documentation(tmp_path: Path) -> None:
-    """Its code as it stands there: texts, groups by subject, reasons, numbers; also where it is called in other processes."""
-    code = next(block for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL) if "def read_mbox" in block)
+    """Its code as it stands there: texts, groups by subject, reasons, numbers; also where it is
+    called in other processes.
+    """
+    code = next(
+        block
+        for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+        if "def read_mbox" in block
+    )
     assert len(code.splitlines()) <= 20
     recipe = project(tmp_path, code.replace("my_readers", "x"), "my_readers_of_a_test:read_mbox")
     documents, dropped = collected(recipe, workers=2)
-    assert [(row["origin"], row["record"], row["group"], row["text"].strip()) for row in documents] == [  # type: ignore[attr-defined]
+    assert [
+        (row["origin"], row["record"], row["group"], row["text"].strip()) for row in documents
+    ] == [  # type: ignore[attr-defined]
         ("a.mbox", 0, "text:Tides", "The café by the harbour floods twice a month."),
         ("a.mbox", 1, "text:Tides", "Only at spring tide."),
         ("b.mbox.gz", 0, "text:Dikes", "The café by the harbour floods twice a month."),
@@ -78,8 +96,12 @@ def test_the_reader_of_the_documentation(tmp_path: Path) -> None:
 
 
 def test_another_function_is_another_key(tmp_path: Path) -> None:
-    """Its source file enters the key, so that a change of it is read anew, and nothing is without one."""
-    recipe = project(tmp_path, "def read(stream, origin):\n    yield 'one'\n", "reader_of_a_test_1:read")
+    """Its source file enters the key, so that a change of it is read anew, and nothing is without
+    one.
+    """
+    recipe = project(
+        tmp_path, "def read(stream, origin):\n    yield 'one'\n", "reader_of_a_test_1:read"
+    )
     assert [row["text"] for row in collected(recipe)[0]] == ["one", "one"]
     (tmp_path / "reader_of_a_test_2.py").write_text("def read(stream, origin):\n    yield origin\n")
     recipe.write_text(recipe.read_text().replace("test_1", "test_2"))
@@ -96,7 +118,11 @@ def test_conversations_keep_their_turns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "reason", "detail"),
     [
-        ("    yield 'fine'\n    raise ValueError('no such letter')\n", "malformed", "ValueError: no such letter"),
+        (
+            "    yield 'fine'\n    raise ValueError('no such letter')\n",
+            "malformed",
+            "ValueError: no such letter",
+        ),
         ("    yield 'fine'\n    yield 7\n", "no-text", "a int where an object was expected"),
         ("    yield 'fine'\n    yield {'title': 'x'}\n", "no-text", "no key of text"),
         ("    yield 'fine'\n    yield {'text': 'a' * 70_000_000}\n", "too-large", "bytes of text"),
@@ -105,15 +131,26 @@ def test_conversations_keep_their_turns(tmp_path: Path) -> None:
 def test_its_faults_cost_the_file(tmp_path: Path, body: str, reason: str, detail: str) -> None:
     """What came before the fault stays; the next file is read."""
     name = f"reader_of_a_test_{abs(hash(body))}"
-    documents, dropped = collected(project(tmp_path, f"def read(stream, origin):\n{body}", f"{name}:read"))
+    documents, dropped = collected(
+        project(tmp_path, f"def read(stream, origin):\n{body}", f"{name}:read")
+    )
     assert [row["text"] for row in documents] == ["fine", "fine"]
-    assert [(row["record"], row["reason"], detail in str(row["detail"])) for row in dropped] == [(1, reason, True)] * 2
+    assert [(row["record"], row["reason"], detail in str(row["detail"])) for row in dropped] == [
+        (1, reason, True)
+    ] * 2
 
 
 def test_what_is_missing_is_one_line(tmp_path: Path) -> None:
     """A reader that is not there, or lacks a package, ends the run: the files are not to blame."""
-    recipe = project(tmp_path, "def read(stream, origin):\n    import no_such_package_of_a_test\n    yield ''\n", "reader_of_a_test_4:read")
-    with pytest.raises(GroundupError, match='reader "reader_of_a_test_4:read" needs something that is not installed: No module'):
+    recipe = project(
+        tmp_path,
+        "def read(stream, origin):\n    import no_such_package_of_a_test\n    yield ''\n",
+        "reader_of_a_test_4:read",
+    )
+    with pytest.raises(
+        GroundupError,
+        match='reader "reader_of_a_test_4:read" needs something that is not installed: No module',
+    ):
         collected(recipe)
     recipe.write_text(recipe.read_text().replace(":read", ":rad"))
     with pytest.raises(RecipeError, match='reader "reader_of_a_test_4:rad" cannot be imported'):

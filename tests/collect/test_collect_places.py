@@ -17,7 +17,14 @@ from groundup.recipe.source import Source
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    for name in ("raw/b.txt", "raw/a/x.txt", "raw/a/y.md", "raw/.git/config", "raw/a/.hidden", "secret.txt"):
+    for name in (
+        "raw/b.txt",
+        "raw/a/x.txt",
+        "raw/a/y.md",
+        "raw/.git/config",
+        "raw/a/.hidden",
+        "secret.txt",
+    ):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
@@ -29,7 +36,9 @@ def _origins(tree: Path, path: str, **settings: object) -> list[str]:
 
 
 def test_folder_glob_and_file(tree: Path) -> None:
-    """Origins are relative to the part of the path before the first pattern, sorted; hidden files are skipped."""
+    """Origins are relative to the part of the path before the first pattern, sorted; hidden files
+    are skipped.
+    """
     assert _origins(tree, "raw") == ["a/x.txt", "a/y.md", "b.txt"]
     assert _origins(tree, "raw/**/*.txt") == ["a/x.txt", "b.txt"]
     assert _origins(tree, "raw/*") == ["b.txt"]
@@ -100,7 +109,9 @@ def test_names_that_are_not_utf8(tree: Path) -> None:
 
 
 def test_patterns() -> None:
-    """Patterns match whole paths, tails, folders and archives above, and what a compressed name stands for."""
+    """Patterns match whole paths, tails, folders and archives above, and what a compressed name
+    stands for.
+    """
     member = "s-1.tar.gz!/s-1/doc/build/a.html"
     assert matches("doc/**/*.html", member)
     assert matches("doc/**/*.html", "doc/a.html")

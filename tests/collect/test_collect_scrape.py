@@ -41,7 +41,14 @@ from groundup.recipe.tables import load_recipe
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(visits, "BACK_OFF_SECONDS", 0.01)
-    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+    for name in (
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -64,24 +71,46 @@ def _texts(listing: Listing) -> dict[str, list[str]]:
     """Return the first words of every page, by group, as the reader of WARC files finds them."""
     found: dict[str, list[str]] = {}
     for file in listing.files:
-        for one in read_item(item_of(gzip.decompress(file.path.read_bytes()), file.origin), Source("x", "web")):
+        for one in read_item(
+            item_of(gzip.decompress(file.path.read_bytes()), file.origin), Source("x", "web")
+        ):
             if isinstance(one, Document):
                 found.setdefault(one.group, []).append(one.text.split("\n")[0].split(".")[0])
     return found
 
 
 def _reasons(listing: Listing) -> dict[str, str]:
-    return {one.origin.partition(".test")[2].partition("/")[2]: one.reason for one in listing.refused}
+    return {
+        one.origin.partition(".test")[2].partition("/")[2]: one.reason for one in listing.refused
+    }
 
 
 def test_pages_become_warc_and_are_never_fetched_twice(site: Site, tmp_path: Path) -> None:
-    """Each host has a file; a longer list costs its new addresses, a shorter one loses its pages, and nothing else is asked for."""
-    site.pages |= {"/1": page("One"), "/2": page("Two"), "/3": page("Three"), "b.test/1": page("Other")}
-    one, two, three, other = site.url("a.test", "/1"), site.url("a.test", "/2"), site.url("a.test", "/3"), site.url("b.test", "/1")
+    """Each host has a file; a longer list costs its new addresses, a shorter one loses its pages,
+    and nothing else is asked for.
+    """
+    site.pages |= {
+        "/1": page("One"),
+        "/2": page("Two"),
+        "/3": page("Three"),
+        "b.test/1": page("Other"),
+    }
+    one, two, three, other = (
+        site.url("a.test", "/1"),
+        site.url("a.test", "/2"),
+        site.url("a.test", "/3"),
+        site.url("b.test", "/1"),
+    )
     _list(tmp_path, one, other, two, one)
     first = _scrape(tmp_path)
     assert _texts(first) == {"a.test": ["One", "Two"], "b.test": ["Other"]}
-    assert sorted(site.paths()) == ["a.test/1", "a.test/2", "a.test/robots.txt", "b.test/1", "b.test/robots.txt"]
+    assert sorted(site.paths()) == [
+        "a.test/1",
+        "a.test/2",
+        "a.test/robots.txt",
+        "b.test/1",
+        "b.test/robots.txt",
+    ]
     before = {file.origin: file.path.read_bytes() for file in first.files}
     assert {file.origin: file.path.read_bytes() for file in _scrape(tmp_path).files} == before
     assert len(site.seen) == 5
@@ -91,41 +120,70 @@ def test_pages_become_warc_and_are_never_fetched_twice(site: Site, tmp_path: Pat
 
 
 def test_others_can_read_the_files(site: Site, tmp_path: Path) -> None:
-    """warcio reads every record, finds the addresses and the digests right; a gzipped body stays as it was sent."""
+    """warcio reads every record, finds the addresses and the digests right; a gzipped body stays as
+    it was sent.
+    """
     warcio = pytest.importorskip("warcio.archiveiterator", reason="warcio is not installed")
     body = gzip.compress(page("Packed").body)
-    site.pages |= {"/1": page("One"), "/z": Reply(body, headers={"Content-Type": "text/html", "Content-Encoding": "gzip"})}
+    site.pages |= {
+        "/1": page("One"),
+        "/z": Reply(body, headers={"Content-Type": "text/html", "Content-Encoding": "gzip"}),
+    }
     _list(tmp_path, site.url("a.test", "/1"), site.url("a.test", "/z"))
     listing = _scrape(tmp_path)
     with listing.files[0].path.open("rb") as file:
         records = [
-            (r.rec_type, r.rec_headers.get_header("WARC-Target-URI"), r.content_stream().read(), r.digest_checker.passed)
+            (
+                r.rec_type,
+                r.rec_headers.get_header("WARC-Target-URI"),
+                r.content_stream().read(),
+                r.digest_checker.passed,
+            )
             for r in warcio.ArchiveIterator(file, check_digests="raise")
         ]
-    assert [record[:2] for record in records] == [("warcinfo", None), *(("response", site.url("a.test", path)) for path in ("/1", "/z"))]
+    assert [record[:2] for record in records] == [
+        ("warcinfo", None),
+        *(("response", site.url("a.test", path)) for path in ("/1", "/z")),
+    ]
     assert [record[2] for record in records[1:]] == [site.pages["/1"].body, page("Packed").body]  # type: ignore[union-attr]
     assert all(record[3] for record in records[1:])
     assert _texts(listing) == {"a.test": ["One", "Packed"]}
 
 
 def test_robots_and_delays(site: Site, tmp_path: Path) -> None:
-    """What robots.txt forbids is listed and not asked for; its delay holds, by one connection a host."""
-    rules = (
-        b"User-agent: *\nDisallow: /\n\nUser-agent: groundup\nCrawl-delay: 0.3\nDisallow: /private\nAllow: /private/open$\nDisallow: /*.pdf"
+    """What robots.txt forbids is listed and not asked for; its delay holds, by one connection a
+    host.
+    """
+    rules = b"User-agent: *\nDisallow: /\n\nUser-agent: groundup\nCrawl-delay: 0.3\nDisallow: /private\nAllow: /private/open$\nDisallow: /*.pdf"
+    site.pages |= {
+        "/robots.txt": Reply(rules),
+        **{f"/{n}": page(n) for n in ("1", "2", "private/x", "private/open", "a.pdf")},
+    }
+    _list(
+        tmp_path,
+        *(
+            site.url("a.test", path)
+            for path in ("/1", "/private/x", "/private/open", "/a.pdf", "/2")
+        ),
     )
-    site.pages |= {"/robots.txt": Reply(rules), **{f"/{n}": page(n) for n in ("1", "2", "private/x", "private/open", "a.pdf")}}
-    _list(tmp_path, *(site.url("a.test", path) for path in ("/1", "/private/x", "/private/open", "/a.pdf", "/2")))
     listing = _scrape(tmp_path)
     assert _texts(listing) == {"a.test": ["1", "private/open", "2"]}
     assert _reasons(listing) == {"private/x": "robots", "a.pdf": "robots"}
     times = [seen.at for seen in site.seen]
     assert min(b - a for a, b in pairwise(times[1:])) > 0.1
-    assert len({seen.connection for seen in site.seen}) == 1 and site.seen[0].headers["user-agent"] == "groundup"
+    assert (
+        len({seen.connection for seen in site.seen}) == 1
+        and site.seen[0].headers["user-agent"] == "groundup"
+    )
 
 
-@pytest.mark.parametrize(("status", "kept"), [(404, True), (403, True), (503, False), (429, False), (520, False)])
+@pytest.mark.parametrize(
+    ("status", "kept"), [(404, True), (403, True), (503, False), (429, False), (520, False)]
+)
 def test_robots_that_cannot_be_read(site: Site, tmp_path: Path, status: int, kept: bool) -> None:
-    """RFC 9309: no robots.txt allows everything, one that a server fails to give forbids everything."""
+    """RFC 9309: no robots.txt allows everything, one that a server fails to give forbids
+    everything.
+    """
     site.pages |= {"/robots.txt": Reply(status=status), "/1": page("One")}
     _list(tmp_path, site.url("a.test", "/1"))
     listing = _scrape(tmp_path)
@@ -151,16 +209,28 @@ def test_redirects(site: Site, tmp_path: Path) -> None:
         "b.test/robots.txt": Reply(b"User-agent: *\nDisallow: /closed"),
         "/closed/x": page("Closed"),
     }
-    _list(tmp_path, *(site.url("a.test", f"/{name}") for name in ("moved", *(f"evil{n}" for n in range(4)), "loop", "file", "other")))
+    _list(
+        tmp_path,
+        *(
+            site.url("a.test", f"/{name}")
+            for name in ("moved", *(f"evil{n}" for n in range(4)), "loop", "file", "other")
+        ),
+    )
     listing = _scrape(tmp_path)
     assert _texts(listing) == {"a.test": ["One"]}
     evil = {f"evil{n}": "private-address" for n in range(4)}
-    assert _reasons(listing) == evil | {"loop": "redirects", "file": "no-address", "other": "robots"}
+    assert _reasons(listing) == evil | {
+        "loop": "redirects",
+        "file": "no-address",
+        "other": "robots",
+    }
     assert "b.test/closed/x" not in site.paths()
 
 
 def test_bad_answers(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body without end, a byte now and then, a wrong length, another type, an error: each costs itself, in bounded time."""
+    """A body without end, a byte now and then, a wrong length, another type, an error: each costs
+    itself, in bounded time.
+    """
     monkeypatch.setattr(visits, "PAGE_SECONDS", 0.4)
     monkeypatch.setattr(visits, "MAX_PAGE_BYTES", 1 << 20)
     site.pages |= {
@@ -182,7 +252,13 @@ def test_bad_answers(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     )
     listing = _scrape(tmp_path)
     assert _texts(listing) == {"a.test": ["One"]}
-    expected = {"endless": "too-large", "slow": "timeout", "short": "unreachable", "pdf": "content-type", "gone": "http-status"}
+    expected = {
+        "endless": "too-large",
+        "slow": "timeout",
+        "short": "unreachable",
+        "pdf": "content-type",
+        "gone": "http-status",
+    }
     assert expected.items() <= _reasons(listing).items()
     assert [one.reason for one in listing.refused].count("no-address") == 3
     assert "secret" not in repr(listing)
@@ -197,13 +273,20 @@ def test_slow_head(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_busy_hosts_are_waited_for_or_given_up(site: Site, tmp_path: Path) -> None:
-    """429 with Retry-After is obeyed; a host that asks for hours, or fails again and again, is left in peace and listed."""
+    """429 with Retry-After is obeyed; a host that asks for hours, or fails again and again, is left
+    in peace and listed.
+    """
 
     def busy(seen: Seen) -> Reply:
         tries = sum(one.path == "/busy" for one in site.seen)
         return page("Busy") if tries > 1 else Reply(status=429, headers={"Retry-After": "1"})
 
-    site.pages |= {"/busy": busy, "b.test/1": Reply(status=503, headers={"Retry-After": formatdate(time.time() + 9999, usegmt=True)})}
+    site.pages |= {
+        "/busy": busy,
+        "b.test/1": Reply(
+            status=503, headers={"Retry-After": formatdate(time.time() + 9999, usegmt=True)}
+        ),
+    }
     site.pages |= {f"c.test/{n}": Reply(status=500) for n in range(9)}
     hosts = {"a.test": ["/busy"], "b.test": ["/1", "/2"], "c.test": [f"/{n}" for n in range(9)]}
     _list(tmp_path, *(site.url(host, path) for host, paths in hosts.items() for path in paths))
@@ -221,12 +304,22 @@ def test_busy_hosts_are_waited_for_or_given_up(site: Site, tmp_path: Path) -> No
 
 
 def test_sitemaps(site: Site, tmp_path: Path) -> None:
-    """Indexes, gzip, and addresses of other sites; each is asked for once, and one that is broken is listed."""
+    """Indexes, gzip, and addresses of other sites; each is asked for once, and one that is broken
+    is listed.
+    """
     urls = "".join(f"<url><loc>{site.url('a.test', f'/{n}')}</loc></url>" for n in range(3))
     inner = f"<?xml version='1.0'?><urlset xmlns='http://www.sitemaps.org/schemas/sitemap/0.9'>{urls}</urlset>".encode()
-    names = [site.url("a.test", "/inner.xml.gz"), site.url("a.test", "/broken.xml"), site.url("b.test", "/strange.xml")]
+    names = [
+        site.url("a.test", "/inner.xml.gz"),
+        site.url("a.test", "/broken.xml"),
+        site.url("b.test", "/strange.xml"),
+    ]
     index = f"<sitemapindex>{''.join(f'<sitemap><loc>{name}</loc></sitemap>' for name in names)}</sitemapindex>".encode()
-    site.pages |= {"/sitemap": Reply(index), "/inner.xml.gz": Reply(gzip.compress(inner)), "/broken.xml": Reply(b"<html>no")}
+    site.pages |= {
+        "/sitemap": Reply(index),
+        "/inner.xml.gz": Reply(gzip.compress(inner)),
+        "/broken.xml": Reply(b"<html>no"),
+    }
     site.pages |= {f"/{n}": page(str(n)) for n in range(3)}
     _list(tmp_path, f"sitemap: {site.url('a.test', '/sitemap')}", site.url("b.test", "/1"))
     source = Source("scrape:sites.txt", "web", delay=0.0)
@@ -238,7 +331,9 @@ def test_sitemaps(site: Site, tmp_path: Path) -> None:
     _scrape(tmp_path)
     assert len(site.seen) == count
     few = _scrape(tmp_path, max_pages=2)
-    assert _texts(few) == {"a.test": ["0", "1"]} and "max-pages" in {one.reason for one in few.refused}
+    assert _texts(few) == {"a.test": ["0", "1"]} and "max-pages" in {
+        one.reason for one in few.refused
+    }
 
 
 def test_sitemaps_of_many_sites_are_read_side_by_side(site: Site, tmp_path: Path) -> None:
@@ -259,7 +354,9 @@ def test_sitemaps_of_many_sites_are_read_side_by_side(site: Site, tmp_path: Path
     assert _texts(listing) == {"a.test": ["a"], "b.test": ["b"]} and not listing.refused
 
 
-def test_sitemaps_beyond_what_is_wanted_are_not_asked_for(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sitemaps_beyond_what_is_wanted_are_not_asked_for(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """When the first sites name pages enough, the others are left in peace."""
     monkeypatch.setattr(addressbook, "HOSTS_AT_ONCE", 1)
     for host in ("a.test", "b.test"):
@@ -277,7 +374,11 @@ def test_sitemaps_beyond_what_is_wanted_are_not_asked_for(site: Site, tmp_path: 
         ({}, '<meta name="robots" content="index, nofollow, max-snippet:0, noimageai">', True),
         ({}, "<META content='NoIndex,follow' name=ROBOTS>", False),
         ({}, '<meta name="robots" content="noai, noimageai">', False),
-        ({}, '<meta name="googlebot" content="noindex"><!-- <meta name="robots" content="noindex"> -->', True),
+        (
+            {},
+            '<meta name="googlebot" content="noindex"><!-- <meta name="robots" content="noindex"> -->',
+            True,
+        ),
         ({}, '<meta name="groundup" content="noarchive">', False),
         ({}, '<meta name="tdm-reservation" content="1">', False),
         ({}, '<meta name="tdm-reservation" content="0">', True),
@@ -289,11 +390,18 @@ def test_sitemaps_beyond_what_is_wanted_are_not_asked_for(site: Site, tmp_path: 
         ({"Content-Usage": "train-ai=y"}, "", True),
     ],
 )
-def test_pages_that_want_no_part_in_training(site: Site, tmp_path: Path, headers: dict[str, str], meta: str, kept: bool) -> None:
-    """What a page or its headers say to all robots, or to this one, is honoured; packed pages are looked into, too."""
+def test_pages_that_want_no_part_in_training(
+    site: Site, tmp_path: Path, headers: dict[str, str], meta: str, kept: bool
+) -> None:
+    """What a page or its headers say to all robots, or to this one, is honoured; packed pages are
+    looked into, too.
+    """
     body = page("One").body.replace(b"<body", meta.encode() + b"<body", 1)
     assert not meta or meta.encode() in body
-    packed = Reply(gzip.compress(body), headers={"Content-Type": "text/html", "Content-Encoding": "gzip"} | headers)
+    packed = Reply(
+        gzip.compress(body),
+        headers={"Content-Type": "text/html", "Content-Encoding": "gzip"} | headers,
+    )
     site.pages |= {"/1": Reply(body, headers={"Content-Type": "text/html"} | headers), "/z": packed}
     _list(tmp_path, site.url("a.test", "/1"), site.url("a.test", "/z"))
     listing = _scrape(tmp_path)
@@ -302,12 +410,17 @@ def test_pages_that_want_no_part_in_training(site: Site, tmp_path: Path, headers
 
 
 def test_signals_in_robots(site: Site, tmp_path: Path) -> None:
-    """A signal against training keeps a page from being asked for; the longest path decides, and a robot's own group."""
+    """A signal against training keeps a page from being asked for; the longest path decides, and a
+    robot's own group.
+    """
     rules = b"User-agent: *\nContent-Signal: search=yes, ai-train=no\nContent-Usage: /open/ train-ai=y\nAllow: /\n"
     other = b"User-agent: *\nContent-Signal: ai-train=no\n\nUser-agent: x\nUser-agent: Groundup\nDisallow: /no\n"
     site.pages |= {"a.test/robots.txt": Reply(rules), "b.test/robots.txt": Reply(other)}
     site.pages |= {f"/{name}": page(name) for name in ("1", "open/1")}
-    _list(tmp_path, *(site.url(host, f"/{name}") for host in ("a.test", "b.test") for name in ("1", "open/1")))
+    _list(
+        tmp_path,
+        *(site.url(host, f"/{name}") for host in ("a.test", "b.test") for name in ("1", "open/1")),
+    )
     listing = _scrape(tmp_path)
     assert _texts(listing) == {"a.test": ["open/1"], "b.test": ["1", "open/1"]}
     assert [one.reason for one in listing.refused] == ["opt-out"] and "a.test/1" not in site.paths()
@@ -323,15 +436,15 @@ def test_sitemap_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DamagedError, match="too-large"):
         read_sitemap(gzip.compress(b" " * (60 << 20), 1))
     lol = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
-    bomb = (
-        f'<!DOCTYPE urlset [<!ENTITY l0 "lol">{lol}<!ENTITY f SYSTEM "file:///etc/passwd">]><urlset><url><loc>&l9;&f;</loc></url></urlset>'
-    )
+    bomb = f'<!DOCTYPE urlset [<!ENTITY l0 "lol">{lol}<!ENTITY f SYSTEM "file:///etc/passwd">]><urlset><url><loc>&l9;&f;</loc></url></urlset>'
     with suppress(DamagedError):
         assert read_sitemap(bomb.encode()).pages == ()
     with pytest.raises(DamagedError):
         read_sitemap(b"<a>" * 100_000)
     monkeypatch.setattr(sitemaps, "MAX_ADDRESSES", 5)
-    many = read_sitemap(b"<urlset>" + b"<url><loc>https://a.example/</loc></url>" * 6 + b"</urlset>")
+    many = read_sitemap(
+        b"<urlset>" + b"<url><loc>https://a.example/</loc></url>" * 6 + b"</urlset>"
+    )
     assert len(many.pages) == 5 and many.flaw[0] == "too-large"
     cut = read_sitemap(b"<urlset>" + b"<url><loc>https://a.example/</loc></url>" * 3 + b"<url><lo")
     assert len(cut.pages) == 3 and cut.flaw[0] == "malformed"
@@ -340,9 +453,15 @@ def test_sitemap_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_robots_txt_and_a_sitemap(data: bytes) -> None:
     """Whatever a host sends in their place, there is an answer."""
-    assert read_rules(data, "groundup/1.0").forbids("https://a.example/x?y") in ("", "robots.txt forbids it")
+    assert read_rules(data, "groundup/1.0").forbids("https://a.example/x?y") in (
+        "",
+        "robots.txt forbids it",
+    )
     assert read_rules(data, "groundup").delay >= 0
-    assert opted_out(b"HTTP/1.1 200 OK\r\n" + data, b"<meta name=robots content=" + data, "groundup") is not None
+    assert (
+        opted_out(b"HTTP/1.1 200 OK\r\n" + data, b"<meta name=robots content=" + data, "groundup")
+        is not None
+    )
     with suppress(DamagedError):
         read_sitemap(data)
 
@@ -376,7 +495,9 @@ list_source(Source("scrape:sites.txt", "web", delay=0.0), Path({folder!r}))
 
 
 def test_a_killed_scrape_goes_on(site: Site, tmp_path: Path) -> None:
-    """After a kill in the middle of a record nothing is fetched again but that page, and the file is whole."""
+    """After a kill in the middle of a record nothing is fetched again but that page, and the file
+    is whole.
+    """
     site.pages |= {f"/{n}": page(str(n)) for n in range(5)}
     _list(tmp_path, *(site.url("a.test", f"/{n}") for n in range(5)))
     code = _KILLED.format(tests=str(Path(__file__).parents[2]), folder=str(tmp_path))
@@ -416,7 +537,19 @@ def test_a_file_that_lost_its_end(site: Site, tmp_path: Path) -> None:
 
 def test_host_names_as_files() -> None:
     """Two hosts never share a file, and none leads out of the folder."""
-    names = {harvest.file_name(host) for host in ("a.test", "a.test:8080", "a.test_8080", "[::1]", "..", "../x", "é.example", "e.example")}
+    names = {
+        harvest.file_name(host)
+        for host in (
+            "a.test",
+            "a.test:8080",
+            "a.test_8080",
+            "[::1]",
+            "..",
+            "../x",
+            "é.example",
+            "e.example",
+        )
+    }
     assert len(names) == 8 and not any("/" in name or name.startswith(".") for name in names)
 
 
@@ -428,7 +561,12 @@ def test_what_a_person_can_get_wrong(tmp_path: Path) -> None:
             _scrape(tmp_path)
     with pytest.raises(SourceError, match="cannot be read"):
         list_source(Source("scrape:none.txt", "web"), tmp_path)
-    for line in ('kind = "books"', 'kind = "web"\ndelay = -1', 'kind = "web"\nmax_pages = 0', 'kind = "web"\nuser_agent = "a\\nb"'):
+    for line in (
+        'kind = "books"',
+        'kind = "web"\ndelay = -1',
+        'kind = "web"\nmax_pages = 0',
+        'kind = "web"\nuser_agent = "a\\nb"',
+    ):
         (tmp_path / "r.toml").write_text(f'[[source]]\npath = "scrape:sites.txt"\n{line}\n')
         with pytest.raises(RecipeError):
             load_recipe(tmp_path / "r.toml")

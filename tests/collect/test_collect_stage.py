@@ -1,4 +1,6 @@
-"""The stage: what is built, what is reused, what is listed, and that nothing depends on who does the work."""
+"""The stage: what is built, what is reused, what is listed, and that nothing depends on who does
+the work.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,10 @@ from groundup.recipe.tables import Recipe
 from groundup.runtime.run import Run
 from groundup.runtime.workers.map import Workers
 
-# What the readers make of the files below, by version of the stage. When this test fails because a reader's output
-# changed, raise stage.VERSION and put the new digest here; without that, old shards would be taken for new ones.
-# Main text of web pages is that of libraries, whose releases change it, and is left out.
+# What the readers make of the files below, by version of the stage. When this test fails because a
+# reader's output changed, raise stage.VERSION and put the new digest here; without that, old shards
+# would be taken for new ones. Main text of web pages is that of libraries, whose releases change
+# it, and is left out.
 GOLDEN = {5: "2835a1ad458c5ad7c605f7ee014b7ab70cb6a6f94725e0930230e09f457989f3"}
 FILES = {
     "books/b.txt": "Title: A Tale\nAuthor: Jane Doe\n*** START OF THE PROJECT GUTENBERG EBOOK A TALE ***\nOnce _upon_ a time.\n\nThe end.\n"
@@ -65,7 +68,11 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _recipe(project: Path, *sources: Source) -> Recipe:
     kinds = sorted({name.partition("/")[0] for name in FILES})
-    return Recipe(source=sources or tuple(Source(path=f"raw/{kind}", kind=kind, license="L") for kind in kinds), root=project)
+    return Recipe(
+        source=sources
+        or tuple(Source(path=f"raw/{kind}", kind=kind, license="L") for kind in kinds),
+        root=project,
+    )
 
 
 def _run(project: Path, recipe: Recipe, workers: int = 1, out: str = "run") -> Run:
@@ -80,7 +87,11 @@ def _run(project: Path, recipe: Recipe, workers: int = 1, out: str = "run") -> R
 
 
 def _rows(run: Run, table: str) -> list[dict[str, object]]:
-    return [row for path in sorted((run.root / "collect" / table).glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+    return [
+        row
+        for path in sorted((run.root / "collect" / table).glob("*.parquet"))
+        for row in pq.read_table(path).to_pylist()
+    ]
 
 
 def _bytes(run: Run) -> dict[str, str]:
@@ -93,7 +104,9 @@ def test_golden(project: Path) -> None:
     """The readers' output changes only together with the version of the stage."""
     run = _run(project, _recipe(project))
     rows = [_rows(run, "documents"), _rows(run, "dropped")]
-    digest = hashlib.sha256(json.dumps(rows, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    digest = hashlib.sha256(
+        json.dumps(rows, sort_keys=True, ensure_ascii=False).encode()
+    ).hexdigest()
     assert GOLDEN.get(stage.VERSION) == digest
 
 
@@ -104,12 +117,27 @@ def test_tables(project: Path) -> None:
         assert pq.read_schema(path).equals(DOCUMENT if path.parent.name == "documents" else DROPPED)
     documents, dropped = _rows(run, "documents"), _rows(run, "dropped")
     assert {f"{row['source']}/{row['origin']}" for row in documents + dropped} == set(FILES)
-    assert all(row["id"] == document_id(str(row["source"]), str(row["origin"]), int(str(row["record"]))) for row in documents)
+    assert all(
+        row["id"] == document_id(str(row["source"]), str(row["origin"]), int(str(row["record"])))
+        for row in documents
+    )
     by_origin = {row["origin"]: row for row in documents}
-    assert by_origin["b.txt"]["text"] == "Once upon a time.\n\nThe end." and by_origin["b.txt"]["group"] == "books:a tale|doe jane"
+    assert (
+        by_origin["b.txt"]["text"] == "Once upon a time.\n\nThe end."
+        and by_origin["b.txt"]["group"] == "books:a tale|doe jane"
+    )
     assert "très" in str(by_origin["latin.txt"]["text"])
-    assert (by_origin["p/a.py"]["license"], by_origin["p/a.py"]["group"], by_origin["t.csv"]["license"]) == ("MIT", "code:p", "L")
-    assert {row["reason"] for row in dropped} == {"redirect", "minified", "malformed", "license-file"}
+    assert (
+        by_origin["p/a.py"]["license"],
+        by_origin["p/a.py"]["group"],
+        by_origin["t.csv"]["license"],
+    ) == ("MIT", "code:p", "L")
+    assert {row["reason"] for row in dropped} == {
+        "redirect",
+        "minified",
+        "malformed",
+        "license-file",
+    }
 
 
 def test_same_bytes_whoever_works(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,20 +150,29 @@ def test_same_bytes_whoever_works(project: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_only_what_changed_is_built_again(project: Path) -> None:
-    """A byte of one file, and a setting of one source, redo their own shards; weights and paths redo none."""
+    """A byte of one file, and a setting of one source, redo their own shards; weights and paths
+    redo none.
+    """
     recipe = _recipe(project)
     assert _run(project, recipe).built == 6
     assert _run(project, recipe).built == 0
     (project / "raw/text/t.csv").write_text("id,text\n1,one\n2,tw0\n")
     assert _run(project, recipe).built == 1
-    heavier = [Source(path=s.path, kind=s.kind, license=s.license, weight=2.0) for s in recipe.source]
+    heavier = [
+        Source(path=s.path, kind=s.kind, license=s.license, weight=2.0) for s in recipe.source
+    ]
     assert _run(project, _recipe(project, *heavier)).built == 0
-    other = [Source(path=s.path, kind=s.kind, license="M" if s.kind == "text" else "L") for s in recipe.source]
+    other = [
+        Source(path=s.path, kind=s.kind, license="M" if s.kind == "text" else "L")
+        for s in recipe.source
+    ]
     assert _run(project, _recipe(project, *other)).built == 1
 
 
 def test_licence_enters_the_key(project: Path) -> None:
-    """The licence of a project stands in a file of its own; its shard is built again when that file changes."""
+    """The licence of a project stands in a file of its own; its shard is built again when that file
+    changes.
+    """
     recipe = _recipe(project, Source(path="raw/code", kind="code"))
     _run(project, recipe)
     (project / "raw/code/p/LICENSE").write_text("Apache License\nVersion 2.0")
@@ -147,19 +184,26 @@ def test_refused_files_are_listed(project: Path) -> None:
     """What is never opened still stands in dropped, and goes when it is gone."""
     os.mkfifo(project / "raw/text/pipe")
     recipe = _recipe(project, Source(path="raw/text"))
-    assert [(row["origin"], row["reason"]) for row in _rows(_run(project, recipe), "dropped")] == [("pipe", "special-file")]
+    assert [(row["origin"], row["reason"]) for row in _rows(_run(project, recipe), "dropped")] == [
+        ("pipe", "special-file")
+    ]
     (project / "raw/text/pipe").unlink()
     assert _rows(_run(project, recipe), "dropped") == []
 
 
 def test_wrong_kinds(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A source without a document is a warning; when all are, it is an error that says what was seen."""
+    """A source without a document is a warning; when all are, it is an error that says what was
+    seen.
+    """
     page = project / "raw/page/x.html"
     page.parent.mkdir()
     page.write_text("<html><body>x</body></html>")
     wrong = Source(path="raw/page", kind="books", name="wrong")
     run = _run(project, _recipe(project, wrong, Source(path="raw/text")))
-    assert 'source "wrong": no document of kind books; seen were 1 wrong-kind' in capsys.readouterr().err
+    assert (
+        'source "wrong": no document of kind books; seen were 1 wrong-kind'
+        in capsys.readouterr().err
+    )
     assert [row["detail"] for row in _rows(run, "dropped")] == ["html in a source of books"]
     with pytest.raises(SourceError, match="1 wrong-kind"):
         _run(project, _recipe(project, wrong), out="alone")
@@ -172,14 +216,18 @@ def test_include_reaches_into_archives(project: Path) -> None:
     with zipfile.ZipFile(project / "raw/text/z.zip", "w") as archive:
         archive.writestr("d/a.txt", "kept")
         archive.writestr("d/b.md", "left out")
-    rows = _rows(_run(project, _recipe(project, Source(path="raw/text", include=("*.txt",)))), "documents")
+    rows = _rows(
+        _run(project, _recipe(project, Source(path="raw/text", include=("*.txt",)))), "documents"
+    )
     assert [(row["origin"], row["text"]) for row in rows] == [("z.zip!/d/a.txt", "kept")]
     with pytest.raises(SourceError, match="1 nothing-selected"):
         _run(project, _recipe(project, Source(path="raw/text", include=("*.rst",))), out="none")
 
 
 def _known(path: Path) -> raw.Known:
-    (known,), failed = Digests(path.parent / "raw.json").known([RawFile(path.name, path, path.stat().st_size)])
+    (known,), failed = Digests(path.parent / "raw.json").known(
+        [RawFile(path.name, path, path.stat().st_size)]
+    )
     assert not failed
     return known
 
@@ -203,8 +251,12 @@ def test_a_file_that_changes_is_never_silent(tmp_path: Path, how: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A change after the file was opened is found when it has been read, also one that its clock hides."""
+def test_a_file_that_changes_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change after the file was opened is found when it has been read, also one that its clock
+    hides.
+    """
     path = tmp_path / "a.txt"
     path.write_text("before")
     monkeypatch.setattr(raw, "SETTLED_SECONDS", 1e9)
@@ -215,7 +267,9 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytes
         collect_shard(tmp_path, [hidden], Source(path="x"))
 
 
-def test_digests_are_remembered_for_settled_files_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_digests_are_remembered_for_settled_files_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A young file is hashed again at the next run; an old one is not, until it looks different."""
     path = tmp_path / "a.txt"
     path.write_text("x")
@@ -229,7 +283,10 @@ def test_digests_are_remembered_for_settled_files_only(tmp_path: Path, monkeypat
     old.known([file])
     old.save()
     monkeypatch.setattr(raw, "file_digest", lambda path: pytest.fail("hashed again"))
-    assert Digests.load(tmp_path / "raw.json").known([file])[0][0].sha256 == hashlib.sha256(b"x").hexdigest()
+    assert (
+        Digests.load(tmp_path / "raw.json").known([file])[0][0].sha256
+        == hashlib.sha256(b"x").hexdigest()
+    )
 
 
 def test_truncated_archive_in_a_run(project: Path) -> None:
@@ -244,4 +301,8 @@ def test_truncated_archive_in_a_run(project: Path) -> None:
 def test_no_registry_is_named() -> None:
     """The index is the one that pip is configured for; its host stands nowhere in this package."""
     host = re.compile("py" + r"pi\.org|python" + "hosted")
-    assert not [path.name for path in Path(stage.__file__).parent.glob("*.py") if host.search(path.read_text())]
+    assert not [
+        path.name
+        for path in Path(stage.__file__).parent.glob("*.py")
+        if host.search(path.read_text())
+    ]

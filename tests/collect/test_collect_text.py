@@ -32,10 +32,19 @@ json_values = st.recursive(
 )
 
 
-@pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-16-le", "utf-16-be", "cp1252", "latin-1"])
+@pytest.mark.parametrize(
+    "codec",
+    ["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-16-le", "utf-16-be", "cp1252", "latin-1"],
+)
 def test_encodings_of_western_text(codec: str) -> None:
-    """Every Unicode form, marked or not, and Latin letters in one byte are read as they were written."""
-    sentence = "Le cœur déçu mais l'âme plutôt naïve".replace("œ", "oe") + ", voilà. " + "It was the best of times. " * 10
+    """Every Unicode form, marked or not, and Latin letters in one byte are read as they were
+    written.
+    """
+    sentence = (
+        "Le cœur déçu mais l'âme plutôt naïve".replace("œ", "oe")
+        + ", voilà. "
+        + "It was the best of times. " * 10
+    )
     assert decode(sentence.encode(codec)).lstrip("\ufeff") == sentence
 
 
@@ -43,7 +52,10 @@ def test_encodings_of_western_text(codec: str) -> None:
     ("codec", "sentence"),
     [
         ("iso-8859-2", "V letošním roce se škola zúčastnila soutěže žáků základních škol."),
-        ("cp1250", "Az őszi időszakban többször is előfordult, hogy a nagyobb esőzések után megáradt a folyó."),
+        (
+            "cp1250",
+            "Az őszi időszakban többször is előfordult, hogy a nagyobb esőzések után megáradt a folyó.",
+        ),
         ("cp1254", "Bu yıl öğrencilerin büyük çoğunluğu sınavı başarıyla geçti."),
         ("koi8-r", "В этом году большинство учеников успешно сдали экзамен."),
         ("euc-jp", "今年はほとんどの生徒が試験に合格しました。"),
@@ -55,21 +67,34 @@ def test_encodings_of_one_sentence(codec: str, sentence: str) -> None:
 
 
 def test_one_wrong_byte_costs_one_character() -> None:
-    """UTF-8 stays UTF-8 around a damaged byte; what has one accent in another encoding is still seen as such."""
+    """UTF-8 stays UTF-8 around a damaged byte; what has one accent in another encoding is still
+    seen as such.
+    """
     sentence = "Příliš žluťoučký kůň úpěl ďábelské ódy. "
-    assert decode(sentence.encode() + b"\xff " + sentence.encode()) == sentence + "\ufffd " + sentence
-    assert decode("They met in a small café near the station.".encode("cp1252")) == "They met in a small café near the station."
+    assert (
+        decode(sentence.encode() + b"\xff " + sentence.encode()) == sentence + "\ufffd " + sentence
+    )
+    assert (
+        decode("They met in a small café near the station.".encode("cp1252"))
+        == "They met in a small café near the station."
+    )
     assert decode("a little café".encode("cp1252")) == "a little café"
 
 
 def test_encodings_found_in_the_wild(real_data: Path) -> None:
-    """At least 97 % of 190 files in 44 legacy encodings decode to the text that their folder's name says."""
+    """At least 97 % of 190 files in 44 legacy encodings decode to the text that their folder's name
+    says.
+    """
     right = total = 0
     for path in sorted(real_data.glob("web/encodings/*/*")):
         name = (
-            path.parent.name.removesuffix("-" + path.parent.name.rpartition("-")[2]) if path.parent.name[-1].islower() else path.parent.name
+            path.parent.name.removesuffix("-" + path.parent.name.rpartition("-")[2])
+            if path.parent.name[-1].islower()
+            else path.parent.name
         )
-        name = {"MacCyrillic": "mac_cyrillic", "TIS-620": "cp874", "CP949": "cp949"}.get(path.parent.name, name)
+        name = {"MacCyrillic": "mac_cyrillic", "TIS-620": "cp874", "CP949": "cp949"}.get(
+            path.parent.name, name
+        )
         try:
             expected = path.read_bytes().decode(name, "replace")
         except LookupError:
@@ -100,20 +125,33 @@ def test_mend_leaves_text_alone(value: str) -> None:
     assert mend("caf\udce9") == "café"
 
 
-@given(st.lists(json_values, max_size=6) | st.dictionaries(st.text(), json_values, max_size=6), st.integers(0, 2))
+@given(
+    st.lists(json_values, max_size=6) | st.dictionaries(st.text(), json_values, max_size=6),
+    st.integers(0, 2),
+)
 def test_json_stream_reads_what_json_reads(value: object, indent: int) -> None:
-    """Elements and entries are those of the whole file, whatever the layout and however small the window."""
-    data = json.dumps(value, indent=indent or None, ensure_ascii=indent == 1).encode("utf-8", "surrogatepass")
+    """Elements and entries are those of the whole file, whatever the layout and however small the
+    window.
+    """
+    data = json.dumps(value, indent=indent or None, ensure_ascii=indent == 1).encode(
+        "utf-8", "surrogatepass"
+    )
     chunk, jsonstream._CHUNK = jsonstream._CHUNK, 7
     try:
-        found = [(key, value) for key, value, _ in elements(io.BufferedReader(io.BytesIO(data)), "utf-8")]
+        found = [
+            (key, value) for key, value, _ in elements(io.BufferedReader(io.BytesIO(data)), "utf-8")
+        ]
     finally:
         jsonstream._CHUNK = chunk
-    assert found == (list(value.items()) if isinstance(value, dict) else [(None, part) for part in value])  # type: ignore[attr-defined]
+    assert found == (
+        list(value.items()) if isinstance(value, dict) else [(None, part) for part in value]
+    )  # type: ignore[attr-defined]
 
 
 def test_json_damage_costs_its_element() -> None:
-    """An element with a mistake in it is one Malformed; a file that ends early keeps what came before."""
+    """An element with a mistake in it is one Malformed; a file that ends early keeps what came
+    before.
+    """
     broken = b'[{"a": 1}, {"b": oops}, {"c": [1, {"d": 2]}}, {"e": 3}]'
     values = [value for _, value, _ in elements(io.BufferedReader(io.BytesIO(broken)), "utf-8")]
     assert values[0] == {"a": 1} and values[-1] == {"e": 3}
@@ -132,7 +170,9 @@ def test_deep_json_does_not_overflow(read: Read) -> None:
 
 
 def test_jsonl_neighbours_survive(read: Read) -> None:
-    """A malformed line keeps its number, and its neighbours are read: bad JSON, no text, bytes that are not UTF-8."""
+    """A malformed line keeps its number, and its neighbours are read: bad JSON, no text, bytes that
+    are not UTF-8.
+    """
     lines = b'{"text": "one"}\n{"text": \n\n{"other": 1}\n{"text": "caf\xe9"}\n{"text": "two", "url": "u", "lang": "en"}\n[1]\n'
     found = read("web", "x.jsonl", lines)
     assert [(f.record, f.text if isinstance(f, Document) else f.reason) for f in found] == [
@@ -152,7 +192,12 @@ def test_common_formats_for_every_kind(kind: str, texts: Texts, tmp_path: Path) 
     sentence = "A plain sentence, with a comma, that anybody may read."
     pq.write_table(pa.table({"text": [sentence]}), tmp_path / "x.parquet")
     quoted = json.dumps(sentence)
-    files = {"x.txt": sentence, "x.jsonl": f'{{"text": {quoted}}}\n', "x.json": f'[{{"text": {quoted}}}]', "x.csv": f"n,text\n1,{quoted}\n"}
+    files = {
+        "x.txt": sentence,
+        "x.jsonl": f'{{"text": {quoted}}}\n',
+        "x.json": f'[{{"text": {quoted}}}]',
+        "x.csv": f"n,text\n1,{quoted}\n",
+    }
     for name, data in files.items():
         assert texts(kind, name, data) == [sentence], name
     assert texts(kind, "x.parquet", (tmp_path / "x.parquet").read_bytes()) == [sentence]
@@ -161,7 +206,11 @@ def test_common_formats_for_every_kind(kind: str, texts: Texts, tmp_path: Path) 
 def test_csv_rows_that_do_not_fit(read: Read) -> None:
     """A row with too many fields is rejected by number, and the next one is read."""
     found = read("text", "x.csv", 'id,text\n1,"a\nb"\n2,b,c\n3,d\n')
-    assert [f.text if isinstance(f, Document) else f.reason for f in found] == ["a\nb", "malformed", "d"]
+    assert [f.text if isinstance(f, Document) else f.reason for f in found] == [
+        "a\nb",
+        "malformed",
+        "d",
+    ]
     found = read("text", "x.tsv", 'id\ttext\n1\tsay "hi\n2\tb\n')
     assert [f.text for f in found if isinstance(f, Document)] == ['say "hi', "b"]
 
@@ -178,7 +227,11 @@ def test_a_corpus_in_one_file(monkeypatch: pytest.MonkeyPatch, texts: Texts) -> 
 
 def test_yaml_bombs_and_mistakes(read: Read) -> None:
     """YAML with aliases, tags or mistakes is one rejection; nothing of it is constructed."""
-    for data in ("a: &a [x]\nb: [*a, *a]\n", "!!python/object/apply:os.system ['true']\n", "a: [1\n"):
+    for data in (
+        "a: &a [x]\nb: [*a, *a]\n",
+        "!!python/object/apply:os.system ['true']\n",
+        "a: [1\n",
+    ):
         (found,) = read("conversations", "x.yml", data)
         assert isinstance(found, Reject) and found.reason == "malformed"
 
@@ -186,12 +239,21 @@ def test_yaml_bombs_and_mistakes(read: Read) -> None:
 @examples(120)
 @given(
     st.sampled_from(KINDS),
-    st.sampled_from("x.txt x.html x.xml x.json x.jsonl x.csv x.yml x.parquet x.warc x.py x".split()),
+    st.sampled_from(
+        "x.txt x.html x.xml x.json x.jsonl x.csv x.yml x.parquet x.warc x.py x".split()
+    ),
     st.binary(max_size=300),
 )
 def test_no_reader_raises(kind: str, name: str, data: bytes) -> None:
     """Any bytes under any name, for any kind, give documents and rejections, at least one of them."""
-    for prefix in (b"", b"<mediawiki><page>", b"<html><body><p>", b"WARC/1.0\r\n", b'{"messages": [', b"PAR1"):
+    for prefix in (
+        b"",
+        b"<mediawiki><page>",
+        b"<html><body><p>",
+        b"WARC/1.0\r\n",
+        b'{"messages": [',
+        b"PAR1",
+    ):
         found = list(read_item(item_of(prefix + data, name), Source(path="x", kind=kind)))
         assert found
         assert len({one.record for one in found}) == len(found)
@@ -210,13 +272,18 @@ def test_unreadable_formats_say_what_to_do(read: Read) -> None:
 
 
 def test_an_object_without_records_is_bounded(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An object of a million words is one record, or none: it is not gathered whole before that is known."""
+    """An object of a million words is one record, or none: it is not gathered whole before that is
+    known.
+    """
     monkeypatch.setattr(records, "MAX_RECORD", 2000)
     (found,) = read("text", "x.json", json.dumps({f"key {n}": "v" * 100 for n in range(100)}))
     assert isinstance(found, Reject) and found.reason == "too-large"
     (found,) = read("text", "x.json", json.dumps({"text": "v" * 1500, "title": "T"}))
     assert isinstance(found, Document) and found.group == "T"
-    assert len(read("text", "x.json", json.dumps({str(n): {"text": "v" * 500} for n in range(100)}))) == 100
+    assert (
+        len(read("text", "x.json", json.dumps({str(n): {"text": "v" * 500} for n in range(100)})))
+        == 100
+    )
 
 
 @pytest.mark.parametrize(
@@ -230,12 +297,16 @@ def test_an_object_without_records_is_bounded(read: Read, monkeypatch: pytest.Mo
     ],
 )
 def test_pages_in_records_go_by_host(read: Read, record: dict[str, object], group: str) -> None:
-    """Pages of one host stand on one side of the split, in JSONL as in WARC; a group that is named wins."""
+    """Pages of one host stand on one side of the split, in JSONL as in WARC; a group that is named
+    wins.
+    """
     (found,) = read("web", "x.jsonl", json.dumps({"text": "Some words."} | record) + "\n")
     assert isinstance(found, Document) and found.group == group
 
 
 def test_text_about_dumps_is_text(read: Read) -> None:
     """A text that speaks of the outermost element of a dump is none."""
-    (found,) = read("text", "x.txt", "A dump begins with <mediawiki xml:lang='en'>, and holds pages.")
+    (found,) = read(
+        "text", "x.txt", "A dump begins with <mediawiki xml:lang='en'>, and holds pages."
+    )
     assert isinstance(found, Document)

@@ -1,4 +1,6 @@
-"""Pages and web archives: the article and nothing else, the host as group, and every other record listed."""
+"""Pages and web archives: the article and nothing else, the host as group, and every other record
+listed.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ def test_charset(codec: str, head: str) -> None:
 
 
 def test_nesting_is_bounded(read: Read) -> None:
-    """A page that nests without end is refused before it is parsed; scripts and unclosed paragraphs do not count."""
+    """A page that nests without end is refused before it is parsed; scripts and unclosed paragraphs
+    do not count.
+    """
     (found,) = read("web", "deep.html", "<html><body>" + "<div>" * 5000 + "x")
     assert isinstance(found, Reject) and found.reason == "nesting"
     assert nesting("<p>" * 5000 + "<script>" + "<div>" * 5000 + "</script>") == 0
@@ -58,7 +62,9 @@ def test_nesting_is_bounded(read: Read) -> None:
 
 def test_hosts() -> None:
     """Hosts are compared without www; what has none gives none."""
-    assert [host(url) for url in ("https://www.A.org:8080/x", "//b.net/y", "nonsense", "http://[bad")] == ["a.org", "b.net", "", ""]
+    assert [
+        host(url) for url in ("https://www.A.org:8080/x", "//b.net/y", "nonsense", "http://[bad")
+    ] == ["a.org", "b.net", "", ""]
 
 
 def _record(kind: str, body: bytes, target: str = "http://www.example.org/a") -> bytes:
@@ -74,7 +80,10 @@ def _record(kind: str, body: bytes, target: str = "http://www.example.org/a") ->
 
 
 def _http(body: bytes, status: str = "200 OK", form: str = "text/html; charset=utf-8") -> bytes:
-    return f"HTTP/1.1 {status}\r\nContent-Type: {form}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    return (
+        f"HTTP/1.1 {status}\r\nContent-Type: {form}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
 
 
 def test_warc(read: Read) -> None:
@@ -90,15 +99,28 @@ def test_warc(read: Read) -> None:
     ]
     found = read("web", "x.warc", b"".join(records))
     kinds = [f.group if isinstance(f, Document) else f.reason for f in found]
-    assert kinds == ["warc-warcinfo", "example.org", "http-status", "not-html", "warc-request", "other.net", "wet.org"]
+    assert kinds == [
+        "warc-warcinfo",
+        "example.org",
+        "http-status",
+        "not-html",
+        "warc-request",
+        "other.net",
+        "wet.org",
+    ]
     assert [f.record for f in found] == list(range(7))
 
 
 def test_truncated_warc_keeps_whole_records() -> None:
-    """A web archive that is cut off, plain or compressed by record, gives its whole records and one line for the rest."""
+    """A web archive that is cut off, plain or compressed by record, gives its whole records and one
+    line for the rest.
+    """
     record = _record("response", _http(PAGE.encode()))
     source = Source(path="x", kind="web")
-    for name, data in (("x.warc", (record * 3)[:-200]), ("x.warc.gz", (gzip.compress(record) * 3)[:-100])):
+    for name, data in (
+        ("x.warc", (record * 3)[:-200]),
+        ("x.warc.gz", (gzip.compress(record) * 3)[:-100]),
+    ):
         (item,) = open_items(Path(name), io.BytesIO(data), name, len(data), Selection())
         assert isinstance(item, Item)
         found = list(read_item(item, source))
@@ -113,15 +135,21 @@ def test_not_a_warc(read: Read) -> None:
 
 
 def _arc(body: bytes, target: str = "http://www.example.org/a b", extra: str = "") -> bytes:
-    return f"{target} 10.0.0.1 20000101000000 text/html {extra}{len(body)}\n".encode() + body + b"\n"
+    return (
+        f"{target} 10.0.0.1 20000101000000 text/html {extra}{len(body)}\n".encode() + body + b"\n"
+    )
 
 
-ARC_START = _arc(b"1 0 Test\nURL IP-address Archive-date Content-type Archive-length\n", "filedesc://x.arc")
+ARC_START = _arc(
+    b"1 0 Test\nURL IP-address Archive-date Content-type Archive-length\n", "filedesc://x.arc"
+)
 
 
 @pytest.mark.parametrize("extra", ["", "200 - - 0 x.arc.gz "])
 def test_arc(read: Read, extra: str) -> None:
-    """Old web archives, of five fields a record or of ten, are read as WARC is; addresses may hold spaces."""
+    """Old web archives, of five fields a record or of ten, are read as WARC is; addresses may hold
+    spaces.
+    """
     records = [
         ARC_START,
         _arc(b"10.0.0.1", "dns:www.example.org"),
@@ -136,17 +164,25 @@ def test_arc(read: Read, extra: str) -> None:
 
 
 def test_damaged_arc_keeps_neighbours(read: Read) -> None:
-    """A length that is too short, or no number, costs its record; one that reaches beyond the end, the rest."""
+    """A length that is too short, or no number, costs its record; one that reaches beyond the end,
+    the rest.
+    """
     page = _arc(_http(PAGE.encode()))
     length = str(len(_http(PAGE.encode()))).encode()
     for wrong, reason in ((b"20", "not-html damaged"), (b"x", "damaged"), (b"9" * 40, "truncated")):
-        found = read("web", "x.arc", ARC_START + page + page.replace(length + b"\n", wrong + b"\n", 1) + page)
+        found = read(
+            "web", "x.arc", ARC_START + page + page.replace(length + b"\n", wrong + b"\n", 1) + page
+        )
         kinds = ["page" if isinstance(f, Document) else f.reason for f in found]
-        assert " ".join(kinds) == f"not-http page {reason}" + ("" if reason == "truncated" else " page")
+        assert " ".join(kinds) == f"not-http page {reason}" + (
+            "" if reason == "truncated" else " page"
+        )
 
 
 def test_real_arc(real_data: Path) -> None:
-    """A real archive, plain and compressed record by record, holds the page of example.com; a broken one is listed."""
+    """A real archive, plain and compressed record by record, holds the page of example.com; a
+    broken one is listed.
+    """
     found = {}
     for name in ("example.arc", "example.arc.gz", "bad.arc"):
         data = (real_data / "web/warc/warcio" / name).read_bytes()

@@ -25,12 +25,18 @@ def _page(title: str, text: str, ns: int = 0, more: str = "") -> str:
 
 
 def _dump(*pages: str) -> str:
-    return '<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.10/"><siteinfo/>\n' + "".join(pages) + "</mediawiki>"
+    return (
+        '<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.10/"><siteinfo/>\n'
+        + "".join(pages)
+        + "</mediawiki>"
+    )
 
 
 @pytest.mark.parametrize("codec", ["utf-8", "utf-16", "utf-8-sig"])
 def test_pages_of_a_dump(read: Read, codec: str) -> None:
-    """Articles are documents; redirects, other namespaces, broken and empty pages are listed by number."""
+    """Articles are documents; redirects, other namespaces, broken and empty pages are listed by
+    number.
+    """
     dump = _dump(
         _page("Été", "'''Été''' is [[summer|the warm season]]."),
         _page("Old", "#REDIRECT [[Été]]", more='<redirect title="Été"/>'),
@@ -63,7 +69,9 @@ def test_history_gives_the_last_revision(read: Read, monkeypatch: pytest.MonkeyP
     """A page with many revisions is its last one, also when all of them together are too long."""
     monkeypatch.setattr(wikipedia, "MAX_PAGE_BYTES", 3000)
     monkeypatch.setattr(wikipedia, "_CHUNK", 500)
-    revisions = "".join(f"<revision><text>Version {n}. {'x ' * 300}</text></revision>" for n in range(20))
+    revisions = "".join(
+        f"<revision><text>Version {n}. {'x ' * 300}</text></revision>" for n in range(20)
+    )
     dump = f"<mediawiki><page><title>A</title><ns>0</ns>{revisions}</page>{_page('B', 'y ' * 4000)}{_page('C', 'Short.')}</mediawiki>"
     first, second, third = read("wikipedia", "dump.xml", dump)
     assert isinstance(first, Document) and first.text.startswith("A\n\nVersion 19.")
@@ -82,10 +90,14 @@ def test_entity_bombs_are_inert(read: Read) -> None:
 
 
 def test_local_namespaces_come_from_the_dump(read: Read) -> None:
-    """A dump says what it calls files and categories; their links show nothing, those of other namespaces do."""
+    """A dump says what it calls files and categories; their links show nothing, those of other
+    namespaces do.
+    """
     spaces = '<namespaces><namespace key="6">Fails</namespace><namespace key="14" case="x">Kategoreja</namespace></namespaces>'
     page = _page("A", "Text.[[Kategoreja:Braz]] [[Fails:x|thumb|c]] [[Portals:P|shown]]")
-    (found,) = read("wikipedia", "d.xml", _dump(page).replace("<siteinfo/>", f"<siteinfo>{spaces}</siteinfo>"))
+    (found,) = read(
+        "wikipedia", "d.xml", _dump(page).replace("<siteinfo/>", f"<siteinfo>{spaces}</siteinfo>")
+    )
     assert isinstance(found, Document) and found.text == "A\n\nText. shown"
 
 
@@ -98,7 +110,9 @@ def test_real_dumps(real_data: Path) -> None:
     assert (len(found), len(documents)) == (206, 106)
     assert sum(f.reason == "redirect" for f in found if isinstance(f, Reject)) == 99
     prose = re.sub(r"\$[^\n]*\$", "", "\n".join(d.text for d in documents))
-    assert not re.search(r"\[\[|\]\]|\{\{|\{\||'''|<ref|&nbsp;|thumb\||^\||\(\s*[,;]", prose, re.MULTILINE)
+    assert not re.search(
+        r"\[\[|\]\]|\{\{|\{\||'''|<ref|&nbsp;|thumb\||^\||\(\s*[,;]", prose, re.MULTILINE
+    )
     assert len(prose) > 2_850_000
 
 
@@ -106,20 +120,37 @@ def test_real_pages_in_many_languages(real_data: Path) -> None:
     """Pages in 76 languages keep their prose and lose their markup."""
     source = Source(path="x", kind="wikipedia")
     paths = sorted(real_data.glob("wikipedia/minidumps/*/*.bz2"))
-    texts = [found.text for path in paths for item in _items(path) for found in read_item(item, source) if isinstance(found, Document)]
+    texts = [
+        found.text
+        for path in paths
+        for item in _items(path)
+        for found in read_item(item, source)
+        if isinstance(found, Document)
+    ]
     assert len(texts) > 90 and sum(map(len, texts)) > 1_400_000
-    left = [piece for text in texts for piece in re.findall(r"\[\[|\{\{|\{\||'''|<ref|&nbsp;|^==|-\{", text, re.MULTILINE)]
+    left = [
+        piece
+        for text in texts
+        for piece in re.findall(r"\[\[|\{\{|\{\||'''|<ref|&nbsp;|^==|-\{", text, re.MULTILINE)
+    ]
     assert len(left) < 5
 
 
 def _items(path: Path) -> list[Item]:
     with path.open("rb") as file:
-        return [i for i in open_items(path, file, path.name, path.stat().st_size, Selection()) if isinstance(i, Item)]
+        return [
+            i
+            for i in open_items(path, file, path.name, path.stat().st_size, Selection())
+            if isinstance(i, Item)
+        ]
 
 
 def test_raw_wikitext_files(read: Read) -> None:
     """A text file full of markup is a page; one without is plain text; a bz2 of either is the same."""
     markup = "'''A''' is a [[letter]].\n\n== Use ==\n{{x}}It is the [[first letter|first]] one.\n"
     (found,) = read("wikipedia", "Letter_A.txt", markup)
-    assert isinstance(found, Document) and found.text == "Letter A\n\nA is a letter.\n\nUse\n\nIt is the first one."
+    assert (
+        isinstance(found, Document)
+        and found.text == "Letter A\n\nA is a letter.\n\nUse\n\nIt is the first one."
+    )
     assert bz2.decompress(bz2.compress(markup.encode())) == markup.encode()

@@ -1,4 +1,6 @@
-"""Wikitext: each construct by its rule, templates by what they show, and hostile markup in bounded time."""
+"""Wikitext: each construct by its rule, templates by what they show, and hostile markup in bounded
+time.
+"""
 
 from __future__ import annotations
 
@@ -19,24 +21,48 @@ from groundup.collect.readers.wiki.wikitext import to_text
     [
         ("'''Bold''' and ''italic''", "Bold and italic"),
         ("[[Target]], [[Target|label]]s, [[:Category:X|named]]", "Target, labels, named"),
-        ("[[:Category:Cats]] [[2001: A Space Odyssey]] [[Foo (bar)|]] [[#Part]]", "Cats 2001: A Space Odyssey Foo Part"),
+        (
+            "[[:Category:Cats]] [[2001: A Space Odyssey]] [[Foo (bar)|]] [[#Part]]",
+            "Cats 2001: A Space Odyssey Foo Part",
+        ),
         ("a[[File:x.jpg|thumb|A [[nested]] caption]]b [[Category:Things]]c[[de:Ding]]", "ab c"),
         ("[[Bild:a.png|x]]Wort [[Файл:b.jpg]]слово [[Unknown:c.JPG|links|text]]", "Wort слово"),
-        ("End.\n\n[[Rummad:Berlin| ]]\n[[বিষয়শ্রেণী:বার্লিন]] [[Klad:X]]\n* [[Portal:P]] and [[Klad:Y]]", "End.\n\n- Portal:P and Klad:Y"),
-        ("see [http://x.org the site], [//y a [pdf]] or [http://x.org]", "see the site, a [pdf] or"),
+        (
+            "End.\n\n[[Rummad:Berlin| ]]\n[[বিষয়শ্রেণী:বার্লিন]] [[Klad:X]]\n* [[Portal:P]] and [[Klad:Y]]",
+            "End.\n\n- Portal:P and Klad:Y",
+        ),
+        (
+            "see [http://x.org the site], [//y a [pdf]] or [http://x.org]",
+            "see the site, a [pdf] or",
+        ),
         ("* http://x.org/a\n* b", "- b"),
         ("before{{cite|a={{b}}|c}} after<ref name=x>note</ref><ref name=y />.", "before after."),
         ("x<ref>never closed [[a]]\nnext<ref>note</ref>", "x\nnext"),
         ("{| class=x\n| cell {{t}}\n|}\nAfter", "After"),
         ("{|\n| a {{b|\n{|\n| inner\n|}\n}}\n|}\nAfter", "After"),
-        ("{|\n| style='x' | " + "A column of text. " * 9 + "\n| 12\n|}", ("A column of text. " * 9).strip()),
-        ('A page that lost its lines {| class="x" |- | a || b |} goes on', "A page that lost its lines goes on"),
+        (
+            "{|\n| style='x' | " + "A column of text. " * 9 + "\n| 12\n|}",
+            ("A column of text. " * 9).strip(),
+        ),
+        (
+            'A page that lost its lines {| class="x" |- | a || b |} goes on',
+            "A page that lost its lines goes on",
+        ),
         ("<!-- gone -->x<br/>y &ndash; z&nbsp;!<!-- open", "x\ny – z !"),
         ("10<sup>5</sup> H<sub>2</sub>O 8<sup>th</sup>", "10⁵ H₂O 8th"),
-        ("== Head ==\nBody\n=== Empty ===\n== Next ==\nMore\n== See also ==\n", "Head\n\nBody\n\nNext\n\nMore"),
+        (
+            "== Head ==\nBody\n=== Empty ===\n== Next ==\nMore\n== See also ==\n",
+            "Head\n\nBody\n\nNext\n\nMore",
+        ),
         ("* one\n* two\n## three\n: four", "- one\n- two\n- three\nfour"),
-        ("<math>\\frac{{a}}{b}</math> and <nowiki>[[as is]]</nowiki>", "$\\frac{{a}}{b}$ and [[as is]]"),
-        ("So:\n<syntaxhighlight lang=c>\nif (a)\n    b [[i]];\n</syntaxhighlight>", "So:\n\nif (a)\n    b [[i]];"),
+        (
+            "<math>\\frac{{a}}{b}</math> and <nowiki>[[as is]]</nowiki>",
+            "$\\frac{{a}}{b}$ and [[as is]]",
+        ),
+        (
+            "So:\n<syntaxhighlight lang=c>\nif (a)\n    b [[i]];\n</syntaxhighlight>",
+            "So:\n\nif (a)\n    b [[i]];",
+        ),
         ("__NOTOC__ text {{never closed\n\nThe next paragraph.", "text\n\nThe next paragraph."),
         ("[[never closed, ]] stray, }} and {{{1|x}}} end", "never closed, stray, and end"),
         ("-{zh-hans:州; zh-hant:邦}-、-{TXL}-、a-{}-b", "州、TXL、ab"),
@@ -60,14 +86,29 @@ def test_markup(markup: str, text: str) -> None:
             "in été (ἀρχή) – Aikido (合気道, Aikidō)",
         ),
         ("{{As of|2014|5}} and {{as of|2019|lc=y}}", "As of May 2014 and as of 2019"),
-        ("{{frac|1|2}} {{frac|3|1|4}} {{val|6.02|e=23|u=mol}} {{formatnum:90000}}", "1/2 3 1/4 6.02×10^23 mol 90000"),
-        ("{{ship|HMS|Victory}}, a {{sclass|Nimitz|carrier}}, {{circa|1830}}", "HMS Victory, a Nimitz-class carrier, c. 1830"),
+        (
+            "{{frac|1|2}} {{frac|3|1|4}} {{val|6.02|e=23|u=mol}} {{formatnum:90000}}",
+            "1/2 3 1/4 6.02×10^23 mol 90000",
+        ),
+        (
+            "{{ship|HMS|Victory}}, a {{sclass|Nimitz|carrier}}, {{circa|1830}}",
+            "HMS Victory, a Nimitz-class carrier, c. 1830",
+        ),
         ("{{IPAc-en|æ|l|ˈ|b}} {{IPA|[a]}} {{IPA-de|bɛɐ̯|-|x.ogg}}", "/ælˈb/ [a] [bɛɐ̯]"),
         ("{{nowrap|a [[b|c]]}} {{abbr|Dr|Doctor}} {{quote|text=Said.|author=X}}", "a c Dr Said."),
-        ("* {{t+|de|Wort|n}}, {{m|la|dictio||speaking}}, {{inh|en|enm|word}}, {{cog|da|-}}.", "- Wort, dictio, word."),
-        ("# {{lb|en|computing|_|slang}} {{plural of|en|cat}} {{q|dated}}", "- (computing slang) plural of cat (dated)"),
+        (
+            "* {{t+|de|Wort|n}}, {{m|la|dictio||speaking}}, {{inh|en|enm|word}}, {{cog|da|-}}.",
+            "- Wort, dictio, word.",
+        ),
+        (
+            "# {{lb|en|computing|_|slang}} {{plural of|en|cat}} {{q|dated}}",
+            "- (computing slang) plural of cat (dated)",
+        ),
         ("called {{Unbekannt|Spree}} here.{{rp|12}} {{navbox|a=b}}", "called Spree here."),
-        ("Paris ({{audio|x.ogg}}; born {{x}}, 1 May) is, {{y}}, in ({{z}}) France {{w2|a|b}}.", "Paris (born, 1 May) is, in France."),
+        (
+            "Paris ({{audio|x.ogg}}; born {{x}}, 1 May) is, {{y}}, in ({{z}}) France {{w2|a|b}}.",
+            "Paris (born, 1 May) is, in France.",
+        ),
         ("f() and （{{x}}、あ）", "f() and （あ）"),
     ],
 )
@@ -99,7 +140,10 @@ MARKUP = (
 
 
 @examples(300)
-@given(st.lists(st.sampled_from([*MARKUP.split(" "), "{", "\x00", "\x01"]), max_size=60), st.sampled_from(["", " "]))
+@given(
+    st.lists(st.sampled_from([*MARKUP.split(" "), "{", "\x00", "\x01"]), max_size=60),
+    st.sampled_from(["", " "]),
+)
 @example(["-{", "-{", "|}", "-{"], "")
 @example(["{", "<b>", "{"], "")
 def test_no_markup_raises_or_leaves_brackets(parts: list[str], between: str) -> None:
@@ -109,7 +153,15 @@ def test_no_markup_raises_or_leaves_brackets(parts: list[str], between: str) -> 
         assert not re.search(r"\{\{|\[\[|\]\]|'''|[\x00\x01]", text)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["word", "Wort, mit", "(so)", "x"]), st.sampled_from([" ", "; ", ", ", " (", ") "])), max_size=8))
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["word", "Wort, mit", "(so)", "x"]),
+            st.sampled_from([" ", "; ", ", ", " (", ") "]),
+        ),
+        max_size=8,
+    )
+)
 def test_text_without_gaps_is_left_alone(parts: list[tuple[str, str]]) -> None:
     """Punctuation is mended only where something was taken out; letters never go."""
     text = "".join(word + mark for word, mark in parts)
@@ -142,5 +194,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_markup_ends(name: str) -> None:
-    """Markup made to hurt takes time in proportion to its length: anything worse would not end here."""
+    """Markup made to hurt takes time in proportion to its length: anything worse would not end
+    here.
+    """
     assert len(to_text(HOSTILE[name])) <= len(HOSTILE[name])

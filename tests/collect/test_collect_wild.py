@@ -1,4 +1,6 @@
-"""`groundup init` on any folder of real data: a recipe that runs, of the right kinds, that accounts for every file; or one clear line."""
+"""`groundup init` on any folder of real data: a recipe that runs, of the right kinds, that accounts
+for every file; or one clear line.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from groundup.recipe.tables import Recipe, all_sources, load_recipe
 from groundup.runtime.run import Run
 
 TABLES = ("documents", "dropped")
-# The kinds that a person would name, by the longest beginning of a folder's path that stands here; none where nothing can be learned from.
+# The kinds that a person would name, by the longest beginning of a folder's path that stands here;
+# none where nothing can be learned from.
 KINDS: dict[str, str] = {
     "": "books code conversations evaluation text web wikipedia",
     "books": "books",
@@ -38,18 +41,45 @@ KINDS: dict[str, str] = {
     "wikipedia/minidumps/si": "",
 }
 FEW = (
-    *("books/gitenberg/24675", "wikipedia/minidumps/oc", "wikipedia/wikitext-pages", "web/html/readability/aclu", "web/warc/warcio"),
-    *("web/encodings/Big5", "web/jsonl", "web/mojibake", "code/npm", "conversations/chatterbot_corpus/ukrainian"),
-    *("conversations/sgd", "dedup/plagiarised-short-answers", "evals/copa", "models/stories260K", "wikipedia/minidumps/si"),
+    *(
+        "books/gitenberg/24675",
+        "wikipedia/minidumps/oc",
+        "wikipedia/wikitext-pages",
+        "web/html/readability/aclu",
+        "web/warc/warcio",
+    ),
+    *(
+        "web/encodings/Big5",
+        "web/jsonl",
+        "web/mojibake",
+        "code/npm",
+        "conversations/chatterbot_corpus/ukrainian",
+    ),
+    *(
+        "conversations/sgd",
+        "dedup/plagiarised-short-answers",
+        "evals/copa",
+        "models/stories260K",
+        "wikipedia/minidumps/si",
+    ),
 )
 
 
 def expected(folder: str) -> set[str]:
-    return set(KINDS[max((start for start in KINDS if f"{folder}/".startswith(f"{start}/") or not start), key=len)].split())
+    return set(
+        KINDS[
+            max(
+                (start for start in KINDS if f"{folder}/".startswith(f"{start}/") or not start),
+                key=len,
+            )
+        ].split()
+    )
 
 
 def check(folder: Path, name: str, out: Path) -> None:
-    """Collect what `init` writes for a folder; fail unless its kinds are right and every file has a document or a reason."""
+    """Collect what `init` writes for a folder; fail unless its kinds are right and every file has a
+    document or a reason.
+    """
     out.mkdir()
     try:
         recipe, run = collected(folder, out)
@@ -58,7 +88,9 @@ def check(folder: Path, name: str, out: Path) -> None:
         assert "\n" not in str(error)
         return
     kinds = {source.kind for source in all_sources(recipe)}
-    assert kinds == expected(name) or (kinds < expected(name) and name.startswith("web/encodings")), f"{name}: {kinds}"
+    assert kinds == expected(name) or (
+        kinds < expected(name) and name.startswith("web/encodings")
+    ), f"{name}: {kinds}"
     accounted(folder, recipe, run)
 
 
@@ -106,19 +138,33 @@ def test_every_folder(real_data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.torture
 @pytest.mark.parametrize(
-    "name", ["books/gutenberg/Plato", "web/warc", "web/encodings", "conversations/instruct", "wikipedia/minidumps", ""]
+    "name",
+    [
+        "books/gutenberg/Plato",
+        "web/warc",
+        "web/encodings",
+        "conversations/instruct",
+        "wikipedia/minidumps",
+        "",
+    ],
 )
 def test_a_few_folders_until_they_are_refined(name: str, real_data: Path, tmp_path: Path) -> None:
     """No filter, no threshold and no empty source of what `init` writes stops the run."""
     write_recipe(real_data / name, tmp_path / "recipe.toml")
-    run = run_flow(load_recipe(tmp_path / "recipe.toml"), tmp_path / "run", until="refine", workers=1)
+    run = run_flow(
+        load_recipe(tmp_path / "recipe.toml"), tmp_path / "run", until="refine", workers=1
+    )
     assert (run.root / "refine" / "manifest.json").exists()
 
 
 @pytest.mark.torture
 def test_single_files(real_data: Path, tmp_path: Path) -> None:
-    """Every fortieth file in a folder of its own, whose name says nothing, is accounted for, or one line says why nothing is learned."""
-    for number, path in enumerate(sorted(path for path in real_data.rglob("*") if path.is_file())[::40]):
+    """Every fortieth file in a folder of its own, whose name says nothing, is accounted for, or one
+    line says why nothing is learned.
+    """
+    for number, path in enumerate(
+        sorted(path for path in real_data.rglob("*") if path.is_file())[::40]
+    ):
         folder, out = tmp_path / f"raw{number}", tmp_path / str(number)
         folder.mkdir()
         out.mkdir()
@@ -126,4 +172,6 @@ def test_single_files(real_data: Path, tmp_path: Path) -> None:
         try:
             accounted(folder, *collected(folder, out))
         except GroundupError as error:
-            assert "\n" not in str(error) and path.suffix in (".json", ".gz", ".bin", ".xml"), f"{path}: {error}"
+            assert "\n" not in str(error) and path.suffix in (".json", ".gz", ".bin", ".xml"), (
+                f"{path}: {error}"
+            )

@@ -41,7 +41,10 @@ def reference(lists: list[list[int]], order: int):  # type: ignore[no-untyped-de
             followers = defaultdict(int, {g: c for g, c in table.items() if g[:-1] == context})
             total = sum(followers.values())
             if total:
-                lower = (max(followers[part] - discount, 0) + discount * sum(c > 0 for c in followers.values()) * lower) / total
+                lower = (
+                    max(followers[part] - discount, 0)
+                    + discount * sum(c > 0 for c in followers.values()) * lower
+                ) / total
         return lower
 
     return probability
@@ -58,7 +61,9 @@ def test_equal_to_the_reference(train: list[list[int]], held_out: list[int], ord
     windows = cover(streams([held_out]), 7)
     found = np.concatenate([*model.scores(windows), np.empty(0)])
     padded = [0] * order + held_out
-    expected = [math.log(plain(tuple(padded[i - order + 1 : i + 1]))) for i in range(order, len(padded))]
+    expected = [
+        math.log(plain(tuple(padded[i - order + 1 : i + 1]))) for i in range(order, len(padded))
+    ]
     assert found == pytest.approx(expected, rel=1e-9)
 
 

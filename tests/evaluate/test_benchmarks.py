@@ -12,7 +12,14 @@ from tests.helpers.trained import tiny_model
 
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
-from groundup.evaluate.benchmarks import Question, benchmark_files, continuations, evaluate, parse_question, read_questions
+from groundup.evaluate.benchmarks import (
+    Question,
+    benchmark_files,
+    continuations,
+    evaluate,
+    parse_question,
+    read_questions,
+)
 from groundup.evaluate.loglikelihood import Continuation, accuracy, score, wilson
 from groundup.recipe.tables import recipe_from
 from groundup.tokenize.train_bpe import train_bpe
@@ -68,7 +75,11 @@ def test_names_become_files(tmp_path: Path) -> None:
         (tmp_path / "sets" / name).write_text("{}")
     sources = [{"path": "raw"}, {"path": "sets/*.jsonl", "name": "mine", "kind": "evaluation"}]
     table = {"source": sources, "evaluate": {"benchmarks": ["mine", "sets/a.jsonl"]}}
-    assert list(benchmark_files(recipe_from(table, "r", tmp_path))) == ["mine/a.jsonl", "mine/b.jsonl", "a.jsonl"]
+    assert list(benchmark_files(recipe_from(table, "r", tmp_path))) == [
+        "mine/a.jsonl",
+        "mine/b.jsonl",
+        "a.jsonl",
+    ]
     table["evaluate"] = {"benchmarks": ["lambada"]}
     with pytest.raises(GroundupError, match=r'"lambada": there is no file .*mine'):
         benchmark_files(recipe_from(table, "r", tmp_path))
@@ -79,12 +90,17 @@ def test_scores_equal_one_row_at_a_time() -> None:
     model = tiny_model(40)
     generator = torch.Generator().manual_seed(1)
     sizes = [(1, 1), (5, 3), (31, 1), (32, 1), (40, 4), (3, 40), (2, 2), (30, 2)]
-    items = [Continuation(*(torch.randint(40, (n,), generator=generator).tolist() for n in pair)) for pair in sizes]
+    items = [
+        Continuation(*(torch.randint(40, (n,), generator=generator).tolist() for n in pair))
+        for pair in sizes
+    ]
     for item, scored in zip(items, score(model, items), strict=True):
         target = list(item.target)[:32]
         ids = (list(item.context) + target)[-33:] if len(target) < 33 else target
         with torch.no_grad():
-            logs = torch.log_softmax(model(torch.tensor([ids[:-1]])).double(), -1)[0, -len(target) :]
+            logs = torch.log_softmax(model(torch.tensor([ids[:-1]])).double(), -1)[
+                0, -len(target) :
+            ]
         expected = logs.gather(1, torch.tensor(target)[:, None]).sum()
         assert scored.log_probability == pytest.approx(float(expected), abs=1e-3)
         assert scored.greedy == (logs.argmax(1).tolist() == target)
@@ -100,13 +116,25 @@ def test_figures(tmp_path: Path, tokenizer: Tokenizer) -> None:
     """Counts, chance and intervals of both layouts; a limit takes so many questions."""
     model = tiny_model(tokenizer.vocab_size)
     path = tmp_path / "x.jsonl"
-    path.write_text("\n".join(json.dumps({"text": f"the cat {n} sat on the mat"}) for n in range(9)))
+    path.write_text(
+        "\n".join(json.dumps({"text": f"the cat {n} sat on the mat"}) for n in range(9))
+    )
     found = evaluate(model, tokenizer, path, 0, 1)
     assert (found["layout"], found["n"], found["available"]) == ("last word", 9, 9)
     assert evaluate(model, tokenizer, path, 4, 1)["n"] == 4
-    path.write_text("\n".join(json.dumps({"query": f"the {n}", "choices": ["cat", "mat sat"], "gold": 0}) for n in range(9)))
+    path.write_text(
+        "\n".join(
+            json.dumps({"query": f"the {n}", "choices": ["cat", "mat sat"], "gold": 0})
+            for n in range(9)
+        )
+    )
     found = evaluate(model, tokenizer, path, 0, 1)
-    assert (found["layout"], found["n"], found["chance"], found["raw"]["n"]) == ("choices", 9, 0.5, 9)
+    assert (found["layout"], found["n"], found["chance"], found["raw"]["n"]) == (
+        "choices",
+        9,
+        0.5,
+        9,
+    )
 
 
 def test_wilson_interval() -> None:
@@ -117,7 +145,9 @@ def test_wilson_interval() -> None:
     assert accuracy(3, 4)["accuracy"] == 0.75
 
 
-@pytest.mark.skipif("GROUNDUP_TEST_DATA" not in os.environ, reason="needs GROUNDUP_TEST_DATA (real evaluation sets)")
+@pytest.mark.skipif(
+    "GROUNDUP_TEST_DATA" not in os.environ, reason="needs GROUNDUP_TEST_DATA (real evaluation sets)"
+)
 def test_real_sets_are_read_whole() -> None:
     """LAMBADA, HellaSwag and ARC as they are published."""
     folder = Path(os.environ["GROUNDUP_TEST_DATA"]) / "evals"

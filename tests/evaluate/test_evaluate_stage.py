@@ -24,7 +24,11 @@ from groundup.schema import settings
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     root = tmp_path_factory.mktemp("run")
-    (root / "last.jsonl").write_text("\n".join(json.dumps({"text": f"the {w} sat on the mat"}) for w in ("cat", "dog", "old house")))
+    (root / "last.jsonl").write_text(
+        "\n".join(
+            json.dumps({"text": f"the {w} sat on the mat"}) for w in ("cat", "dog", "old house")
+        )
+    )
     wanted = {"benchmarks": ["last.jsonl"], "passages": 12, "sample_tokens": 10}
     made = trained_run(root, evaluate=wanted)
     evaluate(made)
@@ -32,7 +36,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_every_figure_is_there(run: Run) -> None:
-    """Loss by source, counting models on the same tokens, benchmark, passages, and what all was computed from."""
+    """Loss by source, counting models on the same tokens, benchmark, passages, and what all was
+    computed from.
+    """
     found = read_json(run.root / "evaluate/evaluation.json")
     index = open_held_out(run.root / "tokenize")
     tokens = sum(len(s) - 1 for s in index.all_streams("validation"))
@@ -43,8 +49,11 @@ def test_every_figure_is_there(run: Run) -> None:
         assert total["tokens"] == tokens
         assert total["bytes"] == view.manifest["facts"]["total"]["validation"]["bytes"]
         assert set(found["validation"][name]["sources"]) == {"books", "web"}
-    # Words at random from sixteen: no model can be below four bits a word, and counting must beat an untrained model.
-    losses = {name: found["validation"][name]["total"]["loss"] for name in ("model", "unigram", "trigram")}
+    # Words at random from sixteen: no model can be below four bits a word, and counting must beat
+    # an untrained model.
+    losses = {
+        name: found["validation"][name]["total"]["loss"] for name in ("model", "unigram", "trigram")
+    }
     assert losses["trigram"] < losses["model"]
     assert found["benchmarks"]["last.jsonl"]["n"] == 3
     assert found["passages"]["n"] == 12
@@ -53,7 +62,9 @@ def test_every_figure_is_there(run: Run) -> None:
 
 
 def test_samples_name_their_documents(run: Run) -> None:
-    """One a kind, with its prompt from a held-out document and its overlap with a training document."""
+    """One a kind, with its prompt from a held-out document and its overlap with a training
+    document.
+    """
     found = read_json(run.root / "evaluate/samples.json")
     assert [sample["kind"] for sample in found] == ["books", "web"]
     held_out = open_held_out(run.root / "tokenize")
@@ -65,7 +76,9 @@ def test_samples_name_their_documents(run: Run) -> None:
 
 
 def test_only_what_changed_is_computed_again(run: Run) -> None:
-    """Nothing the second time; all of it for another checkpoint; text but not speed for another setting."""
+    """Nothing the second time; all of it for another checkpoint; text but not speed for another
+    setting.
+    """
     first = (run.root / "evaluate/evaluation.json").read_bytes()
     speed = (run.root / "evaluate/speed.json").read_bytes()
     run.built = 0
@@ -87,7 +100,9 @@ def test_the_same_figures_twice(tmp_path: Path, run: Run) -> None:
     first = read_json(run.root / "evaluate/evaluation.json")
     second = read_json(tmp_path / "evaluate/evaluation.json")
     assert first["validation"] == second["validation"] and first["passages"] == second["passages"]
-    assert (run.root / "evaluate/samples.json").read_bytes() == (tmp_path / "evaluate/samples.json").read_bytes()
+    assert (run.root / "evaluate/samples.json").read_bytes() == (
+        tmp_path / "evaluate/samples.json"
+    ).read_bytes()
 
 
 def test_a_missing_checkpoint_or_benchmark_is_one_line(tmp_path: Path) -> None:
@@ -99,7 +114,11 @@ def test_a_missing_checkpoint_or_benchmark_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(GroundupError, match="no checkpoint best; there are step-7"):
         evaluate(run)
     (tmp_path / "train/best.json").unlink()
-    assert find_checkpoint(tmp_path).path == find_checkpoint(tmp_path, "last").path == find_checkpoint(tmp_path, "step-7").path
+    assert (
+        find_checkpoint(tmp_path).path
+        == find_checkpoint(tmp_path, "last").path
+        == find_checkpoint(tmp_path, "step-7").path
+    )
     (tmp_path / "train/checkpoints/step-000007/config.json").unlink()
     with pytest.raises(GroundupError, match="is damaged"):
         evaluate(run)
@@ -108,7 +127,9 @@ def test_a_missing_checkpoint_or_benchmark_is_one_line(tmp_path: Path) -> None:
 
 
 def test_passages_are_held_out_and_distinct(run: Run) -> None:
-    """The true passage follows its context; the others come from elsewhere; the same seed asks the same."""
+    """The true passage follows its context; the others come from elsewhere; the same seed asks the
+    same.
+    """
     held_out = open_held_out(run.root / "tokenize")
     documents = passages.beginnings(held_out, "books", 20)
     asked = passages.questions(documents, 16, 5, seed=1)
@@ -117,23 +138,37 @@ def test_passages_are_held_out_and_distinct(run: Run) -> None:
         assert (*context, *own) in whole
         assert len(others) == 3 and all(len(o) == 4 and not np.array_equal(o, own) for o in others)
     again = passages.questions(documents, 16, 5, seed=1)
-    assert all(np.array_equal(a, b) for x, y in zip(asked, again, strict=True) for a, b in zip(x, y, strict=True))
+    assert all(
+        np.array_equal(a, b)
+        for x, y in zip(asked, again, strict=True)
+        for a, b in zip(x, y, strict=True)
+    )
 
 
 def test_a_position_leads_to_its_document(run: Run) -> None:
-    """First and last token of a document lead to its id; a prompt begins with a line of a held-out document."""
+    """First and last token of a document lead to its id; a prompt begins with a line of a held-out
+    document.
+    """
     import pyarrow.parquet as pq
 
     held_out = open_held_out(run.root / "tokenize")
-    rows = [r for r in pq.read_table(run.root / "tokenize/index.parquet").to_pylist() if r["shard"] == "web.1"]
+    rows = [
+        r
+        for r in pq.read_table(run.root / "tokenize/index.parquet").to_pylist()
+        if r["shard"] == "web.1"
+    ]
     for row in (r for r in rows if r["split"] == "train"):
         assert (
-            document_at(held_out, "web.1", row["offset"]) == row["id"] == document_at(held_out, "web.1", row["offset"] + row["length"] - 1)
+            document_at(held_out, "web.1", row["offset"])
+            == row["id"]
+            == document_at(held_out, "web.1", row["offset"] + row["length"] - 1)
         )
     prompt = choose_prompt(held_out, ["web"], 1)
     assert prompt is not None
     (row,) = [r for r in rows if r["id"] == prompt.document]
-    tokens = held_out.stream("web.1", "validation").tokens[row["offset"] : row["offset"] + row["length"] - 1]
+    tokens = held_out.stream("web.1", "validation").tokens[
+        row["offset"] : row["offset"] + row["length"] - 1
+    ]
     text, line = held_out.tokenizer.decode(tokens), held_out.tokenizer.decode(prompt.ids)
     assert row["split"] == "validation"
     assert text.startswith(line) or "\n" + line in text
@@ -144,7 +179,9 @@ def test_another_checkpoint_is_evaluated(tmp_path: Path) -> None:
     run = trained_run(tmp_path, evaluate={"passages": 4, "sample_tokens": 4})
     evaluate(run)
     run.built = 0
-    add_checkpoint(run, tiny_model(open_held_out(tmp_path / "tokenize").tokenizer.vocab_size, seed=2), step=9)
+    add_checkpoint(
+        run, tiny_model(open_held_out(tmp_path / "tokenize").tokenizer.vocab_size, seed=2), step=9
+    )
     evaluate(run)
     assert run.built == 2
 

@@ -1,4 +1,6 @@
-"""Held-out loss: every token once, with the context it is promised; samples of windows estimate the whole."""
+"""Held-out loss: every token once, with the context it is promised; samples of windows estimate the
+whole.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +13,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.helpers.trained import tiny_model
 
-from groundup.evaluate.perplexity import ModelScorer, Stratum, Window, choose, cover, figures, measure, ratio, table
+from groundup.evaluate.perplexity import (
+    ModelScorer,
+    Stratum,
+    Window,
+    choose,
+    cover,
+    figures,
+    measure,
+    ratio,
+    table,
+)
 from groundup.evaluate.validation_data import Stream
 
 END = 0
 
 
 def stream(count: int, vocab_size: int = 50, seed: int = 1) -> Stream:
-    return Stream("s.1", np.random.default_rng(seed).integers(0, vocab_size, count).astype(np.uint16), END)
+    return Stream(
+        "s.1", np.random.default_rng(seed).integers(0, vocab_size, count).astype(np.uint16), END
+    )
 
 
 @given(st.lists(st.integers(0, 40), max_size=4), st.integers(1, 9))
 def test_windows_hold_every_token_once(sizes: list[int], stride: int) -> None:
     """No token is left out or counted twice, whatever the lengths."""
-    streams = [Stream(str(n), np.arange(size, dtype=np.uint16), END) for n, size in enumerate(sizes)]
+    streams = [
+        Stream(str(n), np.arange(size, dtype=np.uint16), END) for n, size in enumerate(sizes)
+    ]
     found = [(w.stream.name, i) for w in cover(streams, stride) for i in range(w.low, w.high)]
     assert found == [(str(n), i) for n, size in enumerate(sizes) for i in range(1, size + 1)]
 
@@ -40,7 +56,9 @@ def test_slices_begin_with_the_end_of_text(start: int, count: int) -> None:
 
 @pytest.mark.parametrize("count", [1, 15, 16, 31, 33, 100])
 def test_scores_equal_those_of_one_token_at_a_time(count: int) -> None:
-    """A plain reference: for every token, read the context that its window promises, and look up its probability."""
+    """A plain reference: for every token, read the context that its window promises, and look up
+    its probability.
+    """
     model = tiny_model(50)
     context, stride = model.config.context, model.config.context // 2
     tokens = stream(count)
@@ -57,7 +75,9 @@ def test_scores_equal_those_of_one_token_at_a_time(count: int) -> None:
 
 
 def test_figures_of_known_probabilities() -> None:
-    """Loss, perplexity and bits follow their definitions; end-of-text tokens cost bits and stand for no byte."""
+    """Loss, perplexity and bits follow their definitions; end-of-text tokens cost bits and stand
+    for no byte.
+    """
 
     class Half:
         def scores(self, windows: list[Window]):  # type: ignore[no-untyped-def]
@@ -76,7 +96,9 @@ def test_figures_of_known_probabilities() -> None:
 
 
 def test_a_sample_of_windows_estimates_the_whole() -> None:
-    """The whole lies within a few standard errors of what a quarter of the windows say, for most seeds."""
+    """The whole lies within a few standard errors of what a quarter of the windows say, for most
+    seeds.
+    """
     random = np.random.default_rng(1)
     sizes = random.integers(40, 60, 400).astype(float)
     nats = sizes * random.normal(3, 0.5, 400)
@@ -90,7 +112,10 @@ def test_a_sample_of_windows_estimates_the_whole() -> None:
 
 def test_sources_count_by_their_size_not_by_their_sample() -> None:
     """A large source of which few windows were scored still weighs what it weighs."""
-    large, small = (Stratum(n, np.full(5, c), np.full(5, c), np.full(5, 1.0), np.full(5, 1.0)) for n, c in ((900, 2.0), (100, 4.0)))
+    large, small = (
+        Stratum(n, np.full(5, c), np.full(5, c), np.full(5, 1.0), np.full(5, 1.0))
+        for n, c in ((900, 2.0), (100, 4.0))
+    )
     found = table({"large": large, "small": small, "none": Stratum(0, *(np.empty(0),) * 4)})
     assert found["total"]["loss"] == pytest.approx(2.2)  # type: ignore[index]
     assert list(found["sources"]) == ["large", "small"]  # type: ignore[call-overload]

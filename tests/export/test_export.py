@@ -1,4 +1,6 @@
-"""Export: what transformers reads is what was trained, and a folder that differs is never given out."""
+"""Export: what transformers reads is what was trained, and a folder that differs is never given
+out.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from groundup.model.hf_io import load_model
 from groundup.runtime.files import read_json
 from groundup.runtime.run import Run
 
-needs_transformers = pytest.mark.skipif(not parity.transformers_version(), reason="needs transformers")
+needs_transformers = pytest.mark.skipif(
+    not parity.transformers_version(), reason="needs transformers"
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +34,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture
 def folder(run: Run, tmp_path: Path) -> Path:
-    write_folder(tmp_path, read_origin(run.root / "train/checkpoints/step-000007", "step-000007"), "test")
+    write_folder(
+        tmp_path, read_origin(run.root / "train/checkpoints/step-000007", "step-000007"), "test"
+    )
     return tmp_path
 
 
 def check(run: Run, folder: Path) -> dict[str, object]:
     checkpoint = run.root / "train/checkpoints/step-000007"
-    return parity.check(folder, read_origin(checkpoint, checkpoint.name), load_model(checkpoint), ["the cat sat"], 1)
+    return parity.check(
+        folder, read_origin(checkpoint, checkpoint.name), load_model(checkpoint), ["the cat sat"], 1
+    )
 
 
 def edit(path: Path, **changes: object) -> None:
@@ -52,7 +60,14 @@ def test_the_export_is_compared_and_published(run: Run) -> None:
     assert found["own_max_difference"] == 0
     assert found["max_difference"] < 1e-3 and found["ids"] > 1000
     names = {path.name for path in (run.root / "export/hf").iterdir()}
-    assert names >= {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "README.md"}
+    assert names >= {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "generation_config.json",
+        "README.md",
+    }
     run.built = 0
     export(run)
     assert run.built == 0
@@ -68,7 +83,9 @@ def test_transformers_generates_what_we_generate(run: Run, folder: Path) -> None
     theirs = AutoModelForCausalLM.from_pretrained(folder)
     prompt = [0, 50, 60, 70]
     ours = list(generate(load_model(folder), prompt, 12, temperature=0, stop={0}))
-    found = theirs.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False)[0, 4:].tolist()
+    found = theirs.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False)[
+        0, 4:
+    ].tolist()
     assert found[: len(ours)] == ours and found[len(ours) :] in ([], [0])
     assert theirs.generation_config.eos_token_id == 0
 
@@ -94,7 +111,9 @@ def test_a_changed_weight_or_setting_fails(run: Run, folder: Path) -> None:
 
 @needs_transformers
 def test_another_tokenizer_fails(run: Run, folder: Path) -> None:
-    """The trap of transformers 5: by the name of Qwen's class it builds Qwen's splitter and normalizer."""
+    """The trap of transformers 5: by the name of Qwen's class it builds Qwen's splitter and
+    normalizer.
+    """
     table = json.loads((folder / "tokenizer.json").read_text())
     origin = read_origin(run.root / "train/checkpoints/step-000007", "step-000007")
     assert parity.compare_ids(folder, origin, HOSTILE)["ids"] > 0
@@ -105,17 +124,25 @@ def test_another_tokenizer_fails(run: Run, folder: Path) -> None:
 
 
 @needs_transformers
-def test_a_mismatch_commits_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mismatch_commits_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The gate fails the stage; there is no folder that someone could load by mistake."""
     made = trained_run(tmp_path)
-    monkeypatch.setattr(parity, "_theirs", lambda folder, rows: [torch.full((len(r), 1), float("nan")) for r in rows])
+    monkeypatch.setattr(
+        parity,
+        "_theirs",
+        lambda folder, rows: [torch.full((len(r), 1), float("nan")) for r in rows],
+    )
     with pytest.raises(GroundupError, match="differ by nan"):
         export(made)
     assert not (tmp_path / "export").exists()
     assert not list((tmp_path / ".store/export").glob("*/*/manifest.json"))
 
 
-def test_without_transformers_it_says_so(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_transformers_it_says_so(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The export still works, and does not claim a comparison that was not made."""
     monkeypatch.setattr(parity, "transformers_version", lambda: "")
     found = check(run, folder)
@@ -128,7 +155,9 @@ def test_another_checkpoint_is_exported_again(tmp_path: Path) -> None:
     run = trained_run(tmp_path)
     export(run)
     run.built = 0
-    add_checkpoint(run, tiny_model(Tokenizer.load(tmp_path / "tokenize").vocab_size, seed=2), step=9)
+    add_checkpoint(
+        run, tiny_model(Tokenizer.load(tmp_path / "tokenize").vocab_size, seed=2), step=9
+    )
     export(run)
     assert run.built == 2  # the folder, and the list of what was compared
     assert "step-000009" in (tmp_path / "export/hf/README.md").read_text()

@@ -1,4 +1,6 @@
-"""What came in as a Llama goes out as one, with its tokenizer: the same logits, ids and ends in transformers and in llama.cpp."""
+"""What came in as a Llama goes out as one, with its tokenizer: the same logits, ids and ends in
+transformers and in llama.cpp.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +32,18 @@ def origin_of(folder: Path, layout: str, family: str, tied: bool) -> Origin:
     return read_origin(folder / "step", "step-000007", BASE)
 
 
-CASES = [("llama", "llama-bpe", False), ("llama", "smollm", True), ("qwen3", "qwen2", False), ("llama", "gpt-2", False)]
+CASES = [
+    ("llama", "llama-bpe", False),
+    ("llama", "smollm", True),
+    ("qwen3", "qwen2", False),
+    ("llama", "gpt-2", False),
+]
 
 
 @pytest.mark.parametrize(("layout", "family", "tied"), CASES)
-def test_the_folder_is_the_same_model_to_transformers(tmp_path: Path, layout: str, family: str, tied: bool) -> None:
+def test_the_folder_is_the_same_model_to_transformers(
+    tmp_path: Path, layout: str, family: str, tied: bool
+) -> None:
     # Protects: guarantee 10 for models that came from elsewhere.
     pytest.importorskip("transformers", reason="needs transformers")
     origin = origin_of(tmp_path, layout, family, tied)
@@ -44,20 +53,27 @@ def test_the_folder_is_the_same_model_to_transformers(tmp_path: Path, layout: st
     assert found["max_difference"] < 1e-4 and found["ids"] > 400
     card = (tmp_path / "hf" / "README.md").read_text()
     assert f"| {layout.capitalize()} (rotary" in card and ("tied embeddings" in card) == tied
-    assert "trained on from the weights of `elsewhere/'model'` (license: `mit`)" in card and "scratch" not in card
+    assert (
+        "trained on from the weights of `elsewhere/'model'` (license: `mit`)" in card
+        and "scratch" not in card
+    )
 
 
 @needs_gguf
 @needs_llama
 @pytest.mark.parametrize(("layout", "family", "tied"), CASES)
 def test_llama_cpp_says_the_same(tmp_path: Path, layout: str, family: str, tied: bool) -> None:
-    # Protects: Llama's rows stand in another order there, its head is a tensor of its own, and its splitter has another name.
+    # Protects: Llama's rows stand in another order there, its head is a tensor of its own, and its
+    # splitter has another name.
     origin = origin_of(tmp_path, layout, family, tied)
     path, kind = tmp_path / "x.gguf", "q8_0" if tied else "f32"
     gguf_file.write_file(path, origin, kind, FACTS)
     table = gguf_file.fields(path)
     assert table["general.architecture"] == layout and table["tokenizer.ggml.pre"] == family
-    assert table["general.base_model.0.name"] == BASE["name"] and "scratch" not in table["general.description"]
+    assert (
+        table["general.base_model.0.name"] == BASE["name"]
+        and "scratch" not in table["general.description"]
+    )
     stored, found = readback.check_file(path, origin, kind)
     found |= llamacpp.check(path, origin, kind, stored, rows_of(origin), [TEXT])
     assert 0 < found["max_difference"] < found["allowed"] and found["ids"] > 400
@@ -66,7 +82,8 @@ def test_llama_cpp_says_the_same(tmp_path: Path, layout: str, family: str, tied:
 @needs_gguf
 @needs_llama
 def test_rows_in_the_wrong_order_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Protects: the gates see what the order of rows does; without it llama.cpp computes something else without complaint.
+    # Protects: the gates see what the order of rows does; without it llama.cpp computes something
+    # else without complaint.
     origin = origin_of(tmp_path, "llama", "gpt-2", True)
     path = tmp_path / "x.gguf"
     with monkeypatch.context() as wrong:
@@ -84,7 +101,8 @@ def test_rows_in_the_wrong_order_are_found(tmp_path: Path, monkeypatch: pytest.M
 @needs_llama
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_tuned_one_chats_alike_everywhere(tmp_path: Path, family: str) -> None:
-    # Protects: the chat form with and without ChatML's tokens, and the end of an answer, in both programs.
+    # Protects: the chat form with and without ChatML's tokens, and the end of an answer, in both
+    # programs.
     origin = origin_of(tmp_path, "llama", family, False)
     write_model(tmp_path / "model", load_model(origin.path), origin.path)
     tuned = read_origin(tmp_path / "model", "tuned", BASE)
@@ -95,11 +113,15 @@ def test_a_tuned_one_chats_alike_everywhere(tmp_path: Path, family: str) -> None
     shutil.rmtree(tmp_path / "in")
     (tmp_path / "hf").mkdir()
     hf.write_folder(tmp_path / "hf", tuned, "mine")
-    assert parity.check(tmp_path / "hf", tuned, load_model(tuned.path), [TEXT], seed=1)["chats"] == 3
+    assert (
+        parity.check(tmp_path / "hf", tuned, load_model(tuned.path), [TEXT], seed=1)["chats"] == 3
+    )
 
 
 @needs_gguf
-def test_a_splitter_that_llama_cpp_lacks_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_splitter_that_llama_cpp_lacks_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Protects: no file that would cut words elsewhere.
     origin = origin_of(tmp_path, "llama", "gpt-2", True)
     monkeypatch.setattr(origin.tokenizer, "splitter", "")

@@ -60,7 +60,11 @@ def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 def opened(root: Path, *more: tuple[str, str, str], redo: str = "") -> Run:
     recipe = by_hand(root, *more[0]) if more else by_hand(root, "hf", "", "")
     return Run(
-        root, recipe if more else dataclasses.replace(recipe, export=dataclasses.replace(recipe.export, more=())), redo=frozenset({redo})
+        root,
+        recipe
+        if more
+        else dataclasses.replace(recipe, export=dataclasses.replace(recipe.export, more=())),
+        redo=frozenset({redo}),
     )
 
 
@@ -74,7 +78,9 @@ def add_tuned(run: Run, seed: int = 3) -> None:
         return {}
 
     artifact = run.store.build(Step("tune/model", "tuned", 1, {"seed": seed}), build, {})
-    run.store.publish("tune", {name: artifact.path / name for name in artifact.manifest["files"]}, [artifact])
+    run.store.publish(
+        "tune", {name: artifact.path / name for name in artifact.manifest["files"]}, [artifact]
+    )
 
 
 def names(run: Run) -> set[str]:
@@ -82,7 +88,9 @@ def names(run: Run) -> set[str]:
 
 
 def models(run: Run) -> dict[str, str]:
-    return {name: entry["model"] for name, entry in read_json(run.root / "export/parity.json").items()}
+    return {
+        name: entry["model"] for name, entry in read_json(run.root / "export/parity.json").items()
+    }
 
 
 def test_the_recipe_gives_plain_names(run: Run) -> None:
@@ -105,7 +113,9 @@ def test_the_recipe_gives_plain_names(run: Run) -> None:
         ("gguf", "bf16", "best", "model-bf16.gguf", "step-000007"),
     ],
 )
-def test_each_model_by_hand(run: Run, form: str, kind: str, which: str, name: str, model: str) -> None:
+def test_each_model_by_hand(
+    run: Run, form: str, kind: str, which: str, name: str, model: str
+) -> None:
     """Another model than the run's carries its name; the recipe's exports stand beside it."""
     export(opened(run.root, (form, kind, which)))
     assert place(run.root, form, kind, which) == run.root / "export" / name
@@ -121,16 +131,26 @@ def test_what_was_asked_for_stays(run: Run) -> None:
     later = opened(run.root)
     export(later)
     assert later.built == 0 and names(run) >= by_hand
-    add_checkpoint(run, tiny_model(Tokenizer.load(run.root / "tokenize").vocab_size, seed=4), step=12)
+    add_checkpoint(
+        run, tiny_model(Tokenizer.load(run.root / "tokenize").vocab_size, seed=4), step=12
+    )
     export(opened(run.root))
     # The best is the new one, and so is the last; step 9 is still asked for.
-    assert names(run) == {"hf", "model-f16.gguf", "model-q8_0.gguf", "hf-step-000009", "parity.json"}
+    assert names(run) == {
+        "hf",
+        "model-f16.gguf",
+        "model-q8_0.gguf",
+        "hf-step-000009",
+        "parity.json",
+    }
     assert models(run)["model-q8_0.gguf"] == "step-000012"
     export(opened(run.root, redo="export"))
     assert names(run) == {"hf", "model-f16.gguf", "parity.json"}
 
 
-def test_a_model_that_is_gone_leaves_the_others(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_is_gone_leaves_the_others(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     export(opened(run.root, ("hf", "", "step-9")))
     shutil.rmtree(run.root / "train/checkpoints/step-000009")
     export(opened(run.root))
@@ -144,12 +164,21 @@ def test_a_model_that_never_was_is_an_error(run: Run) -> None:
 
 
 def test_a_tuned_model_is_the_runs_model(run: Run) -> None:
-    """It takes the plain names; its template and its ends survive into both forms; the checkpoint is there by name."""
+    """It takes the plain names; its template and its ends survive into both forms; the checkpoint
+    is there by name.
+    """
     add_tuned(run)
     export(opened(run.root, ("gguf", "f32", "best")))
-    assert models(run) == {"hf": "tuned", "model-f16.gguf": "tuned", "model-step-000007-f32.gguf": "step-000007"}
+    assert models(run) == {
+        "hf": "tuned",
+        "model-f16.gguf": "tuned",
+        "model-step-000007-f32.gguf": "step-000007",
+    }
     tuned, hf = find_model(run.root).path, run.root / "export/hf"
-    assert json.loads((hf / CONFIG).read_text())["chat_template"] == json.loads((tuned / CONFIG).read_text())["chat_template"]
+    assert (
+        json.loads((hf / CONFIG).read_text())["chat_template"]
+        == json.loads((tuned / CONFIG).read_text())["chat_template"]
+    )
     assert json.loads((hf / CONFIG).read_text())["eos_token"] == "<|im_end|>"
     assert json.loads((hf / "generation_config.json").read_text())["eos_token_id"] == [2, 0]
     table = fields(run.root / "export/model-f16.gguf")
@@ -165,7 +194,9 @@ def test_a_tuned_model_is_the_runs_model(run: Run) -> None:
 @pytest.mark.skipif(not parity.transformers_version(), reason="needs transformers")
 @needs_llama
 def test_a_tuned_model_chats_everywhere(trained: Path, tmp_path: Path) -> None:
-    """Both programs write a conversation as we do and stop where an answer ends; without a template neither would."""
+    """Both programs write a conversation as we do and stop where an answer ends; without a template
+    neither would.
+    """
     shutil.copytree(trained, tmp_path / "run")
     run = opened(tmp_path / "run")
     add_tuned(run)
@@ -183,7 +214,9 @@ def test_a_tuned_model_chats_everywhere(trained: Path, tmp_path: Path) -> None:
 
 
 def test_a_failed_gate_publishes_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stood there before still stands, and a file that says something else is never in the store."""
+    """What stood there before still stands, and a file that says something else is never in the
+    store.
+    """
     export(run)
 
     def differ(name: str, *rest: object) -> None:
@@ -204,7 +237,9 @@ def test_a_run_without_the_package_says_so(run: Run, monkeypatch: pytest.MonkeyP
     assert names(run) == {"hf", "parity.json"}
 
 
-def test_a_plan_finds_the_missing_package_before_the_training(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_finds_the_missing_package_before_the_training(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert plan._missing(run.recipe) == []
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     (problem,) = plan._missing(run.recipe)
@@ -222,15 +257,28 @@ def test_verify_finds_an_export_of_another_model(run: Run) -> None:
     export(opened(run.root, ("hf", "", "last")))
     assert list(check_exports(run.root)) == []
     shutil.rmtree(run.root / "train/checkpoints/step-000009")
-    add_checkpoint(run, tiny_model(Tokenizer.load(run.root / "tokenize").vocab_size, seed=6), step=9)
+    add_checkpoint(
+        run, tiny_model(Tokenizer.load(run.root / "tokenize").vocab_size, seed=6), step=9
+    )
     found = list(check_exports(run.root))
-    assert len(found) >= 1 and all("export/hf of step-000009: is of an earlier" in line for line in found if "step-000009" in line)
+    assert len(found) >= 1 and all(
+        "export/hf of step-000009: is of an earlier" in line
+        for line in found
+        if "step-000009" in line
+    )
 
 
-@pytest.mark.parametrize(("file", "old", "new"), [("config.json", '"head_dim": 32', '"head_dim": 16'), (CONFIG, "endoftext", "im_end")])
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [("config.json", '"head_dim": 32', '"head_dim": 16'), (CONFIG, "endoftext", "im_end")],
+)
 def test_verify_looks_into_a_folder(run: Run, file: str, old: str, new: str) -> None:
     export(run)
-    (artifact,) = [a for e in run.store.view("export").manifest["artefacts"] if e["step"] == "export/hf" and (a := run.store.artifact(e))]
+    (artifact,) = [
+        a
+        for e in run.store.view("export").manifest["artefacts"]
+        if e["step"] == "export/hf" and (a := run.store.artifact(e))
+    ]
     path = artifact.path / "hf" / file
     text = path.read_text()
     assert list(differences(run.root, artifact)) == [] and old in text
@@ -243,7 +291,12 @@ def test_another_type_leaves_the_others(run: Run) -> None:
     """A type that is named twice is one file; what stands is not compared again."""
     export(run)
     recipe = opened(run.root).recipe
-    more = Run(run.root, dataclasses.replace(recipe, export=dataclasses.replace(recipe.export, gguf_types=("f16", "f16", "q8_0"))))
+    more = Run(
+        run.root,
+        dataclasses.replace(
+            recipe, export=dataclasses.replace(recipe.export, gguf_types=("f16", "f16", "q8_0"))
+        ),
+    )
     export(more)
     # The new file and the list.
     assert (more.built, more.reused) == (2, 2)
@@ -252,7 +305,9 @@ def test_another_type_leaves_the_others(run: Run) -> None:
 
 def test_disk_of_exports_is_planned() -> None:
     assert exported_bytes(Export()) == 4
-    assert exported_bytes(Export(formats=("hf", "gguf"), gguf_types=("f32", "q8_0"))) == pytest.approx(9.0625)
+    assert exported_bytes(
+        Export(formats=("hf", "gguf"), gguf_types=("f32", "q8_0"))
+    ) == pytest.approx(9.0625)
     assert exported_bytes(Export(formats=("gguf",), gguf_types=("bf16",))) == 2
 
 
@@ -263,5 +318,9 @@ def test_a_type_of_the_wrong_form_is_one_line() -> None:
 
 def test_names_of_steps_are_apart() -> None:
     """Two forms of one model are built side by side, and the guard counts each for itself."""
-    steps = {Wanted("hf", "", "").step(), Wanted("gguf", "f16", "").step(), Wanted("gguf", "f32", "last").step()}
+    steps = {
+        Wanted("hf", "", "").step(),
+        Wanted("gguf", "f16", "").step(),
+        Wanted("gguf", "f32", "last").step(),
+    }
     assert steps == {"export/hf", "export/gguf-f16", "export/gguf-f32"}

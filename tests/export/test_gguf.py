@@ -1,4 +1,6 @@
-"""GGUF: what the file holds is the model, what llama.cpp makes of it is too, and a file that says something else is found."""
+"""GGUF: what the file holds is the model, what llama.cpp makes of it is too, and a file that says
+something else is found.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,16 @@ from pathlib import Path
 import gguf
 import pytest
 import torch
-from tests.helpers.exporting import FACTS, TEXT, edit, needs_llama, random_model, rows_of, write_origin, write_tokenizer
+from tests.helpers.exporting import (
+    FACTS,
+    TEXT,
+    edit,
+    needs_llama,
+    random_model,
+    rows_of,
+    write_origin,
+    write_tokenizer,
+)
 
 from groundup.artifacts.tokenizer import FILE, Tokenizer
 from groundup.errors import GroundupError
@@ -30,7 +41,11 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def origin(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Origin:
-    return write_origin(tmp_path_factory.mktemp("model"), tokenizer, random_model(Tokenizer.load(tokenizer).vocab_size))
+    return write_origin(
+        tmp_path_factory.mktemp("model"),
+        tokenizer,
+        random_model(Tokenizer.load(tokenizer).vocab_size),
+    )
 
 
 def export(origin: Origin, path: Path, kind: str = "f32") -> Path:
@@ -47,12 +62,15 @@ def gate(path: Path, origin: Origin, kind: str) -> dict[str, object]:
 @needs_llama
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_type_says_what_the_model_says(origin: Origin, tmp_path: Path, kind: str) -> None:
-    """Weights, words, probabilities, continuations and the end of a text, in the file and in llama.cpp."""
+    """Weights, words, probabilities, continuations and the end of a text, in the file and in
+    llama.cpp.
+    """
     found = gate(export(origin, tmp_path / "x.gguf", kind), origin, kind)
     assert found["tensors"] == ({"f32": 24} if kind == "f32" else {kind: 15, "f32": 9})
     assert str(found["llama_cpp"]).startswith("xllamacpp")
     assert found["positions"] == 8 * 5 and found["ids"] > 400 and found["written"] > 50
-    # A tolerance that let everything through would show nothing: 7 nats is what a uniform guess costs here.
+    # A tolerance that let everything through would show nothing: 7 nats is what a uniform guess
+    # costs here.
     assert 0 < found["max_difference"] < found["allowed"] < (0.01 if kind == "f32" else 2)
 
 
@@ -61,13 +79,19 @@ def test_every_type_says_what_the_model_says(origin: Origin, tmp_path: Path, kin
     ("sizes", "kind", "tensors"),
     [
         ({"head_width": 64, "heads": 2, "kv_heads": 1}, "f16", {"f16": 15, "f32": 9}),
-        ({"head_width": 128, "heads": 4, "kv_heads": 1, "width": 96}, "q8_0", {"q8_0": 15, "f32": 9}),
+        (
+            {"head_width": 128, "heads": 4, "kv_heads": 1, "width": 96},
+            "q8_0",
+            {"q8_0": 15, "f32": 9},
+        ),
         ({"heads": 2, "kv_heads": 2, "layers": 1, "context": 300}, "bf16", {"bf16": 8, "f32": 5}),
         # Rows of 72 and 100 cannot be cut into blocks of 32; those of o_proj (64) can.
         ({"width": 72, "feed_forward": 100}, "q8_0", {"f16": 13, "q8_0": 2, "f32": 9}),
     ],
 )
-def test_shapes_of_models(tokenizer: Path, tmp_path: Path, sizes: dict[str, int], kind: str, tensors: dict[str, int]) -> None:
+def test_shapes_of_models(
+    tokenizer: Path, tmp_path: Path, sizes: dict[str, int], kind: str, tensors: dict[str, int]
+) -> None:
     """Grouped heads, heads wider than the model's share, and rows that a block does not divide."""
     sizes = {"heads": 2, "kv_heads": 1} | sizes
     model = random_model(Tokenizer.load(tokenizer).vocab_size, **sizes)
@@ -86,12 +110,16 @@ def swap_heads(folder: Path) -> None:
 
 
 def interleave(folder: Path) -> None:
-    """Order the rows as for the other kind of rotary positions, as converters of other architectures must."""
+    """Order the rows as for the other kind of rotary positions, as converters of other
+    architectures must.
+    """
     model = random_model(read_origin(folder, "x").config.vocab_size)
     for layer in model.model.layers:
         for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj):
             weight = projection.weight.data
-            projection.weight.data = weight.view(-1, 2, 16, 64).transpose(1, 2).reshape(weight.shape)
+            projection.weight.data = (
+                weight.view(-1, 2, 16, 64).transpose(1, 2).reshape(weight.shape)
+            )
     from groundup.model.hf_io import save_model
 
     save_model(folder, model)
@@ -114,8 +142,16 @@ def lose_merges(folder: Path) -> None:
 DAMAGES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "heads": (swap_heads, "are not those of the checkpoint", "log-probabilities"),
     "rotary order": (interleave, "are not those of the checkpoint", "log-probabilities"),
-    "rotary base": (lambda folder: edit(folder / "config.json", rope_theta=500.0), "rope.freq_base", "log-probabilities"),
-    "epsilon": (lambda folder: edit(folder / "config.json", rms_norm_eps=0.1), "rms_epsilon", "log-probabilities"),
+    "rotary base": (
+        lambda folder: edit(folder / "config.json", rope_theta=500.0),
+        "rope.freq_base",
+        "log-probabilities",
+    ),
+    "epsilon": (
+        lambda folder: edit(folder / "config.json", rms_norm_eps=0.1),
+        "rms_epsilon",
+        "log-probabilities",
+    ),
     "words": (swap_words, "other tokens", "tokenizes"),
     "merges": (lose_merges, "other merges", "tokenizes"),
 }
@@ -124,7 +160,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str, str]] = {
 @needs_llama
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_each_gate_finds_what_is_wrong(origin: Origin, tmp_path: Path, damage: str) -> None:
-    """A file of a damaged model loads without complaint; reading it back finds it, and so does llama.cpp by itself."""
+    """A file of a damaged model loads without complaint; reading it back finds it, and so does
+    llama.cpp by itself.
+    """
     change, written, said = DAMAGES[damage]
     for path in origin.path.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -138,10 +176,13 @@ def test_each_gate_finds_what_is_wrong(origin: Origin, tmp_path: Path, damage: s
 
 
 @needs_llama
-def test_another_splitter_is_found(origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_splitter_is_found(
+    origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Under a wrong name llama.cpp cuts words elsewhere, and says nothing.
 
-    (Not so under "llama-bpe": it differs in runs of digits alone, and no merge of ours crosses from one digit to the next.)
+    (Not so under "llama-bpe": it differs in runs of digits alone, and no merge of ours crosses from
+    one digit to the next.)
     """
     with monkeypatch.context() as wrong:
         wrong.setattr(origin.tokenizer, "splitter", "gpt-2")
@@ -159,14 +200,23 @@ def test_an_end_that_does_not_end_is_found(origin: Origin, tmp_path: Path) -> No
     """A chat that never stops: the id that should end a text is an ordinary one."""
     with llamacpp.opened(export(origin, tmp_path / "x.gguf"), 64) as llama:
         assert llamacpp.compare_ends(llama, origin) == 1
-        plain = Origin(origin.path, "x", origin.table, origin.settings, {"eos_token_id": origin.tokenizer.encode("a")[0]})
+        plain = Origin(
+            origin.path,
+            "x",
+            origin.table,
+            origin.settings,
+            {"eos_token_id": origin.tokenizer.encode("a")[0]},
+        )
         with pytest.raises(GroundupError, match="goes on after id"):
             llamacpp.compare_ends(llama, plain)
 
 
 def test_names_are_those_of_the_library(origin: Origin) -> None:
     """Our table of tensors agrees with the one that llama.cpp's own converter uses."""
-    for architecture, layout in ((gguf.MODEL_ARCH.QWEN3, "qwen3"), (gguf.MODEL_ARCH.LLAMA, "llama")):
+    for architecture, layout in (
+        (gguf.MODEL_ARCH.QWEN3, "qwen3"),
+        (gguf.MODEL_ARCH.LLAMA, "llama"),
+    ):
         config = dataclasses.replace(origin.config, layers=3, layout=layout, tied=False)
         names = gguf.get_tensor_name_map(architecture, 3)
         for ours, theirs in gguf_file.tensor_names(config).items():
@@ -175,23 +225,34 @@ def test_names_are_those_of_the_library(origin: Origin) -> None:
 
 
 @needs_llama
-@pytest.mark.parametrize("name", ["naïve 中文 👩‍👧", 'a"b\\c\n\t\x1b[31m', "nul\0nul", "x" * 100_000, "{{ 7*7 }} {% raw %}", ""])
+@pytest.mark.parametrize(
+    "name",
+    ["naïve 中文 👩‍👧", 'a"b\\c\n\t\x1b[31m', "nul\0nul", "x" * 100_000, "{{ 7*7 }} {% raw %}", ""],
+)
 def test_hostile_names_stay_names(origin: Origin, tmp_path: Path, name: str) -> None:
     """Metadata is data: any text comes back as it was, and llama.cpp still loads the file."""
     path = tmp_path / "x.gguf"
-    gguf_file.write_file(path, origin, "f16", {"name": name, "license": name, "sources": [name or "s", "b"]})
+    gguf_file.write_file(
+        path, origin, "f16", {"name": name, "license": name, "sources": [name or "s", "b"]}
+    )
     table = gguf_file.fields(path)
-    assert table.get("general.name", "") == name and table["general.dataset.0.name"] == (name or "s")
+    assert table.get("general.name", "") == name and table["general.dataset.0.name"] == (
+        name or "s"
+    )
     with llamacpp.opened(path, 64) as llama:
         assert llama.ids("the cat") == origin.tokenizer.encode("the cat")
 
 
 @needs_llama
 def test_a_vocabulary_of_bytes_alone(tokenizer: Path, tmp_path: Path) -> None:
-    """Text without a repeated pair teaches no merge, and llama.cpp refuses a file without a list of them."""
+    """Text without a repeated pair teaches no merge, and llama.cpp refuses a file without a list of
+    them.
+    """
     folder = tmp_path / "tokenizer"
     folder.mkdir()
-    (folder / "tokenizer_config.json").write_bytes((tokenizer / "tokenizer_config.json").read_bytes())
+    (folder / "tokenizer_config.json").write_bytes(
+        (tokenizer / "tokenizer_config.json").read_bytes()
+    )
     Tokenizer.load(tokenizer).first(259)._engine.save(str(folder / FILE))
     small = write_origin(tmp_path / "model", folder, random_model(259))
     assert small.vocabulary[1] == []
@@ -213,19 +274,31 @@ def test_a_weight_too_large_for_f16_is_one_line(tokenizer: Path, tmp_path: Path)
     model = random_model(Tokenizer.load(tokenizer).vocab_size)
     model.model.layers[1].mlp.up_proj.weight.data[3, 4] = 70_000
     large = write_origin(tmp_path / "model", tokenizer, model)
-    with pytest.raises(GroundupError, match=r"blk\.1\.ffn_up\.weight holds a weight beyond 65,504.*bf16"):
+    with pytest.raises(
+        GroundupError, match=r"blk\.1\.ffn_up\.weight holds a weight beyond 65,504.*bf16"
+    ):
         export(large, tmp_path / "x.gguf", "f16")
     readback.check_file(export(large, tmp_path / "y.gguf", "bf16"), large, "bf16")
     model.model.norm.weight.data[0] = torch.nan
     broken = write_origin(tmp_path / "model", tokenizer, model)
-    with pytest.raises(GroundupError, match=r"output_norm\.weight holds a weight that is no finite number"):
+    with pytest.raises(
+        GroundupError, match=r"output_norm\.weight holds a weight that is no finite number"
+    ):
         export(broken, tmp_path / "x.gguf", "f32")
 
 
 def test_rounding_is_bounded_and_tight() -> None:
-    """The bound of q8_0 holds for every block, is nearly reached, and f16 and bf16 are compared exactly."""
-    weight = torch.randn(64, 128, generator=torch.Generator().manual_seed(1)) * torch.logspace(-9, 4, 64)[:, None]
-    stored = gguf.dequantize(gguf.quantize(weight.numpy(), gguf.GGMLQuantizationType.Q8_0), gguf.GGMLQuantizationType.Q8_0)
+    """The bound of q8_0 holds for every block, is nearly reached, and f16 and bf16 are compared
+    exactly.
+    """
+    weight = (
+        torch.randn(64, 128, generator=torch.Generator().manual_seed(1))
+        * torch.logspace(-9, 4, 64)[:, None]
+    )
+    stored = gguf.dequantize(
+        gguf.quantize(weight.numpy(), gguf.GGMLQuantizationType.Q8_0),
+        gguf.GGMLQuantizationType.Q8_0,
+    )
     found = torch.from_numpy(stored)
     readback.compare_weight("x", "q8_0", weight, found)
     share = (weight - found).abs() / readback.block_bound(weight)
@@ -237,7 +310,9 @@ def test_rounding_is_bounded_and_tight() -> None:
     for kind, rounded in (("f16", torch.float16), ("bf16", torch.bfloat16)):
         exact = (weight / 1e3).to(rounded).float()
         readback.compare_weight("x", kind, weight / 1e3, exact)
-        exact[5, 5] = torch.nextafter(exact[5, 5].to(rounded), torch.tensor(9e9, dtype=rounded)).float()
+        exact[5, 5] = torch.nextafter(
+            exact[5, 5].to(rounded), torch.tensor(9e9, dtype=rounded)
+        ).float()
         with pytest.raises(GroundupError, match="1 of 8192"):
             readback.compare_weight("x", kind, weight / 1e3, exact)
 
@@ -284,13 +359,18 @@ SAYS = "import os, signal; print('{}', flush=True);"
         (SAYS + "os.kill(os.getpid(), signal.SIGILL)", None),
         ("raise SystemExit('no wheel for this machine')", None),
         (SAYS + "os.abort()", "cannot load the GGUF file: ended by SIGABRT"),
-        (SAYS + "os.kill(os.getpid(), signal.SIGSEGV)", "cannot load the GGUF file: ended by SIGSEGV"),
+        (
+            SAYS + "os.kill(os.getpid(), signal.SIGSEGV)",
+            "cannot load the GGUF file: ended by SIGSEGV",
+        ),
     ],
 )
 def test_a_crash_of_llama_cpp_is_told(
     origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, child: str, message: str | None
 ) -> None:
-    """On a processor that it was not built for the file is not compared, and says so; a crash over the file fails it."""
+    """On a processor that it was not built for the file is not compared, and says so; a crash over
+    the file fails it.
+    """
     monkeypatch.setattr(llamacpp, "CHILD", (sys.executable, "-c", child))
     path = export(origin, tmp_path / "x.gguf")
     stored, _ = readback.check_file(path, origin, "f32")
@@ -316,8 +396,12 @@ server.serve_forever()
 
 @needs_llama
 @pytest.mark.parametrize("fate", ["SIGILL", "SIGSEGV"])
-def test_a_crash_in_the_middle_is_told(origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fate: str) -> None:
-    """The first sum may be the first instruction that a processor lacks; any other crash is of the file."""
+def test_a_crash_in_the_middle_is_told(
+    origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fate: str
+) -> None:
+    """The first sum may be the first instruction that a processor lacks; any other crash is of the
+    file.
+    """
     monkeypatch.setattr(llamacpp, "CHILD", (sys.executable, "-c", DIES.format(fate)))
     path = export(origin, tmp_path / "x.gguf")
     stored, _ = readback.check_file(path, origin, "f32")
@@ -342,13 +426,19 @@ def test_a_child_that_dies_while_asked_is_told(origin: Origin, tmp_path: Path) -
         llama.ids("the child is gone")
 
 
-def test_without_llama_cpp_it_says_so(origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_llama_cpp_it_says_so(
+    origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(llamacpp, "version", lambda: "")
     found = gate(export(origin, tmp_path / "x.gguf"), origin, "f32")
     assert found["llama_cpp"] is None and "not installed" in str(found["note"])
 
 
-def test_without_the_package_it_is_one_line(origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_it_is_one_line(
+    origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(GroundupError, match=r"needs the package gguf; `pip install 'groundup\[export\]'`"):
+    with pytest.raises(
+        GroundupError, match=r"needs the package gguf; `pip install 'groundup\[export\]'`"
+    ):
         export(origin, tmp_path / "x.gguf")

@@ -1,4 +1,6 @@
-"""llama.cpp's tokenizer and ours give the same ids: on any text, and on every character that Unicode has."""
+"""llama.cpp's tokenizer and ours give the same ids: on any text, and on every character that
+Unicode has.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Origin, L
     """A model with a tokenizer as ours are, loaded in llama.cpp."""
     folder = tmp_path_factory.mktemp("words")
     tokenizer = write_tokenizer(folder / "tokenizer")
-    origin = write_origin(folder / "model", tokenizer, random_model(Tokenizer.load(tokenizer).vocab_size))
+    origin = write_origin(
+        folder / "model", tokenizer, random_model(Tokenizer.load(tokenizer).vocab_size)
+    )
     gguf_file.write_file(folder / "x.gguf", origin, "f32", FACTS)
     with opened(folder / "x.gguf", 64) as llama:
         yield origin, llama
@@ -47,7 +51,27 @@ def same(loaded: tuple[Origin, Llama], text: str) -> None:
 
 # Characters that decide where a splitter cuts, beside any other.
 PIECES = st.sampled_from(
-    ["'", "'S", "'re", " ", "  ", "\n", "\r\n", "\t", "1", "٣", "a", "É", "中", "👩\u200d👧", "\u0301", "!?", *SPECIALS, "\0", "\u3000"]
+    [
+        "'",
+        "'S",
+        "'re",
+        " ",
+        "  ",
+        "\n",
+        "\r\n",
+        "\t",
+        "1",
+        "٣",
+        "a",
+        "É",
+        "中",
+        "👩\u200d👧",
+        "\u0301",
+        "!?",
+        *SPECIALS,
+        "\0",
+        "\u3000",
+    ]
 )
 
 
@@ -68,12 +92,25 @@ def test_a_long_run_of_one_character(loaded: tuple[Origin, Llama]) -> None:
 
 
 @examples(30)
-@given(contents=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), min_size=1, max_size=3))
+@given(
+    contents=st.lists(
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=30), min_size=1, max_size=3
+    )
+)
 def test_chatml_has_our_ids(loaded: tuple[Origin, Llama], contents: list[str]) -> None:
-    """Any talk of a user written in the form of the template, as `groundup.artifacts.chat` encodes it."""
+    """Any talk of a user written in the form of the template, as `groundup.artifacts.chat` encodes
+    it.
+    """
     origin, llama = loaded
-    turns = [{"role": "user", "content": compared_text(text)} for text in contents if not any(token in text for token in SPECIALS)]
-    written = "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in turns) + "<|im_start|>assistant\n"
+    turns = [
+        {"role": "user", "content": compared_text(text)}
+        for text in contents
+        if not any(token in text for token in SPECIALS)
+    ]
+    written = (
+        "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in turns)
+        + "<|im_start|>assistant\n"
+    )
     assert llama.ids(written, special=True) == encode_prompt(origin.tokenizer, turns)
 
 
@@ -84,23 +121,44 @@ def test_what_is_left_out_is_left_out_whole() -> None:
 
 
 # In a text of digits no token crosses from one to the next, so contexts between them do not meet.
-CONTEXTS = ("x{c}", "{c}x", " {c}", "{c}\n", "!{c}", "{c}!", "{c}{c}", "'{c}x", "  {c}", "{c} x", "{c} {c}", "\n{c}")
+CONTEXTS = (
+    "x{c}",
+    "{c}x",
+    " {c}",
+    "{c}\n",
+    "!{c}",
+    "{c}!",
+    "{c}{c}",
+    "'{c}x",
+    "  {c}",
+    "{c} x",
+    "{c} {c}",
+    "\n{c}",
+)
 
 
 def telltale(folder: Path) -> Path:
-    """Write a tokenizer with a merge across every border between a character and its neighbor, so that ids show the cuts."""
+    """Write a tokenizer with a merge across every border between a character and its neighbor, so
+    that ids show the cuts.
+    """
     alphabet = dict(zip(range(256), byte_names(), strict=True))
     vocab = {token: number for number, token in enumerate([*SPECIALS, *alphabet.values()])}
     high = [alphabet[byte] for byte in range(128, 256)]
     near = [alphabet[ord(character)] for character in "x !'\n"]
     pairs = [(a, b) for a in near for b in high] + [(b, a) for a in near for b in high]
-    pairs += [(alphabet[last], alphabet[first]) for last in range(0x80, 0xC0) for first in range(0xC2, 0xF5)]
+    pairs += [
+        (alphabet[last], alphabet[first])
+        for last in range(0x80, 0xC0)
+        for first in range(0xC2, 0xF5)
+    ]
     for a, b in pairs:
         vocab[a + b] = len(vocab)
     engine = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=pairs))
     engine.add_special_tokens(list(SPECIALS))
     split = pre_tokenizers.Split(Regex(QWEN2_PATTERN), "isolated")
-    engine.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    engine.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     engine.decoder = decoders.ByteLevel()
     folder.mkdir()
     engine.save(str(folder / FILE))
@@ -137,25 +195,39 @@ def telling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Origin, 
     tokenizer = telltale(folder / "tokenizer")
     assert json.loads((tokenizer / FILE).read_text())["model"]["merges"]
     sizes = {"layers": 1, "width": 32, "heads": 1, "kv_heads": 1, "feed_forward": 32}
-    origin = write_origin(folder / "model", tokenizer, random_model(Tokenizer.load(tokenizer).vocab_size, **sizes))
+    origin = write_origin(
+        folder / "model", tokenizer, random_model(Tokenizer.load(tokenizer).vocab_size, **sizes)
+    )
     gguf_file.write_file(folder / "x.gguf", origin, "f32", FACTS)
     with opened(folder / "x.gguf", 64) as llama:
         yield origin, llama
 
 
 def test_a_sample_of_all_characters(telling: tuple[Origin, Llama]) -> None:
-    """Those that we say are split alike are: every 61st character, and the neighbors of each that is not."""
+    """Those that we say are split alike are: every 61st character, and the neighbors of each that
+    is not.
+    """
     unlike = set(unlike_characters())
     assert len(unlike) == 4_383
     around = {chr(ord(c) + step) for c in unlike for step in (-1, 1)}
     points = {chr(point) for point in range(0x80, 0x110000, 61) if not 0xD800 <= point < 0xE000}
     chosen = sorted((around | points | {chr(point) for point in range(0x80, 0x600)}) - unlike)
-    assert [hex(ord(c)) for start in range(0, len(chosen), 500) for c in differing(telling, chosen[start : start + 500])] == []
+    assert [
+        hex(ord(c))
+        for start in range(0, len(chosen), 500)
+        for c in differing(telling, chosen[start : start + 500])
+    ] == []
 
 
 @pytest.mark.torture
 def test_all_characters(telling: tuple[Origin, Llama]) -> None:
-    """The list of characters that are split differently is exact for the wheel that CI installs; two minutes."""
+    """The list of characters that are split differently is exact for the wheel that CI installs;
+    two minutes.
+    """
     everything = [chr(point) for point in range(0x80, 0x110000) if not 0xD800 <= point < 0xE000]
-    found = [c for start in range(0, len(everything), 2_000) for c in differing(telling, everything[start : start + 2_000])]
+    found = [
+        c
+        for start in range(0, len(everything), 2_000)
+        for c in differing(telling, everything[start : start + 2_000])
+    ]
     assert {hex(ord(c)) for c in found} == {hex(ord(c)) for c in unlike_characters()}

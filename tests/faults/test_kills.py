@@ -1,4 +1,6 @@
-"""SIGKILL to the whole process group at any moment: the next run goes on and ends with the same bytes."""
+"""SIGKILL to the whole process group at any moment: the next run goes on and ends with the same
+bytes.
+"""
 
 from pathlib import Path
 
@@ -6,16 +8,22 @@ import pytest
 from faults.killing import Killer, digests, finish
 
 
-def test_killed_runs_end_as_the_undisturbed_one(tiny_project: Path, tiny_run: Path, tmp_path: Path) -> None:
+def test_killed_runs_end_as_the_undisturbed_one(
+    tiny_project: Path, tiny_run: Path, tmp_path: Path
+) -> None:
     killer = Killer(tiny_project, tmp_path / "run", digests(tiny_run), longest=12)
     killer.rampage(kills=4, in_commit=1)
 
 
 @pytest.mark.torture
-def test_twenty_kills_five_of_them_inside_a_commit(tiny_project: Path, tiny_run: Path, tmp_path: Path) -> None:
+def test_twenty_kills_five_of_them_inside_a_commit(
+    tiny_project: Path, tiny_run: Path, tmp_path: Path
+) -> None:
     killer = Killer(tiny_project, tmp_path / "run", digests(tiny_run), longest=15)
     killer.rampage(kills=20, in_commit=5)
-    print(f"{killer.kills} kills, {killer.in_commit} of them inside a commit, {killer.finished} finished in between")
+    print(
+        f"{killer.kills} kills, {killer.in_commit} of them inside a commit, {killer.finished} finished in between"
+    )
 
 
 @pytest.mark.torture
@@ -24,4 +32,6 @@ def test_fifty_kills_of_the_refinery(tiny_project: Path, tmp_path: Path) -> None
     expected = finish(tiny_project, tmp_path / "whole", *until)
     killer = Killer(tiny_project, tmp_path / "run", expected, longest=6, extra=until)
     killer.rampage(kills=50, in_commit=10)
-    print(f"{killer.kills} kills, {killer.in_commit} of them inside a commit, {killer.finished} finished in between")
+    print(
+        f"{killer.kills} kills, {killer.in_commit} of them inside a commit, {killer.finished} finished in between"
+    )

@@ -12,14 +12,21 @@ import pytest
 from faults.killing import digests, finish, start
 
 
-@pytest.mark.parametrize(("stage", "number"), [("collect", signal.SIGINT), ("refine", signal.SIGINT), ("train", signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("stage", "number"),
+    [("collect", signal.SIGINT), ("refine", signal.SIGINT), ("train", signal.SIGTERM)],
+)
 def test_a_stopped_run_says_so_in_one_line_and_goes_on(
     tiny_project: Path, tiny_run: Path, tmp_path: Path, stage: str, number: signal.Signals
 ) -> None:
     out = tmp_path / "run"
-    process = start(tiny_project, out, "--set", "train.steps=100000" if stage == "train" else "train.steps=6")
+    process = start(
+        tiny_project, out, "--set", "train.steps=100000" if stage == "train" else "train.steps=6"
+    )
     ledger = out / "ledger.jsonl"
-    while process.poll() is None and not (ledger.exists() and '"began"' in (text := ledger.read_text()) and f'"{stage}"' in text):
+    while process.poll() is None and not (
+        ledger.exists() and '"began"' in (text := ledger.read_text()) and f'"{stage}"' in text
+    ):
         time.sleep(0.01)
     if stage == "train":
         while not (out / "train" / "metrics.jsonl").exists():
@@ -32,7 +39,11 @@ def test_a_stopped_run_says_so_in_one_line_and_goes_on(
     assert "Traceback" not in errors.decode()
     if stage != "train":
         # What follows from the tokens is the same then, as the other tests show.
-        expected = {name: digest for name, digest in digests(tiny_run).items() if name.startswith(("collect/", "refine/", "tokenize/"))}
+        expected = {
+            name: digest
+            for name, digest in digests(tiny_run).items()
+            if name.startswith(("collect/", "refine/", "tokenize/"))
+        }
         assert finish(tiny_project, out, "--until", "tokenize") == expected
 
 
@@ -56,13 +67,19 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+    if (
+        os.geteuid() != 0
+        or shutil.which("mount") is None
+        or subprocess.run(mount, capture_output=True, check=False).returncode != 0
+    ):
         pytest.skip("a small disk needs the right to mount one (root)")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(tiny_project: Path, tiny_run: Path, small_disk: Path) -> None:
+def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
+    tiny_project: Path, tiny_run: Path, small_disk: Path
+) -> None:
     # Planned with room; then somebody else fills the disk.
     planned = start(tiny_project, small_disk / "run", "--until", "collect")
     assert planned.wait(timeout=120) == 0

@@ -1,4 +1,6 @@
-"""Deduplicate and split what is in a folder, in a process whose memory has a limit: `python capped.py FOLDER OUT MEGABYTES`."""
+"""Deduplicate and split what is in a folder, in a process whose memory has a limit: `python
+capped.py FOLDER OUT MEGABYTES`.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,14 @@ def lists(folder: Path, shards: Shards, memory: int) -> dict[str, int]:
     """Write both lists into `folder`; return what they count."""
     folder.mkdir()
     found = find_duplicates(folder, shards, 0.8, memory)
-    facts = split_documents(folder, shards, {"s": "code"}, [folder / "duplicates.parquet"], {}, 1, 0.05, memory)["sources"]["s"]
+    facts = split_documents(
+        folder, shards, {"s": "code"}, [folder / "duplicates.parquet"], {}, 1, 0.05, memory
+    )["sources"]["s"]
     duplicates = {name: found[name]["documents"] for name in ("exact_duplicate", "near_duplicate")}
-    return {"documents": found["documents"], "validation": facts["validation"]["documents"]} | duplicates
+    return {
+        "documents": found["documents"],
+        "validation": facts["validation"]["documents"],
+    } | duplicates
 
 
 def main(folder: Path, out: Path, megabytes: int) -> None:

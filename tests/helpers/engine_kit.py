@@ -1,7 +1,7 @@
 """A small model with a real tokenizer, and listeners: what the tests of the engine share.
 
-The model works in float64: there, the order in which products are added up cannot change which token is best, so answers
-can be compared exactly on any machine.
+The model works in float64: there, the order in which products are added up cannot change which
+token is best, so answers can be compared exactly on any machine.
 """
 
 from __future__ import annotations
@@ -33,8 +33,19 @@ WAIT_SECONDS = 60
 
 
 def make_model(dtype: torch.dtype = torch.float64, kv_heads: int = 2) -> Transformer:
-    """Return a model whose every weight is drawn at random: fresh ones begin as the identity, which hides mistakes."""
-    config = ModelConfig(TOKENIZER.vocab_size, 3, width=48, heads=4, kv_heads=kv_heads, head_width=16, feed_forward=64, context=CONTEXT)
+    """Return a model whose every weight is drawn at random: fresh ones begin as the identity, which
+    hides mistakes.
+    """
+    config = ModelConfig(
+        TOKENIZER.vocab_size,
+        3,
+        width=48,
+        heads=4,
+        kv_heads=kv_heads,
+        head_width=16,
+        feed_forward=64,
+        context=CONTEXT,
+    )
     model = Transformer(config)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -57,7 +68,19 @@ def plain(job: Job, model: Transformer = MODEL) -> str:
     """Return the answer by `generate`, one request and no batch."""
     s = job.sampling
     room = min(job.max_tokens, CONTEXT - len(job.prompt))
-    return TOKENIZER.decode(generate(model, job.prompt, room, s.temperature, s.top_k, s.top_p, s.min_p, seed=job.seed, stop=job.stop_ids))
+    return TOKENIZER.decode(
+        generate(
+            model,
+            job.prompt,
+            room,
+            s.temperature,
+            s.top_k,
+            s.top_p,
+            s.min_p,
+            seed=job.seed,
+            stop=job.stop_ids,
+        )
+    )
 
 
 class Listener:
@@ -99,7 +122,9 @@ class Listener:
 
 
 @contextmanager
-def engine(slots: int = 4, queue: int = 64, chunk: int = 0, model: Transformer = MODEL, start: bool = True) -> Iterator[Engine]:
+def engine(
+    slots: int = 4, queue: int = 64, chunk: int = 0, model: Transformer = MODEL, start: bool = True
+) -> Iterator[Engine]:
     """Run an engine and end it."""
     found = Engine(model, TOKENIZER, slots, queue, chunk)
     if start:

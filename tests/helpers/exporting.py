@@ -1,4 +1,6 @@
-"""Model folders to export from, without a run: a small model with every weight drawn at random, and a real tokenizer."""
+"""Model folders to export from, without a run: a small model with every weight drawn at random, and
+a real tokenizer.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +23,30 @@ from groundup.model.hf_io import save_model
 from groundup.model.transformer import Transformer
 from groundup.tokenize.train_bpe import train_bpe
 
-SIZES = {"layers": 2, "width": 64, "heads": 4, "kv_heads": 2, "head_width": 32, "feed_forward": 96, "context": 64}
+SIZES = {
+    "layers": 2,
+    "width": 64,
+    "heads": 4,
+    "kv_heads": 2,
+    "head_width": 32,
+    "feed_forward": 96,
+    "context": 64,
+}
 FACTS = {"name": "test", "license": "", "sources": ["books", "web"]}
 TEXT = "The cat (which had sat) ran;\n\tthe dog's owner said: it's 3.14 times as old...\n\nAnd so: `x = {'a': [1, 2]}` — café.\n"
 
-needs_gguf = pytest.mark.skipif(not __import__("importlib").util.find_spec("gguf"), reason="the package gguf is not installed")
-needs_llama = pytest.mark.skipif(not llamacpp.version(), reason="llama.cpp's wheel (xllamacpp) is not installed")
+needs_gguf = pytest.mark.skipif(
+    not __import__("importlib").util.find_spec("gguf"), reason="the package gguf is not installed"
+)
+needs_llama = pytest.mark.skipif(
+    not llamacpp.version(), reason="llama.cpp's wheel (xllamacpp) is not installed"
+)
 
 
 def write_tokenizer(folder: Path, vocab_size: int = 700) -> Path:
-    """Train a tokenizer on code and prose whose merges cross every border that splitters disagree on."""
+    """Train a tokenizer on code and prose whose merges cross every border that splitters disagree
+    on.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     source = Path(json.__file__).with_name("decoder.py").read_text()
     train_bpe([source, TEXT * 4, *PROBES, *PROBES], vocab_size).save(str(folder / FILE))
@@ -39,7 +55,9 @@ def write_tokenizer(folder: Path, vocab_size: int = 700) -> Path:
 
 
 def random_model(vocab_size: int, scale: float = 0.1, seed: int = 1, **sizes: int) -> Transformer:
-    """Return a model whose every weight is drawn at random: fresh ones start with zeros that hide mistakes."""
+    """Return a model whose every weight is drawn at random: fresh ones start with zeros that hide
+    mistakes.
+    """
     model = Transformer(ModelConfig(vocab_size, **(SIZES | sizes)))
     random = np.random.default_rng(seed)
     for parameter in model.parameters():

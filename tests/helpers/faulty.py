@@ -46,6 +46,12 @@ def place_of(spans: list[tuple[int, int, int]], step: int) -> int:
     return place(spans, step)[0]
 
 
-def bad_samples(samples: Collection[int], **wrong: float) -> Callable[[Trainer, int, Reading], Reading]:
-    """A fault that belongs to the data: it comes whenever one of the samples is read first in a step."""
-    return lambda _, first, reading: dataclasses.replace(reading, **wrong) if first in samples else reading
+def bad_samples(
+    samples: Collection[int], **wrong: float
+) -> Callable[[Trainer, int, Reading], Reading]:
+    """A fault that belongs to the data: it comes whenever one of the samples is read first in a
+    step.
+    """
+    return lambda _, first, reading: (
+        dataclasses.replace(reading, **wrong) if first in samples else reading
+    )

@@ -1,4 +1,6 @@
-"""Small whole files for every reader, containers whose records are known, and where real files lie in the shared data."""
+"""Small whole files for every reader, containers whose records are known, and where real files lie
+in the shared data.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,15 @@ import pyarrow.parquet as pq
 
 SENTENCE = "It was late in the year, and nobody in the village had seen the harvest come in. "
 PAGE = f"<html><head><title>T</title></head><body><nav><a href='/'>Home</a></nav><article><p>{SENTENCE * 4}</p></article></body></html>"
-TALK = [{"messages": [{"role": "user", "content": f"Is it {n}?"}, {"role": "assistant", "content": SENTENCE}]} for n in range(4)]
+TALK = [
+    {
+        "messages": [
+            {"role": "user", "content": f"Is it {n}?"},
+            {"role": "assistant", "content": SENTENCE},
+        ]
+    }
+    for n in range(4)
+]
 TEXT = "'''T''' is [[a|b]] {{{{c|d}}}} &lt;ref&gt;e&lt;/ref&gt;."
 WIKI = f"<page><title>T{{0}}</title><ns>0</ns><id>{{0}}</id><revision><text>{TEXT}</text></revision></page>"
 HTTP = f"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n{PAGE}"
@@ -31,7 +41,10 @@ def _warc() -> bytes:
 def _arc() -> bytes:
     first = b"1 0 Test\nURL IP-address Archive-date Content-type Archive-length\n"
     start = b"filedesc://x.arc 10.0.0.1 20000101000000 text/plain %d\n" % len(first) + first + b"\n"
-    return start + f"http://a.org/ 10.0.0.1 20000101000000 text/html {len(HTTP)}\n{HTTP}\n".encode() * 3
+    return (
+        start
+        + f"http://a.org/ 10.0.0.1 20000101000000 text/html {len(HTTP)}\n{HTTP}\n".encode() * 3
+    )
 
 
 def _zip(members: dict[str, str]) -> bytes:
@@ -43,10 +56,16 @@ def _zip(members: dict[str, str]) -> bytes:
 
 
 def _tar() -> bytes:
-    """Return a tar file with each kind of header that describes the next one: pax records, a long name, the map of a sparse file."""
+    """Return a tar file with each kind of header that describes the next one: pax records, a long
+    name, the map of a sparse file.
+    """
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for name, pax in (("a.txt", {"comment": "a"}), ("n" * 150 + ".txt", {}), ("s.txt", {"GNU.sparse.map": "0,100,200,100"})):
+        for name, pax in (
+            ("a.txt", {"comment": "a"}),
+            ("n" * 150 + ".txt", {}),
+            ("s.txt", {"GNU.sparse.map": "0,100,200,100"}),
+        ):
             info = tarfile.TarInfo(name)
             info.size, info.pax_headers = len(SENTENCE) * 9, pax
             tar.addfile(info, io.BytesIO(SENTENCE.encode() * 9))
@@ -57,7 +76,9 @@ def _tar() -> bytes:
 
 
 def sealed(data: bytes) -> bytes:
-    """Return data in which every tar header has the checksum that its bytes ask for: wrong from the start, not damaged since."""
+    """Return data in which every tar header has the checksum that its bytes ask for: wrong from the
+    start, not damaged since.
+    """
     out = bytearray(data)
     for magic in re.finditer(rb"ustar", data):
         header = out[(at := magic.start() - 257) : at + 512]
@@ -68,10 +89,15 @@ def sealed(data: bytes) -> bytes:
 
 def _epub() -> bytes:
     opf = "<package xmlns:dc='http://purl.org/dc/elements/1.1/'><dc:title>T</dc:title><manifest>{}</manifest><spine>{}</spine></package>"
-    items = "".join(f"<item id='i{n}' href='p{n}.xhtml' media-type='application/xhtml+xml'/>" for n in range(3))
+    items = "".join(
+        f"<item id='i{n}' href='p{n}.xhtml' media-type='application/xhtml+xml'/>" for n in range(3)
+    )
     spine = "".join(f"<itemref idref='i{n}'/>" for n in range(3))
     container = "<container><rootfile full-path='b.opf'/></container>"
-    return _zip({"META-INF/container.xml": container, "b.opf": opf.format(items, spine)} | {f"p{n}.xhtml": PAGE for n in range(3)})
+    return _zip(
+        {"META-INF/container.xml": container, "b.opf": opf.format(items, spine)}
+        | {f"p{n}.xhtml": PAGE for n in range(3)}
+    )
 
 
 def _parquet() -> bytes:
@@ -93,40 +119,73 @@ def _zst(data: bytes) -> bytes:
 
 
 FEED = "<rss version='2.0'><channel><link>http://a.org/</link>{}</channel></rss>".format(
-    "".join(f"<item><title>T{n}</title><description>&lt;p&gt;{SENTENCE}&lt;/p&gt;</description></item>" for n in range(5))
+    "".join(
+        f"<item><title>T{n}</title><description>&lt;p&gt;{SENTENCE}&lt;/p&gt;</description></item>"
+        for n in range(5)
+    )
 )
-LINES = "".join(json.dumps({"text": SENTENCE, "url": f"http://a.org/{n}"}) + "\n" for n in range(10)).encode()
+LINES = "".join(
+    json.dumps({"text": SENTENCE, "url": f"http://a.org/{n}"}) + "\n" for n in range(10)
+).encode()
 DUMP = f"<mediawiki>{''.join(WIKI.format(n) for n in range(5))}</mediawiki>".encode()
-BOOK = (
-    f"Title: T\n\n*** START OF THE PROJECT GUTENBERG EBOOK T ***\n{SENTENCE * 9}\n*** END OF THE PROJECT GUTENBERG EBOOK T ***\n".encode()
-)
+BOOK = f"Title: T\n\n*** START OF THE PROJECT GUTENBERG EBOOK T ***\n{SENTENCE * 9}\n*** END OF THE PROJECT GUTENBERG EBOOK T ***\n".encode()
 # Reader → (kind, name, a small whole file).
 SMALL: dict[str, tuple[str, str, bytes]] = {
     "book": ("books", "x.txt", BOOK),
     "epub": ("books", "x.epub", _epub()),
     "dump": ("wikipedia", "x.xml", DUMP),
-    "wikitext": ("wikipedia", "x.txt", b"'''T''' is [[a|b]] {{c|d}} {| a\n|-\n| b\n|}<ref>e</ref>\n== H ==\n" * 9),
+    "wikitext": (
+        "wikipedia",
+        "x.txt",
+        b"'''T''' is [[a|b]] {{c|d}} {| a\n|-\n| b\n|}<ref>e</ref>\n== H ==\n" * 9,
+    ),
     "html": ("web", "x.html", PAGE.encode()),
     "warc": ("web", "x.warc", _warc()),
     "arc": ("web", "x.arc", _arc()),
     "feed": ("web", "x.xml", FEED.encode()),
-    "xml": ("text", "x.xml", f"<?xml version='1.0'?><a><b id='1'>{SENTENCE}</b><b>&lt;c&gt;</b></a>".encode()),
-    "subtitles": ("text", "x.srt", "".join(f"{n}\n00:00:0{n},000 --> 00:00:0{n},900\n<i>Is it {n}?</i>\n\n" for n in range(1, 9)).encode()),
+    "xml": (
+        "text",
+        "x.xml",
+        f"<?xml version='1.0'?><a><b id='1'>{SENTENCE}</b><b>&lt;c&gt;</b></a>".encode(),
+    ),
+    "subtitles": (
+        "text",
+        "x.srt",
+        "".join(
+            f"{n}\n00:00:0{n},000 --> 00:00:0{n},900\n<i>Is it {n}?</i>\n\n" for n in range(1, 9)
+        ).encode(),
+    ),
     "code": ("code", "x.py", b'def f(x):\n    """Return x."""\n    return x\n' * 9),
-    "irc": ("conversations", "x.txt", b"[10:01] <ann> is it late?\n[10:02] <bob> ann: it is\n=== cy [c@d] has joined #e\n" * 9),
+    "irc": (
+        "conversations",
+        "x.txt",
+        b"[10:01] <ann> is it late?\n[10:02] <bob> ann: it is\n=== cy [c@d] has joined #e\n" * 9,
+    ),
     "turns": ("conversations", "x.json", json.dumps(TALK).encode()),
-    "yaml": ("conversations", "x.yml", b"categories:\n- a\nconversations:\n- - is it late?\n  - it is\n- - b\n  - c\n" * 2),
+    "yaml": (
+        "conversations",
+        "x.yml",
+        b"categories:\n- a\nconversations:\n- - is it late?\n  - it is\n- - b\n  - c\n" * 2,
+    ),
     "jsonl": ("text", "x.jsonl", LINES),
     "csv": ("text", "x.csv", f'id,text\n1,"{SENTENCE}"\n2,"a ""b"" c"\n'.encode() * 5),
     "parquet": ("text", "x.parquet", _parquet()),
     "arrow": ("text", "x.arrow", _arrow()),
-    "evaluation": ("evaluation", "x.jsonl", (json.dumps({"query": SENTENCE, "choices": ["a", "b"], "gold": 1}) + "\n").encode() * 5),
+    "evaluation": (
+        "evaluation",
+        "x.jsonl",
+        (json.dumps({"query": SENTENCE, "choices": ["a", "b"], "gold": 1}) + "\n").encode() * 5,
+    ),
     "gz": ("text", "x.jsonl.gz", gzip.compress(LINES)),
     "bz2": ("wikipedia", "x.xml.bz2", bz2.compress(DUMP)),
     "xz": ("text", "x.jsonl.xz", lzma.compress(LINES)),
     "zst": ("text", "x.jsonl.zst", _zst(LINES)),
     "tar": ("text", "x.tar", _tar()),
-    "zip": ("text", "x.zip", _zip({"a.txt": SENTENCE, "d/b.jsonl": LINES.decode(), "c.html": PAGE})),
+    "zip": (
+        "text",
+        "x.zip",
+        _zip({"a.txt": SENTENCE, "d/b.jsonl": LINES.decode(), "c.html": PAGE}),
+    ),
 }
 # Reader → where its real files lie.
 REAL = {
@@ -156,10 +215,18 @@ def _web(n: int) -> str:
     return f"{head}Content-Length: {len(body)}\r\n\r\n{body}\r\n\r\n"
 
 
-# Reader → (kind, name, what stands before the records, a record by its number, what stands after, the record after the damaged one from
-# which on all must survive; 0 where a format has no mark to go on at). Each record says "Record N".
+# Reader → (kind, name, what stands before the records, a record by its number, what stands after,
+# the record after the damaged one from which on all must survive; 0 where a format has no mark to
+# go on at). Each record says "Record N".
 RECORDS: dict[str, tuple[str, str, str, Callable[[int], str], str, int]] = {
-    "jsonl": ("text", "x.jsonl", "", lambda n: json.dumps({"text": f"Record {n} is here."}) + "\n", "", 1),
+    "jsonl": (
+        "text",
+        "x.jsonl",
+        "",
+        lambda n: json.dumps({"text": f"Record {n} is here."}) + "\n",
+        "",
+        1,
+    ),
     "turns": (
         "conversations",
         "x.jsonl",
@@ -168,9 +235,30 @@ RECORDS: dict[str, tuple[str, str, str, Callable[[int], str], str, int]] = {
         "",
         1,
     ),
-    "evaluation": ("evaluation", "x.jsonl", "", lambda n: json.dumps({"query": f"Record {n}?", "choices": ["a"]}) + "\n", "", 1),
-    "dump": ("wikipedia", "x.xml", "<mediawiki>", lambda n: WIKI.format(n).replace(" is ", f" is Record {n}, "), "</mediawiki>", 2),
-    "feed": ("web", "x.xml", "<rss><channel>", lambda n: f"<item><title>Record {n}</title></item>\n", "</channel></rss>", 2),
+    "evaluation": (
+        "evaluation",
+        "x.jsonl",
+        "",
+        lambda n: json.dumps({"query": f"Record {n}?", "choices": ["a"]}) + "\n",
+        "",
+        1,
+    ),
+    "dump": (
+        "wikipedia",
+        "x.xml",
+        "<mediawiki>",
+        lambda n: WIKI.format(n).replace(" is ", f" is Record {n}, "),
+        "</mediawiki>",
+        2,
+    ),
+    "feed": (
+        "web",
+        "x.xml",
+        "<rss><channel>",
+        lambda n: f"<item><title>Record {n}</title></item>\n",
+        "</channel></rss>",
+        2,
+    ),
     "csv": ("text", "x.csv", "id,text\n", lambda n: f'{n},"Record {n} is here."\n', "", 0),
     "warc": ("web", "x.warc", "", _web, "", 0),
 }

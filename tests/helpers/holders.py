@@ -1,4 +1,6 @@
-"""Who still holds a text? Looks into every file of a run directory: tables unpacked, tokens decoded, models left out."""
+"""Who still holds a text? Looks into every file of a run directory: tables unpacked, tokens
+decoded, models left out.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,11 @@ MODELS = (".safetensors", ".gguf")
 
 def holders(root: Path, text: str) -> list[str]:
     """Return the files that hold a text (letters and spaces only, so that no escaping hides it)."""
-    files = (path for path in sorted(root.rglob("*")) if path.is_file() and path.suffix not in MODELS and path.name != "tokenizer.json")
+    files = (
+        path
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and path.suffix not in MODELS and path.name != "tokenizer.json"
+    )
     return [path.relative_to(root).as_posix() for path in files if text in _content(root, path)]
 
 

@@ -1,4 +1,6 @@
-"""Kills a run at random moments, starts it again until it is done, and counts the kills that hit a commit."""
+"""Kills a run at random moments, starts it again until it is done, and counts the kills that hit a
+commit.
+"""
 
 import hashlib
 import os
@@ -14,19 +16,52 @@ from pathlib import Path
 from groundup.runtime.store import COMMITTING, MANIFEST
 
 # All that is promised to be the same: documents, verdicts, tokens and weights.
-PROMISED = ("collect/**/*.parquet", "refine/**/*.parquet", "refine/**/*.npy", "tokenize/**/*.npy", "tokenize/*.json", "tokenize/*.parquet")
-WEIGHTS = ("train/checkpoints/*/*.safetensors", "tune/*.json*", "tune/**/*.safetensors", "export/**/*.safetensors")
+PROMISED = (
+    "collect/**/*.parquet",
+    "refine/**/*.parquet",
+    "refine/**/*.npy",
+    "tokenize/**/*.npy",
+    "tokenize/*.json",
+    "tokenize/*.parquet",
+)
+WEIGHTS = (
+    "train/checkpoints/*/*.safetensors",
+    "tune/*.json*",
+    "tune/**/*.safetensors",
+    "export/**/*.safetensors",
+)
 
 
 def digests(out: Path) -> dict[str, str]:
     """Return the SHA-256 of every file whose bytes are promised; manifests tell seconds too."""
-    files = {path for pattern in PROMISED + WEIGHTS for path in out.glob(pattern) if path.is_file() and path.name != MANIFEST}
-    return {path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
+    files = {
+        path
+        for pattern in PROMISED + WEIGHTS
+        for path in out.glob(pattern)
+        if path.is_file() and path.name != MANIFEST
+    }
+    return {
+        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(files)
+    }
 
 
 def start(recipe: Path, out: Path, *extra: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "groundup", "run", str(recipe), "--out", str(out), "--workers", "2", *extra]
-    return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    command = [
+        sys.executable,
+        "-m",
+        "groundup",
+        "run",
+        str(recipe),
+        "--out",
+        str(out),
+        "--workers",
+        "2",
+        *extra,
+    ]
+    return subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
 
 
 def finish(recipe: Path, out: Path, *extra: str) -> dict[str, str]:
@@ -61,10 +96,14 @@ class Killer:
     rng: random.Random = field(default_factory=lambda: random.Random(0))
 
     def kill_once(self, hunt: bool) -> None:
-        """Start the run and kill it at a random moment, or, hunting, at the first commit after that moment."""
+        """Start the run and kill it at a random moment, or, hunting, at the first commit after that
+        moment.
+        """
         process = start(self.recipe, self.out, *self.extra)
         moment = time.monotonic() + self.rng.uniform(0.3, self.longest)
-        while process.poll() is None and (time.monotonic() < moment or (hunt and not committing(self.out))):
+        while process.poll() is None and (
+            time.monotonic() < moment or (hunt and not committing(self.out))
+        ):
             time.sleep(0.0005)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -75,7 +114,9 @@ class Killer:
             self.check_finished(process)
 
     def check_finished(self, process: subprocess.Popen[bytes]) -> None:
-        """A run that was quicker than its killer must be right; the next one begins from the raw files."""
+        """A run that was quicker than its killer must be right; the next one begins from the raw
+        files.
+        """
         _, errors = process.communicate()
         assert process.returncode == 0, errors.decode()
         assert digests(self.out) == self.expected

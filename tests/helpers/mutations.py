@@ -1,4 +1,6 @@
-"""Damages files as disks, networks and people do, and reads them between neighbours that must survive."""
+"""Damages files as disks, networks and people do, and reads them between neighbours that must
+survive.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ from groundup.collect.readers.registry import read_item
 from groundup.recipe.source import Source
 from tests.helpers.fuzz_files import REAL, RECORDS, SMALL, sealed
 
-NEIGHBOUR = '{"path": "a.txt", "text": "A plain sentence that anybody may read, and that is whole."}\n'
+NEIGHBOUR = (
+    '{"path": "a.txt", "text": "A plain sentence that anybody may read, and that is whole."}\n'
+)
 # Seconds of processor time for one file; the slowest whole one takes a tenth of one.
 PATIENCE = 30.0
 # Addresses that a reader of small files may have: its libraries map two thirds of it.
@@ -66,7 +70,9 @@ class HangError(BaseException):
 
 
 def mutated(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
-    """Return a damaged copy: bytes changed, a part lost, moved or repeated, something foreign put in, the end cut off."""
+    """Return a damaged copy: bytes changed, a part lost, moved or repeated, something foreign put
+    in, the end cut off.
+    """
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         start, end = sorted(rng.randrange(len(data) + 1) for _ in range(2))
         match rng.randrange(7):
@@ -117,7 +123,9 @@ def _packed(members: Sequence[tuple[str, bytes]]) -> bytes:
 
 
 def read_between(kind: str, name: str, data: bytes) -> list[Document | Reject | Refused]:
-    """Return what an archive gives that holds a file between two whole ones, in order; fail where a neighbour is lost."""
+    """Return what an archive gives that holds a file between two whole ones, in order; fail where a
+    neighbour is lost.
+    """
     raw = _packed((("a.jsonl", NEIGHBOUR.encode()), (name, data), ("z.jsonl", NEIGHBOUR.encode())))
     source = Source(path="x", kind=kind)
     found: list[Document | Reject | Refused] = []
@@ -125,7 +133,9 @@ def read_between(kind: str, name: str, data: bytes) -> list[Document | Reject | 
         for item in open_items(Path("x.tar"), io.BytesIO(raw), "x.tar", len(raw), Selection()):
             found += [item] if isinstance(item, Refused) else list(read_item(item, source))
     for one in found:
-        for text in (one.text, one.group) if isinstance(one, Document) else (one.reason, one.detail):
+        for text in (
+            (one.text, one.group) if isinstance(one, Document) else (one.reason, one.detail)
+        ):
             mend(text).encode()
     neighbours = [found[0], found[-1]]
     if len(found) < 3:
@@ -142,22 +152,39 @@ def read_among(reader: str, rng: random.Random, others: Sequence[bytes]) -> None
     end = b"\n" if parts[at].endswith(b"\n") else b""
     parts[at] = mutated(parts[at].removesuffix(b"\n"), others, rng) + end
     with _patience():
-        found = list(read_item(item_of(front.encode() + b"".join(parts) + back.encode(), name), Source(path="x", kind=kind)))
+        found = list(
+            read_item(
+                item_of(front.encode() + b"".join(parts) + back.encode(), name),
+                Source(path="x", kind=kind),
+            )
+        )
     texts = "\n".join(one.text for one in found if isinstance(one, Document))
-    lost = [n for n in range(AMONG) if (n < at or (after and n >= at + after)) and not re.search(rf"Record {n}\b", texts)]
+    lost = [
+        n
+        for n in range(AMONG)
+        if (n < at or (after and n >= at + after)) and not re.search(rf"Record {n}\b", texts)
+    ]
     if lost:
         raise LostError(f"records {lost} beside the damaged record {at} are lost")
 
 
 def files_of(reader: str, data: Path | None) -> list[tuple[str, bytes]]:
-    """Return names and bytes that a reader is fuzzed with: a small file, and the beginnings of twenty real ones, short ones first."""
+    """Return names and bytes that a reader is fuzzed with: a small file, and the beginnings of
+    twenty real ones, short ones first.
+    """
     _, name, small = SMALL[reader]
-    real = sorted(data.glob(REAL[reader]), key=lambda path: (path.stat().st_size > REAL_BYTES, path)) if data and reader in REAL else []
+    real = (
+        sorted(data.glob(REAL[reader]), key=lambda path: (path.stat().st_size > REAL_BYTES, path))
+        if data and reader in REAL
+        else []
+    )
     return [(name, small), *((path.name, path.read_bytes()[:REAL_BYTES]) for path in real[:20])]
 
 
 def trial(reader: str, number: int, files: Sequence[tuple[str, bytes]]) -> str:
-    """Make one mutation and read it; return what happened: "", or a kind of failure and what it was. The seed is the number."""
+    """Make one mutation and read it; return what happened: "", or a kind of failure and what it
+    was. The seed is the number.
+    """
     rng = random.Random(f"{reader} {number}")
     others = [data for _, _, data in SMALL.values()] + [data for _, data in files]
     name, data = rng.choice(files)
@@ -175,7 +202,9 @@ def trial(reader: str, number: int, files: Sequence[tuple[str, bytes]]) -> str:
 
 
 def _work(reader: str, numbers: range, data: Path | None, out: Connection) -> None:
-    """Do trials in a process whose memory is bounded: a reader that wants more fails with MemoryError."""
+    """Do trials in a process whose memory is bounded: a reader that wants more fails with
+    MemoryError.
+    """
     files = files_of(reader, data)
     trial(reader, 0, files)  # Libraries load before the bound is set.
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -184,18 +213,27 @@ def _work(reader: str, numbers: range, data: Path | None, out: Connection) -> No
 
 
 def fuzz(reader: str, count: int, data: Path | None) -> list[str]:
-    """Make mutations 0 to `count`; return the failures. A child that dies is a crash, and another goes on behind it."""
+    """Make mutations 0 to `count`; return the failures. A child that dies is a crash, and another
+    goes on behind it.
+    """
     failures: list[str] = []
     done = 0
     while done < count:
         mine, its = multiprocessing.get_context("spawn").Pipe(duplex=False)
-        child = multiprocessing.get_context("spawn").Process(target=_work, args=(reader, range(done, count), data, its))
+        child = multiprocessing.get_context("spawn").Process(
+            target=_work, args=(reader, range(done, count), data, its)
+        )
         child.start()
         its.close()
         try:
             while done < count:
-                # Processor time is bounded in the child; this is for one that sleeps, or is stuck in native code.
-                told = mine.recv() if mine.poll(20 * PATIENCE) else f"hangs: mutation {done} ({reader}) in native code"
+                # Processor time is bounded in the child; this is for one that sleeps, or is stuck
+                # in native code.
+                told = (
+                    mine.recv()
+                    if mine.poll(20 * PATIENCE)
+                    else f"hangs: mutation {done} ({reader}) in native code"
+                )
                 failures += [told] if told else []
                 done += 1
                 if told.endswith("in native code"):

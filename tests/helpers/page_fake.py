@@ -1,4 +1,6 @@
-"""A server that speaks the page's protocol and misbehaves on demand: cut, slow, busy, hostile. What a real one cannot be asked to do."""
+"""A server that speaks the page's protocol and misbehaves on demand: cut, slow, busy, hostile. What
+a real one cannot be asked to do.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ INFO = {
     "context": 20_000,
     "tuned": True,
     "sampling": {"temperature": 0.8, "top_p": 0.95, "top_k": 0, "min_p": 0.0, "max_tokens": 256},
-    "prompts": [{"text": "Who are you?", "kind": "talk", "mode": "chat"}, {"text": "Once upon", "kind": "books", "mode": "complete"}],
+    "prompts": [
+        {"text": "Who are you?", "kind": "talk", "mode": "chat"},
+        {"text": "Once upon", "kind": "books", "mode": "complete"},
+    ],
 }
 
 
@@ -29,7 +34,8 @@ class Fake:
     """What to answer, and what goes wrong.
 
     Attributes:
-        pieces: texts, (text, tokens), whole events as dictionaries, or bytes that are sent as they are.
+        pieces: texts, (text, tokens), whole events as dictionaries, or bytes that are sent as they
+            are.
         cut: whether the stream ends in the middle.
         gate: while it is shut, nothing comes after the first piece.
         asked: the bodies of the requests.
@@ -56,7 +62,9 @@ class Fake:
 def chunk(piece: Any, chat: bool) -> dict[str, Any]:
     """One streamed event: `piece` is a text, or (text, tokens as (bytes, logprob, alternatives))."""
     text, tokens = piece if isinstance(piece, tuple) else (piece, None)
-    choice: dict[str, Any] = {"index": 0, "finish_reason": None} | ({"delta": {"content": text}} if chat else {"text": text})
+    choice: dict[str, Any] = {"index": 0, "finish_reason": None} | (
+        {"delta": {"content": text}} if chat else {"text": text}
+    )
     if tokens is not None:
         choice["logprobs"] = _chat_logprobs(tokens) if chat else _text_logprobs(tokens)
     return {"choices": [choice]}
@@ -66,7 +74,12 @@ def _chat_logprobs(tokens: list[Any]) -> dict[str, Any]:
     def item(raw: bytes, logprob: float) -> dict[str, Any]:
         return {"token": raw.decode("utf-8", "replace"), "bytes": list(raw), "logprob": logprob}
 
-    return {"content": [item(raw, logprob) | {"top_logprobs": [item(*other) for other in top]} for raw, logprob, top in tokens]}
+    return {
+        "content": [
+            item(raw, logprob) | {"top_logprobs": [item(*other) for other in top]}
+            for raw, logprob, top in tokens
+        ]
+    }
 
 
 def _text_logprobs(tokens: list[Any]) -> dict[str, Any]:
@@ -94,11 +107,15 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         name = self.path.split("?")[0].lstrip("/") or "index.html"
         if name == "info":
-            return self._json(*((200, self.fake.info) if self._allowed() else (401, _error("A key is needed."))))
+            return self._json(
+                *((200, self.fake.info) if self._allowed() else (401, _error("A key is needed.")))
+            )
         if not (PAGE / name).is_file():
             return self._json(404, _error("There is no such page."))
         return self._send(
-            200, (PAGE / name).read_bytes(), {"Content-Type": TYPES[Path(name).suffix], "Content-Security-Policy": CONTENT_POLICY}
+            200,
+            (PAGE / name).read_bytes(),
+            {"Content-Type": TYPES[Path(name).suffix], "Content-Security-Policy": CONTENT_POLICY},
         )
 
     def do_POST(self) -> None:
@@ -108,7 +125,9 @@ class Handler(BaseHTTPRequestHandler):
         self.fake.asked.append(body)
         if self.fake.refusals:
             status, error, headers = self.fake.refusals.pop(0)
-            return self._json(status, error, {name.replace("_", "-"): value for name, value in headers.items()})
+            return self._json(
+                status, error, {name.replace("_", "-"): value for name, value in headers.items()}
+            )
         return self._stream("messages" in body, body)
 
     def _stream(self, chat: bool, body: dict[str, Any]) -> None:
@@ -122,7 +141,14 @@ class Handler(BaseHTTPRequestHandler):
                 while not self.fake.gate.wait(0.02):
                     self.wfile.write(b": still here\n\n")
             if not self.fake.cut:
-                self._event({"choices": [{"index": 0, "finish_reason": "stop"} | ({"delta": {}} if chat else {"text": ""})]})
+                self._event(
+                    {
+                        "choices": [
+                            {"index": 0, "finish_reason": "stop"}
+                            | ({"delta": {}} if chat else {"text": ""})
+                        ]
+                    }
+                )
                 self._event({"choices": [], "usage": _usage(body, len(self.fake.pieces))})
                 self.wfile.write(b"data: [DONE]\n\n")
         except (BrokenPipeError, ConnectionResetError):
@@ -142,7 +168,11 @@ class Handler(BaseHTTPRequestHandler):
         return not self.fake.key or self.headers.get("Authorization") == f"Bearer {self.fake.key}"
 
     def _json(self, status: int, data: Any, headers: dict[str, str] | None = None) -> None:
-        self._send(status, json.dumps(data).encode(), {"Content-Type": "application/json"} | (headers or {}))
+        self._send(
+            status,
+            json.dumps(data).encode(),
+            {"Content-Type": "application/json"} | (headers or {}),
+        )
 
     def _send(self, status: int, data: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
@@ -159,7 +189,11 @@ def _error(message: str) -> dict[str, Any]:
 def _usage(body: dict[str, Any], completion: int) -> dict[str, int]:
     said = body.get("prompt") or "".join(turn["content"] for turn in body["messages"])
     prompt = max(len(said) // 4, 1)
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
 
 
 @contextmanager

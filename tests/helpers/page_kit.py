@@ -1,4 +1,6 @@
-"""A browser for the tests of the page: a fresh context each, and whatever the page should not have done fails the test."""
+"""A browser for the tests of the page: a fresh context each, and whatever the page should not have
+done fails the test.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-# The first two are for machines without user namespaces or a GPU; the others keep the browser from asking hosts of its own.
+# The first two are for machines without user namespaces or a GPU; the others keep the browser from
+# asking hosts of its own.
 FLAGS = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync".split()
 DESKTOP, PHONE, WIDE = (1280, 800), (360, 740), (2560, 1300)
 # A machine that is busy with other tests may take long; no test waits for this when all is well.
@@ -19,7 +22,9 @@ PATIENCE = 30_000
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Debian's Chromium, driven by playwright; closed with the module, since it keeps an event loop."""
+    """Debian's Chromium, driven by playwright; closed with the module, since it keeps an event
+    loop.
+    """
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("chromium is not installed")
@@ -31,18 +36,28 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def visit(browser: Any) -> Iterator[Callable[..., Any]]:
-    """Open a page in a context of its own; at the end no script failed, no policy was broken, and no other host was asked."""
+    """Open a page in a context of its own; at the end no script failed, no policy was broken, and
+    no other host was asked.
+    """
     contexts, wrong = [], []
 
-    def open_page(url: str, size: tuple[int, int] = DESKTOP, ready: bool = True, **options: Any) -> Any:
+    def open_page(
+        url: str, size: tuple[int, int] = DESKTOP, ready: bool = True, **options: Any
+    ) -> Any:
         context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
         contexts.append(context)
         context.set_default_timeout(PATIENCE)
-        context.on("request", lambda request: _same_host(request.url, url) or wrong.append(request.url))
+        context.on(
+            "request", lambda request: _same_host(request.url, url) or wrong.append(request.url)
+        )
         page = context.new_page()
         page.on("pageerror", lambda error: wrong.append(f"failed: {error}"))
-        page.on("dialog", lambda dialog: (wrong.append(f"executed: {dialog.message}"), dialog.dismiss()))
-        page.on("console", lambda said: _forgiven(said.text) or wrong.append(f"console: {said.text}"))
+        page.on(
+            "dialog", lambda dialog: (wrong.append(f"executed: {dialog.message}"), dialog.dismiss())
+        )
+        page.on(
+            "console", lambda said: _forgiven(said.text) or wrong.append(f"console: {said.text}")
+        )
         page.goto(url)
         if ready:
             known(page)
@@ -58,13 +73,16 @@ def _same_host(asked: str, url: str) -> bool:
     return urlsplit(asked).netloc == urlsplit(url).netloc or asked.startswith("data:")
 
 
-# Chromium reports every status from 400 on, and every broken connection, which are what some tests are about.
+# Chromium reports every status from 400 on, and every broken connection, which are what some tests
+# are about.
 def _forgiven(text: str) -> bool:
     return text.startswith("Failed to load resource")
 
 
 def known(page: Any) -> None:
-    """Wait until the page knows its model. (`wait_for_function` would need eval, which the page's policy forbids.)"""
+    """Wait until the page knows its model. (`wait_for_function` would need eval, which the page's
+    policy forbids.)
+    """
     page.wait_for_selector("#run:not(:empty)", state="attached")
 
 
@@ -87,4 +105,6 @@ def answer(page: Any) -> str:
 
 def overflows(page: Any) -> int:
     """How many pixels the page is wider than its window."""
-    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+    return int(
+        page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    )

@@ -1,4 +1,6 @@
-"""Small raw files of all five kinds, made from real text that every Python carries: its language reference and library."""
+"""Small raw files of all five kinds, made from real text that every Python carries: its language
+reference and library.
+"""
 
 import bz2
 import html
@@ -9,7 +11,8 @@ from pathlib import Path
 from pydoc_data.topics import topics  # type: ignore[import-not-found]
 from xml.sax.saxutils import escape
 
-# Four parts without a text in common: what stands in two kinds would be a leak, and verify would find it.
+# Four parts without a text in common: what stands in two kinds would be a leak, and verify would
+# find it.
 TEXTS = [sorted(topics.items())[part::4] for part in range(4)]
 
 
@@ -23,9 +26,13 @@ def write_books(folder: Path, count: int = 10) -> None:
         chosen = TEXTS[0][number::count]
         body = "\n\n\n".join(text for _, text in chosen)
         head = f"The Project Gutenberg EBook of Reference {number}\n\nTitle: Reference {number}\n\nAuthor: Nobody {number}\n\n"
-        marked = f"{head}*** START OF THIS PROJECT GUTENBERG EBOOK REFERENCE {number} ***\n\n{body}\n\n"
+        marked = (
+            f"{head}*** START OF THIS PROJECT GUTENBERG EBOOK REFERENCE {number} ***\n\n{body}\n\n"
+        )
         marked += f"*** END OF THIS PROJECT GUTENBERG EBOOK REFERENCE {number} ***\nlicence text\n"
-        (folder / f"book{number:02}.txt").write_text(marked.replace("\n", "\r\n"), encoding="utf-8", newline="")
+        (folder / f"book{number:02}.txt").write_text(
+            marked.replace("\n", "\r\n"), encoding="utf-8", newline=""
+        )
 
 
 def write_wikipedia(path: Path) -> None:
@@ -54,13 +61,20 @@ def write_web(folder: Path) -> None:
         canonical = f'<link rel="canonical" href="https://host{number % 15}.example/{number}">'
         nav = "<nav><a href='/'>Home</a> <a href='/about'>About</a></nav>"
         markup = f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{title}</title>{canonical}</head>"
-        (folder / f"{number:02}.html").write_text(f"{markup}<body>{nav}<article><h1>{title}</h1>{body}</article></body></html>")
+        (folder / f"{number:02}.html").write_text(
+            f"{markup}<body>{nav}<article><h1>{title}</h1>{body}</article></body></html>"
+        )
 
 
-def write_code(folder: Path, packages: tuple[str, ...] = ("json", "email", "logging", "html", "wsgiref", "tomllib")) -> None:
+def write_code(
+    folder: Path,
+    packages: tuple[str, ...] = ("json", "email", "logging", "html", "wsgiref", "tomllib"),
+) -> None:
     library = Path(sysconfig.get_paths()["stdlib"])
     for name in packages:
-        shutil.copytree(library / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        shutil.copytree(
+            library / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
+        )
 
 
 def write_conversations(path: Path) -> None:
@@ -69,7 +83,10 @@ def write_conversations(path: Path) -> None:
         for title, text in TEXTS[3]:
             for part in paragraphs(text):
                 answer = " ".join(part.split())
-                turns = [{"role": "user", "content": f"What should I know about {title}?"}, {"role": "assistant", "content": answer}]
+                turns = [
+                    {"role": "user", "content": f"What should I know about {title}?"},
+                    {"role": "assistant", "content": answer},
+                ]
                 file.write(json.dumps({"messages": turns}) + "\n")
         file.write('{"messages": [{"role": "user", "con\n')
 

@@ -1,5 +1,5 @@
-"""A Ray cluster of two nodes on this machine, in a process of its own: it prints the address, and a line on its standard
-input kills the second node as a machine dies. It ends with its input.
+"""A Ray cluster of two nodes on this machine, in a process of its own: it prints the address, and a
+line on its standard input kills the second node as a machine dies. It ends with its input.
 """
 
 from __future__ import annotations
@@ -16,9 +16,14 @@ class Nodes:
     """The test's end."""
 
     def __init__(self) -> None:
-        environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        environment = os.environ | {
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen([sys.executable, __file__], stdin=pipe, stdout=pipe, env=environment, text=True)
+        self.process = subprocess.Popen(
+            [sys.executable, __file__], stdin=pipe, stdout=pipe, env=environment, text=True
+        )
         self.address = self._answer()
 
     def kill_second(self) -> None:
@@ -30,7 +35,9 @@ class Nodes:
     def _answer(self) -> str:
         assert self.process.stdout is not None
         # Ray prints what it likes.
-        return next(line.removeprefix("> ").strip() for line in self.process.stdout if line.startswith("> "))
+        return next(
+            line.removeprefix("> ").strip() for line in self.process.stdout if line.startswith("> ")
+        )
 
     def end(self) -> None:
         """End the cluster."""
@@ -40,11 +47,15 @@ class Nodes:
 def main() -> None:
     from ray.cluster_utils import Cluster
 
-    # Where Ray notes the address of the cluster; with a TMPDIR of one's own it expects the folder to be there.
+    # Where Ray notes the address of the cluster; with a TMPDIR of one's own it expects the folder
+    # to be there.
     (Path(tempfile.gettempdir()) / "ray").mkdir(exist_ok=True)
     # Short: sockets are made below it.
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "temp_dir": folder})
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 1, "include_dashboard": False, "temp_dir": folder},
+    )
     second = cluster.add_node(num_cpus=1)
     print(">", cluster.address, flush=True)
     if sys.stdin.readline():

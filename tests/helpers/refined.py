@@ -13,14 +13,22 @@ from groundup.recipe.tables import recipe_from
 from groundup.runtime.run import Run
 from groundup.runtime.store import Step
 
-# name of a shard → (text, verdict) or (text, verdict, turns) of its documents; 0 duplicate, 1 train, 2 validation
+# name of a shard → (text, verdict) or (text, verdict, turns) of its documents; 0 duplicate, 1
+# train, 2 validation
 Shards = Mapping[str, Sequence[tuple[Any, ...]]]
 
 
-def refined_run(root: Path, shards: Shards, kinds: Mapping[str, str] | None = None, **settings: Any) -> Run:
+def refined_run(
+    root: Path, shards: Shards, kinds: Mapping[str, str] | None = None, **settings: Any
+) -> Run:
     """Return a run whose view `refine` holds `shards`."""
     sources = sorted({name.rpartition(".")[0] for name in shards})
-    table = {"source": [{"path": f"raw/{s}", "name": s, "kind": (kinds or {}).get(s, "text")} for s in sources], **settings}
+    table = {
+        "source": [
+            {"path": f"raw/{s}", "name": s, "kind": (kinds or {}).get(s, "text")} for s in sources
+        ],
+        **settings,
+    }
     run = Run(root, recipe_from(table, "test", root))
     refine(run, shards)
     return run
@@ -30,20 +38,36 @@ def refine(run: Run, shards: Shards) -> None:
     artifacts = []
     for name, documents in shards.items():
         step = Step("refine/shard", name, 1, inputs={"texts": repr(documents)})
-        artifacts.append(run.store.build(step, _write_documents, {"name": name, "documents": documents}))
-    step = Step("refine/split", "split", 1, inputs={a.name: a.content for a in artifacts} | {"verdicts": repr(shards)})
+        artifacts.append(
+            run.store.build(step, _write_documents, {"name": name, "documents": documents})
+        )
+    step = Step(
+        "refine/split",
+        "split",
+        1,
+        inputs={a.name: a.content for a in artifacts} | {"verdicts": repr(shards)},
+    )
     split = run.store.build(step, _write_split, {"shards": shards})
     links = {f"documents/{a.name}.parquet": a.path / "documents.parquet" for a in artifacts}
     links |= {f"split/{name}.npy": split.path / "split" / f"{name}.npy" for name in shards}
     run.store.publish("refine", links, [*artifacts, split])
 
 
-def _write_documents(folder: Path, name: str, documents: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
+def _write_documents(
+    folder: Path, name: str, documents: Sequence[tuple[Any, ...]]
+) -> dict[str, Any]:
     source = name.rpartition(".")[0]
     with TableWriter(folder / "documents.parquet", DOCUMENT) as writer:
         for record, (text, _, *rest) in enumerate(documents):
-            row = {"id": document_id(source, name, record), "text": text, "source": source, "record": record}
-            row |= {"origin": name, "group": f"text:{name}#{record}", "turns": rest[0]} if rest else {}
+            row = {
+                "id": document_id(source, name, record),
+                "text": text,
+                "source": source,
+                "record": record,
+            }
+            row |= (
+                {"origin": name, "group": f"text:{name}#{record}", "turns": rest[0]} if rest else {}
+            )
             writer.add(row, len(text.encode()))
     return {"documents": len(documents)}
 
@@ -51,5 +75,8 @@ def _write_documents(folder: Path, name: str, documents: Sequence[tuple[Any, ...
 def _write_split(folder: Path, shards: Shards) -> dict[str, Any]:
     (folder / "split").mkdir()
     for name, documents in shards.items():
-        np.save(folder / "split" / f"{name}.npy", np.array([verdict for _, verdict, *_ in documents], np.uint8))
+        np.save(
+            folder / "split" / f"{name}.npy",
+            np.array([verdict for _, verdict, *_ in documents], np.uint8),
+        )
     return {}

@@ -1,4 +1,6 @@
-"""A small model behind a real server on a thread; its weights are drawn at random, so it says every byte there is."""
+"""A small model behind a real server on a thread; its weights are drawn at random, so it says every
+byte there is.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def served_run(root: Path, context: int = 2048, name: str = "tiny") -> Path:
     longer = Transformer(replace(model.config, context=context))
     longer.load_state_dict(model.state_dict())
     add_checkpoint(run, longer, step=8)
-    for folder, file in product((root / "train" / "checkpoints").glob("step-*"), ("tokenizer.json", "tokenizer_config.json")):
+    for folder, file in product(
+        (root / "train" / "checkpoints").glob("step-*"), ("tokenizer.json", "tokenizer_config.json")
+    ):
         (folder / file).write_bytes((root / "tokenize" / file).read_bytes())
     write_lock(run)
     return root
@@ -98,13 +102,17 @@ def read_all(plain: socket.socket) -> bytes:
 
 
 def raw(url: str, request: bytes) -> bytes:
-    """Send bytes as they are and return the whole answer; the request should ask for the connection to be closed."""
+    """Send bytes as they are and return the whole answer; the request should ask for the connection
+    to be closed.
+    """
     with connect(url) as plain:
         plain.sendall(request)
         return read_all(plain)
 
 
-def request_bytes(method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b"") -> bytes:
+def request_bytes(
+    method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b""
+) -> bytes:
     """Return an HTTP/1.1 request whose path stands as it is given."""
     named = {"Host": "127.0.0.1", "Connection": "close", **(headers or {})}
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in named.items())]

@@ -1,4 +1,6 @@
-"""A small project whose one source has three shards of known files, and a run of it up to its tokens."""
+"""A small project whose one source has three shards of known files, and a run of it up to its
+tokens.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ SECRET = "the quokka of Rottnest keeps its umbrella behind the lighthouse"
 
 
 def names(begin: bool) -> Iterator[str]:
-    """Yield names, in order, of files that begin a shard wherever they stand, or of files that never do."""
+    """Yield names, in order, of files that begin a shard wherever they stand, or of files that
+    never do.
+    """
     for number in count():
         found = RawFile(f"{number:06}.jsonl", Path("x"), 1)
         if begin == (len(cut([RawFile("", Path("x"), 1), found])) == 2):
@@ -48,13 +52,17 @@ def write(path: Path, texts: list[str]) -> None:
 
 def texts(number: int) -> list[str]:
     """Return eight real texts, other ones for every number."""
-    return [text[:1500] for _, text in sorted(topics.items())[number * RECORDS : (number + 1) * RECORDS]]
+    return [
+        text[:1500] for _, text in sorted(topics.items())[number * RECORDS : (number + 1) * RECORDS]
+    ]
 
 
 def write_project(folder: Path) -> Path:
-    """Write nine files of eight texts in three shards; the last text of the second shard's first file holds the secret, twice.
+    """Write nine files of eight texts in three shards; the last text of the second shard's first
+    file holds the secret, twice.
 
-    A shorter form of that text stands in the third shard, and is dropped as its near duplicate. Returns the recipe.
+    A shorter form of that text stands in the third shard, and is dropped as its near duplicate.
+    Returns the recipe.
     """
     (folder / "raw").mkdir(parents=True)
     for number, first in enumerate(islice(names(begin=True), SHARDS)):
@@ -77,4 +85,7 @@ def run(recipe: Path, until: str = "tokenize") -> Path:
 
 def artifacts(root: Path) -> set[str]:
     """Return STEP/NAME-KEY of all artifacts in the store."""
-    return {path.parent.relative_to(root / ".store").as_posix() for path in (root / ".store").glob("*/*/*/manifest.json")}
+    return {
+        path.parent.relative_to(root / ".store").as_posix()
+        for path in (root / ".store").glob("*/*/*/manifest.json")
+    }

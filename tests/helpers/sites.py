@@ -1,4 +1,6 @@
-"""A web site on this machine, well or badly behaved, under names of its own: `http://a.test:PORT/` for the tests of fetching."""
+"""A web site on this machine, well or badly behaved, under names of its own: `http://a.test:PORT/`
+for the tests of fetching.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from groundup.runtime.fetch.addresses import resolve_public
 
 @dataclass
 class Reply:
-    """What the site sends: `endless` repeats the body for ever, `drip` seconds between its bytes, `length` lies about it."""
+    """What the site sends: `endless` repeats the body for ever, `drip` seconds between its bytes,
+    `length` lies about it.
+    """
 
     body: bytes = b""
     status: int = 200
@@ -32,7 +36,9 @@ Answering = Callable[["Seen"], Reply]
 
 @dataclass
 class Seen:
-    """A request: host without port, path, headers, when it came, and the connection that brought it."""
+    """A request: host without port, path, headers, when it came, and the connection that brought
+    it.
+    """
 
     host: str
     path: str
@@ -67,8 +73,13 @@ class Site:
 
 def page(text: str) -> Reply:
     """Return a page with enough text to have a main part."""
-    words = f"{text}. " + "The harbour wall was built in the spring of that year by people from the town. " * 5
-    return Reply(f"<html><head><title>{text}</title></head><body><article><h1>{text}</h1><p>{words}</p></article></body></html>".encode())
+    words = (
+        f"{text}. "
+        + "The harbour wall was built in the spring of that year by people from the town. " * 5
+    )
+    return Reply(
+        f"<html><head><title>{text}</title></head><body><article><h1>{text}</h1><p>{words}</p></article></body></html>".encode()
+    )
 
 
 def redirect(to: str, status: int = 302) -> Reply:
@@ -81,7 +92,13 @@ def _handler(site: Site) -> type[http.server.BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             host = self.headers.get("Host", "").rpartition(":")[0]
-            seen = Seen(host, self.path, {k.lower(): v for k, v in self.headers.items()}, time.monotonic(), self.client_address[1])
+            seen = Seen(
+                host,
+                self.path,
+                {k.lower(): v for k, v in self.headers.items()},
+                time.monotonic(),
+                self.client_address[1],
+            )
             try:
                 self._send(site.reply(seen))
             except (BrokenPipeError, ConnectionResetError):
@@ -94,13 +111,19 @@ def _handler(site: Site) -> type[http.server.BaseHTTPRequestHandler]:
             for name, value in reply.headers.items():
                 self.send_header(name, value)
             if not reply.endless:
-                self.send_header("Content-Length", str(len(reply.body) if reply.length is None else reply.length))
+                self.send_header(
+                    "Content-Length", str(len(reply.body) if reply.length is None else reply.length)
+                )
             else:
                 self.close_connection = True
             self.end_headers()
             if self.command == "HEAD":
                 return
-            parts = [reply.body[n : n + 1] for n in range(len(reply.body))] if reply.drip else [reply.body]
+            parts = (
+                [reply.body[n : n + 1] for n in range(len(reply.body))]
+                if reply.drip
+                else [reply.body]
+            )
             while True:
                 for part in parts:
                     time.sleep(reply.drip)
@@ -124,7 +147,9 @@ def resolve(host: str, port: int) -> list[str]:
 
 @contextmanager
 def serving() -> Iterator[Site]:
-    """Serve a site; loopback is a private address, so its names are let through, and nothing else is."""
+    """Serve a site; loopback is a private address, so its names are let through, and nothing else
+    is.
+    """
     site = Site()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(site))
     site.port = server.server_port

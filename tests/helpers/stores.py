@@ -14,10 +14,16 @@ from tests.helpers.sites import Reply, Seen, Site
 
 
 def ranged(body: bytes, seen: Seen, tag: str, cut: int | None = None) -> Reply:
-    """Answer with a file, or the part that is asked for if it is still the same; `cut` ends the connection after so many bytes."""
+    """Answer with a file, or the part that is asked for if it is still the same; `cut` ends the
+    connection after so many bytes.
+    """
     asked = re.fullmatch(r"bytes=(\d+)-(\d*)", seen.headers.get("range", ""))
     same = seen.headers.get("if-range", tag) == tag
-    headers = {"ETag": tag, "Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT", "Content-Type": "application/octet-stream"}
+    headers = {
+        "ETag": tag,
+        "Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT",
+        "Content-Type": "application/octet-stream",
+    }
     if not asked or not same:
         return Reply(body if cut is None else body[:cut], headers=headers, length=len(body))
     start, end = int(asked[1]), min(int(asked[2] or len(body) - 1), len(body) - 1)
@@ -59,18 +65,27 @@ class Bucket:
             if key.startswith(prefix)
         )
         space = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
-        return self._xml(200, f"<ListBucketResult {space}><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>")
+        return self._xml(
+            200,
+            f"<ListBucketResult {space}><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>",
+        )
 
     def _error(self, status: int, code: str) -> Reply:
         return self._xml(status, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>")
 
     def _xml(self, status: int, body: str) -> Reply:
-        return Reply(f'<?xml version="1.0" encoding="UTF-8"?>{body}'.encode(), status, {"Content-Type": "application/xml"})
+        return Reply(
+            f'<?xml version="1.0" encoding="UTF-8"?>{body}'.encode(),
+            status,
+            {"Content-Type": "application/xml"},
+        )
 
 
 @dataclass
 class Hub:
-    """A Hub with one data set, me/texts: its commits by name, each with its files; `token` is wanted where it is set."""
+    """A Hub with one data set, me/texts: its commits by name, each with its files; `token` is
+    wanted where it is set.
+    """
 
     site: Site
     commits: dict[str, dict[str, bytes]]
@@ -86,16 +101,31 @@ class Hub:
         path = unquote(urlsplit(seen.path).path)
         if match := re.fullmatch(r"/api/datasets/me/texts/revision/([^/]+)", path):
             commit = self.head if match[1] == "main" else match[1]
-            return self._json({"id": "me/texts", "sha": commit}) if commit in self.commits else self._missing("RevisionNotFound")
+            return (
+                self._json({"id": "me/texts", "sha": commit})
+                if commit in self.commits
+                else self._missing("RevisionNotFound")
+            )
         if match := re.fullmatch(r"/api/datasets/me/texts/tree/([^/]+)", path):
-            return self._json([self._entry(name, data) for name, data in self.commits[match[1]].items()])
+            return self._json(
+                [self._entry(name, data) for name, data in self.commits[match[1]].items()]
+            )
         if match := re.fullmatch(r"/datasets/me/texts/resolve/([^/]+)/(.+)", path):
             data = self.commits[match[1]][match[2]]
-            return self.elsewhere(match[2]) if self.elsewhere else ranged(data, seen, f'"{hashlib.sha1(data).hexdigest()}"')
+            return (
+                self.elsewhere(match[2])
+                if self.elsewhere
+                else ranged(data, seen, f'"{hashlib.sha1(data).hexdigest()}"')
+            )
         return self._missing("RepoNotFound")
 
     def _entry(self, name: str, data: bytes) -> dict[str, object]:
-        entry: dict[str, object] = {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+        entry: dict[str, object] = {
+            "type": "file",
+            "path": name,
+            "size": len(data),
+            "oid": hashlib.sha1(data).hexdigest(),
+        }
         large = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
         return entry | ({"lfs": large} if name.endswith(".gz") else {})
 

@@ -1,4 +1,6 @@
-"""A run directory with token shards, as the tokenize stage leaves one: a made-up language of 61 ids with some grammar."""
+"""A run directory with token shards, as the tokenize stage leaves one: a made-up language of 61 ids
+with some grammar.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,17 @@ from groundup.train.setup import Plan
 
 VOCAB = 61
 SIZES = {"books.aa": 4000, "books.bb": 2500, "web.1.cc": 3100}
-CONFIG = ModelConfig(VOCAB, layers=2, width=32, heads=2, kv_heads=1, head_width=16, feed_forward=48, context=16, dropout=0.1)
+CONFIG = ModelConfig(
+    VOCAB,
+    layers=2,
+    width=32,
+    heads=2,
+    kv_heads=1,
+    head_width=16,
+    feed_forward=48,
+    context=16,
+    dropout=0.1,
+)
 # Everything that a probe would choose, so that tests do not depend on the machine.
 FIXED = {"threads": 1, "precision": "fp32", "compile": "off", "micro_batch": 3, "processes": 1}
 SETTINGS = {
@@ -43,12 +55,17 @@ def language(length: int, seed: int) -> np.ndarray:
 
 
 def write_shards(root: Path, sizes: dict[str, int] | None = None, seed: int = 0) -> None:
-    """Publish the view `tokenize` of a run: train and validation shards and a tokenizer that fits them."""
+    """Publish the view `tokenize` of a run: train and validation shards and a tokenizer that fits
+    them.
+    """
     with Store(root).stage() as folder:
         (folder / "shards").mkdir()
         for number, (name, size) in enumerate((sizes or SIZES).items()):
             np.save(folder / "shards" / f"{name}.train.npy", language(size, seed + number))
-            np.save(folder / "shards" / f"{name}.validation.npy", language(size // 10, seed + 100 + number))
+            np.save(
+                folder / "shards" / f"{name}.validation.npy",
+                language(size // 10, seed + 100 + number),
+            )
         vocabulary = {"the": 0} | {chr(33 + n): n for n in range(1, VOCAB)}
         tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="the"))
         tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -56,9 +73,20 @@ def write_shards(root: Path, sizes: dict[str, int] | None = None, seed: int = 0)
         commit(folder, root / "tokenize", {"view": "tokenize", "artefacts": [], "facts": {}})
 
 
-def recipe(seed: int = 1, weight: float = 1.0, model: dict[str, object] | None = None, **train: object) -> Recipe:
+def recipe(
+    seed: int = 1, weight: float = 1.0, model: dict[str, object] | None = None, **train: object
+) -> Recipe:
     """A recipe whose resolved plan is that of `plan`."""
-    sizes = {"preset": "tiny", "layers": 2, "width": 32, "heads": 2, "kv_heads": 1, "head_width": 16, "feed_forward": 48, "context": 16}
+    sizes = {
+        "preset": "tiny",
+        "layers": 2,
+        "width": 32,
+        "heads": 2,
+        "kv_heads": 1,
+        "head_width": 16,
+        "feed_forward": 48,
+        "context": 16,
+    }
     return Recipe(
         source=(Source("raw/books", weight=weight), Source("raw/web.1", name="web.1")),
         seed=seed,
@@ -67,10 +95,18 @@ def recipe(seed: int = 1, weight: float = 1.0, model: dict[str, object] | None =
     )
 
 
-def plan(steps: int = 12, machine: Machine | None = None, config: ModelConfig = CONFIG, **train: object) -> Plan:
+def plan(
+    steps: int = 12, machine: Machine | None = None, config: ModelConfig = CONFIG, **train: object
+) -> Plan:
     """A plan for `Trainer`, without going through the stage."""
     fixed = Machine(threads=1, micro_batch=3)
-    return Plan(config, Train(**(SETTINGS | {"steps": steps} | train)), machine or fixed, seed=1, steps=steps)  # type: ignore[arg-type]
+    return Plan(
+        config,
+        Train(**(SETTINGS | {"steps": steps} | train)),
+        machine or fixed,
+        seed=1,
+        steps=steps,
+    )  # type: ignore[arg-type]
 
 
 def run_in(root: Path, of: Recipe, redo: frozenset[str] = frozenset()) -> Run:
@@ -80,4 +116,7 @@ def run_in(root: Path, of: Recipe, redo: frozenset[str] = frozenset()) -> Run:
 def weights_digest(root: Path, step: int) -> str:
     """What must be equal, byte by byte, between two trainings: weights, optimizer and state."""
     folder = root / "train" / "checkpoints" / f"step-{step:06d}"
-    return " ".join(file_digest(folder / name) for name in ("model.safetensors", "optimizer.safetensors", "state.json"))
+    return " ".join(
+        file_digest(folder / name)
+        for name in ("model.safetensors", "optimizer.safetensors", "state.json")
+    )

@@ -1,4 +1,6 @@
-"""A run with tokens and a best checkpoint, as the stages before evaluate leave them; the model is small and untrained."""
+"""A run with tokens and a best checkpoint, as the stages before evaluate leave them; the model is
+small and untrained.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,26 @@ KINDS = {"books": "books", "web": "web"}
 def documents(seed: int, count: int) -> list[tuple[str, int]]:
     random = np.random.default_rng(seed)
     lengths = random.integers(30, 120, count)
-    return [(" ".join(random.choice(WORDS, size)) + ".\n", 2 if n % 4 == 0 else 1) for n, size in enumerate(lengths)]
+    return [
+        (" ".join(random.choice(WORDS, size)) + ".\n", 2 if n % 4 == 0 else 1)
+        for n, size in enumerate(lengths)
+    ]
 
 
 def tiny_model(vocab_size: int, seed: int = 1) -> Transformer:
-    """Return a model whose every weight is drawn at random: fresh ones start with zeros that hide mistakes."""
-    config = ModelConfig(vocab_size, layers=2, width=64, heads=2, kv_heads=1, head_width=32, feed_forward=96, context=32)
+    """Return a model whose every weight is drawn at random: fresh ones start with zeros that hide
+    mistakes.
+    """
+    config = ModelConfig(
+        vocab_size,
+        layers=2,
+        width=64,
+        heads=2,
+        kv_heads=1,
+        head_width=32,
+        feed_forward=96,
+        context=32,
+    )
     model = Transformer(config)
     random = np.random.default_rng(seed)
     for parameter in model.parameters():
@@ -39,7 +55,9 @@ def tiny_model(vocab_size: int, seed: int = 1) -> Transformer:
 
 
 def add_checkpoint(run: Run, model: Transformer, step: int = 7, extra: Sequence[Path] = ()) -> Path:
-    """Commit a model with its tokenizer, and with copies of `extra` files, as the best checkpoint of a run."""
+    """Commit a model with its tokenizer, and with copies of `extra` files, as the best checkpoint
+    of a run.
+    """
     folder = run.root / "train" / "checkpoints" / f"step-{step:06d}"
     files = {path.name: path for path in [*(run.root / "tokenize").glob("tokenizer*.json"), *extra]}
     with run.store.stage() as staging:
@@ -59,7 +77,11 @@ def trained_run(root: Path, seed: int = 1, **settings: object) -> Run:
     view = run.store.view("tokenize")
     assert view is not None
     files = view.manifest["files"]
-    inputs = {name: entry["sha256"] for name, entry in files.items() if name.endswith(".npy") or name == "tokenizer.json"}
+    inputs = {
+        name: entry["sha256"]
+        for name, entry in files.items()
+        if name.endswith(".npy") or name == "tokenizer.json"
+    }
     (root / "train").mkdir(exist_ok=True)
     write_json(root / "train" / "train.json", {"inputs": inputs})
     add_checkpoint(run, tiny_model(view.manifest["facts"]["vocab_size"], seed))

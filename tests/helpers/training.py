@@ -1,4 +1,6 @@
-"""Kills trainings, rank and all, at random moments and inside commits; also a program that runs one: `python training.py ROOT ...`."""
+"""Kills trainings, rank and all, at random moments and inside commits; also a program that runs
+one: `python training.py ROOT ...`.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,14 @@ def main(root: Path, processes: int, compiled: str, steps: int) -> None:
     from tests.helpers.token_run import recipe
 
     # Checkpoints so often that a kill finds one being committed.
-    of = recipe(steps=steps, processes=processes, compile=compiled, checkpoint_every=3, validate_every=30, checkpoint_steps=(10, 20))
+    of = recipe(
+        steps=steps,
+        processes=processes,
+        compile=compiled,
+        checkpoint_every=3,
+        validate_every=30,
+        checkpoint_steps=(10, 20),
+    )
     try:
         with opened(of, root, workers=1) as run:
             stage.run(run)
@@ -48,7 +57,9 @@ class Training:
         return self
 
     def start(self) -> subprocess.Popen[bytes]:
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])
+        }
         arguments = [str(self.root), str(self.processes), self.compiled, str(self.steps)]
         return subprocess.Popen(
             [sys.executable, __file__, *arguments],
@@ -76,7 +87,9 @@ class Training:
 
     def wait_for(self, process: subprocess.Popen[bytes], size: int = 1) -> None:
         """Wait until metrics hold more than `size` bytes, or the process has ended."""
-        while process.poll() is None and not (self.metrics().exists() and self.metrics().stat().st_size > size):
+        while process.poll() is None and not (
+            self.metrics().exists() and self.metrics().stat().st_size > size
+        ):
             time.sleep(0.02)
 
 
@@ -86,7 +99,10 @@ def ranks(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     for child in psutil.Process(process.pid).children(recursive=True):
         try:
             # Not torchrun above them, and not the compiler's workers below.
-            if child.cmdline()[-3:-1] == ["-m", "groundup.train"] and "groundup.train.launch" not in child.cmdline():
+            if (
+                child.cmdline()[-3:-1] == ["-m", "groundup.train"]
+                and "groundup.train.launch" not in child.cmdline()
+            ):
                 found.append(child)
         except (psutil.Error, IndexError):
             continue
@@ -123,7 +139,9 @@ class Killer:
         """Kill at a random moment; hunting, at the first commit after it."""
         process = self.training.start()
         moment = time.monotonic() + self.rng.uniform(1.0, self.longest)
-        while process.poll() is None and (time.monotonic() < moment or (hunt and not self.committing())):
+        while process.poll() is None and (
+            time.monotonic() < moment or (hunt and not self.committing())
+        ):
             time.sleep(0.0005)
         if process.poll() is None:
             gone(process)

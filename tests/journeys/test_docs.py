@@ -39,14 +39,20 @@ def names(paths: list[Path]) -> list[str]:
 
 
 def blocks(page: Path, *languages: str) -> list[str]:
-    return [body for language, body in FENCE.findall(page.read_text(encoding="utf-8")) if language in languages]
+    return [
+        body
+        for language, body in FENCE.findall(page.read_text(encoding="utf-8"))
+        if language in languages
+    ]
 
 
 def commands(page: Path) -> Iterator[list[str]]:
     """Yield the words of every `groundup` line of a page, in a fence or indented by four."""
     text = page.read_text(encoding="utf-8")
     indented = re.findall(r"^ {4}(\S.*)$", FENCE.sub("", text), re.MULTILINE)
-    fenced = [line for body in blocks(page, *SHELLS) for line in body.replace("\\\n", " ").splitlines()]
+    fenced = [
+        line for body in blocks(page, *SHELLS) for line in body.replace("\\\n", " ").splitlines()
+    ]
     for line in [*fenced, *indented]:
         line = line.strip().removeprefix("$ ")
         if re.match(r"(\.venv/bin/)?groundup\s", line):
@@ -60,7 +66,12 @@ def test_the_finder_of_commands_finds_them(tmp_path: Path) -> None:
         "```sh\n$ groundup run x.toml \\\n  --until train  # why\n```\n\n    .venv/bin/groundup verify runs/x\n\n    groundupper x\n"
     )
     assert list(commands(page)) == [["run", "x.toml", "--until", "train"], ["verify", "runs/x"]]
-    for wrong in (["run", "x.toml", "--untli", "train"], ["inspect"], ["sample", "x", "y", "--tokens", "many"], ["rnu", "x"]):
+    for wrong in (
+        ["run", "x.toml", "--untli", "train"],
+        ["inspect"],
+        ["sample", "x", "y", "--tokens", "many"],
+        ["rnu", "x"],
+    ):
         with pytest.raises((click.UsageError, KeyError)):
             check(wrong)
 
@@ -95,13 +106,18 @@ def test_every_setting_is_one_that_recipes_know(page: Path, tmp_path: Path) -> N
     for words in commands(page):
         # `tune` sets what stands in its own table.
         prefix = "tune." if words[0] == "tune" else ""
-        load_recipe(tmp_path / "one.toml", [prefix + value for option, value in pairwise(words) if option == "--set"])
+        load_recipe(
+            tmp_path / "one.toml",
+            [prefix + value for option, value in pairwise(words) if option == "--set"],
+        )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
 def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
-    found = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r"<(?:img|a|source)\b[^>]*?(?:src|srcset|href)=\"([^\"]+)\"", text)
+    found = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(
+        r"<(?:img|a|source)\b[^>]*?(?:src|srcset|href)=\"([^\"]+)\"", text
+    )
     for link in found:
         if re.match(r"[a-z]+:", link):
             continue
@@ -139,10 +155,16 @@ def test_tables_name_what_the_code_has(tiny_run: Path) -> None:
     text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     assert f'"auto"          # {", ".join(PRESETS)};' in text
     assert set(first_column("training.md", "setting")) == {
-        name for name, kind in inspect.get_annotations(Train).items() if "auto" in kind.lower() and name != "steps"
+        name
+        for name, kind in inspect.get_annotations(Train).items()
+        if "auto" in kind.lower() and name != "steps"
     }
-    lines = [json.loads(line) for line in (tiny_run / "train" / "metrics.jsonl").read_text().splitlines()]
-    assert set(first_column("training.md", "key")) == {key.partition(".")[0] for line in lines for key in line}
+    lines = [
+        json.loads(line) for line in (tiny_run / "train" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert set(first_column("training.md", "key")) == {
+        key.partition(".")[0] for line in lines for key in line
+    }
 
 
 def test_rules_of_thumb_are_those_of_the_code() -> None:
@@ -154,14 +176,18 @@ def test_rules_of_thumb_are_those_of_the_code() -> None:
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
-    """A recipe that uses the filter of docs/data.md as it stands there, with a book that calls itself a draft."""
+    """A recipe that uses the filter of docs/data.md as it stands there, with a book that calls
+    itself a draft.
+    """
     page = ROOT / "docs" / "data.md"
     code = next(body for body in blocks(page, "python") if body.startswith("# my_filters.py"))
     settings = next(body for body in blocks(page, "toml") if "my_filters" in body)
     write_books(tmp_path / "raw", count=4)
     (tmp_path / "my_filters.py").write_text(code)
     book = tmp_path / "raw" / "book00.txt"
-    marked = book.read_text(encoding="utf-8").replace("EBOOK REFERENCE 0 ***", "EBOOK REFERENCE 0 ***\n\nThis is a DRAFT of the book.", 1)
+    marked = book.read_text(encoding="utf-8").replace(
+        "EBOOK REFERENCE 0 ***", "EBOOK REFERENCE 0 ***\n\nThis is a DRAFT of the book.", 1
+    )
     book.write_text(marked, encoding="utf-8")
     (tmp_path / "recipe.toml").write_text(f'[[source]]\nkind = "books"\npath = "raw"\n{settings}')
     return tmp_path / "recipe.toml"
@@ -169,18 +195,27 @@ def example(tmp_path: Path) -> Path:
 
 def dropped(recipe: Path) -> list[tuple[str, str, float]]:
     run_flow(load_recipe(recipe), recipe.parent / "run", until="refine", workers=1)
-    rows: list[dict[str, Any]] = groundup.open_run(recipe.parent / "run").dropped("refine").read_all().to_pylist()
+    rows: list[dict[str, Any]] = (
+        groundup.open_run(recipe.parent / "run").dropped("refine").read_all().to_pylist()
+    )
     return [(row["origin"], row["reason"], row["score"]) for row in rows]
 
 
 def test_the_filter_of_the_page_drops_what_it_says(example: Path) -> None:
     """With the score that it gives, the place of the word; and its file is part of the key."""
-    assert dropped(example) == [("book00.txt", "my_filters:no_drafts", float("This is a DRAFT".index("DRAFT")))]
+    assert dropped(example) == [
+        ("book00.txt", "my_filters:no_drafts", float("This is a DRAFT".index("DRAFT")))
+    ]
     code = example.parent / "my_filters.py"
     code.write_text(code.read_text() + "# Another file, if not another answer.\n")
     assert len(dropped(example)) == 1
-    manifests = [json.loads(path.read_text()) for path in (example.parent / "run/.store/refine/shard").glob("*/manifest.json")]
-    assert hashlib.sha256(code.read_bytes()).hexdigest() in [one["settings"]["code"]["my_filters:no_drafts"] for one in manifests]
+    manifests = [
+        json.loads(path.read_text())
+        for path in (example.parent / "run/.store/refine/shard").glob("*/manifest.json")
+    ]
+    assert hashlib.sha256(code.read_bytes()).hexdigest() in [
+        one["settings"]["code"]["my_filters:no_drafts"] for one in manifests
+    ]
     text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     promised = re.search(r"cleaned documents of one kind \((.*?)\)", text, re.DOTALL)
     assert promised is not None
@@ -189,8 +224,16 @@ def test_the_filter_of_the_page_drops_what_it_says(example: Path) -> None:
 
 def test_examples_in_python_run(tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """On another run than the starter, which not everybody has."""
-    bodies = [body for name in ("data.md", "lineage.md", "training.md") for body in blocks(ROOT / "docs" / name, "python")]
-    runnable = [body.replace('"runs/starter"', repr(str(tiny_run))) for body in bodies if '"runs/starter"' in body]
+    bodies = [
+        body
+        for name in ("data.md", "lineage.md", "training.md")
+        for body in blocks(ROOT / "docs" / name, "python")
+    ]
+    runnable = [
+        body.replace('"runs/starter"', repr(str(tiny_run)))
+        for body in bodies
+        if '"runs/starter"' in body
+    ]
     assert len(runnable) == 2
     for body in runnable:
         exec(compile(body, "example", "exec"), {})

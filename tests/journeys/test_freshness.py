@@ -1,4 +1,6 @@
-"""Only what changed is done again: one byte of each input and one of each setting, and exactly which stages then run."""
+"""Only what changed is done again: one byte of each input and one of each setting, and exactly
+which stages then run.
+"""
 
 import dataclasses
 import re
@@ -12,7 +14,17 @@ from faults.killing import digests
 from groundup.errors import GroundupError
 from groundup.flow import STAGES, run_flow
 from groundup.recipe.source import Source
-from groundup.recipe.tables import Evaluate, Export, Model, Recipe, Refine, Tokenize, Train, Tune, load_recipe
+from groundup.recipe.tables import (
+    Evaluate,
+    Export,
+    Model,
+    Recipe,
+    Refine,
+    Tokenize,
+    Train,
+    Tune,
+    load_recipe,
+)
 from groundup.runtime.ledger import Ledger
 
 ALL = set(STAGES)
@@ -49,13 +61,17 @@ def flip(path: Path, old: bytes, new: bytes) -> None:
         ("talk/talk.jsonl", b" the ", b" thy ", "train"),
     ],
 )
-def test_one_byte_of_text_runs_everything_again(run_copy: Path, name: str, old: bytes, new: bytes, until: str) -> None:
+def test_one_byte_of_text_runs_everything_again(
+    run_copy: Path, name: str, old: bytes, new: bytes, until: str
+) -> None:
     flip(run_copy.parent / "raw" / name, old, new)
     assert stages_that_ran(run_copy, until=until) == set(STAGES[: STAGES.index(until) + 1])
 
 
 def test_one_byte_that_changes_no_document_stops_at_collect(run_copy: Path) -> None:
-    """Inputs are contents: a license text after the end of a book is read again, and nothing follows from it."""
+    """Inputs are contents: a license text after the end of a book is read again, and nothing
+    follows from it.
+    """
     flip(run_copy.parent / "raw" / "books" / "book03.txt", b"license text", b"license tixt")
     assert stages_that_ran(run_copy) == {"collect", "report"}
 
@@ -67,12 +83,20 @@ def test_a_touched_file_runs_nothing(run_copy: Path) -> None:
 
 
 def test_a_new_file_runs_only_its_own_shards_and_the_lists(run_copy: Path) -> None:
-    lines = (run_copy.parent / "raw" / "books" / "book03.txt").read_bytes().splitlines(keepends=True)
-    (run_copy.parent / "raw" / "books" / "shorter.txt").write_bytes(b"".join(lines[:-12] + lines[-3:]))
+    lines = (
+        (run_copy.parent / "raw" / "books" / "book03.txt").read_bytes().splitlines(keepends=True)
+    )
+    (run_copy.parent / "raw" / "books" / "shorter.txt").write_bytes(
+        b"".join(lines[:-12] + lines[-3:])
+    )
     root = run_copy.parent / "runs" / "tiny"
     before = len(Ledger(root / "ledger.jsonl").events())
     run_flow(load_recipe(run_copy), root, workers=1)
-    events = {e["stage"]: e for e in Ledger(root / "ledger.jsonl").events()[before:] if e["event"] in ("finished", "fresh")}
+    events = {
+        e["stage"]: e
+        for e in Ledger(root / "ledger.jsonl").events()[before:]
+        if e["event"] in ("finished", "fresh")
+    }
     shards = 5
     assert (events["collect"]["built"], events["collect"]["reused"]) == (1, shards - 1)
     # Its shard, the three lists, and the distributions.
@@ -84,13 +108,16 @@ def test_a_new_file_runs_only_its_own_shards_and_the_lists(run_copy: Path) -> No
 def test_a_file_taken_away_is_gone_from_every_stage(run_copy: Path) -> None:
     shutil.rmtree(run_copy.parent / "raw" / "web")
     text = run_copy.read_text()
-    run_copy.write_text(re.sub(r'\[\[source\]\]\nname = "web".*?(?=\[\[source\]\])', "", text, flags=re.DOTALL))
+    run_copy.write_text(
+        re.sub(r'\[\[source\]\]\nname = "web".*?(?=\[\[source\]\])', "", text, flags=re.DOTALL)
+    )
     assert stages_that_ran(run_copy) == ALL - {"collect"}
     root = run_copy.parent / "runs" / "tiny"
     assert not list(root.glob("*/documents/web.*")) + list(root.glob("tokenize/shards/web.*"))
 
 
-# Every key of the recipe, and the stages that run again when it changes. What a change of weights brings with it:
+# Every key of the recipe, and the stages that run again when it changes. What a change of weights
+# brings with it:
 RETRAINED = {"train", "evaluate", "tune", "export", "report"}
 # What is exported is the tuned model.
 TUNED = {"tune", "export", "report"}
@@ -160,24 +187,43 @@ SETTINGS: dict[str, tuple[str, set[str]]] = {
     # Training text is held against it; where nothing is found, the wave stops there.
     "evaluate.benchmarks": ('["lambada.jsonl"]', {"collect", "refine", "evaluate", "report"}),
 }
-# Changes of a finished training that change nothing: they hold from the next step on, and there is none.
+# Changes of a finished training that change nothing: they hold from the next step on, and there is
+# none.
 HARMLESS = {f"train.{f.name}" for f in dataclasses.fields(Train)} - set(SETTINGS)
 
 
 def test_every_key_of_a_recipe_has_a_place_in_this_test() -> None:
-    parts = {"source.0": Source, "refine": Refine, "tokenize": Tokenize, "model": Model, "train": Train, "evaluate": Evaluate}
+    parts = {
+        "source.0": Source,
+        "refine": Refine,
+        "tokenize": Tokenize,
+        "model": Model,
+        "train": Train,
+        "evaluate": Evaluate,
+    }
     parts |= {"tune": Tune, "export": Export}
-    keys = {f"{prefix}.{f.name}" for prefix, part in parts.items() for f in dataclasses.fields(part) if not f.metadata.get("internal")}
-    keys |= {f.name for f in dataclasses.fields(Recipe) if f.name not in parts and f.name != "source" and not f.metadata.get("internal")}
-    # Going on from other weights has its own journey (test_goes_on.py), a reader of the user's own its tests (test_collect_own.py).
+    keys = {
+        f"{prefix}.{f.name}"
+        for prefix, part in parts.items()
+        for f in dataclasses.fields(part)
+        if not f.metadata.get("internal")
+    }
+    keys |= {
+        f.name
+        for f in dataclasses.fields(Recipe)
+        if f.name not in parts and f.name != "source" and not f.metadata.get("internal")
+    }
+    # Going on from other weights has its own journey (test_goes_on.py), a reader of the user's own
+    # its tests (test_collect_own.py).
     assert keys == set(SETTINGS) | HARMLESS | {"model.base", "source.0.reader"}
 
 
 def last_to_run(key: str) -> str:
     """Return how far a run with another value of `key` has to go to show all that it can.
 
-    Where everything from one stage on runs again, the stages behind it follow from that one's output: the first such key
-    goes to the end, and the others stop there. Without the report, which any change of the recipe renders again.
+    Where everything from one stage on runs again, the stages behind it follow from that one's
+    output: the first such key goes to the end, and the others stop there. Without the report, which
+    any change of the recipe renders again.
     """
     expected = SETTINGS[key][1]
     alike = [other for other in SETTINGS if SETTINGS[other][1] == expected]
@@ -187,7 +233,9 @@ def last_to_run(key: str) -> str:
 
 @pytest.mark.parametrize("key", [key for key in SETTINGS if SETTINGS[key][1]])
 def test_one_setting_runs_exactly_what_depends_on_it(run_copy: Path, key: str) -> None:
-    (run_copy.parent / "lambada.jsonl").write_text('{"text": "The last word of this line is word"}\n')
+    (run_copy.parent / "lambada.jsonl").write_text(
+        '{"text": "The last word of this line is word"}\n'
+    )
     value, expected = SETTINGS[key]
     until = last_to_run(key)
     reached = set(STAGES[: STAGES.index(until) + 1])
@@ -195,15 +243,29 @@ def test_one_setting_runs_exactly_what_depends_on_it(run_copy: Path, key: str) -
 
 
 def test_settings_that_say_the_same_run_nothing(run_copy: Path) -> None:
-    same = [f"{key}={value}" for key, (value, expected) in SETTINGS.items() if not expected and key != "source.0.sha256"]
+    same = [
+        f"{key}={value}"
+        for key, (value, expected) in SETTINGS.items()
+        if not expected and key != "source.0.sha256"
+    ]
     assert stages_that_ran(run_copy, [*same, "source.0.weight=1.0"]) <= {"report"}
 
 
 def test_logging_and_rates_of_a_finished_training_run_nothing(run_copy: Path) -> None:
     hints = typing.get_type_hints(Train)
-    values = {"checkpoint_steps": "[3]", "sample_prompt": "A", "precision": "fp32", "compile": "off", "recompute": "off", "guard": "8.0"}
+    values = {
+        "checkpoint_steps": "[3]",
+        "sample_prompt": "A",
+        "precision": "fp32",
+        "compile": "off",
+        "recompute": "off",
+        "guard": "8.0",
+    }
     values |= {"tensorboard": "true", "wandb": "true"}
-    changed = [f"{key}={values.get(key[6:], '1' if hints[key[6:]] is not float else '0.5')}" for key in sorted(HARMLESS)]
+    changed = [
+        f"{key}={values.get(key[6:], '1' if hints[key[6:]] is not float else '0.5')}"
+        for key in sorted(HARMLESS)
+    ]
     assert stages_that_ran(run_copy, changed) <= {"report"}
 
 
@@ -212,23 +274,41 @@ def test_a_run_inside_its_source_does_not_read_itself(tmp_path: Path) -> None:
     from tests.helpers.raw import write_books
 
     write_books(tmp_path / "books", 3)
-    (tmp_path / "recipe.toml").write_text('[[source]]\npath = "."\nname = "all"\nkind = "books"\nexclude = ["recipe.toml"]\n')
+    (tmp_path / "recipe.toml").write_text(
+        '[[source]]\npath = "."\nname = "all"\nkind = "books"\nexclude = ["recipe.toml"]\n'
+    )
     for _ in range(2):
-        run = run_flow(load_recipe(tmp_path / "recipe.toml"), tmp_path / "runs" / "r", until="collect", workers=1)
+        run = run_flow(
+            load_recipe(tmp_path / "recipe.toml"),
+            tmp_path / "runs" / "r",
+            until="collect",
+            workers=1,
+        )
     assert run.built == 0
 
 
 def test_a_redo_that_would_do_nothing_is_an_error(run_copy: Path) -> None:
     with pytest.raises(GroundupError, match="comes after --until"):
-        run_flow(load_recipe(run_copy), run_copy.parent / "runs" / "tiny", until="tokenize", redo=["train"])
+        run_flow(
+            load_recipe(run_copy),
+            run_copy.parent / "runs" / "tiny",
+            until="tokenize",
+            redo=["train"],
+        )
 
 
 @pytest.mark.parametrize("stage", ["collect", "tokenize", "train", "report"])
-def test_redo_builds_a_fresh_stage_again_and_ends_with_the_same_bytes(run_copy: Path, stage: str) -> None:
+def test_redo_builds_a_fresh_stage_again_and_ends_with_the_same_bytes(
+    run_copy: Path, stage: str
+) -> None:
     root = run_copy.parent / "runs" / "tiny"
     before = digests(root)
     events = len(Ledger(root / "ledger.jsonl").events())
     run_flow(load_recipe(run_copy), root, redo=[stage], workers=1)
-    ran = {e["stage"] for e in Ledger(root / "ledger.jsonl").events()[events:] if e["event"] == "finished"}
+    ran = {
+        e["stage"]
+        for e in Ledger(root / "ledger.jsonl").events()[events:]
+        if e["event"] == "finished"
+    }
     assert stage in ran
     assert digests(root) == before

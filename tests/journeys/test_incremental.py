@@ -1,4 +1,6 @@
-"""Raw files that are added, changed and taken away redo their own shards and the global lists: exactly which, counted."""
+"""Raw files that are added, changed and taken away redo their own shards and the global lists:
+exactly which, counted.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.helpers.shards_kit import SHARDS, artifacts, between, names, run, texts, write, write_project
+from tests.helpers.shards_kit import (
+    SHARDS,
+    artifacts,
+    between,
+    names,
+    run,
+    texts,
+    write,
+    write_project,
+)
 
 from groundup.commands.verify import artifacts as named
 from groundup.runtime.store import Store
@@ -41,15 +52,25 @@ def take_away(raw: Path) -> None:
 def verdicts(root: Path) -> dict[str, str]:
     view = Store(root).view("refine")
     assert view is not None
-    return {name[6:-4]: entry["sha256"] for name, entry in view.manifest["files"].items() if name.startswith("split/")}
+    return {
+        name[6:-4]: entry["sha256"]
+        for name, entry in view.manifest["files"].items()
+        if name.startswith("split/")
+    }
 
 
 @pytest.mark.parametrize("what", [add, change, take_away])
-def test_only_its_shard_and_the_lists_are_built(project: Path, tmp_path: Path, what: Callable[[Path], None]) -> None:
+def test_only_its_shard_and_the_lists_are_built(
+    project: Path, tmp_path: Path, what: Callable[[Path], None]
+) -> None:
     recipe = shutil.copytree(project.parent, tmp_path / "copy") / project.name
     root, before = recipe.parent / "run", artifacts(recipe.parent / "run")
     old = verdicts(root)
-    own = [artifact.name for artifact in named(root, "collect", "collect/shard") if begins(1) in artifact.manifest["inputs"]]
+    own = [
+        artifact.name
+        for artifact in named(root, "collect", "collect/shard")
+        if begins(1) in artifact.manifest["inputs"]
+    ]
     what(recipe.parent / "raw")
     run(recipe)
     built = {name.rpartition("-")[0] for name in artifacts(root) - before}
@@ -57,7 +78,9 @@ def test_only_its_shard_and_the_lists_are_built(project: Path, tmp_path: Path, w
     moved = {name for name, digest in verdicts(root).items() if digest != old[name]}
     expected = {"collect": set(own), "refine": set(own), "tokenize": set(own) | moved}
     for stage, prefix in PER_SHARD.items():
-        assert {name.removeprefix(prefix) for name in built if name.startswith(prefix)} == expected[stage], stage
+        assert {name.removeprefix(prefix) for name in built if name.startswith(prefix)} == expected[
+            stage
+        ], stage
     # The rest is lists over all shards, one of each; the tokenizer is frozen.
     rest = sorted(name for name in built if not name.startswith(tuple(PER_SHARD.values())))
     lists = [f"refine/{name}/{name}" for name in ("duplicates", "lines", "quality", "split")]
@@ -65,7 +88,9 @@ def test_only_its_shard_and_the_lists_are_built(project: Path, tmp_path: Path, w
 
 
 @pytest.mark.parametrize("what", [add, change, take_away])
-def test_status_counts_what_the_last_run_built(project: Path, tmp_path: Path, what: Callable[[Path], None]) -> None:
+def test_status_counts_what_the_last_run_built(
+    project: Path, tmp_path: Path, what: Callable[[Path], None]
+) -> None:
     from groundup.commands.status import run_status, status_text
 
     recipe = shutil.copytree(project.parent, tmp_path / "copy") / project.name
@@ -78,7 +103,10 @@ def test_status_counts_what_the_last_run_built(project: Path, tmp_path: Path, wh
         view = Store(root).view(stage)
         assert view is not None
         new = sum(name.startswith(f"{stage}/") for name in built)
-        assert (state[stage]["built"], state[stage]["reused"]) == (new, len(view.manifest["artefacts"]) - new), stage
+        assert (state[stage]["built"], state[stage]["reused"]) == (
+            new,
+            len(view.manifest["artefacts"]) - new,
+        ), stage
     assert (state["train"]["built"], state["train"]["reused"]) == (None, None)
     run(recipe)
     assert [run_status(root)["stages"][stage]["built"] for stage in PER_SHARD] == [0, 0, 0]

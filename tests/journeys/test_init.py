@@ -1,4 +1,6 @@
-"""`groundup init` on a folder of whatever a user has: a recipe that runs, and every raw file kept or listed."""
+"""`groundup init` on a folder of whatever a user has: a recipe that runs, and every raw file kept
+or listed.
+"""
 
 import os
 import shutil
@@ -31,14 +33,23 @@ SMALL = [
 
 def groundup(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "groundup", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=cwd, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=400, cwd=cwd, check=False
+    )
 
 
 def init_and_run(folder: Path, cwd: Path) -> Path:
     """Write a recipe for `folder`, run it, and return the run directory."""
     made = groundup("init", str(folder), cwd=cwd)
     assert made.returncode == 0, made.stderr
-    done = groundup("run", "recipe.toml", "--out", "run", *[part for setting in SMALL for part in ("--set", setting)], cwd=cwd)
+    done = groundup(
+        "run",
+        "recipe.toml",
+        "--out",
+        "run",
+        *[part for setting in SMALL for part in ("--set", setting)],
+        cwd=cwd,
+    )
     assert done.returncode == 0, done.stderr
     return cwd / "run"
 
@@ -54,7 +65,11 @@ def accounted(run: Path, root: Path, raw: Path) -> set[Path]:
             origins[row["source"]].add(row["origin"].split("!/")[0])
     for path in (p for p in raw.rglob("*") if p.is_file()):
         name = path.relative_to(raw).as_posix()
-        if any(name == origin or name.endswith("/" + origin) for known in origins.values() for origin in known):
+        if any(
+            name == origin or name.endswith("/" + origin)
+            for known in origins.values()
+            for origin in known
+        ):
             found.add(path)
     return found
 
@@ -74,7 +89,9 @@ def test_real_data_of_every_kind(tmp_path: Path) -> None:
         pytest.skip("needs GROUNDUP_TEST_DATA (a folder of real data)")
     raw = tmp_path / "raw"
     for name in SAMPLES:
-        shutil.copytree(Path(data) / name, raw / name, ignore=shutil.ignore_patterns("networkx*", "zstandard*"))
+        shutil.copytree(
+            Path(data) / name, raw / name, ignore=shutil.ignore_patterns("networkx*", "zstandard*")
+        )
     for path in raw.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     run = init_and_run(raw, tmp_path)
@@ -91,9 +108,13 @@ def test_an_existing_recipe_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_recipe_is_no_raw_text(tmp_path: Path) -> None:
-    """A recipe that lies in the folder that it is for is read by none of its sources, and `init` does not look at it again."""
+    """A recipe that lies in the folder that it is for is read by none of its sources, and `init`
+    does not look at it again.
+    """
     (tmp_path / "chat").mkdir()
-    (tmp_path / "chat" / "a.jsonl").write_text('{"messages": [{"role": "user", "content": "Hello."}]}\n' * 30)
+    (tmp_path / "chat" / "a.jsonl").write_text(
+        '{"messages": [{"role": "user", "content": "Hello."}]}\n' * 30
+    )
     (tmp_path / "notes.txt").write_text("A note of my own, which is long enough.\n" * 300)
     first = ""
     for arguments in ((), ("--force",)):
@@ -101,5 +122,9 @@ def test_a_recipe_is_no_raw_text(tmp_path: Path) -> None:
         text = (tmp_path / "recipe.toml").read_text()
         assert not first or text == first
         first = text
-    read = {file.origin for source in load_recipe(tmp_path / "recipe.toml").source for file in list_source(source, tmp_path).files}
+    read = {
+        file.origin
+        for source in load_recipe(tmp_path / "recipe.toml").source
+        for file in list_source(source, tmp_path).files
+    }
     assert read == {"notes.txt", "a.jsonl"}

@@ -1,4 +1,6 @@
-"""From a token to its document, its filter, its duplicates and the steps that read it; and out of a whole run."""
+"""From a token to its document, its filter, its duplicates and the steps that read it; and out of a
+whole run.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,13 @@ from tests.helpers.holders import holders
 import groundup
 from groundup.commands.columns import places
 from groundup.commands.forget import forget
-from groundup.commands.inspect import describe_document, describe_dropped, describe_duplicates, describe_token, judged
+from groundup.commands.inspect import (
+    describe_document,
+    describe_dropped,
+    describe_duplicates,
+    describe_token,
+    judged,
+)
 from groundup.commands.trace import Course
 from groundup.commands.verify import check_forgotten, check_round_trip, check_split, check_tokens
 from groundup.errors import ExpensiveError, GroundupError
@@ -30,7 +38,14 @@ def steps_by_document(root: Path) -> dict[str, set[int]]:
     run = groundup.open_run(root)
     weights = {source["name"]: source["weight"] for source in run.settings()["source"]}
     vocabulary = run.tokenizer().vocab_size
-    loader = Loader(root / "tokenize/shards", "train", context=CONTEXT, vocab_size=vocabulary, seed=1, weights=weights)
+    loader = Loader(
+        root / "tokenize/shards",
+        "train",
+        context=CONTEXT,
+        vocab_size=vocabulary,
+        seed=1,
+        weights=weights,
+    )
     index = run.index()
     rows = index.filter(pc.equal(index["split"], "train")).to_pylist()
     found = defaultdict(set)
@@ -44,7 +59,11 @@ def steps_by_document(root: Path) -> dict[str, set[int]]:
 
 def test_steps_that_saw_a_document_are_those_whose_samples_hold_it(tiny_run: Path) -> None:
     """For every document of the run, seen or not, and the checkpoints with it in their past."""
-    run, expected, course = groundup.open_run(tiny_run), steps_by_document(tiny_run), Course.open(tiny_run)
+    run, expected, course = (
+        groundup.open_run(tiny_run),
+        steps_by_document(tiny_run),
+        Course.open(tiny_run),
+    )
     assert course is not None and expected
     for row in run.index().to_pylist():
         seen = course.of_document(row["id"])
@@ -56,17 +75,28 @@ def test_steps_that_saw_a_document_are_those_whose_samples_hold_it(tiny_run: Pat
             assert seen.checkpoints == tuple(f"step-{step:06d}" for step in (3, 6) if step > first)
     ids = run.index()["id"].to_pylist()
     alone = {one: course.of_document(one) for one in ids}
-    assert course.of_documents(ids) == {one: seen for one, seen in alone.items() if seen is not None}
+    assert course.of_documents(ids) == {
+        one: seen for one, seen in alone.items() if seen is not None
+    }
 
 
 def test_a_token_tells_its_document_and_its_own_steps(tiny_run: Path) -> None:
     """A document of several windows is read in more steps than any one of its tokens."""
     run = groundup.open_run(tiny_run)
     expected = steps_by_document(tiny_run)
-    index = run.index().filter(pc.equal(run.index()["split"], "train")).sort_by([("shard", "ascending"), ("offset", "ascending")])
+    index = (
+        run.index()
+        .filter(pc.equal(run.index()["split"], "train"))
+        .sort_by([("shard", "ascending"), ("offset", "ascending")])
+    )
     lengths = {row["id"]: row["length"] for row in index.to_pylist()}
-    document = min((name for name in expected if len(expected[name]) > 1), key=lambda name: (lengths[name], name))
-    number = sum(row["length"] for row in index.slice(0, index["id"].to_pylist().index(document)).to_pylist())
+    document = min(
+        (name for name in expected if len(expected[name]) > 1),
+        key=lambda name: (lengths[name], name),
+    )
+    number = sum(
+        row["length"] for row in index.slice(0, index["id"].to_pylist().index(document)).to_pylist()
+    )
     assert f"token {number + 3:,} is token 3 of {document}" in describe_token(tiny_run, number + 3)
     # Every window holds one of these.
     tokens = sorted({*range(0, lengths[document], CONTEXT), lengths[document] - 1})
@@ -76,7 +106,9 @@ def test_a_token_tells_its_document_and_its_own_steps(tiny_run: Path) -> None:
 
 
 def test_steps_are_known_after_the_tokens_were_replaced(tiny_run: Path, tmp_path: Path) -> None:
-    """Training keeps its own index; one of an earlier groundup has none, and then nothing is guessed."""
+    """Training keeps its own index; one of an earlier groundup has none, and then nothing is
+    guessed.
+    """
     root = shutil.copytree(tiny_run, tmp_path / "run")
     document = next(iter(steps_by_document(tiny_run)))
     before = groundup.open_run(root).seen(document)
@@ -94,7 +126,12 @@ def test_steps_are_known_after_the_tokens_were_replaced(tiny_run: Path, tmp_path
 def test_what_a_filter_saw_stands_beside_what_was_read(tiny_run: Path) -> None:
     run = groundup.open_run(tiny_run)
     reason = "curly_brackets"
-    ids = [row["id"] for batch in run.dropped("refine") for row in batch.to_pylist() if row["reason"] == reason]
+    ids = [
+        row["id"]
+        for batch in run.dropped("refine")
+        for row in batch.to_pylist()
+        if row["reason"] == reason
+    ]
     text = describe_dropped(tiny_run, reason, 100)
     assert text.startswith(f"{len(ids)} dropped for {reason}") and all(name in text for name in ids)
     assert "c4: at most 0" in text and "score" in text
@@ -107,15 +144,26 @@ def test_what_a_filter_saw_stands_beside_what_was_read(tiny_run: Path) -> None:
 
 
 def test_cleaned_text_is_what_refine_wrote_where_it_wrote_it(tiny_run: Path) -> None:
-    """Cleaning is done again for what was dropped; for what was kept the outcome is on disk, and must be the same."""
-    kept = {row["id"]: row["text"] for batch in groundup.open_run(tiny_run).documents(["id", "text"]) for row in batch.to_pylist()}
+    """Cleaning is done again for what was dropped; for what was kept the outcome is on disk, and
+    must be the same.
+    """
+    kept = {
+        row["id"]: row["text"]
+        for batch in groundup.open_run(tiny_run).documents(["id", "text"])
+        for row in batch.to_pylist()
+    }
     found = judged(tiny_run, list(kept), 10**9)
     assert {name: clean for name, (_, clean) in found.items()} == kept
 
 
 def test_duplicates_stand_side_by_side_and_fit(tiny_run: Path) -> None:
     run = groundup.open_run(tiny_run)
-    pairs = [row for batch in run.dropped("refine") for row in batch.to_pylist() if row["reason"] == "near_duplicate"]
+    pairs = [
+        row
+        for batch in run.dropped("refine")
+        for row in batch.to_pylist()
+        if row["reason"] == "near_duplicate"
+    ]
     for row in pairs:
         found = run.duplicates(row["id"])
         member = next(member for member in found.members if member.row["id"] == row["id"])
@@ -130,26 +178,47 @@ def test_duplicates_stand_side_by_side_and_fit(tiny_run: Path) -> None:
 def unique_phrase(root: Path, document: str) -> str:
     """Return words of a document, letters and spaces only, that no other document of the run holds."""
     run = groundup.open_run(root)
-    texts = {row["id"]: row["text"] for batch in run.documents(["id", "text"]) for row in batch.to_pylist()}
+    texts = {
+        row["id"]: row["text"]
+        for batch in run.documents(["id", "text"])
+        for row in batch.to_pylist()
+    }
     dropped = [row["id"] for batch in run.dropped("refine") for row in batch.to_pylist()]
-    others = " ".join([*(text for name, text in texts.items() if name != document), *run.raw_texts(dropped).values()])
-    return next(phrase for phrase in re.findall(r"[A-Za-z]+(?: [A-Za-z]+){3,}", texts[document]) if phrase not in others)
+    others = " ".join(
+        [
+            *(text for name, text in texts.items() if name != document),
+            *run.raw_texts(dropped).values(),
+        ]
+    )
+    return next(
+        phrase
+        for phrase in re.findall(r"[A-Za-z]+(?: [A-Za-z]+){3,}", texts[document])
+        if phrase not in others
+    )
 
 
-def test_a_whole_run_forgets_and_its_training_stays(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Data, evaluation, tuning, report: nothing quotes it; what learned from it is named with the steps; then training is asked about."""
+def test_a_whole_run_forgets_and_its_training_stays(
+    run_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Data, evaluation, tuning, report: nothing quotes it; what learned from it is named with the
+    steps; then training is asked about.
+    """
     root = run_copy.parent / "runs" / "tiny"
     seen = steps_by_document(root)
     rows = groundup.open_run(root).index().to_pylist()
     document = next(row["id"] for row in rows if row["source"] == "talk" and seen.get(row["id"]))
     phrase = unique_phrase(root, document)
-    weights = {path: path.read_bytes() for path in (root / "train/checkpoints").rglob("*.safetensors")}
+    weights = {
+        path: path.read_bytes() for path in (root / "train/checkpoints").rglob("*.safetensors")
+    }
     assert holders(root, phrase)
 
     told = forget(root, [document], workers=1)
 
     assert holders(root, phrase) == []
-    assert {path: path.read_bytes() for path in (root / "train/checkpoints").rglob("*.safetensors")} == weights
+    assert {
+        path: path.read_bytes() for path in (root / "train/checkpoints").rglob("*.safetensors")
+    } == weights
     assert f"in steps {', '.join(map(str, sorted(seen[document])))}" in told
     past = [f"step-{step:06d}" for step in (3, 6) if step > min(seen[document])]
     assert f"in the past of {', '.join(past)}" in told and "--redo train" in told
@@ -163,7 +232,11 @@ def test_a_whole_run_forgets_and_its_training_stays(run_copy: Path, monkeypatch:
     monkeypatch.setattr("groundup.runtime.run.EXPENSIVE_SECONDS", 0.0)
     with pytest.raises(ExpensiveError, match="its token shards or its tokenizer changed"):
         run_flow(load_recipe(run_copy), root, until="train", workers=1)
-    assert {path: path.read_bytes() for path in (root / "train/checkpoints").rglob("*.safetensors")} == weights
+    assert {
+        path: path.read_bytes() for path in (root / "train/checkpoints").rglob("*.safetensors")
+    } == weights
     # A second one, with no training in between: its steps are known all the same.
     other = next(row["id"] for row in rows if row["id"] != document and seen.get(row["id"]))
-    assert f"in steps {', '.join(map(str, sorted(seen[other])))}" in forget(root, [other], workers=1)
+    assert f"in steps {', '.join(map(str, sorted(seen[other])))}" in forget(
+        root, [other], workers=1
+    )

@@ -60,13 +60,15 @@ def test_every_figure_of_the_report_names_a_file_that_is_there(tiny_run: Path) -
     assert figures["train.steps"]["value"] == 6
     assert figures["model.parameters"]["value"] > 0
     assert figures["tokens.train.tokens"]["value"] == sum(
-        len(np.load(path, mmap_mode="r")) for path in (tiny_run / "tokenize/shards").glob("*.train.npy")
+        len(np.load(path, mmap_mode="r"))
+        for path in (tiny_run / "tokenize/shards").glob("*.train.npy")
     )
 
 
 def test_the_export_gives_the_same_ids_and_logits_in_transformers(tiny_run: Path) -> None:
     transformers = pytest.importorskip(
-        "transformers", reason="transformers is not installed: exports are compared with our own loader only"
+        "transformers",
+        reason="transformers is not installed: exports are compared with our own loader only",
     )
     torch = pytest.importorskip("torch")
     from groundup.artifacts.tokenizer import Tokenizer
@@ -74,7 +76,9 @@ def test_the_export_gives_the_same_ids_and_logits_in_transformers(tiny_run: Path
 
     folder = tiny_run / "export" / "hf"
     text = "The quick brown fox’s naïve 日本語 \N{ZERO WIDTH JOINER}<|im_end|>\r\n\t12345"
-    ids = transformers.AutoTokenizer.from_pretrained(folder)(text, split_special_tokens=True)["input_ids"]
+    ids = transformers.AutoTokenizer.from_pretrained(folder)(text, split_special_tokens=True)[
+        "input_ids"
+    ]
     assert ids == Tokenizer.load(tiny_run / "tokenize").encode(text)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     with torch.no_grad():
@@ -86,7 +90,11 @@ def test_the_export_gives_the_same_ids_and_logits_in_transformers(tiny_run: Path
 def test_a_second_run_builds_nothing(run_copy: Path) -> None:
     done = groundup("run", run_copy, "--out", run_copy.parent / "runs" / "tiny")
     assert done.returncode == 0, done.stderr
-    assert [line.split()[1] for line in done.stderr.splitlines() if line.split()[0] in ("collect", "refine", "train")] == ["fresh"] * 3
+    assert [
+        line.split()[1]
+        for line in done.stderr.splitlines()
+        if line.split()[0] in ("collect", "refine", "train")
+    ] == ["fresh"] * 3
 
 
 def test_a_prompt_is_continued_and_the_same_seed_says_the_same(tiny_run: Path) -> None:
@@ -100,7 +108,10 @@ def test_inspect_goes_from_a_token_to_its_document_and_back(tiny_run: Path) -> N
     told = groundup("inspect", tiny_run, "--token", "1000").stdout
     document = told.split(" of ")[1].split()[0]
     assert told.split(" of ", 1)[1] == groundup("inspect", tiny_run, "--document", document).stdout
-    assert "near_duplicate" in groundup("inspect", tiny_run).stdout or "malformed" in groundup("inspect", tiny_run).stdout
+    assert (
+        "near_duplicate" in groundup("inspect", tiny_run).stdout
+        or "malformed" in groundup("inspect", tiny_run).stdout
+    )
     assert "not JSON" in groundup("inspect", tiny_run, "--dropped", "malformed").stdout
     unknown = groundup("inspect", tiny_run, "--document", "f" * 32)
     assert (unknown.returncode, unknown.stderr.count("\n")) == (1, 1)
@@ -116,7 +127,9 @@ def test_status_tells_every_stage(tiny_run: Path) -> None:
 def test_documents_and_tokens_do_not_depend_on_the_number_of_workers(
     tiny_project: Path, tiny_run: Path, tmp_path: Path, workers: str
 ) -> None:
-    done = groundup("run", tiny_project, "--out", tmp_path / "run", "--until", "tokenize", "--workers", workers)
+    done = groundup(
+        "run", tiny_project, "--out", tmp_path / "run", "--until", "tokenize", "--workers", workers
+    )
     assert done.returncode == 0, done.stderr
     for stage in ("collect", "refine", "tokenize"):
         one, two = Store(tmp_path / "run").view(stage), Store(tiny_run).view(stage)
@@ -125,7 +138,9 @@ def test_documents_and_tokens_do_not_depend_on_the_number_of_workers(
         assert one.content == two.content
 
 
-def test_verify_finds_what_a_hand_has_changed(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_finds_what_a_hand_has_changed(
+    run_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = run_copy.parent / "runs" / "tiny"
     raw = run_copy.parent / "raw" / "talk" / "talk.jsonl"
     raw.write_bytes(raw.read_bytes().replace(b"should", b"SHOULD", 1))
@@ -136,5 +151,9 @@ def test_verify_finds_what_a_hand_has_changed(run_copy: Path, capsys: pytest.Cap
     shard.write_bytes(data)
     assert not verify_run(run)
     failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")]
-    titles = [check.__doc__.strip().rstrip(".") for check in CHECKS if check.__name__ in ("check_bytes", "check_raw")]  # type: ignore[union-attr]
+    titles = [
+        check.__doc__.strip().rstrip(".")
+        for check in CHECKS
+        if check.__name__ in ("check_bytes", "check_raw")
+    ]  # type: ignore[union-attr]
     assert {line.removeprefix("FAIL ") for line in failed} >= set(titles)

@@ -1,4 +1,6 @@
-"""Two columns: they fit, they lose nothing that differs, and nothing in them reaches the terminal as a command."""
+"""Two columns: they fit, they lose nothing that differs, and nothing in them reaches the terminal
+as a command.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,21 @@ TEXTS = st.text(st.characters(codec="utf-8") | st.sampled_from(" \n\té語\u0301
 @examples(200)
 @given(left=TEXTS, right=TEXTS, width=st.integers(23, 100))
 def test_every_line_fits_and_holds_no_control_character(left: str, right: str, width: int) -> None:
-    for line in [*side_by_side(left, right, width, ("kept", "dropped")), *beside(left, right, width, ("raw", "seen"))]:
+    for line in [
+        *side_by_side(left, right, width, ("kept", "dropped")),
+        *beside(left, right, width, ("raw", "seen")),
+    ]:
         assert places(line) <= max(width, len("they differ in white space only"))
-        assert line.isprintable() or not set(line) & {chr(n) for n in (*range(32), *range(127, 160))}
+        assert line.isprintable() or not set(line) & {
+            chr(n) for n in (*range(32), *range(127, 160))
+        }
 
 
 @examples(200)
-@given(words=st.lists(st.text(st.sampled_from("aé語\u0301"), min_size=1, max_size=30)), column=st.integers(10, 40))
+@given(
+    words=st.lists(st.text(st.sampled_from("aé語\u0301"), min_size=1, max_size=30)),
+    column=st.integers(10, 40),
+)
 def test_wrapping_keeps_every_character_in_order(words: list[str], column: int) -> None:
     lines = wrapped(words, column)
     assert "".join("".join(lines).split()) == "".join(words)
@@ -30,7 +40,12 @@ def test_wrapping_keeps_every_character_in_order(words: list[str], column: int) 
 def test_what_differs_stands_side_by_side_with_marks() -> None:
     lines = side_by_side("the cat sat on the mat", "the dog sat on the mat today", 43)
     rows = [(line[:20].strip(), line[20:23].strip(), line[23:]) for line in lines]
-    assert rows == [("the", "", "the"), ("cat", "|", "dog"), ("sat on the mat", "", "sat on the mat"), ("", ">", "today")]
+    assert rows == [
+        ("the", "", "the"),
+        ("cat", "|", "dog"),
+        ("sat on the mat", "", "sat on the mat"),
+        ("", ">", "today"),
+    ]
 
 
 def test_a_difference_far_inside_is_found() -> None:
@@ -41,7 +56,9 @@ def test_a_difference_far_inside_is_found() -> None:
 
 
 def test_many_differences_are_counted_and_not_all_shown() -> None:
-    left, right = (" ".join(f"w{n}" if n % 20 else other for n in range(400)) for other in ("left", "right"))
+    left, right = (
+        " ".join(f"w{n}" if n % 20 else other for n in range(400)) for other in ("left", "right")
+    )
     assert side_by_side(left, right, 60)[-1] == "… and 15 more places"
 
 

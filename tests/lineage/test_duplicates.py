@@ -1,4 +1,6 @@
-"""The cluster of a document: up to what is kept, down to the last copy, similarities from the texts, and a bound."""
+"""The cluster of a document: up to what is kept, down to the last copy, similarities from the
+texts, and a bound.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,14 @@ def name(number: int) -> str:
 
 
 def drop(number: int, of: int, reason: str, score: float) -> dict[str, object]:
-    row = {"id": name(number), "source": "web", "origin": f"{number}.html", "record": 0, "reason": reason, "score": score}
+    row = {
+        "id": name(number),
+        "source": "web",
+        "origin": f"{number}.html",
+        "record": 0,
+        "reason": reason,
+        "score": score,
+    }
     return row | {"duplicate_of": name(of), "detail": ""}
 
 
@@ -39,9 +48,21 @@ def write(root: Path, texts: dict[int, str], drops: pa.Table) -> Path:
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """5 is kept; 3 is nearly it, 4 is a copy of 3, 6 a copy of 5; 8 has nothing to do with them."""
-    texts = {3: f"{TEXT} more", 4: f"{TEXT} more", 5: TEXT, 6: TEXT, 7: "other words", 8: "other words"}
+    texts = {
+        3: f"{TEXT} more",
+        4: f"{TEXT} more",
+        5: TEXT,
+        6: TEXT,
+        7: "other words",
+        8: "other words",
+    }
     near, exact = "near_duplicate", "exact_duplicate"
-    rows = [drop(4, 3, exact, 1.0), drop(3, 5, near, 0.5), drop(6, 5, exact, 1.0), drop(8, 7, exact, 1.0)]
+    rows = [
+        drop(4, 3, exact, 1.0),
+        drop(3, 5, near, 0.5),
+        drop(6, 5, exact, 1.0),
+        drop(8, 7, exact, 1.0),
+    ]
     return write(tmp_path, texts, pa.Table.from_pylist(rows, DROPPED))
 
 
@@ -54,7 +75,10 @@ def test_every_member_leads_to_the_whole_cluster(run: Path, document: int) -> No
 
 def test_similarities_are_computed_from_the_texts_and_not_taken_from_the_list(run: Path) -> None:
     """By sets of Python's own: 6 runs of five words of one text, 7 of the other; the list said 0.5."""
-    grams = [{tuple(text.split()[n : n + 5]) for n in range(len(text.split()) - 4)} for text in (TEXT, f"{TEXT} more")]
+    grams = [
+        {tuple(text.split()[n : n + 5]) for n in range(len(text.split()) - 4)}
+        for text in (TEXT, f"{TEXT} more")
+    ]
     true = len(grams[0] & grams[1]) / len(grams[0] | grams[1])
     members = {member.row["id"]: member.similarity for member in find_cluster(run, name(5)).members}
     assert members[name(3)] == pytest.approx((true, true))
@@ -64,22 +88,40 @@ def test_similarities_are_computed_from_the_texts_and_not_taken_from_the_list(ru
 
 
 def test_what_has_no_duplicates_is_one_line(run: Path) -> None:
-    with pytest.raises(GroundupError, match=re.escape("has no duplicates, or is no document of this run")):
+    with pytest.raises(
+        GroundupError, match=re.escape("has no duplicates, or is no document of this run")
+    ):
         find_cluster(run, name(99))
 
 
 def test_a_cluster_of_a_hundred_thousand_shows_twenty_and_counts_the_rest(tmp_path: Path) -> None:
     count = 100_000
     ids = pa.array([name(n) for n in range(1, count + 1)])
-    constant = {"source": "web", "origin": "x.html", "record": 0, "reason": "exact_duplicate", "score": 1.0, "detail": ""}
-    columns = {field: pa.array([value] * count) for field, value in (constant | {"duplicate_of": name(0)}).items()} | {"id": ids}
-    write(tmp_path, dict.fromkeys(range(SHOWN + 1), TEXT), pa.table(columns).select(DROPPED.names).cast(DROPPED))
+    constant = {
+        "source": "web",
+        "origin": "x.html",
+        "record": 0,
+        "reason": "exact_duplicate",
+        "score": 1.0,
+        "detail": "",
+    }
+    columns = {
+        field: pa.array([value] * count)
+        for field, value in (constant | {"duplicate_of": name(0)}).items()
+    } | {"id": ids}
+    write(
+        tmp_path,
+        dict.fromkeys(range(SHOWN + 1), TEXT),
+        pa.table(columns).select(DROPPED.names).cast(DROPPED),
+    )
     found = find_cluster(tmp_path, name(500))
     assert (len(found.members), found.count, found.kept) == (SHOWN, count, name(0))
 
 
 def test_relatives_are_what_says_nearly_the_same_as_what_is_forgotten(run: Path) -> None:
-    """What it suppressed, and what that stood for; and what it was suppressed by, up to the kept one."""
+    """What it suppressed, and what that stood for; and what it was suppressed by, up to the kept
+    one.
+    """
     assert relatives(run, [name(5)]) == [name(3), name(6), name(4)]
     assert relatives(run, [name(4)]) == [name(3), name(5)]
     assert relatives(run, [name(5), name(3)]) == [name(4), name(6)]

@@ -1,4 +1,6 @@
-"""A forgotten document is in no artifact any more, comes back in no run, and a kill in between changes nothing of that."""
+"""A forgotten document is in no artifact any more, comes back in no run, and a kill in between
+changes nothing of that.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +15,43 @@ import pyarrow.parquet as pq
 import pytest
 from faults.killing import digests
 from tests.helpers.holders import holders
-from tests.helpers.shards_kit import RECORDS, SECRET, SHARDS, artifacts, names, run, texts, write, write_project
+from tests.helpers.shards_kit import (
+    RECORDS,
+    SECRET,
+    SHARDS,
+    artifacts,
+    names,
+    run,
+    texts,
+    write,
+    write_project,
+)
 
 from groundup.api import open_run
 from groundup.artifacts.document import document_id
 from groundup.artifacts.forgotten import Forgotten
 from groundup.commands.forget import forget
 from groundup.commands.inspect import describe_document, dropped_by_reason
-from groundup.commands.verify import check_accounted, check_bytes, check_forgotten, check_round_trip, check_split, check_tokens
+from groundup.commands.verify import (
+    check_accounted,
+    check_bytes,
+    check_forgotten,
+    check_round_trip,
+    check_split,
+    check_tokens,
+)
 from groundup.errors import ExpensiveError, GroundupError, SourceError, StoreError
 from groundup.runtime.ledger import Ledger
 from groundup.runtime.store import Store
 
-DATA_CHECKS = (check_accounted, check_bytes, check_forgotten, check_round_trip, check_split, check_tokens)
+DATA_CHECKS = (
+    check_accounted,
+    check_bytes,
+    check_forgotten,
+    check_round_trip,
+    check_split,
+    check_tokens,
+)
 
 
 def first_file(number: int) -> str:
@@ -69,7 +95,9 @@ def test_its_text_is_gone_and_the_shards_that_held_it_are_written_anew(recipe: P
     assert dropped_by_reason(root)["forgotten"] == 2
     assert "the raw files stay" in told and SECRET in (recipe.parent / "raw" / ORIGIN).read_text()
     assert [problem for check in DATA_CHECKS for problem in check(root)] == []
-    assert "dropped: forgotten" in describe_document(root, ID) and "no training stands here" in describe_document(root, ID)
+    assert "dropped: forgotten" in describe_document(
+        root, ID
+    ) and "no training stands here" in describe_document(root, ID)
 
 
 def test_a_run_does_not_bring_it_back_and_has_nothing_left_to_do(recipe: Path) -> None:
@@ -84,12 +112,16 @@ def test_what_it_had_suppressed_comes_back_and_is_named(recipe: Path) -> None:
     root = recipe.parent / "run"
     assert "near_duplicate" in describe_document(root, COPY)
     told = forget(root, [ID], workers=1)
-    kept = {row for batch in open_run(root).documents(["id"]) for row in batch.column("id").to_pylist()}
+    kept = {
+        row for batch in open_run(root).documents(["id"]) for row in batch.column("id").to_pylist()
+    }
     assert COPY in kept and ID not in kept
     assert COPY in told and "forget these too" in told
 
 
-def test_copies_that_stay_dropped_are_named_too_since_their_text_is_still_here(recipe: Path) -> None:
+def test_copies_that_stay_dropped_are_named_too_since_their_text_is_still_here(
+    recipe: Path,
+) -> None:
     root, path = recipe.parent / "run", recipe.parent / "raw" / first_file(2)
     copy, *others = [json.loads(line)["text"] for line in path.read_text().splitlines()]
     write(path, [copy, copy, *others[1:]])
@@ -97,7 +129,9 @@ def test_copies_that_stay_dropped_are_named_too_since_their_text_is_still_here(r
     again = document_id(SOURCE, first_file(2), 1)
     told = forget(root, [ID], workers=1)
     assert COPY in told and again in told
-    assert "still here" not in forget(root, [COPY, again], workers=1) and holders(root, SECRET) == []
+    assert (
+        "still here" not in forget(root, [COPY, again], workers=1) and holders(root, SECRET) == []
+    )
 
 
 def test_what_it_was_a_duplicate_of_is_named_since_that_says_the_same(recipe: Path) -> None:
@@ -135,10 +169,16 @@ def test_a_run_that_has_collected_only_is_not_carried_further(recipe: Path) -> N
     assert holders(root, SECRET) == [] and not (root / "refine").exists()
 
 
-def test_taking_everything_out_is_not_stopped_by_what_guards_a_source_against_loss(recipe: Path) -> None:
+def test_taking_everything_out_is_not_stopped_by_what_guards_a_source_against_loss(
+    recipe: Path,
+) -> None:
     """A run that asked whether the source may be empty would keep the text meanwhile."""
     root = recipe.parent / "run"
-    ids = [one for path in sorted((root / "collect/documents").iterdir()) for one in pq.read_table(path)["id"].to_pylist()]
+    ids = [
+        one
+        for path in sorted((root / "collect/documents").iterdir())
+        for one in pq.read_table(path)["id"].to_pylist()
+    ]
     forget(root, ids, workers=1)
     assert holders(root, SECRET) == [] and not Forgotten.load(root).pending
     assert [batch for batch in open_run(root).documents(["id"]) if len(batch)] == []
@@ -147,7 +187,9 @@ def test_taking_everything_out_is_not_stopped_by_what_guards_a_source_against_lo
         run(recipe)
 
 
-def test_what_another_forgets_meanwhile_stays_forgotten(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_another_forgets_meanwhile_stays_forgotten(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Documents are looked for before the run is locked."""
     root, once = recipe.parent / "run", []
 
@@ -183,7 +225,9 @@ def test_views_that_were_moved_aside_go_where_they_hold_it(recipe: Path) -> None
     assert list((root / "aside").iterdir()) == [] and holders(root, SECRET) == []
 
 
-def test_expensive_data_are_replaced_without_a_question_and_only_then(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expensive_data_are_replaced_without_a_question_and_only_then(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("groundup.runtime.run.EXPENSIVE_SECONDS", 0.0)
     root = recipe.parent / "run"
     forget(root, [ID, COPY], workers=1)
@@ -193,7 +237,9 @@ def test_expensive_data_are_replaced_without_a_question_and_only_then(recipe: Pa
         run(recipe)
 
 
-def test_another_file_under_the_name_is_warned_of(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_file_under_the_name_is_warned_of(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Records are known by number: after a line was put in front, another text has it."""
     root = recipe.parent / "run"
     forget(root, [ID], workers=1)
@@ -229,7 +275,9 @@ class Killed(BaseException):
 
 @pytest.fixture
 def killing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, bool], None]:
-    """Arm a kill at the n-th rename from now, before or after it: every commit, every list and every deletion is one."""
+    """Arm a kill at the n-th rename from now, before or after it: every commit, every list and
+    every deletion is one.
+    """
     rename, left = Path.rename, [0, False]
 
     def fatal(self: Path, target: Path) -> Path:
@@ -252,17 +300,25 @@ def renames(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """Return how many renames a forgetting takes."""
     count, rename = [0], Path.rename
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", lambda self, target: (count.__setitem__(0, count[0] + 1), rename(self, target))[1])
+        patch.setattr(
+            Path,
+            "rename",
+            lambda self, target: (count.__setitem__(0, count[0] + 1), rename(self, target))[1],
+        )
         forget(recipe.parent / "run", [ID, COPY], workers=1)
     return count[0]
 
 
-def die_and_go_on(recipe: Path, kill: Callable[[], None], by_run: bool, expected: dict[str, str]) -> None:
+def die_and_go_on(
+    recipe: Path, kill: Callable[[], None], by_run: bool, expected: dict[str, str]
+) -> None:
     root = recipe.parent / "run"
     kill()
     with contextlib.suppress(Killed):
         forget(root, [ID, COPY], workers=1)
-    run(recipe) if by_run and Forgotten.load(root).documents else forget(root, [ID, COPY], workers=1)
+    run(recipe) if by_run and Forgotten.load(root).documents else forget(
+        root, [ID, COPY], workers=1
+    )
     assert holders(root, SECRET) == []
     assert not Forgotten.load(root).pending
     assert digests(root) == expected
@@ -271,7 +327,11 @@ def die_and_go_on(recipe: Path, kill: Callable[[], None], by_run: bool, expected
 
 @pytest.mark.parametrize("moment", range(8))
 def test_a_kill_in_the_middle_is_made_good_by_the_next_run_or_forget(
-    made: Path, recipe: Path, killing: Callable[[int, bool], None], expected: dict[str, str], moment: int
+    made: Path,
+    recipe: Path,
+    killing: Callable[[int, bool], None],
+    expected: dict[str, str],
+    moment: int,
 ) -> None:
     rng = random.Random(moment)
     number, after, by_run = rng.randrange(1, RENAMES), rng.random() < 0.5, rng.random() < 0.5
@@ -280,7 +340,11 @@ def test_a_kill_in_the_middle_is_made_good_by_the_next_run_or_forget(
 
 @pytest.mark.torture
 def test_a_kill_at_every_rename(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killing: Callable[[int, bool], None], expected: dict[str, str]
+    made: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    killing: Callable[[int, bool], None],
+    expected: dict[str, str],
 ) -> None:
     counted = shutil.copytree(made.parent, tmp_path / "counted") / made.name
     count = renames(counted, monkeypatch)
@@ -288,5 +352,10 @@ def test_a_kill_at_every_rename(
     for number in range(1, count + 1):
         for after in (False, True):
             copy = shutil.copytree(made.parent, tmp_path / f"{number}-{after}") / made.name
-            die_and_go_on(copy, lambda number=number, after=after: killing(number, after), number % 2 == 0, expected)  # type: ignore[misc]
+            die_and_go_on(
+                copy,
+                lambda number=number, after=after: killing(number, after),
+                number % 2 == 0,
+                expected,
+            )  # type: ignore[misc]
             shutil.rmtree(copy.parent)

@@ -9,7 +9,17 @@ from groundup.model.config import ModelConfig
 from groundup.model.generate import generate
 from groundup.model.transformer import Transformer
 
-CONFIG = ModelConfig(vocab_size=40, layers=2, width=32, heads=2, kv_heads=1, head_width=16, feed_forward=64, context=16, dropout=0.1)
+CONFIG = ModelConfig(
+    vocab_size=40,
+    layers=2,
+    width=32,
+    heads=2,
+    kv_heads=1,
+    head_width=16,
+    feed_forward=64,
+    context=16,
+    dropout=0.1,
+)
 
 
 @pytest.fixture
@@ -32,7 +42,8 @@ def test_greedy_equals_the_plain_loop(model: Transformer) -> None:
 
 
 def test_seeds_decide_and_nothing_else(model: Transformer) -> None:
-    # Protects: a sample can be made again, and making one does not touch the generator that training uses.
+    # Protects: a sample can be made again, and making one does not touch the generator that
+    # training uses.
     torch.manual_seed(1)
     before = torch.get_rng_state()
     first = list(generate(model, [1], 12, temperature=1.0, seed=5))
@@ -54,10 +65,15 @@ def test_a_full_context_slides(model: Transformer) -> None:
 def test_stop_is_not_yielded(model: Transformer) -> None:
     # Protects: an end-of-text id ends the text and does not appear in it.
     found = list(generate(model, [1], 12, temperature=1.0, seed=5))
-    assert list(generate(model, [1], 12, temperature=1.0, seed=5, stop={found[4]})) == found[: found.index(found[4])]
+    assert (
+        list(generate(model, [1], 12, temperature=1.0, seed=5, stop={found[4]}))
+        == found[: found.index(found[4])]
+    )
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": -1.0}, {"top_p": 0.0}, {"top_k": -1}, {"min_p": 1.5}])
+@pytest.mark.parametrize(
+    "wrong", [{"temperature": -1.0}, {"top_p": 0.0}, {"top_k": -1}, {"min_p": 1.5}]
+)
 def test_senseless_settings_are_refused(model: Transformer, wrong: dict[str, float]) -> None:
     # Protects: a server can answer a bad request before it starts to generate.
     with pytest.raises(ValueError, match="must"):

@@ -1,4 +1,6 @@
-"""The chunked loss is the plain cross-entropy: values, gradients, ignored targets, and the tied weight's two roles."""
+"""The chunked loss is the plain cross-entropy: values, gradients, ignored targets, and the tied
+weight's two roles.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,17 @@ from groundup.model.transformer import Transformer
 
 
 @examples(30)
-@given(rows=st.integers(1, 700), vocab=st.integers(2, 50), seed=st.integers(0, 99), ignored=st.floats(0, 1))
-def test_values_and_gradients_equal_plain_cross_entropy(rows: int, vocab: int, seed: int, ignored: float) -> None:
-    # Protects: chunking (256 rows and more here) and the early gradient change nothing, whatever counts.
+@given(
+    rows=st.integers(1, 700),
+    vocab=st.integers(2, 50),
+    seed=st.integers(0, 99),
+    ignored=st.floats(0, 1),
+)
+def test_values_and_gradients_equal_plain_cross_entropy(
+    rows: int, vocab: int, seed: int, ignored: float
+) -> None:
+    # Protects: chunking (256 rows and more here) and the early gradient change nothing, whatever
+    # counts.
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(rows, 8, generator=generator, dtype=torch.float64).float().requires_grad_()
     weight = torch.randn(vocab, 8, generator=generator).requires_grad_()
@@ -42,7 +52,16 @@ def test_values_and_gradients_equal_plain_cross_entropy(rows: int, vocab: int, s
 def test_tied_weights_get_the_gradient_of_both_roles(monkeypatch: pytest.MonkeyPatch) -> None:
     # Protects: the embedding learns from what it reads and from what it predicts.
     monkeypatch.setitem(head.CHUNK_ELEMENTS, "cpu", 1)
-    config = ModelConfig(vocab_size=31, layers=1, width=16, heads=1, kv_heads=1, head_width=16, feed_forward=32, context=400)
+    config = ModelConfig(
+        vocab_size=31,
+        layers=1,
+        width=16,
+        heads=1,
+        kv_heads=1,
+        head_width=16,
+        feed_forward=32,
+        context=400,
+    )
     model = Transformer(config, 1)
     tokens = torch.randint(0, 31, (2, 401), generator=torch.Generator().manual_seed(1))
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
@@ -69,15 +88,28 @@ def test_bf16_stays_near_fp32() -> None:
 
 
 def test_token_log_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Protects: scores equal log softmax, batch by batch, padding on the right changes nothing, and the mode is put back.
+    # Protects: scores equal log softmax, batch by batch, padding on the right changes nothing, and
+    # the mode is put back.
     monkeypatch.setattr("groundup.model.score.BATCH_TOKENS", 40)
-    config = ModelConfig(vocab_size=31, layers=1, width=16, heads=1, kv_heads=1, head_width=16, feed_forward=32, context=16, dropout=0.5)
+    config = ModelConfig(
+        vocab_size=31,
+        layers=1,
+        width=16,
+        heads=1,
+        kv_heads=1,
+        head_width=16,
+        feed_forward=32,
+        context=16,
+        dropout=0.5,
+    )
     model = Transformer(config, 1).train()
     tokens = torch.randint(0, 31, (7, 17), generator=torch.Generator().manual_seed(1))
     found = token_log_probabilities(model, tokens)
     assert model.training and found.shape == (7, 16) and found.dtype == torch.float32
     model.eval()
-    wanted = torch.log_softmax(model(tokens[:, :-1]), dim=-1).gather(2, tokens[:, 1:, None]).squeeze(2)
+    wanted = (
+        torch.log_softmax(model(tokens[:, :-1]), dim=-1).gather(2, tokens[:, 1:, None]).squeeze(2)
+    )
     assert torch.allclose(found, wanted, atol=1e-5)
     padded = tokens.clone()
     padded[:, 9:] = 0

@@ -1,4 +1,6 @@
-"""Presets have the sizes that their names promise; impossible ones are recipe errors; operations are counted right."""
+"""Presets have the sizes that their names promise; impossible ones are recipe errors; operations
+are counted right.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ def test_named_sizes_are_counted(name: str, count: float) -> None:
 
 
 def test_heads_cover_the_width() -> None:
-    # Protects: every preset runs where heads must be 64 or 128 wide, and has as many as its width wants.
+    # Protects: every preset runs where heads must be 64 or 128 wide, and has as many as its width
+    # wants.
     for name, sizes in PRESETS.items():
         assert sizes["heads"] * sizes["head_width"] == sizes["width"], name
         assert sizes["head_width"] in (64, 128)
@@ -34,7 +37,10 @@ def test_heads_cover_the_width() -> None:
 
 def test_auto_grows_with_the_text() -> None:
     # Protects: more text never picks a smaller model, and a CPU is not given a large one unasked.
-    counts = [resolve(Model(), 8000, tokens, gpu=True).parameter_count() for tokens in (10**4, 10**6, 10**8, 10**10)]
+    counts = [
+        resolve(Model(), 8000, tokens, gpu=True).parameter_count()
+        for tokens in (10**4, 10**6, 10**8, 10**10)
+    ]
     assert counts == sorted(counts) and counts[0] < counts[-1]
     assert resolve(Model(), 8000, 10**12).width == PRESETS["starter"]["width"]
 
@@ -46,7 +52,13 @@ def test_explicit_sizes_override_the_preset() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"preset": "starer"}, {"width": 100}, {"heads": 3, "kv_heads": 2}, {"head_width": 63, "width": 63, "heads": 1}]
+    "wrong",
+    [
+        {"preset": "starer"},
+        {"width": 100},
+        {"heads": 3, "kv_heads": 2},
+        {"head_width": 63, "width": 63, "heads": 1},
+    ],
 )
 def test_impossible_sizes_are_recipe_errors(wrong: dict[str, object]) -> None:
     # Protects: one clear line instead of a shape error in the first step.
@@ -55,10 +67,23 @@ def test_impossible_sizes_are_recipe_errors(wrong: dict[str, object]) -> None:
 
 
 def test_flops_are_those_that_torch_counts() -> None:
-    # Protects: utilization figures. torch counts attention in full, so it is compared over the same positions.
-    config = ModelConfig(vocab_size=64, layers=2, width=32, heads=2, kv_heads=1, head_width=16, feed_forward=48, context=64)
+    # Protects: utilization figures. torch counts attention in full, so it is compared over the same
+    # positions.
+    config = ModelConfig(
+        vocab_size=64,
+        layers=2,
+        width=32,
+        heads=2,
+        kv_heads=1,
+        head_width=16,
+        feed_forward=48,
+        context=64,
+    )
     model = Transformer(config)
-    with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+    with (
+        FlopCounterMode(display=False) as counter,
+        torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
+    ):
         model(torch.zeros(1, 64, dtype=torch.long))
     attention = 4 * config.heads * config.head_width * config.layers
     forward = config.flops_per_token() / 3 - attention * (64 + 1) / 2 + attention * 64
@@ -68,10 +93,17 @@ def test_flops_are_those_that_torch_counts() -> None:
 sizes = st.integers(1, 6)
 
 
-@given(sizes, sizes, sizes, sizes, st.sampled_from([2, 16, 64]), st.floats(0, 0.9), st.floats(100, 1e6))
-def test_config_round_trips(layers: int, width: int, groups: int, per_group: int, head: int, dropout: float, theta: float) -> None:
-    # Protects: nothing of a model's sizes is lost in config.json, in either of transformers' layouts.
-    config = ModelConfig(99, layers, width * 8, groups * per_group, groups, head, 24, 40, dropout, theta)
+@given(
+    sizes, sizes, sizes, sizes, st.sampled_from([2, 16, 64]), st.floats(0, 0.9), st.floats(100, 1e6)
+)
+def test_config_round_trips(
+    layers: int, width: int, groups: int, per_group: int, head: int, dropout: float, theta: float
+) -> None:
+    # Protects: nothing of a model's sizes is lost in config.json, in either of transformers'
+    # layouts.
+    config = ModelConfig(
+        99, layers, width * 8, groups * per_group, groups, head, 24, 40, dropout, theta
+    )
     table = to_hf(config)
     assert from_hf(table) == config
     new_layout = {k: v for k, v in table.items() if k not in ("rope_theta", "rope_scaling")}
@@ -98,5 +130,7 @@ def test_what_the_transformer_lacks_is_refused(change: dict[str, object]) -> Non
 
 def test_sizes_are_known_without_torch() -> None:
     # Protects: `groundup plan` does not wait two seconds for torch to count parameters.
-    code = "import sys, groundup.model; assert groundup.model.PRESETS and 'torch' not in sys.modules"
+    code = (
+        "import sys, groundup.model; assert groundup.model.PRESETS and 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,6 @@
-"""Drawing tokens: limits cut where they say, shares are those of the model, and neighbors in a batch change nothing."""
+"""Drawing tokens: limits cut where they say, shares are those of the model, and neighbors in a
+batch change nothing.
+"""
 
 from __future__ import annotations
 
@@ -55,19 +57,35 @@ WIDE = torch.randn(200, generator=torch.Generator().manual_seed(4)) * 1.5
 
 
 @pytest.mark.parametrize("logits_V", [LOGITS, WIDE])
-@pytest.mark.parametrize("settings", [Sampling(1.0), Sampling(1.0, top_k=200), Sampling(1.0, top_p=0.9999999), Sampling(1.0, min_p=1e-6)])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Sampling(1.0),
+        Sampling(1.0, top_k=200),
+        Sampling(1.0, top_p=0.9999999),
+        Sampling(1.0, min_p=1e-6),
+    ],
+)
 def test_tokens_come_as_often_as_the_model_says(settings: Sampling, logits_V: Tensor) -> None:
-    # Protects: the search by blocks and by order against any shift; 5 standard deviations of 20,000 draws, and 2 draws.
+    # Protects: the search by blocks and by order against any shift; 5 standard deviations of 20,000
+    # draws, and 2 draws.
     count = 20_000
-    found = torch.bincount(torch.tensor(drawn(settings, logits_V, count)), minlength=len(logits_V)) / count
+    found = (
+        torch.bincount(torch.tensor(drawn(settings, logits_V, count)), minlength=len(logits_V))
+        / count
+    )
     expected = torch.softmax(logits_V, 0)
-    assert ((found - expected).abs() < 5 * (expected * (1 - expected) / count).sqrt() + 2 / count).all()
+    assert (
+        (found - expected).abs() < 5 * (expected * (1 - expected) / count).sqrt() + 2 / count
+    ).all()
 
 
 def reference(logits_V: Tensor, s: Sampling) -> set[int]:
     """Return what may be drawn, from the definition, in float64."""
     probabilities = torch.softmax(logits_V.double() / s.temperature, 0).tolist()
-    order = sorted(range(len(probabilities)), key=lambda token: (-probabilities[token], token))[: s.top_k or None]
+    order = sorted(range(len(probabilities)), key=lambda token: (-probabilities[token], token))[
+        : s.top_k or None
+    ]
     mass, before, kept = sum(probabilities[token] for token in order), 0.0, set()
     for token in order:
         if before < s.top_p * mass and probabilities[token] >= s.min_p * probabilities[order[0]]:
@@ -89,32 +107,46 @@ def reference(logits_V: Tensor, s: Sampling) -> set[int]:
 def test_any_look_gives_what_the_definition_gives(
     size: int, scale: float, temperature: float, top_k: int, top_p: float, min_p: float, seed: int
 ) -> None:
-    # Protects: looking at few candidates first, blocks that the vocabulary does not fill, and rows of mixed settings.
+    # Protects: looking at few candidates first, blocks that the vocabulary does not fill, and rows
+    # of mixed settings.
     logits = torch.randn(size, generator=torch.Generator().manual_seed(seed)) * scale
     limited = Sampling(temperature, top_k, top_p, min_p)
     mixed = [limited, Sampling(0.0), Sampling(temperature), limited, limited]
-    rows = choose(logits.repeat(5, 1), [Drawing(s, seed + n, size) for n, s in enumerate(mixed)]).tolist()
+    rows = choose(
+        logits.repeat(5, 1), [Drawing(s, seed + n, size) for n, s in enumerate(mixed)]
+    ).tolist()
     allowed = reference(logits, limited)
-    # Where sums in another precision fall on the other side of a limit, one candidate more or less is right too.
-    slack = reference(logits, Sampling(temperature, top_k, min(1.0, top_p * (1 + 1e-5)), min_p * (1 - 1e-5)))
+    # Where sums in another precision fall on the other side of a limit, one candidate more or less
+    # is right too.
+    slack = reference(
+        logits, Sampling(temperature, top_k, min(1.0, top_p * (1 + 1e-5)), min_p * (1 - 1e-5))
+    )
     assert {rows[0], rows[3], rows[4]} <= allowed | slack
     assert rows[1] == int(logits.argmax())
-    alone = [choose(logits[None].clone(), [Drawing(s, seed + n, size)]).item() for n, s in enumerate(mixed)]
+    alone = [
+        choose(logits[None].clone(), [Drawing(s, seed + n, size)]).item()
+        for n, s in enumerate(mixed)
+    ]
     assert rows == alone
 
 
 def test_looks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     # Protects: a GPU, which sorts everything at once, draws what a CPU draws.
     logits = torch.randn(40, 3000, generator=torch.Generator().manual_seed(1)) * 3
-    drawings = [Drawing(Sampling(0.9, top_k=(0, 40, 2000)[n % 3], top_p=0.95), n, 3000) for n in range(40)]
+    drawings = [
+        Drawing(Sampling(0.9, top_k=(0, 40, 2000)[n % 3], top_p=0.95), n, 3000) for n in range(40)
+    ]
     by_looks = choose(logits.clone(), drawings)
     monkeypatch.setattr(sampling, "LOOKS", {})
     assert torch.equal(by_looks, choose(logits.clone(), drawings))
 
 
 def test_penalties_follow_what_was_generated() -> None:
-    # Protects: frequency counts each time, presence once, and a bias of the caller's stays beside them.
-    drawing = Drawing(Sampling(0.0, frequency_penalty=0.5, presence_penalty=0.25, logit_bias=((1, 2.0),)), 1, 4)
+    # Protects: frequency counts each time, presence once, and a bias of the caller's stays beside
+    # them.
+    drawing = Drawing(
+        Sampling(0.0, frequency_penalty=0.5, presence_penalty=0.25, logit_bias=((1, 2.0),)), 1, 4
+    )
     for token in (1, 1, 3):
         drawing.saw(token)
     assert drawing.bias_V is not None
@@ -132,15 +164,32 @@ def test_seeds_give_texts_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [Sampling(0.0), Sampling(0.7), Sampling(0.7, top_k=2), Sampling(0.7, top_p=0.5), Sampling(1.0, min_p=0.5)]
+    "settings",
+    [
+        Sampling(0.0),
+        Sampling(0.7),
+        Sampling(0.7, top_k=2),
+        Sampling(0.7, top_p=0.5),
+        Sampling(1.0, min_p=0.5),
+    ],
 )
 def test_what_is_no_number_is_said_and_harms_no_neighbor(settings: Sampling) -> None:
     # Protects: NaN in one row of a batch.
-    broken = [torch.full((200,), torch.nan), torch.zeros(200).index_fill(0, torch.tensor([7]), torch.inf), torch.zeros(200)]
+    broken = [
+        torch.full((200,), torch.nan),
+        torch.zeros(200).index_fill(0, torch.tensor([7]), torch.inf),
+        torch.zeros(200),
+    ]
     broken[2][3] = torch.nan
     good = torch.zeros(200).index_fill(0, torch.tensor([42]), 60.0)
     rows = torch.stack([broken[0], good, broken[1], good, broken[2]])
-    assert choose(rows, [Drawing(settings, n, 200) for n in range(5)]).tolist() == [-1, 42, -1, 42, -1]
+    assert choose(rows, [Drawing(settings, n, 200) for n in range(5)]).tolist() == [
+        -1,
+        42,
+        -1,
+        42,
+        -1,
+    ]
 
 
 @pytest.mark.parametrize(

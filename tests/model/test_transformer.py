@@ -1,4 +1,6 @@
-"""The transformer is Qwen3: same logits and gradients as transformers' own code, cached or not, after a round trip on disk."""
+"""The transformer is Qwen3: same logits and gradients as transformers' own code, cached or not,
+after a round trip on disk.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,27 @@ from groundup.model.hf_io import load_model, save_model
 from groundup.model.kv_cache import Cache
 from groundup.model.transformer import Transformer
 
-PLAIN = ModelConfig(vocab_size=97, layers=2, width=48, heads=3, kv_heads=3, head_width=16, feed_forward=80, context=32)
-GROUPED = ModelConfig(97, layers=3, width=64, heads=4, kv_heads=2, head_width=32, feed_forward=96, context=40, rope_theta=5000.0)
+PLAIN = ModelConfig(
+    vocab_size=97,
+    layers=2,
+    width=48,
+    heads=3,
+    kv_heads=3,
+    head_width=16,
+    feed_forward=80,
+    context=32,
+)
+GROUPED = ModelConfig(
+    97,
+    layers=3,
+    width=64,
+    heads=4,
+    kv_heads=2,
+    head_width=32,
+    feed_forward=96,
+    context=40,
+    rope_theta=5000.0,
+)
 
 
 def stirred(config: ModelConfig, seed: int = 3) -> Transformer:
@@ -29,16 +50,23 @@ def stirred(config: ModelConfig, seed: int = 3) -> Transformer:
 
 
 def tokens_for(config: ModelConfig, batch: int = 3) -> torch.Tensor:
-    return torch.randint(0, config.vocab_size, (batch, config.context), generator=torch.Generator().manual_seed(5))
+    return torch.randint(
+        0, config.vocab_size, (batch, config.context), generator=torch.Generator().manual_seed(5)
+    )
 
 
 @pytest.mark.parametrize("config", [PLAIN, GROUPED], ids=["plain", "grouped"])
-def test_logits_and_gradients_equal_those_of_transformers(config: ModelConfig, tmp_path: Path) -> None:
-    # Protects: a model that was trained here is the same function in every program that knows Qwen3.
+def test_logits_and_gradients_equal_those_of_transformers(
+    config: ModelConfig, tmp_path: Path
+) -> None:
+    # Protects: a model that was trained here is the same function in every program that knows
+    # Qwen3.
     transformers = pytest.importorskip("transformers")
     ours = stirred(config)
     save_model(tmp_path, ours)
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path, attn_implementation="eager"
+    )
     assert type(theirs).__name__ == "Qwen3ForCausalLM"
     tokens = tokens_for(config)
     assert torch.allclose(ours(tokens), theirs(tokens).logits, atol=1e-4)
@@ -51,7 +79,8 @@ def test_logits_and_gradients_equal_those_of_transformers(config: ModelConfig, t
 
 
 def test_parameter_names_and_count(tmp_path: Path) -> None:
-    # Protects: the count that plans and reports show is the true one, and the tied head is written once.
+    # Protects: the count that plans and reports show is the true one, and the tied head is written
+    # once.
     model = Transformer(GROUPED)
     assert sum(weight.numel() for weight in model.parameters()) == GROUPED.parameter_count()
     assert "lm_head.weight" not in model.state_dict()
@@ -65,7 +94,9 @@ def test_round_trip_on_disk(tmp_path: Path) -> None:
     save_model(tmp_path, model)
     loaded = load_model(tmp_path)
     assert loaded.config == config and not loaded.training
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), loaded.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), loaded.parameters(), strict=True)
+    )
     assert load_model(tmp_path, dtype=torch.bfloat16)(tokens_for(config)).dtype == torch.bfloat16
 
 
@@ -135,4 +166,7 @@ def test_initial_weights_depend_on_the_seed_alone() -> None:
     torch.manual_seed(10)
     second = Transformer(PLAIN, 1).state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert not torch.equal(first["model.embed_tokens.weight"], Transformer(PLAIN, 2).state_dict()["model.embed_tokens.weight"])
+    assert not torch.equal(
+        first["model.embed_tokens.weight"],
+        Transformer(PLAIN, 2).state_dict()["model.embed_tokens.weight"],
+    )

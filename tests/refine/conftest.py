@@ -1,4 +1,6 @@
-"""Fixtures of the refine tests: documents with ids, collected shards, and real text where GROUNDUP_TEST_DATA names it."""
+"""Fixtures of the refine tests: documents with ids, collected shards, and real text where
+GROUNDUP_TEST_DATA names it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,12 @@ Row = dict[str, object]
 
 
 def make_row(
-    text: str, number: int, kind: str = "text", source: str = "s", group: str = "", turns: list[dict[str, str]] | None = None
+    text: str,
+    number: int,
+    kind: str = "text",
+    source: str = "s",
+    group: str = "",
+    turns: list[dict[str, str]] | None = None,
 ) -> Row:
     return {
         "id": document_id(source, "file", number),
@@ -75,7 +82,9 @@ def split_words(text: str) -> list[str]:
 def split_shingles(text: str, width: int = 5) -> set[tuple[str, ...]]:
     """Runs of `width` words, or all words of a text that has fewer."""
     found = split_words(text)
-    return {tuple(found[i : i + width]) for i in range(max(len(found) - width + 1, min(len(found), 1)))}
+    return {
+        tuple(found[i : i + width]) for i in range(max(len(found) - width + 1, min(len(found), 1)))
+    }
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +113,9 @@ def _code(folder: Path) -> list[str]:
         if path.name.startswith(("flask", "requests", "rich", "msgpack")):
             with tarfile.open(path) as archive:
                 files = [
-                    archive.extractfile(member) for member in archive if member.isfile() and member.name.endswith((".py", ".rst", ".pyx"))
+                    archive.extractfile(member)
+                    for member in archive
+                    if member.isfile() and member.name.endswith((".py", ".rst", ".pyx"))
                 ]
                 texts += [file.read().decode("utf-8", "ignore") for file in files if file]
     return texts
@@ -116,18 +127,39 @@ def _edited(texts: Sequence[str], count: int) -> list[str]:
     copies = []
     for text in chance.sample([text for text in texts if 60 < len(text.split()) < 3_000], count):
         words, rate = text.split(" "), chance.choice([10, 20, 50, 100, 500])
-        copies.append(" ".join(chance.choice(words) + "x" if chance.randrange(rate) == 0 else word for word in words))
+        copies.append(
+            " ".join(
+                chance.choice(words) + "x" if chance.randrange(rate) == 0 else word
+                for word in words
+            )
+        )
     return copies
 
 
 @pytest.fixture(scope="session")
 def real_texts() -> list[str]:
-    """At least 2,000 real texts with natural near-duplicates (two versions of flask, editions of books) and planted ones."""
+    """At least 2,000 real texts with natural near-duplicates (two versions of flask, editions of
+    books) and planted ones.
+    """
     folder = real_data()
-    web = [json.loads(line)["text"] for line in (folder / "web/jsonl/c4_demo.jsonl").open(encoding="utf-8")]
-    wiki = [line for line in (folder / "wikipedia/plain/wikitext-2-valid.txt").read_text(encoding="utf-8").split("\n") if len(line) > 200]
-    books = [path.read_text(encoding="utf-8", errors="ignore") for path in sorted((folder / "books/gitenberg").rglob("*.txt"))]
-    pages = [book[at : at + 4_000] for book in books for at in range(0, min(len(book), 200_000), 4_000)]
+    web = [
+        json.loads(line)["text"]
+        for line in (folder / "web/jsonl/c4_demo.jsonl").open(encoding="utf-8")
+    ]
+    wiki = [
+        line
+        for line in (folder / "wikipedia/plain/wikitext-2-valid.txt")
+        .read_text(encoding="utf-8")
+        .split("\n")
+        if len(line) > 200
+    ]
+    books = [
+        path.read_text(encoding="utf-8", errors="ignore")
+        for path in sorted((folder / "books/gitenberg").rglob("*.txt"))
+    ]
+    pages = [
+        book[at : at + 4_000] for book in books for at in range(0, min(len(book), 200_000), 4_000)
+    ]
     texts = _code(folder) + web + wiki[:1_000] + pages
     return [text for text in texts + _edited(texts, 300) if text.strip()]
 
@@ -141,7 +173,8 @@ def refined(tmp_path: Path) -> Callable[..., list[tuple[str, Path]]]:
         for number, texts in enumerate(lists, first):
             name = f"source{number}.x"
             source = write_collected(
-                tmp_path / f"in-{name}", [make_row(text, n, "code", f"source{number}") for n, text in enumerate(texts)]
+                tmp_path / f"in-{name}",
+                [make_row(text, n, "code", f"source{number}") for n, text in enumerate(texts)],
             )
             (out := tmp_path / name).mkdir()
             refine_shard(out, source, "code", [], [], tmp_path)

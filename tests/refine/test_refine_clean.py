@@ -27,17 +27,25 @@ def clean(*texts: str, code: bool = False) -> list[str]:
 
 # Pieces that meet the rules, so that random texts hit them and their seams often.
 PIECES = st.sampled_from(
-    "a|B|7| |  |\t|\n|\r\n|\r|\u00a0|\u200b|\u200d|\u200c|\ufeff|\x00|\x85|\x93|\u2028|é|e\u0301|\u0301|Ã©|â€œ".split("|")
-    + "&amp;|&lt;|<|>|&#8203;|&#1;|&|;|http://x.y/z|https://|www.foo.com|://|a@b.org|@|.|,|(|)".split("|")
+    "a|B|7| |  |\t|\n|\r\n|\r|\u00a0|\u200b|\u200d|\u200c|\ufeff|\x00|\x85|\x93|\u2028|é|e\u0301|\u0301|Ã©|â€œ".split(
+        "|"
+    )
+    + "&amp;|&lt;|<|>|&#8203;|&#1;|&|;|http://x.y/z|https://|www.foo.com|://|a@b.org|@|.|,|(|)".split(
+        "|"
+    )
     + "می|👩|中|。|{|}|x|\u00ad|\u202e|Å\u030a|\u1100\u1161|Ã|Â|€|в|\ufffd|&#xad;|&nbsp;".split("|")
 )
 TEXTS = (
-    st.lists(PIECES | st.text(max_size=3), max_size=30).map("".join).filter(lambda text: not any(0xD800 <= ord(c) < 0xE000 for c in text))
+    st.lists(PIECES | st.text(max_size=3), max_size=30)
+    .map("".join)
+    .filter(lambda text: not any(0xD800 <= ord(c) < 0xE000 for c in text))
 )
 
 
 # What UTF-8 looks like when read in one byte a character, and what may stand beside it.
-SUSPICIOUS = st.sampled_from("ÃÂâ€œ™ĆÄ¥ØÙРСВГœΓ∂√≈├┬║ð×²°«»©áàß \u00a0\u2003\x85\x93\n.,?aZ7_é\ufffd\u00ad")
+SUSPICIOUS = st.sampled_from(
+    "ÃÂâ€œ™ĆÄ¥ØÙРСВГœΓ∂√≈├┬║ð×²°«»©áàß \u00a0\u2003\x85\x93\n.,?aZ7_é\ufffd\u00ad"
+)
 
 
 def test_golden_prose() -> None:
@@ -65,15 +73,21 @@ def test_golden_prose() -> None:
 
 
 def test_golden_code() -> None:
-    """Code keeps indentation, inner spaces, entities, URLs and mojibake; line ends, controls and addresses are mended."""
+    """Code keeps indentation, inner spaces, entities, URLs and mojibake; line ends, controls and
+    addresses are mended.
+    """
     source = "\r\n\r\nif  x:\r\n\ty = 1   # see http://a.b/c &amp; Ã©\r\n\u200b    z = m@w.to(x)\r\n# by jo@site.org\r\n\r\n"
-    assert clean(source, code=True) == ["if  x:\n\ty = 1   # see http://a.b/c &amp; Ã©\n    z = m@w.to(x)\n# by\n"]
+    assert clean(source, code=True) == [
+        "if  x:\n\ty = 1   # see http://a.b/c &amp; Ã©\n    z = m@w.to(x)\n# by\n"
+    ]
 
 
 @examples(200)
 @given(st.lists(TEXTS, min_size=1, max_size=4), st.booleans())
 def test_idempotent(texts: list[str], code: bool) -> None:
-    """Cleaning twice is cleaning once, whatever the input, and it never raises; no text depends on its neighbors."""
+    """Cleaning twice is cleaning once, whatever the input, and it never raises; no text depends on
+    its neighbors.
+    """
     once = clean(*texts, code=code)
     assert clean(*once, code=code) == once
     assert once == [clean(text, code=code)[0] for text in texts]
@@ -106,23 +120,39 @@ def test_nothing_left() -> None:
 
 def test_turns() -> None:
     """Turns are cleaned as texts are, in their order; a missing list stays missing."""
-    turns = [[{"role": "user", "content": "a  b\r\nhttp://x.y c"}, {"role": "bot", "content": None}], None, []]
+    turns = [
+        [{"role": "user", "content": "a  b\r\nhttp://x.y c"}, {"role": "bot", "content": None}],
+        None,
+        [],
+    ]
     column = pa.array(turns, pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))
     cleaned = clean_turns(column).to_pylist()
-    assert cleaned == [[{"role": "user", "content": "a b\nc"}, {"role": "bot", "content": ""}], None, []]
+    assert cleaned == [
+        [{"role": "user", "content": "a b\nc"}, {"role": "bot", "content": ""}],
+        None,
+        [],
+    ]
     assert clean_turns(column.slice(1)).to_pylist() == [None, []]
 
 
 def test_stable_characters_are_nfc() -> None:
-    """A text of code points that the cleaner holds to be stable is in NFC, so skipping normalisation is right."""
-    stable = [chr(point) for point in np.flatnonzero(TIDY_CLASSES == PLAIN) if not 0xD800 <= point < 0xE000]
+    """A text of code points that the cleaner holds to be stable is in NFC, so skipping
+    normalisation is right.
+    """
+    stable = [
+        chr(point)
+        for point in np.flatnonzero(TIDY_CLASSES == PLAIN)
+        if not 0xD800 <= point < 0xE000
+    ]
     assigned = [c for c in stable if unicodedata.category(c) != "Cn"]
     assert unicodedata.is_normalized("NFC", "".join(assigned))
     assert not any(unicodedata.combining(c) for c in assigned)
 
 
 def test_word_classes() -> None:
-    """Letters, marks and digits of the large scripts are parts of words; punctuation and symbols are not."""
+    """Letters, marks and digits of the large scripts are parts of words; punctuation and symbols
+    are not.
+    """
     spans = [
         (0x20, 0x24F),
         (0x370, 0x58F),
@@ -147,20 +177,31 @@ def test_fold(texts: list[str]) -> None:
     offsets, data = fold(*text_buffers(pa.array(texts, pa.string())))
     space = "[\t\n\x0b\x0c\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+"
     whole = data.tobytes()
-    assert [whole[a:b].decode() for a, b in pairwise(offsets.tolist())] == [re.sub(space, " ", t).strip(" ") for t in texts]
+    assert [whole[a:b].decode() for a, b in pairwise(offsets.tolist())] == [
+        re.sub(space, " ", t).strip(" ") for t in texts
+    ]
 
 
 @given(st.lists(st.text(SUSPICIOUS, max_size=6), min_size=1, max_size=8))
 def test_the_screen_misses_nothing(texts: list[str]) -> None:
     """What the screen does not suspect, ftfy leaves alone."""
     suspected = pc.match_substring_regex(pa.array(texts), MOJIBAKE).to_pylist()
-    assert [text for text, hit in zip(texts, suspected, strict=True) if not hit and ftfy.fix_encoding(text) != text] == []
+    assert [
+        text
+        for text, hit in zip(texts, suspected, strict=True)
+        if not hit and ftfy.fix_encoding(text) != text
+    ] == []
 
 
 def test_real_mojibake(mojibake: list[tuple[str, str]]) -> None:
-    """Real mojibake is mended as its collectors say, in nearly all cases; quotes and ligatures, which they straighten, stay."""
+    """Real mojibake is mended as its collectors say, in nearly all cases; quotes and ligatures,
+    which they straighten, stay.
+    """
     plain = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "„": '"', "‚": "'"})
-    right = [clean(dirty)[0].translate(plain) == clean(fixed)[0].translate(plain) for dirty, fixed in mojibake]
+    right = [
+        clean(dirty)[0].translate(plain) == clean(fixed)[0].translate(plain)
+        for dirty, fixed in mojibake
+    ]
     assert len(right) > 50
     assert sum(right) / len(right) >= 0.95
 
@@ -174,5 +215,9 @@ def mojibake() -> list[tuple[str, str]]:
     folder = Path(os.environ.get("GROUNDUP_TEST_DATA", "")) / "web" / "mojibake"
     if not os.environ.get("GROUNDUP_TEST_DATA") or not folder.is_dir():
         pytest.skip("GROUNDUP_TEST_DATA does not name a folder with web/mojibake")
-    cases = [case for path in sorted(folder.glob("*.json")) for case in json.loads(path.read_text(encoding="utf-8"))]
+    cases = [
+        case
+        for path in sorted(folder.glob("*.json"))
+        for case in json.loads(path.read_text(encoding="utf-8"))
+    ]
     return [(case["original"], case["fixed"]) for case in cases if case.get("expect") != "fail"]

@@ -1,4 +1,6 @@
-"""Compiled kernels that are remembered belong to the sources that are there: numba looks at the file of a kernel alone."""
+"""Compiled kernels that are remembered belong to the sources that are there: numba looks at the
+file of a kernel alone.
+"""
 
 from __future__ import annotations
 
@@ -27,17 +29,31 @@ def modules() -> Iterator[ModuleType]:
 
 
 def kernels(module: ModuleType) -> list[object]:
-    return [value for value in vars(module).values() if getattr(getattr(value, "py_func", None), "__module__", "") == module.__name__]
+    return [
+        value
+        for value in vars(module).values()
+        if getattr(getattr(value, "py_func", None), "__module__", "") == module.__name__
+    ]
 
 
 def test_what_kernels_take_from_other_modules_comes_from_those_that_are_shared() -> None:
     taken = set()
     for module in modules():
-        imports = [node for node in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(node, ast.ImportFrom)]
-        origins = {name.asname or name.name: str(node.module) for node in imports for name in node.names}
+        imports = [
+            node
+            for node in ast.walk(ast.parse(inspect.getsource(module)))
+            if isinstance(node, ast.ImportFrom)
+        ]
+        origins = {
+            name.asname or name.name: str(node.module) for node in imports for name in node.names
+        }
         used = {name for one in kernels(module) for name in one.py_func.__code__.co_names}  # type: ignore[attr-defined]
-        taken |= {origins[name] for name in used & origins.keys() if origins[name].startswith("groundup")}
-    assert taken == {"groundup.refine." + name.removesuffix(".py").replace("/", ".") for name in SHARED}
+        taken |= {
+            origins[name] for name in used & origins.keys() if origins[name].startswith("groundup")
+        }
+    assert taken == {
+        "groundup.refine." + name.removesuffix(".py").replace("/", ".") for name in SHARED
+    }
 
 
 def test_another_shared_module_is_another_folder(tmp_path: Path) -> None:
@@ -50,10 +66,14 @@ def test_another_shared_module_is_another_folder(tmp_path: Path) -> None:
     assert compiled_folder(tmp_path, tmp_path) != before
 
 
-def test_kernels_are_remembered_there_and_those_of_others_where_they_were(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_kernels_are_remembered_there_and_those_of_others_where_they_were(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(arrays, "_COMPILED", str(tmp_path / "own"))
     assert kernel(lambda: 1).stats.cache_path.startswith(str(tmp_path / "own"))
     assert str(tmp_path) == numba.config.CACHE_DIR
     named = compiled_folder(REFINE, tmp_path).name
-    assert all(f"/{named}/" in one.stats.cache_path for module in modules() for one in kernels(module))  # type: ignore[attr-defined]
+    assert all(
+        f"/{named}/" in one.stats.cache_path for module in modules() for one in kernels(module)
+    )  # type: ignore[attr-defined]

@@ -1,4 +1,6 @@
-"""Documents that hold evaluation items are found, with the text; common phrases and the form of a test are not evidence."""
+"""Documents that hold evaluation items are found, with the text; common phrases and the form of a
+test are not evidence.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,21 @@ from groundup.errors import GroundupError
 from groundup.flow import run_flow
 from groundup.recipe.tables import load_recipe
 from groundup.refine.decontaminate import contamination
-from groundup.refine.decontaminate.contamination import COMMON, LONG, contaminated_again, find_contaminated, find_occurrences
-from groundup.refine.decontaminate.evaluation import MOST_ITEMS, SHORTEST, WIDTH, Grams, gram_sets, write_grams
+from groundup.refine.decontaminate.contamination import (
+    COMMON,
+    LONG,
+    contaminated_again,
+    find_contaminated,
+    find_occurrences,
+)
+from groundup.refine.decontaminate.evaluation import (
+    MOST_ITEMS,
+    SHORTEST,
+    WIDTH,
+    Grams,
+    gram_sets,
+    write_grams,
+)
 from groundup.refine.shard import refine_shard
 
 Row = dict[str, object]
@@ -38,15 +53,28 @@ def passage(seed: int, words: int = 60) -> str:
 
 
 @pytest.fixture
-def find(tmp_path: Path, row: Callable[..., Row], collected: Callable[[Path, Sequence[Row]], Path]) -> Find:
+def find(
+    tmp_path: Path, row: Callable[..., Row], collected: Callable[[Path, Sequence[Row]], Path]
+) -> Find:
     """List what is contaminated among texts, given items."""
 
-    def found(texts: Sequence[str], items: Sequence[str], allowed: Sequence[str] = ()) -> list[dict[str, Any]]:
+    def found(
+        texts: Sequence[str], items: Sequence[str], allowed: Sequence[str] = ()
+    ) -> list[dict[str, Any]]:
         for name in ("shard", "grams", "list"):
             shutil.rmtree(tmp_path / name, ignore_errors=True)
             (tmp_path / name).mkdir()
-        refine_shard(tmp_path / "shard", collected(tmp_path / "text", [row(t, n) for n, t in enumerate(texts)]), "text", [], [], Path())
-        tests = collected(tmp_path / "tests", [row(t, n, "evaluation", "exam") for n, t in enumerate(items)])
+        refine_shard(
+            tmp_path / "shard",
+            collected(tmp_path / "text", [row(t, n) for n, t in enumerate(texts)]),
+            "text",
+            [],
+            [],
+            Path(),
+        )
+        tests = collected(
+            tmp_path / "tests", [row(t, n, "evaluation", "exam") for n, t in enumerate(items)]
+        )
         with TableWriter(tmp_path / "list" / "duplicates.parquet", DROPPED):
             pass
         write_grams(tmp_path / "grams", [tests], allowed)
@@ -55,8 +83,11 @@ def find(tmp_path: Path, row: Callable[..., Row], collected: Callable[[Path, Seq
         again = list(contaminated_again(shards, [tests], allowed, tmp_path / "list"))
         gone = [tmp_path / "list" / "duplicates.parquet"]
         find_contaminated(tmp_path / "list", shards, occurrences, gone, {}, tmp_path / "grams")
-        rows: list[dict[str, Any]] = pq.read_table(tmp_path / "list" / "contaminated.parquet").to_pylist()
-        # What verify does from the texts finds the same documents before the list stands, and none after.
+        rows: list[dict[str, Any]] = pq.read_table(
+            tmp_path / "list" / "contaminated.parquet"
+        ).to_pylist()
+        # What verify does from the texts finds the same documents before the list stands, and none
+        # after.
         assert [(r["id"], r["duplicate_of"]) for r in rows] == [pair[:2] for pair in again]
         assert not list(contaminated_again(shards, [tests], allowed, tmp_path / "list"))
         return rows
@@ -85,12 +116,17 @@ def test_a_fifth_of_an_item_is_enough_and_less_is_not(find: Find) -> None:
 def test_a_long_quotation_is_enough_whatever_the_passage(find: Find) -> None:
     item = passage(1, 2_000).split(" ")
     for grams, listed in ((LONG - 1, 0), (LONG, 1)):
-        assert len(find([f"a b {' '.join(item[99 : 99 + grams + WIDTH - 1])} c d"], [" ".join(item)])) == listed
+        assert (
+            len(find([f"a b {' '.join(item[99 : 99 + grams + WIDTH - 1])} c d"], [" ".join(item)]))
+            == listed
+        )
 
 
 def test_short_items_are_looked_for_whole_and_very_short_ones_not(find: Find) -> None:
     items = [passage(1, SHORTEST), passage(2, WIDTH - 1), passage(3, SHORTEST - 1)]
-    rows = find([f"{passage(10 + n)} {item} {passage(20 + n)}" for n, item in enumerate(items)], items)
+    rows = find(
+        [f"{passage(10 + n)} {item} {passage(20 + n)}" for n, item in enumerate(items)], items
+    )
     assert [row["record"] for row in rows] == [0, 1]
     broken = items[0].replace(" ", " and ", 1)
     assert find([f"{passage(10)} {broken} {passage(20)}"], items) == []
@@ -99,8 +135,14 @@ def test_short_items_are_looked_for_whole_and_very_short_ones_not(find: Find) ->
 def test_common_phrases_are_no_evidence(find: Find) -> None:
     """Neither what stands in many documents, nor the form that all items of a test share."""
     item = passage(1, 20)
-    assert len(find([f"{passage(n)} {item} {passage(100 + n)}" for n in range(2, 2 + COMMON)], [item])) == COMMON
-    assert find([f"{passage(n)} {item} {passage(100 + n)}" for n in range(2, 3 + COMMON)], [item]) == []
+    assert (
+        len(find([f"{passage(n)} {item} {passage(100 + n)}" for n in range(2, 2 + COMMON)], [item]))
+        == COMMON
+    )
+    assert (
+        find([f"{passage(n)} {item} {passage(100 + n)}" for n in range(2, 3 + COMMON)], [item])
+        == []
+    )
     form = passage(1, 30)
     items = [f"{form} {passage(200 + n, 5)}" for n in range(MOST_ITEMS + 1)]
     assert find([f"{passage(2)} {form} {passage(3)}"], items) == []
@@ -112,14 +154,25 @@ def test_allowed_texts_are_no_evidence(find: Find) -> None:
     assert len(find([f"{passage(2)} {item}"], [item], [passage(3)])) == 1
 
 
-def test_what_was_cut_is_not_looked_at(tmp_path: Path, row: Callable[..., Row], collected: Callable[..., Path]) -> None:
+def test_what_was_cut_is_not_looked_at(
+    tmp_path: Path, row: Callable[..., Row], collected: Callable[..., Path]
+) -> None:
     """An item in a line that was cut is none, and the text that is shown is that of what is left."""
     items = [passage(1), passage(2)]
     for name in ("shard", "grams", "list"):
         (tmp_path / name).mkdir()
     texts = [f"{items[0]}\n{items[1]}", items[0]]
-    refine_shard(tmp_path / "shard", collected(tmp_path / "text", [row(t, n) for n, t in enumerate(texts)]), "text", [], [], Path())
-    tests = collected(tmp_path / "tests", [row(t, n, "evaluation", "exam") for n, t in enumerate(items)])
+    refine_shard(
+        tmp_path / "shard",
+        collected(tmp_path / "text", [row(t, n) for n, t in enumerate(texts)]),
+        "text",
+        [],
+        [],
+        Path(),
+    )
+    tests = collected(
+        tmp_path / "tests", [row(t, n, "evaluation", "exam") for n, t in enumerate(items)]
+    )
     cuts, gone = tmp_path / "cuts.npy", tmp_path / "list" / "duplicates.parquet"
     np.save(cuts, np.array([[0, 0, len(items[0]) + 1], [1, 0, len(items[0])]]))
     with TableWriter(gone, DROPPED):
@@ -139,11 +192,19 @@ def test_nothing_at_all(find: Find) -> None:
 
 
 @given(st.lists(st.integers(0, 3), max_size=60), st.lists(st.integers(0, 3), max_size=30))
-def test_grams_agree_with_a_plain_search(tmp_path_factory: pytest.TempPathFactory, text: list[int], item: list[int]) -> None:
-    """Four words make many repeats; every window of the text is compared with every one of the item."""
+def test_grams_agree_with_a_plain_search(
+    tmp_path_factory: pytest.TempPathFactory, text: list[int], item: list[int]
+) -> None:
+    """Four words make many repeats; every window of the text is compared with every one of the
+    item.
+    """
     words, asked = [f"w{n}" for n in text], [f"w{n}" for n in item]
     width = min(WIDTH, len(asked))
-    windows = {tuple(asked[i : i + width]) for i in range(len(asked) - width + 1)} if len(asked) >= SHORTEST else set()
+    windows = (
+        {tuple(asked[i : i + width]) for i in range(len(asked) - width + 1)}
+        if len(asked) >= SHORTEST
+        else set()
+    )
     want = [i for i in range(len(words) - width + 1) if tuple(words[i : i + width]) in windows]
     sets = gram_sets(pa.array([" ".join(asked)]))[0]
     grams = Grams(sets, np.arange(len(sets) + 1), np.zeros(len(sets), np.int64), pa.table({}))
@@ -155,12 +216,18 @@ def test_grams_agree_with_a_plain_search(tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def exam(tiny_project: Path, tmp_path: Path) -> tuple[Path, str]:
-    """A copy of the tiny project that names a benchmark with 80 words of a book in it; the recipe, and those words."""
+    """A copy of the tiny project that names a benchmark with 80 words of a book in it; the recipe,
+    and those words.
+    """
     copy = tmp_path / "project"
     shutil.copytree(tiny_project.parent / "raw", copy / "raw")
     recipe = Path(shutil.copy(tiny_project, copy / "recipe.toml"))
-    stolen = " ".join((copy / "raw" / "books" / "book03.txt").read_text(encoding="utf-8").split()[300:380])
-    (copy / "exam.jsonl").write_text(json.dumps({"text": stolen}) + "\n" + json.dumps({"text": passage(1)}) + "\n")
+    stolen = " ".join(
+        (copy / "raw" / "books" / "book03.txt").read_text(encoding="utf-8").split()[300:380]
+    )
+    (copy / "exam.jsonl").write_text(
+        json.dumps({"text": stolen}) + "\n" + json.dumps({"text": passage(1)}) + "\n"
+    )
     return recipe, stolen
 
 
@@ -182,7 +249,9 @@ def test_a_benchmark_of_the_recipe_is_held_against_the_books(exam: tuple[Path, s
     assert list(check_split(out)) == []
 
 
-def test_verify_finds_a_document_that_refine_let_pass(exam: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verify_finds_a_document_that_refine_let_pass(
+    exam: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as blind:
         blind.setattr(contamination, "SHARE", 2.0)
         blind.setattr(contamination, "LONG", 1 << 40)
@@ -191,6 +260,13 @@ def test_verify_finds_a_document_that_refine_let_pass(exam: tuple[Path, str], mo
     assert "is kept and holds 100% of the evaluation item" in line
 
 
-def test_a_benchmark_that_is_not_there_is_said_before_any_work(tiny_project: Path, tmp_path: Path) -> None:
+def test_a_benchmark_that_is_not_there_is_said_before_any_work(
+    tiny_project: Path, tmp_path: Path
+) -> None:
     with pytest.raises(GroundupError, match=r"nowhere\.jsonl"):
-        run_flow(load_recipe(tiny_project, ['evaluate.benchmarks=["nowhere.jsonl"]']), tmp_path / "run", "collect", workers=1)
+        run_flow(
+            load_recipe(tiny_project, ['evaluate.benchmarks=["nowhere.jsonl"]']),
+            tmp_path / "run",
+            "collect",
+            workers=1,
+        )

@@ -1,4 +1,6 @@
-"""Duplicates: what is dropped equals or reaches a kept document, what brute force finds is found, and cost stays linear."""
+"""Duplicates: what is dropped equals or reaches a kept document, what brute force finds is found,
+and cost stays linear.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +28,23 @@ THRESHOLD = 0.8
 def duplicates(shards: Shards, folder: Path) -> tuple[dict[str, Row], dict[str, Any]]:
     folder.mkdir()
     facts = find_duplicates(folder, shards, THRESHOLD)
-    return {row["id"]: row for row in pq.read_table(folder / "duplicates.parquet").to_pylist()}, facts
+    return {
+        row["id"]: row for row in pq.read_table(folder / "duplicates.parquet").to_pylist()
+    }, facts
 
 
 def documents(shards: Shards) -> list[Row]:
-    return [row for _, folder in shards for row in pq.read_table(folder / "documents.parquet").to_pylist()]
+    return [
+        row
+        for _, folder in shards
+        for row in pq.read_table(folder / "documents.parquet").to_pylist()
+    ]
 
 
 def brute_force(shingles: Sequence[set[tuple[str, ...]]]) -> np.ndarray:
-    """Return the Jaccard similarity of all pairs by counting, for every shingle, the documents that hold it."""
+    """Return the Jaccard similarity of all pairs by counting, for every shingle, the documents that
+    hold it.
+    """
     holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for number, own in enumerate(shingles):
         for shingle in own:
@@ -47,8 +57,12 @@ def brute_force(shingles: Sequence[set[tuple[str, ...]]]) -> np.ndarray:
     return common / np.maximum(sizes[:, None] + sizes[None, :] - common, 1)
 
 
-def test_against_brute_force(tmp_path: Path, refined: Refine, real_texts: list[str], plain_shingles: Callable[..., Any]) -> None:
-    """On more than 2,000 real documents: precision exact, no kept pair of a bucket reaches the threshold, recall ≥ 0.95."""
+def test_against_brute_force(
+    tmp_path: Path, refined: Refine, real_texts: list[str], plain_shingles: Callable[..., Any]
+) -> None:
+    """On more than 2,000 real documents: precision exact, no kept pair of a bucket reaches the
+    threshold, recall ≥ 0.95.
+    """
     third = len(real_texts) // 3
     shards = refined([real_texts[:third], real_texts[third : 2 * third], real_texts[2 * third :]])
     rows = documents(shards)
@@ -65,29 +79,50 @@ def test_against_brute_force(tmp_path: Path, refined: Refine, real_texts: list[s
         assert (folded[own] == folded[kept]) == (entry["reason"] == EXACT)
     _kept_buckets_are_clear(shards, rows, found, similar, tmp_path)
     lost, recall = _recall(rows, found, similar, folded)
-    print(f"{len(rows)} documents, {len(found)} found, greedy brute force {lost}, recall {recall:.4f}")
+    print(
+        f"{len(rows)} documents, {len(found)} found, greedy brute force {lost}, recall {recall:.4f}"
+    )
     assert recall >= 0.95
 
 
-def _kept_buckets_are_clear(shards: Shards, rows: Sequence[Row], found: dict[str, Row], similar: np.ndarray, folder: Path) -> None:
+def _kept_buckets_are_clear(
+    shards: Shards, rows: Sequence[Row], found: dict[str, Row], similar: np.ndarray, folder: Path
+) -> None:
     kept = np.array([row["id"] not in found for row in rows])
     with Scratch(folder / "scratch") as scratch:
         shelf = shelf_of(shards, scratch)
-        held = [b.rows[i:j] for band in NEAR_BANDS for b in shelf.buckets(band, kept) for i, j in pairwise(b.starts.tolist())]
+        held = [
+            b.rows[i:j]
+            for band in NEAR_BANDS
+            for b in shelf.buckets(band, kept)
+            for i, j in pairwise(b.starts.tolist())
+        ]
     assert held
     assert max(np.triu(similar[np.ix_(members, members)], 1).max() for members in held) < THRESHOLD
 
 
 def shelf_of(shards: Shards, scratch: Scratch, memory: int = 1 << 30) -> Shelf:
     corpus = Corpus(shards)
-    return Shelf(corpus, scratch.joined(corpus, "sizes"), scratch.joined(corpus, "ids"), memory, scratch.folder)
+    return Shelf(
+        corpus,
+        scratch.joined(corpus, "sizes"),
+        scratch.joined(corpus, "ids"),
+        memory,
+        scratch.folder,
+    )
 
 
-def _recall(rows: Sequence[Row], found: dict[str, Row], similar: np.ndarray, folded: Sequence[str]) -> tuple[int, float]:
-    """Drop greedily by all pairs, in the same total order; return how many near-duplicates that is, and the share found."""
+def _recall(
+    rows: Sequence[Row], found: dict[str, Row], similar: np.ndarray, folded: Sequence[str]
+) -> tuple[int, float]:
+    """Drop greedily by all pairs, in the same total order; return how many near-duplicates that is,
+    and the share found.
+    """
     kept: list[int] = []
     near, texts = [], set()
-    for number in sorted(range(len(rows)), key=lambda n: (-len(rows[n]["text"].encode()), rows[n]["id"])):
+    for number in sorted(
+        range(len(rows)), key=lambda n: (-len(rows[n]["text"].encode()), rows[n]["id"])
+    ):
         if folded[number] in texts:
             continue
         texts.add(folded[number])
@@ -100,13 +135,20 @@ def _recall(rows: Sequence[Row], found: dict[str, Row], similar: np.ndarray, fol
 
 
 def test_winner(tmp_path: Path, refined: Refine) -> None:
-    """The longest is kept, of equal ones the smallest id; the list follows the order of shards and rows."""
+    """The longest is kept, of equal ones the smallest id; the list follows the order of shards and
+    rows.
+    """
     words = [f"word{n}" for n in range(60)]
     long, short = " ".join(words), " ".join(words[:57])
-    shards = refined([[short, "something else entirely, with no copy", long], [long.replace(" ", "\n\t"), long]])
+    shards = refined(
+        [[short, "something else entirely, with no copy", long], [long.replace(" ", "\n\t"), long]]
+    )
     rows = documents(shards)
     found, facts = duplicates(shards, tmp_path / "out")
-    longest = min((row for row in rows if len(row["text"]) == max(len(r["text"]) for r in rows)), key=lambda row: row["id"])
+    longest = min(
+        (row for row in rows if len(row["text"]) == max(len(r["text"]) for r in rows)),
+        key=lambda row: row["id"],
+    )
     assert longest["text"].startswith("word0\n\tword1")
     assert {name: (row["duplicate_of"], row["reason"]) for name, row in found.items()} == {
         rows[0]["id"]: (longest["id"], NEAR),
@@ -114,15 +156,24 @@ def test_winner(tmp_path: Path, refined: Refine) -> None:
         rows[4]["id"]: (longest["id"], EXACT),
     }
     assert list(found) == [rows[0]["id"], rows[2]["id"], rows[4]["id"]]
-    assert (facts[EXACT]["by_source"], facts[NEAR]["by_source"]) == ({"source0": 1, "source1": 1}, {"source0": 1})
+    assert (facts[EXACT]["by_source"], facts[NEAR]["by_source"]) == (
+        {"source0": 1, "source1": 1},
+        {"source0": 1},
+    )
 
 
 def test_priority(tmp_path: Path, refined: Refine) -> None:
-    """The copy from the source of higher priority stays, though it is shorter; bytes are counted without it."""
+    """The copy from the source of higher priority stays, though it is shorter; bytes are counted
+    without it.
+    """
     words = [f"word{n}" for n in range(60)]
     shards = refined([[" ".join(words), "alone in the world"], [" ".join(words[:58])]])
     rows = documents(shards)
-    for priorities, kept, dropped in (({}, 0, 2), ({"source1": 1}, 2, 0), ({"source0": 5, "source1": 1}, 0, 2)):
+    for priorities, kept, dropped in (
+        ({}, 0, 2),
+        ({"source1": 1}, 2, 0),
+        ({"source0": 5, "source1": 1}, 0, 2),
+    ):
         folder = tmp_path / f"out-{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
         facts = find_duplicates(folder, shards, THRESHOLD, priorities=priorities)
@@ -132,9 +183,15 @@ def test_priority(tmp_path: Path, refined: Refine) -> None:
 
 
 def test_chain(tmp_path: Path, refined: Refine) -> None:
-    """A document is never dropped for its likeness to a dropped one: in a chain A ~ B ~ C with A unlike C, C stays."""
+    """A document is never dropped for its likeness to a dropped one: in a chain A ~ B ~ C with A
+    unlike C, C stays.
+    """
     words = [f"w{n}" for n in range(140)]
-    chain = [" ".join([*words[:100], "longest of all three"]), " ".join(words[8:108]), " ".join(words[16:116])]
+    chain = [
+        " ".join([*words[:100], "longest of all three"]),
+        " ".join(words[8:108]),
+        " ".join(words[16:116]),
+    ]
     shards = refined([chain])
     rows = documents(shards)
     found, _ = duplicates(shards, tmp_path / "out")

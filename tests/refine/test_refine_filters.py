@@ -1,4 +1,6 @@
-"""Filters: every rule at its bound, kinds and languages, the user's own functions, and language identification."""
+"""Filters: every rule at its bound, kinds and languages, the user's own functions, and language
+identification.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,13 @@ from groundup.errors import GroundupError, RecipeError
 from groundup.plan import make_plan
 from groundup.recipe.source import Source
 from groundup.recipe.tables import Recipe, Refine
-from groundup.refine.filter.filters import applicable, check_filters, judge, score_bounds, thresholds_for
+from groundup.refine.filter.filters import (
+    applicable,
+    check_filters,
+    judge,
+    score_bounds,
+    thresholds_for,
+)
 from groundup.refine.filter.rules import RULE_SETS
 from groundup.refine.filter.statistics import SHORT_LINE, Statistics
 from groundup.runtime.user_code import code_digest
@@ -31,10 +39,18 @@ def batch(*texts: str, kind: str = "web", code: str = "en", turns: object = None
 
 
 def reasons(
-    *texts: str, kind: str = "web", filters: tuple[str, ...] = tuple(RULE_SETS), code: str = "en", turns: object = None
+    *texts: str,
+    kind: str = "web",
+    filters: tuple[str, ...] = tuple(RULE_SETS),
+    code: str = "en",
+    turns: object = None,
 ) -> list[str]:
     """Return the reason for which each text is dropped, "" where it is kept."""
-    return list(judge(batch(*texts, kind=kind, code=code, turns=turns), kind, applicable(filters, kind), ROOT).reason)
+    return list(
+        judge(
+            batch(*texts, kind=kind, code=code, turns=turns), kind, applicable(filters, kind), ROOT
+        ).reason
+    )
 
 
 def prose(count: int, seed: int = 1) -> str:
@@ -46,7 +62,9 @@ def prose(count: int, seed: int = 1) -> str:
 
 
 def test_bounds_gopher() -> None:
-    """Documents on the right side of a published bound stay; those on the wrong side go with its reason."""
+    """Documents on the right side of a published bound stay; those on the wrong side go with its
+    reason.
+    """
     good = prose(100)
     cases = {
         good: "",
@@ -60,10 +78,14 @@ def test_bounds_gopher() -> None:
         "\n".join(f"{prose(20, n)} and so..." for n in range(20)): "ellipsis_lines",
         good + " 12345" * 30: "words_without_letters",
         good.replace("the", "foo"): "few_stop_words",
-        "\n".join([prose(30), *["the same line and it is short"] * 3, "end of it"]): "repeated_lines",
+        "\n".join(
+            [prose(30), *["the same line and it is short"] * 3, "end of it"]
+        ): "repeated_lines",
         "\n".join([prose(50), *[prose(9, 5)] * 2, *(prose(10, n) for n in range(9, 12))]): "",
         good + " over and" * 30: "frequent_2gram",
-        " ".join(["the", "and", *prose(60).split()[2:], *["½", "¼", "٣"] * 8]): "words_without_letters",
+        " ".join(
+            ["the", "and", *prose(60).split()[2:], *["½", "¼", "٣"] * 8]
+        ): "words_without_letters",
     }
     assert dict(zip(cases, reasons(*cases, filters=("gopher",)), strict=True)) == cases
 
@@ -83,14 +105,23 @@ def test_bounds_c4() -> None:
 
 def test_bounds_code() -> None:
     """Generated and minified files go, documentation in long lines stays."""
-    cases = {"x = 1\n" * 5: "", "y" * 101: "long_lines", "x = 1\n" * 100 + "z" * 1001: "longest_line", "+-*/ " * 9: "few_alphanumeric"}
+    cases = {
+        "x = 1\n" * 5: "",
+        "y" * 101: "long_lines",
+        "x = 1\n" * 100 + "z" * 1001: "longest_line",
+        "+-*/ " * 9: "few_alphanumeric",
+    }
     assert dict(zip(cases, reasons(*cases, kind="code", code="python"), strict=True)) == cases
     assert reasons("a paragraph " * 100, kind="code", code="markdown") == [""]
 
 
 def test_bounds_conversations() -> None:
     """Talk may be short; silence, symbols and one side of two may not be."""
-    cases = {"User: Hi\nAssistant: Hello": "", "User: Hi": "few_words", "User: 1 2 3 4 5": "words_without_letters"}
+    cases = {
+        "User: Hi\nAssistant: Hello": "",
+        "User: Hi": "few_words",
+        "User: 1 2 3 4 5": "words_without_letters",
+    }
     assert dict(zip(cases, reasons(*cases, kind="conversations"), strict=True)) == cases
     for turns, want in (
         ([("user", "hi there"), ("bot", "")], "one_sided"),
@@ -127,13 +158,18 @@ def test_unknown_name() -> None:
 
 
 def test_own_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user's function beside the recipe decides; its source is its identity; its faults are one line."""
+    """A user's function beside the recipe decides; its source is its identity; its faults are one
+    line.
+    """
     module = tmp_path / "own_filter_of_a_test.py"
     source = (
         "import pyarrow.compute as pc\n"
         "def short(batch):\n    size = pc.utf8_length(batch.column('text'))\n    return pc.less(size, 9), size\n"
     )
-    module.write_text(source + "def bad(batch):\n    return [True], [0.0]\ndef worse(batch):\n    raise ValueError('no')\n")
+    module.write_text(
+        source
+        + "def bad(batch):\n    return [True], [0.0]\ndef worse(batch):\n    raise ValueError('no')\n"
+    )
     monkeypatch.setattr("sys.path", [*__import__("sys").path])
     name = "own_filter_of_a_test:short"
     verdict = judge(batch("few", "many more words"), "web", applicable([name], "web"), tmp_path)
@@ -155,13 +191,19 @@ def test_bounds_fineweb() -> None:
         "\n".join(page): "",
         "\n".join([*page[:1], *(text.rstrip(".") for text in page[1:7])]): "",
         "\n".join([*page[:1], *(text.rstrip(".") for text in page[1:9])]): "unended_lines",
-        "\n".join([*page[:1], *["It is thirty letters long, so."] * 1, "And this is short.", "This too."]): "short_lines",
+        "\n".join(
+            [*page[:1], *["It is thirty letters long, so."] * 1, "And this is short.", "This too."]
+        ): "short_lines",
         "\n".join([*page[:2], "And this is short.", "This too.", "And a third.", *page[2:3]]): "",
         "\n".join([*page, *page[:1]]): "repeated_line_share",
-        "\n".join(f"{n}verylongwordthatisnotbroken anywhereatall." for n in range(9)): "many_line_breaks",
+        "\n".join(
+            f"{n}verylongwordthatisnotbroken anywhereatall." for n in range(9)
+        ): "many_line_breaks",
     }
     assert dict(zip(cases, reasons(*cases, filters=("fineweb",)), strict=True)) == cases
-    assert reasons("\n".join(f"行{n}。" for n in range(9)), filters=("fineweb",), code="zh") == ["short_lines"]
+    assert reasons("\n".join(f"行{n}。" for n in range(9)), filters=("fineweb",), code="zh") == [
+        "short_lines"
+    ]
 
 
 @given(st.lists(st.text(st.sampled_from("ab é.。!…\n "), max_size=80), min_size=1, max_size=5))
@@ -169,14 +211,23 @@ def test_lines_against_a_plain_count(texts: list[str]) -> None:
     """Lines that end a sentence, short lines and line breaks are those that Python counts."""
     found = Statistics(batch(*texts))
     lines = [[line for line in text.split("\n") if line.strip()] for text in texts]
-    assert found["ended_lines"].tolist() == [sum(line.rstrip()[-1] in ".。!" for line in of) for of in lines]
-    assert found["short_lines"].tolist() == [sum(len(line) <= SHORT_LINE for line in of) for of in lines]
+    assert found["ended_lines"].tolist() == [
+        sum(line.rstrip()[-1] in ".。!" for line in of) for of in lines
+    ]
+    assert found["short_lines"].tolist() == [
+        sum(len(line) <= SHORT_LINE for line in of) for of in lines
+    ]
     assert found["line_breaks"].tolist() == [text.count("\n") for text in texts]
 
 
 def test_thresholds() -> None:
-    """A recipe's bound stands in place of the published one, for its set alone, and is told with the verdict."""
-    texts, thresholds = [prose(30), prose(60)], {"gopher": {"few_words": 70, "word_length": [1, 4.5]}}
+    """A recipe's bound stands in place of the published one, for its set alone, and is told with
+    the verdict.
+    """
+    texts, thresholds = (
+        [prose(30), prose(60)],
+        {"gopher": {"few_words": 70, "word_length": [1, 4.5]}},
+    )
     verdict = judge(batch(*texts), "web", ["gopher"], ROOT, thresholds)
     assert list(zip(verdict.reason, verdict.score, verdict.detail, strict=True)) == [
         ("few_words", 30, "gopher: at least 70"),
@@ -187,7 +238,9 @@ def test_thresholds() -> None:
     assert judge(batch(prose(60)), "web", ["gopher_quality"], ROOT, thresholds).keep.all()
     assert score_bounds(["gopher"], "web", thresholds)["word_length"] == (1, 4.5)
     assert thresholds_for(["gopher", "code"], "code", thresholds) == {}
-    assert thresholds_for(["gopher"], "books", {"gopher": {"many_words": 9, "few_words": 8}}) == {"gopher": {"few_words": 8}}
+    assert thresholds_for(["gopher"], "books", {"gopher": {"many_words": 9, "few_words": 8}}) == {
+        "gopher": {"few_words": 8}
+    }
 
 
 @pytest.mark.parametrize(
@@ -196,11 +249,19 @@ def test_thresholds() -> None:
         ({"c5": {}}, '"c5" is no rule set among the filters of the recipe; did you mean "c4"'),
         ({"code": {"long_lines": 9}}, '"code" is no rule set among the filters'),
         ({"gopher": {"few_word": 9}}, 'gopher has no rule "few_word"; did you mean "few_words"'),
-        ({"gopher": {"few_words": (1, 2)}}, "gopher.few_words wants one number; as published it is at least 50"),
-        ({"gopher": {"word_length": 4}}, r"gopher.word_length wants the least and the most, such as \[3, 10\]"),
+        (
+            {"gopher": {"few_words": (1, 2)}},
+            "gopher.few_words wants one number; as published it is at least 50",
+        ),
+        (
+            {"gopher": {"word_length": 4}},
+            r"gopher.word_length wants the least and the most, such as \[3, 10\]",
+        ),
         ({"gopher": {"word_length": (9, 4)}}, "wants the least and the most"),
     ],
 )
-def test_thresholds_that_mean_nothing(thresholds: dict[str, dict[str, float]], message: str) -> None:
+def test_thresholds_that_mean_nothing(
+    thresholds: dict[str, dict[str, float]], message: str
+) -> None:
     with pytest.raises(RecipeError, match=message):
         check_filters(["gopher", "c4"], thresholds)

@@ -1,4 +1,6 @@
-"""The index of all documents: its buckets are those of a plain dictionary, and going on from an earlier list changes nothing."""
+"""The index of all documents: its buckets are those of a plain dictionary, and going on from an
+earlier list changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,18 @@ Shards = list[tuple[str, Path]]
 Refine = Callable[..., Shards]
 
 
-def made_up(folder: Path, shards: Sequence[int], keys: int, seed: int = 0) -> tuple[Shards, np.ndarray]:
-    """Write the index of shards of so many documents each, whose keys are drawn from `keys` values; return all keys too."""
+def made_up(
+    folder: Path, shards: Sequence[int], keys: int, seed: int = 0
+) -> tuple[Shards, np.ndarray]:
+    """Write the index of shards of so many documents each, whose keys are drawn from `keys` values;
+    return all keys too.
+    """
     chance, found, drawn = np.random.default_rng(seed), [], []
     for number, rows in enumerate(shards):
         (out := folder / f"s.{number}").mkdir(parents=True)
-        of_rows = chance.integers(0, 1 << 63, keys).astype(np.uint64)[chance.integers(0, keys, (rows, WIDTH))] + np.uint64(number % 1)
+        of_rows = chance.integers(0, 1 << 63, keys).astype(np.uint64)[
+            chance.integers(0, keys, (rows, WIDTH))
+        ] + np.uint64(number % 1)
         with Spool(out / ".keys", np.dtype(np.uint64), WIDTH) as spool:
             spool.append(of_rows)
             write_index(out, spool)
@@ -43,7 +51,9 @@ def made_up(folder: Path, shards: Sequence[int], keys: int, seed: int = 0) -> tu
 
 @pytest.mark.parametrize("parts", [1, 7, 60])
 def test_buckets_are_those_of_a_dictionary(tmp_path: Path, parts: int) -> None:
-    """In whatever parts, those of one key among them, with rows left out, and for the buckets of some rows only: members and order."""
+    """In whatever parts, those of one key among them, with rows left out, and for the buckets of
+    some rows only: members and order.
+    """
     shards, keys = made_up(tmp_path, [40, 0, 25, 60], 30)
     chance = np.random.default_rng(1)
     among, touching = chance.random(len(keys)) < 0.8, chance.random(len(keys)) < 0.05
@@ -56,13 +66,23 @@ def test_buckets_are_those_of_a_dictionary(tmp_path: Path, parts: int) -> None:
             for row in sorted(range(len(keys)), key=lambda n: (-int(sizes[n]), *ids[n].tolist())):
                 plain[int(keys[row, band])].append(row)
             for mask, some in ((None, None), (among, None), (None, touching), (among, touching)):
-                wanted = [[row for row in held if mask is None or mask[row]] for held in plain.values() if some is None or some[held].any()]
-                found = [b.rows[i:j].tolist() for b in shelf.buckets(band, mask, some) for i, j in pairwise(b.starts.tolist())]
+                wanted = [
+                    [row for row in held if mask is None or mask[row]]
+                    for held in plain.values()
+                    if some is None or some[held].any()
+                ]
+                found = [
+                    b.rows[i:j].tolist()
+                    for b in shelf.buckets(band, mask, some)
+                    for i, j in pairwise(b.starts.tolist())
+                ]
                 assert sorted(found) == sorted(held for held in wanted if len(held) > 1)
 
 
 def test_a_crowd_takes_no_more_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All documents share one key: their rows go into a mapped file, however many they are, and come in order."""
+    """All documents share one key: their rows go into a mapped file, however many they are, and
+    come in order.
+    """
     monkeypatch.setattr("groundup.refine.dedup.lsh_index.BLOCK", 1_000)
     peaks = []
     for rows in (5_000, 50_000):
@@ -76,13 +96,17 @@ def test_a_crowd_takes_no_more_memory(tmp_path: Path, monkeypatch: pytest.Monkey
             tracemalloc.stop()
             order = np.lexsort((ids[:, 1], ids[:, 0], -sizes.astype(np.int64)))
             assert found.starts.tolist() == [0, rows]
-            assert (sizes[found.rows] == sizes[order]).all() and (ids[found.rows] == ids[order]).all()
+            assert (sizes[found.rows] == sizes[order]).all() and (
+                ids[found.rows] == ids[order]
+            ).all()
     # One number for each would be 360,000 bytes.
     assert peaks[1] - peaks[0] < 90_000
 
 
 def chained(chance: random.Random, count: int, family: str = "w") -> list[str]:
-    """Texts that overlap in a chain, so that what is dropped depends on what else is; some of them twice."""
+    """Texts that overlap in a chain, so that what is dropped depends on what else is; some of them
+    twice.
+    """
     words = [f"{family}{n}" for n in range(160)]
     texts = []
     for _ in range(count):
@@ -96,7 +120,9 @@ def chained(chance: random.Random, count: int, family: str = "w") -> list[str]:
 def test_going_on_from_an_earlier_list_changes_nothing(
     tmp_path: Path, refined: Refine, monkeypatch: pytest.MonkeyPatch, seed: int, most: int
 ) -> None:
-    """A shard is added, one is removed, one changes: the bytes are those of a list made from nothing; in crowded buckets too."""
+    """A shard is added, one is removed, one changes: the bytes are those of a list made from
+    nothing; in crowded buckets too.
+    """
     monkeypatch.setattr("groundup.refine.dedup.duplicates.MOST_COMPARED", most)
     chance = random.Random(seed)
     shards = refined([chained(chance, 12) for _ in range(5)])
@@ -116,9 +142,14 @@ def test_going_on_from_an_earlier_list_changes_nothing(
     ):
         (folder := tmp_path / name).mkdir()
         made = find_duplicates(folder, after, 0.8, memory, earlier)
-        lists.append((folder / "duplicates.parquet").read_bytes() + (folder / "listed.npy").read_bytes())
+        lists.append(
+            (folder / "duplicates.parquet").read_bytes() + (folder / "listed.npy").read_bytes()
+        )
         assert made["near_duplicate"]["documents"] + made["exact_duplicate"]["documents"] > 20
-        assert sorted(path.name for path in folder.iterdir()) == ["duplicates.parquet", "listed.npy"]
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "duplicates.parquet",
+            "listed.npy",
+        ]
     assert lists[0] == lists[1] == lists[2]
 
 
@@ -135,4 +166,9 @@ def test_a_new_file_costs_its_own_work(tmp_path: Path, refined: Refine) -> None:
         compared.append(find_duplicates(folder, shards, 0.8, 1 << 30, earlier)["compared"])
     assert compared[1] < compared[0] / 2
     (folder := tmp_path / "nothing").mkdir()
-    assert find_duplicates(folder, shards[:5], 0.8, 1 << 30, Earlier(first, facts["shards"], names))["compared"] == 0
+    assert (
+        find_duplicates(folder, shards[:5], 0.8, 1 << 30, Earlier(first, facts["shards"], names))[
+            "compared"
+        ]
+        == 0
+    )

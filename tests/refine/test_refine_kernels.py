@@ -35,7 +35,11 @@ Plain = Callable[..., Any]
 
 TEXTS = st.lists(
     st.lists(
-        st.sampled_from("a b to The THE and é ñandú 中文 ไทย 7x  . , ... … ! # { \n \n\n - • — 'tis don't".split(" "))
+        st.sampled_from(
+            "a b to The THE and é ñandú 中文 ไทย 7x  . , ... … ! # { \n \n\n - • — 'tis don't".split(
+                " "
+            )
+        )
         | st.text(max_size=2),
         max_size=40,
     ),
@@ -55,18 +59,36 @@ def test_words(plain_words: Plain, texts: list[str]) -> None:
     hashes, starts, ends, first = words(buffers(texts))
     data = "".join(texts).encode()
     for text, begin, end in zip(texts, first[:-1], first[1:], strict=True):
-        found = [data[a:b].decode() for a, b in zip(starts[begin:end], ends[begin:end], strict=True)]
-        assert ["".join(chr(SMALL_LETTERS[ord(c)]) for c in word) for word in found] == plain_words(text)
+        found = [
+            data[a:b].decode() for a, b in zip(starts[begin:end], ends[begin:end], strict=True)
+        ]
+        assert ["".join(chr(SMALL_LETTERS[ord(c)]) for c in word) for word in found] == plain_words(
+            text
+        )
         assert hashes[begin:end].tolist() == [hash_words([word])[0] for word in plain_words(text)]
 
 
 def test_small_letters() -> None:
-    """The table says what Unicode says, wherever it says anything but for two letters; and it knows every alphabet here."""
+    """The table says what Unicode says, wherever it says anything but for two letters; and it knows
+    every alphabet here.
+    """
     differ = np.flatnonzero(np.arange(len(SMALL_LETTERS)) != SMALL_LETTERS)
-    exceptions = {0x130: "i", 0x3C2: "σ"}  # İ is two code points in Python; a final sigma is a sigma
-    assert [chr(SMALL_LETTERS[c]) for c in differ] == [exceptions.get(c, chr(c).lower()) for c in differ]
-    for text in ("GRÖSSE ÉTÉ ŁÓDŹ ČEŠTINA ȘTIRĂ ĦAĠRA ƠN ƯỚC Ɓ Ŋ Ɛ Ɔ", "ΛΟΓΟΣ ΈΡΓΟ ἈΡΧΉ", "МОСКВА ЇЖАК ЏЕП ҚАЗАҚ", "ՀԱՅԵՐԵՆ ႠႡ ᲡᲐ ᏣᎳ ＡＢ"):
-        capitals, small = (words(buffers([version]))[0] for version in (text, text.lower().replace("ς", "σ")))
+    exceptions = {
+        0x130: "i",
+        0x3C2: "σ",
+    }  # İ is two code points in Python; a final sigma is a sigma
+    assert [chr(SMALL_LETTERS[c]) for c in differ] == [
+        exceptions.get(c, chr(c).lower()) for c in differ
+    ]
+    for text in (
+        "GRÖSSE ÉTÉ ŁÓDŹ ČEŠTINA ȘTIRĂ ĦAĠRA ƠN ƯỚC Ɓ Ŋ Ɛ Ɔ",
+        "ΛΟΓΟΣ ΈΡΓΟ ἈΡΧΉ",
+        "МОСКВА ЇЖАК ЏЕП ҚАЗАҚ",
+        "ՀԱՅԵՐԵՆ ႠႡ ᲡᲐ ᏣᎳ ＡＢ",
+    ):
+        capitals, small = (
+            words(buffers([version]))[0] for version in (text, text.lower().replace("ς", "σ"))
+        )
         assert capitals.tolist() == small.tolist(), text
     assert words(buffers(["λόγος"]))[0].tolist() == words(buffers(["ΛΌΓΟΣ"]))[0].tolist()
 
@@ -80,7 +102,9 @@ def test_shingles(plain_shingles: Plain, texts: list[str], width: int) -> None:
     assert [len(one) for one in found] == 2 * [len(plain_shingles(text, width)) for text in texts]
     assert all(one == sorted(set(one)) for one in found)
     assert found[: len(texts)] == found[len(texts) :]
-    assert len(set().union(*found)) == len(set().union(*(plain_shingles(text, width) for text in texts)))
+    assert len(set().union(*found)) == len(
+        set().union(*(plain_shingles(text, width) for text in texts))
+    )
 
 
 @examples(300)
@@ -95,37 +119,50 @@ def test_jaccard(a: set[int], b: set[int], threshold: float) -> None:
 
 
 def test_signatures_estimate() -> None:
-    """Signatures agree in as many rows as the sets are similar: unbiased over 300 pairs, each within chance."""
+    """Signatures agree in as many rows as the sets are similar: unbiased over 300 pairs, each
+    within chance.
+    """
     chance = np.random.default_rng(5)
     errors = []
     for share in np.linspace(0.05, 0.95, 300):
         vocabulary = [f"w{n}" for n in chance.integers(0, 1 << 30, 700)]
         common = int(500 * share)
-        a, b = vocabulary[:500], vocabulary[:common] + vocabulary[500:] + vocabulary[common + 200 : 500]
+        a, b = (
+            vocabulary[:500],
+            vocabulary[:common] + vocabulary[500:] + vocabulary[common + 200 : 500],
+        )
         texts = buffers([" ".join(a), " ".join(b)])
         first, second = signatures(texts)
         sets, offsets = shingle_sets(texts)
         true = jaccard(sets[: offsets[1]], sets[offsets[1] :])
-        errors.append(((first == second).mean() - true) / max(np.sqrt(true * (1 - true) / PERMUTATIONS), 0.02))
+        errors.append(
+            ((first == second).mean() - true) / max(np.sqrt(true * (1 - true) / PERMUTATIONS), 0.02)
+        )
     assert abs(np.mean(errors)) < 0.25
     assert np.std(errors) < 1.2
 
 
 def test_signatures_independent() -> None:
-    """Rows of a signature are independent enough that a pair at 0.8 shares a band as often as the arithmetic says (0.98)."""
+    """Rows of a signature are independent enough that a pair at 0.8 shares a band as often as the
+    arithmetic says (0.98).
+    """
     chance = np.random.default_rng(6)
     found = 0
     for _ in range(300):
         a = [f"w{n}" for n in chance.integers(0, 1 << 30, 405)]
         b = a[:360] + [f"v{n}" for n in chance.integers(0, 1 << 30, 45)]
         rows = signatures(buffers([" ".join(a), " ".join(b)])).T.copy()
-        keys = [band_keys(rows[band * BAND_ROWS : (band + 1) * BAND_ROWS], 0) for band in range(BANDS)]
+        keys = [
+            band_keys(rows[band * BAND_ROWS : (band + 1) * BAND_ROWS], 0) for band in range(BANDS)
+        ]
         found += any(key[0] == key[1] for key in keys)
     assert found / 300 > 0.95
 
 
 def test_no_words() -> None:
-    """A text without words has no shingle, is similar to nothing, and its signature says so; an empty column works."""
+    """A text without words has no shingle, is similar to nothing, and its signature says so; an
+    empty column works.
+    """
     rows = signatures(buffers(["!!! ???", ""]))
     assert (rows == EMPTY).all()
     assert len(shingle_sets(buffers(["!?"]))[0]) == 0
@@ -136,7 +173,9 @@ def test_no_words() -> None:
 def test_slices() -> None:
     """A slice of a column gives what its texts alone give."""
     column = pa.array(["one two three four five six", "a b c", "", "x y z x y z"])
-    assert (signatures(text_buffers(column.slice(1, 3))) == signatures(buffers(column.to_pylist()))[1:]).all()
+    assert (
+        signatures(text_buffers(column.slice(1, 3))) == signatures(buffers(column.to_pylist()))[1:]
+    ).all()
 
 
 def statistics(texts: list[str]) -> Statistics:
@@ -169,7 +208,9 @@ def test_counts(plain_words: Plain, texts: list[str]) -> None:
 
 
 def test_tokens() -> None:
-    """Words between white space, their letters, and sentence ends; unspaced letters are words of their own."""
+    """Words between white space, their letters, and sentence ends; unspaced letters are words of
+    their own.
+    """
     found = statistics(['He said: "Stop!" Then 42 left... — ok', "你好。再见！", "a.b c?) d", ""])
     assert found["words"].tolist() == [8, 6, 3, 0]
     assert found["letter_words"].tolist() == [6, 4, 3, 0]
@@ -186,7 +227,8 @@ def test_repeated_lines(a: list[str], b: list[str]) -> None:
     """Repeated lines and paragraphs are those that a set of the earlier ones holds."""
     texts = ["\n".join(a), "\n\n".join(b)]
     for text, breaks, row in ((texts[0], 1, 0), (texts[1], PARAGRAPHS, 1)):
-        # A third line break in a row belongs to the next paragraph, whose leading blanks do not count.
+        # A third line break in a row belongs to the next paragraph, whose leading blanks do not
+        # count.
         units = [unit.lstrip(" \t\n") for unit in text.split("\n" * breaks)]
         units = [unit for unit in units if unit]
         repeated = [unit for place, unit in enumerate(units) if unit in units[:place]]
@@ -197,13 +239,17 @@ def test_repeated_lines(a: list[str], b: list[str]) -> None:
 @examples(200)
 @given(st.lists(st.sampled_from("to be or not bee".split()), max_size=40))
 def test_repeated_words(parts: list[str]) -> None:
-    """Frequent and repeated n-grams are those of plain counting, overlaps skipped as the paper's n-grams are."""
+    """Frequent and repeated n-grams are those of plain counting, overlaps skipped as the paper's
+    n-grams are.
+    """
     text = " ".join(parts)
     found = repeated_words(*words(buffers([text])))[0].tolist()
     for n in range(2, 5):
         grams = [" ".join(parts[i : i + n]) for i in range(len(parts) - n + 1)]
         most = max(Counter(grams).values(), default=0)
-        assert found[n - 2] == (max(len(g) * c for g, c in Counter(grams).items() if c == most) if most > 1 else 0)
+        assert found[n - 2] == (
+            max(len(g) * c for g, c in Counter(grams).items() if c == most) if most > 1 else 0
+        )
     for n in range(5, 11):
         seen, total, i = set(), 0, 0
         while i + n <= len(parts):

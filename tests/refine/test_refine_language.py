@@ -1,4 +1,6 @@
-"""Languages of texts: what is named, what is not, and that the kernel says what the model's own package says."""
+"""Languages of texts: what is named, what is not, and that the kernel says what the model's own
+package says.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,14 @@ SENTENCES = {
     "12345 67890 !!! ???": "",
     "": "",
 }
-WORDS = st.sampled_from("the weather is fine der Wind und die Stadt le chat noir 天気 がいい и вода 7 # \n".split(" ")) | st.text(
-    max_size=4
+WORDS = st.sampled_from(
+    "the weather is fine der Wind und die Stadt le chat noir 天気 がいい и вода 7 # \n".split(" ")
+) | st.text(max_size=4)
+TEXTS = (
+    st.lists(WORDS, max_size=12)
+    .map(" ".join)
+    .filter(lambda text: not any(0xD800 <= ord(c) < 0xE000 for c in text))
 )
-TEXTS = st.lists(WORDS, max_size=12).map(" ".join).filter(lambda text: not any(0xD800 <= ord(c) < 0xE000 for c in text))
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +43,14 @@ def reference() -> LanguageIdentifier:
 
 
 def test_languages() -> None:
-    """Languages are named from their text; what is too short is not, and counts as wanted; capitals do not mislead."""
+    """Languages are named from their text; what is too short is not, and counts as wanted; capitals
+    do not mislead.
+    """
     found = language.detect(pa.array(SENTENCES), ["en"])
     assert dict(zip(SENTENCES, found.code.to_pylist(), strict=True)) == SENTENCES
-    assert (found.wanted >= language.SURE).tolist() == [code in ("en", "") for code in SENTENCES.values()]
+    assert (found.wanted >= language.SURE).tolist() == [
+        code in ("en", "") for code in SENTENCES.values()
+    ]
 
 
 def test_codes_are_those_that_a_recipe_may_name() -> None:
@@ -53,29 +63,43 @@ def test_codes_are_those_that_a_recipe_may_name() -> None:
 def test_a_text_in_two_languages_is_a_share_of_each() -> None:
     """Half English, half German: neither is under a third, and together they are nearly all."""
     english, german = list(SENTENCES)[:2]
-    found = [language.detect(pa.array([f"{english} " * 5 + f"{german} " * 4]), codes).wanted[0] for codes in (["en"], ["de"], ["en", "de"])]
+    found = [
+        language.detect(pa.array([f"{english} " * 5 + f"{german} " * 4]), codes).wanted[0]
+        for codes in (["en"], ["de"], ["en", "de"])
+    ]
     assert min(found[:2]) > 1 / 3
     assert found[2] > 0.95
 
 
 def test_one_kind_of_letters_without_words_is_no_language() -> None:
     """Hexadecimal digits and markup are no language, and so cannot be an unwanted one."""
-    found = language.detect(pa.array(["deadbeef cafe0123 " * 20, "<td><tr><div></div></tr></td> " * 20]), ["en"])
+    found = language.detect(
+        pa.array(["deadbeef cafe0123 " * 20, "<td><tr><div></div></tr></td> " * 20]), ["en"]
+    )
     assert found.wanted.min() >= 0
     assert found.wanted.max() <= 1
 
 
 @examples(100)
 @given(st.lists(TEXTS, min_size=1, max_size=4))
-def test_one_window_is_what_the_package_says(reference: LanguageIdentifier, texts: list[str]) -> None:
-    """The log-probabilities of a window are those of py3langid, and no text depends on its neighbors or their order."""
+def test_one_window_is_what_the_package_says(
+    reference: LanguageIdentifier, texts: list[str]
+) -> None:
+    """The log-probabilities of a window are those of py3langid, and no text depends on its
+    neighbors or their order.
+    """
     model = language._model()
     for text in texts:
         data = np.frombuffer(text.encode(), np.uint8)[: language.WINDOW_BYTES]
-        counts, seen = np.zeros(len(model.weights), np.int32), np.empty(len(language._LOGARITHMS), np.int32)
+        counts, seen = (
+            np.zeros(len(model.weights), np.int32),
+            np.empty(len(language._LOGARITHMS), np.int32),
+        )
         _, found = language._count(data, 0, *model[:3], counts, seen)
         scores = np.empty(len(model.priors), np.float32)
-        language._weigh(seen[:found], counts, model.weights, model.priors, language._LOGARITHMS, scores)
+        language._weigh(
+            seen[:found], counts, model.weights, model.priors, language._LOGARITHMS, scores
+        )
         if found:
             assert np.allclose(scores, reference._raw_score(data.tobytes()), rtol=1e-4, atol=1e-2)
         assert not counts.any()
@@ -86,7 +110,11 @@ def test_one_window_is_what_the_package_says(reference: LanguageIdentifier, text
 
 
 @examples(50)
-@given(st.lists(st.text(max_size=700).map(lambda text: text.encode("utf-8", "replace").decode()), max_size=3))
+@given(
+    st.lists(
+        st.text(max_size=700).map(lambda text: text.encode("utf-8", "replace").decode()), max_size=3
+    )
+)
 def test_any_text(texts: list[str]) -> None:
     """Shares lie between 0 and 1 for whatever is in a text."""
     found = language.detect(pa.array(texts, pa.string()), ["en", "fr"])

@@ -1,4 +1,6 @@
-"""Lines that a source repeats: what counts as one, how they are counted, cut and listed, and what that leaves alone."""
+"""Lines that a source repeats: what counts as one, how they are counted, cut and listed, and what
+that leaves alone.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,13 @@ def halves(piece: str) -> int:
     """Half words of what stands between two spaces, one code point at a time."""
     inside = [letter for letter in piece if WORD_CLASSES[ord(letter)] != UNSPACED]
     kinds = "".join(
-        "j" if letter in "'’-" else "d" if letter in "0123456789" else "l" if WORD_CLASSES[ord(letter)] == WORD else "s"
+        "j"
+        if letter in "'’-"
+        else "d"
+        if letter in "0123456789"
+        else "l"
+        if WORD_CLASSES[ord(letter)] == WORD
+        else "s"
         for letter in inside
     )
     letters = kinds.strip("js").replace("j", "")
@@ -85,7 +93,10 @@ def test_headings_code_and_tables_do_not_count(line: str) -> None:
     assert not hashed(line)
 
 
-LINES = st.text(alphabet=["a", "b", "é", " ", " ", " ", "\t", "'", "-", ".", "(", "|", "7", "\n", "中", "の"], max_size=120)
+LINES = st.text(
+    alphabet=["a", "b", "é", " ", " ", " ", "\t", "'", "-", ".", "(", "|", "7", "\n", "中", "の"],
+    max_size=120,
+)
 
 
 @given(st.lists(LINES, max_size=5))
@@ -105,7 +116,10 @@ LISTED = [NOTICE, f"   {NOTICE}", "All the rights are reserved, and so on."]
 
 def cut(texts: Sequence[str], listed: Sequence[str]) -> list[str]:
     buffers = text_buffers(pa.array(texts, pa.string()))
-    cuts = cuts_of(buffers, find_lines(buffers, np.unique(np.array([hashed(line) for line in listed], np.uint64))))
+    cuts = cuts_of(
+        buffers,
+        find_lines(buffers, np.unique(np.array([hashed(line) for line in listed], np.uint64))),
+    )
     found: list[str] = without(pa.array(texts, pa.string()), cuts[:, 0], cuts[:, 1:]).to_pylist()
     return found
 
@@ -113,19 +127,31 @@ def cut(texts: Sequence[str], listed: Sequence[str]) -> list[str]:
 @given(st.lists(st.lists(st.sampled_from(OTHERS + LISTED), max_size=12), min_size=1, max_size=4))
 def test_cuts_take_the_listed_lines_and_nothing_else(documents: list[list[str]]) -> None:
     """All other lines stay in order, paragraphs stay apart, and a text that was tidy still is."""
-    tidied = tidy(*text_buffers(pa.array(["\n".join(lines) for lines in documents])), np.zeros(len(documents), np.bool_))
+    tidied = tidy(
+        *text_buffers(pa.array(["\n".join(lines) for lines in documents])),
+        np.zeros(len(documents), np.bool_),
+    )
     texts = text_array(tidied.offsets, tidied.data).to_pylist()
     for before, after in zip(texts, cut(texts, LISTED), strict=True):
-        kept = [line for line in before.split("\n") if line.strip() and line.strip() not in [listed.strip() for listed in LISTED]]
+        kept = [
+            line
+            for line in before.split("\n")
+            if line.strip() and line.strip() not in [listed.strip() for listed in LISTED]
+        ]
         # A first line is not indented.
-        assert [line.strip() for line in after.split("\n") if line.strip()] == [line.strip() for line in kept]
+        assert [line.strip() for line in after.split("\n") if line.strip()] == [
+            line.strip() for line in kept
+        ]
         assert [line for line in after.split("\n")[1:] if line.strip()] == kept[1:]
         again = tidy(*text_buffers(pa.array([after])), np.zeros(1, np.bool_))
         assert again.data.tobytes().decode() == after
 
 
 def test_a_cut_keeps_the_longer_gap() -> None:
-    assert cut([f"a\n{NOTICE}\n\nb", f"a\n\n{NOTICE}\n  b", f"{NOTICE}\n\n\nb\n\n{NOTICE}", NOTICE], [NOTICE]) == [
+    assert cut(
+        [f"a\n{NOTICE}\n\nb", f"a\n\n{NOTICE}\n  b", f"{NOTICE}\n\n\nb\n\n{NOTICE}", NOTICE],
+        [NOTICE],
+    ) == [
         "a\n\nb",
         "a\n\n  b",
         "b",
@@ -137,8 +163,14 @@ def test_cuts_of_a_part_of_a_shard(tmp_path: Path) -> None:
     """Rows that were filtered out before do not shift the cuts of the others."""
     np.save(tmp_path / "cuts.npy", np.array([[0, 0, 1], [2, 1, 3], [2, 4, 5], [7, 0, 2]]))
     cuts = Cuts.load(tmp_path / "cuts.npy")
-    batch = pa.RecordBatch.from_pydict({"id": ["b", "c", "h"], "text": ["second", "ABCDEF", "last"]})
-    assert cuts.apply(batch, np.array([1, 2, 7])).column("text").to_pylist() == ["second", "ADF", "st"]
+    batch = pa.RecordBatch.from_pydict(
+        {"id": ["b", "c", "h"], "text": ["second", "ABCDEF", "last"]}
+    )
+    assert cuts.apply(batch, np.array([1, 2, 7])).column("text").to_pylist() == [
+        "second",
+        "ADF",
+        "st",
+    ]
     assert cuts.apply(batch.slice(1, 1), np.array([2])).column("text").to_pylist() == ["ADF"]
     assert cuts.apply(batch.select(["id"]), np.array([1, 2, 7])).column_names == ["id"]
     assert len(cuts.apply(batch.slice(0, 0), np.zeros(0, np.int64))) == 0
@@ -155,34 +187,61 @@ def sketched(folder: Path, texts: Sequence[Sequence[str]]) -> Path:
 
 
 @pytest.mark.parametrize("part", [1, 7, 1_000])
-def test_a_sketch_is_sorted_and_counted_in_parts(tmp_path: Path, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever fits at a time, counts are those of a plain counter over the documents that are kept."""
+def test_a_sketch_is_sorted_and_counted_in_parts(
+    tmp_path: Path, part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever fits at a time, counts are those of a plain counter over the documents that are
+    kept.
+    """
     monkeypatch.setattr(sketch, "PART_LINES", part)
-    sentences = [f"number {word} of the few lines here" for word in ("one", "two", "three", "four", "five", "six")]
+    sentences = [
+        f"number {word} of the few lines here"
+        for word in ("one", "two", "three", "four", "five", "six")
+    ]
     chance = np.random.default_rng(1)
     texts = [["\n".join(chance.choice(sentences, 4)) for _ in range(9)] for _ in range(4)]
-    shards = [sketched(tmp_path / "a", texts[:2]), sketched(tmp_path / "b", texts[2:]), sketched(tmp_path / "c", [])]
+    shards = [
+        sketched(tmp_path / "a", texts[:2]),
+        sketched(tmp_path / "b", texts[2:]),
+        sketched(tmp_path / "c", []),
+    ]
     kept = [np.arange(18) % 3 > 0, np.arange(18) % 4 > 0, np.zeros(0, np.bool_)]
     want: Counter[int] = Counter()
     for text, mask in zip(itertools.chain(*texts), np.concatenate(kept), strict=True):
         want.update({hashed(line) for line in text.split("\n")} if mask else ())
-    got = [pair for lines, numbers in counted(shards, kept) for pair in zip(lines.tolist(), numbers.tolist(), strict=True)]
+    got = [
+        pair
+        for lines, numbers in counted(shards, kept)
+        for pair in zip(lines.tolist(), numbers.tolist(), strict=True)
+    ]
     assert got == sorted(want.items())
     listed = np.array([hashed(sentences[0])], np.uint64)
-    assert rows_with(shards[1], listed, 18).tolist() == [sentences[0] in text for text in itertools.chain(*texts[2:])]
+    assert rows_with(shards[1], listed, 18).tolist() == [
+        sentences[0] in text for text in itertools.chain(*texts[2:])
+    ]
     assert not rows_with(shards[1], listed[:0], 18).any()
 
 
 @pytest.fixture
-def find(tmp_path: Path, row: Callable[..., Row], collected: Callable[[Path, Sequence[Row]], Path]) -> Find:
-    """List what shards (name, kind → texts) repeat; return lines, dropped documents and the texts that are left."""
+def find(
+    tmp_path: Path, row: Callable[..., Row], collected: Callable[[Path, Sequence[Row]], Path]
+) -> Find:
+    """List what shards (name, kind → texts) repeat; return lines, dropped documents and the texts
+    that are left.
+    """
 
-    def found(shards: dict[str, tuple[str, Sequence[str]]], duplicates: Sequence[int] = (), fewest: int = 10) -> Any:
+    def found(
+        shards: dict[str, tuple[str, Sequence[str]]],
+        duplicates: Sequence[int] = (),
+        fewest: int = 10,
+    ) -> Any:
         folders = [(name, tmp_path / name) for name in shards]
         for name, (kind, texts) in shards.items():
             rows = [row(text, n, kind, name) for n, text in enumerate(texts)]
             (tmp_path / name).mkdir()
-            refine_shard(tmp_path / name, collected(tmp_path / f"in-{name}", rows), kind, [], [], Path())
+            refine_shard(
+                tmp_path / name, collected(tmp_path / f"in-{name}", rows), kind, [], [], Path()
+            )
         (out := tmp_path / "list").mkdir()
         with TableWriter(tmp_path / "duplicates.parquet", DROPPED) as gone:
             for number in duplicates:
@@ -191,10 +250,16 @@ def find(tmp_path: Path, row: Callable[..., Row], collected: Callable[[Path, Seq
         facts = find_boilerplate(out, folders, kinds, tmp_path / "duplicates.parquet", fewest)
         left = {}
         for name, folder in folders:
-            (batch,) = pq.read_table(folder / "documents.parquet", columns=["text"]).combine_chunks().to_batches()
+            (batch,) = (
+                pq.read_table(folder / "documents.parquet", columns=["text"])
+                .combine_chunks()
+                .to_batches()
+            )
             cuts = Cuts.load(out / "cuts" / f"{name}.npy")
             left[name] = cuts.apply(batch, np.arange(len(batch))).column("text").to_pylist()
-        lines, dropped = (pq.read_table(out / f"{name}.parquet").to_pylist() for name in ("lines", "dropped"))
+        lines, dropped = (
+            pq.read_table(out / f"{name}.parquet").to_pylist() for name in ("lines", "dropped")
+        )
         assert sum(counts["lines"] for counts in facts["sources"].values()) == len(lines)
         assert sum(counts["dropped"] for counts in facts["sources"].values()) == len(dropped)
         return lines, dropped, left
@@ -204,14 +269,18 @@ def find(tmp_path: Path, row: Callable[..., Row], collected: Callable[[Path, Seq
 
 def page(number: int, *more: str) -> str:
     """A page of its own words, and lines that others may have too."""
-    return "\n\n".join([f"The story that is called {number} goes like this, and is told nowhere else.", *more])
+    return "\n\n".join(
+        [f"The story that is called {number} goes like this, and is told nowhere else.", *more]
+    )
 
 
 def test_a_line_of_ten_documents_is_cut_and_of_nine_is_not(find: Find) -> None:
     others = "Nine of these pages close with this very line."
     pages = [page(n, NOTICE, *([others] if n < 9 else [])) for n in range(10)]
     lines, dropped, left = find({"web.a": ("web", pages)})
-    assert [(line["text"], line["documents"], line["source"]) for line in lines] == [(NOTICE, 10, "web")]
+    assert [(line["text"], line["documents"], line["source"]) for line in lines] == [
+        (NOTICE, 10, "web")
+    ]
     assert left["web.a"] == [page(n, *([others] if n < 9 else [])) for n in range(10)]
     assert dropped == []
     assert lines[0]["hash"] == hashed(NOTICE)
@@ -225,20 +294,34 @@ def test_duplicates_and_repeats_inside_a_document_do_not_count(find: Find) -> No
 
 def test_shards_of_a_source_count_together_and_sources_apart(find: Find) -> None:
     pages = [page(n, NOTICE) for n in range(15)]
-    lines, _, left = find({"one.a": ("web", pages[:5]), "one.b": ("web", pages[5:10]), "two.a": ("text", pages[10:])})
+    lines, _, left = find(
+        {"one.a": ("web", pages[:5]), "one.b": ("web", pages[5:10]), "two.a": ("text", pages[10:])}
+    )
     assert [line["source"] for line in lines] == ["one"]
-    assert left == {"one.a": [page(n) for n in range(5)], "one.b": [page(n) for n in range(5, 10)], "two.a": pages[10:]}
+    assert left == {
+        "one.a": [page(n) for n in range(5)],
+        "one.b": [page(n) for n in range(5, 10)],
+        "two.a": pages[10:],
+    }
 
 
 def test_code_conversations_and_books_are_left_alone(find: Find) -> None:
     pages = [page(n, NOTICE) for n in range(12)]
     kinds = ("code", "conversations", "books")
-    assert find({f"{kind}.a": (kind, pages) for kind in kinds}) == ([], [], {f"{kind}.a": pages for kind in kinds})
+    assert find({f"{kind}.a": (kind, pages) for kind in kinds}) == (
+        [],
+        [],
+        {f"{kind}.a": pages for kind in kinds},
+    )
 
 
 def test_what_is_left_empty_is_dropped(find: Find) -> None:
     few = " ".join(["word"] * (FEWEST_WORDS - 1))
-    pages = [page(n, NOTICE) for n in range(10)] + [f"{few}\n{NOTICE}", f"{few} more\n{NOTICE}", few]
+    pages = [page(n, NOTICE) for n in range(10)] + [
+        f"{few}\n{NOTICE}",
+        f"{few} more\n{NOTICE}",
+        few,
+    ]
     _, dropped, left = find({"web.a": ("web", pages)})
     assert [(row["record"], row["reason"]) for row in dropped] == [(10, "boilerplate")]
     assert dropped[0]["detail"].startswith(f"{FEWEST_WORDS - 1} words are left")
@@ -253,9 +336,15 @@ def test_large_sources_ask_for_more(find: Find, monkeypatch: pytest.MonkeyPatch)
 
 def test_hostile_shapes(find: Find) -> None:
     """A million equal lines, a document of very many lines, a source of one document."""
-    names = (" ".join(f"{a}{b}{c}" for a in "xyzuvw") for b, c in itertools.product("abcdefghijklmnopqrstuvwxyz", repeat=2))
+    names = (
+        " ".join(f"{a}{b}{c}" for a in "xyzuvw")
+        for b, c in itertools.product("abcdefghijklmnopqrstuvwxyz", repeat=2)
+    )
     many = "\n".join(f"{name} {first}" for name in names for first in ("one", "two", "three"))
-    lines, dropped, left = find({"web.a": ("web", ["\n".join([NOTICE] * 1_000_000), many]), "lone.a": ("text", [NOTICE])}, fewest=2)
+    lines, dropped, left = find(
+        {"web.a": ("web", ["\n".join([NOTICE] * 1_000_000), many]), "lone.a": ("text", [NOTICE])},
+        fewest=2,
+    )
     assert (lines, dropped) == ([], [])
     assert left["web.a"][1] == many
     assert left["lone.a"] == [NOTICE]

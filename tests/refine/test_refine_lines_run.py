@@ -1,4 +1,6 @@
-"""Repeated lines in a run: no reader of kept documents sees them, `verify` and `inspect` do, and a new file costs its own shard."""
+"""Repeated lines in a run: no reader of kept documents sees them, `verify` and `inspect` do, and a
+new file costs its own shard.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,14 @@ from groundup.artifacts.corpus import refined_shards
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.commands.diff import compare, in_words
 from groundup.commands.inspect import describe_dropped, describe_lines
-from groundup.commands.verify import check_accounted, check_lines, check_overlap, check_round_trip, check_split, check_tokens
+from groundup.commands.verify import (
+    check_accounted,
+    check_lines,
+    check_overlap,
+    check_round_trip,
+    check_split,
+    check_tokens,
+)
 from groundup.errors import GroundupError
 from groundup.flow import run_flow
 from groundup.recipe.tables import load_recipe
@@ -33,13 +42,20 @@ NOTICE = "This site uses cookies to make your visit better."
 
 def story(seed: int) -> str:
     chance = np.random.default_rng(seed)
-    sentences = [" ".join("".join(chance.choice(list("abcdefgh"), 5)) for _ in range(9)).capitalize() for _ in range(8)]
+    sentences = [
+        " ".join("".join(chance.choice(list("abcdefgh"), 5)) for _ in range(9)).capitalize()
+        for _ in range(8)
+    ]
     return ".\n\n".join(sentences) + "."
 
 
 def make_project(tmp_path: Path) -> Path:
-    """Write a site whose pages close with a notice, a blog and code that hold it as well, and a recipe, which is returned."""
-    for first, (source, count, suffix) in enumerate((("site", 40, "txt"), ("blog", 30, "txt"), ("code", 20, "py"))):
+    """Write a site whose pages close with a notice, a blog and code that hold it as well, and a
+    recipe, which is returned.
+    """
+    for first, (source, count, suffix) in enumerate(
+        (("site", 40, "txt"), ("blog", 30, "txt"), ("code", 20, "py"))
+    ):
         (tmp_path / source).mkdir()
         for number in range(count):
             text = story(100 * first + number)
@@ -48,7 +64,10 @@ def make_project(tmp_path: Path) -> Path:
                 text + closing if suffix == "txt" else f'x = """{text}\n{NOTICE}\n"""\n'
             )
     (tmp_path / "site" / "empty.txt").write_text(NOTICE)
-    sources = [f'[[source]]\npath = "{name}"\nkind = "{kind}"\n' for name, kind in (("site", "text"), ("blog", "text"), ("code", "code"))]
+    sources = [
+        f'[[source]]\npath = "{name}"\nkind = "{kind}"\n'
+        for name, kind in (("site", "text"), ("blog", "text"), ("code", "code"))
+    ]
     recipe = tmp_path / "recipe.toml"
     recipe.write_text("".join(sources) + "[refine]\nfilters = []\n[tokenize]\nvocab_size = 400\n")
     return recipe
@@ -74,7 +93,10 @@ def built(recipe: Path, *overrides: str) -> set[str]:
     """Run the recipe; return the artifacts that were built now."""
 
     def store() -> set[str]:
-        return {f"{path.parent.parent.name}/{path.parent.name}/{path.name}" for path in (recipe.parent / "run/.store").glob("*/*/*-*")}
+        return {
+            f"{path.parent.parent.name}/{path.parent.name}/{path.name}"
+            for path in (recipe.parent / "run/.store").glob("*/*/*-*")
+        }
 
     before = store()
     run_of(recipe, *overrides)
@@ -85,18 +107,33 @@ def test_nobody_reads_them(root: Path) -> None:
     """The notice goes from the site; the blog has it too seldom, and code is left alone."""
     held: dict[str, int] = {}
     for batch in open_run(root).documents(["source", "text"]):
-        for source, text in zip(*(batch.column(name).to_pylist() for name in ("source", "text")), strict=True):
+        for source, text in zip(
+            *(batch.column(name).to_pylist() for name in ("source", "text")), strict=True
+        ):
             held[source] = held.get(source, 0) + (NOTICE in text)
     assert held == {"site": 0, "blog": 5, "code": 20}
     view = Store(root).view("refine")
     assert view is not None
-    kept = sum(len(text.as_py().encode()) for batch in open_run(root).documents(["text"]) for text in batch.column("text"))
+    kept = sum(
+        len(text.as_py().encode())
+        for batch in open_run(root).documents(["text"])
+        for text in batch.column("text")
+    )
     assert view.facts["bytes"] == kept
-    batches = (batch for shard in refined_shards(Store(root)) if shard.source == "site" for batch in shard.batches(["text"]))
+    batches = (
+        batch
+        for shard in refined_shards(Store(root))
+        if shard.source == "site"
+        for batch in shard.batches(["text"])
+    )
     texts = [text for batch in batches for text in batch.column("text").to_pylist()]
     assert len(texts) == 40
     assert not any(NOTICE in text or text != text.strip() for text in texts)
-    decoded = "".join(Tokenizer.load(root / "tokenize").decode(ids.tolist()) for name, ids in open_run(root).tokens() if name == "site")
+    decoded = "".join(
+        Tokenizer.load(root / "tokenize").decode(ids.tolist())
+        for name, ids in open_run(root).tokens()
+        if name == "site"
+    )
     assert "cookies" not in decoded
     assert suggestions(root) and all("cookies" not in one["text"] for one in suggestions(root))
 
@@ -105,33 +142,61 @@ def test_distributions_of_what_is_kept_are_without_them(root: Path) -> None:
     """Filters saw the notices; the documents that are kept are measured as training reads them."""
     site = json.loads((root / "refine" / "quality.json").read_text())["sources"]["site"]
     batches = open_run(root).documents(["source", "text"])
-    texts = [row["text"] for batch in batches for row in batch.to_pylist() if row["source"] == "site"]
+    texts = [
+        row["text"] for batch in batches for row in batch.to_pylist() if row["source"] == "site"
+    ]
     sizes = [len(text.encode()) for text in texts]
     assert site["steps"]["kept"] == {"documents": 40, "bytes": sum(sizes)}
     assert site["steps"]["filtered"]["bytes"] == sum(sizes) + 41 * len(NOTICE) + 40 * 2
     found = measured(text_buffers(pa.array(texts)))
     for column, name in enumerate(MEASURES):
-        assert (unpacked(site["measures"][name]["kept"]) == counted(coded(found[:, column]))).all(), name
+        assert (
+            unpacked(site["measures"][name]["kept"]) == counted(coded(found[:, column]))
+        ).all(), name
 
 
 def test_verify_inspect_and_figures_see_them(root: Path) -> None:
-    checks = (check_accounted, check_split, check_overlap, check_lines, check_tokens, check_round_trip)
+    checks = (
+        check_accounted,
+        check_split,
+        check_overlap,
+        check_lines,
+        check_tokens,
+        check_round_trip,
+    )
     assert [line for check in checks for line in check(root) if type(line) is str] == []
     assert f"{41:9,}  site" in describe_lines(root)
     assert NOTICE in describe_lines(root, "site")
-    with pytest.raises(GroundupError, match='nothing was cut from "blgo"; sources that repeat lines: site'):
+    with pytest.raises(
+        GroundupError, match='nothing was cut from "blgo"; sources that repeat lines: site'
+    ):
         describe_lines(root, "blgo")
     assert "0 words are left" in describe_dropped(root, "boilerplate")
     figures = {figure.name: figure.value for figure in refined(root)}
-    assert figures["refine.dropped.boilerplate"] == figures["refine.repeated_lines"] == figures["refine.repeated_lines.site"] == 1
+    assert (
+        figures["refine.dropped.boilerplate"]
+        == figures["refine.repeated_lines"]
+        == figures["refine.repeated_lines.site"]
+        == 1
+    )
     assert figures["refine.bytes_cut"] == 41 * len(NOTICE) + 40 * 2
 
 
 def test_a_comparison_with_a_run_that_cuts_nothing_sees_them(root: Path, tmp_path: Path) -> None:
-    """The tables of documents are the same; what training reads of forty pages is not, whichever side it lies on."""
-    other = run_flow(load_recipe(root.parent / "recipe.toml", ["refine.repeated_lines=0"]), tmp_path / "other", "refine", workers=1).root
+    """The tables of documents are the same; what training reads of forty pages is not, whichever
+    side it lies on.
+    """
+    other = run_flow(
+        load_recipe(root.parent / "recipe.toml", ["refine.repeated_lines=0"]),
+        tmp_path / "other",
+        "refine",
+        workers=1,
+    ).root
     found = compare(root, other)
-    counts = {category: sum(row["documents"] for row in rows) for category, rows in found["documents"].items()}
+    counts = {
+        category: sum(row["documents"] for row in rows)
+        for category, rows in found["documents"].items()
+    }
     assert (counts["text"], counts["dropped_kept"]) == (40, 1)
     assert "> This site uses cookies" in " ".join(in_words(found, 100).split())
 
@@ -155,10 +220,13 @@ def test_a_new_file_costs_its_own_shard_and_the_lists(project: Path) -> None:
     shard = ("collect/shard", "refine/shard", "tokenize/shard")
     lists = tuple(f"refine/{name}" for name in ("duplicates", "lines", "split", "quality"))
     assert steps == dict.fromkeys((*shard, *lists, "tokenize/index"), 1)
-    # Another number that lists the same lines changes nothing but the list; none at all gives the site its lines back.
+    # Another number that lists the same lines changes nothing but the list; none at all gives the
+    # site its lines back.
     assert built(project, "refine.repeated_lines=20") == {"refine/lines/lines"}
     without = built(project, "refine.repeated_lines=0")
-    assert {one.rpartition(".")[0] for one in without if one.startswith("tokenize/shard")} == {"tokenize/shard/site"}
+    assert {one.rpartition(".")[0] for one in without if one.startswith("tokenize/shard")} == {
+        "tokenize/shard/site"
+    }
     assert not (project.parent / "run" / "refine" / "lines.parquet").exists()
     with pytest.raises(GroundupError, match="repeated_lines is 0"):
         describe_lines(project.parent / "run")

@@ -1,4 +1,6 @@
-"""A source that loses nearly everything stops the run before tokens are made, in one line that says what to do."""
+"""A source that loses nearly everything stops the run before tokens are made, in one line that says
+what to do.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,11 @@ def good(tmp_path: Path) -> Source:
 
 def run(root: Path, *sources: Source, most_dropped: float = 0.95) -> str:
     """Collect and refine; return the one line in which it stopped, or nothing."""
-    recipe = Recipe(source=sources, refine=Refine(filters=("gopher_quality",), most_dropped=most_dropped), root=root)
+    recipe = Recipe(
+        source=sources,
+        refine=Refine(filters=("gopher_quality",), most_dropped=most_dropped),
+        root=root,
+    )
     (root / "run").mkdir(exist_ok=True)
     collect.run(opened := Run(root / "run", recipe))
     try:
@@ -51,7 +57,9 @@ def run(root: Path, *sources: Source, most_dropped: float = 0.95) -> str:
 
 
 def test_a_source_that_loses_too_much_stops_the_run(tmp_path: Path, good: Source) -> None:
-    """The line names it with its share and its reasons; the view is there to look into; a second run says the same."""
+    """The line names it with its share and its reasons; the view is there to look into; a second
+    run says the same.
+    """
     bad = write(tmp_path / "bad", story(20), *(f"{n} " * 30_000 for n in range(3)))
     told = run(tmp_path, good, bad)
     assert told.startswith('source "bad": 99.')
@@ -80,30 +88,45 @@ def test_a_source_that_loses_less_goes_on(tmp_path: Path, good: Source) -> None:
     assert run(tmp_path, good, many, most_dropped=0.1).startswith('source "many"')
 
 
-def test_empty_sources_are_named(tmp_path: Path, good: Source, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every file rejected, every document dropped, and every text empty after cleaning; others of the same fate behind the first."""
+def test_empty_sources_are_named(
+    tmp_path: Path, good: Source, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every file rejected, every document dropped, and every text empty after cleaning; others of
+    the same fate behind the first.
+    """
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "one.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)))
     pictures = Source(path="pictures", name="pictures")
-    assert run(tmp_path, good, pictures).startswith('source "pictures": no document of kind text was collected; listed are 1 ')
+    assert run(tmp_path, good, pictures).startswith(
+        'source "pictures": no document of kind text was collected; listed are 1 '
+    )
     short = write(tmp_path / "short", "few words", "fewer")
     told = run(tmp_path, good, short, pictures)
     assert told.startswith('source "short": no document of it is kept; listed are 2 few_words')
     assert told.endswith('(the same holds for "pictures")')
     assert "set most_dropped = 1 in its [[source]]" in told
     links = write(tmp_path / "links", "https://example.org/a", "https://example.org/b")
-    assert run(tmp_path, good, links).startswith('source "links": no document of it is kept; listed are 2 empty')
+    assert run(tmp_path, good, links).startswith(
+        'source "links": no document of it is kept; listed are 2 empty'
+    )
     allowed = [replace(source, most_dropped=1.0) for source in (pictures, short, links)]
     assert run(tmp_path, good, *allowed) == ""
-    assert 'warning: source "short": no document of it is kept; listed are 2 few_words' in capsys.readouterr().err
+    assert (
+        'warning: source "short": no document of it is kept; listed are 2 few_words'
+        in capsys.readouterr().err
+    )
     assert run(tmp_path, *allowed).startswith("no source has a document left")
 
 
 def test_exact_duplicates_do_not_count_and_may_be_all(tmp_path: Path, good: Source) -> None:
-    """What stands word for word in another source is no loss; a source of nothing else has to be allowed."""
+    """What stands word for word in another source is no loss; a source of nothing else has to be
+    allowed.
+    """
     # The longer one of two copies is kept, and blank lines are folded before texts are compared.
     longer = write(tmp_path / "longer", *(story(n).replace("\n", "\n\n") for n in range(8)))
-    own = write(tmp_path / "own", "\n".join(story(20).split("\n")[:9]), *(story(n) for n in range(8)))
+    own = write(
+        tmp_path / "own", "\n".join(story(20).split("\n")[:9]), *(story(n) for n in range(8))
+    )
     assert run(tmp_path, longer, own, most_dropped=0.01) == ""
     told = run(tmp_path, good, longer)
     assert told.startswith('source "good": no document of it is kept; listed are 8 exact_duplicate')
@@ -111,7 +134,9 @@ def test_exact_duplicates_do_not_count_and_may_be_all(tmp_path: Path, good: Sour
 
 
 def test_evaluation_files_are_not_asked(tmp_path: Path, good: Source) -> None:
-    (tmp_path / "tests.jsonl").write_text('{"text": "A question that nobody has an answer to, or has he one after all?"}\n')
+    (tmp_path / "tests.jsonl").write_text(
+        '{"text": "A question that nobody has an answer to, or has he one after all?"}\n'
+    )
     assert run(tmp_path, good, Source(path="tests.jsonl", name="tests", kind="evaluation")) == ""
 
 
@@ -126,6 +151,9 @@ def test_the_run_stops_before_tokens(tmp_path: Path, good: Source) -> None:
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, "most"])
 def test_impossible_shares(value: float | str) -> None:
-    for table in ({"refine": {"most_dropped": value}}, {"source": [{"path": "x", "most_dropped": value}]}):
+    for table in (
+        {"refine": {"most_dropped": value}},
+        {"source": [{"path": "x", "most_dropped": value}]},
+    ):
         with pytest.raises(RecipeError, match="most_dropped"):
             recipe_from({"source": [{"path": "x"}]} | table, "recipe", Path())

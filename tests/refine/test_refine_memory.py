@@ -22,11 +22,16 @@ SHARDS, ROWS, MEGABYTES = 16, 15_000, 35
 
 
 def write_documents(folder: Path, number: int) -> None:
-    """Write documents of six words as a collected shard: every tenth is one of 50, some longer ones differ in their last word."""
+    """Write documents of six words as a collected shard: every tenth is one of 50, some longer ones
+    differ in their last word.
+    """
     words = np.random.default_rng(number).integers(0, 1 << 40, (ROWS, 6))
     words[::10] = words[::10, :1] % 50
     texts = [" ".join(map(str, row)) for row in words.tolist()]
-    texts[1::50] = [" ".join([*(f"same{n // 50}x{k}" for k in range(70)), text]) for n, text in enumerate(texts[1::50])]
+    texts[1::50] = [
+        " ".join([*(f"same{n // 50}x{k}" for k in range(70)), text])
+        for n, text in enumerate(texts[1::50])
+    ]
     columns = {name: [""] * ROWS for name in DOCUMENT.names} | {
         "id": [document_id("s", str(number), n) for n in range(ROWS)],
         "text": texts,
@@ -34,7 +39,9 @@ def write_documents(folder: Path, number: int) -> None:
         "turns": pa.nulls(ROWS, DOCUMENT.field("turns").type),
     }
     folder.mkdir()
-    pq.write_table(pa.table(columns).cast(DOCUMENT), folder / "documents.parquet", row_group_size=5_000)
+    pq.write_table(
+        pa.table(columns).cast(DOCUMENT), folder / "documents.parquet", row_group_size=5_000
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +55,22 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Path]]:
     return found
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_AS limits memory on Linux only")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="RLIMIT_AS limits memory on Linux only"
+)
 def test_five_times_the_memory(tmp_path: Path, shards: list[tuple[str, Path]]) -> None:
     """Under RLIMIT_AS the lists come out, and they are those that are made with all memory."""
     data = sum(path.stat().st_size for _, folder in shards for path in folder.iterdir())
     assert data >= 5 * MEGABYTES * 1_000_000
     program = Path(__file__).parents[1] / "helpers" / "capped.py"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    arguments = [sys.executable, str(program), str(shards[0][1].parent), str(tmp_path), str(MEGABYTES)]
+    arguments = [
+        sys.executable,
+        str(program),
+        str(shards[0][1].parent),
+        str(tmp_path),
+        str(MEGABYTES),
+    ]
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout) == lists(tmp_path / "free", shards, 1 << 30)
@@ -64,8 +79,12 @@ def test_five_times_the_memory(tmp_path: Path, shards: list[tuple[str, Path]]) -
     assert json.loads(done.stdout)["near_duplicate"] > 1_000
 
 
-def test_nothing_is_held_for_every_document(tmp_path: Path, shards: list[tuple[str, Path]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four times the documents take the same memory: what is one number for each of them lies in a mapped file."""
+def test_nothing_is_held_for_every_document(
+    tmp_path: Path, shards: list[tuple[str, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four times the documents take the same memory: what is one number for each of them lies in a
+    mapped file.
+    """
     monkeypatch.setattr("groundup.refine.out_of_core.corpus.BLOCK_ROWS", 4_096)
     monkeypatch.setattr("groundup.refine.out_of_core.hash_ranges.BLOCK", 4_096)
     lists(tmp_path / "warm", shards[:1], 1 << 20)

@@ -1,4 +1,6 @@
-"""Personal data: what is hidden and what stays, that nothing else changes, and that a second time changes nothing."""
+"""Personal data: what is hidden and what stays, that nothing else changes, and that a second time
+changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,26 @@ REMOVE = dict.fromkeys(MASKS, "remove")
 PHONES = """+49 30 1234567|+1 (555) 234-5678|(555) 234-5678|(555) 123-4567|555-234-5678|555.234.5678|1-800-234-5678|555-234-5678 x12
 0171-1234567|(030) 123 4567|020 7946 0958|0800 0282 878|03-1234-5678|01.42.34.56.78|+442071234567|0049 30 1234567|+1.5552345678
 +32 (0)2 720 53 51|010-63553377""".replace("\n", "|").split("|")
-LABELLED = {"Tel.: ": "030 / 12 34 56 78", "fax no. ": "2345-6780", "Tél : ": "01 42 34 56 78", "тел. ": "8 (495) 123-45-67"}
-LABELLED |= {"电话是": "67080561", "電話：": "03-1234-5678", "Phone: ": "86-23-6771-6666", "Telefon ": "1234567"}
-ADDRESSES = ["93.184.216.34", "93.184.216.34:8080", "93.184.216.0/24", "2001:4860:4860::8888", "2a00:1450:4001:81b::200e", "66.75.232.175"]
+LABELLED = {
+    "Tel.: ": "030 / 12 34 56 78",
+    "fax no. ": "2345-6780",
+    "Tél : ": "01 42 34 56 78",
+    "тел. ": "8 (495) 123-45-67",
+}
+LABELLED |= {
+    "电话是": "67080561",
+    "電話：": "03-1234-5678",
+    "Phone: ": "86-23-6771-6666",
+    "Telefon ": "1234567",
+}
+ADDRESSES = [
+    "93.184.216.34",
+    "93.184.216.34:8080",
+    "93.184.216.0/24",
+    "2001:4860:4860::8888",
+    "2a00:1450:4001:81b::200e",
+    "66.75.232.175",
+]
 STAY = """ISBN 978-3-16-148410-0|ISBN 0-306-40615-2|the war of 1914-1918|on 01-02-2003, 2003-02-01 12:34:56 and 01/02/2003|pp. 1234-5678
 at +48.8566 2.3522|12.345678, 98.765432|$555-234-5678|1 234 567 890 123|version 93.184.216.34|v93.184.216.34|see section 93.184.216.34
 lib-93.184.216.34.tar.gz|1.2.3.4 Introduction|Firefox 3.6.28.1|127.0.0.1, 10.0.0.1, 192.168.1.1, 172.16.0.1, 203.0.113.7|8.8.8.8
@@ -36,10 +55,28 @@ std::vector<int>|00:1b:44:11:3a:b7|2024:12:31:23:59:59:00:11|DE89 3704 0044 0532
     "\n", "|"
 ).split("|")
 PIECES = st.sampled_from(
-    [*PHONES, *ADDRESSES, *LABELLED, "jo@x.org", "http://x.y/z", "(030)", "1234567", "+49 30", "030", "00", "+", "(", ")", "["]
+    [
+        *PHONES,
+        *ADDRESSES,
+        *LABELLED,
+        "jo@x.org",
+        "http://x.y/z",
+        "(030)",
+        "1234567",
+        "+49 30",
+        "030",
+        "00",
+        "+",
+        "(",
+        ")",
+        "[",
+    ]
 )
 TEXTS = st.lists(
-    PIECES | st.sampled_from(" - . / , 7 12 555 a é 中 \n [1] ".split(" ")) | st.text("0123456789 +-()./:af\n", max_size=8), max_size=20
+    PIECES
+    | st.sampled_from(" - . / , 7 12 555 a é 中 \n [1] ".split(" "))
+    | st.text("0123456789 +-()./:af\n", max_size=8),
+    max_size=20,
 )
 
 
@@ -49,7 +86,9 @@ def hidden(text: str, actions: dict[str, str] = MASK, code: bool = False) -> str
 
 @pytest.mark.parametrize("number", [*PHONES, *ADDRESSES])
 def test_masked_and_removed(number: str) -> None:
-    """A number in a sentence, in brackets, at its end and on a line of its own; the rest of the text stays as it is."""
+    """A number in a sentence, in brackets, at its end and on a line of its own; the rest of the
+    text stays as it is.
+    """
     mask = MASKS["phone" if number in PHONES else "ip"]
     text = f"Ask Jo, at {number}, or {number}. In 1999 it was\n{number}\n“{number}” · {number}"
     assert hidden(text) == text.replace(number, mask)
@@ -65,13 +104,17 @@ def test_labeled(label: str) -> None:
 
 @pytest.mark.parametrize("text", STAY)
 def test_what_stays(text: str) -> None:
-    """Years, dates, pages, versions, sections, money, card and book numbers, times, coordinates, and private addresses."""
+    """Years, dates, pages, versions, sections, money, card and book numbers, times, coordinates,
+    and private addresses.
+    """
     assert hidden(f"So {text} it is.") == f"So {text} it is."
     assert hidden(text) == text
 
 
 def test_addresses() -> None:
-    """Each kind has its own setting; masks are words of their own; brackets stay around a mask, and go with what is removed."""
+    """Each kind has its own setting; masks are words of their own; brackets stay around a mask, and
+    go with what is removed.
+    """
     text = "See http://a.b/c_(d), (www.x.org/y) or <jo.doe+x@mail.x.org>."
     assert hidden(text) == "See [url], ([url]) or <[email]>."
     assert hidden(text, {"email": "mask"}) == "See http://a.b/c_(d), (www.x.org/y) or <[email]>."
@@ -80,12 +123,23 @@ def test_addresses() -> None:
 
 
 def test_settings_and_code() -> None:
-    """In code addresses alone are hidden unless a recipe asks for more; the manifest counts texts by kind."""
+    """In code addresses alone are hidden unless a recipe asks for more; the manifest counts texts
+    by kind.
+    """
     texts = pa.array(["call 555-234-5678 at jo@x.org, 93.184.216.34, http://x.y"] * 2)
     code = np.array([False, True])
     done = clean_texts(texts, code)
-    assert done.texts.to_pylist() == ["call at,,", "call 555-234-5678 at  , 93.184.216.34, http://x.y"]
-    assert done.changed == {"web addresses": 1, "e-mail addresses": 2, "IP addresses": 1, "phone numbers": 1, "white space and controls": 0}
+    assert done.texts.to_pylist() == [
+        "call at,,",
+        "call 555-234-5678 at  , 93.184.216.34, http://x.y",
+    ]
+    assert done.changed == {
+        "web addresses": 1,
+        "e-mail addresses": 2,
+        "IP addresses": 1,
+        "phone numbers": 1,
+        "white space and controls": 0,
+    }
     wanted = Personal(email="keep", url="keep", ip="mask", phone="mask", in_code=("phone",))
     assert clean_texts(texts, code, wanted).texts.to_pylist() == [
         "call [phone] at jo@x.org, [ip], http://x.y",
@@ -96,38 +150,58 @@ def test_settings_and_code() -> None:
 def test_turns() -> None:
     """Turns are treated as texts are."""
     column = pa.array(
-        [[{"role": "user", "content": "I am at 555-234-5678"}]], pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+        [[{"role": "user", "content": "I am at 555-234-5678"}]],
+        pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])),
     )
-    assert clean_turns(column, Personal(phone="mask")).to_pylist()[0][0]["content"] == "I am at [phone]"
+    assert (
+        clean_turns(column, Personal(phone="mask")).to_pylist()[0][0]["content"]
+        == "I am at [phone]"
+    )
 
 
 @examples(150)
 @given(st.lists(TEXTS.map("".join) | TEXTS.map(" ".join), min_size=1, max_size=3), st.booleans())
-@example(["(030) (030) (030) (030) (030) (030) 1234567 1234567 1234567 1234567 1234567 1234567"], False)
+@example(
+    ["(030) (030) (030) (030) (030) (030) 1234567 1234567 1234567 1234567 1234567 1234567"], False
+)
 @example(["+49 30 1234567890123 030-1234567 030-1234567"], True)
 @example(["+49 30 1234567" * 6], True)
 @example(["+49 30 1234567" * 6], False)
 @example(["Tel.: 0 +49 30 1234567 93.184.216.0/24  / 12 (555) 234-5678 0800 0282 878"], False)
-@example(["fax no. 03-1234-5678+32 (0)2 720 53 5193.184.216.34020 7946 09581-800-234-5678(030) 123 4567"], False)
+@example(
+    [
+        "fax no. 03-1234-5678+32 (0)2 720 53 5193.184.216.34020 7946 09581-800-234-5678(030) 123 4567"
+    ],
+    False,
+)
 @example(["030-1234567 93.184.216.34", "93.184.216.34/+49 30 1234567/93.184.216.34"], True)
 def test_nothing_else_changes(texts: list[str], mask: bool) -> None:
-    """Masks put back, the text is as it was; a second time changes nothing; no text depends on its neighbors."""
+    """Masks put back, the text is as it was; a second time changes nothing; no text depends on its
+    neighbors.
+    """
     actions = MASK if mask else REMOVE
     once = hide(pa.array(texts), actions)[0].to_pylist()
     if mask:
         words = re.compile("|".join(map(re.escape, MASKS.values())))
         for before, after in zip(texts, once, strict=True):
-            assert words.search(before) or re.fullmatch(".*?".join(map(re.escape, words.split(after))), before, re.DOTALL)
+            assert words.search(before) or re.fullmatch(
+                ".*?".join(map(re.escape, words.split(after))), before, re.DOTALL
+            )
     assert once == [hide(pa.array([text]), actions)[0][0].as_py() for text in texts]
     personal = Personal(**dict.fromkeys(MASKS, "mask" if mask else "remove"))  # type: ignore[arg-type]
     clean = clean_texts(pa.array(texts), np.zeros(len(texts), np.bool_), personal).texts
-    assert clean_texts(clean, np.zeros(len(texts), np.bool_), personal).texts.to_pylist() == clean.to_pylist()
+    assert (
+        clean_texts(clean, np.zeros(len(texts), np.bool_), personal).texts.to_pylist()
+        == clean.to_pylist()
+    )
 
 
 @examples(100)
 @given(st.lists(TEXTS.map(" ".join), min_size=1, max_size=3))
 def test_spans(texts: list[str]) -> None:
-    """Spans lie in their text, in order, apart, and hold ASCII that begins and ends as a number does."""
+    """Spans lie in their text, in order, apart, and hold ASCII that begins and ends as a number
+    does.
+    """
     column = pa.array(["x", *texts]).slice(1)
     found = find_numbers(text_buffers(column), ("ip", "phone"))
     assert found == sorted(found)

@@ -47,8 +47,13 @@ def test_which_lines_stay() -> None:
         "A word like this: " + "x" * 1_000 + " may be one.": True,
     }
     for line, stays in cases.items():
-        assert lines_of(f"{PROSE}\n{line}\n\n{PROSE}") == "\n".join([PROSE, *([line.strip()] if stays else []), PROSE]), line
-    assert lines_of("It is so [12] as the other says [citation needed]. [3]") == "It is so  as the other says ."
+        assert lines_of(f"{PROSE}\n{line}\n\n{PROSE}") == "\n".join(
+            [PROSE, *([line.strip()] if stays else []), PROSE]
+        ), line
+    assert (
+        lines_of("It is so [12] as the other says [citation needed]. [3]")
+        == "It is so  as the other says ."
+    )
     assert [lines_of(text) for text in ("", "\n\n", "Home")] == ["", "", ""]
 
 
@@ -57,28 +62,59 @@ def plain(text: str) -> str:
     found = []
     for line in text.split("\n"):
         line = re.sub(r"\[\d*\]|\[edit\]", "", line.strip()).strip()
-        if line.endswith((".", "!", '"', "”")) and not line.endswith("...") and len(line.split()) >= 5 and "javascript" not in line.lower():
+        if (
+            line.endswith((".", "!", '"', "”"))
+            and not line.endswith("...")
+            and len(line.split()) >= 5
+            and "javascript" not in line.lower()
+        ):
             found.append(line)
     return "\n".join(found)
 
 
-@given(st.lists(st.lists(st.sampled_from(["a", "é b c", " ", "d e", ".", "...", "”", "[1]", "[", "\n", "中", "JavaScript"])).map("".join)))
+@given(
+    st.lists(
+        st.lists(
+            st.sampled_from(
+                ["a", "é b c", " ", "d e", ".", "...", "”", "[1]", "[", "\n", "中", "JavaScript"]
+            )
+        ).map("".join)
+    )
+)
 def test_lines_against_a_plain_reference(texts: list[str]) -> None:
     """Also where the column is a slice of another one."""
     column = pa.array(["in front of it.", *texts], pa.string())[1:]
     assert prose_lines(column).to_pylist() == [plain(text) for text in texts]
 
 
-def test_a_shard_without_menus(tmp_path: Path, row: Callable[..., Row], collected: Callable[[Path, Sequence[Row]], Path]) -> None:
-    """English pages lose the lines, what is left empty is listed, and what describes a document is about the text that it has."""
-    english = "\n".join(f"The story of number {n} is a long one, and it has to be told in full." for n in range(6))
-    german = "Startseite | Kontakt\n" + "Das ist ein ganz gewöhnlicher Satz über das Wetter in der Stadt. " * 6
-    texts = [f"Home | About\n{english}\nMore", "Home of the brave people\nAbout them and their lives", german, english]
+def test_a_shard_without_menus(
+    tmp_path: Path, row: Callable[..., Row], collected: Callable[[Path, Sequence[Row]], Path]
+) -> None:
+    """English pages lose the lines, what is left empty is listed, and what describes a document is
+    about the text that it has.
+    """
+    english = "\n".join(
+        f"The story of number {n} is a long one, and it has to be told in full." for n in range(6)
+    )
+    german = (
+        "Startseite | Kontakt\n"
+        + "Das ist ein ganz gewöhnlicher Satz über das Wetter in der Stadt. " * 6
+    )
+    texts = [
+        f"Home | About\n{english}\nMore",
+        "Home of the brave people\nAbout them and their lives",
+        german,
+        english,
+    ]
     out = tmp_path / "out"
     out.mkdir()
     source = collected(tmp_path / "in", [row(text, n, "web") for n, text in enumerate(texts)])
-    facts = refine_shard(out, source, "web", [], applicable(["gopher_quality", "c4_lines"], "web"), tmp_path)
-    kept, dropped = (pq.read_table(out / f"{name}.parquet").to_pylist() for name in ("documents", "dropped"))
+    facts = refine_shard(
+        out, source, "web", [], applicable(["gopher_quality", "c4_lines"], "web"), tmp_path
+    )
+    kept, dropped = (
+        pq.read_table(out / f"{name}.parquet").to_pylist() for name in ("documents", "dropped")
+    )
     assert [one["text"] for one in kept] == [english, german.strip(), english]
     assert [(one["record"], one["reason"], one["score"], one["detail"]) for one in dropped] == [
         (1, "no_prose_lines", 0.0, "c4_lines: at least 1")

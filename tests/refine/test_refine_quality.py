@@ -1,4 +1,6 @@
-"""Distributions: what is counted is right, adds up over shards, and belongs to the rows that it is about."""
+"""Distributions: what is counted is right, adds up over shards, and belongs to the rows that it is
+about.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +24,35 @@ from groundup.artifacts.document import DROPPED, TableWriter
 from groundup.refine.filter.statistics import Statistics
 from groundup.refine.shard import refine_shard
 from groundup.refine.stats.distributions import sum_quality
-from groundup.refine.stats.histogram import EDGES, ERROR, UNKNOWN, ZERO, coded, counted, middle, packed, quantiles, unpacked
-from groundup.refine.stats.text_stats import BEGINNING_BYTES, LONG_COPY, MATCH_BYTES, MEASURES, coded_sizes, measured
+from groundup.refine.stats.histogram import (
+    EDGES,
+    ERROR,
+    UNKNOWN,
+    ZERO,
+    coded,
+    counted,
+    middle,
+    packed,
+    quantiles,
+    unpacked,
+)
+from groundup.refine.stats.text_stats import (
+    BEGINNING_BYTES,
+    LONG_COPY,
+    MATCH_BYTES,
+    MEASURES,
+    coded_sizes,
+    measured,
+)
 
 Row = dict[str, Any]
 Write = Callable[[Path, Sequence[Row]], Path]
 NAMES = list(MEASURES)
 # Where a bin is not cut off and zero is not meant.
 VALUES = st.floats(2**-10, 2**26.5, exclude_min=True)
-TEXTS = st.lists(st.text(st.sampled_from("ab é中日\n\t\u00a0\u3000.\r"), max_size=60), min_size=1, max_size=5)
+TEXTS = st.lists(
+    st.text(st.sampled_from("ab é中日\n\t\u00a0\u3000.\r"), max_size=60), min_size=1, max_size=5
+)
 
 
 @given(VALUES)
@@ -43,7 +65,14 @@ def test_a_bin_says_what_was_put_into_it(value: float) -> None:
 
 def test_ends_of_the_bins() -> None:
     """Zero, the edges, what lies beyond the ends, and what is no number."""
-    assert coded(np.array([0.0, 2**-11, -(2**-11), math.inf, -math.inf, math.nan])).tolist() == [ZERO, ZERO, ZERO, 254, 0, UNKNOWN]
+    assert coded(np.array([0.0, 2**-11, -(2**-11), math.inf, -math.inf, math.nan])).tolist() == [
+        ZERO,
+        ZERO,
+        ZERO,
+        254,
+        0,
+        UNKNOWN,
+    ]
     assert middle(ZERO) == 0
     assert (coded(EDGES) == np.arange(len(EDGES))).all()
     assert middle(int(coded(np.array([1.0]))[0])) < 1
@@ -91,11 +120,18 @@ def plain_coded(data: bytes) -> list[int]:
         length = 4
         while i + length < len(data) and data[i + length] == data[other + length]:
             length += 1
-        left, copied, i = left + MATCH_BYTES, copied + (length if length >= LONG_COPY else 0), i + length
+        left, copied, i = (
+            left + MATCH_BYTES,
+            copied + (length if length >= LONG_COPY else 0),
+            i + length,
+        )
     return [left + len(data) - i, copied]
 
 
-@given(st.lists(st.text(st.sampled_from("abc é"), max_size=200), min_size=1, max_size=4), st.integers(1, 4))
+@given(
+    st.lists(st.text(st.sampled_from("abc é"), max_size=200), min_size=1, max_size=4),
+    st.integers(1, 4),
+)
 def test_compression_against_a_plain_one(texts: list[str], times: int) -> None:
     texts = [text * times for text in texts]
     found = coded_sizes(*text_buffers(pa.array(texts, pa.string())))
@@ -105,18 +141,29 @@ def test_compression_against_a_plain_one(texts: list[str], times: int) -> None:
 def test_compression_ranks_as_zlib_does() -> None:
     """Over modules of the library: rank correlation with deflate on the same bytes."""
     paths = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
-    texts = [text for path in paths if len(text := path.read_text(encoding="utf-8")) > 1_000 and text.isascii()]
-    true = [len(text[:BEGINNING_BYTES]) / len(zlib.compress(text[:BEGINNING_BYTES].encode())) for text in texts]
+    texts = [
+        text
+        for path in paths
+        if len(text := path.read_text(encoding="utf-8")) > 1_000 and text.isascii()
+    ]
+    true = [
+        len(text[:BEGINNING_BYTES]) / len(zlib.compress(text[:BEGINNING_BYTES].encode()))
+        for text in texts
+    ]
     ranks = [np.argsort(np.argsort(values)) for values in (of(*texts)["compression"], true)]
     assert len(texts) > 100
     assert np.corrcoef(*ranks)[0, 1] > 0.9
 
 
 def test_repetition() -> None:
-    """A page of one line, a page of many, and what lies behind the beginning of a text, which is not looked at."""
+    """A page of one line, a page of many, and what lies behind the beginning of a text, which is
+    not looked at.
+    """
     line = "The same words stand here once more, and once more after that.\n"
     other = "".join(f"{n * n * 7919:x} " for n in range(200))
-    found = of(line * 50, other, "é" * BEGINNING_BYTES, other + " " * BEGINNING_BYTES + line * 50, "")
+    found = of(
+        line * 50, other, "é" * BEGINNING_BYTES, other + " " * BEGINNING_BYTES + line * 50, ""
+    )
     assert found["repeated_lines"][0] == pytest.approx(49 / 50 * (len(line) - 1) / len(line))
     assert found["repeated_runs"][0] > 0.95
     assert found["compression"][0] > 10
@@ -130,7 +177,10 @@ GERMAN = "Das ist ein Satz auf Deutsch, der hier nicht gewollt ist und trotzdem 
 
 
 def some_rows(row: Callable[..., Row], count: int = 40) -> list[Row]:
-    texts = [ENGLISH * 3 + f"Story {n} is at http://x.org/{n} soon.  " + f"word{n} " * n for n in range(count)]
+    texts = [
+        ENGLISH * 3 + f"Story {n} is at http://x.org/{n} soon.  " + f"word{n} " * n
+        for n in range(count)
+    ]
     texts[3], texts[5], texts[8], texts[9] = " \u200b\n", "too short", GERMAN * 4, "é" * 9_000
     texts[12] = texts[11]
     return [row(text, number) for number, text in enumerate(texts)]
@@ -142,8 +192,12 @@ def refined(folder: Path, collected: Path, *filters: str) -> Path:
     return folder
 
 
-def test_rows_and_steps_of_a_shard(tmp_path: Path, row: Callable[..., Row], collected: Write) -> None:
-    """Bins belong to the rows that are kept; what the filters began with is what is left and what they dropped."""
+def test_rows_and_steps_of_a_shard(
+    tmp_path: Path, row: Callable[..., Row], collected: Write
+) -> None:
+    """Bins belong to the rows that are kept; what the filters began with is what is left and what
+    they dropped.
+    """
     rows = some_rows(row)
     shard = refined(tmp_path / "out", collected(tmp_path / "in", rows))
     told, bins = json.loads((shard / "quality.json").read_text()), np.load(shard / "bins.npy")
@@ -155,22 +209,34 @@ def test_rows_and_steps_of_a_shard(tmp_path: Path, row: Callable[..., Row], coll
     assert told["bounds"]["few_words"] == [50, None]
     raw = of(*(str(row["text"]) for row in rows))
     for column, name in enumerate(NAMES):
-        assert (unpacked(told["steps"]["collected"]["columns"][column]) == counted(coded(raw[name]))).all()
+        assert (
+            unpacked(told["steps"]["collected"]["columns"][column]) == counted(coded(raw[name]))
+        ).all()
     assert told["steps"]["collected"]["documents"] == len(rows)
-    assert told["steps"]["collected"]["bytes"] == sum(len(str(row["text"]).encode()) for row in rows)
+    assert told["steps"]["collected"]["bytes"] == sum(
+        len(str(row["text"]).encode()) for row in rows
+    )
     dropped = {reason: entry["documents"] for reason, entry in told["dropped"].items()}
     assert dropped == {"empty": 1, "few_words": 1, "language": 2}
     assert told["steps"]["cleaned"]["documents"] == len(texts) + 3
-    bytes_left = sum(len(text.encode()) for text in texts) + sum(entry["bytes"] for entry in told["dropped"].values())
+    bytes_left = sum(len(text.encode()) for text in texts) + sum(
+        entry["bytes"] for entry in told["dropped"].values()
+    )
     assert told["steps"]["cleaned"]["bytes"] == bytes_left
     assert told["languages"]["en"] == len(texts)
     assert sum(told["languages"].values()) == len(texts) + 3
 
 
-def test_row_groups_do_not_matter(tmp_path: Path, row: Callable[..., Row], collected: Write) -> None:
+def test_row_groups_do_not_matter(
+    tmp_path: Path, row: Callable[..., Row], collected: Write
+) -> None:
     source = collected(tmp_path / "one", some_rows(row))
     (tmp_path / "many").mkdir()
-    pq.write_table(pq.read_table(source / "documents.parquet"), tmp_path / "many" / "documents.parquet", row_group_size=7)
+    pq.write_table(
+        pq.read_table(source / "documents.parquet"),
+        tmp_path / "many" / "documents.parquet",
+        row_group_size=7,
+    )
     one, many = (refined(tmp_path / f"out-{name}", tmp_path / name) for name in ("one", "many"))
     for name in ("quality.json", "bins.npy"):
         assert (one / name).read_bytes() == (many / name).read_bytes()
@@ -179,34 +245,53 @@ def test_row_groups_do_not_matter(tmp_path: Path, row: Callable[..., Row], colle
 def duplicates(path: Path, rows: Sequence[Row]) -> Path:
     with TableWriter(path, DROPPED) as out:
         for row in rows:
-            out.add({name: row[name] for name in ("id", "source", "origin", "record")} | {"reason": "exact_duplicate"})
+            out.add(
+                {name: row[name] for name in ("id", "source", "origin", "record")}
+                | {"reason": "exact_duplicate"}
+            )
     return path
 
 
-def summed(folder: Path, parts: Sequence[tuple[str, Path]], gone: set[str], listed: Path) -> dict[str, Any]:
+def summed(
+    folder: Path, parts: Sequence[tuple[str, Path]], gone: set[str], listed: Path
+) -> dict[str, Any]:
     (folder / "split").mkdir(parents=True)
     for name, shard in parts:
         ids = pq.read_table(shard / "documents.parquet", columns=["id"])["id"].to_pylist()
-        np.save(folder / "split" / f"{name}.npy", np.array([0 if i in gone else 1 for i in ids], np.uint8))
+        np.save(
+            folder / "split" / f"{name}.npy",
+            np.array([0 if i in gone else 1 for i in ids], np.uint8),
+        )
     facts = sum_quality(folder, parts, {"s": "text"}, folder / "split", [listed], {})
     table: dict[str, Any] = json.loads((folder / "quality.json").read_text())["sources"]["s"]
     return table | {"facts": facts["sources"]["s"]}
 
 
 def test_shards_add_up(tmp_path: Path, row: Callable[..., Row], collected: Write) -> None:
-    """One shard, or the same documents in two: the same distributions, and they are those of the documents."""
+    """One shard, or the same documents in two: the same distributions, and they are those of the
+    documents.
+    """
     rows = some_rows(row)
     listed = duplicates(tmp_path / "duplicates.parquet", rows[12:13])
     gone = {str(rows[12]["id"])}
     parts = {"whole": rows, "head": rows[:17], "tail": rows[17:]}
-    shards = {name: refined(tmp_path / f"out-{name}", collected(tmp_path / name, part)) for name, part in parts.items()}
+    shards = {
+        name: refined(tmp_path / f"out-{name}", collected(tmp_path / name, part))
+        for name, part in parts.items()
+    }
     one = summed(tmp_path / "one", [("s.a", shards["whole"])], gone, listed)
-    assert summed(tmp_path / "two", [("s.b", shards["tail"]), ("s.a", shards["head"])], gone, listed) == one
+    assert (
+        summed(tmp_path / "two", [("s.b", shards["tail"]), ("s.a", shards["head"])], gone, listed)
+        == one
+    )
 
     table = pq.read_table(shards["whole"] / "documents.parquet").to_pylist()
     kept = [entry["text"] for entry in table if entry["id"] not in gone]
     assert one["steps"]["filtered"]["documents"] == len(table) == len(kept) + 1
-    assert one["steps"]["kept"] == {"documents": len(kept), "bytes": sum(len(text.encode()) for text in kept)}
+    assert one["steps"]["kept"] == {
+        "documents": len(kept),
+        "bytes": sum(len(text.encode()) for text in kept),
+    }
     for name, values in of(*kept).items():
         assert (unpacked(one["measures"][name]["kept"]) == counted(coded(values))).all()
     true = sorted(len(text.encode()) for text in kept)[math.ceil(len(kept) / 2) - 1]
@@ -217,25 +302,38 @@ def test_shards_add_up(tmp_path: Path, row: Callable[..., Row], collected: Write
     assert one["languages"]["kept"] == {"en": len(kept)}
     assert "collected" not in one["scores"]["few_words"]
     collected_bytes = one["steps"]["collected"]["bytes"]
-    assert one["lost"] == pytest.approx(1 - (one["steps"]["kept"]["bytes"] + copy) / collected_bytes, abs=1e-6)
+    assert one["lost"] == pytest.approx(
+        1 - (one["steps"]["kept"]["bytes"] + copy) / collected_bytes, abs=1e-6
+    )
 
 
-def test_a_score_may_be_called_as_a_measure_is(tmp_path: Path, row: Callable[..., Row], collected: Write) -> None:
+def test_a_score_may_be_called_as_a_measure_is(
+    tmp_path: Path, row: Callable[..., Row], collected: Write
+) -> None:
     """Gopher has repeated_lines, too; each has its own counts, one a document."""
     shard = refined(tmp_path / "out", collected(tmp_path / "in", some_rows(row)), "gopher")
-    table = summed(tmp_path / "sum", [("s.a", shard)], set(), duplicates(tmp_path / "duplicates.parquet", []))
+    table = summed(
+        tmp_path / "sum", [("s.a", shard)], set(), duplicates(tmp_path / "duplicates.parquet", [])
+    )
     assert "repeated_lines" in NAMES
     assert "repeated_lines" in table["scores"]
     for name in NAMES:
         for step, histogram in table["measures"][name].items():
-            assert sum(histogram["counts"]) + histogram["unknown"] == table["steps"][step]["documents"]
-    assert sum(table["scores"]["repeated_lines"]["kept"]["counts"]) == table["steps"]["kept"]["documents"]
+            assert (
+                sum(histogram["counts"]) + histogram["unknown"] == table["steps"][step]["documents"]
+            )
+    assert (
+        sum(table["scores"]["repeated_lines"]["kept"]["counts"])
+        == table["steps"]["kept"]["documents"]
+    )
 
 
 def test_nothing_adds_up_to_nothing(tmp_path: Path, collected: Write) -> None:
     """A source without a document has its place in the table, without quantiles."""
     shard = refined(tmp_path / "out", collected(tmp_path / "in", []))
-    table = summed(tmp_path / "sum", [("s.a", shard)], set(), duplicates(tmp_path / "duplicates.parquet", []))
+    table = summed(
+        tmp_path / "sum", [("s.a", shard)], set(), duplicates(tmp_path / "duplicates.parquet", [])
+    )
     assert table["steps"]["kept"] == {"documents": 0, "bytes": 0}
     assert table["measures"]["bytes"]["kept"]["quantiles"] == []
     assert table["lost"] == 1.0

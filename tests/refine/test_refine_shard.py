@@ -1,4 +1,6 @@
-"""One shard: rows stay aligned, every document is kept or listed, and output does not change unnoticed."""
+"""One shard: rows stay aligned, every document is kept or listed, and output does not change
+unnoticed.
+"""
 
 from __future__ import annotations
 
@@ -28,18 +30,34 @@ ENGLISH = (
 
 
 def some_rows(row: Callable[..., Row]) -> list[Row]:
-    texts = [ENGLISH + f"Story number {n} begins here.  It ends at http://x.org/{n} soon." for n in range(40)]
-    texts[3], texts[5], texts[8] = " \u200b\n", "too short", "Das ist ein Satz auf Deutsch, der hier nicht gewollt ist. "
+    texts = [
+        ENGLISH + f"Story number {n} begins here.  It ends at http://x.org/{n} soon."
+        for n in range(40)
+    ]
+    texts[3], texts[5], texts[8] = (
+        " \u200b\n",
+        "too short",
+        "Das ist ein Satz auf Deutsch, der hier nicht gewollt ist. ",
+    )
     return [row(text, number) for number, text in enumerate(texts)]
 
 
 def test_rows_are_aligned(tmp_path: Path, row: Callable[..., Row], collected: Write) -> None:
-    """Index, ids, hashes and sizes belong to the rows of documents.parquet; every input is kept or listed once."""
+    """Index, ids, hashes and sizes belong to the rows of documents.parquet; every input is kept or
+    listed once.
+    """
     rows = some_rows(row)
     (out := tmp_path / "out").mkdir()
-    facts = refine_shard(out, collected(tmp_path / "in", rows), "text", ["en"], ["gopher"], tmp_path)
-    documents, dropped = pq.read_table(out / "documents.parquet"), pq.read_table(out / "dropped.parquet")
-    assert sorted(documents["id"].to_pylist() + dropped["id"].to_pylist()) == sorted(str(r["id"]) for r in rows)
+    facts = refine_shard(
+        out, collected(tmp_path / "in", rows), "text", ["en"], ["gopher"], tmp_path
+    )
+    documents, dropped = (
+        pq.read_table(out / "documents.parquet"),
+        pq.read_table(out / "dropped.parquet"),
+    )
+    assert sorted(documents["id"].to_pylist() + dropped["id"].to_pylist()) == sorted(
+        str(r["id"]) for r in rows
+    )
     assert dict(zip(dropped["record"].to_pylist(), dropped["reason"].to_pylist(), strict=True)) == {
         3: "empty",
         5: "few_words",
@@ -49,11 +67,18 @@ def test_rows_are_aligned(tmp_path: Path, row: Callable[..., Row], collected: Wr
     texts = documents["text"].to_pylist()
     assert np.load(out / "sizes.npy").tolist() == [len(text.encode()) for text in texts]
     assert [id_text(numbers) for numbers in np.load(out / "ids.npy")] == documents["id"].to_pylist()
-    keys = keys_of(signatures(text_buffers(documents["text"].combine_chunks())), np.load(out / "hashes.npy")).T
+    keys = keys_of(
+        signatures(text_buffers(documents["text"].combine_chunks())), np.load(out / "hashes.npy")
+    ).T
     assert (np.load(out / "keys.npy") == np.sort(keys)).all()
-    assert (np.load(out / "keys.npy") == np.take_along_axis(keys, np.load(out / "rows.npy").astype(int), 1)).all()
+    assert (
+        np.load(out / "keys.npy")
+        == np.take_along_axis(keys, np.load(out / "rows.npy").astype(int), 1)
+    ).all()
     folded = [" ".join(unicodedata.normalize("NFC", text).split()) for text in texts]
-    assert [h.tobytes() for h in np.load(out / "hashes.npy")] == [hashlib.md5(text.encode()).digest() for text in folded]
+    assert [h.tobytes() for h in np.load(out / "hashes.npy")] == [
+        hashlib.md5(text.encode()).digest() for text in folded
+    ]
     assert facts["documents"] == len(texts)
     assert facts["bytes_out"] == sum(len(text.encode()) for text in texts)
     assert set(documents["language"].to_pylist()) == {"en"}
@@ -72,17 +97,29 @@ def test_rows_are_aligned(tmp_path: Path, row: Callable[..., Row], collected: Wr
     ]
 
 
-def test_row_groups_do_not_matter(tmp_path: Path, row: Callable[..., Row], collected: Write) -> None:
+def test_row_groups_do_not_matter(
+    tmp_path: Path, row: Callable[..., Row], collected: Write
+) -> None:
     """The output does not depend on how the input is cut into row groups."""
     rows = some_rows(row)
     source = collected(tmp_path / "one", rows)
     (tmp_path / "many").mkdir()
-    pq.write_table(pq.read_table(source / "documents.parquet"), tmp_path / "many" / "documents.parquet", row_group_size=7)
+    pq.write_table(
+        pq.read_table(source / "documents.parquet"),
+        tmp_path / "many" / "documents.parquet",
+        row_group_size=7,
+    )
     tables = []
     for name in ("one", "many"):
         (out := tmp_path / f"out-{name}").mkdir()
         refine_shard(out, tmp_path / name, "text", [], ["gopher"], tmp_path)
-        tables.append((pq.read_table(out / "documents.parquet"), np.load(out / "keys.npy").tobytes(), np.load(out / "rows.npy").tobytes()))
+        tables.append(
+            (
+                pq.read_table(out / "documents.parquet"),
+                np.load(out / "keys.npy").tobytes(),
+                np.load(out / "rows.npy").tobytes(),
+            )
+        )
     assert tables[0] == tables[1]
 
 
@@ -96,8 +133,13 @@ def test_empty_shard(tmp_path: Path, collected: Write) -> None:
 
 
 def test_golden(tmp_path: Path, row: Callable[..., Row], collected: Write) -> None:
-    """Output that changes must come with a raised version: then this digest is renewed, and never otherwise."""
-    hard = ["Ünïcode — “quotes” and 中文 混ざった text. " * 4, "x\r\n\r\n\r\n\r\ny  z\u00a0é e\u0301 caf&eacute; schÃ¶n a@b.org " + ENGLISH]
+    """Output that changes must come with a raised version: then this digest is renewed, and never
+    otherwise.
+    """
+    hard = [
+        "Ünïcode — “quotes” and 中文 混ざった text. " * 4,
+        "x\r\n\r\n\r\n\r\ny  z\u00a0é e\u0301 caf&eacute; schÃ¶n a@b.org " + ENGLISH,
+    ]
     rows = some_rows(row) + [row(text, 100 + n) for n, text in enumerate(hard)]
     (out := tmp_path / "out").mkdir()
     facts = refine_shard(out, collected(tmp_path / "in", rows), "text", [], ["gopher"], tmp_path)
@@ -108,7 +150,9 @@ def test_golden(tmp_path: Path, row: Callable[..., Row], collected: Write) -> No
     for name in ("keys", "rows", "ids", "hashes", "sizes", "bins", "lines", "line_rows"):
         digest.update(np.load(out / f"{name}.npy").tobytes())
     digest.update((out / "quality.json").read_bytes())
-    assert (SHARD_VERSION, digest.hexdigest()[:16]) == (5, "c2fc986a20844aaf"), Counter(facts["dropped"])
+    assert (SHARD_VERSION, digest.hexdigest()[:16]) == (5, "c2fc986a20844aaf"), Counter(
+        facts["dropped"]
+    )
 
 
 def test_conversation(tmp_path: Path, row: Callable[..., Row], collected: Write) -> None:
@@ -120,8 +164,16 @@ def test_conversation(tmp_path: Path, row: Callable[..., Row], collected: Write)
     text = "User: Write to me@site.org  please, will you?\nAssistant: Of course I will do that."
     (out := tmp_path / "out").mkdir()
     refine_shard(
-        out, collected(tmp_path / "in", [row(text, 0, "conversations", turns=turns)]), "conversations", [], ["conversations"], tmp_path
+        out,
+        collected(tmp_path / "in", [row(text, 0, "conversations", turns=turns)]),
+        "conversations",
+        [],
+        ["conversations"],
+        tmp_path,
     )
     kept = pq.read_table(out / "documents.parquet").to_pylist()[0]
     assert kept["text"] == "User: Write to please, will you?\nAssistant: Of course I will do that."
-    assert [turn["content"] for turn in kept["turns"]] == ["Write to please, will you?", "Of course I will do that."]
+    assert [turn["content"] for turn in kept["turns"]] == [
+        "Write to please, will you?",
+        "Of course I will do that.",
+    ]

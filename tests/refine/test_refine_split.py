@@ -32,23 +32,44 @@ Shards = list[tuple[str, Path]]
 
 
 @pytest.fixture
-def split(tmp_path: Path, row: Callable[..., Row], collected: Callable[..., Path]) -> Callable[..., Any]:
-    """Refine, deduplicate and split lists of (text, group); return rows with their verdict, and the facts."""
+def split(
+    tmp_path: Path, row: Callable[..., Row], collected: Callable[..., Path]
+) -> Callable[..., Any]:
+    """Refine, deduplicate and split lists of (text, group); return rows with their verdict, and the
+    facts.
+    """
 
-    def build(sources: dict[str, Sequence[tuple[str, str]]], seed: int = 1, share: float = 0.05) -> Any:
+    def build(
+        sources: dict[str, Sequence[tuple[str, str]]], seed: int = 1, share: float = 0.05
+    ) -> Any:
         shards: Shards = []
         for name, texts in sources.items():
             rows = [row(text, n, "code", name, group) for n, (text, group) in enumerate(texts)]
             (out := tmp_path / f"{name}.{seed}").mkdir()
-            refine_shard(out, collected(tmp_path / f"in-{name}.{seed}", rows), "code", [], [], tmp_path)
+            refine_shard(
+                out, collected(tmp_path / f"in-{name}.{seed}", rows), "code", [], [], tmp_path
+            )
             shards.append((f"{name}.x", out))
         (lists := tmp_path / f"lists-{seed}").mkdir()
         find_duplicates(lists, shards, 0.8)
-        facts = split_documents(lists, shards, dict.fromkeys(sources, "code"), [lists / "duplicates.parquet"], {}, seed, share)
+        facts = split_documents(
+            lists,
+            shards,
+            dict.fromkeys(sources, "code"),
+            [lists / "duplicates.parquet"],
+            {},
+            seed,
+            share,
+        )
         found = []
         for name, folder in shards:
             verdict = np.load(lists / "split" / f"{name}.npy").tolist()
-            found += [r | {"verdict": v} for r, v in zip(pq.read_table(folder / "documents.parquet").to_pylist(), verdict, strict=True)]
+            found += [
+                r | {"verdict": v}
+                for r, v in zip(
+                    pq.read_table(folder / "documents.parquet").to_pylist(), verdict, strict=True
+                )
+            ]
         return found, facts["sources"], shards
 
     return build
@@ -60,16 +81,30 @@ def text(seed: int, words: int = 60) -> str:
 
 
 def test_groups_stay_whole(split: Callable[..., Any], tmp_path: Path) -> None:
-    """No group has documents on both sides, across sources too, and the share of bytes is within a point; in small parts as well."""
-    sources = {name: [(text(1_000 * base + n), f"g{(n * n) % 211}") for n in range(600)] for base, name in enumerate(("a", "b"))}
+    """No group has documents on both sides, across sources too, and the share of bytes is within a
+    point; in small parts as well.
+    """
+    sources = {
+        name: [(text(1_000 * base + n), f"g{(n * n) % 211}") for n in range(600)]
+        for base, name in enumerate(("a", "b"))
+    }
     rows, facts, shards = split(sources)
     (small := tmp_path / "small").mkdir()
     again = split_documents(
-        small, shards, dict.fromkeys(sources, "code"), [tmp_path / "lists-1" / "duplicates.parquet"], {}, 1, 0.05, 5_000
+        small,
+        shards,
+        dict.fromkeys(sources, "code"),
+        [tmp_path / "lists-1" / "duplicates.parquet"],
+        {},
+        1,
+        0.05,
+        5_000,
     )
     assert again["sources"] == facts
     for name, _ in shards:
-        assert (small / "split" / f"{name}.npy").read_bytes() == (tmp_path / "lists-1" / "split" / f"{name}.npy").read_bytes()
+        assert (small / "split" / f"{name}.npy").read_bytes() == (
+            tmp_path / "lists-1" / "split" / f"{name}.npy"
+        ).read_bytes()
     sides: dict[str, set[int]] = {}
     for row in rows:
         sides.setdefault(row["group"], set()).add(row["verdict"])
@@ -77,12 +112,19 @@ def test_groups_stay_whole(split: Callable[..., Any], tmp_path: Path) -> None:
     for name in sources:
         train, validation = facts[name]["train"]["bytes"], facts[name]["validation"]["bytes"]
         assert abs(validation / (train + validation) - 0.05) < 0.01
-        assert train == sum(len(row["text"]) for row in rows if row["source"] == name and row["verdict"] == 1)
+        assert train == sum(
+            len(row["text"]) for row in rows if row["source"] == name and row["verdict"] == 1
+        )
 
 
 def test_a_kind_of_single_projects_holds_out_its_smallest(split: Callable[..., Any]) -> None:
-    """Sources that are one group each cannot be cut; the smallest of their kind is held out, if it is at most a fifth."""
-    sources = {name: [(text(1_000 * base + n), name) for n in range(size)] for base, (name, size) in enumerate((("a", 50), ("b", 9)))}
+    """Sources that are one group each cannot be cut; the smallest of their kind is held out, if it
+    is at most a fifth.
+    """
+    sources = {
+        name: [(text(1_000 * base + n), name) for n in range(size)]
+        for base, (name, size) in enumerate((("a", 50), ("b", 9)))
+    }
     _, facts, _ = split(sources)
     assert facts["a"]["validation"]["documents"] == 0
     assert facts["b"]["validation"]["documents"] == 9
@@ -95,7 +137,10 @@ def test_half_alike_stays_together(split: Callable[..., Any]) -> None:
     pairs = []
     for n in range(200):
         words = text(n, 100).split()
-        pairs += [(" ".join(words), f"a{n}"), (" ".join([*words[:80], *text(10_000 + n, 20).split()]), f"b{n}")]
+        pairs += [
+            (" ".join(words), f"a{n}"),
+            (" ".join([*words[:80], *text(10_000 + n, 20).split()]), f"b{n}"),
+        ]
     rows, facts, _ = split({"s": pairs})
     verdicts = [row["verdict"] for row in rows]
     apart = sum(a != b for a, b in zip(verdicts[::2], verdicts[1::2], strict=True))
@@ -104,14 +149,21 @@ def test_half_alike_stays_together(split: Callable[..., Any]) -> None:
 
 
 def test_clusters_of_real_text(
-    split: Callable[..., Any], tmp_path: Path, real_texts: list[str], plain_shingles: Callable[..., Any]
+    split: Callable[..., Any],
+    tmp_path: Path,
+    real_texts: list[str],
+    plain_shingles: Callable[..., Any],
 ) -> None:
-    """On real documents nearly every pair at Jaccard 0.5 or more that brute force finds is in one cluster."""
+    """On real documents nearly every pair at Jaccard 0.5 or more that brute force finds is in one
+    cluster.
+    """
     texts = real_texts[:700] + real_texts[-300:]
     rows, _, shards = split({"s": [(t, str(n)) for n, t in enumerate(texts)]})
     kept = [n for n, row in enumerate(rows) if row["verdict"] != DROPPED]
     with Scratch(tmp_path / "scratch") as scratch:
-        cluster = clusters(Corpus(shards), np.array([row["verdict"] != DROPPED for row in rows]), scratch, 1 << 30)[kept]
+        cluster = clusters(
+            Corpus(shards), np.array([row["verdict"] != DROPPED for row in rows]), scratch, 1 << 30
+        )[kept]
     shingles = [plain_shingles(rows[n]["text"]) for n in kept]
     similar = [
         (i, j)
@@ -125,30 +177,45 @@ def test_clusters_of_real_text(
     assert united / len(similar) >= 0.95
 
 
-def test_alike_without_the_lines_around_them(tmp_path: Path, refined: Callable[..., Shards]) -> None:
-    """One article between the menus of two sites is one cluster, once the menus are cut; no band of the whole pages says so."""
+def test_alike_without_the_lines_around_them(
+    tmp_path: Path, refined: Callable[..., Shards]
+) -> None:
+    """One article between the menus of two sites is one cluster, once the menus are cut; no band of
+    the whole pages says so.
+    """
     article, menus = text(1, 40), [text(2, 600), text(3, 600)]
     shards = refined([[f"{menus[0]}\n{article}", text(4), text(5), f"{menus[1]}\n{article}"]])
     cuts = {shards[0][0]: tmp_path / "cuts.npy"}
-    np.save(cuts[shards[0][0]], np.array([[row, 0, len(menu) + 1] for row, menu in zip((0, 3), menus, strict=True)]))
+    np.save(
+        cuts[shards[0][0]],
+        np.array([[row, 0, len(menu) + 1] for row, menu in zip((0, 3), menus, strict=True)]),
+    )
     found = []
     for number, of in enumerate(({}, cuts)):
         with Scratch(tmp_path / f"scratch{number}") as scratch:
-            found.append(clusters(Corpus(shards, of), np.ones(4, np.bool_), scratch, 1 << 30).tolist())
+            found.append(
+                clusters(Corpus(shards, of), np.ones(4, np.bool_), scratch, 1 << 30).tolist()
+            )
     assert found == [[0, 1, 2, 3], [0, 1, 2, 0]]
 
 
 def test_small_source(split: Callable[..., Any]) -> None:
-    """A source of a few large groups gives its smallest one, or none when that would be more than a fifth of it."""
+    """A source of a few large groups gives its smallest one, or none when that would be more than a
+    fifth of it.
+    """
     few = [(text(n, 100 + n), f"g{n}") for n in range(6)]
     rows, facts, _ = split({"few": few, "pair": [(text(90 + n), f"p{n}") for n in range(2)]})
-    assert [row["record"] for row in rows if row["source"] == "few" and row["verdict"] == VALIDATION] == [0]
+    assert [
+        row["record"] for row in rows if row["source"] == "few" and row["verdict"] == VALIDATION
+    ] == [0]
     assert facts["pair"]["validation"]["documents"] == 0
     assert "no validation" in facts["pair"]["note"]
 
 
 def test_seed_decides(split: Callable[..., Any]) -> None:
-    """Another seed holds out other documents; the same seed the same ones, and most stay when documents are added."""
+    """Another seed holds out other documents; the same seed the same ones, and most stay when
+    documents are added.
+    """
     texts = [(text(n), f"g{n}") for n in range(400)]
 
     def held(rows: list[Row]) -> set[str]:
@@ -164,7 +231,11 @@ def test_seed_decides(split: Callable[..., Any]) -> None:
 
 def entries_of(sizes: Sequence[dict[int, int]]) -> np.ndarray:
     """Entries as `sizes_in_order` writes them: clusters in order, each with its bytes by source."""
-    entries = [(cluster, source, size) for cluster, own in enumerate(sizes) for source, size in sorted(own.items())]
+    entries = [
+        (cluster, source, size)
+        for cluster, own in enumerate(sizes)
+        for source, size in sorted(own.items())
+    ]
     return np.array(entries, np.int64).reshape(-1, 3)
 
 
@@ -175,25 +246,47 @@ def chosen(sizes: Sequence[dict[int, int]], kinds: Sequence[int], share: float) 
 
 
 @examples(100)
-@given(st.lists(st.integers(1, 1_000), min_size=100, max_size=400), st.randoms(), st.floats(0.01, 0.2))
+@given(
+    st.lists(st.integers(1, 1_000), min_size=100, max_size=400), st.randoms(), st.floats(0.01, 0.2)
+)
 def test_share_of_one_source(sizes: list[int], chance: random.Random, share: float) -> None:
-    """With 100 clusters or more, none of them above two points, validation is within a point of its share."""
+    """With 100 clusters or more, none of them above two points, validation is within a point of its
+    share.
+    """
     small = [min(size, sum(sizes) // 50) for size in sizes]
     chance.shuffle(small)
-    held = sum(size for size, taken in zip(small, chosen([{0: size} for size in small], [0], share), strict=True) if taken)
+    held = sum(
+        size
+        for size, taken in zip(
+            small, chosen([{0: size} for size in small], [0], share), strict=True
+        )
+        if taken
+    )
     assert abs(held / sum(small) - share) <= 0.01 + 1e-9
 
 
 def plain_choice(sizes: Sequence[dict[int, int]], kinds: Sequence[int], share: float) -> list[bool]:
     """What `choose` promises, written down without a thought of speed."""
     taken: list[int] = []
-    by_kind = [{kind: sum(size for s, size in own.items() if kinds[s] == kind) for kind in {kinds[s] for s in own}} for own in sizes]
+    by_kind = [
+        {
+            kind: sum(size for s, size in own.items() if kinds[s] == kind)
+            for kind in {kinds[s] for s in own}
+        }
+        for own in sizes
+    ]
 
     def one_more(table: Sequence[dict[int, int]], unit: int, held: Sequence[int]) -> list[int]:
         def helps(n: int) -> bool:
             own = table[n].items()
-            nearer = all(abs(held[u] + size - share * total(table, u)) < abs(held[u] - share * total(table, u)) for u, size in own)
-            return nearer or (held[unit] == 0 and all(size <= MOST_OF_SOURCE * total(table, u) for u, size in own))
+            nearer = all(
+                abs(held[u] + size - share * total(table, u))
+                < abs(held[u] - share * total(table, u))
+                for u, size in own
+            )
+            return nearer or (
+                held[unit] == 0 and all(size <= MOST_OF_SOURCE * total(table, u) for u, size in own)
+            )
 
         fitting = [n for n in range(len(sizes)) if unit in table[n] and n not in taken and helps(n)]
         return sorted(fitting, key=lambda n: (table[n][unit], n))[:1]
@@ -211,24 +304,36 @@ def plain_choice(sizes: Sequence[dict[int, int]], kinds: Sequence[int], share: f
     for source in range(len(kinds)):
         taken += one_more(sizes, source, held_of(sizes, len(kinds)))
     held = held_of(by_kind, max(kinds) + 1)
-    taken += [n for kind, bytes_ in enumerate(held) if bytes_ == 0 for n in one_more(by_kind, kind, held)]
+    taken += [
+        n for kind, bytes_ in enumerate(held) if bytes_ == 0 for n in one_more(by_kind, kind, held)
+    ]
     return [n in taken for n in range(len(sizes))]
 
 
 @examples(200)
 @given(
-    st.lists(st.dictionaries(st.integers(0, 3), st.integers(0, 30), min_size=1, max_size=3), max_size=25),
+    st.lists(
+        st.dictionaries(st.integers(0, 3), st.integers(0, 30), min_size=1, max_size=3), max_size=25
+    ),
     st.lists(st.integers(0, 2), min_size=4, max_size=4),
     st.sampled_from([0.05, 0.2, 0.5]),
 )
-def test_choice_is_the_plain_one(sizes: list[dict[int, int]], kinds: list[int], share: float) -> None:
-    """Clusters of several sources, sources of several kinds, sources without a document, clusters of no bytes."""
+def test_choice_is_the_plain_one(
+    sizes: list[dict[int, int]], kinds: list[int], share: float
+) -> None:
+    """Clusters of several sources, sources of several kinds, sources without a document, clusters
+    of no bytes.
+    """
     assert chosen(sizes, kinds, share) == plain_choice(sizes, kinds, share)
 
 
 @pytest.mark.parametrize("memory", [1, 1 << 20])
-def test_sizes_are_those_of_a_dictionary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int) -> None:
-    """Clusters across shards and sources, in blocks of seven rows: bytes by source, in the order of the smallest id's hash."""
+def test_sizes_are_those_of_a_dictionary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int
+) -> None:
+    """Clusters across shards and sources, in blocks of seven rows: bytes by source, in the order of
+    the smallest id's hash.
+    """
     monkeypatch.setattr("groundup.refine.out_of_core.corpus.BLOCK_ROWS", 7)
     chance, shards = np.random.default_rng(3), []
     ids = chance.integers(0, 1 << 63, (90, 2)).astype(np.uint64)
@@ -238,21 +343,37 @@ def test_sizes_are_those_of_a_dictionary(tmp_path: Path, monkeypatch: pytest.Mon
         np.save(tmp_path / name / "sizes.npy", chance.integers(0, 50, len(part)).astype(np.uint32))
         shards.append((name, tmp_path / name))
     corpus, kept, drawn = Corpus(shards), chance.random(90) < 0.8, chance.integers(0, 30, 90)
-    cluster = np.array([int(np.flatnonzero(kept & (drawn == drawn[row]))[0]) if kept[row] else row for row in range(90)])
+    cluster = np.array(
+        [
+            int(np.flatnonzero(kept & (drawn == drawn[row]))[0]) if kept[row] else row
+            for row in range(90)
+        ]
+    )
     sizes = np.concatenate(list(corpus.parts("sizes")))
     plain: dict[int, dict[int, int]] = {}
     for row in np.flatnonzero(kept).tolist():
         own = plain.setdefault(int(cluster[row]), {})
         own[int(row >= 40)] = own.get(int(row >= 40), 0) + int(sizes[row])
     smallest = {first: min(ids[kept & (cluster == first), 0]) for first in plain}
-    order = sorted(plain, key=lambda first: int(mix(np.uint64(smallest[first] ^ mix(np.uint64(9))))))
-    with Scratch(tmp_path / "scratch") as scratch, Spool(tmp_path / "entries", np.dtype(np.int64), 3) as out:
+    order = sorted(
+        plain, key=lambda first: int(mix(np.uint64(smallest[first] ^ mix(np.uint64(9)))))
+    )
+    with (
+        Scratch(tmp_path / "scratch") as scratch,
+        Spool(tmp_path / "entries", np.dtype(np.int64), 3) as out,
+    ):
         sizes_in_order(corpus, kept, cluster, sizes, 8, scratch, memory, out)
-        assert out.view().tolist() == [[first, source, size] for first in order for source, size in sorted(plain[first].items())]
+        assert out.view().tolist() == [
+            [first, source, size]
+            for first in order
+            for source, size in sorted(plain[first].items())
+        ]
 
 
 def test_golden(split: Callable[..., Any]) -> None:
-    """Lists that come out differently must come with a raised version: then this digest is renewed, and never otherwise."""
+    """Lists that come out differently must come with a raised version: then this digest is renewed,
+    and never otherwise.
+    """
     texts = [(f"{text(n % 290)} {'tail' if n >= 290 else ''}", f"g{n % 97}") for n in range(300)]
     rows, facts, _ = split({"s": texts}, seed=11)
     digest = hashlib.sha256("".join(str(row["verdict"]) for row in rows).encode()).hexdigest()[:16]

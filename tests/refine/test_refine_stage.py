@@ -1,4 +1,6 @@
-"""The stage: what it publishes, what runs again after a change, and that workers do not change anything."""
+"""The stage: what it publishes, what runs again after a change, and that workers do not change
+anything.
+"""
 
 from __future__ import annotations
 
@@ -31,25 +33,51 @@ KINDS = {"one": "text", "two": "web", "three": "code", "tests": "evaluation"}
 def sentences(seed: int, count: int = 12) -> str:
     chance = np.random.default_rng(seed)
     word = lambda: "".join(chance.choice(list("abcdefghij"), 5))  # noqa: E731
-    return "\n".join(f"The {word()} and {' '.join(word() for _ in range(8))} have it." for _ in range(count))
+    return "\n".join(
+        f"The {word()} and {' '.join(word() for _ in range(8))} have it." for _ in range(count)
+    )
 
 
 def copy_shard(folder: Path, rows: Sequence[Row], kind: str, write: Callable[..., Path]) -> Facts:
     write(folder, rows)
-    return {"kind": kind, "documents": len(rows), "bytes_out": sum(len(row["text"]) for row in rows)}
+    return {
+        "kind": kind,
+        "documents": len(rows),
+        "bytes_out": sum(len(row["text"]) for row in rows),
+    }
 
 
-def collect(run: Run, row: Callable[..., Row], write: Callable[..., Path], count: int = 60, salt: int = 0, alike: bool = False) -> None:
-    """Publish a collect view of one shard a source, with copies between them; `alike`: with documents that are 0.6 alike."""
+def collect(
+    run: Run,
+    row: Callable[..., Row],
+    write: Callable[..., Path],
+    count: int = 60,
+    salt: int = 0,
+    alike: bool = False,
+) -> None:
+    """Publish a collect view of one shard a source, with copies between them; `alike`: with
+    documents that are 0.6 alike.
+    """
     artifacts = []
     for base, (name, kind) in enumerate(KINDS.items()):
-        texts = [sentences(base * 1_000 + n + (salt if name == "two" and n == 7 else 0)) for n in range(count)]
+        texts = [
+            sentences(base * 1_000 + n + (salt if name == "two" and n == 7 else 0))
+            for n in range(count)
+        ]
         texts[0] = sentences(5)
         if alike and kind != "evaluation":
             texts[1] = "\n".join([sentences(9_000, 9), sentences(9_001 + base, 3)])
         rows = [row(text, n, kind, name) for n, text in enumerate(texts)]
-        step = Step("collect/shard", f"{name}.s", 1, {"kind": kind}, {"raw": f"{salt if name == 'two' else 0} {alike}"})
-        artifacts.append(run.store.build(step, copy_shard, {"rows": rows, "kind": kind, "write": write}))
+        step = Step(
+            "collect/shard",
+            f"{name}.s",
+            1,
+            {"kind": kind},
+            {"raw": f"{salt if name == 'two' else 0} {alike}"},
+        )
+        artifacts.append(
+            run.store.build(step, copy_shard, {"rows": rows, "kind": kind, "write": write})
+        )
     links = {f"documents/{a.name}.parquet": a.path / "documents.parquet" for a in artifacts}
     run.publish("collect", artifacts, links)
 
@@ -61,7 +89,9 @@ def recipe(tmp_path: Path) -> Recipe:
 
 
 @pytest.fixture
-def run(tmp_path: Path, recipe: Recipe, row: Callable[..., Row], collected: Callable[..., Path]) -> Run:
+def run(
+    tmp_path: Path, recipe: Recipe, row: Callable[..., Row], collected: Callable[..., Path]
+) -> Run:
     run = Run(tmp_path / "run", recipe)
     (tmp_path / "run").mkdir()
     collect(run, row, collected)
@@ -72,30 +102,58 @@ def rebuilt(run: Run, recipe: Recipe | None = None) -> set[str]:
     """Run the stage; return the artifacts that were built now, and not found in the store."""
     before = {path.name for path in (run.root / ".store" / "refine").glob("*/*")}
     stage.run(replace(run, recipe=recipe) if recipe else run)
-    after = [path for path in (run.root / ".store" / "refine").glob("*/*") if path.is_dir() and path.name not in before]
+    after = [
+        path
+        for path in (run.root / ".store" / "refine").glob("*/*")
+        if path.is_dir() and path.name not in before
+    ]
     return {f"{path.parent.name} {path.name.rpartition('-')[0]}" for path in after}
 
 
 def test_publishes(run: Run) -> None:
-    """The view holds documents, lists and split of every training source; evaluation files are not in it."""
+    """The view holds documents, lists and split of every training source; evaluation files are not
+    in it.
+    """
     stage.run(run)
     view = run.store.view("refine")
     assert view is not None
     names = [f"{name}.s" for name in ("one", "two", "three")]
-    lists = ["dropped/duplicates.parquet", "dropped/lines.parquet", "dropped/contaminated.parquet", "lines.parquet", "quality.json"]
-    want = [path for name in names for path in (f"documents/{name}.parquet", f"dropped/{name}.parquet", f"split/{name}.npy")]
+    lists = [
+        "dropped/duplicates.parquet",
+        "dropped/lines.parquet",
+        "dropped/contaminated.parquet",
+        "lines.parquet",
+        "quality.json",
+    ]
+    want = [
+        path
+        for name in names
+        for path in (f"documents/{name}.parquet", f"dropped/{name}.parquet", f"split/{name}.npy")
+    ]
     assert sorted(view.manifest["files"]) == sorted([*want, *lists])
     facts = view.manifest["facts"]
     assert facts["dropped"] == {"contaminated": 1, "exact_duplicate": 3}
-    assert facts["documents"] == 176 == sum(source["documents"] for source in facts["sources"].values())
-    assert facts["bytes"] == sum(len(text.as_py()) for batch in kept_documents(run.root, ["text"]) for text in batch.column("text"))
+    assert (
+        facts["documents"]
+        == 176
+        == sum(source["documents"] for source in facts["sources"].values())
+    )
+    assert facts["bytes"] == sum(
+        len(text.as_py())
+        for batch in kept_documents(run.root, ["text"])
+        for text in batch.column("text")
+    )
 
 
 def test_kept_documents(run: Run) -> None:
     """Train and validation are parts of what is kept, in its order, and duplicates are in neither."""
     stage.run(run)
     ids = {
-        split: [i for batch in kept_documents(run.root, ["id"], split) for i in batch.column("id").to_pylist()]
+        split: [
+            i
+            for batch in kept_documents(run.root, ["id"], split)
+            for i in batch.column("id").to_pylist()
+        ]
         for split in (None, "train", "validation")
     }
     assert len(ids[None]) == len(set(ids[None])) == 176
@@ -104,34 +162,72 @@ def test_kept_documents(run: Run) -> None:
     assert 0 < len(ids["validation"]) < 20
 
 
-def test_only_what_changed_runs_again(run: Run, recipe: Recipe, row: Callable[..., Row], collected: Callable[..., Path]) -> None:
+def test_only_what_changed_runs_again(
+    run: Run, recipe: Recipe, row: Callable[..., Row], collected: Callable[..., Path]
+) -> None:
     """Each setting, and one edited input, build exactly what depends on them."""
-    lists = {"duplicates duplicates", "lines lines", "contaminated contaminated", "split split", "quality quality"}
-    shards = {f"{step} {name}.s" for step in ("shard", "occurrences") for name in ("one", "two", "three")}
+    lists = {
+        "duplicates duplicates",
+        "lines lines",
+        "contaminated contaminated",
+        "split split",
+        "quality quality",
+    }
+    shards = {
+        f"{step} {name}.s" for step in ("shard", "occurrences") for name in ("one", "two", "three")
+    }
     assert rebuilt(run) == shards | lists | {"evaluation evaluation"}
     assert rebuilt(run) == set()
     # Where the list comes out the same, the wave stops at it.
-    assert rebuilt(run, replace(recipe, refine=Refine(near_threshold=0.9))) == {"duplicates duplicates"}
+    assert rebuilt(run, replace(recipe, refine=Refine(near_threshold=0.9))) == {
+        "duplicates duplicates"
+    }
     assert rebuilt(run, replace(recipe, seed=2)) == {"split split", "quality quality"}
-    assert rebuilt(run, replace(recipe, tokenize=Tokenize(validation=0.1))) == {"split split", "quality quality"}
+    assert rebuilt(run, replace(recipe, tokenize=Tokenize(validation=0.1))) == {
+        "split split",
+        "quality quality",
+    }
     # C4's rules are for pages only, and languages are not asked of code.
-    assert rebuilt(run, replace(recipe, refine=Refine(filters=("gopher", "code")))) == {"shard two.s", "quality quality"}
+    assert rebuilt(run, replace(recipe, refine=Refine(filters=("gopher", "code")))) == {
+        "shard two.s",
+        "quality quality",
+    }
     few = {"c4": {"few_sentences": 2.0, "curly_brackets": 5.0}}
-    assert rebuilt(run, replace(recipe, refine=Refine(thresholds=few))) == {"shard two.s", "quality quality"}
-    assert rebuilt(run, replace(recipe, refine=Refine(thresholds={"c4": dict(reversed(few["c4"].items()))}))) == set()
-    assert rebuilt(run, replace(recipe, refine=Refine(languages=("en",)))) == {"shard one.s", "shard two.s", "quality quality"}
+    assert rebuilt(run, replace(recipe, refine=Refine(thresholds=few))) == {
+        "shard two.s",
+        "quality quality",
+    }
+    assert (
+        rebuilt(
+            run,
+            replace(recipe, refine=Refine(thresholds={"c4": dict(reversed(few["c4"].items()))})),
+        )
+        == set()
+    )
+    assert rebuilt(run, replace(recipe, refine=Refine(languages=("en",)))) == {
+        "shard one.s",
+        "shard two.s",
+        "quality quality",
+    }
     # Phone numbers are looked for in prose; in code only where it is asked for.
-    assert rebuilt(run, replace(recipe, refine=Refine(personal=Personal(phone="keep")))) == {"shard one.s", "shard two.s"}
+    assert rebuilt(run, replace(recipe, refine=Refine(personal=Personal(phone="keep")))) == {
+        "shard one.s",
+        "shard two.s",
+    }
     # What a source may lose is no part of any key.
     assert rebuilt(run, replace(recipe, refine=Refine(most_dropped=0.9))) == set()
     # A phrase that no item holds changes nothing but the settings.
-    assert rebuilt(run, replace(recipe, refine=Refine(allowed_overlap=("one two three",)))) == {"evaluation evaluation"}
+    assert rebuilt(run, replace(recipe, refine=Refine(allowed_overlap=("one two three",)))) == {
+        "evaluation evaluation"
+    }
     assert rebuilt(run, recipe) == set()
     collect(run, row, collected, salt=1)
     assert rebuilt(run) == {"shard two.s", "occurrences two.s"} | lists
 
 
-def test_workers_do_not_matter(run: Run, tmp_path: Path, row: Callable[..., Row], collected: Callable[..., Path]) -> None:
+def test_workers_do_not_matter(
+    run: Run, tmp_path: Path, row: Callable[..., Row], collected: Callable[..., Path]
+) -> None:
     """Two processes give the artifacts that one gives."""
     stage.run(run)
     other = Run(tmp_path / "other", run.recipe, Workers(2))
@@ -142,12 +238,18 @@ def test_workers_do_not_matter(run: Run, tmp_path: Path, row: Callable[..., Row]
     finally:
         other.workers.close()
     views = [one.store.view("refine") for one in (run, other)]
-    contents = [[(entry["name"], entry["content"]) for entry in view.manifest["artefacts"]] for view in views if view]
+    contents = [
+        [(entry["name"], entry["content"]) for entry in view.manifest["artefacts"]]
+        for view in views
+        if view
+    ]
     assert contents[0] == contents[1]
 
 
 def test_overlap(run: Run) -> None:
-    """Independent documents do not overlap; a train document copied into validation is found, with its pair."""
+    """Independent documents do not overlap; a train document copied into validation is found, with
+    its pair.
+    """
     stage.run(run)
     clean = measure(run.root)
     assert clean.documents > 0
@@ -155,12 +257,18 @@ def test_overlap(run: Run) -> None:
     leak(run.root)
     leaked = measure(run.root)
     assert leaked.documents == clean.documents + 2 and leaked.sampled == 1.0
-    assert {pair.validation for pair in leaked.worst} == {document_id(name, "file", 0) for name in ("two", "three")}
-    assert {(pair.train, pair.share) for pair in leaked.worst} == {(document_id("one", "file", 0), 1.0)}
+    assert {pair.validation for pair in leaked.worst} == {
+        document_id(name, "file", 0) for name in ("two", "three")
+    }
+    assert {(pair.train, pair.share) for pair in leaked.worst} == {
+        (document_id("one", "file", 0), 1.0)
+    }
 
 
 def leak(root: Path) -> None:
-    """Put the text that all sources have into train, and twice into validation; it was dropped everywhere."""
+    """Put the text that all sources have into train, and twice into validation; it was dropped
+    everywhere.
+    """
     for name, side in (("one", TRAIN), ("two", VALIDATION), ("three", VALIDATION)):
         path = root / "refine" / "split" / f"{name}.s.npy"
         verdict = np.load(path)
@@ -170,8 +278,12 @@ def leak(root: Path) -> None:
         np.save(path, verdict)
 
 
-def test_verify_finds_a_leak(run: Run, row: Callable[..., Row], collected: Callable[..., Path]) -> None:
-    """Documents that are half alike stay on one side; one that a hand moves to the other is named, with its like."""
+def test_verify_finds_a_leak(
+    run: Run, row: Callable[..., Row], collected: Callable[..., Path]
+) -> None:
+    """Documents that are half alike stay on one side; one that a hand moves to the other is named,
+    with its like.
+    """
     collect(run, row, collected, alike=True)
     stage.run(run)
     problems = lambda: [line for line in check_overlap(run.root) if not isinstance(line, Note)]  # noqa: E731
@@ -187,18 +299,27 @@ def test_verify_finds_a_leak(run: Run, row: Callable[..., Row], collected: Calla
     assert document_id("one", "file", 1) in line and "Jaccard 0.6" in line
 
 
-def test_verify_reads_the_texts_once_however_many_pairs_it_looks_at(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verify_reads_the_texts_once_however_many_pairs_it_looks_at(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage.run(run)
     leak(run.root)
     passes = []
-    monkeypatch.setattr("groundup.artifacts.kept.kept_documents", lambda *given: [passes.append(given), kept_documents(*given)][1])
+    monkeypatch.setattr(
+        "groundup.artifacts.kept.kept_documents",
+        lambda *given: [passes.append(given), kept_documents(*given)][1],
+    )
     found = [line for line in check_overlap(run.root) if not isinstance(line, Note)]
     assert len(found) == 2 and all("Jaccard 1.00" in line for line in found)
     assert len(passes) == 1
 
 
-def test_inspect_says_what_became_of_the_document_that_duplicates_were_dropped_for(run: Run) -> None:
-    """The text that all sources have is that of an evaluation item, too: nothing of the cluster is kept."""
+def test_inspect_says_what_became_of_the_document_that_duplicates_were_dropped_for(
+    run: Run,
+) -> None:
+    """The text that all sources have is that of an evaluation item, too: nothing of the cluster is
+    kept.
+    """
     stage.run(run)
     text = describe_duplicates(run.root, document_id("two", "file", 0))
     kept = text.split(" ", 1)[0]
@@ -207,12 +328,21 @@ def test_inspect_says_what_became_of_the_document_that_duplicates_were_dropped_f
 
 def test_verify_says_that_nothing_was_trained_yet(run: Run) -> None:
     stage.run(run)
-    assert list(check_checkpoints(run.root)) == [f"{run.root / 'train'}: missing; `groundup run` trains"]
+    assert list(check_checkpoints(run.root)) == [
+        f"{run.root / 'train'}: missing; `groundup run` trains"
+    ]
 
 
-def test_inspect_shows_what_the_filters_saw(run: Run, recipe: Recipe, row: Callable[..., Row], collected: Callable[..., Path]) -> None:
-    """Lines that a rule set takes out of English pages are not there; another kind keeps them, and another language that was told."""
-    prose, short = "This is a line of a page that somebody wrote about the weather in town.", "So it is, or is it so?"
+def test_inspect_shows_what_the_filters_saw(
+    run: Run, recipe: Recipe, row: Callable[..., Row], collected: Callable[..., Path]
+) -> None:
+    """Lines that a rule set takes out of English pages are not there; another kind keeps them, and
+    another language that was told.
+    """
+    prose, short = (
+        "This is a line of a page that somebody wrote about the weather in town.",
+        "So it is, or is it so?",
+    )
     cases = (
         ("web", "", prose, prose),
         ("text", "", prose, f"Home\n{prose}"),
@@ -224,7 +354,9 @@ def test_inspect_shows_what_the_filters_saw(run: Run, recipe: Recipe, row: Calla
         step = Step("collect/shard", "one.s", 1, {"kind": kind, "told": told}, {})
         made = run.store.build(step, copy_shard, {"rows": rows, "kind": kind, "write": collected})
         run.publish("collect", [made], {"documents/one.s.parquet": made.path / "documents.parquet"})
-        write_lock(replace(run, recipe=replace(recipe, refine=Refine(filters=("gopher", "c4_lines")))))
+        write_lock(
+            replace(run, recipe=replace(recipe, refine=Refine(filters=("gopher", "c4_lines"))))
+        )
         assert judged(run.root, [rows[0]["id"]], 1_000) == {rows[0]["id"]: (rows[0]["text"], seen)}
     assert judged(run.root, ["0" * 32], 1_000) == {}
 
@@ -238,8 +370,20 @@ def test_errors(run: Run, recipe: Recipe, tmp_path: Path) -> None:
         list(kept_documents(tmp_path / "empty"))
     with pytest.raises(RecipeError, match="did you mean"):
         stage.run(replace(run, recipe=replace(recipe, refine=Refine(filters=("gophr",)))))
-    with pytest.raises(RecipeError, match='c4 has no rule "few_sentence"; did you mean "few_sentences"'):
-        stage.run(replace(run, recipe=replace(recipe, refine=Refine(thresholds={"c4": {"few_sentence": 5}}))))
-    (tmp_path / "nothing_of_a_test.py").write_text("def drop(batch):\n    return [False] * len(batch), [0.5] * len(batch)\n")
-    with pytest.raises(SourceError, match='"one": no document of it is kept; listed are 60 nothing_of_a_test:drop'):
-        stage.run(replace(run, recipe=replace(recipe, refine=Refine(filters=("nothing_of_a_test:drop",)))))
+    with pytest.raises(
+        RecipeError, match='c4 has no rule "few_sentence"; did you mean "few_sentences"'
+    ):
+        stage.run(
+            replace(
+                run, recipe=replace(recipe, refine=Refine(thresholds={"c4": {"few_sentence": 5}}))
+            )
+        )
+    (tmp_path / "nothing_of_a_test.py").write_text(
+        "def drop(batch):\n    return [False] * len(batch), [0.5] * len(batch)\n"
+    )
+    with pytest.raises(
+        SourceError, match='"one": no document of it is kept; listed are 60 nothing_of_a_test:drop'
+    ):
+        stage.run(
+            replace(run, recipe=replace(recipe, refine=Refine(filters=("nothing_of_a_test:drop",))))
+        )

@@ -1,4 +1,6 @@
-"""The page in a real browser: it fits phones and screens, is readable in the dark, prints, and asks nothing of anybody."""
+"""The page in a real browser: it fits phones and screens, is readable in the dark, prints, and asks
+nothing of anybody.
+"""
 
 import re
 from collections.abc import Iterator
@@ -7,7 +9,10 @@ from typing import Any
 
 import pytest
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: the page is not looked at in a browser")
+sync_api = pytest.importorskip(
+    "playwright.sync_api",
+    reason="playwright is not installed: the page is not looked at in a browser",
+)
 CHROMIUM = Path("/usr/bin/chromium")
 
 
@@ -23,7 +28,9 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
-def opened(browser: Any, tiny_run: Path, width: int = 1280, **options: Any) -> tuple[Any, list[str]]:
+def opened(
+    browser: Any, tiny_run: Path, width: int = 1280, **options: Any
+) -> tuple[Any, list[str]]:
     """Open the report; return it and everything that it asked for or complained about."""
     page = browser.new_page(viewport={"width": width, "height": 900}, **options)
     heard: list[str] = []
@@ -81,7 +88,9 @@ CONTRAST = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_all_text_can_be_read_in_the_light_and_in_the_dark(browser: Any, tiny_run: Path, scheme: str) -> None:
+def test_all_text_can_be_read_in_the_light_and_in_the_dark(
+    browser: Any, tiny_run: Path, scheme: str
+) -> None:
     """WCAG AA: a contrast of 4.5 for all text, words of charts too."""
     page, _ = opened(browser, tiny_run, color_scheme=scheme)
     page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
@@ -101,7 +110,9 @@ def test_it_prints_on_paper_with_whole_tables(browser: Any, tiny_run: Path) -> N
         " && n.getBoundingClientRect().right > document.body.getBoundingClientRect().right + 1).map(n => n.outerHTML.slice(0, 80))"
     )
     assert cut == []
-    clipped = page.evaluate("[...document.querySelectorAll('.wide')].filter(n => n.scrollWidth > n.clientWidth + 1).length")
+    clipped = page.evaluate(
+        "[...document.querySelectorAll('.wide')].filter(n => n.scrollWidth > n.clientWidth + 1).length"
+    )
     assert clipped == 0
     data = page.pdf(prefer_css_page_size=True)
     assert len(re.findall(rb"/Type\s*/Page\b", data)) > 1

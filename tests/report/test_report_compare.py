@@ -23,28 +23,54 @@ def write(root: Path, loss: float, **recipe: Any) -> Path:
         "evaluate.model.bits_per_byte.books": {"value": loss, "unit": "bits/byte", "from": "x"},
         "train.steps": {"value": 1_000, "unit": "steps", "from": "x"},
     }
-    (root / "report" / "report.json").write_text(json.dumps({"name": root.name, "figures": figures, "recipe": recipe}))
-    lines = [{"step": n, "loss": loss + 1 / n, "tokens": 10 * n, "validation_loss": loss} for n in range(1, 9)]
-    (root / "train" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (root / "report" / "report.json").write_text(
+        json.dumps({"name": root.name, "figures": figures, "recipe": recipe})
+    )
+    lines = [
+        {"step": n, "loss": loss + 1 / n, "tokens": 10 * n, "validation_loss": loss}
+        for n in range(1, 9)
+    ]
+    (root / "train" / "metrics.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines)
+    )
     return root
 
 
 @pytest.fixture
 def two(tmp_path: Path) -> list[Path]:
-    one = write(tmp_path / "one", 2.0, train={"steps": 10, "clip": 1.0}, source=[{"name": "books", "weight": 1.0}])
-    return [one, write(tmp_path / "$x_$", 1.5, train={"steps": 20, "clip": 1.0}, source=[{"name": "books", "weight": 2.0}])]
+    one = write(
+        tmp_path / "one",
+        2.0,
+        train={"steps": 10, "clip": 1.0},
+        source=[{"name": "books", "weight": 1.0}],
+    )
+    return [
+        one,
+        write(
+            tmp_path / "$x_$",
+            1.5,
+            train={"steps": 20, "clip": 1.0},
+            source=[{"name": "books", "weight": 2.0}],
+        ),
+    ]
 
 
 def test_only_settings_that_differ_are_listed(two: list[Path]) -> None:
     reports = [json.loads((root / "report" / "report.json").read_text()) for root in two]
-    assert differing(reports) == [("train.steps", ["10", "20"]), ("source.books.weight", ["1.0", "2.0"])]
+    assert differing(reports) == [
+        ("train.steps", ["10", "20"]),
+        ("source.books.weight", ["1.0", "2.0"]),
+    ]
     assert flat({"a": [1, 2], "b": {}, "c": None}) == {"a": "[1, 2]", "c": ""}
 
 
 def test_figures_stand_side_by_side_with_their_change(two: list[Path]) -> None:
     document = html.fromstring(compare(two))
     harmless(document)
-    rows = {row.xpath("./th/@title")[0]: [cell.text_content() for cell in row.xpath("./td")] for row in document.xpath("//tr[th/@title]")}
+    rows = {
+        row.xpath("./th/@title")[0]: [cell.text_content() for cell in row.xpath("./td")]
+        for row in document.xpath("//tr[th/@title]")
+    }
     assert rows["evaluate.model.bits_per_byte"] == ["2.000", "1.500 −25.0 %"]
     assert rows["train.steps"] == ["1,000", "1,000"]
     assert len(document.xpath('//*[name()="svg"]')) == 2
@@ -68,7 +94,16 @@ def test_a_run_without_a_report_is_one_clear_error(tmp_path: Path, two: list[Pat
 
 def test_the_command_writes_the_page_where_it_is_told(run_copy: Path, tmp_path: Path) -> None:
     run = str(run_copy.parent / "runs" / "tiny")
-    command = [sys.executable, "-m", "groundup", "report", run, run, "--out", str(tmp_path / "both.html")]
+    command = [
+        sys.executable,
+        "-m",
+        "groundup",
+        "report",
+        run,
+        run,
+        "--out",
+        str(tmp_path / "both.html"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(tmp_path / "both.html")

@@ -1,4 +1,6 @@
-"""Damaged, missing and hostile files: each costs its part of the report and nothing else, and nothing foreign is executed."""
+"""Damaged, missing and hostile files: each costs its part of the report and nothing else, and
+nothing foreign is executed.
+"""
 
 import json
 import os
@@ -53,7 +55,17 @@ def run(tiny_run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_run, tmp_path / "run", copy_function=link_or_copy))
 
 
-ALL = {"data", "tokenizer", "architecture", "training", "evaluation", "tuning", "exports", "cost", "origins"}
+ALL = {
+    "data",
+    "tokenizer",
+    "architecture",
+    "training",
+    "evaluation",
+    "tuning",
+    "exports",
+    "cost",
+    "origins",
+}
 # What is damaged, and the sections that may go with it.
 DAMAGE: dict[str, tuple[str, set[str]]] = {
     "evaluate/evaluation.json": ("{torn", {"evaluation"}),
@@ -63,7 +75,10 @@ DAMAGE: dict[str, tuple[str, set[str]]] = {
     "train/ledger.jsonl": ('{"event": 1}\n[]\nnot json\n\xff', set()),
     "plan.json": ('{"figures": {"tokens": 3}}', set()),
     "export/parity.json": ("null", {"exports"}),
-    "tune/tuning.json": ('{"before": 3, "examples": [1, {"a": [2], "b": {}}], "data": [[]]}', {"tuning"}),
+    "tune/tuning.json": (
+        '{"before": 3, "examples": [1, {"a": [2], "b": {}}], "data": [[]]}',
+        {"tuning"},
+    ),
     "recipe.lock.toml": ("= = =", set()),
     "tokenize/tokenizer.json": ("{}", {"tokenizer"}),
     "tokenize/manifest.json": ("{}", {"tokenizer"}),
@@ -82,7 +97,9 @@ def test_a_damaged_file_costs_its_section_only(run: Path, name: str) -> None:
     path.write_text(text, encoding="latin-1")
     left, told = sections(run)
     assert ALL - lost <= left
-    assert all("Traceback" not in line and str(run) not in line and "\n" not in line for line in told)
+    assert all(
+        "Traceback" not in line and str(run) not in line and "\n" not in line for line in told
+    )
 
 
 @pytest.mark.parametrize("name", DAMAGE)
@@ -90,7 +107,10 @@ def test_what_cannot_be_read_is_told_in_one_line(run: Path, name: str) -> None:
     path = run / name
     path.unlink()
     path.write_bytes(b"\xff{torn")
-    silent = {"train/ledger.jsonl", "ledger.jsonl"}  # lines that are none are passed over, as everywhere
+    silent = {
+        "train/ledger.jsonl",
+        "ledger.jsonl",
+    }  # lines that are none are passed over, as everywhere
     _, told = sections(run)
     assert bool(told) == (name not in silent)
 
@@ -102,7 +122,10 @@ def test_a_missing_file_is_no_failure(run: Path, name: str) -> None:
     assert ALL - DAMAGE[name][1] <= left
 
 
-@pytest.mark.parametrize("folder", ["collect/documents", "collect/dropped", "refine/documents", "refine/split", "tokenize/shards"])
+@pytest.mark.parametrize(
+    "folder",
+    ["collect/documents", "collect/dropped", "refine/documents", "refine/split", "tokenize/shards"],
+)
 def test_damaged_tables_cost_their_examples_only(run: Path, folder: str) -> None:
     for path in sorted((run / folder).iterdir()):
         path.unlink()
@@ -147,9 +170,14 @@ def test_an_empty_folder_has_an_empty_report(tmp_path: Path) -> None:
 
 
 def poisoned(value: Any) -> Any:
-    """Put hostile text in place of every text of a report, but those that the page looks things up by."""
+    """Put hostile text in place of every text of a report, but those that the page looks things up
+    by.
+    """
     if isinstance(value, dict):
-        return {key: poisoned(inner) if key not in ("from", "began", "ended") else inner for key, inner in value.items()}
+        return {
+            key: poisoned(inner) if key not in ("from", "began", "ended") else inner
+            for key, inner in value.items()
+        }
     if isinstance(value, list):
         return [poisoned(inner) for inner in value]
     return HOSTILE if isinstance(value, str) else value
@@ -159,21 +187,52 @@ def test_hostile_text_in_every_place_is_shown_and_not_executed(tiny_run: Path) -
     found = report_of(tiny_run)
     figures = found["figures"]
     figures[f"evaluate.{HOSTILE}.accuracy"] = {"value": 0.5, "unit": HOSTILE, "from": HOSTILE}
-    figures[f"evaluate.{HOSTILE}.n"] = {"value": 5, "unit": HOSTILE, "from": "evaluate/evaluation.json"}
-    figures[f"collect.dropped.{HOSTILE}"] = {"value": 5, "unit": "", "from": "collect/manifest.json"}
-    figures[f"documents.license.{HOSTILE}@books"] = {"value": 5, "unit": "", "from": "refine/documents"}
-    tuning = {"before": {"loss": 2.0}, "after": {"loss": 1.0}, "data": "x", "definitions": {"loss": "x"}}
-    tuning["examples"] = [{"prompt": [{"role": "x", "content": "x"}], "answer": "x", "after": {"text": "x", "ended": False}}]
+    figures[f"evaluate.{HOSTILE}.n"] = {
+        "value": 5,
+        "unit": HOSTILE,
+        "from": "evaluate/evaluation.json",
+    }
+    figures[f"collect.dropped.{HOSTILE}"] = {
+        "value": 5,
+        "unit": "",
+        "from": "collect/manifest.json",
+    }
+    figures[f"documents.license.{HOSTILE}@books"] = {
+        "value": 5,
+        "unit": "",
+        "from": "refine/documents",
+    }
+    tuning = {
+        "before": {"loss": 2.0},
+        "after": {"loss": 1.0},
+        "data": "x",
+        "definitions": {"loss": "x"},
+    }
+    tuning["examples"] = [
+        {
+            "prompt": [{"role": "x", "content": "x"}],
+            "answer": "x",
+            "after": {"text": "x", "ended": False},
+        }
+    ]
     found["tuning"], found["recipe"][HOSTILE] = tuning, "x"
     found["training"]["events"] += [{"step": 3, "kind": "x", "words": "x"}]
     found["problems"] = ["x"]
-    figures |= {f"tune.{k}.loss": {"value": 1.0, "unit": "", "from": "tune/tuning.json"} for k in ("before", "after")}
+    figures |= {
+        f"tune.{k}.loss": {"value": 1.0, "unit": "", "from": "tune/tuning.json"}
+        for k in ("before", "after")
+    }
     hostile = {key: value if key == "figures" else poisoned(value) for key, value in found.items()}
     hostile["sources"] = found["sources"]
     for rows in ("kept", "left_out"):
-        hostile["examples"][rows] += [row | {"source": "books"} for row in hostile["examples"]["kept"]]
+        hostile["examples"][rows] += [
+            row | {"source": "books"} for row in hostile["examples"]["kept"]
+        ]
     of_books = hostile["distributions"]["sources"]["books"]
-    of_books["dropped"][HOSTILE], of_books["languages"]["cleaned"][HOSTILE] = {"documents": 5, "bytes": 5}, 5
+    of_books["dropped"][HOSTILE], of_books["languages"]["cleaned"][HOSTILE] = (
+        {"documents": 5, "bytes": 5},
+        5,
+    )
     of_books["scores"][HOSTILE] = of_books["measures"]["bytes"] | {"bounds": [None, 1.0]}
     live = {"title": HOSTILE, "words": HOSTILE, "refresh": 30, "of": 3, "step": 2, "moment": "now"}
     markup = page(plain(hostile), metric_lines(tiny_run), live)
@@ -192,8 +251,13 @@ def test_hostile_documents_go_through_a_whole_run(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     letters = "abcdefghijklmnop"
     for number, letter in enumerate(letters):
-        words = " ".join(f"{letter}{other} the and with that {number} <script>alert('{letter}')</script>" for other in letters)
-        (folder / f"{letter}\u202e'\"&.txt").write_text(f"\x1b[2J<img src=http://x.example/{letter} onerror=y>{words}\n")
+        words = " ".join(
+            f"{letter}{other} the and with that {number} <script>alert('{letter}')</script>"
+            for other in letters
+        )
+        (folder / f"{letter}\u202e'\"&.txt").write_text(
+            f"\x1b[2J<img src=http://x.example/{letter} onerror=y>{words}\n"
+        )
     (tmp_path / "recipe.toml").write_text(
         '[[source]]\npath = "raw"\nkind = "text"\nlicense = "<script>x</script>"\n[refine]\nfilters = []\n[tokenize]\nvocab_size = 400\n'
     )

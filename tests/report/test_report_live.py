@@ -1,4 +1,6 @@
-"""The page beside a run that is on: whole at every moment, true about how far the run is, and never in the run's way."""
+"""The page beside a run that is on: whole at every moment, true about how far the run is, and never
+in the run's way.
+"""
 
 import json
 import subprocess
@@ -24,11 +26,17 @@ def run(run_copy: Path) -> Path:
 
 
 def refresh(root: Path) -> list[str]:
-    return html.parse(str(root / "report" / "index.html")).xpath('//meta[@http-equiv="refresh"]/@content')
+    return html.parse(str(root / "report" / "index.html")).xpath(
+        '//meta[@http-equiv="refresh"]/@content'
+    )
 
 
 def banner(root: Path) -> str:
-    return " ".join(html.parse(str(root / "report" / "index.html")).xpath('string(//div[@class="live"])').split())
+    return " ".join(
+        html.parse(str(root / "report" / "index.html"))
+        .xpath('string(//div[@class="live"])')
+        .split()
+    )
 
 
 def began(root: Path, stage: str) -> None:
@@ -38,11 +46,19 @@ def began(root: Path, stage: str) -> None:
 
 
 def page_process(root: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "groundup.report.live", str(root)], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-m", "groundup.report.live", str(root)],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def test_a_live_report_is_a_whole_view_that_the_finished_one_replaces(run: Path) -> None:
-    finished = {path.name: path.read_bytes() for path in (run / "report").iterdir() if path.name != "manifest.json"}
+    finished = {
+        path.name: path.read_bytes()
+        for path in (run / "report").iterdir()
+        if path.name != "manifest.json"
+    }
     began(run, "evaluate")
     live.Renderer(run).render(refresh=True)
     view = Store(run).view("report")
@@ -60,7 +76,12 @@ def test_training_says_its_step_and_the_time_that_is_left(run: Path) -> None:
     plan = json.loads((run / "train" / "train.json").read_text())
     (run / "train" / "train.json").write_text(json.dumps(plan | {"steps": 12}))
     metrics = run / "train" / "metrics.jsonl"
-    metrics.write_text("".join(json.dumps({"step": n, "loss": 3.0, "tokens": n, "seconds": 20.0 * n}) + "\n" for n in range(1, 7)))
+    metrics.write_text(
+        "".join(
+            json.dumps({"step": n, "loss": 3.0, "tokens": n, "seconds": 20.0 * n}) + "\n"
+            for n in range(1, 7)
+        )
+    )
     began(run, "train")
     live.Renderer(run).render(refresh=True)
     assert "Running: train. Step 6 of 12, about 2 min 00 s left." in banner(run)
@@ -69,12 +90,18 @@ def test_training_says_its_step_and_the_time_that_is_left(run: Path) -> None:
 @pytest.mark.parametrize(
     ("event", "killed", "words"),
     [
-        ({"event": "failed", "error": "GroundupError: no room \x1b[2J"}, False, "Stopped in train. no room ␛[2J"),
+        (
+            {"event": "failed", "error": "GroundupError: no room \x1b[2J"},
+            False,
+            "Stopped in train. no room ␛[2J",
+        ),
         ({"event": "began"}, True, "Stopped in train. The run was killed"),
         ({"event": "finished", "seconds": 1.0, "peak_bytes": 1}, False, "Stopped after train."),
     ],
 )
-def test_a_run_that_stopped_says_so_and_refreshes_no_more(run: Path, event: dict[str, Any], killed: bool, words: str) -> None:
+def test_a_run_that_stopped_says_so_and_refreshes_no_more(
+    run: Path, event: dict[str, Any], killed: bool, words: str
+) -> None:
     began(run, "train")
     fields = {key: value for key, value in event.items() if key != "event"}
     Ledger(run / "ledger.jsonl").write(event["event"], stage="train", **fields)

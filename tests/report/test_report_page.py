@@ -1,4 +1,6 @@
-"""The finished report of a tiny run: every figure is the one in report.json, and the page needs nothing but itself."""
+"""The finished report of a tiny run: every figure is the one in report.json, and the page needs
+nothing but itself.
+"""
 
 import json
 import re
@@ -17,7 +19,17 @@ from groundup.report.measured import metric_lines, parameter_parts
 from groundup.report.stage import FILES, write_files
 from groundup.runtime.ledger import Ledger
 
-SECTIONS = ("data", "tokenizer", "architecture", "training", "evaluation", "tuning", "exports", "cost", "origins")
+SECTIONS = (
+    "data",
+    "tokenizer",
+    "architecture",
+    "training",
+    "evaluation",
+    "tuning",
+    "exports",
+    "cost",
+    "origins",
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +46,9 @@ def marked(page: Any, name: str) -> list[str]:
     return [node.text_content() for node in page.xpath(f'//*[@data-figure="{name}"]')]
 
 
-def test_every_marked_number_is_the_figure_of_report_json(page: Any, report: dict[str, Any]) -> None:
+def test_every_marked_number_is_the_figure_of_report_json(
+    page: Any, report: dict[str, Any]
+) -> None:
     marks = page.xpath("//*[@data-figure]")
     assert len(marks) > len(report["figures"]) > 300
     for mark in marks:
@@ -44,26 +58,41 @@ def test_every_marked_number_is_the_figure_of_report_json(page: Any, report: dic
 
 
 def test_the_appendix_lists_all_of_report_json(page: Any, report: dict[str, Any]) -> None:
-    listed = {mark.get("data-figure") for mark in page.xpath('//section[@id="origins"]//*[@data-figure]')}
-    assert listed == {name for name, figure in report["figures"].items() if figure["value"] is not None}
+    listed = {
+        mark.get("data-figure") for mark in page.xpath('//section[@id="origins"]//*[@data-figure]')
+    }
+    assert listed == {
+        name for name, figure in report["figures"].items() if figure["value"] is not None
+    }
     for details in page.xpath('//section[@id="origins"]//details[dl[starts-with(@id, "o")]]'):
         origin = details.xpath("./summary/code")[0].text_content()
-        assert {report["figures"][mark.get("data-figure")]["from"] for mark in details.xpath(".//*[@data-figure]")} == {origin}
+        assert {
+            report["figures"][mark.get("data-figure")]["from"]
+            for mark in details.xpath(".//*[@data-figure]")
+        } == {origin}
 
 
 def test_numbers_are_those_that_were_measured_elsewhere(tiny_run: Path, page: Any) -> None:
     """The page, read by itself, agrees with the files; no helper of the report is asked."""
-    lines = [json.loads(line) for line in (tiny_run / "train" / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tiny_run / "train" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert set(marked(page, "train.steps")) == {str(max(line["step"] for line in lines))}
     best = min(line["validation_loss"] for line in lines if "validation_loss" in line)
     assert f"{best:.3f}" in marked(page, "train.validation_loss.best")
     evaluation = json.loads((tiny_run / "evaluate" / "evaluation.json").read_text())
     for source, figures in evaluation["validation"]["model"]["sources"].items():
-        assert f"{figures['bits_per_byte']:.3f}" in marked(page, f"evaluate.model.bits_per_byte.{source}")
+        assert f"{figures['bits_per_byte']:.3f}" in marked(
+            page, f"evaluate.model.bits_per_byte.{source}"
+        )
 
 
-def test_parameters_by_part_add_up_to_what_is_on_disk(tiny_run: Path, report: dict[str, Any]) -> None:
-    weights = next((tiny_run / "train" / "checkpoints").glob("step-*/model.safetensors")).read_bytes()
+def test_parameters_by_part_add_up_to_what_is_on_disk(
+    tiny_run: Path, report: dict[str, Any]
+) -> None:
+    weights = next(
+        (tiny_run / "train" / "checkpoints").glob("step-*/model.safetensors")
+    ).read_bytes()
     header = json.loads(weights[8 : 8 + struct.unpack("<Q", weights[:8])[0]])
     sizes: dict[str, int] = dict.fromkeys(parameter_parts_names(report), 0)
     for name, entry in header.items():
@@ -71,7 +100,15 @@ def test_parameters_by_part_add_up_to_what_is_on_disk(tiny_run: Path, report: di
             count = 1
             for length in entry["shape"]:
                 count *= length
-            part = "embedding" if "embed" in name else "norms" if "norm" in name else "attention" if "self_attn" in name else "feed_forward"
+            part = (
+                "embedding"
+                if "embed" in name
+                else "norms"
+                if "norm" in name
+                else "attention"
+                if "self_attn" in name
+                else "feed_forward"
+            )
             sizes[part] += count
     figures = report["figures"]
     assert sizes == {part: figures[f"model.parameters.{part}"]["value"] for part in sizes}
@@ -81,7 +118,16 @@ def test_parameters_by_part_add_up_to_what_is_on_disk(tiny_run: Path, report: di
 def parameter_parts_names(report: dict[str, Any]) -> list[str]:
     from groundup.model.config import ModelConfig
 
-    names = ("vocab_size", "layers", "width", "heads", "kv_heads", "head_width", "feed_forward", "context")
+    names = (
+        "vocab_size",
+        "layers",
+        "width",
+        "heads",
+        "kv_heads",
+        "head_width",
+        "feed_forward",
+        "context",
+    )
     config = ModelConfig(**{name: report["figures"][f"model.{name}"]["value"] for name in names})
     assert sum(parameter_parts(config).values()) == config.parameter_count()
     return list(parameter_parts(config))
@@ -89,19 +135,26 @@ def parameter_parts_names(report: dict[str, Any]) -> list[str]:
 
 def test_the_page_begins_with_a_sentence(page: Any) -> None:
     lead = " ".join(page.xpath('//p[@class="lead"]')[0].text_content().split())
-    assert re.fullmatch(r"A language model of [\d.,]+( [kM])? parameters, trained from scratch on \d+ sources? of text\.", lead), lead
+    assert re.fullmatch(
+        r"A language model of [\d.,]+( [kM])? parameters, trained from scratch on \d+ sources? of text\.",
+        lead,
+    ), lead
 
 
 def test_every_section_is_there_and_in_the_contents(page: Any) -> None:
     assert tuple(section.get("id") for section in page.xpath("//section")) == SECTIONS
-    assert [link.get("href") for link in page.xpath("//nav//a")] == [f"#{name}" for name in SECTIONS]
+    assert [link.get("href") for link in page.xpath("//nav//a")] == [
+        f"#{name}" for name in SECTIONS
+    ]
     assert not page.xpath('//*[@class="told"]'), page.xpath('//*[@class="told"]')[0].text_content()
 
 
 def test_every_link_leads_somewhere_on_the_page_and_ids_are_unique(page: Any) -> None:
     ids = page.xpath("//@id")
     assert len(ids) == len(set(ids))
-    wanted = set(page.xpath("//a/@href")) | {f"#{name}" for name in re.findall(r"url\(#([^)]+)\)", html.tostring(page).decode())}
+    wanted = set(page.xpath("//a/@href")) | {
+        f"#{name}" for name in re.findall(r"url\(#([^)]+)\)", html.tostring(page).decode())
+    }
     assert wanted <= {f"#{name}" for name in ids}
 
 
@@ -148,15 +201,25 @@ def test_examples_are_what_they_are_called(tiny_run: Path, report: dict[str, Any
     import pyarrow.dataset as ds
 
     def rows(folder: str, *columns: str) -> list[dict[str, Any]]:
-        return ds.dataset(sorted(map(str, (tiny_run / folder).glob("*.parquet")))).to_table(columns=list(columns)).to_pylist()
+        return (
+            ds.dataset(sorted(map(str, (tiny_run / folder).glob("*.parquet"))))
+            .to_table(columns=list(columns))
+            .to_pylist()
+        )
 
-    lists = [row for stage in ("collect", "refine") for row in rows(f"{stage}/dropped", "id", "reason", "duplicate_of")]
+    lists = [
+        row
+        for stage in ("collect", "refine")
+        for row in rows(f"{stage}/dropped", "id", "reason", "duplicate_of")
+    ]
     reasons = {(row["id"], row["reason"]): row["duplicate_of"] for row in lists}
     texts = {row["id"]: row["text"] for row in rows("collect/documents", "id", "text")}
     kept = {row["id"]: row["text"] for row in rows("refine/documents", "id", "text")}
     shown = report["examples"]
     assert {row["reason"] for row in shown["dropped"]} >= {"malformed"}
-    assert {row["source"] for row in shown["left_out"]} == {row["source"] for row in rows("refine/dropped", "source")}
+    assert {row["source"] for row in shown["left_out"]} == {
+        row["source"] for row in rows("refine/dropped", "source")
+    }
     for row in shown["dropped"] + shown["left_out"] + shown["duplicates"]:
         assert (row["id"], row["reason"]) in reasons
         assert texts.get(row["id"], "").startswith(row["text"].removesuffix(" …"))
@@ -168,7 +231,9 @@ def test_examples_are_what_they_are_called(tiny_run: Path, report: dict[str, Any
         assert not any(name == row["id"] for name, _ in reasons)
 
 
-def test_distributions_are_those_of_the_file(tiny_run: Path, page: Any, report: dict[str, Any]) -> None:
+def test_distributions_are_those_of_the_file(
+    tiny_run: Path, page: Any, report: dict[str, Any]
+) -> None:
     """Every source has its drawings; medians, shares and histograms are what refine wrote."""
     told = json.loads((tiny_run / "refine" / "quality.json").read_text())["sources"]
     shown = report["distributions"]
@@ -182,7 +247,9 @@ def test_distributions_are_those_of_the_file(tiny_run: Path, page: Any, report: 
         for measure in source["measures"]:
             assert len(page.xpath(f'//*[name()="svg"][@aria-label="{measure} of {name}"]')) == 1
         for reason, counts in source["dropped"].items():
-            assert set(marked(page, f"refine.dropped_by.{name}@{reason}")) >= {f"{counts['documents']:,}"}
+            assert set(marked(page, f"refine.dropped_by.{name}@{reason}")) >= {
+                f"{counts['documents']:,}"
+            }
 
 
 def test_the_card_says_what_report_json_says(tiny_run: Path, report: dict[str, Any]) -> None:
@@ -196,7 +263,10 @@ def test_the_card_says_what_report_json_says(tiny_run: Path, report: dict[str, A
     for text, name, origin in rows:
         figure = report["figures"][name]
         assert origin == figure["from"]
-        assert text in {formatted(figure["value"], form) for form in ("count", "three", "one", "share", "seconds")}
+        assert text in {
+            formatted(figure["value"], form)
+            for form in ("count", "three", "one", "share", "seconds")
+        }
     for source in report["sources"]:
         assert re.search(rf"^\| {source['name']} \| {source['kind']} \|", body, re.MULTILINE)
 

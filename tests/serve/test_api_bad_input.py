@@ -1,4 +1,6 @@
-"""Nothing that a client sends makes the server fail, leak or stop: each bad input has its own clear answer."""
+"""Nothing that a client sends makes the server fail, leak or stop: each bad input has its own clear
+answer.
+"""
 
 import json
 import random
@@ -11,7 +13,16 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from tests.helpers.examples import examples
-from tests.helpers.served import ENDLESS, KEY, raw, request_bytes, serving_of, stalled, status_of, until
+from tests.helpers.served import (
+    ENDLESS,
+    KEY,
+    raw,
+    request_bytes,
+    serving_of,
+    stalled,
+    status_of,
+    until,
+)
 
 from groundup.serve.protocol import CompletionRequest
 from groundup.serve.server import running
@@ -34,7 +45,10 @@ def error_of(answer: httpx.Response, status: int) -> dict:
     assert answer.status_code == status, answer.text
     error = answer.json()["error"]
     assert set(error) == {"message", "type", "param", "code"} and error["message"]
-    assert not any(word in answer.text for word in ("Traceback", "site-packages", "groundup/", ".py", "pydantic"))
+    assert not any(
+        word in answer.text
+        for word in ("Traceback", "site-packages", "groundup/", ".py", "pydantic")
+    )
     return error
 
 
@@ -96,7 +110,17 @@ WRONG = {
     "min_p": [-0.1, 1.1, "x"],
     "frequency_penalty": [-2.1, 2.1, "x"],
     "presence_penalty": [-1e300, 1e300],
-    "logit_bias": [{"a": 1}, {"-1": 1}, {"1": 101}, {"1": "1"}, {"٣": 1}, {"9" * 5000: 1}, [], "x", {str(n): 1 for n in range(301)}],
+    "logit_bias": [
+        {"a": 1},
+        {"-1": 1},
+        {"1": 101},
+        {"1": "1"},
+        {"٣": 1},
+        {"9" * 5000: 1},
+        [],
+        "x",
+        {str(n): 1 for n in range(301)},
+    ],
     "n": [0, -1, 129, 1.5, "2", 100],
     "stop": ["", [""], ["a"] * 17, [1], 1, {}, "x" * 257, [["a"]]],
     "seed": [1.5, "1", 2**63, -(2**63) - 1, []],
@@ -109,7 +133,8 @@ WRONG = {
     "suffix": ["x", 1],
     "unknown": [1, None],
     "\x1b]0;title\x07": [1],
-    # What other servers take and were broken by: templates, grammars, code and files from a request.
+    # What other servers take and were broken by: templates, grammars, code and files from a
+    # request.
     "chat_template": ["{{ cycler.__init__.__globals__ }}"],
     "chat_template_kwargs": [{"a": 1}],
     "guided_regex": ["(a+)+$"],
@@ -124,9 +149,13 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_values_of_a_completion_are_400(client: httpx.Client, name: str) -> None:
     for value in WRONG[name]:
-        error = error_of(client.post(COMPLETE, json={"prompt": "a", "max_tokens": 1} | {name: value}), 400)
+        error = error_of(
+            client.post(COMPLETE, json={"prompt": "a", "max_tokens": 1} | {name: value}), 400
+        )
         assert error["message"].isprintable() and len(error["message"]) < 1000, value
-        assert error["code"] == ("invalid_value" if name in TAKEN else "unknown_parameter") or name in ("model", "n")
+        assert error["code"] == (
+            "invalid_value" if name in TAKEN else "unknown_parameter"
+        ) or name in ("model", "n")
 
 
 TAKEN = CompletionRequest.model_fields
@@ -134,9 +163,20 @@ TAKEN = CompletionRequest.model_fields
 WRONG_CHATS = {
     "messages": [
         *(None, [], {}, "a", [1], [None], [[]], [{}], [{"role": "user"}], [{"content": "a"}]),
-        *([{"role": role, "content": "a"}] for role in ("tool", "function", "", "User", "user\n", None, 1, "<|im_start|>")),
-        *([{"role": "user", "content": content}] for content in (None, 1, [], {}, [1], [{}], ["a"], [{"type": "text"}], True)),
-        [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]}],
+        *(
+            [{"role": role, "content": "a"}]
+            for role in ("tool", "function", "", "User", "user\n", None, 1, "<|im_start|>")
+        ),
+        *(
+            [{"role": "user", "content": content}]
+            for content in (None, 1, [], {}, [1], [{}], ["a"], [{"type": "text"}], True)
+        ),
+        [
+            {
+                "role": "user",
+                "content": [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}],
+            }
+        ],
         [{"role": "user", "content": [{"type": "text", "text": 1}]}],
         [{"role": "assistant", "content": "a", "tool_calls": [{"id": "1"}]}],
         [{"role": "user", "content": "a"}] * 5000,
@@ -157,7 +197,12 @@ WRONG_CHATS = {
 @pytest.mark.parametrize("name", WRONG_CHATS)
 def test_wrong_values_of_a_chat_are_400(client: httpx.Client, name: str) -> None:
     for value in WRONG_CHATS[name]:
-        error_of(client.post(CHAT, json={"messages": [{"role": "user", "content": "a"}]} | {name: value}), 400)
+        error_of(
+            client.post(
+                CHAT, json={"messages": [{"role": "user", "content": "a"}]} | {name: value}
+            ),
+            400,
+        )
 
 
 def test_a_field_that_is_missing_is_named(client: httpx.Client) -> None:
@@ -167,25 +212,49 @@ def test_a_field_that_is_missing_is_named(client: httpx.Client) -> None:
 
 def test_null_is_the_default_of_every_optional_field(client: httpx.Client) -> None:
     for path, start in ((COMPLETE, {"prompt": "a"}), (CHAT, {"messages": json.loads(USER)})):
-        schema = client.get("/openapi.json").json()["components"]["schemas"]["CompletionRequest" if path == COMPLETE else "ChatRequest"]
+        schema = client.get("/openapi.json").json()["components"]["schemas"][
+            "CompletionRequest" if path == COMPLETE else "ChatRequest"
+        ]
         nulls = {name: None for name in schema["properties"] if name not in start}
         assert client.post(path, json=nulls | start | {"max_tokens": 2}).status_code == 200
 
 
-@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/json5", ""])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        None,
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "application/json5",
+        "",
+    ],
+)
 def test_another_content_type_is_415(client: httpx.Client, kind: str | None) -> None:
-    error_of(client.post(COMPLETE, content=b'{"prompt":"a"}', headers={} if kind is None else {"Content-Type": kind}), 415)
+    error_of(
+        client.post(
+            COMPLETE,
+            content=b'{"prompt":"a"}',
+            headers={} if kind is None else {"Content-Type": kind},
+        ),
+        415,
+    )
     error_of(client.post(COMPLETE, content=b"x", headers=JSON | {"Content-Encoding": "gzip"}), 415)
 
 
 def test_a_charset_does_no_harm(client: httpx.Client) -> None:
     kind = {"Content-Type": "Application/JSON; charset=utf-8"}
-    assert client.post(COMPLETE, content=b'{"prompt":"a","max_tokens":1}', headers=kind).status_code == 200
+    assert (
+        client.post(COMPLETE, content=b'{"prompt":"a","max_tokens":1}', headers=kind).status_code
+        == 200
+    )
 
 
 def test_a_large_body_is_413_whether_it_says_so_or_not(client: httpx.Client) -> None:
     body = b'{"prompt":"' + b"a" * 10_000_000 + b'"}'
-    assert error_of(client.post(COMPLETE, content=body, headers=JSON), 413)["code"] == "body_too_large"
+    assert (
+        error_of(client.post(COMPLETE, content=body, headers=JSON), 413)["code"] == "body_too_large"
+    )
     chunks = (body[at : at + 65536] for at in range(0, len(body), 65536))
     error_of(client.post(COMPLETE, content=chunks, headers=JSON), 413)
 
@@ -199,12 +268,22 @@ PATHS = """/nothing // /v1 /v1/ /v1/models/ /v1/models/x/y /v1/models/..%2f..%2f
 def test_unknown_paths_are_404(live: str, path: str) -> None:
     answer = raw(live, request_bytes("GET", path))
     head, _, body = answer.partition(b"\r\n\r\n")
-    assert status_of(answer) == 404 and orjson.loads(body)["error"]["message"] == "There is nothing at this path."
+    assert (
+        status_of(answer) == 404
+        and orjson.loads(body)["error"]["message"] == "There is nothing at this path."
+    )
     assert b"groundup/" not in head and b"server:" not in head.lower()
 
 
 def test_other_methods_are_405(client: httpx.Client) -> None:
-    for method, path in (("GET", COMPLETE), ("DELETE", CHAT), ("POST", "/health"), ("PUT", "/"), ("OPTIONS", COMPLETE), ("TRACE", "/info")):
+    for method, path in (
+        ("GET", COMPLETE),
+        ("DELETE", CHAT),
+        ("POST", "/health"),
+        ("PUT", "/"),
+        ("OPTIONS", COMPLETE),
+        ("TRACE", "/info"),
+    ):
         answer = client.request(method, path)
         error_of(answer, 405)
         assert "allow" in answer.headers
@@ -212,7 +291,16 @@ def test_other_methods_are_405(client: httpx.Client) -> None:
 
 
 def test_a_model_s_name_is_only_compared(client: httpx.Client) -> None:
-    for name in ("../../etc/passwd", "tiny\x00", "TINY", "tiny ", "{{7*7}}", "<script>", "%s%n", "🎈" * 60):
+    for name in (
+        "../../etc/passwd",
+        "tiny\x00",
+        "TINY",
+        "tiny ",
+        "{{7*7}}",
+        "<script>",
+        "%s%n",
+        "🎈" * 60,
+    ):
         error = error_of(client.post(COMPLETE, json={"prompt": "a", "model": name}), 404)
         assert "49" not in error["message"] and name not in error["message"]
 
@@ -227,11 +315,18 @@ def test_hostile_text_is_text(client: httpx.Client, serving: Serving) -> None:
     ):
         answer = client.post(COMPLETE, json={"prompt": text, "echo": True, "max_tokens": 1})
         assert answer.status_code == 200 and answer.json()["choices"][0]["text"].startswith(text)
-        assert answer.headers["content-type"] == "application/json" and answer.headers["x-content-type-options"] == "nosniff"
-        said = client.post(CHAT, json={"messages": [{"role": "user", "content": text}], "max_tokens": 1})
+        assert (
+            answer.headers["content-type"] == "application/json"
+            and answer.headers["x-content-type-options"] == "nosniff"
+        )
+        said = client.post(
+            CHAT, json={"messages": [{"role": "user", "content": text}], "max_tokens": 1}
+        )
         assert (
             said.json()["usage"]["prompt_tokens"]
-            == len(serving.tokenizer.encode(f"user\n{text}")) + len(serving.tokenizer.encode("assistant\n")) + 4
+            == len(serving.tokenizer.encode(f"user\n{text}"))
+            + len(serving.tokenizer.encode("assistant\n"))
+            + 4
         )
 
 
@@ -240,7 +335,9 @@ def test_what_the_model_says_is_valid_utf_8_whatever_its_bytes(client: httpx.Cli
     asked = {"prompt": "", "max_tokens": 300, "temperature": 2, "seed": 3, "logit_bias": ENDLESS}
     whole = client.post(COMPLETE, json=asked).json()["choices"][0]["text"]
     with client.stream("POST", COMPLETE, json=asked | {"stream": True}) as answer:
-        events = [orjson.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: {")]
+        events = [
+            orjson.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: {")
+        ]
     assert "".join(event["choices"][0]["text"] for event in events) == whole and "\ufffd" in whole
 
 
@@ -250,27 +347,45 @@ def test_more_than_the_queue_holds_is_429_and_says_when_to_return(served: Path) 
         with stalled(serving):
             # Two of three fit: they are taken back when the third is refused.
             answer = client.post(COMPLETE, json={"prompt": "a", "n": 3})
-            assert error_of(answer, 429)["type"] == "rate_limit_error" and int(answer.headers["retry-after"]) >= 1
+            assert (
+                error_of(answer, 429)["type"] == "rate_limit_error"
+                and int(answer.headers["retry-after"]) >= 1
+            )
             assert "groundup_refused_total 1.0" in client.get("/metrics").text
             assert client.get("/health").status_code == client.get("/").status_code == 200
         assert until(lambda: not serving.engine.load().waiting)
-        assert client.post(COMPLETE, json={"prompt": "a", "n": 3, "max_tokens": 1}).status_code == 200
+        assert (
+            client.post(COMPLETE, json={"prompt": "a", "n": 3, "max_tokens": 1}).status_code == 200
+        )
         # One that asks for more than ever fits is told so, instead of to come back forever.
-        assert error_of(client.post(COMPLETE, json={"prompt": ["a"] * 4}), 400)["code"] == "too_many_choices"
+        assert (
+            error_of(client.post(COMPLETE, json={"prompt": ["a"] * 4}), 400)["code"]
+            == "too_many_choices"
+        )
 
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4)
+    ),
     max_leaves=8,
 )
 NAMES = sorted({*WRONG, *WRONG_CHATS})
 
 
 @examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(path=st.sampled_from([COMPLETE, CHAT]), body=st.dictionaries(st.sampled_from(NAMES), json_values, max_size=5), good=st.booleans())
+@given(
+    path=st.sampled_from([COMPLETE, CHAT]),
+    body=st.dictionaries(st.sampled_from(NAMES), json_values, max_size=5),
+    good=st.booleans(),
+)
 def test_any_json_is_answered(client: httpx.Client, path: str, body: dict, good: bool) -> None:
-    start = {"prompt": "a", "max_tokens": 1} if path == COMPLETE else {"messages": json.loads(USER), "max_tokens": 1}
+    start = (
+        {"prompt": "a", "max_tokens": 1}
+        if path == COMPLETE
+        else {"messages": json.loads(USER), "max_tokens": 1}
+    )
     content = json.dumps(body | (start if good else {})).encode()
     assert client.post(path, content=content, headers=JSON).status_code in (200, 400, 404)
 
@@ -283,7 +398,9 @@ def test_a_million_errors_are_told_by_one(client: httpx.Client) -> None:
         b'{"prompt":["a"' + b',"a"' * 400_000 + b"]}",
         b'{"prompt":[[1]' + b",[1]" * 400_000 + b"]}",
         b'{"prompt":"a","stop":[' + b"1," * 400_000 + b"1]}",
-        b'{"prompt":"a","logit_bias":{' + b",".join(b'"%d":"x"' % n for n in range(100_000)) + b"}}",
+        b'{"prompt":"a","logit_bias":{'
+        + b",".join(b'"%d":"x"' % n for n in range(100_000))
+        + b"}}",
         b'{"messages":[' + b"{}," * 400_000 + b"{}]}",
         b'{"messages":[{"role":"user","content":[' + b"{}," * 400_000 + b"{}]}]}",
     ):
@@ -292,20 +409,38 @@ def test_a_million_errors_are_told_by_one(client: httpx.Client) -> None:
 
 
 def test_more_scores_than_memory_should_hold_are_refused(served: Path) -> None:
-    with running(serving_of(served, scores=1000)) as url, httpx.Client(base_url=url, timeout=60) as client:
+    with (
+        running(serving_of(served, scores=1000)) as url,
+        httpx.Client(base_url=url, timeout=60) as client,
+    ):
         long = {"prompt": "a " * 300, "max_tokens": 1, "logprobs": 5}
         assert client.post(COMPLETE, json=long).status_code == 200
-        assert error_of(client.post(COMPLETE, json=long | {"echo": True}), 400)["code"] == "too_many_logprobs"
-        assert error_of(client.post(COMPLETE, json=long | {"max_tokens": 500}), 400)["code"] == "too_many_logprobs"
+        assert (
+            error_of(client.post(COMPLETE, json=long | {"echo": True}), 400)["code"]
+            == "too_many_logprobs"
+        )
+        assert (
+            error_of(client.post(COMPLETE, json=long | {"max_tokens": 500}), 400)["code"]
+            == "too_many_logprobs"
+        )
 
 
 def test_random_bytes_are_answered(client: httpx.Client) -> None:
     random_ = random.Random(1)
     for _ in range(50):
-        error_of(client.post(CHAT, content=b'{"messages":' + random_.randbytes(random_.randrange(100)), headers=JSON), 400)
+        error_of(
+            client.post(
+                CHAT,
+                content=b'{"messages":' + random_.randbytes(random_.randrange(100)),
+                headers=JSON,
+            ),
+            400,
+        )
 
 
-def test_a_fault_of_the_server_tells_nothing(served: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fault_of_the_server_tells_nothing(
+    served: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     serving = serving_of(served)
 
     def broken(*_: object) -> None:
@@ -314,5 +449,9 @@ def test_a_fault_of_the_server_tells_nothing(served: Path, monkeypatch: pytest.M
     with running(serving) as url, httpx.Client(base_url=url) as client:
         monkeypatch.setattr(serving.engine, "submit", broken)
         answer = client.post(COMPLETE, json={"prompt": "a"})
-        assert error_of(answer, 500)["type"] == "server_error" and KEY not in answer.text and str(served) not in answer.text
+        assert (
+            error_of(answer, 500)["type"] == "server_error"
+            and KEY not in answer.text
+            and str(served) not in answer.text
+        )
         assert client.get("/health").status_code == 200

@@ -1,4 +1,6 @@
-"""What the server tells of itself: health, info, metrics, the page, and the suggestions that the page shows."""
+"""What the server tells of itself: health, info, metrics, the page, and the suggestions that the
+page shows.
+"""
 
 from pathlib import Path
 
@@ -18,8 +20,15 @@ from groundup.serve.suggestions import LONGEST, suggestions
 def metrics(url: str) -> dict[str, float]:
     answer = httpx.get(url + "metrics")
     assert answer.headers["content-type"].startswith("text/plain")
-    samples = (sample for family in text_string_to_metric_families(answer.text) for sample in family.samples)
-    return {sample.name + "".join(f" {value}" for value in sample.labels.values()): sample.value for sample in samples}
+    samples = (
+        sample
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    )
+    return {
+        sample.name + "".join(f" {value}" for value in sample.labels.values()): sample.value
+        for sample in samples
+    }
 
 
 def test_metrics_count_what_was_done(served: Path) -> None:
@@ -38,30 +47,50 @@ def test_metrics_count_what_was_done(served: Path) -> None:
     assert grown["groundup_prompt_tokens_total"] == 2 * usage["prompt_tokens"]
     assert grown["groundup_time_to_first_token_seconds_count"] == 4
     assert grown["groundup_time_per_token_seconds_count"] >= 4
-    assert grown["groundup_requests_total /v1/completions 200"] == grown["groundup_requests_total /v1/completions 400"] == 1
+    assert (
+        grown["groundup_requests_total /v1/completions 200"]
+        == grown["groundup_requests_total /v1/completions 400"]
+        == 1
+    )
     # Whatever a client writes, it makes no new series.
     assert {name for name in after if name.startswith("groundup_requests_total other")} == {
         "groundup_requests_total other 404",
         "groundup_requests_total other 403",
     }
-    assert after["groundup_running"] == after["groundup_waiting"] == 0 and after["groundup_slots"] == 4
+    assert (
+        after["groundup_running"] == after["groundup_waiting"] == 0 and after["groundup_slots"] == 4
+    )
     assert grown["groundup_completions_total length"] == 4
 
 
 def test_info_tells_the_page_what_it_needs(live: str) -> None:
     about = httpx.get(live + "info").json()
     assert {"run", "model", "context", "tuned", "sampling", "prompts"} <= set(about)
-    assert about["prompts"] and all(set(prompt) == {"text", "kind", "mode"} for prompt in about["prompts"])
-    start = {"prompt": about["prompts"][0]["text"], "model": about["model"], **about["sampling"], "max_tokens": 2}
+    assert about["prompts"] and all(
+        set(prompt) == {"text", "kind", "mode"} for prompt in about["prompts"]
+    )
+    start = {
+        "prompt": about["prompts"][0]["text"],
+        "model": about["model"],
+        **about["sampling"],
+        "max_tokens": 2,
+    }
     assert httpx.post(live + "v1/completions", json=start).status_code == 200
-    assert not any(word in httpx.get(live + "info").text for word in ("/tmp", "/home", str(Path.cwd())))
+    assert not any(
+        word in httpx.get(live + "info").text for word in ("/tmp", "/home", str(Path.cwd()))
+    )
 
 
 @pytest.mark.parametrize("path", sorted(page_files()))
 def test_the_page_is_served_as_it_is(live: str, path: str) -> None:
     answer = httpx.get(live.rstrip("/") + path)
-    assert answer.status_code == 200 and answer.content == (PAGE / (path[1:] or "index.html")).read_bytes()
-    kind = {"": "text/html", ".html": "text/html", ".css": "text/css", ".js": "text/javascript"}[Path(path).suffix]
+    assert (
+        answer.status_code == 200
+        and answer.content == (PAGE / (path[1:] or "index.html")).read_bytes()
+    )
+    kind = {"": "text/html", ".html": "text/html", ".css": "text/css", ".js": "text/javascript"}[
+        Path(path).suffix
+    ]
     assert answer.headers["content-type"] == f"{kind}; charset=utf-8"
     assert httpx.head(live.rstrip("/") + path).headers["content-length"] == str(len(answer.content))
 
@@ -77,7 +106,10 @@ def write(folder: Path, rows: list[dict]) -> dict:
 
 
 def turns(*said: str) -> list[dict[str, str]]:
-    return [{"role": "user" if number % 2 == 0 else "assistant", "content": text} for number, text in enumerate(said)]
+    return [
+        {"role": "user" if number % 2 == 0 else "assistant", "content": text}
+        for number, text in enumerate(said)
+    ]
 
 
 @pytest.fixture
@@ -86,15 +118,29 @@ def run(tmp_path: Path) -> Path:
     import numpy as np
 
     line = "It was a bright cold day in April, and the clocks were striking thirteen; "
-    texts = {"a.1": [line + str(n) for n in range(9)], "b.1": ["TITLE\n\n" + line + "b", HOSTILE, ""], "c.1": ["x"] * 4}
-    run = refined_run(tmp_path, {name: [(text, 2 if n % 3 else 1) for n, text in enumerate(group)] for name, group in texts.items()})
+    texts = {
+        "a.1": [line + str(n) for n in range(9)],
+        "b.1": ["TITLE\n\n" + line + "b", HOSTILE, ""],
+        "c.1": ["x"] * 4,
+    }
+    run = refined_run(
+        tmp_path,
+        {
+            name: [(text, 2 if n % 3 else 1) for n, text in enumerate(group)]
+            for name, group in texts.items()
+        },
+    )
     talks = [
         turns("What is\x1b[2J a cat?", "An animal."),
         turns("x" * 500, "Long."),
         turns("Training only", "Yes."),
         turns("Who are you?", "A model."),
     ]
-    talk = run.store.build(Step("refine/shard", "c.1", 2), write, {"rows": [{"text": "t", "turns": one} for one in talks]})
+    talk = run.store.build(
+        Step("refine/shard", "c.1", 2),
+        write,
+        {"rows": [{"text": "t", "turns": one} for one in talks]},
+    )
     view = run.store.view("refine")
     assert view is not None
     links = {
@@ -103,9 +149,14 @@ def run(tmp_path: Path) -> Path:
         if path.name not in ("manifest.json", "c.1.parquet", "c.1.npy")
     }
     np.save(talk.path.parent / "c.npy", np.array([2, 2, 1, 2], np.uint8))
-    links |= {"documents/c.1.parquet": talk.path / "documents.parquet", "split/c.1.npy": talk.path.parent / "c.npy"}
+    links |= {
+        "documents/c.1.parquet": talk.path / "documents.parquet",
+        "split/c.1.npy": talk.path.parent / "c.npy",
+    }
     others = [
-        artifact for entry in view.manifest["artefacts"] if entry["name"] != "c.1" and (artifact := run.store.artifact(entry)) is not None
+        artifact
+        for entry in view.manifest["artefacts"]
+        if entry["name"] != "c.1" and (artifact := run.store.artifact(entry)) is not None
     ]
     run.store.publish("refine", links, [*others, talk])
     return tmp_path
@@ -113,7 +164,10 @@ def run(tmp_path: Path) -> Path:
 
 def test_suggestions_are_held_out_short_and_printable(run: Path) -> None:
     found = suggestions(run)
-    assert [one["text"] for one in found if one["mode"] == "chat"] == ["What is [2J a cat?", "Who are you?"]
+    assert [one["text"] for one in found if one["mode"] == "chat"] == [
+        "What is [2J a cat?",
+        "Who are you?",
+    ]
     rest = [one for one in found if one["mode"] == "complete"]
     assert {one["kind"] for one in rest} == {"a", "b"} and len(rest) <= 6
     for one in found:

@@ -1,4 +1,6 @@
-"""One gate in front of every route: with a key nothing but the page and /health answers without it; without one, only this machine."""
+"""One gate in front of every route: with a key nothing but the page and /health answers without it;
+without one, only this machine.
+"""
 
 import asyncio
 import itertools
@@ -21,16 +23,48 @@ from groundup.serve.auth import CONTENT_POLICY, is_loopback
 from groundup.serve.server import listen, read_key, running
 from groundup.serve.serving import Serving
 
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get", "")
+METHODS = (
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "PATCH",
+    "DELETE",
+    "OPTIONS",
+    "TRACE",
+    "CONNECT",
+    "PROPFIND",
+    "get",
+    "",
+)
 OPEN = {"/health", *page_files()}
 HEADERS = [(b"host", b"127.0.0.1:8000")]
 
 
-def ask(app: Any, method: str, path: str, headers: list[tuple[bytes, bytes]] = HEADERS, kind: str = "http") -> tuple[int, dict[str, str]]:
+def ask(
+    app: Any,
+    method: str,
+    path: str,
+    headers: list[tuple[bytes, bytes]] = HEADERS,
+    kind: str = "http",
+) -> tuple[int, dict[str, str]]:
     """Call an ASGI application with a path as it stands; return the status and the headers."""
     sent: list[dict[str, Any]] = []
-    scope = {"type": kind, "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "path": path, "raw_path": path.encode()}
-    scope |= {"root_path": "", "query_string": b"", "headers": headers, "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8000)}
+    scope = {
+        "type": kind,
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+    }
+    scope |= {
+        "root_path": "",
+        "query_string": b"",
+        "headers": headers,
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 8000),
+    }
     scope |= {"scheme": "http", "state": {}}
 
     async def receive() -> dict[str, Any]:
@@ -51,7 +85,11 @@ def paths_of(app: Any) -> set[str]:
     todo = [("", route) for route in app.routes]
     while todo:
         before, route = todo.pop()
-        inner = getattr(route, "routes", None) or getattr(getattr(route, "original_router", None), "routes", None) or []
+        inner = (
+            getattr(route, "routes", None)
+            or getattr(getattr(route, "original_router", None), "routes", None)
+            or []
+        )
         path = getattr(route, "path", "")
         todo += [(before + path, one) for one in inner]
         found |= {before + path} if path else set()
@@ -62,8 +100,12 @@ def paths_of(app: Any) -> set[str]:
 def keyed(serving: Serving) -> Any:
     app = create_app(serving, KEY)
     # Whatever somebody adds later is behind the gate too.
-    app.mount("/mounted", Starlette(routes=[Route("/inner", lambda request: PlainTextResponse("secret"))]))
-    app.router.routes.append(Mount("/files", routes=[Route("/x", lambda request: PlainTextResponse("secret"))]))
+    app.mount(
+        "/mounted", Starlette(routes=[Route("/inner", lambda request: PlainTextResponse("secret"))])
+    )
+    app.router.routes.append(
+        Mount("/files", routes=[Route("/x", lambda request: PlainTextResponse("secret"))])
+    )
     return app
 
 
@@ -128,13 +170,19 @@ def test_other_kinds_of_connection_are_shut(keyed: Any, serving: Serving) -> Non
     ],
 )
 def test_a_wrong_key_is_401(keyed: Any, value: str) -> None:
-    assert ask(keyed, "GET", "/v1/models", [*HEADERS, (b"authorization", value.encode("latin-1"))])[0] == 401
+    assert (
+        ask(keyed, "GET", "/v1/models", [*HEADERS, (b"authorization", value.encode("latin-1"))])[0]
+        == 401
+    )
 
 
 def test_the_right_key_opens(keyed: Any) -> None:
     good = (b"authorization", f"Bearer {KEY}".encode())
     assert ask(keyed, "GET", "/v1/models", [*HEADERS, good])[0] == 200
-    assert ask(keyed, "GET", "/metrics", [*HEADERS, (b"authorization", f"bearer  {KEY} ".encode())])[0] == 200
+    assert (
+        ask(keyed, "GET", "/metrics", [*HEADERS, (b"authorization", f"bearer  {KEY} ".encode())])[0]
+        == 200
+    )
     # With a key any name may be used, since no page knows the key; two keys are one too many.
     assert ask(keyed, "GET", "/v1/models", [(b"host", b"example.org"), good])[0] == 200
     assert ask(keyed, "GET", "/v1/models", [*HEADERS, good, good])[0] == 401
@@ -146,14 +194,34 @@ def test_every_answer_is_hardened_and_allows_no_other_origin(keyed: Any, serving
     for path in ("/", "/health", "/v1/models", "/nothing"):
         for app in (keyed, create_app(serving)):
             for method in ("GET", "OPTIONS"):
-                _, headers = ask(app, method, path, [*HEADERS, (b"access-control-request-method", b"POST")])
-                assert headers["content-security-policy"] == CONTENT_POLICY and "unsafe" not in CONTENT_POLICY
-                assert headers["x-content-type-options"] == "nosniff" and headers["referrer-policy"] == "no-referrer"
-                assert "frame-ancestors 'none'" in headers["content-security-policy"] and headers["x-frame-options"] == "DENY"
+                _, headers = ask(
+                    app, method, path, [*HEADERS, (b"access-control-request-method", b"POST")]
+                )
+                assert (
+                    headers["content-security-policy"] == CONTENT_POLICY
+                    and "unsafe" not in CONTENT_POLICY
+                )
+                assert (
+                    headers["x-content-type-options"] == "nosniff"
+                    and headers["referrer-policy"] == "no-referrer"
+                )
+                assert (
+                    "frame-ancestors 'none'" in headers["content-security-policy"]
+                    and headers["x-frame-options"] == "DENY"
+                )
                 assert not [name for name in headers if name.startswith("access-control")]
 
 
-LOCAL = ["127.0.0.1", "127.0.0.1:8000", "localhost", "localhost:8000", "LOCALHOST:1", "[::1]", "[::1]:8000", "127.9.9.9:80"]
+LOCAL = [
+    "127.0.0.1",
+    "127.0.0.1:8000",
+    "localhost",
+    "localhost:8000",
+    "LOCALHOST:1",
+    "[::1]",
+    "[::1]:8000",
+    "127.9.9.9:80",
+]
 FOREIGN = [
     "",
     "example.org",
@@ -177,7 +245,15 @@ FOREIGN += [
     "a b",
     "\xff",
 ]
-FOREIGN += ["localhost#", "2130706433", "0x7f000001", "127.0.0.1:0", "[::ffff:10.0.0.1]", "localhost, example.org", "localhost."]
+FOREIGN += [
+    "localhost#",
+    "2130706433",
+    "0x7f000001",
+    "127.0.0.1:0",
+    "[::ffff:10.0.0.1]",
+    "localhost, example.org",
+    "localhost.",
+]
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/v1/models", "/nothing", "/metrics"])
@@ -213,7 +289,14 @@ def test_without_a_key_the_origin_must_be_this_server(serving: Serving) -> None:
 
 def test_the_gate_over_a_real_connection(served: Path) -> None:
     with running(serving_of(served), KEY) as url:
-        for path in ("/v1/models", "//v1/models", "/v1%2Fmodels", "/metrics", "/%2e%2e/", "/health/../v1/models"):
+        for path in (
+            "/v1/models",
+            "//v1/models",
+            "/v1%2Fmodels",
+            "/metrics",
+            "/%2e%2e/",
+            "/health/../v1/models",
+        ):
             for method in ("GET", "HEAD", "OPTIONS", "POST"):
                 assert status_of(raw(url, request_bytes(method, path))) == 401, (method, path)
         assert status_of(raw(url, request_bytes("GET", "/health"))) == 200
@@ -228,7 +311,12 @@ def test_the_gate_over_a_real_connection(served: Path) -> None:
         with httpx.Client() as client:
             assert client.get(f"{url}v1/models", headers=upgrade).status_code == 401
         # The body of a request without the key is not even read.
-        assert status_of(raw(url, request_bytes("POST", "/v1/completions", {"Content-Length": "1000000"}))) == 401
+        assert (
+            status_of(
+                raw(url, request_bytes("POST", "/v1/completions", {"Content-Length": "1000000"}))
+            )
+            == 401
+        )
         client = openai.OpenAI(base_url=url + "v1", api_key=KEY, max_retries=0)
         assert [model.id for model in client.models.list()] == ["tiny"]
         with pytest.raises(openai.AuthenticationError) as error:
@@ -237,7 +325,10 @@ def test_the_gate_over_a_real_connection(served: Path) -> None:
 
 
 def test_the_description_names_the_key(serving: Serving, keyed: Any) -> None:
-    assert keyed.openapi()["security"] == [{"key": []}] and "security" not in create_app(serving).openapi()
+    assert (
+        keyed.openapi()["security"] == [{"key": []}]
+        and "security" not in create_app(serving).openapi()
+    )
 
 
 @pytest.fixture
@@ -245,7 +336,9 @@ def key_file(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "key"
 
 
-def test_the_key_is_the_first_line_of_its_file_or_the_environment(key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_is_the_first_line_of_its_file_or_the_environment(
+    key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("GROUNDUP_API_KEY", raising=False)
     assert read_key(None) is None
     monkeypatch.setenv("GROUNDUP_API_KEY", KEY)
@@ -255,7 +348,16 @@ def test_the_key_is_the_first_line_of_its_file_or_the_environment(key_file: Path
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\n" + KEY.encode(), b"short", b"with a space in it", b"\xff" * 20, b"\x00" * 20, "schlüsselschlüssel".encode()]
+    "content",
+    [
+        b"",
+        b"\n" + KEY.encode(),
+        b"short",
+        b"with a space in it",
+        b"\xff" * 20,
+        b"\x00" * 20,
+        "schlüsselschlüssel".encode(),
+    ],
 )
 def test_a_key_that_is_none_is_refused(key_file: Path, content: bytes) -> None:
     key_file.write_bytes(content)
@@ -263,7 +365,9 @@ def test_a_key_that_is_none_is_refused(key_file: Path, content: bytes) -> None:
         read_key(key_file)
 
 
-def test_an_empty_key_in_the_environment_is_no_key_less_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_key_in_the_environment_is_no_key_less_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("GROUNDUP_API_KEY", "")
     with pytest.raises(GroundupError, match="GROUNDUP_API_KEY"):
         read_key(None)
@@ -284,7 +388,12 @@ def test_another_address_than_loopback_wants_a_key(serving: Serving) -> None:
 
 def test_loopback() -> None:
     assert all(map(is_loopback, ("127.0.0.1", "::1", "localhost", "127.255.0.1")))
-    assert not any(map(is_loopback, ("0.0.0.0", "::", "", "localhost.", "10.0.0.1", "example.org", "::ffff:8.8.8.8")))
+    assert not any(
+        map(
+            is_loopback,
+            ("0.0.0.0", "::", "", "localhost.", "10.0.0.1", "example.org", "::ffff:8.8.8.8"),
+        )
+    )
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "1.2.3.4.5", "a" * 300, "\x00"])

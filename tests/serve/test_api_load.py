@@ -1,4 +1,6 @@
-"""Two minutes of 32 streams at a time: no request fails, and the memory of the server stays where it was."""
+"""Two minutes of 32 streams at a time: no request fails, and the memory of the server stays where
+it was.
+"""
 
 import asyncio
 import os
@@ -26,18 +28,39 @@ def test_32_streams_for_two_minutes(served: Path, tmp_path: Path) -> None:
 
 
 async def _load(served: Path, log: Path) -> None:
-    command = [sys.executable, "-m", "groundup", "serve", str(served), "--port", "0", "--slots", "16", "--queue", "32"]
-    server = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=log.open("wb"))
+    command = [
+        sys.executable,
+        "-m",
+        "groundup",
+        "serve",
+        str(served),
+        "--port",
+        "0",
+        "--slots",
+        "16",
+        "--queue",
+        "32",
+    ]
+    server = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=log.open("wb")
+    )
     try:
         assert server.stdout is not None
         url = (await server.stdout.readline()).decode().rpartition(" ")[2].strip()
         process, began = psutil.Process(server.pid), time.monotonic()
         memory: list[tuple[float, int]] = []
-        async with openai.AsyncOpenAI(base_url=url + "v1", api_key="none", max_retries=0, timeout=120) as client:
-            counts = await asyncio.gather(_watch(process, began, memory), *(_one(client, number, began) for number in range(STREAMS)))
+        async with openai.AsyncOpenAI(
+            base_url=url + "v1", api_key="none", max_retries=0, timeout=120
+        ) as client:
+            counts = await asyncio.gather(
+                _watch(process, began, memory),
+                *(_one(client, number, began) for number in range(STREAMS)),
+            )
         warm = max(size for second, size in memory if second < SECONDS * WARM_UP)
         end = max(size for second, size in memory if second > SECONDS * 0.9)
-        print(f"{sum(counts[1:])} answers; resident {warm / 1e6:.0f} MB after warm-up, {end / 1e6:.0f} MB at the end")
+        print(
+            f"{sum(counts[1:])} answers; resident {warm / 1e6:.0f} MB after warm-up, {end / 1e6:.0f} MB at the end"
+        )
         assert end - warm < GROWTH_BYTES
         assert process.num_fds() < 64
         server.terminate()
@@ -52,9 +75,17 @@ async def _one(client: openai.AsyncOpenAI, number: int, began: float) -> int:
     """Ask again and again, with prompts and lengths of all kinds; some hang up in the middle."""
     done = 0
     while time.monotonic() - began < SECONDS:
-        asked = {"model": "tiny", "prompt": "the cat " * (1 + (number + done) % 50), "max_tokens": 20 + (number * 7 + done) % 100}
+        asked = {
+            "model": "tiny",
+            "prompt": "the cat " * (1 + (number + done) % 50),
+            "max_tokens": 20 + (number * 7 + done) % 100,
+        }
         stream = await client.completions.create(
-            **asked, stream=True, logit_bias=ENDLESS, stream_options={"include_usage": True}, logprobs=done % 3 or None
+            **asked,
+            stream=True,
+            logit_bias=ENDLESS,
+            stream_options={"include_usage": True},
+            logprobs=done % 3 or None,
         )
         usage = None
         async for event in stream:

@@ -1,4 +1,6 @@
-"""The official `openai` client works against the server: what it sends is understood, what comes back is what it reads."""
+"""The official `openai` client works against the server: what it sends is understood, what comes
+back is what it reads.
+"""
 
 import asyncio
 import json
@@ -26,11 +28,15 @@ def client(live: str) -> openai.OpenAI:
 
 
 def chat(client: openai.OpenAI, **asked):
-    return client.chat.completions.create(**({"model": "tiny", "messages": USER, "max_tokens": 20, "seed": 1} | asked))
+    return client.chat.completions.create(
+        **({"model": "tiny", "messages": USER, "max_tokens": 20, "seed": 1} | asked)
+    )
 
 
 def complete(client: openai.OpenAI, **asked):
-    return client.completions.create(**({"model": "tiny", "prompt": "the cat", "max_tokens": 20, "seed": 1} | asked))
+    return client.completions.create(
+        **({"model": "tiny", "prompt": "the cat", "max_tokens": 20, "seed": 1} | asked)
+    )
 
 
 def test_models_are_listed_and_described(client: openai.OpenAI) -> None:
@@ -44,10 +50,18 @@ def test_models_are_listed_and_described(client: openai.OpenAI) -> None:
 def test_a_chat_answers_in_form(client: openai.OpenAI) -> None:
     answer = chat(client, logit_bias=ENDLESS)
     choice = answer.choices[0]
-    assert choice.message.role == "assistant" and choice.message.content and choice.finish_reason == "length"
+    assert (
+        choice.message.role == "assistant"
+        and choice.message.content
+        and choice.finish_reason == "length"
+    )
     assert answer.usage.completion_tokens == 20
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + 20
-    assert answer.id.startswith("chatcmpl-") and answer.system_fingerprint.startswith("fp_") and answer.object == "chat.completion"
+    assert (
+        answer.id.startswith("chatcmpl-")
+        and answer.system_fingerprint.startswith("fp_")
+        and answer.object == "chat.completion"
+    )
     assert answer._request_id.startswith("req_")
 
 
@@ -57,17 +71,27 @@ def test_a_stream_says_what_a_whole_answer_says(client: openai.OpenAI, kind) -> 
     whole = kind(client, **asked)
     events = list(kind(client, stream=True, stream_options={"include_usage": True}, **asked))
     for index, choice in enumerate(whole.choices):
-        parts = [event.choices[0] for event in events if event.choices and event.choices[0].index == index]
+        parts = [
+            event.choices[0]
+            for event in events
+            if event.choices and event.choices[0].index == index
+        ]
         texts = [part.text if kind is complete else part.delta.content or "" for part in parts]
         assert "".join(texts) == (choice.text if kind is complete else choice.message.content)
-        assert [part.finish_reason for part in parts if part.finish_reason] == [choice.finish_reason]
+        assert [part.finish_reason for part in parts if part.finish_reason] == [
+            choice.finish_reason
+        ]
     assert whole.choices[0] != whole.choices[1]
     assert events[-1].choices == [] and events[-1].usage == whole.usage
-    assert len({event.id for event in events}) == 1 and all(event.usage is None for event in events[:-1])
+    assert len({event.id for event in events}) == 1 and all(
+        event.usage is None for event in events[:-1]
+    )
 
 
 def test_a_stream_begins_with_the_role_and_ends_with_done(client: openai.OpenAI) -> None:
-    with client.chat.completions.with_streaming_response.create(model="tiny", messages=USER, max_tokens=3, stream=True) as answer:
+    with client.chat.completions.with_streaming_response.create(
+        model="tiny", messages=USER, max_tokens=3, stream=True
+    ) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         lines = [line for line in answer.iter_lines() if line]
     assert all(line.startswith("data: ") for line in lines) and lines[-1] == "data: [DONE]"
@@ -79,32 +103,62 @@ def test_prompts_of_every_kind(client: openai.OpenAI, serving: Serving) -> None:
     end = serving.tokenizer.end_id
     one = complete(client, temperature=0)
     # A text follows the end of another one, as in training; ids are taken as they are.
-    assert complete(client, prompt=[end, *ids], temperature=0).choices[0].text == one.choices[0].text
+    assert (
+        complete(client, prompt=[end, *ids], temperature=0).choices[0].text == one.choices[0].text
+    )
     many = complete(client, prompt=["the cat", "a dog"], n=2, temperature=0)
     assert [choice.index for choice in many.choices] == [0, 1, 2, 3]
-    assert many.choices[0].text == many.choices[1].text == one.choices[0].text != many.choices[2].text
+    assert (
+        many.choices[0].text == many.choices[1].text == one.choices[0].text != many.choices[2].text
+    )
     assert many.usage.prompt_tokens == len(ids) + 1 + len(serving.tokenizer.encode("a dog")) + 1
-    assert complete(client, prompt=[[end, *ids], [end]], temperature=0).choices[0].text == one.choices[0].text
-    assert complete(client, prompt="", temperature=0).choices[0].text == complete(client, prompt=[end], temperature=0).choices[0].text
+    assert (
+        complete(client, prompt=[[end, *ids], [end]], temperature=0).choices[0].text
+        == one.choices[0].text
+    )
+    assert (
+        complete(client, prompt="", temperature=0).choices[0].text
+        == complete(client, prompt=[end], temperature=0).choices[0].text
+    )
 
 
-def test_echo_and_scores_of_a_prompt_are_those_of_the_model(client: openai.OpenAI, serving: Serving, served) -> None:
+def test_echo_and_scores_of_a_prompt_are_those_of_the_model(
+    client: openai.OpenAI, serving: Serving, served
+) -> None:
     """What lm-evaluation-harness does: no token generated, every token of the prompt scored."""
     text = "the old cat sat — on a mat"
     answer = complete(client, prompt=text, echo=True, logprobs=0, max_tokens=0)
     choice = answer.choices[0]
-    assert choice.text == text and answer.usage.completion_tokens == 0 and choice.finish_reason == "length"
+    assert (
+        choice.text == text
+        and answer.usage.completion_tokens == 0
+        and choice.finish_reason == "length"
+    )
     ids = [serving.tokenizer.end_id, *serving.tokenizer.encode(text)]
-    wanted = token_log_probabilities(load_model(served / "train" / "checkpoints" / "step-000008"), torch.tensor([ids]))[0]
+    wanted = token_log_probabilities(
+        load_model(served / "train" / "checkpoints" / "step-000008"), torch.tensor([ids])
+    )[0]
     assert choice.logprobs.token_logprobs == pytest.approx([float(x) for x in wanted], abs=1e-4)
     for token, offset in zip(choice.logprobs.tokens, choice.logprobs.text_offset, strict=True):
         assert token.startswith("bytes:") or text[offset:].startswith(token)
     bare = complete(client, prompt=ids[1:], echo=True, logprobs=2, max_tokens=0).choices[0]
-    assert bare.text == text and bare.logprobs.token_logprobs[0] is None and bare.logprobs.top_logprobs[0] is None
+    assert (
+        bare.text == text
+        and bare.logprobs.token_logprobs[0] is None
+        and bare.logprobs.top_logprobs[0] is None
+    )
 
 
 def test_echo_stands_once_in_a_stream(client: openai.OpenAI) -> None:
-    events = complete(client, prompt=["the", "a"], echo=True, stream=True, max_tokens=5, logit_bias=ENDLESS, logprobs=1)
+    events = complete(
+        client,
+        prompt=["the", "a"],
+        echo=True,
+        stream=True,
+        max_tokens=5,
+        logit_bias=ENDLESS,
+        logprobs=1,
+    )
     texts = ["", ""]
     tokens: list[list[str]] = [[], []]
     for event in events:
@@ -114,12 +168,16 @@ def test_echo_stands_once_in_a_stream(client: openai.OpenAI) -> None:
     assert texts[0].startswith("the") and texts[1].startswith("a")
     assert [len(row) for row in tokens] == [
         len(row.logprobs.tokens)
-        for row in complete(client, prompt=["the", "a"], echo=True, max_tokens=5, logit_bias=ENDLESS, logprobs=1).choices
+        for row in complete(
+            client, prompt=["the", "a"], echo=True, max_tokens=5, logit_bias=ENDLESS, logprobs=1
+        ).choices
     ]
 
 
 def test_logprobs_of_a_chat(client: openai.OpenAI) -> None:
-    choice = chat(client, logprobs=True, top_logprobs=5, temperature=0, logit_bias=ENDLESS).choices[0]
+    choice = chat(client, logprobs=True, top_logprobs=5, temperature=0, logit_bias=ENDLESS).choices[
+        0
+    ]
     rows = choice.logprobs.content
     assert len(rows) == 20
     said = bytes(byte for row in rows for byte in row.bytes).decode("utf-8", "replace")
@@ -152,16 +210,29 @@ def test_a_seed_repeats_and_its_absence_does_not(client: openai.OpenAI) -> None:
 
 def test_what_is_left_of_the_context_is_the_limit(client: openai.OpenAI, serving: Serving) -> None:
     answer = complete(client, prompt="a " * 1020, max_tokens=10**9, logit_bias=ENDLESS)
-    assert answer.usage.total_tokens == serving.context and answer.choices[0].finish_reason == "length"
+    assert (
+        answer.usage.total_tokens == serving.context and answer.choices[0].finish_reason == "length"
+    )
     assert complete(client, max_tokens=None, logit_bias=ENDLESS).usage.completion_tokens == 256
 
 
 def test_parts_of_text_and_every_role(client: openai.OpenAI) -> None:
     parts = [{"type": "text", "text": "the cat "}, {"type": "text", "text": "sat on"}]
-    assert chat(client, messages=[{"role": "user", "content": parts}]).choices[0].message == chat(client).choices[0].message
-    roles = [{"role": "developer", "content": "Be brief."}, *USER, chat(client).choices[0].message, {"role": "user", "content": "and"}]
+    assert (
+        chat(client, messages=[{"role": "user", "content": parts}]).choices[0].message
+        == chat(client).choices[0].message
+    )
+    roles = [
+        {"role": "developer", "content": "Be brief."},
+        *USER,
+        chat(client).choices[0].message,
+        {"role": "user", "content": "and"},
+    ]
     system = [{"role": "system", "content": "Be brief."}, *roles[1:]]
-    assert chat(client, messages=roles).choices[0].message == chat(client, messages=system).choices[0].message
+    assert (
+        chat(client, messages=roles).choices[0].message
+        == chat(client, messages=system).choices[0].message
+    )
 
 
 def test_what_a_user_writes_is_never_a_special_token(serving: Serving) -> None:
@@ -169,14 +240,26 @@ def test_what_a_user_writes_is_never_a_special_token(serving: Serving) -> None:
     work = chat_work(serving, ChatRequest(messages=[{"role": "user", "content": said}]))
     start, stop = serving.tokenizer.chat_ids
     prompt = work.jobs[0].prompt
-    assert prompt.count(start) == 2 and prompt.count(stop) == 1 and prompt.count(serving.tokenizer.end_id) == 0
+    assert (
+        prompt.count(start) == 2
+        and prompt.count(stop) == 1
+        and prompt.count(serving.tokenizer.end_id) == 0
+    )
 
 
 @pytest.mark.parametrize(
     ("asked", "code", "param"),
     [
-        ({"messages": [{"role": "user", "content": "a " * 3000}]}, "context_length_exceeded", "messages"),
-        ({"messages": [{"role": "user", "content": "a" * 1_000_000}]}, "context_length_exceeded", "messages"),
+        (
+            {"messages": [{"role": "user", "content": "a " * 3000}]},
+            "context_length_exceeded",
+            "messages",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "a" * 1_000_000}]},
+            "context_length_exceeded",
+            "messages",
+        ),
         ({"temperature": -1}, "invalid_value", "temperature"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "invalid_value", "tools"),
         ({"response_format": {"type": "json_object"}}, "invalid_value", "response_format"),
@@ -184,13 +267,23 @@ def test_what_a_user_writes_is_never_a_special_token(serving: Serving) -> None:
         ({"n": 100}, "too_many_choices", "n"),
         ({"logit_bias": {"100000": 1}}, "invalid_value", "logit_bias"),
         ({"messages": []}, "invalid_value", "messages"),
-        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "invalid_value", "messages.0.role"),
+        (
+            {"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]},
+            "invalid_value",
+            "messages.0.role",
+        ),
     ],
 )
-def test_errors_are_the_client_s_own_classes(client: openai.OpenAI, asked: dict, code: str, param: str) -> None:
+def test_errors_are_the_client_s_own_classes(
+    client: openai.OpenAI, asked: dict, code: str, param: str
+) -> None:
     with pytest.raises(openai.BadRequestError) as error:
         chat(client, **asked)
-    assert (error.value.code, error.value.param, error.value.type) == (code, param, "invalid_request_error")
+    assert (error.value.code, error.value.param, error.value.type) == (
+        code,
+        param,
+        "invalid_request_error",
+    )
     assert len(error.value.message) < 1000
 
 
@@ -200,8 +293,17 @@ def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
 
 
 def test_empty_forms_of_what_is_not_supported_are_taken(client: openai.OpenAI) -> None:
-    neutral = {"tools": [], "response_format": {"type": "text"}, "user": "me", "metadata": {"a": "b"}, "store": False}
-    assert chat(client, **neutral, extra_body={"top_k": -1, "min_p": 0}).choices == chat(client).choices
+    neutral = {
+        "tools": [],
+        "response_format": {"type": "text"},
+        "user": "me",
+        "metadata": {"a": "b"},
+        "store": False,
+    }
+    assert (
+        chat(client, **neutral, extra_body={"top_k": -1, "min_p": 0}).choices
+        == chat(client).choices
+    )
     assert complete(client, best_of=2, n=2, suffix="").choices == complete(client, n=2).choices
     with pytest.raises(openai.BadRequestError, match="best_of"):
         complete(client, best_of=3, n=2)
@@ -215,15 +317,21 @@ def test_sampling_settings_act(client: openai.OpenAI, serving: Serving) -> None:
     assert chat(client, temperature=2, extra_body={"min_p": 1}).choices[0].message == greedy
     assert chat(client, temperature=2, top_p=1e-9).choices[0].message == greedy
     forced = serving.tokenizer.encode(" cat")[0]
-    assert set(complete(client, logit_bias={str(forced): 100}, max_tokens=3).choices[0].text.split()) == {"cat"}
+    assert set(
+        complete(client, logit_bias={str(forced): 100}, max_tokens=3).choices[0].text.split()
+    ) == {"cat"}
 
 
 def test_many_at_once_with_the_async_client(live: str) -> None:
     async def together() -> list[str]:
-        async with openai.AsyncOpenAI(base_url=live + "v1", api_key="none", max_retries=0) as client:
+        async with openai.AsyncOpenAI(
+            base_url=live + "v1", api_key="none", max_retries=0
+        ) as client:
 
             async def one(number: int) -> str:
-                stream = await client.completions.create(model="tiny", prompt="the", seed=number % 3, max_tokens=30, stream=True)
+                stream = await client.completions.create(
+                    model="tiny", prompt="the", seed=number % 3, max_tokens=30, stream=True
+                )
                 return "".join([event.choices[0].text async for event in stream])
 
             return await asyncio.gather(*(one(number) for number in range(12)))
@@ -235,6 +343,16 @@ def test_many_at_once_with_the_async_client(live: str) -> None:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_curl(live: str) -> None:
     body = json.dumps({"prompt": "the cat", "max_tokens": 5})
-    command = ["curl", "-sS", "--max-time", "60", f"{live}v1/completions", "-H", "Content-Type: application/json", "-d", body]
+    command = [
+        "curl",
+        "-sS",
+        "--max-time",
+        "60",
+        f"{live}v1/completions",
+        "-H",
+        "Content-Type: application/json",
+        "-d",
+        body,
+    ]
     answer = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     assert answer["object"] == "text_completion" and answer["usage"]["total_tokens"] > 0

@@ -12,12 +12,28 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.helpers.served import ENDLESS, KEY, connect, raw, read_all, request_bytes, status_of, until
+from tests.helpers.served import (
+    ENDLESS,
+    KEY,
+    connect,
+    raw,
+    read_all,
+    request_bytes,
+    status_of,
+    until,
+)
 
 from groundup.errors import GroundupError
 from groundup.serve.server import serve
 
-LONG = {"prompt": "a", "max_tokens": 2000, "logit_bias": ENDLESS, "stream": True, "temperature": 2, "logprobs": 5}
+LONG = {
+    "prompt": "a",
+    "max_tokens": 2000,
+    "logit_bias": ENDLESS,
+    "stream": True,
+    "temperature": 2,
+    "logprobs": 5,
+}
 
 
 def command(*arguments: object) -> list[str]:
@@ -28,7 +44,11 @@ def command(*arguments: object) -> list[str]:
 def process(*arguments: object, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Start a server and give it with its URL, which it prints when it is ready."""
     started = subprocess.Popen(
-        command(*arguments, "--port", 0), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | environment
+        command(*arguments, "--port", 0),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
     )
     assert started.stdout is not None
     try:
@@ -59,7 +79,11 @@ def test_a_signal_lets_what_runs_finish_and_answers_503(served: Path, number: in
         body = b'{"prompt":"a"}'
         headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
         refused = raw(url, request_bytes("POST", "/v1/completions", headers, body))
-        assert status_of(refused) == 503 and b'"shutting_down"' in refused and b"retry-after" in refused.lower()
+        assert (
+            status_of(refused) == 503
+            and b'"shutting_down"' in refused
+            and b"retry-after" in refused.lower()
+        )
         said = read_all(plain)
         assert b"data: [DONE]" in said and b'"finish_reason":"length"' in said
         assert server.wait(30) == 0
@@ -91,22 +115,44 @@ def test_a_key_from_a_file_or_the_environment(served: Path, tmp_path: Path) -> N
         with process(served, *arguments, "--host", "0.0.0.0", **environment) as (server, url):
             url = url.replace("0.0.0.0", "127.0.0.1")
             assert httpx.get(url + "v1/models").status_code == 401
-            assert httpx.get(url + "v1/models", headers={"Authorization": f"Bearer {KEY}"}).json()["data"][0]["id"] == "tiny"
+            assert (
+                httpx.get(url + "v1/models", headers={"Authorization": f"Bearer {KEY}"}).json()[
+                    "data"
+                ][0]["id"]
+                == "tiny"
+            )
             # A key on the command line or in a log could be read by others of this machine.
             assert KEY not in " ".join(server.args)
 
 
 def test_another_model_of_the_run(served: Path) -> None:
-    with process(served, "--model", "step-7", "--slots", 2, "--queue", 0, "--dtype", "bfloat16") as (_, url):
+    with process(
+        served, "--model", "step-7", "--slots", 2, "--queue", 0, "--dtype", "bfloat16"
+    ) as (_, url):
         about = httpx.get(url + "info").json()
-        assert (about["run"], about["checkpoint"], about["context"], about["tuned"]) == ("tiny", "step-000007", 32, False)
+        assert (about["run"], about["checkpoint"], about["context"], about["tuned"]) == (
+            "tiny",
+            "step-000007",
+            32,
+            False,
+        )
 
 
 def test_what_a_user_can_get_wrong_is_one_line(served: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        done = subprocess.run(command(served, "--port", taken.getsockname()[1]), capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            command(served, "--port", taken.getsockname()[1]),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.startswith("groundup: ") and done.stderr.count("\n") == 1 and "in use" in done.stderr
+    assert (
+        done.stderr.startswith("groundup: ")
+        and done.stderr.count("\n") == 1
+        and "in use" in done.stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -126,7 +172,9 @@ def test_what_a_user_can_get_wrong_is_one_line(served: Path, tmp_path: Path) -> 
     ],
     ids=str,
 )
-def test_what_cannot_be_served_is_said_before_anything_is(served: Path, wrong: dict, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_served_is_said_before_anything_is(
+    served: Path, wrong: dict, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("GROUNDUP_API_KEY", raising=False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(GroundupError, match=said) as error:
@@ -136,5 +184,11 @@ def test_what_cannot_be_served_is_said_before_anything_is(served: Path, wrong: d
 
 def test_a_missing_extra_is_one_line(served: Path) -> None:
     code = "import sys; sys.modules['uvicorn'] = None; from groundup.cli import main; sys.argv = ['groundup', 'serve', 'x']; main()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "pip install 'groundup[serve]'" in done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (
+        done.returncode == 1
+        and done.stderr.count("\n") == 1
+        and "pip install 'groundup[serve]'" in done.stderr
+    )

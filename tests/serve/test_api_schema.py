@@ -1,4 +1,6 @@
-"""The OpenAPI description is true: schemathesis makes requests from it and finds no 5xx and no answer that it does not describe."""
+"""The OpenAPI description is true: schemathesis makes requests from it and finds no 5xx and no
+answer that it does not describe.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +25,11 @@ OPERATIONS = [
     ("GET", "/metrics"),
 ]
 BOUNDED = settings(
-    max_examples=40, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck), database=None
+    max_examples=40,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+    database=None,
 )
 
 
@@ -34,35 +40,61 @@ def description(live: str) -> Any:
 
 def test_the_description_is_complete_and_needs_nobody_else(live: str) -> None:
     described = httpx.get(live + "openapi.json").json()
-    assert {(method.upper(), path) for path, methods in described["paths"].items() for method in methods} == set(OPERATIONS)
-    assert all("422" not in operation["responses"] for methods in described["paths"].values() for operation in methods.values())
+    assert {
+        (method.upper(), path) for path, methods in described["paths"].items() for method in methods
+    } == set(OPERATIONS)
+    assert all(
+        "422" not in operation["responses"]
+        for methods in described["paths"].values()
+        for operation in methods.values()
+    )
     for path in ("docs", "redoc"):
         assert httpx.get(live + path).status_code == 404
 
 
-CHECKS = ("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance")
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_schema_conformance",
+)
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS, ids=lambda part: part)
-def test_what_the_description_allows_is_answered_as_it_says(description: Any, live: str, method: str, path: str) -> None:
+def test_what_the_description_allows_is_answered_as_it_says(
+    description: Any, live: str, method: str, path: str
+) -> None:
     seen = set()
 
     def ask(case: Any) -> None:
         if isinstance(case.body, dict):
-            # Otherwise nearly every request would end at a model that is not there, or write 256 tokens.
+            # Otherwise nearly every request would end at a model that is not there, or write 256
+            # tokens.
             case.body |= {"model": "tiny", "max_tokens": min(case.body.get("max_tokens") or 3, 3)}
-        seen.add(case.call_and_validate(base_url=live.rstrip("/"), checks=checks(*CHECKS)).status_code)
+        seen.add(
+            case.call_and_validate(base_url=live.rstrip("/"), checks=checks(*CHECKS)).status_code
+        )
 
-    run(description[path][method].as_strategy(generation_mode=schemathesis.GenerationMode.POSITIVE), ask)
+    run(
+        description[path][method].as_strategy(generation_mode=schemathesis.GenerationMode.POSITIVE),
+        ask,
+    )
     assert 200 in seen or path == "/v1/models/{model}"
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS[:2], ids=lambda part: part)
-def test_what_the_description_forbids_is_refused(description: Any, live: str, method: str, path: str) -> None:
+def test_what_the_description_forbids_is_refused(
+    description: Any, live: str, method: str, path: str
+) -> None:
     def ask(case: Any) -> None:
-        case.call_and_validate(base_url=live.rstrip("/"), checks=checks(*CHECKS, "negative_data_rejection"))
+        case.call_and_validate(
+            base_url=live.rstrip("/"), checks=checks(*CHECKS, "negative_data_rejection")
+        )
 
-    run(description[path][method].as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE), ask)
+    run(
+        description[path][method].as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE),
+        ask,
+    )
 
 
 def checks(*names: str) -> Any:

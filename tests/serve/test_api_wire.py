@@ -9,7 +9,17 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.helpers.served import ENDLESS, connect, raw, read_all, request_bytes, serving_of, stalled, status_of, until
+from tests.helpers.served import (
+    ENDLESS,
+    connect,
+    raw,
+    read_all,
+    request_bytes,
+    serving_of,
+    stalled,
+    status_of,
+    until,
+)
 
 from groundup.serve.server import running
 from groundup.serve.serving import Serving
@@ -27,7 +37,15 @@ def post(asked: dict, path: str = "/v1/completions", **headers: str) -> bytes:
 def brisk(served: Path) -> Serving:
     """A server that waits for nobody, so that the tests need not either."""
     return serving_of(
-        served, slots=2, queue=2, idle_seconds=1, body_seconds=1, write_seconds=1, connections=40, silence_seconds=0.2, pending=100_000
+        served,
+        slots=2,
+        queue=2,
+        idle_seconds=1,
+        body_seconds=1,
+        write_seconds=1,
+        connections=40,
+        silence_seconds=0.2,
+        pending=100_000,
     )
 
 
@@ -68,25 +86,35 @@ def test_a_client_that_hangs_up_while_it_waits_leaves_the_queue(url: str, brisk:
 
 
 def test_a_slow_reader_is_cut_off(url: str, brisk: Serving) -> None:
-    """It asks for megabytes and takes nothing; what waits for it stays within the buffers of the connection."""
+    """It asks for megabytes and takes nothing; what waits for it stays within the buffers of the
+    connection.
+    """
     before = brisk.engine.load().finished.get("cancelled", 0)
     with connect(url, SO_RCVBUF=2048) as plain:
         plain.sendall(post(LONG | {"stream": True, "logprobs": 20}))
         assert until(lambda: brisk.engine.load().running > 0)
-        assert until(lambda: idle(brisk) and brisk.engine.load().finished.get("cancelled", 0) == before + 1, 60)
+        assert until(
+            lambda: idle(brisk) and brisk.engine.load().finished.get("cancelled", 0) == before + 1,
+            60,
+        )
 
 
 def test_what_waits_for_a_slow_reader_is_bounded(served: Path) -> None:
     serving = serving_of(served, slots=1, queue=1, pending=50)
     with running(serving) as url, connect(url, SO_RCVBUF=2048) as plain:
         plain.sendall(post(LONG | {"stream": True, "logprobs": 20}))
-        assert until(lambda: idle(serving) and serving.engine.load().finished.get("cancelled", 0) == 1, 60)
+        assert until(
+            lambda: idle(serving) and serving.engine.load().finished.get("cancelled", 0) == 1, 60
+        )
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         said = read_all(plain)
         assert b'"code":"slow_reader"' in said and b"[DONE]" not in said
 
 
-@pytest.mark.parametrize("sent", [b"", b"G", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n", b"POST /v1/completions HTTP/1.1\r\nX: "])
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"G", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n", b"POST /v1/completions HTTP/1.1\r\nX: "],
+)
 def test_a_connection_without_a_whole_request_is_closed(url: str, sent: bytes) -> None:
     with connect(url) as plain:
         plain.sendall(sent)
@@ -103,7 +131,11 @@ def test_headers_that_trickle_get_no_more_time(url: str) -> None:
 
 def test_a_body_that_trickles_is_408(url: str) -> None:
     with connect(url) as plain:
-        plain.sendall(request_bytes("POST", "/v1/completions", JSON | {"Content-Length": "1000"}, b'{"prompt":'))
+        plain.sendall(
+            request_bytes(
+                "POST", "/v1/completions", JSON | {"Content-Length": "1000"}, b'{"prompt":'
+            )
+        )
         answer = read_all(plain)
     assert status_of(answer) == 408 and b'"slow_body"' in answer
 
@@ -113,7 +145,11 @@ def test_more_bodies_than_are_read_at_a_time_are_429(served: Path) -> None:
     with running(serving) as url, ExitStack() as open_:
         for _ in range(3):
             plain = open_.enter_context(connect(url))
-            plain.sendall(request_bytes("POST", "/v1/completions", JSON | {"Content-Length": "1000"}, b'{"prompt":'))
+            plain.sendall(
+                request_bytes(
+                    "POST", "/v1/completions", JSON | {"Content-Length": "1000"}, b'{"prompt":'
+                )
+            )
         assert until(lambda: serving.bodies == 3)
         assert status_of(raw(url, post({"prompt": "a", "max_tokens": 1}))) == 429
         open_.close()
@@ -140,7 +176,9 @@ def test_idle_connections_never_push_out_one_that_works(url: str, brisk: Serving
 
 
 def test_a_connection_is_used_again_and_requests_may_come_together(url: str) -> None:
-    both = request_bytes("GET", "/health", {"Connection": "keep-alive"}) + request_bytes("GET", "/v1/models")
+    both = request_bytes("GET", "/health", {"Connection": "keep-alive"}) + request_bytes(
+        "GET", "/v1/models"
+    )
     answer = raw(url, both)
     assert answer.count(b"HTTP/1.1 200") == 2 and b'"object":"list"' in answer
 
@@ -168,7 +206,9 @@ def test_what_is_not_http_is_400(url: str, nonsense: bytes) -> None:
     assert status_of(answer) in (400, 403) and b'"error"' in answer
 
 
-def test_nonsense_after_a_request_began_harms_nobody(url: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_nonsense_after_a_request_began_harms_nobody(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     chunked = request_bytes("POST", "/v1/completions", JSON | {"Transfer-Encoding": "chunked"})
     assert b" 400 " in raw(url, chunked + b"zz\r\nnonsense")[:20]
     with connect(url) as plain:
@@ -185,9 +225,17 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_sent(url: str) -> None
 
 
 def test_a_body_without_end_is_cut_off(url: str) -> None:
-    """The answer is sent at once; what comes after it is thrown away for as long as a connection may be idle."""
+    """The answer is sent at once; what comes after it is thrown away for as long as a connection
+    may be idle.
+    """
     with connect(url) as plain, pytest.raises(OSError):
-        plain.sendall(request_bytes("POST", "/v1/completions", JSON | {"Transfer-Encoding": "chunked", "Connection": "keep-alive"}))
+        plain.sendall(
+            request_bytes(
+                "POST",
+                "/v1/completions",
+                JSON | {"Transfer-Encoding": "chunked", "Connection": "keep-alive"},
+            )
+        )
         for _ in range(10_000):
             plain.sendall(b"10000\r\n" + b"a" * 65536 + b"\r\n")
             time.sleep(0.005)
@@ -197,7 +245,10 @@ def test_two_lengths_of_a_body_are_one_too_many(url: str) -> None:
     """Request smuggling lives on a length that two servers read differently."""
     headers = JSON | {"Content-Length": "5", "Transfer-Encoding": "chunked"}
     smuggled = b"0\r\n\r\nGET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-    assert raw(url, request_bytes("POST", "/v1/completions", headers, smuggled)).count(b"HTTP/1.1 200") == 0
+    assert (
+        raw(url, request_bytes("POST", "/v1/completions", headers, smuggled)).count(b"HTTP/1.1 200")
+        == 0
+    )
 
 
 def test_a_long_wait_is_told_by_comments(url: str, brisk: Serving) -> None:
@@ -219,5 +270,9 @@ def test_a_request_ends_when_its_time_is_up(served: Path) -> None:
             assert answer.status_code == 503 and answer.json()["error"]["code"] == "too_long"
             assert answer.headers["x-should-retry"] == "false"
             streamed = client.post("/v1/completions", json=LONG | {"stream": True})
-            assert streamed.status_code == 200 and b'"code":"too_long"' in streamed.content and b"[DONE]" not in streamed.content
+            assert (
+                streamed.status_code == 200
+                and b'"code":"too_long"' in streamed.content
+                and b"[DONE]" not in streamed.content
+            )
         assert until(lambda: idle(serving))

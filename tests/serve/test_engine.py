@@ -1,4 +1,6 @@
-"""The engine: an answer is that of `generate`, whatever runs beside it; limits, failures and the end cost nobody else."""
+"""The engine: an answer is that of `generate`, whatever runs beside it; limits, failures and the
+end cost nobody else.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.helpers.engine_kit import CONTEXT, MODEL, STRINGS, TOKENIZER, Listener, Steps, answers, engine, make_model, plain, prompts
+from tests.helpers.engine_kit import (
+    CONTEXT,
+    MODEL,
+    STRINGS,
+    TOKENIZER,
+    Listener,
+    Steps,
+    answers,
+    engine,
+    make_model,
+    plain,
+    prompts,
+)
 from tests.helpers.examples import examples
 from torch import Tensor
 
@@ -34,12 +48,21 @@ def one_thread() -> Iterator[None]:
 
 
 GREEDY = Sampling(0.0)
-SAMPLINGS = [GREEDY, Sampling(0.9), Sampling(1.0, top_k=20), Sampling(0.8, top_p=0.9), Sampling(1.1, min_p=0.05)]
+SAMPLINGS = [
+    GREEDY,
+    Sampling(0.9),
+    Sampling(1.0, top_k=20),
+    Sampling(0.8, top_p=0.9),
+    Sampling(1.1, min_p=0.05),
+]
 
 
 def mixed_jobs(count: int) -> list[Job]:
     lengths = [5 + (n * 11) % 40 for n in range(count)]
-    return [Job(prompt, lengths[n], SAMPLINGS[n % len(SAMPLINGS)], seed=n) for n, prompt in enumerate(prompts(count))]
+    return [
+        Job(prompt, lengths[n], SAMPLINGS[n % len(SAMPLINGS)], seed=n)
+        for n, prompt in enumerate(prompts(count))
+    ]
 
 
 @pytest.mark.parametrize("chunk", [0, 5, 1])
@@ -55,23 +78,38 @@ def test_answers_are_those_of_generate(chunk: int) -> None:
 
 @pytest.mark.parametrize("kv_heads", [1, 4])
 def test_answers_in_float32_and_with_grouped_heads(kv_heads: int) -> None:
-    """The type that people use, where the most probable token stands clear; fewer key heads than query heads."""
+    """The type that people use, where the most probable token stands clear; fewer key heads than
+    query heads.
+    """
     model = make_model(torch.float32, kv_heads)
     jobs = [Job(prompt, 12, GREEDY) for prompt in prompts(9)]
     with engine(4, model=model) as found:
-        assert [listener.text for listener in answers(found, jobs)] == [plain(job, model) for job in jobs]
+        assert [listener.text for listener in answers(found, jobs)] == [
+            plain(job, model) for job in jobs
+        ]
 
 
 # The step at which it comes, its prompt, tokens, sampling, and after how many steps it is canceled.
 ARRIVALS = st.lists(
-    st.tuples(st.integers(0, 12), st.integers(0, 8), st.integers(0, 14), st.integers(0, 4), st.just(999) | st.integers(0, 15)), max_size=12
+    st.tuples(
+        st.integers(0, 12),
+        st.integers(0, 8),
+        st.integers(0, 14),
+        st.integers(0, 4),
+        st.just(999) | st.integers(0, 15),
+    ),
+    max_size=12,
 )
 
 
 @examples(30)
 @given(ARRIVALS, st.integers(1, 5), st.sampled_from([2, 7, 64]))
-def test_requests_join_and_leave_at_any_step(arrivals: list[tuple[int, int, int, int, int]], slots: int, chunk: int) -> None:
-    """Any order of joining, ending and cancelling leaves every other answer as it is: no slot is mistaken for another."""
+def test_requests_join_and_leave_at_any_step(
+    arrivals: list[tuple[int, int, int, int, int]], slots: int, chunk: int
+) -> None:
+    """Any order of joining, ending and cancelling leaves every other answer as it is: no slot is
+    mistaken for another.
+    """
     steps, texts = Steps(slots, chunk), prompts(9, 20)
     waiting = sorted(arrivals)
     asked = []
@@ -89,7 +127,11 @@ def test_requests_join_and_leave_at_any_step(arrivals: list[tuple[int, int, int,
     for job, _, listener, ticket in asked:
         assert listener.finish == "length" or ticket.canceled
         # A canceled answer may end within a character, which is then U+FFFD.
-        assert plain(job).startswith(listener.text.rstrip("\N{REPLACEMENT CHARACTER}")) if ticket.canceled else listener.text == plain(job)
+        assert (
+            plain(job).startswith(listener.text.rstrip("\N{REPLACEMENT CHARACTER}"))
+            if ticket.canceled
+            else listener.text == plain(job)
+        )
 
 
 def test_a_long_prompt_does_not_stall_the_others() -> None:
@@ -111,7 +153,9 @@ def test_a_long_prompt_does_not_stall_the_others() -> None:
 
 
 def test_stop_strings_end_an_answer_wherever_tokens_part() -> None:
-    """Every stretch of a real answer, as a stop string, ends it there; what comes before it is all that leaves."""
+    """Every stretch of a real answer, as a stop string, ends it there; what comes before it is all
+    that leaves.
+    """
     job = Job(prompts(5)[4], 24, Sampling(0.9), seed=4)
     text = plain(job)
     spans = [(start, start + width) for start in range(0, len(text) - 6, 5) for width in (1, 3, 6)]
@@ -129,7 +173,9 @@ def test_stop_ids_end_an_answer_and_are_no_part_of_it() -> None:
     with engine() as found:
         ids = [score.id for score in answers(found, [job])[0].tokens]
         first = ids.index(ids[10])
-        stopped = answers(found, [Job(job.prompt, 24, job.sampling, 4, stop_ids=frozenset({ids[10]}), top=0)])[0]
+        stopped = answers(
+            found, [Job(job.prompt, 24, job.sampling, 4, stop_ids=frozenset({ids[10]}), top=0)]
+        )[0]
     assert [score.id for score in stopped.tokens] == ids[:first]
     assert (stopped.count, stopped.finish) == (first, "stop")
     assert stopped.text == TOKENIZER.decode(ids[:first])
@@ -139,10 +185,15 @@ def test_a_full_context_ends_an_answer() -> None:
     """Prompt and answer together never exceed the context; a prompt that leaves no room is refused."""
     ids = tuple(TOKENIZER.encode("the " * 400))
     with engine() as found:
-        long, brief = answers(found, [Job(ids[: CONTEXT - 10], 1000, GREEDY), Job(ids[: CONTEXT - 1], 1000, GREEDY)])
+        long, brief = answers(
+            found, [Job(ids[: CONTEXT - 10], 1000, GREEDY), Job(ids[: CONTEXT - 1], 1000, GREEDY)]
+        )
         assert (long.count, long.finish) == (10, "length")
         assert (brief.count, brief.finish) == (1, "length")
-        with pytest.raises(ValueError, match=f"{CONTEXT} tokens; the context of {CONTEXT} takes at most {CONTEXT - 1}"):
+        with pytest.raises(
+            ValueError,
+            match=f"{CONTEXT} tokens; the context of {CONTEXT} takes at most {CONTEXT - 1}",
+        ):
             found.submit(Job(ids[:CONTEXT], 1), print)
         # To be scored, it may fill the context.
         scored = answers(found, [Job(ids[:CONTEXT], 0, prompt_scores=True)])[0]
@@ -169,9 +220,17 @@ def test_a_job_that_cannot_be_done_is_refused(wrong: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("chunk", [0, 3])
 def test_scores_are_the_log_probabilities_of_the_model(chunk: int) -> None:
-    """Of prompt and answer, at temperature 1, whatever is done to the logits for drawing; alternatives best first."""
-    biased = Sampling(0.6, top_k=10, frequency_penalty=1.0, presence_penalty=0.5, logit_bias=((7, 3.0),))
-    jobs = [Job(prompt, 9, sampling, seed=2, top=4, prompt_scores=True) for prompt in prompts(6)[2:] for sampling in (GREEDY, biased)]
+    """Of prompt and answer, at temperature 1, whatever is done to the logits for drawing;
+    alternatives best first.
+    """
+    biased = Sampling(
+        0.6, top_k=10, frequency_penalty=1.0, presence_penalty=0.5, logit_bias=((7, 3.0),)
+    )
+    jobs = [
+        Job(prompt, 9, sampling, seed=2, top=4, prompt_scores=True)
+        for prompt in prompts(6)[2:]
+        for sampling in (GREEDY, biased)
+    ]
     with engine(8, chunk=chunk) as found:
         for job, listener in zip(jobs, answers(found, [*jobs]), strict=True):
             scores = [*listener.prompt, *listener.tokens]
@@ -216,7 +275,9 @@ def test_penalties_act_on_the_answer() -> None:
 
 
 def test_a_canceled_request_gives_its_slot_back() -> None:
-    """Running or waiting, at the next step; its last piece says so, and cancelling again does no harm."""
+    """Running or waiting, at the next step; its last piece says so, and cancelling again does no
+    harm.
+    """
     steps = Steps(2)
     (one, ticket), (other, _) = [steps.add(Job(prompt, 40, GREEDY)) for prompt in prompts(2)]
     for _ in range(5):
@@ -259,7 +320,9 @@ def test_whoever_has_an_answer_can_ask_again() -> None:
     """The slot is free and everything counted before the last piece is heard, even without a queue."""
     with engine(2, 0) as found:
         for turn in range(20):
-            assert [listener.finish for listener in answers(found, [Job((1, 2, 3), 2, GREEDY)] * 2)] == ["length"] * 2
+            assert [
+                listener.finish for listener in answers(found, [Job((1, 2, 3), 2, GREEDY)] * 2)
+            ] == ["length"] * 2
             assert found.load().finished == {"length": 2 * turn + 2}
 
 
@@ -294,9 +357,13 @@ POISON = 5
 
 
 def poisoned(of: Callable[[Tensor, Tensor], Tensor]) -> Transformer:
-    """Return a model that meets `of` where it looks up the token POISON, so that its keys and values are hit as well."""
+    """Return a model that meets `of` where it looks up the token POISON, so that its keys and
+    values are hit as well.
+    """
     model = make_model()
-    model.model.embed_tokens.register_forward_hook(lambda _, tokens, x_BTD: of(x_BTD, tokens[0] == POISON))
+    model.model.embed_tokens.register_forward_hook(
+        lambda _, tokens, x_BTD: of(x_BTD, tokens[0] == POISON)
+    )
     return model
 
 
@@ -311,11 +378,18 @@ def spoil(x_BTD: Tensor, bad_BT: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("way", [crash, spoil])
-def test_a_request_that_breaks_the_model_breaks_alone(way: Callable[[Tensor, Tensor], Tensor]) -> None:
-    """An exception in a step, or scores that are not numbers, end the request at fault; the others do not notice."""
+def test_a_request_that_breaks_the_model_breaks_alone(
+    way: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    """An exception in a step, or scores that are not numbers, end the request at fault; the others
+    do not notice.
+    """
     texts = [tuple(token for token in prompt if token != POISON) or (1,) for prompt in prompts(6)]
     jobs = [Job(prompt, 12, Sampling(0.0, logit_bias=((POISON, -1e4),))) for prompt in texts]
-    bad = [Job((*texts[3], POISON), 12, GREEDY), Job((POISON, *texts[4]), 12, GREEDY, prompt_scores=True)]
+    bad = [
+        Job((*texts[3], POISON), 12, GREEDY),
+        Job((POISON, *texts[4]), 12, GREEDY, prompt_scores=True),
+    ]
     # Its prompt is right; then it writes the bad one itself.
     later = Job(texts[2], 12, Sampling(0.0, logit_bias=((POISON, 1e4),)))
     with engine(4) as found:
@@ -325,13 +399,16 @@ def test_a_request_that_breaks_the_model_breaks_alone(way: Callable[[Tensor, Ten
         assert [results[n].text for n in (0, 2, 3, 6, 7, 8)] == expected
         assert [results[n].finish for n in (1, 4, 5)] == ["error"] * 3
         assert results[4].count == 1
-        # The slots that they held are clean: a hidden key that is no number would still reach whoever comes next.
+        # The slots that they held are clean: a hidden key that is no number would still reach
+        # whoever comes next.
         assert [listener.text for listener in answers(found, jobs[:4])] == expected[:4]
         assert found.load().finished == {"length": 10, "error": 3}
 
 
 def test_an_error_of_the_engine_itself_ends_what_runs() -> None:
-    """Whatever goes wrong between requests, everybody hears of it, and the next requests are served."""
+    """Whatever goes wrong between requests, everybody hears of it, and the next requests are
+    served.
+    """
     with engine(2, start=False) as found:
         listeners = [Listener() for _ in range(4)]
         for listener in listeners:
@@ -339,7 +416,12 @@ def test_an_error_of_the_engine_itself_ends_what_runs() -> None:
         step, calls = found._batch.step, iter(range(100))
         found._batch.step = lambda: step() if next(calls) != 2 else 1 / 0  # type: ignore[method-assign, assignment, return-value]
         found.start()
-        assert [listener.wait().finish for listener in listeners] == ["error", "error", "length", "length"]
+        assert [listener.wait().finish for listener in listeners] == [
+            "error",
+            "error",
+            "length",
+            "length",
+        ]
         assert answers(found, [Job((1, 2, 3), 5, GREEDY)])[0].text == listeners[3].text
         assert (found.load().running, found.load().finished) == (0, {"error": 2, "length": 3})
 
@@ -384,19 +466,35 @@ def test_counters_add_up() -> None:
         load = found.load()
     assert (load.slots, load.queue, load.running, load.waiting) == (4, 64, 0, 0)
     assert load.prompt_tokens == sum(len(job.prompt) for job in jobs)
-    assert load.generated_tokens == sum(listener.count for listener in listeners) == sum(job.max_tokens for job in jobs)
+    assert (
+        load.generated_tokens
+        == sum(listener.count for listener in listeners)
+        == sum(job.max_tokens for job in jobs)
+    )
     assert load.finished == {"length": 12}
     assert load.steps >= max(job.max_tokens for job in jobs)
 
 
 def tensor_bytes() -> int:
     gc.collect()
-    return sum(found.untyped_storage().nbytes() for found in gc.get_objects() if type(found) is Tensor)
+    return sum(
+        found.untyped_storage().nbytes() for found in gc.get_objects() if type(found) is Tensor
+    )
 
 
 def test_memory_does_not_grow() -> None:
     """After a hundred requests of every kind there are as many bytes in tensors as after ten."""
-    jobs = [*mixed_jobs(10), Job((1, 2, 3), 5, Sampling(0.5, presence_penalty=1.0), top=3, prompt_scores=True, stop=("e",))]
+    jobs = [
+        *mixed_jobs(10),
+        Job(
+            (1, 2, 3),
+            5,
+            Sampling(0.5, presence_penalty=1.0),
+            top=3,
+            prompt_scores=True,
+            stop=("e",),
+        ),
+    ]
     with engine(4) as found:
         answers(found, jobs)
         before, threads = tensor_bytes(), threading.active_count()
@@ -419,10 +517,15 @@ def test_slots_follow_the_memory() -> None:
 
 
 def test_chunks_suit_the_model() -> None:
-    """A larger model reads less of a prompt in one step, within bounds; nothing but its size decides."""
+    """A larger model reads less of a prompt in one step, within bounds; nothing but its size
+    decides.
+    """
     from groundup.model.presets import resolve
     from groundup.recipe.tables import Model
 
-    sizes = [chunk_tokens(resolve(Model(preset=name), 50_000, 10**9), "cpu") for name in ("tiny", "30m", "125m", "500m")]
+    sizes = [
+        chunk_tokens(resolve(Model(preset=name), 50_000, 10**9), "cpu")
+        for name in ("tiny", "30m", "125m", "500m")
+    ]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] > sizes[-1] >= 32

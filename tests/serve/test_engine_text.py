@@ -17,14 +17,20 @@ STOPS = st.lists(st.text("abé", min_size=1, max_size=6), max_size=4)
 
 @st.composite
 def texts_and_stops(draw: st.DrawFn) -> tuple[str, list[str]]:
-    """Return stop strings that overlap themselves and each other, and a text that is full of them and their beginnings."""
+    """Return stop strings that overlap themselves and each other, and a text that is full of them
+    and their beginnings.
+    """
     stops = draw(STOPS)
     beginnings = [stop[:end] for stop in stops for end in range(1, len(stop) + 1)]
-    return "".join(draw(st.lists(st.sampled_from(["a", "b", "é", *beginnings]), max_size=12))), stops
+    return "".join(
+        draw(st.lists(st.sampled_from(["a", "b", "é", *beginnings]), max_size=12))
+    ), stops
 
 
 def expected(text: str, stops: list[str]) -> tuple[str, bool]:
-    """Return the text up to the stop string that ends first (the longest of those), from the definition."""
+    """Return the text up to the stop string that ends first (the longest of those), from the
+    definition.
+    """
     for end in range(len(text) + 1):
         ended = [stop for stop in stops if text[:end].endswith(stop)]
         if ended:
@@ -35,7 +41,9 @@ def expected(text: str, stops: list[str]) -> tuple[str, bool]:
 @examples(300)
 @given(texts_and_stops(), st.lists(st.integers(0, 40)))
 def test_any_cut_gives_the_same_text(texts: tuple[str, list[str]], cuts: list[int]) -> None:
-    """However text is cut into pieces, the same comes through, and nothing of it must be taken back."""
+    """However text is cut into pieces, the same comes through, and nothing of it must be taken
+    back.
+    """
     text, stops = texts
     scanner, sent, read = StopScanner(stops), "", 0
     borders = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
@@ -52,7 +60,9 @@ def test_any_cut_gives_the_same_text(texts: tuple[str, list[str]], cuts: list[in
 
 
 def test_long_stop_strings_are_not_slow() -> None:
-    """The work a character is bounded, also for a stop string that nearly matches everywhere (seconds here if it were not)."""
+    """The work a character is bounded, also for a stop string that nearly matches everywhere
+    (seconds here if it were not).
+    """
     scanner = StopScanner(["a" * 20_000 + "b", "a" * 19_999 + "c"])
     sent = "".join(scanner.add("aaaa") for _ in range(25_000))
     assert len(sent) == 80_000
@@ -75,7 +85,9 @@ TOKENS = st.lists(st.integers(0, TOKENIZER.vocab_size - 1) | st.integers(3, 258)
 
 @given(TOKENS)
 def test_pieces_are_the_text(ids: list[int]) -> None:
-    """All pieces together are what the tokenizer decodes, every token is counted and scored once, in order."""
+    """All pieces together are what the tokenizer decodes, every token is counted and scored once,
+    in order.
+    """
     pieces = run(ids)
     assert "".join(piece.text for piece in pieces) == TOKENIZER.decode(ids)
     assert sum(piece.count for piece in pieces) == len(ids)
@@ -107,7 +119,9 @@ def test_no_part_of_a_stop_string_leaves(texts: tuple[str, list[str]]) -> None:
 
 
 def test_text_that_is_cut_short_ends_in_a_replacement() -> None:
-    """An answer that ends in the middle of a character says so, as decoding it would; a stop string may be that sign."""
+    """An answer that ends in the middle of a character says so, as decoding it would; a stop string
+    may be that sign.
+    """
     half = [STRINGS.index(bytes([byte])) for byte in "é€".encode()[:-1]]
     assert "".join(piece.text for piece in run(half)) == "é\N{REPLACEMENT CHARACTER}"
     pieces = run(half, ("\N{REPLACEMENT CHARACTER}",))

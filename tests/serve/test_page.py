@@ -10,7 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.helpers.page_kit import DESKTOP, PHONE, WIDE, answer, browser, ended, known, overflows, say, visit  # noqa: F401
+from tests.helpers.page_kit import (
+    DESKTOP,
+    PHONE,
+    WIDE,
+    answer,
+    browser,
+    ended,
+    known,
+    overflows,
+    say,
+    visit,
+)  # noqa: F401
 
 KEY = "a-key-of-24-characters-x"
 Visit = Callable[..., Any]
@@ -38,7 +49,9 @@ def untuned(tiny_run: Path) -> Iterator[str]:
 
 @pytest.fixture
 def page(visit: Visit, tuned: str) -> Any:  # noqa: F811
-    """The page of the tuned model, with a seed, so that what it says is no matter of chance, and short answers."""
+    """The page of the tuned model, with a seed, so that what it says is no matter of chance, and
+    short answers.
+    """
     page = visit(tuned)
     page.evaluate("localStorage.setItem('groundup.settings', '{\"seed\": 1, \"max_tokens\": 12}')")
     page.reload()
@@ -49,7 +62,10 @@ def page(visit: Visit, tuned: str) -> Any:  # noqa: F811
 def bodies(page: Any) -> list[dict[str, Any]]:
     """What the page sends from now on."""
     sent: list[dict[str, Any]] = []
-    page.on("request", lambda request: sent.append(request.post_data_json) if request.method == "POST" else None)
+    page.on(
+        "request",
+        lambda request: sent.append(request.post_data_json) if request.method == "POST" else None,
+    )
     return sent
 
 
@@ -66,7 +82,11 @@ def events(page: Any, act: Callable[[], Any]) -> list[dict[str, Any]]:
     }""")
     act()
     ended(page)
-    return [json.loads(line[6:]) for line in page.evaluate("window.heard").split("\n") if line.startswith("data: {")]
+    return [
+        json.loads(line[6:])
+        for line in page.evaluate("window.heard").split("\n")
+        if line.startswith("data: {")
+    ]
 
 
 def test_an_answer_comes_in_pieces_and_is_told_once(page: Any) -> None:
@@ -76,7 +96,9 @@ def test_an_answer_comes_in_pieces_and_is_told_once(page: Any) -> None:
       new MutationObserver(() => told.push(status.textContent)).observe(status, {childList: true});
     }""")
     pieces = events(page, lambda: say(page, "Who are you?"))
-    said = "".join(piece["choices"][0]["delta"].get("content", "") for piece in pieces if piece["choices"])
+    said = "".join(
+        piece["choices"][0]["delta"].get("content", "") for piece in pieces if piece["choices"]
+    )
     assert len(pieces) > 3 and said and answer(page) == said
     told = page.evaluate("told")
     assert told == ["The model writes.", said[:2000]]
@@ -94,7 +116,9 @@ def test_the_conversation_goes_with_each_message(page: Any) -> None:
     first = answer(page)
     say(page, "Second")
     turns = [("system", "Be brief."), ("user", "First"), ("assistant", first), ("user", "Second")]
-    assert [(turn["role"], turn["content"]) for turn in sent[1]["messages"]] == [turn for turn in turns if turn[1]]
+    assert [(turn["role"], turn["content"]) for turn in sent[1]["messages"]] == [
+        turn for turn in turns if turn[1]
+    ]
     page.click("#clear")
     assert page.locator(".turn").count() == 0 and page.locator("#prompts").is_visible()
 
@@ -108,7 +132,10 @@ def test_editing_a_turn_asks_again_from_there(page: Any) -> None:
     page.get_by_role("button", name="Send again").click()
     ended(page)
     assert [turn["content"] for turn in sent[-1]["messages"]] == ["Another"]
-    assert page.locator(".user .body").all_inner_texts() == ["Another"] and page.locator(".turn").count() == 2
+    assert (
+        page.locator(".user .body").all_inner_texts() == ["Another"]
+        and page.locator(".turn").count() == 2
+    )
 
 
 def test_an_edit_can_be_left(page: Any) -> None:
@@ -135,7 +162,14 @@ def test_regenerating_replaces_the_last_answer_only(page: Any) -> None:
 
 def test_controls_are_sent_and_kept(visit: Visit, tuned: str, page: Any) -> None:  # noqa: F811
     sent = bodies(page)
-    values = {"temperature": "1.3", "top_p": "0.5", "min_p": "0.1", "top_k": "7", "max_tokens": "9", "seed": "0"}
+    values = {
+        "temperature": "1.3",
+        "top_p": "0.5",
+        "min_p": "0.1",
+        "top_k": "7",
+        "max_tokens": "9",
+        "seed": "0",
+    }
     page.click("#open-settings")
     for name, value in values.items():
         page.fill(f"#{name}", value)
@@ -143,7 +177,10 @@ def test_controls_are_sent_and_kept(visit: Visit, tuned: str, page: Any) -> None
     page.reload()
     page.wait_for_selector("#prompts button")
     say(page, "Hello")
-    expected = {name: float(value) for name, value in values.items()} | {"stop": ["zzz\n", "\\n"], "stream": True}
+    expected = {name: float(value) for name, value in values.items()} | {
+        "stop": ["zzz\n", "\\n"],
+        "stream": True,
+    }
     assert {name: sent[0][name] for name in expected} == expected
     assert page.locator(".assistant .acts").inner_text().count("token") <= 1
     page.click("#open-settings")
@@ -161,7 +198,9 @@ def test_numbers_out_of_range_are_brought_back(page: Any) -> None:
     page.keyboard.press("Tab")
     say(page, "Hello")
     context = page.evaluate("fetch('info').then((answer) => answer.json())")["context"]
-    assert sent[0]["top_k"] == 0 and sent[0]["max_tokens"] == context and 0 < sent[0]["seed"] < 2**53
+    assert (
+        sent[0]["top_k"] == 0 and sent[0]["max_tokens"] == context and 0 < sent[0]["seed"] < 2**53
+    )
     assert page.locator(".problem").count() == 0
 
 
@@ -232,14 +271,21 @@ def test_probabilities_are_those_of_the_server(page: Any, mode: str) -> None:
         page.keyboard.type("The old")
         pieces = events(page, lambda: page.keyboard.press("Control+Enter"))
         scores = [
-            score for piece in pieces if piece["choices"] for score in (piece["choices"][0]["logprobs"] or {}).get("token_logprobs", [])
+            score
+            for piece in pieces
+            if piece["choices"]
+            for score in (piece["choices"][0]["logprobs"] or {}).get("token_logprobs", [])
         ]
-    tokens = page.evaluate("[...document.querySelectorAll('.t')].map((token) => [token.textContent, token.className])")
+    tokens = page.evaluate(
+        "[...document.querySelectorAll('.t')].map((token) => [token.textContent, token.className])"
+    )
     said = answer(page) if mode == "chat" else page.locator(".made").text_content()
     assert "".join(text for text, _ in tokens) == said
     if len(tokens) == len(scores):
         limits = (0.9, 0.5, 0.2, 0.05, 0.01)
-        assert [int(name.split()[1][1]) for _, name in tokens] == [sum(math.exp(score) < limit for limit in limits) for score in scores]
+        assert [int(name.split()[1][1]) for _, name in tokens] == [
+            sum(math.exp(score) < limit for limit in limits) for score in scores
+        ]
     else:
         assert 0 < len(tokens) < len(scores), "tokens that make a character together are one"
 
@@ -256,7 +302,9 @@ def test_tokens_are_reached_by_keyboard(page: Any) -> None:
     assert page.evaluate("document.activeElement === [...document.querySelectorAll('.t')].at(-1)")
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")
-    assert page.evaluate("[...document.querySelectorAll('.t')].indexOf(document.activeElement)") == min(1, tokens.count() - 1)
+    assert page.evaluate(
+        "[...document.querySelectorAll('.t')].indexOf(document.activeElement)"
+    ) == min(1, tokens.count() - 1)
     assert page.locator("#token").is_visible() and page.locator("#token .taken").count() == 1
     assert page.locator("#token .choice").count() >= 5
     assert "%" in page.evaluate("document.activeElement.ariaLabel")
@@ -264,7 +312,10 @@ def test_tokens_are_reached_by_keyboard(page: Any) -> None:
     assert page.locator("#token").is_hidden()
     page.uncheck("#probabilities")
     assert page.locator(".t[tabindex]").count() == 0
-    assert page.evaluate("getComputedStyle(document.querySelector('.t')).backgroundColor") == "rgba(0, 0, 0, 0)"
+    assert (
+        page.evaluate("getComputedStyle(document.querySelector('.t')).backgroundColor")
+        == "rgba(0, 0, 0, 0)"
+    )
 
 
 def test_the_caret_tells_of_a_token_in_a_text_that_is_edited(page: Any) -> None:
@@ -279,7 +330,9 @@ def test_the_caret_tells_of_a_token_in_a_text_that_is_edited(page: Any) -> None:
     assert page.locator("#token .taken").count() >= 1
     page.keyboard.type("Q")
     assert page.locator("#token").is_hidden()
-    assert "Q" not in "".join(page.locator(".t").all_text_contents()), "an edited token has no probability"
+    assert "Q" not in "".join(page.locator(".t").all_text_contents()), (
+        "an edited token has no probability"
+    )
 
 
 def test_a_journey_by_keyboard_alone(visit: Visit, tuned: str) -> None:  # noqa: F811
@@ -289,7 +342,11 @@ def test_a_journey_by_keyboard_alone(visit: Visit, tuned: str) -> None:  # noqa:
     seen = set()
     for _ in range(40):
         page.keyboard.press("Tab")
-        seen.add(page.evaluate("document.activeElement.id || document.activeElement.name || document.activeElement.textContent"))
+        seen.add(
+            page.evaluate(
+                "document.activeElement.id || document.activeElement.name || document.activeElement.textContent"
+            )
+        )
         # A radio button hides; its label shows the outline.
         assert page.evaluate("""['BODY', 'HTML'].includes(document.activeElement.tagName) || document.activeElement.name === 'mode'
           || getComputedStyle(document.activeElement).outlineStyle !== 'none'""")
@@ -301,7 +358,10 @@ def test_a_journey_by_keyboard_alone(visit: Visit, tuned: str) -> None:  # noqa:
     page.keyboard.press("ArrowRight")
     assert page.locator("output").first.inner_text() == "0.85"
     page.keyboard.press("Escape")
-    assert page.locator("#settings").is_hidden() and page.evaluate("document.activeElement.id") == "open-settings"
+    assert (
+        page.locator("#settings").is_hidden()
+        and page.evaluate("document.activeElement.id") == "open-settings"
+    )
     page.focus("#message")
     page.keyboard.type("One")
     page.keyboard.press("Shift+Enter")
@@ -312,7 +372,9 @@ def test_a_journey_by_keyboard_alone(visit: Visit, tuned: str) -> None:  # noqa:
     assert page.evaluate("document.activeElement.id") == "message"
 
 
-def test_a_model_that_was_not_tuned_asks_for_the_key_and_completes(visit: Visit, untuned: str) -> None:  # noqa: F811
+def test_a_model_that_was_not_tuned_asks_for_the_key_and_completes(
+    visit: Visit, untuned: str
+) -> None:  # noqa: F811
     page = visit(untuned, ready=False)
     page.locator("#key").wait_for()
     page.fill("#key-input", "wrong-key-of-24-chars-xx")
@@ -344,7 +406,9 @@ def test_without_a_key_the_page_says_so(visit: Visit, untuned: str) -> None:  # 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [PHONE, DESKTOP, WIDE])
-def test_nothing_is_wider_than_the_window_and_all_of_it_can_be_read(visit: Visit, tuned: str, size: tuple[int, int], scheme: str) -> None:  # noqa: F811
+def test_nothing_is_wider_than_the_window_and_all_of_it_can_be_read(
+    visit: Visit, tuned: str, size: tuple[int, int], scheme: str
+) -> None:  # noqa: F811
     page = visit(tuned, size, color_scheme=scheme)
     assert overflows(page) <= 0
     page.check("#probabilities")
@@ -382,10 +446,14 @@ CONTRAST = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_steps_of_probability_are_even_without_any_hue(visit: Visit, tuned: str, scheme: str) -> None:  # noqa: F811
+def test_steps_of_probability_are_even_without_any_hue(
+    visit: Visit, tuned: str, scheme: str
+) -> None:  # noqa: F811
     page = visit(tuned, color_scheme=scheme)
     page.check("#probabilities")
-    colors = page.evaluate("[...document.querySelectorAll('#legend li:not(.p0)')].map((item) => getComputedStyle(item).backgroundColor)")
+    colors = page.evaluate(
+        "[...document.querySelectorAll('#legend li:not(.p0)')].map((item) => getComputedStyle(item).backgroundColor)"
+    )
     lightness = [float(color.removeprefix("oklch(").split()[0]) for color in colors]
     steps = [after - before for before, after in pairwise(lightness)]
     assert len(steps) == 4 and all(math.isclose(step, steps[0], rel_tol=0.15) for step in steps)
@@ -396,7 +464,10 @@ def test_the_theme_is_chosen_by_hand_and_kept(page: Any) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
     light = page.evaluate(ground)
     page.click("#theme")
-    assert page.evaluate(ground) == light and page.locator("#theme").get_attribute("aria-label") == "Theme: light"
+    assert (
+        page.evaluate(ground) == light
+        and page.locator("#theme").get_attribute("aria-label") == "Theme: light"
+    )
     page.click("#theme")
     dark = page.evaluate(ground)
     assert dark != light
@@ -422,8 +493,15 @@ def test_on_a_phone_targets_are_large_and_settings_are_a_sheet(visit: Visit, tun
 
 def test_motion_is_left_out_when_asked(visit: Visit, tuned: str) -> None:  # noqa: F811
     page = visit(tuned, reduced_motion="reduce")
-    page.evaluate("chat.append(Object.assign(document.createElement('div'), {className: 'body writing', innerHTML: '<div>a</div>'}))")
-    assert page.evaluate("getComputedStyle(document.querySelector('.writing div'), '::after').animationName") == "none"
+    page.evaluate(
+        "chat.append(Object.assign(document.createElement('div'), {className: 'body writing', innerHTML: '<div>a</div>'}))"
+    )
+    assert (
+        page.evaluate(
+            "getComputedStyle(document.querySelector('.writing div'), '::after').animationName"
+        )
+        == "none"
+    )
 
 
 def test_every_control_has_a_name_and_the_page_has_landmarks(page: Any) -> None:

@@ -1,4 +1,6 @@
-"""The page against a server that is slow, cut, busy, full or hostile: nothing is lost, nothing runs, nothing breaks."""
+"""The page against a server that is slow, cut, busy, full or hostile: nothing is lost, nothing
+runs, nothing breaks.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ MARKUP = (
     "<script>alert(1)</script><img src=x onerror=alert(2)><svg/onload=alert(3)><iframe srcdoc='<script>alert(4)</script>'></iframe>"
     "</div></textarea></style><style>*{display:none}</style><a href='javascript:alert(5)'>a</a>{{7*7}}${alert(6)}"
 )
-CONTROL = "\x1b[31mred\x07\x08\x7f\u202egnp.exe\u2066\u200f\ufeff\u0000" + "Z" + "\u0335\u0489" * 200
+CONTROL = (
+    "\x1b[31mred\x07\x08\x7f\u202egnp.exe\u2066\u200f\ufeff\u0000" + "Z" + "\u0335\u0489" * 200
+)
 LONG = "x" * 100_000
 
 
@@ -75,7 +79,11 @@ def test_only_one_answer_at_a_time(page: Any, fake: Fake) -> None:
     page.fill("#message", "Another")
     page.press("#message", "Enter")
     page.locator(".user").get_by_role("button", name="Edit").click()
-    assert len(fake.asked) == 1 and page.locator(".turn").count() == 2 and page.locator(".turn form").count() == 0
+    assert (
+        len(fake.asked) == 1
+        and page.locator(".turn").count() == 2
+        and page.locator(".turn form").count() == 0
+    )
     assert page.input_value("#message") == "Another", "what was typed meanwhile stays"
     fake.gate.set()
     ended(page)
@@ -103,7 +111,9 @@ def test_an_answer_of_nothing_can_be_asked_for_again(page: Any, fake: Fake) -> N
     fake.pieces = ["Hello"]
     page.get_by_role("button", name="Regenerate").click()
     ended(page)
-    assert answer(page) == "Hello" and [turn["content"] for turn in fake.asked[1]["messages"]] == ["Hi"]
+    assert answer(page) == "Hello" and [turn["content"] for turn in fake.asked[1]["messages"]] == [
+        "Hi"
+    ]
 
 
 def test_a_lost_connection_keeps_the_text_and_can_be_retried(page: Any, fake: Fake) -> None:
@@ -114,7 +124,11 @@ def test_a_lost_connection_keeps_the_text_and_can_be_retried(page: Any, fake: Fa
     fake.cut = False
     page.get_by_role("button", name="Retry").click()
     ended(page)
-    assert page.locator(".problem").count() == 0 and page.locator(".turn").count() == 2 and answer(page) == "Hello there."
+    assert (
+        page.locator(".problem").count() == 0
+        and page.locator(".turn").count() == 2
+        and answer(page) == "Hello there."
+    )
     assert [turn["content"] for turn in fake.asked[1]["messages"]] == ["Hi"]
 
 
@@ -125,7 +139,10 @@ def test_an_error_in_the_middle_of_a_stream_is_told(page: Any, fake: Fake) -> No
     assert "out of memory" in page.locator(".problem").inner_text()
 
 
-@pytest.mark.parametrize("piece", [b"data: {\n\n", b"data: [DONE", b"\xff\xfe\n\n", b"data: 5\n\ndata: null\n\ndata: []\n\n"])
+@pytest.mark.parametrize(
+    "piece",
+    [b"data: {\n\n", b"data: [DONE", b"\xff\xfe\n\n", b"data: 5\n\ndata: null\n\ndata: []\n\n"],
+)
 def test_what_is_not_the_protocol_is_one_line(page: Any, fake: Fake, piece: bytes) -> None:
     fake.pieces, fake.cut = ["Hello", piece], True
     say(page, "Hi")
@@ -135,7 +152,11 @@ def test_what_is_not_the_protocol_is_one_line(page: Any, fake: Fake, piece: byte
 def test_a_busy_server_says_how_long(page: Any, fake: Fake) -> None:
     fake.refuse(429, "queue full", Retry_After="7")
     say(page, "Hi")
-    assert page.locator(".problem").inner_text().startswith("The server is busy; it asks to wait 7 seconds.")
+    assert (
+        page.locator(".problem")
+        .inner_text()
+        .startswith("The server is busy; it asks to wait 7 seconds.")
+    )
     page.get_by_role("button", name="Retry").click()
     ended(page)
     assert answer(page) == "Hello there." and page.locator(".turn").count() == 2
@@ -153,7 +174,9 @@ def test_errors_of_the_server_stand_in_their_place(page: Any, fake: Fake) -> Non
     page.get_by_text("Complete", exact=True).click()
     page.locator("#prompts button").first.click()
     ended(page)
-    assert page.locator("#text").text_content() == "Once upon" and page.locator("#after .problem").inner_text().startswith("no")
+    assert page.locator("#text").text_content() == "Once upon" and page.locator(
+        "#after .problem"
+    ).inner_text().startswith("no")
 
 
 def test_a_server_that_is_gone_is_noticed(visit: Visit) -> None:  # noqa: F811
@@ -186,9 +209,14 @@ def test_a_key_that_is_asked_for_in_the_middle_goes_on(page: Any, fake: Fake) ->
 @pytest.mark.parametrize("text", [MARKUP, CONTROL, LONG], ids=["markup", "control", "long"])
 @pytest.mark.parametrize("probable", [False, True])
 def test_hostile_text_is_text(visit: Visit, fake: Fake, text: str, probable: bool) -> None:  # noqa: F811
-    fake.info |= {"run": text[:300], "prompts": [{"text": text, "kind": text[:300], "mode": "chat"}]}
+    fake.info |= {
+        "run": text[:300],
+        "prompts": [{"text": text, "kind": text[:300], "mode": "chat"}],
+    }
     raw = text.encode()
-    fake.pieces = [(text, [(raw, -1.0, [(raw, -1.0), (b"<b>", -2.0)])])] if probable else [text, text]
+    fake.pieces = (
+        [(text, [(raw, -1.0, [(raw, -1.0), (b"<b>", -2.0)])])] if probable else [text, text]
+    )
     page = visit(fake.url, PHONE)
     assert overflows(page) <= 0
     if probable:
@@ -253,7 +281,10 @@ def test_tokens_that_are_parts_of_characters_are_joined(page: Any, fake: Fake) -
         ended(page)
         place = "#chat .t" if mode == "Chat" else "#text .t"
         assert page.locator(place).all_text_contents() == ["🐕", "é b", "\ufffd!"]
-        assert [name.split()[1] for name in page.locator(place).evaluate_all("(all) => all.map((one) => one.className)")] == [
+        assert [
+            name.split()[1]
+            for name in page.locator(place).evaluate_all("(all) => all.map((one) => one.className)")
+        ] == [
             "p3",
             "p2",
             "p2",
@@ -261,11 +292,17 @@ def test_tokens_that_are_parts_of_characters_are_joined(page: Any, fake: Fake) -
     page.get_by_text("Chat", exact=True).click()
     page.locator(".t").first.focus()
     assert "3 tokens make this text" in page.locator("#token").inner_text()
-    assert "f0" in page.locator("#token").inner_text() and "9f 90" in page.locator("#token").inner_text()
+    assert (
+        "f0" in page.locator("#token").inner_text()
+        and "9f 90" in page.locator("#token").inner_text()
+    )
 
 
 def test_what_a_stop_string_cut_away_is_not_shown(page: Any, fake: Fake) -> None:
-    fake.pieces = [("Hello", scored((b"Hello", -0.1))), (" w", scored((b" wor", -0.1), (b"ld", -0.1)))]
+    fake.pieces = [
+        ("Hello", scored((b"Hello", -0.1))),
+        (" w", scored((b" wor", -0.1), (b"ld", -0.1))),
+    ]
     page.check("#probabilities")
     say(page, "Hi")
     assert answer(page) == "Hello w"
@@ -280,7 +317,11 @@ def test_what_does_not_fit_is_left_out_from_the_oldest(page: Any, fake: Fake) ->
     fake.info["context"] = 20_000
     say(page, "Fourth")
     last = [turn["content"] for turn in fake.asked[-1]["messages"]]
-    assert last[-1] == "Fourth" and "First" not in last and fake.asked[-1]["messages"][0]["role"] == "user"
+    assert (
+        last[-1] == "Fourth"
+        and "First" not in last
+        and fake.asked[-1]["messages"][0]["role"] == "user"
+    )
     assert page.get_by_text("The model no longer sees what is above.").count() == 1
     assert page.locator(".problem").count() == 0 and page.locator(".user").count() == 4
 
@@ -302,13 +343,19 @@ def test_complete_sends_the_end_of_a_text_that_is_too_long(page: Any, fake: Fake
     page.keyboard.press("Control+Enter")
     ended(page)
     first, second = (body["prompt"] for body in fake.asked)
-    assert words.endswith(first) and words.endswith(second) and 0 < len(second) < len(first) < len(words)
+    assert (
+        words.endswith(first)
+        and words.endswith(second)
+        and 0 < len(second) < len(first) < len(words)
+    )
     assert first.startswith("word") and second.startswith("word")
     assert page.locator("#text").text_content() == words + "Hello there."
 
 
 def test_a_long_answer_is_only_ever_appended_to(page: Any, fake: Fake) -> None:
-    fake.pieces = [f"token{number}" + ("\n" if number % 9 == 0 else " ") for number in range(10_000)]
+    fake.pieces = [
+        f"token{number}" + ("\n" if number % 9 == 0 else " ") for number in range(10_000)
+    ]
     page.evaluate("""() => {
       window.removed = 0;
       const count = (changes) => changes.forEach((change) => (removed += change.removedNodes.length));
@@ -321,7 +368,9 @@ def test_a_long_answer_is_only_ever_appended_to(page: Any, fake: Fake) -> None:
         "Math.max(...[...document.querySelectorAll('.assistant .body > div')].map((block) => block.textContent.length))"
     )
     assert longest < 1200, "a frame lays out one block, not the answer"
-    assert page.evaluate("innerHeight + scrollY >= document.documentElement.scrollHeight - 2"), "the end is in view"
+    assert page.evaluate("innerHeight + scrollY >= document.documentElement.scrollHeight - 2"), (
+        "the end is in view"
+    )
 
 
 def test_a_reader_who_scrolled_up_is_left_alone(page: Any, fake: Fake) -> None:

@@ -29,17 +29,25 @@ def pieces(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
 
 
 def test_bytes_of_every_id(tokenizer: Tokenizer) -> None:
-    """An id's bytes are those that it decodes to, and as many as are counted for it; specials are as written."""
+    """An id's bytes are those that it decodes to, and as many as are counted for it; specials are
+    as written.
+    """
     strings, counted = tokenizer.byte_strings(), tokenizer.token_bytes()
-    assert [strings[token].decode() for token in (tokenizer.end_id, *tokenizer.chat_ids)] == list(SPECIALS)
-    assert {string for string in strings if len(string) == 1} == {bytes([byte]) for byte in range(256)}
+    assert [strings[token].decode() for token in (tokenizer.end_id, *tokenizer.chat_ids)] == list(
+        SPECIALS
+    )
+    assert {string for string in strings if len(string) == 1} == {
+        bytes([byte]) for byte in range(256)
+    }
     for token, string in enumerate(strings):
         assert string.decode("utf-8", "replace") == tokenizer.decode([token])
         assert len(string) == counted[token] or string.decode() in SPECIALS
 
 
 def test_tokens_that_were_added_by_name(tokenizer: Tokenizer) -> None:
-    """A vocabulary that comes from elsewhere may hold names that are no bytes; they are text as they stand."""
+    """A vocabulary that comes from elsewhere may hold names that are no bytes; they are text as
+    they stand.
+    """
     engine = tokenizers.Tokenizer.from_str(tokenizer._engine.to_str())
     engine.add_tokens(["two words", "中文", "Ġword"])
     engine.add_special_tokens(["<| pad |>"])
@@ -59,7 +67,9 @@ def test_hostile_text_comes_in_whole_characters(tokenizer: Tokenizer, text: str)
 @examples(400)
 @given(st.data())
 def test_any_ids_give_what_decoding_them_gives(tokenizer: Tokenizer, data: st.DataObject) -> None:
-    """Bytes that are no UTF-8 become as many U+FFFD as `decode` makes of them, wherever the ids cut them."""
+    """Bytes that are no UTF-8 become as many U+FFFD as `decode` makes of them, wherever the ids cut
+    them.
+    """
     # Ids 3 to 258 are single bytes: among them broken characters are the rule.
     token = st.integers(3, 258) | st.integers(0, tokenizer.vocab_size - 1)
     ids = data.draw(st.lists(token, max_size=40))

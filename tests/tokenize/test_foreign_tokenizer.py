@@ -1,4 +1,6 @@
-"""Tokenizers of other programs: carried exactly, or refused by name; text never yields a special token of theirs."""
+"""Tokenizers of other programs: carried exactly, or refused by name; text never yields a special
+token of theirs.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,8 @@ def adopted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def test_ids_are_those_of_transformers(adopted: Path) -> None:
-    # Protects: what is trained here is asked there with the same ids, whatever class of theirs the folder named before.
+    # Protects: what is trained here is asked there with the same ids, whatever class of theirs the
+    # folder named before.
     transformers = pytest.importorskip("transformers", reason="needs transformers")
     theirs, ours = transformers.AutoTokenizer.from_pretrained(adopted), Tokenizer.load(adopted)
     for text in [*HOSTILE, "a <think> b</think>", "".join(ours.specials)]:
@@ -54,23 +57,39 @@ def test_ids_are_those_of_transformers(adopted: Path) -> None:
 
 
 def test_chats_are_those_of_transformers(adopted: Path) -> None:
-    # Protects: a tokenizer without ChatML's tokens still chats alike in both, and nobody writes the end of a turn.
+    # Protects: a tokenizer without ChatML's tokens still chats alike in both, and nobody writes the
+    # end of a turn.
     transformers = pytest.importorskip("transformers", reason="needs transformers")
     theirs, ours = transformers.AutoTokenizer.from_pretrained(adopted), Tokenizer.load(adopted)
     theirs.chat_template = template(ours)
-    turns = TURNS if len(ours.chat_ids) == 1 else [TURNS[0], {"role": "user", "content": "12345?"}, TURNS[2]]
+    turns = (
+        TURNS
+        if len(ours.chat_ids) == 1
+        else [TURNS[0], {"role": "user", "content": "12345?"}, TURNS[2]]
+    )
     ids, learned = encode_chat(ours, turns)
     assert theirs.apply_chat_template(turns, return_dict=False) == ids
-    assert theirs.apply_chat_template(turns[:2], add_generation_prompt=True, return_dict=False) == encode_prompt(ours, turns[:2])
-    assert ours.decode(i for i, own in zip(ids, learned, strict=True) if own) == f"Café.{ours.special_name(ours.stop_id)}"
+    assert theirs.apply_chat_template(
+        turns[:2], add_generation_prompt=True, return_dict=False
+    ) == encode_prompt(ours, turns[:2])
+    assert (
+        ours.decode(i for i, own in zip(ids, learned, strict=True) if own)
+        == f"Café.{ours.special_name(ours.stop_id)}"
+    )
     assert sum(i in ours.specials.values() for i in ids) == len(turns) * len(ours.chat_ids)
 
 
 @examples(60)
-@given(text=st.text("ab Z'9.\n\r\t\u3000é中_-", max_size=120), limit=st.integers(8, 40), family=st.sampled_from(FAMILIES))
+@given(
+    text=st.text("ab Z'9.\n\r\t\u3000é中_-", max_size=120),
+    limit=st.integers(8, 40),
+    family=st.sampled_from(FAMILIES),
+)
 def test_pieces_encode_to_the_same_ids(text: str, limit: int, family: str) -> None:
     # Protects: a long document has the ids of the whole, whatever cuts its words.
-    tokenizer = TOKENIZERS.setdefault(family, Tokenizer(engine_of(family), SPECIALS[family][1 if family == "llama-bpe" else 0]))
+    tokenizer = TOKENIZERS.setdefault(
+        family, Tokenizer(engine_of(family), SPECIALS[family][1 if family == "llama-bpe" else 0])
+    )
     cut = list(pieces(text, limit, tokenizer._cuts))
     places = {match.start() for match in tokenizer._cuts.finditer(text)}
     if all(sum(map(len, cut[:n])) in places for n in range(1, len(cut))):
@@ -89,33 +108,48 @@ def test_what_is_known_of_each_family(adopted: Path) -> None:
     assert tuple(tokenizer.specials) == SPECIALS[family]
     assert len(tokenizer.chat_ids) == (2 if family in ("qwen2", "smollm") else 1)
     for text in HOSTILE:
-        assert tokenizer.token_bytes()[tokenizer.encode(text)].sum() == len(tokenizer.normalized(text).encode())
+        assert tokenizer.token_bytes()[tokenizer.encode(text)].sum() == len(
+            tokenizer.normalized(text).encode()
+        )
     added = tokenizer.encode("a<think>b")
     assert (len(added) == 3) == (family == "qwen2")
     assert tokenizer.byte_strings()[added[1]] == (ADDED[0].encode() if family == "qwen2" else b"<")
 
 
 @pytest.mark.parametrize(
-    ("family", "end", "wanted"), [("qwen2", "<|im_end|>", "<|endoftext|>"), ("llama-bpe", "<|eot_id|>", "<|end_of_text|>")]
+    ("family", "end", "wanted"),
+    [("qwen2", "<|im_end|>", "<|endoftext|>"), ("llama-bpe", "<|eot_id|>", "<|end_of_text|>")],
 )
-def test_a_model_that_chats_ends_texts_as_its_base_did(tmp_path: Path, family: str, end: str, wanted: str) -> None:
+def test_a_model_that_chats_ends_texts_as_its_base_did(
+    tmp_path: Path, family: str, end: str, wanted: str
+) -> None:
     # Protects: documents never end with the end of an answer.
     write_tokenizer(tmp_path, family, end)
     assert read_tokenizer(tmp_path).tokenizer.end == wanted
 
 
 def test_the_file_stays_as_it_is_but_for_what_stands_around_a_text(tmp_path: Path) -> None:
-    # Protects: "used as it is"; a begin token that other programs would add was never trained on here.
+    # Protects: "used as it is"; a begin token that other programs would add was never trained on
+    # here.
     for family in FAMILIES:
         write_tokenizer(tmp_path / family, family)
-        data, found = (tmp_path / family / "tokenizer.json").read_bytes(), read_tokenizer(tmp_path / family).data
+        data, found = (
+            (tmp_path / family / "tokenizer.json").read_bytes(),
+            read_tokenizer(tmp_path / family).data,
+        )
         if family != "llama-bpe":
             assert found == data
         else:
             assert json.loads(found) == json.loads(data) | {"post_processor": None}
-    edit(tmp_path / "gpt-2" / "tokenizer.json", truncation={"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0})
+    edit(
+        tmp_path / "gpt-2" / "tokenizer.json",
+        truncation={"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0},
+    )
     tokenizer = read_tokenizer(tmp_path / "gpt-2").tokenizer
-    assert tokenizer.decode(tokenizer.encode("a long text is not cut off")) == "a long text is not cut off"
+    assert (
+        tokenizer.decode(tokenizer.encode("a long text is not cut off"))
+        == "a long text is not cut off"
+    )
 
 
 BYTES = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
@@ -130,7 +164,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no model": ({"model": None}, "cannot be carried exactly"),
     "no specials": ({"added_tokens": []}, "no special token ends a text"),
     "endless": (
-        {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [ENDLESS, BYTES | {"add_prefix_space": False}]}},
+        {
+            "pre_tokenizer": {
+                "type": "Sequence",
+                "pretokenizers": [ENDLESS, BYTES | {"add_prefix_space": False}],
+            }
+        },
         "retry-limit-in-match",
     ),
     "odd": ({"post_processor": {"processors": None}}, "cannot be carried exactly"),
@@ -144,22 +183,28 @@ def test_what_would_lose_text_is_refused(tmp_path: Path, case: str) -> None:
     changes, said = REFUSED[case]
     edit(tmp_path / "tokenizer.json", **changes)
     with pytest.raises(
-        GroundupError, match=rf"tokenizer\.json: cannot be carried exactly: .*{said.removeprefix('cannot be carried exactly')}"
+        GroundupError,
+        match=rf"tokenizer\.json: cannot be carried exactly: .*{said.removeprefix('cannot be carried exactly')}",
     ) as caught:
         read_tokenizer(tmp_path)
     assert "\n" not in str(caught.value)
 
 
 def test_slow_ones_and_other_kinds_are_refused(tmp_path: Path) -> None:
-    # Protects: a sentencepiece model alone is not read, and word pieces and byte fallback are named.
+    # Protects: a sentencepiece model alone is not read, and word pieces and byte fallback are
+    # named.
     (tmp_path / "tokenizer.model").write_bytes(b"\n\x0e")
-    with pytest.raises(GroundupError, match=r"tokenizer\.json: there is no such file.*save_pretrained"):
+    with pytest.raises(
+        GroundupError, match=r"tokenizer\.json: there is no such file.*save_pretrained"
+    ):
         read_tokenizer(tmp_path)
     words = tokenizers.Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
     words.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(GroundupError, match="model is WordLevel; only byte-level BPE"):
         read_tokenizer(tmp_path)
-    tokenizers.Tokenizer(models.BPE({"a": 0}, [], byte_fallback=True)).save(str(tmp_path / "tokenizer.json"))
+    tokenizers.Tokenizer(models.BPE({"a": 0}, [], byte_fallback=True)).save(
+        str(tmp_path / "tokenizer.json")
+    )
     with pytest.raises(GroundupError, match="with byte_fallback"):
         read_tokenizer(tmp_path)
     for text in ("", "[]", "[" * 100_000):
@@ -175,9 +220,14 @@ def test_tokens_that_swallow_spaces_and_names_that_are_words_are_refused(tmp_pat
     engine.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(GroundupError, match=r"'a <mask> b.*does not come back"):
         read_tokenizer(tmp_path)
-    vocab = {byte: n for n, byte in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))} | {"END": 256}
+    vocab = {byte: n for n, byte in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))} | {
+        "END": 256
+    }
     word = tokenizers.Tokenizer(models.BPE(vocab, [], ignore_merges=True))
-    word.pre_tokenizer, word.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    word.pre_tokenizer, word.decoder = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoders.ByteLevel(),
+    )
     word.add_special_tokens([AddedToken("END", special=True, normalized=False)])
     word.save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": {"content": "END"}}')
@@ -191,13 +241,21 @@ def test_the_tokenizer_of_gpt2(tmp_path: Path) -> None:
     if not data:
         pytest.skip("GROUNDUP_TEST_DATA is not set")
     files = Path(data) / "models" / "gpt2-tokenizer"
-    engine = tokenizers.Tokenizer(models.BPE.from_file(str(files / "encoder.json"), str(files / "vocab.bpe")))
-    engine.pre_tokenizer, engine.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    engine = tokenizers.Tokenizer(
+        models.BPE.from_file(str(files / "encoder.json"), str(files / "vocab.bpe"))
+    )
+    engine.pre_tokenizer, engine.decoder = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoders.ByteLevel(),
+    )
     engine.add_special_tokens([AddedToken("<|endoftext|>", special=True, normalized=False)])
     engine.save(str(tmp_path / "tokenizer.json"))
     tokenizer = read_tokenizer(tmp_path).tokenizer
     assert (tokenizer.vocab_size, tokenizer.end_id, tokenizer.splitter) == (50_257, 50_256, "gpt-2")
-    assert tokenizer.encode("Hello world<|endoftext|>")[:2] == [15496, 995] and 50_256 not in tokenizer.encode("<|endoftext|>")
+    assert tokenizer.encode("Hello world<|endoftext|>")[:2] == [
+        15496,
+        995,
+    ] and 50_256 not in tokenizer.encode("<|endoftext|>")
     for path in sorted((Path(data) / "books").rglob("*.txt"))[:2]:
         text = path.read_text(encoding="utf-8", errors="replace")[:600_000]
         assert tokenizer.decode(tokenizer.encode(text)) == text

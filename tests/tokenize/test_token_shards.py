@@ -1,4 +1,6 @@
-"""Token shards: exact contents, the type checked on write and on read, an index that leads from token to document."""
+"""Token shards: exact contents, the type checked on write and on read, an index that leads from
+token to document.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ TEXTS = [(text or "empty", number % 3) for number, text in enumerate(HOSTILE * 2
 
 
 def test_a_shard_holds_its_kept_documents(tmp_path: Path) -> None:
-    """Every kept document stands where the index says, ends with the end-of-text id, and decodes to itself."""
+    """Every kept document stands where the index says, ends with the end-of-text id, and decodes to
+    itself.
+    """
     run = refined_run(tmp_path / "run", {"a.1": TEXTS})
     (shard,) = refined_shards(run.store)
     train_tokenizer(tmp_path, [shard], 300, 512)
@@ -36,7 +40,11 @@ def test_a_shard_holds_its_kept_documents(tmp_path: Path) -> None:
         assert [tokenizer.decode(part[:-1]) for part in parts] == wanted
         assert all(part[-1] == tokenizer.end_id for part in parts)
         assert [row["bytes"] for row in mine] == [len(text.encode()) for text in wanted]
-        assert facts[split] == {"documents": len(wanted), "tokens": len(tokens), "bytes": sum(row["bytes"] for row in mine)}
+        assert facts[split] == {
+            "documents": len(wanted),
+            "tokens": len(tokens),
+            "bytes": sum(row["bytes"] for row in mine),
+        }
         assert sum(map(len, parts)) == len(tokens)
 
 
@@ -55,7 +63,10 @@ def test_the_type_fits_the_vocabulary(tmp_path: Path, vocab_size: int, kind: str
 
 def test_wrong_ids_are_refused_on_write_and_read(tmp_path: Path) -> None:
     """An id that does not fit would silently become another token."""
-    with pytest.raises(GroundupError, match="token id 300 is outside"), TokenWriter(tmp_path / "x.npy", 300) as writer:
+    with (
+        pytest.raises(GroundupError, match="token id 300 is outside"),
+        TokenWriter(tmp_path / "x.npy", 300) as writer,
+    ):
         writer.write(np.array([300], np.uint32))
     np.save(tmp_path / "y.npy", np.array([1, 300], np.uint16))
     with pytest.raises(GroundupError, match=r"y\.npy: token id 300 is outside"):

@@ -37,16 +37,24 @@ def built(run: Run) -> int:
 
 
 def test_the_view(tmp_path: Path) -> None:
-    """The view holds what the design names; its facts add up; the index covers every kept document in order."""
+    """The view holds what the design names; its facts add up; the index covers every kept document
+    in order.
+    """
     run = refined_run(tmp_path, SHARDS)
     assert built(run) == 1 + 3 + 1
     view = run.store.view("tokenize")
     assert view is not None
     names = {f"shards/{name}.{split}.npy" for name in SHARDS for split in ("train", "validation")}
-    assert set(view.manifest["files"]) == names | {"tokenizer.json", "tokenizer_config.json", "index.parquet"}
+    assert set(view.manifest["files"]) == names | {
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "index.parquet",
+    }
     assert view.facts["sources"]["books"]["train"]["documents"] == 54
     total = view.facts["total"]["validation"]
-    assert total["tokens"] == sum(len(np.load(tmp_path / "tokenize/shards" / f"{name}.validation.npy")) for name in SHARDS)
+    assert total["tokens"] == sum(
+        len(np.load(tmp_path / "tokenize/shards" / f"{name}.validation.npy")) for name in SHARDS
+    )
     index = pq.read_table(tmp_path / "tokenize/index.parquet")
     assert sorted(set(index["shard"].to_pylist())) == sorted(SHARDS)
     assert index.num_rows == 90
@@ -54,7 +62,9 @@ def test_the_view(tmp_path: Path) -> None:
 
 
 def test_only_what_changed_is_done_again(tmp_path: Path) -> None:
-    """New text in one shard: that shard and the index; the tokenizer stays, because weights depend on its ids."""
+    """New text in one shard: that shard and the index; the tokenizer stays, because weights depend
+    on its ids.
+    """
     run = refined_run(tmp_path, SHARDS)
     tokenize(run)
     before = (tmp_path / "tokenize/tokenizer.json").read_bytes()
@@ -86,7 +96,9 @@ def test_the_sample_is_bounded_and_does_not_depend_on_shards(tmp_path: Path) -> 
     run = refined_run(tmp_path, SHARDS)
     shards = refined_shards(run.store)
     total = sum(map(text_bytes, shards))
-    assert total == sum(len(text) for docs in SHARDS.values() for text, verdict in docs if verdict == 1)
+    assert total == sum(
+        len(text) for docs in SHARDS.values() for text, verdict in docs if verdict == 1
+    )
     assert len(list(Sample(shards, total, total))) == 81
     sample = Sample(shards, total, total // 3)
     chosen = list(sample)
@@ -103,8 +115,9 @@ def test_nothing_to_train_on_is_one_line(tmp_path: Path) -> None:
         refined_shards(type(run.store)(tmp_path / "elsewhere"))
 
 
-# Versions of the steps → what they make of SHARDS. When this test fails, the output has changed: raise the version of the
-# step in stage.py, so that runs made before are not taken for equal, and enter the new digest here.
+# Versions of the steps → what they make of SHARDS. When this test fails, the output has changed:
+# raise the version of the step in stage.py, so that runs made before are not taken for equal, and
+# enter the new digest here.
 GOLDEN = {(1, 1): "6bbbe28246e1ea6d4ff4dd0e048995a9e489e4ee44fc742df618d16e46539ca1"}
 
 

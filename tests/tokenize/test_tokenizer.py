@@ -1,4 +1,6 @@
-"""The tokenizer: exact round trips, no specials from text, ids that do not depend on how a text is cut."""
+"""The tokenizer: exact round trips, no specials from text, ids that do not depend on how a text is
+cut.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,11 @@ from groundup.artifacts.tokenizer import END, SPECIALS, Tokenizer, pieces
 from groundup.errors import GroundupError
 from groundup.tokenize.train_bpe import resolve_vocab_size, train_bpe, trainable, write_config
 
-TEXT = ["The cat sat on the mat. " * 20, "def f(x):\n    return x + 1\n" * 20, "Über die Brücke gehen wir, 中文 中文。\n" * 20]
+TEXT = [
+    "The cat sat on the mat. " * 20,
+    "def f(x):\n    return x + 1\n" * 20,
+    "Über die Brücke gehen wir, 中文 中文。\n" * 20,
+]
 SHORT = 24
 
 
@@ -42,7 +48,9 @@ def test_round_trip_of_hostile_text(tokenizer: Tokenizer, text: str) -> None:
 
 @given(st.text(max_size=200))
 def test_round_trip_of_any_text(tokenizer: Tokenizer, text: str) -> None:
-    """Every valid string survives, whatever the vocabulary was trained on, and its bytes can be counted by token."""
+    """Every valid string survives, whatever the vocabulary was trained on, and its bytes can be
+    counted by token.
+    """
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
     assert tokenizer.token_bytes()[ids].sum() == len(text.encode())
@@ -51,7 +59,9 @@ def test_round_trip_of_any_text(tokenizer: Tokenizer, text: str) -> None:
 @examples(300)
 @given(st.text("ab Z'9.\n\r\t\u3000é中\u0301_-", max_size=120), st.integers(8, 40))
 def test_pieces_encode_to_the_same_ids(tokenizer: Tokenizer, text: str, limit: int) -> None:
-    """A text that is cut gives the ids of the whole, as long as no piece was cut at the limit for want of a safe place."""
+    """A text that is cut gives the ids of the whole, as long as no piece was cut at the limit for
+    want of a safe place.
+    """
     cut = list(pieces(text, limit))
     assert "".join(cut) == text
     assert all(len(piece) <= limit for piece in cut)
@@ -60,7 +70,9 @@ def test_pieces_encode_to_the_same_ids(tokenizer: Tokenizer, text: str, limit: i
         assert [i for piece in cut for i in tokenizer.encode(piece)] == tokenizer.encode(text)
 
 
-def test_batches_are_flat_and_do_not_depend_on_grouping(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_are_flat_and_do_not_depend_on_grouping(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Arrow arrays and lists, small groups and large ones give the same ids, text by text."""
     plain = [tokenizer.encode(text) for text in HOSTILE]
     monkeypatch.setattr(module, "BATCH_CHARACTERS", 10)
@@ -109,8 +121,15 @@ def test_training_does_not_depend_on_threads(tokenizer: Tokenizer) -> None:
     code = f"from groundup.tokenize.train_bpe import train_bpe; print(train_bpe({TEXT!r}, 400).to_str())"
     outputs = set()
     for threads in ("1", "4"):
-        environment = os.environ | {"RAYON_NUM_THREADS": threads, "PYTHONPATH": str(Path(groundup.__file__).parents[1])}
-        outputs.add(subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True).stdout)
+        environment = os.environ | {
+            "RAYON_NUM_THREADS": threads,
+            "PYTHONPATH": str(Path(groundup.__file__).parents[1]),
+        }
+        outputs.add(
+            subprocess.run(
+                [sys.executable, "-c", code], env=environment, capture_output=True, check=True
+            ).stdout
+        )
     assert len(outputs) == 1
 
 
@@ -121,8 +140,13 @@ def test_runs_that_are_no_words_are_not_trained_on() -> None:
 
 
 def test_auto_vocabulary_grows_with_the_text() -> None:
-    """The sizes are what the starter and the reference job want; a number in the recipe is taken as it is."""
-    sizes = [resolve_vocab_size("auto", size) for size in (100_000, 15_000_000, 500_000_000, 45_000_000_000)]
+    """The sizes are what the starter and the reference job want; a number in the recipe is taken as
+    it is.
+    """
+    sizes = [
+        resolve_vocab_size("auto", size)
+        for size in (100_000, 15_000_000, 500_000_000, 45_000_000_000)
+    ]
     assert sizes == [1_024, 4_096, 16_384, 49_152]
     assert resolve_vocab_size(50_000, 10) == 50_000
 
@@ -137,11 +161,15 @@ def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
 
 
 def test_transformers_gives_the_same_ids(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    """A folder of a Qwen3 model with our files keeps our splitter in transformers, which would build Qwen's own otherwise."""
+    """A folder of a Qwen3 model with our files keeps our splitter in transformers, which would
+    build Qwen's own otherwise.
+    """
     transformers = pytest.importorskip("transformers", reason="needs transformers")
     tokenizer._engine.save(str(tmp_path / "tokenizer.json"))
     write_config(tmp_path, 256)
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]})
+    )
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     for text in HOSTILE:
         ids = theirs(text, split_special_tokens=True)["input_ids"]

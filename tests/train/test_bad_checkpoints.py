@@ -1,4 +1,6 @@
-"""Checkpoints that are damaged, belong to something else or do not fit on the disk; the best one, and what is shown."""
+"""Checkpoints that are damaged, belong to something else or do not fit on the disk; the best one,
+and what is shown.
+"""
 
 from __future__ import annotations
 
@@ -46,16 +48,23 @@ def damage(folder: Path, name: str, how: str) -> None:
     if how == "missing":
         path.unlink()
     else:
-        cut = {"flipped": data[:-3] + bytes([data[-3] ^ 1]) + data[-2:], "torn": data[: len(data) // 2], "empty": b""}[how]
+        cut = {
+            "flipped": data[:-3] + bytes([data[-3] ^ 1]) + data[-2:],
+            "torn": data[: len(data) // 2],
+            "empty": b"",
+        }[how]
         path.write_bytes(cut)
 
 
 @pytest.mark.parametrize("how", ["missing", "flipped", "torn", "empty"])
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"]
+)
 def test_any_damage_is_named_and_costs_the_steps_since(
     undisturbed: Path, tmp_path: Path, name: str, how: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Protects: whichever file of the newest checkpoint is damaged, however: it is named, and the one before is taken.
+    # Protects: whichever file of the newest checkpoint is damaged, however: it is named, and the
+    # one before is taken.
     root = fresh(tmp_path)
     Trainer(root, plan()).run()
     capsys.readouterr()
@@ -67,10 +76,13 @@ def test_any_damage_is_named_and_costs_the_steps_since(
 
 
 def test_a_checkpoint_of_another_size_or_tokenizer_is_not_gone_on_from(tmp_path: Path) -> None:
-    # Protects: weights never go on under other sizes or ids; such a training is another one, and begins at 0.
+    # Protects: weights never go on under other sizes or ids; such a training is another one, and
+    # begins at 0.
     write_shards(tmp_path)
     stage.run(run_in(tmp_path, recipe(steps=4)))
-    checkpoints = checkpoint.Checkpoints(tmp_path, read_json(tmp_path / "train" / "train.json")["key"])
+    checkpoints = checkpoint.Checkpoints(
+        tmp_path, read_json(tmp_path / "train" / "train.json")["key"]
+    )
     assert checkpoints.newest() is not None
     assert dataclasses.replace(checkpoints, key="another").latest_valid() is None
     found = checkpoints.latest_valid()
@@ -80,8 +92,11 @@ def test_a_checkpoint_of_another_size_or_tokenizer_is_not_gone_on_from(tmp_path:
         other.optimizer.load_state_dict(checkpoints.restore(found[0], other.model))
 
 
-def test_a_full_disk_while_saving_keeps_the_last_good_state(undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Protects: half a checkpoint is never seen; one line says what is kept, and with room the run ends as undisturbed.
+def test_a_full_disk_while_saving_keeps_the_last_good_state(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Protects: half a checkpoint is never seen; one line says what is kept, and with room the run
+    # ends as undisturbed.
     root, inner = fresh(tmp_path), checkpoint.save_file
     calls = 0
 
@@ -94,7 +109,10 @@ def test_a_full_disk_while_saving_keeps_the_last_good_state(undisturbed: Path, t
         inner(tensors, path, *rest)
 
     monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(StoreError, match=r"the disk is full, step 8 could not be saved; checkpoints: step-4, step-5; free"):
+    with pytest.raises(
+        StoreError,
+        match=r"the disk is full, step 8 could not be saved; checkpoints: step-4, step-5; free",
+    ):
         Trainer(root, plan()).run()
     assert not any((root / ".staging").iterdir())
     Trainer(root, plan()).run()
@@ -102,17 +120,24 @@ def test_a_full_disk_while_saving_keeps_the_last_good_state(undisturbed: Path, t
 
 
 def test_the_best_must_be_better_than_noise() -> None:
-    # Protects: of two models that cannot be told apart the first stays; a small gain on every window is a gain.
+    # Protects: of two models that cannot be told apart the first stays; a small gain on every
+    # window is a gain.
     random = np.random.default_rng(1)
     windows = 3 + 0.3 * random.normal(size=400)
     gain = windows - 0.002 + 0.01 * random.normal(size=400)
     luck = windows - 0.002 + 0.3 * random.normal(size=400)
     assert standard_error(windows) > 0.01
-    assert is_better(gain.tolist(), windows.tolist()) and not is_better(windows.tolist(), gain.tolist())
+    assert is_better(gain.tolist(), windows.tolist()) and not is_better(
+        windows.tolist(), gain.tolist()
+    )
     assert abs(np.mean(luck) - windows.mean()) < 0.05 and not is_better(
         (windows - 0.0001 * luck).tolist(), (windows - 0.0001 * luck).tolist()
     )
-    assert is_better([3.0, 3.0], []) and not is_better([float("nan"), 3.0], []) and is_better([2.0], [3.0])
+    assert (
+        is_better([3.0, 3.0], [])
+        and not is_better([float("nan"), 3.0], [])
+        and is_better([2.0], [3.0])
+    )
 
 
 def test_tensorboard_shows_what_metrics_hold(tmp_path: Path) -> None:
@@ -126,19 +151,26 @@ def test_tensorboard_shows_what_metrics_hold(tmp_path: Path) -> None:
     shown = {event.step: event.value for event in events.Scalars("train/loss")}
     lines = Metrics(root / "train" / "metrics.jsonl").read()
     assert shown == {line["step"]: pytest.approx(line["loss"]) for line in lines if "loss" in line}
-    assert {"train/validation_loss.books", "train/perplexity", "train/memory_bytes"} <= set(events.Tags()["scalars"])
+    assert {"train/validation_loss.books", "train/perplexity", "train/memory_bytes"} <= set(
+        events.Tags()["scalars"]
+    )
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb"])
-def test_what_is_asked_for_and_not_installed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_what_is_asked_for_and_not_installed_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)
     with pytest.raises(GroundupError, match=rf"{name} = true.*pip install"):
         Trainer(fresh(tmp_path), plan(**{name: True}))
 
 
-def test_weights_and_biases_gets_figures_with_our_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Protects: its own step never goes back, ours may; nothing but scalars is sent. (The library itself is not needed.)
+def test_weights_and_biases_gets_figures_with_our_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Protects: its own step never goes back, ours may; nothing but scalars is sent. (The library
+    # itself is not needed.)
     sent: list[dict[str, float]] = []
 
     class Fake:
@@ -158,7 +190,10 @@ def test_weights_and_biases_gets_figures_with_our_step(tmp_path: Path, monkeypat
 def test_utilization_is_computed_by_its_formula() -> None:
     # Protects: causal attention and the head are counted, and every process has its own peak.
     whole = dataclasses.replace(plan(), machine=Machine(peak_flops=1e9, processes=2))
-    layer = 2 * (CONFIG.layer_matrix_parameters) + 4 * CONFIG.heads * CONFIG.head_width * (CONFIG.context + 1) / 2
+    layer = (
+        2 * (CONFIG.layer_matrix_parameters)
+        + 4 * CONFIG.heads * CONFIG.head_width * (CONFIG.context + 1) / 2
+    )
     a_token = 3 * (CONFIG.layers * layer + 2 * CONFIG.vocab_size * CONFIG.width)
     assert logbook.utilization(1000.0, whole) == pytest.approx(1000 * a_token / 2e9)
     assert logbook.utilization(1000.0, plan()) == 0.0

@@ -1,4 +1,6 @@
-"""What changes while a training is on: the ledger of settings and of samples, by step, and its replay after a crash."""
+"""What changes while a training is on: the ledger of settings and of samples, by step, and its
+replay after a crash.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +35,16 @@ def one_thread() -> None:
 
 
 @examples(100)
-@given(changes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 7), st.integers(0, 20)), max_size=8))
-def test_every_sample_is_read_once_and_in_order_whatever_changes(changes: list[tuple[int, int, int]]) -> None:
-    # Protects: no change of batch repeats a sample or leaves one out; only what is skipped by name is left out.
+@given(
+    changes=st.lists(
+        st.tuples(st.integers(1, 9), st.integers(1, 7), st.integers(0, 20)), max_size=8
+    )
+)
+def test_every_sample_is_read_once_and_in_order_whatever_changes(
+    changes: list[tuple[int, int, int]],
+) -> None:
+    # Protects: no change of batch repeats a sample or leaves one out; only what is skipped by name
+    # is left out.
     spans, step, expected, skips = resized([], 0, 4), 0, 0, set()
     read: list[int] = []
     for steps, sequences, skip in [*changes, (3, 5, 0)]:
@@ -56,12 +65,21 @@ def test_every_sample_is_read_once_and_in_order_whatever_changes(changes: list[t
 def test_a_later_line_overrules_from_its_step_on() -> None:
     # Protects: after going back to a checkpoint, what was noted beyond it no longer holds.
     base = table_of(recipe().train) | {"steps": 12}
-    events = [{"step": n, "settings": base | {"clip": clip}} for n, clip in ((0, 1.0), (5, 2.0), (9, 3.0), (7, 4.0))]
-    assert [(change.step, change.train.clip) for change in timeline(events)] == [(0, 1.0), (5, 2.0), (7, 4.0)]
+    events = [
+        {"step": n, "settings": base | {"clip": clip}}
+        for n, clip in ((0, 1.0), (5, 2.0), (9, 3.0), (7, 4.0))
+    ]
+    assert [(change.step, change.train.clip) for change in timeline(events)] == [
+        (0, 1.0),
+        (5, 2.0),
+        (7, 4.0),
+    ]
 
 
 def write_recipe(path: Path, of: Recipe, **train: object) -> Recipe:
-    """Write a recipe file that says what `of` says, but for some of [train]; return it as it is read."""
+    """Write a recipe file that says what `of` says, but for some of [train]; return it as it is
+    read.
+    """
     import tomli_w
 
     table = table_of(dataclasses.replace(of, train=dataclasses.replace(of.train, **train)))  # type: ignore[arg-type]
@@ -70,7 +88,8 @@ def write_recipe(path: Path, of: Recipe, **train: object) -> Recipe:
 
 
 def test_the_batch_may_change_and_the_samples_go_on(tmp_path: Path) -> None:
-    # Protects: another batch size is no other training: the next sample follows the last, and the ledger says so.
+    # Protects: another batch size is no other training: the next sample follows the last, and the
+    # ledger says so.
     write_shards(tmp_path)
     stage.run(run_in(tmp_path, recipe(steps=8)))
     first = weights_digest(tmp_path, 8)
@@ -79,7 +98,11 @@ def test_the_batch_may_change_and_the_samples_go_on(tmp_path: Path) -> None:
     state = read_json(tmp_path / "train" / "checkpoints" / "step-000012" / "state.json")
     assert state["spans"] == [[0, 0, 6], [8, 48, 12]] and state["tokens"] == 8 * 96 + 4 * 192
     events = Ledger(tmp_path / "train" / "ledger.jsonl").events("settings")
-    assert "batch_tokens was 96, is 192" in events[1]["changed"] and events[1]["step"] == 8 and events[1]["time"] > 1e9
+    assert (
+        "batch_tokens was 96, is 192" in events[1]["changed"]
+        and events[1]["step"] == 8
+        and events[1]["time"] > 1e9
+    )
 
 
 class Killed(BaseException):
@@ -113,12 +136,22 @@ def reloading(root: Path, at: int, **train: object) -> Trainer:
     return at_step(Trainer(root, whole), at - 1, edit)
 
 
-CHANGE = {"learning_rate": 0.001, "batch_tokens": 192, "steps": 15, "clip": 0.5, "checkpoint_steps": (6,), "validation_tokens": 64}
+CHANGE = {
+    "learning_rate": 0.001,
+    "batch_tokens": 192,
+    "steps": 15,
+    "clip": 0.5,
+    "checkpoint_steps": (6,),
+    "validation_tokens": 64,
+}
 
 
 @pytest.mark.parametrize("killed", [7, 9, 10, 13])
-def test_a_reload_holds_from_its_step_and_is_replayed_after_a_crash(tmp_path: Path, killed: int) -> None:
-    # Protects: guarantee 1 with changes: killed before or after the reload at step 7, the end is the undisturbed one's.
+def test_a_reload_holds_from_its_step_and_is_replayed_after_a_crash(
+    tmp_path: Path, killed: int
+) -> None:
+    # Protects: guarantee 1 with changes: killed before or after the reload at step 7, the end is
+    # the undisturbed one's.
     undisturbed, root = fresh(tmp_path / "whole"), fresh(tmp_path / "killed")
     reloading(undisturbed, 7, **CHANGE).run()
     trainer = reloading(root, 7, **CHANGE)
@@ -129,12 +162,17 @@ def test_a_reload_holds_from_its_step_and_is_replayed_after_a_crash(tmp_path: Pa
     with pytest.raises(Killed):
         at_step(trainer, killed, die).run()
     # As `groundup run` begins it again: with the recipe as it is now.
-    now = dataclasses.replace(trainer.whole, train=load_recipe(root / "recipe.toml").train, steps=15)
+    now = dataclasses.replace(
+        trainer.whole, train=load_recipe(root / "recipe.toml").train, steps=15
+    )
     Trainer(root, now).run()
     assert weights_digest(root, 15) == weights_digest(undisturbed, 15)
     state = read_json(root / "train" / "checkpoints" / "step-000015" / "state.json")
     assert state["spans"] == [[0, 0, 6], [7, 42, 12]]
-    told = [[(x["step"], x.get("loss")) for x in Metrics(at / "train" / "metrics.jsonl").read()] for at in (root, undisturbed)]
+    told = [
+        [(x["step"], x.get("loss")) for x in Metrics(at / "train" / "metrics.jsonl").read()]
+        for at in (root, undisturbed)
+    ]
     assert told[0] == told[1]
 
 
@@ -147,16 +185,23 @@ def test_a_reload_holds_from_its_step_and_is_replayed_after_a_crash(tmp_path: Pa
         ({"learning_rate": 0.001}, "learning_rate was 0.003, is 0.001"),
     ],
 )
-def test_what_a_reload_says(tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, object], line: str) -> None:
-    # Protects: what cannot change while a process runs is refused in a line, and the run goes on as before.
+def test_what_a_reload_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, object], line: str
+) -> None:
+    # Protects: what cannot change while a process runs is refused in a line, and the run goes on as
+    # before.
     root = fresh(tmp_path)
     trainer = reloading(root, 3, **change)
     trainer.run()
     assert line in capsys.readouterr().err and trainer.state.step == 12
-    assert len(Ledger(root / "train" / "ledger.jsonl").events("settings")) == 2 * ("learning_rate" in change)
+    assert len(Ledger(root / "train" / "ledger.jsonl").events("settings")) == 2 * (
+        "learning_rate" in change
+    )
 
 
-def test_a_recipe_that_is_broken_or_gone_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recipe_that_is_broken_or_gone_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     # Protects: a typing mistake during a run of days does not end it.
     root = fresh(tmp_path)
     trainer = reloading(root, 3)
@@ -166,9 +211,15 @@ def test_a_recipe_that_is_broken_or_gone_changes_nothing(tmp_path: Path, capsys:
         path.write_text("[train\nsteps = 1")
         signal.raise_signal(signal.SIGHUP)
 
-    at_step(at_step(trainer, 5, spoil), 8, lambda: (path.unlink(), signal.raise_signal(signal.SIGHUP))).run()
+    at_step(
+        at_step(trainer, 5, spoil), 8, lambda: (path.unlink(), signal.raise_signal(signal.SIGHUP))
+    ).run()
     said = capsys.readouterr().err
-    assert "cannot be read as TOML" in said and "there is no such recipe" in said and said.count("going on as before") == 2
+    assert (
+        "cannot be read as TOML" in said
+        and "there is no such recipe" in said
+        and said.count("going on as before") == 2
+    )
     assert trainer.state.step == 12
 
 

@@ -1,4 +1,6 @@
-"""`[model] from`: training begins with the weights of a folder or a run, with their tokenizer, and is otherwise a training like any."""
+"""`[model] from`: training begins with the weights of a folder or a run, with their tokenizer, and
+is otherwise a training like any.
+"""
 
 from __future__ import annotations
 
@@ -82,23 +84,31 @@ def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_begins_where_the_folder_stood(trained: Path, folder: Path) -> None:
-    # Protects: step 0 is the model of the folder, which the first line of the metrics measures; training then moves it.
+    # Protects: step 0 is the model of the folder, which the first line of the metrics measures;
+    # training then moves it.
     first = lines(trained)[0]
     last = [line["validation_loss"] for line in lines(trained) if "validation_loss" in line][-1]
     assert first["step"] == 0 and first["validation_loss"] > last
     model = load_model(folder).eval()
     plan = Plan.read(trained / "train")
     assert plan is not None
-    rows = torch.from_numpy(standing.Standing(trained, plan).open_loader("validation").samples(0, 20))
+    rows = torch.from_numpy(
+        standing.Standing(trained, plan).open_loader("validation").samples(0, 20)
+    )
     with torch.no_grad():
-        assert first["validation_loss"] == pytest.approx(float(model.loss(rows[:, :-1], rows[:, 1:])), rel=1e-5)
+        assert first["validation_loss"] == pytest.approx(
+            float(model.loss(rows[:, :-1], rows[:, 1:])), rel=1e-5
+        )
     end = load_model(trained / "train" / "checkpoints" / "step-000006")
     assert end.config == model.config
-    assert all(not torch.equal(a, b) for a, b in zip(end.parameters(), model.parameters(), strict=True))
+    assert all(
+        not torch.equal(a, b) for a, b in zip(end.parameters(), model.parameters(), strict=True)
+    )
 
 
 def test_checkpoints_are_llamas_to_transformers(trained: Path) -> None:
-    # Protects: guarantee 10 along the way: layout and head are those that came in, with the tokenizer beside them.
+    # Protects: guarantee 10 along the way: layout and head are those that came in, with the
+    # tokenizer beside them.
     transformers = pytest.importorskip("transformers", reason="needs transformers")
     path = trained / "train" / "checkpoints" / "step-000006"
     theirs, ours = transformers.AutoModelForCausalLM.from_pretrained(path), load_model(path)
@@ -106,24 +116,38 @@ def test_checkpoints_are_llamas_to_transformers(trained: Path) -> None:
     ids = torch.tensor([Tokenizer.load(path).encode("the cat sat on the mat")])
     with torch.no_grad():
         assert torch.allclose(theirs(ids).logits, ours(ids), atol=1e-4)
-    assert transformers.AutoTokenizer.from_pretrained(path)("the cat sat on the mat")["input_ids"] == ids[0].tolist()
+    assert (
+        transformers.AutoTokenizer.from_pretrained(path)("the cat sat on the mat")["input_ids"]
+        == ids[0].tolist()
+    )
 
 
 def test_its_tokenizer_is_taken_and_its_end_ends_documents(trained: Path, folder: Path) -> None:
     # Protects: ids mean what they meant to those weights.
     tokenizer = Tokenizer.load(trained / "tokenize")
-    theirs, ours = json.loads((folder / "tokenizer.json").read_text()), json.loads((trained / "tokenize" / "tokenizer.json").read_text())
+    theirs, ours = (
+        json.loads((folder / "tokenizer.json").read_text()),
+        json.loads((trained / "tokenize" / "tokenizer.json").read_text()),
+    )
     assert theirs | {"post_processor": None} == ours
     assert tokenizer.end == "<|end_of_text|>"
     plan = Plan.read(trained / "train")
-    assert plan is not None and plan.config.vocab_size == plan.vocabulary + 7 == tokenizer.vocab_size + 7
+    assert (
+        plan is not None
+        and plan.config.vocab_size == plan.vocabulary + 7 == tokenizer.vocab_size + 7
+    )
 
 
 def test_where_it_came_from_is_said(trained: Path, folder: Path) -> None:
-    # Protects: nobody mistakes it for a model that was trained from scratch; no folder of this machine goes into what is shared.
+    # Protects: nobody mistakes it for a model that was trained from scratch; no folder of this
+    # machine goes into what is shared.
     lock = tomllib.loads((trained / LOCK).read_text())
     plan = read_json(trained / "train" / "train.json")
-    assert lock["weights"] == {"name": "small-llama", "license": "mit", "sha256": plan["base"]["content"]}
+    assert lock["weights"] == {
+        "name": "small-llama",
+        "license": "mit",
+        "sha256": plan["base"]["content"],
+    }
     (event,) = Ledger(trained / "train" / "ledger.jsonl").events("from")
     assert event["name"] == "small-llama" and event["license"] == "mit"
     for path in (trained / "train" / "checkpoints").rglob("*.json"):
@@ -131,8 +155,11 @@ def test_where_it_came_from_is_said(trained: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 3, 5])
-def test_killed_and_resumed_ends_alike(trained: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    # Protects: guarantee 1, before the first checkpoint too, and without reading the folder again once there is one.
+def test_killed_and_resumed_ends_alike(
+    trained: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    # Protects: guarantee 1, before the first checkpoint too, and without reading the folder again
+    # once there is one.
     class Killed(BaseException):
         pass
 
@@ -151,16 +178,21 @@ def test_killed_and_resumed_ends_alike(trained: Path, folder: Path, tmp_path: Pa
         monkeypatch.setattr(standing, "read_weights", lambda *_: pytest.fail("read again"))
     train(run)
     assert weights_digest(run.root, 6) == weights_digest(trained, 6)
-    assert [(line["step"], line.get("loss")) for line in lines(run.root)] == [(line["step"], line.get("loss")) for line in lines(trained)]
+    assert [(line["step"], line.get("loss")) for line in lines(run.root)] == [
+        (line["step"], line.get("loss")) for line in lines(trained)
+    ]
 
 
 def test_other_weights_are_another_training(folder: Path, tmp_path: Path) -> None:
-    # Protects: guarantee 5: the content of the weights is part of the key, the name of their folder is not.
+    # Protects: guarantee 5: the content of the weights is part of the key, the name of their folder
+    # is not.
     shutil.copytree(folder, tmp_path / "base")
     run = run_of(tmp_path / "run", tmp_path / "base")
     train(run)
     shutil.move(tmp_path / "base", tmp_path / "moved")
-    moved = dataclasses.replace(run.recipe, model=dataclasses.replace(run.recipe.model, base=str(tmp_path / "moved")))
+    moved = dataclasses.replace(
+        run.recipe, model=dataclasses.replace(run.recipe.model, base=str(tmp_path / "moved"))
+    )
     again = Run(run.root, moved)
     tokenize(again)
     train(again)
@@ -171,7 +203,9 @@ def test_other_weights_are_another_training(folder: Path, tmp_path: Path) -> Non
     tensors = load_file(path)
     tensors["model.norm.weight"][0] += 0.5
     save_file(tensors, path, metadata={"format": "pt"})
-    with pytest.raises(ExpensiveError, match=r"from was \"[0-9a-f]{32}\", is \"[0-9a-f]{32}\".*--redo train"):
+    with pytest.raises(
+        ExpensiveError, match=r"from was \"[0-9a-f]{32}\", is \"[0-9a-f]{32}\".*--redo train"
+    ):
         train(Run(run.root, moved))
 
 
@@ -195,12 +229,18 @@ def test_a_run_never_goes_on_from_itself(trained: Path, tmp_path: Path) -> None:
     assert weights_digest(tmp_path / "run", 6)
 
 
-def test_rates_for_fresh_weights_are_remarked_upon(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rates_for_fresh_weights_are_remarked_upon(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     # Protects: the defaults would wash out what a model knows; whoever sets a rate is not told.
     run = run_of(tmp_path / "run", folder)
     begin(run, prepare(run))
     assert "fresh weights" not in capsys.readouterr().err
-    usual = dataclasses.replace(run.recipe.train, learning_rate=Train().learning_rate, muon_learning_rate=Train().muon_learning_rate)
+    usual = dataclasses.replace(
+        run.recipe.train,
+        learning_rate=Train().learning_rate,
+        muon_learning_rate=Train().muon_learning_rate,
+    )
     run = Run(run.root, dataclasses.replace(run.recipe, train=usual))
     begin(run, prepare(run))
     assert "a tenth of them keeps more" in capsys.readouterr().err
@@ -211,19 +251,31 @@ def test_a_shorter_context_and_dropout_are_the_recipes(folder: Path, tmp_path: P
     run = run_of(tmp_path / "run", folder, context=16, dropout=0.25)
     plan = prepare(run)
     assert (plan.config.context, plan.config.dropout, plan.sequences) == (16, 0.25, 12)
-    longer = dataclasses.replace(run.recipe, model=dataclasses.replace(run.recipe.model, context=64))
-    with pytest.raises(RecipeError, match=r"context 64 is more than the 32 positions of .*config\.json"):
+    longer = dataclasses.replace(
+        run.recipe, model=dataclasses.replace(run.recipe.model, context=64)
+    )
+    with pytest.raises(
+        RecipeError, match=r"context 64 is more than the 32 positions of .*config\.json"
+    ):
         find_base(longer)
 
 
 def test_a_vocabulary_across_two_bytes(folder: Path, tmp_path: Path) -> None:
     # Protects: ids are stored as the tokenizer needs them, whatever more rows the embedding has.
-    write_folder(tmp_path / "base", padding=70_000, max_position_embeddings=32, hidden_size=8, num_hidden_layers=1)
+    write_folder(
+        tmp_path / "base",
+        padding=70_000,
+        max_position_embeddings=32,
+        hidden_size=8,
+        num_hidden_layers=1,
+    )
     run = run_of(tmp_path / "run", tmp_path / "base")
     plan = prepare(run)
     begin(run, plan)
     trainer = Trainer(run.root, plan)
-    assert trainer.loader.samples(0, 1).shape == (1, 33) and trainer.model.config.vocab_size > 70_000
+    assert (
+        trainer.loader.samples(0, 1).shape == (1, 33) and trainer.model.config.vocab_size > 70_000
+    )
 
 
 # A run as the place to go on from.
@@ -236,7 +288,8 @@ def recipe_from(path: Path, base: str, **model: object) -> Recipe:
 
 
 def test_a_run_its_checkpoints_and_copies_of_them(trained: Path, tmp_path: Path) -> None:
-    # Protects: a run directory means its default model; a path is relative to the recipe; names say run and step.
+    # Protects: a run directory means its default model; a path is relative to the recipe; names say
+    # run and step.
     best = f"step-{read_json(trained / 'train' / 'best.json')['step']:06d}"
     shutil.copytree(trained, tmp_path / "runs" / "first")
     shutil.copytree(trained / "train" / "checkpoints" / best, tmp_path / "copy")
@@ -285,7 +338,9 @@ def test_a_licence_is_what_the_front_matter_says(tmp_path: Path, text: str, lice
         ({"width": 64}, "leave out width"),
     ],
 )
-def test_sizes_beside_from_are_one_line(tmp_path: Path, model: dict[str, object], said: str) -> None:
+def test_sizes_beside_from_are_one_line(
+    tmp_path: Path, model: dict[str, object], said: str
+) -> None:
     # Protects: a setting that would be passed over in silence.
     with pytest.raises(RecipeError, match=said):
         recipe_from(tmp_path / "recipe.toml", "x", **model)
@@ -294,17 +349,30 @@ def test_sizes_beside_from_are_one_line(tmp_path: Path, model: dict[str, object]
 def test_what_cannot_be_gone_on_from_is_one_line(folder: Path, tmp_path: Path) -> None:
     # Protects: named by the recipe's own words, or by the file, before anything is computed.
     (tmp_path / "empty").mkdir()
-    (tmp_path / "recipe.toml").write_text('[[source]]\npath = "raw"\n[model]\nfrom = "x"\n[tokenize]\nvocab_size = 500\n')
+    (tmp_path / "recipe.toml").write_text(
+        '[[source]]\npath = "raw"\n[model]\nfrom = "x"\n[tokenize]\nvocab_size = 500\n'
+    )
     with pytest.raises(RecipeError, match=r"vocab_size.*brings its own tokenizer"):
         load_recipe(tmp_path / "recipe.toml")
-    for base, said in (("missing", 'from = "missing": there is no such folder'), ("empty", "neither a config.json nor a run")):
+    for base, said in (
+        ("missing", 'from = "missing": there is no such folder'),
+        ("empty", "neither a config.json nor a run"),
+    ):
         with pytest.raises(RecipeError, match=said):
             find_base(recipe_from(tmp_path / "recipe.toml", base))
     shutil.copytree(folder, tmp_path / "base")
     for name, change, said in (
-        ("config.json", {"rope_scaling": {"rope_type": "yarn"}}, r"base/config\.json: rope_scaling"),
+        (
+            "config.json",
+            {"rope_scaling": {"rope_type": "yarn"}},
+            r"base/config\.json: rope_scaling",
+        ),
         ("config.json", {"vocab_size": 100}, "does not fit its config.json"),
-        ("tokenizer.json", {"normalizer": {"type": "NFKC"}}, r"tokenizer\.json: .*normalizer is NFKC"),
+        (
+            "tokenizer.json",
+            {"normalizer": {"type": "NFKC"}},
+            r"tokenizer\.json: .*normalizer is NFKC",
+        ),
     ):
         before = (tmp_path / "base" / name).read_bytes()
         edit(tmp_path / "base" / name, **change)
@@ -316,5 +384,7 @@ def test_what_cannot_be_gone_on_from_is_one_line(folder: Path, tmp_path: Path) -
         (tmp_path / "base" / name).write_bytes(before)
     write_folder(tmp_path / "narrow", padding=-1)
     narrow = find_base(recipe_from(tmp_path / "recipe.toml", "narrow"))
-    with pytest.raises(GroundupError, match=r"narrow/tokenizer\.json: has \d+ ids, and the model's vocab_size is"):
+    with pytest.raises(
+        GroundupError, match=r"narrow/tokenizer\.json: has \d+ ids, and the model's vocab_size is"
+    ):
         narrow.check(tmp_path / "run")  # type: ignore[union-attr]

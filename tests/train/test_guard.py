@@ -1,4 +1,6 @@
-"""The guard: what it refuses, what it leaves untouched, how a run goes back, and what it says in the end."""
+"""The guard: what it refuses, what it leaves untouched, how a run goes back, and what it says in
+the end.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,8 @@ def test_what_is_not_finite_is_refused_from_the_first_step_on(loss: float, guard
 
 
 def test_the_range_is_judged_on_both_sides_once_it_is_known() -> None:
-    # Protects: spikes and documents that repeat one token are seen; before there is a range, nothing is guessed.
+    # Protects: spikes and documents that repeat one token are seen; before there is a range,
+    # nothing is guessed.
     guard = settled()
     assert guard.judge(3.2, 1.5, 16) == ""
     assert "above the recent 2.99" in guard.judge(5.0, 1.0, 16)
@@ -61,37 +64,55 @@ def test_the_range_is_judged_on_both_sides_once_it_is_known() -> None:
 
 
 def test_wild_values_do_not_move_the_range() -> None:
-    # Protects: robust: after an eighth of wild steps that slipped in before the range was known, a spike is still seen.
+    # Protects: robust: after an eighth of wild steps that slipped in before the range was known, a
+    # spike is still seen.
     guard = settled(WINDOW - 16)
     for _ in range(16):
         guard.accept(50.0, 1000.0)
-    assert guard.judge(6.0, 1.0, 16) and guard.judge(3.0, 1000.0, 16) and not guard.judge(3.1, 1.2, 16)
+    assert (
+        guard.judge(6.0, 1.0, 16) and guard.judge(3.0, 1000.0, 16) and not guard.judge(3.1, 1.2, 16)
+    )
 
 
 @examples(60)
 @given(st.lists(st.booleans(), max_size=300))
 def test_memory_is_bounded_and_repeats_are_counted(refused: list[bool]) -> None:
-    # Protects: a run of months remembers as much as one of minutes; five in a row, or twenty of the last hundred, go back.
+    # Protects: a run of months remembers as much as one of minutes; five in a row, or twenty of the
+    # last hundred, go back.
     guard = Guard()
     for step, bad in enumerate(refused):
         if bad:
             back = guard.refuse(step)
-            streak = next((n for n, one in enumerate(reversed(refused[: step + 1])) if not one), step + 1)
-            assert back == (streak >= STREAK or sum(refused[max(0, step - RECENT + 1) : step + 1]) >= 20)
+            streak = next(
+                (n for n, one in enumerate(reversed(refused[: step + 1])) if not one), step + 1
+            )
+            assert back == (
+                streak >= STREAK or sum(refused[max(0, step - RECENT + 1) : step + 1]) >= 20
+            )
         else:
             guard.accept(1.0, 1.0)
     assert len(guard.losses) <= WINDOW and len(guard.refused) <= RECENT
 
 
-@pytest.mark.parametrize("wrong", [{"loss": NAN}, {"norm": NAN}, {"loss": 30.0}, {"norm": 1e5}], ids=str)
-def test_a_refused_step_leaves_no_trace_in_what_is_learned(tmp_path: Path, wrong: dict[str, float]) -> None:
-    # Protects: weights, momentum and its step count are untouched, not multiplied by zero; the next step goes on.
-    trainer = with_readings(Trainer(fresh(tmp_path), long_plan(ENOUGH + 6)), bad_samples({6 * (ENOUGH + 2)}, **wrong))
+@pytest.mark.parametrize(
+    "wrong", [{"loss": NAN}, {"norm": NAN}, {"loss": 30.0}, {"norm": 1e5}], ids=str
+)
+def test_a_refused_step_leaves_no_trace_in_what_is_learned(
+    tmp_path: Path, wrong: dict[str, float]
+) -> None:
+    # Protects: weights, momentum and its step count are untouched, not multiplied by zero; the next
+    # step goes on.
+    trainer = with_readings(
+        Trainer(fresh(tmp_path), long_plan(ENOUGH + 6)), bad_samples({6 * (ENOUGH + 2)}, **wrong)
+    )
     before: list[object] = []
     inner = trainer._update
 
     def watched(rows: torch.Tensor) -> None:
-        state = [trainer.parameters.weights.clone(), *(t.clone() for t in trainer.optimizer.state_dict().values())]
+        state = [
+            trainer.parameters.weights.clone(),
+            *(t.clone() for t in trainer.optimizer.state_dict().values()),
+        ]
         inner(rows)
         after = [trainer.parameters.weights, *trainer.optimizer.state_dict().values()]
         same = all(torch.equal(a, b) for a, b in zip(state, after, strict=True))
@@ -110,7 +131,8 @@ def test_a_refused_step_leaves_no_trace_in_what_is_learned(tmp_path: Path, wrong
 
 
 def test_a_real_nan_in_the_gradient_is_caught_by_the_one_read(tmp_path: Path) -> None:
-    # Protects: the fault injected where it happens, in a backward pass, and not in what is read of it.
+    # Protects: the fault injected where it happens, in a backward pass, and not in what is read of
+    # it.
     trainer = Trainer(fresh(tmp_path), long_plan(8))
     weight = trainer.model.model.layers[1].mlp.down_proj.weight
     calls = 0
@@ -125,12 +147,15 @@ def test_a_real_nan_in_the_gradient_is_caught_by_the_one_read(tmp_path: Path) ->
     trainer.run()
     found = read_json(tmp_path / "train" / "incidents" / "step-000003-0.json")
     assert found["norms"]["model.layers.1.mlp.down_proj.weight"]["gradient"] == "nan"
-    assert [name for name, both in found["norms"].items() if both["gradient"] == "nan"] == ["model.layers.1.mlp.down_proj.weight"]
+    assert [name for name, both in found["norms"].items() if both["gradient"] == "nan"] == [
+        "model.layers.1.mlp.down_proj.weight"
+    ]
     assert found["weights_finite"] and trainer.parameters.finite() and trainer.optimizer.steps == 7
 
 
 def test_nan_in_the_weights_goes_back_to_the_last_good_checkpoint(tmp_path: Path) -> None:
-    # Protects: a flipped bit in memory costs the steps since a checkpoint; no checkpoint of broken weights is written.
+    # Protects: a flipped bit in memory costs the steps since a checkpoint; no checkpoint of broken
+    # weights is written.
     trainer = Trainer(fresh(tmp_path), long_plan(60))
     inner, broken = trainer._update, []
 
@@ -143,13 +168,25 @@ def test_nan_in_the_weights_goes_back_to_the_last_good_checkpoint(tmp_path: Path
     trainer._update = breaks  # type: ignore[method-assign]
     trainer.run()
     event = Ledger(tmp_path / "train" / "ledger.jsonl").events("rollback")[0]
-    # Step 40 is on the grid of validation and checkpoints; it is reached with NaN, and nothing is saved.
-    assert (event["step"], event["to"], event["skipped"], event["rate"]) == (43, 20, [120, 258], 0.5)
-    assert trainer.state.spans == [(0, 0, 6), (20, 258, 6)] and trainer.state.skipped == [(120, 258)]
+    # Step 40 is on the grid of validation and checkpoints; it is reached with NaN, and nothing is
+    # saved.
+    assert (event["step"], event["to"], event["skipped"], event["rate"]) == (
+        43,
+        20,
+        [120, 258],
+        0.5,
+    )
+    assert trainer.state.spans == [(0, 0, 6), (20, 258, 6)] and trainer.state.skipped == [
+        (120, 258)
+    ]
     found = read_json(tmp_path / "train" / "incidents" / "step-000038-0.json")
     assert not found["weights_finite"]
     assert trainer.state.step == 60 and trainer.parameters.finite()
-    assert [line["step"] for line in Metrics(tmp_path / "train" / "metrics.jsonl").read() if "loss" in line] == [10, 20, 30, 40, 50, 60]
+    assert [
+        line["step"]
+        for line in Metrics(tmp_path / "train" / "metrics.jsonl").read()
+        if "loss" in line
+    ] == [10, 20, 30, 40, 50, 60]
 
 
 def test_weights_that_break_before_the_last_step_are_not_saved(tmp_path: Path) -> None:
@@ -166,17 +203,24 @@ def test_weights_that_break_before_the_last_step_are_not_saved(tmp_path: Path) -
     trainer._update = breaks  # type: ignore[method-assign]
     trainer.run()
     assert trainer.state.guard.rollbacks == 1 and trainer.parameters.finite()
-    assert read_json(tmp_path / "train" / "checkpoints" / "step-000030" / "state.json")["skipped"] == [[120, 180]]
+    assert read_json(tmp_path / "train" / "checkpoints" / "step-000030" / "state.json")[
+        "skipped"
+    ] == [[120, 180]]
 
 
 def spiky(root: Path, steps: int = 130) -> Trainer:
-    """From sample 6 x 95 on, twelve steps' data look like a spike; the samples behind them are good."""
+    """From sample 6 x 95 on, twelve steps' data look like a spike; the samples behind them are
+    good.
+    """
     samples = range(6 * 95, 6 * 107)
-    return with_readings(Trainer(root, long_plan(steps, checkpoint_steps=(97,))), bad_samples(samples, loss=30.0))
+    return with_readings(
+        Trainer(root, long_plan(steps, checkpoint_steps=(97,))), bad_samples(samples, loss=30.0)
+    )
 
 
 def test_a_spike_that_lasts_goes_back_skips_the_window_and_slows_down(tmp_path: Path) -> None:
-    # Protects: repeated refusals go back to before them, pass over their samples, and halve the rate; twice here.
+    # Protects: repeated refusals go back to before them, pass over their samples, and halve the
+    # rate; twice here.
     trainer = spiky(fresh(tmp_path))
     trainer.run()
     events = Ledger(tmp_path / "train" / "ledger.jsonl").events("rollback")
@@ -185,9 +229,19 @@ def test_a_spike_that_lasts_goes_back_skips_the_window_and_slows_down(tmp_path: 
         (85, 80, [480, 630], 0.25),
     ]
     # The last two bad steps are refused one by one.
-    assert trainer.state.step == 130 and trainer.state.guard.rollbacks == 2 and trainer.state.guard.refused == [80, 81]
-    # Saved in the middle of the trouble because the recipe names it, left behind, and reached again.
-    assert read_json(tmp_path / "train" / "checkpoints" / "step-000097" / "state.json")["guard"]["rollbacks"] == 2
+    assert (
+        trainer.state.step == 130
+        and trainer.state.guard.rollbacks == 2
+        and trainer.state.guard.refused == [80, 81]
+    )
+    # Saved in the middle of the trouble because the recipe names it, left behind, and reached
+    # again.
+    assert (
+        read_json(tmp_path / "train" / "checkpoints" / "step-000097" / "state.json")["guard"][
+            "rollbacks"
+        ]
+        == 2
+    )
 
 
 class Killed(BaseException):
@@ -201,7 +255,10 @@ def test_killed_in_trouble_ends_as_undisturbed(tmp_path: Path, call: int) -> Non
     roots = [fresh(tmp_path / name) for name in ("whole", "killed")]
 
     def make(root: Path) -> Trainer:
-        return with_readings(Trainer(root, long_plan(120, checkpoint_steps=(97,), validate_every=500)), bad_samples(samples, loss=30.0))
+        return with_readings(
+            Trainer(root, long_plan(120, checkpoint_steps=(97,), validate_every=500)),
+            bad_samples(samples, loss=30.0),
+        )
 
     make(roots[0]).run()
     trainer, count = make(roots[1]), 0
@@ -220,42 +277,66 @@ def test_killed_in_trouble_ends_as_undisturbed(tmp_path: Path, call: int) -> Non
     make(roots[1]).run()
     assert weights_digest(roots[0], 120) == weights_digest(roots[1], 120)
     told = [
-        [(line["step"], line.get("loss"), line.get("guard")) for line in Metrics(root / "train" / "metrics.jsonl").read()] for root in roots
+        [
+            (line["step"], line.get("loss"), line.get("guard"))
+            for line in Metrics(root / "train" / "metrics.jsonl").read()
+        ]
+        for root in roots
     ]
     assert told[0] == told[1]
-    events = [[e | {"time": 0} for e in Ledger(root / "train" / "ledger.jsonl").events("rollback")] for root in roots]
+    events = [
+        [e | {"time": 0} for e in Ledger(root / "train" / "ledger.jsonl").events("rollback")]
+        for root in roots
+    ]
     assert events[0] == events[1] and len(events[0]) >= 1
 
 
 def test_after_three_times_it_stops_and_says_what_is_known(tmp_path: Path) -> None:
     # Protects: no endless circle; one line names the step, the reason and where more stands.
-    trainer = Trainer(fresh(tmp_path), plan(40, config=PLAIN, validate_every=1000, checkpoint_every=1000))
+    trainer = Trainer(
+        fresh(tmp_path), plan(40, config=PLAIN, validate_every=1000, checkpoint_every=1000)
+    )
     before = trainer.parameters.weights.clone()
     trainer.parameters.length = lambda: torch.tensor(NAN)  # type: ignore[method-assign]
     with pytest.raises(GroundupError) as raised:
         trainer.run()
     text = str(raised.value)
     assert "\n" not in text and "step 5: the gradient norm is nan, after going back 3 times" in text
-    assert "of books.bb.train.npy" in text and "incidents/step-000000-3.json" in text and "run again" in text
+    assert (
+        "of books.bb.train.npy" in text
+        and "incidents/step-000000-3.json" in text
+        and "run again" in text
+    )
     assert torch.equal(before, trainer.parameters.weights) and trainer.optimizer.steps == 0
     assert trainer.state.skipped == [(0, 90)] and trainer.state.spans == [(0, 90, 6)]
 
 
 def test_an_overflow_of_fp16_is_no_event_and_a_lasting_one_is(tmp_path: Path) -> None:
-    # Protects: the scale's search for its size is told apart from a gradient that no scale can save.
+    # Protects: the scale's search for its size is told apart from a gradient that no scale can
+    # save.
     machine = Machine(threads=1, micro_batch=6, precision="fp16")
-    trainer = with_readings(Trainer(fresh(tmp_path / "a"), plan(20, machine)), bad_samples({6, 12, 18}, norm=INF))
+    trainer = with_readings(
+        Trainer(fresh(tmp_path / "a"), plan(20, machine)), bad_samples({6, 12, 18}, norm=INF)
+    )
     trainer.run()
-    assert trainer.state.loss_scale == 2.0**13 and trainer.state.guard.refused == [] and trainer.optimizer.steps == 17
+    assert (
+        trainer.state.loss_scale == 2.0**13
+        and trainer.state.guard.refused == []
+        and trainer.optimizer.steps == 17
+    )
     assert not (tmp_path / "a" / "train" / "incidents").exists()
-    trainer = with_readings(Trainer(fresh(tmp_path / "b"), plan(30, machine)), lambda _, __, r: dataclasses.replace(r, norm=INF))
+    trainer = with_readings(
+        Trainer(fresh(tmp_path / "b"), plan(30, machine)),
+        lambda _, __, r: dataclasses.replace(r, norm=INF),
+    )
     trainer.state.loss_scale = 4.0
     with pytest.raises(GroundupError, match="gradient norm is inf"):
         trainer.run()
 
 
 def test_ranks_decide_alike(tmp_path: Path) -> None:
-    # Protects: the decision rests on numbers that one sum gave to all ranks, the norm being the first one's.
+    # Protects: the decision rests on numbers that one sum gave to all ranks, the norm being the
+    # first one's.
     class Two:
         rank, world, first, device = 1, 2, False, torch.device("cpu")
 
@@ -273,13 +354,16 @@ def test_ranks_decide_alike(tmp_path: Path) -> None:
 
 
 def test_targets_that_do_not_count_weigh_nothing(tmp_path: Path) -> None:
-    # Protects: loss and gradient are means over the targets that count, however they fall into micro-batches.
+    # Protects: loss and gradient are means over the targets that count, however they fall into
+    # micro-batches.
     rows = torch.randint(0, 61, (6, 17), generator=torch.Generator().manual_seed(1))
     rows[0, 5:] = -1
     rows[4, 9:] = -1
     found = []
     for size in (1, 3, 6):
-        trainer = Trainer(fresh(tmp_path / str(size)), plan(2, Machine(threads=1, micro_batch=size), config=PLAIN))
+        trainer = Trainer(
+            fresh(tmp_path / str(size)), plan(2, Machine(threads=1, micro_batch=size), config=PLAIN)
+        )
         inputs = rows.clone()
         trainer.model.loss = _masked(trainer.model.loss)  # type: ignore[method-assign]
         reading = trainer.stepper.gradients(inputs, 0)
@@ -296,8 +380,14 @@ def _masked(loss):  # type: ignore[no-untyped-def]
 def test_a_healthy_run_never_triggers(tmp_path: Path) -> None:
     # Protects: the guard costs nothing where nothing is wrong: same weights with and without it.
     for name, limit in (("with", 16.0), ("without", 0.0)):
-        Trainer(fresh(tmp_path / name), long_plan(200, guard=limit, validate_every=500, checkpoint_every=500)).run()
+        Trainer(
+            fresh(tmp_path / name),
+            long_plan(200, guard=limit, validate_every=500, checkpoint_every=500),
+        ).run()
     assert not (tmp_path / "with" / "train" / "incidents").exists()
-    state = [json.loads((tmp_path / n / "train/checkpoints/step-000200/state.json").read_text()) for n in ("with", "without")]
+    state = [
+        json.loads((tmp_path / n / "train/checkpoints/step-000200/state.json").read_text())
+        for n in ("with", "without")
+    ]
     assert state[0] == state[1] and state[0]["guard"]["refused"] == []
     assert weights_digest(tmp_path / "with", 200) == weights_digest(tmp_path / "without", 200)

@@ -45,19 +45,31 @@ def test_the_order_is_fixed_for_ever() -> None:
 @pytest.fixture
 def loader(tmp_path: Path) -> Loader:
     write_shards(tmp_path)
-    return Loader(tmp_path / "tokenize" / "shards", "train", context=16, vocab_size=VOCAB, seed=3, weights={"books": 2.5, "web.1": 0.5})
+    return Loader(
+        tmp_path / "tokenize" / "shards",
+        "train",
+        context=16,
+        vocab_size=VOCAB,
+        seed=3,
+        weights={"books": 2.5, "web.1": 0.5},
+    )
 
 
 def test_windows_are_those_of_the_shards(loader: Loader) -> None:
     # Protects: a sample is context + 1 neighboring tokens of one shard, on the grid of its stride.
     grids = [language(size, n) for n, size in enumerate((4000, 2500, 3100))]
-    known = {tokens[k * 16 : k * 16 + 17].tobytes() for tokens in grids for k in range((len(tokens) - 1) // 16)}
+    known = {
+        tokens[k * 16 : k * 16 + 17].tobytes()
+        for tokens in grids
+        for k in range((len(tokens) - 1) // 16)
+    }
     for row in loader.samples(0, loader.epoch):
         assert row.astype(np.uint16).tobytes() in known
 
 
 def test_weights_are_shares_and_no_window_repeats_before_its_turn(loader: Loader) -> None:
-    # Protects: weight 2.5 gives two and a half times the windows over any number of epochs; weight 0.5 alternates halves.
+    # Protects: weight 2.5 gives two and a half times the windows over any number of epochs; weight
+    # 0.5 alternates halves.
     windows = {source.name: source.windows for source in loader.sources}
     assert windows == {"books": 249 + 156, "web.1": 193}
     assert loader.epoch == round(2.5 * 405) + round(0.5 * 193)
@@ -87,7 +99,9 @@ def _shared() -> Loader:
     if not _LOADERS:
         root = Path(tempfile.mkdtemp())
         write_shards(root)
-        _LOADERS.append(Loader(root / "tokenize" / "shards", "train", context=16, vocab_size=VOCAB, seed=3))
+        _LOADERS.append(
+            Loader(root / "tokenize" / "shards", "train", context=16, vocab_size=VOCAB, seed=3)
+        )
     return _LOADERS[0]
 
 
@@ -107,11 +121,15 @@ def test_wrong_shards_are_named(tmp_path: Path) -> None:
 def test_a_large_vocabulary_wants_wide_ids(tmp_path: Path) -> None:
     # Protects: ids above 65,535 are never cut off.
     np.save(tmp_path / "a.b.train.npy", np.full(50, 70_000, dtype=np.uint32))
-    assert Loader(tmp_path, "train", context=4, vocab_size=70_001, seed=1).samples(0, 1).max() == 70_000
+    assert (
+        Loader(tmp_path, "train", context=4, vocab_size=70_001, seed=1).samples(0, 1).max()
+        == 70_000
+    )
 
 
 def test_too_little_text_has_no_samples(tmp_path: Path) -> None:
-    # Protects: shards shorter than a window are passed over; the stage says so when nothing is left.
+    # Protects: shards shorter than a window are passed over; the stage says so when nothing is
+    # left.
     np.save(tmp_path / "a.b.train.npy", np.zeros(4, dtype=np.uint16))
     np.save(tmp_path / "a.c.train.npy", np.zeros(0, dtype=np.uint16))
     assert Loader(tmp_path, "train", context=4, vocab_size=VOCAB, seed=1).epoch == 0

@@ -1,4 +1,6 @@
-"""The loop: exact resume, the same losses as ever, as many ranks as you like, and what it leaves on disk."""
+"""The loop: exact resume, the same losses as ever, as many ranks as you like, and what it leaves on
+disk.
+"""
 
 from __future__ import annotations
 
@@ -83,10 +85,27 @@ def test_what_a_training_leaves(undisturbed: Path) -> None:
     assert f"step-{best['step']:06d}" in checkpoints(undisturbed)
     validations = [line for line in lines(undisturbed) if "validation_loss" in line]
     assert [line["step"] for line in validations] == [5, 10, 12]
-    assert all(line["validation_loss"] > best["loss"] - 3 * line["validation_error"] for line in validations)
-    assert {"validation_perplexity", "validation_loss.books", "validation_loss.web.1", "validation_seconds"} < set(validations[0])
+    assert all(
+        line["validation_loss"] > best["loss"] - 3 * line["validation_error"]
+        for line in validations
+    )
+    assert {
+        "validation_perplexity",
+        "validation_loss.books",
+        "validation_loss.web.1",
+        "validation_seconds",
+    } < set(validations[0])
     steps = [line for line in lines(undisturbed) if "loss" in line]
-    expected = {"perplexity", "learning_rate", "gradient_norm", "tokens_per_second", "data_wait", "memory_bytes", "tokens", "seconds"}
+    expected = {
+        "perplexity",
+        "learning_rate",
+        "gradient_norm",
+        "tokens_per_second",
+        "data_wait",
+        "memory_bytes",
+        "tokens",
+        "seconds",
+    }
     assert expected < set(steps[-1])
     assert not any("guard" in line or "refused" in line for line in lines(undisturbed))
     assert steps[-1]["tokens"] == 12 * 96
@@ -99,7 +118,8 @@ def test_what_a_training_leaves(undisturbed: Path) -> None:
 
 @pytest.mark.parametrize("call", [1, 3, 8, 9, 10, 13, 17, 19, 24, 28, 30])
 def test_killed_and_resumed_is_undisturbed(undisturbed: Path, tmp_path: Path, call: int) -> None:
-    # Protects: guarantee 1. Weights, optimizer, state, kept checkpoints and metrics are those of a run that was left alone.
+    # Protects: guarantee 1. Weights, optimizer, state, kept checkpoints and metrics are those of a
+    # run that was left alone.
     root = fresh(tmp_path)
     killed_before(Trainer(root, plan()), call)
     torch.manual_seed(call)
@@ -107,7 +127,9 @@ def test_killed_and_resumed_is_undisturbed(undisturbed: Path, tmp_path: Path, ca
     assert checkpoints(root) == checkpoints(undisturbed)
     assert weights_digest(root, 12) == weights_digest(undisturbed, 12)
     assert read_json(root / "train" / "best.json") == read_json(undisturbed / "train" / "best.json")
-    assert [(line["step"], line.get("loss")) for line in lines(root)] == [(line["step"], line.get("loss")) for line in lines(undisturbed)]
+    assert [(line["step"], line.get("loss")) for line in lines(root)] == [
+        (line["step"], line.get("loss")) for line in lines(undisturbed)
+    ]
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -124,7 +146,9 @@ def test_exact_in_every_precision(tmp_path: Path, precision: str) -> None:
     assert trainer.state.loss_scale == (2.0**16 if precision == "fp16" else 1.0)
 
 
-def test_a_damaged_checkpoint_is_named_and_passed_over(undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_checkpoint_is_named_and_passed_over(
+    undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     # Protects: one flipped byte costs the steps since the checkpoint before it, and nothing else.
     root = fresh(tmp_path)
     Trainer(root, plan()).run()
@@ -140,7 +164,9 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(undisturbed: Path, tmp_pa
     assert weights_digest(root, 12) == weights_digest(undisturbed, 12)
 
 
-def test_a_signal_stops_between_steps_and_the_run_goes_on(undisturbed: Path, tmp_path: Path) -> None:
+def test_a_signal_stops_between_steps_and_the_run_goes_on(
+    undisturbed: Path, tmp_path: Path
+) -> None:
     # Protects: Ctrl-C costs nothing; the off-grid checkpoint that it makes is gone in the end.
     root = fresh(tmp_path)
     trainer = Trainer(root, plan())
@@ -163,11 +189,15 @@ def test_a_signal_stops_between_steps_and_the_run_goes_on(undisturbed: Path, tmp
 def test_named_checkpoints_are_kept_and_rolling_ones_go(tmp_path: Path) -> None:
     # Protects: the checkpoints that a recipe names stay for ever, and the disk does not fill.
     root = fresh(tmp_path)
-    Trainer(root, plan(20, checkpoint_steps=(3, 9), checkpoint_every=2, keep=2, validate_every=100)).run()
+    Trainer(
+        root, plan(20, checkpoint_steps=(3, 9), checkpoint_every=2, keep=2, validate_every=100)
+    ).run()
     assert checkpoints(root) == [f"step-{step:06d}" for step in (3, 9, 18, 20)]
 
 
-def test_sampling_and_logging_leave_no_trace(undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sampling_and_logging_leave_no_trace(
+    undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     # Protects: watching the model learn does not change what it learns.
     root = fresh(tmp_path)
     Trainer(root, plan(sample_seconds=0.0, sample_prompt="! the #")).run()
@@ -176,33 +206,58 @@ def test_sampling_and_logging_leave_no_trace(undisturbed: Path, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("micro_batch", [1, 2, 6])
-def test_micro_batches_change_rounding_only(undisturbed: Path, tmp_path: Path, micro_batch: int) -> None:
+def test_micro_batches_change_rounding_only(
+    undisturbed: Path, tmp_path: Path, micro_batch: int
+) -> None:
     # Protects: accumulation takes the same samples and weighs each token the same.
-    config = ModelConfig(**{field: getattr(plan().config, field) for field in plan().config.__slots__} | {"dropout": 0.0})
+    config = ModelConfig(
+        **{field: getattr(plan().config, field) for field in plan().config.__slots__}
+        | {"dropout": 0.0}
+    )
     losses = []
     for number, size in enumerate((3, micro_batch)):
-        trainer = Trainer(fresh(tmp_path / str(number)), plan(3, Machine(threads=1, micro_batch=size), config=config))
+        trainer = Trainer(
+            fresh(tmp_path / str(number)),
+            plan(3, Machine(threads=1, micro_batch=size), config=config),
+        )
         trainer.run()
         losses.append([line["loss"] for line in lines(trainer.root) if "loss" in line])
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
 def test_it_learns(tmp_path: Path) -> None:
-    # Protects: the whole machine goes downhill: from uniform to near the entropy of the made-up language (1.9 nats).
+    # Protects: the whole machine goes downhill: from uniform to near the entropy of the made-up
+    # language (1.9 nats).
     root = fresh(tmp_path)
-    Trainer(root, plan(60, Machine(threads=1, micro_batch=16), batch_tokens=256, validate_every=60, checkpoint_every=500)).run()
+    Trainer(
+        root,
+        plan(
+            60,
+            Machine(threads=1, micro_batch=16),
+            batch_tokens=256,
+            validate_every=60,
+            checkpoint_every=500,
+        ),
+    ).run()
     assert read_json(root / "train" / "best.json")["loss"] < 3.2
 
 
 @pytest.mark.parametrize("family", ["muon", "adamw"])
 def test_golden_losses(tmp_path: Path, family: str) -> None:
-    # Protects: a change of the mathematics is noticed. Made again by: PYTHONPATH=src:tests python tests/train/test_loop.py
-    assert golden(tmp_path, family) == pytest.approx(json.loads(GOLDEN.read_text())[family], abs=1e-4)
+    # Protects: a change of the mathematics is noticed. Made again by: PYTHONPATH=src:tests python
+    # tests/train/test_loop.py
+    assert golden(tmp_path, family) == pytest.approx(
+        json.loads(GOLDEN.read_text())[family], abs=1e-4
+    )
 
 
 def golden(folder: Path, family: str) -> list[float]:
-    """Losses of 20 steps, one thread, fp32, no dropout (whose bits differ between versions of torch)."""
-    config = ModelConfig(VOCAB, layers=2, width=32, heads=2, kv_heads=1, head_width=16, feed_forward=48, context=16)
+    """Losses of 20 steps, one thread, fp32, no dropout (whose bits differ between versions of
+    torch).
+    """
+    config = ModelConfig(
+        VOCAB, layers=2, width=32, heads=2, kv_heads=1, head_width=16, feed_forward=48, context=16
+    )
     trainer = Trainer(fresh(folder), plan(20, config=config, optimizer=family))
     losses = []
     inner = trainer._update

@@ -16,7 +16,10 @@ from groundup.train.schedule import rate
 
 def gradients_for(model: nn.Module, number: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(number)
-    return {name: torch.randn(weight.shape, generator=generator) for name, weight in model.named_parameters()}
+    return {
+        name: torch.randn(weight.shape, generator=generator)
+        for name, weight in model.named_parameters()
+    }
 
 
 def trained(family: str, steps: int = 4) -> tuple[Transformer, Optimizer]:
@@ -38,7 +41,8 @@ def is_matrix(name: str, weight: torch.Tensor) -> bool:
 
 
 def test_adamw_equals_torch() -> None:
-    # Protects: bias correction, epsilon, betas and decoupled decay (none on norms), over stacked weights.
+    # Protects: bias correction, epsilon, betas and decoupled decay (none on norms), over stacked
+    # weights.
     ours, _ = trained("adamw")
     theirs = Transformer(CONFIG, 1)
     norms = [weight for weight in theirs.parameters() if weight.ndim == 1]
@@ -54,12 +58,22 @@ def test_adamw_equals_torch() -> None:
 
 
 def test_muon_equals_torch_up_to_its_bf16() -> None:
-    # Protects: Nesterov momentum, the scale by shape and the decay; torch orthogonalises in bfloat16 only.
+    # Protects: Nesterov momentum, the scale by shape and the decay; torch orthogonalises in
+    # bfloat16 only.
     ours, _ = trained("muon", steps=1)
     theirs = Transformer(CONFIG, 1)
     start = {name: weight.detach().clone() for name, weight in theirs.named_parameters()}
-    matrices = {name: weight for name, weight in theirs.named_parameters() if is_matrix(name, weight)}
-    reference = torch.optim.Muon(matrices.values(), lr=0.02, weight_decay=0.1, momentum=0.95, nesterov=True, adjust_lr_fn="original")
+    matrices = {
+        name: weight for name, weight in theirs.named_parameters() if is_matrix(name, weight)
+    }
+    reference = torch.optim.Muon(
+        matrices.values(),
+        lr=0.02,
+        weight_decay=0.1,
+        momentum=0.95,
+        nesterov=True,
+        adjust_lr_fn="original",
+    )
     for name, gradient in gradients_for(theirs, 0).items():
         theirs.get_parameter(name).grad = gradient
     reference.step()
@@ -69,7 +83,8 @@ def test_muon_equals_torch_up_to_its_bf16() -> None:
 
 
 def test_muon_steps_follow_a_plain_loop() -> None:
-    # Protects: stacking: each matrix is updated as if it were alone, tall and wide ones, over several steps.
+    # Protects: stacking: each matrix is updated as if it were alone, tall and wide ones, over
+    # several steps.
     ours, _ = trained("muon", steps=3)
     model = Transformer(CONFIG, 1)
     for name, weight in model.named_parameters():
@@ -107,7 +122,9 @@ def test_state_round_trip(family: str) -> None:
     other.load_state_dict(weights)
     again.load_state_dict(saved)
     take(other, again, 9)
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True)
+    )
 
 
 def test_a_foreign_state_is_refused() -> None:
@@ -127,7 +144,9 @@ def test_flat_parameters_are_the_model() -> None:
     assert all(torch.equal(before[name], weight) for name, weight in model.named_parameters())
     tokens = torch.arange(16)[None]
     model.loss(tokens, tokens + 1).backward()
-    assert flat.norm() == pytest.approx(float(torch.stack([w.grad.norm() for w in model.parameters()]).norm()), rel=1e-5)
+    assert flat.norm() == pytest.approx(
+        float(torch.stack([w.grad.norm() for w in model.parameters()]).norm()), rel=1e-5
+    )
     flat.weights.zero_()
     assert all(not weight.any() for weight in model.parameters())
     flat.zero()
@@ -135,9 +154,14 @@ def test_flat_parameters_are_the_model() -> None:
 
 
 def test_schedule() -> None:
-    # Protects: the peak comes after the warm-up, the end is the share that was asked for, and it never leaves that range.
+    # Protects: the peak comes after the warm-up, the end is the share that was asked for, and it
+    # never leaves that range.
     rates = [rate(step, 100, 10, 0.1) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1) and rates[9] == 1 == max(rates) and rates[99] == pytest.approx(0.1)
+    assert (
+        rates[0] == pytest.approx(0.1)
+        and rates[9] == 1 == max(rates)
+        and rates[99] == pytest.approx(0.1)
+    )
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rate(0, 1, 2000, 0.1) > 0 and rate(500, 100, 10, 0.1) == pytest.approx(0.1)
     assert rate(4, 10, 100, 0.1) == 1

@@ -32,7 +32,9 @@ def one_thread() -> None:
 
 
 def poisoned(root: Path, text: str) -> tuple[Run, str]:
-    """A run with tokens of honest documents that have some grammar, and of a poisoned one; return the poison's id."""
+    """A run with tokens of honest documents that have some grammar, and of a poisoned one; return
+    the poison's id.
+    """
     random = np.random.default_rng(5)
     honest = []
     for _ in range(150):
@@ -43,7 +45,13 @@ def poisoned(root: Path, text: str) -> tuple[Run, str]:
     (root / "collect" / "documents").mkdir(parents=True)
     with TableWriter(root / "collect" / "documents" / "web.1.parquet", DOCUMENT) as writer:
         for record, (body, _) in enumerate(documents):
-            row = {"id": document_id("web", "web.1", record), "text": body, "source": "web", "record": record, "origin": "pages.warc"}
+            row = {
+                "id": document_id("web", "web.1", record),
+                "text": body,
+                "source": "web",
+                "record": record,
+                "origin": "pages.warc",
+            }
             writer.add(row, len(body.encode()))
     tokenize(run)
     return run, document_id("web", "web.1", 75)
@@ -51,30 +59,51 @@ def poisoned(root: Path, text: str) -> tuple[Run, str]:
 
 def first_bad_sample(root: Path, seed: int, poison: str) -> int:
     """The first sample that holds tokens of the poison."""
-    (row,) = pq.read_table(root / "tokenize" / "index.parquet", filters=[("id", "==", poison)]).to_pylist()
-    loader = Loader(root / "tokenize" / "shards", "train", context=CONTEXT, vocab_size=320, seed=seed)
+    (row,) = pq.read_table(
+        root / "tokenize" / "index.parquet", filters=[("id", "==", poison)]
+    ).to_pylist()
+    loader = Loader(
+        root / "tokenize" / "shards", "train", context=CONTEXT, vocab_size=320, seed=seed
+    )
     starts = [start for _, _, start in loader.places(0, loader.epoch)]
-    return next(n for n, start in enumerate(starts) if start + CONTEXT >= row["offset"] and start < row["offset"] + row["length"])
+    return next(
+        n
+        for n, start in enumerate(starts)
+        if start + CONTEXT >= row["offset"] and start < row["offset"] + row["length"]
+    )
 
 
 @pytest.mark.parametrize("kind", POISON)
-def test_the_first_bad_step_leads_to_the_document(tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    # Protects: a document that repeats one token is kept out of the weights from its first window on, and is named.
+def test_the_first_bad_step_leads_to_the_document(
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Protects: a document that repeats one token is kept out of the weights from its first window
+    # on, and is named.
     run, poison = poisoned(tmp_path, POISON[kind])
     # A seed under which the guard has seen enough honest steps before.
-    seed, step = next((s, n) for s in range(100) if ENOUGH + 6 < (n := first_bad_sample(tmp_path, s, poison)) < ENOUGH + 40)
+    seed, step = next(
+        (s, n)
+        for s in range(100)
+        if ENOUGH + 6 < (n := first_bad_sample(tmp_path, s, poison)) < ENOUGH + 40
+    )
     train = Train(
         steps=step + 3, batch_tokens=CONTEXT, micro_batch=1, threads=1, precision="fp32", compile="off", processes=1,
         warmup_steps=10, learning_rate=0.01, checkpoint_every=1000, validate_every=1000, sample_seconds=1e9,
     )  # fmt: skip
-    model = Model(preset="tiny", layers=2, width=32, heads=2, head_width=16, feed_forward=64, context=CONTEXT)
+    model = Model(
+        preset="tiny", layers=2, width=32, heads=2, head_width=16, feed_forward=64, context=CONTEXT
+    )
     stage.run(Run(tmp_path, dataclasses.replace(run.recipe, seed=seed, train=train, model=model)))
     first = sorted((tmp_path / "train" / "incidents").iterdir())[0]
     assert first.name == f"step-{step:06d}-0.json"
     found = read_json(first)
     assert "the loss" in found["reason"] and "above the recent" in found["reason"]
     named = [document["id"] for document in found["sequences"][0]["documents"]]
-    assert poison in named and {"id": poison, "source": "web", "origin": "pages.warc#75"} in found["sequences"][0]["documents"]
+    assert (
+        poison in named
+        and {"id": poison, "source": "web", "origin": "pages.warc#75"}
+        in found["sequences"][0]["documents"]
+    )
     said = capsys.readouterr().err
     assert f"step {step}: the loss" in said and f"{poison} (web: pages.warc#75)" in said
     # What it had learned before stays learned.

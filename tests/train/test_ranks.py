@@ -25,7 +25,11 @@ def one_thread() -> None:
 
 
 def losses(root: Path) -> dict[int, float]:
-    return {line["step"]: line["loss"] for line in Metrics(root / "train" / "metrics.jsonl").read() if "loss" in line}
+    return {
+        line["step"]: line["loss"]
+        for line in Metrics(root / "train" / "metrics.jsonl").read()
+        if "loss" in line
+    }
 
 
 def weights(root: Path, step: int) -> torch.Tensor:
@@ -37,16 +41,25 @@ def weights(root: Path, step: int) -> torch.Tensor:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("alone")
     write_shards(root)
-    stage.run(run_in(root, recipe(steps=12, batch_tokens=128, micro_batch=8, model={"dropout": 0.0})))
+    stage.run(
+        run_in(root, recipe(steps=12, batch_tokens=128, micro_batch=8, model={"dropout": 0.0}))
+    )
     return root
 
 
 def test_one_two_and_four_ranks_go_on_from_each_other(tmp_path: Path) -> None:
-    # Protects: a checkpoint belongs to no number of ranks: begun on one, gone on with on two and on four, a training
-    # reads the same samples and comes to the same losses and weights up to the rounding of sums.
+    # Protects: a checkpoint belongs to no number of ranks: begun on one, gone on with on two and on
+    # four, a training reads the same samples and comes to the same losses and weights up to the
+    # rounding of sums.
     def of(steps: int, processes: int) -> Recipe:
         # A warm-up and an end that do not depend on the number of steps.
-        same = {"warmup_steps": 1, "final_learning_rate": 1.0, "batch_tokens": 128, "micro_batch": 8, "validate_every": 4}
+        same = {
+            "warmup_steps": 1,
+            "final_learning_rate": 1.0,
+            "batch_tokens": 128,
+            "micro_batch": 8,
+            "validate_every": 4,
+        }
         return recipe(steps=steps, processes=processes, model={"dropout": 0.0}, **same)
 
     straight = tmp_path / "straight"
@@ -58,15 +71,25 @@ def test_one_two_and_four_ranks_go_on_from_each_other(tmp_path: Path) -> None:
     assert {4, 8, 12} <= set(ours) and set(theirs) <= set(ours)
     assert [ours[12], ours[8]] == pytest.approx([theirs[12], theirs[8]], abs=1e-5)
     assert torch.allclose(weights(tmp_path, 12), weights(straight, 12), atol=1e-4)
-    states = [read_json(root / "train" / "checkpoints" / "step-000012" / "state.json") for root in (tmp_path, straight)]
-    assert states[0]["spans"] == states[1]["spans"] == [[0, 0, 8]] and states[0]["tokens"] == states[1]["tokens"]
+    states = [
+        read_json(root / "train" / "checkpoints" / "step-000012" / "state.json")
+        for root in (tmp_path, straight)
+    ]
+    assert (
+        states[0]["spans"] == states[1]["spans"] == [[0, 0, 8]]
+        and states[0]["tokens"] == states[1]["tokens"]
+    )
 
 
 @pytest.mark.parametrize("parts", [1, 4, 8])
 def test_accumulation_changes_rounding_only(alone: Path, tmp_path: Path, parts: int) -> None:
     # Protects: the loss is a mean over tokens, not over micro-batches.
     machine = Machine(threads=1, micro_batch=8 // parts)
-    Trainer(fresh(tmp_path), plan(12, machine, config=dataclasses.replace(PLAIN), batch_tokens=128)).run()
+    Trainer(
+        fresh(tmp_path), plan(12, machine, config=dataclasses.replace(PLAIN), batch_tokens=128)
+    ).run()
     expected = losses(alone)
-    assert losses(tmp_path) == {step: pytest.approx(loss, abs=1e-5) for step, loss in expected.items()}
+    assert losses(tmp_path) == {
+        step: pytest.approx(loss, abs=1e-5) for step, loss in expected.items()
+    }
     assert torch.allclose(weights(tmp_path, 12), weights(alone, 12), atol=1e-4)

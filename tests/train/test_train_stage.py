@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.helpers.token_run import CONFIG, FIXED, SETTINGS, recipe, run_in, weights_digest, write_shards
+from tests.helpers.token_run import (
+    CONFIG,
+    FIXED,
+    SETTINGS,
+    recipe,
+    run_in,
+    weights_digest,
+    write_shards,
+)
 
 from groundup.artifacts.metrics import Metrics
 from groundup.errors import ExpensiveError, GroundupError
@@ -45,7 +53,8 @@ def make_expensive(root: Path) -> None:
 
 
 def test_a_second_run_finds_it_fresh(root: Path) -> None:
-    # Protects: running again costs nothing, and neither does a change that training does not depend on.
+    # Protects: running again costs nothing, and neither does a change that training does not depend
+    # on.
     assert train(root, recipe()) == (1, 0)
     before = {path: path.stat().st_mtime_ns for path in (root / "train").rglob("*")}
     assert train(root, recipe()) == (0, 1)
@@ -56,19 +65,25 @@ def test_a_second_run_finds_it_fresh(root: Path) -> None:
 
 
 def test_a_later_end_goes_on_and_is_noted(root: Path) -> None:
-    # Protects: guarantee 5: end step and learning rate may change while it runs, and the ledger says from which step.
+    # Protects: guarantee 5: end step and learning rate may change while it runs, and the ledger
+    # says from which step.
     train(root, recipe(steps=8))
     first = weights_digest(root, 8)
     train(root, recipe(steps=12, learning_rate=0.001, checkpoint_steps=(8,)))
     assert weights_digest(root, 8) == first
     events = Ledger(root / "train" / "ledger.jsonl").events("settings")
-    assert [(event["step"], event["settings"]["steps"], event["settings"]["learning_rate"]) for event in events] == [
+    assert [
+        (event["step"], event["settings"]["steps"], event["settings"]["learning_rate"])
+        for event in events
+    ] == [
         (0, 8, 0.003),
         (8, 12, 0.001),
     ]
 
 
-@pytest.mark.parametrize("change", [{"seed": 2}, {"weight": 2.0}, {"model": {"layers": 1}}, {"optimizer": "adamw"}])
+@pytest.mark.parametrize(
+    "change", [{"seed": 2}, {"weight": 2.0}, {"model": {"layers": 1}}, {"optimizer": "adamw"}]
+)
 def test_another_key_is_another_training(root: Path, change: dict[str, object]) -> None:
     # Protects: data order, sizes, optimizer and seed are never mixed within one training.
     train(root, recipe(steps=4))
@@ -88,7 +103,8 @@ def test_other_tokens_are_another_training(root: Path) -> None:
 
 
 def test_expensive_training_is_guarded(root: Path) -> None:
-    # Protects: guarantee 5: eleven minutes are not thrown away unasked; with --redo they move aside, whole and loadable.
+    # Protects: guarantee 5: eleven minutes are not thrown away unasked; with --redo they move
+    # aside, whole and loadable.
     train(root, recipe(steps=4))
     make_expensive(root)
     before = weights_digest(root, 4)
@@ -110,20 +126,28 @@ def test_redo_trains_again(root: Path) -> None:
 
 
 def test_what_the_machine_decided_is_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Protects: guarantee 1: nothing is chosen again by timing when training goes on; what the recipe says wins.
+    # Protects: guarantee 1: nothing is chosen again by timing when training goes on; what the
+    # recipe says wins.
     of = recipe(steps=4, **(dict.fromkeys(FIXED, "auto") | {"threads": 1}))
     train(root, of)
     chosen = read_json(root / "train" / "machine.json")
-    assert chosen["micro_batch"] in (1, 2, 3, 6) and chosen["device"] in ("cpu", "cuda") and not chosen["compile"]
+    assert (
+        chosen["micro_batch"] in (1, 2, 3, 6)
+        and chosen["device"] in ("cpu", "cuda")
+        and not chosen["compile"]
+    )
     monkeypatch.setattr(machines, "resolve", lambda *_: pytest.fail("probed again"))
     train(root, dataclasses.replace(of, train=dataclasses.replace(of.train, steps=6)))
     assert read_json(root / "train" / "machine.json") == chosen
-    train(root, dataclasses.replace(of, train=dataclasses.replace(of.train, steps=8, micro_batch=2)))
+    train(
+        root, dataclasses.replace(of, train=dataclasses.replace(of.train, steps=8, micro_batch=2))
+    )
     assert read_json(root / "train" / "machine.json") == chosen | {"micro_batch": 2}
 
 
 def test_a_wish_is_read_alike_by_every_run(root: Path) -> None:
-    # Protects: a micro-batch that does not divide the batch is rounded the same way when training goes on.
+    # Protects: a micro-batch that does not divide the batch is rounded the same way when training
+    # goes on.
     train(root, recipe(steps=4, micro_batch=4))
     chosen = read_json(root / "train" / "machine.json")
     train(root, recipe(steps=6, micro_batch=4))
@@ -137,11 +161,14 @@ def test_auto_steps_are_resolved_once(root: Path, monkeypatch: pytest.MonkeyPatc
     steps = read_json(root / "train" / "train.json")["steps"]
     assert steps == 4 * (31 + 19 + 24) * 128 // 2048
     monkeypatch.setattr("groundup.train.setup.CPU_SECONDS", 0.0)
-    assert train(root, recipe(steps="auto", model={"context": 128}, batch_tokens=2048, validate_every=100)) == (0, 1)
+    assert train(
+        root, recipe(steps="auto", model={"context": 128}, batch_tokens=2048, validate_every=100)
+    ) == (0, 1)
 
 
 def test_two_ranks_learn_what_one_learns(tmp_path: Path) -> None:
-    # Protects: guarantee 2 for training: ranks share the work, not the result (fp32, up to the order of sums).
+    # Protects: guarantee 2 for training: ranks share the work, not the result (fp32, up to the
+    # order of sums).
     losses = []
     for processes in (1, 2):
         root = tmp_path / str(processes)
@@ -149,12 +176,18 @@ def test_two_ranks_learn_what_one_learns(tmp_path: Path) -> None:
         of = recipe(steps=6, processes=processes, model={"dropout": 0.0})
         assert train(root, of) == (1, 0)
         assert train(root, of) == (0, 1)
-        losses.append([line.get("loss", line.get("validation_loss")) for line in Metrics(root / "train" / "metrics.jsonl").read()])
+        losses.append(
+            [
+                line.get("loss", line.get("validation_loss"))
+                for line in Metrics(root / "train" / "metrics.jsonl").read()
+            ]
+        )
     assert len(losses[0]) >= 4 and losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
 def test_errors_of_ranks_are_one_line(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Protects: what a rank finds wrong reaches the user as it would in one process; ranks that die are told apart.
+    # Protects: what a rank finds wrong reaches the user as it would in one process; ranks that die
+    # are told apart.
     run = run_in(root, recipe(steps=2, processes=2))
     monkeypatch.setattr(launch, "wait", lambda *_: 1)
     with pytest.raises(GroundupError, match="the training processes died"):
@@ -187,7 +220,12 @@ def test_a_batch_that_processes_cannot_share(root: Path) -> None:
 
 def test_divisors() -> None:
     # Protects: micro-batches are all of one size.
-    assert [divisor(share, limit) for share, limit in ((12, 5), (7, 4), (8, 100), (6, 0))] == [4, 1, 8, 1]
+    assert [divisor(share, limit) for share, limit in ((12, 5), (7, 4), (8, 100), (6, 0))] == [
+        4,
+        1,
+        8,
+        1,
+    ]
 
 
 def test_a_gpu_that_is_gone_is_named() -> None:
@@ -199,16 +237,25 @@ def test_a_gpu_that_is_gone_is_named() -> None:
 
 
 def test_what_fits_is_tried_before_step_0(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Protects: the micro-batch shrinks to what fits, layers are computed twice only where one sequence would not fit,
-    # and what cannot fit at all is one line; before anything is trained.
+    # Protects: the micro-batch shrinks to what fits, layers are computed twice only where one
+    # sequence would not fit, and what cannot fit at all is one line; before anything is trained.
     train = Train(**(FIXED | SETTINGS | {"micro_batch": "auto"}))  # type: ignore[arg-type]
     whole = machines.Trials(CONFIG, train, "cpu", 12)
     need = {size: whole.step_bytes("fp32", size) for size in (1, 2, 3, 12)}
     assert need[1] < need[2] < need[3] < need[12]
     whole._model.recompute = True
     assert whole.step_bytes("fp32", 12) < 0.6 * need[12]
-    for free, expected in ((need[12] + 1, (12, False)), (need[12] - 1, (6, False)), (need[3] + 1, (3, False)), (need[1] - 1, (1, True))):
-        monkeypatch.setattr(machines.psutil, "virtual_memory", lambda free=free: _Memory(free / machines.CPU_MEMORY_SHARE))
+    for free, expected in (
+        (need[12] + 1, (12, False)),
+        (need[12] - 1, (6, False)),
+        (need[3] + 1, (3, False)),
+        (need[1] - 1, (1, True)),
+    ):
+        monkeypatch.setattr(
+            machines.psutil,
+            "virtual_memory",
+            lambda free=free: _Memory(free / machines.CPU_MEMORY_SHARE),
+        )
         trials = machines.Trials(CONFIG, train, "cpu", 12)
         assert (trials.largest("fp32", 12), trials.recompute) == expected
     monkeypatch.setattr(machines.psutil, "virtual_memory", lambda: _Memory(1000))
@@ -222,10 +269,13 @@ class _Memory:
 
 
 def test_the_count_of_a_step_is_near_what_it_takes() -> None:
-    # Protects: the sum that stands in for trying on a CPU: within a factor of two of what was measured of a real pass.
+    # Protects: the sum that stands in for trying on a CPU: within a factor of two of what was
+    # measured of a real pass.
     import psutil
 
-    config = dataclasses.replace(CONFIG, layers=6, width=256, heads=4, head_width=64, feed_forward=1024, context=512)
+    config = dataclasses.replace(
+        CONFIG, layers=6, width=256, heads=4, head_width=64, feed_forward=1024, context=512
+    )
     trials = machines.Trials(config, Train(**(FIXED | SETTINGS)), "cpu", 8)  # type: ignore[arg-type]
     tokens = trials._tokens(8)
     before = psutil.Process().memory_info().rss
@@ -235,13 +285,18 @@ def test_the_count_of_a_step_is_near_what_it_takes() -> None:
     assert 0.5 * taken < trials.step_bytes("fp32", 8) < 2 * taken
 
 
-def test_memory_that_runs_out_later_is_one_line(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_runs_out_later_is_one_line(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Protects: no traceback after hours, and a way on.
     def fails(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr("groundup.train.optimizer.Optimizer.step", fails)
-    with pytest.raises(GroundupError, match=r"out of memory at step 0, with micro-batches of 3; set \[train\] micro_batch = 1"):
+    with pytest.raises(
+        GroundupError,
+        match=r"out of memory at step 0, with micro-batches of 3; set \[train\] micro_batch = 1",
+    ):
         train(root, recipe())
 
 
@@ -255,7 +310,9 @@ def test_computing_layers_twice_changes_no_bit(tmp_path: Path, compiled: bool) -
         write_shards(tmp_path / recompute)
         of = recipe(steps=6, recompute=recompute, compile="on" if compiled else "off")
         train(tmp_path / recompute, of)
-        assert read_json(tmp_path / recompute / "train" / "machine.json")["recompute"] == (recompute == "on")
+        assert read_json(tmp_path / recompute / "train" / "machine.json")["recompute"] == (
+            recompute == "on"
+        )
         digests.append(weights_digest(tmp_path / recompute, 6))
     assert digests[0] == digests[1]
 
@@ -263,4 +320,8 @@ def test_computing_layers_twice_changes_no_bit(tmp_path: Path, compiled: bool) -
 def test_the_probe_keeps_what_the_recipe_says() -> None:
     # Protects: explicit settings are never overruled by timing.
     machine, speed = machines.resolve(CONFIG, Train(**(FIXED | SETTINGS)), 6)  # type: ignore[arg-type]
-    assert machine == Machine("cpu" if not torch.cuda.is_available() else "cuda", 1, "fp32", False, 3, 1) and speed > 0
+    assert (
+        machine
+        == Machine("cpu" if not torch.cuda.is_available() else "cuda", 1, "fp32", False, 3, 1)
+        and speed > 0
+    )

@@ -21,7 +21,12 @@ LESSON = Lesson("sft", 1, 1e-3, 4 * CONTEXT, 4, 8.0, seed=1)
 
 @pytest.fixture(scope="module")
 def rows(tokenizer: Tokenizer) -> list[Row]:
-    found = make_rows((Talk("a", n, f"#{n}", t) for n, t in enumerate(talks())), tokenizer, CONTEXT, Choice(validation=0))
+    found = make_rows(
+        (Talk("a", n, f"#{n}", t) for n, t in enumerate(talks())),
+        tokenizer,
+        CONTEXT,
+        Choice(validation=0),
+    )
     assert len(found.train) > 20
     return found.train
 
@@ -30,7 +35,9 @@ def gradients(model: Transformer) -> list[torch.Tensor]:
     return [weight.grad.clone() for weight in model.parameters() if weight.grad is not None]
 
 
-def test_packed_rows_have_the_loss_and_gradients_of_rows_alone(model: Transformer, rows: list[Row]) -> None:
+def test_packed_rows_have_the_loss_and_gradients_of_rows_alone(
+    model: Transformer, rows: list[Row]
+) -> None:
     """A mask or a position that leaks from one row into another would show."""
     chosen = rows[:9]
     for row in chosen:
@@ -48,12 +55,16 @@ def test_packed_rows_have_the_loss_and_gradients_of_rows_alone(model: Transforme
 
 
 def test_the_loss_alone_is_that_of_the_plain_model(model: Transformer, rows: list[Row]) -> None:
-    """The same number by the model's own loss, without masks, positions or a chosen part of the head."""
+    """The same number by the model's own loss, without masks, positions or a chosen part of the
+    head.
+    """
     row = rows[3]
     ids = torch.from_numpy(row.ids)[None]
     targets = torch.where(torch.from_numpy(row.learned)[None, 1:], ids[:, 1:], -1)
     plain = model.loss(ids[:, :-1], targets, "sum")
-    assert float(loss_sum(model, collate([row], [[0]])).detach()) == pytest.approx(float(plain.detach()), rel=1e-5)
+    assert float(loss_sum(model, collate([row], [[0]])).detach()) == pytest.approx(
+        float(plain.detach()), rel=1e-5
+    )
 
 
 def test_only_answers_and_their_ends_are_targets(tokenizer: Tokenizer, rows: list[Row]) -> None:
@@ -66,17 +77,28 @@ def test_only_answers_and_their_ends_are_targets(tokenizer: Tokenizer, rows: lis
 
 
 def learner(tokenizer: Tokenizer, micro_batch: int, dropout: float = 0.0) -> Learner:
-    return Learner(stirred(tokenizer.vocab_size, dropout=dropout), LESSON, Machine(micro_batch=micro_batch), tokenizer.chat_ids)
+    return Learner(
+        stirred(tokenizer.vocab_size, dropout=dropout),
+        LESSON,
+        Machine(micro_batch=micro_batch),
+        tokenizer.chat_ids,
+    )
 
 
-def test_accumulation_gives_the_gradient_of_the_whole_batch(tokenizer: Tokenizer, rows: list[Row]) -> None:
-    """Sequences with many and with few learned tokens: an average of averages would differ (axolotl #2262)."""
+def test_accumulation_gives_the_gradient_of_the_whole_batch(
+    tokenizer: Tokenizer, rows: list[Row]
+) -> None:
+    """Sequences with many and with few learned tokens: an average of averages would differ (axolotl
+    #2262).
+    """
     packs = [[2 * number] for number in range(4)]
     assert len({int(rows[number].learned.sum()) for (number,) in packs}) > 1
     at_once, one_by_one = learner(tokenizer, 4), learner(tokenizer, 1)
     first, second = at_once.backward(0, rows, packs), one_by_one.backward(0, rows, packs)
     assert first[0] == pytest.approx(second[0], rel=1e-5) and first[1] == second[1]
-    torch.testing.assert_close(at_once.parameters.gradients, one_by_one.parameters.gradients, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(
+        at_once.parameters.gradients, one_by_one.parameters.gradients, rtol=1e-4, atol=1e-7
+    )
 
 
 def test_dropout_is_a_function_of_the_step(tokenizer: Tokenizer, rows: list[Row]) -> None:
@@ -97,14 +119,23 @@ def test_packs_hold_every_row_once_and_never_too_much(sizes: list[int], seed: in
 
 def test_every_epoch_has_all_rows_in_an_order_of_its_own() -> None:
     plan = list(steps([10] * 23, 50, 100, 3, seed=1))
-    epochs = [[number for epoch, packs in plan if epoch == wanted for group in packs for number in group] for wanted in range(3)]
+    epochs = [
+        [number for epoch, packs in plan if epoch == wanted for group in packs for number in group]
+        for wanted in range(3)
+    ]
     assert all(sorted(epoch) == list(range(23)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
-    assert plan == list(steps([10] * 23, 50, 100, 3, seed=1)) != list(steps([10] * 23, 50, 100, 3, seed=2))
+    assert (
+        plan
+        == list(steps([10] * 23, 50, 100, 3, seed=1))
+        != list(steps([10] * 23, 50, 100, 3, seed=2))
+    )
 
 
 def test_a_packed_token_sees_its_own_row_up_to_itself(rows: list[Row]) -> None:
-    """Positions are checked as such: rotary attention looks at distances only, so a wrong start would not show in the loss."""
+    """Positions are checked as such: rotary attention looks at distances only, so a wrong start
+    would not show in the loss.
+    """
     batch = collate(rows, [[4, 7], [5]])
     sizes = [size_of(rows[number]) for number in (4, 7)]
     assert batch.positions[0, : sum(sizes)].tolist() == [*range(sizes[0]), *range(sizes[1])]

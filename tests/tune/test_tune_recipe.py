@@ -1,4 +1,6 @@
-"""The [tune] table: what cannot be is one line before anything is spent, and what is planned counts."""
+"""The [tune] table: what cannot be is one line before anything is spent, and what is planned
+counts.
+"""
 
 from __future__ import annotations
 
@@ -55,10 +57,15 @@ def test_a_missing_file_is_found_before_training(tmp_path: Path) -> None:
 
 
 def test_a_plan_counts_tuning(tmp_path: Path) -> None:
-    plain, tuned, longer = (make_plan(recipe(tmp_path, *lines)) for lines in ([], ['method = "sft"'], ['method = "sft"', "epochs = 6"]))
+    plain, tuned, longer = (
+        make_plan(recipe(tmp_path, *lines))
+        for lines in ([], ['method = "sft"'], ['method = "sft"', "epochs = 6"])
+    )
     assert "tuning" not in plain.figures
     assert longer.value("tuning tokens") == 2 * tuned.value("tuning tokens") > 0
-    assert tuned.value("hours") == pytest.approx(sum(tuned.value(name) for name in ("data stages", "training", "tuning")))
+    assert tuned.value("hours") == pytest.approx(
+        sum(tuned.value(name) for name in ("data stages", "training", "tuning"))
+    )
 
 
 def test_init_asks_for_tuning_where_there_are_conversations(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""The stage tune: what it publishes, that it is fresh the second time, and the same bytes everywhere."""
+"""The stage tune: what it publishes, that it is fresh the second time, and the same bytes
+everywhere.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,11 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def digests(run: Run) -> dict[str, str]:
     folder = run.root / "tune"
-    return {p.relative_to(folder).as_posix(): file_digest(p) for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json"}
+    return {
+        p.relative_to(folder).as_posix(): file_digest(p)
+        for p in folder.rglob("*")
+        if p.is_file() and p.name != "manifest.json"
+    }
 
 
 def test_the_view_holds_a_model_that_learned(tuned: Run) -> None:
@@ -61,8 +67,13 @@ def test_the_view_holds_a_model_that_learned(tuned: Run) -> None:
     assert found["base"] == "step-000007"
     model = find_model(tuned.root)
     assert (model.name, model.path) == ("tuned", tuned.root / "tune" / "model")
-    assert load_model(model.path).config == load_model(tuned.root / "train/checkpoints/step-000007").config
-    assert file_digest(model.path / "model.safetensors") != file_digest(tuned.root / "train/checkpoints/step-000007/model.safetensors")
+    assert (
+        load_model(model.path).config
+        == load_model(tuned.root / "train/checkpoints/step-000007").config
+    )
+    assert file_digest(model.path / "model.safetensors") != file_digest(
+        tuned.root / "train/checkpoints/step-000007/model.safetensors"
+    )
 
 
 def test_every_conversation_is_learned_held_out_or_listed(tuned: Run) -> None:
@@ -82,7 +93,11 @@ def test_metrics_tell_every_step(tuned: Run) -> None:
 
 
 def test_nothing_of_the_clock_or_of_this_machine_is_in_its_files(tuned: Run) -> None:
-    text = "".join(path.read_text() for path in (tuned.root / "tune").rglob("*.json*") if path.name != "manifest.json")
+    text = "".join(
+        path.read_text()
+        for path in (tuned.root / "tune").rglob("*.json*")
+        if path.name != "manifest.json"
+    )
     assert str(tuned.root) not in text and "seconds" not in text
 
 
@@ -110,20 +125,29 @@ def test_another_seed_gives_other_weights(tuned: Run, tmp_path: Path) -> None:
 
 
 def test_transformers_chats_in_the_same_tokens(tuned: Run) -> None:
-    """apply_chat_template on the tuned folder: ids of whole conversations, of prompts, and what ends an answer."""
+    """apply_chat_template on the tuned folder: ids of whole conversations, of prompts, and what
+    ends an answer.
+    """
     transformers = pytest.importorskip("transformers")
     folder = tuned.root / "tune" / "model"
     theirs, ours = transformers.AutoTokenizer.from_pretrained(folder), Tokenizer.load(folder)
     assert theirs.chat_template == template(ours) and theirs.eos_token == "<|im_end|>"
-    for talk in [*talks(), [{"role": "system", "content": "Be kind.\n\nÜber 中文 🙂"}, *talks()[0], *talks()[1]]]:
+    for talk in [
+        *talks(),
+        [{"role": "system", "content": "Be kind.\n\nÜber 中文 🙂"}, *talks()[0], *talks()[1]],
+    ]:
         assert theirs.apply_chat_template(talk, return_dict=False) == encode_chat(ours, talk)[0]
-        prompt = theirs.apply_chat_template(talk[:-1], add_generation_prompt=True, return_dict=False)
+        prompt = theirs.apply_chat_template(
+            talk[:-1], add_generation_prompt=True, return_dict=False
+        )
         assert prompt == encode_prompt(ours, talk[:-1])
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)
     assert model.generation_config.eos_token_id == [ours.chat_ids[1], ours.end_id]
 
 
-def test_a_recipe_that_tunes_without_conversations_is_refused_before_anything_is_spent(run: Run) -> None:
+def test_a_recipe_that_tunes_without_conversations_is_refused_before_anything_is_spent(
+    run: Run,
+) -> None:
     with pytest.raises(GroundupError, match="no source of kind conversations; name data"):
         overridden(run.recipe, ["source.0.kind=text", "tune.method=sft"])
 
@@ -138,7 +162,9 @@ def test_conversations_that_changed_after_training_are_refused(run: Run) -> None
         tune(by_hand(run))
 
 
-def test_what_was_tuned_by_hand_stays_under_a_recipe_without_tuning(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_tuned_by_hand_stays_under_a_recipe_without_tuning(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     tune(by_hand(run))
     before = digests(run)
     tune(run)
@@ -147,7 +173,11 @@ def test_what_was_tuned_by_hand_stays_under_a_recipe_without_tuning(run: Run, ca
     add_talking_checkpoint(run, step=9, seed=4)
     tune(run)
     assert digests(run) == before
-    said = [line for line in capsys.readouterr().err.splitlines() if "tuned model was made from step-000007" in line]
+    said = [
+        line
+        for line in capsys.readouterr().err.splitlines()
+        if "tuned model was made from step-000007" in line
+    ]
     assert len(said) == 1 and "step-000009" in said[0]
 
 
@@ -178,7 +208,9 @@ def test_expensive_tuning_is_not_thrown_away(run: Run, monkeypatch: pytest.Monke
     assert find_model(run.root).name == "tuned"
 
 
-def test_settings_by_hand_are_remembered_for_the_next_time(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_settings_by_hand_are_remembered_for_the_next_time(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     assert recipe_by_hand(run.root).tune == Tune(method="sft")
     asked = recipe_by_hand(run.root, None, "lora", ["rank=2", "tune.epochs=1"])
     assert (asked.tune.method, asked.tune.rank, asked.tune.epochs) == ("lora", 2, 1)

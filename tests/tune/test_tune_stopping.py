@@ -1,4 +1,6 @@
-"""Killed while it tunes: nothing half-made is found, and the next call ends with the bytes of an undisturbed one."""
+"""Killed while it tunes: nothing half-made is found, and the next call ends with the bytes of an
+undisturbed one.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,13 @@ STEPS = [f"{name}={value}" for name, value in (TUNE | {"epochs": 40}).items() if
 
 def start(root: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", CODE, str(root), *STEPS]
-    return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 # `groundup tune` without the report, for which this run lacks most of a run.

@@ -20,7 +20,10 @@ def chat(*said: tuple[str, str]) -> Pairs:
 
 
 def test_answers_are_stripped_and_empty_turns_gone() -> None:
-    assert chat(("user", " Hi \n"), ("user", ""), ("assistant", "\n Hello. ")) == [("user", "Hi"), ("assistant", "Hello.")]
+    assert chat(("user", " Hi \n"), ("user", ""), ("assistant", "\n Hello. ")) == [
+        ("user", "Hi"),
+        ("assistant", "Hello."),
+    ]
 
 
 def test_consecutive_turns_of_one_speaker_are_one() -> None:
@@ -29,12 +32,20 @@ def test_consecutive_turns_of_one_speaker_are_one() -> None:
 
 
 def test_what_nobody_answers_goes() -> None:
-    assert chat(("user", "Hi"), ("assistant", "Hello"), ("user", "Bye")) == [("user", "Hi"), ("assistant", "Hello")]
+    assert chat(("user", "Hi"), ("assistant", "Hello"), ("user", "Bye")) == [
+        ("user", "Hi"),
+        ("assistant", "Hello"),
+    ]
 
 
 def test_the_last_speaker_of_a_dialogue_answers() -> None:
     said = [("ann", "A1"), ("bob", "B1"), ("ann", "A2"), ("carl", "C1"), ("carl", "C2")]
-    assert chat(*said) == [("user", "A1"), ("assistant", "B1"), ("user", "A2"), ("assistant", "C1\nC2")]
+    assert chat(*said) == [
+        ("user", "A1"),
+        ("assistant", "B1"),
+        ("user", "A2"),
+        ("assistant", "C1\nC2"),
+    ]
     # An odd number: the first has nobody to answer.
     assert chat(*said[:3]) == [("user", "B1"), ("assistant", "A2")]
 
@@ -44,7 +55,10 @@ def test_turns_without_a_name_are_not_one_speaker() -> None:
 
 
 def test_a_label_is_an_answer() -> None:
-    assert chat(("user", "good film"), ("label", "positive")) == [("user", "good film"), ("assistant", "positive")]
+    assert chat(("user", "good film"), ("label", "positive")) == [
+        ("user", "good film"),
+        ("assistant", "positive"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +72,15 @@ def test_a_label_is_an_answer() -> None:
         ([("a member", "I rise to speak.")], "no-answer"),
         ([("assistant", "Hello"), ("user", "Hi"), ("assistant", "?")], "roles-out-of-order"),
         ([("user", "Hi"), ("system", "Be kind."), ("assistant", "Hello")], "roles-out-of-order"),
-        ([("user", "Weather?"), ("function_call", "{}"), ("observation", "{}"), ("assistant", "Rain.")], "tool-calls"),
+        (
+            [
+                ("user", "Weather?"),
+                ("function_call", "{}"),
+                ("observation", "{}"),
+                ("assistant", "Rain."),
+            ],
+            "tool-calls",
+        ),
     ],
 )
 def test_what_cannot_be_learned_from_says_why(said: Pairs, reason: str) -> None:

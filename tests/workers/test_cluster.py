@@ -1,4 +1,6 @@
-"""One machine or many: a Ray cluster gives the bytes that local workers give, and may lose a node meanwhile."""
+"""One machine or many: a Ray cluster gives the bytes that local workers give, and may lose a node
+meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ from groundup.recipe.tables import load_recipe
 from groundup.runtime.workers import node
 from groundup.runtime.workers.ray import Cluster, shared_places
 
-# A filter that keeps every document. While the file `hold` is there, its workers wait; the first one dies where `die` is.
+# A filter that keeps every document. While the file `hold` is there, its workers wait; the first
+# one dies where `die` is.
 FILTER = """
 import os
 import signal
@@ -79,17 +82,45 @@ def local(project: Path, workers: int) -> dict[str, str]:
     return stored(out)
 
 
-def start(project: Path, out: str, *options: str, prefix: tuple[str, ...] = (), first: Path | None = None) -> subprocess.Popen[str]:
+def start(
+    project: Path, out: str, *options: str, prefix: tuple[str, ...] = (), first: Path | None = None
+) -> subprocess.Popen[str]:
     """Start a run on Ray with a relative --out, as people do."""
     path = os.pathsep.join(filter(None, [str(first or ""), *sys.path]))
-    command = [*prefix, sys.executable, "-m", "groundup", "run", "tiny.toml", "--out", out, "--until", "tokenize", "--ray", *options]
-    return subprocess.Popen(command, cwd=project, env=os.environ | {"PYTHONPATH": path}, stderr=subprocess.PIPE, text=True)
+    command = [
+        *prefix,
+        sys.executable,
+        "-m",
+        "groundup",
+        "run",
+        "tiny.toml",
+        "--out",
+        out,
+        "--until",
+        "tokenize",
+        "--ray",
+        *options,
+    ]
+    return subprocess.Popen(
+        command,
+        cwd=project,
+        env=os.environ | {"PYTHONPATH": path},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def stored(run: Path) -> dict[str, str]:
     """Return the SHA-256 of every file in the store of a run but the manifests, which tell seconds."""
-    files = [path for path in run.glob(".store/*/*/*/**/*") if path.is_file() and path.name != "manifest.json"]
-    return {path.relative_to(run).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    files = [
+        path
+        for path in run.glob(".store/*/*/*/**/*")
+        if path.is_file() and path.name != "manifest.json"
+    ]
+    return {
+        path.relative_to(run).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 def error(process: subprocess.Popen[str]) -> str:
@@ -131,17 +162,23 @@ def held(project: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("workers", [2, 4])
-def test_local_workers_give_the_same_bytes_whatever_their_number(project: Path, expected: dict[str, str], workers: int) -> None:
+def test_local_workers_give_the_same_bytes_whatever_their_number(
+    project: Path, expected: dict[str, str], workers: int
+) -> None:
     assert len(expected) > 30
     assert local(project, workers) == expected
 
 
-def test_a_signal_stops_the_driver_and_the_workers_on_the_nodes(nodes: Nodes, project: Path, held: Path) -> None:
+def test_a_signal_stops_the_driver_and_the_workers_on_the_nodes(
+    nodes: Nodes, project: Path, held: Path
+) -> None:
     process = start(project, "stopped", nodes.address)
     until(process, lambda: len(busy(project)) == 2)
     process.send_signal(signal.SIGTERM)
     errors = process.communicate(timeout=60)[1]
-    assert process.returncode == 130 and errors.splitlines()[-1].startswith("groundup: stopped"), errors
+    assert process.returncode == 130 and errors.splitlines()[-1].startswith("groundup: stopped"), (
+        errors
+    )
     end = time.monotonic() + 30
     while busy(project):
         assert time.monotonic() < end
@@ -152,10 +189,18 @@ def test_a_node_that_does_not_see_the_run_is_named(nodes: Nodes, project: Path) 
     # The driver, in a mount namespace of its own, sees a disk that the nodes do not see.
     hide = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"')
     (project / "hidden").mkdir()
-    if shutil.which("unshare") is None or subprocess.run([*hide, project / "hidden", "true"], capture_output=True, check=False).returncode:
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run(
+            [*hide, project / "hidden", "true"], capture_output=True, check=False
+        ).returncode
+    ):
         pytest.skip("a disk that others do not see needs the right to mount one (root)")
     line = error(start(project, "hidden", nodes.address, prefix=(*hide, str(project / "hidden"))))
-    assert line.startswith("groundup: node ") and f"does not see the run directory {project / 'hidden'}" in line, line
+    assert (
+        line.startswith("groundup: node ")
+        and f"does not see the run directory {project / 'hidden'}" in line
+    ), line
 
 
 def test_a_node_with_another_library_is_named(nodes: Nodes, project: Path, tmp_path: Path) -> None:
@@ -163,10 +208,15 @@ def test_a_node_with_another_library_is_named(nodes: Nodes, project: Path, tmp_p
     other.mkdir()
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: ftfy\nVersion: 0.0.1\n")
     line = error(start(project, "other", nodes.address, first=tmp_path))
-    assert line.startswith("groundup: node ") and "(here 0.0.1); install the same versions on every node" in line, line
+    assert (
+        line.startswith("groundup: node ")
+        and "(here 0.0.1); install the same versions on every node" in line
+    ), line
 
 
-def test_a_worker_and_a_node_that_die_cost_their_shards_only(nodes: Nodes, project: Path, expected: dict[str, str], held: Path) -> None:
+def test_a_worker_and_a_node_that_die_cost_their_shards_only(
+    nodes: Nodes, project: Path, expected: dict[str, str], held: Path
+) -> None:
     (project / "die").touch()
     process = start(project, "ray", nodes.address)
     until(process, lambda: len(busy(project)) == 2 and not (project / "die").exists())
@@ -181,40 +231,58 @@ def test_a_worker_and_a_node_that_die_cost_their_shards_only(nodes: Nodes, proje
 
 def test_what_is_wrong_with_a_node_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Protects: each reason for which a machine must not take part, where no Ray is installed.
-    cluster = Cluster("auto", tmp_path, {"the raw files in": tmp_path}, ("python", "groundup", "ftfy"))
+    cluster = Cluster(
+        "auto", tmp_path, {"the raw files in": tmp_path}, ("python", "groundup", "ftfy")
+    )
     cluster.token = tmp_path / "seen-1"
     cluster.token.touch()
     wanted = cluster.wanted()
     assert node.fault(wanted) == ""
     assert "has other source files" in node.fault(wanted | {"sources": "0"})
-    assert node.fault(wanted | {"versions": {"ftfy": "0.1", "groundup": groundup.__version__, "no-such": "1"}}).endswith(
-        "(here 0.1), no-such is missing (here 1); install the same versions on every node"
-    )
-    assert node.fault(wanted | {"places": {"the run": (str(tmp_path / "not-there"), 1)}}).startswith("does not see the run; it must lie")
+    assert node.fault(
+        wanted | {"versions": {"ftfy": "0.1", "groundup": groundup.__version__, "no-such": "1"}}
+    ).endswith("(here 0.1), no-such is missing (here 1); install the same versions on every node")
+    assert node.fault(
+        wanted | {"places": {"the run": (str(tmp_path / "not-there"), 1)}}
+    ).startswith("does not see the run; it must lie")
     # Another folder of the same name, on the node's own disk.
-    assert node.fault(wanted | {"places": {"the run": (str(tmp_path), tmp_path.stat().st_ino + 1)}}).startswith("does not see the run")
+    assert node.fault(
+        wanted | {"places": {"the run": (str(tmp_path), tmp_path.stat().st_ino + 1)}}
+    ).startswith("does not see the run")
     assert "cannot write to" in node.fault(wanted | {"writable": str(tmp_path / "not-there")})
     monkeypatch.setattr(node, "versions", lambda names: dict.fromkeys(names, ""))
-    assert node.fault(wanted).startswith("groundup is not installed there; run `pip install groundup==")
+    assert node.fault(wanted).startswith(
+        "groundup is not installed there; run `pip install groundup=="
+    )
 
 
-def test_raw_files_the_cache_and_own_code_must_be_seen(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_raw_files_the_cache_and_own_code_must_be_seen(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path / "cache"))
-    places = shared_places(load_recipe(project / "tiny.toml", ['source.0.path="https://example.org/x.txt"']))
+    places = shared_places(
+        load_recipe(project / "tiny.toml", ['source.0.path="https://example.org/x.txt"'])
+    )
     raw = {project / "raw" / name for name in ("wikipedia", "web", "code", "talk/talk.jsonl")}
     assert set(places.values()) == raw | {project, tmp_path / "cache"}
 
 
 @pytest.mark.parametrize(
     ("address", "said"),
-    [("ray://head:10001", "ray:// is not supported"), ("local", "give .auto."), ("127.0.0.1:1", "nothing answers there")],
+    [
+        ("ray://head:10001", "ray:// is not supported"),
+        ("local", "give .auto."),
+        ("127.0.0.1:1", "nothing answers there"),
+    ],
 )
 def test_an_address_that_leads_nowhere_is_one_line(address: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(GroundupError, match=said):
         Cluster(address, tmp_path, {}, ()).start()
 
 
-def test_without_ray_the_line_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_the_line_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(GroundupError, match=r"groundup\[ray\]"):

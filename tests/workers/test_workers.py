@@ -1,4 +1,6 @@
-"""Workers: the same results in the same order whatever their number; a lost worker costs the item that it had."""
+"""Workers: the same results in the same order whatever their number; a lost worker costs the item
+that it had.
+"""
 
 import os
 import signal
@@ -66,24 +68,40 @@ def test_results_come_in_the_order_of_the_items(count: int) -> None:
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_worker_that_dies_costs_its_own_item_only(two: Workers, times: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_worker_that_dies_costs_its_own_item_only(
+    two: Workers, times: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     log = tmp_path / "log"
-    assert list(two.map(die_until, [(n, log, times) for n in range(8)], [f"shard {n}" for n in range(8)])) == list(range(8))
+    assert list(
+        two.map(die_until, [(n, log, times) for n in range(8)], [f"shard {n}" for n in range(8)])
+    ) == list(range(8))
     assert sorted(log.read_text().split()) == sorted([*"01234567", *"3" * times])
-    assert capfd.readouterr().err.count("warning: shard 3: its worker process died (SIGKILL: out of memory?); it is tried again") == times
+    assert (
+        capfd.readouterr().err.count(
+            "warning: shard 3: its worker process died (SIGKILL: out of memory?); it is tried again"
+        )
+        == times
+    )
 
 
-def test_an_item_that_takes_three_workers_is_named_and_the_next_map_works(two: Workers, tmp_path: Path) -> None:
+def test_an_item_that_takes_three_workers_is_named_and_the_next_map_works(
+    two: Workers, tmp_path: Path
+) -> None:
     log, found = tmp_path / "log", []
     with pytest.raises(
-        GroundupError, match=r"^shard 3: its worker process died \(SIGKILL: out of memory\?\), 3 times; run again with fewer"
+        GroundupError,
+        match=r"^shard 3: its worker process died \(SIGKILL: out of memory\?\), 3 times; run again with fewer",
     ):
-        found += two.map(die_until, [(n, log, 99) for n in range(5)], [f"shard {n}" for n in range(5)])
+        found += two.map(
+            die_until, [(n, log, 99) for n in range(5)], [f"shard {n}" for n in range(5)]
+        )
     assert log.read_text().split().count("3") == 3
     assert list(two.map(slow_square, [(1,), (2,)])) == [1, 4]
 
 
-def test_an_error_of_an_item_comes_after_the_results_before_it_and_stops_what_would_follow(two: Workers, tmp_path: Path) -> None:
+def test_an_error_of_an_item_comes_after_the_results_before_it_and_stops_what_would_follow(
+    two: Workers, tmp_path: Path
+) -> None:
     found = []
     with pytest.raises(SourceError, match="item 2 is bad") as caught:
         for value in two.map(fail_at, [(n, 2, tmp_path) for n in range(50)]):
@@ -127,9 +145,12 @@ class Counting:
 
 
 def test_a_pool_is_never_handed_more_than_it_has_room_for() -> None:
-    # Protects: a cluster is not handed a hundred thousand shards at once, and the order is kept all the same.
+    # Protects: a cluster is not handed a hundred thousand shards at once, and the order is kept all
+    # the same.
     pool = Counting(max)
-    assert list(Workers(pool=pool).map(slow_square, [(n,) for n in range(1000)])) == [n * n for n in range(1000)]
+    assert list(Workers(pool=pool).map(slow_square, [(n,) for n in range(1000)])) == [
+        n * n for n in range(1000)
+    ]
     assert (pool.most, pool.dropped) == (3, 0)
 
 
@@ -150,7 +171,13 @@ def test_workers_are_gone_when_they_are_closed_or_their_parent_is_killed() -> No
         "{}\n"
     )
     for end in ("workers.close()", "os.kill(os.getpid(), signal.SIGKILL)"):
-        found = subprocess.run([sys.executable, "-c", code.format(end)], capture_output=True, text=True, check=False, timeout=60)
+        found = subprocess.run(
+            [sys.executable, "-c", code.format(end)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
         pids = [int(pid) for pid in found.stdout.split()]
         assert len(pids) == 2, found.stderr
         deadline = time.monotonic() + 20
@@ -164,21 +191,35 @@ def _runs(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z" if Path("/proc").is_dir() else True
+    return (
+        Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        if Path("/proc").is_dir()
+        else True
+    )
 
 
 def test_a_script_that_does_not_guard_its_main_part_runs_a_recipe(tmp_path: Path) -> None:
-    # Protects: multiprocessing would run the script again in each of its workers; this one is no file, even.
+    # Protects: multiprocessing would run the script again in each of its workers; this one is no
+    # file, even.
     write_books(tmp_path / "books")
     write_web(tmp_path / "web")
-    (tmp_path / "recipe.toml").write_text("".join(f'[[source]]\nkind = "{kind}"\npath = "{kind}"\n' for kind in ("books", "web")))
+    (tmp_path / "recipe.toml").write_text(
+        "".join(f'[[source]]\nkind = "{kind}"\npath = "{kind}"\n' for kind in ("books", "web"))
+    )
     script = (
         "from pathlib import Path\nfrom groundup import load_recipe, run_recipe\nprint('once')\n"
         "run_recipe(load_recipe(Path('recipe.toml')), Path('run'), until='collect', workers=2)\n"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(
-        [sys.executable, "-"], input=script, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-"],
+        input=script,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert (done.returncode, done.stdout) == (0, "once\n"), done.stderr
     assert len(list((tmp_path / "run" / "collect" / "documents").glob("*.parquet"))) >= 2

@@ -1,4 +1,6 @@
-"""Arrow string arrays as the two NumPy arrays that kernels work on, and back. Writes compiled kernels beside their modules."""
+"""Arrow string arrays as the two NumPy arrays that kernels work on, and back. Writes compiled
+kernels beside their modules.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,21 @@ Number: TypeAlias = Any
 
 
 # Modules whose kernels and constants are compiled into kernels of others.
-SHARED = ("clean/unicode_classes.py", "dedup/buckets.py", "dedup/minhash.py", "split/cluster_sizes.py")
+SHARED = (
+    "clean/unicode_classes.py",
+    "dedup/buckets.py",
+    "dedup/minhash.py",
+    "split/cluster_sizes.py",
+)
 
 
 def compiled_folder(modules: Path, parent: Path) -> Path:
-    """Return where compiled kernels are remembered: another folder for other bytes of the SHARED files of `modules`.
+    """Return where compiled kernels are remembered: another folder for other bytes of the SHARED
+    files of `modules`.
 
-    numba compiles again when a kernel's own file has changed. What the kernel calls from another file it does not look at, so after
-    an update of those a machine that had run before would go on with the old code, and write other documents than a fresh one.
+    numba compiles again when a kernel's own file has changed. What the kernel calls from another
+    file it does not look at, so after an update of those a machine that had run before would go on
+    with the old code, and write other documents than a fresh one.
     """
     shared = b"".join((modules / name).read_bytes() for name in SHARED)
     return parent / f"kernels-{hashlib.sha256(shared).hexdigest()[:12]}"
@@ -41,7 +50,8 @@ _COMPILED = str(compiled_folder(_HERE, Path(_NUMBA.CACHE_DIR or _HERE / "__pycac
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a function once, remember it on disk, and run it without the interpreter's lock."""
-    # Where the folder cannot be written, numba takes one of the user's. The setting is everybody's: it is put back.
+    # Where the folder cannot be written, numba takes one of the user's. The setting is everybody's:
+    # it is put back.
     before, _NUMBA.CACHE_DIR = _NUMBA.CACHE_DIR, _COMPILED
     try:
         return numba.njit(nogil=True, cache=True)(function)
@@ -50,7 +60,9 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 
 def text_buffers(array: pa.StringArray) -> Texts:
-    """Return offsets (n + 1, int32) and UTF-8 bytes (uint8) of a string array without copying; a null is an empty text."""
+    """Return offsets (n + 1, int32) and UTF-8 bytes (uint8) of a string array without copying; a
+    null is an empty text.
+    """
     if array.null_count:
         array = pc.fill_null(array, "")
     _, offsets, data = array.buffers()
@@ -75,7 +87,9 @@ def mask(array: pa.Array) -> Array:
     return pc.fill_null(array, False).to_numpy(zero_copy_only=False).astype(np.bool_)
 
 
-def replace_rows(array: pa.StringArray, rows: Array, values: pa.StringArray | list[str]) -> pa.StringArray:
+def replace_rows(
+    array: pa.StringArray, rows: Array, values: pa.StringArray | list[str]
+) -> pa.StringArray:
     """Return `array` with the rows of the boolean mask `rows` replaced, in order, by `values`."""
     if not rows.any():
         return array

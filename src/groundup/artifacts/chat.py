@@ -4,9 +4,10 @@
 
 The special tokens are put in by this code alone: "<|im_end|>" in what somebody wrote is text.
 
-A tokenizer from elsewhere may lack both. Then `<|im_start|>` is written as plain text, and a turn ends with the end of a text,
-without a line break, so that a turn and what opens the next never share a token. That end is what nobody can write, as in
-Zephyr's form (Tunstall et al. 2023, arXiv 2310.16944).
+A tokenizer from elsewhere may lack both. Then `<|im_start|>` is written as plain text, and a turn
+ends with the end of a text, without a line break, so that a turn and what opens the next never
+share a token. That end is what nobody can write, as in Zephyr's form (Tunstall et al. 2023, arXiv
+2310.16944).
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ def template(tokenizer: Tokenizer) -> str:
     )
 
 
-def encode_chat(tokenizer: Tokenizer, turns: Sequence[Mapping[str, str]]) -> tuple[list[int], list[bool]]:
+def encode_chat(
+    tokenizer: Tokenizer, turns: Sequence[Mapping[str, str]]
+) -> tuple[list[int], list[bool]]:
     """Return the ids of a conversation, and which of them a model must learn to write.
 
-    Those are the tokens of the assistant's answers with the `<|im_end|>` that ends each: without it, a tuned model never
-    stops (trl #2059).
+    Those are the tokens of the assistant's answers with the `<|im_end|>` that ends each: without
+    it, a tuned model never stops (trl #2059).
     """
     ids: list[int] = []
     learned: list[bool] = []
@@ -59,18 +62,26 @@ def _opening(tokenizer: Tokenizer) -> tuple[list[int], str]:
     return ([tokenizer.chat_ids[0]], "") if _has_form(tokenizer) else ([], _START)
 
 
-def _parts(tokenizer: Tokenizer, turns: Sequence[Mapping[str, str]]) -> Iterator[tuple[list[int], bool]]:
+def _parts(
+    tokenizer: Tokenizer, turns: Sequence[Mapping[str, str]]
+) -> Iterator[tuple[list[int], bool]]:
     start, text = _opening(tokenizer)
     stop = tokenizer.stop_id
     newline = tokenizer.encode("\n") if _has_form(tokenizer) else []
     for turn in turns:
         role, content = f"{text}{turn['role']}", turn["content"]
-        # Encoded as one text, as other programs do: merges may cross from the role's line into the content.
+        # Encoded as one text, as other programs do: merges may cross from the role's line into the
+        # content.
         whole, head = tokenizer.encode(f"{role}\n{content}"), tokenizer.encode(f"{role}\n")
         if turn["role"] != "assistant":
             yield [*start, *whole, stop, *newline], False
             continue
         yield [*start, *head], False
-        # Of the answer's tokens none may be lost where a merge crosses the newline; the splitter cuts there otherwise.
-        yield (whole[len(head) :] if whole[: len(head)] == head else tokenizer.encode(content)) + [stop], True
+        # Of the answer's tokens none may be lost where a merge crosses the newline; the splitter
+        # cuts there otherwise.
+        yield (
+            (whole[len(head) :] if whole[: len(head)] == head else tokenizer.encode(content))
+            + [stop],
+            True,
+        )
         yield newline, False

@@ -1,4 +1,6 @@
-"""Which model of a run is meant. Reads train/best.json, the checkpoints' manifests and the view `tune`; writes nothing."""
+"""Which model of a run is meant. Reads train/best.json, the checkpoints' manifests and the view
+`tune`; writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from groundup.runtime.store import Artifact, Store, load_artifact
 
 
 def trained_on(root: Path, tokens: Artifact) -> None:
-    """Refuse tokens that the run's model was not trained on: what was held out of them may have been learned.
+    """Refuse tokens that the run's model was not trained on: what was held out of them may have
+    been learned.
 
     Raises:
         GroundupError: the split, the tokens or the tokenizer changed after training.
@@ -20,12 +23,18 @@ def trained_on(root: Path, tokens: Artifact) -> None:
     inputs = plan.get("inputs", {}) if isinstance(plan, dict) else {}
     files = tokens.manifest["files"]
     present = {name for name in files if name.endswith(".npy") or name == "tokenizer.json"}
-    if present != set(inputs) or any(files[name]["sha256"] != digest for name, digest in inputs.items()):
-        raise GroundupError(f"{root}: the model was trained on other tokens than {tokens.path} holds; `groundup run` brings both together")
+    if present != set(inputs) or any(
+        files[name]["sha256"] != digest for name, digest in inputs.items()
+    ):
+        raise GroundupError(
+            f"{root}: the model was trained on other tokens than {tokens.path} holds; `groundup run` brings both together"
+        )
 
 
 def init_from(root: Path) -> dict[str, str]:
-    """Return name and license of the model whose weights a run's training began with; nothing where they were drawn."""
+    """Return name and license of the model whose weights a run's training began with; nothing where
+    they were drawn.
+    """
     plan = read_json(root / "train" / "train.json")
     base = (plan.get("base") if isinstance(plan, dict) else None) or {}
     return {name: str(base[name]) for name in ("name", "license") if name in base}
@@ -40,15 +49,26 @@ def find_checkpoint(root: Path, which: str = "best") -> Artifact:
     folder = root / "train" / "checkpoints"
     steps = {int(path.name[5:]): path for path in folder.glob("step-*") if path.name[5:].isdigit()}
     if not steps:
-        raise GroundupError(f"{root}: there is no checkpoint yet; `groundup run RECIPE --out {root} --until train` makes one")
+        raise GroundupError(
+            f"{root}: there is no checkpoint yet; `groundup run RECIPE --out {root} --until train` makes one"
+        )
     best = read_json(root / "train" / "best.json")
-    named = {"last": max(steps), "best": int(best["step"]) if isinstance(best, dict) else max(steps)}
-    step = named.get(which, int(which[5:]) if which.startswith("step-") and which[5:].isdigit() else -1)
+    named = {
+        "last": max(steps),
+        "best": int(best["step"]) if isinstance(best, dict) else max(steps),
+    }
+    step = named.get(
+        which, int(which[5:]) if which.startswith("step-") and which[5:].isdigit() else -1
+    )
     if step not in steps:
-        raise GroundupError(f"{root}: there is no checkpoint {which}; there are {', '.join(f'step-{n}' for n in sorted(steps))}")
+        raise GroundupError(
+            f"{root}: there is no checkpoint {which}; there are {', '.join(f'step-{n}' for n in sorted(steps))}"
+        )
     checkpoint = load_artifact(steps[step])
     if checkpoint is None:
-        raise GroundupError(f"{steps[step]}: this checkpoint is damaged; run with --redo train, or choose another")
+        raise GroundupError(
+            f"{steps[step]}: this checkpoint is damaged; run with --redo train, or choose another"
+        )
     return checkpoint
 
 
@@ -67,7 +87,8 @@ class RunModel:
 
 
 def find_model(root: Path, which: str = "") -> RunModel:
-    """Return the model that `tuned`, `best`, `last` or `step-N` names; "" is the tuned one if there is one, else the best.
+    """Return the model that `tuned`, `best`, `last` or `step-N` names; "" is the tuned one if there
+    is one, else the best.
 
     Raises:
         GroundupError: the run has no such model, or it is damaged.
@@ -76,6 +97,8 @@ def find_model(root: Path, which: str = "") -> RunModel:
     if tuned is not None:
         return RunModel(tuned.path / "model", tuned.content, "tuned")
     if which == "tuned":
-        raise GroundupError(f"{root}: there is no tuned model; `groundup tune {root} --data FILE` makes one")
+        raise GroundupError(
+            f"{root}: there is no tuned model; `groundup tune {root} --data FILE` makes one"
+        )
     checkpoint = find_checkpoint(root, which or "best")
     return RunModel(checkpoint.path, checkpoint.content, checkpoint.path.name)

@@ -1,4 +1,6 @@
-"""What the stage `refine` left for later stages: documents and verdicts, row by row. Reads the view `refine`; writes nothing."""
+"""What the stage `refine` left for later stages: documents and verdicts, row by row. Reads the view
+`refine`; writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class RefinedShard:
 
     @property
     def inputs(self) -> dict[str, str]:
-        """What a step that reads the texts has in its key; without cuts it is the same as without a list of lines."""
+        """What a step that reads the texts has in its key; without cuts it is the same as without a
+        list of lines.
+        """
         digests = {"documents": self.documents_digest, "split": self.split_digest}
         return digests | ({"cuts": self.cuts_digest} if self.cuts_digest else {})
 
@@ -50,8 +54,11 @@ class RefinedShard:
         """Name of the source that the shard belongs to."""
         return self.name.rpartition(".")[0]
 
-    def batches(self, columns: Sequence[str], verdict: int | None = None) -> Iterator[pa.RecordBatch]:
-        """Yield kept documents in order, those of one verdict or all; without a choice, with a column `split`.
+    def batches(
+        self, columns: Sequence[str], verdict: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield kept documents in order, those of one verdict or all; without a choice, with a
+        column `split`.
 
         Raises:
             GroundupError: the two files do not belong together.
@@ -69,7 +76,9 @@ class RefinedShard:
                 batch = batch.append_column("split", pa.array(part))
             yield batch.filter(pa.array(keep))
         if row != len(split):
-            raise GroundupError(f"{self.split}: holds {len(split)} verdicts, {self.documents} other documents; run with --redo refine")
+            raise GroundupError(
+                f"{self.split}: holds {len(split)} verdicts, {self.documents} other documents; run with --redo refine"
+            )
 
 
 def refined_shards(store: Store) -> list[RefinedShard]:
@@ -92,11 +101,23 @@ def refined_shards(store: Store) -> list[RefinedShard]:
         documents_digest = shard.manifest["files"]["documents.parquet"]["sha256"]
         split_digest = split.manifest["files"][verdicts]["sha256"]
         paths = shard.path / "documents.parquet", split.path / verdicts
-        found.append(RefinedShard(shard.name, *paths, documents_digest, split_digest, *_cuts(lines, f"cuts/{shard.name}.npy")))
+        found.append(
+            RefinedShard(
+                shard.name,
+                *paths,
+                documents_digest,
+                split_digest,
+                *_cuts(lines, f"cuts/{shard.name}.npy"),
+            )
+        )
     return found
 
 
 def _cuts(lines: Artifact | None, name: str) -> tuple[Path | None, str]:
     """Return the file of a shard's cuts and its digest."""
     files = lines.manifest["files"] if lines is not None else {}
-    return (lines.path / name, files[name]["sha256"]) if lines is not None and name in files else (None, "")
+    return (
+        (lines.path / name, files[name]["sha256"])
+        if lines is not None and name in files
+        else (None, "")
+    )

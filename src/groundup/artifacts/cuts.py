@@ -1,4 +1,6 @@
-"""What is cut out of the texts of a shard's documents. Reads cuts/SHARD.npy of the view `refine`; writes nothing."""
+"""What is cut out of the texts of a shard's documents. Reads cuts/SHARD.npy of the view `refine`;
+writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ class Cuts:
 
     def removed(self, documents: int) -> Array:
         """Return how many bytes each of a shard's documents loses (int64)."""
-        return np.bincount(self.rows, self.spans[:, 1] - self.spans[:, 0], documents).astype(np.int64)
+        return np.bincount(self.rows, self.spans[:, 1] - self.spans[:, 0], documents).astype(
+            np.int64
+        )
 
     def apply(self, batch: pa.RecordBatch, rows: Array) -> pa.RecordBatch:
         """Return a batch with the cuts taken out of its column `text`, if it has one.
@@ -43,12 +47,16 @@ class Cuts:
             rows: which ones they are, ascending.
         """
         at = batch.schema.get_field_index("text")
-        near = slice(*np.searchsorted(self.rows, [rows[0], rows[-1] + 1])) if len(rows) else slice(0)
+        near = (
+            slice(*np.searchsorted(self.rows, [rows[0], rows[-1] + 1])) if len(rows) else slice(0)
+        )
         own = np.isin(self.rows[near], rows)
         if at < 0 or not own.any():
             return batch
         places = np.searchsorted(rows, self.rows[near][own])
-        return batch.set_column(at, batch.schema.field(at), without(batch.column(at), places, self.spans[near][own]))
+        return batch.set_column(
+            at, batch.schema.field(at), without(batch.column(at), places, self.spans[near][own])
+        )
 
 
 def without(texts: pa.StringArray, rows: Array, spans: Array) -> pa.StringArray:
@@ -57,7 +65,8 @@ def without(texts: pa.StringArray, rows: Array, spans: Array) -> pa.StringArray:
     Args:
         texts: without nulls.
         rows: the text of each span, ascending.
-        spans: int64 [n, 2], first byte of a text and the byte after the last; apart from each other, ascending.
+        spans: int64 [n, 2], first byte of a text and the byte after the last; apart from each
+            other, ascending.
     """
     # Imported here, since it loads numba, and most shards have no cuts.
     from groundup.artifacts.arrays import text_array, text_buffers

@@ -32,7 +32,8 @@ DOCUMENT = pa.schema(
         ("group", pa.string()),
         ("license", pa.string()),
         ("language", pa.string()),
-        # Conversations keep their turns beside the rendered text, so that tuning need not parse text back.
+        # Conversations keep their turns beside the rendered text, so that tuning need not parse
+        # text back.
         ("turns", pa.list_(TURN)),
     ]
 )
@@ -50,9 +51,11 @@ DROPPED = pa.schema(
     ]
 )
 
-# A row group of about 8 MB of text keeps the memory of every later pass small, whatever the size of the shard.
+# A row group of about 8 MB of text keeps the memory of every later pass small, whatever the size of
+# the shard.
 ROW_GROUP_BYTES = 8 << 20
-# pyarrow's string columns hold 2 GB; a document beyond this is never prose and would break every per-batch bound.
+# pyarrow's string columns hold 2 GB; a document beyond this is never prose and would break every
+# per-batch bound.
 MAX_DOCUMENT_BYTES = 64 << 20
 
 Turn = dict[str, str]
@@ -102,7 +105,9 @@ def document_id(source: str, origin: str, record: int) -> str:
 
 @dataclass
 class TableWriter:
-    """Collects rows of one schema and writes them as Parquet in row groups of about `ROW_GROUP_BYTES`."""
+    """Collects rows of one schema and writes them as Parquet in row groups of about
+    `ROW_GROUP_BYTES`.
+    """
 
     path: Path
     schema: pa.Schema
@@ -116,7 +121,12 @@ class TableWriter:
         self._writer = pq.ParquetWriter(self.path, self.schema, compression="zstd")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
         if kind is None:
             self._flush()
         if self._writer is not None:
@@ -149,7 +159,9 @@ class TableWriter:
         self._pending_bytes = 0
 
 
-def read_batches(paths: Iterable[Path], columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+def read_batches(
+    paths: Iterable[Path], columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
     """Yield the row groups of Parquet files one by one, in order."""
     for path in paths:
         with pq.ParquetFile(path) as file:

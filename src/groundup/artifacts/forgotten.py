@@ -1,6 +1,8 @@
-"""The documents that a run was told to forget. Reads and writes `RUN/forgotten.json`, which holds no text.
+"""The documents that a run was told to forget. Reads and writes `RUN/forgotten.json`, which holds
+no text.
 
-The collector leaves such a record out and lists it as `forgotten`. A record is known by its source, origin and number, as
+The collector leaves such a record out and lists it as `forgotten`. A record is known by its source,
+origin and number, as
 its id is: another name of the raw file, or another place in it, is another document.
 """
 
@@ -27,8 +29,10 @@ class Entry:
 
     Attributes:
         shard: that held it, `SOURCE.SHARD`.
-        raw: SHA-256 of its raw file as it was then; another one may hold another text at this number.
-        seen: what the training of that day did with it: its key, how often it read it (None: not known), first steps.
+        raw: SHA-256 of its raw file as it was then; another one may hold another text at this
+            number.
+        seen: what the training of that day did with it: its key, how often it read it (None: not
+            known), first steps.
         pending: something of its text may still be on disk.
     """
 
@@ -98,7 +102,9 @@ class Forgotten:
         try:
             return cls(tuple(Entry(**entry) for entry in table["documents"]))
         except (TypeError, KeyError):
-            raise StoreError(f"{path}: damaged; put it back, or delete it if what was forgotten may come back") from None
+            raise StoreError(
+                f"{path}: damaged; put it back, or delete it if what was forgotten may come back"
+            ) from None
 
     def save(self, root: Path) -> None:
         """Write the list, whole."""
@@ -111,11 +117,15 @@ class Forgotten:
 
     def joined(self, entries: Iterable[Entry]) -> Forgotten:
         """Return the list with more documents; what stands on it stays as it is."""
-        return Forgotten((*self.documents, *(entry for entry in entries if entry.id not in self.ids)))
+        return Forgotten(
+            (*self.documents, *(entry for entry in entries if entry.id not in self.ids))
+        )
 
     def carried_out(self) -> Forgotten:
         """Return the list with nothing pending."""
-        return Forgotten(tuple(dataclasses.replace(entry, pending=False) for entry in self.documents))
+        return Forgotten(
+            tuple(dataclasses.replace(entry, pending=False) for entry in self.documents)
+        )
 
     @cached_property
     def ids(self) -> frozenset[str]:
@@ -132,5 +142,9 @@ class Forgotten:
 
     def inside(self, source: str, origins: Iterable[str]) -> list[Entry]:
         """Return what is forgotten of some raw files of a source, in order of origin and record."""
-        found = {entry.id: entry for origin in origins for entry in self._by_file.get((source, origin), ())}
+        found = {
+            entry.id: entry
+            for origin in origins
+            for entry in self._by_file.get((source, origin), ())
+        }
         return sorted(found.values(), key=lambda entry: (entry.origin, entry.record))

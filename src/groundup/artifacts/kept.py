@@ -1,5 +1,5 @@
-"""The documents that are kept: refine/documents without those on the lists of what is dropped, and without the lines that their
-source repeats. Reads the refine view; writes nothing.
+"""The documents that are kept: refine/documents without those on the lists of what is dropped, and
+without the lines that their source repeats. Reads the refine view; writes nothing.
 """
 
 from __future__ import annotations
@@ -29,10 +29,14 @@ def shard_names(root: Path) -> list[str]:
     view = Store(root).view("refine")
     if view is None:
         raise StoreError(f"{root / 'refine'}: missing or damaged; `groundup run` builds it")
-    return [entry["name"] for entry in view.manifest["artefacts"] if entry["step"] == "refine/shard"]
+    return [
+        entry["name"] for entry in view.manifest["artefacts"] if entry["step"] == "refine/shard"
+    ]
 
 
-def kept_documents(root: Path, columns: Sequence[str] | None = None, split: Split | None = None) -> Iterator[pa.RecordBatch]:
+def kept_documents(
+    root: Path, columns: Sequence[str] | None = None, split: Split | None = None
+) -> Iterator[pa.RecordBatch]:
     """Yield the kept documents of a run in order, a row group at a time.
 
     Args:
@@ -47,10 +51,16 @@ def kept_documents(root: Path, columns: Sequence[str] | None = None, split: Spli
         yield from kept_of_shard(root, name, columns, split)
 
 
-def kept_of_shard(root: Path, name: str, columns: Sequence[str] | None = None, split: Split | None = None) -> Iterator[pa.RecordBatch]:
+def kept_of_shard(
+    root: Path, name: str, columns: Sequence[str] | None = None, split: Split | None = None
+) -> Iterator[pa.RecordBatch]:
     """Yield the kept documents of one shard, as `kept_documents` does."""
     verdict = np.load(root / "refine" / "split" / f"{name}.npy")
-    wanted = verdict != DROPPED if split is None else verdict == (TRAIN if split == "train" else VALIDATION)
+    wanted = (
+        verdict != DROPPED
+        if split is None
+        else verdict == (TRAIN if split == "train" else VALIDATION)
+    )
     cuts, row = Cuts.load(root / "refine" / "cuts" / f"{name}.npy"), 0
     for batch in read_batches([root / "refine" / "documents" / f"{name}.parquet"], columns):
         rows = np.arange(row, row + len(batch))

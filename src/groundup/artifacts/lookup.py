@@ -1,4 +1,6 @@
-"""Finds documents of a run by id. Reads Parquet files, of texts only the row groups that hold one; writes nothing."""
+"""Finds documents of a run by id. Reads Parquet files, of texts only the row groups that hold one;
+writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ Row = dict[str, Any]
 SHOWN = ("id", "text", "source", "origin", "record", "license", "language")
 
 
-def find_documents(paths: Iterable[Path], ids: Collection[str], columns: Sequence[str] = SHOWN) -> dict[str, Row]:
+def find_documents(
+    paths: Iterable[Path], ids: Collection[str], columns: Sequence[str] = SHOWN
+) -> dict[str, Row]:
     """Return documents by id; an id that no file holds is left out."""
     missing, found = set(ids), dict[str, Row]()
     for path in paths:
@@ -30,16 +34,29 @@ def find_documents(paths: Iterable[Path], ids: Collection[str], columns: Sequenc
         with pq.ParquetFile(path) as file:
             for group in range(file.num_row_groups):
                 row, first = row + file.metadata.row_group(group).num_rows, row
-                mask = pc.is_in(file.read_row_group(group, columns=["id"])["id"], pa.array(sorted(missing), pa.string()))
+                mask = pc.is_in(
+                    file.read_row_group(group, columns=["id"])["id"],
+                    pa.array(sorted(missing), pa.string()),
+                )
                 if pc.any(mask).as_py():
-                    (batch,) = file.read_row_group(group, columns=list(columns)).combine_chunks().filter(mask).to_batches()
+                    (batch,) = (
+                        file.read_row_group(group, columns=list(columns))
+                        .combine_chunks()
+                        .filter(mask)
+                        .to_batches()
+                    )
                     rows = cuts.apply(batch, first + np.flatnonzero(mask.to_numpy()))
                     found |= {document["id"]: document for document in rows.to_pylist()}
                     missing -= found.keys()
     return found
 
 
-def matching(paths: Iterable[Path], column: str, values: Collection[str], columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+def matching(
+    paths: Iterable[Path],
+    column: str,
+    values: Collection[str],
+    columns: Sequence[str] | None = None,
+) -> Iterator[pa.RecordBatch]:
     """Yield the rows whose `column` is one of `values`, in order, a row group at a time."""
     wanted = pa.array(sorted(values), pa.string())
     for batch in read_batches(paths, columns):
@@ -59,6 +76,12 @@ def train_lengths(index: Path) -> Counter[str]:
 
 
 def tables(root: Path, folder: str, source: str | None = None) -> list[Path]:
-    """Return the Parquet files of a folder of a view in order, those of one source or all; lists of all sources are left out then."""
+    """Return the Parquet files of a folder of a view in order, those of one source or all; lists of
+    all sources are left out then.
+    """
     paths = sorted((root / folder).glob("*.parquet"))
-    return paths if source is None else [path for path in paths if path.stem.rpartition(".")[0] == source]
+    return (
+        paths
+        if source is None
+        else [path for path in paths if path.stem.rpartition(".")[0] == source]
+    )

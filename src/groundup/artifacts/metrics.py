@@ -1,4 +1,6 @@
-"""`RUN/train/metrics.jsonl`: one JSON object a line, appended while training runs and cut back when it resumes."""
+"""`RUN/train/metrics.jsonl`: one JSON object a line, appended while training runs and cut back when
+it resumes.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ class Metrics:
     def write(self, **figures: float | str) -> None:
         """Append one line."""
         # JSON has no NaN: what is not a number is null.
-        plain = {name: value if isinstance(value, str) or math.isfinite(value) else None for name, value in figures.items()}
+        plain = {
+            name: value if isinstance(value, str) or math.isfinite(value) else None
+            for name, value in figures.items()
+        }
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(plain) + "\n")
 

@@ -1,6 +1,8 @@
-"""The model that `[model] from` goes on from. Reads a Hugging Face folder or a run directory; writes nothing.
+"""The model that `[model] from` goes on from. Reads a Hugging Face folder or a run directory;
+writes nothing.
 
-Only JSON and safetensors are opened. What cannot be carried exactly is refused here, before anything is computed.
+Only JSON and safetensors are opened. What cannot be carried exactly is refused here, before
+anything is computed.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ class Base:
         return read_tokenizer(self.path)
 
     def check(self, root: Path) -> None:
-        """See that weights, tokenizer and sizes belong together; of the weights only the headers are read.
+        """See that weights, tokenizer and sizes belong together; of the weights only the headers
+        are read.
 
         Args:
             root: of the run that goes on, which must not be where the model stands.
@@ -67,11 +70,16 @@ class Base:
         check_weights(self.path, self.config)
         size = self.foreign.tokenizer.vocab_size
         if size > self.config.vocab_size:
-            raise GroundupError(f"{self.path / FILE}: has {size} ids, and the model's vocab_size is {self.config.vocab_size}")
+            raise GroundupError(
+                f"{self.path / FILE}: has {size} ids, and the model's vocab_size is {self.config.vocab_size}"
+            )
 
     def content(self) -> str:
         """Return the SHA-256 over the files that hold the weights, whatever the folder is called."""
-        files = {path.name: {"size": path.stat().st_size, "sha256": file_digest(path)} for path in weight_files(self.path)}
+        files = {
+            path.name: {"size": path.stat().st_size, "sha256": file_digest(path)}
+            for path in weight_files(self.path)
+        }
         return content_digest(files)
 
 
@@ -79,7 +87,8 @@ def find_base(recipe: Recipe) -> Base | None:
     """Return the model that a recipe goes on from, None where it begins anew.
 
     Raises:
-        GroundupError: there is none, it cannot be read, or the recipe wants a longer context than it has.
+        GroundupError: there is none, it cannot be read, or the recipe wants a longer context than
+            it has.
     """
     if not recipe.model.base:
         return None
@@ -89,21 +98,35 @@ def find_base(recipe: Recipe) -> Base | None:
         raise RecipeError(f"{where}: there is no such folder")
     path = find_model(folder).path if (folder / LOCK).exists() else folder
     if not (path / CONFIG).exists():
-        raise RecipeError(f"{where}: holds neither a {CONFIG} nor a run; name a model folder or a run directory")
+        raise RecipeError(
+            f"{where}: holds neither a {CONFIG} nor a run; name a model folder or a run directory"
+        )
     config, context = read_config(path), recipe.model.context
     if context > config.context:
-        raise RecipeError(f"[model] context {context} is more than the {config.context} positions of {path / CONFIG}")
-    config = dataclasses.replace(config, context=context or config.context, dropout=recipe.model.dropout)
-    run = next((parent for parent in (path, *path.resolve().parents[:4]) if (parent / LOCK).exists()), None)
+        raise RecipeError(
+            f"[model] context {context} is more than the {config.context} positions of {path / CONFIG}"
+        )
+    config = dataclasses.replace(
+        config, context=context or config.context, dropout=recipe.model.dropout
+    )
+    run = next(
+        (parent for parent in (path, *path.resolve().parents[:4]) if (parent / LOCK).exists()), None
+    )
     return Base(path, _name(path, run), license_of(path) or _license_of_run(run), config)
 
 
 def _name(path: Path, run: Path | None) -> str:
-    """Return a name without folders of this machine: run/step, organisation/model out of a hub's cache, or the folder's."""
+    """Return a name without folders of this machine: run/step, organisation/model out of a hub's
+    cache, or the folder's.
+    """
     if run is not None:
         return f"{load_lock(run).name}/{path.name if path.name != 'model' else 'tuned'}"
     whole = path.resolve()
-    cached = re.fullmatch(r"models--(.+)", whole.parent.parent.name) if whole.parent.name == "snapshots" else None
+    cached = (
+        re.fullmatch(r"models--(.+)", whole.parent.parent.name)
+        if whole.parent.name == "snapshots"
+        else None
+    )
     return cached[1].replace("--", "/") if cached else whole.name
 
 

@@ -1,6 +1,7 @@
 """Texts that tokenizers get wrong. Reads and writes nothing."""
 
-# What tokenizers get wrong: normalizers, special tokens in text, splitters that differ in one class of characters.
+# What tokenizers get wrong: normalizers, special tokens in text, splitters that differ in one class
+# of characters.
 PROBES = (
     "",
     " ",

@@ -1,4 +1,6 @@
-"""What a token shard is: a flat .npy file of the smallest integer type that holds its vocabulary. Reads shards."""
+"""What a token shard is: a flat .npy file of the smallest integer type that holds its vocabulary.
+Reads shards.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +38,14 @@ def open_shard(path: Path, vocab_size: int, check_ids: bool = True) -> Tokens:
         raise GroundupError(f"{path}: cannot be read as a token shard: {error}") from None
     if tokens.ndim != 1 or tokens.dtype != token_type(vocab_size):
         found = f"{tokens.dtype} in {tokens.ndim} dimensions"
-        raise GroundupError(f"{path}: holds {found}; a vocabulary of {vocab_size} wants a flat {token_type(vocab_size)} array")
+        raise GroundupError(
+            f"{path}: holds {found}; a vocabulary of {vocab_size} wants a flat {token_type(vocab_size)} array"
+        )
     if not check_ids:
         return tokens
-    largest = max((int(tokens[i : i + _CHUNK].max()) for i in range(0, len(tokens), _CHUNK)), default=0)
+    largest = max(
+        (int(tokens[i : i + _CHUNK].max()) for i in range(0, len(tokens), _CHUNK)), default=0
+    )
     if largest >= vocab_size:
         raise GroundupError(f"{path}: token id {largest} is outside the vocabulary of {vocab_size}")
     return tokens

@@ -1,1 +1,3 @@
-"""Raw files in any format → documents by shard. Reads raw files; writes `collect/documents` and `collect/dropped`."""
+"""Raw files in any format → documents by shard. Reads raw files; writes `collect/documents` and
+`collect/dropped`.
+"""

@@ -1,4 +1,6 @@
-"""Bytes → text: byte order mark, UTF-8, what the file itself declares, then detection. Reads and writes nothing."""
+"""Bytes → text: byte order mark, UTF-8, what the file itself declares, then detection. Reads and
+writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,11 @@ _MARKS = (
 )
 _HIGH = re.compile(rb"[\x80-\xff]")
 _HIGH_BYTES = bytes(range(0x80, 0x100))
-# The bytes that tell them apart may come after the sample; browsers read all three so (WHATWG Encoding Standard).
+# The bytes that tell them apart may come after the sample; browsers read all three so (WHATWG
+# Encoding Standard).
 _SUPERSETS = {"ascii": "cp1252", "iso-8859-1": "cp1252", "iso-8859-9": "cp1254"}
-# Control characters that no text holds (tab, line and page breaks, shifts, escape sequences and end-of-file marks do occur).
+# Control characters that no text holds (tab, line and page breaks, shifts, escape sequences and
+# end-of-file marks do occur).
 _CONTROL = bytes(sorted(set(range(32)) - {7, 8, 9, 10, 11, 12, 13, 14, 15, 26, 27}))
 SAMPLE = 1 << 16
 
@@ -29,7 +33,9 @@ def marked(data: bytes) -> str | None:
 
 
 def is_binary(head: bytes) -> bool:
-    """Return whether the first bytes of a file cannot be text in any encoding that this module knows."""
+    """Return whether the first bytes of a file cannot be text in any encoding that this module
+    knows.
+    """
     head = head[:8192]
     if not head or marked(head) or _wide(head):
         return False
@@ -43,21 +49,35 @@ def without_controls(data: bytes) -> bytes:
 
 
 def _wide(head: bytes) -> str | None:
-    """Return UTF-16 or UTF-32 without a mark, told by where the zero bytes of ASCII characters stand."""
+    """Return UTF-16 or UTF-32 without a mark, told by where the zero bytes of ASCII characters
+    stand.
+    """
     head = head[: len(head) & ~3][:4096]
     # Text that begins without a zero, and has many later on, is damaged.
     if len(head) < 16 or not head.count(0) > len(head) * 0.3 or 0 not in head[:64]:
         return None
     zeros = [head[n::4].count(0) / (len(head) / 4) for n in range(4)]
-    shapes = {"utf-32-le": (0, 1, 1, 1), "utf-32-be": (1, 1, 1, 0), "utf-16-le": (0, 1, 0, 1), "utf-16-be": (1, 0, 1, 0)}
-    return next((n for n, s in shapes.items() if all((z > 0.6) == bool(want) for z, want in zip(zeros, s, strict=True))), None)
+    shapes = {
+        "utf-32-le": (0, 1, 1, 1),
+        "utf-32-be": (1, 1, 1, 0),
+        "utf-16-le": (0, 1, 0, 1),
+        "utf-16-be": (1, 0, 1, 0),
+    }
+    return next(
+        (
+            n
+            for n, s in shapes.items()
+            if all((z > 0.6) == bool(want) for z, want in zip(zeros, s, strict=True))
+        ),
+        None,
+    )
 
 
 def guess(data: bytes, declared: str = "") -> str:
     """Return the name of the encoding of `data`; it decodes with `errors="replace"` at worst.
 
-    A mark wins, then UTF-8 (no other encoding passes as it by chance), then `declared` if it decodes, then
-    what chardet says.
+    A mark wins, then UTF-8 (no other encoding passes as it by chance), then `declared` if it
+    decodes, then what chardet says.
     """
     mark = marked(data)
     if mark is not None:
@@ -73,7 +93,9 @@ def guess(data: bytes, declared: str = "") -> str:
 
 
 def errors_of(encoding: str) -> str:
-    """Return how what cannot be decoded is kept: as escaped bytes for `mend`, where an encoding has single bytes."""
+    """Return how what cannot be decoded is kept: as escaped bytes for `mend`, where an encoding has
+    single bytes.
+    """
     return "replace" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
 
 
@@ -84,7 +106,8 @@ def _is_utf8(data: bytes) -> bool:
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
-        # A sample may end inside a character; a word that ends in an accent, as in Latin-1, is no such sample.
+        # A sample may end inside a character; a word that ends in an accent, as in Latin-1, is no
+        # such sample.
         ends = error.start >= len(data) - 3 and error.reason == "unexpected end of data"
         ends = ends and (len(data) >= SAMPLE or not data[: error.start].isascii())
         return ends or _is_damaged_utf8(data)
@@ -92,7 +115,9 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def _is_damaged_utf8(data: bytes) -> bool:
-    """Return whether a few bytes spoil what is UTF-8 otherwise: in any other encoding most high bytes would."""
+    """Return whether a few bytes spoil what is UTF-8 otherwise: in any other encoding most high
+    bytes would.
+    """
     high = len(data) - len(data.translate(None, _HIGH_BYTES))
     return data.decode("utf-8", "replace").count("\ufffd") <= high // 10
 
@@ -119,10 +144,16 @@ def _detect(data: bytes) -> str:
 
     first = _HIGH.search(data)
     start = max(0, first.start() - SAMPLE // 4) if first else 0
-    # Its own `prefer_superset` reads ISO 8859-2 as Windows-1250, which is no superset: 171 instead of 195 of 199 files.
+    # Its own `prefer_superset` reads ISO 8859-2 as Windows-1250, which is no superset: 171 instead
+    # of 195 of 199 files.
     name = chardet.detect(data[start : start + SAMPLE])["encoding"] or "ascii"
-    # Where text is in UTF-16 or UTF-32, `_wide` has seen it; zero bytes of damage look like it, too.
-    return _SUPERSETS.get(name.lower(), name) if _is_text(name) and not name.lower().startswith(("utf-16", "utf-32")) else "cp1252"
+    # Where text is in UTF-16 or UTF-32, `_wide` has seen it; zero bytes of damage look like it,
+    # too.
+    return (
+        _SUPERSETS.get(name.lower(), name)
+        if _is_text(name) and not name.lower().startswith(("utf-16", "utf-32"))
+        else "cp1252"
+    )
 
 
 def decode(data: bytes, declared: str = "") -> str:
@@ -138,7 +169,9 @@ def decode(data: bytes, declared: str = "") -> str:
 
 
 def mend(text: str) -> str:
-    """Return text that UTF-8 can hold: escaped bytes read as Windows-1252, split surrogates joined, lone ones replaced."""
+    """Return text that UTF-8 can hold: escaped bytes read as Windows-1252, split surrogates joined,
+    lone ones replaced.
+    """
     if text.isascii():
         return text
     try:
@@ -147,5 +180,9 @@ def mend(text: str) -> str:
         pass
     else:
         return text
-    text = re.sub(r"(?<![\ud800-\udbff])[\udc80-\udcff]", lambda hit: bytes([ord(hit[0]) - 0xDC00]).decode("cp1252", "replace"), text)
+    text = re.sub(
+        r"(?<![\ud800-\udbff])[\udc80-\udcff]",
+        lambda hit: bytes([ord(hit[0]) - 0xDC00]).decode("cp1252", "replace"),
+        text,
+    )
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,4 +1,6 @@
-"""A last limit on the time that one record may take, for parsers that others wrote. Reads and writes nothing."""
+"""A last limit on the time that one record may take, for parsers that others wrote. Reads and
+writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# A hundred times what the slowest real page took; sizes are bounded first, so that results do not hang on the machine.
+# A hundred times what the slowest real page took; sizes are bounded first, so that results do not
+# hang on the machine.
 RECORD_SECONDS = 60.0
 
 
@@ -22,7 +25,9 @@ def _expire(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def deadline(seconds: float = RECORD_SECONDS) -> Iterator[None]:
-    """Raise TooLongError when the block takes longer; in the main thread only, where Python delivers signals."""
+    """Raise TooLongError when the block takes longer; in the main thread only, where Python
+    delivers signals.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

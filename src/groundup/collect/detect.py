@@ -1,4 +1,6 @@
-"""Looks at a file and says which kind of source it belongs to. Reads first bytes and first records; writes nothing."""
+"""Looks at a file and says which kind of source it belongs to. Reads first bytes and first records;
+writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +45,15 @@ _HINTS = (
     ("books", re.compile(r"books?\b|gutenberg|novels?\b|literature", re.IGNORECASE)),
     ("wikipedia", re.compile(r"wiki", re.IGNORECASE)),
     ("web", re.compile(r"\bweb\b|crawl|\bc4\b|\bhtml\b|scraped", re.IGNORECASE)),
-    ("conversations", re.compile(r"chats?\b|conversations?|dialog|\btalks?\b|\birc\b|subtitles?", re.IGNORECASE)),
+    (
+        "conversations",
+        re.compile(r"chats?\b|conversations?|dialog|\btalks?\b|\birc\b|subtitles?", re.IGNORECASE),
+    ),
 )
-_NEUTRAL = re.compile(r"(?:readme|changelog|changes|notice|authors|contributing|manifest|metadata|index)(?:[._-].*)?", re.IGNORECASE)
+_NEUTRAL = re.compile(
+    r"(?:readme|changelog|changes|notice|authors|contributing|manifest|metadata|index)(?:[._-].*)?",
+    re.IGNORECASE,
+)
 _GUTENBERG = re.compile(r"project gutenberg", re.IGNORECASE)
 # Files that go with any kind, and are read as that.
 _NOTES = "notes and documentation"
@@ -67,9 +75,11 @@ _TOLD = {
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """What a file seems to be: its kind of source (None when it says nothing), its format, and the sign that told.
+    """What a file seems to be: its kind of source (None when it says nothing), its format, and the
+    sign that told.
 
-    One without a kind is read with its neighbors where its format is `text`, and listed as unread otherwise.
+    One without a kind is read with its neighbors where its format is `text`, and listed as unread
+    otherwise.
     """
 
     kind: str | None
@@ -93,8 +103,14 @@ def guess(path: Path, name: str = "") -> Guess:
     votes: Counter[Guess] = Counter()
     try:
         with path.open("rb") as file:
-            for item in islice(open_items(path, file, name, path.stat().st_size, Selection()), MAX_MEMBERS):
-                votes[guess_item(item) if isinstance(item, Item) else Guess(None, "refused", f"archives: {item.reason}")] += 1
+            for item in islice(
+                open_items(path, file, name, path.stat().st_size, Selection()), MAX_MEMBERS
+            ):
+                votes[
+                    guess_item(item)
+                    if isinstance(item, Item)
+                    else Guess(None, "refused", f"archives: {item.reason}")
+                ] += 1
     except (OSError, DamagedError) as error:
         why = error.reason if isinstance(error, DamagedError) else error.strerror
         return Guess(None, "unreadable", f"files that cannot be opened ({why})")
@@ -108,8 +124,16 @@ def _elected(votes: Counter[Guess]) -> Guess:
         if one.kind is not None:
             kinds[one.kind] += count
     if not kinds:
-        return min(votes, key=lambda one: (-votes[one], one.form), default=Guess(None, "empty", "archives with nothing in them"))
-    kind = "code" if kinds["code"] * 3 >= kinds.total() else min(kinds, key=lambda kind: (-kinds[kind], kind))
+        return min(
+            votes,
+            key=lambda one: (-votes[one], one.form),
+            default=Guess(None, "empty", "archives with nothing in them"),
+        )
+    kind = (
+        "code"
+        if kinds["code"] * 3 >= kinds.total()
+        else min(kinds, key=lambda kind: (-kinds[kind], kind))
+    )
     return next(one for one, _ in votes.most_common() if one.kind == kind)
 
 
@@ -130,7 +154,11 @@ def guess_item(item: Item) -> Guess:
 def _guess_xml(item: Item, form: str) -> Guess:
     if _EVALUATION_NAME.search(_words(item.origin)):
         return Guess("evaluation", form, "evaluation items")
-    return Guess("web", form, "feeds") if form == "feed" else Guess(None, form, "XML of a sort that is not known")
+    return (
+        Guess("web", form, "feeds")
+        if form == "feed"
+        else Guess(None, form, "XML of a sort that is not known")
+    )
 
 
 def _unread(form: str) -> str:
@@ -140,7 +168,11 @@ def _unread(form: str) -> str:
 
 
 def _guess_records(item: Item, form: str) -> Guess:
-    records = [record for _, record in islice(_safely(read_records(item, form)), 3) if not isinstance(record, Reject)]
+    records = [
+        record
+        for _, record in islice(_safely(read_records(item, form)), 3)
+        if not isinstance(record, Reject)
+    ]
     if not records:
         return Guess(None, form, f"{form} without a record that can be read")
     first = records[0] if isinstance(records[0], Mapping) else {}
@@ -154,14 +186,22 @@ def _guess_records(item: Item, form: str) -> Guess:
     if len(keys & DATASET_KEYS) > 1 and first_text(first, ("content", "code", "text")):
         return Guess("code", form, "source files as records")
     if texts:
-        return Guess(hint(item.origin) or ("web" if _has_address(first) else "text"), form, "records with a text")
+        return Guess(
+            hint(item.origin) or ("web" if _has_address(first) else "text"),
+            form,
+            "records with a text",
+        )
     return Guess(None, form, f"{form} without a text under a name that is known (text, content, …)")
 
 
 def _has_address(record: Mapping[Any, Any]) -> bool:
     """Return whether a record names an address: of its own, or among its metadata, as Dolma's do."""
     more = record.get("metadata")
-    return "url" in {str(key).lower() for part in (record, more if isinstance(more, Mapping) else {}) for key in part}
+    return "url" in {
+        str(key).lower()
+        for part in (record, more if isinstance(more, Mapping) else {})
+        for key in part
+    }
 
 
 def _safely(records: Iterable[Any]) -> Iterable[Any]:
@@ -175,7 +215,11 @@ def _guess_text(item: Item) -> Guess:  # noqa: PLR0911 - a table of cases
     language = language_of(item.name, item.head)
     if language and language not in DOCS:
         return Guess("code", "text", f"source code in {language}")
-    if is_license_file(item.name) or _NEUTRAL.fullmatch(item.name) or language in ("markdown", "rst"):
+    if (
+        is_license_file(item.name)
+        or _NEUTRAL.fullmatch(item.name)
+        or language in ("markdown", "rst")
+    ):
         return Guess(None, "text", _NOTES)
     head = text_head(item.head)
     if is_irc(head):

@@ -17,7 +17,8 @@ from groundup.errors import SourceError
 from groundup.runtime.files import file_digest, read_json, write_json
 from groundup.runtime.progress import progress
 
-# Clocks of file systems tick as slowly as once in two seconds: a younger file may change without looking so.
+# Clocks of file systems tick as slowly as once in two seconds: a younger file may change without
+# looking so.
 SETTLED_SECONDS = 2.0
 
 Look = tuple[int, int, int, int]
@@ -30,7 +31,9 @@ def look(status: os.stat_result) -> Look:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A raw file as it was hashed. `settled` is false when it was so young that a change could hide."""
+    """A raw file as it was hashed. `settled` is false when it was so young that a change could
+    hide.
+    """
 
     file: RawFile
     sha256: str
@@ -45,7 +48,9 @@ class Known:
     def check_after(self) -> None:
         """Raise SourceError if the file changed, or vanished, while it was being read."""
         try:
-            same = look(self.file.path.stat()) == self.look and (self.settled or file_digest(self.file.path) == self.sha256)
+            same = look(self.file.path.stat()) == self.look and (
+                self.settled or file_digest(self.file.path) == self.sha256
+            )
         except OSError:
             same = False
         if not same:
@@ -53,7 +58,9 @@ class Known:
 
     def changed(self) -> SourceError:
         """Return the error for a file that is not what was hashed any more."""
-        return SourceError(f"{self.file.path}: it changed or vanished while it was being read; run again when it is at rest")
+        return SourceError(
+            f"{self.file.path}: it changed or vanished while it was being read; run again when it is at rest"
+        )
 
 
 @dataclass
@@ -70,7 +77,9 @@ class Digests:
         return cls(path, entries if isinstance(entries, dict) else {})
 
     def known(self, files: Iterable[RawFile]) -> tuple[list[Known], list[tuple[RawFile, str]]]:
-        """Return the files with their digests, hashing those that are new or look changed, and those that cannot be read."""
+        """Return the files with their digests, hashing those that are new or look changed, and
+        those that cannot be read.
+        """
         files = list(files)
         found, failed = [], []
         with progress("hashing raw files", sum(file.size for file in files), "B") as bar:

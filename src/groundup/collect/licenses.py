@@ -1,4 +1,6 @@
-"""Tells a licence from the text of a LICENSE file, and a project from the paths of its files. Reads and writes nothing."""
+"""Tells a licence from the text of a LICENSE file, and a project from the paths of its files. Reads
+and writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +22,27 @@ _SIGNS = (
     ("Artistic-2.0", r"artistic license"),
     ("Unlicense", r"this is free and unencumbered software released into the public domain"),
     ("CC0-1.0", r"cc0 1\.0"),
-    ("BSD-3-Clause", r"redistributions? (?:and use )?in source and binary forms.{0,2500}neither the name|bsd-3-clause"),
+    (
+        "BSD-3-Clause",
+        r"redistributions? (?:and use )?in source and binary forms.{0,2500}neither the name|bsd-3-clause",
+    ),
     ("BSD-2-Clause", r"redistribution and use in source and binary forms|bsd-2-clause"),
-    ("ISC", r"permission to use, copy, modify,? and(?:/or)? distribute this software for any purpose with or without fee"),
+    (
+        "ISC",
+        r"permission to use, copy, modify,? and(?:/or)? distribute this software for any purpose with or without fee",
+    ),
     ("Zlib", r"this software is provided 'as-is', without any express or implied"),
     ("PSF-2.0", r"python software foundation license"),
     ("BSL-1.0", r"boost software license"),
-    ("MIT", r"permission is hereby granted, free of charge|\bmit license\b|^(?:license: )?(?:mit|expat)$|license: expat"),
+    (
+        "MIT",
+        r"permission is hereby granted, free of charge|\bmit license\b|^(?:license: )?(?:mit|expat)$|license: expat",
+    ),
 )
 _COMPILED = tuple((name, re.compile(sign, re.MULTILINE)) for name, sign in _SIGNS)
-_LICENSE_FILE = re.compile(r"(?:un)?licen[cs]e(?:s)?(?:[-.]\w+)*|copying(?:[-.]\w+)*|copyright", re.IGNORECASE)
+_LICENSE_FILE = re.compile(
+    r"(?:un)?licen[cs]e(?:s)?(?:[-.]\w+)*|copying(?:[-.]\w+)*|copyright", re.IGNORECASE
+)
 _PACKAGED = re.compile(r"(.*!)/(?:.*/)?usr/share/doc/[^/]+/copyright")
 _MARKERS = frozenset(
     "setup.py setup.cfg pyproject.toml package.json cargo.toml go.mod makefile cmakelists.txt pom.xml build.gradle gemfile composer.json "
@@ -45,13 +58,17 @@ def license_of(text: str) -> str:
     lines, joined = flat, flat.replace("\n", " ")
     # The licence whose sign stands first is the one granted; later ones are of parts, or quoted.
     found = [
-        (match.start(), order, name) for order, (name, sign) in enumerate(_COMPILED) if (match := sign.search(joined) or sign.search(lines))
+        (match.start(), order, name)
+        for order, (name, sign) in enumerate(_COMPILED)
+        if (match := sign.search(joined) or sign.search(lines))
     ]
     return min(found)[2] if found else ""
 
 
 def is_license_file(path: str) -> bool:
-    """Return whether a path is that of a licence: `LICENSE.md`, `COPYING`, but not `license.py`, a program about them."""
+    """Return whether a path is that of a licence: `LICENSE.md`, `COPYING`, but not `license.py`, a
+    program about them.
+    """
     name = path.rpartition("/")[2]
     # LICENSE.ru is a translation, license.rb a program.
     program = language_of(name) not in ("", *DOCS) and not name[:7].isupper()
@@ -59,9 +76,17 @@ def is_license_file(path: str) -> bool:
 
 
 def project_roots(paths: Iterable[str]) -> frozenset[str]:
-    """Return the topmost folders that hold a project: a licence, a readme or a build file; "" is the top itself."""
-    holders = {path.rpartition("/")[0] for path in paths if is_license_file(path) or path.rpartition("/")[2].lower() in _MARKERS}
-    return frozenset(folder for folder in holders if not any(above in holders for above in _above(folder)))
+    """Return the topmost folders that hold a project: a licence, a readme or a build file; "" is
+    the top itself.
+    """
+    holders = {
+        path.rpartition("/")[0]
+        for path in paths
+        if is_license_file(path) or path.rpartition("/")[2].lower() in _MARKERS
+    }
+    return frozenset(
+        folder for folder in holders if not any(above in holders for above in _above(folder))
+    )
 
 
 def _above(folder: str) -> list[str]:
@@ -78,7 +103,8 @@ def root_of(path: str, roots: frozenset[str]) -> str:
 
 
 def project_licenses(paths: Sequence[str], licenses: Mapping[str, str]) -> dict[str, str]:
-    """Return the roots of the projects among `paths`, each with the licence that lies nearest to it.
+    """Return the roots of the projects among `paths`, each with the licence that lies nearest to
+    it.
 
     Args:
         paths: of all files.
@@ -94,13 +120,24 @@ def project_licenses(paths: Sequence[str], licenses: Mapping[str, str]) -> dict[
 
 
 def _packages(licenses: Iterable[str]) -> frozenset[str]:
-    """Return the archives that are packages of Debian, whose one licence file lies far from the files that it is for (Policy 12.5)."""
+    """Return the archives that are packages of Debian, whose one licence file lies far from the
+    files that it is for (Policy 12.5).
+    """
     archives = {match[1] for path in licenses if (match := _PACKAGED.fullmatch(path))}
     own = [path for path in licenses if not _PACKAGED.fullmatch(path)]
-    return frozenset(archive for archive in archives if not any(path.startswith(f"{archive}/") for path in own))
+    return frozenset(
+        archive for archive in archives if not any(path.startswith(f"{archive}/") for path in own)
+    )
 
 
 def archive_project(name: str) -> str:
-    """Return the project that an archive is named for, without version and suffix: `flask-3.0.3.tar.gz` → `flask`."""
-    stem = re.sub(r"\.(?:tar(?:\.\w+)?|tgz|tbz2?|txz|zip|whl|egg|gem|crate)$", "", name.rpartition("/")[2], flags=re.IGNORECASE)
+    """Return the project that an archive is named for, without version and suffix:
+    `flask-3.0.3.tar.gz` → `flask`.
+    """
+    stem = re.sub(
+        r"\.(?:tar(?:\.\w+)?|tgz|tbz2?|txz|zip|whl|egg|gem|crate)$",
+        "",
+        name.rpartition("/")[2],
+        flags=re.IGNORECASE,
+    )
     return (re.sub(r"[-_.]v?\d.*$", "", stem) or stem).lower().replace("_", "-")

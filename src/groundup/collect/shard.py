@@ -9,14 +9,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
-from groundup.artifacts.document import DOCUMENT, DROPPED, MAX_DOCUMENT_BYTES, Document, Reject, TableWriter, document_id
+from groundup.artifacts.document import (
+    DOCUMENT,
+    DROPPED,
+    MAX_DOCUMENT_BYTES,
+    Document,
+    Reject,
+    TableWriter,
+    document_id,
+)
 from groundup.artifacts.forgotten import REASON
 from groundup.collect.charset import mend
 from groundup.collect.digests import Known
 from groundup.collect.files.archives import Refused, open_items
 from groundup.collect.files.globs import Selection
 from groundup.collect.files.streams import DamagedError, Item, read_all
-from groundup.collect.licenses import archive_project, is_license_file, license_of, project_licenses, root_of
+from groundup.collect.licenses import (
+    archive_project,
+    is_license_file,
+    license_of,
+    project_licenses,
+    root_of,
+)
 from groundup.collect.readers.registry import Reader, read_item
 from groundup.collect.readers.user import own_reader
 from groundup.recipe.source import Source
@@ -52,7 +66,11 @@ class Output:
             self.documents.add(self._row(origin, found, text), size)
 
     def _row(self, origin: str, found: Document, text: str) -> dict[str, object]:
-        turns = [{key: mend(value) for key, value in turn.items()} for turn in found.turns] if found.turns else None
+        turns = (
+            [{key: mend(value) for key, value in turn.items()} for turn in found.turns]
+            if found.turns
+            else None
+        )
         return {
             "id": document_id(self.source.name, origin, found.record),
             "text": text,
@@ -91,7 +109,8 @@ def collect_shard(
     forgotten: Sequence[tuple[str, int]] = (),
     root: Path | None = None,
 ) -> Facts:
-    """Read raw files and write what they hold; every record is a document, or is listed with the reason.
+    """Read raw files and write what they hold; every record is a document, or is listed with the
+    reason.
 
     Args:
         folder: where the tables go.
@@ -127,7 +146,9 @@ def facts(output: Output, sizes: Sequence[int]) -> Facts:
     }
 
 
-def _collect_file(known: Known, source: Source, projects: Mapping[str, str], output: Output, reader: Reader | None) -> None:
+def _collect_file(
+    known: Known, source: Source, projects: Mapping[str, str], output: Output, reader: Reader | None
+) -> None:
     try:
         file = known.file.path.open("rb")
     except OSError:
@@ -144,7 +165,13 @@ def _collect_file(known: Known, source: Source, projects: Mapping[str, str], out
             for found in read_item(_placed(item, inside or projects), source, reader):
                 output.add(item.origin, found)
     if not seen:
-        output.add(known.file.origin, Reject("nothing-selected", detail="an archive without any member that the source's patterns name"))
+        output.add(
+            known.file.origin,
+            Reject(
+                "nothing-selected",
+                detail="an archive without any member that the source's patterns name",
+            ),
+        )
     known.check_after()
 
 
@@ -164,7 +191,9 @@ def _placed(item: Item, projects: Mapping[str, str]) -> Item:
 
 
 def _archive_projects(known: Known, file: IO[bytes], source: Source) -> dict[str, str]:
-    """Return the projects inside an archive with their licenses, by a first pass over its names; {} for a plain file."""
+    """Return the projects inside an archive with their licenses, by a first pass over its names; {}
+    for a plain file.
+    """
     paths: list[str] = []
     licenses: dict[str, str] = {}
     every = Selection((), source.exclude)

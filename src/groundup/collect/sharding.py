@@ -1,7 +1,8 @@
 """Cuts the sorted files of a source into shards where their names say so. Reads and writes nothing.
 
-Content-defined: whether a file starts a shard depends on its own origin, so that a file added or removed changes the
-shard that it lies in and at most one neighbor. Where shards are full first, cuts move up to the next such file.
+Content-defined: whether a file starts a shard depends on its own origin, so that a file added or
+removed changes the shard that it lies in and at most one neighbor. Where shards are full first,
+cuts move up to the next such file.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 
 from groundup.collect.sources import RawFile
 
-# One file in 256 starts a shard: small enough that a change redoes seconds of work, large enough for a million files.
+# One file in 256 starts a shard: small enough that a change redoes seconds of work, large enough
+# for a million files.
 FILES_PER_SHARD = 256
 SHARD_BYTES = 64 << 20
 
@@ -31,11 +33,17 @@ class Shard:
 
 
 def _hash(origin: str) -> int:
-    return int.from_bytes(hashlib.blake2b(origin.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+    return int.from_bytes(
+        hashlib.blake2b(origin.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big"
+    )
 
 
-def cut(files: Sequence[RawFile], per_shard: int = FILES_PER_SHARD, shard_bytes: int = SHARD_BYTES) -> list[Shard]:
-    """Return the shards of a source's files, which must be sorted by origin; no file is cut, none is left out."""
+def cut(
+    files: Sequence[RawFile], per_shard: int = FILES_PER_SHARD, shard_bytes: int = SHARD_BYTES
+) -> list[Shard]:
+    """Return the shards of a source's files, which must be sorted by origin; no file is cut, none
+    is left out.
+    """
     runs: list[list[RawFile]] = []
     size = 0
     for file in files:

@@ -1,4 +1,6 @@
-"""What a source holds, before it is fetched: names and bytes, and a line that says what a run will fetch. Writes nothing."""
+"""What a source holds, before it is fetched: names and bytes, and a line that says what a run will
+fetch. Writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ Sizes = Sequence[tuple[str, int]]
 
 
 def sizes(source: Source, root: Path) -> Sizes:
-    """Return names and bytes of a source's raw files, and say what of them has to be fetched; packages are fetched here.
+    """Return names and bytes of a source's raw files, and say what of them has to be fetched;
+    packages are fetched here.
 
     Raises:
         SourceError: the source cannot be found.
@@ -33,7 +36,9 @@ def sizes(source: Source, root: Path) -> Sizes:
         return [("pages.warc.gz", found.bytes)]
     if source.path.startswith("https://") and cached(source.path, source.sha256) is None:
         size = announced(source.path)
-        say(f'source "{source.name}" will be fetched: {_megabytes(size) if size else "a file of unknown size"}')
+        say(
+            f'source "{source.name}" will be fetched: {_megabytes(size) if size else "a file of unknown size"}'
+        )
         return [(filename_of(source.path), size)]
     return [(file.origin, file.size) for file in list_source(source, root).files]
 
@@ -43,7 +48,9 @@ def _far(source: Source) -> Sizes:
     selected = select(place, inside, Selection(source.include, source.exclude))
     missing = selected.missing()
     if missing:
-        say(f'source "{source.name}" will be fetched: {len(missing):,} files, {_megabytes(total(missing))}, from {place.address}')
+        say(
+            f'source "{source.name}" will be fetched: {len(missing):,} files, {_megabytes(total(missing))}, from {place.address}'
+        )
     return [(origin, file.size) for origin, file in selected.files.items()]
 
 

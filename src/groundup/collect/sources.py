@@ -1,4 +1,6 @@
-"""Finds the raw files of a source. Reads folders (and the network, through the cache); writes nothing else."""
+"""Finds the raw files of a source. Reads folders (and the network, through the cache); writes
+nothing else.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +34,11 @@ class RawFile:
 
 @dataclass
 class Listing:
-    """What a source holds, sorted by origin: files to read, and what is refused unread with the reason.
+    """What a source holds, sorted by origin: files to read, and what is refused unread with the
+    reason.
 
-    `skipped` counts the files that its include and exclude patterns leave out. `pinned` is the source's path with the state of
-    a far place that was seen, where that place keeps several.
+    `skipped` counts the files that its include and exclude patterns leave out. `pinned` is the
+    source's path with the state of a far place that was seen, where that place keeps several.
     """
 
     files: list[RawFile] = field(default_factory=list)
@@ -45,7 +48,8 @@ class Listing:
 
 
 def list_source(source: Source, root: Path, pinned: str = "", again: bool = False) -> Listing:
-    """Return the raw files of a source; relative paths start from `root`, and what lies elsewhere is fetched first.
+    """Return the raw files of a source; relative paths start from `root`, and what lies elsewhere
+    is fetched first.
 
     Args:
         pinned: of an earlier listing, to see the same.
@@ -58,7 +62,9 @@ def list_source(source: Source, root: Path, pinned: str = "", again: bool = Fals
         return _far(source, pinned or source.path)
     if source.path.startswith(SCHEME):
         found = scrape(source, root, again)
-        files = sorted(RawFile(origin, path, path.stat().st_size) for origin, path in found.files.items())
+        files = sorted(
+            RawFile(origin, path, path.stat().st_size) for origin, path in found.files.items()
+        )
         # A line that stands in the list twice is listed once.
         refused = {one.origin: one for one in reversed(found.refused)}
         return Listing(files, [refused[origin] for origin in sorted(refused)])
@@ -74,21 +80,30 @@ def _far(source: Source, path: str) -> Listing:
     place, inside = place_of(path)
     selected = select(place, inside, Selection(source.include, source.exclude))
     paths = bring_all(selected, source.name)
-    files = [RawFile(origin, path, path.stat().st_size) for origin, path in zip(selected.files, paths, strict=True)]
+    files = [
+        RawFile(origin, path, path.stat().st_size)
+        for origin, path in zip(selected.files, paths, strict=True)
+    ]
     pinned = f"{place.address}/{inside}".rstrip("/")
-    return Listing(sorted(files), [], selected.skipped, "" if pinned == source.path.rstrip("/") else pinned)
+    return Listing(
+        sorted(files), [], selected.skipped, "" if pinned == source.path.rstrip("/") else pinned
+    )
 
 
 def _local(source: Source, root: Path) -> Listing:
     top, pattern = split_pattern(str(Path(source.path).expanduser()), root)
     where = f'source "{source.name}": {top}'
     if not top.exists():
-        raise SourceError(f"{where}: there is no such file or folder; correct its path in the recipe")
+        raise SourceError(
+            f"{where}: there is no such file or folder; correct its path in the recipe"
+        )
     if not pattern and not top.is_dir():
         top, pattern = top.parent, _literal(top.name)
     listing = _listed(top.resolve(), pattern, Selection(source.include, source.exclude))
     if not listing.files and not listing.refused:
-        raise SourceError(f"{where}: {_nothing(pattern, listing.skipped)}; correct its path in the recipe")
+        raise SourceError(
+            f"{where}: {_nothing(pattern, listing.skipped)}; correct its path in the recipe"
+        )
     return listing
 
 
@@ -135,7 +150,9 @@ def _listed(top: Path, pattern: str, wanted: Selection) -> Listing:
 
 
 def _walk(top: Path) -> Iterator[tuple[str, os.DirEntry[str] | Refused]]:
-    """Yield every file below a folder but hidden ones; neither links to folders nor run directories are entered."""
+    """Yield every file below a folder but hidden ones; neither links to folders nor run directories
+    are entered.
+    """
     folders = [""]
     while folders:
         prefix = folders.pop()
@@ -157,11 +174,15 @@ def _walk(top: Path) -> Iterator[tuple[str, os.DirEntry[str] | Refused]]:
 
 
 def _add(listing: Listing, origin: str, entry: os.DirEntry[str], top: Path) -> None:
-    """Put a directory entry on the list; what is no regular file below `top` is refused without being opened."""
+    """Put a directory entry on the list; what is no regular file below `top` is refused without
+    being opened.
+    """
     path = Path(entry.path)
     try:
         if entry.is_symlink() and (entry.is_dir() or not path.resolve().is_relative_to(top)):
-            listing.refused.append(Refused(origin, "link", "a link to a folder, or out of the source"))
+            listing.refused.append(
+                Refused(origin, "link", "a link to a folder, or out of the source")
+            )
             return
         status = path.stat()
     except OSError as error:

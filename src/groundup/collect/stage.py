@@ -1,6 +1,7 @@
 """The stage `collect`: raw files → documents by shard.
 
-Reads the sources of the recipe; writes `collect/documents/SOURCE.SHARD.parquet` and `collect/dropped/...`.
+Reads the sources of the recipe; writes `collect/documents/SOURCE.SHARD.parquet` and
+`collect/dropped/...`.
 """
 
 from __future__ import annotations
@@ -46,7 +47,11 @@ def run(run: Run) -> None:
     digests.save()
     artifacts = run.build("collect", jobs, "collecting")
     _report(sources, artifacts, run.allow_discard)
-    links = {f"{table}/{a.name}.parquet": a.path / f"{table}.parquet" for a in artifacts for table in ("documents", "dropped")}
+    links = {
+        f"{table}/{a.name}.parquet": a.path / f"{table}.parquet"
+        for a in artifacts
+        for table in ("documents", "dropped")
+    }
     run.publish("collect", artifacts, links)
 
 
@@ -63,28 +68,41 @@ def collect_source(run: Run, source: Source, stage: str) -> list[Artifact]:
 
 
 def _listing(run: Run, source: Source) -> Listing:
-    """List a source; of a place that has many states, the one that this run saw first, until `--redo collect`."""
+    """List a source; of a place that has many states, the one that this run saw first, until
+    `--redo collect`.
+    """
     places, again = pinned_places(run.root), "collect" in run.redo
-    listing = list_source(source, run.recipe.root, "" if again else places.get(source.path, ""), again)
+    listing = list_source(
+        source, run.recipe.root, "" if again else places.get(source.path, ""), again
+    )
     if listing.pinned and listing.pinned != places.get(source.path):
         say(f'source "{source.name}": {listing.pinned}, until --redo collect')
         write_lock(run, places=places | {source.path: listing.pinned})
     return listing
 
 
-def _jobs(source: Source, listing: Listing, digests: Digests, forgotten: Forgotten, root: Path) -> list[Job]:
+def _jobs(
+    source: Source, listing: Listing, digests: Digests, forgotten: Forgotten, root: Path
+) -> list[Job]:
     """Return one job a shard, and one for what is refused unread."""
     known, failed = digests.known(listing.files)
     by_file = {one.file: one for one in known}
     refused = [*listing.refused, *(Refused(file.origin, "unreadable", why) for file, why in failed)]
     projects = _projects(source, known)
-    jobs = [_job(source, shard, by_file, projects, forgotten, root) for shard in cut([one.file for one in known])]
+    jobs = [
+        _job(source, shard, by_file, projects, forgotten, root)
+        for shard in cut([one.file for one in known])
+    ]
     return jobs + ([_refused_job(source, refused, root)] if refused else [])
 
 
 def _settings(source: Source, root: Path) -> dict[str, Any]:
     """Return what the bytes of a shard depend on: neither weight nor path."""
-    own = {"reader": source.reader, "code": code_digest(source.reader, root, "reader")} if source.reader else {}
+    own = (
+        {"reader": source.reader, "code": code_digest(source.reader, root, "reader")}
+        if source.reader
+        else {}
+    )
     return (
         {
             "source": source.name,
@@ -100,23 +118,45 @@ def _settings(source: Source, root: Path) -> dict[str, Any]:
 
 
 def _job(
-    source: Source, shard: Shard, by_file: Mapping[RawFile, Known], projects: Mapping[str, str], forgotten: Forgotten, root: Path
+    source: Source,
+    shard: Shard,
+    by_file: Mapping[RawFile, Known],
+    projects: Mapping[str, str],
+    forgotten: Forgotten,
+    root: Path,
 ) -> Job:
     files = [by_file[file] for file in shard.files]
     here = _projects_of(shard, projects)
     inputs = {known.file.origin: known.sha256 for known in files}
     gone = _forgotten(source, inputs, forgotten)
-    settings = _settings(source, root) | ({"projects": here} if here else {}) | ({"forgotten": [list(one) for one in gone]} if gone else {})
+    settings = (
+        _settings(source, root)
+        | ({"projects": here} if here else {})
+        | ({"forgotten": [list(one) for one in gone]} if gone else {})
+    )
     step = Step(STEP, f"{source.name}.{shard.name}", VERSION, settings, inputs)
-    return Job(step, collect_shard, {"files": files, "source": source, "projects": here, "forgotten": gone, "root": root}, shard.size)
+    return Job(
+        step,
+        collect_shard,
+        {"files": files, "source": source, "projects": here, "forgotten": gone, "root": root},
+        shard.size,
+    )
 
 
-def _forgotten(source: Source, digests: Mapping[str, str], forgotten: Forgotten) -> list[tuple[str, int]]:
-    """Return origin and record of what is forgotten of some raw files; say so where a file is not what it was."""
+def _forgotten(
+    source: Source, digests: Mapping[str, str], forgotten: Forgotten
+) -> list[tuple[str, int]]:
+    """Return origin and record of what is forgotten of some raw files; say so where a file is not
+    what it was.
+    """
     here = forgotten.inside(source.name, digests)
-    changed = {file for entry in here for file in entry.files if digests.get(file, entry.raw) != entry.raw}
+    changed = {
+        file for entry in here for file in entry.files if digests.get(file, entry.raw) != entry.raw
+    }
     for file in sorted(changed):
-        say(f'warning: source "{source.name}": {file} changed since records of it were forgotten; the same numbers are left out of it')
+        say(
+            f'warning: source "{source.name}": {file} changed since records of it were forgotten; the same numbers are left out of it'
+        )
     return [(entry.origin, entry.record) for entry in here]
 
 
@@ -128,7 +168,9 @@ def _projects(source: Source, known: Sequence[Known]) -> dict[str, str]:
     for one in known:
         if licenses.is_license_file(one.file.origin):
             with one.file.path.open("rb") as file:
-                found[one.file.origin] = licenses.license_of(file.read(licenses.LICENSE_BYTES).decode("utf-8", "replace"))
+                found[one.file.origin] = licenses.license_of(
+                    file.read(licenses.LICENSE_BYTES).decode("utf-8", "replace")
+                )
     return licenses.project_licenses([one.file.origin for one in known], found)
 
 
@@ -140,7 +182,9 @@ def _projects_of(shard: Shard, projects: Mapping[str, str]) -> dict[str, str]:
 
 def _refused_job(source: Source, refused: Sequence[Refused], root: Path) -> Job:
     rows = [[one.origin, one.reason, one.detail] for one in refused]
-    step = Step(STEP, f"{source.name}.unread", VERSION, _settings(source, root) | {"refused": rows}, {})
+    step = Step(
+        STEP, f"{source.name}.unread", VERSION, _settings(source, root) | {"refused": rows}, {}
+    )
     return Job(step, collect_refused, {"rows": rows, "source": source}, 0)
 
 
@@ -156,7 +200,9 @@ def collect_refused(folder: Path, rows: Sequence[Sequence[str]], source: Source)
 
 
 def _report(sources: Sequence[Source], artifacts: Sequence[Artifact], forgetting: bool) -> None:
-    """Warn of sources without documents; raise SourceError when no source has any, unless they are being forgotten."""
+    """Warn of sources without documents; raise SourceError when no source has any, unless they are
+    being forgotten.
+    """
     documents: Counter[str] = Counter()
     reasons: dict[str, Counter[str]] = {}
     for artifact in artifacts:
@@ -164,7 +210,9 @@ def _report(sources: Sequence[Source], artifacts: Sequence[Artifact], forgetting
         documents[name] += int(artifact.facts["documents"])
         reasons.setdefault(name, Counter()).update(artifact.facts["dropped"])
     lines = [
-        f'source "{s.name}": no document of kind {s.kind}; seen were {_seen(reasons.get(s.name))}' for s in sources if not documents[s.name]
+        f'source "{s.name}": no document of kind {s.kind}; seen were {_seen(reasons.get(s.name))}'
+        for s in sources
+        if not documents[s.name]
     ]
     if not any(documents.values()) and not forgetting:
         raise SourceError("; ".join(lines) + "; check kind and path in the recipe")

@@ -1,4 +1,5 @@
-"""Chooses sources for a folder of raw files, each file in exactly one of them: what `groundup init` writes down.
+"""Chooses sources for a folder of raw files, each file in exactly one of them: what `groundup init`
+writes down.
 
 Reads a folder; writes nothing.
 """
@@ -19,9 +20,11 @@ from groundup.recipe.source import Source
 
 # So many files of one suffix in one folder, all alike, speak for the rest of them.
 SAMPLE_FILES = 20
-# A kind with this share of a folder's files and bytes has the folder; the rest is read, or rejected, as that kind.
+# A kind with this share of a folder's files and bytes has the folder; the rest is read, or
+# rejected, as that kind.
 MAJORITY = 0.9
-# Plain text says little, and every kind reads it: beside so large a share of another kind it does not count.
+# Plain text says little, and every kind reads it: beside so large a share of another kind it does
+# not count.
 PLURALITY = 0.6
 # A folder that would fall into more sources than this is divided by suffix instead.
 MAX_SOURCES = 6
@@ -75,11 +78,14 @@ class _Folder:
 
     def all(self) -> list[_File]:
         """Return the files in it and below."""
-        return self.files + [file for name in sorted(self.folders) for file in self.folders[name].all()]
+        return self.files + [
+            file for name in sorted(self.folders) for file in self.folders[name].all()
+        ]
 
 
 def survey(folder: Path, own: str = "") -> list[Found]:
-    """Return sources for everything below a folder (hidden files and the file `own` aside), in the order of their paths.
+    """Return sources for everything below a folder (hidden files and the file `own` aside), in the
+    order of their paths.
 
     Raises:
         SourceError: the folder is missing or holds no file.
@@ -96,7 +102,9 @@ def survey(folder: Path, own: str = "") -> list[Found]:
 
 
 def _guessed(files: Sequence[RawFile], top: str) -> list[_File]:
-    """Guess every file below a folder called `top`, but for those whose neighbors of the same suffix all agree."""
+    """Guess every file below a folder called `top`, but for those whose neighbors of the same
+    suffix all agree.
+    """
     seen: dict[tuple[str, str], Counter[Guess]] = {}
     out = []
     for file in files:
@@ -129,7 +137,9 @@ def _decide(folder: _Folder, projects: frozenset[str]) -> list[Found]:
     kind = _whole(folder, files, projects)
     if kind is not None:
         return [_found(kind, folder.path or ".", files)]
-    found = [part for name in sorted(folder.folders) for part in _decide(folder.folders[name], projects)]
+    found = [
+        part for name in sorted(folder.folders) for part in _decide(folder.folders[name], projects)
+    ]
     found += list(_divided(folder.files, f"{folder.path}/*".lstrip("/")))
     if len(found) <= MAX_SOURCES or not folder.path:
         return found
@@ -166,7 +176,9 @@ def _votes(files: Sequence[_File]) -> tuple[Counter[str], Counter[str]]:
 
 
 def _divided(files: Sequence[_File], path: str) -> Iterator[Found]:
-    """Yield one source a kind for files of several kinds, told apart by suffix; a suffix goes where most of its bytes are."""
+    """Yield one source a kind for files of several kinds, told apart by suffix; a suffix goes where
+    most of its bytes are.
+    """
     if not files:
         return
     owners = _owners(files)
@@ -187,14 +199,23 @@ def _owners(files: Sequence[_File]) -> dict[str, str]:
             total[file.guess.kind] += file.size
     # What says nothing goes with the largest kind, which lists it as rejected.
     rest = min(total, key=lambda kind: (-total[kind], kind)) if total else "text"
-    return {suffix: min(votes, key=lambda kind: (-votes[kind], kind)) if votes else rest for suffix, votes in sizes.items()}
+    return {
+        suffix: min(votes, key=lambda kind: (-votes[kind], kind)) if votes else rest
+        for suffix, votes in sizes.items()
+    }
 
 
 def _patterns(suffixes: Sequence[str], files: Sequence[_File]) -> list[str]:
     """Return patterns that name exactly these files among those of other suffixes."""
     patterns: list[str] = []
     for suffix in suffixes:
-        names = sorted({re.sub(r"([*?\[])", r"[\1]", file.origin.rpartition("/")[2]) for file in files if file.suffix == suffix})
+        names = sorted(
+            {
+                re.sub(r"([*?\[])", r"[\1]", file.origin.rpartition("/")[2])
+                for file in files
+                if file.suffix == suffix
+            }
+        )
         # Case counts in patterns, and a file without a suffix has nothing but its name.
         same = suffix and all(name.endswith(suffix) for name in names)
         patterns += [f"*{suffix}"] if same else names
@@ -202,17 +223,37 @@ def _patterns(suffixes: Sequence[str], files: Sequence[_File]) -> list[str]:
 
 
 def _found(kind: str, path: str, files: Sequence[_File], include: tuple[str, ...] = ()) -> Found:
-    mine = [file.guess for file in files if file.guess.kind == kind or (file.guess.kind is None and file.guess.readable)]
+    mine = [
+        file.guess
+        for file in files
+        if file.guess.kind == kind or (file.guess.kind is None and file.guess.readable)
+    ]
     unread = [file.guess for file in files if not file.guess.readable]
     others = len(files) - len(mine) - len(unread)
-    parts = [*_whys(mine), *([f"{others:,} of other kinds"] if others else []), *(f"not read: {why}" for why in _whys(unread, 6))]
-    return Found(kind, path, len(files), sum(file.size for file in files), "; ".join(parts), "", include, len(unread) < len(files))
+    parts = [
+        *_whys(mine),
+        *([f"{others:,} of other kinds"] if others else []),
+        *(f"not read: {why}" for why in _whys(unread, 6)),
+    ]
+    return Found(
+        kind,
+        path,
+        len(files),
+        sum(file.size for file in files),
+        "; ".join(parts),
+        "",
+        include,
+        len(unread) < len(files),
+    )
 
 
 def _whys(guesses: Sequence[Guess], most: int = 3) -> list[str]:
     """Return what was seen, the commonest first."""
     counts = Counter(guess.why for guess in guesses)
-    return [f"{count:,} × {why}" for why, count in sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))[:most]]
+    return [
+        f"{count:,} × {why}"
+        for why, count in sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))[:most]
+    ]
 
 
 def _named(found: Sequence[Found], folder: Path) -> list[Found]:

@@ -1,6 +1,8 @@
-"""Two texts side by side in two columns of plain text, whole or where they differ. Reads and writes nothing.
+"""Two texts side by side in two columns of plain text, whole or where they differ. Reads and writes
+nothing.
 
-Control sequences are taken out first, since what is measured must be what is printed; a wide character takes two places.
+Control sequences are taken out first, since what is measured must be what is printed; a wide
+character takes two places.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from itertools import zip_longest
 
 from groundup.runtime.progress import printable
 
-# difflib is quadratic: so many characters from the first difference on, and so many words of them, are enough for a person.
+# difflib is quadratic: so many characters from the first difference on, and so many words of them,
+# are enough for a person.
 MOST_CHARACTERS, MOST_WORDS = 50_000, 2_000
 # Words that are the same around a difference, differences, and rows of one.
 AROUND, MOST_PLACES, MOST_ROWS = 6, 5, 8
@@ -21,8 +24,12 @@ NARROWEST = 10
 Row = tuple[str, str, str]
 
 
-def side_by_side(left: str, right: str, width: int, titles: tuple[str, str] = ("", "")) -> list[str]:
-    """Return where two texts differ, word by word: `|` marks what changed, `<` and `>` what only one of them has."""
+def side_by_side(
+    left: str, right: str, width: int, titles: tuple[str, str] = ("", "")
+) -> list[str]:
+    """Return where two texts differ, word by word: `|` marks what changed, `<` and `>` what only
+    one of them has.
+    """
     one, other = (printable(text).split()[:MOST_WORDS] for text in _from_difference(left, right))
     matcher = SequenceMatcher(None, one, other)
     groups = list(matcher.get_grouped_opcodes(AROUND))
@@ -42,14 +49,28 @@ def side_by_side(left: str, right: str, width: int, titles: tuple[str, str] = ("
 def _alike(left: str, right: str, words: int) -> str:
     if left == right:
         return "the texts are the same"
-    return f"no word differs in {MOST_WORDS:,} from the first difference on" if words == MOST_WORDS else "they differ in white space only"
+    return (
+        f"no word differs in {MOST_WORDS:,} from the first difference on"
+        if words == MOST_WORDS
+        else "they differ in white space only"
+    )
 
 
 def beside(left: str, right: str, width: int, titles: tuple[str, str]) -> list[str]:
     """Return two texts beside each other, line by line, each wrapped in its column."""
     column = _column(width)
-    sides = [[row for line in printable(text).split("\n") for row in wrapped(line.split(), column) or [""]] for text in (left, right)]
-    return _lines([(titles[0], "|", titles[1]), *((a, "|", b) for a, b in zip_longest(*sides, fillvalue=""))], column)
+    sides = [
+        [
+            row
+            for line in printable(text).split("\n")
+            for row in wrapped(line.split(), column) or [""]
+        ]
+        for text in (left, right)
+    ]
+    return _lines(
+        [(titles[0], "|", titles[1]), *((a, "|", b) for a, b in zip_longest(*sides, fillvalue=""))],
+        column,
+    )
 
 
 def _from_difference(left: str, right: str) -> tuple[str, str]:
@@ -72,7 +93,10 @@ def _rows(left: Sequence[str], right: Sequence[str], mark: str) -> list[Row]:
 
 
 def _lines(rows: Sequence[Row], column: int) -> list[str]:
-    return [f"{left}{' ' * max(0, column - places(left))} {mark} {right}".rstrip() for left, mark, right in rows]
+    return [
+        f"{left}{' ' * max(0, column - places(left))} {mark} {right}".rstrip()
+        for left, mark, right in rows
+    ]
 
 
 def wrapped(words: Sequence[str], column: int) -> list[str]:

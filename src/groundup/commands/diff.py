@@ -1,4 +1,6 @@
-"""What differs between two runs: settings, documents, tokens and reasons. Reads both run directories; writes nothing."""
+"""What differs between two runs: settings, documents, tokens and reasons. Reads both run
+directories; writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +33,13 @@ Table = dict[str, Any]
 
 
 def compare(one: Path, other: Path) -> Table:
-    """Return what differs between two runs, as plain tables; a pair is always first run, second run.
+    """Return what differs between two runs, as plain tables; a pair is always first run, second
+    run.
 
     Returns:
-        runs, unfinished (stages that a run has not), compared (the last stage whose documents both have), settings, counts (by
-        source and figure), documents (by category, source and fate) and examples (by category).
+        runs, unfinished (stages that a run has not), compared (the last stage whose documents both
+        have), settings, counts (by source and figure), documents (by category, source and fate) and
+        examples (by category).
 
     Raises:
         GroundupError: one of them is no run, or has collected nothing.
@@ -45,7 +49,9 @@ def compare(one: Path, other: Path) -> Table:
     for root, stages in zip(roots, missing, strict=True):
         load_lock(root)
         if "collect" in stages:
-            raise GroundupError(f"{root}: it has collected nothing yet; `groundup run RECIPE --out {root} --until collect` does")
+            raise GroundupError(
+                f"{root}: it has collected nothing yet; `groundup run RECIPE --out {root} --until collect` does"
+            )
     stage = "collect" if any("refine" in stages for stages in missing) else "refine"
     found = differences(one, other, stage, _evaluation(roots))
     return {
@@ -60,33 +66,57 @@ def compare(one: Path, other: Path) -> Table:
 
 
 def _evaluation(roots: tuple[Path, Path]) -> list[str]:
-    return sorted({source.name for root in roots for source in all_sources(load_lock(root)) if source.kind == "evaluation"})
+    return sorted(
+        {
+            source.name
+            for root in roots
+            for source in all_sources(load_lock(root))
+            if source.kind == "evaluation"
+        }
+    )
 
 
 def _settings(root: Path) -> Table:
-    """Return every setting of a run by its path, and what was resolved for its machine, and the versions that worked on it last."""
+    """Return every setting of a run by its path, and what was resolved for its machine, and the
+    versions that worked on it last.
+    """
     table = settings(load_lock(root))
     table["source"] = {source["name"]: source for source in table["source"]}
     events = Ledger(root / "ledger.jsonl").events("run")
-    return _flat(table | {"machine": machine_settings(root), "version": events[-1].get("versions", {}) if events else {}})
+    return _flat(
+        table
+        | {
+            "machine": machine_settings(root),
+            "version": events[-1].get("versions", {}) if events else {},
+        }
+    )
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Table:
     found: Table = {}
     for name, value in table.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        found |= (
+            _flat(value, f"{prefix}{name}.")
+            if isinstance(value, Mapping)
+            else {f"{prefix}{name}": value}
+        )
     return found
 
 
 def _pairs(one: Table, other: Table) -> dict[str, list[Any]]:
     """Return what differs, by name; None stands for what one of them has not."""
     names = sorted({*one, *other})
-    return {name: [one.get(name), other.get(name)] for name in names if one.get(name) != other.get(name)}
+    return {
+        name: [one.get(name), other.get(name)] for name in names if one.get(name) != other.get(name)
+    }
 
 
 def _by_source(roots: tuple[Path, Path]) -> dict[str, dict[str, list[Any]]]:
     tables = [_counts(root) for root in roots]
-    return {source: _pairs(*(table.get(source, {}) for table in tables)) for source in sorted({*tables[0], *tables[1]})}
+    return {
+        source: _pairs(*(table.get(source, {}) for table in tables))
+        for source in sorted({*tables[0], *tables[1]})
+    }
 
 
 def _counts(root: Path) -> dict[str, Counter[str]]:
@@ -97,14 +127,20 @@ def _counts(root: Path) -> dict[str, Counter[str]]:
         if shard is not None:
             own = found.setdefault(shard.facts["source"], Counter())
             own.update(
-                {"collected": shard.facts["documents"]} | {f"dropped {name}": count for name, count in shard.facts["dropped"].items()}
+                {"collected": shard.facts["documents"]}
+                | {f"dropped {name}": count for name, count in shard.facts["dropped"].items()}
             )
     for source, facts in _facts(root, "refine").items():
         own = found.setdefault(source, Counter())
-        own.update({"kept": facts["documents"]} | {f"dropped {name}": count for name, count in facts["dropped"].items()})
+        own.update(
+            {"kept": facts["documents"]}
+            | {f"dropped {name}": count for name, count in facts["dropped"].items()}
+        )
     for source, splits in _facts(root, "tokenize").items():
         for split, facts in splits.items():
-            found.setdefault(source, Counter()).update({f"{split} {name}": facts[name] for name in ("documents", "tokens")})
+            found.setdefault(source, Counter()).update(
+                {f"{split} {name}": facts[name] for name in ("documents", "tokens")}
+            )
     return found
 
 
@@ -118,11 +154,18 @@ def _facts(root: Path, stage: str) -> dict[str, Any]:
 
 
 def _nested(counts: Counter[tuple[str, str, str]]) -> list[Table]:
-    return [{"source": source, "first": one, "second": other, "documents": n} for (source, one, other), n in sorted(counts.items())]
+    return [
+        {"source": source, "first": one, "second": other, "documents": n}
+        for (source, one, other), n in sorted(counts.items())
+    ]
 
 
-def _examples(roots: tuple[Path, Path], examples: Mapping[str, Sequence[tuple[str, str, str, str]]]) -> dict[str, list[Table]]:
-    """Return the examples of each category with their origin and record, looked up in the first run that has them."""
+def _examples(
+    roots: tuple[Path, Path], examples: Mapping[str, Sequence[tuple[str, str, str, str]]]
+) -> dict[str, list[Table]]:
+    """Return the examples of each category with their origin and record, looked up in the first run
+    that has them.
+    """
     ids = {name for rows in examples.values() for name, *_ in rows}
     found: dict[str, Table] = {}
     for root in roots:
@@ -130,7 +173,8 @@ def _examples(roots: tuple[Path, Path], examples: Mapping[str, Sequence[tuple[st
         found |= find_documents(folders, ids - found.keys(), ("id", "origin", "record"))
     return {
         category: [
-            found.get(name, {"id": name, "origin": None, "record": None}) | {"source": source, "first": one, "second": other}
+            found.get(name, {"id": name, "origin": None, "record": None})
+            | {"source": source, "first": one, "second": other}
             for name, source, one, other in rows
         ]
         for category, rows in examples.items()
@@ -142,7 +186,9 @@ def in_words(found: Table, width: int = 80) -> str:
     names = dict(zip("AB", found["runs"], strict=True))
     lines = [f"{letter} = {name}" for letter, name in names.items()]
     for letter, missing in zip("AB", found["unfinished"], strict=True):
-        lines += [f"{letter} is not finished: it has no {' and no '.join(missing)}"] if missing else []
+        lines += (
+            [f"{letter} is not finished: it has no {' and no '.join(missing)}"] if missing else []
+        )
     lines += ["", *_settings_lines(found["settings"]), "", *_count_lines(found["counts"])]
     for category, title in TITLES.items():
         lines += _document_lines(found, category, title, width)
@@ -154,11 +200,20 @@ def in_words(found: Table, width: int = 80) -> str:
 def _settings_lines(pairs: Mapping[str, list[Any]]) -> list[str]:
     if not pairs:
         return ["no setting differs"]
-    return ["settings", *(f"  {name}: {_value(one)} → {_value(other)}" for name, (one, other) in pairs.items())]
+    return [
+        "settings",
+        *(f"  {name}: {_value(one)} → {_value(other)}" for name, (one, other) in pairs.items()),
+    ]
 
 
 def _value(value: Any) -> str:
-    return "not there" if value is None else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return (
+        "not there"
+        if value is None
+        else f"{value:,}"
+        if isinstance(value, int) and not isinstance(value, bool)
+        else str(value)
+    )
 
 
 def _count_lines(counts: Mapping[str, Mapping[str, list[Any]]]) -> list[str]:
@@ -166,7 +221,13 @@ def _count_lines(counts: Mapping[str, Mapping[str, list[Any]]]) -> list[str]:
         return ["no count of documents or tokens differs"]
     lines = [f"{'':44} {'A':>14} {'B':>14}"]
     for source, pairs in counts.items():
-        lines += [source, *(f"  {name:42} {one or 0:>14,} {other or 0:>14,}" for name, (one, other) in pairs.items())]
+        lines += [
+            source,
+            *(
+                f"  {name:42} {one or 0:>14,} {other or 0:>14,}"
+                for name, (one, other) in pairs.items()
+            ),
+        ]
     return lines
 
 
@@ -177,8 +238,12 @@ def _document_lines(found: Table, category: str, title: str, width: int) -> list
     lines = ["", f"{title}: {sum(row['documents'] for row in rows):,}"]
     lines += [f"  {row['documents']:>10,}  {row['source']}  {_fates(row)}" for row in rows]
     for row in found["examples"].get(category, []):
-        lines.append(f"  {row['id']}  {row['source']}: {row['origin']}#{row['record']}  {_fates(row)}")
-        lines += [f"    {line}" for line in _texts(found, row, width - 4)] if category == "text" else []
+        lines.append(
+            f"  {row['id']}  {row['source']}: {row['origin']}#{row['record']}  {_fates(row)}"
+        )
+        lines += (
+            [f"    {line}" for line in _texts(found, row, width - 4)] if category == "text" else []
+        )
     return lines
 
 
@@ -188,6 +253,9 @@ def _fates(row: Table) -> str:
 
 def _texts(found: Table, row: Table, width: int) -> list[str]:
     folder = f"{found['compared']}/documents"
-    rows = [find_documents(tables(Path(root), folder, row["source"]), [row["id"]], ("id", "text")) for root in found["runs"]]
+    rows = [
+        find_documents(tables(Path(root), folder, row["source"]), [row["id"]], ("id", "text"))
+        for root in found["runs"]
+    ]
     one, other = (here.get(row["id"], {}).get("text", "") for here in rows)
     return side_by_side(one, other, width, ("A", "B"))

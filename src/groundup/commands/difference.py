@@ -1,8 +1,10 @@
-"""Which documents differ between two runs. Reads their views `collect` and `refine`; writes nothing but a temporary folder.
+"""Which documents differ between two runs. Reads their views `collect` and `refine`; writes nothing
+but a temporary folder.
 
-Every document becomes a record of 28 bytes: id, hash of its text, source and fate. Records go to files by the first digits of
-their id, and two such files are merged at a time: memory follows a part of the documents, not their number. A shard that is
-the same in both runs is not read.
+Every document becomes a record of 28 bytes: id, hash of its text, source and fate. Records go to
+files by the first digits of
+their id, and two such files are merged at a time: memory follows a part of the documents, not their
+number. A shard that is the same in both runs is not read.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from groundup.artifacts.document import read_batches
 from groundup.refine.dedup.minhash import hash_texts
 from groundup.runtime.store import Artifact, Store
 
-RECORD = np.dtype([("high", "<u8"), ("low", "<u8"), ("text", "<u8"), ("source", "<u2"), ("fate", "<u2")])
+RECORD = np.dtype(
+    [("high", "<u8"), ("low", "<u8"), ("text", "<u8"), ("source", "<u2"), ("fate", "<u2")]
+)
 Records = npt.NDArray[Any]
 # Of each part, 28 bytes each, twice.
 RECORDS_AT_ONCE = 1 << 20
@@ -56,10 +60,12 @@ class Names:
 
 @dataclass
 class Difference:
-    """What differs, by category and then by source and fate; and the first documents of each category by id.
+    """What differs, by category and then by source and fate; and the first documents of each
+    category by id.
 
-    Categories: `kept_dropped` and `dropped_kept` (first run, second run), `text` (kept in both, and another text), `split`
-    (kept in both, on another side), `reason` (dropped in both, for other reasons), `only_first`, `only_second`.
+    Categories: `kept_dropped` and `dropped_kept` (first run, second run), `text` (kept in both, and
+    another text), `split` (kept in both, on another side), `reason` (dropped in both, for other
+    reasons), `only_first`, `only_second`.
     """
 
     counts: dict[str, Counter[tuple[str, str, str]]] = field(default_factory=dict)
@@ -71,10 +77,14 @@ def differences(one: Path, other: Path, stage: str, ignored: Sequence[str] = ())
 
     Args:
         one, other: run directories.
-        stage: that both have: with `refine`, what was kept and dropped; with `collect`, what was read.
+        stage: that both have: with `refine`, what was kept and dropped; with `collect`, what was
+            read.
         ignored: sources that no text is learned from.
     """
-    views = [[view for name in ("collect", stage) if (view := Store(root).view(name)) is not None] for root in (one, other)]
+    views = [
+        [view for name in ("collect", stage) if (view := Store(root).view(name)) is not None]
+        for root in (one, other)
+    ]
     same = _same_files(views[0], views[1])
     parts = 1 + max(sum(_documents(view) for view in side) for side in views) // RECORDS_AT_ONCE
     fates, sources = Names(list(KEPT)), Names()
@@ -93,32 +103,57 @@ def _documents(view: Artifact) -> int:
     entries = view.manifest["artefacts"]
     root = view.path.parent
     shards = (Store(root).artifact(entry) for entry in entries if entry["step"].endswith("/shard"))
-    return sum(int(shard.facts["documents"]) + sum(shard.facts["dropped"].values()) for shard in shards if shard is not None)
+    return sum(
+        int(shard.facts["documents"]) + sum(shard.facts["dropped"].values())
+        for shard in shards
+        if shard is not None
+    )
 
 
 def _same_files(one: Sequence[Artifact], other: Sequence[Artifact]) -> set[str]:
-    """Return the tables, as STAGE/NAME, whose bytes (verdicts and cuts too) are the same in both runs."""
+    """Return the tables, as STAGE/NAME, whose bytes (verdicts and cuts too) are the same in both
+    runs.
+    """
     first, second = (
-        {f"{view.path.name}/{name}": e["sha256"] for view in side for name, e in view.manifest["files"].items()} for side in (one, other)
+        {
+            f"{view.path.name}/{name}": e["sha256"]
+            for view in side
+            for name, e in view.manifest["files"].items()
+        }
+        for side in (one, other)
     )
     parts = {name: [name, *_beside(name)] for name in first}
-    return {name for name, of in parts.items() if name in second and all(first.get(part) == second.get(part) for part in of)}
+    return {
+        name
+        for name, of in parts.items()
+        if name in second and all(first.get(part) == second.get(part) for part in of)
+    }
 
 
 def _beside(name: str) -> Sequence[str]:
-    """Return the files that say what becomes of a table's rows; a shard without cuts has none of these."""
+    """Return the files that say what becomes of a table's rows; a shard without cuts has none of
+    these.
+    """
     if not name.startswith("refine/documents/"):
         return ()
     return [f"refine/{folder}/{Path(name).stem}.npy" for folder in ("split", "cuts")]
 
 
-def _records(root: Path, stage: str, same: set[str], fates: Names, sources: Names) -> Iterator[Records]:
+def _records(
+    root: Path, stage: str, same: set[str], fates: Names, sources: Names
+) -> Iterator[Records]:
     """Yield the records of the documents in tables that are not the same in both runs."""
     for path in _tables(root, f"{stage}/documents", same):
-        verdicts = np.load(root / "refine" / "split" / f"{path.stem}.npy") if stage == "refine" else None
+        verdicts = (
+            np.load(root / "refine" / "split" / f"{path.stem}.npy") if stage == "refine" else None
+        )
         cuts, row = Cuts.load(root / stage / "cuts" / f"{path.stem}.npy"), 0
         for batch in read_batches([path], ["id", "text", "source"]):
-            here = np.full(len(batch), 3, np.uint16) if verdicts is None else verdicts[row : row + len(batch)].astype(np.uint16)
+            here = (
+                np.full(len(batch), 3, np.uint16)
+                if verdicts is None
+                else verdicts[row : row + len(batch)].astype(np.uint16)
+            )
             left = cuts.apply(batch, np.arange(row, row := row + len(batch)))
             records = _pack(batch, sources, hash_texts(text_buffers(left.column("text"))), here - 1)
             # What is on a list stands there with its reason.
@@ -129,25 +164,39 @@ def _records(root: Path, stage: str, same: set[str], fates: Names, sources: Name
 
 
 def _tables(root: Path, folder: str, same: set[str]) -> list[Path]:
-    return [path for path in sorted((root / folder).glob("*.parquet")) if f"{folder}/{path.name}" not in same]
+    return [
+        path
+        for path in sorted((root / folder).glob("*.parquet"))
+        if f"{folder}/{path.name}" not in same
+    ]
 
 
 def _pack(batch: pa.RecordBatch, sources: Names, texts: Any, fates: Any) -> Records:
     records = np.zeros(len(batch), RECORD)
     offsets, data = text_buffers(batch.column("id"))
     # 32 hexadecimal digits each.
-    numbers = np.frombuffer(bytes.fromhex(data[offsets[0] : offsets[-1]].tobytes().decode()), ">u8").reshape(-1, 2)
+    numbers = np.frombuffer(
+        bytes.fromhex(data[offsets[0] : offsets[-1]].tobytes().decode()), ">u8"
+    ).reshape(-1, 2)
     records["high"], records["low"] = numbers[:, 0], numbers[:, 1]
-    records["text"], records["fate"], records["source"] = texts, fates, sources.numbers(batch.column("source"))
+    records["text"], records["fate"], records["source"] = (
+        texts,
+        fates,
+        sources.numbers(batch.column("source")),
+    )
     return records
 
 
 def _spread(folder: Path, number: int, parts: int, batches: Iterator[Records]) -> None:
     """Write records into files by the first digits of their id; the files are in the order of ids."""
     with ExitStack() as stack:
-        files = [stack.enter_context((folder / f"{number}-{part}").open("wb")) for part in range(parts)]
+        files = [
+            stack.enter_context((folder / f"{number}-{part}").open("wb")) for part in range(parts)
+        ]
         for records in batches:
-            part_of = (records["high"] >> np.uint64(32)).astype(np.uint64) * np.uint64(parts) >> np.uint64(32)
+            part_of = (records["high"] >> np.uint64(32)).astype(np.uint64) * np.uint64(
+                parts
+            ) >> np.uint64(32)
             for part in np.unique(part_of).tolist():
                 files[part].write(records[part_of == part].tobytes())
 
@@ -169,26 +218,40 @@ def _by_id(records: Records) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool
     return order, new
 
 
-def _merge(found: Difference, one: Records, other: Records, fates: Sequence[str], sources: Sequence[str]) -> None:
+def _merge(
+    found: Difference, one: Records, other: Records, fates: Sequence[str], sources: Sequence[str]
+) -> None:
     """Join two sorted parts by id, and note what differs."""
     order, new = _by_id(np.concatenate([one, other]))
     number = np.empty(len(order), np.int64)
     number[order] = np.cumsum(new) - 1
     at = np.full((2, int(number.max(initial=-1)) + 1), -1, np.int64)
-    at[0, number[: len(one)]], at[1, number[len(one) :]] = np.arange(len(one)), np.arange(len(other))
+    at[0, number[: len(one)]], at[1, number[len(one) :]] = (
+        np.arange(len(one)),
+        np.arange(len(other)),
+    )
     both = (at >= 0).all(axis=0)
     _only(found, "only_first", one[at[0, at[1] < 0]], fates, sources, 0)
     _only(found, "only_second", other[at[1, at[0] < 0]], fates, sources, 1)
     _pairs(found, one[at[0, both]], other[at[1, both]], fates, sources)
 
 
-def _only(found: Difference, category: str, records: Records, fates: Sequence[str], sources: Sequence[str], side: int) -> None:
+def _only(
+    found: Difference,
+    category: str,
+    records: Records,
+    fates: Sequence[str],
+    sources: Sequence[str],
+    side: int,
+) -> None:
     empty = np.full(len(records), len(fates))
     first, second = (empty, records["fate"]) if side else (records["fate"], empty)
     _note(found, category, records, first, second, [*fates, ""], sources)
 
 
-def _pairs(found: Difference, one: Records, other: Records, fates: Sequence[str], sources: Sequence[str]) -> None:
+def _pairs(
+    found: Difference, one: Records, other: Records, fates: Sequence[str], sources: Sequence[str]
+) -> None:
     kept = [records["fate"] < len(KEPT) for records in (one, other)]
     changed = one["fate"] != other["fate"]
     categories: Mapping[str, Any] = {
@@ -202,13 +265,30 @@ def _pairs(found: Difference, one: Records, other: Records, fates: Sequence[str]
         _note(found, category, one[rows], one["fate"][rows], other["fate"][rows], fates, sources)
 
 
-def _note(found: Difference, category: str, records: Records, one: Any, other: Any, fates: Sequence[str], sources: Sequence[str]) -> None:
+def _note(
+    found: Difference,
+    category: str,
+    records: Records,
+    one: Any,
+    other: Any,
+    fates: Sequence[str],
+    sources: Sequence[str],
+) -> None:
     """Count records by source and both fates, and keep the first few."""
-    triples, counts = np.unique(np.stack([records["source"], one, other], axis=1).astype(np.int64), axis=0, return_counts=True)
-    named = {(sources[s], fates[a], fates[b]): int(count) for (s, a, b), count in zip(triples.tolist(), counts.tolist(), strict=True)}
+    triples, counts = np.unique(
+        np.stack([records["source"], one, other], axis=1).astype(np.int64),
+        axis=0,
+        return_counts=True,
+    )
+    named = {
+        (sources[s], fates[a], fates[b]): int(count)
+        for (s, a, b), count in zip(triples.tolist(), counts.tolist(), strict=True)
+    }
     found.counts.setdefault(category, Counter()).update(named)
     examples = found.examples.setdefault(category, [])
     for row in range(min(len(records), EXAMPLES - len(examples))):
         record = records[row]
         name = f"{int(record['high']):016x}{int(record['low']):016x}"
-        examples.append((name, sources[int(record["source"])], fates[int(one[row])], fates[int(other[row])]))
+        examples.append(
+            (name, sources[int(record["source"])], fates[int(one[row])], fates[int(other[row])])
+        )

@@ -1,6 +1,8 @@
-"""A cluster of duplicates: the kept document and all that it suppressed. Reads the view `refine`; writes nothing.
+"""A cluster of duplicates: the kept document and all that it suppressed. Reads the view `refine`;
+writes nothing.
 
-A near duplicate is dropped for a kept document, an exact one for the first of its kind, which may itself be a near
+A near duplicate is dropped for a kept document, an exact one for the first of its kind, which may
+itself be a near
 duplicate: so the lists are followed up to the kept document, and from there down to the last copy.
 """
 
@@ -25,7 +27,8 @@ class Member:
     """A document that was dropped as a duplicate.
 
     Attributes:
-        row: id, source, origin, record, reason, score (as it was dropped) and the id that it duplicates.
+        row: id, source, origin, record, reason, score (as it was dropped) and the id that it
+            duplicates.
         text: as the filters left it.
         similarity: with the document that it was dropped for, and with the kept one, computed anew.
     """
@@ -37,7 +40,9 @@ class Member:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The kept document's id and text, the first members in the order of the list, and how many there are in all."""
+    """The kept document's id and text, the first members in the order of the list, and how many
+    there are in all.
+    """
 
     kept: str
     text: str
@@ -63,19 +68,30 @@ def find_cluster(root: Path, document: str, most: int = SHOWN) -> Cluster:
 
 
 def relatives(root: Path, documents: Collection[str]) -> list[str]:
-    """Return the ids of what these documents were dropped for, of what was dropped as a duplicate of them, and so on both ways."""
-    found = _followed(root, documents, "id", "duplicate_of") | _followed(root, documents, "duplicate_of", "id")
+    """Return the ids of what these documents were dropped for, of what was dropped as a duplicate
+    of them, and so on both ways.
+    """
+    found = _followed(root, documents, "id", "duplicate_of") | _followed(
+        root, documents, "duplicate_of", "id"
+    )
     own = set(documents)
     return [name for name in found if name not in own]
 
 
 def _followed(root: Path, documents: Collection[str], here: str, there: str) -> dict[str, None]:
-    """Return documents, and what the list leads to from them, from one column to the other, step by step."""
+    """Return documents, and what the list leads to from them, from one column to the other, step by
+    step.
+    """
     found = dict.fromkeys(documents)
     level: Collection[str] = documents
     while level:
         batches = matching(_list(root), here, level, [here, there])
-        level = [name for batch in batches for name in batch.column(there).to_pylist() if name not in found]
+        level = [
+            name
+            for batch in batches
+            for name in batch.column(there).to_pylist()
+            if name not in found
+        ]
         found |= dict.fromkeys(level)
     return found
 
@@ -86,7 +102,9 @@ def _list(root: Path) -> list[Path]:
 
 
 def _kept(root: Path, document: str) -> str:
-    """Follow a document up to the one that is kept; two steps as a rule, and never round in a circle."""
+    """Follow a document up to the one that is kept; two steps as a rule, and never round in a
+    circle.
+    """
     above: set[str] = set()
     while document not in above:
         above.add(document)
@@ -96,7 +114,9 @@ def _kept(root: Path, document: str) -> str:
 
 
 def _suppressed(root: Path, documents: Collection[str], most: int) -> tuple[list[Row], int]:
-    """Return the first rows of what was dropped for some documents, for those in turn, and so on; and how many there are."""
+    """Return the first rows of what was dropped for some documents, for those in turn, and so on;
+    and how many there are.
+    """
     rows: list[Row] = []
     count, seen, level = 0, set(documents), set(documents)
     while level:
@@ -104,8 +124,13 @@ def _suppressed(root: Path, documents: Collection[str], most: int) -> tuple[list
         for batch in matching(_list(root), "duplicate_of", level):
             rows += batch.slice(0, most - len(rows)).to_pylist()
             count += len(batch)
-            # Nothing is dropped for an exact duplicate, so a page that was copied a million times is not remembered.
-            below |= set(batch.filter(pc.not_equal(batch.column("reason"), "exact_duplicate")).column("id").to_pylist())
+            # Nothing is dropped for an exact duplicate, so a page that was copied a million times
+            # is not remembered.
+            below |= set(
+                batch.filter(pc.not_equal(batch.column("reason"), "exact_duplicate"))
+                .column("id")
+                .to_pylist()
+            )
         level = below - seen
         seen |= level
     return rows, count
@@ -118,7 +143,9 @@ def _similarities(texts: dict[str, str], row: Row, kept: str) -> tuple[float, fl
 
 
 def similarity(one: str, other: str) -> float:
-    """Return the Jaccard similarity of the word 5-grams of two texts; what has no word is like nothing but itself."""
+    """Return the Jaccard similarity of the word 5-grams of two texts; what has no word is like
+    nothing but itself.
+    """
     from groundup.artifacts.arrays import text_buffers
     from groundup.refine.dedup.minhash import jaccard, shingle_sets
 

@@ -1,4 +1,6 @@
-"""Looks at a folder of raw files and writes a recipe for it. Reads names and first bytes; writes one TOML file."""
+"""Looks at a folder of raw files and writes a recipe for it. Reads names and first bytes; writes
+one TOML file.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from groundup.recipe.source import Source
 from groundup.recipe.tables import load_recipe
 from groundup.runtime.files import write_whole
 
-# A source of less may be a note or two, which a filter drops whole: that must not stop the run of everything else.
+# A source of less may be a note or two, which a filter drops whole: that must not stop the run of
+# everything else.
 LITTLE_BYTES = 1_000_000
 # What a recipe with conversations says about them.
 TUNE = """\
@@ -34,38 +37,63 @@ def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
         RecipeError: a recipe is there already, or cannot be written.
     """
     if re.match(r"(https?|s3|hf|pypi|scrape):", str(directory)):
-        raise SourceError(f"{directory}: init looks into folders on this machine; write such a path into a recipe (docs/data.md, Places)")
+        raise SourceError(
+            f"{directory}: init looks into folders on this machine; write such a path into a recipe (docs/data.md, Places)"
+        )
     if not directory.is_dir():
         raise SourceError(f"{directory}: there is no such folder")
     if recipe.exists() and not force:
-        raise RecipeError(f"{recipe}: there is a recipe already; --force replaces it, --recipe FILE writes another")
+        raise RecipeError(
+            f"{recipe}: there is a recipe already; --force replaces it, --recipe FILE writes another"
+        )
     if not any(directory.iterdir()):
         raise SourceError(f"{directory}: the folder is empty")
     found = survey(directory, _own(recipe, directory))
     if not any(entry.readable for entry in found):
-        raise SourceError(f"{directory}: nothing in it can be read: {'; '.join(entry.why for entry in found).replace('not read: ', '')}")
+        raise SourceError(
+            f"{directory}: nothing in it can be read: {'; '.join(entry.why for entry in found).replace('not read: ', '')}"
+        )
     if not any(entry.readable and entry.kind != "evaluation" for entry in found):
-        raise SourceError(f"{directory}: it holds evaluation items only, which are never learned from; name a folder with texts, too")
+        raise SourceError(
+            f"{directory}: it holds evaluation items only, which are never learned from; name a folder with texts, too"
+        )
     name = re.sub(r"[^\w.+-]+", "-", directory.resolve().name).strip("-.") or "mine"
-    text = recipe_text(name[:80], found, os.path.relpath(directory, recipe.resolve().parent), _own(recipe, directory))
+    text = recipe_text(
+        name[:80],
+        found,
+        os.path.relpath(directory, recipe.resolve().parent),
+        _own(recipe, directory),
+    )
     try:
         write_whole(recipe, text.encode("utf-8"))
     except UnicodeEncodeError:
-        raise RecipeError(f"{str(directory)!a}: a path that is not UTF-8 cannot stand in a recipe; rename the folder") from None
+        raise RecipeError(
+            f"{str(directory)!a}: a path that is not UTF-8 cannot stand in a recipe; rename the folder"
+        ) from None
     except OSError as error:
         raise RecipeError(f"{recipe}: cannot be written: {error.strerror}") from None
     load_recipe(recipe)
-    return "\n".join([*_table(found), *_unopened(directory), "", f"wrote {recipe}; next: groundup plan {recipe}, groundup run {recipe}"])
+    return "\n".join(
+        [
+            *_table(found),
+            *_unopened(directory),
+            "",
+            f"wrote {recipe}; next: groundup plan {recipe}, groundup run {recipe}",
+        ]
+    )
 
 
 def _own(recipe: Path, directory: Path) -> str:
-    """Return the recipe's path below the folder of raw files, where it must not be collected, or ""."""
+    """Return the recipe's path below the folder of raw files, where it must not be collected, or
+    "".
+    """
     path, top = recipe.resolve(), directory.resolve()
     return path.relative_to(top).as_posix() if path.is_relative_to(top) else ""
 
 
 def recipe_text(name: str, found: Sequence[Found], prefix: str, own: str = "") -> str:
-    """Return a recipe with one source for each thing that was found; every other key keeps its default.
+    """Return a recipe with one source for each thing that was found; every other key keeps its
+    default.
 
     Args:
         prefix: from the recipe's folder to the folder of raw files.
@@ -76,10 +104,20 @@ def recipe_text(name: str, found: Sequence[Found], prefix: str, own: str = "") -
     for entry in found:
         source = _unused(re.sub(r"[^\w.+-]+", "-", entry.name).strip("-.")[:60] or entry.kind, used)
         path = _path(prefix, entry.path)
-        lines = [f"# {entry.why}", "[[source]]", f"name = {_quoted(source)}", f"kind = {_quoted(entry.kind)}", f"path = {_quoted(path)}"]
+        lines = [
+            f"# {entry.why}",
+            "[[source]]",
+            f"name = {_quoted(source)}",
+            f"kind = {_quoted(entry.kind)}",
+            f"path = {_quoted(path)}",
+        ]
         lines += [f"include = [{', '.join(map(_quoted, entry.include))}]"] if entry.include else []
         lines += [f"exclude = [{_quoted(mine)}]"] if (mine := _excluded(entry, own)) else []
-        lines += [f"most_dropped = 1  # {why}: it may all be dropped"] if (why := _may_vanish(entry)) else []
+        lines += (
+            [f"most_dropped = 1  # {why}: it may all be dropped"]
+            if (why := _may_vanish(entry))
+            else []
+        )
         blocks.append("\n".join(lines) + "\n")
     if any(entry.kind == "conversations" for entry in found):
         blocks.append(TUNE)
@@ -98,7 +136,13 @@ def _may_vanish(entry: Found) -> str:
     """Return why a source may keep no document without stopping the run of everything else, or ""."""
     if entry.kind == "evaluation":
         return ""
-    return "nothing that is read" if not entry.readable else "little text" if entry.bytes < LITTLE_BYTES else ""
+    return (
+        "nothing that is read"
+        if not entry.readable
+        else "little text"
+        if entry.bytes < LITTLE_BYTES
+        else ""
+    )
 
 
 def _path(prefix: str, path: str) -> str:
@@ -117,7 +161,10 @@ def _unused(name: str, used: set[str]) -> str:
 
 def _quoted(text: str) -> str:
     """Return a TOML basic string."""
-    escaped = "".join(f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else {'"': '\\"', "\\": "\\\\"}.get(c, c) for c in text)
+    escaped = "".join(
+        f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else {'"': '\\"', "\\": "\\\\"}.get(c, c)
+        for c in text
+    )
     return f'"{escaped}"'
 
 
@@ -125,14 +172,21 @@ def _table(found: Sequence[Found]) -> list[str]:
     """Return a line for each source, and one for each sort of file in it that is not read."""
     lines = []
     for entry in found:
-        seen, *unread = (entry.why if entry.readable else f"nothing that is read; {entry.why}").split("; not read: ")
-        lines.append(f"{entry.kind:14} {entry.files:7,} files {entry.bytes / 1e6:9,.1f} MB  {entry.path}  ({seen})")
+        seen, *unread = (
+            entry.why if entry.readable else f"nothing that is read; {entry.why}"
+        ).split("; not read: ")
+        lines.append(
+            f"{entry.kind:14} {entry.files:7,} files {entry.bytes / 1e6:9,.1f} MB  {entry.path}  ({seen})"
+        )
         lines += [f"{'':14} not read, but listed: {why}" for why in unread]
     return lines
 
 
 def _unopened(directory: Path) -> list[str]:
     """Return a line for links, pipes and the like, which no source opens."""
-    reasons = Counter(refused.reason for refused in list_source(Source(path=".", name="survey"), directory).refused)
+    reasons = Counter(
+        refused.reason
+        for refused in list_source(Source(path=".", name="survey"), directory).refused
+    )
     told = ", ".join(f"{count:,} × {reason}" for reason, count in sorted(reasons.items()))
     return [f"{'':14} not opened, but listed: {told}"] if told else []

@@ -1,4 +1,5 @@
-"""From a token to its document and back: what was kept, what was dropped and why, and which training steps read it.
+"""From a token to its document and back: what was kept, what was dropped and why, and which
+training steps read it.
 
 Reads the views `collect/`, `refine/` and `tokenize/` of a run, and its training; writes nothing.
 """
@@ -35,14 +36,20 @@ LISTS = ("collect/dropped", "refine/dropped")
 
 
 def overview(root: Path) -> str:
-    """Return a table of what each source gave, what was dropped for which reason, and what was kept."""
+    """Return a table of what each source gave, what was dropped for which reason, and what was
+    kept.
+    """
     lines = ["source                     collected     kept   train  validation  median bytes"]
     kept, medians = _kept_by_source(root), _median_bytes(root)
     for source, count in sorted(_count(root, "collect/documents", "source").items()):
         train, validation = kept.get(source, (0, 0))
-        lines.append(f"{source:24} {count:11,} {train + validation:8,} {train:7,} {validation:11,} {medians.get(source, ''):>13}")
+        lines.append(
+            f"{source:24} {count:11,} {train + validation:8,} {train:7,} {validation:11,} {medians.get(source, ''):>13}"
+        )
     lines += ["", "dropped for               documents"]
-    for reason, count in sorted(dropped_by_reason(root).items(), key=lambda item: (-item[1], item[0])):
+    for reason, count in sorted(
+        dropped_by_reason(root).items(), key=lambda item: (-item[1], item[0])
+    ):
         lines.append(f"{reason:24} {count:11,}")
     return "\n".join([*lines, "", f"groundup inspect {root} --dropped REASON shows examples"])
 
@@ -53,21 +60,33 @@ def dropped_by_reason(root: Path) -> dict[str, int]:
 
 
 def describe_dropped(root: Path, reason: str, width: int = WIDTH) -> str:
-    """Show up to twenty random (but always the same) records that were dropped for `reason`, as they were read and judged."""
+    """Show up to twenty random (but always the same) records that were dropped for `reason`, as
+    they were read and judged.
+    """
     known = dropped_by_reason(root)
     if reason not in known:
         names = ", ".join(sorted(known)) or "none"
-        raise GroundupError(f'{root}: nothing was dropped for "{reason}"; the reasons of this run are: {names}')
-    rows = _chosen(root, reason, np.sort(np.random.default_rng(0).permutation(known[reason])[:EXAMPLES]).tolist())
+        raise GroundupError(
+            f'{root}: nothing was dropped for "{reason}"; the reasons of this run are: {names}'
+        )
+    rows = _chosen(
+        root,
+        reason,
+        np.sort(np.random.default_rng(0).permutation(known[reason])[:EXAMPLES]).tolist(),
+    )
     texts = judged(root, [row["id"] for row in rows], PREVIEW)
-    blocks = ["\n".join([_dropped_line(row), *_judged_lines(texts.get(row["id"]), width)]) for row in rows]
+    blocks = [
+        "\n".join([_dropped_line(row), *_judged_lines(texts.get(row["id"]), width)]) for row in rows
+    ]
     return "\n\n".join([f"{known[reason]:,} dropped for {reason}; {len(rows)} of them:", *blocks])
 
 
 def _chosen(root: Path, reason: str, positions: Sequence[int]) -> list[Row]:
     """Return the rows at some positions among those of a reason, in order."""
     found, row = [], 0
-    for batch in matching([path for folder in LISTS for path in _tables(root, folder)], "reason", [reason]):
+    for batch in matching(
+        [path for folder in LISTS for path in _tables(root, folder)], "reason", [reason]
+    ):
         here = [position - row for position in positions if row <= position < row + len(batch)]
         found += batch.take(pa.array(here, pa.int64())).to_pylist()
         row += len(batch)
@@ -86,24 +105,37 @@ def _judged_lines(texts: tuple[str, str] | None, width: int) -> list[str]:
         return []
     if texts[0] == texts[1]:
         return [f"  | {line}" for line in texts[0].split("\n")]
-    return [f"  {line}" for line in beside(*texts, width - 2, ("as it was read", "as the filters saw it"))]
+    return [
+        f"  {line}"
+        for line in beside(*texts, width - 2, ("as it was read", "as the filters saw it"))
+    ]
 
 
 def judged(root: Path, ids: Sequence[str], most: int) -> dict[str, tuple[str, str]]:
-    """Return the beginning of documents as they were read, and as the filters saw them: cleaned, lines taken out. By id.
+    """Return the beginning of documents as they were read, and as the filters saw them: cleaned,
+    lines taken out. By id.
 
     A dropped document's cleaned text is kept nowhere; cleaning is a function, so it is done again.
     """
     from groundup.refine.clean.clean import clean_texts
 
-    found = find_documents(_tables(root, "collect/documents"), ids, ("id", "text", "kind", "language"))
+    found = find_documents(
+        _tables(root, "collect/documents"), ids, ("id", "text", "kind", "language")
+    )
     if not found:
         return {}
     raw = [row["text"][: 8 * most] for row in found.values()]
     code = np.array([row["kind"] == "code" for row in found.values()], np.bool_)
     settings = _settings(root)
-    clean = _without_lines(clean_texts(pa.array(raw, pa.string()), code, settings.personal).texts, found.values(), settings)
-    return {name: (_cut(before, most), _cut(after, most)) for name, before, after in zip(found, raw, clean.to_pylist(), strict=True)}
+    clean = _without_lines(
+        clean_texts(pa.array(raw, pa.string()), code, settings.personal).texts,
+        found.values(),
+        settings,
+    )
+    return {
+        name: (_cut(before, most), _cut(after, most))
+        for name, before, after in zip(found, raw, clean.to_pylist(), strict=True)
+    }
 
 
 def _settings(root: Path) -> Refine:
@@ -114,7 +146,9 @@ def _settings(root: Path) -> Refine:
         return Refine()
 
 
-def _without_lines(texts: pa.StringArray, rows: Collection[Row], settings: Refine) -> pa.StringArray:
+def _without_lines(
+    texts: pa.StringArray, rows: Collection[Row], settings: Refine
+) -> pa.StringArray:
     """Take the lines out that a rule set of the recipe takes out of English pages."""
     from groundup.artifacts.arrays import replace_rows
     from groundup.refine.filter.c4_lines import prose_lines
@@ -124,22 +158,45 @@ def _without_lines(texts: pa.StringArray, rows: Collection[Row], settings: Refin
     if CUTTING not in settings.filters:
         return texts
     # As refine has it: what the reader was told counts where the text does not tell.
-    spoken = [code or row["language"] for code, row in zip(detect(texts).code.to_pylist(), rows, strict=True)]
-    asked = np.array([row["kind"] in RULE_SETS[CUTTING].kinds and code == "en" for code, row in zip(spoken, rows, strict=True)])
+    spoken = [
+        code or row["language"]
+        for code, row in zip(detect(texts).code.to_pylist(), rows, strict=True)
+    ]
+    asked = np.array(
+        [
+            row["kind"] in RULE_SETS[CUTTING].kinds and code == "en"
+            for code, row in zip(spoken, rows, strict=True)
+        ]
+    )
     return replace_rows(texts, asked, prose_lines(texts.filter(pa.array(asked))))
 
 
-def describe_document(root: Path, document: str, width: int = WIDTH, token: int | None = None) -> str:
-    """Tell where a document came from, what happened to it, where its tokens are and which training steps read them."""
-    drops = [row for folder in LISTS for batch in matching(_tables(root, folder), "id", [document]) for row in batch.to_pylist()]
+def describe_document(
+    root: Path, document: str, width: int = WIDTH, token: int | None = None
+) -> str:
+    """Tell where a document came from, what happened to it, where its tokens are and which training
+    steps read them.
+    """
+    drops = [
+        row
+        for folder in LISTS
+        for batch in matching(_tables(root, folder), "id", [document])
+        for row in batch.to_pylist()
+    ]
     columns = ("id", "source", "origin", "record", "kind", "group", "license")
-    collected = list(find_documents(_tables(root, "collect/documents"), [document], columns).values())
+    collected = list(
+        find_documents(_tables(root, "collect/documents"), [document], columns).values()
+    )
     if not collected and not drops:
-        raise GroundupError(f"{root}: there is no document {document}; ids are 32 hexadecimal digits")
+        raise GroundupError(
+            f"{root}: there is no document {document}; ids are 32 hexadecimal digits"
+        )
     row = (collected or drops)[0]
     lines = [f"{document}  {row['source']}: {row['origin']}#{row['record']}"]
     if collected:
-        lines.append(f"  kind {row['kind']}, group {row['group']!r}, license {row['license'] or 'not stated'}")
+        lines.append(
+            f"  kind {row['kind']}, group {row['group']!r}, license {row['license'] or 'not stated'}"
+        )
     lines += [f"  dropped: {_why(drop)}" for drop in drops]
     lines += [f"  {line}" for line in [*_places(root, document), *_steps(root, document, token)]]
     return "\n".join([*lines, *_judged_lines(judged(root, [document], ALONE).get(document), width)])
@@ -165,28 +222,45 @@ def _steps(root: Path, document: str, token: int | None) -> list[str]:
 
 
 def describe_duplicates(root: Path, document: str, width: int = WIDTH) -> str:
-    """Show the cluster of a document: the kept one and what it suppressed, how similar they are, and where they differ."""
+    """Show the cluster of a document: the kept one and what it suppressed, how similar they are,
+    and where they differ.
+    """
     lists = _tables(root, "refine/dropped")
     cluster = find_cluster(root, document)
     # The lists that come after may have taken out what the list of duplicates kept.
-    fate = next((f"dropped for {batch.column('reason')[0]}" for batch in matching(lists, "id", [cluster.kept])), "kept")
+    fate = next(
+        (
+            f"dropped for {batch.column('reason')[0]}"
+            for batch in matching(lists, "id", [cluster.kept])
+        ),
+        "kept",
+    )
     lines = [f"{cluster.kept} is {fate}; dropped as its duplicates: {cluster.count:,}"]
     for member in cluster.members:
         lines += ["", _member_line(cluster.kept, member)]
-        lines += [f"  {line}" for line in side_by_side(cluster.text, member.text, width - 2, ("kept", "dropped"))]
+        lines += [
+            f"  {line}"
+            for line in side_by_side(cluster.text, member.text, width - 2, ("kept", "dropped"))
+        ]
     more = cluster.count - len(cluster.members)
     return "\n".join([*lines, *(["", f"and {more:,} more"] if more else [])])
 
 
 def _member_line(kept: str, member: Member) -> str:
     row, (direct, with_kept) = member.row, member.similarity
-    of = "" if row["duplicate_of"] == kept else f" of {row['duplicate_of']}, with the kept one {with_kept:.3f}"
+    of = (
+        ""
+        if row["duplicate_of"] == kept
+        else f" of {row['duplicate_of']}, with the kept one {with_kept:.3f}"
+    )
     was = f" ({row['score']:.3f} when it was dropped)"
     return f"{row['id']}  {row['source']}: {row['origin']}#{row['record']}  {row['reason']}, similarity {direct:.3f}{was}{of}"
 
 
 def describe_token(root: Path, number: int, width: int = WIDTH) -> str:
-    """Tell from which document training token `number` comes and which steps read it; tokens count over the train shards by name."""
+    """Tell from which document training token `number` comes and which steps read it; tokens count
+    over the train shards by name.
+    """
     index, place = _index(root), number
     lengths = sorted(train_lengths(index).items())
     for shard, length in lengths:
@@ -194,7 +268,9 @@ def describe_token(root: Path, number: int, width: int = WIDTH) -> str:
             document, within = _at(index, shard, place)
             return f"token {number:,} is token {within:,} of {describe_document(root, document, width, within)}"
         place -= length
-    raise GroundupError(f"{root}: there are {number - place:,} training tokens; {number:,} is beyond them")
+    raise GroundupError(
+        f"{root}: there are {number - place:,} training tokens; {number:,} is beyond them"
+    )
 
 
 def _at(index: Path, shard: str, place: int) -> tuple[str, int]:
@@ -205,24 +281,37 @@ def _at(index: Path, shard: str, place: int) -> tuple[str, int]:
         rows = np.flatnonzero(train & (within >= 0) & (within < batch.column("length").to_numpy()))
         if len(rows):
             return str(batch.column("id")[rows[0]]), int(within[rows[0]])
-    raise GroundupError(f"{index}: token {place:,} of shard {shard} is of no document; run with --redo tokenize")
+    raise GroundupError(
+        f"{index}: token {place:,} of shard {shard} is of no document; run with --redo tokenize"
+    )
 
 
 def describe_lines(root: Path, source: str = "") -> str:
-    """Show the lines that a source (or any) repeats and that were cut, the most frequent first, each with a document that held it."""
+    """Show the lines that a source (or any) repeats and that were cut, the most frequent first,
+    each with a document that held it.
+    """
     if Store(root).view("refine") is None:
-        raise GroundupError(f"{root}: there is no run here with refined documents; `groundup run RECIPE --out {root}` makes one")
+        raise GroundupError(
+            f"{root}: there is no run here with refined documents; `groundup run RECIPE --out {root}` makes one"
+        )
     path = root / "refine" / "lines.parquet"
     if not path.exists():
-        raise GroundupError(f"{root}: no line was looked for; [refine] repeated_lines is 0, or no source is of a kind that repeats lines")
+        raise GroundupError(
+            f"{root}: no line was looked for; [refine] repeated_lines is 0, or no source is of a kind that repeats lines"
+        )
     table = pq.read_table(path)
     found = table.filter(pc.equal(table["source"], source)) if source else table
     if source and found.num_rows == 0:
         known = ", ".join(sorted(pc.unique(table["source"]).to_pylist())) or "none"
-        raise GroundupError(f'{root}: nothing was cut from "{source}"; sources that repeat lines: {known}')
+        raise GroundupError(
+            f'{root}: nothing was cut from "{source}"; sources that repeat lines: {known}'
+        )
     order = [("documents", "descending"), ("source", "ascending"), ("hash", "ascending")]
     rows = found.take(pc.select_k_unstable(found, LINES, order)).to_pylist()
-    lines = [f"{row['documents']:9,}  {row['source']:20} {row['example']}  {_cut(row['text'], PREVIEW)}" for row in rows]
+    lines = [
+        f"{row['documents']:9,}  {row['source']:20} {row['example']}  {_cut(row['text'], PREVIEW)}"
+        for row in rows
+    ]
     head = f"{found.num_rows:,} lines were cut because their source repeats them" + (
         f"; {len(rows)} of them" if len(rows) < len(found) else ""
     )
@@ -232,19 +321,27 @@ def describe_lines(root: Path, source: str = "") -> str:
 def _index(root: Path) -> Path:
     path = root / "tokenize" / "index.parquet"
     if not path.exists():
-        raise GroundupError(f"{root}: it has no tokens yet; `groundup run RECIPE --out {root} --until tokenize` makes them")
+        raise GroundupError(
+            f"{root}: it has no tokens yet; `groundup run RECIPE --out {root} --until tokenize` makes them"
+        )
     return path
 
 
 def _index_rows(root: Path, document: str) -> list[dict[str, Any]]:
     path = root / "tokenize" / "index.parquet"
-    return pq.read_table(path, filters=[("id", "==", document)]).to_pylist() if path.exists() else []
+    return (
+        pq.read_table(path, filters=[("id", "==", document)]).to_pylist() if path.exists() else []
+    )
 
 
 def _tables(root: Path, folder: str) -> list[Path]:
-    """Return the Parquet files of a folder of a view; one that is not there yet is empty, but a run has collected something."""
+    """Return the Parquet files of a folder of a view; one that is not there yet is empty, but a run
+    has collected something.
+    """
     if Store(root).view("collect") is None:
-        raise GroundupError(f"{root}: there is no run here with collected documents; `groundup run RECIPE --out {root}` makes one")
+        raise GroundupError(
+            f"{root}: there is no run here with collected documents; `groundup run RECIPE --out {root}` makes one"
+        )
     return tables(root, folder)
 
 
@@ -257,7 +354,9 @@ def _count(root: Path, folder: str, column: str) -> Counter[str]:
 
 
 def raw_texts(root: Path, ids: Sequence[str]) -> dict[str, str]:
-    """Return the text of documents as they were collected, by id; an id that no document has is left out."""
+    """Return the text of documents as they were collected, by id; an id that no document has is
+    left out.
+    """
     found = find_documents(_tables(root, "collect/documents"), ids, ("id", "text"))
     return {name: row["text"] for name, row in found.items()}
 
@@ -272,10 +371,14 @@ def _kept_by_source(root: Path) -> dict[str, tuple[int, int]]:
 
 
 def _median_bytes(root: Path) -> dict[str, str]:
-    """Return the median length of the documents of each source that are kept, to two digits, which is what its bins are good for."""
+    """Return the median length of the documents of each source that are kept, to two digits, which
+    is what its bins are good for.
+    """
     found = (read_json(root / "refine" / "quality.json") or {}).get("sources", {})
     return {
-        name: f"{float(f'{of[1]:.2g}'):,.0f}" for name, source in found.items() if (of := source["measures"]["bytes"]["kept"]["quantiles"])
+        name: f"{float(f'{of[1]:.2g}'):,.0f}"
+        for name, source in found.items()
+        if (of := source["measures"]["bytes"]["kept"]["quantiles"])
     }
 
 

@@ -20,7 +20,8 @@ def continue_prompt(
     which: str = "",
     chat: bool = False,
 ) -> Iterator[str]:
-    """Yield the prompt's continuation piece by piece, never splitting a character; with `chat`, the answer to it.
+    """Yield the prompt's continuation piece by piece, never splitting a character; with `chat`, the
+    answer to it.
 
     Raises:
         GroundupError: the run has no such model.
@@ -33,9 +34,15 @@ def continue_prompt(
     tokenizer = Tokenizer.load(folder)
     # An argument that is not UTF-8 reaches us with surrogates, which no tokenizer can encode.
     plain = prompt.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    ids = encode_prompt(tokenizer, [{"role": "user", "content": plain}]) if chat else tokenizer.encode(plain) or [tokenizer.end_id]
+    ids = (
+        encode_prompt(tokenizer, [{"role": "user", "content": plain}])
+        if chat
+        else tokenizer.encode(plain) or [tokenizer.end_id]
+    )
     stop = {tokenizer.end_id, tokenizer.stop_id}
-    stream = generate(load_model(folder), ids, tokens, temperature=temperature, top_p=top_p, seed=seed, stop=stop)
+    stream = generate(
+        load_model(folder), ids, tokens, temperature=temperature, top_p=top_p, seed=seed, stop=stop
+    )
     text = Detokenizer(tokenizer.byte_strings())
     yield from filter(None, map(text.add, stream))
     yield text.end()

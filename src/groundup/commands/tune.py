@@ -19,11 +19,13 @@ from groundup.schema import settings
 _ELSEWHERE = ("pypi:", "https://", "http://", "s3://", "hf://", "scrape:")
 
 
-def recipe_by_hand(root: Path, data: str | None = None, method: str | None = None, overrides: Sequence[str] = ()) -> Recipe:
+def recipe_by_hand(
+    root: Path, data: str | None = None, method: str | None = None, overrides: Sequence[str] = ()
+) -> Recipe:
     """Return the recipe of a run with [tune] as a person asks for it.
 
-    What is not asked for is as it was when the model was last tuned, or else as the recipe has it; SFT if that names no
-    method. A relative path starts from the current folder.
+    What is not asked for is as it was when the model was last tuned, or else as the recipe has it;
+    SFT if that names no method. A relative path starts from the current folder.
 
     Raises:
         GroundupError: there is no run, or a setting is impossible.
@@ -36,12 +38,19 @@ def recipe_by_hand(root: Path, data: str | None = None, method: str | None = Non
     if data is not None:
         # The columns were those of another file.
         table["tune"] |= {"data": _from_recipe(data, recipe), "sources": [], "columns": []}
-    return overridden(recipe_from(table, "groundup tune", recipe.root), [f"tune.{one.removeprefix('tune.')}" for one in overrides])
+    return overridden(
+        recipe_from(table, "groundup tune", recipe.root),
+        [f"tune.{one.removeprefix('tune.')}" for one in overrides],
+    )
 
 
 def _before(root: Path, recipe: Recipe) -> dict[str, Any]:
     view = Store(root).view("tune")
-    return dict(view.facts["settings"]) if view is not None and view.facts["by_hand"] else settings(recipe.tune)
+    return (
+        dict(view.facts["settings"])
+        if view is not None and view.facts["by_hand"]
+        else settings(recipe.tune)
+    )
 
 
 def _from_recipe(data: str, recipe: Recipe) -> str:
@@ -65,9 +74,15 @@ def describe(root: Path) -> str:
     if not isinstance(figures, dict):
         raise GroundupError(f"{root / 'tune'}: there is no tuned model")
     before, after, rows = figures["before"], figures["after"], figures["rows"]
-    lines = [f"tuned {figures['base']} on {figures['data']}: {rows['train']:,} rows, {figures['tokens_learnt']:,} tokens learned"]
+    lines = [
+        f"tuned {figures['base']} on {figures['data']}: {rows['train']:,} rows, {figures['tokens_learnt']:,} tokens learned"
+    ]
     lines.append(f"{'on ' + format(rows['held_out'], ',') + ' held-out rows':34} before    after")
-    lines += [f"{title:34} {_number(before.get(name)):>6}   {_number(after.get(name)):>6}" for name, title in _TITLES if name in after]
+    lines += [
+        f"{title:34} {_number(before.get(name)):>6}   {_number(after.get(name)):>6}"
+        for name, title in _TITLES
+        if name in after
+    ]
     if figures["baseline"] is not None:
         lines.append(f"{'always the most frequent label':34} {_number(figures['baseline']):>6}")
     if rows["left_out"]:

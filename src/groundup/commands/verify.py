@@ -1,4 +1,5 @@
-"""Proves on a finished run what the architecture promises: one line a check, and a failure says where.
+"""Proves on a finished run what the architecture promises: one line a check, and a failure says
+where.
 
 Reads everything in a run directory; writes nothing. Hashes every file, whatever its time says.
 """
@@ -29,9 +30,11 @@ Check = Callable[[Path], Iterator[str]]
 SHOWN = 5
 # Documents that are decoded from their tokens and compared with their text.
 ROUND_TRIPS = 200
-# What the split promises. A short text that a long one contains is no near copy of it, and is told as a figure only.
+# What the split promises. A short text that a long one contains is no near copy of it, and is told
+# as a figure only.
 CLUSTER_JACCARD = 0.5
-# Validation documents, those with the largest overlap first, whose nearest train document is looked at.
+# Validation documents, those with the largest overlap first, whose nearest train document is looked
+# at.
 MOST_PAIRS = 200
 
 
@@ -48,7 +51,9 @@ def verify_run(root: Path) -> bool:
         StoreError: there is no run in `root`.
     """
     if not (root / LOCK).exists():
-        raise StoreError(f"{root}: there is no run here; `groundup run RECIPE --out {root}` makes one")
+        raise StoreError(
+            f"{root}: there is no run here; `groundup run RECIPE --out {root}` makes one"
+        )
     passed = True
     for check in CHECKS:
         found = list(guarded(check, root))
@@ -58,7 +63,9 @@ def verify_run(root: Path) -> bool:
         sys.stdout.write(f"{'FAIL' if problems else 'ok  '} {title}\n")
         more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         notes = [line for line in found if isinstance(line, Note)]
-        sys.stdout.writelines(f"     {printable(line)}\n" for line in [*notes, *problems[:SHOWN], *more])
+        sys.stdout.writelines(
+            f"     {printable(line)}\n" for line in [*notes, *problems[:SHOWN], *more]
+        )
         sys.stdout.flush()
     return passed
 
@@ -76,7 +83,11 @@ def artifacts(root: Path, view: str, step: str) -> list[Artifact]:
     """Return the artifacts of one step that a view names, in order."""
     found = Store(root).view(view)
     entries = found.manifest["artefacts"] if found else []
-    return [a for entry in entries if entry["step"] == step and (a := Store(root).artifact(entry)) is not None]
+    return [
+        a
+        for entry in entries
+        if entry["step"] == step and (a := Store(root).artifact(entry)) is not None
+    ]
 
 
 def check_stages(root: Path) -> Iterator[str]:
@@ -110,8 +121,15 @@ def check_raw(root: Path) -> Iterator[str]:
     from groundup.collect.sources import list_source
 
     recipe, places = load_lock(root), pinned_places(root)
-    listings = {source.name: list_source(source, recipe.root, places.get(source.path, "")) for source in all_sources(recipe)}
-    paths = {(name, file.origin): file.path for name, listing in listings.items() for file in listing.files}
+    listings = {
+        source.name: list_source(source, recipe.root, places.get(source.path, ""))
+        for source in all_sources(recipe)
+    }
+    paths = {
+        (name, file.origin): file.path
+        for name, listing in listings.items()
+        for file in listing.files
+    }
     for artifact in artifacts(root, "collect", "collect/shard"):
         source = artifact.name.rpartition(".")[0]
         for origin, digest in artifact.manifest["inputs"].items():
@@ -133,7 +151,9 @@ def check_accounted(root: Path) -> Iterator[str]:
         if after is None:
             yield f"{shard.name}: was never refined"
             continue
-        found = pa.concat_arrays([_ids(after.path / name) for name in ("documents.parquet", "dropped.parquet")])
+        found = pa.concat_arrays(
+            [_ids(after.path / name) for name in ("documents.parquet", "dropped.parquet")]
+        )
         if sorted(found.to_pylist()) != sorted(ids.to_pylist()):
             yield f"{shard.name}: {len(ids)} documents were collected, {len(found)} are kept or listed"
 
@@ -141,12 +161,17 @@ def check_accounted(root: Path) -> Iterator[str]:
 def check_split(root: Path) -> Iterator[str]:
     """No group is on both sides of the split, and no document that a list drops on any."""
     sides: dict[str, int] = {}
-    listed = [root / "refine" / "dropped" / f"{name}.parquet" for name in ("duplicates", "lines", "contaminated")]
+    listed = [
+        root / "refine" / "dropped" / f"{name}.parquet"
+        for name in ("duplicates", "lines", "contaminated")
+    ]
     dropped = {document for path in listed if path.exists() for document in _ids(path).to_pylist()}
     for shard in artifacts(root, "refine", "refine/shard"):
         split = np.load(root / "refine" / "split" / f"{shard.name}.npy")
         table = pq.read_table(shard.path / "documents.parquet", columns=["id", "group"])
-        for group, document, side in zip(table["group"].to_pylist(), table["id"].to_pylist(), split.tolist(), strict=True):
+        for group, document, side in zip(
+            table["group"].to_pylist(), table["id"].to_pylist(), split.tolist(), strict=True
+        ):
             if (document in dropped) != (side == 0):
                 yield f"{document}: is listed as dropped and kept, or neither"
             if side and sides.setdefault(group, side) != side:
@@ -172,15 +197,25 @@ def check_overlap(root: Path) -> Iterator[str]:
 
 
 def check_contamination(root: Path) -> Iterator[str]:
-    """No kept document holds an item of the evaluation files (n-grams, all of them, from the texts)."""
+    """No kept document holds an item of the evaluation files (n-grams, all of them, from the
+    texts).
+    """
     from groundup.refine.decontaminate.contamination import contaminated_again
 
     shards = artifacts(root, "refine", "refine/shard")
-    tests = [shard for shard in artifacts(root, "collect", "collect/shard") if shard.facts.get("kind") == "evaluation"]
+    tests = [
+        shard
+        for shard in artifacts(root, "collect", "collect/shard")
+        if shard.facts.get("kind") == "evaluation"
+    ]
     allowed = load_lock(root).refine.allowed_overlap
     folders = [(shard.name, shard.path) for shard in shards]
     where = {"dropped": root / "refine" / "dropped", "cuts": root / "refine" / "cuts"}
-    for document, item, share in contaminated_again(folders, [test.path for test in tests], allowed, **where) if tests else ():
+    for document, item, share in (
+        contaminated_again(folders, [test.path for test in tests], allowed, **where)
+        if tests
+        else ()
+    ):
         yield f"{document} is kept and holds {share:.0%} of the evaluation item {item}"
 
 
@@ -191,9 +226,17 @@ def check_lines(root: Path) -> Iterator[str]:
     from groundup.refine.lines.lines import find_lines
 
     path = root / "refine" / "lines.parquet"
-    table = pq.read_table(path, columns=["source", "hash"]) if path.exists() else pa.table({"source": [], "hash": []})
+    table = (
+        pq.read_table(path, columns=["source", "hash"])
+        if path.exists()
+        else pa.table({"source": [], "hash": []})
+    )
     for shard in artifacts(root, "refine", "refine/shard"):
-        listed = np.sort(table.filter(pc.equal(table["source"], shard.name.rpartition(".")[0]))["hash"].to_numpy())
+        listed = np.sort(
+            table.filter(pc.equal(table["source"], shard.name.rpartition(".")[0]))[
+                "hash"
+            ].to_numpy()
+        )
         for batch in kept_of_shard(root, shard.name, ["id", "text"]) if len(listed) else ():
             for row, *_ in find_lines(text_buffers(batch.column("text")), listed)[:SHOWN].tolist():
                 yield f"{batch.column('id')[row]} is kept and holds a line that `groundup inspect {root} --lines` shows"
@@ -209,7 +252,11 @@ def shingles_of(root: Path, ids: Collection[str]) -> dict[str, npt.NDArray[np.ui
     for batch in kept_documents(root, ["id", "text"]) if ids else ():
         rows = batch.filter(pc.is_in(batch.column("id"), wanted))
         sets, offsets = shingle_sets(text_buffers(rows.column("text")))
-        found |= dict(zip(rows.column("id").to_pylist(), np.split(sets, offsets[1:-1]), strict=True)) if len(rows) else {}
+        found |= (
+            dict(zip(rows.column("id").to_pylist(), np.split(sets, offsets[1:-1]), strict=True))
+            if len(rows)
+            else {}
+        )
     return found
 
 
@@ -223,9 +270,15 @@ def check_tokens(root: Path) -> Iterator[str]:
     for shard in artifacts(root, "refine", "refine/shard"):
         split = np.load(root / "refine" / "split" / f"{shard.name}.npy")
         for code, side in ((1, "train"), (2, "validation")):
-            rows = index.filter(pc.and_(pc.equal(index["shard"], shard.name), pc.equal(index["split"], side)))
-            tokens = open_shard(root / "tokenize" / "shards" / f"{shard.name}.{side}.npy", tokenizer.vocab_size)
-            if rows.num_rows != int((split == code).sum()) or int(pc.sum(rows["length"]).as_py() or 0) != len(tokens):
+            rows = index.filter(
+                pc.and_(pc.equal(index["shard"], shard.name), pc.equal(index["split"], side))
+            )
+            tokens = open_shard(
+                root / "tokenize" / "shards" / f"{shard.name}.{side}.npy", tokenizer.vocab_size
+            )
+            if rows.num_rows != int((split == code).sum()) or int(
+                pc.sum(rows["length"]).as_py() or 0
+            ) != len(tokens):
                 yield f"{shard.name}.{side}: {rows.num_rows} documents and {len(tokens)} tokens do not agree with the index"
             if len(tokens) and int(tokens.max()) >= tokenizer.vocab_size:
                 yield f"{shard.name}.{side}: a token is beyond the vocabulary"
@@ -240,7 +293,10 @@ def check_round_trip(root: Path) -> Iterator[str]:
     index = pq.read_table(root / "tokenize" / "index.parquet")
     chosen = np.sort(np.random.default_rng(0).permutation(index.num_rows)[:ROUND_TRIPS])
     for row in index.take(pa.array(chosen)).to_pylist():
-        tokens = open_shard(root / "tokenize" / "shards" / f"{row['shard']}.{row['split']}.npy", tokenizer.vocab_size)
+        tokens = open_shard(
+            root / "tokenize" / "shards" / f"{row['shard']}.{row['split']}.npy",
+            tokenizer.vocab_size,
+        )
         text = tokenizer.decode(tokens[row["offset"] : row["offset"] + row["length"] - 1].tolist())
         if text != tokenizer.normalized(_text_of(root, row["shard"], row["id"])):
             yield f"{row['id']}: its tokens decode to another text"
@@ -252,7 +308,11 @@ def _text_of(root: Path, shard: str, document: str) -> str:
 
     path = root / "refine" / "documents" / f"{shard}.parquet"
     row = pc.index(pq.read_table(path, columns=["id"])["id"], document).as_py()
-    (batch,) = pq.read_table(path, columns=["text"], filters=[("id", "==", document)]).combine_chunks().to_batches()
+    (batch,) = (
+        pq.read_table(path, columns=["text"], filters=[("id", "==", document)])
+        .combine_chunks()
+        .to_batches()
+    )
     cut = Cuts.load(root / "refine" / "cuts" / f"{shard}.npy").apply(batch, np.array([row]))
     return str(cut.column("text")[0])
 
@@ -264,9 +324,16 @@ def check_checkpoints(root: Path) -> Iterator[str]:
         return
     for folder in sorted((root / "train" / "checkpoints").glob("step-*")):
         artifact = load_artifact(folder)
-        yield from changed_files(artifact) if artifact else [f"{folder}: its manifest or one of its files is damaged"]
+        yield from (
+            changed_files(artifact)
+            if artifact
+            else [f"{folder}: its manifest or one of its files is damaged"]
+        )
     best = read_json(root / "train" / "best.json")
-    if not isinstance(best, dict) or load_artifact(root / "train" / "checkpoints" / f"step-{best['step']:06d}") is None:
+    if (
+        not isinstance(best, dict)
+        or load_artifact(root / "train" / "checkpoints" / f"step-{best['step']:06d}") is None
+    ):
         yield f"{root / 'train' / 'best.json'}: names no checkpoint that is there"
 
 
@@ -275,9 +342,15 @@ def check_exports(root: Path) -> Iterator[str]:
     from groundup.export.check import differences
 
     view = Store(root).view("export")
-    entries = [entry for entry in view.manifest["artefacts"] if entry["step"] != "export/parity"] if view else []
+    entries = (
+        [entry for entry in view.manifest["artefacts"] if entry["step"] != "export/parity"]
+        if view
+        else []
+    )
     for artifact in filter(None, map(Store(root).artifact, entries)):
-        yield from (f"{artifact.step} of {artifact.name}: {line}" for line in differences(root, artifact))
+        yield from (
+            f"{artifact.step} of {artifact.name}: {line}" for line in differences(root, artifact)
+        )
 
 
 def check_forgotten(root: Path) -> Iterator[str]:
@@ -285,10 +358,17 @@ def check_forgotten(root: Path) -> Iterator[str]:
     forgotten = Forgotten.load(root)
     if forgotten.pending:
         yield f"{root / FILE}: was not carried out to its end; `groundup run` or `groundup forget` finishes it"
-    paths = [*tables(root, "collect/documents"), *tables(root, "refine/documents"), root / "tokenize" / "index.parquet"]
+    paths = [
+        *tables(root, "collect/documents"),
+        *tables(root, "refine/documents"),
+        root / "tokenize" / "index.parquet",
+    ]
     for path in paths if forgotten.documents else ():
         for batch in matching([path], "id", forgotten.ids, ["id"]) if path.exists() else ():
-            yield from (f"{document}: was forgotten, and stands in {path}" for document in batch.column("id").to_pylist())
+            yield from (
+                f"{document}: was forgotten, and stands in {path}"
+                for document in batch.column("id").to_pylist()
+            )
 
 
 def _ids(path: Path) -> pa.Array:

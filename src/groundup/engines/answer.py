@@ -1,4 +1,6 @@
-"""One answer on its way out: tokens come in, pieces of text with their scores go out. Reads and writes nothing."""
+"""One answer on its way out: tokens come in, pieces of text with their scores go out. Reads and
+writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from groundup.engines.stop_strings import StopScanner
 
 
 class Answer:
-    """Text in whole characters and without stop strings, and the scores of its tokens in step with it.
+    """Text in whole characters and without stop strings, and the scores of its tokens in step with
+    it.
 
     Args:
         stops: stop strings.
@@ -61,7 +64,10 @@ class Answer:
         elif finish == "length":
             finish = "stop"
         settled = self._sent + len(self._ready)
-        return self._send([score for begin, _, score in self._scores if begin < settled or not self.stopped], finish)
+        return self._send(
+            [score for begin, _, score in self._scores if begin < settled or not self.stopped],
+            finish,
+        )
 
     def _send(self, tokens: Sequence[TokenScore], finish: Finish | None) -> Piece:
         piece = Piece(self._ready, tuple(tokens), self._count, finish, tuple(self.prompt))

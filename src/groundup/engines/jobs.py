@@ -1,4 +1,6 @@
-"""What is asked of the engine and what comes back: a job, pieces of its answer, a ticket to cancel it. Reads and writes nothing."""
+"""What is asked of the engine and what comes back: a job, pieces of its answer, a ticket to cancel
+it. Reads and writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -63,11 +65,13 @@ class TokenScore:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of an answer, in whole characters; text that may yet become a stop string is held back.
+    """A part of an answer, in whole characters; text that may yet become a stop string is held
+    back.
 
     Attributes:
         tokens: scores of the tokens that end in this piece, if the job asked for them.
-        count: tokens generated since the last piece; those of a stop string count, a stop id does not.
+        count: tokens generated since the last piece; those of a stop string count, a stop id does
+            not.
         finish: why the answer ends with this piece; None while it goes on.
         prompt: scores of the prompt's tokens, in the first piece of a job with `prompt_scores`.
     """
@@ -86,7 +90,9 @@ class Ticket:
         self.canceled = False
 
     def cancel(self) -> None:
-        """End the request before the next step; its last piece then says "cancelled". Harmless when it has ended."""
+        """End the request before the next step; its last piece then says "cancelled". Harmless when
+        it has ended.
+        """
         self.canceled = True
 
 

@@ -1,11 +1,13 @@
-"""Continuous batching: many requests on one model, each joining and leaving between two steps. Reads jobs; delivers pieces.
+"""Continuous batching: many requests on one model, each joining and leaving between two steps.
+Reads jobs; delivers pieces.
 
     engine = Engine(model, tokenizer, slots=32, queue=64)
     engine.start()
     ticket = engine.submit(Job(prompt, max_tokens=100), deliver=print)
     engine.close(drain_seconds=30)
 
-A thread of its own does the work; `submit` comes from any thread. An answer depends on its job alone, as far as floating
+A thread of its own does the work; `submit` comes from any thread. An answer depends on its job
+alone, as far as floating
 point allows: the products of a larger batch round differently in their last bits.
 """
 
@@ -21,7 +23,18 @@ from groundup.engines.request import Deliver, Request
 from groundup.engines.scheduler import Batch
 from groundup.model.transformer import Transformer
 
-__all__ = ["Closed", "Deliver", "Engine", "Finish", "Job", "Load", "Piece", "QueueFull", "Ticket", "TokenScore"]
+__all__ = [
+    "Closed",
+    "Deliver",
+    "Engine",
+    "Finish",
+    "Job",
+    "Load",
+    "Piece",
+    "QueueFull",
+    "Ticket",
+    "TokenScore",
+]
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +44,17 @@ class Engine:
 
     Args:
         model: on the device and in the type in which it is to work.
-        slots: requests that run at once; their keys and values are allocated here (`cache.fitting_slots` chooses).
+        slots: requests that run at once; their keys and values are allocated here
+            (`cache.fitting_slots` chooses).
         queue: requests that may wait beyond those.
         chunk: tokens of prompts that are read in a step; 0 lets the size of the model decide.
     """
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, slots: int, queue: int, chunk: int = 0) -> None:
-        # A model may have more ids than its tokenizer, for its sizes' sake; those stand for nothing.
+    def __init__(
+        self, model: Transformer, tokenizer: Tokenizer, slots: int, queue: int, chunk: int = 0
+    ) -> None:
+        # A model may have more ids than its tokenizer, for its sizes' sake; those stand for
+        # nothing.
         self._strings = tokenizer.byte_strings()
         self._strings += [b""] * (model.config.vocab_size - len(self._strings))
         self._model, self._slots, self._queue = model, slots, queue
@@ -56,7 +73,8 @@ class Engine:
     def submit(self, job: Job, deliver: Deliver) -> Ticket:
         """Take a job; its pieces go to `deliver`, on the engine's thread, where it must not block.
 
-        The last piece has a `finish`. If `deliver` raises, that request ends and no more pieces come.
+        The last piece has a `finish`. If `deliver` raises, that request ends and no more pieces
+        come.
 
         Raises:
             ValueError: the job cannot be done.
@@ -89,7 +107,9 @@ class Engine:
             )
 
     def close(self, drain_seconds: float = 0.0) -> None:
-        """Take no more, finish within `drain_seconds` what was taken, cancel the rest, and end the thread."""
+        """Take no more, finish within `drain_seconds` what was taken, cancel the rest, and end the
+        thread.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -125,13 +145,17 @@ class Engine:
             self._dismiss(ended)
 
     def _admit(self) -> bool:
-        """Wait for work, and give free slots to those that wait; False when there is none left and the engine closes."""
+        """Wait for work, and give free slots to those that wait; False when there is none left and
+        the engine closes.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._running or self._waiting or self._closing)
             for request in [*self._waiting, *self._running] if self._aborting else []:
                 request.ticket.cancel()
             gone = [request for request in self._waiting if request.ticket.canceled]
-            self._waiting = deque(request for request in self._waiting if not request.ticket.canceled)
+            self._waiting = deque(
+                request for request in self._waiting if not request.ticket.canceled
+            )
             while self._waiting and len(self._running) < self._slots:
                 self._running.append(self._waiting.popleft())
                 self._batch.add(self._running[-1])

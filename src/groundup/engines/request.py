@@ -1,4 +1,6 @@
-"""A request on its way through the engine: what it asks, how far it is, and how its pieces go out. Reads and writes nothing."""
+"""A request on its way through the engine: what it asks, how far it is, and how its pieces go out.
+Reads and writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,12 @@ class Request:
     """
 
     def __init__(
-        self, job: Job, config: ModelConfig, byte_strings: Sequence[bytes], deliver: Deliver, device: torch.device | str = "cpu"
+        self,
+        job: Job,
+        config: ModelConfig,
+        byte_strings: Sequence[bytes],
+        deliver: Deliver,
+        device: torch.device | str = "cpu",
     ) -> None:
         check(job, config)
         self.job, self.ticket = job, Ticket()
@@ -57,11 +64,15 @@ class Request:
         return max(0, len(self.job.prompt) - self.read)
 
     def next_tokens(self, most: int) -> tuple[int, ...]:
-        """Return what the model reads next: of the prompt at most so many tokens, then the token drawn last."""
+        """Return what the model reads next: of the prompt at most so many tokens, then the token
+        drawn last.
+        """
         return self.job.prompt[self.read : self.read + most] or (self._last,)
 
     def take(self, token: int, score: TokenScore | None) -> None:
-        """Go on with a token that was drawn, or end with it; -1 stands for scores that were not numbers."""
+        """Go on with a token that was drawn, or end with it; -1 stands for scores that were not
+        numbers.
+        """
         if token < 0:
             log.error("the model's scores are not numbers; the request ends")
             self.end("error")
@@ -88,7 +99,9 @@ class Request:
             self.finish = self._last_piece.finish
 
     def send_last(self) -> None:
-        """Hand out the last piece. By then the slot should be free, for whoever hears it may ask again at once."""
+        """Hand out the last piece. By then the slot should be free, for whoever hears it may ask
+        again at once.
+        """
         self._send(self._last_piece)
 
     def _send(self, piece: Piece | None) -> None:
@@ -104,7 +117,8 @@ def check(job: Job, config: ModelConfig) -> None:
     """Refuse a job that cannot be done.
 
     Raises:
-        ValueError: the prompt is empty, leaves no room or is not of this vocabulary, a number is negative, or a stop string
+        ValueError: the prompt is empty, leaves no room or is not of this vocabulary, a number is
+            negative, or a stop string
             is empty.
     """
     length, most = len(job.prompt), config.context - min(job.max_tokens, 1)
@@ -113,8 +127,12 @@ def check(job: Job, config: ModelConfig) -> None:
     if job.max_tokens < 0 or job.top < -1:
         raise ValueError("max_tokens must not be negative, and top must be at least -1")
     if length > most:
-        raise ValueError(f"the prompt has {length} tokens; the context of {config.context} takes at most {most}")
+        raise ValueError(
+            f"the prompt has {length} tokens; the context of {config.context} takes at most {most}"
+        )
     if not all(0 <= token < config.vocab_size for token in job.prompt):
-        raise ValueError(f"the prompt names tokens outside of the vocabulary of {config.vocab_size}")
+        raise ValueError(
+            f"the prompt names tokens outside of the vocabulary of {config.vocab_size}"
+        )
     if not all(job.stop):
         raise ValueError("a stop string must not be empty")

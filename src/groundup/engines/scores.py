@@ -1,4 +1,5 @@
-"""Log-probabilities of tokens as the API reports them: of the model as trained, at temperature 1. Reads hidden states.
+"""Log-probabilities of tokens as the API reports them: of the model as trained, at temperature 1.
+Reads hidden states.
 
 Shape suffixes: N positions, V vocabulary, D width.
 """
@@ -14,17 +15,26 @@ from groundup.engines.jobs import TokenScore
 from groundup.model.cross_entropy import chunks
 
 
-def token_scores(scores_NV: Tensor, tokens_N: Tensor, tops: Sequence[int], byte_strings: Sequence[bytes]) -> list[TokenScore]:
-    """Return the score of one token in each row of log-probabilities, with the `tops` best ids of that row."""
+def token_scores(
+    scores_NV: Tensor, tokens_N: Tensor, tops: Sequence[int], byte_strings: Sequence[bytes]
+) -> list[TokenScore]:
+    """Return the score of one token in each row of log-probabilities, with the `tops` best ids of
+    that row.
+    """
     own = scores_NV.gather(1, tokens_N[:, None])[:, 0].tolist()
     best = scores_NV.topk(min(max(tops), scores_NV.shape[1]), dim=1)
-    rows = zip(tokens_N.tolist(), own, best.indices.tolist(), best.values.tolist(), tops, strict=True)
+    rows = zip(
+        tokens_N.tolist(), own, best.indices.tolist(), best.values.tolist(), tops, strict=True
+    )
     return [
-        TokenScore(token, byte_strings[token], score, tuple(zip(ids, values, strict=True))[:top]) for token, score, ids, values, top in rows
+        TokenScore(token, byte_strings[token], score, tuple(zip(ids, values, strict=True))[:top])
+        for token, score, ids, values, top in rows
     ]
 
 
-def prompt_scores(x_ND: Tensor, head_VD: Tensor, tokens: Sequence[int], top: int, byte_strings: Sequence[bytes]) -> list[TokenScore]:
+def prompt_scores(
+    x_ND: Tensor, head_VD: Tensor, tokens: Sequence[int], top: int, byte_strings: Sequence[bytes]
+) -> list[TokenScore]:
     """Return the scores of `tokens`, each predicted by the row of hidden states in its place.
 
     Raises:

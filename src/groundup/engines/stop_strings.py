@@ -1,4 +1,6 @@
-"""Finds stop strings in text that comes in pieces, and holds back what may yet become one. Reads and writes nothing."""
+"""Finds stop strings in text that comes in pieces, and holds back what may yet become one. Reads
+and writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,11 @@ from collections.abc import Sequence
 
 
 class StopScanner:
-    """Lets text through up to the first place where a stop string ends; where several end there, the longest counts.
+    """Lets text through up to the first place where a stop string ends; where several end there,
+    the longest counts.
 
-    Each character moves an automaton for every stop string (Knuth, Morris and Pratt 1977), so the cost does not depend
-    on how the text is cut into pieces or on how long the stop strings are.
+    Each character moves an automaton for every stop string (Knuth, Morris and Pratt 1977), so the
+    cost does not depend on how the text is cut into pieces or on how long the stop strings are.
 
     Attributes:
         found: whether a stop string was seen; nothing comes through any more.
@@ -27,8 +30,15 @@ class StopScanner:
             return "" if self.found else text
         whole, held = self._held + text, len(self._held)
         for place, character in enumerate(text, held + 1):
-            self._matched = [_step(stop, matched, character) for stop, matched in zip(self._stops, self._matched, strict=True)]
-            ended = [len(stop) for (stop, _), matched in zip(self._stops, self._matched, strict=True) if matched == len(stop)]
+            self._matched = [
+                _step(stop, matched, character)
+                for stop, matched in zip(self._stops, self._matched, strict=True)
+            ]
+            ended = [
+                len(stop)
+                for (stop, _), matched in zip(self._stops, self._matched, strict=True)
+                if matched == len(stop)
+            ]
             if ended:
                 self.found, self._held = True, ""
                 return whole[: place - max(ended)]
@@ -43,7 +53,9 @@ class StopScanner:
 
 
 def _step(stop: tuple[str, list[int]], matched: int, character: str) -> int:
-    """Return how many first characters of a stop string the text ends with, after one more character."""
+    """Return how many first characters of a stop string the text ends with, after one more
+    character.
+    """
     text, failures = stop
     while matched and text[matched] != character:
         matched = failures[matched - 1]
@@ -51,7 +63,9 @@ def _step(stop: tuple[str, list[int]], matched: int, character: str) -> int:
 
 
 def _failures(text: str) -> list[int]:
-    """Return for each beginning of `text` the length of its longest proper beginning that it also ends with."""
+    """Return for each beginning of `text` the length of its longest proper beginning that it also
+    ends with.
+    """
     found = [0] * len(text)
     for place in range(1, len(text)):
         found[place] = _step((text, found), found[place - 1], text[place])

@@ -1,1 +1,3 @@
-"""Best checkpoint → figures: loss and bits per byte against counting models, benchmarks, passages, samples, speed."""
+"""Best checkpoint → figures: loss and bits per byte against counting models, benchmarks, passages,
+samples, speed.
+"""

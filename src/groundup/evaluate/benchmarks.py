@@ -1,7 +1,8 @@
 """Public benchmarks in two layouts. Reads JSONL files; returns accuracies.
 
-Last word (LAMBADA, Paperno et al. 2016): {"text"} whose last word is asked for, or {"context", "continuation"}.
-Choices (HellaSwag, ARC and the like): {"query", "choices", "gold"}, or {"ctx", "endings", "label"}.
+Last word (LAMBADA, Paperno et al. 2016): {"text"} whose last word is asked for, or {"context",
+"continuation"}. Choices (HellaSwag, ARC and the like): {"query", "choices", "gold"}, or {"ctx",
+"endings", "label"}.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Question:
 
 
 def benchmark_files(recipe: Recipe) -> dict[str, Path]:
-    """Return the files of the benchmarks that a recipe names: a source of kind evaluation, or a path.
+    """Return the files of the benchmarks that a recipe names: a source of kind evaluation, or a
+    path.
 
     Raises:
         GroundupError: there is no such source or file.
@@ -58,7 +60,13 @@ def benchmark_files(recipe: Recipe) -> dict[str, Path]:
             raise GroundupError(f'[evaluate] benchmarks: "{name}": there is no file {path}{known}')
         for file in files:
             # Short names: what is written beside a figure must not depend on where the file lies.
-            label = file.name if name not in sources else name if len(files) == 1 else f"{name}/{file.name}"
+            label = (
+                file.name
+                if name not in sources
+                else name
+                if len(files) == 1
+                else f"{name}/{file.name}"
+            )
             found[name if label in found else label] = file
     return found
 
@@ -81,7 +89,9 @@ def read_questions(path: Path) -> tuple[list[Question], Counter[str]]:
         raise GroundupError(f"{path}: cannot be read: {error}") from None
     if not questions:
         reason = f" ({left_out.most_common(1)[0][0]})" if left_out else ""
-        raise GroundupError(f"{path}: no line holds a question{reason}; expected text, context/continuation or query/choices/gold")
+        raise GroundupError(
+            f"{path}: no line holds a question{reason}; expected text, context/continuation or query/choices/gold"
+        )
     single = len(questions[0].choices) == 1
     same = [q for q in questions if (len(q.choices) == 1) == single]
     if len(same) < len(questions):
@@ -122,7 +132,11 @@ def _choices(row: Mapping[str, Any], choices: Any) -> Question:
     query, gold = row.get("query", row.get("ctx")), row.get("gold", row.get("label"))
     if isinstance(gold, str) and gold.isdigit():
         gold = int(gold)
-    if not isinstance(query, str) or not isinstance(choices, list) or not all(isinstance(c, str) and c.strip() for c in choices):
+    if (
+        not isinstance(query, str)
+        or not isinstance(choices, list)
+        or not all(isinstance(c, str) and c.strip() for c in choices)
+    ):
         raise ValueError("query or choices are not text")
     if len(choices) < 2 or not isinstance(gold, int) or not 0 <= gold < len(choices):
         raise ValueError("gold does not name one of at least two choices")
@@ -130,13 +144,19 @@ def _choices(row: Mapping[str, Any], choices: Any) -> Question:
 
 
 def _last_word(context: Any, word: Any) -> Question:
-    if not isinstance(context, str) or not isinstance(word, str) or not context.strip() or not word.strip():
+    if (
+        not isinstance(context, str)
+        or not isinstance(word, str)
+        or not context.strip()
+        or not word.strip()
+    ):
         raise ValueError("context or continuation is empty")
     return Question(context, (word,))
 
 
 def continuations(question: Question, tokenizer: Tokenizer) -> list[Continuation]:
-    """Return one continuation a choice. The space between context and choice belongs to the choice, as the splitter has it.
+    """Return one continuation a choice. The space between context and choice belongs to the choice,
+    as the splitter has it.
 
     An end-of-text id stands before the context, as before every document in training.
     """
@@ -145,8 +165,11 @@ def continuations(question: Question, tokenizer: Tokenizer) -> list[Continuation
     return [Continuation(context, tokenizer.encode(choice)) for choice in spaced]
 
 
-def evaluate(model: Transformer, tokenizer: Tokenizer, path: Path, limit: int, seed: int) -> dict[str, Any]:
-    """Return the figures of one benchmark file; with `limit`, on a random sample of that many questions.
+def evaluate(
+    model: Transformer, tokenizer: Tokenizer, path: Path, limit: int, seed: int
+) -> dict[str, Any]:
+    """Return the figures of one benchmark file; with `limit`, on a random sample of that many
+    questions.
 
     Raises:
         GroundupError: the file is no benchmark.
@@ -160,18 +183,30 @@ def evaluate(model: Transformer, tokenizer: Tokenizer, path: Path, limit: int, s
     flat = iter(score(model, [item for group in items for item in group]))
     scored = [[next(flat) for _ in group] for group in items]
     figures = last_word(scored) if len(questions[0].choices) == 1 else choice(questions, scored)
-    return figures | {"available": available, "left_out": dict(sorted(left_out.items())), "file": path.name}
+    return figures | {
+        "available": available,
+        "left_out": dict(sorted(left_out.items())),
+        "file": path.name,
+    }
 
 
 def last_word(scored: Sequence[Sequence[Scored]]) -> dict[str, Any]:
-    """Return the share of last words whose every token was the most probable, and the perplexity of a word."""
+    """Return the share of last words whose every token was the most probable, and the perplexity of
+    a word.
+    """
     nats = -math.fsum(group[0].log_probability for group in scored) / len(scored)
     right = sum(group[0].greedy for group in scored)
-    return {"layout": "last word", "perplexity": math.exp(min(nats, 700)), **accuracy(right, len(scored))}
+    return {
+        "layout": "last word",
+        "perplexity": math.exp(min(nats, 700)),
+        **accuracy(right, len(scored)),
+    }
 
 
 def choice(questions: Sequence[Question], scored: Sequence[Sequence[Scored]]) -> dict[str, Any]:
-    """Return the share of questions where the right choice has the highest log-probability, per byte and as a sum."""
+    """Return the share of questions where the right choice has the highest log-probability, per
+    byte and as a sum.
+    """
     raw = per_byte = 0
     for question, group in zip(questions, scored, strict=True):
         sums = [one.log_probability for one in group]
@@ -179,4 +214,9 @@ def choice(questions: Sequence[Question], scored: Sequence[Sequence[Scored]]) ->
         raw += int(np.argmax(sums)) == question.gold
         per_byte += int(np.argmax(np.array(sums) / lengths)) == question.gold
     chance = sum(1 / len(question.choices) for question in questions) / len(questions)
-    return {"layout": "choices", "chance": chance, "raw": accuracy(raw, len(questions)), **accuracy(per_byte, len(questions))}
+    return {
+        "layout": "choices",
+        "chance": chance,
+        "raw": accuracy(raw, len(questions)),
+        **accuracy(per_byte, len(questions)),
+    }

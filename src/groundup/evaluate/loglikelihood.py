@@ -1,4 +1,6 @@
-"""How probable a continuation is after a context. Reads ids; returns log-probabilities. Benchmarks and passages use it."""
+"""How probable a continuation is after a context. Reads ids; returns log-probabilities. Benchmarks
+and passages use it.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,9 @@ class Scored:
 def score(model: Transformer, items: Sequence[Continuation]) -> list[Scored]:
     """Score continuations in batches of about equal length.
 
-    A context that is too long loses its beginning; a target longer than the context loses its end, as only so much can
-    be read at once. Only the positions of the targets go through the output head.
+    A context that is too long loses its beginning; a target longer than the context loses its end,
+    as only so much can be read at once. Only the positions of the targets go through the output
+    head.
     """
     rows = [_row(item, model.config.context) for item in items]
     order = sorted(range(len(items)), key=lambda i: len(rows[i][0]))
@@ -54,24 +57,32 @@ def score(model: Transformer, items: Sequence[Continuation]) -> list[Scored]:
 
 
 def _row(item: Continuation, context: int) -> tuple[list[int], int]:
-    """Return the ids to read, at most `context` + 1, and how many of them at the end are the target."""
+    """Return the ids to read, at most `context` + 1, and how many of them at the end are the
+    target.
+    """
     target = list(item.target)[:context]
     return (list(item.context)[-(context + 1 - len(target)) :] + target, len(target))
 
 
 def _score_batch(model: Transformer, rows: Sequence[tuple[list[int], int]]) -> list[Scored]:
     width = max(len(ids) for ids, _ in rows)
-    tokens_BT = torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in rows], device=model.device)
+    tokens_BT = torch.tensor(
+        [ids + [0] * (width - len(ids)) for ids, _ in rows], device=model.device
+    )
     x_BTD = model.hidden(tokens_BT[:, :-1])
     # Position t predicts token t + 1.
     places = [slice(len(ids) - 1 - count, len(ids) - 1) for ids, count in rows]
     x_ND = torch.cat([x_BTD[row, place] for row, place in enumerate(places)])
-    wanted_N = torch.cat([tokens_BT[row, place.start + 1 : place.stop + 1] for row, place in enumerate(places)])
+    wanted_N = torch.cat(
+        [tokens_BT[row, place.start + 1 : place.stop + 1] for row, place in enumerate(places)]
+    )
     scores, hits = _score_positions(x_ND, model.head_weight, wanted_N)
     return _by_row(scores, hits, [count for _, count in rows])
 
 
-def _score_positions(x_ND: torch.Tensor, head_weight: torch.Tensor, wanted_N: torch.Tensor) -> tuple[list[float], list[bool]]:
+def _score_positions(
+    x_ND: torch.Tensor, head_weight: torch.Tensor, wanted_N: torch.Tensor
+) -> tuple[list[float], list[bool]]:
     scores: list[float] = []
     hits: list[bool] = []
     # A quarter of a gigabyte of logits at most.
@@ -94,7 +105,9 @@ def _by_row(scores: Sequence[float], hits: Sequence[bool], counts: Sequence[int]
 
 
 def wilson(right: int, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the Wilson (1927) 95 % interval of a share; it stays within 0 and 1 and holds for small counts."""
+    """Return the Wilson (1927) 95 % interval of a share; it stays within 0 and 1 and holds for
+    small counts.
+    """
     if count == 0:
         return 0.0, 1.0
     share, square = right / count, z * z / count
@@ -105,4 +118,9 @@ def wilson(right: int, count: int, z: float = 1.959964) -> tuple[float, float]:
 
 def accuracy(right: int, count: int) -> dict[str, float | int | list[float]]:
     """Return a share of right answers with its 95 % interval."""
-    return {"accuracy": right / count if count else math.nan, "right": right, "n": count, "interval": list(wilson(right, count))}
+    return {
+        "accuracy": right / count if count else math.nan,
+        "right": right,
+        "n": count,
+        "interval": list(wilson(right, count)),
+    }

@@ -1,8 +1,10 @@
-"""The longest run of tokens that a sample shares with the training text. Reads train streams; exact, one pass.
+"""The longest run of tokens that a sample shares with the training text. Reads train streams;
+exact, one pass.
 
-The suffix automaton of the sample (Blumer et al. 1985) recognises every run of its tokens. Fed with the training
-tokens one by one, it knows at each of them the longest run that ends there, in constant time on average. So the search
-costs one table look-up a token whatever the length of the match, and nothing has to be indexed.
+The suffix automaton of the sample (Blumer et al. 1985) recognises every run of its tokens. Fed with
+the training tokens one by one, it knows at each of them the longest run that ends there, in
+constant time on average. So the search costs one table look-up a token whatever the length of the
+match, and nothing has to be indexed.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ _Table = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Overlap:
-    """Where the longest shared run stands: `length` tokens from position `start` of the tokens of shard `shard`."""
+    """Where the longest shared run stands: `length` tokens from position `start` of the tokens of
+    shard `shard`.
+    """
 
     length: int
     shard: str = ""
@@ -34,7 +38,8 @@ class Automaton:
     """A suffix automaton with dense transitions.
 
     Attributes:
-        next: [states, symbols] the state after a symbol, -1 for none; a symbol is a distinct token of the sample.
+        next: [states, symbols] the state after a symbol, -1 for none; a symbol is a distinct token
+            of the sample.
         link: [states] the state of the longest proper suffix that leads elsewhere, -1 at the start.
         length: [states] length of the longest run that leads to a state.
         symbols: [vocab_size] the symbol of a token, -1 for a token that the sample does not hold.
@@ -58,7 +63,9 @@ def build(sample: Sequence[int], vocab_size: int) -> Automaton:
     for state, edges in enumerate(builder.next):
         for symbol, target in edges.items():
             table[state, symbol] = target
-    return Automaton(table, np.array(builder.link, np.int32), np.array(builder.length, np.int32), symbols)
+    return Automaton(
+        table, np.array(builder.link, np.int32), np.array(builder.length, np.int32), symbols
+    )
 
 
 class _Builder:
@@ -101,7 +108,9 @@ class _Builder:
 
 
 @numba.njit(nogil=True, cache=True)
-def _longest(tokens: Any, symbols: _Table, nexts: _Table, link: _Table, length: _Table) -> tuple[int, int]:
+def _longest(
+    tokens: Any, symbols: _Table, nexts: _Table, link: _Table, length: _Table
+) -> tuple[int, int]:
     """Return the longest run and the position after its first occurrence."""
     state, run, best, end = 0, 0, 0, 0
     for i in range(len(tokens)):

@@ -1,7 +1,9 @@
-"""Counting models to compare with: unigram and interpolated trigram. Reads train streams; returns scorers.
+"""Counting models to compare with: unigram and interpolated trigram. Reads train streams; returns
+scorers.
 
-A transformer that does not beat a trigram has learned nothing that counting would not have told. The counts are those of
-the tokens that the model was trained on, at most `CAP` of them, and the tokens scored are the same.
+A transformer that does not beat a trigram has learned nothing that counting would not have told.
+The counts are those of the tokens that the model was trained on, at most `CAP` of them, and the
+tokens scored are the same.
 """
 
 from __future__ import annotations
@@ -15,16 +17,18 @@ import numpy.typing as npt
 from groundup.evaluate.perplexity import Floats, Window
 from groundup.evaluate.validation_data import Ids, Stream
 
-# Sorting 16.8 million 64-bit keys takes about 0.6 GB. Beyond it, each shard gives its first tokens in proportion.
+# Sorting 16.8 million 64-bit keys takes about 0.6 GB. Beyond it, each shard gives its first tokens
+# in proportion.
 CAP = 1 << 24
 
 
 @dataclass(frozen=True)
 class Level:
-    """Counts of one order: absolute discounting, interpolated with the order below (Ney, Essen and Kneser 1994).
+    """Counts of one order: absolute discounting, interpolated with the order below (Ney, Essen and
+    Kneser 1994).
 
-    An n-gram is one int64: its ids as digits to the base of the vocabulary. So the last word is `key % vocab`, and the
-    context is `key // vocab`.
+    An n-gram is one int64: its ids as digits to the base of the vocabulary. So the last word is
+    `key % vocab`, and the context is `key // vocab`.
     """
 
     keys: Ids
@@ -54,17 +58,21 @@ class Level:
 
 
 def discount(counts: Ids) -> float:
-    """Return the discount n1 / (n1 + 2 n2), where n1 and n2 are how many n-grams occur once and twice (Ney et al. 1994)."""
+    """Return the discount n1 / (n1 + 2 n2), where n1 and n2 are how many n-grams occur once and
+    twice (Ney et al. 1994).
+    """
     once, twice = int((counts == 1).sum()), int((counts == 2).sum())
-    # Without n-grams that occur once there is nothing to estimate from, yet unseen ones must keep some probability.
+    # Without n-grams that occur once there is nothing to estimate from, yet unseen ones must keep
+    # some probability.
     return once / (once + 2 * twice) if once else 0.5
 
 
 class NGram:
     """An interpolated Kneser-Ney model of any order up to three; order one is a discounted unigram.
 
-    Counts of the highest order are occurrences; a lower order counts in how many different words an n-gram follows
-    (Kneser and Ney 1995). The lowest is interpolated with the uniform distribution, so every token has a probability.
+    Counts of the highest order are occurrences; a lower order counts in how many different words an
+    n-gram follows (Kneser and Ney 1995). The lowest is interpolated with the uniform distribution,
+    so every token has a probability.
     """
 
     def __init__(self, levels: Sequence[Level], vocab_size: int, tokens: int) -> None:
@@ -81,8 +89,13 @@ class NGram:
             raise ValueError(f"{order}-grams of {vocab_size} entries do not fit into 63 bits")
         total = sum(len(s) - 1 for s in streams)
         sizes = [len(s) - 1 if total <= cap else (len(s) - 1) * cap // total for s in streams]
-        parts = [ngram_keys(s, 1, 1 + size, order, vocab_size) for s, size in zip(streams, sizes, strict=True)]
-        keys, counts = np.unique(np.concatenate(parts) if parts else np.empty(0, np.int64), return_counts=True)
+        parts = [
+            ngram_keys(s, 1, 1 + size, order, vocab_size)
+            for s, size in zip(streams, sizes, strict=True)
+        ]
+        keys, counts = np.unique(
+            np.concatenate(parts) if parts else np.empty(0, np.int64), return_counts=True
+        )
         levels = [Level.of(keys, counts, vocab_size)]
         for below in range(order - 1, 0, -1):
             # How many different words stand in front of each shorter n-gram.
@@ -95,13 +108,17 @@ class NGram:
         lower = np.full(len(keys), 1 / self.vocab_size)
         for length, level in enumerate(self.levels, 1):
             shorter = keys % self.vocab_size**length
-            lower = level.probability(shorter // self.vocab_size, shorter % self.vocab_size, self.vocab_size, lower)
+            lower = level.probability(
+                shorter // self.vocab_size, shorter % self.vocab_size, self.vocab_size, lower
+            )
         return lower
 
     def scores(self, windows: Sequence[Window]) -> Iterator[Floats]:
         """Yield the log-probabilities (nats) of the tokens of each window."""
         for window in windows:
-            keys = ngram_keys(window.stream, window.low, window.high, len(self.levels), self.vocab_size)
+            keys = ngram_keys(
+                window.stream, window.low, window.high, len(self.levels), self.vocab_size
+            )
             yield np.log(self.probabilities(keys))
 
 

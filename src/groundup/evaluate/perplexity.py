@@ -1,12 +1,15 @@
 """Loss, perplexity and bits per byte on held-out tokens. Reads validation streams; returns figures.
 
-How. A stream is covered by windows that advance by half a context. Each window reads a whole context and scores only
-the half that no window before it has scored: so every token is scored exactly once, with at least half a context of
-text before it (but at the beginning of a stream). Documents follow each other in a stream as they did in training.
+How. A stream is covered by windows that advance by half a context. Each window reads a whole
+context and scores only
+the half that no window before it has scored: so every token is scored exactly once, with at least
+half a context of text before it (but at the beginning of a stream). Documents follow each other in
+a stream as they did in training.
 
-End-of-text tokens are tokens: the model must predict them, so they count in loss and perplexity, and their cost counts in
-bits per byte. They stand for no byte, so `bits_per_byte` is slightly pessimistic; `bits_per_byte_text` leaves their cost
-out. Bytes are those of the tokens scored; over a whole split they add up to the UTF-8 bytes of its documents.
+End-of-text tokens are tokens: the model must predict them, so they count in loss and perplexity,
+and their cost counts in bits per byte. They stand for no byte, so `bits_per_byte` is slightly
+pessimistic; `bits_per_byte_text` leaves their cost out. Bytes are those of the tokens scored; over
+a whole split they add up to the UTF-8 bytes of its documents.
 
 Counting models are scored on the same windows by the same code, so that their figures compare.
 """
@@ -55,14 +58,18 @@ class ModelScorer:
         self.model = model
 
     def scores(self, windows: Sequence[Window]) -> Iterator[Floats]:
-        """Yield log-probabilities; each window is read with as much text before it as the context holds."""
+        """Yield log-probabilities; each window is read with as much text before it as the context
+        holds.
+        """
         context = self.model.config.context
         count = max(1, BATCH_TOKENS // context)
         for start in range(0, len(windows), count):
             batch = windows[start : start + count]
             rows = [w.stream.slice(max(0, w.high - context - 1), w.high) for w in batch]
             width = max(map(len, rows))
-            tokens = torch.from_numpy(np.stack([np.pad(row, (0, width - len(row))) for row in rows]))
+            tokens = torch.from_numpy(
+                np.stack([np.pad(row, (0, width - len(row))) for row in rows])
+            )
             found = token_log_probabilities(self.model, tokens).double().cpu().numpy()
             for window, row, scores in zip(batch, rows, found, strict=True):
                 yield scores[len(row) - 1 - (window.high - window.low) : len(row) - 1]
@@ -70,11 +77,17 @@ class ModelScorer:
 
 def cover(streams: Sequence[Stream], stride: int) -> list[Window]:
     """Return windows that hold every token of the streams exactly once."""
-    return [Window(s, low, min(low + stride, len(s))) for s in streams for low in range(1, len(s), stride)]
+    return [
+        Window(s, low, min(low + stride, len(s)))
+        for s in streams
+        for low in range(1, len(s), stride)
+    ]
 
 
 def choose(windows: Sequence[Window], limit_tokens: int, seed: int) -> list[Window]:
-    """Return all windows if they hold at most `limit_tokens`, else a random sample of them, in order."""
+    """Return all windows if they hold at most `limit_tokens`, else a random sample of them, in
+    order.
+    """
     total = sum(w.high - w.low for w in windows)
     if total <= limit_tokens:
         return list(windows)
@@ -89,7 +102,8 @@ class Stratum:
 
     Attributes:
         windows: number of windows of the source, scored or not.
-        nats, text_nats, tokens, bytes: one value a scored window; `text_nats` without end-of-text tokens.
+        nats, text_nats, tokens, bytes: one value a scored window; `text_nats` without end-of-text
+            tokens.
     """
 
     windows: int
@@ -99,8 +113,12 @@ class Stratum:
     bytes: Floats
 
 
-def measure(scorer: Scorer, windows: Sequence[Window], all_windows: int, token_bytes: npt.NDArray[np.int64]) -> Stratum:
-    """Score the windows of one source; `token_bytes` holds the size of each id in bytes, 0 for end-of-text."""
+def measure(
+    scorer: Scorer, windows: Sequence[Window], all_windows: int, token_bytes: npt.NDArray[np.int64]
+) -> Stratum:
+    """Score the windows of one source; `token_bytes` holds the size of each id in bytes, 0 for
+    end-of-text.
+    """
     sums = []
     for window, scores in zip(windows, scorer.scores(windows), strict=True):
         sizes = token_bytes[window.stream.slice(window.low, window.high)]
@@ -111,10 +129,11 @@ def measure(scorer: Scorer, windows: Sequence[Window], all_windows: int, token_b
 def ratio(pairs: Sequence[tuple[int, Floats, Floats]]) -> tuple[float, float]:
     """Return the ratio of two totals over strata, and its standard error.
 
-    Each pair is (windows in the stratum, values above, values below), for a random sample of its windows. The usual
-    estimate of a ratio in a stratified sample, linearised (Cochran 1977, Sampling Techniques, 6.11), without the
-    correction for a finite population: so the error also tells how far other text of the same kind may lie when
-    every window was scored.
+    Each pair is (windows in the stratum, values above, values below), for a random sample of its
+    windows. The usual estimate of a ratio in a stratified sample, linearised (Cochran 1977,
+    Sampling Techniques, 6.11), without the
+    correction for a finite population: so the error also tells how far other text of the same kind
+    may lie when every window was scored.
     """
     pairs = [pair for pair in pairs if len(pair[1])]
     above = sum(n * y.mean() for n, y, _ in pairs)
@@ -148,4 +167,7 @@ def figures(strata: Sequence[Stratum]) -> dict[str, float | int]:
 def table(strata: Mapping[str, Stratum]) -> dict[str, object]:
     """Return the figures over all sources and for each."""
     kept = {source: stratum for source, stratum in strata.items() if len(stratum.nats)}
-    return {"total": figures(list(kept.values())), "sources": {source: figures([s]) for source, s in kept.items()}}
+    return {
+        "total": figures(list(kept.values())),
+        "sources": {source: figures([s]) for source, s in kept.items()},
+    }

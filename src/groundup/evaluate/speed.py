@@ -1,7 +1,7 @@
 """How fast the model reads and writes on this machine. Reads a model; returns tokens a second.
 
-Measured through `generate`, as a user meets it: one sequence, key-value cache, sampling included. One run before the
-clock starts; then the median of `REPEATS`.
+Measured through `generate`, as a user meets it: one sequence, key-value cache, sampling included.
+One run before the clock starts; then the median of `REPEATS`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def measure(model: Transformer, seed: int) -> dict[str, Any]:
 
 
 def _time(model: Transformer, prompt: list[int], count: int) -> tuple[float, float]:
-    """Return the seconds to the first token, and for the rest; every token reaches the CPU, so a GPU is done by then."""
+    """Return the seconds to the first token, and for the rest; every token reaches the CPU, so a
+    GPU is done by then.
+    """
     start = time.perf_counter()
     stream = generate(model, prompt, count)
     next(stream)

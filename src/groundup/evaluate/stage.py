@@ -1,6 +1,8 @@
-"""The stage `evaluate`. Reads the best checkpoint, the view `tokenize` and benchmark files; writes the view `evaluate`:
+"""The stage `evaluate`. Reads the best checkpoint, the view `tokenize` and benchmark files; writes
+the view `evaluate`:
 
-evaluation.json (figures with their definitions), samples.json, and speed.json, which is measured and so never twice the same.
+evaluation.json (figures with their definitions), samples.json, and speed.json, which is measured
+and so never twice the same.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ from groundup.schema import settings
 MODEL_VERSION = 2
 SPEED_VERSION = 1
 
-# Tokens scored at most, shared among the sources; a sample of this size gave the loss of 15 MB of mixed text to 0.2 %.
+# Tokens scored at most, shared among the sources; a sample of this size gave the loss of 15 MB of
+# mixed text to 0.2 %.
 VALIDATION_TOKENS = 1 << 18
 
 DEFINITIONS = {
@@ -58,31 +61,56 @@ def run(run: Run) -> None:
     checkpoint = find_checkpoint(run.root)
     tokens = run.store.view("tokenize")
     if tokens is None:
-        raise GroundupError(f"{run.root / 'tokenize'}: there are no tokens; run with --redo tokenize")
+        raise GroundupError(
+            f"{run.root / 'tokenize'}: there are no tokens; run with --redo tokenize"
+        )
     trained_on(run.root, tokens)
     files = benchmarks.benchmark_files(run.recipe)
     jobs = [_model_job(run, checkpoint, tokens, files), _speed_job(run, checkpoint)]
     model, speeds = (
-        run.build("evaluate", [job], f"evaluating {what}", "model")[0] for job, what in zip(jobs, ("text", "speed"), strict=True)
+        run.build("evaluate", [job], f"evaluating {what}", "model")[0]
+        for job, what in zip(jobs, ("text", "speed"), strict=True)
     )
-    links = {name: model.path / name for name in ("evaluation.json", "samples.json")} | {"speed.json": speeds.path / "speed.json"}
+    links = {name: model.path / name for name in ("evaluation.json", "samples.json")} | {
+        "speed.json": speeds.path / "speed.json"
+    }
     run.publish("evaluate", [model, speeds], links)
 
 
 def _model_job(run: Run, checkpoint: Artifact, tokens: Artifact, files: Mapping[str, Path]) -> Job:
-    kinds = {source.name: source.kind for source in run.recipe.source if source.kind != "evaluation"}
+    kinds = {
+        source.name: source.kind for source in run.recipe.source if source.kind != "evaluation"
+    }
     # Benchmarks enter by their bytes, under names without folders.
-    wanted = {name: value for name, value in settings(run.recipe.evaluate).items() if name != "benchmarks"}
+    wanted = {
+        name: value for name, value in settings(run.recipe.evaluate).items() if name != "benchmarks"
+    }
     wanted |= {"seed": run.recipe.seed, "kinds": kinds, "validation_tokens": VALIDATION_TOKENS}
     wanted |= {"prompt_tokens": PROMPT_TOKENS, "sampling": SAMPLING}
     inputs = {"checkpoint": checkpoint.content, "tokens": tokens.content}
     inputs |= {f"benchmark {name}": file_digest(path) for name, path in files.items()}
     step = Step("evaluate/model", "best", MODEL_VERSION, wanted, inputs)
-    return Job(step, evaluate, {"checkpoint": checkpoint.path, "tokens": tokens.path, "files": files, "wanted": wanted, "inputs": inputs})
+    return Job(
+        step,
+        evaluate,
+        {
+            "checkpoint": checkpoint.path,
+            "tokens": tokens.path,
+            "files": files,
+            "wanted": wanted,
+            "inputs": inputs,
+        },
+    )
 
 
 def _speed_job(run: Run, checkpoint: Artifact) -> Job:
-    step = Step("evaluate/speed", "best", SPEED_VERSION, {"seed": run.recipe.seed}, {"checkpoint": checkpoint.content})
+    step = Step(
+        "evaluate/speed",
+        "best",
+        SPEED_VERSION,
+        {"seed": run.recipe.seed},
+        {"checkpoint": checkpoint.content},
+    )
     return Job(step, evaluate_speed, {"checkpoint": checkpoint.path, "seed": run.recipe.seed})
 
 
@@ -92,7 +120,13 @@ def device() -> str:
 
 
 def evaluate(
-    folder: Path, *, checkpoint: Path, tokens: Path, files: Mapping[str, Path], wanted: Mapping[str, Any], inputs: Mapping[str, str]
+    folder: Path,
+    *,
+    checkpoint: Path,
+    tokens: Path,
+    files: Mapping[str, Path],
+    wanted: Mapping[str, Any],
+    inputs: Mapping[str, str],
 ) -> Facts:
     """Write evaluation.json and samples.json of a checkpoint; return the headline figures."""
     model, held_out = load_model(checkpoint, device()), open_held_out(tokens)
@@ -107,7 +141,10 @@ def evaluate(
             "device": device(),
         },
         "validation": loss,
-        "benchmarks": {n: benchmarks.evaluate(model, held_out.tokenizer, p, int(wanted["limit"]), seed) for n, p in files.items()},
+        "benchmarks": {
+            n: benchmarks.evaluate(model, held_out.tokenizer, p, int(wanted["limit"]), seed)
+            for n, p in files.items()
+        },
         "passages": passages.evaluate(model, held_out, int(wanted["passages"]), seed),
         "definitions": DEFINITIONS,
         "computed_from": dict(inputs),
@@ -120,19 +157,37 @@ def evaluate(
     return {"loss": headline.get("loss"), "bits_per_byte": headline.get("bits_per_byte")}
 
 
-def validation(model: Transformer, held_out: HeldOut, limit_tokens: int, seed: int) -> dict[str, Any]:
-    """Return loss, perplexity and bits per byte of the model and of both counting models on the same held-out windows."""
+def validation(
+    model: Transformer, held_out: HeldOut, limit_tokens: int, seed: int
+) -> dict[str, Any]:
+    """Return loss, perplexity and bits per byte of the model and of both counting models on the
+    same held-out windows.
+    """
     vocabulary, sizes = held_out.tokenizer.vocab_size, held_out.tokenizer.token_bytes()
-    covers = {source: cover(held_out.streams(source, "validation"), max(1, model.config.context // 2)) for source in held_out.shards}
+    covers = {
+        source: cover(held_out.streams(source, "validation"), max(1, model.config.context // 2))
+        for source in held_out.shards
+    }
     covers = {source: windows for source, windows in covers.items() if windows}
-    chosen = {source: choose(windows, limit_tokens // len(covers), seed) for source, windows in covers.items()}
+    chosen = {
+        source: choose(windows, limit_tokens // len(covers), seed)
+        for source, windows in covers.items()
+    }
     train = held_out.all_streams("train")
-    counting = {name: NGram.fit(train, vocabulary, order) for name, order in (("unigram", 1), ("trigram", 3))}
+    counting = {
+        name: NGram.fit(train, vocabulary, order)
+        for name, order in (("unigram", 1), ("trigram", 3))
+    }
     scorers: dict[str, Scorer] = {"model": ModelScorer(model), **counting}
     found: dict[str, Any] = {}
     for name, scorer in scorers.items():
         say(f"evaluate: held-out loss of the {name}")
-        found[name] = table({source: measure(scorer, windows, len(covers[source]), sizes) for source, windows in chosen.items()})
+        found[name] = table(
+            {
+                source: measure(scorer, windows, len(covers[source]), sizes)
+                for source, windows in chosen.items()
+            }
+        )
     return found | {"tokens_counted": counting["trigram"].tokens}
 
 

@@ -1,7 +1,8 @@
 """How surprised a model is by each token of a text. Reads and writes nothing.
 
-A text longer than the context is read in windows that advance by half a context, as evaluation does it: every token is
-scored once, with at least half a context of text before it (but at the beginning).
+A text longer than the context is read in windows that advance by half a context, as evaluation does
+it: every token is scored once, with at least half a context of text before it (but at the
+beginning).
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ class TokenScore:
 
     Attributes:
         id: the token.
-        text: the characters that begin in it, "" where it only goes on with one. All of them together are the text.
+        text: the characters that begin in it, "" where it only goes on with one. All of them
+            together are the text.
         log_probability: nats, at most 0.
         rank: how many tokens the model thought more probable; 0 was its first choice.
-        alternatives: its most probable tokens, best first, as they decode, each with its log-probability in nats.
+        alternatives: its most probable tokens, best first, as they decode, each with its
+            log-probability in nats.
     """
 
     id: int
@@ -47,8 +50,11 @@ class TokenScore:
         return -self.log_probability / math.log(2)
 
 
-def score_text(model: Transformer, tokenizer: Tokenizer, text: str, alternatives: int = 3) -> list[TokenScore]:
-    """Return the tokens of a text with their scores; an end-of-text token stands before it, as before every document.
+def score_text(
+    model: Transformer, tokenizer: Tokenizer, text: str, alternatives: int = 3
+) -> list[TokenScore]:
+    """Return the tokens of a text with their scores; an end-of-text token stands before it, as
+    before every document.
 
     Args:
         alternatives: how many of the model's most probable tokens are named at each position.
@@ -63,15 +69,24 @@ def score_text(model: Transformer, tokenizer: Tokenizer, text: str, alternatives
     stream_T = torch.tensor([tokenizer.end_id, *ids], device=model.device)
     wanted = min(alternatives, tokenizer.vocab_size)
     with evaluating(model):
-        found = [entry for logits, targets in _logits(model, stream_T) for entry in _entries(logits, targets, wanted)]
+        found = [
+            entry
+            for logits, targets in _logits(model, stream_T)
+            for entry in _entries(logits, targets, wanted)
+        ]
     return [
-        TokenScore(token, piece, score, rank, tuple((tokenizer.decode([i]), value) for i, value in best))
+        TokenScore(
+            token, piece, score, rank, tuple((tokenizer.decode([i]), value) for i, value in best)
+        )
         for token, piece, (score, rank, best) in zip(ids, pieces, found, strict=True)
     ]
 
 
-def next_tokens(model: Transformer, tokenizer: Tokenizer, text: str, count: int) -> list[tuple[str, float]]:
-    """Return the `count` tokens that the model finds most probable after a text, best first, with their log-probabilities.
+def next_tokens(
+    model: Transformer, tokenizer: Tokenizer, text: str, count: int
+) -> list[tuple[str, float]]:
+    """Return the `count` tokens that the model finds most probable after a text, best first, with
+    their log-probabilities.
 
     Raises:
         GroundupError: the text holds half a surrogate pair, which no UTF-8 has.
@@ -80,23 +95,34 @@ def next_tokens(model: Transformer, tokenizer: Tokenizer, text: str, count: int)
     ids = [tokenizer.end_id, *tokenizer.encode(text)][-model.config.context :]
     with evaluating(model):
         x_D = model.hidden(torch.tensor([ids], device=model.device))[0, -1]
-        best = torch.log_softmax((model.head_weight @ x_D).float(), dim=0).topk(min(count, tokenizer.vocab_size))
-    return [(tokenizer.decode([i]), value) for i, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+        best = torch.log_softmax((model.head_weight @ x_D).float(), dim=0).topk(
+            min(count, tokenizer.vocab_size)
+        )
+    return [
+        (tokenizer.decode([i]), value)
+        for i, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]
 
 
 def _bytes(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise GroundupError("the text is no valid Unicode: it holds half a surrogate pair; mend it first") from None
+        raise GroundupError(
+            "the text is no valid Unicode: it holds half a surrogate pair; mend it first"
+        ) from None
 
 
 def share_characters(text: str, data: bytes, sizes: npt.NDArray[np.int64]) -> list[str]:
-    """Return the characters of each token of `sizes` bytes: a character belongs to the token that holds its first byte."""
+    """Return the characters of each token of `sizes` bytes: a character belongs to the token that
+    holds its first byte.
+    """
     begins = (np.frombuffer(data, np.uint8) & 0xC0) != 0x80
     before = np.concatenate([[0], np.cumsum(begins)])
     edges = before[np.concatenate([[0], np.cumsum(sizes)])]
-    return [text[start:end] for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)]
+    return [
+        text[start:end] for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
+    ]
 
 
 def _logits(model: Transformer, stream_T: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -109,17 +135,32 @@ def _logits(model: Transformer, stream_T: Tensor) -> Iterator[tuple[Tensor, Tens
     for at in range(0, len(windows), together):
         batch = windows[at : at + together]
         # What is padded on the right is seen by nothing that is scored.
-        x_BTD = model.hidden(pad_sequence([stream_T[start : high - 1] for start, _, high in batch], batch_first=True))
-        x_ND = torch.cat([x_TD[low - 1 - start : high - 1 - start] for x_TD, (start, low, high) in zip(x_BTD, batch, strict=True)])
+        x_BTD = model.hidden(
+            pad_sequence([stream_T[start : high - 1] for start, _, high in batch], batch_first=True)
+        )
+        x_ND = torch.cat(
+            [
+                x_TD[low - 1 - start : high - 1 - start]
+                for x_TD, (start, low, high) in zip(x_BTD, batch, strict=True)
+            ]
+        )
         targets_N = stream_T[batch[0][1] : batch[-1][2]]
         for part in chunks(len(x_ND), model.config.vocab_size, model.device.type):
             yield (x_ND[part] @ model.head_weight.T).float(), targets_N[part]
 
 
-def _entries(logits_NV: Tensor, targets_N: Tensor, wanted: int) -> Iterator[tuple[float, int, list[tuple[int, float]]]]:
+def _entries(
+    logits_NV: Tensor, targets_N: Tensor, wanted: int
+) -> Iterator[tuple[float, int, list[tuple[int, float]]]]:
     scores_NV = torch.log_softmax(logits_NV, dim=1)
     own_N1 = scores_NV.gather(1, targets_N[:, None])
     ranks = (scores_NV > own_N1).sum(dim=1)
     best = scores_NV.topk(wanted, dim=1)
-    for own, rank, order, values in zip(own_N1[:, 0].tolist(), ranks.tolist(), best.indices.tolist(), best.values.tolist(), strict=True):
+    for own, rank, order, values in zip(
+        own_N1[:, 0].tolist(),
+        ranks.tolist(),
+        best.indices.tolist(),
+        best.values.tolist(),
+        strict=True,
+    ):
         yield own, rank, list(zip(order, values, strict=True))

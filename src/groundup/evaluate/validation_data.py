@@ -1,8 +1,9 @@
 """Token streams of a run, by source. Reads the view `tokenize`; writes nothing.
 
-A stream is one shard as the model read it in training: its documents one after the other, each followed by the
-end-of-text id, and that id once more in front, so that the first token has something to be predicted from. Position 0 of
-a stream is that id in front; position i is token i - 1 of the shard.
+A stream is one shard as the model read it in training: its documents one after the other, each
+followed by the end-of-text id, and that id once more in front, so that the first token has
+something to be predicted from. Position 0 of a stream is that id in front; position i is token i -
+1 of the shard.
 """
 
 from __future__ import annotations
@@ -34,9 +35,13 @@ class Stream:
         return len(self.tokens) + 1
 
     def slice(self, start: int, stop: int) -> Ids:
-        """Return positions `start` to `stop`; before the beginning there is nothing but the end-of-text id."""
+        """Return positions `start` to `stop`; before the beginning there is nothing but the
+        end-of-text id.
+        """
         before = np.full(max(0, min(stop, 1) - start), self.end, np.int64)
-        return np.concatenate([before, self.tokens[max(start - 1, 0) : max(stop - 1, 0)].astype(np.int64)])
+        return np.concatenate(
+            [before, self.tokens[max(start - 1, 0) : max(stop - 1, 0)].astype(np.int64)]
+        )
 
 
 @dataclass(frozen=True)
@@ -72,17 +77,28 @@ def open_held_out(folder: Path) -> HeldOut:
     Raises:
         GroundupError: there are no token shards.
     """
-    names = sorted({path.name.rsplit(".", 2)[0] for path in (folder / "shards").glob("*.npy")}, key=lambda n: n.rpartition(".")[::2])
+    names = sorted(
+        {path.name.rsplit(".", 2)[0] for path in (folder / "shards").glob("*.npy")},
+        key=lambda n: n.rpartition(".")[::2],
+    )
     if not names:
-        raise GroundupError(f"{folder / 'shards'}: there are no token shards; run with --redo tokenize")
+        raise GroundupError(
+            f"{folder / 'shards'}: there are no token shards; run with --redo tokenize"
+        )
     by_source: dict[str, list[str]] = {}
     for name in names:
         by_source.setdefault(name.rpartition(".")[0], []).append(name)
-    return HeldOut(folder, Tokenizer.load(folder), {source: tuple(shards) for source, shards in by_source.items()})
+    return HeldOut(
+        folder,
+        Tokenizer.load(folder),
+        {source: tuple(shards) for source, shards in by_source.items()},
+    )
 
 
 def plain(value: Any) -> Any:
-    """Return figures as JSON values with six significant digits: beyond them stands rounding, not measurement."""
+    """Return figures as JSON values with six significant digits: beyond them stands rounding, not
+    measurement.
+    """
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

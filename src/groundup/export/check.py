@@ -1,4 +1,6 @@
-"""What `groundup verify` asks of an export. Reads its artifact and the model of the run that it was made from; writes nothing."""
+"""What `groundup verify` asks of an export. Reads its artifact and the model of the run that it was
+made from; writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,11 @@ from groundup.runtime.store import Artifact
 
 
 def differences(root: Path, artifact: Artifact) -> Iterator[str]:
-    """Yield a line for each thing in which an export differs from the model that the run has under its name today.
+    """Yield a line for each thing in which an export differs from the model that the run has under
+    its name today.
 
-    Its bytes are those that were written, and were compared with the model weight by weight then; `verify` hashes them.
+    Its bytes are those that were written, and were compared with the model weight by weight then;
+    `verify` hashes them.
     """
     try:
         model = find_model(root, artifact.name)

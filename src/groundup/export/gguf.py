@@ -1,8 +1,10 @@
-"""Writes a GGUF file, the form that llama.cpp loads. Reads the folder of a checkpoint or of a tuned model.
+"""Writes a GGUF file, the form that llama.cpp loads. Reads the folder of a checkpoint or of a tuned
+model.
 
-Tensors pass through one at a time, so a model of any size needs the memory of its largest matrix. Rotary positions of
-Qwen3 turn the pairs (i, i + E/2) in llama.cpp as they do here, so no row of a matrix changes its place. Those of Llama turn
-the pairs (2i, 2i + 1) there, so the rows of its query and key matrices are written in that order.
+Tensors pass through one at a time, so a model of any size needs the memory of its largest matrix.
+Rotary positions of Qwen3 turn the pairs (i, i + E/2) in llama.cpp as they do here, so no row of a
+matrix changes its place. Those of Llama turn the pairs (2i, 2i + 1) there, so the rows of its query
+and key matrices are written in that order.
 """
 
 from __future__ import annotations
@@ -20,7 +22,10 @@ from groundup.errors import GroundupError
 from groundup.export.source_model import WEIGHTS, Origin
 from groundup.model.config import ModelConfig
 
-OUTSIDE = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
+OUTSIDE = {
+    "model.embed_tokens.weight": "token_embd.weight",
+    "model.norm.weight": "output_norm.weight",
+}
 HEAD = {"lm_head.weight": "output.weight"}
 INSIDE = {
     "input_layernorm": "attn_norm",
@@ -47,38 +52,58 @@ def package() -> ModuleType:
     try:
         import gguf
     except ImportError:
-        raise GroundupError("export: GGUF needs the package gguf; `pip install 'groundup[export]'` brings it") from None
+        raise GroundupError(
+            "export: GGUF needs the package gguf; `pip install 'groundup[export]'` brings it"
+        ) from None
     found: ModuleType = gguf
     return found
 
 
 def tensor_names(config: ModelConfig) -> dict[str, str]:
-    """Return the name of every tensor: ours → GGUF's. llama.cpp takes the embedding where it misses a head."""
-    parts = {ours: theirs for ours, theirs in INSIDE.items() if config.query_key_norm or ours not in HEAD_NORMS}
+    """Return the name of every tensor: ours → GGUF's. llama.cpp takes the embedding where it misses
+    a head.
+    """
+    parts = {
+        ours: theirs
+        for ours, theirs in INSIDE.items()
+        if config.query_key_norm or ours not in HEAD_NORMS
+    }
     layers = range(config.layers)
-    inside = {f"model.layers.{n}.{ours}.weight": f"blk.{n}.{theirs}.weight" for n in layers for ours, theirs in parts.items()}
+    inside = {
+        f"model.layers.{n}.{ours}.weight": f"blk.{n}.{theirs}.weight"
+        for n in layers
+        for ours, theirs in parts.items()
+    }
     return OUTSIDE | ({} if config.tied else HEAD) | inside
 
 
 def turned_heads(config: ModelConfig, name: str) -> int:
-    """Return the heads of one of our matrices whose rows stand in another order in the file, 0 for any other."""
+    """Return the heads of one of our matrices whose rows stand in another order in the file, 0 for
+    any other.
+    """
     if config.layout != "llama":
         return 0
     return {"q_proj": config.heads, "k_proj": config.kv_heads}.get(name.split(".")[-2], 0)
 
 
-def write_file(path: Path, origin: Origin, kind: str, facts: Mapping[str, str | Sequence[str]]) -> None:
+def write_file(
+    path: Path, origin: Origin, kind: str, facts: Mapping[str, str | Sequence[str]]
+) -> None:
     """Write the model at `origin` with weights of type `kind`.
 
     Args:
-        kind: f32, f16, bf16 or q8_0; vectors stay f32, and matrices whose rows q8_0 cannot cut into blocks of 32 become f16.
+        kind: f32, f16, bf16 or q8_0; vectors stay f32, and matrices whose rows q8_0 cannot cut into
+            blocks of 32 become f16.
         facts: `name`, `license` and `sources` of the run.
 
     Raises:
-        GroundupError: the package gguf is missing, a weight does not fit the type, or llama.cpp lacks the splitter.
+        GroundupError: the package gguf is missing, a weight does not fit the type, or llama.cpp
+            lacks the splitter.
     """
     if not origin.tokenizer.splitter:
-        raise GroundupError(f"export: {origin.path}: llama.cpp has no splitter like that of its tokenizer, so there is no GGUF of it")
+        raise GroundupError(
+            f"export: {origin.path}: llama.cpp has no splitter like that of its tokenizer, so there is no GGUF of it"
+        )
     writer = package().GGUFWriter(path, origin.config.layout)
     try:
         _describe(writer, origin, kind, facts)
@@ -89,12 +114,16 @@ def write_file(path: Path, origin: Origin, kind: str, facts: Mapping[str, str | 
         writer.close()
 
 
-def _describe(writer: Any, origin: Origin, kind: str, facts: Mapping[str, str | Sequence[str]]) -> None:
+def _describe(
+    writer: Any, origin: Origin, kind: str, facts: Mapping[str, str | Sequence[str]]
+) -> None:
     gguf = package()
     writer.add_type("model")
     writer.add_name(facts["name"])
     writer.add_license(facts["license"])
-    writer.add_size_label(gguf.size_label(origin.config.parameter_count(), origin.config.parameter_count(), 0, 0))
+    writer.add_size_label(
+        gguf.size_label(origin.config.parameter_count(), origin.config.parameter_count(), 0, 0)
+    )
     start = f"continued from {origin.base['name']}" if origin.base else "trained from scratch"
     writer.add_description(f"{start} with groundup; weights: {origin.name}")
     if origin.base:
@@ -103,7 +132,9 @@ def _describe(writer: Any, origin: Origin, kind: str, facts: Mapping[str, str | 
     writer.add_dataset_count(len(facts["sources"]))
     for number, source in enumerate(facts["sources"]):
         writer.add_dataset_name(number, source)
-    writer.add_file_type(gguf.LlamaFileType["ALL_F32" if kind == "f32" else f"MOSTLY_{kind.upper()}"])
+    writer.add_file_type(
+        gguf.LlamaFileType["ALL_F32" if kind == "f32" else f"MOSTLY_{kind.upper()}"]
+    )
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     for ours, theirs in (("temperature", "temp"), ("top_p", "top_p")):
         if ours in origin.sampling:
@@ -133,8 +164,12 @@ def _vocabulary(writer: Any, origin: Origin) -> None:
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(origin.tokenizer.splitter)
     writer.add_token_list([token or f"[PAD{number}]" for number, token in enumerate(whole)])
-    kinds = dict.fromkeys(origin.tokenizer.whole_words, types.USER_DEFINED) | dict.fromkeys(origin.tokenizer.specials, types.CONTROL)
-    writer.add_token_types([kinds.get(token, types.NORMAL) if token else types.UNUSED for token in whole])
+    kinds = dict.fromkeys(origin.tokenizer.whole_words, types.USER_DEFINED) | dict.fromkeys(
+        origin.tokenizer.specials, types.CONTROL
+    )
+    writer.add_token_types(
+        [kinds.get(token, types.NORMAL) if token else types.UNUSED for token in whole]
+    )
     writer.add_token_merges(written_merges(merges, origin.tokenizer.end))
     # Named, since llama.cpp would take id 11 for it, but never added: see `hf.write_folder`.
     writer.add_bos_token_id(end)
@@ -149,8 +184,8 @@ def _vocabulary(writer: Any, origin: Origin) -> None:
 def written_merges(merges: list[str], end: str) -> list[str]:
     """Return the merges as they stand in the file.
 
-    llama.cpp wants the list to be there, and the format knows no empty one. The merge that stands for none can never
-    apply, since a text is cut into bytes before, and neither side of it is one.
+    llama.cpp wants the list to be there, and the format knows no empty one. The merge that stands
+    for none can never apply, since a text is cut into bytes before, and neither side of it is one.
     """
     return merges or [f"{end} {end}"]
 
@@ -161,20 +196,29 @@ def _weights(writer: Any, origin: Origin, kind: str) -> None:
     names = tensor_names(config)
     with safe_open(origin.path / WEIGHTS, "pt") as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
-        types = {name: gguf.GGMLQuantizationType[stored_as(kind, shape).upper()] for name, shape in shapes.items()}
+        types = {
+            name: gguf.GGMLQuantizationType[stored_as(kind, shape).upper()]
+            for name, shape in shapes.items()
+        }
         for name, shape in shapes.items():
             size = int(np.prod(gguf.quant_shape_to_byte_shape(shape, types[name])))
-            writer.add_tensor_info(names[name], shape, np.dtype(np.float32), size, raw_dtype=types[name])
+            writer.add_tensor_info(
+                names[name], shape, np.dtype(np.float32), size, raw_dtype=types[name]
+            )
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         for name in names:
-            weight = pairs_together(file.get_tensor(name).float().numpy(), turned_heads(config, name))
+            weight = pairs_together(
+                file.get_tensor(name).float().numpy(), turned_heads(config, name)
+            )
             writer.write_tensor_data(_converted(weight, types[name], names[name]))
 
 
 def pairs_together(weight: npt.NDArray[np.float32], heads: int) -> npt.NDArray[np.float32]:
-    """Return a matrix with the rows i and i + E/2 of each head side by side; 0 heads leave it as it is."""
+    """Return a matrix with the rows i and i + E/2 of each head side by side; 0 heads leave it as it
+    is.
+    """
     if not heads:
         return weight
     halves = weight.reshape(heads, 2, -1, weight.shape[1])
@@ -182,7 +226,9 @@ def pairs_together(weight: npt.NDArray[np.float32], heads: int) -> npt.NDArray[n
 
 
 def stored_as(kind: str, shape: Sequence[int]) -> str:
-    """Return the type of one tensor: vectors are f32, because llama.cpp multiplies norms in no other type."""
+    """Return the type of one tensor: vectors are f32, because llama.cpp multiplies norms in no
+    other type.
+    """
     if len(shape) == 1:
         return "f32"
     return "f16" if kind == "q8_0" and shape[-1] % 32 else kind
@@ -190,11 +236,15 @@ def stored_as(kind: str, shape: Sequence[int]) -> str:
 
 def _converted(weight: npt.NDArray[np.float32], kind: Any, name: str) -> npt.NDArray[Any]:
     if not np.isfinite(weight).all():
-        raise GroundupError(f"export: {name} holds a weight that is no finite number; the training diverged")
+        raise GroundupError(
+            f"export: {name} holds a weight that is no finite number; the training diverged"
+        )
     with np.errstate(over="ignore"):
         stored: npt.NDArray[Any] = package().quantize(weight, kind)
     if stored.dtype == np.float16 and not np.isfinite(stored).all():
-        raise GroundupError(f"export: {name} holds a weight beyond 65,504, too large for f16; take bf16 or f32")
+        raise GroundupError(
+            f"export: {name} holds a weight beyond 65,504, too large for f16; take bf16 or f32"
+        )
     return stored
 
 
@@ -226,4 +276,8 @@ def tensors(path: Path) -> Iterator[tuple[str, str, npt.NDArray[np.float32]]]:
     for tensor in reader(path).tensors:
         kind = tensor.tensor_type.name.lower()
         shape = tuple(int(size) for size in reversed(tensor.shape))
-        yield tensor.name, kind, gguf.dequantize(np.asarray(tensor.data), tensor.tensor_type).reshape(shape)
+        yield (
+            tensor.name,
+            kind,
+            gguf.dequantize(np.asarray(tensor.data), tensor.tensor_type).reshape(shape),
+        )

@@ -1,6 +1,8 @@
-"""The first gate of a GGUF file: read back, it holds the model. Reads the file and the folder it was made from; writes nothing.
+"""The first gate of a GGUF file: read back, it holds the model. Reads the file and the folder it
+was made from; writes nothing.
 
-Every weight, every size, every token and merge. What they mean to llama.cpp is the second gate, `llamacpp.py`.
+Every weight, every size, every token and merge. What they mean to llama.cpp is the second gate,
+`llamacpp.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,14 @@ from safetensors import safe_open
 from torch import Tensor
 
 from groundup.errors import GroundupError
-from groundup.export.gguf import fields, stored_as, tensor_names, tensors, turned_heads, written_merges
+from groundup.export.gguf import (
+    fields,
+    stored_as,
+    tensor_names,
+    tensors,
+    turned_heads,
+    written_merges,
+)
 from groundup.export.rounding import log_probabilities
 from groundup.export.source_model import WEIGHTS, Origin
 from groundup.model.config import ModelConfig
@@ -65,7 +74,13 @@ def compare_sizes(table: Mapping[str, Any], config: ModelConfig) -> None:
         "attention.layer_norm_rms_epsilon": _as_float32(config.norm_epsilon),
         "vocab_size": config.vocab_size,
     }
-    _compare(table, {name if "general" in name else f"{config.layout}.{name}": value for name, value in wanted.items()})
+    _compare(
+        table,
+        {
+            name if "general" in name else f"{config.layout}.{name}": value
+            for name, value in wanted.items()
+        },
+    )
 
 
 def compare_vocabulary(table: Mapping[str, Any], origin: Origin) -> None:
@@ -85,28 +100,51 @@ def compare_vocabulary(table: Mapping[str, Any], origin: Origin) -> None:
         "tokenizer.ggml.add_bos_token": False,
     }
     if origin.template:
-        wanted |= {"tokenizer.chat_template": origin.template, "tokenizer.ggml.eot_token_id": origin.tokenizer.stop_id}
+        wanted |= {
+            "tokenizer.chat_template": origin.template,
+            "tokenizer.ggml.eot_token_id": origin.tokenizer.stop_id,
+        }
     _compare(table, wanted)
     kinds = table.get("tokenizer.ggml.token_type") or []
     stored = table.get("tokenizer.ggml.tokens", [])[: len(tokens)]
-    _compare_lists("tokens", [name if own else "" for name, own in zip(stored, tokens, strict=False)], tokens)
-    _compare_lists("merges", table.get("tokenizer.ggml.merges", []), written_merges(merges, origin.tokenizer.end))
-    for kind, names in ((CONTROL, origin.tokenizer.specials), (USER_DEFINED, origin.tokenizer.whole_words)):
+    _compare_lists(
+        "tokens", [name if own else "" for name, own in zip(stored, tokens, strict=False)], tokens
+    )
+    _compare_lists(
+        "merges",
+        table.get("tokenizer.ggml.merges", []),
+        written_merges(merges, origin.tokenizer.end),
+    )
+    for kind, names in (
+        (CONTROL, origin.tokenizer.specials),
+        (USER_DEFINED, origin.tokenizer.whole_words),
+    ):
         found = [token for token, own in zip(tokens, kinds, strict=False) if own == kind]
-        _compare_lists("special tokens" if kind == CONTROL else "added tokens", sorted(found), sorted(names))
+        _compare_lists(
+            "special tokens" if kind == CONTROL else "added tokens", sorted(found), sorted(names)
+        )
 
 
 def _compare_lists(name: str, found: Sequence[Any], wanted: Sequence[Any]) -> None:
     """Compare long lists; the message does not show 50,000 entries."""
     if list(found) != list(wanted):
-        same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(found, wanted, strict=False)))
-        raise GroundupError(f"export: the GGUF file holds other {name} than the tokenizer; the first that differs is number {same}")
+        same = sum(
+            1
+            for _ in itertools.takewhile(
+                lambda pair: pair[0] == pair[1], zip(found, wanted, strict=False)
+            )
+        )
+        raise GroundupError(
+            f"export: the GGUF file holds other {name} than the tokenizer; the first that differs is number {same}"
+        )
 
 
 def _compare(table: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     for name, value in wanted.items():
         if table.get(name) != value:
-            raise GroundupError(f"export: the GGUF file says {name} = {str(table.get(name))[:80]!r}, the model {str(value)[:80]!r}")
+            raise GroundupError(
+                f"export: the GGUF file says {name} = {str(table.get(name))[:80]!r}, the model {str(value)[:80]!r}"
+            )
 
 
 def _as_float32(value: float) -> float:
@@ -117,7 +155,8 @@ def load_weights(path: Path, origin: Origin, kind: str, model: Transformer) -> d
     """Compare every tensor with the checkpoint's, and copy it into `model`; return what was found.
 
     Raises:
-        GroundupError: a tensor is missing, of another type or shape, or further from the checkpoint than its type allows.
+        GroundupError: a tensor is missing, of another type or shape, or further from the checkpoint
+            than its type allows.
     """
     ours = {theirs: name for name, theirs in tensor_names(origin.config).items()}
     parameters = dict(model.named_parameters())
@@ -125,12 +164,16 @@ def load_weights(path: Path, origin: Origin, kind: str, model: Transformer) -> d
     with safe_open(origin.path / WEIGHTS, "pt") as file, torch.no_grad():
         for name, stored, values in tensors(path):
             if name not in ours:
-                raise GroundupError(f"export: the GGUF file holds {name}, a tensor that the model lacks or one that is there twice")
+                raise GroundupError(
+                    f"export: the GGUF file holds {name}, a tensor that the model lacks or one that is there twice"
+                )
             own = ours.pop(name)
             weight = file.get_tensor(own).float()
             found = halves_apart(torch.from_numpy(values.copy()), turned_heads(origin.config, own))
             if stored != stored_as(kind, weight.shape):
-                raise GroundupError(f"export: {name} is stored as {stored}, not as {stored_as(kind, weight.shape)}")
+                raise GroundupError(
+                    f"export: {name} is stored as {stored}, not as {stored_as(kind, weight.shape)}"
+                )
             compare_weight(name, stored, weight, found)
             parameters[own].copy_(found)
             types[stored] = types.get(stored, 0) + 1
@@ -140,33 +183,47 @@ def load_weights(path: Path, origin: Origin, kind: str, model: Transformer) -> d
 
 
 def halves_apart(weight: Tensor, heads: int) -> Tensor:
-    """Return a matrix with the rows 2i and 2i + 1 of each head at i and i + E/2, as we have them; 0 heads leave it as it is."""
-    return torch.cat([part[start::2] for part in weight.chunk(heads) for start in (0, 1)]) if heads else weight
+    """Return a matrix with the rows 2i and 2i + 1 of each head at i and i + E/2, as we have them; 0
+    heads leave it as it is.
+    """
+    return (
+        torch.cat([part[start::2] for part in weight.chunk(heads) for start in (0, 1)])
+        if heads
+        else weight
+    )
 
 
 def compare_weight(name: str, kind: str, weight: Tensor, found: Tensor) -> None:
-    """Compare one tensor as read back with the checkpoint's: exactly, after rounding where the type rounds.
+    """Compare one tensor as read back with the checkpoint's: exactly, after rounding where the type
+    rounds.
 
-    f16 and bf16 are compared with PyTorch's rounding, which is another implementation than the one that wrote them.
+    f16 and bf16 are compared with PyTorch's rounding, which is another implementation than the one
+    that wrote them.
 
     Raises:
         GroundupError: it differs.
     """
     if weight.shape != found.shape:
-        raise GroundupError(f"export: {name} has the shape {tuple(found.shape)}, not {tuple(weight.shape)}")
+        raise GroundupError(
+            f"export: {name} has the shape {tuple(found.shape)}, not {tuple(weight.shape)}"
+        )
     if kind == "q8_0":
         wrong = (weight - found).abs() > block_bound(weight)
     else:
         rounded = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[kind]
         wrong = weight.to(rounded).float() != found
     if bool(wrong.any()) or not bool(found.isfinite().all()):
-        raise GroundupError(f"export: {int(wrong.sum())} of {wrong.numel()} weights of {name} are not those of the checkpoint")
+        raise GroundupError(
+            f"export: {int(wrong.sum())} of {wrong.numel()} weights of {name} are not those of the checkpoint"
+        )
 
 
 def block_bound(weight: Tensor) -> Tensor:
-    """Return how far q8_0 may move each weight: half a step, and the rounding of the step to f16 times 127 steps.
+    """Return how far q8_0 may move each weight: half a step, and the rounding of the step to f16
+    times 127 steps.
 
-    The step of a block is its largest weight over 127; f16 keeps it to 2^-11 of itself, or 2^-25 where it is subnormal.
+    The step of a block is its largest weight over 127; f16 keeps it to 2^-11 of itself, or 2^-25
+    where it is subnormal.
     """
     blocks = weight.reshape(-1, BLOCK).abs()
     step = blocks.max(dim=1, keepdim=True).values / LEVELS
@@ -177,13 +234,21 @@ def block_bound(weight: Tensor) -> Tensor:
 def moved(model: Transformer, stored: Transformer, rows: Sequence[Tensor]) -> dict[str, float]:
     """Return how far the rounding of weights moved the model, over all positions of `rows`.
 
-    Those are the mean Kullback-Leibler divergence (nats a token) of the file's model from the checkpoint's, the largest
-    difference of a log-probability, and the share of positions whose most probable token is the same.
+    Those are the mean Kullback-Leibler divergence (nats a token) of the file's model from the
+    checkpoint's, the largest difference of a log-probability, and the share of positions whose most
+    probable token is the same.
     """
     divergence, difference, same, positions = 0.0, 0.0, 0, 0
     for row in rows:
         before, after = log_probabilities(model, row), log_probabilities(stored, row)
         divergence += float((before.exp() * (before - after)).sum())
         difference = max(difference, float((before - after).abs().max()))
-        same, positions = same + int((before.argmax(-1) == after.argmax(-1)).sum()), positions + len(row)
-    return {"rounding_divergence": divergence / positions, "rounding_max_difference": difference, "rounding_same": same / positions}
+        same, positions = (
+            same + int((before.argmax(-1) == after.argmax(-1)).sum()),
+            positions + len(row),
+        )
+    return {
+        "rounding_divergence": divergence / positions,
+        "rounding_max_difference": difference,
+        "rounding_same": same / positions,
+    }

@@ -1,6 +1,7 @@
 """Writes a Hugging Face folder. Reads the folder of a checkpoint or of a tuned model.
 
-The architecture is a plain Qwen3 or Llama, so transformers, vLLM and llama.cpp load the folder without code of ours.
+The architecture is a plain Qwen3 or Llama, so transformers, vLLM and llama.cpp load the folder
+without code of ours.
 """
 
 from __future__ import annotations
@@ -11,16 +12,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from groundup.export.source_model import GENERATION, MODEL_CONFIG, TOKENIZER_CONFIG, TOKENIZER_FILE, WEIGHTS, Origin
+from groundup.export.source_model import (
+    GENERATION,
+    MODEL_CONFIG,
+    TOKENIZER_CONFIG,
+    TOKENIZER_FILE,
+    WEIGHTS,
+    Origin,
+)
 from groundup.model.config import ModelConfig
 
 
 def write_folder(folder: Path, origin: Origin, name: str, license: str = "") -> None:
     """Write config, weights, tokenizer, generation settings and a model card."""
     settings = dict(origin.settings) | {"model_max_length": origin.config.context}
-    # Without a begin token: documents follow an end-of-text id in training, and nothing else precedes them.
+    # Without a begin token: documents follow an end-of-text id in training, and nothing else
+    # precedes them.
     end = origin.tokenizer.end_id
-    ends = {"bos_token_id": None, "eos_token_id": origin.ends if len(origin.ends) > 1 else origin.ends[0], "pad_token_id": end}
+    ends = {
+        "bos_token_id": None,
+        "eos_token_id": origin.ends if len(origin.ends) > 1 else origin.ends[0],
+        "pad_token_id": end,
+    }
     _write_json(folder / MODEL_CONFIG, dict(origin.table) | ends)
     _write_json(folder / GENERATION, ends | origin.sampling)
     _write_json(folder / TOKENIZER_CONFIG, settings)
@@ -65,8 +78,14 @@ print(tokenizer.decode(model.generate(**prompt, max_new_tokens=100)[0, prompt["i
 def model_card(origin: Origin, name: str, license: str) -> str:
     """Return a short model card; every number in it is counted from the configuration."""
     config = origin.config
-    weights = "tuned after training" if origin.name == "tuned" else f"those of checkpoint {origin.name}"
-    head = ["library_name: transformers", "pipeline_tag: text-generation", *([f"license: {json.dumps(license)}"] if license else [])]
+    weights = (
+        "tuned after training" if origin.name == "tuned" else f"those of checkpoint {origin.name}"
+    )
+    head = [
+        "library_name: transformers",
+        "pipeline_tag: text-generation",
+        *([f"license: {json.dumps(license)}"] if license else []),
+    ]
     return f"""---
 {chr(10).join(head)}
 ---

@@ -1,7 +1,9 @@
-"""A process of its own for llama.cpp, which may crash. Reads a GGUF file named on stdin; serves it on loopback until stdin closes.
+"""A process of its own for llama.cpp, which may crash. Reads a GGUF file named on stdin; serves it
+on loopback until stdin closes.
 
-Run as `python -m groundup.export.llama_worker`. The first line of stdin is the job as JSON (path, context, threads, key); on stdout go
-{"system"} once the library runs at all, then {"address"} once the file is loaded.
+Run as `python -m groundup.export.llama_worker`. The first line of stdin is the job as JSON (path,
+context, threads, key); on stdout go {"system"} once the library runs at all, then {"address"} once
+the file is loaded.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ def main() -> None:
     server = xllamacpp.Server(_parameters(xllamacpp, **job))
     _say(answers, {"address": server.listening_address})
     sys.stdin.read()
-    # Without the destructors of the library: there is nothing to save, and a crash in them would say nothing.
+    # Without the destructors of the library: there is nothing to save, and a crash in them would
+    # say nothing.
     os._exit(0)
 
 
@@ -34,7 +37,9 @@ def _say(answers: Any, line: dict[str, str]) -> None:
 
 
 def _parameters(library: Any, path: str, context: int, threads: int, key: str) -> Any:
-    """Plain arithmetic on the CPU: keys and values in float32, attention by separate products, nothing off to a GPU."""
+    """Plain arithmetic on the CPU: keys and values in float32, attention by separate products,
+    nothing off to a GPU.
+    """
     chosen = library.CommonParams()
     chosen.model.path = path
     chosen.n_ctx = context

@@ -1,4 +1,6 @@
-"""What every form of export starts from. Reads a model folder of a run: sizes, tokenizer, ends, chat template; writes nothing."""
+"""What every form of export starts from. Reads a model folder of a run: sizes, tokenizer, ends,
+chat template; writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ class Origin:
         table: config.json.
         settings: tokenizer_config.json.
         generation: generation_config.json, which a checkpoint lacks.
-        base: name and license of the model whose weights training began with; empty where they were drawn.
+        base: name and license of the model whose weights training began with; empty where they were
+            drawn.
     """
 
     path: Path
@@ -50,10 +53,14 @@ class Origin:
 
     @cached_property
     def vocabulary(self) -> tuple[list[str], list[str]]:
-        """Names of the tokens by id, "" where no token has one, and the merges ("a b") in the order in which they were learned."""
+        """Names of the tokens by id, "" where no token has one, and the merges ("a b") in the order
+        in which they were learned.
+        """
         model = json.loads((self.path / TOKENIZER_FILE).read_text(encoding="utf-8"))["model"]
         # A byte-level name has no space in it.
-        return self.tokenizer.names(), [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+        return self.tokenizer.names(), [
+            merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]
+        ]
 
     @property
     def ends(self) -> list[int]:
@@ -64,7 +71,9 @@ class Origin:
 
     @property
     def eos(self) -> int:
-        """Id of the end that tokenizer_config.json names: `<|im_end|>` after tuning, else `<|endoftext|>`."""
+        """Id of the end that tokenizer_config.json names: `<|im_end|>` after tuning, else
+        `<|endoftext|>`.
+        """
         return self.special(str(self.settings["eos_token"]))
 
     @property
@@ -75,7 +84,11 @@ class Origin:
     @property
     def sampling(self) -> dict[str, Any]:
         """How programs should sample unless told otherwise."""
-        own = {name: value for name, value in self.generation.items() if not name.endswith("_token_id") and name != "transformers_version"}
+        own = {
+            name: value
+            for name, value in self.generation.items()
+            if not name.endswith("_token_id") and name != "transformers_version"
+        }
         return SAMPLING | own
 
     def special(self, token: str) -> int:
@@ -86,7 +99,9 @@ class Origin:
         """
         ids = self.tokenizer.specials
         if token not in ids:
-            raise GroundupError(f"{self.path / TOKENIZER_CONFIG}: {token!r} is no special token; there are {', '.join(ids)}")
+            raise GroundupError(
+                f"{self.path / TOKENIZER_CONFIG}: {token!r} is no special token; there are {', '.join(ids)}"
+            )
         return ids[token]
 
 
@@ -97,9 +112,18 @@ def read_origin(path: Path, name: str, base: Mapping[str, str] | None = None) ->
         GroundupError: a file is missing or torn, or the sizes do not fit the tokenizer.
     """
     generation = _read(path / GENERATION) if (path / GENERATION).exists() else {}
-    origin = Origin(path, name, _read(path / MODEL_CONFIG), _read(path / TOKENIZER_CONFIG), generation, base or {})
+    origin = Origin(
+        path,
+        name,
+        _read(path / MODEL_CONFIG),
+        _read(path / TOKENIZER_CONFIG),
+        generation,
+        base or {},
+    )
     if origin.tokenizer.vocab_size > origin.config.vocab_size:
-        raise GroundupError(f"{path}: the tokenizer has {origin.tokenizer.vocab_size} ids, the model {origin.config.vocab_size}")
+        raise GroundupError(
+            f"{path}: the tokenizer has {origin.tokenizer.vocab_size} ids, the model {origin.config.vocab_size}"
+        )
     return origin
 
 

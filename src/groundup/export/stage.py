@@ -1,7 +1,9 @@
-"""The stage `export`. Reads the run's model (the tuned one, else the best checkpoint) and the view `tokenize`; writes `export`:
+"""The stage `export`. Reads the run's model (the tuned one, else the best checkpoint) and the view
+`tokenize`; writes `export`:
 
-hf/ (a Hugging Face folder), model-TYPE.gguf (for llama.cpp) and parity.json (what each was compared with). Other models of
-the run, exported by hand, stand beside them as hf-step-000250/ or model-step-000250-f16.gguf.
+hf/ (a Hugging Face folder), model-TYPE.gguf (for llama.cpp) and parity.json (what each was compared
+with). Other models of the run, exported by hand, stand beside them as hf-step-000250/ or
+model-step-000250-f16.gguf.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ from groundup.runtime.store import Artifact, Facts, Step
 VERSION = 2
 PARITY_VERSION = 1
 
-# Tokens of held-out text that the gate reads, from the beginning of each shard, and of how many shards.
+# Tokens of held-out text that the gate reads, from the beginning of each shard, and of how many
+# shards.
 TEXT_TOKENS, TEXTS = 2_000, 8
 PARITY, GGUF = "parity.json", "model.gguf"
 
@@ -51,7 +54,9 @@ class Wanted:
         return f"export/{self.form}-{self.kind}" if self.kind else f"export/{self.form}"
 
     def file(self, model: RunModel, own: RunModel) -> str:
-        """Return its name in the view; `own` is the model of the run, whose exports carry no name of a model."""
+        """Return its name in the view; `own` is the model of the run, whose exports carry no name
+        of a model.
+        """
         of = "" if model.name == own.name else f"-{model.name}"
         return f"model{of}-{self.kind}.gguf" if self.form == "gguf" else f"hf{of}"
 
@@ -60,20 +65,30 @@ def run(run: Run) -> None:
     """Export what the recipe asks for, and what was asked for by hand, and publish the view.
 
     Raises:
-        GroundupError: there is no checkpoint, a package is missing, or an export does not say what the model says.
+        GroundupError: there is no checkpoint, a package is missing, or an export does not say what
+            the model says.
     """
     tokens = run.store.view("tokenize")
     if tokens is None:
-        raise GroundupError(f"{run.root / 'tokenize'}: there is no tokenizer; run with --redo tokenize")
+        raise GroundupError(
+            f"{run.root / 'tokenize'}: there is no tokenizer; run with --redo tokenize"
+        )
     trained_on(run.root, tokens)
     own, chosen = find_model(run.root), dict(_chosen(run))
-    jobs = {wanted.file(model, own): _job(run, wanted, model, tokens) for wanted, model in chosen.items()}
+    jobs = {
+        wanted.file(model, own): _job(run, wanted, model, tokens)
+        for wanted, model in chosen.items()
+    }
     artifacts = run.build("export", list(jobs.values()), "exporting", "model")
     named = dict(zip(jobs, artifacts, strict=True))
     compared = _compared(run, named)
     links = {PARITY: compared.path / PARITY}
     for name, artifact in named.items():
-        links |= {_place(name, file): artifact.path / file for file in artifact.manifest["files"] if file != PARITY}
+        links |= {
+            _place(name, file): artifact.path / file
+            for file in artifact.manifest["files"]
+            if file != PARITY
+        }
     by_hand = [dataclasses.astuple(wanted) for wanted in chosen if wanted not in _asked(run.recipe)]
     run.publish("export", [*artifacts, compared], links, {"by_hand": by_hand})
 
@@ -86,27 +101,40 @@ def by_hand(root: Path, form: str, kind: str, which: str) -> Recipe:
     """
     recipe = load_lock(root)
     find_model(root, which)
-    return dataclasses.replace(recipe, export=dataclasses.replace(recipe.export, more=((form, kind, which),)))
+    return dataclasses.replace(
+        recipe, export=dataclasses.replace(recipe.export, more=((form, kind, which),))
+    )
 
 
 def place(root: Path, form: str, kind: str, which: str) -> Path:
     """Return where an export stands."""
-    return root / "export" / Wanted(form, kind, which).file(find_model(root, which), find_model(root))
+    return (
+        root / "export" / Wanted(form, kind, which).file(find_model(root, which), find_model(root))
+    )
 
 
 def _asked(recipe: Recipe) -> list[Wanted]:
     """Return the exports that the recipe asks for, of the run's own model."""
     kinds = {"hf": ("",), "gguf": recipe.export.gguf_types}
-    return [Wanted(form, kind, "") for form in dict.fromkeys(recipe.export.formats) for kind in dict.fromkeys(kinds[form])]
+    return [
+        Wanted(form, kind, "")
+        for form in dict.fromkeys(recipe.export.formats)
+        for kind in dict.fromkeys(kinds[form])
+    ]
 
 
 def _chosen(run: Run) -> Iterator[tuple[Wanted, RunModel]]:
-    """Yield every export once: the recipe's, what a person asks for now, and what one asked for before."""
+    """Yield every export once: the recipe's, what a person asks for now, and what one asked for
+    before.
+    """
     view = run.store.view("export")
     # `--redo export` goes back to the recipe.
     before = view.facts.get("by_hand", []) if view is not None and "export" not in run.redo else []
     seen = set()
-    for wanted in [*_asked(run.recipe), *(Wanted(*one) for one in (*run.recipe.export.more, *before))]:
+    for wanted in [
+        *_asked(run.recipe),
+        *(Wanted(*one) for one in (*run.recipe.export.more, *before)),
+    ]:
         try:
             model = find_model(run.root, wanted.which)
         except GroundupError as error:
@@ -121,9 +149,19 @@ def _chosen(run: Run) -> Iterator[tuple[Wanted, RunModel]]:
 
 def _job(run: Run, wanted: Wanted, model: RunModel, tokens: Artifact) -> Job:
     files = tokens.manifest["files"]
-    inputs = {"model": model.content, "tokenizer": files[FILE]["sha256"], "tokenizer_config": files[CONFIG]["sha256"]}
-    inputs |= {name: entry["sha256"] for name, entry in files.items() if name in _held_out(tokens.path)}
-    settings: dict[str, Any] = {"name": run.recipe.name, "license": run.recipe.export.license, "seed": run.recipe.seed}
+    inputs = {
+        "model": model.content,
+        "tokenizer": files[FILE]["sha256"],
+        "tokenizer_config": files[CONFIG]["sha256"],
+    }
+    inputs |= {
+        name: entry["sha256"] for name, entry in files.items() if name in _held_out(tokens.path)
+    }
+    settings: dict[str, Any] = {
+        "name": run.recipe.name,
+        "license": run.recipe.export.license,
+        "seed": run.recipe.seed,
+    }
     base = init_from(run.root)
     settings |= {"base": base} if base else {}
     arguments = settings | {"model": model.path, "model_name": model.name, "tokens": tokens.path}
@@ -132,7 +170,12 @@ def _job(run: Run, wanted: Wanted, model: RunModel, tokens: Artifact) -> Job:
         return Job(Step(wanted.step(), model.name, VERSION, settings, inputs), export_hf, arguments)
     gguf_file.package()
     sources = [source.name for source in run.recipe.source if source.kind != "evaluation"]
-    settings |= {"model": model.name, "sources": sources, "gguf": importlib.metadata.version("gguf"), "llama_cpp": llamacpp.version()}
+    settings |= {
+        "model": model.name,
+        "sources": sources,
+        "gguf": importlib.metadata.version("gguf"),
+        "llama_cpp": llamacpp.version(),
+    }
     arguments |= {"kind": wanted.kind, "sources": sources}
     return Job(Step(wanted.step(), model.name, VERSION, settings, inputs), export_gguf, arguments)
 
@@ -142,7 +185,15 @@ def _place(name: str, file: str) -> str:
 
 
 def export_hf(
-    folder: Path, *, model: Path, model_name: str, tokens: Path, name: str, license: str, seed: int, base: Mapping[str, str] | None = None
+    folder: Path,
+    *,
+    model: Path,
+    model_name: str,
+    tokens: Path,
+    name: str,
+    license: str,
+    seed: int,
+    base: Mapping[str, str] | None = None,
 ) -> Facts:
     """Write `hf/` and `parity.json`; nothing is committed unless both agree with the model.
 
@@ -175,7 +226,8 @@ def export_gguf(
     """Write `model.gguf` and `parity.json`; nothing is committed unless both agree with the model.
 
     Raises:
-        GroundupError: the file holds other weights or words than the model, or llama.cpp makes something else of them.
+        GroundupError: the file holds other weights or words than the model, or llama.cpp makes
+            something else of them.
     """
     path, origin = folder / GGUF, read_origin(model, model_name, base)
     gguf_file.write_file(path, origin, kind, {"name": name, "license": license, "sources": sources})
@@ -184,14 +236,26 @@ def export_gguf(
     stored, found = readback.check_file(path, origin, kind)
     found |= readback.moved(load_model(model), stored, rows)
     found |= llamacpp.check(path, origin, kind, stored, rows, texts)
-    write_json(folder / PARITY, {"model": model_name, "type": kind, "bytes": path.stat().st_size} | found)
+    write_json(
+        folder / PARITY, {"model": model_name, "type": kind, "bytes": path.stat().st_size} | found
+    )
     return {"parameters": origin.config.parameter_count(), "llama_cpp": found["llama_cpp"]}
 
 
 def _compared(run: Run, named: Mapping[str, Artifact]) -> Artifact:
     """Join what was compared, by the names in the view."""
-    step = Step("export/parity", "parity", PARITY_VERSION, {"names": list(named)}, {name: a.content for name, a in named.items()})
-    job = Job(step, join_parity, {"paths": {name: artifact.path / PARITY for name, artifact in named.items()}})
+    step = Step(
+        "export/parity",
+        "parity",
+        PARITY_VERSION,
+        {"names": list(named)},
+        {name: a.content for name, a in named.items()},
+    )
+    job = Job(
+        step,
+        join_parity,
+        {"paths": {name: artifact.path / PARITY for name, artifact in named.items()}},
+    )
     return run.build("export", [job], "comparing", "list")[0]
 
 
@@ -209,4 +273,7 @@ def held_out_texts(tokens: Path) -> list[str]:
 
 
 def _held_out(tokens: Path) -> list[str]:
-    return [f"shards/{path.name}" for path in sorted((tokens / "shards").glob("*.validation.npy"))[:TEXTS]]
+    return [
+        f"shards/{path.name}"
+        for path in sorted((tokens / "shards").glob("*.validation.npy"))[:TEXTS]
+    ]

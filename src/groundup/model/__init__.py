@@ -1,4 +1,6 @@
-"""The transformer: its sizes, weights on disk, loss, scores and sampling. Names load torch only when they are used."""
+"""The transformer: its sizes, weights on disk, loss, scores and sampling. Names load torch only
+when they are used.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,16 @@ if TYPE_CHECKING:
     from groundup.model.score import token_log_probabilities
     from groundup.model.transformer import Transformer
 
-__all__ = ["PRESETS", "ModelConfig", "Transformer", "generate", "load_model", "resolve", "save_model", "token_log_probabilities"]
+__all__ = [
+    "PRESETS",
+    "ModelConfig",
+    "Transformer",
+    "generate",
+    "load_model",
+    "resolve",
+    "save_model",
+    "token_log_probabilities",
+]
 
 _HOME = {
     "Transformer": "transformer",

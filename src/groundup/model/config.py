@@ -1,4 +1,6 @@
-"""Sizes of a model: counts its parameters and operations. How Hugging Face writes them down stands in `layouts.py`."""
+"""Sizes of a model: counts its parameters and operations. How Hugging Face writes them down stands
+in `layouts.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-# Qwen3 normalises the queries and keys of each head, Llama does not; what they share is all the rest.
+# Qwen3 normalises the queries and keys of each head, Llama does not; what they share is all the
+# rest.
 Layout = Literal["qwen3", "llama"]
 
 
@@ -19,7 +22,8 @@ class ModelConfig:
         heads: query heads; each group of `heads / kv_heads` shares one key and value head.
         head_width: must be even, since rotary positions turn pairs; 64 or 128 run everywhere.
         context: positions that the model was built for.
-        dropout: on the embedding and on what each branch adds to the residual stream, in training only.
+        dropout: on the embedding and on what each branch adds to the residual stream, in training
+            only.
     """
 
     vocab_size: int
@@ -38,11 +42,22 @@ class ModelConfig:
     tied: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "layers", "width", "heads", "kv_heads", "head_width", "feed_forward", "context"):
+        for name in (
+            "vocab_size",
+            "layers",
+            "width",
+            "heads",
+            "kv_heads",
+            "head_width",
+            "feed_forward",
+            "context",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
         if self.heads % self.kv_heads:
-            raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
+            raise ValueError(
+                f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})"
+            )
         if not self.rope_theta > 0:
             raise ValueError(f"rope_theta ({self.rope_theta}) must be positive")
         if self.head_width % 2:
@@ -75,18 +90,28 @@ class ModelConfig:
         return self.vocab_size * self.width + layers + self.width + self.head_parameters
 
     def flops_per_token(self, context: int | None = None) -> float:
-        """Return the floating-point operations of training on one token: forward, and twice that backward.
+        """Return the floating-point operations of training on one token: forward, and twice that
+        backward.
 
-        Counts every matrix product, the head too, and attention over the (context + 1) / 2 positions that a token sees
-        on average. Norms, softmax and rotary positions are left out: under 1 % at these sizes.
+        Counts every matrix product, the head too, and attention over the (context + 1) / 2
+        positions that a token sees on average. Norms, softmax and rotary positions are left out:
+        under 1 % at these sizes.
         """
         seen = ((context or self.context) + 1) / 2
         attention = 4 * self.heads * self.head_width * seen
-        forward = 2 * self.vocab_size * self.width + self.layers * (2 * self.layer_matrix_parameters + attention)
+        forward = 2 * self.vocab_size * self.width + self.layers * (
+            2 * self.layer_matrix_parameters + attention
+        )
         return 3 * forward
 
     def named(self) -> dict[str, Any]:
-        """Return the sizes by name, as they enter a key: without what only models from elsewhere have."""
+        """Return the sizes by name, as they enter a key: without what only models from elsewhere
+        have.
+        """
         table = dataclasses.asdict(self)
         usual = {"layout": "qwen3", "tied": True}
-        return {name: value for name, value in table.items() if name not in usual or usual[name] != value}
+        return {
+            name: value
+            for name, value in table.items()
+            if name not in usual or usual[name] != value
+        }

@@ -1,4 +1,6 @@
-"""The output head in chunks of rows: cross-entropy and log-probabilities that never hold the logits of a whole batch."""
+"""The output head in chunks of rows: cross-entropy and log-probabilities that never hold the logits
+of a whole batch.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Logits held at once. A larger chunk adds up the head's gradient less often; on a GPU it also fills the machine.
+# Logits held at once. A larger chunk adds up the head's gradient less often; on a GPU it also fills
+# the machine.
 CHUNK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 27}
 # Targets below zero do not count.
 IGNORED = -1
@@ -28,10 +31,12 @@ def working_type(x: Tensor) -> torch.dtype:
 
 
 class _CrossEntropySum(torch.autograd.Function):
-    """Sum over rows of -log softmax(x W^T)[target], with its gradients computed while the logits are at hand.
+    """Sum over rows of -log softmax(x W^T)[target], with its gradients computed while the logits
+    are at hand.
 
-    Softmax minus one-hot is the gradient of the sum with respect to the logits, so each chunk of logits is made once,
-    used for loss and gradients, and forgotten; a backward pass that made it again would cost a third product.
+    Softmax minus one-hot is the gradient of the sum with respect to the logits, so each chunk of
+    logits is made once, used for loss and gradients, and forgotten; a backward pass that made it
+    again would cost a third product.
     """
 
     @staticmethod
@@ -76,12 +81,16 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def cross_entropy_sum(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
-    """Return the sum (nats, float32) of the cross-entropy of `targets_N` under logits x W^T; negative targets count not."""
+    """Return the sum (nats, float32) of the cross-entropy of `targets_N` under logits x W^T;
+    negative targets count not.
+    """
     if torch.is_grad_enabled() and (x_ND.requires_grad or weight_VD.requires_grad):
         loss: Tensor = _CrossEntropySum.apply(x_ND, weight_VD, targets_N)
         return loss
     counted = targets_N >= 0
-    return -torch.where(counted, log_probabilities(x_ND, weight_VD, targets_N.clamp(min=0)), 0).sum()
+    return -torch.where(
+        counted, log_probabilities(x_ND, weight_VD, targets_N.clamp(min=0)), 0
+    ).sum()
 
 
 @torch.no_grad()

@@ -25,11 +25,12 @@ def generate(
     seed: int = 1,
     stop: Collection[int] = frozenset(),
 ) -> Iterator[int]:
-    """Yield the tokens that continue `prompt`, until `max_new_tokens` or a token of `stop`, which is not yielded.
+    """Yield the tokens that continue `prompt`, until `max_new_tokens` or a token of `stop`, which
+    is not yielded.
 
-    Temperature 0 takes the most probable token; `top_k` 0, `top_p` 1 and `min_p` 0 cut nothing off. A prompt longer than the
-    context is cut on the left. When the context is full, its last half is read again and generation goes on from there,
-    so that a text may grow beyond it.
+    Temperature 0 takes the most probable token; `top_k` 0, `top_p` 1 and `min_p` 0 cut nothing off.
+    A prompt longer than the context is cut on the left. When the context is full, its last half is
+    read again and generation goes on from there, so that a text may grow beyond it.
 
     Raises:
         ValueError: the prompt is empty, or temperature, top_k, top_p or min_p makes no sense.
@@ -39,7 +40,9 @@ def generate(
         raise ValueError("the prompt has no tokens; begin with the end-of-text id")
     drawing = Drawing(Sampling(temperature, top_k, top_p, min_p), seed, model.config.vocab_size)
     tokens = _tokens(model, list(prompt), drawing)
-    return itertools.takewhile(lambda token: token not in stop, itertools.islice(tokens, max_new_tokens))
+    return itertools.takewhile(
+        lambda token: token not in stop, itertools.islice(tokens, max_new_tokens)
+    )
 
 
 def _tokens(model: Transformer, tokens: list[int], drawing: Drawing) -> Iterator[int]:

@@ -1,4 +1,6 @@
-"""Hugging Face's config.json of a Qwen3 or a Llama: reads and writes its table. What this transformer lacks is refused by name."""
+"""Hugging Face's config.json of a Qwen3 or a Llama: reads and writes its table. What this
+transformer lacks is refused by name.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ CLASSES: dict[Layout, str] = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCau
 _ROPE_THETA, _EPSILON, _QWEN3_HEAD = 10_000.0, 1e-6, 128
 # Far above any model; a hostile number would keep us counting.
 MOST_LAYERS = 1_000
-# Entries that change what a model computes, and the only value of each that this transformer computes.
+# Entries that change what a model computes, and the only value of each that this transformer
+# computes.
 _NEEDED: dict[str, Any] = {
     "hidden_act": "silu",
     "attention_bias": False,
@@ -30,7 +33,11 @@ _NEEDED: dict[str, Any] = {
 def to_hf(config: ModelConfig) -> dict[str, Any]:
     """Return the config.json under which transformers, vLLM and llama.cpp load these weights."""
     # Of Llama, which would end texts at id 2 otherwise.
-    own = {"use_sliding_window": False} if config.layout == "qwen3" else {"mlp_bias": False, "bos_token_id": None, "eos_token_id": None}
+    own = (
+        {"use_sliding_window": False}
+        if config.layout == "qwen3"
+        else {"mlp_bias": False, "bos_token_id": None, "eos_token_id": None}
+    )
     return {
         "architectures": [CLASSES[config.layout]],
         "model_type": config.layout,
@@ -62,7 +69,8 @@ def from_hf(table: Mapping[str, Any]) -> ModelConfig:
     """Return the sizes that the config.json of a Qwen3 or Llama names.
 
     Raises:
-        GroundupError: naming the entry that is missing, makes no sense, or asks for what this transformer lacks.
+        GroundupError: naming the entry that is missing, makes no sense, or asks for what this
+            transformer lacks.
     """
     try:
         return _sizes(table)
@@ -97,7 +105,9 @@ def _layout(table: Mapping[str, Any]) -> Layout:
     for layout, name in CLASSES.items():
         if found == layout:
             if classes not in (None, [name]):
-                raise ValueError(f"architectures is {_short(classes)}; only [{name!r}] can be read for {layout}")
+                raise ValueError(
+                    f"architectures is {_short(classes)}; only [{name!r}] can be read for {layout}"
+                )
             return layout
     raise ValueError(f"model_type is {_short(found)}; only qwen3 and llama can be read")
 
@@ -110,19 +120,26 @@ def _refuse_foreign(table: Mapping[str, Any]) -> None:
     for name in ("rope_scaling", "rope_parameters"):
         _refuse_scaling(name, table.get(name) or {})
     types = table.get("layer_types") or []
-    others = [kind for kind in types if kind != "full_attention"] if isinstance(types, list) else [types]
+    others = (
+        [kind for kind in types if kind != "full_attention"] if isinstance(types, list) else [types]
+    )
     if others:
         raise ValueError(f"layer_types names {_short(others[0])}; only full_attention can be read")
 
 
 def _refuse_scaling(name: str, rope: Any) -> None:
     # Older folders say "type".
-    plain = isinstance(rope, Mapping) and rope.get("rope_type", rope.get("type", "default")) == "default"
+    plain = (
+        isinstance(rope, Mapping)
+        and rope.get("rope_type", rope.get("type", "default")) == "default"
+    )
     if not plain or rope.get("partial_rotary_factor", 1.0) != 1.0:
         raise ValueError(f"{name} is {_short(rope)}; only plain rotary positions can be read")
 
 
-def _whole(table: Mapping[str, Any], name: str, default: int | None = None, most: int = 1 << 31) -> int:
+def _whole(
+    table: Mapping[str, Any], name: str, default: int | None = None, most: int = 1 << 31
+) -> int:
     """Return an entry that counts something; a missing one, or null, is the default."""
     value = table.get(name)
     value = default if value is None else value
@@ -136,7 +153,11 @@ def _whole(table: Mapping[str, Any], name: str, default: int | None = None, most
 def _number(table: Mapping[str, Any], name: str, default: float) -> float:
     value = table.get(name)
     value = default if value is None else value
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not (math.isfinite(value) and value >= 0):
+    if (
+        not isinstance(value, (int, float))
+        or isinstance(value, bool)
+        or not (math.isfinite(value) and value >= 0)
+    ):
         raise ValueError(f"{name} is {_short(value)}; expected a number from 0 on")
     return float(value)
 

@@ -1,4 +1,6 @@
-"""Reads and writes a model folder in the Hugging Face layout: config.json and safetensors, whole or in numbered parts."""
+"""Reads and writes a model folder in the Hugging Face layout: config.json and safetensors, whole or
+in numbered parts.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def save_model(folder: Path, model: Transformer) -> None:
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
 
-def load_model(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Transformer:
+def load_model(
+    folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Transformer:
     """Read a model folder, ready for use (dropout off).
 
     Raises:
@@ -64,7 +68,9 @@ def read_config(folder: Path) -> ModelConfig:
     try:
         return from_hf(table)
     except GroundupError as error:
-        raise GroundupError(f"{folder / CONFIG}: {str(error).removeprefix(f'{CONFIG}: ')}") from None
+        raise GroundupError(
+            f"{folder / CONFIG}: {str(error).removeprefix(f'{CONFIG}: ')}"
+        ) from None
 
 
 def read_table(path: Path) -> dict[str, Any]:
@@ -93,7 +99,11 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).exists() or not (folder / INDEX).exists():
         return [_present(folder / WEIGHTS)]
     places = read_table(folder / INDEX).get("weight_map")
-    names = set(places.values()) if isinstance(places, Mapping) and all(isinstance(v, str) for v in places.values()) else set()
+    names = (
+        set(places.values())
+        if isinstance(places, Mapping) and all(isinstance(v, str) for v in places.values())
+        else set()
+    )
     if not names or any(Path(name).name != name for name in names):
         raise GroundupError(f"{folder / INDEX}: weight_map names no files beside it")
     return [_present(folder / name) for name in sorted(names)]
@@ -101,12 +111,15 @@ def weight_files(folder: Path) -> list[Path]:
 
 def _present(path: Path) -> Path:
     if not path.is_file():
-        raise GroundupError(f"{path}: there is no such file; a model folder needs it (nothing but safetensors is opened)")
+        raise GroundupError(
+            f"{path}: there is no such file; a model folder needs it (nothing but safetensors is opened)"
+        )
     return path
 
 
 def read_weights(folder: Path, model: Transformer) -> None:
-    """Copy the weights of a folder that `check_weights` passed into a model of its sizes, one tensor at a time.
+    """Copy the weights of a folder that `check_weights` passed into a model of its sizes, one
+    tensor at a time.
 
     Raises:
         GroundupError: a file is missing.
@@ -119,7 +132,8 @@ def read_weights(folder: Path, model: Transformer) -> None:
 
 
 def check_weights(folder: Path, config: ModelConfig) -> None:
-    """See that a folder holds every weight of these sizes once, and nothing else; only the headers of its files are read.
+    """See that a folder holds every weight of these sizes once, and nothing else; only the headers
+    of its files are read.
 
     Raises:
         GroundupError: naming the file and the weight.
@@ -131,15 +145,23 @@ def check_weights(folder: Path, config: ModelConfig) -> None:
             if _DERIVED.fullmatch(name) or (config.tied and name == "lm_head.weight"):
                 continue
             if name not in wanted or name in found:
-                raise GroundupError(f"{path}: does not fit its {CONFIG}: {name[:80]} is {'there twice' if name in found else 'unknown'}")
+                raise GroundupError(
+                    f"{path}: does not fit its {CONFIG}: {name[:80]} is {'there twice' if name in found else 'unknown'}"
+                )
             if kind not in TYPES:
-                raise GroundupError(f"{path}: {name} is stored as {kind}; quantized weights cannot be read, only {', '.join(TYPES)}")
+                raise GroundupError(
+                    f"{path}: {name} is stored as {kind}; quantized weights cannot be read, only {', '.join(TYPES)}"
+                )
             if shape != wanted[name]:
-                raise GroundupError(f"{path}: does not fit its {CONFIG}: {name} has the shape {shape}, not {wanted[name]}")
+                raise GroundupError(
+                    f"{path}: does not fit its {CONFIG}: {name} has the shape {shape}, not {wanted[name]}"
+                )
             found.add(name)
     missing = sorted(wanted.keys() - found)
     if missing:
-        raise GroundupError(f"{weight_files(folder)[0]}: does not fit its {CONFIG}: {missing[0]} is missing")
+        raise GroundupError(
+            f"{weight_files(folder)[0]}: does not fit its {CONFIG}: {missing[0]} is missing"
+        )
 
 
 def _headers(path: Path) -> Iterator[tuple[str, str, tuple[int, ...]]]:

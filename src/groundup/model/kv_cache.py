@@ -15,7 +15,9 @@ class LayerKeyValues(Protocol):
     """One layer's share of the keys and values."""
 
     def extend(self, k_BKTE: Tensor, v_BKTE: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Store new positions; return all keys, all values, and a mask where `is_causal` does not describe them."""
+        """Store new positions; return all keys, all values, and a mask where `is_causal` does not
+        describe them.
+        """
         ...
 
 
@@ -40,10 +42,19 @@ class KeyValues(Protocol):
 class Cache:
     """Keys and values of all layers for `batch` sequences of equal length."""
 
-    def __init__(self, config: ModelConfig, batch: int = 1, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        batch: int = 1,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.length = 0
         shape = (2, batch, config.kv_heads, config.context, config.head_width)
-        self.layers = [LayerCache(self, torch.empty(shape, device=device, dtype=dtype)) for _ in range(config.layers)]
+        self.layers = [
+            LayerCache(self, torch.empty(shape, device=device, dtype=dtype))
+            for _ in range(config.layers)
+        ]
 
     def advance(self, count: int) -> None:
         """Let the next positions follow `count` new ones."""
@@ -58,7 +69,8 @@ class LayerCache:
         self._store = store_2BKCE
 
     def extend(self, k_BKTE: Tensor, v_BKTE: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Store new positions; return all keys, all values, and a mask where `is_causal` does not describe them.
+        """Store new positions; return all keys, all values, and a mask where `is_causal` does not
+        describe them.
 
         The length grows only when all layers are through: `advance` does that.
         """

@@ -28,9 +28,11 @@ def evaluating(model: Transformer) -> Iterator[None]:
 
 
 def token_log_probabilities(model: Transformer, tokens_BT: Tensor) -> Tensor:
-    """Return log p(tokens[:, i + 1] | tokens[:, : i + 1]), [B, T - 1] float32, on the model's device.
+    """Return log p(tokens[:, i + 1] | tokens[:, : i + 1]), [B, T - 1] float32, on the model's
+    device.
 
-    Rows of unequal length may be padded on the right with any id: a position never sees what follows it.
+    Rows of unequal length may be padded on the right with any id: a position never sees what
+    follows it.
 
     Raises:
         ValueError: T - 1 exceeds the context.

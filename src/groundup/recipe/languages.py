@@ -36,15 +36,38 @@ zh Chinese, zu Zulu
 """
 LANGUAGES = dict(entry.split(maxsplit=1) for entry in _NAMES.replace("\n", " ").split(","))
 # What others write for the same language.
-_OTHERS = MEMBERS | {"fil": "tl", "in": "id", "iw": "he", "jw": "jv", "mo": "ro", "nb": "no", "sh": "sr"}
+_OTHERS = MEMBERS | {
+    "fil": "tl",
+    "in": "id",
+    "iw": "he",
+    "jw": "jv",
+    "mo": "ro",
+    "nb": "no",
+    "sh": "sr",
+}
 
 
 def nearest_language(word: str) -> str:
-    """Return the code that someone who wrote `word`, a code or a name, most likely meant, with its name; or how many there are."""
+    """Return the code that someone who wrote `word`, a code or a name, most likely meant, with its
+    name; or how many there are.
+    """
     word = word.lower()
-    whole, names = word.replace("_", "-").partition("-")[0], {name.lower(): code for code, name in LANGUAGES.items()}
-    close = [names[name] for name in difflib.get_close_matches(word, names, n=1, cutoff=0.7)] if len(word) > 3 else []
-    code = _OTHERS.get(whole) or (
-        whole if whole in LANGUAGES else next(iter(close or difflib.get_close_matches(whole, LANGUAGES, n=1)), "")
+    whole, names = (
+        word.replace("_", "-").partition("-")[0],
+        {name.lower(): code for code, name in LANGUAGES.items()},
     )
-    return f'; did you mean "{code}" ({LANGUAGES[code]})?' if code else f"; it is not one of the {len(LANGUAGES)} that the model knows"
+    close = (
+        [names[name] for name in difflib.get_close_matches(word, names, n=1, cutoff=0.7)]
+        if len(word) > 3
+        else []
+    )
+    code = _OTHERS.get(whole) or (
+        whole
+        if whole in LANGUAGES
+        else next(iter(close or difflib.get_close_matches(whole, LANGUAGES, n=1)), "")
+    )
+    return (
+        f'; did you mean "{code}" ({LANGUAGES[code]})?'
+        if code
+        else f"; it is not one of the {len(LANGUAGES)} that the model knows"
+    )

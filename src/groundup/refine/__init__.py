@@ -1,1 +1,3 @@
-"""Collected documents → clean, filtered, deduplicated and split ones. Reads `collect`; writes `refine`."""
+"""Collected documents → clean, filtered, deduplicated and split ones. Reads `collect`; writes
+`refine`.
+"""

@@ -1,6 +1,6 @@
-"""One collected shard → one refined shard. Reads collect's documents.parquet; writes documents.parquet,
-dropped.parquet, quality.json, for every kept row ids.npy, hashes.npy, sizes.npy and bins.npy, the index of its keys
-(refine/dedup/lsh_index.py) and a sketch of its lines.
+"""One collected shard → one refined shard. Reads collect's documents.parquet; writes
+documents.parquet, dropped.parquet, quality.json, for every kept row ids.npy, hashes.npy, sizes.npy
+and bins.npy, the index of its keys (refine/dedup/lsh_index.py) and a sketch of its lines.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class _Output:
     @staticmethod
     @contextmanager
     def open(folder: Path, kind: str, bounds: Bounds) -> Iterator[_Output]:
-        """Open the tables and the temporary files of a shard; `bounds` of the scores that its filters give."""
+        """Open the tables and the temporary files of a shard; `bounds` of the scores that its
+        filters give.
+        """
 
         def spool(name: str, dtype: type[np.generic], width: int = 1) -> Spool:
             return stack.enter_context(Spool(folder / f".{name}", np.dtype(dtype), width))
@@ -100,7 +102,9 @@ class _Output:
             self.lines.append(texts)
         self.bytes_out += int(sizes.sum(dtype=np.int64))
 
-    def drop(self, batch: pa.RecordBatch, rows: Array, reason: Any, score: Any, detail: Any) -> pa.RecordBatch:
+    def drop(
+        self, batch: pa.RecordBatch, rows: Array, reason: Any, score: Any, detail: Any
+    ) -> pa.RecordBatch:
         """List the documents of the mask `rows` as dropped, and return the others."""
         if not rows.any():
             return batch
@@ -135,11 +139,15 @@ def refine_shard(
         thresholds: in place of published ones.
         personal: what becomes of addresses and numbers of people.
     """
-    bounds: Bounds = ({"language": (language.SURE, None)} if languages else {}) | dict(score_bounds(filters, kind, thresholds))
+    bounds: Bounds = ({"language": (language.SURE, None)} if languages else {}) | dict(
+        score_bounds(filters, kind, thresholds)
+    )
     with _Output.open(folder, kind, bounds) as output:
         for batch in read_batches([collected / "documents.parquet"]):
             named = _named(_clean(batch, kind, personal, output), kind, languages, output)
-            output.keep(_filter(_cut_lines(named, filters, output), kind, filters, root, thresholds, output))
+            output.keep(
+                _filter(_cut_lines(named, filters, output), kind, filters, root, thresholds, output)
+            )
         output.save()
     return _facts(output, kind)
 
@@ -151,10 +159,14 @@ def _clean(batch: pa.RecordBatch, kind: str, personal: Personal, output: _Output
     output.changed += cleaned.changed
     output.quality.cleaned(texts, cleaned.texts)
     batch = _with(batch, text=cleaned.texts, turns=clean_turns(batch.column("turns"), personal))
-    return output.drop(batch, lengths(cleaned.texts) == 0, "empty", 0.0, "nothing is left after cleaning")
+    return output.drop(
+        batch, lengths(cleaned.texts) == 0, "empty", 0.0, "nothing is left after cleaning"
+    )
 
 
-def _named(batch: pa.RecordBatch, kind: str, languages: Sequence[str], output: _Output) -> pa.RecordBatch:
+def _named(
+    batch: pa.RecordBatch, kind: str, languages: Sequence[str], output: _Output
+) -> pa.RecordBatch:
     if len(batch) and kind != "code":
         return _spoken(batch, languages, output)
     if len(batch):
@@ -164,10 +176,16 @@ def _named(batch: pa.RecordBatch, kind: str, languages: Sequence[str], output: _
 
 def _cut_lines(batch: pa.RecordBatch, filters: Sequence[str], output: _Output) -> pa.RecordBatch:
     """Take lines that are no prose out of English texts, where the recipe names that rule set."""
-    english = mask(pc.equal(batch.column("language"), "en")) if CUTTING in filters else np.zeros(len(batch), np.bool_)
+    english = (
+        mask(pc.equal(batch.column("language"), "en"))
+        if CUTTING in filters
+        else np.zeros(len(batch), np.bool_)
+    )
     if not english.any():
         return batch
-    texts = replace_rows(batch.column("text"), english, prose_lines(batch.column("text").filter(pa.array(english))))
+    texts = replace_rows(
+        batch.column("text"), english, prose_lines(batch.column("text").filter(pa.array(english)))
+    )
     cut = mask(pc.not_equal(texts, batch.column("text")))
     output.changed[CUTTING] += int(cut.sum())
     output.quality.cut(cut, texts)
@@ -175,7 +193,12 @@ def _cut_lines(batch: pa.RecordBatch, filters: Sequence[str], output: _Output) -
 
 
 def _filter(
-    batch: pa.RecordBatch, kind: str, filters: Sequence[str], root: Path, thresholds: Thresholds, output: _Output
+    batch: pa.RecordBatch,
+    kind: str,
+    filters: Sequence[str],
+    root: Path,
+    thresholds: Thresholds,
+    output: _Output,
 ) -> pa.RecordBatch:
     if len(batch) == 0:
         return batch
@@ -188,23 +211,32 @@ def _spoken(batch: pa.RecordBatch, languages: Sequence[str], output: _Output) ->
     found = language.detect(batch.column("text"), languages)
     # What the reader was told counts where the text itself does not tell.
     unsure = pc.equal(found.code, "")
-    batch = _with(batch, language=pc.if_else(unsure, pc.fill_null(batch.column("language"), ""), found.code))
+    batch = _with(
+        batch, language=pc.if_else(unsure, pc.fill_null(batch.column("language"), ""), found.code)
+    )
     output.quality.filtering(batch.column("language"))
     if not languages:
         return batch
     output.quality.score({"language": found.wanted})
-    return output.drop(batch, found.wanted < language.SURE, "language", found.wanted, _not_wanted(batch, languages))
+    return output.drop(
+        batch, found.wanted < language.SURE, "language", found.wanted, _not_wanted(batch, languages)
+    )
 
 
 def _not_wanted(batch: pa.RecordBatch, languages: Sequence[str]) -> Array:
     wanted = ", ".join(languages)
-    return np.array([f"{code or 'not sure'}, not {wanted}" for code in batch.column("language").to_pylist()], object)
+    return np.array(
+        [f"{code or 'not sure'}, not {wanted}" for code in batch.column("language").to_pylist()],
+        object,
+    )
 
 
 def _with(batch: pa.RecordBatch, **columns: pa.Array) -> pa.RecordBatch:
     for name, column in columns.items():
         index = batch.schema.get_field_index(name)
-        batch = batch.set_column(index, DOCUMENT.field(name), column.cast(DOCUMENT.field(name).type))
+        batch = batch.set_column(
+            index, DOCUMENT.field(name), column.cast(DOCUMENT.field(name).type)
+        )
     return batch
 
 
@@ -220,20 +252,29 @@ def _facts(output: _Output, kind: str) -> dict[str, Any]:
 
 
 def dropped_rows(
-    batch: pa.RecordBatch, reasons: pa.Array, scores: pa.Array, details: pa.Array, duplicate_of: pa.Array | None = None
+    batch: pa.RecordBatch,
+    reasons: pa.Array,
+    scores: pa.Array,
+    details: pa.Array,
+    duplicate_of: pa.Array | None = None,
 ) -> pa.RecordBatch:
     """Return rows of the DROPPED schema for the documents of a batch."""
     kept = duplicate_of if duplicate_of is not None else pa.nulls(len(batch), pa.string())
     own = [batch.column(name) for name in ("id", "source", "origin", "record")]
     columns = [*own, reasons, scores, kept, details]
-    return pa.RecordBatch.from_arrays([c.cast(f.type) for c, f in zip(columns, DROPPED, strict=True)], schema=DROPPED)
+    return pa.RecordBatch.from_arrays(
+        [c.cast(f.type) for c, f in zip(columns, DROPPED, strict=True)], schema=DROPPED
+    )
 
 
 def exact_hashes(texts: tuple[Array, Array]) -> Array:
     """Return the MD5 of every cleaned text with its white space folded, shape (n, 16), uint8."""
     offsets, data = fold(*texts)
     whole = data.data
-    digests = b"".join(hashlib.md5(whole[begin:end], usedforsecurity=False).digest() for begin, end in pairwise(offsets.tolist()))
+    digests = b"".join(
+        hashlib.md5(whole[begin:end], usedforsecurity=False).digest()
+        for begin, end in pairwise(offsets.tolist())
+    )
     return np.frombuffer(digests, np.uint8).reshape(-1, 16)
 
 

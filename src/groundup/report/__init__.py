@@ -1,4 +1,6 @@
-"""Every figure of a run, computed from what is on disk, each with the artifact that it comes from: for programs and for people."""
+"""Every figure of a run, computed from what is on disk, each with the artifact that it comes from:
+for programs and for people.
+"""
 
 import logging
 

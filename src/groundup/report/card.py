@@ -1,4 +1,6 @@
-"""Makes the model card of a report. Reads what report.json holds; returns Markdown with the front matter of the Hugging Face hub."""
+"""Makes the model card of a report. Reads what report.json holds; returns Markdown with the front
+matter of the Hugging Face hub.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from groundup.report.gather import Report
 from groundup.report.page import COUNTING, data
 
 # Licenses of the hub by the names that sources give; anything else is "other" there.
-_HUB = re.compile(r"(mit|apache-2\.0|cc0-1\.0|unlicense|bsd-[23]-clause|[al]?gpl-[23]\.0|cc-by(-nc)?(-sa|-nd)?-[234]\.0|pddl|odbl)")
+_HUB = re.compile(
+    r"(mit|apache-2\.0|cc0-1\.0|unlicense|bsd-[23]-clause|[al]?gpl-[23]\.0|cc-by(-nc)?(-sa|-nd)?-[234]\.0|pddl|odbl)"
+)
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#+!|~$&])")
 
 
@@ -22,7 +26,12 @@ def card(report: Report) -> str:
     """Return README.md; every number in it is a figure of the report."""
     marks = Marks(report["figures"])
     # Markdown, not HTML: what is foreign goes through `plain`.
-    environment = Environment(loader=PackageLoader("groundup.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("groundup.report"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters |= {"plain": plain, "spaced": spaced}
 
     def fig(name: str, form: str = "") -> str:
@@ -30,10 +39,20 @@ def card(report: Report) -> str:
         return plain(formatted(entry["value"], form)) if entry else MISSING
 
     here: dict[str, Any] = data(report, marks, []) or {"sources": [], "told": {}, "licenses": {}}
-    shown = {"fig": fig, "has": marks.has, "value": marks.value, "here": here, "origin": lambda name: report["figures"][name]["from"]}
+    shown = {
+        "fig": fig,
+        "has": marks.has,
+        "value": marks.value,
+        "here": here,
+        "origin": lambda name: report["figures"][name]["from"],
+    }
     models = [name for name in COUNTING if marks.has(f"evaluate.{name}.bits_per_byte")]
     text = environment.get_template("card.md").render(
-        shown, report=report, models=models, license=license_of(here, report["base"]), rows=rows(marks)
+        shown,
+        report=report,
+        models=models,
+        license=license_of(here, report["base"]),
+        rows=rows(marks),
     )
     return re.sub(r"\n{3,}", "\n\n", text)
 
@@ -59,12 +78,18 @@ def rows(marks: Marks) -> list[tuple[str, str, str]]:
 
 
 def license_of(here: dict[str, Any], began: Mapping[str, str]) -> str:
-    """Return the one license of all sources, and of the weights that training began with, as the hub names it.
+    """Return the one license of all sources, and of the weights that training began with, as the
+    hub names it.
 
     It is "other" for another or several, "" where none is stated.
     """
-    stated = [here["licenses"].get(source) or [here["told"].get(source, {}).get("license", "")] for source in here["sources"]]
-    names = {name for licenses in [*stated, [began.get("license", "")]] for name in licenses if name}
+    stated = [
+        here["licenses"].get(source) or [here["told"].get(source, {}).get("license", "")]
+        for source in here["sources"]
+    ]
+    names = {
+        name for licenses in [*stated, [began.get("license", "")]] for name in licenses if name
+    }
     if not names:
         return ""
     found = next(iter(names)).lower()

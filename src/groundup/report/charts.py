@@ -1,7 +1,9 @@
-"""Curves of training as inline SVG that takes its colors and its font from the page. Reads metric lines; returns markup.
+"""Curves of training as inline SVG that takes its colors and its font from the page. Reads metric
+lines; returns markup.
 
-Colors are sentinels that stand for CSS variables, so one drawing serves light and dark; no id, date or address of the
-drawing library is left in it, so equal lines give equal bytes and two charts can stand on one page.
+Colors are sentinels that stand for CSS variables, so one drawing serves light and dark; no id, date
+or address of the drawing library is left in it, so equal lines give equal bytes and two charts can
+stand on one page.
 """
 
 from __future__ import annotations
@@ -58,7 +60,8 @@ SETTINGS: dict[Any, Any] = {
     "lines.linewidth": 1.3,
     "lines.solid_capstyle": "round",
 }
-# Beyond it a curve is averaged in buckets: more points than pixels make a page heavy and no clearer.
+# Beyond it a curve is averaged in buckets: more points than pixels make a page heavy and no
+# clearer.
 MOST_POINTS = 500
 WIDE, NARROW, SMALL = (7.4, 3.1), (3.5, 2.6), (2.55, 1.75)
 
@@ -67,33 +70,61 @@ Points = tuple[list[float], list[float]]
 
 def series(lines: Sequence[Row], name: str) -> Points:
     """Return the steps and values of a metric, averaged in buckets where there are many."""
-    found = [(float(line["step"]), float(line[name])) for line in lines if number(line.get(name)) is not None]
+    found = [
+        (float(line["step"]), float(line[name]))
+        for line in lines
+        if number(line.get(name)) is not None
+    ]
     size = math.ceil(len(found) / MOST_POINTS)
-    buckets = [found[n : n + size] for n in range(0, len(found), size)] if size > 1 else [[pair] for pair in found]
-    return [bucket[-1][0] for bucket in buckets], [sum(value for _, value in bucket) / len(bucket) for bucket in buckets]
+    buckets = (
+        [found[n : n + size] for n in range(0, len(found), size)]
+        if size > 1
+        else [[pair] for pair in found]
+    )
+    return [bucket[-1][0] for bucket in buckets], [
+        sum(value for _, value in bucket) / len(bucket) for bucket in buckets
+    ]
 
 
 def drawn(name: str, size: tuple[float, float], title: str, draw: Callable[[Axes], None]) -> str:
-    """Return what `draw` puts on one pair of axes as inline SVG; `title` is for those who cannot see it."""
+    """Return what `draw` puts on one pair of axes as inline SVG; `title` is for those who cannot
+    see it.
+    """
     with mpl.rc_context(SETTINGS):
         canvas = Canvas(figsize=size, layout="constrained")
         draw(canvas.add_subplot())
         buffer = io.StringIO()
-        canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        canvas.savefig(
+            buffer,
+            format="svg",
+            transparent=True,
+            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
+        )
     return inlined(buffer.getvalue(), name, title)
 
 
 def inlined(svg: str, name: str, title: str) -> str:
-    """Make a drawing fit into a page: own ids, the page's colors and font, nothing that points elsewhere."""
+    """Make a drawing fit into a page: own ids, the page's colors and font, nothing that points
+    elsewhere.
+    """
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->| xmlns(:\w+)?=\"[^\"]*\"", "", svg, flags=re.DOTALL)
+    svg = re.sub(
+        r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->| xmlns(:\w+)?=\"[^\"]*\"",
+        "",
+        svg,
+        flags=re.DOTALL,
+    )
     svg = svg.replace("xlink:href", "href")
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
     # The page's font; the shorthand wants a family, so it becomes a size alone.
     svg = re.sub(r"font: (?:\w+ )*?([\d.]+px) [^;\"]*", r"font-size: \1", svg)
     svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
-    svg = re.sub(r'(?<=[ "])(?:d|x|y|transform)="[^"]*"', lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]), svg)
+    svg = re.sub(
+        r'(?<=[ "])(?:d|x|y|transform)="[^"]*"',
+        lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]),
+        svg,
+    )
     for sentinel, color in SENTINELS.items():
         svg = svg.replace(sentinel, color)
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
@@ -101,13 +132,23 @@ def inlined(svg: str, name: str, title: str) -> str:
     return re.sub(r"\n\s*\n+", "\n", svg.replace("<svg ", head, 1))
 
 
-def loss_chart(lines: Sequence[Row], checkpoints: Sequence[int], best: int | None, name: str = "loss") -> str:
-    """Return the curve of both losses over steps and tokens, wide and narrow, checkpoints marked and the best named."""
+def loss_chart(
+    lines: Sequence[Row], checkpoints: Sequence[int], best: int | None, name: str = "loss"
+) -> str:
+    """Return the curve of both losses over steps and tokens, wide and narrow, checkpoints marked
+    and the best named.
+    """
     title = "Training and validation loss over steps and tokens"
 
     def draw(axes: Axes) -> None:
         axes.plot(*series(lines, "loss"), color=MUTED, linewidth=1, label="training")
-        axes.plot(*series(lines, "validation_loss"), color=ACCENT, marker="o", markersize=3.2, label="validation")
+        axes.plot(
+            *series(lines, "validation_loss"),
+            color=ACCENT,
+            marker="o",
+            markersize=3.2,
+            label="validation",
+        )
         axes.set_ylabel("nats a token")
         axes.legend(loc="upper right", labelcolor=MUTED)
         _mark_checkpoints(axes, checkpoints)
@@ -127,11 +168,15 @@ def _steps(axes: Axes, label: str = "step") -> None:
 
 def _tokens_on_top(axes: Axes, lines: Sequence[Row]) -> None:
     """A second scale: tokens seen, which every step has added alike."""
-    last = next((line for line in reversed(lines) if number(line.get("tokens")) and line["step"]), None)
+    last = next(
+        (line for line in reversed(lines) if number(line.get("tokens")) and line["step"]), None
+    )
     if last is None:
         return
     each = last["tokens"] / last["step"]
-    above = axes.secondary_xaxis("top", functions=(lambda step: step * each, lambda tokens: tokens / each))
+    above = axes.secondary_xaxis(
+        "top", functions=(lambda step: step * each, lambda tokens: tokens / each)
+    )
     above.xaxis.set_major_locator(MaxNLocator(5))
     above.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     above.set_xlabel("tokens seen")
@@ -142,7 +187,13 @@ def _tokens_on_top(axes: Axes, lines: Sequence[Row]) -> None:
 def _mark_checkpoints(axes: Axes, checkpoints: Sequence[int]) -> None:
     if checkpoints:
         low = axes.get_ylim()[0]
-        marks: Any = {"color": INK, "markersize": 4.5, "clip_on": False, "zorder": 5, "label": "checkpoint"}
+        marks: Any = {
+            "color": INK,
+            "markersize": 4.5,
+            "clip_on": False,
+            "zorder": 5,
+            "label": "checkpoint",
+        }
         axes.plot(checkpoints, [low] * len(checkpoints), "^", **marks)
         axes.set_ylim(bottom=low)
         axes.legend(loc="upper right", labelcolor=MUTED)
@@ -153,7 +204,15 @@ def _mark_best(axes: Axes, lines: Sequence[Row], best: int | None) -> None:
     loss = next((value for value in losses if value is not None), None)
     if best is None or loss is None:
         return
-    axes.plot([best], [loss], "o", markersize=8, markerfacecolor="none", markeredgecolor=ACCENT, markeredgewidth=1.2)
+    axes.plot(
+        [best],
+        [loss],
+        "o",
+        markersize=8,
+        markerfacecolor="none",
+        markeredgecolor=ACCENT,
+        markeredgewidth=1.2,
+    )
     early = best < (axes.get_xlim()[0] + axes.get_xlim()[1]) / 2
     axes.annotate(
         f"best: {loss:.3f} at step {best:,}",
@@ -185,17 +244,32 @@ def small_chart(lines: Sequence[Row], metric: str, title: str, log: bool = False
 
 
 def overlaid(runs: Mapping[str, Sequence[Row]]) -> str:
-    """Return the validation loss (or where there is none, the training loss) of several runs over tokens, wide and narrow."""
+    """Return the validation loss (or where there is none, the training loss) of several runs over
+    tokens, wide and narrow.
+    """
     title = "Loss of each run over the tokens that it had seen"
 
     def draw(axes: Axes) -> None:
         for number_of_run, (name, lines) in enumerate(runs.items()):
             color, style = SERIES[number_of_run % len(SERIES)]
-            metric = "validation_loss" if any("validation_loss" in line for line in lines) else "loss"
+            metric = (
+                "validation_loss" if any("validation_loss" in line for line in lines) else "loss"
+            )
             steps, values = series(lines, metric)
-            last: Any = next((line for line in reversed(lines) if number(line.get("tokens")) and line["step"]), None)
+            last: Any = next(
+                (line for line in reversed(lines) if number(line.get("tokens")) and line["step"]),
+                None,
+            )
             each = last["tokens"] / last["step"] if last else 1
-            axes.plot([step * each for step in steps], values, style, color=color, marker="o", markersize=2.5, label=name)
+            axes.plot(
+                [step * each for step in steps],
+                values,
+                style,
+                color=color,
+                marker="o",
+                markersize=2.5,
+                label=name,
+            )
         axes.set_ylabel("nats a token")
         axes.legend(loc="upper right", labelcolor=INK)
         axes.xaxis.set_major_locator(MaxNLocator(5))

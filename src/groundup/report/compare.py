@@ -18,7 +18,8 @@ from groundup.report.measured import metric_lines
 from groundup.report.page import templates
 from groundup.report.run_files import Row, json_file, number
 
-# What a comparison shows: the form of a figure, and its words. What none of the runs has is left out.
+# What a comparison shows: the form of a figure, and its words. What none of the runs has is left
+# out.
 FIGURES = {
     "evaluate.model.bits_per_byte": ("three", "bits per byte of held-out text"),
     "evaluate.model.perplexity": ("one", "perplexity"),
@@ -52,23 +53,39 @@ def compare(roots: Sequence[Path]) -> str:
 
     reports = [_report(root) for root in roots]
     names = labels(roots)
-    curves = {name: lines for name, root in zip(names, roots, strict=True) if (lines := metric_lines(root))}
+    curves = {
+        name: lines
+        for name, root in zip(names, roots, strict=True)
+        if (lines := metric_lines(root))
+    }
     chart = Markup(overlaid(curves)) if curves else ""
-    shown = {"names": names, "settings": differing(reports), "figures": side_by_side(reports), "chart": chart}
+    shown = {
+        "names": names,
+        "settings": differing(reports),
+        "figures": side_by_side(reports),
+        "chart": chart,
+    }
     return templates().get_template("compare.html").render(shown)
 
 
 def _report(root: Path) -> Row:
     found = json_file(root, "report/report.json")
     if not isinstance(found, dict) or "figures" not in found:
-        raise GroundupError(f"{root}: there is no report to compare; `groundup report {root}` makes one")
+        raise GroundupError(
+            f"{root}: there is no report to compare; `groundup report {root}` makes one"
+        )
     return found
 
 
 def labels(roots: Sequence[Path]) -> list[str]:
-    """Return a short name for each run: its folder, and where two are alike, its whole path as it was given."""
+    """Return a short name for each run: its folder, and where two are alike, its whole path as it
+    was given.
+    """
     short = [root.resolve().name for root in roots]
-    return [str(plain(name if short.count(name) == 1 else str(root))) for name, root in zip(short, roots, strict=True)]
+    return [
+        str(plain(name if short.count(name) == 1 else str(root)))
+        for name, root in zip(short, roots, strict=True)
+    ]
 
 
 def flat(table: Any, path: str = "") -> dict[str, str]:
@@ -92,16 +109,25 @@ def differing(reports: Sequence[Row]) -> list[tuple[str, list[str | None]]]:
 
 def side_by_side(reports: Sequence[Row]) -> list[Row]:
     """Return a row for each figure: its values, and how far each is from the first."""
-    sources = dict.fromkeys(name for report in reports for name in report["figures"] if name.startswith(BY_SOURCE))
+    sources = dict.fromkeys(
+        name for report in reports for name in report["figures"] if name.startswith(BY_SOURCE)
+    )
     rows = []
-    by_source = {name: ("three", f"bits per byte of {name.removeprefix(BY_SOURCE)}") for name in sources}
+    by_source = {
+        name: ("three", f"bits per byte of {name.removeprefix(BY_SOURCE)}") for name in sources
+    }
     for name, (form, words) in (FIGURES | by_source).items():
         values = [number(report["figures"].get(name, {}).get("value")) for report in reports]
         if any(value is not None for value in values):
             first = values[0]
-            changes = [value / first - 1 if value is not None and first else None for value in values]
+            changes = [
+                value / first - 1 if value is not None and first else None for value in values
+            ]
             cells = [
-                {"text": formatted(value, form), "change": formatted(change, "signed") if n and change else ""}
+                {
+                    "text": formatted(value, form),
+                    "change": formatted(change, "signed") if n and change else "",
+                }
                 for n, (value, change) in enumerate(zip(values, changes, strict=True))
             ]
             rows.append({"name": name, "words": words, "cells": cells})

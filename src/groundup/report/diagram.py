@@ -1,4 +1,6 @@
-"""Draws the architecture from its sizes: what a token passes through, with shapes and parameters. Returns inline SVG."""
+"""Draws the architecture from its sizes: what a token passes through, with shapes and parameters.
+Returns inline SVG.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ class Drawing:
     def box(self, title: str, note: str, parameters: str, kind: str = "") -> None:
         """Add a box; its parameters stand to the right."""
         height = 40 if note else 26
-        self.parts.append(f'<rect class="box {kind}" x="{MIDDLE - BOX / 2}" y="{self.y}" width="{BOX}" height="{height}" rx="5"/>')
+        self.parts.append(
+            f'<rect class="box {kind}" x="{MIDDLE - BOX / 2}" y="{self.y}" width="{BOX}" height="{height}" rx="5"/>'
+        )
         self.text(MIDDLE, self.y + 17, title, "name")
         if note:
             self.text(MIDDLE, self.y + 32, note, "note")
@@ -36,7 +40,9 @@ class Drawing:
     def arrow(self, shape: str = "", length: float = GAP) -> None:
         """Add an arrow; the shape of what flows stands beside it."""
         end = self.y + length
-        self.parts.append(f'<path class="flow" d="M{MIDDLE} {self.y}V{end - 1}" marker-end="url(#tip)"/>')
+        self.parts.append(
+            f'<path class="flow" d="M{MIDDLE} {self.y}V{end - 1}" marker-end="url(#tip)"/>'
+        )
         if shape:
             self.text(MIDDLE + 8, self.y + length / 2 + 3, shape, "shape")
         self.y = end
@@ -45,7 +51,9 @@ class Drawing:
         """Add where a branch joins the residual stream that left at height `entry`."""
         x, left = MIDDLE, MIDDLE - BOX / 2 - 14
         self.y += 9
-        self.parts.append(f'<path class="flow" d="M{x} {entry}H{left}V{self.y}H{x - 10}" marker-end="url(#tip)"/>')
+        self.parts.append(
+            f'<path class="flow" d="M{x} {entry}H{left}V{self.y}H{x - 10}" marker-end="url(#tip)"/>'
+        )
         self.parts.append(f'<circle class="sum" cx="{x}" cy="{self.y}" r="9"/>')
         self.parts.append(f'<path class="flow" d="M{x - 5} {self.y}h10M{x} {self.y - 5}v10"/>')
         self.y += 9
@@ -74,7 +82,11 @@ def diagram(config: ModelConfig) -> str:
     drawing.arrow(stream)
     drawing.box("RMSNorm", "", f"{width:,}", "norm")
     drawing.arrow(stream)
-    head = ("the embedding again, transposed", "shared") if config.tied else (f"{width:,} × {config.vocab_size:,}", table)
+    head = (
+        ("the embedding again, transposed", "shared")
+        if config.tied
+        else (f"{width:,} × {config.vocab_size:,}", table)
+    )
     drawing.box("output head", *head, "tied")
     drawing.arrow(f"[B, T, {config.vocab_size:,}]")
     drawing.text(MIDDLE, drawing.y + 12, "logits of the next token", "name")
@@ -91,8 +103,18 @@ def _layer(drawing: Drawing, config: ModelConfig) -> None:
     norms = f" + {2 * heads}" if config.query_key_norm else ""
     inner = config.feed_forward
     branches = (
-        ("attention", f"{config.heads} heads of {heads}{groups}", f"{attention:,}{norms}", f"q: [B, {config.heads}, T, {heads}]"),
-        ("SwiGLU", f"{width:,} → 2 × {inner:,} → {width:,}", f"{3 * width * inner:,}", f"[B, T, {inner:,}]"),
+        (
+            "attention",
+            f"{config.heads} heads of {heads}{groups}",
+            f"{attention:,}{norms}",
+            f"q: [B, {config.heads}, T, {heads}]",
+        ),
+        (
+            "SwiGLU",
+            f"{width:,} → 2 × {inner:,} → {width:,}",
+            f"{3 * width * inner:,}",
+            f"[B, T, {inner:,}]",
+        ),
     )
     for title, note, parameters, shape in branches:
         drawing.arrow(length=14)

@@ -1,5 +1,5 @@
-"""What documents are like before and after each step, for the page and report.json. Reads refine/quality.json; returns tables,
-figures and inline SVG.
+"""What documents are like before and after each step, for the page and report.json. Reads
+refine/quality.json; returns tables, figures and inline SVG.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from groundup.report.run_files import DamagedError, json_file
 
 FILE = "refine/quality.json"
 STEPS = ("collected", "cleaned", "filtered", "kept")
-UNITS = {"bytes": "bytes", "words": "words", "compression": "ratio", "repeated_lines": "share", "repeated_runs": "share"}
+UNITS = {
+    "bytes": "bytes",
+    "words": "words",
+    "compression": "ratio",
+    "repeated_lines": "share",
+    "repeated_runs": "share",
+}
 # Scores that are drawn for a source: of the filters that dropped most of it.
 MOST_SCORES = 4
 
@@ -27,7 +33,8 @@ Table = dict[str, Any]
 
 
 def distributions(root: Path) -> Table:
-    """Return what report.json holds of the distributions: histograms of the measures, and of the scores that dropped most.
+    """Return what report.json holds of the distributions: histograms of the measures, and of the
+    scores that dropped most.
 
     Raises:
         DamagedError: the file is there and is none.
@@ -50,7 +57,11 @@ def distributions(root: Path) -> Table:
 
 
 def _scores(source: Table) -> Iterator[tuple[str, Table]]:
-    dropped = {name: source["dropped"][name]["documents"] for name in source["scores"] if name in source["dropped"]}
+    dropped = {
+        name: source["dropped"][name]["documents"]
+        for name in source["scores"]
+        if name in source["dropped"]
+    }
     for name in sorted(dropped, key=lambda name: (-dropped[name], name))[:MOST_SCORES]:
         yield name, source["scores"][name]
 
@@ -64,19 +75,37 @@ def distribution_figures(found: Table) -> Iterator[Figure]:
     for name, source in found.get("sources", {}).items():
         yield Figure(f"refine.lost.{name}", source["lost"], "share", FILE)
         for step in STEPS:
-            yield Figure(f"refine.step.documents.{step}.{name}", source["steps"][step]["documents"], "documents", FILE)
-            yield Figure(f"refine.step.bytes.{step}.{name}", source["steps"][step]["bytes"], "bytes", FILE)
+            yield Figure(
+                f"refine.step.documents.{step}.{name}",
+                source["steps"][step]["documents"],
+                "documents",
+                FILE,
+            )
+            yield Figure(
+                f"refine.step.bytes.{step}.{name}", source["steps"][step]["bytes"], "bytes", FILE
+            )
         for measure, unit in UNITS.items():
             for step in ("collected", "kept"):
                 middle = source["measures"][measure][step]["quantiles"]
-                yield Figure(f"refine.median.{measure}.{step}.{name}", middle[1] if middle else None, unit, FILE)
+                yield Figure(
+                    f"refine.median.{measure}.{step}.{name}",
+                    middle[1] if middle else None,
+                    unit,
+                    FILE,
+                )
         size = source["steps"]["collected"]["bytes"]
         for reason, counts in source["dropped"].items():
-            yield Figure(f"refine.dropped_share.{name}@{reason}", counts["bytes"] / size if size else None, "share", FILE)
+            yield Figure(
+                f"refine.dropped_share.{name}@{reason}",
+                counts["bytes"] / size if size else None,
+                "share",
+                FILE,
+            )
 
 
 def drawings(found: Table) -> dict[str, Any]:
-    """Return the drawings of the page: by source those of its `measures` and `scores`, and for all an `overview` of lengths.
+    """Return the drawings of the page: by source those of its `measures` and `scores`, and for all
+    an `overview` of lengths.
 
     Those of the overview share one `scale`, so that sources can be compared.
     """
@@ -85,11 +114,24 @@ def drawings(found: Table) -> dict[str, Any]:
     axis = Axis.over([steps[step] for steps in lengths.values() for step in STEPS], edges)
     by_source = {}
     for name, source in sources.items():
-        measures = {measure: histogram(edges, source["measures"][measure], f"{measure} of {name}") for measure in UNITS}
-        scores = {score: histogram(edges, of, f"{score} of {name}", of["bounds"]) for score, of in source["scores"].items()}
+        measures = {
+            measure: histogram(edges, source["measures"][measure], f"{measure} of {name}")
+            for measure in UNITS
+        }
+        scores = {
+            score: histogram(edges, of, f"{score} of {name}", of["bounds"])
+            for score, of in source["scores"].items()
+        }
         by_source[name] = {"measures": measures, "scores": scores}
-    overview = {name: svg(_bars(steps, axis), f"lengths of {name}", HEIGHT) for name, steps in lengths.items()}
-    return {"sources": by_source, "overview": overview, "scale": svg(list(_ticks(edges, axis, 0)), "bytes", FOOT)}
+    overview = {
+        name: svg(_bars(steps, axis), f"lengths of {name}", HEIGHT)
+        for name, steps in lengths.items()
+    }
+    return {
+        "sources": by_source,
+        "overview": overview,
+        "scale": svg(list(_ticks(edges, axis, 0)), "bytes", FOOT),
+    }
 
 
 # Units of a drawing: about the pixels that it has on a page, so that its words have their size.
@@ -97,7 +139,17 @@ WIDTH, HEIGHT, FOOT = 220, 64, 14
 # Three doublings at least, so that neighboring bins do not look like different worlds.
 MOST_BARS, FEWEST = 44, 12
 # What can stand below a scale.
-MARKS = sorted([0.0, *(sign * digit * 10.0**power for sign in (-1, 1) for digit in (1, 2, 5) for power in range(-3, 9))])
+MARKS = sorted(
+    [
+        0.0,
+        *(
+            sign * digit * 10.0**power
+            for sign in (-1, 1)
+            for digit in (1, 2, 5)
+            for power in range(-3, 9)
+        ),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -115,7 +167,9 @@ class Axis:
         first = min((h["first"] for h in filled), default=0)
         last = max((h["first"] + len(h["counts"]) for h in filled), default=1)
         # Not beyond zero, where no measure can lie.
-        first -= max(0, min(FEWEST - (last - first), 2 * (first - sum(edge < 0 for edge in edges)))) // 2
+        first -= (
+            max(0, min(FEWEST - (last - first), 2 * (first - sum(edge < 0 for edge in edges)))) // 2
+        )
         last = max(last, first + FEWEST)
         each = math.ceil((last - first) / MOST_BARS)
         return Axis(first, math.ceil((last - first) / each), each)
@@ -132,8 +186,15 @@ class Axis:
         return found
 
 
-def histogram(edges: Sequence[float], steps: Mapping[str, Table], title: str, bounds: Sequence[float | None] = ()) -> Markup:
-    """Return a small drawing: documents over a logarithmic scale, one outline a step, dashed lines at the bounds of a filter."""
+def histogram(
+    edges: Sequence[float],
+    steps: Mapping[str, Table],
+    title: str,
+    bounds: Sequence[float | None] = (),
+) -> Markup:
+    """Return a small drawing: documents over a logarithmic scale, one outline a step, dashed lines
+    at the bounds of a filter.
+    """
     axis = Axis.over([steps[step] for step in STEPS if step in steps], edges)
     places = [axis.place(_code(edges, bound)) for bound in bounds if bound is not None]
     lines = [f'<path class="b" d="M{x:.1f} 0V{HEIGHT}"/>' for x in places if 0 <= x <= WIDTH]
@@ -147,10 +208,16 @@ def svg(parts: Sequence[str], title: str, height: int) -> Markup:
 
 
 def _bars(steps: Mapping[str, Table], axis: Axis) -> list[str]:
-    """Return an outline for each step, in units of a bar; one that is the same as its neighbor's is drawn once."""
+    """Return an outline for each step, in units of a bar; one that is the same as its neighbor's is
+    drawn once.
+    """
     bars = {step: axis.counts(steps[step]) for step in STEPS if step in steps}
     highest = max((max(found) for found in bars.values()), default=0) or 1
-    twins = [one for one, other in (("cleaned", "collected"), ("filtered", "kept")) if bars.get(one) == bars.get(other)]
+    twins = [
+        one
+        for one, other in (("cleaned", "collected"), ("filtered", "kept"))
+        if bars.get(one) == bars.get(other)
+    ]
     paths = [_outline(step, found, highest) for step, found in bars.items() if step not in twins]
     return [f'<g transform="scale({WIDTH / axis.bars:.4g} 1)">', *paths, "</g>"]
 
@@ -175,10 +242,14 @@ def _code(edges: Sequence[float], value: float) -> float:
 
 
 def _ticks(edges: Sequence[float], axis: Axis, top: int) -> Iterator[str]:
-    """Yield the words below the scale: as many of the marks as have room, powers of ten before others."""
+    """Yield the words below the scale: as many of the marks as have room, powers of ten before
+    others.
+    """
     places = {value: axis.place(_code(edges, value)) for value in MARKS}
     taken: list[float] = []
-    for value in sorted(MARKS, key=lambda value: (not f"{abs(value):e}".startswith(("0", "1")), value)):
+    for value in sorted(
+        MARKS, key=lambda value: (not f"{abs(value):e}".startswith(("0", "1")), value)
+    ):
         x = places[value]
         if 0 <= x <= WIDTH and all(abs(x - other) > 38 for other in taken):
             taken.append(x)

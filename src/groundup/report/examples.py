@@ -1,7 +1,10 @@
-"""Chooses a few documents to show: kept and dropped ones by source, dropped ones by reason, duplicates beside what they duplicate.
+"""Chooses a few documents to show: kept and dropped ones by source, dropped ones by reason,
+duplicates beside what they duplicate.
 
-Reads the views `collect` and `refine`, and of texts only the row groups that hold the chosen ones; writes nothing.
-The choice is the same at every call: the first ids at or after a place in the order of ids that the seed gives.
+Reads the views `collect` and `refine`, and of texts only the row groups that hold the chosen ones;
+writes nothing.
+The choice is the same at every call: the first ids at or after a place in the order of ids that the
+seed gives.
 """
 
 from __future__ import annotations
@@ -30,7 +33,9 @@ DROPPED_COLUMNS = ["id", "source", "origin", "record", "reason", "score", "dupli
 
 
 def examples(root: Path, seed: int) -> dict[str, list[Row]]:
-    """Return `kept` and `left_out` of each source, `dropped` for each reason, `duplicates`: rows with what there is to show."""
+    """Return `kept` and `left_out` of each source, `dropped` for each reason, `duplicates`: rows
+    with what there is to show.
+    """
     return {
         "kept": kept(root, seed),
         "left_out": left_out(root, seed),
@@ -40,15 +45,23 @@ def examples(root: Path, seed: int) -> dict[str, list[Row]]:
 
 
 def first_ids(ids: pa.Array | pa.ChunkedArray, seed: int, most: int) -> list[str]:
-    """Return the first ids at or after the seed's place, going round; ids are hashes, so this is a random choice."""
+    """Return the first ids at or after the seed's place, going round; ids are hashes, so this is a
+    random choice.
+    """
     place = hashlib.blake2b(str(seed).encode(), digest_size=16).hexdigest()
     after = ids.filter(pc.greater_equal(ids, place))
     chosen = _smallest(after, most)
-    return chosen + (_smallest(ids.filter(pc.less(ids, place)), most - len(chosen)) if len(chosen) < most else [])
+    return chosen + (
+        _smallest(ids.filter(pc.less(ids, place)), most - len(chosen)) if len(chosen) < most else []
+    )
 
 
 def _smallest(ids: pa.Array | pa.ChunkedArray, most: int) -> list[str]:
-    found: list[str] = ids.take(pc.select_k_unstable(ids, most, [("", "ascending")])).to_pylist() if len(ids) and most else []
+    found: list[str] = (
+        ids.take(pc.select_k_unstable(ids, most, [("", "ascending")])).to_pylist()
+        if len(ids) and most
+        else []
+    )
     return found
 
 
@@ -65,7 +78,11 @@ def kept(root: Path, seed: int) -> list[Row]:
     for pairs in list(chosen.values())[:MOST_SOURCES]:
         best = set(first_ids(pa.array([name for name, _ in pairs], pa.string()), seed, KEPT_EACH))
         for name, path in pairs:
-            rows += [_shown(row) for row in find_documents([path], {name}).values()] if name in best else []
+            rows += (
+                [_shown(row) for row in find_documents([path], {name}).values()]
+                if name in best
+                else []
+            )
     return rows
 
 
@@ -78,28 +95,42 @@ def left_out(root: Path, seed: int) -> list[Row]:
 
 def dropped(root: Path, seed: int) -> list[Row]:
     """Return records that each reason dropped, duplicates apart; text only where one had been read."""
-    rows = _chosen_rows(_lists(root, "collect", "refine"), seed, DROPPED_EACH, lambda reason: reason not in DUPLICATES)
+    rows = _chosen_rows(
+        _lists(root, "collect", "refine"),
+        seed,
+        DROPPED_EACH,
+        lambda reason: reason not in DUPLICATES,
+    )
     texts = _texts(root, rows, "id")
     return [_dropped(row) | {"text": cut(texts.get(row["id"], ""))} for row in rows]
 
 
 def duplicates(root: Path, seed: int) -> list[Row]:
     """Return duplicates beside the documents that stand for them."""
-    rows = _chosen_rows(_lists(root, "collect", "refine"), seed, PAIRS_EACH, lambda reason: reason in DUPLICATES)
+    rows = _chosen_rows(
+        _lists(root, "collect", "refine"), seed, PAIRS_EACH, lambda reason: reason in DUPLICATES
+    )
     texts = _texts(root, rows, "id")
     counterparts = find_documents(_shards(root, "collect"), {row["duplicate_of"] for row in rows})
     found = []
     for row in rows:
         other = counterparts.get(row["duplicate_of"], {})
-        found.append(_dropped(row) | {"text": cut(texts.get(row["id"], "")), "kept": _shown(other) if other else None})
+        found.append(
+            _dropped(row)
+            | {"text": cut(texts.get(row["id"], "")), "kept": _shown(other) if other else None}
+        )
     return found
 
 
 def _lists(root: Path, *stages: str) -> list[Path]:
-    return [path for stage in stages for path in sorted((root / stage / "dropped").glob("*.parquet"))]
+    return [
+        path for stage in stages for path in sorted((root / stage / "dropped").glob("*.parquet"))
+    ]
 
 
-def _chosen_rows(paths: Sequence[Path], seed: int, most: int, wanted: Callable[[str], bool], by: str = "reason") -> list[Row]:
+def _chosen_rows(
+    paths: Sequence[Path], seed: int, most: int, wanted: Callable[[str], bool], by: str = "reason"
+) -> list[Row]:
     """Return the chosen rows of each wanted reason (or source), the most frequent one first."""
     ids: dict[str, list[str]] = {}
     counts: Counter[str] = Counter()
@@ -109,10 +140,18 @@ def _chosen_rows(paths: Sequence[Path], seed: int, most: int, wanted: Callable[[
             if wanted(group):
                 counts[group] += entry["counts"]
                 of_group = batch.column("id").filter(pc.equal(batch.column(by), group))
-                ids[group] = first_ids(pa.array(ids.get(group, []) + first_ids(of_group, seed, most), pa.string()), seed, most)
-    order = sorted(ids, key=lambda group: (-counts[group], group))[: MOST if by == "reason" else MOST_SOURCES]
+                ids[group] = first_ids(
+                    pa.array(ids.get(group, []) + first_ids(of_group, seed, most), pa.string()),
+                    seed,
+                    most,
+                )
+    order = sorted(ids, key=lambda group: (-counts[group], group))[
+        : MOST if by == "reason" else MOST_SOURCES
+    ]
     # A document may be listed more than once, for reasons of different stages.
-    places = {(group, name): (n, m) for n, group in enumerate(order) for m, name in enumerate(ids[group])}
+    places = {
+        (group, name): (n, m) for n, group in enumerate(order) for m, name in enumerate(ids[group])
+    }
     rows: dict[tuple[str, str], Row] = {}
     names = pa.array(sorted({name for _, name in places}), pa.string())
     for batch in read_batches(paths, DROPPED_COLUMNS):
@@ -128,7 +167,9 @@ def _shards(root: Path, stage: str, sources: Iterable[str] | None = None) -> lis
 
 
 def _texts(root: Path, rows: Sequence[Row], column: str) -> dict[str, str]:
-    found = find_documents(_shards(root, "collect", {row["source"] for row in rows}), {row[column] for row in rows})
+    found = find_documents(
+        _shards(root, "collect", {row["source"] for row in rows}), {row[column] for row in rows}
+    )
     return {name: row["text"] or "" for name, row in found.items()}
 
 

@@ -1,4 +1,6 @@
-"""What a figure of a report is: a value that knows the file it was computed from. Reads and writes nothing on disk."""
+"""What a figure of a report is: a value that knows the file it was computed from. Reads and writes
+nothing on disk.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure: dotted name, value, unit, and the file below the run directory that it was computed from."""
+    """A figure: dotted name, value, unit, and the file below the run directory that it was computed
+    from.
+    """
 
     name: str
     value: float | int | str | None

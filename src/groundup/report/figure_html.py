@@ -10,7 +10,9 @@ from markupsafe import Markup
 from groundup.report.formatting import MISSING, formatted, spelled, visible
 from groundup.report.run_files import number
 
-_FIGURE = Markup('<span class="f" data-figure="{name}" data-form="{form}" title="{name}, from {origin}">{text}</span>')
+_FIGURE = Markup(
+    '<span class="f" data-figure="{name}" data-form="{form}" title="{name}, from {origin}">{text}</span>'
+)
 _ORIGIN = Markup('<sup><a class="o" href="#o{number}" title="from {origin}">{number}</a></sup>')
 
 
@@ -19,10 +21,14 @@ class Marks:
 
     def __init__(self, figures: Mapping[str, Mapping[str, Any]]) -> None:
         self.figures = figures
-        self.origins = {origin: n for n, origin in enumerate(sorted({str(f["from"]) for f in figures.values()}), 1)}
+        self.origins = {
+            origin: n
+            for n, origin in enumerate(sorted({str(f["from"]) for f in figures.values()}), 1)
+        }
 
     def fig(self, name: str, form: str = "", note: bool = False) -> Markup:
-        """Return a figure in words, its origin as a tooltip; with `note`, also as a number that leads to the artifact.
+        """Return a figure in words, its origin as a tooltip; with `note`, also as a number that
+        leads to the artifact.
 
         A figure that was not computed is a dash.
         """
@@ -30,7 +36,9 @@ class Marks:
         if entry is None or entry["value"] is None:
             return Markup('<span class="none">{}</span>').format(MISSING)
         text = visible(formatted(entry["value"], form))
-        shown = _FIGURE.format(name=spelled(name), form=form, origin=spelled(entry["from"]), text=text)
+        shown = _FIGURE.format(
+            name=spelled(name), form=form, origin=spelled(entry["from"]), text=text
+        )
         return shown + self.origin(entry["from"]) if note else shown
 
     def origin(self, path: str) -> Markup:

@@ -1,4 +1,6 @@
-"""How figures and foreign text are shown. Reads values and text; returns plain words or safe markup."""
+"""How figures and foreign text are shown. Reads values and text; returns plain words or safe
+markup.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from markupsafe import Markup, escape
 Value = float | int | str | None
 MISSING = "–"
 PREVIEW = 300
-# C0 but newline and tab, DEL, C1, marks that turn the direction of text, invisible joiners, and what no UTF-8 holds.
+# C0 but newline and tab, DEL, C1, marks that turn the direction of text, invisible joiners, and
+# what no UTF-8 holds.
 _HIDDEN = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ufdd0-\ufdef\ud800-\udfff\ufffe\uffff]"
 )
@@ -99,14 +102,18 @@ def formatted(value: Value, form: str = "") -> str:
 
 
 def picture(character: str) -> str:
-    """Return what is shown in place of a character that cannot be seen: its picture, or its code point."""
+    """Return what is shown in place of a character that cannot be seen: its picture, or its code
+    point.
+    """
     code = ord(character)
     # Unicode has a picture of each C0 character.
     return chr(0x2400 + code) if code < 0x20 else chr(0x2421) if code == 0x7F else f"U+{code:04X}"
 
 
 def spelled(text: object) -> str:
-    """Return foreign text without anything that cannot be seen, for attributes and titles; it is not escaped."""
+    """Return foreign text without anything that cannot be seen, for attributes and titles; it is
+    not escaped.
+    """
     return _HIDDEN.sub(lambda match: picture(match[0]), str(text))
 
 
@@ -115,7 +122,10 @@ def visible(text: object) -> Markup:
     pieces, last, plain = [], 0, str(text)
     unseen = Markup('<span class="unseen" title="U+{:04X}">{}</span>')
     for match in _HIDDEN.finditer(plain):
-        pieces += [escape(plain[last : match.start()]), unseen.format(ord(match[0]), picture(match[0]))]
+        pieces += [
+            escape(plain[last : match.start()]),
+            unseen.format(ord(match[0]), picture(match[0])),
+        ]
         last = match.end()
     return Markup("").join([*pieces, escape(plain[last:])])
 

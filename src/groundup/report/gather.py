@@ -1,7 +1,7 @@
 """Gathers what report.json holds. Reads everything a run left on disk; writes nothing.
 
-Two halves: `shallow` is cheap, and decides with the metrics whether a report is fresh; `deep` scans texts and tokens, and
-follows from what `shallow` names by its content.
+Two halves: `shallow` is cheap, and decides with the metrics whether a report is fresh; `deep` scans
+texts and tokens, and follows from what `shallow` names by its content.
 """
 
 from __future__ import annotations
@@ -38,11 +38,17 @@ def shallow(root: Path, name: str) -> Report:
         "figures": table(figures),
         "environment": problems.guarded("environment", lambda: environment(root), {}),
         "sources": problems.guarded("sources", lambda: sources(root), []),
-        "training": problems.guarded("events of training", lambda: training(root), {"events": [], "checkpoints": [], "best": None}),
+        "training": problems.guarded(
+            "events of training",
+            lambda: training(root),
+            {"events": [], "checkpoints": [], "best": None},
+        ),
         "samples": problems.guarded("samples", lambda: samples(root), []),
         "definitions": problems.guarded("definitions", lambda: definitions(root), {}),
         "tuning": problems.guarded("tuning", lambda: json_file(root, "tune/tuning.json") or {}, {}),
-        "exports": problems.guarded("exports", lambda: json_file(root, "export/parity.json") or {}, {}),
+        "exports": problems.guarded(
+            "exports", lambda: json_file(root, "export/parity.json") or {}, {}
+        ),
         "artefacts": problems.collected("hashes", hashes(root)),
         "base": problems.guarded("first weights", lambda: init_from(root), {}),
         "recipe": problems.guarded("recipe", lambda: lock_table(root), {}),
@@ -52,7 +58,9 @@ def shallow(root: Path, name: str) -> Report:
 
 
 def deep(root: Path, seed: int) -> Report:
-    """Return examples of text, distributions, what there is to see of the tokenizer, and figures that need a scan of the documents."""
+    """Return examples of text, distributions, what there is to see of the tokenizer, and figures
+    that need a scan of the documents.
+    """
     from groundup.report.distributions import distribution_figures, distributions
     from groundup.report.examples import examples, spoken
     from groundup.report.vocabulary import vocabulary, vocabulary_figures
@@ -61,8 +69,17 @@ def deep(root: Path, seed: int) -> Report:
     shown = problems.guarded("examples of text", lambda: examples(root, seed), NO_EXAMPLES)
     found = problems.guarded("distributions", lambda: distributions(root), {})
     tokens = problems.guarded("tokenizer", lambda: vocabulary(root, seed), {})
-    figures = problems.collected("languages", spoken(root)) + list(vocabulary_figures(tokens)) + list(distribution_figures(found))
-    report = {"figures": table({f.name: f for f in figures}), "examples": shown, "distributions": found, "vocabulary": tokens}
+    figures = (
+        problems.collected("languages", spoken(root))
+        + list(vocabulary_figures(tokens))
+        + list(distribution_figures(found))
+    )
+    report = {
+        "figures": table({f.name: f for f in figures}),
+        "examples": shown,
+        "distributions": found,
+        "vocabulary": tokens,
+    }
     return dict(plain(report | {"problems": problems.lines}))
 
 
@@ -87,14 +104,23 @@ def table(figures: Mapping[str, Figure]) -> dict[str, Row]:
 def sources(root: Path) -> list[Row]:
     """Return name, kind, path and license of each source, as the recipe has them."""
     found = lock_table(root).get("source", [])
-    return [{name: source.get(name, "") for name in ("name", "kind", "path", "license")} for source in found]
+    return [
+        {name: source.get(name, "") for name in ("name", "kind", "path", "license")}
+        for source in found
+    ]
 
 
 def training(root: Path) -> dict[str, Any]:
     """Return the events of training in words, the checkpoints that stand, and the step of the best."""
-    steps = sorted(int(path.name[5:]) for path in (root / CHECKPOINT).glob("step-*") if path.name[5:].isdigit())
+    steps = sorted(
+        int(path.name[5:]) for path in (root / CHECKPOINT).glob("step-*") if path.name[5:].isdigit()
+    )
     best = json_file(root, "train/best.json")
-    return {"events": list(events(root)), "checkpoints": steps, "best": best.get("step") if isinstance(best, dict) else None}
+    return {
+        "events": list(events(root)),
+        "checkpoints": steps,
+        "best": best.get("step") if isinstance(best, dict) else None,
+    }
 
 
 def events(root: Path) -> Iterator[Row]:
@@ -103,10 +129,16 @@ def events(root: Path) -> Iterator[Row]:
     for event in json_lines(root, "train/ledger.jsonl"):
         kind, settings = str(event.get("event", "event")), event.get("settings")
         if isinstance(settings, dict):
-            changed = changed_settings(before, settings) if before else "began with the settings of the recipe"
+            changed = (
+                changed_settings(before, settings)
+                if before
+                else "began with the settings of the recipe"
+            )
             before = settings
         else:
-            rest = {key: value for key, value in event.items() if key not in ("event", "time", "step")}
+            rest = {
+                key: value for key, value in event.items() if key not in ("event", "time", "step")
+            }
             changed = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in rest.items())
         yield {"step": event.get("step"), "kind": kind, "words": changed[:1000]}
 
@@ -114,7 +146,11 @@ def events(root: Path) -> Iterator[Row]:
 def samples(root: Path) -> list[Row]:
     """Return the samples of the model; what is none is left out."""
     found = json_file(root, "evaluate/samples.json")
-    return [row for row in found if isinstance(row, dict) and {"prompt", "text"} <= row.keys()] if isinstance(found, list) else []
+    return (
+        [row for row in found if isinstance(row, dict) and {"prompt", "text"} <= row.keys()]
+        if isinstance(found, list)
+        else []
+    )
 
 
 def definitions(root: Path) -> dict[str, str]:
@@ -126,15 +162,25 @@ def definitions(root: Path) -> dict[str, str]:
 def hashes(root: Path) -> Iterator[Row]:
     """Yield name, files, bytes and content hash of every published view and every checkpoint."""
     found = [(stage, Store(root).view(stage)) for stage in STAGES]
-    found += [(f"{CHECKPOINT}/{path.name}", load_artifact(path)) for path in sorted((root / CHECKPOINT).glob("step-*"))]
+    found += [
+        (f"{CHECKPOINT}/{path.name}", load_artifact(path))
+        for path in sorted((root / CHECKPOINT).glob("step-*"))
+    ]
     for name, artifact in found:
         if artifact is not None and artifact.manifest["files"]:
             files = artifact.manifest["files"].values()
-            yield {"name": name, "files": len(files), "bytes": sum(entry["size"] for entry in files), "content": artifact.content}
+            yield {
+                "name": name,
+                "files": len(files),
+                "bytes": sum(entry["size"] for entry in files),
+                "content": artifact.content,
+            }
 
 
 def plain(value: Any) -> Any:
-    """Return a value that JSON and UTF-8 can hold: no NaN, no half of a surrogate pair, text for anything foreign."""
+    """Return a value that JSON and UTF-8 can hold: no NaN, no half of a surrogate pair, text for
+    anything foreign.
+    """
     if isinstance(value, dict):
         return {str(plain(str(key))): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,8 +1,11 @@
-"""Keeps the page of a run up to date while it is on, in a process of its own. Reads the run; writes the view `report`.
+"""Keeps the page of a run up to date while it is on, in a process of its own. Reads the run; writes
+the view `report`.
 
-A live report is a whole view like the finished one, with all four files, but it names no artifact: so the stage `report`
-replaces it, and `verify` does not take it for finished. The process is the nicest there is, knows by a pipe when its
-parent ends a stage, ends, or is gone, and never fails the run: what goes wrong in it costs the page.
+A live report is a whole view like the finished one, with all four files, but it names no artifact:
+so the stage `report` replaces it, and `verify` does not take it for finished. The process is the
+nicest there is, knows by a pipe when its
+parent ends a stage, ends, or is gone, and never fails the run: what goes wrong in it costs the
+page.
 """
 
 from __future__ import annotations
@@ -55,7 +58,13 @@ class Live:
             if not self._ended:
                 errors = None if os.environ.get("GROUNDUP_TRACEBACK") else subprocess.DEVNULL
                 command = [sys.executable, "-m", "groundup.report.live", str(self.root.resolve())]
-                self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors, bufsize=0)
+                self.process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    bufsize=0,
+                )
 
     def tell(self, word: bytes = STAGE) -> None:
         """Say what happened; a process that is gone does not matter."""
@@ -115,7 +124,9 @@ def main() -> None:
 
 
 def _word(seconds: float) -> bytes | None:
-    """Return what the parent said within so many seconds, None when it said nothing, empty bytes when it is gone."""
+    """Return what the parent said within so many seconds, None when it said nothing, empty bytes
+    when it is gone.
+    """
     ready, _, _ = select.select([0], [], [], seconds)
     return os.read(0, 1000) if ready else None
 
@@ -129,7 +140,9 @@ class Renderer:
     _deep_of: list[Any] | None = None
 
     def last(self, orphan: bool) -> None:
-        """Render once more, without refreshing; under the run's lock where the parent does not hold it any more."""
+        """Render once more, without refreshing; under the run's lock where the parent does not hold
+        it any more.
+        """
         from groundup.runtime.run import locked
 
         if not orphan:
@@ -155,34 +168,57 @@ class Renderer:
 
         recipe = lock_table(self.root)
         found = shallow(self.root, str(recipe["name"]))
-        contents = [row for row in found["artefacts"] if row["name"] in ("collect", "refine", "tokenize")]
+        contents = [
+            row for row in found["artefacts"] if row["name"] in ("collect", "refine", "tokenize")
+        ]
         if contents != self._deep_of:
             self._deep, self._deep_of = deep(self.root, int(recipe["seed"])), contents
         report, lines = joined(found, self._deep), metric_lines(self.root)
         with Store(self.root).stage() as folder:
             write_files(folder, report, lines, status(self.root, report, lines, refresh, killed))
-            commit(folder, self.root / "report", {"view": "report", "artefacts": [], "facts": {"live": refresh}})
+            commit(
+                folder,
+                self.root / "report",
+                {"view": "report", "artefacts": [], "facts": {"live": refresh}},
+            )
 
 
-def status(root: Path, report: dict[str, Any], lines: list[dict[str, Any]], refresh: bool, killed: bool) -> dict[str, Any]:
-    """Return what the top of a live page says: which stage, how far, how long it will take; or why it stopped."""
+def status(
+    root: Path, report: dict[str, Any], lines: list[dict[str, Any]], refresh: bool, killed: bool
+) -> dict[str, Any]:
+    """Return what the top of a live page says: which stage, how far, how long it will take; or why
+    it stopped.
+    """
     events = Ledger(root / "ledger.jsonl").events()
     started = max((n for n, event in enumerate(events) if event.get("event") == "run"), default=0)
     events = [event for event in events[started:] if "stage" in event]
-    now = {"moment": datetime.now(UTC).strftime("%-d %B %Y, %H:%M:%S UTC"), "refresh": EVERY_SECONDS if refresh else 0, "of": 0, "step": 0}
+    now = {
+        "moment": datetime.now(UTC).strftime("%-d %B %Y, %H:%M:%S UTC"),
+        "refresh": EVERY_SECONDS if refresh else 0,
+        "of": 0,
+        "step": 0,
+    }
     last = events[-1] if events else {"stage": "collect", "event": "began"}
     return now | (_going_on(last, report, lines) if refresh else _stopped(last, killed))
 
 
 def _stopped(last: dict[str, Any], killed: bool) -> dict[str, Any]:
     if last["event"] == "failed":
-        return {"title": f"Stopped in {last['stage']}.", "words": re.sub(OWN_ERRORS, "", str(last.get("error", "")))}
+        return {
+            "title": f"Stopped in {last['stage']}.",
+            "words": re.sub(OWN_ERRORS, "", str(last.get("error", ""))),
+        }
     if killed:
-        return {"title": f"Stopped in {last['stage']}.", "words": "The run was killed; run it again to go on."}
+        return {
+            "title": f"Stopped in {last['stage']}.",
+            "words": "The run was killed; run it again to go on.",
+        }
     return {"title": f"Stopped after {last['stage']}.", "words": "That is as far as it was to go."}
 
 
-def _going_on(last: dict[str, Any], report: dict[str, Any], lines: list[dict[str, Any]]) -> dict[str, Any]:
+def _going_on(
+    last: dict[str, Any], report: dict[str, Any], lines: list[dict[str, Any]]
+) -> dict[str, Any]:
     if last["event"] != "began":
         return {"title": f"Running: {last['stage']} is done.", "words": "The next stage begins."}
     title = {"title": f"Running: {last['stage']}."}

@@ -1,4 +1,5 @@
-"""Figures of what was trained, evaluated, tuned, exported, and of what it cost. Reads training files, views and the ledger.
+"""Figures of what was trained, evaluated, tuned, exported, and of what it cost. Reads training
+files, views and the ledger.
 
 Returns values with their origin, as `figures.py` does for the data; writes nothing.
 """
@@ -15,7 +16,12 @@ from groundup.report.figure import Figure, Figures, Part
 from groundup.report.run_files import DamagedError, json_file, json_lines, lock_table, number
 from groundup.runtime.ledger import Ledger
 
-MEASURES = (("loss", "nats/token"), ("perplexity", ""), ("bits_per_byte", "bits/byte"), ("bits_per_byte_error", "bits/byte"))
+MEASURES = (
+    ("loss", "nats/token"),
+    ("perplexity", ""),
+    ("bits_per_byte", "bits/byte"),
+    ("bits_per_byte_error", "bits/byte"),
+)
 METRICS = "train/metrics.jsonl"
 LEDGER = "ledger.jsonl"
 DATA_STAGES = ("collect", "refine", "tokenize")
@@ -37,7 +43,9 @@ def model_config(root: Path) -> ModelConfig | None:
 
 
 def parameter_parts(config: ModelConfig) -> dict[str, int]:
-    """Return the trained parameters of each part of a model; they add up to its `parameter_count()`."""
+    """Return the trained parameters of each part of a model; they add up to its
+    `parameter_count()`.
+    """
     attention = (2 * config.heads + 2 * config.kv_heads) * config.head_width * config.width
     return {
         "embedding": config.vocab_size * config.width,
@@ -52,7 +60,16 @@ def built(root: Path) -> Iterator[Figure]:
     config, origin = model_config(root), "train/train.json"
     if config is None:
         return
-    for name in ("layers", "width", "heads", "kv_heads", "head_width", "feed_forward", "vocab_size", "context"):
+    for name in (
+        "layers",
+        "width",
+        "heads",
+        "kv_heads",
+        "head_width",
+        "feed_forward",
+        "vocab_size",
+        "context",
+    ):
         yield Figure(f"model.{name}", getattr(config, name), "", origin)
     yield Figure("model.layout", config.layout, "", origin)
     total = config.parameter_count()
@@ -60,31 +77,46 @@ def built(root: Path) -> Iterator[Figure]:
         yield Figure(f"model.parameters.{part}", parameters, "parameters", origin)
         yield Figure(f"model.parameters_share.{part}", parameters / total, "share", origin)
     yield Figure("model.parameters", total, "parameters", origin)
-    yield Figure("train.steps_planned", json_file(root, "train/train.json")["steps"], "steps", origin)
+    yield Figure(
+        "train.steps_planned", json_file(root, "train/train.json")["steps"], "steps", origin
+    )
 
 
 def metric_lines(root: Path) -> list[dict[str, Any]]:
-    """Return the lines of training's metrics that name a step, oldest first; torn ones are left out."""
+    """Return the lines of training's metrics that name a step, oldest first; torn ones are left
+    out.
+    """
     return [line for line in json_lines(root, METRICS) if isinstance(line.get("step"), int)]
 
 
 def trained(root: Path) -> Iterator[Figure]:
     """Steps, tokens, losses and speed of training."""
     lines = metric_lines(root)
-    steps = [line for line in lines if number(line.get("loss")) is not None and number(line.get("tokens")) is not None]
+    steps = [
+        line
+        for line in lines
+        if number(line.get("loss")) is not None and number(line.get("tokens")) is not None
+    ]
     if steps:
         last = steps[-1]
         yield Figure("train.steps", last["step"], "steps", METRICS)
         yield Figure("train.tokens", last["tokens"], "tokens", METRICS)
         yield Figure("train.seconds", last["seconds"], "s", METRICS)
-        yield Figure("train.tokens_per_second", last["tokens"] / last["seconds"] if last["seconds"] else None, "tokens/s", METRICS)
+        yield Figure(
+            "train.tokens_per_second",
+            last["tokens"] / last["seconds"] if last["seconds"] else None,
+            "tokens/s",
+            METRICS,
+        )
         yield Figure("train.loss", last["loss"], "nats/token", METRICS)
     validations = [line for line in lines if number(line.get("validation_loss")) is not None]
     if validations:
         best = min(validations, key=lambda line: float(line["validation_loss"]))
         yield Figure("train.validation_loss.best", best["validation_loss"], "nats/token", METRICS)
         yield Figure("train.validation_loss.best_step", best["step"], "step", METRICS)
-        yield Figure("train.validation_loss.last", validations[-1]["validation_loss"], "nats/token", METRICS)
+        yield Figure(
+            "train.validation_loss.last", validations[-1]["validation_loss"], "nats/token", METRICS
+        )
 
 
 def evaluated(root: Path) -> Iterator[Figure]:
@@ -107,19 +139,31 @@ def evaluated(root: Path) -> Iterator[Figure]:
 
 
 def _losses(name: str, of_model: Mapping[str, Any], origin: str) -> Iterator[Figure]:
-    tables = {"": of_model["total"]} | {f".{source}": table for source, table in of_model["sources"].items()}
+    tables = {"": of_model["total"]} | {
+        f".{source}": table for source, table in of_model["sources"].items()
+    }
     for source, figures in tables.items():
-        yield from (Figure(f"evaluate.{name}.{measure}{source}", figures.get(measure), unit, origin) for measure, unit in MEASURES)
+        yield from (
+            Figure(f"evaluate.{name}.{measure}{source}", figures.get(measure), unit, origin)
+            for measure, unit in MEASURES
+        )
         if name == "model" and figures.get("tokens") is not None:
             yield Figure(f"evaluate.tokens{source}", figures["tokens"], "tokens", origin)
 
 
 def _accuracy(name: str, figures: Mapping[str, Any], origin: str) -> Iterator[Figure]:
     """A score's own figures, and the ends of its interval."""
-    yield from (Figure(f"evaluate.{name}.{key}", value, "", origin) for key, value in figures.items() if number(value) is not None)
+    yield from (
+        Figure(f"evaluate.{name}.{key}", value, "", origin)
+        for key, value in figures.items()
+        if number(value) is not None
+    )
     interval = figures.get("interval")
     if isinstance(interval, list) and len(interval) == 2:
-        yield from (Figure(f"evaluate.{name}.{end}", v, "share", origin) for end, v in zip(("low", "high"), interval, strict=True))
+        yield from (
+            Figure(f"evaluate.{name}.{end}", v, "share", origin)
+            for end, v in zip(("low", "high"), interval, strict=True)
+        )
 
 
 def tuned(root: Path) -> Iterator[Figure]:
@@ -142,7 +186,8 @@ def leaves(name: str, value: Any, origin: str) -> Iterator[Figure]:
 
 
 def staged(root: Path) -> Iterator[Figure]:
-    """Seconds, share and peak memory of each stage when it last did any work, and when the run's work began and ended.
+    """Seconds, share and peak memory of each stage when it last did any work, and when the run's
+    work began and ended.
 
     The report is left out: one that names its own seconds would never be fresh.
     """
@@ -151,20 +196,27 @@ def staged(root: Path) -> Iterator[Figure]:
     total = sum(event["seconds"] for event in last.values())
     for stage, event in last.items():
         yield Figure(f"stage.{stage}.seconds", event["seconds"], "s", LEDGER)
-        yield Figure(f"stage.{stage}.share", event["seconds"] / total if total else None, "share", LEDGER)
+        yield Figure(
+            f"stage.{stage}.share", event["seconds"] / total if total else None, "share", LEDGER
+        )
         yield Figure(f"stage.{stage}.peak_bytes", event["peak_bytes"], "bytes", LEDGER)
     if last:
         yield Figure("run.seconds", round(total, 3), "s", LEDGER)
-        yield Figure("run.peak_bytes", max(event["peak_bytes"] for event in last.values()), "bytes", LEDGER)
+        yield Figure(
+            "run.peak_bytes", max(event["peak_bytes"] for event in last.values()), "bytes", LEDGER
+        )
         yield Figure("run.began", _moment(events[0]["time"]), "UTC", LEDGER)
-        yield Figure("run.ended", _moment(max(event["time"] for event in last.values())), "UTC", LEDGER)
+        yield Figure(
+            "run.ended", _moment(max(event["time"] for event in last.values())), "UTC", LEDGER
+        )
 
 
 def _moment(time: float) -> str:
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-# What was planned, what it turned out to be, and how many of the plan's units are one of the measure's.
+# What was planned, what it turned out to be, and how many of the plan's units are one of the
+# measure's.
 PAIRS: dict[str, tuple[str, float]] = {
     "raw_files": ("collect.bytes_in", 1),
     "clean_text": ("refine.bytes_out", 1),
@@ -191,16 +243,27 @@ QUOTIENTS = (
 def compared(figures: Figures) -> Iterator[Figure]:
     """Figures of figures: how far a plan was off, tokens a parameter, passes over the data."""
 
-    values = {name: value for name, figure in figures.items() if (value := number(figure.value)) is not None}
+    values = {
+        name: value
+        for name, figure in figures.items()
+        if (value := number(figure.value)) is not None
+    }
     parts = [values.get(f"stage.{stage}.seconds") for stage in DATA_STAGES]
-    origins = {name: figure.source for name, figure in figures.items()} | {"run.data_seconds": LEDGER}
+    origins = {name: figure.source for name, figure in figures.items()} | {
+        "run.data_seconds": LEDGER
+    }
     if None not in parts:
         values["run.data_seconds"] = round(sum(part or 0.0 for part in parts), 3)
         yield Figure("run.data_seconds", values["run.data_seconds"], "s", LEDGER)
-    quotients = [(f"compare.{name}", measure, f"plan.{name}", units, "measured/planned") for name, (measure, units) in PAIRS.items()]
+    quotients = [
+        (f"compare.{name}", measure, f"plan.{name}", units, "measured/planned")
+        for name, (measure, units) in PAIRS.items()
+    ]
     for name, above, below, units, unit in [*quotients, *QUOTIENTS]:
         if above in values and values.get(below):
-            yield Figure(name, round(values[above] / (units * values[below]), 6), unit, origins[above])
+            yield Figure(
+                name, round(values[above] / (units * values[below]), 6), unit, origins[above]
+            )
 
 
 MEASURED: dict[str, Part] = {
@@ -214,7 +277,9 @@ MEASURED: dict[str, Part] = {
 
 
 def environment(root: Path) -> dict[str, Any]:
-    """Return the versions under which the run's work was last done, and what was resolved for the machine."""
+    """Return the versions under which the run's work was last done, and what was resolved for the
+    machine.
+    """
     versions: dict[str, str] = {}
     found: dict[str, str] = {}
     for event in Ledger(root / LEDGER).events():
@@ -222,4 +287,8 @@ def environment(root: Path) -> dict[str, Any]:
             versions = event["versions"]
         elif event.get("event") == "finished" and event.get("stage") != "report":
             found = versions
-    return {"groundup": found.get("groundup"), "versions": found or versions, "machine": lock_table(root).get("machine", {})}
+    return {
+        "groundup": found.get("groundup"),
+        "versions": found or versions,
+        "machine": lock_table(root).get("machine", {}),
+    }

@@ -1,6 +1,8 @@
-"""Makes the page of a report. Reads what report.json holds and the lines of training's metrics; returns HTML.
+"""Makes the page of a report. Reads what report.json holds and the lines of training's metrics;
+returns HTML.
 
-One file without scripts, fonts or pictures from elsewhere. A section whose figures are missing is left out.
+One file without scripts, fonts or pictures from elsewhere. A section whose figures are missing is
+left out.
 """
 
 from __future__ import annotations
@@ -33,29 +35,57 @@ SMALL_CHARTS = (
     ("tokens_per_second", "tokens a second", False),
 )
 OWN_HEAD = {"embedding": "embedding", "head": "output head"}
-PARTS = {"embedding": "embedding, shared with the output head", "attention": "attention", "feed_forward": "feed-forward", "norms": "norms"}
+PARTS = {
+    "embedding": "embedding, shared with the output head",
+    "attention": "attention",
+    "feed_forward": "feed-forward",
+    "norms": "norms",
+}
 
 
 def templates() -> Environment:
     """Return the templates, with everything that is put into them escaped."""
     found = Environment(
-        loader=PackageLoader("groundup.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("groundup.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    found.filters |= {"visible": visible, "spelled": spelled, "spaced": spaced, "size": size, "in_form": formatted}
+    found.filters |= {
+        "visible": visible,
+        "spelled": spelled,
+        "spaced": spaced,
+        "size": size,
+        "in_form": formatted,
+    }
     return found
 
 
 def page(report: Report, lines: Sequence[Row], live: Row | None = None) -> str:
-    """Return the page of a report; `live` says how far a run is that is still on, or where it stopped."""
+    """Return the page of a report; `live` says how far a run is that is still on, or where it
+    stopped.
+    """
     marks, problems = Marks(report["figures"]), Problems(Path())
     sections = {
         name: section
         for name, make in SECTIONS.items()
-        if (section := problems.guarded(name, lambda make=make: make(report, marks, lines), None)) is not None  # type: ignore[misc]
+        if (section := problems.guarded(name, lambda make=make: make(report, marks, lines), None))
+        is not None  # type: ignore[misc]
     }
-    shown = {"marks": marks, "fig": marks.fig, "origin": marks.origin, "has": marks.has, "value": marks.value}
+    shown = {
+        "marks": marks,
+        "fig": marks.fig,
+        "origin": marks.origin,
+        "has": marks.has,
+        "value": marks.value,
+    }
     told = [*report["problems"], *problems.lines]
-    return templates().get_template("page.html").render(shown, report=report, sections=sections, problems=told, live=live, width=width)
+    return (
+        templates()
+        .get_template("page.html")
+        .render(shown, report=report, sections=sections, problems=told, live=live, width=width)
+    )
 
 
 def width(value: float, largest: float) -> str:
@@ -70,13 +100,23 @@ def data(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] |
         return None
     told = {source["name"]: source for source in report["sources"]}
     order = [name for name in told if name in names] + [name for name in names if name not in told]
-    languages = sorted(marks.ends("documents.language."), key=lambda code: (-marks.value(f"documents.language.{code}"), code))
+    languages = sorted(
+        marks.ends("documents.language."),
+        key=lambda code: (-marks.value(f"documents.language.{code}"), code),
+    )
     licenses: dict[str, list[str]] = {}
     for entry in marks.ends("documents.license."):
         license, _, source = entry.rpartition("@")
         licenses.setdefault(source, []).append(license)
     most = max((marks.value(f"tokens.kept.share.{name}") for name in order), default=0.0)
-    return {"sources": order, "told": told, "most": most, "reasons": reasons(marks), "languages": languages, "licenses": licenses}
+    return {
+        "sources": order,
+        "told": told,
+        "most": most,
+        "reasons": reasons(marks),
+        "languages": languages,
+        "licenses": licenses,
+    }
 
 
 def drawn_data(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] | None:
@@ -84,7 +124,10 @@ def drawn_data(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, 
     found = data(report, marks, lines)
     if found is None:
         return None
-    by_source = {name: {kind: _of(report["examples"][kind], name) for kind in ("kept", "left_out")} for name in found["sources"]}
+    by_source = {
+        name: {kind: _of(report["examples"][kind], name) for kind in ("kept", "left_out")}
+        for name in found["sources"]
+    }
     return found | {"drawn": drawings(report["distributions"]), "examples": by_source}
 
 
@@ -98,31 +141,61 @@ def reasons(marks: Marks) -> list[Row]:
     for stage in ("collect", "refine"):
         for reason in marks.ends(f"{stage}.dropped."):
             name = f"{stage}.dropped.{reason}"
-            by = [entry.rpartition("@")[0] for entry in marks.ends(f"{stage}.dropped_by.") if entry.partition("@")[2] == reason]
-            by.sort(key=lambda source: (-marks.value(f"{stage}.dropped_by.{source}@{reason}"), source))
+            by = [
+                entry.rpartition("@")[0]
+                for entry in marks.ends(f"{stage}.dropped_by.")
+                if entry.partition("@")[2] == reason
+            ]
+            by.sort(
+                key=lambda source: (-marks.value(f"{stage}.dropped_by.{source}@{reason}"), source)
+            )
             found.append({"stage": stage, "reason": reason, "name": name, "sources": by})
-    return sorted((row for row in found if marks.value(row["name"])), key=lambda row: (-marks.value(row["name"]), row["reason"]))
+    return sorted(
+        (row for row in found if marks.value(row["name"])),
+        key=lambda row: (-marks.value(row["name"]), row["reason"]),
+    )
 
 
 def tokenizer(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] | None:
     """Bytes a token by source, and what the tokenizer's tokens look like."""
     if not marks.has("tokens.vocabulary"):
         return None
-    names = [name for name in marks.ends("tokens.kept.bytes_per_token.") if marks.has(f"tokens.kept.bytes_per_token.{name}")]
+    names = [
+        name
+        for name in marks.ends("tokens.kept.bytes_per_token.")
+        if marks.has(f"tokens.kept.bytes_per_token.{name}")
+    ]
     names.sort(key=lambda name: -marks.value(f"tokens.kept.bytes_per_token.{name}"))
     most = max((marks.value(f"tokens.kept.bytes_per_token.{name}") for name in names), default=0.0)
-    return {"sources": names, "most": most, **report["vocabulary"]} if report["vocabulary"] else {"sources": names, "most": most}
+    return (
+        {"sources": names, "most": most, **report["vocabulary"]}
+        if report["vocabulary"]
+        else {"sources": names, "most": most}
+    )
 
 
 def architecture(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] | None:
     """The drawing, and parameters by part."""
     if not marks.has("model.parameters.embedding"):
         return None
-    names = ("vocab_size", "layers", "width", "heads", "kv_heads", "head_width", "feed_forward", "context")
+    names = (
+        "vocab_size",
+        "layers",
+        "width",
+        "heads",
+        "kv_heads",
+        "head_width",
+        "feed_forward",
+        "context",
+    )
     sizes = {name: int(marks.value(f"model.{name}")) for name in names}
     layout: Layout = "llama" if marks.figures["model.layout"]["value"] == "llama" else "qwen3"
     config = ModelConfig(**sizes, layout=layout, tied=not marks.has("model.parameters.head"))
-    return {"diagram": Markup(diagram(config)), "parts": PARTS if config.tied else PARTS | OWN_HEAD, "config": config}
+    return {
+        "diagram": Markup(diagram(config)),
+        "parts": PARTS if config.tied else PARTS | OWN_HEAD,
+        "config": config,
+    }
 
 
 def training(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] | None:
@@ -131,9 +204,20 @@ def training(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, An
         return None
     told = report["training"]
     best = told["best"] if isinstance(told["best"], int) else None
-    present = {line_name for line in lines for line_name in line if number(line[line_name]) is not None}
-    small = [(title, Markup(small_chart(lines, name, title, log))) for name, title, log in SMALL_CHARTS if name in present]
-    return {"loss": Markup(loss_chart(lines, told["checkpoints"], best)), "small": small, "events": told["events"], "best": best}
+    present = {
+        line_name for line in lines for line_name in line if number(line[line_name]) is not None
+    }
+    small = [
+        (title, Markup(small_chart(lines, name, title, log)))
+        for name, title, log in SMALL_CHARTS
+        if name in present
+    ]
+    return {
+        "loss": Markup(loss_chart(lines, told["checkpoints"], best)),
+        "small": small,
+        "events": told["events"],
+        "best": best,
+    }
 
 
 def evaluation(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] | None:
@@ -143,10 +227,18 @@ def evaluation(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, 
     models = [name for name in COUNTING if marks.has(f"evaluate.{name}.bits_per_byte")]
     names = marks.ends("evaluate.model.bits_per_byte.")
     dots = ["", *(f".{name}" for name in names)]
-    values = [marks.value(f"evaluate.{model}.bits_per_byte{dot}") for model in ("model", *models) for dot in dots]
+    values = [
+        marks.value(f"evaluate.{model}.bits_per_byte{dot}")
+        for model in ("model", *models)
+        for dot in dots
+    ]
     low, high = int(4 * min(values)) / 4, (int(4 * max(values)) + 1) / 4
     names.sort(key=lambda name: marks.value(f"evaluate.model.bits_per_byte.{name}"))
-    tasks = [name.removesuffix(".accuracy") for name in marks.ends("evaluate.") if name.endswith(".accuracy") and ".raw." not in name]
+    tasks = [
+        name.removesuffix(".accuracy")
+        for name in marks.ends("evaluate.")
+        if name.endswith(".accuracy") and ".raw." not in name
+    ]
     return {
         "models": models,
         "sources": names,
@@ -164,21 +256,33 @@ def tuning(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any]
         return None
     names = marks.ends("tune.")
     shown = report["tuning"].get("examples")
-    before = [name for name in names if name.split(".")[0] == "before" and f"after{name[6:]}" in names]
+    before = [
+        name for name in names if name.split(".")[0] == "before" and f"after{name[6:]}" in names
+    ]
     paired = {*before, *(f"after{name[6:]}" for name in before)}
     return {
         "pairs": [(name.removeprefix("before."), tuning_form(name)) for name in before],
         "others": [(name, tuning_form(name)) for name in names if name not in paired],
-        "examples": [dict(dialogue(row)) for row in shown if isinstance(row, dict)] if isinstance(shown, list) else [],
+        "examples": [dict(dialogue(row)) for row in shown if isinstance(row, dict)]
+        if isinstance(shown, list)
+        else [],
         "words": {key: value for key, value in report["tuning"].items() if isinstance(value, str)},
-        "definitions": [pair for pair in flat_words("", report["tuning"].get("definitions", {})) if pair[1]],
+        "definitions": [
+            pair for pair in flat_words("", report["tuning"].get("definitions", {})) if pair[1]
+        ],
     }
 
 
 def tuning_form(name: str) -> str:
     """Return the form of a figure of tuning: shares, losses, and counts as they are."""
     last = name.rpartition(".")[2]
-    return "share" if last == "ended" or last.startswith(("accuracy", "baseline")) else "three" if last == "loss" else ""
+    return (
+        "share"
+        if last == "ended" or last.startswith(("accuracy", "baseline"))
+        else "three"
+        if last == "loss"
+        else ""
+    )
 
 
 def dialogue(row: Row) -> Iterator[tuple[str, str]]:
@@ -186,9 +290,15 @@ def dialogue(row: Row) -> Iterator[tuple[str, str]]:
     for name, part in row.items():
         if isinstance(part, list):
             turns = [turn for turn in part if isinstance(turn, dict)]
-            yield name, "\n".join(f"{turn.get('role', '')}: {turn.get('content', '')}" for turn in turns)
+            yield (
+                name,
+                "\n".join(f"{turn.get('role', '')}: {turn.get('content', '')}" for turn in turns),
+            )
         elif isinstance(part, dict):
-            yield name if part.get("ended", True) else f"{name}, not ended by itself", str(part.get("text", ""))
+            yield (
+                name if part.get("ended", True) else f"{name}, not ended by itself",
+                str(part.get("text", "")),
+            )
         elif isinstance(part, str):
             yield name, part
 
@@ -210,25 +320,40 @@ def exports(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any
 def flat_words(name: str, value: Any) -> list[tuple[str, str]]:
     """Return the texts in nested tables with their paths."""
     if isinstance(value, dict):
-        return [pair for key, inner in value.items() for pair in flat_words(f"{name}.{key}" if name else key, inner)]
+        return [
+            pair
+            for key, inner in value.items()
+            for pair in flat_words(f"{name}.{key}" if name else key, inner)
+        ]
     return [(name, value)] if isinstance(value, str) and value else []
 
 
 def cost(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] | None:
     """Stages with where each begins in the whole, and what was planned beside what was measured."""
     rows, before = [], 0.0
-    stages = [name.removesuffix(".seconds") for name in marks.ends("stage.") if name.endswith(".seconds")]
-    for stage in sorted(stages, key=lambda name: STAGES.index(name) if name in STAGES else len(STAGES)):
+    stages = [
+        name.removesuffix(".seconds") for name in marks.ends("stage.") if name.endswith(".seconds")
+    ]
+    for stage in sorted(
+        stages, key=lambda name: STAGES.index(name) if name in STAGES else len(STAGES)
+    ):
         share = marks.value(f"stage.{stage}.share")
         rows.append({"name": stage, "left": width(before, 1), "width": width(share, 1)})
         before += share
-    planned = [(name, measured) for name, (measured, _) in PAIRS.items() if marks.has(f"plan.{name}") and marks.has(f"compare.{name}")]
+    planned = [
+        (name, measured)
+        for name, (measured, _) in PAIRS.items()
+        if marks.has(f"plan.{name}") and marks.has(f"compare.{name}")
+    ]
     return {"stages": rows, "planned": planned} if rows else None
 
 
 def origins(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] | None:
     """Environment, hashes, the recipe, and every figure by its artifact."""
-    return {"by": marks.by_origin(), "recipe": tomli_w.dumps(report["recipe"]) if report["recipe"] else ""}
+    return {
+        "by": marks.by_origin(),
+        "recipe": tomli_w.dumps(report["recipe"]) if report["recipe"] else "",
+    }
 
 
 SECTIONS = {

@@ -1,4 +1,6 @@
-"""Reads what a run left on disk as far as it can be read; what cannot is told in one line. Writes nothing."""
+"""Reads what a run left on disk as far as it can be read; what cannot is told in one line. Writes
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +33,15 @@ class Problems:
     def tell(self, part: str, error: Exception) -> None:
         """Remember why a part is missing, without paths and in one line."""
         words = " ".join(str(error).replace(f"{self.root}/", "").split())[:200]
-        reason = words if isinstance(error, DamagedError) else f"{type(error).__name__} {words}".rstrip()
+        reason = (
+            words if isinstance(error, DamagedError) else f"{type(error).__name__} {words}".rstrip()
+        )
         self.lines.append(f"{part}: left out, because it could not be read ({reason})")
 
     def guarded(self, part: str, function: Callable[[], Any], otherwise: Any) -> Any:
-        """Return `function()`; where it fails, tell why and return `otherwise`: damage costs its part only."""
+        """Return `function()`; where it fails, tell why and return `otherwise`: damage costs its
+        part only.
+        """
         try:
             return function()
         except Exception as error:
@@ -79,11 +85,17 @@ def artifacts(root: Path, stage: str, step: str) -> list[Artifact]:
     """Return the artifacts of a step that a stage's view names."""
     found = view(root, stage)
     entries = found.manifest["artefacts"] if found else []
-    return [a for entry in entries if entry["step"] == step and (a := Store(root).artifact(entry)) is not None]
+    return [
+        a
+        for entry in entries
+        if entry["step"] == step and (a := Store(root).artifact(entry)) is not None
+    ]
 
 
 def json_lines(root: Path, name: str) -> Iterator[Row]:
-    """Yield the objects of a JSONL file; lines that are none are left out, torn ones and bad bytes among them."""
+    """Yield the objects of a JSONL file; lines that are none are left out, torn ones and bad bytes
+    among them.
+    """
     path = root / name
     if not path.exists():
         return

@@ -1,4 +1,6 @@
-"""The stage `report`. Reads everything a run left on disk; writes report.json, index.html, README.md and summary.txt."""
+"""The stage `report`. Reads everything a run left on disk; writes report.json, index.html,
+README.md and summary.txt.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,13 @@ FILES = ("report.json", "index.html", "README.md", "summary.txt")
 def run(run: Run) -> None:
     """Compute the report and publish it; fresh when nothing that it shows has changed."""
     found = shallow(run.root, run.recipe.name)
-    step = Step("report/report", "report", VERSION, {"name": run.recipe.name, "seed": run.recipe.seed}, digests(run.root, found))
+    step = Step(
+        "report/report",
+        "report",
+        VERSION,
+        {"name": run.recipe.name, "seed": run.recipe.seed},
+        digests(run.root, found),
+    )
     arguments = {"root": run.root, "found": found, "seed": run.recipe.seed}
     artifact = run.build("report", [Job(step, write_report, arguments)], "reporting", "report")[0]
     run.publish("report", [artifact], {name: artifact.path / name for name in FILES})
@@ -38,6 +46,10 @@ def write_report(folder: Path, *, root: Path, found: Report, seed: int) -> Facts
 def write_files(folder: Path, report: Report, lines: list[Row], live: Row | None = None) -> None:
     """Write report.json, and what is made of it for people."""
     write_json(folder / "report.json", report)
-    texts = {"index.html": page(report, lines, live), "README.md": card(report), "summary.txt": summary(report)}
+    texts = {
+        "index.html": page(report, lines, live),
+        "README.md": card(report),
+        "summary.txt": summary(report),
+    }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8", errors="replace")

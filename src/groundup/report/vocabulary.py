@@ -1,4 +1,5 @@
-"""What there is to see of a tokenizer: long and frequent tokens, and a paragraph cut into tokens. Reads the view `tokenize`.
+"""What there is to see of a tokenizer: long and frequent tokens, and a paragraph cut into tokens.
+Reads the view `tokenize`.
 
 Returns plain tables for report.json; writes nothing.
 """
@@ -30,10 +31,16 @@ def vocabulary(root: Path, seed: int) -> dict[str, Any]:
     tokenizer = Tokenizer.load(root / "tokenize")
     sizes, counts = tokenizer.token_bytes(), token_counts(root, tokenizer)
     longest = np.lexsort((np.arange(len(sizes)), -sizes))[:LONGEST]
-    frequent = [int(i) for i in np.lexsort((np.arange(len(counts)), -counts)) if counts[i]][:FREQUENT]
+    frequent = [int(i) for i in np.lexsort((np.arange(len(counts)), -counts)) if counts[i]][
+        :FREQUENT
+    ]
     return {
-        "longest": [{"id": int(i), "text": tokenizer.decode([i]), "bytes": int(sizes[i])} for i in longest],
-        "frequent": [{"id": i, "text": tokenizer.decode([i]), "count": int(counts[i])} for i in frequent],
+        "longest": [
+            {"id": int(i), "text": tokenizer.decode([i]), "bytes": int(sizes[i])} for i in longest
+        ],
+        "frequent": [
+            {"id": i, "text": tokenizer.decode([i]), "count": int(counts[i])} for i in frequent
+        ],
         "counted": int(counts.sum()),
         "paragraph": pieces(tokenizer, held_out_tokens(root, tokenizer, seed)),
     }
@@ -45,9 +52,16 @@ def vocabulary_figures(found: dict[str, Any]) -> Iterator[Figure]:
         yield Figure("tokens.counted", found["counted"], "tokens", ORIGIN)
         for token in found["frequent"]:
             yield Figure(f"tokens.count.{token['id']}", token["count"], "tokens", ORIGIN)
-            yield Figure(f"tokens.frequency.{token['id']}", token["count"] / found["counted"], "share", ORIGIN)
+            yield Figure(
+                f"tokens.frequency.{token['id']}",
+                token["count"] / found["counted"],
+                "share",
+                ORIGIN,
+            )
         for token in found["longest"]:
-            yield Figure(f"tokens.bytes.{token['id']}", token["bytes"], "bytes", "tokenize/tokenizer.json")
+            yield Figure(
+                f"tokens.bytes.{token['id']}", token["bytes"], "bytes", "tokenize/tokenizer.json"
+            )
 
 
 def _shards(root: Path, split: str) -> list[Path]:
@@ -55,18 +69,26 @@ def _shards(root: Path, split: str) -> list[Path]:
 
 
 def token_counts(root: Path, tokenizer: Tokenizer) -> npt.NDArray[np.int64]:
-    """Return how often each id stands in the first training tokens of every shard, in proportion to its size."""
-    shards = [open_shard(path, tokenizer.vocab_size, check_ids=False) for path in _shards(root, "train")]
+    """Return how often each id stands in the first training tokens of every shard, in proportion to
+    its size.
+    """
+    shards = [
+        open_shard(path, tokenizer.vocab_size, check_ids=False) for path in _shards(root, "train")
+    ]
     total = sum(map(len, shards))
     counts = np.zeros(tokenizer.vocab_size, np.int64)
     for tokens in shards:
-        first = tokens[: len(tokens) if total <= COUNTED_TOKENS else len(tokens) * COUNTED_TOKENS // total]
+        first = tokens[
+            : len(tokens) if total <= COUNTED_TOKENS else len(tokens) * COUNTED_TOKENS // total
+        ]
         counts += np.bincount(first, minlength=tokenizer.vocab_size)[: tokenizer.vocab_size]
     return counts
 
 
 def held_out_tokens(root: Path, tokenizer: Tokenizer, seed: int) -> list[int]:
-    """Return the first tokens of a held-out document: the first long one from the seed's shard on, or else the longest."""
+    """Return the first tokens of a held-out document: the first long one from the seed's shard on,
+    or else the longest.
+    """
     shards = _shards(root, "validation")
     start = int(np.random.default_rng(seed).integers(max(1, len(shards))))
     found: list[int] = []

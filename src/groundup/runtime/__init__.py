@@ -1,1 +1,3 @@
-"""What every stage runs on: the run directory, its store of artifacts, workers, downloads, progress."""
+"""What every stage runs on: the run directory, its store of artifacts, workers, downloads,
+progress.
+"""

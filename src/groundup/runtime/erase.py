@@ -1,6 +1,8 @@
-"""Deletes what may still hold the text of forgotten documents, once the data have been made without them.
+"""Deletes what may still hold the text of forgotten documents, once the data have been made without
+them.
 
-Reads the list of forgotten documents, `aside/`, the store and the view `tune`; deletes artifacts, and writes `forgotten.json`.
+Reads the list of forgotten documents, `aside/`, the store and the view `tune`; deletes artifacts,
+and writes `forgotten.json`.
 What is a model stays: it cannot be made again without them from what is here.
 """
 
@@ -23,7 +25,8 @@ MODELS = ("model", "adapter")
 
 
 def erase(run: Run, forgotten: Forgotten) -> list[str]:
-    """Delete what may hold the text, note that it is done, and return the names of what was deleted in the run directory.
+    """Delete what may hold the text, note that it is done, and return the names of what was deleted
+    in the run directory.
 
     Every step can be done twice: a kill in between costs nothing but a second time.
     """
@@ -43,13 +46,24 @@ def erase(run: Run, forgotten: Forgotten) -> list[str]:
 
 
 def _learned_from(store: Store, forgotten: Forgotten) -> bool:
-    """Whether what stands in `tune/` read a forgotten document, or began with a model that may have."""
+    """Whether what stands in `tune/` read a forgotten document, or began with a model that may
+    have.
+    """
     view = store.view("tune")
     if view is None:
         return (store.root / "tune").exists()
-    artifacts = [found for entry in view.manifest["artefacts"] if (found := store.artifact(entry)) is not None]
-    read = {name.partition(" ")[2] for artifact in artifacts for name in artifact.manifest["inputs"]} | {a.name for a in artifacts}
-    return any(entry.shard in read or (entry.seen and entry.seen["times"] != 0) for entry in forgotten.pending)
+    artifacts = [
+        found
+        for entry in view.manifest["artefacts"]
+        if (found := store.artifact(entry)) is not None
+    ]
+    read = {
+        name.partition(" ")[2] for artifact in artifacts for name in artifact.manifest["inputs"]
+    } | {a.name for a in artifacts}
+    return any(
+        entry.shard in read or (entry.seen and entry.seen["times"] != 0)
+        for entry in forgotten.pending
+    )
 
 
 def _clear_aside(store: Store, forgotten: Forgotten) -> Iterator[str]:
@@ -64,9 +78,16 @@ def _clear_aside(store: Store, forgotten: Forgotten) -> Iterator[str]:
 
 
 def _names(folder: Path, forgotten: Forgotten) -> bool:
-    """Whether a table of a folder names a forgotten document, as its own or as what it was dropped for."""
+    """Whether a table of a folder names a forgotten document, as its own or as what it was dropped
+    for.
+    """
     for path in sorted(folder.rglob("*.parquet")):
         for column in {"id", "duplicate_of"} & set(pq.read_schema(path).names):
-            if any(True for _ in matching([path], column, [entry.id for entry in forgotten.pending], [column])):
+            if any(
+                True
+                for _ in matching(
+                    [path], column, [entry.id for entry in forgotten.pending], [column]
+                )
+            ):
                 return True
     return False

@@ -1,4 +1,6 @@
-"""Files and their contents: digests, JSON, writing whole or not at all, forcing to disk. Reads and writes what it is told to."""
+"""Files and their contents: digests, JSON, writing whole or not at all, forcing to disk. Reads and
+writes what it is told to.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from typing import Any
 
 def canonical(value: Any) -> str:
     """Return JSON that is the same for equal values."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
 
 
 def file_digest(path: Path) -> str:
@@ -65,7 +69,13 @@ def link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS):
+        if error.errno not in (
+            errno.EPERM,
+            errno.EXDEV,
+            errno.EOPNOTSUPP,
+            errno.EMLINK,
+            errno.ENOSYS,
+        ):
             raise
         shutil.copyfile(source, target)
         flush(target)

@@ -1,4 +1,6 @@
-"""What happened in a run, and when: `RUN/ledger.jsonl`, append-only, one JSON object a line. Nothing of it is hashed."""
+"""What happened in a run, and when: `RUN/ledger.jsonl`, append-only, one JSON object a line.
+Nothing of it is hashed.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,14 @@ class Ledger:
     path: Path
 
     def write(self, event: str, **fields: Any) -> None:
-        """Append one event with the time; a single write, so that events of two processes never mix."""
-        line = json.dumps({"event": event, "time": round(time.time(), 3)} | fields, ensure_ascii=False)
-        # The line break comes first, so that a line torn by a crash spoils itself and not its successor.
+        """Append one event with the time; a single write, so that events of two processes never
+        mix.
+        """
+        line = json.dumps(
+            {"event": event, "time": round(time.time(), 3)} | fields, ensure_ascii=False
+        )
+        # The line break comes first, so that a line torn by a crash spoils itself and not its
+        # successor.
         data = (("\n" if self._torn() else "") + line + "\n").encode("utf-8", "surrogateescape")
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
@@ -28,8 +35,13 @@ class Ledger:
             os.close(descriptor)
 
     def write_once(self, event: str, **fields: Any) -> None:
-        """Append one event unless an equal one is there, whenever it was: what is replayed happens once."""
-        known = ({name: value for name, value in one.items() if name not in ("event", "time")} for one in self.events(event))
+        """Append one event unless an equal one is there, whenever it was: what is replayed happens
+        once.
+        """
+        known = (
+            {name: value for name, value in one.items() if name not in ("event", "time")}
+            for one in self.events(event)
+        )
         if fields not in known:
             self.write(event, **fields)
 

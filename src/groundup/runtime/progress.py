@@ -1,4 +1,6 @@
-"""Progress with an ETA: a bar on a terminal, a line now and then without one. Writes to stderr only."""
+"""Progress with an ETA: a bar on a terminal, a line now and then without one. Writes to stderr
+only.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,11 @@ class Progress:
         self.title, self.total, self.unit = title, total, unit
         self.done = 0.0
         self._start = self._last = time.monotonic()
-        self._bar = tqdm(total=total, desc=title, unit=unit, unit_scale=True, leave=False) if _terminal() else None
+        self._bar = (
+            tqdm(total=total, desc=title, unit=unit, unit_scale=True, leave=False)
+            if _terminal()
+            else None
+        )
 
     def add(self, amount: float = 1, note: str = "") -> None:
         """Count `amount` more units as done; `note` is shown beside them."""
@@ -47,7 +53,15 @@ class Progress:
     def _line(self, note: str) -> None:
         self._last = time.monotonic()
         elapsed = self._last - self._start
-        meter = tqdm.format_meter(self.done, self.total, elapsed, ncols=0, unit=self.unit, unit_scale=True, postfix=note or None)
+        meter = tqdm.format_meter(
+            self.done,
+            self.total,
+            elapsed,
+            ncols=0,
+            unit=self.unit,
+            unit_scale=True,
+            postfix=note or None,
+        )
         say(f"{self.title}: {meter}")
 
     def close(self) -> None:

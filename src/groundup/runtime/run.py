@@ -1,4 +1,5 @@
-"""A run: its directory, recipe, store and workers; builds artifacts through the store and guards what was expensive.
+"""A run: its directory, recipe, store and workers; builds artifacts through the store and guards
+what was expensive.
 
 Reads the views of earlier runs; writes artifacts, views and the ledger.
 """
@@ -35,7 +36,9 @@ LOCK = "recipe.lock.toml"
 
 @dataclass(frozen=True)
 class Job:
-    """A step and the function that builds it: `function(folder, **arguments)` returns the artifact's facts."""
+    """A step and the function that builds it: `function(folder, **arguments)` returns the
+    artifact's facts.
+    """
 
     step: Step
     function: Callable[..., Facts]
@@ -52,7 +55,8 @@ class Run:
     recipe: Recipe
     workers: Workers = field(default_factory=Workers)
     redo: frozenset[str] = frozenset()
-    # While a forgotten document is taken out: a person asked for what that replaces, and for what it empties.
+    # While a forgotten document is taken out: a person asked for what that replaces, and for what
+    # it empties.
     allow_discard: bool = False
     built: int = 0
     reused: int = 0
@@ -71,7 +75,8 @@ class Run:
         """Return the artifacts of `jobs` in order, building those that the store does not hold.
 
         Raises:
-            ExpensiveError: artifacts of this stage that cost more than ten minutes would be thrown away.
+            ExpensiveError: artifacts of this stage that cost more than ten minutes would be thrown
+                away.
         """
         found = [self.store.find(job.step) for job in jobs]
         missing = [job for job, artifact in zip(jobs, found, strict=True) if artifact is None]
@@ -88,15 +93,19 @@ class Run:
         names = [f"{job.step.step} {job.step.name}" for job in jobs]
         artifacts = []
         with progress(title, sum(job.size for job in jobs), unit) as shown:
-            for job, artifact in zip(jobs, self.workers.map(Store.build, items, names), strict=True):
+            for job, artifact in zip(
+                jobs, self.workers.map(Store.build, items, names), strict=True
+            ):
                 artifacts.append(self.store.seen(artifact))
                 shown.add(job.size)
         return artifacts
 
     def collect(self, source: Source, stage: str) -> list[Artifact]:
-        """Return the documents of one more source, as artifacts that `stage` has to name in its view.
+        """Return the documents of one more source, as artifacts that `stage` has to name in its
+        view.
 
-        The one door between two rooms: what a stage reads beside the sources of the recipe comes in through the collector.
+        The one door between two rooms: what a stage reads beside the sources of the recipe comes in
+        through the collector.
 
         Raises:
             SourceError: the source cannot be found.
@@ -106,10 +115,11 @@ class Run:
         return collect_source(self, source, stage)
 
     def guard(self, stage: str, wanted: Sequence[Step], building: bool = True) -> None:
-        """Stop before more than ten minutes of work of this stage loses its place; else remember what is wanted.
+        """Stop before more than ten minutes of work of this stage loses its place; else remember
+        what is wanted.
 
-        A global list whose inputs only grew is superseded, not thrown away. Where nothing has to be built, as after
-        a setting was set back, nothing is lost.
+        A global list whose inputs only grew is superseded, not thrown away. Where nothing has to be
+        built, as after a setting was set back, nothing is lost.
         """
         plan = self.store.plan(stage)
         by_step: dict[str, dict[str, Step]] = {}
@@ -120,7 +130,10 @@ class Run:
                 new, old = steps.get(name), self.store.lookup(kind, name, key)
                 if old is not None and (new is None or (new.key != key and not _grew(old, new))):
                     self.charge_discarded(stage, old.seconds, difference(old, new))
-        wanted_plan = {kind: {name: step.key for name, step in steps.items()} for kind, steps in by_step.items()}
+        wanted_plan = {
+            kind: {name: step.key for name, step in steps.items()}
+            for kind, steps in by_step.items()
+        }
         if plan != plan | wanted_plan:
             self.store.write_plan(stage, plan | wanted_plan)
 
@@ -136,7 +149,13 @@ class Run:
                 f"set it back, or run with --redo {stage} (the old one moves to {self.root / 'aside'})"
             )
 
-    def publish(self, stage: str, artifacts: Sequence[Artifact], links: Mapping[str, Path], facts: Facts | None = None) -> Artifact:
+    def publish(
+        self,
+        stage: str,
+        artifacts: Sequence[Artifact],
+        links: Mapping[str, Path],
+        facts: Facts | None = None,
+    ) -> Artifact:
         """Make `links` the new view of `stage`; an old view that was expensive moves aside."""
         if self.store.discarded_seconds(stage) > EXPENSIVE_SECONDS:
             self.set_aside(stage)
@@ -154,18 +173,28 @@ class Run:
         """Drop the artifacts of a stage (or of one of its steps), so that they are built again."""
         for kind, names in self.store.plan(stage).items():
             if step in (None, kind):
-                self.store.discard(self.root / ".store" / kind / f"{name}-{key[:16]}" for name, key in names.items())
+                self.store.discard(
+                    self.root / ".store" / kind / f"{name}-{key[:16]}"
+                    for name, key in names.items()
+                )
 
 
 def _grew(old: Artifact, new: Step) -> bool:
-    same_settings = old.manifest["settings"] == new.settings and old.manifest["version"] == new.version
-    return same_settings and all(new.inputs.get(name) == value for name, value in old.manifest["inputs"].items())
+    same_settings = (
+        old.manifest["settings"] == new.settings and old.manifest["version"] == new.version
+    )
+    return same_settings and all(
+        new.inputs.get(name) == value for name, value in old.manifest["inputs"].items()
+    )
 
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """Say which settings differ and how, or return ""."""
     names = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
-    return "; ".join(f"{name} was {json.dumps(before.get(name))}, is {json.dumps(after.get(name))}" for name in names)
+    return "; ".join(
+        f"{name} was {json.dumps(before.get(name))}, is {json.dumps(after.get(name))}"
+        for name in names
+    )
 
 
 def difference(old: Artifact | None, new: Step | None) -> str:
@@ -175,21 +204,36 @@ def difference(old: Artifact | None, new: Step | None) -> str:
     changed = changed_settings(old.manifest["settings"], new.settings)
     if changed:
         return changed
-    return "its inputs changed" if old.manifest["version"] == new.version else "this version of groundup builds it differently"
+    return (
+        "its inputs changed"
+        if old.manifest["version"] == new.version
+        else "this version of groundup builds it differently"
+    )
 
 
-def write_lock(run: Run, weights: Mapping[str, str] | None = None, places: Mapping[str, str] | None = None, **machine: Any) -> None:
-    """Write `recipe.lock.toml`: every setting as resolved; `machine` adds what was resolved for this machine.
+def write_lock(
+    run: Run,
+    weights: Mapping[str, str] | None = None,
+    places: Mapping[str, str] | None = None,
+    **machine: Any,
+) -> None:
+    """Write `recipe.lock.toml`: every setting as resolved; `machine` adds what was resolved for
+    this machine.
 
     What an earlier call resolved stays, so that a run that goes on never chooses again.
 
     Args:
-        weights: where the first weights come from, empty where they are drawn; None leaves what stands there.
-        places: of paths that name a place with many states, the one that was collected; None leaves what stands there.
+        weights: where the first weights come from, empty where they are drawn; None leaves what
+            stands there.
+        places: of paths that name a place with many states, the one that was collected; None leaves
+            what stands there.
     """
     path = run.root / LOCK
     before = _read_lock(path) or {}
-    table = settings(run.recipe) | {"root": os.path.relpath(run.recipe.root, run.root), "machine": before.get("machine", {}) | machine}
+    table = settings(run.recipe) | {
+        "root": os.path.relpath(run.recipe.root, run.root),
+        "machine": before.get("machine", {}) | machine,
+    }
     origin = before.get("weights") if weights is None else dict(weights)
     table |= {"weights": origin} if origin else {}
     seen = before.get("places") if places is None else dict(places)
@@ -207,7 +251,9 @@ def load_lock(root: Path) -> Recipe:
     """
     table = _read_lock(root / LOCK)
     if table is None:
-        raise StoreError(f"{root}: there is no run here ({LOCK} is missing or damaged); `groundup run RECIPE --out {root}` makes one")
+        raise StoreError(
+            f"{root}: there is no run here ({LOCK} is missing or damaged); `groundup run RECIPE --out {root}` makes one"
+        )
     for resolved in ("machine", "weights", "places"):
         table.pop(resolved, None)
     base = (root / str(table.pop("root", "."))).resolve()
@@ -215,12 +261,16 @@ def load_lock(root: Path) -> Recipe:
 
 
 def machine_settings(root: Path) -> dict[str, Any]:
-    """Return what was resolved for this machine: threads, precision, compile mode, micro-batch, processes."""
+    """Return what was resolved for this machine: threads, precision, compile mode, micro-batch,
+    processes.
+    """
     return dict((_read_lock(root / LOCK) or {}).get("machine", {}))
 
 
 def pinned_places(root: Path) -> dict[str, str]:
-    """Return which state of a far place each path was collected from, such as the commit of a data set."""
+    """Return which state of a far place each path was collected from, such as the commit of a data
+    set.
+    """
     return dict((_read_lock(root / LOCK) or {}).get("places", {}))
 
 
@@ -258,8 +308,12 @@ def locked(root: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip() or "another process"
-            raise StoreError(f"{root}: {holder} is working in this run; wait for it, or choose another --out") from None
+            holder = (
+                os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip() or "another process"
+            )
+            raise StoreError(
+                f"{root}: {holder} is working in this run; wait for it, or choose another --out"
+            ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
         yield

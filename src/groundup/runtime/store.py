@@ -1,7 +1,8 @@
 """Hands out a staging folder and commits it: whole or absent, hashed, with a manifest.
 
-Reads and writes `RUN/.store` (immutable artifacts by key), `RUN/.staging`, and the stage folders, which are views:
-hard links into the store. docs/architecture.md gives the protocol and why it is so.
+Reads and writes `RUN/.store` (immutable artifacts by key), `RUN/.staging`, and the stage folders,
+which are views: hard links into the store. docs/architecture.md gives the protocol and why it is
+so.
 """
 
 from __future__ import annotations
@@ -21,10 +22,19 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import StoreError, is_full_disk
-from groundup.runtime.files import canonical, content_digest, file_digest, flush, link, read_json, write_json
+from groundup.runtime.files import (
+    canonical,
+    content_digest,
+    file_digest,
+    flush,
+    link,
+    read_json,
+    write_json,
+)
 
 MANIFEST = "manifest.json"
-# The name that a staging folder carries from the first flush to the rename; a kill in between leaves it to be counted.
+# The name that a staging folder carries from the first flush to the rename; a kill in between
+# leaves it to be counted.
 COMMITTING = ".commit"
 _CHUNK = 1 << 20
 
@@ -33,7 +43,9 @@ Facts = dict[str, Any]
 
 @dataclass(frozen=True)
 class Step:
-    """What decides an artifact's bytes: the step, its version, its settings and the contents of its inputs."""
+    """What decides an artifact's bytes: the step, its version, its settings and the contents of its
+    inputs.
+    """
 
     step: str
     name: str
@@ -86,9 +98,15 @@ class Artifact:
         return float(self.manifest["seconds"])
 
 
-def folder_files(folder: Path, known: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, dict[str, Any]]:
+def folder_files(
+    folder: Path, known: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, dict[str, Any]]:
     """Return size and SHA-256 of every file below `folder`; `known` digests are taken over unread."""
-    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    paths = {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
     paths.pop(MANIFEST, None)
 
     def digest(name: str) -> str:
@@ -97,7 +115,8 @@ def folder_files(folder: Path, known: Mapping[str, Mapping[str, Any]] | None = N
     # Hashing gives up the interpreter's lock, and a checkpoint is two large files.
     with ThreadPoolExecutor(2) as pool:
         return {
-            name: {"size": paths[name].stat().st_size, "sha256": found} for name, found in zip(paths, pool.map(digest, paths), strict=True)
+            name: {"size": paths[name].stat().st_size, "sha256": found}
+            for name, found in zip(paths, pool.map(digest, paths), strict=True)
         }
 
 
@@ -110,8 +129,8 @@ def commit(
 ) -> Artifact:
     """Turn a staging folder into `target` by one rename; what stood at `target` is replaced.
 
-    Every file is flushed and hashed first (`known` digests are those of hard links, already flushed), and the
-    manifest is written last, so that a folder with a manifest is whole.
+    Every file is flushed and hashed first (`known` digests are those of hard links, already
+    flushed), and the manifest is written last, so that a folder with a manifest is whole.
 
     Args:
         key: of an artifact that may be there by now, whole; then that one stays.
@@ -138,8 +157,8 @@ def _replace(source: Path, target: Path, key: str) -> Artifact | None:
     """Rename `source` to `target`, moving a folder that stands there out of the way first.
 
     Returns:
-        the artifact of `key`, if it stands there whole: a worker that was given up for lost went on and was quicker. Its
-        bytes are the same, and others may be reading them.
+        the artifact of `key`, if it stands there whole: a worker that was given up for lost went on
+        and was quicker. Its bytes are the same, and others may be reading them.
     """
     try:
         source.rename(target)
@@ -204,7 +223,9 @@ class Store:
 
     @contextlib.contextmanager
     def stage(self) -> Iterator[Path]:
-        """Hand out an empty folder on the run's file system; it is gone at the end unless it was committed."""
+        """Hand out an empty folder on the run's file system; it is gone at the end unless it was
+        committed.
+        """
         folder = self.staging / f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
         folder.mkdir(parents=True)
         try:
@@ -213,7 +234,9 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
             shutil.rmtree(folder.with_name(folder.name + COMMITTING), ignore_errors=True)
 
-    def build(self, step: Step, function: Callable[..., Facts], arguments: Mapping[str, Any]) -> Artifact:
+    def build(
+        self, step: Step, function: Callable[..., Facts], arguments: Mapping[str, Any]
+    ) -> Artifact:
         """Run `function(folder, **arguments)` in a staging folder and commit what it wrote there."""
         start = time.perf_counter()
         with self.stage() as folder:
@@ -233,7 +256,8 @@ class Store:
     def seen(self, artifact: Artifact, patience: float = 60.0) -> Artifact:
         """Return an artifact that a worker committed, once this machine sees it.
 
-        NFS remembers for up to a minute that a name was not there; reading the folder makes it ask again.
+        NFS remembers for up to a minute that a name was not there; reading the folder makes it ask
+        again.
 
         Raises:
             StoreError: it is not seen after `patience` seconds.
@@ -241,21 +265,43 @@ class Store:
         end = time.monotonic() + patience
         while not (artifact.path / MANIFEST).exists():
             if time.monotonic() > end:
-                raise StoreError(f"{artifact.path}: a worker committed it, and this machine does not see it; is the file system shared?")
+                raise StoreError(
+                    f"{artifact.path}: a worker committed it, and this machine does not see it; is the file system shared?"
+                )
             for folder in reversed(artifact.path.relative_to(self.root).parents):
                 with contextlib.suppress(FileNotFoundError):
                     list((self.root / folder).iterdir())
             time.sleep(0.1)
         return artifact
 
-    def publish(self, view: str, links: Mapping[str, Path], artifacts: Sequence[Artifact], facts: Facts | None = None) -> Artifact:
+    def publish(
+        self,
+        view: str,
+        links: Mapping[str, Path],
+        artifacts: Sequence[Artifact],
+        facts: Facts | None = None,
+    ) -> Artifact:
         """Replace the stage folder `view` by hard links: name in the view → file of an artifact.
 
-        Its manifest lists the artifacts with their keys and what they cost. Nothing is done when it is the same.
+        Its manifest lists the artifacts with their keys and what they cost. Nothing is done when it
+        is the same.
         """
-        entries = [{"step": a.step, "name": a.name, "key": a.key, "content": a.content, "seconds": a.seconds} for a in artifacts]
+        entries = [
+            {
+                "step": a.step,
+                "name": a.name,
+                "key": a.key,
+                "content": a.content,
+                "seconds": a.seconds,
+            }
+            for a in artifacts
+        ]
         old = self.view(view)
-        if old is not None and old.manifest["artefacts"] == entries and set(old.manifest["files"]) == set(links):
+        if (
+            old is not None
+            and old.manifest["artefacts"] == entries
+            and set(old.manifest["files"]) == set(links)
+        ):
             return old
         known = _known(links, artifacts)
         with self.stage() as folder:
@@ -263,7 +309,12 @@ class Store:
                 target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 link(path, target)
-            return commit(folder, self.root / view, {"view": view, "artefacts": entries, "facts": facts or {}}, known)
+            return commit(
+                folder,
+                self.root / view,
+                {"view": view, "artefacts": entries, "facts": facts or {}},
+                known,
+            )
 
     def view(self, view: str) -> Artifact | None:
         """Return the published stage folder, if it is there and whole."""
@@ -280,7 +331,9 @@ class Store:
         return plan if isinstance(plan, dict) else {}
 
     def discarded_seconds(self, stage: str) -> float:
-        """Return the seconds of work of a stage that lost their place since its view was last published."""
+        """Return the seconds of work of a stage that lost their place since its view was last
+        published.
+        """
         return float(read_json(self.root / ".store" / stage / "thrown-away.json") or 0.0)
 
     def set_discarded_seconds(self, stage: str, seconds: float) -> None:
@@ -293,7 +346,9 @@ class Store:
             path.unlink(missing_ok=True)
 
     def write_plan(self, stage: str, plan: Mapping[str, Mapping[str, str]]) -> None:
-        """Remember what the stage sets out to build; written before the work, so that a kill cannot hide its cost."""
+        """Remember what the stage sets out to build; written before the work, so that a kill cannot
+        hide its cost.
+        """
         path = self.root / ".store" / stage / "plan.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, plan)
@@ -312,11 +367,19 @@ class Store:
                 shutil.rmtree(trash, ignore_errors=True)
 
     def unreferenced(self, views: Iterable[str]) -> list[Path]:
-        """Return the artifact folders that none of the views names, damaged ones too: they hold text as others do."""
-        entries = [e for name in views if (view := self.view(name)) for e in view.manifest["artefacts"]]
+        """Return the artifact folders that none of the views names, damaged ones too: they hold
+        text as others do.
+        """
+        entries = [
+            e for name in views if (view := self.view(name)) for e in view.manifest["artefacts"]
+        ]
         named = {f"{e['step']}/{e['name']}-{e['key'][:16]}" for e in entries}
         folders = (self.root / ".store").glob("*/*/*")
-        return [path for path in folders if path.relative_to(self.root / ".store").as_posix() not in named]
+        return [
+            path
+            for path in folders
+            if path.relative_to(self.root / ".store").as_posix() not in named
+        ]
 
     def set_aside(self, view: str) -> Path | None:
         """Move a stage folder to `RUN/aside/VIEW-N`; its hard links keep every byte."""
@@ -326,15 +389,17 @@ class Store:
         aside = self.root / "aside"
         aside.mkdir(exist_ok=True)
         # A person may have put another name there.
-        numbers = [end for p in aside.glob(f"{view}-*") if (end := p.name.rpartition("-")[2]).isdecimal()]
+        numbers = [
+            end for p in aside.glob(f"{view}-*") if (end := p.name.rpartition("-")[2]).isdecimal()
+        ]
         number = 1 + max(map(int, numbers), default=0)
         return path.rename(aside / f"{view}-{number}")
 
     def clean(self) -> None:
         """Empty the staging area; only under the run's lock.
 
-        It is renamed whole first: a worker that outlived its parent then finds its folder gone and cannot commit half
-        of it.
+        It is renamed whole first: a worker that outlived its parent then finds its folder gone and
+        cannot commit half of it.
         """
         trash = self.root / f".trash-{uuid.uuid4().hex[:12]}"
         with contextlib.suppress(FileNotFoundError):
@@ -344,8 +409,12 @@ class Store:
         self.staging.mkdir(parents=True, exist_ok=True)
 
 
-def _known(links: Mapping[str, Path], artifacts: Sequence[Artifact]) -> dict[str, Mapping[str, Any]]:
-    digests = {a.path / name: entry for a in artifacts for name, entry in a.manifest["files"].items()}
+def _known(
+    links: Mapping[str, Path], artifacts: Sequence[Artifact]
+) -> dict[str, Mapping[str, Any]]:
+    digests = {
+        a.path / name: entry for a in artifacts for name, entry in a.manifest["files"].items()
+    }
     return {name: digests[path] for name, path in links.items() if path in digests}
 
 
@@ -353,4 +422,6 @@ def explain_full_disk(error: OSError, root: Path) -> StoreError | None:
     """Return the one-line error for a full disk or quota, or None for another cause."""
     if not is_full_disk(error):
         return None
-    return StoreError(f"{root}: the disk is full; free some space and run again, what was finished is kept")
+    return StoreError(
+        f"{root}: the disk is full; free some space and run again, what was finished is kept"
+    )

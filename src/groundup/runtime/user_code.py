@@ -1,4 +1,6 @@
-"""Functions of the user's own, named in a recipe as "module:function". Reads their source files; writes nothing."""
+"""Functions of the user's own, named in a recipe as "module:function". Reads their source files;
+writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ Function = Callable[..., Any]
 
 
 def load_function(name: str, root: Path, what: str) -> Function:
-    """Import a user's function, "package.module:function"; modules beside the recipe (in `root`) are found too.
+    """Import a user's function, "package.module:function"; modules beside the recipe (in `root`)
+    are found too.
 
     Args:
         name: as the recipe has it.
@@ -32,7 +35,9 @@ def load_function(name: str, root: Path, what: str) -> Function:
     try:
         function = getattr(importlib.import_module(module), attribute)
     except Exception as error:
-        raise RecipeError(f'{what} "{name}" cannot be imported: {type(error).__name__}: {error}') from None
+        raise RecipeError(
+            f'{what} "{name}" cannot be imported: {type(error).__name__}: {error}'
+        ) from None
     if not callable(function):
         raise RecipeError(f'{what} "{name}" is not a function')
     found: Function = function

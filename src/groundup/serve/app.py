@@ -31,22 +31,31 @@ from groundup.serve.requests import Work, chat_work, completion_work
 from groundup.serve.serving import Serving, stopping
 
 PAGE = Path(__file__).parent / "page"
-KINDS = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
+KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+}
 
 
 def create_app(serving: Serving, key: str | None = None) -> FastAPI:
     """Return the ASGI application for one model, whose engine must be started.
 
     Args:
-        key: what every request must bring as `Authorization: Bearer KEY`; None lets in this machine's own programs only.
+        key: what every request must bring as `Authorization: Bearer KEY`; None lets in this
+            machine's own programs only.
     """
-    app = FastAPI(title="groundup", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="groundup", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False
+    )
     app.state.serving = serving
     page = page_files()
     app.include_router(_completions())
     app.include_router(_facts())
     for path, (content, kind) in page.items():
-        app.add_api_route(path, partial(_file, content, kind), methods=["GET", "HEAD"], include_in_schema=False)
+        app.add_api_route(
+            path, partial(_file, content, kind), methods=["GET", "HEAD"], include_in_schema=False
+        )
     add_handlers(app)
     # The last one added is the first to see a request.
     app.add_middleware(Gate, key=key, public={*page, "/health"})
@@ -57,7 +66,11 @@ def create_app(serving: Serving, key: str | None = None) -> FastAPI:
 
 def page_files() -> dict[str, tuple[bytes, str]]:
     """Return the files of the page by their path, with their media types."""
-    files = {f"/{path.name}": (path.read_bytes(), KINDS[path.suffix]) for path in sorted(PAGE.glob("*")) if path.suffix in KINDS}
+    files = {
+        f"/{path.name}": (path.read_bytes(), KINDS[path.suffix])
+        for path in sorted(PAGE.glob("*"))
+        if path.suffix in KINDS
+    }
     return files | ({"/": files["/index.html"]} if "/index.html" in files else {})
 
 
@@ -72,12 +85,20 @@ def _completions() -> APIRouter:
     event = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
     stream: dict[str, Any] = {"text/event-stream": {"schema": event}}
 
-    @router.post("/v1/completions", response_model=None, responses={200: {"model": Completion, "content": stream}, **failures})
+    @router.post(
+        "/v1/completions",
+        response_model=None,
+        responses={200: {"model": Completion, "content": stream}, **failures},
+    )
     async def complete(request: Request, asked: CompletionRequest) -> Response:
         """Continue a text, or a list of texts; strings are preceded by the end-of-text token."""
         return await _answer(_serving(request), asked, completion_work, CompletionForm)
 
-    @router.post("/v1/chat/completions", response_model=None, responses={200: {"model": Chat, "content": stream}, **failures})
+    @router.post(
+        "/v1/chat/completions",
+        response_model=None,
+        responses={200: {"model": Chat, "content": stream}, **failures},
+    )
     async def chat(request: Request, asked: ChatRequest) -> Response:
         """Answer a conversation."""
         return await _answer(_serving(request), asked, chat_work, ChatForm)
@@ -114,7 +135,9 @@ def _facts() -> APIRouter:
         return _json(_serving(request).about())
 
     @router.get(
-        "/metrics", responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **refusals}, response_class=Response
+        "/metrics",
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **refusals},
+        response_class=Response,
     )
     async def metrics(request: Request) -> Response:
         """Give counters in Prometheus' text format."""
@@ -125,7 +148,10 @@ def _facts() -> APIRouter:
 
 
 async def _answer(
-    serving: Serving, asked: Asked, prepare: Callable[[Serving, Any], Work], form: Callable[[Serving, Work], Form]
+    serving: Serving,
+    asked: Asked,
+    prepare: Callable[[Serving, Any], Work],
+    form: Callable[[Serving, Work], Form],
 ) -> Response:
     from groundup.serve.responses import Answer
 
@@ -134,7 +160,13 @@ async def _answer(
     work = await anyio.to_thread.run_sync(prepare, serving, asked)
     if serving.draining:
         raise stopping()
-    return Answer(Generation(serving, work.jobs), work, form(serving, work), bool(asked.stream), asked.wants_usage())
+    return Answer(
+        Generation(serving, work.jobs),
+        work,
+        form(serving, work),
+        bool(asked.stream),
+        asked.wants_usage(),
+    )
 
 
 async def _file(content: bytes, kind: str) -> Response:
@@ -156,14 +188,26 @@ def _model(serving: Serving) -> Model:
 
 def _check_model(serving: Serving, name: str) -> None:
     if name != serving.name:
-        raise ApiError(404, f"There is no such model here; this server has {serving.name}.", "model_not_found", "model")
+        raise ApiError(
+            404,
+            f"There is no such model here; this server has {serving.name}.",
+            "model_not_found",
+            "model",
+        )
 
 
 def _describe(app: FastAPI, keyed: bool) -> dict[str, Any]:
     """Return the OpenAPI description; FastAPI adds an answer 422 that this server never gives."""
     if app.openapi_schema is None:
-        schema = get_openapi(title=app.title, version=app.version, routes=app.routes, description="The OpenAI protocol over one model.")
-        for operation in (operation for path in schema["paths"].values() for operation in path.values()):
+        schema = get_openapi(
+            title=app.title,
+            version=app.version,
+            routes=app.routes,
+            description="The OpenAI protocol over one model.",
+        )
+        for operation in (
+            operation for path in schema["paths"].values() for operation in path.values()
+        ):
             operation["responses"].pop("422", None)
         parts = schema["components"]["schemas"]
         for name in ("HTTPValidationError", "ValidationError"):

@@ -1,11 +1,14 @@
-"""The one gate in front of every route. Reads the headers of a request; writes a refusal, or headers that harden the answer.
+"""The one gate in front of every route. Reads the headers of a request; writes a refusal, or
+headers that harden the answer.
 
-With a key: every path wants `Authorization: Bearer KEY`, but those named in `public`, which hold nothing secret. The
-check comes before routing, so that unknown paths, other methods and mounted things are behind it too.
+With a key: every path wants `Authorization: Bearer KEY`, but those named in `public`, which hold
+nothing secret. The check comes before routing, so that unknown paths, other methods and mounted
+things are behind it too.
 
-Without a key the server is bound to loopback, and what threatens it are web pages that the user has open. So the Host
-must be a loopback name (a page that rebinds its own name to 127.0.0.1 still sends that name), an Origin must be this
-server's own, and what a proxy forwarded from elsewhere is refused. No answer ever allows another origin (CORS).
+Without a key the server is bound to loopback, and what threatens it are web pages that the user has
+open. So the Host must be a loopback name (a page that rebinds its own name to 127.0.0.1 still sends
+that name), an Origin must be this server's own, and what a proxy forwarded from elsewhere is
+refused. No answer ever allows another origin (CORS).
 """
 
 from __future__ import annotations
@@ -57,11 +60,14 @@ class Gate:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] != "http":
-            # There is no other kind of route; should one be added, it stays shut until this gate knows it.
+            # There is no other kind of route; should one be added, it stays shut until this gate
+            # knows it.
             await send({"type": "websocket.close", "code": 1008})
         else:
             refusal = self._refusal(scope)
-            await (self._app if refusal is None else answer_error(refusal))(scope, receive, _hardened(send))
+            await (self._app if refusal is None else answer_error(refusal))(
+                scope, receive, _hardened(send)
+            )
 
     def _refusal(self, scope: Scope) -> ApiError | None:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
@@ -74,8 +80,11 @@ class Gate:
     def _has_key(self, headers: list[tuple[bytes, bytes]]) -> bool:
         given = [value for name, value in headers if name == b"authorization"]
         scheme, _, key = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
-        # Digests are of equal length, so the time of the comparison says nothing, not even how long the key is.
-        return scheme.lower() == b"bearer" and hmac.compare_digest(_digest(key.strip()), self._digest or b"")
+        # Digests are of equal length, so the time of the comparison says nothing, not even how long
+        # the key is.
+        return scheme.lower() == b"bearer" and hmac.compare_digest(
+            _digest(key.strip()), self._digest or b""
+        )
 
 
 def _digest(key: bytes) -> bytes:
@@ -90,12 +99,18 @@ def _unauthorized() -> ApiError:
 def _foreign(headers: list[tuple[bytes, bytes]]) -> ApiError | None:
     hosts = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
     if len(hosts) != 1 or not is_loopback(_hostname(hosts[0])):
-        return ApiError(403, "Without a key this server answers to loopback names only: http://127.0.0.1 or http://localhost.", "bad_host")
+        return ApiError(
+            403,
+            "Without a key this server answers to loopback names only: http://127.0.0.1 or http://localhost.",
+            "bad_host",
+        )
     origins = [value.decode("latin-1").lower() for name, value in headers if name == b"origin"]
     if any(origin != f"http://{hosts[0]}" for origin in origins):
         return ApiError(403, "Pages of another origin may not use this server.", "bad_origin")
     if FORWARDED & {name for name, _ in headers}:
-        return ApiError(403, "Behind a proxy this server wants a key: start it with --api-key-file.", "proxied")
+        return ApiError(
+            403, "Behind a proxy this server wants a key: start it with --api-key-file.", "proxied"
+        )
     return None
 
 

@@ -1,6 +1,7 @@
 """Bodies of requests, bounded in size, time and number. Reads what a client sends; writes nothing.
 
-The JSON parser is orjson: it refuses NaN, Infinity, invalid UTF-8, lone surrogates and more than 1,024 levels.
+The JSON parser is orjson: it refuses NaN, Infinity, invalid UTF-8, lone surrogates and more than
+1,024 levels.
 """
 
 from __future__ import annotations
@@ -58,9 +59,15 @@ class BoundedRequest(Request):
         try:
             content = orjson.loads(await self.body())
         except orjson.JSONDecodeError as error:
-            raise ApiError(400, f"The body is not valid JSON: {error.msg[:100]}", "invalid_json") from None
+            raise ApiError(
+                400, f"The body is not valid JSON: {error.msg[:100]}", "invalid_json"
+            ) from None
         if not isinstance(content, dict) or len(content) > MOST_NAMES:
-            raise ApiError(400, f"The body must be a JSON object with at most {MOST_NAMES} names.", "invalid_json")
+            raise ApiError(
+                400,
+                f"The body must be a JSON object with at most {MOST_NAMES} names.",
+                "invalid_json",
+            )
         return content
 
     async def _read(self, serving: Serving) -> bytes:
@@ -71,7 +78,9 @@ class BoundedRequest(Request):
                 async with asyncio.timeout(limits.body_seconds):
                     body = await self._collect(limits.body_bytes)
             except TimeoutError:
-                raise ApiError(408, f"The body did not arrive within {limits.body_seconds:g} s.", "slow_body") from None
+                raise ApiError(
+                    408, f"The body did not arrive within {limits.body_seconds:g} s.", "slow_body"
+                ) from None
         if not body:
             raise ApiError(400, "The body is empty; send a JSON object.", "invalid_json")
         return body
@@ -79,9 +88,13 @@ class BoundedRequest(Request):
     def _check_headers(self, limit: int) -> None:
         kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
-            raise ApiError(415, "Send the body as Content-Type: application/json.", "wrong_content_type")
+            raise ApiError(
+                415, "Send the body as Content-Type: application/json.", "wrong_content_type"
+            )
         if self.headers.get("content-encoding", "identity").lower() != "identity":
-            raise ApiError(415, "Send the body as it is, without Content-Encoding.", "wrong_content_type")
+            raise ApiError(
+                415, "Send the body as it is, without Content-Encoding.", "wrong_content_type"
+            )
         # What the header claims saves the upload; what arrives is counted all the same.
         claimed = self.headers.get("content-length", "0")
         if claimed.isdigit() and int(claimed) > limit:
@@ -97,6 +110,6 @@ class BoundedRequest(Request):
 
 
 def _too_large(limit: int) -> ApiError:
-    # The connection stays open, and what still comes is thrown away: to hang up on a client that sends resets the
-    # connection, and it would never read the answer. `idle_seconds` ends that.
+    # The connection stays open, and what still comes is thrown away: to hang up on a client that
+    # sends resets the connection, and it would never read the answer. `idle_seconds` ends that.
     return ApiError(413, f"The body is larger than {limit} bytes.", "body_too_large")

@@ -1,4 +1,6 @@
-"""Errors as the official `openai` client turns them into its exception classes. Reads exceptions; writes JSON answers."""
+"""Errors as the official `openai` client turns them into its exception classes. Reads exceptions;
+writes JSON answers.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,12 @@ from starlette.responses import Response
 
 from groundup.runtime.progress import printable
 
-TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
 
 
 class ApiError(HTTPException):
@@ -25,7 +32,14 @@ class ApiError(HTTPException):
         param: the part of the request that it is about.
     """
 
-    def __init__(self, status: int, message: str, code: str = "", param: str = "", headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        code: str = "",
+        param: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(status, message, dict(headers or {}))
         self.code, self.param = code, param
 
@@ -37,7 +51,9 @@ class ApiError(HTTPException):
 def error_body(status: int, message: str, code: str = "", param: str = "") -> bytes:
     """Return {"error": {message, type, param, code}}."""
     kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    return orjson.dumps({"error": {"message": message, "type": kind, "param": param or None, "code": code or None}})
+    return orjson.dumps(
+        {"error": {"message": message, "type": kind, "param": param or None, "code": code or None}}
+    )
 
 
 class JSONAnswer(Response):
@@ -74,7 +90,11 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 
 async def _on_fault(request: Request, error: Exception) -> Response:
     # Starlette raises the exception again, for the log, whereupon uvicorn hangs up.
-    return answer_error(ApiError(500, "The server made a mistake; its log says more.", headers={"Connection": "close"}))
+    return answer_error(
+        ApiError(
+            500, "The server made a mistake; its log says more.", headers={"Connection": "close"}
+        )
+    )
 
 
 def invalid(errors: Sequence[Any]) -> ApiError:
@@ -83,12 +103,19 @@ def invalid(errors: Sequence[Any]) -> ApiError:
     if errors[0]["type"] == "extra_forbidden":
         return ApiError(400, f"Unknown parameter: {where}", "unknown_parameter", where)
     # A field of several types has an error for each of them; the same one is said once.
-    said = dict.fromkeys(str(one["msg"]).removeprefix("Value error, ") for one in errors if _place(one["loc"]) == where)
-    return ApiError(400, f"{where or 'The body'}: {'; or '.join(list(said)[:6])}", "invalid_value", where)
+    said = dict.fromkeys(
+        str(one["msg"]).removeprefix("Value error, ")
+        for one in errors
+        if _place(one["loc"]) == where
+    )
+    return ApiError(
+        400, f"{where or 'The body'}: {'; or '.join(list(said)[:6])}", "invalid_value", where
+    )
 
 
 def _place(loc: Sequence[str | int]) -> str:
-    # ("body", "messages", 0, "content", "str"): what stands after the last number or name of ours is pydantic's.
+    # ("body", "messages", 0, "content", "str"): what stands after the last number or name of ours
+    # is pydantic's.
     names = [str(part) for part in loc[1:]]
     keep = 3 if len(names) > 2 and names[1].isdigit() and names[0] == "messages" else 1
     return printable(".".join(names[:keep])[:100])

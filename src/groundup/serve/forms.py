@@ -1,6 +1,8 @@
-"""The two forms of an answer: chat and completion, whole and in parts. Reads pieces of the engine; writes answers.
+"""The two forms of an answer: chat and completion, whole and in parts. Reads pieces of the engine;
+writes answers.
 
-A form is made for one request. `part` gives the events of a piece; `whole` the answer that all pieces make.
+A form is made for one request. `part` gives the events of a piece; `whole` the answer that all
+pieces make.
 """
 
 from __future__ import annotations
@@ -57,7 +59,12 @@ class _Named:
     @property
     def common(self) -> dict[str, Any]:
         serving = self.serving
-        return {"id": self.id, "created": self.created, "model": serving.name, "system_fingerprint": serving.fingerprint}
+        return {
+            "id": self.id,
+            "created": self.created,
+            "model": serving.name,
+            "system_fingerprint": serving.fingerprint,
+        }
 
 
 class ChatForm(_Named):
@@ -73,14 +80,21 @@ class ChatForm(_Named):
             self._begun.add(index)
             yield self._chunk(ChatDelta(index, {"role": "assistant", "content": ""}, None, None))
         if piece.text or piece.tokens:
-            yield self._chunk(ChatDelta(index, {"content": piece.text}, None, self._scores(index, [piece])))
+            yield self._chunk(
+                ChatDelta(index, {"content": piece.text}, None, self._scores(index, [piece]))
+            )
         if piece.finish is not None:
             yield self._chunk(ChatDelta(index, {}, _reason(piece), None))
 
     def whole(self, pieces: Sequence[Sequence[Piece]], usage: Usage) -> Chat:
         """Return the answer."""
         choices = [
-            ChatChoice(index, ChatMessage("".join(piece.text for piece in parts)), _reason(parts[-1]), self._scores(index, parts))
+            ChatChoice(
+                index,
+                ChatMessage("".join(piece.text for piece in parts)),
+                _reason(parts[-1]),
+                self._scores(index, parts),
+            )
             for index, parts in enumerate(pieces)
         ]
         return Chat(**self.common, choices=choices, usage=usage)
@@ -99,7 +113,10 @@ class ChatForm(_Named):
 
     def _scored(self, token: TokenScore) -> ScoredToken:
         vocabulary = self.serving.vocabulary
-        top = [TopToken(_text(vocabulary[other]), list(vocabulary[other]), logprob) for other, logprob in token.top]
+        top = [
+            TopToken(_text(vocabulary[other]), list(vocabulary[other]), logprob)
+            for other, logprob in token.top
+        ]
         return ScoredToken(_text(token.data), list(token.data), token.logprob, top)
 
 
@@ -116,7 +133,9 @@ class CompletionForm(_Named):
         echo = "" if index in self._begun else self.work.echoes[index]
         self._begun.add(index)
         if echo or piece.text or piece.tokens or piece.prompt:
-            yield self._event(CompletionChoice(index, echo + piece.text, None, self._scores(index, [piece])))
+            yield self._event(
+                CompletionChoice(index, echo + piece.text, None, self._scores(index, [piece]))
+            )
         if piece.finish is not None:
             yield self._event(CompletionChoice(index, "", _reason(piece), None))
 
@@ -124,7 +143,10 @@ class CompletionForm(_Named):
         """Return the answer."""
         choices = [
             CompletionChoice(
-                index, self.work.echoes[index] + "".join(piece.text for piece in parts), _reason(parts[-1]), self._scores(index, parts)
+                index,
+                self.work.echoes[index] + "".join(piece.text for piece in parts),
+                _reason(parts[-1]),
+                self._scores(index, parts),
             )
             for index, parts in enumerate(pieces)
         ]
@@ -150,16 +172,22 @@ class CompletionForm(_Named):
     def _add(self, scores: CompletionLogprobs, index: int, token: TokenScore) -> None:
         scores.tokens.append(_name(token.data))
         scores.token_logprobs.append(token.logprob)
-        scores.top_logprobs.append(None if token.logprob is None else self._top(token, token.logprob))
+        scores.top_logprobs.append(
+            None if token.logprob is None else self._top(token, token.logprob)
+        )
         scores.text_offset.append(self._offset[index])
         # Characters are counted by the bytes that begin one.
         self._offset[index] += sum(byte & 0xC0 != 0x80 for byte in token.data)
 
     def _top(self, token: TokenScore, logprob: float) -> dict[str, float]:
-        """Return the best tokens and the one that was taken, as the protocol has it: up to one more than was asked for."""
+        """Return the best tokens and the one that was taken, as the protocol has it: up to one more
+        than was asked for.
+        """
         if not self.work.jobs[0].top:
             return {_name(token.data): logprob}
-        return {_name(self.serving.vocabulary[other]): value for other, value in token.top} | {_name(token.data): logprob}
+        return {_name(self.serving.vocabulary[other]): value for other, value in token.top} | {
+            _name(token.data): logprob
+        }
 
 
 def count(work: Work, generated: int) -> Usage:
@@ -176,7 +204,9 @@ def _text(data: bytes) -> str:
 
 
 def _name(data: bytes) -> str:
-    """Return a token as text, or as OpenAI writes a part of a character, so that two of them are not called the same."""
+    """Return a token as text, or as OpenAI writes a part of a character, so that two of them are
+    not called the same.
+    """
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,4 +1,6 @@
-"""From the engine's thread to the event loop: the pieces of one request as they come. Reads jobs; writes pieces."""
+"""From the engine's thread to the event loop: the pieces of one request as they come. Reads jobs;
+writes pieces.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ class Generation:
     """The completions of one request, submitted together.
 
     Raises:
-        ApiError: the queue has no room for all of them (429), the engine takes none (503) or not this one (400).
+        ApiError: the queue has no room for all of them (429), the engine takes none (503) or not
+            this one (400).
     """
 
     def __init__(self, serving: Serving, jobs: Sequence[Job]) -> None:
@@ -37,7 +40,8 @@ class Generation:
             raise _refusal(serving, error) from None
 
     async def batches(self) -> AsyncIterator[list[tuple[int, Piece]]]:
-        """Yield what has come since the last batch, with the index of its completion, until all have ended.
+        """Yield what has come since the last batch, with the index of its completion, until all
+        have ended.
 
         A batch is empty after a long silence.
 
@@ -75,12 +79,18 @@ class Generation:
             raise ApiError(503, "The client reads too slowly.", "slow_reader")
         ends = {piece.finish for _, piece in batch}
         if "error" in ends:
-            raise ApiError(500, "The model failed on this request; the server's log says more.", "engine_failed")
+            raise ApiError(
+                500,
+                "The model failed on this request; the server's log says more.",
+                "engine_failed",
+            )
         if "cancelled" in ends:
             raise stopping()
 
     def _deliver(self, index: int, piece: Piece) -> None:
-        """Take a piece on the engine's thread, which must neither wait nor fail for a client's sake."""
+        """Take a piece on the engine's thread, which must neither wait nor fail for a client's
+        sake.
+        """
         try:
             self._loop.call_soon_threadsafe(self._arrived, index, piece)
         except RuntimeError:  # the loop is closed: nobody waits any more
@@ -110,4 +120,8 @@ class Generation:
 def _refusal(serving: Serving, error: Exception) -> ApiError:
     if isinstance(error, QueueFull):
         return serving.busy()
-    return stopping() if isinstance(error, Closed) else ApiError(400, str(error)[:200], "invalid_value")
+    return (
+        stopping()
+        if isinstance(error, Closed)
+        else ApiError(400, str(error)[:200], "invalid_value")
+    )

@@ -1,7 +1,8 @@
 """One connection: uvicorn's, with the time limits that it lacks. Reads and writes a socket.
 
-uvicorn waits forever for the first request of a connection, for the end of its headers, and for a client that does not
-read. Each of those costs an attacker nothing and the server a file descriptor and buffers.
+uvicorn waits forever for the first request of a connection, for the end of its headers, and for a
+client that does not read. Each of those costs an attacker nothing and the server a file descriptor
+and buffers.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ from groundup.serve.limits import Limits
 
 def connections(limits: Limits) -> type[asyncio.Protocol]:
     """Return the class of connections that keep `limits`."""
-    return type("LimitedConnection", (Connection,), {"limits": limits, "most": limits.connections_here()})
+    return type(
+        "LimitedConnection", (Connection,), {"limits": limits, "most": limits.connections_here()}
+    )
 
 
 class Connection(H11Protocol):
-    """A connection that is cut when it rests too long, or when its client does not take what was sent."""
+    """A connection that is cut when it rests too long, or when its client does not take what was
+    sent.
+    """
 
     limits = Limits()
     most = limits.connections
@@ -57,7 +62,9 @@ class Connection(H11Protocol):
     def pause_writing(self) -> None:
         """Begin to count: the client has left more than 64 KB lying."""
         super().pause_writing()
-        self._blocked = self._blocked or self.loop.call_later(self.limits.write_seconds, self.transport.abort)
+        self._blocked = self._blocked or self.loop.call_later(
+            self.limits.write_seconds, self.transport.abort
+        )
 
     def resume_writing(self) -> None:
         """The client reads again."""
@@ -70,8 +77,16 @@ class Connection(H11Protocol):
         """Answer what is not HTTP, unless an answer has already begun."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             body = error_body(400, "This is not a valid HTTP request.")
-            headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
-            events = (h11.Response(status_code=400, headers=headers, reason=b"Bad Request"), h11.Data(data=body), h11.EndOfMessage())
+            headers = [
+                ("content-type", "application/json"),
+                ("content-length", str(len(body))),
+                ("connection", "close"),
+            ]
+            events = (
+                h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+                h11.Data(data=body),
+                h11.EndOfMessage(),
+            )
             self.transport.write(b"".join(self.conn.send(event) for event in events))
         self.transport.close()
 
@@ -89,6 +104,10 @@ class Connection(H11Protocol):
             self._resting = None
 
     def _make_room(self) -> None:
-        resting: list[Any] = [one for one in self.connections if isinstance(one, Connection) and one._resting is not None]
+        resting: list[Any] = [
+            one
+            for one in self.connections
+            if isinstance(one, Connection) and one._resting is not None
+        ]
         victim = min(resting, key=lambda one: one._resting.when(), default=self)
         victim.transport.abort()

@@ -1,7 +1,8 @@
 """Requests of the OpenAI protocol, and what is wrong with one. Reads JSON; writes nothing.
 
-Lists stop at their first bad element (`fail_fast`) and names are counted before they are looked at: validation otherwise
-makes an error for each of a million elements, and answers a small body with gigabytes.
+Lists stop at their first bad element (`fail_fast`) and names are counted before they are looked at:
+validation otherwise makes an error for each of a million elements, and answers a small body with
+gigabytes.
 """
 
 from __future__ import annotations
@@ -44,7 +45,11 @@ class Message(BaseModel):
 
     def text(self) -> str:
         """Return the content as one text."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return (
+            self.content
+            if isinstance(self.content, str)
+            else "".join(part.text for part in self.content)
+        )
 
 
 class StreamOptions(BaseModel):
@@ -73,7 +78,9 @@ class Asked(BaseModel):
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    logit_bias: Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], BeforeValidator(_few)] | None = None
+    logit_bias: (
+        Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], BeforeValidator(_few)] | None
+    ) = None
     n: Annotated[int, Field(ge=1, le=128)] | None = None
     stop: StopText | Annotated[list[StopText], Field(max_length=16, fail_fast=True)] | None = None
     seed: Seed | None = None

@@ -1,4 +1,6 @@
-"""Answers of the OpenAI protocol, as the official client reads them. Reads nothing; orjson writes them as they stand."""
+"""Answers of the OpenAI protocol, as the official client reads them. Reads nothing; orjson writes
+them as they stand.
+"""
 
 from __future__ import annotations
 

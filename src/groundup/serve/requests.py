@@ -1,6 +1,7 @@
 """From a request to jobs for the engine. Reads validated requests; writes nothing.
 
-It runs on a thread of its own, since encoding a long text would keep the event loop from everybody else.
+It runs on a thread of its own, since encoding a long text would keep the event loop from everybody
+else.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Work:
 def completion_work(serving: Serving, asked: CompletionRequest) -> Work:
     """Return the jobs of a completion.
 
-    A text is preceded by the end-of-text id, as documents are in training; ids are taken as they are.
+    A text is preceded by the end-of-text id, as documents are in training; ids are taken as they
+    are.
 
     Raises:
         ApiError: a prompt is longer than the context, or a parameter cannot be met.
@@ -49,16 +51,34 @@ def completion_work(serving: Serving, asked: CompletionRequest) -> Work:
     given = _listed(asked.prompt)
     # Counted before anything is encoded: a body holds half a million short texts.
     n = _choices(serving, asked, len(given))
-    prompts = [_encoded(serving, one) if isinstance(one, str) else _checked(serving, one) for one in given]
-    wanted, echo = COMPLETION_TOKENS if asked.max_tokens is None else asked.max_tokens, bool(asked.echo)
+    prompts = [
+        _encoded(serving, one) if isinstance(one, str) else _checked(serving, one) for one in given
+    ]
+    wanted, echo = (
+        COMPLETION_TOKENS if asked.max_tokens is None else asked.max_tokens,
+        bool(asked.echo),
+    )
     if not wanted and not echo:
-        raise ApiError(400, "max_tokens: 0 gives nothing, unless echo is true", "invalid_value", "max_tokens")
-    limits, sampling = [_room(serving, prompt, wanted, "prompt") for prompt in prompts], _sampling(serving, asked)
+        raise ApiError(
+            400, "max_tokens: 0 gives nothing, unless echo is true", "invalid_value", "max_tokens"
+        )
+    limits, sampling = (
+        [_room(serving, prompt, wanted, "prompt") for prompt in prompts],
+        _sampling(serving, asked),
+    )
     top, seeds = -1 if asked.logprobs is None else asked.logprobs, _seeds(asked, len(prompts) * n)
-    jobs = [_job(serving, asked, prompts[i // n], limits[i // n], sampling, seed, top, echo) for i, seed in enumerate(seeds)]
+    jobs = [
+        _job(serving, asked, prompts[i // n], limits[i // n], sampling, seed, top, echo)
+        for i, seed in enumerate(seeds)
+    ]
     _check_scores(serving, jobs)
     echoes = [_echo(serving, one) if echo else "" for one in given for _ in range(n)]
-    return Work(tuple(jobs), sum(map(len, prompts)), tuple(echoes), added=1 if isinstance(given[0], str) else 0)
+    return Work(
+        tuple(jobs),
+        sum(map(len, prompts)),
+        tuple(echoes),
+        added=1 if isinstance(given[0], str) else 0,
+    )
 
 
 def chat_work(serving: Serving, asked: ChatRequest) -> Work:
@@ -70,21 +90,44 @@ def chat_work(serving: Serving, asked: ChatRequest) -> Work:
     turns = [{"role": _role(message.role), "content": message.text()} for message in asked.messages]
     _check_size(serving, [turn["content"] for turn in turns], "messages")
     prompt = encode_prompt(serving.tokenizer, turns)
-    wanted = asked.max_completion_tokens if asked.max_completion_tokens is not None else asked.max_tokens
+    wanted = (
+        asked.max_completion_tokens if asked.max_completion_tokens is not None else asked.max_tokens
+    )
     if wanted == 0:
         raise ApiError(400, "max_tokens: 0 gives no answer", "invalid_value", "max_tokens")
     limit = _room(serving, prompt, serving.context if wanted is None else wanted, "messages")
     choices, sampling = _choices(serving, asked, 1), _sampling(serving, asked)
     top = (asked.top_logprobs or 0) if asked.logprobs else -1
-    jobs = [_job(serving, asked, prompt, limit, sampling, seed, top, False) for seed in _seeds(asked, choices)]
+    jobs = [
+        _job(serving, asked, prompt, limit, sampling, seed, top, False)
+        for seed in _seeds(asked, choices)
+    ]
     _check_scores(serving, jobs)
     return Work(tuple(jobs), len(prompt), ("",) * choices)
 
 
-def _job(serving: Serving, asked: Asked, prompt: Sequence[int], limit: int, sampling: Sampling, seed: int, top: int, echo: bool) -> Job:
+def _job(
+    serving: Serving,
+    asked: Asked,
+    prompt: Sequence[int],
+    limit: int,
+    sampling: Sampling,
+    seed: int,
+    top: int,
+    echo: bool,
+) -> Job:
     tokenizer = serving.tokenizer
     stop_ids = frozenset({tokenizer.end_id, tokenizer.stop_id})
-    return Job(tuple(prompt), limit, sampling, seed, asked.stops(), stop_ids, top, prompt_scores=echo and top >= 0)
+    return Job(
+        tuple(prompt),
+        limit,
+        sampling,
+        seed,
+        asked.stops(),
+        stop_ids,
+        top,
+        prompt_scores=echo and top >= 0,
+    )
 
 
 def _listed(prompt: str | list[str] | list[int] | list[list[int]] | None) -> list[str | list[int]]:
@@ -104,7 +147,12 @@ def _encoded(serving: Serving, text: str) -> list[int]:
 def _checked(serving: Serving, ids: list[int]) -> list[int]:
     size = serving.tokenizer.vocab_size
     if max(ids) >= size:
-        raise ApiError(400, f"prompt: a token id is not below {size}, the size of the vocabulary", "invalid_value", "prompt")
+        raise ApiError(
+            400,
+            f"prompt: a token id is not below {size}, the size of the vocabulary",
+            "invalid_value",
+            "prompt",
+        )
     return ids
 
 
@@ -137,15 +185,28 @@ def _choices(serving: Serving, asked: Asked, prompts: int) -> int:
     load, n = serving.engine.load(), asked.n or 1
     most = min(serving.limits.choices, load.slots + load.queue)
     if prompts * n > most:
-        raise ApiError(400, f"n: {prompts * n} completions in one request; at most {most}", "too_many_choices", "n")
+        raise ApiError(
+            400,
+            f"n: {prompts * n} completions in one request; at most {most}",
+            "too_many_choices",
+            "n",
+        )
     return n
 
 
 def _check_scores(serving: Serving, jobs: Sequence[Job]) -> None:
     most = serving.limits.scores
-    count = sum((job.top + 1) * (job.max_tokens + (len(job.prompt) if job.prompt_scores else 0)) for job in jobs)
+    count = sum(
+        (job.top + 1) * (job.max_tokens + (len(job.prompt) if job.prompt_scores else 0))
+        for job in jobs
+    )
     if count > most:
-        raise ApiError(400, f"logprobs: {count} log-probabilities in one request; at most {most}", "too_many_logprobs", "logprobs")
+        raise ApiError(
+            400,
+            f"logprobs: {count} log-probabilities in one request; at most {most}",
+            "too_many_logprobs",
+            "logprobs",
+        )
 
 
 def _seeds(asked: Asked, count: int) -> list[int]:
@@ -178,7 +239,12 @@ def _biases(biases: dict[str, float], size: int) -> tuple[tuple[int, float], ...
     for name in biases:
         # isdecimal alone takes other scripts' digits, and int of a long text is slow.
         if not (name.isascii() and name.isdecimal() and len(name) <= 10 and int(name) < size):
-            raise ApiError(400, f"logit_bias: its names are token ids below {size}", "invalid_value", "logit_bias")
+            raise ApiError(
+                400,
+                f"logit_bias: its names are token ids below {size}",
+                "invalid_value",
+                "logit_bias",
+            )
     return tuple((int(name), bias) for name, bias in biases.items())
 
 

@@ -1,6 +1,8 @@
-"""Sends an answer, whole or as a stream, while it watches that its client is still there. Reads pieces; writes HTTP.
+"""Sends an answer, whole or as a stream, while it watches that its client is still there. Reads
+pieces; writes HTTP.
 
-The jobs are canceled however it ends: a client that hangs up frees its slots before the next step of the engine.
+The jobs are canceled however it ends: a client that hangs up frees its slots before the next step
+of the engine.
 """
 
 from __future__ import annotations
@@ -29,14 +31,18 @@ class Answer(Response):
         usage: whether a stream ends with the usage.
     """
 
-    def __init__(self, generation: Generation, work: Work, form: Form, stream: bool, usage: bool) -> None:
+    def __init__(
+        self, generation: Generation, work: Work, form: Form, stream: bool, usage: bool
+    ) -> None:
         super().__init__()
         self._generation, self._work, self._form = generation, work, form
         self._stream, self._usage = stream, usage
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, until all is said or the client is gone."""
-        answer = asyncio.create_task(self._send_events(send) if self._stream else self._send_whole(scope, receive, send))
+        answer = asyncio.create_task(
+            self._send_events(send) if self._stream else self._send_whole(scope, receive, send)
+        )
         gone = asyncio.create_task(_until_gone(receive))
         try:
             await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -62,7 +68,10 @@ class Answer(Response):
         await JSONAnswer(orjson.dumps(self._form.whole(pieces, usage)))(scope, receive, send)
 
     async def _send_events(self, send: Send) -> None:
-        headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]
+        headers = [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"x-accel-buffering", b"no"),
+        ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         async with aclosing(self._events()) as events:
             async for event in events:
@@ -75,7 +84,10 @@ class Answer(Response):
             async for batch in self._generation.batches():
                 generated += sum(piece.count for _, piece in batch)
                 # One write a batch: many to a connection that is gone fill the log.
-                yield b"".join(_event(event) for part in batch for event in self._form.part(*part)) or b": still here\n\n"
+                yield (
+                    b"".join(_event(event) for part in batch for event in self._form.part(*part))
+                    or b": still here\n\n"
+                )
         except ApiError as error:
             # The status is sent already; the official client raises APIError on such an event.
             yield b"data: " + error.body() + b"\n\n"

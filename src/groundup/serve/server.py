@@ -1,6 +1,8 @@
-"""Runs the server: key, socket, signals. Reads a run directory and a key file; writes one line when it is ready.
+"""Runs the server: key, socket, signals. Reads a run directory and a key file; writes one line when
+it is ready.
 
-The first SIGINT or SIGTERM lets what runs finish, up to a limit, and answers 503 meanwhile; the second ends at once.
+The first SIGINT or SIGTERM lets what runs finish, up to a limit, and answers 503 meanwhile; the
+second ends at once.
 """
 
 from __future__ import annotations
@@ -66,7 +68,9 @@ class Server(uvicorn.Server):
         self.serving.draining = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop at a signal; nothing is on its way to disk, so the second one may end the process where it stands."""
+        """Stop at a signal; nothing is on its way to disk, so the second one may end the process
+        where it stands.
+        """
         if self.serving.draining:
             os._exit(KILLED)
         self.stop()
@@ -75,8 +79,11 @@ class Server(uvicorn.Server):
         """Say, ten times a second, whether to end."""
         leave = await super().on_tick(counter)
         if self.serving.draining and self._drained is None:
-            # close waits for the engine's thread, and the answers that it finishes are sent by this one.
-            self._drained = asyncio.create_task(asyncio.to_thread(self.serving.engine.close, self.serving.limits.drain_seconds))
+            # close waits for the engine's thread, and the answers that it finishes are sent by this
+            # one.
+            self._drained = asyncio.create_task(
+                asyncio.to_thread(self.serving.engine.close, self.serving.limits.drain_seconds)
+            )
         return leave or (self._drained is not None and self._drained.done())
 
 
@@ -102,11 +109,15 @@ def serve(
     with listener:
         address, number = listener.getsockname()[:2]
         if key is None and not is_loopback(address):
-            raise GroundupError(f"{host}: others can reach this address, so it needs a key; name its file by --api-key-file, or set {KEY}")
+            raise GroundupError(
+                f"{host}: others can reach this address, so it needs a key; name its file by --api-key-file, or set {KEY}"
+            )
         serving = open_model(root, which, slots, queue, device, dtype)
         serving.engine.start()
         try:
-            say(f"{printable(serving.name)} ({serving.checkpoint}) is served at {url(address, number)}")
+            say(
+                f"{printable(serving.name)} ({serving.checkpoint}) is served at {url(address, number)}"
+            )
             sys.stdout.flush()
             Server(serving, key).run([listener])
         finally:
@@ -143,14 +154,18 @@ def listen(host: str, port: int) -> socket.socket:
         GroundupError: the address is unknown, taken or forbidden.
     """
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
         listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "not a host name"
         raise GroundupError(
             f"{host}:{port}: cannot listen there: {reason}; choose another --host or --port (--port 0 takes a free one)"
         ) from None
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # its connections inherit it
+    listener.setsockopt(
+        socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER
+    )  # its connections inherit it
     listener.setblocking(False)
     return listener
 
@@ -161,7 +176,9 @@ def url(address: str, port: int) -> str:
 
 
 @contextmanager
-def running(serving: Serving, key: str | None = None, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+def running(
+    serving: Serving, key: str | None = None, host: str = "127.0.0.1", port: int = 0
+) -> Iterator[str]:
     """Serve on a thread for as long as the block lasts; gives the URL. For notebooks and tests.
 
     Raises:
@@ -173,7 +190,9 @@ def running(serving: Serving, key: str | None = None, host: str = "127.0.0.1", p
         listener.close()
         raise GroundupError(f"{host}: an address that others reach needs a key")
     server = Server(serving, key)
-    thread = threading.Thread(target=server.run, args=([listener],), name="groundup-server", daemon=True)
+    thread = threading.Thread(
+        target=server.run, args=([listener],), name="groundup-server", daemon=True
+    )
     serving.engine.start()
     thread.start()
     try:

@@ -1,4 +1,6 @@
-"""What is served: one model with its tokenizer, its engine and its limits. Reads a model folder; writes nothing."""
+"""What is served: one model with its tokenizer, its engine and its limits. Reads a model folder;
+writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,8 @@ class Serving:
     def vocabulary(self) -> list[bytes]:
         """The bytes of each token."""
         strings = self.tokenizer.byte_strings()
-        # A model may have more ids than its tokenizer, and they may be among the best of a position.
+        # A model may have more ids than its tokenizer, and they may be among the best of a
+        # position.
         return strings + [b""] * (self.vocab_size - len(strings))
 
     @cached_property
@@ -110,28 +113,46 @@ class Serving:
     def busy(self) -> ApiError:
         """Return the answer to a request for which there is no room, and count it."""
         self.meters.refused.inc()
-        return ApiError(429, "The queue is full; try again in a moment.", "queue_full", headers={"Retry-After": "1"})
+        return ApiError(
+            429,
+            "The queue is full; try again in a moment.",
+            "queue_full",
+            headers={"Retry-After": "1"},
+        )
 
 
 def stopping() -> ApiError:
     """Return the answer to what comes while the server stops."""
-    return ApiError(503, "The server is shutting down.", "shutting_down", headers={"Retry-After": "5", "Connection": "close"})
+    return ApiError(
+        503,
+        "The server is shutting down.",
+        "shutting_down",
+        headers={"Retry-After": "5", "Connection": "close"},
+    )
 
 
 def open_model(
-    root: Path, which: str = "", slots: int = 0, queue: int = 64, device: str = "auto", dtype: str = "auto", limits: Limits | None = None
+    root: Path,
+    which: str = "",
+    slots: int = 0,
+    queue: int = 64,
+    device: str = "auto",
+    dtype: str = "auto",
+    limits: Limits | None = None,
 ) -> Serving:
     """Load a model of a run; its engine is not started yet.
 
     Args:
-        which: `tuned`, `best`, `last` or `step-N`; "" is the tuned one if there is one, else the best.
+        which: `tuned`, `best`, `last` or `step-N`; "" is the tuned one if there is one, else the
+            best.
         slots: completions that run at once; 0 is as many as fit into memory, at most 32.
         queue: completions that may wait.
         device: auto, cpu or cuda; auto takes a GPU that is there.
         dtype: auto, float32 or bfloat16; auto is bfloat16 on a GPU.
 
     Raises:
-        GroundupError: there is no such run, model or device, or the slots do not fit into its memory.
+        GroundupError: there is no such run, model or device, or the slots do not fit into its
+            memory.
     """
     from groundup.artifacts.checkpoints import find_model
     from groundup.model.hf_io import load_model
@@ -143,16 +164,28 @@ def open_model(
     engine = Engine(model, tokenizer, _slots(model, slots), queue)
     config, prompts = model.config, suggestions(root)
     return Serving(
-        recipe.name, found.name, found.content, config.context, config.vocab_size, tokenizer, engine, prompts, limits or Limits()
+        recipe.name,
+        found.name,
+        found.content,
+        config.context,
+        config.vocab_size,
+        tokenizer,
+        engine,
+        prompts,
+        limits or Limits(),
     )
 
 
 def _slots(model: Transformer, wanted: int) -> int:
     from groundup.engines.slot_cache import fitting_slots
 
-    fitting = fitting_slots(model.config, model.head_weight.dtype, model.device, wanted or MOST_SLOTS)
+    fitting = fitting_slots(
+        model.config, model.head_weight.dtype, model.device, wanted or MOST_SLOTS
+    )
     if fitting < wanted:
-        raise GroundupError(f"--slots {wanted}: the memory that is free holds the keys and values of {fitting}; ask for fewer")
+        raise GroundupError(
+            f"--slots {wanted}: the memory that is free holds the keys and values of {fitting}; ask for fewer"
+        )
     return fitting
 
 

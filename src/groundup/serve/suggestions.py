@@ -1,4 +1,6 @@
-"""Beginnings that suit what a model was trained on. Reads held-out documents of the refine view; writes nothing."""
+"""Beginnings that suit what a model was trained on. Reads held-out documents of the refine view;
+writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +19,31 @@ LONGEST = 90
 
 
 def suggestions(root: Path, count: int = 6) -> list[dict[str, str]]:
-    """Return short texts to begin with: {text, kind: its source, mode: chat or complete}; none if the data is gone.
+    """Return short texts to begin with: {text, kind: its source, mode: chat or complete}; none if
+    the data is gone.
 
-    For each mode there are up to `count`, one of each source in turn. In a chat it is what somebody said first in a
-    conversation, else how a document goes on for a few words.
+    For each mode there are up to `count`, one of each source in turn. In a chat it is what somebody
+    said first in a conversation, else how a document goes on for a few words.
     """
     view = Store(root).view("refine")
-    names = [entry["name"] for entry in view.manifest["artefacts"] if entry["step"] == "refine/shard"] if view is not None else []
+    names = (
+        [entry["name"] for entry in view.manifest["artefacts"] if entry["step"] == "refine/shard"]
+        if view is not None
+        else []
+    )
     shards: dict[str, list[str]] = {}
     for name in names:
         shards.setdefault(name.rpartition(".")[0], []).append(name)
     return [one for mode in ("chat", "complete") for one in _of_mode(root, shards, mode, count)]
 
 
-def _of_mode(root: Path, shards: dict[str, list[str]], mode: str, count: int) -> Iterator[dict[str, str]]:
-    found = [[(text, source) for text in islice(_beginnings(root, names[:SHARDS], mode), count)] for source, names in shards.items()]
+def _of_mode(
+    root: Path, shards: dict[str, list[str]], mode: str, count: int
+) -> Iterator[dict[str, str]]:
+    found = [
+        [(text, source) for text in islice(_beginnings(root, names[:SHARDS], mode), count)]
+        for source, names in shards.items()
+    ]
     in_turn = [pair for turn in zip_longest(*found) for pair in turn if pair is not None]
     for text, source in islice(dict(in_turn).items(), count):
         yield {"text": text, "kind": source, "mode": mode}
@@ -53,7 +65,8 @@ def _beginning(document: dict[str, Any], mode: str) -> str:
     if turns:
         said = _clean(next((turn["content"] for turn in turns if turn["role"] == "user"), ""))
         return said if 3 <= len(said) <= LONGEST else ""
-    # The first line that is a sentence rather than a title, cut in its middle, where a model can go on.
+    # The first line that is a sentence rather than a title, cut in its middle, where a model can go
+    # on.
     lines = (_clean(line) for line in document["text"][:4000].split("\n"))
     line = next((line for line in lines if len(line) >= 60 and line[0].isalnum()), "")
     return line[: LONGEST // 2].rpartition(" ")[0]
@@ -61,4 +74,6 @@ def _beginning(document: dict[str, Any], mode: str) -> str:
 
 def _clean(text: str) -> str:
     """Return one line without control characters, marks of direction, and what cannot be shown."""
-    return " ".join("".join(char if unicodedata.category(char)[0] != "C" else " " for char in text).split())
+    return " ".join(
+        "".join(char if unicodedata.category(char)[0] != "C" else " " for char in text).split()
+    )

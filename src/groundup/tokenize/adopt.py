@@ -1,5 +1,5 @@
-"""Takes over the tokenizer of the model that is gone on from. Reads its folder and refined documents; writes tokenizer.json
-and tokenizer_config.json.
+"""Takes over the tokenizer of the model that is gone on from. Reads its folder and refined
+documents; writes tokenizer.json and tokenizer_config.json.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ def adopt_tokenizer(folder: Path, source: Path, shards: Sequence[RefinedShard]) 
     """Write the tokenizer of the model folder `source` to `folder`; return its facts.
 
     Raises:
-        GroundupError: it cannot be carried exactly, or text of this run does not come back as it was.
+        GroundupError: it cannot be carried exactly, or text of this run does not come back as it
+            was.
     """
     foreign = read_tokenizer(source)
     tokenizer = foreign.tokenizer
@@ -32,8 +33,18 @@ def adopt_tokenizer(folder: Path, source: Path, shards: Sequence[RefinedShard]) 
     except ValueError as error:
         raise GroundupError(f"{source / FILE}: cannot be carried exactly: {error}") from None
     (folder / FILE).write_bytes(foreign.data)
-    write_config(folder, NO_LIMIT, tokenizer.end, [name for name in tokenizer.specials if name != tokenizer.end])
-    return {"vocab_size": tokenizer.vocab_size, "end": tokenizer.end, "splitter": tokenizer.splitter, "round_trips": len(texts)}
+    write_config(
+        folder,
+        NO_LIMIT,
+        tokenizer.end,
+        [name for name in tokenizer.specials if name != tokenizer.end],
+    )
+    return {
+        "vocab_size": tokenizer.vocab_size,
+        "end": tokenizer.end,
+        "splitter": tokenizer.splitter,
+        "round_trips": len(texts),
+    }
 
 
 def _some(shards: Sequence[RefinedShard]) -> Iterator[str]:

@@ -1,8 +1,9 @@
-"""Documents → token shards. Reads refined documents; writes train.npy, validation.npy and index.parquet.
+"""Documents → token shards. Reads refined documents; writes train.npy, validation.npy and
+index.parquet.
 
-A shard is a plain one-dimensional .npy of uint16, or of uint32 when the vocabulary has more than 65,536 entries: the
-tokens of its documents in order, each document followed by the end-of-text id. The index says which document stands
-where, so that any token leads back to its document.
+A shard is a plain one-dimensional .npy of uint16, or of uint32 when the vocabulary has more than
+65,536 entries: the tokens of its documents in order, each document followed by the end-of-text id.
+The index says which document stands where, so that any token leads back to its document.
 """
 
 from __future__ import annotations
@@ -59,14 +60,22 @@ class TokenWriter:
         """Append ids.
 
         Raises:
-            GroundupError: an id does not belong to the vocabulary: stored in this type it would become another token.
+            GroundupError: an id does not belong to the vocabulary: stored in this type it would
+                become another token.
         """
         if len(ids) and int(ids.max()) >= self.vocab_size:
-            raise GroundupError(f"{self.path.name}: token id {int(ids.max())} is outside the vocabulary of {self.vocab_size}")
+            raise GroundupError(
+                f"{self.path.name}: token id {int(ids.max())} is outside the vocabulary of {self.vocab_size}"
+            )
         self._file.write(ids.astype(self.dtype).tobytes())
         self.tokens += len(ids)
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
         if kind is None:
             self._file.seek(0)
             self._file.write(_header(self.dtype, self.tokens))
@@ -89,7 +98,10 @@ def tokenize_shard(folder: Path, shard: RefinedShard, tokenizer_folder: Path) ->
     tokenizer = Tokenizer.load(tokenizer_folder)
     facts = {name: {"documents": 0, "tokens": 0, "bytes": 0} for name in SPLITS.values()}
     with ExitStack() as stack:
-        writers = {s: stack.enter_context(TokenWriter(folder / f"{name}.npy", tokenizer.vocab_size)) for s, name in SPLITS.items()}
+        writers = {
+            s: stack.enter_context(TokenWriter(folder / f"{name}.npy", tokenizer.vocab_size))
+            for s, name in SPLITS.items()
+        }
         index = stack.enter_context(TableWriter(folder / "index.parquet", INDEX))
         for batch in shard.batches(["id", "text"]):
             for verdict, name in SPLITS.items():
@@ -101,7 +113,9 @@ def tokenize_shard(folder: Path, shard: RefinedShard, tokenizer_folder: Path) ->
     return {"source": shard.source} | facts
 
 
-def _append(writer: TokenWriter, tokenizer: Tokenizer, batch: pa.RecordBatch, source: str, split: str) -> pa.Table:
+def _append(
+    writer: TokenWriter, tokenizer: Tokenizer, batch: pa.RecordBatch, source: str, split: str
+) -> pa.Table:
     """Write the tokens of one batch and return its rows of the index."""
     start = writer.tokens
     ids, lengths = with_ends(*tokenizer.encode_batch(batch["text"]), tokenizer.end_id)
@@ -109,10 +123,14 @@ def _append(writer: TokenWriter, tokenizer: Tokenizer, batch: pa.RecordBatch, so
     offsets = start + np.cumsum(lengths) - lengths
     constant = [pa.repeat(value, batch.num_rows) for value in (source, split)]
     sizes = pc.binary_length(batch["text"]).cast(pa.int64())
-    return pa.table([batch["id"], *constant, pa.array(offsets), pa.array(lengths), sizes], schema=INDEX)
+    return pa.table(
+        [batch["id"], *constant, pa.array(offsets), pa.array(lengths), sizes], schema=INDEX
+    )
 
 
-def with_ends(ids: npt.NDArray[Any], lengths: npt.NDArray[np.int64], end: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+def with_ends(
+    ids: npt.NDArray[Any], lengths: npt.NDArray[np.int64], end: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
     """Put `end` after each run of `lengths` ids."""
     return np.insert(ids, np.cumsum(lengths), end), lengths + 1
 
@@ -124,7 +142,9 @@ def _count(fact: dict[str, int], rows: pa.Table) -> None:
 
 
 def join_indexes(folder: Path, indexes: dict[str, Path]) -> dict[str, Any]:
-    """Write `index.parquet` with the rows of all shards in order, and the shard's name in front of each."""
+    """Write `index.parquet` with the rows of all shards in order, and the shard's name in front of
+    each.
+    """
     schema = pa.schema([("shard", pa.string()), *INDEX])
     with TableWriter(folder / "index.parquet", schema) as writer:
         for name, batch in _index_batches(indexes):

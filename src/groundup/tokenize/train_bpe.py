@@ -1,7 +1,8 @@
-"""Trains the tokenizer. Reads the train split of refined documents; writes tokenizer.json and tokenizer_config.json.
+"""Trains the tokenizer. Reads the train split of refined documents; writes tokenizer.json and
+tokenizer_config.json.
 
-Training is the `tokenizers` library's. Ours is what it sees: a sample of bounded size, chosen by document id alone, so
-that neither the number of shards nor of workers has a say.
+Training is the `tokenizers` library's. Ours is what it sees: a sample of bounded size, chosen by
+document id alone, so that neither the number of shards nor of workers has a say.
 """
 
 from __future__ import annotations
@@ -24,22 +25,32 @@ from groundup.errors import GroundupError
 # A pair seen once is no pattern.
 MIN_FREQUENCY = 2
 
-# Each merge walks through every word that holds the pair: one base64 line of 10 MB would be walked through thousands of
-# times. No word of any language is that long, so such runs are left out of the sample.
+# Each merge walks through every word that holds the pair: one base64 line of 10 MB would be walked
+# through thousands of times. No word of any language is that long, so such runs are left out of the
+# sample.
 _NO_WORD = re.compile(r"[^\W\d_]{1000,}|[^\w\s]{1000,}|\s{1000,}")
 
-# "auto": megabytes of training text below which a vocabulary is large enough. Embeddings of a rare token never get
-# trained, and a large vocabulary takes parameters from a small model's layers (Tao et al. 2024, "Scaling laws with
-# vocabulary": the best size grows more slowly than the model). 4,096 for the starter's 15 MB; 49,152 = 3 x 2^14 is the
-# usual size for English and code.
-AUTO_VOCABULARY = ((2, 1_024), (8, 2_048), (64, 4_096), (256, 8_192), (1_024, 16_384), (8_192, 32_768))
+# "auto": megabytes of training text below which a vocabulary is large enough. Embeddings of a rare
+# token never get trained, and a large vocabulary takes parameters from a small model's layers (Tao
+# et al. 2024, "Scaling laws with vocabulary": the best size grows more slowly than the model).
+# 4,096 for the starter's 15 MB; 49,152 = 3 x 2^14 is the usual size for English and code.
+AUTO_VOCABULARY = (
+    (2, 1_024),
+    (8, 2_048),
+    (64, 4_096),
+    (256, 8_192),
+    (1_024, 16_384),
+    (8_192, 32_768),
+)
 LARGEST_AUTO = 49_152
 
 # Transformers' own "no limit"; export puts the context of the model in its place.
 NO_LIMIT = 10**30
 
 
-def train_tokenizer(folder: Path, shards: Sequence[RefinedShard], vocab_size: int | str, sample_megabytes: int) -> dict[str, Any]:
+def train_tokenizer(
+    folder: Path, shards: Sequence[RefinedShard], vocab_size: int | str, sample_megabytes: int
+) -> dict[str, Any]:
     """Train a tokenizer on a sample of the train split and write it to `folder`; return its facts.
 
     Raises:
@@ -47,27 +58,42 @@ def train_tokenizer(folder: Path, shards: Sequence[RefinedShard], vocab_size: in
     """
     train_bytes = sum(text_bytes(shard) for shard in shards)
     if train_bytes == 0:
-        raise GroundupError("tokenize: no text is left to train on; `groundup inspect` shows what refine dropped, and why")
+        raise GroundupError(
+            "tokenize: no text is left to train on; `groundup inspect` shows what refine dropped, and why"
+        )
     size = resolve_vocab_size(vocab_size, train_bytes)
     sample = Sample(shards, train_bytes, sample_megabytes * 1_000_000)
     engine = train_bpe(iter(sample), size)
     engine.save(str(folder / FILE))
     write_config(folder, NO_LIMIT)
-    return {"vocab_size": engine.get_vocab_size(), "asked": size, "train_bytes": train_bytes, "sample_bytes": sample.bytes}
+    return {
+        "vocab_size": engine.get_vocab_size(),
+        "asked": size,
+        "train_bytes": train_bytes,
+        "sample_bytes": sample.bytes,
+    }
 
 
 def resolve_vocab_size(vocab_size: int | str, train_bytes: int) -> int:
-    """Return the vocabulary to aim at: the recipe's, or for "auto" one that fits the amount of text."""
+    """Return the vocabulary to aim at: the recipe's, or for "auto" one that fits the amount of
+    text.
+    """
     if isinstance(vocab_size, int):
         return vocab_size
-    return next((size for limit, size in AUTO_VOCABULARY if train_bytes < limit * 1_000_000), LARGEST_AUTO)
+    return next(
+        (size for limit, size in AUTO_VOCABULARY if train_bytes < limit * 1_000_000), LARGEST_AUTO
+    )
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
-    """Return a byte-level BPE of at most `vocab_size` entries; fewer when the text has no more repeated pairs."""
+    """Return a byte-level BPE of at most `vocab_size` entries; fewer when the text has no more
+    repeated pairs.
+    """
     engine = tokenizers.Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(QWEN2_PATTERN), "isolated")
-    engine.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    engine.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     engine.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -95,13 +121,14 @@ def text_bytes(shard: RefinedShard) -> int:
 class Sample:
     """Texts of the train split, at most `limit` bytes of them, spread evenly over all shards.
 
-    A document is in when its id, which is a hash, lies in the first `limit / total` of all ids. The same document is in
-    whatever else there is beside it.
+    A document is in when its id, which is a hash, lies in the first `limit / total` of all ids. The
+    same document is in whatever else there is beside it.
     """
 
     def __init__(self, shards: Sequence[RefinedShard], total: int, limit: int) -> None:
         self.shards, self.limit = shards, limit
-        # Ids are 32 hexadecimal digits, so that their order as text is their order as numbers; "g" follows them all.
+        # Ids are 32 hexadecimal digits, so that their order as text is their order as numbers; "g"
+        # follows them all.
         self.below = "g" if total <= limit else f"{int(2**64 * (limit / total)):016x}"
         self.bytes = 0
 
@@ -112,7 +139,8 @@ class Sample:
                 for text in chosen["text"].to_pylist():
                     self.bytes += len(text.encode())
                     if self.bytes > self.limit:
-                        # Large documents can make the sample overshoot its share; the limit is one of memory.
+                        # Large documents can make the sample overshoot its share; the limit is one
+                        # of memory.
                         self.bytes -= len(text.encode())
                         return
                     yield text

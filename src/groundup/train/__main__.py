@@ -1,6 +1,8 @@
-"""One of the processes that torchrun starts: `torchrun ... -m groundup.train RUN`, on one machine or several.
+"""One of the processes that torchrun starts: `torchrun ... -m groundup.train RUN`, on one machine
+or several.
 
-Reads the run directory, whose stages before train are done. The first rank makes the plan, unless `groundup run` did.
+Reads the run directory, whose stages before train are done. The first rank makes the plan, unless
+`groundup run` did.
 """
 
 from __future__ import annotations
@@ -24,10 +26,13 @@ PLAN_SECONDS = 600.0
 
 
 def main(root: Path) -> None:
-    """Train; an error that the user can mend is one line, and for the process that started this one a file."""
+    """Train; an error that the user can mend is one line, and for the process that started this one
+    a file.
+    """
     planned, report = bool(os.environ.get(PLANNED)), root / "train" / ERROR
     if planned and report.exists():
-        # One rank has said why it cannot go on, and torchrun starts all again because the others lost it.
+        # One rank has said why it cannot go on, and torchrun starts all again because the others
+        # lost it.
         return
     try:
         follow(root) if planned or os.environ.get("RANK", "0") != "0" else lead(root)
@@ -62,7 +67,9 @@ def _plan(run: Run) -> Plan:
     plan = Plan.read(run.root / "train")
     if plan is None:
         return prepare(run, processes)
-    count_processes(dataclasses.replace(plan.train, processes=processes), plan.sequences, plan.machine.device)
+    count_processes(
+        dataclasses.replace(plan.train, processes=processes), plan.sequences, plan.machine.device
+    )
     return dataclasses.replace(plan, machine=dataclasses.replace(plan.machine, processes=processes))
 
 

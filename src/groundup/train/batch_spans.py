@@ -1,11 +1,13 @@
-"""Which samples a step takes: a small ledger that is part of a checkpoint. Reads and writes nothing.
+"""Which samples a step takes: a small ledger that is part of a checkpoint. Reads and writes
+nothing.
 
-A span (step, first, sequences) says: step `step` takes samples `first` to `first + sequences - 1`, the next step those
-that follow, until another span begins. A new batch size begins a span where the samples stand; going back past a bad
-stretch begins one behind it. So any step is reached at once, and sample i stays f(seed, i).
+A span (step, first, sequences) says: step `step` takes samples `first` to `first + sequences - 1`,
+the next step those that follow, until another span begins. A new batch size begins a span where the
+samples stand; going back past a bad stretch begins one behind it. So any step is reached at once,
+and sample i stays f(seed, i).
 
-An example: [(0, 0, 64), (100, 6400, 128), (150, 14080, 128)]. The batch was doubled at step 100. At step 150 the next
-sample would have been 6400 + 50 x 128 = 12800; 1,280 samples were skipped.
+An example: [(0, 0, 64), (100, 6400, 128), (150, 14080, 128)]. The batch was doubled at step 100. At
+step 150 the next sample would have been 6400 + 50 x 128 = 12800; 1,280 samples were skipped.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ def place(spans: Sequence[Span], step: int) -> tuple[int, int]:
 
 
 def steps_of(spans: Sequence[Span], end: int, samples: Indices) -> Indices:
-    """Return the step below `end` that took each sample, -1 for one that was passed over or not reached: `place` backwards."""
+    """Return the step below `end` that took each sample, -1 for one that was passed over or not
+    reached: `place` backwards.
+    """
     if not spans:
         return np.full(len(samples), -1, np.int64)
     begins, firsts, sequences = np.array(spans, np.int64).T

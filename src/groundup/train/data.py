@@ -1,7 +1,8 @@
-"""The loader is a function: sample i of training is f(seed, i). Reads `RUN/tokenize/shards/*.npy`, memory-mapped.
+"""The loader is a function: sample i of training is f(seed, i). Reads `RUN/tokenize/shards/*.npy`,
+memory-mapped.
 
-Which window that is stands in order.py, and which samples a step takes in samples.py; ranks and micro-batches have no say
-in either.
+Which window that is stands in order.py, and which samples a step takes in samples.py; ranks and
+micro-batches have no say in either.
 """
 
 from __future__ import annotations
@@ -23,7 +24,14 @@ class Loader(Order):
     """Samples of one split ("train" or "validation") as token ids."""
 
     def __init__(
-        self, folder: Path, split: str, *, context: int, vocab_size: int, seed: int, weights: Mapping[str, float] | None = None
+        self,
+        folder: Path,
+        split: str,
+        *,
+        context: int,
+        vocab_size: int,
+        seed: int,
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         """Open the shards `NAME.SPLIT.npy` of a folder; NAME is SOURCE.SHARD.
 
@@ -32,8 +40,16 @@ class Loader(Order):
         """
         self.vocab_size, self._ending = vocab_size, f".{split}.npy"
         paths = sorted(folder.glob(f"*{self._ending}"))
-        self._shards = {path.name.removesuffix(self._ending): open_shard(path, vocab_size, check_ids=False) for path in paths}
-        super().__init__({name: len(tokens) for name, tokens in self._shards.items()}, context=context, seed=seed, weights=weights)
+        self._shards = {
+            path.name.removesuffix(self._ending): open_shard(path, vocab_size, check_ids=False)
+            for path in paths
+        }
+        super().__init__(
+            {name: len(tokens) for name, tokens in self._shards.items()},
+            context=context,
+            seed=seed,
+            weights=weights,
+        )
         self.tokens = sum(len(tokens) for tokens in self._shards.values())
 
     def samples(self, first: int, count: int) -> NDArray[np.int64]:
@@ -53,11 +69,15 @@ class Loader(Order):
         tokens = self._shards[shard][start : start + self.context + 1]
         if tokens.max() >= self.vocab_size:
             name = shard + self._ending
-            raise GroundupError(f"{name}: holds id {tokens.max()}, the vocabulary ends at {self.vocab_size - 1}; `--redo tokenize`")
+            raise GroundupError(
+                f"{name}: holds id {tokens.max()}, the vocabulary ends at {self.vocab_size - 1}; `--redo tokenize`"
+            )
         return tokens
 
     def places(self, first: int, count: int) -> list[tuple[str, str, int]]:
-        """Return source, file name of the shard and first token of samples first … first + count - 1."""
+        """Return source, file name of the shard and first token of samples first … first + count -
+        1.
+        """
         sources, windows = self.locate(np.arange(first, first + count, dtype=np.int64))
         found = []
         for number, window in zip(sources, windows, strict=True):
@@ -66,7 +86,9 @@ class Loader(Order):
         return found
 
     def share(self, first: int, sequences: int, rank: int = 0, world: int = 1) -> NDArray[np.int64]:
-        """Return this rank's rows of the `sequences` samples from `first` on; `world` divides `sequences`."""
+        """Return this rank's rows of the `sequences` samples from `first` on; `world` divides
+        `sequences`.
+        """
         part = sequences // world
         return self.samples(first + rank * part, part)
 
@@ -82,7 +104,10 @@ class Ahead:
 
     def start(self, first: int, sequences: int) -> None:
         """Begin to read."""
-        self._wanted, self._rows = (first, sequences), self._thread.submit(self._read, first, sequences)
+        self._wanted, self._rows = (
+            (first, sequences),
+            self._thread.submit(self._read, first, sequences),
+        )
 
     def take(self, first: int, sequences: int) -> NDArray[np.int64]:
         """Return these rows; others than were begun are read now."""

@@ -32,8 +32,9 @@ class Ranks:
     def sum(self, tensor: Tensor) -> Tensor:
         """Replace `tensor` by its sum over all processes, and return it.
 
-        Whole buffers in fixed pieces, and not DistributedDataParallel: that arranges its buckets anew after the first
-        step, so a resumed run would add in another order and its weights would differ in the last bit.
+        Whole buffers in fixed pieces, and not DistributedDataParallel: that arranges its buckets
+        anew after the first step, so a resumed run would add in another order and its weights would
+        differ in the last bit.
         """
         if self.world > 1:
             for part in tensor.view(-1).split(BUCKET_ELEMENTS):

@@ -1,7 +1,8 @@
-"""All weights in one buffer and all gradients in another, same-shaped parameters side by side as one stack.
+"""All weights in one buffer and all gradients in another, same-shaped parameters side by side as
+one stack.
 
-So the gradient norm, clipping and the sum over ranks are one operation each, and an optimizer works on a handful of
-stacks [n, *shape] instead of a parameter at a time, without copying.
+So the gradient norm, clipping and the sum over ranks are one operation each, and an optimizer works
+on a handful of stacks [n, *shape] instead of a parameter at a time, without copying.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ Kind = Literal["embedding", "matrix", "norm"]
 
 @dataclass(frozen=True)
 class Stack:
-    """Parameters of one kind and shape: `weights` and `gradients` are [n, *shape], views of the buffers."""
+    """Parameters of one kind and shape: `weights` and `gradients` are [n, *shape], views of the
+    buffers.
+    """
 
     kind: Kind
     names: tuple[str, ...]
@@ -69,7 +72,10 @@ class FlatParameters:
         """Return the length of the gradient and of the weights of each parameter, by name."""
         found: dict[str, tuple[float, float]] = {}
         for stack in self.stacks:
-            pairs = [torch.linalg.vector_norm(one.flatten(1), dim=1).tolist() for one in (stack.gradients, stack.weights)]
+            pairs = [
+                torch.linalg.vector_norm(one.flatten(1), dim=1).tolist()
+                for one in (stack.gradients, stack.weights)
+            ]
             found |= dict(zip(stack.names, zip(*pairs, strict=True), strict=True))
         return found
 
@@ -86,6 +92,12 @@ def _groups(model: nn.Module) -> dict[tuple[Kind, torch.Size], list[tuple[str, n
     groups: dict[tuple[Kind, torch.Size], list[tuple[str, nn.Parameter]]] = {}
     for name, weight in model.named_parameters():
         # A head of its own is a second table of all tokens, and no matrix inside the layers.
-        kind: Kind = "norm" if weight.ndim < 2 else "embedding" if "embed" in name or "lm_head" in name else "matrix"
+        kind: Kind = (
+            "norm"
+            if weight.ndim < 2
+            else "embedding"
+            if "embed" in name or "lm_head" in name
+            else "matrix"
+        )
         groups.setdefault((kind, weight.shape), []).append((name, weight))
     return groups

@@ -1,10 +1,13 @@
-"""The guard: judges a step by its loss and gradient norm before it is applied. Reads and writes nothing; what it
-remembers is part of a checkpoint, so that a run which was killed judges as one that was not.
+"""The guard: judges a step by its loss and gradient norm before it is applied. Reads and writes
+nothing; what it remembers is part of a checkpoint, so that a run which was killed judges as one
+that was not.
 
-A step is refused when its loss or norm is not finite, or lies further from the median of recent accepted steps than
-`limit` robust deviations (1.4826 times the median absolute deviation, which is the standard deviation of a normal
-distribution, and does not move when a few values are wild: Huber 1981). Norms are compared as logarithms, since they
-change by factors. A refused step is not applied at all: zero times NaN is NaN, and momentum would move anyway.
+A step is refused when its loss or norm is not finite, or lies further from the median of recent
+accepted steps than `limit` robust deviations (1.4826 times the median absolute deviation, which is
+the standard deviation of a normal
+distribution, and does not move when a few values are wild: Huber 1981). Norms are compared as
+logarithms, since they change by factors. A refused step is not applied at all: zero times NaN is
+NaN, and momentum would move anyway.
 """
 
 from __future__ import annotations
@@ -13,10 +16,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-# Accepted steps that make the recent range, and how many there must be before anything is outside of it.
+# Accepted steps that make the recent range, and how many there must be before anything is outside
+# of it.
 WINDOW, ENOUGH = 128, 64
-# The deviation counts as at least this much: nats of loss, and powers of e of the norm. Large batches differ by less
-# from each other than is worth a refused step.
+# The deviation counts as at least this much: nats of loss, and powers of e of the norm. Large
+# batches differ by less from each other than is worth a refused step.
 LOSS_FLOOR, NORM_FLOOR = 0.02, 0.1
 # So many refused steps in a row, or among the last RECENT, are no accident of one batch.
 STREAK = 5
@@ -45,7 +49,9 @@ class Guard:
     rate: float = 1.0
 
     def judge(self, loss: float, norm: float, limit: float) -> str:
-        """Say in words why a step must not be applied, or return ""; `limit` 0 refuses only what is not finite."""
+        """Say in words why a step must not be applied, or return ""; `limit` 0 refuses only what is
+        not finite.
+        """
         for name, value in (("loss", loss), ("gradient norm", norm)):
             if not math.isfinite(value):
                 return f"the {name} is {value}"

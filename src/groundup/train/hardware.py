@@ -26,7 +26,8 @@ from groundup.train.optimizer import Optimizer
 Precision = Literal["fp32", "bf16", "fp16"]
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-# Compiling costs 25 to 85 s on two cores and gives up to 1.5 times the speed: it pays in longer runs.
+# Compiling costs 25 to 85 s on two cores and gives up to 1.5 times the speed: it pays in longer
+# runs.
 COMPILE_PAYS_SECONDS = 1200.0
 # A probe stops looking for something better after this long.
 PROBE_SECONDS = 20.0
@@ -50,7 +51,8 @@ class Machine:
         micro_batch: sequences in one forward pass of one process.
         processes: that train together, one a GPU.
         recompute: whether the inside of a layer is computed again in the backward pass.
-        peak_flops: operations a second of one process in a large product of matrices, measured; for the record.
+        peak_flops: operations a second of one process in a large product of matrices, measured; for
+            the record.
     """
 
     device: str = "cpu"
@@ -78,7 +80,9 @@ class Machine:
         if self.device != "cuda":
             return
         if not torch.cuda.is_available():
-            raise GroundupError("this training began on a GPU and there is none here; remove train/machine.json to go on without")
+            raise GroundupError(
+                "this training began on a GPU and there is none here; remove train/machine.json to go on without"
+            )
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         # Else every torch.empty is filled first.
@@ -86,7 +90,8 @@ class Machine:
 
 
 def resolve(config: ModelConfig, train: Train, sequences: int) -> tuple[Machine, float]:
-    """Return the machine's settings (compile still off unless asked for) and the tokens a second of the probe, all processes.
+    """Return the machine's settings (compile still off unless asked for) and the tokens a second of
+    the probe, all processes.
 
     Raises:
         GroundupError: the batch cannot be shared by the processes, or nothing fits into memory.
@@ -104,14 +109,19 @@ def resolve(config: ModelConfig, train: Train, sequences: int) -> tuple[Machine,
         del trials
         torch.cuda.empty_cache()
     peak = peak_flops(device, precision)
-    machine = Machine(device, threads, precision, train.compile == "on", micro_batch, processes, recompute, peak)
+    machine = Machine(
+        device, threads, precision, train.compile == "on", micro_batch, processes, recompute, peak
+    )
     if train.compile == "on" and not compiler_works():
-        raise GroundupError('[train] compile = "on", and torch.compile finds no working compiler here; install one or set "auto"')
+        raise GroundupError(
+            '[train] compile = "on", and torch.compile finds no working compiler here; install one or set "auto"'
+        )
     return machine, speed
 
 
 def count_processes(train: Train, sequences: int, device: str) -> int:
-    """Return the processes that train together: one a GPU, so many that each takes as many sequences.
+    """Return the processes that train together: one a GPU, so many that each takes as many
+    sequences.
 
     Raises:
         GroundupError: the recipe names a number that cannot share the sequences of a step evenly.
@@ -128,15 +138,25 @@ def count_processes(train: Train, sequences: int, device: str) -> int:
 
 
 def divisor(share: int, limit: int) -> int:
-    """Return the largest divisor of `share` that is at most `limit`, so that all micro-batches are of one size."""
+    """Return the largest divisor of `share` that is at most `limit`, so that all micro-batches are
+    of one size.
+    """
     return max(size for size in range(1, max(1, min(share, limit)) + 1) if share % size == 0)
 
 
 class Trials:
     """Tries training steps on made-up tokens: does one fit into memory, and how fast is it?"""
 
-    def __init__(self, config: ModelConfig, train: Train, device: str, share: int, processes: int = 1) -> None:
-        self.config, self.train, self.device, self.share, self.processes = config, train, device, share, processes
+    def __init__(
+        self, config: ModelConfig, train: Train, device: str, share: int, processes: int = 1
+    ) -> None:
+        self.config, self.train, self.device, self.share, self.processes = (
+            config,
+            train,
+            device,
+            share,
+            processes,
+        )
         self.best_speed = 0.0
         self._end = time.perf_counter() + PROBE_SECONDS
         self._model = Transformer(config).to(device).train()
@@ -157,14 +177,22 @@ class Trials:
             GroundupError: not one sequence fits into memory.
         """
         context, wanted = self.config.context, self.train.micro_batch
-        precisions: list[Precision] = ["bf16", "fp32"] if self.train.precision == "auto" else [self.train.precision]
-        sizes = list(dict.fromkeys(divisor(self.share, max(1, tokens // context)) for tokens in CPU_MICRO_TOKENS))
+        precisions: list[Precision] = (
+            ["bf16", "fp32"] if self.train.precision == "auto" else [self.train.precision]
+        )
+        sizes = list(
+            dict.fromkeys(
+                divisor(self.share, max(1, tokens // context)) for tokens in CPU_MICRO_TOKENS
+            )
+        )
         if wanted != "auto":
             sizes = [divisor(self.share, wanted)]
         # What float32 needs is the most.
         largest = self.largest("fp32", max(sizes))
         sizes = list(dict.fromkeys(min(size, largest) for size in sizes))
-        speeds: dict[tuple[Precision, int], float] = {(p, sizes[0]): self.speed(p, sizes[0]) for p in precisions}
+        speeds: dict[tuple[Precision, int], float] = {
+            (p, sizes[0]): self.speed(p, sizes[0]) for p in precisions
+        }
         fastest = max(speeds, key=lambda choice: speeds[choice])[0]
         for size in sizes[1:]:
             if time.perf_counter() < self._end:
@@ -173,24 +201,32 @@ class Trials:
         return max(speeds, key=lambda choice: speeds[choice])
 
     def gpu(self) -> tuple[Precision, int]:
-        """Return bf16 where the GPU has it, and the largest micro-batch that leaves some memory free.
+        """Return bf16 where the GPU has it, and the largest micro-batch that leaves some memory
+        free.
 
         Raises:
             GroundupError: not one sequence fits into memory.
         """
-        fallback: Precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        fallback: Precision = (
+            "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        )
         precision: Precision = fallback if self.train.precision == "auto" else self.train.precision
         wanted = self.train.micro_batch
-        first = divisor(self.share, wanted if wanted != "auto" else max(1, GPU_MICRO_TOKENS // self.config.context))
+        first = divisor(
+            self.share,
+            wanted if wanted != "auto" else max(1, GPU_MICRO_TOKENS // self.config.context),
+        )
         size = self.largest(precision, first)
         self.best_speed = self.speed(precision, size)
         return precision, size
 
     def largest(self, precision: Precision, size: int) -> int:
-        """Return the largest micro-batch up to `size` that fits; layers are computed twice only where one would not.
+        """Return the largest micro-batch up to `size` that fits; layers are computed twice only
+        where one would not.
 
         Raises:
-            GroundupError: not even one sequence fits, or not the micro-batch that the recipe asks for.
+            GroundupError: not even one sequence fits, or not the micro-batch that the recipe asks
+                for.
         """
         while not self.fits(precision, size):
             if size > 1 and self.train.micro_batch == "auto":
@@ -206,9 +242,14 @@ class Trials:
         return size
 
     def fits(self, precision: Precision, size: int) -> bool:
-        """Whether a whole step over `size` sequences fits: tried on a GPU, added up on a CPU, whose kernel would kill us."""
+        """Whether a whole step over `size` sequences fits: tried on a GPU, added up on a CPU, whose
+        kernel would kill us.
+        """
         if self.device != "cuda":
-            return self.step_bytes(precision, size) < CPU_MEMORY_SHARE * psutil.virtual_memory().available / self.processes
+            return (
+                self.step_bytes(precision, size)
+                < CPU_MEMORY_SHARE * psutil.virtual_memory().available / self.processes
+            )
         try:
             torch.cuda.reset_peak_memory_stats()
             self.speed(precision, size, repeats=1)
@@ -220,8 +261,9 @@ class Trials:
         return torch.cuda.max_memory_allocated() < GPU_MEMORY_SHARE * total
 
     def step_bytes(self, precision: Precision, size: int) -> int:
-        """Return the bytes that a step takes beside weights, gradients and optimizer state: what one sequence keeps for
-        the backward pass, counted in a forward pass, times `size`; and what the optimizer copies of its largest stack.
+        """Return the bytes that a step takes beside weights, gradients and optimizer state: what
+        one sequence keeps for the backward pass, counted in a forward pass, times `size`; and what
+        the optimizer copies of its largest stack.
         """
         kept: dict[int, int] = {}
         own = {weight.untyped_storage().data_ptr() for weight in self._model.parameters()}
@@ -233,17 +275,28 @@ class Trials:
             return tensor
 
         tokens_BT = self._tokens(1)
-        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor), Machine(self.device, precision=precision).autocast():
+        with (
+            torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
+            Machine(self.device, precision=precision).autocast(),
+        ):
             loss = self._model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:])
         held = size * sum(kept.values())
         if self._model.recompute:
-            # The one layer that is being computed again, as if all of a plain pass were spread evenly.
-            held += size * LAYER_BYTES * self.config.context * (self.config.width + self.config.feed_forward)
+            # The one layer that is being computed again, as if all of a plain pass were spread
+            # evenly.
+            held += (
+                size
+                * LAYER_BYTES
+                * self.config.context
+                * (self.config.width + self.config.feed_forward)
+            )
         del loss
         return held + 4 * max(stack.weights.nbytes for stack in self._parameters.stacks)
 
     def speed(self, precision: Precision, size: int, repeats: int = 2) -> float:
-        """Return tokens a second of forward and backward over `size` sequences; the best of a few, since others use the machine."""
+        """Return tokens a second of forward and backward over `size` sequences; the best of a few,
+        since others use the machine.
+        """
         tokens_BT = self._tokens(size)
         best = float("inf")
         for _ in range(repeats + 1):
@@ -258,7 +311,10 @@ class Trials:
         return size * self.config.context / best
 
     def _tokens(self, size: int) -> torch.Tensor:
-        return torch.arange(size * (self.config.context + 1), device=self.device).view(size, -1) % self.config.vocab_size
+        return (
+            torch.arange(size * (self.config.context + 1), device=self.device).view(size, -1)
+            % self.config.vocab_size
+        )
 
 
 def peak_flops(device: str, precision: Precision) -> float:
@@ -276,12 +332,20 @@ def peak_flops(device: str, precision: Precision) -> float:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory ran out, of a GPU or of this machine."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+    return isinstance(
+        error, (torch.OutOfMemoryError, MemoryError)
+    ) or "can't allocate memory" in str(error)
 
 
 def uncompiled() -> AbstractContextManager[None]:
-    """Have nothing compiled anew in a with block; torch's compiler is not imported for it (1.6 s), so nothing is compiled without it."""
-    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+    """Have nothing compiled anew in a with block; torch's compiler is not imported for it (1.6 s),
+    so nothing is compiled without it.
+    """
+    return (
+        torch.compiler.set_stance("force_eager")
+        if "torch._dynamo" in sys.modules
+        else nullcontext()
+    )
 
 
 def compiler_works() -> bool:

@@ -1,7 +1,8 @@
-"""Runs the loop: in this process, or in processes of its own that torchrun starts, one a rank. Reads `RUN/train/train.json`.
+"""Runs the loop: in this process, or in processes of its own that torchrun starts, one a rank.
+Reads `RUN/train/train.json`.
 
-torchrun would end its ranks at a signal, and kill them after 30 s; a large checkpoint takes longer. So it is started
-deaf to signals, by `python -m groundup.train.launch`, and signals go to the ranks.
+torchrun would end its ranks at a signal, and kill them after 30 s; a large checkpoint takes longer.
+So it is started deaf to signals, by `python -m groundup.train.launch`, and signals go to the ranks.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from groundup.train.trainer import Trainer
 ERROR = ".error"
 # Tells a rank that its plan was made by the process that started it.
 PLANNED = "GROUNDUP_PLANNED"
-# Tells a process who started it: one that was orphaned while it still imported cannot see that otherwise.
+# Tells a process who started it: one that was orphaned while it still imported cannot see that
+# otherwise.
 PARENT = "GROUNDUP_PARENT"
 RANK = "groundup.train"
 # torchrun's first restart after a killed process was seen to fail where the second worked.
@@ -44,22 +46,37 @@ def train(root: Path, plan: Plan) -> None:
 
 
 def launch(root: Path, plan: Plan) -> None:
-    """Run the loop in processes of its own, one a rank; one that is lost is replaced, and all go on from a checkpoint.
+    """Run the loop in processes of its own, one a rank; one that is lost is replaced, and all go on
+    from a checkpoint.
 
     Raises:
         GroundupError: they were stopped, failed, or died more often than they are started again.
     """
     error = root / "train" / ERROR
     error.unlink(missing_ok=True)
-    options = ["--standalone", f"--nproc-per-node={plan.machine.processes}", f"--max-restarts={RESTARTS}", "--signals-to-handle=SIGQUIT"]
-    environment = dict(os.environ) | {"OMP_NUM_THREADS": str(plan.machine.threads), PLANNED: "1", PARENT: str(os.getpid())}
-    code = wait([sys.executable, "-m", "groundup.train.launch", *options, "-m", RANK, str(root)], environment)
+    options = [
+        "--standalone",
+        f"--nproc-per-node={plan.machine.processes}",
+        f"--max-restarts={RESTARTS}",
+        "--signals-to-handle=SIGQUIT",
+    ]
+    environment = dict(os.environ) | {
+        "OMP_NUM_THREADS": str(plan.machine.threads),
+        PLANNED: "1",
+        PARENT: str(os.getpid()),
+    }
+    code = wait(
+        [sys.executable, "-m", "groundup.train.launch", *options, "-m", RANK, str(root)],
+        environment,
+    )
     if error.exists():
         message = error.read_text(encoding="utf-8")
         error.unlink()
         raise GroundupError(message)
     if code:
-        raise GroundupError("the training processes died; what they had saved is kept, run again to go on")
+        raise GroundupError(
+            "the training processes died; what they had saved is kept, run again to go on"
+        )
 
 
 def wait(command: list[str], environment: Mapping[str, str]) -> int:
@@ -70,7 +87,9 @@ def wait(command: list[str], environment: Mapping[str, str]) -> int:
                 return process.wait(timeout=0.5)
             except subprocess.TimeoutExpired:
                 # Again and again: one that comes before a rank listens is lost.
-                for number in ([signal.SIGTERM] if asked.set else []) + ([RELOAD] if asked.reload else []):
+                for number in ([signal.SIGTERM] if asked.set else []) + (
+                    [RELOAD] if asked.reload else []
+                ):
                     _tell_ranks(process.pid, number)
                 asked.reload = False
 
@@ -85,9 +104,12 @@ def _tell_ranks(launcher: int, number: signal.Signals) -> None:
 
 
 def leave_with_parent() -> None:
-    """End this process when the one that started it is gone: ranks without a master would go on outside the run's lock."""
+    """End this process when the one that started it is gone: ranks without a master would go on
+    outside the run's lock.
+    """
     if sys.platform == "linux":
-        # The kernel sees to it even while a library waits with the interpreter's lock held, as gloo does when it connects.
+        # The kernel sees to it even while a library waits with the interpreter's lock held, as gloo
+        # does when it connects.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     parent = int(os.environ.get(PARENT, os.getppid()))
     # The kernel tells of deaths from now on only.
@@ -108,7 +130,8 @@ if __name__ == "__main__":
         signal.signal(one, signal.SIG_IGN)
     leave_with_parent()
     os.environ[PARENT] = str(os.getpid())
-    # Else all starts share one store, and new ranks connect to the addresses of lost ones (torch 2.13, gloo).
+    # Else all starts share one store, and new ranks connect to the addresses of lost ones (torch
+    # 2.13, gloo).
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     from torch.distributed.run import main
 

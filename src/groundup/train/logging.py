@@ -1,6 +1,8 @@
-"""Figures of a training as it goes: `RUN/train/metrics.jsonl`, and TensorBoard or Weights & Biases where asked for.
+"""Figures of a training as it goes: `RUN/train/metrics.jsonl`, and TensorBoard or Weights & Biases
+where asked for.
 
-metrics.jsonl is cut back when a run goes back to a checkpoint; the other two show what happened, both times.
+metrics.jsonl is cut back when a run goes back to a checkpoint; the other two show what happened,
+both times.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from groundup.train.setup import Plan
 class Interval:
     """Figures of the steps since the last line of metrics.
 
-    `busy` seconds went into steps, `waited` of them into waiting for data; validation and checkpoints count in neither.
+    `busy` seconds went into steps, `waited` of them into waiting for data; validation and
+    checkpoints count in neither.
     """
 
     def __init__(self) -> None:
@@ -68,10 +71,11 @@ def perplexity(loss: float) -> float:
 def utilization(tokens_per_second: float, plan: Plan) -> float:
     """Return the share of the machine's rate of multiplication that training uses.
 
-    tokens/s x operations a token / (peak x processes). Operations a token are `ModelConfig.flops_per_token`: 3 x (2 x
-    parameters of all matrices, the head among them, + 4 x heads x head width x (context + 1) / 2 a layer for causal
-    attention). Layers that are computed twice count once. The peak is that of a large product of matrices in the
-    training's precision, measured on this machine before step 0 (machine.json), not a data sheet's.
+    tokens/s x operations a token / (peak x processes). Operations a token are
+    `ModelConfig.flops_per_token`: 3 x (2 x parameters of all matrices, the head among them, + 4 x
+    heads x head width x (context + 1) / 2 a layer for causal attention). Layers that are computed
+    twice count once. The peak is that of a large product of matrices in the training's precision,
+    measured on this machine before step 0 (machine.json), not a data sheet's.
     """
     peak = plan.machine.peak_flops * plan.machine.processes
     return tokens_per_second * plan.config.flops_per_token() / peak if peak else 0.0
@@ -82,7 +86,9 @@ def memory_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     # Linux counts kilobytes, macOS bytes.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
 
 
 class Sink(Protocol):
@@ -100,7 +106,9 @@ class TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise GroundupError("[train] tensorboard = true, and it is not installed; `pip install 'groundup[tensorboard]'`") from None
+            raise GroundupError(
+                "[train] tensorboard = true, and it is not installed; `pip install 'groundup[tensorboard]'`"
+            ) from None
         self._writer = SummaryWriter(folder / "tensorboard")
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
@@ -117,13 +125,24 @@ class WeightsAndBiases:
         try:
             import wandb
         except ImportError:
-            raise GroundupError("[train] wandb = true, and it is not installed; `pip install wandb`") from None
-        self._run = wandb.init(project="groundup", name=name, id=f"groundup-{name}", resume="allow", dir=folder, config=dict(settings))
+            raise GroundupError(
+                "[train] wandb = true, and it is not installed; `pip install wandb`"
+            ) from None
+        self._run = wandb.init(
+            project="groundup",
+            name=name,
+            id=f"groundup-{name}",
+            resume="allow",
+            dir=folder,
+            config=dict(settings),
+        )
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """Log scalars."""
         # Its own step must not go back, ours may: so ours is a figure like the others.
-        self._run.log({f"train/{name}": value for name, value in figures.items()} | {"train/step": step})
+        self._run.log(
+            {f"train/{name}": value for name, value in figures.items()} | {"train/step": step}
+        )
 
 
 class Logbook:

@@ -1,4 +1,5 @@
-"""Muon for the matrices inside the layers, AdamW for everything else (or for all), over stacks of same-shaped weights.
+"""Muon for the matrices inside the layers, AdamW for everything else (or for all), over stacks of
+same-shaped weights.
 
 A step that is not taken leaves no trace: nothing is counted unless `step` is called.
 """
@@ -17,8 +18,9 @@ from groundup.train.flat_params import FlatParameters, Stack
 ADAM_BETAS = (0.9, 0.95)
 ADAM_EPSILON = 1e-8
 MUON_MOMENTUM = 0.95
-# Coefficients of the quintic iteration, five times: singular values land between about 0.7 and 1.2 (Jordan et al.
-# 2024, kellerjordan.github.io/posts/muon), which is near enough to orthogonal and needs no decomposition.
+# Coefficients of the quintic iteration, five times: singular values land between about 0.7 and 1.2
+# (Jordan et al. 2024, kellerjordan.github.io/posts/muon), which is near enough to orthogonal and
+# needs no decomposition.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 
@@ -28,11 +30,16 @@ class Optimizer:
 
     Args:
         family: "muon" or "adamw" for the matrices inside the layers.
-        dtype: in which Muon orthogonalises; bfloat16 is enough and faster where the machine multiplies it faster.
+        dtype: in which Muon orthogonalises; bfloat16 is enough and faster where the machine
+            multiplies it faster.
     """
 
     def __init__(
-        self, parameters: FlatParameters, family: Literal["muon", "adamw"], weight_decay: float, dtype: torch.dtype = torch.float32
+        self,
+        parameters: FlatParameters,
+        family: Literal["muon", "adamw"],
+        weight_decay: float,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.stacks = parameters.stacks
         self.weight_decay, self.dtype = weight_decay, dtype
@@ -41,7 +48,10 @@ class Optimizer:
         self._adam = [stack for stack in self.stacks if stack not in self._muon]
         self._state = {f"momentum.{s.label}": torch.zeros_like(s.weights) for s in self._muon}
         for stack in self._adam:
-            self._state |= {f"{name}.{stack.label}": torch.zeros_like(stack.weights) for name in ("mean", "square")}
+            self._state |= {
+                f"{name}.{stack.label}": torch.zeros_like(stack.weights)
+                for name in ("mean", "square")
+            }
 
     @torch.no_grad()
     def step(self, learning_rate: float, muon_learning_rate: float) -> None:
@@ -63,14 +73,18 @@ class Optimizer:
         stack.weights.addcdiv_(mean, scale, value=-rate / (1 - first**self.steps))
 
     def _muon_step(self, stack: Stack, rate: float) -> None:
-        """Momentum, looked ahead (Nesterov), made orthogonal; wide matrices take steps of the same length per row."""
+        """Momentum, looked ahead (Nesterov), made orthogonal; wide matrices take steps of the same
+        length per row.
+        """
         momentum = self._state[f"momentum.{stack.label}"]
         momentum.lerp_(stack.gradients, 1 - MUON_MOMENTUM)
         ahead = torch.lerp(stack.gradients, momentum, MUON_MOMENTUM)
         rows, columns = ahead.shape[-2:]
         self._decay(stack, rate)
         update = orthogonalize(ahead, self.dtype)
-        stack.weights.add_(update.to(stack.weights.dtype), alpha=-rate * max(1.0, rows / columns) ** 0.5)
+        stack.weights.add_(
+            update.to(stack.weights.dtype), alpha=-rate * max(1.0, rows / columns) ** 0.5
+        )
 
     def _decay(self, stack: Stack, rate: float) -> None:
         if stack.kind != "norm":
@@ -84,7 +98,9 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the state as plain tensors, ready for safetensors."""
-        return {name: tensor.cpu() for name, tensor in self._state.items()} | {"steps": torch.tensor(self.steps)}
+        return {name: tensor.cpu() for name, tensor in self._state.items()} | {
+            "steps": torch.tensor(self.steps)
+        }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take over a state that `state_dict` gave.
@@ -101,7 +117,9 @@ class Optimizer:
 
 
 def orthogonalize(matrices_NRC: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return a near-orthogonal matrix of the same row and column space for each of a stack (Newton-Schulz iteration)."""
+    """Return a near-orthogonal matrix of the same row and column space for each of a stack
+    (Newton-Schulz iteration).
+    """
     a, b, c = NEWTON_SCHULZ
     x = matrices_NRC.to(dtype)
     tall = x.shape[-2] > x.shape[-1]

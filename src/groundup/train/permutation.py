@@ -1,4 +1,6 @@
-"""A keyed permutation of 0 … n-1 that is computed, not stored: any position of an epoch's order is reached at once."""
+"""A keyed permutation of 0 … n-1 that is computed, not stored: any position of an epoch's order is
+reached at once.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ from numpy.typing import NDArray
 
 Indices: TypeAlias = NDArray[np.int64]
 Values: TypeAlias = NDArray[np.uint64]
-# Four rounds make a Feistel network a pseudo-random permutation when its round function is one (Luby and Rackoff
-# 1988); ours is only a mixer, so two more.
+# Four rounds make a Feistel network a pseudo-random permutation when its round function is one
+# (Luby and Rackoff 1988); ours is only a mixer, so two more.
 ROUNDS = 6
 
 
@@ -25,18 +27,23 @@ def key_from(*parts: int | str) -> int:
 def permute(positions: Indices, size: int, key: int) -> Indices:
     """Return where the permutation `key` of range(size) sends each of `positions`.
 
-    A Feistel network permutes the smallest range 0 … 4^k - 1 that holds `size`; what it sends beyond `size` is sent on
-    until it lands inside (cycle-walking, Black and Rogaway 2002), about four times at most on average.
+    A Feistel network permutes the smallest range 0 … 4^k - 1 that holds `size`; what it sends
+    beyond `size` is sent on until it lands inside (cycle-walking, Black and Rogaway 2002), about
+    four times at most on average.
     """
     return _walk(positions, size, key, _feistel)
 
 
 def permute_back(places: Indices, size: int, key: int) -> Indices:
-    """Return the positions that the permutation `key` of range(size) sends to `places`: the inverse of `permute`."""
+    """Return the positions that the permutation `key` of range(size) sends to `places`: the inverse
+    of `permute`.
+    """
     return _walk(places, size, key, _feistel_back)
 
 
-def _walk(values: Indices, size: int, key: int, step: Callable[[Values, int, list[np.uint64]], Values]) -> Indices:
+def _walk(
+    values: Indices, size: int, key: int, step: Callable[[Values, int, list[np.uint64]], Values]
+) -> Indices:
     half = max(1, -(-(size - 1).bit_length() // 2))
     found = values.astype(np.uint64)
     outside = np.arange(len(found))
@@ -64,7 +71,9 @@ def _feistel_back(values: Values, half: int, keys: list[np.uint64]) -> Values:
 
 
 def _mix(values: Values) -> Values:
-    """Stafford's variant 13 of the 64-bit finaliser (the one in SplitMix64): every input bit reaches every output bit."""
+    """Stafford's variant 13 of the 64-bit finaliser (the one in SplitMix64): every input bit
+    reaches every output bit.
+    """
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))

@@ -1,9 +1,10 @@
 """What follows from a refused step: it is written down, and after repeated ones the run goes back.
 
-Going back means the last checkpoint from before the trouble, its samples up to now passed over, and a lower learning
-rate (Chowdhery et al. 2022, arXiv 2204.02311, section 5.1, skipped 200 to 500 batches after spikes; the same data did
-not spike from another state). After `ROLLBACKS` times the run stops and says what is known.
-Writes train/incidents/*.json, and a "rollback" event into the ledger.
+Going back means the last checkpoint from before the trouble, its samples up to now passed over, and
+a lower learning rate (Chowdhery et al. 2022, arXiv 2204.02311, section 5.1, skipped 200 to 500
+batches after spikes; the same data did not spike from another state). After `ROLLBACKS` times the
+run stops and says what is known. Writes train/incidents/*.json, and a "rollback" event into the
+ledger.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class Trouble:
         if standing.logbook is None:
             return
         say(f"  step {step}: {reason}; this step is not applied")
-        standing.logbook.write(step, guard=reason, refused_loss=reading.loss, refused_norm=reading.norm)
+        standing.logbook.write(
+            step, guard=reason, refused_loss=reading.loss, refused_norm=reading.norm
+        )
         if first:
             self._examine(reason, reading)
 
@@ -45,15 +48,28 @@ class Trouble:
         standing, state = self.standing, self.standing.state
         first, sequences = place(state.spans, state.step)
         found = incident.examine(
-            standing.root, standing.loader, standing.model, standing.parameters, standing.whole.machine, first, sequences
+            standing.root,
+            standing.loader,
+            standing.model,
+            standing.parameters,
+            standing.whole.machine,
+            first,
+            sequences,
         )
-        known = {"step": state.step, "reason": reason, "loss": reading.loss, "gradient_norm": reading.norm, "first_sample": first}
+        known = {
+            "step": state.step,
+            "reason": reason,
+            "loss": reading.loss,
+            "gradient_norm": reading.norm,
+            "first_sample": first,
+        }
         path = incident.write(standing.root, state.step, state.guard.rollbacks, known | found)
         self._known = f"; {incident.summary(found)}; more in {path}"
         say(f"    {self._known[2:]}")
 
     def go_back(self) -> None:
-        """Stand at the last checkpoint from before the trouble, behind the samples since, with a lower rate.
+        """Stand at the last checkpoint from before the trouble, behind the samples since, with a
+        lower rate.
 
         Raises:
             GroundupError: the run has gone back often enough.
@@ -69,11 +85,21 @@ class Trouble:
             return
         state = standing.state
         # Newer ones belong to a course that is not taken.
-        standing.checkpoints.prune([step for step in standing.checkpoints.steps() if step <= state.step])
-        event = {"step": before.step, "to": state.step, "reason": reason, "skipped": list(state.skipped[-1]), "rate": state.guard.rate}
+        standing.checkpoints.prune(
+            [step for step in standing.checkpoints.steps() if step <= state.step]
+        )
+        event = {
+            "step": before.step,
+            "to": state.step,
+            "reason": reason,
+            "skipped": list(state.skipped[-1]),
+            "rate": state.guard.rate,
+        }
         standing.changes.ledger.write_once("rollback", **event)
         standing.logbook.write(state.step, guard=f"back from step {before.step}: {reason}")
-        say(f"  step {before.step}: {reason}; back to step {state.step}, learning rate times {state.guard.rate:g}")
+        say(
+            f"  step {before.step}: {reason}; back to step {state.step}, learning rate times {state.guard.rate:g}"
+        )
 
     def _pass_over(self, before: State) -> None:
         """Go on behind the samples that were read since the checkpoint."""

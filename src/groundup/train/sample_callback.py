@@ -1,4 +1,6 @@
-"""Continues one prompt again and again while a model learns, so that one watches it learn to write. Prints only."""
+"""Continues one prompt again and again while a model learns, so that one watches it learn to write.
+Prints only.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ TEMPERATURE, TOP_P = 0.7, 0.95
 
 
 class Watcher:
-    """Goes by the clock, and leaves no trace in what is learned: the randomness is its own, the model is only read."""
+    """Goes by the clock, and leaves no trace in what is learned: the randomness is its own, the
+    model is only read.
+    """
 
     def __init__(self, tokenizer: Path, prompt: str, every_seconds: float) -> None:
         self._tokenizer = Tokenizer.from_file(str(tokenizer)) if tokenizer.exists() else None

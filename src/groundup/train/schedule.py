@@ -1,4 +1,6 @@
-"""The learning rate as a pure function of the step: linear warm-up, then a cosine to a share of the peak."""
+"""The learning rate as a pure function of the step: linear warm-up, then a cosine to a share of the
+peak.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,11 @@ import math
 
 
 def rate(step: int, steps: int, warmup: int, final: float) -> float:
-    """Return the share of the peak learning rate at `step` (0 is the first): up over `warmup` steps, `final` at the last.
+    """Return the share of the peak learning rate at `step` (0 is the first): up over `warmup`
+    steps, `final` at the last.
 
-    A warm-up longer than half the run is cut to half, or the peak would come when there is nothing left to learn.
+    A warm-up longer than half the run is cut to half, or the peak would come when there is nothing
+    left to learn.
     """
     warmup = min(warmup, steps // 2)
     if step < warmup:

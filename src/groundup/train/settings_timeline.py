@@ -1,8 +1,9 @@
-"""What may change while a run is on: the [train] table, by step. Reads `RUN/train/ledger.jsonl` and, when asked to, the
-recipe; writes events into the ledger.
+"""What may change while a run is on: the [train] table, by step. Reads `RUN/train/ledger.jsonl`
+and, when asked to, the recipe; writes events into the ledger.
 
-A "settings" event says what holds from its step on. A later line overrules earlier ones from its step on, so that a run
-which goes back to a checkpoint replays every change at its own step, and one whose recipe was edited in between does not.
+A "settings" event says what holds from its step on. A later line overrules earlier ones from its
+step on, so that a run which goes back to a checkpoint replays every change at its own step, and one
+whose recipe was edited in between does not.
 """
 
 from __future__ import annotations
@@ -64,13 +65,17 @@ class Changes:
         return dataclasses.replace(self.plan, train=change.train, steps=change.steps)
 
     def note(self, step: int, train: Train, steps: int) -> bool:
-        """Write into the ledger what holds from `step` on, unless it holds already; return whether it was written."""
+        """Write into the ledger what holds from `step` on, unless it holds already; return whether
+        it was written.
+        """
         newest = timeline(self.ledger.events(EVENT))
         if newest and (newest[-1].train, newest[-1].steps) == (train, steps):
             return False
         if not newest and step:
             # What held until now must be known for going back to before `step`.
-            self.ledger.write(EVENT, step=0, changed="", settings=_table(self.plan.train, self.plan.steps))
+            self.ledger.write(
+                EVENT, step=0, changed="", settings=_table(self.plan.train, self.plan.steps)
+            )
         before = _table(self.changes[-1].train, self.changes[-1].steps)
         now = _table(train, steps)
         self.ledger.write(EVENT, step=step, changed=changed_settings(before, now), settings=now)
@@ -85,16 +90,22 @@ class Changes:
             GroundupError: it cannot be used, or changes what a running process cannot.
         """
         if not self.plan.recipe:
-            raise GroundupError("this training was not begun from a recipe file; stop it, and run again to change it")
+            raise GroundupError(
+                "this training was not begun from a recipe file; stop it, and run again to change it"
+            )
         train = load_recipe(Path(self.plan.recipe), self.plan.overrides).train
         now = self.changes[-1]
         stuck = [name for name in FIXED if getattr(train, name) != getattr(now.train, name)]
         if stuck:
-            raise GroundupError(f"{self.plan.recipe}: [train] {stuck[0]} cannot change while a run is on; stop it and run again")
+            raise GroundupError(
+                f"{self.plan.recipe}: [train] {stuck[0]} cannot change while a run is on; stop it and run again"
+            )
         steps = now.steps if train.steps == "auto" else train.steps
         sequences = dataclasses.replace(self.plan, train=train).sequences
         if sequences % world:
-            raise GroundupError(f"{self.plan.recipe}: batch_tokens is {sequences} sequences, which {world} processes cannot share evenly")
+            raise GroundupError(
+                f"{self.plan.recipe}: batch_tokens is {sequences} sequences, which {world} processes cannot share evenly"
+            )
         changed = changed_settings(_table(now.train, now.steps), _table(train, steps))
         if changed and self.note(step, train, steps):
             dataclasses.replace(self.plan, train=train, steps=steps).write(self.ledger.path.parent)

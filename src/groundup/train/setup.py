@@ -1,4 +1,6 @@
-"""Everything that the training loop needs to know, resolved: `RUN/train/train.json`. A torchrun process reads only this."""
+"""Everything that the training loop needs to know, resolved: `RUN/train/train.json`. A torchrun
+process reads only this.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,20 @@ from groundup.schema import decode, settings
 from groundup.train.hardware import Machine
 
 PLAN = "train.json"
-# steps = "auto": not more passes than are worth their time (see model/presets.py), and minutes without a GPU.
+# steps = "auto": not more passes than are worth their time (see model/presets.py), and minutes
+# without a GPU.
 EPOCHS, TOKENS_PER_PARAMETER, CPU_SECONDS = 4, 20, 300.0
 
 
-def automatic_tokens(epoch_tokens: int, config: ModelConfig, device: str, tokens_a_second: float) -> int:
+def automatic_tokens(
+    epoch_tokens: int, config: ModelConfig, device: str, tokens_a_second: float
+) -> int:
     """Return the tokens that `steps = "auto"` trains on."""
-    limit = CPU_SECONDS * tokens_a_second if device == "cpu" else TOKENS_PER_PARAMETER * config.parameter_count()
+    limit = (
+        CPU_SECONDS * tokens_a_second
+        if device == "cpu"
+        else TOKENS_PER_PARAMETER * config.parameter_count()
+    )
     return int(min(EPOCHS * epoch_tokens, limit))
 
 
@@ -35,10 +44,12 @@ class Plan:
         key_parts: settings and inputs that decide the weights; another key is another training.
         steps: the end step.
         weights: share of training tokens by source, relative to its size.
-        base: what step 0 takes its weights from: folder, name, license and content; empty where they are drawn.
+        base: what step 0 takes its weights from: folder, name, license and content; empty where
+            they are drawn.
         token_ids: ids that the tokenizer has; a model from elsewhere may have more.
         tokens_per_second: measured by the probe, for the record.
-        recipe: file that the [train] table can be read again from, with `overrides`; "" where there is none.
+        recipe: file that the [train] table can be read again from, with `overrides`; "" where there
+            is none.
     """
 
     config: ModelConfig
@@ -65,10 +76,16 @@ class Plan:
         return max(1, round(self.train.batch_tokens / self.config.context))
 
     def origin(self) -> dict[str, str]:
-        """Return in words where the first weights come from, without folders of this machine; nothing where they are drawn."""
+        """Return in words where the first weights come from, without folders of this machine;
+        nothing where they are drawn.
+        """
         if not self.base:
             return {}
-        return {"name": self.base["name"], "license": self.base["license"] or "not stated", "sha256": self.base["content"]}
+        return {
+            "name": self.base["name"],
+            "license": self.base["license"] or "not stated",
+            "sha256": self.base["content"],
+        }
 
     def write(self, folder: Path) -> None:
         """Write train.json."""
@@ -104,7 +121,9 @@ class Plan:
         try:
             return cls._from(table, str(folder / PLAN))
         except (KeyError, TypeError) as error:
-            raise GroundupError(f"{folder / PLAN}: cannot be understood ({error}); move it away to begin anew") from None
+            raise GroundupError(
+                f"{folder / PLAN}: cannot be understood ({error}); move it away to begin anew"
+            ) from None
 
     @classmethod
     def _from(cls, table: Mapping[str, Any], where: str) -> Plan:

@@ -1,4 +1,6 @@
-"""Signals as flags that the loop asks for between two steps: stop after this step, or read the recipe again."""
+"""Signals as flags that the loop asks for between two steps: stop after this step, or read the
+recipe again.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ class StopFlag:
 def stop_flag(patient: bool = False) -> Iterator[StopFlag]:
     """Catch signals within the block; outside the main thread none can be caught.
 
-    A second signal to stop acts at once, unless `patient`: a rank hears of a stop from several sides.
+    A second signal to stop acts at once, unless `patient`: a rank hears of a stop from several
+    sides.
     """
     flag = StopFlag()
     if threading.current_thread() is not threading.main_thread():

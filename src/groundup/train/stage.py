@@ -1,5 +1,6 @@
-"""The train stage. Reads the view `RUN/tokenize`; writes `RUN/train`: train.json, machine.json, ledger.jsonl, index.parquet
-and what the loop writes. Goes on where a checkpoint stands, does nothing when the end step is reached, and guards what was expensive.
+"""The train stage. Reads the view `RUN/tokenize`; writes `RUN/train`: train.json, machine.json,
+ledger.jsonl, index.parquet and what the loop writes. Goes on where a checkpoint stands, does
+nothing when the end step is reached, and guards what was expensive.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ def run(run: Run) -> None:
     else:
         launch(run.root, plan)
         if not finished(run.root, plan):
-            raise GroundupError("the training processes died; what they had saved is kept, run again to go on")
+            raise GroundupError(
+                "the training processes died; what they had saved is kept, run again to go on"
+            )
     run.built += 1
 
 
@@ -69,14 +72,33 @@ def prepare(run: Run, processes: int = 0) -> Plan:
     """
     view = run.store.view("tokenize")
     if view is None:
-        raise GroundupError(f"{run.root / 'tokenize'}: there are no token shards; run the stages before train first")
+        raise GroundupError(
+            f"{run.root / 'tokenize'}: there are no token shards; run the stages before train first"
+        )
     base, token_ids = _base(run), _token_ids(view)
     config = _config(run, view, base, token_ids)
     origin = _origin(base)
     step = key_of(run, view, config, origin.get("content", ""))
     _make_room(run, step)
-    train = run.recipe.train if not processes else dataclasses.replace(run.recipe.train, processes=processes)
-    return _plan(run, Plan(config, train, Machine(), run.recipe.seed, 1, _weights(run), step, base=origin, token_ids=token_ids))
+    train = (
+        run.recipe.train
+        if not processes
+        else dataclasses.replace(run.recipe.train, processes=processes)
+    )
+    return _plan(
+        run,
+        Plan(
+            config,
+            train,
+            Machine(),
+            run.recipe.seed,
+            1,
+            _weights(run),
+            step,
+            base=origin,
+            token_ids=token_ids,
+        ),
+    )
 
 
 def _base(run: Run) -> Base | None:
@@ -90,7 +112,12 @@ def _origin(base: Base | None) -> dict[str, str]:
     """Return where the first weights come from, as train.json has it."""
     if base is None:
         return {}
-    return {"folder": str(base.path.resolve()), "name": base.name, "license": base.license, "content": base.content()}
+    return {
+        "folder": str(base.path.resolve()),
+        "name": base.name,
+        "license": base.license,
+        "content": base.content(),
+    }
 
 
 def _token_ids(view: Artifact) -> int:
@@ -99,10 +126,26 @@ def _token_ids(view: Artifact) -> int:
 
 def _config(run: Run, view: Artifact, base: Base | None, vocab_size: int) -> ModelConfig:
     tokens = sum(
-        len(open_shard(view.path / name, vocab_size, check_ids=False)) for name in view.manifest["files"] if name.endswith(".train.npy")
+        len(open_shard(view.path / name, vocab_size, check_ids=False))
+        for name in view.manifest["files"]
+        if name.endswith(".train.npy")
     )
-    config = base.config if base else resolve_model(run.recipe.model, vocab_size, tokens, gpu=cuda.is_available())
-    if Loader(view.path / "shards", "train", context=config.context, vocab_size=vocab_size, seed=0, weights=_weights(run)).epoch == 0:
+    config = (
+        base.config
+        if base
+        else resolve_model(run.recipe.model, vocab_size, tokens, gpu=cuda.is_available())
+    )
+    if (
+        Loader(
+            view.path / "shards",
+            "train",
+            context=config.context,
+            vocab_size=vocab_size,
+            seed=0,
+            weights=_weights(run),
+        ).epoch
+        == 0
+    ):
         raise GroundupError(
             f"{view.path / 'shards'}: no shard's {tokens} training tokens fill one window of context + 1 = {config.context + 1}; "
             "add text, or set a smaller [model] context"
@@ -115,7 +158,8 @@ def _weights(run: Run) -> dict[str, float]:
 
 
 def key_of(run: Run, view: Artifact, config: ModelConfig, first_weights: str = "") -> Step:
-    """Return what decides which training this is: data, tokenizer, model, seed, optimizer and the weights that it begins with.
+    """Return what decides which training this is: data, tokenizer, model, seed, optimizer and the
+    weights that it begins with.
 
     What changes while it runs (rates, end, batch) is in its ledger instead, by step.
 
@@ -133,7 +177,9 @@ def key_of(run: Run, view: Artifact, config: ModelConfig, first_weights: str = "
     }
     # Shortened for the eyes of who reads what changed; 128 bits tell any two models apart.
     wanted |= {"from": first_weights[:32]} if first_weights else {}
-    return Step("train", "model", VERSION, wanted, {name: files[name]["sha256"] for name in sorted(names)})
+    return Step(
+        "train", "model", VERSION, wanted, {name: files[name]["sha256"] for name in sorted(names)}
+    )
 
 
 def _make_room(run: Run, step: Step) -> None:
@@ -152,7 +198,11 @@ def _make_room(run: Run, step: Step) -> None:
 
 def cost(root: Path) -> float:
     """Return the seconds that went into the training of a run, as its metrics tell."""
-    lines = [line["seconds"] for line in Metrics(root / "train" / "metrics.jsonl").read() if "seconds" in line]
+    lines = [
+        line["seconds"]
+        for line in Metrics(root / "train" / "metrics.jsonl").read()
+        if "seconds" in line
+    ]
     return max(lines, default=0.0)
 
 
@@ -163,7 +213,11 @@ def difference(old: Step, new: Step) -> str:
         return changed
     if old.inputs != new.inputs:
         return "its token shards or its tokenizer changed"
-    return "it is to be done again" if old.version == new.version else "this version of groundup trains differently"
+    return (
+        "it is to be done again"
+        if old.version == new.version
+        else "this version of groundup trains differently"
+    )
 
 
 def _plan(run: Run, draft: Plan) -> Plan:
@@ -173,9 +227,12 @@ def _plan(run: Run, draft: Plan) -> Plan:
     draft = dataclasses.replace(draft, recipe=run.recipe.file, overrides=run.recipe.overrides)
     table = read_json(folder / MACHINE)
     speed = old.tokens_per_second if old is not None else 0.0
-    # A kill between the two files leaves no plan: no step was taken, so the machine may be looked at again.
+    # A kill between the two files leaves no plan: no step was taken, so the machine may be looked
+    # at again.
     if table is not None and old is not None:
-        machine = _with_wishes(decode(Machine, table, str(folder / MACHINE)), train, draft.sequences)
+        machine = _with_wishes(
+            decode(Machine, table, str(folder / MACHINE)), train, draft.sequences
+        )
     else:
         machine, speed = machines.resolve(config, train, draft.sequences)
     steps = train.steps
@@ -183,16 +240,30 @@ def _plan(run: Run, draft: Plan) -> Plan:
         steps = old.steps if old is not None else _auto_steps(run, draft, machine, speed)
     if (table is None or old is None) and train.compile == "auto":
         seconds = steps * draft.sequences * config.context / speed
-        machine = dataclasses.replace(machine, compile=seconds > machines.COMPILE_PAYS_SECONDS and machines.compiler_works())
-    return dataclasses.replace(draft, machine=machine, steps=steps, tokens_per_second=round(speed, 1))
+        machine = dataclasses.replace(
+            machine, compile=seconds > machines.COMPILE_PAYS_SECONDS and machines.compiler_works()
+        )
+    return dataclasses.replace(
+        draft, machine=machine, steps=steps, tokens_per_second=round(speed, 1)
+    )
 
 
 def _with_wishes(machine: Machine, train: Train, sequences: int) -> Machine:
     """What the recipe says in so many words wins over what was resolved before."""
-    wishes: dict[str, Any] = {name: getattr(train, name) for name in ("threads", "precision") if getattr(train, name) != "auto"}
-    wishes |= {name: getattr(train, name) == "on" for name in ("compile", "recompute") if getattr(train, name) != "auto"}
+    wishes: dict[str, Any] = {
+        name: getattr(train, name)
+        for name in ("threads", "precision")
+        if getattr(train, name) != "auto"
+    }
+    wishes |= {
+        name: getattr(train, name) == "on"
+        for name in ("compile", "recompute")
+        if getattr(train, name) != "auto"
+    }
     processes = machine.processes if train.processes == "auto" else train.processes
-    wishes["processes"] = machines.count_processes(dataclasses.replace(train, processes=processes), sequences, machine.device)
+    wishes["processes"] = machines.count_processes(
+        dataclasses.replace(train, processes=processes), sequences, machine.device
+    )
     if train.micro_batch != "auto":
         wishes["micro_batch"] = machines.divisor(sequences // processes, train.micro_batch)
     return dataclasses.replace(machine, **wishes)
@@ -201,7 +272,9 @@ def _with_wishes(machine: Machine, train: Train, sequences: int) -> Machine:
 def _auto_steps(run: Run, plan: Plan, machine: Machine, speed: float) -> int:
     shape = {"context": plan.config.context, "vocab_size": plan.vocabulary, "seed": plan.seed}
     loader = Loader(run.root / "tokenize" / "shards", "train", **shape, weights=plan.weights)
-    tokens = automatic_tokens(loader.epoch * plan.config.context, plan.config, machine.device, speed)
+    tokens = automatic_tokens(
+        loader.epoch * plan.config.context, plan.config, machine.device, speed
+    )
     return max(1, tokens // (plan.sequences * plan.config.context))
 
 
@@ -215,7 +288,9 @@ def finished(root: Path, plan: Plan) -> bool:
 
 
 def begin(run: Run, plan: Plan) -> None:
-    """Write down what is about to run, before step 0; note a change of settings with the step from which it holds."""
+    """Write down what is about to run, before step 0; note a change of settings with the step from
+    which it holds.
+    """
     folder = run.root / "train"
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     write_json(folder / MACHINE, dataclasses.asdict(plan.machine))
@@ -233,7 +308,9 @@ def begin(run: Run, plan: Plan) -> None:
         changes.ledger.write("machine", step=step, machine=machine)
     say(_headline(plan))
     if plan.base and step == 0 and _rates(plan.train) == _rates(Train()):
-        say("train: the learning rates are those for fresh weights; a tenth of them keeps more of what these weights know")
+        say(
+            "train: the learning rates are those for fresh weights; a tenth of them keeps more of what these weights know"
+        )
 
 
 def _rates(train: Train) -> tuple[float, float]:
@@ -241,7 +318,9 @@ def _rates(train: Train) -> tuple[float, float]:
 
 
 def _keep_index(tokens: Path, folder: Path) -> None:
-    """Keep where documents stand in the tokens that this training reads, so that it is known when later data replace them."""
+    """Keep where documents stand in the tokens that this training reads, so that it is known when
+    later data replace them.
+    """
     if (tokens / INDEX).exists():
         new = folder / f".{INDEX}"
         new.unlink(missing_ok=True)

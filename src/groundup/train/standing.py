@@ -1,5 +1,5 @@
-"""Where a training stands: weights, optimizer and state, in memory and as checkpoints. Reads and writes checkpoints,
-and best.json; cuts metrics.jsonl back to the checkpoint that it goes on from.
+"""Where a training stands: weights, optimizer and state, in memory and as checkpoints. Reads and
+writes checkpoints, and best.json; cuts metrics.jsonl back to the checkpoint that it goes on from.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class Standing:
         self.model.recompute = plan.machine.recompute
         self.parameters = FlatParameters(self.model)
         dtype = torch.bfloat16 if plan.machine.precision == "bf16" else torch.float32
-        self.optimizer = Optimizer(self.parameters, plan.train.optimizer, plan.train.weight_decay, dtype)
+        self.optimizer = Optimizer(
+            self.parameters, plan.train.optimizer, plan.train.weight_decay, dtype
+        )
         # One process writes and speaks.
         self.logbook = Logbook(self.folder, plan) if self.ranks.first else None
         self.checkpoints = Checkpoints(root, plan.key_parts.key)
@@ -53,7 +55,14 @@ class Standing:
         plan = self.whole
         weights = plan.weights if split == "train" else None
         folder = self.root / "tokenize" / "shards"
-        return Loader(folder, split, context=plan.config.context, vocab_size=plan.vocabulary, seed=plan.seed, weights=weights)
+        return Loader(
+            folder,
+            split,
+            context=plan.config.context,
+            vocab_size=plan.vocabulary,
+            seed=plan.seed,
+            weights=weights,
+        )
 
     @property
     def plan(self) -> Plan:
@@ -68,8 +77,12 @@ class Standing:
         else:
             artifact, self.state = found
             self.optimizer.load_state_dict(self.checkpoints.restore(artifact, self.model))
-            self.seconds, size = max(self.seconds, artifact.seconds), artifact.facts["metrics_bytes"]
-        # After going back past a damaged checkpoint: an older best gave way to one that will be reached again.
+            self.seconds, size = (
+                max(self.seconds, artifact.seconds),
+                artifact.facts["metrics_bytes"],
+            )
+        # After going back past a damaged checkpoint: an older best gave way to one that will be
+        # reached again.
         if self.state.best_step and not self.checkpoints.path(self.state.best_step).exists():
             self.state.best_step, self.state.best_loss, self.state.best_losses = 0, None, []
         # All ranks have read before the first one writes.
@@ -88,7 +101,9 @@ class Standing:
             check_weights(Path(self.whole.base["folder"]), self.whole.config)
             read_weights(Path(self.whole.base["folder"]), self.model)
             if not self.parameters.finite():
-                raise GroundupError(f"{self.whole.base['folder']}: some of its weights are not numbers; nothing can go on from there")
+                raise GroundupError(
+                    f"{self.whole.base['folder']}: some of its weights are not numbers; nothing can go on from there"
+                )
         else:
             self.model.initialise(key_from(self.whole.seed, "weights"))
         self.optimizer.reset()
@@ -114,7 +129,14 @@ class Standing:
     def _write(self, metrics_bytes: int) -> None:
         extra = sorted((self.root / "tokenize").glob("*token*.json"))
         facts = {"metrics_bytes": metrics_bytes}
-        self.checkpoints.save(self.model, self.optimizer.state_dict(), self.state, facts=facts, seconds=self.seconds, extra=extra)
+        self.checkpoints.save(
+            self.model,
+            self.optimizer.state_dict(),
+            self.state,
+            facts=facts,
+            seconds=self.seconds,
+            extra=extra,
+        )
 
     def _publish(self) -> None:
         if not self.ranks.first:
@@ -127,5 +149,12 @@ class Standing:
     def _kept(self) -> set[int]:
         """The newest, the best, the named, and the last few on the grid."""
         train, steps = self.plan.train, self.checkpoints.steps()
-        grid = [step for step in steps if step % train.checkpoint_every == 0 and step <= self.state.step]
-        return {self.state.step, self.state.best_step, *train.checkpoint_steps, *grid[-train.keep :]}
+        grid = [
+            step for step in steps if step % train.checkpoint_every == 0 and step <= self.state.step
+        ]
+        return {
+            self.state.step,
+            self.state.best_step,
+            *train.checkpoint_steps,
+            *grid[-train.keep :],
+        }

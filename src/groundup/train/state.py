@@ -1,5 +1,6 @@
-"""Checkpoints: `RUN/train/checkpoints/step-NNNNNN/`, each committed whole: a Hugging Face model folder (with its
-tokenizer), optimizer.safetensors and state.json. Reads them back and takes the newest whose bytes are intact.
+"""Checkpoints: `RUN/train/checkpoints/step-NNNNNN/`, each committed whole: a Hugging Face model
+folder (with its tokenizer), optimizer.safetensors and state.json. Reads them back and takes the
+newest whose bytes are intact.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
 
 @dataclass
 class State:
-    """Where training stands. Nothing here is measured by the clock, so equal runs write equal bytes.
+    """Where training stands. Nothing here is measured by the clock, so equal runs write equal
+    bytes.
 
     Attributes:
         step: optimizer steps taken, refused ones too.
         tokens: targets learned from.
-        spans: which samples a step takes (see samples.py); `skipped` are the ranges [first, last) that were passed over.
+        spans: which samples a step takes (see samples.py); `skipped` are the ranges [first, last)
+            that were passed over.
         best_step: step of the lowest validation loss so far, 0 before the first validation.
         best_losses: that loss by window, which a later one is compared with.
         loss_scale: of fp16; `good_steps` counts those since it last changed.
@@ -95,7 +98,9 @@ class Checkpoints:
         seconds: float,
         extra: Sequence[Path] = (),
     ) -> Artifact:
-        """Commit a checkpoint; `facts` and `seconds` go into its manifest only, `extra` files are copied into it."""
+        """Commit a checkpoint; `facts` and `seconds` go into its manifest only, `extra` files are
+        copied into it.
+        """
         store = Store(self.root)
         with store.stage() as folder:
             save_model(folder, model)
@@ -103,8 +108,18 @@ class Checkpoints:
             write_json(folder / STATE, dataclasses.asdict(state))
             for path in extra:
                 shutil.copyfile(path, folder / path.name)
-            manifest = {"step": "train/checkpoint", "name": f"step-{state.step:06d}", "key": self.key, "settings": {}, "inputs": {}}
-            return commit(folder, self.path(state.step), manifest | {"facts": facts, "seconds": round(seconds, 3)})
+            manifest = {
+                "step": "train/checkpoint",
+                "name": f"step-{state.step:06d}",
+                "key": self.key,
+                "settings": {},
+                "inputs": {},
+            }
+            return commit(
+                folder,
+                self.path(state.step),
+                manifest | {"facts": facts, "seconds": round(seconds, 3)},
+            )
 
     def newest(self) -> tuple[Artifact, State] | None:
         """Return the newest checkpoint whose files are all there, without reading them through."""
@@ -114,17 +129,23 @@ class Checkpoints:
                 return found
         return None
 
-    def latest_valid(self, set_aside: bool = False, calm: bool = False) -> tuple[Artifact, State] | None:
-        """Return the newest checkpoint whose bytes are those that were written; damaged ones are named.
+    def latest_valid(
+        self, set_aside: bool = False, calm: bool = False
+    ) -> tuple[Artifact, State] | None:
+        """Return the newest checkpoint whose bytes are those that were written; damaged ones are
+        named.
 
-        With `set_aside` (under the run's lock only), a damaged one is renamed to `damaged-step-NNNNNN`; with `calm`, one
-        that was saved while the guard refused steps is passed over.
+        With `set_aside` (under the run's lock only), a damaged one is renamed to
+        `damaged-step-NNNNNN`; with `calm`, one that was saved while the guard refused steps is
+        passed over.
         """
         for step in reversed(self.steps()):
             found = self._open(step)
             if calm and found is not None and found[1].guard.streak:
                 continue
-            wrong = changed_files(found[0]) if found is not None else [f"{self.path(step)}: incomplete"]
+            wrong = (
+                changed_files(found[0]) if found is not None else [f"{self.path(step)}: incomplete"]
+            )
             if found is not None and not wrong:
                 return found
             say(f"{wrong[0]}; going back to the checkpoint before it")

@@ -1,7 +1,9 @@
-"""One optimizer step: gradients over micro-batches and ranks, one read by the host, and the update. Writes nothing.
+"""One optimizer step: gradients over micro-batches and ranks, one read by the host, and the update.
+Writes nothing.
 
-Forward and backward of all micro-batches, the sums over ranks and the norm are queued without waiting for them. Then
-the host reads five numbers at once, the same on every rank, and decides on them.
+Forward and backward of all micro-batches, the sums over ranks and the norm are queued without
+waiting for them. Then the host reads five numbers at once, the same on every rank, and decides on
+them.
 """
 
 from __future__ import annotations
@@ -51,22 +53,42 @@ class Stepper:
     seed: int
     ranks: Ranks
 
-    def gradients(self, rows_NT: Tensor, step: int, loss_scale: float = 1.0, stop: bool = False, reload: bool = False) -> Reading:
-        """Fill the gradients from this rank's rows (on the CPU) and return what all ranks know then."""
+    def gradients(
+        self,
+        rows_NT: Tensor,
+        step: int,
+        loss_scale: float = 1.0,
+        stop: bool = False,
+        reload: bool = False,
+    ) -> Reading:
+        """Fill the gradients from this rank's rows (on the CPU) and return what all ranks know
+        then.
+        """
         counted = int((rows_NT[:, 1:] >= 0).sum())
         # All targets of all ranks; how many of them count is known after the sum only.
         nominal = rows_NT[:, 1:].numel() * self.ranks.world
-        total = self._backward(rows_NT.to(self.ranks.device, non_blocking=True), step, loss_scale / nominal)
+        total = self._backward(
+            rows_NT.to(self.ranks.device, non_blocking=True), step, loss_scale / nominal
+        )
         self.ranks.sum(self.parameters.gradients)
         norm = self.parameters.length()
-        sums = torch.tensor([0, counted, 0, stop, reload], dtype=torch.float64, device=self.ranks.device)
+        sums = torch.tensor(
+            [0, counted, 0, stop, reload], dtype=torch.float64, device=self.ranks.device
+        )
         sums[0] = total
         if self.ranks.first:
             # One rank's: a last bit that differed would make ranks decide differently.
             sums[2] = norm
         loss, tokens, length, stops, reloads = self.ranks.sum(sums).tolist()
         factor = nominal / loss_scale / tokens if tokens else math.nan
-        return Reading(loss / tokens if tokens else math.nan, length * factor, int(tokens), factor, stops > 0, reloads > 0)
+        return Reading(
+            loss / tokens if tokens else math.nan,
+            length * factor,
+            int(tokens),
+            factor,
+            stops > 0,
+            reloads > 0,
+        )
 
     def _backward(self, rows_NT: Tensor, step: int, scale: float) -> Tensor:
         """Return the summed loss of this rank; the gradients are those of `scale` times it."""
@@ -81,7 +103,9 @@ class Stepper:
             total += loss.detach()
         return total
 
-    def apply(self, reading: Reading, learning_rate: float, muon_learning_rate: float, clip: float) -> None:
+    def apply(
+        self, reading: Reading, learning_rate: float, muon_learning_rate: float, clip: float
+    ) -> None:
         """Update the weights; gradients longer than `clip` are shortened to it."""
         factor = reading.factor * min(1.0, clip / reading.norm if reading.norm else 1.0)
         if factor != 1:

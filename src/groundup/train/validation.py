@@ -1,9 +1,11 @@
-"""The validation loss over the same windows at every step, by window. Reads the validation split; writes nothing.
+"""The validation loss over the same windows at every step, by window. Reads the validation split;
+writes nothing.
 
-The noise of an estimate is that of the windows it happened to take. Two models are compared on the same windows, so what
-counts is the noise of the difference, which is much smaller than that of either loss: a model is better when its mean is
-lower by more than one standard error of the paired differences (Miller 2024, arXiv 2411.00640). Without that, the best
-of many near-equal checkpoints is the luckiest one.
+The noise of an estimate is that of the windows it happened to take. Two models are compared on the
+same windows, so what
+counts is the noise of the difference, which is much smaller than that of either loss: a model is
+better when its mean is lower by more than one standard error of the paired differences (Miller
+2024, arXiv 2411.00640). Without that, the best of many near-equal checkpoints is the luckiest one.
 """
 
 from __future__ import annotations
@@ -42,11 +44,16 @@ class Validation:
         return [name for name, _, _ in self.loader.places(0, self.count)] if self.count else []
 
     def losses(self, model: Transformer, machine: Machine) -> list[float]:
-        """Return the mean loss (nats a token) of each window, the same list on every rank; empty where there are none."""
+        """Return the mean loss (nats a token) of each window, the same list on every rank; empty
+        where there are none.
+        """
         found = torch.zeros(self.count, dtype=torch.float64, device=self.ranks.device)
         if self._last > self._first:
             with evaluating(model), uncompiled(), machine.autocast():
-                parts = [token_log_probabilities(model, part).mean(1) for part in self._rows.split(machine.micro_batch)]
+                parts = [
+                    token_log_probabilities(model, part).mean(1)
+                    for part in self._rows.split(machine.micro_batch)
+                ]
             found[self._first : self._last] = -torch.cat(parts)
         losses: list[float] = self.ranks.sum(found).tolist() if self.count else []
         return losses
@@ -63,7 +70,9 @@ def standard_error(values: NDArray[np.float64] | Sequence[float]) -> float:
 
 
 def is_better(losses: Sequence[float], best: Sequence[float]) -> bool:
-    """Whether the mean of `losses` is lower than that of `best` by more than the noise of their difference."""
+    """Whether the mean of `losses` is lower than that of `best` by more than the noise of their
+    difference.
+    """
     if not best or len(best) != len(losses):
         return math.isfinite(mean(losses))
     gain = np.subtract(best, losses)
@@ -72,4 +81,7 @@ def is_better(losses: Sequence[float], best: Sequence[float]) -> bool:
 
 def by_source(losses: Sequence[float], sources: Sequence[str]) -> dict[str, float]:
     """Return the mean loss of each source's windows."""
-    return {name: mean([loss for loss, of in zip(losses, sources, strict=True) if of == name]) for name in sorted(set(sources))}
+    return {
+        name: mean([loss for loss, of in zip(losses, sources, strict=True) if of == name])
+        for name in sorted(set(sources))
+    }

@@ -1,4 +1,6 @@
-"""The documents that a model is tuned on: conversations of the run, or those collected from a file. Reads Parquet."""
+"""The documents that a model is tuned on: conversations of the run, or those collected from a file.
+Reads Parquet.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +44,16 @@ class Material:
             for verdict in (TRAIN, VALIDATION):
                 for batch in shard.batches(_COLUMNS, verdict):
                     for row in batch.to_pylist():
-                        yield Talk(f"{row['source']}/{row['origin']}", row["record"], row["group"], row["turns"], verdict == VALIDATION)
-        for batch in read_batches([folder / "documents.parquet" for folder in self.collected], _COLUMNS):
+                        yield Talk(
+                            f"{row['source']}/{row['origin']}",
+                            row["record"],
+                            row["group"],
+                            row["turns"],
+                            verdict == VALIDATION,
+                        )
+        for batch in read_batches(
+            [folder / "documents.parquet" for folder in self.collected], _COLUMNS
+        ):
             for row in batch.to_pylist():
                 yield Talk(row["origin"], row["record"], row["group"], row["turns"])
 
@@ -62,7 +72,11 @@ def of_file(run: Run) -> tuple[Material, list[Artifact]]:
     """
     found = run.collect(run.recipe.tune.source(), "tune")
     inputs = {f"data {artifact.name}": artifact.content for artifact in found}
-    return Material(Path(run.recipe.tune.data).name, collected=[artifact.path for artifact in found], inputs=inputs), found
+    return Material(
+        Path(run.recipe.tune.data).name,
+        collected=[artifact.path for artifact in found],
+        inputs=inputs,
+    ), found
 
 
 def of_run(run: Run) -> Material:
@@ -72,9 +86,15 @@ def of_run(run: Run) -> Material:
         GroundupError: it has none, or they are not those that its tokens were made from.
     """
     asked = run.recipe.tune.sources
-    wanted = [source.name for source in run.recipe.source if source.kind == "conversations" and (not asked or source.name in asked)]
+    wanted = [
+        source.name
+        for source in run.recipe.source
+        if source.kind == "conversations" and (not asked or source.name in asked)
+    ]
     if not wanted:
-        raise GroundupError(f"{run.root}: the run has no conversations; name a file: `groundup tune {run.root} --data FILE`")
+        raise GroundupError(
+            f"{run.root}: the run has no conversations; name a file: `groundup tune {run.root} --data FILE`"
+        )
     shards = [shard for shard in refined_shards(run.store) if shard.source in wanted]
     _check_tokens(run, shards)
     inputs = {f"documents {shard.name}": shard.documents_digest for shard in shards}
@@ -86,11 +106,20 @@ def _check_tokens(run: Run, shards: Sequence[RefinedShard]) -> None:
     """Refuse a split that came after training: what it holds out may have been learned."""
     view = run.store.view("tokenize")
     entries: list[dict[str, Any]] = view.manifest["artefacts"] if view is not None else []
-    tokenized = {artifact.name: artifact.manifest["inputs"] for entry in entries if (artifact := run.store.artifact(entry))}
+    tokenized = {
+        artifact.name: artifact.manifest["inputs"]
+        for entry in entries
+        if (artifact := run.store.artifact(entry))
+    }
     for shard in shards:
         inputs = tokenized.get(shard.name, {})
-        if (inputs.get("documents"), inputs.get("split")) != (shard.documents_digest, shard.split_digest):
-            raise GroundupError(f"{run.root}: the conversations changed after the model was trained; `groundup run` brings both together")
+        if (inputs.get("documents"), inputs.get("split")) != (
+            shard.documents_digest,
+            shard.split_digest,
+        ):
+            raise GroundupError(
+                f"{run.root}: the conversations changed after the model was trained; `groundup run` brings both together"
+            )
 
 
 def reasons(left_out: Sequence[LeftOut]) -> dict[str, int]:

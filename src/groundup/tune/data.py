@@ -1,7 +1,8 @@
-"""Conversations → rows of tokens to learn from, and rows held out. Reads turns; what cannot be used is listed with its reason.
+"""Conversations → rows of tokens to learn from, and rows held out. Reads turns; what cannot be used
+is listed with its reason.
 
-A row fits into the model's context. A longer conversation becomes several rows of whole exchanges, so that every answer
-is learned once; an exchange that does not fit alone is left out.
+A row fits into the model's context. A longer conversation becomes several rows of whole exchanges,
+so that every answer is learned once; an exchange that does not fit alone is left out.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from groundup.tune.turns import Unusable, exchanges, is_task, to_chat
 
 @dataclass(frozen=True, slots=True)
 class Talk:
-    """One document as it was collected: where it came from, the unit that may not be split, and who said what.
+    """One document as it was collected: where it came from, the unit that may not be split, and who
+    said what.
 
     `held_out` is None where the hash of its unit is to decide.
     """
@@ -84,12 +86,19 @@ class Rows:
 
     def listed(self) -> Iterator[dict[str, object]]:
         """Yield what is left out as plain values, by origin and record."""
-        yield from (asdict(one) for one in sorted(self.left_out, key=lambda one: (one.origin, one.record, one.reason, one.detail)))
+        yield from (
+            asdict(one)
+            for one in sorted(
+                self.left_out, key=lambda one: (one.origin, one.record, one.reason, one.detail)
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How rows are chosen: the share that is held out, how many are learned from at most, and the seed of both."""
+    """How rows are chosen: the share that is held out, how many are learned from at most, and the
+    seed of both.
+    """
 
     validation: float = 0.1
     limit: int = 0
@@ -97,7 +106,9 @@ class Choice:
 
 
 def make_rows(talks: Iterable[Talk], tokenizer: Tokenizer, context: int, choice: Choice) -> Rows:
-    """Return rows of at most `context` tokens, split by unit; a prompt that is answered in training is never held out."""
+    """Return rows of at most `context` tokens, split by unit; a prompt that is answered in training
+    is never held out.
+    """
     rows = Rows()
     units: dict[str, list[Row]] = {}
     for talk in talks:
@@ -121,8 +132,12 @@ def make_rows(talks: Iterable[Talk], tokenizer: Tokenizer, context: int, choice:
     return rows
 
 
-def _fitting(talk: Talk, chat: Sequence[Turn], tokenizer: Tokenizer, context: int, rows: Rows) -> Iterator[Row]:
-    """Yield as few rows of whole exchanges as hold the conversation; each begins with the system's turn, if there is one."""
+def _fitting(
+    talk: Talk, chat: Sequence[Turn], tokenizer: Tokenizer, context: int, rows: Rows
+) -> Iterator[Row]:
+    """Yield as few rows of whole exchanges as hold the conversation; each begins with the system's
+    turn, if there is one.
+    """
     head = list(chat[:1]) if chat[0]["role"] == "system" else []
     room = context - len(encode_chat(tokenizer, head)[0])
     held: list[Turn] = []
@@ -144,11 +159,19 @@ def _fitting(talk: Talk, chat: Sequence[Turn], tokenizer: Tokenizer, context: in
 
 def _row(talk: Talk, turns: Sequence[Turn], tokenizer: Tokenizer) -> Row:
     ids, learned = encode_chat(tokenizer, turns)
-    return Row(talk.origin, talk.record, tuple(turns), np.array(ids), np.array(learned), is_task(talk.turns or ()))
+    return Row(
+        talk.origin,
+        talk.record,
+        tuple(turns),
+        np.array(ids),
+        np.array(learned),
+        is_task(talk.turns or ()),
+    )
 
 
 def unit_of(talk: Talk, chat: Sequence[Turn]) -> str:
-    """Return what keeps a conversation on one side: its thread, or its first question where it has none of its own.
+    """Return what keeps a conversation on one side: its thread, or its first question where it has
+    none of its own.
 
     A number in a file is no thread: the split must not depend on the order of rows.
     """
@@ -164,14 +187,22 @@ def folded(text: str) -> str:
 
 def digest(*parts: str) -> int:
     """Return a 64-bit hash of texts."""
-    return int.from_bytes(hashlib.blake2b("\x00".join(parts).encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+    return int.from_bytes(
+        hashlib.blake2b(
+            "\x00".join(parts).encode("utf-8", "surrogatepass"), digest_size=8
+        ).digest(),
+        "big",
+    )
 
 
 def _held_units(units: Mapping[str, Sequence[Row]], choice: Choice) -> set[str]:
-    hashes = {unit: digest("held out", str(choice.seed), unit) for unit, found in units.items() if found}
+    hashes = {
+        unit: digest("held out", str(choice.seed), unit) for unit, found in units.items() if found
+    }
     held = {unit for unit, value in hashes.items() if value < choice.validation * 2**64}
     if choice.validation and not 0 < len(held) < len(hashes):
-        # So few rows that none or all would be: one unit to measure on, if another is left to learn from.
+        # So few rows that none or all would be: one unit to measure on, if another is left to learn
+        # from.
         return {min(hashes, key=lambda unit: (hashes[unit], unit))} if len(hashes) > 1 else set()
     return held
 
@@ -181,7 +212,9 @@ def _said(turns: Sequence[Mapping[str, str]]) -> int:
 
 
 def _without_repetition(rows: Rows) -> None:
-    """Learn a conversation once; measure on none that was learned, and on no prompt that was answered in training."""
+    """Learn a conversation once; measure on none that was learned, and on no prompt that was
+    answered in training.
+    """
     train, seen = [], set()
     for row in rows.train:
         if (whole := _said(row.turns)) in seen:
@@ -189,12 +222,19 @@ def _without_repetition(rows: Rows) -> None:
             continue
         seen.add(whole)
         train.append(row)
-    answered = {_said(row.turns[:end]) for row in train for end in range(1, len(row.turns)) if row.turns[end]["role"] == "assistant"}
+    answered = {
+        _said(row.turns[:end])
+        for row in train
+        for end in range(1, len(row.turns))
+        if row.turns[end]["role"] == "assistant"
+    }
     held, measured = [], set()
     for row in rows.held_out:
         prompt = _said(row.prompt)
         if prompt in answered:
-            rows.leave_out(row, "answered-in-training", "its prompt stands in the rows that are learned")
+            rows.leave_out(
+                row, "answered-in-training", "its prompt stands in the rows that are learned"
+            )
         elif prompt in measured:
             rows.leave_out(row, "duplicate", "another held-out row has the same prompt")
         else:
@@ -206,7 +246,10 @@ def _without_repetition(rows: Rows) -> None:
 def _limit(rows: Rows, choice: Choice) -> None:
     if not choice.limit or len(rows.train) <= choice.limit:
         return
-    order = sorted(range(len(rows.train)), key=lambda n: digest("limit", str(choice.seed), str(_said(rows.train[n].turns))))
+    order = sorted(
+        range(len(rows.train)),
+        key=lambda n: digest("limit", str(choice.seed), str(_said(rows.train[n].turns))),
+    )
     chosen = set(order[: choice.limit])
     for number, row in enumerate(rows.train):
         if number not in chosen:

@@ -1,4 +1,6 @@
-"""What a model does with held-out rows. Reads a model and rows; returns figures, the same before tuning and after."""
+"""What a model does with held-out rows. Reads a model and rows; returns figures, the same before
+tuning and after.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,8 @@ from groundup.model.transformer import Transformer
 from groundup.tune.data import Row
 from groundup.tune.packing import collate, loss_sum, pack, size_of
 
-# Rows that are measured at most, chosen as the seed has it: the loss of all is nearly that of so many, and an answer is
-# written token by token.
+# Rows that are measured at most, chosen as the seed has it: the loss of all is nearly that of so
+# many, and an answer is written token by token.
 LOSS_ROWS, PROMPTS, EXAMPLES = 2_000, 100, 5
 # Beyond so many labels each is no longer tried by probability.
 MOST_LABELS = 256
@@ -52,15 +54,23 @@ class HeldOut:
     answer_tokens: int
 
     def figures(self, model: Transformer) -> tuple[dict[str, Any], list[Answer]]:
-        """Return the figures of a model, and its answers to the first `PROMPTS` rows; figures of nothing are None."""
+        """Return the figures of a model, and its answers to the first `PROMPTS` rows; figures of
+        nothing are None.
+        """
         rows = self.rows[:PROMPTS]
         answers = [self.answer(model, row.prompt) for row in rows]
         tasks = [(row, answer) for row, answer in zip(rows, answers, strict=True) if row.task]
         found: dict[str, Any] = {"loss": self.loss(model)}
         found["ended"] = sum(answer.ended for answer in answers) / len(answers) if answers else None
         if tasks:
-            found["accuracy_generation"] = sum(answer.text == row.answer for row, answer in tasks) / len(tasks)
-            chosen = [self.choose(model, row.prompt) for row, _ in tasks] if len(self.labels) <= MOST_LABELS else []
+            found["accuracy_generation"] = sum(
+                answer.text == row.answer for row, answer in tasks
+            ) / len(tasks)
+            chosen = (
+                [self.choose(model, row.prompt) for row, _ in tasks]
+                if len(self.labels) <= MOST_LABELS
+                else []
+            )
             right = sum(label == row.answer for label, (row, _) in zip(chosen, tasks, strict=False))
             found["accuracy_probability"] = right / len(chosen) if chosen else None
         return found, answers
@@ -74,14 +84,20 @@ class HeldOut:
         total = 0.0
         with evaluating(model):
             for start in range(0, len(packs), SEQUENCES):
-                total += float(loss_sum(model, collate(rows, packs[start : start + SEQUENCES]).to(model.device)))
+                total += float(
+                    loss_sum(
+                        model, collate(rows, packs[start : start + SEQUENCES]).to(model.device)
+                    )
+                )
         return total / sum(int(row.learned.sum()) for row in rows)
 
     def answer(self, model: Transformer, prompt: Sequence[Turn]) -> Answer:
         """Return what the model answers, taking the most probable token each time."""
         stop = self.tokenizer.stop_id
         ids: list[int] = []
-        for token in generate(model, encode_prompt(self.tokenizer, prompt), self.answer_tokens, temperature=0):
+        for token in generate(
+            model, encode_prompt(self.tokenizer, prompt), self.answer_tokens, temperature=0
+        ):
             if token in (stop, self.tokenizer.end_id):
                 return Answer(self.tokenizer.decode(ids).strip(), token == stop)
             ids.append(token)
@@ -89,10 +105,17 @@ class HeldOut:
 
     def choose(self, model: Transformer, prompt: Sequence[Turn]) -> str:
         """Return the label that is the most probable answer."""
-        encoded = [encode_chat(self.tokenizer, [*prompt, {"role": "assistant", "content": label}]) for label in self.labels]
+        encoded = [
+            encode_chat(self.tokenizer, [*prompt, {"role": "assistant", "content": label}])
+            for label in self.labels
+        ]
         width = max(len(ids) for ids, _ in encoded)
-        tokens_BT = torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in encoded])[:, -model.config.context - 1 :]
-        counted_BT = torch.tensor([learned + [False] * (width - len(learned)) for _, learned in encoded])[:, -model.config.context - 1 :]
+        tokens_BT = torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in encoded])[
+            :, -model.config.context - 1 :
+        ]
+        counted_BT = torch.tensor(
+            [learned + [False] * (width - len(learned)) for _, learned in encoded]
+        )[:, -model.config.context - 1 :]
         scores_BT = token_log_probabilities(model, tokens_BT).cpu() * counted_BT[:, 1:]
         return self.labels[int(scores_BT.sum(1).argmax())]
 
@@ -107,11 +130,16 @@ def baseline(train: Sequence[Row], rows: Sequence[Row]) -> float | None:
     return sum(row.answer == label for row in tasks) / len(tasks)
 
 
-def examples(rows: Sequence[Row], before: Sequence[Answer], after: Sequence[Answer]) -> list[dict[str, Any]]:
+def examples(
+    rows: Sequence[Row], before: Sequence[Answer], after: Sequence[Answer]
+) -> list[dict[str, Any]]:
     """Return a few prompts with the right answer and those before and after."""
     named: Mapping[str, Sequence[Answer]] = {"before": before, "after": after}
     return [
         {"prompt": list(row.prompt), "answer": row.answer}
-        | {name: {"text": answers[number].text, "ended": answers[number].ended} for name, answers in named.items()}
+        | {
+            name: {"text": answers[number].text, "ended": answers[number].ended}
+            for name, answers in named.items()
+        }
         for number, row in enumerate(rows[: min(EXAMPLES, len(before))])
     ]

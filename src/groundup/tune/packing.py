@@ -1,7 +1,8 @@
 """Several rows in one sequence, none of which sees another. Reads rows of tokens; returns batches.
 
-Two rows of 3 and 2 tokens in a sequence of 6: positions 0 1 2 0 1 0, segments 1 1 1 2 2 0. A token sees those before it
-of its own segment only, and positions begin anew, so the loss is that of each row alone. Segment 0 fills up.
+Two rows of 3 and 2 tokens in a sequence of 6: positions 0 1 2 0 1 0, segments 1 1 1 2 2 0. A token
+sees those before it of its own segment only, and positions begin anew, so the loss is that of each
+row alone. Segment 0 fills up.
 
 Shape suffixes: B sequences, T positions.
 """
@@ -19,7 +20,8 @@ from groundup.model.cross_entropy import IGNORED, cross_entropy_sum
 from groundup.model.transformer import Transformer
 from groundup.tune.data import Row
 
-# Sequences that are being filled at once: a row goes into the first that has room, and 64 leave about 1 % unused.
+# Sequences that are being filled at once: a row goes into the first that has room, and 64 leave
+# about 1 % unused.
 OPEN = 64
 
 Pack = list[int]
@@ -27,7 +29,9 @@ Pack = list[int]
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed rows, each part [B, T]: tokens, what to predict at each position, the position, and the row that it belongs to."""
+    """Packed rows, each part [B, T]: tokens, what to predict at each position, the position, and
+    the row that it belongs to.
+    """
 
     tokens: Tensor
     targets: Tensor
@@ -35,22 +39,33 @@ class Batch:
     segments: Tensor
 
     def mask(self) -> Tensor:
-        """Return [B, 1, T, T], True where a position (third) sees another (last): one before it, of its own row."""
+        """Return [B, 1, T, T], True where a position (third) sees another (last): one before it, of
+        its own row.
+        """
         same = self.segments[:, :, None] == self.segments[:, None, :]
         return same.tril()[:, None]
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
-        return Batch(*(part.to(device) for part in (self.tokens, self.targets, self.positions, self.segments)))
+        return Batch(
+            *(
+                part.to(device)
+                for part in (self.tokens, self.targets, self.positions, self.segments)
+            )
+        )
 
 
 def size_of(row: Row) -> int:
-    """Return the positions that a row takes: nothing after its last answer, nor that answer's end, has to be read."""
+    """Return the positions that a row takes: nothing after its last answer, nor that answer's end,
+    has to be read.
+    """
     return int(np.flatnonzero(row.learned)[-1])
 
 
 def pack(sizes: Sequence[int], order: Sequence[int], width: int) -> list[Pack]:
-    """Return groups of rows that fit into `width` positions, filling the first sequence that has room, in `order`."""
+    """Return groups of rows that fit into `width` positions, filling the first sequence that has
+    room, in `order`.
+    """
     packs: list[Pack] = []
     room: dict[int, int] = {}
     for number in order:
@@ -68,11 +83,17 @@ def pack(sizes: Sequence[int], order: Sequence[int], width: int) -> list[Pack]:
     return packs
 
 
-def steps(sizes: Sequence[int], width: int, batch_tokens: int, epochs: int, seed: int) -> Iterator[tuple[int, list[Pack]]]:
-    """Yield for each optimizer step its epoch and its sequences; every epoch has all rows once, in an order of its own."""
+def steps(
+    sizes: Sequence[int], width: int, batch_tokens: int, epochs: int, seed: int
+) -> Iterator[tuple[int, list[Pack]]]:
+    """Yield for each optimizer step its epoch and its sequences; every epoch has all rows once, in
+    an order of its own.
+    """
     sequences = max(1, round(batch_tokens / width))
     for epoch in range(epochs):
-        packs = pack(sizes, np.random.default_rng([seed, epoch]).permutation(len(sizes)).tolist(), width)
+        packs = pack(
+            sizes, np.random.default_rng([seed, epoch]).permutation(len(sizes)).tolist(), width
+        )
         for start in range(0, len(packs), sequences):
             yield epoch, packs[start : start + sequences]
 

@@ -1,4 +1,6 @@
-"""Writes what tuning leaves behind: the model as a Hugging Face folder that knows how to chat, and lists of figures."""
+"""Writes what tuning leaves behind: the model as a Hugging Face folder that knows how to chat, and
+lists of figures.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from groundup.model.transformer import Transformer
 
 
 def write_model(folder: Path, model: Transformer, base: Path) -> None:
-    """Write config, weights, tokenizer with chat template, and generation settings that stop at the end of an answer.
+    """Write config, weights, tokenizer with chat template, and generation settings that stop at the
+    end of an answer.
 
     Args:
         base: the checkpoint that the model was made from, whose tokenizer it has.
@@ -29,12 +32,24 @@ def write_model(folder: Path, model: Transformer, base: Path) -> None:
     stop, end = tokenizer.stop_id, tokenizer.end_id
     change_json(folder / CONFIG, bos_token_id=None, eos_token_id=stop, pad_token_id=end)
     # A program that samples text beyond an answer would meet the end of a document: both end it.
-    generation = {"bos_token_id": None, "eos_token_id": [stop, end] if stop != end else end, "pad_token_id": end} | SAMPLING
+    generation = {
+        "bos_token_id": None,
+        "eos_token_id": [stop, end] if stop != end else end,
+        "pad_token_id": end,
+    } | SAMPLING
     write_plain(folder / "generation_config.json", generation)
     others = [name for name in tokenizer.specials if name != tokenizer.end]
     write_config(folder, model.config.context, tokenizer.end, others)
-    change_json(folder / TOKENIZER_CONFIG, eos_token=tokenizer.special_name(stop), chat_template=template(tokenizer))
-    special = {"eos_token": tokenizer.special_name(stop), "pad_token": tokenizer.end, "additional_special_tokens": others}
+    change_json(
+        folder / TOKENIZER_CONFIG,
+        eos_token=tokenizer.special_name(stop),
+        chat_template=template(tokenizer),
+    )
+    special = {
+        "eos_token": tokenizer.special_name(stop),
+        "pad_token": tokenizer.end,
+        "additional_special_tokens": others,
+    }
     write_plain(folder / "special_tokens_map.json", special)
 
 
@@ -45,7 +60,11 @@ def change_json(path: Path, **values: Any) -> None:
 
 def write_plain(path: Path, value: Any) -> None:
     """Write a JSON file into a staging folder, which is committed whole."""
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="surrogateescape")
+    path.write_text(
+        json.dumps(value, indent=1, ensure_ascii=False) + "\n",
+        encoding="utf-8",
+        errors="surrogateescape",
+    )
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -55,7 +74,9 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def rounded(value: Any) -> Any:
-    """Return figures with six significant digits, beyond which stands rounding; what is not finite is None."""
+    """Return figures with six significant digits, beyond which stands rounding; what is not finite
+    is None.
+    """
     if isinstance(value, Mapping):
         return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,6 +1,8 @@
-"""Opens archives and compressed files. Reads a raw file; yields items, one for each file inside, within bounds.
+"""Opens archives and compressed files. Reads a raw file; yields items, one for each file inside,
+within bounds.
 
-Nothing is ever unpacked to a path that an archive names. Archives inside archives are opened one level deep.
+Nothing is ever unpacked to a path that an archive names. Archives inside archives are opened one
+level deep.
 """
 
 from __future__ import annotations
@@ -18,7 +20,15 @@ from groundup.collect.files import tar
 from groundup.collect.files.bzip2 import Bzip2Stream
 from groundup.collect.files.formats import is_epub
 from groundup.collect.files.globs import COMPRESSED, Selection
-from groundup.collect.files.streams import ZIP_ERRORS, Budget, DamagedError, Guarded, Item, item, spooled
+from groundup.collect.files.streams import (
+    ZIP_ERRORS,
+    Budget,
+    DamagedError,
+    Guarded,
+    Item,
+    item,
+    spooled,
+)
 from groundup.collect.files.xz import XzStream
 from groundup.collect.files.zstd import MAGIC, ZstdStream
 
@@ -29,9 +39,29 @@ _OPENERS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
     b"BZh": lambda file: cast("IO[bytes]", Bzip2Stream(file)),
     b"\xfd7zXZ\x00": lambda file: cast("IO[bytes]", XzStream(file)),
 }
-_SHORT = {".tgz": ".tar", ".tbz2": ".tar", ".tbz": ".tar", ".txz": ".tar", ".tzst": ".tar", **dict.fromkeys(COMPRESSED, "")}
+_SHORT = {
+    ".tgz": ".tar",
+    ".tbz2": ".tar",
+    ".tbz": ".tar",
+    ".txz": ".tar",
+    ".tzst": ".tar",
+    **dict.fromkeys(COMPRESSED, ""),
+}
 # Zip files that are documents or programs of their own.
-_OPAQUE = (".docx", ".xlsx", ".pptx", ".odt", ".ods", ".odp", ".jar", ".apk", ".npz", ".pt", ".pth", ".keras")
+_OPAQUE = (
+    ".docx",
+    ".xlsx",
+    ".pptx",
+    ".odt",
+    ".ods",
+    ".odp",
+    ".jar",
+    ".apk",
+    ".npz",
+    ".pt",
+    ".pth",
+    ".keras",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +124,13 @@ def hidden(name: str) -> bool:
     return any(part.startswith(".") and part not in (".", "..") for part in name.split("/"))
 
 
-def open_items(path: Path, file: IO[bytes], origin: str, size: int, wanted: Selection) -> Iterator[Item | Refused]:
+def open_items(
+    path: Path, file: IO[bytes], origin: str, size: int, wanted: Selection
+) -> Iterator[Item | Refused]:
     """Yield what lies in a raw file: itself, or the members of the archive that it is.
 
-    Each item must be read before the next is asked for. Damage ends the archive with a Refused for the rest.
+    Each item must be read before the next is asked for. Damage ends the archive with a Refused for
+    the rest.
 
     Args:
         path: where the file lies, for readers that seek.
@@ -114,7 +147,12 @@ def open_items(path: Path, file: IO[bytes], origin: str, size: int, wanted: Sele
 
 
 def _open(
-    guarded: Guarded, seekable: IO[bytes] | None, path: Path | None, origin: str, opening: _Opening, depth: int
+    guarded: Guarded,
+    seekable: IO[bytes] | None,
+    path: Path | None,
+    origin: str,
+    opening: _Opening,
+    depth: int,
 ) -> Iterator[Item | Refused]:
     name = origin.rpartition("/")[2]
     opener = _opener(guarded.peek(6))
@@ -162,7 +200,9 @@ def _tar(stream: IO[bytes], origin: str, opening: _Opening, depth: int) -> Itera
             yield from _tar_member(member, data, names, opening, depth)
 
 
-def _tar_member(member: tarfile.TarInfo, data: IO[bytes] | None, names: _Names, opening: _Opening, depth: int) -> Iterator[Item | Refused]:
+def _tar_member(
+    member: tarfile.TarInfo, data: IO[bytes] | None, names: _Names, opening: _Opening, depth: int
+) -> Iterator[Item | Refused]:
     if hidden(member.name) and not unsafe_path(member.name):
         return
     origin = names.origin(member.name)
@@ -171,13 +211,19 @@ def _tar_member(member: tarfile.TarInfo, data: IO[bytes] | None, names: _Names, 
     if unsafe_path(member.name):
         yield Refused(origin, "unsafe-path", "its name is absolute, or leads out of the archive")
     elif data is None:
-        yield Refused(origin, "link" if member.issym() or member.islnk() else "special-file", member.linkname)
+        yield Refused(
+            origin, "link" if member.issym() or member.islnk() else "special-file", member.linkname
+        )
     else:
         # Only the holes of a sparse file are more than was unpacked before.
-        yield from _member(Guarded(data, opening.budget if member.issparse() else None), origin, opening, depth)
+        yield from _member(
+            Guarded(data, opening.budget if member.issparse() else None), origin, opening, depth
+        )
 
 
-def _member(guarded: Guarded, origin: str, opening: _Opening, depth: int) -> Iterator[Item | Refused]:
+def _member(
+    guarded: Guarded, origin: str, opening: _Opening, depth: int
+) -> Iterator[Item | Refused]:
     try:
         yield from _open(guarded, None, None, origin, opening, depth + 1)
     except DamagedError as damage:
@@ -191,7 +237,10 @@ def _zip(file: IO[bytes], origin: str, opening: _Opening, depth: int) -> Iterato
     try:
         archive = zipfile.ZipFile(file)
     except ZIP_ERRORS as error:
-        raise DamagedError("damaged", f"{error}: a cut-off zip file has lost its table of contents, and cannot be read") from None
+        raise DamagedError(
+            "damaged",
+            f"{error}: a cut-off zip file has lost its table of contents, and cannot be read",
+        ) from None
     with archive:
         for member in archive.infolist():
             opening.count()

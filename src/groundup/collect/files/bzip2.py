@@ -1,8 +1,10 @@
-"""Unpacks bzip2; files of many streams by several threads. Reads compressed bytes; yields plain ones, in order.
+"""Unpacks bzip2; files of many streams by several threads. Reads compressed bytes; yields plain
+ones, in order.
 
-Dumps of Wikipedia hold 100 pages a stream ("multistream"), and pbzip2 writes a stream a block. Streams are unpacked ahead, each by
-a thread, as decompression leaves the interpreter free; what is no clean stream goes the way of `bz2.BZ2File` to the end of the
-file, so that the bytes are the same, damage included.
+Dumps of Wikipedia hold 100 pages a stream ("multistream"), and pbzip2 writes a stream a block.
+Streams are unpacked ahead, each by a thread, as decompression leaves the interpreter free; what is
+no clean stream goes the way of `bz2.BZ2File` to the end of the file, so that the bytes are the
+same, damage included.
 """
 
 from __future__ import annotations
@@ -21,19 +23,23 @@ _START = re.compile(rb"BZh[1-9]1AY&SY")
 _MARK = 10
 _THREADS = min(4, os.cpu_count() or 1)
 _CHUNK, _STEP = 1 << 20, 1 << 16
-# A stream that is longer, packed or unpacked, is read in steps: this and the threads bound the memory. 100 pages are 1 to 5 MB.
+# A stream that is longer, packed or unpacked, is read in steps: this and the threads bound the
+# memory. 100 pages are 1 to 5 MB.
 _MAX_PACKED, _MAX_PLAIN = 8 << 20, 32 << 20
 
 
 class Bzip2Stream:
-    """The plain bytes of one or more bzip2 streams; memory is one stream for each thread, and one more."""
+    """The plain bytes of one or more bzip2 streams; memory is one stream for each thread, and one
+    more.
+    """
 
     def __init__(self, source: IO[bytes]) -> None:
         self._parts = _unpacked(_Pieces(source))
         self._front = memoryview(b"")
 
     def read(self, size: int) -> bytes:
-        """Return at most `size` bytes, none at the end; damage is raised when what came before it has been read.
+        """Return at most `size` bytes, none at the end; damage is raised when what came before it
+        has been read.
 
         Raises:
             EOFError: it ends inside a stream.
@@ -46,7 +52,9 @@ class Bzip2Stream:
 
 
 class _Pieces:
-    """Packed bytes, cut where a stream seems to begin and where one is too long; what its source raised waits for its turn."""
+    """Packed bytes, cut where a stream seems to begin and where one is too long; what its source
+    raised waits for its turn.
+    """
 
     def __init__(self, source: IO[bytes]) -> None:
         self._source = source
@@ -80,7 +88,9 @@ class _Pieces:
 
 
 def _unpacked(pieces: _Pieces) -> Iterator[bytes]:
-    """Yield what pieces unpack to, some of them ahead; from the first one that is no stream by itself, in steps."""
+    """Yield what pieces unpack to, some of them ahead; from the first one that is no stream by
+    itself, in steps.
+    """
     cut = iter(pieces)
     first, second = next(cut, b""), next(cut, b"")
     cut = chain((first, second), cut)
@@ -114,7 +124,9 @@ def _whole(piece: bytes) -> bytes:
 
 
 def _in_steps(cut: Iterator[bytes], pieces: _Pieces) -> Iterator[bytes]:
-    """Yield what streams unpack to, a little at a time, so that little of what comes before damage is lost with it."""
+    """Yield what streams unpack to, a little at a time, so that little of what comes before damage
+    is lost with it.
+    """
     stream = bz2.BZ2Decompressor()
     for packed in cut:
         # Files on tape end in zeros.

@@ -23,7 +23,9 @@ _MAGIC = {
     b"SQLite format 3": "database",
     b"\xd0\xcf\x11\xe0": "document",
 }
-UNREADABLE = frozenset({"pdf", "7z", "rar", "image", "program", "document", "database", "wat", "binary"})
+UNREADABLE = frozenset(
+    {"pdf", "7z", "rar", "image", "program", "document", "database", "wat", "binary"}
+)
 # What a person can do about them; the rest says enough by its name.
 ADVICE = {
     "7z": "unpack it first, or pack it anew: 7z e -so FILE | zstd > FILE.zst",
@@ -61,8 +63,13 @@ _XML = re.compile(r"<(mediawiki|rss|rdf:RDF|(?:atom:)?feed)\b")
 # Begins each message of a stream; its name has to agree.
 _ARROW_STREAM = b"\xff\xff\xff\xff"
 _EPUB = b"mimetypeapplication/epub+zip"
-_HTML = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|meta|title)\b", re.IGNORECASE | re.DOTALL)
-_WIKITEXT = re.compile(r"\[\[[^\]\n]+\]\]|\{\{\w|'''[^'\n]+'''|^==+[^=\n]+==+\s*$|\{\|", re.MULTILINE)
+_HTML = re.compile(
+    r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|meta|title)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_WIKITEXT = re.compile(
+    r"\[\[[^\]\n]+\]\]|\{\{\w|'''[^'\n]+'''|^==+[^=\n]+==+\s*$|\{\|", re.MULTILINE
+)
 
 
 def text_head(head: bytes) -> str:
@@ -71,12 +78,17 @@ def text_head(head: bytes) -> str:
 
 
 def is_epub(name: str, head: bytes) -> bool:
-    """Return whether a zip file is a book: by its suffix, or by the first member that the standard asks for."""
-    return head.startswith((b"PK\x03\x04", b"PK\x05\x06")) and (name.lower().endswith(".epub") or head[30:58] == _EPUB)
+    """Return whether a zip file is a book: by its suffix, or by the first member that the standard
+    asks for.
+    """
+    return head.startswith((b"PK\x03\x04", b"PK\x05\x06")) and (
+        name.lower().endswith(".epub") or head[30:58] == _EPUB
+    )
 
 
 def format_of(name: str, head: bytes) -> str:
-    """Return the format of a file, such as `html`, `warc`, `jsonl`, `text`; `empty`, `binary`, or what it is otherwise.
+    """Return the format of a file, such as `html`, `warc`, `jsonl`, `text`; `empty`, `binary`, or
+    what it is otherwise.
 
     Bytes come first, the name decides where they allow several answers.
     """
@@ -97,9 +109,15 @@ def format_of(name: str, head: bytes) -> str:
 
 
 def _mended_format(named: str | None, head: bytes) -> str:
-    """Return the format of what is damaged but begins well, as where a disk left zero bytes: its other records can be read."""
+    """Return the format of what is damaged but begins well, as where a disk left zero bytes: its
+    other records can be read.
+    """
     bare = head.replace(b"\0", b"")
-    form = "binary" if not bare or is_binary(bare[:_BEGINNING]) else _text_format(named, text_head(bare))
+    form = (
+        "binary"
+        if not bare or is_binary(bare[:_BEGINNING])
+        else _text_format(named, text_head(bare))
+    )
     return form if form in _RECORDS else "binary"
 
 

@@ -1,4 +1,6 @@
-"""Glob patterns over POSIX paths: which raw files and archive members belong to a source. Reads and writes nothing."""
+"""Glob patterns over POSIX paths: which raw files and archive members belong to a source. Reads and
+writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ def has_pattern(part: str) -> bool:
 
 
 def translate(pattern: str) -> str:
-    """Return a regular expression for a glob: `*` and `?` stay inside a component, `**` spans any number of them."""
+    """Return a regular expression for a glob: `*` and `?` stay inside a component, `**` spans any
+    number of them.
+    """
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
     out = []
     for number, part in enumerate(parts):
@@ -55,15 +59,19 @@ def _tail(pattern: str) -> re.Pattern[str]:
 
 
 def matches(pattern: str, origin: str) -> bool:
-    """Return whether a pattern names an origin, by its full path, its tail, or a folder or archive above it.
+    """Return whether a pattern names an origin, by its full path, its tail, or a folder or archive
+    above it.
 
-    `doc/**/*.html` names `sdist.tar.gz!/sdist-1/doc/a.html`; `*.csv` names `table.csv.gz`, which holds such a file.
+    `doc/**/*.html` names `sdist.tar.gz!/sdist-1/doc/a.html`; `*.csv` names `table.csv.gz`, which
+    holds such a file.
     """
     bare = origin
     for suffix in COMPRESSED:
         bare = bare.removesuffix(suffix)
     expression = _tail(pattern)
-    return expression.fullmatch(origin) is not None or (bare != origin and expression.fullmatch(bare) is not None)
+    return expression.fullmatch(origin) is not None or (
+        bare != origin and expression.fullmatch(bare) is not None
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +87,14 @@ class Selection:
 
     def keeps(self, origin: str) -> bool:
         """Return whether the origin belongs to the source."""
-        return (not self.include or any(matches(pattern, origin) for pattern in self.include)) and not self.excludes(origin)
+        return (
+            not self.include or any(matches(pattern, origin) for pattern in self.include)
+        ) and not self.excludes(origin)
 
     def opens(self, origin: str) -> bool:
-        """Return whether the origin belongs to the source, or is an archive that may hold something that does."""
-        return self.keeps(origin) or (origin.lower().endswith(ARCHIVES) and not self.excludes(origin))
+        """Return whether the origin belongs to the source, or is an archive that may hold something
+        that does.
+        """
+        return self.keeps(origin) or (
+            origin.lower().endswith(ARCHIVES) and not self.excludes(origin)
+        )

@@ -1,4 +1,5 @@
-"""Byte streams that cannot hurt: damage becomes one exception with a reason, and decompressed bytes are counted.
+"""Byte streams that cannot hurt: damage becomes one exception with a reason, and decompressed bytes
+are counted.
 
 Reads raw bytes; writes nothing.
 """
@@ -30,11 +31,31 @@ SPOOL_BYTES = 16 << 20
 MAX_SPOOLED = 1 << 34
 
 _TRUNCATED = (EOFError, tarfile.ReadError)
-_DAMAGED = (OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, NotImplementedError, RuntimeError, ValueError)
+_DAMAGED = (
+    OSError,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
 
 
-# What zipfile raises over a damaged table of contents or header: more than it says, down to negative places in the file.
-ZIP_ERRORS = (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, ValueError, OverflowError, EOFError, struct.error, zlib.error)
+# What zipfile raises over a damaged table of contents or header: more than it says, down to
+# negative places in the file.
+ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
 
 
 class DamagedError(Exception):
@@ -60,13 +81,18 @@ class Budget:
         """Count bytes; raise DamagedError when there are too many of them."""
         self.left -= count
         if self.left < 0:
-            raise DamagedError("bomb", f"it unpacks to more than {MAX_RATIO} times its size, or to more than {MAX_UNPACKED >> 30} GB")
+            raise DamagedError(
+                "bomb",
+                f"it unpacks to more than {MAX_RATIO} times its size, or to more than {MAX_UNPACKED >> 30} GB",
+            )
 
 
 class Guarded(io.RawIOBase):
-    """A stream over `source` that can be looked into, counts against a budget and raises nothing but DamagedError.
+    """A stream over `source` that can be looked into, counts against a budget and raises nothing
+    but DamagedError.
 
-    Damage is raised when all bytes before it have been handed out, so that what can be read is read.
+    Damage is raised when all bytes before it have been handed out, so that what can be read is
+    read.
     """
 
     def __init__(self, source: IO[bytes], budget: Budget | None = None) -> None:
@@ -106,7 +132,8 @@ class Guarded(io.RawIOBase):
 
     def _pull(self, count: int) -> bytes:
         try:
-            # read1 hands out what is there before damage; read would lose it together with the exception.
+            # read1 hands out what is there before damage; read would lose it together with the
+            # exception.
             data: bytes = getattr(self._source, "read1", self._source.read)(count)
         except DamagedError:
             raise
@@ -170,7 +197,8 @@ def read_all(stream: IO[bytes], limit: int = MAX_DOCUMENT_BYTES) -> bytes:
 
 
 def spooled(stream: io.BufferedIOBase | io.RawIOBase) -> IO[bytes]:
-    """Return what is left of a stream as a file that can seek, in memory or, where it is long, without a name on disk.
+    """Return what is left of a stream as a file that can seek, in memory or, where it is long,
+    without a name on disk.
 
     Raises:
         DamagedError: it is damaged, or too long to be kept.
@@ -180,7 +208,10 @@ def spooled(stream: io.BufferedIOBase | io.RawIOBase) -> IO[bytes]:
     while data := stream.read(1 << 20):
         size += len(data)
         if size > MAX_SPOOLED:
-            raise DamagedError("too-large", f"a file in an archive that has to be unpacked is longer than {MAX_SPOOLED >> 30} GB")
+            raise DamagedError(
+                "too-large",
+                f"a file in an archive that has to be unpacked is longer than {MAX_SPOOLED >> 30} GB",
+            )
         spool.write(data)
     spool.seek(0)
     return cast("IO[bytes]", spool)

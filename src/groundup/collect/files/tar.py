@@ -1,4 +1,6 @@
-"""Goes through a tar archive once, forwards. Reads a stream; yields its members, and says why it ends too early."""
+"""Goes through a tar archive once, forwards. Reads a stream; yields its members, and says why it
+ends too early.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +10,25 @@ from typing import IO, Self, cast
 
 from groundup.collect.files.streams import BUFFER, DamagedError
 
-# What tar says of a member in members of their own: names, dates. tarfile takes each into memory whole.
+# What tar says of a member in members of their own: names, dates. tarfile takes each into memory
+# whole.
 MAX_HEADER_BYTES = 1 << 20
-_HEADER_TYPES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+_HEADER_TYPES = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 
 
 def members(stream: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
-    """Yield each member and, if it is a regular file, a stream of its bytes, to be read before the next member is asked for.
+    """Yield each member and, if it is a regular file, a stream of its bytes, to be read before the
+    next member is asked for.
 
     Raises:
-        DamagedError: a header cannot be read, or the archive ends too early; what was yielded before is whole.
+        DamagedError: a header cannot be read, or the archive ends too early; what was yielded
+            before is whole.
     """
     try:
         with tarfile.TarFile(fileobj=cast("IO[bytes]", _Forward(stream)), tarinfo=_Header) as tar:
@@ -27,13 +38,19 @@ def members(stream: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | No
                 yield member, tar.extractfile(member) if member.isreg() else None
             stopped = getattr(tar, "stopped", None)
             if type(stopped).__name__ not in ("EOFHeaderError", "EmptyHeaderError"):
-                raise DamagedError("damaged", f"a header in it cannot be read ({stopped}); what follows is lost")
+                raise DamagedError(
+                    "damaged", f"a header in it cannot be read ({stopped}); what follows is lost"
+                )
     except (tarfile.TarError, UnicodeError, OverflowError) as error:
-        raise DamagedError("truncated" if "end of data" in str(error) else "damaged", str(error)) from None
+        raise DamagedError(
+            "truncated" if "end of data" in str(error) else "damaged", str(error)
+        ) from None
 
 
 class _Header(tarfile.TarInfo):
-    """A member's header that remembers why the last one could not be read: tarfile itself ends silently."""
+    """A member's header that remembers why the last one could not be read: tarfile itself ends
+    silently.
+    """
 
     stopped: Exception | None = None
 
@@ -47,11 +64,15 @@ class _Header(tarfile.TarInfo):
             raise
         except (ValueError, LookupError) as error:
             # Of all its errors the one that does not end an archive silently.
-            raise tarfile.SubsequentHeaderError(f"a header in it cannot be read ({error}); what follows is lost") from None  # type: ignore[attr-defined]
+            raise tarfile.SubsequentHeaderError(
+                f"a header in it cannot be read ({error}); what follows is lost"
+            ) from None  # type: ignore[attr-defined]
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """Take a header apart; refuse one that announces more about a member than anybody has to say."""
+        """Take a header apart; refuse one that announces more about a member than anybody has to
+        say.
+        """
         header = super().frombuf(buf, encoding, errors)
         if header.type in _HEADER_TYPES and header.size > MAX_HEADER_BYTES:
             raise tarfile.InvalidHeaderError(f"{header.size:,} bytes that describe a member")  # type: ignore[attr-defined]
@@ -61,7 +82,8 @@ class _Header(tarfile.TarInfo):
 class _Forward:
     """A stream that goes forwards only, and stops where it ends.
 
-    tarfile's own (mode `r|`) goes on counting beyond the end: a header of eight exabytes keeps it busy for years.
+    tarfile's own (mode `r|`) goes on counting beyond the end: a header of eight exabytes keeps it
+    busy for years.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -78,7 +100,9 @@ class _Forward:
         return self._at
 
     def seek(self, place: int) -> int:
-        """Read on to `place`, or to the end; raise tarfile.StreamError for a place that lies behind."""
+        """Read on to `place`, or to the end; raise tarfile.StreamError for a place that lies
+        behind.
+        """
         if place < self._at:
             raise tarfile.StreamError("it leads back to what was read before")
         while self._at < place and self.read(min(BUFFER, place - self._at)):

@@ -7,7 +7,8 @@ from typing import IO
 
 from groundup.collect.files.streams import DamagedError
 
-# A file says how much memory its unpacking takes, up to 4 GB, and Python's own reader believes it; `xz -9` writes 65 MB.
+# A file says how much memory its unpacking takes, up to 4 GB, and Python's own reader believes it;
+# `xz -9` writes 65 MB.
 MAX_MEMORY = 256 << 20
 # With an exception the codec loses what it had made of that.
 _CHUNK = 1 << 13
@@ -30,7 +31,10 @@ class XzStream:
         """
         plain = b""
         while not plain and (not self._stream.eof or self._another()):
-            packed, self._packed = self._packed or (self._more() if self._stream.needs_input else b""), b""
+            packed, self._packed = (
+                self._packed or (self._more() if self._stream.needs_input else b""),
+                b"",
+            )
             if self._stream.needs_input and not packed:
                 raise EOFError("it ends inside an xz stream")
             plain = self._unpacked(packed, size)
@@ -41,7 +45,9 @@ class XzStream:
             return self._stream.decompress(packed, size)
         except lzma.LZMAError as error:
             if "Memory usage limit" in str(error):
-                raise DamagedError("too-large", f"to unpack it takes more than {MAX_MEMORY >> 20} MB of memory") from None
+                raise DamagedError(
+                    "too-large", f"to unpack it takes more than {MAX_MEMORY >> 20} MB of memory"
+                ) from None
             raise
 
     def _more(self) -> bytes:

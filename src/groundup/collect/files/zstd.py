@@ -1,4 +1,6 @@
-"""Unpacks zstd as a stream, by the codec that pyarrow brings. Reads compressed bytes; yields plain ones."""
+"""Unpacks zstd as a stream, by the codec that pyarrow brings. Reads compressed bytes; yields plain
+ones.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from groundup.collect.files.streams import DamagedError
 
 # A frame, and a skippable one (0x50 to 0x5F), with which seekable files and web archives open.
 MAGIC = re.compile(rb"(?:\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18)", re.DOTALL)
-# What the codec is asked for at a time: with an exception it loses what it had of that, however much came before.
+# What the codec is asked for at a time: with an exception it loses what it had of that, however
+# much came before.
 _STEP = 512
 
 
@@ -23,7 +26,8 @@ class ZstdStream:
         self._damage: Exception | None = None
 
     def read(self, size: int) -> bytes:
-        """Return at most `size` bytes, none at the end; damage is raised when what came before it has been read.
+        """Return at most `size` bytes, none at the end; damage is raised when what came before it
+        has been read.
 
         Raises:
             DamagedError: it ends inside a frame.
@@ -37,7 +41,11 @@ class ZstdStream:
                 parts.append(part)
                 size -= len(part)
         except (OSError, DamagedError) as error:
-            self._damage = DamagedError("truncated", "it ends inside a zstd frame") if "Truncated" in str(error) else error
+            self._damage = (
+                DamagedError("truncated", "it ends inside a zstd frame")
+                if "Truncated" in str(error)
+                else error
+            )
             if not parts:
                 raise self._damage from None
         return b"".join(parts)

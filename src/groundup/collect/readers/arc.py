@@ -1,4 +1,5 @@
-"""Reads ARC files, the web archives from before WARC (Internet Archive, 1996). Yields what `warc` makes of each record.
+"""Reads ARC files, the web archives from before WARC (Internet Archive, 1996). Yields what `warc`
+makes of each record.
 
 A record is a line (address, IP, date, type, …, length), as many bytes as it says, and a line break.
 """
@@ -55,10 +56,26 @@ def _header(line: bytes) -> _Header | None:
     fields = line.split()
     if not _URL.match(line) or len(fields) < 5 or not fields[-1].isdigit():
         return None
-    # The date is the third field of five, or of ten in version 2; addresses were written with spaces in them.
-    date = next((len(fields) - back for back in (3, 8) if len(fields) > back and _DATE.fullmatch(fields[-back])), 0)
+    # The date is the third field of five, or of ten in version 2; addresses were written with
+    # spaces in them.
+    date = next(
+        (
+            len(fields) - back
+            for back in (3, 8)
+            if len(fields) > back and _DATE.fullmatch(fields[-back])
+        ),
+        0,
+    )
     url = b" ".join(fields[: max(date - 1, 0)])
-    return _Header(url.decode("utf-8", "replace"), fields[date + 1].decode("utf-8", "replace"), int(fields[-1][:18])) if url else None
+    return (
+        _Header(
+            url.decode("utf-8", "replace"),
+            fields[date + 1].decode("utf-8", "replace"),
+            int(fields[-1][:18]),
+        )
+        if url
+        else None
+    )
 
 
 def _found(stream: io.BufferedReader, header: _Header, number: int) -> Document | Reject:
@@ -69,7 +86,9 @@ def _found(stream: io.BufferedReader, header: _Header, number: int) -> Document 
     while left > 0 and (part := stream.read(min(left, 1 << 20))):
         left -= len(part)
     if left > 0:
-        return Reject("truncated", number, f"it ends {left:,} bytes before its record does: {target}")
+        return Reject(
+            "truncated", number, f"it ends {left:,} bytes before its record does: {target}"
+        )
     if length > _MAX_RECORD:
         return Reject("too-large", number, f"longer than {_MAX_RECORD >> 20} MB: {target}")
     if not body.startswith(b"HTTP/"):

@@ -1,4 +1,6 @@
-"""Reads plain-text books, Project Gutenberg's above all. Yields one document a book, its lines joined to paragraphs."""
+"""Reads plain-text books, Project Gutenberg's above all. Yields one document a book, its lines
+joined to paragraphs.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from groundup.collect.readers.paragraphs import unwrap
 from groundup.collect.readers.text import joined, read_text
 from groundup.recipe.source import Source
 
-# A marker may be cut into several lines by a long title; it ends at the next asterisks, or at the end of its paragraph.
+# A marker may be cut into several lines by a long title; it ends at the next asterisks, or at the
+# end of its paragraph.
 _MARKER = re.compile(
     r"^[ \t]*\*{2,4}[ \t]*(?P<which>START|END)[ \t]+OF[ \t]+(?:TH(?:E|IS)[ \t]+)?PROJECT[ \t]+GUTENBERG"
     r"(?:[^*\n]*(?:\n(?!\n)[^*\n]*){0,4}\*{2,4}|[^\n]*)",
@@ -25,12 +28,20 @@ _SMALL_PRINT = re.compile(
     r"^\*{0,3}END\*{0,2}[ \t]*THE SMALL PRINT![^\n]*\*END\*[ \t]*$|^\*+[ \t]*SMALL PRINT! FOR __[^\n*]*\*+[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
-_OLD_END = re.compile(r"^(?:\*\*\*)?[ \t]*End of (?:The |This )?Project Gutenberg[^\n]*(?:\n[^\n]+){0,2}\s*", re.IGNORECASE | re.MULTILINE)
+_OLD_END = re.compile(
+    r"^(?:\*\*\*)?[ \t]*End of (?:The |This )?Project Gutenberg[^\n]*(?:\n[^\n]+){0,2}\s*",
+    re.IGNORECASE | re.MULTILINE,
+)
 _FIELD = r"^{}:[ \t]*(\S[^\n]*(?:\n[ \t]+\S[^\n]*)*)"
 _TITLE = re.compile(_FIELD.format("Title"), re.MULTILINE)
 _AUTHOR = re.compile(_FIELD.format("(?:Author|Editor)"), re.MULTILINE)
-_CHARSET = re.compile(r"^Character set encoding:[ \t]*(?:ISO[ -]Latin-1|([\w-]+))", re.IGNORECASE | re.MULTILINE)
-_OF_BY = re.compile(r"Project Gutenberg(?:'s|’s| (?:EBook|Etext) of)?[ \t]+(?P<title>[^\n]+?),? by (?P<author>[^\n]+)", re.IGNORECASE)
+_CHARSET = re.compile(
+    r"^Character set encoding:[ \t]*(?:ISO[ -]Latin-1|([\w-]+))", re.IGNORECASE | re.MULTILINE
+)
+_OF_BY = re.compile(
+    r"Project Gutenberg(?:'s|’s| (?:EBook|Etext) of)?[ \t]+(?P<title>[^\n]+?),? by (?P<author>[^\n]+)",
+    re.IGNORECASE,
+)
 # The credits of transcribers open a book, and are not part of it.
 _CREDITS = re.compile(
     r"\A\s*(?:\[?(?:(?:E-?text|This e-?(?:text|book)|HTML version|Note: Project Gutenberg"
@@ -49,7 +60,8 @@ _BOX = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _LAST_NOTES = re.compile(
-    r"\n[ \t]*\n(?:[ \t]*[-*=]{3}[-*= \t]*\n\s*)?[ \t]*Transcriber(?:['’]?s['’]?)? Notes?\b(?!\w).*", re.IGNORECASE | re.DOTALL
+    r"\n[ \t]*\n(?:[ \t]*[-*=]{3}[-*= \t]*\n\s*)?[ \t]*Transcriber(?:['’]?s['’]?)? Notes?\b(?!\w).*",
+    re.IGNORECASE | re.DOTALL,
 )
 _LAST_CHARACTERS = 6000
 _ITALICS = re.compile(r"(?<![\w_])_(\S(?:[^_]{0,400}?\S)?)_(?![\w_])")
@@ -68,7 +80,9 @@ class _Span:
 
 
 def read_books(item: Item, source: Source) -> Iterator[Document | Reject]:
-    """Yield the books of a file; what stands outside the markers of Project Gutenberg is rejected with its size."""
+    """Yield the books of a file; what stands outside the markers of Project Gutenberg is rejected
+    with its size.
+    """
     declared = _declared(item, source)
     data = item.stream.read(MAX_DOCUMENT_BYTES)
     if len(data) == MAX_DOCUMENT_BYTES and not find_books(decode(data, declared)):
@@ -77,13 +91,16 @@ def read_books(item: Item, source: Source) -> Iterator[Document | Reject]:
     data += item.stream.read(MAX_FILE_BYTES - len(data))
     if item.stream.peek(1):
         raise DamagedError(
-            "too-large", f"books of Project Gutenberg in a file of more than {MAX_FILE_BYTES >> 20} MB; cut it between two books"
+            "too-large",
+            f"books of Project Gutenberg in a file of more than {MAX_FILE_BYTES >> 20} MB; cut it between two books",
         )
     yield from books_in(decode(data, declared), item.origin)
 
 
 def books_in(text: str, origin: str, wrapped: bool = True) -> Iterator[Document | Reject]:
-    """Yield the books of a text, the whole of it where nothing marks them; lines that were `wrapped` at a margin are joined."""
+    """Yield the books of a text, the whole of it where nothing marks them; lines that were
+    `wrapped` at a margin are joined.
+    """
     spans = find_books(text)
     for number, span in enumerate(spans or [_Span(0, 0, len(text))]):
         yield _book(text, span, number, origin, marked=bool(spans), wrapped=wrapped)
@@ -95,12 +112,21 @@ def _declared(item: Item, source: Source) -> str:
     if source.encoding != "auto":
         return source.encoding
     match = _CHARSET.search(item.head.decode("latin-1"))
-    return "cp1252" if match and (match[1] or "iso-8859-1").lower() in ("iso-8859-1", "latin-1") else (match[1] or "" if match else "")
+    return (
+        "cp1252"
+        if match and (match[1] or "iso-8859-1").lower() in ("iso-8859-1", "latin-1")
+        else (match[1] or "" if match else "")
+    )
 
 
 def find_books(text: str) -> list[_Span]:
-    """Return the books between Project Gutenberg's markers, in order; an empty list when there are no markers."""
-    if "gutenberg" not in text[:_HEAD_CHARACTERS].lower() and "PROJECT GUTENBERG" not in text.upper():
+    """Return the books between Project Gutenberg's markers, in order; an empty list when there are
+    no markers.
+    """
+    if (
+        "gutenberg" not in text[:_HEAD_CHARACTERS].lower()
+        and "PROJECT GUTENBERG" not in text.upper()
+    ):
         return []
     spans: list[_Span] = []
     header, start = 0, None
@@ -117,7 +143,9 @@ def find_books(text: str) -> list[_Span]:
 
 
 def _markers(text: str) -> list[tuple[int, int, str]]:
-    """Return (start, end, START or END) of every marker; old ones count only where a file has none of today's."""
+    """Return (start, end, START or END) of every marker; old ones count only where a file has none
+    of today's.
+    """
     found = [(m.start(), m.end(), m["which"].upper()) for m in _MARKER.finditer(text)]
     if not any(which == "START" for _, _, which in found):
         found += [(m.start(), m.end(), "START") for m in _SMALL_PRINT.finditer(text)]
@@ -126,11 +154,19 @@ def _markers(text: str) -> list[tuple[int, int, str]]:
     return sorted(found)
 
 
-def _book(text: str, span: _Span, number: int, origin: str, marked: bool, wrapped: bool) -> Document | Reject:
+def _book(
+    text: str, span: _Span, number: int, origin: str, marked: bool, wrapped: bool
+) -> Document | Reject:
     body = text[span.start : span.end]
-    header = text[span.header : span.start][-_HEAD_CHARACTERS:] if marked else body[:_HEAD_CHARACTERS]
+    header = (
+        text[span.header : span.start][-_HEAD_CHARACTERS:] if marked else body[:_HEAD_CHARACTERS]
+    )
     if marked:
-        body = _OLD_END.sub("", body[:-2000]) + _OLD_END.sub("", body[-2000:]) if len(body) > 4000 else _OLD_END.sub("", body)
+        body = (
+            _OLD_END.sub("", body[:-2000]) + _OLD_END.sub("", body[-2000:])
+            if len(body) > 4000
+            else _OLD_END.sub("", body)
+        )
         body = _CREDITS.sub("", body)
         body = _without_last_notes(_BOX.sub("", body))
     body = _ITALICS.sub(r"\1", _NOTES.sub("", body)).strip()
@@ -148,7 +184,9 @@ def _without_last_notes(body: str) -> str:
 
 
 def book_group(header: str) -> str:
-    """Return `title|author` of a book, so spelt that its editions meet; "" when its header names neither."""
+    """Return `title|author` of a book, so spelt that its editions meet; "" when its header names
+    neither.
+    """
     title, author = _TITLE.search(header), _AUTHOR.search(header)
     names = (title[1] if title else "", author[1] if author else "")
     if not names[0]:
@@ -161,12 +199,15 @@ def book_group(header: str) -> str:
 
 def group_of(title: str, author: str) -> str:
     """Return `title|author`, so spelt that editions of a book meet."""
-    # "Doyle, Arthur Conan" and "Arthur Conan Doyle" are one person; a subtitle may or may not be given.
+    # "Doyle, Arthur Conan" and "Arthur Conan Doyle" are one person; a subtitle may or may not be
+    # given.
     return f"{' '.join(_words(title.partition(chr(10))[0]))}|{' '.join(sorted(_words(author)))}"
 
 
 def _words(text: str) -> list[str]:
-    bare = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
+    bare = "".join(
+        c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c)
+    )
     return re.findall(r"\w+", bare.replace("'", "").replace("’", ""))
 
 
@@ -175,4 +216,8 @@ def _leftover(text: str, spans: list[_Span]) -> Iterator[Reject]:
     rest = text[spans[-1].end :]
     license = max(rest.rfind("Project Gutenberg"), rest.rfind("PROJECT GUTENBERG"), 0)
     if len(rest) - license > _HEAD_CHARACTERS:
-        yield Reject("outside-book", len(spans), f"{len(rest):,} characters after the last end marker of Project Gutenberg")
+        yield Reject(
+            "outside-book",
+            len(spans),
+            f"{len(rest):,} characters after the last end marker of Project Gutenberg",
+        )

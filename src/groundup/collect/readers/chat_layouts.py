@@ -1,4 +1,5 @@
-"""Finds the turns of a conversation in a record of any common layout. Reads plain values; yields turns.
+"""Finds the turns of a conversation in a record of any common layout. Reads plain values; yields
+turns.
 
 A turn is `{"role", "content"}`: role `user`, `assistant`, `system`, or a lower-case name.
 """
@@ -26,8 +27,33 @@ LIST_KEYS = (
     "log",
     "thread",
 )
-ROLE_KEYS = ("role", "from", "speaker", "agent", "author", "name", "sender", "user", "speaker_id", "character", "participant", "nick")
-CONTENT_KEYS = ("content", "value", "text", "utterance", "message", "body", "statement", "line", "quote", "sentence", "speech")
+ROLE_KEYS = (
+    "role",
+    "from",
+    "speaker",
+    "agent",
+    "author",
+    "name",
+    "sender",
+    "user",
+    "speaker_id",
+    "character",
+    "participant",
+    "nick",
+)
+CONTENT_KEYS = (
+    "content",
+    "value",
+    "text",
+    "utterance",
+    "message",
+    "body",
+    "statement",
+    "line",
+    "quote",
+    "sentence",
+    "speech",
+)
 THREAD_KEYS = (
     "conversation_id",
     "dialogue_id",
@@ -49,13 +75,32 @@ THREAD_KEYS = (
 )
 _QUESTION_KEYS = ("prompt", "question", "query", "input", "context", "problem")
 _ANSWER_KEYS = ("response", "completion", "answer", "output", "chosen", "reply", "solution")
-_USERS = frozenset({"user", "human", "prompter", "usr", "customer", "client", "question", "instruction"})
-_ASSISTANTS = frozenset({"assistant", "gpt", "bot", "chatbot", "chatgpt", "model", "sys", "ai", "answer", "response", "output"})
+_USERS = frozenset(
+    {"user", "human", "prompter", "usr", "customer", "client", "question", "instruction"}
+)
+_ASSISTANTS = frozenset(
+    {
+        "assistant",
+        "gpt",
+        "bot",
+        "chatbot",
+        "chatgpt",
+        "model",
+        "sys",
+        "ai",
+        "answer",
+        "response",
+        "output",
+    }
+)
 MAX_TREE_DEPTH = 200
 # A list of parts of parts is as deep as any layout goes.
 MAX_PARTS_DEPTH = 8
 # The template that Stanford's Alpaca put around its instructions, baked into data made from it.
-_ALPACA = re.compile(r"\ABelow is an instruction.*?### Instruction:\s*(.*?)\s*(?:### Input:\s*(.*?)\s*)?### Response:\s*\Z", re.DOTALL)
+_ALPACA = re.compile(
+    r"\ABelow is an instruction.*?### Instruction:\s*(.*?)\s*(?:### Input:\s*(.*?)\s*)?### Response:\s*\Z",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +121,11 @@ def role_of(name: str, system_speaks: bool = False) -> str:
     role = re.sub(r"\s+", " ", name.strip().lower())
     if role in _USERS:
         return "user"
-    return "assistant" if role in _ASSISTANTS or (system_speaks and role == "system") else role or "speaker"
+    return (
+        "assistant"
+        if role in _ASSISTANTS or (system_speaks and role == "system")
+        else role or "speaker"
+    )
 
 
 def rendered(said: Sequence[Said]) -> tuple[str, list[Turn]]:
@@ -87,7 +136,11 @@ def rendered(said: Sequence[Said]) -> tuple[str, list[Turn]]:
     for turn in said:
         role = role_of(turn.name, system_speaks)
         turns.append({"role": role, "content": turn.content})
-        shown = role.capitalize() if role in ("user", "assistant", "system", "speaker") else turn.name.strip()
+        shown = (
+            role.capitalize()
+            if role in ("user", "assistant", "system", "speaker")
+            else turn.name.strip()
+        )
         lines.append(f"{shown}: {turn.content}")
     return "\n".join(lines), turns
 
@@ -107,28 +160,52 @@ def find_turns(record: Any) -> list[Said]:
 
 
 def plain(value: Any, depth: int = MAX_PARTS_DEPTH) -> str:
-    """Return the text of a message's content: a text, a list of parts, or a part; what nests deeper than `depth` is left out."""
+    """Return the text of a message's content: a text, a list of parts, or a part; what nests deeper
+    than `depth` is left out.
+    """
     if isinstance(value, str):
         return value.strip()
     if depth == 0:
         return ""
     if isinstance(value, Mapping):
-        return next((plain(value[key], depth - 1) for key in ("text", "value", "content") if value.get(key)), "")
-    return "\n".join(filter(None, (plain(part, depth - 1) for part in value))) if isinstance(value, (list, tuple)) else ""
+        return next(
+            (
+                plain(value[key], depth - 1)
+                for key in ("text", "value", "content")
+                if value.get(key)
+            ),
+            "",
+        )
+    return (
+        "\n".join(filter(None, (plain(part, depth - 1) for part in value)))
+        if isinstance(value, (list, tuple))
+        else ""
+    )
 
 
 def message(entry: Mapping[str, Any]) -> Said | None:
     """Return one message, or None when it has no content."""
     folded = {str(key).lower(): value for key, value in entry.items()}
     content = next((text for key in CONTENT_KEYS if (text := plain(folded.get(key)))), "")
-    name = next((str(folded[key]) for key in ROLE_KEYS if isinstance(folded.get(key), (str, int)) and str(folded[key]).strip()), "")
+    name = next(
+        (
+            str(folded[key])
+            for key in ROLE_KEYS
+            if isinstance(folded.get(key), (str, int)) and str(folded[key]).strip()
+        ),
+        "",
+    )
     return Said(name or "speaker", content) if content else None
 
 
 def _listed(entries: Sequence[Any]) -> list[Said]:
     """Return the turns of a list of messages, or of texts by two who take turns."""
     if all(isinstance(entry, str) for entry in entries):
-        return [Said(("user", "assistant")[n % 2], text.strip()) for n, text in enumerate(entries) if text.strip()]
+        return [
+            Said(("user", "assistant")[n % 2], text.strip())
+            for n, text in enumerate(entries)
+            if text.strip()
+        ]
     found = [message(entry) for entry in entries if isinstance(entry, Mapping)]
     return [said for said in found if said is not None]
 
@@ -153,7 +230,9 @@ def _with_system(record: Mapping[str, Any], said: list[Said]) -> list[Said]:
 
 
 def _instruction(record: Mapping[str, Any]) -> list[Said]:
-    """Return the turns of an Alpaca record: instruction, input, output, or instances of the last two."""
+    """Return the turns of an Alpaca record: instruction, input, output, or instances of the last
+    two.
+    """
     instruction = plain(record.get("instruction"))
     if not instruction:
         return []
@@ -162,7 +241,15 @@ def _instruction(record: Mapping[str, Any]) -> list[Said]:
     for number, part in enumerate(instances if isinstance(instances, list) else [record]):
         if not isinstance(part, Mapping):
             continue
-        question = "\n\n".join(filter(None, [instruction if number == 0 else "", plain(part.get("input")) or plain(part.get("context"))]))
+        question = "\n\n".join(
+            filter(
+                None,
+                [
+                    instruction if number == 0 else "",
+                    plain(part.get("input")) or plain(part.get("context")),
+                ],
+            )
+        )
         answer = next((text for key in _ANSWER_KEYS if (text := plain(part.get(key)))), "")
         said += [Said("user", question), Said("assistant", answer)] if answer and question else []
     return _with_system(record, said)
@@ -180,7 +267,9 @@ def _pair(record: Mapping[str, Any]) -> list[Said]:
 
 
 def _tree(record: Mapping[str, Any]) -> list[Said]:
-    """Return one path of an OpenAssistant tree: from the prompt along the best-ranked reply at each step."""
+    """Return one path of an OpenAssistant tree: from the prompt along the best-ranked reply at each
+    step.
+    """
     node = record.get("prompt") if isinstance(record.get("prompt"), Mapping) else record
     said: list[Said] = []
     while isinstance(node, Mapping) and "replies" in node and len(said) < MAX_TREE_DEPTH:
@@ -194,8 +283,14 @@ def _tree(record: Mapping[str, Any]) -> list[Said]:
 
 def best_reply(replies: Any) -> Mapping[str, Any] | None:
     """Return the reply of the best rank (the lowest number), the first of those without one."""
-    found = [reply for reply in replies if isinstance(reply, Mapping)] if isinstance(replies, list) else []
-    ranked: Iterable[tuple[float, int]] = ((_rank(reply), number) for number, reply in enumerate(found))
+    found = (
+        [reply for reply in replies if isinstance(reply, Mapping)]
+        if isinstance(replies, list)
+        else []
+    )
+    ranked: Iterable[tuple[float, int]] = (
+        (_rank(reply), number) for number, reply in enumerate(found)
+    )
     return found[min(ranked)[1]] if found else None
 
 

@@ -1,4 +1,5 @@
-"""Reads source trees. Yields source files and their documentation; generated, vendored and data files are rejected.
+"""Reads source trees. Yields source files and their documentation; generated, vendored and data
+files are rejected.
 
 The group is the project, and the license is the project's.
 """
@@ -21,7 +22,9 @@ from groundup.recipe.source import Source
 
 MAX_CODE_BYTES = 1 << 20
 # What a generator says of itself stands in a comment; in a string it is the program's own word.
-_COMMENT = re.compile(r"^[ \t]*(?:#|//|/?\*|--|;|%|<!--|<\?php|\"\"\"|\(\*|\{-)[^\n]*", re.MULTILINE)
+_COMMENT = re.compile(
+    r"^[ \t]*(?:#|//|/?\*|--|;|%|<!--|<\?php|\"\"\"|\(\*|\{-)[^\n]*", re.MULTILINE
+)
 _DATA = frozenset(
     "json jsonl csv tsv xml yaml yml toml ini cfg conf svg po pot map geojson ipynb html htm xhtml lock sum plist properties dat log "
     "diff patch key pem crt snap golden in out expected graphml gml net edges".split()
@@ -52,7 +55,12 @@ def read_code(item: Item, source: Source) -> Iterator[Document | Reject]:
     if reason is not None:
         yield reason
     else:
-        yield Document(text, group=item.project or item.origin, license=item.license, language="" if language in DOCS else language)
+        yield Document(
+            text,
+            group=item.project or item.origin,
+            license=item.license,
+            language="" if language in DOCS else language,
+        )
 
 
 def _by_name(item: Item, language: str) -> Reject | None:  # noqa: PLR0911 - a table of cases
@@ -71,7 +79,9 @@ def _by_name(item: Item, language: str) -> Reject | None:  # noqa: PLR0911 - a t
     if re.search(r"[.-]min\.(?:[cm]?js|css|html?)(?:\.map)?$", item.name.lower()):
         return Reject("minified")
     if not language:
-        return Reject("data" if suffix in _DATA else "unknown-type", detail=suffix if "." in item.name else "")
+        return Reject(
+            "data" if suffix in _DATA else "unknown-type", detail=suffix if "." in item.name else ""
+        )
     return None
 
 
@@ -80,17 +90,28 @@ def _by_text(text: str, language: str) -> Reject | None:
         return Reject("generated", detail=" ".join(text[:200].split())[:100])
     lines = text.split("\n")
     longest = max(map(len, lines))
-    # Codex (Chen et al. 2021) dropped means above 100; bundlers write lines of thousands of characters.
-    if language in ("javascript", "typescript", "css") and longest > 2000 and len(text) / len(lines) > 200:
+    # Codex (Chen et al. 2021) dropped means above 100; bundlers write lines of thousands of
+    # characters.
+    if (
+        language in ("javascript", "typescript", "css")
+        and longest > 2000
+        and len(text) / len(lines) > 200
+    ):
         return Reject("minified", detail=f"a line of {longest:,} characters")
     return None
 
 
 def read_code_records(item: Item, source: Source, form: str) -> Iterator[Document | Reject]:
-    """Yield the source files that a data set in JSONL or Parquet holds one a record; any other such file is data."""
+    """Yield the source files that a data set in JSONL or Parquet holds one a record; any other such
+    file is data.
+    """
     rows = read_records(item, form)
     first = next(rows, None)
-    keys = {str(key).lower() for key in first[1]} if first is not None and isinstance(first[1], dict) else set()
+    keys = (
+        {str(key).lower() for key in first[1]}
+        if first is not None and isinstance(first[1], dict)
+        else set()
+    )
     if first is None or not (keys & {"content", "code", "text"} and keys & DATASET_KEYS):
         yield Reject("data", detail=form)
         return

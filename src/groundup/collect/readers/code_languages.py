@@ -57,7 +57,9 @@ _LANGUAGES = {
     "rst": "rst",
     "docs": "txt adoc pod rdoc",
 }
-_BY_SUFFIX = {suffix: language for language, suffixes in _LANGUAGES.items() for suffix in suffixes.split()}
+_BY_SUFFIX = {
+    suffix: language for language, suffixes in _LANGUAGES.items() for suffix in suffixes.split()
+}
 _BY_NAME = {
     "makefile": "make",
     "dockerfile": "dockerfile",
@@ -67,16 +69,29 @@ _BY_NAME = {
     "readme": "docs",
     "changelog": "docs",
 }
-_SHEBANG = re.compile(rb"#!\s*\S*?(?:/env\s+(?:-\S+\s+)*)?(python|perl|ruby|bash|sh|zsh|node|php|lua|Rscript|awk|tclsh|make)[\d.]*\b")
+_SHEBANG = re.compile(
+    rb"#!\s*\S*?(?:/env\s+(?:-\S+\s+)*)?(python|perl|ruby|bash|sh|zsh|node|php|lua|Rscript|awk|tclsh|make)[\d.]*\b"
+)
 # What Emacs and Vim are told, at the start or the end of a file.
-_MODELINE = re.compile(rb"-\*-\s*(?:mode:\s*)?([\w+-]+)\s*;?\s*-\*-|\b(?:vim?|ex):.{0,60}?\b(?:filetype|ft)=(\w+)")
-_BY_INTERPRETER = {b"bash": "shell", b"sh": "shell", b"zsh": "shell", b"node": "javascript", b"Rscript": "r", b"tclsh": "tcl"}
+_MODELINE = re.compile(
+    rb"-\*-\s*(?:mode:\s*)?([\w+-]+)\s*;?\s*-\*-|\b(?:vim?|ex):.{0,60}?\b(?:filetype|ft)=(\w+)"
+)
+_BY_INTERPRETER = {
+    b"bash": "shell",
+    b"sh": "shell",
+    b"zsh": "shell",
+    b"node": "javascript",
+    b"Rscript": "r",
+    b"tclsh": "tcl",
+}
 # Prose keeps its language open; what is code names it.
 DOCS = frozenset(("markdown", "rst", "docs"))
 
 
 def language_of(name: str, head: bytes = b"") -> str:
-    """Return the language that a file is written in, by name or by its first line; "" when neither tells."""
+    """Return the language that a file is written in, by name or by its first line; "" when neither
+    tells.
+    """
     name = name.lower()
     known = _BY_NAME.get(name) or (_BY_SUFFIX.get(name.rpartition(".")[2]) if "." in name else None)
     return known or _of_head(head)
@@ -87,5 +102,7 @@ def _of_head(head: bytes) -> str:
         return _BY_INTERPRETER.get(match[1], match[1].decode())
     if match := _MODELINE.search(head[:500] + b"\n" + head[-500:]):
         name = (match[1] or match[2]).decode("ascii").lower()
-        return {"shell-script": "shell", "sh": "shell", "bash": "shell", "cperl": "perl"}.get(name, name if name in _LANGUAGES else "")
+        return {"shell-script": "shell", "sh": "shell", "bash": "shell", "cperl": "perl"}.get(
+            name, name if name in _LANGUAGES else ""
+        )
     return ""

@@ -1,4 +1,5 @@
-"""Reads conversations: JSON, JSONL, YAML, CSV and Parquet in the common layouts, and IRC logs. Yields one document each.
+"""Reads conversations: JSON, JSONL, YAML, CSV and Parquet in the common layouts, and IRC logs.
+Yields one document each.
 
 Turns stay beside the text; the group is the thread.
 """
@@ -13,13 +14,23 @@ from typing import Any
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import decode, mend
 from groundup.collect.files.streams import Item, read_all
-from groundup.collect.readers.chat_layouts import CONTENT_KEYS, ROLE_KEYS, THREAD_KEYS, Said, best_reply, find_turns, message, rendered
+from groundup.collect.readers.chat_layouts import (
+    CONTENT_KEYS,
+    ROLE_KEYS,
+    THREAD_KEYS,
+    Said,
+    best_reply,
+    find_turns,
+    message,
+    rendered,
+)
 from groundup.collect.readers.records import Numbered, read_records
 from groundup.collect.readers.text import TEXT_KEYS, first_text, read_text, text_document
 from groundup.recipe.source import Source
 
 _ID_KEYS = (*THREAD_KEYS, "message_id", "id", "uuid", "hash")
-# Shorter ids are numbers that start anew in every file; longer ones name the same thread wherever it turns up.
+# Shorter ids are numbers that start anew in every file; longer ones name the same thread wherever
+# it turns up.
 _GLOBAL_ID_LENGTH = 16
 _IRC = re.compile(r"^\[?(\d\d?:\d\d(?::\d\d)?)\]?\s+<[ @+%~&]?([^>\s]{1,40})>\s?(.*)$")
 # A log is cut where nobody spoke for an hour, or after this many lines.
@@ -33,7 +44,9 @@ def read_conversations(item: Item, source: Source, form: str) -> Iterator[Docume
 
 
 def conversations(rows: Iterator[Numbered], item: Item) -> Iterator[Document | Reject]:
-    """Yield the conversations that records hold; the first of them says whether each is a whole one or a single turn."""
+    """Yield the conversations that records hold; the first of them says whether each is a whole one
+    or a single turn.
+    """
     first = next(rows, None)
     if first is None:
         return
@@ -49,7 +62,11 @@ def is_row(record: Any) -> bool:
     if not isinstance(record, Mapping) or "replies" in record or find_turns(record):
         return False
     keys = {str(key).lower() for key in record}
-    return bool(keys & set(ROLE_KEYS)) and bool(keys & set(CONTENT_KEYS)) and message(record) is not None
+    return (
+        bool(keys & set(ROLE_KEYS))
+        and bool(keys & set(CONTENT_KEYS))
+        and message(record) is not None
+    )
 
 
 def _whole(number: int, record: Any, item: Item) -> Document | Reject:
@@ -79,19 +96,26 @@ def _thread(record: Any, number: int, item: Item) -> str:
         folded = {str(key).lower(): value for key, value in record.items()}
         prompt = folded.get("prompt")
         inner = prompt if isinstance(prompt, Mapping) else {}
-        name = next((str(folded[key]) for key in _ID_KEYS if isinstance(folded.get(key), (str, int))), str(inner.get("message_id", "")))
+        name = next(
+            (str(folded[key]) for key in _ID_KEYS if isinstance(folded.get(key), (str, int))),
+            str(inner.get("message_id", "")),
+        )
         if name:
             return name if len(name) >= _GLOBAL_ID_LENGTH else f"{item.origin}#{name}"
     return f"{item.origin}#{number}"
 
 
 def _threads(rows: Iterator[Numbered], item: Item) -> Iterator[Document | Reject]:
-    """Join consecutive rows of one thread; without a column that names it, each row is a conversation of its own."""
+    """Join consecutive rows of one thread; without a column that names it, each row is a
+    conversation of its own.
+    """
     column: str | None = None
     held: list[tuple[int, Mapping[str, Any]]] = []
     for number, record in rows:
         if isinstance(record, Reject) or not isinstance(record, Mapping):
-            yield record if isinstance(record, Reject) else Reject("no-turns", number, _shape(record))
+            yield (
+                record if isinstance(record, Reject) else Reject("no-turns", number, _shape(record))
+            )
             continue
         column = column or _thread_column(record)
         if held and (column is None or record.get(column) != held[0][1].get(column)):
@@ -107,17 +131,27 @@ def _thread_column(record: Mapping[str, Any]) -> str | None:
     return next((folded[key] for key in THREAD_KEYS if key in folded), None)
 
 
-def _joined(held: list[tuple[int, Mapping[str, Any]]], column: str | None, item: Item) -> Document | Reject:
+def _joined(
+    held: list[tuple[int, Mapping[str, Any]]], column: str | None, item: Item
+) -> Document | Reject:
     number, first = held[0]
-    said = _best_path([row for _, row in held]) if "parent_id" in first else [message(row) for _, row in held]
+    said = (
+        _best_path([row for _, row in held])
+        if "parent_id" in first
+        else [message(row) for _, row in held]
+    )
     spoken = [turn for turn in said if turn is not None]
     if not spoken:
         return Reject("empty", number, "no row of it has any text")
-    return _document(spoken, number, _thread({column: first[column]} if column else {}, number, item), item)
+    return _document(
+        spoken, number, _thread({column: first[column]} if column else {}, number, item), item
+    )
 
 
 def _best_path(rows: list[Mapping[str, Any]]) -> list[Said | None]:
-    """Return one path through rows that name their parents, along the best-ranked reply at each step."""
+    """Return one path through rows that name their parents, along the best-ranked reply at each
+    step.
+    """
     children: dict[Any, list[Mapping[str, Any]]] = {}
     for row in rows:
         children.setdefault(row.get("parent_id") or None, []).append(row)
@@ -140,7 +174,9 @@ def read_log(item: Item, source: Source) -> Iterator[Document | Reject]:
     if not is_irc(item.head.decode("utf-8", "replace")):
         yield from read_text(item, source)
         return
-    lines = decode(read_all(item.stream), "" if source.encoding == "auto" else source.encoding).split("\n")
+    lines = decode(
+        read_all(item.stream), "" if source.encoding == "auto" else source.encoding
+    ).split("\n")
     held: list[Said] = []
     start, before = 0, 0
     for number, line in enumerate(lines):

@@ -1,6 +1,8 @@
-"""Reads EPUB books: zip files of pages that a package document puts in order. Yields one document a book.
+"""Reads EPUB books: zip files of pages that a package document puts in order. Yields one document a
+book.
 
-Nothing is unpacked to disk by its name; pages that cannot be read, and those that only lead to others, are listed.
+Nothing is unpacked to disk by its name; pages that cannot be read, and those that only lead to
+others, are listed.
 """
 
 from __future__ import annotations
@@ -14,7 +16,15 @@ from urllib.parse import unquote
 
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
 from groundup.collect.deadline import TooLongError, deadline
-from groundup.collect.files.streams import ZIP_ERRORS, Budget, DamagedError, Guarded, Item, read_all, spooled
+from groundup.collect.files.streams import (
+    ZIP_ERRORS,
+    Budget,
+    DamagedError,
+    Guarded,
+    Item,
+    read_all,
+    spooled,
+)
 from groundup.collect.readers.books import books_in, group_of
 from groundup.collect.readers.html import MAX_HTML_BYTES, decode_html
 from groundup.collect.readers.markup import page_text
@@ -29,7 +39,9 @@ _MAX_PACKAGE = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Package:
-    """What a package document says: title, first author, pages in reading order, and which of them is the table of contents."""
+    """What a package document says: title, first author, pages in reading order, and which of them
+    is the table of contents.
+    """
 
     title: str
     author: str
@@ -60,12 +72,16 @@ class _Parts:
             return read_all(Guarded(file, self.budget), limit)  # type: ignore[arg-type]
 
     def xml(self, name: str) -> Any:
-        """Return the root of a member that is XML, mended where it can be; None where there is nothing to be read."""
+        """Return the root of a member that is XML, mended where it can be; None where there is
+        nothing to be read.
+        """
         from lxml import etree
 
         try:
             data = self.read(name, _MAX_PACKAGE)
-            return etree.fromstring(data, etree.XMLParser(recover=True, resolve_entities=False, no_network=True))
+            return etree.fromstring(
+                data, etree.XMLParser(recover=True, resolve_entities=False, no_network=True)
+            )
         except (DamagedError, etree.XMLSyntaxError, ValueError):
             return None
 
@@ -74,13 +90,17 @@ def read_epub(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the book of an EPUB file, and a rejection for each page of it that is left out.
 
     Raises:
-        DamagedError: it is no zip file, a bomb, longer than a document may be, or its pages are under DRM.
+        DamagedError: it is no zip file, a bomb, longer than a document may be, or its pages are
+            under DRM.
     """
     with item.path.open("rb") if item.path else spooled(item.stream) as file:
         parts = _Parts(file)
         package = _package(parts)
         if _locked(parts) & set(package.pages):
-            raise DamagedError("encrypted", "it is under DRM: its pages can only be read with the key of its seller")
+            raise DamagedError(
+                "encrypted",
+                "it is under DRM: its pages can only be read with the key of its seller",
+            )
         text, left_out = _text(parts, package)
     books = list(books_in(text, item.origin, wrapped=False))
     for found in books:
@@ -88,7 +108,10 @@ def read_epub(item: Item, source: Source) -> Iterator[Document | Reject]:
             yield replace(found, group=group_of(package.title, package.author))
         else:
             yield found
-    yield from (Reject(reason, number, detail) for number, (reason, detail) in enumerate(left_out, len(books)))
+    yield from (
+        Reject(reason, number, detail)
+        for number, (reason, detail) in enumerate(left_out, len(books))
+    )
 
 
 def _text(parts: _Parts, package: _Package) -> tuple[str, list[tuple[str, str]]]:
@@ -106,7 +129,9 @@ def _text(parts: _Parts, package: _Package) -> tuple[str, list[tuple[str, str]]]
             continue
         size += len(text)
         if size > MAX_DOCUMENT_BYTES:
-            raise DamagedError("too-large", f"its text is longer than {MAX_DOCUMENT_BYTES >> 20} MB")
+            raise DamagedError(
+                "too-large", f"its text is longer than {MAX_DOCUMENT_BYTES >> 20} MB"
+            )
         texts += [text] if text else []
     return "\n\n".join(texts), left_out
 
@@ -124,7 +149,9 @@ def _package(parts: _Parts) -> _Package:
     """Return what the package document says; where it says nothing of use, all pages by name."""
     path = _package_path(parts)
     root = parts.xml(path) if path else None
-    pages, navigation = _spine(root, posixpath.dirname(path)) if root is not None else ((), frozenset())
+    pages, navigation = (
+        _spine(root, posixpath.dirname(path)) if root is not None else ((), frozenset())
+    )
     if not pages:
         pages = tuple(sorted({name for name in parts.names if name.lower().endswith(_PAGES)}))
     return _Package(_first(root, "title"), _first(root, "creator"), pages, navigation)
@@ -132,8 +159,15 @@ def _package(parts: _Parts) -> _Package:
 
 def _package_path(parts: _Parts) -> str:
     container = parts.xml("META-INF/container.xml")
-    named = [] if container is None else [element.get("full-path") or "" for element in container.iter("{*}rootfile")]
-    return next((path for path in (*named, *sorted(parts.names)) if path.endswith(".opf") or path in named), "")
+    named = (
+        []
+        if container is None
+        else [element.get("full-path") or "" for element in container.iter("{*}rootfile")]
+    )
+    return next(
+        (path for path in (*named, *sorted(parts.names)) if path.endswith(".opf") or path in named),
+        "",
+    )
 
 
 def _spine(root: Any, folder: str) -> tuple[tuple[str, ...], frozenset[str]]:
@@ -150,13 +184,20 @@ def _spine(root: Any, folder: str) -> tuple[tuple[str, ...], frozenset[str]]:
 
 def _path(folder: str, reference: str) -> str:
     """Return the member that a reference of a file in `folder` names."""
-    return posixpath.normpath(posixpath.join(folder, unquote(reference.partition("#")[0]))) if reference else ""
+    return (
+        posixpath.normpath(posixpath.join(folder, unquote(reference.partition("#")[0])))
+        if reference
+        else ""
+    )
 
 
 def _first(root: Any, name: str) -> str:
     """Return the first of the Dublin Core elements of a name that says anything."""
     elements = () if root is None else root.iter("{http://purl.org/dc/elements/1.1/}" + name)
-    return next((text for element in elements if (text := " ".join("".join(element.itertext()).split()))), "")
+    return next(
+        (text for element in elements if (text := " ".join("".join(element.itertext()).split()))),
+        "",
+    )
 
 
 def _locked(parts: _Parts) -> frozenset[str]:
@@ -166,5 +207,8 @@ def _locked(parts: _Parts) -> frozenset[str]:
     for data in () if root is None else root.iter("{*}EncryptedData"):
         methods = [method.get("Algorithm") for method in data.iter("{*}EncryptionMethod")]
         if not any(method in _SCRAMBLED_FONTS for method in methods):
-            found.update(_path("", reference.get("URI") or "") for reference in data.iter("{*}CipherReference"))
+            found.update(
+                _path("", reference.get("URI") or "")
+                for reference in data.iter("{*}CipherReference")
+            )
     return frozenset(found)

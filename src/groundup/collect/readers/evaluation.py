@@ -1,4 +1,6 @@
-"""Reads evaluation sets, so that training text can be checked against them. Yields one document an item."""
+"""Reads evaluation sets, so that training text can be checked against them. Yields one document an
+item.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,31 @@ from groundup.collect.readers.records import read_records
 from groundup.recipe.source import Source
 
 # What is read of an item, in this order; all of it could have leaked.
-_TEXT_KEYS = ("text", "context", "continuation", "passage", "premise", "query", "question", "ctx", "prompt", "goal", "sentence")
-_MORE_KEYS = ("sentence_good", "sentence_bad", "choice1", "choice2", "sol1", "sol2", "answer", "target", "completion", "response")
+_TEXT_KEYS = (
+    "text",
+    "context",
+    "continuation",
+    "passage",
+    "premise",
+    "query",
+    "question",
+    "ctx",
+    "prompt",
+    "goal",
+    "sentence",
+)
+_MORE_KEYS = (
+    "sentence_good",
+    "sentence_bad",
+    "choice1",
+    "choice2",
+    "sol1",
+    "sol2",
+    "answer",
+    "target",
+    "completion",
+    "response",
+)
 _LIST_KEYS = ("choices", "endings", "options", "answers")
 
 
@@ -52,13 +77,23 @@ def item_text(record: Any) -> str:
 def read_lines(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the paragraphs of a plain-text evaluation set, or its lines where it has no blank ones."""
     text = decode(read_all(item.stream), "" if source.encoding == "auto" else source.encoding)
-    pieces = text.split("\n\n") if text.strip().count("\n\n") * 20 > text.count("\n") else text.split("\n")
+    pieces = (
+        text.split("\n\n")
+        if text.strip().count("\n\n") * 20 > text.count("\n")
+        else text.split("\n")
+    )
     for number, piece in enumerate(piece for piece in pieces if piece.strip()):
         yield Document(piece.strip(), number, f"{item.origin}#{number}")
 
 
 def read_xml_items(item: Item, source: Source) -> Iterator[Document | Reject]:
-    """Yield the items of an evaluation set in XML: the elements below the outermost one, as COPA has them."""
+    """Yield the items of an evaluation set in XML: the elements below the outermost one, as COPA
+    has them.
+    """
     for number, element in enumerate(xml_root(item)):
         text = lines_of(element)
-        yield Document(text, number, f"{item.origin}#{number}") if text else Reject("no-text", number, "an item without text")
+        yield (
+            Document(text, number, f"{item.origin}#{number}")
+            if text
+            else Reject("no-text", number, "an item without text")
+        )

@@ -1,6 +1,8 @@
-"""Reads feeds (RSS, RDF, Atom) and other XML. Yields one document an entry of a feed, with its title; the group is the host.
+"""Reads feeds (RSS, RDF, Atom) and other XML. Yields one document an entry of a feed, with its
+title; the group is the host.
 
-A feed is cut at its entries and each parsed by itself, so that a broken one costs itself and no entity is ever in force.
+A feed is cut at its entries and each parsed by itself, so that a broken one costs itself and no
+entity is ever in force.
 """
 
 from __future__ import annotations
@@ -17,10 +19,15 @@ from groundup.collect.readers.markup import page_text, xml_entities
 from groundup.recipe.source import Source
 
 _ENTRY = re.compile(
-    r"<((?:\w{1,40}:)?(?:item|entry))(?=[\s>])[^<>]{0,2000}>.*?(?:</\1\s*>|(?=<(?:\w{1,40}:)?(?:item|entry)[\s>])|\Z)", re.DOTALL
+    r"<((?:\w{1,40}:)?(?:item|entry))(?=[\s>])[^<>]{0,2000}>.*?(?:</\1\s*>|(?=<(?:\w{1,40}:)?(?:item|entry)[\s>])|\Z)",
+    re.DOTALL,
 )
-# What stands before the outermost element: it contradicts text that is decoded already, and no entity in it is wanted.
-_PROLOGUE = re.compile(r"\A\s*(?:<\?xml[^>]*\?>)?\s*(?:<!--.*?-->\s*|<\?.*?\?>\s*)*(?:<!DOCTYPE[^>\[]*(?:\[[^\]]*\]\s*)?>)?", re.DOTALL)
+# What stands before the outermost element: it contradicts text that is decoded already, and no
+# entity in it is wanted.
+_PROLOGUE = re.compile(
+    r"\A\s*(?:<\?xml[^>]*\?>)?\s*(?:<!--.*?-->\s*|<\?.*?\?>\s*)*(?:<!DOCTYPE[^>\[]*(?:\[[^\]]*\]\s*)?>)?",
+    re.DOTALL,
+)
 # What an entry says, the fullest first; feeds repeat it in short under the later names.
 _BODIES = ("encoded", "content", "body", "description", "summary")
 
@@ -37,7 +44,11 @@ def read_feed(item: Item, source: Source) -> Iterator[Document | Reject]:
 def read_xml(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the text of an XML file as one document."""
     text = lines_of(xml_root(item))
-    yield Document(text, group=item.origin) if text else Reject("empty", detail="XML without any text")
+    yield (
+        Document(text, group=item.origin)
+        if text
+        else Reject("empty", detail="XML without any text")
+    )
 
 
 def xml_root(item: Item) -> Any:
@@ -63,11 +74,17 @@ def _entry(markup: str, number: int, group: str) -> Document | Reject:
         text = "\n\n".join(filter(None, (page_text(parts.get("title", "")), page_text(body))))
     except DamagedError as damage:
         return Reject(damage.reason, number, damage.detail)
-    return Document(text, number, host(parts.get("link", "")) or group) if text else Reject("empty", number, "an entry without text")
+    return (
+        Document(text, number, host(parts.get("link", "")) or group)
+        if text
+        else Reject("empty", number, "an entry without text")
+    )
 
 
 def _parts(markup: str) -> dict[str, str]:
-    """Return the first of each element of an entry, by name: the markup that it holds, escaped or not, or where it points."""
+    """Return the first of each element of an entry, by name: the markup that it holds, escaped or
+    not, or where it points.
+    """
     found: dict[str, str] = {}
     for child in _parsed(markup).iter("*"):
         name = re.split(r"[}:]", child.tag)[-1]
@@ -88,7 +105,9 @@ def _inside(element: Any) -> str:
 def _parsed(markup: str) -> Any:
     from lxml import etree
 
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, recover=True, remove_comments=True, remove_pis=True)
+    parser = etree.XMLParser(
+        resolve_entities=False, no_network=True, recover=True, remove_comments=True, remove_pis=True
+    )
     bare = _PROLOGUE.sub("", markup.replace("\0", ""), count=1)
     root = etree.fromstring(f"<x>{xml_entities(bare)}</x>", parser)
     return etree.Element("x") if root is None else root

@@ -17,7 +17,8 @@ MAX_HTML_BYTES = 20 << 20
 # Browsers stop nesting at 512; a page beyond this is an attack, or not HTML.
 MAX_NESTING = 1000
 _CHARSET = re.compile(
-    rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]+)|<\?xml[^>]{0,100}?encoding\s*=\s*[\"']([\w.:-]+)", re.IGNORECASE
+    rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]+)|<\?xml[^>]{0,100}?encoding\s*=\s*[\"']([\w.:-]+)",
+    re.IGNORECASE,
 )
 _ADDRESS = re.compile(
     r"<link\b(?=[^>]{0,600}\brel\s*=\s*[\"']?canonical\b)[^>]{0,600}?\bhref\s*=\s*[\"']?([^\s\"'>]+)"
@@ -25,8 +26,11 @@ _ADDRESS = re.compile(
     r"|<base\b[^>]{0,200}?\bhref\s*=\s*[\"']?([^\s\"'>]+)",
     re.IGNORECASE,
 )
-_NOT_MARKUP = re.compile(r"<!--.*?(?:-->|\Z)|<(script|style|textarea|svg)\b.*?(?:</\1\s*>|\Z)", re.IGNORECASE | re.DOTALL)
-# Elements that always have an end tag; paragraphs, list items and table cells often have none, and nest nowhere.
+_NOT_MARKUP = re.compile(
+    r"<!--.*?(?:-->|\Z)|<(script|style|textarea|svg)\b.*?(?:</\1\s*>|\Z)", re.IGNORECASE | re.DOTALL
+)
+# Elements that always have an end tag; paragraphs, list items and table cells often have none, and
+# nest nowhere.
 _NESTING = re.compile(
     r"<(/?)(?:div|span|section|article|main|table|ul|ol|dl|blockquote|font|b|i|em|strong|center|form|a|big|small|sub|sup|nav)\b",
     re.IGNORECASE,
@@ -40,7 +44,8 @@ def read_html(item: Item, source: Source) -> Iterator[Document | Reject]:
 
 
 def decode_html(data: bytes, charset: str = "") -> str:
-    """Return a page as text: by its mark, the server's charset, what it declares itself, or detection.
+    """Return a page as text: by its mark, the server's charset, what it declares itself, or
+    detection.
 
     Raises:
         DamagedError: it is binary.
@@ -48,7 +53,10 @@ def decode_html(data: bytes, charset: str = "") -> str:
     match = _CHARSET.search(data[:4096])
     declared = (match[1] or match[2]).decode("ascii") if match else ""
     # A page that declares UTF-16 in ASCII is not in UTF-16.
-    return decode(data, charset or ("" if declared.lower().startswith("utf-16") and not marked(data) else declared)).lstrip("\ufeff")
+    return decode(
+        data,
+        charset or ("" if declared.lower().startswith("utf-16") and not marked(data) else declared),
+    ).lstrip("\ufeff")
 
 
 def host(url: str) -> str:
@@ -66,7 +74,9 @@ def _canonical(page: str) -> str:
 
 
 def nesting(page: str) -> int:
-    """Return how deeply a page's elements nest, at most: end tags that are left out count as never given."""
+    """Return how deeply a page's elements nest, at most: end tags that are left out count as never
+    given.
+    """
     depth = deepest = 0
     for match in _NESTING.finditer(_NOT_MARKUP.sub("", page)):
         depth = max(0, depth - 1) if match[1] else depth + 1
@@ -78,7 +88,8 @@ def page_document(page: str, number: int, group: str) -> Document | Reject:
     """Return the main text of a page as a document."""
     if page.count("<") > MAX_TAGS:
         return Reject("too-large", number, f"it has more than {MAX_TAGS:,} tags")
-    # Fewer tags are parsed in half a second however they nest; counting is fast, and most pages have no more.
+    # Fewer tags are parsed in half a second however they nest; counting is fast, and most pages
+    # have no more.
     if page.count("<") > 4 * MAX_NESTING and nesting(page) > MAX_NESTING:
         return Reject("nesting", number, f"elements nest more than {MAX_NESTING} deep")
     try:
@@ -91,4 +102,8 @@ def page_document(page: str, number: int, group: str) -> Document | Reject:
     except Exception as error:
         # A crash of the extractor is that page's loss.
         return Reject("malformed", number, f"{type(error).__name__}: {error}"[:300])
-    return Document(text, number, group) if text else Reject("no-main-text", number, "nothing in it reads like an article")
+    return (
+        Document(text, number, group)
+        if text
+        else Reject("no-main-text", number, "nothing in it reads like an article")
+    )

@@ -1,6 +1,8 @@
-"""Reads the elements of a JSON array, or the entries of a JSON object, one by one. Reads text; writes nothing.
+"""Reads the elements of a JSON array, or the entries of a JSON object, one by one. Reads text;
+writes nothing.
 
-Memory holds one element, not the file. A malformed element costs itself where its brackets still match.
+Memory holds one element, not the file. A malformed element costs itself where its brackets still
+match.
 """
 
 from __future__ import annotations
@@ -35,14 +37,19 @@ class _Window:
     """The part of a text that has been read and not consumed."""
 
     def __init__(self, source: io.BufferedReader, encoding: str) -> None:
-        self._source, self._decoder = source, codecs.getincrementaldecoder(encoding)(errors_of(encoding))
+        self._source, self._decoder = (
+            source,
+            codecs.getincrementaldecoder(encoding)(errors_of(encoding)),
+        )
         self.text, self.position, self.ended = "", 0, False
         # Characters of the value that was consumed last.
         self.length = 0
         self._damage: DamagedError | None = None
 
     def grow(self) -> None:
-        """Read as much again as is left over, or a little more than one element may have, and drop what has been consumed."""
+        """Read as much again as is left over, or a little more than one element may have, and drop
+        what has been consumed.
+        """
         left = self.text[self.position :]
         count = min(max(_CHUNK, len(left)), max(_CHUNK, MAX_ELEMENT + 1 - len(left)))
         self.text, self.position = left + "".join(self._parts(count)), 0
@@ -99,18 +106,24 @@ class _Window:
             self._more_or_fail()
 
     def _is_cut(self, error: Exception) -> bool:
-        """Return whether a value goes wrong where the window ends: more of it may mend that, and looking for its end is slow."""
+        """Return whether a value goes wrong where the window ends: more of it may mend that, and
+        looking for its end is slow.
+        """
         if self.ended or not isinstance(error, json.JSONDecodeError):
             return False
         return error.msg.startswith("Unterminated string") or error.pos > len(self.text) - 16
 
     def _cut_number(self, value: Any, end: int) -> bool:
         """Return whether a number may go on beyond the window: `-0.` reads as `-0`."""
-        return isinstance(value, (int, float)) and self.text[end] in ".eE" and len(self.text) - end < 4
+        return (
+            isinstance(value, (int, float)) and self.text[end] in ".eE" and len(self.text) - end < 4
+        )
 
     def _more_or_fail(self) -> None:
         if self.ended:
-            raise self._damage or DamagedError("truncated", "the JSON ends in the middle of a value, or a bracket in it is wrong")
+            raise self._damage or DamagedError(
+                "truncated", "the JSON ends in the middle of a value, or a bracket in it is wrong"
+            )
         if len(self.text) - self.position >= MAX_ELEMENT:
             raise DamagedError("too-large", f"one JSON value is longer than {MAX_ELEMENT >> 20} MB")
         self.grow()
@@ -121,24 +134,35 @@ class _Window:
         for match in _BRACKET.finditer(self.text, self.position):
             depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match[0], 0)
             if depth <= 0:
-                # A wrong word or number ends before the next comma or bracket of the element around it.
-                return match.end() if match.start() >= self.position and match[0] in ("]", "}") and depth == 0 else 0
+                # A wrong word or number ends before the next comma or bracket of the element around
+                # it.
+                return (
+                    match.end()
+                    if match.start() >= self.position and match[0] in ("]", "}") and depth == 0
+                    else 0
+                )
         return 0
 
 
 def _reason(error: Exception) -> str:
-    return "nested too deeply" if isinstance(error, RecursionError) else str(error).partition(": line")[0]
+    return (
+        "nested too deeply"
+        if isinstance(error, RecursionError)
+        else str(error).partition(": line")[0]
+    )
 
 
 def elements(source: io.BufferedReader, encoding: str) -> Iterator[tuple[str | None, Any, int]]:
-    """Yield the elements of an array as (None, value, length), or the entries of an object as (key, value, length).
+    """Yield the elements of an array as (None, value, length), or the entries of an object as (key,
+    value, length).
 
     The length is that of the value in the file, in characters.
 
     A value is Malformed where one element cannot be read and those after it can.
 
     Raises:
-        DamagedError: the text is no array or object, or ends before it is complete; what came before has been yielded.
+        DamagedError: the text is no array or object, or ends before it is complete; what came
+            before has been yielded.
     """
     window = _Window(source, encoding)
     opening = window.peek()

@@ -1,4 +1,6 @@
-"""Takes the markup off a page that is text throughout, as those of books are. Reads HTML or XHTML; returns plain text."""
+"""Takes the markup off a page that is text throughout, as those of books are. Reads HTML or XHTML;
+returns plain text.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ _PARAGRAPHS = frozenset(
     "address article aside blockquote body caption center details div dl fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 "
     "header hr main ol p pre section table tbody thead ul".split()
 )
-_SKIPPED = frozenset("head script style nav svg audio video iframe object template annotation annotation-xml rt rp".split())
+_SKIPPED = frozenset(
+    "head script style nav svg audio video iframe object template annotation annotation-xml rt rp".split()
+)
 # Marks of the printed book, tables of contents: what a reader sees beside the text, not in it.
 _MARKS = frozenset("noteref pagebreak toc landmarks page-list pagenum pageno".split())
 # XML knows five entities; those of HTML are put in before it is parsed.
@@ -50,13 +54,19 @@ def _parsed(page: str) -> Any:
     from lxml import etree
 
     try:
-        return etree.fromstring(xml_entities(page), etree.XMLParser(resolve_entities=False, no_network=True))
+        return etree.fromstring(
+            xml_entities(page), etree.XMLParser(resolve_entities=False, no_network=True)
+        )
     except (etree.XMLSyntaxError, ValueError):
-        return etree.fromstring(_EMPTY_RAW.sub("", page.replace("\0", "")) or " ", etree.HTMLParser(no_network=True))
+        return etree.fromstring(
+            _EMPTY_RAW.sub("", page.replace("\0", "")) or " ", etree.HTMLParser(no_network=True)
+        )
 
 
 def xml_entities(page: str) -> str:
-    """Return markup with the characters that HTML's entities stand for, but for the five that XML knows."""
+    """Return markup with the characters that HTML's entities stand for, but for the five that XML
+    knows.
+    """
     # A few stand for < and &, which have to stay escaped.
     return _ENTITY.sub(lambda hit: html.escape(html.unescape(hit[0])), page)
 
@@ -108,7 +118,10 @@ class _Writer:
             text = text.lstrip(" ") if self._fresh else text
         if text:
             self._parts.append(text)
-            self._breaks, self._fresh = len(text) - len(text.rstrip("\n")), text.endswith((" ", "\n"))
+            self._breaks, self._fresh = (
+                len(text) - len(text.rstrip("\n")),
+                text.endswith((" ", "\n")),
+            )
             self.size += len(text)
             self.linked += len(text) if inside else 0
 

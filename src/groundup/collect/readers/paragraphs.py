@@ -1,6 +1,8 @@
-"""Joins the hard-wrapped lines of prose to paragraphs, and leaves verse, plays and tables as they are.
+"""Joins the hard-wrapped lines of prose to paragraphs, and leaves verse, plays and tables as they
+are.
 
-A line of wrapped prose ends where the next word would not have fitted; a line of verse ends where the poet wanted.
+A line of wrapped prose ends where the next word would not have fitted; a line of verse ends where
+the poet wanted.
 """
 
 from __future__ import annotations
@@ -8,7 +10,8 @@ from __future__ import annotations
 import re
 
 _BLOCKS = re.compile(r"(\n[ \t]*\n\s*)")
-# A line that stops this many characters before the next word would overflow was still cut by the margin.
+# A line that stops this many characters before the next word would overflow was still cut by the
+# margin.
 _SLACK = 3
 # Narrower than this is no margin that prose is set to.
 _MIN_WIDTH = 50
@@ -18,7 +21,9 @@ _WIDTH_SAMPLE = 4000
 
 
 def unwrap(text: str) -> str:
-    """Return text with every wrapped paragraph on one line; blank lines between blocks become one, or two for a break."""
+    """Return text with every wrapped paragraph on one line; blank lines between blocks become one,
+    or two for a break.
+    """
     text = re.sub(r"[ \t]+$", "", text.expandtabs(4) if "\t" in text else text, flags=re.MULTILINE)
     pieces = _BLOCKS.split(text.strip("\n"))
     width = _margin(pieces[::2])
@@ -38,9 +43,13 @@ def margin_of(text: str) -> int:
 
 def _margin(blocks: list[str]) -> int:
     """Return the column that the prose of a text is wrapped at, or 0 when it is not wrapped."""
-    lengths = sorted(len(line) for block in blocks[:_WIDTH_SAMPLE] for line in block.split("\n")[:-1])
+    lengths = sorted(
+        len(line) for block in blocks[:_WIDTH_SAMPLE] for line in block.split("\n")[:-1]
+    )
     if len(lengths) < 8:
-        lengths = sorted(len(line) for block in blocks[:_WIDTH_SAMPLE] for line in block.split("\n"))
+        lengths = sorted(
+            len(line) for block in blocks[:_WIDTH_SAMPLE] for line in block.split("\n")
+        )
     if not lengths:
         return 0
     width = lengths[min(len(lengths) - 1, int(len(lengths) * 0.95))]

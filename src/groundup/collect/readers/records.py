@@ -1,4 +1,6 @@
-"""Records of JSONL, JSON, CSV, TSV, YAML, Parquet and Arrow files as plain Python values. Reads an item; writes nothing."""
+"""Records of JSONL, JSON, CSV, TSV, YAML, Parquet and Arrow files as plain Python values. Reads an
+item; writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,19 @@ MAX_YAML = 16 << 20
 MAX_YAML_DEPTH = 100
 # What an object that holds nothing but a list of records calls it.
 _WRAPPERS = frozenset(
-    {"data", "rows", "items", "examples", "records", "dialogues", "dialogs", "conversations", "train", "test", "validation"}
+    {
+        "data",
+        "rows",
+        "items",
+        "examples",
+        "records",
+        "dialogues",
+        "dialogs",
+        "conversations",
+        "train",
+        "test",
+        "validation",
+    }
 )
 
 Record = Any
@@ -33,7 +47,8 @@ Numbered = tuple[int, Record | Reject]
 
 
 def read_records(item: Item, form: str) -> Iterator[Numbered]:
-    """Yield the records of a file with their numbers; a malformed one is a Reject and keeps its number.
+    """Yield the records of a file with their numbers; a malformed one is a Reject and keeps its
+    number.
 
     Args:
         item: the file.
@@ -53,13 +68,20 @@ def _jsonl(item: Item) -> Iterator[Numbered]:
         if line is not None and not line.strip(b" \t\r\n\xef\xbb\xbf\0"):
             continue
         number += 1
-        yield number, Reject("too-large", number, f"a line longer than {MAX_RECORD >> 20} MB") if line is None else _loads(line, number)
+        yield (
+            number,
+            Reject("too-large", number, f"a line longer than {MAX_RECORD >> 20} MB")
+            if line is None
+            else _loads(line, number),
+        )
 
 
 def _lines(item: Item) -> Iterator[bytes | None]:
     """Yield the lines of a file; None for one that is too long."""
     if marked(item.head) in ("utf-16", "utf-32"):
-        yield from (line and line.encode("utf-8", "replace") for line in _bounded(_text(item), ("\n", "\r")))
+        yield from (
+            line and line.encode("utf-8", "replace") for line in _bounded(_text(item), ("\n", "\r"))
+        )
     else:
         yield from _bounded(item.stream, b"\n")
 
@@ -81,8 +103,12 @@ def _loads(line: bytes, number: int) -> Record | Reject:
     except ValueError:
         pass
     try:
-        # Stricter than what is found: NaN, control characters in strings, bytes that are not UTF-8, zero bytes of a disk that failed.
-        return json.loads(mend(line.replace(b"\0", b"").decode("utf-8", "surrogateescape")).lstrip("\ufeff"), strict=False)
+        # Stricter than what is found: NaN, control characters in strings, bytes that are not UTF-8,
+        # zero bytes of a disk that failed.
+        return json.loads(
+            mend(line.replace(b"\0", b"").decode("utf-8", "surrogateescape")).lstrip("\ufeff"),
+            strict=False,
+        )
     except (ValueError, RecursionError) as error:
         return Reject("malformed", number, f"not JSON: {str(error).partition(': line')[0]}")
 
@@ -92,17 +118,27 @@ def _json(item: Item) -> Iterator[Numbered]:
     single: dict[str, Any] = {}
     for key, value, length in elements(item.stream, guess(item.head)):
         for record in _element(key, value, single):
-            yield number, Reject("malformed", number, record.detail) if isinstance(record, Malformed) else record
+            yield (
+                number,
+                Reject("malformed", number, record.detail)
+                if isinstance(record, Malformed)
+                else record,
+            )
             number += 1
         held += length if key in single else 0
         if held > MAX_RECORD:
-            raise DamagedError("too-large", f"an object whose entries are no records of their own is longer than {MAX_RECORD >> 20} MB")
+            raise DamagedError(
+                "too-large",
+                f"an object whose entries are no records of their own is longer than {MAX_RECORD >> 20} MB",
+            )
     if single:
         yield number, single
 
 
 def _element(key: str | None, value: Any, single: dict[str, Any]) -> Iterator[Record]:
-    """Yield the records that one element of a JSON file gives; entries of a single record gather in `single`."""
+    """Yield the records that one element of a JSON file gives; entries of a single record gather in
+    `single`.
+    """
     if key is None or isinstance(value, Malformed):
         yield value
     elif key in _WRAPPERS and isinstance(value, list) and value and not _is_turn(value[0]):
@@ -115,7 +151,9 @@ def _element(key: str | None, value: Any, single: dict[str, Any]) -> Iterator[Re
 
 def _is_turn(value: Any) -> bool:
     """Return whether a value looks like one message of a conversation: short, and with text in it."""
-    return isinstance(value, str) or (isinstance(value, Mapping) and bool({"role", "from", "speaker", "replies"} & set(value)))
+    return isinstance(value, str) or (
+        isinstance(value, Mapping) and bool({"role", "from", "speaker", "replies"} & set(value))
+    )
 
 
 def _yaml(item: Item) -> Iterator[Numbered]:
@@ -146,9 +184,20 @@ def _check_yaml(tokens: Iterator[Any]) -> None:
 
 
 def _page(page: Any) -> Iterator[Record]:
-    """Yield the records of a YAML document: the elements of a list, those of the one wrapped list, or itself."""
-    wrapped = [value for key, value in page.items() if key in _WRAPPERS] if isinstance(page, Mapping) else [page]
-    if len(wrapped) == 1 and isinstance(wrapped[0], list) and wrapped[0] and not _is_turn(wrapped[0][0]):
+    """Yield the records of a YAML document: the elements of a list, those of the one wrapped list,
+    or itself.
+    """
+    wrapped = (
+        [value for key, value in page.items() if key in _WRAPPERS]
+        if isinstance(page, Mapping)
+        else [page]
+    )
+    if (
+        len(wrapped) == 1
+        and isinstance(wrapped[0], list)
+        and wrapped[0]
+        and not _is_turn(wrapped[0][0])
+    ):
         yield from wrapped[0]
     else:
         yield page
@@ -160,7 +209,11 @@ def _csv(item: Item) -> Iterator[Numbered]:
     # Tab-separated files quote nothing, as a rule, and hold stray quotation marks.
     plain = delimiter == "\t" and '\t"' not in sample
     csv.field_size_limit(MAX_RECORD)
-    rows = csv.reader(_Rows(_text(item), delimiter), delimiter=delimiter, quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL)
+    rows = csv.reader(
+        _Rows(_text(item), delimiter),
+        delimiter=delimiter,
+        quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL,
+    )
     header: list[str] | None = None
     number = -1
     while (row := _next_row(rows)) is not None:
@@ -174,7 +227,9 @@ def _csv(item: Item) -> Iterator[Numbered]:
 
 
 class _Rows:
-    """The lines of a CSV file; one that is too long is an error of its row, since csv.reader takes any."""
+    """The lines of a CSV file; one that is too long is an error of its row, since csv.reader takes
+    any.
+    """
 
     def __init__(self, file: io.TextIOWrapper, delimiter: str) -> None:
         self._lines, self._delimiter = _bounded(file, ("\n", "\r")), delimiter
@@ -193,7 +248,9 @@ class _Rows:
 
 def _row(header: list[str], row: list[str], number: int) -> Record | Reject:
     if len(row) != len(header):
-        return Reject("malformed", number, f"a row of {len(row)} fields where the header has {len(header)}")
+        return Reject(
+            "malformed", number, f"a row of {len(row)} fields where the header has {len(header)}"
+        )
     return dict(zip(header, map(mend, row), strict=True))
 
 
@@ -223,11 +280,15 @@ def _parquet(item: Item) -> Iterator[Numbered]:
         with pq.ParquetFile(source) as file:
             yield from _numbered(file.iter_batches(batch_size=BATCH))
     except (pa.ArrowException, OSError) as error:
-        raise DamagedError("damaged", f"not Parquet: {' '.join(str(error).split())[:200]}") from None
+        raise DamagedError(
+            "damaged", f"not Parquet: {' '.join(str(error).split())[:200]}"
+        ) from None
 
 
 def _arrow(item: Item) -> Iterator[Numbered]:
-    """Yield the rows of an Arrow file (Feather, too), or of a stream, which is what `datasets` saves."""
+    """Yield the rows of an Arrow file (Feather, too), or of a stream, which is what `datasets`
+    saves.
+    """
     import pyarrow as pa
 
     try:
@@ -241,7 +302,9 @@ def _arrow(item: Item) -> Iterator[Numbered]:
 
 
 class _Parts(io.RawIOBase):
-    """A stream that is read in parts, so that a length that lies takes no more memory than there are bytes."""
+    """A stream that is read in parts, so that a length that lies takes no more memory than there
+    are bytes.
+    """
 
     def __init__(self, stream: io.BufferedReader) -> None:
         super().__init__()
@@ -269,7 +332,9 @@ def _valid(batches: Iterable[Any]) -> Iterator[Any]:
 
 def _numbered(batches: Iterable[Any]) -> Iterator[Numbered]:
     """Yield the rows of Arrow batches, few at a time, by number."""
-    parts = (batch.slice(start, BATCH) for batch in batches for start in range(0, batch.num_rows, BATCH))
+    parts = (
+        batch.slice(start, BATCH) for batch in batches for start in range(0, batch.num_rows, BATCH)
+    )
     yield from enumerate(record for part in parts for record in part.to_pylist())
 
 

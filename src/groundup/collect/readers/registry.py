@@ -1,4 +1,6 @@
-"""Which reader reads which format for which kind of source. Reads an item; yields documents and rejections."""
+"""Which reader reads which format for which kind of source. Reads an item; yields documents and
+rejections.
+"""
 
 from __future__ import annotations
 
@@ -57,8 +59,11 @@ _OWN: dict[tuple[str, str], Reader] = {
 _TABULAR = frozenset(("jsonl", "json", "csv", "tsv", "yaml", "parquet", "arrow"))
 
 
-def read_item(item: Item, source: Source, reader: Reader | None = None) -> Iterator[Document | Reject]:
-    """Yield what a source makes of a file; damage and crashes cost the rest of that file, and say so.
+def read_item(
+    item: Item, source: Source, reader: Reader | None = None
+) -> Iterator[Document | Reject]:
+    """Yield what a source makes of a file; damage and crashes cost the rest of that file, and say
+    so.
 
     Args:
         item: the file.
@@ -92,7 +97,10 @@ def _dispatch(item: Item, source: Source) -> Iterator[Document | Reject]:
     elif source.kind == "code":
         yield from _code(item, source, form)
     elif form in UNREADABLE:
-        yield Reject("binary" if form == "binary" else "unsupported-format", detail=": ".join(filter(None, (form, ADVICE.get(form)))))
+        yield Reject(
+            "binary" if form == "binary" else "unsupported-format",
+            detail=": ".join(filter(None, (form, ADVICE.get(form)))),
+        )
     elif (source.kind, form) in _OWN:
         yield from _OWN[source.kind, form](item, source)
     elif form in _TABULAR:

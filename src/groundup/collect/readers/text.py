@@ -1,4 +1,6 @@
-"""Plain text, and records that hold a text: what every kind of source can read. Reads an item; yields documents."""
+"""Plain text, and records that hold a text: what every kind of source can read. Reads an item;
+yields documents.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,8 @@ _GROUP_KEYS = (
     "warc_target_uri",
 )
 _LANGUAGE_KEYS = ("language", "lang")
-# A file longer than a document may be is a corpus in one file: it is cut at blank lines into pieces of this size.
+# A file longer than a document may be is a corpus in one file: it is cut at blank lines into pieces
+# of this size.
 PIECE_CHARACTERS = 1 << 20
 
 
@@ -54,7 +57,9 @@ def read_text(item: Item, source: Source) -> Iterator[Document | Reject]:
     if len(data) < MAX_DOCUMENT_BYTES:
         yield Document(spoken(decode(data, declared)), group=item.origin)
         return
-    rest = io.TextIOWrapper(joined(data, item.stream), encoding=guess(item.head, declared), errors="replace")
+    rest = io.TextIOWrapper(
+        joined(data, item.stream), encoding=guess(item.head, declared), errors="replace"
+    )
     for number, piece in enumerate(_pieces(rest)):
         yield Document(piece, number, group=item.origin)
 
@@ -94,9 +99,15 @@ def _pieces(lines: io.TextIOWrapper) -> Iterator[str]:
 
 
 def read_text_records(item: Item, source: Source, form: str) -> Iterator[Document | Reject]:
-    """Yield the records of a JSONL, JSON, CSV, YAML or Parquet file that hold a text; others are rejected by number."""
+    """Yield the records of a JSONL, JSON, CSV, YAML or Parquet file that hold a text; others are
+    rejected by number.
+    """
     for number, record in read_records(item, form):
-        yield record if isinstance(record, Reject) else text_document(record, number, item, source.kind)
+        yield (
+            record
+            if isinstance(record, Reject)
+            else text_document(record, number, item, source.kind)
+        )
 
 
 def text_document(record: Any, number: int, item: Item, kind: str = "") -> Document | Reject:
@@ -107,18 +118,38 @@ def text_document(record: Any, number: int, item: Item, kind: str = "") -> Docum
         return Reject("no-text", number, f"a {type(record).__name__} where an object was expected")
     text = first_text(record, TEXT_KEYS)
     if text is None:
-        return Reject("no-text", number, f"no key of {', '.join(TEXT_KEYS[:4])}, … among {', '.join(map(str, list(record)[:8]))}")
+        return Reject(
+            "no-text",
+            number,
+            f"no key of {', '.join(TEXT_KEYS[:4])}, … among {', '.join(map(str, list(record)[:8]))}",
+        )
     if not text.strip():
         return Reject("empty", number)
     site = _site(record) if kind == "web" else ""
-    group = first_text(record, ("group",)) or site or first_text(record, _GROUP_KEYS) or f"{item.origin}#{number}"
+    group = (
+        first_text(record, ("group",))
+        or site
+        or first_text(record, _GROUP_KEYS)
+        or f"{item.origin}#{number}"
+    )
     language = first_text(record, _LANGUAGE_KEYS) or ""
-    return Document(text, number, group, first_text(record, ("license",)) or "", language if len(language) == 2 else "")
+    return Document(
+        text,
+        number,
+        group,
+        first_text(record, ("license",)) or "",
+        language if len(language) == 2 else "",
+    )
 
 
 def _site(record: Mapping[str, Any]) -> str:
-    """Return the host of a web page, which stands in its record or in what the record says about it; "" when neither tells."""
-    about = [record, *(record[key] for key in ("metadata", "meta") if isinstance(record.get(key), Mapping))]
+    """Return the host of a web page, which stands in its record or in what the record says about
+    it; "" when neither tells.
+    """
+    about = [
+        record,
+        *(record[key] for key in ("metadata", "meta") if isinstance(record.get(key), Mapping)),
+    ]
     return next((name for one in about if (name := host(first_text(one, _ADDRESS_KEYS) or ""))), "")
 
 

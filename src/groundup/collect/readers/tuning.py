@@ -1,6 +1,8 @@
-"""Reads what a model is to be tuned on: conversations in any layout, and tables of text and label. Yields one document each.
+"""Reads what a model is to be tuned on: conversations in any layout, and tables of text and label.
+Yields one document each.
 
-A row of a table becomes two turns, of `user` and of `label`, so that whoever learns from it knows that it is a task.
+A row of a table becomes two turns, of `user` and of `label`, so that whoever learns from it knows
+that it is a task.
 """
 
 from __future__ import annotations
@@ -18,15 +20,41 @@ from groundup.collect.readers.records import Numbered, read_records
 from groundup.recipe.source import Source
 
 # In the order in which they are looked for; a table may well have several.
-TEXT_COLUMNS: tuple[str, ...] = ("text", "sentence", "content", "utterance", "review", "message", "tweet", "comment", "query", "question")
+TEXT_COLUMNS: tuple[str, ...] = (
+    "text",
+    "sentence",
+    "content",
+    "utterance",
+    "review",
+    "message",
+    "tweet",
+    "comment",
+    "query",
+    "question",
+)
 TEXT_COLUMNS += ("input", "document", "body", "description", "abstract", "headline", "title")
-LABEL_COLUMNS = ("label", "labels", "category", "intent", "class", "sentiment", "topic", "target", "emotion", "tag", "rating", "stars")
+LABEL_COLUMNS = (
+    "label",
+    "labels",
+    "category",
+    "intent",
+    "class",
+    "sentiment",
+    "topic",
+    "target",
+    "emotion",
+    "tag",
+    "rating",
+    "stars",
+)
 
 Columns = tuple[str, str]
 
 
 def read_tuning(item: Item, source: Source, form: str) -> Iterator[Document | Reject]:
-    """Yield the conversations of a file, or the rows of a table; one that is neither is rejected by number."""
+    """Yield the conversations of a file, or the rows of a table; one that is neither is rejected by
+    number.
+    """
     rows = read_records(item, form)
     held: list[Numbered] = []
     # The first record that can be read says what the file is.
@@ -43,7 +71,8 @@ def read_tuning(item: Item, source: Source, form: str) -> Iterator[Document | Re
 
 
 def columns_of(record: Any, named: Sequence[str] = ()) -> Columns | None:
-    """Return the columns of text and label of a table, or None where a record is (part of) a conversation.
+    """Return the columns of text and label of a table, or None where a record is (part of) a
+    conversation.
 
     Args:
         record: the first one of a file.
@@ -65,11 +94,21 @@ def _labeled(number: int, record: Any, columns: Columns, item: Item) -> Document
     if isinstance(record, Reject):
         return record
     if not isinstance(record, Mapping) or not set(columns) <= set(record):
-        shape = f"keys {', '.join(map(str, list(record)[:8]))}" if isinstance(record, Mapping) else f"a {type(record).__name__}"
-        return Reject("no-columns", number, f'no columns "{columns[0]}" and "{columns[1]}" in {shape}')
+        shape = (
+            f"keys {', '.join(map(str, list(record)[:8]))}"
+            if isinstance(record, Mapping)
+            else f"a {type(record).__name__}"
+        )
+        return Reject(
+            "no-columns", number, f'no columns "{columns[0]}" and "{columns[1]}" in {shape}'
+        )
     text, label = (_scalar(record[column]) for column in columns)
     if not text or not label:
-        return Reject("no-label" if text else "empty", number, f'column "{columns[1] if text else columns[0]}" holds no text or number')
+        return Reject(
+            "no-label" if text else "empty",
+            number,
+            f'column "{columns[1] if text else columns[0]}" holds no text or number',
+        )
     turns = [{"role": "user", "content": text}, {"role": LABEL, "content": label}]
     return Document(f"{text}\n{label}", number, f"{item.origin}#{number}", turns=turns)
 

@@ -1,6 +1,8 @@
-"""A reader of the user's own: a function that gets a file and yields its records. Reads an item; yields documents and rejections.
+"""A reader of the user's own: a function that gets a file and yields its records. Reads an item;
+yields documents and rejections.
 
-Everything around it is as for other readers: archives and compression are opened before, limits, names and groups come after.
+Everything around it is as for other readers: archives and compression are opened before, limits,
+names and groups come after.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from groundup.runtime.user_code import Function, load_function
 
 
 def own_reader(name: str, root: Path) -> Any:
-    """Return the reader of a recipe's `reader = "module:function"`; modules beside the recipe (in `root`) are found too.
+    """Return the reader of a recipe's `reader = "module:function"`; modules beside the recipe (in
+    `root`) are found too.
 
     Raises:
         RecipeError: it cannot be imported.
@@ -31,12 +34,17 @@ def own_reader(name: str, root: Path) -> Any:
 
 
 def _read(name: str, function: Function, item: Item, source: Source) -> Iterator[Document | Reject]:
-    """Yield what the function makes of a file: texts, or mappings with `text` or turns; `reason` in place of them lists a record."""
+    """Yield what the function makes of a file: texts, or mappings with `text` or turns; `reason` in
+    place of them lists a record.
+    """
     rows = _rows(name, function, item)
     if source.kind in ("conversations", "tuning"):
         yield from conversations(rows, item)
     else:
-        yield from (row if isinstance(row, Reject) else text_document(row, number, item, source.kind) for number, row in rows)
+        yield from (
+            row if isinstance(row, Reject) else text_document(row, number, item, source.kind)
+            for number, row in rows
+        )
 
 
 def _rows(name: str, function: Function, item: Item) -> Iterator[Numbered]:
@@ -55,7 +63,9 @@ def _rows(name: str, function: Function, item: Item) -> Iterator[Numbered]:
     except TooLongError as error:
         raise DamagedError("timeout", str(error)) from None
     except ImportError as error:
-        raise GroundupError(f'reader "{name}" needs something that is not installed: {error}') from None
+        raise GroundupError(
+            f'reader "{name}" needs something that is not installed: {error}'
+        ) from None
 
 
 def _record(record: Any, number: int, item: Item) -> Any:

@@ -1,4 +1,6 @@
-"""Reads WARC files and the WET files made from them. Yields the main text of every HTML page; the group is the host."""
+"""Reads WARC files and the WET files made from them. Yields the main text of every HTML page; the
+group is the host.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,16 @@ _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 
 
 _START = re.compile(rb"\nWARC/[01]\.\d")
-# What is kept to look for the next record in, far more than fastwarc reads ahead; and how often that is tried in a file.
+# What is kept to look for the next record in, far more than fastwarc reads ahead; and how often
+# that is tried in a file.
 _KEPT = 1 << 20
 _MAX_BREAKS = 1000
 
 
 class _Tape:
-    """What fastwarc asks of a stream: bytes, and how far it is. It can go back to a record that was read past."""
+    """What fastwarc asks of a stream: bytes, and how far it is. It can go back to a record that was
+    read past.
+    """
 
     def __init__(self, stream: io.BufferedReader) -> None:
         self._stream, self.position = stream, 0
@@ -53,7 +58,9 @@ class _Tape:
         return self.position
 
     def find(self, after: int) -> bool:
-        """Go to the first line beyond the position `after` that starts a record; return whether there is one."""
+        """Go to the first line beyond the position `after` that starts a record; return whether
+        there is one.
+        """
         skipped = max(0, after - (self.position - self._size))
         held = (b"".join(self._kept) + self._ahead)[skipped:]
         start = self.position - self._size + skipped
@@ -70,9 +77,11 @@ class _Tape:
 
 
 def read_warc(item: Item, source: Source) -> Iterator[Document | Reject]:
-    """Yield the pages of a WARC or WET file; every other record is rejected by number, with what it is.
+    """Yield the pages of a WARC or WET file; every other record is rejected by number, with what it
+    is.
 
-    Where no record can be read, one is listed as damaged, and reading goes on at the next that starts.
+    Where no record can be read, one is listed as damaged, and reading goes on at the next that
+    starts.
 
     Raises:
         DamagedError: it breaks off; what could be read has been yielded.
@@ -97,9 +106,13 @@ def read_warc(item: Item, source: Source) -> Iterator[Document | Reject]:
             if not tape.find(start):
                 raise _broken(error, number) from None
             number += 1
-            yield Reject("damaged", number, f"it cannot be read, up to the next record: {error}"[:300])
+            yield Reject(
+                "damaged", number, f"it cannot be read, up to the next record: {error}"[:300]
+            )
     else:
-        raise DamagedError("damaged", f"it broke {_MAX_BREAKS:,} times; what follows record {number} is not read")
+        raise DamagedError(
+            "damaged", f"it broke {_MAX_BREAKS:,} times; what follows record {number} is not read"
+        )
     if number < 0:
         raise DamagedError("damaged", "no WARC record can be found in it")
     if end > tape.position:
@@ -109,12 +122,16 @@ def read_warc(item: Item, source: Source) -> Iterator[Document | Reject]:
 def _is_crash(error: BaseException) -> bool:
     """Return whether a parser stumbled; a panic inside a Rust extension is no Exception."""
     ours = (DamagedError, GroundupError, ImportError, MemoryError)
-    return type(error).__name__ == "PanicException" or (isinstance(error, Exception) and not isinstance(error, ours))
+    return type(error).__name__ == "PanicException" or (
+        isinstance(error, Exception) and not isinstance(error, ours)
+    )
 
 
 def _length(record: Any) -> int:
     """Return the bytes of a record, but for line ends and the version that opens it."""
-    return int(record.content_length) + sum(len(name) + len(value) for name, value in record.headers.items())
+    return int(record.content_length) + sum(
+        len(name) + len(value) for name, value in record.headers.items()
+    )
 
 
 def _broken(error: BaseException, number: int) -> DamagedError:
@@ -128,12 +145,20 @@ def _records(tape: _Tape) -> Iterator[Any]:
 
 
 def read_record(body: bytes, target: str, number: int) -> Document | Reject:
-    """Return what an HTTP answer holds that another format than WARC kept, as the one record of a WARC file."""
+    """Return what an HTTP answer holds that another format than WARC kept, as the one record of a
+    WARC file.
+    """
     address = " ".join(target.split())
     head = f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: {address}\r\nContent-Type: application/http; msgtype=response\r\n"
     whole = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body + b"\r\n\r\n"
     try:
-        return next((_record(record, number) for record in _records(_Tape(io.BufferedReader(io.BytesIO(whole))))), Reject("empty", number))
+        return next(
+            (
+                _record(record, number)
+                for record in _records(_Tape(io.BufferedReader(io.BytesIO(whole))))
+            ),
+            Reject("empty", number),
+        )
     except BaseException as error:
         if not _is_crash(error):
             raise
@@ -145,10 +170,16 @@ def _record(record: Any, number: int) -> Document | Reject:
     target = (record.headers.get("WARC-Target-URI") or "").strip("<> ")
     if kind == "conversion":
         text = record.reader.read(MAX_HTML_BYTES).decode("utf-8", "replace").strip()
-        return Document(text, number, host(target) or target) if text else Reject("empty", number, target)
+        return (
+            Document(text, number, host(target) or target)
+            if text
+            else Reject("empty", number, target)
+        )
     if kind == "unknown":
         return Reject(
-            "damaged", number, "a record whose header does not say what it is: lines that end without a carriage return, for example"
+            "damaged",
+            number,
+            "a record whose header does not say what it is: lines that end without a carriage return, for example",
         )
     if kind != "response" or not record.is_http or record.http_headers is None:
         return Reject("not-http" if kind == "response" else f"warc-{kind}", number, target)

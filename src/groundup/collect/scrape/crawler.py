@@ -1,4 +1,6 @@
-"""Visits web pages politely: one connection a host, robots.txt, delays, back-off, bounds. Reads the network; writes nothing."""
+"""Visits web pages politely: one connection a host, robots.txt, delays, back-off, bounds. Reads the
+network; writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,14 @@ from urllib.parse import urljoin, urlsplit
 
 from groundup.collect.files.streams import DamagedError
 from groundup.collect.scrape.optouts import opted_out
-from groundup.collect.scrape.robots import MAX_ROBOTS_BYTES, Rules, closed, opened, read_rules, robot_of
+from groundup.collect.scrape.robots import (
+    MAX_ROBOTS_BYTES,
+    Rules,
+    closed,
+    opened,
+    read_rules,
+    robot_of,
+)
 from groundup.collect.scrape.sitemaps import unpacked
 from groundup.errors import SourceError
 from groundup.runtime.fetch import transfer
@@ -26,7 +35,8 @@ from groundup.runtime.fetch.transfer import Access, Deadline, StoppedError
 if TYPE_CHECKING:
     import httpx
 
-# Of one address: its body as sent, its time from the first byte to the last, and the redirects that lead to it.
+# Of one address: its body as sent, its time from the first byte to the last, and the redirects that
+# lead to it.
 MAX_PAGE_BYTES = 20 << 20
 PAGE_SECONDS = 60.0
 MAX_REDIRECTS = 5
@@ -55,7 +65,9 @@ class NoPageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Manners:
-    """How hosts are visited: under which name, and at most how often (seconds between two requests)."""
+    """How hosts are visited: under which name, and at most how often (seconds between two
+    requests).
+    """
 
     user_agent: str
     delay: float
@@ -108,13 +120,17 @@ class Host:
                     self._failed = 0
                     return found
                 trouble = found
-                self._next = max(self._next, time.monotonic() + max(wait, BACK_OFF_SECONDS * 2**number))
+                self._next = max(
+                    self._next, time.monotonic() + max(wait, BACK_OFF_SECONDS * 2**number)
+                )
                 if wait > MAX_WAIT_SECONDS:
                     self._given_up = f"it asks to wait {wait:,.0f} s"
                     break
             raise self._failure(trouble)
 
-    def _try(self, url: str, forms: tuple[str, ...], limit: int) -> tuple[Answer | NoPageError, float]:
+    def _try(
+        self, url: str, forms: tuple[str, ...], limit: int
+    ) -> tuple[Answer | NoPageError, float]:
         """Return an answer, or a trouble that may pass and the seconds that the host asks to wait."""
         import httpx
 
@@ -139,7 +155,9 @@ class Host:
         """Count a trouble against the host, and return it."""
         self._failed += 1
         if self._failed >= MAX_FAILURES and not self._given_up:
-            self._given_up = f"{self._failed} addresses failed in a row, the last with: {trouble.detail}"
+            self._given_up = (
+                f"{self._failed} addresses failed in a row, the last with: {trouble.detail}"
+            )
         return trouble
 
     def _wait(self) -> None:
@@ -153,11 +171,17 @@ class Host:
 
         # As it is sent: what a sitemap or a redirect says may hold spaces and line breaks.
         url = str(httpx.URL(url))
-        headers = {"User-Agent": self.manners.user_agent, "Accept": ", ".join((*forms, "*/*;q=0.1"))}
+        headers = {
+            "User-Agent": self.manners.user_agent,
+            "Accept": ", ".join((*forms, "*/*;q=0.1")),
+        }
         headers["Accept-Encoding"] = "gzip" if forms else "identity"
         access = Access(plain=True)
         access.check(url)
-        with self._deadline.within(PAGE_SECONDS), transfer.sent(self._client, url, access, headers, self._deadline) as response:
+        with (
+            self._deadline.within(PAGE_SECONDS),
+            transfer.sent(self._client, url, access, headers, self._deadline) as response,
+        ):
             self._client.cookies.clear()
             body = _body(response, forms, limit)
         if self._stop.is_set():
@@ -166,7 +190,12 @@ class Host:
             # A body without a length ends where the connection does.
             raise self._failure(_late())
         return Answer(
-            url, response.status_code, _head(response, len(body)), body, _location(response, url), response.headers.get("retry-after", "")
+            url,
+            response.status_code,
+            _head(response, len(body)),
+            body,
+            _location(response, url),
+            response.headers.get("retry-after", ""),
         )
 
     def close(self) -> None:
@@ -180,7 +209,9 @@ def _late() -> NoPageError:
 
 
 def _body(response: httpx.Response, forms: tuple[str, ...], limit: int) -> bytes:
-    """Return the body of a wanted answer, b"" of any other; raise NoPageError for one of another type, or too long."""
+    """Return the body of a wanted answer, b"" of any other; raise NoPageError for one of another
+    type, or too long.
+    """
     if response.status_code != 200:
         return b""
     form = response.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -197,42 +228,67 @@ def _body(response: httpx.Response, forms: tuple[str, ...], limit: int) -> bytes
 
 def _head(response: httpx.Response, length: int) -> bytes:
     """Return status line and headers as they were sent, but for what spoke of chunks."""
-    lines = [f"{response.http_version} {response.status_code} {response.reason_phrase}".encode("latin-1", "replace")]
-    lines += [b": ".join(pair) for pair in response.headers.raw if pair[0].lower() not in (b"transfer-encoding", b"content-length")]
+    lines = [
+        f"{response.http_version} {response.status_code} {response.reason_phrase}".encode(
+            "latin-1", "replace"
+        )
+    ]
+    lines += [
+        b": ".join(pair)
+        for pair in response.headers.raw
+        if pair[0].lower() not in (b"transfer-encoding", b"content-length")
+    ]
     return b"\r\n".join([*lines, b"Content-Length: %d" % length, b"", b""])
 
 
 def _location(response: httpx.Response, url: str) -> str:
     try:
-        return urljoin(url, response.headers["location"]).partition("#")[0] if response.has_redirect_location else ""
+        return (
+            urljoin(url, response.headers["location"]).partition("#")[0]
+            if response.has_redirect_location
+            else ""
+        )
     except ValueError:
         return ""
 
 
 def _seconds(text: str) -> float:
-    """Return what Retry-After says: seconds, or the time until a date; 0 when it says nothing (RFC 9110, 10.2.3)."""
+    """Return what Retry-After says: seconds, or the time until a date; 0 when it says nothing (RFC
+    9110, 10.2.3).
+    """
     if re.fullmatch(r"\s*[0-9]+\s*", text):
         return min(float(text), 1e9)
     try:
         until = parsedate_to_datetime(text)
-        return max(0.0, ((until if until.tzinfo else until.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds())
+        return max(
+            0.0,
+            (
+                (until if until.tzinfo else until.replace(tzinfo=UTC)) - datetime.now(UTC)
+            ).total_seconds(),
+        )
     except (ValueError, TypeError, OverflowError):
         return 0.0
 
 
 class Visitor:
-    """Visits addresses of many hosts; safe to be used by many threads, of which each host sees one at a time."""
+    """Visits addresses of many hosts; safe to be used by many threads, of which each host sees one
+    at a time.
+    """
 
     def __init__(self, manners: Manners) -> None:
         self.manners, self.stop = manners, threading.Event()
         self._hosts: dict[str, Host] = {}
         self._adding = threading.Lock()
 
-    def visit(self, url: str, forms: tuple[str, ...] = PAGES, limit: int = MAX_PAGE_BYTES) -> Answer:
-        """Return the answer of an address after its redirects, each of them as welcome as the address itself.
+    def visit(
+        self, url: str, forms: tuple[str, ...] = PAGES, limit: int = MAX_PAGE_BYTES
+    ) -> Answer:
+        """Return the answer of an address after its redirects, each of them as welcome as the
+        address itself.
 
         Raises:
-            NoPageError: robots.txt or the page itself forbids it, it leads to a private address, is too large or slow, or gives no page.
+            NoPageError: robots.txt or the page itself forbids it, it leads to a private address, is
+                too large or slow, or gives no page.
         """
         here = url
         for _ in range(MAX_REDIRECTS + 1):
@@ -240,7 +296,11 @@ class Visitor:
             self._ask_robots(host, here, forms)
             answer = host.get(here, forms, limit)
             if answer.ok:
-                said = opted_out(answer.head, answer.body, robot_of(self.manners.user_agent)) if forms == PAGES else ""
+                said = (
+                    opted_out(answer.head, answer.body, robot_of(self.manners.user_agent))
+                    if forms == PAGES
+                    else ""
+                )
                 if said:
                     raise NoPageError("opt-out", said)
                 return answer
@@ -250,7 +310,9 @@ class Visitor:
         raise NoPageError("redirects", f"it redirects more than {MAX_REDIRECTS} times")
 
     def _ask_robots(self, host: Host, url: str, forms: tuple[str, ...]) -> None:
-        """Raise NoPageError where robots.txt forbids an address, or lets it be read but not learned from."""
+        """Raise NoPageError where robots.txt forbids an address, or lets it be read but not learned
+        from.
+        """
         rules = self._rules(host, url)
         forbidden = rules.forbids(url)
         if forbidden:
@@ -270,10 +332,15 @@ class Visitor:
     def _rules(self, host: Host, url: str) -> Rules:
         with host.deciding:
             if host.rules is None:
-                host.rules = self._read_robots(f"{urlsplit(url).scheme}://{urlsplit(url).netloc}/robots.txt")
+                host.rules = self._read_robots(
+                    f"{urlsplit(url).scheme}://{urlsplit(url).netloc}/robots.txt"
+                )
                 host.delay = max(host.delay, host.rules.delay)
                 if host.delay > MAX_WAIT_SECONDS:
-                    host.rules = closed(self.manners.user_agent, f"robots.txt asks for {host.delay:,.0f} s between requests")
+                    host.rules = closed(
+                        self.manners.user_agent,
+                        f"robots.txt asks for {host.delay:,.0f} s between requests",
+                    )
         return host.rules
 
     def _read_robots(self, url: str) -> Rules:
@@ -297,7 +364,9 @@ class Visitor:
         return opened(agent)
 
     def side_by_side(self, visit: Callable[[T], R], hosts: Iterable[T]) -> list[R]:
-        """Return what `visit` does for many hosts at once; what goes wrong with one, or an interrupt, ends the visits of all."""
+        """Return what `visit` does for many hosts at once; what goes wrong with one, or an
+        interrupt, ends the visits of all.
+        """
         with ThreadPoolExecutor(HOSTS_AT_ONCE) as pool:
             work = [pool.submit(visit, host) for host in hosts]
             try:

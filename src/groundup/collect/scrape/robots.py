@@ -1,6 +1,7 @@
 """What a host allows robots to fetch (RFC 9309). Reads the text of a robots.txt; writes nothing.
 
-By protego: the standard library's parser takes the first rule that fits and not the longest, and knows no `*` or `$` inside a path.
+By protego: the standard library's parser takes the first rule that fits and not the longest, and
+knows no `*` or `$` inside a path.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ MAX_ROBOTS_BYTES = 500 << 10
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The rules of a host for one robot: parsed, or, where there are none to read, the reason why nothing may be fetched."""
+    """The rules of a host for one robot: parsed, or, where there are none to read, the reason why
+    nothing may be fetched.
+    """
 
     parsed: Any
     robot: str
@@ -36,7 +39,9 @@ class Rules:
     @property
     def delay(self) -> float:
         """Seconds between two requests that the host asks for, 0 when it does not say."""
-        return float((self.parsed.crawl_delay(self.robot) if self.parsed is not None else None) or 0)
+        return float(
+            (self.parsed.crawl_delay(self.robot) if self.parsed is not None else None) or 0
+        )
 
 
 def read_rules(body: bytes, user_agent: str) -> Rules:
@@ -54,7 +59,9 @@ def robot_of(user_agent: str) -> str:
 
 
 def closed(user_agent: str, why: str) -> Rules:
-    """Return the rules of a host whose robots.txt cannot be reached: it forbids everything (RFC 9309, 2.3.1.4)."""
+    """Return the rules of a host whose robots.txt cannot be reached: it forbids everything (RFC
+    9309, 2.3.1.4).
+    """
     return Rules(None, user_agent, why)
 
 

@@ -1,7 +1,9 @@
-"""Fetches the pages of a list of addresses and sitemaps, politely, into one WARC file a host. Reads the list and the network.
+"""Fetches the pages of a list of addresses and sitemaps, politely, into one WARC file a host. Reads
+the list and the network.
 
-Writes `CACHE/scrapes/NAME-HASH/`: a `Harvest` a host, and what sitemaps said. An address is fetched once: a run that was cut off
-goes on, a longer list costs its new addresses, and what gave no page stays listed until it is tried again on demand.
+Writes `CACHE/scrapes/NAME-HASH/`: a `Harvest` a host, and what sitemaps said. An address is fetched
+once: a run that was cut off goes on, a longer list costs its new addresses, and what gave no page
+stays listed until it is tried again on demand.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ class Scrape:
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """What a scrape still has to do: bytes that are here or may be expected, and a line for a person, "" when all is done."""
+    """What a scrape still has to do: bytes that are here or may be expected, and a line for a
+    person, "" when all is done.
+    """
 
     bytes: int
     line: str
@@ -60,7 +64,11 @@ def scrape(source: Source, root: Path, again: bool = False) -> Scrape:
         with _alone(folder):
             return _scraped(source, entries, folder, again)
     except OSError as error:
-        why = "the disk is full; free some space and run again" if is_full_disk(error) else f"it cannot be written: {error.strerror}"
+        why = (
+            "the disk is full; free some space and run again"
+            if is_full_disk(error)
+            else f"it cannot be written: {error.strerror}"
+        )
         raise SourceError(f"{folder}: {why}") from None
 
 
@@ -72,10 +80,25 @@ def ahead(source: Source, root: Path) -> Ahead:
     maps, hosts = book.unread, _by_host(pages)
     harvests = {host: Harvest(folder, host, "") for host in hosts} if folder.is_dir() else {}
     missing = sum(len(_missing(here, harvests.get(host))) for host, here in hosts.items())
-    size = sum(one.warc.stat().st_size for one in harvests.values() if one.warc) + missing * ASSUMED_PAGE_BYTES
+    size = (
+        sum(one.warc.stat().st_size for one in harvests.values() if one.warc)
+        + missing * ASSUMED_PAGE_BYTES
+    )
     parts = [f"{missing:,} pages of {len(hosts):,} hosts"] if missing else []
-    parts += [f"what {maps:,} sitemaps name" if not parts else f"what {maps:,} sitemaps name beside them"] if maps else []
-    line = f'source "{source.name}" will be fetched: {" and ".join(parts)}, {source.max_pages:,} pages at most' if parts else ""
+    parts += (
+        [
+            f"what {maps:,} sitemaps name"
+            if not parts
+            else f"what {maps:,} sitemaps name beside them"
+        ]
+        if maps
+        else []
+    )
+    line = (
+        f'source "{source.name}" will be fetched: {" and ".join(parts)}, {source.max_pages:,} pages at most'
+        if parts
+        else ""
+    )
     return Ahead(size, line)
 
 
@@ -85,7 +108,9 @@ def _missing(pages: Sequence[str], harvest: Harvest | None) -> list[str]:
 
 
 def _folder(source: Source, root: Path) -> Path:
-    """Return where the pages of a list are kept: one folder for each list, wherever recipes name it."""
+    """Return where the pages of a list are kept: one folder for each list, wherever recipes name
+    it.
+    """
     path = source.path.removeprefix(SCHEME)
     whole = path if "://" in path else str((root / Path(path).expanduser()).resolve())
     key = hashlib.sha256(whole.encode("utf-8", "surrogateescape")).hexdigest()[:12]
@@ -120,8 +145,15 @@ def _scraped(source: Source, entries: Sequence[Entry], folder: Path, again: bool
             if again:
                 harvest.retry()
         _fetch(source, visitor, hosts, harvests)
-    refused = [Refused(one.address, one.reason, one.detail) for harvest in harvests.values() for one in harvest.missed.values()]
-    return Scrape({f"{h.name}.warc.gz": h.warc for h in harvests.values() if h.warc is not None}, book.refused + refused)
+    refused = [
+        Refused(one.address, one.reason, one.detail)
+        for harvest in harvests.values()
+        for one in harvest.missed.values()
+    ]
+    return Scrape(
+        {f"{h.name}.warc.gz": h.warc for h in harvests.values() if h.warc is not None},
+        book.refused + refused,
+    )
 
 
 def _by_host(pages: Sequence[str]) -> dict[str, list[str]]:
@@ -131,19 +163,30 @@ def _by_host(pages: Sequence[str]) -> dict[str, list[str]]:
     return hosts
 
 
-def _fetch(source: Source, visitor: Visitor, hosts: Mapping[str, Sequence[str]], harvests: Mapping[str, Harvest]) -> None:
+def _fetch(
+    source: Source,
+    visitor: Visitor,
+    hosts: Mapping[str, Sequence[str]],
+    harvests: Mapping[str, Harvest],
+) -> None:
     """Bring the pages that are missing, host by host, many hosts side by side."""
     missing = {host: _missing(pages, harvests[host]) for host, pages in hosts.items()}
     todo = {host: pages for host, pages in missing.items() if pages}
     if not todo:
         return
     count, longest = sum(map(len, todo.values())), max(map(len, todo.values())) * source.delay
-    say(f'source "{source.name}": fetching {count:,} pages of {len(todo):,} hosts; {_duration(longest)} at least, {source.delay:g} s apart')
+    say(
+        f'source "{source.name}": fetching {count:,} pages of {len(todo):,} hosts; {_duration(longest)} at least, {source.delay:g} s apart'
+    )
     with progress(f"fetching {source.name}", count, "page") as bar:
-        visitor.side_by_side(lambda host: _fetch_host(visitor, todo[host], harvests[host], bar), todo)
+        visitor.side_by_side(
+            lambda host: _fetch_host(visitor, todo[host], harvests[host], bar), todo
+        )
     missed = sum(len(harvest.missed) for harvest in harvests.values())
     if missed:
-        say(f'source "{source.name}": {missed:,} addresses gave no page; they are listed, and `--redo collect` tries them again')
+        say(
+            f'source "{source.name}": {missed:,} addresses gave no page; they are listed, and `--redo collect` tries them again'
+        )
 
 
 def _fetch_host(visitor: Visitor, pages: Sequence[str], harvest: Harvest, bar: Progress) -> None:
@@ -159,4 +202,10 @@ def _fetch_host(visitor: Visitor, pages: Sequence[str], harvest: Harvest, bar: P
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:,.1f} h" if seconds >= 5400 else f"{seconds / 60:,.0f} min" if seconds >= 90 else f"{seconds:,.0f} s"
+    return (
+        f"{seconds / 3600:,.1f} h"
+        if seconds >= 5400
+        else f"{seconds / 60:,.0f} min"
+        if seconds >= 90
+        else f"{seconds:,.0f} s"
+    )

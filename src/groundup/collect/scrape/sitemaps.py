@@ -1,4 +1,6 @@
-"""Reads sitemaps and indexes of them (sitemaps.org, protocol 0.9), plain or gzipped. Yields addresses, within bounds."""
+"""Reads sitemaps and indexes of them (sitemaps.org, protocol 0.9), plain or gzipped. Yields
+addresses, within bounds.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ MAX_ADDRESS_CHARACTERS = 2_048
 
 @dataclass(frozen=True, slots=True)
 class Sitemap:
-    """What a sitemap names: pages, and further sitemaps; reason and detail where that is not all that it holds."""
+    """What a sitemap names: pages, and further sitemaps; reason and detail where that is not all
+    that it holds.
+    """
 
     pages: tuple[str, ...]
     sitemaps: tuple[str, ...]
@@ -26,7 +30,8 @@ class Sitemap:
 
 
 def read_sitemap(body: bytes) -> Sitemap:
-    """Return the addresses in a sitemap, in its order: up to where it breaks off, or names more than a sitemap may.
+    """Return the addresses in a sitemap, in its order: up to where it breaks off, or names more
+    than a sitemap may.
 
     Raises:
         DamagedError: it is no sitemap, or unpacks to too much.
@@ -36,7 +41,10 @@ def read_sitemap(body: bytes) -> Sitemap:
     try:
         for number, (kind, address) in enumerate(_addresses(unpacked(body, MAX_SITEMAP_BYTES))):
             if number == MAX_ADDRESSES:
-                flaw = ("too-large", f"what it names beyond {MAX_ADDRESSES:,} addresses is left out")
+                flaw = (
+                    "too-large",
+                    f"what it names beyond {MAX_ADDRESSES:,} addresses is left out",
+                )
                 break
             found[kind].append(address)
     except DamagedError as damage:
@@ -50,9 +58,16 @@ def _addresses(body: bytes) -> Iterator[tuple[str, str]]:
     """Yield `url` or `sitemap`, and an address; memory does not grow with the number of addresses."""
     from lxml import etree
 
-    bounds: Any = {"resolve_entities": False, "no_network": True, "load_dtd": False, "huge_tree": False}
+    bounds: Any = {
+        "resolve_entities": False,
+        "no_network": True,
+        "load_dtd": False,
+        "huge_tree": False,
+    }
     try:
-        for _, element in etree.iterparse(io.BytesIO(body), events=("end",), tag="{*}loc", **bounds):
+        for _, element in etree.iterparse(
+            io.BytesIO(body), events=("end",), tag="{*}loc", **bounds
+        ):
             parent = element.getparent()
             kind = etree.QName(parent).localname if parent is not None else ""
             address = (element.text or "").strip()
@@ -65,7 +80,9 @@ def _addresses(body: bytes) -> Iterator[tuple[str, str]]:
 
 
 def unpacked(body: bytes, limit: int) -> bytes:
-    """Return a body without the gzip that it may be in; raise DamagedError when it is damaged, or longer than `limit` bytes."""
+    """Return a body without the gzip that it may be in; raise DamagedError when it is damaged, or
+    longer than `limit` bytes.
+    """
     if body.startswith(b"\x1f\x8b"):
         try:
             body = zlib.decompressobj(31).decompress(body, limit + 1)

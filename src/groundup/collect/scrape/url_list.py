@@ -1,4 +1,6 @@
-"""Which pages a list of addresses names, sitemaps followed. Reads the list; keeps what each sitemap said in `sitemaps/*.json`."""
+"""Which pages a list of addresses names, sitemaps followed. Reads the list; keeps what each sitemap
+said in `sitemaps/*.json`.
+"""
 
 from __future__ import annotations
 
@@ -55,11 +57,17 @@ def read_list(path: str, root: Path) -> list[Entry]:
     file = root / Path(path).expanduser()
     try:
         if file.stat().st_size > MAX_LIST_BYTES:
-            raise SourceError(f"{file}: a list of addresses is at most {MAX_LIST_BYTES >> 20} MB long")
+            raise SourceError(
+                f"{file}: a list of addresses is at most {MAX_LIST_BYTES >> 20} MB long"
+            )
         lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError as error:
-        raise SourceError(f"{file}: the list of addresses cannot be read: {error.strerror}; correct its path in the recipe") from None
-    entries = [_entry(line.strip()) for line in lines if line.strip() and not line.lstrip().startswith("#")]
+        raise SourceError(
+            f"{file}: the list of addresses cannot be read: {error.strerror}; correct its path in the recipe"
+        ) from None
+    entries = [
+        _entry(line.strip()) for line in lines if line.strip() and not line.lstrip().startswith("#")
+    ]
     if not entries:
         raise SourceError(f"{file}: it names no address; write one a line")
     return entries
@@ -104,21 +112,37 @@ class Book:
             # Of a long list only the first sites may be wanted.
             some, sites = sites[:HOSTS_AT_ONCE], sites[HOSTS_AT_ONCE:]
             books = [(Book(self.folder, self.visitor, self.bar, maps=maps), here) for here in some]
-            found += sum(map(len, self.visitor.side_by_side(lambda pair: pair[0].pages(pair[1], most, again), books)))
+            found += sum(
+                map(
+                    len,
+                    self.visitor.side_by_side(
+                        lambda pair: pair[0].pages(pair[1], most, again), books
+                    ),
+                )
+            )
 
     def pages(self, entries: Sequence[Entry], most: int, again: bool = False) -> list[str]:
-        """Return the addresses of pages in the order of the list, each once; a few more than `most` where there are more.
+        """Return the addresses of pages in the order of the list, each once; a few more than `most`
+        where there are more.
 
         Args:
             again: ask sitemaps once more that could not be read.
         """
         found: dict[str, None] = {}
         for entry in entries:
-            for address in self._walk(entry.address, 0, again) if entry.sitemap else [entry.address]:
+            for address in (
+                self._walk(entry.address, 0, again) if entry.sitemap else [entry.address]
+            ):
                 if host_of(address):
                     found[address] = None
                 else:
-                    self.refused.append(Refused(shown(address)[:300], "no-address", "expected https://HOST/..., without a password"))
+                    self.refused.append(
+                        Refused(
+                            shown(address)[:300],
+                            "no-address",
+                            "expected https://HOST/..., without a password",
+                        )
+                    )
                 if len(found) > most:
                     return list(found)
         return list(found)
@@ -128,7 +152,11 @@ class Book:
             return
         self.maps.add(address)
         if depth > MAX_DEPTH or len(self.maps) > MAX_SITEMAPS:
-            why = f"sitemaps nest more than {MAX_DEPTH} deep" if depth > MAX_DEPTH else f"there are more than {MAX_SITEMAPS:,} sitemaps"
+            why = (
+                f"sitemaps nest more than {MAX_DEPTH} deep"
+                if depth > MAX_DEPTH
+                else f"there are more than {MAX_SITEMAPS:,} sitemaps"
+            )
             self.refused.append(Refused(address, "sitemaps", why))
             return
         said = self._said(address, again)
@@ -141,14 +169,24 @@ class Book:
         strange = [one for one in (*said.pages, *said.sitemaps) if not _same_site(one, address)]
         if strange:
             # A sitemap speaks for its own site only (sitemaps.org, "Location").
-            self.refused.append(Refused(shown(address), "other-site", f"{len(strange):,} addresses, such as {shown(strange[0])[:200]}"))
+            self.refused.append(
+                Refused(
+                    shown(address),
+                    "other-site",
+                    f"{len(strange):,} addresses, such as {shown(strange[0])[:200]}",
+                )
+            )
         for inner in said.sitemaps:
             if _same_site(inner, address):
                 yield from self._walk(urldefrag(inner)[0], depth + 1, again)
 
     def _said(self, address: str, again: bool) -> Said | None:
         """Return what a sitemap said when it was fetched, now or earlier."""
-        file = self.folder / "sitemaps" / f"{hashlib.sha256(address.encode('utf-8', 'replace')).hexdigest()[:24]}.json"
+        file = (
+            self.folder
+            / "sitemaps"
+            / f"{hashlib.sha256(address.encode('utf-8', 'replace')).hexdigest()[:24]}.json"
+        )
         known: Any = read_json(file)
         if isinstance(known, dict) and not (again and known["reason"]):
             return Said(**known)
@@ -156,7 +194,12 @@ class Book:
             return None
         try:
             read = read_sitemap(self.visitor.visit(address, ANY, MAX_SITEMAP_BYTES).body)
-            said = Said(address, [urldefrag(page)[0] for page in read.pages], list(read.sitemaps), *read.flaw)
+            said = Said(
+                address,
+                [urldefrag(page)[0] for page in read.pages],
+                list(read.sitemaps),
+                *read.flaw,
+            )
         except (NoPageError, DamagedError) as error:
             said = Said(address, reason=error.reason, detail=error.detail)
         file.parent.mkdir(parents=True, exist_ok=True)

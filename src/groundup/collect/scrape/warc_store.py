@@ -1,7 +1,9 @@
-"""What was fetched of one host, on disk: a WARC file, its journal, and a list of what gave no page. Reads and writes all three.
+"""What was fetched of one host, on disk: a WARC file, its journal, and a list of what gave no page.
+Reads and writes all three.
 
-The journal says which address lies where in the WARC file, and is written after it: what a kill left half-written behind the
-last line is cut off. Both lists are JSON lines, of which a torn last one counts as absent.
+The journal says which address lies where in the WARC file, and is written after it: what a kill
+left half-written behind the last line is cut off. Both lists are JSON lines, of which a torn last
+one counts as absent.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ class Missed:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An address whose page lies in these bytes of the WARC file; the first of a journal has none, and lies in `file`."""
+    """An address whose page lies in these bytes of the WARC file; the first of a journal has none,
+    and lies in `file`.
+    """
 
     address: str
     start: int
@@ -47,7 +51,10 @@ class Harvest:
     def __init__(self, folder: Path, host: str, user_agent: str) -> None:
         self.name = file_name(host)
         self._folder, self._agent = folder, user_agent
-        self._journal, self._missed = folder / f"{self.name}.jsonl", folder / f"{self.name}.missed.jsonl"
+        self._journal, self._missed = (
+            folder / f"{self.name}.jsonl",
+            folder / f"{self.name}.missed.jsonl",
+        )
         lines = [Kept(**line) for line in _lines(self._journal)]
         file = folder / lines[0].file if lines else None
         size = file.stat().st_size if file is not None and file.is_file() else 0
@@ -102,12 +109,19 @@ class Harvest:
         self._missed.unlink(missing_ok=True)
 
     def keep_only(self, addresses: Collection[str]) -> None:
-        """Cut off what a kill left, and take out what is not wanted any more, in a new file; the journal's rename is the commit."""
+        """Cut off what a kill left, and take out what is not wanted any more, in a new file; the
+        journal's rename is the commit.
+        """
         if self._records:
             os.truncate(self._folder / self._records[0].file, self._records[-1].end)
         missed = self.missed
         if any(address not in addresses for address in missed):
-            write_whole(self._missed, b"".join(_line(asdict(one)) for address, one in missed.items() if address in addresses))
+            write_whole(
+                self._missed,
+                b"".join(
+                    _line(asdict(one)) for address, one in missed.items() if address in addresses
+                ),
+            )
         stay = [record for record in self._records[1:] if record.address in addresses]
         if self._records and len(stay) < len(self._records) - 1:
             self._rewrite(stay)
@@ -137,7 +151,9 @@ class Harvest:
 
 
 def file_name(host: str) -> str:
-    """Return a host as a file name; one with other characters than names have gets a hash, so that no two meet."""
+    """Return a host as a file name; one with other characters than names have gets a hash, so that
+    no two meet.
+    """
     plain = re.sub(r"[^a-z0-9.-]+", "_", host)[:150].strip(".")
     return plain if plain == host else f"{plain}-{hashlib.sha256(host.encode()).hexdigest()[:8]}"
 
@@ -161,7 +177,9 @@ def info_record(user_agent: str) -> bytes:
 
 
 def page_record(answer: Answer) -> bytes:
-    """Return a WARC 1.1 response record of a page, with SHA-1 digests of block and payload, as one gzip member."""
+    """Return a WARC 1.1 response record of a page, with SHA-1 digests of block and payload, as one
+    gzip member.
+    """
     from fastwarc.warc import WarcRecord, response
 
     record = WarcRecord()

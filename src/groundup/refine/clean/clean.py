@@ -1,7 +1,8 @@
-"""Cleans the texts of a batch: encoding, characters, white space, personal data. Reads and writes nothing on disk.
+"""Cleans the texts of a batch: encoding, characters, white space, personal data. Reads and writes
+nothing on disk.
 
-Every step works on the whole column and touches only the rows that a cheap test picks, so that plain English costs a
-few passes over its bytes. Cleaning twice changes nothing more.
+Every step works on the whole column and touches only the rows that a cheap test picks, so that
+plain English costs a few passes over its bytes. Cleaning twice changes nothing more.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ USUAL = Personal()
 
 
 def _mojibake() -> str:
-    """Return ftfy's own test for bad text in Arrow's dialect (RE2): a text without a match is one that ftfy leaves alone.
+    """Return ftfy's own test for bad text in Arrow's dialect (RE2): a text without a match is one
+    that ftfy leaves alone.
 
-    Also soft hyphens, which hide mojibake until they are dropped. It is only a suspicion; ftfy decides.
+    Also soft hyphens, which hide mojibake until they are dropped. It is only a suspicion; ftfy
+    decides.
     """
     blanks_and_comments = r"(\[[^\]]*\])|#.*|[ \n]+"
     pattern = re.sub(blanks_and_comments, lambda hit: hit[1] or "", BADNESS_RE.pattern)
@@ -54,7 +57,8 @@ def clean_texts(texts: pa.StringArray, code: Array, personal: Personal = USUAL) 
 
     Args:
         texts: decoded, raw.
-        code: boolean mask of the rows that are source code: white space inside lines, entities and the encoding are left
+        code: boolean mask of the rows that are source code: white space inside lines, entities and
+            the encoding are left
             alone there.
         personal: what becomes of addresses and numbers of people.
     """
@@ -67,7 +71,8 @@ def clean_texts(texts: pa.StringArray, code: Array, personal: Personal = USUAL) 
     hidden = _hide(done, code, personal)
     _tidy_rows(done, code, hidden)
     done.changed["white space and controls"] += int((touched | again).sum())
-    # Without its addresses, or with plain spaces, a line may look different to the repair; both get fewer every time.
+    # Without its addresses, or with plain spaces, a line may look different to the repair; both get
+    # fewer every time.
     suspects = _suspects(done, (hidden | again) & ~code)
     if suspects.any():
         rest = clean_texts(done.texts.filter(pa.array(suspects)), code[suspects], personal)
@@ -114,11 +119,15 @@ def _replace(done: Cleaned, rows: Array, after: pa.StringArray) -> Array:
 def _suspects(done: Cleaned, rows: Array) -> Array:
     """Return those of `rows` that may hold mojibake or an HTML entity."""
     foreign = rows & ~mask(pc.string_is_ascii(done.texts))
-    return _matching(done, foreign, MOJIBAKE) | _matching(done, rows & mask(pc.match_substring(done.texts, "&")), _ENTITY)
+    return _matching(done, foreign, MOJIBAKE) | _matching(
+        done, rows & mask(pc.match_substring(done.texts, "&")), _ENTITY
+    )
 
 
 def _repair(done: Cleaned, prose: Array) -> Array:
-    """Mojibake and HTML entities in prose, until nothing changes any more; return the rows that changed."""
+    """Mojibake and HTML entities in prose, until nothing changes any more; return the rows that
+    changed.
+    """
     rows, changed = _suspects(done, prose), np.zeros(len(prose), np.bool_)
     for _ in range(_ROUNDS):
         if not rows.any():
@@ -138,7 +147,9 @@ def _recoded(texts: pa.StringArray) -> pa.StringArray:
     parts = pc.split_pattern(texts, "\n")
     lines = parts.flatten()
     bad = mask(pc.match_substring_regex(lines, MOJIBAKE))
-    mended = [_encodable(ftfy.fix_encoding(line)) for line in lines.filter(pa.array(bad)).to_pylist()]
+    mended = [
+        _encodable(ftfy.fix_encoding(line)) for line in lines.filter(pa.array(bad)).to_pylist()
+    ]
     lines = replace_rows(lines, bad, pa.array(mended, pa.string()))
     return pc.binary_join(pa.ListArray.from_arrays(parts.offsets, lines), "\n")
 
@@ -146,12 +157,17 @@ def _recoded(texts: pa.StringArray) -> pa.StringArray:
 def _unescaped(texts: pa.StringArray) -> pa.StringArray:
     """Resolve HTML entities, except in a text with "<" in it, which is likely to be about HTML."""
     rows = mask(pc.match_substring(texts, "&")) & ~mask(pc.match_substring(texts, "<"))
-    after = [_encodable(ftfy.fixes.unescape_html(text)) for text in texts.filter(pa.array(rows)).to_pylist()]
+    after = [
+        _encodable(ftfy.fixes.unescape_html(text))
+        for text in texts.filter(pa.array(rows)).to_pylist()
+    ]
     return replace_rows(texts, rows, pa.array(after, pa.string()))
 
 
 def _encodable(text: str) -> str:
-    """Replace halves of surrogate pairs, which a character reference may name and no UTF-8 can hold."""
+    """Replace halves of surrogate pairs, which a character reference may name and no UTF-8 can
+    hold.
+    """
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -170,7 +186,9 @@ def _hide(done: Cleaned, code: Array, personal: Personal) -> Array:
         if not rows.any() or not actions:
             continue
         whole = rows.all()
-        texts, found = hide(done.texts if whole else done.texts.filter(pa.array(rows)), actions, is_code)
+        texts, found = hide(
+            done.texts if whole else done.texts.filter(pa.array(rows)), actions, is_code
+        )
         done.texts = texts if whole else replace_rows(done.texts, rows, texts)
         done.changed += counted(found)
         touched[rows] = np.logical_or.reduce(list(found.values()))
@@ -178,7 +196,9 @@ def _hide(done: Cleaned, code: Array, personal: Personal) -> Array:
 
 
 def clean_turns(turns: pa.ListArray, personal: Personal = USUAL) -> pa.ListArray:
-    """Clean the `content` of every turn of a column of conversations; turns that become empty stay, in their order."""
+    """Clean the `content` of every turn of a column of conversations; turns that become empty stay,
+    in their order.
+    """
     flat = turns.flatten()
     if len(flat) == 0:
         return turns

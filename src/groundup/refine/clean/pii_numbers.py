@@ -1,7 +1,9 @@
 """Finds IP addresses and phone numbers in texts. Reads and writes nothing on disk.
 
-A kernel looks for runs of digits and what may stand between them; only those that are long enough become Python objects. Precision
-comes first: a year, a date, a version, an ISBN or a row of a table is worth more than the last phone number.
+A kernel looks for runs of digits and what may stand between them; only those that are long enough
+become Python objects. Precision
+comes first: a year, a date, a version, an ISBN or a row of a table is worth more than the last
+phone number.
 """
 
 from __future__ import annotations
@@ -40,26 +42,35 @@ _FEWEST_DIGITS, _FEWEST_COLONS = 6, 2
 # Bytes beside a run that tell what it is: a label before, a port, an extension or a letter after.
 _BEFORE, _AFTER = 32, 12
 
-# The registry of special addresses (RFC 6890 and later), so that the answer is the same with every version of Python.
+# The registry of special addresses (RFC 6890 and later), so that the answer is the same with every
+# version of Python.
 _SPECIAL = (
     "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24 192.168.0.0/16 "
     "198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/3 2001:db8::/32 3fff::/20"
 )
-_NOT_PUBLIC = [(int(net.network_address), int(net.netmask), net.version) for net in map(ipaddress.ip_network, _SPECIAL.split())]
-# A random address has two numbers of 32 or more in 99.3 % of all cases; versions and sections hardly ever.
+_NOT_PUBLIC = [
+    (int(net.network_address), int(net.netmask), net.version)
+    for net in map(ipaddress.ip_network, _SPECIAL.split())
+]
+# A random address has two numbers of 32 or more in 99.3 % of all cases; versions and sections
+# hardly ever.
 _LARGE = 32
 _VERSION = re.compile(
     r"(?i)(?:version|release|build|firmware|driver|rev|revision|ver|section|chapter|figure|table|clause|oid|\bv|§)[ .:#=]*$"
 )
 
-# Letters and digits of scripts with spaces: a number begins and ends beside none. In Chinese text it stands between letters.
+# Letters and digits of scripts with spaces: a number begins and ends beside none. In Chinese text
+# it stands between letters.
 _LETTER = r"0-9A-Za-z_\u00c0-\u1fff"
 _IP = rf"(?<![{_LETTER}.\-])(?:\d{{1,3}}\.){{3}}\d{{1,3}}(?![{_LETTER}]|[.\-][{_LETTER}])(?:/\d{{1,2}}\b|:\d{{1,5}}\b)?"
-_IP_6 = re.compile(rf"(?<![{_LETTER}:.])[23][0-9A-Fa-f]{{3}}(?::[0-9A-Fa-f]{{0,4}}){{2,7}}(?![{_LETTER}:])(?:/\d{{1,3}}\b)?")
+_IP_6 = re.compile(
+    rf"(?<![{_LETTER}:.])[23][0-9A-Fa-f]{{3}}(?::[0-9A-Fa-f]{{0,4}}){{2,7}}(?![{_LETTER}:])(?:/\d{{1,3}}\b)?"
+)
 
 # Country codes that are in use (ITU-T E.164).
 _COUNTRY = r"(?:1|7|2[07]|2[1-69]\d|3[0-4679]|3[578]\d|4[013-9]|42[013]|5[1-8]|5[09]\d|6[0-6]|6[789]\d|8[1246]|8[058]\d|9[0-58]|9[679]\d)"
-# Beside a mask as beside the number that it hides: what was no number before is none after, and a second time changes nothing.
+# Beside a mask as beside the number that it hides: what was no number before is none after, and a
+# second time changes nothing.
 _BEHIND = rf"(?<!\[{IP}\])(?<!\[{PHONE}\])"
 _LEFT = rf"{_BEHIND}(?<![{_LETTER}$€£#=/.+\-])(?<![\d\]][ )])"
 _RIGHT = rf"(?![{_LETTER}]|[\-./ ]\d|[\-./ ]?\[(?:{IP}|{PHONE})\])"
@@ -100,7 +111,9 @@ Recognise = Callable[[str, int, int], Iterator[tuple[int, int, str]]]
 
 
 def find_numbers(texts: Texts, kinds: Collection[str]) -> list[Found]:
-    """Return public IP addresses (kind "ip") and phone numbers (kind "phone") of texts, in order, apart from each other."""
+    """Return public IP addresses (kind "ip") and phone numbers (kind "phone") of texts, in order,
+    apart from each other.
+    """
     found = list(_find(texts, (_NUMBER, _DIGITS, _FEWEST_DIGITS), _plain)) if kinds else []
     if IP in kinds:
         found += _find(texts, (_HEXADECIMAL, _COLON, _FEWEST_COLONS), _sixth)
@@ -112,10 +125,14 @@ def find_numbers(texts: Texts, kinds: Collection[str]) -> list[Found]:
 
 
 def _find(texts: Texts, wanted: tuple[Array, Array, int], recognize: Recognise) -> Iterator[Found]:
-    """Show every run of `_runs` to `recognize`, with what stands around it, where in that it begins and ends."""
+    """Show every run of `_runs` to `recognize`, with what stands around it, where in that it begins
+    and ends.
+    """
     offsets, data = texts
     whole = data.data
-    for row, begin, end in zip(*(column.tolist() for column in _runs(offsets, data, *wanted)), strict=True):
+    for row, begin, end in zip(
+        *(column.tolist() for column in _runs(offsets, data, *wanted)), strict=True
+    ):
         start, stop = int(offsets[row]), int(offsets[row + 1])
         before = bytes(whole[max(start, begin - _BEFORE) : begin]).decode(errors="ignore")
         window = before + bytes(whole[begin : min(stop, end + _AFTER)]).decode(errors="ignore")
@@ -126,10 +143,18 @@ def _find(texts: Texts, wanted: tuple[Array, Array, int], recognize: Recognise) 
 
 
 @kernel
-def _runs(offsets: Array, data: Array, members: Array, counted: Array, least: int) -> tuple[Array, Array, Array]:
-    """Return text, first byte and byte after the last of every run of `members` that holds `least` bytes of `counted`."""
+def _runs(
+    offsets: Array, data: Array, members: Array, counted: Array, least: int
+) -> tuple[Array, Array, Array]:
+    """Return text, first byte and byte after the last of every run of `members` that holds `least`
+    bytes of `counted`.
+    """
     most = len(data) // (least + 1) + len(offsets)
-    rows, begins, ends = np.empty(most, np.int32), np.empty(most, np.int64), np.empty(most, np.int64)
+    rows, begins, ends = (
+        np.empty(most, np.int32),
+        np.empty(most, np.int64),
+        np.empty(most, np.int64),
+    )
     found = 0
     for text in range(len(offsets) - 1):
         i = last = offsets[text]
@@ -160,7 +185,11 @@ def _plain(window: str, begin: int, end: int) -> Iterator[tuple[int, int, str]]:
         first, last = hit.span("number" if hit["number"] else kind)
         if kind == PHONE:
             last = first + _phone_length(window[first:last], hit["number"] is not None)
-        if begin <= first < end and last > first and (kind == PHONE or _is_public(hit["ip"], window[max(0, first - _BEFORE) : first])):
+        if (
+            begin <= first < end
+            and last > first
+            and (kind == PHONE or _is_public(hit["ip"], window[max(0, first - _BEFORE) : first]))
+        ):
             yield first, last, kind
             at = last
 
@@ -185,7 +214,9 @@ def _digits(text: str) -> int:
 
 
 def _is_public(text: str, before: str) -> bool:
-    """Whether dotted numbers are an address that someone may own (FineWeb's choice), and no version, section or the like."""
+    """Whether dotted numbers are an address that someone may own (FineWeb's choice), and no
+    version, section or the like.
+    """
     numbers = re.split(r"[./:]", text)[:4]
     if any(int(number) > 255 or (number[0] == "0" and number != "0") for number in numbers):
         return False
@@ -195,7 +226,9 @@ def _is_public(text: str, before: str) -> bool:
 
 def _is_special(address: str) -> bool:
     own = ipaddress.ip_address(address)
-    return any(int(own) & bits == net for net, bits, version in _NOT_PUBLIC if version == own.version)
+    return any(
+        int(own) & bits == net for net, bits, version in _NOT_PUBLIC if version == own.version
+    )
 
 
 def _sixth(window: str, begin: int, end: int) -> Iterator[tuple[int, int, str]]:
@@ -203,7 +236,11 @@ def _sixth(window: str, begin: int, end: int) -> Iterator[tuple[int, int, str]]:
     for hit in _IP_6.finditer(window, begin, end + len("/128")):
         address = hit[0].partition("/")[0]
         # Dates and times are made of digits alone.
-        if ("::" in address or re.search(r"[A-Fa-f]", address)) and _is_sixth(address) and not _is_special(address):
+        if (
+            ("::" in address or re.search(r"[A-Fa-f]", address))
+            and _is_sixth(address)
+            and not _is_special(address)
+        ):
             yield *hit.span(), IP
 
 

@@ -1,7 +1,8 @@
-"""Finds documents that hold evaluation items. Reads refined shards and the grams of the items; writes a list of occurrences
-for each shard, and contaminated.parquet for all of them.
+"""Finds documents that hold evaluation items. Reads refined shards and the grams of the items;
+writes a list of occurrences for each shard, and contaminated.parquet for all of them.
 
-A document is contaminated when it holds a fifth of an item's grams, or LONG of them. Grams that stand in many documents are
+A document is contaminated when it holds a fifth of an item's grams, or LONG of them. Grams that
+stand in many documents are
 common phrases and count for nothing: tools that take every match for a leak cry wolf (marin #6852).
 """
 
@@ -30,14 +31,18 @@ CONTAMINATED = "contaminated"
 SHARE = 0.2
 # 50 words in a row of a long passage are a quotation of it, whatever share of the passage they are.
 LONG = 50 - WIDTH + 1
-# In more documents than this, or than a thousandth of all, a gram is a phrase that everybody uses. GPT-3 took 10.
+# In more documents than this, or than a thousandth of all, a gram is a phrase that everybody uses.
+# GPT-3 took 10.
 COMMON, COMMON_SHARE = 10, 0.001
 
 MATCHED_CHARACTERS = 400
 
 
-def find_occurrences(folder: Path, shard: Path, evaluation: Path, cuts: Path | None = None) -> dict[str, Any]:
-    """Write occurrences.npy, int64 [n, 4]: row, gram, first byte and the byte after the last, for one refined shard.
+def find_occurrences(
+    folder: Path, shard: Path, evaluation: Path, cuts: Path | None = None
+) -> dict[str, Any]:
+    """Write occurrences.npy, int64 [n, 4]: row, gram, first byte and the byte after the last, for
+    one refined shard.
 
     Args:
         folder: where it is written.
@@ -49,7 +54,9 @@ def find_occurrences(folder: Path, shard: Path, evaluation: Path, cuts: Path | N
     table, row, parts = grams.table(), 0, [np.zeros((0, 4), np.int64)]
     for _, batch in corpus.batches(["text"]):
         for found in grams.find(text_buffers(batch.column("text")), table):
-            parts.append(np.stack([found.rows + row, found.grams, found.begins, found.ends], axis=1))
+            parts.append(
+                np.stack([found.rows + row, found.grams, found.begins, found.ends], axis=1)
+            )
         row += len(batch)
     whole = np.concatenate(parts)
     np.save(folder / "occurrences.npy", whole[np.lexsort((whole[:, 1], whole[:, 2], whole[:, 0]))])
@@ -96,7 +103,10 @@ def find_contaminated(
     corpus, grams = Corpus(shards, cuts), Grams.load(evaluation)
     items = grams.items.select(["id", "source", "origin", "record"]).to_pylist()
     documents, held, size = Counter[str](), set[int](), 0
-    with Scratch(folder / ".scratch") as scratch, TableWriter(folder / "contaminated.parquet", DROPPED) as out:
+    with (
+        Scratch(folder / ".scratch") as scratch,
+        TableWriter(folder / "contaminated.parquet", DROPPED) as out,
+    ):
         kept = scratch.kept(corpus, dropped)
         common = common_grams(corpus, occurrences, kept, grams)
         for shard, rows in zip(shards, corpus.spans, strict=True):
@@ -104,14 +114,23 @@ def find_contaminated(
                 documents[shard[0].rpartition(".")[0]] += len(verdicts)
                 held |= {one.item for one in verdicts}
                 size += _write(out, Corpus([shard], cuts), verdicts, items)
-    counts = {"documents": documents.total(), "bytes": size, "by_source": dict(sorted(documents.items()))}
+    counts = {
+        "documents": documents.total(),
+        "bytes": size,
+        "by_source": dict(sorted(documents.items())),
+    }
     return counts | {"items": len(held), "common_phrases": int(common.sum())}
 
 
 def contaminated_again(
-    shards: Sequence[tuple[str, Path]], tests: Sequence[Path], allowed: Sequence[str], dropped: Path, cuts: Path | None = None
+    shards: Sequence[tuple[str, Path]],
+    tests: Sequence[Path],
+    allowed: Sequence[str],
+    dropped: Path,
+    cuts: Path | None = None,
 ) -> Iterator[tuple[str, str, float]]:
-    """Look at all texts anew; yield document, item and share of what is contaminated and not on the list in `dropped`.
+    """Look at all texts anew; yield document, item and share of what is contaminated and not on the
+    list in `dropped`.
 
     Args:
         shards: refined shards by name and folder, in order.
@@ -124,7 +143,11 @@ def contaminated_again(
     with TemporaryDirectory() as name, Scratch(Path(name) / "scratch") as scratch:
         write_grams(evaluation := Path(name), tests, allowed)
         occurrences = _occurrences_again(corpus, evaluation)
-        others = [path for other in ("duplicates", "lines") if (path := dropped / f"{other}.parquet").exists()]
+        others = [
+            path
+            for other in ("duplicates", "lines")
+            if (path := dropped / f"{other}.parquet").exists()
+        ]
         kept = scratch.kept(corpus, others)
         own = dropped / "contaminated.parquet"
         unlisted = scratch.kept(corpus, [own] if own.exists() else [], "unlisted")
@@ -133,7 +156,11 @@ def contaminated_again(
         for (shard, _), rows in zip(shards, corpus.spans, strict=True):
             for one in verdicts_on(occurrences[shard], kept[rows], common, grams):
                 if unlisted[rows.start + one.row]:
-                    yield corpus.id_text(rows.start + one.row), str(grams.items["id"][one.item]), one.share
+                    yield (
+                        corpus.id_text(rows.start + one.row),
+                        str(grams.items["id"][one.item]),
+                        one.share,
+                    )
 
 
 def _occurrences_again(corpus: Corpus, evaluation: Path) -> dict[str, Path]:
@@ -145,7 +172,9 @@ def _occurrences_again(corpus: Corpus, evaluation: Path) -> dict[str, Path]:
     return folders
 
 
-def common_grams(corpus: Corpus, occurrences: Mapping[str, Path], kept: Array, grams: Grams) -> Array:
+def common_grams(
+    corpus: Corpus, occurrences: Mapping[str, Path], kept: Array, grams: Grams
+) -> Array:
     """Return the mask of the grams that stand in so many kept documents that they prove nothing."""
     documents = np.zeros(len(grams.hashes), np.int64)
     for (name, _), rows in zip(corpus.shards, corpus.spans, strict=True):
@@ -167,7 +196,9 @@ def _occurrences(folder: Path, kept: Array) -> Array:
 
 
 def judge(found: Array, grams: Grams) -> list[Verdict]:
-    """Return the contaminated documents among the occurrences (of a corpus, without common phrases), by row."""
+    """Return the contaminated documents among the occurrences (of a corpus, without common
+    phrases), by row.
+    """
     pair, found = _by_pair(found, grams)
     held = np.unique(pair * len(grams.hashes) + found[:, 1]) // max(len(grams.hashes), 1)
     pairs, sizes = np.unique(held, return_counts=True)
@@ -178,11 +209,16 @@ def judge(found: Array, grams: Grams) -> list[Verdict]:
     guilty = guilty[np.lexsort((-items[guilty], shares[guilty], rows[guilty]))]
     last = guilty[np.diff(rows[guilty], append=-1) != 0]
     spans = [found[slice(*np.searchsorted(pair, [pairs[k], pairs[k] + 1])), 2:] for k in last]
-    return [Verdict(int(rows[k]), int(items[k]), float(shares[k]), *_longest(own)) for k, own in zip(last, spans, strict=True)]
+    return [
+        Verdict(int(rows[k]), int(items[k]), float(shares[k]), *_longest(own))
+        for k, own in zip(last, spans, strict=True)
+    ]
 
 
 def _by_pair(found: Array, grams: Grams) -> tuple[Array, Array]:
-    """Return document and item in one number (row x items + item), ascending, and its occurrence, in the order of the text."""
+    """Return document and item in one number (row x items + item), ascending, and its occurrence,
+    in the order of the text.
+    """
     counts = np.diff(grams.starts)[found[:, 1]]
     each = np.repeat(np.arange(len(found)), counts)
     inside = np.arange(len(each)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -192,7 +228,9 @@ def _by_pair(found: Array, grams: Grams) -> tuple[Array, Array]:
 
 
 def _longest(spans: Array) -> tuple[int, int]:
-    """Return begin and end of the longest stretch; spans (ascending) that touch or overlap one another are one."""
+    """Return begin and end of the longest stretch; spans (ascending) that touch or overlap one
+    another are one.
+    """
     reach = np.maximum.accumulate(spans[:, 1])
     new = np.flatnonzero(np.concatenate([[True], spans[1:, 0] > reach[:-1]]))
     begins, ends = spans[new, 0], reach[np.append(new[1:], len(spans)) - 1]
@@ -200,7 +238,9 @@ def _longest(spans: Array) -> tuple[int, int]:
     return int(begins[longest]), int(ends[longest])
 
 
-def _write(out: TableWriter, shard: Corpus, verdicts: Sequence[Verdict], items: Sequence[Mapping[str, Any]]) -> int:
+def _write(
+    out: TableWriter, shard: Corpus, verdicts: Sequence[Verdict], items: Sequence[Mapping[str, Any]]
+) -> int:
     """List the contaminated documents of one shard; return the bytes of their texts."""
     by_row, size = {one.row: one for one in verdicts}, 0
     wanted = np.zeros(shard.rows, np.bool_)
@@ -208,10 +248,15 @@ def _write(out: TableWriter, shard: Corpus, verdicts: Sequence[Verdict], items: 
     for rows, batch in shard.batches(["id", "source", "origin", "record", "text"], wanted):
         found = [by_row[row] for row in rows.tolist()]
         texts = [text.encode() for text in batch.column("text").to_pylist()]
-        details = [_detail(text, one, items[one.item]) for text, one in zip(texts, found, strict=True)]
+        details = [
+            _detail(text, one, items[one.item]) for text, one in zip(texts, found, strict=True)
+        ]
         size += sum(map(len, texts))
         ids = pa.array([items[one.item]["id"] for one in found], pa.string())
-        reasons, shares = pa.array([CONTAMINATED] * len(rows)), pa.array([one.share for one in found], pa.float64())
+        reasons, shares = (
+            pa.array([CONTAMINATED] * len(rows)),
+            pa.array([one.share for one in found], pa.float64()),
+        )
         out.write(dropped_rows(batch, reasons, shares, pa.array(details, pa.string()), ids))
     return size
 

@@ -1,7 +1,9 @@
-"""The documents that share a key with others, bucket by bucket. Reads the index of refined shards; writes nothing.
+"""The documents that share a key with others, bucket by bucket. Reads the index of refined shards;
+writes nothing.
 
-A band is gone through in parts, ranges of its keys, so small that a part of all shards fits into the memory given. A key that so
-many documents share that they do not is a part of its own, whose rows lie in a mapped file.
+A band is gone through in parts, ranges of its keys, so small that a part of all shards fits into
+the memory given. A key that so many documents share that they do not is a part of its own, whose
+rows lie in a mapped file.
 """
 
 from __future__ import annotations
@@ -18,9 +20,11 @@ from groundup.refine.dedup.lsh_index import NO_KEY, find_keys, read_range
 from groundup.refine.out_of_core.corpus import Corpus
 from groundup.refine.out_of_core.row_file import Spool
 
-# What an entry of a part costs at most while it is joined and sorted: tests/refine/test_refine_memory.py.
+# What an entry of a part costs at most while it is joined and sorted:
+# tests/refine/test_refine_memory.py.
 ENTRY_BYTES = 64
-# Keys are hashes, so equal ranges are even to some thousandths: one that holds so much more than its share holds a crowd.
+# Keys are hashes, so equal ranges are even to some thousandths: one that holds so much more than
+# its share holds a crowd.
 CROWD = 1.25
 
 
@@ -43,10 +47,12 @@ class Shelf:
 
     Attributes:
         corpus: the refined shards.
-        precedence, ids: of all documents; the higher precedence (bytes, or more than that) comes first, then the smaller id.
+        precedence, ids: of all documents; the higher precedence (bytes, or more than that) comes
+            first, then the smaller id.
         memory: bytes that a part may take.
         folder: where the rows of a crowd go.
-        again: folders of more indexes, of texts that have changed since: in documents.npy the row of the corpus that each row of
+        again: folders of more indexes, of texts that have changed since: in documents.npy the row
+            of the corpus that each row of
             the index stands for.
     """
 
@@ -57,8 +63,11 @@ class Shelf:
     folder: Path
     again: Sequence[Path] = ()
 
-    def buckets(self, band: int, among: Array | None = None, touching: Array | None = None) -> Iterator[Buckets]:
-        """Yield the buckets of a band with two members or more; a row may be a member twice where it is indexed again.
+    def buckets(
+        self, band: int, among: Array | None = None, touching: Array | None = None
+    ) -> Iterator[Buckets]:
+        """Yield the buckets of a band with two members or more; a row may be a member twice where
+        it is indexed again.
 
         Args:
             band: row of keys.npy.
@@ -71,7 +80,9 @@ class Shelf:
             wanted = None if touching is None else self._touched(band, low, high, touching)
             yield from self._range(band, low, high, among, wanted)
 
-    def _range(self, band: int, low: int, high: int, among: Array | None, wanted: Array | None) -> Iterator[Buckets]:
+    def _range(
+        self, band: int, low: int, high: int, among: Array | None, wanted: Array | None
+    ) -> Iterator[Buckets]:
         """Yield the buckets of a range of keys; with `wanted` only those of these keys."""
         keys, rows, whole = self._entries(band, low, high, among, wanted)
         if whole:
@@ -84,8 +95,12 @@ class Shelf:
             for bounds in ((low, middle), (middle, middle + 1), (middle + 1, high)):
                 yield from self._range(band, *bounds, among, wanted)
 
-    def _entries(self, band: int, low: int, high: int, among: Array | None, wanted: Array | None) -> tuple[Array, Array, bool]:
-        """Return keys and rows of a range of keys of all shards, and whether these are all: no more is read than memory may hold."""
+    def _entries(
+        self, band: int, low: int, high: int, among: Array | None, wanted: Array | None
+    ) -> tuple[Array, Array, bool]:
+        """Return keys and rows of a range of keys of all shards, and whether these are all: no more
+        is read than memory may hold.
+        """
         keys, rows, count = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)], 0
         for found, places in self._blocks(band, low, high, among, wanted):
             keys.append(found)
@@ -95,18 +110,32 @@ class Shelf:
                 return np.concatenate(keys), rows[0], False
         return np.concatenate(keys), np.concatenate(rows), True
 
-    def _blocks(self, band: int, low: int, high: int, among: Array | None, wanted: Array | None) -> Iterator[tuple[Array, Array]]:
-        """Yield keys and rows of each shard, then of what is indexed again, without the rows that do not count."""
-        own = None if wanted is None else wanted[slice(*np.searchsorted(wanted, np.array([low, high], np.uint64)))]
+    def _blocks(
+        self, band: int, low: int, high: int, among: Array | None, wanted: Array | None
+    ) -> Iterator[tuple[Array, Array]]:
+        """Yield keys and rows of each shard, then of what is indexed again, without the rows that
+        do not count.
+        """
+        own = (
+            None
+            if wanted is None
+            else wanted[slice(*np.searchsorted(wanted, np.array([low, high], np.uint64)))]
+        )
         for (_, folder), start in zip(self.corpus.shards, self.corpus.starts, strict=False):
-            for keys, rows in read_range(folder, band, low, high) if own is None else [find_keys(folder, band, own)]:
+            for keys, rows in (
+                read_range(folder, band, low, high)
+                if own is None
+                else [find_keys(folder, band, own)]
+            ):
                 yield _counting(keys, rows + start, among)
         for folder in self.again:
             places = np.load(folder / "documents.npy", mmap_mode="r").view(np.ndarray)
             for keys, rows in read_range(folder, band, low, high):
                 yield _counting(keys, places[rows], among)
 
-    def _crowd(self, band: int, key: int, among: Array | None, wanted: Array | None) -> Iterator[Buckets]:
+    def _crowd(
+        self, band: int, key: int, among: Array | None, wanted: Array | None
+    ) -> Iterator[Buckets]:
         """Yield the one bucket of a key that is too large for memory."""
         with Spool(self.folder / "crowd", np.dtype(np.int64)) as crowd:
             for _, rows in self._blocks(band, key, key + 1, among, wanted):
@@ -143,7 +172,9 @@ def _counting(keys: Array, rows: Array, among: Array | None) -> tuple[Array, Arr
 
 @kernel
 def _gathered(keys: Array, rows: Array) -> tuple[Array, Array]:
-    """Move the rows of each key (ascending) that has two or more to the front of `rows`; return these, and where each key begins."""
+    """Move the rows of each key (ascending) that has two or more to the front of `rows`; return
+    these, and where each key begins.
+    """
     starts, buckets, count, begin = np.zeros(len(keys) // 2 + 1, np.int64), 0, 0, 0
     while begin < len(keys):
         end = begin + 1
@@ -161,7 +192,9 @@ def _gathered(keys: Array, rows: Array) -> tuple[Array, Array]:
 
 @kernel
 def _put_in_order(rows: Array, starts: Array, precedence: Array, ids: Array) -> None:
-    """Sort each bucket by the total order, where it lies: a heap sort, which takes no room and no longer for a large bucket."""
+    """Sort each bucket by the total order, where it lies: a heap sort, which takes no room and no
+    longer for a large bucket.
+    """
     for bucket in range(len(starts) - 1):
         members = rows[starts[bucket] : starts[bucket + 1]]
         for top in range(len(members) // 2 - 1, -1, -1):

@@ -1,9 +1,12 @@
-"""Finds exact and near duplicates over all shards. Reads refine/shard artifacts; writes duplicates.parquet and listed.npy.
+"""Finds exact and near duplicates over all shards. Reads refine/shard artifacts; writes
+duplicates.parquet and listed.npy.
 
-Of a set of duplicates the winner comes first in a total order: priority of its source, then length, then id. A document is dropped only
-when a kept one equals it, or shares a bucket with it and reaches the threshold in the true Jaccard similarity of their
-shingle sets. Those two conditions leave one answer: by the total order, each document is dropped if an earlier kept one
-drops it. So the answer does not depend on how much memory there was, on what was known before, or on the order of work.
+Of a set of duplicates the winner comes first in a total order: priority of its source, then length,
+then id. A document is dropped only when a kept one equals it, or shares a bucket with it and
+reaches the threshold in the true Jaccard similarity of their shingle sets. Those two conditions
+leave one answer: by the total order, each document is dropped if an earlier kept one drops it. So
+the answer does not depend on how much memory there was, on what was known before, or on the order
+of work.
 """
 
 from __future__ import annotations
@@ -30,9 +33,10 @@ from groundup.refine.out_of_core.scratch import Scratch
 from groundup.refine.shard import dropped_rows
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
-# A document is compared with so many kept ones of a bucket. More of them, all unlike one another, share seven minima only
-# where a template makes them: without an end, a million of such pages would cost the square of their number. 200,000
-# pages that share two thirds of their words took 640 million comparisons at 1,024.
+# A document is compared with so many kept ones of a bucket. More of them, all unlike one another,
+# share seven minima only where a template makes them: without an end, a million of such pages would
+# cost the square of their number. 200,000 pages that share two thirds of their words took 640
+# million comparisons at 1,024.
 MOST_COMPARED = 128
 
 # Shingle sets of rows, and where that of each row begins.
@@ -50,13 +54,16 @@ def find_duplicates(
     """List the documents that duplicate another one.
 
     Args:
-        folder: where duplicates.parquet is written, rows in the order of shards and documents, and listed.npy (int64
+        folder: where duplicates.parquet is written, rows in the order of shards and documents, and
+            listed.npy (int64
             [n, 2]): each of these rows with that of the document that is kept in its place.
         shards: refined shards by name and folder, in order.
         near_threshold: Jaccard similarity from which on a document counts as a near duplicate.
         memory: bytes that a part of the index may take.
-        earlier: the list of an earlier run; then only what is new is compared. The result is the same without it.
-        priorities: of sources by name, 0 where none is given: of two duplicates the one of higher priority is kept.
+        earlier: the list of an earlier run; then only what is new is compared. The result is the
+            same without it.
+        priorities: of sources by name, 0 where none is given: of two duplicates the one of higher
+            priority is kept.
     """
     corpus = Corpus(shards)
     with Scratch(folder / ".scratch") as scratch:
@@ -95,14 +102,26 @@ class Search:
     crowded: int = 0
 
     @staticmethod
-    def begin(corpus: Corpus, scratch: Scratch, memory: int, priorities: Mapping[str, int]) -> Search:
+    def begin(
+        corpus: Corpus, scratch: Scratch, memory: int, priorities: Mapping[str, int]
+    ) -> Search:
         """Return a search that knows nothing yet."""
-        shelf = Shelf(corpus, _precedence(corpus, scratch, priorities), scratch.joined(corpus, "ids"), memory, scratch.folder)
+        shelf = Shelf(
+            corpus,
+            _precedence(corpus, scratch, priorities),
+            scratch.joined(corpus, "ids"),
+            memory,
+            scratch.folder,
+        )
 
         def each(name: str, dtype: Any, value: Any = 0) -> Array:
             return scratch.full(name, corpus.rows, dtype, value)
 
-        winner, similarity, unequal = each("winner", np.int64, -1), each("similarity", np.float64), each("unequal", np.bool_, True)
+        winner, similarity, unequal = (
+            each("winner", np.int64, -1),
+            each("similarity", np.float64),
+            each("unequal", np.bool_, True),
+        )
         return Search(shelf, scratch, winner, similarity, unequal, each("fresh", np.bool_, True))
 
     def take_over(self, earlier: Earlier) -> None:
@@ -112,11 +131,17 @@ class Search:
         for rows, winners, similarity, exact in earlier.listed(self.shelf.corpus):
             self.fresh[rows[winners < 0]] = True
             known, own = winners >= 0, rows[winners >= 0]
-            self.winner[own], self.similarity[own], self.unequal[own] = winners[known], similarity[known], ~exact[known]
+            self.winner[own], self.similarity[own], self.unequal[own] = (
+                winners[known],
+                similarity[known],
+                ~exact[known],
+            )
         self.everything = False
 
     def run(self, threshold: float) -> None:
-        """Decide on every document: in rounds, until nobody is dropped for one that is dropped itself."""
+        """Decide on every document: in rounds, until nobody is dropped for one that is dropped
+        itself.
+        """
         touching = None if self.everything else self.fresh
         self._drop_equal(touching)
         self._release()
@@ -133,10 +158,20 @@ class Search:
     def _drop_equal(self, touching: Array | None) -> None:
         hashes = self.scratch.joined(self.shelf.corpus, "hashes").view(np.uint64)
         for found in self.shelf.buckets(EXACT_BAND, touching=touching):
-            _mark_equal(found.starts, found.rows, hashes, self.winner, self.similarity, self.unequal, self.fresh)
+            _mark_equal(
+                found.starts,
+                found.rows,
+                hashes,
+                self.winner,
+                self.similarity,
+                self.unequal,
+                self.fresh,
+            )
 
     def _release(self) -> None:
-        """Let go of near duplicates of documents that were dropped themselves since: they are compared again."""
+        """Let go of near duplicates of documents that were dropped themselves since: they are
+        compared again.
+        """
         for _, block in self.shelf.corpus.blocks():
             lost = block.start + np.flatnonzero((self.winner[block] >= 0) & self.unequal[block])
             lost = lost[self.winner[self.winner[lost]] >= 0]
@@ -157,22 +192,48 @@ class Search:
         order, state = (self.shelf.precedence, self.shelf.ids), (self.winner, self.similarity)
         for band in NEAR_BANDS:
             for found in self.shelf.buckets(band, self.unequal, touching):
-                compared, crowded = _drop(found.starts, found.rows, self.fresh, *state, *order, *sets, threshold, MOST_COMPARED)
-                self.compared, self.crowded = self.compared + int(compared), self.crowded + int(crowded)
+                compared, crowded = _drop(
+                    found.starts,
+                    found.rows,
+                    self.fresh,
+                    *state,
+                    *order,
+                    *sets,
+                    threshold,
+                    MOST_COMPARED,
+                )
+                self.compared, self.crowded = (
+                    self.compared + int(compared),
+                    self.crowded + int(crowded),
+                )
 
 
 def _precedence(corpus: Corpus, scratch: Scratch, priorities: Mapping[str, int]) -> Array:
-    """Return the bytes of every document, and above them the priority of its source where one has any: the higher comes first."""
+    """Return the bytes of every document, and above them the priority of its source where one has
+    any: the higher comes first.
+    """
     if not any(priorities.values()):
         return scratch.joined(corpus, "sizes")
     found = scratch.full("precedence", corpus.rows, np.int64)
-    for (name, _), first, sizes in zip(corpus.shards, corpus.starts, corpus.parts("sizes"), strict=False):
-        found[first : first + len(sizes)] = sizes.astype(np.int64) + (priorities.get(name.rpartition(".")[0], 0) << 32)
+    for (name, _), first, sizes in zip(
+        corpus.shards, corpus.starts, corpus.parts("sizes"), strict=False
+    ):
+        found[first : first + len(sizes)] = sizes.astype(np.int64) + (
+            priorities.get(name.rpartition(".")[0], 0) << 32
+        )
     return found
 
 
 @kernel
-def _mark_equal(starts: Array, rows: Array, hashes: Array, winner: Array, similarity: Array, unequal: Array, fresh: Array) -> None:
+def _mark_equal(
+    starts: Array,
+    rows: Array,
+    hashes: Array,
+    winner: Array,
+    similarity: Array,
+    unequal: Array,
+    fresh: Array,
+) -> None:
     """Drop what equals an earlier document of its bucket; one that no longer does is fresh."""
     for bucket in range(len(starts) - 1):
         begin, end = starts[bucket], starts[bucket + 1]
@@ -203,11 +264,13 @@ def _drop(
     threshold: float,
     most: int,
 ) -> tuple[int, int]:
-    """Give each document the first one of its bucket that reaches the threshold with it and has no winner itself.
+    """Give each document the first one of its bucket that reaches the threshold with it and has no
+    winner itself.
 
-    It replaces a winner that comes later in total order, so the order of bands does not matter. A bucket of documents that
-    are all alike costs one comparison each, however large it is. Pairs of which neither is fresh were compared before.
-    Returns how many pairs were compared, and how many documents nobody is compared with, since the bucket is crowded.
+    It replaces a winner that comes later in total order, so the order of bands does not matter. A
+    bucket of documents that are all alike costs one comparison each, however large it is. Pairs of
+    which neither is fresh were compared before. Returns how many pairs were compared, and how many
+    documents nobody is compared with, since the bucket is crowded.
     """
     leaders, compared, crowded = np.empty(most, np.int64), 0, 0
     for bucket in range(len(starts) - 1):
@@ -220,7 +283,9 @@ def _drop(
                     break
                 if fresh[row] or fresh[other]:
                     compared += 1
-                    reached = jaccard(_set(sets, offsets, row), _set(sets, offsets, other), threshold)
+                    reached = jaccard(
+                        _set(sets, offsets, row), _set(sets, offsets, other), threshold
+                    )
                     if reached >= threshold:
                         winner[row], similarity[row] = other, reached
                         break
@@ -251,7 +316,15 @@ def _write(folder: Path, search: Search) -> None:
         for part, batch in corpus.batches(["id", "source", "origin", "record"], dropped):
             reasons = pa.array(np.where(search.unequal[part], NEAR, EXACT).tolist())
             kept = pa.array([id_text(number) for number in ids[winner[part]]])
-            out.write(dropped_rows(batch, reasons, pa.array(search.similarity[part]), pa.array([""] * len(part)), kept))
+            out.write(
+                dropped_rows(
+                    batch,
+                    reasons,
+                    pa.array(search.similarity[part]),
+                    pa.array([""] * len(part)),
+                    kept,
+                )
+            )
 
 
 def _facts(search: Search) -> dict[str, Any]:
@@ -264,8 +337,20 @@ def _facts(search: Search) -> dict[str, Any]:
             if rows.any():
                 by_source[reason][corpus.names[source]] += int(rows.sum())
                 size[reason] += int(sizes[rows].sum())
-    rows_by_shard = [[name, span.stop - span.start] for (name, _), span in zip(corpus.shards, corpus.spans, strict=True)]
-    facts: dict[str, Any] = {"documents": corpus.rows, "shards": rows_by_shard, "compared": search.compared, "crowded": search.crowded}
+    rows_by_shard = [
+        [name, span.stop - span.start]
+        for (name, _), span in zip(corpus.shards, corpus.spans, strict=True)
+    ]
+    facts: dict[str, Any] = {
+        "documents": corpus.rows,
+        "shards": rows_by_shard,
+        "compared": search.compared,
+        "crowded": search.crowded,
+    }
     for reason, counts in by_source.items():
-        facts[reason] = {"documents": counts.total(), "bytes": size[reason], "by_source": dict(sorted(counts.items()))}
+        facts[reason] = {
+            "documents": counts.total(),
+            "bytes": size[reason],
+            "by_source": dict(sorted(counts.items())),
+        }
     return facts

@@ -1,4 +1,6 @@
-"""What an earlier list of duplicates says of shards that are still the same. Reads refine/duplicates; writes nothing."""
+"""What an earlier list of duplicates says of shards that are still the same. Reads
+refine/duplicates; writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +32,18 @@ class Earlier:
 
     def known(self, corpus: Corpus) -> list[slice]:
         """Return the rows of `corpus` that are in shards that are the same."""
-        return [span for (name, _), span in zip(corpus.shards, corpus.spans, strict=True) if name in self.same]
+        return [
+            span
+            for (name, _), span in zip(corpus.shards, corpus.spans, strict=True)
+            if name in self.same
+        ]
 
     def listed(self, corpus: Corpus) -> Iterator[tuple[Array, Array, Array, Array]]:
         """Yield what it says of dropped documents that `corpus` still holds, some at a time.
 
         Yields:
-            their rows; those of the documents kept in their place, -1 for one that is gone or may be another (int64);
-            the similarity of each pair; whether the two are equal.
+            their rows; those of the documents kept in their place, -1 for one that is gone or may
+            be another (int64); the similarity of each pair; whether the two are equal.
         """
         pairs, begin = np.load(self.folder / "listed.npy", mmap_mode="r").view(np.ndarray), 0
         with pq.ParquetFile(self.folder / "duplicates.parquet") as file:
@@ -49,7 +55,11 @@ class Earlier:
 
     def _places(self, corpus: Corpus, pairs: Array) -> tuple[Array, Array]:
         """Return the rows of `corpus` for rows of then, -1 where their shard is gone or another."""
-        now = {name: span.start for (name, _), span in zip(corpus.shards, corpus.spans, strict=True) if name in self.same}
+        now = {
+            name: span.start
+            for (name, _), span in zip(corpus.shards, corpus.spans, strict=True)
+            if name in self.same
+        }
         starts = np.cumsum([0, *(rows for _, rows in self.shards)])
         moved = np.array([now.get(name, -1) for name, _ in self.shards], np.int64)
         shard = np.searchsorted(starts, pairs, side="right") - 1

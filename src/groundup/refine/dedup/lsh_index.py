@@ -1,8 +1,10 @@
-"""Where documents that may be alike are found: for each band of hashes the keys of a shard, sorted. Reads signatures of its
-documents; writes keys.npy and rows.npy, and answers for ranges of keys without reading the rest.
+"""Where documents that may be alike are found: for each band of hashes the keys of a shard, sorted.
+Reads signatures of its documents; writes keys.npy and rows.npy, and answers for ranges of keys
+without reading the rest.
 
-Sorted, the files of all shards are one index partitioned by key: a part of it is a slice of each, and a few keys are found
-by bisection. So any part fits into memory, and what a new shard has in common with all others costs its own keys.
+Sorted, the files of all shards are one index partitioned by key: a part of it is a slice of each,
+and a few keys are found by bisection. So any part fits into memory, and what a new shard has in
+common with all others costs its own keys.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from groundup.refine.dedup.minhash import BAND_ROWS, BANDS, EMPTY, band_keys
 from groundup.refine.out_of_core.hash_ranges import BLOCK
 from groundup.refine.out_of_core.row_file import Spool
 
-# 37 bands of 3 find a pair at Jaccard 0.5 with 1 - (1 - 0.5^3)^37 = 0.993, at 0.6 with 0.9999; 28 bands of 4 would
-# find 0.836 and 0.978. The price is more pairs to verify: one of 0.2 is looked at with 0.26.
+# 37 bands of 3 find a pair at Jaccard 0.5 with 1 - (1 - 0.5^3)^37 = 0.993, at 0.6 with 0.9999; 28
+# bands of 4 would find 0.836 and 0.978. The price is more pairs to verify: one of 0.2 is looked at
+# with 0.26.
 CLUSTER_BANDS, CLUSTER_BAND_ROWS = 37, 3
 
 # Rows of keys.npy: one for equal texts, those for near duplicates, those for clusters.
@@ -43,14 +46,18 @@ def keys_of(signatures: Array, hashes: Array) -> Array:
     keys[EXACT] = hashes.view(np.uint64)[:, 0]
     for bands, height in ((NEAR, BAND_ROWS), (CLUSTER, CLUSTER_BAND_ROWS)):
         for number, band in enumerate(bands):
-            keys[band] = band_keys(columns[number * height : (number + 1) * height], number * height)
+            keys[band] = band_keys(
+                columns[number * height : (number + 1) * height], number * height
+            )
     np.minimum(keys, NO_KEY - np.uint64(1), out=keys)
     keys[NEAR.start :, (columns[:2] == EMPTY).all(axis=0)] = NO_KEY
     return keys.T
 
 
 def write_index(folder: Path, keys: Spool) -> None:
-    """Write keys.npy, shape (WIDTH, n), each band ascending, and in rows.npy (uint32) the rows that they belong to."""
+    """Write keys.npy, shape (WIDTH, n), each band ascending, and in rows.npy (uint32) the rows that
+    they belong to.
+    """
     keys.save(folder / "keys.npy", transpose=True)
     shape = (WIDTH, keys.rows)
     if keys.rows == 0:
@@ -76,7 +83,9 @@ def read_range(folder: Path, band: int, low: int, high: int) -> Iterator[tuple[A
 
 
 def find_keys(folder: Path, band: int, wanted: Array) -> tuple[Array, Array]:
-    """Return keys and rows of one band of a shard whose key is among `wanted` (ascending, each once)."""
+    """Return keys and rows of one band of a shard whose key is among `wanted` (ascending, each
+    once).
+    """
     keys, rows = _band(folder / "keys.npy", band), _band(folder / "rows.npy", band)
     begins, ends = np.searchsorted(keys, wanted), np.searchsorted(keys, wanted, side="right")
     counts = ends - begins
@@ -91,4 +100,6 @@ def _band(path: Path, band: int) -> Array:
         (_, rows), _, dtype = np.lib.format.read_array_header_1_0(file)
         if rows == 0:
             return np.zeros(0, dtype)
-        return np.memmap(file, dtype, "r", file.tell() + band * rows * dtype.itemsize, (rows,)).view(np.ndarray)
+        return np.memmap(
+            file, dtype, "r", file.tell() + band * rows * dtype.itemsize, (rows,)
+        ).view(np.ndarray)

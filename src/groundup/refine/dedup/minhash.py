@@ -1,8 +1,9 @@
-"""Words, shingles, MinHash signatures and exact Jaccard over Arrow buffers. Reads and writes nothing on disk.
+"""Words, shingles, MinHash signatures and exact Jaccard over Arrow buffers. Reads and writes
+nothing on disk.
 
-A word is a run of letters and digits, in small letters; in scripts without spaces every code point is a word. A shingle is
-five words in a row; a text of fewer words is one shingle. MinHash: Broder, "On the resemblance and
-containment of documents" (1997).
+A word is a run of letters and digits, in small letters; in scripts without spaces every code point
+is a word. A shingle is five words in a row; a text of fewer words is one shingle. MinHash: Broder,
+"On the resemblance and containment of documents" (1997).
 """
 
 from __future__ import annotations
@@ -13,10 +14,18 @@ import numpy as np
 import pyarrow as pa
 
 from groundup.artifacts.arrays import Array, Number, Texts, kernel, text_buffers
-from groundup.refine.clean.unicode_classes import BREAK, SMALL_LETTERS, UNSPACED, WORD, WORD_CLASSES, code_point
+from groundup.refine.clean.unicode_classes import (
+    BREAK,
+    SMALL_LETTERS,
+    UNSPACED,
+    WORD,
+    WORD_CLASSES,
+    code_point,
+)
 
 SHINGLE_WORDS = 5
-# 16 bands of 7: the S-curve's middle lies at (1/16)^(1/7) = 0.67, and a pair at Jaccard 0.8 is found with 0.98.
+# 16 bands of 7: the S-curve's middle lies at (1/16)^(1/7) = 0.67, and a pair at Jaccard 0.8 is
+# found with 0.98.
 PERMUTATIONS, BANDS, BAND_ROWS = 112, 16, 7
 # A text without a word: no shingle, all rows of its signature at this value.
 EMPTY = np.uint32(0xFFFFFFFF)
@@ -52,15 +61,21 @@ def _parameters() -> tuple[Array, Array]:
 
 _MULTIPLIERS, _SUMMANDS = _parameters()
 # Byte → the small letter of an ASCII letter, the digit itself, 0 for every other byte.
-_LOWERED = np.array([SMALL_LETTERS[byte] if byte < 0x80 and WORD_CLASSES[byte] == WORD else 0 for byte in range(256)], np.uint8)
+_LOWERED = np.array(
+    [
+        SMALL_LETTERS[byte] if byte < 0x80 and WORD_CLASSES[byte] == WORD else 0
+        for byte in range(256)
+    ],
+    np.uint8,
+)
 
 
 def words(texts: Texts) -> tuple[Array, Array, Array, Array]:
     """Find the words of every text.
 
     Returns:
-        hashes (uint64), start and end byte (int32) of all words in order, and for n texts n + 1 positions of their
-        first word (int64).
+        hashes (uint64), start and end byte (int32) of all words in order, and for n texts n + 1
+        positions of their first word (int64).
     """
     hashes, starts, ends, first = _words(*texts, WORD_CLASSES, SMALL_LETTERS, _LOWERED)
     return hashes[: first[-1]], starts[: first[-1]], ends[: first[-1]], first
@@ -72,21 +87,46 @@ def hash_words(of: Sequence[str]) -> Array:
 
 
 @kernel
-def _words(offsets: Array, data: Array, classes: Array, small: Array, lowered: Array) -> tuple[Array, Array, Array, Array]:
+def _words(
+    offsets: Array, data: Array, classes: Array, small: Array, lowered: Array
+) -> tuple[Array, Array, Array, Array]:
     count = len(offsets) - 1
-    # One-letter words need a byte between them, so no text of b bytes has more than (b + 1) / 2 words.
+    # One-letter words need a byte between them, so no text of b bytes has more than (b + 1) / 2
+    # words.
     most = (offsets[-1] - offsets[0]) // 2 + count + 1
-    hashes, starts, ends = np.empty(most, np.uint64), np.empty(most, np.int32), np.empty(most, np.int32)
+    hashes, starts, ends = (
+        np.empty(most, np.uint64),
+        np.empty(most, np.int32),
+        np.empty(most, np.int32),
+    )
     first = np.zeros(count + 1, np.int64)
     at = 0
     for text in range(count):
-        at = _split(data, offsets[text], offsets[text + 1], (classes, small, lowered), hashes, starts, ends, at)
+        at = _split(
+            data,
+            offsets[text],
+            offsets[text + 1],
+            (classes, small, lowered),
+            hashes,
+            starts,
+            ends,
+            at,
+        )
         first[text + 1] = at
     return hashes, starts, ends, first
 
 
 @kernel
-def _split(data: Array, i: int, stop: int, tables: tuple[Array, Array, Array], hashes: Array, starts: Array, ends: Array, at: int) -> int:
+def _split(
+    data: Array,
+    i: int,
+    stop: int,
+    tables: tuple[Array, Array, Array],
+    hashes: Array,
+    starts: Array,
+    ends: Array,
+    at: int,
+) -> int:
     """Write the words of data[i:stop] from position `at`; return the position after them."""
     classes, small, lowered = tables
     hashed, begin, inside = _FNV_BASIS, i, False
@@ -104,7 +144,11 @@ def _split(data: Array, i: int, stop: int, tables: tuple[Array, Array, Array], h
             point, i = code_point(data, i, stop)
             kind = classes[point]
         if kind == WORD:
-            begin, inside, hashed = begin if inside else here, True, (hashed ^ np.uint64(small[point])) * _FNV_PRIME
+            begin, inside, hashed = (
+                begin if inside else here,
+                True,
+                (hashed ^ np.uint64(small[point])) * _FNV_PRIME,
+            )
             continue
         if inside:
             hashes[at], starts[at], ends[at] = mix(hashed), begin, here
@@ -119,7 +163,9 @@ def _split(data: Array, i: int, stop: int, tables: tuple[Array, Array, Array], h
 
 
 @kernel
-def _ascii_run(data: Array, i: int, stop: int, lowered: Array, hashed: Number) -> tuple[int, Number]:
+def _ascii_run(
+    data: Array, i: int, stop: int, lowered: Array, hashed: Number
+) -> tuple[int, Number]:
     """Hash ASCII letters and digits from `i` on; return where they end."""
     while i < stop and lowered[data[i]]:
         hashed = (hashed ^ np.uint64(lowered[data[i]])) * _FNV_PRIME
@@ -137,7 +183,9 @@ def _hash_bytes(data: Array, begin: int, end: int, hashed: Number) -> Number:
 
 @kernel
 def shingle_count(word_count: int, width: int) -> int:
-    """Return how many shingles of `width` words a text of `word_count` words has: at least one unless it has no word."""
+    """Return how many shingles of `width` words a text of `word_count` words has: at least one
+    unless it has no word.
+    """
     return max(word_count - width + 1, min(word_count, 1))
 
 
@@ -152,7 +200,9 @@ def shingle(hashes: Array, begin: int, end: int, width: int) -> Number:
 
 
 def signatures(texts: Texts) -> Array:
-    """Return the MinHash signatures of texts, shape (n, 112), uint32; EMPTY for a text without words."""
+    """Return the MinHash signatures of texts, shape (n, 112), uint32; EMPTY for a text without
+    words.
+    """
     hashes, _, _, first = words(texts)
     return _sketch(hashes, first, SHINGLE_WORDS, _MULTIPLIERS, _SUMMANDS)
 
@@ -172,7 +222,9 @@ def _sketch(hashes: Array, first: Array, width: int, multipliers: Array, summand
 
 
 def shingle_sets(texts: Texts, width: int = SHINGLE_WORDS) -> tuple[Array, Array]:
-    """Return the shingles of every text, sorted and each once: hashes (uint64) of all, and n + 1 offsets (int64)."""
+    """Return the shingles of every text, sorted and each once: hashes (uint64) of all, and n + 1
+    offsets (int64).
+    """
     hashes, _, _, first = words(texts)
     sets, offsets = _sets(hashes, first, width)
     return sets[: offsets[-1]].copy(), offsets
@@ -206,14 +258,16 @@ def unique(values: Array) -> int:
 
 @kernel
 def jaccard(a: Array, b: Array, threshold: float = 0.0) -> float:
-    """Return the exact Jaccard similarity of two sorted sets, or 0 as soon as it cannot reach `threshold`.
+    """Return the exact Jaccard similarity of two sorted sets, or 0 as soon as it cannot reach
+    `threshold`.
 
     An empty set is similar to nothing.
     """
     if len(a) == 0 or len(b) == 0:
         return 0.0
-    # |A and B| / |A or B| >= t means |A and B| >= t (|A| + |B|) / (1 + t); what is missed on either side is spare. The
-    # bound is taken one element low, so that rounding never refuses a pair: the quotient at the end decides.
+    # |A and B| / |A or B| >= t means |A and B| >= t (|A| + |B|) / (1 + t); what is missed on either
+    # side is spare. The bound is taken one element low, so that rounding never refuses a pair: the
+    # quotient at the end decides.
     need = threshold * (len(a) + len(b)) / (1 + threshold) - 1
     i, j, common = 0, 0, 0
     while i < len(a) and j < len(b):

@@ -1,9 +1,10 @@
-"""C4's rules for single lines (Raffel et al. 2020, section 2.2). Takes texts, returns them without lines that are no prose; reads
-and writes nothing on disk.
+"""C4's rules for single lines (Raffel et al. 2020, section 2.2). Takes texts, returns them without
+lines that are no prose; reads and writes nothing on disk.
 
-A line stays when it ends as a sentence does, has five words or more, none of them endless, and speaks neither of Javascript nor of
-terms and cookies. Marks of citations go out of the lines that stay. Bounds and phrases are those of the code that made C4, in the
-tfds package; closing quotation marks are those of print, too, which the paper does not leave out.
+A line stays when it ends as a sentence does, has five words or more, none of them endless, and
+speaks neither of Javascript nor of terms and cookies. Marks of citations go out of the lines that
+stay. Bounds and phrases are those of the code that made C4, in the tfds package; closing quotation
+marks are those of print, too, which the paper does not leave out.
 """
 
 from __future__ import annotations
@@ -24,13 +25,19 @@ def prose_lines(texts: pa.StringArray) -> pa.StringArray:
     lines = pc.split_pattern(texts, "\n")
     flat = _without_citations(pc.utf8_trim_whitespace(lines.flatten()))
     keep = _is_prose(flat)
-    ends = np.concatenate([[0], np.cumsum(keep)])[lines.offsets.to_numpy() - lines.offsets[0].as_py()]
+    ends = np.concatenate([[0], np.cumsum(keep)])[
+        lines.offsets.to_numpy() - lines.offsets[0].as_py()
+    ]
     kept = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), flat.filter(pa.array(keep)))
     return pc.binary_join(kept, "\n")
 
 
 def _without_citations(lines: pa.StringArray) -> pa.StringArray:
-    found = pc.replace_substring_regex(lines, _CITATION, "") if mask(pc.match_substring(lines, "[")).any() else lines
+    found = (
+        pc.replace_substring_regex(lines, _CITATION, "")
+        if mask(pc.match_substring(lines, "[")).any()
+        else lines
+    )
     return pc.utf8_trim_whitespace(found)
 
 
@@ -51,7 +58,9 @@ def _among(lines: pa.StringArray, rows: Array, pattern: str) -> Array:
 
 @kernel
 def _longest_words(offsets: Array, data: Array) -> Array:
-    """Return how many characters the longest word of each line has: a pattern of 1,000 repetitions takes seconds a megabyte."""
+    """Return how many characters the longest word of each line has: a pattern of 1,000 repetitions
+    takes seconds a megabyte.
+    """
     longest = np.zeros(len(offsets) - 1, np.int64)
     for line in range(len(offsets) - 1):
         run = 0

@@ -1,6 +1,8 @@
-"""Repetition inside a text: lines, paragraphs, n-grams of words (Rae et al. 2021, appendix A.1.1, table A1).
+"""Repetition inside a text: lines, paragraphs, n-grams of words (Rae et al. 2021, appendix A.1.1,
+table A1).
 
-Reads and writes nothing on disk. Everything is counted in bytes of UTF-8, to be divided by those of the text.
+Reads and writes nothing on disk. Everything is counted in bytes of UTF-8, to be divided by those of
+the text.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ _PRIME, _BASE = np.uint64(0x100000001B3), np.uint64(0x9E3779B97F4A7C15)
 
 @kernel
 def _slot(keys: Array, used: Array, key: Number) -> Number:
-    """Return where `key` stands, or belongs, in an open-addressing table whose size is a power of two."""
+    """Return where `key` stands, or belongs, in an open-addressing table whose size is a power of
+    two.
+    """
     last = np.uint64(len(keys) - 1)
     at = key & last
     while used[at] and keys[at] != key:
@@ -35,7 +39,8 @@ def _table_size(count: int) -> int:
 
 @kernel
 def repeated_lines(offsets: Array, data: Array, breaks: int) -> Array:
-    """Count units (lines, or paragraphs for `breaks` = 2), those that occurred before in their text, and their bytes.
+    """Count units (lines, or paragraphs for `breaks` = 2), those that occurred before in their
+    text, and their bytes.
 
     Returns:
         shape (n, 3): units with text, repeated ones, bytes of the repeated ones.
@@ -81,14 +86,18 @@ def repeated_words(hashes: Array, starts: Array, ends: Array, first: Array) -> A
     """Measure n-grams of words that repeat inside their text.
 
     Returns:
-        shape (n, 9), bytes: for n = 2, 3, 4 all copies of the most frequent n-gram; for n = 5 … 10 every n-gram that
-        occurred before, overlaps counted once.
+        shape (n, 9), bytes: for n = 2, 3, 4 all copies of the most frequent n-gram; for n = 5 … 10
+        every n-gram that occurred before, overlaps counted once.
     """
     out = np.zeros((len(first) - 1, 9), np.int64)
     for text in range(len(first) - 1):
         a, b = first[text], first[text + 1]
         size = _table_size(b - a)
-        keys, used, counts = np.empty(size, np.uint64), np.zeros(size, np.bool_), np.empty(size, np.int32)
+        keys, used, counts = (
+            np.empty(size, np.uint64),
+            np.zeros(size, np.bool_),
+            np.empty(size, np.int32),
+        )
         prefix = _prefixes(hashes[a:b])
         for n in range(2, 5):
             out[text, n - 2] = _top(prefix, n, starts[a:b], ends[a:b], keys, used, counts)
@@ -99,7 +108,9 @@ def repeated_words(hashes: Array, starts: Array, ends: Array, first: Array) -> A
 
 @kernel
 def _prefixes(hashes: Array) -> Array:
-    """Return polynomial hashes of all beginnings, of which the hash of any run of words is a difference."""
+    """Return polynomial hashes of all beginnings, of which the hash of any run of words is a
+    difference.
+    """
     out = np.zeros(len(hashes) + 1, np.uint64)
     for k in range(len(hashes)):
         out[k + 1] = out[k] * _BASE + hashes[k]
@@ -115,7 +126,9 @@ def _power(n: int) -> Number:
 
 
 @kernel
-def _top(prefix: Array, n: int, starts: Array, ends: Array, keys: Array, used: Array, counts: Array) -> int:
+def _top(
+    prefix: Array, n: int, starts: Array, ends: Array, keys: Array, used: Array, counts: Array
+) -> int:
     used[:] = False
     power, most, most_bytes = _power(n), 1, 0
     for i in range(len(starts) - n + 1):

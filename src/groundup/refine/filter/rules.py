@@ -20,7 +20,8 @@ CUTTING = "c4_lines"
 
 @dataclass(frozen=True)
 class Rule:
-    """Keeps the documents whose score lies between `low` and `high`; a score that is not a number does not count.
+    """Keeps the documents whose score lies between `low` and `high`; a score that is not a number
+    does not count.
 
     Attributes:
         reason: code in the list of dropped documents.
@@ -43,7 +44,11 @@ class Rule:
         keep = ~((score < self.low) | (score > self.high))
         if self.languages or self.not_languages:
             language = np.asarray(statistics.batch.column("language").to_pylist(), object)
-            asked = np.isin(language, self.languages) if self.languages else ~np.isin(language, self.not_languages)
+            asked = (
+                np.isin(language, self.languages)
+                if self.languages
+                else ~np.isin(language, self.not_languages)
+            )
             keep |= ~asked
         return keep, score
 
@@ -51,7 +56,9 @@ class Rule:
     def bounds(self) -> str:
         """What the score must be, in words."""
         low = f"at least {self.low:g}" if self.low > -math.inf else ""
-        return " and ".join(part for part in (low, f"at most {self.high:g}" if self.high < math.inf else "") if part)
+        return " and ".join(
+            part for part in (low, f"at most {self.high:g}" if self.high < math.inf else "") if part
+        )
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,9 @@ class RuleSet:
 def _word_length(s: Statistics) -> Array:
     """Mean length of words; not a number where most letters belong to a script without spaces."""
     spaced = s["words"] - s["unspaced"]
-    return np.where(spaced > s["unspaced"], (s["word_chars"] - s["unspaced"]) / np.maximum(spaced, 1), np.nan)
+    return np.where(
+        spaced > s["unspaced"], (s["word_chars"] - s["unspaced"]) / np.maximum(spaced, 1), np.nan
+    )
 
 
 def _gram(name: str) -> Callable[[Statistics], Array]:
@@ -93,31 +102,57 @@ GOPHER_QUALITY = RuleSet(
     ),
 )
 
-# The same, table A1. Manuals and reference works repeat themselves by right: leave this set out for them.
+# The same, table A1. Manuals and reference works repeat themselves by right: leave this set out for
+# them.
 GOPHER_REPETITION = RuleSet(
     PROSE,
     (
-        # The names of a play's speakers and a song's refrain are no boilerplate: lines are not counted in books.
-        Rule("repeated_lines", lambda s: s.share("duplicate_lines", "lines_compared"), high=0.3, kinds=PROSE[1:]),
+        # The names of a play's speakers and a song's refrain are no boilerplate: lines are not
+        # counted in books.
+        Rule(
+            "repeated_lines",
+            lambda s: s.share("duplicate_lines", "lines_compared"),
+            high=0.3,
+            kinds=PROSE[1:],
+        ),
         Rule("repeated_line_bytes", lambda s: s.share("duplicate_line_bytes", "bytes"), high=0.2),
-        Rule("repeated_paragraphs", lambda s: s.share("duplicate_paragraphs", "paragraphs"), high=0.3, kinds=PROSE[1:]),
-        Rule("repeated_paragraph_bytes", lambda s: s.share("duplicate_paragraph_bytes", "bytes"), high=0.2),
-        *(Rule(f"frequent_{n}gram", _gram(f"top_{n}gram"), high=high) for n, high in ((2, 0.20), (3, 0.18), (4, 0.16))),
-        *(Rule(f"repeated_{n}grams", _gram(f"duplicate_{n}gram"), high=round(0.20 - n / 100, 2)) for n in range(5, 11)),
+        Rule(
+            "repeated_paragraphs",
+            lambda s: s.share("duplicate_paragraphs", "paragraphs"),
+            high=0.3,
+            kinds=PROSE[1:],
+        ),
+        Rule(
+            "repeated_paragraph_bytes",
+            lambda s: s.share("duplicate_paragraph_bytes", "bytes"),
+            high=0.2,
+        ),
+        *(
+            Rule(f"frequent_{n}gram", _gram(f"top_{n}gram"), high=high)
+            for n, high in ((2, 0.20), (3, 0.18), (4, 0.16))
+        ),
+        *(
+            Rule(f"repeated_{n}grams", _gram(f"duplicate_{n}gram"), high=round(0.20 - n / 100, 2))
+            for n in range(5, 11)
+        ),
     ),
 )
 
 GOPHER = RuleSet(PROSE, GOPHER_QUALITY.rules + GOPHER_REPETITION.rules)
 
-# Penedo et al. 2024, section 3.6. The paper gives a tenth for repeated lines; the bound of the code that made the data set, and
-# its fourth rule, are these. What ends a line, and that the bound itself passes, are as in datatrove since December 2024: before,
-# a quotation mark ended one, too.
+# Penedo et al. 2024, section 3.6. The paper gives a tenth for repeated lines; the bound of the code
+# that made the data set, and its fourth rule, are these. What ends a line, and that the bound
+# itself passes, are as in datatrove since December 2024: before, a quotation mark ended one, too.
 FINEWEB = RuleSet(
     ("web",),
     (
         Rule("unended_lines", lambda s: s.share("ended_lines", "lines"), low=0.12),
         Rule("short_lines", lambda s: s.share("short_lines", "lines"), high=0.67),
-        Rule("repeated_line_share", lambda s: s["duplicate_line_bytes"] / np.maximum(s["bytes"] - s["line_breaks"], 1), high=0.01),
+        Rule(
+            "repeated_line_share",
+            lambda s: s["duplicate_line_bytes"] / np.maximum(s["bytes"] - s["line_breaks"], 1),
+            high=0.01,
+        ),
         Rule("many_line_breaks", lambda s: s.share("line_breaks", "words"), high=0.3),
     ),
 )
@@ -133,15 +168,22 @@ C4 = RuleSet(
     ),
 )
 
-# What it asks of single lines is done in prose_lines.py, before any rule looks; here is what becomes of a page without one.
+# What it asks of single lines is done in prose_lines.py, before any rule looks; here is what
+# becomes of a page without one.
 C4_LINES = RuleSet(("web",), (Rule("no_prose_lines", lambda s: s["lines"], low=1),))
 
-# Chen et al. 2021 ("Codex"), section 3.1, and Li et al. 2023 ("StarCoder"), section 3.2: generated and minified files.
+# Chen et al. 2021 ("Codex"), section 3.1, and Li et al. 2023 ("StarCoder"), section 3.2: generated
+# and minified files.
 CODE = RuleSet(
     ("code",),
     (
         # Paragraphs of documentation (in no programming language) are single lines by right.
-        Rule("long_lines", lambda s: s.share("chars", "lines"), high=100, not_languages=(DOCS := ("", "markdown", "rst", "docs"))),
+        Rule(
+            "long_lines",
+            lambda s: s.share("chars", "lines"),
+            high=100,
+            not_languages=(DOCS := ("", "markdown", "rst", "docs")),
+        ),
         Rule("longest_line", lambda s: s["longest_line"], high=1_000, not_languages=DOCS),
         Rule("few_alphanumeric", lambda s: s.share("alphanumeric", "chars"), low=0.25),
     ),
@@ -154,11 +196,21 @@ def _speakers(s: Statistics) -> Array:
     flat = turns.flatten()
     if len(flat) == 0:
         return np.full(len(turns), np.nan)
-    rows = np.repeat(np.arange(len(turns)), pc.fill_null(pc.list_value_length(turns), 0).to_numpy(zero_copy_only=False))
+    rows = np.repeat(
+        np.arange(len(turns)),
+        pc.fill_null(pc.list_value_length(turns), 0).to_numpy(zero_copy_only=False),
+    )
     said = pc.fill_null(pc.utf8_length(flat.field("content")), 0)
-    roles = pa.table({"row": rows, "role": flat.field("role"), "said": said}).group_by(["row", "role"]).aggregate([("said", "max")])
+    roles = (
+        pa.table({"row": rows, "role": flat.field("role"), "said": said})
+        .group_by(["row", "role"])
+        .aggregate([("said", "max")])
+    )
     row, speaks = roles.column("row").to_numpy(), roles.column("said_max").to_numpy() > 0
-    every, loud = np.bincount(row, minlength=len(turns)), np.bincount(row[speaks], minlength=len(turns))
+    every, loud = (
+        np.bincount(row, minlength=len(turns)),
+        np.bincount(row[speaks], minlength=len(turns)),
+    )
     return np.where(every > 1, loud, np.nan).astype(np.float64)
 
 

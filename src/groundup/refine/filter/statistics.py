@@ -1,4 +1,6 @@
-"""What the filters look at: counts over every text of a batch, one idea a pass. Reads and writes nothing on disk."""
+"""What the filters look at: counts over every text of a batch, one idea a pass. Reads and writes
+nothing on disk.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import Array, Number, Texts, kernel, mask, text_buffers
-from groundup.refine.clean.unicode_classes import BREAK, NEWLINE, NUMBERS, SPACE, STOPS, TIDY_CLASSES, UNSPACED, WORD_CLASSES, code_point
+from groundup.refine.clean.unicode_classes import (
+    BREAK,
+    NEWLINE,
+    NUMBERS,
+    SPACE,
+    STOPS,
+    TIDY_CLASSES,
+    UNSPACED,
+    WORD_CLASSES,
+    code_point,
+)
 from groundup.refine.dedup.minhash import hash_words, words
 from groundup.refine.filter.repetition import PARAGRAPHS, repeated_lines, repeated_words
 
@@ -22,15 +34,28 @@ SHORT_LINE = 30
 # What each pass counts, in the order of its columns.
 _CHARACTERS = ("chars", "alphanumeric", "unspaced", "hashes", "ellipses", "brackets")
 _TOKENS = ("words", "word_chars", "letter_words", "sentences")
-_LINES = ("lines", "bullet_lines", "ellipsis_lines", "longest_line", "ended_lines", "short_lines", "line_breaks")
+_LINES = (
+    "lines",
+    "bullet_lines",
+    "ellipsis_lines",
+    "longest_line",
+    "ended_lines",
+    "short_lines",
+    "line_breaks",
+)
 _LINE_REPEATS = ("lines_compared", "duplicate_lines", "duplicate_line_bytes")
 _PARAGRAPH_REPEATS = ("paragraphs", "duplicate_paragraphs", "duplicate_paragraph_bytes")
-_WORD_REPEATS = (*(f"top_{n}gram_bytes" for n in range(2, 5)), *(f"duplicate_{n}gram_bytes" for n in range(5, 11)))
+_WORD_REPEATS = (
+    *(f"top_{n}gram_bytes" for n in range(2, 5)),
+    *(f"duplicate_{n}gram_bytes" for n in range(5, 11)),
+)
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Counts over the texts of a batch; each pass runs when a rule first asks for one of its counts."""
+    """Counts over the texts of a batch; each pass runs when a rule first asks for one of its
+    counts.
+    """
 
     batch: pa.RecordBatch
     _done: dict[tuple[str, ...], Array] = field(default_factory=dict, repr=False)
@@ -66,7 +91,9 @@ class Statistics:
             _CHARACTERS: lambda: _characters(*texts, WORD_CLASSES),
             _TOKENS: lambda: _tokens(*texts, WORD_CLASSES, TIDY_CLASSES, NUMBERS),
             _LINES: lambda: _lines(*texts, STOPS),
-            ("stop_words",): lambda: _distinct(self._words[0], self._words[3], hash_words(STOP_WORDS)),
+            ("stop_words",): lambda: _distinct(
+                self._words[0], self._words[3], hash_words(STOP_WORDS)
+            ),
             _LINE_REPEATS: lambda: repeated_lines(*texts, 1),
             _PARAGRAPH_REPEATS: lambda: repeated_lines(*texts, PARAGRAPHS),
             _WORD_REPEATS: lambda: repeated_words(*self._words),
@@ -75,7 +102,9 @@ class Statistics:
 
 @kernel
 def _characters(offsets: Array, data: Array, classes: Array) -> Array:
-    """Count code points, letters and digits, letters of unspaced scripts, "#", ellipses ("..." or "…"), curly brackets."""
+    """Count code points, letters and digits, letters of unspaced scripts, "#", ellipses ("..." or
+    "…"), curly brackets.
+    """
     out = np.zeros((len(offsets) - 1, 6), np.int64)
     for text in range(len(offsets) - 1):
         i, dots, row = offsets[text], 0, out[text]
@@ -94,7 +123,8 @@ def _characters(offsets: Array, data: Array, classes: Array) -> Array:
 
 @kernel
 def _tokens(offsets: Array, data: Array, classes: Array, spacing: Array, numbers: Array) -> Array:
-    """Count words between white space, their code points, those with a letter, and those that end a sentence.
+    """Count words between white space, their code points, those with a letter, and those that end a
+    sentence.
 
     In scripts without spaces every code point is a word of its own.
     """
@@ -138,7 +168,8 @@ def _is_closer(point: int) -> bool:
 
 @kernel
 def _lines(offsets: Array, data: Array, stops: Array) -> Array:
-    """Count lines with text, those that begin with a bullet, end in an ellipsis, end a sentence, or are short; and line breaks.
+    """Count lines with text, those that begin with a bullet, end in an ellipsis, end a sentence, or
+    are short; and line breaks.
 
     The fourth column is the longest line in code points.
     """
@@ -167,7 +198,12 @@ def _count_line(data: Array, begin: int, end: int, stops: Array, row: Array) -> 
         return
     row[0] += 1
     row[1] += _is_bullet(code_point(data, begin, end)[0])
-    dots = end - begin >= 3 and data[end - 1] == 0x2E and data[end - 2] == 0x2E and data[end - 3] == 0x2E
+    dots = (
+        end - begin >= 3
+        and data[end - 1] == 0x2E
+        and data[end - 2] == 0x2E
+        and data[end - 3] == 0x2E
+    )
     row[2] += dots or (end - begin >= 3 and code_point(data, end - 3, end)[0] == 0x2026)
     row[4] += stops[_last_point(data, begin, end)]
     row[5] += chars <= SHORT_LINE
@@ -183,7 +219,17 @@ def _last_point(data: Array, begin: int, end: int) -> Number:
 
 @kernel
 def _is_bullet(point: int) -> bool:
-    return point in (0x2D, 0x2A, 0x2022, 0x2023, 0x25AA, 0x25CF, 0x25E6, 0xB7, 0x2013)  # - * • ‣ ▪ ● ◦ · –
+    return point in (
+        0x2D,
+        0x2A,
+        0x2022,
+        0x2023,
+        0x25AA,
+        0x25CF,
+        0x25E6,
+        0xB7,
+        0x2013,
+    )  # - * • ‣ ▪ ● ◦ · –
 
 
 @kernel

@@ -1,5 +1,6 @@
-"""The lines of a shard as hashes, sorted, each with the rows that hold it. Writes lines.npy and line_rows.npy of a refined shard;
-reads them by range of hashes, so that no step holds the lines of a corpus.
+"""The lines of a shard as hashes, sorted, each with the rows that hold it. Writes lines.npy and
+line_rows.npy of a refined shard; reads them by range of hashes, so that no step holds the lines of
+a corpus.
 """
 
 from __future__ import annotations
@@ -35,7 +36,12 @@ class Sketch:
             self._stack.enter_context(spool)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
         self._stack.close()
 
     def append(self, texts: Texts) -> None:
@@ -46,9 +52,14 @@ class Sketch:
         self._documents += len(texts[0]) - 1
 
     def save(self) -> None:
-        """Write lines.npy (uint64), ascending, and line_rows.npy (uint32), ascending where lines are equal."""
+        """Write lines.npy (uint64), ascending, and line_rows.npy (uint32), ascending where lines
+        are equal.
+        """
         hashes, rows = self._hashes.view(), self._rows.view()
-        out = [_create(self._folder / f"{name}.npy", part) for name, part in (("lines", hashes), ("line_rows", rows))]
+        out = [
+            _create(self._folder / f"{name}.npy", part)
+            for name, part in (("lines", hashes), ("line_rows", rows))
+        ]
         at = 0
         for low, high in ranges(len(hashes), PART_LINES):
             found = inside(hashes, low, high)
@@ -67,7 +78,8 @@ def _create(path: Path, like: Array) -> Array:
 
 
 def counted(shards: Sequence[Path], kept: Sequence[Array]) -> Iterator[tuple[Array, Array]]:
-    """Yield the lines of some shards, ascending, each once, and how many kept documents hold each; a range at a time.
+    """Yield the lines of some shards, ascending, each once, and how many kept documents hold each;
+    a range at a time.
 
     Args:
         shards: folders of refined shards.
@@ -78,7 +90,10 @@ def counted(shards: Sequence[Path], kept: Sequence[Array]) -> Iterator[tuple[Arr
         parts = [np.zeros(0, np.uint64)]
         counts = [np.zeros(0, np.int64)]
         for (hashes, rows), mask in zip(sketches, kept, strict=True):
-            begin, end = np.searchsorted(hashes, np.uint64(low)), np.searchsorted(hashes, np.uint64(high), side="right")
+            begin, end = (
+                np.searchsorted(hashes, np.uint64(low)),
+                np.searchsorted(hashes, np.uint64(high), side="right"),
+            )
             own = hashes[begin:end][mask[rows[begin:end]]]
             first = np.flatnonzero(np.diff(own, prepend=~own[:1]))
             parts.append(own[first])
@@ -88,7 +103,10 @@ def counted(shards: Sequence[Path], kept: Sequence[Array]) -> Iterator[tuple[Arr
         order = np.argsort(lines, kind="stable")
         lines = lines[order]
         first = np.flatnonzero(np.diff(lines, prepend=~lines[:1]))
-        yield lines[first], np.add.reduceat(np.concatenate(counts)[order], first) if len(first) else counts[0]
+        yield (
+            lines[first],
+            np.add.reduceat(np.concatenate(counts)[order], first) if len(first) else counts[0],
+        )
 
 
 def rows_with(shard: Path, listed: Array, documents: int) -> Array:

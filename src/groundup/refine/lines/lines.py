@@ -1,6 +1,8 @@
-"""Lines of texts as 64-bit hashes, and where those that are listed stand. Reads and writes nothing on disk.
+"""Lines of texts as 64-bit hashes, and where those that are listed stand. Reads and writes nothing
+on disk.
 
-White space at both ends of a line does not count, and inside it every run of it is one space. Only a line of WORDS plain words
+White space at both ends of a line does not count, and inside it every run of it is one space. Only
+a line of WORDS plain words
 has a hash: headings, cells of tables and lines of code repeat by right.
 """
 
@@ -9,22 +11,31 @@ from __future__ import annotations
 import numpy as np
 
 from groundup.artifacts.arrays import Array, Number, Texts, kernel
-from groundup.refine.clean.unicode_classes import CODE_POINTS, UNSPACED, WORD, WORD_CLASSES, code_point
+from groundup.refine.clean.unicode_classes import (
+    CODE_POINTS,
+    UNSPACED,
+    WORD,
+    WORD_CLASSES,
+    code_point,
+)
 from groundup.refine.dedup.minhash import mix, unique
 
-# Kinds in which a repeated line is boilerplate. In code `return None` is none, nor "Yes, please." in a conversation, nor
-# "CHAPTER I" in a book.
+# Kinds in which a repeated line is boilerplate. In code `return None` is none, nor "Yes, please."
+# in a conversation, nor "CHAPTER I" in a book.
 KINDS = ("wikipedia", "web", "text")
-# A plain word is letters only, but for punctuation around it; a character of a script without spaces is half a word. Of the
-# repeated lines of real pages those below six are mostly headings and code, from six on mostly boilerplate (docs/experiments.md).
+# A plain word is letters only, but for punctuation around it; a character of a script without
+# spaces is half a word. Of the repeated lines of real pages those below six are mostly headings and
+# code, from six on mostly boilerplate (docs/experiments.md).
 WORDS = 6
 
 _LETTER, _JOIN, _DIGIT, _SIGN, _SPACE, _SYLLABLE = range(6)
-# What stands between two spaces: nothing yet, letters, letters and a sign behind them, no plain word.
+# What stands between two spaces: nothing yet, letters, letters and a sign behind them, no plain
+# word.
 _NOTHING, _LETTERS, _ENDED, _BROKEN = range(4)
 _NEXT = np.array(
     [
-        # letter, apostrophe or hyphen, digit, other sign, space, character of a script without spaces
+        # letter, apostrophe or hyphen, digit, other sign, space, character of a script without
+        # spaces
         [_LETTERS, _NOTHING, _BROKEN, _NOTHING, _NOTHING, _NOTHING],
         [_LETTERS, _LETTERS, _BROKEN, _ENDED, _NOTHING, _LETTERS],
         [_BROKEN, _ENDED, _BROKEN, _ENDED, _NOTHING, _ENDED],
@@ -50,13 +61,17 @@ _ROLES = _roles()
 
 
 def line_hashes(texts: Texts) -> tuple[Array, Array]:
-    """Return for every text its lines' hashes, ascending and each once (uint64), and the row of each (uint32)."""
+    """Return for every text its lines' hashes, ascending and each once (uint64), and the row of
+    each (uint32).
+    """
     hashes, rows, count = _line_hashes(*texts, _ROLES, _NEXT)
     return hashes[:count], rows[:count]
 
 
 @kernel
-def _line_hashes(offsets: Array, data: Array, roles: Array, following: Array) -> tuple[Array, Array, int]:
+def _line_hashes(
+    offsets: Array, data: Array, roles: Array, following: Array
+) -> tuple[Array, Array, int]:
     most = _most_lines(offsets, data)
     hashes, rows = np.empty(most, np.uint64), np.empty(most, np.uint32)
     at = 0
@@ -77,7 +92,9 @@ def _most_lines(offsets: Array, data: Array) -> int:
 
 @kernel
 def _line(data: Array, i: int, stop: int, roles: Array, following: Array) -> tuple[int, Number]:
-    """Return where the line at `i` ends, and its hash (FNV-1a); 0 for one of fewer than WORDS plain words."""
+    """Return where the line at `i` ends, and its hash (FNV-1a); 0 for one of fewer than WORDS plain
+    words.
+    """
     hashed, halves, state, gap = _FNV_BASIS, 0, _NOTHING, False
     while i < stop and data[i] != _NEWLINE:
         begin = i
@@ -98,7 +115,8 @@ def _line(data: Array, i: int, stop: int, roles: Array, following: Array) -> tup
 
 
 def find_lines(texts: Texts, listed: Array) -> Array:
-    """Return where listed lines stand, int64 [n, 4]: row, number in `listed`, first byte and the byte after the last.
+    """Return where listed lines stand, int64 [n, 4]: row, number in `listed`, first byte and the
+    byte after the last.
 
     Args:
         texts: offsets and bytes; the bytes that are returned count from the beginning of a text.
@@ -109,7 +127,9 @@ def find_lines(texts: Texts, listed: Array) -> Array:
 
 
 @kernel
-def _find(offsets: Array, data: Array, listed: Array, roles: Array, following: Array) -> tuple[Array, int]:
+def _find(
+    offsets: Array, data: Array, listed: Array, roles: Array, following: Array
+) -> tuple[Array, int]:
     found, at = np.empty((_most_lines(offsets, data), 4), np.int64), 0
     for text in range(len(offsets) - 1):
         i = start = offsets[text]
@@ -117,17 +137,24 @@ def _find(offsets: Array, data: Array, listed: Array, roles: Array, following: A
             end, hashed = _line(data, i, offsets[text + 1], roles, following)
             number = np.searchsorted(listed, hashed)
             if hashed and number < len(listed) and listed[number] == hashed:
-                found[at, 0], found[at, 1], found[at, 2], found[at, 3] = text, number, i - start, end - start
+                found[at, 0], found[at, 1], found[at, 2], found[at, 3] = (
+                    text,
+                    number,
+                    i - start,
+                    end - start,
+                )
                 at += 1
             i = end + 1
     return found, at
 
 
 def cuts_of(texts: Texts, found: Array) -> Array:
-    """Return what to cut, int64 [n, 3]: row, first byte and the byte after the last, ascending and apart from each other.
+    """Return what to cut, int64 [n, 3]: row, first byte and the byte after the last, ascending and
+    apart from each other.
 
-    Lines with nothing but white space between them go in one cut. Of the white space on both sides of it the longer one stays,
-    and none at the ends of the text, so that a text that was tidy still is.
+    Lines with nothing but white space between them go in one cut. Of the white space on both sides
+    of it the longer one stays, and none at the ends of the text, so that a text that was tidy still
+    is.
 
     Args:
         texts: as for `find_lines`.
@@ -143,7 +170,11 @@ def _cuts(offsets: Array, data: Array, found: Array) -> tuple[Array, int]:
     for k in range(len(found)):
         row, start = found[k, 0], offsets[found[k, 0]]
         last = count - 1
-        if count and out[last, 0] == row and _blank(data, start + out[last, 2], start + found[k, 2]):
+        if (
+            count
+            and out[last, 0] == row
+            and _blank(data, start + out[last, 2], start + found[k, 2])
+        ):
             out[last, 2] = found[k, 3]
         else:
             out[count, 0], out[count, 1], out[count, 2] = row, found[k, 2], found[k, 3]
@@ -169,7 +200,9 @@ def _blank(data: Array, begin: int, end: int) -> bool:
 
 @kernel
 def _widened(data: Array, start: int, stop: int, begin: int, end: int) -> tuple[int, int]:
-    """Return a cut with the white space that goes with it; the indentation of the line after it stays."""
+    """Return a cut with the white space that goes with it; the indentation of the line after it
+    stays.
+    """
     before, behind = begin, end
     while before > start and _is_white(data[before - 1]):
         before -= 1

@@ -1,8 +1,10 @@
-"""Finds the lines that a source repeats, and where they stand. Reads refine/shard artifacts and the list of duplicates; writes
-lines.parquet (the lines), cuts/SHARD.npy (row, first byte, byte after the last) and dropped.parquet (what is left empty).
+"""Finds the lines that a source repeats, and where they stand. Reads refine/shard artifacts and the
+list of duplicates; writes lines.parquet (the lines), cuts/SHARD.npy (row, first byte, byte after
+the last) and dropped.parquet (what is left empty).
 
-A line is counted over documents that are no duplicates, once in each, so that a page that stands there a thousand times does
-not make its own text boilerplate. Llama 3 took out lines of more than 6 in 30 million documents (Grattafiori et al. 2024, arXiv
+A line is counted over documents that are no duplicates, once in each, so that a page that stands
+there a thousand times does not make its own text boilerplate. Llama 3 took out lines of more than 6
+in 30 million documents (Grattafiori et al. 2024, arXiv
 2407.21783, 3.1.1).
 """
 
@@ -28,7 +30,8 @@ from groundup.refine.out_of_core.scratch import Scratch
 from groundup.refine.shard import dropped_rows
 
 BOILERPLATE = "boilerplate"
-# Beyond a million documents this share of them: the larger a source, the more often a saying comes back by chance.
+# Beyond a million documents this share of them: the larger a source, the more often a saying comes
+# back by chance.
 SHARE = 1e-5
 # A document of which fewer words are left was nothing but boilerplate.
 FEWEST_WORDS = 6
@@ -69,7 +72,11 @@ class _Lists:
 
 
 def find_boilerplate(
-    folder: Path, shards: Sequence[tuple[str, Path]], kinds: Mapping[str, str], duplicates: Path, fewest: int
+    folder: Path,
+    shards: Sequence[tuple[str, Path]],
+    kinds: Mapping[str, str],
+    duplicates: Path,
+    fewest: int,
 ) -> dict[str, Any]:
     """List the lines that stand in many documents of their source, and cut them out of all of them.
 
@@ -92,7 +99,9 @@ def find_boilerplate(
             if kinds[source] in KINDS:
                 own = [place for place, its in enumerate(corpus.source_of_shard) if its == number]
                 masks = [kept[corpus.spans[place]] for place in own]
-                sources[source] = _source(folder, source, [shards[place] for place in own], masks, fewest, lines, dropped)
+                sources[source] = _source(
+                    folder, source, [shards[place] for place in own], masks, fewest, lines, dropped
+                )
     return {"sources": sources}
 
 
@@ -106,7 +115,10 @@ def _source(
     dropped: TableWriter,
 ) -> dict[str, int]:
     least = max(fewest, int(np.ceil(SHARE * sum(int(mask.sum()) for mask in kept))))
-    with Spool(folder / ".lines", np.dtype(np.uint64)) as hashes, Spool(folder / ".counts", np.dtype(np.int64)) as counts:
+    with (
+        Spool(folder / ".lines", np.dtype(np.uint64)) as hashes,
+        Spool(folder / ".counts", np.dtype(np.int64)) as counts,
+    ):
         for found, documents in counted([path for _, path in shards], kept):
             hashes.append(found[documents >= least])
             counts.append(documents[documents >= least])
@@ -115,14 +127,25 @@ def _source(
             cuts = _cut_shard(name, path, mask, lists, lines, dropped)
             if len(cuts):
                 np.save(folder / "cuts" / f"{name}.npy", cuts)
-    return {"lines": len(lists.lines), "bytes": lists.bytes, "documents": lists.touched, "dropped": lists.dropped}
+    return {
+        "lines": len(lists.lines),
+        "bytes": lists.bytes,
+        "documents": lists.touched,
+        "dropped": lists.dropped,
+    }
 
 
-def _cut_shard(name: str, path: Path, kept: Array, lists: _Lists, lines: TableWriter, dropped: TableWriter) -> Array:
-    """Return the cuts of a shard; write down lines that were not seen before, and documents that are left empty."""
+def _cut_shard(
+    name: str, path: Path, kept: Array, lists: _Lists, lines: TableWriter, dropped: TableWriter
+) -> Array:
+    """Return the cuts of a shard; write down lines that were not seen before, and documents that
+    are left empty.
+    """
     parts = [np.zeros((0, 3), np.int64)]
     wanted = kept & rows_with(path, lists.lines, len(kept))
-    for rows, batch in Corpus([(name, path)]).batches(["id", "source", "origin", "record", "text"], wanted):
+    for rows, batch in Corpus([(name, path)]).batches(
+        ["id", "source", "origin", "record", "text"], wanted
+    ):
         texts = text_buffers(batch.column("text"))
         found = find_lines(texts, lists.lines)
         _write_lines(batch, found, lists, lines)
@@ -137,10 +160,24 @@ def _cut_shard(name: str, path: Path, kept: Array, lists: _Lists, lines: TableWr
 def _write_lines(batch: pa.RecordBatch, found: Array, lists: _Lists, lines: TableWriter) -> None:
     numbers, first = np.unique(found[:, 1], return_index=True)
     for row, number, begin, end in found[np.sort(first[~lists.seen[numbers]])].tolist():
-        text = " ".join(batch.column("text")[row].as_buffer()[begin:end].to_pybytes().decode("utf-8", "replace").split())
+        text = " ".join(
+            batch.column("text")[row]
+            .as_buffer()[begin:end]
+            .to_pybytes()
+            .decode("utf-8", "replace")
+            .split()
+        )
         short = text[:TEXT_CHARACTERS] + (" …" if len(text) > TEXT_CHARACTERS else "")
         counts = {"hash": int(lists.lines[number]), "documents": int(lists.documents[number])}
-        lines.add({"source": lists.source, **counts, "text": short, "example": batch.column("id")[row].as_py()}, 64 + len(short))
+        lines.add(
+            {
+                "source": lists.source,
+                **counts,
+                "text": short,
+                "example": batch.column("id")[row].as_py(),
+            },
+            64 + len(short),
+        )
     lists.seen[numbers] = True
 
 
@@ -152,6 +189,13 @@ def _drop(batch: pa.RecordBatch, cuts: Array, lists: _Lists, dropped: TableWrite
     if empty.any():
         gone = np.bincount(cuts[:, 0], cuts[:, 2] - cuts[:, 1], len(batch))
         share = gone / np.maximum(lengths(batch.column("text")), 1)
-        details = [f"{count} words are left without the lines that its source repeats" for count in left[empty].tolist()]
+        details = [
+            f"{count} words are left without the lines that its source repeats"
+            for count in left[empty].tolist()
+        ]
         out = batch.filter(pa.array(empty))
-        dropped.write(dropped_rows(out, pa.array([BOILERPLATE] * len(out)), pa.array(share[empty]), pa.array(details)))
+        dropped.write(
+            dropped_rows(
+                out, pa.array([BOILERPLATE] * len(out)), pa.array(share[empty]), pa.array(details)
+            )
+        )

@@ -1,6 +1,8 @@
-"""All refined shards seen as one long table of rows, in shard order. Reads refine/shard artifacts; writes nothing.
+"""All refined shards seen as one long table of rows, in shard order. Reads refine/shard artifacts;
+writes nothing.
 
-Nothing here holds anything for every document: columns pass through a row group at a time, and masks are given.
+Nothing here holds anything for every document: columns pass through a row group at a time, and
+masks are given.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ class Corpus:
     """Refined shards by name ("SOURCE.SHARD") and folder, in order.
 
     Attributes:
-        cuts: files of what is cut out of the texts, by name of the shard; texts and sizes are those without it.
+        cuts: files of what is cut out of the texts, by name of the shard; texts and sizes are those
+            without it.
     """
 
     shards: Sequence[tuple[str, Path]]
@@ -65,7 +68,9 @@ class Corpus:
         return [slice(begin, end) for begin, end in pairwise(self.starts.tolist())]
 
     def blocks(self) -> Iterator[tuple[int, slice]]:
-        """Yield all rows, at most BLOCK_ROWS at a time and of one shard: the number of their source, and which they are."""
+        """Yield all rows, at most BLOCK_ROWS at a time and of one shard: the number of their
+        source, and which they are.
+        """
         for source, span in zip(self.source_of_shard, self.spans, strict=True):
             for begin in range(span.start, span.stop, BLOCK_ROWS):
                 yield source, slice(begin, min(begin + BLOCK_ROWS, span.stop))
@@ -81,19 +86,33 @@ class Corpus:
             if shard[0] in self.cuts:
                 yield shard, span, Cuts.load(self.cuts[shard[0]])
 
-    def batches(self, columns: Sequence[str], wanted: Array | None = None) -> Iterator[tuple[Array, pa.RecordBatch]]:
-        """Yield row numbers and columns of the documents, row group by row group; with `wanted` (a mask) only of those."""
+    def batches(
+        self, columns: Sequence[str], wanted: Array | None = None
+    ) -> Iterator[tuple[Array, pa.RecordBatch]]:
+        """Yield row numbers and columns of the documents, row group by row group; with `wanted` (a
+        mask) only of those.
+        """
         for (name, folder), first in zip(self.shards, self.starts, strict=False):
             cuts, row = Cuts.load(self.cuts.get(name)), int(first)
             with pq.ParquetFile(folder / "documents.parquet") as file:
                 for group in range(file.num_row_groups):
                     begin, row = row, row + file.metadata.row_group(group).num_rows
-                    rows = np.arange(begin, row) if wanted is None else begin + np.flatnonzero(wanted[begin:row])
+                    rows = (
+                        np.arange(begin, row)
+                        if wanted is None
+                        else begin + np.flatnonzero(wanted[begin:row])
+                    )
                     if len(rows):
-                        yield rows, cuts.apply(_read(file, group, columns, rows - begin), rows - first)
+                        yield (
+                            rows,
+                            cuts.apply(_read(file, group, columns, rows - begin), rows - first),
+                        )
 
-    def listed(self, path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[Array, pa.RecordBatch]]:
-        """Yield a list of documents, which is in the order of rows: their rows (int64), and columns of the list.
+    def listed(
+        self, path: Path, columns: Sequence[str] = ()
+    ) -> Iterator[tuple[Array, pa.RecordBatch]]:
+        """Yield a list of documents, which is in the order of rows: their rows (int64), and columns
+        of the list.
 
         Raises:
             ValueError: the list does not belong to these shards.
@@ -105,7 +124,9 @@ class Corpus:
                 ids = id_numbers(batch.column("id"))
                 while done < len(ids):
                     if shard == len(self.shards):
-                        raise ValueError(f"{path}: lists a document that these shards do not hold, or not in this order")
+                        raise ValueError(
+                            f"{path}: lists a document that these shards do not hold, or not in this order"
+                        )
                     done, at = _follow(self._ids(shard), ids, done, at, self.starts[shard], rows)
                     shard, at = (shard, at) if done == len(ids) else (shard + 1, 0)
                 yield rows, batch
@@ -114,7 +135,8 @@ class Corpus:
         return np.load(self.shards[shard][1] / "ids.npy", mmap_mode="r").view(np.ndarray)
 
     def shingles(self, wanted: Array, spool: Spool, offsets: Array) -> Array:
-        """Return a memory map of the shingle sets of the rows of a mask; row r's lies at offsets[r] to offsets[r + 1].
+        """Return a memory map of the shingle sets of the rows of a mask; row r's lies at offsets[r]
+        to offsets[r + 1].
 
         Args:
             wanted: mask of rows.
@@ -143,7 +165,9 @@ def _read(file: pq.ParquetFile, group: int, columns: Sequence[str], rows: Array)
 
 @kernel
 def _place(offsets: Array, rows: Array, ends: Array, base: int) -> int:
-    """Write where the sets of ascending `rows` begin and end; rows between them have none. Return the row after the last."""
+    """Write where the sets of ascending `rows` begin and end; rows between them have none. Return
+    the row after the last.
+    """
     for k in range(len(rows)):
         offsets[rows[k]] = base + ends[k]
         until = rows[k + 1] if k + 1 < len(rows) else rows[k] + 1
@@ -153,8 +177,12 @@ def _place(offsets: Array, rows: Array, ends: Array, base: int) -> int:
 
 
 @kernel
-def _follow(ids: Array, listed: Array, done: int, at: int, first: int, rows: Array) -> tuple[int, int]:
-    """Walk through the ids of a shard from `at`, noting the rows of those that are listed from `done` on, in the same order."""
+def _follow(
+    ids: Array, listed: Array, done: int, at: int, first: int, rows: Array
+) -> tuple[int, int]:
+    """Walk through the ids of a shard from `at`, noting the rows of those that are listed from
+    `done` on, in the same order.
+    """
     while at < len(ids) and done < len(listed):
         if ids[at, 0] == listed[done, 0] and ids[at, 1] == listed[done, 1]:
             rows[done] = first + at
@@ -164,7 +192,9 @@ def _follow(ids: Array, listed: Array, done: int, at: int, first: int, rows: Arr
 
 
 def id_numbers(ids: pa.StringArray) -> Array:
-    """Return ids as two big-endian numbers, shape (n, 2), uint64: they sort as the hexadecimal text does."""
+    """Return ids as two big-endian numbers, shape (n, 2), uint64: they sort as the hexadecimal text
+    does.
+    """
     offsets, data = text_buffers(ids)
     digits = _HEX[data[offsets[0] : offsets[-1]]].reshape(-1, 32)
     return (digits[:, ::2] << 4 | digits[:, 1::2]).view(">u8").astype(np.uint64)

@@ -1,5 +1,5 @@
-"""Hashes that outgrow memory, a range of them at a time: hashes are even, so equal ranges hold about equally many. Reads arrays
-in memory or mapped ones; writes nothing.
+"""Hashes that outgrow memory, a range of them at a time: hashes are even, so equal ranges hold
+about equally many. Reads arrays in memory or mapped ones; writes nothing.
 """
 
 from __future__ import annotations

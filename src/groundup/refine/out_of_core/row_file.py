@@ -1,4 +1,6 @@
-"""Rows that outgrow memory: appended to a file, then turned into one `.npy`. Reads and writes inside one folder."""
+"""Rows that outgrow memory: appended to a file, then turned into one `.npy`. Reads and writes
+inside one folder.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,12 @@ class Spool:
         self._file = self.path.open("w+b")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
         self._file.close()
         self.path.unlink(missing_ok=True)
 
@@ -45,7 +52,9 @@ class Spool:
         self.rows = 0
 
     def view(self, mode: Literal["r", "r+"] = "r") -> Array:
-        """Return all rows so far as a memory map, shape (rows, width), or (rows,) for a width of 1; with "r+" one to change."""
+        """Return all rows so far as a memory map, shape (rows, width), or (rows,) for a width of 1;
+        with "r+" one to change.
+        """
         self._file.flush()
         shape = (self.rows, self.width) if self.width > 1 else (self.rows,)
         if self.rows == 0:
@@ -53,7 +62,9 @@ class Spool:
         return np.memmap(self.path, self.dtype, mode, shape=shape).view(np.ndarray)
 
     def save(self, path: Path, transpose: bool = False) -> None:
-        """Write the rows as `.npy`; transposed to (width, rows), so that every column of them can be read by itself."""
+        """Write the rows as `.npy`; transposed to (width, rows), so that every column of them can
+        be read by itself.
+        """
         rows = self.view()
         shape = rows.shape[::-1] if transpose else rows.shape
         if self.rows == 0:

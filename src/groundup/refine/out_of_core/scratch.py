@@ -1,7 +1,8 @@
-"""Arrays with one entry a document that live in files while a step works. Reads arrays of refined shards; writes inside one
-folder, which is gone at the end.
+"""Arrays with one entry a document that live in files while a step works. Reads arrays of refined
+shards; writes inside one folder, which is gone at the end.
 
-Mapped files can leave memory at any time, arrays of our own cannot: what grows with the corpus stays out of the step's share.
+Mapped files can leave memory at any time, arrays of our own cannot: what grows with the corpus
+stays out of the step's share.
 """
 
 from __future__ import annotations
@@ -28,7 +29,12 @@ class Scratch:
         self.folder.mkdir()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def full(self, name: str, rows: int, dtype: Any, value: Any = 0) -> Array:
@@ -49,7 +55,9 @@ class Scratch:
                 part.tofile(out)
         if corpus.rows == 0:
             return np.zeros((0, *shape[1:]), dtype)
-        return np.memmap(self.folder / name, dtype, "r", shape=(corpus.rows, *shape[1:])).view(np.ndarray)
+        return np.memmap(self.folder / name, dtype, "r", shape=(corpus.rows, *shape[1:])).view(
+            np.ndarray
+        )
 
     def kept(self, corpus: Corpus, lists: Sequence[Path], name: str = "kept") -> Array:
         """Return the mask of the rows that are on none of these lists of dropped documents.
@@ -64,7 +72,9 @@ class Scratch:
         return mask
 
     def lengths(self, corpus: Corpus) -> Array:
-        """Return the UTF-8 bytes that are left of every document (uint32) without what is cut out of it."""
+        """Return the UTF-8 bytes that are left of every document (uint32) without what is cut out
+        of it.
+        """
         found = self.full("lengths", corpus.rows, np.uint32)
         for part, first in zip(corpus.parts("sizes"), corpus.starts.tolist(), strict=False):
             found[first : first + len(part)] = part

@@ -1,7 +1,8 @@
-"""Bytes of clusters by source, in the order in which they are chosen. Reads mapped arrays of the corpus; writes in scratch.
+"""Bytes of clusters by source, in the order in which they are chosen. Reads mapped arrays of the
+corpus; writes in scratch.
 
-Documents are added up by cluster a block at a time, and what that leaves is sorted a range of hashes at a time: so neither many
-clusters nor one cluster of everything has to fit into memory.
+Documents are added up by cluster a block at a time, and what that leaves is sorted a range of
+hashes at a time: so neither many clusters nor one cluster of everything has to fit into memory.
 """
 
 from __future__ import annotations
@@ -17,17 +18,25 @@ from groundup.refine.out_of_core.hash_ranges import inside, ranges
 from groundup.refine.out_of_core.row_file import Spool
 from groundup.refine.out_of_core.scratch import Scratch
 
-# Columns of an entry, int64: first row of the cluster, number of the source, bytes of the cluster in that source.
+# Columns of an entry, int64: first row of the cluster, number of the source, bytes of the cluster
+# in that source.
 CLUSTER, SOURCE, BYTES = range(3)
 # What an entry costs while it is put in order.
 _ENTRY_BYTES = 128
 
 
 def sizes_in_order(
-    corpus: Corpus, kept: Array, cluster: Array, lengths: Array, seed: int, scratch: Scratch, memory: int, out: Spool
+    corpus: Corpus,
+    kept: Array,
+    cluster: Array,
+    lengths: Array,
+    seed: int,
+    scratch: Scratch,
+    memory: int,
+    out: Spool,
 ) -> None:
-    """Append to `out` the entries of all clusters, shape (n, 3): in the order of a seeded hash of the cluster's smallest id, which
-    later data rarely changes; the entries of a cluster by source.
+    """Append to `out` the entries of all clusters, shape (n, 3): in the order of a seeded hash of
+    the cluster's smallest id, which later data rarely changes; the entries of a cluster by source.
 
     Args:
         corpus: the refined shards.
@@ -42,7 +51,10 @@ def sizes_in_order(
     smallest = scratch.full("smallest", corpus.rows, np.uint64, ~np.uint64(0))
     _find_smallest(cluster, kept, scratch.joined(corpus, "ids"), smallest)
     chance = np.uint64(mix(np.uint64(seed) + np.uint64(1)))
-    with Spool(scratch.folder / "order", np.dtype(np.uint64)) as order, Spool(scratch.folder / "sums", np.dtype(np.int64), 3) as sums:
+    with (
+        Spool(scratch.folder / "order", np.dtype(np.uint64)) as order,
+        Spool(scratch.folder / "sums", np.dtype(np.int64), 3) as sums,
+    ):
         for entries in _block_sums(corpus, kept, cluster, lengths):
             order.append(scrambled(smallest[entries[:, CLUSTER]] ^ chance))
             sums.append(entries)

@@ -1,7 +1,8 @@
-"""How much of validation stands in train: 13-grams of words, exactly, without LSH. Reads the refine view; writes nothing.
+"""How much of validation stands in train: 13-grams of words, exactly, without LSH. Reads the refine
+view; writes nothing.
 
-The 13-grams of validation are held, sorted; train is streamed past them. The length is that of Brown et al. 2020
-("GPT-3"), appendix C.
+The 13-grams of validation are held, sorted; train is streamed past them. The length is that of
+Brown et al. 2020 ("GPT-3"), appendix C.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from groundup.refine.dedup.minhash import scrambled, shingle_sets
 GRAM_WORDS = 13
 # A document counts as overlapping when more than this share of its 13-grams stands in train.
 OVERLAPPING = 0.5
-# 8 bytes each: at most 800 MB of hashes are held. Beyond it, documents are sampled by the hash of their id.
+# 8 bytes each: at most 800 MB of hashes are held. Beyond it, documents are sampled by the hash of
+# their id.
 MOST_GRAMS = 100_000_000
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A validation document and the train document that shares most 13-grams with it; `share` is of the former's."""
+    """A validation document and the train document that shares most 13-grams with it; `share` is of
+    the former's.
+    """
 
     validation: str
     train: str
@@ -70,19 +74,30 @@ def measure(run_root: Path, worst: int = 10) -> Overlap:
         sampled=sampled,
         overlapping=float((shares > OVERLAPPING).mean()) if len(ids) else 0.0,
         grams=float(found[-1] / max(offsets[-1], 1)),
-        worst=tuple(_worst_pairs(run_root, [(ids[row], sets[offsets[row] : offsets[row + 1]]) for row in chosen])),
+        worst=tuple(
+            _worst_pairs(
+                run_root, [(ids[row], sets[offsets[row] : offsets[row + 1]]) for row in chosen]
+            )
+        ),
     )
 
 
 def _validation(run_root: Path) -> tuple[list[str], Array, Array, float]:
-    """Return ids, 13-gram sets and their offsets of the validation documents, and the share of them that was taken."""
-    size = sum(int(np.diff(text_buffers(batch.column("text"))[0]).sum()) for batch in kept_documents(run_root, ["text"], "validation"))
+    """Return ids, 13-gram sets and their offsets of the validation documents, and the share of them
+    that was taken.
+    """
+    size = sum(
+        int(np.diff(text_buffers(batch.column("text"))[0]).sum())
+        for batch in kept_documents(run_root, ["text"], "validation")
+    )
     # There is at most one word for every two bytes.
     share = min(1.0, MOST_GRAMS / max(size / 2, 1))
     ids: list[str] = []
     parts, ends, total = [np.zeros(0, np.uint64)], [np.zeros(1, np.int64)], 0
     for batch in kept_documents(run_root, ["id", "text"], "validation"):
-        numbers = np.array([int(text[:16], 16) for text in batch.column("id").to_pylist()], np.uint64)
+        numbers = np.array(
+            [int(text[:16], 16) for text in batch.column("id").to_pylist()], np.uint64
+        )
         sample = batch.filter(pa.array(scrambled(numbers) / 2.0**64 <= share))
         sets, offsets = shingle_sets(text_buffers(sample.column("text")), GRAM_WORDS)
         ids += sample.column("id").to_pylist()

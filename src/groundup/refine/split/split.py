@@ -1,5 +1,6 @@
-"""Train or validation, by group and by cluster of near-duplicates. Reads refined shards and the lists of what is dropped;
-writes split/SOURCE.SHARD.npy, one number for every row of the shard's documents.
+"""Train or validation, by group and by cluster of near-duplicates. Reads refined shards and the
+lists of what is dropped; writes split/SOURCE.SHARD.npy, one number for every row of the shard's
+documents.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from groundup.refine.out_of_core.scratch import Scratch
 from groundup.refine.split.cluster_sizes import BYTES, CLUSTER, SOURCE, sizes_in_order
 from groundup.refine.split.clusters import clusters
 
-# A source whose smallest cluster is larger than its share of validation gives that one, up to this share of itself.
+# A source whose smallest cluster is larger than its share of validation gives that one, up to this
+# share of itself.
 MOST_OF_SOURCE = 0.2
 
 
@@ -36,18 +38,26 @@ def split_documents(
     """Assign every kept document to train or validation.
 
     Args:
-        folder: where split/NAME.npy (uint8: 0 on one of the lists, 1 train, 2 validation) is written.
+        folder: where split/NAME.npy (uint8: 0 on one of the lists, 1 train, 2 validation) is
+            written.
         shards: refined shards by name and folder, in order.
         kinds: kind of each source.
-        dropped: lists of documents that are not kept: duplicates, those that were nothing but boilerplate, contaminated ones.
-        cuts: files of what is cut out of the texts, by shard; similarity and bytes are of what is left.
+        dropped: lists of documents that are not kept: duplicates, those that were nothing but
+            boilerplate, contaminated ones.
+        cuts: files of what is cut out of the texts, by shard; similarity and bytes are of what is
+            left.
         seed: chooses which clusters are held out.
         share: of the bytes of every source that goes to validation.
         memory: bytes that a part of the index may take.
     """
     corpus = Corpus(shards, cuts)
-    of_kind = np.array([sorted(set(kinds.values())).index(kinds[name]) for name in corpus.names], np.int64)
-    with Scratch(folder / ".scratch") as scratch, Spool(scratch.folder / "entries", np.dtype(np.int64), 3) as entries:
+    of_kind = np.array(
+        [sorted(set(kinds.values())).index(kinds[name]) for name in corpus.names], np.int64
+    )
+    with (
+        Scratch(folder / ".scratch") as scratch,
+        Spool(scratch.folder / "entries", np.dtype(np.int64), 3) as entries,
+    ):
         kept, lengths = scratch.kept(corpus, dropped), scratch.lengths(corpus)
         cluster = clusters(corpus, kept, scratch, memory)
         sizes_in_order(corpus, kept, cluster, lengths, seed, scratch, memory, entries)
@@ -78,9 +88,13 @@ class Shares:
     held: Array
 
     def one_more(self, entries: Array, unit: int, held_out: Array) -> int:
-        """Return the first entry of the smallest cluster that brings a unit nearer to its target without taking another one away
-        from its own, or -1."""
-        return int(_smallest_that_helps(entries, unit, held_out, self.unit, self.totals, self.target, self.held))
+        """Return the first entry of the smallest cluster that brings a unit nearer to its target
+        without taking another one away from its own, or -1."""
+        return int(
+            _smallest_that_helps(
+                entries, unit, held_out, self.unit, self.totals, self.target, self.held
+            )
+        )
 
     def merged(self, unit: Array, share: float) -> Shares:
         """Return the shares of units of these units."""
@@ -91,9 +105,10 @@ class Shares:
 def choose(entries: Array, of_kind: Array, share: float, held_out: Array) -> None:
     """Hold out clusters, so that about `share` of the bytes of each source is.
 
-    Clusters are taken in order while they fit into every source that they touch. Then each source may take one more that
-    brings it nearer to its target; and one that has none gets its smallest cluster if that is no more than MOST_OF_SOURCE
-    of it. Last, a kind that has none gets one in the same way: its sources are one project or host each.
+    Clusters are taken in order while they fit into every source that they touch. Then each source
+    may take one more that brings it nearer to its target; and one that has none gets its smallest
+    cluster if that is no more than MOST_OF_SOURCE of it. Last, a kind that has none gets one in the
+    same way: its sources are one project or host each.
 
     Args:
         entries: bytes of clusters by source in their order, as `sizes_in_order` makes them.
@@ -107,7 +122,9 @@ def choose(entries: Array, of_kind: Array, share: float, held_out: Array) -> Non
     for source in range(len(of_kind)):
         _hold(entries, sources.one_more(entries, source, held_out), sources.held, held_out)
     kinds = sources.merged(of_kind, share)
-    for entry in [kinds.one_more(entries, kind, held_out) for kind in np.flatnonzero(kinds.held == 0).tolist()]:
+    for entry in [
+        kinds.one_more(entries, kind, held_out) for kind in np.flatnonzero(kinds.held == 0).tolist()
+    ]:
         _hold(entries, entry, sources.held, held_out)
 
 
@@ -132,12 +149,16 @@ def _end(entries: Array, begin: int) -> int:
 
 @kernel
 def _take(entries: Array, target: Array, held: Array, held_out: Array) -> None:
-    """Hold out clusters in order while they fit into all of their sources; `held` and `held_out` are changed in place."""
+    """Hold out clusters in order while they fit into all of their sources; `held` and `held_out`
+    are changed in place.
+    """
     begin = 0
     while begin < len(entries):
         end, fits = _end(entries, begin), True
         for k in range(begin, end):
-            fits = fits and held[entries[k, SOURCE]] + entries[k, BYTES] <= target[entries[k, SOURCE]]
+            fits = (
+                fits and held[entries[k, SOURCE]] + entries[k, BYTES] <= target[entries[k, SOURCE]]
+            )
         if fits:
             _hold(entries, begin, held, held_out)
         begin = end
@@ -153,11 +174,25 @@ def _hold(entries: Array, begin: int, held: Array, held_out: Array) -> None:
 
 
 @kernel
-def _smallest_that_helps(entries: Array, unit: int, held_out: Array, units: Array, totals: Array, target: Array, held: Array) -> int:
-    """Return the first entry of the smallest cluster of a unit that helps it, the earlier one of two equal ones, or -1."""
+def _smallest_that_helps(
+    entries: Array,
+    unit: int,
+    held_out: Array,
+    units: Array,
+    totals: Array,
+    target: Array,
+    held: Array,
+) -> int:
+    """Return the first entry of the smallest cluster of a unit that helps it, the earlier one of
+    two equal ones, or -1.
+    """
     best, least, sizes = -1, np.inf, np.zeros(len(held))
     for at in range(len(entries)):
-        if units[entries[at, SOURCE]] != unit or entries[at, BYTES] >= least or held_out[entries[at, CLUSTER]]:
+        if (
+            units[entries[at, SOURCE]] != unit
+            or entries[at, BYTES] >= least
+            or held_out[entries[at, CLUSTER]]
+        ):
             continue
         begin = at
         while begin > 0 and entries[begin - 1, CLUSTER] == entries[at, CLUSTER]:
@@ -168,21 +203,27 @@ def _smallest_that_helps(entries: Array, unit: int, held_out: Array, units: Arra
         nearer, only = True, held[unit] == 0
         for k in range(begin, _end(entries, begin)):
             other = units[entries[k, SOURCE]]
-            nearer = nearer and abs(held[other] + sizes[other] - target[other]) < abs(held[other] - target[other])
+            nearer = nearer and abs(held[other] + sizes[other] - target[other]) < abs(
+                held[other] - target[other]
+            )
             only = only and sizes[other] <= MOST_OF_SOURCE * totals[other]
         if sizes[unit] < least and (nearer or only):
             best, least = begin, sizes[unit]
     return best
 
 
-def _decide(corpus: Corpus, kept: Array, cluster: Array, held_out: Array, lengths: Array, verdict: Array) -> Array:
+def _decide(
+    corpus: Corpus, kept: Array, cluster: Array, held_out: Array, lengths: Array, verdict: Array
+) -> Array:
     """Write the verdict on each row; return documents and bytes, shape (sources, verdicts, 2)."""
     counts = np.zeros((len(corpus.names), 3, 2), np.int64)
     for source, rows in corpus.blocks():
         side = np.where(held_out[cluster[rows]], np.uint8(VALIDATION), np.uint8(TRAIN))
         verdict[rows] = np.where(kept[rows], side, np.uint8(DROPPED))
         counts[source, :, 0] += np.bincount(verdict[rows], minlength=3)
-        counts[source, :, 1] += np.bincount(verdict[rows], lengths[rows], minlength=3).astype(np.int64)
+        counts[source, :, 1] += np.bincount(verdict[rows], lengths[rows], minlength=3).astype(
+            np.int64
+        )
     return counts
 
 
@@ -191,7 +232,12 @@ def _facts(names: Sequence[str], clusters: Array, counts: Array) -> dict[str, di
     facts: dict[str, dict[str, Any]] = {}
     for name, own, of_source in zip(names, clusters.tolist(), counts.tolist(), strict=True):
         sides = (("train", TRAIN), ("validation", VALIDATION))
-        facts[name] = {"clusters": own} | {side: dict(zip(("documents", "bytes"), of_source[value], strict=True)) for side, value in sides}
+        facts[name] = {"clusters": own} | {
+            side: dict(zip(("documents", "bytes"), of_source[value], strict=True))
+            for side, value in sides
+        }
         if facts[name]["validation"]["bytes"] == 0 and facts[name]["train"]["bytes"]:
-            facts[name]["note"] = f"no validation: its smallest cluster is more than {MOST_OF_SOURCE:.0%} of the source"
+            facts[name]["note"] = (
+                f"no validation: its smallest cluster is more than {MOST_OF_SOURCE:.0%} of the source"
+            )
     return facts

@@ -1,9 +1,11 @@
-"""Stops a run in which a source lost nearly everything. Reads the facts of refine/quality and of collect; writes nothing.
+"""Stops a run in which a source lost nearly everything. Reads the facts of refine/quality and of
+collect; writes nothing.
 
-Such a loss is nearly always a mistake that no later stage would show: a wrong kind, filters made for other text, the wrong
-languages. The share is of bytes, from text as it was collected to text that is kept. What exact duplicates dropped does not
-count, because every word of it is kept elsewhere; near duplicates do, because what they differ in is lost, and a site whose
-pages come from one template looks just like that.
+Such a loss is nearly always a mistake that no later stage would show: a wrong kind, filters made
+for other text, the wrong languages. The share is of bytes, from text as it was collected to text
+that is kept. What exact duplicates dropped does not count, because every word of it is kept
+elsewhere; near duplicates do, because what they differ in is lost, and a site whose pages come from
+one template looks just like that.
 """
 
 from __future__ import annotations
@@ -25,21 +27,25 @@ Counts = Mapping[str, int]
 
 
 def check_losses(run: Run, sources: Mapping[str, Any], rejected: Mapping[str, Counts]) -> None:
-    """Hold every source of text against `most_dropped`, in the order of the recipe; say so where an empty one is allowed.
+    """Hold every source of text against `most_dropped`, in the order of the recipe; say so where an
+    empty one is allowed.
 
-    While documents are being forgotten it is said only: whoever takes a source out, or the good half of it, wants its text gone, and
-    a run that stopped here would keep it.
+    While documents are being forgotten it is said only: whoever takes a source out, or the good
+    half of it, wants its text gone, and a run that stopped here would keep it.
 
     Args:
         sources: facts of refine/quality.
         rejected: what the collector listed, by source and reason.
 
     Raises:
-        SourceError: in one line: the source, its share, the reasons, and what to do; then the names of others.
+        SourceError: in one line: the source, its share, the reasons, and what to do; then the names
+            of others.
     """
     found: dict[str, str] = {}
     for source in (one for one in run.recipe.source if one.kind != "evaluation"):
-        most = run.recipe.refine.most_dropped if source.most_dropped == "auto" else source.most_dropped
+        most = (
+            run.recipe.refine.most_dropped if source.most_dropped == "auto" else source.most_dropped
+        )
         of = sources.get(source.name)
         problem = _problem(source, of, rejected.get(source.name, {}), most, run.root)
         if problem and most < 1 and not run.allow_discard:
@@ -51,13 +57,19 @@ def check_losses(run: Run, sources: Mapping[str, Any], rejected: Mapping[str, Co
             say(f"warning: {problem}")
     if found:
         names = [f'"{name}"' for name in list(found)[1 : 1 + MOST_NAMED]]
-        others = f" (the same holds for {', '.join(names)}{' and others' if len(found) > 1 + MOST_NAMED else ''})" if names else ""
+        others = (
+            f" (the same holds for {', '.join(names)}{' and others' if len(found) > 1 + MOST_NAMED else ''})"
+            if names
+            else ""
+        )
         raise SourceError(next(iter(found.values())) + others)
     if not run.allow_discard and not any(of["kept"]["documents"] for of in sources.values()):
         raise SourceError("no source has a document left; there is nothing to train on")
 
 
-def _problem(source: Source, of: Mapping[str, Any] | None, rejected: Counts, most: float, root: Path) -> str:
+def _problem(
+    source: Source, of: Mapping[str, Any] | None, rejected: Counts, most: float, root: Path
+) -> str:
     """Say what a source lost, where it is more than `most` or all of it; else nothing."""
     reasons = of["dropped"] if of and of["collected"]["documents"] else rejected
     if not of or not of["collected"]["documents"]:
@@ -68,8 +80,13 @@ def _problem(source: Source, of: Mapping[str, Any] | None, rejected: Counts, mos
         lost = f"{_share(lost_share(of))} of its text is lost, more than most_dropped = {most:g}"
     else:
         return ""
-    ranked = sorted(((name, count) for name, count in reasons.items() if count), key=lambda pair: (-pair[1], pair[0]))
-    named = ", ".join(f"{count:,} {name}" for name, count in ranked[:MOST_NAMED]) + (", …" if len(ranked) > MOST_NAMED else "")
+    ranked = sorted(
+        ((name, count) for name, count in reasons.items() if count),
+        key=lambda pair: (-pair[1], pair[0]),
+    )
+    named = ", ".join(f"{count:,} {name}" for name, count in ranked[:MOST_NAMED]) + (
+        ", …" if len(ranked) > MOST_NAMED else ""
+    )
     look = f" (`groundup inspect {root} --dropped {ranked[0][0]}`)" if ranked else ""
     return f'source "{source.name}": {lost}; listed are {named or "none"}{look}'
 

@@ -1,6 +1,6 @@
-"""What the documents of a shard are like, before and after each step. Reads batches as they pass through refine/shard; writes
-quality.json (histograms over what was collected and what was cleaned, and what was dropped) and bins.npy, the bins of
-every kept row.
+"""What the documents of a shard are like, before and after each step. Reads batches as they pass
+through refine/shard; writes quality.json (histograms over what was collected and what was cleaned,
+and what was dropped) and bins.npy, the bins of every kept row.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Count:
 
 @dataclass
 class Quality:
-    """Follows the rows of each batch through the shard: `cleaned`, `drop`, `filtering`, `cut`, `score`, `drop`, `keep`.
+    """Follows the rows of each batch through the shard: `cleaned`, `drop`, `filtering`, `cut`,
+    `score`, `drop`, `keep`.
 
     Attributes:
         bounds: of every score that the filters give, in the order of the columns after MEASURES.
@@ -64,10 +65,14 @@ class Quality:
     _sizes: Array = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.collected, self.before_filters = (Count(np.zeros((n, CODES), np.int64)) for n in (len(MEASURES), self.bins.width))
+        self.collected, self.before_filters = (
+            Count(np.zeros((n, CODES), np.int64)) for n in (len(MEASURES), self.bins.width)
+        )
 
     def cleaned(self, raw: pa.StringArray, texts: pa.StringArray) -> None:
-        """Begin a batch: measure it before and after cleaning. Only what cleaning changed is measured twice."""
+        """Begin a batch: measure it before and after cleaning. Only what cleaning changed is
+        measured twice.
+        """
         codes = coded(measured(text_buffers(raw)))
         self.collected.add(codes, lengths(raw))
         changed = mask(pc.not_equal(raw, texts))
@@ -83,9 +88,13 @@ class Quality:
         self.languages.update(language_counts(languages))
 
     def cut(self, rows: Array, texts: pa.StringArray) -> None:
-        """Measure those rows of a mask again that a filter took lines out of; what is dropped still counts as it was cleaned."""
+        """Measure those rows of a mask again that a filter took lines out of; what is dropped still
+        counts as it was cleaned.
+        """
         if rows.any():
-            self._codes[rows, : len(MEASURES)] = coded(measured(text_buffers(texts.filter(pa.array(rows)))))
+            self._codes[rows, : len(MEASURES)] = coded(
+                measured(text_buffers(texts.filter(pa.array(rows))))
+            )
 
     def score(self, scores: Mapping[str, Array]) -> None:
         """Note scores of all rows, before those are dropped that miss the bounds."""
@@ -110,18 +119,27 @@ class Quality:
         """Write both files."""
         self.bins.save(folder / "bins.npy", transpose=True)
         steps = {
-            name: {"documents": step.documents, "bytes": step.bytes, "columns": [packed(counts) for counts in step.counts]}
+            name: {
+                "documents": step.documents,
+                "bytes": step.bytes,
+                "columns": [packed(counts) for counts in step.counts],
+            }
             for name, step in (("collected", self.collected), ("cleaned", self.before_filters))
         }
         dropped = {reason: dict(self.dropped[reason]) for reason in sorted(self.dropped)}
         languages = dict(sorted(self.languages.items()))
         bounds = {name: list(pair) for name, pair in self.bounds.items()}
-        write_table(folder / FILE, {"steps": steps, "bounds": bounds, "languages": languages, "dropped": dropped})
+        write_table(
+            folder / FILE,
+            {"steps": steps, "bounds": bounds, "languages": languages, "dropped": dropped},
+        )
 
 
 def write_table(path: Path, table: Any) -> None:
     """Write JSON without line breaks: a histogram is a long list of short numbers."""
-    path.write_text(json.dumps(table, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(table, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 def language_counts(languages: pa.StringArray) -> Counter[str]:

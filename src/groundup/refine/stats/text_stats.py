@@ -1,11 +1,20 @@
-"""What a distribution is made of: five numbers a text, counted over whole buffers. Reads and writes nothing on disk."""
+"""What a distribution is made of: five numbers a text, counted over whole buffers. Reads and writes
+nothing on disk.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from groundup.artifacts.arrays import Array, Number, Texts, kernel
-from groundup.refine.clean.unicode_classes import NEWLINE, SPACE, TIDY_CLASSES, UNSPACED, WORD_CLASSES, code_point
+from groundup.refine.clean.unicode_classes import (
+    NEWLINE,
+    SPACE,
+    TIDY_CLASSES,
+    UNSPACED,
+    WORD_CLASSES,
+    code_point,
+)
 from groundup.refine.filter.repetition import repeated_lines
 
 # What each number is, for those who read the file.
@@ -18,21 +27,25 @@ MEASURES = {
 }
 # Those that are counts.
 WHOLE = ("bytes", "words")
-# The last three look at so much of a text, which bounds their cost and makes texts of any length comparable; most pages
-# and files are shorter. `python -m benchmarks quality` compares them with the whole text.
+# The last three look at so much of a text, which bounds their cost and makes texts of any length
+# comparable; most pages and files are shorter. `python -m benchmarks quality` compares them with
+# the whole text.
 BEGINNING_BYTES = 8_192
 # About five words: such copies rank code and pages as Gopher's repeated 5-grams do.
 LONG_COPY = 32
 # What LZ4 writes for a match: two bytes of distance and one of lengths.
 MATCH_BYTES = 3
-# Slots of the table of last places; 12 bits find as much in 8 KB as 16 bits do, and are quick to empty.
+# Slots of the table of last places; 12 bits find as much in 8 KB as 16 bits do, and are quick to
+# empty.
 _SLOT_BITS = np.uint32(12)
 _MULTIPLIER = np.uint32(2_654_435_761)
 _GAPS = np.array([byte < 0x80 and TIDY_CLASSES[byte] in (SPACE, NEWLINE) for byte in range(256)])
 
 
 def measured(texts: Texts) -> Array:
-    """Return the five measures of every text, shape (n, 5), float64; a share of nothing is not a number."""
+    """Return the five measures of every text, shape (n, 5), float64; a share of nothing is not a
+    number.
+    """
     sizes = np.diff(texts[0]).astype(np.int64)
     beginnings = _beginnings(*texts, BEGINNING_BYTES)
     length = np.diff(beginnings[0]).astype(np.float64)
@@ -40,12 +53,17 @@ def measured(texts: Texts) -> Array:
     coded = coded_sizes(*beginnings)
     words = count_words(*texts, WORD_CLASSES, TIDY_CLASSES, _GAPS)
     copies = repeated_lines(*beginnings, 1)[:, 2]
-    return np.stack([sizes, words, length / np.maximum(coded[:, 0], 1), copies / length, coded[:, 1] / length], axis=1)
+    return np.stack(
+        [sizes, words, length / np.maximum(coded[:, 0], 1), copies / length, coded[:, 1] / length],
+        axis=1,
+    )
 
 
 @kernel
 def _beginnings(offsets: Array, data: Array, most: int) -> Texts:
-    """Return the first bytes of every text, at most `most`, as texts of their own; a character is not cut."""
+    """Return the first bytes of every text, at most `most`, as texts of their own; a character is
+    not cut.
+    """
     out = np.zeros(len(offsets), np.int32)
     for text in range(len(offsets) - 1):
         end = min(offsets[text] + most, offsets[text + 1])
@@ -54,7 +72,9 @@ def _beginnings(offsets: Array, data: Array, most: int) -> Texts:
         out[text + 1] = out[text] + end - offsets[text]
     found = np.empty(out[-1], np.uint8)
     for text in range(len(offsets) - 1):
-        found[out[text] : out[text + 1]] = data[offsets[text] : offsets[text] + out[text + 1] - out[text]]
+        found[out[text] : out[text + 1]] = data[
+            offsets[text] : offsets[text] + out[text + 1] - out[text]
+        ]
     return out, found
 
 
@@ -81,10 +101,12 @@ def count_words(offsets: Array, data: Array, classes: Array, spacing: Array, gap
 
 @kernel
 def coded_sizes(offsets: Array, data: Array) -> Array:
-    """Replace what repeats by references, greedily, as LZ4 does (Ziv and Lempel 1977), and count what that would leave.
+    """Replace what repeats by references, greedily, as LZ4 does (Ziv and Lempel 1977), and count
+    what that would leave.
 
     Returns:
-        shape (n, 2): bytes that are left, and bytes of the text that stand in copies of at least LONG_COPY bytes.
+        shape (n, 2): bytes that are left, and bytes of the text that stand in copies of at least
+        LONG_COPY bytes.
     """
     out = np.zeros((len(offsets) - 1, 2), np.int64)
     table = np.empty(1 << _SLOT_BITS, np.int32)

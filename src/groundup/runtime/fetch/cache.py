@@ -1,7 +1,8 @@
 """Downloads into a cache: whole or absent, verified by SHA-256, reused without a network.
 
-Reads `https:` and `pypi:` addresses, and whatever else can bring bytes; writes `CACHE/files/SHA256/NAME` and
-`CACHE/names/*.json`, which remember what an address gave when it was first fetched.
+Reads `https:` and `pypi:` addresses, and whatever else can bring bytes; writes
+`CACHE/files/SHA256/NAME` and `CACHE/names/*.json`, which remember what an address gave when it was
+first fetched.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ Write = Callable[[Partial], None]
 
 @dataclass(frozen=True, slots=True)
 class _Address:
-    """Where the bytes are, what they should hash to ("" when nobody said), and who vouches for the host."""
+    """Where the bytes are, what they should hash to ("" when nobody said), and who vouches for the
+    host.
+    """
 
     url: str
     filename: str
@@ -69,7 +72,8 @@ def _fetched(path: str, address: _Address) -> Path:
 
 
 def keep(path: str, filename: str, sha256: str, write: Write, where: str) -> Path:
-    """Return the cached file of `path`, after `write` has brought its bytes, unless another process did meanwhile.
+    """Return the cached file of `path`, after `write` has brought its bytes, unless another process
+    did meanwhile.
 
     Args:
         path: what the cache knows it by.
@@ -77,7 +81,8 @@ def keep(path: str, filename: str, sha256: str, write: Write, where: str) -> Pat
         where: its address, for errors.
 
     Raises:
-        SourceError: it cannot be fetched, its bytes are not those that were asked for, or the cache cannot be written.
+        SourceError: it cannot be fetched, its bytes are not those that were asked for, or the cache
+            cannot be written.
     """
     root = cache_root()
     try:
@@ -93,17 +98,27 @@ def keep(path: str, filename: str, sha256: str, write: Write, where: str) -> Pat
                 raise SourceError(f"{where}: its sha256 is {digest}, not {sha256}; it was not kept")
             return _kept(path, half, digest, filename)
     except OSError as error:
-        why = "the disk is full; free some space and run again" if is_full_disk(error) else f"the cache cannot be written: {error.strerror}"
+        why = (
+            "the disk is full; free some space and run again"
+            if is_full_disk(error)
+            else f"the cache cannot be written: {error.strerror}"
+        )
         raise SourceError(f"{root}: {why}") from None
 
 
 def cached(path: str, sha256: str = "") -> Path | None:
-    """Return the file of `path` from the cache if its bytes are still what they were; a damaged one is removed."""
+    """Return the file of `path` from the cache if its bytes are still what they were; a damaged one
+    is removed.
+    """
     known = read_json(_name_file(path))
     entry = known if isinstance(known, dict) else {}
     digest, filename = sha256 or str(entry.get("sha256", "")), str(entry.get("filename", ""))
     folder = cache_root() / "files" / digest
-    names = [filename] if filename and entry.get("sha256") == digest else ([p.name for p in folder.glob("*")] if sha256 else [])
+    names = (
+        [filename]
+        if filename and entry.get("sha256") == digest
+        else ([p.name for p in folder.glob("*")] if sha256 else [])
+    )
     for name in sorted(names):
         file = folder / name
         if file.is_file() and (_look(file) == entry.get("look") or file_digest(file) == digest):
@@ -132,7 +147,9 @@ def _address(path: str, sha256: str) -> _Address:
         return _Address(path, filename_of(path), sha256, Access())
     file = index.find(index.parse(path))
     if sha256 and file.sha256 and sha256 != file.sha256:
-        raise SourceError(f"{path}: the recipe wants sha256 {sha256[:12]}…, the index has {file.sha256[:12]}…; correct the recipe")
+        raise SourceError(
+            f"{path}: the recipe wants sha256 {sha256[:12]}…, the index has {file.sha256[:12]}…; correct the recipe"
+        )
     return _Address(file.url, file.filename, sha256 or file.sha256, Access(trusted=True))
 
 
@@ -149,5 +166,8 @@ def _kept(path: str, half: Partial, digest: str, filename: str) -> Path:
     half.file.rename(target)
     half.drop()
     _name_file(path).parent.mkdir(parents=True, exist_ok=True)
-    write_json(_name_file(path), {"path": path, "sha256": digest, "filename": filename, "look": _look(target)})
+    write_json(
+        _name_file(path),
+        {"path": path, "sha256": digest, "filename": filename, "look": _look(target)},
+    )
     return target

@@ -1,4 +1,6 @@
-"""Files over HTTP, resumed with Range and If-Range (RFC 9110, 13.1.5 and 14.2). Reads the network; writes through `partial`."""
+"""Files over HTTP, resumed with Range and If-Range (RFC 9110, 13.1.5 and 14.2). Reads the network;
+writes through `partial`.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ def download(url: str, half: Partial, access: Access, bar: Progress) -> None:
 
 
 def announced(url: str) -> int:
-    """Return the bytes that the file at `url` is said to have, 0 when its server does not say; nothing of it is read.
+    """Return the bytes that the file at `url` is said to have, 0 when its server does not say;
+    nothing of it is read.
 
     Raises:
         SourceError: it cannot be fetched.
@@ -51,11 +54,15 @@ def _body(response: httpx.Response, url: str) -> Body:
     place = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("content-range", ""))
     if place is None:
         # Of a part without the whole length nobody could tell whether it is the last.
-        raise SourceError(f"{shown(url)}: the server sends a part of it and does not say which of how much; run again")
+        raise SourceError(
+            f"{shown(url)}: the server sends a part of it and does not say which of how much; run again"
+        )
     return Body(int(place[1]), int(place[2]), _validator(response), parts)
 
 
 def _validator(response: httpx.Response) -> str:
-    """Return the strong ETag, else the time of change: what If-Range may hold; "" when there is neither."""
+    """Return the strong ETag, else the time of change: what If-Range may hold; "" when there is
+    neither.
+    """
     tag = str(response.headers.get("etag", ""))
     return tag if tag.startswith('"') else str(response.headers.get("last-modified", ""))

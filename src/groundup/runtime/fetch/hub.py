@@ -1,6 +1,8 @@
-"""Data sets of the Hugging Face Hub. Reads the network: the list of files through the Hub's client, the bytes through our own.
+"""Data sets of the Hugging Face Hub. Reads the network: the list of files through the Hub's client,
+the bytes through our own.
 
-Our own, since it resumes, checks the SHA-256 that the Hub keeps of large files, and follows no redirect to a private address.
+Our own, since it resumes, checks the SHA-256 that the Hub keeps of large files, and follows no
+redirect to a private address.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ def parse(path: str) -> tuple[str, str, str]:
     Raises:
         SourceError: it is no address of a data set.
     """
-    match = re.fullmatch(r"hf://datasets/([\w.-]+/[\w.-]+)(?:@([\w.%~-]+))?(?:/(.*))?", path, re.DOTALL)
+    match = re.fullmatch(
+        r"hf://datasets/([\w.-]+/[\w.-]+)(?:@([\w.%~-]+))?(?:/(.*))?", path, re.DOTALL
+    )
     if match is None or ".." in match[1]:
         raise SourceError(f"{path}: expected {_FORM}")
     return match[1], unquote(match[2] or "main"), match[3] or ""
@@ -59,7 +63,9 @@ class Dataset:
         """
         files = [file for file in self._tree() if _below(file.path, folder)]
         if not files:
-            raise SourceError(f"{self.address}/{folder}: there is no such file or folder; correct the path in the recipe")
+            raise SourceError(
+                f"{self.address}/{folder}: there is no such file or folder; correct the path in the recipe"
+            )
         return files
 
     def _tree(self) -> list[FarFile]:
@@ -72,10 +78,18 @@ class Dataset:
         if isinstance(known, list):
             return [FarFile(*entry) for entry in known]
         try:
-            found = list(_api().list_repo_tree(self.name, recursive=True, revision=self.commit, repo_type="dataset"))
+            found = list(
+                _api().list_repo_tree(
+                    self.name, recursive=True, revision=self.commit, repo_type="dataset"
+                )
+            )
         except Exception as error:
             raise _told(self.address, error) from None
-        files = [FarFile(f.path, f.size, f.blob_id, f.lfs.sha256 if f.lfs else "") for f in found if isinstance(f, RepoFile)]
+        files = [
+            FarFile(f.path, f.size, f.blob_id, f.lfs.sha256 if f.lfs else "")
+            for f in found
+            if isinstance(f, RepoFile)
+        ]
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, [astuple(one) for one in files])
         return files
@@ -95,7 +109,9 @@ def at_revision(name: str, revision: str) -> Dataset:
     if re.fullmatch(r"[0-9a-f]{40}", revision):
         return Dataset(name, revision)
     try:
-        return Dataset(name, str(_api().repo_info(name, revision=revision, repo_type="dataset").sha))
+        return Dataset(
+            name, str(_api().repo_info(name, revision=revision, repo_type="dataset").sha)
+        )
     except Exception as error:
         raise _told(f"hf://datasets/{name}@{revision}", error) from None
 
@@ -126,12 +142,17 @@ def _api() -> HfApi:
 
 
 def _told(where: str, error: Exception) -> SourceError:
-    """Return what went wrong in one line. The client has an exception for each answer, and passes on those of its own clients."""
+    """Return what went wrong in one line. The client has an exception for each answer, and passes
+    on those of its own clients.
+    """
     what: dict[str, Any] = {
         "GatedRepoError": "its owner wants to be asked; accept the terms on its page, and set HF_TOKEN",
         "RepositoryNotFoundError": "there is no such data set, or it is private; correct the path, or set HF_TOKEN",
         "RevisionNotFoundError": "there is no such revision; correct what follows @ in the recipe",
         "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set, and it is not in the cache",
     }
-    said = what.get(type(error).__name__) or f"cannot be listed: {' '.join(str(error).split())[:200]}; check the network and run again"
+    said = (
+        what.get(type(error).__name__)
+        or f"cannot be listed: {' '.join(str(error).split())[:200]}; check the network and run again"
+    )
     return SourceError(f"{where}: {said}")

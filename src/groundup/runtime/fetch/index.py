@@ -1,4 +1,6 @@
-"""Finds a file of a package in the index that pip is configured for. Reads the index's page of one project."""
+"""Finds a file of a package in the index that pip is configured for. Reads the index's page of one
+project.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ def index_url() -> str:
         try:
             from pip._internal.models.index import PyPI
         except ImportError:
-            raise SourceError("no package index is known; set PIP_INDEX_URL, or install pip") from None
+            raise SourceError(
+                "no package index is known; set PIP_INDEX_URL, or install pip"
+            ) from None
         configured = str(PyPI.simple_url)
     return configured.rstrip("/") + "/"
 
@@ -99,7 +103,12 @@ def read_page(body: bytes, content_type: str, base: str) -> list[PackageFile]:
     if "json" in content_type:
         try:
             entries = json.loads(body)["files"]
-            return [PackageFile(e["filename"], urljoin(base, e["url"]), e.get("hashes", {}).get("sha256", "")) for e in entries]
+            return [
+                PackageFile(
+                    e["filename"], urljoin(base, e["url"]), e.get("hashes", {}).get("sha256", "")
+                )
+                for e in entries
+            ]
         except (ValueError, KeyError, TypeError, AttributeError):
             raise SourceError("the package index answers with a page that cannot be read") from None
     links = _Links()
@@ -119,17 +128,25 @@ def choose(wanted: Requirement, files: list[PackageFile]) -> PackageFile:
     Raises:
         SourceError: there is none; the line names what there is.
     """
-    here = [file for file in files if _version_of(file.filename, wanted.name) == wanted.version.lower()]
+    here = [
+        file for file in files if _version_of(file.filename, wanted.name) == wanted.version.lower()
+    ]
     for file in files if wanted.filename else here:
-        if file.filename == wanted.filename or (not wanted.filename and file.filename.endswith(_SDIST)):
+        if file.filename == wanted.filename or (
+            not wanted.filename and file.filename.endswith(_SDIST)
+        ):
             return file
     seen = ", ".join(file.filename for file in here[:5]) or f"{len(files)} files of other versions"
     what = wanted.filename or f"a source distribution of {wanted.version}"
-    raise SourceError(f"pypi:{wanted.name}=={wanted.version}: the index does not hold {what}; it has {seen}")
+    raise SourceError(
+        f"pypi:{wanted.name}=={wanted.version}: the index does not hold {what}; it has {seen}"
+    )
 
 
 def _version_of(filename: str, name: str) -> str:
-    stem = next((filename.removesuffix(suffix) for suffix in _SDIST if filename.endswith(suffix)), "")
+    stem = next(
+        (filename.removesuffix(suffix) for suffix in _SDIST if filename.endswith(suffix)), ""
+    )
     project, _, version = stem.rpartition("-") if stem else ("", "", "")
     if filename.endswith(".whl"):
         project, version = [*filename.split("-"), ""][:2]

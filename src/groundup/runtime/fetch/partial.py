@@ -1,6 +1,8 @@
-"""Brings bytes from far away into one file, going on where an earlier try broke off. Writes `CACHE/partial/NAME/`.
+"""Brings bytes from far away into one file, going on where an earlier try broke off. Writes
+`CACHE/partial/NAME/`.
 
-What is half there counts only together with the validator (ETag, or time of change) that its server gave it.
+What is half there counts only together with the validator (ETag, or time of change) that its server
+gave it.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ STALL_SECONDS, STALL_BYTES = 120.0, 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """Bytes on their way: where they start in the file, its whole size (0 when unknown) and what tells it from a changed one."""
+    """Bytes on their way: where they start in the file, its whole size (0 when unknown) and what
+    tells it from a changed one.
+    """
 
     start: int
     total: int
@@ -44,7 +48,9 @@ Opener = Callable[[int, str], AbstractContextManager[Body]]
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """A file that is on its way, and the validator of what is there of it; who sets `stop` ends its transfer."""
+    """A file that is on its way, and the validator of what is there of it; who sets `stop` ends its
+    transfer.
+    """
 
     folder: Path
     stop: threading.Event = field(default_factory=threading.Event)
@@ -56,9 +62,13 @@ class Partial:
 
     @property
     def validator(self) -> str:
-        """What the server gave to tell this file from a changed one; "" when there is nothing to go on from."""
+        """What the server gave to tell this file from a changed one; "" when there is nothing to go
+        on from.
+        """
         seen: Any = read_json(self.folder / "seen.json")
-        return str(seen.get("validator", "")) if isinstance(seen, dict) and self.file.is_file() else ""
+        return (
+            str(seen.get("validator", "")) if isinstance(seen, dict) and self.file.is_file() else ""
+        )
 
     @property
     def size(self) -> int:
@@ -79,7 +89,9 @@ class Partial:
 
 @contextmanager
 def partial(root: Path, name: str) -> Iterator[Partial]:
-    """Hand out the file `name` on its way below `root`, to one process at a time; without a validator nothing of it stays."""
+    """Hand out the file `name` on its way below `root`, to one process at a time; without a
+    validator nothing of it stays.
+    """
     folder = root / name
     descriptor = _locked(folder)
     try:
@@ -110,7 +122,8 @@ def fill(half: Partial, opener: Opener, bar: Progress, where: str) -> None:
     """Bring what is missing of a file, with more tries as long as there is something to go on from.
 
     Args:
-        opener: from the bytes that are there and their validator to a body that starts behind them, or at 0.
+        opener: from the bytes that are there and their validator to a body that starts behind them,
+            or at 0.
         where: the address, for errors.
 
     Raises:
@@ -128,7 +141,8 @@ def fill(half: Partial, opener: Opener, bar: Progress, where: str) -> None:
             if failed >= TRIES or not (half.validator or isinstance(error, BusyError)):
                 raise
         except SourceError:
-            # What does not go on from here may begin anew: the half that is there was of another file, or whole already.
+            # What does not go on from here may begin anew: the half that is there was of another
+            # file, or whole already.
             half.drop()
             if anew or not before:
                 raise
@@ -144,7 +158,9 @@ def _write(half: Partial, body: Body, bar: Progress, where: str) -> None:
     done, since, mark = body.start, time.monotonic(), body.start
     with half.file.open("ab") as file:
         if file.tell() != body.start:
-            raise SourceError(f"{where}: the server goes on at byte {body.start:,}, not at {file.tell():,}; run again")
+            raise SourceError(
+                f"{where}: the server goes on at byte {body.start:,}, not at {file.tell():,}; run again"
+            )
         for part in body.parts:
             if half.stop.is_set():
                 raise StoppedError
@@ -155,9 +171,15 @@ def _write(half: Partial, body: Body, bar: Progress, where: str) -> None:
                 raise SourceError(f"{where}: it is longer than {MAX_BYTES >> 40} TB")
             if time.monotonic() - since > STALL_SECONDS:
                 if done - mark < STALL_BYTES:
-                    raise LostError(f"{where}: {done - mark:,} bytes came in {STALL_SECONDS:.0f} s; run again")
+                    raise LostError(
+                        f"{where}: {done - mark:,} bytes came in {STALL_SECONDS:.0f} s; run again"
+                    )
                 since, mark = time.monotonic(), done
     if body.total and done > body.total:
-        raise SourceError(f"{where}: {done:,} bytes came, and {body.total:,} were announced; run again")
+        raise SourceError(
+            f"{where}: {done:,} bytes came, and {body.total:,} were announced; run again"
+        )
     if body.total and done != body.total:
-        raise LostError(f"{where}: the connection ended after {done:,} of {body.total:,} bytes; run again")
+        raise LostError(
+            f"{where}: the connection ended after {done:,} of {body.total:,} bytes; run again"
+        )

@@ -1,4 +1,6 @@
-"""Places of many files: S3 buckets and data sets of the Hugging Face Hub. Lists them, and brings files into the cache."""
+"""Places of many files: S3 buckets and data sets of the Hugging Face Hub. Lists them, and brings
+files into the cache.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True, order=True)
 class FarFile:
-    """A file in a far place: its path there, bytes, what changes with its content, and its SHA-256 where the place says it."""
+    """A file in a far place: its path there, bytes, what changes with its content, and its SHA-256
+    where the place says it.
+    """
 
     path: str
     size: int
@@ -32,7 +36,9 @@ class FarFile:
 
 
 class Place(Protocol):
-    """Where files are listed and read. Its address holds no credentials, and names one state where the place keeps several."""
+    """Where files are listed and read. Its address holds no credentials, and names one state where
+    the place keeps several.
+    """
 
     @property
     def address(self) -> str:
@@ -47,7 +53,9 @@ class Place(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """The files of a place that belong to a source, by origin, sorted; and how many its include and exclude leave out."""
+    """The files of a place that belong to a source, by origin, sorted; and how many its include and
+    exclude leave out.
+    """
 
     place: Place
     files: dict[str, FarFile]
@@ -55,7 +63,11 @@ class Selected:
 
     def missing(self) -> list[FarFile]:
         """Return the files that are not in the cache."""
-        return [file for file in self.files.values() if cached(_name(self.place, file), file.sha256) is None]
+        return [
+            file
+            for file in self.files.values()
+            if cached(_name(self.place, file), file.sha256) is None
+        ]
 
 
 def select(place: Place, path: str, wanted: Selection) -> Selected:
@@ -81,13 +93,18 @@ def select(place: Place, path: str, wanted: Selection) -> Selected:
         else:
             skipped += 1
     if not files:
-        why = f"include and exclude leave nothing of {skipped} files" if skipped else f"none of its {len(found)} files matches"
+        why = (
+            f"include and exclude leave nothing of {skipped} files"
+            if skipped
+            else f"none of its {len(found)} files matches"
+        )
         raise SourceError(f"{place.address}/{path}: {why}; correct the path in the recipe")
     return Selected(place, dict(sorted(files.items())), skipped)
 
 
 def bring_all(selected: Selected, source: str) -> list[Path]:
-    """Return where the files lie in the cache, in the order of `selected`, after fetching those that are missing.
+    """Return where the files lie in the cache, in the order of `selected`, after fetching those
+    that are missing.
 
     Raises:
         SourceError: one of them cannot be fetched.
@@ -96,7 +113,9 @@ def bring_all(selected: Selected, source: str) -> list[Path]:
     missing = selected.missing()
     size = sum(file.size for file in missing)
     if missing:
-        say(f'source "{source}": fetching {len(missing):,} files, {size / 1e6:,.1f} MB, from {place.address}')
+        say(
+            f'source "{source}": fetching {len(missing):,} files, {size / 1e6:,.1f} MB, from {place.address}'
+        )
     with progress(f"fetching {source}", size, "B") as bar, ThreadPoolExecutor(AT_ONCE) as pool:
         stop = threading.Event()
         work = [pool.submit(_bring, place, file, bar, stop) for file in files]
@@ -111,7 +130,13 @@ def bring_all(selected: Selected, source: str) -> list[Path]:
 def _bring(place: Place, file: FarFile, bar: Progress, stop: threading.Event) -> Path:
     name, where = _name(place, file), f"{place.address}/{file.path}"
     found = cached(name, file.sha256)
-    return found or keep(name, filename_of(file.path), file.sha256, lambda half: place.bring(file, replace(half, stop=stop), bar), where)
+    return found or keep(
+        name,
+        filename_of(file.path),
+        file.sha256,
+        lambda half: place.bring(file, replace(half, stop=stop), bar),
+        where,
+    )
 
 
 def _name(place: Place, file: FarFile) -> str:

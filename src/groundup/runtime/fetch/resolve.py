@@ -1,4 +1,6 @@
-"""Tells which far place a path names, and what a source will fetch from it. Reads the network; writes nothing."""
+"""Tells which far place a path names, and what a source will fetch from it. Reads the network;
+writes nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Buckets of S3 and of stores that speak its protocol. Reads the network; the recipe names bucket and path, never a host.
+"""Buckets of S3 and of stores that speak its protocol. Reads the network; the recipe names bucket
+and path, never a host.
 
-Through pyarrow's own client, which is installed anyway: s3fs would bring aiobotocore, botocore and aiohttp for the same.
-Where to and who we are comes from the usual environment (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_PROFILE, ...).
+Through pyarrow's own client, which is installed anyway: s3fs would bring aiobotocore, botocore and
+aiohttp for the same. Where to and who we are comes from the usual environment (AWS_ENDPOINT_URL,
+AWS_REGION, AWS_ACCESS_KEY_ID, AWS_PROFILE, ...).
 """
 
 from __future__ import annotations
@@ -26,8 +28,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _CHUNK = 4 << 20
-# Any of these, or a file of credentials, says who asks; without them a bucket is asked as anybody may.
-_KNOWN = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
+# Any of these, or a file of credentials, says who asks; without them a bucket is asked as anybody
+# may.
+_KNOWN = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_PROFILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+)
 
 
 def parse(path: str) -> tuple[str, str]:
@@ -38,7 +46,9 @@ def parse(path: str) -> tuple[str, str]:
     """
     match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?", path, re.DOTALL)
     if match is None or ".." in match[1]:
-        raise SourceError(f"{path}: expected s3://BUCKET/PATH, with the bucket in small letters, digits, dots and hyphens")
+        raise SourceError(
+            f"{path}: expected s3://BUCKET/PATH, with the bucket in small letters, digits, dots and hyphens"
+        )
     return match[1], match[2] or ""
 
 
@@ -50,7 +60,8 @@ class Bucket:
         self._system: S3FileSystem | None = None
 
     def files(self, folder: str) -> list[FarFile]:
-        """Return the object `folder`, or all below it; size and time of change stand for the content.
+        """Return the object `folder`, or all below it; size and time of change stand for the
+        content.
 
         Raises:
             SourceError: there is no such bucket, or it may not be read.
@@ -60,10 +71,18 @@ class Bucket:
         def look(system: S3FileSystem) -> list[FarFile]:
             place = f"{self.name}/{folder}".rstrip("/")
             one = system.get_file_info(place)
-            found = [one] if one.type == FileType.File else system.get_file_info(FileSelector(place, recursive=True))
+            found = (
+                [one]
+                if one.type == FileType.File
+                else system.get_file_info(FileSelector(place, recursive=True))
+            )
             # An empty object whose name ends in a slash is how some tools make folders.
             return [
-                FarFile(info.path.removeprefix(f"{self.name}/"), info.size, f"{info.size}-{info.mtime_ns}")
+                FarFile(
+                    info.path.removeprefix(f"{self.name}/"),
+                    info.size,
+                    f"{info.size}-{info.mtime_ns}",
+                )
                 for info in found
                 if info.type == FileType.File
             ]
@@ -76,7 +95,9 @@ class Bucket:
 
         @contextmanager
         def opener(offset: int, validator: str) -> Iterator[Body]:
-            stream = self._asked(lambda system: system.open_input_file(f"{self.name}/{file.path}"), file.path)
+            stream = self._asked(
+                lambda system: system.open_input_file(f"{self.name}/{file.path}"), file.path
+            )
             with stream:
                 etag = stream.metadata().get(b"ETag", b"").decode("ascii", "replace")
                 start = offset if etag == validator else 0
@@ -86,7 +107,9 @@ class Bucket:
         fill(half, opener, bar, where)
         # What is longer came in several parts, and may have been replaced between two of them.
         if file.size > _CHUNK and self.files(file.path) != [file]:
-            raise SourceError(f"{where}: it changed while it was fetched; run again when it is at rest")
+            raise SourceError(
+                f"{where}: it changed while it was fetched; run again when it is at rest"
+            )
 
     def _parts(self, read: Callable[[int], bytes], where: str) -> Iterator[bytes]:
         while True:
@@ -99,7 +122,9 @@ class Bucket:
             yield part
 
     def _asked(self, ask: Callable[[S3FileSystem], T], path: str) -> T:
-        """Return what the bucket answers; where the environment names nobody, it is asked as anybody may, then as this machine."""
+        """Return what the bucket answers; where the environment names nobody, it is asked as
+        anybody may, then as this machine.
+        """
         where = f"{self.address}/{path}"
         known = _credentials()
         try:
@@ -113,7 +138,9 @@ class Bucket:
                 self._system = _connect(self.name, anonymous=False)
                 return ask(self._system)
         except FileNotFoundError:
-            raise SourceError(f"{where}: there is no such file or folder; correct the path in the recipe") from None
+            raise SourceError(
+                f"{where}: there is no such file or folder; correct the path in the recipe"
+            ) from None
         except OSError as error:
             raise _told(where, error) from None
 
@@ -142,7 +169,10 @@ def _region(bucket: str, endpoint: str) -> str:
 
 
 def _credentials() -> bool:
-    files = {"AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials", "AWS_CONFIG_FILE": "~/.aws/config"}
+    files = {
+        "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials",
+        "AWS_CONFIG_FILE": "~/.aws/config",
+    }
     return any(os.environ.get(name) for name in _KNOWN) or any(
         Path(os.environ.get(name, usual)).expanduser().is_file() for name, usual in files.items()
     )
@@ -153,13 +183,19 @@ def _denied(error: OSError) -> bool:
 
 
 def _told(where: str, error: OSError) -> SourceError:
-    """Return what went wrong in one line, with what to do; a connection that broke may be tried again."""
+    """Return what went wrong in one line, with what to do; a connection that broke may be tried
+    again.
+    """
     text = _line(error)
     if _denied(error):
-        return SourceError(f"{where}: it may not be read; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
+        return SourceError(
+            f"{where}: it may not be read; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        )
     if "NO_SUCH_BUCKET" in text:
         return SourceError(f"{where}: there is no such bucket; correct the path in the recipe")
-    return LostError(f"{where}: cannot be fetched: {text}; check the network, AWS_REGION and AWS_ENDPOINT_URL, and run again")
+    return LostError(
+        f"{where}: cannot be fetched: {text}; check the network, AWS_REGION and AWS_ENDPOINT_URL, and run again"
+    )
 
 
 def _line(error: OSError) -> str:

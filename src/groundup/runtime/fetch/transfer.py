@@ -1,4 +1,6 @@
-"""Plain, bounded HTTP: redirects by hand, addresses checked, certificates as pip has them. Reads the network; writes nothing."""
+"""Plain, bounded HTTP: redirects by hand, addresses checked, certificates as pip has them. Reads
+the network; writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,8 @@ class Access:
 
     Attributes:
         trusted: anything, as from the package index that pip is configured for.
-        origins: what the user's environment names, scheme and host; they may be private, and plain HTTP.
+        origins: what the user's environment names, scheme and host; they may be private, and plain
+            HTTP.
         plain: HTTP to public hosts, too, as a list of web pages has it.
         token: goes to `origins`, and nowhere else.
     """
@@ -57,7 +60,9 @@ class Access:
     def check(self, url: str) -> None:
         """Raise SourceError unless the scheme and the host of `url` may be reached."""
         parts = urlsplit(url)
-        if parts.scheme != "https" and not (parts.scheme == "http" and (self.plain or self.trusts(url))):
+        if parts.scheme != "https" and not (
+            parts.scheme == "http" and (self.plain or self.trusts(url))
+        ):
             raise SourceError(f"{shown(url)}: only https:// is fetched")
         if not parts.hostname:
             raise SourceError(f"{shown(url)}: it names no host")
@@ -68,7 +73,9 @@ class LostError(SourceError):
 
 
 class BusyError(LostError):
-    """A server that answers that it cannot now: another try may do, whatever there is to go on from."""
+    """A server that answers that it cannot now: another try may do, whatever there is to go on
+    from.
+    """
 
 
 class StoppedError(Exception):
@@ -76,7 +83,9 @@ class StoppedError(Exception):
 
 
 class Deadline:
-    """Cuts a connection when its time is up: a server that sends a byte a minute never runs into a timeout of a read."""
+    """Cuts a connection when its time is up: a server that sends a byte a minute never runs into a
+    timeout of a read.
+    """
 
     def __init__(self) -> None:
         self.expired = False
@@ -111,7 +120,8 @@ class Deadline:
         own = self._stream.get_extra_info("socket") if self._stream is not None else None
         if own is not None:
             try:
-                # Of the plain socket: that of TLS would pull the rug from under the thread that reads.
+                # Of the plain socket: that of TLS would pull the rug from under the thread that
+                # reads.
                 socket.socket.shutdown(own, socket.SHUT_RDWR)
             except OSError:
                 return
@@ -137,24 +147,38 @@ def _context(*files: str) -> ssl.SSLContext:
 
 
 def _certificates() -> ssl.SSLContext:
-    return _context(*(os.environ.get(name, "") for name in ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")))
+    return _context(
+        *(os.environ.get(name, "") for name in ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"))
+    )
 
 
 def client() -> httpx.Client:
     """Return a client for one host: connections are kept by address, which hosts may share."""
     import httpx
 
-    return httpx.Client(verify=_certificates(), timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=True)
+    return httpx.Client(
+        verify=_certificates(), timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=True
+    )
 
 
 def _proxied(url: httpx.URL) -> bool:
-    """Return whether a proxy stands between this machine and `url`; it resolves names itself, and is trusted with them."""
-    return bool(getproxies().get(url.scheme) or getproxies().get("all")) and not proxy_bypass(url.host)
+    """Return whether a proxy stands between this machine and `url`; it resolves names itself, and
+    is trusted with them.
+    """
+    return bool(getproxies().get(url.scheme) or getproxies().get("all")) and not proxy_bypass(
+        url.host
+    )
 
 
 @contextmanager
-def fetched(url: str, access: Access, headers: Mapping[str, str] | None = None, seconds: float = PAGE_SECONDS) -> Iterator[Fetched]:
-    """Open a URL, redirects followed and each of them checked, and hand out the answer for streaming.
+def fetched(
+    url: str,
+    access: Access,
+    headers: Mapping[str, str] | None = None,
+    seconds: float = PAGE_SECONDS,
+) -> Iterator[Fetched]:
+    """Open a URL, redirects followed and each of them checked, and hand out the answer for
+    streaming.
 
     Args:
         headers: beside our own.
@@ -172,7 +196,10 @@ def fetched(url: str, access: Access, headers: Mapping[str, str] | None = None, 
             here = url
             for _ in range(MAX_REDIRECTS + 1):
                 access.check(here)
-                with client() as line, sent(line, here, access, headers or {}, deadline) as response:
+                with (
+                    client() as line,
+                    sent(line, here, access, headers or {}, deadline) as response,
+                ):
                     if not response.has_redirect_location:
                         _expect_ok(response, url)
                         yield Fetched(response, deadline)
@@ -185,7 +212,9 @@ def fetched(url: str, access: Access, headers: Mapping[str, str] | None = None, 
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         if is_full_disk(error):
             raise
-        raise LostError(f"{shown(url)}: cannot be fetched: {_reason(error, deadline)}; check the network and run again") from None
+        raise LostError(
+            f"{shown(url)}: cannot be fetched: {_reason(error, deadline)}; check the network and run again"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,12 +232,18 @@ def _reason(error: Exception, deadline: Deadline) -> str:
 def _expect_ok(response: httpx.Response, url: str) -> None:
     if response.status_code not in (200, 206):
         failed = BusyError if response.status_code in (429, 500, 502, 503, 504) else SourceError
-        raise failed(f"{shown(url)}: the server answers {response.status_code} {response.reason_phrase}; check the address")
+        raise failed(
+            f"{shown(url)}: the server answers {response.status_code} {response.reason_phrase}; check the address"
+        )
 
 
 @contextmanager
-def sent(line: httpx.Client, url: str, access: Access, headers: Mapping[str, str], deadline: Deadline) -> Iterator[httpx.Response]:
-    """Send one request, to the very address that was checked, and hand out the answer; no redirect is followed."""
+def sent(
+    line: httpx.Client, url: str, access: Access, headers: Mapping[str, str], deadline: Deadline
+) -> Iterator[httpx.Response]:
+    """Send one request, to the very address that was checked, and hand out the answer; no redirect
+    is followed.
+    """
     import httpx
 
     target = httpx.URL(url)
@@ -219,7 +254,9 @@ def sent(line: httpx.Client, url: str, access: Access, headers: Mapping[str, str
         check_literal(target.host)
     if not access.trusts(url) and not _proxied(target):
         # A second look-up could give another address.
-        address = resolve_public(target.host, target.port or (443 if target.scheme == "https" else 80))[0]
+        address = resolve_public(
+            target.host, target.port or (443 if target.scheme == "https" else 80)
+        )[0]
         own["Host"], extensions["sni_hostname"] = target.netloc.decode("ascii"), target.host
         target = target.copy_with(host=address)
     request = line.build_request("GET", target, headers=own, extensions=extensions)
@@ -237,5 +274,7 @@ def page(url: str, access: Access, accept: str) -> tuple[bytes, str]:
         for part in answer.response.iter_bytes():
             body += part
             if len(body) > MAX_PAGE_BYTES:
-                raise SourceError(f"{shown(url)}: the page is longer than {MAX_PAGE_BYTES >> 20} MB")
+                raise SourceError(
+                    f"{shown(url)}: the page is longer than {MAX_PAGE_BYTES >> 20} MB"
+                )
         return bytes(body), answer.response.headers.get("content-type", "")

@@ -1,7 +1,8 @@
-"""The same map over shards: in this process, in local processes (processes.py), or on a Ray cluster (cluster.py).
+"""The same map over shards: in this process, in local processes (processes.py), or on a Ray cluster
+(cluster.py).
 
-Results come in the order of the items. A worker that is lost costs the item that it had, which is tried again. Reads and
-writes nothing itself.
+Results come in the order of the items. A worker that is lost costs the item that it had, which is
+tried again. Reads and writes nothing itself.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from groundup.runtime.workers.processes import Processes
 
 Result = TypeVar("Result")
 
-# An item that takes its worker with it so often does it by itself: a decoder that crashes, more memory than there is.
+# An item that takes its worker with it so often does it by itself: a decoder that crashes, more
+# memory than there is.
 ATTEMPTS = 3
 ADVICE = "run again with fewer workers if memory is short, else leave out the raw file that does it"
 
 
 class Workers:
-    """Who maps functions over shards: `count` local processes (one is this process itself), or `pool`."""
+    """Who maps functions over shards: `count` local processes (one is this process itself), or
+    `pool`.
+    """
 
     def __init__(self, count: int = 1, pool: Pool | None = None) -> None:
         self.count = count
@@ -37,18 +41,22 @@ class Workers:
         """Make ready.
 
         Raises:
-            GroundupError: there are no workers, or they cannot give the answers that this process would.
+            GroundupError: there are no workers, or they cannot give the answers that this process
+                would.
         """
         if self.pool is not None:
             self.pool.start()
 
     def map(
-        self, function: Callable[..., Result], items: Sequence[tuple[Any, ...]], names: Sequence[str] | None = None
+        self,
+        function: Callable[..., Result],
+        items: Sequence[tuple[Any, ...]],
+        names: Sequence[str] | None = None,
     ) -> Iterator[Result]:
         """Yield `function(*item)` for every item, in order.
 
-        An item that fails fails the map, after the items before it have been yielded. `function` and the items
-        must pickle when there is more than one worker. `names` are for messages.
+        An item that fails fails the map, after the items before it have been yielded. `function`
+        and the items must pickle when there is more than one worker. `names` are for messages.
 
         Raises:
             GroundupError: the worker of one item died three times (killed, out of memory).
@@ -57,7 +65,9 @@ class Workers:
             for item in items:
                 yield function(*item)
             return
-        yield from _Map(self.pool, function, items, names or [f"item {n}" for n in range(len(items))]).results()
+        yield from _Map(
+            self.pool, function, items, names or [f"item {n}" for n in range(len(items))]
+        ).results()
 
     def close(self) -> None:
         """Stop the workers at once; what they had committed stays."""
@@ -67,7 +77,9 @@ class Workers:
 
 @dataclass
 class _Map:
-    """One map that is on: which items wait, in order, which have ended, and how often each has lost its worker."""
+    """One map that is on: which items wait, in order, which have ended, and how often each has lost
+    its worker.
+    """
 
     pool: Pool
     function: Callable[..., Any]
@@ -104,7 +116,8 @@ class _Map:
     def _end(self, number: int, value: Any, error: Exception | None) -> None:
         self.ended[number] = (value, error)
         if error is not None:
-            # What comes after it will not be asked for. Sorted, since the rest of a heap need not be one.
+            # What comes after it will not be asked for. Sorted, since the rest of a heap need not
+            # be one.
             self.waiting = sorted(other for other in self.waiting if other < number)
 
     def _lost(self, number: int, how: str) -> None:
@@ -113,7 +126,11 @@ class _Map:
             say(f"warning: {self.names[number]}: {how}; it is tried again")
             heapq.heappush(self.waiting, number)
         else:
-            self._end(number, None, GroundupError(f"{self.names[number]}: {how}, {ATTEMPTS} times; {ADVICE}"))
+            self._end(
+                number,
+                None,
+                GroundupError(f"{self.names[number]}: {how}, {ATTEMPTS} times; {ADVICE}"),
+            )
 
 
 def default_workers() -> int:

@@ -1,6 +1,8 @@
-"""What runs where the work is done: makes a call and packs its answer; says what a machine has and sees.
+"""What runs where the work is done: makes a call and packs its answer; says what a machine has and
+sees.
 
-Reads the places that it is told to look at, and writes a mark beside one of them. Ray carries this module to its nodes by
+Reads the places that it is told to look at, and writes a mark beside one of them. Ray carries this
+module to its nodes by
 value, to find out whether groundup is there at all: so it imports the standard library only.
 """
 
@@ -23,7 +25,9 @@ _FAULTLESS: set[str] = set()
 
 
 def attempt(call: bytes) -> bytes:
-    """Make a pickled (function, arguments) call and return its pickled (value, error), one of which is None."""
+    """Make a pickled (function, arguments) call and return its pickled (value, error), one of which
+    is None.
+    """
     try:
         function, arguments = pickle.loads(call)
         return pickle.dumps((function(*arguments), None))
@@ -43,7 +47,8 @@ def _pack_error(error: Exception) -> bytes:
 
 
 def perform(expected: Mapping[str, Any], call: bytes) -> tuple[str, bytes]:
-    """Make a call on a node of a cluster, if the node is what is expected; an empty call only looks.
+    """Make a call on a node of a cluster, if the node is what is expected; an empty call only
+    looks.
 
     Returns:
         what is wrong with the node ("" for nothing), and the answer.
@@ -61,7 +66,11 @@ def fault(expected: Mapping[str, Any]) -> str:
     found = versions(expected["versions"])
     if not found["groundup"]:
         return f"groundup is not installed there; run `pip install groundup=={expected['versions']['groundup']}` on every node"
-    differ = [f"{name} {found[name] or 'is missing'} (here {want})" for name, want in expected["versions"].items() if found[name] != want]
+    differ = [
+        f"{name} {found[name] or 'is missing'} (here {want})"
+        for name, want in expected["versions"].items()
+        if found[name] != want
+    ]
     if differ:
         return f"{', '.join(differ)}; install the same versions on every node"
     if sources() != expected["sources"]:
@@ -91,7 +100,9 @@ def _unwritable(folder: str) -> str:
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:
-    """Return the version of each distribution, "" for one that is not installed; Python's by its minor version."""
+    """Return the version of each distribution, "" for one that is not installed; Python's by its
+    minor version.
+    """
     return {name: _version(name) for name in names}
 
 
@@ -100,7 +111,11 @@ def _version(name: str) -> str:
         return ".".join(platform.python_version_tuple()[:2])
     if name == "groundup":
         # Not its metadata: a source tree on PYTHONPATH has none.
-        return str(getattr(importlib.import_module(name), "__version__", "")) if importlib.util.find_spec(name) else ""
+        return (
+            str(getattr(importlib.import_module(name), "__version__", ""))
+            if importlib.util.find_spec(name)
+            else ""
+        )
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -108,9 +123,13 @@ def _version(name: str) -> str:
 
 
 def sources() -> str:
-    """Return a SHA-256 over the source files of groundup: two checkouts of one version may hold different code."""
+    """Return a SHA-256 over the source files of groundup: two checkouts of one version may hold
+    different code.
+    """
     folder = Path(str(importlib.import_module("groundup").__file__)).parent
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
-        digest.update(f"{path.relative_to(folder).as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        digest.update(
+            f"{path.relative_to(folder).as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
+        )
     return digest.hexdigest()

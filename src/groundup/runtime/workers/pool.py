@@ -8,7 +8,9 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call ended: with the answer of `node.attempt`, or without one when its worker was lost, and how."""
+    """How a call ended: with the answer of `node.attempt`, or without one when its worker was lost,
+    and how.
+    """
 
     answer: bytes = b""
     lost: str = ""

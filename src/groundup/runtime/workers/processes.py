@@ -1,7 +1,8 @@
 """A pool of local worker processes. Reads and writes pipes to them.
 
-They are started by `python -c`, not forked: a forked child would inherit the run's lock and the threads of torch and Arrow.
-Nor by multiprocessing's spawn, which runs the main script again: one without `if __name__ == "__main__"` would start itself.
+They are started by `python -c`, not forked: a forked child would inherit the run's lock and the
+threads of torch and Arrow. Nor by multiprocessing's spawn, which runs the main script again: one
+without `if __name__ == "__main__"` would start itself.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from groundup.runtime.workers.node import attempt
 from groundup.runtime.workers.pool import Outcome
 
 # Modules are found where this process finds them; before that, nothing but `sys` is imported.
-_BEGIN = (
-    "import sys; sys.path[:] = sys.argv[3:]; from groundup.runtime.workers.processes import work; work(int(sys.argv[1]), int(sys.argv[2]))"
-)
+_BEGIN = "import sys; sys.path[:] = sys.argv[3:]; from groundup.runtime.workers.processes import work; work(int(sys.argv[1]), int(sys.argv[2]))"
 
 
 def work(descriptor: int, parent: int) -> None:
-    """Make the calls that come through a pipe until it is closed, and leave when the parent is gone."""
+    """Make the calls that come through a pipe until it is closed, and leave when the parent is
+    gone.
+    """
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     pipe = Connection(descriptor)
     with contextlib.suppress(EOFError, BrokenPipeError):
@@ -50,7 +51,9 @@ class Worker:
         self.pipe, theirs = Pipe()
         command = [sys.executable, "-c", _BEGIN, str(theirs.fileno()), str(os.getpid()), *sys.path]
         with theirs, _interrupts_held():
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
+            )
 
     def take(self, number: int, call: bytes) -> None:
         """Send a call. That the process has died meanwhile is noticed when the answer is read."""
@@ -78,7 +81,9 @@ class Worker:
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """A process that is started here leaves Ctrl-C to this one: it inherits the mask, from its first instruction on."""
+    """A process that is started here leaves Ctrl-C to this one: it inherits the mask, from its
+    first instruction on.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -118,7 +123,9 @@ class Processes:
         """Wait until calls have ended, and return how."""
         busy = [one for one in self.workers if one.call is not None]
         ready = wait([one.pipe for one in busy])
-        outcomes = [(one.call, one.outcome()) for one in busy if one.call is not None and one.pipe in ready]
+        outcomes = [
+            (one.call, one.outcome()) for one in busy if one.call is not None and one.pipe in ready
+        ]
         self.workers = [one for one in self.workers if not one.pipe.closed]
         return outcomes
 

@@ -1,7 +1,8 @@
 """A pool of workers on a Ray cluster, which this machine is a node of.
 
-Reads and writes the run directory as any worker does: artifacts go through the file system that all nodes share, and only
-their manifests through Ray. Writes `RUN/.staging/seen-*`, to see whether a node sees it.
+Reads and writes the run directory as any worker does: artifacts go through the file system that all
+nodes share, and only their manifests through Ray. Writes `RUN/.staging/seen-*`, to see whether a
+node sees it.
 """
 
 from __future__ import annotations
@@ -40,8 +41,15 @@ class Cluster:
         libraries: what every node must have in the version that is installed here.
     """
 
-    def __init__(self, address: str, writable: Path, places: Mapping[str, Path], libraries: tuple[str, ...]) -> None:
-        self.address, self.writable, self.places, self.libraries = address, writable, places, libraries
+    def __init__(
+        self, address: str, writable: Path, places: Mapping[str, Path], libraries: tuple[str, ...]
+    ) -> None:
+        self.address, self.writable, self.places, self.libraries = (
+            address,
+            writable,
+            places,
+            libraries,
+        )
         self.ray: Any = None
         self.cores = 0
         self.calls: dict[Any, int] = {}
@@ -50,7 +58,8 @@ class Cluster:
         """Connect, and look whether every node can do the work.
 
         Raises:
-            GroundupError: there is no such cluster, or a node lacks something or does not see the run.
+            GroundupError: there is no such cluster, or a node lacks something or does not see the
+                run.
         """
         if self.ray is not None:
             return
@@ -77,7 +86,11 @@ class Cluster:
 
     def _look(self) -> None:
         """Ask every node that has cores; one that dies meanwhile is none of them."""
-        names = {one["NodeID"]: one["NodeManagerHostname"] for one in self.ray.nodes() if one["Alive"] and one["Resources"].get("CPU")}
+        names = {
+            one["NodeID"]: one["NodeManagerHostname"]
+            for one in self.ray.nodes()
+            if one["Alive"] and one["Resources"].get("CPU")
+        }
         if not names:
             raise GroundupError(f"--ray {self.address}: no node of the cluster has a core (CPU)")
         looks = {self._on(name).remote(self.expected, b""): host for name, host in names.items()}
@@ -85,15 +98,21 @@ class Cluster:
         for reference in answered:
             self._outcome(reference)
         if silent:
-            raise GroundupError(f"node {looks[silent[0]]}: gave no answer in {LOOK_SECONDS} seconds; `ray status` tells how it is")
+            raise GroundupError(
+                f"node {looks[silent[0]]}: gave no answer in {LOOK_SECONDS} seconds; `ray status` tells how it is"
+            )
         self.cores = self._count_cores()
 
     def _on(self, name: str) -> Any:
-        strategy = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(name, soft=False)
+        strategy = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            name, soft=False
+        )
         return self.perform.options(num_cpus=0, scheduling_strategy=strategy)
 
     def room(self) -> bool:
-        """Whether Ray has fewer calls than keep its cores busy: it is never handed all of a large corpus."""
+        """Whether Ray has fewer calls than keep its cores busy: it is never handed all of a large
+        corpus.
+        """
         self.start()
         return len(self.calls) < max(CALLS_PER_CORE * self.cores, 1)
 
@@ -152,19 +171,24 @@ def connect(address: str) -> Any:
     """Join a Ray cluster and return the module `ray`.
 
     Raises:
-        GroundupError: Ray is not installed, or there is no such cluster, or this machine is none of its nodes.
+        GroundupError: Ray is not installed, or there is no such cluster, or this machine is none of
+            its nodes.
     """
     _reach(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
     try:
         import ray
         import ray.util.scheduling_strategies
     except ImportError:
-        raise GroundupError("--ray needs the extra `ray`: pip install 'groundup[ray]', on every node") from None
+        raise GroundupError(
+            "--ray needs the extra `ray`: pip install 'groundup[ray]', on every node"
+        ) from None
     try:
         with _own_signals():
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise GroundupError(f"--ray {address}: {_line(error)}; `ray start` makes this machine a node of a cluster") from None
+        raise GroundupError(
+            f"--ray {address}: {_line(error)}; `ray start` makes this machine a node of a cluster"
+        ) from None
     return ray
 
 
@@ -174,11 +198,15 @@ def _reach(address: str) -> None:
     if address == "auto":
         return
     if "/" in address or not host or not port.isdecimal():
-        raise GroundupError(f'--ray {address}: give "auto" on a node of the cluster, or HOST:PORT of its head; ray:// is not supported')
+        raise GroundupError(
+            f'--ray {address}: give "auto" on a node of the cluster, or HOST:PORT of its head; ray:// is not supported'
+        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
-        raise GroundupError(f"--ray {address}: nothing answers there ({error}); `ray start --head` begins a cluster") from None
+        raise GroundupError(
+            f"--ray {address}: nothing answers there ({error}); `ray start --head` begins a cluster"
+        ) from None
 
 
 @contextmanager
@@ -198,12 +226,20 @@ def _line(error: Exception) -> str:
 
 
 def shared_places(recipe: Recipe) -> dict[str, Path]:
-    """Return what every node must see beside the run directory: where raw files lie, fetched ones too, and the user's own code."""
+    """Return what every node must see beside the run directory: where raw files lie, fetched ones
+    too, and the user's own code.
+    """
     from groundup.collect.sources import split_pattern
     from groundup.runtime.fetch.cache import cache_root
 
-    places = {"the folder of the recipe": recipe.root} if any(":" in name for name in recipe.refine.filters) else {}
-    for path in [source.path for source in all_sources(recipe)] + ([recipe.tune.data] if recipe.tune.data else []):
+    places = (
+        {"the folder of the recipe": recipe.root}
+        if any(":" in name for name in recipe.refine.filters)
+        else {}
+    )
+    for path in [source.path for source in all_sources(recipe)] + (
+        [recipe.tune.data] if recipe.tune.data else []
+    ):
         if "://" in path or path.startswith(("pypi:", "scrape:")):
             cache_root().mkdir(parents=True, exist_ok=True)
             places["the cache ($GROUNDUP_CACHE moves it)"] = cache_root()

@@ -1,7 +1,8 @@
-"""Reads MediaWiki dumps and single pages of wikitext. Yields one document an article; redirects and other namespaces are listed.
+"""Reads MediaWiki dumps and single pages of wikitext. Yields one document an article; redirects and
+other namespaces are listed.
 
-A dump is cut at its `<page>` tags and each page parsed by itself: memory holds one page, a broken page costs itself,
-and no entity that a dump declares is ever in force.
+A dump is cut at its `<page>` tags and each page parsed by itself: memory holds one page, a broken
+page costs itself, and no entity that a dump declares is ever in force.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ _LEAD = 200
 
 
 def read_dump(item: Item, source: Source) -> Iterator[Document | Reject]:
-    """Yield the articles of a MediaWiki XML dump, in any encoding that has a byte order mark, or UTF-8."""
+    """Yield the articles of a MediaWiki XML dump, in any encoding that has a byte order mark, or
+    UTF-8.
+    """
     silent = silent_spaces(item.head)
     for number, page in enumerate(_pages(_utf8(item))):
         if page is None:
@@ -49,7 +52,9 @@ def read_dump(item: Item, source: Source) -> Iterator[Document | Reject]:
 
 
 def silent_spaces(head: bytes) -> frozenset[str]:
-    """Return what a dump calls its namespaces of files (6) and categories (14), whose links show nothing, in small letters."""
+    """Return what a dump calls its namespaces of files (6) and categories (14), whose links show
+    nothing, in small letters.
+    """
     codec = marked(head) or "utf-8"
     names = _NAMED_SPACE.findall(head.decode(codec, "replace").partition("</namespaces>")[0])
     return frozenset(html.unescape(name).lower() for name in names)
@@ -90,7 +95,9 @@ def _pages(parts: Iterator[bytes]) -> Iterator[bytes | None]:
 
 
 def _shortened(held: bytes) -> bytes:
-    """Drop what a page that is still growing can spare: all revisions but the last, or everything but its tail."""
+    """Drop what a page that is still growing can spare: all revisions but the last, or everything
+    but its tail.
+    """
     if held.count(b"<revision>") > 1:
         return _last_revision(held)
     return held[-16:]
@@ -114,7 +121,9 @@ def _article(page: ElementTree.Element, number: int, silent: frozenset[str]) -> 
     return _document(title, body, number, silent)
 
 
-def _document(title: str, body: str, number: int, silent: frozenset[str] = frozenset()) -> Document | Reject:
+def _document(
+    title: str, body: str, number: int, silent: frozenset[str] = frozenset()
+) -> Document | Reject:
     try:
         with deadline():
             text = to_text(body.replace("{{PAGENAME}}", title), silent)
@@ -126,12 +135,16 @@ def _document(title: str, body: str, number: int, silent: frozenset[str] = froze
 
 
 def read_page(item: Item, source: Source) -> Iterator[Document | Reject]:
-    """Yield a text file: as the page of wikitext that it is, or as plain text; the file's name is the title."""
+    """Yield a text file: as the page of wikitext that it is, or as plain text; the file's name is
+    the title.
+    """
     head = item.head.decode("utf-8", "replace")
     if wikitext_share(head) < _WIKITEXT_SHARE:
         yield from read_text(item, source)
         return
-    text = decode(read_all(item.stream, MAX_PAGE_BYTES), "" if source.encoding == "auto" else source.encoding)
+    text = decode(
+        read_all(item.stream, MAX_PAGE_BYTES), "" if source.encoding == "auto" else source.encoding
+    )
     # Pages copied out of a dump keep its escapes.
     text = html.unescape(text) if "&lt;ref" in text else text
     title = re.sub(r"[_-]+", " ", item.name.rpartition(".")[0] or item.name)

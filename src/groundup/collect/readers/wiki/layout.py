@@ -1,6 +1,8 @@
-"""The last steps from wikitext to text: tags, quotes and entities out, then lines. Reads text without templates; returns text.
+"""The last steps from wikitext to text: tags, quotes and entities out, then lines. Reads text
+without templates; returns text.
 
-Where something was taken out stands `GAP`, so that the punctuation around it is mended there and nowhere else.
+Where something was taken out stands `GAP`, so that the punctuation around it is mended there and
+nowhere else.
 """
 
 from __future__ import annotations
@@ -11,7 +13,10 @@ from collections.abc import Sequence
 # Marks that no wikitext can hold: what was dropped, and what was set aside as it is.
 GAP, MARK = "\x01", "\x00"
 _KEPT = re.compile(rf"{MARK}(\d+){MARK}")
-_BREAK = re.compile(r"<(?:br|hr)\b[^<>]*>|</(?:p|div|li|tr|dd|dt|h[1-6]|blockquote|center|poem|table)\s*>", re.IGNORECASE)
+_BREAK = re.compile(
+    r"<(?:br|hr)\b[^<>]*>|</(?:p|div|li|tr|dd|dt|h[1-6]|blockquote|center|poem|table)\s*>",
+    re.IGNORECASE,
+)
 _SMALL = re.compile(r"<su([pb])\b[^<>]*>([-+−0-9n]{1,8})</su[pb]\s*>", re.IGNORECASE)
 _RAISED = str.maketrans("0123456789+-−n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻ⁿ")
 _LOWERED = str.maketrans("0123456789+-−", "₀₁₂₃₄₅₆₇₈₉₊₋₋")
@@ -32,7 +37,9 @@ _NO_TEXT = " \t-–—.,;:()[]{}|!/'\"*#=_…،、。（）·•"
 def plain(text: str) -> str:
     """Take out what is left of markup inside lines, and close gaps."""
     if "<" in text:
-        text = _SMALL.sub(lambda small: small[2].translate(_RAISED if small[1] in "pP" else _LOWERED), text)
+        text = _SMALL.sub(
+            lambda small: small[2].translate(_RAISED if small[1] in "pP" else _LOWERED), text
+        )
         text = _TAG.sub("", _BREAK.sub("\n", text))
     if "-{" in text:
         text = _CONVERSION.sub(lambda rule: _variant(rule[1]), text)
@@ -45,11 +52,17 @@ def _variant(rule: str) -> str:
     if bar and set(flags) & set("HT-"):
         return ""
     first = forms.partition(";")[0]
-    return first.partition(":")[2].strip() if re.match(r"\s*[a-z]{2,3}(?:-[a-z]+)?\s*:", first) else forms
+    return (
+        first.partition(":")[2].strip()
+        if re.match(r"\s*[a-z]{2,3}(?:-[a-z]+)?\s*:", first)
+        else forms
+    )
 
 
 def closed(text: str) -> str:
-    """Close the gaps: no empty parentheses, no separators without what they separated, no double spaces."""
+    """Close the gaps: no empty parentheses, no separators without what they separated, no double
+    spaces.
+    """
     pieces = text.split(GAP)
     done: list[str] = []
     left = pieces[0]
@@ -67,7 +80,9 @@ def _joint(left: str, right: str) -> tuple[str, str]:
         return (left if left[-1:] in ("", " ", "\n") else left + right[:1]), ""
     before, after = left.rstrip(_SEPARATORS), right.lstrip(_SEPARATORS)
     if before.endswith(_OPENING):
-        return (before[:-1].rstrip(" "), after[1:]) if after.startswith(_CLOSING) else (before, after)
+        return (
+            (before[:-1].rstrip(" "), after[1:]) if after.startswith(_CLOSING) else (before, after)
+        )
     if after.startswith(_CLOSING):
         return before, after
     if before[-1:] in _LINE_START:
@@ -80,7 +95,9 @@ def _joint(left: str, right: str) -> tuple[str, str]:
 
 
 def lay_out(text: str, kept: Sequence[str]) -> str:
-    """Normalise headings, lists and blank lines, drop headings and bullets that nothing follows, and put back what was set aside."""
+    """Normalise headings, lists and blank lines, drop headings and bullets that nothing follows,
+    and put back what was set aside.
+    """
     lines: list[str] = []
     pending: list[tuple[int, str]] = []
     for raw in _spaced(text).split("\n"):
@@ -89,7 +106,9 @@ def lay_out(text: str, kept: Sequence[str]) -> str:
         if heading is not None:
             depth = len(heading[1])
             pending = [*(held for held in pending if held[0] < depth), (depth, heading[2])]
-        elif not line.strip(_NO_TEXT) or line[0] in "|!" or ("://" in line and _ADDRESS.match(line)):
+        elif (
+            not line.strip(_NO_TEXT) or line[0] in "|!" or ("://" in line and _ADDRESS.match(line))
+        ):
             lines += [""] if lines and lines[-1] else []
         else:
             for _, held in pending:

@@ -1,8 +1,10 @@
-"""What a wiki's templates show inside a sentence. Reads a name and arguments; returns words, or None for a template of layout.
+"""What a wiki's templates show inside a sentence. Reads a name and arguments; returns words, or
+None for a template of layout.
 
-Wikis hold hundreds of thousands of templates, and a dump of articles does not bring them. So these are the ones that stand for words
-in running text, by the manuals of the English Wikipedia and Wiktionary and by counts on real dumps in 76 languages; what is not
-known is layout (boxes, citations, notices) and goes, but for a lone phrase in the middle of a sentence (`wikitext.py`).
+Wikis hold hundreds of thousands of templates, and a dump of articles does not bring them. So these
+are the ones that stand for words in running text, by the manuals of the English Wikipedia and
+Wiktionary and by counts on real dumps in 76 languages; what is not known is layout (boxes,
+citations, notices) and goes, but for a lone phrase in the middle of a sentence (`wikitext.py`).
 """
 
 from __future__ import annotations
@@ -14,9 +16,32 @@ from functools import lru_cache
 
 _NAMED = re.compile(r"\s*([\w -]{1,24}?)\s*=(?!=)(.*)", re.DOTALL)
 _CODE = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,4}){0,2}|[A-Z]{2,3}\.$")
-_MONTHS = ("", *"January February March April May June July August September October November December".split())
-_RANGES = {"to": " to ", "and": " and ", "or": " or ", "-": "–", "–": "–", "x": " × ", "by": " by ", "+/-": " ± ", "to(-)": "–"}
-_UNITS = {"C": "°C", "F": "°F", "K": "K", "sqmi": "sq mi", "sqft": "sq ft", "sqkm": "km²", "kph": "km/h", "acre": "acres", "$": "$"}
+_MONTHS = (
+    "",
+    *"January February March April May June July August September October November December".split(),
+)
+_RANGES = {
+    "to": " to ",
+    "and": " and ",
+    "or": " or ",
+    "-": "–",
+    "–": "–",
+    "x": " × ",
+    "by": " by ",
+    "+/-": " ± ",
+    "to(-)": "–",
+}
+_UNITS = {
+    "C": "°C",
+    "F": "°F",
+    "K": "K",
+    "sqmi": "sq mi",
+    "sqft": "sq ft",
+    "sqkm": "km²",
+    "kph": "km/h",
+    "acre": "acres",
+    "$": "$",
+}
 
 
 @dataclass(slots=True)
@@ -44,7 +69,9 @@ class Arguments:
         return cls(plain, named)
 
     def any(self, *wanted: int | str) -> str:
-        """Return the first of these arguments that says something; numbers count from 0, and from the end below it."""
+        """Return the first of these arguments that says something; numbers count from 0, and from
+        the end below it.
+        """
         for key in wanted:
             if isinstance(key, str):
                 value = self.named.get(key, "")
@@ -55,8 +82,12 @@ class Arguments:
         return ""
 
     def words(self) -> list[str]:
-        """Return the plain arguments without the code of a language in front, which Wiktionary's templates begin with."""
-        return self.plain[1:] if len(self.plain) > 1 and _CODE.fullmatch(self.plain[0]) else self.plain
+        """Return the plain arguments without the code of a language in front, which Wiktionary's
+        templates begin with.
+        """
+        return (
+            self.plain[1:] if len(self.plain) > 1 and _CODE.fullmatch(self.plain[0]) else self.plain
+        )
 
 
 Shown = Callable[[Arguments], str]
@@ -83,13 +114,21 @@ def _between(opening: str, closing: str) -> Shown:
 
 
 def _word(given: Arguments) -> str:
-    """A word of a language: Wiktionary gives its code, the word, and how it is written if that differs."""
+    """A word of a language: Wiktionary gives its code, the word, and how it is written if that
+    differs.
+    """
     words = given.words()
-    return given.named.get("alt") or (words[1] if len(words) > 1 and words is not given.plain else "") or (words[0] if words else "")
+    return (
+        given.named.get("alt")
+        or (words[1] if len(words) > 1 and words is not given.plain else "")
+        or (words[0] if words else "")
+    )
 
 
 def _first_word(given: Arguments) -> str:
-    """A translation or an example: what follows its word is gender, or the translation of the example."""
+    """A translation or an example: what follows its word is gender, or the translation of the
+    example.
+    """
     return given.named.get("alt") or next(iter(given.words()), "")
 
 
@@ -110,7 +149,9 @@ def _remark(given: Arguments) -> str:
 
 
 def _measure(given: Arguments) -> str:
-    """A measure as it was given: numbers, what stands between them, and their unit; the conversion is left out."""
+    """A measure as it was given: numbers, what stands between them, and their unit; the conversion
+    is left out.
+    """
     text, rest = "", list(given.plain)
     while len(rest) > 2 and rest[1] in _RANGES:
         text += rest[0] + _RANGES[rest[1]]
@@ -118,7 +159,9 @@ def _measure(given: Arguments) -> str:
     if len(rest) > 3 and rest[1] in ("ft", "lb", "st") and rest[3] in ("in", "oz", "lb"):
         return f"{text}{rest[0]} {rest[1]} {rest[2]} {rest[3]}"
     unit = rest[1] if len(rest) > 1 else ""
-    unit = _UNITS.get(unit) or re.sub(r"(?<=[a-z])([23])$", lambda power: "²³"[int(power[1]) - 2], unit)
+    unit = _UNITS.get(unit) or re.sub(
+        r"(?<=[a-z])([23])$", lambda power: "²³"[int(power[1]) - 2], unit
+    )
     return f"{text}{rest[0] if rest else ''} {unit}".strip()
 
 
@@ -128,7 +171,13 @@ def _value(given: Arguments) -> str:
 
 
 def _fraction(given: Arguments) -> str:
-    *whole, top, bottom = ["1", *given.plain][-3:] if len(given.plain) == 1 else given.plain[:3] if len(given.plain) > 1 else ["", ""]
+    *whole, top, bottom = (
+        ["1", *given.plain][-3:]
+        if len(given.plain) == 1
+        else given.plain[:3]
+        if len(given.plain) > 1
+        else ["", ""]
+    )
     return " ".join([*whole, f"{top}/{bottom}"]) if bottom else ""
 
 
@@ -141,9 +190,15 @@ def _as_of(given: Arguments) -> str:
 
 
 def _sound(given: Arguments) -> str:
-    """A pronunciation: what stands between slashes or brackets, else the last argument that is no file, put between slashes."""
+    """A pronunciation: what stands between slashes or brackets, else the last argument that is no
+    file, put between slashes.
+    """
     marked = [part for part in given.plain if part[:1] in ("/", "[")]
-    plain = [part for part in given.words() if part and part != "-" and not part.lower().endswith((".ogg", ".wav", ".oga"))]
+    plain = [
+        part
+        for part in given.words()
+        if part and part != "-" and not part.lower().endswith((".ogg", ".wav", ".oga"))
+    ]
     return ", ".join(marked) or (f"[{plain[0]}]" if plain else "")
 
 
@@ -168,19 +223,50 @@ def _chinese(given: Arguments) -> str:
 
 
 _FIRST, _passage = _pick(0, "text", "quote"), _pick("passage", "text", "quote", 6)
-# What is shown, and the names (in small letters) of the templates that are shown so, a bar between them.
+# What is shown, and the names (in small letters) of the templates that are shown so, a bar between
+# them.
 _TABLE: tuple[tuple[Shown, str], ...] = (
-    (_FIRST, "small|smaller|big|larger|large|midsize|nowrap|nobr|nobold|nobreak|noitalic|normal|em|strong|bold|italic|underline|sc"),
-    (_FIRST, "smallcaps|small caps|smallcaps all|versaleta|mvar|math|var|code|tt|kbd|samp|mono|sup|sub|su|chem2|music|unicode|script"),
-    (_FIRST, "sic|not a typo|as written|abbr|tooltip|visible anchor|vanchor|linktext|vern|taxlink|taxfmt|only in print|ws|tq|née|nee"),
-    (_FIRST, 'quote|blockquote|cquote|quotation|bquote|pquote|pull quote|poemquote|poem quote|verse|talkquote|"|zitat|cita|цитата|citaat'),
-    (_FIRST, "centered|center|block indent|plainlist|flatlist|uc|lc|ucfirst|lcfirst|red|green|blue|color box|sronly"),
-    (_FIRST, "non-gloss definition|n-g|ngd|non-gloss|def-uncertain|glossary|defdate|ipachar|unsupported|not english|proper name"),
-    (_FIRST, "flag|flagcountry|flagu|noflag|no flag|year|date|start date|fmtn|number|formatnum|nts|num|nombre|ta|railgauge"),
-    (_FIRST, "ill|illm|interlanguage link|仮リンク|le|lien|link|nihongo2|nihongo core|langue|comment|подсказка|senza fonte|chiarire"),
-    (_pick(-1), "lang|langx|rtl-lang|transl|transliteration|translit|script/arabic|script/hebrew|align|font|color|colour|font color"),
+    (
+        _FIRST,
+        "small|smaller|big|larger|large|midsize|nowrap|nobr|nobold|nobreak|noitalic|normal|em|strong|bold|italic|underline|sc",
+    ),
+    (
+        _FIRST,
+        "smallcaps|small caps|smallcaps all|versaleta|mvar|math|var|code|tt|kbd|samp|mono|sup|sub|su|chem2|music|unicode|script",
+    ),
+    (
+        _FIRST,
+        "sic|not a typo|as written|abbr|tooltip|visible anchor|vanchor|linktext|vern|taxlink|taxfmt|only in print|ws|tq|née|nee",
+    ),
+    (
+        _FIRST,
+        'quote|blockquote|cquote|quotation|bquote|pquote|pull quote|poemquote|poem quote|verse|talkquote|"|zitat|cita|цитата|citaat',
+    ),
+    (
+        _FIRST,
+        "centered|center|block indent|plainlist|flatlist|uc|lc|ucfirst|lcfirst|red|green|blue|color box|sronly",
+    ),
+    (
+        _FIRST,
+        "non-gloss definition|n-g|ngd|non-gloss|def-uncertain|glossary|defdate|ipachar|unsupported|not english|proper name",
+    ),
+    (
+        _FIRST,
+        "flag|flagcountry|flagu|noflag|no flag|year|date|start date|fmtn|number|formatnum|nts|num|nombre|ta|railgauge",
+    ),
+    (
+        _FIRST,
+        "ill|illm|interlanguage link|仮リンク|le|lien|link|nihongo2|nihongo core|langue|comment|подсказка|senza fonte|chiarire",
+    ),
+    (
+        _pick(-1),
+        "lang|langx|rtl-lang|transl|transliteration|translit|script/arabic|script/hebrew|align|font|color|colour|font color",
+    ),
     (_pick(-1), "bg|resize|columns-list"),
-    (_pick("lt", 1, 0), "нп|нп1|нп2|нп3|нп4|нп5|не переведено|не переведено 3|не переведено 5|w|pedialite|projectlink|section link"),
+    (
+        _pick("lt", 1, 0),
+        "нп|нп1|нп2|нп3|нп4|нп5|не переведено|не переведено 3|не переведено 5|w|pedialite|projectlink|section link",
+    ),
     (_pick(2, 1), "tsl"),
     (_spelt("–"), "ndash|en dash|–|endash"),
     (_spelt(" – "), "snd|spnd|spaced ndash|spaced en dash|sndash|dash"),
@@ -216,11 +302,17 @@ _TABLE: tuple[tuple[Shown, str], ...] = (
     (_before("€"), "eur|€|euro"),
     (_before("₹"), "inr|₹|indian rupee"),
     (_before("A$"), "aud|a$"),
-    (_joined(" "), "ship|bibleverse|bibleref|bibleref2|bibleverse-lb|bible verse|unité|unidad|unit|rws"),
+    (
+        _joined(" "),
+        "ship|bibleverse|bibleref|bibleref2|bibleverse-lb|bible verse|unité|unidad|unit|rws",
+    ),
     (_joined(""), "gaps|chem"),
     (_joined("-class "), "sclass|sclass2|sclass-"),
     (_joined("-"), "respell|respelling"),
-    (_joined(", "), "syn|synonyms|ant|antonyms|hyper|hypernyms|hypo|hyponyms|cot|coordinate terms|col|col2|col3|col4|col5"),
+    (
+        _joined(", "),
+        "syn|synonyms|ant|antonyms|hyper|hypernyms|hypo|hyponyms|cot|coordinate terms|col|col2|col3|col4|col5",
+    ),
     (_joined(", "), "der2|der3|der4|rel2|rel3|rel4"),
     (_between("⟨", "⟩"), "angbr|vr|orth"),
     (_measure, "convert|cvt|conv|converter|convertir|pretvori"),
@@ -232,13 +324,31 @@ _TABLE: tuple[tuple[Shown, str], ...] = (
     (_nihongo, "nihongo|nihongo3|読み仮名|ruby"),
     (_chinese, "zh|zh-full|lang-zh"),
     (_items, "unbulleted list|ubl|ublist|bulleted list|blist|ordered list|hlist"),
-    (_word, "l|m|l-self|m-self|ll|mention|m+|alter|back-form|back-formation|desc|descendant|clipping"),
-    (_first_word, "t|t+|tt|tt+|t-simple|t-check|t+check|t-egy|ux|uxi|usex|afex|enpr|homophones|ja-r|ja-l|zh-l|zh-m|ltc-l|och-l|ko-l|vi-l"),
-    (_derived, "inh|inherited|der|derived|bor|borrowed|lbor|learned borrowing|slbor|ubor|cog|cognate|noncog|nc|ncog|doublet"),
+    (
+        _word,
+        "l|m|l-self|m-self|ll|mention|m+|alter|back-form|back-formation|desc|descendant|clipping",
+    ),
+    (
+        _first_word,
+        "t|t+|tt|tt+|t-simple|t-check|t+check|t-egy|ux|uxi|usex|afex|enpr|homophones|ja-r|ja-l|zh-l|zh-m|ltc-l|och-l|ko-l|vi-l",
+    ),
+    (
+        _derived,
+        "inh|inherited|der|derived|bor|borrowed|lbor|learned borrowing|slbor|ubor|cog|cognate|noncog|nc|ncog|doublet",
+    ),
     (_derived, "calque|cal|clq|semantic loan"),
-    (_parts, "suffix|suf|prefix|pre|affix|af|compound|com|confix|con|blend|circumfix|surf|surface analysis|univ|univerbation"),
-    (_remark, "lb|lbl|label|tlb|term-label|context|qualifier|qual|q|i|qf|gloss|gl|sense|s|a|accent|tcx|term-context|ib|antsense"),
-    (_passage, "quote-book|quote-journal|quote-text|quote-web|quote-av|quote-news|quote-newsgroup|quote-song|quote-video"),
+    (
+        _parts,
+        "suffix|suf|prefix|pre|affix|af|compound|com|confix|con|blend|circumfix|surf|surface analysis|univ|univerbation",
+    ),
+    (
+        _remark,
+        "lb|lbl|label|tlb|term-label|context|qualifier|qual|q|i|qf|gloss|gl|sense|s|a|accent|tcx|term-context|ib|antsense",
+    ),
+    (
+        _passage,
+        "quote-book|quote-journal|quote-text|quote-web|quote-av|quote-news|quote-newsgroup|quote-song|quote-video",
+    ),
 )
 KNOWN: dict[str, Shown] = {name: shown for shown, names in _TABLE for name in names.split("|")}
 # Families: the language stands in the name.
@@ -256,13 +366,17 @@ NO_WORDS = frozenset(
     "|anchor|anker|rp|r|refn|efn|sfn|sfnp|ref|note|clear|clr|-|harv|harvnb|harvtxt|citation|cn|fact|who|when|why|which"
     "|by whom|clarify|dubious|senseid|topics|c|cat|attention|rfv|etyl|g|gender|t-needed|not used|ttbc|checktrans|rhymes"
     "|hyphenation|topic|rfdate|rfdatek|rfscript|rfquote|jump|pn|page|needed|commons|official website|url|imdb|main"
-    "|main article|see also|seesynonyms|further|details|wikivoyage|reflist|updated|facebook|twitter|color panel".split("|")
+    "|main article|see also|seesynonyms|further|details|wikivoyage|reflist|updated|facebook|twitter|color panel".split(
+        "|"
+    )
 )
 
 
 @lru_cache(4096)
 def shown_by(name: str) -> Shown | None:
-    """Return what the template of this name (in small letters) shows, as a function of its arguments; None when it is not known."""
+    """Return what the template of this name (in small letters) shows, as a function of its
+    arguments; None when it is not known.
+    """
     shown = KNOWN.get(name)
     if shown is None:
         shown = next((shown for family, shown in _FAMILIES if family.match(name)), None)

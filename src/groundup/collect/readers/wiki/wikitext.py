@@ -1,7 +1,9 @@
-"""Wikitext → readable text: prose, headings, lists, formulas and code stay; tables, layout, references and files go.
+"""Wikitext → readable text: prose, headings, lists, formulas and code stay; tables, layout,
+references and files go.
 
-A page is read once for its brackets, which are matched, and once from the outside in: what is not shown is passed over whole,
-with everything inside it. No bracket is left open: one that the page never closes costs its paragraph, or only itself.
+A page is read once for its brackets, which are matched, and once from the outside in: what is not
+shown is passed over whole, with everything inside it. No bracket is left open: one that the page
+never closes costs its paragraph, or only itself.
 """
 
 from __future__ import annotations
@@ -21,29 +23,45 @@ _CODE = ("syntaxhighlight", "source")
 _LITERAL = ("nowiki", "pre", *_CODE)
 _RUN = re.compile(r"[^\n<]*")
 _DROPPED = "ref gallery timeline score imagemap graph mapframe maplink templatestyles templatedata inputbox categorytree hiero".split()
-_EXTENSION = re.compile(rf"<(/?)({'|'.join((*_LITERAL, 'math', *_DROPPED))})\b([^<>]*)>", re.IGNORECASE)
+_EXTENSION = re.compile(
+    rf"<(/?)({'|'.join((*_LITERAL, 'math', *_DROPPED))})\b([^<>]*)>", re.IGNORECASE
+)
 # A template, link or parameter with no bracket inside is one match.
-_BRACKET = re.compile(r"\{\{\{[^{}]*\}\}\}|\{\{[^{}\[\]]*\}\}|\[\[[^{}\[\]]*\]\]|\{\{|\}\}|\[\[|\]\]|\{\||\|\}(?!\})")
+_BRACKET = re.compile(
+    r"\{\{\{[^{}]*\}\}\}|\{\{[^{}\[\]]*\}\}|\[\[[^{}\[\]]*\]\]|\{\{|\}\}|\[\[|\]\]|\{\||\|\}(?!\})"
+)
 _TABLE = ("{|", "|}")
 _OPENED_BY = {"}}": "{{", "]]": "[[", "|}": "{|"}
 _BRACKETS = (*_OPENED_BY, *_OPENED_BY.values())
-# A link whose target has no namespace, in one group: split at it and joined again, a page is rid of most of its brackets.
+# A link whose target has no namespace, in one group: split at it and joined again, a page is rid of
+# most of its brackets.
 _SIMPLE_LINK = re.compile(r"\[\[(?:[^\[\]{}|<>\n:]+\|)?([^\[\]{}|\n:#]+)\]\]")
 _ATTRIBUTES = re.compile(r"\s*(?:class|style|border|width|align|cellpadding)\s*=")
 _NAME = re.compile(r"[^|{}\[\]<\n]*")
 # A label may hold brackets of its own, one level deep.
-_EXTERNAL = re.compile(r"\[(?:https?:|ftps?:|mailto:|news:|irc:|//)[^\s\[\]]*+[ \t]*+((?:[^\[\]\n]++|\[[^\[\]\n]*+\])*+)\]", re.IGNORECASE)
+_EXTERNAL = re.compile(
+    r"\[(?:https?:|ftps?:|mailto:|news:|irc:|//)[^\s\[\]]*+[ \t]*+((?:[^\[\]\n]++|\[[^\[\]\n]*+\])*+)\]",
+    re.IGNORECASE,
+)
 _CELL = re.compile(r"\n[ \t]*(?:\|[-+}]?|!)|\|\||!!")
 _CELL_STYLE = re.compile(r"\A[^|\n]{0,300}=[^|\n]{0,300}\|")
 _SENTENCE_END = re.compile(r"[.!?。।؟]\W*$")
 # A cell that is shorter is a figure, a name or a label.
 _MIN_PROSE = 150
-# Brackets without partners. What was to be a template or a table is layout up to the next blank line.
-_STRAY = re.compile(r"\[\[|\]\]|\}\}+|^[ \t]*\|\}|(?:\{\{|^[ \t:*]*\{\|).*?(?=\n[ \t]*\n|\Z)", re.DOTALL | re.MULTILINE)
+# Brackets without partners. What was to be a template or a table is layout up to the next blank
+# line.
+_STRAY = re.compile(
+    r"\[\[|\]\]|\}\}+|^[ \t]*\|\}|(?:\{\{|^[ \t:*]*\{\|).*?(?=\n[ \t]*\n|\Z)",
+    re.DOTALL | re.MULTILINE,
+)
 _NAMESPACE = re.compile(r"\s*([^\s:|\[\]][^:|\[\]]{0,40}?)\s*:")
 _LANGUAGE_LINK = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,12})*$")
-_FILE_NAME = re.compile(r"\.(?:jpe?g|png|gif|svg|webp|tiff?|og[gvax]|webm|pdf|djvu|mp[34]|wav|flac|mid)\s*$", re.IGNORECASE)
-# Local names of the namespaces File and Category, for pages that come without a dump's list of namespaces.
+_FILE_NAME = re.compile(
+    r"\.(?:jpe?g|png|gif|svg|webp|tiff?|og[gvax]|webm|pdf|djvu|mp[34]|wav|flac|mid)\s*$",
+    re.IGNORECASE,
+)
+# Local names of the namespaces File and Category, for pages that come without a dump's list of
+# namespaces.
 _SILENT = frozenset(
     "file image category media datei bild kategorie fichier catégorie archivo imagen categoría immagine categoria arquivo imagem "
     "ficheiro categorie bestand afbeelding plik grafika kategoria файл изображение категория категорія картинка "
@@ -64,22 +82,27 @@ _MAX_PHRASE = 200
 def to_text(wikitext: str, silent: Iterable[str] = ()) -> str:
     """Return the prose of a page; "" when it holds none.
 
-    Source of the idea: templates carry layout and citations, and wikis differ in them, so what is not known is removed.
+    Source of the idea: templates carry layout and citations, and wikis differ in them, so what is
+    not known is removed.
 
     Args:
         wikitext: the page.
-        silent: names of the wiki's own namespaces, in small letters, whose links show nothing where they stand.
+        silent: names of the wiki's own namespaces, in small letters, whose links show nothing where
+            they stand.
     """
     text = _uncommented(wikitext.replace("\r\n", "\n").replace(MARK, "").replace(GAP, ""))
     text, kept = _set_aside(text)
     text = "".join(_SIMPLE_LINK.split(text))
     text = plain("".join(_EXTERNAL.split(_Page(text, _SILENT.union(silent)).shown())))
-    # What stood on both sides of a tag or a gap may have met as a bracket, so strays are looked for last.
+    # What stood on both sides of a tag or a gap may have met as a bracket, so strays are looked for
+    # last.
     return lay_out(unescape(_without_strays(text)), kept)
 
 
 def _without_strays(text: str) -> str:
-    """Return the text without brackets that have no partner; once they are out, others may have met where they stood."""
+    """Return the text without brackets that have no partner; once they are out, others may have met
+    where they stood.
+    """
     for pattern in (_STRAY, _STRAY, re.compile(r"[\[\]{}]+")):
         if not any(bracket in text for bracket in _BRACKETS):
             break
@@ -94,7 +117,9 @@ def _uncommented(text: str) -> str:
 
 
 def _set_aside(text: str) -> tuple[str, list[str]]:
-    """Take out what stands between extension tags; what is shown as it is leaves a mark with its number in the list."""
+    """Take out what stands between extension tags; what is shown as it is leaves a mark with its
+    number in the list.
+    """
     kept: list[str] = []
     parts: list[str] = []
     position = 0
@@ -102,7 +127,13 @@ def _set_aside(text: str) -> tuple[str, list[str]]:
         parts.append(text[position:start])
         position = end
         if name == "math" or name in _LITERAL:
-            kept.append(f"${' '.join(inside.split())}$" if name == "math" else inside if name in _CODE else unescape(inside))
+            kept.append(
+                f"${' '.join(inside.split())}$"
+                if name == "math"
+                else inside
+                if name in _CODE
+                else unescape(inside)
+            )
             parts.append(mark(len(kept) - 1))
         elif name:
             parts.append(GAP)
@@ -111,7 +142,9 @@ def _set_aside(text: str) -> tuple[str, list[str]]:
 
 
 def _elements(text: str) -> Iterator[tuple[int, int, str, str]]:
-    """Yield start, end, name and content of extension elements; a tag that has no partner is one without a name."""
+    """Yield start, end, name and content of extension elements; a tag that has no partner is one
+    without a name.
+    """
     tags = list(_EXTENSION.finditer(text))
     last = {tag[2].lower(): number for number, tag in enumerate(tags) if tag[1]}
     number = 0
@@ -131,17 +164,23 @@ def _elements(text: str) -> Iterator[tuple[int, int, str, str]]:
 
 
 def _partner(tags: Sequence[re.Match[str]], number: int, name: str) -> int | None:
-    """Return which tag closes this one; references do not nest, so another one that opens first means that there is none."""
+    """Return which tag closes this one; references do not nest, so another one that opens first
+    means that there is none.
+    """
     for at in range(number + 1, len(tags)):
-        if tags[at][2].lower() == name and (tags[at][1] or (name == "ref" and not tags[at][3].endswith("/"))):
+        if tags[at][2].lower() == name and (
+            tags[at][1] or (name == "ref" and not tags[at][3].endswith("/"))
+        ):
             return at if tags[at][1] else None
     return None
 
 
 def _matched(text: str) -> dict[int, int]:
-    """Return where brackets end: position of each one that opens and is closed → position after what closes it.
+    """Return where brackets end: position of each one that opens and is closed → position after
+    what closes it.
 
-    A link is closed only as the innermost bracket; a template or a table closes over what was left open inside it.
+    A link is closed only as the innermost bracket; a template or a table closes over what was left
+    open inside it.
     """
     ends: dict[int, int] = {}
     stack: list[tuple[str, int]] = []
@@ -167,15 +206,23 @@ def _matched(text: str) -> dict[int, int]:
 
 
 def _is_table(text: str, at: int, inside: bool) -> bool:
-    """Return whether a table begins or ends at a position: where a line does, or, in pages that lost their lines, where it looks so."""
+    """Return whether a table begins or ends at a position: where a line does, or, in pages that
+    lost their lines, where it looks so.
+    """
     _, newline, indent = text[max(0, at - _MAX_INDENT) : at].rpartition("\n")
     if (newline or at <= _MAX_INDENT) and not indent.strip(" \t:*#"):
         return True
-    return inside and indent.endswith(" ") if text[at] == "|" else _ATTRIBUTES.match(text, at + 2) is not None
+    return (
+        inside and indent.endswith(" ")
+        if text[at] == "|"
+        else _ATTRIBUTES.match(text, at + 2) is not None
+    )
 
 
 class _Page:
-    """A page with its brackets matched; renders any part of itself, what is not shown without looking inside."""
+    """A page with its brackets matched; renders any part of itself, what is not shown without
+    looking inside.
+    """
 
     def __init__(self, text: str, silent: frozenset[str]) -> None:
         self.text, self.silent = text, silent
@@ -198,14 +245,24 @@ class _Page:
     def _bracket(self, start: int, end: int, depth: int) -> str:
         if self.text[start] == "[":
             return self._link(start + 2, end - 2, depth)
-        return (self._template if self.text[start + 1] == "{" else self._table)(start + 2, end - 2, depth)
+        return (self._template if self.text[start + 1] == "{" else self._table)(
+            start + 2, end - 2, depth
+        )
 
     def _table(self, start: int, end: int, depth: int) -> str:
-        """Return the cells of a table that hold sentences, as paragraphs: layout in columns is made of tables, too."""
+        """Return the cells of a table that hold sentences, as paragraphs: layout in columns is made
+        of tables, too.
+        """
         if end - start < _MIN_PROSE:
             return GAP
-        cells = (_CELL_STYLE.sub("", cell).strip() for cell in _CELL.split(self.shown(start, end, depth)))
-        prose = [cell for cell in cells if len(cell) >= _MIN_PROSE and _SENTENCE_END.search(cell, len(cell) - 5)]
+        cells = (
+            _CELL_STYLE.sub("", cell).strip() for cell in _CELL.split(self.shown(start, end, depth))
+        )
+        prose = [
+            cell
+            for cell in cells
+            if len(cell) >= _MIN_PROSE and _SENTENCE_END.search(cell, len(cell) - 5)
+        ]
         return "\n\n".join(["", *prose, ""]) if prose else GAP
 
     def _template(self, start: int, end: int, depth: int) -> str:
@@ -227,30 +284,53 @@ class _Page:
         return self.shown(start, end, depth) if "[[" in inside or "{" in inside else inside
 
     def _phrase(self, name: str, start: int, argument: int, end: int) -> bool:
-        """Return whether an unknown template stands in the middle of a sentence, as a word would, and has one argument to show."""
+        """Return whether an unknown template stands in the middle of a sentence, as a word would,
+        and has one argument to show.
+        """
         text = self.text
-        if text[start - 3 : start - 2] not in (" ", "(", "（", '"') or name in NO_WORDS or not 0 < end - argument < _MAX_PHRASE:
+        if (
+            text[start - 3 : start - 2] not in (" ", "(", "（", '"')
+            or name in NO_WORDS
+            or not 0 < end - argument < _MAX_PHRASE
+        ):
             return False
         inside = text[argument:end]
         before = text[max(0, start - _MAX_PHRASE) : start - 2].rpartition("\n")[2]
-        return bool(_WORD.search(before)) and _PHRASE.fullmatch(inside) is not None and not _FILE_NAME.search(inside)
+        return (
+            bool(_WORD.search(before))
+            and _PHRASE.fullmatch(inside) is not None
+            and not _FILE_NAME.search(inside)
+        )
 
     def _link(self, start: int, end: int, depth: int) -> str:
-        """Return the text that a link shows; a gap for files, categories and links to other languages."""
+        """Return the text that a link shows; a gap for files, categories and links to other
+        languages.
+        """
         bar = self.text.find("|", start, end)
         target = self.text[start : bar if bar >= 0 else end].strip()
         space = _NAMESPACE.match(target)
         if space is not None:
             name = space[1].lower()
-            if name in self.silent or _LANGUAGE_LINK.match(name) or _FILE_NAME.search(target) or self._alone(space, start, end):
+            if (
+                name in self.silent
+                or _LANGUAGE_LINK.match(name)
+                or _FILE_NAME.search(target)
+                or self._alone(space, start, end)
+            ):
                 return GAP
         if bar < 0:
-            return target.removeprefix(":").rpartition(":")[2] if target.startswith(":") else target.lstrip("#")
+            return (
+                target.removeprefix(":").rpartition(":")[2]
+                if target.startswith(":")
+                else target.lstrip("#")
+            )
         label = self._inside(bar + 1, end, depth)
         return label.rpartition("|")[2] or target.partition("(")[0].rpartition(":")[2].strip()
 
     def _alone(self, space: re.Match[str], start: int, end: int) -> bool:
-        """Return whether a link into some namespace stands on a line without text, as those to categories do in any language."""
+        """Return whether a link into some namespace stands on a line without text, as those to
+        categories do in any language.
+        """
         if space.string[space.end() : space.end() + 1] in ("", " "):
             return False
         before = self.text[max(0, start - _MAX_LINE) : start - 2].rpartition("\n")[2]
@@ -259,6 +339,8 @@ class _Page:
 
 
 def redirect_target(wikitext: str) -> str | None:
-    """Return where a redirect leads, or None when the page is none; the word for it depends on the wiki's language."""
+    """Return where a redirect leads, or None when the page is none; the word for it depends on the
+    wiki's language.
+    """
     match = re.match(r"\s*#\s*[^\W\d_][\w ]{2,30}\s*:?\s*\[\[([^\]|\n]+)", wikitext[:400])
     return match[1].strip() if match else None
