@@ -86,7 +86,10 @@ def measure() -> dict[str, object]:
             lines = _train(folder, f"share-{share}", RECIPE.format(**second), *rates)
             figures |= _losses("before", lines[0]) if not figures else {}
             figures |= _losses(f"after, {share:g} of the default rates", lines[-1])
-    what = "A 0.2M model of code goes on with prose for 100 steps of 2,048 tokens: nats a token of held-out text, old (code) and new (prose)."
+    what = (
+        "A 0.2M model of code goes on with prose for 100 steps of 2,048 tokens: nats a token of"
+        " held-out text, old (code) and new (prose)."
+    )
     return {"what": what, "figures": figures, "machine": machine()}
 
 

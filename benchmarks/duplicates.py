@@ -94,9 +94,12 @@ def measure() -> dict[str, object] | None:
                 }
     used = ", ".join(package for name, package in peers.PACKAGES.items() if name != "spacy")
     return {
-        "what": f"Duplicates among real documents and edited copies, beside {used}; one process and one core each, near_threshold "
-        f"{THRESHOLD}. Where a tool leaves the unit to its user, it is 5-grams of words in small letters; rensa's own example has "
-        "single words. Seconds are those of a machine shared with others; processor seconds are the measure.",
+        "what": (
+            f"Duplicates among real documents and edited copies, beside {used}; one process and one"
+            f" core each, near_threshold {THRESHOLD}. Where a tool leaves the unit to its user, it"
+            " is 5-grams of words in small letters; rensa's own example has single words. Seconds"
+            " are those of a machine shared with others; processor seconds are the measure."
+        ),
         "figures": figures,
         "machine": machine(),
     }

@@ -60,7 +60,10 @@ def measure() -> dict[str, object] | None:
         }
         table = pq.read_table(view.path / "lines.parquet", columns=["source", "documents", "text"])
         figures |= cost(shards)
-    what = "Lines of six plain words or more that real sources repeat; `lines` is what the default takes out."
+    what = (
+        "Lines of six plain words or more that real sources repeat; `lines` is what the default"
+        " takes out."
+    )
     order = [("documents", "descending"), ("text", "ascending")]
     return {
         "what": what,

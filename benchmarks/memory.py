@@ -49,7 +49,10 @@ def measure() -> dict[str, object] | None:
                 f"{millions} million documents: {name}": value
                 for name, value in lists_of(Path(folder)).items()
             }
-    what = "Peak memory of the lists of duplicates and of the split, over a made-up index with short texts."
+    what = (
+        "Peak memory of the lists of duplicates and of the split, over a made-up index with short"
+        " texts."
+    )
     return {"what": what, "figures": figures, "machine": machine()}
 
 

@@ -57,7 +57,9 @@ def measure() -> dict[str, object] | None:
                     for what, value in _nearness(shard).items()
                 }
     return {
-        "what": "Describing documents while they are refined; the first bytes of a text for the whole.",
+        "what": (
+            "Describing documents while they are refined; the first bytes of a text for the whole."
+        ),
         "figures": figures,
         "machine": machine(),
     }

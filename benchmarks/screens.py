@@ -17,7 +17,10 @@ from typing import Any
 IMAGES = Path("docs/images")
 # The first two are for machines without user namespaces or a GPU; the others keep the browser from
 # asking hosts of its own.
-FLAGS = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync".split()
+FLAGS = (
+    "--no-sandbox --disable-gpu --no-first-run --disable-background-networking"
+    " --disable-component-update --disable-sync".split()
+)
 DESKTOP = {"viewport": {"width": 1280, "height": 800}, "color_scheme": "light"}
 PHONE = {
     "viewport": {"width": 390, "height": 780},

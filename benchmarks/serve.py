@@ -57,7 +57,10 @@ def measure() -> dict[str, object]:
             figures |= compare(
                 f"125m, {name}", Path(folder), Letters(), dtype, [12] * max(STREAMS), STREAMS
             )
-    what = f"Greedy answers to prompts of 8 to 39 tokens, all sent at once; {torch.get_num_threads()} threads, torch {torch.__version__}."
+    what = (
+        f"Greedy answers to prompts of 8 to 39 tokens, all sent at once; {torch.get_num_threads()}"
+        f" threads, torch {torch.__version__}."
+    )
     return {"what": what, "figures": figures, "machine": machine()}
 
 

@@ -28,7 +28,10 @@ def measure() -> dict[str, object] | None:
     )
     figures = json.loads(REPORT.read_text(encoding="utf-8"))["figures"]
     return {
-        "what": "`make demo`: from downloaded packages to an exported model (figures of runs/starter/report/report.json).",
+        "what": (
+            "`make demo`: from downloaded packages to an exported model (figures of"
+            " runs/starter/report/report.json)."
+        ),
         "figures": {name: figures[name]["value"] for name in FIGURES if name in figures},
         "machine": machine(),
     }

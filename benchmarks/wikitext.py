@@ -37,13 +37,17 @@ LEFT = {
     "'' '''": r"''+",
     "== ==": r"^==+|==+\s*$",
     "* # : ; at a line's start": r"^[*#:;]+",
-    "<tag>": r"</?(?:ref|references|[bh]r|div|span|small|big|su[bp]|table|t[rdh]|center|font|nowiki|gallery|blockquote|code|p|li|ul)\b"
-    r"[^<>\n]*>",
+    "<tag>": (
+        r"</?(?:ref|references|[bh]r|div|span|small|big|su[bp]|table|t[rdh]|center|font|nowiki|gallery|blockquote|code|p|li|ul)\b"
+        r"[^<>\n]*>"
+    ),
     "&entity;": r"&(?:nbsp|ndash|mdash|amp|lt|gt|quot|minus|times|thinsp|#\d+|#x[0-9a-fA-F]+);",
     "style= class= colspan=": r"\b(?:style|class|align|valign|colspan|rowspan|width|bgcolor)\s*=",
     "http://": r"(?:https?|ftp)://|\[//",
     "__TOC__": r"__[A-Z]{3,}__",
-    "File: Category:": r"\b(?i:file|image|category|datei|kategorie|fichier|catégorie|archivo|categoría|файл|категория)\s*:\S|\bthumb\|",
+    "File: Category:": (
+        r"\b(?i:file|image|category|datei|kategorie|fichier|catégorie|archivo|categoría|файл|категория)\s*:\S|\bthumb\|"
+    ),
     "-{ }-": r"-\{|\}-",
     "( ; ) left by a template": r"[(（]\s*[,;:、，；]|[(（]\s*[)）]|,\s+,|\s,\s",
 }

@@ -300,7 +300,8 @@ class OpenRun:
 
     def _absent(self, stage: str) -> GroundupError:
         return GroundupError(
-            f"{self.root}: the stage {stage} has written nothing yet, or it is damaged; `groundup run` makes it"
+            f"{self.root}: the stage {stage} has written nothing yet, or it is damaged; `groundup"
+            " run` makes it"
         )
 
 

@@ -552,7 +552,8 @@ def _fail_unexpected(error: Exception) -> None:
         raise error
     text = " ".join(str(error).split())[:500]
     _fail(
-        f"this is a fault of groundup: {type(error).__name__}: {text}; GROUNDUP_TRACEBACK=1 shows where",
+        f"this is a fault of groundup: {type(error).__name__}: {text}; GROUNDUP_TRACEBACK=1 shows"
+        " where",
         1,
     )
 

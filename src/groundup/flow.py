@@ -227,7 +227,8 @@ def make_workers(recipe: Recipe, root: Path, count: int | None, ray: str) -> Wor
         return Workers(count or default_workers())
     if count is not None:
         raise GroundupError(
-            "workers are counted on this machine, or are those of a Ray cluster: give one of the two"
+            "workers are counted on this machine, or are those of a Ray cluster: give one of"
+            " the two"
         )
     from groundup.runtime.workers.ray import Cluster, shared_places
 

@@ -311,12 +311,14 @@ def _problems(figures: dict[str, Figure], root: Path) -> list[str]:
     needed, problems = figures["training memory"].value, []
     if needed > memory:
         problems.append(
-            f"training needs about {needed / GB:.1f} GB of memory and this machine has {memory / GB:.1f}; choose a smaller [model] preset"
+            f"training needs about {needed / GB:.1f} GB of memory and this machine has"
+            f" {memory / GB:.1f}; choose a smaller [model] preset"
         )
     needed, free = figures["disk"].value - _held(root), shutil.disk_usage(_existing(root)).free
     if needed > free:
         problems.append(
-            f"the run needs about {needed / GB:.3g} GB of disk and {free / GB:.3g} are free; choose another --out"
+            f"the run needs about {needed / GB:.3g} GB of disk and {free / GB:.3g} are free; choose"
+            " another --out"
         )
     return problems
 
@@ -327,11 +329,13 @@ def _missing(recipe: Recipe, base: Base | None = None) -> list[str]:
         return []
     if base is not None and not base.foreign.tokenizer.splitter:
         return [
-            f"[export] formats name gguf, and llama.cpp has no splitter like that of {base.path / FILE}; leave gguf out"
+            "[export] formats name gguf, and llama.cpp has no splitter like that of"
+            f" {base.path / FILE}; leave gguf out"
         ]
     if importlib.util.find_spec("gguf") is None:
         return [
-            "[export] formats name gguf, which needs the package gguf; `pip install 'groundup[export]'` brings it"
+            "[export] formats name gguf, which needs the package gguf; `pip install"
+            " 'groundup[export]'` brings it"
         ]
     return []
 

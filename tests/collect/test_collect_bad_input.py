@@ -214,7 +214,10 @@ def test_wrong_lengths_in_a_web_archive(wrong: str, read: Read) -> None:
     """
     page = f"<html><body><article><p>{'It was late in the year. ' * 20}</p></article></body></html>"
     body = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n{page}"
-    head = "WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://{}.org/\r\nContent-Type: application/http; msgtype=response\r\n"
+    head = (
+        "WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://{}.org/\r\nContent-Type:"
+        " application/http; msgtype=response\r\n"
+    )
 
     def record(host: str, length: str) -> str:
         return f"{head.format(host)}Content-Length: {length}\r\n\r\n{body}\r\n\r\n"

@@ -33,9 +33,10 @@ VERSE = (
 def _book(title: str, author: str, body: str) -> str:
     marker = f"OF THIS PROJECT GUTENBERG EBOOK {title.upper()} ***"
     return (
-        f"The Project Gutenberg EBook of {title}, by {author}\n\nTitle: {title}\n\nAuthor: {author}\n\n"
-        f"*** START {marker}\n\nProduced by Somebody and the\nProofreading Team\n\n\n{body}\n\n"
-        f"End of the Project Gutenberg EBook of {title}, by {author}\n\n*** END {marker}\n\nThe licence of Project Gutenberg.\n"
+        f"The Project Gutenberg EBook of {title}, by {author}\n\nTitle: {title}\n\nAuthor:"
+        f" {author}\n\n*** START {marker}\n\nProduced by Somebody and the\nProofreading"
+        f" Team\n\n\n{body}\n\nEnd of the Project Gutenberg EBook of {title}, by {author}\n\n***"
+        f" END {marker}\n\nThe licence of Project Gutenberg.\n"
     )
 
 
@@ -143,7 +144,10 @@ def test_real_books(read: Read, real_data: Path) -> None:
         ("TRANSCRIBER’S NOTE:\n\nObvious errors were corrected.\n\n\n", ""),
         ("[Transcriber’s Note: Italics are\nmarked.]\n\n", ""),
         (
-            "+----------------+\n| Transcriber's note:  |\n|                |\n| Errors. |\n+----------------+\n\n",
+            (
+                "+----------------+\n| Transcriber's note:  |\n|                |\n| Errors."
+                " |\n+----------------+\n\n"
+            ),
             "",
         ),
         (
@@ -158,7 +162,10 @@ def test_notes_of_transcribers(before: str, after: str, texts: Callable[..., lis
     keeps its words.
     """
     book = "Once upon a time.\n\n" * 40 + "A transcriber notes what he hears.\n\n" + "The end." * 9
-    marked = f"*** START OF THE PROJECT GUTENBERG EBOOK T ***\n\n{before}{book}{after}\n\n*** END OF THE PROJECT GUTENBERG EBOOK T ***\n"
+    marked = (
+        f"*** START OF THE PROJECT GUTENBERG EBOOK T ***\n\n{before}{book}{after}\n\n*** END OF THE"
+        " PROJECT GUTENBERG EBOOK T ***\n"
+    )
     assert texts("books", "b.txt", marked) == [book]
 
 

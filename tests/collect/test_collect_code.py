@@ -18,13 +18,22 @@ from groundup.collect.licenses import (
 from groundup.collect.readers.code_languages import language_of
 
 Read = Callable[..., list[Document | Reject]]
-MIT = "MIT License\n\nCopyright (c) 2020 X\n\nPermission is hereby granted, free of charge, to any person"
-BSD = (
-    "Copyright X\n\nRedistribution and use in source and binary forms, with or without\nmodification, are permitted\n"
-    " * Neither the name of X nor"
+MIT = (
+    "MIT License\n\nCopyright (c) 2020 X\n\nPermission is hereby granted, free of charge, to any"
+    " person"
 )
-APACHE = "                                 Apache License\n                           Version 2.0, January 2004\n"
-GPL = "                    GNU GENERAL PUBLIC LICENSE\n                       Version 3, 29 June 2007\n"
+BSD = (
+    "Copyright X\n\nRedistribution and use in source and binary forms, with or"
+    " without\nmodification, are permitted\n * Neither the name of X nor"
+)
+APACHE = (
+    "                                 Apache License\n                           Version 2.0,"
+    " January 2004\n"
+)
+GPL = (
+    "                    GNU GENERAL PUBLIC LICENSE\n                       Version 3, 29 June"
+    " 2007\n"
+)
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,10 @@ def test_irc_logs(read: Read) -> None:
     """A log is cut where nobody spoke for an hour; joins and renames are no turns; other text stays
     text.
     """
-    log = "[10:00] <anna> hello\n=== bob has joined\n[10:01] <bob> hi\n[12:30] <anna> still here?\n[12:31] <bob> yes\n"
+    log = (
+        "[10:00] <anna> hello\n=== bob has joined\n[10:01] <bob> hi\n[12:30] <anna> still"
+        " here?\n[12:31] <bob> yes\n"
+    )
     found = read("conversations", "x.txt", log)
     assert [f.text for f in found if isinstance(f, Document)] == [
         "anna: hello\nbob: hi",

@@ -18,9 +18,8 @@ from groundup.recipe.source import Source
 from groundup.recipe.tables import load_recipe
 
 WRAPPED = (
-    "It was a bright morning in early spring when the old schoolmaster set\nout from the village with nothing in his pockets.\n"
-    * 20
-    + "\n"
+    "It was a bright morning in early spring when the old schoolmaster set\nout from the village"
+    " with nothing in his pockets.\n" * 20 + "\n"
 ) * 20
 
 
@@ -145,7 +144,10 @@ def test_what_is_not_read_is_told(tmp_path: Path) -> None:
     (raw / "e.zip").write_bytes(b"PK\x03\x04damaged")
     with pytest.raises(
         SourceError,
-        match=r"nothing in it can be read: 1 × archives: damaged; 1 × binary files; 1 × csv without a text",
+        match=(
+            r"nothing in it can be read: 1 × archives: damaged; 1 × binary files; 1 × csv without a"
+            r" text"
+        ),
     ):
         write_recipe(raw, tmp_path / "r.toml")
     assert not (tmp_path / "r.toml").exists()

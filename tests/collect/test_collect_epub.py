@@ -18,7 +18,10 @@ from groundup.collect.files.streams import DamagedError
 from groundup.collect.readers.markup import page_text
 
 Read = Callable[..., list[Document | Reject]]
-CONTAINER = '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfile full-path="OEBPS/book.opf"/></container>'
+CONTAINER = (
+    '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfile'
+    ' full-path="OEBPS/book.opf"/></container>'
+)
 OPF = """<?xml version="1.0"?><package xmlns="http://www.idpf.org/2007/opf" xmlns:dc="http://purl.org/dc/elements/1.1/">
 <metadata><dc:title>The Élan: a Tale</dc:title><dc:creator>Doe, Jane</dc:creator><dc:creator>Else</dc:creator></metadata>
 <manifest><item id="n" href="nav.xhtml" properties="nav" media-type="application/xhtml+xml"/>
@@ -26,9 +29,15 @@ OPF = """<?xml version="1.0"?><package xmlns="http://www.idpf.org/2007/opf" xmln
 <item id="p1" href="text/zwei.xhtml" media-type="application/xhtml+xml"/></manifest>
 <spine><itemref idref="c"/><itemref idref="n"/><itemref idref="p1"/><itemref idref="p2"/><itemref idref="p1"/></spine></package>"""
 PAGES = {
-    "nav.xhtml": "<html><body><nav><ol><li><a href='text/zwei.xhtml'>One</a></li></ol></nav><p>Contents</p></body></html>",
+    "nav.xhtml": (
+        "<html><body><nav><ol><li><a"
+        " href='text/zwei.xhtml'>One</a></li></ol></nav><p>Contents</p></body></html>"
+    ),
     "cover.svg": "<svg/>",
-    "text/zwei.xhtml": "<html><head><title/></head><body><h1>One</h1><p>It was late&nbsp;&mdash; and <i>dark</i>.</p></body></html>",
+    "text/zwei.xhtml": (
+        "<html><head><title/></head><body><h1>One</h1><p>It was late&nbsp;&mdash; and"
+        " <i>dark</i>.</p></body></html>"
+    ),
     "text/a two.xhtml": "<html><body><h1>Two</h1><p>The end.</p></body></html>",
 }
 
@@ -107,7 +116,10 @@ def test_pages_that_cannot_be_read_cost_themselves(read: Read) -> None:
 
 def test_locked_books(read: Read) -> None:
     """A book under DRM is one rejection; scrambled fonts are no lock."""
-    entry = "<EncryptedData><EncryptionMethod Algorithm='{}'/><CipherReference URI='{}'/></EncryptedData>"
+    entry = (
+        "<EncryptedData><EncryptionMethod Algorithm='{}'/><CipherReference"
+        " URI='{}'/></EncryptedData>"
+    )
     method = "http://www.w3.org/2001/04/xmlenc#aes128-cbc"
     for algorithm, path, told in (
         (method, "OEBPS/text/zwei.xhtml", "encrypted"),
@@ -125,7 +137,10 @@ def test_locked_books(read: Read) -> None:
 def test_bombs_are_stopped(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages count against the bounds of every archive, and no entity that a page declares unfolds."""
     entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12))
-    bomb = f'<!DOCTYPE html [<!ENTITY e0 "ha">{entities}]><html><body><p>It is &e11; over.</p></body></html>'
+    bomb = (
+        f'<!DOCTYPE html [<!ENTITY e0 "ha">{entities}]><html><body><p>It is &e11;'
+        " over.</p></body></html>"
+    )
     (found,) = read(
         "books",
         "x.epub",
@@ -148,8 +163,13 @@ def test_gutenberg_frame_goes(read: Read) -> None:
     """The header and licence that Project Gutenberg puts around its books are no part of them."""
     mark = "<p>*** {} OF THIS PROJECT GUTENBERG EBOOK X ***</p>"
     changes: dict[str, str | bytes | None] = {
-        "OEBPS/text/zwei.xhtml": f"<html><body><p>The Project Gutenberg EBook of X</p>{mark.format('START')}</body></html>",
-        "OEBPS/text/a two.xhtml": f"<html><body><p>The end.</p>{mark.format('END')}<p>Licence</p></body></html>",
+        "OEBPS/text/zwei.xhtml": (
+            "<html><body><p>The Project Gutenberg EBook of"
+            f" X</p>{mark.format('START')}</body></html>"
+        ),
+        "OEBPS/text/a two.xhtml": (
+            f"<html><body><p>The end.</p>{mark.format('END')}<p>Licence</p></body></html>"
+        ),
     }
     assert _told(read("books", "x.epub", _epub(changes))) == [(0, "The end.")]
 
@@ -161,7 +181,10 @@ def test_gutenberg_frame_goes(read: Read) -> None:
         ("<table><tr><td>a</td><td>b</td></tr><tr><td>c</td></tr></table>", "a b\nc"),
         ("<p>if x:</p><pre>  y\n    z</pre>\n <p> w </p>", "if x:\n\n  y\n    z\n\nw"),
         (
-            "<p>note<a epub:type='noteref' href='#n'>1</a>, <span class='pagenum'>p. 7</span><ruby>漢<rt>kan</rt></ruby></p>",
+            (
+                "<p>note<a epub:type='noteref' href='#n'>1</a>, <span class='pagenum'>p."
+                " 7</span><ruby>漢<rt>kan</rt></ruby></p>"
+            ),
             "note, 漢",
         ),
         (

@@ -13,9 +13,18 @@ from groundup.collect.files.formats import format_of
 from groundup.collect.readers.subtitles import spoken
 
 Read = Callable[..., list[Document | Reject]]
-RSS = "<rss version='2.0' xmlns:content='c'><channel><title>All</title><link>http://www.a.org/x</link>{}</channel></rss>"
-RDF = "<?xml version='1.0'?><!DOCTYPE rdf:RDF [<!ENTITY e 'no'>]><rdf:RDF xmlns:rdf='r' xmlns='s'><channel><items/></channel>{}</rdf:RDF>"
-ATOM = "<?xml version='1.0' encoding='utf-8'?>\n<!-- a -->\n<feed xmlns='http://www.w3.org/2005/Atom'><link href='http://a.org/'/>{}</feed>"
+RSS = (
+    "<rss version='2.0'"
+    " xmlns:content='c'><channel><title>All</title><link>http://www.a.org/x</link>{}</channel></rss>"
+)
+RDF = (
+    "<?xml version='1.0'?><!DOCTYPE rdf:RDF [<!ENTITY e 'no'>]><rdf:RDF xmlns:rdf='r'"
+    " xmlns='s'><channel><items/></channel>{}</rdf:RDF>"
+)
+ATOM = (
+    "<?xml version='1.0' encoding='utf-8'?>\n<!-- a -->\n<feed"
+    " xmlns='http://www.w3.org/2005/Atom'><link href='http://a.org/'/>{}</feed>"
+)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +55,10 @@ def test_broken_entries_cost_themselves(read: Read) -> None:
     """An entry that never ends, and one without text; an entity stays as it is written, whatever a
     file declares.
     """
-    entries = "<item><title>A</title></item><item><title>B</title><description>c<item><title>D &e;</title></item><item></item>"
+    entries = (
+        "<item><title>A</title></item><item><title>B</title><description>c<item><title>D"
+        " &e;</title></item><item></item>"
+    )
     found = read("web", "f.xml", RSS.format(entries))
     assert [one.text if isinstance(one, Document) else one.reason for one in found] == [
         "A",
@@ -67,7 +79,10 @@ def test_broken_entries_cost_themselves(read: Read) -> None:
 def test_other_xml(read: Read) -> None:
     """Text between tags, a line each; of an evaluation set, one document an item."""
     copa = "<?xml version='1.0'?><!DOCTYPE c SYSTEM 'c.dtd'>"
-    copa += "<c>\n <item id='1'>\n  <p>It fell.</p>\n  <a1>Wind.</a1>\n </item><item><p>B</p></item></c>"
+    copa += (
+        "<c>\n <item id='1'>\n  <p>It fell.</p>\n  <a1>Wind.</a1>\n"
+        " </item><item><p>B</p></item></c>"
+    )
     assert read("text", "x.xml", copa) == [Document("It fell.\nWind.\nB", 0, "x.xml")]
     assert [one.text for one in read("evaluation", "x.xml", copa) if isinstance(one, Document)] == [
         "It fell.\nWind.",

@@ -18,9 +18,18 @@ from groundup.collect.readers import html_extraction as maintext
 from groundup.collect.readers.html_extraction import main_text
 
 Read = Callable[..., list[Document | Reject]]
-FIRST = "The harvest had been late that year, and nobody in the valley had expected so little of it; the barns stood half empty in May."
-SECOND = "Those who could left before the snow. Those who could not counted their sacks, and counted them again, as if that would help."
-LAST = "In spring the river took the lower fields as well, and with them the last hope of the miller, who sold all and went to sea."
+FIRST = (
+    "The harvest had been late that year, and nobody in the valley had expected so little of it;"
+    " the barns stood half empty in May."
+)
+SECOND = (
+    "Those who could left before the snow. Those who could not counted their sacks, and counted"
+    " them again, as if that would help."
+)
+LAST = (
+    "In spring the river took the lower fields as well, and with them the last hope of the miller,"
+    " who sold all and went to sea."
+)
 ARTICLE = f"""<h1>The late harvest</h1><div class="post-meta">By A. Writer, 3 May</div><p>{FIRST}</p>
 <h2>Winter</h2><p>{SECOND}</p><ul><li>A sack of rye</li><li>Two of oats</li></ul><pre>def sacks(n):
     return n + 1</pre><p>{LAST}</p><p>{FIRST}</p><p>{SECOND}</p><p>{LAST}</p><div class="related"><h3>Read more</h3></div>"""
@@ -95,7 +104,10 @@ def test_what_is_no_prose() -> None:
         "<html><body><p>Three sacks of rye are left.</p></body></html>"
     )
     table = "<table><tr><td>Rye</td><td>1</td></tr></table>"
-    plain = f"<html><body><p>{FIRST}</p><ul><li>A sack of rye</li><li>Two of oats</li></ul>{table}<p>{LAST}</p></body></html>"
+    plain = (
+        f"<html><body><p>{FIRST}</p><ul><li>A sack of rye</li><li>Two of"
+        f" oats</li></ul>{table}<p>{LAST}</p></body></html>"
+    )
     assert main_text(plain) == f"{FIRST}\n- A sack of rye\n- Two of oats\n| Rye | 1 | \n\n{LAST}"
 
 
@@ -105,7 +117,8 @@ def test_code_of_a_manual_keeps_its_lines() -> None:
     """
     code = "def sacks(n):\n    return add(\n        count(n),\n        1)\n    # counted"
     listed = "".join(
-        f"<dt>sacks_{n}(n)</dt><dd><p>{SECOND}</p><p>As in:</p><div><pre>{code}</pre></div><p>{LAST}</p></dd>"
+        f"<dt>sacks_{n}(n)</dt><dd><p>{SECOND}</p><p>As"
+        f" in:</p><div><pre>{code}</pre></div><p>{LAST}</p></dd>"
         for n in range(9)
     )
     assert code in main_text(

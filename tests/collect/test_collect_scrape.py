@@ -154,7 +154,10 @@ def test_robots_and_delays(site: Site, tmp_path: Path) -> None:
     """What robots.txt forbids is listed and not asked for; its delay holds, by one connection a
     host.
     """
-    rules = b"User-agent: *\nDisallow: /\n\nUser-agent: groundup\nCrawl-delay: 0.3\nDisallow: /private\nAllow: /private/open$\nDisallow: /*.pdf"
+    rules = (
+        b"User-agent: *\nDisallow: /\n\nUser-agent: groundup\nCrawl-delay: 0.3\nDisallow:"
+        b" /private\nAllow: /private/open$\nDisallow: /*.pdf"
+    )
     site.pages |= {
         "/robots.txt": Reply(rules),
         **{f"/{n}": page(n) for n in ("1", "2", "private/x", "private/open", "a.pdf")},
@@ -308,7 +311,10 @@ def test_sitemaps(site: Site, tmp_path: Path) -> None:
     is listed.
     """
     urls = "".join(f"<url><loc>{site.url('a.test', f'/{n}')}</loc></url>" for n in range(3))
-    inner = f"<?xml version='1.0'?><urlset xmlns='http://www.sitemaps.org/schemas/sitemap/0.9'>{urls}</urlset>".encode()
+    inner = (
+        "<?xml version='1.0'?><urlset"
+        f" xmlns='http://www.sitemaps.org/schemas/sitemap/0.9'>{urls}</urlset>".encode()
+    )
     names = [
         site.url("a.test", "/inner.xml.gz"),
         site.url("a.test", "/broken.xml"),
@@ -376,7 +382,10 @@ def test_sitemaps_beyond_what_is_wanted_are_not_asked_for(
         ({}, '<meta name="robots" content="noai, noimageai">', False),
         (
             {},
-            '<meta name="googlebot" content="noindex"><!-- <meta name="robots" content="noindex"> -->',
+            (
+                '<meta name="googlebot" content="noindex"><!-- <meta name="robots"'
+                ' content="noindex"> -->'
+            ),
             True,
         ),
         ({}, '<meta name="groundup" content="noarchive">', False),
@@ -413,8 +422,14 @@ def test_signals_in_robots(site: Site, tmp_path: Path) -> None:
     """A signal against training keeps a page from being asked for; the longest path decides, and a
     robot's own group.
     """
-    rules = b"User-agent: *\nContent-Signal: search=yes, ai-train=no\nContent-Usage: /open/ train-ai=y\nAllow: /\n"
-    other = b"User-agent: *\nContent-Signal: ai-train=no\n\nUser-agent: x\nUser-agent: Groundup\nDisallow: /no\n"
+    rules = (
+        b"User-agent: *\nContent-Signal: search=yes, ai-train=no\nContent-Usage: /open/"
+        b" train-ai=y\nAllow: /\n"
+    )
+    other = (
+        b"User-agent: *\nContent-Signal: ai-train=no\n\nUser-agent: x\nUser-agent:"
+        b" Groundup\nDisallow: /no\n"
+    )
     site.pages |= {"a.test/robots.txt": Reply(rules), "b.test/robots.txt": Reply(other)}
     site.pages |= {f"/{name}": page(name) for name in ("1", "open/1")}
     _list(
@@ -436,7 +451,10 @@ def test_sitemap_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DamagedError, match="too-large"):
         read_sitemap(gzip.compress(b" " * (60 << 20), 1))
     lol = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
-    bomb = f'<!DOCTYPE urlset [<!ENTITY l0 "lol">{lol}<!ENTITY f SYSTEM "file:///etc/passwd">]><urlset><url><loc>&l9;&f;</loc></url></urlset>'
+    bomb = (
+        f'<!DOCTYPE urlset [<!ENTITY l0 "lol">{lol}<!ENTITY f SYSTEM'
+        ' "file:///etc/passwd">]><urlset><url><loc>&l9;&f;</loc></url></urlset>'
+    )
     with suppress(DamagedError):
         assert read_sitemap(bomb.encode()).pages == ()
     with pytest.raises(DamagedError):

@@ -34,16 +34,24 @@ from groundup.runtime.workers.map import Workers
 # it, and is left out.
 GOLDEN = {5: "2835a1ad458c5ad7c605f7ee014b7ab70cb6a6f94725e0930230e09f457989f3"}
 FILES = {
-    "books/b.txt": "Title: A Tale\nAuthor: Jane Doe\n*** START OF THE PROJECT GUTENBERG EBOOK A TALE ***\nOnce _upon_ a time.\n\nThe end.\n"
-    "*** END OF THE PROJECT GUTENBERG EBOOK A TALE ***\nlicence\n",
+    "books/b.txt": (
+        "Title: A Tale\nAuthor: Jane Doe\n*** START OF THE PROJECT GUTENBERG EBOOK A TALE ***\nOnce"
+        " _upon_ a time.\n\nThe end.\n*** END OF THE PROJECT GUTENBERG EBOOK A TALE ***\nlicence\n"
+    ),
     "books/latin.txt": "Un été à la mer, où l'on vécut très bien jusqu'à la fin des beaux jours.",
-    "wikipedia/d.xml": "<mediawiki><page><title>A</title><ns>0</ns>"
-    "<revision><text>'''A''' is a [[letter]].{{x}}\n== B ==\n* c</text></revision></page>"
-    '<page><title>R</title><ns>0</ns><redirect title="A"/><revision><text>#REDIRECT [[A]]</text></revision></page></mediawiki>',
+    "wikipedia/d.xml": (
+        "<mediawiki><page><title>A</title><ns>0</ns><revision><text>'''A''' is a"
+        " [[letter]].{{x}}\n== B ==\n*"
+        " c</text></revision></page><page><title>R</title><ns>0</ns><redirect"
+        ' title="A"/><revision><text>#REDIRECT [[A]]</text></revision></page></mediawiki>'
+    ),
     "code/p/LICENSE": "MIT License",
     "code/p/a.py": "x = 1\n",
     "code/p/a.min.js": "x",
-    "conversations/c.jsonl": '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}\nbroken\n',
+    "conversations/c.jsonl": (
+        '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content":'
+        ' "Hello"}]}\nbroken\n'
+    ),
     "text/t.csv": "id,text\n1,one\n2,two\n",
     "evaluation/e.jsonl": '{"query": "q", "choices": ["a", "b"], "gold": 0}\n',
 }

@@ -54,7 +54,10 @@ def test_encodings_of_western_text(codec: str) -> None:
         ("iso-8859-2", "V letošním roce se škola zúčastnila soutěže žáků základních škol."),
         (
             "cp1250",
-            "Az őszi időszakban többször is előfordult, hogy a nagyobb esőzések után megáradt a folyó.",
+            (
+                "Az őszi időszakban többször is előfordult, hogy a nagyobb esőzések után megáradt a"
+                " folyó."
+            ),
         ),
         ("cp1254", "Bu yıl öğrencilerin büyük çoğunluğu sınavı başarıyla geçti."),
         ("koi8-r", "В этом году большинство учеников успешно сдали экзамен."),
@@ -173,7 +176,10 @@ def test_jsonl_neighbours_survive(read: Read) -> None:
     """A malformed line keeps its number, and its neighbours are read: bad JSON, no text, bytes that
     are not UTF-8.
     """
-    lines = b'{"text": "one"}\n{"text": \n\n{"other": 1}\n{"text": "caf\xe9"}\n{"text": "two", "url": "u", "lang": "en"}\n[1]\n'
+    lines = (
+        b'{"text": "one"}\n{"text": \n\n{"other": 1}\n{"text": "caf\xe9"}\n{"text": "two", "url":'
+        b' "u", "lang": "en"}\n[1]\n'
+    )
     found = read("web", "x.jsonl", lines)
     assert [(f.record, f.text if isinstance(f, Document) else f.reason) for f in found] == [
         (0, "one"),

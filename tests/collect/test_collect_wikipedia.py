@@ -93,7 +93,10 @@ def test_local_namespaces_come_from_the_dump(read: Read) -> None:
     """A dump says what it calls files and categories; their links show nothing, those of other
     namespaces do.
     """
-    spaces = '<namespaces><namespace key="6">Fails</namespace><namespace key="14" case="x">Kategoreja</namespace></namespaces>'
+    spaces = (
+        '<namespaces><namespace key="6">Fails</namespace><namespace key="14"'
+        ' case="x">Kategoreja</namespace></namespaces>'
+    )
     page = _page("A", "Text.[[Kategoreja:Braz]] [[Fails:x|thumb|c]] [[Portals:P|shown]]")
     (found,) = read(
         "wikipedia", "d.xml", _dump(page).replace("<siteinfo/>", f"<siteinfo>{spaces}</siteinfo>")

@@ -28,7 +28,10 @@ from groundup.collect.readers.wiki.wikitext import to_text
         ("a[[File:x.jpg|thumb|A [[nested]] caption]]b [[Category:Things]]c[[de:Ding]]", "ab c"),
         ("[[Bild:a.png|x]]Wort [[Файл:b.jpg]]слово [[Unknown:c.JPG|links|text]]", "Wort слово"),
         (
-            "End.\n\n[[Rummad:Berlin| ]]\n[[বিষয়শ্রেণী:বার্লিন]] [[Klad:X]]\n* [[Portal:P]] and [[Klad:Y]]",
+            (
+                "End.\n\n[[Rummad:Berlin| ]]\n[[বিষয়শ্রেণী:বার্লিন]] [[Klad:X]]\n* [[Portal:P]]"
+                " and [[Klad:Y]]"
+            ),
             "End.\n\n- Portal:P and Klad:Y",
         ),
         (
@@ -78,7 +81,10 @@ def test_markup(markup: str, text: str) -> None:
     ("markup", "text"),
     [
         (
-            "ran {{convert|10|km|mi}}, {{cvt|5|to|10|sqmi}}, {{convert|6|ft|2|in|m}}, {{convert|3|km2}}",
+            (
+                "ran {{convert|10|km|mi}}, {{cvt|5|to|10|sqmi}}, {{convert|6|ft|2|in|m}},"
+                " {{convert|3|km2}}"
+            ),
             "ran 10 km, 5 to 10 sq mi, 6 ft 2 in, 3 km²",
         ),
         (
@@ -134,8 +140,8 @@ def test_any_arguments_will_do(name: str, given: list[str]) -> None:
 
 
 MARKUP = (
-    "{{ }} {{{ }}} [[ ]] {| |} |- | ! = == '' ''' <ref> </ref> <ref/> <!-- --> <math> </math> <br> \n \n\n * word lang| File: -{ }-"
-    " [http://x y] <b>"
+    "{{ }} {{{ }}} [[ ]] {| |} |- | ! = == '' ''' <ref> </ref> <ref/> <!-- --> <math> </math> <br>"
+    " \n \n\n * word lang| File: -{ }- [http://x y] <b>"
 )
 
 

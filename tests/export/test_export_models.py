@@ -61,9 +61,11 @@ def opened(root: Path, *more: tuple[str, str, str], redo: str = "") -> Run:
     recipe = by_hand(root, *more[0]) if more else by_hand(root, "hf", "", "")
     return Run(
         root,
-        recipe
-        if more
-        else dataclasses.replace(recipe, export=dataclasses.replace(recipe.export, more=())),
+        (
+            recipe
+            if more
+            else dataclasses.replace(recipe, export=dataclasses.replace(recipe.export, more=()))
+        ),
         redo=frozenset({redo}),
     )
 

@@ -22,7 +22,8 @@ def test_twenty_kills_five_of_them_inside_a_commit(
     killer = Killer(tiny_project, tmp_path / "run", digests(tiny_run), longest=15)
     killer.rampage(kills=20, in_commit=5)
     print(
-        f"{killer.kills} kills, {killer.in_commit} of them inside a commit, {killer.finished} finished in between"
+        f"{killer.kills} kills, {killer.in_commit} of them inside a commit, {killer.finished}"
+        " finished in between"
     )
 
 
@@ -33,5 +34,6 @@ def test_fifty_kills_of_the_refinery(tiny_project: Path, tmp_path: Path) -> None
     killer = Killer(tiny_project, tmp_path / "run", expected, longest=6, extra=until)
     killer.rampage(kills=50, in_commit=10)
     print(
-        f"{killer.kills} kills, {killer.in_commit} of them inside a commit, {killer.finished} finished in between"
+        f"{killer.kills} kills, {killer.in_commit} of them inside a commit, {killer.finished}"
+        " finished in between"
     )

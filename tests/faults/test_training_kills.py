@@ -43,7 +43,8 @@ def test_thirteen_kills_three_of_them_inside_a_commit(
     )
     killer.rampage(kills=13, in_commit=3)
     print(
-        f"{processes} ranks, compile {compiled}: {killer.kills} kills, {killer.in_commit} inside a commit, {killer.finished} finished"
+        f"{processes} ranks, compile {compiled}: {killer.kills} kills, {killer.in_commit} inside a"
+        f" commit, {killer.finished} finished"
     )
 
 

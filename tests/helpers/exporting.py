@@ -33,7 +33,10 @@ SIZES = {
     "context": 64,
 }
 FACTS = {"name": "test", "license": "", "sources": ["books", "web"]}
-TEXT = "The cat (which had sat) ran;\n\tthe dog's owner said: it's 3.14 times as old...\n\nAnd so: `x = {'a': [1, 2]}` — café.\n"
+TEXT = (
+    "The cat (which had sat) ran;\n\tthe dog's owner said: it's 3.14 times as old...\n\nAnd so: `x"
+    " = {'a': [1, 2]}` — café.\n"
+)
 
 needs_gguf = pytest.mark.skipif(
     not __import__("importlib").util.find_spec("gguf"), reason="the package gguf is not installed"

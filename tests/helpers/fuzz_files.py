@@ -18,7 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 SENTENCE = "It was late in the year, and nobody in the village had seen the harvest come in. "
-PAGE = f"<html><head><title>T</title></head><body><nav><a href='/'>Home</a></nav><article><p>{SENTENCE * 4}</p></article></body></html>"
+PAGE = (
+    "<html><head><title>T</title></head><body><nav><a"
+    f" href='/'>Home</a></nav><article><p>{SENTENCE * 4}</p></article></body></html>"
+)
 TALK = [
     {
         "messages": [
@@ -34,7 +37,10 @@ HTTP = f"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n{PAGE}
 
 
 def _warc() -> bytes:
-    head = "WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://a.org/\r\nContent-Type: application/http; msgtype=response\r\n"
+    head = (
+        "WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://a.org/\r\nContent-Type:"
+        " application/http; msgtype=response\r\n"
+    )
     return f"{head}Content-Length: {len(HTTP)}\r\n\r\n{HTTP}\r\n\r\n".encode() * 3
 
 
@@ -88,7 +94,10 @@ def sealed(data: bytes) -> bytes:
 
 
 def _epub() -> bytes:
-    opf = "<package xmlns:dc='http://purl.org/dc/elements/1.1/'><dc:title>T</dc:title><manifest>{}</manifest><spine>{}</spine></package>"
+    opf = (
+        "<package"
+        " xmlns:dc='http://purl.org/dc/elements/1.1/'><dc:title>T</dc:title><manifest>{}</manifest><spine>{}</spine></package>"
+    )
     items = "".join(
         f"<item id='i{n}' href='p{n}.xhtml' media-type='application/xhtml+xml'/>" for n in range(3)
     )
@@ -128,7 +137,10 @@ LINES = "".join(
     json.dumps({"text": SENTENCE, "url": f"http://a.org/{n}"}) + "\n" for n in range(10)
 ).encode()
 DUMP = f"<mediawiki>{''.join(WIKI.format(n) for n in range(5))}</mediawiki>".encode()
-BOOK = f"Title: T\n\n*** START OF THE PROJECT GUTENBERG EBOOK T ***\n{SENTENCE * 9}\n*** END OF THE PROJECT GUTENBERG EBOOK T ***\n".encode()
+BOOK = (
+    f"Title: T\n\n*** START OF THE PROJECT GUTENBERG EBOOK T ***\n{SENTENCE * 9}\n*** END OF THE"
+    " PROJECT GUTENBERG EBOOK T ***\n".encode()
+)
 # Reader → (kind, name, a small whole file).
 SMALL: dict[str, tuple[str, str, bytes]] = {
     "book": ("books", "x.txt", BOOK),
@@ -211,7 +223,10 @@ REAL = {
 
 def _web(n: int) -> str:
     body = HTTP.replace("It was", f"Record {n} was")
-    head = f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://a{n}.org/\r\nContent-Type: application/http; msgtype=response\r\n"
+    head = (
+        f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://a{n}.org/\r\nContent-Type:"
+        " application/http; msgtype=response\r\n"
+    )
     return f"{head}Content-Length: {len(body)}\r\n\r\n{body}\r\n\r\n"
 
 

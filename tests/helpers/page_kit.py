@@ -14,7 +14,10 @@ import pytest
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # The first two are for machines without user namespaces or a GPU; the others keep the browser from
 # asking hosts of its own.
-FLAGS = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync".split()
+FLAGS = (
+    "--no-sandbox --disable-gpu --no-first-run --disable-background-networking"
+    " --disable-component-update --disable-sync".split()
+)
 DESKTOP, PHONE, WIDE = (1280, 800), (360, 740), (2560, 1300)
 # A machine that is busy with other tests may take long; no test waits for this when all is well.
 PATIENCE = 30_000

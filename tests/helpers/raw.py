@@ -25,7 +25,10 @@ def write_books(folder: Path, count: int = 10) -> None:
     for number in range(count):
         chosen = TEXTS[0][number::count]
         body = "\n\n\n".join(text for _, text in chosen)
-        head = f"The Project Gutenberg EBook of Reference {number}\n\nTitle: Reference {number}\n\nAuthor: Nobody {number}\n\n"
+        head = (
+            f"The Project Gutenberg EBook of Reference {number}\n\nTitle: Reference"
+            f" {number}\n\nAuthor: Nobody {number}\n\n"
+        )
         marked = (
             f"{head}*** START OF THIS PROJECT GUTENBERG EBOOK REFERENCE {number} ***\n\n{body}\n\n"
         )
@@ -39,11 +42,17 @@ def write_wikipedia(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pages = []
     for number, (title, text) in enumerate(TEXTS[1]):
-        wikitext = f"{{{{Infobox|name={title}}}}}\n'''{title}''' is a [[topic|subject]].<ref>none</ref>\n\n== About ==\n{text}\n"
+        wikitext = (
+            f"{{{{Infobox|name={title}}}}}\n'''{title}''' is a"
+            f" [[topic|subject]].<ref>none</ref>\n\n== About ==\n{text}\n"
+        )
         pages.append(page(title, number + 1, wikitext))
     pages.append(page("Old name", 9_000, "#REDIRECT [[if]]", redirect='<redirect title="if" />'))
     pages.append(page("Talk:if", 9_001, "talk", namespace=1))
-    xml = f'<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.10/" version="0.10" xml:lang="en">{"".join(pages)}</mediawiki>'
+    xml = (
+        '<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.10/" version="0.10"'
+        f' xml:lang="en">{"".join(pages)}</mediawiki>'
+    )
     path.write_bytes(bz2.compress(xml.encode()))
 
 
@@ -60,7 +69,10 @@ def write_web(folder: Path) -> None:
         body = "".join(f"<p>{html.escape(part)}</p>" for part in paragraphs(text))
         canonical = f'<link rel="canonical" href="https://host{number % 15}.example/{number}">'
         nav = "<nav><a href='/'>Home</a> <a href='/about'>About</a></nav>"
-        markup = f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{title}</title>{canonical}</head>"
+        markup = (
+            "<!doctype html><html lang=en><head><meta"
+            f" charset=utf-8><title>{title}</title>{canonical}</head>"
+        )
         (folder / f"{number:02}.html").write_text(
             f"{markup}<body>{nav}<article><h1>{title}</h1>{body}</article></body></html>"
         )

@@ -63,7 +63,8 @@ def test_the_finder_of_commands_finds_them(tmp_path: Path) -> None:
     """Else the test of all pages could not fail."""
     page = tmp_path / "page.md"
     page.write_text(
-        "```sh\n$ groundup run x.toml \\\n  --until train  # why\n```\n\n    .venv/bin/groundup verify runs/x\n\n    groundupper x\n"
+        "```sh\n$ groundup run x.toml \\\n  --until train  # why\n```\n\n    .venv/bin/groundup"
+        " verify runs/x\n\n    groundupper x\n"
     )
     assert list(commands(page)) == [["run", "x.toml", "--until", "train"], ["verify", "runs/x"]]
     for wrong in (

@@ -27,7 +27,8 @@ def clean(*texts: str, code: bool = False) -> list[str]:
 
 # Pieces that meet the rules, so that random texts hit them and their seams often.
 PIECES = st.sampled_from(
-    "a|B|7| |  |\t|\n|\r\n|\r|\u00a0|\u200b|\u200d|\u200c|\ufeff|\x00|\x85|\x93|\u2028|é|e\u0301|\u0301|Ã©|â€œ".split(
+    "a|B|7| | "
+    " |\t|\n|\r\n|\r|\u00a0|\u200b|\u200d|\u200c|\ufeff|\x00|\x85|\x93|\u2028|é|e\u0301|\u0301|Ã©|â€œ".split(
         "|"
     )
     + "&amp;|&lt;|<|>|&#8203;|&#1;|&|;|http://x.y/z|https://|www.foo.com|://|a@b.org|@|.|,|(|)".split(
@@ -76,7 +77,10 @@ def test_golden_code() -> None:
     """Code keeps indentation, inner spaces, entities, URLs and mojibake; line ends, controls and
     addresses are mended.
     """
-    source = "\r\n\r\nif  x:\r\n\ty = 1   # see http://a.b/c &amp; Ã©\r\n\u200b    z = m@w.to(x)\r\n# by jo@site.org\r\n\r\n"
+    source = (
+        "\r\n\r\nif  x:\r\n\ty = 1   # see http://a.b/c &amp; Ã©\r\n\u200b    z = m@w.to(x)\r\n# by"
+        " jo@site.org\r\n\r\n"
+    )
     assert clean(source, code=True) == [
         "if  x:\n\ty = 1   # see http://a.b/c &amp; Ã©\n    z = m@w.to(x)\n# by\n"
     ]

@@ -163,12 +163,12 @@ def test_own_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     module = tmp_path / "own_filter_of_a_test.py"
     source = (
-        "import pyarrow.compute as pc\n"
-        "def short(batch):\n    size = pc.utf8_length(batch.column('text'))\n    return pc.less(size, 9), size\n"
+        "import pyarrow.compute as pc\ndef short(batch):\n    size ="
+        " pc.utf8_length(batch.column('text'))\n    return pc.less(size, 9), size\n"
     )
     module.write_text(
-        source
-        + "def bad(batch):\n    return [True], [0.0]\ndef worse(batch):\n    raise ValueError('no')\n"
+        source + "def bad(batch):\n    return [True], [0.0]\ndef worse(batch):\n    raise"
+        " ValueError('no')\n"
     )
     monkeypatch.setattr("sys.path", [*__import__("sys").path])
     name = "own_filter_of_a_test:short"

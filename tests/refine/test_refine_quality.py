@@ -172,8 +172,14 @@ def test_repetition() -> None:
     assert [math.isnan(found[name][4]) for name in NAMES] == [False, False, True, True, True]
 
 
-ENGLISH = "The quick brown fox jumps over the lazy dog and runs to the river with all of its friends that have come so far. "
-GERMAN = "Das ist ein Satz auf Deutsch, der hier nicht gewollt ist und trotzdem noch ein wenig weiter geht als sonst. "
+ENGLISH = (
+    "The quick brown fox jumps over the lazy dog and runs to the river with all of its friends that"
+    " have come so far. "
+)
+GERMAN = (
+    "Das ist ein Satz auf Deutsch, der hier nicht gewollt ist und trotzdem noch ein wenig weiter"
+    " geht als sonst. "
+)
 
 
 def some_rows(row: Callable[..., Row], count: int = 40) -> list[Row]:

@@ -24,8 +24,9 @@ Row = dict[str, object]
 Write = Callable[[Path, Sequence[Row]], Path]
 
 ENGLISH = (
-    "The quick brown fox jumps over the lazy dog and runs to the river with all of its friends. When night came they sat "
-    "around a small fire, told each other old tales of distant mountains, and slept until morning light woke them again. "
+    "The quick brown fox jumps over the lazy dog and runs to the river with all of its friends."
+    " When night came they sat around a small fire, told each other old tales of distant mountains,"
+    " and slept until morning light woke them again. "
 )
 
 

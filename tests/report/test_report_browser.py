@@ -106,12 +106,14 @@ def test_it_prints_on_paper_with_whole_tables(browser: Any, tiny_run: Path) -> N
     page, _ = opened(browser, tiny_run, width=int((210 - 32) / 25.4 * 96))
     page.emulate_media(media="print")
     cut = page.evaluate(
-        "[...document.querySelectorAll('table, svg, .shown > *, .origins, pre')].filter(n => n.getClientRects().length"
-        " && n.getBoundingClientRect().right > document.body.getBoundingClientRect().right + 1).map(n => n.outerHTML.slice(0, 80))"
+        "[...document.querySelectorAll('table, svg, .shown > *, .origins, pre')].filter(n =>"
+        " n.getClientRects().length && n.getBoundingClientRect().right >"
+        " document.body.getBoundingClientRect().right + 1).map(n => n.outerHTML.slice(0, 80))"
     )
     assert cut == []
     clipped = page.evaluate(
-        "[...document.querySelectorAll('.wide')].filter(n => n.scrollWidth > n.clientWidth + 1).length"
+        "[...document.querySelectorAll('.wide')].filter(n => n.scrollWidth > n.clientWidth +"
+        " 1).length"
     )
     assert clipped == 0
     data = page.pdf(prefer_css_page_size=True)

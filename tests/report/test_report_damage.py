@@ -24,7 +24,10 @@ from groundup.report.measured import metric_lines
 from groundup.report.page import page
 from groundup.report.summary import summary
 
-HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[31m\x00\u202e\x9b2J{{7*7}}</style>$\\alpha$|`\n\ud800'
+HOSTILE = (
+    '"><script>alert(1)</script><img src=x'
+    " onerror=alert(2)>\x1b[31m\x00\u202e\x9b2J{{7*7}}</style>$\\alpha$|`\n\ud800"
+)
 
 
 def report_of(root: Path) -> Report:
@@ -259,7 +262,8 @@ def test_hostile_documents_go_through_a_whole_run(tmp_path: Path) -> None:
             f"\x1b[2J<img src=http://x.example/{letter} onerror=y>{words}\n"
         )
     (tmp_path / "recipe.toml").write_text(
-        '[[source]]\npath = "raw"\nkind = "text"\nlicense = "<script>x</script>"\n[refine]\nfilters = []\n[tokenize]\nvocab_size = 400\n'
+        '[[source]]\npath = "raw"\nkind = "text"\nlicense = "<script>x</script>"\n[refine]\nfilters'
+        " = []\n[tokenize]\nvocab_size = 400\n"
     )
     root = tmp_path / "run"
     run_flow(load_recipe(tmp_path / "recipe.toml"), root, until="tokenize", workers=1)

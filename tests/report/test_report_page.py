@@ -103,11 +103,13 @@ def test_parameters_by_part_add_up_to_what_is_on_disk(
             part = (
                 "embedding"
                 if "embed" in name
-                else "norms"
-                if "norm" in name
-                else "attention"
-                if "self_attn" in name
-                else "feed_forward"
+                else (
+                    "norms"
+                    if "norm" in name
+                    else "attention"
+                    if "self_attn" in name
+                    else "feed_forward"
+                )
             )
             sizes[part] += count
     figures = report["figures"]
@@ -136,7 +138,8 @@ def parameter_parts_names(report: dict[str, Any]) -> list[str]:
 def test_the_page_begins_with_a_sentence(page: Any) -> None:
     lead = " ".join(page.xpath('//p[@class="lead"]')[0].text_content().split())
     assert re.fullmatch(
-        r"A language model of [\d.,]+( [kM])? parameters, trained from scratch on \d+ sources? of text\.",
+        r"A language model of [\d.,]+( [kM])? parameters, trained from scratch on \d+ sources? of"
+        r" text\.",
         lead,
     ), lead
 

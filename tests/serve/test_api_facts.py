@@ -95,7 +95,10 @@ def test_the_page_is_served_as_it_is(live: str, path: str) -> None:
     assert httpx.head(live.rstrip("/") + path).headers["content-length"] == str(len(answer.content))
 
 
-HOSTILE = "A\x1b[31mred\x1b[0m \u202eright to left\u2066 \x00 zero\u200b width \ud7ff and a long line that goes on so that it is one"
+HOSTILE = (
+    "A\x1b[31mred\x1b[0m \u202eright to left\u2066 \x00 zero\u200b width \ud7ff and a long line"
+    " that goes on so that it is one"
+)
 
 
 def write(folder: Path, rows: list[dict]) -> dict:

@@ -59,7 +59,8 @@ async def _load(served: Path, log: Path) -> None:
         warm = max(size for second, size in memory if second < SECONDS * WARM_UP)
         end = max(size for second, size in memory if second > SECONDS * 0.9)
         print(
-            f"{sum(counts[1:])} answers; resident {warm / 1e6:.0f} MB after warm-up, {end / 1e6:.0f} MB at the end"
+            f"{sum(counts[1:])} answers; resident {warm / 1e6:.0f} MB after warm-up,"
+            f" {end / 1e6:.0f} MB at the end"
         )
         assert end - warm < GROWTH_BYTES
         assert process.num_fds() < 64

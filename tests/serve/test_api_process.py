@@ -183,7 +183,10 @@ def test_what_cannot_be_served_is_said_before_anything_is(
 
 
 def test_a_missing_extra_is_one_line(served: Path) -> None:
-    code = "import sys; sys.modules['uvicorn'] = None; from groundup.cli import main; sys.argv = ['groundup', 'serve', 'x']; main()"
+    code = (
+        "import sys; sys.modules['uvicorn'] = None; from groundup.cli import main; sys.argv ="
+        " ['groundup', 'serve', 'x']; main()"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
     )

@@ -22,9 +22,10 @@ def texts_and_stops(draw: st.DrawFn) -> tuple[str, list[str]]:
     """
     stops = draw(STOPS)
     beginnings = [stop[:end] for stop in stops for end in range(1, len(stop) + 1)]
-    return "".join(
-        draw(st.lists(st.sampled_from(["a", "b", "é", *beginnings]), max_size=12))
-    ), stops
+    return (
+        "".join(draw(st.lists(st.sampled_from(["a", "b", "é", *beginnings]), max_size=12))),
+        stops,
+    )
 
 
 def expected(text: str, stops: list[str]) -> tuple[str, bool]:

@@ -205,8 +205,10 @@ def test_numbers_out_of_range_are_brought_back(page: Any) -> None:
 
 
 def test_what_another_version_kept_does_no_harm(page: Any) -> None:
-    page.evaluate("""localStorage.setItem('groundup.settings', '{"temperature":"<b>","system":5,"seed":-1,"nothing":1,"top_k":3}');
-      localStorage.setItem('groundup.theme', '{'); localStorage.setItem('groundup.probable', '"yes"')""")
+    page.evaluate(
+        """localStorage.setItem('groundup.settings', '{"temperature":"<b>","system":5,"seed":-1,"nothing":1,"top_k":3}');
+      localStorage.setItem('groundup.theme', '{'); localStorage.setItem('groundup.probable', '"yes"')"""
+    )
     page.reload()
     page.wait_for_selector("#prompts button")
     sent = bodies(page)
@@ -263,7 +265,7 @@ def test_probabilities_are_those_of_the_server(page: Any, mode: str) -> None:
             token["logprob"]
             for piece in pieces
             if piece["choices"]
-            for token in ((piece["choices"][0]["logprobs"] or {}).get("content", []))
+            for token in (piece["choices"][0]["logprobs"] or {}).get("content", [])
         ]
     else:
         page.get_by_text("Complete", exact=True).click()
@@ -344,12 +346,15 @@ def test_a_journey_by_keyboard_alone(visit: Visit, tuned: str) -> None:  # noqa:
         page.keyboard.press("Tab")
         seen.add(
             page.evaluate(
-                "document.activeElement.id || document.activeElement.name || document.activeElement.textContent"
+                "document.activeElement.id || document.activeElement.name ||"
+                " document.activeElement.textContent"
             )
         )
         # A radio button hides; its label shows the outline.
-        assert page.evaluate("""['BODY', 'HTML'].includes(document.activeElement.tagName) || document.activeElement.name === 'mode'
-          || getComputedStyle(document.activeElement).outlineStyle !== 'none'""")
+        assert page.evaluate(
+            """['BODY', 'HTML'].includes(document.activeElement.tagName) || document.activeElement.name === 'mode'
+          || getComputedStyle(document.activeElement).outlineStyle !== 'none'"""
+        )
     assert {"mode", "theme", "open-settings", "message", "send", "probabilities"} <= seen
     page.focus("#open-settings")
     page.keyboard.press("Enter")
@@ -452,7 +457,8 @@ def test_steps_of_probability_are_even_without_any_hue(
     page = visit(tuned, color_scheme=scheme)
     page.check("#probabilities")
     colors = page.evaluate(
-        "[...document.querySelectorAll('#legend li:not(.p0)')].map((item) => getComputedStyle(item).backgroundColor)"
+        "[...document.querySelectorAll('#legend li:not(.p0)')].map((item) =>"
+        " getComputedStyle(item).backgroundColor)"
     )
     lightness = [float(color.removeprefix("oklch(").split()[0]) for color in colors]
     steps = [after - before for before, after in pairwise(lightness)]
@@ -480,10 +486,12 @@ def test_on_a_phone_targets_are_large_and_settings_are_a_sheet(visit: Visit, tun
     say(page, "Hello")
     page.locator("#open-settings").tap()
     page.locator("#settings:modal").wait_for()
-    small = page.evaluate("""[...document.querySelectorAll('button, summary, .modes label, [type=range], [type=number], textarea')]
+    small = page.evaluate(
+        """[...document.querySelectorAll('button, summary, .modes label, [type=range], [type=number], textarea')]
       .filter((target) => target.checkVisibility())
       .map((target) => [target.textContent || target.id, target.getBoundingClientRect().height])
-      .filter(([, height]) => height < 44)""")
+      .filter(([, height]) => height < 44)"""
+    )
     assert small == []
     page.keyboard.press("Escape")
     assert page.locator("#settings").is_hidden()
@@ -494,7 +502,8 @@ def test_on_a_phone_targets_are_large_and_settings_are_a_sheet(visit: Visit, tun
 def test_motion_is_left_out_when_asked(visit: Visit, tuned: str) -> None:  # noqa: F811
     page = visit(tuned, reduced_motion="reduce")
     page.evaluate(
-        "chat.append(Object.assign(document.createElement('div'), {className: 'body writing', innerHTML: '<div>a</div>'}))"
+        "chat.append(Object.assign(document.createElement('div'), {className: 'body writing',"
+        " innerHTML: '<div>a</div>'}))"
     )
     assert (
         page.evaluate(
@@ -507,13 +516,16 @@ def test_motion_is_left_out_when_asked(visit: Visit, tuned: str) -> None:  # noq
 def test_every_control_has_a_name_and_the_page_has_landmarks(page: Any) -> None:
     say(page, "Hello")
     page.click("#open-settings")
-    nameless = page.evaluate("""[...document.querySelectorAll('button, input, textarea, meter, dialog, [role=textbox]')]
+    nameless = page.evaluate(
+        """[...document.querySelectorAll('button, input, textarea, meter, dialog, [role=textbox]')]
       .filter((control) => !control.ariaLabel && !control.labels?.length && !control.textContent.trim())
-      .map((control) => control.id || control.outerHTML)""")
+      .map((control) => control.id || control.outerHTML)"""
+    )
     assert nameless == []
     assert [page.locator(tag).count() for tag in ("header", "main", "footer", "h1")] == [1, 1, 1, 1]
     assert page.evaluate(
-        "[...document.querySelectorAll('[id]')].length === new Set([...document.querySelectorAll('[id]')].map((one) => one.id)).size"
+        "[...document.querySelectorAll('[id]')].length === new"
+        " Set([...document.querySelectorAll('[id]')].map((one) => one.id)).size"
     )
 
 

@@ -10,14 +10,23 @@ from typing import Any
 
 import pytest
 from tests.helpers.page_fake import Fake, serve
-from tests.helpers.page_kit import PHONE, answer, browser, ended, overflows, say, visit  # noqa: F401
+from tests.helpers.page_kit import (
+    PHONE,
+    answer,
+    browser,
+    ended,
+    overflows,
+    say,
+    visit,
+)  # noqa: F401
 
 Visit = Callable[..., Any]
 
 # Each would run, or redraw the page, if it were ever taken for HTML.
 MARKUP = (
-    "<script>alert(1)</script><img src=x onerror=alert(2)><svg/onload=alert(3)><iframe srcdoc='<script>alert(4)</script>'></iframe>"
-    "</div></textarea></style><style>*{display:none}</style><a href='javascript:alert(5)'>a</a>{{7*7}}${alert(6)}"
+    "<script>alert(1)</script><img src=x onerror=alert(2)><svg/onload=alert(3)><iframe"
+    " srcdoc='<script>alert(4)</script>'></iframe></div></textarea></style><style>*{display:none}</style><a"
+    " href='javascript:alert(5)'>a</a>{{7*7}}${alert(6)}"
 )
 CONTROL = (
     "\x1b[31mred\x07\x08\x7f\u202egnp.exe\u2066\u200f\ufeff\u0000" + "Z" + "\u0335\u0489" * 200
@@ -365,7 +374,8 @@ def test_a_long_answer_is_only_ever_appended_to(page: Any, fake: Fake) -> None:
     assert answer(page) == "".join(fake.pieces)
     assert page.evaluate("removed") == 0
     longest = page.evaluate(
-        "Math.max(...[...document.querySelectorAll('.assistant .body > div')].map((block) => block.textContent.length))"
+        "Math.max(...[...document.querySelectorAll('.assistant .body > div')].map((block) =>"
+        " block.textContent.length))"
     )
     assert longest < 1200, "a frame lays out one block, not the answer"
     assert page.evaluate("innerHeight + scrollY >= document.documentElement.scrollHeight - 2"), (

@@ -184,7 +184,10 @@ def test_what_would_lose_text_is_refused(tmp_path: Path, case: str) -> None:
     edit(tmp_path / "tokenizer.json", **changes)
     with pytest.raises(
         GroundupError,
-        match=rf"tokenizer\.json: cannot be carried exactly: .*{said.removeprefix('cannot be carried exactly')}",
+        match=(
+            r"tokenizer\.json: cannot be carried exactly:"
+            rf" .*{said.removeprefix('cannot be carried exactly')}"
+        ),
     ) as caught:
         read_tokenizer(tmp_path)
     assert "\n" not in str(caught.value)

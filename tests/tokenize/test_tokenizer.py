@@ -118,7 +118,10 @@ def test_the_first_ids_are_the_tokenizer_that_was_trained_so_far(tokenizer: Toke
 
 def test_training_does_not_depend_on_threads(tokenizer: Tokenizer) -> None:
     """The same text gives the same tokenizer.json with one thread and with many."""
-    code = f"from groundup.tokenize.train_bpe import train_bpe; print(train_bpe({TEXT!r}, 400).to_str())"
+    code = (
+        f"from groundup.tokenize.train_bpe import train_bpe; print(train_bpe({TEXT!r},"
+        " 400).to_str())"
+    )
     outputs = set()
     for threads in ("1", "4"):
         environment = os.environ | {

@@ -129,7 +129,7 @@ def test_columns_can_be_named() -> None:
         {"role": "user", "content": "good film"},
         {"role": "label", "content": "yes"},
     ]
-    (wrong, _) = read("a.csv", data, ("word", "verdict"))
+    wrong, _ = read("a.csv", data, ("word", "verdict"))
     assert (
         isinstance(wrong, Reject)
         and 'no columns "word" and "verdict" in keys id, words' in wrong.detail
@@ -139,7 +139,8 @@ def test_columns_can_be_named() -> None:
 def test_a_first_line_that_is_broken_does_not_decide() -> None:
     found = read(
         "a.jsonl",
-        '{"text": \n{"text": "good", "label": 1}\n{"text": "bad", "label": null}\n{"text": ["x"], "label": "y"}\n',
+        '{"text": \n{"text": "good", "label": 1}\n{"text": "bad", "label": null}\n{"text": ["x"],'
+        ' "label": "y"}\n',
     )
     assert [type(one) for one in found] == [Reject, Document, Reject, Reject]
     assert [one.reason for one in found if isinstance(one, Reject)] == [

@@ -90,7 +90,10 @@ def test_an_item_that_takes_three_workers_is_named_and_the_next_map_works(
     log, found = tmp_path / "log", []
     with pytest.raises(
         GroundupError,
-        match=r"^shard 3: its worker process died \(SIGKILL: out of memory\?\), 3 times; run again with fewer",
+        match=(
+            r"^shard 3: its worker process died \(SIGKILL: out of memory\?\), 3 times; run again"
+            r" with fewer"
+        ),
     ):
         found += two.map(
             die_until, [(n, log, 99) for n in range(5)], [f"shard {n}" for n in range(5)]

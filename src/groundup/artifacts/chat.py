@@ -25,8 +25,9 @@ def template(tokenizer: Tokenizer) -> str:
     """Return the same form for other programs (Jinja), as tokenizer_config.json has it."""
     end = tokenizer.special_name(tokenizer.stop_id) + ("\n" if _has_form(tokenizer) else "")
     return (
-        f"{{% for message in messages %}}{{{{ '{_START}' + message['role'] + '\\n' + message['content'] + {end!r} }}}}{{% endfor %}}"
-        f"{{% if add_generation_prompt %}}{{{{ '{_START}assistant\\n' }}}}{{% endif %}}"
+        f"{{% for message in messages %}}{{{{ '{_START}' + message['role'] + '\\n' +"
+        f" message['content'] + {end!r} }}}}{{% endfor %}}{{% if add_generation_prompt %}}{{{{"
+        f" '{_START}assistant\\n' }}}}{{% endif %}}"
     )
 
 

@@ -27,7 +27,8 @@ def trained_on(root: Path, tokens: Artifact) -> None:
         files[name]["sha256"] != digest for name, digest in inputs.items()
     ):
         raise GroundupError(
-            f"{root}: the model was trained on other tokens than {tokens.path} holds; `groundup run` brings both together"
+            f"{root}: the model was trained on other tokens than {tokens.path} holds; `groundup"
+            " run` brings both together"
         )
 
 
@@ -50,7 +51,8 @@ def find_checkpoint(root: Path, which: str = "best") -> Artifact:
     steps = {int(path.name[5:]): path for path in folder.glob("step-*") if path.name[5:].isdigit()}
     if not steps:
         raise GroundupError(
-            f"{root}: there is no checkpoint yet; `groundup run RECIPE --out {root} --until train` makes one"
+            f"{root}: there is no checkpoint yet; `groundup run RECIPE --out {root} --until train`"
+            " makes one"
         )
     best = read_json(root / "train" / "best.json")
     named = {
@@ -62,7 +64,8 @@ def find_checkpoint(root: Path, which: str = "best") -> Artifact:
     )
     if step not in steps:
         raise GroundupError(
-            f"{root}: there is no checkpoint {which}; there are {', '.join(f'step-{n}' for n in sorted(steps))}"
+            f"{root}: there is no checkpoint {which}; there are"
+            f" {', '.join(f'step-{n}' for n in sorted(steps))}"
         )
     checkpoint = load_artifact(steps[step])
     if checkpoint is None:

@@ -77,7 +77,8 @@ class RefinedShard:
             yield batch.filter(pa.array(keep))
         if row != len(split):
             raise GroundupError(
-                f"{self.split}: holds {len(split)} verdicts, {self.documents} other documents; run with --redo refine"
+                f"{self.split}: holds {len(split)} verdicts, {self.documents} other documents; run"
+                " with --redo refine"
             )
 
 

@@ -24,7 +24,10 @@ from groundup.model.hf_io import read_table
 # Names that end a text wherever they are; in a model that chats, `eos_token` ends an answer
 # instead.
 ENDS = (END, "<|end_of_text|>", "</s>")
-_HINT = "transformers writes one: AutoTokenizer.from_pretrained(FOLDER, use_fast=True).save_pretrained(FOLDER)"
+_HINT = (
+    "transformers writes one: AutoTokenizer.from_pretrained(FOLDER,"
+    " use_fast=True).save_pretrained(FOLDER)"
+)
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,9 @@ def _check_kind(engine: tokenizers.Tokenizer, table: dict[str, Any]) -> None:
     )
     if model.get("type", "BPE") != "BPE" or model.get("byte_fallback"):
         raise ValueError(
-            f"model is {model.get('type')}{' with byte_fallback' * bool(model.get('byte_fallback'))}; only byte-level BPE is"
+            "model is"
+            f" {model.get('type')}{' with byte_fallback' * bool(model.get('byte_fallback'))}; only"
+            " byte-level BPE is"
         )
     for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(name):
@@ -135,7 +140,8 @@ def _end(folder: Path, engine: tokenizers.Tokenizer) -> str:
     found = next((name for name in (*ENDS, named) if name in special), None)
     if found is None:
         raise ValueError(
-            f"no special token ends a text: neither {', '.join(ENDS)} nor the eos_token of {CONFIG} ({named!r}) is one"
+            f"no special token ends a text: neither {', '.join(ENDS)} nor the eos_token of {CONFIG}"
+            f" ({named!r}) is one"
         )
     return str(found)
 

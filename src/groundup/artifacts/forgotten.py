@@ -65,7 +65,10 @@ class Entry:
         more = " …" if len(self.seen["steps"]) == MOST_STEPS else ""
         past = ", ".join(self.checkpoints(root)) or "no checkpoint that is there"
         steps = ", ".join(str(step) for step in self.seen["steps"])
-        return f"forgotten; training had read it {self.seen['times']:,} times, in steps {steps}{more}; in the past of {past}"
+        return (
+            f"forgotten; training had read it {self.seen['times']:,} times, in steps {steps}{more};"
+            f" in the past of {past}"
+        )
 
     def checkpoints(self, root: Path) -> list[str]:
         """Return the checkpoints of a run that have it in their past, or may have."""

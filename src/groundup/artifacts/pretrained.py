@@ -65,13 +65,15 @@ class Base:
         """
         if self.path.resolve().is_relative_to(root.resolve()):
             raise GroundupError(
-                f"{self.path}: a run cannot go on from itself, since it would replace what it goes on from; name another --out"
+                f"{self.path}: a run cannot go on from itself, since it would replace what it goes"
+                " on from; name another --out"
             )
         check_weights(self.path, self.config)
         size = self.foreign.tokenizer.vocab_size
         if size > self.config.vocab_size:
             raise GroundupError(
-                f"{self.path / FILE}: has {size} ids, and the model's vocab_size is {self.config.vocab_size}"
+                f"{self.path / FILE}: has {size} ids, and the model's vocab_size is"
+                f" {self.config.vocab_size}"
             )
 
     def content(self) -> str:
@@ -104,7 +106,8 @@ def find_base(recipe: Recipe) -> Base | None:
     config, context = read_config(path), recipe.model.context
     if context > config.context:
         raise RecipeError(
-            f"[model] context {context} is more than the {config.context} positions of {path / CONFIG}"
+            f"[model] context {context} is more than the {config.context} positions of"
+            f" {path / CONFIG}"
         )
     config = dataclasses.replace(
         config, context=context or config.context, dropout=recipe.model.dropout

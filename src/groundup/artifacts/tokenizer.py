@@ -195,7 +195,8 @@ class Tokenizer:
         vocab, merges = table["model"]["vocab"], table["model"]["merges"]
         if not len(vocab) - len(merges) <= vocab_size <= self.vocab_size:
             raise ValueError(
-                f"vocab_size {vocab_size} must lie between {len(vocab) - len(merges)} and {self.vocab_size}"
+                f"vocab_size {vocab_size} must lie between {len(vocab) - len(merges)} and"
+                f" {self.vocab_size}"
             )
         kept = {token: index for token, index in vocab.items() if index < vocab_size}
         # Merges stand in the order in which they were learned, and each made the next id.

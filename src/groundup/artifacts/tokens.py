@@ -39,7 +39,8 @@ def open_shard(path: Path, vocab_size: int, check_ids: bool = True) -> Tokens:
     if tokens.ndim != 1 or tokens.dtype != token_type(vocab_size):
         found = f"{tokens.dtype} in {tokens.ndim} dimensions"
         raise GroundupError(
-            f"{path}: holds {found}; a vocabulary of {vocab_size} wants a flat {token_type(vocab_size)} array"
+            f"{path}: holds {found}; a vocabulary of {vocab_size} wants a flat"
+            f" {token_type(vocab_size)} array"
         )
     if not check_ids:
         return tokens

@@ -107,9 +107,11 @@ def guess(path: Path, name: str = "") -> Guess:
                 open_items(path, file, name, path.stat().st_size, Selection()), MAX_MEMBERS
             ):
                 votes[
-                    guess_item(item)
-                    if isinstance(item, Item)
-                    else Guess(None, "refused", f"archives: {item.reason}")
+                    (
+                        guess_item(item)
+                        if isinstance(item, Item)
+                        else Guess(None, "refused", f"archives: {item.reason}")
+                    )
                 ] += 1
     except (OSError, DamagedError) as error:
         why = error.reason if isinstance(error, DamagedError) else error.strerror

@@ -59,7 +59,8 @@ class Known:
     def changed(self) -> SourceError:
         """Return the error for a file that is not what was hashed any more."""
         return SourceError(
-            f"{self.file.path}: it changed or vanished while it was being read; run again when it is at rest"
+            f"{self.file.path}: it changed or vanished while it was being read; run again when it"
+            " is at rest"
         )
 
 

@@ -24,19 +24,28 @@ _SIGNS = (
     ("CC0-1.0", r"cc0 1\.0"),
     (
         "BSD-3-Clause",
-        r"redistributions? (?:and use )?in source and binary forms.{0,2500}neither the name|bsd-3-clause",
+        (
+            r"redistributions? (?:and use )?in source and binary forms.{0,2500}neither the"
+            r" name|bsd-3-clause"
+        ),
     ),
     ("BSD-2-Clause", r"redistribution and use in source and binary forms|bsd-2-clause"),
     (
         "ISC",
-        r"permission to use, copy, modify,? and(?:/or)? distribute this software for any purpose with or without fee",
+        (
+            r"permission to use, copy, modify,? and(?:/or)? distribute this software for any"
+            r" purpose with or without fee"
+        ),
     ),
     ("Zlib", r"this software is provided 'as-is', without any express or implied"),
     ("PSF-2.0", r"python software foundation license"),
     ("BSL-1.0", r"boost software license"),
     (
         "MIT",
-        r"permission is hereby granted, free of charge|\bmit license\b|^(?:license: )?(?:mit|expat)$|license: expat",
+        (
+            r"permission is hereby granted, free of charge|\bmit license\b|^(?:license:"
+            r" )?(?:mit|expat)$|license: expat"
+        ),
     ),
 )
 _COMPILED = tuple((name, re.compile(sign, re.MULTILINE)) for name, sign in _SIGNS)
@@ -45,8 +54,9 @@ _LICENSE_FILE = re.compile(
 )
 _PACKAGED = re.compile(r"(.*!)/(?:.*/)?usr/share/doc/[^/]+/copyright")
 _MARKERS = frozenset(
-    "setup.py setup.cfg pyproject.toml package.json cargo.toml go.mod makefile cmakelists.txt pom.xml build.gradle gemfile composer.json "
-    "configure.ac meson.build pkg-info readme readme.md readme.rst readme.txt".split()
+    "setup.py setup.cfg pyproject.toml package.json cargo.toml go.mod makefile cmakelists.txt"
+    " pom.xml build.gradle gemfile composer.json configure.ac meson.build pkg-info readme readme.md"
+    " readme.rst readme.txt".split()
 )
 # A licence is short; what is longer quotes others.
 LICENSE_BYTES = 1 << 16

@@ -37,7 +37,8 @@ def sizes(source: Source, root: Path) -> Sizes:
     if source.path.startswith("https://") and cached(source.path, source.sha256) is None:
         size = announced(source.path)
         say(
-            f'source "{source.name}" will be fetched: {_megabytes(size) if size else "a file of unknown size"}'
+            f'source "{source.name}" will be fetched:'
+            f" {_megabytes(size) if size else 'a file of unknown size'}"
         )
         return [(filename_of(source.path), size)]
     return [(file.origin, file.size) for file in list_source(source, root).files]
@@ -49,7 +50,8 @@ def _far(source: Source) -> Sizes:
     missing = selected.missing()
     if missing:
         say(
-            f'source "{source.name}" will be fetched: {len(missing):,} files, {_megabytes(total(missing))}, from {place.address}'
+            f'source "{source.name}" will be fetched: {len(missing):,} files,'
+            f" {_megabytes(total(missing))}, from {place.address}"
         )
     return [(origin, file.size) for origin, file in selected.files.items()]
 

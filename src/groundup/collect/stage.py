@@ -155,7 +155,8 @@ def _forgotten(
     }
     for file in sorted(changed):
         say(
-            f'warning: source "{source.name}": {file} changed since records of it were forgotten; the same numbers are left out of it'
+            f'warning: source "{source.name}": {file} changed since records of it were forgotten;'
+            " the same numbers are left out of it"
         )
     return [(entry.origin, entry.record) for entry in here]
 

@@ -50,7 +50,8 @@ def compare(one: Path, other: Path) -> Table:
         load_lock(root)
         if "collect" in stages:
             raise GroundupError(
-                f"{root}: it has collected nothing yet; `groundup run RECIPE --out {root} --until collect` does"
+                f"{root}: it has collected nothing yet; `groundup run RECIPE --out {root} --until"
+                " collect` does"
             )
     stage = "collect" if any("refine" in stages for stages in missing) else "refine"
     found = differences(one, other, stage, _evaluation(roots))

@@ -51,7 +51,8 @@ def forget(root: Path, ids: Sequence[str], workers: int | None = None) -> str:
             gone = finish_forget(run)
         except GroundupError as error:
             raise GroundupError(
-                f"{root}: noted in forgotten.json and not carried out yet: {error}; mend that, and `groundup run` finishes it"
+                f"{root}: noted in forgotten.json and not carried out yet: {error}; mend that, and"
+                " `groundup run` finishes it"
             ) from None
     return "\n".join(
         [
@@ -82,7 +83,8 @@ def find(root: Path, ids: Sequence[str]) -> list[Entry]:
     for one in ids:
         if one not in found:
             raise GroundupError(
-                f"{root}: there is no document {one}; nothing was changed. Ids are 32 hexadecimal digits, see `inspect`"
+                f"{root}: there is no document {one}; nothing was changed. Ids are 32 hexadecimal"
+                " digits, see `inspect`"
             )
     told = _tell(root, ids)
     return [dataclasses.replace(found[one], seen=told[one]) for one in ids]
@@ -145,7 +147,10 @@ def _told(root: Path, recipe: Recipe, entries: Sequence[Entry]) -> list[str]:
     where = ", ".join(sorted({paths.get(entry.source, "the data of tuning") for entry in entries}))
     return [
         *lines,
-        f"collect, refine and tokenize are without {'it' if len(entries) == 1 else 'them'}; the raw files stay: {where}",
+        (
+            f"collect, refine and tokenize are without {'it' if len(entries) == 1 else 'them'}; the"
+            f" raw files stay: {where}"
+        ),
     ]
 
 
@@ -158,7 +163,8 @@ def _alike(alike: Sequence[str]) -> list[str]:
     )
     return (
         [
-            f"still here, and alike or the same: {named}; forget these too if the text itself has to go"
+            f"still here, and alike or the same: {named}; forget these too if the text itself has"
+            " to go"
         ]
         if alike
         else []
@@ -168,7 +174,8 @@ def _alike(alike: Sequence[str]) -> list[str]:
 def _deleted(gone: Sequence[str]) -> list[str]:
     return (
         [
-            f"deleted, since they may quote it: {', '.join(gone)}; `groundup run` makes what is missing"
+            f"deleted, since they may quote it: {', '.join(gone)}; `groundup run` makes what is"
+            " missing"
         ]
         if gone
         else []
@@ -180,16 +187,19 @@ def _models(root: Path, entries: Sequence[Entry]) -> list[str]:
     lines = []
     if (root / "tokenize" / "tokenizer.json").exists():
         lines.append(
-            "the tokenizer was trained on a sample that may hold it; `--redo tokenize` trains a new one, and then the model"
+            "the tokenizer was trained on a sample that may hold it; `--redo tokenize` trains a new"
+            " one, and then the model"
         )
     for entry in entries[:NAMED]:
         if entry.checkpoints(root):
             lines.append(
-                f"{entry.id} {entry.words(root).removeprefix('forgotten; ')}; `--redo train` trains without it"
+                f"{entry.id} {entry.words(root).removeprefix('forgotten; ')}; `--redo train` trains"
+                " without it"
             )
     if (root / "train").exists():
         lines.append(
-            "training stays as it is; where its tokens changed, `groundup run` trains again, and asks first if that took long"
+            "training stays as it is; where its tokens changed, `groundup run` trains again, and"
+            " asks first if that took long"
         )
     others = sorted(
         path.relative_to(root).as_posix()

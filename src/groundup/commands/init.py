@@ -38,24 +38,28 @@ def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
     """
     if re.match(r"(https?|s3|hf|pypi|scrape):", str(directory)):
         raise SourceError(
-            f"{directory}: init looks into folders on this machine; write such a path into a recipe (docs/data.md, Places)"
+            f"{directory}: init looks into folders on this machine; write such a path into a recipe"
+            " (docs/data.md, Places)"
         )
     if not directory.is_dir():
         raise SourceError(f"{directory}: there is no such folder")
     if recipe.exists() and not force:
         raise RecipeError(
-            f"{recipe}: there is a recipe already; --force replaces it, --recipe FILE writes another"
+            f"{recipe}: there is a recipe already; --force replaces it, --recipe FILE writes"
+            " another"
         )
     if not any(directory.iterdir()):
         raise SourceError(f"{directory}: the folder is empty")
     found = survey(directory, _own(recipe, directory))
     if not any(entry.readable for entry in found):
         raise SourceError(
-            f"{directory}: nothing in it can be read: {'; '.join(entry.why for entry in found).replace('not read: ', '')}"
+            f"{directory}: nothing in it can be read:"
+            f" {'; '.join(entry.why for entry in found).replace('not read: ', '')}"
         )
     if not any(entry.readable and entry.kind != "evaluation" for entry in found):
         raise SourceError(
-            f"{directory}: it holds evaluation items only, which are never learned from; name a folder with texts, too"
+            f"{directory}: it holds evaluation items only, which are never learned from; name a"
+            " folder with texts, too"
         )
     name = re.sub(r"[^\w.+-]+", "-", directory.resolve().name).strip("-.") or "mine"
     text = recipe_text(
@@ -68,7 +72,8 @@ def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
         write_whole(recipe, text.encode("utf-8"))
     except UnicodeEncodeError:
         raise RecipeError(
-            f"{str(directory)!a}: a path that is not UTF-8 cannot stand in a recipe; rename the folder"
+            f"{str(directory)!a}: a path that is not UTF-8 cannot stand in a recipe; rename the"
+            " folder"
         ) from None
     except OSError as error:
         raise RecipeError(f"{recipe}: cannot be written: {error.strerror}") from None
@@ -176,7 +181,8 @@ def _table(found: Sequence[Found]) -> list[str]:
             entry.why if entry.readable else f"nothing that is read; {entry.why}"
         ).split("; not read: ")
         lines.append(
-            f"{entry.kind:14} {entry.files:7,} files {entry.bytes / 1e6:9,.1f} MB  {entry.path}  ({seen})"
+            f"{entry.kind:14} {entry.files:7,} files {entry.bytes / 1e6:9,.1f} MB  {entry.path} "
+            f" ({seen})"
         )
         lines += [f"{'':14} not read, but listed: {why}" for why in unread]
     return lines

@@ -44,7 +44,8 @@ def overview(root: Path) -> str:
     for source, count in sorted(_count(root, "collect/documents", "source").items()):
         train, validation = kept.get(source, (0, 0))
         lines.append(
-            f"{source:24} {count:11,} {train + validation:8,} {train:7,} {validation:11,} {medians.get(source, ''):>13}"
+            f"{source:24} {count:11,} {train + validation:8,} {train:7,} {validation:11,}"
+            f" {medians.get(source, ''):>13}"
         )
     lines += ["", "dropped for               documents"]
     for reason, count in sorted(
@@ -195,7 +196,8 @@ def describe_document(
     lines = [f"{document}  {row['source']}: {row['origin']}#{row['record']}"]
     if collected:
         lines.append(
-            f"  kind {row['kind']}, group {row['group']!r}, license {row['license'] or 'not stated'}"
+            f"  kind {row['kind']}, group {row['group']!r}, license"
+            f" {row['license'] or 'not stated'}"
         )
     lines += [f"  dropped: {_why(drop)}" for drop in drops]
     lines += [f"  {line}" for line in [*_places(root, document), *_steps(root, document, token)]]
@@ -211,7 +213,9 @@ def _why(drop: Row) -> str:
 def _places(root: Path, document: str) -> Iterator[str]:
     for place in _index_rows(root, document):
         end = place["offset"] + place["length"]
-        yield f"tokens {place['offset']:,} to {end:,} of shards/{place['shard']}.{place['split']}.npy"
+        yield (
+            f"tokens {place['offset']:,} to {end:,} of shards/{place['shard']}.{place['split']}.npy"
+        )
         if place["split"] == "validation":
             yield "held out: training does not read it"
 
@@ -254,7 +258,10 @@ def _member_line(kept: str, member: Member) -> str:
         else f" of {row['duplicate_of']}, with the kept one {with_kept:.3f}"
     )
     was = f" ({row['score']:.3f} when it was dropped)"
-    return f"{row['id']}  {row['source']}: {row['origin']}#{row['record']}  {row['reason']}, similarity {direct:.3f}{was}{of}"
+    return (
+        f"{row['id']}  {row['source']}: {row['origin']}#{row['record']}  {row['reason']},"
+        f" similarity {direct:.3f}{was}{of}"
+    )
 
 
 def describe_token(root: Path, number: int, width: int = WIDTH) -> str:
@@ -266,7 +273,10 @@ def describe_token(root: Path, number: int, width: int = WIDTH) -> str:
     for shard, length in lengths:
         if place < length:
             document, within = _at(index, shard, place)
-            return f"token {number:,} is token {within:,} of {describe_document(root, document, width, within)}"
+            return (
+                f"token {number:,} is token {within:,} of"
+                f" {describe_document(root, document, width, within)}"
+            )
         place -= length
     raise GroundupError(
         f"{root}: there are {number - place:,} training tokens; {number:,} is beyond them"
@@ -292,12 +302,14 @@ def describe_lines(root: Path, source: str = "") -> str:
     """
     if Store(root).view("refine") is None:
         raise GroundupError(
-            f"{root}: there is no run here with refined documents; `groundup run RECIPE --out {root}` makes one"
+            f"{root}: there is no run here with refined documents; `groundup run RECIPE --out"
+            f" {root}` makes one"
         )
     path = root / "refine" / "lines.parquet"
     if not path.exists():
         raise GroundupError(
-            f"{root}: no line was looked for; [refine] repeated_lines is 0, or no source is of a kind that repeats lines"
+            f"{root}: no line was looked for; [refine] repeated_lines is 0, or no source is of a"
+            " kind that repeats lines"
         )
     table = pq.read_table(path)
     found = table.filter(pc.equal(table["source"], source)) if source else table
@@ -322,7 +334,8 @@ def _index(root: Path) -> Path:
     path = root / "tokenize" / "index.parquet"
     if not path.exists():
         raise GroundupError(
-            f"{root}: it has no tokens yet; `groundup run RECIPE --out {root} --until tokenize` makes them"
+            f"{root}: it has no tokens yet; `groundup run RECIPE --out {root} --until tokenize`"
+            " makes them"
         )
     return path
 
@@ -340,7 +353,8 @@ def _tables(root: Path, folder: str) -> list[Path]:
     """
     if Store(root).view("collect") is None:
         raise GroundupError(
-            f"{root}: there is no run here with collected documents; `groundup run RECIPE --out {root}` makes one"
+            f"{root}: there is no run here with collected documents; `groundup run RECIPE --out"
+            f" {root}` makes one"
         )
     return tables(root, folder)
 

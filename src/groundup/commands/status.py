@@ -99,7 +99,10 @@ def status_text(state: dict[str, Any]) -> str:
     """Return the state as a table for people."""
     lines = [
         state["run"],
-        f"{'stage':10} {'state':20} {'seconds':>9} {'peak memory':>12} {'last run: built':>16} {'reused':>7}",
+        (
+            f"{'stage':10} {'state':20} {'seconds':>9} {'peak memory':>12} {'last run: built':>16}"
+            f" {'reused':>7}"
+        ),
     ]
     for stage, found in state["stages"].items():
         seconds = "" if found["seconds"] is None else f"{found['seconds']:,.1f}"

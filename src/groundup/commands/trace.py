@@ -58,7 +58,8 @@ class Seen:
             return f"training has not read it in its {self.until:,} steps{over}"
         more = f" and {len(self.steps) - NAMED:,} more" if len(self.steps) > NAMED else ""
         parts = [
-            f"training read it in {len(self.steps):,} of its {self.until:,} steps: {_listed(self.steps)}{more}"
+            f"training read it in {len(self.steps):,} of its {self.until:,} steps:"
+            f" {_listed(self.steps)}{more}"
         ]
         parts += [f"not applied by the guard: {_listed(self.refused)}"] if self.refused else []
         parts += [f"windows passed over: {self.passed_over:,}"] if self.passed_over else []

@@ -75,7 +75,8 @@ def describe(root: Path) -> str:
         raise GroundupError(f"{root / 'tune'}: there is no tuned model")
     before, after, rows = figures["before"], figures["after"], figures["rows"]
     lines = [
-        f"tuned {figures['base']} on {figures['data']}: {rows['train']:,} rows, {figures['tokens_learnt']:,} tokens learned"
+        f"tuned {figures['base']} on {figures['data']}: {rows['train']:,} rows,"
+        f" {figures['tokens_learnt']:,} tokens learned"
     ]
     lines.append(f"{'on ' + format(rows['held_out'], ',') + ' held-out rows':34} before    after")
     lines += [

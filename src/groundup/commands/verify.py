@@ -76,7 +76,10 @@ def guarded(check: Check, root: Path) -> Iterator[str]:
         yield from check(root)
     except Exception as error:
         text = " ".join(str(error).split())[:300]
-        yield f"could not be checked: {type(error).__name__}: {text}; `groundup run RECIPE --redo STAGE` builds a damaged stage again"
+        yield (
+            f"could not be checked: {type(error).__name__}: {text}; `groundup run RECIPE --redo"
+            " STAGE` builds a damaged stage again"
+        )
 
 
 def artifacts(root: Path, view: str, step: str) -> list[Artifact]:
@@ -103,7 +106,10 @@ def check_stages(root: Path) -> Iterator[str]:
             yield f"{root / stage}: it is of a run that did not end; `groundup run` finishes it"
         for entry in view.manifest["artefacts"]:
             if Store(root).artifact(entry) is None:
-                yield f"{stage}: the store lost {entry['step']} {entry['name']}; `groundup run` builds it again"
+                yield (
+                    f"{stage}: the store lost {entry['step']} {entry['name']}; `groundup run`"
+                    " builds it again"
+                )
 
 
 def check_bytes(root: Path) -> Iterator[str]:
@@ -155,7 +161,10 @@ def check_accounted(root: Path) -> Iterator[str]:
             [_ids(after.path / name) for name in ("documents.parquet", "dropped.parquet")]
         )
         if sorted(found.to_pylist()) != sorted(ids.to_pylist()):
-            yield f"{shard.name}: {len(ids)} documents were collected, {len(found)} are kept or listed"
+            yield (
+                f"{shard.name}: {len(ids)} documents were collected, {len(found)} are kept or"
+                " listed"
+            )
 
 
 def check_split(root: Path) -> Iterator[str]:
@@ -185,15 +194,19 @@ def check_overlap(root: Path) -> Iterator[str]:
 
     found = measure(root, worst=MOST_PAIRS)
     yield Note(
-        f"{found.overlapping:.1%} of {found.documents:,} validation documents have more than {OVERLAPPING:.0%} of their 13-grams "
-        f"somewhere in train; {found.grams:.2%} of all their 13-grams stand there"
+        f"{found.overlapping:.1%} of {found.documents:,} validation documents have more than"
+        f" {OVERLAPPING:.0%} of their 13-grams somewhere in train; {found.grams:.2%} of all their"
+        " 13-grams stand there"
     )
     close = [pair for pair in found.worst if pair.share > OVERLAPPING]
     sets = shingles_of(root, {name for pair in close for name in (pair.validation, pair.train)})
     for pair in close:
         similarity = float(jaccard(sets[pair.validation], sets[pair.train]))
         if similarity >= CLUSTER_JACCARD:
-            yield f"{pair.validation} in validation and {pair.train} in train have Jaccard {similarity:.2f}"
+            yield (
+                f"{pair.validation} in validation and {pair.train} in train have Jaccard"
+                f" {similarity:.2f}"
+            )
 
 
 def check_contamination(root: Path) -> Iterator[str]:
@@ -239,7 +252,10 @@ def check_lines(root: Path) -> Iterator[str]:
         )
         for batch in kept_of_shard(root, shard.name, ["id", "text"]) if len(listed) else ():
             for row, *_ in find_lines(text_buffers(batch.column("text")), listed)[:SHOWN].tolist():
-                yield f"{batch.column('id')[row]} is kept and holds a line that `groundup inspect {root} --lines` shows"
+                yield (
+                    f"{batch.column('id')[row]} is kept and holds a line that `groundup inspect"
+                    f" {root} --lines` shows"
+                )
 
 
 def shingles_of(root: Path, ids: Collection[str]) -> dict[str, npt.NDArray[np.uint64]]:
@@ -279,7 +295,10 @@ def check_tokens(root: Path) -> Iterator[str]:
             if rows.num_rows != int((split == code).sum()) or int(
                 pc.sum(rows["length"]).as_py() or 0
             ) != len(tokens):
-                yield f"{shard.name}.{side}: {rows.num_rows} documents and {len(tokens)} tokens do not agree with the index"
+                yield (
+                    f"{shard.name}.{side}: {rows.num_rows} documents and {len(tokens)} tokens do"
+                    " not agree with the index"
+                )
             if len(tokens) and int(tokens.max()) >= tokenizer.vocab_size:
                 yield f"{shard.name}.{side}: a token is beyond the vocabulary"
 
@@ -357,7 +376,10 @@ def check_forgotten(root: Path) -> Iterator[str]:
     """No forgotten document is among documents or tokens."""
     forgotten = Forgotten.load(root)
     if forgotten.pending:
-        yield f"{root / FILE}: was not carried out to its end; `groundup run` or `groundup forget` finishes it"
+        yield (
+            f"{root / FILE}: was not carried out to its end; `groundup run` or `groundup forget`"
+            " finishes it"
+        )
     paths = [
         *tables(root, "collect/documents"),
         *tables(root, "refine/documents"),

@@ -179,6 +179,7 @@ def fitting_slots(
     if one > memory_bytes:
         need, there = one / 1e6, memory_bytes / 1e6
         raise GroundupError(
-            f"one request of {config.context} tokens needs {need:,.0f} MB for its keys and values; {there:,.0f} MB are free for it"
+            f"one request of {config.context} tokens needs {need:,.0f} MB for its keys and values;"
+            f" {there:,.0f} MB are free for it"
         )
     return min(most, memory_bytes // one)

@@ -90,7 +90,8 @@ def read_questions(path: Path) -> tuple[list[Question], Counter[str]]:
     if not questions:
         reason = f" ({left_out.most_common(1)[0][0]})" if left_out else ""
         raise GroundupError(
-            f"{path}: no line holds a question{reason}; expected text, context/continuation or query/choices/gold"
+            f"{path}: no line holds a question{reason}; expected text, context/continuation or"
+            " query/choices/gold"
         )
     single = len(questions[0].choices) == 1
     same = [q for q in questions if (len(q.choices) == 1) == single]

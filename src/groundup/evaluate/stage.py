@@ -38,16 +38,31 @@ SPEED_VERSION = 1
 VALIDATION_TOKENS = 1 << 18
 
 DEFINITIONS = {
-    "loss": "nats a token over held-out tokens, end-of-text tokens included; each scored once with at least half a context before it",
+    "loss": (
+        "nats a token over held-out tokens, end-of-text tokens included; each scored once with at"
+        " least half a context before it"
+    ),
     "perplexity": "exp(loss)",
     "bits_per_byte": "bits for all tokens, end-of-text included, over the UTF-8 bytes of the text",
     "bits_per_byte_text": "the same without the bits for end-of-text tokens",
     "..._error": "standard error over windows, taken as a random sample of such text",
-    "unigram, trigram": "interpolated Kneser-Ney models counted on the same training tokens (tokens_counted), scored on the same windows",
+    "unigram, trigram": (
+        "interpolated Kneser-Ney models counted on the same training tokens (tokens_counted),"
+        " scored on the same windows"
+    ),
     "accuracy": "share of right answers; interval: Wilson, 95 %; n: questions asked",
-    "benchmarks, last word": "every token of the last word is the most probable one; perplexity: exp of the mean nats a word",
-    "benchmarks, choices": "the right choice has the highest log-probability per byte of the choice; raw: the highest log-probability",
-    "passages": "the true next passage among four gains most from the context; likelihood: is the most probable",
+    "benchmarks, last word": (
+        "every token of the last word is the most probable one; perplexity: exp of the mean nats a"
+        " word"
+    ),
+    "benchmarks, choices": (
+        "the right choice has the highest log-probability per byte of the choice; raw: the highest"
+        " log-probability"
+    ),
+    "passages": (
+        "the true next passage among four gains most from the context; likelihood: is the most"
+        " probable"
+    ),
     "overlap": "longest run of tokens that a sample shares with the training text",
 }
 

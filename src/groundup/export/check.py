@@ -28,7 +28,9 @@ def differences(root: Path, artifact: Artifact) -> Iterator[str]:
     try:
         model = find_model(root, artifact.name)
         if artifact.manifest["inputs"]["model"] != model.content:
-            yield f"is of an earlier {model.name}; `groundup run` or `groundup export` makes it again"
+            yield (
+                f"is of an earlier {model.name}; `groundup run` or `groundup export` makes it again"
+            )
         elif (artifact.path / GGUF).exists():
             _compare_file(artifact.path / GGUF, read_origin(model.path, model.name))
         else:

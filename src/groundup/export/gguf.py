@@ -102,7 +102,8 @@ def write_file(
     """
     if not origin.tokenizer.splitter:
         raise GroundupError(
-            f"export: {origin.path}: llama.cpp has no splitter like that of its tokenizer, so there is no GGUF of it"
+            f"export: {origin.path}: llama.cpp has no splitter like that of its tokenizer, so there"
+            " is no GGUF of it"
         )
     writer = package().GGUFWriter(path, origin.config.layout)
     try:

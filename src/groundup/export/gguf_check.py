@@ -135,7 +135,8 @@ def _compare_lists(name: str, found: Sequence[Any], wanted: Sequence[Any]) -> No
             )
         )
         raise GroundupError(
-            f"export: the GGUF file holds other {name} than the tokenizer; the first that differs is number {same}"
+            f"export: the GGUF file holds other {name} than the tokenizer; the first that differs"
+            f" is number {same}"
         )
 
 
@@ -143,7 +144,8 @@ def _compare(table: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     for name, value in wanted.items():
         if table.get(name) != value:
             raise GroundupError(
-                f"export: the GGUF file says {name} = {str(table.get(name))[:80]!r}, the model {str(value)[:80]!r}"
+                f"export: the GGUF file says {name} = {str(table.get(name))[:80]!r}, the model"
+                f" {str(value)[:80]!r}"
             )
 
 
@@ -165,7 +167,8 @@ def load_weights(path: Path, origin: Origin, kind: str, model: Transformer) -> d
         for name, stored, values in tensors(path):
             if name not in ours:
                 raise GroundupError(
-                    f"export: the GGUF file holds {name}, a tensor that the model lacks or one that is there twice"
+                    f"export: the GGUF file holds {name}, a tensor that the model lacks or one that"
+                    " is there twice"
                 )
             own = ours.pop(name)
             weight = file.get_tensor(own).float()
@@ -214,7 +217,8 @@ def compare_weight(name: str, kind: str, weight: Tensor, found: Tensor) -> None:
         wrong = weight.to(rounded).float() != found
     if bool(wrong.any()) or not bool(found.isfinite().all()):
         raise GroundupError(
-            f"export: {int(wrong.sum())} of {wrong.numel()} weights of {name} are not those of the checkpoint"
+            f"export: {int(wrong.sum())} of {wrong.numel()} weights of {name} are not those of the"
+            " checkpoint"
         )
 
 

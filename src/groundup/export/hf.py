@@ -111,11 +111,17 @@ def began(origin: Origin) -> str:
     if not origin.base:
         return "trained from scratch"
     name, license = (origin.base.get(key, "").replace("`", "'") for key in ("name", "license"))
-    return f"trained on from the weights of `{name}` (license: {f'`{license}`' if license else 'not stated'})"
+    return (
+        f"trained on from the weights of `{name}` (license:"
+        f" {f'`{license}`' if license else 'not stated'})"
+    )
 
 
 def architecture(config: ModelConfig) -> str:
     """Say in words what the layers are made of."""
     norm = "QK-norm, " if config.query_key_norm else ""
     head = "tied embeddings" if config.tied else "an output head of its own"
-    return f"{config.layout.capitalize()} (rotary positions, RMSNorm, {norm}gated feed-forward, {head})"
+    return (
+        f"{config.layout.capitalize()} (rotary positions, RMSNorm, {norm}gated feed-forward,"
+        f" {head})"
+    )

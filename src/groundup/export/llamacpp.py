@@ -82,7 +82,9 @@ def check(
     if not version():
         return {
             "llama_cpp": None,
-            "note": f"{PACKAGE} is not installed: the file was read back, and not loaded in llama.cpp",
+            "note": (
+                f"{PACKAGE} is not installed: the file was read back, and not loaded in llama.cpp"
+            ),
         }
     try:
         with opened(path, min(CONTEXT, origin.config.context)) as llama:
@@ -93,7 +95,10 @@ def check(
     except UnavailableError as error:
         return {
             "llama_cpp": None,
-            "note": f"{PACKAGE} {version()} does not run on this machine ({error}); the file was read back only",
+            "note": (
+                f"{PACKAGE} {version()} does not run on this machine ({error}); the file was read"
+                " back only"
+            ),
         }
     return {"llama_cpp": f"{PACKAGE} {version()}"} | found
 
@@ -272,7 +277,8 @@ def compare_probabilities(
             positions += 1
     if not difference <= limit:
         raise GroundupError(
-            f"export: log-probabilities in llama.cpp differ by {difference:.2g}, more than {limit:.2g}"
+            f"export: log-probabilities in llama.cpp differ by {difference:.2g}, more than"
+            f" {limit:.2g}"
         )
     return {"positions": positions, "allowed": limit, "max_difference": difference}
 
@@ -311,7 +317,8 @@ def compare_continuations(
         best, chosen = own.max(-1).values, own[range(len(tokens)), tokens]
         if bool((best - chosen > 2 * limit).any()):
             raise GroundupError(
-                f"export: llama.cpp continues {prompt[-3:]} with {tokens[:8]}, which our model would not write"
+                f"export: llama.cpp continues {prompt[-3:]} with {tokens[:8]}, which our model"
+                " would not write"
             )
         written, same = written + len(tokens), same + int((best == chosen).sum())
     return {"written": written, "written_same": same}

@@ -41,7 +41,9 @@ CHATS: tuple[list[dict[str, str]], ...] = (
     [
         {
             "role": "user",
-            "content": "Say: café, 中文, 👩\u200d👧 and\ttabs\r\n{{ braces }} {% for %} <b>&amp;</b>",
+            "content": (
+                "Say: café, 中文, 👩\u200d👧 and\ttabs\r\n{{ braces }} {% for %} <b>&amp;</b>"
+            ),
         },
         {"role": "assistant", "content": "Done.\nAnything else?"},
         {"role": "user", "content": ""},
@@ -159,7 +161,8 @@ def _theirs(folder: Path, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     wrong = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]
     if wrong:
         raise GroundupError(
-            f"export: transformers does not find every weight in its place: {', '.join(map(str, wrong))[:300]}"
+            "export: transformers does not find every weight in its place:"
+            f" {', '.join(map(str, wrong))[:300]}"
         )
     with torch.no_grad():
         return [model.eval()(row[None]).logits[0] for row in rows]
@@ -178,7 +181,8 @@ def compare_logits(
     # Written so that NaN fails.
     if not difference <= TOLERANCE * max(1.0, largest):
         raise GroundupError(
-            f"export: logits {what} differ by {difference:.2g}, more than {TOLERANCE:g} of the largest ({largest:.2g})"
+            f"export: logits {what} differ by {difference:.2g}, more than {TOLERANCE:g} of the"
+            f" largest ({largest:.2g})"
         )
     return difference
 

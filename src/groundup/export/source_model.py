@@ -100,7 +100,8 @@ class Origin:
         ids = self.tokenizer.specials
         if token not in ids:
             raise GroundupError(
-                f"{self.path / TOKENIZER_CONFIG}: {token!r} is no special token; there are {', '.join(ids)}"
+                f"{self.path / TOKENIZER_CONFIG}: {token!r} is no special token; there are"
+                f" {', '.join(ids)}"
             )
         return ids[token]
 
@@ -122,7 +123,8 @@ def read_origin(path: Path, name: str, base: Mapping[str, str] | None = None) ->
     )
     if origin.tokenizer.vocab_size > origin.config.vocab_size:
         raise GroundupError(
-            f"{path}: the tokenizer has {origin.tokenizer.vocab_size} ids, the model {origin.config.vocab_size}"
+            f"{path}: the tokenizer has {origin.tokenizer.vocab_size} ids, the model"
+            f" {origin.config.vocab_size}"
         )
     return origin
 

@@ -112,7 +112,8 @@ def weight_files(folder: Path) -> list[Path]:
 def _present(path: Path) -> Path:
     if not path.is_file():
         raise GroundupError(
-            f"{path}: there is no such file; a model folder needs it (nothing but safetensors is opened)"
+            f"{path}: there is no such file; a model folder needs it (nothing but safetensors is"
+            " opened)"
         )
     return path
 
@@ -146,15 +147,18 @@ def check_weights(folder: Path, config: ModelConfig) -> None:
                 continue
             if name not in wanted or name in found:
                 raise GroundupError(
-                    f"{path}: does not fit its {CONFIG}: {name[:80]} is {'there twice' if name in found else 'unknown'}"
+                    f"{path}: does not fit its {CONFIG}: {name[:80]} is"
+                    f" {'there twice' if name in found else 'unknown'}"
                 )
             if kind not in TYPES:
                 raise GroundupError(
-                    f"{path}: {name} is stored as {kind}; quantized weights cannot be read, only {', '.join(TYPES)}"
+                    f"{path}: {name} is stored as {kind}; quantized weights cannot be read, only"
+                    f" {', '.join(TYPES)}"
                 )
             if shape != wanted[name]:
                 raise GroundupError(
-                    f"{path}: does not fit its {CONFIG}: {name} has the shape {shape}, not {wanted[name]}"
+                    f"{path}: does not fit its {CONFIG}: {name} has the shape {shape}, not"
+                    f" {wanted[name]}"
                 )
             found.add(name)
     missing = sorted(wanted.keys() - found)

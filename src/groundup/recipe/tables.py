@@ -366,7 +366,8 @@ class Recipe:
         for name in self.tune.sources:
             check(
                 name in talks,
-                f'[tune] sources: "{name}" is no source of kind conversations{nearest(name, talks)}',
+                f'[tune] sources: "{name}" is no source of kind'
+                f" conversations{nearest(name, talks)}",
             )
 
 

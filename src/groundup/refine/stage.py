@@ -307,7 +307,8 @@ def _collected(run: Run) -> list[Artifact]:
     ]
     if None in found:
         raise StoreError(
-            f"{run.root / '.store'}: a collected shard is missing or damaged; run with --redo collect"
+            f"{run.root / '.store'}: a collected shard is missing or damaged; run with --redo"
+            " collect"
         )
     return [artifact for artifact in found if artifact is not None]
 

@@ -12,8 +12,8 @@ from groundup.model.config import ModelConfig
 WIDTH, MIDDLE = 380, 158
 BOX, GAP = 200, 30
 TIP = (
-    '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="6" markerHeight="6" orient="auto">'
-    '<path d="M0 0L8 4L0 8z"/></marker></defs>'
+    '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="6" markerHeight="6"'
+    ' orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs>'
 )
 
 
@@ -28,7 +28,8 @@ class Drawing:
         """Add a box; its parameters stand to the right."""
         height = 40 if note else 26
         self.parts.append(
-            f'<rect class="box {kind}" x="{MIDDLE - BOX / 2}" y="{self.y}" width="{BOX}" height="{height}" rx="5"/>'
+            f'<rect class="box {kind}" x="{MIDDLE - BOX / 2}" y="{self.y}" width="{BOX}"'
+            f' height="{height}" rx="5"/>'
         )
         self.text(MIDDLE, self.y + 17, title, "name")
         if note:
@@ -75,7 +76,10 @@ def diagram(config: ModelConfig) -> str:
     drawing.arrow(stream)
     top = drawing.y - 6
     _layer(drawing, config)
-    frame = f'<rect class="frame" x="26" y="{top:g}" width="{WIDTH - 27}" height="{drawing.y - top + 8:g}" rx="9"/>'
+    frame = (
+        f'<rect class="frame" x="26" y="{top:g}" width="{WIDTH - 27}"'
+        f' height="{drawing.y - top + 8:g}" rx="9"/>'
+    )
     drawing.parts.insert(0, frame)
     drawing.text(WIDTH - 8, top + 17, f"× {config.layers:,}", "times")
     drawing.y += 8
@@ -90,8 +94,14 @@ def diagram(config: ModelConfig) -> str:
     drawing.box("output head", *head, "tied")
     drawing.arrow(f"[B, T, {config.vocab_size:,}]")
     drawing.text(MIDDLE, drawing.y + 12, "logits of the next token", "name")
-    label = f"Architecture: {config.layers} layers of width {width}, {config.parameter_count():,} parameters"
-    opening = f'<svg class="diagram" viewBox="0 0 {WIDTH} {drawing.y + 20:g}" role="img" aria-label="{label}">'
+    label = (
+        f"Architecture: {config.layers} layers of width {width}, {config.parameter_count():,}"
+        " parameters"
+    )
+    opening = (
+        f'<svg class="diagram" viewBox="0 0 {WIDTH} {drawing.y + 20:g}" role="img"'
+        f' aria-label="{label}">'
+    )
     return opening + TIP + "".join(drawing.parts) + "</svg>"
 
 

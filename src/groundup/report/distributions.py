@@ -203,7 +203,10 @@ def histogram(
 
 def svg(parts: Sequence[str], title: str, height: int) -> Markup:
     """Return a drawing of these parts; `title` is for those who cannot see it."""
-    head = f'<svg class="hist" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(spelled(title))}">'
+    head = (
+        f'<svg class="hist" viewBox="0 0 {WIDTH} {height}" role="img"'
+        f' aria-label="{escape(spelled(title))}">'
+    )
     return Markup(head + "".join(parts) + "</svg>")
 
 
@@ -254,7 +257,10 @@ def _ticks(edges: Sequence[float], axis: Axis, top: int) -> Iterator[str]:
         if 0 <= x <= WIDTH and all(abs(x - other) > 38 for other in taken):
             taken.append(x)
             anchor = "start" if x < 14 else "end" if x > WIDTH - 14 else "middle"
-            words = f'<text x="{x:.1f}" y="{top + FOOT - 1}" text-anchor="{anchor}">{_words(value)}</text>'
+            words = (
+                f'<text x="{x:.1f}" y="{top + FOOT - 1}"'
+                f' text-anchor="{anchor}">{_words(value)}</text>'
+            )
             yield f'<path class="t" d="M{x:.1f} {top}v3"/>{words}'
 
 

@@ -117,7 +117,10 @@ def duplicates(root: Path, seed: int) -> list[Row]:
         other = counterparts.get(row["duplicate_of"], {})
         found.append(
             _dropped(row)
-            | {"text": cut(texts.get(row["id"], "")), "kept": _shown(other) if other else None}
+            | {
+                "text": cut(texts.get(row["id"], "")),
+                "kept": _shown(other) if other else None,
+            }
         )
     return found
 

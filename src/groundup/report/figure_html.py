@@ -11,7 +11,8 @@ from groundup.report.formatting import MISSING, formatted, spelled, visible
 from groundup.report.run_files import number
 
 _FIGURE = Markup(
-    '<span class="f" data-figure="{name}" data-form="{form}" title="{name}, from {origin}">{text}</span>'
+    '<span class="f" data-figure="{name}" data-form="{form}" title="{name}, from'
+    ' {origin}">{text}</span>'
 )
 _ORIGIN = Markup('<sup><a class="o" href="#o{number}" title="from {origin}">{number}</a></sup>')
 

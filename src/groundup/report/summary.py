@@ -48,7 +48,9 @@ def sources(figures: Figures, order: Sequence[str]) -> Iterator[str]:
             for split, width in (("train", 10), ("validation", 11))
         )
         documents = [_value(figures, f"{stage}.documents{dot}") for stage in ("collect", "refine")]
-        yield f"{source or 'all':20}{documents[0]:>10,.0f}{size:>8.1f}{documents[1]:>10,.0f}{kept}{tokens:>12,.0f}"
+        yield (
+            f"{source or 'all':20}{documents[0]:>10,.0f}{size:>8.1f}{documents[1]:>10,.0f}{kept}{tokens:>12,.0f}"
+        )
 
 
 def reasons(figures: Figures) -> Iterator[str]:
@@ -61,7 +63,10 @@ def reasons(figures: Figures) -> Iterator[str]:
     if ranked:
         yield "dropped: " + ", ".join(f"{reason} {count:,}" for reason, count in ranked[:REASONS])
         if len(ranked) > REASONS:
-            yield f"         and {sum(count for _, count in ranked[REASONS:]):,} for {len(ranked) - REASONS} other reasons"
+            yield (
+                f"         and {sum(count for _, count in ranked[REASONS:]):,} for"
+                f" {len(ranked) - REASONS} other reasons"
+            )
 
 
 def model(figures: Figures) -> Iterator[str]:
@@ -76,10 +81,15 @@ def model(figures: Figures) -> Iterator[str]:
         value(name) for name in ("model.parameters", "train.steps", "train.tokens")
     )
     yield f"model:   {parameters:,.0f} parameters, {steps:,.0f} steps, {tokens:,.0f} tokens seen"
-    yield f"loss:    {value('evaluate.model.loss'):.3f} nats a token on held-out text (perplexity {value('evaluate.model.perplexity'):.1f})"
     yield (
-        f"bits per byte: {value('evaluate.model.bits_per_byte'):.3f} ± {value('evaluate.model.bits_per_byte_error'):.3f}; "
-        f"trigram model {value('evaluate.trigram.bits_per_byte'):.3f}, unigram model {value('evaluate.unigram.bits_per_byte'):.3f}"
+        f"loss:    {value('evaluate.model.loss'):.3f} nats a token on held-out text (perplexity"
+        f" {value('evaluate.model.perplexity'):.1f})"
+    )
+    yield (
+        f"bits per byte: {value('evaluate.model.bits_per_byte'):.3f} ±"
+        f" {value('evaluate.model.bits_per_byte_error'):.3f}; trigram model"
+        f" {value('evaluate.trigram.bits_per_byte'):.3f}, unigram model"
+        f" {value('evaluate.unigram.bits_per_byte'):.3f}"
     )
     names = [
         name.removeprefix("evaluate.model.bits_per_byte.")
@@ -94,13 +104,22 @@ def model(figures: Figures) -> Iterator[str]:
     if asked:
         yield f"         next passage of four: {right:.0%} of {asked:.0f} right (chance 25 %)"
     if "tune.after.loss" in figures:
-        yield f"tuned:   loss of held-out answers {value('tune.before.loss'):.3f} → {value('tune.after.loss'):.3f} nats a token"
-        yield f"         answers that end by themselves {value('tune.before.ended'):.0%} → {value('tune.after.ended'):.0%}"
+        yield (
+            f"tuned:   loss of held-out answers {value('tune.before.loss'):.3f} →"
+            f" {value('tune.after.loss'):.3f} nats a token"
+        )
+        yield (
+            f"         answers that end by themselves {value('tune.before.ended'):.0%} →"
+            f" {value('tune.after.ended'):.0%}"
+        )
     prefill, decode = (
         value("speed.prefill_tokens_per_second"),
         value("speed.decode_tokens_per_second"),
     )
-    yield f"speed:   training {value('train.tokens_per_second'):,.0f} tokens/s, prefill {prefill:,.0f}, decode {decode:,.0f}"
+    yield (
+        f"speed:   training {value('train.tokens_per_second'):,.0f} tokens/s, prefill"
+        f" {prefill:,.0f}, decode {decode:,.0f}"
+    )
 
 
 def stages(figures: Figures) -> Iterator[str]:
@@ -116,7 +135,10 @@ def texts(samples: list[dict[str, Any]]) -> Iterator[str]:
     """One sample for each kind of text, with what it shares with the training text."""
     for sample in samples:
         shared = (sample.get("overlap") or {}).get("tokens", "?")
-        yield f"--- {sample.get('kind', 'text')} (longest run of tokens also in the training text: {shared} of {sample.get('tokens', '?')})"
+        yield (
+            f"--- {sample.get('kind', 'text')} (longest run of tokens also in the training text:"
+            f" {shared} of {sample.get('tokens', '?')})"
+        )
         yield f"{sample['prompt']}⟶{sample['text']}"
 
 
@@ -125,9 +147,11 @@ def following(root: Path) -> str:
     report.
     """
     return (
-        f"open:  {root / 'report' / 'index.html'}     every figure with its origin: {root / 'report' / 'report.json'}\n"
+        f"open:  {root / 'report' / 'index.html'}     every figure with its origin:"
+        f" {root / 'report' / 'report.json'}\n"
         f"chat:  groundup serve {root}\n"
-        f'next:  groundup sample {root} "Once upon a time"     groundup inspect {root}     groundup verify {root}'
+        f'next:  groundup sample {root} "Once upon a time"     groundup inspect {root}     groundup'
+        f" verify {root}"
     )
 
 

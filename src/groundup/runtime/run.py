@@ -145,8 +145,9 @@ class Run:
         self.store.set_discarded_seconds(stage, total)
         if total > EXPENSIVE_SECONDS and stage not in self.redo:
             raise ExpensiveError(
-                f"{self.root / stage}: {why}, and what stands there took {total / 60:.0f} minutes; "
-                f"set it back, or run with --redo {stage} (the old one moves to {self.root / 'aside'})"
+                f"{self.root / stage}: {why}, and what stands there took {total / 60:.0f} minutes;"
+                f" set it back, or run with --redo {stage} (the old one moves to"
+                f" {self.root / 'aside'})"
             )
 
     def publish(
@@ -252,7 +253,8 @@ def load_lock(root: Path) -> Recipe:
     table = _read_lock(root / LOCK)
     if table is None:
         raise StoreError(
-            f"{root}: there is no run here ({LOCK} is missing or damaged); `groundup run RECIPE --out {root}` makes one"
+            f"{root}: there is no run here ({LOCK} is missing or damaged); `groundup run RECIPE"
+            f" --out {root}` makes one"
         )
     for resolved in ("machine", "weights", "places"):
         table.pop(resolved, None)

@@ -266,7 +266,8 @@ class Store:
         while not (artifact.path / MANIFEST).exists():
             if time.monotonic() > end:
                 raise StoreError(
-                    f"{artifact.path}: a worker committed it, and this machine does not see it; is the file system shared?"
+                    f"{artifact.path}: a worker committed it, and this machine does not see it; is"
+                    " the file system shared?"
                 )
             for folder in reversed(artifact.path.relative_to(self.root).parents):
                 with contextlib.suppress(FileNotFoundError):

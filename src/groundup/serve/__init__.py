@@ -18,5 +18,6 @@ def check_extra() -> None:
     missing = [name for name in LIBRARIES if find_spec(name) is None]
     if missing:
         raise GroundupError(
-            f"groundup serve: {', '.join(missing)} is not installed; `pip install 'groundup[serve]'` brings it"
+            f"groundup serve: {', '.join(missing)} is not installed; `pip install"
+            " 'groundup[serve]'` brings it"
         )

@@ -26,8 +26,8 @@ from groundup.serve.errors import ApiError, answer_error
 
 # The page's icon is the only thing that is not a file of this server.
 CONTENT_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'"
+    " data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 HARDENING = [
     (b"content-security-policy", CONTENT_POLICY.encode()),
@@ -101,7 +101,8 @@ def _foreign(headers: list[tuple[bytes, bytes]]) -> ApiError | None:
     if len(hosts) != 1 or not is_loopback(_hostname(hosts[0])):
         return ApiError(
             403,
-            "Without a key this server answers to loopback names only: http://127.0.0.1 or http://localhost.",
+            "Without a key this server answers to loopback names only: http://127.0.0.1 or"
+            " http://localhost.",
             "bad_host",
         )
     origins = [value.decode("latin-1").lower() for name, value in headers if name == b"origin"]

@@ -176,7 +176,10 @@ def _room(serving: Serving, prompt: Sequence[int], wanted: int, param: str) -> i
 
 
 def _too_long(serving: Serving, tokens: str, param: str) -> ApiError:
-    message = f"The prompt has {tokens} tokens; this model's context holds {serving.context}, of which one must be left for the answer."
+    message = (
+        f"The prompt has {tokens} tokens; this model's context holds {serving.context}, of which"
+        " one must be left for the answer."
+    )
     return ApiError(400, message, "context_length_exceeded", param)
 
 

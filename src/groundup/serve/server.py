@@ -110,13 +110,15 @@ def serve(
         address, number = listener.getsockname()[:2]
         if key is None and not is_loopback(address):
             raise GroundupError(
-                f"{host}: others can reach this address, so it needs a key; name its file by --api-key-file, or set {KEY}"
+                f"{host}: others can reach this address, so it needs a key; name its file by"
+                f" --api-key-file, or set {KEY}"
             )
         serving = open_model(root, which, slots, queue, device, dtype)
         serving.engine.start()
         try:
             say(
-                f"{printable(serving.name)} ({serving.checkpoint}) is served at {url(address, number)}"
+                f"{printable(serving.name)} ({serving.checkpoint}) is served at"
+                f" {url(address, number)}"
             )
             sys.stdout.flush()
             Server(serving, key).run([listener])
@@ -142,7 +144,8 @@ def read_key(path: Path | None) -> str | None:
     key = (text.splitlines() or [""])[0].strip()
     if len(key) < SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key:
         raise GroundupError(
-            f"{where}: a key has at least {SHORTEST_KEY} printable ASCII characters and no space; `openssl rand -hex 32` makes one"
+            f"{where}: a key has at least {SHORTEST_KEY} printable ASCII characters and no space;"
+            " `openssl rand -hex 32` makes one"
         )
     return key
 
@@ -161,7 +164,8 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "not a host name"
         raise GroundupError(
-            f"{host}:{port}: cannot listen there: {reason}; choose another --host or --port (--port 0 takes a free one)"
+            f"{host}:{port}: cannot listen there: {reason}; choose another --host or --port (--port"
+            " 0 takes a free one)"
         ) from None
     listener.setsockopt(
         socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER

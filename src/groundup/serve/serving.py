@@ -184,7 +184,8 @@ def _slots(model: Transformer, wanted: int) -> int:
     )
     if fitting < wanted:
         raise GroundupError(
-            f"--slots {wanted}: the memory that is free holds the keys and values of {fitting}; ask for fewer"
+            f"--slots {wanted}: the memory that is free holds the keys and values of {fitting}; ask"
+            " for fewer"
         )
     return fitting
 

@@ -65,7 +65,8 @@ class TokenWriter:
         """
         if len(ids) and int(ids.max()) >= self.vocab_size:
             raise GroundupError(
-                f"{self.path.name}: token id {int(ids.max())} is outside the vocabulary of {self.vocab_size}"
+                f"{self.path.name}: token id {int(ids.max())} is outside the vocabulary of"
+                f" {self.vocab_size}"
             )
         self._file.write(ids.astype(self.dtype).tobytes())
         self.tokens += len(ids)

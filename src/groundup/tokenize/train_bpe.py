@@ -59,7 +59,8 @@ def train_tokenizer(
     train_bytes = sum(text_bytes(shard) for shard in shards)
     if train_bytes == 0:
         raise GroundupError(
-            "tokenize: no text is left to train on; `groundup inspect` shows what refine dropped, and why"
+            "tokenize: no text is left to train on; `groundup inspect` shows what refine dropped,"
+            " and why"
         )
     size = resolve_vocab_size(vocab_size, train_bytes)
     sample = Sample(shards, train_bytes, sample_megabytes * 1_000_000)

@@ -70,7 +70,8 @@ class Loader(Order):
         if tokens.max() >= self.vocab_size:
             name = shard + self._ending
             raise GroundupError(
-                f"{name}: holds id {tokens.max()}, the vocabulary ends at {self.vocab_size - 1}; `--redo tokenize`"
+                f"{name}: holds id {tokens.max()}, the vocabulary ends at {self.vocab_size - 1};"
+                " `--redo tokenize`"
             )
         return tokens
 

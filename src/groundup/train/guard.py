@@ -59,10 +59,16 @@ class Guard:
             return ""
         far = deviation(loss, self.losses, LOSS_FLOOR)
         if abs(far) > limit:
-            return f"the loss {loss:.4g} lies {abs(far):.0f} deviations {_side(far)} the recent {middle(self.losses):.4g}"
+            return (
+                f"the loss {loss:.4g} lies {abs(far):.0f} deviations {_side(far)} the recent"
+                f" {middle(self.losses):.4g}"
+            )
         far = deviation(_log(norm), self.norms, NORM_FLOOR)
         if far > limit:
-            return f"the gradient norm {norm:.4g} lies {far:.0f} deviations above the recent {math.exp(middle(self.norms)):.4g}"
+            return (
+                f"the gradient norm {norm:.4g} lies {far:.0f} deviations above the recent"
+                f" {math.exp(middle(self.norms)):.4g}"
+            )
         return ""
 
     def accept(self, loss: float, norm: float) -> None:

@@ -81,7 +81,8 @@ class Machine:
             return
         if not torch.cuda.is_available():
             raise GroundupError(
-                "this training began on a GPU and there is none here; remove train/machine.json to go on without"
+                "this training began on a GPU and there is none here; remove train/machine.json to"
+                " go on without"
             )
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -114,7 +115,8 @@ def resolve(config: ModelConfig, train: Train, sequences: int) -> tuple[Machine,
     )
     if train.compile == "on" and not compiler_works():
         raise GroundupError(
-            '[train] compile = "on", and torch.compile finds no working compiler here; install one or set "auto"'
+            '[train] compile = "on", and torch.compile finds no working compiler here; install one'
+            ' or set "auto"'
         )
     return machine, speed
 
@@ -129,8 +131,8 @@ def count_processes(train: Train, sequences: int, device: str) -> int:
     if train.processes != "auto":
         if sequences % train.processes:
             raise GroundupError(
-                f"[train] batch_tokens is {sequences} sequences, which {train.processes} processes cannot share evenly; "
-                f"change batch_tokens or processes"
+                f"[train] batch_tokens is {sequences} sequences, which {train.processes} processes"
+                " cannot share evenly; change batch_tokens or processes"
             )
         return train.processes
     available = torch.cuda.device_count() if device == "cuda" else 1
@@ -235,9 +237,9 @@ class Trials:
                 self._model.recompute = True
             else:
                 raise GroundupError(
-                    f"a micro-batch of {size} x {self.config.context} tokens does not fit into memory beside "
-                    f"{self.config.parameter_count() / 1e6:.0f}M parameters and their optimizer; "
-                    "choose a smaller [model], context or micro_batch"
+                    f"a micro-batch of {size} x {self.config.context} tokens does not fit into"
+                    f" memory beside {self.config.parameter_count() / 1e6:.0f}M parameters and"
+                    " their optimizer; choose a smaller [model], context or micro_batch"
                 )
         return size
 

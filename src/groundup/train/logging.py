@@ -107,7 +107,8 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise GroundupError(
-                "[train] tensorboard = true, and it is not installed; `pip install 'groundup[tensorboard]'`"
+                "[train] tensorboard = true, and it is not installed; `pip install"
+                " 'groundup[tensorboard]'`"
             ) from None
         self._writer = SummaryWriter(folder / "tensorboard")
 

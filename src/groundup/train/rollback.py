@@ -98,7 +98,8 @@ class Trouble:
         standing.changes.ledger.write_once("rollback", **event)
         standing.logbook.write(state.step, guard=f"back from step {before.step}: {reason}")
         say(
-            f"  step {before.step}: {reason}; back to step {state.step}, learning rate times {state.guard.rate:g}"
+            f"  step {before.step}: {reason}; back to step {state.step}, learning rate times"
+            f" {state.guard.rate:g}"
         )
 
     def _pass_over(self, before: State) -> None:

@@ -91,20 +91,23 @@ class Changes:
         """
         if not self.plan.recipe:
             raise GroundupError(
-                "this training was not begun from a recipe file; stop it, and run again to change it"
+                "this training was not begun from a recipe file; stop it, and run again to"
+                " change it"
             )
         train = load_recipe(Path(self.plan.recipe), self.plan.overrides).train
         now = self.changes[-1]
         stuck = [name for name in FIXED if getattr(train, name) != getattr(now.train, name)]
         if stuck:
             raise GroundupError(
-                f"{self.plan.recipe}: [train] {stuck[0]} cannot change while a run is on; stop it and run again"
+                f"{self.plan.recipe}: [train] {stuck[0]} cannot change while a run is on; stop it"
+                " and run again"
             )
         steps = now.steps if train.steps == "auto" else train.steps
         sequences = dataclasses.replace(self.plan, train=train).sequences
         if sequences % world:
             raise GroundupError(
-                f"{self.plan.recipe}: batch_tokens is {sequences} sequences, which {world} processes cannot share evenly"
+                f"{self.plan.recipe}: batch_tokens is {sequences} sequences, which {world}"
+                " processes cannot share evenly"
             )
         changed = changed_settings(_table(now.train, now.steps), _table(train, steps))
         if changed and self.note(step, train, steps):

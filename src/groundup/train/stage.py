@@ -147,8 +147,8 @@ def _config(run: Run, view: Artifact, base: Base | None, vocab_size: int) -> Mod
         == 0
     ):
         raise GroundupError(
-            f"{view.path / 'shards'}: no shard's {tokens} training tokens fill one window of context + 1 = {config.context + 1}; "
-            "add text, or set a smaller [model] context"
+            f"{view.path / 'shards'}: no shard's {tokens} training tokens fill one window of"
+            f" context + 1 = {config.context + 1}; add text, or set a smaller [model] context"
         )
     return config
 
@@ -309,7 +309,8 @@ def begin(run: Run, plan: Plan) -> None:
     say(_headline(plan))
     if plan.base and step == 0 and _rates(plan.train) == _rates(Train()):
         say(
-            "train: the learning rates are those for fresh weights; a tenth of them keeps more of what these weights know"
+            "train: the learning rates are those for fresh weights; a tenth of them keeps more of"
+            " what these weights know"
         )
 
 
@@ -334,7 +335,8 @@ def _headline(plan: Plan) -> str:
     of = f" of {plan.base['name']}" if plan.base else ""
     where = f"{machine.processes} x {machine.device}" if machine.processes > 1 else machine.device
     return (
-        f"train: {count:.1f}M parameters{of}, {plan.steps} steps of {plan.sequences * plan.config.context} tokens, "
-        f"{machine.precision} on {where}, {machine.threads} threads, micro-batch {machine.micro_batch}"
-        f"{', layers computed twice' if machine.recompute else ''}"
+        f"train: {count:.1f}M parameters{of}, {plan.steps} steps of"
+        f" {plan.sequences * plan.config.context} tokens, {machine.precision} on {where},"
+        f" {machine.threads} threads, micro-batch"
+        f" {machine.micro_batch}{', layers computed twice' if machine.recompute else ''}"
     )

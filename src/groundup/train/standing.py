@@ -102,7 +102,8 @@ class Standing:
             read_weights(Path(self.whole.base["folder"]), self.model)
             if not self.parameters.finite():
                 raise GroundupError(
-                    f"{self.whole.base['folder']}: some of its weights are not numbers; nothing can go on from there"
+                    f"{self.whole.base['folder']}: some of its weights are not numbers; nothing can"
+                    " go on from there"
                 )
         else:
             self.model.initialise(key_from(self.whole.seed, "weights"))
@@ -121,7 +122,10 @@ class Standing:
                 if not is_full_disk(error):
                     raise
                 kept = ", ".join(f"step-{step}" for step in self.checkpoints.steps()) or "none yet"
-                text = f"{self.folder}: the disk is full, step {self.state.step} could not be saved; checkpoints: {kept}; free some space"
+                text = (
+                    f"{self.folder}: the disk is full, step {self.state.step} could not be saved;"
+                    f" checkpoints: {kept}; free some space"
+                )
                 raise StoreError(f"{text} and run again") from None
             self._publish()
         self.ranks.wait()

@@ -108,8 +108,8 @@ class Trainer(Standing):
             size = self.whole.machine.micro_batch
             less = f"[train] micro_batch = {size // 2}" if size > 1 else '[train] recompute = "on"'
             raise GroundupError(
-                f"out of memory at step {self.state.step}, with micro-batches of {size}; set {less} and run again, "
-                "which goes on from the last checkpoint"
+                f"out of memory at step {self.state.step}, with micro-batches of {size}; set {less}"
+                " and run again, which goes on from the last checkpoint"
             ) from None
 
     def _advance(self, flag: StopFlag) -> None:
@@ -278,7 +278,8 @@ class Trainer(Standing):
         if self.ranks.first:
             try:
                 say(
-                    f"  step {self.state.step}: {self.changes.reload(self.state.step, self.ranks.world)}"
+                    f"  step {self.state.step}:"
+                    f" {self.changes.reload(self.state.step, self.ranks.world)}"
                 )
             except GroundupError as error:
                 say(f"  step {self.state.step}: {error}; going on as before")

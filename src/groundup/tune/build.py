@@ -111,11 +111,15 @@ def _rows(
     rows.left_out += material.unread()
     if not rows.train:
         first = next((f" (such as: {one.detail})" for one in rows.left_out if one.detail), "")
-        message = f"{material.title}: nothing is left to tune on: {_words(rows.left_out) or 'there is no row'}{first}"
+        message = (
+            f"{material.title}: nothing is left to tune on:"
+            f" {_words(rows.left_out) or 'there is no row'}{first}"
+        )
         raise GroundupError(f'{message}; name other data, or set [tune] method = "none"')
     if rows.left_out:
         say(
-            f"tune: {len(rows.train):,} rows to learn, {len(rows.held_out):,} held out, left out: {_words(rows.left_out)}"
+            f"tune: {len(rows.train):,} rows to learn, {len(rows.held_out):,} held out, left out:"
+            f" {_words(rows.left_out)}"
         )
     return rows
 

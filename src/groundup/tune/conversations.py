@@ -72,11 +72,14 @@ def of_file(run: Run) -> tuple[Material, list[Artifact]]:
     """
     found = run.collect(run.recipe.tune.source(), "tune")
     inputs = {f"data {artifact.name}": artifact.content for artifact in found}
-    return Material(
-        Path(run.recipe.tune.data).name,
-        collected=[artifact.path for artifact in found],
-        inputs=inputs,
-    ), found
+    return (
+        Material(
+            Path(run.recipe.tune.data).name,
+            collected=[artifact.path for artifact in found],
+            inputs=inputs,
+        ),
+        found,
+    )
 
 
 def of_run(run: Run) -> Material:
@@ -93,7 +96,8 @@ def of_run(run: Run) -> Material:
     ]
     if not wanted:
         raise GroundupError(
-            f"{run.root}: the run has no conversations; name a file: `groundup tune {run.root} --data FILE`"
+            f"{run.root}: the run has no conversations; name a file: `groundup tune {run.root}"
+            " --data FILE`"
         )
     shards = [shard for shard in refined_shards(run.store) if shard.source in wanted]
     _check_tokens(run, shards)
@@ -118,7 +122,8 @@ def _check_tokens(run: Run, shards: Sequence[RefinedShard]) -> None:
             shard.split_digest,
         ):
             raise GroundupError(
-                f"{run.root}: the conversations changed after the model was trained; `groundup run` brings both together"
+                f"{run.root}: the conversations changed after the model was trained; `groundup run`"
+                " brings both together"
             )
 
 

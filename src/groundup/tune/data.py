@@ -148,7 +148,10 @@ def _fitting(
             yield _row(talk, [*head, *held], tokenizer)
             held, size = [], 0
         if length > room:
-            detail = f"an exchange of {length + context - room} tokens does not fit into a context of {context}"
+            detail = (
+                f"an exchange of {length + context - room} tokens does not fit into a context of"
+                f" {context}"
+            )
             rows.left_out.append(LeftOut(talk.origin, talk.record, "too-long", detail))
             continue
         held += exchange

@@ -104,7 +104,8 @@ class Learner:
         norm = self.parameters.norm()
         if not math.isfinite(norm):
             raise GroundupError(
-                f"tuning: the gradient of step {number + 1} is not finite; lower [tune] learning_rate"
+                f"tuning: the gradient of step {number + 1} is not finite; lower [tune]"
+                " learning_rate"
             )
         if norm > CLIP:
             self.parameters.gradients.mul_(CLIP / norm)

@@ -28,11 +28,25 @@ MOST_LABELS = 256
 SEQUENCES = 8
 
 DEFINITIONS = {
-    "loss": "nats a token over the held-out answers and the <|im_end|> of each, given what stands before them",
-    "ended": "share of held-out prompts whose greedy answer ends itself with <|im_end|> within answer_tokens tokens",
-    "accuracy_probability": "share of held-out texts whose right label, with its <|im_end|>, is the most probable of all labels",
-    "accuracy_generation": "share of held-out texts whose greedy answer is the right label, letter by letter",
-    "baseline": "accuracy of always answering the label that is most frequent among the rows that are learned",
+    "loss": (
+        "nats a token over the held-out answers and the <|im_end|> of each, given what stands"
+        " before them"
+    ),
+    "ended": (
+        "share of held-out prompts whose greedy answer ends itself with <|im_end|> within"
+        " answer_tokens tokens"
+    ),
+    "accuracy_probability": (
+        "share of held-out texts whose right label, with its <|im_end|>, is the most probable of"
+        " all labels"
+    ),
+    "accuracy_generation": (
+        "share of held-out texts whose greedy answer is the right label, letter by letter"
+    ),
+    "baseline": (
+        "accuracy of always answering the label that is most frequent among the rows that are"
+        " learned"
+    ),
 }
 
 

@@ -93,7 +93,8 @@ def _leave_alone(run: Run) -> None:
             else f"an earlier {best.path.name}"
         )
         say(
-            f"tune: the tuned model was made from {old}, the best checkpoint is {best.path.name}; `groundup tune {run.root}` tunes it anew"
+            f"tune: the tuned model was made from {old}, the best checkpoint is {best.path.name};"
+            f" `groundup tune {run.root}` tunes it anew"
         )
 
 

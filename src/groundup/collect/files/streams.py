@@ -83,7 +83,8 @@ class Budget:
         if self.left < 0:
             raise DamagedError(
                 "bomb",
-                f"it unpacks to more than {MAX_RATIO} times its size, or to more than {MAX_UNPACKED >> 30} GB",
+                f"it unpacks to more than {MAX_RATIO} times its size, or to more than"
+                f" {MAX_UNPACKED >> 30} GB",
             )
 
 
@@ -210,7 +211,8 @@ def spooled(stream: io.BufferedIOBase | io.RawIOBase) -> IO[bytes]:
         if size > MAX_SPOOLED:
             raise DamagedError(
                 "too-large",
-                f"a file in an archive that has to be unpacked is longer than {MAX_SPOOLED >> 30} GB",
+                "a file in an archive that has to be unpacked is longer than"
+                f" {MAX_SPOOLED >> 30} GB",
             )
         spool.write(data)
     spool.seek(0)

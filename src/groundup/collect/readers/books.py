@@ -19,13 +19,15 @@ from groundup.recipe.source import Source
 # A marker may be cut into several lines by a long title; it ends at the next asterisks, or at the
 # end of its paragraph.
 _MARKER = re.compile(
-    r"^[ \t]*\*{2,4}[ \t]*(?P<which>START|END)[ \t]+OF[ \t]+(?:TH(?:E|IS)[ \t]+)?PROJECT[ \t]+GUTENBERG"
+    r"^[ \t]*\*{2,4}[ \t]*(?P<which>START|END)[ \t]+OF[ \t]+(?:TH(?:E|IS)[ \t]+)?PROJECT["
+    r" \t]+GUTENBERG"
     r"(?:[^*\n]*(?:\n(?!\n)[^*\n]*){0,4}\*{2,4}|[^\n]*)",
     re.IGNORECASE | re.MULTILINE,
 )
 # Before 2003 the license stood in front, and ended so.
 _SMALL_PRINT = re.compile(
-    r"^\*{0,3}END\*{0,2}[ \t]*THE SMALL PRINT![^\n]*\*END\*[ \t]*$|^\*+[ \t]*SMALL PRINT! FOR __[^\n*]*\*+[ \t]*$",
+    r"^\*{0,3}END\*{0,2}[ \t]*THE SMALL PRINT![^\n]*\*END\*[ \t]*$|^\*+[ \t]*SMALL PRINT! FOR"
+    r" __[^\n*]*\*+[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
 _OLD_END = re.compile(
@@ -39,28 +41,33 @@ _CHARSET = re.compile(
     r"^Character set encoding:[ \t]*(?:ISO[ -]Latin-1|([\w-]+))", re.IGNORECASE | re.MULTILINE
 )
 _OF_BY = re.compile(
-    r"Project Gutenberg(?:'s|’s| (?:EBook|Etext) of)?[ \t]+(?P<title>[^\n]+?),? by (?P<author>[^\n]+)",
+    r"Project Gutenberg(?:'s|’s| (?:EBook|Etext) of)?[ \t]+(?P<title>[^\n]+?),? by"
+    r" (?P<author>[^\n]+)",
     re.IGNORECASE,
 )
 # The credits of transcribers open a book, and are not part of it.
 _CREDITS = re.compile(
     r"\A\s*(?:\[?(?:(?:E-?text|This e-?(?:text|book)|HTML version|Note: Project Gutenberg"
-    r"|Transcribed|Produced|Prepared|Scanned|Updated|Created)\b|Transcriber(?:['’]?s['’]?)? Notes?\b[:. \t]*(?:\n[ \t]*\n)?)"
+    r"|Transcribed|Produced|Prepared|Scanned|Updated|Created)\b|Transcriber(?:['’]?s['’]?)?"
+    r" Notes?\b[:. \t]*(?:\n[ \t]*\n)?)"
     r"[^\n]*(?:\n[^\n]+)*\s*){1,3}",
     re.IGNORECASE,
 )
 _NOTES = re.compile(
-    r"\[Illustrations?\b[^\]]{0,400}\]|\[Transcriber(?:['’]?s['’]?)? notes?:[^\]]{0,6000}\]|<<THIS ELECTRONIC VERSION[^>]{0,1000}>>",
+    r"\[Illustrations?\b[^\]]{0,400}\]|\[Transcriber(?:['’]?s['’]?)? notes?:[^\]]{0,6000}\]|<<THIS"
+    r" ELECTRONIC VERSION[^>]{0,1000}>>",
     re.IGNORECASE,
 )
 # The same in a box, or at the end of the book, where it may list every correction.
 _BOX = re.compile(
-    r"^[ \t]*\+-{5,}\+?[ \t]*\n(?:[ \t]*\|[^\n]*\n){0,3}?[ \t]*\|[ \t]*Transcriber[^\n]*\n(?:[ \t]*\|[^\n]*\n){0,100}"
+    r"^[ \t]*\+-{5,}\+?[ \t]*\n(?:[ \t]*\|[^\n]*\n){0,3}?[ \t]*\|[ \t]*Transcriber[^\n]*\n(?:["
+    r" \t]*\|[^\n]*\n){0,100}"
     r"[ \t]*\+-{5,}\+?[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
 _LAST_NOTES = re.compile(
-    r"\n[ \t]*\n(?:[ \t]*[-*=]{3}[-*= \t]*\n\s*)?[ \t]*Transcriber(?:['’]?s['’]?)? Notes?\b(?!\w).*",
+    r"\n[ \t]*\n(?:[ \t]*[-*=]{3}[-*= \t]*\n\s*)?[ \t]*Transcriber(?:['’]?s['’]?)?"
+    r" Notes?\b(?!\w).*",
     re.IGNORECASE | re.DOTALL,
 )
 _LAST_CHARACTERS = 6000
@@ -92,7 +99,8 @@ def read_books(item: Item, source: Source) -> Iterator[Document | Reject]:
     if item.stream.peek(1):
         raise DamagedError(
             "too-large",
-            f"books of Project Gutenberg in a file of more than {MAX_FILE_BYTES >> 20} MB; cut it between two books",
+            f"books of Project Gutenberg in a file of more than {MAX_FILE_BYTES >> 20} MB; cut it"
+            " between two books",
         )
     yield from books_in(decode(data, declared), item.origin)
 

@@ -98,7 +98,8 @@ MAX_TREE_DEPTH = 200
 MAX_PARTS_DEPTH = 8
 # The template that Stanford's Alpaca put around its instructions, baked into data made from it.
 _ALPACA = re.compile(
-    r"\ABelow is an instruction.*?### Instruction:\s*(.*?)\s*(?:### Input:\s*(.*?)\s*)?### Response:\s*\Z",
+    r"\ABelow is an instruction.*?### Instruction:\s*(.*?)\s*(?:### Input:\s*(.*?)\s*)?###"
+    r" Response:\s*\Z",
     re.DOTALL,
 )
 

@@ -13,8 +13,8 @@ from groundup.collect.readers.html import MAX_NESTING, nesting
 
 _LINES = frozenset("br li tr dt dd option".split())
 _PARAGRAPHS = frozenset(
-    "address article aside blockquote body caption center details div dl fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 "
-    "header hr main ol p pre section table tbody thead ul".split()
+    "address article aside blockquote body caption center details div dl fieldset figcaption figure"
+    " footer form h1 h2 h3 h4 h5 h6 header hr main ol p pre section table tbody thead ul".split()
 )
 _SKIPPED = frozenset(
     "head script style nav svg audio video iframe object template annotation annotation-xml rt rp".split()
@@ -134,5 +134,8 @@ class _Writer:
 def _is_skipped(element: Any, name: str) -> bool:
     if name in _SKIPPED:
         return True
-    said = f"{element.get('{http://www.idpf.org/2007/ops}type') or element.get('epub:type') or ''} {element.get('class') or ''}"
+    said = (
+        f"{element.get('{http://www.idpf.org/2007/ops}type') or element.get('epub:type') or ''}"
+        f" {element.get('class') or ''}"
+    )
     return bool(_MARKS.intersection(said.split()))

@@ -70,9 +70,11 @@ def _jsonl(item: Item) -> Iterator[Numbered]:
         number += 1
         yield (
             number,
-            Reject("too-large", number, f"a line longer than {MAX_RECORD >> 20} MB")
-            if line is None
-            else _loads(line, number),
+            (
+                Reject("too-large", number, f"a line longer than {MAX_RECORD >> 20} MB")
+                if line is None
+                else _loads(line, number)
+            ),
         )
 
 
@@ -120,16 +122,19 @@ def _json(item: Item) -> Iterator[Numbered]:
         for record in _element(key, value, single):
             yield (
                 number,
-                Reject("malformed", number, record.detail)
-                if isinstance(record, Malformed)
-                else record,
+                (
+                    Reject("malformed", number, record.detail)
+                    if isinstance(record, Malformed)
+                    else record
+                ),
             )
             number += 1
         held += length if key in single else 0
         if held > MAX_RECORD:
             raise DamagedError(
                 "too-large",
-                f"an object whose entries are no records of their own is longer than {MAX_RECORD >> 20} MB",
+                "an object whose entries are no records of their own is longer than"
+                f" {MAX_RECORD >> 20} MB",
             )
     if single:
         yield number, single

@@ -121,7 +121,8 @@ def text_document(record: Any, number: int, item: Item, kind: str = "") -> Docum
         return Reject(
             "no-text",
             number,
-            f"no key of {', '.join(TEXT_KEYS[:4])}, … among {', '.join(map(str, list(record)[:8]))}",
+            f"no key of {', '.join(TEXT_KEYS[:4])}, … among"
+            f" {', '.join(map(str, list(record)[:8]))}",
         )
     if not text.strip():
         return Reject("empty", number)

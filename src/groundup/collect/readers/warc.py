@@ -149,7 +149,10 @@ def read_record(body: bytes, target: str, number: int) -> Document | Reject:
     WARC file.
     """
     address = " ".join(target.split())
-    head = f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: {address}\r\nContent-Type: application/http; msgtype=response\r\n"
+    head = (
+        f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: {address}\r\nContent-Type:"
+        " application/http; msgtype=response\r\n"
+    )
     whole = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body + b"\r\n\r\n"
     try:
         return next(
@@ -179,7 +182,8 @@ def _record(record: Any, number: int) -> Document | Reject:
         return Reject(
             "damaged",
             number,
-            "a record whose header does not say what it is: lines that end without a carriage return, for example",
+            "a record whose header does not say what it is: lines that end without a carriage"
+            " return, for example",
         )
     if kind != "response" or not record.is_http or record.http_headers is None:
         return Reject("not-http" if kind == "response" else f"warc-{kind}", number, target)

@@ -87,15 +87,18 @@ def ahead(source: Source, root: Path) -> Ahead:
     parts = [f"{missing:,} pages of {len(hosts):,} hosts"] if missing else []
     parts += (
         [
-            f"what {maps:,} sitemaps name"
-            if not parts
-            else f"what {maps:,} sitemaps name beside them"
+            (
+                f"what {maps:,} sitemaps name"
+                if not parts
+                else f"what {maps:,} sitemaps name beside them"
+            )
         ]
         if maps
         else []
     )
     line = (
-        f'source "{source.name}" will be fetched: {" and ".join(parts)}, {source.max_pages:,} pages at most'
+        f'source "{source.name}" will be fetched: {" and ".join(parts)}, {source.max_pages:,} pages'
+        " at most"
         if parts
         else ""
     )
@@ -176,7 +179,8 @@ def _fetch(
         return
     count, longest = sum(map(len, todo.values())), max(map(len, todo.values())) * source.delay
     say(
-        f'source "{source.name}": fetching {count:,} pages of {len(todo):,} hosts; {_duration(longest)} at least, {source.delay:g} s apart'
+        f'source "{source.name}": fetching {count:,} pages of {len(todo):,} hosts;'
+        f" {_duration(longest)} at least, {source.delay:g} s apart"
     )
     with progress(f"fetching {source.name}", count, "page") as bar:
         visitor.side_by_side(
@@ -185,7 +189,8 @@ def _fetch(
     missed = sum(len(harvest.missed) for harvest in harvests.values())
     if missed:
         say(
-            f'source "{source.name}": {missed:,} addresses gave no page; they are listed, and `--redo collect` tries them again'
+            f'source "{source.name}": {missed:,} addresses gave no page; they are listed, and'
+            " `--redo collect` tries them again"
         )
 
 

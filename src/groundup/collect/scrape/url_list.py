@@ -63,7 +63,8 @@ def read_list(path: str, root: Path) -> list[Entry]:
         lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError as error:
         raise SourceError(
-            f"{file}: the list of addresses cannot be read: {error.strerror}; correct its path in the recipe"
+            f"{file}: the list of addresses cannot be read: {error.strerror}; correct its path in"
+            " the recipe"
         ) from None
     entries = [
         _entry(line.strip()) for line in lines if line.strip() and not line.lstrip().startswith("#")

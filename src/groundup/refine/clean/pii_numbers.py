@@ -45,8 +45,9 @@ _BEFORE, _AFTER = 32, 12
 # The registry of special addresses (RFC 6890 and later), so that the answer is the same with every
 # version of Python.
 _SPECIAL = (
-    "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24 192.168.0.0/16 "
-    "198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/3 2001:db8::/32 3fff::/20"
+    "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24"
+    " 192.0.2.0/24 192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/3"
+    " 2001:db8::/32 3fff::/20"
 )
 _NOT_PUBLIC = [
     (int(net.network_address), int(net.netmask), net.version)
@@ -56,7 +57,8 @@ _NOT_PUBLIC = [
 # hardly ever.
 _LARGE = 32
 _VERSION = re.compile(
-    r"(?i)(?:version|release|build|firmware|driver|rev|revision|ver|section|chapter|figure|table|clause|oid|\bv|§)[ .:#=]*$"
+    r"(?i)(?:version|release|build|firmware|driver|rev|revision|ver|section|chapter|figure|table|clause|oid|\bv|§)["
+    r" .:#=]*$"
 )
 
 # Letters and digits of scripts with spaces: a number begins and ends beside none. In Chinese text
@@ -77,13 +79,19 @@ _RIGHT = rf"(?![{_LETTER}]|[\-./ ]\d|[\-./ ]?\[(?:{IP}|{PHONE})\])"
 _PREFIX = rf"(?:{_BEHIND}(?<![{_LETTER}+])\+|{_LEFT}00(?=[1-9]\d{{1,2}}[ \-/(]))"
 _INTERNATIONAL = rf"{_PREFIX}{_COUNTRY}(?:(?: ?[.\-/] ?| )?\(?\d{{1,8}}\)?){{1,6}}(?![{_LETTER}])"
 # North America: area and exchange begin with 2 to 9.
-_AMERICAN = r"(?:1[ .\-])?(?:\([2-9]\d\d\)[ \-]?\d|[2-9][0-8]\d[.\-][2-9])\d\d[.\-]\d{4}(?:,? ?(?:x|ext\.?) ?\d{1,5})?"
+_AMERICAN = (
+    r"(?:1[ .\-])?(?:\([2-9]\d\d\)[ \-]?\d|[2-9][0-8]\d[.\-][2-9])\d\d[.\-]\d{4}(?:,? ?(?:x|ext\.?)"
+    r" ?\d{1,5})?"
+)
 # Elsewhere a trunk 0 leads.
 _TRUNK = "|".join(
     [
         r"\(0[1-9]\d{0,4}\)[ /\-]{0,2}\d{3,8}(?:[ \-]\d{2,4}){0,2}",  # (030) 123 4567
         r"0[1-9]\d{1,3} ?[/\-] ?\d{5,8}(?:-\d{1,3})?",  # 0171-1234567
-        r"0[1-9]\d{2,4} \d{3} \d{3,4}|0[1-9]\d{2} \d{4} \d{3}|0[1-9]\d{1,3} \d{6,8}|02\d \d{4} \d{4}",  # 020 7946 0958
+        (  # 020 7946 0958
+            r"0[1-9]\d{2,4} \d{3} \d{3,4}|0[1-9]\d{2} \d{4} \d{3}|0[1-9]\d{1,3} \d{6,8}|02\d \d{4}"
+            r" \d{4}"
+        ),
         r"0[1-9]-\d{4}-\d{4}|0[1-9]\d-\d{3,4}-\d{4}",  # 03-1234-5678
         r"0[1-9](?:\.\d\d){4}",  # 01.42.34.56.78
     ]
@@ -94,7 +102,10 @@ _NAMES = (
     "fax|telefax|mobile|mob|handy|hotline|whatsapp|[Тт]ел|[Тт]елефон|[Фф]акс"
 )
 _CHINESE = "(?:電話|电话|传真|傳真)(?:号码|號碼)?[是为為]?"
-_LABEL = rf"(?i:(?<![{_LETTER}])(?:{_NAMES})(?:[ \-]?(?:no|number|nr|num)\b)?|{_CHINESE}|전화|☎|☏|📞)[ .:：#=)]{{0,4}}"
+_LABEL = (
+    rf"(?i:(?<![{_LETTER}])(?:{_NAMES})(?:[ \-]?(?:no|number|nr|num)\b)?|{_CHINESE}|전화|☎|☏|📞)["
+    r" .:：#=)]{0,4}"
+)
 _LABELLED = rf"{_LABEL}(?P<number>[+(]?\d(?:[ ().\-/]{{0,3}}\d){{6,14}})(?![{_LETTER}])"
 _PHONE = rf"{_LABELLED}|{_INTERNATIONAL}|{_LEFT}(?:{_AMERICAN}|{_TRUNK}){_RIGHT}"
 _ANY = re.compile(rf"(?P<ip>{_IP})|(?P<phone>{_PHONE})", re.ASCII)

@@ -94,7 +94,8 @@ def applicable(filters: Sequence[str], kind: str) -> list[str]:
     for name in filters:
         if name not in RULE_SETS and ":" not in name:
             raise RecipeError(
-                f'filter "{name}" is unknown{nearest(name, list(RULE_SETS))}; your own is "package.module:function"'
+                f'filter "{name}" is unknown{nearest(name, list(RULE_SETS))}; your own is'
+                ' "package.module:function"'
             )
     found = [name for name in filters if name not in RULE_SETS or RULE_SETS[name].rules_for(kind)]
     return sorted(found, key=lambda name: name != CUTTING)
@@ -112,13 +113,15 @@ def check_filters(filters: Sequence[str], thresholds: Thresholds) -> None:
     for name, bounds in thresholds.items():
         if name not in sets:
             raise RecipeError(
-                f'[refine.thresholds] "{name}" is no rule set among the filters of the recipe{nearest(name, sets)}'
+                f'[refine.thresholds] "{name}" is no rule set among the filters of the'
+                f" recipe{nearest(name, sets)}"
             )
         known = {rule.reason: rule for rule in RULE_SETS[name].rules}
         for reason, bound in bounds.items():
             if reason not in known:
                 raise RecipeError(
-                    f'[refine.thresholds] {name} has no rule "{reason}"{nearest(reason, list(known))}'
+                    f"[refine.thresholds] {name} has no rule"
+                    f' "{reason}"{nearest(reason, list(known))}'
                 )
             _with_bound(known[reason], bound, name)
 

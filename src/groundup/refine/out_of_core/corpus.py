@@ -125,7 +125,8 @@ class Corpus:
                 while done < len(ids):
                     if shard == len(self.shards):
                         raise ValueError(
-                            f"{path}: lists a document that these shards do not hold, or not in this order"
+                            f"{path}: lists a document that these shards do not hold, or not in"
+                            " this order"
                         )
                     done, at = _follow(self._ids(shard), ids, done, at, self.starts[shard], rows)
                     shard, at = (shard, at) if done == len(ids) else (shard + 1, 0)

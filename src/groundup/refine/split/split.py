@@ -238,6 +238,7 @@ def _facts(names: Sequence[str], clusters: Array, counts: Array) -> dict[str, di
         }
         if facts[name]["validation"]["bytes"] == 0 and facts[name]["train"]["bytes"]:
             facts[name]["note"] = (
-                f"no validation: its smallest cluster is more than {MOST_OF_SOURCE:.0%} of the source"
+                f"no validation: its smallest cluster is more than {MOST_OF_SOURCE:.0%} of the"
+                " source"
             )
     return facts

@@ -50,7 +50,8 @@ def check_losses(run: Run, sources: Mapping[str, Any], rejected: Mapping[str, Co
         problem = _problem(source, of, rejected.get(source.name, {}), most, run.root)
         if problem and most < 1 and not run.allow_discard:
             found[source.name] = (
-                f"{problem}; check its kind, and the languages and filters of [refine], or set most_dropped = 1 in its [[source]]"
+                f"{problem}; check its kind, and the languages and filters of [refine], or set"
+                " most_dropped = 1 in its [[source]]"
             )
         elif problem and of and of["collected"]["documents"]:
             # Of a source without any, the collector has said so.
@@ -58,7 +59,8 @@ def check_losses(run: Run, sources: Mapping[str, Any], rejected: Mapping[str, Co
     if found:
         names = [f'"{name}"' for name in list(found)[1 : 1 + MOST_NAMED]]
         others = (
-            f" (the same holds for {', '.join(names)}{' and others' if len(found) > 1 + MOST_NAMED else ''})"
+            " (the same holds for"
+            f" {', '.join(names)}{' and others' if len(found) > 1 + MOST_NAMED else ''})"
             if names
             else ""
         )

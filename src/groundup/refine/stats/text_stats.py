@@ -21,9 +21,16 @@ from groundup.refine.filter.repetition import repeated_lines
 MEASURES = {
     "bytes": "length in bytes of UTF-8",
     "words": "words between white space; in scripts without spaces every character is one",
-    "compression": "bytes of the beginning of the text, divided by those that Lempel-Ziv matching leaves of it",
-    "repeated_lines": "share of the bytes of the beginning that stand in lines which occurred before",
-    "repeated_runs": "share of the bytes of the beginning that stand in copies of at least 32 bytes of what came before",
+    "compression": (
+        "bytes of the beginning of the text, divided by those that Lempel-Ziv matching leaves of it"
+    ),
+    "repeated_lines": (
+        "share of the bytes of the beginning that stand in lines which occurred before"
+    ),
+    "repeated_runs": (
+        "share of the bytes of the beginning that stand in copies of at least 32 bytes of what came"
+        " before"
+    ),
 }
 # Those that are counts.
 WHOLE = ("bytes", "words")

@@ -66,6 +66,7 @@ def resolve_public(host: str, port: int) -> list[str]:
     for text in addresses:
         if not is_public(ipaddress.ip_address(text)):
             raise PrivateError(
-                f"{host}: it resolves to {text}, which is not a public address; a recipe may not reach it"
+                f"{host}: it resolves to {text}, which is not a public address; a recipe may not"
+                " reach it"
             )
     return addresses

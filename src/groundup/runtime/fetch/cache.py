@@ -148,7 +148,8 @@ def _address(path: str, sha256: str) -> _Address:
     file = index.find(index.parse(path))
     if sha256 and file.sha256 and sha256 != file.sha256:
         raise SourceError(
-            f"{path}: the recipe wants sha256 {sha256[:12]}…, the index has {file.sha256[:12]}…; correct the recipe"
+            f"{path}: the recipe wants sha256 {sha256[:12]}…, the index has {file.sha256[:12]}…;"
+            " correct the recipe"
         )
     return _Address(file.url, file.filename, sha256 or file.sha256, Access(trusted=True))
 

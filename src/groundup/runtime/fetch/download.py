@@ -55,7 +55,8 @@ def _body(response: httpx.Response, url: str) -> Body:
     if place is None:
         # Of a part without the whole length nobody could tell whether it is the last.
         raise SourceError(
-            f"{shown(url)}: the server sends a part of it and does not say which of how much; run again"
+            f"{shown(url)}: the server sends a part of it and does not say which of how much; run"
+            " again"
         )
     return Body(int(place[1]), int(place[2]), _validator(response), parts)
 

@@ -64,7 +64,8 @@ class Dataset:
         files = [file for file in self._tree() if _below(file.path, folder)]
         if not files:
             raise SourceError(
-                f"{self.address}/{folder}: there is no such file or folder; correct the path in the recipe"
+                f"{self.address}/{folder}: there is no such file or folder; correct the path in the"
+                " recipe"
             )
         return files
 
@@ -146,8 +147,12 @@ def _told(where: str, error: Exception) -> SourceError:
     on those of its own clients.
     """
     what: dict[str, Any] = {
-        "GatedRepoError": "its owner wants to be asked; accept the terms on its page, and set HF_TOKEN",
-        "RepositoryNotFoundError": "there is no such data set, or it is private; correct the path, or set HF_TOKEN",
+        "GatedRepoError": (
+            "its owner wants to be asked; accept the terms on its page, and set HF_TOKEN"
+        ),
+        "RepositoryNotFoundError": (
+            "there is no such data set, or it is private; correct the path, or set HF_TOKEN"
+        ),
         "RevisionNotFoundError": "there is no such revision; correct what follows @ in the recipe",
         "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set, and it is not in the cache",
     }

@@ -16,7 +16,10 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 from groundup.errors import SourceError
 from groundup.runtime.fetch.transfer import Access, page
 
-_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
+_ACCEPT = (
+    "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2,"
+    " text/html;q=0.1"
+)
 _SDIST = (".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz")
 
 

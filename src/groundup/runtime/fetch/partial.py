@@ -159,7 +159,8 @@ def _write(half: Partial, body: Body, bar: Progress, where: str) -> None:
     with half.file.open("ab") as file:
         if file.tell() != body.start:
             raise SourceError(
-                f"{where}: the server goes on at byte {body.start:,}, not at {file.tell():,}; run again"
+                f"{where}: the server goes on at byte {body.start:,}, not at {file.tell():,}; run"
+                " again"
             )
         for part in body.parts:
             if half.stop.is_set():

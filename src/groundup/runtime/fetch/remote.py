@@ -114,7 +114,8 @@ def bring_all(selected: Selected, source: str) -> list[Path]:
     size = sum(file.size for file in missing)
     if missing:
         say(
-            f'source "{source}": fetching {len(missing):,} files, {size / 1e6:,.1f} MB, from {place.address}'
+            f'source "{source}": fetching {len(missing):,} files, {size / 1e6:,.1f} MB, from'
+            f" {place.address}"
         )
     with progress(f"fetching {source}", size, "B") as bar, ThreadPoolExecutor(AT_ONCE) as pool:
         stop = threading.Event()

@@ -47,7 +47,8 @@ def parse(path: str) -> tuple[str, str]:
     match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?", path, re.DOTALL)
     if match is None or ".." in match[1]:
         raise SourceError(
-            f"{path}: expected s3://BUCKET/PATH, with the bucket in small letters, digits, dots and hyphens"
+            f"{path}: expected s3://BUCKET/PATH, with the bucket in small letters, digits, dots and"
+            " hyphens"
         )
     return match[1], match[2] or ""
 
@@ -189,12 +190,14 @@ def _told(where: str, error: OSError) -> SourceError:
     text = _line(error)
     if _denied(error):
         return SourceError(
-            f"{where}: it may not be read; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            f"{where}: it may not be read; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
+            " AWS_PROFILE"
         )
     if "NO_SUCH_BUCKET" in text:
         return SourceError(f"{where}: there is no such bucket; correct the path in the recipe")
     return LostError(
-        f"{where}: cannot be fetched: {text}; check the network, AWS_REGION and AWS_ENDPOINT_URL, and run again"
+        f"{where}: cannot be fetched: {text}; check the network, AWS_REGION and AWS_ENDPOINT_URL,"
+        " and run again"
     )
 
 

@@ -213,7 +213,8 @@ def fetched(
         if is_full_disk(error):
             raise
         raise LostError(
-            f"{shown(url)}: cannot be fetched: {_reason(error, deadline)}; check the network and run again"
+            f"{shown(url)}: cannot be fetched: {_reason(error, deadline)}; check the network and"
+            " run again"
         ) from None
 
 
@@ -233,7 +234,8 @@ def _expect_ok(response: httpx.Response, url: str) -> None:
     if response.status_code not in (200, 206):
         failed = BusyError if response.status_code in (429, 500, 502, 503, 504) else SourceError
         raise failed(
-            f"{shown(url)}: the server answers {response.status_code} {response.reason_phrase}; check the address"
+            f"{shown(url)}: the server answers {response.status_code} {response.reason_phrase};"
+            " check the address"
         )
 
 

@@ -65,7 +65,10 @@ def fault(expected: Mapping[str, Any]) -> str:
     """Return what is wrong with this machine, in words, or ""."""
     found = versions(expected["versions"])
     if not found["groundup"]:
-        return f"groundup is not installed there; run `pip install groundup=={expected['versions']['groundup']}` on every node"
+        return (
+            "groundup is not installed there; run `pip install"
+            f" groundup=={expected['versions']['groundup']}` on every node"
+        )
     differ = [
         f"{name} {found[name] or 'is missing'} (here {want})"
         for name, want in expected["versions"].items()
@@ -74,7 +77,10 @@ def fault(expected: Mapping[str, Any]) -> str:
     if differ:
         return f"{', '.join(differ)}; install the same versions on every node"
     if sources() != expected["sources"]:
-        return f"its groundup {found['groundup']} has other source files than the one here; install the same one on every node"
+        return (
+            f"its groundup {found['groundup']} has other source files than the one here; install"
+            " the same one on every node"
+        )
     return _unseen(expected["places"]) or _unwritable(expected["writable"])
 
 
@@ -85,7 +91,10 @@ def _unseen(places: Mapping[str, tuple[str, int]]) -> str:
         except OSError:
             same = False
         if not same:
-            return f"does not see {title}; it must lie on a file system that all nodes mount at the same place"
+            return (
+                f"does not see {title}; it must lie on a file system that all nodes mount at the"
+                " same place"
+            )
     return ""
 
 
@@ -130,6 +139,7 @@ def sources() -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         digest.update(
-            f"{path.relative_to(folder).as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
+            f"{path.relative_to(folder).as_posix()}"
+            f" {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
         )
     return digest.hexdigest()

@@ -22,7 +22,10 @@ from groundup.runtime.workers.node import attempt
 from groundup.runtime.workers.pool import Outcome
 
 # Modules are found where this process finds them; before that, nothing but `sys` is imported.
-_BEGIN = "import sys; sys.path[:] = sys.argv[3:]; from groundup.runtime.workers.processes import work; work(int(sys.argv[1]), int(sys.argv[2]))"
+_BEGIN = (
+    "import sys; sys.path[:] = sys.argv[3:]; from groundup.runtime.workers.processes import work;"
+    " work(int(sys.argv[1]), int(sys.argv[2]))"
+)
 
 
 def work(descriptor: int, parent: int) -> None:

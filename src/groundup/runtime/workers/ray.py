@@ -99,7 +99,8 @@ class Cluster:
             self._outcome(reference)
         if silent:
             raise GroundupError(
-                f"node {looks[silent[0]]}: gave no answer in {LOOK_SECONDS} seconds; `ray status` tells how it is"
+                f"node {looks[silent[0]]}: gave no answer in {LOOK_SECONDS} seconds; `ray status`"
+                " tells how it is"
             )
         self.cores = self._count_cores()
 
@@ -199,7 +200,8 @@ def _reach(address: str) -> None:
         return
     if "/" in address or not host or not port.isdecimal():
         raise GroundupError(
-            f'--ray {address}: give "auto" on a node of the cluster, or HOST:PORT of its head; ray:// is not supported'
+            f'--ray {address}: give "auto" on a node of the cluster, or HOST:PORT of its head;'
+            " ray:// is not supported"
         )
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()

@@ -27,7 +27,8 @@ MAX_PAGE_BYTES = 16 << 20
 _CHUNK = 1 << 20
 # Old dumps have no <ns>; these are the English names, which every wiki understands.
 _OTHER_SPACES = re.compile(
-    r"^(?:(?:user|wikipedia|project|file|image|mediawiki|template|help|category|portal|module|draft)(?: talk)?|talk|special|media):",
+    r"^(?:(?:user|wikipedia|project|file|image|mediawiki|template|help|category|portal|module|draft)(?:"
+    r" talk)?|talk|special|media):",
     re.IGNORECASE,
 )
 _NAMED_SPACE = re.compile(r'<namespace key="(?:6|14)"[^<>]*>([^<>]+)</namespace>')

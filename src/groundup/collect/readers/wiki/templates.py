@@ -232,40 +232,68 @@ _TABLE: tuple[tuple[Shown, str], ...] = (
     ),
     (
         _FIRST,
-        "smallcaps|small caps|smallcaps all|versaleta|mvar|math|var|code|tt|kbd|samp|mono|sup|sub|su|chem2|music|unicode|script",
+        (
+            "smallcaps|small caps|smallcaps"
+            " all|versaleta|mvar|math|var|code|tt|kbd|samp|mono|sup|sub|su|chem2|music|unicode|script"
+        ),
     ),
     (
         _FIRST,
-        "sic|not a typo|as written|abbr|tooltip|visible anchor|vanchor|linktext|vern|taxlink|taxfmt|only in print|ws|tq|née|nee",
+        (
+            "sic|not a typo|as written|abbr|tooltip|visible"
+            " anchor|vanchor|linktext|vern|taxlink|taxfmt|only in print|ws|tq|née|nee"
+        ),
     ),
     (
         _FIRST,
-        'quote|blockquote|cquote|quotation|bquote|pquote|pull quote|poemquote|poem quote|verse|talkquote|"|zitat|cita|цитата|citaat',
+        (
+            "quote|blockquote|cquote|quotation|bquote|pquote|pull quote|poemquote|poem"
+            ' quote|verse|talkquote|"|zitat|cita|цитата|citaat'
+        ),
     ),
     (
         _FIRST,
-        "centered|center|block indent|plainlist|flatlist|uc|lc|ucfirst|lcfirst|red|green|blue|color box|sronly",
+        (
+            "centered|center|block"
+            " indent|plainlist|flatlist|uc|lc|ucfirst|lcfirst|red|green|blue|color box|sronly"
+        ),
     ),
     (
         _FIRST,
-        "non-gloss definition|n-g|ngd|non-gloss|def-uncertain|glossary|defdate|ipachar|unsupported|not english|proper name",
+        (
+            "non-gloss"
+            " definition|n-g|ngd|non-gloss|def-uncertain|glossary|defdate|ipachar|unsupported|not"
+            " english|proper name"
+        ),
     ),
     (
         _FIRST,
-        "flag|flagcountry|flagu|noflag|no flag|year|date|start date|fmtn|number|formatnum|nts|num|nombre|ta|railgauge",
+        (
+            "flag|flagcountry|flagu|noflag|no flag|year|date|start"
+            " date|fmtn|number|formatnum|nts|num|nombre|ta|railgauge"
+        ),
     ),
     (
         _FIRST,
-        "ill|illm|interlanguage link|仮リンク|le|lien|link|nihongo2|nihongo core|langue|comment|подсказка|senza fonte|chiarire",
+        (
+            "ill|illm|interlanguage link|仮リンク|le|lien|link|nihongo2|nihongo"
+            " core|langue|comment|подсказка|senza fonte|chiarire"
+        ),
     ),
     (
         _pick(-1),
-        "lang|langx|rtl-lang|transl|transliteration|translit|script/arabic|script/hebrew|align|font|color|colour|font color",
+        (
+            "lang|langx|rtl-lang|transl|transliteration|translit|script/arabic|script/hebrew|align|font|color|colour|font"
+            " color"
+        ),
     ),
     (_pick(-1), "bg|resize|columns-list"),
     (
         _pick("lt", 1, 0),
-        "нп|нп1|нп2|нп3|нп4|нп5|не переведено|не переведено 3|не переведено 5|w|pedialite|projectlink|section link",
+        (
+            "нп|нп1|нп2|нп3|нп4|нп5|не переведено|не переведено 3|не переведено"
+            " 5|w|pedialite|projectlink|section link"
+        ),
     ),
     (_pick(2, 1), "tsl"),
     (_spelt("–"), "ndash|en dash|–|endash"),
@@ -311,7 +339,10 @@ _TABLE: tuple[tuple[Shown, str], ...] = (
     (_joined("-"), "respell|respelling"),
     (
         _joined(", "),
-        "syn|synonyms|ant|antonyms|hyper|hypernyms|hypo|hyponyms|cot|coordinate terms|col|col2|col3|col4|col5",
+        (
+            "syn|synonyms|ant|antonyms|hyper|hypernyms|hypo|hyponyms|cot|coordinate"
+            " terms|col|col2|col3|col4|col5"
+        ),
     ),
     (_joined(", "), "der2|der3|der4|rel2|rel3|rel4"),
     (_between("⟨", "⟩"), "angbr|vr|orth"),
@@ -334,12 +365,18 @@ _TABLE: tuple[tuple[Shown, str], ...] = (
     ),
     (
         _derived,
-        "inh|inherited|der|derived|bor|borrowed|lbor|learned borrowing|slbor|ubor|cog|cognate|noncog|nc|ncog|doublet",
+        (
+            "inh|inherited|der|derived|bor|borrowed|lbor|learned"
+            " borrowing|slbor|ubor|cog|cognate|noncog|nc|ncog|doublet"
+        ),
     ),
     (_derived, "calque|cal|clq|semantic loan"),
     (
         _parts,
-        "suffix|suf|prefix|pre|affix|af|compound|com|confix|con|blend|circumfix|surf|surface analysis|univ|univerbation",
+        (
+            "suffix|suf|prefix|pre|affix|af|compound|com|confix|con|blend|circumfix|surf|surface"
+            " analysis|univ|univerbation"
+        ),
     ),
     (
         _remark,
@@ -362,11 +399,12 @@ _FAMILIES: tuple[tuple[re.Pattern[str], Shown], ...] = (
 _FORM_OF = re.compile(r".{4,40} (?:of|for)$")
 # Identifiers, marks and notices that take one argument and stand behind a space, as words do.
 NO_WORDS = frozenset(
-    "isbn|issn|oclc|doi|pmid|pmc|jstor|asin|arxiv|bibcode|lccn|zbl|mr|dnb|gnd|viaf|flagicon|flag icon|audio|listen|coord"
-    "|anchor|anker|rp|r|refn|efn|sfn|sfnp|ref|note|clear|clr|-|harv|harvnb|harvtxt|citation|cn|fact|who|when|why|which"
-    "|by whom|clarify|dubious|senseid|topics|c|cat|attention|rfv|etyl|g|gender|t-needed|not used|ttbc|checktrans|rhymes"
-    "|hyphenation|topic|rfdate|rfdatek|rfscript|rfquote|jump|pn|page|needed|commons|official website|url|imdb|main"
-    "|main article|see also|seesynonyms|further|details|wikivoyage|reflist|updated|facebook|twitter|color panel".split(
+    "isbn|issn|oclc|doi|pmid|pmc|jstor|asin|arxiv|bibcode|lccn|zbl|mr|dnb|gnd|viaf|flagicon|flag"
+    " icon|audio|listen|coord|anchor|anker|rp|r|refn|efn|sfn|sfnp|ref|note|clear|clr|-|harv|harvnb|harvtxt|citation|cn|fact|who|when|why|which|by"
+    " whom|clarify|dubious|senseid|topics|c|cat|attention|rfv|etyl|g|gender|t-needed|not"
+    " used|ttbc|checktrans|rhymes|hyphenation|topic|rfdate|rfdatek|rfscript|rfquote|jump|pn|page|needed|commons|official"
+    " website|url|imdb|main|main article|see"
+    " also|seesynonyms|further|details|wikivoyage|reflist|updated|facebook|twitter|color panel".split(
         "|"
     )
 )

@@ -22,7 +22,10 @@ _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _CODE = ("syntaxhighlight", "source")
 _LITERAL = ("nowiki", "pre", *_CODE)
 _RUN = re.compile(r"[^\n<]*")
-_DROPPED = "ref gallery timeline score imagemap graph mapframe maplink templatestyles templatedata inputbox categorytree hiero".split()
+_DROPPED = (
+    "ref gallery timeline score imagemap graph mapframe maplink templatestyles templatedata"
+    " inputbox categorytree hiero".split()
+)
 _EXTENSION = re.compile(
     rf"<(/?)({'|'.join((*_LITERAL, 'math', *_DROPPED))})\b([^<>]*)>", re.IGNORECASE
 )
@@ -40,7 +43,8 @@ _ATTRIBUTES = re.compile(r"\s*(?:class|style|border|width|align|cellpadding)\s*=
 _NAME = re.compile(r"[^|{}\[\]<\n]*")
 # A label may hold brackets of its own, one level deep.
 _EXTERNAL = re.compile(
-    r"\[(?:https?:|ftps?:|mailto:|news:|irc:|//)[^\s\[\]]*+[ \t]*+((?:[^\[\]\n]++|\[[^\[\]\n]*+\])*+)\]",
+    r"\[(?:https?:|ftps?:|mailto:|news:|irc:|//)[^\s\[\]]*+["
+    r" \t]*+((?:[^\[\]\n]++|\[[^\[\]\n]*+\])*+)\]",
     re.IGNORECASE,
 )
 _CELL = re.compile(r"\n[ \t]*(?:\|[-+}]?|!)|\|\||!!")
@@ -63,11 +67,12 @@ _FILE_NAME = re.compile(
 # Local names of the namespaces File and Category, for pages that come without a dump's list of
 # namespaces.
 _SILENT = frozenset(
-    "file image category media datei bild kategorie fichier catégorie archivo imagen categoría immagine categoria arquivo imagem "
-    "ficheiro categorie bestand afbeelding plik grafika kategoria файл изображение категория категорія картинка "
-    "文件 图像 分类 檔案 圖像 分類 ファイル 画像 カテゴリ 파일 그림 분류 fil kategori tiedosto kuva luokka "
-    "soubor kép fájl kategória dosya resim ملف صورة تصنيف קובץ תמונה קטגוריה پرونده رده "
-    "αρχείο εικόνα κατηγορία fișier imagine berkas gambar slika kategorija datoteka".split()
+    "file image category media datei bild kategorie fichier catégorie archivo imagen categoría"
+    " immagine categoria arquivo imagem ficheiro categorie bestand afbeelding plik grafika"
+    " kategoria файл изображение категория категорія картинка 文件 图像 分类 檔案 圖像 分類"
+    " ファイル 画像 カテゴリ 파일 그림 분류 fil kategori tiedosto kuva luokka soubor kép fájl"
+    " kategória dosya resim ملف صورة تصنيف קובץ תמונה קטגוריה پرونده رده αρχείο εικόνα κατηγορία"
+    " fișier imagine berkas gambar slika kategorija datoteka".split()
 )
 _MAX_DEPTH = 40
 _MAX_INDENT = 30
