@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -58,9 +59,8 @@ def measure() -> dict[str, object]:
         checkpoints = Checkpoints(folder)
         saves, size = [], 0
         for step in range(1, REPEATS + 1):
-            save = lambda step=step: checkpoints.save(
-                model, optimizer.state_dict(), State(step=step), facts={}, seconds=0.0
-            )  # noqa: E731
+            state = State(step=step)
+            save = partial(checkpoints.save, model, optimizer.state_dict(), state, {}, 0.0)
             saves.append(timed(save))
             size = sum(path.stat().st_size for path in checkpoints.path(step).iterdir())
             shutil.rmtree(checkpoints.path(step))

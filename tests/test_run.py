@@ -7,8 +7,8 @@ import pytest
 
 from groundup.errors import ExpensiveError, StoreError
 from groundup.recipe.tables import recipe_from
+from groundup.runtime.job import ABSENT, BuildStep, Job, Keyed, Unkeyed
 from groundup.runtime.run import (
-    Job,
     Run,
     check_directory,
     load_lock,
@@ -159,3 +159,38 @@ def test_setting_back_is_free(run: Run) -> None:
     again = Run(run.root, run.recipe)
     make(again, job("a"), job("b"), seconds=400)
     assert again.built == 0
+
+
+def write(folder: Path, text: str, limit: int, memory: int, level: int = 0) -> dict[str, int]:
+    (folder / "x").write_text(text)
+    return {"limit": limit}
+
+
+WRITE = BuildStep("refine/shard", 3, write)
+
+
+def test_every_argument_enters_the_key_unless_it_is_marked() -> None:
+    def key(text: str = "a", limit: int = 1, memory: int = 1, level: int = 0) -> str:
+        keyed = Keyed(level, level or ABSENT)
+        arguments = {"limit": Keyed(limit, limit % 2), "memory": Unkeyed(memory), "level": keyed}
+        return WRITE.job("a", {"raw": "0"}, text=text, **arguments).step.key
+
+    assert key() == Step("refine/shard", "a", 3, {"text": "a", "limit": 1}, {"raw": "0"}).key
+    assert key(memory=2) == key(limit=3) == key(level=0) == key()
+    assert len({key(), key(text="b"), key(limit=2), key(level=1)}) == 4
+
+
+def test_an_argument_that_the_function_does_not_have_is_refused() -> None:
+    with pytest.raises(TypeError):
+        WRITE.job("a", {}, text="a", limit=1, memory=1, unknown=1)
+    with pytest.raises(TypeError):
+        WRITE.job("a", {}, text="a", memory=1)
+
+
+def test_a_job_passes_the_arguments_and_not_their_marks(run: Run) -> None:
+    job = WRITE.job(
+        "a", {}, key_only={"library": "2"}, text="a", limit=Keyed(5, 1), memory=Unkeyed(2)
+    )
+    (artifact,) = run.build("refine", [job], "test")
+    assert artifact.facts == {"limit": 5}
+    assert artifact.manifest["settings"] == {"text": "a", "limit": 1, "library": "2"}

@@ -15,13 +15,11 @@ from tests.helpers.page_kit import (
     PHONE,
     WIDE,
     answer,
-    browser,
     ended,
     known,
     overflows,
     say,
-    visit,
-)  # noqa: F401
+)
 
 KEY = "a-key-of-24-characters-x"
 Visit = Callable[..., Any]
@@ -48,7 +46,7 @@ def untuned(tiny_run: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(visit: Visit, tuned: str) -> Any:  # noqa: F811
+def page(visit: Visit, tuned: str) -> Any:
     """The page of the tuned model, with a seed, so that what it says is no matter of chance, and
     short answers.
     """
@@ -160,7 +158,7 @@ def test_regenerating_replaces_the_last_answer_only(page: Any) -> None:
     assert sent[0] == sent[1] and page.locator(".turn").count() == 2
 
 
-def test_controls_are_sent_and_kept(visit: Visit, tuned: str, page: Any) -> None:  # noqa: F811
+def test_controls_are_sent_and_kept(visit: Visit, tuned: str, page: Any) -> None:
     sent = bodies(page)
     values = {
         "temperature": "1.3",
@@ -337,7 +335,7 @@ def test_the_caret_tells_of_a_token_in_a_text_that_is_edited(page: Any) -> None:
     )
 
 
-def test_a_journey_by_keyboard_alone(visit: Visit, tuned: str) -> None:  # noqa: F811
+def test_a_journey_by_keyboard_alone(visit: Visit, tuned: str) -> None:
     page = visit(tuned)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
@@ -379,7 +377,7 @@ def test_a_journey_by_keyboard_alone(visit: Visit, tuned: str) -> None:  # noqa:
 
 def test_a_model_that_was_not_tuned_asks_for_the_key_and_completes(
     visit: Visit, untuned: str
-) -> None:  # noqa: F811
+) -> None:
     page = visit(untuned, ready=False)
     page.locator("#key").wait_for()
     page.fill("#key-input", "wrong-key-of-24-chars-xx")
@@ -399,7 +397,7 @@ def test_a_model_that_was_not_tuned_asks_for_the_key_and_completes(
     assert page.locator("#key").is_hidden()
 
 
-def test_without_a_key_the_page_says_so(visit: Visit, untuned: str) -> None:  # noqa: F811
+def test_without_a_key_the_page_says_so(visit: Visit, untuned: str) -> None:
     page = visit(untuned, ready=False)
     page.locator("#key").wait_for()
     page.keyboard.press("Escape")
@@ -413,7 +411,7 @@ def test_without_a_key_the_page_says_so(visit: Visit, untuned: str) -> None:  # 
 @pytest.mark.parametrize("size", [PHONE, DESKTOP, WIDE])
 def test_nothing_is_wider_than_the_window_and_all_of_it_can_be_read(
     visit: Visit, tuned: str, size: tuple[int, int], scheme: str
-) -> None:  # noqa: F811
+) -> None:
     page = visit(tuned, size, color_scheme=scheme)
     assert overflows(page) <= 0
     page.check("#probabilities")
@@ -453,7 +451,7 @@ CONTRAST = """() => {
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_steps_of_probability_are_even_without_any_hue(
     visit: Visit, tuned: str, scheme: str
-) -> None:  # noqa: F811
+) -> None:
     page = visit(tuned, color_scheme=scheme)
     page.check("#probabilities")
     colors = page.evaluate(
@@ -481,7 +479,7 @@ def test_the_theme_is_chosen_by_hand_and_kept(page: Any) -> None:
     assert page.evaluate(ground) == dark
 
 
-def test_on_a_phone_targets_are_large_and_settings_are_a_sheet(visit: Visit, tuned: str) -> None:  # noqa: F811
+def test_on_a_phone_targets_are_large_and_settings_are_a_sheet(visit: Visit, tuned: str) -> None:
     page = visit(tuned, PHONE, has_touch=True, is_mobile=True)
     say(page, "Hello")
     page.locator("#open-settings").tap()
@@ -499,7 +497,7 @@ def test_on_a_phone_targets_are_large_and_settings_are_a_sheet(visit: Visit, tun
     assert box is not None and box["y"] + box["height"] <= PHONE[1], "the input is in view"
 
 
-def test_motion_is_left_out_when_asked(visit: Visit, tuned: str) -> None:  # noqa: F811
+def test_motion_is_left_out_when_asked(visit: Visit, tuned: str) -> None:
     page = visit(tuned, reduced_motion="reduce")
     page.evaluate(
         "chat.append(Object.assign(document.createElement('div'), {className: 'body writing',"
@@ -529,7 +527,7 @@ def test_every_control_has_a_name_and_the_page_has_landmarks(page: Any) -> None:
     )
 
 
-def test_copying_gives_the_text(visit: Visit, tuned: str) -> None:  # noqa: F811
+def test_copying_gives_the_text(visit: Visit, tuned: str) -> None:
     page = visit(tuned, permissions=["clipboard-read", "clipboard-write"])
     say(page, "Hello")
     page.locator(".user").get_by_role("button", name="Copy").click()

@@ -13,12 +13,10 @@ from tests.helpers.page_fake import Fake, serve
 from tests.helpers.page_kit import (
     PHONE,
     answer,
-    browser,
     ended,
     overflows,
     say,
-    visit,
-)  # noqa: F401
+)
 
 Visit = Callable[..., Any]
 
@@ -41,7 +39,7 @@ def fake() -> Iterator[Fake]:
 
 
 @pytest.fixture
-def page(visit: Visit, fake: Fake) -> Any:  # noqa: F811
+def page(visit: Visit, fake: Fake) -> Any:
     return visit(fake.url)
 
 
@@ -188,7 +186,7 @@ def test_errors_of_the_server_stand_in_their_place(page: Any, fake: Fake) -> Non
     ).inner_text().startswith("no")
 
 
-def test_a_server_that_is_gone_is_noticed(visit: Visit) -> None:  # noqa: F811
+def test_a_server_that_is_gone_is_noticed(visit: Visit) -> None:
     with serve() as fake:
         page = visit(fake.url)
     say(page, "Hi")
@@ -217,7 +215,7 @@ def test_a_key_that_is_asked_for_in_the_middle_goes_on(page: Any, fake: Fake) ->
 
 @pytest.mark.parametrize("text", [MARKUP, CONTROL, LONG], ids=["markup", "control", "long"])
 @pytest.mark.parametrize("probable", [False, True])
-def test_hostile_text_is_text(visit: Visit, fake: Fake, text: str, probable: bool) -> None:  # noqa: F811
+def test_hostile_text_is_text(visit: Visit, fake: Fake, text: str, probable: bool) -> None:
     fake.info |= {
         "run": text[:300],
         "prompts": [{"text": text, "kind": text[:300], "mode": "chat"}],

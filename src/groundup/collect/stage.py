@@ -23,8 +23,9 @@ from groundup.collect.sources import Listing, RawFile, list_source
 from groundup.errors import SourceError
 from groundup.recipe.source import Source
 from groundup.recipe.tables import all_sources
+from groundup.runtime.job import Job
 from groundup.runtime.progress import say
-from groundup.runtime.run import Job, Run, pinned_places, write_lock
+from groundup.runtime.run import Run, pinned_places, write_lock
 from groundup.runtime.store import Artifact, Facts, Step
 from groundup.runtime.user_code import code_digest
 

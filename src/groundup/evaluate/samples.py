@@ -95,10 +95,9 @@ def _sample(
     model: Transformer, held_out: HeldOut, prompt: Prompt, tokens: int, train: Sequence[Stream]
 ) -> dict[str, Any]:
     tokenizer = held_out.tokenizer
-    stream = generate(
-        model, [tokenizer.end_id, *prompt.ids.tolist()], tokens, stop={tokenizer.end_id}, **SAMPLING
-    )  # type: ignore[arg-type]
-    ids = list(stream)
+    start = [tokenizer.end_id, *prompt.ids.tolist()]
+    stop = {tokenizer.end_id}
+    ids = list(generate(model, start, tokens, stop=stop, **SAMPLING))  # type: ignore[arg-type]
     overlap = longest_overlap(ids, train, model.config.vocab_size)
     return {
         "source": prompt.source,

@@ -24,8 +24,9 @@ from groundup.evaluate.validation_data import HeldOut, open_held_out, plain
 from groundup.model.hf_io import load_model
 from groundup.model.transformer import Transformer
 from groundup.runtime.files import file_digest, write_json
+from groundup.runtime.job import Job
 from groundup.runtime.progress import say
-from groundup.runtime.run import Job, Run
+from groundup.runtime.run import Run
 from groundup.runtime.store import Artifact, Facts, Step
 from groundup.schema import settings
 

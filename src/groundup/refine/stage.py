@@ -27,7 +27,8 @@ from groundup.refine.split.split import split_documents
 from groundup.refine.stats.distributions import sum_quality
 from groundup.refine.stats.drop_check import check_losses
 from groundup.runtime.files import content_digest
-from groundup.runtime.run import Job, Run
+from groundup.runtime.job import Job
+from groundup.runtime.run import Run
 from groundup.runtime.store import Artifact, Facts, Step
 from groundup.runtime.user_code import code_digest
 

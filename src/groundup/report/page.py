@@ -8,6 +8,7 @@ left out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,8 @@ def page(report: Report, lines: Sequence[Row], live: Row | None = None) -> str:
     sections = {
         name: section
         for name, make in SECTIONS.items()
-        if (section := problems.guarded(name, lambda make=make: make(report, marks, lines), None))
-        is not None  # type: ignore[misc]
+        if (section := problems.guarded(name, partial(make, report, marks, lines), None))
+        is not None
     }
     shown = {
         "marks": marks,

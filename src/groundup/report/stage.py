@@ -13,7 +13,8 @@ from groundup.report.page import page
 from groundup.report.run_files import Row
 from groundup.report.summary import summary
 from groundup.runtime.files import write_json
-from groundup.runtime.run import Job, Run
+from groundup.runtime.job import Job
+from groundup.runtime.run import Run
 from groundup.runtime.store import Facts, Step
 
 # Raise by hand when report.json, the page, the card or the summary change.

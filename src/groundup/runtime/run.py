@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from groundup.errors import ExpensiveError, StoreError
 from groundup.recipe.source import Source
 from groundup.recipe.tables import Recipe, recipe_from
 from groundup.runtime.files import write_whole
+from groundup.runtime.job import Job
 from groundup.runtime.ledger import Ledger
 from groundup.runtime.progress import progress
 from groundup.runtime.store import Artifact, Facts, Step, Store
@@ -32,19 +33,6 @@ from groundup.schema import settings
 # design: a stale stage that cost more than ten minutes is not overwritten.
 EXPENSIVE_SECONDS = 600.0
 LOCK = "recipe.lock.toml"
-
-
-@dataclass(frozen=True)
-class Job:
-    """A step and the function that builds it: `function(folder, **arguments)` returns the
-    artifact's facts.
-    """
-
-    step: Step
-    function: Callable[..., Facts]
-    arguments: Mapping[str, Any]
-    # What progress counts, such as bytes.
-    size: float = 1.0
 
 
 @dataclass

@@ -15,7 +15,8 @@ from typing import Any
 from groundup.artifacts.corpus import RefinedShard, refined_shards
 from groundup.artifacts.pretrained import Base, find_base
 from groundup.artifacts.tokenizer import CONFIG, FILE
-from groundup.runtime.run import Job, Run
+from groundup.runtime.job import Job
+from groundup.runtime.run import Run
 from groundup.runtime.store import Artifact, Step
 from groundup.tokenize.adopt import adopt_tokenizer
 from groundup.tokenize.shards import SPLITS, join_indexes, tokenize_shard

@@ -15,8 +15,9 @@ import torch
 from groundup.artifacts.checkpoints import find_checkpoint, trained_on
 from groundup.errors import GroundupError
 from groundup.runtime.files import read_json
+from groundup.runtime.job import Job
 from groundup.runtime.progress import say
-from groundup.runtime.run import EXPENSIVE_SECONDS, Job, Run, load_lock
+from groundup.runtime.run import EXPENSIVE_SECONDS, Run, load_lock
 from groundup.runtime.store import Artifact, Facts, Step
 from groundup.runtime.workers.map import default_workers
 from groundup.schema import decode, settings

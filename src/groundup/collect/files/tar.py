@@ -64,9 +64,9 @@ class _Header(tarfile.TarInfo):
             raise
         except (ValueError, LookupError) as error:
             # Of all its errors the one that does not end an archive silently.
-            raise tarfile.SubsequentHeaderError(
+            raise tarfile.SubsequentHeaderError(  # type: ignore[attr-defined]
                 f"a header in it cannot be read ({error}); what follows is lost"
-            ) from None  # type: ignore[attr-defined]
+            ) from None
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
