@@ -60,7 +60,9 @@ def measure() -> dict[str, object]:
         saves, size = [], 0
         for step in range(1, REPEATS + 1):
             state = State(step=step)
-            save = partial(checkpoints.save, model, optimizer.state_dict(), state, {}, 0.0)
+            save = partial(
+                checkpoints.save, model, optimizer.state_dict(), state, facts={}, seconds=0.0
+            )
             saves.append(timed(save))
             size = sum(path.stat().st_size for path in checkpoints.path(step).iterdir())
             shutil.rmtree(checkpoints.path(step))
