@@ -22,9 +22,9 @@ from benchmarks.machine import machine
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.engines.jobs import Job, Piece
 from groundup.engines.own import Engine
+from groundup.model.config import resolve
 from groundup.model.hf_io import load_model, save_model
-from groundup.model.presets import resolve
-from groundup.model.sampling import Sampling
+from groundup.model.sampling import SamplingParams
 from groundup.model.transformer import Transformer
 from groundup.recipe.tables import Model
 
@@ -156,7 +156,7 @@ def ours(engine: Engine, work: list[tuple[tuple[int, ...], int]]) -> Timing:
         return deliver
 
     for row, (prompt, length) in enumerate(work):
-        engine.submit(Job(prompt, length, Sampling(0.0)), listener(row))
+        engine.submit(Job(prompt, length, SamplingParams(0.0)), listener(row))
     for _ in work:
         done.acquire()
     return firsts, time.perf_counter() - start, sum(length for _, length in work)

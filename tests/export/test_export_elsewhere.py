@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.helpers.elsewhere import FAMILIES, write_folder
+from tests.helpers.hf_models import FAMILIES, write_folder
 from tests.helpers.exporting import FACTS, TEXT, needs_gguf, needs_llama, rows_of
 
 from groundup.errors import GroundupError

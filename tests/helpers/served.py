@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.engines.own import Job, Piece
-from groundup.model.sampling import Sampling
+from groundup.model.sampling import SamplingParams
 from groundup.model.transformer import Transformer
 from groundup.runtime.run import write_lock
 from groundup.serve.limits import Limits
@@ -67,8 +67,8 @@ def stalled(serving: Serving) -> Iterator[None]:
         go_on.set()
 
 
-def logit_bias_of(biases: Mapping[str, float]) -> Sampling:
-    return Sampling(logit_bias=tuple((int(name), bias) for name, bias in biases.items()))
+def logit_bias_of(biases: Mapping[str, float]) -> SamplingParams:
+    return SamplingParams(logit_bias=tuple((int(name), bias) for name, bias in biases.items()))
 
 
 def until(true: Callable[[], bool], seconds: float = 20) -> bool:

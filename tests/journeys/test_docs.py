@@ -21,7 +21,7 @@ import groundup
 from groundup.artifacts.document import DOCUMENT
 from groundup.cli import cli
 from groundup.flow import run_flow
-from groundup.model.presets import PRESETS
+from groundup.model.config import PRESETS
 from groundup.recipe.source import KINDS
 from groundup.recipe.tables import Train, load_recipe, recipe_from
 from groundup.refine.filter.filters import check_filters

@@ -14,40 +14,40 @@ from tests.helpers.examples import examples
 from torch import Tensor
 
 from groundup.model import sampling
-from groundup.model.sampling import Drawing, Sampling, choose
+from groundup.model.sampling import SamplingParams, SequenceSampler, sample
 
 # Shares 0.5, 0.3, 0.15, 0.05.
 LOGITS = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
 
 
-def drawn(settings: Sampling, logits_V: Tensor = LOGITS, times: int = 300) -> list[int]:
+def drawn(settings: SamplingParams, logits_V: Tensor = LOGITS, times: int = 300) -> list[int]:
     """Draw the first token of many texts at once."""
-    drawings = [Drawing(settings, seed, len(logits_V)) for seed in range(times)]
-    return choose(logits_V.repeat(times, 1), drawings).tolist()
+    drawings = [SequenceSampler(settings, seed, len(logits_V)) for seed in range(times)]
+    return sample(logits_V.repeat(times, 1), drawings).tolist()
 
 
 @pytest.mark.parametrize(
     ("settings", "possible"),
     [
-        (Sampling(1.0), {0, 1, 2, 3}),
-        (Sampling(1.0, top_k=2), {0, 1}),
-        (Sampling(1.0, top_k=10**30), {0, 1, 2, 3}),
-        (Sampling(1.0, top_p=0.6), {0, 1}),
-        (Sampling(1.0, top_p=0.5), {0}),
-        (Sampling(1.0, top_p=1e-320), {0}),
+        (SamplingParams(1.0), {0, 1, 2, 3}),
+        (SamplingParams(1.0, top_k=2), {0, 1}),
+        (SamplingParams(1.0, top_k=10**30), {0, 1, 2, 3}),
+        (SamplingParams(1.0, top_p=0.6), {0, 1}),
+        (SamplingParams(1.0, top_p=0.5), {0}),
+        (SamplingParams(1.0, top_p=1e-320), {0}),
         # Of the two best, 0.5 / 0.8 is the first one's share: it alone reaches 0.6.
-        (Sampling(1.0, top_k=2, top_p=0.6), {0}),
-        (Sampling(1.0, min_p=0.2), {0, 1, 2}),
-        (Sampling(1.0, min_p=1.0), {0}),
-        (Sampling(1.0, top_k=3, min_p=0.55), {0, 1}),
-        (Sampling(0.0), {0}),
-        (Sampling(1e-300), {0}),
-        (Sampling(1e300), {0, 1, 2, 3}),
-        (Sampling(0.0, logit_bias=((2, 50.0),)), {2}),
-        (Sampling(1.0, logit_bias=((0, -100.0), (1, -100.0))), {2, 3}),
+        (SamplingParams(1.0, top_k=2, top_p=0.6), {0}),
+        (SamplingParams(1.0, min_p=0.2), {0, 1, 2}),
+        (SamplingParams(1.0, min_p=1.0), {0}),
+        (SamplingParams(1.0, top_k=3, min_p=0.55), {0, 1}),
+        (SamplingParams(0.0), {0}),
+        (SamplingParams(1e-300), {0}),
+        (SamplingParams(1e300), {0, 1, 2, 3}),
+        (SamplingParams(0.0, logit_bias=((2, 50.0),)), {2}),
+        (SamplingParams(1.0, logit_bias=((0, -100.0), (1, -100.0))), {2, 3}),
     ],
 )
-def test_limits_cut_where_they_say(settings: Sampling, possible: set[int]) -> None:
+def test_limits_cut_where_they_say(settings: SamplingParams, possible: set[int]) -> None:
     # Protects: what lies beyond the limits is never drawn, and what lies within is.
     assert set(drawn(settings)) == possible
 
@@ -60,13 +60,13 @@ WIDE = torch.randn(200, generator=torch.Generator().manual_seed(4)) * 1.5
 @pytest.mark.parametrize(
     "settings",
     [
-        Sampling(1.0),
-        Sampling(1.0, top_k=200),
-        Sampling(1.0, top_p=0.9999999),
-        Sampling(1.0, min_p=1e-6),
+        SamplingParams(1.0),
+        SamplingParams(1.0, top_k=200),
+        SamplingParams(1.0, top_p=0.9999999),
+        SamplingParams(1.0, min_p=1e-6),
     ],
 )
-def test_tokens_come_as_often_as_the_model_says(settings: Sampling, logits_V: Tensor) -> None:
+def test_tokens_come_as_often_as_the_model_says(settings: SamplingParams, logits_V: Tensor) -> None:
     # Protects: the search by blocks and by order against any shift; 5 standard deviations of 20,000
     # draws, and 2 draws.
     count = 20_000
@@ -80,7 +80,7 @@ def test_tokens_come_as_often_as_the_model_says(settings: Sampling, logits_V: Te
     ).all()
 
 
-def reference(logits_V: Tensor, s: Sampling) -> set[int]:
+def reference(logits_V: Tensor, s: SamplingParams) -> set[int]:
     """Return what may be drawn, from the definition, in float64."""
     probabilities = torch.softmax(logits_V.double() / s.temperature, 0).tolist()
     order = sorted(range(len(probabilities)), key=lambda token: (-probabilities[token], token))[
@@ -110,21 +110,21 @@ def test_any_look_gives_what_the_definition_gives(
     # Protects: looking at few candidates first, blocks that the vocabulary does not fill, and rows
     # of mixed settings.
     logits = torch.randn(size, generator=torch.Generator().manual_seed(seed)) * scale
-    limited = Sampling(temperature, top_k, top_p, min_p)
-    mixed = [limited, Sampling(0.0), Sampling(temperature), limited, limited]
-    rows = choose(
-        logits.repeat(5, 1), [Drawing(s, seed + n, size) for n, s in enumerate(mixed)]
+    limited = SamplingParams(temperature, top_k, top_p, min_p)
+    mixed = [limited, SamplingParams(0.0), SamplingParams(temperature), limited, limited]
+    rows = sample(
+        logits.repeat(5, 1), [SequenceSampler(s, seed + n, size) for n, s in enumerate(mixed)]
     ).tolist()
     allowed = reference(logits, limited)
     # Where sums in another precision fall on the other side of a limit, one candidate more or less
     # is right too.
     slack = reference(
-        logits, Sampling(temperature, top_k, min(1.0, top_p * (1 + 1e-5)), min_p * (1 - 1e-5))
+        logits, SamplingParams(temperature, top_k, min(1.0, top_p * (1 + 1e-5)), min_p * (1 - 1e-5))
     )
     assert {rows[0], rows[3], rows[4]} <= allowed | slack
     assert rows[1] == int(logits.argmax())
     alone = [
-        choose(logits[None].clone(), [Drawing(s, seed + n, size)]).item()
+        sample(logits[None].clone(), [SequenceSampler(s, seed + n, size)]).item()
         for n, s in enumerate(mixed)
     ]
     assert rows == alone
@@ -134,46 +134,49 @@ def test_looks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     # Protects: a GPU, which sorts everything at once, draws what a CPU draws.
     logits = torch.randn(40, 3000, generator=torch.Generator().manual_seed(1)) * 3
     drawings = [
-        Drawing(Sampling(0.9, top_k=(0, 40, 2000)[n % 3], top_p=0.95), n, 3000) for n in range(40)
+        SequenceSampler(SamplingParams(0.9, top_k=(0, 40, 2000)[n % 3], top_p=0.95), n, 3000)
+        for n in range(40)
     ]
-    by_looks = choose(logits.clone(), drawings)
-    monkeypatch.setattr(sampling, "LOOKS", {})
-    assert torch.equal(by_looks, choose(logits.clone(), drawings))
+    by_looks = sample(logits.clone(), drawings)
+    monkeypatch.setattr(sampling, "TOP_CANDIDATES", {})
+    assert torch.equal(by_looks, sample(logits.clone(), drawings))
 
 
 def test_penalties_follow_what_was_generated() -> None:
     # Protects: frequency counts each time, presence once, and a bias of the caller's stays beside
     # them.
-    drawing = Drawing(
-        Sampling(0.0, frequency_penalty=0.5, presence_penalty=0.25, logit_bias=((1, 2.0),)), 1, 4
+    drawing = SequenceSampler(
+        SamplingParams(0.0, frequency_penalty=0.5, presence_penalty=0.25, logit_bias=((1, 2.0),)),
+        1,
+        4,
     )
     for token in (1, 1, 3):
-        drawing.saw(token)
+        drawing.accept(token)
     assert drawing.bias_V is not None
     assert drawing.bias_V.tolist() == [0.0, 2.0 - 1.25, 0.0, -0.75]
 
 
 def test_seeds_give_texts_of_their_own() -> None:
     # Protects: negative seeds are seeds too, and a text's random numbers move on with it.
-    uniforms = {Drawing(Sampling(), seed, 4).uniform for seed in (-1, 1, 0, 2**70)}
+    uniforms = {SequenceSampler(SamplingParams(), seed, 4).uniform for seed in (-1, 1, 0, 2**70)}
     assert len(uniforms) == 4
-    drawing = Drawing(Sampling(), 1, 4)
+    drawing = SequenceSampler(SamplingParams(), 1, 4)
     before = drawing.uniform
-    drawing.saw(0)
+    drawing.accept(0)
     assert drawing.uniform != before
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        Sampling(0.0),
-        Sampling(0.7),
-        Sampling(0.7, top_k=2),
-        Sampling(0.7, top_p=0.5),
-        Sampling(1.0, min_p=0.5),
+        SamplingParams(0.0),
+        SamplingParams(0.7),
+        SamplingParams(0.7, top_k=2),
+        SamplingParams(0.7, top_p=0.5),
+        SamplingParams(1.0, min_p=0.5),
     ],
 )
-def test_what_is_no_number_is_said_and_harms_no_neighbor(settings: Sampling) -> None:
+def test_what_is_no_number_is_said_and_harms_no_neighbor(settings: SamplingParams) -> None:
     # Protects: NaN in one row of a batch.
     broken = [
         torch.full((200,), torch.nan),
@@ -183,7 +186,7 @@ def test_what_is_no_number_is_said_and_harms_no_neighbor(settings: Sampling) -> 
     broken[2][3] = torch.nan
     good = torch.zeros(200).index_fill(0, torch.tensor([42]), 60.0)
     rows = torch.stack([broken[0], good, broken[1], good, broken[2]])
-    assert choose(rows, [Drawing(settings, n, 200) for n in range(5)]).tolist() == [
+    assert sample(rows, [SequenceSampler(settings, n, 200) for n in range(5)]).tolist() == [
         -1,
         42,
         -1,
@@ -209,11 +212,11 @@ def test_what_is_no_number_is_said_and_harms_no_neighbor(settings: Sampling) -> 
 def test_senseless_settings_are_refused(wrong: dict[str, float]) -> None:
     # Protects: a request that makes no sense is answered before anything runs.
     with pytest.raises(ValueError, match="must"):
-        Sampling(**wrong)  # type: ignore[arg-type]
+        SamplingParams(**wrong)  # type: ignore[arg-type]
 
 
 def test_a_bias_for_no_token_is_refused() -> None:
     # Protects: an index error in the middle of everybody's step.
     for token in (-1, 4):
         with pytest.raises(ValueError, match="logit_bias"):
-            Drawing(Sampling(logit_bias=((token, 1.0),)), 1, 4)
+            SequenceSampler(SamplingParams(logit_bias=((token, 1.0),)), 1, 4)

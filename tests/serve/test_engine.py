@@ -33,7 +33,7 @@ from groundup.engines.jobs import Closed, Job, Piece, QueueFull
 from groundup.engines.scheduler import chunk_tokens
 from groundup.engines.slot_cache import fitting_slots, slot_bytes
 from groundup.errors import GroundupError
-from groundup.model.sampling import Sampling
+from groundup.model.sampling import SamplingParams
 from groundup.model.score import token_log_probabilities
 from groundup.model.transformer import Transformer
 
@@ -47,13 +47,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-GREEDY = Sampling(0.0)
+GREEDY = SamplingParams(0.0)
 SAMPLINGS = [
     GREEDY,
-    Sampling(0.9),
-    Sampling(1.0, top_k=20),
-    Sampling(0.8, top_p=0.9),
-    Sampling(1.1, min_p=0.05),
+    SamplingParams(0.9),
+    SamplingParams(1.0, top_k=20),
+    SamplingParams(0.8, top_p=0.9),
+    SamplingParams(1.1, min_p=0.05),
 ]
 
 
@@ -156,7 +156,7 @@ def test_stop_strings_end_an_answer_wherever_tokens_part() -> None:
     """Every stretch of a real answer, as a stop string, ends it there; what comes before it is all
     that leaves.
     """
-    job = Job(prompts(5)[4], 24, Sampling(0.9), seed=4)
+    job = Job(prompts(5)[4], 24, SamplingParams(0.9), seed=4)
     text = plain(job)
     spans = [(start, start + width) for start in range(0, len(text) - 6, 5) for width in (1, 3, 6)]
     jobs = [Job(job.prompt, 24, job.sampling, 4, stop=(text[a:b], "never there")) for a, b in spans]
@@ -169,7 +169,7 @@ def test_stop_strings_end_an_answer_wherever_tokens_part() -> None:
 
 def test_stop_ids_end_an_answer_and_are_no_part_of_it() -> None:
     """The end token leaves neither text nor score, and is not counted."""
-    job = Job(prompts(5)[4], 24, Sampling(0.9), seed=4, top=0)
+    job = Job(prompts(5)[4], 24, SamplingParams(0.9), seed=4, top=0)
     with engine() as found:
         ids = [score.id for score in answers(found, [job])[0].tokens]
         first = ids.index(ids[10])
@@ -209,7 +209,7 @@ def test_a_full_context_ends_an_answer() -> None:
         {"max_tokens": -1},
         {"top": -2},
         {"stop": ("a", "")},
-        {"sampling": Sampling(logit_bias=((10**9, 1.0),))},
+        {"sampling": SamplingParams(logit_bias=((10**9, 1.0),))},
     ],
 )
 def test_a_job_that_cannot_be_done_is_refused(wrong: dict[str, object]) -> None:
@@ -223,7 +223,7 @@ def test_scores_are_the_log_probabilities_of_the_model(chunk: int) -> None:
     """Of prompt and answer, at temperature 1, whatever is done to the logits for drawing;
     alternatives best first.
     """
-    biased = Sampling(
+    biased = SamplingParams(
         0.6, top_k=10, frequency_penalty=1.0, presence_penalty=0.5, logit_bias=((7, 3.0),)
     )
     jobs = [
@@ -266,8 +266,8 @@ def test_penalties_act_on_the_answer() -> None:
         same, other = answers(
             found,
             [
-                Job(prompt, 8, Sampling(0.0, logit_bias=((40, 1000.0),)), top=0),
-                Job(prompt, 8, Sampling(0.0, presence_penalty=1e4), top=0),
+                Job(prompt, 8, SamplingParams(0.0, logit_bias=((40, 1000.0),)), top=0),
+                Job(prompt, 8, SamplingParams(0.0, presence_penalty=1e4), top=0),
             ],
         )
     assert [score.id for score in same.tokens] == [40] * 8
@@ -385,13 +385,13 @@ def test_a_request_that_breaks_the_model_breaks_alone(
     do not notice.
     """
     texts = [tuple(token for token in prompt if token != POISON) or (1,) for prompt in prompts(6)]
-    jobs = [Job(prompt, 12, Sampling(0.0, logit_bias=((POISON, -1e4),))) for prompt in texts]
+    jobs = [Job(prompt, 12, SamplingParams(0.0, logit_bias=((POISON, -1e4),))) for prompt in texts]
     bad = [
         Job((*texts[3], POISON), 12, GREEDY),
         Job((POISON, *texts[4]), 12, GREEDY, prompt_scores=True),
     ]
     # Its prompt is right; then it writes the bad one itself.
-    later = Job(texts[2], 12, Sampling(0.0, logit_bias=((POISON, 1e4),)))
+    later = Job(texts[2], 12, SamplingParams(0.0, logit_bias=((POISON, 1e4),)))
     with engine(4) as found:
         expected = [listener.text for listener in answers(found, jobs)]
     with engine(4, model=poisoned(way)) as found:
@@ -489,7 +489,7 @@ def test_memory_does_not_grow() -> None:
         Job(
             (1, 2, 3),
             5,
-            Sampling(0.5, presence_penalty=1.0),
+            SamplingParams(0.5, presence_penalty=1.0),
             top=3,
             prompt_scores=True,
             stop=("e",),
@@ -520,7 +520,7 @@ def test_chunks_suit_the_model() -> None:
     """A larger model reads less of a prompt in one step, within bounds; nothing but its size
     decides.
     """
-    from groundup.model.presets import resolve
+    from groundup.model.config import resolve
     from groundup.recipe.tables import Model
 
     sizes = [

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from groundup.model.sampling import Sampling
+from groundup.model.sampling import SamplingParams
 
 Finish = Literal["stop", "length", "cancelled", "error"]
 
@@ -37,7 +37,7 @@ class Job:
 
     prompt: tuple[int, ...]
     max_tokens: int
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     seed: int = 1
     stop: tuple[str, ...] = ()
     stop_ids: frozenset[int] = frozenset()

@@ -13,7 +13,7 @@ from torch import Tensor
 from groundup.engines.answer import Answer
 from groundup.engines.jobs import Finish, Job, Piece, Ticket, TokenScore
 from groundup.model.config import ModelConfig
-from groundup.model.sampling import Drawing
+from groundup.model.sampling import SequenceSampler
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Request:
     ) -> None:
         check(job, config)
         self.job, self.ticket = job, Ticket()
-        self.drawing = Drawing(job.sampling, job.seed, config.vocab_size, device)
+        self.drawing = SequenceSampler(job.sampling, job.seed, config.vocab_size, device)
         self.answer = Answer(job.stop, byte_strings)
         self.slot = self.read = 0
         self.hidden_D: Tensor | None = None
@@ -80,7 +80,7 @@ class Request:
             self.end("stop")
         else:
             self._last, self.room = token, self.room - 1
-            self.drawing.saw(token)
+            self.drawing.accept(token)
             self.answer.add(token, score)
             self._go_on()
 

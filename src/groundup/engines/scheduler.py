@@ -18,7 +18,7 @@ from groundup.engines.request import Request
 from groundup.engines.scores import prompt_scores, token_scores
 from groundup.engines.slot_cache import SlotCache
 from groundup.model.config import ModelConfig
-from groundup.model.sampling import choose
+from groundup.model.sampling import sample
 from groundup.model.transformer import Transformer
 
 log = logging.getLogger(__name__)
@@ -179,7 +179,7 @@ class Batch:
         asked = [row for row, request in enumerate(requests) if request.job.top >= 0]
         # Taken before penalties and biases change the logits.
         scores_MV = torch.log_softmax(logits_NV[asked], dim=1) if asked else None
-        tokens_N = choose(logits_NV, [request.drawing for request in requests])
+        tokens_N = sample(logits_NV, [request.drawing for request in requests])
         scores: dict[int, TokenScore] = {}
         if scores_MV is not None:
             tops = [requests[row].job.top for row in asked]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from groundup.artifacts.chat import encode_prompt
 from groundup.engines.own import Job
-from groundup.model.sampling import Sampling
+from groundup.model.sampling import SamplingParams
 from groundup.serve.errors import ApiError
 from groundup.serve.protocol import Asked, ChatRequest, CompletionRequest
 from groundup.serve.serving import Serving
@@ -111,7 +111,7 @@ def _job(
     asked: Asked,
     prompt: Sequence[int],
     limit: int,
-    sampling: Sampling,
+    sampling: SamplingParams,
     seed: int,
     top: int,
     echo: bool,
@@ -222,10 +222,10 @@ def _mixed(seed: int, index: int) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}/{index}".encode(), digest_size=8).digest()) >> 1
 
 
-def _sampling(serving: Serving, asked: Asked) -> Sampling:
+def _sampling(serving: Serving, asked: Asked) -> SamplingParams:
     """Return the sampling; what is not said is the protocol's default."""
     try:
-        return Sampling(
+        return SamplingParams(
             temperature=1.0 if asked.temperature is None else asked.temperature,
             top_k=max(0, asked.top_k or 0),
             top_p=asked.top_p or 1.0,
