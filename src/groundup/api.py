@@ -58,7 +58,7 @@ class OpenRun:
         """Yield the kept documents as Arrow batches: those that passed every filter and are no
         duplicates.
         """
-        from groundup.artifacts.kept import kept_documents
+        from groundup.artifacts.corpus import kept_documents
 
         return kept_documents(self.root, columns, split)
 

@@ -122,7 +122,7 @@ def test_nobody_reads_them(root: Path) -> None:
     assert view.facts["bytes"] == kept
     batches = (
         batch
-        for shard in refined_shards(Store(root))
+        for shard in refined_shards(root)
         if shard.source == "site"
         for batch in shard.batches(["text"])
     )

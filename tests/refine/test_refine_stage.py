@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from groundup.artifacts.corpus import DROPPED, TRAIN, VALIDATION
+from groundup.artifacts.corpus import DROPPED, TRAIN, VALIDATION, kept_documents
 from groundup.artifacts.document import document_id
-from groundup.artifacts.kept import kept_documents
 from groundup.commands.inspect import describe_duplicates, judged
 from groundup.commands.verify import Note, check_checkpoints, check_overlap
 from groundup.errors import RecipeError, SourceError, StoreError
@@ -306,7 +305,7 @@ def test_verify_reads_the_texts_once_however_many_pairs_it_looks_at(
     leak(run.root)
     passes = []
     monkeypatch.setattr(
-        "groundup.artifacts.kept.kept_documents",
+        "groundup.artifacts.corpus.kept_documents",
         lambda *given: [passes.append(given), kept_documents(*given)][1],
     )
     found = [line for line in check_overlap(run.root) if not isinstance(line, Note)]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from groundup.artifacts.lookup import find_documents, tables
+from groundup.artifacts.corpus import find_documents, tables
 from groundup.commands.columns import side_by_side
 from groundup.commands.difference import differences
 from groundup.errors import GroundupError

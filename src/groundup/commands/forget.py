@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from groundup.artifacts.document import matching
 from groundup.artifacts.forgotten import MOST_STEPS, Entry, Forgotten, training_key
-from groundup.artifacts.lookup import matching
 from groundup.collect.sources import list_source
 from groundup.commands.duplicates import relatives
 from groundup.commands.trace import Course

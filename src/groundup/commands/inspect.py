@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from groundup.artifacts.document import read_batches
+from groundup.artifacts.corpus import find_documents, tables
+from groundup.artifacts.document import Row, matching, read_batches
 from groundup.artifacts.forgotten import Forgotten
-from groundup.artifacts.lookup import Row, find_documents, matching, tables, train_lengths
+from groundup.artifacts.tokens import train_lengths
 from groundup.commands import trace as seen
 from groundup.commands.columns import beside, side_by_side
 from groundup.commands.duplicates import Member, find_cluster

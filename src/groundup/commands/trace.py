@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow.compute as pc
 
 from groundup.artifacts.checkpoints import trained_on
-from groundup.artifacts.lookup import Row, matching, train_lengths
+from groundup.artifacts.document import Row, matching
 from groundup.artifacts.metrics import Metrics
+from groundup.artifacts.tokens import train_lengths
 from groundup.errors import GroundupError
 from groundup.runtime.files import read_json
 from groundup.runtime.store import Store
