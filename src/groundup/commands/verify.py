@@ -16,12 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from groundup.artifacts.checkpoints import best_step, list_checkpoints
 from groundup.artifacts.corpus import find_documents, tables
 from groundup.artifacts.document import matching
 from groundup.artifacts.forgotten import FILE, Forgotten
 from groundup.errors import StoreError
 from groundup.recipe.tables import all_sources
-from groundup.runtime.files import file_digest, read_json
+from groundup.runtime.files import file_digest
 from groundup.runtime.progress import printable
 from groundup.runtime.run import LOCK, load_lock, pinned_places
 from groundup.runtime.store import Artifact, Store, changed_files, load_artifact
@@ -330,18 +331,15 @@ def check_checkpoints(root: Path) -> Iterator[str]:
     if not (root / "train").exists():
         yield f"{root / 'train'}: missing; `groundup run` trains"
         return
-    for folder in sorted((root / "train" / "checkpoints").glob("step-*")):
+    folders, best = list_checkpoints(root), best_step(root)
+    for folder in folders.values():
         artifact = load_artifact(folder)
         yield from (
             changed_files(artifact)
             if artifact
             else [f"{folder}: its manifest or one of its files is damaged"]
         )
-    best = read_json(root / "train" / "best.json")
-    if (
-        not isinstance(best, dict)
-        or load_artifact(root / "train" / "checkpoints" / f"step-{best['step']:06d}") is None
-    ):
+    if best not in folders or load_artifact(folders[best]) is None:
         yield f"{root / 'train' / 'best.json'}: names no checkpoint that is there"
 
 
