@@ -29,7 +29,7 @@ from groundup.commands.verify import (
 )
 from groundup.errors import GroundupError
 from groundup.flow import run_flow
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import load_recipe
 from groundup.refine.stats.histogram import coded, counted, unpacked
 from groundup.refine.stats.text_stats import MEASURES, measured
 from groundup.report.figures import refined

@@ -17,8 +17,7 @@ from groundup.artifacts.document import document_id
 from groundup.commands.inspect import describe_duplicates, judged
 from groundup.commands.verify import Note, check_checkpoints, check_overlap
 from groundup.errors import RecipeError, SourceError, StoreError
-from groundup.recipe.source import Source
-from groundup.recipe.tables import Personal, Recipe, Refine, Tokenize
+from groundup.recipe import Personal, Recipe, Refine, Source, Tokenize
 from groundup.refine import stage
 from groundup.refine.split.leakage import measure
 from groundup.runtime.run import Run, write_lock

@@ -19,7 +19,7 @@ from groundup.commands.duplicates import relatives
 from groundup.commands.trace import Course
 from groundup.errors import GroundupError
 from groundup.flow import finish_forget, opened
-from groundup.recipe.tables import Recipe, all_sources
+from groundup.recipe import Recipe, all_sources
 from groundup.runtime.run import load_lock, pinned_places
 from groundup.runtime.store import Artifact, Store
 

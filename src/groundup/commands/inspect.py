@@ -24,7 +24,7 @@ from groundup.commands import trace as seen
 from groundup.commands.columns import beside, side_by_side
 from groundup.commands.duplicates import Member, find_cluster
 from groundup.errors import GroundupError
-from groundup.recipe.tables import Refine
+from groundup.recipe import Refine
 from groundup.runtime.files import read_json
 from groundup.runtime.run import load_lock
 from groundup.runtime.store import Store

@@ -21,7 +21,7 @@ from groundup.artifacts.corpus import find_documents, tables
 from groundup.artifacts.document import matching
 from groundup.artifacts.forgotten import FILE, Forgotten
 from groundup.errors import StoreError
-from groundup.recipe.tables import all_sources
+from groundup.recipe import all_sources
 from groundup.runtime.files import file_digest
 from groundup.runtime.progress import printable
 from groundup.runtime.run import LOCK, load_lock, pinned_places
