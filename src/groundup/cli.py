@@ -17,7 +17,7 @@ from groundup import __version__
 from groundup.errors import GroundupError, is_full_disk
 
 if TYPE_CHECKING:
-    from groundup.recipe.tables import Recipe
+    from groundup.recipe import Recipe
 
 STOPPED = 130
 RUN_DIRECTORY = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
@@ -482,7 +482,7 @@ def verify(directory: Path) -> None:
 
 
 def _load(path: Path, overrides: tuple[str, ...]) -> Recipe:
-    from groundup.recipe.tables import load_recipe
+    from groundup.recipe import load_recipe
 
     return load_recipe(path, overrides)
 

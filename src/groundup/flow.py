@@ -22,7 +22,7 @@ import psutil
 from groundup import __version__
 from groundup.artifacts.forgotten import Forgotten
 from groundup.errors import ExpensiveError, GroundupError
-from groundup.recipe.tables import Recipe
+from groundup.recipe import Recipe
 from groundup.runtime.erase import erase
 from groundup.runtime.files import read_json, write_json, write_whole
 from groundup.runtime.progress import say

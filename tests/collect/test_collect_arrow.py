@@ -17,7 +17,7 @@ from groundup.artifacts.document import Document, Reject
 from groundup.collect.detect import guess
 from groundup.collect.files.streams import item_of
 from groundup.collect.readers.registry import read_item
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 Read = Callable[..., list[Document | Reject]]
 TABLE = pa.table(

@@ -22,7 +22,7 @@ from groundup.collect.files.globs import Selection
 from groundup.collect.sizes import sizes
 from groundup.collect.sources import Listing, list_source
 from groundup.errors import SourceError
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 from groundup.runtime.fetch import partial
 from groundup.runtime.fetch.download import download
 from groundup.runtime.fetch.partial import Body, Partial, fill

@@ -33,8 +33,7 @@ from groundup.collect.scrape.sitemaps import read_sitemap
 from groundup.collect.sizes import sizes
 from groundup.collect.sources import Listing, list_source
 from groundup.errors import RecipeError, SourceError
-from groundup.recipe.source import Source
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import Source, load_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -492,7 +491,7 @@ from tests.helpers import sites
 from groundup.collect.scrape import warc_store as harvest
 from groundup.runtime.fetch import transfer
 from groundup.collect.sources import list_source
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 transfer.resolve_public = sites.resolve
 real, count = harvest.page_record, 0

@@ -19,8 +19,7 @@ from groundup.artifacts.tokenizer import Tokenizer
 from groundup.collect.files.streams import item_of
 from groundup.collect.readers.registry import read_item
 from groundup.errors import GroundupError
-from groundup.recipe.source import Source
-from groundup.recipe.tables import Tune
+from groundup.recipe import Source, Tune
 from groundup.runtime.files import read_json
 from groundup.runtime.run import Run
 from groundup.tune import conversations as material

@@ -22,7 +22,7 @@ from tests.helpers.ray_nodes import Nodes
 import groundup
 from groundup.errors import GroundupError
 from groundup.flow import opened, run_stage
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import load_recipe
 from groundup.runtime.workers import node
 from groundup.runtime.workers.ray import Cluster, shared_places
 

@@ -33,7 +33,7 @@ from groundup.collect.licenses import (
 )
 from groundup.collect.readers.registry import Reader, read_item
 from groundup.collect.readers.user import own_reader
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 from groundup.runtime.store import Facts
 
 MAX_DETAIL = 300

@@ -21,8 +21,7 @@ from groundup.collect.shard import Output, collect_shard, facts
 from groundup.collect.sharding import Shard, cut
 from groundup.collect.sources import Listing, RawFile, list_source
 from groundup.errors import SourceError
-from groundup.recipe.source import Source
-from groundup.recipe.tables import all_sources
+from groundup.recipe import Source, all_sources
 from groundup.runtime.job import Job
 from groundup.runtime.progress import say
 from groundup.runtime.run import Run, pinned_places, write_lock

@@ -16,7 +16,7 @@ from groundup.collect.detect import Guess, guess
 from groundup.collect.licenses import project_roots
 from groundup.collect.sources import RawFile, list_source
 from groundup.errors import SourceError
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 # So many files of one suffix in one folder, all alike, speak for the rest of them.
 SAMPLE_FILES = 20

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import GroundupError
-from groundup.recipe.tables import Recipe, overridden, recipe_from
+from groundup.recipe import Recipe, overridden, recipe_from
 from groundup.runtime.files import read_json
 from groundup.runtime.progress import printable
 from groundup.runtime.run import load_lock

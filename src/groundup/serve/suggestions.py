@@ -4,14 +4,15 @@ writes nothing.
 
 from __future__ import annotations
 
+import contextlib
 import unicodedata
 from collections.abc import Iterator
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
-from groundup.artifacts.kept import kept_of_shard
-from groundup.runtime.store import Store
+from groundup.artifacts.corpus import RefinedShard, refined_shards
+from groundup.errors import StoreError
 
 # A corpus may have thousands of shards; the first ones of each source do.
 SHARDS = 3
@@ -25,33 +26,28 @@ def suggestions(root: Path, count: int = 6) -> list[dict[str, str]]:
     For each mode there are up to `count`, one of each source in turn. In a chat it is what somebody
     said first in a conversation, else how a document goes on for a few words.
     """
-    view = Store(root).view("refine")
-    names = (
-        [entry["name"] for entry in view.manifest["artefacts"] if entry["step"] == "refine/shard"]
-        if view is not None
-        else []
-    )
-    shards: dict[str, list[str]] = {}
-    for name in names:
-        shards.setdefault(name.rpartition(".")[0], []).append(name)
-    return [one for mode in ("chat", "complete") for one in _of_mode(root, shards, mode, count)]
+    shards: dict[str, list[RefinedShard]] = {}
+    with contextlib.suppress(StoreError):
+        for shard in refined_shards(root):
+            shards.setdefault(shard.source, []).append(shard)
+    return [one for mode in ("chat", "complete") for one in _of_mode(shards, mode, count)]
 
 
 def _of_mode(
-    root: Path, shards: dict[str, list[str]], mode: str, count: int
+    shards: dict[str, list[RefinedShard]], mode: str, count: int
 ) -> Iterator[dict[str, str]]:
     found = [
-        [(text, source) for text in islice(_beginnings(root, names[:SHARDS], mode), count)]
-        for source, names in shards.items()
+        [(text, source) for text in islice(_beginnings(of_source[:SHARDS], mode), count)]
+        for source, of_source in shards.items()
     ]
     in_turn = [pair for turn in zip_longest(*found) for pair in turn if pair is not None]
     for text, source in islice(dict(in_turn).items(), count):
         yield {"text": text, "kind": source, "mode": mode}
 
 
-def _beginnings(root: Path, shards: list[str], mode: str) -> Iterator[str]:
-    for name in shards:
-        for batch in kept_of_shard(root, name, ["text", "turns"], "validation"):
+def _beginnings(shards: list[RefinedShard], mode: str) -> Iterator[str]:
+    for shard in shards:
+        for batch in shard.batches(["text", "turns"], "validation"):
             for document in batch.to_pylist():
                 text = _beginning(document, mode)
                 if text:

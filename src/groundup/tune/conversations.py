@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from groundup.artifacts.corpus import TRAIN, VALIDATION, RefinedShard, refined_shards
+from groundup.artifacts.corpus import VERDICTS, RefinedShard, refined_shards
 from groundup.artifacts.document import read_batches
 from groundup.errors import GroundupError
 from groundup.runtime.run import Run
@@ -41,15 +41,15 @@ class Material:
     def talks(self) -> Iterator[Talk]:
         """Yield the documents in order."""
         for shard in self.shards:
-            for verdict in (TRAIN, VALIDATION):
-                for batch in shard.batches(_COLUMNS, verdict):
+            for split in VERDICTS:
+                for batch in shard.batches(_COLUMNS, split):
                     for row in batch.to_pylist():
                         yield Talk(
                             f"{row['source']}/{row['origin']}",
                             row["record"],
                             row["group"],
                             row["turns"],
-                            verdict == VALIDATION,
+                            split == "validation",
                         )
         for batch in read_batches(
             [folder / "documents.parquet" for folder in self.collected], _COLUMNS
@@ -99,10 +99,11 @@ def of_run(run: Run) -> Material:
             f"{run.root}: the run has no conversations; name a file: `groundup tune {run.root}"
             " --data FILE`"
         )
-    shards = [shard for shard in refined_shards(run.store) if shard.source in wanted]
+    shards = [shard for shard in refined_shards(run.root) if shard.source in wanted]
+    shards.sort(key=lambda shard: (shard.source, shard.name))
     _check_tokens(run, shards)
-    inputs = {f"documents {shard.name}": shard.documents_digest for shard in shards}
-    inputs |= {f"split {shard.name}": shard.split_digest for shard in shards}
+    inputs = {f"documents {shard.name}": shard.digests["documents"] for shard in shards}
+    inputs |= {f"split {shard.name}": shard.digests["split"] for shard in shards}
     return Material(f"conversations of the run: {', '.join(wanted)}", shards, inputs=inputs)
 
 
@@ -118,8 +119,8 @@ def _check_tokens(run: Run, shards: Sequence[RefinedShard]) -> None:
     for shard in shards:
         inputs = tokenized.get(shard.name, {})
         if (inputs.get("documents"), inputs.get("split")) != (
-            shard.documents_digest,
-            shard.split_digest,
+            shard.digests["documents"],
+            shard.digests["split"],
         ):
             raise GroundupError(
                 f"{run.root}: the conversations changed after the model was trained; `groundup run`"

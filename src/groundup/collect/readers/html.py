@@ -11,7 +11,7 @@ from groundup.collect.charset import decode, marked
 from groundup.collect.deadline import TooLongError, deadline
 from groundup.collect.files.streams import Item, read_all
 from groundup.collect.readers.html_extraction import MAX_TAGS, main_text
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 MAX_HTML_BYTES = 20 << 20
 # Browsers stop nesting at 512; a page beyond this is an attack, or not HTML.

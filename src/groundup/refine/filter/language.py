@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import Array, kernel, mask, replace_rows, text_buffers
-from groundup.recipe.languages import MEMBERS
+from groundup.recipe import MEMBERS
 
 # Measured together with the two below: docs/experiments.md.
 PREFIX_CHARACTERS = 600
