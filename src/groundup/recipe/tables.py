@@ -289,10 +289,6 @@ class Tune:
             'columns are two, such as ["text", "label"]',
         )
 
-    def source(self) -> Source:
-        """Return the source that the collector reads the data from."""
-        return Source(self.data, TUNING, TUNING, columns=self.columns)
-
 
 @dataclass(frozen=True, slots=True)
 class Export:
@@ -372,21 +368,26 @@ class Recipe:
 
 
 def all_sources(recipe: Recipe) -> tuple[Source, ...]:
-    """Return the sources of a recipe, and the benchmarks that are files: training text is held
-    against those too.
+    """Return what is collected: the sources of a recipe, its benchmark files, and the tuning data.
+
+    Training text is compared with the benchmarks; the tuning data are the last source, if any.
     """
-    found = list(recipe.source)
+    sources = list(recipe.source)
     for path in recipe.evaluate.benchmarks:
-        names = {source.name for source in found}
-        if path not in names:
-            name = default_name(path)
-            free = next(
-                name + end
-                for end in ("", *(f"-{n}" for n in range(2, len(names) + 3)))
-                if name + end not in names
-            )
-            found.append(Source(path, "evaluation", free))
-    return tuple(found)
+        if path not in {source.name for source in sources}:
+            sources.append(Source(path, "evaluation", _free_name(default_name(path), sources)))
+    tune = recipe.tune
+    if tune.data and tune.method != "none":
+        name = _free_name(TUNING, sources)
+        sources.append(Source(tune.data, TUNING, name, columns=tune.columns))
+    return tuple(sources)
+
+
+def _free_name(name: str, sources: Sequence[Source]) -> str:
+    """Return `name`, or `name-2`, `name-3`, ... if a source is called so."""
+    taken = {source.name for source in sources}
+    names = (name, *(f"{name}-{n}" for n in range(2, len(taken) + 3)))
+    return next(free for free in names if free not in taken)
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
