@@ -9,7 +9,7 @@ import typing
 from pathlib import Path
 
 import pytest
-from faults.killing import digests
+from tests.helpers.killing import digests
 
 from groundup.errors import GroundupError
 from groundup.flow import STAGES, run_flow
