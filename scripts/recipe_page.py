@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from groundup.recipe.tables import Recipe
+from groundup.recipe import Recipe
 
 PAGE = Path(__file__).parent.parent / "docs" / "recipe.md"
 HEAD = """# Every key of a recipe

@@ -283,15 +283,10 @@ def tune(
     """Teach the best model of a run to answer, or to do a task, from conversations or a table of
     text and label.
     """
-    from groundup.commands.tune import describe, recipe_by_hand
+    from groundup.commands.tune import describe, recipe_by_hand, tune_by_hand
     from groundup.flow import run_one
 
-    run_one(
-        directory,
-        "tune",
-        recipe_by_hand(directory, data, method, overrides),
-        ("tune",) if redo else (),
-    )
+    tune_by_hand(directory, recipe_by_hand(directory, data, method, overrides), redo)
     if (directory / "report").exists():
         run_one(directory, "report")
     click.echo(describe(directory))

@@ -194,7 +194,7 @@ def run_one(root: Path, stage: str, recipe: Recipe | None = None, redo: Sequence
     do.
 
     Args:
-        recipe: in place of the one that the run was made by, as `groundup tune` has it.
+        recipe: in place of the one that the run was made by, as `groundup export` has it.
     """
     with opened(recipe or load_lock(root), root, redo, 1) as run:
         run_stage(run, stage)
