@@ -230,10 +230,10 @@ def make_workers(recipe: Recipe, root: Path, count: int | None, ray: str) -> Wor
             "workers are counted on this machine, or are those of a Ray cluster: give one of"
             " the two"
         )
-    from groundup.runtime.workers.ray import Cluster, shared_places
+    from groundup.runtime.workers.ray import RayPool, shared_places
 
     return Workers(
-        pool=Cluster(
+        pool=RayPool(
             ray, Store(root).staging, shared_places(recipe), ("python", "groundup", *LIBRARIES[1:])
         )
     )

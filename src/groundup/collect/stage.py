@@ -191,7 +191,7 @@ def _projects(source: Source, known: Sequence[Known]) -> dict[str, str]:
     for one in known:
         if licenses.is_license_file(one.file.origin):
             with one.file.path.open("rb") as file:
-                found[one.file.origin] = licenses.license_of(
+                found[one.file.origin] = licenses.detect_license(
                     file.read(licenses.LICENSE_BYTES).decode("utf-8", "replace")
                 )
     return licenses.project_licenses([one.file.origin for one in known], found)
@@ -199,7 +199,7 @@ def _projects(source: Source, known: Sequence[Known]) -> dict[str, str]:
 
 def _projects_of(shard: Shard, projects: Mapping[str, str]) -> dict[str, str]:
     roots = frozenset(projects)
-    here = {licenses.root_of(file.origin, roots) for file in shard.files}
+    here = {licenses.project_root(file.origin, roots) for file in shard.files}
     return {root: projects[root] for root in sorted(here) if root in projects}
 
 

@@ -31,7 +31,7 @@ LOOK_SECONDS = 120
 WAIT_SECONDS = 5
 
 
-class Cluster:
+class RayPool:
     """The cores of a Ray cluster, connected to at first use.
 
     Args:
