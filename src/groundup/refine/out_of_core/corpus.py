@@ -19,7 +19,9 @@ import pyarrow.parquet as pq
 
 from groundup.artifacts.arrays import Array, kernel, text_buffers
 from groundup.artifacts.corpus import Cuts, read_rows
+from groundup.artifacts.cuts import Cuts
 from groundup.refine.dedup.minhash import SHINGLE_WORDS, shingle_sets
+from groundup.refine.kernels import kernel
 from groundup.refine.out_of_core.row_file import Spool
 
 # Rows that a step looks at in one go: 2 MB for a number of each.
