@@ -18,6 +18,7 @@ Without the key a client gets only the page's files and /health.
 
 from __future__ import annotations
 
+import contextlib
 import unicodedata
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -36,8 +37,8 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.responses import Response
 
 from groundup import __version__
-from groundup.artifacts.kept import kept_of_shard
-from groundup.runtime.store import Store
+from groundup.artifacts.corpus import RefinedShard, refined_shards
+from groundup.errors import StoreError
 from groundup.serve.auth import AuthMiddleware
 from groundup.serve.metrics import MetricsMiddleware
 from groundup.serve.protocol import (
@@ -292,16 +293,15 @@ def suggest_prompts(root: Path, count: int = 6) -> list[PromptSuggestion]:
     Each mode gets up to `count`, from the sources in turn: for a chat the first user message of a
     conversation, for a completion the beginning of a sentence.
     """
-    view = Store(root).view("refine")
-    shards: dict[str, list[str]] = {}
-    for entry in view.manifest["artefacts"] if view is not None else []:
-        if entry["step"] == "refine/shard":
-            shards.setdefault(entry["name"].rpartition(".")[0], []).append(entry["name"])
+    shards: dict[str, list[RefinedShard]] = {}
+    with contextlib.suppress(StoreError):
+        for shard in refined_shards(root):
+            shards.setdefault(shard.source, []).append(shard)
     suggestions = []
     for mode in MODES:
         by_source = [
-            [(text, source) for text in islice(_prompts_of(root, names, mode), count)]
-            for source, names in shards.items()
+            [(text, source) for text in islice(_prompts_of(of_source, mode), count)]
+            for source, of_source in shards.items()
         ]
         in_turn = [pair for turn in zip_longest(*by_source) for pair in turn if pair is not None]
         for text, source in islice(dict(in_turn).items(), count):
@@ -309,9 +309,9 @@ def suggest_prompts(root: Path, count: int = 6) -> list[PromptSuggestion]:
     return suggestions
 
 
-def _prompts_of(root: Path, shards: list[str], mode: Mode) -> Iterator[str]:
-    for name in shards[:SUGGESTION_SHARDS]:
-        for batch in kept_of_shard(root, name, ["text", "turns"], "validation"):
+def _prompts_of(shards: list[RefinedShard], mode: Mode) -> Iterator[str]:
+    for shard in shards[:SUGGESTION_SHARDS]:
+        for batch in shard.batches(["text", "turns"], "validation"):
             for document in batch.to_pylist():
                 text = _prompt_from(document, mode)
                 if text:
