@@ -16,7 +16,7 @@ import torch
 
 from groundup.model.config import ModelConfig, resolve
 from groundup.model.transformer import Transformer
-from groundup.recipe.tables import Model
+from groundup.recipe import Model
 from groundup.train.hardware import Hardware, Precision
 from groundup.train.optimizer import FlatParameters, Optimizer
 

@@ -14,13 +14,13 @@ from tests.helpers.examples import examples
 from torch import Tensor
 
 from groundup.model import sampling
-from groundup.model.sampling import SamplingParams, SequenceSampler, sample
+from groundup.model.sampling import Sampling, SequenceSampler, sample
 
 # Shares 0.5, 0.3, 0.15, 0.05.
 LOGITS = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
 
 
-def drawn(settings: SamplingParams, logits_V: Tensor = LOGITS, times: int = 300) -> list[int]:
+def drawn(settings: Sampling, logits_V: Tensor = LOGITS, times: int = 300) -> list[int]:
     """Draw the first token of many texts at once."""
     drawings = [SequenceSampler(settings, seed, len(logits_V)) for seed in range(times)]
     return sample(logits_V.repeat(times, 1), drawings).tolist()
@@ -29,25 +29,25 @@ def drawn(settings: SamplingParams, logits_V: Tensor = LOGITS, times: int = 300)
 @pytest.mark.parametrize(
     ("settings", "possible"),
     [
-        (SamplingParams(1.0), {0, 1, 2, 3}),
-        (SamplingParams(1.0, top_k=2), {0, 1}),
-        (SamplingParams(1.0, top_k=10**30), {0, 1, 2, 3}),
-        (SamplingParams(1.0, top_p=0.6), {0, 1}),
-        (SamplingParams(1.0, top_p=0.5), {0}),
-        (SamplingParams(1.0, top_p=1e-320), {0}),
+        (Sampling(1.0), {0, 1, 2, 3}),
+        (Sampling(1.0, top_k=2), {0, 1}),
+        (Sampling(1.0, top_k=10**30), {0, 1, 2, 3}),
+        (Sampling(1.0, top_p=0.6), {0, 1}),
+        (Sampling(1.0, top_p=0.5), {0}),
+        (Sampling(1.0, top_p=1e-320), {0}),
         # Of the two best, 0.5 / 0.8 is the first one's share: it alone reaches 0.6.
-        (SamplingParams(1.0, top_k=2, top_p=0.6), {0}),
-        (SamplingParams(1.0, min_p=0.2), {0, 1, 2}),
-        (SamplingParams(1.0, min_p=1.0), {0}),
-        (SamplingParams(1.0, top_k=3, min_p=0.55), {0, 1}),
-        (SamplingParams(0.0), {0}),
-        (SamplingParams(1e-300), {0}),
-        (SamplingParams(1e300), {0, 1, 2, 3}),
-        (SamplingParams(0.0, logit_bias=((2, 50.0),)), {2}),
-        (SamplingParams(1.0, logit_bias=((0, -100.0), (1, -100.0))), {2, 3}),
+        (Sampling(1.0, top_k=2, top_p=0.6), {0}),
+        (Sampling(1.0, min_p=0.2), {0, 1, 2}),
+        (Sampling(1.0, min_p=1.0), {0}),
+        (Sampling(1.0, top_k=3, min_p=0.55), {0, 1}),
+        (Sampling(0.0), {0}),
+        (Sampling(1e-300), {0}),
+        (Sampling(1e300), {0, 1, 2, 3}),
+        (Sampling(0.0, logit_bias=((2, 50.0),)), {2}),
+        (Sampling(1.0, logit_bias=((0, -100.0), (1, -100.0))), {2, 3}),
     ],
 )
-def test_limits_cut_where_they_say(settings: SamplingParams, possible: set[int]) -> None:
+def test_limits_cut_where_they_say(settings: Sampling, possible: set[int]) -> None:
     # Protects: what lies beyond the limits is never drawn, and what lies within is.
     assert set(drawn(settings)) == possible
 
@@ -60,13 +60,13 @@ WIDE = torch.randn(200, generator=torch.Generator().manual_seed(4)) * 1.5
 @pytest.mark.parametrize(
     "settings",
     [
-        SamplingParams(1.0),
-        SamplingParams(1.0, top_k=200),
-        SamplingParams(1.0, top_p=0.9999999),
-        SamplingParams(1.0, min_p=1e-6),
+        Sampling(1.0),
+        Sampling(1.0, top_k=200),
+        Sampling(1.0, top_p=0.9999999),
+        Sampling(1.0, min_p=1e-6),
     ],
 )
-def test_tokens_come_as_often_as_the_model_says(settings: SamplingParams, logits_V: Tensor) -> None:
+def test_tokens_come_as_often_as_the_model_says(settings: Sampling, logits_V: Tensor) -> None:
     # Protects: the search by blocks and by order against any shift; 5 standard deviations of 20,000
     # draws, and 2 draws.
     count = 20_000
@@ -80,7 +80,7 @@ def test_tokens_come_as_often_as_the_model_says(settings: SamplingParams, logits
     ).all()
 
 
-def reference(logits_V: Tensor, s: SamplingParams) -> set[int]:
+def reference(logits_V: Tensor, s: Sampling) -> set[int]:
     """Return what may be drawn, from the definition, in float64."""
     probabilities = torch.softmax(logits_V.double() / s.temperature, 0).tolist()
     order = sorted(range(len(probabilities)), key=lambda token: (-probabilities[token], token))[
@@ -110,8 +110,8 @@ def test_any_look_gives_what_the_definition_gives(
     # Protects: looking at few candidates first, blocks that the vocabulary does not fill, and rows
     # of mixed settings.
     logits = torch.randn(size, generator=torch.Generator().manual_seed(seed)) * scale
-    limited = SamplingParams(temperature, top_k, top_p, min_p)
-    mixed = [limited, SamplingParams(0.0), SamplingParams(temperature), limited, limited]
+    limited = Sampling(temperature, top_k, top_p, min_p)
+    mixed = [limited, Sampling(0.0), Sampling(temperature), limited, limited]
     rows = sample(
         logits.repeat(5, 1), [SequenceSampler(s, seed + n, size) for n, s in enumerate(mixed)]
     ).tolist()
@@ -119,7 +119,7 @@ def test_any_look_gives_what_the_definition_gives(
     # Where sums in another precision fall on the other side of a limit, one candidate more or less
     # is right too.
     slack = reference(
-        logits, SamplingParams(temperature, top_k, min(1.0, top_p * (1 + 1e-5)), min_p * (1 - 1e-5))
+        logits, Sampling(temperature, top_k, min(1.0, top_p * (1 + 1e-5)), min_p * (1 - 1e-5))
     )
     assert {rows[0], rows[3], rows[4]} <= allowed | slack
     assert rows[1] == int(logits.argmax())
@@ -134,7 +134,7 @@ def test_looks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     # Protects: a GPU, which sorts everything at once, draws what a CPU draws.
     logits = torch.randn(40, 3000, generator=torch.Generator().manual_seed(1)) * 3
     drawings = [
-        SequenceSampler(SamplingParams(0.9, top_k=(0, 40, 2000)[n % 3], top_p=0.95), n, 3000)
+        SequenceSampler(Sampling(0.9, top_k=(0, 40, 2000)[n % 3], top_p=0.95), n, 3000)
         for n in range(40)
     ]
     by_looks = sample(logits.clone(), drawings)
@@ -146,7 +146,7 @@ def test_penalties_follow_what_was_generated() -> None:
     # Protects: frequency counts each time, presence once, and a bias of the caller's stays beside
     # them.
     drawing = SequenceSampler(
-        SamplingParams(0.0, frequency_penalty=0.5, presence_penalty=0.25, logit_bias=((1, 2.0),)),
+        Sampling(0.0, frequency_penalty=0.5, presence_penalty=0.25, logit_bias=((1, 2.0),)),
         1,
         4,
     )
@@ -158,9 +158,9 @@ def test_penalties_follow_what_was_generated() -> None:
 
 def test_seeds_give_texts_of_their_own() -> None:
     # Protects: negative seeds are seeds too, and a text's random numbers move on with it.
-    uniforms = {SequenceSampler(SamplingParams(), seed, 4).uniform for seed in (-1, 1, 0, 2**70)}
+    uniforms = {SequenceSampler(Sampling(), seed, 4).uniform for seed in (-1, 1, 0, 2**70)}
     assert len(uniforms) == 4
-    drawing = SequenceSampler(SamplingParams(), 1, 4)
+    drawing = SequenceSampler(Sampling(), 1, 4)
     before = drawing.uniform
     drawing.accept(0)
     assert drawing.uniform != before
@@ -169,14 +169,14 @@ def test_seeds_give_texts_of_their_own() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        SamplingParams(0.0),
-        SamplingParams(0.7),
-        SamplingParams(0.7, top_k=2),
-        SamplingParams(0.7, top_p=0.5),
-        SamplingParams(1.0, min_p=0.5),
+        Sampling(0.0),
+        Sampling(0.7),
+        Sampling(0.7, top_k=2),
+        Sampling(0.7, top_p=0.5),
+        Sampling(1.0, min_p=0.5),
     ],
 )
-def test_what_is_no_number_is_said_and_harms_no_neighbor(settings: SamplingParams) -> None:
+def test_what_is_no_number_is_said_and_harms_no_neighbor(settings: Sampling) -> None:
     # Protects: NaN in one row of a batch.
     broken = [
         torch.full((200,), torch.nan),
@@ -212,11 +212,11 @@ def test_what_is_no_number_is_said_and_harms_no_neighbor(settings: SamplingParam
 def test_senseless_settings_are_refused(wrong: dict[str, float]) -> None:
     # Protects: a request that makes no sense is answered before anything runs.
     with pytest.raises(ValueError, match="must"):
-        SamplingParams(**wrong)  # type: ignore[arg-type]
+        Sampling(**wrong)  # type: ignore[arg-type]
 
 
 def test_a_bias_for_no_token_is_refused() -> None:
     # Protects: an index error in the middle of everybody's step.
     for token in (-1, 4):
         with pytest.raises(ValueError, match="logit_bias"):
-            SequenceSampler(SamplingParams(logit_bias=((token, 1.0),)), 1, 4)
+            SequenceSampler(Sampling(logit_bias=((token, 1.0),)), 1, 4)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from groundup.errors import RecipeError
-from groundup.recipe.tables import Model
+from groundup.recipe import Model
 from groundup.schema import nearest
 
 # Qwen3 normalizes the queries and keys of each head, Llama does not. Everything else is the same.

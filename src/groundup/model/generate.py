@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 import torch
 
 from groundup.model.kv_cache import Cache
-from groundup.model.sampling import SamplingParams, SequenceSampler, sample
+from groundup.model.sampling import Sampling, SequenceSampler, sample
 from groundup.model.score import evaluating
 from groundup.model.transformer import Transformer
 
@@ -36,7 +36,7 @@ def generate(
     """
     if not prompt:
         raise ValueError("the prompt has no tokens; begin with the end-of-text id")
-    params = SamplingParams(temperature, top_k, top_p, min_p)
+    params = Sampling(temperature, top_k, top_p, min_p)
     sampler = SequenceSampler(params, seed, model.config.vocab_size)
     tokens = _continue(model, list(prompt), sampler)
     return itertools.takewhile(

@@ -29,7 +29,7 @@ MAX_BIAS = 1e6
 
 
 @dataclass(frozen=True, slots=True)
-class SamplingParams:
+class Sampling:
     """How a token is sampled.
 
     Penalties and biases change the logits, then the temperature divides them. Of the `top_k` best
@@ -89,7 +89,7 @@ class SequenceSampler:
     """
 
     def __init__(
-        self, params: SamplingParams, seed: int, vocab_size: int, device: torch.device | str = "cpu"
+        self, params: Sampling, seed: int, vocab_size: int, device: torch.device | str = "cpu"
     ) -> None:
         self.params = params
         # As text, since Python takes -1 and 1 for the same seed.

@@ -21,7 +21,7 @@ import torch
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.model.transformer import Transformer
-from groundup.recipe.tables import Train
+from groundup.recipe import Train
 from groundup.runtime.files import read_json
 from groundup.runtime.run import LOCK, machine_settings
 from groundup.runtime.workers.map import default_workers

@@ -18,7 +18,7 @@ from typing import Any
 
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
-from groundup.recipe.tables import Train, load_recipe
+from groundup.recipe import Train, load_recipe
 from groundup.runtime.files import flush, read_json, write_json
 from groundup.runtime.ledger import Ledger
 from groundup.runtime.run import changed_settings

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from groundup.artifacts.metrics import Metrics
 from groundup.errors import GroundupError
-from groundup.recipe.tables import Train
+from groundup.recipe import Train
 from groundup.runtime.files import link, read_json
 from groundup.runtime.progress import say
 from groundup.runtime.run import EXPENSIVE_SECONDS, Run, changed_settings, write_lock

@@ -21,6 +21,12 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from groundup.artifacts.checkpoints import (
+    CHECKPOINTS,
+    STATE,
+    checkpoint_name,
+    list_checkpoints,
+)
 from groundup.model.hf_io import WEIGHTS, save_model
 from groundup.model.transformer import Transformer
 from groundup.runtime.files import read_json, write_json
@@ -29,7 +35,7 @@ from groundup.runtime.store import Artifact, Store, changed_files, commit, load_
 from groundup.train.batch_spans import Span
 from groundup.train.guard import Guard
 
-OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
+OPTIMIZER = "optimizer.safetensors"
 # fp16 multiplies the loss by a scale, or small gradients become zero. The scale is halved when a
 # gradient overflows, and doubled after FP16_PATIENCE good steps. At a scale of 1 an overflow is a
 # fault of the gradient, which is the guard's business.
@@ -99,12 +105,11 @@ class Checkpoints:
 
     def path(self, step: int) -> Path:
         """Return the folder of a step's checkpoint."""
-        return self.root / "train" / "checkpoints" / f"step-{step:06d}"
+        return self.root / CHECKPOINTS / checkpoint_name(step)
 
     def steps(self) -> list[int]:
         """Return the steps that have a folder, ascending."""
-        names = (path.name.removeprefix("step-") for path in self.path(0).parent.glob("step-*"))
-        return sorted(int(name) for name in names if name.isdigit())
+        return list(list_checkpoints(self.root))
 
     def save(
         self,
@@ -124,7 +129,7 @@ class Checkpoints:
         """
         manifest = {
             "step": "train/checkpoint",
-            "name": f"step-{state.step:06d}",
+            "name": checkpoint_name(state.step),
             "key": self.key,
             "settings": {},
             "inputs": {},
