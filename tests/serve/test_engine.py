@@ -38,7 +38,7 @@ from groundup.engines.request import (
     QueueFull,
     RequestOutput,
 )
-from groundup.engines.slot_cache import fitting_slots, slot_bytes
+from groundup.engines.slot_cache import fitting_slots
 from groundup.errors import GroundupError
 from groundup.model.sampling import Sampling
 from groundup.model.score import token_log_probabilities
@@ -553,8 +553,7 @@ def test_memory_does_not_grow() -> None:
 def test_slots_follow_the_memory() -> None:
     """A budget decides how many requests run; one that holds none is an error that says so."""
     cpu = torch.device("cpu")
-    one = slot_bytes(MODEL.config, torch.float32)
-    assert one == 2 * 3 * 2 * CONTEXT * 16 * 4
+    one = 2 * 3 * 2 * CONTEXT * 16 * 4
     assert (
         fitting_slots(MODEL.config, torch.float32, cpu, max_slots=32, memory_bytes=one * 5 + 1) == 5
     )

@@ -137,11 +137,6 @@ class LayerRows:
         return keys, values, rows.mask
 
 
-def slot_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
-    """Return the bytes of one slot: keys and values of a whole context in every layer."""
-    return 2 * config.layers * config.kv_heads * config.context * config.head_width * dtype.itemsize
-
-
 def fitting_slots(
     config: ModelConfig,
     dtype: torch.dtype,
@@ -163,7 +158,9 @@ def fitting_slots(
         else:
             free_bytes = psutil.virtual_memory().available
         memory_bytes = int(free_bytes * MEMORY_SHARE[device.type])
-    each = slot_bytes(config, dtype)
+    # Keys and values of a whole context in every layer.
+    elements = 2 * config.layers * config.kv_heads * config.context * config.head_width
+    each = elements * dtype.itemsize
     if each > memory_bytes:
         raise GroundupError(
             f"one request of {config.context} tokens needs {each / 1e6:,.0f} MB for its keys and"

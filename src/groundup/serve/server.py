@@ -45,7 +45,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 create_app(served, key),
                 # h11 even if httptools is installed: our limits are built on it and tested with it.
-                http=Connection.with_limits(limits),
+                http=type("LimitedConnection", (Connection,), {"limits": limits}),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -110,7 +110,8 @@ def serve(
         served = open_model(root, which, slots, queue, device, dtype)
         served.engine.start()
         try:
-            say(f"{printable(served.name)} ({served.checkpoint}) is served at {url_of(listener)}")
+            url = url_of(listener)
+            say(f"{printable(served.name)} ({served.checkpoint}) is served at {url}")
             sys.stdout.flush()
             Server(served, key).run([listener])
         finally:
