@@ -25,7 +25,7 @@ from groundup.engines.request import EngineRequest, RequestOutput, SamplingParam
 from groundup.model.hf_io import load_model, save_model
 from groundup.model.presets import resolve
 from groundup.model.transformer import Transformer
-from groundup.recipe.tables import Model
+from groundup.recipe import Model
 
 ROOT = Path(__file__).parents[1]
 RESULT = Path(__file__).parent / "results" / "serve.json"

@@ -29,7 +29,7 @@ from groundup.commands.verify import (
 )
 from groundup.errors import GroundupError
 from groundup.flow import run_flow
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import load_recipe
 from groundup.refine.stats.histogram import coded, counted, unpacked
 from groundup.refine.stats.text_stats import MEASURES, measured
 from groundup.report.figures import refined
@@ -122,7 +122,7 @@ def test_nobody_reads_them(root: Path) -> None:
     assert view.facts["bytes"] == kept
     batches = (
         batch
-        for shard in refined_shards(Store(root))
+        for shard in refined_shards(root)
         if shard.source == "site"
         for batch in shard.batches(["text"])
     )

@@ -568,7 +568,7 @@ def test_chunks_suit_the_model() -> None:
     decides.
     """
     from groundup.model.presets import resolve
-    from groundup.recipe.tables import Model
+    from groundup.recipe import Model
 
     sizes = [
         chunk_tokens(resolve(Model(preset=name), 50_000, 10**9), "cpu")

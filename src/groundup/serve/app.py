@@ -18,6 +18,7 @@ Without the key a client gets only the page's files and /health.
 
 from __future__ import annotations
 
+import contextlib
 import unicodedata
 from collections.abc import Callable
 from functools import partial
@@ -36,8 +37,8 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.responses import Response
 
 from groundup import __version__
-from groundup.artifacts.kept import kept_of_shard
-from groundup.runtime.store import Store
+from groundup.artifacts.corpus import RefinedShard, refined_shards
+from groundup.errors import StoreError
 from groundup.serve import protocol, requests, responses
 from groundup.serve.auth import AuthMiddleware
 from groundup.serve.metrics import MetricsMiddleware
@@ -269,19 +270,18 @@ def suggest_prompts(root: Path, count: int = 6) -> list[PromptSuggestion]:
     Each mode gets up to `count`, from the sources in turn: for a chat the first user message of a
     conversation, for a completion the beginning of a sentence.
     """
-    view = Store(root).view("refine")
-    shards: dict[str, list[str]] = {}
-    for entry in view.manifest["artefacts"] if view is not None else []:
-        if entry["step"] == "refine/shard":
-            shards.setdefault(entry["name"].rpartition(".")[0], []).append(entry["name"])
+    shards: dict[str, list[RefinedShard]] = {}
+    with contextlib.suppress(StoreError):
+        for shard in refined_shards(root):
+            shards.setdefault(shard.source, []).append(shard)
     suggestions = []
     for mode in MODES:
         by_source = []
-        for source, names in shards.items():
+        for source, of_source in shards.items():
             texts = (
                 _start_text(document, mode)
-                for name in names[:SUGGESTION_SHARDS]
-                for batch in kept_of_shard(root, name, ["text", "turns"], "validation")
+                for shard in of_source[:SUGGESTION_SHARDS]
+                for batch in shard.batches(["text", "turns"], "validation")
                 for document in batch.to_pylist()
             )
             by_source.append([(text, source) for text in islice(filter(None, texts), count)])
