@@ -131,10 +131,6 @@ class Scheduler:
 
     Slots 0 to n - 1 belong to the n sequences that decode, so a step reads their keys in place;
     sequences in prefill use any slot above.
-
-    Args:
-        byte_strings: the bytes of each token id of the model.
-        chunk: prompt tokens of one step; 0 chooses by the size of the model.
     """
 
     def __init__(
@@ -366,11 +362,12 @@ class Engine:
     def __init__(
         self, model: Transformer, tokenizer: Tokenizer, slots: int, queue: int, chunk: int = 0
     ) -> None:
-        # The model's vocabulary may be padded beyond the tokenizer's; those ids have no text.
-        self._byte_strings = tokenizer.byte_strings()
-        self._byte_strings += [b""] * (model.config.vocab_size - len(self._byte_strings))
+        # The bytes of each token id. The vocabulary of the model may be padded beyond that of the
+        # tokenizer; those ids have no text.
+        self.byte_strings = tokenizer.byte_strings()
+        self.byte_strings += [b""] * (model.config.vocab_size - len(self.byte_strings))
         self._model, self._slots, self._queue = model, slots, queue
-        self._scheduler = Scheduler(model, slots, self._byte_strings, chunk)
+        self._scheduler = Scheduler(model, slots, self.byte_strings, chunk)
         self._waiting: deque[SequenceState] = deque()
         self._running: list[SequenceState] = []
         self._finished: Counter[FinishReason] = Counter()
@@ -394,7 +391,7 @@ class Engine:
             EngineClosed: the engine is shutting down.
         """
         sequence = SequenceState(
-            request, self._model.config, self._byte_strings, on_output, self._model.device
+            request, self._model.config, self.byte_strings, on_output, self._model.device
         )
         with self._changed:
             if self._closing:
@@ -409,16 +406,10 @@ class Engine:
         """Return load and counters."""
         scheduler = self._scheduler
         with self._changed:
-            return EngineStats(
-                len(self._running),
-                len(self._waiting),
-                self._slots,
-                self._queue,
-                scheduler.prompt_tokens,
-                scheduler.generated_tokens,
-                scheduler.steps,
-                dict(self._finished),
-            )
+            running, waiting = len(self._running), len(self._waiting)
+            counters = (scheduler.prompt_tokens, scheduler.generated_tokens, scheduler.steps)
+            finished = dict(self._finished)
+        return EngineStats(running, waiting, self._slots, self._queue, *counters, finished)
 
     def close(self, drain_seconds: float = 0.0) -> None:
         """Refuse new requests, finish submitted ones for `drain_seconds`, and cancel the rest."""

@@ -128,9 +128,6 @@ class StopStringScanner:
     Where several stop strings end at the same character, the longest counts. Each character
     advances one automaton for each stop string (Knuth, Morris and Pratt 1977), so the cost depends
     neither on how the text is split nor on the length of the stop strings.
-
-    Attributes:
-        stopped: whether a stop string was seen; no text passes after that.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -141,7 +138,7 @@ class StopStringScanner:
                 table[end] = _advance(stop, table, table[end - 1], stop[end])
         self._matched = [0] * len(stops)
         self._held = ""
-        self.stopped = False
+        self.stopped = False  # no text passes after a stop string
 
     def add(self, text: str) -> str:
         """Return the text that can no longer become part of a stop string."""
@@ -179,15 +176,7 @@ def _advance(stop: str, table: Sequence[int], matched: int, character: str) -> i
 
 
 class OutputProcessor:
-    """Turns the sampled tokens of one request into outputs.
-
-    Args:
-        stops: stop strings.
-        byte_strings: the bytes of each token id.
-
-    Attributes:
-        prompt_logprobs: not yet sent; the next output takes them.
-    """
+    """Turns the sampled tokens of one request into outputs."""
 
     def __init__(self, stops: Sequence[str], byte_strings: Sequence[bytes]) -> None:
         self._detokenizer = Detokenizer(byte_strings)
@@ -196,7 +185,7 @@ class OutputProcessor:
         self._text = ""
         # Unsent scores, with the character offsets at which their token begins and ends.
         self._logprobs: deque[tuple[int, int, Logprob]] = deque()
-        self.prompt_logprobs: list[Logprob] = []
+        self.prompt_logprobs: list[Logprob] = []  # unsent
 
     @property
     def stopped(self) -> bool:

@@ -350,12 +350,7 @@ class ErrorResponse:
 
 
 class ApiError(HTTPException):
-    """An error that is reported to the client.
-
-    Attributes:
-        code: for programs, such as `context_length_exceeded`.
-        param: the request parameter concerned.
-    """
+    """An error that is reported to the client, such as `context_length_exceeded` of `prompt`."""
 
     def __init__(
         self,

@@ -44,7 +44,6 @@ class ServedModel:
     checkpoint: str  # `tuned` or `step-N`
     content: str  # SHA-256 of the model's files, for the fingerprint in responses
     context: int  # positions: limit on prompt and output together
-    vocab_size: int  # of the model
     tokenizer: Tokenizer
     engine: Engine
     prompts: list[PromptSuggestion] = field(default_factory=list)
@@ -59,23 +58,12 @@ class ServedModel:
         return ServerMetrics(self.engine)
 
     @cached_property
-    def byte_strings(self) -> list[bytes]:
-        """The bytes of each token id of the model."""
-        strings = self.tokenizer.byte_strings()
-        # The model's vocabulary may be padded, and padding may be among the best alternatives.
-        return strings + [b""] * (self.vocab_size - len(strings))
-
-    @cached_property
     def longest_token(self) -> int:
         """Bytes of the longest token; a text of more than `context` times that cannot fit."""
-        return max(map(len, self.byte_strings))
+        return max(map(len, self.engine.byte_strings))
 
     def check_open(self) -> None:
-        """Refuse new requests while the server stops.
-
-        Raises:
-            ApiError: the server is stopping (503).
-        """
+        """Refuse new requests while the server stops."""
         if self.draining:
             raise shutting_down()
 
@@ -102,11 +90,7 @@ class BoundedRequest(Request):
     _bytes: bytes | None = None
 
     async def body(self) -> bytes:
-        """Return the body.
-
-        Raises:
-            ApiError: it is not declared as JSON, too large, too slow, or one too many.
-        """
+        """Return the body; refuse one that is not JSON, too large, too slow, or one too many."""
         if self._bytes is None:
             served: ServedModel = self.app.state.served
             limits = served.limits
@@ -133,11 +117,7 @@ class BoundedRequest(Request):
         return self._bytes
 
     async def json(self) -> Any:
-        """Return the body as an object.
-
-        Raises:
-            ApiError: it is not a JSON object.
-        """
+        """Return the body as an object; refuse any other JSON."""
         try:
             content = orjson.loads(await self.body())
         except orjson.JSONDecodeError as error:
@@ -234,11 +214,7 @@ def prepare_completion(served: ServedModel, body: CompletionRequest) -> Prepared
 
 
 def prepare_chat(served: ServedModel, body: ChatRequest) -> PreparedRequest:
-    """Return the engine requests of a chat completion.
-
-    Raises:
-        ApiError: the conversation exceeds the context, or a parameter is not supported.
-    """
+    """Return the engine requests of a chat completion; raises as `prepare_completion`."""
     turns = []
     for message in body.messages:
         role = "system" if message.role == "developer" else message.role

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -139,11 +139,15 @@ class OutputQueue:
 
 
 class ResponseBuilder:
-    """Builds the JSON of one response from engine outputs, as OpenAI defines it for its route."""
+    """Builds the JSON of one response from engine outputs; subclasses know their route's models."""
 
     id_prefix: str
     body_type: Callable[..., Any]
     event_type: Callable[..., Any]
+    # Methods of the subclasses: a choice of the body, of an event, and its log-probabilities.
+    _choice: Callable[..., Any]
+    _delta: Callable[..., Any]
+    _logprobs: Callable[..., Any]
 
     def __init__(self, served: ServedModel, prepared: PreparedRequest) -> None:
         self.served, self.prepared = served, prepared
@@ -158,64 +162,62 @@ class ResponseBuilder:
 
     def body(self, outputs: Sequence[Sequence[RequestOutput]]) -> Any:
         """Return the whole response; `outputs` has those of each choice."""
-        num_tokens = sum(output.num_tokens for parts in outputs for output in parts)
-        choices = [self._choice(index, parts) for index, parts in enumerate(outputs)]
-        return self.body_type(**self.header, choices=choices, usage=self._usage(num_tokens))
+        choices = []
+        for index, parts in enumerate(outputs):
+            text = self.prepared.echoes[index] + "".join(output.text for output in parts)
+            reason = _finish_reason(parts[-1])
+            choices.append(self._choice(index, text, reason, self._logprobs(index, parts)))
+        usage = self.usage(sum(output.num_tokens for parts in outputs for output in parts))
+        return self.body_type(**self.header, choices=choices, usage=usage)
 
     def events(self, index: int, output: RequestOutput) -> list[Any]:
-        """Return the stream events of one output of choice `index`."""
-        choices = list(self._event_choices(index, output))
+        """Return the stream events of one output of choice `index`: text, then finish reason."""
+        deltas = []
+        echo = "" if index in self.started else self.prepared.echoes[index]
+        if echo or output.text or output.logprobs or output.prompt_logprobs:
+            logprobs = self._logprobs(index, [output])
+            deltas.append(self._delta(index, echo + output.text, None, logprobs))
+        if output.finish_reason is not None:
+            deltas.append(self._delta(index, "", _finish_reason(output), None))
         self.started.add(index)
-        return [self.event_type(**self.header, choices=[choice], usage=None) for choice in choices]
+        return [self.event(delta) for delta in deltas]
 
-    def usage_event(self, num_tokens: int) -> Any:
-        """Return the last event of a stream whose client asked for the usage."""
-        return self.event_type(**self.header, choices=[], usage=self._usage(num_tokens))
+    def event(self, *deltas: Any, usage: protocol.Usage | None = None) -> Any:
+        """Return a stream event with the new output of a choice, or with the usage."""
+        return self.event_type(**self.header, choices=list(deltas), usage=usage)
 
-    def _usage(self, num_tokens: int) -> protocol.Usage:
+    def usage(self, num_tokens: int) -> protocol.Usage:
+        """Return the token counts of the request."""
         prompt_tokens = self.prepared.prompt_tokens
         return protocol.Usage(prompt_tokens, num_tokens, prompt_tokens + num_tokens)
 
-    def _choice(self, index: int, outputs: Sequence[RequestOutput]) -> Any:
-        raise NotImplementedError
-
-    def _event_choices(self, index: int, output: RequestOutput) -> Iterator[Any]:
-        raise NotImplementedError
-
 
 class ChatBuilder(ResponseBuilder):
-    """Builds the response of POST /v1/chat/completions.
-
-    A stream has an event each for the role, the texts, and the finish reason.
-    """
+    """Builds the response of POST /v1/chat/completions; its streams begin with the role."""
 
     id_prefix = "chatcmpl"
     body_type = protocol.ChatCompletion
     event_type = protocol.ChatCompletionChunk
 
-    def _choice(self, index: int, outputs: Sequence[RequestOutput]) -> protocol.ChatChoice:
-        message = protocol.ChatMessage("".join(output.text for output in outputs))
-        reason = _finish_reason(outputs[-1])
-        return protocol.ChatChoice(index, message, reason, self._logprobs(index, outputs))
+    def events(self, index: int, output: RequestOutput) -> list[Any]:
+        """Return the stream events of one output: the role first, then text and finish reason."""
+        if index in self.started:
+            return super().events(index, output)
+        role = {"role": "assistant", "content": ""}
+        first = self.event(protocol.ChatChunkChoice(index, role, None, None))
+        return [first, *super().events(index, output)]
 
-    def _event_choices(
-        self, index: int, output: RequestOutput
-    ) -> Iterator[protocol.ChatChunkChoice]:
-        if index not in self.started:
-            role = {"role": "assistant", "content": ""}
-            yield protocol.ChatChunkChoice(index, role, None, None)
-        if output.text or output.logprobs:
-            logprobs = self._logprobs(index, [output])
-            yield protocol.ChatChunkChoice(index, {"content": output.text}, None, logprobs)
-        if output.finish_reason is not None:
-            yield protocol.ChatChunkChoice(index, {}, _finish_reason(output), None)
+    def _choice(self, index: int, text: str, reason: Any, logprobs: Any) -> Any:
+        return protocol.ChatChoice(index, protocol.ChatMessage(text), reason, logprobs)
 
-    def _logprobs(
-        self, index: int, outputs: Sequence[RequestOutput]
-    ) -> protocol.ChatLogprobs | None:
+    def _delta(self, index: int, text: str, reason: Any, logprobs: Any) -> Any:
+        content = {"content": text} if reason is None else {}
+        return protocol.ChatChunkChoice(index, content, reason, logprobs)
+
+    def _logprobs(self, index: int, outputs: Sequence[RequestOutput]) -> Any:
         if self.prepared.requests[index].params.logprobs is None:
             return None
-        byte_strings, content = self.served.byte_strings, []
+        byte_strings, content = self.served.engine.byte_strings, []
         for token in (token for output in outputs for token in output.logprobs):
             top = [
                 protocol.TopLogprob(*_text_and_bytes(byte_strings[other]), logprob)
@@ -227,39 +229,24 @@ class ChatBuilder(ResponseBuilder):
 
 
 class CompletionBuilder(ResponseBuilder):
-    """Builds the response of POST /v1/completions.
-
-    A stream has an event for each text, the first with the echo, and one for the finish reason.
-    """
+    """Builds the response of POST /v1/completions; the first event of a choice has the echo."""
 
     id_prefix = "cmpl"
     body_type = event_type = protocol.Completion
 
     def __init__(self, served: ServedModel, prepared: PreparedRequest) -> None:
         super().__init__(served, prepared)
-        self._offsets = [0] * len(prepared.requests)
+        self.offsets = [0] * len(prepared.requests)
 
-    def _choice(self, index: int, outputs: Sequence[RequestOutput]) -> protocol.CompletionChoice:
-        text = self.prepared.echoes[index] + "".join(output.text for output in outputs)
-        reason = _finish_reason(outputs[-1])
-        return protocol.CompletionChoice(index, text, reason, self._logprobs(index, outputs))
+    def _choice(self, index: int, text: str, reason: Any, logprobs: Any) -> Any:
+        return protocol.CompletionChoice(index, text, reason, logprobs)
 
-    def _event_choices(
-        self, index: int, output: RequestOutput
-    ) -> Iterator[protocol.CompletionChoice]:
-        echo = "" if index in self.started else self.prepared.echoes[index]
-        if echo or output.text or output.logprobs or output.prompt_logprobs:
-            logprobs = self._logprobs(index, [output])
-            yield protocol.CompletionChoice(index, echo + output.text, None, logprobs)
-        if output.finish_reason is not None:
-            yield protocol.CompletionChoice(index, "", _finish_reason(output), None)
+    _delta = _choice
 
-    def _logprobs(
-        self, index: int, outputs: Sequence[RequestOutput]
-    ) -> protocol.CompletionLogprobs | None:
+    def _logprobs(self, index: int, outputs: Sequence[RequestOutput]) -> Any:
         if self.prepared.requests[index].params.logprobs is None:
             return None
-        byte_strings = self.served.byte_strings
+        byte_strings = self.served.engine.byte_strings
         result = protocol.CompletionLogprobs([], [], [], [])
         for output in outputs:
             prompt_logprobs = output.prompt_logprobs[self.prepared.hidden_tokens :]
@@ -272,9 +259,9 @@ class CompletionBuilder(ResponseBuilder):
                 result.tokens.append(name)
                 result.token_logprobs.append(token.logprob)
                 result.top_logprobs.append(top)
-                result.text_offset.append(self._offsets[index])
+                result.text_offset.append(self.offsets[index])
                 # Characters are counted by the bytes that begin one.
-                self._offsets[index] += sum(byte & 0xC0 != 0x80 for byte in token.token_bytes)
+                self.offsets[index] += sum(byte & 0xC0 != 0x80 for byte in token.token_bytes)
         return result
 
 
@@ -295,12 +282,7 @@ def _token_name(data: bytes) -> str:
 
 
 class GeneratedResponse(Response):
-    """The response to a request whose completions are in the engine.
-
-    Args:
-        stream: whether to send events instead of one body.
-        include_usage: whether a stream ends with the usage.
-    """
+    """The response to a request whose completions are in the engine: a body or a stream."""
 
     def __init__(
         self, outputs: OutputQueue, builder: ResponseBuilder, stream: bool, include_usage: bool
@@ -353,8 +335,9 @@ class GeneratedResponse(Response):
             # The status is sent already; the official client raises APIError for such an event.
             end = b"data: " + error.body() + b"\n\n"
         else:
-            usage = [self._builder.usage_event(num_tokens)] if self._include_usage else []
-            end = b"".join(map(_sse, usage)) + b"data: [DONE]\n\n"
+            end = b"data: [DONE]\n\n"
+            if self._include_usage:
+                end = _sse(self._builder.event(usage=self._builder.usage(num_tokens))) + end
         await send({"type": "http.response.body", "body": end, "more_body": False})
 
 
