@@ -22,8 +22,7 @@ import torch
 from groundup.artifacts.pretrained import Base, find_base
 from groundup.artifacts.tokenizer import FILE
 from groundup.errors import GroundupError
-from groundup.model.config import ModelConfig
-from groundup.model.presets import resolve
+from groundup.model.config import ModelConfig, resolve
 from groundup.model.transformer import Transformer
 from groundup.recipe import Export, Recipe, Source, all_sources
 from groundup.refine.filter.filters import check_filters

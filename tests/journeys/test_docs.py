@@ -21,7 +21,7 @@ import groundup
 from groundup.artifacts.document import DOCUMENT
 from groundup.cli import cli
 from groundup.flow import run_flow
-from groundup.model.presets import PRESETS
+from groundup.model.config import PRESETS
 from groundup.recipe import KINDS, Train, load_recipe, recipe_from
 from groundup.refine.filter.filters import check_filters
 from groundup.refine.filter.rules import RULE_SETS
