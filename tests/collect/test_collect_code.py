@@ -9,13 +9,12 @@ import pytest
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.licenses import (
     archive_project,
-    is_license_file,
     license_of,
     project_licenses,
     project_roots,
     root_of,
 )
-from groundup.collect.readers.code_languages import language_of
+from groundup.collect.readers.code import is_license_file, language_of
 
 Read = Callable[..., list[Document | Reject]]
 MIT = (
