@@ -25,7 +25,7 @@ from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
 from groundup.collect.charset import decode
 from groundup.collect.files.streams import DamagedError, Item
 from groundup.collect.readers.text import declared_encoding, prefixed, read_text
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 # A long title wraps a marker into several lines. It ends at the next asterisks, or at the end of
 # its paragraph.

@@ -14,11 +14,11 @@ from dataclasses import replace
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import decode, is_binary
-from groundup.collect.files.formats import format_of
+from groundup.collect.files.formats import detect_format
 from groundup.collect.files.streams import Item, read_all
 from groundup.collect.readers.records import lower_keys, read_records
 from groundup.collect.readers.text import text_document
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 MAX_CODE_BYTES = 1 << 20
 # Each language with the suffixes of its files.
@@ -177,7 +177,7 @@ def read_code_records(item: Item, source: Source) -> Iterator[Document | Reject]
     if first is not None and isinstance(first[1], dict):
         keys = set(lower_keys(first[1]))
     if first is None or not (keys & {"content", "code", "text"} and keys & CODE_RECORD_KEYS):
-        yield Reject("data", detail=format_of(item.name, item.head))
+        yield Reject("data", detail=detect_format(item.name, item.head))
         return
     for index, record in itertools.chain([first], rows):
         if isinstance(record, Reject):

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from groundup.artifacts.document import LABEL, Document, Reject
-from groundup.collect.charset import decode, mend
+from groundup.collect.charset import decode, repair_text
 from groundup.collect.files.streams import Item, read_all
 from groundup.collect.readers.chat_layouts import (
     CONTENT_KEYS,
@@ -33,7 +33,7 @@ from groundup.collect.readers.text import (
     read_text,
     text_document,
 )
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 _ID_KEYS = (*THREAD_KEYS, "message_id", "id", "uuid", "hash")
 # Shorter ids are counters that restart in every file; longer ones are unique.
@@ -100,7 +100,10 @@ def _shape(record: Any) -> str:
 
 
 def _document(messages: Sequence[Utterance], index: int, group: str) -> Document:
-    mended = [Utterance(mend(message.speaker), mend(message.content)) for message in messages]
+    mended = [
+        Utterance(repair_text(message.speaker), repair_text(message.content))
+        for message in messages
+    ]
     text, turns = render(mended)
     return Document(text, index, group, turns=turns)
 
@@ -246,7 +249,8 @@ def _labeled_document(
         return Reject("no-columns", index, detail)
     values = (record[column] for column in columns)
     text, label = (
-        mend(str(value)).strip() if isinstance(value, (str, int, float)) else "" for value in values
+        repair_text(str(value)).strip() if isinstance(value, (str, int, float)) else ""
+        for value in values
     )
     if not text:
         return Reject("empty", index, f'column "{columns[0]}" holds no text or number')

@@ -23,17 +23,17 @@ from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
 from groundup.collect.deadline import TooLongError, deadline
 from groundup.collect.files.streams import (
     ZIP_ERRORS,
+    BoundedStream,
     Budget,
     DamagedError,
-    Guarded,
     Item,
     read_all,
-    spooled,
+    spool,
 )
 from groundup.collect.readers.books import edition_group, split_books
 from groundup.collect.readers.html import MAX_HTML_BYTES, decode_html
 from groundup.collect.readers.html_extraction import page_text
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 _PAGE_SUFFIXES = (".xhtml", ".html", ".htm", ".xht")
 _PAGE_TYPES = frozenset(("application/xhtml+xml", "text/html", "text/x-oeb1-document"))
@@ -75,7 +75,7 @@ class _Archive:
         except ZIP_ERRORS as error:
             raise DamagedError("damaged", str(error)) from None
         with file:
-            return read_all(Guarded(file, self._budget), limit)  # type: ignore[arg-type]
+            return read_all(BoundedStream(file, self._budget), limit)  # type: ignore[arg-type]
 
     def elements(self, name: str, tag: str) -> list[Any]:
         """Return the elements of an XML member that have a tag; [] when it cannot be read."""
@@ -100,7 +100,7 @@ def read_epub(item: Item, source: Source) -> Iterator[Document | Reject]:
     Raises:
         DamagedError: it is no zip file, a bomb, longer than a document may be, or under DRM.
     """
-    with item.path.open("rb") if item.path else spooled(item.stream) as file:
+    with item.path.open("rb") if item.path else spool(item.stream) as file:
         archive = _Archive(file)
         package = _read_package(archive)
         encrypted: set[str] = set()

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.charset import decode, mend
+from groundup.collect.charset import decode, repair_text
 from groundup.collect.files.streams import Item, read_all
 from groundup.collect.readers.chat_layouts import content_text
 from groundup.collect.readers.feeds import element_lines, xml_root
 from groundup.collect.readers.records import read_records
 from groundup.collect.readers.text import declared_encoding
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 # What is read of an item, in this order. Any of it could have leaked.
 _TEXT_KEYS = tuple(
@@ -29,7 +29,7 @@ def read_evaluation(item: Item, source: Source) -> Iterator[Document | Reject]:
         if isinstance(record, Reject):
             yield record
         elif text := item_text(record):
-            yield Document(mend(text), index, f"{item.origin}#{index}")
+            yield Document(repair_text(text), index, f"{item.origin}#{index}")
         else:
             yield Reject("no-text", index, "no known layout of an evaluation item")
 

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.charset import without_controls
+from groundup.collect.charset import strip_controls
 from groundup.collect.files.streams import DamagedError, Item, read_all
 from groundup.collect.readers.html import MAX_HTML_BYTES, decode_html, host
 from groundup.collect.readers.html_extraction import page_text, xml_entities
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 _ENTRY = re.compile(
     r"<((?:\w{1,40}:)?(?:item|entry))(?=[\s>])[^<>]{0,2000}>.*?"
@@ -35,7 +35,7 @@ _BODIES = ("encoded", "content", "body", "description", "summary")
 
 def read_feed(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the entries of a feed, each with its title."""
-    text = decode_html(without_controls(read_all(item.stream, MAX_HTML_BYTES)))
+    text = decode_html(strip_controls(read_all(item.stream, MAX_HTML_BYTES)))
     first_entry = _ENTRY.search(text)
     header = _parts(text[: first_entry.start()] if first_entry else text)
     feed_host = host(header.get("link", "")) or item.origin

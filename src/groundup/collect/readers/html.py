@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.charset import decode, marked
+from groundup.collect.charset import bom_encoding, decode
 from groundup.collect.deadline import TooLongError, deadline
 from groundup.collect.files.streams import Item, read_all
 from groundup.collect.readers.html_extraction import (
@@ -19,7 +19,7 @@ from groundup.collect.readers.html_extraction import (
     main_text,
     nesting_depth,
 )
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 MAX_HTML_BYTES = 20 << 20
 _CHARSET = re.compile(
@@ -58,7 +58,7 @@ def decode_html(data: bytes, charset: str = "") -> str:
     match = _CHARSET.search(data[:4096])
     declared = (match[1] or match[2]).decode("ascii") if match else ""
     # A page that declares UTF-16 in ASCII is not in UTF-16.
-    if declared.lower().startswith("utf-16") and not marked(data):
+    if declared.lower().startswith("utf-16") and not bom_encoding(data):
         declared = ""
     return decode(data, charset or declared).lstrip("\ufeff")
 

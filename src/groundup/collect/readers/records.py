@@ -19,9 +19,15 @@ from typing import Any
 import orjson
 
 from groundup.artifacts.document import Reject
-from groundup.collect.charset import decode, errors_of, guess, marked, mend
-from groundup.collect.files.formats import format_of
-from groundup.collect.files.streams import DamagedError, Item, read_all, spooled
+from groundup.collect.charset import (
+    bom_encoding,
+    decode,
+    decode_errors,
+    detect_encoding,
+    repair_text,
+)
+from groundup.collect.files.formats import detect_format
+from groundup.collect.files.streams import DamagedError, Item, read_all, spool
 
 MAX_RECORD = 64 << 20
 # A row of CSV becomes a list of Python objects before its length can be checked.
@@ -50,7 +56,7 @@ NumberedRecord = tuple[int, Record | Reject]
 
 def read_records(item: Item) -> Iterator[NumberedRecord]:
     """Yield the records of a file of RECORD_FORMATS, numbered; a malformed one is a Reject."""
-    return RECORD_FORMATS[format_of(item.name, item.head)](item)
+    return RECORD_FORMATS[detect_format(item.name, item.head)](item)
 
 
 def lower_keys(record: Mapping[Any, Any]) -> dict[str, Any]:
@@ -59,8 +65,10 @@ def lower_keys(record: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _open_text(item: Item) -> io.TextIOWrapper:
-    encoding = guess(item.head)
-    return io.TextIOWrapper(item.stream, encoding=encoding, errors=errors_of(encoding), newline="")
+    encoding = detect_encoding(item.head)
+    return io.TextIOWrapper(
+        item.stream, encoding=encoding, errors=decode_errors(encoding), newline=""
+    )
 
 
 def _bounded_lines(file: Any, ends: Any) -> Iterator[Any]:
@@ -76,7 +84,7 @@ def _bounded_lines(file: Any, ends: Any) -> Iterator[Any]:
 
 def _read_jsonl(item: Item) -> Iterator[NumberedRecord]:
     lines: Iterable[bytes | None] = _bounded_lines(item.stream, b"\n")
-    if marked(item.head) in ("utf-16", "utf-32"):
+    if bom_encoding(item.head) in ("utf-16", "utf-32"):
         text_lines = _bounded_lines(_open_text(item), ("\n", "\r"))
         lines = (line and line.encode("utf-8", "replace") for line in text_lines)
     index = -1
@@ -98,7 +106,7 @@ def _parse_line(line: bytes, index: int) -> Record | Reject:
     try:
         # orjson refuses NaN, control characters in strings, invalid UTF-8 and the zero bytes of a
         # failed disk. Real files have all of them.
-        text = mend(line.replace(b"\0", b"").decode("utf-8", "surrogateescape"))
+        text = repair_text(line.replace(b"\0", b"").decode("utf-8", "surrogateescape"))
         return json.loads(text.lstrip("\ufeff"), strict=False)
     except (ValueError, RecursionError) as error:
         return Reject("malformed", index, f"not JSON: {str(error).partition(': line')[0]}")
@@ -108,7 +116,7 @@ def _read_json(item: Item) -> Iterator[NumberedRecord]:
     index = held = 0
     # Entries that are no records themselves are the columns of one record.
     single: dict[str, Any] = {}
-    for key, value, length in json_elements(item.stream, guess(item.head)):
+    for key, value, length in json_elements(item.stream, detect_encoding(item.head)):
         records: Iterable[Record] = ()
         if key is None or isinstance(value, Reject):
             records = [value]
@@ -174,7 +182,7 @@ class _Window:
 
     def __init__(self, source: io.BufferedReader, encoding: str) -> None:
         self._source = source
-        self._decoder = codecs.getincrementaldecoder(encoding)(errors_of(encoding))
+        self._decoder = codecs.getincrementaldecoder(encoding)(decode_errors(encoding))
         self.text, self.position, self.ended = "", 0, False
         # Characters of the value that was consumed last.
         self.length = 0
@@ -297,7 +305,7 @@ def _read_yaml(item: Item) -> Iterator[NumberedRecord]:
 
 
 def _read_csv(item: Item) -> Iterator[NumberedRecord]:
-    sample = item.head.decode(guess(item.head), "replace")
+    sample = item.head.decode(detect_encoding(item.head), "replace")
     first_line = sample.lstrip().split("\n", 1)[0]
     is_tsv = item.name.lower().endswith(".tsv")
     delimiter = "\t" if is_tsv else max(",;\t|", key=first_line.count)
@@ -326,7 +334,7 @@ def _read_csv(item: Item) -> Iterator[NumberedRecord]:
             detail = f"a row of {len(row)} fields where the header has {len(header)}"
             yield index, Reject("malformed", index, detail)
         elif row:
-            yield index, dict(zip(header, map(mend, row), strict=True))
+            yield index, dict(zip(header, map(repair_text, row), strict=True))
 
 
 class _CsvLines:
@@ -354,7 +362,7 @@ def _read_parquet(item: Item) -> Iterator[NumberedRecord]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    source = item.path or spooled(item.stream)
+    source = item.path or spool(item.stream)
     try:
         with pq.ParquetFile(source) as file:
             yield from _rows(file.iter_batches(batch_size=BATCH))
@@ -369,7 +377,7 @@ def _read_arrow(item: Item) -> Iterator[NumberedRecord]:
 
     try:
         if item.head.startswith(b"ARROW1"):
-            with pa.ipc.open_file(item.path or spooled(item.stream)) as file:
+            with pa.ipc.open_file(item.path or spool(item.stream)) as file:
                 batches = map(file.get_batch, range(file.num_record_batches))
                 yield from _rows(batches, validate=True)
         else:

@@ -20,7 +20,7 @@ For example, a reader of mailboxes is a file `mbox.py` in this folder:
             else:
                 yield Document(body.get_content(), index, group=message["subject"])
 
-and one line of READERS, `("mbox", "text"): read_mbox`. `format_of` (`files/formats.py`) has to know
+and one line of READERS, `("mbox", "text"): read_mbox`. `detect_format` (`files/formats.py`) has to know
 the format by its suffix or its first bytes.
 """
 
@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.files.formats import ADVICE, UNREADABLE, format_of
+from groundup.collect.files.formats import ADVICE, UNREADABLE, detect_format
 from groundup.collect.files.streams import DamagedError, Item
 from groundup.collect.readers.books import read_books
 from groundup.collect.readers.code import read_code, read_code_records
@@ -47,7 +47,7 @@ from groundup.collect.readers.text import read_text, read_text_records
 from groundup.collect.readers.warc import read_arc, read_warc
 from groundup.collect.readers.wiki.dump import read_dump, read_page
 from groundup.errors import GroundupError, is_full_disk
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 Reader = Callable[[Item, Source], Iterator[Document | Reject]]
 
@@ -114,7 +114,7 @@ def read_item(
 
 def _read_by_format(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield from the reader of READERS, or say why there is none."""
-    form = format_of(item.name, item.head)
+    form = detect_format(item.name, item.head)
     family = "records" if form in RECORD_FORMATS else form
     keys = ((form, source.kind), (ANY, source.kind), (family, source.kind), (family, ANY))
     reader = next((READERS[key] for key in keys if key in READERS), None)

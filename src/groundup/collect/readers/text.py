@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
-from groundup.collect.charset import decode, guess
+from groundup.collect.charset import decode, detect_encoding
 from groundup.collect.files.streams import Item
 from groundup.collect.readers.html import host
 from groundup.collect.readers.records import lower_keys, read_records
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 # Names of columns, the preferred first.
 TEXT_KEYS = tuple(
@@ -53,7 +53,7 @@ def read_text(item: Item, source: Source) -> Iterator[Document | Reject]:
         yield Document(strip_subtitle_cues(decode(data, declared)), group=item.origin)
         return
     lines = io.TextIOWrapper(
-        prefixed(data, item.stream), encoding=guess(item.head, declared), errors="replace"
+        prefixed(data, item.stream), encoding=detect_encoding(item.head, declared), errors="replace"
     )
     piece: list[str] = []
     index = size = 0

@@ -18,13 +18,13 @@ from collections.abc import Iterable, Iterator
 from xml.etree import ElementTree
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.charset import decode, marked
+from groundup.collect.charset import bom_encoding, decode
 from groundup.collect.deadline import TooLongError, deadline
 from groundup.collect.files.formats import wikitext_share
 from groundup.collect.files.streams import DamagedError, Item, read_all
 from groundup.collect.readers.text import declared_encoding, read_text
 from groundup.collect.readers.wiki.wikitext import is_redirect, to_text
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 # MediaWiki stores at most 2 MB a page.
 MAX_PAGE_BYTES = 16 << 20
@@ -45,7 +45,7 @@ _MAX_REDIRECT, _MAX_REDIRECT_FILE = 500, 200
 
 def read_dump(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the articles of a MediaWiki XML dump, in UTF-8 or in the encoding of its BOM."""
-    encoding = marked(item.head) or "utf-8"
+    encoding = bom_encoding(item.head) or "utf-8"
     siteinfo = item.head.decode(encoding, "replace").partition("</namespaces>")[0]
     names = _HIDDEN_NAMESPACE.findall(siteinfo)
     hidden = frozenset(html.unescape(name).lower() for name in names)
