@@ -27,7 +27,7 @@ from groundup.model.presets import resolve
 from groundup.model.transformer import Transformer
 from groundup.recipe.source import Source
 from groundup.recipe.tables import Export, Recipe
-from groundup.refine.filter.filters import check_filters
+from groundup.refine.filter.apply import check_filters
 from groundup.tokenize.train_bpe import resolve_vocab_size
 from groundup.train.setup import automatic_tokens
 
