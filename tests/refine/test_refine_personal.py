@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.helpers.examples import examples
 
 from groundup.artifacts.arrays import text_buffers
-from groundup.recipe.tables import Personal
+from groundup.recipe import Personal
 from groundup.refine.clean.pii import MASKS, find_numbers, redact
 from groundup.refine.clean.pipeline import clean_texts, clean_turns
 

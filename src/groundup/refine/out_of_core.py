@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from groundup.artifacts.arrays import Array, text_buffers
-from groundup.artifacts.cuts import Cuts
+from groundup.artifacts.corpus import Cuts, read_rows
 from groundup.refine.dedup.minhash import SHINGLE_WORDS, shingle_sets
 from groundup.refine.kernels import kernel
 
@@ -178,21 +178,10 @@ class DocumentTable:
     ) -> Iterator[tuple[Array, pa.RecordBatch]]:
         """Yield rows and columns of documents, one row group at a time; of a mask, if given."""
         for (name, folder), first in zip(self.shards, self.starts, strict=False):
-            cuts, end = Cuts.load(self.cuts.get(name)), int(first)
-            with pq.ParquetFile(folder / "documents.parquet") as file:
-                for group in range(file.num_row_groups):
-                    begin, end = end, end + file.metadata.row_group(group).num_rows
-                    if mask is None:
-                        rows = np.arange(begin, end)
-                    else:
-                        rows = begin + np.flatnonzero(mask[begin:end])
-                    if len(rows) == 0:
-                        continue
-                    table = file.read_row_group(group, columns=list(columns))
-                    (batch,) = table.combine_chunks().to_batches()
-                    if len(rows) < len(batch):
-                        batch = batch.take(pa.array(rows - begin))
-                    yield rows, cuts.apply(batch, rows - first)
+            chosen = None if mask is None else mask[first:]
+            path = folder / "documents.parquet"
+            for rows, batch in read_rows(path, self.cuts.get(name), columns, chosen):
+                yield rows + first, batch
 
     def listed(
         self, path: Path, columns: Sequence[str] = ()

@@ -29,7 +29,7 @@ import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import Array, Texts, lengths, mask, replace_rows, text_buffers
 from groundup.artifacts.document import DOCUMENT, DROPPED, TableWriter, read_batches
-from groundup.recipe.tables import Personal
+from groundup.recipe import Personal
 from groundup.refine.clean.pipeline import DEFAULT_PERSONAL, clean_texts, clean_turns
 from groundup.refine.clean.whitespace import fold_whitespace
 from groundup.refine.dedup.lsh_index import WIDTH, document_keys, write_index

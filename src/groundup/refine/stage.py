@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from groundup.errors import StoreError
+from groundup.recipe import TUNING
 from groundup.runtime.files import content_digest
 from groundup.runtime.job import ABSENT, Job, Keyed, Unkeyed
 from groundup.runtime.run import Run
@@ -159,7 +160,7 @@ def _files(artifact: Artifact) -> Mapping[str, Any]:
 
 
 def _collected_shards(run: Run) -> list[Artifact]:
-    """Return the collected shards in order, those of evaluation files included."""
+    """Return the collected shards in order, with evaluation files, without tuning data."""
     view = run.store.view("collect")
     if view is None:
         raise StoreError(f"{run.root / 'collect'}: missing or damaged; `groundup run` builds it")
@@ -172,7 +173,8 @@ def _collected_shards(run: Run) -> list[Artifact]:
                 f"{run.root / '.store'}: a collected shard is missing or damaged; run with --redo"
                 " collect"
             )
-        shards.append(shard)
+        if shard.facts["kind"] != TUNING:
+            shards.append(shard)
     return shards
 
 

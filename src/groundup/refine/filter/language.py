@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import Array, mask, replace_rows, text_buffers
-from groundup.recipe.languages import MEMBERS
+from groundup.recipe import MEMBERS
 from groundup.refine.kernels import kernel
 
 # Measured together with the next two: docs/experiments.md.

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from groundup.artifacts.arrays import Array, Texts, lengths, text_buffers
-from groundup.artifacts.cuts import without
+from groundup.artifacts.corpus import remove_spans
 from groundup.artifacts.document import DROPPED, TableWriter
 from groundup.refine.dedup.minhash import words
 from groundup.refine.kernels import kernel
@@ -284,7 +284,7 @@ def _drop_empty(
 ) -> None:
     """List the documents of which next to nothing is left."""
     texts = batch.column("text")
-    left = np.diff(words(text_buffers(without(texts, cuts[:, 0], cuts[:, 1:])))[3])
+    left = np.diff(words(text_buffers(remove_spans(texts, cuts[:, 0], cuts[:, 1:])))[3])
     empty = left < MIN_WORDS_LEFT
     repeated.dropped += int(empty.sum())
     if not empty.any():

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from groundup.artifacts.arrays import Array, text_buffers
-from groundup.artifacts.kept import kept_documents
+from groundup.artifacts.corpus import kept_documents
 from groundup.refine.dedup.minhash import mix_all, shingle_sets
 from groundup.refine.out_of_core import parse_ids
 

@@ -20,7 +20,7 @@ from groundup.artifacts.arrays import Array, text_buffers
 from groundup.artifacts.corpus import DROPPED
 from groundup.artifacts.document import read_batches
 from groundup.errors import SourceError
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 from groundup.refine.dedup.duplicates import EXACT
 from groundup.refine.out_of_core import DocumentTable, Scratch
 from groundup.refine.stats.shard_stats import FILE, language_counts, write_compact
