@@ -546,7 +546,7 @@ def test_fitting_slots_follow_memory() -> None:
 
 def test_chunk_size_follows_model_size() -> None:
     """Nothing but the size of the model decides."""
-    from groundup.model.presets import resolve
+    from groundup.model.config import resolve
     from groundup.recipe import Model
 
     sizes = [
