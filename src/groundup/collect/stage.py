@@ -17,6 +17,7 @@ from groundup.artifacts.forgotten import Forgotten
 from groundup.collect import licenses
 from groundup.collect.digests import Digests, Known
 from groundup.collect.files.archives import Refused
+from groundup.collect.readers.code import is_license_file
 from groundup.collect.shard import Output, collect_shard, facts
 from groundup.collect.sharding import Shard, cut
 from groundup.collect.sources import Listing, RawFile, list_source
@@ -189,7 +190,7 @@ def _projects(source: Source, known: Sequence[Known]) -> dict[str, str]:
         return {}
     found = {}
     for one in known:
-        if licenses.is_license_file(one.file.origin):
+        if is_license_file(one.file.origin):
             with one.file.path.open("rb") as file:
                 found[one.file.origin] = licenses.detect_license(
                     file.read(licenses.LICENSE_BYTES).decode("utf-8", "replace")
