@@ -19,7 +19,7 @@ from groundup.artifacts.tokenizer import Tokenizer
 from groundup.engines.own import Job, Piece
 from groundup.model.sampling import Sampling
 from groundup.model.transformer import Transformer
-from groundup.runtime.run import write_lock
+from groundup.runtime.lock import write_lock
 from groundup.serve.limits import Limits
 from groundup.serve.serving import Serving, open_model
 from tests.helpers.trained import add_checkpoint, tiny_model, trained_run
@@ -40,7 +40,7 @@ def served_run(root: Path, context: int = 2048, name: str = "tiny") -> Path:
         (root / "train" / "checkpoints").glob("step-*"), ("tokenizer.json", "tokenizer_config.json")
     ):
         (folder / file).write_bytes((root / "tokenize" / file).read_bytes())
-    write_lock(run)
+    write_lock(run.root, run.recipe)
     return root
 
 

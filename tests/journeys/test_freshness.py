@@ -34,7 +34,7 @@ AFTER = {stage: set(STAGES[number:]) for number, stage in enumerate(STAGES)}
 @pytest.fixture(autouse=True)
 def unplanned(monkeypatch: pytest.MonkeyPatch) -> None:
     """The plan of a changed recipe probes this machine for two seconds, and decides nothing here."""
-    monkeypatch.setattr("groundup.flow.plan_once", lambda run: None)
+    monkeypatch.setattr("groundup.flow.check_plan", lambda run: None)
 
 
 def stages_that_ran(recipe: Path, overrides: list[str] = [], until: str = STAGES[-1]) -> set[str]:  # noqa: B006 - never changed

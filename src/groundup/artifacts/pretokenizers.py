@@ -67,11 +67,11 @@ LINES_KNOWN = ("qwen2", "llama-bpe")
 
 def splitter(engine: tokenizers.Tokenizer) -> str:
     """Return the name under which llama.cpp has an engine's splitter, "" where it has none."""
-    found = parts(engine), bool(getattr(engine.model, "ignore_merges", False))
+    found = splitter_parts(engine), bool(getattr(engine.model, "ignore_merges", False))
     return next((name for name, known in _KNOWN.items() if found == known), "")
 
 
-def parts(engine: tokenizers.Tokenizer) -> list[dict[str, Any]]:
+def splitter_parts(engine: tokenizers.Tokenizer) -> list[dict[str, Any]]:
     """Return the parts of an engine's splitter as tokenizer.json has them, without what only
     concerns offsets.
     """

@@ -23,8 +23,9 @@ from groundup.collect.sources import Listing, RawFile, list_source
 from groundup.errors import SourceError
 from groundup.recipe import Source, all_sources
 from groundup.runtime.job import Job
+from groundup.runtime.lock import pinned_places, write_lock
 from groundup.runtime.progress import say
-from groundup.runtime.run import Run, pinned_places, write_lock
+from groundup.runtime.run import Run
 from groundup.runtime.store import Artifact, Facts, Step
 from groundup.runtime.user_code import code_digest
 
@@ -77,7 +78,8 @@ def _listing(run: Run, source: Source) -> Listing:
     )
     if listing.pinned and listing.pinned != places.get(source.path):
         say(f'source "{source.name}": {listing.pinned}, until --redo collect')
-        write_lock(run, places=places | {source.path: listing.pinned})
+        pinned = places | {source.path: listing.pinned}
+        write_lock(run.root, run.recipe, places=pinned)
     return listing
 
 

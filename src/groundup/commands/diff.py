@@ -15,7 +15,7 @@ from groundup.commands.difference import differences
 from groundup.errors import GroundupError
 from groundup.recipe import all_sources
 from groundup.runtime.ledger import Ledger
-from groundup.runtime.run import load_lock, machine_settings
+from groundup.runtime.lock import load_lock, machine_settings
 from groundup.runtime.store import Store
 from groundup.schema import settings
 

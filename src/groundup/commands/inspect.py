@@ -26,7 +26,7 @@ from groundup.commands.duplicates import Member, find_cluster
 from groundup.errors import GroundupError
 from groundup.recipe import Refine
 from groundup.runtime.files import read_json
-from groundup.runtime.run import load_lock
+from groundup.runtime.lock import load_lock
 from groundup.runtime.store import Store
 
 EXAMPLES = 20

@@ -10,8 +10,8 @@ from typing import Any
 from groundup.errors import GroundupError
 from groundup.recipe import Recipe, overridden, recipe_from
 from groundup.runtime.files import read_json
+from groundup.runtime.lock import load_lock
 from groundup.runtime.progress import printable
-from groundup.runtime.run import load_lock
 from groundup.runtime.store import Store
 from groundup.schema import settings
 

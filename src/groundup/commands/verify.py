@@ -23,8 +23,8 @@ from groundup.artifacts.forgotten import FILE, Forgotten
 from groundup.errors import StoreError
 from groundup.recipe import all_sources
 from groundup.runtime.files import file_digest
+from groundup.runtime.lock import LOCK, load_lock, pinned_places
 from groundup.runtime.progress import printable
-from groundup.runtime.run import LOCK, load_lock, pinned_places
 from groundup.runtime.store import Artifact, Store, changed_files, load_artifact
 
 Check = Callable[[Path], Iterator[str]]

@@ -28,8 +28,9 @@ from groundup.model.hf_io import load_model
 from groundup.recipe import Recipe
 from groundup.runtime.files import read_json, write_json
 from groundup.runtime.job import Job
+from groundup.runtime.lock import load_lock
 from groundup.runtime.progress import say
-from groundup.runtime.run import Run, load_lock
+from groundup.runtime.run import Run
 from groundup.runtime.store import Artifact, Facts, Step
 
 # Raise by hand when the files change.

@@ -18,7 +18,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from starlette.responses import Response
 
-from groundup import __version__
+from groundup._version import __version__
 from groundup.serve.auth import Gate
 from groundup.serve.body_limits import BoundedRoute
 from groundup.serve.errors import ApiError, JSONAnswer, add_handlers

@@ -156,7 +156,7 @@ def open_model(
     """
     from groundup.artifacts.checkpoints import find_model
     from groundup.model.hf_io import load_model
-    from groundup.runtime.run import load_lock
+    from groundup.runtime.lock import load_lock
 
     recipe, found = load_lock(root), find_model(root, which)
     place, number = _machine(device, dtype)
@@ -193,8 +193,8 @@ def _slots(model: Transformer, wanted: int) -> int:
 def _machine(device: str, dtype: str) -> tuple[str, Any]:
     import torch
 
-    if device == "cuda" and not torch.cuda.is_available():
-        raise GroundupError("--device cuda: PyTorch sees no GPU here; use --device cpu")
-    place = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    from groundup.runtime.resources import choose_device
+
+    place = choose_device(device)
     number = dtype if dtype != "auto" else ("bfloat16" if place == "cuda" else "float32")
     return place, {"float32": torch.float32, "bfloat16": torch.bfloat16}[number]

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 from groundup.errors import GroundupError
-from groundup.flow import opened
-from groundup.runtime.run import Run, load_lock
+from groundup.runtime.lock import load_lock
+from groundup.runtime.run import Run
 from groundup.train.hardware import count_processes
 from groundup.train.launch import ERROR, PLANNED, leave_with_parent, train
 from groundup.train.setup import Plan
@@ -47,7 +47,7 @@ def lead(root: Path) -> None:
     """Make the plan for all ranks, under the run's lock, and train."""
     ready = root / "train" / _ready()
     (root / "train" / ERROR).unlink(missing_ok=True)
-    with opened(load_lock(root), root, workers=1) as run:
+    with Run.open(load_lock(root), root, workers=1) as run:
         try:
             plan = _plan(run)
             begin(run, plan)

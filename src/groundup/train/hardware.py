@@ -19,6 +19,7 @@ from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.model.transformer import Transformer
 from groundup.recipe import Train
+from groundup.runtime.resources import choose_device
 from groundup.runtime.workers.map import default_workers
 from groundup.train.flat_params import FlatParameters
 from groundup.train.optimizer import Optimizer
@@ -79,7 +80,7 @@ class Machine:
         torch.set_num_threads(self.threads)
         if self.device != "cuda":
             return
-        if not torch.cuda.is_available():
+        if choose_device() == "cpu":
             raise GroundupError(
                 "this training began on a GPU and there is none here; remove train/machine.json to"
                 " go on without"
@@ -97,7 +98,7 @@ def resolve(config: ModelConfig, train: Train, sequences: int) -> tuple[Machine,
     Raises:
         GroundupError: the batch cannot be shared by the processes, or nothing fits into memory.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device()
     processes = count_processes(train, sequences, device)
     share = sequences // processes
     threads = train.threads if train.threads != "auto" else max(1, default_workers() // processes)

@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
-from torch import cuda
 
 from groundup.artifacts.metrics import Metrics
-from groundup.artifacts.pretrained import Base, find_base
+from groundup.artifacts.pretrained import PretrainedModel, find_pretrained
 from groundup.artifacts.tokens import open_shard
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.model.presets import resolve as resolve_model
 from groundup.recipe import Train
 from groundup.runtime.files import link, read_json, write_json
+from groundup.runtime.lock import write_lock
 from groundup.runtime.progress import say
-from groundup.runtime.run import EXPENSIVE_SECONDS, Run, changed_settings, write_lock
+from groundup.runtime.resources import choose_device
+from groundup.runtime.run import EXPENSIVE_SECONDS, Run, changed_settings
 from groundup.runtime.store import Artifact, Step
 from groundup.schema import decode
 from groundup.train import hardware as machines
@@ -44,6 +45,8 @@ def run(run: Run) -> None:
         GroundupError: there are no tokens, training was stopped or failed.
         ExpensiveError: another key would throw away more than ten minutes of training.
     """
+    # Idle workers would hold memory for as long as training takes.
+    run.workers.close()
     plan = prepare(run)
     if finished(run.root, plan):
         run.reused += 1
@@ -101,14 +104,14 @@ def prepare(run: Run, processes: int = 0) -> Plan:
     )
 
 
-def _base(run: Run) -> Base | None:
-    base = find_base(run.recipe)
+def _base(run: Run) -> PretrainedModel | None:
+    base = find_pretrained(run.recipe)
     if base is not None:
         base.check(run.root)
     return base
 
 
-def _origin(base: Base | None) -> dict[str, str]:
+def _origin(base: PretrainedModel | None) -> dict[str, str]:
     """Return where the first weights come from, as train.json has it."""
     if base is None:
         return {}
@@ -124,7 +127,7 @@ def _token_ids(view: Artifact) -> int:
     return max(Tokenizer.from_file(str(view.path / "tokenizer.json")).get_vocab().values()) + 1
 
 
-def _config(run: Run, view: Artifact, base: Base | None, vocab_size: int) -> ModelConfig:
+def _config(run: Run, view: Artifact, base: PretrainedModel | None, vocab_size: int) -> ModelConfig:
     tokens = sum(
         len(open_shard(view.path / name, vocab_size, check_ids=False))
         for name in view.manifest["files"]
@@ -133,7 +136,7 @@ def _config(run: Run, view: Artifact, base: Base | None, vocab_size: int) -> Mod
     config = (
         base.config
         if base
-        else resolve_model(run.recipe.model, vocab_size, tokens, gpu=cuda.is_available())
+        else resolve_model(run.recipe.model, vocab_size, tokens, gpu=choose_device() == "cuda")
     )
     if (
         Loader(
@@ -191,7 +194,7 @@ def _make_room(run: Run, step: Step) -> None:
     seconds = cost(run.root)
     run.charge_discarded("train", seconds, difference(old.key_parts, step))
     if seconds > EXPENSIVE_SECONDS:
-        run.set_aside("train")
+        run.archive("train")
     else:
         run.store.discard([folder])
 
@@ -294,7 +297,8 @@ def begin(run: Run, plan: Plan) -> None:
     folder = run.root / "train"
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     write_json(folder / MACHINE, dataclasses.asdict(plan.machine))
-    write_lock(run, plan.origin(), **dataclasses.asdict(plan.machine))
+    machine = dataclasses.asdict(plan.machine)
+    write_lock(run.root, run.recipe, machine=machine, weights=plan.origin())
     plan.write(folder)
     _keep_index(run.root / "tokenize", folder)
     found = Checkpoints(run.root, plan.key_parts.key).latest_valid(set_aside=True)
@@ -303,7 +307,6 @@ def begin(run: Run, plan: Plan) -> None:
     changes.note(step, plan.train, plan.steps)
     if plan.base and not any(changes.ledger.events("from")):
         changes.ledger.write("from", step=0, **plan.origin())
-    machine = dataclasses.asdict(plan.machine)
     if [event["machine"] for event in changes.ledger.events("machine")][-1:] != [machine]:
         changes.ledger.write("machine", step=step, machine=machine)
     say(_headline(plan))
