@@ -12,7 +12,7 @@ The public Python API, imported when it is first used:
 
 from typing import TYPE_CHECKING, Any
 
-from groundup._version import __version__
+from groundup._version import __version__ as __version__
 from groundup.errors import GroundupError
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GroundupError",
-    "__version__",
     "load_recipe",
     "make_plan",
     "open_run",

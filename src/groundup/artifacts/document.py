@@ -16,8 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-KINDS = ("books", "wikipedia", "web", "code", "conversations", "text")
-
 # The role of an answer that is the label of a task; every other role is one of a conversation.
 LABEL = "label"
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from groundup.artifacts.document import DOCUMENT, DROPPED, Reject, TableWriter
 from groundup.artifacts.forgotten import Forgotten
+from groundup.artifacts.kinds import KINDS
 from groundup.collect import licenses
 from groundup.collect.digests import Digests, Known
 from groundup.collect.files.archives import Refused
@@ -165,7 +166,7 @@ def _forgotten(
 
 def _projects(source: Source, known: Sequence[Known]) -> dict[str, str]:
     """Return the roots of the projects in a folder of code, with their licenses."""
-    if source.kind != "code":
+    if not KINDS[source.kind].is_code:
         return {}
     found = {}
     for one in known:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.artifacts.corpus import find_documents, tables
+from groundup.artifacts.kinds import is_training
 from groundup.commands.columns import side_by_side
 from groundup.commands.difference import differences
 from groundup.errors import GroundupError
@@ -72,7 +73,7 @@ def _evaluation(roots: tuple[Path, Path]) -> list[str]:
             source.name
             for root in roots
             for source in all_sources(load_lock(root))
-            if source.kind == "evaluation"
+            if not is_training(source.kind)
         }
     )
 

@@ -20,6 +20,7 @@ from groundup.artifacts.checkpoints import best_step, list_checkpoints
 from groundup.artifacts.corpus import find_documents, tables
 from groundup.artifacts.document import matching
 from groundup.artifacts.forgotten import FILE, Forgotten
+from groundup.artifacts.kinds import is_training
 from groundup.errors import StoreError
 from groundup.recipe import all_sources
 from groundup.runtime.files import file_digest
@@ -153,7 +154,7 @@ def check_accounted(root: Path) -> Iterator[str]:
         ids = _ids(shard.path / "documents.parquet")
         if len(pc.unique(ids)) != len(ids):
             yield f"{shard.name}: two documents have one id"
-        if shard.facts.get("kind") == "evaluation":
+        if not is_training(shard.facts.get("kind", "")):
             continue
         after = refined.get(shard.name)
         if after is None:
@@ -221,7 +222,7 @@ def check_contamination(root: Path) -> Iterator[str]:
     tests = [
         shard
         for shard in artifacts(root, "collect", "collect/shard")
-        if shard.facts.get("kind") == "evaluation"
+        if not is_training(shard.facts.get("kind", ""))
     ]
     allowed = load_lock(root).refine.allowed_overlap
     folders = [(shard.name, shard.path) for shard in shards]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.artifacts.checkpoints import find_checkpoint, trained_on
+from groundup.artifacts.kinds import is_training
 from groundup.errors import GroundupError
 from groundup.evaluate import benchmarks, speed
 from groundup.evaluate import next_passage as passages
@@ -93,9 +94,7 @@ def run(run: Run) -> None:
 
 
 def _model_job(run: Run, checkpoint: Artifact, tokens: Artifact, files: Mapping[str, Path]) -> Job:
-    kinds = {
-        source.name: source.kind for source in run.recipe.source if source.kind != "evaluation"
-    }
+    kinds = {source.name: source.kind for source in run.recipe.source if is_training(source.kind)}
     # Benchmarks enter by their bytes, under names without folders.
     wanted = {
         name: value for name, value in settings(run.recipe.evaluate).items() if name != "benchmarks"

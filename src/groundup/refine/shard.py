@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import Array, lengths, mask, replace_rows, text_buffers
 from groundup.artifacts.document import DOCUMENT, DROPPED, TableWriter, read_batches
+from groundup.artifacts.kinds import KINDS
 from groundup.recipe import Personal
 from groundup.refine.clean.clean import USUAL, clean_texts, clean_turns
 from groundup.refine.clean.whitespace import fold
@@ -30,7 +31,6 @@ from groundup.refine.filter.c4_lines import prose_lines
 from groundup.refine.filter.filters import NONE, Bounds, Thresholds, judge, score_bounds
 from groundup.refine.filter.rules import CUTTING
 from groundup.refine.lines.line_index import Sketch
-from groundup.refine.lines.lines import KINDS as LINE_KINDS
 from groundup.refine.out_of_core.corpus import id_numbers
 from groundup.refine.out_of_core.row_file import Spool
 from groundup.refine.stats.shard_stats import Quality, column_count
@@ -75,7 +75,9 @@ class _Output:
                 hashes=spool("hashes", np.uint8, 16),
                 sizes=spool("sizes", np.uint32),
                 quality=Quality(bounds, spool("bins", np.uint8, column_count(bounds))),
-                lines=stack.enter_context(Sketch(folder)) if kind in LINE_KINDS else None,
+                lines=stack.enter_context(Sketch(folder))
+                if KINDS[kind].has_boilerplate_lines
+                else None,
             )
 
     def save(self) -> None:
@@ -155,7 +157,7 @@ def refine_shard(
 def _clean(batch: pa.RecordBatch, kind: str, personal: Personal, output: _Output) -> pa.RecordBatch:
     texts = pc.fill_null(batch.column("text"), "")
     output.bytes_in += int(lengths(texts).sum(dtype=np.int64))
-    cleaned = clean_texts(texts, np.full(len(batch), kind == "code"), personal)
+    cleaned = clean_texts(texts, np.full(len(batch), KINDS[kind].is_code), personal)
     output.changed += cleaned.changed
     output.quality.cleaned(texts, cleaned.texts)
     batch = _with(batch, text=cleaned.texts, turns=clean_turns(batch.column("turns"), personal))
@@ -167,7 +169,7 @@ def _clean(batch: pa.RecordBatch, kind: str, personal: Personal, output: _Output
 def _named(
     batch: pa.RecordBatch, kind: str, languages: Sequence[str], output: _Output
 ) -> pa.RecordBatch:
-    if len(batch) and kind != "code":
+    if len(batch) and not KINDS[kind].is_code:
         return _spoken(batch, languages, output)
     if len(batch):
         output.quality.filtering(batch.column("language"))

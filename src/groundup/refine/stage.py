@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from groundup.artifacts.kinds import KINDS
 from groundup.errors import StoreError
 from groundup.refine.decontaminate.contamination import (
     CONTAMINATED,
@@ -20,7 +21,6 @@ from groundup.refine.dedup.duplicates import EXACT, NEAR, find_duplicates
 from groundup.refine.dedup.incremental import Earlier
 from groundup.refine.filter.filters import applicable, check_filters, thresholds_for
 from groundup.refine.filter.rules import RULE_SETS
-from groundup.refine.lines.lines import KINDS as LINE_KINDS
 from groundup.refine.lines.repeated_lines import BOILERPLATE, find_boilerplate
 from groundup.refine.shard import refine_shard
 from groundup.refine.split.split import split_documents
@@ -111,7 +111,7 @@ def _rejected(collected: Sequence[Artifact]) -> dict[str, Counter[str]]:
 
 
 def _is_evaluation(collected: Artifact) -> bool:
-    return bool(collected.facts["kind"] == "evaluation")
+    return KINDS[collected.facts["kind"]].role == "evaluation"
 
 
 def _duplicates_job(run: Run, shards: Sequence[Artifact]) -> Job:
@@ -165,7 +165,7 @@ def _lines(run: Run, shards: Sequence[Artifact], duplicates: Artifact) -> dict[s
     has them.
     """
     fewest, kinds = run.recipe.refine.repeated_lines, _kinds(shards)
-    looked = [shard for shard in shards if shard.facts["kind"] in LINE_KINDS]
+    looked = [shard for shard in shards if KINDS[shard.facts["kind"]].has_boilerplate_lines]
     if not fewest or not looked:
         return {}
     step = Step(
@@ -318,14 +318,14 @@ def _shard_job(run: Run, collected: Artifact) -> Job:
     refine, root = run.recipe.refine, run.recipe.root
     kind = collected.facts["kind"]
     filters = applicable(refine.filters, kind)
-    languages = list(refine.languages) if kind != "code" else []
+    languages = list(refine.languages) if not KINDS[kind].is_code else []
     code = {name: code_digest(name, root, "filter") for name in filters if name not in RULE_SETS}
     own = thresholds_for(filters, kind, refine.thresholds)
     settings = {
         "languages": languages,
         "filters": filters,
         "code": code,
-        "personal": refine.personal.actions(kind == "code"),
+        "personal": refine.personal.actions(KINDS[kind].is_code),
     }
     step = Step(
         "refine/shard",

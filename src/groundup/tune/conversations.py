@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from groundup.artifacts.corpus import VERDICTS, RefinedShard, refined_shards
 from groundup.artifacts.document import read_batches
+from groundup.artifacts.kinds import KINDS
 from groundup.errors import GroundupError
 from groundup.runtime.run import Run
 from groundup.runtime.store import Artifact
@@ -92,7 +93,7 @@ def of_run(run: Run) -> Material:
     wanted = [
         source.name
         for source in run.recipe.source
-        if source.kind == "conversations" and (not asked or source.name in asked)
+        if KINDS[source.kind].has_turns and (not asked or source.name in asked)
     ]
     if not wanted:
         raise GroundupError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from groundup.artifacts.document import Document, Reject
+from groundup.artifacts.kinds import KINDS
 from groundup.collect.files.formats import ADVICE, UNREADABLE, format_of
 from groundup.collect.files.streams import DamagedError, Item
 from groundup.collect.readers.arc import read_arc
@@ -94,7 +95,7 @@ def _dispatch(item: Item, source: Source) -> Iterator[Document | Reject]:
     if form == "empty":
         item.stream.read(1)  # What is cut off before its first byte says so here.
         yield Reject("empty")
-    elif source.kind == "code":
+    elif KINDS[source.kind].is_code:
         yield from _code(item, source, form)
     elif form in UNREADABLE:
         yield Reject(

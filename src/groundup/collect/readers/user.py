@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.artifacts.document import Document, Reject
+from groundup.artifacts.kinds import KINDS
 from groundup.collect.deadline import TooLongError, deadline
 from groundup.collect.files.streams import DamagedError, Item
 from groundup.collect.readers.conversations import conversations
@@ -38,7 +39,7 @@ def _read(name: str, function: Function, item: Item, source: Source) -> Iterator
     place of them lists a record.
     """
     rows = _rows(name, function, item)
-    if source.kind in ("conversations", "tuning"):
+    if KINDS[source.kind].has_turns:
         yield from conversations(rows, item)
     else:
         yield from (

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import Array
+from groundup.artifacts.kinds import KINDS
 from groundup.refine.filter.statistics import Statistics
 
-PROSE = ("books", "wikipedia", "web", "text")
+PROSE = tuple(name for name, kind in KINDS.items() if kind.is_prose)
 # The rule set that takes lines out of a page.
 CUTTING = "c4_lines"
 

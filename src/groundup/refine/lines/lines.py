@@ -20,9 +20,6 @@ from groundup.refine.clean.unicode_classes import (
 )
 from groundup.refine.dedup.minhash import mix, unique
 
-# Kinds in which a repeated line is boilerplate. In code `return None` is none, nor "Yes, please."
-# in a conversation, nor "CHAPTER I" in a book.
-KINDS = ("wikipedia", "web", "text")
 # A plain word is letters only, but for punctuation around it; a character of a script without
 # spaces is half a word. Of the repeated lines of real pages those below six are mostly headings and
 # code, from six on mostly boilerplate (docs/experiments.md).

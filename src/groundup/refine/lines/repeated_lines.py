@@ -21,9 +21,10 @@ import pyarrow as pa
 from groundup.artifacts.arrays import Array, lengths, text_buffers
 from groundup.artifacts.corpus import remove_spans
 from groundup.artifacts.document import DROPPED, TableWriter
+from groundup.artifacts.kinds import KINDS
 from groundup.refine.dedup.minhash import words
 from groundup.refine.lines.line_index import counted, rows_with
-from groundup.refine.lines.lines import KINDS, cuts_of, find_lines
+from groundup.refine.lines.lines import cuts_of, find_lines
 from groundup.refine.out_of_core.corpus import Corpus
 from groundup.refine.out_of_core.row_file import Spool
 from groundup.refine.out_of_core.scratch import Scratch
@@ -96,7 +97,7 @@ def find_boilerplate(
     ):
         kept = scratch.kept(corpus, [duplicates])
         for number, source in enumerate(corpus.names):
-            if kinds[source] in KINDS:
+            if KINDS[kinds[source]].has_boilerplate_lines:
                 own = [place for place, its in enumerate(corpus.source_of_shard) if its == number]
                 masks = [kept[corpus.spans[place]] for place in own]
                 sources[source] = _source(

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from groundup.artifacts.kinds import is_training
 from groundup.errors import SourceError
 from groundup.recipe import Source
 from groundup.refine.stats.distributions import lost_share
@@ -42,7 +43,7 @@ def check_losses(run: Run, sources: Mapping[str, Any], rejected: Mapping[str, Co
             of others.
     """
     found: dict[str, str] = {}
-    for source in (one for one in run.recipe.source if one.kind != "evaluation"):
+    for source in (one for one in run.recipe.source if is_training(one.kind)):
         most = (
             run.recipe.refine.most_dropped if source.most_dropped == "auto" else source.most_dropped
         )
