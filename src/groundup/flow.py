@@ -94,11 +94,17 @@ def run_one(root: Path, name: str, recipe: Recipe | None = None, redo: Sequence[
     Args:
         recipe: instead of the recipe that the run was made by.
     """
-    with Run.open(recipe or load_lock(root), root, redo, workers=1) as run, run.stage(name):
+    with Run.open(recipe or load_lock(root), root, redo, workers=1) as run:
+        run_stage(run, name)
+    return run
+
+
+def run_stage(run: Run, name: str) -> None:
+    """Run a stage of an opened run; a second time if --redo names it and it was fresh."""
+    with run.stage(name):
         STAGES[name](run)
         if run.reset_for_redo(name):
             STAGES[name](run)
-    return run
 
 
 def check_stages(*names: str) -> None:

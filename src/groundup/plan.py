@@ -28,7 +28,7 @@ from groundup.artifacts.kinds import KINDS
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.model.presets import resolve
-from groundup.recipe import Export, Recipe, Source
+from groundup.recipe import Export, Recipe, Source, all_sources
 from groundup.runtime.files import read_json, write_json
 from groundup.runtime.resources import choose_device, device_memory
 from groundup.runtime.run import Run
@@ -239,7 +239,8 @@ def _tuning_text(recipe: Recipe) -> float:
     """
     tune = recipe.tune
     if tune.data:
-        return _sizes(tune.source(), recipe.root)[1]
+        # The tuning data is the last of all sources.
+        return _sizes(all_sources(recipe)[-1], recipe.root)[1]
     conversations = [source for source in recipe.source if KINDS[source.kind].has_turns]
     return sum(
         _sizes(source, recipe.root)[1]

@@ -21,7 +21,7 @@ from tests.helpers.sites import Reply, Seen, Site, page, redirect, serving
 
 from groundup.artifacts.document import Document
 from groundup.collect import sources as places
-from groundup.collect.files.streams import DamagedError, item_of
+from groundup.collect.files.streams import DamagedError, item_from_bytes
 from groundup.collect.readers.registry import read_item
 from groundup.collect.scrape import crawler as visits
 from groundup.collect.scrape import sitemaps
@@ -71,7 +71,8 @@ def _texts(listing: Listing) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for file in listing.files:
         for one in read_item(
-            item_of(gzip.decompress(file.path.read_bytes()), file.origin), Source("x", "web")
+            item_from_bytes(gzip.decompress(file.path.read_bytes()), file.origin),
+            Source("x", "web"),
         ):
             if isinstance(one, Document):
                 found.setdefault(one.group, []).append(one.text.split("\n")[0].split(".")[0])

@@ -167,7 +167,7 @@ SETTINGS: dict[str, tuple[str, set[str]]] = {
     "evaluate.passages": ("4", {"evaluate", "report"}),
     "evaluate.sample_tokens": ("6", {"evaluate", "report"}),
     "tune.method": ("lora", TUNED),
-    "tune.data": ('"raw/talk/talk.jsonl"', TUNED),
+    "tune.data": ('"raw/talk/talk.jsonl"', TUNED | {"collect"}),
     "tune.epochs": ("2", TUNED),
     "tune.learning_rate": ("0.001", TUNED),
     "tune.batch_tokens": ("512", TUNED),

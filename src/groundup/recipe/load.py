@@ -10,27 +10,32 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import RecipeError
-from groundup.recipe.source import Source, default_name
+from groundup.recipe.source import TUNING, Source, default_name
 from groundup.recipe.tables import Recipe
 from groundup.schema import decode, override, settings
 
 
 def all_sources(recipe: Recipe) -> tuple[Source, ...]:
-    """Return the sources of a recipe, and the benchmarks that are files: training text is held
-    against those too.
+    """Return what is collected: the sources of a recipe, its benchmark files, and the tuning data.
+
+    Training text is compared with the benchmarks; the tuning data are the last source, if any.
     """
-    found = list(recipe.source)
+    sources = list(recipe.source)
     for path in recipe.evaluate.benchmarks:
-        names = {source.name for source in found}
-        if path not in names:
-            name = default_name(path)
-            free = next(
-                name + end
-                for end in ("", *(f"-{n}" for n in range(2, len(names) + 3)))
-                if name + end not in names
-            )
-            found.append(Source(path, "evaluation", free))
-    return tuple(found)
+        if path not in {source.name for source in sources}:
+            sources.append(Source(path, "evaluation", _free_name(default_name(path), sources)))
+    tune = recipe.tune
+    if tune.data and tune.method != "none":
+        name = _free_name(TUNING, sources)
+        sources.append(Source(tune.data, TUNING, name, columns=tune.columns))
+    return tuple(sources)
+
+
+def _free_name(name: str, sources: Sequence[Source]) -> str:
+    """Return `name`, or `name-2`, `name-3`, ... if a source is called so."""
+    taken = {source.name for source in sources}
+    names = (name, *(f"{name}-{n}" for n in range(2, len(taken) + 3)))
+    return next(free for free in names if free not in taken)
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

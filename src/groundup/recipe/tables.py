@@ -286,10 +286,6 @@ class Tune:
             'columns are two, such as ["text", "label"]',
         )
 
-    def source(self) -> Source:
-        """Return the source that the collector reads the data from."""
-        return Source(self.data, TUNING, TUNING, columns=self.columns)
-
 
 @dataclass(frozen=True, slots=True)
 class Export:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import ExpensiveError, GroundupError
-from groundup.recipe import Recipe, Source
+from groundup.recipe import Recipe
 from groundup.runtime.job import Job
 from groundup.runtime.ledger import Ledger
 from groundup.runtime.lock import locked
@@ -163,20 +163,6 @@ class Run:
                 shown.add(job.size)
         return artifacts
 
-    def collect(self, source: Source, stage: str) -> list[Artifact]:
-        """Return the documents of one more source, as artifacts that `stage` has to name in its
-        view.
-
-        The one door between two rooms: what a stage reads beside the sources of the recipe comes in
-        through the collector.
-
-        Raises:
-            SourceError: the source cannot be found.
-        """
-        from groundup.collect.stage import collect_source
-
-        return collect_source(self, source, stage)
-
     def guard(self, stage: str, steps: Sequence[Step], building: bool = True) -> None:
         """Stop before more than ten minutes of work of a stage is discarded; else plan the steps.
 
@@ -248,10 +234,10 @@ def make_workers(recipe: Recipe, root: Path, count: int | None, ray: str) -> Wor
             "workers are counted on this machine, or are those of a Ray cluster: give one of"
             " the two"
         )
-    from groundup.runtime.workers.ray import Cluster, shared_places
+    from groundup.runtime.workers.ray import RayPool, shared_places
 
     libraries = ("python", "groundup", *DATA_LIBRARIES)
-    return Workers(pool=Cluster(ray, Store(root).staging, shared_places(recipe), libraries))
+    return Workers(pool=RayPool(ray, Store(root).staging, shared_places(recipe), libraries))
 
 
 def _supersedes(new: Step | None, old: Artifact) -> bool:

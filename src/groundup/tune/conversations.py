@@ -16,6 +16,7 @@ from groundup.artifacts.corpus import VERDICTS, RefinedShard, refined_shards
 from groundup.artifacts.document import read_batches
 from groundup.artifacts.kinds import KINDS
 from groundup.errors import GroundupError
+from groundup.recipe import TUNING
 from groundup.runtime.run import Run
 from groundup.runtime.store import Artifact
 from groundup.tune.data import LeftOut, Talk
@@ -66,21 +67,24 @@ class Material:
 
 
 def of_file(run: Run) -> tuple[Material, list[Artifact]]:
-    """Return the data that [tune] names, and their artifacts, which the view has to name.
+    """Return the collected data that [tune] names, and their artifacts.
+
+    The view `tune` names the artifacts too: they must outlive a collect that no longer names them.
 
     Raises:
-        SourceError: there is no such file.
+        GroundupError: the data are not collected.
     """
-    found = run.collect(run.recipe.tune.source(), "tune")
-    inputs = {f"data {artifact.name}": artifact.content for artifact in found}
-    return (
-        Material(
-            Path(run.recipe.tune.data).name,
-            collected=[artifact.path for artifact in found],
-            inputs=inputs,
-        ),
-        found,
-    )
+    view = run.store.view("collect")
+    entries = view.manifest["artefacts"] if view is not None else []
+    shards = [artifact for entry in entries if (artifact := run.store.artifact(entry)) is not None]
+    shards = [shard for shard in shards if shard.facts["kind"] == TUNING]
+    if not shards:
+        raise GroundupError(
+            f"{run.root / 'collect'}: the tuning data are missing; run with --redo collect"
+        )
+    inputs = {f"data {shard.name}": shard.content for shard in shards}
+    folders = [shard.path for shard in shards]
+    return Material(Path(run.recipe.tune.data).name, collected=folders, inputs=inputs), shards
 
 
 def of_run(run: Run) -> Material:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from groundup.artifacts.document import Document, Reject
 from groundup.artifacts.kinds import KINDS
-from groundup.collect.files.formats import ADVICE, UNREADABLE, format_of
+from groundup.collect.files.formats import ADVICE, UNREADABLE, detect_format
 from groundup.collect.files.streams import DamagedError, Item
 from groundup.collect.readers.arc import read_arc
 from groundup.collect.readers.books import read_books
@@ -91,7 +91,7 @@ def read_item(
 
 
 def _dispatch(item: Item, source: Source) -> Iterator[Document | Reject]:
-    form = format_of(item.name, item.head)
+    form = detect_format(item.name, item.head)
     if form == "empty":
         item.stream.read(1)  # What is cut off before its first byte says so here.
         yield Reject("empty")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from groundup.artifacts.arrays import Array, Number, Texts, kernel
+from groundup.artifacts.arrays import Array, Texts
 from groundup.refine.clean.unicode_classes import (
     CODE_POINTS,
     UNSPACED,
@@ -19,6 +19,7 @@ from groundup.refine.clean.unicode_classes import (
     code_point,
 )
 from groundup.refine.dedup.minhash import mix, unique
+from groundup.refine.kernels import Number, kernel
 
 # A plain word is letters only, but for punctuation around it; a character of a script without
 # spaces is half a word. Of the repeated lines of real pages those below six are mostly headings and

@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from groundup.artifacts.arrays import Array, kernel, text_buffers
+from groundup.artifacts.arrays import Array, text_buffers
 from groundup.artifacts.corpus import Cuts, read_rows
 from groundup.refine.dedup.minhash import SHINGLE_WORDS, shingle_sets
+from groundup.refine.kernels import kernel
 from groundup.refine.out_of_core.row_file import Spool
 
 # Rows that a step looks at in one go: 2 MB for a number of each.
