@@ -22,9 +22,8 @@ import tokenizers
 from tokenizers import pre_tokenizers
 
 from groundup.artifacts.checkpoints import find_model
-from groundup.artifacts.pretokenizers import splitter_parts
 from groundup.artifacts.tokenizer import CONFIG as TOKENIZER_CONFIG
-from groundup.artifacts.tokenizer import END, FILE, PROBES, Tokenizer
+from groundup.artifacts.tokenizer import END, FILE, PROBES, Tokenizer, splitter_parts
 from groundup.errors import GroundupError, RecipeError
 from groundup.model.config import ModelConfig
 from groundup.model.hf_io import CONFIG, check_weights, read_config, read_table, weight_files
