@@ -149,7 +149,7 @@ def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> P
         config = resolve(recipe.model, vocabulary, tokens, device == "cuda")
     figures["parameters"] = Estimate(config.parameter_count(), "", "counted")
     figures |= _space(recipe, config, figures)
-    problems = [*_too_large(figures, device, root), *_missing_packages(recipe, base)]
+    problems = [*_too_large(figures, device, root), *missing_packages(recipe, base)]
     if not problems:
         figures |= _training(recipe, config, figures, device)
         figures |= _time(figures, config, price)
@@ -372,14 +372,14 @@ def _too_large(figures: Estimates, device: str, root: Path) -> list[str]:
     return problems
 
 
-def _missing_packages(recipe: Recipe, base: PretrainedModel | None) -> list[str]:
+def missing_packages(recipe: Recipe, base: PretrainedModel | None = None) -> list[str]:
     """Return what the last stages lack, which would else be found after the training."""
     if "gguf" not in recipe.export.formats:
         return []
     if base is not None and not base.tokenizer.splitter:
         return [
-            "[export] formats name gguf, and llama.cpp has no splitter like that of the tokenizer in"
-            f" {base.path}; leave gguf out"
+            "[export] formats name gguf, and llama.cpp has no splitter like that of the tokenizer"
+            f" in {base.path}; leave gguf out"
         ]
     if importlib.util.find_spec("gguf") is None:
         return [

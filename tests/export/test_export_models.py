@@ -243,11 +243,11 @@ def test_a_run_without_the_package_says_so(run: Run, monkeypatch: pytest.MonkeyP
 def test_a_plan_finds_the_missing_package_before_the_training(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert plan._missing(run.recipe) == []
+    assert plan.missing_packages(run.recipe) == []
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    (problem,) = plan._missing(run.recipe)
+    (problem,) = plan.missing_packages(run.recipe)
     assert "pip install 'groundup[export]'" in problem
-    assert plan._missing(opened_for(run.root, "hf").recipe) == []
+    assert plan.missing_packages(opened_for(run.root, "hf").recipe) == []
 
 
 def opened_for(root: Path, *formats: str) -> Run:

@@ -73,7 +73,7 @@ def test_one_byte_that_changes_no_document_stops_at_collect(run_copy: Path) -> N
     """Inputs are contents: a license text after the end of a book is read again, and nothing
     follows from it.
     """
-    flip(run_copy.parent / "raw" / "books" / "book03.txt", b"license text", b"license tixt")
+    flip(run_copy.parent / "raw" / "books" / "book03.txt", b"licence text", b"licence tixt")
     assert stages_that_ran(run_copy) == {"collect", "report"}
 
 

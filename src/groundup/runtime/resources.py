@@ -31,7 +31,7 @@ DATA_LIBRARIES = (
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of groundup, Python and the installed libraries that decide the output."""
+    """Return the versions of groundup, Python and the libraries that decide the output."""
     installed = {"groundup": __version__, "python": platform.python_version()}
     for name in ("torch", *DATA_LIBRARIES):
         try:

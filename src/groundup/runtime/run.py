@@ -184,7 +184,7 @@ class Run:
             self.store.write_plan(stage, plan | keys)
 
     def charge_discarded(self, stage: str, seconds: float, reason: str) -> None:
-        """Count work of `stage` that is about to be lost; raise ExpensiveError beyond ten minutes."""
+        """Count work of `stage` that will be lost; raise ExpensiveError beyond ten minutes."""
         if self.allow_discard:
             return
         total = self.store.discarded_seconds(stage) + seconds
@@ -217,7 +217,7 @@ class Run:
             self.ledger.write("aside", stage=stage, to=archived.name)
 
     def discard_planned(self, stage: str, step: str | None = None) -> None:
-        """Delete the artifacts of a stage (or of one of its steps), so that they are built again."""
+        """Delete the artifacts of a stage, or of one of its steps; they are built again."""
         for kind, names in self.store.plan(stage).items():
             if step in (None, kind):
                 self.store.discard(

@@ -259,7 +259,7 @@ class Store:
     def build(
         self, step: Step, function: Callable[..., Facts], arguments: Mapping[str, Any]
     ) -> Artifact:
-        """Run `function(folder, **arguments)` in a staging folder and commit what it wrote there."""
+        """Run `function(folder, **arguments)` in a staging folder and commit what it wrote."""
         start = time.perf_counter()
         with self.stage() as folder:
             facts = function(folder, **arguments)
@@ -371,7 +371,7 @@ class Store:
             path.unlink(missing_ok=True)
 
     def discard(self, folders: Iterable[Path]) -> None:
-        """Delete folders of the run; each is renamed first, so that a kill leaves no half of one."""
+        """Delete folders of the run; each is renamed first, so a kill leaves no half of one."""
         for path in folders:
             with contextlib.suppress(FileNotFoundError):
                 trash = self.staging / f"trash-{uuid.uuid4().hex[:12]}"
