@@ -26,8 +26,7 @@ import psutil
 
 from groundup.artifacts.kinds import KINDS
 from groundup.errors import GroundupError
-from groundup.model.config import ModelConfig
-from groundup.model.presets import resolve
+from groundup.model.config import ModelConfig, resolve
 from groundup.recipe import Export, Recipe, Source, all_sources
 from groundup.runtime.files import read_json, write_json
 from groundup.runtime.resources import choose_device, device_memory
@@ -136,7 +135,7 @@ def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> P
         GroundupError: a source is missing, a filter is unknown, the model's sizes do not fit
             together, or the base model cannot be used.
     """
-    from groundup.refine.filter.filters import check_filters
+    from groundup.refine.filter.apply import check_filters
 
     check_filters(recipe.refine.filters, recipe.refine.thresholds)
     root = root or Path.cwd() / "runs" / recipe.name

@@ -568,7 +568,7 @@ def test_chunks_suit_the_model() -> None:
     """A larger model reads less of a prompt in one step, within bounds; nothing but its size
     decides.
     """
-    from groundup.model.presets import resolve
+    from groundup.model.config import resolve
     from groundup.recipe import Model
 
     sizes = [

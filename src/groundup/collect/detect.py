@@ -23,13 +23,16 @@ from groundup.collect.files.formats import (
 )
 from groundup.collect.files.globs import Selection
 from groundup.collect.files.streams import DamagedError, Item
-from groundup.collect.licenses import is_license_file
-from groundup.collect.readers.chat_layouts import find_turns
-from groundup.collect.readers.code import DATASET_KEYS
-from groundup.collect.readers.code_languages import DOCS, language_of
-from groundup.collect.readers.conversations import is_irc, is_row
-from groundup.collect.readers.paragraphs import margin_of
-from groundup.collect.readers.records import FORMATS, read_records
+from groundup.collect.readers.books import has_wrapped_lines
+from groundup.collect.readers.chat_layouts import find_messages
+from groundup.collect.readers.code import (
+    CODE_RECORD_KEYS,
+    DOC_LANGUAGES,
+    is_license_file,
+    language_of,
+)
+from groundup.collect.readers.conversations import is_irc, is_message_row
+from groundup.collect.readers.records import RECORD_FORMATS, read_records
 from groundup.collect.readers.text import TEXT_KEYS, first_text
 
 # Members of an archive that are looked at before it is judged.
@@ -154,7 +157,7 @@ def guess_item(item: Item) -> Detection:
         return _guess_xml(item, form)
     if form in UNREADABLE or form == "empty":
         return Detection(None, form, _unread(form))
-    if form in FORMATS:
+    if form in RECORD_FORMATS:
         return _guess_records(item, form)
     return _guess_text(item)
 
@@ -178,7 +181,7 @@ def _unread(form: str) -> str:
 def _guess_records(item: Item, form: str) -> Detection:
     records = [
         record
-        for _, record in islice(_safely(read_records(item, form)), 3)
+        for _, record in islice(_safely(read_records(item)), 3)
         if not isinstance(record, Reject)
     ]
     if not records:
@@ -189,9 +192,9 @@ def _guess_records(item: Item, form: str) -> Detection:
         _EVALUATION_NAME.search(_words(item.origin)) and not (texts and _has_address(first))
     ):
         return Detection("evaluation", form, "evaluation items")
-    if all(find_turns(record) or is_row(record) for record in records):
+    if all(find_messages(record) or is_message_row(record) for record in records):
         return Detection("conversations", form, "turns by speaker")
-    if len(keys & DATASET_KEYS) > 1 and first_text(first, ("content", "code", "text")):
+    if len(keys & CODE_RECORD_KEYS) > 1 and first_text(first, ("content", "code", "text")):
         return Detection("code", form, "source files as records")
     if texts:
         return Detection(
@@ -223,7 +226,7 @@ def _safely(records: Iterable[Any]) -> Iterable[Any]:
 
 def _guess_text(item: Item) -> Detection:  # noqa: PLR0911 - a table of cases
     language = language_of(item.name, item.head)
-    if language and language not in DOCS:
+    if language and language not in DOC_LANGUAGES:
         return Detection("code", "text", f"source code in {language}")
     if (
         is_license_file(item.name)
@@ -240,7 +243,7 @@ def _guess_text(item: Item) -> Detection:  # noqa: PLR0911 - a table of cases
         return Detection("books", "text", "Project Gutenberg books")
     if wikitext_share(head) >= _WIKITEXT_SHARE:
         return Detection("wikipedia", "text", "pages of wikitext")
-    if len(item.head) > _BOOK_BYTES and margin_of(head):
+    if len(item.head) > _BOOK_BYTES and has_wrapped_lines(head):
         return Detection(hint(item.origin) or "books", "text", "long plain text with wrapped lines")
     return Detection(hint(item.origin) or "text", "text", "plain text")
 

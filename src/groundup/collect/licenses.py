@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from groundup.collect.readers.code_languages import DOCS, language_of
+from groundup.collect.readers.code import is_license_file
 
 # Names in the SPDX list; the first pattern that a text holds decides, so the narrower stand first.
 _SIGNS = (
@@ -49,9 +49,6 @@ _SIGNS = (
     ),
 )
 _COMPILED = tuple((name, re.compile(sign, re.MULTILINE)) for name, sign in _SIGNS)
-_LICENSE_FILE = re.compile(
-    r"(?:un)?licen[cs]e(?:s)?(?:[-.]\w+)*|copying(?:[-.]\w+)*|copyright", re.IGNORECASE
-)
 _PACKAGED = re.compile(r"(.*!)/(?:.*/)?usr/share/doc/[^/]+/copyright")
 _MARKERS = frozenset(
     "setup.py setup.cfg pyproject.toml package.json cargo.toml go.mod makefile cmakelists.txt"
@@ -73,16 +70,6 @@ def detect_license(text: str) -> str:
         if (match := sign.search(joined) or sign.search(lines))
     ]
     return min(found)[2] if found else ""
-
-
-def is_license_file(path: str) -> bool:
-    """Return whether a path is that of a licence: `LICENSE.md`, `COPYING`, but not `license.py`, a
-    program about them.
-    """
-    name = path.rpartition("/")[2]
-    # LICENSE.ru is a translation, license.rb a program.
-    program = language_of(name) not in ("", *DOCS) and not name[:7].isupper()
-    return not program and _LICENSE_FILE.fullmatch(name) is not None
 
 
 def project_roots(paths: Iterable[str]) -> frozenset[str]:

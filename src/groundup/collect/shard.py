@@ -28,12 +28,12 @@ from groundup.collect.files.streams import DamagedError, Item, read_all
 from groundup.collect.licenses import (
     archive_project,
     detect_license,
-    is_license_file,
     project_licenses,
     project_root,
 )
+from groundup.collect.readers.code import is_license_file
 from groundup.collect.readers.registry import Reader, read_item
-from groundup.collect.readers.user import own_reader
+from groundup.collect.readers.user import user_reader
 from groundup.recipe import Source
 from groundup.runtime.store import Facts
 
@@ -124,7 +124,7 @@ def collect_shard(
     Raises:
         SourceError: a file is not what was hashed any more.
     """
-    reader = own_reader(source.reader, root or Path()) if source.reader else None
+    reader = user_reader(source.reader, root or Path()) if source.reader else None
     with ExitStack() as stack:
         documents = stack.enter_context(TableWriter(folder / "documents.parquet", DOCUMENT))
         dropped = stack.enter_context(TableWriter(folder / "dropped.parquet", DROPPED))

@@ -18,11 +18,12 @@ from groundup.artifacts.kinds import KINDS
 from groundup.collect import licenses
 from groundup.collect.digests import Digests, Known
 from groundup.collect.files.archives import Refused
+from groundup.collect.readers.code import is_license_file
 from groundup.collect.shard import Output, collect_shard, facts
 from groundup.collect.sharding import Shard, cut
 from groundup.collect.sources import Listing, RawFile, list_source
 from groundup.errors import SourceError, StoreError
-from groundup.recipe import TUNING, Source, all_sources
+from groundup.recipe import Source, all_sources
 from groundup.runtime.job import Job
 from groundup.runtime.lock import pinned_places, write_lock
 from groundup.runtime.progress import say
@@ -43,7 +44,7 @@ def run(run: Run) -> None:
     """
     sources = all_sources(run.recipe)
     artifacts = run.build("collect", _jobs_of(run, sources), "collecting")
-    texts = [source for source in sources if source.kind != TUNING]
+    texts = [source for source in sources if KINDS[source.kind].role != "tuning"]
     _report(texts, artifacts, run.allow_discard)
     _publish(run, artifacts)
 
@@ -65,7 +66,7 @@ def collect_tuning(run: Run) -> None:
             raise StoreError(
                 f"{run.root / 'collect'}: missing or damaged; `groundup run` builds it"
             )
-        if shard.facts["kind"] != TUNING:
+        if KINDS[shard.facts["kind"]].role != "tuning":
             table = shard.manifest
             step = Step(STEP, shard.name, table["version"], table["settings"], table["inputs"])
             others.append(Job(step, collect_shard, {}))  # In the store: never built again.
@@ -192,7 +193,7 @@ def _projects(source: Source, known: Sequence[Known]) -> dict[str, str]:
         return {}
     found = {}
     for one in known:
-        if licenses.is_license_file(one.file.origin):
+        if is_license_file(one.file.origin):
             with one.file.path.open("rb") as file:
                 found[one.file.origin] = licenses.detect_license(
                     file.read(licenses.LICENSE_BYTES).decode("utf-8", "replace")

@@ -40,7 +40,7 @@ from groundup.engines.request import (
 from groundup.engines.slot_cache import SlotCache
 from groundup.model.config import ModelConfig
 from groundup.model.cross_entropy import chunks
-from groundup.model.sampling import Drawing, choose
+from groundup.model.sampling import SequenceSampler, sample
 from groundup.model.transformer import Transformer
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class SequenceState:
         request.check(config.context, config.vocab_size)
         self.prompt, self.params = request.prompt_token_ids, request.params
         self.handle = RequestHandle()
-        self.sampler = Drawing(self.params, self.params.seed, config.vocab_size, device)
+        self.sampler = SequenceSampler(self.params, self.params.seed, config.vocab_size, device)
         self.output = OutputProcessor(self.params.stop, byte_strings)
         self.slot = self.num_computed_tokens = 0
         self.hidden_D: Tensor | None = None
@@ -108,7 +108,7 @@ class SequenceState:
             self.finish("stop")
         else:
             self._last_token, self.remaining = token_id, self.remaining - 1
-            self.sampler.saw(token_id)
+            self.sampler.accept(token_id)
             self.output.add(token_id, logprob)
             if self.output.stopped:
                 self.finish("stop")
@@ -292,9 +292,9 @@ class Scheduler:
         logits_NV = (x_ND @ self._model.head_weight.T).float()
         tops = [sequence.params.logprobs for sequence in sequences]
         scored = [row for row, top in enumerate(tops) if top is not None]
-        # Before `choose`, which changes the logits: penalties, biases and temperature.
+        # Before `sample`, which changes the logits: penalties, biases and temperature.
         logprobs_MV = torch.log_softmax(logits_NV[scored], dim=1) if scored else None
-        tokens_N = choose(logits_NV, [sequence.sampler for sequence in sequences])
+        tokens_N = sample(logits_NV, [sequence.sampler for sequence in sequences])
         logprobs: list[Logprob | None] = [None] * len(sequences)
         if logprobs_MV is not None:
             found = gather_logprobs(

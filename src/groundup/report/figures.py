@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from groundup.artifacts.kinds import is_training
-from groundup.recipe import TUNING
 from groundup.report.figure import Figure, Part
 from groundup.report.measured import MEASURED, compared
 from groundup.report.run_files import Problems, artifacts, json_file, lock_table, view
@@ -54,7 +53,7 @@ def collected(root: Path) -> Iterator[Figure]:
     sums: dict[str, Counter[str]] = {}
     for artifact in artifacts(root, "collect", "collect/shard"):
         facts = artifact.facts
-        if facts["kind"] == TUNING:
+        if facts["kind"] == "tuning":
             continue
         source = sums.setdefault(facts["source"], Counter())
         source.update(

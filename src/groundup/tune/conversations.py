@@ -16,7 +16,6 @@ from groundup.artifacts.corpus import VERDICTS, RefinedShard, refined_shards
 from groundup.artifacts.document import read_batches
 from groundup.artifacts.kinds import KINDS
 from groundup.errors import GroundupError
-from groundup.recipe import TUNING
 from groundup.runtime.run import Run
 from groundup.runtime.store import Artifact
 from groundup.tune.data import LeftOut, Talk
@@ -77,7 +76,7 @@ def of_file(run: Run) -> tuple[Material, list[Artifact]]:
     view = run.store.view("collect")
     entries = view.manifest["artefacts"] if view is not None else []
     shards = [artifact for entry in entries if (artifact := run.store.artifact(entry)) is not None]
-    shards = [shard for shard in shards if shard.facts["kind"] == TUNING]
+    shards = [shard for shard in shards if KINDS[shard.facts["kind"]].role == "tuning"]
     if not shards:
         raise GroundupError(
             f"{run.root / 'collect'}: the tuning data are missing; run with --redo collect"
