@@ -45,7 +45,7 @@ class OpenRun:
         """Return every setting of the recipe as resolved; `machine` holds what was chosen for this
         machine.
         """
-        from groundup.runtime.run import load_lock, machine_settings
+        from groundup.runtime.lock import load_lock, machine_settings
         from groundup.schema import settings
 
         return settings(load_lock(self.root)) | {"machine": machine_settings(self.root)}
@@ -306,7 +306,7 @@ def open_run(directory: str | Path) -> OpenRun:
     Raises:
         StoreError: there is no run in it.
     """
-    from groundup.runtime.run import load_lock
+    from groundup.runtime.lock import load_lock
 
     load_lock(Path(directory))
     return OpenRun(Path(directory))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from groundup import __version__
+from groundup._version import __version__
 from groundup.errors import GroundupError, is_full_disk
 
 if TYPE_CHECKING:
@@ -134,13 +134,12 @@ def run(
     ray: str,
 ) -> None:
     """Run a recipe from raw text to the report; only what changed is done again."""
-    from groundup.flow import check_stage, run_flow
+    from groundup.flow import check_stages, run_flow
 
     if workers and ray:
         raise click.UsageError("--workers and --ray exclude each other")
     loaded = _load(recipe, overrides)
-    for stage in (until, *redo):
-        check_stage(stage)
+    check_stages(until, *redo)
     done = run_flow(loaded, out or Path("runs") / loaded.name, until, redo, workers, ray)
     if until == "report":
         _echo_summary(done.root)

@@ -36,7 +36,7 @@ from prometheus_client import generate_latest
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.responses import Response
 
-from groundup import __version__
+from groundup._version import __version__
 from groundup.artifacts.corpus import RefinedShard, refined_shards
 from groundup.errors import StoreError
 from groundup.serve import protocol, requests, responses
