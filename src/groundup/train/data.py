@@ -205,9 +205,6 @@ class Loader(SampleOrder):
 
     Args:
         folder: holds `SOURCE.SHARD.SPLIT.npy`.
-
-    Raises:
-        GroundupError: a shard cannot be read.
     """
 
     def __init__(
@@ -241,11 +238,7 @@ class Loader(SampleOrder):
         return places
 
     def samples(self, first: int, count: int) -> NDArray[np.int64]:
-        """Return samples `first` to `first + count - 1` as token ids [count, context + 1].
-
-        Raises:
-            GroundupError: a shard holds an id beyond the vocabulary.
-        """
+        """Return samples `first` to `first + count - 1` as token ids [count, context + 1]."""
         rows = np.empty((count, self.context + 1), dtype=np.int64)
         for row, (_, name, start) in zip(rows, self.places(first, count), strict=True):
             row[:] = self._shards[name.removesuffix(self._ending)][start : start + len(row)]

@@ -247,11 +247,7 @@ class Optimizer:
         return state | {"steps": torch.tensor(self.steps)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the state that `state_dict` returned.
-
-        Raises:
-            GroundupError: it belongs to another model or optimizer.
-        """
+        """Take over the state that `state_dict` returned."""
         shapes = {name: tensor.shape for name, tensor in self._state.items()}
         if shapes != {name: tensor.shape for name, tensor in state.items() if name != "steps"}:
             raise GroundupError("optimizer.safetensors: belongs to another model or optimizer")
