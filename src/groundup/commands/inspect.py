@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from groundup.artifacts.corpus import find_documents, tables
 from groundup.artifacts.document import Row, matching, read_batches
 from groundup.artifacts.forgotten import Forgotten
+from groundup.artifacts.kinds import KINDS
 from groundup.artifacts.tokens import train_lengths
 from groundup.commands import trace as seen
 from groundup.commands.columns import beside, side_by_side
@@ -26,7 +27,7 @@ from groundup.commands.duplicates import Member, find_cluster
 from groundup.errors import GroundupError
 from groundup.recipe import Refine
 from groundup.runtime.files import read_json
-from groundup.runtime.run import load_lock
+from groundup.runtime.lock import load_lock
 from groundup.runtime.store import Store
 
 EXAMPLES = 20
@@ -119,7 +120,7 @@ def judged(root: Path, ids: Sequence[str], most: int) -> dict[str, tuple[str, st
 
     A dropped document's cleaned text is kept nowhere; cleaning is a function, so it is done again.
     """
-    from groundup.refine.clean.clean import clean_texts
+    from groundup.refine.clean.pipeline import clean_texts
 
     found = find_documents(
         _tables(root, "collect/documents"), ids, ("id", "text", "kind", "language")
@@ -127,7 +128,7 @@ def judged(root: Path, ids: Sequence[str], most: int) -> dict[str, tuple[str, st
     if not found:
         return {}
     raw = [row["text"][: 8 * most] for row in found.values()]
-    code = np.array([row["kind"] == "code" for row in found.values()], np.bool_)
+    code = np.array([KINDS[row["kind"]].is_code for row in found.values()], np.bool_)
     settings = _settings(root)
     clean = _without_lines(
         clean_texts(pa.array(raw, pa.string()), code, settings.personal).texts,
@@ -153,11 +154,10 @@ def _without_lines(
 ) -> pa.StringArray:
     """Take the lines out that a rule set of the recipe takes out of English pages."""
     from groundup.artifacts.arrays import replace_rows
-    from groundup.refine.filter.c4_lines import prose_lines
     from groundup.refine.filter.language import detect
-    from groundup.refine.filter.rules import CUTTING, RULE_SETS
+    from groundup.refine.filter.rules import C4_LINES, prose_lines
 
-    if CUTTING not in settings.filters:
+    if C4_LINES.name not in settings.filters:
         return texts
     # As refine has it: what the reader was told counts where the text does not tell.
     spoken = [
@@ -166,7 +166,7 @@ def _without_lines(
     ]
     asked = np.array(
         [
-            row["kind"] in RULE_SETS[CUTTING].kinds and code == "en"
+            row["kind"] in C4_LINES.kinds and code == "en"
             for code, row in zip(spoken, rows, strict=True)
         ]
     )

@@ -20,11 +20,12 @@ from groundup.artifacts.checkpoints import best_step, list_checkpoints
 from groundup.artifacts.corpus import find_documents, tables
 from groundup.artifacts.document import matching
 from groundup.artifacts.forgotten import FILE, Forgotten
+from groundup.artifacts.kinds import is_training
 from groundup.errors import StoreError
-from groundup.recipe import TUNING, UNTRAINED, all_sources
+from groundup.recipe import TUNING, all_sources
 from groundup.runtime.files import file_digest
+from groundup.runtime.lock import LOCK, load_lock, pinned_places
 from groundup.runtime.progress import printable
-from groundup.runtime.run import LOCK, load_lock, pinned_places
 from groundup.runtime.store import Artifact, Store, changed_files, load_artifact
 
 Check = Callable[[Path], Iterator[str]]
@@ -155,7 +156,7 @@ def check_accounted(root: Path) -> Iterator[str]:
         ids = _ids(shard.path / "documents.parquet")
         if len(pc.unique(ids)) != len(ids):
             yield f"{shard.name}: two documents have one id"
-        if shard.facts.get("kind") in UNTRAINED:
+        if not is_training(shard.facts.get("kind", "")):
             continue
         after = refined.get(shard.name)
         if after is None:
@@ -194,15 +195,15 @@ def check_split(root: Path) -> Iterator[str]:
 def check_overlap(root: Path) -> Iterator[str]:
     """No validation document is a near copy of a train document (13-grams, without LSH)."""
     from groundup.refine.dedup.minhash import jaccard
-    from groundup.refine.split.leakage import OVERLAPPING, measure
+    from groundup.refine.split.leakage import LEAKING_SHARE, measure_leakage
 
-    found = measure(root, worst=MOST_PAIRS)
+    found = measure_leakage(root, worst=MOST_PAIRS)
     yield Note(
-        f"{found.overlapping:.1%} of {found.documents:,} validation documents have more than"
-        f" {OVERLAPPING:.0%} of their 13-grams somewhere in train; {found.grams:.2%} of all their"
+        f"{found.leaking:.1%} of {found.documents:,} validation documents have more than"
+        f" {LEAKING_SHARE:.0%} of their 13-grams somewhere in train; {found.grams:.2%} of all their"
         " 13-grams stand there"
     )
-    close = [pair for pair in found.worst if pair.share > OVERLAPPING]
+    close = [pair for pair in found.worst if pair.share > LEAKING_SHARE]
     sets = shingles_of(root, {name for pair in close for name in (pair.validation, pair.train)})
     for pair in close:
         similarity = float(jaccard(sets[pair.validation], sets[pair.train]))
@@ -217,21 +218,19 @@ def check_contamination(root: Path) -> Iterator[str]:
     """No kept document holds an item of the evaluation files (n-grams, all of them, from the
     texts).
     """
-    from groundup.refine.decontaminate.contamination import contaminated_again
+    from groundup.refine.decontaminate import find_unlisted
 
     shards = artifacts(root, "refine", "refine/shard")
     tests = [
         shard
         for shard in artifacts(root, "collect", "collect/shard")
-        if shard.facts.get("kind") == "evaluation"
+        if not is_training(shard.facts.get("kind", ""))
     ]
     allowed = load_lock(root).refine.allowed_overlap
     folders = [(shard.name, shard.path) for shard in shards]
     where = {"dropped": root / "refine" / "dropped", "cuts": root / "refine" / "cuts"}
     for document, item, share in (
-        contaminated_again(folders, [test.path for test in tests], allowed, **where)
-        if tests
-        else ()
+        find_unlisted(folders, [test.path for test in tests], allowed, **where) if tests else ()
     ):
         yield f"{document} is kept and holds {share:.0%} of the evaluation item {item}"
 
@@ -240,7 +239,7 @@ def check_lines(root: Path) -> Iterator[str]:
     """No kept document holds a line that was cut elsewhere in its source."""
     from groundup.artifacts.arrays import text_buffers
     from groundup.artifacts.corpus import RefinedShard
-    from groundup.refine.lines.lines import find_lines
+    from groundup.refine.lines.repeated_lines import find_lines
 
     path = root / "refine" / "lines.parquet"
     table = (
