@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.engines.request import EngineRequest, RequestOutput, SamplingParams
 from groundup.model.transformer import Transformer
-from groundup.runtime.run import write_lock
+from groundup.runtime.lock import write_lock
 from groundup.serve.limits import Limits
 from groundup.serve.requests import ServedModel
 from groundup.serve.server import open_model
@@ -38,7 +38,7 @@ def served_run(root: Path, context: int = 2048, name: str = "tiny") -> Path:
         (root / "train" / "checkpoints").glob("step-*"), ("tokenizer.json", "tokenizer_config.json")
     ):
         (folder / file).write_bytes((root / "tokenize" / file).read_bytes())
-    write_lock(run)
+    write_lock(run.root, run.recipe)
     return root
 
 

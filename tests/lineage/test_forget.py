@@ -97,7 +97,7 @@ def test_its_text_is_gone_and_the_shards_that_held_it_are_written_anew(recipe: P
     assert [problem for check in DATA_CHECKS for problem in check(root)] == []
     assert "dropped: forgotten" in describe_document(
         root, ID
-    ) and "no training stands here" in describe_document(root, ID)
+    ) and "there is no training in this run" in describe_document(root, ID)
 
 
 def test_a_run_does_not_bring_it_back_and_has_nothing_left_to_do(recipe: Path) -> None:

@@ -12,11 +12,11 @@ import pytest
 from lxml import html
 
 from groundup.commands.verify import check_stages
-from groundup.flow import run_one, run_stages
+from groundup.flow import run_flow, run_one
 from groundup.recipe import load_recipe
 from groundup.report import live
 from groundup.runtime.ledger import Ledger
-from groundup.runtime.run import Run, locked
+from groundup.runtime.lock import locked
 from groundup.runtime.store import Store
 
 
@@ -165,6 +165,8 @@ def test_the_page_is_told_of_stages_and_is_gone_before_the_report_is_written(
     told: list[bytes | str] = []
     monkeypatch.setattr(live.Live, "tell", lambda self, word=live.STAGE: told.append(word))
     monkeypatch.setattr(live.Live, "end", lambda self, word=live.END: told.append(word))
-    monkeypatch.setattr("groundup.flow.run_stage", lambda of, stage: told.append(stage))
-    run_stages(Run(run, load_recipe(run_copy)), ("tokenize", "report"))
+    monkeypatch.setattr("groundup.flow.check_plan", lambda run: None)
+    stages = {name: lambda run, name=name: told.append(name) for name in ("tokenize", "report")}
+    monkeypatch.setattr("groundup.flow.STAGES", stages)
+    run_flow(load_recipe(run_copy), run, workers=1)
     assert told == ["tokenize", live.STAGE, live.QUIT, "report", live.STAGE, live.END]

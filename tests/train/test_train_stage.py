@@ -23,7 +23,7 @@ from groundup.errors import ExpensiveError, GroundupError
 from groundup.recipe import Recipe, Train
 from groundup.runtime.files import read_json, write_json
 from groundup.runtime.ledger import Ledger
-from groundup.runtime.run import LOCK, machine_settings
+from groundup.runtime.lock import LOCK, machine_settings
 from groundup.train import hardware, launch, setup, stage
 from groundup.train.__main__ import main as rank
 from groundup.train.hardware import Hardware, HardwareProbe, largest_divisor, recorded_hardware

@@ -21,8 +21,9 @@ from tests.helpers.ray_nodes import Nodes
 
 import groundup
 from groundup.errors import GroundupError
-from groundup.flow import opened, run_stage
+from groundup.flow import STAGES
 from groundup.recipe import load_recipe
+from groundup.runtime.run import Run
 from groundup.runtime.workers import node
 from groundup.runtime.workers.ray import RayPool, shared_places
 
@@ -76,9 +77,9 @@ def expected(project: Path) -> dict[str, str]:
 def local(project: Path, workers: int) -> dict[str, str]:
     """Return what the data stages give on local workers."""
     out = project / f"local-{workers}"
-    with opened(load_recipe(project / "tiny.toml"), out, workers=workers) as run:
+    with Run.open(load_recipe(project / "tiny.toml"), out, workers=workers) as run:
         for stage in ("collect", "refine", "tokenize"):
-            run_stage(run, stage)
+            STAGES[stage](run)
     return stored(out)
 
 

@@ -19,6 +19,7 @@ from groundup.artifacts.document import (
     document_id,
 )
 from groundup.artifacts.forgotten import REASON
+from groundup.artifacts.kinds import KINDS
 from groundup.collect.charset import repair_text
 from groundup.collect.digests import Known
 from groundup.collect.files.archives import Refused, open_items
@@ -156,7 +157,7 @@ def _collect_file(
     seen = False
     with file:
         known.check(file.fileno())
-        inside = _archive_projects(known, file, source) if source.kind == "code" else {}
+        inside = _archive_projects(known, file, source) if KINDS[source.kind].is_code else {}
         for item in _items(known, file, source):
             seen = True
             if isinstance(item, Refused):

@@ -14,6 +14,7 @@ from typing import Any
 
 from groundup.artifacts.document import DOCUMENT, DROPPED, Reject, TableWriter
 from groundup.artifacts.forgotten import Forgotten
+from groundup.artifacts.kinds import KINDS
 from groundup.collect import licenses
 from groundup.collect.digests import Digests, Known
 from groundup.collect.files.archives import Refused
@@ -22,10 +23,11 @@ from groundup.collect.shard import Output, collect_shard, facts
 from groundup.collect.sharding import Shard, cut
 from groundup.collect.sources import Listing, RawFile, list_source
 from groundup.errors import SourceError, StoreError
-from groundup.recipe import TUNING, Source, all_sources
+from groundup.recipe import Source, all_sources
 from groundup.runtime.job import Job
+from groundup.runtime.lock import pinned_places, write_lock
 from groundup.runtime.progress import say
-from groundup.runtime.run import Run, pinned_places, write_lock
+from groundup.runtime.run import Run
 from groundup.runtime.store import Artifact, Facts, Step
 from groundup.runtime.user_code import code_digest
 
@@ -42,7 +44,7 @@ def run(run: Run) -> None:
     """
     sources = all_sources(run.recipe)
     artifacts = run.build("collect", _jobs_of(run, sources), "collecting")
-    texts = [source for source in sources if source.kind != TUNING]
+    texts = [source for source in sources if KINDS[source.kind].role != "tuning"]
     _report(texts, artifacts, run.allow_discard)
     _publish(run, artifacts)
 
@@ -64,7 +66,7 @@ def collect_tuning(run: Run) -> None:
             raise StoreError(
                 f"{run.root / 'collect'}: missing or damaged; `groundup run` builds it"
             )
-        if shard.facts["kind"] != TUNING:
+        if KINDS[shard.facts["kind"]].role != "tuning":
             table = shard.manifest
             step = Step(STEP, shard.name, table["version"], table["settings"], table["inputs"])
             others.append(Job(step, collect_shard, {}))  # In the store: never built again.
@@ -100,7 +102,8 @@ def _listing(run: Run, source: Source) -> Listing:
     )
     if listing.pinned and listing.pinned != places.get(source.path):
         say(f'source "{source.name}": {listing.pinned}, until --redo collect')
-        write_lock(run, places=places | {source.path: listing.pinned})
+        pinned = places | {source.path: listing.pinned}
+        write_lock(run.root, run.recipe, places=pinned)
     return listing
 
 
@@ -186,7 +189,7 @@ def _forgotten(
 
 def _projects(source: Source, known: Sequence[Known]) -> dict[str, str]:
     """Return the roots of the projects in a folder of code, with their licenses."""
-    if source.kind != "code":
+    if not KINDS[source.kind].is_code:
         return {}
     found = {}
     for one in known:

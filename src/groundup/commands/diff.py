@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from groundup.artifacts.corpus import find_documents, tables
+from groundup.artifacts.kinds import is_training
 from groundup.commands.columns import side_by_side
 from groundup.commands.difference import differences
 from groundup.errors import GroundupError
-from groundup.recipe import UNTRAINED
 from groundup.runtime.ledger import Ledger
-from groundup.runtime.run import load_lock, machine_settings
+from groundup.runtime.lock import load_lock, machine_settings
 from groundup.runtime.store import Store
 from groundup.schema import settings
 
@@ -77,7 +77,7 @@ def _untrained(roots: tuple[Path, Path]) -> list[str]:
         {
             shard.facts["source"]
             for shard in shards
-            if shard is not None and shard.facts["kind"] in UNTRAINED
+            if shard is not None and not is_training(shard.facts["kind"])
         }
     )
 

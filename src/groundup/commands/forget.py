@@ -13,14 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from groundup.artifacts.document import matching
-from groundup.artifacts.forgotten import MOST_STEPS, Entry, Forgotten, training_key
+from groundup.artifacts.forgotten import (
+    MAX_STEPS,
+    Forgotten,
+    ForgottenDocument,
+    finish_forget,
+    training_key,
+)
 from groundup.collect.sources import list_source
 from groundup.commands.duplicates import relatives
 from groundup.commands.trace import Course
 from groundup.errors import GroundupError
-from groundup.flow import finish_forget, opened
+from groundup.flow import STAGES
 from groundup.recipe import Recipe, all_sources
-from groundup.runtime.run import load_lock, pinned_places
+from groundup.runtime.lock import load_lock, pinned_places
+from groundup.runtime.run import Run
 from groundup.runtime.store import Artifact, Store
 
 COLUMNS = ["id", "source", "origin", "record"]
@@ -43,12 +50,12 @@ def forget(root: Path, ids: Sequence[str], workers: int | None = None) -> str:
     _check_sources(root, recipe)
     entries = [*before.pending, *new]
     alike = relatives(root, [entry.id for entry in entries])
-    with opened(recipe, root, workers=workers) as run:
+    with Run.open(recipe, root, workers=workers) as run:
         # Another `forget` may have written to the list while this one was looking for its
         # documents.
         Forgotten.load(root).joined(new).save(root)
         try:
-            gone = finish_forget(run)
+            gone = finish_forget(run, STAGES)
         except GroundupError as error:
             raise GroundupError(
                 f"{root}: noted in forgotten.json and not carried out yet: {error}; mend that, and"
@@ -65,13 +72,13 @@ def forget(root: Path, ids: Sequence[str], workers: int | None = None) -> str:
     )
 
 
-def find(root: Path, ids: Sequence[str]) -> list[Entry]:
+def find(root: Path, ids: Sequence[str]) -> list[ForgottenDocument]:
     """Return the records of a run that have these ids, in their order.
 
     Raises:
         GroundupError: one of them is not known.
     """
-    found: dict[str, Entry] = {}
+    found: dict[str, ForgottenDocument] = {}
     for shard in _collected(root) if ids else ():
         for batch in matching(
             [shard.path / name for name in ("documents.parquet", "dropped.parquet")],
@@ -106,8 +113,8 @@ def _collected(root: Path) -> list[Artifact]:
     return [artifact for artifact in found if artifact is not None]
 
 
-def _entry(shard: Artifact, row: dict[str, Any]) -> Entry:
-    entry = Entry(row["id"], row["source"], row["origin"], row["record"], shard.name)
+def _entry(shard: Artifact, row: dict[str, Any]) -> ForgottenDocument:
+    entry = ForgottenDocument(row["id"], row["source"], row["origin"], row["record"], shard.name)
     raw = next(
         (digest for file in entry.files if (digest := shard.manifest["inputs"].get(file))), ""
     )
@@ -125,7 +132,7 @@ def _tell(root: Path, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         return {one: {"training": key, "times": None, "steps": []} for one in ids}
     read = course.of_documents(ids) if course is not None else {}
     found = {
-        one: {"times": seen.times, "steps": list(seen.steps[:MOST_STEPS])}
+        one: {"times": seen.times, "steps": list(seen.steps[:MAX_STEPS])}
         for one, seen in read.items()
     }
     return {one: {"training": key} | found.get(one, {"times": 0, "steps": []}) for one in ids}
@@ -137,7 +144,7 @@ def _check_sources(root: Path, recipe: Recipe) -> None:
         list_source(source, recipe.root, places.get(source.path, ""))
 
 
-def _told(root: Path, recipe: Recipe, entries: Sequence[Entry]) -> list[str]:
+def _told(root: Path, recipe: Recipe, entries: Sequence[ForgottenDocument]) -> list[str]:
     paths = {source.name: source.path for source in recipe.source}
     lines = [
         f"forgotten: {entry.id}  {entry.source}: {entry.origin}#{entry.record}"
@@ -182,7 +189,7 @@ def _deleted(gone: Sequence[str]) -> list[str]:
     )
 
 
-def _models(root: Path, entries: Sequence[Entry]) -> list[str]:
+def _models(root: Path, entries: Sequence[ForgottenDocument]) -> list[str]:
     """Name what may know the text: nothing can be deleted from a model."""
     lines = []
     if (root / "tokenize" / "tokenizer.json").exists():

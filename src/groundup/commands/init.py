@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from groundup.artifacts.kinds import KINDS, is_training
 from groundup.collect.files.globs import Selection
 from groundup.collect.sources import list_source
 from groundup.collect.suggest import SuggestedSource, suggest_sources
@@ -55,7 +56,7 @@ def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
             f"{directory}: nothing in it can be read:"
             f" {'; '.join(entry.why for entry in found).replace('not read: ', '')}"
         )
-    if not any(entry.readable and entry.kind != "evaluation" for entry in found):
+    if not any(entry.readable and is_training(entry.kind) for entry in found):
         raise SourceError(
             f"{directory}: it holds evaluation items only, which are never learned from; name a"
             " folder with texts, too"
@@ -123,7 +124,7 @@ def recipe_text(name: str, found: Sequence[SuggestedSource], prefix: str, own: s
             else []
         )
         blocks.append("\n".join(lines) + "\n")
-    if any(entry.kind == "conversations" for entry in found):
+    if any(KINDS[entry.kind].has_turns for entry in found):
         blocks.append(TUNE)
     return "\n".join(blocks)
 
@@ -138,7 +139,7 @@ def _excluded(entry: SuggestedSource, own: str) -> str:
 
 def _may_vanish(entry: SuggestedSource) -> str:
     """Return why a source may keep no document without stopping the run of everything else, or ""."""
-    if entry.kind == "evaluation":
+    if not is_training(entry.kind):
         return ""
     return (
         "nothing that is read"

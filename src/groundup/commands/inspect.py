@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from groundup.artifacts.corpus import find_documents, tables
 from groundup.artifacts.document import Row, matching, read_batches
 from groundup.artifacts.forgotten import Forgotten
+from groundup.artifacts.kinds import KINDS
 from groundup.artifacts.tokens import train_lengths
 from groundup.commands import trace as seen
 from groundup.commands.columns import beside, side_by_side
@@ -26,7 +27,7 @@ from groundup.commands.duplicates import Member, find_cluster
 from groundup.errors import GroundupError
 from groundup.recipe import Refine
 from groundup.runtime.files import read_json
-from groundup.runtime.run import load_lock
+from groundup.runtime.lock import load_lock
 from groundup.runtime.store import Store
 
 EXAMPLES = 20
@@ -127,7 +128,7 @@ def judged(root: Path, ids: Sequence[str], most: int) -> dict[str, tuple[str, st
     if not found:
         return {}
     raw = [row["text"][: 8 * most] for row in found.values()]
-    code = np.array([row["kind"] == "code" for row in found.values()], np.bool_)
+    code = np.array([KINDS[row["kind"]].is_code for row in found.values()], np.bool_)
     settings = _settings(root)
     clean = _without_lines(
         clean_texts(pa.array(raw, pa.string()), code, settings.personal).texts,

@@ -11,7 +11,7 @@ from typing import Any
 from groundup.errors import StoreError
 from groundup.runtime.files import read_json
 from groundup.runtime.ledger import Ledger
-from groundup.runtime.run import LOCK
+from groundup.runtime.lock import LOCK
 
 # A tail of this many bytes holds the last lines of metrics.jsonl, however long the run is.
 TAIL = 65_536

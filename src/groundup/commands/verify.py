@@ -20,11 +20,12 @@ from groundup.artifacts.checkpoints import best_step, list_checkpoints
 from groundup.artifacts.corpus import find_documents, tables
 from groundup.artifacts.document import matching
 from groundup.artifacts.forgotten import FILE, Forgotten
+from groundup.artifacts.kinds import is_training
 from groundup.errors import StoreError
-from groundup.recipe import TUNING, UNTRAINED, all_sources
+from groundup.recipe import TUNING, all_sources
 from groundup.runtime.files import file_digest
+from groundup.runtime.lock import LOCK, load_lock, pinned_places
 from groundup.runtime.progress import printable
-from groundup.runtime.run import LOCK, load_lock, pinned_places
 from groundup.runtime.store import Artifact, Store, changed_files, load_artifact
 
 Check = Callable[[Path], Iterator[str]]
@@ -155,7 +156,7 @@ def check_accounted(root: Path) -> Iterator[str]:
         ids = _ids(shard.path / "documents.parquet")
         if len(pc.unique(ids)) != len(ids):
             yield f"{shard.name}: two documents have one id"
-        if shard.facts.get("kind") in UNTRAINED:
+        if not is_training(shard.facts.get("kind", "")):
             continue
         after = refined.get(shard.name)
         if after is None:
@@ -223,7 +224,7 @@ def check_contamination(root: Path) -> Iterator[str]:
     tests = [
         shard
         for shard in artifacts(root, "collect", "collect/shard")
-        if shard.facts.get("kind") == "evaluation"
+        if not is_training(shard.facts.get("kind", ""))
     ]
     allowed = load_lock(root).refine.allowed_overlap
     folders = [(shard.name, shard.path) for shard in shards]

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from groundup.artifacts.checkpoints import find_checkpoint, trained_on
+from groundup.artifacts.kinds import is_training
 from groundup.errors import GroundupError
 from groundup.evaluate import benchmarks, speed
 from groundup.evaluate import next_passage as passages
@@ -26,6 +25,7 @@ from groundup.model.transformer import Transformer
 from groundup.runtime.files import file_digest, write_json
 from groundup.runtime.job import Job
 from groundup.runtime.progress import say
+from groundup.runtime.resources import choose_device
 from groundup.runtime.run import Run
 from groundup.runtime.store import Artifact, Facts, Step
 from groundup.schema import settings
@@ -94,9 +94,7 @@ def run(run: Run) -> None:
 
 
 def _model_job(run: Run, checkpoint: Artifact, tokens: Artifact, files: Mapping[str, Path]) -> Job:
-    kinds = {
-        source.name: source.kind for source in run.recipe.source if source.kind != "evaluation"
-    }
+    kinds = {source.name: source.kind for source in run.recipe.source if is_training(source.kind)}
     # Benchmarks enter by their bytes, under names without folders.
     wanted = {
         name: value for name, value in settings(run.recipe.evaluate).items() if name != "benchmarks"
@@ -130,11 +128,6 @@ def _speed_job(run: Run, checkpoint: Artifact) -> Job:
     return Job(step, evaluate_speed, {"checkpoint": checkpoint.path, "seed": run.recipe.seed})
 
 
-def device() -> str:
-    """Return where models are evaluated."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def evaluate(
     folder: Path,
     *,
@@ -145,7 +138,7 @@ def evaluate(
     inputs: Mapping[str, str],
 ) -> Facts:
     """Write evaluation.json and samples.json of a checkpoint; return the headline figures."""
-    model, held_out = load_model(checkpoint, device()), open_held_out(tokens)
+    model, held_out = load_model(checkpoint, choose_device()), open_held_out(tokens)
     seed = int(wanted["seed"])
     loss = validation(model, held_out, int(wanted["validation_tokens"]), seed)
     say("evaluate: benchmarks, passages and samples")
@@ -154,7 +147,7 @@ def evaluate(
             "checkpoint": checkpoint.name,
             "parameters": model.config.parameter_count(),
             "context": model.config.context,
-            "device": device(),
+            "device": choose_device(),
         },
         "validation": loss,
         "benchmarks": {
@@ -209,6 +202,6 @@ def validation(
 
 def evaluate_speed(folder: Path, checkpoint: Path, seed: int) -> Facts:
     """Write speed.json of a checkpoint."""
-    figures: Facts = plain(speed.measure(load_model(checkpoint, device()), seed))
+    figures: Facts = plain(speed.measure(load_model(checkpoint, choose_device()), seed))
     write_json(folder / "speed.json", figures)
     return figures

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from groundup.artifacts.model_card import ANSWER_CODE, CONTINUE_CODE, model_card
 from groundup.export.source_model import (
     GENERATION,
     MODEL_CONFIG,
@@ -42,57 +43,37 @@ def write_folder(folder: Path, origin: Origin, name: str, license: str = "") -> 
     _write_json(folder / "special_tokens_map.json", named | {"additional_special_tokens": others})
     for file in (TOKENIZER_FILE, WEIGHTS):
         shutil.copyfile(origin.path / file, folder / file)
-    (folder / "README.md").write_text(model_card(origin, name, license), encoding="utf-8")
+    (folder / "README.md").write_text(export_card(origin, name, license), encoding="utf-8")
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-CONTINUES = """It continues text. Every document it was trained on followed an end-of-text token; a prompt does best behind one too.
+CONTINUES = f"""It continues text. Every document it was trained on followed an end-of-text token; \
+a prompt does best behind one too.
 
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("PATH OF THIS FOLDER")
-model = AutoModelForCausalLM.from_pretrained("PATH OF THIS FOLDER")
-prompt = tokenizer(tokenizer.eos_token + "The", return_tensors="pt")
-print(tokenizer.decode(model.generate(**prompt, max_new_tokens=100)[0]))
-```
+{CONTINUE_CODE}
 """
 
-ANSWERS = """It was tuned on conversations and answers in their form (ChatML); `<|im_end|>` ends each answer.
+ANSWERS = f"""It was tuned on conversations and answers in their form (ChatML); `<|im_end|>` ends each \
+answer.
 
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("PATH OF THIS FOLDER")
-model = AutoModelForCausalLM.from_pretrained("PATH OF THIS FOLDER")
-turns = [{"role": "user", "content": "Hello"}]
-prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True, return_tensors="pt")
-print(tokenizer.decode(model.generate(**prompt, max_new_tokens=100)[0, prompt["input_ids"].shape[1] :]))
-```
+{ANSWER_CODE}
 """
 
 
-def model_card(origin: Origin, name: str, license: str) -> str:
+def export_card(origin: Origin, name: str, license: str) -> str:
     """Return a short model card; every number in it is counted from the configuration."""
     config = origin.config
     weights = (
         "tuned after training" if origin.name == "tuned" else f"those of checkpoint {origin.name}"
     )
-    head = [
-        "library_name: transformers",
-        "pipeline_tag: text-generation",
-        *([f"license: {json.dumps(license)}"] if license else []),
-    ]
-    return f"""---
-{chr(10).join(head)}
----
-
-# {name}
-
-A decoder-only language model {began(origin)} with groundup; the weights are {weights}.
+    normalizer = "no normalizer" if origin.tokenizer.keeps_all else "normal form C"
+    usage = CONTINUES
+    if origin.template:
+        usage = ANSWERS.replace("<|im_end|>", origin.tokenizer.special_name(origin.eos))
+    body = f"""A decoder-only language model {began(origin)} with groundup; the weights are {weights}.
 
 | | |
 |---|---|
@@ -101,9 +82,10 @@ A decoder-only language model {began(origin)} with groundup; the weights are {we
 | layers | {config.layers} of width {config.width} |
 | heads | {config.heads} of width {config.head_width}, {config.kv_heads} for keys and values |
 | context | {config.context:,} tokens |
-| vocabulary | {config.vocab_size:,} tokens, byte-level BPE, {"no normalizer" if origin.tokenizer.keeps_all else "normal form C"} |
+| vocabulary | {config.vocab_size:,} tokens, byte-level BPE, {normalizer} |
 
-{ANSWERS.replace("<|im_end|>", origin.tokenizer.special_name(origin.eos)) if origin.template else CONTINUES}"""
+{usage}"""
+    return model_card(name, body, json.dumps(license) if license else "")
 
 
 def began(origin: Origin) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from groundup.artifacts.checkpoints import RunModel, find_model, init_from, trained_on
+from groundup.artifacts.kinds import is_training
 from groundup.artifacts.tokenizer import CONFIG, FILE, Tokenizer
 from groundup.errors import GroundupError
 from groundup.export import gguf as gguf_file
@@ -28,8 +29,9 @@ from groundup.model.hf_io import load_model
 from groundup.recipe import Recipe
 from groundup.runtime.files import read_json, write_json
 from groundup.runtime.job import Job
+from groundup.runtime.lock import load_lock
 from groundup.runtime.progress import say
-from groundup.runtime.run import Run, load_lock
+from groundup.runtime.run import Run
 from groundup.runtime.store import Artifact, Facts, Step
 
 # Raise by hand when the files change.
@@ -170,7 +172,7 @@ def _job(run: Run, wanted: Wanted, model: RunModel, tokens: Artifact) -> Job:
         settings |= {"model": model.name, "transformers": parity.transformers_version()}
         return Job(Step(wanted.step(), model.name, VERSION, settings, inputs), export_hf, arguments)
     gguf_file.package()
-    sources = [source.name for source in run.recipe.source if source.kind != "evaluation"]
+    sources = [source.name for source in run.recipe.source if is_training(source.kind)]
     settings |= {
         "model": model.name,
         "sources": sources,

@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from groundup.artifacts.model_card import CONTINUE_CODE, model_card
 from groundup.report.figure_html import Marks
 from groundup.report.formatting import MISSING, formatted, spaced
 from groundup.report.gather import Report
@@ -47,13 +48,10 @@ def card(report: Report) -> str:
         "origin": lambda name: report["figures"][name]["from"],
     }
     models = [name for name in COUNTING if marks.has(f"evaluate.{name}.bits_per_byte")]
-    text = environment.get_template("card.md").render(
-        shown,
-        report=report,
-        models=models,
-        license=license_of(here, report["base"]),
-        rows=rows(marks),
+    body = environment.get_template("card.md").render(
+        shown, report=report, models=models, usage=CONTINUE_CODE, rows=rows(marks)
     )
+    text = model_card(plain(report["name"]), body, license_of(here, report["base"]))
     return re.sub(r"\n{3,}", "\n\n", text)
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from groundup.recipe import TUNING
+from groundup.artifacts.kinds import is_training
 from groundup.report.figure import Figure, Part
 from groundup.report.measured import MEASURED, compared
 from groundup.report.run_files import Problems, artifacts, json_file, lock_table, view
@@ -41,7 +41,7 @@ def planned(root: Path) -> Iterator[Figure]:
 def weighted(root: Path) -> Iterator[Figure]:
     """The weight of each source, as the recipe has it."""
     for source in lock_table(root).get("source", []):
-        if source["kind"] != "evaluation":
+        if is_training(source["kind"]):
             yield Figure(
                 f"source.weight.{source['name']}", source["weight"], "", "recipe.lock.toml"
             )
@@ -53,7 +53,7 @@ def collected(root: Path) -> Iterator[Figure]:
     sums: dict[str, Counter[str]] = {}
     for artifact in artifacts(root, "collect", "collect/shard"):
         facts = artifact.facts
-        if facts["kind"] == TUNING:
+        if facts["kind"] == "tuning":
             continue
         source = sums.setdefault(facts["source"], Counter())
         source.update(

@@ -72,6 +72,11 @@ class Live:
             with contextlib.suppress(OSError):
                 self.process.stdin.write(word)
 
+    def begin(self, stage: str) -> None:
+        """Make way for the finished page if it is written next."""
+        if stage == "report":
+            self.end(QUIT)
+
     def end(self, word: bytes = END) -> None:
         """Have the process write its last page (or none, with QUIT), and wait for its end."""
         with self._lock:
@@ -143,7 +148,7 @@ class Renderer:
         """Render once more, without refreshing; under the run's lock where the parent does not hold
         it any more.
         """
-        from groundup.runtime.run import locked
+        from groundup.runtime.lock import locked
 
         if not orphan:
             self.render(refresh=False)

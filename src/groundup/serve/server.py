@@ -164,7 +164,7 @@ def open_model(
     from groundup.engines.own import Engine
     from groundup.engines.slot_cache import fitting_slots
     from groundup.model.hf_io import load_model
-    from groundup.runtime.run import load_lock
+    from groundup.runtime.lock import load_lock
 
     recipe, checkpoint = load_lock(root), find_model(root, which)
     model = load_model(checkpoint.path, *resolve_device(device, dtype))
@@ -191,11 +191,9 @@ def resolve_device(device: str, dtype: str) -> tuple[str, Any]:
     """Return the device and the torch dtype that the options stand for."""
     import torch
 
-    has_gpu = torch.cuda.is_available()
-    if device == "cuda" and not has_gpu:
-        raise GroundupError("--device cuda: PyTorch sees no GPU here; use --device cpu")
-    if device == "auto":
-        device = "cuda" if has_gpu else "cpu"
+    from groundup.runtime.resources import choose_device
+
+    device = choose_device(device)
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" else "float32"
     return device, getattr(torch, dtype)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.artifacts.corpus import RefinedShard
-from groundup.artifacts.foreign import check_texts, read_tokenizer
+from groundup.artifacts.pretrained import check_round_trip, read_tokenizer
 from groundup.artifacts.tokenizer import FILE, write_config
 from groundup.errors import GroundupError
 from groundup.tokenize.train_bpe import NO_LIMIT
@@ -29,7 +29,7 @@ def adopt_tokenizer(folder: Path, source: Path, shards: Sequence[RefinedShard]) 
     tokenizer = foreign.tokenizer
     texts = list(_some(shards))
     try:
-        check_texts(tokenizer, texts)
+        check_round_trip(tokenizer, texts)
     except ValueError as error:
         raise GroundupError(f"{source / FILE}: cannot be carried exactly: {error}") from None
     (folder / FILE).write_bytes(foreign.data)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.artifacts.corpus import RefinedShard, refined_shards
-from groundup.artifacts.pretrained import Base, find_base
+from groundup.artifacts.pretrained import PretrainedModel, find_pretrained
 from groundup.artifacts.tokenizer import CONFIG, FILE
 from groundup.runtime.job import Job
 from groundup.runtime.run import Run
@@ -54,7 +54,10 @@ def _tokenizer(run: Run, shards: Sequence[RefinedShard]) -> Artifact:
     """Frozen: no input is part of its key, because ids in shards and weights mean nothing under
     another tokenizer.
     """
-    base = find_base(run.recipe)
+    # --redo deletes it first, since its key does not know the data that it was made from.
+    if "tokenize" in run.redo:
+        run.discard_planned("tokenize", "tokenize/tokenizer")
+    base = find_pretrained(run.recipe)
     if base is not None:
         return run.build(
             "tokenize", [_adoption(base, shards)], "taking over the tokenizer", "tokenizer"
@@ -72,13 +75,13 @@ def _tokenizer(run: Run, shards: Sequence[RefinedShard]) -> Artifact:
     )[0]
 
 
-def _adoption(base: Base, shards: Sequence[RefinedShard]) -> Job:
+def _adoption(base: PretrainedModel, shards: Sequence[RefinedShard]) -> Job:
     """Of another tokenizer, nothing that was made from this one stays; so its content is part of
     the key.
     """
     wanted = {
-        "from": hashlib.sha256(base.foreign.data).hexdigest(),
-        "end": base.foreign.tokenizer.end,
+        "from": hashlib.sha256(base.tokenizer_data).hexdigest(),
+        "end": base.tokenizer.end,
     }
     step = Step("tokenize/tokenizer", "tokenizer", ADOPTED_VERSION, wanted)
     return Job(step, adopt_tokenizer, {"source": base.path, "shards": shards})

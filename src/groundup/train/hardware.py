@@ -23,7 +23,8 @@ from groundup.model.config import ModelConfig
 from groundup.model.transformer import Transformer
 from groundup.recipe import Train
 from groundup.runtime.files import read_json
-from groundup.runtime.run import LOCK, machine_settings
+from groundup.runtime.lock import LOCK, machine_settings
+from groundup.runtime.resources import choose_device
 from groundup.runtime.workers.map import default_workers
 from groundup.schema import decode
 from groundup.train.optimizer import FlatParameters, Optimizer
@@ -84,7 +85,7 @@ class Hardware:
         torch.set_num_threads(self.threads)
         if self.device != "cuda":
             return
-        if not torch.cuda.is_available():
+        if choose_device() == "cpu":
             raise GroundupError(
                 "this training began on a GPU and there is none here; remove [machine] from"
                 f" {LOCK} to go on without"
@@ -123,7 +124,7 @@ def resolve_hardware(config: ModelConfig, train: Train, sequences: int) -> tuple
 
     Compilation stays off unless the recipe asks for it: whether it pays depends on the steps.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device()
     processes = count_processes(train, sequences, device)
     threads = train.threads if train.threads != "auto" else max(1, default_workers() // processes)
     torch.set_num_threads(threads)

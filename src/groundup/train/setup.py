@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from tokenizers import Tokenizer
 
-from groundup.artifacts.pretrained import find_base
+from groundup.artifacts.pretrained import find_pretrained
 from groundup.artifacts.tokens import open_shard
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
@@ -27,6 +26,7 @@ from groundup.model.config import resolve as resolve_model
 from groundup.recipe import Train, load_recipe
 from groundup.runtime.files import flush, read_json, write_json
 from groundup.runtime.ledger import Ledger
+from groundup.runtime.resources import choose_device
 from groundup.runtime.run import Run, changed_settings
 from groundup.runtime.store import Artifact, Step
 from groundup.schema import decode, settings
@@ -187,14 +187,14 @@ def draft_setup(run: Run, view: Artifact, processes: int) -> TrainSetup:
     token_ids = max(vocabulary.values()) + 1
     names = [name for name in view.manifest["files"] if name.endswith(".train.npy")]
     tokens = sum(len(open_shard(view.path / n, token_ids, check_ids=False)) for n in names)
-    base, init_from = find_base(recipe), None
+    base, init_from = find_pretrained(recipe), None
     if base is not None:
         base.check(run.root)
         folder = str(base.path.resolve())
         init_from = InitialWeights(folder, base.name, base.license, base.content())
         config = base.config
     else:
-        config = resolve_model(recipe.model, token_ids, tokens, gpu=torch.cuda.is_available())
+        config = resolve_model(recipe.model, token_ids, tokens, gpu=choose_device() == "cuda")
     setup = TrainSetup(
         config,
         train,

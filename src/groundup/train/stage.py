@@ -14,8 +14,9 @@ from groundup.artifacts.metrics import Metrics
 from groundup.errors import GroundupError
 from groundup.recipe import Train
 from groundup.runtime.files import link, read_json
+from groundup.runtime.lock import write_lock
 from groundup.runtime.progress import say
-from groundup.runtime.run import EXPENSIVE_SECONDS, Run, changed_settings, write_lock
+from groundup.runtime.run import EXPENSIVE_SECONDS, Run, changed_settings
 from groundup.runtime.store import Artifact, Step
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def run(run: Run) -> None:
     from groundup.train.launch import launch
     from groundup.train.trainer import Trainer
 
+    # Idle workers would hold memory for as long as training takes.
+    run.workers.close()
     setup = prepare(run)
     if finished(run.root, setup):
         run.reused += 1
@@ -113,7 +116,7 @@ def _make_room(run: Run, new: Step) -> None:
     seconds = max((line["seconds"] for line in lines if "seconds" in line), default=0.0)
     run.charge_discarded("train", seconds, reason)
     if seconds > EXPENSIVE_SECONDS:
-        run.set_aside("train")
+        run.archive("train")
     else:
         run.store.discard([folder])
 
@@ -137,7 +140,7 @@ def begin(run: Run, setup: TrainSetup) -> None:
     root, hardware = run.root, dataclasses.asdict(setup.hardware)
     (root / "train" / "checkpoints").mkdir(parents=True, exist_ok=True)
     origin = setup.init_from.origin() if setup.init_from else {}
-    write_lock(run, origin, **hardware)
+    write_lock(root, run.recipe, machine=hardware, weights=origin)
     # Where older versions recorded the hardware.
     (root / "train" / "machine.json").unlink(missing_ok=True)
     setup.write(root)

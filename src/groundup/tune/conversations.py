@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from groundup.artifacts.corpus import VERDICTS, RefinedShard, refined_shards
 from groundup.artifacts.document import read_batches
+from groundup.artifacts.kinds import KINDS
 from groundup.errors import GroundupError
-from groundup.recipe import TUNING
 from groundup.runtime.run import Run
 from groundup.runtime.store import Artifact
 from groundup.tune.data import LeftOut, Talk
@@ -76,7 +76,7 @@ def of_file(run: Run) -> tuple[Material, list[Artifact]]:
     view = run.store.view("collect")
     entries = view.manifest["artefacts"] if view is not None else []
     shards = [artifact for entry in entries if (artifact := run.store.artifact(entry)) is not None]
-    shards = [shard for shard in shards if shard.facts["kind"] == TUNING]
+    shards = [shard for shard in shards if KINDS[shard.facts["kind"]].role == "tuning"]
     if not shards:
         raise GroundupError(
             f"{run.root / 'collect'}: the tuning data are missing; run with --redo collect"
@@ -96,7 +96,7 @@ def of_run(run: Run) -> Material:
     wanted = [
         source.name
         for source in run.recipe.source
-        if source.kind == "conversations" and (not asked or source.name in asked)
+        if KINDS[source.kind].has_turns and (not asked or source.name in asked)
     ]
     if not wanted:
         raise GroundupError(

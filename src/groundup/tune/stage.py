@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import torch
-
 from groundup.artifacts.checkpoints import find_checkpoint, trained_on
 from groundup.errors import GroundupError
 from groundup.runtime.job import Job
+from groundup.runtime.lock import load_lock
 from groundup.runtime.progress import say
-from groundup.runtime.run import EXPENSIVE_SECONDS, Run, load_lock
+from groundup.runtime.resources import choose_device
+from groundup.runtime.run import EXPENSIVE_SECONDS, Run
 from groundup.runtime.store import Artifact, Facts, Step
 from groundup.runtime.workers.map import default_workers
 from groundup.schema import settings
@@ -82,7 +82,7 @@ def _leave_alone(run: Run) -> None:
         run.charge_discarded(
             "tune", seconds, f'method was "{view.facts["settings"]["method"]}", is "none"'
         )
-        run.set_aside("tune") if seconds > EXPENSIVE_SECONDS else run.store.discard([view.path])
+        run.archive("tune") if seconds > EXPENSIVE_SECONDS else run.store.discard([view.path])
         run.store.set_discarded_seconds("tune", 0)
         return
     best = find_checkpoint(run.root)
@@ -121,11 +121,9 @@ def machine_of(root: Path) -> Hardware:
     """Return how the run was trained on this machine, made fit for tuning; what is fresh was not
     measured here.
     """
-    gpu = torch.cuda.is_available()
-    machine = recorded_hardware(root) or Hardware(
-        "cuda" if gpu else "cpu", default_workers(), micro_batch=16
-    )
-    if machine.device == "cuda" and not gpu:
+    device = choose_device()
+    machine = recorded_hardware(root) or Hardware(device, default_workers(), micro_batch=16)
+    if machine.device == "cuda" and device == "cpu":
         machine = dataclasses.replace(
             machine, device="cpu", precision="fp32", threads=default_workers()
         )

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.artifacts.document import Document, Reject
+from groundup.artifacts.kinds import KINDS
 from groundup.collect.deadline import TooLongError, deadline
 from groundup.collect.files.streams import DamagedError, Item
 from groundup.collect.readers.conversations import conversation_documents
@@ -47,7 +48,7 @@ def user_reader(name: str, root: Path) -> Reader:
 
 def _read(name: str, function: Function, item: Item, source: Source) -> Iterator[Document | Reject]:
     rows = _call(name, function, item)
-    if source.kind in ("conversations", "tuning"):
+    if KINDS[source.kind].has_turns:
         yield from conversation_documents(rows, item)
         return
     for index, record in rows:

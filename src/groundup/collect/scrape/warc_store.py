@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from groundup import __version__
+from groundup._version import __version__
 from groundup.collect.scrape.crawler import Answer
 from groundup.runtime.files import flush, write_whole
 
