@@ -29,15 +29,15 @@ INFO = {
 
 
 class Fake:
-    """What to answer, and what goes wrong.
+    """Responses of a fake server, and its faults.
 
     Attributes:
         pieces: texts, (text, tokens), whole events as dictionaries, or bytes that are sent as they
             are.
-        cut: whether the stream ends in the middle.
-        gate: while it is shut, nothing comes after the first piece.
-        asked: the bodies of the requests.
-        hung_up: whether a client left before the end.
+        cut: whether the stream ends early.
+        gate: while it is not set, the stream stalls after the first piece.
+        requests: the bodies of the requests.
+        hung_up: set when a client disconnects before the end.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Fake:
         self.cut = False
         self.key = ""
         self.refusals: list[tuple[int, dict[str, Any], dict[str, str]]] = []
-        self.asked: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
         self.gate = threading.Event()
         self.gate.set()
         self.hung_up = threading.Event()
@@ -120,7 +120,7 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if not self._allowed():
             return self._json(401, _error("A key is needed."))
-        self.fake.asked.append(body)
+        self.fake.requests.append(body)
         if self.fake.refusals:
             status, error, headers = self.fake.refusals.pop(0)
             return self._json(

@@ -10,14 +10,13 @@ from urllib.parse import urlsplit
 import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-# The first two are for machines without user namespaces or a GPU; the others keep the browser from
-# asking hosts of its own.
+# For machines without user namespaces or a GPU, and against requests of the browser itself.
 FLAGS = (
     "--no-sandbox --disable-gpu --no-first-run --disable-background-networking"
     " --disable-component-update --disable-sync".split()
 )
 DESKTOP, PHONE, WIDE = (1280, 800), (360, 740), (2560, 1300)
-# A machine that is busy with other tests may take long; no test waits for this when all is well.
+# Milliseconds; a busy machine may need them.
 PATIENCE = 30_000
 
 
@@ -70,8 +69,7 @@ def _same_host(asked: str, url: str) -> bool:
     return urlsplit(asked).netloc == urlsplit(url).netloc or asked.startswith("data:")
 
 
-# Chromium reports every status from 400 on, and every broken connection, which are what some tests
-# are about.
+# Chromium logs each status above 399 and each broken connection, which some tests cause on purpose.
 def _forgiven(text: str) -> bool:
     return text.startswith("Failed to load resource")
 

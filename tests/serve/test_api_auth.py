@@ -79,7 +79,7 @@ def ask(
 
 def paths_of(app: Any) -> set[str]:
     """Return the paths of all routes of an application, mounted ones included."""
-    found = set()
+    paths = set()
     todo = [("", route) for route in app.routes]
     while todo:
         before, route = todo.pop()
@@ -89,9 +89,10 @@ def paths_of(app: Any) -> set[str]:
             or []
         )
         path = getattr(route, "path", "")
-        todo += [(before + path, one) for one in inner]
-        found |= {before + path} if path else set()
-    return found
+        todo += [(before + path, child) for child in inner]
+        if path:
+            paths.add(before + path)
+    return paths
 
 
 @pytest.fixture(scope="module")
@@ -270,8 +271,8 @@ def test_without_a_key_the_host_must_be_loopback(serving: ServedModel, path: str
 def test_without_a_key_the_origin_must_be_this_server(serving: ServedModel) -> None:
     """CSRF: another page in the browser can send requests, but not with this origin."""
     app = create_app(serving)
-    own = [(b"host", b"localhost:8000"), (b"origin", b"http://localhost:8000")]
-    assert ask(app, "GET", "/info", own)[0] == 200
+    same_origin = [(b"host", b"localhost:8000"), (b"origin", b"http://localhost:8000")]
+    assert ask(app, "GET", "/info", same_origin)[0] == 200
     for origin in (
         "null",
         "http://example.org",
@@ -281,9 +282,11 @@ def test_without_a_key_the_origin_must_be_this_server(serving: ServedModel) -> N
         "http://127.0.0.1:8000",
         "",
     ):
-        assert ask(app, "GET", "/info", [own[0], (b"origin", origin.encode())])[0] == 403, origin
-    assert ask(app, "GET", "/info", [*own, (b"origin", b"http://example.org")])[0] == 403
-    assert ask(app, "GET", "/info", [own[0], (b"x-forwarded-for", b"10.0.0.1")])[0] == 403
+        assert ask(app, "GET", "/info", [same_origin[0], (b"origin", origin.encode())])[0] == 403, (
+            origin
+        )
+    assert ask(app, "GET", "/info", [*same_origin, (b"origin", b"http://example.org")])[0] == 403
+    assert ask(app, "GET", "/info", [same_origin[0], (b"x-forwarded-for", b"10.0.0.1")])[0] == 403
 
 
 def test_authentication_over_a_real_connection(served: Path) -> None:

@@ -332,9 +332,9 @@ def test_hostile_text_is_returned_unchanged(client: httpx.Client, serving: Serve
 
 def test_output_is_valid_utf_8_for_any_bytes(client: httpx.Client) -> None:
     """An untrained model generates random bytes; no character is split between events."""
-    asked = {"prompt": "", "max_tokens": 300, "temperature": 2, "seed": 3, "logit_bias": ENDLESS}
-    whole = client.post(COMPLETE, json=asked).json()["choices"][0]["text"]
-    with client.stream("POST", COMPLETE, json=asked | {"stream": True}) as answer:
+    body = {"prompt": "", "max_tokens": 300, "temperature": 2, "seed": 3, "logit_bias": ENDLESS}
+    whole = client.post(COMPLETE, json=body).json()["choices"][0]["text"]
+    with client.stream("POST", COMPLETE, json=body | {"stream": True}) as answer:
         events = [
             orjson.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: {")
         ]

@@ -28,9 +28,10 @@ JSON = {"Content-Type": "application/json"}
 LONG = {"prompt": "a", "max_tokens": 2000, "logit_bias": ENDLESS}
 
 
-def post(asked: dict, path: str = "/v1/completions", **headers: str) -> bytes:
-    body = json.dumps(asked).encode()
-    return request_bytes("POST", path, JSON | {"Content-Length": str(len(body))} | headers, body)
+def post(body: dict, path: str = "/v1/completions", **headers: str) -> bytes:
+    content = json.dumps(body).encode()
+    headers = JSON | {"Content-Length": str(len(content))} | headers
+    return request_bytes("POST", path, headers, content)
 
 
 @pytest.fixture(scope="module")

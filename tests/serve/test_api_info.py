@@ -31,8 +31,8 @@ def metrics(url: str) -> dict[str, float]:
 def test_metrics_count_requests_and_tokens(served: Path) -> None:
     with running(serving_of(served)) as url:
         before = metrics(url)
-        asked = {"prompt": ["the cat", "a"], "n": 2, "max_tokens": 10, "logit_bias": ENDLESS}
-        usage = httpx.post(url + "v1/completions", json=asked, timeout=60).json()["usage"]
+        body = {"prompt": ["the cat", "a"], "n": 2, "max_tokens": 10, "logit_bias": ENDLESS}
+        usage = httpx.post(url + "v1/completions", json=body, timeout=60).json()["usage"]
         httpx.post(url + "v1/completions", json={"prompt": 1})
         httpx.get(url + "../../etc/passwd")
         httpx.request("BREW", url + "x" * 100)
@@ -139,7 +139,7 @@ def run(tmp_path: Path) -> Path:
     talk = run.store.build(
         Step("refine/shard", "c.1", 2),
         write,
-        {"rows": [{"text": "t", "turns": one} for one in talks]},
+        {"rows": [{"text": "t", "turns": turns_} for turns_ in talks]},
     )
     view = run.store.view("refine")
     assert view is not None

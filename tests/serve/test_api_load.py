@@ -52,7 +52,7 @@ async def _load(served: Path, log: Path) -> None:
         ) as client:
             counts = await asyncio.gather(
                 _watch(process, began, memory),
-                *(_one(client, number, began) for number in range(STREAMS)),
+                *(_client(client, number, began) for number in range(STREAMS)),
             )
         warm = max(size for second, size in memory if second < SECONDS * WARM_UP)
         end = max(size for second, size in memory if second > SECONDS * 0.9)
@@ -70,17 +70,17 @@ async def _load(served: Path, log: Path) -> None:
             await server.wait()
 
 
-async def _one(client: openai.AsyncOpenAI, number: int, began: float) -> int:
+async def _client(client: openai.AsyncOpenAI, number: int, began: float) -> int:
     """Send requests with varying prompts and lengths; every eighth client disconnects midway."""
     done = 0
     while time.monotonic() - began < SECONDS:
-        asked = {
+        params = {
             "model": "tiny",
             "prompt": "the cat " * (1 + (number + done) % 50),
             "max_tokens": 20 + (number * 7 + done) % 100,
         }
         stream = await client.completions.create(
-            **asked,
+            **params,
             stream=True,
             logit_bias=ENDLESS,
             stream_options={"include_usage": True},
@@ -93,7 +93,7 @@ async def _one(client: openai.AsyncOpenAI, number: int, began: float) -> int:
                 await stream.close()
                 break
         else:
-            assert usage is not None and usage.completion_tokens == asked["max_tokens"]
+            assert usage is not None and usage.completion_tokens == params["max_tokens"]
         done += 1
     return done
 

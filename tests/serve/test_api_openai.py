@@ -24,15 +24,15 @@ def client(live: str) -> openai.OpenAI:
     return openai.OpenAI(base_url=live + "v1", api_key="none", max_retries=0, timeout=60)
 
 
-def chat(client: openai.OpenAI, **asked):
+def chat(client: openai.OpenAI, **params):
     return client.chat.completions.create(
-        **({"model": "tiny", "messages": USER, "max_tokens": 20, "seed": 1} | asked)
+        **({"model": "tiny", "messages": USER, "max_tokens": 20, "seed": 1} | params)
     )
 
 
-def complete(client: openai.OpenAI, **asked):
+def complete(client: openai.OpenAI, **params):
     return client.completions.create(
-        **({"model": "tiny", "prompt": "the cat", "max_tokens": 20, "seed": 1} | asked)
+        **({"model": "tiny", "prompt": "the cat", "max_tokens": 20, "seed": 1} | params)
     )
 
 
@@ -64,9 +64,9 @@ def test_chat_completion_has_all_fields(client: openai.OpenAI) -> None:
 
 @pytest.mark.parametrize("kind", [chat, complete])
 def test_stream_equals_whole_response(client: openai.OpenAI, kind) -> None:
-    asked = {"n": 2, "max_tokens": 60, "temperature": 1.5}
-    whole = kind(client, **asked)
-    events = list(kind(client, stream=True, stream_options={"include_usage": True}, **asked))
+    params = {"n": 2, "max_tokens": 60, "temperature": 1.5}
+    whole = kind(client, **params)
+    events = list(kind(client, stream=True, stream_options={"include_usage": True}, **params))
     for index, choice in enumerate(whole.choices):
         parts = [
             event.choices[0]
@@ -98,20 +98,23 @@ def test_stream_begins_with_role_and_ends_with_done(client: openai.OpenAI) -> No
 def test_prompts_of_all_types(client: openai.OpenAI, serving: ServedModel) -> None:
     ids = serving.tokenizer.encode("the cat")
     end = serving.tokenizer.end_id
-    one = complete(client, temperature=0)
+    first = complete(client, temperature=0)
     # A text follows an end-of-text token, as in training; ids are taken as they are.
     assert (
-        complete(client, prompt=[end, *ids], temperature=0).choices[0].text == one.choices[0].text
+        complete(client, prompt=[end, *ids], temperature=0).choices[0].text == first.choices[0].text
     )
     many = complete(client, prompt=["the cat", "a dog"], n=2, temperature=0)
     assert [choice.index for choice in many.choices] == [0, 1, 2, 3]
     assert (
-        many.choices[0].text == many.choices[1].text == one.choices[0].text != many.choices[2].text
+        many.choices[0].text
+        == many.choices[1].text
+        == first.choices[0].text
+        != many.choices[2].text
     )
     assert many.usage.prompt_tokens == len(ids) + 1 + len(serving.tokenizer.encode("a dog")) + 1
     assert (
         complete(client, prompt=[[end, *ids], [end]], temperature=0).choices[0].text
-        == one.choices[0].text
+        == first.choices[0].text
     )
     assert (
         complete(client, prompt="", temperature=0).choices[0].text
@@ -132,10 +135,10 @@ def test_prompt_logprobs_equal_those_of_the_model(
         and choice.finish_reason == "length"
     )
     ids = [serving.tokenizer.end_id, *serving.tokenizer.encode(text)]
-    wanted = token_log_probabilities(
+    expected = token_log_probabilities(
         load_model(served / "train" / "checkpoints" / "step-000008"), torch.tensor([ids])
     )[0]
-    assert choice.logprobs.token_logprobs == pytest.approx([float(x) for x in wanted], abs=1e-4)
+    assert choice.logprobs.token_logprobs == pytest.approx([float(x) for x in expected], abs=1e-4)
     for token, offset in zip(choice.logprobs.tokens, choice.logprobs.text_offset, strict=True):
         assert token.startswith("bytes:") or text[offset:].startswith(token)
     bare = complete(client, prompt=ids[1:], echo=True, logprobs=2, max_tokens=0).choices[0]
@@ -245,7 +248,7 @@ def test_user_text_never_becomes_a_special_token(serving: ServedModel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "code", "param"),
+    ("params", "code", "param"),
     [
         (
             {"messages": [{"role": "user", "content": "a " * 3000}]},
@@ -272,10 +275,10 @@ def test_user_text_never_becomes_a_special_token(serving: ServedModel) -> None:
     ],
 )
 def test_errors_map_to_the_client_s_classes(
-    client: openai.OpenAI, asked: dict, code: str, param: str
+    client: openai.OpenAI, params: dict, code: str, param: str
 ) -> None:
     with pytest.raises(openai.BadRequestError) as error:
-        chat(client, **asked)
+        chat(client, **params)
     assert (error.value.code, error.value.param, error.value.type) == (
         code,
         param,
@@ -325,13 +328,13 @@ def test_concurrent_requests_of_the_async_client(live: str) -> None:
             base_url=live + "v1", api_key="none", max_retries=0
         ) as client:
 
-            async def one(number: int) -> str:
+            async def complete_one(number: int) -> str:
                 stream = await client.completions.create(
                     model="tiny", prompt="the", seed=number % 3, max_tokens=30, stream=True
                 )
                 return "".join([event.choices[0].text async for event in stream])
 
-            return await asyncio.gather(*(one(number) for number in range(12)))
+            return await asyncio.gather(*(complete_one(number) for number in range(12)))
 
     texts = asyncio.run(together())
     assert texts[:3] == texts[3:6] == texts[6:9] and len(set(texts)) == 3

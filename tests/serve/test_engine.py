@@ -112,19 +112,19 @@ def test_requests_join_and_leave_at_any_step(
     """Any order of joining, ending and canceling leaves the other outputs unchanged."""
     steps, texts = Steps(slots, chunk), prompts(9, 20)
     waiting = sorted(arrivals)
-    asked = []
+    submitted = []
     for now in range(400):
         while waiting and waiting[0][0] <= now and steps.free:
             _, prompt, length, sampling, patience = waiting.pop(0)
             request = make_request(texts[prompt], length, SAMPLINGS[sampling], seed=now)
-            asked.append((request, now + patience, *steps.add(request)))
-        for _, until, _, handle in asked:
+            submitted.append((request, now + patience, *steps.add(request)))
+        for _, until, _, handle in submitted:
             if until == now:
                 handle.cancel()
         steps.step()
         if not waiting and not steps.scheduler.running:
             break
-    for request, _, listener, handle in asked:
+    for request, _, listener, handle in submitted:
         assert listener.finish_reason == "length" or handle.canceled
         # A canceled output may end inside a character, which becomes U+FFFD.
         assert (
@@ -276,12 +276,12 @@ def test_logprobs_only_on_request() -> None:
     """0 gives the score of the token itself without alternatives."""
     prompt = prompts(5)[4]
     with running_engine() as engine:
-        without, own = submit_all(
+        unscored, scored = submit_all(
             engine, [make_request(prompt, 5, GREEDY), make_request(prompt, 5, GREEDY, logprobs=0)]
         )
-    assert not without.logprobs
-    assert len(own.logprobs) == 5
-    assert all(score.top_logprobs == () and score.logprob is not None for score in own.logprobs)
+    assert not unscored.logprobs
+    assert len(scored.logprobs) == 5
+    assert all(score.top_logprobs == () and score.logprob is not None for score in scored.logprobs)
 
 
 def test_penalties_and_biases_take_effect() -> None:
@@ -302,14 +302,14 @@ def test_penalties_and_biases_take_effect() -> None:
 def test_cancel_frees_the_slot() -> None:
     """At the next step; canceling again has no effect."""
     steps = Steps(2)
-    (one, handle), (other, _) = [
+    (canceled, handle), (other, _) = [
         steps.add(make_request(prompt, 40, GREEDY)) for prompt in prompts(2)
     ]
     for _ in range(5):
         steps.step()
     handle.cancel()
     steps.step()
-    assert (steps.free, one.finish_reason) == (1, "cancelled")
+    assert (steps.free, canceled.finish_reason) == (1, "cancelled")
     handle.cancel()
     steps.finish()
     assert other.finish_reason == "length"
@@ -534,14 +534,20 @@ def test_memory_does_not_grow() -> None:
 def test_fitting_slots_follow_memory() -> None:
     """A budget that holds not one slot is an error."""
     cpu = torch.device("cpu")
-    one = 2 * 3 * 2 * CONTEXT * 16 * 4
+    slot_bytes = 2 * 3 * 2 * CONTEXT * 16 * 4
     assert (
-        fitting_slots(MODEL.config, torch.float32, cpu, max_slots=32, memory_bytes=one * 5 + 1) == 5
+        fitting_slots(
+            MODEL.config, torch.float32, cpu, max_slots=32, memory_bytes=slot_bytes * 5 + 1
+        )
+        == 5
     )
-    assert fitting_slots(MODEL.config, torch.bfloat16, cpu, max_slots=8, memory_bytes=one * 5) == 8
+    assert (
+        fitting_slots(MODEL.config, torch.bfloat16, cpu, max_slots=8, memory_bytes=slot_bytes * 5)
+        == 8
+    )
     assert fitting_slots(MODEL.config, torch.float32, cpu, max_slots=32) == 32
     with pytest.raises(GroundupError, match="one request of 96 tokens needs"):
-        fitting_slots(MODEL.config, torch.float32, cpu, max_slots=8, memory_bytes=one - 1)
+        fitting_slots(MODEL.config, torch.float32, cpu, max_slots=8, memory_bytes=slot_bytes - 1)
 
 
 def test_chunk_size_follows_model_size() -> None:

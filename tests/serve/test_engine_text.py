@@ -43,12 +43,12 @@ def test_splitting_does_not_change_the_text(texts: tuple[str, list[str]], cuts: 
     for start, end in zip(borders, [*borders[1:], len(text)], strict=True):
         sent += scanner.add(text[start:end])
         read = end
-        so_far, found = expected(text[:read], stops)
-        assert found == scanner.stopped
+        so_far, stopped = expected(text[:read], stops)
+        assert stopped == scanner.stopped
         assert so_far.startswith(sent)
         # Only text that may still become a stop string is held back.
         held = so_far[len(sent) :]
-        assert found or not held or any(stop.startswith(held) and stop != held for stop in stops)
+        assert stopped or not held or any(stop.startswith(held) and stop != held for stop in stops)
     assert (sent + scanner.flush(), scanner.stopped) == expected(text, stops)
 
 
@@ -98,13 +98,13 @@ def test_no_part_of_a_stop_string_is_sent(texts: tuple[str, list[str]]) -> None:
     text, stops = texts
     ids = TOKENIZER.encode(text)
     outputs = run(ids, tuple(stops))
-    wanted, found = expected(text, stops)
-    assert "".join(output.text for output in outputs) == wanted
-    assert outputs[-1].finish_reason == ("stop" if found else "length")
+    text_before_stop, stopped = expected(text, stops)
+    assert "".join(output.text for output in outputs) == text_before_stop
+    assert outputs[-1].finish_reason == ("stop" if stopped else "length")
     data = [score.token_bytes for output in outputs for score in output.logprobs]
     # The last token may extend into the stop string; no token lies inside it.
-    assert b"".join(data).startswith(wanted.encode())
-    assert len(b"".join(data[:-1])) < max(1, len(wanted.encode()))
+    assert b"".join(data).startswith(text_before_stop.encode())
+    assert len(b"".join(data[:-1])) < max(1, len(text_before_stop.encode()))
 
 
 def test_incomplete_character_becomes_a_replacement() -> None:

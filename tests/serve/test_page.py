@@ -67,11 +67,11 @@ def events(page: Any, act: Callable[[], Any]) -> list[dict[str, Any]]:
     """Return the stream events that `act` triggers."""
     page.evaluate("""() => {
       const plain = window.fetch;
-      window.fetch = async (...asked) => {
-        const response = await plain(...asked);
-        const [one, other] = response.body.tee();
-        window.heard = new Response(other).text();
-        return new Response(one, response);
+      window.fetch = async (...args) => {
+        const response = await plain(...args);
+        const [first, second] = response.body.tee();
+        window.heard = new Response(second).text();
+        return new Response(first, response);
       };
     }""")
     act()
@@ -526,7 +526,7 @@ def test_controls_have_names_and_page_has_landmarks(page: Any) -> None:
     assert [page.locator(tag).count() for tag in ("header", "main", "footer", "h1")] == [1, 1, 1, 1]
     assert page.evaluate(
         "[...document.querySelectorAll('[id]')].length === new"
-        " Set([...document.querySelectorAll('[id]')].map((one) => one.id)).size"
+        " Set([...document.querySelectorAll('[id]')].map((element) => element.id)).size"
     )
 
 

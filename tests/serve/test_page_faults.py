@@ -85,7 +85,7 @@ def test_only_one_answer_at_a_time(page: Any, fake: Fake) -> None:
     page.press("#message", "Enter")
     page.locator(".user").get_by_role("button", name="Edit").click()
     assert (
-        len(fake.asked) == 1
+        len(fake.requests) == 1
         and page.locator(".turn").count() == 2
         and page.locator(".turn form").count() == 0
     )
@@ -118,9 +118,9 @@ def test_empty_answer_can_be_regenerated(page: Any, fake: Fake) -> None:
     fake.pieces = ["Hello"]
     page.get_by_role("button", name="Regenerate").click()
     ended(page)
-    assert answer(page) == "Hello" and [turn["content"] for turn in fake.asked[1]["messages"]] == [
-        "Hi"
-    ]
+    assert answer(page) == "Hello" and [
+        turn["content"] for turn in fake.requests[1]["messages"]
+    ] == ["Hi"]
 
 
 def test_lost_connection_keeps_the_text_and_offers_retry(page: Any, fake: Fake) -> None:
@@ -136,7 +136,7 @@ def test_lost_connection_keeps_the_text_and_offers_retry(page: Any, fake: Fake) 
         and page.locator(".turn").count() == 2
         and answer(page) == "Hello there."
     )
-    assert [turn["content"] for turn in fake.asked[1]["messages"]] == ["Hi"]
+    assert [turn["content"] for turn in fake.requests[1]["messages"]] == ["Hi"]
 
 
 def test_error_event_is_shown(page: Any, fake: Fake) -> None:
@@ -291,7 +291,9 @@ def test_tokens_within_a_character_are_joined(page: Any, fake: Fake) -> None:
         assert page.locator(place).all_text_contents() == ["🐕", "é b", "\ufffd!"]
         assert [
             name.split()[1]
-            for name in page.locator(place).evaluate_all("(all) => all.map((one) => one.className)")
+            for name in page.locator(place).evaluate_all(
+                "(all) => all.map((token) => token.className)"
+            )
         ] == [
             "p3",
             "p2",
@@ -324,11 +326,11 @@ def test_oldest_turns_are_left_out_of_a_full_context(page: Any, fake: Fake) -> N
     fake.refuse(400, "too long", "context_length_exceeded")
     fake.info["context"] = 20_000
     say(page, "Fourth")
-    last = [turn["content"] for turn in fake.asked[-1]["messages"]]
+    last = [turn["content"] for turn in fake.requests[-1]["messages"]]
     assert (
         last[-1] == "Fourth"
         and "First" not in last
-        and fake.asked[-1]["messages"][0]["role"] == "user"
+        and fake.requests[-1]["messages"][0]["role"] == "user"
     )
     assert page.get_by_text("The model no longer sees what is above.").count() == 1
     assert page.locator(".problem").count() == 0 and page.locator(".user").count() == 4
@@ -339,7 +341,7 @@ def test_message_longer_than_the_context_is_an_error(page: Any, fake: Fake) -> N
         fake.refuse(400, "This model's context is 4 tokens.", "context_length_exceeded")
     say(page, "A long message " * 50)
     assert page.locator(".problem").inner_text().startswith("This model's context")
-    assert len(fake.asked) < 5
+    assert len(fake.requests) < 5
 
 
 def test_completion_sends_the_end_of_a_long_text(page: Any, fake: Fake) -> None:
@@ -350,7 +352,7 @@ def test_completion_sends_the_end_of_a_long_text(page: Any, fake: Fake) -> None:
     fake.refuse(400, "too long", "context_length_exceeded")
     page.keyboard.press("Control+Enter")
     ended(page)
-    first, second = (body["prompt"] for body in fake.asked)
+    first, second = (body["prompt"] for body in fake.requests)
     assert (
         words.endswith(first)
         and words.endswith(second)

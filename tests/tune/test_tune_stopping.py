@@ -74,7 +74,7 @@ def test_a_killed_tuning_leaves_nothing_and_begins_again(
     assert process.returncode != 0, "it was through before it was killed"
     assert "Traceback" not in errors
     if number != signal.SIGKILL:
-        assert errors.splitlines()[-1].startswith("groundup: stopped"), errors
+        assert errors.splitlines()[-1].startswith("groundup: interrupted"), errors
     assert not (root / "tune").exists()
     again = start(root)
     _, errors = again.communicate(timeout=300)

@@ -206,12 +206,8 @@ def create_app(served: ServedModel, key: str | None = None) -> FastAPI:
 
 def page_files() -> dict[str, tuple[bytes, str]]:
     """Return content and media type of the page's files by their path."""
-    files = {
-        f"/{path.name}": (path.read_bytes(), MEDIA_TYPES[path.suffix])
-        for path in sorted(PAGE.glob("*"))
-        if path.suffix in MEDIA_TYPES
-    }
-    return files | {"/": files["/index.html"]}
+    files = {path.name: (path.read_bytes(), MEDIA_TYPES[path.suffix]) for path in PAGE.iterdir()}
+    return {f"/{name}": file for name, file in files.items()} | {"/": files["index.html"]}
 
 
 async def _send_file(content: bytes, media_type: str) -> Response:

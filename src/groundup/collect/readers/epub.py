@@ -110,10 +110,8 @@ def read_epub(item: Item, source: Source) -> Iterator[Document | Reject]:
                 references = data.iter("{*}CipherReference")
                 encrypted.update(_member_path("", ref.get("URI") or "") for ref in references)
         if encrypted & set(package.pages):
-            raise DamagedError(
-                "encrypted",
-                "it is under DRM: its pages can only be read with the key of its seller",
-            )
+            detail = "it is under DRM: its pages can only be read with the key of its seller"
+            raise DamagedError("encrypted", detail)
         text, left_out = _read_pages(archive, package)
     # A book of Project Gutenberg has its markers in EPUB, too.
     books = list(split_books(text, item.origin, wrapped=False))

@@ -20,8 +20,8 @@ For example, a reader of mailboxes is a file `mbox.py` in this folder:
             else:
                 yield Document(body.get_content(), index, group=message["subject"])
 
-and one line of READERS, `("mbox", "text"): read_mbox`. `detect_format` (`files/formats.py`) has to know
-the format by its suffix or its first bytes.
+and one line of READERS, `("mbox", "text"): read_mbox`. `detect_format` (`files/formats.py`) has to
+know the format by its suffix or its first bytes.
 """
 
 from __future__ import annotations
@@ -124,9 +124,8 @@ def _read_by_format(item: Item, source: Source) -> Iterator[Document | Reject]:
         yield Reject("empty")
     elif reader is not None:
         yield from reader(item, source)
-    elif form == "binary":
-        yield Reject("binary", detail=form)
     elif form in UNREADABLE:
-        yield Reject("unsupported-format", detail=": ".join(filter(None, (form, ADVICE.get(form)))))
+        detail = ": ".join(filter(None, (form, ADVICE.get(form))))
+        yield Reject("binary" if form == "binary" else "unsupported-format", detail=detail)
     else:
         yield Reject("wrong-kind", detail=f"{form} in a source of {source.kind}")

@@ -151,12 +151,8 @@ def _record_document(record: Any, index: int) -> Document | Reject:
             return Reject("empty", index, url)
         return Document(text, index, host(url) or url)
     if record_type == "unknown":
-        return Reject(
-            "damaged",
-            index,
-            "a record whose header does not say what it is: lines that end without a carriage"
-            " return, for example",
-        )
+        detail = "a record whose header does not say what it is: lines that end without a carriage"
+        return Reject("damaged", index, f"{detail} return, for example")
     if record_type != "response":
         return Reject(f"warc-{record_type}", index, url)
     if not record.is_http or record.http_headers is None:

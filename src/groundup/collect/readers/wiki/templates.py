@@ -46,7 +46,6 @@ _UNITS = {
     "acre": "acres",
     "$": "$",
 }
-_MAX_POSITION = 20
 
 
 @dataclass(slots=True)
@@ -66,7 +65,7 @@ class Arguments:
             if match is None:
                 positional.append(part.strip())
             elif match[1].isdecimal():
-                position = min(max(int(match[1][:3]), 1), _MAX_POSITION)
+                position = min(max(int(match[1][:3]), 1), 20)
                 positional += [""] * (position - len(positional))
                 positional[position - 1] = match[2].strip()
             else:
