@@ -230,11 +230,12 @@ def make_workers(recipe: Recipe, root: Path, count: int | None, ray: str) -> Wor
             "workers are counted on this machine, or are those of a Ray cluster: give one of"
             " the two"
         )
-    from groundup.runtime.workers.ray import RayPool, shared_places
+    from groundup.collect.sources import shared_paths
+    from groundup.runtime.workers.ray import RayPool
 
     return Workers(
         pool=RayPool(
-            ray, Store(root).staging, shared_places(recipe), ("python", "groundup", *LIBRARIES[1:])
+            ray, Store(root).staging, shared_paths(recipe), ("python", "groundup", *LIBRARIES[1:])
         )
     )
 

@@ -179,9 +179,11 @@ def _data(recipe: Recipe, base: Base | None) -> dict[str, Figure]:
 
 def _sizes(source: Source, root: Path) -> tuple[int, float]:
     """Return the bytes of a source's files, and of the clean text that they should hold."""
-    from groundup.collect.sizes import sizes
+    from groundup.collect.sources import source_sizes
 
-    found = [(PurePosixPath(name).suffix.lower(), size) for name, size in sizes(source, root)]
+    found = [
+        (PurePosixPath(name).suffix.lower(), size) for name, size in source_sizes(source, root)
+    ]
     text = (
         sum(size * EXPANSION.get(suffix, 1.0) for suffix, size in found) * CLEAN_SHARE[source.kind]
     )

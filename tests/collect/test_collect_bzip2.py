@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.helpers.examples import examples
 
-from groundup.collect.files import bzip2
-from groundup.collect.files.bzip2 import Bzip2Stream
+from groundup.collect.files import compression
+from groundup.collect.files.compression import Bzip2Stream
 from groundup.collect.files.streams import DamagedError
 
 TEXTS = [b"", b"x", b"some words " * 400, bytes(range(256)) * 30]
@@ -41,9 +41,9 @@ def test_same_bytes_as_the_standard_library(texts: list[bytes], longest: int, ze
     """
     packed = b"".join(map(bz2.compress, texts)) + b"\0" * zeros
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bzip2, "_MAX_PACKED", longest)
-        patch.setattr(bzip2, "_MAX_PLAIN", longest)
-        patch.setattr(bzip2, "_CHUNK", 97)
+        patch.setattr(compression, "_BZIP2_MAX_PACKED", longest)
+        patch.setattr(compression, "_BZIP2_MAX_PLAIN", longest)
+        patch.setattr(compression, "_BZIP2_CHUNK", 97)
         assert _read(io.BytesIO(packed)) == (b"".join(texts), "")
 
 

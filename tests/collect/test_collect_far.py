@@ -18,16 +18,13 @@ import pytest
 from tests.helpers.sites import Reply, Seen, Site, redirect, serving
 from tests.helpers.stores import Bucket, Hub, ranged
 
-from groundup.collect.files.globs import Selection
-from groundup.collect.sizes import sizes
-from groundup.collect.sources import Listing, list_source
+from groundup.collect.sources import Listing, list_source, source_sizes
 from groundup.errors import SourceError
 from groundup.recipe.source import Source
-from groundup.runtime.fetch import partial
-from groundup.runtime.fetch.download import download
-from groundup.runtime.fetch.partial import Body, Partial, fill
-from groundup.runtime.fetch.remote import RemoteFile, bring_all, select
-from groundup.runtime.fetch.transfer import Access
+from groundup.runtime.fetch import download as downloads
+from groundup.runtime.fetch.download import ByteRange, PartialFile, download, download_ranges
+from groundup.runtime.fetch.https import Access
+from groundup.runtime.fetch.remote import RemoteFile, fetch_all
 from groundup.runtime.progress import Progress, progress
 
 OLD, NEW = "a" * 40, "b" * 40
@@ -36,7 +33,7 @@ OLD, NEW = "a" * 40, "b" * 40
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(partial, "BACK_OFF_SECONDS", 0.0)
+    monkeypatch.setattr(downloads, "BACK_OFF_SECONDS", 0.0)
     for name in os.environ:
         if name.lower().endswith("_proxy") or name.startswith(("AWS_", "HF_")):
             monkeypatch.delenv(name)
@@ -110,7 +107,10 @@ def test_an_object_is_fetched_once_until_it_changes(
     again; plan fetches none.
     """
     path = "s3://books/en/**/*.jsonl.gz"
-    assert [name for name, _ in sizes(Source(path), tmp_path)] == ["a.jsonl.gz", "deep/b.jsonl.gz"]
+    assert [name for name, _ in source_sizes(Source(path), tmp_path)] == [
+        "a.jsonl.gz",
+        "deep/b.jsonl.gz",
+    ]
     assert _reads(site) == []
     _list(path, tmp_path)
     assert len(_reads(site)) == 2
@@ -231,7 +231,7 @@ def test_tokens_go_to_the_hub_alone(
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("hf://datasets/you/none/x", "no such data set"),
+        ("hf://datasets/you/none/x", "no such dataset"),
         ("hf://datasets/me/texts@v9/data", "no such revision"),
         ("hf://datasets/me/texts/none", "no such file or folder"),
     ],
@@ -267,7 +267,7 @@ def _serve(
 
 
 def _download(site: Site, tmp_path: Path) -> bytes:
-    with partial.partial(tmp_path / "partial", "x") as half, progress("x", 0, "B") as bar:
+    with downloads.partial_file(tmp_path / "partial", "x") as half, progress("x", 0, "B") as bar:
         download(site.url("a.test", "/big.gz"), half, Access(plain=True), bar)
         return half.file.read_bytes()
 
@@ -284,7 +284,7 @@ def test_a_download_goes_on_where_it_broke(
         "bytes=600000-",
         "bytes=900000-",
     ]
-    monkeypatch.setattr(partial, "TRIES", 0)
+    monkeypatch.setattr(downloads, "TRIES", 0)
     shutil.rmtree(tmp_path / "partial")
     for _ in range(3):
         with pytest.raises(SourceError, match=r"connection|cannot be fetched"):
@@ -306,7 +306,7 @@ def test_a_busy_server_is_asked_again(site: Site, tmp_path: Path) -> None:
     site.answer = lambda seen: Reply(status=429)
     with pytest.raises(SourceError, match="429"):
         _download(site, tmp_path)
-    assert len(site.seen) == 3 + partial.TRIES
+    assert len(site.seen) == 3 + downloads.TRIES
 
 
 def test_nothing_to_go_on_from(site: Site, tmp_path: Path) -> None:
@@ -344,7 +344,7 @@ def test_two_processes_want_one_file(tmp_path: Path) -> None:
     order = []
 
     def work(name: str) -> None:
-        with partial.partial(tmp_path / "partial", "x"):
+        with downloads.partial_file(tmp_path / "partial", "x"):
             order.append(f"{name} in")
             time.sleep(0.05)
             order.append(f"{name} out")
@@ -365,19 +365,19 @@ class _Slow:
     def __init__(self) -> None:
         self.begun, self.sent = threading.Event(), 0
 
-    def files(self, folder: str) -> list[RemoteFile]:
+    def list_files(self, folder: str) -> list[RemoteFile]:
         return [RemoteFile("bad", 1, "1"), RemoteFile("good", 2000, "1")]
 
-    def bring(self, file: RemoteFile, half: Partial, bar: Progress) -> None:
+    def download(self, file: RemoteFile, partial: PartialFile, bar: Progress) -> None:
         if file.path == "bad":
             self.begun.wait(10)
             raise SourceError("it is not there")
 
         @contextmanager
-        def opener(offset: int, validator: str) -> Iterator[Body]:
-            yield Body(offset, 2000, "v", self._parts())
+        def open_range(offset: int, validator: str) -> Iterator[ByteRange]:
+            yield ByteRange(offset, 2000, "v", self._parts())
 
-        fill(half, opener, bar, "slow://x/good")
+        download_ranges(partial, open_range, bar, "slow://x/good")
 
     def _parts(self) -> Iterator[bytes]:
         for _ in range(2000):
@@ -394,8 +394,8 @@ def test_downloads_end_with_the_one_that_failed(
     is there of them stays.
     """
     monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path))
-    place = _Slow()
+    store = _Slow()
     with pytest.raises(SourceError, match="not there"):
-        bring_all(select(place, "", Selection()), "slow")
-    assert 0 < place.sent < 2000
-    assert [path.stat().st_size for path in tmp_path.rglob("bytes")] == [place.sent - 1]
+        fetch_all(store, store.list_files(""), "slow")
+    assert 0 < store.sent < 2000
+    assert [path.stat().st_size for path in tmp_path.rglob("bytes")] == [store.sent - 1]

@@ -14,7 +14,7 @@ from tests.helpers.sites import Site, page, redirect, serving
 from tests.helpers.stores import Hub
 
 from groundup import flow, load_recipe, run_recipe
-from groundup.collect.sizes import sizes
+from groundup.collect.sources import source_sizes
 from groundup.commands.verify import check_raw
 
 OLD, NEW = "a" * 40, "b" * 40
@@ -62,7 +62,7 @@ def test_scraped_pages_become_documents(
     ]
     (tmp_path / "sites.txt").write_text("\n".join(addresses))
     recipe = load_recipe(_recipe(tmp_path, 'kind = "web"\npath = "scrape:sites.txt"\ndelay = 0'))
-    sizes(recipe.source[0], tmp_path)
+    source_sizes(recipe.source[0], tmp_path)
     assert (
         'source "sites" will be fetched: 4 pages of 2 hosts' in capsys.readouterr().err
         and not site.seen

@@ -17,10 +17,9 @@ import pytest
 
 from groundup.errors import SourceError
 from groundup.runtime.fetch import cache as fetching
-from groundup.runtime.fetch import index, partial, transfer
-from groundup.runtime.fetch.addresses import is_public, resolve_public
+from groundup.runtime.fetch import download, https, index
 from groundup.runtime.fetch.cache import fetch
-from groundup.runtime.fetch.transfer import Access, shown
+from groundup.runtime.fetch.https import Access, is_public, redact_url, resolve_public
 
 DATA = b"the bytes of a source distribution"
 DIGEST = hashlib.sha256(DATA).hexdigest()
@@ -75,7 +74,7 @@ def package_index(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Index]]:
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(partial, "BACK_OFF_SECONDS", 0.0)
+    monkeypatch.setattr(download, "BACK_OFF_SECONDS", 0.0)
     for name in (
         "http_proxy",
         "https_proxy",
@@ -128,9 +127,11 @@ def test_wrong_hash_keeps_nothing(
     """Bytes that are not those that were asked for are refused and leave no file behind."""
     with pytest.raises(SourceError, match="the recipe wants"):
         fetch("pypi:my-pkg==2.0", "0" * 64)
-    real = index.find
+    real = index.find_file
     monkeypatch.setattr(
-        index, "find", lambda wanted: index.PackageFile(real(wanted).filename, real(wanted).url, "")
+        index,
+        "find_file",
+        lambda wanted: index.PackageFile(real(wanted).filename, real(wanted).url, ""),
     )
     with pytest.raises(SourceError, match="not kept"):
         fetch("pypi:my-pkg==2.0", "0" * 64)
@@ -150,7 +151,7 @@ def test_index_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SourceError, match="cannot be fetched") as caught:
         fetch("pypi:my-pkg==2.0")
     assert "secret" not in str(caught.value)
-    assert "secret" not in shown("https://me:secret@host/x?token=secret")
+    assert "secret" not in redact_url("https://me:secret@host/x?token=secret")
 
 
 @pytest.mark.parametrize(
@@ -184,10 +185,10 @@ def test_recipe_never_reaches_this_machine() -> None:
 
 def _served(monkeypatch: pytest.MonkeyPatch, handler: object) -> None:
     monkeypatch.setattr(
-        transfer, "client", lambda: httpx.Client(transport=httpx.MockTransport(handler))
+        https, "make_client", lambda: httpx.Client(transport=httpx.MockTransport(handler))
     )  # type: ignore[arg-type]
     monkeypatch.setattr(
-        transfer,
+        https,
         "resolve_public",
         lambda host, port: ["8.8.8.8"] if host == "good.example" else resolve_public(host, port),
     )
@@ -246,7 +247,7 @@ def test_untrusted_access_wants_https() -> None:
     Access(trusted=True).check("http://index/simple")
     hub = Access(origins=frozenset(["https://hub"]), token="secret")
     hub.check("https://hub/x")
-    assert hub.named("https://hub/x") and "secret" not in repr(hub)
+    assert hub.is_origin("https://hub/x") and "secret" not in repr(hub)
     for url in ("http://hub/x", "https://hub:1/x", "https://hub@evil/x"):
         assert not hub.trusts(url)
     for url in ("http://host/x", "file:///etc/passwd", "ftp://host/x", "https:///x"):

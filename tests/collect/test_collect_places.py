@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundup.collect.files.globs import Selection, matches, translate
+from groundup.collect.files.globs import Selection, glob_to_regex, matches
 from groundup.collect.sources import list_source
 from groundup.errors import SourceError
 from groundup.recipe.source import Source
@@ -129,7 +129,7 @@ def test_patterns() -> None:
 @given(st.text(max_size=20))
 def test_any_pattern_compiles(pattern: str) -> None:
     """No pattern in a recipe can crash the run."""
-    translate(pattern)
+    glob_to_regex(pattern)
     matches(pattern, "a/b.txt")
 
 

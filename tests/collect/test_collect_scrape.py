@@ -23,15 +23,10 @@ from groundup.artifacts.document import Document
 from groundup.collect import sources as places
 from groundup.collect.files.streams import DamagedError, item_from_bytes
 from groundup.collect.readers.registry import read_item
-from groundup.collect.scrape import crawler as visits
-from groundup.collect.scrape import sitemaps
-from groundup.collect.scrape import url_list as addressbook
-from groundup.collect.scrape import warc_store as harvest
-from groundup.collect.scrape.optouts import opted_out
-from groundup.collect.scrape.robots import read_rules
-from groundup.collect.scrape.sitemaps import read_sitemap
-from groundup.collect.sizes import sizes
-from groundup.collect.sources import Listing, list_source
+from groundup.collect.scrape import crawler, url_list, warc_store
+from groundup.collect.scrape.robots import find_opt_out, read_rules
+from groundup.collect.scrape.url_list import read_sitemap
+from groundup.collect.sources import Listing, list_source, source_sizes
 from groundup.errors import RecipeError, SourceError
 from groundup.recipe.source import Source
 from groundup.recipe.tables import load_recipe
@@ -40,7 +35,7 @@ from groundup.recipe.tables import load_recipe
 @pytest.fixture(autouse=True)
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(visits, "BACK_OFF_SECONDS", 0.01)
+    monkeypatch.setattr(crawler, "BACK_OFF_SECONDS", 0.01)
     for name in (
         "http_proxy",
         "https_proxy",
@@ -62,9 +57,9 @@ def _list(tmp_path: Path, *addresses: str) -> None:
     (tmp_path / "sites.txt").write_text("# pages of ours\n\n" + "\n".join(addresses) + "\n")
 
 
-def _scrape(tmp_path: Path, again: bool = False, **settings: object) -> Listing:
+def _scrape(tmp_path: Path, retry: bool = False, **settings: object) -> Listing:
     source = Source("scrape:sites.txt", "web", **({"delay": 0.0} | settings))  # type: ignore[arg-type]
-    return list_source(source, tmp_path, again=again)
+    return list_source(source, tmp_path, retry=retry)
 
 
 def _texts(listing: Listing) -> dict[str, list[str]]:
@@ -235,8 +230,8 @@ def test_bad_answers(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """A body without end, a byte now and then, a wrong length, another type, an error: each costs
     itself, in bounded time.
     """
-    monkeypatch.setattr(visits, "PAGE_SECONDS", 0.4)
-    monkeypatch.setattr(visits, "MAX_PAGE_BYTES", 1 << 20)
+    monkeypatch.setattr(crawler, "PAGE_SECONDS", 0.4)
+    monkeypatch.setattr(crawler, "MAX_PAGE_BYTES", 1 << 20)
     site.pages |= {
         "/endless": Reply(b"<p>and on it goes</p>" * 1000, endless=True),
         "/slow": Reply(b"x" * 1000, drip=0.05),
@@ -270,7 +265,7 @@ def test_bad_answers(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_slow_head(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that never ends its headers does not hold a host for ever."""
-    monkeypatch.setattr(visits, "PAGE_SECONDS", 0.3)
+    monkeypatch.setattr(crawler, "PAGE_SECONDS", 0.3)
     site.pages["/1"] = lambda seen: time.sleep(5) or Reply(b"")  # type: ignore[func-returns-value]
     _list(tmp_path, site.url("a.test", "/1"))
     assert _reasons(_scrape(tmp_path)) == {"1": "timeout"}
@@ -304,7 +299,7 @@ def test_busy_hosts_are_waited_for_or_given_up(site: Site, tmp_path: Path) -> No
     assert reasons == ["http-status"] * 5 + ["host-given-up"] * 4
     site.pages |= {f"c.test/{n}": page(str(n)) for n in range(9)}
     assert len(_scrape(tmp_path).refused) == 11
-    assert _texts(_scrape(tmp_path, again=True))["c.test"] == [str(n) for n in range(9)]
+    assert _texts(_scrape(tmp_path, retry=True))["c.test"] == [str(n) for n in range(9)]
 
 
 def test_sitemaps(site: Site, tmp_path: Path) -> None:
@@ -330,7 +325,7 @@ def test_sitemaps(site: Site, tmp_path: Path) -> None:
     site.pages |= {f"/{n}": page(str(n)) for n in range(3)}
     _list(tmp_path, f"sitemap: {site.url('a.test', '/sitemap')}", site.url("b.test", "/1"))
     source = Source("scrape:sites.txt", "web", delay=0.0)
-    assert sizes(source, tmp_path)[0][1] > 0 and not site.seen
+    assert source_sizes(source, tmp_path)[0][1] > 0 and not site.seen
     listing = _scrape(tmp_path)
     assert _texts(listing) == {"a.test": ["0", "1", "2"], "b.test": ["1"]}
     assert sorted(one.reason for one in listing.refused) == ["malformed", "other-site"]
@@ -365,7 +360,7 @@ def test_sitemaps_beyond_what_is_wanted_are_not_asked_for(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the first sites name pages enough, the others are left in peace."""
-    monkeypatch.setattr(addressbook, "HOSTS_AT_ONCE", 1)
+    monkeypatch.setattr(url_list, "PARALLEL_HOSTS", 1)
     for host in ("a.test", "b.test"):
         urls = "".join(f"<url><loc>{site.url(host, f'/{n}')}</loc></url>" for n in range(3))
         site.pages |= {f"{host}/map.xml": Reply(f"<urlset>{urls}</urlset>".encode())}
@@ -444,7 +439,7 @@ def test_signals_in_robots(site: Site, tmp_path: Path) -> None:
 
 def test_retry_after_in_strange_digits() -> None:
     """What is a digit to Unicode, and none to a number, says nothing."""
-    assert visits._seconds("\xb2") == 0 and visits._seconds(" 12 ") == 12
+    assert crawler._retry_seconds("\xb2") == 0 and crawler._retry_seconds(" 12 ") == 12
 
 
 def test_sitemap_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -457,16 +452,16 @@ def test_sitemap_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
         ' "file:///etc/passwd">]><urlset><url><loc>&l9;&f;</loc></url></urlset>'
     )
     with suppress(DamagedError):
-        assert read_sitemap(bomb.encode()).pages == ()
+        assert read_sitemap(bomb.encode()).pages == []
     with pytest.raises(DamagedError):
         read_sitemap(b"<a>" * 100_000)
-    monkeypatch.setattr(sitemaps, "MAX_ADDRESSES", 5)
+    monkeypatch.setattr(url_list, "MAX_ADDRESSES", 5)
     many = read_sitemap(
         b"<urlset>" + b"<url><loc>https://a.example/</loc></url>" * 6 + b"</urlset>"
     )
-    assert len(many.pages) == 5 and many.flaw[0] == "too-large"
+    assert len(many.pages) == 5 and many.reason == "too-large"
     cut = read_sitemap(b"<urlset>" + b"<url><loc>https://a.example/</loc></url>" * 3 + b"<url><lo")
-    assert len(cut.pages) == 3 and cut.flaw[0] == "malformed"
+    assert len(cut.pages) == 3 and cut.reason == "malformed"
 
 
 @given(st.binary(max_size=300))
@@ -478,7 +473,9 @@ def test_any_bytes_are_a_robots_txt_and_a_sitemap(data: bytes) -> None:
     )
     assert read_rules(data, "groundup").delay >= 0
     assert (
-        opted_out(b"HTTP/1.1 200 OK\r\n" + data, b"<meta name=robots content=" + data, "groundup")
+        find_opt_out(
+            b"HTTP/1.1 200 OK\r\n" + data, b"<meta name=robots content=" + data, "groundup"
+        )
         is not None
     )
     with suppress(DamagedError):
@@ -490,13 +487,13 @@ import os, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from tests.helpers import sites
-from groundup.collect.scrape import warc_store as harvest
-from groundup.runtime.fetch import transfer
+from groundup.collect.scrape import warc_store
+from groundup.runtime.fetch import https
 from groundup.collect.sources import list_source
 from groundup.recipe.source import Source
 
-transfer.resolve_public = sites.resolve
-real, count = harvest.page_record, 0
+https.resolve_public = sites.resolve
+real, count = warc_store.page_record, 0
 
 def record(answer):
     global count
@@ -508,7 +505,7 @@ def record(answer):
         os.kill(os.getpid(), 9)
     return real(answer)
 
-harvest.page_record = record
+warc_store.page_record = record
 list_source(Source("scrape:sites.txt", "web", delay=0.0), Path({folder!r}))
 """
 
@@ -538,7 +535,7 @@ def test_torn_lists_cost_what_they_tore(site: Site, tmp_path: Path) -> None:
     assert sorted(site.paths()[count + 1 :]) == ["a.test/2", "a.test/y"]
     listing = _scrape(tmp_path)
     with listing.files[0].path.open("ab") as file:
-        file.write(harvest.info_record("half")[:50])
+        file.write(warc_store.warcinfo_record("half")[:50])
     assert _texts(_scrape(tmp_path)) == {"a.test": ["0", "1", "2"]} and len(listing.refused) == 2
 
 
@@ -557,7 +554,7 @@ def test_a_file_that_lost_its_end(site: Site, tmp_path: Path) -> None:
 def test_host_names_as_files() -> None:
     """Two hosts never share a file, and none leads out of the folder."""
     names = {
-        harvest.file_name(host)
+        warc_store.host_file_name(host)
         for host in (
             "a.test",
             "a.test:8080",

@@ -16,12 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from groundup.artifacts.document import DOCUMENT, DROPPED, document_id
-from groundup.collect import digests as raw
-from groundup.collect import sharding as shards
-from groundup.collect import stage
-from groundup.collect.digests import Digests
+from groundup.collect import shard, sources, stage
 from groundup.collect.shard import collect_shard
-from groundup.collect.sources import RawFile
+from groundup.collect.sources import Digests, HashedFile, RawFile
 from groundup.errors import SourceError
 from groundup.recipe.source import Source
 from groundup.recipe.tables import Recipe
@@ -29,7 +26,7 @@ from groundup.runtime.run import Run
 from groundup.runtime.workers.map import Workers
 
 # What the readers make of the files below, by version of the stage. When this test fails because a
-# reader's output changed, raise stage.VERSION and put the new digest here; without that, old shards
+# reader's output changed, raise shard.VERSION and put the new digest here; without that, old shards
 # would be taken for new ones. Main text of web pages is that of libraries, whose releases change
 # it, and is left out.
 GOLDEN = {5: "2835a1ad458c5ad7c605f7ee014b7ab70cb6a6f94725e0930230e09f457989f3"}
@@ -71,7 +68,7 @@ def project(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Inode times are those of this minute; take them for old."""
-    monkeypatch.setattr(raw, "SETTLED_SECONDS", -1e9)
+    monkeypatch.setattr(sources, "SETTLED_SECONDS", -1e9)
 
 
 def _recipe(project: Path, *sources: Source) -> Recipe:
@@ -115,7 +112,7 @@ def test_golden(project: Path) -> None:
     digest = hashlib.sha256(
         json.dumps(rows, sort_keys=True, ensure_ascii=False).encode()
     ).hexdigest()
-    assert GOLDEN.get(stage.VERSION) == digest
+    assert GOLDEN.get(shard.VERSION) == digest
 
 
 def test_tables(project: Path) -> None:
@@ -150,7 +147,7 @@ def test_tables(project: Path) -> None:
 
 def test_same_bytes_whoever_works(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes, another folder and another name of it give the same bytes as one process."""
-    monkeypatch.setattr(shards, "FILES_PER_SHARD", 1)
+    monkeypatch.setattr(shard, "FILES_PER_SHARD", 1)
     one = _run(project, _recipe(project))
     moved = project.rename(project.with_name("elsewhere"))
     two = _run(moved, _recipe(moved), workers=2, out="other")
@@ -209,8 +206,7 @@ def test_wrong_kinds(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wrong = Source(path="raw/page", kind="books", name="wrong")
     run = _run(project, _recipe(project, wrong, Source(path="raw/text")))
     assert (
-        'source "wrong": no document of kind books; seen were 1 wrong-kind'
-        in capsys.readouterr().err
+        'source "wrong": no document of kind books; seen: 1 wrong-kind' in capsys.readouterr().err
     )
     assert [row["detail"] for row in _rows(run, "dropped")] == ["html in a source of books"]
     with pytest.raises(SourceError, match="1 wrong-kind"):
@@ -232,8 +228,8 @@ def test_include_reaches_into_archives(project: Path) -> None:
         _run(project, _recipe(project, Source(path="raw/text", include=("*.rst",))), out="none")
 
 
-def _known(path: Path) -> raw.Known:
-    (known,), failed = Digests(path.parent / "raw.json").known(
+def _known(path: Path) -> HashedFile:
+    (known,), failed = Digests(path.parent / "raw.json").hash_files(
         [RawFile(path.name, path, path.stat().st_size)]
     )
     assert not failed
@@ -250,7 +246,7 @@ def test_a_file_that_changes_is_never_silent(tmp_path: Path, how: str) -> None:
         path.unlink()
     elif how == "changes":
         path.write_text("after!")
-        os.utime(path, ns=(known.look[1] + 1, known.look[1] + 1))
+        os.utime(path, ns=(known.fingerprint[1] + 1, known.fingerprint[1] + 1))
     else:
         path.rename(tmp_path / "old")
         path.write_text("before")
@@ -267,10 +263,12 @@ def test_a_file_that_changes_while_it_is_read(
     """
     path = tmp_path / "a.txt"
     path.write_text("before")
-    monkeypatch.setattr(raw, "SETTLED_SECONDS", 1e9)
+    monkeypatch.setattr(sources, "SETTLED_SECONDS", 1e9)
     known = _known(path)
     assert not known.settled
-    hidden = raw.Known(known.file, hashlib.sha256(b"other").hexdigest(), known.look, settled=False)
+    hidden = HashedFile(
+        known.file, hashlib.sha256(b"other").hexdigest(), known.fingerprint, settled=False
+    )
     with pytest.raises(SourceError, match="changed or vanished"):
         collect_shard(tmp_path, [hidden], Source(path="x"))
 
@@ -282,17 +280,17 @@ def test_digests_are_remembered_for_settled_files_only(
     path = tmp_path / "a.txt"
     path.write_text("x")
     file = RawFile("a.txt", path, 1)
-    monkeypatch.setattr(raw, "SETTLED_SECONDS", 2.0)
+    monkeypatch.setattr(sources, "SETTLED_SECONDS", 2.0)
     young = Digests(tmp_path / "raw.json")
-    young.known([file])
+    young.hash_files([file])
     assert young.entries == {}
     monkeypatch.setattr(time, "time", lambda: path.stat().st_ctime + 10)
     old = Digests(tmp_path / "raw.json")
-    old.known([file])
+    old.hash_files([file])
     old.save()
-    monkeypatch.setattr(raw, "file_digest", lambda path: pytest.fail("hashed again"))
+    monkeypatch.setattr(sources, "file_digest", lambda path: pytest.fail("hashed again"))
     assert (
-        Digests.load(tmp_path / "raw.json").known([file])[0][0].sha256
+        Digests.load(tmp_path / "raw.json").hash_files([file])[0][0].sha256
         == hashlib.sha256(b"x").hexdigest()
     )
 

@@ -10,7 +10,7 @@ from itertools import count, islice
 from pathlib import Path
 from pydoc_data.topics import topics  # type: ignore[import-not-found]
 
-from groundup.collect.sharding import cut
+from groundup.collect.shard import cut_shards
 from groundup.collect.sources import RawFile
 from groundup.flow import run_flow
 from groundup.recipe.tables import load_recipe
@@ -37,7 +37,7 @@ def names(begin: bool) -> Iterator[str]:
     """
     for number in count():
         found = RawFile(f"{number:06}.jsonl", Path("x"), 1)
-        if begin == (len(cut([RawFile("", Path("x"), 1), found])) == 2):
+        if begin == (len(cut_shards([RawFile("", Path("x"), 1), found])) == 2):
             yield found.origin
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
-from groundup.runtime.fetch import transfer
-from groundup.runtime.fetch.addresses import resolve_public
+from groundup.runtime.fetch import https
+from groundup.runtime.fetch.https import resolve_public
 
 
 @dataclass
@@ -154,7 +154,7 @@ def serving() -> Iterator[Site]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(site))
     site.port = server.server_port
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    with mock.patch.object(transfer, "resolve_public", resolve):
+    with mock.patch.object(https, "resolve_public", resolve):
         yield site
     server.shutdown()
     server.server_close()

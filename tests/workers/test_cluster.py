@@ -20,11 +20,12 @@ from tests.helpers.raw import write_project
 from tests.helpers.ray_nodes import Nodes
 
 import groundup
+from groundup.collect.sources import shared_paths
 from groundup.errors import GroundupError
 from groundup.flow import opened, run_stage
 from groundup.recipe.tables import load_recipe
-from groundup.runtime.workers import node
-from groundup.runtime.workers.ray import RayPool, shared_places
+from groundup.runtime.workers import ray
+from groundup.runtime.workers.ray import RayPool
 
 # A filter that keeps every document. While the file `hold` is there, its workers wait; the first
 # one dies where `die` is.
@@ -236,22 +237,22 @@ def test_what_is_wrong_with_a_node_is_said(tmp_path: Path, monkeypatch: pytest.M
     )
     cluster.token = tmp_path / "seen-1"
     cluster.token.touch()
-    wanted = cluster.wanted()
-    assert node.fault(wanted) == ""
-    assert "has other source files" in node.fault(wanted | {"sources": "0"})
-    assert node.fault(
+    wanted = vars(cluster.requirements())
+    assert ray.check_node(wanted) == ""
+    assert "has other source files" in ray.check_node(wanted | {"source_digest": "0"})
+    assert ray.check_node(
         wanted | {"versions": {"ftfy": "0.1", "groundup": groundup.__version__, "no-such": "1"}}
     ).endswith("(here 0.1), no-such is missing (here 1); install the same versions on every node")
-    assert node.fault(
-        wanted | {"places": {"the run": (str(tmp_path / "not-there"), 1)}}
+    assert ray.check_node(
+        wanted | {"paths": {"the run": (str(tmp_path / "not-there"), 1)}}
     ).startswith("does not see the run; it must lie")
     # Another folder of the same name, on the node's own disk.
-    assert node.fault(
-        wanted | {"places": {"the run": (str(tmp_path), tmp_path.stat().st_ino + 1)}}
+    assert ray.check_node(
+        wanted | {"paths": {"the run": (str(tmp_path), tmp_path.stat().st_ino + 1)}}
     ).startswith("does not see the run")
-    assert "cannot write to" in node.fault(wanted | {"writable": str(tmp_path / "not-there")})
-    monkeypatch.setattr(node, "versions", lambda names: dict.fromkeys(names, ""))
-    assert node.fault(wanted).startswith(
+    assert "cannot write to" in ray.check_node(wanted | {"writable": str(tmp_path / "not-there")})
+    monkeypatch.setattr(ray, "installed_versions", lambda names: dict.fromkeys(names, ""))
+    assert ray.check_node(wanted).startswith(
         "groundup is not installed there; run `pip install groundup=="
     )
 
@@ -260,7 +261,7 @@ def test_raw_files_the_cache_and_own_code_must_be_seen(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path / "cache"))
-    places = shared_places(
+    places = shared_paths(
         load_recipe(project / "tiny.toml", ['source.0.path="https://example.org/x.txt"'])
     )
     raw = {project / "raw" / name for name in ("wikipedia", "web", "code", "talk/talk.jsonl")}

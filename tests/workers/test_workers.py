@@ -15,8 +15,7 @@ from tests.helpers.raw import write_books, write_web
 
 from groundup.errors import GroundupError, SourceError
 from groundup.runtime.workers.map import Workers
-from groundup.runtime.workers.node import attempt
-from groundup.runtime.workers.pool import Outcome
+from groundup.runtime.workers.processes import Outcome, attempt
 
 
 @pytest.fixture
@@ -130,7 +129,7 @@ class Counting:
 
     def start(self) -> None: ...
 
-    def room(self) -> bool:
+    def has_room(self) -> bool:
         return len(self.calls) < 3
 
     def submit(self, number: int, call: bytes) -> None:
@@ -141,7 +140,7 @@ class Counting:
         number = self.pick(self.calls)
         return [(number, Outcome(attempt(self.calls.pop(number))))]
 
-    def drop(self) -> None:
+    def cancel(self) -> None:
         self.dropped = len(self.calls)
 
     def close(self) -> None: ...

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.deadline import TooLongError, deadline
-from groundup.collect.files.streams import DamagedError, Item
+from groundup.collect.files.streams import DamagedError, Item, TooLongError, deadline
 from groundup.collect.readers.conversations import conversations
 from groundup.collect.readers.records import Numbered
 from groundup.collect.readers.text import text_document
