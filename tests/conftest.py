@@ -68,7 +68,7 @@ def tiny_project(shared_folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_run(tiny_project: Path) -> Iterator[Path]:
     """A finished run of that project, read-only: the other process may be looking at it."""
-    from faults.killing import finish
+    from tests.helpers.killing import finish
 
     run = made_once(tiny_project.parent / "runs", "tiny", lambda out: finish(tiny_project, out))
     before = (run / "ledger.jsonl").read_bytes()

@@ -21,7 +21,7 @@ from groundup.artifacts.document import Document, Reject
 from groundup.collect.files.streams import BoundedStream, make_item
 from groundup.collect.readers import records
 from groundup.collect.readers.registry import read_item
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 Read = Callable[..., list[Document | Reject]]
 LINE = b'{"text": "whole"}\n'

@@ -14,8 +14,7 @@ from groundup.collect.sources import list_source
 from groundup.collect.suggest import SuggestedSource, suggest_sources
 from groundup.commands.init import write_recipe
 from groundup.errors import SourceError
-from groundup.recipe.source import Source
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import Source, load_recipe
 
 WRAPPED = (
     "It was a bright morning in early spring when the old schoolmaster set\nout from the village"

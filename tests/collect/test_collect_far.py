@@ -20,7 +20,7 @@ from tests.helpers.stores import Bucket, Hub, ranged
 
 from groundup.collect.sources import Listing, list_source, source_sizes
 from groundup.errors import SourceError
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 from groundup.runtime.fetch import download as downloads
 from groundup.runtime.fetch.download import ByteRange, PartialFile, download, download_ranges
 from groundup.runtime.fetch.https import Access

@@ -20,7 +20,7 @@ from groundup.collect.readers import json_stream as jsonstream
 from groundup.collect.readers import records
 from groundup.collect.readers.registry import read_item
 from groundup.collect.readers.wiki import dump as wikipedia
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 PAGE = "<page><title>T</title><ns>0</ns><revision><text>{}</text></revision></page>"
 # Name → (kind, file, what stands before, what is repeated, what stands after, what is found).

@@ -28,8 +28,7 @@ from groundup.collect.scrape.robots import find_opt_out, read_rules
 from groundup.collect.scrape.url_list import read_sitemap
 from groundup.collect.sources import Listing, list_source, source_sizes
 from groundup.errors import RecipeError, SourceError
-from groundup.recipe.source import Source
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import Source, load_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -490,7 +489,7 @@ from tests.helpers import sites
 from groundup.collect.scrape import warc_store
 from groundup.runtime.fetch import https
 from groundup.collect.sources import list_source
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 https.resolve_public = sites.resolve
 real, count = warc_store.page_record, 0

@@ -21,7 +21,7 @@ from groundup.collect.readers import json_stream as jsonstream
 from groundup.collect.readers import records, text
 from groundup.collect.readers.json_stream import Malformed, elements
 from groundup.collect.readers.registry import read_item
-from groundup.recipe.source import KINDS, Source
+from groundup.recipe import KINDS, Source
 
 Texts = Callable[..., list[str]]
 Read = Callable[..., list[Document | Reject]]

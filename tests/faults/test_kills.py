@@ -5,7 +5,7 @@ bytes.
 from pathlib import Path
 
 import pytest
-from faults.killing import Killer, digests, finish
+from tests.helpers.killing import Killer, digests, finish
 
 
 def test_killed_runs_end_as_the_undisturbed_one(

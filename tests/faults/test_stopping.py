@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faults.killing import digests, finish, start
+from tests.helpers.killing import digests, finish, start
 
 
 @pytest.mark.parametrize(

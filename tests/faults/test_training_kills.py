@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from faults.training import Killer, Training, ranks
+from tests.helpers.training import Killer, Training, ranks
 
 from groundup.runtime.files import read_json
 from groundup.runtime.ledger import Ledger

@@ -23,7 +23,7 @@ from groundup.collect.files.archives import Refused, open_items
 from groundup.collect.files.globs import Selection
 from groundup.collect.files.streams import item_from_bytes
 from groundup.collect.readers.registry import read_item
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 from tests.helpers.fuzz_files import REAL, RECORDS, SMALL, sealed
 
 NEIGHBOUR = (

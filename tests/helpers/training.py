@@ -131,7 +131,7 @@ class Killer:
     rng: random.Random = field(default_factory=lambda: random.Random(1))
 
     def committing(self) -> bool:
-        from faults.killing import committing
+        from tests.helpers.killing import committing
 
         return committing(self.training.root)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults.killing import start
+from tests.helpers.killing import start
 from tests.helpers.raw import write_books
 
 import groundup

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from faults.killing import digests
 from tests.helpers.holders import holders
+from tests.helpers.killing import digests
 from tests.helpers.shards_kit import (
     RECORDS,
     SECRET,

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# The fixtures of a browser, for the tests of the page.
+from tests.helpers.page_kit import browser, visit  # noqa: F401
+
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Path:

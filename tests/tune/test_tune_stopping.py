@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from faults.killing import digests
+from tests.helpers.killing import digests
 from tests.helpers.talking import TUNE, talking_run
 
 STEPS = [f"{name}={value}" for name, value in (TUNE | {"epochs": 40}).items() if name != "method"]

@@ -23,7 +23,7 @@ import groundup
 from groundup.collect.sources import shared_paths
 from groundup.errors import GroundupError
 from groundup.flow import opened, run_stage
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import load_recipe
 from groundup.runtime.workers import ray
 from groundup.runtime.workers.ray import RayPool
 

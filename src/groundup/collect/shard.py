@@ -42,7 +42,7 @@ from groundup.collect.licenses import (
 from groundup.collect.readers.registry import Reader, read_item
 from groundup.collect.readers.user import own_reader
 from groundup.collect.sources import HashedFile, RawFile
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 from groundup.runtime.job import BuildStep
 from groundup.runtime.store import Facts
 

@@ -15,8 +15,7 @@ from groundup.collect.files.archives import Refused, is_hidden, is_unsafe_path, 
 from groundup.collect.files.globs import Selection, escape_glob, glob_to_regex, has_glob
 from groundup.collect.scrape.scrape import SCHEME, estimate_scrape, scrape
 from groundup.errors import SourceError
-from groundup.recipe.source import Source
-from groundup.recipe.tables import Recipe, all_sources
+from groundup.recipe import Recipe, Source, all_sources
 from groundup.runtime.fetch.cache import cache_root, cached, fetch, filename_of
 from groundup.runtime.fetch.download import content_length
 from groundup.runtime.fetch.remote import (
@@ -130,8 +129,7 @@ def shared_paths(recipe: Recipe) -> dict[str, Path]:
     paths: dict[str, Path] = {}
     if any(":" in name for name in recipe.refine.filters):
         paths["the folder of the recipe"] = recipe.root
-    tuning = [recipe.tune.data] if recipe.tune.data else []
-    for path in [*(source.path for source in all_sources(recipe)), *tuning]:
+    for path in (source.path for source in all_sources(recipe)):
         if "://" in path or path.startswith(("pypi:", SCHEME)):
             cache_root().mkdir(parents=True, exist_ok=True)
             paths["the cache ($GROUNDUP_CACHE moves it)"] = cache_root()

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from groundup.artifacts.forgotten import Forgotten
-from groundup.errors import SourceError
-from groundup.recipe.source import Source
-from groundup.recipe.tables import all_sources
+from groundup.errors import SourceError, StoreError
+from groundup.recipe import TUNING, Source, all_sources
 from groundup.runtime.job import ABSENT, Job, Keyed, Unkeyed
 from groundup.runtime.progress import say
 from groundup.runtime.run import Run, pinned_places, write_lock
-from groundup.runtime.store import Artifact
+from groundup.runtime.store import Artifact, Step
 from groundup.runtime.user_code import code_digest
 
 if TYPE_CHECKING:
@@ -33,22 +32,45 @@ def run(run: Run) -> None:
     """
     sources = all_sources(run.recipe)
     artifacts = run.build("collect", _jobs(run, sources), "collecting")
-    _check_documents(sources, artifacts, run.allow_discard)
+    texts = [source for source in sources if source.kind != TUNING]
+    _check_documents(texts, artifacts, run.allow_discard)
+    _publish(run, artifacts)
+
+
+def collect_tuning(run: Run) -> None:
+    """Collect only the tuning data, for `groundup tune`; all other shards stay as they are.
+
+    So a model can be tuned on a machine that lacks the raw files that it was trained on.
+
+    Raises:
+        SourceError: the data cannot be found.
+        StoreError: the view `collect` is missing or damaged.
+    """
+    from groundup.collect.shard import SHARD, collect_shard
+
+    view = run.store.view("collect")
+    shards = [run.store.artifact(entry) for entry in view.manifest["artefacts"]] if view else [None]
+    others = []
+    for shard in shards:
+        if shard is None:
+            folder = run.root / "collect"
+            raise StoreError(f"{folder}: missing or damaged; `groundup run` builds it")
+        if shard.facts["kind"] != TUNING:
+            built = shard.manifest
+            key = built["version"], built["settings"], built["inputs"]
+            # The store holds it, so it is not built again.
+            others.append(Job(Step(SHARD.name, shard.name, *key), collect_shard, {}))
+    tuning = _jobs(run, all_sources(run.recipe)[-1:])
+    _publish(run, run.build("collect", [*others, *tuning], "collecting"))
+
+
+def _publish(run: Run, artifacts: Sequence[Artifact]) -> None:
     links = {
         f"{table}/{a.name}.parquet": a.path / f"{table}.parquet"
         for a in artifacts
         for table in ("documents", "dropped")
     }
     run.publish("collect", artifacts, links)
-
-
-def collect_source(run: Run, source: Source, stage: str) -> list[Artifact]:
-    """Build the shards of one more source for `stage`, which names them in its view.
-
-    Raises:
-        SourceError: the source cannot be found.
-    """
-    return run.build(stage, _jobs(run, [source]), "collecting")
 
 
 def _jobs(run: Run, sources: Sequence[Source]) -> list[Job]:
@@ -186,18 +208,19 @@ def _check_documents(
 ) -> None:
     """Warn of sources without documents; raise SourceError when no source has any."""
     documents: Counter[str] = Counter()
-    dropped: dict[str, Counter[str]] = {source.name: Counter() for source in sources}
+    dropped: dict[str, Counter[str]] = {}
     for artifact in artifacts:
         documents[artifact.facts["source"]] += artifact.facts["documents"]
-        dropped[artifact.facts["source"]].update(artifact.facts["dropped"])
+        dropped.setdefault(artifact.facts["source"], Counter()).update(artifact.facts["dropped"])
     lines = []
     for source in sources:
         if documents[source.name]:
             continue
-        reasons = sorted(dropped[source.name].items(), key=lambda entry: (-entry[1], entry[0]))
+        counts = dropped.get(source.name, Counter())
+        reasons = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
         seen = ", ".join(f"{count:,} {reason}" for reason, count in reasons[:5]) or "no files"
         lines.append(f'source "{source.name}": no document of kind {source.kind}; seen: {seen}')
-    if not documents.total() and not may_be_empty:
+    if len(lines) == len(sources) and not may_be_empty:
         raise SourceError("; ".join(lines) + "; check kind and path in the recipe")
     for line in lines:
         say(f"warning: {line}")

@@ -21,7 +21,7 @@ from groundup.collect.files.globs import escape_glob
 from groundup.collect.licenses import project_roots
 from groundup.collect.sources import RawFile, list_source
 from groundup.errors import SourceError
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 # When this many files of one suffix in one folder are alike, the rest are not opened.
 SAMPLE_FILES = 20

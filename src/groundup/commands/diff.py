@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from groundup.artifacts.lookup import find_documents, tables
+from groundup.artifacts.corpus import find_documents, tables
 from groundup.commands.columns import side_by_side
 from groundup.commands.difference import differences
 from groundup.errors import GroundupError
-from groundup.recipe.tables import all_sources
+from groundup.recipe import UNTRAINED
 from groundup.runtime.ledger import Ledger
 from groundup.runtime.run import load_lock, machine_settings
 from groundup.runtime.store import Store
@@ -54,7 +54,7 @@ def compare(one: Path, other: Path) -> Table:
                 " collect` does"
             )
     stage = "collect" if any("refine" in stages for stages in missing) else "refine"
-    found = differences(one, other, stage, _evaluation(roots))
+    found = differences(one, other, stage, _untrained(roots))
     return {
         "runs": [str(root) for root in roots],
         "unfinished": missing,
@@ -66,13 +66,18 @@ def compare(one: Path, other: Path) -> Table:
     }
 
 
-def _evaluation(roots: tuple[Path, Path]) -> list[str]:
+def _untrained(roots: tuple[Path, Path]) -> list[str]:
+    """Return the sources of evaluation and tuning data, those of a tuning by hand too."""
+    shards = (
+        Store(root).artifact(entry)
+        for root in roots
+        for entry in _manifest(root, "collect").get("artefacts", ())
+    )
     return sorted(
         {
-            source.name
-            for root in roots
-            for source in all_sources(load_lock(root))
-            if source.kind == "evaluation"
+            shard.facts["source"]
+            for shard in shards
+            if shard is not None and shard.facts["kind"] in UNTRAINED
         }
     )
 

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from groundup.artifacts.document import matching
 from groundup.artifacts.forgotten import MOST_STEPS, Entry, Forgotten, training_key
-from groundup.artifacts.lookup import matching
 from groundup.collect.sources import list_source
 from groundup.commands.duplicates import relatives
 from groundup.commands.trace import Course
 from groundup.errors import GroundupError
 from groundup.flow import finish_forget, opened
-from groundup.recipe.tables import Recipe, all_sources
+from groundup.recipe import Recipe, all_sources
 from groundup.runtime.run import load_lock, pinned_places
 from groundup.runtime.store import Artifact, Store
 
@@ -91,18 +91,18 @@ def find(root: Path, ids: Sequence[str]) -> list[Entry]:
 
 
 def _collected(root: Path) -> list[Artifact]:
-    """Return the collected shards that a view names, those that were collected for tuning too;
-    files that nobody read are none.
+    """Return the collected shards that a view names. The view `tune` may name data that a later
+    `groundup run` left out of `collect`; a list of unread files is no shard.
     """
     store = Store(root)
     views = [view for name in ("collect", "tune") if (view := store.view(name)) is not None]
-    entries = [
-        entry
+    entries = {
+        (entry["name"], entry["key"]): entry
         for view in views
         for entry in view.manifest["artefacts"]
-        if entry["step"] == "collect/shard"
-    ]
-    found = (store.artifact(entry) for entry in entries if not entry["name"].endswith(".unread"))
+        if entry["step"] == "collect/shard" and not entry["name"].endswith(".unread")
+    }
+    found = (store.artifact(entry) for entry in entries.values())
     return [artifact for artifact in found if artifact is not None]
 
 

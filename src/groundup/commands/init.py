@@ -14,8 +14,7 @@ from groundup.collect.files.globs import Selection
 from groundup.collect.sources import list_source
 from groundup.collect.suggest import SuggestedSource, suggest_sources
 from groundup.errors import RecipeError, SourceError
-from groundup.recipe.source import Source
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import Source, load_recipe
 from groundup.runtime.files import write_whole
 
 # A source of less may be a note or two, which a filter drops whole: that must not stop the run of

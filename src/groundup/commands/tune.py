@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from groundup.collect.stage import collect_tuning
 from groundup.errors import GroundupError
-from groundup.recipe.tables import Recipe, overridden, recipe_from
+from groundup.flow import opened, run_stage
+from groundup.recipe import Recipe, overridden, recipe_from
 from groundup.runtime.files import read_json
 from groundup.runtime.progress import printable
 from groundup.runtime.run import load_lock
@@ -42,6 +44,18 @@ def recipe_by_hand(
         recipe_from(table, "groundup tune", recipe.root),
         [f"tune.{one.removeprefix('tune.')}" for one in overrides],
     )
+
+
+def tune_by_hand(root: Path, recipe: Recipe, redo: bool = False) -> None:
+    """Tune the best model of a run as `recipe` says; collect the data first if it names a file.
+
+    Raises:
+        GroundupError: there is no such file, no checkpoint, or nothing to learn from.
+    """
+    with opened(recipe, root, ("tune",) if redo else (), 1) as run:
+        if recipe.tune.data:
+            collect_tuning(run)
+        run_stage(run, "tune")
 
 
 def _before(root: Path, recipe: Recipe) -> dict[str, Any]:

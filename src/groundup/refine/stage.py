@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import StoreError
+from groundup.recipe import TUNING
 from groundup.refine.decontaminate.contamination import (
     CONTAMINATED,
     find_contaminated,
@@ -295,8 +296,9 @@ def _quality_job(
 
 
 def _collected(run: Run) -> list[Artifact]:
-    """Return the collected shards in order. Those of evaluation files are never trained on;
-    training text is held against them.
+    """Return the collected shards in order, without the tuning data.
+
+    Shards of evaluation files are never trained on; training text is compared with them.
     """
     view = run.store.view("collect")
     if view is None:
@@ -311,7 +313,7 @@ def _collected(run: Run) -> list[Artifact]:
             f"{run.root / '.store'}: a collected shard is missing or damaged; run with --redo"
             " collect"
         )
-    return [artifact for artifact in found if artifact is not None]
+    return [shard for shard in found if shard is not None and shard.facts["kind"] != TUNING]
 
 
 def _shard_job(run: Run, collected: Artifact) -> Job:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from groundup.recipe import TUNING
 from groundup.report.figure import Figure, Part
 from groundup.report.measured import MEASURED, compared
 from groundup.report.run_files import Problems, artifacts, json_file, lock_table, view
@@ -52,6 +53,8 @@ def collected(root: Path) -> Iterator[Figure]:
     sums: dict[str, Counter[str]] = {}
     for artifact in artifacts(root, "collect", "collect/shard"):
         facts = artifact.facts
+        if facts["kind"] == TUNING:
+            continue
         source = sums.setdefault(facts["source"], Counter())
         source.update(
             {name: facts[name] for name in ("documents", "bytes_in", "bytes_out", "files")}

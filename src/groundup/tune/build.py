@@ -14,7 +14,7 @@ from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.model.hf_io import load_model
-from groundup.recipe.tables import Tune
+from groundup.recipe import Tune
 from groundup.runtime.progress import say
 from groundup.runtime.store import Facts
 from groundup.train.hardware import Machine

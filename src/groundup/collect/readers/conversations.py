@@ -26,7 +26,7 @@ from groundup.collect.readers.chat_layouts import (
 )
 from groundup.collect.readers.records import Numbered, read_records
 from groundup.collect.readers.text import TEXT_KEYS, first_text, read_text, text_document
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 _ID_KEYS = (*THREAD_KEYS, "message_id", "id", "uuid", "hash")
 # Shorter ids are numbers that start anew in every file; longer ones name the same thread wherever

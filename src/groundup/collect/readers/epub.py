@@ -29,7 +29,7 @@ from groundup.collect.files.streams import (
 from groundup.collect.readers.books import books_in, group_of
 from groundup.collect.readers.html import MAX_HTML_BYTES, decode_html
 from groundup.collect.readers.markup import page_text
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 _PAGES = (".xhtml", ".html", ".htm", ".xht")
 _PAGE_TYPES = frozenset(("application/xhtml+xml", "text/html", "text/x-oeb1-document"))

@@ -13,7 +13,7 @@ from groundup.collect.files.streams import Item, read_all
 from groundup.collect.readers.chat_layouts import plain
 from groundup.collect.readers.feeds import lines_of, xml_root
 from groundup.collect.readers.records import read_records
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 # What is read of an item, in this order; all of it could have leaked.
 _TEXT_KEYS = (

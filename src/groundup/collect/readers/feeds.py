@@ -16,7 +16,7 @@ from groundup.collect.charset import strip_controls
 from groundup.collect.files.streams import DamagedError, Item, read_all
 from groundup.collect.readers.html import MAX_HTML_BYTES, decode_html, host
 from groundup.collect.readers.markup import page_text, xml_entities
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 _ENTRY = re.compile(
     r"<((?:\w{1,40}:)?(?:item|entry))(?=[\s>])[^<>]{0,2000}>.*?(?:</\1\s*>|(?=<(?:\w{1,40}:)?(?:item|entry)[\s>])|\Z)",

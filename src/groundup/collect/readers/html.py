@@ -10,7 +10,7 @@ from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import bom_encoding, decode
 from groundup.collect.files.streams import Item, TooLongError, deadline, read_all
 from groundup.collect.readers.html_extraction import MAX_TAGS, main_text
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 MAX_HTML_BYTES = 20 << 20
 # Browsers stop nesting at 512; a page beyond this is an attack, or not HTML.

@@ -22,7 +22,7 @@ from groundup.collect.readers.tuning import read_tuning
 from groundup.collect.readers.warc import read_warc
 from groundup.collect.readers.wiki.dump import read_dump, read_page
 from groundup.errors import GroundupError, is_full_disk
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 Reader = Callable[[Item, Source], Iterator[Document | Reject]]
 RecordReader = Callable[[Item, Source, str], Iterator[Document | Reject]]

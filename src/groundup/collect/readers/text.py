@@ -14,7 +14,7 @@ from groundup.collect.files.streams import Item
 from groundup.collect.readers.html import host
 from groundup.collect.readers.records import read_records
 from groundup.collect.readers.subtitles import spoken
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 TEXT_KEYS = (
     "text",

@@ -17,7 +17,7 @@ from groundup.collect.files.streams import Item
 from groundup.collect.readers.chat_layouts import THREAD_KEYS, find_turns
 from groundup.collect.readers.conversations import conversations, is_row
 from groundup.collect.readers.records import Numbered, read_records
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 # In the order in which they are looked for; a table may well have several.
 TEXT_COLUMNS: tuple[str, ...] = (

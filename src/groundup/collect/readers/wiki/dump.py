@@ -19,7 +19,7 @@ from groundup.collect.files.formats import wikitext_share
 from groundup.collect.files.streams import DamagedError, Item, TooLongError, deadline, read_all
 from groundup.collect.readers.text import read_text
 from groundup.collect.readers.wiki.wikitext import redirect_target, to_text
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 # MediaWiki stores at most 2 MB a page.
 MAX_PAGE_BYTES = 16 << 20

@@ -1,0 +1,67 @@
+"""Run directories of version 0.1: one finished, one whose training was stopped half-way."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from groundup.commands.status import run_status
+from groundup.commands.verify import verify_run
+from groundup.flow import run_flow
+from groundup.recipe import load_recipe
+from groundup.runtime.ledger import Ledger
+from groundup.runtime.store import Store
+
+ARCHIVE = Path(__file__).parents[1] / "fixtures" / "runs-0.1.tar.xz"
+MODEL = "train/checkpoints/step-000040/model.safetensors"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """The recipe, its raw files and both run directories."""
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path
+
+
+def events(root: Path) -> dict[str, str]:
+    """Return how each stage ended in the last run."""
+    ends = ("fresh", "finished", "failed")
+    lines = Ledger(root / "ledger.jsonl").events()
+    return {str(line["stage"]): str(line["event"]) for line in lines if line["event"] in ends}
+
+
+def test_a_finished_run_is_fresh(project: Path) -> None:
+    """Nothing up to training is done again, and the contents of all views stay."""
+    root = project / "runs" / "old"
+    views = ("collect", "refine", "tokenize", "evaluate", "tune")
+    before = {view: Store(root).view(view).content for view in views}  # type: ignore[union-attr]
+    run_flow(load_recipe(project / "recipe.toml"), root, until="tune", workers=1)
+    stages = events(root)
+    assert {stages[stage] for stage in ("collect", "refine", "tokenize", "train", "tune")} == {
+        "fresh"
+    }
+    assert before == {view: Store(root).view(view).content for view in views}  # type: ignore[union-attr]
+
+
+def test_a_finished_run_is_read(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = project / "runs" / "old"
+    assert all(stage["state"] == "done" for stage in run_status(root)["stages"].values())
+    assert verify_run(root), capsys.readouterr().out
+
+
+def test_a_stopped_training_goes_on_to_the_same_weights(project: Path) -> None:
+    """The bytes are equal on the machine that made the archive; others round differently."""
+    root = project / "runs" / "half"
+    assert not (root / MODEL).exists()
+    run_flow(load_recipe(project / "recipe.toml"), root, until="train", workers=1)
+    stages = events(root)
+    assert {stages[stage] for stage in ("collect", "refine", "tokenize")} == {"fresh"}
+    here, there = load_file(root / MODEL), load_file(project / "runs" / "old" / MODEL)
+    assert here.keys() == there.keys()
+    for name, weights in here.items():
+        np.testing.assert_allclose(weights, there[name], rtol=1e-3, atol=1e-4, err_msg=name)
