@@ -1,4 +1,4 @@
-"""Scraping: polite to good hosts, unharmed by bad ones, never twice, and readable by others."""
+"""Scraping: polite to good hosts, unharmed by bad ones, never twice, readable by other tools."""
 
 from __future__ import annotations
 
@@ -62,41 +62,40 @@ def _scrape(tmp_path: Path, retry: bool = False, **settings: object) -> Listing:
 
 
 def _texts(listing: Listing) -> dict[str, list[str]]:
-    """Return the first words of every page, by group, as the reader of WARC files finds them."""
-    found: dict[str, list[str]] = {}
+    """Return the first words of every page, by group, as the WARC reader finds them."""
+    texts: dict[str, list[str]] = {}
     for file in listing.files:
-        for one in read_item(
+        for entry in read_item(
             item_from_bytes(gzip.decompress(file.path.read_bytes()), file.origin),
             Source("x", "web"),
         ):
-            if isinstance(one, Document):
-                found.setdefault(one.group, []).append(one.text.split("\n")[0].split(".")[0])
-    return found
+            if isinstance(entry, Document):
+                texts.setdefault(entry.group, []).append(entry.text.split("\n")[0].split(".")[0])
+    return texts
 
 
 def _reasons(listing: Listing) -> dict[str, str]:
     return {
-        one.origin.partition(".test")[2].partition("/")[2]: one.reason for one in listing.refused
+        entry.origin.partition(".test")[2].partition("/")[2]: entry.reason
+        for entry in listing.refused
     }
 
 
 def test_pages_become_warc_and_are_never_fetched_twice(site: Site, tmp_path: Path) -> None:
-    """Each host has a file; a longer list costs its new addresses, a shorter one loses its pages,
-    and nothing else is asked for.
-    """
+    """A longer list fetches its new addresses only, a shorter one removes pages."""
     site.pages |= {
         "/1": page("One"),
         "/2": page("Two"),
         "/3": page("Three"),
         "b.test/1": page("Other"),
     }
-    one, two, three, other = (
+    first_url, second_url, third_url, other_url = (
         site.url("a.test", "/1"),
         site.url("a.test", "/2"),
         site.url("a.test", "/3"),
         site.url("b.test", "/1"),
     )
-    _list(tmp_path, one, other, two, one)
+    _list(tmp_path, first_url, other_url, second_url, first_url)
     first = _scrape(tmp_path)
     assert _texts(first) == {"a.test": ["One", "Two"], "b.test": ["Other"]}
     assert sorted(site.paths()) == [
@@ -109,15 +108,13 @@ def test_pages_become_warc_and_are_never_fetched_twice(site: Site, tmp_path: Pat
     before = {file.origin: file.path.read_bytes() for file in first.files}
     assert {file.origin: file.path.read_bytes() for file in _scrape(tmp_path).files} == before
     assert len(site.seen) == 5
-    _list(tmp_path, two, three, other)
+    _list(tmp_path, second_url, third_url, other_url)
     assert _texts(_scrape(tmp_path)) == {"a.test": ["Two", "Three"], "b.test": ["Other"]}
     assert site.paths()[5:] == ["a.test/robots.txt", "a.test/3"]
 
 
-def test_others_can_read_the_files(site: Site, tmp_path: Path) -> None:
-    """warcio reads every record, finds the addresses and the digests right; a gzipped body stays as
-    it was sent.
-    """
+def test_warcio_reads_the_files(site: Site, tmp_path: Path) -> None:
+    """Addresses and digests are right; a gzipped body stays as it was sent."""
     warcio = pytest.importorskip("warcio.archiveiterator", reason="warcio is not installed")
     body = gzip.compress(page("Packed").body)
     site.pages |= {
@@ -146,9 +143,7 @@ def test_others_can_read_the_files(site: Site, tmp_path: Path) -> None:
 
 
 def test_robots_and_delays(site: Site, tmp_path: Path) -> None:
-    """What robots.txt forbids is listed and not asked for; its delay holds, by one connection a
-    host.
-    """
+    """Pages that robots.txt forbids are listed and not requested; its delay is kept."""
     rules = (
         b"User-agent: *\nDisallow: /\n\nUser-agent: groundup\nCrawl-delay: 0.3\nDisallow:"
         b" /private\nAllow: /private/open$\nDisallow: /*.pdf"
@@ -179,9 +174,7 @@ def test_robots_and_delays(site: Site, tmp_path: Path) -> None:
     ("status", "kept"), [(404, True), (403, True), (503, False), (429, False), (520, False)]
 )
 def test_robots_that_cannot_be_read(site: Site, tmp_path: Path, status: int, kept: bool) -> None:
-    """RFC 9309: no robots.txt allows everything, one that a server fails to give forbids
-    everything.
-    """
+    """RFC 9309: without robots.txt everything is allowed; after a server error, nothing."""
     site.pages |= {"/robots.txt": Reply(status=status), "/1": page("One")}
     _list(tmp_path, site.url("a.test", "/1"))
     listing = _scrape(tmp_path)
@@ -190,7 +183,7 @@ def test_robots_that_cannot_be_read(site: Site, tmp_path: Path, status: int, kep
 
 
 def test_redirects(site: Site, tmp_path: Path) -> None:
-    """Redirects are followed where robots.txt lets them, and never to a private address."""
+    """Redirects are followed where robots.txt allows it, and never to a private address."""
     private = (
         "http://169.254.169.254/latest/meta-data/",
         f"http://[::1]:{site.port}/1",
@@ -225,10 +218,8 @@ def test_redirects(site: Site, tmp_path: Path) -> None:
     assert "b.test/closed/x" not in site.paths()
 
 
-def test_bad_answers(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body without end, a byte now and then, a wrong length, another type, an error: each costs
-    itself, in bounded time.
-    """
+def test_bad_responses(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Endless, slow, cut, wrong and failed responses each cost only themselves, in bounded time."""
     monkeypatch.setattr(crawler, "PAGE_SECONDS", 0.4)
     monkeypatch.setattr(crawler, "MAX_PAGE_BYTES", 1 << 20)
     site.pages |= {
@@ -258,12 +249,12 @@ def test_bad_answers(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "gone": "http-status",
     }
     assert expected.items() <= _reasons(listing).items()
-    assert [one.reason for one in listing.refused].count("no-address") == 3
+    assert [entry.reason for entry in listing.refused].count("no-address") == 3
     assert "secret" not in repr(listing)
 
 
 def test_slow_head(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that never ends its headers does not hold a host for ever."""
+    """A server that never ends its headers does not block a host forever."""
     monkeypatch.setattr(crawler, "PAGE_SECONDS", 0.3)
     site.pages["/1"] = lambda seen: time.sleep(5) or Reply(b"")  # type: ignore[func-returns-value]
     _list(tmp_path, site.url("a.test", "/1"))
@@ -271,12 +262,10 @@ def test_slow_head(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_busy_hosts_are_waited_for_or_given_up(site: Site, tmp_path: Path) -> None:
-    """429 with Retry-After is obeyed; a host that asks for hours, or fails again and again, is left
-    in peace and listed.
-    """
+    """Retry-After is obeyed; a host that asks for hours, or keeps failing, is given up."""
 
     def busy(seen: Seen) -> Reply:
-        tries = sum(one.path == "/busy" for one in site.seen)
+        tries = sum(entry.path == "/busy" for entry in site.seen)
         return page("Busy") if tries > 1 else Reply(status=429, headers={"Retry-After": "1"})
 
     site.pages |= {
@@ -292,9 +281,9 @@ def test_busy_hosts_are_waited_for_or_given_up(site: Site, tmp_path: Path) -> No
     assert _texts(listing) == {"a.test": ["Busy"]}
     asked = [seen.at for seen in site.seen if seen.path == "/busy"]
     assert asked[1] - asked[0] > 0.99
-    reasons = [one.reason for one in listing.refused if "b.test" in one.origin]
+    reasons = [entry.reason for entry in listing.refused if "b.test" in entry.origin]
     assert reasons == ["http-status", "host-given-up"] and "b.test/2" not in site.paths()
-    reasons = [one.reason for one in listing.refused if "c.test" in one.origin]
+    reasons = [entry.reason for entry in listing.refused if "c.test" in entry.origin]
     assert reasons == ["http-status"] * 5 + ["host-given-up"] * 4
     site.pages |= {f"c.test/{n}": page(str(n)) for n in range(9)}
     assert len(_scrape(tmp_path).refused) == 11
@@ -302,9 +291,7 @@ def test_busy_hosts_are_waited_for_or_given_up(site: Site, tmp_path: Path) -> No
 
 
 def test_sitemaps(site: Site, tmp_path: Path) -> None:
-    """Indexes, gzip, and addresses of other sites; each is asked for once, and one that is broken
-    is listed.
-    """
+    """Indexes, gzip and addresses of other sites; each sitemap is requested once."""
     urls = "".join(f"<url><loc>{site.url('a.test', f'/{n}')}</loc></url>" for n in range(3))
     inner = (
         "<?xml version='1.0'?><urlset"
@@ -315,7 +302,8 @@ def test_sitemaps(site: Site, tmp_path: Path) -> None:
         site.url("a.test", "/broken.xml"),
         site.url("b.test", "/strange.xml"),
     ]
-    index = f"<sitemapindex>{''.join(f'<sitemap><loc>{name}</loc></sitemap>' for name in names)}</sitemapindex>".encode()
+    inner_maps = "".join(f"<sitemap><loc>{name}</loc></sitemap>" for name in names)
+    index = f"<sitemapindex>{inner_maps}</sitemapindex>".encode()
     site.pages |= {
         "/sitemap": Reply(index),
         "/inner.xml.gz": Reply(gzip.compress(inner)),
@@ -327,18 +315,18 @@ def test_sitemaps(site: Site, tmp_path: Path) -> None:
     assert source_sizes(source, tmp_path)[0][1] > 0 and not site.seen
     listing = _scrape(tmp_path)
     assert _texts(listing) == {"a.test": ["0", "1", "2"], "b.test": ["1"]}
-    assert sorted(one.reason for one in listing.refused) == ["malformed", "other-site"]
+    assert sorted(entry.reason for entry in listing.refused) == ["malformed", "other-site"]
     count = len(site.seen)
     _scrape(tmp_path)
     assert len(site.seen) == count
     few = _scrape(tmp_path, max_pages=2)
     assert _texts(few) == {"a.test": ["0", "1"]} and "max-pages" in {
-        one.reason for one in few.refused
+        entry.reason for entry in few.refused
     }
 
 
-def test_sitemaps_of_many_sites_are_read_side_by_side(site: Site, tmp_path: Path) -> None:
-    """A site that waits for another holds up nobody; the order of pages is that of the list."""
+def test_sitemaps_of_many_sites_are_read_in_parallel(site: Site, tmp_path: Path) -> None:
+    """A slow site blocks no other; the order of pages is that of the list."""
     both = threading.Barrier(2, timeout=5)
 
     def answer(host: str) -> Callable[[Seen], Reply]:
@@ -355,10 +343,10 @@ def test_sitemaps_of_many_sites_are_read_side_by_side(site: Site, tmp_path: Path
     assert _texts(listing) == {"a.test": ["a"], "b.test": ["b"]} and not listing.refused
 
 
-def test_sitemaps_beyond_what_is_wanted_are_not_asked_for(
+def test_sitemaps_beyond_max_pages_are_not_requested(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the first sites name pages enough, the others are left in peace."""
+    """When the first sites name enough pages, the others are not contacted."""
     monkeypatch.setattr(url_list, "PARALLEL_HOSTS", 1)
     for host in ("a.test", "b.test"):
         urls = "".join(f"<url><loc>{site.url(host, f'/{n}')}</loc></url>" for n in range(3))
@@ -394,12 +382,10 @@ def test_sitemaps_beyond_what_is_wanted_are_not_asked_for(
         ({"Content-Usage": "train-ai=y"}, "", True),
     ],
 )
-def test_pages_that_want_no_part_in_training(
+def test_pages_that_opt_out_of_training(
     site: Site, tmp_path: Path, headers: dict[str, str], meta: str, kept: bool
 ) -> None:
-    """What a page or its headers say to all robots, or to this one, is honoured; packed pages are
-    looked into, too.
-    """
+    """Opt-outs in headers and <meta>, for all robots or this one, are honored, gzipped or not."""
     body = page("One").body.replace(b"<body", meta.encode() + b"<body", 1)
     assert not meta or meta.encode() in body
     packed = Reply(
@@ -414,9 +400,7 @@ def test_pages_that_want_no_part_in_training(
 
 
 def test_signals_in_robots(site: Site, tmp_path: Path) -> None:
-    """A signal against training keeps a page from being asked for; the longest path decides, and a
-    robot's own group.
-    """
+    """A signal in robots.txt prevents the request; longest path and own group decide."""
     rules = (
         b"User-agent: *\nContent-Signal: search=yes, ai-train=no\nContent-Usage: /open/"
         b" train-ai=y\nAllow: /\n"
@@ -433,16 +417,18 @@ def test_signals_in_robots(site: Site, tmp_path: Path) -> None:
     )
     listing = _scrape(tmp_path)
     assert _texts(listing) == {"a.test": ["open/1"], "b.test": ["1", "open/1"]}
-    assert [one.reason for one in listing.refused] == ["opt-out"] and "a.test/1" not in site.paths()
+    assert [entry.reason for entry in listing.refused] == [
+        "opt-out"
+    ] and "a.test/1" not in site.paths()
 
 
 def test_retry_after_in_strange_digits() -> None:
-    """What is a digit to Unicode, and none to a number, says nothing."""
+    """Unicode digits that are no number are ignored."""
     assert crawler._retry_seconds("\xb2") == 0 and crawler._retry_seconds(" 12 ") == 12
 
 
 def test_sitemap_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gzip and XML bombs, entities that name files, and depth are refused in bounded memory."""
+    """Gzip bombs, XML entities and deep nesting are refused in bounded memory."""
     with pytest.raises(DamagedError, match="too-large"):
         read_sitemap(gzip.compress(b" " * (60 << 20), 1))
     lol = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
@@ -465,7 +451,7 @@ def test_sitemap_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_robots_txt_and_a_sitemap(data: bytes) -> None:
-    """Whatever a host sends in their place, there is an answer."""
+    """Whatever a host sends, parsing ends in a result or DamagedError."""
     assert read_rules(data, "groundup/1.0").forbids("https://a.example/x?y") in (
         "",
         "robots.txt forbids it",
@@ -509,10 +495,8 @@ list_source(Source("scrape:sites.txt", "web", delay=0.0), Path({folder!r}))
 """
 
 
-def test_a_killed_scrape_goes_on(site: Site, tmp_path: Path) -> None:
-    """After a kill in the middle of a record nothing is fetched again but that page, and the file
-    is whole.
-    """
+def test_a_killed_scrape_resumes(site: Site, tmp_path: Path) -> None:
+    """After a kill in the middle of a record only that page is fetched again."""
     site.pages |= {f"/{n}": page(str(n)) for n in range(5)}
     _list(tmp_path, *(site.url("a.test", f"/{n}") for n in range(5)))
     code = _KILLED.format(tests=str(Path(__file__).parents[2]), folder=str(tmp_path))
@@ -522,8 +506,8 @@ def test_a_killed_scrape_goes_on(site: Site, tmp_path: Path) -> None:
     assert site.paths()[4:] == ["a.test/robots.txt", "a.test/2", "a.test/3", "a.test/4"]
 
 
-def test_torn_lists_cost_what_they_tore(site: Site, tmp_path: Path) -> None:
-    """A journal, or a list of what gave no page, that ends inside a line loses that line only."""
+def test_torn_lists_lose_the_torn_line_only(site: Site, tmp_path: Path) -> None:
+    """A journal or list of missed pages that ends inside a line loses that line only."""
     site.pages |= {f"/{n}": page(str(n)) for n in range(3)}
     _list(tmp_path, *(site.url("a.test", f"/{name}") for name in ("0", "1", "2", "x", "y")))
     _scrape(tmp_path)
@@ -539,7 +523,7 @@ def test_torn_lists_cost_what_they_tore(site: Site, tmp_path: Path) -> None:
 
 
 def test_a_file_that_lost_its_end(site: Site, tmp_path: Path) -> None:
-    """Pages that a crash of the machine took out of the file are fetched again, and once."""
+    """Pages that a crash of the machine cut off are fetched again, once."""
     site.pages |= {f"/{n}": page(str(n)) for n in range(4)}
     _list(tmp_path, *(site.url("a.test", f"/{n}") for n in range(3)))
     file = _scrape(tmp_path).files[0]
@@ -551,7 +535,7 @@ def test_a_file_that_lost_its_end(site: Site, tmp_path: Path) -> None:
 
 
 def test_host_names_as_files() -> None:
-    """Two hosts never share a file, and none leads out of the folder."""
+    """Two hosts never share a file, and no name leaves the folder."""
     names = {
         warc_store.host_file_name(host)
         for host in (
@@ -568,8 +552,8 @@ def test_host_names_as_files() -> None:
     assert len(names) == 8 and not any("/" in name or name.startswith(".") for name in names)
 
 
-def test_what_a_person_can_get_wrong(tmp_path: Path) -> None:
-    """A missing or empty list, a wrong kind, an impossible delay: one line."""
+def test_mistakes_are_one_line(tmp_path: Path) -> None:
+    """A missing or empty list, a wrong kind and an impossible delay are one-line errors."""
     for text in ("", "# nothing\n"):
         (tmp_path / "sites.txt").write_text(text)
         with pytest.raises(SourceError, match="names no address"):

@@ -1,4 +1,4 @@
-"""Shards are content-defined: what one file does to the others stays within two shards."""
+"""Shards are content-defined: a change of one file stays within two shards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _files(origins: set[str], size: int = 10) -> list[RawFile]:
 
 @given(names, st.text("abcdefg", min_size=1, max_size=8))
 def test_one_file_changes_at_most_two_shards(origins: set[str], extra: str) -> None:
-    """Adding (and so removing) a file makes or unmakes at most two shards, wherever it lies."""
+    """Adding or removing a file changes two shards at the most, wherever it is."""
     before = {(s.name, s.files) for s in cut_shards(_files(origins - {extra}), per_shard=8)}
     after = {(s.name, s.files) for s in cut_shards(_files(origins | {extra}), per_shard=8)}
     assert len(before - after) <= 2
@@ -37,5 +37,5 @@ def test_no_file_is_lost_and_names_are_unique(origins: set[str], limit: int) -> 
 
 
 def test_names_do_not_change() -> None:
-    """A shard's name is part of keys on users' disks."""
+    """Names of shards are part of keys on users' disks."""
     assert [shard.name for shard in cut_shards(_files({"a.txt", "b.txt"}))] == ["c90efc5142c899d5"]

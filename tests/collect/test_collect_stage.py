@@ -1,6 +1,4 @@
-"""The stage: what is built, what is reused, what is listed, and that nothing depends on who does
-the work.
-"""
+"""The stage: what is built, reused and listed; the number of workers changes nothing."""
 
 from __future__ import annotations
 
@@ -55,7 +53,7 @@ FILES = {
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A folder of raw files of six kinds, old enough for their digests to be remembered."""
+    """Raw files of six kinds, old enough for their digests to be remembered."""
     for name, text in FILES.items():
         path = tmp_path / "raw" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +64,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inode times are those of this minute; take them for old."""
+    """Treat the inodes, which are a minute old, as settled."""
     monkeypatch.setattr(sources, "SETTLED_SECONDS", -1e9)
 
 
@@ -105,7 +103,7 @@ def _bytes(run: Run) -> dict[str, str]:
 
 
 def test_golden(project: Path) -> None:
-    """The readers' output changes only together with the version of the stage."""
+    """The output of readers changes only together with the version of the step."""
     run = _run(project, _recipe(project))
     rows = [_rows(run, "documents"), _rows(run, "dropped")]
     digest = hashlib.sha256(
@@ -115,7 +113,7 @@ def test_golden(project: Path) -> None:
 
 
 def test_tables(project: Path) -> None:
-    """Both tables have their schemas; ids are those of the contract; every file is kept or listed."""
+    """Both tables have their schemas and ids; every file is kept or listed."""
     run = _run(project, _recipe(project))
     for path in (run.root / "collect").rglob("*.parquet"):
         assert pq.read_schema(path).equals(DOCUMENT if path.parent.name == "documents" else DROPPED)
@@ -145,18 +143,16 @@ def test_tables(project: Path) -> None:
 
 
 def test_same_bytes_whoever_works(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two processes, another folder and another name of it give the same bytes as one process."""
+    """Two processes in another folder give the same bytes as one process."""
     monkeypatch.setattr(shard, "FILES_PER_SHARD", 1)
-    one = _run(project, _recipe(project))
+    first = _run(project, _recipe(project))
     moved = project.rename(project.with_name("elsewhere"))
-    two = _run(moved, _recipe(moved), workers=2, out="other")
-    assert _bytes(Run(moved / "run", one.recipe)) == _bytes(two)
+    second = _run(moved, _recipe(moved), workers=2, out="other")
+    assert _bytes(Run(moved / "run", first.recipe)) == _bytes(second)
 
 
 def test_only_what_changed_is_built_again(project: Path) -> None:
-    """A byte of one file, and a setting of one source, redo their own shards; weights and paths
-    redo none.
-    """
+    """A changed file or setting rebuilds its own shards; weights and paths rebuild none."""
     recipe = _recipe(project)
     assert _run(project, recipe).built == 6
     assert _run(project, recipe).built == 0
@@ -173,10 +169,8 @@ def test_only_what_changed_is_built_again(project: Path) -> None:
     assert _run(project, _recipe(project, *other)).built == 1
 
 
-def test_licence_enters_the_key(project: Path) -> None:
-    """The licence of a project stands in a file of its own; its shard is built again when that file
-    changes.
-    """
+def test_license_enters_the_key(project: Path) -> None:
+    """The license is in a file of its own; when that file changes, the shard is built again."""
     recipe = _recipe(project, Source(path="raw/code", kind="code"))
     _run(project, recipe)
     (project / "raw/code/p/LICENSE").write_text("Apache License\nVersion 2.0")
@@ -185,7 +179,7 @@ def test_licence_enters_the_key(project: Path) -> None:
 
 
 def test_refused_files_are_listed(project: Path) -> None:
-    """What is never opened still stands in dropped, and goes when it is gone."""
+    """Files that are never opened are listed as dropped, until they are gone."""
     os.mkfifo(project / "raw/text/pipe")
     recipe = _recipe(project, Source(path="raw/text"))
     assert [(row["origin"], row["reason"]) for row in _rows(_run(project, recipe), "dropped")] == [
@@ -196,9 +190,7 @@ def test_refused_files_are_listed(project: Path) -> None:
 
 
 def test_wrong_kinds(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A source without a document is a warning; when all are, it is an error that says what was
-    seen.
-    """
+    """A source without documents is a warning; if all are, it is an error."""
     page = project / "raw/page/x.html"
     page.parent.mkdir()
     page.write_text("<html><body>x</body></html>")
@@ -213,7 +205,7 @@ def test_wrong_kinds(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_include_reaches_into_archives(project: Path) -> None:
-    """Patterns choose members; an archive without any is listed."""
+    """Patterns select members; an archive without any selected member is listed."""
     import zipfile
 
     with zipfile.ZipFile(project / "raw/text/z.zip", "w") as archive:
@@ -237,7 +229,7 @@ def _known(path: Path) -> HashedFile:
 
 @pytest.mark.parametrize("how", ["changes", "vanishes", "is replaced"])
 def test_a_file_that_changes_is_never_silent(tmp_path: Path, how: str) -> None:
-    """The bytes that were read are the bytes that were hashed, or the shard fails with one line."""
+    """The bytes that are read are the bytes that were hashed, or the shard fails with one line."""
     path = tmp_path / "a.txt"
     path.write_text("before")
     known = _known(path)
@@ -257,9 +249,7 @@ def test_a_file_that_changes_is_never_silent(tmp_path: Path, how: str) -> None:
 def test_a_file_that_changes_while_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A change after the file was opened is found when it has been read, also one that its clock
-    hides.
-    """
+    """A change during reading is noticed after it, also when the clock hides it."""
     path = tmp_path / "a.txt"
     path.write_text("before")
     monkeypatch.setattr(sources, "SETTLED_SECONDS", 1e9)
@@ -275,7 +265,7 @@ def test_a_file_that_changes_while_it_is_read(
 def test_digests_are_remembered_for_settled_files_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A young file is hashed again at the next run; an old one is not, until it looks different."""
+    """A young file is hashed again by the next run; an old one only after it changed."""
     path = tmp_path / "a.txt"
     path.write_text("x")
     file = RawFile("a.txt", path, 1)
@@ -295,7 +285,7 @@ def test_digests_are_remembered_for_settled_files_only(
 
 
 def test_truncated_archive_in_a_run(project: Path) -> None:
-    """A cut-off file costs itself; the run goes on."""
+    """A truncated file costs only itself."""
     whole = gzip.compress(os.urandom(5000))
     (project / "raw/text/cut.txt.gz").write_bytes(whole[:-500])
     run = _run(project, _recipe(project, Source(path="raw/text")))
@@ -304,7 +294,7 @@ def test_truncated_archive_in_a_run(project: Path) -> None:
 
 
 def test_no_registry_is_named() -> None:
-    """The index is the one that pip is configured for; its host stands nowhere in this package."""
+    """The package index is pip's; its host is named nowhere in this package."""
     host = re.compile("py" + r"pi\.org|python" + "hosted")
     assert not [
         path.name

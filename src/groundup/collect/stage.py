@@ -1,7 +1,9 @@
 """The stage `collect`: raw files of every source → documents by shard.
 
-raw/books/*.txt   →  collect/documents/books.1f2e….parquet   every record that is a document
-                     collect/dropped/books.1f2e….parquet     every other record, with the reason
+    raw/books/*.txt   →  collect/documents/books.1f2e….parquet   every record that is a document
+                         collect/dropped/books.1f2e….parquet     every other record, and why
+
+A shard is some hundred files of one source; only shards whose files changed are built again.
 """
 
 from __future__ import annotations

@@ -196,20 +196,14 @@ def _divide_by_suffix(files: Sequence[_File], path: str) -> Iterator[SuggestedSo
     kinds = sorted(set(owners.values()))
     for kind in kinds:
         owned = [file for file in files if owners[file.suffix] == kind]
-        yield _source(kind, path, owned, _patterns(owned) if len(kinds) > 1 else ())
-
-
-def _patterns(files: Sequence[_File]) -> tuple[str, ...]:
-    """Return patterns that match exactly these files among those of other suffixes."""
-    patterns: list[str] = []
-    for suffix in sorted({file.suffix for file in files}):
-        names = sorted(
-            {escape_glob(file.origin.rpartition("/")[2]) for file in files if file.suffix == suffix}
-        )
-        # Patterns are case-sensitive, and a file without a suffix has only its name.
-        uniform = suffix and all(name.endswith(suffix) for name in names)
-        patterns += [f"*{suffix}"] if uniform else names
-    return tuple(patterns)
+        include: list[str] = []
+        for suffix in sorted({file.suffix for file in owned}) if len(kinds) > 1 else ():
+            same = [file.origin.rpartition("/")[2] for file in owned if file.suffix == suffix]
+            names = sorted(set(map(escape_glob, same)))
+            # Patterns are case-sensitive, and a file without a suffix has only its name.
+            uniform = suffix and all(name.endswith(suffix) for name in names)
+            include += [f"*{suffix}"] if uniform else names
+        yield _source(kind, path, owned, tuple(include))
 
 
 def _source(

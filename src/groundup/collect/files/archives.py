@@ -56,6 +56,8 @@ _SUFFIX_AFTER_UNPACKING = {
 # Zip files that are a document or a program as a whole.
 _OPAQUE = tuple(".docx .xlsx .pptx .odt .ods .odp .jar .apk .npz .pt .pth .keras".split())
 
+_UNSAFE = "its name is absolute, or leads out of the archive"
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
@@ -150,7 +152,11 @@ def _open(
 ) -> Iterator[Item | Refused]:
     """Unpack a stream if it is compressed, then yield it or its members."""
     name = origin.rpartition("/")[2]
-    decompressor = _decompressor(stream.peek(6))
+    head = stream.peek(6)
+    decompressor: Callable[[IO[bytes]], object] | None = ZstdStream
+    if not ZSTD_MAGIC.match(head):
+        matching = (codec for magic, codec in _DECOMPRESSORS.items() if head.startswith(magic))
+        decompressor = next(matching, None)
     if decompressor is not None:
         plain = cast("IO[bytes]", decompressor(cast("IO[bytes]", io.BufferedReader(stream))))
         stream = BoundedStream(plain, opening.budget)
@@ -169,12 +175,6 @@ def _open(
         yield from _open_tar(io.BufferedReader(stream), origin, opening, depth)
     else:
         yield from _open_zip(seekable or spool(stream), origin, opening, depth)
-
-
-def _decompressor(head: bytes) -> Callable[[IO[bytes]], object] | None:
-    if ZSTD_MAGIC.match(head):
-        return ZstdStream
-    return next((codec for magic, codec in _DECOMPRESSORS.items() if head.startswith(magic)), None)
 
 
 def _container(name: str, head: bytes) -> str | None:
@@ -210,8 +210,7 @@ def _open_tar(
         if not opening.selection.opens(origin):
             continue
         if unsafe:
-            detail = "its name is absolute, or leads out of the archive"
-            yield Refused(origin, "unsafe-path", detail)
+            yield Refused(origin, "unsafe-path", _UNSAFE)
         elif data is None:
             reason = "link" if member.issym() or member.islnk() else "special-file"
             yield Refused(origin, reason, member.linkname)
@@ -239,31 +238,27 @@ def _open_zip(
             # Not `is_dir`, which fails on a name that damage has emptied.
             if member.filename.endswith("/") or member.filename.startswith("__MACOSX/"):
                 continue
-            if is_hidden(member.filename) and not is_unsafe_path(member.filename):
+            unsafe = is_unsafe_path(member.filename)
+            if is_hidden(member.filename) and not unsafe:
                 continue
             origin = origins.unique(member.filename)
-            if opening.selection.opens(origin):
-                yield from _open_zip_member(archive, member, origin, opening, depth)
-
-
-def _open_zip_member(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, origin: str, opening: _Opening, depth: int
-) -> Iterator[Item | Refused]:
-    if is_unsafe_path(member.filename):
-        yield Refused(origin, "unsafe-path", "its name is absolute, or leads out of the archive")
-    elif (member.external_attr >> 16) & 0o170000 == 0o120000:
-        yield Refused(origin, "link", "a symbolic link")
-    elif member.flag_bits & 0x1:
-        yield Refused(origin, "encrypted", "it wants a password")
-    else:
-        try:
-            data = archive.open(member)
-        except ZIP_ERRORS as error:
-            yield Refused(origin, "damaged", str(error))
-            return
-        with data:
-            stream = BoundedStream(data, opening.budget)
-            yield from _open_member(stream, origin, opening, depth)
+            if not opening.selection.opens(origin):
+                continue
+            if unsafe:
+                yield Refused(origin, "unsafe-path", _UNSAFE)
+            elif (member.external_attr >> 16) & 0o170000 == 0o120000:
+                yield Refused(origin, "link", "a symbolic link")
+            elif member.flag_bits & 0x1:
+                yield Refused(origin, "encrypted", "it wants a password")
+            else:
+                try:
+                    data = archive.open(member)
+                except ZIP_ERRORS as error:
+                    yield Refused(origin, "damaged", str(error))
+                    continue
+                with data:
+                    stream = BoundedStream(data, opening.budget)
+                    yield from _open_member(stream, origin, opening, depth)
 
 
 def tar_members(stream: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:

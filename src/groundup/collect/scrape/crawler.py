@@ -6,12 +6,10 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -29,6 +27,7 @@ from groundup.collect.scrape.robots import (
 from groundup.errors import SourceError
 from groundup.runtime.fetch import https
 from groundup.runtime.fetch.https import Access, Deadline, PrivateError, StoppedError
+from groundup.runtime.workers.map import map_threads
 
 if TYPE_CHECKING:
     import httpx
@@ -281,12 +280,7 @@ class Crawler:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.end()
 
     def fetch(
@@ -362,14 +356,7 @@ class Crawler:
 
     def run_parallel(self, work: Callable[[T], R], hosts: Iterable[T]) -> list[R]:
         """Return what `work` gives for many hosts at once; an error of one stops all of them."""
-        with ThreadPoolExecutor(PARALLEL_HOSTS) as pool:
-            futures = [pool.submit(work, host) for host in hosts]
-            try:
-                return [future.result() for future in futures]
-            except BaseException:
-                self.end()
-                pool.shutdown(cancel_futures=True)
-                raise
+        return map_threads(work, hosts, PARALLEL_HOSTS, self.end)
 
     def end(self) -> None:
         """Make requests that wait or read stop with StoppedError."""

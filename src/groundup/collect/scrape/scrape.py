@@ -8,9 +8,7 @@ and an address that gave no page stays listed until it is retried on demand.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +17,9 @@ from groundup.collect.files.archives import Refused
 from groundup.collect.scrape.crawler import Crawler, NoPageError, Politeness, host_of
 from groundup.collect.scrape.url_list import ListEntry, UrlList, read_list
 from groundup.collect.scrape.warc_store import MissedPage, WarcStore
-from groundup.errors import SourceError, is_full_disk
 from groundup.recipe import Source, default_name
-from groundup.runtime.fetch.cache import cache_root
+from groundup.runtime.fetch.cache import cache_root, cannot_write
+from groundup.runtime.fetch.download import locked_folder
 from groundup.runtime.fetch.https import StoppedError
 from groundup.runtime.progress import Progress, progress, say
 
@@ -52,19 +50,10 @@ def scrape(source: Source, root: Path, retry: bool = False) -> Scrape:
     entries = read_list(source.path.removeprefix(SCHEME), root)
     folder = _folder(source, root)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY)
-        try:
-            # Other processes wait here.
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked_folder(folder):
             return _scrape(source, entries, folder, retry)
-        finally:
-            os.close(lock)
     except OSError as error:
-        why = f"it cannot be written: {error.strerror}"
-        if is_full_disk(error):
-            why = "the disk is full; free some space and run again"
-        raise SourceError(f"{folder}: {why}") from None
+        raise cannot_write(folder, error) from None
 
 
 def estimate_scrape(source: Source, root: Path) -> tuple[int, str]:

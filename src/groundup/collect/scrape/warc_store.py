@@ -16,7 +16,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -115,11 +115,8 @@ class WarcStore:
             kept_missed = [asdict(missed[address]) for address in missed if address in addresses]
             write_whole(self._missed, b"".join(map(_to_line, kept_missed)))
         kept = [record for record in self._records[1:] if record.address in addresses]
-        if self._records and len(kept) < len(self._records) - 1:
-            self._rewrite(kept)
-
-    def _rewrite(self, kept: Sequence[StoredPage]) -> None:
-        """Copy some records to a new WARC file."""
+        if not self._records or len(kept) == len(self._records) - 1:
+            return
         old, info = self._folder / self._records[0].file, self._records[0]
         version = int(old.name.rsplit(".", 3)[1]) + 1
         records = [StoredPage("", 0, info.end, f"{self.name}.{version}.warc.gz")]

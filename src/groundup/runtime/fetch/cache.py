@@ -1,8 +1,10 @@
 """Cache of downloaded files: whole or absent, verified by SHA-256, reused without a network.
 
-CACHE/files/SHA256/NAME    the files
-CACHE/names/KEY.json       which file an address gave when it was first fetched
-CACHE/partial/KEY/         downloads that are not complete
+The cache is `$GROUNDUP_CACHE`, else a folder of the user:
+
+    CACHE/files/SHA256/NAME    the files
+    CACHE/names/KEY.json       which file an address gave when it was first fetched
+    CACHE/partial/KEY/         downloads that are not complete
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ def fetch(path: str, sha256: str = "") -> Path:
         return file
     url, filename, access = path, filename_of(path), Access()
     if path.startswith("pypi:"):
-        package = index.find_file(index.parse_requirement(path))
+        package = index.find_file(path)
         if sha256 and package.sha256 and sha256 != package.sha256:
             raise SourceError(
                 f"{path}: the recipe wants sha256 {sha256[:12]}…, the index has"
@@ -91,8 +93,8 @@ def add_to_cache(
             if sha256 and digest != sha256:
                 partial.drop()
                 raise SourceError(f"{where}: its sha256 is {digest}, not {sha256}; it was not kept")
-            flush(partial.file)
             file = root / "files" / digest / filename
+            flush(partial.file)
             file.parent.mkdir(parents=True, exist_ok=True)
             partial.file.rename(file)
             partial.drop()
@@ -101,10 +103,14 @@ def add_to_cache(
             write_json(_entry_file(path), entry)
             return file
     except OSError as error:
-        why = f"the cache cannot be written: {error.strerror}"
-        if is_full_disk(error):
-            why = "the disk is full; free some space and run again"
-        raise SourceError(f"{root}: {why}") from None
+        raise cannot_write(root, error) from None
+
+
+def cannot_write(folder: Path, error: OSError) -> SourceError:
+    """Return the error for a folder of the cache that cannot be written."""
+    if is_full_disk(error):
+        return SourceError(f"{folder}: the disk is full; free some space and run again")
+    return SourceError(f"{folder}: it cannot be written: {error.strerror}")
 
 
 def cached(path: str, sha256: str = "") -> Path | None:

@@ -96,19 +96,18 @@ class PartialFile:
 @contextmanager
 def partial_file(root: Path, name: str) -> Iterator[PartialFile]:
     """Lock the partial file `name` below `root` for this process; others wait."""
-    folder = root / name
-    lock = _lock_folder(folder)
-    try:
-        partial = PartialFile(folder)
-        yield partial
-    finally:
-        if not partial.validator:
-            shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
+    partial = PartialFile(root / name)
+    with locked_folder(partial.folder):
+        try:
+            yield partial
+        finally:
+            if not partial.validator:
+                shutil.rmtree(partial.folder, ignore_errors=True)
 
 
-def _lock_folder(folder: Path) -> int:
-    """Return a descriptor that locks the folder; the previous owner may have deleted it."""
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and lock it for this process; others wait."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -117,8 +116,13 @@ def _lock_folder(folder: Path) -> int:
             continue
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         with suppress(FileNotFoundError):
+            # The previous owner may have deleted the folder.
             if folder.stat().st_ino == os.fstat(descriptor).st_ino:
-                return descriptor
+                break
+        os.close(descriptor)
+    try:
+        yield
+    finally:
         os.close(descriptor)
 
 

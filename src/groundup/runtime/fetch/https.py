@@ -231,13 +231,9 @@ def open_url(
     headers: Mapping[str, str] | None = None,
     seconds: float = PAGE_SECONDS,
 ) -> Iterator[OpenedUrl]:
-    """Open a URL for streaming, after following and checking its redirects.
+    """Open a URL for streaming; redirects are followed and checked.
 
-    Args:
-        url: to open.
-        access: what may be reached.
-        headers: in addition to the standard ones.
-        seconds: until the block must end, or lift the deadline.
+    The block must end, or lift the deadline, within `seconds`.
 
     Raises:
         SourceError: it is unreachable, forbidden, not found, or redirects too often.

@@ -30,49 +30,33 @@ class PackageFile:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class Requirement:
-    """The parts of `pypi:NAME==VERSION` or `pypi:NAME==VERSION/FILENAME`."""
+def find_file(path: str) -> PackageFile:
+    """Return the file that a path names, or the source distribution of its version.
 
-    name: str
-    version: str
-    filename: str = ""
-
-
-def parse_requirement(path: str) -> Requirement:
-    """Parse a `pypi:` path.
-
-    Raises:
-        SourceError: it does not pin one version.
-    """
-    match = re.fullmatch(r"pypi:([A-Za-z0-9][\w.-]*)==([\w.+!-]+)(?:/([\w.+!-]+))?", path)
-    if match is None:
-        raise SourceError(f"{path}: expected pypi:NAME==VERSION or pypi:NAME==VERSION/FILENAME")
-    return Requirement(match[1], match[2], match[3] or "")
-
-
-def find_file(required: Requirement) -> PackageFile:
-    """Return the file that a requirement names, or the source distribution of its version.
+    Args:
+        path: `pypi:NAME==VERSION` or `pypi:NAME==VERSION/FILENAME`.
 
     Raises:
         SourceError: the index cannot be reached, or does not hold it.
     """
-    url = f"{_index_url()}{_normalize(required.name)}/"
+    match = re.fullmatch(r"pypi:([A-Za-z0-9][\w.-]*)==([\w.+!-]+)(?:/([\w.+!-]+))?", path)
+    if match is None:
+        raise SourceError(f"{path}: expected pypi:NAME==VERSION or pypi:NAME==VERSION/FILENAME")
+    name, version, filename = match.groups()
+    url = f"{_index_url()}{_normalize(name)}/"
     body, content_type = fetch_page(url, Access(trusted=True), _ACCEPT)
     files = _parse_page(body, content_type, url)
-    same_version = [
-        file for file in files if _version(file.filename, required.name) == required.version.lower()
-    ]
-    if required.filename:
-        matching = [file for file in files if file.filename == required.filename]
+    same_version = [file for file in files if _version(file.filename, name) == version.lower()]
+    if filename:
+        matching = [file for file in files if file.filename == filename]
     else:
         matching = [file for file in same_version if file.filename.endswith(_SDIST)]
     if matching:
         return matching[0]
-    what = required.filename or f"a source distribution of {required.version}"
+    what = filename or f"a source distribution of {version}"
     offered = ", ".join(file.filename for file in same_version[:5])
     raise SourceError(
-        f"pypi:{required.name}=={required.version}: the index does not hold {what}; it has"
+        f"pypi:{name}=={version}: the index does not hold {what}; it has"
         f" {offered or f'{len(files)} files of other versions'}"
     )
 

@@ -15,7 +15,6 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from groundup.runtime.fetch.download import ByteRange, PartialFile, download, do
 from groundup.runtime.fetch.https import Access, RetryableError
 from groundup.runtime.files import read_json, write_json
 from groundup.runtime.progress import Progress, progress, say
+from groundup.runtime.workers.map import map_threads
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -156,17 +156,8 @@ def fetch_all(store: RemoteStore, files: Sequence[RemoteFile], source: str) -> l
             f"{store.address}/{file.path}",
         )
 
-    with (
-        progress(f"fetching {source}", size, "B") as bar,
-        ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool,
-    ):
-        futures = [pool.submit(fetch_one, file) for file in files]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
+    with progress(f"fetching {source}", size, "B") as bar:
+        return map_threads(fetch_one, files, PARALLEL_DOWNLOADS, stop.set)
 
 
 class Bucket:

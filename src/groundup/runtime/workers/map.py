@@ -9,7 +9,8 @@ import heapq
 import os
 import pickle
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -17,6 +18,7 @@ from groundup.errors import GroundupError
 from groundup.runtime.progress import say
 from groundup.runtime.workers.processes import Outcome, ProcessPool
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # An item that kills this many workers is itself the cause: a decoder that crashes, or more memory
@@ -150,6 +152,23 @@ class _Map:
         if error is not None:
             # Later results will not be requested. Sorted, because a filtered heap is no heap.
             self.waiting = sorted(other for other in self.waiting if other < index)
+
+
+def map_threads(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    threads: int,
+    stop: Callable[[], None],
+) -> list[Result]:
+    """Return what a function gives for each item, in threads; an error calls `stop`, ends all."""
+    with ThreadPoolExecutor(threads) as pool:
+        futures = [pool.submit(function, item) for item in items]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            stop()
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def default_workers() -> int:
