@@ -159,20 +159,18 @@ class OpenRun:
             GroundupError: there is no training, or the tokens on disk are not those that it reads.
         """
         from groundup.artifacts.checkpoints import trained_on
-        from groundup.train.data import Loader
-        from groundup.train.setup import Plan
+        from groundup.train.setup import TrainSetup
 
-        plan, view = Plan.read(self.root / "train"), Store(self.root).view("tokenize")
-        if plan is None or view is None:
+        setup, view = TrainSetup.read(self.root), Store(self.root).view("tokenize")
+        if setup is None or view is None:
             raise self._absent("train")
         trained_on(self.root, view)
-        shape = {"context": plan.config.context, "vocab_size": plan.vocabulary, "seed": plan.seed}
-        loader = Loader(view.path / "shards", "train", **shape, weights=plan.weights)
+        loader = setup.open_loader(self.root, "train")
         counts = sum(
             (_samples_of(loader, first, last) for first, last in self._samples_read()),
             Counter[str](),
         )
-        return {source.name: counts[source.name] * plan.config.context for source in loader.sources}
+        return {source.name: counts[source.name] * loader.context for source in loader.sources}
 
     def _samples_read(self) -> Iterator[tuple[int, int]]:
         """Yield the ranges [first, last) of samples that the newest checkpoint has read, whatever

@@ -22,11 +22,10 @@ import torch
 from groundup.artifacts.pretrained import Base, find_base
 from groundup.artifacts.tokenizer import FILE
 from groundup.errors import GroundupError
-from groundup.model.config import ModelConfig
-from groundup.model.presets import resolve
+from groundup.model.config import ModelConfig, resolve
 from groundup.model.transformer import Transformer
 from groundup.recipe import Export, Recipe, Source, all_sources
-from groundup.refine.filter.filters import check_filters
+from groundup.refine.filter.apply import check_filters
 from groundup.tokenize.train_bpe import resolve_vocab_size
 from groundup.train.setup import automatic_tokens
 

@@ -10,12 +10,11 @@ from groundup.artifacts.document import Document, Reject
 from groundup.collect.licenses import (
     archive_project,
     detect_license,
-    is_license_file,
     project_licenses,
     project_root,
     project_roots,
 )
-from groundup.collect.readers.code_languages import language_of
+from groundup.collect.readers.code import is_license_file, language_of
 
 Read = Callable[..., list[Document | Reject]]
 MIT = (

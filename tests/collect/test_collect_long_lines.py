@@ -16,10 +16,9 @@ import pytest
 
 from groundup.artifacts.document import Document
 from groundup.collect.files.streams import BoundedStream, item_from_bytes, make_item
-from groundup.collect.readers import json_stream as jsonstream
 from groundup.collect.readers import records
 from groundup.collect.readers.registry import read_item
-from groundup.collect.readers.wiki import dump as wikipedia
+from groundup.collect.readers.wiki import dump
 from groundup.recipe import Source
 
 PAGE = "<page><title>T</title><ns>0</ns><revision><text>{}</text></revision></page>"
@@ -99,8 +98,8 @@ def test_memory_follows_the_limit(case: str, monkeypatch: pytest.MonkeyPatch) ->
     for module, name in (
         (records, "MAX_RECORD"),
         (records, "MAX_FIELDS"),
-        (jsonstream, "MAX_ELEMENT"),
-        (wikipedia, "MAX_PAGE_BYTES"),
+        (records, "MAX_ELEMENT"),
+        (dump, "MAX_PAGE_BYTES"),
     ):
         monkeypatch.setattr(module, name, limit)
     told(case, 1)  # What is imported on first use is no part of it.

@@ -17,9 +17,8 @@ from tests.helpers.examples import examples
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import decode, repair_text
 from groundup.collect.files.streams import DamagedError, item_from_bytes
-from groundup.collect.readers import json_stream as jsonstream
 from groundup.collect.readers import records, text
-from groundup.collect.readers.json_stream import Malformed, elements
+from groundup.collect.readers.records import json_elements
 from groundup.collect.readers.registry import read_item
 from groundup.recipe import KINDS, Source
 
@@ -139,13 +138,14 @@ def test_json_stream_reads_what_json_reads(value: object, indent: int) -> None:
     data = json.dumps(value, indent=indent or None, ensure_ascii=indent == 1).encode(
         "utf-8", "surrogatepass"
     )
-    chunk, jsonstream._CHUNK = jsonstream._CHUNK, 7
+    chunk, records._CHUNK = records._CHUNK, 7
     try:
         found = [
-            (key, value) for key, value, _ in elements(io.BufferedReader(io.BytesIO(data)), "utf-8")
+            (key, value)
+            for key, value, _ in json_elements(io.BufferedReader(io.BytesIO(data)), "utf-8")
         ]
     finally:
-        jsonstream._CHUNK = chunk
+        records._CHUNK = chunk
     assert found == (
         list(value.items()) if isinstance(value, dict) else [(None, part) for part in value]
     )  # type: ignore[attr-defined]
@@ -156,12 +156,16 @@ def test_json_damage_costs_its_element() -> None:
     before.
     """
     broken = b'[{"a": 1}, {"b": oops}, {"c": [1, {"d": 2]}}, {"e": 3}]'
-    values = [value for _, value, _ in elements(io.BufferedReader(io.BytesIO(broken)), "utf-8")]
+    values = [
+        value for _, value, _ in json_elements(io.BufferedReader(io.BytesIO(broken)), "utf-8")
+    ]
     assert values[0] == {"a": 1} and values[-1] == {"e": 3}
-    assert [type(value) for value in values[1:-1]] == [Malformed, Malformed]
+    assert [type(value) for value in values[1:-1]] == [Reject, Reject]
     seen = []
     with pytest.raises(DamagedError, match="truncated"):
-        for _, value, _ in elements(io.BufferedReader(io.BytesIO(b'[{"a": 1}, {"b"')), "utf-8"):
+        for _, value, _ in json_elements(
+            io.BufferedReader(io.BytesIO(b'[{"a": 1}, {"b"')), "utf-8"
+        ):
             seen.append(value)
     assert seen == [{"a": 1}]
 

@@ -1,6 +1,4 @@
-"""A server that speaks the page's protocol and misbehaves on demand: cut, slow, busy, hostile. What
-a real one cannot be asked to do.
-"""
+"""A fake server for the page that is cut off, slow, busy or hostile on demand."""
 
 from __future__ import annotations
 
@@ -60,7 +58,7 @@ class Fake:
 
 
 def chunk(piece: Any, chat: bool) -> dict[str, Any]:
-    """One streamed event: `piece` is a text, or (text, tokens as (bytes, logprob, alternatives))."""
+    """Return a stream event for a text, or for (text, [(bytes, logprob, alternatives)])."""
     text, tokens = piece if isinstance(piece, tuple) else (piece, None)
     choice: dict[str, Any] = {"index": 0, "finish_reason": None} | (
         {"delta": {"content": text}} if chat else {"text": text}
@@ -97,7 +95,7 @@ def _text_logprobs(tokens: list[Any]) -> dict[str, Any]:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves the page's folder and the routes that it calls."""
+    """Serves the files of the page and the routes that it calls."""
 
     fake: Fake
 
@@ -198,7 +196,7 @@ def _usage(body: dict[str, Any], completion: int) -> dict[str, int]:
 
 @contextmanager
 def serve() -> Iterator[Fake]:
-    """A fake on a free port of loopback."""
+    """Run a fake server on a free port of loopback."""
     fake = Fake()
     make: Callable[..., BaseHTTPRequestHandler] = type("FakeHandler", (Handler,), {"fake": fake})
     server = ThreadingHTTPServer(("127.0.0.1", 0), make)

@@ -30,8 +30,7 @@ from groundup.commands.verify import (
 from groundup.errors import GroundupError
 from groundup.flow import run_flow
 from groundup.recipe import load_recipe
-from groundup.refine.stats.histogram import coded, counted, unpacked
-from groundup.refine.stats.text_stats import MEASURES, measured
+from groundup.refine.stats.text_stats import TEXT_STATS, bin_codes, histogram, text_stats, unpack
 from groundup.report.figures import refined
 from groundup.runtime.run import Run
 from groundup.runtime.store import Store
@@ -149,10 +148,10 @@ def test_distributions_of_what_is_kept_are_without_them(root: Path) -> None:
     sizes = [len(text.encode()) for text in texts]
     assert site["steps"]["kept"] == {"documents": 40, "bytes": sum(sizes)}
     assert site["steps"]["filtered"]["bytes"] == sum(sizes) + 41 * len(NOTICE) + 40 * 2
-    found = measured(text_buffers(pa.array(texts)))
-    for column, name in enumerate(MEASURES):
+    found = text_stats(text_buffers(pa.array(texts)))
+    for column, name in enumerate(TEXT_STATS):
         assert (
-            unpacked(site["measures"][name]["kept"]) == counted(coded(found[:, column]))
+            unpack(site["measures"][name]["kept"]) == histogram(bin_codes(found[:, column]))
         ).all(), name
 
 

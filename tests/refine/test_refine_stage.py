@@ -19,7 +19,7 @@ from groundup.commands.verify import Note, check_checkpoints, check_overlap
 from groundup.errors import RecipeError, SourceError, StoreError
 from groundup.recipe import Personal, Recipe, Refine, Source, Tokenize
 from groundup.refine import stage
-from groundup.refine.split.leakage import measure
+from groundup.refine.split.leakage import measure_leakage
 from groundup.runtime.run import Run, write_lock
 from groundup.runtime.store import Facts, Step
 from groundup.runtime.workers.map import Workers
@@ -249,11 +249,11 @@ def test_overlap(run: Run) -> None:
     its pair.
     """
     stage.run(run)
-    clean = measure(run.root)
+    clean = measure_leakage(run.root)
     assert clean.documents > 0
-    assert (clean.overlapping, clean.worst) == (0.0, ())
+    assert (clean.leaking, clean.worst) == (0.0, ())
     leak(run.root)
-    leaked = measure(run.root)
+    leaked = measure_leakage(run.root)
     assert leaked.documents == clean.documents + 2 and leaked.sampled == 1.0
     assert {pair.validation for pair in leaked.worst} == {
         document_id(name, "file", 0) for name in ("two", "three")

@@ -21,13 +21,16 @@ from groundup.collect.files.formats import (
 )
 from groundup.collect.files.globs import Selection
 from groundup.collect.files.streams import DamagedError, Item
-from groundup.collect.licenses import is_license_file
-from groundup.collect.readers.chat_layouts import find_turns
-from groundup.collect.readers.code import DATASET_KEYS
-from groundup.collect.readers.code_languages import DOCS, language_of
-from groundup.collect.readers.conversations import is_irc, is_row
-from groundup.collect.readers.paragraphs import margin_of
-from groundup.collect.readers.records import FORMATS, read_records
+from groundup.collect.readers.books import has_wrapped_lines
+from groundup.collect.readers.chat_layouts import find_messages
+from groundup.collect.readers.code import (
+    CODE_RECORD_KEYS,
+    DOC_LANGUAGES,
+    is_license_file,
+    language_of,
+)
+from groundup.collect.readers.conversations import is_irc, is_message_row
+from groundup.collect.readers.records import RECORD_FORMATS, read_records
 from groundup.collect.readers.text import TEXT_KEYS, first_text
 
 # An archive is judged by this many of its members.
@@ -145,7 +148,7 @@ def _detect_item(item: Item) -> Detection:  # noqa: PLR0911 - a table of cases
         plural = {"empty": "empty files", "binary": "binary files"}.get(format, format)
         advice = f" ({ADVICE[format]})" if format in ADVICE else ""
         return Detection(None, format, plural + advice)
-    if format in FORMATS:
+    if format in RECORD_FORMATS:
         return _detect_records(item, format)
     return _detect_text(item)
 
@@ -154,7 +157,7 @@ def _detect_records(item: Item, format: str) -> Detection:
     """Return what a file of records seems to be, by its first three records."""
     records = []
     try:
-        for _, record in islice(read_records(item, format), 3):
+        for _, record in islice(read_records(item), 3):
             if not isinstance(record, Reject):
                 records.append(record)
     except (DamagedError, ValueError, RecursionError):
@@ -167,9 +170,9 @@ def _detect_records(item: Item, format: str) -> Detection:
         _EVALUATION_NAME.search(_words(item.origin)) and not (has_text and _has_url(first))
     ):
         return Detection("evaluation", format, "evaluation items")
-    if all(find_turns(record) or is_row(record) for record in records):
+    if all(find_messages(record) or is_message_row(record) for record in records):
         return Detection("conversations", format, "turns by speaker")
-    if len(keys & DATASET_KEYS) > 1 and first_text(first, ("content", "code", "text")):
+    if len(keys & CODE_RECORD_KEYS) > 1 and first_text(first, ("content", "code", "text")):
         return Detection("code", format, "source files as records")
     if has_text:
         kind = _kind_in_name(item.origin) or ("web" if _has_url(first) else "text")
@@ -187,7 +190,7 @@ def _has_url(record: Mapping[Any, Any]) -> bool:
 
 def _detect_text(item: Item) -> Detection:  # noqa: PLR0911 - a table of cases
     language = language_of(item.name, item.head)
-    if language and language not in DOCS:
+    if language and language not in DOC_LANGUAGES:
         return Detection("code", "text", f"source code in {language}")
     is_notes = is_license_file(item.name) or _NOTES_NAME.fullmatch(item.name)
     if is_notes or language in ("markdown", "rst"):
@@ -202,7 +205,7 @@ def _detect_text(item: Item) -> Detection:  # noqa: PLR0911 - a table of cases
     if wikitext_share(head) >= _WIKITEXT_SHARE:
         return Detection("wikipedia", "text", "pages of wikitext")
     named = _kind_in_name(item.origin)
-    if len(item.head) > _BOOK_BYTES and margin_of(head):
+    if len(item.head) > _BOOK_BYTES and has_wrapped_lines(head):
         return Detection(named or "books", "text", "long plain text with wrapped lines")
     return Detection(named or "text", "text", "plain text")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from groundup.collect.readers.code_languages import DOCS, language_of
+from groundup.collect.readers.code import is_license_file
 
 # SPDX name → pattern in the text, narrow ones first: every BSD-3-Clause text is BSD-2-Clause, too.
 _PATTERNS = {
@@ -46,9 +46,6 @@ _PATTERNS = {
         ),
     )
 }
-_LICENSE_FILE = re.compile(
-    r"(?:un)?licen[cs]e(?:s)?(?:[-.]\w+)*|copying(?:[-.]\w+)*|copyright", re.IGNORECASE
-)
 # Debian packages: the one license file lies far from the files that it covers (Policy 12.5).
 _DEBIAN_COPYRIGHT = re.compile(r"(.*!)/(?:.*/)?usr/share/doc/[^/]+/copyright")
 # Files at the top of a project.
@@ -74,14 +71,6 @@ def detect_license(text: str) -> str:
         if (match := pattern.search(joined) or pattern.search(lines))
     ]
     return min(hits)[2] if hits else ""
-
-
-def is_license_file(path: str) -> bool:
-    """Return whether a path is a license file: `LICENSE.md`, `COPYING`, but no `license.py`."""
-    name = path.rpartition("/")[2]
-    # LICENSE.ru is a translation, license.rb a program.
-    is_program = language_of(name) not in ("", *DOCS) and not name[:7].isupper()
-    return not is_program and _LICENSE_FILE.fullmatch(name) is not None
 
 
 def project_roots(paths: Iterable[str]) -> frozenset[str]:

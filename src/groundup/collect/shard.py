@@ -35,12 +35,12 @@ from groundup.collect.files.streams import DamagedError, read_all
 from groundup.collect.licenses import (
     archive_project,
     detect_license,
-    is_license_file,
     project_licenses,
     project_root,
 )
+from groundup.collect.readers.code import is_license_file
 from groundup.collect.readers.registry import Reader, read_item
-from groundup.collect.readers.user import own_reader
+from groundup.collect.readers.user import user_reader
 from groundup.collect.sources import HashedFile, RawFile
 from groundup.recipe import Source
 from groundup.runtime.job import BuildStep
@@ -188,7 +188,7 @@ def collect_shard(
     Raises:
         SourceError: a file is no longer what was hashed.
     """
-    reader = own_reader(source.reader, root or Path()) if source.reader else None
+    reader = user_reader(source.reader, root or Path()) if source.reader else None
     with ExitStack() as stack:
         documents = stack.enter_context(TableWriter(folder / "documents.parquet", DOCUMENT))
         dropped = stack.enter_context(TableWriter(folder / "dropped.parquet", DROPPED))

@@ -195,10 +195,11 @@ def _forgotten_records(
 def _projects(files: Sequence[HashedFile]) -> dict[str, str]:
     """Return the roots of the projects in a folder of code, with their licenses."""
     from groundup.collect import licenses
+    from groundup.collect.readers.code import is_license_file
 
     by_path = {}
     for hashed in files:
-        if licenses.is_license_file(hashed.file.origin):
+        if is_license_file(hashed.file.origin):
             with hashed.file.path.open("rb") as file:
                 text = file.read(licenses.LICENSE_BYTES).decode("utf-8", "replace")
             by_path[hashed.file.origin] = licenses.detect_license(text)

@@ -119,7 +119,7 @@ def judged(root: Path, ids: Sequence[str], most: int) -> dict[str, tuple[str, st
 
     A dropped document's cleaned text is kept nowhere; cleaning is a function, so it is done again.
     """
-    from groundup.refine.clean.clean import clean_texts
+    from groundup.refine.clean.pipeline import clean_texts
 
     found = find_documents(
         _tables(root, "collect/documents"), ids, ("id", "text", "kind", "language")
@@ -153,11 +153,10 @@ def _without_lines(
 ) -> pa.StringArray:
     """Take the lines out that a rule set of the recipe takes out of English pages."""
     from groundup.artifacts.arrays import replace_rows
-    from groundup.refine.filter.c4_lines import prose_lines
     from groundup.refine.filter.language import detect
-    from groundup.refine.filter.rules import CUTTING, RULE_SETS
+    from groundup.refine.filter.rules import C4_LINES, prose_lines
 
-    if CUTTING not in settings.filters:
+    if C4_LINES.name not in settings.filters:
         return texts
     # As refine has it: what the reader was told counts where the text does not tell.
     spoken = [
@@ -166,7 +165,7 @@ def _without_lines(
     ]
     asked = np.array(
         [
-            row["kind"] in RULE_SETS[CUTTING].kinds and code == "en"
+            row["kind"] in C4_LINES.kinds and code == "en"
             for code, row in zip(spoken, rows, strict=True)
         ]
     )

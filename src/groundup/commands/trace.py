@@ -1,7 +1,7 @@
 """Which training steps saw a document: computed from its place among the tokens, not searched.
 
 Reads `train/`: train.json, index.parquet, metrics.jsonl and the checkpoints' state; writes nothing.
-A window that holds one of its tokens is a sample of every pass (train/order.py), a sample belongs
+A window that holds one of its tokens is a sample of every pass (train/data.py), a sample belongs
 to a step (train/batch_spans.py), and a checkpoint of step N has steps 0 to N - 1 in its past.
 """
 
@@ -23,8 +23,8 @@ from groundup.artifacts.tokens import train_lengths
 from groundup.errors import GroundupError
 from groundup.runtime.files import read_json
 from groundup.runtime.store import Store
-from groundup.train.batch_spans import Span, place, steps_of
-from groundup.train.order import Order
+from groundup.train.batch_spans import Span, samples_of_step, steps_of_samples
+from groundup.train.data import SampleOrder
 
 # Steps that are named in words.
 NAMED = 20
@@ -120,9 +120,9 @@ class Course:
         )
 
     @cached_property
-    def order(self) -> Order:
+    def order(self) -> SampleOrder:
         """The order of this training's samples, from the lengths of its shards."""
-        return Order(
+        return SampleOrder(
             train_lengths(self.index),
             context=self.plan["model"]["context"],
             seed=self.plan["seed"],
@@ -131,9 +131,9 @@ class Course:
 
     def of_tokens(self, shard: str, begin: int, end: int) -> Seen:
         """Tell of the tokens `begin` to `end` - 1 of a training shard."""
-        limit = place(self.spans, self.until)[0] if self.spans else 0
+        limit = samples_of_step(self.spans, self.until)[0] if self.spans else 0
         samples = self.order.samples_of(shard, begin, end, limit)
-        taken = steps_of(self.spans, self.until, samples)
+        taken = steps_of_samples(self.spans, self.until, samples)
         steps, over = np.unique(taken[taken >= 0]).tolist(), samples[taken < 0]
         passed_over = sum(
             int(((over >= first) & (over < last)).sum()) for first, last in self.skipped

@@ -194,15 +194,15 @@ def check_split(root: Path) -> Iterator[str]:
 def check_overlap(root: Path) -> Iterator[str]:
     """No validation document is a near copy of a train document (13-grams, without LSH)."""
     from groundup.refine.dedup.minhash import jaccard
-    from groundup.refine.split.leakage import OVERLAPPING, measure
+    from groundup.refine.split.leakage import LEAKING_SHARE, measure_leakage
 
-    found = measure(root, worst=MOST_PAIRS)
+    found = measure_leakage(root, worst=MOST_PAIRS)
     yield Note(
-        f"{found.overlapping:.1%} of {found.documents:,} validation documents have more than"
-        f" {OVERLAPPING:.0%} of their 13-grams somewhere in train; {found.grams:.2%} of all their"
+        f"{found.leaking:.1%} of {found.documents:,} validation documents have more than"
+        f" {LEAKING_SHARE:.0%} of their 13-grams somewhere in train; {found.grams:.2%} of all their"
         " 13-grams stand there"
     )
-    close = [pair for pair in found.worst if pair.share > OVERLAPPING]
+    close = [pair for pair in found.worst if pair.share > LEAKING_SHARE]
     sets = shingles_of(root, {name for pair in close for name in (pair.validation, pair.train)})
     for pair in close:
         similarity = float(jaccard(sets[pair.validation], sets[pair.train]))
@@ -217,7 +217,7 @@ def check_contamination(root: Path) -> Iterator[str]:
     """No kept document holds an item of the evaluation files (n-grams, all of them, from the
     texts).
     """
-    from groundup.refine.decontaminate.contamination import contaminated_again
+    from groundup.refine.decontaminate import find_unlisted
 
     shards = artifacts(root, "refine", "refine/shard")
     tests = [
@@ -229,9 +229,7 @@ def check_contamination(root: Path) -> Iterator[str]:
     folders = [(shard.name, shard.path) for shard in shards]
     where = {"dropped": root / "refine" / "dropped", "cuts": root / "refine" / "cuts"}
     for document, item, share in (
-        contaminated_again(folders, [test.path for test in tests], allowed, **where)
-        if tests
-        else ()
+        find_unlisted(folders, [test.path for test in tests], allowed, **where) if tests else ()
     ):
         yield f"{document} is kept and holds {share:.0%} of the evaluation item {item}"
 
@@ -240,7 +238,7 @@ def check_lines(root: Path) -> Iterator[str]:
     """No kept document holds a line that was cut elsewhere in its source."""
     from groundup.artifacts.arrays import text_buffers
     from groundup.artifacts.corpus import RefinedShard
-    from groundup.refine.lines.lines import find_lines
+    from groundup.refine.lines.repeated_lines import find_lines
 
     path = root / "refine" / "lines.parquet"
     table = (

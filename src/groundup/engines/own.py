@@ -40,7 +40,7 @@ from groundup.engines.request import (
 from groundup.engines.slot_cache import SlotCache
 from groundup.model.config import ModelConfig
 from groundup.model.cross_entropy import chunks
-from groundup.model.sampling import Drawing, choose
+from groundup.model.sampling import SequenceSampler, sample
 from groundup.model.transformer import Transformer
 
 log = logging.getLogger(__name__)
@@ -57,13 +57,6 @@ Result = TypeVar("Result")
 class SequenceState:
     """One request that waits or runs.
 
-    Attributes:
-        slot: of its keys and values in the cache, while it runs.
-        num_computed_tokens: tokens whose keys and values are in the cache.
-        hidden_D: last hidden state, from which the next token is sampled.
-        remaining: tokens that it may still generate.
-        finish_reason: None until it ends.
-
     Raises:
         ValueError: the request cannot be served.
     """
@@ -79,25 +72,22 @@ class SequenceState:
         request.check(config.context, config.vocab_size)
         self.prompt, self.params = request.prompt_token_ids, request.params
         self.handle = RequestHandle()
-        self.sampler = Drawing(self.params, self.params.seed, config.vocab_size, device)
+        self.sampler = SequenceSampler(self.params, self.params.seed, config.vocab_size, device)
         self.output = OutputProcessor(self.params.stop, byte_strings)
-        self.slot = self.num_computed_tokens = 0
-        self.hidden_D: Tensor | None = None
+        self.slot = 0  # of its keys and values in the cache, while it runs
+        self.num_computed_tokens = 0  # whose keys and values are in the cache
+        self.last_token = self.prompt[-1]
+        self.hidden_D: Tensor | None = None  # from which the next token is sampled
+        # Tokens that it may still generate.
         self.remaining = min(self.params.max_tokens, config.context - len(self.prompt))
         self.finish_reason: FinishReason | None = None
         self._on_output = on_output
         self._final_output: RequestOutput | None = None
-        self._last_token = self.prompt[-1]
 
     @property
     def num_prompt_tokens_left(self) -> int:
         """Prompt tokens that are not computed yet; 0 while it decodes."""
         return max(0, len(self.prompt) - self.num_computed_tokens)
-
-    def next_input(self, max_tokens: int) -> tuple[int, ...]:
-        """Return the next prompt tokens, or after the prompt the last sampled token."""
-        start = self.num_computed_tokens
-        return self.prompt[start : start + max_tokens] or (self._last_token,)
 
     def append(self, token_id: int, logprob: Logprob | None) -> None:
         """Add a sampled token; -1 means that the logits were not finite."""
@@ -107,8 +97,8 @@ class SequenceState:
         elif token_id in self.params.stop_token_ids:
             self.finish("stop")
         else:
-            self._last_token, self.remaining = token_id, self.remaining - 1
-            self.sampler.saw(token_id)
+            self.last_token, self.remaining = token_id, self.remaining - 1
+            self.sampler.accept(token_id)
             self.output.add(token_id, logprob)
             if self.output.stopped:
                 self.finish("stop")
@@ -141,10 +131,6 @@ class Scheduler:
 
     Slots 0 to n - 1 belong to the n sequences that decode, so a step reads their keys in place;
     sequences in prefill use any slot above.
-
-    Args:
-        byte_strings: the bytes of each token id of the model.
-        chunk: prompt tokens of one step; 0 chooses by the size of the model.
     """
 
     def __init__(
@@ -230,7 +216,11 @@ class Scheduler:
 
     def _forward(self, sequences: list[SequenceState]) -> list[SequenceState]:
         """Run the model on the next tokens; return the sequences that are ready to sample."""
-        inputs = [sequence.next_input(self._chunk) for sequence in sequences]
+        # The next tokens of the prompt, or after it the token sampled last.
+        inputs = [
+            seq.prompt[seq.num_computed_tokens :][: self._chunk] or (seq.last_token,)
+            for seq in sequences
+        ]
         counts = [len(tokens) for tokens in inputs]
         width = max(counts)
         tokens_BT = torch.tensor(
@@ -292,9 +282,9 @@ class Scheduler:
         logits_NV = (x_ND @ self._model.head_weight.T).float()
         tops = [sequence.params.logprobs for sequence in sequences]
         scored = [row for row, top in enumerate(tops) if top is not None]
-        # Before `choose`, which changes the logits: penalties, biases and temperature.
+        # Before `sample`, which changes the logits: penalties, biases and temperature.
         logprobs_MV = torch.log_softmax(logits_NV[scored], dim=1) if scored else None
-        tokens_N = choose(logits_NV, [sequence.sampler for sequence in sequences])
+        tokens_N = sample(logits_NV, [sequence.sampler for sequence in sequences])
         logprobs: list[Logprob | None] = [None] * len(sequences)
         if logprobs_MV is not None:
             found = gather_logprobs(
@@ -372,11 +362,12 @@ class Engine:
     def __init__(
         self, model: Transformer, tokenizer: Tokenizer, slots: int, queue: int, chunk: int = 0
     ) -> None:
-        # The model's vocabulary may be padded beyond the tokenizer's; those ids have no text.
-        self._byte_strings = tokenizer.byte_strings()
-        self._byte_strings += [b""] * (model.config.vocab_size - len(self._byte_strings))
+        # The bytes of each token id. The vocabulary of the model may be padded beyond that of the
+        # tokenizer; those ids have no text.
+        self.byte_strings = tokenizer.byte_strings()
+        self.byte_strings += [b""] * (model.config.vocab_size - len(self.byte_strings))
         self._model, self._slots, self._queue = model, slots, queue
-        self._scheduler = Scheduler(model, slots, self._byte_strings, chunk)
+        self._scheduler = Scheduler(model, slots, self.byte_strings, chunk)
         self._waiting: deque[SequenceState] = deque()
         self._running: list[SequenceState] = []
         self._finished: Counter[FinishReason] = Counter()
@@ -400,7 +391,7 @@ class Engine:
             EngineClosed: the engine is shutting down.
         """
         sequence = SequenceState(
-            request, self._model.config, self._byte_strings, on_output, self._model.device
+            request, self._model.config, self.byte_strings, on_output, self._model.device
         )
         with self._changed:
             if self._closing:
@@ -415,16 +406,10 @@ class Engine:
         """Return load and counters."""
         scheduler = self._scheduler
         with self._changed:
-            return EngineStats(
-                len(self._running),
-                len(self._waiting),
-                self._slots,
-                self._queue,
-                scheduler.prompt_tokens,
-                scheduler.generated_tokens,
-                scheduler.steps,
-                dict(self._finished),
-            )
+            running, waiting = len(self._running), len(self._waiting)
+            counters = (scheduler.prompt_tokens, scheduler.generated_tokens, scheduler.steps)
+            finished = dict(self._finished)
+        return EngineStats(running, waiting, self._slots, self._queue, *counters, finished)
 
     def close(self, drain_seconds: float = 0.0) -> None:
         """Refuse new requests, finish submitted ones for `drain_seconds`, and cancel the rest."""

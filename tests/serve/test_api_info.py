@@ -1,6 +1,4 @@
-"""What the server tells of itself: health, info, metrics, the page, and the suggestions that the
-page shows.
-"""
+"""Health, info, metrics, the files of the page, and its prompt suggestions."""
 
 from pathlib import Path
 
@@ -30,7 +28,7 @@ def metrics(url: str) -> dict[str, float]:
     }
 
 
-def test_metrics_count_what_was_done(served: Path) -> None:
+def test_metrics_count_requests_and_tokens(served: Path) -> None:
     with running(serving_of(served)) as url:
         before = metrics(url)
         asked = {"prompt": ["the cat", "a"], "n": 2, "max_tokens": 10, "logit_bias": ENDLESS}
@@ -42,7 +40,7 @@ def test_metrics_count_what_was_done(served: Path) -> None:
         after = metrics(url)
     grown = {name: after[name] - before.get(name, 0) for name in after}
     assert grown["groundup_generated_tokens_total"] == usage["completion_tokens"] == 40
-    # The engine reads a prompt for each of its choices.
+    # The engine computes a prompt once for each of its choices.
     assert grown["groundup_prompt_tokens_total"] == 2 * usage["prompt_tokens"]
     assert grown["groundup_time_to_first_token_seconds_count"] == 4
     assert grown["groundup_time_per_token_seconds_count"] >= 4
@@ -51,7 +49,7 @@ def test_metrics_count_what_was_done(served: Path) -> None:
         == grown["groundup_requests_total /v1/completions 400"]
         == 1
     )
-    # Whatever a client writes, it makes no new series.
+    # Unknown paths and methods create no new time series.
     assert {name for name in after if name.startswith("groundup_requests_total other")} == {
         "groundup_requests_total other 404",
         "groundup_requests_total other 403",
@@ -62,7 +60,7 @@ def test_metrics_count_what_was_done(served: Path) -> None:
     assert grown["groundup_completions_total length"] == 4
 
 
-def test_info_tells_the_page_what_it_needs(live: str) -> None:
+def test_info_describes_the_model_for_the_page(live: str) -> None:
     about = httpx.get(live + "info").json()
     assert {"run", "model", "context", "tuned", "sampling", "prompts"} <= set(about)
     assert about["prompts"] and all(
@@ -81,7 +79,7 @@ def test_info_tells_the_page_what_it_needs(live: str) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(page_files()))
-def test_the_page_is_served_as_it_is(live: str, path: str) -> None:
+def test_page_files_are_served_unchanged(live: str, path: str) -> None:
     answer = httpx.get(live.rstrip("/") + path)
     assert (
         answer.status_code == 200
@@ -116,7 +114,7 @@ def turns(*said: str) -> list[dict[str, str]]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """Held-out documents of two sources of text, and one of conversations."""
+    """Held-out documents of two text sources and one source of conversations."""
     import numpy as np
 
     line = "It was a bright cold day in April, and the clocks were striking thirteen; "
@@ -164,7 +162,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_suggestions_are_held_out_short_and_printable(run: Path) -> None:
+def test_suggestions_are_short_printable_and_from_held_out_data(run: Path) -> None:
     suggestions = suggest_prompts(run)
     assert [prompt.text for prompt in suggestions if prompt.mode == "chat"] == [
         "What is [2J a cat?",
@@ -176,5 +174,5 @@ def test_suggestions_are_held_out_short_and_printable(run: Path) -> None:
         assert prompt.text.isprintable() and 3 <= len(prompt.text) <= SUGGESTION_LENGTH
 
 
-def test_without_data_there_are_no_suggestions(tmp_path: Path) -> None:
+def test_no_suggestions_without_data(tmp_path: Path) -> None:
     assert suggest_prompts(tmp_path) == []

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from tests.helpers.faulty import PLAIN, fresh
-from tests.helpers.token_run import plan, recipe, run_in, write_shards
+from tests.helpers.token_run import recipe, run_in, train_setup, write_shards
 
 from groundup.artifacts.metrics import Metrics
 from groundup.model.hf_io import load_model
 from groundup.recipe import Recipe
 from groundup.runtime.files import read_json
 from groundup.train import stage
-from groundup.train.hardware import Machine
+from groundup.train.hardware import Hardware
 from groundup.train.trainer import Trainer
 
 
@@ -84,10 +84,11 @@ def test_one_two_and_four_ranks_go_on_from_each_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize("parts", [1, 4, 8])
 def test_accumulation_changes_rounding_only(alone: Path, tmp_path: Path, parts: int) -> None:
     # Protects: the loss is a mean over tokens, not over micro-batches.
-    machine = Machine(threads=1, micro_batch=8 // parts)
+    machine = Hardware(threads=1, micro_batch=8 // parts)
     Trainer(
-        fresh(tmp_path), plan(12, machine, config=dataclasses.replace(PLAIN), batch_tokens=128)
-    ).run()
+        fresh(tmp_path),
+        train_setup(12, machine, config=dataclasses.replace(PLAIN), batch_tokens=128),
+    ).train()
     expected = losses(alone)
     assert losses(tmp_path) == {
         step: pytest.approx(loss, abs=1e-5) for step, loss in expected.items()

@@ -14,15 +14,21 @@ import numpy as np
 import pytest
 import torch
 from tests.helpers.faulty import fresh
-from tests.helpers.token_run import CONFIG, plan, recipe, run_in, weights_digest, write_shards
+from tests.helpers.token_run import (
+    CONFIG,
+    recipe,
+    run_in,
+    train_setup,
+    weights_digest,
+    write_shards,
+)
 
 from groundup.artifacts.metrics import Metrics
 from groundup.errors import GroundupError, StoreError
 from groundup.runtime.files import read_json
-from groundup.train import logging as logbook
-from groundup.train import stage
+from groundup.train import logging, stage
 from groundup.train import state as checkpoint
-from groundup.train.hardware import Machine
+from groundup.train.hardware import Hardware
 from groundup.train.trainer import Trainer
 from groundup.train.validation import is_better, standard_error
 
@@ -36,7 +42,7 @@ def one_thread() -> None:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     root = fresh(tmp_path_factory.mktemp("undisturbed"))
-    Trainer(root, plan()).run()
+    Trainer(root, train_setup()).train()
     return root
 
 
@@ -66,12 +72,12 @@ def test_any_damage_is_named_and_costs_the_steps_since(
     # Protects: whichever file of the newest checkpoint is damaged, however: it is named, and the
     # one before is taken.
     root = fresh(tmp_path)
-    Trainer(root, plan()).run()
+    Trainer(root, train_setup()).train()
     capsys.readouterr()
     damage(root / "train" / "checkpoints" / "step-000012", name, how)
-    trainer = Trainer(root, plan())
+    trainer = Trainer(root, train_setup())
     assert trainer.state.step == 8 and "step-000012" in capsys.readouterr().err
-    trainer.run()
+    trainer.train()
     assert weights_digest(root, 12) == weights_digest(undisturbed, 12)
 
 
@@ -87,7 +93,9 @@ def test_a_checkpoint_of_another_size_or_tokenizer_is_not_gone_on_from(tmp_path:
     assert dataclasses.replace(checkpoints, key="another").latest_valid() is None
     found = checkpoints.latest_valid()
     assert found is not None
-    other = Trainer(fresh(tmp_path / "other"), plan(config=dataclasses.replace(CONFIG, width=64)))
+    other = Trainer(
+        fresh(tmp_path / "other"), train_setup(config=dataclasses.replace(CONFIG, width=64))
+    )
     with pytest.raises((GroundupError, RuntimeError)):
         other.optimizer.load_state_dict(checkpoints.restore(found[0], other.model))
 
@@ -113,9 +121,9 @@ def test_a_full_disk_while_saving_keeps_the_last_good_state(
         StoreError,
         match=r"the disk is full, step 8 could not be saved; checkpoints: step-4, step-5; free",
     ):
-        Trainer(root, plan()).run()
+        Trainer(root, train_setup()).train()
     assert not any((root / ".staging").iterdir())
-    Trainer(root, plan()).run()
+    Trainer(root, train_setup()).train()
     assert weights_digest(root, 12) == weights_digest(undisturbed, 12)
 
 
@@ -146,7 +154,7 @@ def test_tensorboard_shows_what_metrics_hold(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     root = fresh(tmp_path)
-    Trainer(root, plan(tensorboard=True)).run()
+    Trainer(root, train_setup(tensorboard=True)).train()
     events = EventAccumulator(str(root / "train" / "tensorboard")).Reload()
     shown = {event.step: event.value for event in events.Scalars("train/loss")}
     lines = Metrics(root / "train" / "metrics.jsonl").read()
@@ -163,7 +171,7 @@ def test_what_is_asked_for_and_not_installed_is_one_line(
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)
     with pytest.raises(GroundupError, match=rf"{name} = true.*pip install"):
-        Trainer(fresh(tmp_path), plan(**{name: True}))
+        Trainer(fresh(tmp_path), train_setup(**{name: True}))
 
 
 def test_weights_and_biases_gets_figures_with_our_step(
@@ -183,20 +191,20 @@ def test_weights_and_biases_gets_figures_with_our_step(
             sent.append(figures)
 
     monkeypatch.setitem(__import__("sys").modules, "wandb", Fake)
-    Trainer(fresh(tmp_path), plan(wandb=True)).run()
-    assert [one["train/step"] for one in sent if "train/validation_loss" in one] == [5, 10, 12]
+    Trainer(fresh(tmp_path), train_setup(wandb=True)).train()
+    assert [line["train/step"] for line in sent if "train/validation_loss" in line] == [5, 10, 12]
 
 
 def test_utilization_is_computed_by_its_formula() -> None:
     # Protects: causal attention and the head are counted, and every process has its own peak.
-    whole = dataclasses.replace(plan(), machine=Machine(peak_flops=1e9, processes=2))
+    setup = dataclasses.replace(train_setup(), hardware=Hardware(peak_flops=1e9, processes=2))
     layer = (
         2 * (CONFIG.layer_matrix_parameters)
         + 4 * CONFIG.heads * CONFIG.head_width * (CONFIG.context + 1) / 2
     )
     a_token = 3 * (CONFIG.layers * layer + 2 * CONFIG.vocab_size * CONFIG.width)
-    assert logbook.utilization(1000.0, whole) == pytest.approx(1000 * a_token / 2e9)
-    assert logbook.utilization(1000.0, plan()) == 0.0
+    assert logging.utilization(1000.0, setup) == pytest.approx(1000 * a_token / 2e9)
+    assert logging.utilization(1000.0, train_setup()) == 0.0
 
 
 def test_status_shows_figures_and_what_the_guard_did(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Connections that hang up, dawdle, pile up or say nonsense cost themselves and nobody else."""
+"""Clients that disconnect, stall, pile up or send garbage do not affect other clients."""
 
 import json
 import socket
@@ -35,7 +35,7 @@ def post(asked: dict, path: str = "/v1/completions", **headers: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def brisk(served: Path) -> ServedModel:
-    """A server that waits for nobody, so that the tests need not either."""
+    """A server with short time limits, for fast tests."""
     return serving_of(
         served,
         slots=2,
@@ -62,7 +62,7 @@ def idle(serving: ServedModel) -> bool:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_hangs_up_frees_its_slots(url: str, brisk: ServedModel, stream: bool) -> None:
+def test_disconnecting_client_frees_its_slots(url: str, brisk: ServedModel, stream: bool) -> None:
     before = brisk.engine.stats()
     with connect(url) as plain:
         plain.sendall(post(LONG | {"stream": stream, "n": 4}))
@@ -75,22 +75,18 @@ def test_a_client_that_hangs_up_frees_its_slots(url: str, brisk: ServedModel, st
     assert after.generated_tokens - before.generated_tokens < 4 * 2000
 
 
-def test_a_client_that_hangs_up_while_it_waits_leaves_the_queue(
-    url: str, brisk: ServedModel
-) -> None:
+def test_disconnecting_client_leaves_the_queue(url: str, brisk: ServedModel) -> None:
     before = brisk.engine.stats().finished.get("cancelled", 0)
     with stalled(brisk), connect(url) as plain:
         plain.sendall(post(LONG))
         assert until(lambda: brisk.engine.stats().waiting == 1)
     assert until(lambda: idle(brisk))
-    # That which stalled the engine is the other one.
+    # The second one is the request that stalled the engine.
     assert brisk.engine.stats().finished["cancelled"] == before + 2
 
 
-def test_a_slow_reader_is_cut_off(url: str, brisk: ServedModel) -> None:
-    """It asks for megabytes and takes nothing; what waits for it stays within the buffers of the
-    connection.
-    """
+def test_slow_reader_is_disconnected(url: str, brisk: ServedModel) -> None:
+    """It requests megabytes and reads nothing; unsent data stays within the buffers."""
     before = brisk.engine.stats().finished.get("cancelled", 0)
     with connect(url, SO_RCVBUF=2048) as plain:
         plain.sendall(post(LONG | {"stream": True, "logprobs": 20}))
@@ -101,7 +97,7 @@ def test_a_slow_reader_is_cut_off(url: str, brisk: ServedModel) -> None:
         )
 
 
-def test_what_waits_for_a_slow_reader_is_bounded(served: Path) -> None:
+def test_unsent_output_is_bounded(served: Path) -> None:
     serving = serving_of(served, slots=1, queue=1, pending=50)
     with running(serving) as url, connect(url, SO_RCVBUF=2048) as plain:
         plain.sendall(post(LONG | {"stream": True, "logprobs": 20}))
@@ -117,21 +113,21 @@ def test_what_waits_for_a_slow_reader_is_bounded(served: Path) -> None:
     "sent",
     [b"", b"G", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n", b"POST /v1/completions HTTP/1.1\r\nX: "],
 )
-def test_a_connection_without_a_whole_request_is_closed(url: str, sent: bytes) -> None:
+def test_connection_without_a_complete_request_is_closed(url: str, sent: bytes) -> None:
     with connect(url) as plain:
         plain.sendall(sent)
         assert read_all(plain) == b""
 
 
-def test_headers_that_trickle_get_no_more_time(url: str) -> None:
-    """Slowloris: a byte now and then keeps other servers waiting."""
+def test_slow_headers_get_no_more_time(url: str) -> None:
+    """Slowloris: one byte now and then must not keep the connection open."""
     with connect(url) as plain, pytest.raises(OSError):
         for byte in b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: " + b"a" * 2000:
             plain.sendall(bytes([byte]))
             time.sleep(0.05)
 
 
-def test_a_body_that_trickles_is_408(url: str) -> None:
+def test_slow_body_is_408(url: str) -> None:
     with connect(url) as plain:
         plain.sendall(
             request_bytes(
@@ -142,7 +138,7 @@ def test_a_body_that_trickles_is_408(url: str) -> None:
     assert status_of(answer) == 408 and b'"slow_body"' in answer
 
 
-def test_more_bodies_than_are_read_at_a_time_are_429(served: Path) -> None:
+def test_too_many_concurrent_bodies_are_429(served: Path) -> None:
     serving = serving_of(served, bodies=3, body_seconds=30)
     with running(serving) as url, ExitStack() as open_:
         for _ in range(3):
@@ -159,15 +155,15 @@ def test_more_bodies_than_are_read_at_a_time_are_429(served: Path) -> None:
         assert status_of(raw(url, post({"prompt": "a", "max_tokens": 1}))) == 200
 
 
-def test_hundreds_of_idle_connections_keep_nobody_out(url: str) -> None:
-    """At most 40 are kept here; a new one takes the place of the one that rests for longest."""
+def test_idle_connections_do_not_block_new_ones(url: str) -> None:
+    """The limit is 40; a new connection replaces the one that idles longest."""
     with ExitStack() as open_:
         for _ in range(300):
             open_.enter_context(connect(url))
         assert status_of(raw(url, post({"prompt": "a", "max_tokens": 3}))) == 200
 
 
-def test_idle_connections_never_push_out_one_that_works(url: str, brisk: ServedModel) -> None:
+def test_idle_connections_do_not_replace_an_active_one(url: str, brisk: ServedModel) -> None:
     with connect(url) as plain, ExitStack() as open_:
         plain.sendall(post(LONG | {"max_tokens": 1000}))
         assert until(lambda: brisk.engine.stats().running > 0)
@@ -177,7 +173,7 @@ def test_idle_connections_never_push_out_one_that_works(url: str, brisk: ServedM
     assert status_of(answer) == 200 and b'"completion_tokens":1000' in answer
 
 
-def test_a_connection_is_used_again_and_requests_may_come_together(url: str) -> None:
+def test_keep_alive_and_pipelining(url: str) -> None:
     both = request_bytes("GET", "/health", {"Connection": "keep-alive"}) + request_bytes(
         "GET", "/v1/models"
     )
@@ -208,9 +204,7 @@ def test_what_is_not_http_is_400(url: str, nonsense: bytes) -> None:
     assert status_of(answer) in (400, 403) and b'"error"' in answer
 
 
-def test_nonsense_after_a_request_began_harms_nobody(
-    url: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_garbage_after_a_request_is_harmless(url: str, caplog: pytest.LogCaptureFixture) -> None:
     chunked = request_bytes("POST", "/v1/completions", JSON | {"Transfer-Encoding": "chunked"})
     assert b" 400 " in raw(url, chunked + b"zz\r\nnonsense")[:20]
     with connect(url) as plain:
@@ -219,17 +213,15 @@ def test_nonsense_after_a_request_began_harms_nobody(
     assert "Traceback" not in caplog.text
 
 
-def test_a_body_that_is_too_large_is_refused_before_it_is_sent(url: str) -> None:
-    """curl asks with Expect: 100-continue before it sends a large body."""
+def test_large_body_is_refused_before_it_is_sent(url: str) -> None:
+    """curl sends Expect: 100-continue before a large body."""
     headers = JSON | {"Content-Length": "10000000", "Expect": "100-continue"}
     answer = raw(url, request_bytes("POST", "/v1/completions", headers))
     assert status_of(answer) == 413
 
 
-def test_a_body_without_end_is_cut_off(url: str) -> None:
-    """The answer is sent at once; what comes after it is thrown away for as long as a connection
-    may be idle.
-    """
+def test_endless_body_is_cut_off(url: str) -> None:
+    """The response is sent at once; later data is discarded until the idle limit."""
     with connect(url) as plain, pytest.raises(OSError):
         plain.sendall(
             request_bytes(
@@ -243,8 +235,8 @@ def test_a_body_without_end_is_cut_off(url: str) -> None:
             time.sleep(0.005)
 
 
-def test_two_lengths_of_a_body_are_one_too_many(url: str) -> None:
-    """Request smuggling lives on a length that two servers read differently."""
+def test_content_length_with_transfer_encoding_is_refused(url: str) -> None:
+    """Request smuggling needs a length that two servers read differently."""
     headers = JSON | {"Content-Length": "5", "Transfer-Encoding": "chunked"}
     smuggled = b"0\r\n\r\nGET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     assert (
@@ -253,8 +245,8 @@ def test_two_lengths_of_a_body_are_one_too_many(url: str) -> None:
     )
 
 
-def test_a_long_wait_is_told_by_comments(url: str, brisk: ServedModel) -> None:
-    """Proxies hang up on silence."""
+def test_silent_stream_sends_comments(url: str, brisk: ServedModel) -> None:
+    """Proxies close silent connections."""
     with connect(url) as plain:
         with stalled(brisk):
             plain.sendall(post({"prompt": "a", "max_tokens": 2, "stream": True}))
@@ -264,7 +256,7 @@ def test_a_long_wait_is_told_by_comments(url: str, brisk: ServedModel) -> None:
         assert b"data: [DONE]" in read_all(plain)
 
 
-def test_a_request_ends_when_its_time_is_up(served: Path) -> None:
+def test_request_timeout(served: Path) -> None:
     serving = serving_of(served, request_seconds=0.5)
     with running(serving) as url, httpx.Client(base_url=url, timeout=60) as client:
         with stalled(serving):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.helpers.examples import examples
-from tests.helpers.faulty import fresh
-from tests.helpers.token_run import plan, recipe, run_in, weights_digest, write_shards
+from tests.helpers.faulty import Killed, before_step, fresh
+from tests.helpers.token_run import recipe, run_in, train_setup, weights_digest, write_shards
 
 from groundup.artifacts.metrics import Metrics
 from groundup.recipe import Recipe, load_recipe
@@ -24,8 +25,8 @@ from groundup.runtime.files import read_json
 from groundup.runtime.ledger import Ledger
 from groundup.schema import settings as table_of
 from groundup.train import stage
-from groundup.train.batch_spans import place, resized, skipped
-from groundup.train.settings_timeline import timeline
+from groundup.train.batch_spans import resize, samples_of_step, skip_to
+from groundup.train.setup import timeline
 from groundup.train.trainer import Trainer
 
 
@@ -45,19 +46,19 @@ def test_every_sample_is_read_once_and_in_order_whatever_changes(
 ) -> None:
     # Protects: no change of batch repeats a sample or leaves one out; only what is skipped by name
     # is left out.
-    spans, step, expected, skips = resized([], 0, 4), 0, 0, set()
+    spans, step, expected, skips = resize([], 0, 4), 0, 0, set()
     read: list[int] = []
     for steps, sequences, skip in [*changes, (3, 5, 0)]:
         for _ in range(steps):
-            first, count = place(spans, step)
+            first, count = samples_of_step(spans, step)
             read += range(first, first + count)
             step += 1
-        expected = place(spans, step)[0]
+        expected = samples_of_step(spans, step)[0]
         if skip:
-            spans = skipped(spans, step, expected + skip)
+            spans = skip_to(spans, step, expected + skip)
             skips |= set(range(expected, expected + skip))
-        spans = resized(spans, step, sequences)
-        assert place(spans, step) == (expected + skip, sequences)
+        spans = resize(spans, step, sequences)
+        assert samples_of_step(spans, step) == (expected + skip, sequences)
     assert len(spans) <= len(changes) + 2
     assert read == [n for n in range(read[-1] + 1) if n not in skips]
 
@@ -105,20 +106,8 @@ def test_the_batch_may_change_and_the_samples_go_on(tmp_path: Path) -> None:
     )
 
 
-class Killed(BaseException):
-    """What no handler expects."""
-
-
-def at_step(trainer: Trainer, step: int, act: object) -> Trainer:
-    inner = trainer._update
-
-    def acting(rows: torch.Tensor) -> None:
-        if trainer.state.step == step:
-            act()  # type: ignore[operator]
-        inner(rows)
-
-    trainer._update = acting  # type: ignore[method-assign]
-    return trainer
+def at_step(trainer: Trainer, step: int, act: Callable[[], object]) -> Trainer:
+    return before_step(trainer, lambda now: act() if now == step else None)
 
 
 def reloading(root: Path, at: int, **train: object) -> Trainer:
@@ -127,13 +116,13 @@ def reloading(root: Path, at: int, **train: object) -> Trainer:
     of = recipe(steps=12)
     if not path.exists():
         write_recipe(path, of)
-    whole = dataclasses.replace(plan(12), train=load_recipe(path).train, recipe=str(path))
+    setup = dataclasses.replace(train_setup(12), train=load_recipe(path).train, recipe=str(path))
 
     def edit() -> None:
         write_recipe(path, of, **train)
         os.kill(os.getpid(), signal.SIGHUP)
 
-    return at_step(Trainer(root, whole), at - 1, edit)
+    return at_step(Trainer(root, setup), at - 1, edit)
 
 
 CHANGE = {
@@ -153,19 +142,19 @@ def test_a_reload_holds_from_its_step_and_is_replayed_after_a_crash(
     # Protects: guarantee 1 with changes: killed before or after the reload at step 7, the end is
     # the undisturbed one's.
     undisturbed, root = fresh(tmp_path / "whole"), fresh(tmp_path / "killed")
-    reloading(undisturbed, 7, **CHANGE).run()
+    reloading(undisturbed, 7, **CHANGE).train()
     trainer = reloading(root, 7, **CHANGE)
 
     def die() -> None:
         raise Killed
 
     with pytest.raises(Killed):
-        at_step(trainer, killed, die).run()
+        at_step(trainer, killed, die).train()
     # As `groundup run` begins it again: with the recipe as it is now.
     now = dataclasses.replace(
-        trainer.whole, train=load_recipe(root / "recipe.toml").train, steps=15
+        trainer.setup, train=load_recipe(root / "recipe.toml").train, steps=15
     )
-    Trainer(root, now).run()
+    Trainer(root, now).train()
     assert weights_digest(root, 15) == weights_digest(undisturbed, 15)
     state = read_json(root / "train" / "checkpoints" / "step-000015" / "state.json")
     assert state["spans"] == [[0, 0, 6], [7, 42, 12]]
@@ -192,7 +181,7 @@ def test_what_a_reload_says(
     # before.
     root = fresh(tmp_path)
     trainer = reloading(root, 3, **change)
-    trainer.run()
+    trainer.train()
     assert line in capsys.readouterr().err and trainer.state.step == 12
     assert len(Ledger(root / "train" / "ledger.jsonl").events("settings")) == 2 * (
         "learning_rate" in change
@@ -213,7 +202,7 @@ def test_a_recipe_that_is_broken_or_gone_changes_nothing(
 
     at_step(
         at_step(trainer, 5, spoil), 8, lambda: (path.unlink(), signal.raise_signal(signal.SIGHUP))
-    ).run()
+    ).train()
     said = capsys.readouterr().err
     assert (
         "cannot be read as TOML" in said
@@ -226,6 +215,6 @@ def test_a_recipe_that_is_broken_or_gone_changes_nothing(
 def test_a_change_of_batch_gives_the_guard_a_new_range(tmp_path: Path) -> None:
     # Protects: smaller batches have larger gradients by right.
     root = fresh(tmp_path)
-    reloading(root, 7, batch_tokens=48).run()
+    reloading(root, 7, batch_tokens=48).train()
     state = read_json(root / "train" / "checkpoints" / "step-000012" / "state.json")
     assert len(state["guard"]["losses"]) == 5 and np.isfinite(state["guard"]["losses"]).all()

@@ -1,6 +1,4 @@
-"""One gate in front of every route: with a key nothing but the page and /health answers without it;
-without one, only this machine.
-"""
+"""Authentication: a key protects all but page and /health; without one, only loopback is served."""
 
 import asyncio
 import itertools
@@ -48,7 +46,7 @@ def ask(
     headers: list[tuple[bytes, bytes]] = HEADERS,
     kind: str = "http",
 ) -> tuple[int, dict[str, str]]:
-    """Call an ASGI application with a path as it stands; return the status and the headers."""
+    """Call an ASGI application with an unmodified path; return status and headers."""
     sent: list[dict[str, Any]] = []
     scope = {
         "type": kind,
@@ -80,7 +78,7 @@ def ask(
 
 
 def paths_of(app: Any) -> set[str]:
-    """Return every path that an application has a route for, those of mounted ones too."""
+    """Return the paths of all routes of an application, mounted ones included."""
     found = set()
     todo = [("", route) for route in app.routes]
     while todo:
@@ -99,7 +97,7 @@ def paths_of(app: Any) -> set[str]:
 @pytest.fixture(scope="module")
 def keyed(serving: ServedModel) -> Any:
     app = create_app(serving, KEY)
-    # Whatever somebody adds later is behind the gate too.
+    # Routes that are added later need the key too.
     app.mount(
         "/mounted", Starlette(routes=[Route("/inner", lambda request: PlainTextResponse("secret"))])
     )
@@ -109,7 +107,7 @@ def keyed(serving: ServedModel) -> Any:
     return app
 
 
-def test_the_enumeration_sees_the_routes(keyed: Any) -> None:
+def test_paths_of_finds_all_routes(keyed: Any) -> None:
     assert paths_of(keyed) >= {
         "/v1/completions",
         "/v1/chat/completions",
@@ -122,7 +120,7 @@ def test_the_enumeration_sees_the_routes(keyed: Any) -> None:
     assert paths_of(keyed) >= {"/openapi.json", "/health", "/", "/files/x"}
 
 
-def test_every_route_wants_the_key_but_the_page_and_health(keyed: Any) -> None:
+def test_every_route_needs_the_key_except_page_and_health(keyed: Any) -> None:
     for path, method in itertools.product(sorted(paths_of(keyed)), METHODS):
         status, headers = ask(keyed, method, path)
         public = path in OPEN and method in ("GET", "HEAD")
@@ -132,16 +130,17 @@ def test_every_route_wants_the_key_but_the_page_and_health(keyed: Any) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    """/nothing //v1/models /v1//models /v1/models/ /v1%2fmodels /%2fv1/models /./v1/models /health/ //health
-    /health/../info /HEALTH /Health /health%00 /health;x /index.html/ /index.html/../info /chat.js/x //index.html
-    //chat.css /page/index.html /mounted/../health http://x/health * /docs /redoc /favicon.ico""".split(),
+    """/nothing //v1/models /v1//models /v1/models/ /v1%2fmodels /%2fv1/models /./v1/models /health/
+    //health /health/../info /HEALTH /Health /health%00 /health;x /index.html/ /index.html/../info
+    /chat.js/x //index.html //chat.css /page/index.html /mounted/../health http://x/health * /docs
+    /redoc /favicon.ico""".split(),
 )
-def test_other_spellings_of_an_open_path_are_not_open(keyed: Any, path: str) -> None:
+def test_other_spellings_of_a_public_path_need_the_key(keyed: Any, path: str) -> None:
     for method in METHODS:
         assert ask(keyed, method, path)[0] == 401, method
 
 
-def test_other_kinds_of_connection_are_shut(keyed: Any, serving: ServedModel) -> None:
+def test_websockets_are_closed(keyed: Any, serving: ServedModel) -> None:
     for app in (keyed, create_app(serving)):
         for path in ("/", "/health", "/v1/completions"):
             assert ask(app, "GET", path, kind="websocket")[0] == 403
@@ -176,23 +175,21 @@ def test_a_wrong_key_is_401(keyed: Any, value: str) -> None:
     )
 
 
-def test_the_right_key_opens(keyed: Any) -> None:
+def test_right_key_is_accepted(keyed: Any) -> None:
     good = (b"authorization", f"Bearer {KEY}".encode())
     assert ask(keyed, "GET", "/v1/models", [*HEADERS, good])[0] == 200
     assert (
         ask(keyed, "GET", "/metrics", [*HEADERS, (b"authorization", f"bearer  {KEY} ".encode())])[0]
         == 200
     )
-    # With a key any name may be used, since no page knows the key; two keys are one too many.
+    # With a key any host name is accepted, since no page knows the key; two keys are refused.
     assert ask(keyed, "GET", "/v1/models", [(b"host", b"example.org"), good])[0] == 200
     assert ask(keyed, "GET", "/v1/models", [*HEADERS, good, good])[0] == 401
     assert ask(keyed, "GET", "/v1/models", [*HEADERS, (b"x-api-key", KEY.encode())])[0] == 401
     assert ask(keyed, "GET", "/nothing", [*HEADERS, good])[0] == 404
 
 
-def test_every_answer_is_hardened_and_allows_no_other_origin(
-    keyed: Any, serving: ServedModel
-) -> None:
+def test_responses_have_security_headers_and_no_cors(keyed: Any, serving: ServedModel) -> None:
     for path in ("/", "/health", "/v1/models", "/nothing"):
         for app in (keyed, create_app(serving)):
             for method in ("GET", "OPTIONS"):
@@ -260,7 +257,7 @@ FOREIGN += [
 
 @pytest.mark.parametrize("path", ["/", "/health", "/v1/models", "/nothing", "/metrics"])
 def test_without_a_key_the_host_must_be_loopback(serving: ServedModel, path: str) -> None:
-    """A page whose own name now points to 127.0.0.1 still sends that name (DNS rebinding)."""
+    """DNS rebinding: a page whose name now points to 127.0.0.1 still sends that name."""
     app = create_app(serving)
     for host in LOCAL:
         assert ask(app, "GET", path, [(b"host", host.encode())])[0] != 403, host
@@ -271,7 +268,7 @@ def test_without_a_key_the_host_must_be_loopback(serving: ServedModel, path: str
 
 
 def test_without_a_key_the_origin_must_be_this_server(serving: ServedModel) -> None:
-    """A page that the user has open elsewhere may send requests, but not under this origin (CSRF)."""
+    """CSRF: another page in the browser can send requests, but not with this origin."""
     app = create_app(serving)
     own = [(b"host", b"localhost:8000"), (b"origin", b"http://localhost:8000")]
     assert ask(app, "GET", "/info", own)[0] == 200
@@ -289,7 +286,7 @@ def test_without_a_key_the_origin_must_be_this_server(serving: ServedModel) -> N
     assert ask(app, "GET", "/info", [own[0], (b"x-forwarded-for", b"10.0.0.1")])[0] == 403
 
 
-def test_the_gate_over_a_real_connection(served: Path) -> None:
+def test_authentication_over_a_real_connection(served: Path) -> None:
     with running(serving_of(served), KEY) as url:
         for path in (
             "/v1/models",
@@ -312,7 +309,7 @@ def test_the_gate_over_a_real_connection(served: Path) -> None:
         }
         with httpx.Client() as client:
             assert client.get(f"{url}v1/models", headers=upgrade).status_code == 401
-        # The body of a request without the key is not even read.
+        # The body of a request without the key is not read.
         assert (
             status_of(
                 raw(url, request_bytes("POST", "/v1/completions", {"Content-Length": "1000000"}))
@@ -326,7 +323,7 @@ def test_the_gate_over_a_real_connection(served: Path) -> None:
         assert error.value.code == "invalid_api_key"
 
 
-def test_the_description_names_the_key(serving: ServedModel, keyed: Any) -> None:
+def test_openapi_declares_the_key(serving: ServedModel, keyed: Any) -> None:
     assert (
         keyed.openapi()["security"] == [{"key": []}]
         and "security" not in create_app(serving).openapi()
@@ -338,7 +335,7 @@ def key_file(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "key"
 
 
-def test_the_key_is_the_first_line_of_its_file_or_the_environment(
+def test_key_from_first_line_of_file_or_environment(
     key_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GROUNDUP_API_KEY", raising=False)
@@ -361,13 +358,13 @@ def test_the_key_is_the_first_line_of_its_file_or_the_environment(
         "schlüsselschlüssel".encode(),
     ],
 )
-def test_a_key_that_is_none_is_refused(key_file: Path, content: bytes) -> None:
+def test_invalid_key_is_refused(key_file: Path, content: bytes) -> None:
     key_file.write_bytes(content)
     with pytest.raises(GroundupError, match="a key has at least 16"):
         read_key(key_file)
 
 
-def test_an_empty_key_in_the_environment_is_no_key_less_server(
+def test_empty_key_in_the_environment_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("GROUNDUP_API_KEY", "")
@@ -375,7 +372,7 @@ def test_an_empty_key_in_the_environment_is_no_key_less_server(
         read_key(None)
 
 
-def test_a_key_file_that_cannot_be_read_is_one_line(key_file: Path) -> None:
+def test_unreadable_key_file_is_an_error(key_file: Path) -> None:
     with pytest.raises(GroundupError, match="No such file"):
         read_key(key_file)
     key_file.mkdir()
@@ -383,12 +380,12 @@ def test_a_key_file_that_cannot_be_read_is_one_line(key_file: Path) -> None:
         read_key(key_file)
 
 
-def test_another_address_than_loopback_wants_a_key(serving: ServedModel) -> None:
+def test_other_addresses_than_loopback_need_a_key(serving: ServedModel) -> None:
     with pytest.raises(GroundupError, match="needs a key"), running(serving, None, host="0.0.0.0"):
         pass
 
 
-def test_loopback() -> None:
+def test_is_loopback() -> None:
     assert all(map(is_loopback, ("127.0.0.1", "::1", "localhost", "127.255.0.1")))
     assert not any(
         map(
@@ -399,14 +396,14 @@ def test_loopback() -> None:
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "1.2.3.4.5", "a" * 300, "\x00"])
-def test_an_address_that_is_none_is_one_line(host: str) -> None:
+def test_invalid_address_is_an_error(host: str) -> None:
     with pytest.raises(GroundupError, match="cannot listen there"):
-        listen(host, 0)
+        listen(host, 0, None)
 
 
-def test_a_port_in_use_is_one_line() -> None:
-    with listen("127.0.0.1", 0) as taken, pytest.raises(GroundupError, match="in use"):
-        listen("127.0.0.1", taken.getsockname()[1])
+def test_port_in_use_is_an_error() -> None:
+    with listen("127.0.0.1", 0, None) as taken, pytest.raises(GroundupError, match="in use"):
+        listen("127.0.0.1", taken.getsockname()[1], None)
     if os.geteuid():
         with pytest.raises(GroundupError, match="ermission"):
-            listen("127.0.0.1", 1)
+            listen("127.0.0.1", 1, None)

@@ -65,7 +65,7 @@ def first_bad_sample(root: Path, seed: int, poison: str) -> int:
     loader = Loader(
         root / "tokenize" / "shards", "train", context=CONTEXT, vocab_size=320, seed=seed
     )
-    starts = [start for _, _, start in loader.places(0, loader.epoch)]
+    starts = [start for _, _, start in loader.places(0, loader.epoch_size)]
     return next(
         n
         for n, start in enumerate(starts)

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from groundup.errors import GroundupError, RecipeError
-from groundup.model.config import ModelConfig
+from groundup.model.config import PRESETS, ModelConfig, resolve
 from groundup.model.hf_config import from_hf, to_hf
-from groundup.model.presets import PRESETS, resolve
 from groundup.model.transformer import Transformer
 from groundup.recipe import Model
 
@@ -30,9 +29,10 @@ def test_named_sizes_are_counted(name: str, count: float) -> None:
 def test_heads_cover_the_width() -> None:
     # Protects: every preset runs where heads must be 64 or 128 wide, and has as many as its width
     # wants.
-    for name, sizes in PRESETS.items():
-        assert sizes["heads"] * sizes["head_width"] == sizes["width"], name
-        assert sizes["head_width"] in (64, 128)
+    for name in PRESETS:
+        config = resolve(Model(preset=name), 50_000, 1)
+        assert config.heads * config.head_width == config.width, name
+        assert config.head_width in (64, 128)
 
 
 def test_auto_grows_with_the_text() -> None:
@@ -42,7 +42,7 @@ def test_auto_grows_with_the_text() -> None:
         for tokens in (10**4, 10**6, 10**8, 10**10)
     ]
     assert counts == sorted(counts) and counts[0] < counts[-1]
-    assert resolve(Model(), 8000, 10**12).width == PRESETS["starter"]["width"]
+    assert resolve(Model(), 8000, 10**12).width == PRESETS["starter"].width
 
 
 def test_explicit_sizes_override_the_preset() -> None:
@@ -130,7 +130,5 @@ def test_what_the_transformer_lacks_is_refused(change: dict[str, object]) -> Non
 
 def test_sizes_are_known_without_torch() -> None:
     # Protects: `groundup plan` does not wait two seconds for torch to count parameters.
-    code = (
-        "import sys, groundup.model; assert groundup.model.PRESETS and 'torch' not in sys.modules"
-    )
+    code = "import sys, groundup.model.config as c; assert c.PRESETS and 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

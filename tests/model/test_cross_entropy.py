@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.helpers.examples import examples
 
-from groundup.model import cross_entropy as head
+from groundup.model import cross_entropy
 from groundup.model.config import ModelConfig
 from groundup.model.cross_entropy import cross_entropy_sum
 from groundup.model.score import token_log_probabilities
@@ -34,10 +34,12 @@ def test_values_and_gradients_equal_plain_cross_entropy(
     x = torch.randn(rows, 8, generator=generator, dtype=torch.float64).float().requires_grad_()
     weight = torch.randn(vocab, 8, generator=generator).requires_grad_()
     targets = torch.randint(0, vocab, (rows,), generator=generator)
-    targets[torch.rand(rows, generator=generator) < ignored] = head.IGNORED
+    targets[torch.rand(rows, generator=generator) < ignored] = cross_entropy.IGNORED
 
     def plain() -> torch.Tensor:
-        return F.cross_entropy(x @ weight.T, targets, ignore_index=head.IGNORED, reduction="sum")
+        return F.cross_entropy(
+            x @ weight.T, targets, ignore_index=cross_entropy.IGNORED, reduction="sum"
+        )
 
     expected = torch.autograd.grad(plain() * 0.5, (x, weight))
     loss = cross_entropy_sum(x, weight, targets)
@@ -51,7 +53,7 @@ def test_values_and_gradients_equal_plain_cross_entropy(
 
 def test_tied_weights_get_the_gradient_of_both_roles(monkeypatch: pytest.MonkeyPatch) -> None:
     # Protects: the embedding learns from what it reads and from what it predicts.
-    monkeypatch.setitem(head.CHUNK_ELEMENTS, "cpu", 1)
+    monkeypatch.setitem(cross_entropy.CHUNK_ELEMENTS, "cpu", 1)
     config = ModelConfig(
         vocab_size=31,
         layers=1,

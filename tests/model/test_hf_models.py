@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from tests.helpers.elsewhere import edit, write_model
+from tests.helpers.hf_models import edit, write_model
 
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
@@ -28,7 +28,7 @@ from groundup.model.hf_io import (
 )
 from groundup.model.kv_cache import Cache
 from groundup.model.transformer import Transformer
-from groundup.train.flat_params import FlatParameters
+from groundup.train.optimizer import FlatParameters
 
 LAYOUTS = [(layout, tied) for layout in ("qwen3", "llama") for tied in (True, False)]
 
@@ -111,7 +111,7 @@ def test_sizes_are_counted_as_they_are(
         name: tuple(weight.shape) for name, weight in model.named_parameters()
     } == parameter_shapes(config)
     assert from_hf(to_hf(config)) == config
-    assert config.named() | {"layout": layout, "tied": tied} == {
+    assert config.key_settings() | {"layout": layout, "tied": tied} == {
         n: getattr(config, n) for n in ModelConfig.__dataclass_fields__
     }
 

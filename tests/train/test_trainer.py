@@ -14,14 +14,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.helpers.examples import examples
-from tests.helpers.token_run import SIZES, VOCAB, plan, weights_digest, write_shards
+from tests.helpers.faulty import Killed, after_step, fresh
+from tests.helpers.token_run import SIZES, VOCAB, train_setup, weights_digest
 
 from groundup.artifacts.metrics import Metrics, cut_back
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.model.hf_io import load_model
 from groundup.runtime.files import read_json
-from groundup.train.hardware import Machine
+from groundup.train.hardware import Hardware
 from groundup.train.trainer import Trainer
 
 GOLDEN = Path(__file__).parent / "golden.json"
@@ -32,22 +33,12 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def fresh(root: Path) -> Path:
-    write_shards(root)
-    (root / "train" / "checkpoints").mkdir(parents=True)
-    return root
-
-
 def lines(root: Path) -> list[dict[str, float]]:
     return Metrics(root / "train" / "metrics.jsonl").read()
 
 
 def checkpoints(root: Path) -> list[str]:
     return sorted(path.name for path in (root / "train" / "checkpoints").iterdir())
-
-
-class Killed(BaseException):
-    """What no handler expects."""
 
 
 def killed_before(trainer: Trainer, call: int) -> None:
@@ -67,14 +58,14 @@ def killed_before(trainer: Trainer, call: int) -> None:
     for name in ("_update", "_validate", "_save", "_publish", "_write_log"):
         setattr(trainer, name, counted(getattr(trainer, name)))
     with pytest.raises(Killed):
-        trainer.run()
+        trainer.train()
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     root = fresh(tmp_path_factory.mktemp("undisturbed"))
-    Trainer(root, plan()).run()
+    Trainer(root, train_setup()).train()
     return root
 
 
@@ -113,7 +104,7 @@ def test_what_a_training_leaves(undisturbed: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {
         "config.json", "manifest.json", "model.safetensors", "optimizer.safetensors", "state.json", "tokenizer.json"
     }  # fmt: skip
-    assert load_model(folder).config == plan().config
+    assert load_model(folder).config == train_setup().config
 
 
 @pytest.mark.parametrize("call", [1, 3, 8, 9, 10, 13, 17, 19, 24, 28, 30])
@@ -121,9 +112,9 @@ def test_killed_and_resumed_is_undisturbed(undisturbed: Path, tmp_path: Path, ca
     # Protects: guarantee 1. Weights, optimizer, state, kept checkpoints and metrics are those of a
     # run that was left alone.
     root = fresh(tmp_path)
-    killed_before(Trainer(root, plan()), call)
+    killed_before(Trainer(root, train_setup()), call)
     torch.manual_seed(call)
-    Trainer(root, plan()).run()
+    Trainer(root, train_setup()).train()
     assert checkpoints(root) == checkpoints(undisturbed)
     assert weights_digest(root, 12) == weights_digest(undisturbed, 12)
     assert read_json(root / "train" / "best.json") == read_json(undisturbed / "train" / "best.json")
@@ -135,13 +126,13 @@ def test_killed_and_resumed_is_undisturbed(undisturbed: Path, tmp_path: Path, ca
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_exact_in_every_precision(tmp_path: Path, precision: str) -> None:
     # Protects: guarantee 1 under autocast, the loss scale of fp16 included.
-    machine = Machine(threads=1, micro_batch=6, precision=precision)  # type: ignore[arg-type]
+    machine = Hardware(threads=1, micro_batch=6, precision=precision)  # type: ignore[arg-type]
     for name in ("whole", "killed"):
-        trainer = Trainer(fresh(tmp_path / name), plan(8, machine))
+        trainer = Trainer(fresh(tmp_path / name), train_setup(8, machine))
         if name == "killed":
             killed_before(trainer, 9)
-            trainer = Trainer(tmp_path / name, plan(8, machine))
-        trainer.run()
+            trainer = Trainer(tmp_path / name, train_setup(8, machine))
+        trainer.train()
     assert weights_digest(tmp_path / "whole", 8) == weights_digest(tmp_path / "killed", 8)
     assert trainer.state.loss_scale == (2.0**16 if precision == "fp16" else 1.0)
 
@@ -151,16 +142,16 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(
 ) -> None:
     # Protects: one flipped byte costs the steps since the checkpoint before it, and nothing else.
     root = fresh(tmp_path)
-    Trainer(root, plan()).run()
+    Trainer(root, train_setup()).train()
     path = root / "train" / "checkpoints" / "step-000012" / "model.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.chmod(0o644)
     path.write_bytes(data)
-    trainer = Trainer(root, plan())
+    trainer = Trainer(root, train_setup())
     assert trainer.state.step == 8
     assert "step-000012/model.safetensors" in capsys.readouterr().err
-    trainer.run()
+    trainer.train()
     assert weights_digest(root, 12) == weights_digest(undisturbed, 12)
 
 
@@ -169,19 +160,16 @@ def test_a_signal_stops_between_steps_and_the_run_goes_on(
 ) -> None:
     # Protects: Ctrl-C costs nothing; the off-grid checkpoint that it makes is gone in the end.
     root = fresh(tmp_path)
-    trainer = Trainer(root, plan())
-    inner = trainer._update
 
-    def interrupted(rows: torch.Tensor) -> None:
-        inner(rows)
-        if trainer.state.step == 7:
+    def interrupt(step: int) -> None:
+        if step == 7:
             signal.raise_signal(signal.SIGINT)
 
-    trainer._update = interrupted  # type: ignore[method-assign]
+    trainer = after_step(Trainer(root, train_setup()), interrupt)
     with pytest.raises(GroundupError, match="stopped at step 7; run again to go on"):
-        trainer.run()
+        trainer.train()
     assert "step-000007" in checkpoints(root)
-    Trainer(root, plan()).run()
+    Trainer(root, train_setup()).train()
     assert checkpoints(root) == checkpoints(undisturbed)
     assert weights_digest(root, 12) == weights_digest(undisturbed, 12)
 
@@ -190,8 +178,9 @@ def test_named_checkpoints_are_kept_and_rolling_ones_go(tmp_path: Path) -> None:
     # Protects: the checkpoints that a recipe names stay for ever, and the disk does not fill.
     root = fresh(tmp_path)
     Trainer(
-        root, plan(20, checkpoint_steps=(3, 9), checkpoint_every=2, keep=2, validate_every=100)
-    ).run()
+        root,
+        train_setup(20, checkpoint_steps=(3, 9), checkpoint_every=2, keep=2, validate_every=100),
+    ).train()
     assert checkpoints(root) == [f"step-{step:06d}" for step in (3, 9, 18, 20)]
 
 
@@ -200,7 +189,7 @@ def test_sampling_and_logging_leave_no_trace(
 ) -> None:
     # Protects: watching the model learn does not change what it learns.
     root = fresh(tmp_path)
-    Trainer(root, plan(sample_seconds=0.0, sample_prompt="! the #")).run()
+    Trainer(root, train_setup(sample_seconds=0.0, sample_prompt="! the #")).train()
     assert capsys.readouterr().err.count("loss") >= 12
     assert weights_digest(root, 12) == weights_digest(undisturbed, 12)
 
@@ -211,16 +200,16 @@ def test_micro_batches_change_rounding_only(
 ) -> None:
     # Protects: accumulation takes the same samples and weighs each token the same.
     config = ModelConfig(
-        **{field: getattr(plan().config, field) for field in plan().config.__slots__}
+        **{field: getattr(train_setup().config, field) for field in train_setup().config.__slots__}
         | {"dropout": 0.0}
     )
     losses = []
     for number, size in enumerate((3, micro_batch)):
         trainer = Trainer(
             fresh(tmp_path / str(number)),
-            plan(3, Machine(threads=1, micro_batch=size), config=config),
+            train_setup(3, Hardware(threads=1, micro_batch=size), config=config),
         )
-        trainer.run()
+        trainer.train()
         losses.append([line["loss"] for line in lines(trainer.root) if "loss" in line])
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
@@ -231,21 +220,21 @@ def test_it_learns(tmp_path: Path) -> None:
     root = fresh(tmp_path)
     Trainer(
         root,
-        plan(
+        train_setup(
             60,
-            Machine(threads=1, micro_batch=16),
+            Hardware(threads=1, micro_batch=16),
             batch_tokens=256,
             validate_every=60,
             checkpoint_every=500,
         ),
-    ).run()
+    ).train()
     assert read_json(root / "train" / "best.json")["loss"] < 3.2
 
 
 @pytest.mark.parametrize("family", ["muon", "adamw"])
 def test_golden_losses(tmp_path: Path, family: str) -> None:
-    # Protects: a change of the mathematics is noticed. Made again by: PYTHONPATH=src:tests python
-    # tests/train/test_loop.py
+    # Protects: a change of the mathematics is noticed. Made again by: PYTHONPATH=src:. python
+    # tests/train/test_trainer.py
     assert golden(tmp_path, family) == pytest.approx(
         json.loads(GOLDEN.read_text())[family], abs=1e-4
     )
@@ -258,16 +247,9 @@ def golden(folder: Path, family: str) -> list[float]:
     config = ModelConfig(
         VOCAB, layers=2, width=32, heads=2, kv_heads=1, head_width=16, feed_forward=48, context=16
     )
-    trainer = Trainer(fresh(folder), plan(20, config=config, optimizer=family))
-    losses = []
-    inner = trainer._update
-
-    def noted(rows: torch.Tensor) -> None:
-        inner(rows)
-        losses.append(trainer._log.last)
-
-    trainer._update = noted  # type: ignore[method-assign]
-    trainer.run()
+    trainer = Trainer(fresh(folder), train_setup(20, config=config, optimizer=family))
+    losses: list[float] = []
+    after_step(trainer, lambda _: losses.append(trainer.interval.last_loss)).train()
     return losses
 
 
@@ -276,7 +258,7 @@ def test_no_validation_text_means_the_last_step_is_the_best(tmp_path: Path) -> N
     root = fresh(tmp_path)
     for name in SIZES:
         (root / "tokenize" / "shards" / f"{name}.validation.npy").unlink()
-    Trainer(root, plan()).run()
+    Trainer(root, train_setup()).train()
     assert read_json(root / "train" / "best.json") == {"step": 12, "loss": None}
 
 
