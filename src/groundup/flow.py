@@ -66,13 +66,16 @@ def run_flow(
     Raises:
         GroundupError: in one line, when something the user can mend is in the way.
     """
+    from groundup.collect.sources import shared_paths
+
     check_stages(until, *redo)
     names = list(STAGES)[: list(STAGES).index(until) + 1]
     for name in redo:
         if name not in names:
             raise GroundupError(f"--redo {name} comes after --until {until}, so it would not run")
     check_directory(root)
-    with Run.open(recipe, root, redo, workers, ray) as run:
+    shared = shared_paths(recipe) if ray else {}
+    with Run.open(recipe, root, redo, workers, ray, shared) as run:
         check_plan(run)
         finish_forget(run, STAGES)
         with recipe_lock(run.root, recipe), live_page(run.root) as page:
