@@ -393,10 +393,10 @@ def report(directories: tuple[Path, ...], out: Path) -> None:
         run_one(directory, "report")
         _echo_summary(directory)
     if len(directories) > 1:
-        from groundup.report.compare import compare
+        from groundup.report.compare import compare_reports
         from groundup.runtime.files import write_whole
 
-        write_whole(out, compare(directories).encode("utf-8"))
+        write_whole(out, compare_reports(directories).encode("utf-8"))
         click.echo(out)
 
 
@@ -488,9 +488,10 @@ def _load(path: Path, overrides: tuple[str, ...]) -> Recipe:
 
 
 def _echo_summary(root: Path) -> None:
-    from groundup.report.summary import following
+    from groundup.report.stage import next_commands
 
-    _echo((root / "report" / "summary.txt").read_text(encoding="utf-8") + "\n" + following(root))
+    summary = (root / "report" / "summary.txt").read_text(encoding="utf-8")
+    _echo(f"{summary}\n{next_commands(root)}")
 
 
 def _echo(text: str) -> None:
