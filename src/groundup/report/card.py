@@ -101,12 +101,23 @@ def plain_markdown(text: object) -> str:
 def summary(report: Report) -> str:
     """Return the report as plain text of about 100 columns."""
     figures = report["figures"]
+    # Seconds of each stage when it last did any work.
+    costs = [(stage, f"stage.{stage}.seconds") for stage in STAGES]
+    seconds = [f"{stage} {_value(figures, name):.0f}" for stage, name in costs if name in figures]
+    samples: list[str] = []
+    for sample in report["samples"]:
+        shared = (sample.get("overlap") or {}).get("tokens", "?")
+        samples += [
+            f"--- {sample.get('kind', 'text')} (longest run of tokens also in the training text:"
+            f" {shared} of {sample.get('tokens', '?')})",
+            f"{sample['prompt']}⟶{sample['text']}",
+        ]
     parts = (
         _source_rows(figures, [source["name"] for source in report["sources"]]),
         _reason_lines(figures),
         _model_lines(figures) if "evaluate.model.loss" in figures else (),
-        _stage_lines(figures),
-        _sample_lines(report["samples"]),
+        [f"seconds: {', '.join(seconds)}"] if seconds else [],
+        samples,
     )
     return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part))) + "\n"
 
@@ -197,22 +208,3 @@ def _model_lines(figures: Figures) -> Iterator[str]:
         f" {value('speed.prefill_tokens_per_second'):,.0f}, decode"
         f" {value('speed.decode_tokens_per_second'):,.0f}"
     )
-
-
-def _stage_lines(figures: Figures) -> Iterator[str]:
-    """Yield seconds by stage, as they were when the stage last did any work."""
-    names = [(stage, f"stage.{stage}.seconds") for stage in STAGES]
-    costs = [f"{stage} {_value(figures, name):.0f}" for stage, name in names if name in figures]
-    if costs:
-        yield "seconds: " + ", ".join(costs)
-
-
-def _sample_lines(samples: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield one sample of each kind of text, with what it shares with the training text."""
-    for sample in samples:
-        shared = (sample.get("overlap") or {}).get("tokens", "?")
-        yield (
-            f"--- {sample.get('kind', 'text')} (longest run of tokens also in the training text:"
-            f" {shared} of {sample.get('tokens', '?')})"
-        )
-        yield f"{sample['prompt']}⟶{sample['text']}"

@@ -46,7 +46,14 @@ def compare_reports(roots: Sequence[Path]) -> str:
     Raises:
         GroundupError: a run has no report.
     """
-    reports = [read_report(root) for root in roots]
+    reports = []
+    for root in roots:
+        report = json_file(root, "report/report.json")
+        if not isinstance(report, dict) or "figures" not in report:
+            raise GroundupError(
+                f"{root}: there is no report to compare; `groundup report {root}` makes one"
+            )
+        reports.append(report)
     names = labels(roots)
     metrics = {name: metric_lines(root) for name, root in zip(names, roots, strict=True)}
     curves = {name: lines for name, lines in metrics.items() if lines}
@@ -60,20 +67,6 @@ def compare_reports(roots: Sequence[Path]) -> str:
             chart=Markup(overlaid_losses(curves)) if curves else "",
         )
     )
-
-
-def read_report(root: Path) -> Row:
-    """Return report.json of a run.
-
-    Raises:
-        GroundupError: there is none, or it is damaged.
-    """
-    report = json_file(root, "report/report.json")
-    if not isinstance(report, dict) or "figures" not in report:
-        raise GroundupError(
-            f"{root}: there is no report to compare; `groundup report {root}` makes one"
-        )
-    return report
 
 
 def labels(roots: Sequence[Path]) -> list[str]:

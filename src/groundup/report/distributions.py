@@ -45,7 +45,15 @@ def distributions(root: Path) -> Table:
     if quality is None:
         return {}
     try:
-        sources = {name: source | _ranked(source) for name, source in quality["sources"].items()}
+        sources = {}
+        for name, source in quality["sources"].items():
+            dropped, scores = source["dropped"], source["scores"]
+            ranked = sorted(dropped, key=lambda name: (-dropped[name]["documents"], name))
+            drawn = [reason for reason in ranked if reason in scores][:MAX_SCORES]
+            sources[name] = source | {
+                "scores": {score: scores[score] for score in drawn},
+                "dropped": {reason: dropped[reason] for reason in ranked},
+            }
         table = {"from": FILE} | quality | {"sources": sources}
         # What cannot be drawn is not shown at all.
         list(distribution_figures(table))
@@ -53,17 +61,6 @@ def distributions(root: Path) -> Table:
     except (AttributeError, KeyError, TypeError, ValueError, IndexError):
         raise DamagedRunFileError(f"{FILE} is damaged") from None
     return table
-
-
-def _ranked(source: Table) -> Table:
-    """Return the scores to draw, and what was dropped, the filters that dropped most first."""
-    dropped, scores = source["dropped"], source["scores"]
-    by_count = sorted(dropped, key=lambda name: (-dropped[name]["documents"], name))
-    drawn = [name for name in by_count if name in scores][:MAX_SCORES]
-    return {
-        "scores": {name: scores[name] for name in drawn},
-        "dropped": {name: dropped[name] for name in by_count},
-    }
 
 
 def distribution_figures(table: Table) -> Iterator[Figure]:

@@ -43,12 +43,17 @@ def examples(root: Path, seed: int) -> dict[str, list[Row]]:
     stages = ("collect", "refine")
     left_out = _choose_dropped(root, ["refine"], seed, LEFT_OUT, by="source")
     dropped = _choose_dropped(root, stages, seed, DROPPED, lambda name: name not in DUPLICATES)
-    duplicates = _choose_dropped(root, stages, seed, PAIRS, lambda name: name in DUPLICATES)
+    pairs = _choose_dropped(root, stages, seed, PAIRS, lambda name: name in DUPLICATES)
+    winners = find_documents(_collected_shards(root), {row["duplicate_of"] for row in pairs})
+    duplicates = _dropped_examples(root, pairs)
+    for example, row in zip(duplicates, pairs, strict=True):
+        winner = winners.get(row["duplicate_of"])
+        example["kept"] = _kept_row(winner) if winner is not None else None
     return {
         "kept": kept_examples(root, seed),
         "left_out": _dropped_examples(root, left_out),
         "dropped": _dropped_examples(root, dropped),
-        "duplicates": _duplicate_pairs(root, duplicates),
+        "duplicates": duplicates,
     }
 
 
@@ -139,15 +144,6 @@ def _dropped_examples(root: Path, rows: Sequence[Row]) -> list[Row]:
         | {"score": number(row["score"])}
         | {"text": cut(documents.get(row["id"], {}).get("text") or "")}
         for row in rows
-    ]
-
-
-def _duplicate_pairs(root: Path, rows: Sequence[Row]) -> list[Row]:
-    """Return duplicates, each with the document that was kept for it."""
-    kept = find_documents(_collected_shards(root), {row["duplicate_of"] for row in rows})
-    return [
-        example | {"kept": _kept_row(kept[of]) if (of := row["duplicate_of"]) in kept else None}
-        for example, row in zip(_dropped_examples(root, rows), rows, strict=True)
     ]
 
 

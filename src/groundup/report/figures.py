@@ -5,7 +5,7 @@ No figure is typed. Each is a name, a value, a unit, and the file that it was co
     Figure("train.steps", 100000, "steps", "train/metrics.jsonl")
     Figure("collect.bytes_in.books", 15000000000, "bytes", "collect/manifest.json")
 
-Each function of PARTS yields the figures of one stage. A stage that has not run yields none.
+Each function marked `@part` yields the figures of one stage. A stage that has not run yields none.
 """
 
 from __future__ import annotations
@@ -63,6 +63,21 @@ class Figure:
     source: str
 
 
+Part = Callable[[Path], Iterator[Figure]]
+# By stage. A later part replaces figures of the same name: evaluation knows the model best.
+PARTS: dict[str, Part] = {}
+
+
+def part(stage: str) -> Callable[[Part], Part]:
+    """Register a function that yields the figures of one stage."""
+
+    def register(function: Part) -> Part:
+        PARTS[stage] = function
+        return function
+
+    return register
+
+
 def run_figures(root: Path, problems: Problems) -> dict[str, Figure]:
     """Return every figure of a run by name; a part that cannot be read is added to `problems`."""
     figures = {
@@ -74,12 +89,14 @@ def run_figures(root: Path, problems: Problems) -> dict[str, Figure]:
     return figures | {figure.name: figure for figure in derived}
 
 
+@part("plan")
 def planned(root: Path) -> Iterator[Figure]:
     """Yield what `plan` estimated before the run."""
     for name, figure in (json_file(root, "plan.json") or {}).get("figures", {}).items():
         yield Figure(f"plan.{name.replace(' ', '_')}", figure["value"], figure["unit"], "plan.json")
 
 
+@part("sources")
 def source_weights(root: Path) -> Iterator[Figure]:
     """Yield the weight of each source in the recipe."""
     for source in lock_table(root).get("source", []):
@@ -88,6 +105,7 @@ def source_weights(root: Path) -> Iterator[Figure]:
             yield Figure(name, source["weight"], "", "recipe.lock.toml")
 
 
+@part("collect")
 def collected(root: Path) -> Iterator[Figure]:
     """Yield documents and bytes of raw text, in total and by source, and what could not be read."""
     counts: dict[str, Counter[str]] = {}
@@ -100,6 +118,7 @@ def collected(root: Path) -> Iterator[Figure]:
     yield from _by_source("collect", counts, dropped, "records")
 
 
+@part("refine")
 def refined(root: Path) -> Iterator[Figure]:
     """Yield documents and bytes after refine, lines cut, and what each reason dropped."""
     counts: dict[str, Counter[str]] = {}
@@ -150,6 +169,7 @@ def _by_source(
         yield Figure(f"{stage}.dropped.{reason}", count, dropped_unit, origin)
 
 
+@part("tokenize")
 def tokenized(root: Path) -> Iterator[Figure]:
     """Yield tokens, documents, bytes and bytes per token, by source and split."""
     published, origin = view(root, "tokenize"), "tokenize/manifest.json"
@@ -175,6 +195,7 @@ def tokenized(root: Path) -> Iterator[Figure]:
         yield Figure(f"tokens.kept.bytes_per_token{suffix}", per_token, "bytes/token", origin)
 
 
+@part("model")
 def model_sizes(root: Path) -> Iterator[Figure]:
     """Yield the sizes of the model and its parameters by part."""
     origin = "train/train.json"
@@ -212,6 +233,7 @@ def metric_lines(root: Path) -> list[Row]:
     return [line for line in json_lines(root, METRICS) if isinstance(line.get("step"), int)]
 
 
+@part("train")
 def trained(root: Path) -> Iterator[Figure]:
     """Yield steps, tokens, losses and speed of training."""
 
@@ -235,6 +257,7 @@ def trained(root: Path) -> Iterator[Figure]:
         yield Figure(f"{loss}.last", last["validation_loss"], "nats/token", METRICS)
 
 
+@part("evaluate")
 def evaluated(root: Path) -> Iterator[Figure]:
     """Yield losses by source for the model and the n-gram models, task accuracies, and speed."""
     origin = "evaluate/evaluation.json"
@@ -281,6 +304,11 @@ def json_numbers(root: Path, file: str, prefix: str) -> Iterator[Figure]:
             yield Figure(name, value, "", file)
 
 
+part("tune")(partial(json_numbers, file="tune/tuning.json", prefix="tune"))
+part("export")(partial(json_numbers, file="export/parity.json", prefix="export"))
+
+
+@part("ledger")
 def stage_costs(root: Path) -> Iterator[Figure]:
     """Yield seconds, share and peak memory of each stage, and when the run began and ended.
 
@@ -346,19 +374,3 @@ def compared(figures: Mapping[str, Figure]) -> Iterator[Figure]:
         if above in values and values.get(below):
             quotient = round(values[above] / (scale * values[below]), 6)
             yield Figure(name, quotient, unit, origins[above])
-
-
-# A later part replaces figures of the same name: evaluation knows the model better than training.
-PARTS: dict[str, Callable[[Path], Iterator[Figure]]] = {
-    "plan": planned,
-    "sources": source_weights,
-    "collect": collected,
-    "refine": refined,
-    "tokenize": tokenized,
-    "model": model_sizes,
-    "train": trained,
-    "evaluate": evaluated,
-    "tune": partial(json_numbers, file="tune/tuning.json", prefix="tune"),
-    "export": partial(json_numbers, file="export/parity.json", prefix="export"),
-    "ledger": stage_costs,
-}

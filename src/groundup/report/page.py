@@ -6,8 +6,9 @@ missing: then the page leaves the section out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,6 @@ PARTS = {
 }
 UNTIED_PARTS = PARTS | {"embedding": "embedding", "head": "output head"}
 
-Section = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class LiveStatus:
@@ -62,21 +61,34 @@ class LiveStatus:
     of: int = 0
 
 
+@dataclass(frozen=True)
+class PageInput:
+    """What a section is made of: the report, its figures as HTML, and the metrics of training."""
+
+    report: Report
+    figures: FigureHtml
+    lines: Sequence[Row]
+
+
+Section = dict[str, Any]
+SectionMaker = Callable[[PageInput], Section | None]
+# In the order of the page.
+SECTIONS: dict[str, SectionMaker] = {}
+
+
+def section(function: SectionMaker) -> SectionMaker:
+    """Register a section under the name of its function, which its template has, too."""
+    SECTIONS[function.__name__] = function
+    return function
+
+
 def render_page(report: Report, lines: Sequence[Row], live: LiveStatus | None = None) -> str:
     """Return the page of a report as HTML; `lines` are the metrics of training."""
     figures, problems = FigureHtml(report["figures"]), Problems(Path())
-    sections = {
-        "data": lambda: data_section(report, figures),
-        "tokenizer": lambda: tokenizer_section(report, figures),
-        "architecture": lambda: architecture_section(figures),
-        "training": lambda: training_section(report, figures, lines),
-        "evaluation": lambda: evaluation_section(report, figures),
-        "tuning": lambda: tuning_section(report, figures),
-        "exports": lambda: exports_section(report, figures),
-        "cost": lambda: cost_section(figures),
-        "origins": lambda: origins_section(report, figures),
+    page = PageInput(report, figures, lines)
+    made = {
+        name: problems.guarded(name, partial(make, page), None) for name, make in SECTIONS.items()
     }
-    made = {name: problems.guarded(name, make, None) for name, make in sections.items()}
     return (
         templates()
         .get_template("page.html")
@@ -132,8 +144,10 @@ def source_table(report: Report, figures: FigureHtml) -> Section | None:
     return {"sources": order, "told": told, "licenses": licenses}
 
 
-def data_section(report: Report, figures: FigureHtml) -> Section | None:
+@section
+def data(page: PageInput) -> Section | None:
     """Return sources, what was dropped, languages, distributions and examples."""
+    report, figures = page.report, page.figures
     table = source_table(report, figures)
     if table is None:
         return None
@@ -177,19 +191,23 @@ def drop_reasons(figures: FigureHtml) -> list[Row]:
     return sorted(rows, key=lambda row: (-figures.value(row["name"]), row["reason"]))
 
 
-def tokenizer_section(report: Report, figures: FigureHtml) -> Section | None:
+@section
+def tokenizer(page: PageInput) -> Section | None:
     """Return bytes per token by source, and what the tokens look like."""
+    figures = page.figures
     if not figures.has("tokens.vocabulary"):
         return None
     prefix = "tokens.kept.bytes_per_token."
     names = [name for name in figures.names_after(prefix) if figures.has(prefix + name)]
     names.sort(key=lambda name: -figures.value(prefix + name))
     most = max((figures.value(prefix + name) for name in names), default=0.0)
-    return {"sources": names, "most": most} | report["vocabulary"]
+    return {"sources": names, "most": most} | page.report["vocabulary"]
 
 
-def architecture_section(figures: FigureHtml) -> Section | None:
+@section
+def architecture(page: PageInput) -> Section | None:
     """Return the diagram of the model, and its parameters by part."""
+    figures = page.figures
     if not figures.has("model.parameters.embedding"):
         return None
     sizes = {name: int(figures.value(f"model.{name}")) for name in MODEL_SIZES}
@@ -202,27 +220,30 @@ def architecture_section(figures: FigureHtml) -> Section | None:
     }
 
 
-def training_section(report: Report, figures: FigureHtml, lines: Sequence[Row]) -> Section | None:
+@section
+def training(page: PageInput) -> Section | None:
     """Return the curves and events of training."""
-    if not figures.has("train.steps"):
+    if not page.figures.has("train.steps"):
         return None
-    training = report["training"]
-    best = training["best"] if isinstance(training["best"], int) else None
+    record = page.report["training"]
+    best = record["best"] if isinstance(record["best"], int) else None
     small = [
-        (title, Markup(small_chart(lines, metric, title, log)))
+        (title, Markup(small_chart(page.lines, metric, title, log)))
         for metric, title, log in SMALL_CHARTS
-        if any(number(line.get(metric)) is not None for line in lines)
+        if any(number(line.get(metric)) is not None for line in page.lines)
     ]
     return {
-        "loss": Markup(loss_chart(lines, training["checkpoints"], best)),
+        "loss": Markup(loss_chart(page.lines, record["checkpoints"], best)),
         "small": small,
-        "events": training["events"],
+        "events": record["events"],
         "best": best,
     }
 
 
-def evaluation_section(report: Report, figures: FigureHtml) -> Section | None:
+@section
+def evaluation(page: PageInput) -> Section | None:
     """Return bits per byte by source next to the n-gram models, tasks and samples."""
+    figures = page.figures
     if not figures.has("evaluate.model.bits_per_byte"):
         return None
     models = [name for name in NGRAM_MODELS if figures.has(f"evaluate.{name}.bits_per_byte")]
@@ -244,31 +265,32 @@ def evaluation_section(report: Report, figures: FigureHtml) -> Section | None:
         "low": int(4 * min(values)) / 4,
         "high": (int(4 * max(values)) + 1) / 4,
         "tasks": [task for task in tasks if figures.value(f"evaluate.{task}.n")],
-        "samples": report["samples"],
-        "definitions": report["definitions"],
+        "samples": page.report["samples"],
+        "definitions": page.report["definitions"],
     }
 
 
-def tuning_section(report: Report, figures: FigureHtml) -> Section | None:
+@section
+def tuning(page: PageInput) -> Section | None:
     """Return what tuning wrote: figures before and after, other figures, texts, and examples."""
-    tuning = report["tuning"]
-    if not tuning:
+    table = page.report["tuning"]
+    if not table:
         return None
-    names = figures.names_after("tune.")
+    names = page.figures.names_after("tune.")
     pairs = [
         name.removeprefix("before.")
         for name in names
         if name.split(".")[0] == "before" and f"after{name[6:]}" in names
     ]
     paired = {f"{side}.{name}" for name in pairs for side in ("before", "after")}
-    examples = tuning.get("examples")
+    examples = table.get("examples")
     rows = [row for row in examples if isinstance(row, dict)] if isinstance(examples, list) else []
     return {
         "pairs": [(name, tuning_form(name)) for name in pairs],
         "others": [(name, tuning_form(name)) for name in names if name not in paired],
         "examples": [dict(dialogue(row)) for row in rows],
-        "words": {key: value for key, value in tuning.items() if isinstance(value, str)},
-        "definitions": list(texts_by_path("", tuning.get("definitions", {}))),
+        "words": {key: value for key, value in table.items() if isinstance(value, str)},
+        "definitions": list(texts_by_path("", table.get("definitions", {}))),
     }
 
 
@@ -294,13 +316,15 @@ def dialogue(example: Row) -> Iterator[tuple[str, str]]:
             yield name, part
 
 
-def exports_section(report: Report, figures: FigureHtml) -> Section | None:
+@section
+def exports(page: PageInput) -> Section | None:
     """Return what the parity check compared, figures and texts, by format if there are several."""
-    if not report["exports"]:
+    figures = page.figures
+    if not page.report["exports"]:
         return None
     groups: dict[str, Section] = {}
     figure_rows = [(path, "figures", path) for path in figures.names_after("export.")]
-    text_rows = [(path, "words", text) for path, text in texts_by_path("", report["exports"])]
+    text_rows = [(path, "words", text) for path, text in texts_by_path("", page.report["exports"])]
     for path, column, entry in figure_rows + text_rows:
         group, _, name = path.rpartition(".")
         groups.setdefault(group, {"figures": [], "words": []})[column].append((name, entry))
@@ -316,8 +340,10 @@ def texts_by_path(path: str, value: Any) -> Iterator[tuple[str, str]]:
         yield path, value
 
 
-def cost_section(figures: FigureHtml) -> Section | None:
+@section
+def cost(page: PageInput) -> Section | None:
     """Return the stages with where each begins in the whole, and planned figures with measured."""
+    figures = page.figures
     names = figures.names_after("stage.")
     stages = [name.removesuffix(".seconds") for name in names if name.endswith(".seconds")]
     if not stages:
@@ -335,9 +361,13 @@ def cost_section(figures: FigureHtml) -> Section | None:
     return {"stages": rows, "planned": planned}
 
 
-def origins_section(report: Report, figures: FigureHtml) -> Section:
+@section
+def origins(page: PageInput) -> Section | None:
     """Return the recipe, and the names of all figures by the file that they were computed from."""
-    by_file: dict[str, list[str]] = {file: [] for file in figures.origins}
-    for name, entry in report["figures"].items():
+    by_file: dict[str, list[str]] = {file: [] for file in page.figures.origins}
+    for name, entry in page.report["figures"].items():
         by_file[entry["from"]].append(name)
-    return {"by": by_file, "recipe": tomli_w.dumps(report["recipe"]) if report["recipe"] else ""}
+    return {
+        "by": by_file,
+        "recipe": tomli_w.dumps(page.report["recipe"]) if page.report["recipe"] else "",
+    }
