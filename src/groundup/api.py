@@ -106,17 +106,17 @@ class OpenRun:
             GroundupError: where documents stood in the tokens of this training is not known any
                 more.
         """
-        from groundup.commands.trace import seen
+        from groundup.commands.trace import trace_document
 
-        return seen(self.root, document, token)
+        return trace_document(self.root, document, token)
 
     def difference(self, other: str | Path) -> dict[str, Any]:
         """Return what differs between this run and another: settings, counts by source, documents
         with examples.
         """
-        from groundup.commands.diff import compare
+        from groundup.commands.diff import compare_runs
 
-        return compare(self.root, Path(other))
+        return compare_runs(self.root, Path(other))
 
     def tokenizer(self) -> Tokenizer:
         """Return the tokenizer of the run."""

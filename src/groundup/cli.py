@@ -234,13 +234,13 @@ def diff(one: Path, other: Path, as_json: bool) -> None:
     import json
     import shutil
 
-    from groundup.commands.diff import compare, in_words
+    from groundup.commands.diff import compare_runs, format_comparison
 
-    found = compare(one, other)
+    found = compare_runs(one, other)
     _echo(
         json.dumps(found, indent=1)
         if as_json
-        else in_words(found, shutil.get_terminal_size().columns)
+        else format_comparison(found, shutil.get_terminal_size().columns)
     )
 
 
@@ -283,18 +283,18 @@ def tune(
     """Teach the best model of a run to answer, or to do a task, from conversations or a table of
     text and label.
     """
-    from groundup.commands.tune import describe, recipe_by_hand
+    from groundup.commands.tune import describe_tuning, tuning_recipe
     from groundup.flow import run_one
 
     run_one(
         directory,
         "tune",
-        recipe_by_hand(directory, data, method, overrides),
+        tuning_recipe(directory, data, method, overrides),
         ("tune",) if redo else (),
     )
     if (directory / "report").exists():
         run_one(directory, "report")
-    click.echo(describe(directory))
+    click.echo(describe_tuning(directory))
 
 
 @cli.command()

@@ -112,9 +112,19 @@ def summary(report: Report) -> str:
             f" {shared} of {sample.get('tokens', '?')})",
             f"{sample['prompt']}⟶{sample['text']}",
         ]
+    drops = [
+        (name.partition(".dropped.")[2], int(figure["value"]))
+        for name, figure in figures.items()
+        if ".dropped." in name and figure["value"]
+    ]
+    drops.sort(key=lambda pair: (-pair[1], pair[0]))
+    dropped = [f"{reason} {count:,}" for reason, count in drops[:MAX_REASONS]]
+    reasons = [f"dropped: {', '.join(dropped)}"] if dropped else []
+    if rest := drops[MAX_REASONS:]:
+        reasons.append(f"         and {sum(n for _, n in rest):,} for {len(rest)} other reasons")
     parts = (
         _source_rows(figures, [source["name"] for source in report["sources"]]),
-        _reason_lines(figures),
+        reasons,
         _model_lines(figures) if "evaluate.model.loss" in figures else (),
         [f"seconds: {', '.join(seconds)}"] if seconds else [],
         samples,
@@ -151,21 +161,6 @@ def _source_rows(figures: Figures, order: Sequence[str]) -> Iterator[str]:
             f"{value('tokens.train.documents'):>10,.0f}"
             f"{value('tokens.validation.documents'):>11,.0f}{tokens:>12,.0f}"
         )
-
-
-def _reason_lines(figures: Figures) -> Iterator[str]:
-    """Yield what was dropped, by reason, the most frequent first."""
-    counts = [
-        (name.partition(".dropped.")[2], int(figure["value"]))
-        for name, figure in figures.items()
-        if ".dropped." in name and figure["value"]
-    ]
-    counts.sort(key=lambda pair: (-pair[1], pair[0]))
-    shown, rest = counts[:MAX_REASONS], counts[MAX_REASONS:]
-    if shown:
-        yield "dropped: " + ", ".join(f"{reason} {count:,}" for reason, count in shown)
-    if rest:
-        yield f"         and {sum(n for _, n in rest):,} for {len(rest)} other reasons"
 
 
 def _model_lines(figures: Figures) -> Iterator[str]:

@@ -126,8 +126,12 @@ def loss_chart(lines: Sequence[Row], checkpoints: Sequence[int], best: int | Non
         steps, losses = series(lines, "validation_loss")
         axes.plot(steps, losses, color=ACCENT, marker="o", markersize=3.2, label="validation")
         axes.set_ylabel("nats a token")
+        if checkpoints:
+            low = axes.get_ylim()[0]
+            style: Any = {"color": INK, "markersize": 4.5, "clip_on": False, "zorder": 5}
+            axes.plot(checkpoints, [low] * len(checkpoints), "^", label="checkpoint", **style)
+            axes.set_ylim(bottom=low)
         axes.legend(loc="upper right", labelcolor=MUTED)
-        _mark_checkpoints(axes, checkpoints)
         _mark_best(axes, lines, best)
         _step_axis(axes)
         if rate := _tokens_per_step(lines):
@@ -195,16 +199,6 @@ def _tokens_per_step(lines: Sequence[Row]) -> float | None:
         if number(line.get("tokens")) and line["step"]:
             return float(line["tokens"] / line["step"])
     return None
-
-
-def _mark_checkpoints(axes: Axes, checkpoints: Sequence[int]) -> None:
-    """Put a triangle on the step axis for each checkpoint."""
-    if checkpoints:
-        low = axes.get_ylim()[0]
-        style: Any = {"color": INK, "markersize": 4.5, "clip_on": False, "zorder": 5}
-        axes.plot(checkpoints, [low] * len(checkpoints), "^", label="checkpoint", **style)
-        axes.set_ylim(bottom=low)
-        axes.legend(loc="upper right", labelcolor=MUTED)
 
 
 def _mark_best(axes: Axes, lines: Sequence[Row], best: int | None) -> None:

@@ -41,15 +41,8 @@ LOSS_UNITS = {
     "bits_per_byte": "bits/byte",
     "bits_per_byte_error": "bits/byte",
 }
-MODEL_SIZES = (
-    "vocab_size",
-    "layers",
-    "width",
-    "heads",
-    "kv_heads",
-    "head_width",
-    "feed_forward",
-    "context",
+MODEL_SIZES = tuple(
+    "vocab_size layers width heads kv_heads head_width feed_forward context".split()
 )
 
 

@@ -123,17 +123,7 @@ def sources(root: Path) -> list[Row]:
 
 def training(root: Path) -> Row:
     """Return the events of training, the steps of the checkpoints on disk, and that of the best."""
-    names = [path.name.removeprefix("step-") for path in (root / CHECKPOINTS).glob("step-*")]
-    best = json_file(root, "train/best.json")
-    return {
-        "events": list(training_events(root)),
-        "checkpoints": sorted(int(name) for name in names if name.isdigit()),
-        "best": best.get("step") if isinstance(best, dict) else None,
-    }
-
-
-def training_events(root: Path) -> Iterator[Row]:
-    """Yield step, kind and description of each event in the ledger of training."""
+    events = []
     before: dict[str, Any] = {}
     for event in json_lines(root, "train/ledger.jsonl"):
         settings = event.get("settings")
@@ -145,7 +135,14 @@ def training_events(root: Path) -> Iterator[Row]:
         else:
             words, before = "began with the settings of the recipe", settings
         kind = str(event.get("event", "event"))
-        yield {"step": event.get("step"), "kind": kind, "words": words[:1000]}
+        events.append({"step": event.get("step"), "kind": kind, "words": words[:1000]})
+    names = [path.name.removeprefix("step-") for path in (root / CHECKPOINTS).glob("step-*")]
+    best = json_file(root, "train/best.json")
+    return {
+        "events": events,
+        "checkpoints": sorted(int(name) for name in names if name.isdigit()),
+        "best": best.get("step") if isinstance(best, dict) else None,
+    }
 
 
 def samples(root: Path) -> list[Row]:
