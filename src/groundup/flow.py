@@ -22,7 +22,7 @@ import psutil
 from groundup import __version__
 from groundup.artifacts.forgotten import Forgotten
 from groundup.errors import ExpensiveError, GroundupError
-from groundup.recipe.tables import Recipe
+from groundup.recipe import Recipe
 from groundup.runtime.erase import erase
 from groundup.runtime.files import read_json, write_json, write_whole
 from groundup.runtime.progress import say
@@ -194,7 +194,7 @@ def run_one(root: Path, stage: str, recipe: Recipe | None = None, redo: Sequence
     do.
 
     Args:
-        recipe: in place of the one that the run was made by, as `groundup tune` has it.
+        recipe: in place of the one that the run was made by, as `groundup export` has it.
     """
     with opened(recipe or load_lock(root), root, redo, 1) as run:
         run_stage(run, stage)
@@ -230,10 +230,10 @@ def make_workers(recipe: Recipe, root: Path, count: int | None, ray: str) -> Wor
             "workers are counted on this machine, or are those of a Ray cluster: give one of"
             " the two"
         )
-    from groundup.runtime.workers.ray import Cluster, shared_places
+    from groundup.runtime.workers.ray import RayPool, shared_places
 
     return Workers(
-        pool=Cluster(
+        pool=RayPool(
             ray, Store(root).staging, shared_places(recipe), ("python", "groundup", *LIBRARIES[1:])
         )
     )

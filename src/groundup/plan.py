@@ -22,12 +22,10 @@ import torch
 from groundup.artifacts.pretrained import Base, find_base
 from groundup.artifacts.tokenizer import FILE
 from groundup.errors import GroundupError
-from groundup.model.config import ModelConfig
-from groundup.model.presets import resolve
+from groundup.model.config import ModelConfig, resolve
 from groundup.model.transformer import Transformer
-from groundup.recipe.source import Source
-from groundup.recipe.tables import Export, Recipe
-from groundup.refine.filter.filters import check_filters
+from groundup.recipe import Export, Recipe, Source, all_sources
+from groundup.refine.filter.apply import check_filters
 from groundup.tokenize.train_bpe import resolve_vocab_size
 from groundup.train.setup import automatic_tokens
 
@@ -204,7 +202,8 @@ def _tuning(recipe: Recipe, vocab: int) -> dict[str, Figure]:
         if source.kind == "conversations" and source.name in (tune.sources or (source.name,))
     ]
     text = sum(
-        _sizes(source, recipe.root)[1] for source in ([tune.source()] if tune.data else talks)
+        _sizes(source, recipe.root)[1]
+        for source in (all_sources(recipe)[-1:] if tune.data else talks)
     )
     return {"tuning tokens": Figure(tune.epochs * text / bytes_per_token(vocab), "", "assumed")}
 

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.readers import books, text
-from groundup.collect.readers.books import book_group, find_books
-from groundup.collect.readers.paragraphs import unwrap
+from groundup.collect.readers.books import book_group, find_books, unwrap
 
 Read = Callable[..., list[Document | Reject]]
 PROSE = (

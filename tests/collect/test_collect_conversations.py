@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.readers.chat_layouts import find_turns, rendered
+from groundup.collect.readers.chat_layouts import find_messages, render
 
 Read = Callable[..., list[Document | Reject]]
 EXPECTED = [("user", "Hi"), ("assistant", "Hello")]
@@ -57,7 +57,7 @@ LAYOUTS = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_layouts(layout: str) -> None:
     """Each layout gives the same two turns."""
-    _, turns = rendered(find_turns(LAYOUTS[layout]))
+    _, turns = render(find_messages(LAYOUTS[layout]))
     assert [(turn["role"], turn["content"]) for turn in turns] == EXPECTED
 
 
@@ -65,8 +65,8 @@ def test_names_and_system() -> None:
     """Named speakers keep their names; system is an instruction where it comes once, and the
     machine where it talks.
     """
-    text, turns = rendered(
-        find_turns(
+    text, turns = render(
+        find_messages(
             [
                 {"speaker": "Holt, Lester", "text": "Good evening."},
                 {"speaker": "agent_2", "text": "Thank you."},
@@ -75,14 +75,14 @@ def test_names_and_system() -> None:
     )
     assert text == "Holt, Lester: Good evening.\nagent_2: Thank you."
     assert [turn["role"] for turn in turns] == ["holt, lester", "agent_2"]
-    _, turns = rendered(
-        find_turns({"system": "Be brief.", "messages": LAYOUTS["openai"]["messages"]})
+    _, turns = render(
+        find_messages({"system": "Be brief.", "messages": LAYOUTS["openai"]["messages"]})
     )  # type: ignore[call-overload]
     assert turns[0]["role"] == "system"
     dialogue = [
         {"speaker": name, "utterance": "x"} for name in ("USER", "SYSTEM", "USER", "SYSTEM")
     ]
-    assert [turn["role"] for turn in rendered(find_turns({"turns": dialogue}))[1]] == [
+    assert [turn["role"] for turn in render(find_messages({"turns": dialogue}))[1]] == [
         "user",
         "assistant",
     ] * 2
@@ -103,7 +103,7 @@ def test_names_and_system() -> None:
 )
 def test_other_shapes_have_no_turns(record: object) -> None:
     """What is no conversation gives none, and nothing crashes."""
-    assert find_turns(record) == []
+    assert find_messages(record) == []
 
 
 def test_files(read: Read) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import decode
-from groundup.collect.files.formats import format_of
-from groundup.collect.readers.subtitles import spoken
+from groundup.collect.files.formats import detect_format
+from groundup.collect.readers.text import strip_subtitle_cues
 
 Read = Callable[..., list[Document | Reject]]
 RSS = (
@@ -93,10 +93,10 @@ def test_other_xml(read: Read) -> None:
 
 def test_the_outermost_element_tells() -> None:
     """A page about feeds is no feed, and a dump that names one is a dump."""
-    assert format_of("a", b"<?xml version='1.0'?><rss>") == "feed"
-    assert format_of("a", b"<html><head><link href='x'></head><feed>") == "html"
-    assert format_of("a", b"<mediawiki><page>&lt;rss <rss>") == "mediawiki"
-    assert format_of("a", b"<?xml version='1.0'?><a>") == "xml"
+    assert detect_format("a", b"<?xml version='1.0'?><rss>") == "feed"
+    assert detect_format("a", b"<html><head><link href='x'></head><feed>") == "html"
+    assert detect_format("a", b"<mediawiki><page>&lt;rss <rss>") == "mediawiki"
+    assert detect_format("a", b"<?xml version='1.0'?><a>") == "xml"
 
 
 def test_subtitles() -> None:
@@ -107,10 +107,10 @@ def test_subtitles() -> None:
     vtt = "WEBVTT\n\n" + "".join(
         f"0{n}:00.000 --> 0{n}:01.000 align:start\n- Line {n}\n\n" for n in range(1, 5)
     )
-    assert spoken(srt) == "Is it\n1?\nIs it\n2?\nIs it\n3?\nIs it\n4?"
-    assert spoken(vtt) == "- Line 1\n- Line 2\n- Line 3\n- Line 4"
+    assert strip_subtitle_cues(srt) == "Is it\n1?\nIs it\n2?\nIs it\n3?\nIs it\n4?"
+    assert strip_subtitle_cues(vtt) == "- Line 1\n- Line 2\n- Line 3\n- Line 4"
     plain = "At 00:00:01,000 --> 00:00:02,000 it began.\n\n1\n2\n"
-    assert spoken(plain) == plain
+    assert strip_subtitle_cues(plain) == plain
 
 
 def test_real_feeds(read: Read, real_data: Path) -> None:
@@ -124,6 +124,6 @@ def test_real_feeds(read: Read, real_data: Path) -> None:
     texts = [text for path in files for text in kept[path]]
     assert len(texts) > 1700 and sum("</p>" in text or "&lt;" in text for text in texts) < 5
     assert sum("\ufffd" in text for text in texts) < 30
-    assert "Abaddon" in spoken(
+    assert "Abaddon" in strip_subtitle_cues(
         decode((real_data / "web/encodings/iso-8859-9-turkish/subtitle.srt").read_bytes())
     )

@@ -14,7 +14,7 @@ import trafilatura
 from benchmarks import maintext as measured
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.readers import html_extraction as maintext
+from groundup.collect.readers import html_extraction
 from groundup.collect.readers.html_extraction import main_text
 
 Read = Callable[..., list[Document | Reject]]
@@ -159,12 +159,12 @@ def test_attributes_are_bounded(attributes: str, read: Read) -> None:
         "web", "x.html", f"<html><body><p>{FIRST}</p><div {attributes}>x</div></body></html>"
     )
     assert isinstance(found, Document) and found.text.startswith(FIRST)
-    assert len(maintext._FLOOD.sub(r"\1", f"<div {attributes}>")) < 40_000
+    assert len(html_extraction._FLOOD.sub(r"\1", f"<div {attributes}>")) < 40_000
 
 
 def test_tags_are_bounded(read: Read) -> None:
     """Memory goes by tags: so many, and no more."""
-    (found,) = read("web", "x.html", "<p>x" * (maintext.MAX_TAGS + 1))
+    (found,) = read("web", "x.html", "<p>x" * (html_extraction.MAX_TAGS + 1))
     assert isinstance(found, Reject) and "tags" in str(found.detail)
 
 
@@ -175,7 +175,7 @@ def test_long_values_are_no_flood() -> None:
         f"<script>{'if (a <b && c > d) { e }; ' * 20_000}</script>",
     )
     page = f"<html><body>{picture}{script}<p>{FIRST * 2_000}</p></body></html>"
-    assert maintext._FLOOD.sub(r"\1", page) == page
+    assert html_extraction._FLOOD.sub(r"\1", page) == page
     assert len(main_text(page)) == len(FIRST) * 2_000
 
 

@@ -16,9 +16,10 @@ from groundup.artifacts.document import Document, Reject
 from groundup.collect.files.archives import open_items
 from groundup.collect.files.globs import Selection
 from groundup.collect.files.streams import Item
-from groundup.collect.readers.html import decode_html, host, nesting
+from groundup.collect.readers.html import decode_html, host
+from groundup.collect.readers.html_extraction import nesting_depth
 from groundup.collect.readers.registry import read_item
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 Read = Callable[..., list[Document | Reject]]
 SENTENCES = "The harvest had been late that year. " * 12
@@ -56,8 +57,8 @@ def test_nesting_is_bounded(read: Read) -> None:
     """
     (found,) = read("web", "deep.html", "<html><body>" + "<div>" * 5000 + "x")
     assert isinstance(found, Reject) and found.reason == "nesting"
-    assert nesting("<p>" * 5000 + "<script>" + "<div>" * 5000 + "</script>") == 0
-    assert nesting(PAGE) <= 2
+    assert nesting_depth("<p>" * 5000 + "<script>" + "<div>" * 5000 + "</script>") == 0
+    assert nesting_depth(PAGE) <= 2
 
 
 def test_hosts() -> None:

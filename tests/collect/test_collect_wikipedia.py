@@ -14,8 +14,8 @@ from groundup.collect.files.archives import open_items
 from groundup.collect.files.globs import Selection
 from groundup.collect.files.streams import Item
 from groundup.collect.readers.registry import read_item
-from groundup.collect.readers.wiki import dump as wikipedia
-from groundup.recipe.source import Source
+from groundup.collect.readers.wiki import dump as wiki_dump
+from groundup.recipe import Source
 
 Read = Callable[..., list[Document | Reject]]
 
@@ -67,8 +67,8 @@ def test_truncated_dump_keeps_whole_pages(read: Read) -> None:
 
 def test_history_gives_the_last_revision(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page with many revisions is its last one, also when all of them together are too long."""
-    monkeypatch.setattr(wikipedia, "MAX_PAGE_BYTES", 3000)
-    monkeypatch.setattr(wikipedia, "_CHUNK", 500)
+    monkeypatch.setattr(wiki_dump, "MAX_PAGE_BYTES", 3000)
+    monkeypatch.setattr(wiki_dump, "_CHUNK", 500)
     revisions = "".join(
         f"<revision><text>Version {n}. {'x ' * 300}</text></revision>" for n in range(20)
     )

@@ -11,9 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.helpers.examples import examples
 
-from groundup.collect.readers.wiki.layout import GAP, closed
-from groundup.collect.readers.wiki.templates import KNOWN, NO_WORDS
-from groundup.collect.readers.wiki.wikitext import to_text
+from groundup.collect.readers.wiki.templates import NO_WORDS, TEMPLATES
+from groundup.collect.readers.wiki.wikitext import GAP, close_gaps, to_text
 
 
 @pytest.mark.parametrize(
@@ -125,13 +124,13 @@ def test_templates(markup: str, text: str) -> None:
 
 def test_names_of_templates() -> None:
     """Names are looked up in small letters, and one is either shown or known to be no word."""
-    assert all(name == name.lower().strip() and name for name in KNOWN)
-    assert not {name for name in NO_WORDS if name in KNOWN}
+    assert all(name == name.lower().strip() and name for name in TEMPLATES)
+    assert not {name for name in NO_WORDS if name in TEMPLATES}
 
 
 @examples(200)
 @given(
-    st.sampled_from([*sorted(KNOWN), "lang-x", "ipa-x", "rq:x", "plural of"]),
+    st.sampled_from([*sorted(TEMPLATES), "lang-x", "ipa-x", "rq:x", "plural of"]),
     st.lists(st.sampled_from(["", "a", "1", "en", "-", "to", "0=x", "12=y", "e=2", "=", "/a/"])),
 )
 def test_any_arguments_will_do(name: str, given: list[str]) -> None:
@@ -171,8 +170,8 @@ def test_no_markup_raises_or_leaves_brackets(parts: list[str], between: str) -> 
 def test_text_without_gaps_is_left_alone(parts: list[tuple[str, str]]) -> None:
     """Punctuation is mended only where something was taken out; letters never go."""
     text = "".join(word + mark for word, mark in parts)
-    assert closed(text) == text
-    assert re.sub(r"\W", "", closed(text.replace(" ", f" {GAP} "))) == re.sub(r"\W", "", text)
+    assert close_gaps(text) == text
+    assert re.sub(r"\W", "", close_gaps(text.replace(" ", f" {GAP} "))) == re.sub(r"\W", "", text)
 
 
 N = 100_000

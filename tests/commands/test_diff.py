@@ -17,7 +17,7 @@ from groundup.commands.diff import compare_runs, format_comparison
 from groundup.commands.forget import forget
 from groundup.errors import GroundupError, StoreError
 from groundup.flow import run_flow
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import load_recipe
 
 Fates = dict[str, tuple[str, str]]
 

@@ -21,7 +21,7 @@ from groundup.evaluate.benchmarks import (
     read_questions,
 )
 from groundup.evaluate.loglikelihood import Continuation, accuracy, score, wilson
-from groundup.recipe.tables import recipe_from
+from groundup.recipe import recipe_from
 from groundup.tokenize.train_bpe import train_bpe
 
 LAYOUTS = [

@@ -15,7 +15,7 @@ from groundup.evaluate import next_passage as passages
 from groundup.evaluate.samples import choose_prompt, document_at
 from groundup.evaluate.stage import run as evaluate
 from groundup.evaluate.validation_data import open_held_out
-from groundup.recipe.tables import recipe_from
+from groundup.recipe import recipe_from
 from groundup.runtime.files import read_json
 from groundup.runtime.run import Run
 from groundup.schema import settings

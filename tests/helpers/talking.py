@@ -101,6 +101,7 @@ def talking_run(root: Path, **settings: object) -> Run:
         for name, entry in files.items()
         if name.endswith(".npy") or name == "tokenizer.json"
     }
+    run.store.publish("collect", {}, [])
     (root / "train").mkdir()
     write_json(root / "train" / "train.json", {"inputs": inputs})
     write_json(root / "train" / "machine.json", MACHINE)

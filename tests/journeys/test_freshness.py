@@ -13,13 +13,13 @@ from tests.helpers.killing import digests
 
 from groundup.errors import GroundupError
 from groundup.flow import STAGES, run_flow
-from groundup.recipe.source import Source
-from groundup.recipe.tables import (
+from groundup.recipe import (
     Evaluate,
     Export,
     Model,
     Recipe,
     Refine,
+    Source,
     Tokenize,
     Train,
     Tune,
@@ -167,7 +167,7 @@ SETTINGS: dict[str, tuple[str, set[str]]] = {
     "evaluate.passages": ("4", {"evaluate", "report"}),
     "evaluate.sample_tokens": ("6", {"evaluate", "report"}),
     "tune.method": ("lora", TUNED),
-    "tune.data": ('"raw/talk/talk.jsonl"', TUNED),
+    "tune.data": ('"raw/talk/talk.jsonl"', TUNED | {"collect"}),
     "tune.epochs": ("2", TUNED),
     "tune.learning_rate": ("0.001", TUNED),
     "tune.batch_tokens": ("512", TUNED),

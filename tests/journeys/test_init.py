@@ -11,7 +11,7 @@ import pytest
 from tests.helpers.raw import write_raw
 
 from groundup.collect.sources import list_source
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import load_recipe
 
 # A folder of each kind of real data, small enough for the whole flow.
 SAMPLES = (

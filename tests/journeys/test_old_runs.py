@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from groundup.commands.status import run_status
 from groundup.commands.verify import verify_run
 from groundup.flow import run_flow
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import load_recipe
 from groundup.runtime.ledger import Ledger
 from groundup.runtime.store import Store
 

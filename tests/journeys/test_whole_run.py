@@ -72,7 +72,7 @@ def test_the_export_gives_the_same_ids_and_logits_in_transformers(tiny_run: Path
     )
     torch = pytest.importorskip("torch")
     from groundup.artifacts.tokenizer import Tokenizer
-    from groundup.model import load_model
+    from groundup.model.hf_io import load_model
 
     folder = tiny_run / "export" / "hf"
     text = "The quick brown fox’s naïve 日本語 \N{ZERO WIDTH JOINER}<|im_end|>\r\n\t12345"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 from tests.helpers.examples import examples
 
-from groundup.recipe.languages import LANGUAGES, MEMBERS
+from groundup.recipe import LANGUAGES, MEMBERS
 from groundup.refine.filter import language
 
 SENTENCES = {
@@ -48,7 +48,7 @@ def test_languages() -> None:
     """
     found = language.detect(pa.array(SENTENCES), ["en"])
     assert dict(zip(SENTENCES, found.code.to_pylist(), strict=True)) == SENTENCES
-    assert (found.wanted >= language.SURE).tolist() == [
+    assert (found.wanted >= language.MIN_SHARE).tolist() == [
         code in ("en", "") for code in SENTENCES.values()
     ]
 

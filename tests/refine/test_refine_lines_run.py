@@ -29,13 +29,12 @@ from groundup.commands.verify import (
 )
 from groundup.errors import GroundupError
 from groundup.flow import run_flow
-from groundup.recipe.tables import load_recipe
-from groundup.refine.stats.histogram import coded, counted, unpacked
-from groundup.refine.stats.text_stats import MEASURES, measured
+from groundup.recipe import load_recipe
+from groundup.refine.stats.text_stats import TEXT_STATS, bin_codes, histogram, text_stats, unpack
 from groundup.report.figures import refined
 from groundup.runtime.run import Run
 from groundup.runtime.store import Store
-from groundup.serve.suggestions import suggestions
+from groundup.serve.app import suggest_prompts
 
 NOTICE = "This site uses cookies to make your visit better."
 
@@ -122,7 +121,7 @@ def test_nobody_reads_them(root: Path) -> None:
     assert view.facts["bytes"] == kept
     batches = (
         batch
-        for shard in refined_shards(Store(root))
+        for shard in refined_shards(root)
         if shard.source == "site"
         for batch in shard.batches(["text"])
     )
@@ -135,7 +134,8 @@ def test_nobody_reads_them(root: Path) -> None:
         if name == "site"
     )
     assert "cookies" not in decoded
-    assert suggestions(root) and all("cookies" not in one["text"] for one in suggestions(root))
+    suggestions = suggest_prompts(root)
+    assert suggestions and all("cookies" not in suggestion.text for suggestion in suggestions)
 
 
 def test_distributions_of_what_is_kept_are_without_them(root: Path) -> None:
@@ -148,10 +148,10 @@ def test_distributions_of_what_is_kept_are_without_them(root: Path) -> None:
     sizes = [len(text.encode()) for text in texts]
     assert site["steps"]["kept"] == {"documents": 40, "bytes": sum(sizes)}
     assert site["steps"]["filtered"]["bytes"] == sum(sizes) + 41 * len(NOTICE) + 40 * 2
-    found = measured(text_buffers(pa.array(texts)))
-    for column, name in enumerate(MEASURES):
+    found = text_stats(text_buffers(pa.array(texts)))
+    for column, name in enumerate(TEXT_STATS):
         assert (
-            unpacked(site["measures"][name]["kept"]) == counted(coded(found[:, column]))
+            unpack(site["measures"][name]["kept"]) == histogram(bin_codes(found[:, column]))
         ).all(), name
 
 

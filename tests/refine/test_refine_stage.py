@@ -12,16 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from groundup.artifacts.corpus import DROPPED, TRAIN, VALIDATION
+from groundup.artifacts.corpus import DROPPED, TRAIN, VALIDATION, kept_documents
 from groundup.artifacts.document import document_id
-from groundup.artifacts.kept import kept_documents
 from groundup.commands.inspect import describe_duplicates, raw_and_cleaned
 from groundup.commands.verify import Note, check_checkpoints, check_overlap
 from groundup.errors import RecipeError, SourceError, StoreError
-from groundup.recipe.source import Source
-from groundup.recipe.tables import Personal, Recipe, Refine, Tokenize
+from groundup.recipe import Personal, Recipe, Refine, Source, Tokenize
 from groundup.refine import stage
-from groundup.refine.split.leakage import measure
+from groundup.refine.split.leakage import measure_leakage
 from groundup.runtime.run import Run, write_lock
 from groundup.runtime.store import Facts, Step
 from groundup.runtime.workers.map import Workers
@@ -251,11 +249,11 @@ def test_overlap(run: Run) -> None:
     its pair.
     """
     stage.run(run)
-    clean = measure(run.root)
+    clean = measure_leakage(run.root)
     assert clean.documents > 0
-    assert (clean.overlapping, clean.worst) == (0.0, ())
+    assert (clean.leaking, clean.worst) == (0.0, ())
     leak(run.root)
-    leaked = measure(run.root)
+    leaked = measure_leakage(run.root)
     assert leaked.documents == clean.documents + 2 and leaked.sampled == 1.0
     assert {pair.validation for pair in leaked.worst} == {
         document_id(name, "file", 0) for name in ("two", "three")
@@ -306,7 +304,7 @@ def test_verify_reads_the_texts_once_however_many_pairs_it_looks_at(
     leak(run.root)
     passes = []
     monkeypatch.setattr(
-        "groundup.artifacts.kept.kept_documents",
+        "groundup.artifacts.corpus.kept_documents",
         lambda *given: [passes.append(given), kept_documents(*given)][1],
     )
     found = [line for line in check_overlap(run.root) if not isinstance(line, Note)]
@@ -357,7 +355,9 @@ def test_inspect_shows_what_the_filters_saw(
         write_lock(
             replace(run, recipe=replace(recipe, refine=Refine(filters=("gopher", "c4_lines"))))
         )
-        assert raw_and_cleaned(run.root, [rows[0]["id"]], 1_000) == {rows[0]["id"]: (rows[0]["text"], seen)}
+        assert raw_and_cleaned(run.root, [rows[0]["id"]], 1_000) == {
+            rows[0]["id"]: (rows[0]["text"], seen)
+        }
     assert raw_and_cleaned(run.root, ["0" * 32], 1_000) == {}
 
 

@@ -13,7 +13,7 @@ from lxml import html
 from tests.helpers.harmless import assert_harmless
 
 from groundup.flow import run_flow, run_one
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import load_recipe
 from groundup.report.card import card, summary
 from groundup.report.figures import metric_lines
 from groundup.report.formatting import FORMS, formatted, visible

@@ -13,8 +13,8 @@ import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.helpers.elsewhere import ADDED, FAMILIES, SPECIALS, edit, engine_of, write_tokenizer
 from tests.helpers.examples import examples
+from tests.helpers.hf_models import ADDED, FAMILIES, SPECIALS, edit, engine_of, write_tokenizer
 from tests.helpers.hostile import HOSTILE
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 

@@ -13,8 +13,7 @@ from tests.helpers.examples import examples
 from tests.helpers.token_run import VOCAB, language, write_shards
 
 from groundup.errors import GroundupError
-from groundup.train.data import Loader
-from groundup.train.permutation import permute
+from groundup.train.data import Loader, permute
 
 
 @examples(80)
@@ -63,7 +62,7 @@ def test_windows_are_those_of_the_shards(loader: Loader) -> None:
         for tokens in grids
         for k in range((len(tokens) - 1) // 16)
     }
-    for row in loader.samples(0, loader.epoch):
+    for row in loader.samples(0, loader.epoch_size):
         assert row.astype(np.uint16).tobytes() in known
 
 
@@ -72,8 +71,8 @@ def test_weights_are_shares_and_no_window_repeats_before_its_turn(loader: Loader
     # 0.5 alternates halves.
     windows = {source.name: source.windows for source in loader.sources}
     assert windows == {"books": 249 + 156, "web.1": 193}
-    assert loader.epoch == round(2.5 * 405) + round(0.5 * 193)
-    sources, found = loader.locate(np.arange(2 * loader.epoch, dtype=np.int64))
+    assert loader.epoch_size == round(2.5 * 405) + round(0.5 * 193)
+    sources, found = loader.locate(np.arange(2 * loader.epoch_size, dtype=np.int64))
     books = Counter(found[sources == 0].tolist())
     assert set(books) == set(range(405)) and max(books.values()) - min(books.values()) <= 1
     assert max(Counter(found[sources == 1].tolist()).values()) == 1
@@ -132,4 +131,4 @@ def test_too_little_text_has_no_samples(tmp_path: Path) -> None:
     # left.
     np.save(tmp_path / "a.b.train.npy", np.zeros(4, dtype=np.uint16))
     np.save(tmp_path / "a.c.train.npy", np.zeros(0, dtype=np.uint16))
-    assert Loader(tmp_path, "train", context=4, vocab_size=VOCAB, seed=1).epoch == 0
+    assert Loader(tmp_path, "train", context=4, vocab_size=VOCAB, seed=1).epoch_size == 0

@@ -16,16 +16,16 @@ from tests.helpers.talking import CONTEXT, TUNE, Turns, talking_run, talks, turn
 
 from groundup.artifacts.document import Document, Reject
 from groundup.artifacts.tokenizer import Tokenizer
-from groundup.collect.files.streams import item_of
+from groundup.collect.files.streams import item_from_bytes
 from groundup.collect.readers.registry import read_item
+from groundup.collect.stage import collect_tuning
+from groundup.commands.tune import tune_by_hand
 from groundup.errors import GroundupError
-from groundup.recipe.source import Source
-from groundup.recipe.tables import Tune
+from groundup.recipe import Source, Tune
 from groundup.runtime.files import read_json
 from groundup.runtime.run import Run
 from groundup.tune import conversations as material
 from groundup.tune.data import Choice, Rows, Talk, folded, make_rows
-from groundup.tune.stage import run as tune
 from groundup.tune.turns import to_chat
 
 
@@ -36,14 +36,8 @@ def run(tmp_path: Path) -> Run:
 
 def tuned(run: Run, data: Path, **changes: Any) -> dict[str, Any]:
     """Tune on a file; return the figures."""
-    tune(
-        Run(
-            run.root,
-            dataclasses.replace(
-                run.recipe, tune=Tune(**(TUNE | {"epochs": 1, "data": str(data)} | changes))
-            ),
-        )
-    )
+    settings = Tune(**(TUNE | {"epochs": 1, "data": str(data)} | changes))
+    tune_by_hand(run.root, dataclasses.replace(run.recipe, tune=settings))
     return dict(read_json(run.root / "tune" / "tuning.json"))
 
 
@@ -63,7 +57,9 @@ def write(path: Path, records: list[Any]) -> Path:
 
 
 def read(name: str, data: str, columns: tuple[str, ...] = ()) -> list[Document | Reject]:
-    return list(read_item(item_of(data.encode(), name), Source("x", "tuning", columns=columns)))
+    return list(
+        read_item(item_from_bytes(data.encode(), name), Source("x", "tuning", columns=columns))
+    )
 
 
 SAID = {"q": "Who?", "a": "Me."}
@@ -348,6 +344,7 @@ def test_real_conversations_of_every_layout_give_rows(
             run.recipe, tune=Tune("sft", str(real_data / "conversations" / name), limit=50)
         ),
     )
+    collect_tuning(asked)
     found, artifacts = material.of_file(asked)
     seen = list(found.talks())
     rows = make_rows(seen, tokenizer, 1024, Choice(0.1))

@@ -15,7 +15,7 @@ from tests.helpers.talking import CONTEXT, stirred, talks
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.model.hf_io import save_model
 from groundup.model.transformer import Transformer
-from groundup.train.hardware import Machine
+from groundup.train.hardware import Hardware
 from groundup.tune.data import Choice, Talk, make_rows
 from groundup.tune.finetuner import Learner, Lesson
 from groundup.tune.lora import TARGETS, Adapter
@@ -38,7 +38,7 @@ def learner(tokenizer: Tokenizer) -> Learner:
         Choice(validation=0),
     )
     found = Learner(
-        stirred(tokenizer.vocab_size), LESSON, Machine(micro_batch=2), tokenizer.chat_ids
+        stirred(tokenizer.vocab_size), LESSON, Hardware(micro_batch=2), tokenizer.chat_ids
     )
     found.learn(rows.train, lambda: None)
     return found
@@ -91,7 +91,7 @@ def test_peft_reads_the_adapter_of_a_head_of_its_own(
     tuned = Learner(
         stirred(tokenizer.vocab_size, layout="llama", tied=False),
         LESSON,
-        Machine(micro_batch=2),
+        Hardware(micro_batch=2),
         tokenizer.chat_ids,
     )
     tuned.learn(rows.train, lambda: None)

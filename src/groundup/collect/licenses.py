@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from groundup.collect.readers.code_languages import DOCS, language_of
+from groundup.collect.readers.code import is_license_file
 
 # Names in the SPDX list; the first pattern that a text holds decides, so the narrower stand first.
 _SIGNS = (
@@ -49,9 +49,6 @@ _SIGNS = (
     ),
 )
 _COMPILED = tuple((name, re.compile(sign, re.MULTILINE)) for name, sign in _SIGNS)
-_LICENSE_FILE = re.compile(
-    r"(?:un)?licen[cs]e(?:s)?(?:[-.]\w+)*|copying(?:[-.]\w+)*|copyright", re.IGNORECASE
-)
 _PACKAGED = re.compile(r"(.*!)/(?:.*/)?usr/share/doc/[^/]+/copyright")
 _MARKERS = frozenset(
     "setup.py setup.cfg pyproject.toml package.json cargo.toml go.mod makefile cmakelists.txt"
@@ -62,7 +59,7 @@ _MARKERS = frozenset(
 LICENSE_BYTES = 1 << 16
 
 
-def license_of(text: str) -> str:
+def detect_license(text: str) -> str:
     """Return the SPDX name of the licence that a text grants, or "" when it is none that is known."""
     flat = re.sub(r"[ \t]+", " ", re.sub(r"\n[ \t#*/]*(?=\S)", "\n", text[:LICENSE_BYTES].lower()))
     lines, joined = flat, flat.replace("\n", " ")
@@ -73,16 +70,6 @@ def license_of(text: str) -> str:
         if (match := sign.search(joined) or sign.search(lines))
     ]
     return min(found)[2] if found else ""
-
-
-def is_license_file(path: str) -> bool:
-    """Return whether a path is that of a licence: `LICENSE.md`, `COPYING`, but not `license.py`, a
-    program about them.
-    """
-    name = path.rpartition("/")[2]
-    # LICENSE.ru is a translation, license.rb a program.
-    program = language_of(name) not in ("", *DOCS) and not name[:7].isupper()
-    return not program and _LICENSE_FILE.fullmatch(name) is not None
 
 
 def project_roots(paths: Iterable[str]) -> frozenset[str]:
@@ -104,7 +91,7 @@ def _above(folder: str) -> list[str]:
     return ["/".join(parts[:n]) for n in range(len(parts))]
 
 
-def root_of(path: str, roots: frozenset[str]) -> str:
+def project_root(path: str, roots: frozenset[str]) -> str:
     """Return the project root that a path lies in; without one, its first folder."""
     for folder in [*_above(path.rpartition("/")[0]), path.rpartition("/")[0]]:
         if folder in roots:
@@ -123,7 +110,7 @@ def project_licenses(paths: Sequence[str], licenses: Mapping[str, str]) -> dict[
     roots = project_roots(paths) | _packages(licenses)
     found = dict.fromkeys(sorted(roots), "")
     for path in sorted(licenses, key=lambda path: (path.count("/"), path)):
-        root = root_of(path, roots)
+        root = project_root(path, roots)
         if licenses[path] and not found.get(root):
             found[root] = licenses[path]
     return found

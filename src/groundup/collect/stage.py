@@ -17,12 +17,12 @@ from groundup.artifacts.forgotten import Forgotten
 from groundup.collect import licenses
 from groundup.collect.digests import Digests, Known
 from groundup.collect.files.archives import Refused
+from groundup.collect.readers.code import is_license_file
 from groundup.collect.shard import Output, collect_shard, facts
 from groundup.collect.sharding import Shard, cut
 from groundup.collect.sources import Listing, RawFile, list_source
-from groundup.errors import SourceError
-from groundup.recipe.source import Source
-from groundup.recipe.tables import all_sources
+from groundup.errors import SourceError, StoreError
+from groundup.recipe import TUNING, Source, all_sources
 from groundup.runtime.job import Job
 from groundup.runtime.progress import say
 from groundup.runtime.run import Run, pinned_places, write_lock
@@ -40,32 +40,54 @@ def run(run: Run) -> None:
     Raises:
         SourceError: a source cannot be found, or all sources together hold no document.
     """
-    digests = Digests.load(run.root / ".store" / "raw.json")
+    sources = all_sources(run.recipe)
+    artifacts = run.build("collect", _jobs_of(run, sources), "collecting")
+    texts = [source for source in sources if source.kind != TUNING]
+    _report(texts, artifacts, run.allow_discard)
+    _publish(run, artifacts)
+
+
+def collect_tuning(run: Run) -> None:
+    """Collect the tuning data alone, for `groundup tune`; the other shards stay as they are.
+
+    So a model can be tuned on a machine that lacks the raw files that it was trained on.
+
+    Raises:
+        SourceError: the data cannot be found.
+        StoreError: the view `collect` is missing or damaged.
+    """
+    view = run.store.view("collect")
+    shards = [run.store.artifact(entry) for entry in view.manifest["artefacts"]] if view else [None]
+    others: list[Job] = []
+    for shard in shards:
+        if shard is None:
+            raise StoreError(
+                f"{run.root / 'collect'}: missing or damaged; `groundup run` builds it"
+            )
+        if shard.facts["kind"] != TUNING:
+            table = shard.manifest
+            step = Step(STEP, shard.name, table["version"], table["settings"], table["inputs"])
+            others.append(Job(step, collect_shard, {}))  # In the store: never built again.
+    tuning = _jobs_of(run, all_sources(run.recipe)[-1:])
+    _publish(run, run.build("collect", [*others, *tuning], "collecting"))
+
+
+def _jobs_of(run: Run, sources: Sequence[Source]) -> list[Job]:
+    digests, forgotten = Digests.load(run.root / ".store" / "raw.json"), Forgotten.load(run.root)
     jobs: list[Job] = []
-    sources, forgotten = all_sources(run.recipe), Forgotten.load(run.root)
     for source in sources:
         jobs += _jobs(source, _listing(run, source), digests, forgotten, run.recipe.root)
     digests.save()
-    artifacts = run.build("collect", jobs, "collecting")
-    _report(sources, artifacts, run.allow_discard)
+    return jobs
+
+
+def _publish(run: Run, artifacts: Sequence[Artifact]) -> None:
     links = {
         f"{table}/{a.name}.parquet": a.path / f"{table}.parquet"
         for a in artifacts
         for table in ("documents", "dropped")
     }
     run.publish("collect", artifacts, links)
-
-
-def collect_source(run: Run, source: Source, stage: str) -> list[Artifact]:
-    """Build the shards of one more source for `stage`, which names them in its view.
-
-    Raises:
-        SourceError: the source cannot be found.
-    """
-    digests = Digests.load(run.root / ".store" / "raw.json")
-    jobs = _jobs(source, _listing(run, source), digests, Forgotten.load(run.root), run.recipe.root)
-    digests.save()
-    return run.build(stage, jobs, "collecting")
 
 
 def _listing(run: Run, source: Source) -> Listing:
@@ -168,9 +190,9 @@ def _projects(source: Source, known: Sequence[Known]) -> dict[str, str]:
         return {}
     found = {}
     for one in known:
-        if licenses.is_license_file(one.file.origin):
+        if is_license_file(one.file.origin):
             with one.file.path.open("rb") as file:
-                found[one.file.origin] = licenses.license_of(
+                found[one.file.origin] = licenses.detect_license(
                     file.read(licenses.LICENSE_BYTES).decode("utf-8", "replace")
                 )
     return licenses.project_licenses([one.file.origin for one in known], found)
@@ -178,7 +200,7 @@ def _projects(source: Source, known: Sequence[Known]) -> dict[str, str]:
 
 def _projects_of(shard: Shard, projects: Mapping[str, str]) -> dict[str, str]:
     roots = frozenset(projects)
-    here = {licenses.root_of(file.origin, roots) for file in shard.files}
+    here = {licenses.project_root(file.origin, roots) for file in shard.files}
     return {root: projects[root] for root in sorted(here) if root in projects}
 
 
@@ -216,7 +238,7 @@ def _report(sources: Sequence[Source], artifacts: Sequence[Artifact], forgetting
         for s in sources
         if not documents[s.name]
     ]
-    if not any(documents.values()) and not forgetting:
+    if not any(documents[s.name] for s in sources) and not forgetting:
         raise SourceError("; ".join(lines) + "; check kind and path in the recipe")
     for line in lines:
         say(f"warning: {line}")

@@ -22,12 +22,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import text_buffers
-from groundup.artifacts.cuts import Cuts
+from groundup.artifacts.corpus import RefinedShard, find_documents, read_rows, tables
 from groundup.artifacts.document import read_batches
-from groundup.artifacts.lookup import find_documents, tables
 from groundup.commands.inspect import word_diff
 from groundup.errors import GroundupError
-from groundup.recipe.tables import all_sources
+from groundup.recipe import UNTRAINED
 from groundup.refine.dedup.minhash import hash_texts
 from groundup.runtime.ledger import Ledger
 from groundup.runtime.run import load_lock, machine_settings
@@ -71,17 +70,18 @@ def compare_runs(first: Path, second: Path) -> Table:
         GroundupError: one of them is no run, or has collected nothing.
     """
     roots = (first, second)
-    recipes = [load_lock(root) for root in roots]
     missing = [[stage for stage in STAGES if Store(root).view(stage) is None] for root in roots]
     for root, stages in zip(roots, missing, strict=True):
+        load_lock(root)
         if "collect" in stages:
             raise GroundupError(
                 f"{root}: it has collected nothing yet; `groundup run RECIPE --out {root} --until"
                 " collect` does"
             )
     stage = "collect" if any("refine" in stages for stages in missing) else "refine"
-    evaluation = {s.name for r in recipes for s in all_sources(r) if s.kind == "evaluation"}
-    difference = compare_documents(roots, stage, sorted(evaluation))
+    shards = [shard for root in roots for shard in collected_shards(root)]
+    untrained = {shard.facts["source"] for shard in shards if shard.facts["kind"] in UNTRAINED}
+    difference = compare_documents(roots, stage, sorted(untrained))
     counts = [source_counts(root) for root in roots]
     by_source = {
         source: differing(*(table.get(source, {}) for table in counts))
@@ -93,13 +93,7 @@ def compare_runs(first: Path, second: Path) -> Table:
         "compared": stage,
         "settings": differing(*map(resolved_settings, roots)),
         "counts": {source: pairs for source, pairs in by_source.items() if pairs},
-        "documents": {
-            category: [
-                {"source": source, "first": a, "second": b, "documents": n}
-                for (source, a, b), n in sorted(rows.items())
-            ]
-            for category, rows in difference.counts.items()
-        },
+        "documents": difference.rows(),
         "examples": located_examples(roots, difference.examples),
     }
 
@@ -138,20 +132,23 @@ def source_counts(root: Path) -> dict[str, Counter[str]]:
         counter[kept] += facts["documents"]
         counter.update({f"dropped {reason}": n for reason, n in facts["dropped"].items()})
 
-    views = {stage: Store(root).view(stage) for stage in STAGES}
-    for entry in views["collect"].manifest["artefacts"] if views["collect"] else ():
-        shard = Store(root).artifact(entry)
-        if shard is not None:
-            add(shard.facts["source"], "collected", shard.facts)
-    if views["refine"] is not None:
-        for source, facts in views["refine"].facts.get("sources", {}).items():
-            add(source, "kept", facts)
-    if views["tokenize"] is not None:
-        for source, splits in views["tokenize"].facts.get("sources", {}).items():
-            for split, facts in splits.items():
-                sizes = {f"{split} {name}": facts[name] for name in ("documents", "tokens")}
-                counts.setdefault(source, Counter()).update(sizes)
+    for shard in collected_shards(root):
+        add(shard.facts["source"], "collected", shard.facts)
+    refined, tokenized = Store(root).view("refine"), Store(root).view("tokenize")
+    for source, facts in refined.facts.get("sources", {}).items() if refined else ():
+        add(source, "kept", facts)
+    for source, splits in tokenized.facts.get("sources", {}).items() if tokenized else ():
+        for split, facts in splits.items():
+            sizes = {f"{split} {name}": facts[name] for name in ("documents", "tokens")}
+            counts.setdefault(source, Counter()).update(sizes)
     return counts
+
+
+def collected_shards(root: Path) -> list[Artifact]:
+    """Return what the view `collect` of a run lists."""
+    view = Store(root).view("collect")
+    listed = [Store(root).artifact(entry) for entry in view.manifest["artefacts"]] if view else []
+    return [shard for shard in listed if shard is not None]
 
 
 def located_examples(
@@ -233,6 +230,16 @@ class Difference:
         known = np.where(present[0], records[0], records[1])
         for category, chosen in categories.items():
             self._count(category, known[chosen], fates[:, chosen])
+
+    def rows(self) -> dict[str, list[Table]]:
+        """Return the counts of each category as a table."""
+        return {
+            category: [
+                {"source": source, "first": first, "second": second, "documents": n}
+                for (source, first, second), n in sorted(counts.items())
+            ]
+            for category, counts in self.counts.items()
+        }
 
     def _count(self, category: str, records: Records, fates: npt.NDArray[np.int64]) -> None:
         """Count documents by source and both fates, and keep the first few as examples."""
@@ -337,20 +344,14 @@ def _read_records(
         return [path for path in tables(root, folder) if f"{folder}/{path.name}" not in same]
 
     for path in changed(f"{stage}/documents"):
-        cuts, row = Cuts.load(root / stage / "cuts" / f"{path.stem}.npy"), 0
-        split = (
-            np.load(root / "refine" / "split" / f"{path.stem}.npy") if stage == "refine" else None
-        )
-        for batch in read_batches([path], ["id", "text", "source"]):
-            rows = np.arange(row, row + len(batch))
-            row += len(batch)
-            texts = hash_texts(text_buffers(cuts.apply(batch, rows).column("text")))
-            if split is None:
-                yield _pack(batch, names, texts, KEPT.index("collected"))
-            else:
-                # Verdicts 1 and 2 are the fates 0 and 1. Dropped documents are on a list, too.
-                records = _pack(batch, names, texts, np.maximum(split[rows], 1) - 1)
-                yield records[split[rows] > 0]
+        shard, columns = RefinedShard(root / stage, path.stem), ["id", "text", "source"]
+        # Verdicts 1 and 2 are the fates 0 and 1. Dropped documents are on a list, with a reason.
+        fates = shard.verdicts().astype(np.int64) - 1 if stage == "refine" else None
+        kept = None if fates is None else fates >= 0
+        for rows, batch in read_rows(path, shard.cuts, columns, kept):
+            texts = hash_texts(text_buffers(batch.column("text")))
+            collected = KEPT.index("collected")
+            yield _pack(batch, names, texts, collected if fates is None else fates[rows])
     for folder in sorted({"collect/dropped", f"{stage}/dropped"}):
         for batch in read_batches(changed(folder), ["id", "source", "reason"]):
             yield _pack(batch, names, 0, names.fates.codes(batch.column("reason")))

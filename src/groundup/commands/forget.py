@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from groundup.artifacts.document import matching
 from groundup.artifacts.forgotten import MOST_STEPS, Entry, Forgotten, training_key
-from groundup.artifacts.lookup import matching
 from groundup.collect.sources import list_source
 from groundup.commands.duplicates import relatives
 from groundup.commands.trace import TrainingTrace
 from groundup.errors import GroundupError
 from groundup.flow import finish_forget, opened
-from groundup.recipe.tables import Recipe, all_sources
+from groundup.recipe import Recipe, all_sources
 from groundup.runtime.run import load_lock, pinned_places
 from groundup.runtime.store import Store
 
@@ -74,13 +74,17 @@ def find_entries(root: Path, ids: Sequence[str]) -> list[Entry]:
     """
     entries: dict[str, Entry] = {}
     store = Store(root)
-    # Files for tuning are collected by the stage tune.
+    # The view tune may list data that a later `groundup run` left out of collect.
     views = [view for name in ("collect", "tune") if (view := store.view(name)) is not None]
-    for listed in [entry for view in views for entry in view.manifest["artefacts"]] if ids else []:
-        shard = store.artifact(listed) if listed["step"] == "collect/shard" else None
-        # Files that no reader opened have no documents.
-        if shard is None or listed["name"].endswith(".unread"):
-            continue
+    listed = {
+        (entry["name"], entry["key"]): entry
+        for view in views
+        for entry in view.manifest["artefacts"]
+        # The files that no reader opened are listed as .unread.
+        if entry["step"] == "collect/shard" and not entry["name"].endswith(".unread")
+    }
+    shards = map(store.artifact, listed.values() if ids else ())
+    for shard in filter(None, shards):
         tables = [shard.path / name for name in ("documents.parquet", "dropped.parquet")]
         for batch in matching(tables, "id", ids, COLUMNS):
             for row in batch.to_pylist():

@@ -1,4 +1,4 @@
-"""The command `init`: look at a folder of raw files and write a recipe for them.
+"""The command `init`: write a recipe for a folder of raw files, or copy one that comes along.
 
 Only names and first bytes of the files are read. The recipe names the sources; every other key
 keeps its default.
@@ -14,12 +14,14 @@ from pathlib import Path
 
 from groundup.collect.files.globs import Selection
 from groundup.collect.sources import list_source
-from groundup.collect.suggest import Found, survey
+from groundup.collect.suggest import SuggestedSource, suggest_sources
 from groundup.errors import RecipeError, SourceError
-from groundup.recipe.source import Source
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import Source, load_recipe
 from groundup.runtime.files import write_whole
 
+# An installed package holds them; in a checkout they are at its top.
+_PACKAGE = Path(__file__).parents[1]
+EXAMPLE_FOLDERS = (_PACKAGE / "recipes", _PACKAGE.parents[1] / "recipes")
 # A smaller source may be a note or two, which a filter drops whole: that must not stop the run.
 LITTLE_BYTES = 1_000_000
 # Added for conversations.
@@ -52,9 +54,9 @@ def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
     if not any(directory.iterdir()):
         raise SourceError(f"{directory}: the folder is empty")
     path, top = recipe.resolve(), directory.resolve()
-    # Not collected: the path of the recipe inside of the folder of raw files.
+    # If the recipe is inside of the folder of raw files, it is not collected.
     own = path.relative_to(top).as_posix() if path.is_relative_to(top) else ""
-    entries = survey(directory, own)
+    entries = suggest_sources(directory, own)
     if not any(entry.readable for entry in entries):
         reasons = "; ".join(entry.why for entry in entries).replace("not read: ", "")
         raise SourceError(f"{directory}: nothing in it can be read: {reasons}")
@@ -65,24 +67,47 @@ def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
         )
     name = re.sub(r"[^\w.+-]+", "-", top.name).strip("-.")[:80] or "mine"
     text = recipe_text(name, entries, os.path.relpath(directory, path.parent), own)
-    _write(recipe, text, directory)
+    _write(recipe, text)
     load_recipe(recipe)
     next_step = f"wrote {recipe}; next: groundup plan {recipe}, groundup run {recipe}"
     return "\n".join([*_survey_lines(entries, directory), "", next_step])
 
 
-def _write(recipe: Path, text: str, directory: Path) -> None:
+def examples() -> dict[str, Path]:
+    """Return the recipes that come with groundup, by name."""
+    folder = next((folder for folder in EXAMPLE_FOLDERS if folder.is_dir()), None)
+    return {} if folder is None else {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def write_example(name: str, recipe: Path, force: bool = False) -> str:
+    """Copy an example to `recipe`; return the next command.
+
+    Raises:
+        RecipeError: no recipe has this name, or `recipe` exists or cannot be written.
+    """
+    known = examples()
+    if name not in known:
+        raise RecipeError(f'there is no example "{name}"; there are {", ".join(known)}')
+    if recipe.exists() and not force:
+        raise RecipeError(
+            f"{recipe}: exists already; --force replaces it, --recipe FILE writes another"
+        )
+    _write(recipe, known[name].read_text(encoding="utf-8"))
+    return f"wrote {recipe}; next: groundup run {recipe}"
+
+
+def _write(recipe: Path, text: str) -> None:
     try:
         write_whole(recipe, text.encode("utf-8"))
     except UnicodeEncodeError:
         raise RecipeError(
-            f"{str(directory)!a}: a recipe can name UTF-8 paths only; rename the folder"
+            f"{recipe}: a recipe can name UTF-8 paths only; rename the folder of raw files"
         ) from None
     except OSError as error:
         raise RecipeError(f"{recipe}: cannot be written: {error.strerror}") from None
 
 
-def recipe_text(name: str, entries: Sequence[Found], prefix: str, own: str = "") -> str:
+def recipe_text(name: str, entries: Sequence[SuggestedSource], prefix: str, own: str = "") -> str:
     """Return a recipe with one source for each entry of a survey.
 
     Args:
@@ -124,7 +149,7 @@ def _quoted(text: str) -> str:
     return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda m: f"\\u{ord(m[0]):04x}", text) + '"'
 
 
-def _survey_lines(entries: Sequence[Found], directory: Path) -> list[str]:
+def _survey_lines(entries: Sequence[SuggestedSource], directory: Path) -> list[str]:
     """Return a line for each source, and one for each sort of file that is not read or opened."""
     lines = []
     for entry in entries:

@@ -18,13 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from groundup.artifacts.document import read_batches
+from groundup.artifacts.corpus import find_documents, tables
+from groundup.artifacts.document import Row, matching, read_batches
 from groundup.artifacts.forgotten import Forgotten
-from groundup.artifacts.lookup import Row, find_documents, matching, tables, train_lengths
+from groundup.artifacts.tokens import train_lengths
 from groundup.commands.duplicates import find_cluster
 from groundup.commands.trace import describe_trace
 from groundup.errors import GroundupError
-from groundup.recipe.tables import Refine
+from groundup.recipe import Refine
 from groundup.runtime.files import read_json
 from groundup.runtime.progress import printable
 from groundup.runtime.run import load_lock
@@ -120,7 +121,7 @@ def raw_and_cleaned(
 
     The cleaned text of a dropped document is not stored; it is cleaned again, as refine did.
     """
-    from groundup.refine.clean.clean import clean_texts
+    from groundup.refine.clean.pipeline import clean_texts
 
     columns = ("id", "text", "kind", "language")
     documents = find_documents(_tables(root, "collect/documents"), ids, columns)
@@ -147,16 +148,15 @@ def _without_c4_lines(
 ) -> pa.StringArray:
     """Remove the lines that the rule set c4, if the recipe has it, removes from English pages."""
     from groundup.artifacts.arrays import replace_rows
-    from groundup.refine.filter.c4_lines import prose_lines
     from groundup.refine.filter.language import detect
-    from groundup.refine.filter.rules import CUTTING, RULE_SETS
+    from groundup.refine.filter.rules import C4_LINES, prose_lines
 
-    if CUTTING not in settings.filters:
+    if C4_LINES.name not in settings.filters:
         return texts
     # As refine does: what the reader knows counts if the text does not tell.
     detected = detect(texts).code.to_pylist()
     english = [(code or row["language"]) == "en" for code, row in zip(detected, rows, strict=True)]
-    of_kind = [row["kind"] in RULE_SETS[CUTTING].kinds for row in rows]
+    of_kind = [row["kind"] in C4_LINES.kinds for row in rows]
     chosen = np.array(english, np.bool_) & np.array(of_kind, np.bool_)
     return replace_rows(texts, chosen, prose_lines(texts.filter(pa.array(chosen))))
 

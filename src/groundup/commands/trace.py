@@ -2,7 +2,7 @@
 
     tokens of a shard → windows that hold them → samples of every pass → steps
 
-A window that holds one of its tokens is one sample in each pass (train/order.py). The spans of a
+A window that holds one of its tokens is one sample in each pass (train/data.py). The spans of a
 checkpoint say which samples each step took (train/batch_spans.py). Steps count from 0, so the
 checkpoint step-N was made by steps 0 to N - 1: it knows a document that one of them read.
 """
@@ -19,14 +19,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from groundup.artifacts.checkpoints import trained_on
-from groundup.artifacts.lookup import matching, train_lengths
+from groundup.artifacts.checkpoints import list_checkpoints, newest_state, trained_on
+from groundup.artifacts.document import matching
 from groundup.artifacts.metrics import Metrics
+from groundup.artifacts.tokens import train_lengths
 from groundup.errors import GroundupError
 from groundup.runtime.files import read_json
 from groundup.runtime.store import Store
-from groundup.train.batch_spans import Span, place, steps_of
-from groundup.train.order import Order
+from groundup.train.batch_spans import Span, samples_of_step, steps_of_samples
+from groundup.train.data import SampleOrder
 
 # Steps that a description lists.
 MAX_STEPS = 20
@@ -105,12 +106,7 @@ class TrainingTrace:
             GroundupError: it is not known where documents were in the tokens of this training.
         """
         folder = root / "train"
-        settings = read_json(folder / "train.json")
-        states = (
-            read_json(folder / "checkpoints" / f"step-{step:06d}" / "state.json")
-            for step in reversed(_checkpoint_steps(folder))
-        )
-        state = next((state for state in states if isinstance(state, dict)), None)
+        settings, state = read_json(folder / "train.json"), newest_state(root)
         if not isinstance(settings, dict) or "model" not in settings or state is None:
             return None
         index = folder / "index.parquet"
@@ -128,9 +124,9 @@ class TrainingTrace:
         return cls(folder, index, settings, spans, skipped, int(state["step"]))
 
     @cached_property
-    def order(self) -> Order:
+    def order(self) -> SampleOrder:
         """The order of the samples, which follows from the lengths of the shards."""
-        return Order(
+        return SampleOrder(
             train_lengths(self.index),
             context=self.settings["model"]["context"],
             seed=self.settings["seed"],
@@ -145,7 +141,7 @@ class TrainingTrace:
 
     def of_documents(self, documents: Collection[str], token: int | None = None) -> dict[str, Seen]:
         """Trace documents (or one token of each); those without training tokens are left out."""
-        sample_count = place(self.spans, self.until)[0] if self.spans else 0
+        sample_count = samples_of_step(self.spans, self.until)[0] if self.spans else 0
         columns = ["id", "shard", "split", "offset", "length"]
         traced = {}
         for batch in matching([self.index], "id", documents, columns):
@@ -160,19 +156,19 @@ class TrainingTrace:
     def _seen(self, samples: npt.NDArray[np.int64]) -> Seen:
         """Return which steps took some samples, and what became of them."""
         # -1 for a sample that no step took.
-        step_of = steps_of(self.spans, self.until, samples)
+        step_of = steps_of_samples(self.spans, self.until, samples)
         steps = np.unique(step_of[step_of >= 0]).tolist()
         left = samples[step_of < 0]
         skipped = (int(((left >= a) & (left < b)).sum()) for a, b in self.skipped)
         refused = tuple(step for step in steps if step in self.refused_steps)
         learned = next((step for step in steps if step not in refused), self.until)
-        checkpoints = (step for step in _checkpoint_steps(self.folder) if step > learned)
+        folders = list_checkpoints(self.folder.parent)
         return Seen(
             steps=tuple(steps),
             times=int((step_of >= 0).sum()),
             passed_over=sum(skipped),
             refused=refused,
-            checkpoints=tuple(f"step-{step:06d}" for step in checkpoints),
+            checkpoints=tuple(path.name for step, path in folders.items() if step > learned),
             until=self.until,
         )
 
@@ -194,8 +190,3 @@ def describe_trace(root: Path, document: str, token: int | None = None) -> list[
     except GroundupError as error:
         return [f"which steps read it is not known: {error}"]
     return [seen.words()] if seen is not None else []
-
-
-def _checkpoint_steps(folder: Path) -> list[int]:
-    names = [path.name.removeprefix("step-") for path in (folder / "checkpoints").glob("step-*")]
-    return sorted(int(name) for name in names if name.isdigit())

@@ -6,8 +6,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from groundup.collect.stage import collect_tuning
 from groundup.errors import GroundupError
-from groundup.recipe.tables import Recipe, overridden, recipe_from
+from groundup.flow import opened, run_stage
+from groundup.recipe import Recipe, overridden, recipe_from
 from groundup.runtime.files import read_json
 from groundup.runtime.progress import printable
 from groundup.runtime.run import load_lock
@@ -60,6 +62,18 @@ def _recipe_path(data: str, recipe: Recipe) -> str:
     if not path.exists() and not set("*?[") & set(data):
         raise GroundupError(f"--data {data}: there is no such file or folder")
     return os.path.relpath(path, recipe.root) if recipe.root.is_dir() else str(path.absolute())
+
+
+def tune_by_hand(root: Path, recipe: Recipe, redo: bool = False) -> None:
+    """Tune the best model of a run as `recipe` says; collect the data first if it names a file.
+
+    Raises:
+        GroundupError: there is no such file, no checkpoint, or nothing to learn from.
+    """
+    with opened(recipe, root, ("tune",) if redo else (), 1) as run:
+        if recipe.tune.data:
+            collect_tuning(run)
+        run_stage(run, "tune")
 
 
 def describe_tuning(root: Path) -> str:

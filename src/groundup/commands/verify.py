@@ -21,11 +21,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from groundup.artifacts.checkpoints import best_step, list_checkpoints
+from groundup.artifacts.corpus import RefinedShard, find_documents, tables
+from groundup.artifacts.document import matching
 from groundup.artifacts.forgotten import FILE, Forgotten
-from groundup.artifacts.lookup import find_documents, matching, tables
 from groundup.errors import StoreError
-from groundup.recipe.tables import all_sources
-from groundup.runtime.files import file_digest, read_json
+from groundup.recipe import TUNING, UNTRAINED, all_sources
+from groundup.runtime.files import file_digest
 from groundup.runtime.progress import printable
 from groundup.runtime.run import LOCK, load_lock, pinned_places
 from groundup.runtime.store import Artifact, Store, changed_files, load_artifact
@@ -165,6 +167,7 @@ def check_raw(root: Path) -> Iterator[str]:
     from groundup.collect.sources import list_source
 
     recipe, places = load_lock(root), pinned_places(root)
+    sources = {source.name for source in all_sources(recipe)}
     paths = {
         (source.name, file.origin): file.path
         for source in all_sources(recipe)
@@ -172,6 +175,9 @@ def check_raw(root: Path) -> Iterator[str]:
     }
     for shard in artifacts(root, "collect", "collect/shard"):
         source = shard.name.rpartition(".")[0]
+        # The recipe does not name the data of a tuning by hand.
+        if source not in sources and shard.facts["kind"] == TUNING:
+            continue
         for origin, digest in shard.manifest["inputs"].items():
             path = paths.get((source, origin))
             if path is None or file_digest(path) != digest:
@@ -186,7 +192,7 @@ def check_accounted(root: Path) -> Iterator[str]:
         ids = _ids(shard.path / "documents.parquet")
         if len(set(ids)) != len(ids):
             yield f"{shard.name}: two documents have the same id"
-        if shard.facts.get("kind") == "evaluation":
+        if shard.facts.get("kind") in UNTRAINED:
             continue
         if shard.name not in refined:
             yield f"{shard.name}: was never refined"
@@ -226,15 +232,15 @@ def check_split(root: Path) -> Iterator[str]:
 def check_overlap(root: Path) -> Iterator[str]:
     """Compare the validation documents that overlap most with their nearest train documents."""
     from groundup.refine.dedup.minhash import jaccard
-    from groundup.refine.split.leakage import OVERLAPPING, measure
+    from groundup.refine.split.leakage import LEAKING_SHARE, measure_leakage
 
-    overlap = measure(root, worst=MAX_PAIRS)
+    overlap = measure_leakage(root, worst=MAX_PAIRS)
     yield Note(
-        f"{overlap.overlapping:.1%} of {overlap.documents:,} validation documents have more than"
-        f" {OVERLAPPING:.0%} of their 13-grams in train; {overlap.grams:.2%} of all validation"
+        f"{overlap.leaking:.1%} of {overlap.documents:,} validation documents have more than"
+        f" {LEAKING_SHARE:.0%} of their 13-grams in train; {overlap.grams:.2%} of all validation"
         " 13-grams are in train"
     )
-    close = [pair for pair in overlap.worst if pair.share > OVERLAPPING]
+    close = [pair for pair in overlap.worst if pair.share > LEAKING_SHARE]
     sets = shingles_of(root, {name for pair in close for name in (pair.validation, pair.train)})
     for pair in close:
         similarity = float(jaccard(sets[pair.validation], sets[pair.train]))
@@ -248,7 +254,7 @@ def check_overlap(root: Path) -> Iterator[str]:
 def shingles_of(root: Path, ids: Collection[str]) -> dict[str, npt.NDArray[np.uint64]]:
     """Return the sorted distinct word 5-grams of some kept documents, by id."""
     from groundup.artifacts.arrays import text_buffers
-    from groundup.artifacts.kept import kept_documents
+    from groundup.artifacts.corpus import kept_documents
     from groundup.refine.dedup.minhash import shingle_sets
 
     chosen, shingles = pa.array(sorted(ids), pa.string()), dict[str, npt.NDArray[np.uint64]]()
@@ -265,8 +271,7 @@ def shingles_of(root: Path, ids: Collection[str]) -> dict[str, npt.NDArray[np.ui
 def check_lines(root: Path) -> Iterator[str]:
     """Look for the lines that refine listed as repeated in what is kept of their source."""
     from groundup.artifacts.arrays import text_buffers
-    from groundup.artifacts.kept import kept_of_shard
-    from groundup.refine.lines.lines import find_lines
+    from groundup.refine.lines.repeated_lines import find_lines
 
     path = root / "refine" / "lines.parquet"
     if not path.exists():
@@ -275,7 +280,8 @@ def check_lines(root: Path) -> Iterator[str]:
     for shard in artifacts(root, "refine", "refine/shard"):
         rows = table.filter(pc.equal(table["source"], shard.name.rpartition(".")[0]))
         listed = np.sort(rows["hash"].to_numpy())
-        for batch in kept_of_shard(root, shard.name, ["id", "text"]) if len(listed) else ():
+        refined = RefinedShard(root / "refine", shard.name)
+        for batch in refined.batches(["id", "text"]) if len(listed) else ():
             lines = find_lines(text_buffers(batch.column("text")), listed)
             for row, *_ in lines[:MAX_SHOWN].tolist():
                 yield (
@@ -287,13 +293,13 @@ def check_lines(root: Path) -> Iterator[str]:
 @check("No kept document holds an evaluation item (all n-grams, from the texts)")
 def check_contamination(root: Path) -> Iterator[str]:
     """Compare all kept texts with the evaluation files again."""
-    from groundup.refine.decontaminate.contamination import contaminated_again
+    from groundup.refine.decontaminate import find_unlisted
 
     collected = artifacts(root, "collect", "collect/shard")
     tests = [shard.path for shard in collected if shard.facts.get("kind") == "evaluation"]
     if not tests:
         return
-    contaminated = contaminated_again(
+    contaminated = find_unlisted(
         [(shard.name, shard.path) for shard in artifacts(root, "refine", "refine/shard")],
         tests,
         load_lock(root).refine.allowed_overlap,
@@ -377,13 +383,10 @@ def check_checkpoints(root: Path) -> Iterator[str]:
     if not (root / "train").exists():
         yield f"{root / 'train'}: missing; `groundup run` trains"
         return
-    for folder in sorted((root / "train" / "checkpoints").glob("step-*")):
+    folders, best = list_checkpoints(root), best_step(root)
+    for folder in folders.values():
         yield from damaged_files(folder)
-    best = read_json(root / "train" / "best.json")
-    if (
-        not isinstance(best, dict)
-        or load_artifact(root / "train" / "checkpoints" / f"step-{best['step']:06d}") is None
-    ):
+    if best not in folders or load_artifact(folders[best]) is None:
         yield f"{root / 'train' / 'best.json'}: names no checkpoint that exists"
 
 

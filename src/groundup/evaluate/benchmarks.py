@@ -24,7 +24,7 @@ from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
 from groundup.evaluate.loglikelihood import Continuation, Scored, accuracy, score
 from groundup.model.transformer import Transformer
-from groundup.recipe.tables import Recipe
+from groundup.recipe import Recipe
 
 _OPEN: Mapping[str, Callable[..., IO[str]]] = {".gz": gzip.open, ".bz2": bz2.open}
 

@@ -12,8 +12,10 @@ from typing import Literal
 from groundup.schema import check, nearest
 
 KINDS = ("books", "wikipedia", "web", "code", "conversations", "text", "evaluation")
-# What the data of `[tune]` are collected as; no [[source]] is of this kind.
+# The kind of the source that `[tune] data` names; no [[source]] is of this kind.
 TUNING = "tuning"
+# Collected like the others, for later stages; no text of these kinds is trained on.
+UNTRAINED = ("evaluation", TUNING)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,18 +7,15 @@ An unknown key is an error that names the nearest known one. Every key has a def
 
 from __future__ import annotations
 
-import dataclasses
 import re
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from groundup.errors import RecipeError
 from groundup.recipe.languages import LANGUAGES, nearest_language
-from groundup.recipe.source import TUNING, Source, default_name
-from groundup.schema import check, decode, nearest, override, settings
+from groundup.recipe.source import TUNING, Source
+from groundup.schema import check, nearest
 
 Auto = Literal["auto"]
 Hidden = Literal["remove", "mask", "keep"]
@@ -289,10 +286,6 @@ class Tune:
             'columns are two, such as ["text", "label"]',
         )
 
-    def source(self) -> Source:
-        """Return the source that the collector reads the data from."""
-        return Source(self.data, TUNING, TUNING, columns=self.columns)
-
 
 @dataclass(frozen=True, slots=True)
 class Export:
@@ -369,61 +362,3 @@ class Recipe:
                 f'[tune] sources: "{name}" is no source of kind'
                 f" conversations{nearest(name, talks)}",
             )
-
-
-def all_sources(recipe: Recipe) -> tuple[Source, ...]:
-    """Return the sources of a recipe, and the benchmarks that are files: training text is held
-    against those too.
-    """
-    found = list(recipe.source)
-    for path in recipe.evaluate.benchmarks:
-        names = {source.name for source in found}
-        if path not in names:
-            name = default_name(path)
-            free = next(
-                name + end
-                for end in ("", *(f"-{n}" for n in range(2, len(names) + 3)))
-                if name + end not in names
-            )
-            found.append(Source(path, "evaluation", free))
-    return tuple(found)
-
-
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file, apply `key.path=value` overrides and validate it.
-
-    Raises:
-        RecipeError: the file is missing or not TOML, a key is unknown, a value is of the wrong type
-            or impossible.
-    """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(
-            f"{path}: there is no such recipe; `groundup init DIR` writes one"
-        ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read as TOML: {error}") from None
-    for text in overrides:
-        override(table, text)
-    table.setdefault("name", re.sub(r"[^\w.+-]+", "-", path.stem))
-    recipe = recipe_from(table, str(path), path.resolve().parent)
-    return dataclasses.replace(recipe, file=str(path.resolve()), overrides=tuple(overrides))
-
-
-def overridden(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """Return a recipe with `key.path=value` overrides applied.
-
-    Raises:
-        RecipeError: a key is unknown, or a value impossible.
-    """
-    table = settings(recipe)
-    for text in overrides:
-        override(table, text)
-    return recipe_from(table, "--set", recipe.root)
-
-
-def recipe_from(table: Mapping[str, Any], where: str, root: Path) -> Recipe:
-    """Validate a parsed recipe; `where` names it in errors."""
-    recipe = decode(Recipe, table, where)
-    return dataclasses.replace(recipe, root=root)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from groundup.artifacts.corpus import RefinedShard, find_documents, tables
 from groundup.artifacts.document import read_batches
-from groundup.artifacts.lookup import find_documents
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.artifacts.tokens import open_shard
 from groundup.report.figures import Figure
@@ -44,7 +43,8 @@ def examples(root: Path, seed: int) -> dict[str, list[Row]]:
     left_out = _choose_dropped(root, ["refine"], seed, LEFT_OUT, by="source")
     dropped = _choose_dropped(root, stages, seed, DROPPED, lambda name: name not in DUPLICATES)
     pairs = _choose_dropped(root, stages, seed, PAIRS, lambda name: name in DUPLICATES)
-    winners = find_documents(_collected_shards(root), {row["duplicate_of"] for row in pairs})
+    collected = tables(root, "collect/documents")
+    winners = find_documents(collected, {row["duplicate_of"] for row in pairs})
     duplicates = _dropped_examples(root, pairs)
     for example, row in zip(duplicates, pairs, strict=True):
         winner = winners.get(row["duplicate_of"])
@@ -75,9 +75,10 @@ def sample_ids(ids: pa.Array | pa.ChunkedArray, seed: int, count: int) -> list[s
 def kept_examples(root: Path, seed: int) -> list[Row]:
     """Return documents of each source that became tokens."""
     chosen: dict[str, list[tuple[str, Path]]] = {}
-    for path, table in _kept_tables(root, ["id"]):
-        pairs = [(document, path) for document in sample_ids(table["id"], seed, KEPT)]
-        chosen.setdefault(_source(path), []).extend(pairs)
+    for shard in _refined_shards(root):
+        columns = [batch.column("id") for batch in shard.batches(["id"])]
+        ids = sample_ids(pa.chunked_array(columns, pa.string()), seed, KEPT)
+        chosen.setdefault(shard.source, []).extend((name, shard.documents) for name in ids)
     rows: list[Row] = []
     for pairs in list(chosen.values())[:MAX_SOURCES]:
         ids = pa.array([document for document, _ in pairs], pa.string())
@@ -88,16 +89,9 @@ def kept_examples(root: Path, seed: int) -> list[Row]:
     return rows
 
 
-def _kept_tables(root: Path, columns: list[str]) -> Iterator[tuple[Path, pa.Table]]:
-    """Yield each shard of refined documents with some columns of its kept ones."""
-    for path in sorted((root / "refine" / "documents").glob("*.parquet")):
-        table = pq.read_table(path, columns=columns)
-        sides = np.load(root / "refine" / "split" / f"{path.stem}.npy", allow_pickle=False)
-        yield path, table.filter(pa.array(sides != 0))
-
-
-def _source(shard: Path) -> str:
-    return shard.stem.rpartition(".")[0]
+def _refined_shards(root: Path) -> list[RefinedShard]:
+    paths = sorted((root / "refine" / "documents").glob("*.parquet"))
+    return [RefinedShard(root / "refine", path.stem) for path in paths]
 
 
 def _choose_dropped(
@@ -109,9 +103,7 @@ def _choose_dropped(
     by: str = "reason",
 ) -> list[Row]:
     """Return `count` dropped rows of each reason (or source) shown, the most frequent first."""
-    paths = [
-        path for stage in stages for path in sorted((root / stage / "dropped").glob("*.parquet"))
-    ]
+    paths = [path for stage in stages for path in tables(root, f"{stage}/dropped")]
     ids: dict[str, list[str]] = {}
     counts: Counter[str] = Counter()
     for batch in read_batches(paths, ["id", by]):
@@ -137,7 +129,8 @@ def _choose_dropped(
 def _dropped_examples(root: Path, rows: Sequence[Row]) -> list[Row]:
     """Return dropped rows with the beginning of their text, if one was read."""
     names = ("id", "source", "origin", "record", "reason", "detail")
-    paths = _collected_shards(root, {row["source"] for row in rows})
+    sources = {row["source"] for row in rows}
+    paths = [path for name in sorted(sources) for path in tables(root, "collect/documents", name)]
     documents = find_documents(paths, {row["id"] for row in rows})
     return [
         {name: row[name] for name in names}
@@ -145,11 +138,6 @@ def _dropped_examples(root: Path, rows: Sequence[Row]) -> list[Row]:
         | {"text": cut(documents.get(row["id"], {}).get("text") or "")}
         for row in rows
     ]
-
-
-def _collected_shards(root: Path, sources: Iterable[str] | None = None) -> list[Path]:
-    paths = sorted((root / "collect" / "documents").glob("*.parquet"))
-    return [path for path in paths if sources is None or _source(path) in sources]
 
 
 def _kept_row(row: Row) -> Row:
@@ -160,11 +148,12 @@ def _kept_row(row: Row) -> Row:
 def document_labels(root: Path) -> Iterator[Figure]:
     """Yield the kept documents by language and by license, as the documents state them."""
     counts: dict[str, Counter[str]] = {"language": Counter(), "license": Counter()}
-    for path, table in _kept_tables(root, list(counts)):
-        for name, counter in counts.items():
-            suffix = f"@{_source(path)}" if name == "license" else ""
-            for entry in pc.value_counts(table[name]).to_pylist():
-                counter[(entry["values"] or "") + suffix] += entry["counts"]
+    for shard in _refined_shards(root):
+        for batch in shard.batches(list(counts)):
+            for name, counter in counts.items():
+                suffix = f"@{shard.source}" if name == "license" else ""
+                for entry in pc.value_counts(batch.column(name)).to_pylist():
+                    counter[(entry["values"] or "") + suffix] += entry["counts"]
     for name, counter in counts.items():
         for value, count in sorted(counter.items()):
             yield Figure(f"documents.{name}.{value}", count, "documents", "refine/documents")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.model.config import ModelConfig
+from groundup.recipe import TUNING
 from groundup.report.run_files import (
     DamagedRunFileError,
     Problems,
@@ -105,6 +106,8 @@ def collected(root: Path) -> Iterator[Figure]:
     dropped: Counter[tuple[str, str]] = Counter()
     for shard in artifacts(root, "collect", "collect/shard"):
         facts, source = shard.facts, shard.facts["source"]
+        if facts["kind"] == TUNING:
+            continue
         names = ("documents", "bytes_in", "bytes_out", "files")
         counts.setdefault(source, Counter()).update({name: facts[name] for name in names})
         dropped.update({(source, reason): n for reason, n in facts["dropped"].items()})

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from groundup.artifacts.checkpoints import init_from
+from groundup.artifacts.checkpoints import CHECKPOINTS, init_from, list_checkpoints
 from groundup.report.figures import LEDGER, METRICS, Figure, run_figures
 from groundup.report.run_files import Problems, Row, json_file, json_lines, lock_table, number
 from groundup.runtime.files import canonical, file_digest
@@ -21,7 +21,6 @@ from groundup.runtime.run import changed_settings
 from groundup.runtime.store import Store, load_artifact
 
 VIEWS = ("collect", "refine", "tokenize", "evaluate", "tune", "export")
-CHECKPOINTS = "train/checkpoints"
 # What is shown where texts cannot be read.
 NO_EXAMPLES: dict[str, list[Row]] = {"kept": [], "left_out": [], "dropped": [], "duplicates": []}
 NO_TRAINING: Row = {"events": [], "checkpoints": [], "best": None}
@@ -136,11 +135,10 @@ def training(root: Path) -> Row:
             words, before = "began with the settings of the recipe", settings
         kind = str(event.get("event", "event"))
         events.append({"step": event.get("step"), "kind": kind, "words": words[:1000]})
-    names = [path.name.removeprefix("step-") for path in (root / CHECKPOINTS).glob("step-*")]
     best = json_file(root, "train/best.json")
     return {
         "events": events,
-        "checkpoints": sorted(int(name) for name in names if name.isdigit()),
+        "checkpoints": list(list_checkpoints(root)),
         "best": best.get("step") if isinstance(best, dict) else None,
     }
 
@@ -162,7 +160,7 @@ def definitions(root: Path) -> dict[str, str]:
 def content_hashes(root: Path) -> Iterator[Row]:
     """Yield name, files, bytes and content hash of every published view and every checkpoint."""
     listed = [(stage, Store(root).view(stage)) for stage in VIEWS]
-    folders = sorted((root / CHECKPOINTS).glob("step-*"))
+    folders = list_checkpoints(root).values()
     listed += [(f"{CHECKPOINTS}/{path.name}", load_artifact(path)) for path in folders]
     for name, artifact in listed:
         if artifact is not None and artifact.manifest["files"]:

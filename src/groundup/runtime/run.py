@@ -20,8 +20,7 @@ from typing import Any
 import tomli_w
 
 from groundup.errors import ExpensiveError, StoreError
-from groundup.recipe.source import Source
-from groundup.recipe.tables import Recipe, recipe_from
+from groundup.recipe import Recipe, recipe_from
 from groundup.runtime.files import write_whole
 from groundup.runtime.job import Job
 from groundup.runtime.ledger import Ledger
@@ -87,20 +86,6 @@ class Run:
                 artifacts.append(self.store.seen(artifact))
                 shown.add(job.size)
         return artifacts
-
-    def collect(self, source: Source, stage: str) -> list[Artifact]:
-        """Return the documents of one more source, as artifacts that `stage` has to name in its
-        view.
-
-        The one door between two rooms: what a stage reads beside the sources of the recipe comes in
-        through the collector.
-
-        Raises:
-            SourceError: the source cannot be found.
-        """
-        from groundup.collect.stage import collect_source
-
-        return collect_source(self, source, stage)
 
     def guard(self, stage: str, wanted: Sequence[Step], building: bool = True) -> None:
         """Stop before more than ten minutes of work of this stage loses its place; else remember

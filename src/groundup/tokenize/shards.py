@@ -104,7 +104,7 @@ def tokenize_shard(folder: Path, shard: RefinedShard, tokenizer_folder: Path) ->
             for s, name in SPLITS.items()
         }
         index = stack.enter_context(TableWriter(folder / "index.parquet", INDEX))
-        for batch in shard.batches(["id", "text"]):
+        for batch in shard.batches(["id", "text", "split"]):
             for verdict, name in SPLITS.items():
                 part = batch.filter(pc.equal(batch["split"], verdict))
                 if part.num_rows:

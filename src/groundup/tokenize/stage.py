@@ -36,7 +36,7 @@ def run(run: Run) -> None:
     Raises:
         GroundupError: there is nothing to train on, or the model's tokenizer cannot be carried.
     """
-    shards = refined_shards(run.store)
+    shards = sorted(refined_shards(run.root), key=lambda shard: (shard.source, shard.name))
     tokenizer = _tokenizer(run, shards)
     tokenized = run.build(
         "tokenize", [_shard_job(shard, tokenizer) for shard in shards], "tokenizing"
@@ -90,7 +90,7 @@ def _shard_job(shard: RefinedShard, tokenizer: Artifact) -> Job:
         shard.name,
         SHARD_VERSION,
         {},
-        {"tokenizer": tokenizer.content} | shard.inputs,
+        {"tokenizer": tokenizer.content} | dict(shard.digests),
     )
     return Job(
         step,

@@ -14,10 +14,10 @@ from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.model.hf_io import load_model
-from groundup.recipe.tables import Tune
+from groundup.recipe import Tune
 from groundup.runtime.progress import say
 from groundup.runtime.store import Facts
-from groundup.train.hardware import Machine
+from groundup.train.hardware import Hardware
 from groundup.tune import metrics as measure
 from groundup.tune import write
 from groundup.tune.conversations import Material, reasons
@@ -42,7 +42,7 @@ def make_model(
     tune: Tune,
     seed: int,
     inputs: dict[str, str],
-    machine: Machine,
+    machine: Hardware,
 ) -> Facts:
     """Write model, adapter, figures, metrics and what was left out; return counts and seconds.
 
@@ -97,7 +97,7 @@ def lesson_of(tune: Tune, config: ModelConfig, seed: int) -> Lesson:
     return Lesson(tune.method, tune.epochs, rate, tune.batch_tokens, tune.rank, tune.alpha, seed)
 
 
-def _fit(machine: Machine, config: ModelConfig) -> Machine:
+def _fit(machine: Hardware, config: ModelConfig) -> Hardware:
     sequences = max(1, min(machine.micro_batch, MICRO_TOKENS // config.context))
     return dataclasses.replace(machine, micro_batch=sequences)
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from groundup.artifacts.corpus import TRAIN, VALIDATION, RefinedShard, refined_shards
+from groundup.artifacts.corpus import VERDICTS, RefinedShard, refined_shards
 from groundup.artifacts.document import read_batches
 from groundup.errors import GroundupError
+from groundup.recipe import TUNING
 from groundup.runtime.run import Run
 from groundup.runtime.store import Artifact
 from groundup.tune.data import LeftOut, Talk
@@ -41,15 +42,15 @@ class Material:
     def talks(self) -> Iterator[Talk]:
         """Yield the documents in order."""
         for shard in self.shards:
-            for verdict in (TRAIN, VALIDATION):
-                for batch in shard.batches(_COLUMNS, verdict):
+            for split in VERDICTS:
+                for batch in shard.batches(_COLUMNS, split):
                     for row in batch.to_pylist():
                         yield Talk(
                             f"{row['source']}/{row['origin']}",
                             row["record"],
                             row["group"],
                             row["turns"],
-                            verdict == VALIDATION,
+                            split == "validation",
                         )
         for batch in read_batches(
             [folder / "documents.parquet" for folder in self.collected], _COLUMNS
@@ -65,21 +66,24 @@ class Material:
 
 
 def of_file(run: Run) -> tuple[Material, list[Artifact]]:
-    """Return the data that [tune] names, and their artifacts, which the view has to name.
+    """Return the collected data that [tune] names, and their artifacts.
+
+    The view `tune` names the artifacts too: they must outlive a collect that no longer names them.
 
     Raises:
-        SourceError: there is no such file.
+        GroundupError: the data are not collected.
     """
-    found = run.collect(run.recipe.tune.source(), "tune")
-    inputs = {f"data {artifact.name}": artifact.content for artifact in found}
-    return (
-        Material(
-            Path(run.recipe.tune.data).name,
-            collected=[artifact.path for artifact in found],
-            inputs=inputs,
-        ),
-        found,
-    )
+    view = run.store.view("collect")
+    entries = view.manifest["artefacts"] if view is not None else []
+    shards = [artifact for entry in entries if (artifact := run.store.artifact(entry)) is not None]
+    shards = [shard for shard in shards if shard.facts["kind"] == TUNING]
+    if not shards:
+        raise GroundupError(
+            f"{run.root / 'collect'}: the tuning data are missing; run with --redo collect"
+        )
+    inputs = {f"data {shard.name}": shard.content for shard in shards}
+    folders = [shard.path for shard in shards]
+    return Material(Path(run.recipe.tune.data).name, collected=folders, inputs=inputs), shards
 
 
 def of_run(run: Run) -> Material:
@@ -99,10 +103,11 @@ def of_run(run: Run) -> Material:
             f"{run.root}: the run has no conversations; name a file: `groundup tune {run.root}"
             " --data FILE`"
         )
-    shards = [shard for shard in refined_shards(run.store) if shard.source in wanted]
+    shards = [shard for shard in refined_shards(run.root) if shard.source in wanted]
+    shards.sort(key=lambda shard: (shard.source, shard.name))
     _check_tokens(run, shards)
-    inputs = {f"documents {shard.name}": shard.documents_digest for shard in shards}
-    inputs |= {f"split {shard.name}": shard.split_digest for shard in shards}
+    inputs = {f"documents {shard.name}": shard.digests["documents"] for shard in shards}
+    inputs |= {f"split {shard.name}": shard.digests["split"] for shard in shards}
     return Material(f"conversations of the run: {', '.join(wanted)}", shards, inputs=inputs)
 
 
@@ -118,8 +123,8 @@ def _check_tokens(run: Run, shards: Sequence[RefinedShard]) -> None:
     for shard in shards:
         inputs = tokenized.get(shard.name, {})
         if (inputs.get("documents"), inputs.get("split")) != (
-            shard.documents_digest,
-            shard.split_digest,
+            shard.digests["documents"],
+            shard.digests["split"],
         ):
             raise GroundupError(
                 f"{run.root}: the conversations changed after the model was trained; `groundup run`"

@@ -236,7 +236,7 @@ def _without_repetition(rows: Rows) -> None:
         prompt = _said(row.prompt)
         if prompt in answered:
             rows.leave_out(
-                row, "answered-in-training", "its prompt stands in the rows that are learned"
+                row, "answered-in-training", "its prompt stands in the rows that are learnt"
             )
         elif prompt in measured:
             rows.leave_out(row, "duplicate", "another held-out row has the same prompt")

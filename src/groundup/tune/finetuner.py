@@ -18,11 +18,9 @@ import torch
 from groundup.errors import GroundupError
 from groundup.model.transformer import Transformer
 from groundup.runtime.progress import progress
-from groundup.train.flat_params import FlatParameters
-from groundup.train.hardware import Machine
-from groundup.train.optimizer import Optimizer
-from groundup.train.permutation import key_from
-from groundup.train.schedule import rate
+from groundup.train.data import derive_seed
+from groundup.train.hardware import Hardware
+from groundup.train.optimizer import FlatParameters, Optimizer, lr_scale
 from groundup.tune.data import Row
 from groundup.tune.lora import Adapter
 from groundup.tune.packing import Pack, collate, loss_sum, size_of, steps
@@ -49,10 +47,10 @@ class Learner:
     """A model that learns from rows."""
 
     def __init__(
-        self, model: Transformer, lesson: Lesson, machine: Machine, chat_ids: tuple[int, ...]
+        self, model: Transformer, lesson: Lesson, machine: Hardware, chat_ids: tuple[int, ...]
     ) -> None:
         self.model, self.lesson, self.machine = model.train(), lesson, machine
-        seed = key_from(lesson.seed, "adapter")
+        seed = derive_seed(lesson.seed, "adapter")
         self.adapter = (
             Adapter(model, lesson.rank, lesson.alpha, chat_ids, seed)
             if lesson.method == "lora"
@@ -101,7 +99,7 @@ class Learner:
         self, number: int, total: int, rows: Sequence[Row], packs: Sequence[Pack]
     ) -> dict[str, Any]:
         loss, count = self.backward(number, rows, packs)
-        norm = self.parameters.norm()
+        norm = float(self.parameters.grad_norm())
         if not math.isfinite(norm):
             raise GroundupError(
                 f"tuning: the gradient of step {number + 1} is not finite; lower [tune]"
@@ -109,8 +107,8 @@ class Learner:
             )
         if norm > CLIP:
             self.parameters.gradients.mul_(CLIP / norm)
-        share = rate(number, total, math.ceil(WARMUP_SHARE * total), FINAL_RATE)
-        self.optimizer.step(self.lesson.learning_rate * share, 0.0)
+        share = lr_scale(number, total, math.ceil(WARMUP_SHARE * total), FINAL_RATE)
+        self.optimizer.step(self.lesson.learning_rate * share)
         if self.adapter is not None:
             self.adapter.spread()
         return {
@@ -128,13 +126,13 @@ class Learner:
         """
         count = sum(int(rows[row].learned.sum()) for pack in packs for row in pack)
         total = 0.0
-        self.parameters.zero()
+        self.parameters.zero_grad()
         for start in range(0, len(packs), self.machine.micro_batch):
             batch = collate(rows, packs[start : start + self.machine.micro_batch]).to(
                 self.model.device
             )
             if self.model.config.dropout:
-                torch.manual_seed(key_from(self.lesson.seed, "tune dropout", number, start))
+                torch.manual_seed(derive_seed(self.lesson.seed, "tune dropout", number, start))
             with self.machine.autocast():
                 loss = loss_sum(self.model, batch)
             (loss / count).backward()

@@ -45,7 +45,7 @@ DEFINITIONS = {
     ),
     "baseline": (
         "accuracy of always answering the label that is most frequent among the rows that are"
-        " learned"
+        " learnt"
     ),
 }
 

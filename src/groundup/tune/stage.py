@@ -14,14 +14,13 @@ import torch
 
 from groundup.artifacts.checkpoints import find_checkpoint, trained_on
 from groundup.errors import GroundupError
-from groundup.runtime.files import read_json
 from groundup.runtime.job import Job
 from groundup.runtime.progress import say
 from groundup.runtime.run import EXPENSIVE_SECONDS, Run, load_lock
 from groundup.runtime.store import Artifact, Facts, Step
 from groundup.runtime.workers.map import default_workers
-from groundup.schema import decode, settings
-from groundup.train.hardware import Machine
+from groundup.schema import settings
+from groundup.train.hardware import Hardware, recorded_hardware
 from groundup.tune import conversations as talks
 from groundup.tune.build import LORA_KEYS, make_model
 from groundup.tune.conversations import Material
@@ -118,16 +117,13 @@ def _job(run: Run, checkpoint: Artifact, material: Material) -> Job:
     return Job(step, make_model, arguments | {"machine": machine_of(run.root)})
 
 
-def machine_of(root: Path) -> Machine:
+def machine_of(root: Path) -> Hardware:
     """Return how the run was trained on this machine, made fit for tuning; what is fresh was not
     measured here.
     """
     gpu = torch.cuda.is_available()
-    table = read_json(root / "train" / "machine.json")
-    machine = (
-        decode(Machine, table, "machine.json")
-        if table
-        else Machine("cuda" if gpu else "cpu", default_workers(), micro_batch=16)
+    machine = recorded_hardware(root) or Hardware(
+        "cuda" if gpu else "cpu", default_workers(), micro_batch=16
     )
     if machine.device == "cuda" and not gpu:
         machine = dataclasses.replace(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import GroundupError
-from groundup.recipe.tables import Recipe, all_sources
+from groundup.recipe import Recipe, all_sources
 from groundup.runtime.progress import say
 from groundup.runtime.workers import node
 from groundup.runtime.workers.pool import Outcome
@@ -31,7 +31,7 @@ LOOK_SECONDS = 120
 WAIT_SECONDS = 5
 
 
-class Cluster:
+class RayPool:
     """The cores of a Ray cluster, connected to at first use.
 
     Args:
@@ -239,9 +239,7 @@ def shared_places(recipe: Recipe) -> dict[str, Path]:
         if any(":" in name for name in recipe.refine.filters)
         else {}
     )
-    for path in [source.path for source in all_sources(recipe)] + (
-        [recipe.tune.data] if recipe.tune.data else []
-    ):
+    for path in [source.path for source in all_sources(recipe)]:
         if "://" in path or path.startswith(("pypi:", "scrape:")):
             cache_root().mkdir(parents=True, exist_ok=True)
             places["the cache ($GROUNDUP_CACHE moves it)"] = cache_root()
