@@ -35,9 +35,9 @@ CODE = """
 import sys
 from pathlib import Path
 import groundup.cli, groundup.flow
-from groundup.commands.tune import recipe_by_hand
+from groundup.commands.tune import tuning_recipe
 groundup.cli.cli.commands["tune"].callback = lambda directory, overrides, **_: groundup.flow.run_one(
-    directory, "tune", recipe_by_hand(directory, None, "sft", overrides)
+    directory, "tune", tuning_recipe(directory, None, "sft", overrides)
 )
 sys.argv = ["groundup", "tune", sys.argv[1], *(part for one in sys.argv[2:] for part in ("--set", one))]
 groundup.cli.main()
