@@ -10,7 +10,7 @@ import pytest
 from lxml import html
 
 from groundup.commands.verify import check_stages
-from groundup.flow import STAGES, run_one
+from groundup.flow import STAGES, run_flow, run_one
 from groundup.recipe import load_recipe
 from groundup.report import live
 from groundup.runtime.ledger import Ledger
