@@ -227,14 +227,7 @@ def test_names_are_those_of_the_library(origin: Origin) -> None:
 @needs_llama
 @pytest.mark.parametrize(
     "name",
-    [
-        "naïve 中文 👩‍👧",
-        'a"b\\c\n\t\x1b[31m',
-        "nul\0nul",
-        "x" * 100_000,
-        "{{ 7*7 }} {% raw %}",
-        "",
-    ],
+    ["naïve 中文 👩‍👧", 'a"b\\c\n\t\x1b[31m', "nul\0nul", "x" * 100_000, "{{ 7*7 }} {% raw %}", ""],
 )
 def test_hostile_names_stay_names(origin: Origin, tmp_path: Path, name: str) -> None:
     """Metadata is data: any text comes back as it was, and llama.cpp still loads the file."""

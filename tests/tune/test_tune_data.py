@@ -120,10 +120,7 @@ def test_columns_can_be_named() -> None:
         found.turns
         for found in read("a.csv", data, ("words", "verdict"))
         if isinstance(found, Document)
-    ) == [
-        {"role": "user", "content": "good film"},
-        {"role": "label", "content": "yes"},
-    ]
+    ) == [{"role": "user", "content": "good film"}, {"role": "label", "content": "yes"}]
     wrong, _ = read("a.csv", data, ("word", "verdict"))
     assert (
         isinstance(wrong, Reject)
