@@ -30,7 +30,7 @@ from groundup.recipe.tables import Export
 from groundup.runtime.files import read_json
 from groundup.runtime.run import Run, write_lock
 from groundup.runtime.store import Step
-from groundup.tune.write import write_model
+from groundup.tune.build import write_model
 
 pytestmark = needs_gguf
 

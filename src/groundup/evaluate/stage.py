@@ -14,13 +14,14 @@ from typing import Any
 import torch
 
 from groundup.artifacts.checkpoints import find_checkpoint, trained_on
+from groundup.artifacts.metrics import rounded
 from groundup.errors import GroundupError
 from groundup.evaluate import benchmarks, speed
 from groundup.evaluate import next_passage as passages
 from groundup.evaluate.ngram import NGram
 from groundup.evaluate.perplexity import ModelScorer, Scorer, choose, cover, measure, table
 from groundup.evaluate.samples import PROMPT_TOKENS, SAMPLING, samples
-from groundup.evaluate.validation_data import HeldOut, open_held_out, plain
+from groundup.evaluate.validation_data import HeldOut, open_held_out
 from groundup.model.hf_io import load_model
 from groundup.model.transformer import Transformer
 from groundup.runtime.files import file_digest, write_json
@@ -167,8 +168,8 @@ def evaluate(
         "settings": dict(wanted),
     }
     texts = samples(model, held_out, wanted["kinds"], int(wanted["sample_tokens"]), seed)
-    write_json(folder / "evaluation.json", plain(found))
-    write_json(folder / "samples.json", plain(texts))
+    write_json(folder / "evaluation.json", rounded(found))
+    write_json(folder / "samples.json", rounded(texts))
     headline = loss["model"]["total"] if loss["model"]["sources"] else {}
     return {"loss": headline.get("loss"), "bits_per_byte": headline.get("bits_per_byte")}
 
@@ -209,6 +210,6 @@ def validation(
 
 def evaluate_speed(folder: Path, checkpoint: Path, seed: int) -> Facts:
     """Write speed.json of a checkpoint."""
-    figures: Facts = plain(speed.measure(load_model(checkpoint, device()), seed))
+    figures: Facts = rounded(speed.measure(load_model(checkpoint, device()), seed))
     write_json(folder / "speed.json", figures)
     return figures

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -93,16 +92,3 @@ def open_held_out(folder: Path) -> HeldOut:
         Tokenizer.load(folder),
         {source: tuple(shards) for source, shards in by_source.items()},
     )
-
-
-def plain(value: Any) -> Any:
-    """Return figures as JSON values with six significant digits: beyond them stands rounding, not
-    measurement.
-    """
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return float(f"{float(value):.6g}") if np.isfinite(value) else None
-    return int(value) if isinstance(value, np.integer) else value

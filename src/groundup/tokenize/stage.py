@@ -72,8 +72,8 @@ def _tokenizer(run: Run, shards: Sequence[RefinedShard]) -> Artifact:
             "from": hashlib.sha256(base.foreign.data).hexdigest(),
             "end": base.foreign.tokenizer.end,
         }
-        arguments = {"source": Unkeyed(base.path), "shards": Unkeyed(shards)}
-        job = ADOPT.job("tokenizer", inputs={}, key_only=key, **arguments)
+        path, texts = Unkeyed(base.path), Unkeyed(shards)
+        job = ADOPT.job("tokenizer", inputs={}, key_only=key, source=path, shards=texts)
         (tokenizer,) = run.build("tokenize", [job], "taking over the tokenizer", "tokenizer")
     else:
         job = TRAIN_BPE.job(
