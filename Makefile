@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 JOBS ?= -n 2 --dist loadfile --no-loadscope-reorder
 BIN := .venv/bin
 
-.PHONY: help setup demo test check bench torture docs clean
+.PHONY: help setup demo test check bench torture docs site release clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -40,9 +40,17 @@ torture: setup ## kills, full disks, fuzzing, twenty times the examples of the p
 bench: setup ## every figure in the README, written to benchmarks/
 	$(BIN)/python -m benchmarks
 
-docs: setup ## what the demo printed, into the README, and pictures of its pages (needs chromium)
+docs: setup ## pages made from code, what the demo printed, and pictures of its pages (needs chromium)
+	$(BIN)/python -m scripts.recipe_page
 	$(BIN)/python -m benchmarks.readme
 	$(BIN)/python -m benchmarks.screens
+
+site: setup ## the documentation as a site in build/site, with search; fails on a dead link
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements/ci.txt -e '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/site
+
+release: setup ## wheel, sdist, hashes and the changelog's part in dist/; uploads nothing
+	$(BIN)/python -m scripts.release
 
 clean: ## remove the virtual environment and caches, never a run
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -21,7 +21,7 @@ import torch
 from benchmarks.machine import machine
 from groundup.model.presets import resolve
 from groundup.model.transformer import Transformer
-from groundup.recipe.tables import Model
+from groundup.recipe import Model
 from groundup.runtime.files import flush
 from groundup.train.flat_params import FlatParameters
 from groundup.train.optimizer import Optimizer

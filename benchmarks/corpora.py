@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from groundup.collect.stage import run as collect
-from groundup.recipe.tables import recipe_from
+from groundup.recipe import recipe_from
 from groundup.runtime.run import Run
 
 SOURCES = [

@@ -80,7 +80,7 @@ def groundup(folder: Path, threshold: float) -> Found:
     """
     import numpy as np
 
-    from groundup.recipe.tables import Refine
+    from groundup.recipe import Refine
     from groundup.refine.dedup.duplicates import find_duplicates
 
     (lists := folder / "lists").mkdir()

@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.languages import sentences
 from benchmarks.machine import test_data
 from benchmarks.peers import peer, result, seconds
-from groundup.collect.charset import guess
+from groundup.collect.charset import detect_encoding
 
 NAMES = {"MacCyrillic": "mac_cyrillic", "TIS-620": "cp874"}
 BROWSERS = {
@@ -80,7 +80,7 @@ def measure() -> dict[str, object] | None:
 
 def tools() -> dict[str, Callable[[bytes], str | None]]:
     """Return what each tool at its defaults calls the encoding of some bytes."""
-    found: dict[str, Callable[[bytes], str | None]] = {"ours": guess}
+    found: dict[str, Callable[[bytes], str | None]] = {"ours": detect_encoding}
     chardet, normalizer = peer("chardet"), peer("charset_normalizer")
     if chardet is not None:
         found["chardet"] = lambda data: chardet.detect(data)["encoding"]

@@ -17,7 +17,7 @@ import torch
 from groundup.model.config import ModelConfig
 from groundup.model.presets import resolve
 from groundup.model.transformer import Transformer
-from groundup.recipe.tables import Model
+from groundup.recipe import Model
 from groundup.train.flat_params import FlatParameters
 from groundup.train.hardware import Machine, Precision
 from groundup.train.optimizer import Optimizer

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from benchmarks.machine import test_data
 from benchmarks.peers import megabytes, peer, result, seconds
-from groundup.recipe.languages import MEMBERS
+from groundup.recipe import MEMBERS
 from groundup.refine.filter import language
 
 LETTERS = 1_000

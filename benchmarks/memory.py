@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.machine import machine, watched
 from groundup.artifacts.document import DOCUMENT
-from groundup.recipe.tables import Refine
+from groundup.recipe import Refine
 from groundup.refine.dedup.lsh_index import WIDTH
 from groundup.refine.dedup.minhash import scrambled
 from groundup.refine.out_of_core.corpus import id_numbers

@@ -12,8 +12,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from groundup.artifacts.arrays import Array, kernel
+from groundup.artifacts.arrays import Array
 from groundup.refine.dedup.minhash import jaccard
+from groundup.refine.kernels import kernel
 
 # Pairs (n, 2), the smaller number first and ascending, and the similarity of each.
 Pairs = tuple[Array, Array]

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from benchmarks.corpora import ALL_KINDS, collected
 from benchmarks.machine import test_data
 from benchmarks.peers import megabytes, result, seconds
-from groundup.recipe.tables import Personal
+from groundup.recipe import Personal
 from groundup.refine.clean.clean import clean_texts
 from groundup.refine.clean.pii import MASKS, hide
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from benchmarks.corpora import collected
 from benchmarks.machine import machine, test_data
 from groundup.artifacts.arrays import text_buffers
-from groundup.recipe.tables import Refine
+from groundup.recipe import Refine
 from groundup.refine.filter.filters import applicable
 from groundup.refine.filter.statistics import Statistics
 from groundup.refine.shard import refine_shard

@@ -52,8 +52,7 @@ def main() -> None:
 
 def chat(browser: Any, root: Path) -> None:
     """The chat on a desktop, with the probabilities of its last answer, and on a phone."""
-    from groundup.serve.server import running
-    from groundup.serve.serving import open_model
+    from groundup.serve.server import open_model, running
 
     with running(open_model(root)) as url:
         page = opened(browser, url, DESKTOP)

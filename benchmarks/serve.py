@@ -20,13 +20,12 @@ import torch
 
 from benchmarks.machine import machine
 from groundup.artifacts.tokenizer import Tokenizer
-from groundup.engines.jobs import Job, Piece
 from groundup.engines.own import Engine
+from groundup.engines.request import EngineRequest, RequestOutput, SamplingParams
 from groundup.model.hf_io import load_model, save_model
 from groundup.model.presets import resolve
-from groundup.model.sampling import Sampling
 from groundup.model.transformer import Transformer
-from groundup.recipe.tables import Model
+from groundup.recipe import Model
 
 ROOT = Path(__file__).parents[1]
 RESULT = Path(__file__).parent / "results" / "serve.json"
@@ -147,16 +146,17 @@ def by_turns(*runs: Callable[[], Timing]) -> list[tuple[float, float, float]]:
 def ours(engine: Engine, work: list[tuple[tuple[int, ...], int]]) -> Timing:
     firsts, done, start = [0.0] * len(work), threading.Semaphore(0), time.perf_counter()
 
-    def listener(row: int) -> Callable[[Piece], None]:
-        def deliver(piece: Piece) -> None:
+    def listener(row: int) -> Callable[[RequestOutput], None]:
+        def on_output(output: RequestOutput) -> None:
             firsts[row] = firsts[row] or time.perf_counter() - start
-            if piece.finish:
+            if output.finish_reason:
                 done.release()
 
-        return deliver
+        return on_output
 
     for row, (prompt, length) in enumerate(work):
-        engine.submit(Job(prompt, length, Sampling(0.0)), listener(row))
+        params = SamplingParams(temperature=0.0, max_tokens=length)
+        engine.submit(EngineRequest(prompt, params), listener(row))
     for _ in work:
         done.acquire()
     return firsts, time.perf_counter() - start, sum(length for _, length in work)

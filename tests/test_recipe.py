@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.errors import RecipeError
-from groundup.recipe.source import default_name
-from groundup.recipe.tables import Recipe, load_recipe, recipe_from
+from groundup.recipe import Recipe, default_name, load_recipe, recipe_from
 from groundup.schema import settings
 
 

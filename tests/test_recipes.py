@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from groundup.model.presets import resolve
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import load_recipe
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from groundup.errors import ExpensiveError, StoreError
-from groundup.recipe.tables import recipe_from
+from groundup.recipe import recipe_from
 from groundup.runtime.job import ABSENT, BuildStep, Job, Keyed, Unkeyed
 from groundup.runtime.run import (
     Run,

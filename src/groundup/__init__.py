@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from groundup.commands.verify import verify_run
     from groundup.flow import run_flow as run_recipe
     from groundup.plan import make_plan
-    from groundup.recipe.tables import load_recipe
+    from groundup.recipe import load_recipe
 
 __version__ = "0.1.0"
 __all__ = ["GroundupError", "load_recipe", "make_plan", "open_run", "run_recipe", "verify_run"]
@@ -28,7 +28,7 @@ _PLACES = {
     "open_run": ("groundup.api", "open_run"),
     "run_recipe": ("groundup.flow", "run_flow"),
     "make_plan": ("groundup.plan", "make_plan"),
-    "load_recipe": ("groundup.recipe.tables", "load_recipe"),
+    "load_recipe": ("groundup.recipe", "load_recipe"),
     "verify_run": ("groundup.commands.verify", "verify_run"),
 }
 

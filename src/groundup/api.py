@@ -58,7 +58,7 @@ class OpenRun:
         """Yield the kept documents as Arrow batches: those that passed every filter and are no
         duplicates.
         """
-        from groundup.artifacts.kept import kept_documents
+        from groundup.artifacts.corpus import kept_documents
 
         return kept_documents(self.root, columns, split)
 
@@ -178,11 +178,9 @@ class OpenRun:
         """Yield the ranges [first, last) of samples that the newest checkpoint has read, whatever
         was skipped between them.
         """
-        folders = sorted((self.root / "train" / "checkpoints").glob("step-*"))
-        state = (read_json(folders[-1] / "state.json") if folders else None) or {
-            "step": 0,
-            "spans": [],
-        }
+        from groundup.artifacts.checkpoints import newest_state
+
+        state = newest_state(self.root) or {"step": 0, "spans": []}
         ends = [*(step for step, _, _ in state["spans"][1:]), state["step"]]
         for (step, first, sequences), end in zip(state["spans"], ends, strict=True):
             yield first, first + (end - step) * sequences
@@ -191,14 +189,13 @@ class OpenRun:
         """Return the checkpoints, oldest first: step, path, tokens and seconds of training so far,
         bytes, best or not.
         """
-        best = (read_json(self.root / "train" / "best.json") or {}).get("step")
-        found = [
-            load_artifact(path)
-            for path in sorted((self.root / "train" / "checkpoints").glob("step-*"))
-        ]
+        from groundup.artifacts.checkpoints import STATE, best_step, list_checkpoints
+
+        best = best_step(self.root)
+        found = [load_artifact(path) for path in list_checkpoints(self.root).values()]
         return [
             {
-                "step": (state := read_json(checkpoint.path / "state.json"))["step"],
+                "step": (state := read_json(checkpoint.path / STATE))["step"],
                 "path": checkpoint.path,
                 "tokens": state["tokens"],
                 "seconds": checkpoint.seconds,

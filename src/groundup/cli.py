@@ -17,7 +17,7 @@ from groundup import __version__
 from groundup.errors import GroundupError, is_full_disk
 
 if TYPE_CHECKING:
-    from groundup.recipe.tables import Recipe
+    from groundup.recipe import Recipe
 
 STOPPED = 130
 RUN_DIRECTORY = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
@@ -51,7 +51,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--recipe",
     type=click.Path(path_type=Path),
@@ -59,12 +59,19 @@ def cli() -> None:
     show_default=True,
     help="Where to write it.",
 )
+@click.option("--example", metavar="NAME", help="Write a recipe that comes with groundup: starter.")
 @click.option("--force", is_flag=True, help="Replace a recipe that is there.")
-def init(directory: Path, recipe: Path, force: bool) -> None:
+def init(directory: Path | None, recipe: Path, example: str | None, force: bool) -> None:
     """Look at the raw files in DIR and write a recipe for them."""
+    from groundup.commands.examples import write_example
     from groundup.commands.init import write_recipe
 
-    click.echo(write_recipe(directory, recipe, force))
+    if directory is not None and example is None:
+        click.echo(write_recipe(directory, recipe, force))
+    elif example is not None and directory is None:
+        click.echo(write_example(example, recipe, force))
+    else:
+        raise GroundupError("init wants a folder of raw files, or --example NAME: one of the two")
 
 
 @cli.command()
@@ -477,7 +484,7 @@ def verify(directory: Path) -> None:
 
 
 def _load(path: Path, overrides: tuple[str, ...]) -> Recipe:
-    from groundup.recipe.tables import load_recipe
+    from groundup.recipe import load_recipe
 
     return load_recipe(path, overrides)
 

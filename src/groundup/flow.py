@@ -22,7 +22,7 @@ import psutil
 from groundup import __version__
 from groundup.artifacts.forgotten import Forgotten
 from groundup.errors import ExpensiveError, GroundupError
-from groundup.recipe.tables import Recipe
+from groundup.recipe import Recipe
 from groundup.runtime.erase import erase
 from groundup.runtime.files import read_json, write_json, write_whole
 from groundup.runtime.progress import say
@@ -230,10 +230,10 @@ def make_workers(recipe: Recipe, root: Path, count: int | None, ray: str) -> Wor
             "workers are counted on this machine, or are those of a Ray cluster: give one of"
             " the two"
         )
-    from groundup.runtime.workers.ray import Cluster, shared_places
+    from groundup.runtime.workers.ray import RayPool, shared_places
 
     return Workers(
-        pool=Cluster(
+        pool=RayPool(
             ray, Store(root).staging, shared_places(recipe), ("python", "groundup", *LIBRARIES[1:])
         )
     )

@@ -25,8 +25,7 @@ from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.model.presets import resolve
 from groundup.model.transformer import Transformer
-from groundup.recipe.source import Source
-from groundup.recipe.tables import Export, Recipe, all_sources
+from groundup.recipe import Export, Recipe, Source, all_sources
 from groundup.refine.filter.filters import check_filters
 from groundup.tokenize.train_bpe import resolve_vocab_size
 from groundup.train.setup import automatic_tokens

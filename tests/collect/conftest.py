@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.files.streams import item_of
+from groundup.collect.files.streams import item_from_bytes
 from groundup.collect.readers.registry import read_item
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 Read = Callable[..., list[Document | Reject]]
 
@@ -24,7 +24,7 @@ def read() -> Read:
         kind: str, name: str, data: bytes | str, **settings: object
     ) -> list[Document | Reject]:
         raw = data.encode() if isinstance(data, str) else data
-        return list(read_item(item_of(raw, name), Source(path="x", kind=kind, **settings)))  # type: ignore[arg-type]
+        return list(read_item(item_from_bytes(raw, name), Source(path="x", kind=kind, **settings)))  # type: ignore[arg-type]
 
     return _read
 

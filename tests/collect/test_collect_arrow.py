@@ -14,10 +14,10 @@ import pyarrow.feather as feather
 import pytest
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.detect import guess
-from groundup.collect.files.streams import item_of
+from groundup.collect.detect import detect_kind
+from groundup.collect.files.streams import item_from_bytes
 from groundup.collect.readers.registry import read_item
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 Read = Callable[..., list[Document | Reject]]
 TABLE = pa.table(
@@ -57,7 +57,7 @@ def test_every_row(name: str, read: Read, tmp_path: Path) -> None:
         (n, f"Sentence {n}.") for n in range(300)
     ]
     (tmp_path / f"{name}.gz").write_bytes(gzip.compress(FILES[name]))
-    seen = guess(tmp_path / f"{name}.gz")
+    seen = detect_kind(tmp_path / f"{name}.gz")
     assert (seen.kind, seen.form) == ("web", "arrow")
 
 
@@ -65,7 +65,7 @@ def test_every_row(name: str, read: Read, tmp_path: Path) -> None:
 def test_damage(name: str) -> None:
     """A cut file keeps whole batches where its format allows, and says so once."""
     cut = FILES[name][: len(FILES[name]) * 5 // 6]
-    *rows, last = read_item(item_of(cut, name), Source(path="x"))
+    *rows, last = read_item(item_from_bytes(cut, name), Source(path="x"))
     assert isinstance(last, Reject) and last.reason == "damaged"
     assert len(rows) == (200 if name == "x.arrow" else 0) and last.record == len(rows)
 

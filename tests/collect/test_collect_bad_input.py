@@ -18,10 +18,10 @@ import pytest
 from tests.helpers.mutations import read_between
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.files.streams import Guarded, item
+from groundup.collect.files.streams import BoundedStream, make_item
 from groundup.collect.readers import records
 from groundup.collect.readers.registry import read_item
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 Read = Callable[..., list[Document | Reject]]
 LINE = b'{"text": "whole"}\n'
@@ -200,8 +200,10 @@ def test_a_line_of_two_gigabytes(kind: str, name: str, front: bytes) -> None:
     """Memory stays below a gigabyte, and there is a document or a reason."""
     tracemalloc.start()
     try:
-        stream = Guarded(cast("IO[bytes]", io.BufferedReader(_Endless(front, 2 << 30))))
-        found = sum(1 for _ in read_item(item(name, name, stream), Source(path="x", kind=kind)))
+        stream = BoundedStream(cast("IO[bytes]", io.BufferedReader(_Endless(front, 2 << 30))))
+        found = sum(
+            1 for _ in read_item(make_item(name, name, stream), Source(path="x", kind=kind))
+        )
         assert found and tracemalloc.get_traced_memory()[1] < 1 << 30
     finally:
         tracemalloc.stop()

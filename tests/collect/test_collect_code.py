@@ -9,11 +9,11 @@ import pytest
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.licenses import (
     archive_project,
+    detect_license,
     is_license_file,
-    license_of,
     project_licenses,
+    project_root,
     project_roots,
-    root_of,
 )
 from groundup.collect.readers.code_languages import language_of
 
@@ -112,7 +112,7 @@ def test_languages(name: str, head: bytes, language: str) -> None:
 )
 def test_licences(text: str, name: str) -> None:
     """A licence is known by its own words; the first one in a file is the one granted."""
-    assert license_of(text) == name
+    assert detect_license(text) == name
 
 
 def test_projects() -> None:
@@ -123,7 +123,9 @@ def test_projects() -> None:
         ["a/setup.py", "a/sub/package.json", "b/c/LICENSE", "b/c/x.py", "d/e/f.py"]
     )
     assert roots == {"a", "b/c"}
-    assert [root_of(path, roots) for path in ("a/sub/x.js", "b/c/x.py", "d/e/f.py", "top.py")] == [
+    assert [
+        project_root(path, roots) for path in ("a/sub/x.js", "b/c/x.py", "d/e/f.py", "top.py")
+    ] == [
         "a",
         "b/c",
         "d",
@@ -198,7 +200,7 @@ def test_packages_of_debian_have_one_licence() -> None:
         for path in ("bin/tool", "share/doc/tool/copyright", "share/tool/a.sh")
     ]
     found = project_licenses(paths, {paths[1]: "GPL-2.0"})
-    assert {found[root_of(path, frozenset(found))] for path in paths} == {"GPL-2.0"}
+    assert {found[project_root(path, frozenset(found))] for path in paths} == {"GPL-2.0"}
     own = [*paths, "x.tar.gz!/usr/share/cargo/r/LICENSE", "x.tar.gz!/usr/share/cargo/r/a.rs"]
     found = project_licenses(own, {paths[1]: "GPL-2.0", own[3]: "MIT"})
-    assert found[root_of(own[4], frozenset(found))] == "MIT"
+    assert found[project_root(own[4], frozenset(found))] == "MIT"

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from groundup.collect.sources import list_source
-from groundup.collect.suggest import Found, survey
+from groundup.collect.suggest import SuggestedSource, suggest_sources
 from groundup.commands.init import write_recipe
 from groundup.errors import SourceError
-from groundup.recipe.source import Source
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import Source, load_recipe
 
 WRAPPED = (
     "It was a bright morning in early spring when the old schoolmaster set\nout from the village"
@@ -53,7 +52,7 @@ def mixture(tmp_path: Path) -> Path:
     return tmp_path / "raw"
 
 
-def _places(found: list[Found], root: Path) -> list[Path]:
+def _places(found: list[SuggestedSource], root: Path) -> list[Path]:
     """Return every file of every source, as list_source finds them by what `init` writes down."""
     return [
         file.path
@@ -66,7 +65,7 @@ def _places(found: list[Found], root: Path) -> list[Path]:
 
 def test_kinds(mixture: Path) -> None:
     """Contents decide, not names; a project is code whatever else lies in it."""
-    kinds = {one.path: one.kind for one in survey(mixture)}
+    kinds = {one.path: one.kind for one in suggest_sources(mixture)}
     assert kinds["one"] == "books"
     assert kinds["two"] == "wikipedia"
     assert kinds["three"] == "web"
@@ -78,7 +77,7 @@ def test_kinds(mixture: Path) -> None:
 
 def test_every_file_in_exactly_one_source(mixture: Path) -> None:
     """Nothing is left out and nothing is read twice, also where one folder is divided by suffix."""
-    found = survey(mixture)
+    found = suggest_sources(mixture)
     places = _places(found, mixture)
     assert sorted(places) == sorted(path.resolve() for path in mixture.rglob("*") if path.is_file())
     assert {one.kind for one in found if one.path == "mixed/*"} == {"web", "code"}
@@ -91,7 +90,7 @@ def test_empty_and_missing(tmp_path: Path) -> None:
     """No folder and no file are one line each."""
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(SourceError):
-            survey(folder)
+            suggest_sources(folder)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +117,7 @@ def test_empty_and_missing(tmp_path: Path) -> None:
 def test_real_folders(copied: str, kind: str, real_data: Path, tmp_path: Path) -> None:
     """A folder of real data is one source of its kind, whatever the folder above it is called."""
     shutil.copytree(real_data / copied, tmp_path / "raw" / Path(copied).name)
-    found = survey(tmp_path / "raw")
+    found = suggest_sources(tmp_path / "raw")
     assert {one.kind for one in found} == {kind}
     assert len(_places(found, tmp_path / "raw")) == sum(
         path.is_file() for path in (tmp_path / "raw").rglob("*")
@@ -128,7 +127,7 @@ def test_real_folders(copied: str, kind: str, real_data: Path, tmp_path: Path) -
 @pytest.mark.parametrize("kind", ["books", "wikipedia", "web", "code", "conversations"])
 def test_real_kinds(kind: str, real_data: Path) -> None:
     """Each folder of the real data is one source."""
-    assert [one.kind for one in survey(real_data / kind)] == [kind]
+    assert [one.kind for one in suggest_sources(real_data / kind)] == [kind]
 
 
 def test_what_is_not_read_is_told(tmp_path: Path) -> None:
@@ -190,5 +189,5 @@ def test_addresses_and_the_name_of_the_folder_tell(tmp_path: Path) -> None:
     for name, record in records.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "data.jsonl").write_text(f"{json.dumps(record)}\n" * 2)
-        (kinds[name],) = (one.kind for one in survey(tmp_path / name))
+        (kinds[name],) = (one.kind for one in suggest_sources(tmp_path / name))
     assert kinds == {"dump": "web", "extraction-benchmark": "web", "gsm8k": "evaluation"}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.detect import guess
+from groundup.collect.detect import detect_kind
 from groundup.collect.files import streams
 from groundup.collect.files.streams import DamagedError
 from groundup.collect.readers.markup import page_text
@@ -87,7 +87,7 @@ def test_told_by_bytes_or_name(read: Read, tmp_path: Path) -> None:
     assert _told(read("text", "x.epub", _epub(mimetype=False))) == [(0, BOOK)]
     assert _told(read("web", "x.epub", _epub())) == [(0, "wrong-kind")]
     (tmp_path / "y.epub").write_bytes(_epub())
-    assert guess(tmp_path / "y.epub").kind == "books"
+    assert detect_kind(tmp_path / "y.epub").kind == "books"
 
 
 @pytest.mark.parametrize("path", ["META-INF/container.xml", "OEBPS/book.opf"])

@@ -22,11 +22,11 @@ from groundup.collect.files.globs import Selection
 from groundup.collect.sizes import sizes
 from groundup.collect.sources import Listing, list_source
 from groundup.errors import SourceError
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 from groundup.runtime.fetch import partial
 from groundup.runtime.fetch.download import download
 from groundup.runtime.fetch.partial import Body, Partial, fill
-from groundup.runtime.fetch.remote import FarFile, bring_all, select
+from groundup.runtime.fetch.remote import RemoteFile, bring_all, select
 from groundup.runtime.fetch.transfer import Access
 from groundup.runtime.progress import Progress, progress
 
@@ -365,10 +365,10 @@ class _Slow:
     def __init__(self) -> None:
         self.begun, self.sent = threading.Event(), 0
 
-    def files(self, folder: str) -> list[FarFile]:
-        return [FarFile("bad", 1, "1"), FarFile("good", 2000, "1")]
+    def files(self, folder: str) -> list[RemoteFile]:
+        return [RemoteFile("bad", 1, "1"), RemoteFile("good", 2000, "1")]
 
-    def bring(self, file: FarFile, half: Partial, bar: Progress) -> None:
+    def bring(self, file: RemoteFile, half: Partial, bar: Progress) -> None:
         if file.path == "bad":
             self.begun.wait(10)
             raise SourceError("it is not there")

@@ -9,7 +9,7 @@ import pytest
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import decode
-from groundup.collect.files.formats import format_of
+from groundup.collect.files.formats import detect_format
 from groundup.collect.readers.subtitles import spoken
 
 Read = Callable[..., list[Document | Reject]]
@@ -93,10 +93,10 @@ def test_other_xml(read: Read) -> None:
 
 def test_the_outermost_element_tells() -> None:
     """A page about feeds is no feed, and a dump that names one is a dump."""
-    assert format_of("a", b"<?xml version='1.0'?><rss>") == "feed"
-    assert format_of("a", b"<html><head><link href='x'></head><feed>") == "html"
-    assert format_of("a", b"<mediawiki><page>&lt;rss <rss>") == "mediawiki"
-    assert format_of("a", b"<?xml version='1.0'?><a>") == "xml"
+    assert detect_format("a", b"<?xml version='1.0'?><rss>") == "feed"
+    assert detect_format("a", b"<html><head><link href='x'></head><feed>") == "html"
+    assert detect_format("a", b"<mediawiki><page>&lt;rss <rss>") == "mediawiki"
+    assert detect_format("a", b"<?xml version='1.0'?><a>") == "xml"
 
 
 def test_subtitles() -> None:

@@ -14,7 +14,7 @@ from tests.helpers.mutations import files_of, fuzz, read_between, trial
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.files.streams import Item
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 SHORT, LONG = 200, int(os.environ.get("GROUNDUP_MUTATIONS", "10000"))
 

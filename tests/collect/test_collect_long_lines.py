@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from groundup.artifacts.document import Document
-from groundup.collect.files.streams import Guarded, item, item_of
+from groundup.collect.files.streams import BoundedStream, item_from_bytes, make_item
 from groundup.collect.readers import json_stream as jsonstream
 from groundup.collect.readers import records
 from groundup.collect.readers.registry import read_item
 from groundup.collect.readers.wiki import dump as wikipedia
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 PAGE = "<page><title>T</title><ns>0</ns><revision><text>{}</text></revision></page>"
 # Name → (kind, file, what stands before, what is repeated, what stands after, what is found).
@@ -83,7 +83,9 @@ class Endless(io.RawIOBase):
 def told(case: str, size: int) -> list[str]:
     """Return the texts and reasons of a file with so many bytes in the middle."""
     kind, name, front, unit, back, _ = CASES[case]
-    stream = item(name, name, Guarded(cast("IO[bytes]", Endless(front, unit, size, back))))
+    stream = make_item(
+        name, name, BoundedStream(cast("IO[bytes]", Endless(front, unit, size, back)))
+    )
     return [
         one.text if isinstance(one, Document) else one.reason
         for one in read_item(stream, Source(path="x", kind=kind))
@@ -130,7 +132,7 @@ def test_few_bytes_that_stand_for_many() -> None:
         pa.array([0] * 1000, pa.int32()), pa.array(["x" * (1 << 20)])
     )
     pq.write_table(pa.table({"text": rows}), out)
-    found = read_item(item_of(out.getvalue(), "x.parquet"), Source(path="x"))
+    found = read_item(item_from_bytes(out.getvalue(), "x.parquet"), Source(path="x"))
     tracemalloc.start()
     try:
         assert isinstance(next(found), Document) and tracemalloc.get_traced_memory()[1] < 100 << 20

@@ -13,7 +13,7 @@ import pytest
 
 from groundup.errors import GroundupError, RecipeError
 from groundup.flow import run_flow
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import load_recipe
 
 PAGE = Path(__file__).parents[2] / "docs" / "data.md"
 MAILBOX = b"""From ann@example.org Sat Jan  3 01:05:34 1996

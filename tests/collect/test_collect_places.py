@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from groundup.collect.files.globs import Selection, matches, translate
 from groundup.collect.sources import list_source
 from groundup.errors import SourceError
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 
 @pytest.fixture

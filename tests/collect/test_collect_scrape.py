@@ -21,7 +21,7 @@ from tests.helpers.sites import Reply, Seen, Site, page, redirect, serving
 
 from groundup.artifacts.document import Document
 from groundup.collect import sources as places
-from groundup.collect.files.streams import DamagedError, item_of
+from groundup.collect.files.streams import DamagedError, item_from_bytes
 from groundup.collect.readers.registry import read_item
 from groundup.collect.scrape import crawler as visits
 from groundup.collect.scrape import sitemaps
@@ -33,8 +33,7 @@ from groundup.collect.scrape.sitemaps import read_sitemap
 from groundup.collect.sizes import sizes
 from groundup.collect.sources import Listing, list_source
 from groundup.errors import RecipeError, SourceError
-from groundup.recipe.source import Source
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import Source, load_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +71,8 @@ def _texts(listing: Listing) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for file in listing.files:
         for one in read_item(
-            item_of(gzip.decompress(file.path.read_bytes()), file.origin), Source("x", "web")
+            item_from_bytes(gzip.decompress(file.path.read_bytes()), file.origin),
+            Source("x", "web"),
         ):
             if isinstance(one, Document):
                 found.setdefault(one.group, []).append(one.text.split("\n")[0].split(".")[0])
@@ -492,7 +492,7 @@ from tests.helpers import sites
 from groundup.collect.scrape import warc_store as harvest
 from groundup.runtime.fetch import transfer
 from groundup.collect.sources import list_source
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 transfer.resolve_public = sites.resolve
 real, count = harvest.page_record, 0

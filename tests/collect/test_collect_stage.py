@@ -23,8 +23,7 @@ from groundup.collect.digests import Digests
 from groundup.collect.shard import collect_shard
 from groundup.collect.sources import RawFile
 from groundup.errors import SourceError
-from groundup.recipe.source import Source
-from groundup.recipe.tables import Recipe
+from groundup.recipe import Recipe, Source
 from groundup.runtime.run import Run
 from groundup.runtime.workers.map import Workers
 

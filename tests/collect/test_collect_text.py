@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from tests.helpers.examples import examples
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.charset import decode, mend
-from groundup.collect.files.streams import DamagedError, item_of
+from groundup.collect.charset import decode, repair_text
+from groundup.collect.files.streams import DamagedError, item_from_bytes
 from groundup.collect.readers import json_stream as jsonstream
 from groundup.collect.readers import records, text
 from groundup.collect.readers.json_stream import Malformed, elements
 from groundup.collect.readers.registry import read_item
-from groundup.recipe.source import KINDS, Source
+from groundup.recipe import KINDS, Source
 
 Texts = Callable[..., list[str]]
 Read = Callable[..., list[Document | Reject]]
@@ -114,7 +114,7 @@ def test_encodings_found_in_the_wild(real_data: Path) -> None:
 def test_any_bytes_decode_or_are_binary(data: bytes) -> None:
     """No bytes crash the decoder, and what it returns can be stored."""
     try:
-        mend(decode(data)).encode()
+        repair_text(decode(data)).encode()
     except DamagedError as damage:
         assert damage.reason == "binary"
 
@@ -122,10 +122,10 @@ def test_any_bytes_decode_or_are_binary(data: bytes) -> None:
 @given(st.text())
 def test_mend_leaves_text_alone(value: str) -> None:
     """Text that UTF-8 can hold is not touched; the rest becomes storable."""
-    assert mend(value) == value
-    mend(value + "\ud800" + value + "\udc80").encode()
-    assert mend("\ud83d\ude00") == "😀"
-    assert mend("caf\udce9") == "café"
+    assert repair_text(value) == value
+    repair_text(value + "\ud800" + value + "\udc80").encode()
+    assert repair_text("\ud83d\ude00") == "😀"
+    assert repair_text("caf\udce9") == "café"
 
 
 @given(
@@ -260,7 +260,7 @@ def test_no_reader_raises(kind: str, name: str, data: bytes) -> None:
         b'{"messages": [',
         b"PAR1",
     ):
-        found = list(read_item(item_of(prefix + data, name), Source(path="x", kind=kind)))
+        found = list(read_item(item_from_bytes(prefix + data, name), Source(path="x", kind=kind)))
         assert found
         assert len({one.record for one in found}) == len(found)
 

@@ -18,7 +18,7 @@ from groundup.collect.files.globs import Selection
 from groundup.collect.files.streams import Item
 from groundup.collect.readers.html import decode_html, host, nesting
 from groundup.collect.readers.registry import read_item
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 Read = Callable[..., list[Document | Reject]]
 SENTENCES = "The harvest had been late that year. " * 12

@@ -15,7 +15,7 @@ from groundup.collect.files.globs import Selection
 from groundup.collect.files.streams import Item
 from groundup.collect.readers.registry import read_item
 from groundup.collect.readers.wiki import dump as wikipedia
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 Read = Callable[..., list[Document | Reject]]
 

@@ -16,7 +16,7 @@ from groundup.collect.sources import list_source
 from groundup.commands.init import write_recipe
 from groundup.errors import GroundupError
 from groundup.flow import run_flow
-from groundup.recipe.tables import Recipe, all_sources, load_recipe
+from groundup.recipe import Recipe, all_sources, load_recipe
 from groundup.runtime.run import Run
 
 TABLES = ("documents", "dropped")

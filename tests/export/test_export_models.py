@@ -26,7 +26,7 @@ from groundup.export.stage import Wanted, by_hand, place
 from groundup.export.stage import run as export
 from groundup.model.hf_io import load_model
 from groundup.plan import exported_bytes
-from groundup.recipe.tables import Export
+from groundup.recipe import Export
 from groundup.runtime.files import read_json
 from groundup.runtime.run import Run, write_lock
 from groundup.runtime.store import Step

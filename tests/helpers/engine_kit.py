@@ -1,7 +1,7 @@
-"""A small model with a real tokenizer, and listeners: what the tests of the engine share.
+"""A small model with a real tokenizer, and listeners, for the tests of the engine.
 
-The model works in float64: there, the order in which products are added up cannot change which
-token is best, so answers can be compared exactly on any machine.
+The model computes in float64: the order of additions cannot change which token is best, so
+outputs can be compared exactly on any machine.
 """
 
 from __future__ import annotations
@@ -9,17 +9,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from groundup.artifacts.tokenizer import Tokenizer
-from groundup.engines.jobs import Job, Piece, Ticket, TokenScore
-from groundup.engines.own import Engine
-from groundup.engines.request import Request
-from groundup.engines.scheduler import Batch
+from groundup.engines.own import Engine, Scheduler, SequenceState
+from groundup.engines.request import (
+    EngineRequest,
+    Logprob,
+    RequestHandle,
+    RequestOutput,
+    SamplingParams,
+)
 from groundup.model.config import ModelConfig
 from groundup.model.generate import generate
+from groundup.model.sampling import Sampling
 from groundup.model.transformer import Transformer
 from groundup.tokenize.train_bpe import train_bpe
 from tests.helpers.hostile import HOSTILE
@@ -30,12 +37,11 @@ TOKENIZER = Tokenizer(train_bpe([LICENSE, *HOSTILE], 700))
 STRINGS = TOKENIZER.byte_strings()
 CONTEXT = 96
 WAIT_SECONDS = 60
+GREEDY = Sampling(0.0)
 
 
 def make_model(dtype: torch.dtype = torch.float64, kv_heads: int = 2) -> Transformer:
-    """Return a model whose every weight is drawn at random: fresh ones begin as the identity, which
-    hides mistakes.
-    """
+    """Return a model with random weights: a fresh one starts as the identity and hides mistakes."""
     config = ModelConfig(
         TOKENIZER.vocab_size,
         3,
@@ -64,106 +70,115 @@ def prompts(count: int, longest: int = CONTEXT // 2) -> list[tuple[int, ...]]:
     return [tuple(ids[n * 61 : n * 61 + length]) for n, length in enumerate(lengths)]
 
 
-def plain(job: Job, model: Transformer = MODEL) -> str:
-    """Return the answer by `generate`, one request and no batch."""
-    s = job.sampling
-    room = min(job.max_tokens, CONTEXT - len(job.prompt))
+def make_request(
+    prompt: Sequence[int], max_tokens: int, sampling: Sampling = GREEDY, **params: Any
+) -> EngineRequest:
+    """Return a request that samples as `sampling` says."""
+    return EngineRequest(
+        tuple(prompt), SamplingParams(**asdict(sampling), max_tokens=max_tokens, **params)
+    )
+
+
+def generate_alone(request: EngineRequest, model: Transformer = MODEL) -> str:
+    """Return the output of `generate`, which knows no batch."""
+    params = request.params
+    room = min(params.max_tokens, CONTEXT - len(request.prompt_token_ids))
     return TOKENIZER.decode(
         generate(
             model,
-            job.prompt,
+            request.prompt_token_ids,
             room,
-            s.temperature,
-            s.top_k,
-            s.top_p,
-            s.min_p,
-            seed=job.seed,
-            stop=job.stop_ids,
+            params.temperature,
+            params.top_k,
+            params.top_p,
+            params.min_p,
+            seed=params.seed,
+            stop=params.stop_token_ids,
         )
     )
 
 
 class Listener:
-    """Collects the pieces of one answer."""
+    """Collects the outputs of one request."""
 
     def __init__(self) -> None:
-        self.pieces: list[Piece] = []
+        self.outputs: list[RequestOutput] = []
         self.done = threading.Event()
 
-    def __call__(self, piece: Piece) -> None:
-        assert not self.done.is_set(), "a piece after the last one"
-        self.pieces.append(piece)
-        if piece.finish:
+    def __call__(self, output: RequestOutput) -> None:
+        assert not self.done.is_set(), "an output after the last one"
+        self.outputs.append(output)
+        if output.finish_reason:
             self.done.set()
 
     def wait(self) -> Listener:
-        assert self.done.wait(WAIT_SECONDS), "no answer"
+        assert self.done.wait(WAIT_SECONDS), "no last output"
         return self
 
     @property
     def text(self) -> str:
-        return "".join(piece.text for piece in self.pieces)
+        return "".join(output.text for output in self.outputs)
 
     @property
-    def finish(self) -> str | None:
-        return self.pieces[-1].finish if self.pieces else None
+    def finish_reason(self) -> str | None:
+        return self.outputs[-1].finish_reason if self.outputs else None
 
     @property
-    def count(self) -> int:
-        return sum(piece.count for piece in self.pieces)
+    def num_tokens(self) -> int:
+        return sum(output.num_tokens for output in self.outputs)
 
     @property
-    def tokens(self) -> list[TokenScore]:
-        return [score for piece in self.pieces for score in piece.tokens]
+    def logprobs(self) -> list[Logprob]:
+        return [logprob for output in self.outputs for logprob in output.logprobs]
 
     @property
-    def prompt(self) -> list[TokenScore]:
-        return [score for piece in self.pieces for score in piece.prompt]
+    def prompt_logprobs(self) -> list[Logprob]:
+        return [logprob for output in self.outputs for logprob in output.prompt_logprobs]
 
 
 @contextmanager
-def engine(
+def running_engine(
     slots: int = 4, queue: int = 64, chunk: int = 0, model: Transformer = MODEL, start: bool = True
 ) -> Iterator[Engine]:
-    """Run an engine and end it."""
-    found = Engine(model, TOKENIZER, slots, queue, chunk)
+    """Run an engine while the block lasts."""
+    engine = Engine(model, TOKENIZER, slots, queue, chunk)
     if start:
-        found.start()
+        engine.start()
     try:
-        yield found
+        yield engine
     finally:
-        found.close()
+        engine.close()
 
 
-def answers(of: Engine, jobs: Sequence[Job]) -> list[Listener]:
-    """Submit all jobs at once and wait for their answers."""
-    listeners = [Listener() for _ in jobs]
-    for job, listener in zip(jobs, listeners, strict=True):
-        of.submit(job, listener)
+def submit_all(engine: Engine, requests: Sequence[EngineRequest]) -> list[Listener]:
+    """Submit all requests and wait until they have ended."""
+    listeners = [Listener() for _ in requests]
+    for request, listener in zip(requests, listeners, strict=True):
+        engine.submit(request, listener)
     return [listener.wait() for listener in listeners]
 
 
 class Steps:
-    """A batch without a thread, stepped by hand."""
+    """A scheduler without a thread, stepped by hand."""
 
     def __init__(self, slots: int, chunk: int = 0, model: Transformer = MODEL) -> None:
-        self.batch = Batch(model, slots, STRINGS, chunk)
+        self.scheduler = Scheduler(model, slots, STRINGS, chunk)
         self.model, self.slots = model, slots
 
     @property
     def free(self) -> int:
-        return self.slots - len(self.batch.running)
+        return self.slots - len(self.scheduler.running)
 
-    def add(self, job: Job) -> tuple[Listener, Ticket]:
+    def add(self, request: EngineRequest) -> tuple[Listener, RequestHandle]:
         listener = Listener()
-        request = Request(job, self.model.config, STRINGS, listener)
-        self.batch.add(request)
-        return listener, request.ticket
+        sequence = SequenceState(request, self.model.config, STRINGS, listener)
+        self.scheduler.add(sequence)
+        return listener, sequence.handle
 
     def step(self) -> None:
-        for request in self.batch.step():
-            request.send_last()
+        for sequence in self.scheduler.step():
+            sequence.send_final_output()
 
     def finish(self) -> None:
-        while self.batch.running:
+        while self.scheduler.running:
             self.step()

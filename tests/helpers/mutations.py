@@ -18,12 +18,12 @@ from pathlib import Path
 from types import FrameType
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.charset import mend
+from groundup.collect.charset import repair_text
 from groundup.collect.files.archives import Refused, open_items
 from groundup.collect.files.globs import Selection
-from groundup.collect.files.streams import item_of
+from groundup.collect.files.streams import item_from_bytes
 from groundup.collect.readers.registry import read_item
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 from tests.helpers.fuzz_files import REAL, RECORDS, SMALL, sealed
 
 NEIGHBOUR = (
@@ -136,7 +136,7 @@ def read_between(kind: str, name: str, data: bytes) -> list[Document | Reject | 
         for text in (
             (one.text, one.group) if isinstance(one, Document) else (one.reason, one.detail)
         ):
-            mend(text).encode()
+            repair_text(text).encode()
     neighbours = [found[0], found[-1]]
     if len(found) < 3:
         raise LostError("the damaged file is neither kept nor listed")
@@ -154,7 +154,7 @@ def read_among(reader: str, rng: random.Random, others: Sequence[bytes]) -> None
     with _patience():
         found = list(
             read_item(
-                item_of(front.encode() + b"".join(parts) + back.encode(), name),
+                item_from_bytes(front.encode() + b"".join(parts) + back.encode(), name),
                 Source(path="x", kind=kind),
             )
         )

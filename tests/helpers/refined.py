@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from groundup.artifacts.document import DOCUMENT, TableWriter, document_id
-from groundup.recipe.tables import recipe_from
+from groundup.recipe import recipe_from
 from groundup.runtime.run import Run
 from groundup.runtime.store import Step
 

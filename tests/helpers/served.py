@@ -16,12 +16,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from groundup.artifacts.tokenizer import Tokenizer
-from groundup.engines.own import Job, Piece
-from groundup.model.sampling import Sampling
+from groundup.engines.request import EngineRequest, RequestOutput, SamplingParams
 from groundup.model.transformer import Transformer
 from groundup.runtime.run import write_lock
 from groundup.serve.limits import Limits
-from groundup.serve.serving import Serving, open_model
+from groundup.serve.requests import ServedModel
+from groundup.serve.server import open_model
 from tests.helpers.trained import add_checkpoint, tiny_model, trained_run
 
 KEY = "0123456789abcdef-key"
@@ -44,31 +44,29 @@ def served_run(root: Path, context: int = 2048, name: str = "tiny") -> Path:
     return root
 
 
-def serving_of(root: Path, slots: int = 4, queue: int = 8, **limits: Any) -> Serving:
+def serving_of(root: Path, slots: int = 4, queue: int = 8, **limits: Any) -> ServedModel:
     """Return the model of such a run, ready to be served."""
     return open_model(root, "", slots, queue, "cpu", "float32", Limits(**limits))
 
 
 @contextmanager
-def stalled(serving: Serving) -> Iterator[None]:
+def stalled(serving: ServedModel) -> Iterator[None]:
     """Keep the engine from doing anything; one slot is taken."""
     begun, go_on = threading.Event(), threading.Event()
 
-    def deliver(piece: Piece) -> None:
+    def on_output(output: RequestOutput) -> None:
         begun.set()
         go_on.wait(60)
 
-    ticket = serving.engine.submit(Job((0,), 100, logit_bias_of(ENDLESS)), deliver)
+    logit_bias = tuple((int(token_id), bias) for token_id, bias in ENDLESS.items())
+    params = SamplingParams(max_tokens=100, logit_bias=logit_bias)
+    handle = serving.engine.submit(EngineRequest((0,), params), on_output)
     assert begun.wait(60)
-    ticket.cancel()
+    handle.cancel()
     try:
         yield
     finally:
         go_on.set()
-
-
-def logit_bias_of(biases: Mapping[str, float]) -> Sampling:
-    return Sampling(logit_bias=tuple((int(name), bias) for name, bias in biases.items()))
 
 
 def until(true: Callable[[], bool], seconds: float = 20) -> bool:

@@ -13,7 +13,7 @@ from pydoc_data.topics import topics  # type: ignore[import-not-found]
 from groundup.collect.sharding import cut
 from groundup.collect.sources import RawFile
 from groundup.flow import run_flow
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import load_recipe
 
 RECIPE = """
 [[source]]

@@ -10,8 +10,7 @@ import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from groundup.model.config import ModelConfig
-from groundup.recipe.source import Source
-from groundup.recipe.tables import Model, Recipe, Train
+from groundup.recipe import Model, Recipe, Source, Train
 from groundup.runtime.files import file_digest
 from groundup.runtime.run import Run
 from groundup.runtime.store import Store, commit

@@ -22,8 +22,7 @@ from groundup.artifacts.document import DOCUMENT
 from groundup.cli import cli
 from groundup.flow import run_flow
 from groundup.model.presets import PRESETS
-from groundup.recipe.source import KINDS
-from groundup.recipe.tables import Train, load_recipe, recipe_from
+from groundup.recipe import KINDS, Train, load_recipe, recipe_from
 from groundup.refine.filter.filters import check_filters
 from groundup.refine.filter.rules import RULE_SETS
 from groundup.train import setup as train_plan

@@ -13,13 +13,13 @@ from tests.helpers.killing import digests
 
 from groundup.errors import GroundupError
 from groundup.flow import STAGES, run_flow
-from groundup.recipe.source import Source
-from groundup.recipe.tables import (
+from groundup.recipe import (
     Evaluate,
     Export,
     Model,
     Recipe,
     Refine,
+    Source,
     Tokenize,
     Train,
     Tune,

@@ -13,7 +13,7 @@ import pytest
 from tests.helpers.raw import write_raw
 
 from groundup.collect.sources import list_source
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import load_recipe
 
 # A sub-folder of each kind of real data, small enough to go through the whole flow here.
 SAMPLES = (

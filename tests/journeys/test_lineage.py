@@ -27,7 +27,7 @@ from groundup.commands.trace import Course
 from groundup.commands.verify import check_forgotten, check_round_trip, check_split, check_tokens
 from groundup.errors import ExpensiveError, GroundupError
 from groundup.flow import run_flow
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import load_recipe
 from groundup.train.data import Loader
 
 CONTEXT, SEQUENCES, STEPS = 64, 512 // 64, 6

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from groundup.commands.status import run_status
 from groundup.commands.verify import verify_run
 from groundup.flow import run_flow
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import load_recipe
 from groundup.runtime.ledger import Ledger
 from groundup.runtime.store import Store
 
@@ -55,7 +55,7 @@ def test_a_finished_run_is_read(project: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_a_stopped_training_goes_on_to_the_same_weights(project: Path) -> None:
-    """On the machine that made the archive the bytes are equal; products round differently elsewhere."""
+    """The bytes are equal on the machine that made the archive; others round differently."""
     root = project / "runs" / "half"
     assert not (root / MODEL).exists()
     run_flow(load_recipe(project / "recipe.toml"), root, until="train", workers=1)

@@ -19,7 +19,7 @@ from groundup.commands.diff import compare, in_words
 from groundup.commands.forget import forget
 from groundup.errors import GroundupError, StoreError
 from groundup.flow import run_flow
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import load_recipe
 
 Fates = dict[str, tuple[str, str]]
 

@@ -18,7 +18,7 @@ from groundup.model.config import ModelConfig
 from groundup.model.hf_config import from_hf, to_hf
 from groundup.model.presets import PRESETS, resolve
 from groundup.model.transformer import Transformer
-from groundup.recipe.tables import Model
+from groundup.recipe import Model
 
 
 @pytest.mark.parametrize(("name", "count"), [("300m", 300e6), ("500m", 500e6)])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from groundup.artifacts.document import DOCUMENT, DROPPED, TableWriter, document_id
-from groundup.refine.clean.unicode_classes import SMALL_LETTERS, UNSPACED, WORD, WORD_CLASSES
+from groundup.refine.clean.unicode_classes import LOWERCASE, UNSPACED, WORD, WORD_CLASSES
 from groundup.refine.shard import refine_shard
 
 Row = dict[str, object]
@@ -75,7 +75,7 @@ def split_words(text: str) -> list[str]:
         if kind == UNSPACED:
             found.append(letter)
         elif kind == WORD:
-            running += chr(SMALL_LETTERS[ord(letter)])
+            running += chr(LOWERCASE[ord(letter)])
     return found
 
 

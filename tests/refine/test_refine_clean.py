@@ -17,7 +17,13 @@ from tests.helpers.examples import examples
 
 from groundup.artifacts.arrays import text_array, text_buffers
 from groundup.refine.clean.clean import MOJIBAKE, clean_texts, clean_turns
-from groundup.refine.clean.unicode_classes import BREAK, PLAIN, TIDY_CLASSES, UNSPACED, WORD_CLASSES
+from groundup.refine.clean.unicode_classes import (
+    BREAK,
+    CLEANING_CLASSES,
+    PLAIN,
+    UNSPACED,
+    WORD_CLASSES,
+)
 from groundup.refine.clean.whitespace import fold, tidy
 
 
@@ -145,7 +151,7 @@ def test_stable_characters_are_nfc() -> None:
     """
     stable = [
         chr(point)
-        for point in np.flatnonzero(TIDY_CLASSES == PLAIN)
+        for point in np.flatnonzero(CLEANING_CLASSES == PLAIN)
         if not 0xD800 <= point < 0xE000
     ]
     assigned = [c for c in stable if unicodedata.category(c) != "Cn"]

@@ -17,8 +17,8 @@ import numba
 import pytest
 
 import groundup.refine
-from groundup.artifacts import arrays
-from groundup.artifacts.arrays import SHARED, compiled_folder, kernel
+from groundup.refine import kernels as compiling
+from groundup.refine.kernels import SHARED, compiled_folder, kernel
 
 REFINE = Path(next(iter(groundup.refine.__path__)))
 
@@ -70,7 +70,7 @@ def test_kernels_are_remembered_there_and_those_of_others_where_they_were(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(arrays, "_COMPILED", str(tmp_path / "own"))
+    monkeypatch.setattr(compiling, "_COMPILED", str(tmp_path / "own"))
     assert kernel(lambda: 1).stats.cache_path.startswith(str(tmp_path / "own"))
     assert str(tmp_path) == numba.config.CACHE_DIR
     named = compiled_folder(REFINE, tmp_path).name

@@ -23,7 +23,7 @@ from groundup.commands.inspect import describe_dropped
 from groundup.commands.verify import check_contamination, check_split
 from groundup.errors import GroundupError
 from groundup.flow import run_flow
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import load_recipe
 from groundup.refine.decontaminate import contamination
 from groundup.refine.decontaminate.contamination import (
     COMMON,

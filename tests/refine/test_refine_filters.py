@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from groundup.artifacts.document import DOCUMENT
 from groundup.errors import GroundupError, RecipeError
 from groundup.plan import make_plan
-from groundup.recipe.source import Source
-from groundup.recipe.tables import Recipe, Refine
+from groundup.recipe import Recipe, Refine, Source
 from groundup.refine.filter.filters import (
     applicable,
     check_filters,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.helpers.examples import examples
 
 from groundup.artifacts.arrays import Texts, text_buffers
-from groundup.refine.clean.unicode_classes import BREAK, SMALL_LETTERS, UNSPACED, WORD_CLASSES
+from groundup.refine.clean.unicode_classes import BREAK, LOWERCASE, UNSPACED, WORD_CLASSES
 from groundup.refine.dedup.minhash import (
     BAND_ROWS,
     BANDS,
@@ -62,7 +62,7 @@ def test_words(plain_words: Plain, texts: list[str]) -> None:
         found = [
             data[a:b].decode() for a, b in zip(starts[begin:end], ends[begin:end], strict=True)
         ]
-        assert ["".join(chr(SMALL_LETTERS[ord(c)]) for c in word) for word in found] == plain_words(
+        assert ["".join(chr(LOWERCASE[ord(c)]) for c in word) for word in found] == plain_words(
             text
         )
         assert hashes[begin:end].tolist() == [hash_words([word])[0] for word in plain_words(text)]
@@ -72,12 +72,12 @@ def test_small_letters() -> None:
     """The table says what Unicode says, wherever it says anything but for two letters; and it knows
     every alphabet here.
     """
-    differ = np.flatnonzero(np.arange(len(SMALL_LETTERS)) != SMALL_LETTERS)
+    differ = np.flatnonzero(np.arange(len(LOWERCASE)) != LOWERCASE)
     exceptions = {
         0x130: "i",
         0x3C2: "σ",
     }  # İ is two code points in Python; a final sigma is a sigma
-    assert [chr(SMALL_LETTERS[c]) for c in differ] == [
+    assert [chr(LOWERCASE[c]) for c in differ] == [
         exceptions.get(c, chr(c).lower()) for c in differ
     ]
     for text in (

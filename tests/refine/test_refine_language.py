@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 from tests.helpers.examples import examples
 
-from groundup.recipe.languages import LANGUAGES, MEMBERS
+from groundup.recipe import LANGUAGES, MEMBERS
 from groundup.refine.filter import language
 
 SENTENCES = {

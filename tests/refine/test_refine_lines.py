@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.artifacts.arrays import text_array, text_buffers
-from groundup.artifacts.cuts import Cuts, without
+from groundup.artifacts.corpus import Cuts, remove_spans
 from groundup.artifacts.document import DROPPED, TableWriter
 from groundup.refine.clean.unicode_classes import UNSPACED, WORD, WORD_CLASSES
 from groundup.refine.clean.whitespace import tidy
@@ -120,7 +120,9 @@ def cut(texts: Sequence[str], listed: Sequence[str]) -> list[str]:
         buffers,
         find_lines(buffers, np.unique(np.array([hashed(line) for line in listed], np.uint64))),
     )
-    found: list[str] = without(pa.array(texts, pa.string()), cuts[:, 0], cuts[:, 1:]).to_pylist()
+    found: list[str] = remove_spans(
+        pa.array(texts, pa.string()), cuts[:, 0], cuts[:, 1:]
+    ).to_pylist()
     return found
 
 

@@ -29,13 +29,13 @@ from groundup.commands.verify import (
 )
 from groundup.errors import GroundupError
 from groundup.flow import run_flow
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import load_recipe
 from groundup.refine.stats.histogram import coded, counted, unpacked
 from groundup.refine.stats.text_stats import MEASURES, measured
 from groundup.report.figures import refined
 from groundup.runtime.run import Run
 from groundup.runtime.store import Store
-from groundup.serve.suggestions import suggestions
+from groundup.serve.app import suggest_prompts
 
 NOTICE = "This site uses cookies to make your visit better."
 
@@ -122,7 +122,7 @@ def test_nobody_reads_them(root: Path) -> None:
     assert view.facts["bytes"] == kept
     batches = (
         batch
-        for shard in refined_shards(Store(root))
+        for shard in refined_shards(root)
         if shard.source == "site"
         for batch in shard.batches(["text"])
     )
@@ -135,7 +135,8 @@ def test_nobody_reads_them(root: Path) -> None:
         if name == "site"
     )
     assert "cookies" not in decoded
-    assert suggestions(root) and all("cookies" not in one["text"] for one in suggestions(root))
+    suggestions = suggest_prompts(root)
+    assert suggestions and all("cookies" not in suggestion.text for suggestion in suggestions)
 
 
 def test_distributions_of_what_is_kept_are_without_them(root: Path) -> None:

@@ -13,8 +13,7 @@ from groundup.collect import stage as collect
 from groundup.commands.inspect import describe_dropped, overview
 from groundup.errors import RecipeError, SourceError
 from groundup.flow import run_flow
-from groundup.recipe.source import Source
-from groundup.recipe.tables import Recipe, Refine, recipe_from
+from groundup.recipe import Recipe, Refine, Source, recipe_from
 from groundup.refine import stage as refine
 from groundup.runtime.run import Run
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.helpers.examples import examples
 
 from groundup.artifacts.arrays import text_buffers
-from groundup.recipe.tables import Personal
+from groundup.recipe import Personal
 from groundup.refine.clean.clean import clean_texts, clean_turns
 from groundup.refine.clean.pii import MASKS, hide
 from groundup.refine.clean.pii_numbers import find_numbers

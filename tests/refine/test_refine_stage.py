@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from groundup.artifacts.corpus import DROPPED, TRAIN, VALIDATION
+from groundup.artifacts.corpus import DROPPED, TRAIN, VALIDATION, kept_documents
 from groundup.artifacts.document import document_id
-from groundup.artifacts.kept import kept_documents
 from groundup.commands.inspect import describe_duplicates, judged
 from groundup.commands.verify import Note, check_checkpoints, check_overlap
 from groundup.errors import RecipeError, SourceError, StoreError
-from groundup.recipe.source import Source
-from groundup.recipe.tables import Personal, Recipe, Refine, Tokenize
+from groundup.recipe import Personal, Recipe, Refine, Source, Tokenize
 from groundup.refine import stage
 from groundup.refine.split.leakage import measure
 from groundup.runtime.run import Run, write_lock
@@ -306,7 +304,7 @@ def test_verify_reads_the_texts_once_however_many_pairs_it_looks_at(
     leak(run.root)
     passes = []
     monkeypatch.setattr(
-        "groundup.artifacts.kept.kept_documents",
+        "groundup.artifacts.corpus.kept_documents",
         lambda *given: [passes.append(given), kept_documents(*given)][1],
     )
     found = [line for line in check_overlap(run.root) if not isinstance(line, Note)]

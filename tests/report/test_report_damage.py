@@ -16,7 +16,7 @@ from lxml import html
 from test_report_page import harmless
 
 from groundup.flow import run_flow, run_one
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import load_recipe
 from groundup.report.card import card
 from groundup.report.formatting import FORMS, formatted, visible
 from groundup.report.gather import Report, deep, joined, plain, shallow

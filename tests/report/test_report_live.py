@@ -13,7 +13,7 @@ from lxml import html
 
 from groundup.commands.verify import check_stages
 from groundup.flow import run_one, run_stages
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import load_recipe
 from groundup.report import live
 from groundup.runtime.ledger import Ledger
 from groundup.runtime.run import Run, locked

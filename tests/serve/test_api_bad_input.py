@@ -25,8 +25,8 @@ from tests.helpers.served import (
 )
 
 from groundup.serve.protocol import CompletionRequest
+from groundup.serve.requests import ServedModel
 from groundup.serve.server import running
-from groundup.serve.serving import Serving
 
 COMPLETE, CHAT = "/v1/completions", "/v1/chat/completions"
 JSON = {"Content-Type": "application/json"}
@@ -305,7 +305,7 @@ def test_a_model_s_name_is_only_compared(client: httpx.Client) -> None:
         assert "49" not in error["message"] and name not in error["message"]
 
 
-def test_hostile_text_is_text(client: httpx.Client, serving: Serving) -> None:
+def test_hostile_text_is_text(client: httpx.Client, serving: ServedModel) -> None:
     """Templates, scripts and control sequences come back as they went in, and only as JSON."""
     for text in (
         "{{ messages.__class__.__mro__ }}{% for x in range(10**9) %}",
@@ -353,7 +353,7 @@ def test_more_than_the_queue_holds_is_429_and_says_when_to_return(served: Path) 
             )
             assert "groundup_refused_total 1.0" in client.get("/metrics").text
             assert client.get("/health").status_code == client.get("/").status_code == 200
-        assert until(lambda: not serving.engine.load().waiting)
+        assert until(lambda: not serving.engine.stats().waiting)
         assert (
             client.post(COMPLETE, json={"prompt": "a", "n": 3, "max_tokens": 1}).status_code == 200
         )

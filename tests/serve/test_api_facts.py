@@ -12,9 +12,8 @@ from tests.helpers.served import ENDLESS, serving_of
 
 from groundup.artifacts.document import DOCUMENT, TableWriter
 from groundup.runtime.store import Step
-from groundup.serve.app import PAGE, page_files
+from groundup.serve.app import PAGE, SUGGESTION_LENGTH, page_files, suggest_prompts
 from groundup.serve.server import running
-from groundup.serve.suggestions import LONGEST, suggestions
 
 
 def metrics(url: str) -> dict[str, float]:
@@ -166,16 +165,16 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_suggestions_are_held_out_short_and_printable(run: Path) -> None:
-    found = suggestions(run)
-    assert [one["text"] for one in found if one["mode"] == "chat"] == [
+    suggestions = suggest_prompts(run)
+    assert [prompt.text for prompt in suggestions if prompt.mode == "chat"] == [
         "What is [2J a cat?",
         "Who are you?",
     ]
-    rest = [one for one in found if one["mode"] == "complete"]
-    assert {one["kind"] for one in rest} == {"a", "b"} and len(rest) <= 6
-    for one in found:
-        assert one["text"].isprintable() and 3 <= len(one["text"]) <= LONGEST
+    rest = [prompt for prompt in suggestions if prompt.mode == "complete"]
+    assert {prompt.kind for prompt in rest} == {"a", "b"} and len(rest) <= 6
+    for prompt in suggestions:
+        assert prompt.text.isprintable() and 3 <= len(prompt.text) <= SUGGESTION_LENGTH
 
 
 def test_without_data_there_are_no_suggestions(tmp_path: Path) -> None:
-    assert suggestions(tmp_path) == []
+    assert suggest_prompts(tmp_path) == []

@@ -20,8 +20,8 @@ from tests.helpers.served import KEY, raw, request_bytes, serving_of, status_of
 from groundup.errors import GroundupError
 from groundup.serve.app import create_app, page_files
 from groundup.serve.auth import CONTENT_POLICY, is_loopback
+from groundup.serve.requests import ServedModel
 from groundup.serve.server import listen, read_key, running
-from groundup.serve.serving import Serving
 
 METHODS = (
     "GET",
@@ -97,7 +97,7 @@ def paths_of(app: Any) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def keyed(serving: Serving) -> Any:
+def keyed(serving: ServedModel) -> Any:
     app = create_app(serving, KEY)
     # Whatever somebody adds later is behind the gate too.
     app.mount(
@@ -141,7 +141,7 @@ def test_other_spellings_of_an_open_path_are_not_open(keyed: Any, path: str) -> 
         assert ask(keyed, method, path)[0] == 401, method
 
 
-def test_other_kinds_of_connection_are_shut(keyed: Any, serving: Serving) -> None:
+def test_other_kinds_of_connection_are_shut(keyed: Any, serving: ServedModel) -> None:
     for app in (keyed, create_app(serving)):
         for path in ("/", "/health", "/v1/completions"):
             assert ask(app, "GET", path, kind="websocket")[0] == 403
@@ -190,7 +190,9 @@ def test_the_right_key_opens(keyed: Any) -> None:
     assert ask(keyed, "GET", "/nothing", [*HEADERS, good])[0] == 404
 
 
-def test_every_answer_is_hardened_and_allows_no_other_origin(keyed: Any, serving: Serving) -> None:
+def test_every_answer_is_hardened_and_allows_no_other_origin(
+    keyed: Any, serving: ServedModel
+) -> None:
     for path in ("/", "/health", "/v1/models", "/nothing"):
         for app in (keyed, create_app(serving)):
             for method in ("GET", "OPTIONS"):
@@ -257,7 +259,7 @@ FOREIGN += [
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/v1/models", "/nothing", "/metrics"])
-def test_without_a_key_the_host_must_be_loopback(serving: Serving, path: str) -> None:
+def test_without_a_key_the_host_must_be_loopback(serving: ServedModel, path: str) -> None:
     """A page whose own name now points to 127.0.0.1 still sends that name (DNS rebinding)."""
     app = create_app(serving)
     for host in LOCAL:
@@ -268,7 +270,7 @@ def test_without_a_key_the_host_must_be_loopback(serving: Serving, path: str) ->
     assert ask(app, "GET", path, [(b"host", b"localhost"), (b"host", b"example.org")])[0] == 403
 
 
-def test_without_a_key_the_origin_must_be_this_server(serving: Serving) -> None:
+def test_without_a_key_the_origin_must_be_this_server(serving: ServedModel) -> None:
     """A page that the user has open elsewhere may send requests, but not under this origin (CSRF)."""
     app = create_app(serving)
     own = [(b"host", b"localhost:8000"), (b"origin", b"http://localhost:8000")]
@@ -324,7 +326,7 @@ def test_the_gate_over_a_real_connection(served: Path) -> None:
         assert error.value.code == "invalid_api_key"
 
 
-def test_the_description_names_the_key(serving: Serving, keyed: Any) -> None:
+def test_the_description_names_the_key(serving: ServedModel, keyed: Any) -> None:
     assert (
         keyed.openapi()["security"] == [{"key": []}]
         and "security" not in create_app(serving).openapi()
@@ -381,7 +383,7 @@ def test_a_key_file_that_cannot_be_read_is_one_line(key_file: Path) -> None:
         read_key(key_file)
 
 
-def test_another_address_than_loopback_wants_a_key(serving: Serving) -> None:
+def test_another_address_than_loopback_wants_a_key(serving: ServedModel) -> None:
     with pytest.raises(GroundupError, match="needs a key"), running(serving, None, host="0.0.0.0"):
         pass
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from tests.helpers.served import KEY
 
 from groundup.serve.app import create_app
-from groundup.serve.serving import Serving
+from groundup.serve.requests import ServedModel
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 
@@ -106,7 +106,7 @@ def run(strategy: Any, ask: Callable[[Any], None]) -> None:
     BOUNDED(given(case=strategy)(ask))()
 
 
-def test_answers_are_what_the_description_says(serving: Serving) -> None:
+def test_answers_are_what_the_description_says(serving: ServedModel) -> None:
     """A keyed server says in its description that it wants the key."""
     described = create_app(serving, KEY).openapi()
     assert described["components"]["securitySchemes"]["key"] == {"type": "http", "scheme": "bearer"}

@@ -21,8 +21,8 @@ from tests.helpers.served import (
     until,
 )
 
+from groundup.serve.requests import ServedModel
 from groundup.serve.server import running
-from groundup.serve.serving import Serving
 
 JSON = {"Content-Type": "application/json"}
 LONG = {"prompt": "a", "max_tokens": 2000, "logit_bias": ENDLESS}
@@ -34,7 +34,7 @@ def post(asked: dict, path: str = "/v1/completions", **headers: str) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def brisk(served: Path) -> Serving:
+def brisk(served: Path) -> ServedModel:
     """A server that waits for nobody, so that the tests need not either."""
     return serving_of(
         served,
@@ -50,51 +50,53 @@ def brisk(served: Path) -> Serving:
 
 
 @pytest.fixture(scope="module")
-def url(brisk: Serving) -> Iterator[str]:
+def url(brisk: ServedModel) -> Iterator[str]:
     with running(brisk) as url:
         yield url
         assert httpx.get(url + "health").status_code == 200
 
 
-def idle(serving: Serving) -> bool:
-    load = serving.engine.load()
+def idle(serving: ServedModel) -> bool:
+    load = serving.engine.stats()
     return load.running == load.waiting == 0
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_hangs_up_frees_its_slots(url: str, brisk: Serving, stream: bool) -> None:
-    before = brisk.engine.load()
+def test_a_client_that_hangs_up_frees_its_slots(url: str, brisk: ServedModel, stream: bool) -> None:
+    before = brisk.engine.stats()
     with connect(url) as plain:
         plain.sendall(post(LONG | {"stream": stream, "n": 4}))
         if stream:
             plain.recv(100)
-        assert until(lambda: brisk.engine.load().running > 0)
+        assert until(lambda: brisk.engine.stats().running > 0)
     assert until(lambda: idle(brisk))
-    after = brisk.engine.load()
+    after = brisk.engine.stats()
     assert after.finished.get("cancelled", 0) - before.finished.get("cancelled", 0) == 4
     assert after.generated_tokens - before.generated_tokens < 4 * 2000
 
 
-def test_a_client_that_hangs_up_while_it_waits_leaves_the_queue(url: str, brisk: Serving) -> None:
-    before = brisk.engine.load().finished.get("cancelled", 0)
+def test_a_client_that_hangs_up_while_it_waits_leaves_the_queue(
+    url: str, brisk: ServedModel
+) -> None:
+    before = brisk.engine.stats().finished.get("cancelled", 0)
     with stalled(brisk), connect(url) as plain:
         plain.sendall(post(LONG))
-        assert until(lambda: brisk.engine.load().waiting == 1)
+        assert until(lambda: brisk.engine.stats().waiting == 1)
     assert until(lambda: idle(brisk))
     # That which stalled the engine is the other one.
-    assert brisk.engine.load().finished["cancelled"] == before + 2
+    assert brisk.engine.stats().finished["cancelled"] == before + 2
 
 
-def test_a_slow_reader_is_cut_off(url: str, brisk: Serving) -> None:
+def test_a_slow_reader_is_cut_off(url: str, brisk: ServedModel) -> None:
     """It asks for megabytes and takes nothing; what waits for it stays within the buffers of the
     connection.
     """
-    before = brisk.engine.load().finished.get("cancelled", 0)
+    before = brisk.engine.stats().finished.get("cancelled", 0)
     with connect(url, SO_RCVBUF=2048) as plain:
         plain.sendall(post(LONG | {"stream": True, "logprobs": 20}))
-        assert until(lambda: brisk.engine.load().running > 0)
+        assert until(lambda: brisk.engine.stats().running > 0)
         assert until(
-            lambda: idle(brisk) and brisk.engine.load().finished.get("cancelled", 0) == before + 1,
+            lambda: idle(brisk) and brisk.engine.stats().finished.get("cancelled", 0) == before + 1,
             60,
         )
 
@@ -104,7 +106,7 @@ def test_what_waits_for_a_slow_reader_is_bounded(served: Path) -> None:
     with running(serving) as url, connect(url, SO_RCVBUF=2048) as plain:
         plain.sendall(post(LONG | {"stream": True, "logprobs": 20}))
         assert until(
-            lambda: idle(serving) and serving.engine.load().finished.get("cancelled", 0) == 1, 60
+            lambda: idle(serving) and serving.engine.stats().finished.get("cancelled", 0) == 1, 60
         )
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         said = read_all(plain)
@@ -165,10 +167,10 @@ def test_hundreds_of_idle_connections_keep_nobody_out(url: str) -> None:
         assert status_of(raw(url, post({"prompt": "a", "max_tokens": 3}))) == 200
 
 
-def test_idle_connections_never_push_out_one_that_works(url: str, brisk: Serving) -> None:
+def test_idle_connections_never_push_out_one_that_works(url: str, brisk: ServedModel) -> None:
     with connect(url) as plain, ExitStack() as open_:
         plain.sendall(post(LONG | {"max_tokens": 1000}))
-        assert until(lambda: brisk.engine.load().running > 0)
+        assert until(lambda: brisk.engine.stats().running > 0)
         for _ in range(100):
             open_.enter_context(connect(url))
         answer = read_all(plain)
@@ -251,7 +253,7 @@ def test_two_lengths_of_a_body_are_one_too_many(url: str) -> None:
     )
 
 
-def test_a_long_wait_is_told_by_comments(url: str, brisk: Serving) -> None:
+def test_a_long_wait_is_told_by_comments(url: str, brisk: ServedModel) -> None:
     """Proxies hang up on silence."""
     with connect(url) as plain:
         with stalled(brisk):

@@ -15,22 +15,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.helpers.engine_kit import (
     CONTEXT,
+    GREEDY,
     MODEL,
     STRINGS,
     TOKENIZER,
     Listener,
     Steps,
-    answers,
-    engine,
+    generate_alone,
     make_model,
-    plain,
+    make_request,
     prompts,
+    running_engine,
+    submit_all,
 )
 from tests.helpers.examples import examples
 from torch import Tensor
 
-from groundup.engines.jobs import Closed, Job, Piece, QueueFull
-from groundup.engines.scheduler import chunk_tokens
+from groundup.engines.own import chunk_tokens
+from groundup.engines.request import (
+    EngineClosed,
+    EngineRequest,
+    QueueFull,
+    RequestOutput,
+)
 from groundup.engines.slot_cache import fitting_slots, slot_bytes
 from groundup.errors import GroundupError
 from groundup.model.sampling import Sampling
@@ -47,7 +54,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-GREEDY = Sampling(0.0)
 SAMPLINGS = [
     GREEDY,
     Sampling(0.9),
@@ -57,10 +63,10 @@ SAMPLINGS = [
 ]
 
 
-def mixed_jobs(count: int) -> list[Job]:
+def mixed_requests(count: int) -> list[EngineRequest]:
     lengths = [5 + (n * 11) % 40 for n in range(count)]
     return [
-        Job(prompt, lengths[n], SAMPLINGS[n % len(SAMPLINGS)], seed=n)
+        make_request(prompt, lengths[n], SAMPLINGS[n % len(SAMPLINGS)], seed=n)
         for n, prompt in enumerate(prompts(count))
     ]
 
@@ -68,11 +74,11 @@ def mixed_jobs(count: int) -> list[Job]:
 @pytest.mark.parametrize("chunk", [0, 5, 1])
 def test_answers_are_those_of_generate(chunk: int) -> None:
     """Greedy or seeded, alone or among 16 others, prompts read whole or in chunks."""
-    jobs = mixed_jobs(17)
-    with engine(17, chunk=chunk) as found:
-        together = [listener.text for listener in answers(found, jobs)]
-        alone = answers(found, jobs[:1])[0].text
-    assert together == [plain(job) for job in jobs]
+    requests = mixed_requests(17)
+    with running_engine(17, chunk=chunk) as engine:
+        together = [listener.text for listener in submit_all(engine, requests)]
+        alone = submit_all(engine, requests[:1])[0].text
+    assert together == [generate_alone(request) for request in requests]
     assert alone == together[0]
 
 
@@ -82,10 +88,10 @@ def test_answers_in_float32_and_with_grouped_heads(kv_heads: int) -> None:
     query heads.
     """
     model = make_model(torch.float32, kv_heads)
-    jobs = [Job(prompt, 12, GREEDY) for prompt in prompts(9)]
-    with engine(4, model=model) as found:
-        assert [listener.text for listener in answers(found, jobs)] == [
-            plain(job, model) for job in jobs
+    requests = [make_request(prompt, 12, GREEDY) for prompt in prompts(9)]
+    with running_engine(4, model=model) as engine:
+        assert [listener.text for listener in submit_all(engine, requests)] == [
+            generate_alone(request, model) for request in requests
         ]
 
 
@@ -116,88 +122,107 @@ def test_requests_join_and_leave_at_any_step(
     for now in range(400):
         while waiting and waiting[0][0] <= now and steps.free:
             _, prompt, length, sampling, patience = waiting.pop(0)
-            job = Job(texts[prompt], length, SAMPLINGS[sampling], seed=now)
-            asked.append((job, now + patience, *steps.add(job)))
-        for _, until, _, ticket in asked:
+            request = make_request(texts[prompt], length, SAMPLINGS[sampling], seed=now)
+            asked.append((request, now + patience, *steps.add(request)))
+        for _, until, _, handle in asked:
             if until == now:
-                ticket.cancel()
+                handle.cancel()
         steps.step()
-        if not waiting and not steps.batch.running:
+        if not waiting and not steps.scheduler.running:
             break
-    for job, _, listener, ticket in asked:
-        assert listener.finish == "length" or ticket.canceled
+    for request, _, listener, handle in asked:
+        assert listener.finish_reason == "length" or handle.canceled
         # A canceled answer may end within a character, which is then U+FFFD.
         assert (
-            plain(job).startswith(listener.text.rstrip("\N{REPLACEMENT CHARACTER}"))
-            if ticket.canceled
-            else listener.text == plain(job)
+            generate_alone(request).startswith(listener.text.rstrip("\N{REPLACEMENT CHARACTER}"))
+            if handle.canceled
+            else listener.text == generate_alone(request)
         )
 
 
 def test_a_long_prompt_does_not_stall_the_others() -> None:
     """While a prompt of 80 tokens is read in chunks, a running stream gets a token at every step."""
     steps = Steps(3, chunk=4)
-    stream, _ = steps.add(Job(prompts(1)[0][:3], 60, GREEDY, top=0))
+    stream, _ = steps.add(make_request(prompts(1)[0][:3], 60, GREEDY, logprobs=0))
     steps.step()
     ids = tuple(TOKENIZER.encode("the " * 200))
-    long, other = (steps.add(Job(ids[:80], 3, GREEDY, top=0))[0] for _ in range(2))
+    long, other = (steps.add(make_request(ids[:80], 3, GREEDY, logprobs=0))[0] for _ in range(2))
     for _ in range(19):
-        before = steps.batch.prompt_tokens
+        before = steps.scheduler.prompt_tokens
         steps.step()
-        assert steps.batch.prompt_tokens - before == 4
-    assert not long.pieces
-    assert stream.count in (19, 20)  # a token may wait for the rest of its character
-    assert steps.batch.generated_tokens == 20
+        assert steps.scheduler.prompt_tokens - before == 4
+    assert not long.outputs
+    assert stream.num_tokens in (19, 20)  # a token may wait for the rest of its character
+    assert steps.scheduler.generated_tokens == 20
     steps.finish()
-    assert (stream.count, long.count, other.count) == (60, 3, 3)
+    assert (stream.num_tokens, long.num_tokens, other.num_tokens) == (60, 3, 3)
 
 
 def test_stop_strings_end_an_answer_wherever_tokens_part() -> None:
     """Every stretch of a real answer, as a stop string, ends it there; what comes before it is all
     that leaves.
     """
-    job = Job(prompts(5)[4], 24, Sampling(0.9), seed=4)
-    text = plain(job)
+    request = make_request(prompts(5)[4], 24, Sampling(0.9), seed=4)
+    text = generate_alone(request)
     spans = [(start, start + width) for start in range(0, len(text) - 6, 5) for width in (1, 3, 6)]
-    jobs = [Job(job.prompt, 24, job.sampling, 4, stop=(text[a:b], "never there")) for a, b in spans]
-    with engine(8) as found:
-        for (a, b), listener in zip(spans, answers(found, jobs), strict=True):
+    requests = [
+        make_request(
+            request.prompt_token_ids, 24, Sampling(0.9), seed=4, stop=(text[a:b], "never there")
+        )
+        for a, b in spans
+    ]
+    with running_engine(8) as engine:
+        for (a, b), listener in zip(spans, submit_all(engine, requests), strict=True):
             assert listener.text == text[: text.index(text[a:b])]
-            assert listener.finish == "stop"
-            assert listener.count <= 24
+            assert listener.finish_reason == "stop"
+            assert listener.num_tokens <= 24
 
 
 def test_stop_ids_end_an_answer_and_are_no_part_of_it() -> None:
     """The end token leaves neither text nor score, and is not counted."""
-    job = Job(prompts(5)[4], 24, Sampling(0.9), seed=4, top=0)
-    with engine() as found:
-        ids = [score.id for score in answers(found, [job])[0].tokens]
+    request = make_request(prompts(5)[4], 24, Sampling(0.9), seed=4, logprobs=0)
+    with running_engine() as engine:
+        ids = [score.token_id for score in submit_all(engine, [request])[0].logprobs]
         first = ids.index(ids[10])
-        stopped = answers(
-            found, [Job(job.prompt, 24, job.sampling, 4, stop_ids=frozenset({ids[10]}), top=0)]
+        stopped = submit_all(
+            engine,
+            [
+                make_request(
+                    request.prompt_token_ids,
+                    24,
+                    Sampling(0.9),
+                    seed=4,
+                    stop_token_ids=frozenset({ids[10]}),
+                    logprobs=0,
+                )
+            ],
         )[0]
-    assert [score.id for score in stopped.tokens] == ids[:first]
-    assert (stopped.count, stopped.finish) == (first, "stop")
+    assert [score.token_id for score in stopped.logprobs] == ids[:first]
+    assert (stopped.num_tokens, stopped.finish_reason) == (first, "stop")
     assert stopped.text == TOKENIZER.decode(ids[:first])
 
 
 def test_a_full_context_ends_an_answer() -> None:
     """Prompt and answer together never exceed the context; a prompt that leaves no room is refused."""
     ids = tuple(TOKENIZER.encode("the " * 400))
-    with engine() as found:
-        long, brief = answers(
-            found, [Job(ids[: CONTEXT - 10], 1000, GREEDY), Job(ids[: CONTEXT - 1], 1000, GREEDY)]
+    with running_engine() as engine:
+        long, brief = submit_all(
+            engine,
+            [
+                make_request(ids[: CONTEXT - 10], 1000, GREEDY),
+                make_request(ids[: CONTEXT - 1], 1000, GREEDY),
+            ],
         )
-        assert (long.count, long.finish) == (10, "length")
-        assert (brief.count, brief.finish) == (1, "length")
+        assert (long.num_tokens, long.finish_reason) == (10, "length")
+        assert (brief.num_tokens, brief.finish_reason) == (1, "length")
         with pytest.raises(
             ValueError,
             match=f"{CONTEXT} tokens; the context of {CONTEXT} takes at most {CONTEXT - 1}",
         ):
-            found.submit(Job(ids[:CONTEXT], 1), print)
+            engine.submit(make_request(ids[:CONTEXT], 1), print)
         # To be scored, it may fill the context.
-        scored = answers(found, [Job(ids[:CONTEXT], 0, prompt_scores=True)])[0]
-        assert len(scored.prompt) == CONTEXT
+        scored = submit_all(engine, [make_request(ids[:CONTEXT], 0, prompt_logprobs=0)])[0]
+        assert len(scored.prompt_logprobs) == CONTEXT
 
 
 @pytest.mark.parametrize(
@@ -207,15 +232,16 @@ def test_a_full_context_ends_an_answer() -> None:
         {"prompt": (TOKENIZER.vocab_size,)},
         {"prompt": (-1,)},
         {"max_tokens": -1},
-        {"top": -2},
+        {"logprobs": -1},
+        {"prompt_logprobs": -1},
         {"stop": ("a", "")},
         {"sampling": Sampling(logit_bias=((10**9, 1.0),))},
     ],
 )
 def test_a_job_that_cannot_be_done_is_refused(wrong: dict[str, object]) -> None:
     """Before it takes a slot, with an error that an API can hand on."""
-    with engine(start=False) as found, pytest.raises(ValueError):
-        found.submit(Job(**({"prompt": (1,), "max_tokens": 5} | wrong)), print)  # type: ignore[arg-type]
+    with running_engine(start=False) as engine, pytest.raises(ValueError):
+        engine.submit(make_request(**({"prompt": (1,), "max_tokens": 5} | wrong)), print)
 
 
 @pytest.mark.parametrize("chunk", [0, 3])
@@ -226,52 +252,61 @@ def test_scores_are_the_log_probabilities_of_the_model(chunk: int) -> None:
     biased = Sampling(
         0.6, top_k=10, frequency_penalty=1.0, presence_penalty=0.5, logit_bias=((7, 3.0),)
     )
-    jobs = [
-        Job(prompt, 9, sampling, seed=2, top=4, prompt_scores=True)
+    requests = [
+        make_request(prompt, 9, sampling, seed=2, logprobs=4, prompt_logprobs=4)
         for prompt in prompts(6)[2:]
         for sampling in (GREEDY, biased)
     ]
-    with engine(8, chunk=chunk) as found:
-        for job, listener in zip(jobs, answers(found, [*jobs]), strict=True):
-            scores = [*listener.prompt, *listener.tokens]
-            ids = [score.id for score in scores]
-            assert tuple(ids[: len(job.prompt)]) == job.prompt
-            assert [score.data for score in scores] == [STRINGS[token] for token in ids]
+    with running_engine(8, chunk=chunk) as engine:
+        for request, listener in zip(requests, submit_all(engine, [*requests]), strict=True):
+            scores = [*listener.prompt_logprobs, *listener.logprobs]
+            ids = [score.token_id for score in scores]
+            assert tuple(ids[: len(request.prompt_token_ids)]) == request.prompt_token_ids
+            assert [score.token_bytes for score in scores] == [STRINGS[token] for token in ids]
             expected = token_log_probabilities(MODEL, torch.tensor([ids]))[0].tolist()
             assert scores[0].logprob is None
             assert [score.logprob for score in scores[1:]] == pytest.approx(expected, abs=1e-5)
             for score in scores[1:]:
-                assert len(score.top) == 4
-                values = [value for _, value in score.top]
+                assert len(score.top_logprobs) == 4
+                values = [value for _, value in score.top_logprobs]
                 assert values == sorted(values, reverse=True)
                 assert score.logprob is not None
-                assert dict(score.top).get(score.id, score.logprob) == score.logprob <= values[0]
-        assert all(score.id == score.top[0][0] for score in answers(found, [jobs[0]])[0].tokens)
+                assert (
+                    dict(score.top_logprobs).get(score.token_id, score.logprob)
+                    == score.logprob
+                    <= values[0]
+                )
+        assert all(
+            score.token_id == score.top_logprobs[0][0]
+            for score in submit_all(engine, [requests[0]])[0].logprobs
+        )
 
 
 def test_scores_are_made_only_when_asked_for() -> None:
     """Nobody else pays for them, and top 0 gives the token's own without alternatives."""
     prompt = prompts(5)[4]
-    with engine() as found:
-        without, own = answers(found, [Job(prompt, 5, GREEDY), Job(prompt, 5, GREEDY, top=0)])
-    assert not without.tokens
-    assert len(own.tokens) == 5
-    assert all(score.top == () and score.logprob is not None for score in own.tokens)
+    with running_engine() as engine:
+        without, own = submit_all(
+            engine, [make_request(prompt, 5, GREEDY), make_request(prompt, 5, GREEDY, logprobs=0)]
+        )
+    assert not without.logprobs
+    assert len(own.logprobs) == 5
+    assert all(score.top_logprobs == () and score.logprob is not None for score in own.logprobs)
 
 
 def test_penalties_act_on_the_answer() -> None:
     """A bias decides a greedy answer, a penalty keeps it from repeating itself."""
     prompt = prompts(5)[4]
-    with engine() as found:
-        same, other = answers(
-            found,
+    with running_engine() as engine:
+        same, other = submit_all(
+            engine,
             [
-                Job(prompt, 8, Sampling(0.0, logit_bias=((40, 1000.0),)), top=0),
-                Job(prompt, 8, Sampling(0.0, presence_penalty=1e4), top=0),
+                make_request(prompt, 8, Sampling(0.0, logit_bias=((40, 1000.0),)), logprobs=0),
+                make_request(prompt, 8, Sampling(0.0, presence_penalty=1e4), logprobs=0),
             ],
         )
-    assert [score.id for score in same.tokens] == [40] * 8
-    assert len({score.id for score in other.tokens}) == 8
+    assert [score.token_id for score in same.logprobs] == [40] * 8
+    assert len({score.token_id for score in other.logprobs}) == 8
 
 
 def test_a_canceled_request_gives_its_slot_back() -> None:
@@ -279,78 +314,85 @@ def test_a_canceled_request_gives_its_slot_back() -> None:
     harm.
     """
     steps = Steps(2)
-    (one, ticket), (other, _) = [steps.add(Job(prompt, 40, GREEDY)) for prompt in prompts(2)]
+    (one, handle), (other, _) = [
+        steps.add(make_request(prompt, 40, GREEDY)) for prompt in prompts(2)
+    ]
     for _ in range(5):
         steps.step()
-    ticket.cancel()
+    handle.cancel()
     steps.step()
-    assert (steps.free, one.finish) == (1, "cancelled")
-    ticket.cancel()
+    assert (steps.free, one.finish_reason) == (1, "cancelled")
+    handle.cancel()
     steps.finish()
-    assert other.finish == "length"
+    assert other.finish_reason == "length"
 
 
 def test_those_who_wait_can_leave() -> None:
     """A canceled request in the queue ends and makes room there, without ever having run."""
-    with engine(1, 2, start=False) as found:
+    with running_engine(1, 2, start=False) as engine:
         listeners = [Listener() for _ in range(3)]
-        tickets = [found.submit(Job((1, 2), 30, GREEDY), listener) for listener in listeners]
-        tickets[1].cancel()
-        found.start()
-        assert listeners[1].wait().finish == "cancelled"
-        assert listeners[1].count == 0
-        assert [listeners[n].wait().finish for n in (0, 2)] == ["length", "length"]
+        handles = [
+            engine.submit(make_request((1, 2), 30, GREEDY), listener) for listener in listeners
+        ]
+        handles[1].cancel()
+        engine.start()
+        assert listeners[1].wait().finish_reason == "cancelled"
+        assert listeners[1].num_tokens == 0
+        assert [listeners[n].wait().finish_reason for n in (0, 2)] == ["length", "length"]
 
 
 def test_the_queue_has_an_end() -> None:
     """Slots and queue full: one more is refused at once, and taken again when there is room."""
-    with engine(2, 3, start=False) as found:
+    with running_engine(2, 3, start=False) as engine:
         listeners = [Listener() for _ in range(5)]
         for listener in listeners:
-            found.submit(Job((1, 2, 3), 4, GREEDY), listener)
+            engine.submit(make_request((1, 2, 3), 4, GREEDY), listener)
         with pytest.raises(QueueFull, match="2 requests run and 3 wait"):
-            found.submit(Job((1, 2, 3), 4, GREEDY), print)
-        assert (found.load().waiting, found.load().running) == (5, 0)
-        found.start()
-        assert [listener.wait().finish for listener in listeners] == ["length"] * 5
-        assert answers(found, [Job((1, 2, 3), 4, GREEDY)])[0].finish == "length"
+            engine.submit(make_request((1, 2, 3), 4, GREEDY), print)
+        assert (engine.stats().waiting, engine.stats().running) == (5, 0)
+        engine.start()
+        assert [listener.wait().finish_reason for listener in listeners] == ["length"] * 5
+        assert submit_all(engine, [make_request((1, 2, 3), 4, GREEDY)])[0].finish_reason == "length"
 
 
 def test_whoever_has_an_answer_can_ask_again() -> None:
     """The slot is free and everything counted before the last piece is heard, even without a queue."""
-    with engine(2, 0) as found:
+    with running_engine(2, 0) as engine:
         for turn in range(20):
             assert [
-                listener.finish for listener in answers(found, [Job((1, 2, 3), 2, GREEDY)] * 2)
+                listener.finish_reason
+                for listener in submit_all(engine, [make_request((1, 2, 3), 2, GREEDY)] * 2)
             ] == ["length"] * 2
-            assert found.load().finished == {"length": 2 * turn + 2}
+            assert engine.stats().finished == {"length": 2 * turn + 2}
 
 
 def test_closing_finishes_what_was_taken() -> None:
     """Running and waiting requests come to their end; new ones are refused."""
-    with engine(2) as found:
-        jobs = [Job(prompt, 20, GREEDY) for prompt in prompts(6)]
-        listeners = [Listener() for _ in jobs]
-        for job, listener in zip(jobs, listeners, strict=True):
-            found.submit(job, listener)
-        found.close(drain_seconds=60)
-        assert [listener.text for listener in listeners] == [plain(job) for job in jobs]
-        assert {listener.finish for listener in listeners} == {"length"}
-        with pytest.raises(Closed):
-            found.submit(jobs[0], print)
-        found.close()
+    with running_engine(2) as engine:
+        requests = [make_request(prompt, 20, GREEDY) for prompt in prompts(6)]
+        listeners = [Listener() for _ in requests]
+        for request, listener in zip(requests, listeners, strict=True):
+            engine.submit(request, listener)
+        engine.close(drain_seconds=60)
+        assert [listener.text for listener in listeners] == [
+            generate_alone(request) for request in requests
+        ]
+        assert {listener.finish_reason for listener in listeners} == {"length"}
+        with pytest.raises(EngineClosed):
+            engine.submit(requests[0], print)
+        engine.close()
 
 
 @pytest.mark.parametrize("started", [True, False])
 def test_closing_at_once_cancels(started: bool) -> None:
     """Nobody is left without a last piece, be the engine at work or never started."""
-    with engine(1, start=started) as found:
+    with running_engine(1, start=started) as engine:
         listeners = [Listener() for _ in range(4)]
         for listener in listeners:
-            found.submit(Job((1, 2, 3), 90, GREEDY), listener)
-        found.close()
-        assert listeners[-1].finish == "cancelled"
-        assert all(listener.finish in ("cancelled", "length") for listener in listeners)
+            engine.submit(make_request((1, 2, 3), 90, GREEDY), listener)
+        engine.close()
+        assert listeners[-1].finish_reason == "cancelled"
+        assert all(listener.finish_reason in ("cancelled", "length") for listener in listeners)
 
 
 POISON = 5
@@ -385,121 +427,125 @@ def test_a_request_that_breaks_the_model_breaks_alone(
     do not notice.
     """
     texts = [tuple(token for token in prompt if token != POISON) or (1,) for prompt in prompts(6)]
-    jobs = [Job(prompt, 12, Sampling(0.0, logit_bias=((POISON, -1e4),))) for prompt in texts]
+    requests = [
+        make_request(prompt, 12, Sampling(0.0, logit_bias=((POISON, -1e4),))) for prompt in texts
+    ]
     bad = [
-        Job((*texts[3], POISON), 12, GREEDY),
-        Job((POISON, *texts[4]), 12, GREEDY, prompt_scores=True),
+        make_request((*texts[3], POISON), 12, GREEDY),
+        make_request((POISON, *texts[4]), 12, GREEDY, prompt_logprobs=0),
     ]
     # Its prompt is right; then it writes the bad one itself.
-    later = Job(texts[2], 12, Sampling(0.0, logit_bias=((POISON, 1e4),)))
-    with engine(4) as found:
-        expected = [listener.text for listener in answers(found, jobs)]
-    with engine(4, model=poisoned(way)) as found:
-        results = answers(found, [jobs[0], bad[0], *jobs[1:3], later, bad[1], *jobs[3:]])
+    later = make_request(texts[2], 12, Sampling(0.0, logit_bias=((POISON, 1e4),)))
+    with running_engine(4) as engine:
+        expected = [listener.text for listener in submit_all(engine, requests)]
+    with running_engine(4, model=poisoned(way)) as engine:
+        results = submit_all(
+            engine, [requests[0], bad[0], *requests[1:3], later, bad[1], *requests[3:]]
+        )
         assert [results[n].text for n in (0, 2, 3, 6, 7, 8)] == expected
-        assert [results[n].finish for n in (1, 4, 5)] == ["error"] * 3
-        assert results[4].count == 1
+        assert [results[n].finish_reason for n in (1, 4, 5)] == ["error"] * 3
+        assert results[4].num_tokens == 1
         # The slots that they held are clean: a hidden key that is no number would still reach
         # whoever comes next.
-        assert [listener.text for listener in answers(found, jobs[:4])] == expected[:4]
-        assert found.load().finished == {"length": 10, "error": 3}
+        assert [listener.text for listener in submit_all(engine, requests[:4])] == expected[:4]
+        assert engine.stats().finished == {"length": 10, "error": 3}
 
 
 def test_an_error_of_the_engine_itself_ends_what_runs() -> None:
     """Whatever goes wrong between requests, everybody hears of it, and the next requests are
     served.
     """
-    with engine(2, start=False) as found:
+    with running_engine(2, start=False) as engine:
         listeners = [Listener() for _ in range(4)]
         for listener in listeners:
-            found.submit(Job((1, 2, 3), 5, GREEDY), listener)
-        step, calls = found._batch.step, iter(range(100))
-        found._batch.step = lambda: step() if next(calls) != 2 else 1 / 0  # type: ignore[method-assign, assignment, return-value]
-        found.start()
-        assert [listener.wait().finish for listener in listeners] == [
+            engine.submit(make_request((1, 2, 3), 5, GREEDY), listener)
+        step, calls = engine._scheduler.step, iter(range(100))
+        engine._scheduler.step = lambda: step() if next(calls) != 2 else 1 / 0  # type: ignore[method-assign, assignment, return-value]
+        engine.start()
+        assert [listener.wait().finish_reason for listener in listeners] == [
             "error",
             "error",
             "length",
             "length",
         ]
-        assert answers(found, [Job((1, 2, 3), 5, GREEDY)])[0].text == listeners[3].text
-        assert (found.load().running, found.load().finished) == (0, {"error": 2, "length": 3})
+        assert submit_all(engine, [make_request((1, 2, 3), 5, GREEDY)])[0].text == listeners[3].text
+        assert (engine.stats().running, engine.stats().finished) == (0, {"error": 2, "length": 3})
 
 
 def test_an_engine_that_cannot_go_on_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """After an error that stays, as those of a GPU do, every request ends and new ones are refused."""
-    with engine(1, start=False) as found:
+    with running_engine(1, start=False) as engine:
         listeners = [Listener() for _ in range(3)]
         for listener in listeners:
-            found.submit(Job((1, 2, 3), 5, GREEDY), listener)
-        for name in ("step", "forget"):
-            monkeypatch.setattr(found._batch, name, lambda: 1 / 0)
-        found.start()
-        assert [listener.wait().finish for listener in listeners] == ["error"] * 3
-        with pytest.raises(Closed):
-            found.submit(Job((1, 2, 3), 5, GREEDY), print)
+            engine.submit(make_request((1, 2, 3), 5, GREEDY), listener)
+        for name in ("step", "reset"):
+            monkeypatch.setattr(engine._scheduler, name, lambda: 1 / 0)
+        engine.start()
+        assert [listener.wait().finish_reason for listener in listeners] == ["error"] * 3
+        with pytest.raises(EngineClosed):
+            engine.submit(make_request((1, 2, 3), 5, GREEDY), print)
 
 
 def test_a_listener_that_fails_costs_its_own_request() -> None:
     """It hears no more, and its neighbors hear everything."""
-    heard: list[Piece] = []
+    heard: list[RequestOutput] = []
 
-    def failing(piece: Piece) -> None:
-        heard.append(piece)
+    def failing(output: RequestOutput) -> None:
+        heard.append(output)
         raise OSError("gone")
 
-    job = Job(prompts(5)[4], 20, GREEDY)
-    with engine(2) as found:
-        found.submit(job, failing)
-        assert answers(found, [job])[0].text == plain(job)
+    request = make_request(prompts(5)[4], 20, GREEDY)
+    with running_engine(2) as engine:
+        engine.submit(request, failing)
+        assert submit_all(engine, [request])[0].text == generate_alone(request)
         assert len(heard) == 1
-        assert found.load().finished == {"cancelled": 1, "length": 1}
-        assert found.load().running == 0
+        assert engine.stats().finished == {"cancelled": 1, "length": 1}
+        assert engine.stats().running == 0
 
 
 def test_counters_add_up() -> None:
     """What metrics say is what was done."""
-    jobs = mixed_jobs(12)
-    with engine(4) as found:
-        listeners = answers(found, jobs)
-        found.close(10)
-        load = found.load()
-    assert (load.slots, load.queue, load.running, load.waiting) == (4, 64, 0, 0)
-    assert load.prompt_tokens == sum(len(job.prompt) for job in jobs)
+    requests = mixed_requests(12)
+    with running_engine(4) as engine:
+        listeners = submit_all(engine, requests)
+        engine.close(10)
+        stats = engine.stats()
+    assert (stats.slots, stats.queue, stats.running, stats.waiting) == (4, 64, 0, 0)
+    assert stats.prompt_tokens == sum(len(request.prompt_token_ids) for request in requests)
     assert (
-        load.generated_tokens
-        == sum(listener.count for listener in listeners)
-        == sum(job.max_tokens for job in jobs)
+        stats.generated_tokens
+        == sum(listener.num_tokens for listener in listeners)
+        == sum(request.params.max_tokens for request in requests)
     )
-    assert load.finished == {"length": 12}
-    assert load.steps >= max(job.max_tokens for job in jobs)
+    assert stats.finished == {"length": 12}
+    assert stats.steps >= max(request.params.max_tokens for request in requests)
 
 
 def tensor_bytes() -> int:
     gc.collect()
     return sum(
-        found.untyped_storage().nbytes() for found in gc.get_objects() if type(found) is Tensor
+        tensor.untyped_storage().nbytes() for tensor in gc.get_objects() if type(tensor) is Tensor
     )
 
 
 def test_memory_does_not_grow() -> None:
     """After a hundred requests of every kind there are as many bytes in tensors as after ten."""
-    jobs = [
-        *mixed_jobs(10),
-        Job(
+    requests = [
+        *mixed_requests(10),
+        make_request(
             (1, 2, 3),
             5,
             Sampling(0.5, presence_penalty=1.0),
-            top=3,
-            prompt_scores=True,
+            logprobs=3,
+            prompt_logprobs=3,
             stop=("e",),
         ),
     ]
-    with engine(4) as found:
-        answers(found, jobs)
+    with running_engine(4) as engine:
+        submit_all(engine, requests)
         before, threads = tensor_bytes(), threading.active_count()
         for _ in range(9):
-            answers(found, jobs)
+            submit_all(engine, requests)
         assert tensor_bytes() <= before + 10_000
         assert threading.active_count() == threads
 
@@ -509,11 +555,13 @@ def test_slots_follow_the_memory() -> None:
     cpu = torch.device("cpu")
     one = slot_bytes(MODEL.config, torch.float32)
     assert one == 2 * 3 * 2 * CONTEXT * 16 * 4
-    assert fitting_slots(MODEL.config, torch.float32, cpu, most=32, memory_bytes=one * 5 + 1) == 5
-    assert fitting_slots(MODEL.config, torch.bfloat16, cpu, most=8, memory_bytes=one * 5) == 8
-    assert fitting_slots(MODEL.config, torch.float32, cpu, most=32) == 32
+    assert (
+        fitting_slots(MODEL.config, torch.float32, cpu, max_slots=32, memory_bytes=one * 5 + 1) == 5
+    )
+    assert fitting_slots(MODEL.config, torch.bfloat16, cpu, max_slots=8, memory_bytes=one * 5) == 8
+    assert fitting_slots(MODEL.config, torch.float32, cpu, max_slots=32) == 32
     with pytest.raises(GroundupError, match="one request of 96 tokens needs"):
-        fitting_slots(MODEL.config, torch.float32, cpu, most=8, memory_bytes=one - 1)
+        fitting_slots(MODEL.config, torch.float32, cpu, max_slots=8, memory_bytes=one - 1)
 
 
 def test_chunks_suit_the_model() -> None:
@@ -521,7 +569,7 @@ def test_chunks_suit_the_model() -> None:
     decides.
     """
     from groundup.model.presets import resolve
-    from groundup.recipe.tables import Model
+    from groundup.recipe import Model
 
     sizes = [
         chunk_tokens(resolve(Model(preset=name), 50_000, 10**9), "cpu")

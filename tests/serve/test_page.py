@@ -28,8 +28,7 @@ Visit = Callable[..., Any]
 @pytest.fixture(scope="module")
 def tuned(tiny_run: Path) -> Iterator[str]:
     """The URL of a server on the tiny run, whose model was tuned."""
-    from groundup.serve.server import running
-    from groundup.serve.serving import open_model
+    from groundup.serve.server import open_model, running
 
     with running(open_model(tiny_run, "", 4, 8, "cpu", "float32")) as url:
         yield url
@@ -38,8 +37,7 @@ def tuned(tiny_run: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def untuned(tiny_run: Path) -> Iterator[str]:
     """The URL of a server on the same run before it was tuned, behind a key."""
-    from groundup.serve.server import running
-    from groundup.serve.serving import open_model
+    from groundup.serve.server import open_model, running
 
     with running(open_model(tiny_run, "best", 4, 8, "cpu", "float32"), KEY) as url:
         yield url

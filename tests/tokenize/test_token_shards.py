@@ -12,7 +12,7 @@ import pytest
 from tests.helpers.hostile import HOSTILE
 from tests.helpers.refined import refined_run
 
-from groundup.artifacts.corpus import TRAIN, refined_shards
+from groundup.artifacts.corpus import refined_shards
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.artifacts.tokens import open_shard, token_type
 from groundup.errors import GroundupError
@@ -27,7 +27,7 @@ def test_a_shard_holds_its_kept_documents(tmp_path: Path) -> None:
     itself.
     """
     run = refined_run(tmp_path / "run", {"a.1": TEXTS})
-    (shard,) = refined_shards(run.store)
+    (shard,) = refined_shards(run.root)
     train_tokenizer(tmp_path, [shard], 300, 512)
     facts = tokenize_shard(tmp_path, shard, tmp_path)
     tokenizer = Tokenizer.load(tmp_path)
@@ -94,9 +94,9 @@ def test_ends_are_put_after_each_document() -> None:
 def test_verdicts_must_match_documents(tmp_path: Path) -> None:
     """A split of another length would shift every verdict."""
     run = refined_run(tmp_path, {"a.1": TEXTS})
-    (shard,) = refined_shards(run.store)
+    (shard,) = refined_shards(run.root)
     shard.split.chmod(0o644)
     for count in (3, len(TEXTS) + 1):
         np.save(shard.split, np.ones(count, np.uint8))
         with pytest.raises(GroundupError, match="--redo refine"):
-            list(shard.batches(["text"], TRAIN))
+            list(shard.batches(["text"], "train"))

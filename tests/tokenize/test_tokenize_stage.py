@@ -94,7 +94,7 @@ def test_workers_do_not_matter(tmp_path: Path) -> None:
 def test_the_sample_is_bounded_and_does_not_depend_on_shards(tmp_path: Path) -> None:
     """The same documents are chosen however they are spread; never more bytes than asked for."""
     run = refined_run(tmp_path, SHARDS)
-    shards = refined_shards(run.store)
+    shards = refined_shards(run.root)
     total = sum(map(text_bytes, shards))
     assert total == sum(
         len(text) for docs in SHARDS.values() for text, verdict in docs if verdict == 1
@@ -112,7 +112,7 @@ def test_nothing_to_train_on_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(GroundupError, match="no text is left"):
         tokenize(run)
     with pytest.raises(GroundupError, match="--redo refine"):
-        refined_shards(type(run.store)(tmp_path / "elsewhere"))
+        refined_shards(tmp_path / "elsewhere")
 
 
 # Versions of the steps → what they make of SHARDS. When this test fails, the output has changed:

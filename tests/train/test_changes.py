@@ -19,7 +19,7 @@ from tests.helpers.faulty import fresh
 from tests.helpers.token_run import plan, recipe, run_in, weights_digest, write_shards
 
 from groundup.artifacts.metrics import Metrics
-from groundup.recipe.tables import Recipe, load_recipe
+from groundup.recipe import Recipe, load_recipe
 from groundup.runtime.files import read_json
 from groundup.runtime.ledger import Ledger
 from groundup.schema import settings as table_of

@@ -24,7 +24,7 @@ from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import ExpensiveError, GroundupError, RecipeError
 from groundup.flow import plan_once
 from groundup.model.hf_io import load_model
-from groundup.recipe.tables import Recipe, Train, load_recipe
+from groundup.recipe import Recipe, Train, load_recipe
 from groundup.runtime.files import read_json
 from groundup.runtime.ledger import Ledger
 from groundup.runtime.run import LOCK, Run, write_lock

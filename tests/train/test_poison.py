@@ -13,7 +13,7 @@ from tests.helpers.refined import refined_run
 from tests.helpers.trained import WORDS
 
 from groundup.artifacts.document import DOCUMENT, TableWriter, document_id
-from groundup.recipe.tables import Model, Train
+from groundup.recipe import Model, Train
 from groundup.runtime.files import read_json
 from groundup.runtime.run import Run
 from groundup.tokenize.stage import run as tokenize

@@ -12,7 +12,7 @@ from tests.helpers.token_run import plan, recipe, run_in, write_shards
 
 from groundup.artifacts.metrics import Metrics
 from groundup.model.hf_io import load_model
-from groundup.recipe.tables import Recipe
+from groundup.recipe import Recipe
 from groundup.runtime.files import read_json
 from groundup.train import stage
 from groundup.train.hardware import Machine

@@ -20,7 +20,7 @@ from tests.helpers.token_run import (
 
 from groundup.artifacts.metrics import Metrics
 from groundup.errors import ExpensiveError, GroundupError
-from groundup.recipe.tables import Recipe, Train
+from groundup.recipe import Recipe, Train
 from groundup.runtime.files import read_json
 from groundup.runtime.ledger import Ledger
 from groundup.train import hardware as machines

@@ -13,7 +13,7 @@ from groundup.collect.stage import collect_tuning
 from groundup.collect.stage import run as collect
 from groundup.commands.tune import recipe_by_hand
 from groundup.errors import SourceError
-from groundup.recipe.tables import Recipe, overridden, recipe_from
+from groundup.recipe import Recipe, overridden, recipe_from
 from groundup.refine.stage import run as refine
 from groundup.report.figures import collected
 from groundup.runtime.run import Run, load_lock, write_lock

@@ -16,13 +16,12 @@ from tests.helpers.talking import CONTEXT, TUNE, Turns, talking_run, talks, turn
 
 from groundup.artifacts.document import Document, Reject
 from groundup.artifacts.tokenizer import Tokenizer
-from groundup.collect.files.streams import item_of
+from groundup.collect.files.streams import item_from_bytes
 from groundup.collect.readers.registry import read_item
 from groundup.collect.stage import collect_tuning
 from groundup.commands.tune import tune_by_hand
 from groundup.errors import GroundupError
-from groundup.recipe.source import Source
-from groundup.recipe.tables import Tune
+from groundup.recipe import Source, Tune
 from groundup.runtime.files import read_json
 from groundup.runtime.run import Run
 from groundup.tune.data import (
@@ -64,7 +63,9 @@ def write(path: Path, records: list[Any]) -> Path:
 
 
 def read(name: str, data: str, columns: tuple[str, ...] = ()) -> list[Document | Reject]:
-    return list(read_item(item_of(data.encode(), name), Source("x", "tuning", columns=columns)))
+    return list(
+        read_item(item_from_bytes(data.encode(), name), Source("x", "tuning", columns=columns))
+    )
 
 
 SAID = {"q": "Who?", "a": "Me."}

@@ -12,7 +12,7 @@ import pytest
 from groundup.commands.init import write_recipe
 from groundup.errors import RecipeError, SourceError
 from groundup.plan import make_plan
-from groundup.recipe.tables import Recipe, load_recipe
+from groundup.recipe import Recipe, load_recipe
 
 
 def recipe(folder: Path, *lines: str, overrides: tuple[str, ...] = ()) -> Recipe:

@@ -19,7 +19,7 @@ from groundup.artifacts.tokenizer import Tokenizer
 from groundup.commands.tune import describe, recipe_by_hand
 from groundup.errors import ExpensiveError, GroundupError
 from groundup.model.hf_io import load_model
-from groundup.recipe.tables import Tune, overridden
+from groundup.recipe import Tune, overridden
 from groundup.runtime.files import file_digest, read_json
 from groundup.runtime.run import Run, write_lock
 from groundup.tune.stage import run as tune

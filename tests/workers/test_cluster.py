@@ -22,9 +22,9 @@ from tests.helpers.ray_nodes import Nodes
 import groundup
 from groundup.errors import GroundupError
 from groundup.flow import opened, run_stage
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import load_recipe
 from groundup.runtime.workers import node
-from groundup.runtime.workers.ray import Cluster, shared_places
+from groundup.runtime.workers.ray import RayPool, shared_places
 
 # A filter that keeps every document. While the file `hold` is there, its workers wait; the first
 # one dies where `die` is.
@@ -231,7 +231,7 @@ def test_a_worker_and_a_node_that_die_cost_their_shards_only(
 
 def test_what_is_wrong_with_a_node_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Protects: each reason for which a machine must not take part, where no Ray is installed.
-    cluster = Cluster(
+    cluster = RayPool(
         "auto", tmp_path, {"the raw files in": tmp_path}, ("python", "groundup", "ftfy")
     )
     cluster.token = tmp_path / "seen-1"
@@ -277,7 +277,7 @@ def test_raw_files_the_cache_and_own_code_must_be_seen(
 )
 def test_an_address_that_leads_nowhere_is_one_line(address: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(GroundupError, match=said):
-        Cluster(address, tmp_path, {}, ()).start()
+        RayPool(address, tmp_path, {}, ()).start()
 
 
 def test_without_ray_the_line_names_the_extra(
@@ -286,4 +286,4 @@ def test_without_ray_the_line_names_the_extra(
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(GroundupError, match=r"groundup\[ray\]"):
-        Cluster("auto", tmp_path, {}, ()).start()
+        RayPool("auto", tmp_path, {}, ()).start()

@@ -1,44 +1,50 @@
-"""Which model of a run is meant. Reads train/best.json, the checkpoints' manifests and the view
-`tune`; writes nothing.
+"""Finds the models of a run: the checkpoints `RUN/train/checkpoints/step-NNNNNN/` and the tuned one.
+
+Every other module asks here which checkpoints exist. A checkpoint is an artifact: it is valid if
+its manifest parses and all its files have their recorded sizes (`load_artifact`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from groundup.errors import GroundupError
 from groundup.runtime.files import read_json
 from groundup.runtime.store import Artifact, Store, load_artifact
 
-
-def trained_on(root: Path, tokens: Artifact) -> None:
-    """Refuse tokens that the run's model was not trained on: what was held out of them may have
-    been learned.
-
-    Raises:
-        GroundupError: the split, the tokens or the tokenizer changed after training.
-    """
-    plan = read_json(root / "train" / "train.json")
-    inputs = plan.get("inputs", {}) if isinstance(plan, dict) else {}
-    files = tokens.manifest["files"]
-    present = {name for name in files if name.endswith(".npy") or name == "tokenizer.json"}
-    if present != set(inputs) or any(
-        files[name]["sha256"] != digest for name, digest in inputs.items()
-    ):
-        raise GroundupError(
-            f"{root}: the model was trained on other tokens than {tokens.path} holds; `groundup"
-            " run` brings both together"
-        )
+CHECKPOINTS = "train/checkpoints"
+# Where a training stands at a step; train/state.py writes it.
+STATE = "state.json"
 
 
-def init_from(root: Path) -> dict[str, str]:
-    """Return name and license of the model whose weights a run's training began with; nothing where
-    they were drawn.
-    """
-    plan = read_json(root / "train" / "train.json")
-    base = (plan.get("base") if isinstance(plan, dict) else None) or {}
-    return {name: str(base[name]) for name in ("name", "license") if name in base}
+def checkpoint_name(step: int) -> str:
+    """Return the name of a checkpoint's folder: `step-000250`."""
+    return f"step-{step:06d}"
+
+
+def list_checkpoints(root: Path) -> dict[int, Path]:
+    """Return the folder of each checkpoint by step, ascending; damaged ones too."""
+    folders = {
+        path.name.removeprefix("step-"): path for path in (root / CHECKPOINTS).glob("step-*")
+    }
+    return {int(name): folders[name] for name in sorted(filter(str.isdigit, folders), key=int)}
+
+
+def best_step(root: Path) -> int | None:
+    """Return the step of the lowest validation loss, None before it is known."""
+    best = read_json(root / "train" / "best.json")
+    return int(best["step"]) if isinstance(best, dict) else None
+
+
+def newest_state(root: Path) -> dict[str, Any] | None:
+    """Return the state.json of the newest checkpoint that has a readable one."""
+    for folder in reversed(list_checkpoints(root).values()):
+        state = read_json(folder / STATE)
+        if isinstance(state, dict):
+            return state
+    return None
 
 
 def find_checkpoint(root: Path, which: str = "best") -> Artifact:
@@ -47,30 +53,23 @@ def find_checkpoint(root: Path, which: str = "best") -> Artifact:
     Raises:
         GroundupError: the run has no such checkpoint, or it is damaged.
     """
-    folder = root / "train" / "checkpoints"
-    steps = {int(path.name[5:]): path for path in folder.glob("step-*") if path.name[5:].isdigit()}
-    if not steps:
+    folders = list_checkpoints(root)
+    if not folders:
         raise GroundupError(
             f"{root}: there is no checkpoint yet; `groundup run RECIPE --out {root} --until train`"
             " makes one"
         )
-    best = read_json(root / "train" / "best.json")
-    named = {
-        "last": max(steps),
-        "best": int(best["step"]) if isinstance(best, dict) else max(steps),
-    }
-    step = named.get(
-        which, int(which[5:]) if which.startswith("step-") and which[5:].isdigit() else -1
-    )
-    if step not in steps:
-        raise GroundupError(
-            f"{root}: there is no checkpoint {which}; there are"
-            f" {', '.join(f'step-{n}' for n in sorted(steps))}"
-        )
-    checkpoint = load_artifact(steps[step])
+    last, best = max(folders), best_step(root)
+    step: int | None = {"last": last, "best": last if best is None else best}.get(which)
+    if which.startswith("step-") and which[5:].isdigit():
+        step = int(which[5:])
+    if step not in folders:
+        known = ", ".join(f"step-{step}" for step in folders)
+        raise GroundupError(f"{root}: there is no checkpoint {which}; there are {known}")
+    checkpoint = load_artifact(folders[step])
     if checkpoint is None:
         raise GroundupError(
-            f"{steps[step]}: this checkpoint is damaged; run with --redo train, or choose another"
+            f"{folders[step]}: this checkpoint is damaged; run with --redo train, or choose another"
         )
     return checkpoint
 
@@ -81,7 +80,7 @@ class RunModel:
 
     Attributes:
         content: SHA-256 over its files, which enters the keys of what is made from it.
-        name: `step-N` or `tuned`.
+        name: `step-NNNNNN` or `tuned`.
     """
 
     path: Path
@@ -90,8 +89,7 @@ class RunModel:
 
 
 def find_model(root: Path, which: str = "") -> RunModel:
-    """Return the model that `tuned`, `best`, `last` or `step-N` names; "" is the tuned one if there
-    is one, else the best.
+    """Return the model that `tuned`, `best`, `last` or `step-N` names; "" prefers the tuned one.
 
     Raises:
         GroundupError: the run has no such model, or it is damaged.
@@ -105,3 +103,29 @@ def find_model(root: Path, which: str = "") -> RunModel:
         )
     checkpoint = find_checkpoint(root, which or "best")
     return RunModel(checkpoint.path, checkpoint.content, checkpoint.path.name)
+
+
+def trained_on(root: Path, tokens: Artifact) -> None:
+    """Refuse tokens that the run's model was not trained on.
+
+    Text that they hold out may have been in the training data.
+
+    Raises:
+        GroundupError: the split, the tokens or the tokenizer changed after training.
+    """
+    setup = read_json(root / "train" / "train.json")
+    inputs = setup.get("inputs", {}) if isinstance(setup, dict) else {}
+    files = tokens.manifest["files"]
+    present = {name for name in files if name.endswith(".npy") or name == "tokenizer.json"}
+    if present != set(inputs) or any(files[name]["sha256"] != inputs[name] for name in present):
+        raise GroundupError(
+            f"{root}: the model was trained on other tokens than {tokens.path} holds; `groundup"
+            " run` brings both together"
+        )
+
+
+def init_from(root: Path) -> dict[str, str]:
+    """Return name and license of the model whose weights training began with; empty if random."""
+    setup = read_json(root / "train" / "train.json")
+    base = (setup.get("base") if isinstance(setup, dict) else None) or {}
+    return {name: str(base[name]) for name in ("name", "license") if name in base}

@@ -1,23 +1,143 @@
-"""What the stage `refine` left for later stages: documents and verdicts, row by row. Reads the view
-`refine`; writes nothing.
+"""Reads the documents that the stage `refine` left: the one place where text meets its verdict.
+
+A refined shard `SOURCE.SHARD` is three files of the view `RUN/refine`, which later stages only
+ever see together:
+
+    documents/SOURCE.SHARD.parquet   every document that passed cleaning and filters
+    split/SOURCE.SHARD.npy           uint8, one a document: 0 dropped, 1 train, 2 validation
+    cuts/SOURCE.SHARD.npy            int64 [n, 3]: row, first byte, byte after the last (optional)
+
+Global steps such as deduplication write verdicts and cuts; they never rewrite documents. So a
+document as training reads it is its row with a verdict above 0, without the cuts:
+
+    for batch in kept_documents(root, ["id", "text"], split="train"):
+        ...
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from groundup.artifacts.cuts import Cuts
-from groundup.artifacts.document import read_batches
-from groundup.errors import GroundupError
-from groundup.runtime.store import Artifact, Store
+from groundup.artifacts.document import Row, read_batches
+from groundup.errors import GroundupError, StoreError
+from groundup.runtime.store import Store
+
+Array = npt.NDArray[Any]
+Split = Literal["train", "validation"]
 
 # Verdicts of the split.
 DROPPED, TRAIN, VALIDATION = 0, 1, 2
+VERDICTS: Mapping[Split, int] = {"train": TRAIN, "validation": VALIDATION}
+
+# Columns of a document that people look at.
+SHOWN = ("id", "text", "source", "origin", "record", "license", "language")
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Bytes that are cut out of the texts of one shard, such as lines that its source repeats.
+
+    Attributes:
+        rows: row of each cut among the documents, ascending (int64).
+        spans: int64 [n, 2], first byte of the text and the byte after the last.
+    """
+
+    rows: Array
+    spans: Array
+
+    @staticmethod
+    def load(path: Path | None) -> Cuts:
+        """Read a file of cuts; without a file nothing is cut."""
+        table = np.load(path) if path is not None and path.exists() else np.zeros((0, 3), np.int64)
+        return Cuts(np.ascontiguousarray(table[:, 0]), table[:, 1:])
+
+    def removed(self, documents: int) -> Array:
+        """Return the number of bytes that each of a shard's documents loses (int64)."""
+        sizes = self.spans[:, 1] - self.spans[:, 0]
+        return np.bincount(self.rows, sizes, documents).astype(np.int64)
+
+    def apply(self, batch: pa.RecordBatch, rows: Array) -> pa.RecordBatch:
+        """Return a batch with the cuts taken out of its column `text`, if it has one.
+
+        Args:
+            batch: documents of the shard.
+            rows: their rows in the shard, ascending.
+        """
+        column = batch.schema.get_field_index("text")
+        if column < 0 or not len(rows) or not len(self.rows):
+            return batch
+        near = slice(*np.searchsorted(self.rows, [rows[0], rows[-1] + 1]))
+        inside = np.isin(self.rows[near], rows)
+        if not inside.any():
+            return batch
+        texts = remove_spans(
+            batch.column(column),
+            np.searchsorted(rows, self.rows[near][inside]),
+            self.spans[near][inside],
+        )
+        return batch.set_column(column, batch.schema.field(column), texts)
+
+
+def remove_spans(texts: pa.StringArray, rows: Array, spans: Array) -> pa.StringArray:
+    """Return texts without some of their bytes.
+
+    Args:
+        texts: without nulls.
+        rows: the text of each span, ascending.
+        spans: int64 [n, 2], first byte of a text and the byte after the last; ascending, and
+            disjoint within a text.
+    """
+    # Imported here: it loads numba, and most shards have no cuts.
+    from groundup.artifacts.arrays import text_array, text_buffers
+
+    offsets, data = text_buffers(texts)
+    data = data[offsets[0] : offsets[-1]]
+    # +1 where a span begins and -1 where it ends: the running sum is 1 inside of spans.
+    edges = np.zeros(len(data) + 1, np.int8)
+    starts = offsets[rows] - offsets[0]
+    edges[starts + spans[:, 0]] += 1
+    edges[starts + spans[:, 1]] -= 1
+    removed = np.bincount(rows, spans[:, 1] - spans[:, 0], len(texts)).astype(np.int64)
+    kept = offsets - offsets[0] - np.concatenate([[0], np.cumsum(removed)])
+    return text_array(kept.astype(np.int32), data[np.cumsum(edges[:-1], dtype=np.int8) == 0])
+
+
+def read_rows(
+    documents: Path,
+    cuts: Path | None = None,
+    columns: Sequence[str] | None = None,
+    chosen: Array | None = None,
+) -> Iterator[tuple[Array, pa.RecordBatch]]:
+    """Yield rows of a file of documents with their row numbers, one row group at a time.
+
+    Args:
+        cuts: file of what is cut out of the texts.
+        columns: of the document schema; None for all.
+        chosen: mask of the rows to read; a row group without any of them is not read.
+    """
+    removed, begin = Cuts.load(cuts), 0
+    with pq.ParquetFile(documents) as file:
+        for group in range(file.num_row_groups):
+            begin, first = begin + file.metadata.row_group(group).num_rows, begin
+            rows = np.arange(first, begin)
+            if chosen is not None:
+                rows = rows[chosen[first:begin]]
+            if not len(rows):
+                continue
+            table = file.read_row_group(group, columns=None if columns is None else list(columns))
+            (batch,) = table.combine_chunks().to_batches()
+            if len(rows) < len(batch):
+                batch = batch.take(pa.array(rows - first))
+            yield rows, removed.apply(batch, rows)
 
 
 @dataclass(frozen=True)
@@ -25,100 +145,141 @@ class RefinedShard:
     """One shard of refined documents.
 
     Attributes:
+        folder: the view, `RUN/refine`.
         name: `SOURCE.SHARD`.
-        documents: Parquet file of the documents that passed cleaning and filters.
-        split: one uint8 a document: 0 on a list of what is dropped, 1 train, 2 validation.
-        documents_digest, split_digest: SHA-256 of the two files.
-        cuts: file of what is cut out of the texts, if anything is.
-        cuts_digest: its SHA-256, "" without one.
+        digests: SHA-256 of the files by role: documents, split, and cuts if the shard has any.
     """
 
+    folder: Path
     name: str
-    documents: Path
-    split: Path
-    documents_digest: str
-    split_digest: str
-    cuts: Path | None = None
-    cuts_digest: str = ""
-
-    @property
-    def inputs(self) -> dict[str, str]:
-        """What a step that reads the texts has in its key; without cuts it is the same as without a
-        list of lines.
-        """
-        digests = {"documents": self.documents_digest, "split": self.split_digest}
-        return digests | ({"cuts": self.cuts_digest} if self.cuts_digest else {})
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def source(self) -> str:
         """Name of the source that the shard belongs to."""
         return self.name.rpartition(".")[0]
 
+    @property
+    def documents(self) -> Path:
+        """Parquet file of the documents that passed cleaning and filters."""
+        return self.folder / "documents" / f"{self.name}.parquet"
+
+    @property
+    def split(self) -> Path:
+        """File of verdicts."""
+        return self.folder / "split" / f"{self.name}.npy"
+
+    @property
+    def cuts(self) -> Path:
+        """File of cuts; it exists if anything is cut."""
+        return self.folder / "cuts" / f"{self.name}.npy"
+
+    def verdicts(self) -> Array:
+        """Read the verdict of each document (uint8)."""
+        return np.load(self.split, allow_pickle=False)
+
     def batches(
-        self, columns: Sequence[str], verdict: int | None = None
+        self, columns: Sequence[str] | None = None, split: Split | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Yield kept documents in order, those of one verdict or all; without a choice, with a
-        column `split`.
+        """Yield the kept documents in order, one row group at a time.
+
+        Args:
+            columns: of the document schema, and `split` (uint8, the verdict); None for all but it.
+            split: only train or only validation.
 
         Raises:
-            GroundupError: the two files do not belong together.
+            GroundupError: the verdicts are those of other documents.
         """
-        split, cuts = np.load(self.split), Cuts.load(self.cuts)
-        row = 0
-        for whole in read_batches([self.documents], columns):
-            batch = cuts.apply(whole, np.arange(row, row + whole.num_rows))
-            part = split[row : row + batch.num_rows]
-            row += batch.num_rows
-            if len(part) != batch.num_rows:
-                break
-            keep = part == verdict if verdict is not None else part > 0
-            if verdict is None:
-                batch = batch.append_column("split", pa.array(part))
-            yield batch.filter(pa.array(keep))
-        if row != len(split):
+        verdicts = self.verdicts()
+        with pq.ParquetFile(self.documents) as file:
+            count = file.metadata.num_rows
+        if count != len(verdicts):
             raise GroundupError(
-                f"{self.split}: holds {len(split)} verdicts, {self.documents} other documents; run"
-                " with --redo refine"
+                f"{self.split}: holds {len(verdicts)} verdicts for the {count} documents of"
+                f" {self.documents}; run with --redo refine"
             )
+        chosen = verdicts != DROPPED if split is None else verdicts == VERDICTS[split]
+        stored = None if columns is None else [name for name in columns if name != "split"]
+        for rows, batch in read_rows(self.documents, self.cuts, stored, chosen):
+            if columns is None or "split" not in columns:
+                yield batch
+            else:
+                yield batch.append_column("split", pa.array(verdicts[rows]))
 
 
-def refined_shards(store: Store) -> list[RefinedShard]:
-    """Return the shards of the view `refine`, ordered by source and name.
+def refined_shards(root: Path) -> list[RefinedShard]:
+    """Return the refined shards of a run, in the order in which they were collected.
 
     Raises:
-        GroundupError: refine has not run, or its artifacts are gone.
+        StoreError: the run has no refine stage yet, or it is damaged.
     """
-    view = store.view("refine")
-    entries = view.manifest["artefacts"] if view is not None else []
-    artifacts = [store.artifact(entry) for entry in entries]
-    shards = [a for a in artifacts if a is not None and a.step == "refine/shard"]
-    split = next((a for a in artifacts if a is not None and a.step == "refine/split"), None)
-    lines = next((a for a in artifacts if a is not None and a.step == "refine/lines"), None)
-    if split is None or None in artifacts:
-        raise GroundupError(f"{store.root}: refined documents are missing; run with --redo refine")
-    found = []
-    for shard in sorted(shards, key=lambda a: a.name.rpartition(".")[::2]):
-        verdicts = f"split/{shard.name}.npy"
-        documents_digest = shard.manifest["files"]["documents.parquet"]["sha256"]
-        split_digest = split.manifest["files"][verdicts]["sha256"]
-        paths = shard.path / "documents.parquet", split.path / verdicts
-        found.append(
-            RefinedShard(
-                shard.name,
-                *paths,
-                documents_digest,
-                split_digest,
-                *_cuts(lines, f"cuts/{shard.name}.npy"),
-            )
+    view = Store(root).view("refine")
+    if view is None:
+        raise StoreError(
+            f"{root / 'refine'}: missing or damaged; `groundup run` builds it, with --redo refine"
+            " if it stays damaged"
         )
-    return found
+    files = view.manifest["files"]
+    shards = []
+    for entry in view.manifest["artefacts"]:
+        if entry["step"] == "refine/shard":
+            shard = RefinedShard(view.path, entry["name"])
+            roles = {"documents": shard.documents, "split": shard.split, "cuts": shard.cuts}
+            names = {role: path.relative_to(view.path).as_posix() for role, path in roles.items()}
+            digests = {role: files[name]["sha256"] for role, name in names.items() if name in files}
+            shards.append(RefinedShard(view.path, shard.name, digests))
+    return shards
 
 
-def _cuts(lines: Artifact | None, name: str) -> tuple[Path | None, str]:
-    """Return the file of a shard's cuts and its digest."""
-    files = lines.manifest["files"] if lines is not None else {}
-    return (
-        (lines.path / name, files[name]["sha256"])
-        if lines is not None and name in files
-        else (None, "")
-    )
+def kept_documents(
+    root: Path, columns: Sequence[str] | None = None, split: Split | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Yield the kept documents of a run in order, one row group at a time.
+
+    Args:
+        root: the run directory.
+        columns: of the document schema; None for all.
+        split: only train or only validation.
+
+    Raises:
+        StoreError: the run has no refine stage yet, or it is damaged.
+    """
+    for shard in refined_shards(root):
+        yield from shard.batches(columns, split)
+
+
+def find_documents(
+    paths: Iterable[Path], ids: Collection[str], columns: Sequence[str] = SHOWN
+) -> dict[str, Row]:
+    """Return documents by id, with the cuts of their shard; an id that no file holds is left out.
+
+    Args:
+        paths: files in `documents/` of the view collect or refine.
+        ids: ids to look for.
+        columns: `id` and others of the document schema. Of texts only the row groups are read
+            that hold one of the documents.
+    """
+    missing, documents = set(ids), dict[str, Row]()
+    for path in paths:
+        if not missing:
+            break
+        values = pa.array(sorted(missing), pa.string())
+        masks = [pc.is_in(batch.column("id"), values) for batch in read_batches([path], ["id"])]
+        if any(pc.any(mask).as_py() for mask in masks):
+            chosen = np.concatenate([mask.to_numpy(zero_copy_only=False) for mask in masks])
+            # The view collect has no cuts.
+            cuts = path.parent.parent / "cuts" / f"{path.stem}.npy"
+            for _, batch in read_rows(path, cuts, columns, chosen):
+                documents |= {row["id"]: row for row in batch.to_pylist()}
+            missing -= documents.keys()
+    return documents
+
+
+def tables(root: Path, folder: str, source: str | None = None) -> list[Path]:
+    """Return the Parquet files of a folder of a view, such as `collect/dropped`, in order.
+
+    Args:
+        source: only the shards of this source; lists of all sources are left out then.
+    """
+    paths = sorted((root / folder).glob("*.parquet"))
+    return [path for path in paths if source in (None, path.stem.rpartition(".")[0])]

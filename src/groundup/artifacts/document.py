@@ -6,12 +6,14 @@ Reads nothing; writes Parquet parts with the schemas below.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 KINDS = ("books", "wikipedia", "web", "code", "conversations", "text")
@@ -59,6 +61,8 @@ ROW_GROUP_BYTES = 8 << 20
 MAX_DOCUMENT_BYTES = 64 << 20
 
 Turn = dict[str, str]
+# A row of a table as a dictionary.
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,3 +172,17 @@ def read_batches(
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group, columns=list(columns) if columns else None)
                 yield from table.combine_chunks().to_batches()
+
+
+def matching(
+    paths: Iterable[Path],
+    column: str,
+    values: Collection[str],
+    columns: Sequence[str] | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows whose `column` is one of `values`, in order, one row group at a time."""
+    wanted = pa.array(sorted(values), pa.string())
+    for batch in read_batches(paths, columns):
+        rows = batch.filter(pc.is_in(batch.column(column), wanted))
+        if len(rows):
+            yield rows

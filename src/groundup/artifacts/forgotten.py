@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from groundup.artifacts.checkpoints import list_checkpoints
 from groundup.errors import StoreError
 from groundup.runtime.files import read_json, write_json
 
@@ -75,8 +76,7 @@ class Entry:
         if not self.seen or self.seen["training"] != training_key(root) or self.seen["times"] == 0:
             return []
         first = self.seen["steps"][0] if self.seen["steps"] else 0
-        names = sorted(path.name for path in (root / "train" / "checkpoints").glob("step-*"))
-        return [name for name in names if name[5:].isdigit() and int(name[5:]) > first]
+        return [path.name for step, path in list_checkpoints(root).items() if step > first]
 
 
 def training_key(root: Path) -> str:

@@ -19,7 +19,7 @@ from groundup.artifacts.tokenizer import FILE
 from groundup.errors import GroundupError, RecipeError
 from groundup.model.config import ModelConfig
 from groundup.model.hf_io import CONFIG, check_weights, read_config, weight_files
-from groundup.recipe.tables import Recipe
+from groundup.recipe import Recipe
 from groundup.runtime.files import content_digest, file_digest
 from groundup.runtime.run import LOCK, load_lock
 

@@ -4,12 +4,16 @@ Reads shards.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from groundup.artifacts.document import read_batches
 from groundup.errors import GroundupError
 
 # Ids that are checked at a time.
@@ -50,3 +54,13 @@ def open_shard(path: Path, vocab_size: int, check_ids: bool = True) -> Tokens:
     if largest >= vocab_size:
         raise GroundupError(f"{path}: token id {largest} is outside the vocabulary of {vocab_size}")
     return tokens
+
+
+def train_lengths(index: Path) -> Counter[str]:
+    """Return the number of training tokens of each shard, from the index of the tokens."""
+    lengths: Counter[str] = Counter()
+    for batch in read_batches([index], ["shard", "split", "length"]):
+        train = pa.Table.from_batches([batch]).filter(pc.equal(batch.column("split"), "train"))
+        for row in train.group_by("shard").aggregate([("length", "sum")]).to_pylist():
+            lengths[row["shard"]] += row["length_sum"]
+    return lengths

@@ -27,7 +27,7 @@ _CONTROL = bytes(sorted(set(range(32)) - {7, 8, 9, 10, 11, 12, 13, 14, 15, 26, 2
 SAMPLE = 1 << 16
 
 
-def marked(data: bytes) -> str | None:
+def bom_encoding(data: bytes) -> str | None:
     """Return the encoding that a byte order mark at the start of `data` names, if there is one."""
     return next((name for mark, name in _MARKS if data.startswith(mark)), None)
 
@@ -37,13 +37,13 @@ def is_binary(head: bytes) -> bool:
     knows.
     """
     head = head[:8192]
-    if not head or marked(head) or _wide(head):
+    if not head or bom_encoding(head) or _wide(head):
         return False
     controls = len(head) - len(head.translate(None, _CONTROL))
     return b"\0" in head or controls > len(head) // 50
 
 
-def without_controls(data: bytes) -> bytes:
+def strip_controls(data: bytes) -> bytes:
     """Return the bytes of a text without those that no text holds, where damage left some."""
     return data.translate(None, _CONTROL) if is_binary(data) else data
 
@@ -73,13 +73,13 @@ def _wide(head: bytes) -> str | None:
     )
 
 
-def guess(data: bytes, declared: str = "") -> str:
+def detect_encoding(data: bytes, declared: str = "") -> str:
     """Return the name of the encoding of `data`; it decodes with `errors="replace"` at worst.
 
     A mark wins, then UTF-8 (no other encoding passes as it by chance), then `declared` if it
     decodes, then what chardet says.
     """
-    mark = marked(data)
+    mark = bom_encoding(data)
     if mark is not None:
         return mark
     wide = _wide(data)
@@ -92,7 +92,7 @@ def guess(data: bytes, declared: str = "") -> str:
     return _detect(data)
 
 
-def errors_of(encoding: str) -> str:
+def decode_errors(encoding: str) -> str:
     """Return how what cannot be decoded is kept: as escaped bytes for `mend`, where an encoding has
     single bytes.
     """
@@ -164,11 +164,11 @@ def decode(data: bytes, declared: str = "") -> str:
     """
     if is_binary(data):
         raise DamagedError("binary", "it holds bytes that no text holds")
-    text = data.decode(guess(data, declared), "replace")
+    text = data.decode(detect_encoding(data, declared), "replace")
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
-def mend(text: str) -> str:
+def repair_text(text: str) -> str:
     """Return text that UTF-8 can hold: escaped bytes read as Windows-1252, split surrogates joined,
     lone ones replaced.
     """

@@ -14,7 +14,13 @@ from typing import Any
 
 from groundup.artifacts.document import Reject
 from groundup.collect.files.archives import open_items
-from groundup.collect.files.formats import ADVICE, UNREADABLE, format_of, text_head, wikitext_share
+from groundup.collect.files.formats import (
+    ADVICE,
+    UNREADABLE,
+    detect_format,
+    text_head,
+    wikitext_share,
+)
 from groundup.collect.files.globs import Selection
 from groundup.collect.files.streams import DamagedError, Item
 from groundup.collect.licenses import is_license_file
@@ -74,7 +80,7 @@ _TOLD = {
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
+class Detection:
     """What a file seems to be: its kind of source (None when it says nothing), its format, and the
     sign that told.
 
@@ -92,7 +98,7 @@ class Guess:
         return self.kind is not None or self.form in ("text", "xml")
 
 
-def guess(path: Path, name: str = "") -> Guess:
+def detect_kind(path: Path, name: str = "") -> Detection:
     """Return what a file seems to be; an archive is what most of its members are.
 
     Args:
@@ -100,7 +106,7 @@ def guess(path: Path, name: str = "") -> Guess:
         name: its path below the folder that is looked at, whose words may decide.
     """
     name = name or path.name
-    votes: Counter[Guess] = Counter()
+    votes: Counter[Detection] = Counter()
     try:
         with path.open("rb") as file:
             for item in islice(
@@ -110,16 +116,16 @@ def guess(path: Path, name: str = "") -> Guess:
                     (
                         guess_item(item)
                         if isinstance(item, Item)
-                        else Guess(None, "refused", f"archives: {item.reason}")
+                        else Detection(None, "refused", f"archives: {item.reason}")
                     )
                 ] += 1
     except (OSError, DamagedError) as error:
         why = error.reason if isinstance(error, DamagedError) else error.strerror
-        return Guess(None, "unreadable", f"files that cannot be opened ({why})")
+        return Detection(None, "unreadable", f"files that cannot be opened ({why})")
     return _elected(votes)
 
 
-def _elected(votes: Counter[Guess]) -> Guess:
+def _elected(votes: Counter[Detection]) -> Detection:
     """Return the guess of the commonest kind; a source tree is code, whatever data lies in it."""
     kinds: Counter[str] = Counter()
     for one, count in votes.items():
@@ -129,7 +135,7 @@ def _elected(votes: Counter[Guess]) -> Guess:
         return min(
             votes,
             key=lambda one: (-votes[one], one.form),
-            default=Guess(None, "empty", "archives with nothing in them"),
+            default=Detection(None, "empty", "archives with nothing in them"),
         )
     kind = (
         "code"
@@ -139,27 +145,27 @@ def _elected(votes: Counter[Guess]) -> Guess:
     return next(one for one, _ in votes.most_common() if one.kind == kind)
 
 
-def guess_item(item: Item) -> Guess:
+def guess_item(item: Item) -> Detection:
     """Return what a file, or a member of an archive, seems to be."""
-    form = format_of(item.name, item.head)
+    form = detect_format(item.name, item.head)
     if form in _TOLD:
-        return Guess(_TOLD[form][0], form, _TOLD[form][1])
+        return Detection(_TOLD[form][0], form, _TOLD[form][1])
     if form in ("feed", "xml"):
         return _guess_xml(item, form)
     if form in UNREADABLE or form == "empty":
-        return Guess(None, form, _unread(form))
+        return Detection(None, form, _unread(form))
     if form in FORMATS:
         return _guess_records(item, form)
     return _guess_text(item)
 
 
-def _guess_xml(item: Item, form: str) -> Guess:
+def _guess_xml(item: Item, form: str) -> Detection:
     if _EVALUATION_NAME.search(_words(item.origin)):
-        return Guess("evaluation", form, "evaluation items")
+        return Detection("evaluation", form, "evaluation items")
     return (
-        Guess("web", form, "feeds")
+        Detection("web", form, "feeds")
         if form == "feed"
-        else Guess(None, form, "XML of a sort that is not known")
+        else Detection(None, form, "XML of a sort that is not known")
     )
 
 
@@ -169,31 +175,33 @@ def _unread(form: str) -> str:
     return f"{name} ({ADVICE[form]})" if form in ADVICE else name
 
 
-def _guess_records(item: Item, form: str) -> Guess:
+def _guess_records(item: Item, form: str) -> Detection:
     records = [
         record
         for _, record in islice(_safely(read_records(item, form)), 3)
         if not isinstance(record, Reject)
     ]
     if not records:
-        return Guess(None, form, f"{form} without a record that can be read")
+        return Detection(None, form, f"{form} without a record that can be read")
     first = records[0] if isinstance(records[0], Mapping) else {}
     keys, texts = {str(key).lower() for key in first}, first_text(first, TEXT_KEYS) is not None
     if any(need <= keys for need in _EVALUATION_KEYS) or (
         _EVALUATION_NAME.search(_words(item.origin)) and not (texts and _has_address(first))
     ):
-        return Guess("evaluation", form, "evaluation items")
+        return Detection("evaluation", form, "evaluation items")
     if all(find_turns(record) or is_row(record) for record in records):
-        return Guess("conversations", form, "turns by speaker")
+        return Detection("conversations", form, "turns by speaker")
     if len(keys & DATASET_KEYS) > 1 and first_text(first, ("content", "code", "text")):
-        return Guess("code", form, "source files as records")
+        return Detection("code", form, "source files as records")
     if texts:
-        return Guess(
+        return Detection(
             hint(item.origin) or ("web" if _has_address(first) else "text"),
             form,
             "records with a text",
         )
-    return Guess(None, form, f"{form} without a text under a name that is known (text, content, …)")
+    return Detection(
+        None, form, f"{form} without a text under a name that is known (text, content, …)"
+    )
 
 
 def _has_address(record: Mapping[Any, Any]) -> bool:
@@ -213,28 +221,28 @@ def _safely(records: Iterable[Any]) -> Iterable[Any]:
         return
 
 
-def _guess_text(item: Item) -> Guess:  # noqa: PLR0911 - a table of cases
+def _guess_text(item: Item) -> Detection:  # noqa: PLR0911 - a table of cases
     language = language_of(item.name, item.head)
     if language and language not in DOCS:
-        return Guess("code", "text", f"source code in {language}")
+        return Detection("code", "text", f"source code in {language}")
     if (
         is_license_file(item.name)
         or _NEUTRAL.fullmatch(item.name)
         or language in ("markdown", "rst")
     ):
-        return Guess(None, "text", _NOTES)
+        return Detection(None, "text", _NOTES)
     head = text_head(item.head)
     if is_irc(head):
-        return Guess("conversations", "text", "IRC logs")
+        return Detection("conversations", "text", "IRC logs")
     if _EVALUATION_NAME.search(_words(item.origin)):
-        return Guess("evaluation", "text", "evaluation items")
+        return Detection("evaluation", "text", "evaluation items")
     if _GUTENBERG.search(head):
-        return Guess("books", "text", "Project Gutenberg books")
+        return Detection("books", "text", "Project Gutenberg books")
     if wikitext_share(head) >= _WIKITEXT_SHARE:
-        return Guess("wikipedia", "text", "pages of wikitext")
+        return Detection("wikipedia", "text", "pages of wikitext")
     if len(item.head) > _BOOK_BYTES and margin_of(head):
-        return Guess(hint(item.origin) or "books", "text", "long plain text with wrapped lines")
-    return Guess(hint(item.origin) or "text", "text", "plain text")
+        return Detection(hint(item.origin) or "books", "text", "long plain text with wrapped lines")
+    return Detection(hint(item.origin) or "text", "text", "plain text")
 
 
 def hint(path: str) -> str | None:

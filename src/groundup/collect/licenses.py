@@ -62,7 +62,7 @@ _MARKERS = frozenset(
 LICENSE_BYTES = 1 << 16
 
 
-def license_of(text: str) -> str:
+def detect_license(text: str) -> str:
     """Return the SPDX name of the licence that a text grants, or "" when it is none that is known."""
     flat = re.sub(r"[ \t]+", " ", re.sub(r"\n[ \t#*/]*(?=\S)", "\n", text[:LICENSE_BYTES].lower()))
     lines, joined = flat, flat.replace("\n", " ")
@@ -104,7 +104,7 @@ def _above(folder: str) -> list[str]:
     return ["/".join(parts[:n]) for n in range(len(parts))]
 
 
-def root_of(path: str, roots: frozenset[str]) -> str:
+def project_root(path: str, roots: frozenset[str]) -> str:
     """Return the project root that a path lies in; without one, its first folder."""
     for folder in [*_above(path.rpartition("/")[0]), path.rpartition("/")[0]]:
         if folder in roots:
@@ -123,7 +123,7 @@ def project_licenses(paths: Sequence[str], licenses: Mapping[str, str]) -> dict[
     roots = project_roots(paths) | _packages(licenses)
     found = dict.fromkeys(sorted(roots), "")
     for path in sorted(licenses, key=lambda path: (path.count("/"), path)):
-        root = root_of(path, roots)
+        root = project_root(path, roots)
         if licenses[path] and not found.get(root):
             found[root] = licenses[path]
     return found

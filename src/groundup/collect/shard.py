@@ -19,21 +19,21 @@ from groundup.artifacts.document import (
     document_id,
 )
 from groundup.artifacts.forgotten import REASON
-from groundup.collect.charset import mend
+from groundup.collect.charset import repair_text
 from groundup.collect.digests import Known
 from groundup.collect.files.archives import Refused, open_items
 from groundup.collect.files.globs import Selection
 from groundup.collect.files.streams import DamagedError, Item, read_all
 from groundup.collect.licenses import (
     archive_project,
+    detect_license,
     is_license_file,
-    license_of,
     project_licenses,
-    root_of,
+    project_root,
 )
 from groundup.collect.readers.registry import Reader, read_item
 from groundup.collect.readers.user import own_reader
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 from groundup.runtime.store import Facts
 
 MAX_DETAIL = 300
@@ -54,7 +54,7 @@ class Output:
         """Write a document, or the reason why there is none."""
         if (origin, found.record) in self.forgotten:
             found = Reject(REASON, found.record)
-        text = mend(found.text) if isinstance(found, Document) else ""
+        text = repair_text(found.text) if isinstance(found, Document) else ""
         size = len(text) if text.isascii() else len(text.encode())
         if isinstance(found, Reject):
             self.drop(origin, found)
@@ -67,7 +67,7 @@ class Output:
 
     def _row(self, origin: str, found: Document, text: str) -> dict[str, object]:
         turns = (
-            [{key: mend(value) for key, value in turn.items()} for turn in found.turns]
+            [{key: repair_text(value) for key, value in turn.items()} for turn in found.turns]
             if found.turns
             else None
         )
@@ -78,9 +78,9 @@ class Output:
             "source": self.source.name,
             "origin": origin,
             "record": found.record,
-            "group": f"{self.source.kind}:{mend(found.group or origin)}",
-            "license": mend(found.license) or self.source.license,
-            "language": mend(found.language),
+            "group": f"{self.source.kind}:{repair_text(found.group or origin)}",
+            "license": repair_text(found.license) or self.source.license,
+            "language": repair_text(found.language),
             "turns": turns,
         }
 
@@ -96,7 +96,7 @@ class Output:
                 "reason": reject.reason,
                 "score": None,
                 "duplicate_of": None,
-                "detail": mend(reject.detail)[:MAX_DETAIL],
+                "detail": repair_text(reject.detail)[:MAX_DETAIL],
             }
         )
 
@@ -185,7 +185,7 @@ def _placed(item: Item, projects: Mapping[str, str]) -> Item:
     """Return the item with its project and the project's license."""
     archive, bang, _ = item.origin.rpartition("!/")
     roots = frozenset(projects)
-    root = root_of(item.origin, roots)
+    root = project_root(item.origin, roots)
     project = archive_project(archive.partition("!/")[0]) if bang else root.rpartition("/")[2]
     return replace(item, project=project, license=projects.get(root, ""))
 
@@ -208,6 +208,6 @@ def _archive_projects(known: Known, file: IO[bytes], source: Source) -> dict[str
 
 def _license(item: Item) -> str:
     try:
-        return license_of(read_all(item.stream, 1 << 20).decode("utf-8", "replace"))
+        return detect_license(read_all(item.stream, 1 << 20).decode("utf-8", "replace"))
     except DamagedError:
         return ""

@@ -10,7 +10,7 @@ from pathlib import Path
 from groundup.collect.files.globs import Selection
 from groundup.collect.scrape.scrape import SCHEME, ahead
 from groundup.collect.sources import list_source
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 from groundup.runtime.fetch.cache import cached, filename_of
 from groundup.runtime.fetch.download import announced
 from groundup.runtime.fetch.remote import select, total

@@ -15,7 +15,7 @@ from groundup.collect.files.archives import Refused, printable_name
 from groundup.collect.files.globs import Selection, has_pattern, translate
 from groundup.collect.scrape.scrape import SCHEME, scrape
 from groundup.errors import SourceError
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 from groundup.runtime.fetch.cache import fetch
 from groundup.runtime.fetch.remote import bring_all, select
 from groundup.runtime.fetch.resolve import FAR, place_of

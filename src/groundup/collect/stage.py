@@ -21,8 +21,7 @@ from groundup.collect.shard import Output, collect_shard, facts
 from groundup.collect.sharding import Shard, cut
 from groundup.collect.sources import Listing, RawFile, list_source
 from groundup.errors import SourceError, StoreError
-from groundup.recipe.source import TUNING, Source
-from groundup.recipe.tables import all_sources
+from groundup.recipe import TUNING, Source, all_sources
 from groundup.runtime.job import Job
 from groundup.runtime.progress import say
 from groundup.runtime.run import Run, pinned_places, write_lock
@@ -192,7 +191,7 @@ def _projects(source: Source, known: Sequence[Known]) -> dict[str, str]:
     for one in known:
         if licenses.is_license_file(one.file.origin):
             with one.file.path.open("rb") as file:
-                found[one.file.origin] = licenses.license_of(
+                found[one.file.origin] = licenses.detect_license(
                     file.read(licenses.LICENSE_BYTES).decode("utf-8", "replace")
                 )
     return licenses.project_licenses([one.file.origin for one in known], found)
@@ -200,7 +199,7 @@ def _projects(source: Source, known: Sequence[Known]) -> dict[str, str]:
 
 def _projects_of(shard: Shard, projects: Mapping[str, str]) -> dict[str, str]:
     roots = frozenset(projects)
-    here = {licenses.root_of(file.origin, roots) for file in shard.files}
+    here = {licenses.project_root(file.origin, roots) for file in shard.files}
     return {root: projects[root] for root in sorted(here) if root in projects}
 
 

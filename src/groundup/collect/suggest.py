@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from groundup.collect.detect import Guess, guess
+from groundup.collect.detect import Detection, detect_kind
 from groundup.collect.licenses import project_roots
 from groundup.collect.sources import RawFile, list_source
 from groundup.errors import SourceError
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 # So many files of one suffix in one folder, all alike, speak for the rest of them.
 SAMPLE_FILES = 20
@@ -31,7 +31,7 @@ MAX_SOURCES = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SuggestedSource:
     """A source that `init` proposes.
 
     Attributes:
@@ -59,7 +59,7 @@ class Found:
 class _File:
     origin: str
     size: int
-    guess: Guess
+    guess: Detection
 
     @property
     def suffix(self) -> str:
@@ -83,7 +83,7 @@ class _Folder:
         ]
 
 
-def survey(folder: Path, own: str = "") -> list[Found]:
+def suggest_sources(folder: Path, own: str = "") -> list[SuggestedSource]:
     """Return sources for everything below a folder (hidden files and the file `own` aside), in the
     order of their paths.
 
@@ -105,15 +105,15 @@ def _guessed(files: Sequence[RawFile], top: str) -> list[_File]:
     """Guess every file below a folder called `top`, but for those whose neighbors of the same
     suffix all agree.
     """
-    seen: dict[tuple[str, str], Counter[Guess]] = {}
+    seen: dict[tuple[str, str], Counter[Detection]] = {}
     out = []
     for file in files:
-        bare = _File(file.origin, file.size, Guess(None, "", ""))
+        bare = _File(file.origin, file.size, Detection(None, "", ""))
         votes = seen.setdefault((file.origin.rpartition("/")[0], bare.suffix), Counter())
         if len(votes) == 1 and votes.total() >= SAMPLE_FILES:
             one = next(iter(votes))
         else:
-            one = guess(file.path, f"{top}/{file.origin}")
+            one = detect_kind(file.path, f"{top}/{file.origin}")
             votes[one] += 1
         out.append(replace(bare, guess=one))
     return out
@@ -129,7 +129,7 @@ def _tree(files: Sequence[_File]) -> _Folder:
     return top
 
 
-def _decide(folder: _Folder, projects: frozenset[str]) -> list[Found]:
+def _decide(folder: _Folder, projects: frozenset[str]) -> list[SuggestedSource]:
     """Return the sources of a folder: one if it is of one kind, else those of its parts."""
     files = folder.all()
     if not files:
@@ -175,7 +175,7 @@ def _votes(files: Sequence[_File]) -> tuple[Counter[str], Counter[str]]:
     return counts, sizes
 
 
-def _divided(files: Sequence[_File], path: str) -> Iterator[Found]:
+def _divided(files: Sequence[_File], path: str) -> Iterator[SuggestedSource]:
     """Yield one source a kind for files of several kinds, told apart by suffix; a suffix goes where
     most of its bytes are.
     """
@@ -222,7 +222,9 @@ def _patterns(suffixes: Sequence[str], files: Sequence[_File]) -> list[str]:
     return patterns
 
 
-def _found(kind: str, path: str, files: Sequence[_File], include: tuple[str, ...] = ()) -> Found:
+def _found(
+    kind: str, path: str, files: Sequence[_File], include: tuple[str, ...] = ()
+) -> SuggestedSource:
     mine = [
         file.guess
         for file in files
@@ -235,7 +237,7 @@ def _found(kind: str, path: str, files: Sequence[_File], include: tuple[str, ...
         *([f"{others:,} of other kinds"] if others else []),
         *(f"not read: {why}" for why in _whys(unread, 6)),
     ]
-    return Found(
+    return SuggestedSource(
         kind,
         path,
         len(files),
@@ -247,16 +249,16 @@ def _found(kind: str, path: str, files: Sequence[_File], include: tuple[str, ...
     )
 
 
-def _whys(guesses: Sequence[Guess], most: int = 3) -> list[str]:
+def _whys(guesses: Sequence[Detection], most: int = 3) -> list[str]:
     """Return what was seen, the commonest first."""
-    counts = Counter(guess.why for guess in guesses)
+    counts = Counter(detect_kind.why for detect_kind in guesses)
     return [
         f"{count:,} × {why}"
         for why, count in sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))[:most]
     ]
 
 
-def _named(found: Sequence[Found], folder: Path) -> list[Found]:
+def _named(found: Sequence[SuggestedSource], folder: Path) -> list[SuggestedSource]:
     """Give every source a name of its own: its path, and its kind where that is not enough."""
     names: Counter[str] = Counter()
     out = []

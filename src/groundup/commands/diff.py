@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from groundup.artifacts.lookup import find_documents, tables
+from groundup.artifacts.corpus import find_documents, tables
 from groundup.commands.columns import side_by_side
 from groundup.commands.difference import differences
 from groundup.errors import GroundupError
-from groundup.recipe.source import UNTRAINED
+from groundup.recipe import UNTRAINED
 from groundup.runtime.ledger import Ledger
 from groundup.runtime.run import load_lock, machine_settings
 from groundup.runtime.store import Store

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import text_buffers
-from groundup.artifacts.cuts import Cuts
+from groundup.artifacts.corpus import RefinedShard, read_rows
 from groundup.artifacts.document import read_batches
 from groundup.refine.dedup.minhash import hash_texts
 from groundup.runtime.store import Artifact, Store
@@ -144,20 +144,13 @@ def _records(
 ) -> Iterator[Records]:
     """Yield the records of the documents in tables that are not the same in both runs."""
     for path in _tables(root, f"{stage}/documents", same):
-        verdicts = (
-            np.load(root / "refine" / "split" / f"{path.stem}.npy") if stage == "refine" else None
-        )
-        cuts, row = Cuts.load(root / stage / "cuts" / f"{path.stem}.npy"), 0
-        for batch in read_batches([path], ["id", "text", "source"]):
-            here = (
-                np.full(len(batch), 3, np.uint16)
-                if verdicts is None
-                else verdicts[row : row + len(batch)].astype(np.uint16)
-            )
-            left = cuts.apply(batch, np.arange(row, row := row + len(batch)))
-            records = _pack(batch, sources, hash_texts(text_buffers(left.column("text"))), here - 1)
-            # What is on a list stands there with its reason.
-            yield records[here > 0]
+        columns, shard = ["id", "text", "source"], RefinedShard(root / stage, path.stem)
+        verdicts = shard.verdicts().astype(np.uint16) if stage == "refine" else None
+        # What is on a list stands there with its reason.
+        kept = None if verdicts is None else verdicts > 0
+        for rows, batch in read_rows(path, shard.cuts, columns, kept):
+            fate = np.full(len(rows), 2, np.uint16) if verdicts is None else verdicts[rows] - 1
+            yield _pack(batch, sources, hash_texts(text_buffers(batch.column("text"))), fate)
     for folder in sorted({"collect/dropped", f"{stage}/dropped"}):
         for batch in read_batches(_tables(root, folder, same), ["id", "source", "reason"]):
             yield _pack(batch, sources, 0, fates.numbers(batch.column("reason")))

@@ -15,7 +15,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from groundup.artifacts.lookup import Row, find_documents, matching, tables
+from groundup.artifacts.corpus import find_documents, tables
+from groundup.artifacts.document import Row, matching
 from groundup.errors import GroundupError
 
 # Members that are read and shown; the others are counted.

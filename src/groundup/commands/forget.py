@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from groundup.artifacts.document import matching
 from groundup.artifacts.forgotten import MOST_STEPS, Entry, Forgotten, training_key
-from groundup.artifacts.lookup import matching
 from groundup.collect.sources import list_source
 from groundup.commands.duplicates import relatives
 from groundup.commands.trace import Course
 from groundup.errors import GroundupError
 from groundup.flow import finish_forget, opened
-from groundup.recipe.tables import Recipe, all_sources
+from groundup.recipe import Recipe, all_sources
 from groundup.runtime.run import load_lock, pinned_places
 from groundup.runtime.store import Artifact, Store
 

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from groundup.collect.files.globs import Selection
 from groundup.collect.sources import list_source
-from groundup.collect.suggest import Found, survey
+from groundup.collect.suggest import SuggestedSource, suggest_sources
 from groundup.errors import RecipeError, SourceError
-from groundup.recipe.source import Source
-from groundup.recipe.tables import load_recipe
+from groundup.recipe import Source, load_recipe
 from groundup.runtime.files import write_whole
 
 # A source of less may be a note or two, which a filter drops whole: that must not stop the run of
@@ -50,7 +49,7 @@ def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
         )
     if not any(directory.iterdir()):
         raise SourceError(f"{directory}: the folder is empty")
-    found = survey(directory, _own(recipe, directory))
+    found = suggest_sources(directory, _own(recipe, directory))
     if not any(entry.readable for entry in found):
         raise SourceError(
             f"{directory}: nothing in it can be read:"
@@ -96,7 +95,7 @@ def _own(recipe: Path, directory: Path) -> str:
     return path.relative_to(top).as_posix() if path.is_relative_to(top) else ""
 
 
-def recipe_text(name: str, found: Sequence[Found], prefix: str, own: str = "") -> str:
+def recipe_text(name: str, found: Sequence[SuggestedSource], prefix: str, own: str = "") -> str:
     """Return a recipe with one source for each thing that was found; every other key keeps its
     default.
 
@@ -129,7 +128,7 @@ def recipe_text(name: str, found: Sequence[Found], prefix: str, own: str = "") -
     return "\n".join(blocks)
 
 
-def _excluded(entry: Found, own: str) -> str:
+def _excluded(entry: SuggestedSource, own: str) -> str:
     """Return the recipe's own path below a source that would read it, or ""."""
     folder = entry.path.removesuffix("*").rstrip("/")
     inside = own if folder in ("", ".") else own.removeprefix(f"{folder}/")
@@ -137,7 +136,7 @@ def _excluded(entry: Found, own: str) -> str:
     return inside if own and reads else ""
 
 
-def _may_vanish(entry: Found) -> str:
+def _may_vanish(entry: SuggestedSource) -> str:
     """Return why a source may keep no document without stopping the run of everything else, or ""."""
     if entry.kind == "evaluation":
         return ""
@@ -173,7 +172,7 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _table(found: Sequence[Found]) -> list[str]:
+def _table(found: Sequence[SuggestedSource]) -> list[str]:
     """Return a line for each source, and one for each sort of file in it that is not read."""
     lines = []
     for entry in found:

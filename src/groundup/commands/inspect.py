@@ -16,14 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from groundup.artifacts.document import read_batches
+from groundup.artifacts.corpus import find_documents, tables
+from groundup.artifacts.document import Row, matching, read_batches
 from groundup.artifacts.forgotten import Forgotten
-from groundup.artifacts.lookup import Row, find_documents, matching, tables, train_lengths
+from groundup.artifacts.tokens import train_lengths
 from groundup.commands import trace as seen
 from groundup.commands.columns import beside, side_by_side
 from groundup.commands.duplicates import Member, find_cluster
 from groundup.errors import GroundupError
-from groundup.recipe.tables import Refine
+from groundup.recipe import Refine
 from groundup.runtime.files import read_json
 from groundup.runtime.run import load_lock
 from groundup.runtime.store import Store

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from groundup.artifacts.checkpoints import trained_on
-from groundup.artifacts.lookup import Row, matching, train_lengths
+from groundup.artifacts.checkpoints import list_checkpoints, newest_state, trained_on
+from groundup.artifacts.document import Row, matching
 from groundup.artifacts.metrics import Metrics
+from groundup.artifacts.tokens import train_lengths
 from groundup.errors import GroundupError
 from groundup.runtime.files import read_json
 from groundup.runtime.store import Store
@@ -95,7 +96,7 @@ class Course:
                 more.
         """
         folder = root / "train"
-        plan, state = read_json(folder / "train.json"), _newest_state(folder)
+        plan, state = read_json(folder / "train.json"), newest_state(root)
         if not isinstance(plan, dict) or "model" not in plan or state is None:
             return None
         index = folder / "index.parquet"
@@ -139,7 +140,8 @@ class Course:
         )
         refused = sorted(self._refused & set(steps))
         learned = next((step for step in steps if step not in self._refused), self.until)
-        past = [f"step-{step:06d}" for step in _checkpoints(self.folder) if step > learned]
+        folders = list_checkpoints(self.folder.parent)
+        past = [path.name for step, path in folders.items() if step > learned]
         return Seen(
             tuple(steps),
             int((taken >= 0).sum()),
@@ -203,19 +205,3 @@ def in_words(root: Path, document: str, token: int | None = None) -> list[str]:
     except GroundupError as error:
         return [f"which steps read it is not known: {error}"]
     return [found.words()] if found is not None else []
-
-
-def _newest_state(folder: Path) -> dict[str, Any] | None:
-    states = (
-        read_json(folder / "checkpoints" / f"step-{step:06d}" / "state.json")
-        for step in reversed(_checkpoints(folder))
-    )
-    return next((state for state in states if isinstance(state, dict)), None)
-
-
-def _checkpoints(folder: Path) -> list[int]:
-    return sorted(
-        int(path.name[5:])
-        for path in (folder / "checkpoints").glob("step-*")
-        if path.name[5:].isdigit()
-    )

@@ -10,7 +10,7 @@ from typing import Any
 from groundup.collect.stage import collect_tuning
 from groundup.errors import GroundupError
 from groundup.flow import opened, run_stage
-from groundup.recipe.tables import Recipe, overridden, recipe_from
+from groundup.recipe import Recipe, overridden, recipe_from
 from groundup.runtime.files import read_json
 from groundup.runtime.progress import printable
 from groundup.runtime.run import load_lock

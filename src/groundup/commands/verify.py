@@ -16,12 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from groundup.artifacts.checkpoints import best_step, list_checkpoints
+from groundup.artifacts.corpus import find_documents, tables
+from groundup.artifacts.document import matching
 from groundup.artifacts.forgotten import FILE, Forgotten
-from groundup.artifacts.lookup import matching, tables
 from groundup.errors import StoreError
-from groundup.recipe.source import TUNING, UNTRAINED
-from groundup.recipe.tables import all_sources
-from groundup.runtime.files import file_digest, read_json
+from groundup.recipe import TUNING, UNTRAINED, all_sources
+from groundup.runtime.files import file_digest
 from groundup.runtime.progress import printable
 from groundup.runtime.run import LOCK, load_lock, pinned_places
 from groundup.runtime.store import Artifact, Store, changed_files, load_artifact
@@ -238,7 +239,7 @@ def check_contamination(root: Path) -> Iterator[str]:
 def check_lines(root: Path) -> Iterator[str]:
     """No kept document holds a line that was cut elsewhere in its source."""
     from groundup.artifacts.arrays import text_buffers
-    from groundup.artifacts.kept import kept_of_shard
+    from groundup.artifacts.corpus import RefinedShard
     from groundup.refine.lines.lines import find_lines
 
     path = root / "refine" / "lines.parquet"
@@ -253,7 +254,8 @@ def check_lines(root: Path) -> Iterator[str]:
                 "hash"
             ].to_numpy()
         )
-        for batch in kept_of_shard(root, shard.name, ["id", "text"]) if len(listed) else ():
+        refined = RefinedShard(root / "refine", shard.name)
+        for batch in refined.batches(["id", "text"]) if len(listed) else ():
             for row, *_ in find_lines(text_buffers(batch.column("text")), listed)[:SHOWN].tolist():
                 yield (
                     f"{batch.column('id')[row]} is kept and holds a line that `groundup inspect"
@@ -264,7 +266,7 @@ def check_lines(root: Path) -> Iterator[str]:
 def shingles_of(root: Path, ids: Collection[str]) -> dict[str, npt.NDArray[np.uint64]]:
     """Return the word 5-grams of some kept documents, sorted and each once, by id."""
     from groundup.artifacts.arrays import text_buffers
-    from groundup.artifacts.kept import kept_documents
+    from groundup.artifacts.corpus import kept_documents
     from groundup.refine.dedup.minhash import shingle_sets
 
     wanted, found = pa.array(sorted(ids), pa.string()), dict[str, npt.NDArray[np.uint64]]()
@@ -320,23 +322,10 @@ def check_round_trip(root: Path) -> Iterator[str]:
             tokenizer.vocab_size,
         )
         text = tokenizer.decode(tokens[row["offset"] : row["offset"] + row["length"] - 1].tolist())
-        if text != tokenizer.normalized(_text_of(root, row["shard"], row["id"])):
+        path = root / "refine" / "documents" / f"{row['shard']}.parquet"
+        document = find_documents([path], [row["id"]], ["id", "text"])[row["id"]]
+        if text != tokenizer.normalized(document["text"]):
             yield f"{row['id']}: its tokens decode to another text"
-
-
-def _text_of(root: Path, shard: str, document: str) -> str:
-    """Return the text of a document as training reads it."""
-    from groundup.artifacts.cuts import Cuts
-
-    path = root / "refine" / "documents" / f"{shard}.parquet"
-    row = pc.index(pq.read_table(path, columns=["id"])["id"], document).as_py()
-    (batch,) = (
-        pq.read_table(path, columns=["text"], filters=[("id", "==", document)])
-        .combine_chunks()
-        .to_batches()
-    )
-    cut = Cuts.load(root / "refine" / "cuts" / f"{shard}.npy").apply(batch, np.array([row]))
-    return str(cut.column("text")[0])
 
 
 def check_checkpoints(root: Path) -> Iterator[str]:
@@ -344,18 +333,15 @@ def check_checkpoints(root: Path) -> Iterator[str]:
     if not (root / "train").exists():
         yield f"{root / 'train'}: missing; `groundup run` trains"
         return
-    for folder in sorted((root / "train" / "checkpoints").glob("step-*")):
+    folders, best = list_checkpoints(root), best_step(root)
+    for folder in folders.values():
         artifact = load_artifact(folder)
         yield from (
             changed_files(artifact)
             if artifact
             else [f"{folder}: its manifest or one of its files is damaged"]
         )
-    best = read_json(root / "train" / "best.json")
-    if (
-        not isinstance(best, dict)
-        or load_artifact(root / "train" / "checkpoints" / f"step-{best['step']:06d}") is None
-    ):
+    if best not in folders or load_artifact(folders[best]) is None:
         yield f"{root / 'train' / 'best.json'}: names no checkpoint that is there"
 
 

@@ -1,14 +1,16 @@
-"""Continuous batching: many requests on one model, each joining and leaving between two steps.
-Reads jobs; delivers pieces.
+"""Continuous batching on our model: requests join and leave the batch between two steps.
 
-    engine = Engine(model, tokenizer, slots=32, queue=64)
-    engine.start()
-    ticket = engine.submit(Job(prompt, max_tokens=100), deliver=print)
-    engine.close(drain_seconds=30)
+    submit -> queue -> [Scheduler: prefill chunk, decode, sample] -> on_output
+                              |
+                        SlotCache: keys and values, one slot for each running request
 
-A thread of its own does the work; `submit` comes from any thread. An answer depends on its job
-alone, as far as floating
-point allows: the products of a larger batch round differently in their last bits.
+The scheme is that of Orca (Yu et al. 2022) with chunked prefill (Agrawal et al. 2023, arXiv
+2308.16369): a long prompt is computed in chunks, so it does not stall the requests that decode.
+One thread runs the steps; any thread may submit. An output depends on its request alone, up to
+rounding: products of a larger batch differ in their last bits.
+
+Shape suffixes: B rows, T new positions of a row, N sequences or positions, M rows that want
+scores, V vocabulary, D width.
 """
 
 from __future__ import annotations
@@ -16,100 +18,416 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
 
 from groundup.artifacts.tokenizer import Tokenizer
-from groundup.engines.jobs import Closed, Finish, Job, Load, Piece, QueueFull, Ticket, TokenScore
-from groundup.engines.request import Deliver, Request
-from groundup.engines.scheduler import Batch
+from groundup.engines.request import (
+    EngineClosed,
+    EngineRequest,
+    EngineStats,
+    FinishReason,
+    Logprob,
+    OutputCallback,
+    OutputProcessor,
+    QueueFull,
+    RequestHandle,
+    RequestOutput,
+)
+from groundup.engines.slot_cache import SlotCache
+from groundup.model.config import ModelConfig
+from groundup.model.cross_entropy import chunks
+from groundup.model.sampling import Drawing, choose
 from groundup.model.transformer import Transformer
-
-__all__ = [
-    "Closed",
-    "Deliver",
-    "Engine",
-    "Finish",
-    "Job",
-    "Load",
-    "Piece",
-    "QueueFull",
-    "Ticket",
-    "TokenScore",
-]
 
 log = logging.getLogger(__name__)
 
+# Operations of one prefill chunk, which delays the decoding requests: a few tenths of a second on
+# two cores, some hundredths on a GPU. The size depends neither on timing nor on load, so rounding
+# does not either.
+CHUNK_FLOPS = {"cpu": 4e10, "cuda": 1e13}
+MIN_CHUNK, MAX_CHUNK = 32, 2048
 
-class Engine:
-    """Serves one model.
+Result = TypeVar("Result")
+
+
+class SequenceState:
+    """One request that waits or runs.
+
+    Attributes:
+        slot: of its keys and values in the cache, while it runs.
+        num_computed_tokens: tokens whose keys and values are in the cache.
+        hidden_D: last hidden state, from which the next token is sampled.
+        remaining: tokens that it may still generate.
+        finish_reason: None until it ends.
+
+    Raises:
+        ValueError: the request cannot be served.
+    """
+
+    def __init__(
+        self,
+        request: EngineRequest,
+        config: ModelConfig,
+        byte_strings: Sequence[bytes],
+        on_output: OutputCallback,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        request.check(config.context, config.vocab_size)
+        self.prompt, self.params = request.prompt_token_ids, request.params
+        self.handle = RequestHandle()
+        self.sampler = Drawing(self.params, self.params.seed, config.vocab_size, device)
+        self.output = OutputProcessor(self.params.stop, byte_strings)
+        self.slot = self.num_computed_tokens = 0
+        self.hidden_D: Tensor | None = None
+        self.remaining = min(self.params.max_tokens, config.context - len(self.prompt))
+        self.finish_reason: FinishReason | None = None
+        self._on_output = on_output
+        self._final_output: RequestOutput | None = None
+        self._last_token = self.prompt[-1]
+
+    @property
+    def num_prompt_tokens_left(self) -> int:
+        """Prompt tokens that are not computed yet; 0 while it decodes."""
+        return max(0, len(self.prompt) - self.num_computed_tokens)
+
+    def next_input(self, max_tokens: int) -> tuple[int, ...]:
+        """Return the next prompt tokens, or after the prompt the last sampled token."""
+        start = self.num_computed_tokens
+        return self.prompt[start : start + max_tokens] or (self._last_token,)
+
+    def append(self, token_id: int, logprob: Logprob | None) -> None:
+        """Add a sampled token; -1 means that the logits were not finite."""
+        if token_id < 0:
+            log.error("the logits of a request are not finite; the request ends")
+            self.finish("error")
+        elif token_id in self.params.stop_token_ids:
+            self.finish("stop")
+        else:
+            self._last_token, self.remaining = token_id, self.remaining - 1
+            self.sampler.saw(token_id)
+            self.output.add(token_id, logprob)
+            if self.output.stopped:
+                self.finish("stop")
+            elif not self.remaining:
+                self.finish("length")
+            else:
+                self._send(self.output.next_output())
+
+    def finish(self, reason: FinishReason) -> None:
+        """End, unless ended already; `send_final_output` sends the last output."""
+        if self.finish_reason is None:
+            self._final_output = self.output.finish(reason)
+            self.finish_reason = self._final_output.finish_reason
+
+    def send_final_output(self) -> None:
+        """Send the last output. The slot must be free by then: the caller may submit at once."""
+        self._send(self._final_output)
+
+    def _send(self, output: RequestOutput | None) -> None:
+        try:
+            if output is not None:
+                self._on_output(output)
+        except Exception:
+            log.exception("the output callback of a request failed; the request ends")
+            self.finish_reason = self.finish_reason or "cancelled"
+
+
+class Scheduler:
+    """Runs the requests that hold a slot, one step at a time.
+
+    Slots 0 to n - 1 belong to the n sequences that decode, so a step reads their keys in place;
+    sequences in prefill use any slot above.
 
     Args:
-        model: on the device and in the type in which it is to work.
-        slots: requests that run at once; their keys and values are allocated here
-            (`cache.fitting_slots` chooses).
-        queue: requests that may wait beyond those.
-        chunk: tokens of prompts that are read in a step; 0 lets the size of the model decide.
+        byte_strings: the bytes of each token id of the model.
+        chunk: prompt tokens of one step; 0 chooses by the size of the model.
+    """
+
+    def __init__(
+        self, model: Transformer, slots: int, byte_strings: Sequence[bytes], chunk: int = 0
+    ) -> None:
+        self._model, self._byte_strings, self._slots = model.eval(), byte_strings, slots
+        self._cache = SlotCache(model.config, slots, model.device, model.head_weight.dtype)
+        self._chunk = chunk or chunk_tokens(model.config, model.device.type)
+        self._prefilling: list[SequenceState] = []
+        self._decoding: list[SequenceState] = []
+        self.steps = self.prompt_tokens = self.generated_tokens = 0
+
+    @property
+    def running(self) -> list[SequenceState]:
+        """All sequences that hold a slot."""
+        return [*self._decoding, *self._prefilling]
+
+    def add(self, sequence: SequenceState) -> None:
+        """Give a sequence a slot; one must be free."""
+        taken = {other.slot for other in self._prefilling}
+        free = (slot for slot in range(len(self._decoding), self._slots) if slot not in taken)
+        sequence.slot = next(free)
+        self._prefilling.append(sequence)
+
+    @torch.inference_mode()
+    def step(self) -> list[SequenceState]:
+        """Compute one prefill chunk and one token for each decoding sequence.
+
+        Returns:
+            The sequences that ended, whose final outputs are still to be sent.
+        """
+        for sequence in self.running:
+            if sequence.handle.canceled:
+                sequence.finish("cancelled")
+        finished = self._free_finished()
+        ready = self._isolate(self._forward, self._next_prefill_batch())
+        ready += self._isolate(self._forward, list(self._decoding))
+        for sequence, token_id, logprob in self._isolate(self._sample, ready):
+            sequence.append(token_id, logprob)
+        self.steps += 1
+        finished += self._free_finished()
+        self._start_decoding()
+        return finished
+
+    def reset(self) -> None:
+        """Drop all sequences after an error that no single request caused."""
+        self._prefilling, self._decoding = [], []
+        for slot in range(self._slots):
+            self._cache.clear(slot)
+
+    def _isolate(
+        self,
+        compute: Callable[[list[SequenceState]], list[Result]],
+        sequences: list[SequenceState],
+    ) -> list[Result]:
+        """Call `compute` on the whole batch; if it fails, on each sequence alone.
+
+        Only a sequence that fails alone ends with an error.
+        """
+        try:
+            return compute(sequences) if sequences else []
+        except Exception:
+            if len(sequences) > 1:
+                return [
+                    result
+                    for sequence in sequences
+                    for result in self._isolate(compute, [sequence])
+                ]
+            log.exception("a request failed")
+            sequences[0].finish("error")
+            return []
+
+    def _next_prefill_batch(self) -> list[SequenceState]:
+        """Return the first prefilling sequences that fit, padded, into one chunk."""
+        batch: list[SequenceState] = []
+        width = 0
+        for sequence in self._prefilling:
+            width = max(width, min(sequence.num_prompt_tokens_left, self._chunk))
+            if batch and width * (len(batch) + 1) > self._chunk:
+                break
+            batch.append(sequence)
+        return batch
+
+    def _forward(self, sequences: list[SequenceState]) -> list[SequenceState]:
+        """Run the model on the next tokens; return the sequences that are ready to sample."""
+        inputs = [sequence.next_input(self._chunk) for sequence in sequences]
+        counts = [len(tokens) for tokens in inputs]
+        width = max(counts)
+        tokens_BT = torch.tensor(
+            [[*tokens, *[0] * (width - len(tokens))] for tokens in inputs],
+            device=self._model.device,
+        )
+        rows = self._cache.rows(
+            [sequence.slot for sequence in sequences],
+            [sequence.num_computed_tokens for sequence in sequences],
+            counts,
+        )
+        x_BTD = self._model.hidden(tokens_BT, rows, rows.positions_BT)
+        # All scores before any state changes: a failure here is retried for each sequence alone.
+        logprobs = [
+            self._prompt_logprobs(sequence, x_TD, count)
+            for sequence, x_TD, count in zip(sequences, x_BTD, counts, strict=True)
+        ]
+        for row, (sequence, count) in enumerate(zip(sequences, counts, strict=True)):
+            if sequence.num_prompt_tokens_left:
+                self.prompt_tokens += count
+            sequence.num_computed_tokens += count
+            sequence.hidden_D = x_BTD[row, count - 1]
+            sequence.output.prompt_logprobs += logprobs[row]
+            if not sequence.num_prompt_tokens_left and not sequence.remaining:
+                sequence.finish("length")
+        return [
+            sequence
+            for sequence in sequences
+            if not sequence.num_prompt_tokens_left and sequence.finish_reason is None
+        ]
+
+    def _prompt_logprobs(self, sequence: SequenceState, x_TD: Tensor, count: int) -> list[Logprob]:
+        """Return the scores of the prompt tokens that this chunk predicts.
+
+        Raises:
+            FloatingPointError: the model's scores are not numbers.
+        """
+        prompt, start = sequence.prompt, sequence.num_computed_tokens
+        top = sequence.params.prompt_logprobs
+        if top is None or not sequence.num_prompt_tokens_left:
+            return []
+        # The first token has no context and so no score.
+        logprobs = [] if start else [Logprob(prompt[0], self._byte_strings[prompt[0]], None)]
+        targets_N = torch.tensor(prompt[start + 1 : start + count + 1], device=x_TD.device)
+        head_VD = self._model.head_weight
+        for part in chunks(len(targets_N), len(head_VD), x_TD.device.type):
+            logprobs_NV = torch.log_softmax(x_TD[part] @ head_VD.T, dim=1, dtype=torch.float32)
+            if logprobs_NV.isnan().any():
+                raise FloatingPointError("the model's scores are not numbers")
+            tops = [top] * len(logprobs_NV)
+            logprobs += gather_logprobs(logprobs_NV, targets_N[part], tops, self._byte_strings)
+        return logprobs
+
+    def _sample(
+        self, sequences: list[SequenceState]
+    ) -> list[tuple[SequenceState, int, Logprob | None]]:
+        """Return each sequence's next token, with its score where it was asked for."""
+        x_ND = torch.stack([seq.hidden_D for seq in sequences if seq.hidden_D is not None])
+        logits_NV = (x_ND @ self._model.head_weight.T).float()
+        tops = [sequence.params.logprobs for sequence in sequences]
+        scored = [row for row, top in enumerate(tops) if top is not None]
+        # Before `choose`, which changes the logits: penalties, biases and temperature.
+        logprobs_MV = torch.log_softmax(logits_NV[scored], dim=1) if scored else None
+        tokens_N = choose(logits_NV, [sequence.sampler for sequence in sequences])
+        logprobs: list[Logprob | None] = [None] * len(sequences)
+        if logprobs_MV is not None:
+            found = gather_logprobs(
+                logprobs_MV,
+                tokens_N[scored].clamp(min=0),
+                [top for top in tops if top is not None],
+                self._byte_strings,
+            )
+            for row, logprob in zip(scored, found, strict=True):
+                logprobs[row] = logprob
+        self.generated_tokens += len(sequences)
+        return list(zip(sequences, tokens_N.tolist(), logprobs, strict=True))
+
+    def _free_finished(self) -> list[SequenceState]:
+        """Free the slots of ended sequences; the last decoding one moves into each gap."""
+        finished = [seq for seq in self.running if seq.finish_reason is not None]
+        self._prefilling = [seq for seq in self._prefilling if seq.finish_reason is None]
+        for sequence in sorted(finished, key=lambda sequence: -sequence.slot):
+            self._cache.clear(sequence.slot)
+            if sequence in self._decoding:
+                last = self._decoding.pop()
+                if last is not sequence:
+                    self._cache.move(last.slot, sequence.slot)
+                    self._decoding[sequence.slot], last.slot = last, sequence.slot
+        return finished
+
+    def _start_decoding(self) -> None:
+        """Move sequences whose prompt is computed to the slots of the decoding ones."""
+        for sequence in [seq for seq in self._prefilling if not seq.num_prompt_tokens_left]:
+            target = len(self._decoding)
+            occupant = next((seq for seq in self._prefilling if seq.slot == target), None)
+            if occupant is None:
+                self._cache.move(sequence.slot, target)
+            elif occupant is not sequence:
+                self._cache.swap(sequence.slot, target)
+                occupant.slot = sequence.slot
+            sequence.slot = target
+            self._prefilling.remove(sequence)
+            self._decoding.append(sequence)
+
+
+def chunk_tokens(config: ModelConfig, device: str) -> int:
+    """Return the prompt tokens of one step: a power of two that fits the size of the model."""
+    budget = CHUNK_FLOPS.get(device, CHUNK_FLOPS["cpu"])
+    tokens = int(budget / (2 * config.parameter_count()))
+    return min(MAX_CHUNK, max(MIN_CHUNK, 1 << tokens.bit_length() - 1))
+
+
+def gather_logprobs(
+    logprobs_NV: Tensor, tokens_N: Tensor, tops: Sequence[int], byte_strings: Sequence[bytes]
+) -> list[Logprob]:
+    """Return the score of one token in each row, with the row's `tops` best alternatives."""
+    chosen = logprobs_NV.gather(1, tokens_N[:, None])[:, 0].tolist()
+    best = logprobs_NV.topk(min(max(tops), logprobs_NV.shape[1]), dim=1)
+    rows = zip(
+        tokens_N.tolist(), chosen, best.indices.tolist(), best.values.tolist(), tops, strict=True
+    )
+    return [
+        Logprob(token, byte_strings[token], score, tuple(zip(ids, values, strict=True))[:top])
+        for token, score, ids, values, top in rows
+    ]
+
+
+class Engine:
+    """Serves requests on one model.
+
+    Args:
+        model: on the device and in the dtype to compute with.
+        slots: limit on running requests; their keys and values are allocated at once
+            (`fitting_slots` chooses).
+        queue: limit on waiting requests.
+        chunk: prompt tokens of one step; 0 chooses by the size of the model.
     """
 
     def __init__(
         self, model: Transformer, tokenizer: Tokenizer, slots: int, queue: int, chunk: int = 0
     ) -> None:
-        # A model may have more ids than its tokenizer, for its sizes' sake; those stand for
-        # nothing.
-        self._strings = tokenizer.byte_strings()
-        self._strings += [b""] * (model.config.vocab_size - len(self._strings))
+        # The model's vocabulary may be padded beyond the tokenizer's; those ids have no text.
+        self._byte_strings = tokenizer.byte_strings()
+        self._byte_strings += [b""] * (model.config.vocab_size - len(self._byte_strings))
         self._model, self._slots, self._queue = model, slots, queue
-        self._batch = Batch(model, slots, self._strings, chunk)
-        self._waiting: deque[Request] = deque()
-        self._running: list[Request] = []
-        self._finished: Counter[Finish] = Counter()
+        self._scheduler = Scheduler(model, slots, self._byte_strings, chunk)
+        self._waiting: deque[SequenceState] = deque()
+        self._running: list[SequenceState] = []
+        self._finished: Counter[FinishReason] = Counter()
         self._changed = threading.Condition()
         self._closing = self._aborting = False
-        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
-        """Begin to work."""
+        """Start the engine's thread."""
         self._thread.start()
 
-    def submit(self, job: Job, deliver: Deliver) -> Ticket:
-        """Take a job; its pieces go to `deliver`, on the engine's thread, where it must not block.
+    def submit(self, request: EngineRequest, on_output: OutputCallback) -> RequestHandle:
+        """Queue a request.
 
-        The last piece has a `finish`. If `deliver` raises, that request ends and no more pieces
-        come.
+        The engine's thread calls `on_output`, which must not block, until an output has a finish
+        reason. If `on_output` raises, that request ends and gets no more outputs.
 
         Raises:
-            ValueError: the job cannot be done.
-            QueueFull: as many requests wait as may.
-            Closed: the engine is shutting down.
+            ValueError: the model cannot serve the request.
+            QueueFull: the queue has no room.
+            EngineClosed: the engine is shutting down.
         """
-        request = Request(job, self._model.config, self._strings, deliver, self._model.device)
+        sequence = SequenceState(
+            request, self._model.config, self._byte_strings, on_output, self._model.device
+        )
         with self._changed:
             if self._closing:
-                raise Closed("the engine is shutting down")
+                raise EngineClosed("the engine is shutting down")
             if len(self._running) + len(self._waiting) >= self._slots + self._queue:
                 raise QueueFull(f"{self._slots} requests run and {self._queue} wait")
-            self._waiting.append(request)
+            self._waiting.append(sequence)
             self._changed.notify()
-        return request.ticket
+        return sequence.handle
 
-    def load(self) -> Load:
-        """Return how busy the engine is."""
-        batch = self._batch
+    def stats(self) -> EngineStats:
+        """Return load and counters."""
+        scheduler = self._scheduler
         with self._changed:
-            return Load(
+            return EngineStats(
                 len(self._running),
                 len(self._waiting),
                 self._slots,
                 self._queue,
-                batch.prompt_tokens,
-                batch.generated_tokens,
-                batch.steps,
+                scheduler.prompt_tokens,
+                scheduler.generated_tokens,
+                scheduler.steps,
                 dict(self._finished),
             )
 
     def close(self, drain_seconds: float = 0.0) -> None:
-        """Take no more, finish within `drain_seconds` what was taken, cancel the rest, and end the
-        thread.
-        """
+        """Refuse new requests, finish submitted ones for `drain_seconds`, and cancel the rest."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -122,53 +440,51 @@ class Engine:
         else:
             self._admit()
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         try:
             while self._admit():
-                self._step()
+                try:
+                    finished = self._scheduler.step()
+                except Exception:
+                    log.exception("a step failed; all running requests end")
+                    self._retire(list(self._running), "error")
+                    self._scheduler.reset()
+                else:
+                    self._retire(finished)
         except Exception:
-            log.exception("the engine cannot go on")
+            log.exception("the engine failed and stops")
             with self._changed:
                 self._closing = True
                 left = [*self._running, *self._waiting]
                 self._waiting.clear()
-            self._dismiss(left, "error")
-
-    def _step(self) -> None:
-        try:
-            ended = self._batch.step()
-        except Exception:
-            log.exception("a step failed; what ran in it ends")
-            self._dismiss(list(self._running), "error")
-            self._batch.forget()
-        else:
-            self._dismiss(ended)
+            self._retire(left, "error")
 
     def _admit(self) -> bool:
-        """Wait for work, and give free slots to those that wait; False when there is none left and
-        the engine closes.
+        """Wait for work and give free slots to waiting requests.
+
+        Returns:
+            False when the engine closes and nothing is left.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._running or self._waiting or self._closing)
-            for request in [*self._waiting, *self._running] if self._aborting else []:
-                request.ticket.cancel()
-            gone = [request for request in self._waiting if request.ticket.canceled]
-            self._waiting = deque(
-                request for request in self._waiting if not request.ticket.canceled
-            )
+            if self._aborting:
+                for sequence in [*self._waiting, *self._running]:
+                    sequence.handle.cancel()
+            canceled = [sequence for sequence in self._waiting if sequence.handle.canceled]
+            self._waiting = deque(seq for seq in self._waiting if not seq.handle.canceled)
             while self._waiting and len(self._running) < self._slots:
                 self._running.append(self._waiting.popleft())
-                self._batch.add(self._running[-1])
-            going_on = bool(self._running) or not self._closing
-        self._dismiss(gone, "cancelled")
-        return going_on
+                self._scheduler.add(self._running[-1])
+            has_work = bool(self._running) or not self._closing
+        self._retire(canceled, "cancelled")
+        return has_work
 
-    def _dismiss(self, requests: list[Request], finish: Finish = "error") -> None:
-        """Count requests that ended (or end now, by `finish`) and only then send their last pieces."""
-        for request in requests:
-            request.end(finish)
+    def _retire(self, sequences: list[SequenceState], reason: FinishReason = "error") -> None:
+        """End sequences, count them, and only then send their final outputs."""
+        for sequence in sequences:
+            sequence.finish(reason)
         with self._changed:
-            self._running = [request for request in self._running if request not in requests]
-            self._finished.update(request.finish for request in requests if request.finish)
-        for request in requests:
-            request.send_last()
+            self._running = [seq for seq in self._running if seq not in sequences]
+            self._finished.update(seq.finish_reason for seq in sequences if seq.finish_reason)
+        for sequence in sequences:
+            sequence.send_final_output()

@@ -1,138 +1,282 @@
-"""A request on its way through the engine: what it asks, how far it is, and how its pieces go out.
-Reads and writes nothing.
+"""What a caller sends to an engine and gets back, in vLLM's terms.
+
+    tokens (scheduler) -> Detokenizer -> StopStringScanner -> RequestOutput (caller)
+
+An engine answers one `EngineRequest` with several `RequestOutput`s. Each holds the text and the
+log-probabilities that became final since the output before; the last one has a finish reason.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
-import torch
-from torch import Tensor
+from groundup.artifacts.tokenizer import Detokenizer
+from groundup.model.sampling import Sampling
 
-from groundup.engines.answer import Answer
-from groundup.engines.jobs import Finish, Job, Piece, Ticket, TokenScore
-from groundup.model.config import ModelConfig
-from groundup.model.sampling import Drawing
-
-log = logging.getLogger(__name__)
-
-Deliver = Callable[[Piece], None]
+FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 
-class Request:
-    """One job that waits or runs.
+class QueueFull(Exception):  # noqa: N818
+    """The waiting queue has no room; the caller may try again later."""
 
-    Args:
-        byte_strings: of the tokenizer, one for each id of the model.
-        deliver: gets the pieces; when it raises, the request ends and hears no more.
+
+class EngineClosed(Exception):  # noqa: N818
+    """The engine is shutting down and takes no more requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams(Sampling):
+    """How to sample the next token (`Sampling`), when to stop, and which scores to return.
 
     Attributes:
-        slot: where its keys and values are, while it runs.
-        read: tokens of its text that the cache holds.
-        hidden_D: what the model makes of all of them, from which the next token is drawn.
-        room: tokens that it may still generate.
-        finish: why it ended; None while it goes on.
-
-    Raises:
-        ValueError: the job cannot be done.
+        max_tokens: limit on generated tokens; 0 only reads the prompt, for `prompt_logprobs`.
+        seed: of the request's own random number generator.
+        stop: strings that end the output; they are not part of it.
+        stop_token_ids: tokens that end the output; they are neither part of it nor counted.
+        logprobs: alternatives to return with each token's log-probability; None returns no scores.
+        prompt_logprobs: the same for the tokens of the prompt.
     """
 
-    def __init__(
-        self,
-        job: Job,
-        config: ModelConfig,
-        byte_strings: Sequence[bytes],
-        deliver: Deliver,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        check(job, config)
-        self.job, self.ticket = job, Ticket()
-        self.drawing = Drawing(job.sampling, job.seed, config.vocab_size, device)
-        self.answer = Answer(job.stop, byte_strings)
-        self.slot = self.read = 0
-        self.hidden_D: Tensor | None = None
-        self.room = min(job.max_tokens, config.context - len(job.prompt))
-        self.finish: Finish | None = None
-        self._deliver = deliver
-        self._last_piece: Piece | None = None
-        self._last = job.prompt[-1]
+    max_tokens: int = 16
+    seed: int = 1
+    stop: tuple[str, ...] = ()
+    stop_token_ids: frozenset[int] = frozenset()
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """One prompt and how to continue it."""
+
+    prompt_token_ids: tuple[int, ...]
+    params: SamplingParams = field(default_factory=SamplingParams)
+
+    def check(self, context: int, vocab_size: int) -> None:
+        """Refuse a request that a model cannot serve.
+
+        Raises:
+            ValueError: the prompt is empty, too long or outside of the vocabulary, a count is
+                negative, or a stop string is empty.
+        """
+        prompt, params = self.prompt_token_ids, self.params
+        limit = context - min(params.max_tokens, 1)
+        if not prompt:
+            raise ValueError("the prompt has no tokens")
+        if min(params.max_tokens, params.logprobs or 0, params.prompt_logprobs or 0) < 0:
+            raise ValueError("max_tokens, logprobs and prompt_logprobs must not be negative")
+        if len(prompt) > limit:
+            raise ValueError(
+                f"the prompt has {len(prompt)} tokens; the context of {context} takes at most"
+                f" {limit}"
+            )
+        if not all(0 <= token_id < vocab_size for token_id in prompt):
+            raise ValueError(f"the prompt has token ids outside of the vocabulary of {vocab_size}")
+        if not all(params.stop):
+            raise ValueError("a stop string must not be empty")
+
+
+@dataclass(frozen=True, slots=True)
+class Logprob:
+    """A token and its log-probability in nats.
+
+    Scores are those of the unmodified distribution: temperature 1, no cut-off, penalty or bias.
+
+    Attributes:
+        token_bytes: UTF-8; one character may span several tokens.
+        logprob: None for the first token of a prompt, which has no context.
+        top_logprobs: most likely token ids at this position with their log-probabilities.
+    """
+
+    token_id: int
+    token_bytes: bytes
+    logprob: float | None
+    top_logprobs: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOutput:
+    """New output of one request since its previous `RequestOutput`.
+
+    Attributes:
+        text: whole characters; text that may still become a stop string is held back.
+        logprobs: of the tokens that end in this text.
+        num_tokens: newly generated tokens, with those of a stop string.
+        finish_reason: None until the last output.
+        prompt_logprobs: of the prompt's tokens, in the first output.
+    """
+
+    text: str
+    logprobs: tuple[Logprob, ...] = ()
+    num_tokens: int = 0
+    finish_reason: FinishReason | None = None
+    prompt_logprobs: tuple[Logprob, ...] = ()
+
+
+OutputCallback = Callable[[RequestOutput], None]
+
+
+class RequestHandle:
+    """Lets the caller cancel a submitted request."""
+
+    def __init__(self) -> None:
+        self.canceled = False
+
+    def cancel(self) -> None:
+        """End the request before the engine's next step; no effect once it has ended."""
+        self.canceled = True
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """Load of an engine, and counters since its start.
+
+    Attributes:
+        running: requests that hold a slot.
+        waiting: requests in the queue.
+        slots: limit on running requests.
+        queue: limit on waiting requests.
+        prompt_tokens: prompt tokens computed.
+        generated_tokens: tokens sampled, stop tokens included.
+        steps: engine steps; each adds at most one token to a running request.
+        finished: ended requests by reason.
+    """
+
+    running: int
+    waiting: int
+    slots: int
+    queue: int
+    prompt_tokens: int
+    generated_tokens: int
+    steps: int
+    finished: Mapping[FinishReason, int]
+
+
+class StopStringScanner:
+    """Passes streamed text through up to the first stop string.
+
+    Where several stop strings end at the same character, the longest counts. Each character
+    advances one automaton for each stop string (Knuth, Morris and Pratt 1977), so the cost depends
+    neither on how the text is split nor on the length of the stop strings.
+
+    Attributes:
+        stopped: whether a stop string was seen; no text passes after that.
+    """
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = [(stop, _failure_table(stop)) for stop in stops]
+        self._matched = [0] * len(stops)
+        self._held = ""
+        self.stopped = False
+
+    def add(self, text: str) -> str:
+        """Return the text that can no longer become part of a stop string."""
+        if self.stopped or not self._stops:
+            return "" if self.stopped else text
+        candidate = self._held + text
+        for end, character in enumerate(text, len(self._held) + 1):
+            self._matched = [
+                _advance(stop, table, matched, character)
+                for (stop, table), matched in zip(self._stops, self._matched, strict=True)
+            ]
+            complete = [
+                matched
+                for (stop, _), matched in zip(self._stops, self._matched, strict=True)
+                if matched == len(stop)
+            ]
+            if complete:
+                self.stopped, self._held = True, ""
+                return candidate[: end - max(complete)]
+        free = len(candidate) - max(self._matched)
+        self._held = candidate[free:]
+        return candidate[:free]
+
+    def flush(self) -> str:
+        """Return the held-back text at the end of the input: no stop string was completed."""
+        rest, self._held = self._held, ""
+        return rest
+
+
+def _advance(stop: str, table: Sequence[int], matched: int, character: str) -> int:
+    """Return the length of the longest prefix of `stop` that the text now ends with."""
+    while matched and stop[matched] != character:
+        matched = table[matched - 1]
+    return matched + (stop[matched] == character)
+
+
+def _failure_table(text: str) -> list[int]:
+    """Return, for each prefix of `text`, the length of its longest proper prefix and suffix."""
+    table = [0] * len(text)
+    for end in range(1, len(text)):
+        table[end] = _advance(text, table, table[end - 1], text[end])
+    return table
+
+
+class OutputProcessor:
+    """Turns the sampled tokens of one request into outputs.
+
+    Args:
+        stops: stop strings.
+        byte_strings: the bytes of each token id.
+
+    Attributes:
+        prompt_logprobs: not yet sent; the next output takes them.
+    """
+
+    def __init__(self, stops: Sequence[str], byte_strings: Sequence[bytes]) -> None:
+        self._detokenizer = Detokenizer(byte_strings)
+        self._scanner = StopStringScanner(stops)
+        self._decoded = self._sent = self._num_tokens = 0
+        self._text = ""
+        # Unsent scores, with the character offsets at which their token begins and ends.
+        self._logprobs: deque[tuple[int, int, Logprob]] = deque()
+        self.prompt_logprobs: list[Logprob] = []
 
     @property
-    def unread(self) -> int:
-        """Tokens of the prompt that the cache does not hold yet."""
-        return max(0, len(self.job.prompt) - self.read)
+    def stopped(self) -> bool:
+        """Whether the text reached a stop string."""
+        return self._scanner.stopped
 
-    def next_tokens(self, most: int) -> tuple[int, ...]:
-        """Return what the model reads next: of the prompt at most so many tokens, then the token
-        drawn last.
-        """
-        return self.job.prompt[self.read : self.read + most] or (self._last,)
+    def add(self, token_id: int, logprob: Logprob | None = None) -> None:
+        """Append one sampled token."""
+        begin, text = self._decoded, self._detokenizer.add(token_id)
+        self._decoded += len(text)
+        self._num_tokens += 1
+        self._text += self._scanner.add(text)
+        if logprob is not None:
+            # A token that ends inside a character is sent together with the rest of it.
+            self._logprobs.append((begin, self._decoded + self._detokenizer.pending, logprob))
 
-    def take(self, token: int, score: TokenScore | None) -> None:
-        """Go on with a token that was drawn, or end with it; -1 stands for scores that were not
-        numbers.
-        """
-        if token < 0:
-            log.error("the model's scores are not numbers; the request ends")
-            self.end("error")
-        elif token in self.job.stop_ids:
-            self.end("stop")
-        else:
-            self._last, self.room = token, self.room - 1
-            self.drawing.saw(token)
-            self.answer.add(token, score)
-            self._go_on()
+    def next_output(self) -> RequestOutput | None:
+        """Return what became final since the last output; None if nothing did."""
+        final = self._sent + len(self._text)
+        logprobs = []
+        while self._logprobs and self._logprobs[0][1] <= final:
+            logprobs.append(self._logprobs.popleft()[2])
+        if self._text or logprobs or self.prompt_logprobs:
+            return self._take(logprobs, None)
+        return None
 
-    def _go_on(self) -> None:
-        if self.answer.stopped:
-            self.end("stop")
-        elif not self.room:
-            self.end("length")
-        else:
-            self._send(self.answer.piece())
+    def finish(self, reason: FinishReason) -> RequestOutput:
+        """Return the last output, with all held-back text."""
+        self._text += self._scanner.add(self._detokenizer.end())
+        if not self.stopped:
+            self._text += self._scanner.flush()
+        elif reason == "length":
+            reason = "stop"
+        final = self._sent + len(self._text)
+        logprobs = [
+            logprob for begin, _, logprob in self._logprobs if begin < final or not self.stopped
+        ]
+        return self._take(logprobs, reason)
 
-    def end(self, finish: Finish) -> None:
-        """End, unless it has ended; the last piece waits for `send_last`."""
-        if self.finish is None:
-            self._last_piece = self.answer.end(finish)
-            self.finish = self._last_piece.finish
-
-    def send_last(self) -> None:
-        """Hand out the last piece. By then the slot should be free, for whoever hears it may ask
-        again at once.
-        """
-        self._send(self._last_piece)
-
-    def _send(self, piece: Piece | None) -> None:
-        try:
-            if piece is not None:
-                self._deliver(piece)
-        except Exception:
-            log.exception("a listener failed; its request ends")
-            self.finish = self.finish or "cancelled"
-
-
-def check(job: Job, config: ModelConfig) -> None:
-    """Refuse a job that cannot be done.
-
-    Raises:
-        ValueError: the prompt is empty, leaves no room or is not of this vocabulary, a number is
-            negative, or a stop string
-            is empty.
-    """
-    length, most = len(job.prompt), config.context - min(job.max_tokens, 1)
-    if not job.prompt:
-        raise ValueError("the prompt has no tokens")
-    if job.max_tokens < 0 or job.top < -1:
-        raise ValueError("max_tokens must not be negative, and top must be at least -1")
-    if length > most:
-        raise ValueError(
-            f"the prompt has {length} tokens; the context of {config.context} takes at most {most}"
+    def _take(self, logprobs: Sequence[Logprob], reason: FinishReason | None) -> RequestOutput:
+        output = RequestOutput(
+            self._text, tuple(logprobs), self._num_tokens, reason, tuple(self.prompt_logprobs)
         )
-    if not all(0 <= token < config.vocab_size for token in job.prompt):
-        raise ValueError(
-            f"the prompt names tokens outside of the vocabulary of {config.vocab_size}"
-        )
-    if not all(job.stop):
-        raise ValueError("a stop string must not be empty")
+        self._sent += len(self._text)
+        self._text, self._num_tokens, self.prompt_logprobs = "", 0, []
+        return output

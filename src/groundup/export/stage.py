@@ -25,7 +25,7 @@ from groundup.export import gguf_check as readback
 from groundup.export import hf, llamacpp, parity
 from groundup.export.source_model import read_origin
 from groundup.model.hf_io import load_model
-from groundup.recipe.tables import Recipe
+from groundup.recipe import Recipe
 from groundup.runtime.files import read_json, write_json
 from groundup.runtime.job import Job
 from groundup.runtime.progress import say

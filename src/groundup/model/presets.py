@@ -6,7 +6,7 @@ from typing import TypedDict
 
 from groundup.errors import RecipeError
 from groundup.model.config import ModelConfig
-from groundup.recipe.tables import Model
+from groundup.recipe import Model
 from groundup.schema import nearest
 
 

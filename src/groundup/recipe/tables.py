@@ -7,18 +7,15 @@ An unknown key is an error that names the nearest known one. Every key has a def
 
 from __future__ import annotations
 
-import dataclasses
 import re
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from groundup.errors import RecipeError
 from groundup.recipe.languages import LANGUAGES, nearest_language
-from groundup.recipe.source import TUNING, Source, default_name
-from groundup.schema import check, decode, nearest, override, settings
+from groundup.recipe.source import TUNING, Source
+from groundup.schema import check, nearest
 
 Auto = Literal["auto"]
 Hidden = Literal["remove", "mask", "keep"]
@@ -365,66 +362,3 @@ class Recipe:
                 f'[tune] sources: "{name}" is no source of kind'
                 f" conversations{nearest(name, talks)}",
             )
-
-
-def all_sources(recipe: Recipe) -> tuple[Source, ...]:
-    """Return what is collected: the sources of a recipe, its benchmark files, and the tuning data.
-
-    Training text is compared with the benchmarks; the tuning data are the last source, if any.
-    """
-    sources = list(recipe.source)
-    for path in recipe.evaluate.benchmarks:
-        if path not in {source.name for source in sources}:
-            sources.append(Source(path, "evaluation", _free_name(default_name(path), sources)))
-    tune = recipe.tune
-    if tune.data and tune.method != "none":
-        name = _free_name(TUNING, sources)
-        sources.append(Source(tune.data, TUNING, name, columns=tune.columns))
-    return tuple(sources)
-
-
-def _free_name(name: str, sources: Sequence[Source]) -> str:
-    """Return `name`, or `name-2`, `name-3`, ... if a source is called so."""
-    taken = {source.name for source in sources}
-    names = (name, *(f"{name}-{n}" for n in range(2, len(taken) + 3)))
-    return next(free for free in names if free not in taken)
-
-
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file, apply `key.path=value` overrides and validate it.
-
-    Raises:
-        RecipeError: the file is missing or not TOML, a key is unknown, a value is of the wrong type
-            or impossible.
-    """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(
-            f"{path}: there is no such recipe; `groundup init DIR` writes one"
-        ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read as TOML: {error}") from None
-    for text in overrides:
-        override(table, text)
-    table.setdefault("name", re.sub(r"[^\w.+-]+", "-", path.stem))
-    recipe = recipe_from(table, str(path), path.resolve().parent)
-    return dataclasses.replace(recipe, file=str(path.resolve()), overrides=tuple(overrides))
-
-
-def overridden(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """Return a recipe with `key.path=value` overrides applied.
-
-    Raises:
-        RecipeError: a key is unknown, or a value impossible.
-    """
-    table = settings(recipe)
-    for text in overrides:
-        override(table, text)
-    return recipe_from(table, "--set", recipe.root)
-
-
-def recipe_from(table: Mapping[str, Any], where: str, root: Path) -> Recipe:
-    """Validate a parsed recipe; `where` names it in errors."""
-    recipe = decode(Recipe, table, where)
-    return dataclasses.replace(recipe, root=root)

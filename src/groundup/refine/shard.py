@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import Array, lengths, mask, replace_rows, text_buffers
 from groundup.artifacts.document import DOCUMENT, DROPPED, TableWriter, read_batches
-from groundup.recipe.tables import Personal
+from groundup.recipe import Personal
 from groundup.refine.clean.clean import USUAL, clean_texts, clean_turns
 from groundup.refine.clean.whitespace import fold
 from groundup.refine.dedup.lsh_index import WIDTH, keys_of, write_index

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import StoreError
-from groundup.recipe.source import TUNING
+from groundup.recipe import TUNING
 from groundup.refine.decontaminate.contamination import (
     CONTAMINATED,
     find_contaminated,

@@ -14,13 +14,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from groundup.artifacts.corpus import RefinedShard, find_documents
 from groundup.artifacts.document import read_batches
-from groundup.artifacts.lookup import find_documents
 from groundup.report.figure import Figure
 from groundup.report.formatting import cut
 from groundup.report.run_files import Row, number
@@ -69,10 +67,10 @@ def kept(root: Path, seed: int) -> list[Row]:
     """Return documents of each source that went into tokens."""
     chosen: dict[str, list[tuple[str, Path]]] = {}
     for path in sorted((root / "refine" / "documents").glob("*.parquet")):
-        ids = pq.read_table(path, columns=["id"])["id"]
-        sides = np.load(root / "refine" / "split" / f"{path.stem}.npy", allow_pickle=False)
-        ids = ids.filter(pa.array(sides != 0))
-        source = chosen.setdefault(path.stem.rpartition(".")[0], [])
+        shard = RefinedShard(root / "refine", path.stem)
+        columns = [batch.column("id") for batch in shard.batches(["id"])]
+        ids = pa.chunked_array(columns, pa.string())
+        source = chosen.setdefault(shard.source, [])
         source += [(name, path) for name in first_ids(ids, seed, KEPT_EACH)]
     rows = []
     for pairs in list(chosen.values())[:MOST_SOURCES]:
@@ -190,12 +188,12 @@ def spoken(root: Path) -> Iterator[Figure]:
     """Kept documents by language and by license, as the documents themselves have them."""
     counts: dict[str, Counter[str]] = {"language": Counter(), "license": Counter()}
     for path in sorted((root / "refine" / "documents").glob("*.parquet")):
-        sides = np.load(root / "refine" / "split" / f"{path.stem}.npy", allow_pickle=False)
-        table = pq.read_table(path, columns=list(counts)).filter(pa.array(sides != 0))
-        for name, counter in counts.items():
-            key = f"@{path.stem.rpartition('.')[0]}" if name == "license" else ""
-            for entry in pc.value_counts(table[name]).to_pylist():
-                counter[(entry["values"] or "") + key] += entry["counts"]
+        shard = RefinedShard(root / "refine", path.stem)
+        for batch in shard.batches(list(counts)):
+            for name, counter in counts.items():
+                key = f"@{shard.source}" if name == "license" else ""
+                for entry in pc.value_counts(batch.column(name)).to_pylist():
+                    counter[(entry["values"] or "") + key] += entry["counts"]
     for name, counter in counts.items():
         for value, count in sorted(counter.items()):
             yield Figure(f"documents.{name}.{value}", count, "documents", "refine/documents")

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from groundup.recipe.source import TUNING
+from groundup.recipe import TUNING
 from groundup.report.figure import Figure, Part
 from groundup.report.measured import MEASURED, compared
 from groundup.report.run_files import Problems, artifacts, json_file, lock_table, view

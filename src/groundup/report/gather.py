@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from groundup.artifacts.checkpoints import init_from
+from groundup.artifacts.checkpoints import CHECKPOINTS, init_from, list_checkpoints
 from groundup.report.figure import Figure
 from groundup.report.figures import all_figures
 from groundup.report.measured import METRICS, environment
@@ -21,7 +21,6 @@ from groundup.runtime.run import changed_settings
 from groundup.runtime.store import Store, load_artifact
 
 STAGES = ("collect", "refine", "tokenize", "evaluate", "tune", "export")
-CHECKPOINT = "train/checkpoints"
 
 # Where texts cannot be read.
 NO_EXAMPLES: dict[str, list[Row]] = {"kept": [], "left_out": [], "dropped": [], "duplicates": []}
@@ -112,13 +111,10 @@ def sources(root: Path) -> list[Row]:
 
 def training(root: Path) -> dict[str, Any]:
     """Return the events of training in words, the checkpoints that stand, and the step of the best."""
-    steps = sorted(
-        int(path.name[5:]) for path in (root / CHECKPOINT).glob("step-*") if path.name[5:].isdigit()
-    )
     best = json_file(root, "train/best.json")
     return {
         "events": list(events(root)),
-        "checkpoints": steps,
+        "checkpoints": list(list_checkpoints(root)),
         "best": best.get("step") if isinstance(best, dict) else None,
     }
 
@@ -163,8 +159,8 @@ def hashes(root: Path) -> Iterator[Row]:
     """Yield name, files, bytes and content hash of every published view and every checkpoint."""
     found = [(stage, Store(root).view(stage)) for stage in STAGES]
     found += [
-        (f"{CHECKPOINT}/{path.name}", load_artifact(path))
-        for path in sorted((root / CHECKPOINT).glob("step-*"))
+        (f"{CHECKPOINTS}/{path.name}", load_artifact(path))
+        for path in list_checkpoints(root).values()
     ]
     for name, artifact in found:
         if artifact is not None and artifact.manifest["files"]:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from groundup.artifacts.document import matching
 from groundup.artifacts.forgotten import Forgotten
-from groundup.artifacts.lookup import matching
 from groundup.runtime.run import Run
 from groundup.runtime.store import Store
 

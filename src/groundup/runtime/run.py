@@ -20,7 +20,7 @@ from typing import Any
 import tomli_w
 
 from groundup.errors import ExpensiveError, StoreError
-from groundup.recipe.tables import Recipe, recipe_from
+from groundup.recipe import Recipe, recipe_from
 from groundup.runtime.files import write_whole
 from groundup.runtime.job import Job
 from groundup.runtime.ledger import Ledger

@@ -1,203 +1,272 @@
-"""The routes. Reads requests; writes answers of the OpenAI protocol, the page, health and metrics.
+"""The routes of the server: the OpenAI API, the chat page, health, info and metrics.
 
-| without a key | with the key only |
-|---|---|
-| the page's files, /health | everything else, known or not |
+    HTTP request
+      |  limits.Connection           time limits of the connection
+      |  auth.AuthMiddleware         key, or Host and Origin on loopback    -> 401, 403
+      |  requests.BoundedRequest     size, time and number of bodies        -> 408, 413, 415, 429
+      |  protocol.*Request           fields and their ranges                -> 400
+      |  requests.prepare_*          tokenize; context, choices, scores     -> 400, 404
+      v
+    engine: queue -> prefill -> decode one token a step                     -> 429, 503
+      |  responses.OutputQueue       from the engine's thread to the event loop
+      |  responses.ResponseBuilder   text and log-probabilities as OpenAI's JSON
+      v
+    responses.GeneratedResponse: one body, or a stream of events
+
+Without the key a client gets only the page's files and /health.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import unicodedata
+from collections.abc import Callable, Iterator
 from functools import partial
+from http import HTTPStatus
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
 import orjson
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from prometheus_client import generate_latest
+from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.responses import Response
 
 from groundup import __version__
-from groundup.serve.auth import Gate
-from groundup.serve.body_limits import BoundedRoute
-from groundup.serve.errors import ApiError, JSONAnswer, add_handlers
-from groundup.serve.forms import ChatForm, CompletionForm, Form
-from groundup.serve.generation import Generation
-from groundup.serve.metrics import Counted
-from groundup.serve.protocol import Asked, ChatRequest, CompletionRequest
-from groundup.serve.replies import Chat, Completion, ErrorAnswer, Health, Info, Model, Models
-from groundup.serve.requests import Work, chat_work, completion_work
-from groundup.serve.serving import Serving, stopping
+from groundup.artifacts.corpus import RefinedShard, refined_shards
+from groundup.errors import StoreError
+from groundup.serve.auth import AuthMiddleware
+from groundup.serve.metrics import MetricsMiddleware
+from groundup.serve.protocol import (
+    ApiError,
+    ChatCompletion,
+    ChatRequest,
+    Completion,
+    CompletionRequest,
+    ErrorResponse,
+    GenerationRequest,
+    Health,
+    Mode,
+    ModelEntry,
+    ModelList,
+    PromptSuggestion,
+    ServerInfo,
+)
+from groundup.serve.requests import (
+    BoundedRoute,
+    PreparedRequest,
+    ServedModel,
+    prepare_chat,
+    prepare_completion,
+)
+from groundup.serve.responses import (
+    ChatBuilder,
+    CompletionBuilder,
+    GeneratedResponse,
+    JSONResponse,
+    OutputQueue,
+    ResponseBuilder,
+    error_response,
+)
 
 PAGE = Path(__file__).parent / "page"
-KINDS = {
+MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
 }
+# Advice for the page, as `groundup sample` samples; OpenAI's defaults (1 and 1) are too random for
+# a small model.
+ADVISED = {"temperature": 0.8, "top_p": 0.95, "top_k": 0, "min_p": 0.0, "max_tokens": 256}
+# A corpus may have thousands of shards; suggestions come from the first of each source.
+SUGGESTION_SHARDS = 3
+SUGGESTION_LENGTH = 90
+MODES: tuple[Mode, ...] = ("chat", "complete")
 
 
-def create_app(serving: Serving, key: str | None = None) -> FastAPI:
+def create_app(served: ServedModel, key: str | None = None) -> FastAPI:
     """Return the ASGI application for one model, whose engine must be started.
 
     Args:
-        key: what every request must bring as `Authorization: Bearer KEY`; None lets in this
-            machine's own programs only.
+        key: required as `Authorization: Bearer KEY`; None admits programs of this machine only.
     """
     app = FastAPI(
         title="groundup", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False
     )
-    app.state.serving = serving
+    app.state.served = served
     page = page_files()
-    app.include_router(_completions())
-    app.include_router(_facts())
-    for path, (content, kind) in page.items():
-        app.add_api_route(
-            path, partial(_file, content, kind), methods=["GET", "HEAD"], include_in_schema=False
-        )
-    add_handlers(app)
-    # The last one added is the first to see a request.
-    app.add_middleware(Gate, key=key, public={*page, "/health"})
-    app.add_middleware(Counted, meters=serving.meters)
-    app.openapi = partial(_describe, app, key is not None)  # type: ignore[method-assign]
+    app.include_router(_completion_routes())
+    app.include_router(_info_routes())
+    for path, (content, media_type) in page.items():
+        endpoint = partial(_send_file, content, media_type)
+        app.add_api_route(path, endpoint, methods=["GET", "HEAD"], include_in_schema=False)
+    app.add_exception_handler(AnyHTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(Exception, _on_server_fault)
+    # The middleware added last sees a request first.
+    app.add_middleware(AuthMiddleware, key=key, public={*page, "/health"})
+    app.add_middleware(MetricsMiddleware, metrics=served.metrics)
+    app.openapi = partial(_openapi, app, key is not None)  # type: ignore[method-assign]
     return app
 
 
 def page_files() -> dict[str, tuple[bytes, str]]:
-    """Return the files of the page by their path, with their media types."""
+    """Return content and media type of the page's files by their path."""
     files = {
-        f"/{path.name}": (path.read_bytes(), KINDS[path.suffix])
+        f"/{path.name}": (path.read_bytes(), MEDIA_TYPES[path.suffix])
         for path in sorted(PAGE.glob("*"))
-        if path.suffix in KINDS
+        if path.suffix in MEDIA_TYPES
     }
-    return files | ({"/": files["/index.html"]} if "/index.html" in files else {})
+    return files | {"/": files["/index.html"]}
 
 
-def _failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": ErrorAnswer} for status in statuses}
+async def _send_file(content: bytes, media_type: str) -> Response:
+    return Response(content, media_type=media_type)
 
 
-def _completions() -> APIRouter:
-    """The routes that generate."""
+def _completion_routes() -> APIRouter:
     router = APIRouter(route_class=BoundedRoute)
-    failures = _failures(400, 401, 403, 404, 408, 413, 415, 429, 500, 503)
+    errors = _errors(400, 401, 403, 404, 408, 413, 415, 429, 500, 503)
     event = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
     stream: dict[str, Any] = {"text/event-stream": {"schema": event}}
 
     @router.post(
         "/v1/completions",
         response_model=None,
-        responses={200: {"model": Completion, "content": stream}, **failures},
+        responses={200: {"model": Completion, "content": stream}, **errors},
     )
-    async def complete(request: Request, asked: CompletionRequest) -> Response:
+    async def complete(request: Request, body: CompletionRequest) -> Response:
         """Continue a text, or a list of texts; strings are preceded by the end-of-text token."""
-        return await _answer(_serving(request), asked, completion_work, CompletionForm)
+        return await _generate(request, body, prepare_completion, CompletionBuilder)
 
     @router.post(
         "/v1/chat/completions",
         response_model=None,
-        responses={200: {"model": Chat, "content": stream}, **failures},
+        responses={200: {"model": ChatCompletion, "content": stream}, **errors},
     )
-    async def chat(request: Request, asked: ChatRequest) -> Response:
+    async def chat(request: Request, body: ChatRequest) -> Response:
         """Answer a conversation."""
-        return await _answer(_serving(request), asked, chat_work, ChatForm)
+        return await _generate(request, body, prepare_chat, ChatBuilder)
 
     return router
 
 
-def _facts() -> APIRouter:
-    """The routes that tell."""
-    router = APIRouter()
-    refusals = _failures(401, 403)
+async def _generate(
+    request: Request,
+    body: GenerationRequest,
+    prepare: Callable[[ServedModel, Any], PreparedRequest],
+    builder: type[ResponseBuilder],
+) -> Response:
+    served: ServedModel = request.app.state.served
+    if body.model is not None:
+        _check_model(served, body.model)
+    prepared = await anyio.to_thread.run_sync(prepare, served, body)
+    served.check_open()
+    outputs = OutputQueue(served, prepared.requests)
+    include_usage = bool(body.stream_options and body.stream_options.include_usage)
+    return GeneratedResponse(outputs, builder(served, prepared), bool(body.stream), include_usage)
 
-    @router.get("/v1/models", responses={200: {"model": Models}, **refusals})
+
+def _info_routes() -> APIRouter:
+    router = APIRouter()
+    errors = _errors(401, 403)
+
+    @router.get("/v1/models", responses={200: {"model": ModelList}, **errors})
     async def models(request: Request) -> Response:
         """List the one model that is served."""
-        return _json(Models([_model(_serving(request))]))
+        return _json(ModelList([_model_entry(request.app.state.served)]))
 
-    @router.get("/v1/models/{model}", responses={200: {"model": Model}, **_failures(401, 403, 404)})
+    @router.get(
+        "/v1/models/{model}", responses={200: {"model": ModelEntry}, **_errors(401, 403, 404)}
+    )
     async def model(request: Request, model: str) -> Response:
         """Describe a model."""
-        _check_model(_serving(request), model)
-        return _json(_model(_serving(request)))
+        _check_model(request.app.state.served, model)
+        return _json(_model_entry(request.app.state.served))
 
-    @router.get("/health", responses={200: {"model": Health}, **_failures(403, 503)})
+    @router.get("/health", responses={200: {"model": Health}, **_errors(403, 503)})
     async def health(request: Request) -> Response:
         """Say whether the server takes requests."""
-        if _serving(request).draining:
-            raise stopping()
+        request.app.state.served.check_open()
         return _json(Health())
 
-    @router.get("/info", responses={200: {"model": Info}, **refusals})
+    @router.get("/info", responses={200: {"model": ServerInfo}, **errors})
     async def info(request: Request) -> Response:
-        """Tell what the page wants to know of the model."""
-        return _json(_serving(request).about())
+        """Describe the model for the page."""
+        served: ServedModel = request.app.state.served
+        sampling = ADVISED | {"max_tokens": min(ADVISED["max_tokens"], served.context)}
+        return _json(
+            ServerInfo(
+                served.name,
+                served.name,
+                served.checkpoint,
+                served.context,
+                # A tuned model learned the format of a chat.
+                served.checkpoint == "tuned",
+                sampling,
+                served.prompts,
+            )
+        )
 
     @router.get(
         "/metrics",
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **refusals},
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **errors},
         response_class=Response,
     )
     async def metrics(request: Request) -> Response:
         """Give counters in Prometheus' text format."""
-        text = await anyio.to_thread.run_sync(_serving(request).meters.text)
+        registry = request.app.state.served.metrics.registry
+        text = await anyio.to_thread.run_sync(generate_latest, registry)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return router
 
 
-async def _answer(
-    serving: Serving,
-    asked: Asked,
-    prepare: Callable[[Serving, Any], Work],
-    form: Callable[[Serving, Work], Form],
-) -> Response:
-    from groundup.serve.responses import Answer
-
-    if asked.model is not None:
-        _check_model(serving, asked.model)
-    work = await anyio.to_thread.run_sync(prepare, serving, asked)
-    if serving.draining:
-        raise stopping()
-    return Answer(
-        Generation(serving, work.jobs),
-        work,
-        form(serving, work),
-        bool(asked.stream),
-        asked.wants_usage(),
-    )
-
-
-async def _file(content: bytes, kind: str) -> Response:
-    return Response(content, media_type=kind)
-
-
-def _serving(request: Request) -> Serving:
-    serving: Serving = request.app.state.serving
-    return serving
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": ErrorResponse} for status in statuses}
 
 
 def _json(content: Any) -> Response:
-    return JSONAnswer(orjson.dumps(content))
+    return JSONResponse(orjson.dumps(content))
 
 
-def _model(serving: Serving) -> Model:
-    return Model(serving.name, serving.created, serving.context)
+def _model_entry(served: ServedModel) -> ModelEntry:
+    return ModelEntry(served.name, served.created, served.context)
 
 
-def _check_model(serving: Serving, name: str) -> None:
-    if name != serving.name:
-        raise ApiError(
-            404,
-            f"There is no such model here; this server has {serving.name}.",
-            "model_not_found",
-            "model",
-        )
+def _check_model(served: ServedModel, name: str) -> None:
+    if name != served.name:
+        message = f"There is no such model here; this server has {served.name}."
+        raise ApiError(404, message, "model_not_found")
 
 
-def _describe(app: FastAPI, keyed: bool) -> dict[str, Any]:
-    """Return the OpenAPI description; FastAPI adds an answer 422 that this server never gives."""
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AnyHTTPException)
+    if isinstance(error, ApiError):
+        return error_response(error)
+    messages = {404: "There is nothing at this path.", 405: "This path does not take this method."}
+    message = messages.get(error.status_code, HTTPStatus(error.status_code).phrase)
+    return error_response(ApiError(error.status_code, message, headers=error.headers))
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return error_response(ApiError.from_validation(error.errors()))
+
+
+async def _on_server_fault(request: Request, error: Exception) -> Response:
+    # The response holds no traceback and no path. Starlette raises the exception again for the
+    # log, and uvicorn then closes the connection.
+    message = "The server made a mistake; its log says more."
+    return error_response(ApiError(500, message, headers={"Connection": "close"}))
+
+
+def _openapi(app: FastAPI, has_key: bool) -> dict[str, Any]:
+    """Return the OpenAPI description, without FastAPI's 422, which this server never sends."""
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title,
@@ -205,16 +274,66 @@ def _describe(app: FastAPI, keyed: bool) -> dict[str, Any]:
             routes=app.routes,
             description="The OpenAI protocol over one model.",
         )
-        for operation in (
-            operation for path in schema["paths"].values() for operation in path.values()
-        ):
-            operation["responses"].pop("422", None)
-        parts = schema["components"]["schemas"]
+        for operations in schema["paths"].values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
         for name in ("HTTPValidationError", "ValidationError"):
-            parts.pop(name, None)
-        if keyed:
+            schema["components"]["schemas"].pop(name, None)
+        if has_key:
             schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             schema["security"] = [{"key": []}]
             schema["paths"]["/health"]["get"]["security"] = []
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def suggest_prompts(root: Path, count: int = 6) -> list[PromptSuggestion]:
+    """Return short texts to start with, from held-out documents; empty if the data is gone.
+
+    Each mode gets up to `count`, from the sources in turn: for a chat the first user message of a
+    conversation, for a completion the beginning of a sentence.
+    """
+    shards: dict[str, list[RefinedShard]] = {}
+    with contextlib.suppress(StoreError):
+        for shard in refined_shards(root):
+            shards.setdefault(shard.source, []).append(shard)
+    suggestions = []
+    for mode in MODES:
+        by_source = [
+            [(text, source) for text in islice(_prompts_of(of_source, mode), count)]
+            for source, of_source in shards.items()
+        ]
+        in_turn = [pair for turn in zip_longest(*by_source) for pair in turn if pair is not None]
+        for text, source in islice(dict(in_turn).items(), count):
+            suggestions.append(PromptSuggestion(text, source, mode))
+    return suggestions
+
+
+def _prompts_of(shards: list[RefinedShard], mode: Mode) -> Iterator[str]:
+    for shard in shards[:SUGGESTION_SHARDS]:
+        for batch in shard.batches(["text", "turns"], "validation"):
+            for document in batch.to_pylist():
+                text = _prompt_from(document, mode)
+                if text:
+                    yield text
+
+
+def _prompt_from(document: dict[str, Any], mode: Mode) -> str:
+    turns = document["turns"] or []
+    if (mode == "chat") != bool(turns):
+        return ""
+    if turns:
+        message = next((turn["content"] for turn in turns if turn["role"] == "user"), "")
+        message = _printable_line(message)
+        return message if 3 <= len(message) <= SUGGESTION_LENGTH else ""
+    # The first half of the first line that is long enough to be a sentence and not a title.
+    for line in map(_printable_line, document["text"][:4000].split("\n")):
+        if len(line) >= 60 and line[0].isalnum():
+            return line[: SUGGESTION_LENGTH // 2].rpartition(" ")[0]
+    return ""
+
+
+def _printable_line(text: str) -> str:
+    """Return one line without control, format and unassigned characters."""
+    printable = (char if unicodedata.category(char)[0] != "C" else " " for char in text)
+    return " ".join("".join(printable).split())

@@ -1,14 +1,13 @@
-"""The one gate in front of every route. Reads the headers of a request; writes a refusal, or
-headers that harden the answer.
+"""Authentication in front of every route.
 
-With a key: every path wants `Authorization: Bearer KEY`, but those named in `public`, which hold
-nothing secret. The check comes before routing, so that unknown paths, other methods and mounted
-things are behind it too.
+With a key, every path needs `Authorization: Bearer KEY` except the `public` ones, which hold
+nothing secret. The check precedes routing, so it covers unknown paths, other methods and mounted
+applications.
 
-Without a key the server is bound to loopback, and what threatens it are web pages that the user has
-open. So the Host must be a loopback name (a page that rebinds its own name to 127.0.0.1 still sends
-that name), an Origin must be this server's own, and what a proxy forwarded from elsewhere is
-refused. No answer ever allows another origin (CORS).
+Without a key the server is bound to loopback, and the threat is web pages that the user has open.
+So the Host must be a loopback name (DNS rebinding: a page whose name now points to 127.0.0.1 still
+sends that name), an Origin must be this server's (CSRF), and requests that a proxy forwarded are
+refused. No response allows another origin (CORS).
 """
 
 from __future__ import annotations
@@ -22,14 +21,15 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from groundup.serve.errors import ApiError, answer_error
+from groundup.serve.protocol import ApiError
+from groundup.serve.responses import error_response
 
-# The page's icon is the only thing that is not a file of this server.
+# The page's icon is the only resource that is not a file of this server.
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'"
     " data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-HARDENING = [
+SECURITY_HEADERS = [
     (b"content-security-policy", CONTENT_POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -41,13 +41,13 @@ HARDENING = [
 FORWARDED = {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"}
 
 
-class Gate:
-    """ASGI middleware that lets in who may come in.
+class AuthMiddleware:
+    """ASGI middleware that refuses unauthorized requests and adds security headers to responses.
 
     Args:
-        app: what it guards.
-        key: the key that every request must bring; None on loopback only.
-        public: paths that GET and HEAD reach without the key.
+        app: the protected application.
+        key: required of every request; None on loopback only.
+        public: paths that GET and HEAD may request without the key.
     """
 
     def __init__(self, app: ASGIApp, key: str | None, public: Collection[str]) -> None:
@@ -57,66 +57,65 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it with 401 or 403."""
+
+        async def send_secured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                request_id = (b"x-request-id", f"req_{secrets.token_hex(12)}".encode())
+                headers = [*message.get("headers", []), *SECURITY_HEADERS, request_id]
+                message = {**message, "headers": headers}
+            await send(message)
+
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] != "http":
-            # There is no other kind of route; should one be added, it stays shut until this gate
-            # knows it.
+            # There are no WebSocket routes; one added later stays closed until it is checked here.
             await send({"type": "websocket.close", "code": 1008})
         else:
-            refusal = self._refusal(scope)
-            await (self._app if refusal is None else answer_error(refusal))(
-                scope, receive, _hardened(send)
-            )
+            error = self._check(scope)
+            app = self._app if error is None else error_response(error)
+            await app(scope, receive, send_secured)
 
-    def _refusal(self, scope: Scope) -> ApiError | None:
+    def _check(self, scope: Scope) -> ApiError | None:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         if self._digest is None:
-            return _foreign(headers)
+            return check_local(headers)
         if scope["method"] in ("GET", "HEAD") and scope["path"] in self._public:
             return None
-        return None if self._has_key(headers) else _unauthorized()
-
-    def _has_key(self, headers: list[tuple[bytes, bytes]]) -> bool:
-        given = [value for name, value in headers if name == b"authorization"]
-        scheme, _, key = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
-        # Digests are of equal length, so the time of the comparison says nothing, not even how long
-        # the key is.
-        return scheme.lower() == b"bearer" and hmac.compare_digest(
-            _digest(key.strip()), self._digest or b""
-        )
+        values = [value for name, value in headers if name == b"authorization"]
+        scheme, _, key = values[0].partition(b" ") if len(values) == 1 else (b"", b"", b"")
+        # Digests have equal length, so the comparison's time tells nothing, not even the length.
+        matches = hmac.compare_digest(_digest(key.strip()), self._digest)
+        if scheme.lower() == b"bearer" and matches:
+            return None
+        message = "This server wants its API key: send the header Authorization: Bearer KEY."
+        return ApiError(401, message, "invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
 
 
 def _digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
 
 
-def _unauthorized() -> ApiError:
-    message = "This server wants its API key: send the header Authorization: Bearer KEY."
-    return ApiError(401, message, "invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
-
-
-def _foreign(headers: list[tuple[bytes, bytes]]) -> ApiError | None:
+def check_local(headers: list[tuple[bytes, bytes]]) -> ApiError | None:
+    """Return the error for a request that does not come from a program of this machine."""
     hosts = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
-    if len(hosts) != 1 or not is_loopback(_hostname(hosts[0])):
-        return ApiError(
-            403,
+    if len(hosts) != 1 or not is_loopback(hostname(hosts[0])):
+        message = (
             "Without a key this server answers to loopback names only: http://127.0.0.1 or"
-            " http://localhost.",
-            "bad_host",
+            " http://localhost."
         )
+        return ApiError(403, message, "bad_host")
     origins = [value.decode("latin-1").lower() for name, value in headers if name == b"origin"]
     if any(origin != f"http://{hosts[0]}" for origin in origins):
         return ApiError(403, "Pages of another origin may not use this server.", "bad_origin")
     if FORWARDED & {name for name, _ in headers}:
-        return ApiError(
-            403, "Behind a proxy this server wants a key: start it with --api-key-file.", "proxied"
-        )
+        message = "Behind a proxy this server wants a key: start it with --api-key-file."
+        return ApiError(403, message, "proxied")
     return None
 
 
-def _hostname(host: str) -> str:
-    # "@", "/" and the like have no place in a Host, and urlsplit would read around them.
+def hostname(host: str) -> str:
+    """Return the name in a Host header without its port; "" if the header is invalid."""
+    # urlsplit would accept "@", "/" and the like and return something else than the host.
     if not host or not set(host) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-:[]"):
         return ""
     try:
@@ -127,18 +126,8 @@ def _hostname(host: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine's own: `localhost`, 127.0.0.0/8 or ::1."""
+    """Whether a name or address is loopback: `localhost`, 127.0.0.0/8 or ::1."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _hardened(send: Send) -> Send:
-    async def hardened(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            request = (b"x-request-id", f"req_{secrets.token_hex(12)}".encode())
-            message = {**message, "headers": [*message.get("headers", []), *HARDENING, request]}
-        await send(message)
-
-    return hardened

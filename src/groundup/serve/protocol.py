@@ -1,33 +1,52 @@
-"""Requests of the OpenAI protocol, and what is wrong with one. Reads JSON; writes nothing.
+"""Request, response and error models of the OpenAI API.
 
-Lists stop at their first bad element (`fail_fast`) and names are counted before they are looked at:
-validation otherwise makes an error for each of a million elements, and answers a small body with
-gigabytes.
+Pydantic validates requests; orjson writes the response dataclasses field by field. A validator
+that collects an error for each of a million elements would turn a small body into gigabytes, so
+lists stop at their first invalid element (`fail_fast`) and names are counted before validation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import orjson
+from fastapi import HTTPException
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-# 2^31 is beyond every context; more is a mistake.
+from groundup.runtime.progress import printable
+
+# 2^31 exceeds every context; a larger number is a mistake.
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
-Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1, fail_fast=True)]
+TokenIds = Annotated[
+    list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1, fail_fast=True)
+]
 Texts = Annotated[list[str], Field(min_length=1, fail_fast=True)]
+ERROR_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
 
 
-def _few(value: Any) -> Any:
-    # OpenAI's own limit; each is an operation on a tensor before the engine takes the request.
+def _limit_entries(value: Any) -> Any:
+    # OpenAI's own limit; each entry costs a tensor operation before the engine takes the request.
     if isinstance(value, dict) and len(value) > 300:
         raise ValueError("at most 300 entries")
     return value
 
 
-class Part(BaseModel):
-    """A part of a message; only text is understood."""
+LogitBias = Annotated[
+    dict[str, Annotated[float, Field(ge=-100, le=100)]], BeforeValidator(_limit_entries)
+]
+
+
+class TextPart(BaseModel):
+    """A part of a message; only text is supported."""
 
     model_config = ConfigDict(strict=True)
     type: Literal["text"]
@@ -35,21 +54,19 @@ class Part(BaseModel):
 
 
 class Message(BaseModel):
-    """A turn of a conversation. Names and the empty fields of an answer sent back are passed over."""
+    """A turn of a conversation; names, and empty fields of an answer that is sent back, are ignored."""
 
     model_config = ConfigDict(strict=True)
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[Part], Field(min_length=1, max_length=1024, fail_fast=True)]
+    content: str | Annotated[list[TextPart], Field(min_length=1, max_length=1024, fail_fast=True)]
     tool_calls: Annotated[list[Any], Field(max_length=0)] | None = None
     function_call: None = None
 
     def text(self) -> str:
-        """Return the content as one text."""
-        return (
-            self.content
-            if isinstance(self.content, str)
-            else "".join(part.text for part in self.content)
-        )
+        """Return the content as one string."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content)
 
 
 class StreamOptions(BaseModel):
@@ -60,14 +77,14 @@ class StreamOptions(BaseModel):
 
 
 class ResponseFormat(BaseModel):
-    """The form of an answer; JSON modes are not offered."""
+    """Format of the answer; JSON modes are not supported."""
 
     model_config = ConfigDict(strict=True)
     type: Literal["text"]
 
 
-class Asked(BaseModel):
-    """What both kinds of completion take. None is the default everywhere, as clients send it."""
+class GenerationRequest(BaseModel):
+    """Fields of both kinds of completion. Clients send null for the default of any field."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
     model: Annotated[str, Field(max_length=256)] | None = None
@@ -78,15 +95,13 @@ class Asked(BaseModel):
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    logit_bias: (
-        Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], BeforeValidator(_few)] | None
-    ) = None
+    logit_bias: LogitBias | None = None
     n: Annotated[int, Field(ge=1, le=128)] | None = None
     stop: StopText | Annotated[list[StopText], Field(max_length=16, fail_fast=True)] | None = None
     seed: Seed | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    # Taken and without effect: they are about an account, a cache or a bill.
+    # Accepted without effect: they concern an account, a cache or a bill.
     user: Any = None
     metadata: Any = None
     store: Any = None
@@ -95,37 +110,35 @@ class Asked(BaseModel):
     prompt_cache_key: Any = None
 
     @model_validator(mode="after")
-    def _options_need_a_stream(self) -> Asked:
+    def _check_stream_options(self) -> GenerationRequest:
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options is for requests with stream: true")
         return self
 
-    def stops(self) -> tuple[str, ...]:
-        """Return the stop strings."""
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
-    def wants_usage(self) -> bool:
-        """Whether a stream ends with the usage."""
-        return bool(self.stream_options and self.stream_options.include_usage)
-
-
-class CompletionRequest(Asked):
+class CompletionRequest(GenerationRequest):
     """POST /v1/completions."""
 
-    prompt: str | Texts | Ids | Annotated[list[Ids], Field(min_length=1, fail_fast=True)] | None
+    prompt: (
+        str
+        | Texts
+        | TokenIds
+        | Annotated[list[TokenIds], Field(min_length=1, fail_fast=True)]
+        | None
+    )
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     best_of: Annotated[int, Field(ge=1, le=128)] | None = None
     suffix: Annotated[str, Field(max_length=0)] | None = None
 
     @model_validator(mode="after")
-    def _no_choice_among_candidates(self) -> CompletionRequest:
+    def _check_best_of(self) -> CompletionRequest:
         if self.best_of not in (None, self.n or 1):
             raise ValueError("best_of is not supported, unless it equals n")
         return self
 
 
-class ChatRequest(Asked):
+class ChatRequest(GenerationRequest):
     """POST /v1/chat/completions."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096, fail_fast=True)]
@@ -141,7 +154,254 @@ class ChatRequest(Asked):
     function_call: Literal["none", "auto"] | None = None
 
     @model_validator(mode="after")
-    def _alternatives_need_scores(self) -> ChatRequest:
+    def _check_top_logprobs(self) -> ChatRequest:
         if self.top_logprobs is not None and not self.logprobs:
             raise ValueError("top_logprobs is for requests with logprobs: true")
         return self
+
+
+ChoiceFinishReason = Literal["stop", "length"]
+Mode = Literal["chat", "complete"]
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens of a request."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+@dataclass(slots=True)
+class TopLogprob:
+    """An alternative token; its bytes may be part of a character."""
+
+    token: str
+    bytes: list[int]
+    logprob: float
+
+
+@dataclass(slots=True)
+class TokenLogprob:
+    """A token of a chat completion."""
+
+    token: str
+    bytes: list[int]
+    logprob: float | None
+    top_logprobs: list[TopLogprob]
+
+
+@dataclass(slots=True)
+class ChatLogprobs:
+    """Log-probabilities of a chat completion."""
+
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
+@dataclass(slots=True)
+class ChatMessage:
+    """The message of a chat completion."""
+
+    content: str
+    role: Literal["assistant"] = "assistant"
+    refusal: None = None
+
+
+@dataclass(slots=True)
+class ChatChoice:
+    """One of the n completions of a chat."""
+
+    index: int
+    message: ChatMessage
+    finish_reason: ChoiceFinishReason
+    logprobs: ChatLogprobs | None
+
+
+@dataclass(slots=True)
+class ChatChunkChoice:
+    """New output of one choice; `delta` has the role or content, and is empty in the last."""
+
+    index: int
+    delta: dict[str, str]
+    finish_reason: ChoiceFinishReason | None
+    logprobs: ChatLogprobs | None
+
+
+@dataclass(slots=True)
+class CompletionLogprobs:
+    """Log-probabilities of a completion, and of its prompt with echo.
+
+    Attributes:
+        tokens: `bytes:\\xe2` where a token is only part of a character.
+        text_offset: start of each token in the choice's text, in characters.
+    """
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
+@dataclass(slots=True)
+class CompletionChoice:
+    """One of the completions of a request, or new text of it in a stream."""
+
+    index: int
+    text: str
+    finish_reason: ChoiceFinishReason | None
+    logprobs: CompletionLogprobs | None
+
+
+@dataclass(slots=True)
+class ChatCompletion:
+    """Response of POST /v1/chat/completions."""
+
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChatChoice]
+    usage: Usage | None
+    object: Literal["chat.completion"] = "chat.completion"
+
+
+@dataclass(slots=True)
+class ChatCompletionChunk:
+    """Event of a streamed chat completion."""
+
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChatChunkChoice]
+    usage: Usage | None
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+
+
+@dataclass(slots=True)
+class Completion:
+    """Response of POST /v1/completions, and event of its stream."""
+
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[CompletionChoice]
+    usage: Usage | None
+    object: Literal["text_completion"] = "text_completion"
+
+
+@dataclass(slots=True)
+class ModelEntry:
+    """A model that is served."""
+
+    id: str
+    created: int
+    max_model_len: int
+    object: Literal["model"] = "model"
+    owned_by: str = "groundup"
+
+
+@dataclass(slots=True)
+class ModelList:
+    """Response of GET /v1/models."""
+
+    data: list[ModelEntry]
+    object: Literal["list"] = "list"
+
+
+@dataclass(slots=True)
+class Health:
+    """Response of GET /health."""
+
+    status: Literal["ok"] = "ok"
+
+
+@dataclass(slots=True)
+class PromptSuggestion:
+    """A text to start with; `kind` is the source that it comes from."""
+
+    text: str
+    kind: str
+    mode: Mode
+
+
+@dataclass(slots=True)
+class ServerInfo:
+    """Response of GET /info."""
+
+    run: str
+    model: str
+    checkpoint: str
+    context: int
+    tuned: bool
+    sampling: dict[str, Any]
+    prompts: list[PromptSuggestion]
+
+
+@dataclass(slots=True)
+class ErrorDetail:
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+@dataclass(slots=True)
+class ErrorResponse:
+    """Response of every failed request; the official client maps it to its exception classes."""
+
+    error: ErrorDetail
+
+
+class ApiError(HTTPException):
+    """An error that the client is told about.
+
+    Attributes:
+        code: for programs, such as `context_length_exceeded`.
+        param: the request parameter concerned.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        code: str = "",
+        param: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, message, dict(headers or {}))
+        self.code, self.param = code, param
+
+    @classmethod
+    def from_validation(cls, errors: Sequence[Any]) -> ApiError:
+        """Return the error for pydantic's errors: the first invalid parameter is reported."""
+        param = _parameter_name(errors[0]["loc"])
+        if errors[0]["type"] == "extra_forbidden":
+            return cls(400, f"Unknown parameter: {param}", "unknown_parameter", param)
+        # A union has an error for each member; equal messages are reported once.
+        messages = dict.fromkeys(
+            str(error["msg"]).removeprefix("Value error, ")
+            for error in errors
+            if _parameter_name(error["loc"]) == param
+        )
+        message = f"{param or 'The body'}: {'; or '.join(list(messages)[:6])}"
+        return cls(400, message, "invalid_value", param)
+
+    def body(self) -> bytes:
+        """Return the JSON of the response."""
+        kind = "invalid_request_error" if self.status_code < 500 else "server_error"
+        kind = ERROR_TYPES.get(self.status_code, kind)
+        detail = ErrorDetail(str(self.detail), kind, self.param or None, self.code or None)
+        return orjson.dumps(ErrorResponse(detail))
+
+
+def _parameter_name(location: Sequence[str | int]) -> str:
+    # ("body", "messages", 0, "content", "str"): pydantic adds the union member after our names.
+    names = [str(name) for name in location[1:]]
+    nested = len(names) > 2 and names[0] == "messages" and names[1].isdigit()
+    return printable(".".join(names[: 3 if nested else 1])[:100])

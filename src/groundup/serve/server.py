@@ -1,8 +1,7 @@
-"""Runs the server: key, socket, signals. Reads a run directory and a key file; writes one line when
-it is ready.
+"""Loads a model, binds the socket, reads the key, and stops on signals.
 
-The first SIGINT or SIGTERM lets what runs finish, up to a limit, and answers 503 meanwhile; the
-second ends at once.
+The first SIGINT or SIGTERM lets running requests finish, up to a limit, and answers new ones with
+503; the second ends the process at once.
 """
 
 from __future__ import annotations
@@ -21,31 +20,32 @@ import uvicorn
 
 from groundup.errors import GroundupError
 from groundup.runtime.progress import printable
-from groundup.serve.app import create_app
+from groundup.serve.app import create_app, suggest_prompts
 from groundup.serve.auth import is_loopback
-from groundup.serve.http_connection import connections
-from groundup.serve.serving import Serving, open_model
+from groundup.serve.limits import Connection, Limits
+from groundup.serve.requests import ServedModel
 
-KEY = "GROUNDUP_API_KEY"
-# 16 random characters are beyond guessing at any rate that a server answers.
-SHORTEST_KEY = 16
-# What the kernel keeps for a client that does not read; left to itself it takes 4 MB for each.
+KEY_VARIABLE = "GROUNDUP_API_KEY"
+# 16 random characters cannot be guessed at any rate that a server answers.
+MIN_KEY_LENGTH = 16
+# Kernel buffer for a client that does not read; the default is up to 4 MB a connection.
 SEND_BUFFER = 256 << 10
-# Connections may wait here while the model is loaded.
+# Connections that may wait here while the model loads.
 BACKLOG = 128
-KILLED = 130
+MAX_SLOTS = 32
+EXIT_KILLED = 130
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which goes on listening while it drains, so that clients are told 503."""
+    """uvicorn's server, which keeps listening while it drains and then answers 503."""
 
-    def __init__(self, serving: Serving, key: str | None) -> None:
-        limits = serving.limits
+    def __init__(self, served: ServedModel, key: str | None) -> None:
+        limits = served.limits
         super().__init__(
             uvicorn.Config(
-                create_app(serving, key),
-                # h11 whatever else is installed: its limits are those that our tests are about.
-                http=connections(limits),
+                create_app(served, key),
+                # h11 even if httptools is installed: our limits are built on it and tested with it.
+                http=Connection.with_limits(limits),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -58,33 +58,29 @@ class Server(uvicorn.Server):
                 h11_max_incomplete_event_size=limits.header_bytes,
             )
         )
-        self.serving = serving
+        self.served = served
         self._drained: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
-        """Take nothing new, finish what runs, and end; a second call ends at once."""
-        if self.serving.draining:
+        """Take no new requests, finish running ones, and end; a second call ends at once."""
+        if self.served.draining:
             self.should_exit = self.force_exit = True
-        self.serving.draining = True
+        self.served.draining = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop at a signal; nothing is on its way to disk, so the second one may end the process
-        where it stands.
-        """
-        if self.serving.draining:
-            os._exit(KILLED)
+        """Stop on a signal; the server writes no files, so the second signal may kill it."""
+        if self.served.draining:
+            os._exit(EXIT_KILLED)
         self.stop()
 
     async def on_tick(self, counter: int) -> bool:
-        """Say, ten times a second, whether to end."""
-        leave = await super().on_tick(counter)
-        if self.serving.draining and self._drained is None:
-            # close waits for the engine's thread, and the answers that it finishes are sent by this
-            # one.
-            self._drained = asyncio.create_task(
-                asyncio.to_thread(self.serving.engine.close, self.serving.limits.drain_seconds)
-            )
-        return leave or (self._drained is not None and self._drained.done())
+        """Return, ten times a second, whether to end."""
+        should_exit = await super().on_tick(counter)
+        if self.served.draining and self._drained is None:
+            # On a thread: `close` waits for the engine, whose last outputs this loop must send.
+            close = asyncio.to_thread(self.served.engine.close, self.served.limits.drain_seconds)
+            self._drained = asyncio.create_task(close)
+        return should_exit or (self._drained is not None and self._drained.done())
 
 
 def serve(
@@ -99,59 +95,142 @@ def serve(
     dtype: str = "auto",
     say: Callable[[str], None] = print,
 ) -> None:
-    """Serve the model of a run until a signal comes.
+    """Serve the model of a run until a signal arrives.
 
     Raises:
         GroundupError: there is no such run or model, the address cannot be used, or it needs a key.
     """
     key = read_key(key_file)
-    listener = listen(host, port)
-    with listener:
-        address, number = listener.getsockname()[:2]
-        if key is None and not is_loopback(address):
+    with listen(host, port) as listener:
+        if key is None and not is_loopback(listener.getsockname()[0]):
             raise GroundupError(
                 f"{host}: others can reach this address, so it needs a key; name its file by"
-                f" --api-key-file, or set {KEY}"
+                f" --api-key-file, or set {KEY_VARIABLE}"
             )
-        serving = open_model(root, which, slots, queue, device, dtype)
-        serving.engine.start()
+        served = open_model(root, which, slots, queue, device, dtype)
+        served.engine.start()
         try:
-            say(
-                f"{printable(serving.name)} ({serving.checkpoint}) is served at"
-                f" {url(address, number)}"
-            )
+            say(f"{printable(served.name)} ({served.checkpoint}) is served at {url_of(listener)}")
             sys.stdout.flush()
-            Server(serving, key).run([listener])
+            Server(served, key).run([listener])
         finally:
-            serving.engine.close(0)
+            served.engine.close(0)
+
+
+@contextmanager
+def running(
+    served: ServedModel, key: str | None = None, host: str = "127.0.0.1", port: int = 0
+) -> Iterator[str]:
+    """Serve on a thread while the block runs; gives the URL. For notebooks and tests.
+
+    Raises:
+        GroundupError: the address cannot be used, or it needs a key.
+    """
+    listener = listen(host, port)
+    if key is None and not is_loopback(listener.getsockname()[0]):
+        listener.close()
+        raise GroundupError(f"{host}: an address that others reach needs a key")
+    server = Server(served, key)
+    thread = threading.Thread(
+        target=server.run, args=([listener],), name="groundup-server", daemon=True
+    )
+    served.engine.start()
+    thread.start()
+    try:
+        yield url_of(listener)
+    finally:
+        server.stop()
+        thread.join()
+        served.engine.close(0)
+
+
+def open_model(
+    root: Path,
+    which: str = "",
+    slots: int = 0,
+    queue: int = 64,
+    device: str = "auto",
+    dtype: str = "auto",
+    limits: Limits | None = None,
+) -> ServedModel:
+    """Load a model of a run; its engine is not started yet.
+
+    Args:
+        which: `tuned`, `best`, `last` or `step-N`; "" is the tuned model if there is one, else the
+            best.
+        slots: completions that run at once; 0 takes as many as fit into memory, up to 32.
+        queue: completions that may wait.
+        device: auto, cpu or cuda; auto takes a GPU if there is one.
+        dtype: auto, float32 or bfloat16; auto is bfloat16 on a GPU.
+
+    Raises:
+        GroundupError: there is no such run, model or device, or the slots do not fit into memory.
+    """
+    import torch
+
+    from groundup.artifacts.checkpoints import find_model
+    from groundup.artifacts.tokenizer import Tokenizer
+    from groundup.engines.own import Engine
+    from groundup.engines.slot_cache import fitting_slots
+    from groundup.model.hf_io import load_model
+    from groundup.runtime.run import load_lock
+
+    recipe, checkpoint = load_lock(root), find_model(root, which)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise GroundupError("--device cuda: PyTorch sees no GPU here; use --device cpu")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if dtype == "auto":
+        dtype = "bfloat16" if device == "cuda" else "float32"
+    model = load_model(checkpoint.path, device, getattr(torch, dtype))
+    tokenizer, config = Tokenizer.load(checkpoint.path), model.config
+    fitting = fitting_slots(config, model.head_weight.dtype, model.device, slots or MAX_SLOTS)
+    if fitting < slots:
+        raise GroundupError(
+            f"--slots {slots}: the memory that is free holds the keys and values of {fitting}; ask"
+            " for fewer"
+        )
+    return ServedModel(
+        recipe.name,
+        checkpoint.name,
+        checkpoint.content,
+        config.context,
+        config.vocab_size,
+        tokenizer,
+        Engine(model, tokenizer, fitting, queue),
+        suggest_prompts(root),
+        limits or Limits(),
+    )
 
 
 def read_key(path: Path | None) -> str | None:
-    """Return the first line of the key file, else what the environment says, else None.
+    """Return the first line of the key file, else the environment's key, else None.
 
     Raises:
         GroundupError: the file cannot be read, or the key is too short or not printable ASCII.
     """
-    if path is None and KEY not in os.environ:
+    if path is None and KEY_VARIABLE not in os.environ:
         return None
-    where = str(path) if path is not None else KEY
     try:
-        text = path.read_bytes()[:4096].decode("ascii") if path is not None else os.environ[KEY]
+        if path is None:
+            text = os.environ[KEY_VARIABLE]
+        else:
+            text = path.read_bytes()[:4096].decode("ascii")
     except OSError as error:
         raise GroundupError(f"{path}: cannot be read as a key file: {error.strerror}") from None
     except UnicodeDecodeError:
         text = ""
     key = (text.splitlines() or [""])[0].strip()
-    if len(key) < SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key:
+    if len(key) < MIN_KEY_LENGTH or not key.isascii() or not key.isprintable() or " " in key:
         raise GroundupError(
-            f"{where}: a key has at least {SHORTEST_KEY} printable ASCII characters and no space;"
-            " `openssl rand -hex 32` makes one"
+            f"{path or KEY_VARIABLE}: a key has at least {MIN_KEY_LENGTH} printable ASCII"
+            " characters and no space; `openssl rand -hex 32` makes one"
         )
     return key
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; port 0 takes a free one.
+    """Return a listening socket; port 0 takes a free one.
 
     Raises:
         GroundupError: the address is unknown, taken or forbidden.
@@ -167,41 +246,13 @@ def listen(host: str, port: int) -> socket.socket:
             f"{host}:{port}: cannot listen there: {reason}; choose another --host or --port (--port"
             " 0 takes a free one)"
         ) from None
-    listener.setsockopt(
-        socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER
-    )  # its connections inherit it
+    # Accepted connections inherit it.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     listener.setblocking(False)
     return listener
 
 
-def url(address: str, port: int) -> str:
-    """Return the address of the page."""
+def url_of(listener: socket.socket) -> str:
+    """Return the URL of the page."""
+    address, port = listener.getsockname()[:2]
     return f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
-
-
-@contextmanager
-def running(
-    serving: Serving, key: str | None = None, host: str = "127.0.0.1", port: int = 0
-) -> Iterator[str]:
-    """Serve on a thread for as long as the block lasts; gives the URL. For notebooks and tests.
-
-    Raises:
-        GroundupError: the address cannot be used, or it needs a key.
-    """
-    listener = listen(host, port)
-    address, number = listener.getsockname()[:2]
-    if key is None and not is_loopback(address):
-        listener.close()
-        raise GroundupError(f"{host}: an address that others reach needs a key")
-    server = Server(serving, key)
-    thread = threading.Thread(
-        target=server.run, args=([listener],), name="groundup-server", daemon=True
-    )
-    serving.engine.start()
-    thread.start()
-    try:
-        yield url(address, number)
-    finally:
-        server.stop()
-        thread.join()
-        serving.engine.close(0)

@@ -25,15 +25,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from groundup.artifacts.corpus import TRAIN, VALIDATION, RefinedShard
+from groundup.artifacts.corpus import VERDICTS, RefinedShard
 from groundup.artifacts.document import TableWriter, read_batches
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.artifacts.tokens import token_type
 from groundup.errors import GroundupError
 from groundup.runtime.job import BuildStep
 from groundup.runtime.store import Facts
-
-SPLITS = {TRAIN: "train", VALIDATION: "validation"}
 
 INDEX = pa.schema(
     [
@@ -105,15 +103,15 @@ def tokenize_shard(folder: Path, shard: RefinedShard, tokenizer_folder: Path) ->
         facts: documents, tokens (end-of-text ids included) and UTF-8 bytes by split.
     """
     tokenizer = Tokenizer.load(tokenizer_folder)
-    facts = {split: {"documents": 0, "tokens": 0, "bytes": 0} for split in SPLITS.values()}
+    facts = {split: {"documents": 0, "tokens": 0, "bytes": 0} for split in VERDICTS}
     with ExitStack() as stack:
         writers = {
             split: stack.enter_context(TokenWriter(folder / f"{split}.npy", tokenizer.vocab_size))
-            for split in SPLITS.values()
+            for split in VERDICTS
         }
         index = stack.enter_context(TableWriter(folder / "index.parquet", INDEX))
-        for batch in shard.batches(["id", "text"]):
-            for verdict, split in SPLITS.items():
+        for batch in shard.batches(["id", "text", "split"]):
+            for split, verdict in VERDICTS.items():
                 documents = batch.filter(pc.equal(batch["split"], verdict))
                 if documents.num_rows:
                     rows = _append(writers[split], tokenizer, documents, shard.source, split)

@@ -24,16 +24,16 @@ def run(run: Run) -> None:
     Raises:
         GroundupError: there is no text to train on, or the base model's tokenizer is not usable.
     """
-    from groundup.artifacts.corpus import refined_shards
+    from groundup.artifacts.corpus import VERDICTS, refined_shards
     from groundup.artifacts.tokenizer import CONFIG, FILE
-    from groundup.tokenize.shards import JOIN, SHARD, SPLITS
+    from groundup.tokenize.shards import JOIN, SHARD
 
-    shards = refined_shards(run.store)
+    shards = sorted(refined_shards(run.root), key=lambda shard: (shard.source, shard.name))
     tokenizer = _tokenizer(run, shards)
     jobs = [
         SHARD.job(
             shard.name,
-            inputs={"tokenizer": tokenizer.content} | shard.inputs,
+            inputs={"tokenizer": tokenizer.content} | dict(shard.digests),
             size=shard.documents.stat().st_size,
             shard=Unkeyed(shard),
             tokenizer_folder=Unkeyed(tokenizer.path),
@@ -50,9 +50,9 @@ def run(run: Run) -> None:
     links = {name: tokenizer.path / name for name in (FILE, CONFIG)}
     links["index.parquet"] = index.path / "index.parquet"
     for artifact in tokenized:
-        for split in SPLITS.values():
+        for split in VERDICTS:
             links[f"shards/{artifact.name}.{split}.npy"] = artifact.path / f"{split}.npy"
-    facts = _facts(tokenizer, tokenized, list(SPLITS.values()))
+    facts = _facts(tokenizer, tokenized, list(VERDICTS))
     run.publish("tokenize", [tokenizer, *tokenized, index], links, facts)
 
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
-from groundup.artifacts.corpus import TRAIN, RefinedShard
+from groundup.artifacts.corpus import RefinedShard
 from groundup.artifacts.pretokenizers import QWEN2_PATTERN
 from groundup.artifacts.tokenizer import FILE, SPECIALS, pieces, write_config
 from groundup.errors import GroundupError
@@ -112,7 +112,7 @@ def trainable(text: str) -> Iterator[str]:
 
 def text_bytes(shard: RefinedShard) -> int:
     """Return the UTF-8 bytes of the train split of a shard."""
-    batches = shard.batches(["text"], TRAIN)
+    batches = shard.batches(["text"], "train")
     return sum(pc.sum(pc.binary_length(batch["text"])).as_py() or 0 for batch in batches)
 
 
@@ -131,7 +131,7 @@ class Sample:
 
     def __iter__(self) -> Iterator[str]:
         for shard in self.shards:
-            for batch in shard.batches(["id", "text"], TRAIN):
+            for batch in shard.batches(["id", "text"], "train"):
                 chosen = batch.filter(pc.less(batch["id"], pa.scalar(self.below)))
                 for text in chosen["text"].to_pylist():
                     size = len(text.encode())

@@ -18,7 +18,7 @@ import torch
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.model.transformer import Transformer
-from groundup.recipe.tables import Train
+from groundup.recipe import Train
 from groundup.runtime.workers.map import default_workers
 from groundup.train.flat_params import FlatParameters
 from groundup.train.optimizer import Optimizer

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import GroundupError
-from groundup.recipe.tables import Train, load_recipe
+from groundup.recipe import Train, load_recipe
 from groundup.runtime.files import flush
 from groundup.runtime.ledger import Ledger
 from groundup.runtime.run import changed_settings

@@ -12,7 +12,7 @@ from typing import Any
 
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
-from groundup.recipe.tables import Train
+from groundup.recipe import Train
 from groundup.runtime.files import read_json, write_json
 from groundup.runtime.store import Step
 from groundup.schema import decode, settings

@@ -18,7 +18,7 @@ from groundup.artifacts.tokens import open_shard
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.model.presets import resolve as resolve_model
-from groundup.recipe.tables import Train
+from groundup.recipe import Train
 from groundup.runtime.files import link, read_json, write_json
 from groundup.runtime.progress import say
 from groundup.runtime.run import EXPENSIVE_SECONDS, Run, changed_settings, write_lock

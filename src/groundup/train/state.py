@@ -16,6 +16,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from groundup.artifacts.checkpoints import (
+    CHECKPOINTS,
+    STATE,
+    checkpoint_name,
+    list_checkpoints,
+)
 from groundup.model.hf_io import WEIGHTS, save_model
 from groundup.model.transformer import Transformer
 from groundup.runtime.files import read_json, write_json
@@ -24,7 +30,7 @@ from groundup.runtime.store import Artifact, Store, changed_files, commit, load_
 from groundup.train.batch_spans import Span
 from groundup.train.guard import Guard
 
-OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
+OPTIMIZER = "optimizer.safetensors"
 
 
 @dataclass
@@ -77,16 +83,15 @@ class Checkpoints:
     @property
     def folder(self) -> Path:
         """Where they are."""
-        return self.root / "train" / "checkpoints"
+        return self.root / CHECKPOINTS
 
     def path(self, step: int) -> Path:
         """Folder of the checkpoint of a step."""
-        return self.folder / f"step-{step:06d}"
+        return self.folder / checkpoint_name(step)
 
     def steps(self) -> list[int]:
         """Steps that have a folder, ascending."""
-        names = (path.name.removeprefix("step-") for path in self.folder.glob("step-*"))
-        return sorted(int(name) for name in names if name.isdigit())
+        return list(list_checkpoints(self.root))
 
     def save(
         self,
@@ -110,7 +115,7 @@ class Checkpoints:
                 shutil.copyfile(path, folder / path.name)
             manifest = {
                 "step": "train/checkpoint",
-                "name": f"step-{state.step:06d}",
+                "name": checkpoint_name(state.step),
                 "key": self.key,
                 "settings": {},
                 "inputs": {},

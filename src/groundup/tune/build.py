@@ -23,7 +23,7 @@ from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.model.hf_io import CONFIG, SAMPLING, load_model, save_model
 from groundup.model.transformer import Transformer
-from groundup.recipe.tables import Tune
+from groundup.recipe import Tune
 from groundup.runtime.files import write_json
 from groundup.runtime.job import BuildStep
 from groundup.runtime.progress import say

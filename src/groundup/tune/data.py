@@ -21,11 +21,11 @@ import pyarrow.parquet as pq
 
 from groundup.artifacts.chat import ROLES, encode_chat
 from groundup.artifacts.checkpoints import trained_on
-from groundup.artifacts.corpus import TRAIN, VALIDATION, RefinedShard, refined_shards
+from groundup.artifacts.corpus import VERDICTS, RefinedShard, refined_shards
 from groundup.artifacts.document import LABEL, Turn, read_batches
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
-from groundup.recipe.source import TUNING
+from groundup.recipe import TUNING
 from groundup.runtime.run import Run
 from groundup.runtime.store import Artifact
 
@@ -87,10 +87,10 @@ class TuningData:
     def conversations(self) -> Iterator[Conversation]:
         """Yield the documents in order."""
         for shard in self.shards:
-            for verdict in (TRAIN, VALIDATION):
-                for batch in shard.batches(_COLUMNS, verdict):
+            for split in VERDICTS:
+                for batch in shard.batches(_COLUMNS, split):
                     for row in batch.to_pylist():
-                        origin, held_out = f"{row['source']}/{row['origin']}", verdict == VALIDATION
+                        origin, held_out = f"{row['source']}/{row['origin']}", split == "validation"
                         yield Conversation(
                             origin, row["record"], row["group"], row["turns"], held_out
                         )
@@ -156,17 +156,18 @@ def run_conversations(run: Run) -> TuningData:
         for entry in tokens.manifest["artefacts"]
         if (artifact := run.store.artifact(entry)) is not None
     }
-    shards = [shard for shard in refined_shards(run.store) if shard.source in names]
+    shards = [shard for shard in refined_shards(run.root) if shard.source in names]
+    shards.sort(key=lambda shard: (shard.source, shard.name))
     for shard in shards:
         inputs = tokenized.get(shard.name, {})
         digests = (inputs.get("documents"), inputs.get("split"))
-        if digests != (shard.documents_digest, shard.split_digest):
+        if digests != (shard.digests["documents"], shard.digests["split"]):
             raise GroundupError(
                 f"{run.root}: the conversations changed after the model was trained; `groundup run`"
                 " brings both together"
             )
-    inputs = {f"documents {shard.name}": shard.documents_digest for shard in shards}
-    inputs |= {f"split {shard.name}": shard.split_digest for shard in shards}
+    inputs = {f"documents {shard.name}": shard.digests["documents"] for shard in shards}
+    inputs |= {f"split {shard.name}": shard.digests["split"] for shard in shards}
     return TuningData(f"conversations of the run: {', '.join(names)}", shards, inputs=inputs)
 
 

@@ -22,12 +22,12 @@ from groundup.collect.files.formats import is_epub
 from groundup.collect.files.globs import COMPRESSED, Selection
 from groundup.collect.files.streams import (
     ZIP_ERRORS,
+    BoundedStream,
     Budget,
     DamagedError,
-    Guarded,
     Item,
-    item,
-    spooled,
+    make_item,
+    spool,
 )
 from groundup.collect.files.xz import XzStream
 from groundup.collect.files.zstd import MAGIC, ZstdStream
@@ -141,13 +141,13 @@ def open_items(
     """
     opening = _Opening(Budget.of(size), wanted)
     try:
-        yield from _open(Guarded(file), file, path, origin, opening, 0)
+        yield from _open(BoundedStream(file), file, path, origin, opening, 0)
     except DamagedError as damage:
         yield Refused(origin, damage.reason, damage.detail)
 
 
 def _open(
-    guarded: Guarded,
+    guarded: BoundedStream,
     seekable: IO[bytes] | None,
     path: Path | None,
     origin: str,
@@ -157,18 +157,18 @@ def _open(
     name = origin.rpartition("/")[2]
     opener = _opener(guarded.peek(6))
     if opener is not None:
-        guarded = Guarded(opener(io.BufferedReader(guarded)), opening.budget)
+        guarded = BoundedStream(opener(io.BufferedReader(guarded)), opening.budget)
         name, seekable, path = _bare(name), None, None
     container = _container(name, guarded.peek(512))
     if container is None:
         if opening.wanted.keeps(origin):
-            yield item(origin, name, guarded, path)
+            yield make_item(origin, name, guarded, path)
     elif depth > MAX_DEPTH:
         yield Refused(origin, "nested", "archives are opened one level deep only")
     elif container == "tar":
         yield from _tar(io.BufferedReader(guarded), origin, opening, depth)
     else:
-        yield from _zip(seekable or spooled(guarded), origin, opening, depth)
+        yield from _zip(seekable or spool(guarded), origin, opening, depth)
 
 
 def _opener(head: bytes) -> Callable[[IO[bytes]], IO[bytes]] | None:
@@ -217,12 +217,15 @@ def _tar_member(
     else:
         # Only the holes of a sparse file are more than was unpacked before.
         yield from _member(
-            Guarded(data, opening.budget if member.issparse() else None), origin, opening, depth
+            BoundedStream(data, opening.budget if member.issparse() else None),
+            origin,
+            opening,
+            depth,
         )
 
 
 def _member(
-    guarded: Guarded, origin: str, opening: _Opening, depth: int
+    guarded: BoundedStream, origin: str, opening: _Opening, depth: int
 ) -> Iterator[Item | Refused]:
     try:
         yield from _open(guarded, None, None, origin, opening, depth + 1)
@@ -270,4 +273,4 @@ def _zip_member(
             yield Refused(origin, "damaged", str(error))
             return
         with data:
-            yield from _member(Guarded(data, opening.budget), origin, opening, depth)
+            yield from _member(BoundedStream(data, opening.budget), origin, opening, depth)

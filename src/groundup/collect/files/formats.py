@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from groundup.collect.charset import guess, is_binary
+from groundup.collect.charset import detect_encoding, is_binary
 
 # What no reader reads, by magic bytes; each becomes the detail of a rejection.
 _MAGIC = {
@@ -74,7 +74,7 @@ _WIKITEXT = re.compile(
 
 def text_head(head: bytes) -> str:
     """Return the first bytes of a file as text, whatever happens to the last character."""
-    return head.decode(guess(head), "replace").lstrip("\ufeff")
+    return head.decode(detect_encoding(head), "replace").lstrip("\ufeff")
 
 
 def is_epub(name: str, head: bytes) -> bool:
@@ -86,7 +86,7 @@ def is_epub(name: str, head: bytes) -> bool:
     )
 
 
-def format_of(name: str, head: bytes) -> str:
+def detect_format(name: str, head: bytes) -> str:
     """Return the format of a file, such as `html`, `warc`, `jsonl`, `text`; `empty`, `binary`, or
     what it is otherwise.
 

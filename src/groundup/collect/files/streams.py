@@ -88,7 +88,7 @@ class Budget:
             )
 
 
-class Guarded(io.RawIOBase):
+class BoundedStream(io.RawIOBase):
     """A stream over `source` that can be looked into, counts against a budget and raises nothing
     but DamagedError.
 
@@ -171,15 +171,15 @@ class Item:
 HEAD = 1 << 16
 
 
-def item(origin: str, name: str, guarded: Guarded, path: Path | None = None) -> Item:
+def make_item(origin: str, name: str, guarded: BoundedStream, path: Path | None = None) -> Item:
     """Return an item over a guarded stream."""
     head = guarded.peek(HEAD)
     return Item(origin, name, io.BufferedReader(guarded, BUFFER), head, path)
 
 
-def item_of(data: bytes, origin: str) -> Item:
+def item_from_bytes(data: bytes, origin: str) -> Item:
     """Return an item over bytes in memory."""
-    return item(origin, origin.rpartition("/")[2], Guarded(io.BytesIO(data)))
+    return make_item(origin, origin.rpartition("/")[2], BoundedStream(io.BytesIO(data)))
 
 
 def read_all(stream: IO[bytes], limit: int = MAX_DOCUMENT_BYTES) -> bytes:
@@ -197,7 +197,7 @@ def read_all(stream: IO[bytes], limit: int = MAX_DOCUMENT_BYTES) -> bytes:
     return b"".join(parts)
 
 
-def spooled(stream: io.BufferedIOBase | io.RawIOBase) -> IO[bytes]:
+def spool(stream: io.BufferedIOBase | io.RawIOBase) -> IO[bytes]:
     """Return what is left of a stream as a file that can seek, in memory or, where it is long,
     without a name on disk.
 

@@ -15,7 +15,7 @@ from groundup.artifacts.document import Document, Reject
 from groundup.collect.files.streams import Item
 from groundup.collect.readers.html import MAX_HTML_BYTES
 from groundup.collect.readers.warc import read_record
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 _DATE = re.compile(rb"\d{8,18}")
 _URL = re.compile(rb"[a-z][\w+.-]*:", re.IGNORECASE)

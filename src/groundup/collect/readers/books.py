@@ -14,7 +14,7 @@ from groundup.collect.charset import decode
 from groundup.collect.files.streams import DamagedError, Item
 from groundup.collect.readers.paragraphs import unwrap
 from groundup.collect.readers.text import joined, read_text
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 # A marker may be cut into several lines by a long title; it ends at the next asterisks, or at the
 # end of its paragraph.

@@ -18,7 +18,7 @@ from groundup.collect.licenses import is_license_file
 from groundup.collect.readers.code_languages import DOCS, language_of
 from groundup.collect.readers.records import read_records
 from groundup.collect.readers.text import text_document
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 MAX_CODE_BYTES = 1 << 20
 # What a generator says of itself stands in a comment; in a string it is the program's own word.

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.charset import decode, mend
+from groundup.collect.charset import decode, repair_text
 from groundup.collect.files.streams import Item, read_all
 from groundup.collect.readers.chat_layouts import (
     CONTENT_KEYS,
@@ -26,7 +26,7 @@ from groundup.collect.readers.chat_layouts import (
 )
 from groundup.collect.readers.records import Numbered, read_records
 from groundup.collect.readers.text import TEXT_KEYS, first_text, read_text, text_document
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 _ID_KEYS = (*THREAD_KEYS, "message_id", "id", "uuid", "hash")
 # Shorter ids are numbers that start anew in every file; longer ones name the same thread wherever
@@ -87,7 +87,9 @@ def _shape(record: Any) -> str:
 
 
 def _document(said: list[Said], number: int, thread: str, item: Item) -> Document:
-    text, turns = rendered([Said(mend(turn.name), mend(turn.content)) for turn in said])
+    text, turns = rendered(
+        [Said(repair_text(turn.name), repair_text(turn.content)) for turn in said]
+    )
     return Document(text, number, thread, turns=turns)
 
 

@@ -18,17 +18,17 @@ from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
 from groundup.collect.deadline import TooLongError, deadline
 from groundup.collect.files.streams import (
     ZIP_ERRORS,
+    BoundedStream,
     Budget,
     DamagedError,
-    Guarded,
     Item,
     read_all,
-    spooled,
+    spool,
 )
 from groundup.collect.readers.books import books_in, group_of
 from groundup.collect.readers.html import MAX_HTML_BYTES, decode_html
 from groundup.collect.readers.markup import page_text
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 _PAGES = (".xhtml", ".html", ".htm", ".xht")
 _PAGE_TYPES = frozenset(("application/xhtml+xml", "text/html", "text/x-oeb1-document"))
@@ -69,7 +69,7 @@ class _Parts:
         except ZIP_ERRORS as error:
             raise DamagedError("damaged", str(error)) from None
         with file:
-            return read_all(Guarded(file, self.budget), limit)  # type: ignore[arg-type]
+            return read_all(BoundedStream(file, self.budget), limit)  # type: ignore[arg-type]
 
     def xml(self, name: str) -> Any:
         """Return the root of a member that is XML, mended where it can be; None where there is
@@ -93,7 +93,7 @@ def read_epub(item: Item, source: Source) -> Iterator[Document | Reject]:
         DamagedError: it is no zip file, a bomb, longer than a document may be, or its pages are
             under DRM.
     """
-    with item.path.open("rb") if item.path else spooled(item.stream) as file:
+    with item.path.open("rb") if item.path else spool(item.stream) as file:
         parts = _Parts(file)
         package = _package(parts)
         if _locked(parts) & set(package.pages):

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.charset import decode, mend
+from groundup.collect.charset import decode, repair_text
 from groundup.collect.files.streams import Item, read_all
 from groundup.collect.readers.chat_layouts import plain
 from groundup.collect.readers.feeds import lines_of, xml_root
 from groundup.collect.readers.records import read_records
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 # What is read of an item, in this order; all of it could have leaked.
 _TEXT_KEYS = (
@@ -52,7 +52,7 @@ def read_evaluation(item: Item, source: Source, form: str) -> Iterator[Document 
             continue
         text = item_text(record)
         yield (
-            Document(mend(text), number, f"{item.origin}#{number}")
+            Document(repair_text(text), number, f"{item.origin}#{number}")
             if text
             else Reject("no-text", number, "no known layout of an evaluation item")
         )

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.charset import without_controls
+from groundup.collect.charset import strip_controls
 from groundup.collect.files.streams import DamagedError, Item, read_all
 from groundup.collect.readers.html import MAX_HTML_BYTES, decode_html, host
 from groundup.collect.readers.markup import page_text, xml_entities
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 _ENTRY = re.compile(
     r"<((?:\w{1,40}:)?(?:item|entry))(?=[\s>])[^<>]{0,2000}>.*?(?:</\1\s*>|(?=<(?:\w{1,40}:)?(?:item|entry)[\s>])|\Z)",
@@ -34,7 +34,7 @@ _BODIES = ("encoded", "content", "body", "description", "summary")
 
 def read_feed(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the entries of a feed."""
-    text = decode_html(without_controls(read_all(item.stream, MAX_HTML_BYTES)))
+    text = decode_html(strip_controls(read_all(item.stream, MAX_HTML_BYTES)))
     found = _ENTRY.search(text)
     front = _parts(text[: found.start()] if found else text)
     for number, match in enumerate(_ENTRY.finditer(text)):

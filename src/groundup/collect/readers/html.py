@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.charset import decode, marked
+from groundup.collect.charset import bom_encoding, decode
 from groundup.collect.deadline import TooLongError, deadline
 from groundup.collect.files.streams import Item, read_all
 from groundup.collect.readers.html_extraction import MAX_TAGS, main_text
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 MAX_HTML_BYTES = 20 << 20
 # Browsers stop nesting at 512; a page beyond this is an attack, or not HTML.
@@ -55,7 +55,8 @@ def decode_html(data: bytes, charset: str = "") -> str:
     # A page that declares UTF-16 in ASCII is not in UTF-16.
     return decode(
         data,
-        charset or ("" if declared.lower().startswith("utf-16") and not marked(data) else declared),
+        charset
+        or ("" if declared.lower().startswith("utf-16") and not bom_encoding(data) else declared),
     ).lstrip("\ufeff")
 
 

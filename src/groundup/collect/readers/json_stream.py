@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from groundup.collect.charset import errors_of
+from groundup.collect.charset import decode_errors
 from groundup.collect.files.streams import DamagedError
 
 MAX_ELEMENT = 256 << 20
@@ -39,7 +39,7 @@ class _Window:
     def __init__(self, source: io.BufferedReader, encoding: str) -> None:
         self._source, self._decoder = (
             source,
-            codecs.getincrementaldecoder(encoding)(errors_of(encoding)),
+            codecs.getincrementaldecoder(encoding)(decode_errors(encoding)),
         )
         self.text, self.position, self.ended = "", 0, False
         # Characters of the value that was consumed last.

@@ -13,8 +13,14 @@ from typing import Any
 import orjson
 
 from groundup.artifacts.document import Reject
-from groundup.collect.charset import decode, errors_of, guess, marked, mend
-from groundup.collect.files.streams import DamagedError, Item, read_all, spooled
+from groundup.collect.charset import (
+    bom_encoding,
+    decode,
+    decode_errors,
+    detect_encoding,
+    repair_text,
+)
+from groundup.collect.files.streams import DamagedError, Item, read_all, spool
 from groundup.collect.readers.json_stream import Malformed, elements
 
 MAX_RECORD = 64 << 20
@@ -58,8 +64,10 @@ def read_records(item: Item, form: str) -> Iterator[Numbered]:
 
 
 def _text(item: Item) -> io.TextIOWrapper:
-    encoding = guess(item.head)
-    return io.TextIOWrapper(item.stream, encoding=encoding, errors=errors_of(encoding), newline="")
+    encoding = detect_encoding(item.head)
+    return io.TextIOWrapper(
+        item.stream, encoding=encoding, errors=decode_errors(encoding), newline=""
+    )
 
 
 def _jsonl(item: Item) -> Iterator[Numbered]:
@@ -80,7 +88,7 @@ def _jsonl(item: Item) -> Iterator[Numbered]:
 
 def _lines(item: Item) -> Iterator[bytes | None]:
     """Yield the lines of a file; None for one that is too long."""
-    if marked(item.head) in ("utf-16", "utf-32"):
+    if bom_encoding(item.head) in ("utf-16", "utf-32"):
         yield from (
             line and line.encode("utf-8", "replace") for line in _bounded(_text(item), ("\n", "\r"))
         )
@@ -108,7 +116,9 @@ def _loads(line: bytes, number: int) -> Record | Reject:
         # Stricter than what is found: NaN, control characters in strings, bytes that are not UTF-8,
         # zero bytes of a disk that failed.
         return json.loads(
-            mend(line.replace(b"\0", b"").decode("utf-8", "surrogateescape")).lstrip("\ufeff"),
+            repair_text(line.replace(b"\0", b"").decode("utf-8", "surrogateescape")).lstrip(
+                "\ufeff"
+            ),
             strict=False,
         )
     except (ValueError, RecursionError) as error:
@@ -118,7 +128,7 @@ def _loads(line: bytes, number: int) -> Record | Reject:
 def _json(item: Item) -> Iterator[Numbered]:
     number = held = 0
     single: dict[str, Any] = {}
-    for key, value, length in elements(item.stream, guess(item.head)):
+    for key, value, length in elements(item.stream, detect_encoding(item.head)):
         for record in _element(key, value, single):
             yield (
                 number,
@@ -209,7 +219,7 @@ def _page(page: Any) -> Iterator[Record]:
 
 
 def _csv(item: Item) -> Iterator[Numbered]:
-    sample = item.head.decode(guess(item.head), "replace")
+    sample = item.head.decode(detect_encoding(item.head), "replace")
     delimiter = _delimiter(item.name, sample)
     # Tab-separated files quote nothing, as a rule, and hold stray quotation marks.
     plain = delimiter == "\t" and '\t"' not in sample
@@ -256,7 +266,7 @@ def _row(header: list[str], row: list[str], number: int) -> Record | Reject:
         return Reject(
             "malformed", number, f"a row of {len(row)} fields where the header has {len(header)}"
         )
-    return dict(zip(header, map(mend, row), strict=True))
+    return dict(zip(header, map(repair_text, row), strict=True))
 
 
 def _next_row(rows: Iterator[list[str]]) -> list[str] | str | None:
@@ -280,7 +290,7 @@ def _parquet(item: Item) -> Iterator[Numbered]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    source = item.path or spooled(item.stream)
+    source = item.path or spool(item.stream)
     try:
         with pq.ParquetFile(source) as file:
             yield from _numbered(file.iter_batches(batch_size=BATCH))
@@ -300,7 +310,7 @@ def _arrow(item: Item) -> Iterator[Numbered]:
         if not item.head.startswith(b"ARROW1"):
             yield from _numbered(_valid(pa.ipc.open_stream(_Parts(item.stream))))
             return
-        with pa.ipc.open_file(item.path or spooled(item.stream)) as file:
+        with pa.ipc.open_file(item.path or spool(item.stream)) as file:
             yield from _numbered(_valid(file.get_batch(n) for n in range(file.num_record_batches)))
     except (pa.ArrowException, OSError) as error:
         raise DamagedError("damaged", f"not Arrow: {' '.join(str(error).split())[:200]}") from None

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.files.formats import ADVICE, UNREADABLE, format_of
+from groundup.collect.files.formats import ADVICE, UNREADABLE, detect_format
 from groundup.collect.files.streams import DamagedError, Item
 from groundup.collect.readers.arc import read_arc
 from groundup.collect.readers.books import read_books
@@ -22,7 +22,7 @@ from groundup.collect.readers.tuning import read_tuning
 from groundup.collect.readers.warc import read_warc
 from groundup.collect.readers.wiki.dump import read_dump, read_page
 from groundup.errors import GroundupError, is_full_disk
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 Reader = Callable[[Item, Source], Iterator[Document | Reject]]
 RecordReader = Callable[[Item, Source, str], Iterator[Document | Reject]]
@@ -90,7 +90,7 @@ def read_item(
 
 
 def _dispatch(item: Item, source: Source) -> Iterator[Document | Reject]:
-    form = format_of(item.name, item.head)
+    form = detect_format(item.name, item.head)
     if form == "empty":
         item.stream.read(1)  # What is cut off before its first byte says so here.
         yield Reject("empty")

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
-from groundup.collect.charset import decode, guess
+from groundup.collect.charset import decode, detect_encoding
 from groundup.collect.files.streams import Item
 from groundup.collect.readers.html import host
 from groundup.collect.readers.records import read_records
 from groundup.collect.readers.subtitles import spoken
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 TEXT_KEYS = (
     "text",
@@ -58,7 +58,7 @@ def read_text(item: Item, source: Source) -> Iterator[Document | Reject]:
         yield Document(spoken(decode(data, declared)), group=item.origin)
         return
     rest = io.TextIOWrapper(
-        joined(data, item.stream), encoding=guess(item.head, declared), errors="replace"
+        joined(data, item.stream), encoding=detect_encoding(item.head, declared), errors="replace"
     )
     for number, piece in enumerate(_pieces(rest)):
         yield Document(piece, number, group=item.origin)

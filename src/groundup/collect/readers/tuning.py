@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from groundup.artifacts.document import LABEL, Document, Reject
-from groundup.collect.charset import mend
+from groundup.collect.charset import repair_text
 from groundup.collect.files.streams import Item
 from groundup.collect.readers.chat_layouts import THREAD_KEYS, find_turns
 from groundup.collect.readers.conversations import conversations, is_row
 from groundup.collect.readers.records import Numbered, read_records
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 # In the order in which they are looked for; a table may well have several.
 TEXT_COLUMNS: tuple[str, ...] = (
@@ -115,4 +115,4 @@ def _labeled(number: int, record: Any, columns: Columns, item: Item) -> Document
 
 def _scalar(value: Any) -> str:
     """Return a text or a number as text, and "" for anything else."""
-    return mend(str(value)).strip() if isinstance(value, (str, int, float)) else ""
+    return repair_text(str(value)).strip() if isinstance(value, (str, int, float)) else ""

@@ -19,7 +19,7 @@ from groundup.collect.readers.conversations import conversations
 from groundup.collect.readers.records import Numbered
 from groundup.collect.readers.text import text_document
 from groundup.errors import GroundupError
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 from groundup.runtime.user_code import Function, load_function
 
 

@@ -14,7 +14,7 @@ from groundup.artifacts.document import Document, Reject
 from groundup.collect.files.streams import BUFFER, DamagedError, Item
 from groundup.collect.readers.html import MAX_HTML_BYTES, decode_html, host, page_document
 from groundup.errors import GroundupError
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)

@@ -21,7 +21,7 @@ from groundup.collect.scrape.crawler import Manners, NoPageError, Visitor, host_
 from groundup.collect.scrape.url_list import Book, Entry, read_list
 from groundup.collect.scrape.warc_store import Harvest, Missed
 from groundup.errors import SourceError, is_full_disk
-from groundup.recipe.source import Source, default_name
+from groundup.recipe import Source, default_name
 from groundup.runtime.fetch.cache import cache_root
 from groundup.runtime.fetch.transfer import StoppedError
 from groundup.runtime.progress import Progress, progress, say

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from ftfy.badness import BADNESS_RE
 
 from groundup.artifacts.arrays import Array, mask, replace_rows, text_array, text_buffers
-from groundup.recipe.tables import Personal
+from groundup.recipe import Personal
 from groundup.refine.clean.pii import counted, hide
 from groundup.refine.clean.whitespace import tidy
 

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from groundup.artifacts.arrays import Array, Texts, kernel
+from groundup.artifacts.arrays import Array, Texts
+from groundup.refine.kernels import kernel
 
 IP, PHONE = "ip", "phone"
 

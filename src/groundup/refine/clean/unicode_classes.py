@@ -1,526 +1,141 @@
-"""What every code point is to the word splitter and to the cleaner. Reads and writes nothing.
+"""Tables that classify every Unicode code point for the word splitter and the cleaner.
 
-The ranges are written out, not taken from `unicodedata`: that follows the Python version, and
-signatures may not.
+The ranges are literals. `unicodedata` would change with the Python version, and MinHash signatures
+must not. Ranges are written as `FIRST-LAST` in hexadecimal, both ends included.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 
-from groundup.artifacts.arrays import Array, Number, kernel
+from groundup.artifacts.arrays import Array
+from groundup.refine.kernels import Number, kernel
 
 CODE_POINTS = 0x110000
 
-# Of the word splitter.
+# Classes of the word splitter.
 BREAK, WORD, UNSPACED = 0, 1, 2
-# Of the cleaner.
+# Classes of the cleaner.
 PLAIN, UNSTABLE, DROP, NEWLINE, SPACE, JOINER, RETURN, HIDDEN = 0, 1, 2, 3, 4, 5, 6, 7
 
-Ranges = Iterable[tuple[int, int]]
-
-# Scripts written without spaces between words: each code point counts as one word (first and last
-# of each range).
-_UNSPACED: Ranges = (
-    *((0x0E01, 0x0E3A), (0x0E40, 0x0E4E), (0x0E50, 0x0E59), (0x0E81, 0x0EDF)),  # Thai, Lao
-    *((0x1000, 0x1049), (0x1050, 0x109F), (0xA9E0, 0xA9FE), (0xAA60, 0xAA7F)),  # Burmese
-    *((0x1780, 0x17D3), (0x17D7, 0x17D7), (0x17DC, 0x17F9)),  # Khmer
-    *(
-        (0x2E80, 0x2FD5),
-        (0x3005, 0x3007),
-        (0x3021, 0x3029),
-        (0x3031, 0x3035),
-        (0x3038, 0x303C),
-    ),  # CJK radicals and signs
-    *(
-        (0x3041, 0x309A),
-        (0x309D, 0x309F),
-        (0x30A1, 0x30FA),
-        (0x30FC, 0x312F),
-        (0x31A0, 0x31BF),
-        (0x31F0, 0x31FF),
-    ),  # Kana, Bopomofo
-    *(
-        (0x3400, 0x4DBF),
-        (0x4E00, 0xA4CF),
-        (0xF900, 0xFAFF),
-        (0xFF66, 0xFF9F),
-    ),  # CJK, Yi, half-width Katakana
-    *(
-        (0x16FE0, 0x18D8F),
-        (0x1AFF0, 0x1B16F),
-        (0x20000, 0x3FFFD),
-    ),  # Tangut, old Kana, CJK extensions
+# Scripts written without spaces between words: each code point counts as one word.
+_UNSPACED = (
+    "E01-E3A E40-E4E E50-E59 E81-EDF "  # Thai, Lao
+    "1000-1049 1050-109F A9E0-A9FE AA60-AA7F 1780-17D3 17D7 17DC-17F9 "  # Burmese, Khmer
+    "2E80-2FD5 3005-3007 3021-3029 3031-3035 3038-303C "  # CJK radicals and signs
+    "3041-309A 309D-309F 30A1-30FA 30FC-312F 31A0-31BF 31F0-31FF "  # Kana, Bopomofo
+    "3400-4DBF 4E00-A4CF F900-FAFF FF66-FF9F "  # CJK, Yi, half-width Katakana
+    "16FE0-18D8F 1AFF0-1B16F 20000-3FFFD"  # Tangut, old Kana, CJK extensions
 )
-
-# Beyond ASCII, everything is part of a word but spaces, punctuation, symbols and what is not
-# assigned to text.
-_BREAKS: Ranges = (
-    *(
-        (0x80, 0xA9),
-        (0xAB, 0xB1),
-        (0xB4, 0xB4),
-        (0xB6, 0xB8),
-        (0xBB, 0xBB),
-        (0xBF, 0xBF),
-        (0xD7, 0xD7),
-        (0xF7, 0xF7),
-    ),
-    *(
-        (0x2C2, 0x2C5),
-        (0x2D2, 0x2DF),
-        (0x2E5, 0x2EB),
-        (0x2ED, 0x2ED),
-        (0x2EF, 0x2FF),
-        (0x375, 0x375),
-        (0x37E, 0x37E),
-    ),
-    *(
-        (0x384, 0x385),
-        (0x387, 0x387),
-        (0x3F6, 0x3F6),
-        (0x482, 0x482),
-        (0x55A, 0x55F),
-        (0x589, 0x58F),
-        (0x5BE, 0x5BE),
-        (0x5C0, 0x5C0),
-    ),
-    *(
-        (0x5C3, 0x5C3),
-        (0x5C6, 0x5C6),
-        (0x5F3, 0x5F4),
-        (0x600, 0x60F),
-        (0x61B, 0x61F),
-        (0x66A, 0x66D),
-        (0x6D4, 0x6D4),
-    ),
-    *(
-        (0x6DD, 0x6DE),
-        (0x6E9, 0x6E9),
-        (0x6FD, 0x6FE),
-        (0x700, 0x70F),
-        (0x7F6, 0x7F9),
-        (0x830, 0x83E),
-        (0x85E, 0x85E),
-    ),
-    *(
-        (0x964, 0x965),
-        (0x970, 0x970),
-        (0x9F2, 0x9F3),
-        (0x9FA, 0x9FD),
-        (0xA76, 0xA76),
-        (0xAF0, 0xAF1),
-        (0xBF3, 0xBFA),
-        (0xC77, 0xC77),
-    ),
-    *(
-        (0xC84, 0xC84),
-        (0xDF4, 0xDF4),
-        (0xE3F, 0xE3F),
-        (0xE4F, 0xE4F),
-        (0xE5A, 0xE5B),
-        (0xF01, 0xF17),
-        (0xF1A, 0xF1F),
-        (0xF34, 0xF34),
-    ),
-    *(
-        (0xF36, 0xF36),
-        (0xF38, 0xF38),
-        (0xF3A, 0xF3D),
-        (0xF85, 0xF85),
-        (0xFBE, 0xFC5),
-        (0xFC7, 0xFDA),
-        (0x104A, 0x104F),
-        (0x109E, 0x109F),
-    ),
-    *(
-        (0x10FB, 0x10FB),
-        (0x1360, 0x1368),
-        (0x1390, 0x1399),
-        (0x1400, 0x1400),
-        (0x166D, 0x166E),
-        (0x1680, 0x1680),
-        (0x169B, 0x169C),
-    ),
-    *(
-        (0x16EB, 0x16ED),
-        (0x1735, 0x1736),
-        (0x17D4, 0x17D6),
-        (0x17D8, 0x17DB),
-        (0x1800, 0x180E),
-        (0x1940, 0x1945),
-        (0x19DE, 0x19FF),
-    ),
-    *(
-        (0x1FBD, 0x1FBD),
-        (0x1FBF, 0x1FC1),
-        (0x1FCD, 0x1FCF),
-        (0x1FDD, 0x1FDF),
-        (0x1FED, 0x1FEF),
-        (0x1FFD, 0x1FFE),
-    ),
-    *(
-        (0x2000, 0x206F),
-        (0x207A, 0x207E),
-        (0x208A, 0x208E),
-        (0x20A0, 0x20CF),
-        (0x2190, 0x2BFF),
-        (0x2CE5, 0x2CEA),
-        (0x2CF9, 0x2CFF),
-    ),
-    *(
-        (0x2E00, 0x2E7F),
-        (0x2FD6, 0x3004),
-        (0x3008, 0x3020),
-        (0x3030, 0x3030),
-        (0x3036, 0x3037),
-        (0x303D, 0x303F),
-    ),
-    *(
-        (0x309B, 0x309C),
-        (0x30A0, 0x30A0),
-        (0x30FB, 0x30FB),
-        (0x3190, 0x319F),
-        (0x31C0, 0x31EF),
-        (0x3200, 0x33FF),
-        (0x4DC0, 0x4DFF),
-    ),
-    *(
-        (0xA490, 0xA4CF),
-        (0xA4FE, 0xA4FF),
-        (0xA60D, 0xA60F),
-        (0xA700, 0xA716),
-        (0xA720, 0xA721),
-        (0xA789, 0xA78A),
-        (0xAA77, 0xAA79),
-    ),
-    *(
-        (0xD800, 0xF8FF),
-        (0xFD3E, 0xFD4F),
-        (0xFDD0, 0xFDEF),
-        (0xFDFC, 0xFE1F),
-        (0xFE30, 0xFE6F),
-        (0xFEFF, 0xFF0F),
-        (0xFF1A, 0xFF20),
-    ),
-    *(
-        (0xFF3B, 0xFF40),
-        (0xFF5B, 0xFF65),
-        (0xFFE0, 0xFFFF),
-        (0x1D000, 0x1D3FF),
-        (0x1F000, 0x1FAFF),
-        (0xE0000, 0x10FFFF),
-    ),
+# Beyond ASCII, everything belongs to a word except spaces, punctuation, symbols and unassigned code
+# points.
+_BREAKS = """
+    80-A9 AB-B1 B4 B6-B8 BB BF D7 F7 2C2-2C5 2D2-2DF 2E5-2EB 2ED 2EF-2FF 375 37E 384-385 387 3F6 482
+    55A-55F 589-58F 5BE 5C0 5C3 5C6 5F3-5F4 600-60F 61B-61F 66A-66D 6D4 6DD-6DE 6E9 6FD-6FE 700-70F
+    7F6-7F9 830-83E 85E 964-965 970 9F2-9F3 9FA-9FD A76 AF0-AF1 BF3-BFA C77 C84 DF4 E3F E4F E5A-E5B
+    F01-F17 F1A-F1F F34 F36 F38 F3A-F3D F85 FBE-FC5 FC7-FDA 104A-104F 109E-109F 10FB 1360-1368
+    1390-1399 1400 166D-166E 1680 169B-169C 16EB-16ED 1735-1736 17D4-17D6 17D8-17DB 1800-180E
+    1940-1945 19DE-19FF 1FBD 1FBF-1FC1 1FCD-1FCF 1FDD-1FDF 1FED-1FEF 1FFD-1FFE 2000-206F 207A-207E
+    208A-208E 20A0-20CF 2190-2BFF 2CE5-2CEA 2CF9-2CFF 2E00-2E7F 2FD6-3004 3008-3020 3030 3036-3037
+    303D-303F 309B-309C 30A0 30FB 3190-319F 31C0-31EF 3200-33FF 4DC0-4DFF A490-A4CF A4FE-A4FF
+    A60D-A60F A700-A716 A720-A721 A789-A78A AA77-AA79 D800-F8FF FD3E-FD4F FDD0-FDEF FDFC-FE1F
+    FE30-FE6F FEFF-FF0F FF1A-FF20 FF3B-FF40 FF5B-FF65 FFE0-FFFF 1D000-1D3FF 1F000-1FAFF E0000-10FFFF
+"""
+# Capitals of living scripts: range, step, distance to the lowercase letter. Capitals that are often
+# written as two letters or without their accent (German sharp s, accented Greek) are left out.
+_CAPITALS = (
+    "41-5A/1+32 C0-D6/1+32 D8-DE/1+32 100-12E/2+1 130/1-199 132-136/2+1 139-147/2+1 "  # Latin
+    "14A-176/2+1 178/1-121 179-17D/2+1 1A0-1A4/2+1 1AF/1+1 1CD-1DB/2+1 1DE-1EE/2+1 1F8-21E/2+1 "
+    "222-232/2+1 1E00-1E94/2+1 1E9E/1-7615 1EA0-1EFE/2+1 "
+    "181/1+210 186/1+206 187/1+1 189-18A/1+205 18E/1+79 18F/1+202 190/1+203 191/1+1 "  # Africa
+    "194/1+207 196/1+211 197/1+209 198/1+1 19D/1+213 1B1-1B2/1+217 1B3-1B5/2+1 "
+    "386/1+38 388-38A/1+37 38C/1+64 38E-38F/1+63 391-3A1/1+32 3A3-3AB/1+32 3C2/1+1 "  # Greek
+    "1F08-1F0F/1-8 1F18-1F1D/1-8 1F28-1F2F/1-8 1F38-1F3F/1-8 1F48-1F4D/1-8 1F59-1F5F/2-8 "
+    "1F68-1F6F/1-8 "
+    "400-40F/1+80 410-42F/1+32 460-480/2+1 48A-4BE/2+1 4C0/1+15 4C1-4CD/2+1 4D0-52E/2+1 "  # Slavic
+    "531-556/1+48 10A0-10C5/1+7264 1C90-1CBA/1-3008 13A0-13EF/1+38864 "  # Armenian to Adlam
+    "FF21-FF3A/1+32 10400-10427/1+40 1E900-1E921/1+34"
 )
-
-# Capitals of living scripts: first, last, how far apart they stand, and how far behind each its
-# small letter is. The capital of a German sharp s or an accented Greek vowel is often written as
-# two letters, or without its accent: these are not found.
-_CAPITALS: Iterable[tuple[int, int, int, int]] = (
-    *(
-        (0x41, 0x5A, 1, 32),
-        (0xC0, 0xD6, 1, 32),
-        (0xD8, 0xDE, 1, 32),
-        (0x100, 0x12E, 2, 1),
-        (0x130, 0x130, 1, -199),
-    ),  # Latin
-    *(
-        (0x132, 0x136, 2, 1),
-        (0x139, 0x147, 2, 1),
-        (0x14A, 0x176, 2, 1),
-        (0x178, 0x178, 1, -121),
-        (0x179, 0x17D, 2, 1),
-    ),
-    *(
-        (0x1A0, 0x1A4, 2, 1),
-        (0x1AF, 0x1AF, 1, 1),
-        (0x1CD, 0x1DB, 2, 1),
-        (0x1DE, 0x1EE, 2, 1),
-        (0x1F8, 0x21E, 2, 1),
-    ),
-    *(
-        (0x222, 0x232, 2, 1),
-        (0x1E00, 0x1E94, 2, 1),
-        (0x1E9E, 0x1E9E, 1, -7615),
-        (0x1EA0, 0x1EFE, 2, 1),
-    ),
-    *(
-        (0x181, 0x181, 1, 210),
-        (0x186, 0x186, 1, 206),
-        (0x187, 0x187, 1, 1),
-        (0x189, 0x18A, 1, 205),
-        (0x18E, 0x18E, 1, 79),
-    ),  # of Africa
-    *(
-        (0x18F, 0x18F, 1, 202),
-        (0x190, 0x190, 1, 203),
-        (0x191, 0x191, 1, 1),
-        (0x194, 0x194, 1, 207),
-        (0x196, 0x196, 1, 211),
-    ),
-    *(
-        (0x197, 0x197, 1, 209),
-        (0x198, 0x198, 1, 1),
-        (0x19D, 0x19D, 1, 213),
-        (0x1B1, 0x1B2, 1, 217),
-        (0x1B3, 0x1B5, 2, 1),
-    ),
-    *(
-        (0x386, 0x386, 1, 38),
-        (0x388, 0x38A, 1, 37),
-        (0x38C, 0x38C, 1, 64),
-        (0x38E, 0x38F, 1, 63),
-        (0x391, 0x3A1, 1, 32),
-    ),  # Greek
-    *(
-        (0x3A3, 0x3AB, 1, 32),
-        (0x3C2, 0x3C2, 1, 1),
-        (0x1F08, 0x1F0F, 1, -8),
-        (0x1F18, 0x1F1D, 1, -8),
-        (0x1F28, 0x1F2F, 1, -8),
-    ),
-    *(
-        (0x1F38, 0x1F3F, 1, -8),
-        (0x1F48, 0x1F4D, 1, -8),
-        (0x1F59, 0x1F5F, 2, -8),
-        (0x1F68, 0x1F6F, 1, -8),
-    ),
-    *(
-        (0x400, 0x40F, 1, 80),
-        (0x410, 0x42F, 1, 32),
-        (0x460, 0x480, 2, 1),
-        (0x48A, 0x4BE, 2, 1),
-        (0x4C0, 0x4C0, 1, 15),
-    ),  # Cyrillic
-    *(
-        (0x4C1, 0x4CD, 2, 1),
-        (0x4D0, 0x52E, 2, 1),
-        (0x531, 0x556, 1, 48),
-        (0x10A0, 0x10C5, 1, 7264),
-        (0x1C90, 0x1CBA, 1, -3008),
-    ),  # and
-    *(
-        (0x13A0, 0x13EF, 1, 38864),
-        (0xFF21, 0xFF3A, 1, 32),
-        (0x10400, 0x10427, 1, 40),
-        (0x1E900, 0x1E921, 1, 34),
-    ),  # Armenian to Adlam
+# Never meant: controls but white space, bidirectional and zero-width controls, byte order mark,
+# interlinear annotation, non-characters.
+_DROP = "0-8 E-1F 7F 61C 180E 200B 200E-200F 202A-202E 2060-206F FDD0-FDEF FEFF FFF9-FFFB " + (
+    " ".join(f"{plane + 0xFFFE:X}-{plane + 0xFFFF:X}" for plane in range(0, CODE_POINTS, 0x10000))
 )
-
-_DROP: Ranges = (
-    *((0x00, 0x08), (0x0E, 0x1F), (0x7F, 0x7F)),  # C0 but white space, DEL
-    *((0x61C, 0x61C), (0x180E, 0x180E)),  # Arabic letter mark, Mongolian separator
-    *(
-        (0x200B, 0x200B),
-        (0x200E, 0x200F),
-        (0x202A, 0x202E),
-        (0x2060, 0x206F),
-    ),  # zero width and bidirectional controls
-    *(
-        (0xFDD0, 0xFDEF),
-        (0xFEFF, 0xFEFF),
-        (0xFFF9, 0xFFFB),
-    ),  # non-characters, byte order mark, interlinear annotation
-    *((plane + 0xFFFE, plane + 0xFFFF) for plane in range(0, CODE_POINTS, 0x10000)),
+_NEWLINE = "A-C 2028-2029"
+_SPACE = "9 20 A0 1680 2000-200A 202F 205F 3000"
+# Code points that NFC neither changes nor combines with what precedes them (NFC_Quick_Check = Yes
+# and combining class 0, UAX 15). A text of these alone is in NFC. Others are UNSTABLE: the cleaner
+# normalizes texts with them.
+_STABLE = (
+    "0-2FF 400-482 48A-52F 5D0-5EA 620-64A 660-66F "  # Latin, Cyrillic, Hebrew, Arabic
+    "2002-205F 20A0-20BF 2190-21FF 2500-27BF "  # punctuation, currency, arrows, symbols
+    "3000-3029 3041-3096 30A1-30FA 30FC 4E00-9FFF AC00-D7A3 "  # Kana, Han, Hangul
+    "FE0F FF01-FF60 1F300-1FAFF"
 )
-_NEWLINE: Ranges = ((0x0A, 0x0C), (0x2028, 0x2029))
-_SPACE: Ranges = (
-    (0x09, 0x09),
-    (0x20, 0x20),
-    (0xA0, 0xA0),
-    (0x1680, 0x1680),
-    (0x2000, 0x200A),
-    (0x202F, 0x202F),
-    (0x205F, 0x205F),
-    (0x3000, 0x3000),
-)
-# Code points that normal form C neither changes nor combines with what stands before them
-# (NFC_Quick_Check = Yes and combining class 0, UAX 15); a text of these alone is in NFC. The rest
-# is UNSTABLE: it may be fine, and is looked at.
-_STABLE: Ranges = (
-    *(
-        (0x00, 0x2FF),
-        (0x400, 0x482),
-        (0x48A, 0x52F),
-        (0x5D0, 0x5EA),
-        (0x620, 0x64A),
-        (0x660, 0x66F),
-    ),  # Latin, Cyrillic, Hebrew, Arabic
-    *(
-        (0x2002, 0x205F),
-        (0x20A0, 0x20BF),
-        (0x2190, 0x21FF),
-        (0x2500, 0x27BF),
-    ),  # punctuation, currency, arrows, symbols
-    *(
-        (0x3000, 0x3029),
-        (0x3041, 0x3096),
-        (0x30A1, 0x30FA),
-        (0x30FC, 0x30FC),
-        (0x4E00, 0x9FFF),
-        (0xAC00, 0xD7A3),
-    ),  # Kana, Han, Hangul
-    *((0xFE0F, 0xFE0F), (0xFF01, 0xFF60), (0x1F300, 0x1FAFF)),
-)
+# Digits, fractions and powers (general categories Nd, Nl, No): part of words, but not letters.
+_NUMERALS = """
+    30-39 B2-B3 B9 BC-BE 660-669 6F0-6F9 7C0-7C9 966-96F 9E6-9EF 9F4-9F9 A66-A6F AE6-AEF B66-B6F
+    B72-B77 BE6-BF2 C66-C6F C78-C7E CE6-CEF D58-D5E D66-D78 DE6-DEF F20-F33 1369-137C 1810-1819
+    1946-194F 2070 2074-2079 2080-2089 2150-2182 2185-2189 FF10-FF19
+"""
+# Sentence_Terminal (UAX 29) of scripts in use.
+_SENTENCE_ENDS = """
+    21 2E 3F 589 61D-61F 6D4 700-702 7F9 964-965 104A-104B 1362 1367-1368 166E 17D4-17D5 1803 1809
+    1944-1945 1AA8-1AAB 1B5A-1B5B 1B5E-1B5F 1C3B-1C3C 1C7E-1C7F 203C-203D 2047-2049 3002 A4FF
+    A60E-A60F A6F3 A6F7 A8CE-A8CF A92F A9C8-A9C9 AA5D-AA5F AAF0-AAF1 ABEB FE52 FE56-FE57 FF01 FF0E
+    FF1F FF61
+"""
 
 
-# Digits, fractions and powers, which are no letters although they stand in words (general
-# categories Nd, Nl and No).
-_NUMBERS: Ranges = (
-    *(
-        (0x30, 0x39),
-        (0xB2, 0xB3),
-        (0xB9, 0xB9),
-        (0xBC, 0xBE),
-        (0x660, 0x669),
-        (0x6F0, 0x6F9),
-        (0x7C0, 0x7C9),
-        (0x966, 0x96F),
-    ),
-    *(
-        (0x9E6, 0x9EF),
-        (0x9F4, 0x9F9),
-        (0xA66, 0xA6F),
-        (0xAE6, 0xAEF),
-        (0xB66, 0xB6F),
-        (0xB72, 0xB77),
-        (0xBE6, 0xBF2),
-        (0xC66, 0xC6F),
-    ),
-    *(
-        (0xC78, 0xC7E),
-        (0xCE6, 0xCEF),
-        (0xD58, 0xD5E),
-        (0xD66, 0xD78),
-        (0xDE6, 0xDEF),
-        (0xF20, 0xF33),
-        (0x1369, 0x137C),
-        (0x1810, 0x1819),
-    ),
-    *(
-        (0x1946, 0x194F),
-        (0x2070, 0x2070),
-        (0x2074, 0x2079),
-        (0x2080, 0x2089),
-        (0x2150, 0x2182),
-        (0x2185, 0x2189),
-        (0xFF10, 0xFF19),
-    ),
-)
-# What ends a sentence (property Sentence_Terminal, UAX 29) in scripts that are in use.
-_STOPS: Ranges = (
-    *(
-        (0x21, 0x21),
-        (0x2E, 0x2E),
-        (0x3F, 0x3F),
-        (0x589, 0x589),
-        (0x61D, 0x61F),
-        (0x6D4, 0x6D4),
-        (0x700, 0x702),
-        (0x7F9, 0x7F9),
-    ),
-    *(
-        (0x964, 0x965),
-        (0x104A, 0x104B),
-        (0x1362, 0x1362),
-        (0x1367, 0x1368),
-        (0x166E, 0x166E),
-        (0x17D4, 0x17D5),
-        (0x1803, 0x1803),
-    ),
-    *(
-        (0x1809, 0x1809),
-        (0x1944, 0x1945),
-        (0x1AA8, 0x1AAB),
-        (0x1B5A, 0x1B5B),
-        (0x1B5E, 0x1B5F),
-        (0x1C3B, 0x1C3C),
-        (0x1C7E, 0x1C7F),
-    ),
-    *(
-        (0x203C, 0x203D),
-        (0x2047, 0x2049),
-        (0x3002, 0x3002),
-        (0xA4FF, 0xA4FF),
-        (0xA60E, 0xA60F),
-        (0xA6F3, 0xA6F3),
-        (0xA6F7, 0xA6F7),
-    ),
-    *(
-        (0xA8CE, 0xA8CF),
-        (0xA92F, 0xA92F),
-        (0xA9C8, 0xA9C9),
-        (0xAA5D, 0xAA5F),
-        (0xAAF0, 0xAAF1),
-        (0xABEB, 0xABEB),
-        (0xFE52, 0xFE52),
-    ),
-    *((0xFE56, 0xFE57), (0xFF01, 0xFF01), (0xFF0E, 0xFF0E), (0xFF1F, 0xFF1F), (0xFF61, 0xFF61)),
-)
-
-
-def _paint(table: Array, ranges: Ranges, value: int) -> None:
-    for first, last in ranges:
-        table[first : last + 1] = value
-
-
-def _word_classes() -> Array:
-    table = np.full(CODE_POINTS, WORD, np.uint8)
-    _paint(table, ((0, 0x7F),), BREAK)
-    _paint(table, ((0x30, 0x39), (0x41, 0x5A), (0x61, 0x7A)), WORD)
-    _paint(table, _UNSPACED, UNSPACED)
-    _paint(table, _BREAKS, BREAK)
+def _fill(table: Array, ranges: str, value: int) -> Array:
+    """Set the code points of `ranges` to `value`; return the table."""
+    for item in ranges.split():
+        first, _, last = item.partition("-")
+        table[int(first, 16) : int(last or first, 16) + 1] = value
     return table
 
 
-def _small_letters() -> Array:
+def _lowercase() -> Array:
     table = np.arange(CODE_POINTS, dtype=np.uint32)
-    for first, last, step, distance in _CAPITALS:
-        table[first : last + 1 : step] += np.uint32(distance % 2**32)
+    for item in _CAPITALS.split():
+        bounds, _, rule = item.partition("/")
+        first, _, last = bounds.partition("-")
+        step, distance = int(rule[0]), int(rule[1:])
+        capitals = slice(int(first, 16), int(last or first, 16) + 1, step)
+        table[capitals] += np.uint32(distance % 2**32)
     return table
 
 
-def _tidy_classes() -> Array:
-    table = np.full(CODE_POINTS, UNSTABLE, np.uint8)
-    _paint(table, _STABLE, PLAIN)
-    classes = (
-        (_DROP, DROP),
-        (_NEWLINE, NEWLINE),
-        (_SPACE, SPACE),
-        (((0x200C, 0x200D),), JOINER),
-        (((0x0D, 0x0D),), RETURN),
-        (
-            ((0x80, 0x9F), (0xAD, 0xAD)),
-            HIDDEN,
-        ),  # C1 and the soft hyphen: evidence of a wrong encoding, then dropped
-    )
-    for ranges, value in classes:
-        _paint(table, ranges, value)
-    return table
+# Later lines override earlier ones.
+WORD_CLASSES = np.full(CODE_POINTS, WORD, np.uint8)
+_fill(WORD_CLASSES, "0-7F", BREAK)
+_fill(WORD_CLASSES, "30-39 41-5A 61-7A", WORD)
+_fill(WORD_CLASSES, _UNSPACED, UNSPACED)
+_fill(WORD_CLASSES, _BREAKS, BREAK)
 
+CLEANING_CLASSES = np.full(CODE_POINTS, UNSTABLE, np.uint8)
+_fill(CLEANING_CLASSES, _STABLE, PLAIN)
+_fill(CLEANING_CLASSES, _DROP, DROP)
+_fill(CLEANING_CLASSES, _NEWLINE, NEWLINE)
+_fill(CLEANING_CLASSES, _SPACE, SPACE)
+_fill(CLEANING_CLASSES, "200C-200D", JOINER)
+_fill(CLEANING_CLASSES, "D", RETURN)
+# C1 controls and the soft hyphen are evidence of a wrong encoding. They are dropped after the
+# repair.
+_fill(CLEANING_CLASSES, "80-9F AD", HIDDEN)
 
-def _marked(ranges: Ranges) -> Array:
-    table = np.zeros(CODE_POINTS, np.bool_)
-    _paint(table, ranges, True)
-    return table
-
-
-WORD_CLASSES = _word_classes()
-NUMBERS, STOPS = _marked(_NUMBERS), _marked(_STOPS)
-# Code point → its small letter; itself where it has none, or is one.
-SMALL_LETTERS = _small_letters()
-TIDY_CLASSES = _tidy_classes()
+NUMERALS = _fill(np.zeros(CODE_POINTS, np.bool_), _NUMERALS, True)
+SENTENCE_ENDS = _fill(np.zeros(CODE_POINTS, np.bool_), _SENTENCE_ENDS, True)
+# Code point → its lowercase letter, or itself.
+LOWERCASE = _lowercase()
 
 
 @kernel
 def code_point(data: Array, at: int, end: int) -> tuple[Number, int]:
-    """Decode the UTF-8 sequence at `at`; return its code point and the position after it, never
-    beyond `end`.
+    """Decode the UTF-8 sequence at `at`; return its code point and the next position.
 
-    Arrow strings are valid UTF-8; a damaged sequence decodes to some code point and does not read
-    out of bounds.
+    Arrow strings are valid UTF-8. A damaged sequence decodes to some code point without reading
+    beyond `end`.
     """
     lead = np.int64(data[at])
     if lead < 0x80:
@@ -528,11 +143,8 @@ def code_point(data: Array, at: int, end: int) -> tuple[Number, int]:
     if lead < 0xE0 or at + 3 > end:
         tail = np.int64(data[at + 1]) & 0x3F if at + 2 <= end else 0
         return (lead & 0x1F) << 6 | tail, min(at + 2, end)
+    second, third = np.int64(data[at + 1]) & 0x3F, np.int64(data[at + 2]) & 0x3F
     if lead < 0xF0 or at + 4 > end:
-        return (lead & 0x0F) << 12 | (np.int64(data[at + 1]) & 0x3F) << 6 | np.int64(
-            data[at + 2]
-        ) & 0x3F, at + 3
-    high = (lead & 0x07) << 18 | (np.int64(data[at + 1]) & 0x3F) << 12
-    return min(
-        high | (np.int64(data[at + 2]) & 0x3F) << 6 | np.int64(data[at + 3]) & 0x3F, CODE_POINTS - 1
-    ), at + 4
+        return (lead & 0x0F) << 12 | second << 6 | third, at + 3
+    point = (lead & 0x07) << 18 | second << 12 | third << 6 | np.int64(data[at + 3]) & 0x3F
+    return min(point, CODE_POINTS - 1), at + 4

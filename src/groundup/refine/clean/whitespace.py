@@ -8,18 +8,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from groundup.artifacts.arrays import Array, kernel
+from groundup.artifacts.arrays import Array
 from groundup.refine.clean.unicode_classes import (
+    CLEANING_CLASSES,
     DROP,
     HIDDEN,
     JOINER,
     NEWLINE,
     RETURN,
     SPACE,
-    TIDY_CLASSES,
     UNSTABLE,
     code_point,
 )
+from groundup.refine.kernels import kernel
 
 _LINE, _BLANK, _TAB = np.uint8(0x0A), np.uint8(0x20), np.uint8(0x09)
 # Two blank lines in a row separate more than one, and PEP 8 asks for them; a third says nothing.
@@ -49,7 +50,7 @@ def tidy(offsets: Array, data: Array, code: Array, gentle: Array | None = None) 
     """
     if gentle is None:
         gentle = np.zeros(len(code), np.bool_)
-    out_offsets, out, changed, unstable = _tidy(offsets, data, code, gentle, TIDY_CLASSES)
+    out_offsets, out, changed, unstable = _tidy(offsets, data, code, gentle, CLEANING_CLASSES)
     return Tidied(out_offsets, out[: out_offsets[-1]].copy(), changed, unstable)
 
 
@@ -194,7 +195,7 @@ def fold(offsets: Array, data: Array) -> tuple[Array, Array]:
     """Return offsets and bytes of the texts with every run of white space as one space and none at
     the ends.
     """
-    out_offsets, out = _fold(offsets, data, TIDY_CLASSES)
+    out_offsets, out = _fold(offsets, data, CLEANING_CLASSES)
     return out_offsets, out
 
 

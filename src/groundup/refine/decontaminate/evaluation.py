@@ -19,10 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from groundup.artifacts.arrays import Array, Texts, kernel, text_buffers
+from groundup.artifacts.arrays import Array, Texts, text_buffers
 from groundup.artifacts.document import read_batches
 from groundup.refine.clean.clean import clean_texts
 from groundup.refine.dedup.minhash import shingle, words
+from groundup.refine.kernels import kernel
 
 WIDTH, SHORTEST = 13, 8
 # A gram of more items than this is their form ("Choose the best answer to the following question

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from groundup.artifacts.arrays import Array, kernel
+from groundup.artifacts.arrays import Array
 from groundup.refine.dedup.lsh_index import NO_KEY, find_keys, read_range
+from groundup.refine.kernels import kernel
 from groundup.refine.out_of_core.corpus import Corpus
 from groundup.refine.out_of_core.row_file import Spool
 

@@ -20,13 +20,14 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from groundup.artifacts.arrays import Array, kernel
+from groundup.artifacts.arrays import Array
 from groundup.artifacts.document import DROPPED, TableWriter
 from groundup.refine.dedup.buckets import Shelf, before
 from groundup.refine.dedup.incremental import Earlier
 from groundup.refine.dedup.lsh_index import EXACT as EXACT_BAND
 from groundup.refine.dedup.lsh_index import NEAR as NEAR_BANDS
 from groundup.refine.dedup.minhash import jaccard
+from groundup.refine.kernels import kernel
 from groundup.refine.out_of_core.corpus import Corpus, id_text
 from groundup.refine.out_of_core.row_file import Spool
 from groundup.refine.out_of_core.scratch import Scratch

@@ -13,15 +13,16 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from groundup.artifacts.arrays import Array, Number, Texts, kernel, text_buffers
+from groundup.artifacts.arrays import Array, Texts, text_buffers
 from groundup.refine.clean.unicode_classes import (
     BREAK,
-    SMALL_LETTERS,
+    LOWERCASE,
     UNSPACED,
     WORD,
     WORD_CLASSES,
     code_point,
 )
+from groundup.refine.kernels import Number, kernel
 
 SHINGLE_WORDS = 5
 # 16 bands of 7: the S-curve's middle lies at (1/16)^(1/7) = 0.67, and a pair at Jaccard 0.8 is
@@ -62,10 +63,7 @@ def _parameters() -> tuple[Array, Array]:
 _MULTIPLIERS, _SUMMANDS = _parameters()
 # Byte → the small letter of an ASCII letter, the digit itself, 0 for every other byte.
 _LOWERED = np.array(
-    [
-        SMALL_LETTERS[byte] if byte < 0x80 and WORD_CLASSES[byte] == WORD else 0
-        for byte in range(256)
-    ],
+    [LOWERCASE[byte] if byte < 0x80 and WORD_CLASSES[byte] == WORD else 0 for byte in range(256)],
     np.uint8,
 )
 
@@ -77,7 +75,7 @@ def words(texts: Texts) -> tuple[Array, Array, Array, Array]:
         hashes (uint64), start and end byte (int32) of all words in order, and for n texts n + 1
         positions of their first word (int64).
     """
-    hashes, starts, ends, first = _words(*texts, WORD_CLASSES, SMALL_LETTERS, _LOWERED)
+    hashes, starts, ends, first = _words(*texts, WORD_CLASSES, LOWERCASE, _LOWERED)
     return hashes[: first[-1]], starts[: first[-1]], ends[: first[-1]], first
 
 

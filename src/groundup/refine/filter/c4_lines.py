@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from groundup.artifacts.arrays import Array, kernel, mask, text_buffers
+from groundup.artifacts.arrays import Array, mask, text_buffers
+from groundup.refine.kernels import kernel
 
 WORDS, WORD_LENGTH = 5, 1_000
 _CITATION = r"\[\d*\]|\[edit\]|\[citation needed\]"

@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from groundup.artifacts.arrays import Array, kernel, mask, replace_rows, text_buffers
-from groundup.recipe.languages import MEMBERS
+from groundup.artifacts.arrays import Array, mask, replace_rows, text_buffers
+from groundup.recipe import MEMBERS
+from groundup.refine.kernels import kernel
 
 # Measured together with the two below: docs/experiments.md.
 PREFIX_CHARACTERS = 600

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from groundup.artifacts.arrays import Array, Number, kernel
+from groundup.artifacts.arrays import Array
 from groundup.refine.dedup.minhash import mix
+from groundup.refine.kernels import Number, kernel
 
 # A paragraph ends at two line breaks, a line at one.
 PARAGRAPHS = 2

@@ -12,20 +12,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from groundup.artifacts.arrays import Array, Number, Texts, kernel, mask, text_buffers
+from groundup.artifacts.arrays import Array, Texts, mask, text_buffers
 from groundup.refine.clean.unicode_classes import (
     BREAK,
+    CLEANING_CLASSES,
     NEWLINE,
-    NUMBERS,
+    NUMERALS,
+    SENTENCE_ENDS,
     SPACE,
-    STOPS,
-    TIDY_CLASSES,
     UNSPACED,
     WORD_CLASSES,
     code_point,
 )
 from groundup.refine.dedup.minhash import hash_words, words
 from groundup.refine.filter.repetition import PARAGRAPHS, repeated_lines, repeated_words
+from groundup.refine.kernels import Number, kernel
 
 # A document of English sentences holds at least two of them (Rae et al. 2021, appendix A.1.1).
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
@@ -89,8 +90,8 @@ class Statistics:
         return {
             ("bytes",): lambda: np.diff(texts[0])[:, None],
             _CHARACTERS: lambda: _characters(*texts, WORD_CLASSES),
-            _TOKENS: lambda: _tokens(*texts, WORD_CLASSES, TIDY_CLASSES, NUMBERS),
-            _LINES: lambda: _lines(*texts, STOPS),
+            _TOKENS: lambda: _tokens(*texts, WORD_CLASSES, CLEANING_CLASSES, NUMERALS),
+            _LINES: lambda: _lines(*texts, SENTENCE_ENDS),
             ("stop_words",): lambda: _distinct(
                 self._words[0], self._words[3], hash_words(STOP_WORDS)
             ),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from groundup.artifacts.arrays import Array, Number, Texts, kernel
+from groundup.artifacts.arrays import Array, Texts
 from groundup.refine.clean.unicode_classes import (
     CODE_POINTS,
     UNSPACED,
@@ -19,6 +19,7 @@ from groundup.refine.clean.unicode_classes import (
     code_point,
 )
 from groundup.refine.dedup.minhash import mix, unique
+from groundup.refine.kernels import Number, kernel
 
 # Kinds in which a repeated line is boilerplate. In code `return None` is none, nor "Yes, please."
 # in a conversation, nor "CHAPTER I" in a book.

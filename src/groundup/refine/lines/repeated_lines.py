@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from groundup.artifacts.arrays import Array, lengths, text_buffers
-from groundup.artifacts.cuts import without
+from groundup.artifacts.corpus import remove_spans
 from groundup.artifacts.document import DROPPED, TableWriter
 from groundup.refine.dedup.minhash import words
 from groundup.refine.lines.line_index import counted, rows_with
@@ -183,7 +183,9 @@ def _write_lines(batch: pa.RecordBatch, found: Array, lists: _Lists, lines: Tabl
 
 def _drop(batch: pa.RecordBatch, cuts: Array, lists: _Lists, dropped: TableWriter) -> None:
     """List the documents of which next to nothing is left."""
-    left = np.diff(words(text_buffers(without(batch.column("text"), cuts[:, 0], cuts[:, 1:])))[3])
+    left = np.diff(
+        words(text_buffers(remove_spans(batch.column("text"), cuts[:, 0], cuts[:, 1:])))[3]
+    )
     empty = left < FEWEST_WORDS
     lists.dropped += int(empty.sum())
     if empty.any():

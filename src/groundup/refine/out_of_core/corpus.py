@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from groundup.artifacts.arrays import Array, kernel, text_buffers
-from groundup.artifacts.cuts import Cuts
+from groundup.artifacts.arrays import Array, text_buffers
+from groundup.artifacts.corpus import Cuts, read_rows
 from groundup.refine.dedup.minhash import SHINGLE_WORDS, shingle_sets
+from groundup.refine.kernels import kernel
 from groundup.refine.out_of_core.row_file import Spool
 
 # Rows that a step looks at in one go: 2 MB for a number of each.
@@ -93,20 +94,9 @@ class Corpus:
         mask) only of those.
         """
         for (name, folder), first in zip(self.shards, self.starts, strict=False):
-            cuts, row = Cuts.load(self.cuts.get(name)), int(first)
-            with pq.ParquetFile(folder / "documents.parquet") as file:
-                for group in range(file.num_row_groups):
-                    begin, row = row, row + file.metadata.row_group(group).num_rows
-                    rows = (
-                        np.arange(begin, row)
-                        if wanted is None
-                        else begin + np.flatnonzero(wanted[begin:row])
-                    )
-                    if len(rows):
-                        yield (
-                            rows,
-                            cuts.apply(_read(file, group, columns, rows - begin), rows - first),
-                        )
+            path, chosen = folder / "documents.parquet", None if wanted is None else wanted[first:]
+            for rows, batch in read_rows(path, self.cuts.get(name), columns, chosen):
+                yield rows + first, batch
 
     def listed(
         self, path: Path, columns: Sequence[str] = ()
@@ -157,11 +147,6 @@ class Corpus:
         """Yield the array `name`.npy of each shard as a memory map."""
         for _, folder in self.shards:
             yield np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray)
-
-
-def _read(file: pq.ParquetFile, group: int, columns: Sequence[str], rows: Array) -> pa.RecordBatch:
-    (batch,) = file.read_row_group(group, columns=list(columns)).combine_chunks().to_batches()
-    return batch if len(rows) == len(batch) else batch.take(pa.array(rows))
 
 
 @kernel

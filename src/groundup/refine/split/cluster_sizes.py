@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from groundup.artifacts.arrays import Array, kernel
+from groundup.artifacts.arrays import Array
 from groundup.refine.dedup.minhash import mix, scrambled
+from groundup.refine.kernels import kernel
 from groundup.refine.out_of_core.corpus import Corpus
 from groundup.refine.out_of_core.hash_ranges import inside, ranges
 from groundup.refine.out_of_core.row_file import Spool

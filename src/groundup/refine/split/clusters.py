@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
-from groundup.artifacts.arrays import Array, kernel, mask, text_buffers
+from groundup.artifacts.arrays import Array, mask, text_buffers
 from groundup.refine.dedup.buckets import Shelf
 from groundup.refine.dedup.lsh_index import CLUSTER, WIDTH, keys_of, write_index
 from groundup.refine.dedup.minhash import hash_texts, jaccard, signatures
+from groundup.refine.kernels import kernel
 from groundup.refine.out_of_core.corpus import Corpus
 from groundup.refine.out_of_core.hash_ranges import inside, ranges
 from groundup.refine.out_of_core.row_file import Spool

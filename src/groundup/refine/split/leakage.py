@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from groundup.artifacts.arrays import Array, text_buffers
-from groundup.artifacts.kept import kept_documents
+from groundup.artifacts.corpus import kept_documents
 from groundup.refine.dedup.minhash import scrambled, shingle_sets
 
 GRAM_WORDS = 13

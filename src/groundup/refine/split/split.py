@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from groundup.artifacts.arrays import Array, kernel
+from groundup.artifacts.arrays import Array
 from groundup.artifacts.corpus import DROPPED, TRAIN, VALIDATION
+from groundup.refine.kernels import kernel
 from groundup.refine.out_of_core.corpus import Corpus
 from groundup.refine.out_of_core.row_file import Spool
 from groundup.refine.out_of_core.scratch import Scratch

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import SourceError
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 from groundup.refine.stats.distributions import lost_share
 from groundup.runtime.progress import say
 from groundup.runtime.run import Run

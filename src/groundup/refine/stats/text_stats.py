@@ -6,16 +6,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from groundup.artifacts.arrays import Array, Number, Texts, kernel
+from groundup.artifacts.arrays import Array, Texts
 from groundup.refine.clean.unicode_classes import (
+    CLEANING_CLASSES,
     NEWLINE,
     SPACE,
-    TIDY_CLASSES,
     UNSPACED,
     WORD_CLASSES,
     code_point,
 )
 from groundup.refine.filter.repetition import repeated_lines
+from groundup.refine.kernels import Number, kernel
 
 # What each number is, for those who read the file.
 MEASURES = {
@@ -46,7 +47,9 @@ MATCH_BYTES = 3
 # empty.
 _SLOT_BITS = np.uint32(12)
 _MULTIPLIER = np.uint32(2_654_435_761)
-_GAPS = np.array([byte < 0x80 and TIDY_CLASSES[byte] in (SPACE, NEWLINE) for byte in range(256)])
+_GAPS = np.array(
+    [byte < 0x80 and CLEANING_CLASSES[byte] in (SPACE, NEWLINE) for byte in range(256)]
+)
 
 
 def measured(texts: Texts) -> Array:
@@ -58,7 +61,7 @@ def measured(texts: Texts) -> Array:
     length = np.diff(beginnings[0]).astype(np.float64)
     length[length == 0] = np.nan
     coded = coded_sizes(*beginnings)
-    words = count_words(*texts, WORD_CLASSES, TIDY_CLASSES, _GAPS)
+    words = count_words(*texts, WORD_CLASSES, CLEANING_CLASSES, _GAPS)
     copies = repeated_lines(*beginnings, 1)[:, 2]
     return np.stack(
         [sizes, words, length / np.maximum(coded[:, 0], 1), copies / length, coded[:, 1] / length],

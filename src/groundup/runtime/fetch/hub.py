@@ -18,7 +18,7 @@ from groundup.errors import SourceError
 from groundup.runtime.fetch.cache import cache_root
 from groundup.runtime.fetch.download import download
 from groundup.runtime.fetch.partial import Partial
-from groundup.runtime.fetch.remote import FarFile
+from groundup.runtime.fetch.remote import RemoteFile
 from groundup.runtime.fetch.transfer import Access
 from groundup.runtime.files import read_json, write_json
 from groundup.runtime.progress import Progress
@@ -55,7 +55,7 @@ class Dataset:
         """What a recipe would write for exactly this."""
         return f"hf://datasets/{self.name}@{self.commit}"
 
-    def files(self, folder: str) -> list[FarFile]:
+    def files(self, folder: str) -> list[RemoteFile]:
         """Return the file `folder`, or all below it.
 
         Raises:
@@ -69,7 +69,7 @@ class Dataset:
             )
         return files
 
-    def _tree(self) -> list[FarFile]:
+    def _tree(self) -> list[RemoteFile]:
         """Return all files of the commit, which never changes: asked for once, then from the cache."""
         from huggingface_hub.hf_api import RepoFile
 
@@ -77,7 +77,7 @@ class Dataset:
         file = cache_root() / "trees" / f"{key}.json"
         known: Any = read_json(file)
         if isinstance(known, list):
-            return [FarFile(*entry) for entry in known]
+            return [RemoteFile(*entry) for entry in known]
         try:
             found = list(
                 _api().list_repo_tree(
@@ -87,7 +87,7 @@ class Dataset:
         except Exception as error:
             raise _told(self.address, error) from None
         files = [
-            FarFile(f.path, f.size, f.blob_id, f.lfs.sha256 if f.lfs else "")
+            RemoteFile(f.path, f.size, f.blob_id, f.lfs.sha256 if f.lfs else "")
             for f in found
             if isinstance(f, RepoFile)
         ]
@@ -95,7 +95,7 @@ class Dataset:
         write_json(file, [astuple(one) for one in files])
         return files
 
-    def bring(self, file: FarFile, half: Partial, bar: Progress) -> None:
+    def bring(self, file: RemoteFile, half: Partial, bar: Progress) -> None:
         """Bring a file; the token goes to the Hub, and not to where it redirects."""
         url = f"{_endpoint()}/datasets/{self.name}/resolve/{self.commit}/{quote(file.path)}"
         download(url, half, Access(origins=frozenset([_origin()]), token=_token()), bar)

@@ -24,7 +24,7 @@ AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class FarFile:
+class RemoteFile:
     """A file in a far place: its path there, bytes, what changes with its content, and its SHA-256
     where the place says it.
     """
@@ -44,10 +44,10 @@ class Place(Protocol):
     def address(self) -> str:
         """What a recipe would write for it."""
 
-    def files(self, folder: str) -> list[FarFile]:
+    def files(self, folder: str) -> list[RemoteFile]:
         """Return the file `folder`, or all below it."""
 
-    def bring(self, file: FarFile, half: Partial, bar: Progress) -> None:
+    def bring(self, file: RemoteFile, half: Partial, bar: Progress) -> None:
         """Bring the bytes of a file, going on where `half` ends."""
 
 
@@ -58,10 +58,10 @@ class Selected:
     """
 
     place: Place
-    files: dict[str, FarFile]
+    files: dict[str, RemoteFile]
     skipped: int
 
-    def missing(self) -> list[FarFile]:
+    def missing(self) -> list[RemoteFile]:
         """Return the files that are not in the cache."""
         return [
             file
@@ -128,7 +128,7 @@ def bring_all(selected: Selected, source: str) -> list[Path]:
             raise
 
 
-def _bring(place: Place, file: FarFile, bar: Progress, stop: threading.Event) -> Path:
+def _bring(place: Place, file: RemoteFile, bar: Progress, stop: threading.Event) -> Path:
     name, where = _name(place, file), f"{place.address}/{file.path}"
     found = cached(name, file.sha256)
     return found or keep(
@@ -140,10 +140,10 @@ def _bring(place: Place, file: FarFile, bar: Progress, stop: threading.Event) ->
     )
 
 
-def _name(place: Place, file: FarFile) -> str:
+def _name(place: Place, file: RemoteFile) -> str:
     return f"{place.address}/{file.path}#{file.stamp}"
 
 
-def total(files: Sequence[FarFile]) -> int:
+def total(files: Sequence[RemoteFile]) -> int:
     """Return the bytes of some files."""
     return sum(file.size for file in files)

@@ -19,7 +19,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from groundup.errors import SourceError
 from groundup.runtime.fetch.partial import Body, Partial, fill
-from groundup.runtime.fetch.remote import FarFile
+from groundup.runtime.fetch.remote import RemoteFile
 from groundup.runtime.fetch.transfer import LostError
 from groundup.runtime.progress import Progress
 
@@ -60,7 +60,7 @@ class Bucket:
         self.name, self.address = name, f"s3://{name}"
         self._system: S3FileSystem | None = None
 
-    def files(self, folder: str) -> list[FarFile]:
+    def files(self, folder: str) -> list[RemoteFile]:
         """Return the object `folder`, or all below it; size and time of change stand for the
         content.
 
@@ -69,7 +69,7 @@ class Bucket:
         """
         from pyarrow.fs import FileSelector, FileType
 
-        def look(system: S3FileSystem) -> list[FarFile]:
+        def look(system: S3FileSystem) -> list[RemoteFile]:
             place = f"{self.name}/{folder}".rstrip("/")
             one = system.get_file_info(place)
             found = (
@@ -79,7 +79,7 @@ class Bucket:
             )
             # An empty object whose name ends in a slash is how some tools make folders.
             return [
-                FarFile(
+                RemoteFile(
                     info.path.removeprefix(f"{self.name}/"),
                     info.size,
                     f"{info.size}-{info.mtime_ns}",
@@ -90,7 +90,7 @@ class Bucket:
 
         return self._asked(look, folder)
 
-    def bring(self, file: FarFile, half: Partial, bar: Progress) -> None:
+    def bring(self, file: RemoteFile, half: Partial, bar: Progress) -> None:
         """Bring an object; what is half there goes on while its ETag is the same."""
         where = f"{self.address}/{file.path}"
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import GroundupError
-from groundup.recipe.tables import Recipe, all_sources
+from groundup.recipe import Recipe, all_sources
 from groundup.runtime.progress import say
 from groundup.runtime.workers import node
 from groundup.runtime.workers.pool import Outcome
@@ -31,7 +31,7 @@ LOOK_SECONDS = 120
 WAIT_SECONDS = 5
 
 
-class Cluster:
+class RayPool:
     """The cores of a Ray cluster, connected to at first use.
 
     Args:

@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from xml.etree import ElementTree
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.charset import decode, marked
+from groundup.collect.charset import bom_encoding, decode
 from groundup.collect.deadline import TooLongError, deadline
 from groundup.collect.files.formats import wikitext_share
 from groundup.collect.files.streams import DamagedError, Item, read_all
 from groundup.collect.readers.text import read_text
 from groundup.collect.readers.wiki.wikitext import redirect_target, to_text
-from groundup.recipe.source import Source
+from groundup.recipe import Source
 
 # MediaWiki stores at most 2 MB a page.
 MAX_PAGE_BYTES = 16 << 20
@@ -56,13 +56,13 @@ def silent_spaces(head: bytes) -> frozenset[str]:
     """Return what a dump calls its namespaces of files (6) and categories (14), whose links show
     nothing, in small letters.
     """
-    codec = marked(head) or "utf-8"
+    codec = bom_encoding(head) or "utf-8"
     names = _NAMED_SPACE.findall(head.decode(codec, "replace").partition("</namespaces>")[0])
     return frozenset(html.unescape(name).lower() for name in names)
 
 
 def _utf8(item: Item) -> Iterator[bytes]:
-    mark = marked(item.head)
+    mark = bom_encoding(item.head)
     if mark in ("utf-16", "utf-32"):
         text = io.TextIOWrapper(item.stream, encoding=mark, errors="replace")
         yield from (part.encode() for part in iter(lambda: text.read(_CHUNK), ""))

@@ -1,0 +1,1 @@
+"""What the Makefile calls: pages made from code, and releases."""

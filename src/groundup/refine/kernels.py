@@ -1,0 +1,51 @@
+"""Compile the numeric kernels of refine with numba, and cache them on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import numba
+
+# A scalar inside a kernel: a 64-bit hash (np.uint64) or a code point (np.int64).
+Number: TypeAlias = Any
+
+# Modules whose kernels or constants are compiled into the kernels of other modules.
+SHARED = (
+    "clean/unicode_classes.py",
+    "dedup/buckets.py",
+    "dedup/minhash.py",
+    "split/cluster_sizes.py",
+)
+
+
+def compiled_folder(modules: Path, parent: Path) -> Path:
+    """Return the cache folder of compiled kernels, named after the content of the SHARED files.
+
+    numba recompiles a kernel when the file of the kernel changes, but not when it calls code from
+    another file that changed. With one cache folder for all versions, a machine with an old cache
+    would run old code after an update, and write other documents than a fresh machine.
+
+    Args:
+        modules: folder of the package `groundup.refine`.
+        parent: folder of the cache.
+    """
+    shared = b"".join((modules / name).read_bytes() for name in SHARED)
+    return parent / f"kernels-{hashlib.sha256(shared).hexdigest()[:12]}"
+
+
+_HERE, _NUMBA = Path(__file__).parent, cast(Any, numba.config)
+_COMPILED = str(compiled_folder(_HERE, Path(_NUMBA.CACHE_DIR or _HERE / "__pycache__")))
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function with numba, cache it on disk, and release the GIL while it runs."""
+    # CACHE_DIR is global to the process, so it is restored. Where the folder is not writable, numba
+    # falls back to a folder of the user.
+    before, _NUMBA.CACHE_DIR = _NUMBA.CACHE_DIR, _COMPILED
+    try:
+        return numba.njit(nogil=True, cache=True)(function)
+    finally:
+        _NUMBA.CACHE_DIR = before
