@@ -347,7 +347,7 @@ def check_checkpoints(root: Path) -> Iterator[str]:
 
 def check_exports(root: Path) -> Iterator[str]:
     """Every export is of a model that the run has, with its sizes and its vocabulary."""
-    from groundup.export.check import differences
+    from groundup.export.formats import differences
 
     view = Store(root).view("export")
     entries = (
