@@ -152,7 +152,7 @@ FORMATS = {
         differences=differences_hf,
     ),
     "gguf": Format(
-        version=2,
+        version=3,
         file="model{model}-{type}.gguf",
         types=lambda export: export.gguf_types,
         build=export_gguf,

@@ -31,10 +31,16 @@ from groundup.artifacts.chat import encode_prompt
 from groundup.artifacts.probe_texts import PROBES
 from groundup.errors import GroundupError
 from groundup.export.parity import CHATS, compared_text, encode_with_specials, log_probabilities
-from groundup.export.rounding import allowed
 from groundup.export.source_model import SourceModel
 from groundup.model.transformer import Transformer
 from groundup.runtime.workers.map import default_workers
+
+# How far a log-probability in llama.cpp may lie from ours, as a share of the largest one. Both have
+# the same rounded weights, but llama.cpp also rounds the vectors that meet them. Measured with
+# xllamacpp 2026.10.11549 on 11 models (trained and random; 1 to 12 layers; heads of 32 to 128), the
+# largest differences were 1.5e-6 in f32, 7.5e-4 in f16, 7.7e-3 in bf16 and 2.2e-2 in q8_0.
+# Exchanged heads, rows in the wrong order, or another rotary base or epsilon give 0.3.
+TOLERANCE = {"f32": 1e-4, "f16": 5e-3, "bf16": 5e-2, "q8_0": 0.15}
 
 # Prefixes of each row whose next token is compared, and tokens of a greedy continuation.
 PREFIXES, CONTINUED = 8, 32
@@ -82,9 +88,8 @@ def check(
         try:
             with opened(path, min(CONTEXT, source.config.context)) as llama:
                 found = compare_ids(llama, source, [*PROBES, *texts])
-                limit = allowed(model, gguf_type, rows)
-                found |= _compare_probabilities(llama, source, model, rows, limit)
-                found |= _compare_continuations(llama, source, model, rows, limit)
+                found |= _compare_probabilities(llama, source, model, rows, TOLERANCE[gguf_type])
+                found |= _compare_continuations(llama, source, model, rows, found["allowed"])
                 found["ends"] = compare_ends(llama, source)
             return {"llama_cpp": f"{PACKAGE} {version()}"} | found
         except UnavailableError as error:
@@ -241,16 +246,17 @@ def compare_ids(llama: Llama, source: SourceModel, texts: Sequence[str]) -> dict
 
 
 def _compare_probabilities(
-    llama: Llama, source: SourceModel, model: Transformer, rows: Sequence[Tensor], limit: float
+    llama: Llama, source: SourceModel, model: Transformer, rows: Sequence[Tensor], tolerance: float
 ) -> dict[str, Any]:
     """Compare the log-probabilities of all ids after some prefixes of each row.
 
     Raises:
-        GroundupError: one differs by more than `limit`, or is missing.
+        GroundupError: one is missing, or differs by more than `tolerance` of the largest.
     """
-    difference, positions = 0.0, 0
+    difference, largest, positions = 0.0, 1.0, 0
     for row in rows:
         ours_TV = log_probabilities(model, row)
+        largest = max(largest, float(ours_TV.abs().max()))
         # llama.cpp keeps the last place of its context for the token that it writes.
         longest = min(len(row), CONTEXT - 1, model.config.context - 1)
         for length in np.unique(np.geomspace(1, longest, PREFIXES).round().astype(int)).tolist():
@@ -258,6 +264,7 @@ def _compare_probabilities(
             distance_V = (ours_TV[length - 1] - theirs_V).abs().nan_to_num(math.inf)
             difference = max(difference, float(distance_V.max()))
             positions += 1
+    limit = tolerance * largest
     if not difference <= limit:
         raise GroundupError(
             f"export: log-probabilities in llama.cpp differ by {difference:.2g}, more than"
