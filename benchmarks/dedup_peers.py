@@ -102,24 +102,23 @@ def write_index_of(shard: Path) -> None:
 
     from groundup.artifacts.arrays import lengths, text_buffers
     from groundup.artifacts.document import read_batches
-    from groundup.refine.dedup.lsh_index import WIDTH, keys_of, write_index
+    from groundup.refine.dedup.lsh_index import WIDTH, document_keys, write_index
     from groundup.refine.dedup.minhash import signatures
-    from groundup.refine.out_of_core.corpus import id_numbers
-    from groundup.refine.out_of_core.row_file import Spool
+    from groundup.refine.out_of_core import RowFile, parse_ids
     from groundup.refine.shard import exact_hashes
 
     with ExitStack() as stack:
-        keys = stack.enter_context(Spool(shard / ".keys", np.dtype(np.uint64), WIDTH))
+        keys = stack.enter_context(RowFile(shard / ".keys", np.dtype(np.uint64), WIDTH))
         arrays = {
-            name: stack.enter_context(Spool(shard / f".{name}", np.dtype(dtype), width))
+            name: stack.enter_context(RowFile(shard / f".{name}", np.dtype(dtype), width))
             for name, dtype, width in ARRAYS
         }
         for batch in read_batches([shard / "documents.parquet"], ["id", "text"]):
             texts = text_buffers(batch.column("text"))
             hashes = exact_hashes(texts)
-            keys.append(keys_of(signatures(texts), hashes))
+            keys.append(document_keys(signatures(texts), hashes))
             arrays["hashes"].append(hashes)
-            arrays["ids"].append(id_numbers(batch.column("id")))
+            arrays["ids"].append(parse_ids(batch.column("id")))
             arrays["sizes"].append(lengths(batch.column("text")))
         write_index(shard, keys)
         for name, spool in arrays.items():

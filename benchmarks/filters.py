@@ -26,10 +26,10 @@ from benchmarks.machine import test_data
 from benchmarks.peers import megabytes, result, seconds
 from groundup.artifacts.arrays import Array
 from groundup.artifacts.document import DOCUMENT
-from groundup.refine.clean.clean import clean_texts
+from groundup.refine.clean.pipeline import clean_texts
 from groundup.refine.filter import language
-from groundup.refine.filter.c4_lines import prose_lines
-from groundup.refine.filter.filters import NONE, Thresholds, judge
+from groundup.refine.filter.apply import NO_THRESHOLDS, Thresholds, apply_filters
+from groundup.refine.filter.rules import prose_lines
 
 # Name, kind and path.
 CORPORA = (
@@ -141,7 +141,9 @@ def asked(documents: Sequence[str]) -> dict[str, Any]:
         return found
 
 
-def verdict(documents: Sequence[str], names: Sequence[str], thresholds: Thresholds = NONE) -> Array:
+def verdict(
+    documents: Sequence[str], names: Sequence[str], thresholds: Thresholds = NO_THRESHOLDS
+) -> Array:
     """Return the reason for which each document is dropped, "" where it is kept: as refine/shard
     does it.
     """
@@ -149,7 +151,7 @@ def verdict(documents: Sequence[str], names: Sequence[str], thresholds: Threshol
     column = prose_lines(column) if "c4_lines" in names else column
     columns = {"text": column, "language": pa.array(["en"] * len(column))}
     empty = (columns.get(part.name, pa.nulls(len(column), part.type)) for part in DOCUMENT)
-    return judge(
+    return apply_filters(
         pa.RecordBatch.from_arrays(list(empty), schema=DOCUMENT), "web", names, Path(), thresholds
     ).reason
 

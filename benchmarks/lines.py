@@ -15,8 +15,7 @@ from benchmarks.corpora import collected
 from benchmarks.machine import machine, test_data
 from groundup.artifacts.arrays import text_buffers
 from groundup.artifacts.document import read_batches
-from groundup.refine.lines.line_index import counted
-from groundup.refine.lines.lines import line_hashes
+from groundup.refine.lines.line_index import count_lines, line_hashes
 from groundup.refine.stage import run as refine
 from groundup.runtime.run import Run
 from groundup.runtime.store import Artifact
@@ -78,7 +77,7 @@ def by_source(run: Run, source: str, shards: list[Artifact], view: Artifact) -> 
     own = [shard for shard in shards if shard.name.rpartition(".")[0] == source]
     kept = [np.load(run.root / "refine" / "split" / f"{shard.name}.npy") > 0 for shard in own]
     documents = np.concatenate(
-        [numbers for _, numbers in counted([shard.path for shard in own], kept)]
+        [numbers for _, numbers in count_lines([shard.path for shard in own], kept)]
     )
     facts = view.facts["sources"][source]
     cut = facts["lines"]["bytes"]

@@ -26,8 +26,8 @@ from benchmarks.machine import machine, watched
 from groundup.artifacts.document import DOCUMENT
 from groundup.recipe import Refine
 from groundup.refine.dedup.lsh_index import WIDTH
-from groundup.refine.dedup.minhash import scrambled
-from groundup.refine.out_of_core.corpus import id_numbers
+from groundup.refine.dedup.minhash import mix_all
+from groundup.refine.out_of_core import parse_ids
 
 MILLIONS = tuple(map(int, os.environ.get("MILLIONS", "1 10 50").split()))
 SHARD, FAMILY, TWIN_SHARE = 1_000_000, 4, 0.05
@@ -68,7 +68,7 @@ def write_shard(folder: Path, number: int, shards: int) -> None:
     who[twins] = chance.integers(0, families, twins.sum())
     write_keys(folder, who, number)
     ids = hexadecimal(chance.integers(0, 1 << 63, (SHARD, 2)).astype(np.uint64))
-    np.save(folder / "ids.npy", id_numbers(ids))
+    np.save(folder / "ids.npy", parse_ids(ids))
     np.save(folder / "sizes.npy", np.full(SHARD, WORDS * (LETTERS + 1), np.uint32))
     np.save(folder / "hashes.npy", chance.integers(0, 256, (SHARD, 16), np.uint8))
     empty = pa.array([""] * SHARD)
@@ -91,7 +91,7 @@ def write_keys(folder: Path, who: np.ndarray, number: int) -> None:
     rows = np.lib.format.open_memmap(folder / "rows.npy", "w+", np.uint32, (WIDTH, SHARD))
     for band in range(WIDTH):
         base = who if band else np.arange(SHARD, dtype=np.uint64) + np.uint64(number * SHARD)
-        own = scrambled(base * np.uint64(WIDTH) + np.uint64(band))
+        own = mix_all(base * np.uint64(WIDTH) + np.uint64(band))
         order = np.argsort(own)
         keys[band], rows[band] = own[order], order
 
@@ -107,7 +107,7 @@ def hexadecimal(numbers: np.ndarray) -> pa.StringArray:
 def texts(who: np.ndarray) -> pa.StringArray:
     """Return a text of six words for each document, the same for the same number."""
     hashed = np.stack(
-        [scrambled(who * np.uint64(3) + np.uint64(k)) for k in range(WORDS * LETTERS // 16)], axis=1
+        [mix_all(who * np.uint64(3) + np.uint64(k)) for k in range(WORDS * LETTERS // 16)], axis=1
     )
     letters = np.frombuffer(hashed.astype(">u8").tobytes().hex().encode(), np.uint8).reshape(
         -1, WORDS, LETTERS
@@ -136,7 +136,7 @@ def lists_of(folder: Path) -> dict[str, object]:
 def main(folder: Path) -> None:
     """Make both lists and print what was found."""
     from groundup.refine.dedup.duplicates import find_duplicates
-    from groundup.refine.split.split import split_documents
+    from groundup.refine.split.assign import split_documents
 
     shards = [(path.name, path) for path in sorted(folder.glob("s.*"))]
     memory = Refine().memory_megabytes * 500_000

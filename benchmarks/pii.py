@@ -24,8 +24,8 @@ from benchmarks.corpora import ALL_KINDS, collected
 from benchmarks.machine import test_data
 from benchmarks.peers import megabytes, result, seconds
 from groundup.recipe import Personal
-from groundup.refine.clean.clean import clean_texts
-from groundup.refine.clean.pii import MASKS, hide
+from groundup.refine.clean.pii import MASKS, redact
+from groundup.refine.clean.pipeline import clean_texts
 
 KEEP = Personal(email="keep", url="keep", ip="keep", phone="keep", in_code=())
 # D a digit, N 2 to 9, O 0 to 8, B 40 to 120, H four hexadecimal digits, W a word; other letters
@@ -132,7 +132,7 @@ def made() -> dict[str, object]:
 
 
 def ours(texts: list[str]) -> list[str]:
-    hidden: list[str] = hide(pa.array(texts), dict.fromkeys(MASKS, "mask"))[0].to_pylist()
+    hidden: list[str] = redact(pa.array(texts), dict.fromkeys(MASKS, "mask"))[0].to_pylist()
     return hidden
 
 
@@ -173,11 +173,11 @@ def real(documents: Path) -> dict[str, object]:
         wrong += sum(text.count(number) for text in texts for number in WRONG)
         actions = Personal().actions(code=False)
         figures[f"{kind}: MB/s, personal data alone"] = megabytes(texts) / seconds(
-            lambda clean=clean, actions=actions: hide(clean, actions)
+            lambda clean=clean, actions=actions: redact(clean, actions)
         )  # type: ignore[misc]
         numbers = {name: actions[name] for name in ("ip", "phone")}
         figures[f"{kind}: MB/s, numbers alone"] = megabytes(texts) / seconds(
-            lambda clean=clean, numbers=numbers: hide(clean, numbers)
+            lambda clean=clean, numbers=numbers: redact(clean, numbers)
         )  # type: ignore[misc]
         out, spent = peer(texts)
         if out is not None:

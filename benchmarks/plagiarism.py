@@ -29,10 +29,9 @@ from benchmarks.pairs import similarities
 from groundup.artifacts.arrays import text_buffers
 from groundup.refine.dedup.duplicates import find_duplicates
 from groundup.refine.dedup.minhash import shingle_sets
-from groundup.refine.out_of_core.corpus import Corpus
-from groundup.refine.out_of_core.scratch import Scratch
+from groundup.refine.out_of_core import DocumentTable, Scratch
 from groundup.refine.shard import refine_shard
-from groundup.refine.split.clusters import SIMILAR, clusters
+from groundup.refine.split.clusters import SIMILAR, find_clusters
 
 FOLDER = "dedup/plagiarised-short-answers"
 DEGREES = {
@@ -127,9 +126,9 @@ def near(folder: Path, shard: Path, answers: list[Answer]) -> set[int]:
 
 
 def clustered(folder: Path, shard: Path, answers: list[Answer]) -> set[int]:
-    corpus = Corpus([("x.y", shard)])
+    corpus = DocumentTable([("x.y", shard)])
     with Scratch(folder / "scratch") as scratch:
-        number = clusters(corpus, np.ones(corpus.rows, np.bool_), scratch, MEMORY)
+        number = find_clusters(corpus, np.ones(corpus.rows, np.bool_), scratch, MEMORY)
     return {one.row for one in answers if number[one.row] == number[one.original]}
 
 

@@ -19,11 +19,11 @@ from benchmarks.corpora import collected
 from benchmarks.machine import machine, test_data
 from groundup.artifacts.arrays import text_buffers
 from groundup.recipe import Refine
-from groundup.refine.filter.filters import applicable
+from groundup.refine.filter.apply import applicable_filters
 from groundup.refine.filter.statistics import Statistics
 from groundup.refine.shard import refine_shard
 from groundup.refine.stats import shard_stats as quality
-from groundup.refine.stats.text_stats import BEGINNING_BYTES, MEASURES, measured
+from groundup.refine.stats.text_stats import BEGINNING_BYTES, TEXT_STATS, text_stats
 from groundup.runtime.store import Artifact, load_artifact
 
 # Of so many runs the fastest counts; the first compiles the kernels and does not.
@@ -70,7 +70,7 @@ def _seconds(shard: Artifact) -> tuple[float, float]:
     place.
     """
     nothing = mock.patch.object(
-        quality, "measured", lambda texts: np.zeros((len(texts[0]) - 1, len(MEASURES)))
+        quality, "text_stats", lambda texts: np.zeros((len(texts[0]) - 1, len(TEXT_STATS)))
     )
     times: list[list[float]] = [[], []]
     for _ in range(REPEATS + 1):
@@ -85,7 +85,12 @@ def _refine(shard: Artifact) -> float:
     with tempfile.TemporaryDirectory() as folder:
         start = time.process_time()
         refine_shard(
-            Path(folder), shard.path, kind, [], applicable(Refine().filters, kind), Path(folder)
+            Path(folder),
+            shard.path,
+            kind,
+            [],
+            applicable_filters(Refine().filters, kind),
+            Path(folder),
         )
         return time.process_time() - start
 
@@ -100,7 +105,7 @@ def _nearness(shard: Artifact) -> dict[str, float]:
         .combine_chunks()
     )
     texts = texts.filter(pa.array(np.diff(text_buffers(texts)[0]) >= 200))
-    found = dict(zip(MEASURES, measured(text_buffers(texts)).T, strict=True))
+    found = dict(zip(TEXT_STATS, text_stats(text_buffers(texts)).T, strict=True))
     data = [text.encode() for text in texts.to_pylist()]
     same = np.array(
         [len(b) / len(zlib.compress(b)) for b in (text[:BEGINNING_BYTES] for text in data)]

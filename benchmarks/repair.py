@@ -16,7 +16,8 @@ import pyarrow as pa
 from benchmarks.languages import sentences
 from benchmarks.machine import test_data
 from benchmarks.peers import megabytes, result, seconds
-from groundup.refine.clean.clean import Cleaned, _repair, _suspects, clean_texts
+from groundup.refine.clean.pipeline import CleanedTexts, clean_texts, repair
+from groundup.refine.clean.pipeline import suspects as find_suspects
 
 # All are judged by what is left when quotes are straight and white space is plain: fix_text and we
 # differ there by design.
@@ -96,7 +97,7 @@ def made(lines: dict[str, list[str]]) -> dict[str, object]:
         ) / len(pairs)
     alone = [text for text in broken if ftfy.fix_encoding(text) != text]
     figures["made: ftfy changes, our screen misses"] = int(
-        (~_suspects(Cleaned(pa.array(alone)), np.ones(len(alone), np.bool_))).sum()
+        (~find_suspects(pa.array(alone), np.ones(len(alone), np.bool_))).sum()
     )
     return figures
 
@@ -125,12 +126,14 @@ def real(data: Path, lines: dict[str, list[str]]) -> dict[str, list[str]]:
 
 def speed(name: str, texts: list[str]) -> dict[str, object]:
     column, prose, size = pa.array(texts), np.ones(len(texts), np.bool_), megabytes(texts)
-    suspects = int(_suspects(Cleaned(column), prose).sum())
+    suspects = int(find_suspects(column, prose).sum())
     figures: dict[str, object] = {
         f"{name}: documents": len(texts),
         f"{name}: documents that the screen suspects": suspects,
-        f"{name}: documents that the repair changes": int(_repair(Cleaned(column), prose).sum()),
-        f"{name}: MB/s, our repair": size / seconds(lambda: _repair(Cleaned(column), prose)),
+        f"{name}: documents that the repair changes": int(
+            repair(CleanedTexts(column), prose).sum()
+        ),
+        f"{name}: MB/s, our repair": size / seconds(lambda: repair(CleanedTexts(column), prose)),
         f"{name}: MB/s, our whole cleaning": size / seconds(lambda: clean_texts(column, ~prose)),
     }
     for tool in ("ftfy.fix_encoding", "ftfy.fix_text"):

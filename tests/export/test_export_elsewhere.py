@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.helpers.elsewhere import FAMILIES, write_folder
 from tests.helpers.exporting import FACTS, TEXT, needs_gguf, needs_llama, rows_of
+from tests.helpers.hf_models import FAMILIES, write_folder
 
 from groundup.errors import GroundupError
 from groundup.export import gguf as gguf_file

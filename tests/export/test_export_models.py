@@ -27,7 +27,8 @@ from groundup.model.hf_io import load_model
 from groundup.plan import exported_bytes
 from groundup.recipe import Export
 from groundup.runtime.files import read_json
-from groundup.runtime.run import Run, write_lock
+from groundup.runtime.lock import write_lock
+from groundup.runtime.run import Run
 from groundup.runtime.store import Step
 from groundup.tune.build import write_model
 
@@ -43,7 +44,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     add_checkpoint(run, tiny_model(size, seed=2), step=9)
     shutil.rmtree(root / "train/checkpoints/step-000007")
     add_checkpoint(run, tiny_model(size), step=7)
-    write_lock(run)
+    write_lock(run.root, run.recipe)
     return root
 
 
@@ -241,11 +242,11 @@ def test_a_run_without_the_package_says_so(run: Run, monkeypatch: pytest.MonkeyP
 def test_a_plan_finds_the_missing_package_before_the_training(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert plan._missing(run.recipe) == []
+    assert plan.missing_packages(run.recipe) == []
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    (problem,) = plan._missing(run.recipe)
+    (problem,) = plan.missing_packages(run.recipe)
     assert "pip install 'groundup[export]'" in problem
-    assert plan._missing(opened_for(run.root, "hf").recipe) == []
+    assert plan.missing_packages(opened_for(run.root, "hf").recipe) == []
 
 
 def opened_for(root: Path, *formats: str) -> Run:

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from groundup.artifacts.probe_texts import PROBES
-from groundup.artifacts.tokenizer import FILE, write_config
+from groundup.artifacts.tokenizer import FILE, PROBES, write_config
 from groundup.export import llamacpp
 from groundup.export.parity import probe_rows
 from groundup.export.source_model import SourceModel, read_source_model

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.helpers.examples import examples
 
 from groundup.artifacts.arrays import text_array, text_buffers
-from groundup.refine.clean.clean import MOJIBAKE, clean_texts, clean_turns
+from groundup.refine.clean.pipeline import MOJIBAKE, clean_texts, clean_turns
 from groundup.refine.clean.unicode_classes import (
     BREAK,
     CLEANING_CLASSES,
@@ -24,7 +24,7 @@ from groundup.refine.clean.unicode_classes import (
     UNSPACED,
     WORD_CLASSES,
 )
-from groundup.refine.clean.whitespace import fold, tidy
+from groundup.refine.clean.whitespace import fold_whitespace, normalize_whitespace
 
 
 def clean(*texts: str, code: bool = False) -> list[str]:
@@ -111,7 +111,7 @@ def test_ascii_exact(text: str) -> None:
     want = re.sub(r"[\x00-\x08\x0e-\x1f\x7f]", "", want)
     want = "\n".join(_plain_line(line) for line in want.split("\n"))
     want = re.sub(r"\n{4,}", "\n\n\n", want.strip("\n")).lstrip(" \t")
-    offsets, data, *_ = tidy(*text_buffers(pa.array([text])), np.array([False]))
+    offsets, data, *_ = normalize_whitespace(text_buffers(pa.array([text])), np.array([False]))
     assert text_array(offsets, data)[0].as_py() == want
 
 
@@ -184,7 +184,7 @@ def test_word_classes() -> None:
 @given(st.lists(TEXTS, max_size=4))
 def test_fold(texts: list[str]) -> None:
     """Folding equals splitting at white space and joining by one space."""
-    offsets, data = fold(*text_buffers(pa.array(texts, pa.string())))
+    offsets, data = fold_whitespace(text_buffers(pa.array(texts, pa.string())))
     space = "[\t\n\x0b\x0c\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+"
     whole = data.tobytes()
     assert [whole[a:b].decode() for a, b in pairwise(offsets.tolist())] == [

@@ -24,19 +24,17 @@ from groundup.commands.verify import check_contamination, check_split
 from groundup.errors import GroundupError
 from groundup.flow import run_flow
 from groundup.recipe import load_recipe
-from groundup.refine.decontaminate import contamination
-from groundup.refine.decontaminate.contamination import (
+from groundup.refine import decontaminate
+from groundup.refine.decontaminate import (
     COMMON,
     LONG,
-    contaminated_again,
+    MAX_ITEMS,
+    MAX_WORDS,
+    MIN_WORDS,
+    EvaluationGrams,
     find_contaminated,
     find_occurrences,
-)
-from groundup.refine.decontaminate.evaluation import (
-    MOST_ITEMS,
-    SHORTEST,
-    WIDTH,
-    Grams,
+    find_unlisted,
     gram_sets,
     write_grams,
 )
@@ -80,7 +78,7 @@ def find(
         write_grams(tmp_path / "grams", [tests], allowed)
         find_occurrences(tmp_path / "list", tmp_path / "shard", tmp_path / "grams")
         shards, occurrences = [("s.x", tmp_path / "shard")], {"s.x": tmp_path / "list"}
-        again = list(contaminated_again(shards, [tests], allowed, tmp_path / "list"))
+        again = list(find_unlisted(shards, [tests], allowed, tmp_path / "list"))
         gone = [tmp_path / "list" / "duplicates.parquet"]
         find_contaminated(tmp_path / "list", shards, occurrences, gone, {}, tmp_path / "grams")
         rows: list[dict[str, Any]] = pq.read_table(
@@ -89,7 +87,7 @@ def find(
         # What verify does from the texts finds the same documents before the list stands, and none
         # after.
         assert [(r["id"], r["duplicate_of"]) for r in rows] == [pair[:2] for pair in again]
-        assert not list(contaminated_again(shards, [tests], allowed, tmp_path / "list"))
+        assert not list(find_unlisted(shards, [tests], allowed, tmp_path / "list"))
         return rows
 
     return found
@@ -107,9 +105,9 @@ def test_an_item_in_a_document_is_found_with_its_text(find: Find) -> None:
 
 def test_a_fifth_of_an_item_is_enough_and_less_is_not(find: Find) -> None:
     item = passage(1, 112).split(" ")
-    assert len(item) - WIDTH + 1 == 100
+    assert len(item) - MAX_WORDS + 1 == 100
     for grams, listed in ((19, 0), (20, 1)):
-        part = " ".join(item[7 : 7 + grams + WIDTH - 1])
+        part = " ".join(item[7 : 7 + grams + MAX_WORDS - 1])
         assert len(find([f"{passage(2)} {part} {passage(3)}"], [" ".join(item)])) == listed
 
 
@@ -117,13 +115,17 @@ def test_a_long_quotation_is_enough_whatever_the_passage(find: Find) -> None:
     item = passage(1, 2_000).split(" ")
     for grams, listed in ((LONG - 1, 0), (LONG, 1)):
         assert (
-            len(find([f"a b {' '.join(item[99 : 99 + grams + WIDTH - 1])} c d"], [" ".join(item)]))
+            len(
+                find(
+                    [f"a b {' '.join(item[99 : 99 + grams + MAX_WORDS - 1])} c d"], [" ".join(item)]
+                )
+            )
             == listed
         )
 
 
 def test_short_items_are_looked_for_whole_and_very_short_ones_not(find: Find) -> None:
-    items = [passage(1, SHORTEST), passage(2, WIDTH - 1), passage(3, SHORTEST - 1)]
+    items = [passage(1, MIN_WORDS), passage(2, MAX_WORDS - 1), passage(3, MIN_WORDS - 1)]
     rows = find(
         [f"{passage(10 + n)} {item} {passage(20 + n)}" for n, item in enumerate(items)], items
     )
@@ -144,7 +146,7 @@ def test_common_phrases_are_no_evidence(find: Find) -> None:
         == []
     )
     form = passage(1, 30)
-    items = [f"{form} {passage(200 + n, 5)}" for n in range(MOST_ITEMS + 1)]
+    items = [f"{form} {passage(200 + n, 5)}" for n in range(MAX_ITEMS + 1)]
     assert find([f"{passage(2)} {form} {passage(3)}"], items) == []
 
 
@@ -199,17 +201,21 @@ def test_grams_agree_with_a_plain_search(
     item.
     """
     words, asked = [f"w{n}" for n in text], [f"w{n}" for n in item]
-    width = min(WIDTH, len(asked))
+    width = min(MAX_WORDS, len(asked))
     windows = (
         {tuple(asked[i : i + width]) for i in range(len(asked) - width + 1)}
-        if len(asked) >= SHORTEST
+        if len(asked) >= MIN_WORDS
         else set()
     )
     want = [i for i in range(len(words) - width + 1) if tuple(words[i : i + width]) in windows]
     sets = gram_sets(pa.array([" ".join(asked)]))[0]
-    grams = Grams(sets, np.arange(len(sets) + 1), np.zeros(len(sets), np.int64), pa.table({}))
+    grams = EvaluationGrams(
+        sets, np.arange(len(sets) + 1), np.zeros(len(sets), np.int64), pa.table({})
+    )
     whole = " ".join(words)
-    found = [f for f in grams.find(text_buffers(pa.array([whole])), grams.table()) if len(f.rows)]
+    found = [
+        f for f in grams.find(text_buffers(pa.array([whole])), grams.prefilter()) if len(f.rows)
+    ]
     places = sorted(int(begin) for f in found for begin in f.begins)
     assert places == [len(" ".join(words[:i])) + (i > 0) for i in want]
 
@@ -253,8 +259,8 @@ def test_verify_finds_a_document_that_refine_let_pass(
     exam: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as blind:
-        blind.setattr(contamination, "SHARE", 2.0)
-        blind.setattr(contamination, "LONG", 1 << 40)
+        blind.setattr(decontaminate, "MIN_SHARE", 2.0)
+        blind.setattr(decontaminate, "LONG", 1 << 40)
         out = refined(exam[0])
     (line,) = check_contamination(out)
     assert "is kept and holds 100% of the evaluation item" in line

@@ -16,8 +16,8 @@ from groundup.artifacts.corpus import TRAIN, VALIDATION
 from groundup.artifacts.document import DOCUMENT
 from groundup.refine.dedup import duplicates as dedup
 from groundup.refine.dedup.lsh_index import CLUSTER, NEAR, WIDTH
-from groundup.refine.dedup.minhash import scrambled
-from groundup.refine.split.split import split_documents
+from groundup.refine.dedup.minhash import mix_all
+from groundup.refine.split.assign import split_documents
 
 
 def write_crowd(folder: Path, rows: int, text: Callable[[int], str], equal: bool) -> None:
@@ -27,12 +27,12 @@ def write_crowd(folder: Path, rows: int, text: Callable[[int], str], equal: bool
     folder.mkdir()
     numbers = np.arange(rows, dtype=np.uint64)
     keys = np.stack(
-        [np.sort(scrambled(numbers * np.uint64(WIDTH) + np.uint64(band))) for band in range(WIDTH)]
+        [np.sort(mix_all(numbers * np.uint64(WIDTH) + np.uint64(band))) for band in range(WIDTH)]
     )
     keys[[NEAR[0], CLUSTER[0], *([0] if equal else [])]] = 7
     np.save(folder / "keys.npy", keys)
     np.save(folder / "rows.npy", np.tile(np.arange(rows, dtype=np.uint32), (WIDTH, 1)))
-    np.save(folder / "ids.npy", np.stack([scrambled(numbers), numbers], axis=1))
+    np.save(folder / "ids.npy", np.stack([mix_all(numbers), numbers], axis=1))
     np.save(
         folder / "hashes.npy",
         (
@@ -73,7 +73,7 @@ def test_one_bucket(tmp_path: Path, crowd: str, rows: int) -> None:
     assert (
         facts["exact_duplicate"]["documents"] + facts["near_duplicate"]["documents"] == rows - left
     )
-    assert facts["compared"] <= rows * (dedup.MOST_COMPARED + 1)
+    assert facts["compared"] <= rows * (dedup.MAX_COMPARED + 1)
     split = split_documents(out, shards, {"s": "code"}, [out / "duplicates.parquet"], {}, 1, 0.05)[
         "sources"
     ]["s"]

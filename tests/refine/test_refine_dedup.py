@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from groundup.refine.dedup.buckets import Shelf
 from groundup.refine.dedup.duplicates import EXACT, NEAR, find_duplicates
 from groundup.refine.dedup.lsh_index import NEAR as NEAR_BANDS
-from groundup.refine.out_of_core.corpus import Corpus
-from groundup.refine.out_of_core.scratch import Scratch
+from groundup.refine.dedup.lsh_index import LshIndex
+from groundup.refine.out_of_core import DocumentTable, Scratch
 
 Row = dict[str, Any]
 Shards = list[tuple[str, Path]]
@@ -101,9 +100,9 @@ def _kept_buckets_are_clear(
     assert max(np.triu(similar[np.ix_(members, members)], 1).max() for members in held) < THRESHOLD
 
 
-def shelf_of(shards: Shards, scratch: Scratch, memory: int = 1 << 30) -> Shelf:
-    corpus = Corpus(shards)
-    return Shelf(
+def shelf_of(shards: Shards, scratch: Scratch, memory: int = 1 << 30) -> LshIndex:
+    corpus = DocumentTable(shards)
+    return LshIndex(
         corpus,
         scratch.joined(corpus, "sizes"),
         scratch.joined(corpus, "ids"),

@@ -17,10 +17,10 @@ from groundup.artifacts.document import DOCUMENT
 from groundup.errors import GroundupError, RecipeError
 from groundup.plan import make_plan
 from groundup.recipe import Recipe, Refine, Source
-from groundup.refine.filter.filters import (
-    applicable,
+from groundup.refine.filter.apply import (
+    applicable_filters,
+    apply_filters,
     check_filters,
-    judge,
     score_bounds,
     thresholds_for,
 )
@@ -46,8 +46,11 @@ def reasons(
 ) -> list[str]:
     """Return the reason for which each text is dropped, "" where it is kept."""
     return list(
-        judge(
-            batch(*texts, kind=kind, code=code, turns=turns), kind, applicable(filters, kind), ROOT
+        apply_filters(
+            batch(*texts, kind=kind, code=code, turns=turns),
+            kind,
+            applicable_filters(filters, kind),
+            ROOT,
         ).reason
     )
 
@@ -144,14 +147,14 @@ def test_english_rules_ask_english() -> None:
 
 def test_scores() -> None:
     """A dropped document comes with its score and the bound in words."""
-    verdict = judge(batch(prose(30)), "web", ["gopher"], ROOT)
+    verdict = apply_filters(batch(prose(30)), "web", ["gopher"], ROOT)
     assert (verdict.score[0], verdict.detail[0]) == (30, "gopher: at least 50")
 
 
 def test_unknown_name() -> None:
     """A misspelt filter is a line that names the right one, before anything is read."""
     with pytest.raises(RecipeError, match='"gofer" is unknown; did you mean "gopher"'):
-        applicable(["gofer"], "web")
+        applicable_filters(["gofer"], "web")
     with pytest.raises(RecipeError, match='"gofer" is unknown'):
         make_plan(Recipe(source=(Source("nowhere"),), refine=Refine(filters=("gofer",))))
 
@@ -171,15 +174,17 @@ def test_own_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr("sys.path", [*__import__("sys").path])
     name = "own_filter_of_a_test:short"
-    verdict = judge(batch("few", "many more words"), "web", applicable([name], "web"), tmp_path)
+    verdict = apply_filters(
+        batch("few", "many more words"), "web", applicable_filters([name], "web"), tmp_path
+    )
     assert (verdict.keep.tolist(), verdict.reason[1], verdict.score[1]) == ([True, False], name, 15)
     assert len(code_digest(name, tmp_path, "filter")) == 64
     for broken, message in (("bad", "returned"), ("worse", "ValueError: no")):
         with pytest.raises(GroundupError, match=message):
-            judge(batch("a", "b"), "web", [f"own_filter_of_a_test:{broken}"], tmp_path)
+            apply_filters(batch("a", "b"), "web", [f"own_filter_of_a_test:{broken}"], tmp_path)
     for missing in ("own_filter_of_a_test:nothing", "no_such_module_of_a_test:f"):
         with pytest.raises(RecipeError, match="cannot be imported"):
-            judge(batch("a"), "web", [missing], tmp_path)
+            apply_filters(batch("a"), "web", [missing], tmp_path)
 
 
 def test_bounds_fineweb() -> None:
@@ -227,14 +232,14 @@ def test_thresholds() -> None:
         [prose(30), prose(60)],
         {"gopher": {"few_words": 70, "word_length": [1, 4.5]}},
     )
-    verdict = judge(batch(*texts), "web", ["gopher"], ROOT, thresholds)
+    verdict = apply_filters(batch(*texts), "web", ["gopher"], ROOT, thresholds)
     assert list(zip(verdict.reason, verdict.score, verdict.detail, strict=True)) == [
         ("few_words", 30, "gopher: at least 70"),
         ("few_words", 60, "gopher: at least 70"),
     ]
-    long = judge(batch(prose(100)), "web", ["gopher"], ROOT, thresholds)
+    long = apply_filters(batch(prose(100)), "web", ["gopher"], ROOT, thresholds)
     assert (long.reason[0], long.detail[0]) == ("word_length", "gopher: at least 1 and at most 4.5")
-    assert judge(batch(prose(60)), "web", ["gopher_quality"], ROOT, thresholds).keep.all()
+    assert apply_filters(batch(prose(60)), "web", ["gopher_quality"], ROOT, thresholds).keep.all()
     assert score_bounds(["gopher"], "web", thresholds)["word_length"] == (1, 4.5)
     assert thresholds_for(["gopher", "code"], "code", thresholds) == {}
     assert thresholds_for(["gopher"], "books", {"gopher": {"many_words": 9, "few_words": 8}}) == {
@@ -245,18 +250,18 @@ def test_thresholds() -> None:
 @pytest.mark.parametrize(
     ("thresholds", "message"),
     [
-        ({"c5": {}}, '"c5" is no rule set among the filters of the recipe; did you mean "c4"'),
-        ({"code": {"long_lines": 9}}, '"code" is no rule set among the filters'),
+        ({"c5": {}}, '"c5" is not a rule set among the filters of the recipe; did you mean "c4"'),
+        ({"code": {"long_lines": 9}}, '"code" is not a rule set among the filters'),
         ({"gopher": {"few_word": 9}}, 'gopher has no rule "few_word"; did you mean "few_words"'),
         (
             {"gopher": {"few_words": (1, 2)}},
-            "gopher.few_words wants one number; as published it is at least 50",
+            "gopher.few_words needs one number; the published bound is at least 50",
         ),
         (
             {"gopher": {"word_length": 4}},
-            r"gopher.word_length wants the least and the most, such as \[3, 10\]",
+            r"gopher.word_length needs a minimum and a maximum, such as \[3, 10\]",
         ),
-        ({"gopher": {"word_length": (9, 4)}}, "wants the least and the most"),
+        ({"gopher": {"word_length": (9, 4)}}, "needs a minimum and a maximum"),
     ],
 )
 def test_thresholds_that_mean_nothing(

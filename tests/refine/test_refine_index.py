@@ -14,13 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from groundup.refine.dedup.buckets import ENTRY_BYTES, Shelf
-from groundup.refine.dedup.duplicates import find_duplicates
-from groundup.refine.dedup.incremental import Earlier
-from groundup.refine.dedup.lsh_index import WIDTH, write_index
-from groundup.refine.out_of_core.corpus import Corpus
-from groundup.refine.out_of_core.row_file import Spool
-from groundup.refine.out_of_core.scratch import Scratch
+from groundup.refine.dedup.duplicates import EarlierResult, find_duplicates
+from groundup.refine.dedup.lsh_index import ENTRY_BYTES, WIDTH, LshIndex, write_index
+from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch
 
 Shards = list[tuple[str, Path]]
 Refine = Callable[..., Shards]
@@ -38,7 +34,7 @@ def made_up(
         of_rows = chance.integers(0, 1 << 63, keys).astype(np.uint64)[
             chance.integers(0, keys, (rows, WIDTH))
         ] + np.uint64(number % 1)
-        with Spool(out / ".keys", np.dtype(np.uint64), WIDTH) as spool:
+        with RowFile(out / ".keys", np.dtype(np.uint64), WIDTH) as spool:
             spool.append(of_rows)
             write_index(out, spool)
         np.save(out / "sizes.npy", chance.integers(1, 9, rows).astype(np.uint32))
@@ -58,9 +54,9 @@ def test_buckets_are_those_of_a_dictionary(tmp_path: Path, parts: int) -> None:
     chance = np.random.default_rng(1)
     among, touching = chance.random(len(keys)) < 0.8, chance.random(len(keys)) < 0.05
     with Scratch(tmp_path / "scratch") as scratch:
-        corpus = Corpus(shards)
+        corpus = DocumentTable(shards)
         sizes, ids = scratch.joined(corpus, "sizes"), scratch.joined(corpus, "ids")
-        shelf = Shelf(corpus, sizes, ids, corpus.rows * ENTRY_BYTES // parts, scratch.folder)
+        shelf = LshIndex(corpus, sizes, ids, corpus.rows * ENTRY_BYTES // parts, scratch.folder)
         for band in (0, 5, WIDTH - 1):
             plain = defaultdict(list)
             for row in sorted(range(len(keys)), key=lambda n: (-int(sizes[n]), *ids[n].tolist())):
@@ -83,15 +79,15 @@ def test_a_crowd_takes_no_more_memory(tmp_path: Path, monkeypatch: pytest.Monkey
     """All documents share one key: their rows go into a mapped file, however many they are, and
     come in order.
     """
-    monkeypatch.setattr("groundup.refine.dedup.lsh_index.BLOCK", 1_000)
+    monkeypatch.setattr("groundup.refine.dedup.lsh_index.BLOCK_ROWS", 1_000)
     peaks = []
     for rows in (5_000, 50_000):
         shards, _ = made_up(tmp_path / str(rows), [rows // 2, rows // 2], 1)
         with Scratch(tmp_path / f"scratch{rows}") as scratch:
-            corpus = Corpus(shards)
+            corpus = DocumentTable(shards)
             sizes, ids = scratch.joined(corpus, "sizes"), scratch.joined(corpus, "ids")
             tracemalloc.start()
-            (found,) = Shelf(corpus, sizes, ids, 1_000 * ENTRY_BYTES, scratch.folder).buckets(7)
+            (found,) = LshIndex(corpus, sizes, ids, 1_000 * ENTRY_BYTES, scratch.folder).buckets(7)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
             order = np.lexsort((ids[:, 1], ids[:, 0], -sizes.astype(np.int64)))
@@ -123,7 +119,7 @@ def test_going_on_from_an_earlier_list_changes_nothing(
     """A shard is added, one is removed, one changes: the bytes are those of a list made from
     nothing; in crowded buckets too.
     """
-    monkeypatch.setattr("groundup.refine.dedup.duplicates.MOST_COMPARED", most)
+    monkeypatch.setattr("groundup.refine.dedup.duplicates.MAX_COMPARED", most)
     chance = random.Random(seed)
     shards = refined([chained(chance, 12) for _ in range(5)])
     before, after = shards[:4], [*shards[1:], *refined([chained(chance, 12)], first=9)]
@@ -137,7 +133,7 @@ def test_going_on_from_an_earlier_list_changes_nothing(
     lists = []
     for name, earlier, memory in (
         ("scratch", None, 1 << 30),
-        ("on", None if facts["crowded"] else Earlier(first, facts["shards"], same), 1 << 30),
+        ("on", None if facts["crowded"] else EarlierResult(first, facts["shards"], same), 1 << 30),
         ("small", None, 1 << 12),
     ):
         (folder := tmp_path / name).mkdir()
@@ -161,14 +157,14 @@ def test_a_new_file_costs_its_own_work(tmp_path: Path, refined: Refine) -> None:
     facts = find_duplicates(first, shards[:5], 0.8)
     names = frozenset(name for name, _ in shards[:5])
     compared = []
-    for name, earlier in (("scratch", None), ("on", Earlier(first, facts["shards"], names))):
+    for name, earlier in (("scratch", None), ("on", EarlierResult(first, facts["shards"], names))):
         (folder := tmp_path / name).mkdir()
         compared.append(find_duplicates(folder, shards, 0.8, 1 << 30, earlier)["compared"])
     assert compared[1] < compared[0] / 2
     (folder := tmp_path / "nothing").mkdir()
     assert (
-        find_duplicates(folder, shards[:5], 0.8, 1 << 30, Earlier(first, facts["shards"], names))[
-            "compared"
-        ]
+        find_duplicates(
+            folder, shards[:5], 0.8, 1 << 30, EarlierResult(first, facts["shards"], names)
+        )["compared"]
         == 0
     )

@@ -28,8 +28,13 @@ from groundup.refine.dedup.minhash import (
     signatures,
     words,
 )
-from groundup.refine.filter.repetition import PARAGRAPHS, repeated_lines, repeated_words
-from groundup.refine.filter.statistics import STOP_WORDS, Statistics
+from groundup.refine.filter.statistics import (
+    PARAGRAPHS,
+    STOP_WORDS,
+    Statistics,
+    repeated_lines,
+    repeated_words,
+)
 
 Plain = Callable[..., Any]
 

@@ -48,7 +48,7 @@ def test_languages() -> None:
     """
     found = language.detect(pa.array(SENTENCES), ["en"])
     assert dict(zip(SENTENCES, found.code.to_pylist(), strict=True)) == SENTENCES
-    assert (found.wanted >= language.SURE).tolist() == [
+    assert (found.wanted >= language.MIN_SHARE).tolist() == [
         code in ("en", "") for code in SENTENCES.values()
     ]
 

@@ -21,12 +21,21 @@ from groundup.artifacts.arrays import text_array, text_buffers
 from groundup.artifacts.corpus import Cuts, remove_spans
 from groundup.artifacts.document import DROPPED, TableWriter
 from groundup.refine.clean.unicode_classes import UNSPACED, WORD, WORD_CLASSES
-from groundup.refine.clean.whitespace import tidy
-from groundup.refine.lines import line_index as sketch
-from groundup.refine.lines import repeated_lines as boilerplate
-from groundup.refine.lines.line_index import Sketch, counted, rows_with
-from groundup.refine.lines.lines import WORDS, cuts_of, find_lines, line_hashes
-from groundup.refine.lines.repeated_lines import FEWEST_WORDS, find_boilerplate
+from groundup.refine.clean.whitespace import normalize_whitespace
+from groundup.refine.lines import line_index, repeated_lines
+from groundup.refine.lines.line_index import (
+    MIN_WORDS,
+    LineIndex,
+    count_lines,
+    line_hashes,
+    rows_with,
+)
+from groundup.refine.lines.repeated_lines import (
+    MIN_WORDS_LEFT,
+    find_lines,
+    find_repeated_lines,
+    line_cuts,
+)
 from groundup.refine.shard import refine_shard
 
 Row = dict[str, object]
@@ -53,7 +62,7 @@ def halves(piece: str) -> int:
 
 
 def counts(line: str) -> bool:
-    return sum(map(halves, line.split())) >= 2 * WORDS
+    return sum(map(halves, line.split())) >= 2 * MIN_WORDS
 
 
 def hashed(line: str) -> int:
@@ -116,7 +125,7 @@ LISTED = [NOTICE, f"   {NOTICE}", "All the rights are reserved, and so on."]
 
 def cut(texts: Sequence[str], listed: Sequence[str]) -> list[str]:
     buffers = text_buffers(pa.array(texts, pa.string()))
-    cuts = cuts_of(
+    cuts = line_cuts(
         buffers,
         find_lines(buffers, np.unique(np.array([hashed(line) for line in listed], np.uint64))),
     )
@@ -128,12 +137,12 @@ def cut(texts: Sequence[str], listed: Sequence[str]) -> list[str]:
 
 @given(st.lists(st.lists(st.sampled_from(OTHERS + LISTED), max_size=12), min_size=1, max_size=4))
 def test_cuts_take_the_listed_lines_and_nothing_else(documents: list[list[str]]) -> None:
-    """All other lines stay in order, paragraphs stay apart, and a text that was tidy still is."""
-    tidied = tidy(
-        *text_buffers(pa.array(["\n".join(lines) for lines in documents])),
+    """All other lines stay in order, paragraphs stay apart, and normalized white space stays normalized."""
+    normalized = normalize_whitespace(
+        text_buffers(pa.array(["\n".join(lines) for lines in documents])),
         np.zeros(len(documents), np.bool_),
     )
-    texts = text_array(tidied.offsets, tidied.data).to_pylist()
+    texts = text_array(normalized.offsets, normalized.data).to_pylist()
     for before, after in zip(texts, cut(texts, LISTED), strict=True):
         kept = [
             line
@@ -145,7 +154,7 @@ def test_cuts_take_the_listed_lines_and_nothing_else(documents: list[list[str]])
             line.strip() for line in kept
         ]
         assert [line for line in after.split("\n")[1:] if line.strip()] == kept[1:]
-        again = tidy(*text_buffers(pa.array([after])), np.zeros(1, np.bool_))
+        again = normalize_whitespace(text_buffers(pa.array([after])), np.zeros(1, np.bool_))
         assert again.data.tobytes().decode() == after
 
 
@@ -181,7 +190,7 @@ def test_cuts_of_a_part_of_a_shard(tmp_path: Path) -> None:
 
 def sketched(folder: Path, texts: Sequence[Sequence[str]]) -> Path:
     folder.mkdir()
-    with Sketch(folder) as lines:
+    with LineIndex(folder) as lines:
         for batch in texts:
             lines.append(text_buffers(pa.array(batch, pa.string())))
         lines.save()
@@ -195,7 +204,7 @@ def test_a_sketch_is_sorted_and_counted_in_parts(
     """Whatever fits at a time, counts are those of a plain counter over the documents that are
     kept.
     """
-    monkeypatch.setattr(sketch, "PART_LINES", part)
+    monkeypatch.setattr(line_index, "PART_LINES", part)
     sentences = [
         f"number {word} of the few lines here"
         for word in ("one", "two", "three", "four", "five", "six")
@@ -213,7 +222,7 @@ def test_a_sketch_is_sorted_and_counted_in_parts(
         want.update({hashed(line) for line in text.split("\n")} if mask else ())
     got = [
         pair
-        for lines, numbers in counted(shards, kept)
+        for lines, numbers in count_lines(shards, kept)
         for pair in zip(lines.tolist(), numbers.tolist(), strict=True)
     ]
     assert got == sorted(want.items())
@@ -249,7 +258,7 @@ def find(
             for number in duplicates:
                 gone.add(row("", number, source=next(iter(shards))) | {"reason": "exact_duplicate"})
         kinds = {name.rpartition(".")[0]: kind for name, (kind, _) in shards.items()}
-        facts = find_boilerplate(out, folders, kinds, tmp_path / "duplicates.parquet", fewest)
+        facts = find_repeated_lines(out, folders, kinds, tmp_path / "duplicates.parquet", fewest)
         left = {}
         for name, folder in folders:
             (batch,) = (
@@ -318,7 +327,7 @@ def test_code_conversations_and_books_are_left_alone(find: Find) -> None:
 
 
 def test_what_is_left_empty_is_dropped(find: Find) -> None:
-    few = " ".join(["word"] * (FEWEST_WORDS - 1))
+    few = " ".join(["word"] * (MIN_WORDS_LEFT - 1))
     pages = [page(n, NOTICE) for n in range(10)] + [
         f"{few}\n{NOTICE}",
         f"{few} more\n{NOTICE}",
@@ -326,12 +335,12 @@ def test_what_is_left_empty_is_dropped(find: Find) -> None:
     ]
     _, dropped, left = find({"web.a": ("web", pages)})
     assert [(row["record"], row["reason"]) for row in dropped] == [(10, "boilerplate")]
-    assert dropped[0]["detail"].startswith(f"{FEWEST_WORDS - 1} words are left")
+    assert dropped[0]["detail"].startswith(f"{MIN_WORDS_LEFT - 1} words are left")
     assert left["web.a"][10:] == [few, f"{few} more", few]
 
 
 def test_large_sources_ask_for_more(find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boilerplate, "SHARE", 0.55)
+    monkeypatch.setattr(repeated_lines, "MIN_SHARE", 0.55)
     pages = [page(n, NOTICE) for n in range(10)] + [page(n) for n in range(10, 20)]
     assert find({"web.a": ("web", pages)})[0] == []
 

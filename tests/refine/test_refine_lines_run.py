@@ -17,7 +17,7 @@ from groundup.api import open_run
 from groundup.artifacts.arrays import text_buffers
 from groundup.artifacts.corpus import refined_shards
 from groundup.artifacts.tokenizer import Tokenizer
-from groundup.commands.diff import compare, in_words
+from groundup.commands.diff import compare_runs, format_comparison
 from groundup.commands.inspect import describe_dropped, describe_lines
 from groundup.commands.verify import (
     check_accounted,
@@ -30,8 +30,7 @@ from groundup.commands.verify import (
 from groundup.errors import GroundupError
 from groundup.flow import run_flow
 from groundup.recipe import load_recipe
-from groundup.refine.stats.histogram import coded, counted, unpacked
-from groundup.refine.stats.text_stats import MEASURES, measured
+from groundup.refine.stats.text_stats import TEXT_STATS, bin_codes, histogram, text_stats, unpack
 from groundup.report.figures import refined
 from groundup.runtime.run import Run
 from groundup.runtime.store import Store
@@ -149,10 +148,10 @@ def test_distributions_of_what_is_kept_are_without_them(root: Path) -> None:
     sizes = [len(text.encode()) for text in texts]
     assert site["steps"]["kept"] == {"documents": 40, "bytes": sum(sizes)}
     assert site["steps"]["filtered"]["bytes"] == sum(sizes) + 41 * len(NOTICE) + 40 * 2
-    found = measured(text_buffers(pa.array(texts)))
-    for column, name in enumerate(MEASURES):
+    found = text_stats(text_buffers(pa.array(texts)))
+    for column, name in enumerate(TEXT_STATS):
         assert (
-            unpacked(site["measures"][name]["kept"]) == counted(coded(found[:, column]))
+            unpack(site["measures"][name]["kept"]) == histogram(bin_codes(found[:, column]))
         ).all(), name
 
 
@@ -193,13 +192,13 @@ def test_a_comparison_with_a_run_that_cuts_nothing_sees_them(root: Path, tmp_pat
         "refine",
         workers=1,
     ).root
-    found = compare(root, other)
+    found = compare_runs(root, other)
     counts = {
         category: sum(row["documents"] for row in rows)
         for category, rows in found["documents"].items()
     }
     assert (counts["text"], counts["dropped_kept"]) == (40, 1)
-    assert "> This site uses cookies" in " ".join(in_words(found, 100).split())
+    assert "> This site uses cookies" in " ".join(format_comparison(found, 100).split())
 
 
 def test_verify_fails_where_cuts_are_lost(root: Path, tmp_path: Path) -> None:

@@ -85,8 +85,8 @@ def test_nothing_is_held_for_every_document(
     """Four times the documents take the same memory: what is one number for each of them lies in a
     mapped file.
     """
-    monkeypatch.setattr("groundup.refine.out_of_core.corpus.BLOCK_ROWS", 4_096)
-    monkeypatch.setattr("groundup.refine.out_of_core.hash_ranges.BLOCK", 4_096)
+    monkeypatch.setattr("groundup.refine.out_of_core.BLOCK_ROWS", 4_096)
+    monkeypatch.setattr("groundup.refine.dedup.lsh_index.BLOCK_ROWS", 4_096)
     lists(tmp_path / "warm", shards[:1], 1 << 20)
     peaks = []
     for count in (1, 4):

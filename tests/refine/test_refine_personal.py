@@ -16,9 +16,8 @@ from tests.helpers.examples import examples
 
 from groundup.artifacts.arrays import text_buffers
 from groundup.recipe import Personal
-from groundup.refine.clean.clean import clean_texts, clean_turns
-from groundup.refine.clean.pii import MASKS, hide
-from groundup.refine.clean.pii_numbers import find_numbers
+from groundup.refine.clean.pii import MASKS, find_numbers, redact
+from groundup.refine.clean.pipeline import clean_texts, clean_turns
 
 MASK = dict.fromkeys(MASKS, "mask")
 REMOVE = dict.fromkeys(MASKS, "remove")
@@ -81,7 +80,7 @@ TEXTS = st.lists(
 
 
 def hidden(text: str, actions: dict[str, str] = MASK, code: bool = False) -> str:
-    return str(hide(pa.array([text]), actions, code)[0][0].as_py())
+    return str(redact(pa.array([text]), actions, code)[0][0].as_py())
 
 
 @pytest.mark.parametrize("number", [*PHONES, *ADDRESSES])
@@ -181,14 +180,14 @@ def test_nothing_else_changes(texts: list[str], mask: bool) -> None:
     neighbors.
     """
     actions = MASK if mask else REMOVE
-    once = hide(pa.array(texts), actions)[0].to_pylist()
+    once = redact(pa.array(texts), actions)[0].to_pylist()
     if mask:
         words = re.compile("|".join(map(re.escape, MASKS.values())))
         for before, after in zip(texts, once, strict=True):
             assert words.search(before) or re.fullmatch(
                 ".*?".join(map(re.escape, words.split(after))), before, re.DOTALL
             )
-    assert once == [hide(pa.array([text]), actions)[0][0].as_py() for text in texts]
+    assert once == [redact(pa.array([text]), actions)[0][0].as_py() for text in texts]
     personal = Personal(**dict.fromkeys(MASKS, "mask" if mask else "remove"))  # type: ignore[arg-type]
     clean = clean_texts(pa.array(texts), np.zeros(len(texts), np.bool_), personal).texts
     assert (

@@ -15,11 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.artifacts.arrays import text_buffers
-from groundup.refine.filter.c4_lines import prose_lines
-from groundup.refine.filter.filters import applicable
+from groundup.refine.filter.apply import applicable_filters
+from groundup.refine.filter.rules import prose_lines
 from groundup.refine.shard import refine_shard
-from groundup.refine.stats.histogram import coded
-from groundup.refine.stats.text_stats import MEASURES, measured
+from groundup.refine.stats.text_stats import TEXT_STATS, bin_codes, text_stats
 
 Row = dict[str, Any]
 PROSE = "This line is one of prose."
@@ -110,7 +109,7 @@ def test_a_shard_without_menus(
     out.mkdir()
     source = collected(tmp_path / "in", [row(text, n, "web") for n, text in enumerate(texts)])
     facts = refine_shard(
-        out, source, "web", [], applicable(["gopher_quality", "c4_lines"], "web"), tmp_path
+        out, source, "web", [], applicable_filters(["gopher_quality", "c4_lines"], "web"), tmp_path
     )
     kept, dropped = (
         pq.read_table(out / f"{name}.parquet").to_pylist() for name in ("documents", "dropped")
@@ -120,7 +119,7 @@ def test_a_shard_without_menus(
         (1, "no_prose_lines", 0.0, "c4_lines: at least 1")
     ]
     assert facts["changed"]["c4_lines"] == 2
-    codes = coded(measured(text_buffers(pa.array([one["text"] for one in kept]))))
-    assert (np.load(out / "bins.npy")[: len(MEASURES)] == codes.T).all()
+    codes = bin_codes(text_stats(text_buffers(pa.array([one["text"] for one in kept]))))
+    assert (np.load(out / "bins.npy")[: len(TEXT_STATS)] == codes.T).all()
     told = json.loads((out / "quality.json").read_text())
     assert told["dropped"]["no_prose_lines"] == {"documents": 1, "bytes": len(texts[1])}

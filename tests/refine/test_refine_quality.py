@@ -23,31 +23,29 @@ from groundup.artifacts.arrays import text_buffers
 from groundup.artifacts.document import DROPPED, TableWriter
 from groundup.refine.filter.statistics import Statistics
 from groundup.refine.shard import refine_shard
-from groundup.refine.stats.distributions import sum_quality
-from groundup.refine.stats.histogram import (
-    EDGES,
-    ERROR,
-    UNKNOWN,
-    ZERO,
-    coded,
-    counted,
-    middle,
-    packed,
-    quantiles,
-    unpacked,
-)
+from groundup.refine.stats.distributions import sum_distributions
 from groundup.refine.stats.text_stats import (
     BEGINNING_BYTES,
+    EDGES,
+    ERROR,
     LONG_COPY,
     MATCH_BYTES,
-    MEASURES,
-    coded_sizes,
-    measured,
+    TEXT_STATS,
+    UNKNOWN,
+    ZERO,
+    bin_codes,
+    bin_middle,
+    compressed_sizes,
+    histogram,
+    pack,
+    quantiles,
+    text_stats,
+    unpack,
 )
 
 Row = dict[str, Any]
 Write = Callable[[Path, Sequence[Row]], Path]
-NAMES = list(MEASURES)
+NAMES = list(TEXT_STATS)
 # Where a bin is not cut off and zero is not meant.
 VALUES = st.floats(2**-10, 2**26.5, exclude_min=True)
 TEXTS = st.lists(
@@ -59,13 +57,15 @@ TEXTS = st.lists(
 def test_a_bin_says_what_was_put_into_it(value: float) -> None:
     """Up to ERROR, a little more for the four digits of a middle; below zero, too."""
     for sign in (1.0, -1.0) if value < 2**16 else (1.0,):
-        code = int(coded(np.array([sign * value]))[0])
-        assert abs(math.log(sign * value / middle(code))) <= math.log(1 + ERROR) + 1e-3
+        code = int(bin_codes(np.array([sign * value]))[0])
+        assert abs(math.log(sign * value / bin_middle(code))) <= math.log(1 + ERROR) + 1e-3
 
 
 def test_ends_of_the_bins() -> None:
     """Zero, the edges, what lies beyond the ends, and what is no number."""
-    assert coded(np.array([0.0, 2**-11, -(2**-11), math.inf, -math.inf, math.nan])).tolist() == [
+    assert bin_codes(
+        np.array([0.0, 2**-11, -(2**-11), math.inf, -math.inf, math.nan])
+    ).tolist() == [
         ZERO,
         ZERO,
         ZERO,
@@ -73,30 +73,30 @@ def test_ends_of_the_bins() -> None:
         0,
         UNKNOWN,
     ]
-    assert middle(ZERO) == 0
-    assert (coded(EDGES) == np.arange(len(EDGES))).all()
-    assert middle(int(coded(np.array([1.0]))[0])) < 1
+    assert bin_middle(ZERO) == 0
+    assert (bin_codes(EDGES) == np.arange(len(EDGES))).all()
+    assert bin_middle(int(bin_codes(np.array([1.0]))[0])) < 1
 
 
 @given(st.lists(VALUES, min_size=1, max_size=50), st.sampled_from([0.0, 0.05, 0.5, 0.95, 1.0]))
 def test_quantiles_are_as_exact_as_they_say(values: list[float], share: float) -> None:
     true = sorted(values)[max(1, math.ceil(share * len(values))) - 1]
-    (found,) = quantiles(counted(coded(np.array(values))), [share])
+    (found,) = quantiles(histogram(bin_codes(np.array(values))), [share])
     assert abs(math.log(true / found)) <= math.log(1 + ERROR) + 1e-3
 
 
 @given(st.lists(st.floats(allow_infinity=True), max_size=50), st.integers(0, 50))
 def test_histograms_add_up(values: list[float], cut: int) -> None:
     """Of parts in any order, and through JSON."""
-    codes = coded(np.array(values, np.float64))
-    whole, parts = counted(codes), [counted(codes[cut:]), counted(codes[:cut])]
+    codes = bin_codes(np.array(values, np.float64))
+    whole, parts = histogram(codes), [histogram(codes[cut:]), histogram(codes[:cut])]
     assert (sum(parts) == whole).all()
-    assert (unpacked(json.loads(json.dumps(packed(whole)))) == whole).all()
-    assert quantiles(counted(np.zeros(0, np.uint8))) == []
+    assert (unpack(json.loads(json.dumps(pack(whole)))) == whole).all()
+    assert quantiles(histogram(np.zeros(0, np.uint8))) == []
 
 
 def of(*texts: str) -> dict[str, Any]:
-    return dict(zip(NAMES, measured(text_buffers(pa.array(texts, pa.string()))).T, strict=True))
+    return dict(zip(NAMES, text_stats(text_buffers(pa.array(texts, pa.string()))).T, strict=True))
 
 
 @given(TEXTS)
@@ -134,7 +134,7 @@ def plain_coded(data: bytes) -> list[int]:
 )
 def test_compression_against_a_plain_one(texts: list[str], times: int) -> None:
     texts = [text * times for text in texts]
-    found = coded_sizes(*text_buffers(pa.array(texts, pa.string())))
+    found = compressed_sizes(text_buffers(pa.array(texts, pa.string())))
     assert found.tolist() == [plain_coded(text.encode()) for text in texts]
 
 
@@ -209,14 +209,14 @@ def test_rows_and_steps_of_a_shard(
     told, bins = json.loads((shard / "quality.json").read_text()), np.load(shard / "bins.npy")
     texts = pq.read_table(shard / "documents.parquet")["text"].to_pylist()
     assert bins.shape == (len(NAMES) + len(told["bounds"]), len(texts))
-    assert (bins[: len(NAMES)] == coded(np.stack(list(of(*texts).values())))).all()
+    assert (bins[: len(NAMES)] == bin_codes(np.stack(list(of(*texts).values())))).all()
     few_words = bins[len(NAMES) + list(told["bounds"]).index("few_words")]
     assert (few_words == bins[NAMES.index("words")]).all()
     assert told["bounds"]["few_words"] == [50, None]
     raw = of(*(str(row["text"]) for row in rows))
     for column, name in enumerate(NAMES):
         assert (
-            unpacked(told["steps"]["collected"]["columns"][column]) == counted(coded(raw[name]))
+            unpack(told["steps"]["collected"]["columns"][column]) == histogram(bin_codes(raw[name]))
         ).all()
     assert told["steps"]["collected"]["documents"] == len(rows)
     assert told["steps"]["collected"]["bytes"] == sum(
@@ -268,7 +268,7 @@ def summed(
             folder / "split" / f"{name}.npy",
             np.array([0 if i in gone else 1 for i in ids], np.uint8),
         )
-    facts = sum_quality(folder, parts, {"s": "text"}, folder / "split", [listed], {})
+    facts = sum_distributions(folder, parts, {"s": "text"}, folder / "split", [listed], {})
     table: dict[str, Any] = json.loads((folder / "quality.json").read_text())["sources"]["s"]
     return table | {"facts": facts["sources"]["s"]}
 
@@ -299,7 +299,7 @@ def test_shards_add_up(tmp_path: Path, row: Callable[..., Row], collected: Write
         "bytes": sum(len(text.encode()) for text in kept),
     }
     for name, values in of(*kept).items():
-        assert (unpacked(one["measures"][name]["kept"]) == counted(coded(values))).all()
+        assert (unpack(one["measures"][name]["kept"]) == histogram(bin_codes(values))).all()
     true = sorted(len(text.encode()) for text in kept)[math.ceil(len(kept) / 2) - 1]
     assert one["measures"]["bytes"]["kept"]["quantiles"][1] == pytest.approx(true, rel=ERROR + 0.01)
     copy = len(next(entry["text"] for entry in table if entry["id"] in gone).encode())
@@ -324,10 +324,8 @@ def test_a_score_may_be_called_as_a_measure_is(
     assert "repeated_lines" in NAMES
     assert "repeated_lines" in table["scores"]
     for name in NAMES:
-        for step, histogram in table["measures"][name].items():
-            assert (
-                sum(histogram["counts"]) + histogram["unknown"] == table["steps"][step]["documents"]
-            )
+        for step, packed in table["measures"][name].items():
+            assert sum(packed["counts"]) + packed["unknown"] == table["steps"][step]["documents"]
     assert (
         sum(table["scores"]["repeated_lines"]["kept"]["counts"])
         == table["steps"]["kept"]["documents"]

@@ -14,11 +14,10 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from groundup.artifacts.arrays import text_buffers
-from groundup.refine.dedup.lsh_index import WIDTH, keys_of
+from groundup.refine.dedup.lsh_index import WIDTH, document_keys
 from groundup.refine.dedup.minhash import signatures
-from groundup.refine.out_of_core.corpus import id_text
-from groundup.refine.shard import refine_shard
-from groundup.refine.stage import SHARD_VERSION
+from groundup.refine.out_of_core import format_id
+from groundup.refine.shard import SHARD, refine_shard
 
 Row = dict[str, object]
 Write = Callable[[Path, Sequence[Row]], Path]
@@ -67,8 +66,10 @@ def test_rows_are_aligned(tmp_path: Path, row: Callable[..., Row], collected: Wr
     assert facts["dropped"] == {"empty": 1, "few_words": 1, "language": 1}
     texts = documents["text"].to_pylist()
     assert np.load(out / "sizes.npy").tolist() == [len(text.encode()) for text in texts]
-    assert [id_text(numbers) for numbers in np.load(out / "ids.npy")] == documents["id"].to_pylist()
-    keys = keys_of(
+    assert [format_id(numbers) for numbers in np.load(out / "ids.npy")] == documents[
+        "id"
+    ].to_pylist()
+    keys = document_keys(
         signatures(text_buffers(documents["text"].combine_chunks())), np.load(out / "hashes.npy")
     ).T
     assert (np.load(out / "keys.npy") == np.sort(keys)).all()
@@ -151,7 +152,7 @@ def test_golden(tmp_path: Path, row: Callable[..., Row], collected: Write) -> No
     for name in ("keys", "rows", "ids", "hashes", "sizes", "bins", "lines", "line_rows"):
         digest.update(np.load(out / f"{name}.npy").tobytes())
     digest.update((out / "quality.json").read_bytes())
-    assert (SHARD_VERSION, digest.hexdigest()[:16]) == (5, "c2fc986a20844aaf"), Counter(
+    assert (SHARD.version, digest.hexdigest()[:16]) == (5, "c2fc986a20844aaf"), Counter(
         facts["dropped"]
     )
 

@@ -16,16 +16,12 @@ from hypothesis import strategies as st
 from tests.helpers.examples import examples
 
 from groundup.artifacts.corpus import DROPPED, VALIDATION
-from groundup.refine.dedup.duplicates import find_duplicates
+from groundup.refine.dedup.duplicates import DUPLICATES, find_duplicates
 from groundup.refine.dedup.minhash import mix
-from groundup.refine.out_of_core.corpus import Corpus
-from groundup.refine.out_of_core.row_file import Spool
-from groundup.refine.out_of_core.scratch import Scratch
+from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch
 from groundup.refine.shard import refine_shard
-from groundup.refine.split.cluster_sizes import sizes_in_order
-from groundup.refine.split.clusters import clusters
-from groundup.refine.split.split import MOST_OF_SOURCE, choose, split_documents
-from groundup.refine.stage import DUPLICATES_VERSION, SPLIT_VERSION
+from groundup.refine.split.assign import MAX_OF_SOURCE, SPLIT, choose_validation, split_documents
+from groundup.refine.split.clusters import cluster_sizes, find_clusters
 
 Row = dict[str, Any]
 Shards = list[tuple[str, Path]]
@@ -161,8 +157,11 @@ def test_clusters_of_real_text(
     rows, _, shards = split({"s": [(t, str(n)) for n, t in enumerate(texts)]})
     kept = [n for n, row in enumerate(rows) if row["verdict"] != DROPPED]
     with Scratch(tmp_path / "scratch") as scratch:
-        cluster = clusters(
-            Corpus(shards), np.array([row["verdict"] != DROPPED for row in rows]), scratch, 1 << 30
+        cluster = find_clusters(
+            DocumentTable(shards),
+            np.array([row["verdict"] != DROPPED for row in rows]),
+            scratch,
+            1 << 30,
         )[kept]
     shingles = [plain_shingles(rows[n]["text"]) for n in kept]
     similar = [
@@ -194,7 +193,9 @@ def test_alike_without_the_lines_around_them(
     for number, of in enumerate(({}, cuts)):
         with Scratch(tmp_path / f"scratch{number}") as scratch:
             found.append(
-                clusters(Corpus(shards, of), np.ones(4, np.bool_), scratch, 1 << 30).tolist()
+                find_clusters(
+                    DocumentTable(shards, of), np.ones(4, np.bool_), scratch, 1 << 30
+                ).tolist()
             )
     assert found == [[0, 1, 2, 3], [0, 1, 2, 0]]
 
@@ -230,7 +231,7 @@ def test_seed_decides(split: Callable[..., Any]) -> None:
 
 
 def entries_of(sizes: Sequence[dict[int, int]]) -> np.ndarray:
-    """Entries as `sizes_in_order` writes them: clusters in order, each with its bytes by source."""
+    """Entries as `cluster_sizes` writes them: clusters in order, each with its bytes by source."""
     entries = [
         (cluster, source, size)
         for cluster, own in enumerate(sizes)
@@ -241,7 +242,7 @@ def entries_of(sizes: Sequence[dict[int, int]]) -> np.ndarray:
 
 def chosen(sizes: Sequence[dict[int, int]], kinds: Sequence[int], share: float) -> list[bool]:
     held_out = np.zeros(len(sizes), np.bool_)
-    choose(entries_of(sizes), np.array(kinds, np.int64), share, held_out)
+    choose_validation(entries_of(sizes), np.array(kinds, np.int64), share, held_out)
     return held_out.tolist()
 
 
@@ -266,7 +267,7 @@ def test_share_of_one_source(sizes: list[int], chance: random.Random, share: flo
 
 
 def plain_choice(sizes: Sequence[dict[int, int]], kinds: Sequence[int], share: float) -> list[bool]:
-    """What `choose` promises, written down without a thought of speed."""
+    """A slow reference for `choose_validation`."""
     taken: list[int] = []
     by_kind = [
         {
@@ -285,7 +286,7 @@ def plain_choice(sizes: Sequence[dict[int, int]], kinds: Sequence[int], share: f
                 for u, size in own
             )
             return nearer or (
-                held[unit] == 0 and all(size <= MOST_OF_SOURCE * total(table, u) for u, size in own)
+                held[unit] == 0 and all(size <= MAX_OF_SOURCE * total(table, u) for u, size in own)
             )
 
         fitting = [n for n in range(len(sizes)) if unit in table[n] and n not in taken and helps(n)]
@@ -334,7 +335,7 @@ def test_sizes_are_those_of_a_dictionary(
     """Clusters across shards and sources, in blocks of seven rows: bytes by source, in the order of
     the smallest id's hash.
     """
-    monkeypatch.setattr("groundup.refine.out_of_core.corpus.BLOCK_ROWS", 7)
+    monkeypatch.setattr("groundup.refine.out_of_core.BLOCK_ROWS", 7)
     chance, shards = np.random.default_rng(3), []
     ids = chance.integers(0, 1 << 63, (90, 2)).astype(np.uint64)
     for name, part in zip(("a.1", "a.2", "b.1", "b.2"), np.split(ids, [40, 40, 75]), strict=True):
@@ -342,14 +343,14 @@ def test_sizes_are_those_of_a_dictionary(
         np.save(tmp_path / name / "ids.npy", part)
         np.save(tmp_path / name / "sizes.npy", chance.integers(0, 50, len(part)).astype(np.uint32))
         shards.append((name, tmp_path / name))
-    corpus, kept, drawn = Corpus(shards), chance.random(90) < 0.8, chance.integers(0, 30, 90)
+    corpus, kept, drawn = DocumentTable(shards), chance.random(90) < 0.8, chance.integers(0, 30, 90)
     cluster = np.array(
         [
             int(np.flatnonzero(kept & (drawn == drawn[row]))[0]) if kept[row] else row
             for row in range(90)
         ]
     )
-    sizes = np.concatenate(list(corpus.parts("sizes")))
+    sizes = np.concatenate(list(corpus.arrays("sizes")))
     plain: dict[int, dict[int, int]] = {}
     for row in np.flatnonzero(kept).tolist():
         own = plain.setdefault(int(cluster[row]), {})
@@ -360,9 +361,9 @@ def test_sizes_are_those_of_a_dictionary(
     )
     with (
         Scratch(tmp_path / "scratch") as scratch,
-        Spool(tmp_path / "entries", np.dtype(np.int64), 3) as out,
+        RowFile(tmp_path / "entries", np.dtype(np.int64), 3) as out,
     ):
-        sizes_in_order(corpus, kept, cluster, sizes, 8, scratch, memory, out)
+        cluster_sizes(corpus, kept, cluster, sizes, 8, scratch, memory, out)
         assert out.view().tolist() == [
             [first, source, size]
             for first in order
@@ -377,4 +378,4 @@ def test_golden(split: Callable[..., Any]) -> None:
     texts = [(f"{text(n % 290)} {'tail' if n >= 290 else ''}", f"g{n % 97}") for n in range(300)]
     rows, facts, _ = split({"s": texts}, seed=11)
     digest = hashlib.sha256("".join(str(row["verdict"]) for row in rows).encode()).hexdigest()[:16]
-    assert (DUPLICATES_VERSION, SPLIT_VERSION, digest) == (3, 3, "bbcfa760afd5a1f7"), facts
+    assert (DUPLICATES.version, SPLIT.version, digest) == (3, 3, "bbcfa760afd5a1f7"), facts

@@ -73,7 +73,7 @@ def test_only_what_changed_is_done_again(tmp_path: Path) -> None:
     refine(run, SHARDS | {"web.1": documents(9), "web.2": documents(10)})
     assert built(run) == 2
     assert (tmp_path / "tokenize/tokenizer.json").read_bytes() == before
-    run.forget("tokenize", "tokenize/tokenizer")
+    run.discard_planned("tokenize", "tokenize/tokenizer")
     assert built(run) > 1
 
 

@@ -15,7 +15,7 @@ from tests.helpers.talking import CONTEXT, stirred, talks
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.model.hf_io import save_model
 from groundup.model.transformer import Transformer
-from groundup.train.hardware import Machine
+from groundup.train.hardware import Hardware
 from groundup.tune.data import Conversation, DataArguments, make_rows
 from groundup.tune.finetuner import Finetuner, TuningArguments
 from groundup.tune.lora import TARGETS, Adapter
@@ -38,7 +38,7 @@ def learner(tokenizer: Tokenizer) -> Finetuner:
         DataArguments(validation=0),
     )
     found = Finetuner(
-        stirred(tokenizer.vocab_size), ARGUMENTS, Machine(micro_batch=2), tokenizer.chat_ids
+        stirred(tokenizer.vocab_size), ARGUMENTS, Hardware(micro_batch=2), tokenizer.chat_ids
     )
     found.train(rows.train, lambda: None)
     return found
@@ -93,7 +93,7 @@ def test_peft_reads_the_adapter_of_a_head_of_its_own(
     tuned = Finetuner(
         stirred(tokenizer.vocab_size, layout="llama", tied=False),
         ARGUMENTS,
-        Machine(micro_batch=2),
+        Hardware(micro_batch=2),
         tokenizer.chat_ids,
     )
     tuned.train(rows.train, lambda: None)

@@ -11,7 +11,7 @@ from tests.helpers.talking import CONTEXT, stirred, talks
 
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.model.transformer import Transformer
-from groundup.train.hardware import Machine
+from groundup.train.hardware import Hardware
 from groundup.tune.data import Conversation, DataArguments, Row, make_rows
 from groundup.tune.finetuner import Finetuner, TuningArguments
 from groundup.tune.packing import collate, loss_sum, pack, packed_size, packed_steps
@@ -80,7 +80,7 @@ def learner(tokenizer: Tokenizer, micro_batch: int, dropout: float = 0.0) -> Fin
     return Finetuner(
         stirred(tokenizer.vocab_size, dropout=dropout),
         ARGUMENTS,
-        Machine(micro_batch=micro_batch),
+        Hardware(micro_batch=micro_batch),
         tokenizer.chat_ids,
     )
 

@@ -1,5 +1,7 @@
-"""`RUN/train/metrics.jsonl`: one JSON object a line, appended while training runs and cut back when
-it resumes.
+"""`RUN/train/metrics.jsonl`: the figures of training, one JSON object a line.
+
+Lines are appended while training runs. A resumed training truncates the file to what its checkpoint
+had written.
 """
 
 from __future__ import annotations
@@ -23,20 +25,20 @@ class Metrics:
     path: Path
 
     def write(self, **figures: float | str) -> None:
-        """Append one line."""
-        # JSON has no NaN: what is not a number is null.
-        plain = {
+        """Append one line; NaN and infinity become null, which JSON has."""
+        line = {
             name: value if isinstance(value, str) or math.isfinite(value) else None
             for name, value in figures.items()
         }
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(plain) + "\n")
+            file.write(json.dumps(line) + "\n")
 
     def size(self) -> int:
-        """Return the bytes written so far, after forcing them to disk."""
-        if self.path.exists():
-            flush(self.path)
-        return size_of(self.path)
+        """Force the file to disk and return its bytes."""
+        if not self.path.exists():
+            return 0
+        flush(self.path)
+        return self.path.stat().st_size
 
     def read(self) -> list[dict[str, Any]]:
         """Return all lines; a torn last one is left out."""
@@ -64,12 +66,7 @@ def rounded(value: Any) -> Any:
     return value
 
 
-def size_of(path: Path) -> int:
-    """Return the bytes of a file, 0 where there is none."""
-    return path.stat().st_size if path.exists() else 0
-
-
 def cut_back(path: Path, size: int) -> None:
-    """Forget what was appended after the file had `size` bytes."""
-    if size_of(path) > size:
+    """Truncate a file to `size` bytes if it is longer."""
+    if path.exists() and path.stat().st_size > size:
         os.truncate(path, size)

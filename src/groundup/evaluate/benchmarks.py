@@ -24,6 +24,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from groundup.artifacts.kinds import KINDS
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
 from groundup.evaluate.loglikelihood import Continuation, ContinuationScore, accuracy, score
@@ -145,7 +146,11 @@ def benchmark_files(recipe: Recipe) -> dict[str, Path]:
     Raises:
         GroundupError: there is no such source or file.
     """
-    sources = {source.name: source.path for source in recipe.source if source.kind == "evaluation"}
+    sources = {
+        source.name: source.path
+        for source in recipe.source
+        if KINDS[source.kind].role == "evaluation"
+    }
     files: dict[str, Path] = {}
     for name in recipe.evaluate.benchmarks:
         path = recipe.root / sources.get(name, name)

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from groundup.artifacts.metrics import rounded
 from groundup.evaluate import benchmarks, next_passage
 from groundup.evaluate.ngram import NGram
@@ -31,6 +29,7 @@ from groundup.model.transformer import Transformer
 from groundup.runtime.files import write_json
 from groundup.runtime.job import BuildStep
 from groundup.runtime.progress import say
+from groundup.runtime.resources import choose_device
 from groundup.runtime.store import Facts
 
 # Tokens scored, shared among the sources; a sample of this size gave the loss of 15 MB of mixed
@@ -67,11 +66,6 @@ DEFINITIONS = {
 }
 
 
-def evaluation_device() -> str:
-    """Return the device on which models are evaluated."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def evaluate(
     folder: Path,
     *,
@@ -87,7 +81,7 @@ def evaluate(
         tokens: the view `tokenize`.
         files: benchmark files by name.
     """
-    model, data = load_model(checkpoint, evaluation_device()), open_validation_data(tokens)
+    model, data = load_model(checkpoint, choose_device()), open_validation_data(tokens)
     seed, limit = int(settings["seed"]), int(settings["limit"])
     validation = validation_figures(model, data, int(settings["validation_tokens"]), seed)
     say("evaluate: benchmarks, passages and samples")
@@ -96,7 +90,7 @@ def evaluate(
             "checkpoint": checkpoint.name,
             "parameters": model.config.parameter_count(),
             "context": model.config.context,
-            "device": evaluation_device(),
+            "device": choose_device(),
         },
         "validation": validation,
         "benchmarks": {

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 
 from groundup.artifacts.metrics import rounded
-from groundup.evaluate.evaluation import evaluation_device
 from groundup.model.generate import generate
 from groundup.model.hf_io import load_model
 from groundup.model.transformer import Transformer
 from groundup.runtime.files import write_json
 from groundup.runtime.job import BuildStep
+from groundup.runtime.resources import choose_device
 from groundup.runtime.store import Facts
 
 REPEATS = 3
@@ -32,7 +32,7 @@ DECODE_TOKENS = 64
 
 def measure_speed(folder: Path, checkpoint: Path, seed: int) -> Facts:
     """Write speed.json of a checkpoint."""
-    figures: Facts = rounded(speed_figures(load_model(checkpoint, evaluation_device()), seed))
+    figures: Facts = rounded(speed_figures(load_model(checkpoint, choose_device()), seed))
     write_json(folder / "speed.json", figures)
     return figures
 

@@ -7,8 +7,8 @@ is a measurement and never twice the same.
 from __future__ import annotations
 
 from groundup.artifacts.checkpoints import find_checkpoint, trained_on
+from groundup.artifacts.kinds import is_training
 from groundup.errors import GroundupError
-from groundup.recipe import UNTRAINED
 from groundup.runtime.files import file_digest
 from groundup.runtime.job import Unkeyed
 from groundup.runtime.run import Run
@@ -37,7 +37,7 @@ def run(run: Run) -> None:
     wanted = settings(run.recipe.evaluate)
     # Benchmarks enter the key by their content, under names without folders.
     del wanted["benchmarks"]
-    sources = (source for source in run.recipe.source if source.kind not in UNTRAINED)
+    sources = (source for source in run.recipe.source if is_training(source.kind))
     wanted |= {
         "seed": run.recipe.seed,
         "kinds": {source.name: source.kind for source in sources},

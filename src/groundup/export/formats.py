@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.artifacts.checkpoints import find_model
+from groundup.artifacts.kinds import is_training
 from groundup.artifacts.tokenizer import FILE
 from groundup.errors import GroundupError
 from groundup.export import gguf, gguf_check, hf, llamacpp, parity
@@ -136,7 +137,7 @@ def _gguf_packages() -> dict[str, str]:
 
 
 def _gguf_arguments(recipe: Recipe, gguf_type: str) -> dict[str, Any]:
-    sources = [source.name for source in recipe.source if source.kind != "evaluation"]
+    sources = [source.name for source in recipe.source if is_training(source.kind)]
     # The type is part of the step's name.
     return {"gguf_type": Unkeyed(gguf_type), "sources": sources}
 

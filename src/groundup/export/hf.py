@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from groundup.artifacts.model_card import ANSWER_CODE, CONTINUE_CODE, model_card
 from groundup.export.source_model import (
     GENERATION,
     MODEL_CONFIG,
@@ -19,7 +20,6 @@ from groundup.export.source_model import (
     WEIGHTS,
     SourceModel,
 )
-from groundup.model.config import ModelConfig
 from groundup.runtime.files import write_json
 
 
@@ -44,82 +44,51 @@ def write_folder(folder: Path, source: SourceModel, name: str, license: str = ""
     write_json(folder / "special_tokens_map.json", special_tokens)
     for file in (TOKENIZER_FILE, WEIGHTS):
         shutil.copyfile(source.path / file, folder / file)
-    (folder / "README.md").write_text(model_card(source, name, license), encoding="utf-8")
+    (folder / "README.md").write_text(export_card(source, name, license), encoding="utf-8")
 
 
-CONTINUES = """It continues text. Every document it was trained on followed an end-of-text token; a prompt does best behind one too.
+CONTINUES = f"""It continues text. Every document it was trained on followed an end-of-text token; \
+a prompt does best behind one too.
 
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("PATH OF THIS FOLDER")
-model = AutoModelForCausalLM.from_pretrained("PATH OF THIS FOLDER")
-prompt = tokenizer(tokenizer.eos_token + "The", return_tensors="pt")
-print(tokenizer.decode(model.generate(**prompt, max_new_tokens=100)[0]))
-```
+{CONTINUE_CODE}
 """
 
-ANSWERS = """It was tuned on conversations and answers in their form (ChatML); `<|im_end|>` ends each answer.
+ANSWERS = f"""It was tuned on conversations and answers in their form (ChatML); `<|im_end|>` ends \
+each answer.
 
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("PATH OF THIS FOLDER")
-model = AutoModelForCausalLM.from_pretrained("PATH OF THIS FOLDER")
-turns = [{"role": "user", "content": "Hello"}]
-prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True, return_tensors="pt")
-print(tokenizer.decode(model.generate(**prompt, max_new_tokens=100)[0, prompt["input_ids"].shape[1] :]))
-```
+{ANSWER_CODE}
 """
 
 
-def model_card(source: SourceModel, name: str, license: str) -> str:
+def export_card(source: SourceModel, name: str, license: str) -> str:
     """Return a short model card; every number in it is counted from the configuration."""
     config = source.config
-    weights = (
-        "tuned after training" if source.name == "tuned" else f"those of checkpoint {source.name}"
-    )
-    head = [
-        "library_name: transformers",
-        "pipeline_tag: text-generation",
-        *([f"license: {json.dumps(license)}"] if license else []),
-    ]
-    return f"""---
-{chr(10).join(head)}
----
-
-# {name}
-
-A decoder-only language model {began(source)} with groundup; the weights are {weights}.
+    start = "trained from scratch"
+    if source.base:
+        # Names from elsewhere are quoted as one word of code.
+        base, terms = (source.base.get(key, "").replace("`", "'") for key in ("name", "license"))
+        quoted = f"`{terms}`" if terms else "not stated"
+        start = f"trained on from the weights of `{base}` (license: {quoted})"
+    weights = f"those of checkpoint {source.name}"
+    if source.name == "tuned":
+        weights = "tuned after training"
+    norm = "QK-norm, " if config.query_key_norm else ""
+    head = "tied embeddings" if config.tied else "an output head of its own"
+    parts = f"rotary positions, RMSNorm, {norm}gated feed-forward, {head}"
+    normalizer = "no normalizer" if source.tokenizer.keeps_all else "normal form C"
+    usage = CONTINUES
+    if source.template:
+        usage = ANSWERS.replace("<|im_end|>", source.tokenizer.special_name(source.eos))
+    body = f"""A decoder-only language model {start} with groundup; the weights are {weights}.
 
 | | |
 |---|---|
-| architecture | {architecture(config)} |
+| architecture | {config.layout.capitalize()} ({parts}) |
 | parameters | {config.parameter_count():,} |
 | layers | {config.layers} of width {config.width} |
 | heads | {config.heads} of width {config.head_width}, {config.kv_heads} for keys and values |
 | context | {config.context:,} tokens |
-| vocabulary | {config.vocab_size:,} tokens, byte-level BPE, {"no normalizer" if source.tokenizer.keeps_all else "normal form C"} |
+| vocabulary | {config.vocab_size:,} tokens, byte-level BPE, {normalizer} |
 
-{ANSWERS.replace("<|im_end|>", source.tokenizer.special_name(source.eos)) if source.template else CONTINUES}"""
-
-
-def began(source: SourceModel) -> str:
-    """Say where training began; what came from elsewhere is quoted as one word of code."""
-    if not source.base:
-        return "trained from scratch"
-    name, license = (source.base.get(key, "").replace("`", "'") for key in ("name", "license"))
-    return (
-        f"trained on from the weights of `{name}` (license:"
-        f" {f'`{license}`' if license else 'not stated'})"
-    )
-
-
-def architecture(config: ModelConfig) -> str:
-    """Say in words what the layers are made of."""
-    norm = "QK-norm, " if config.query_key_norm else ""
-    head = "tied embeddings" if config.tied else "an output head of its own"
-    return (
-        f"{config.layout.capitalize()} (rotary positions, RMSNorm, {norm}gated feed-forward,"
-        f" {head})"
-    )
+{usage}"""
+    return model_card(name, body, json.dumps(license) if license else "")

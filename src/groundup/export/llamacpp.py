@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from groundup.artifacts.chat import encode_prompt
-from groundup.artifacts.probe_texts import PROBES
+from groundup.artifacts.tokenizer import PROBES
 from groundup.errors import GroundupError
 from groundup.export.parity import CHATS, compared_text, encode_with_specials, log_probabilities
 from groundup.export.source_model import SourceModel

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from groundup.artifacts.chat import encode_prompt
-from groundup.artifacts.probe_texts import PROBES
-from groundup.artifacts.tokenizer import Tokenizer
+from groundup.artifacts.tokenizer import PROBES, Tokenizer
 from groundup.errors import GroundupError
 from groundup.export.source_model import SourceModel
 from groundup.model.hf_io import load_model

@@ -18,8 +18,9 @@ from groundup.artifacts.tokenizer import CONFIG, FILE
 from groundup.errors import GroundupError
 from groundup.recipe import Recipe
 from groundup.runtime.job import ABSENT, BuildStep, Job, Keyed, Unkeyed
+from groundup.runtime.lock import load_lock
 from groundup.runtime.progress import say
-from groundup.runtime.run import Run, load_lock
+from groundup.runtime.run import Run
 from groundup.runtime.store import Artifact
 
 

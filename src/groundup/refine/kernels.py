@@ -15,9 +15,10 @@ Number: TypeAlias = Any
 # Modules whose kernels or constants are compiled into the kernels of other modules.
 SHARED = (
     "clean/unicode_classes.py",
-    "dedup/buckets.py",
+    "dedup/lsh_index.py",
     "dedup/minhash.py",
-    "split/cluster_sizes.py",
+    "lines/line_index.py",
+    "split/clusters.py",
 )
 
 

@@ -1,6 +1,15 @@
-"""One collected shard → one refined shard. Reads collect's documents.parquet; writes
-documents.parquet, dropped.parquet, quality.json, for every kept row ids.npy, hashes.npy, sizes.npy
-and bins.npy, the index of its keys (refine/dedup/lsh_index.py) and a sketch of its lines.
+"""Refine one collected shard: clean, detect the language, cut lines, filter, and index.
+
+A refined shard holds, with n kept documents:
+
+    documents.parquet     the kept documents (DOCUMENT schema)
+    dropped.parquet       the dropped documents, with reason, score and detail (DROPPED schema)
+    ids.npy               uint64 [n, 2]: ids as numbers
+    hashes.npy            uint8 [n, 16]: MD5 of the text with its white space folded
+    sizes.npy             uint32 [n]: bytes of the text
+    keys.npy, rows.npy    the LSH index: dedup/lsh_index.py
+    lines.npy, …          the line index: lines/line_index.py
+    quality.json, …       statistics: stats/shard_stats.py
 """
 
 from __future__ import annotations
@@ -18,38 +27,49 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from groundup.artifacts.arrays import Array, lengths, mask, replace_rows, text_buffers
+from groundup.artifacts.arrays import Array, Texts, lengths, mask, replace_rows, text_buffers
 from groundup.artifacts.document import DOCUMENT, DROPPED, TableWriter, read_batches
+from groundup.artifacts.kinds import KINDS
 from groundup.recipe import Personal
-from groundup.refine.clean.clean import USUAL, clean_texts, clean_turns
-from groundup.refine.clean.whitespace import fold
-from groundup.refine.dedup.lsh_index import WIDTH, keys_of, write_index
+from groundup.refine.clean.pipeline import DEFAULT_PERSONAL, clean_texts, clean_turns
+from groundup.refine.clean.whitespace import fold_whitespace
+from groundup.refine.dedup.lsh_index import WIDTH, document_keys, write_index
 from groundup.refine.dedup.minhash import signatures
 from groundup.refine.filter import language
-from groundup.refine.filter.c4_lines import prose_lines
-from groundup.refine.filter.filters import NONE, Bounds, Thresholds, judge, score_bounds
-from groundup.refine.filter.rules import CUTTING
-from groundup.refine.lines.line_index import Sketch
-from groundup.refine.lines.lines import KINDS as LINE_KINDS
-from groundup.refine.out_of_core.corpus import id_numbers
-from groundup.refine.out_of_core.row_file import Spool
-from groundup.refine.stats.shard_stats import Quality, column_count
+from groundup.refine.filter.apply import (
+    NO_THRESHOLDS,
+    Bounds,
+    Thresholds,
+    apply_filters,
+    score_bounds,
+)
+from groundup.refine.filter.rules import RULE_SETS
+from groundup.refine.kernels import Number
+from groundup.refine.lines.line_index import LINE_KINDS, LineIndex
+from groundup.refine.out_of_core import RowFile, parse_ids
+from groundup.refine.stats.shard_stats import ShardStats, column_count
+from groundup.runtime.job import BuildStep
 
 
 @dataclass
-class _Output:
-    """What a shard writes, row by row; whole when `save` is called."""
+class ShardWriter:
+    """Writes a refined shard; the shard is complete after `save`.
+
+    Attributes:
+        lines: the line index; None for kinds whose repeated lines are not boilerplate.
+        changed: documents that each cleaning step changed.
+        reasons: documents dropped, by reason.
+    """
 
     folder: Path
     documents: TableWriter
     dropped: TableWriter
-    keys: Spool
-    ids: Spool
-    hashes: Spool
-    sizes: Spool
-    quality: Quality
-    # None for kinds in which a repeated line is no boilerplate.
-    lines: Sketch | None = None
+    keys: RowFile
+    ids: RowFile
+    hashes: RowFile
+    sizes: RowFile
+    stats: ShardStats
+    lines: LineIndex | None = None
     changed: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     bytes_in: int = 0
@@ -57,64 +77,67 @@ class _Output:
 
     @staticmethod
     @contextmanager
-    def open(folder: Path, kind: str, bounds: Bounds) -> Iterator[_Output]:
-        """Open the tables and the temporary files of a shard; `bounds` of the scores that its
-        filters give.
-        """
-
-        def spool(name: str, dtype: type[np.generic], width: int = 1) -> Spool:
-            return stack.enter_context(Spool(folder / f".{name}", np.dtype(dtype), width))
-
+    def open(folder: Path, kind: str, bounds: Bounds) -> Iterator[ShardWriter]:
+        """Open the files of a shard; `bounds` are those of the scores of its filters."""
         with ExitStack() as stack:
-            yield _Output(
+
+            def row_file(name: str, dtype: type[np.generic], width: int = 1) -> RowFile:
+                file = RowFile(folder / f".{name}", np.dtype(dtype), width)
+                return stack.enter_context(file)
+
+            yield ShardWriter(
                 folder,
                 stack.enter_context(TableWriter(folder / "documents.parquet", DOCUMENT)),
                 stack.enter_context(TableWriter(folder / "dropped.parquet", DROPPED)),
-                keys=spool("keys", np.uint64, WIDTH),
-                ids=spool("ids", np.uint64, 2),
-                hashes=spool("hashes", np.uint8, 16),
-                sizes=spool("sizes", np.uint32),
-                quality=Quality(bounds, spool("bins", np.uint8, column_count(bounds))),
-                lines=stack.enter_context(Sketch(folder)) if kind in LINE_KINDS else None,
+                keys=row_file("keys", np.uint64, WIDTH),
+                ids=row_file("ids", np.uint64, 2),
+                hashes=row_file("hashes", np.uint8, 16),
+                sizes=row_file("sizes", np.uint32),
+                stats=ShardStats(bounds, row_file("bins", np.uint8, column_count(bounds))),
+                lines=stack.enter_context(LineIndex(folder)) if kind in LINE_KINDS else None,
             )
-
-    def save(self) -> None:
-        """Write what is not a table."""
-        write_index(self.folder, self.keys)
-        for name, spool in (("ids", self.ids), ("hashes", self.hashes), ("sizes", self.sizes)):
-            spool.save(self.folder / f"{name}.npy")
-        self.quality.save(self.folder)
-        if self.lines is not None:
-            self.lines.save()
 
     def keep(self, batch: pa.RecordBatch) -> None:
         """Write kept documents, and what later steps compare them by."""
-        texts = text_buffers(batch.column("text"))
-        self.documents.write(batch)
-        self.quality.keep()
+        texts, sizes = text_buffers(batch.column("text")), lengths(batch.column("text"))
         hashes = exact_hashes(texts)
-        self.keys.append(keys_of(signatures(texts), hashes))
-        self.ids.append(id_numbers(batch.column("id")))
+        self.documents.write(batch)
+        self.stats.keep()
+        self.keys.append(document_keys(signatures(texts), hashes))
+        self.ids.append(parse_ids(batch.column("id")))
         self.hashes.append(hashes)
-        sizes = lengths(batch.column("text"))
         self.sizes.append(sizes)
         if self.lines is not None:
             self.lines.append(texts)
         self.bytes_out += int(sizes.sum(dtype=np.int64))
 
     def drop(
-        self, batch: pa.RecordBatch, rows: Array, reason: Any, score: Any, detail: Any
+        self,
+        batch: pa.RecordBatch,
+        rows: Array,
+        reason: Array | str,
+        score: Array | Number,
+        detail: Array | str,
     ) -> pa.RecordBatch:
         """List the documents of the mask `rows` as dropped, and return the others."""
         if not rows.any():
             return batch
-        out = batch.filter(pa.array(rows))
         columns = [np.broadcast_to(value, len(rows))[rows] for value in (reason, score, detail)]
-        self.quality.drop(rows, columns[0])
+        self.stats.drop(rows, columns[0])
+        self.reasons.update(columns[0].tolist())
         reasons, scores, details = (pa.array(column.tolist()) for column in columns)
-        self.reasons.update(reasons.to_pylist())
+        out = batch.filter(pa.array(rows))
         self.dropped.write(dropped_rows(out, reasons, scores, details))
         return batch.filter(pa.array(~rows))
+
+    def save(self) -> None:
+        """Write everything but the two tables, which are complete."""
+        write_index(self.folder, self.keys)
+        for name, file in (("ids", self.ids), ("hashes", self.hashes), ("sizes", self.sizes)):
+            file.save(self.folder / f"{name}.npy")
+        self.stats.save(self.folder)
+        if self.lines is not None:
+            self.lines.save()
 
 
 def refine_shard(
@@ -124,131 +147,107 @@ def refine_shard(
     languages: Sequence[str],
     filters: Sequence[str],
     root: Path,
-    thresholds: Thresholds = NONE,
-    personal: Personal = USUAL,
+    thresholds: Thresholds = NO_THRESHOLDS,
+    personal: Personal = DEFAULT_PERSONAL,
 ) -> dict[str, Any]:
-    """Clean and filter one collected shard.
+    """Refine one collected shard.
 
     Args:
-        folder: where the artifact is written.
-        collected: folder of the collect artifact.
-        kind: of every document in it.
+        folder: receives the refined shard.
+        collected: folder of the collected shard.
+        kind: of all of its documents.
         languages: ISO 639 codes to keep; empty keeps all.
         filters: rule sets and functions that apply to this kind.
-        root: folder of the recipe, where the user's own modules are found.
-        thresholds: in place of published ones.
-        personal: what becomes of addresses and numbers of people.
+        root: folder of the recipe, in which modules of the user are found.
+        thresholds: bounds that replace published ones.
+        personal: what to do with addresses and numbers of people.
     """
-    bounds: Bounds = ({"language": (language.SURE, None)} if languages else {}) | dict(
-        score_bounds(filters, kind, thresholds)
-    )
-    with _Output.open(folder, kind, bounds) as output:
-        for batch in read_batches([collected / "documents.parquet"]):
-            named = _named(_clean(batch, kind, personal, output), kind, languages, output)
-            output.keep(
-                _filter(_cut_lines(named, filters, output), kind, filters, root, thresholds, output)
-            )
-        output.save()
-    return _facts(output, kind)
-
-
-def _clean(batch: pa.RecordBatch, kind: str, personal: Personal, output: _Output) -> pa.RecordBatch:
-    texts = pc.fill_null(batch.column("text"), "")
-    output.bytes_in += int(lengths(texts).sum(dtype=np.int64))
-    cleaned = clean_texts(texts, np.full(len(batch), kind == "code"), personal)
-    output.changed += cleaned.changed
-    output.quality.cleaned(texts, cleaned.texts)
-    batch = _with(batch, text=cleaned.texts, turns=clean_turns(batch.column("turns"), personal))
-    return output.drop(
-        batch, lengths(cleaned.texts) == 0, "empty", 0.0, "nothing is left after cleaning"
-    )
-
-
-def _named(
-    batch: pa.RecordBatch, kind: str, languages: Sequence[str], output: _Output
-) -> pa.RecordBatch:
-    if len(batch) and kind != "code":
-        return _spoken(batch, languages, output)
-    if len(batch):
-        output.quality.filtering(batch.column("language"))
-    return batch
-
-
-def _cut_lines(batch: pa.RecordBatch, filters: Sequence[str], output: _Output) -> pa.RecordBatch:
-    """Take lines that are no prose out of English texts, where the recipe names that rule set."""
-    english = (
-        mask(pc.equal(batch.column("language"), "en"))
-        if CUTTING in filters
-        else np.zeros(len(batch), np.bool_)
-    )
-    if not english.any():
-        return batch
-    texts = replace_rows(
-        batch.column("text"), english, prose_lines(batch.column("text").filter(pa.array(english)))
-    )
-    cut = mask(pc.not_equal(texts, batch.column("text")))
-    output.changed[CUTTING] += int(cut.sum())
-    output.quality.cut(cut, texts)
-    return _with(batch, text=texts)
-
-
-def _filter(
-    batch: pa.RecordBatch,
-    kind: str,
-    filters: Sequence[str],
-    root: Path,
-    thresholds: Thresholds,
-    output: _Output,
-) -> pa.RecordBatch:
-    if len(batch) == 0:
-        return batch
-    verdict = judge(batch, kind, filters, root, thresholds)
-    output.quality.score(verdict.scores)
-    return output.drop(batch, ~verdict.keep, verdict.reason, verdict.score, verdict.detail)
-
-
-def _spoken(batch: pa.RecordBatch, languages: Sequence[str], output: _Output) -> pa.RecordBatch:
-    found = language.detect(batch.column("text"), languages)
-    # What the reader was told counts where the text itself does not tell.
-    unsure = pc.equal(found.code, "")
-    batch = _with(
-        batch, language=pc.if_else(unsure, pc.fill_null(batch.column("language"), ""), found.code)
-    )
-    output.quality.filtering(batch.column("language"))
-    if not languages:
-        return batch
-    output.quality.score({"language": found.wanted})
-    return output.drop(
-        batch, found.wanted < language.SURE, "language", found.wanted, _not_wanted(batch, languages)
-    )
-
-
-def _not_wanted(batch: pa.RecordBatch, languages: Sequence[str]) -> Array:
-    wanted = ", ".join(languages)
-    return np.array(
-        [f"{code or 'not sure'}, not {wanted}" for code in batch.column("language").to_pylist()],
-        object,
-    )
-
-
-def _with(batch: pa.RecordBatch, **columns: pa.Array) -> pa.RecordBatch:
-    for name, column in columns.items():
-        index = batch.schema.get_field_index(name)
-        batch = batch.set_column(
-            index, DOCUMENT.field(name), column.cast(DOCUMENT.field(name).type)
-        )
-    return batch
-
-
-def _facts(output: _Output, kind: str) -> dict[str, Any]:
+    bounds: Bounds = {"language": (language.MIN_SHARE, None)} if languages else {}
+    bounds = {**bounds, **score_bounds(filters, kind, thresholds)}
+    with ShardWriter.open(folder, kind, bounds) as out:
+        for whole in read_batches([collected / "documents.parquet"]):
+            batch = _clean(whole, kind, personal, out)
+            if len(batch):
+                batch = _detect_language(batch, kind, languages, out)
+            if len(batch):
+                batch = _cut_lines(batch, filters, out)
+                result = apply_filters(batch, kind, filters, root, thresholds)
+                out.stats.score(result.scores)
+                batch = out.drop(batch, ~result.keep, result.reason, result.score, result.detail)
+            out.keep(batch)
+        out.save()
     return {
         "kind": kind,
-        "documents": output.documents.rows,
-        "dropped": dict(sorted(output.reasons.items())),
-        "bytes_in": output.bytes_in,
-        "bytes_out": output.bytes_out,
-        "changed": dict(sorted((+output.changed).items())),
+        "documents": out.documents.rows,
+        "dropped": dict(sorted(out.reasons.items())),
+        "bytes_in": out.bytes_in,
+        "bytes_out": out.bytes_out,
+        "changed": dict(sorted((+out.changed).items())),
     }
+
+
+SHARD = BuildStep("refine/shard", 5, refine_shard)
+
+
+def _clean(
+    batch: pa.RecordBatch, kind: str, personal: Personal, out: ShardWriter
+) -> pa.RecordBatch:
+    texts = pc.fill_null(batch.column("text"), "")
+    out.bytes_in += int(lengths(texts).sum(dtype=np.int64))
+    cleaned = clean_texts(texts, np.full(len(batch), KINDS[kind].is_code), personal)
+    out.changed += cleaned.changed
+    out.stats.cleaned(texts, cleaned.texts)
+    turns = clean_turns(batch.column("turns"), personal)
+    batch = _replace(batch, text=cleaned.texts, turns=turns)
+    empty = lengths(cleaned.texts) == 0
+    return out.drop(batch, empty, "empty", 0.0, "nothing is left after cleaning")
+
+
+def _detect_language(
+    batch: pa.RecordBatch, kind: str, languages: Sequence[str], out: ShardWriter
+) -> pa.RecordBatch:
+    """Name the language of prose, and drop documents in other languages than the wanted ones."""
+    if KINDS[kind].is_code:
+        out.stats.filtering(batch.column("language"))
+        return batch
+    detected = language.detect(batch.column("text"), languages)
+    # Where detection is unsure, the language that the reader was told counts.
+    told = pc.fill_null(batch.column("language"), "")
+    codes = pc.if_else(pc.equal(detected.code, ""), told, detected.code)
+    batch = _replace(batch, language=codes)
+    out.stats.filtering(batch.column("language"))
+    if not languages:
+        return batch
+    out.stats.score({"language": detected.wanted})
+    wanted = ", ".join(languages)
+    details = [f"{code or 'not sure'}, not {wanted}" for code in codes.to_pylist()]
+    unwanted = detected.wanted < language.MIN_SHARE
+    return out.drop(batch, unwanted, "language", detected.wanted, np.array(details, object))
+
+
+def _cut_lines(batch: pa.RecordBatch, filters: Sequence[str], out: ShardWriter) -> pa.RecordBatch:
+    """Take out of English texts the lines that a rule set cuts."""
+    for name in filters:
+        cut_lines = RULE_SETS[name].cut_lines if name in RULE_SETS else None
+        if cut_lines is None:
+            continue
+        english = mask(pc.equal(batch.column("language"), "en"))
+        if not english.any():
+            continue
+        before = batch.column("text")
+        after = replace_rows(before, english, cut_lines(before.filter(pa.array(english))))
+        changed = mask(pc.not_equal(after, before))
+        out.changed[name] += int(changed.sum())
+        out.stats.cut(changed, after)
+        batch = _replace(batch, text=after)
+    return batch
+
+
+def _replace(batch: pa.RecordBatch, **columns: pa.Array) -> pa.RecordBatch:
+    for name, column in columns.items():
+        index, column_field = batch.schema.get_field_index(name), DOCUMENT.field(name)
+        batch = batch.set_column(index, column_field, column.cast(column_field.type))
+    return batch
 
 
 def dropped_rows(
@@ -260,25 +259,17 @@ def dropped_rows(
 ) -> pa.RecordBatch:
     """Return rows of the DROPPED schema for the documents of a batch."""
     kept = duplicate_of if duplicate_of is not None else pa.nulls(len(batch), pa.string())
-    own = [batch.column(name) for name in ("id", "source", "origin", "record")]
-    columns = [*own, reasons, scores, kept, details]
-    return pa.RecordBatch.from_arrays(
-        [c.cast(f.type) for c, f in zip(columns, DROPPED, strict=True)], schema=DROPPED
-    )
+    origin = [batch.column(name) for name in ("id", "source", "origin", "record")]
+    columns = [*origin, reasons, scores, kept, details]
+    arrays = [column.cast(f.type) for column, f in zip(columns, DROPPED, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=DROPPED)
 
 
-def exact_hashes(texts: tuple[Array, Array]) -> Array:
-    """Return the MD5 of every cleaned text with its white space folded, shape (n, 16), uint8."""
-    offsets, data = fold(*texts)
-    whole = data.data
+def exact_hashes(texts: Texts) -> Array:
+    """Return the MD5 of every text with its white space folded, shape (n, 16), uint8."""
+    offsets, data = fold_whitespace(texts)
     digests = b"".join(
-        hashlib.md5(whole[begin:end], usedforsecurity=False).digest()
+        hashlib.md5(data.data[begin:end], usedforsecurity=False).digest()
         for begin, end in pairwise(offsets.tolist())
     )
     return np.frombuffer(digests, np.uint8).reshape(-1, 16)
-
-
-def read_column(folder: Path, column: str) -> Iterator[pa.Array]:
-    """Yield one column of a refined shard's documents, row group by row group."""
-    for batch in read_batches([folder / "documents.parquet"], [column]):
-        yield batch.column(column)

@@ -1,397 +1,360 @@
-"""The refine stage. Reads the collect view; writes refine/shard, the lists refine/duplicates,
-refine/lines and refine/contaminated, refine/split, refine/quality, and the refine view.
+"""The refine stage: clean, filter, deduplicate, decontaminate and split the collected documents.
+
+    step                 one artifact per   what it does
+    refine/shard         collected shard    cleans and filters documents, and indexes those it keeps
+    refine/duplicates    run                lists exact and near duplicates
+    refine/lines         run                lists lines that a source repeats, and cuts them out
+    refine/evaluation    run                collects the n-grams of the evaluation items
+    refine/occurrences   refined shard      finds these n-grams
+    refine/contaminated  run                lists documents that hold evaluation items
+    refine/split         run                assigns what is left to train or validation
+    refine/quality       run                sums statistics by source and step
+
+For example, a web shard of 1,000 documents:
+
+    refine/shard          1,000 → 640   210 few_words, 90 language, 60 repeated_line_bytes
+    refine/duplicates       640 → 600   5 exact_duplicate, 35 near_duplicate
+    refine/lines            600 → 598   2 boilerplate: nothing but a cookie notice and a menu
+    refine/contaminated     598 → 597   1 contaminated: it holds a question of a benchmark
+    refine/split            597         567 train, 30 validation
+
+Only refine/shard writes documents. The global steps write lists of rows to drop and of bytes to
+cut, and readers of kept documents apply the lists (artifacts/corpus.py). So one new raw file costs
+the refinement of its own shard, and the lists; no other document is written again.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from groundup.artifacts.kinds import KINDS, is_training
 from groundup.errors import StoreError
-from groundup.recipe import TUNING
-from groundup.refine.decontaminate.contamination import (
-    CONTAMINATED,
-    find_contaminated,
-    find_occurrences,
-)
-from groundup.refine.decontaminate.evaluation import write_grams
-from groundup.refine.dedup.duplicates import EXACT, NEAR, find_duplicates
-from groundup.refine.dedup.incremental import Earlier
-from groundup.refine.filter.filters import applicable, check_filters, thresholds_for
-from groundup.refine.filter.rules import RULE_SETS
-from groundup.refine.lines.lines import KINDS as LINE_KINDS
-from groundup.refine.lines.repeated_lines import BOILERPLATE, find_boilerplate
-from groundup.refine.shard import refine_shard
-from groundup.refine.split.split import split_documents
-from groundup.refine.stats.distributions import sum_quality
-from groundup.refine.stats.drop_check import check_losses
 from groundup.runtime.files import content_digest
-from groundup.runtime.job import Job
+from groundup.runtime.job import ABSENT, Job, Keyed, Unkeyed
 from groundup.runtime.run import Run
 from groundup.runtime.store import Artifact, Facts, Step
 from groundup.runtime.user_code import code_digest
 
-# Raised by hand when the output of a step changes.
-SHARD_VERSION = 5
-DUPLICATES_VERSION = SPLIT_VERSION = 3
-CONTAMINATION_VERSION = QUALITY_VERSION = 2
-LINES_VERSION = 1
-# Files of a refined shard that refine/quality alone reads.
+if TYPE_CHECKING:
+    from groundup.refine.dedup.duplicates import EarlierResult
+
+# Files of a refined shard that only refine/quality reads.
 DESCRIPTIONS = ("bins.npy", "quality.json")
 
 
 def run(run: Run) -> None:
-    """Clean, filter, deduplicate, take out repeated lines, decontaminate and split what was
-    collected.
+    """Run the stage.
 
     Raises:
         RecipeError: a filter or a threshold is unknown, or a filter cannot be imported.
-        SourceError: a source lost more than the recipe allows; the view is there by then.
+        SourceError: a source lost more than the recipe allows; the view is published before.
         StoreError: there is no collect stage.
     """
-    collected = _collected(run)
+    from groundup.refine.filter.apply import check_filters
+    from groundup.refine.stats.distributions import check_drops
+
+    collected = _collected_shards(run)
     check_filters(run.recipe.refine.filters, run.recipe.refine.thresholds)
-    shards = run.build(
-        "refine",
-        [_shard_job(run, one) for one in collected if not _is_evaluation(one)],
-        "refine",
-        "B",
-    )
-    (duplicates,) = run.build("refine", [_duplicates_job(run, shards)], "duplicates", "list")
-    lists = {"duplicates": duplicates} | _lines(run, shards, duplicates)
-    tests = [one for one in collected if _is_evaluation(one)]
-    against = (
-        _contaminated(run, shards, lists, tests)
-        if any(one.facts["documents"] for one in tests)
-        else []
-    )
-    lists |= {"contaminated": against[-1]} if against else {}
-    (split,) = run.build("refine", [_split_job(run, shards, lists)], "split", "list")
-    (quality,) = run.build(
-        "refine", [_quality_job(run, shards, lists, split)], "distributions", "list"
-    )
-    links = _links(shards, lists, split) | {"quality.json": quality.path / "quality.json"}
-    found = [artifact for name, artifact in lists.items() if name != "contaminated"]
-    run.publish(
-        "refine", [*shards, *found, *against, split, quality], links, _facts(shards, lists, split)
-    )
-    check_losses(run, quality.facts["sources"], _rejected(collected))
+    tests = [shard for shard in collected if not is_training(shard.facts["kind"])]
+    texts = [shard for shard in collected if is_training(shard.facts["kind"])]
+
+    done = Refinement(run, run.build("refine", [_shard_job(run, text) for text in texts], "refine"))
+    done.lists["duplicates"] = _find_duplicates(done)
+    if lines := _find_repeated_lines(done):
+        done.lists["lines"] = lines
+    contamination = _find_contaminated(done, tests)
+    split = _split(done)
+    quality = _sum_distributions(done, split)
+
+    others = [artifact for name, artifact in done.lists.items() if name != "contaminated"]
+    artifacts = [*done.shards, *others, *contamination, split, quality]
+    run.publish("refine", artifacts, _links(done, split, quality), _facts(done, split))
+    rejected: dict[str, Counter[str]] = {}
+    for shard in collected:
+        counts = rejected.setdefault(source_of(shard), Counter())
+        counts.update(shard.facts.get("dropped", {}))
+    check_drops(run, quality.facts["sources"], rejected)
 
 
-def _folders(shards: Sequence[Artifact]) -> list[tuple[str, Path]]:
-    return [(shard.name, shard.path) for shard in shards]
+@dataclass
+class Refinement:
+    """What the stage has built so far.
 
-
-def _contents(shards: Sequence[Artifact]) -> dict[str, str]:
-    return {shard.name: _rows(shard) for shard in shards}
-
-
-def _rows(shard: Artifact) -> str:
-    """Return the content of a shard without what only describes it: another filter that drops the
-    same changes no list.
+    Attributes:
+        shards: the refined shards, in order.
+        lists: artifacts that list dropped documents, by name: duplicates, lines, contaminated.
     """
-    return content_digest(
-        {name: entry for name, entry in shard.manifest["files"].items() if name not in DESCRIPTIONS}
-    )
+
+    run: Run
+    shards: list[Artifact]
+    lists: dict[str, Artifact] = field(default_factory=dict)
+
+    @property
+    def folders(self) -> list[tuple[str, Path]]:
+        """Name and folder of each shard."""
+        return [(shard.name, shard.path) for shard in self.shards]
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Kind of each source."""
+        return {source_of(shard): str(shard.facts["kind"]) for shard in self.shards}
+
+    @property
+    def dropped(self) -> dict[str, Path]:
+        """File of each list of dropped documents."""
+        names = {"lines": "dropped"}
+        return {
+            name: artifact.path / f"{names.get(name, name)}.parquet"
+            for name, artifact in self.lists.items()
+        }
+
+    @property
+    def cuts(self) -> dict[str, Path]:
+        """File of the cuts of each shard that has any."""
+        if "lines" not in self.lists:
+            return {}
+        return {
+            path.stem: path for path in sorted((self.lists["lines"].path / "cuts").glob("*.npy"))
+        }
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """What a global step depends on: the rows of all shards, and the lists so far."""
+        return contents(self.shards) | {name: list_.content for name, list_ in self.lists.items()}
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the index that a step may hold: the rest of a step needs about as much again."""
+        return self.run.recipe.refine.memory_megabytes * 500_000
+
+    def build(self, job: Job, title: str) -> Artifact:
+        """Build one list."""
+        (artifact,) = self.run.build("refine", [job], title, "list")
+        return artifact
 
 
-def _kinds(shards: Sequence[Artifact]) -> dict[str, str]:
-    return {shard.name.rpartition(".")[0]: str(shard.facts["kind"]) for shard in shards}
+def source_of(shard: Artifact) -> str:
+    """Return the source of a shard named `SOURCE.SHARD`."""
+    return shard.name.rpartition(".")[0]
 
 
-def _rejected(collected: Sequence[Artifact]) -> dict[str, Counter[str]]:
-    """Return what the collector could not read, by source and reason."""
-    found: dict[str, Counter[str]] = {}
-    for artifact in collected:
-        found.setdefault(artifact.name.rpartition(".")[0], Counter()).update(
-            artifact.facts.get("dropped", {})
-        )
-    return found
+def contents(shards: Sequence[Artifact]) -> dict[str, str]:
+    """Return the content of each shard without DESCRIPTIONS.
 
-
-def _is_evaluation(collected: Artifact) -> bool:
-    return bool(collected.facts["kind"] == "evaluation")
-
-
-def _duplicates_job(run: Run, shards: Sequence[Artifact]) -> Job:
-    settings: dict[str, Any] = {"near_threshold": run.recipe.refine.near_threshold}
-    if preferred := {
-        source.name: source.priority for source in run.recipe.source if source.priority
-    }:
-        settings["priorities"] = preferred
-    step = Step("refine/duplicates", "duplicates", DUPLICATES_VERSION, settings, _contents(shards))
-    arguments = {"shards": _folders(shards), "memory": _memory(run), "earlier": _earlier(run, step)}
-    return Job(step, find_duplicates, arguments | settings)
-
-
-def _memory(run: Run) -> int:
-    """Return how many bytes of the index a global step may hold; the rest of what it needs is as
-    much again.
+    So another filter that drops the same documents changes no list.
     """
-    return run.recipe.refine.memory_megabytes * 500_000
-
-
-def _earlier(run: Run, wanted: Step) -> Earlier | None:
-    """Return the list that the last run made with the same settings, from which a new one can go
-    on.
-    """
-    view = run.store.view("refine")
-    entries = view.manifest["artefacts"] if view is not None else []
-    old = next(
-        (
-            a
-            for e in entries
-            if e["step"] == wanted.step and (a := run.store.artifact(e)) is not None
-        ),
-        None,
-    )
-    if (
-        old is None
-        or old.facts["crowded"]
-        or (old.manifest["settings"], old.manifest["version"]) != (wanted.settings, wanted.version)
-    ):
-        return None
-    same = frozenset(
-        name
-        for name, content in old.manifest["inputs"].items()
-        if wanted.inputs.get(name) == content
-    )
-    return Earlier(old.path, old.facts["shards"], same) if same else None
-
-
-def _lines(run: Run, shards: Sequence[Artifact], duplicates: Artifact) -> dict[str, Artifact]:
-    """Build the list of repeated lines, where the recipe wants it and a source is of a kind that
-    has them.
-    """
-    fewest, kinds = run.recipe.refine.repeated_lines, _kinds(shards)
-    looked = [shard for shard in shards if shard.facts["kind"] in LINE_KINDS]
-    if not fewest or not looked:
-        return {}
-    step = Step(
-        "refine/lines",
-        "lines",
-        LINES_VERSION,
-        {"fewest": fewest},
-        _contents(looked) | {"duplicates": duplicates.content},
-    )
-    arguments = {
-        "shards": _folders(shards),
-        "kinds": kinds,
-        "duplicates": _list(duplicates),
-        "fewest": fewest,
-    }
     return {
-        "lines": run.build(
-            "refine", [Job(step, find_boilerplate, arguments)], "repeated lines", "list"
-        )[0]
+        shard.name: content_digest(
+            {name: entry for name, entry in _files(shard).items() if name not in DESCRIPTIONS}
+        )
+        for shard in shards
     }
 
 
-def _list(artifact: Artifact) -> Path:
-    """Return the documents that a list drops."""
-    return artifact.path / (
-        "dropped.parquet" if artifact.name == "lines" else f"{artifact.name}.parquet"
-    )
+def _files(artifact: Artifact) -> Mapping[str, Any]:
+    return artifact.manifest["files"]
 
 
-def _cuts(lists: Mapping[str, Artifact]) -> dict[str, Path]:
-    """Return the files of cuts by shard; most shards of most kinds have none."""
-    return (
-        {path.stem: path for path in sorted((lists["lines"].path / "cuts").glob("*.npy"))}
-        if "lines" in lists
-        else {}
-    )
-
-
-def _cuts_digest(lists: Mapping[str, Artifact], shard: Artifact) -> dict[str, str]:
-    """Return what the cuts of a shard add to the inputs of a step that reads its texts."""
-    name = f"cuts/{shard.name}.npy"
-    files = lists["lines"].manifest["files"] if "lines" in lists else {}
-    return {"cuts": files[name]["sha256"]} if name in files else {}
-
-
-def _contaminated(
-    run: Run, shards: Sequence[Artifact], lists: Mapping[str, Artifact], tests: Sequence[Artifact]
-) -> list[Artifact]:
-    """Build the grams of the evaluation items, their occurrences by shard, and the list of
-    documents that hold items.
-    """
-    allowed = list(run.recipe.refine.allowed_overlap)
-    step = Step(
-        "refine/evaluation",
-        "evaluation",
-        CONTAMINATION_VERSION,
-        {"allowed": allowed},
-        _contents(tests),
-    )
-    (grams,) = run.build(
-        "refine",
-        [Job(step, write_grams, {"shards": [test.path for test in tests], "allowed": allowed})],
-        "evaluation",
-    )
-    found = run.build(
-        "refine", [_occurrences_job(shard, grams, lists) for shard in shards], "contamination", "B"
-    )
-    paths = {shard.name: artifact.path for shard, artifact in zip(shards, found, strict=True)}
-    inputs = _contents(shards) | _contents(list(lists.values())) | {"evaluation": grams.content}
-    step = Step("refine/contaminated", "contaminated", CONTAMINATION_VERSION, {}, inputs)
-    dropped = [_list(artifact) for artifact in lists.values()]
-    arguments = {
-        "shards": _folders(shards),
-        "occurrences": paths,
-        "dropped": dropped,
-        "cuts": _cuts(lists),
-        "evaluation": grams.path,
-    }
-    return [
-        grams,
-        *found,
-        *run.build("refine", [Job(step, find_contaminated, arguments)], "contaminated", "list"),
-    ]
-
-
-def _occurrences_job(shard: Artifact, grams: Artifact, lists: Mapping[str, Artifact]) -> Job:
-    inputs = {"shard": _rows(shard), "evaluation": grams.content} | _cuts_digest(lists, shard)
-    step = Step("refine/occurrences", shard.name, CONTAMINATION_VERSION, {}, inputs)
-    arguments = {
-        "shard": shard.path,
-        "evaluation": grams.path,
-        "cuts": _cuts(lists).get(shard.name),
-    }
-    return Job(step, find_occurrences, arguments, float(shard.facts["bytes_out"]))
-
-
-def _split_job(run: Run, shards: Sequence[Artifact], lists: Mapping[str, Artifact]) -> Job:
-    share, seed = run.recipe.tokenize.validation, run.recipe.seed
-    inputs = _contents(shards) | {name: artifact.content for name, artifact in lists.items()}
-    step = Step("refine/split", "split", SPLIT_VERSION, {"seed": seed, "validation": share}, inputs)
-    lost = {"dropped": [_list(artifact) for artifact in lists.values()], "cuts": _cuts(lists)}
-    arguments = {
-        "shards": _folders(shards),
-        "kinds": _kinds(shards),
-        "seed": seed,
-        "share": share,
-        "memory": _memory(run),
-    }
-    return Job(step, split_documents, arguments | lost)
-
-
-def _quality_job(
-    run: Run, shards: Sequence[Artifact], lists: Mapping[str, Artifact], split: Artifact
-) -> Job:
-    inputs = {artifact.name: artifact.content for artifact in [*shards, *lists.values(), split]}
-    paths = [_list(artifact) for artifact in lists.values()]
-    arguments = {
-        "shards": _folders(shards),
-        "kinds": _kinds(shards),
-        "split": split.path / "split",
-        "lists": paths,
-        "cuts": _cuts(lists),
-    }
-    return Job(
-        Step("refine/quality", "quality", QUALITY_VERSION, {}, inputs), sum_quality, arguments
-    )
-
-
-def _collected(run: Run) -> list[Artifact]:
-    """Return the collected shards in order, without the tuning data.
-
-    Shards of evaluation files are never trained on; training text is compared with them.
-    """
+def _collected_shards(run: Run) -> list[Artifact]:
+    """Return the collected shards in order, with evaluation files, without tuning data."""
     view = run.store.view("collect")
     if view is None:
         raise StoreError(f"{run.root / 'collect'}: missing or damaged; `groundup run` builds it")
-    found = [
-        run.store.artifact(entry)
-        for entry in view.manifest["artefacts"]
-        if entry["step"] == "collect/shard"
-    ]
-    if None in found:
-        raise StoreError(
-            f"{run.root / '.store'}: a collected shard is missing or damaged; run with --redo"
-            " collect"
-        )
-    return [shard for shard in found if shard is not None and shard.facts["kind"] != TUNING]
+    shards = []
+    for entry in view.manifest["artefacts"]:
+        if entry["step"] != "collect/shard":
+            continue
+        if (shard := run.store.artifact(entry)) is None:
+            raise StoreError(
+                f"{run.root / '.store'}: a collected shard is missing or damaged; run with --redo"
+                " collect"
+            )
+        if KINDS[shard.facts["kind"]].role != "tuning":
+            shards.append(shard)
+    return shards
 
 
 def _shard_job(run: Run, collected: Artifact) -> Job:
-    refine, root = run.recipe.refine, run.recipe.root
-    kind = collected.facts["kind"]
-    filters = applicable(refine.filters, kind)
-    languages = list(refine.languages) if kind != "code" else []
+    from groundup.refine.filter.apply import applicable_filters, thresholds_for
+    from groundup.refine.filter.rules import RULE_SETS
+    from groundup.refine.shard import SHARD
+
+    refine, root, kind = run.recipe.refine, run.recipe.root, collected.facts["kind"]
+    filters = applicable_filters(refine.filters, kind)
+    thresholds = thresholds_for(filters, kind, refine.thresholds)
     code = {name: code_digest(name, root, "filter") for name in filters if name not in RULE_SETS}
-    own = thresholds_for(filters, kind, refine.thresholds)
-    settings = {
-        "languages": languages,
-        "filters": filters,
-        "code": code,
-        "personal": refine.personal.actions(kind == "code"),
-    }
-    step = Step(
-        "refine/shard",
+    return SHARD.job(
         collected.name,
-        SHARD_VERSION,
-        settings | ({"thresholds": own} if own else {}),
-        {"collect": collected.content},
+        inputs={"collect": collected.content},
+        size=float(collected.facts.get("bytes_out", 1)),
+        key_only={"code": code},
+        languages=list(refine.languages) if not KINDS[kind].is_code else [],
+        filters=filters,
+        thresholds=Keyed(thresholds, thresholds or ABSENT),
+        personal=Keyed(refine.personal, refine.personal.actions(KINDS[kind].is_code)),
+        # The collected shard decides its kind.
+        kind=Unkeyed(kind),
+        collected=Unkeyed(collected.path),
+        root=Unkeyed(root),
     )
-    arguments = {
-        "collected": collected.path,
-        "kind": kind,
-        "languages": languages,
-        "filters": filters,
-        "root": root,
-        "thresholds": own,
-    }
-    arguments["personal"] = refine.personal
-    return Job(step, refine_shard, arguments, float(collected.facts.get("bytes_out", 1)))
 
 
-def _links(
-    shards: list[Artifact], lists: Mapping[str, Artifact], split: Artifact
-) -> dict[str, Path]:
-    links = {f"dropped/{name}.parquet": _list(artifact) for name, artifact in lists.items()}
-    links |= {f"cuts/{name}.npy": path for name, path in _cuts(lists).items()}
-    links |= {"lines.parquet": lists["lines"].path / "lines.parquet"} if "lines" in lists else {}
-    for shard in shards:
+def _find_duplicates(done: Refinement) -> Artifact:
+    from groundup.refine.dedup.duplicates import DUPLICATES
+
+    recipe = done.run.recipe
+    priorities = {source.name: source.priority for source in recipe.source if source.priority}
+    job = DUPLICATES.job(
+        "duplicates",
+        inputs=contents(done.shards),
+        near_threshold=recipe.refine.near_threshold,
+        priorities=Keyed(priorities, priorities or ABSENT),
+        shards=Unkeyed(done.folders),
+        memory=Unkeyed(done.memory),
+        # It saves comparisons, and does not change the list.
+        earlier=Unkeyed(None),
+    )
+    arguments = {**job.arguments, "earlier": _earlier_result(done.run, job.step)}
+    return done.build(replace(job, arguments=arguments), "duplicates")
+
+
+def _earlier_result(run: Run, step: Step) -> EarlierResult | None:
+    """Return the list of the last run with the same settings, if the new one can start from it."""
+    from groundup.refine.dedup.duplicates import EarlierResult
+
+    view = run.store.view("refine")
+    entries = view.manifest["artefacts"] if view is not None else []
+    found = (run.store.artifact(entry) for entry in entries if entry["step"] == step.step)
+    old = next((artifact for artifact in found if artifact is not None), None)
+    # In a crowded bucket, the compared pairs would depend on the earlier list.
+    if old is None or old.facts["crowded"]:
+        return None
+    if (old.manifest["settings"], old.manifest["version"]) != (step.settings, step.version):
+        return None
+    same = frozenset(
+        name for name, content in old.manifest["inputs"].items() if step.inputs.get(name) == content
+    )
+    return EarlierResult(old.path, old.facts["shards"], same) if same else None
+
+
+def _find_repeated_lines(done: Refinement) -> Artifact | None:
+    """Build the list of repeated lines, if the recipe wants it and a source may have any."""
+    from groundup.refine.lines.line_index import LINE_KINDS
+    from groundup.refine.lines.repeated_lines import LINES_STEP
+
+    fewest = done.run.recipe.refine.repeated_lines
+    searched = [shard for shard in done.shards if shard.facts["kind"] in LINE_KINDS]
+    if not fewest or not searched:
+        return None
+    job = LINES_STEP.job(
+        "lines",
+        inputs=contents(searched) | {"duplicates": done.lists["duplicates"].content},
+        fewest=fewest,
+        shards=Unkeyed(done.folders),
+        kinds=Unkeyed(done.kinds),
+        duplicates=Unkeyed(done.dropped["duplicates"]),
+    )
+    return done.build(job, "repeated lines")
+
+
+def _find_contaminated(done: Refinement, tests: Sequence[Artifact]) -> list[Artifact]:
+    """List the documents that hold evaluation items; return all artifacts built for that."""
+    from groundup.refine.decontaminate import CONTAMINATED_STEP, GRAMS, OCCURRENCES
+
+    if not any(test.facts["documents"] for test in tests):
+        return []
+    run = done.run
+    job = GRAMS.job(
+        "evaluation",
+        inputs=contents(tests),
+        allowed=list(run.recipe.refine.allowed_overlap),
+        shards=Unkeyed([test.path for test in tests]),
+    )
+    (grams,) = run.build("refine", [job], "evaluation")
+    cuts, cut_files = done.cuts, _files(done.lists["lines"]) if "lines" in done.lists else {}
+    jobs = []
+    for shard, content in zip(done.shards, contents(done.shards).values(), strict=True):
+        inputs = {"shard": content, "evaluation": grams.content}
+        if shard.name in cuts:
+            inputs["cuts"] = cut_files[f"cuts/{shard.name}.npy"]["sha256"]
+        job = OCCURRENCES.job(
+            shard.name,
+            inputs=inputs,
+            size=float(shard.facts["bytes_out"]),
+            shard=Unkeyed(shard.path),
+            evaluation=Unkeyed(grams.path),
+            cuts=Unkeyed(cuts.get(shard.name)),
+        )
+        jobs.append(job)
+    occurrences = run.build("refine", jobs, "contamination")
+    job = CONTAMINATED_STEP.job(
+        "contaminated",
+        inputs=done.inputs | {"evaluation": grams.content},
+        shards=Unkeyed(done.folders),
+        occurrences=Unkeyed({artifact.name: artifact.path for artifact in occurrences}),
+        dropped=Unkeyed(list(done.dropped.values())),
+        cuts=Unkeyed(cuts),
+        evaluation=Unkeyed(grams.path),
+    )
+    done.lists["contaminated"] = done.build(job, "contaminated")
+    return [grams, *occurrences, done.lists["contaminated"]]
+
+
+def _split(done: Refinement) -> Artifact:
+    from groundup.refine.split.assign import SPLIT
+
+    job = SPLIT.job(
+        "split",
+        inputs=done.inputs,
+        seed=done.run.recipe.seed,
+        validation=done.run.recipe.tokenize.validation,
+        shards=Unkeyed(done.folders),
+        kinds=Unkeyed(done.kinds),
+        dropped=Unkeyed(list(done.dropped.values())),
+        cuts=Unkeyed(done.cuts),
+        memory=Unkeyed(done.memory),
+    )
+    return done.build(job, "split")
+
+
+def _sum_distributions(done: Refinement, split: Artifact) -> Artifact:
+    from groundup.refine.stats.distributions import DISTRIBUTIONS
+
+    job = DISTRIBUTIONS.job(
+        "quality",
+        inputs={a.name: a.content for a in [*done.shards, *done.lists.values(), split]},
+        shards=Unkeyed(done.folders),
+        kinds=Unkeyed(done.kinds),
+        split=Unkeyed(split.path / "split"),
+        lists=Unkeyed(list(done.dropped.values())),
+        cuts=Unkeyed(done.cuts),
+    )
+    return done.build(job, "distributions")
+
+
+def _links(done: Refinement, split: Artifact, quality: Artifact) -> dict[str, Path]:
+    """Return the files of the view `refine`."""
+    links = {f"dropped/{name}.parquet": path for name, path in done.dropped.items()}
+    links |= {f"cuts/{name}.npy": path for name, path in done.cuts.items()}
+    if "lines" in done.lists:
+        links["lines.parquet"] = done.lists["lines"].path / "lines.parquet"
+    for shard in done.shards:
         for folder in ("documents", "dropped"):
             links[f"{folder}/{shard.name}.parquet"] = shard.path / f"{folder}.parquet"
         links[f"split/{shard.name}.npy"] = split.path / "split" / f"{shard.name}.npy"
-    return links
+    return links | {"quality.json": quality.path / "quality.json"}
 
 
-def _facts(shards: list[Artifact], lists: Mapping[str, Artifact], split: Artifact) -> Facts:
-    """Add up what the artifacts count, over all and by source."""
-    sources = _of_shards(shards)
-    for reason, by_source in _of_lists(lists).items():
-        for source, count in by_source.items():
-            sources[source]["dropped"][reason] += count
-    for source, counts in lists["lines"].facts["sources"].items() if "lines" in lists else ():
-        sources[source]["lines"] = counts
-    for source, counts in split.facts["sources"].items():
-        sources[source] |= counts | {
-            part: counts["train"][part] + counts["validation"][part]
-            for part in ("documents", "bytes")
-        }
-    dropped: Counter[str] = Counter()
-    for own in sources.values():
-        dropped.update(own["dropped"])
-        own |= {part: dict(sorted(own[part].items())) for part in ("dropped", "changed")}
-    sums = {
-        part: sum(own[part] for own in sources.values())
-        for part in ("documents", "bytes", "bytes_in")
-    }
-    return sums | {"dropped": dict(sorted(dropped.items())), "sources": sources}
-
-
-def _of_shards(shards: Sequence[Artifact]) -> dict[str, dict[str, Any]]:
-    """Return by source what its shards count."""
+def _facts(done: Refinement, split: Artifact) -> Facts:
+    """Add up what the artifacts count, over all sources and by source."""
     sources: dict[str, dict[str, Any]] = {}
-    for shard in shards:
-        source = shard.name.rpartition(".")[0]
-        own = sources.setdefault(
-            source,
+    for shard in done.shards:
+        counts = sources.setdefault(
+            source_of(shard),
             {
                 "kind": shard.facts["kind"],
                 "bytes_in": 0,
@@ -399,20 +362,45 @@ def _of_shards(shards: Sequence[Artifact]) -> dict[str, dict[str, Any]]:
                 "changed": Counter(),
             },
         )
-        own["bytes_in"] += shard.facts["bytes_in"]
+        counts["bytes_in"] += shard.facts["bytes_in"]
         for name in ("dropped", "changed"):
-            own[name].update(shard.facts[name])
-    return sources
+            counts[name].update(shard.facts[name])
+    for source, reason, count in _listed(done.lists):
+        sources[source]["dropped"][reason] += count
+    if "lines" in done.lists:
+        for source, lines in done.lists["lines"].facts["sources"].items():
+            sources[source]["lines"] = lines
+    dropped: Counter[str] = Counter()
+    for source, sides in split.facts["sources"].items():
+        counts = sources[source]
+        counts |= sides
+        for name in ("documents", "bytes"):
+            counts[name] = sides["train"][name] + sides["validation"][name]
+        dropped.update(counts["dropped"])
+        for name in ("dropped", "changed"):
+            counts[name] = dict(sorted(counts[name].items()))
+    names = ("documents", "bytes", "bytes_in")
+    sums = {name: sum(counts[name] for counts in sources.values()) for name in names}
+    return sums | {"dropped": dict(sorted(dropped.items())), "sources": sources}
 
 
-def _of_lists(lists: Mapping[str, Artifact]) -> dict[str, dict[str, int]]:
-    """Return by reason and source how many documents the lists drop."""
-    listed = {reason: lists["duplicates"].facts[reason]["by_source"] for reason in (EXACT, NEAR)}
+def _listed(lists: Mapping[str, Artifact]) -> list[tuple[str, str, int]]:
+    """Return source, reason and number of the documents that the lists drop."""
+    from groundup.refine.decontaminate import CONTAMINATED
+    from groundup.refine.dedup.duplicates import EXACT, NEAR
+    from groundup.refine.lines.repeated_lines import BOILERPLATE
+
+    duplicates = lists["duplicates"].facts
+    by_reason = {reason: duplicates[reason]["by_source"] for reason in (EXACT, NEAR)}
     if "contaminated" in lists:
-        listed[CONTAMINATED] = lists["contaminated"].facts["by_source"]
+        by_reason[CONTAMINATED] = lists["contaminated"].facts["by_source"]
     if "lines" in lists:
-        repeated = lists["lines"].facts["sources"]
-        listed[BOILERPLATE] = {
-            source: counts["dropped"] for source, counts in repeated.items() if counts["dropped"]
+        repeated = lists["lines"].facts["sources"].items()
+        by_reason[BOILERPLATE] = {
+            source: counts["dropped"] for source, counts in repeated if counts["dropped"]
         }
-    return listed
+    return [
+        (source, reason, count)
+        for reason, sources in by_reason.items()
+        for source, count in sources.items()
+    ]

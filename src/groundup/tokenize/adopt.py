@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from groundup.artifacts.corpus import RefinedShard
-from groundup.artifacts.foreign import check_texts, read_tokenizer
+from groundup.artifacts.pretrained import check_round_trip, read_tokenizer
 from groundup.artifacts.tokenizer import FILE, write_config
 from groundup.errors import GroundupError
 from groundup.runtime.job import BuildStep
@@ -33,7 +33,7 @@ def adopt_tokenizer(folder: Path, source: Path, shards: Sequence[RefinedShard]) 
             documents = batch["text"].slice(0, CHECKED_DOCUMENTS).to_pylist()
             texts += [text[:CHECKED_CHARACTERS] for text in documents]
     try:
-        check_texts(tokenizer, texts)
+        check_round_trip(tokenizer, texts)
     except ValueError as error:
         raise GroundupError(f"{source / FILE}: cannot be carried exactly: {error}") from None
     (folder / FILE).write_bytes(foreign.data)

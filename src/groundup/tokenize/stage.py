@@ -62,15 +62,18 @@ def _tokenizer(run: Run, shards: Sequence[RefinedShard]) -> Artifact:
     Ids in token shards and weights mean nothing under another tokenizer. The content of an adopted
     tokenizer is part of the key.
     """
-    from groundup.artifacts.pretrained import find_base
+    from groundup.artifacts.pretrained import find_pretrained
     from groundup.tokenize.adopt import ADOPT
     from groundup.tokenize.train_bpe import TRAIN_BPE
 
-    base = find_base(run.recipe)
+    if "tokenize" in run.redo:
+        # Its key does not know the data that it was made from.
+        run.discard_planned("tokenize", "tokenize/tokenizer")
+    base = find_pretrained(run.recipe)
     if base is not None:
         key = {
-            "from": hashlib.sha256(base.foreign.data).hexdigest(),
-            "end": base.foreign.tokenizer.end,
+            "from": hashlib.sha256(base.tokenizer_data).hexdigest(),
+            "end": base.tokenizer.end,
         }
         path, texts = Unkeyed(base.path), Unkeyed(shards)
         job = ADOPT.job("tokenizer", inputs={}, key_only=key, source=path, shards=texts)

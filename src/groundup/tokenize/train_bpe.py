@@ -16,8 +16,7 @@ import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from groundup.artifacts.corpus import RefinedShard
-from groundup.artifacts.pretokenizers import QWEN2_PATTERN
-from groundup.artifacts.tokenizer import FILE, SPECIALS, pieces, write_config
+from groundup.artifacts.tokenizer import FILE, QWEN2_PATTERN, SPECIALS, pieces, write_config
 from groundup.errors import GroundupError
 from groundup.runtime.job import BuildStep
 from groundup.runtime.store import Facts

@@ -28,7 +28,7 @@ from groundup.runtime.files import write_json
 from groundup.runtime.job import BuildStep
 from groundup.runtime.progress import say
 from groundup.runtime.store import Facts
-from groundup.train.hardware import Machine
+from groundup.train.hardware import Hardware
 from groundup.tune.data import DataArguments, Rows, TuningData, make_rows
 from groundup.tune.finetuner import Finetuner, TuningArguments
 from groundup.tune.metrics import DEFINITIONS, HeldOutEvaluator, Reply, baseline, examples
@@ -52,23 +52,23 @@ def tune_model(
     tune: Tune,
     seed: int,
     computed_from: Mapping[str, str],
-    machine: Machine,
+    hardware: Hardware,
 ) -> Facts:
     """Tune a checkpoint and write the artifact; return counts and seconds.
 
     Raises:
         GroundupError: no row is left to train on.
     """
-    machine.apply()
-    model, tokenizer = load_model(checkpoint, machine.device), Tokenizer.load(checkpoint)
+    hardware.apply()
+    model, tokenizer = load_model(checkpoint, hardware.device), Tokenizer.load(checkpoint)
     rows = _read_rows(data, tokenizer, model.config.context, tune, seed)
     evaluator = HeldOutEvaluator(tokenizer, rows.held_out, rows.labels, tune.answer_tokens)
     before = evaluator.figures(model)
-    sequences = max(1, min(machine.micro_batch, MICRO_TOKENS // model.config.context))
-    machine = dataclasses.replace(machine, micro_batch=sequences)
+    sequences = max(1, min(hardware.micro_batch, MICRO_TOKENS // model.config.context))
+    hardware = dataclasses.replace(hardware, micro_batch=sequences)
     start = time.perf_counter()
     arguments = tuning_arguments(tune, model.config, seed)
-    finetuner = Finetuner(model, arguments, machine, tokenizer.chat_ids)
+    finetuner = Finetuner(model, arguments, hardware, tokenizer.chat_ids)
     metrics = finetuner.train(rows.train, lambda: evaluator.loss(model))
     seconds = time.perf_counter() - start
     if finetuner.adapter is not None:
@@ -90,7 +90,7 @@ def tune_model(
         "rows": len(rows.train),
         "steps": len(metrics),
         "learning_seconds": round(seconds, 3),
-        "device": machine.device,
+        "device": hardware.device,
     }
 
 

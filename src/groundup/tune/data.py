@@ -23,9 +23,9 @@ from groundup.artifacts.chat import ROLES, encode_chat
 from groundup.artifacts.checkpoints import trained_on
 from groundup.artifacts.corpus import VERDICTS, RefinedShard, refined_shards
 from groundup.artifacts.document import LABEL, Turn, read_batches
+from groundup.artifacts.kinds import KINDS
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
-from groundup.recipe import TUNING
 from groundup.runtime.run import Run
 from groundup.runtime.store import Artifact
 
@@ -117,7 +117,7 @@ def collected_data(run: Run) -> tuple[TuningData, list[Artifact]]:
     view = run.store.view("collect")
     entries = view.manifest["artefacts"] if view is not None else []
     shards = [artifact for entry in entries if (artifact := run.store.artifact(entry)) is not None]
-    shards = [shard for shard in shards if shard.facts["kind"] == TUNING]
+    shards = [shard for shard in shards if KINDS[shard.facts["kind"]].role == "tuning"]
     if not shards:
         raise GroundupError(
             f"{run.root / 'collect'}: the tuning data are missing; run with --redo collect"
@@ -144,7 +144,7 @@ def run_conversations(run: Run) -> TuningData:
     names = [
         source.name
         for source in run.recipe.source
-        if source.kind == "conversations" and (not chosen or source.name in chosen)
+        if KINDS[source.kind].has_turns and (not chosen or source.name in chosen)
     ]
     if not names:
         raise GroundupError(

@@ -16,11 +16,9 @@ import torch
 from groundup.errors import GroundupError
 from groundup.model.transformer import Transformer
 from groundup.runtime.progress import progress
-from groundup.train.flat_params import FlatParameters
-from groundup.train.hardware import Machine
-from groundup.train.optimizer import Optimizer
-from groundup.train.permutation import key_from
-from groundup.train.schedule import rate
+from groundup.train.data import derive_seed
+from groundup.train.hardware import Hardware
+from groundup.train.optimizer import FlatParameters, Optimizer, lr_scale
 from groundup.tune.data import Row
 from groundup.tune.lora import Adapter
 from groundup.tune.packing import Pack, collate, loss_sum, packed_size, packed_steps
@@ -50,13 +48,13 @@ class Finetuner:
         self,
         model: Transformer,
         arguments: TuningArguments,
-        machine: Machine,
+        hardware: Hardware,
         chat_ids: tuple[int, ...],
     ) -> None:
-        self.model, self.arguments, self.machine = model.train(), arguments, machine
+        self.model, self.arguments, self.hardware = model.train(), arguments, hardware
         self.adapter = None
         if arguments.method == "lora":
-            seed = key_from(arguments.seed, "adapter")
+            seed = derive_seed(arguments.seed, "adapter")
             self.adapter = Adapter(model, arguments.rank, arguments.alpha, chat_ids, seed)
         self.parameters = FlatParameters(self.adapter or model)
         self.optimizer = Optimizer(self.parameters, "adamw", weight_decay=0.0)
@@ -90,16 +88,16 @@ class Finetuner:
         self, step: int, steps: int, rows: Sequence[Row], packs: Sequence[Pack]
     ) -> dict[str, Any]:
         loss, tokens = self.backward(step, rows, packs)
-        norm = self.parameters.norm()
+        norm = float(self.parameters.grad_norm())
         if not math.isfinite(norm):
             raise GroundupError(
                 f"tuning: the gradient of step {step + 1} is not finite; lower [tune] learning_rate"
             )
         if norm > CLIP:
             self.parameters.gradients.mul_(CLIP / norm)
-        share = rate(step, steps, math.ceil(WARMUP_SHARE * steps), FINAL_RATE)
+        share = lr_scale(step, steps, math.ceil(WARMUP_SHARE * steps), FINAL_RATE)
         learning_rate = self.arguments.learning_rate * share
-        self.optimizer.step(learning_rate, 0.0)
+        self.optimizer.step(learning_rate)
         if self.adapter is not None:
             self.adapter.write_token_rows()
         return {
@@ -113,12 +111,12 @@ class Finetuner:
         """Set the gradients of one step; return its mean loss and the number of learned tokens."""
         tokens = sum(int(rows[n].loss_mask.sum()) for pack in packs for n in pack)
         total = 0.0
-        self.parameters.zero()
-        for start in range(0, len(packs), self.machine.micro_batch):
-            batch = collate(rows, packs[start : start + self.machine.micro_batch])
+        self.parameters.zero_grad()
+        for start in range(0, len(packs), self.hardware.micro_batch):
+            batch = collate(rows, packs[start : start + self.hardware.micro_batch])
             if self.model.config.dropout:
-                torch.manual_seed(key_from(self.arguments.seed, "tune dropout", step, start))
-            with self.machine.autocast():
+                torch.manual_seed(derive_seed(self.arguments.seed, "tune dropout", step, start))
+            with self.hardware.autocast():
                 loss = loss_sum(self.model, batch.to(self.model.device))
             (loss / tokens).backward()
             total += float(loss.detach())

@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from groundup.artifacts.checkpoints import find_checkpoint
-from groundup.runtime.files import read_json
 from groundup.runtime.job import Job, Unkeyed
+from groundup.runtime.lock import load_lock
 from groundup.runtime.progress import say
-from groundup.runtime.run import EXPENSIVE_SECONDS, Run, load_lock
+from groundup.runtime.resources import choose_device
+from groundup.runtime.run import EXPENSIVE_SECONDS, Run
 from groundup.runtime.store import Artifact
 from groundup.runtime.workers.map import default_workers
-from groundup.schema import decode, settings
+from groundup.schema import settings
 
 if TYPE_CHECKING:
-    from groundup.train.hardware import Machine
+    from groundup.train.hardware import Hardware
     from groundup.tune.data import TuningData
 
 # Settings of [tune] that say what is read, whose content is in the key instead; and of files only.
@@ -62,7 +63,7 @@ def _without_method(run: Run) -> None:
         why = f'method was "{view.facts["settings"]["method"]}", is "none"'
         run.charge_discarded("tune", seconds, why)
         if seconds > EXPENSIVE_SECONDS:
-            run.set_aside("tune")
+            run.archive("tune")
         else:
             run.store.discard([view.path])
         run.store.set_discarded_seconds("tune", 0)
@@ -97,26 +98,19 @@ def _job(run: Run, checkpoint: Artifact, data: TuningData) -> Job:
         tune=Unkeyed(tune),
         seed=run.recipe.seed,
         computed_from=Unkeyed(inputs),
-        machine=Unkeyed(tuning_machine(run.root)),
+        hardware=Unkeyed(tuning_hardware(run.root)),
     )
 
 
-def tuning_machine(root: Path) -> Machine:
+def tuning_hardware(root: Path) -> Hardware:
     """Return the hardware settings of the run's training, adapted to this machine and to tuning."""
-    import torch
+    from groundup.train.hardware import Hardware, recorded_hardware
 
-    from groundup.train.hardware import Machine
-
-    gpu = torch.cuda.is_available()
-    table = read_json(root / "train" / "machine.json")
-    if table:
-        machine = decode(Machine, table, "machine.json")
-    else:
-        machine = Machine("cuda" if gpu else "cpu", default_workers(), micro_batch=16)
-    if machine.device == "cuda" and not gpu:
-        threads = default_workers()
-        machine = dataclasses.replace(machine, device="cpu", precision="fp32", threads=threads)
+    device, threads = choose_device(), default_workers()
+    hardware = recorded_hardware(root) or Hardware(device, threads, micro_batch=16)
+    if hardware.device == "cuda" and device == "cpu":
+        return dataclasses.replace(hardware, device="cpu", precision="fp32", threads=threads)
     # fp16 would need a scaled loss; tuning takes few steps, so fp32 is affordable.
-    if machine.precision == "fp16":
-        machine = dataclasses.replace(machine, precision="fp32")
-    return machine
+    if hardware.precision == "fp16":
+        return dataclasses.replace(hardware, precision="fp32")
+    return hardware

@@ -1,85 +1,98 @@
-"""Hides e-mail and web addresses, IP addresses and phone numbers in a column of texts. Reads and
-writes nothing on disk.
+"""Redact personal data (PII): e-mail and web addresses, IP addresses and phone numbers.
 
-What is removed goes with the space around it, and a space stays in its place, so that what stood on
-both sides can never join into a new address. What is masked leaves one word, and nothing else of
-the text changes.
+A removed address goes with the space around it and leaves one space, so its neighbors cannot join
+into a new address. A masked address leaves one word, and the rest of the text does not change.
+
+Patterns find addresses. For numbers, a kernel finds runs of digits, and only long ones become
+Python strings. Precision comes first: a year, date, version, ISBN or table row is worth more than
+the last phone number.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from groundup.artifacts.arrays import Array, mask, replace_rows, text_buffers
-from groundup.refine.clean.pii_numbers import IP, PHONE, Found, find_numbers
+from groundup.artifacts.arrays import Array, Texts, mask, replace_rows, text_buffers
+from groundup.refine.kernels import kernel
 
-# What stands in place of what is masked, by kind.
+IP, PHONE = "ip", "phone"
+# What replaces a masked item, by kind.
 MASKS = {"email": "[email]", "url": "[url]", IP: "[ip]", PHONE: "[phone]"}
-# What the manifest calls texts in which a kind was hidden.
-COUNTED = {
+# How the manifest names the kinds.
+PII_LABELS = {
     "email": "e-mail addresses",
     "url": "web addresses",
     IP: "IP addresses",
     PHONE: "phone numbers",
 }
-# "mask" or "remove" for each kind that does not stay.
+# "mask" or "remove" for each kind to redact.
 Actions = Mapping[str, str]
 
-# ASCII only, as RFC 3986 has it: in Chinese text the sentence goes on right after the address.
-# Brackets belong to it in pairs only, and no stop ends it.
+# Addresses
+
+# ASCII only, as in RFC 3986: in Chinese text the sentence continues right after the address.
+# Brackets belong to it in pairs only, and it does not end with punctuation.
 _URL_CHARACTER = r"[A-Za-z0-9._~:/?#@!$&'*+,;=%\-]"
-_URL_TAIL = rf"(?:{_URL_CHARACTER}|\({_URL_CHARACTER}*\))*(?:[A-Za-z0-9_~/#@$&*+=%\-]|\({_URL_CHARACTER}*\))"
+_URL_TAIL = (
+    rf"(?:{_URL_CHARACTER}|\({_URL_CHARACTER}*\))*"
+    rf"(?:[A-Za-z0-9_~/#@$&*+=%\-]|\({_URL_CHARACTER}*\))"
+)
 _URL = rf"(?i:https?|ftp)://{_URL_TAIL}|\bwww\.[A-Za-z0-9-]+\.{_URL_TAIL}"
 _LOCAL, _HOST = r"[A-Za-z0-9._%+-]+", r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*"
 _MAIL = rf"(?:mailto:)?{_LOCAL}@{_HOST}\.[A-Za-z]{{2,}}"
-# In code an address is hidden too, for the sake of its owner, but `matrix@weights.to` is no
-# address: known domains only.
-_DOMAINS = "com|org|net|edu|gov|mil|info|dev|au|be|br|ca|ch|cn|cz|de|dk|es|eu|fi|fr|jp|kr|nl|no|pl|ru|se|uk|us"
+# In code, `matrix@weights.to` is an expression, so only known domains count.
+_DOMAINS = (
+    "com|org|net|edu|gov|mil|info|dev|au|be|br|ca|ch|cn|cz|de|dk|es|eu|fi|fr|jp|kr|nl|no|pl|ru|se"
+    "|uk|us"
+)
 _CODE_MAIL = rf"{_LOCAL}@{_HOST}\.(?:{_DOMAINS})\b"
-# Kinds that a pattern finds, with what every one of them holds.
+# What every item of a kind contains.
 _NEEDLES = {"url": ("://", "www."), "email": ("@",)}
-# Numbers on both sides of a removed one may join into another; what is still found after so many
-# rounds is masked.
-_ROUNDS = 4
+# The neighbors of a removed number may join into a new one. After these rounds, the rest is masked.
+_MAX_ROUNDS = 4
+_STOP = re.compile(rb"[.,;:!?]+(?:\s|$)")
 
 
-def hide(
+def redact(
     texts: pa.StringArray, actions: Actions, code: bool = False
 ) -> tuple[pa.StringArray, dict[str, Array]]:
-    """Hide what `actions` names.
+    """Redact the kinds of PII that `actions` names.
 
     Args:
-        texts: without nulls, tidy.
+        texts: without nulls, white space normalized.
         actions: by kind ("email", "url", "ip", "phone").
         code: whether they are source code.
 
     Returns:
-        The texts, and for each kind a mask of those in which something of it was hidden.
+        The texts, and for each kind the mask of the texts in which something was redacted.
     """
     touched = {}
     for kind, pattern in {"url": _URL, "email": _CODE_MAIL if code else _MAIL}.items():
         if kind in actions:
-            steps = (
-                _removal(pattern, code) if actions[kind] == "remove" else ((pattern, MASKS[kind]),)
-            )
-            texts, touched[kind] = _hide_pattern(texts, _NEEDLES[kind], steps)
+            steps = [(pattern, MASKS[kind])]
+            if actions[kind] == "remove":
+                steps = _removal(pattern, code)
+            texts, touched[kind] = _redact_pattern(texts, _NEEDLES[kind], steps)
     numbers = {kind: actions[kind] for kind in (IP, PHONE) if kind in actions}
-    texts, found = _hide_numbers(texts, numbers)
+    texts, found = _redact_numbers(texts, numbers)
     return texts, touched | found
 
 
-def _hide_pattern(
+def _redact_pattern(
     texts: pa.StringArray, needles: Sequence[str], steps: Sequence[tuple[str, str]]
 ) -> tuple[pa.StringArray, Array]:
-    """Apply (pattern, replacement) steps to the texts that hold one of the needles; return them,
-    and a mask of those that changed.
+    """Apply (pattern, replacement) steps to the texts that contain a needle.
+
+    Returns:
+        The texts, and the mask of those that changed.
     """
     rows = np.zeros(len(texts), np.bool_)
     for needle in needles:
@@ -89,65 +102,69 @@ def _hide_pattern(
     before = after = texts.filter(pa.array(rows))
     for pattern, replacement in steps:
         after = pc.replace_substring_regex(after, pattern, replacement)
-    rows[rows] = mask(pc.not_equal(before, after))
-    return replace_rows(texts, rows, after.filter(pc.not_equal(before, after))), rows
+    changed = pc.not_equal(before, after)
+    rows[rows] = mask(changed)
+    return replace_rows(texts, rows, after.filter(changed)), rows
 
 
-def _removal(pattern: str, code: bool) -> Sequence[tuple[str, str]]:
-    """Return the steps that remove what matches, in prose with brackets around it: "at x@y.org."
-    becomes "at.".
-    """
+def _removal(pattern: str, code: bool) -> list[tuple[str, str]]:
+    """Return the steps that remove matches; in prose with brackets: "at (x@y.org)." → "at."."""
     if code:
-        return ((pattern, " "),)
+        return [(pattern, " ")]
     whole = rf"(?:\((?:{pattern})\)|<(?:{pattern})>|\[(?:{pattern})\]|{pattern})"
-    return (rf"(?m)(?:[ \t]*{whole})+([.,;:!?]+(?:\s|$))", r"\1"), (
-        rf"(?:[ \t]*{whole})+[ \t]*",
-        " ",
-    )
+    return [
+        (rf"(?m)(?:[ \t]*{whole})+([.,;:!?]+(?:\s|$))", r"\1"),
+        (rf"(?:[ \t]*{whole})+[ \t]*", " "),
+    ]
 
 
-def _hide_numbers(
+class PiiSpan(NamedTuple):
+    """One number: its text, its first byte, the byte after its last, and its kind."""
+
+    row: int
+    begin: int
+    end: int
+    kind: str
+
+
+def _redact_numbers(
     texts: pa.StringArray, actions: Actions
 ) -> tuple[pa.StringArray, dict[str, Array]]:
     touched = {kind: np.zeros(len(texts), np.bool_) for kind in actions}
     rows = np.arange(len(texts))
-    for left in reversed(range(_ROUNDS)):
+    for rounds_left in reversed(range(_MAX_ROUNDS)):
         part = texts.take(pa.array(rows))
-        found = find_numbers(text_buffers(part), actions)
-        if not found:
+        spans = find_numbers(text_buffers(part), actions)
+        if not spans:
             break
-        ways = actions if left else dict.fromkeys(actions, "mask")
-        whole = {row: list(own) for row, own in groupby(found, lambda one: one.row)}
-        for one in found:
-            touched[one.kind][rows[one.row]] = True
-        changed = np.zeros(len(texts), np.bool_)
-        changed[rows[list(whole)]] = True
-        after = [
-            _replaced(part[row].as_py().encode(), own, ways).decode() for row, own in whole.items()
-        ]
+        ways = actions if rounds_left else dict.fromkeys(actions, "mask")
+        changed, after = np.zeros(len(texts), np.bool_), []
+        for row, group in groupby(spans, lambda span: span.row):
+            of_text = list(group)
+            for span in of_text:
+                touched[span.kind][rows[row]] = True
+            changed[rows[row]] = True
+            after.append(_replace_spans(part[row].as_py().encode(), of_text, ways).decode())
         texts, rows = replace_rows(texts, changed, after), np.flatnonzero(changed)
     return texts, touched
 
 
-def _replaced(text: bytes, found: Sequence[Found], actions: Actions) -> bytes:
+def _replace_spans(text: bytes, spans: Sequence[PiiSpan], actions: Actions) -> bytes:
     pieces, at = [], 0
-    for one in found:
-        begin, end, put = one.begin, one.end, MASKS[one.kind].encode()
-        if actions[one.kind] == "remove":
-            begin, end, put = _with_space(text, begin, end)
-            # One space in place of neighbors, as tidying would leave: numbers are looked for with
-            # that much between them.
-            put = put if at < begin or not at else b""
-        pieces += [text[at : max(at, begin)], put]
+    for span in spans:
+        begin, end, replacement = span.begin, span.end, MASKS[span.kind].encode()
+        if actions[span.kind] == "remove":
+            begin, end, replacement = _with_space(text, begin, end)
+            # Neighbors leave one space together, as white space normalization would.
+            if at and at >= begin:
+                replacement = b""
+        pieces += [text[at : max(at, begin)], replacement]
         at = end
     return b"".join([*pieces, text[at:]])
 
 
-_STOP = re.compile(rb"[.,;:!?]+(?:\s|$)")
-
-
 def _with_space(text: bytes, begin: int, end: int) -> tuple[int, int, bytes]:
-    """Widen a span over brackets and blanks around it; return it and what stays in its place."""
+    """Extend a span over brackets and blanks around it; return it and its replacement."""
     if text[begin - 1 : begin] + text[end : end + 1] in (b"()", b"<>", b"[]"):
         begin, end = begin - 1, end + 1
     while begin and text[begin - 1] in b" \t":
@@ -159,6 +176,220 @@ def _with_space(text: bytes, begin: int, end: int) -> tuple[int, int, bytes]:
     return begin, end, b" "
 
 
-def counted(touched: Mapping[str, Array]) -> Counter[str]:
-    """Return how many texts each kind was hidden in, as the manifest names it."""
-    return Counter({COUNTED[kind]: int(rows.sum()) for kind, rows in touched.items()})
+# Numbers
+
+
+def _byte_table(members: bytes) -> Array:
+    table = np.zeros(256, np.bool_)
+    table[list(members)] = True
+    return table
+
+
+# The bytes of a run, the bytes that are counted in it, and the minimum count. The shortest IPv4
+# address of interest has six digits, the shortest phone number seven.
+_NUMBER_RUN = (_byte_table(b"0123456789 +()./-"), _byte_table(b"0123456789"), 6)
+_IPV6_RUN = (_byte_table(b"0123456789abcdefABCDEF:"), _byte_table(b":"), 2)
+# Context of a run in bytes: a label before it; a port, an extension or a letter after it.
+_BEFORE, _AFTER = 32, 12
+
+# The registry of special addresses (RFC 6890 and later). A literal, so the result does not depend
+# on the version of Python.
+_SPECIAL = [
+    ipaddress.ip_network(net)
+    for net in (
+        "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24"
+        " 192.0.2.0/24 192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/3"
+        " 2001:db8::/32 3fff::/20"
+    ).split()
+]
+# 99.3 % of random addresses have two numbers of 32 or more; versions and sections hardly ever do.
+_LARGE = 32
+_VERSION = re.compile(
+    r"(?i)(?:version|release|build|firmware|driver|rev|revision|ver|section|chapter|figure|table"
+    r"|clause|oid|\bv|§)[ .:#=]*$"
+)
+
+# Letters and digits of scripts with spaces: a number begins and ends beside none of them. In
+# Chinese text it stands between letters.
+_LETTER = r"0-9A-Za-z_\u00c0-\u1fff"
+_IP = (
+    rf"(?<![{_LETTER}.\-])(?:\d{{1,3}}\.){{3}}\d{{1,3}}(?![{_LETTER}]|[.\-][{_LETTER}])"
+    r"(?:/\d{1,2}\b|:\d{1,5}\b)?"
+)
+_IPV6 = re.compile(
+    rf"(?<![{_LETTER}:.])[23][0-9A-Fa-f]{{3}}(?::[0-9A-Fa-f]{{0,4}}){{2,7}}(?![{_LETTER}:])"
+    r"(?:/\d{1,3}\b)?"
+)
+
+# Country codes in use (ITU-T E.164).
+_COUNTRY = (
+    r"(?:1|7|2[07]|2[1-69]\d|3[0-4679]|3[578]\d|4[013-9]|42[013]|5[1-8]|5[09]\d|6[0-6]|6[789]\d"
+    r"|8[1246]|8[058]\d|9[0-58]|9[679]\d)"
+)
+# A mask counts like the number that it replaced, so a second pass changes nothing.
+_BEHIND = rf"(?<!\[{IP}\])(?<!\[{PHONE}\])"
+_LEFT = rf"{_BEHIND}(?<![{_LETTER}$€£#=/.+\-])(?<![\d\]][ )])"
+_RIGHT = rf"(?![{_LETTER}]|[\-./ ]\d|[\-./ ]?\[(?:{IP}|{PHONE})\])"
+_PREFIX = rf"(?:{_BEHIND}(?<![{_LETTER}+])\+|{_LEFT}00(?=[1-9]\d{{1,2}}[ \-/(]))"
+_INTERNATIONAL = rf"{_PREFIX}{_COUNTRY}(?:(?: ?[.\-/] ?| )?\(?\d{{1,8}}\)?){{1,6}}(?![{_LETTER}])"
+# North America: area and exchange begin with 2 to 9.
+_AMERICAN = (
+    r"(?:1[ .\-])?(?:\([2-9]\d\d\)[ \-]?\d|[2-9][0-8]\d[.\-][2-9])\d\d[.\-]\d{4}"
+    r"(?:,? ?(?:x|ext\.?) ?\d{1,5})?"
+)
+# Elsewhere, numbers begin with a trunk 0.
+_TRUNK = "|".join(
+    [
+        r"\(0[1-9]\d{0,4}\)[ /\-]{0,2}\d{3,8}(?:[ \-]\d{2,4}){0,2}",  # (030) 123 4567
+        r"0[1-9]\d{1,3} ?[/\-] ?\d{5,8}(?:-\d{1,3})?",  # 0171-1234567
+        r"0[1-9]\d{2,4} \d{3} \d{3,4}|0[1-9]\d{2} \d{4} \d{3}",  # 0800 0282 878
+        r"0[1-9]\d{1,3} \d{6,8}|02\d \d{4} \d{4}",  # 020 7946 0958
+        r"0[1-9]-\d{4}-\d{4}|0[1-9]\d-\d{3,4}-\d{4}",  # 03-1234-5678
+        r"0[1-9](?:\.\d\d){4}",  # 01.42.34.56.78
+    ]
+)
+# Case is ignored for ASCII letters only.
+_NAMES = (
+    "tel|telephone|t[éÉ]l[éÉ]phone|t[éÉ]l|telefono|tel[éÉ]fono|telefon|telefone|phone|ph|"
+    "fax|telefax|mobile|mob|handy|hotline|whatsapp|[Тт]ел|[Тт]елефон|[Фф]акс"
+)
+_CHINESE = "(?:電話|电话|传真|傳真)(?:号码|號碼)?[是为為]?"
+_LABEL = (
+    rf"(?i:(?<![{_LETTER}])(?:{_NAMES})(?:[ \-]?(?:no|number|nr|num)\b)?|{_CHINESE}|전화|☎|☏|📞)"
+    r"[ .:：#=)]{0,4}"
+)
+_LABELED = rf"{_LABEL}(?P<number>[+(]?\d(?:[ ().\-/]{{0,3}}\d){{6,14}})(?![{_LETTER}])"
+_PHONE = rf"{_LABELED}|{_INTERNATIONAL}|{_LEFT}(?:{_AMERICAN}|{_TRUNK}){_RIGHT}"
+_ANY = re.compile(rf"(?P<ip>{_IP})|(?P<phone>{_PHONE})", re.ASCII)
+# Years, dates and coordinates, which are no phone numbers.
+_OTHER = re.compile(
+    "|".join(
+        [
+            r"(?:1[5-9]|20)\d\d[ /\-]{1,3}(?:1[5-9]|20)\d\d(?!\d)",  # 1914-1918
+            r"(?:1[5-9]|20)\d\d([\-./])\d\d?\1\d\d?(?!\d)",  # 2003-02-01
+            r"[0-3]?\d([\-./])[0-3]?\d\2\d{4}(?!\d)",  # 01/02/2003
+            r"\+?\d{1,3}\.\d{3,7}[ /+\-]",  # +48.8566 2.3522
+        ]
+    )
+)
+Recognizer = Callable[[str, int, int], Iterator[tuple[int, int, str]]]
+
+
+def find_numbers(texts: Texts, kinds: Collection[str]) -> list[PiiSpan]:
+    """Return public IP addresses and phone numbers of texts, ordered and disjoint."""
+    spans = list(_find(texts, _NUMBER_RUN, _phones_and_ipv4)) if kinds else []
+    if IP in kinds:
+        spans += _find(texts, _IPV6_RUN, _ipv6)
+    disjoint: list[PiiSpan] = []
+    for span in sorted(span for span in spans if span.kind in kinds):
+        if not disjoint or span.row != disjoint[-1].row or span.begin >= disjoint[-1].end:
+            disjoint.append(span)
+    return disjoint
+
+
+def _find(texts: Texts, run: tuple[Array, Array, int], recognize: Recognizer) -> Iterator[PiiSpan]:
+    """Pass each run with its context to `recognize`; yield what that finds as spans of the text."""
+    offsets, data = texts
+    columns = (column.tolist() for column in _runs(offsets, data, *run))
+    for row, begin, end in zip(*columns, strict=True):
+        start, stop = int(offsets[row]), int(offsets[row + 1])
+        before = bytes(data.data[max(start, begin - _BEFORE) : begin]).decode(errors="ignore")
+        after = bytes(data.data[begin : min(stop, end + _AFTER)]).decode(errors="ignore")
+        # A run is ASCII, so its characters are its bytes.
+        shift = begin - start - len(before)
+        for first, last, kind in recognize(before + after, len(before), len(before) + end - begin):
+            yield PiiSpan(row, shift + first, shift + last, kind)
+
+
+@kernel
+def _runs(
+    offsets: Array, data: Array, members: Array, counted: Array, least: int
+) -> tuple[Array, Array, Array]:
+    """Return text, first byte and end of the runs of `members` with `least` bytes of `counted`."""
+    size = len(data) // (least + 1) + len(offsets)
+    rows = np.empty(size, np.int32)
+    begins, ends = np.empty(size, np.int64), np.empty(size, np.int64)
+    found = 0
+    for text in range(len(offsets) - 1):
+        i = last = offsets[text]
+        while i < offsets[text + 1]:
+            # Most bytes are not counted, and cost only this test.
+            if not counted[data[i]]:
+                i += 1
+                continue
+            begin, count = i, 0
+            while begin > last and members[data[begin - 1]]:
+                begin -= 1
+            while i < offsets[text + 1] and members[data[i]]:
+                count += counted[data[i]]
+                i += 1
+            last = i
+            if count >= least:
+                rows[found], begins[found], ends[found] = text, begin, i
+                found += 1
+    return rows[:found], begins[:found], ends[:found]
+
+
+def _phones_and_ipv4(window: str, begin: int, end: int) -> Iterator[tuple[int, int, str]]:
+    """Yield the phone numbers and IPv4 addresses that begin in the run."""
+    at = 0
+    while hit := _ANY.search(window, at):
+        at = hit.start() + 1
+        kind = IP if hit["ip"] else PHONE
+        first, last = hit.span("number" if hit["number"] else kind)
+        if kind == PHONE:
+            last = first + _phone_length(window[first:last], hit["number"] is not None)
+        elif not _is_public_ipv4(hit["ip"], window[max(0, first - _BEFORE) : first]):
+            continue
+        if begin <= first < end and last > first:
+            yield first, last, kind
+            at = last
+
+
+def _phone_length(number: str, labeled: bool) -> int:
+    """Return the length of the phone number at the beginning; 0 if it is something else."""
+    if _OTHER.match(number):
+        return 0
+    prefix = re.match(r"\+|00", number)
+    if labeled or prefix is None:
+        return len(number)
+    fewest, most = (11, 11) if number[prefix.end()] in "17" else (9, 13)
+    while _digits(number[prefix.end() :]) > most and " " in number:
+        number = number[: number.rindex(" ")].rstrip(" -./(")
+    # A bracket that was opened before the number is not part of it.
+    if number[-1] == ")" and number.count(")") > number.count("("):
+        number = number[:-1]
+    return len(number) if fewest <= _digits(number[prefix.end() :]) <= most else 0
+
+
+def _digits(text: str) -> int:
+    return sum(map(str.isdigit, text))
+
+
+def _is_public_ipv4(text: str, before: str) -> bool:
+    """Whether dotted numbers are a public address (FineWeb's choice), and not a version."""
+    numbers = re.split(r"[./:]", text)[:4]
+    if any(int(number) > 255 or (number[0] == "0" and number != "0") for number in numbers):
+        return False
+    large = sum(int(number) >= _LARGE for number in numbers) >= 2
+    return large and not _is_special(".".join(numbers)) and not _VERSION.search(before)
+
+
+def _is_special(address: str) -> bool:
+    ip = ipaddress.ip_address(address)
+    return any(ip in network for network in _SPECIAL)
+
+
+def _ipv6(window: str, begin: int, end: int) -> Iterator[tuple[int, int, str]]:
+    """Yield IPv6 addresses of the range that is assigned (2000::/3)."""
+    for hit in _IPV6.finditer(window, begin, end + len("/128")):
+        address = hit[0].partition("/")[0]
+        # Dates and times consist of digits only.
+        if "::" not in address and not re.search(r"[A-Fa-f]", address):
+            continue
+        try:
+            special = _is_special(address)
+        except ValueError:  # not an address
+            continue
+        if not special:
+            yield *hit.span(), IP

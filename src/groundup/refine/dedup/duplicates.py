@@ -1,47 +1,86 @@
-"""Finds exact and near duplicates over all shards. Reads refine/shard artifacts; writes
-duplicates.parquet and listed.npy.
+"""Find exact and near duplicates over all shards.
 
-Of a set of duplicates the winner comes first in a total order: priority of its source, then length,
-then id. A document is dropped only when a kept one equals it, or shares a bucket with it and
-reaches the threshold in the true Jaccard similarity of their shingle sets. Those two conditions
-leave one answer: by the total order, each document is dropped if an earlier kept one drops it. So
-the answer does not depend on how much memory there was, on what was known before, or on the order
-of work.
+Of a set of duplicates, the document kept is the first in a total order: the priority of its source,
+then length, then id. A document is dropped only if a kept document equals it, or shares a bucket
+with it and reaches the threshold in the Jaccard similarity of their shingle sets. By induction
+along the total order, exactly one set of documents satisfies this. So the result does not depend on
+the memory, on an earlier result, or on the order of work.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from groundup.artifacts.arrays import Array
+from groundup.artifacts.arrays import Array, mask
 from groundup.artifacts.document import DROPPED, TableWriter
-from groundup.refine.dedup.buckets import Shelf, before
-from groundup.refine.dedup.incremental import Earlier
 from groundup.refine.dedup.lsh_index import EXACT as EXACT_BAND
 from groundup.refine.dedup.lsh_index import NEAR as NEAR_BANDS
+from groundup.refine.dedup.lsh_index import LshIndex, precedes
 from groundup.refine.dedup.minhash import jaccard
 from groundup.refine.kernels import kernel
-from groundup.refine.out_of_core.corpus import Corpus, id_text
-from groundup.refine.out_of_core.row_file import Spool
-from groundup.refine.out_of_core.scratch import Scratch
+from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch, format_id
 from groundup.refine.shard import dropped_rows
+from groundup.runtime.job import BuildStep
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
-# A document is compared with so many kept ones of a bucket. More of them, all unlike one another,
-# share seven minima only where a template makes them: without an end, a million of such pages would
-# cost the square of their number. 200,000 pages that share two thirds of their words took 640
-# million comparisons at 1,024.
-MOST_COMPARED = 128
+# Comparisons of a document within one bucket. A bucket with more kept documents, all unlike each
+# other, comes from a template: a million such pages would cost the square of their number. 200,000
+# pages that share two thirds of their words took 640 million comparisons at 1,024.
+MAX_COMPARED = 128
 
-# Shingle sets of rows, and where that of each row begins.
+# Shingle sets of rows, and the offset of each row.
 Sets: TypeAlias = tuple[Array, Array]
+
+
+@dataclass(frozen=True)
+class EarlierResult:
+    """A result of an earlier run, from which a search can start.
+
+    Attributes:
+        folder: of the artifact.
+        shards: names of its shards in order, each with its number of documents.
+        same: names of the shards whose content has not changed.
+    """
+
+    folder: Path
+    shards: Sequence[tuple[str, int]]
+    same: frozenset[str]
+
+    def spans(self, table: DocumentTable) -> dict[str, slice]:
+        """Return the rows in `table` of the shards that have not changed, by name."""
+        names = (name for name, _ in table.shards)
+        spans = zip(names, table.spans, strict=True)
+        return {name: span for name, span in spans if name in self.same}
+
+    def dropped(self, table: DocumentTable) -> Iterator[tuple[Array, Array, Array, Array]]:
+        """Yield the dropped documents that `table` still holds, in blocks.
+
+        Yields:
+            Their rows; the rows of the documents kept instead, -1 where that one is gone or may
+            have changed (int64); their similarities; whether the two are equal.
+        """
+        spans = self.spans(table)
+        before = np.cumsum([0, *(rows for _, rows in self.shards)])
+        starts = (spans[name].start if name in spans else -1 for name, _ in self.shards)
+        after = np.array(list(starts), np.int64)
+        pairs, begin = np.load(self.folder / "listed.npy", mmap_mode="r").view(np.ndarray), 0
+        with pq.ParquetFile(self.folder / "duplicates.parquet") as file:
+            for batch in file.iter_batches(columns=["score", "reason"]):
+                block = pairs[begin : begin + len(batch)]
+                begin += len(batch)
+                shard = np.searchsorted(before, block, side="right") - 1
+                moved = np.where(after[shard] >= 0, block - before[shard] + after[shard], -1)
+                here, exact = moved[:, 0] >= 0, mask(pc.equal(batch.column("reason"), EXACT))
+                yield (*moved[here].T, batch.column("score").to_numpy()[here], exact[here])
 
 
 def find_duplicates(
@@ -49,50 +88,53 @@ def find_duplicates(
     shards: Sequence[tuple[str, Path]],
     near_threshold: float,
     memory: int = 1 << 30,
-    earlier: Earlier | None = None,
+    earlier: EarlierResult | None = None,
     priorities: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """List the documents that duplicate another one.
 
     Args:
-        folder: where duplicates.parquet is written, rows in the order of shards and documents, and
-            listed.npy (int64
-            [n, 2]): each of these rows with that of the document that is kept in its place.
+        folder: receives duplicates.parquet (DROPPED schema, in the order of rows) and listed.npy
+            (int64 [n, 2]: the row of each dropped document, and of the one kept instead).
         shards: refined shards by name and folder, in order.
-        near_threshold: Jaccard similarity from which on a document counts as a near duplicate.
+        near_threshold: Jaccard similarity of near duplicates.
         memory: bytes that a part of the index may take.
-        earlier: the list of an earlier run; then only what is new is compared. The result is the
-            same without it.
-        priorities: of sources by name, 0 where none is given: of two duplicates the one of higher
-            priority is kept.
+        earlier: a result to start from: only pairs with a new document are compared. The output is
+            the same without it.
+        priorities: of sources by name, default 0; the duplicate of the highest priority is kept.
     """
-    corpus = Corpus(shards)
+    table = DocumentTable(shards)
     with Scratch(folder / ".scratch") as scratch:
-        search = Search.begin(corpus, scratch, memory, priorities or {})
+        search = DuplicateSearch.begin(table, scratch, memory, priorities or {})
         if earlier is not None:
-            search.take_over(earlier)
+            search.start_from(earlier)
         search.run(near_threshold)
         if search.crowded and not search.everything:
-            # Which documents of a crowded bucket are compared would depend on what was known.
-            search = Search.begin(corpus, scratch, memory, priorities or {})
+            # In a crowded bucket, the compared pairs would depend on the earlier result.
+            search = DuplicateSearch.begin(table, scratch, memory, priorities or {})
             search.run(near_threshold)
         _write(folder, search)
         return _facts(search)
 
 
+DUPLICATES = BuildStep("refine/duplicates", 3, find_duplicates)
+
+
 @dataclass
-class Search:
-    """What is known of every document (mapped arrays).
+class DuplicateSearch:
+    """State of every document during the search (memory-mapped arrays).
 
     Attributes:
-        winner: row of the document that drops it (int64), or -1.
-        similarity: with that one.
-        unequal: whether it equals no other, and so is looked for among near duplicates.
+        winner: row of the document kept instead of it (int64), or -1.
+        similarity: to the winner.
+        unequal: whether it equals no other document, so near duplicates are searched.
         fresh: whether it has to be compared (again).
-        everything: nothing was known before.
+        everything: whether the search started without an earlier result.
+        compared: pairs compared.
+        crowded: documents not compared with all of their bucket.
     """
 
-    shelf: Shelf
+    index: LshIndex
     scratch: Scratch
     winner: Array
     similarity: Array
@@ -104,125 +146,94 @@ class Search:
 
     @staticmethod
     def begin(
-        corpus: Corpus, scratch: Scratch, memory: int, priorities: Mapping[str, int]
-    ) -> Search:
-        """Return a search that knows nothing yet."""
-        shelf = Shelf(
-            corpus,
-            _precedence(corpus, scratch, priorities),
-            scratch.joined(corpus, "ids"),
-            memory,
-            scratch.folder,
+        table: DocumentTable, scratch: Scratch, memory: int, priorities: Mapping[str, int]
+    ) -> DuplicateSearch:
+        """Return a search in which every document is fresh."""
+        precedence, ids = _precedence(table, scratch, priorities), scratch.joined(table, "ids")
+        return DuplicateSearch(
+            LshIndex(table, precedence, ids, memory, scratch.folder),
+            scratch,
+            winner=scratch.full("winner", table.rows, np.int64, -1),
+            similarity=scratch.full("similarity", table.rows, np.float64),
+            unequal=scratch.full("unequal", table.rows, np.bool_, True),
+            fresh=scratch.full("fresh", table.rows, np.bool_, True),
         )
 
-        def each(name: str, dtype: Any, value: Any = 0) -> Array:
-            return scratch.full(name, corpus.rows, dtype, value)
-
-        winner, similarity, unequal = (
-            each("winner", np.int64, -1),
-            each("similarity", np.float64),
-            each("unequal", np.bool_, True),
-        )
-        return Search(shelf, scratch, winner, similarity, unequal, each("fresh", np.bool_, True))
-
-    def take_over(self, earlier: Earlier) -> None:
-        """Begin with what an earlier list says of shards that are still the same."""
-        for span in earlier.known(self.shelf.corpus):
+    def start_from(self, earlier: EarlierResult) -> None:
+        """Take over what an earlier result says about shards that have not changed."""
+        for span in earlier.spans(self.index.table).values():
             self.fresh[span] = False
-        for rows, winners, similarity, exact in earlier.listed(self.shelf.corpus):
-            self.fresh[rows[winners < 0]] = True
-            known, own = winners >= 0, rows[winners >= 0]
-            self.winner[own], self.similarity[own], self.unequal[own] = (
-                winners[known],
-                similarity[known],
-                ~exact[known],
-            )
+        for rows, winners, similarity, exact in earlier.dropped(self.index.table):
+            known = winners >= 0
+            self.fresh[rows[~known]] = True
+            self.winner[rows[known]] = winners[known]
+            self.similarity[rows[known]] = similarity[known]
+            self.unequal[rows[known]] = ~exact[known]
         self.everything = False
 
     def run(self, threshold: float) -> None:
-        """Decide on every document: in rounds, until nobody is dropped for one that is dropped
-        itself.
-        """
+        """Repeat until no document was dropped for a document that is dropped itself."""
         touching = None if self.everything else self.fresh
-        self._drop_equal(touching)
+        self._drop_exact(touching)
         self._release()
-        with Spool(self.scratch.folder / "shingles", np.dtype(np.uint64)) as spool:
-            sets = self._load(spool, touching)
+        with RowFile(self.scratch.folder / "shingles", np.dtype(np.uint64)) as file:
+            sets = self._load_shingles(file, touching)
             while self.fresh.any():
                 self._drop_near(threshold, sets, touching)
                 self.fresh[:] = False
                 self._release()
                 touching = self.fresh
-                # All that any round compares has been read where everything was compared.
-                sets = sets if self.everything else self._load(spool, touching)
+                # The first round over everything has loaded all sets that later rounds need.
+                if not self.everything:
+                    sets = self._load_shingles(file, touching)
 
-    def _drop_equal(self, touching: Array | None) -> None:
-        hashes = self.scratch.joined(self.shelf.corpus, "hashes").view(np.uint64)
-        for found in self.shelf.buckets(EXACT_BAND, touching=touching):
-            _mark_equal(
-                found.starts,
-                found.rows,
-                hashes,
-                self.winner,
-                self.similarity,
-                self.unequal,
-                self.fresh,
-            )
+    def _drop_exact(self, touching: Array | None) -> None:
+        """Drop documents that equal an earlier document of their bucket."""
+        hashes = self.scratch.joined(self.index.table, "hashes").view(np.uint64)
+        state = (self.winner, self.similarity, self.unequal, self.fresh)
+        for bucket in self.index.buckets(EXACT_BAND, touching=touching):
+            _mark_equal(bucket.starts, bucket.rows, hashes, *state)
 
     def _release(self) -> None:
-        """Let go of near duplicates of documents that were dropped themselves since: they are
-        compared again.
-        """
-        for _, block in self.shelf.corpus.blocks():
+        """Mark near duplicates fresh whose winner has been dropped since."""
+        for _, block in self.index.table.blocks():
             lost = block.start + np.flatnonzero((self.winner[block] >= 0) & self.unequal[block])
             lost = lost[self.winner[self.winner[lost]] >= 0]
             self.winner[lost], self.similarity[lost] = -1, 0.0
             self.fresh[lost] = True
 
-    def _load(self, spool: Spool, touching: Array | None) -> Sets:
-        """Make the shingle sets of all documents that are in a bucket with one of `touching`."""
-        spool.clear()
-        wanted = self.scratch.full("wanted", len(self.winner), np.bool_)
+    def _load_shingles(self, file: RowFile, touching: Array | None) -> Sets:
+        """Write the shingle sets of all documents that share a bucket with one of `touching`."""
+        file.clear()
+        needed = self.scratch.full("needed", len(self.winner), np.bool_)
         for band in NEAR_BANDS:
-            for found in self.shelf.buckets(band, self.unequal, touching):
-                wanted[found.rows] = True
+            for bucket in self.index.buckets(band, self.unequal, touching):
+                needed[bucket.rows] = True
         offsets = self.scratch.full("offsets", len(self.winner) + 1, np.int64)
-        return self.shelf.corpus.shingles(wanted, spool, offsets), offsets
+        return self.index.table.shingles(needed, file, offsets), offsets
 
     def _drop_near(self, threshold: float, sets: Sets, touching: Array | None) -> None:
-        order, state = (self.shelf.precedence, self.shelf.ids), (self.winner, self.similarity)
+        order, state = (self.index.precedence, self.index.ids), (self.winner, self.similarity)
+        limits = (threshold, MAX_COMPARED)
         for band in NEAR_BANDS:
-            for found in self.shelf.buckets(band, self.unequal, touching):
-                compared, crowded = _drop(
-                    found.starts,
-                    found.rows,
-                    self.fresh,
-                    *state,
-                    *order,
-                    *sets,
-                    threshold,
-                    MOST_COMPARED,
-                )
-                self.compared, self.crowded = (
-                    self.compared + int(compared),
-                    self.crowded + int(crowded),
-                )
+            for bucket in self.index.buckets(band, self.unequal, touching):
+                rows = (bucket.starts, bucket.rows)
+                compared, crowded = _drop(rows, self.fresh, state, order, sets, limits)
+                self.compared += int(compared)
+                self.crowded += int(crowded)
 
 
-def _precedence(corpus: Corpus, scratch: Scratch, priorities: Mapping[str, int]) -> Array:
-    """Return the bytes of every document, and above them the priority of its source where one has
-    any: the higher comes first.
-    """
+def _precedence(table: DocumentTable, scratch: Scratch, priorities: Mapping[str, int]) -> Array:
+    """Return the length of every document; the priority of its source is in the bits above 32."""
     if not any(priorities.values()):
-        return scratch.joined(corpus, "sizes")
-    found = scratch.full("precedence", corpus.rows, np.int64)
-    for (name, _), first, sizes in zip(
-        corpus.shards, corpus.starts, corpus.parts("sizes"), strict=False
+        return scratch.joined(table, "sizes")
+    precedence = scratch.full("precedence", table.rows, np.int64)
+    for (name, _), span, sizes in zip(
+        table.shards, table.spans, table.arrays("sizes"), strict=True
     ):
-        found[first : first + len(sizes)] = sizes.astype(np.int64) + (
-            priorities.get(name.rpartition(".")[0], 0) << 32
-        )
-    return found
+        priority = priorities.get(name.rpartition(".")[0], 0)
+        precedence[span] = sizes.astype(np.int64) + (priority << 32)
+    return precedence
 
 
 @kernel
@@ -235,7 +246,7 @@ def _mark_equal(
     unequal: Array,
     fresh: Array,
 ) -> None:
-    """Drop what equals an earlier document of its bucket; one that no longer does is fresh."""
+    """Drop documents that equal an earlier one of their bucket; if no longer equal, mark fresh."""
     for bucket in range(len(starts) - 1):
         begin, end = starts[bucket], starts[bucket + 1]
         for at in range(begin, end):
@@ -253,44 +264,44 @@ def _mark_equal(
 
 @kernel
 def _drop(
-    starts: Array,
-    rows: Array,
+    buckets: tuple[Array, Array],
     fresh: Array,
-    winner: Array,
-    similarity: Array,
-    precedence: Array,
-    ids: Array,
-    sets: Array,
-    offsets: Array,
-    threshold: float,
-    most: int,
+    state: tuple[Array, Array],
+    order: tuple[Array, Array],
+    sets: Sets,
+    limits: tuple[float, int],
 ) -> tuple[int, int]:
-    """Give each document the first one of its bucket that reaches the threshold with it and has no
-    winner itself.
+    """Drop each document for the first of its bucket that is kept and reaches the threshold.
 
-    It replaces a winner that comes later in total order, so the order of bands does not matter. A
-    bucket of documents that are all alike costs one comparison each, however large it is. Pairs of
-    which neither is fresh were compared before. Returns how many pairs were compared, and how many
-    documents nobody is compared with, since the bucket is crowded.
+    That one replaces a winner that comes later in total order, so the order of bands is irrelevant.
+    A bucket of documents that are all alike costs one comparison for each. Pairs without a fresh
+    document were compared before.
+
+    Returns:
+        Pairs compared, and documents that later ones are not compared with (crowded buckets).
     """
-    leaders, compared, crowded = np.empty(most, np.int64), 0, 0
+    starts, rows = buckets
+    winner, similarity = state
+    precedence, ids = order
+    values, offsets = sets
+    threshold, size = limits
+    leaders, compared, crowded = np.empty(size, np.int64), 0, 0
     for bucket in range(len(starts) - 1):
         count = 0
         for at in range(starts[bucket], starts[bucket + 1]):
             row = rows[at]
             for k in range(count):
                 other = leaders[k]
-                if winner[row] >= 0 and not before(other, winner[row], precedence, ids):
+                if winner[row] >= 0 and not precedes(other, winner[row], precedence, ids):
                     break
                 if fresh[row] or fresh[other]:
                     compared += 1
-                    reached = jaccard(
-                        _set(sets, offsets, row), _set(sets, offsets, other), threshold
-                    )
+                    own = values[offsets[row] : offsets[row + 1]]
+                    reached = jaccard(own, values[offsets[other] : offsets[other + 1]], threshold)
                     if reached >= threshold:
                         winner[row], similarity[row] = other, reached
                         break
-            if winner[row] < 0 and count == most:
+            if winner[row] < 0 and count == size:
                 crowded += 1
             elif winner[row] < 0:
                 leaders[count] = row
@@ -298,53 +309,39 @@ def _drop(
     return compared, crowded
 
 
-@kernel
-def _set(sets: Array, offsets: Array, row: int) -> Array:
-    return sets[offsets[row] : offsets[row + 1]]
-
-
-def _write(folder: Path, search: Search) -> None:
-    """Write the list, and rows and winners as numbers: what a later run goes on from."""
-    winner, ids, corpus = search.winner, search.shelf.ids, search.shelf.corpus
-    with Spool(search.scratch.folder / "listed", np.dtype(np.int64), 2) as listed:
-        for _, block in corpus.blocks():
+def _write(folder: Path, search: DuplicateSearch) -> None:
+    """Write listed.npy, from which a later run can start, and duplicates.parquet."""
+    winner, ids, table = search.winner, search.index.ids, search.index.table
+    with RowFile(search.scratch.folder / "listed", np.dtype(np.int64), 2) as listed:
+        for _, block in table.blocks():
             rows = block.start + np.flatnonzero(winner[block] >= 0)
             listed.append(np.stack([rows, winner[rows]], axis=1))
         listed.save(folder / "listed.npy")
-    # Nothing is fresh any more, so its mask is free.
+    # No document is fresh any more, so that mask can be reused.
     dropped = np.greater_equal(winner, 0, out=search.fresh)
     with TableWriter(folder / "duplicates.parquet", DROPPED) as out:
-        for part, batch in corpus.batches(["id", "source", "origin", "record"], dropped):
-            reasons = pa.array(np.where(search.unequal[part], NEAR, EXACT).tolist())
-            kept = pa.array([id_text(number) for number in ids[winner[part]]])
-            out.write(
-                dropped_rows(
-                    batch,
-                    reasons,
-                    pa.array(search.similarity[part]),
-                    pa.array([""] * len(part)),
-                    kept,
-                )
-            )
+        for rows, batch in table.batches(["id", "source", "origin", "record"], dropped):
+            reasons = pa.array(np.where(search.unequal[rows], NEAR, EXACT).tolist())
+            scores, details = pa.array(search.similarity[rows]), pa.array([""] * len(rows))
+            kept = pa.array([format_id(pair) for pair in ids[winner[rows]]])
+            out.write(dropped_rows(batch, reasons, scores, details, kept))
 
 
-def _facts(search: Search) -> dict[str, Any]:
-    corpus = search.shelf.corpus
+def _facts(search: DuplicateSearch) -> dict[str, Any]:
+    table = search.index.table
     by_source, size = {EXACT: Counter[str](), NEAR: Counter[str]()}, Counter[str]()
-    for source, block in corpus.blocks():
+    for source, block in table.blocks():
         dropped, unequal = search.winner[block] >= 0, search.unequal[block]
-        sizes = search.shelf.precedence[block].astype(np.int64) & 0xFFFFFFFF
+        lengths = search.index.precedence[block].astype(np.int64) & 0xFFFFFFFF
         for reason, rows in ((EXACT, dropped & ~unequal), (NEAR, dropped & unequal)):
             if rows.any():
-                by_source[reason][corpus.names[source]] += int(rows.sum())
-                size[reason] += int(sizes[rows].sum())
-    rows_by_shard = [
-        [name, span.stop - span.start]
-        for (name, _), span in zip(corpus.shards, corpus.spans, strict=True)
-    ]
+                by_source[reason][table.sources[source]] += int(rows.sum())
+                size[reason] += int(lengths[rows].sum())
+    names = (name for name, _ in table.shards)
+    spans = zip(names, table.spans, strict=True)
     facts: dict[str, Any] = {
-        "documents": corpus.rows,
-        "shards": rows_by_shard,
+        "documents": table.rows,
+        "shards": [[name, span.stop - span.start] for name, span in spans],
         "compared": search.compared,
         "crowded": search.crowded,
     }

@@ -1,40 +1,50 @@
-"""Where documents that may be alike are found: for each band of hashes the keys of a shard, sorted.
-Reads signatures of its documents; writes keys.npy and rows.npy, and answers for ranges of keys
-without reading the rest.
+"""The LSH index: sorted keys of every shard, and the buckets of documents that share a key.
 
-Sorted, the files of all shards are one index partitioned by key: a part of it is a slice of each,
-and a few keys are found by bisection. So any part fits into memory, and what a new shard has in
-common with all others costs its own keys.
+A refined shard holds, for `WIDTH` bands and n documents:
+
+    keys.npy    uint64 [WIDTH, n]   the keys of each band, ascending
+    rows.npy    uint32 [WIDTH, n]   the row of the shard that each key belongs to
+
+Sorted, the files of all shards are one index that is partitioned by key: a range of keys is a slice
+of each file, and a few keys are found by bisection. So any part of the index fits in memory, and
+comparing a new shard with all others costs only its own keys.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from groundup.artifacts.arrays import Array
 from groundup.refine.dedup.minhash import BAND_ROWS, BANDS, EMPTY, band_keys
-from groundup.refine.out_of_core.hash_ranges import BLOCK
-from groundup.refine.out_of_core.row_file import Spool
+from groundup.refine.kernels import kernel
+from groundup.refine.out_of_core import BLOCK_ROWS, DocumentTable, RowFile
 
-# 37 bands of 3 find a pair at Jaccard 0.5 with 1 - (1 - 0.5^3)^37 = 0.993, at 0.6 with 0.9999; 28
-# bands of 4 would find 0.836 and 0.978. The price is more pairs to verify: one of 0.2 is looked at
-# with 0.26.
+# 37 bands of 3 find a pair of Jaccard 0.5 with probability 1 - (1 - 0.5^3)^37 = 0.993, and of 0.6
+# with 0.9999; 28 bands of 4 would give 0.836 and 0.978. The price is more candidates: a pair of 0.2
+# is verified with probability 0.26.
 CLUSTER_BANDS, CLUSTER_BAND_ROWS = 37, 3
 
-# Rows of keys.npy: one for equal texts, those for near duplicates, those for clusters.
+# Bands of the index: one for equal texts, those for near duplicates, those for clusters.
 EXACT = 0
 NEAR = range(1, 1 + BANDS)
 CLUSTER = range(NEAR.stop, NEAR.stop + CLUSTER_BANDS)
 WIDTH = CLUSTER.stop
 
-# The key of a text without words, which is like no other; every other key is smaller.
+# The key of texts without words, which never share a bucket. All other keys are smaller.
 NO_KEY = ~np.uint64(0)
+# Memory for one entry while a part is joined and sorted: see tests/refine/test_refine_memory.py.
+ENTRY_BYTES = 64
+# Keys are hashes, so equal ranges hold equally many to a few thousandths. A range that exceeds its
+# share by this factor holds a crowd: many documents with one key.
+CROWD = 1.25
 
 
-def keys_of(signatures: Array, hashes: Array) -> Array:
+def document_keys(signatures: Array, hashes: Array) -> Array:
     """Return the keys of documents, shape (n, WIDTH), uint64.
 
     Args:
@@ -46,18 +56,15 @@ def keys_of(signatures: Array, hashes: Array) -> Array:
     keys[EXACT] = hashes.view(np.uint64)[:, 0]
     for bands, height in ((NEAR, BAND_ROWS), (CLUSTER, CLUSTER_BAND_ROWS)):
         for number, band in enumerate(bands):
-            keys[band] = band_keys(
-                columns[number * height : (number + 1) * height], number * height
-            )
+            first = number * height
+            keys[band] = band_keys(columns[first : first + height], first)
     np.minimum(keys, NO_KEY - np.uint64(1), out=keys)
     keys[NEAR.start :, (columns[:2] == EMPTY).all(axis=0)] = NO_KEY
     return keys.T
 
 
-def write_index(folder: Path, keys: Spool) -> None:
-    """Write keys.npy, shape (WIDTH, n), each band ascending, and in rows.npy (uint32) the rows that
-    they belong to.
-    """
+def write_index(folder: Path, keys: RowFile) -> None:
+    """Write keys.npy and rows.npy from the keys of documents, shape (n, WIDTH)."""
     keys.save(folder / "keys.npy", transpose=True)
     shape = (WIDTH, keys.rows)
     if keys.rows == 0:
@@ -68,38 +75,226 @@ def write_index(folder: Path, keys: Spool) -> None:
     for band in range(WIDTH):
         order = np.argsort(ordered[band], kind="stable")
         ordered[band], rows[band] = ordered[band][order], order
-    for written in (ordered, rows):
-        written.flush()
+    for array in (ordered, rows):
+        array.flush()
 
 
-def read_range(folder: Path, band: int, low: int, high: int) -> Iterator[tuple[Array, Array]]:
-    """Yield keys and rows of one band of a shard with low <= key < high, ascending, some at a time."""
+def _read_range(folder: Path, band: int, low: int, high: int) -> Iterator[tuple[Array, Array]]:
+    """Yield keys and rows of one band of a shard with low <= key < high, ascending, in blocks."""
     keys, rows = _band(folder / "keys.npy", band), _band(folder / "rows.npy", band)
-    begin, end = np.searchsorted(keys, np.array([low, high], np.uint64))
-    for at in range(int(begin), int(end), BLOCK):
-        # Copies, so that nothing stays mapped.
-        block = slice(at, min(at + BLOCK, int(end)))
+    begin, end = np.searchsorted(keys, np.array([low, high], np.uint64)).tolist()
+    for at in range(begin, end, BLOCK_ROWS):
+        # Copies, so no file stays mapped.
+        block = slice(at, min(at + BLOCK_ROWS, end))
         yield np.array(keys[block]), np.array(rows[block])
 
 
-def find_keys(folder: Path, band: int, wanted: Array) -> tuple[Array, Array]:
-    """Return keys and rows of one band of a shard whose key is among `wanted` (ascending, each
-    once).
-    """
+def _find_keys(folder: Path, band: int, wanted: Array) -> tuple[Array, Array]:
+    """Return the entries of one band of a shard whose key is in `wanted` (ascending, unique)."""
     keys, rows = _band(folder / "keys.npy", band), _band(folder / "rows.npy", band)
     begins, ends = np.searchsorted(keys, wanted), np.searchsorted(keys, wanted, side="right")
     counts = ends - begins
-    inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.repeat(wanted, counts), np.array(rows[np.repeat(begins, counts) + inside])
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(wanted, counts), np.array(rows[np.repeat(begins, counts) + within])
 
 
 def _band(path: Path, band: int) -> Array:
-    """Map one band of an array, and not the fifty others: they would count as address space."""
+    """Map one band of an array. Mapping all of them would count as address space."""
     with path.open("rb") as file:
         np.lib.format.read_magic(file)
         (_, rows), _, dtype = np.lib.format.read_array_header_1_0(file)
         if rows == 0:
             return np.zeros(0, dtype)
-        return np.memmap(
-            file, dtype, "r", file.tell() + band * rows * dtype.itemsize, (rows,)
-        ).view(np.ndarray)
+        offset = file.tell() + band * rows * dtype.itemsize
+        return np.memmap(file, dtype, "r", offset, (rows,)).view(np.ndarray)
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """Rows that share a key: bucket b is rows[starts[b] : starts[b + 1]], in total order.
+
+    Attributes:
+        rows: of the document table (int64).
+        starts: int64, one longer than the number of buckets.
+    """
+
+    rows: Array
+    starts: Array
+
+
+@dataclass(frozen=True)
+class LshIndex:
+    """The index of all shards, read one part at a time.
+
+    Total order of documents: the higher precedence first, then the smaller id.
+
+    Attributes:
+        table: the refined shards.
+        precedence: of all documents, such as their lengths.
+        ids: of all documents.
+        memory: bytes that a part may take.
+        folder: for temporary files.
+        updates: folders of additional indexes of texts that changed since; their documents.npy
+            holds the row of the table for each row of the index.
+    """
+
+    table: DocumentTable
+    precedence: Array
+    ids: Array
+    memory: int
+    folder: Path
+    updates: Sequence[Path] = ()
+
+    def buckets(
+        self, band: int, among: Array | None = None, touching: Array | None = None
+    ) -> Iterator[Buckets]:
+        """Yield the buckets of a band with at least two members; updated rows may occur twice.
+
+        Args:
+            band: row of keys.npy.
+            among: mask of the rows to include; None for all.
+            touching: mask of rows; only buckets with one of them are yielded. None for all.
+        """
+        parts = max(1, -(-self.table.rows * ENTRY_BYTES // self.memory))
+        bounds = [int(NO_KEY) * part // parts for part in range(parts + 1)]
+        for low, high in pairwise(bounds):
+            wanted = None
+            if touching is not None:
+                keys = [np.zeros(0, np.uint64)]
+                for (_, folder), span in zip(self.table.shards, self.table.spans, strict=True):
+                    marked = touching[span]
+                    if marked.any():
+                        for block, rows in _read_range(folder, band, low, high):
+                            keys.append(np.unique(block[marked[rows]]))
+                wanted = np.unique(np.concatenate(keys))
+            yield from self._range(band, low, high, among, wanted)
+
+    def _range(
+        self, band: int, low: int, high: int, among: Array | None, wanted: Array | None
+    ) -> Iterator[Buckets]:
+        """Yield the buckets of a range of keys; split the range where it does not fit in memory."""
+        keys, rows, complete = self._load(band, low, high, among, wanted)
+        if complete:
+            if len(keys):
+                yield self._group(keys, rows)
+        elif high - low == 1:
+            yield from self._crowd(band, low, among, wanted)
+        else:
+            middle = int(np.partition(keys, len(keys) // 2)[len(keys) // 2])
+            del keys, rows
+            for bounds in ((low, middle), (middle, middle + 1), (middle + 1, high)):
+                yield from self._range(band, *bounds, among, wanted)
+
+    def _load(
+        self, band: int, low: int, high: int, among: Array | None, wanted: Array | None
+    ) -> tuple[Array, Array, bool]:
+        """Return keys and rows of a range of keys, and whether all of them fit in memory."""
+        keys, rows, count = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)], 0
+        for block, block_rows in self._entries(band, low, high, among, wanted):
+            keys.append(block)
+            rows.append(block_rows)
+            count += len(block)
+            if count > 1 and count * ENTRY_BYTES > CROWD * self.memory:
+                return np.concatenate(keys), rows[0], False
+        return np.concatenate(keys), np.concatenate(rows), True
+
+    def _entries(
+        self, band: int, low: int, high: int, among: Array | None, wanted: Array | None
+    ) -> Iterator[tuple[Array, Array]]:
+        """Yield keys and rows of a range of keys, shard by shard, then those of the updates."""
+        if wanted is not None:
+            wanted = wanted[slice(*np.searchsorted(wanted, np.array([low, high], np.uint64)))]
+        for (_, folder), start in zip(self.table.shards, self.table.starts, strict=False):
+            for keys, rows in (
+                _read_range(folder, band, low, high)
+                if wanted is None
+                else [_find_keys(folder, band, wanted)]
+            ):
+                yield _select(keys, rows + start, among)
+        for folder in self.updates:
+            documents = np.load(folder / "documents.npy", mmap_mode="r").view(np.ndarray)
+            for keys, rows in _read_range(folder, band, low, high):
+                yield _select(keys, documents[rows], among)
+
+    def _group(self, keys: Array, rows: Array) -> Buckets:
+        """Group entries by key; keys with a single entry are left out."""
+        # An unstable sort is several times faster; members are ordered below.
+        order = np.argsort(keys)
+        rows, starts = _gather(keys[order], rows[order])
+        _sort_buckets(rows, starts, self.precedence, self.ids)
+        return Buckets(rows, starts)
+
+    def _crowd(
+        self, band: int, key: int, among: Array | None, wanted: Array | None
+    ) -> Iterator[Buckets]:
+        """Yield the bucket of one key that does not fit in memory, as a memory-mapped file."""
+        with RowFile(self.folder / "crowd", np.dtype(np.int64)) as file:
+            for _, rows in self._entries(band, key, key + 1, among, wanted):
+                file.append(rows)
+            members, starts = file.view("r+"), np.array([0, file.rows])
+            _sort_buckets(members, starts, self.precedence, self.ids)
+            yield Buckets(members, starts)
+
+
+def _select(keys: Array, rows: Array, among: Array | None) -> tuple[Array, Array]:
+    if among is None:
+        return keys, rows
+    included = among[rows]
+    return keys[included], rows[included]
+
+
+@kernel
+def _gather(keys: Array, rows: Array) -> tuple[Array, Array]:
+    """Move the rows of each key (ascending) with two or more to the front of `rows`.
+
+    Returns:
+        These rows, and where each key begins.
+    """
+    starts, buckets, count, begin = np.zeros(len(keys) // 2 + 1, np.int64), 0, 0, 0
+    while begin < len(keys):
+        end = begin + 1
+        while end < len(keys) and keys[end] == keys[begin]:
+            end += 1
+        if end - begin > 1:
+            for k in range(begin, end):
+                rows[count] = rows[k]
+                count += 1
+            buckets += 1
+            starts[buckets] = count
+        begin = end
+    return rows[:count], starts[: buckets + 1]
+
+
+@kernel
+def _sort_buckets(rows: Array, starts: Array, precedence: Array, ids: Array) -> None:
+    """Sort each bucket by the total order, in place: heap sort needs no extra memory."""
+    for bucket in range(len(starts) - 1):
+        members = rows[starts[bucket] : starts[bucket + 1]]
+        for top in range(len(members) // 2 - 1, -1, -1):
+            _sift(members, top, len(members), precedence, ids)
+        for end in range(len(members) - 1, 0, -1):
+            members[0], members[end] = members[end], members[0]
+            _sift(members, 0, end, precedence, ids)
+
+
+@kernel
+def _sift(heap: Array, at: int, end: int, precedence: Array, ids: Array) -> None:
+    """Sift an entry down in a heap of `end` entries whose top is the last in total order."""
+    while 2 * at + 1 < end:
+        child = 2 * at + 1
+        if child + 1 < end and precedes(heap[child], heap[child + 1], precedence, ids):
+            child += 1
+        if not precedes(heap[at], heap[child], precedence, ids):
+            return
+        heap[at], heap[child] = heap[child], heap[at]
+        at = child
+
+
+@kernel
+def precedes(a: int, b: int, precedence: Array, ids: Array) -> bool:
+    """Whether one document comes before another in total order."""
+    if precedence[a] != precedence[b]:
+        return bool(precedence[a] > precedence[b])
+    if ids[a, 0] != ids[b, 0]:
+        return bool(ids[a, 0] < ids[b, 0])
+    return bool(ids[a, 1] < ids[b, 1])

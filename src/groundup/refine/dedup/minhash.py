@@ -1,9 +1,25 @@
-"""Words, shingles, MinHash signatures and exact Jaccard over Arrow buffers. Reads and writes
-nothing on disk.
+"""MinHash: words, shingles, signatures and band keys of texts, and exact Jaccard similarity.
 
-A word is a run of letters and digits, in small letters; in scripts without spaces every code point
-is a word. A shingle is five words in a row; a text of fewer words is one shingle. MinHash: Broder,
-"On the resemblance and containment of documents" (1997).
+    text        The cat sat on the mat and slept.
+    words       the cat sat on the mat and slept                 8 hashes (lowercase)
+    shingles    the cat sat on the · cat sat on the mat · …      4 hashes (5 words in a row)
+    minima      min of π₁(shingles), …, min of π₁₁₂(shingles)    1 signature (112 numbers)
+    bands       [7 numbers] [7 numbers] … [7 numbers]            16 keys (1 hash per band)
+
+πᵢ is a random permutation of the 32-bit numbers. Two texts have the same minimum under πᵢ with
+probability J, the Jaccard similarity |A ∩ B| / |A ∪ B| of their shingle sets A and B: the minimum
+of A ∪ B is equally likely to be any of its elements (Broder, "On the resemblance and containment of
+documents", 1997).
+
+Locality-sensitive hashing (LSH) finds similar texts without comparing all pairs. A band of 7 minima
+agrees with probability J⁷, so at least one of 16 bands agrees with probability 1 - (1 - J⁷)¹⁶:
+
+    J               0.5    0.6    0.7    0.8    0.9
+    candidates     0.12   0.36   0.75   0.98   1.00
+
+Texts that share a key are candidates; `jaccard` verifies them on the true shingle sets. A word is a
+run of letters and digits; in scripts without spaces every code point is a word. A text of fewer
+than five words is one shingle.
 """
 
 from __future__ import annotations
@@ -25,91 +41,77 @@ from groundup.refine.clean.unicode_classes import (
 from groundup.refine.kernels import Number, kernel
 
 SHINGLE_WORDS = 5
-# 16 bands of 7: the S-curve's middle lies at (1/16)^(1/7) = 0.67, and a pair at Jaccard 0.8 is
-# found with 0.98.
 PERMUTATIONS, BANDS, BAND_ROWS = 112, 16, 7
-# A text without a word: no shingle, all rows of its signature at this value.
+# Every number of the signature of a text without words, which has no shingle.
 EMPTY = np.uint32(0xFFFFFFFF)
 
 _FNV_BASIS, _FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
+# The increment and the multipliers of SplitMix64 (Steele, Lea, Flood 2014).
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 @kernel
 def mix(x: Number) -> Number:
-    """Scramble 64 bits: the finaliser of SplitMix64 (Steele, Lea, Flood 2014)."""
+    """Mix 64 bits with the finalizer of SplitMix64: each input bit changes half of the output."""
     x = (x ^ (x >> np.uint64(30))) * _MIX_1
     x = (x ^ (x >> np.uint64(27))) * _MIX_2
     return x ^ (x >> np.uint64(31))
 
 
 @kernel
-def scrambled(values: Array) -> Array:
-    """Return `mix` of every number (uint64)."""
+def mix_all(values: Array) -> Array:
+    """Return `mix` of every value (uint64)."""
     out = np.empty(len(values), np.uint64)
     for k in range(len(values)):
         out[k] = mix(np.uint64(values[k]))
     return out
 
 
-def _parameters() -> tuple[Array, Array]:
-    """Return the multipliers (odd) and summands of the permutations x → a·x + b modulo 2^32."""
-    seeds = np.arange(1, 2 * PERMUTATIONS + 1, dtype=np.uint64) * _GOLDEN
-    numbers = scrambled(seeds) >> np.uint64(32)
-    return (numbers[::2] | np.uint64(1)).astype(np.uint32), numbers[1::2].astype(np.uint32)
+# The permutations x → a·x + b modulo 2³²: a is odd, so each is a bijection. They come from a
+# counter and not from a random generator, so they are the same on every machine and version.
+_RANDOM = mix_all(np.arange(1, 2 * PERMUTATIONS + 1, dtype=np.uint64) * _GOLDEN) >> np.uint64(32)
+_MULTIPLIERS = (_RANDOM[::2] | np.uint64(1)).astype(np.uint32)
+_SUMMANDS = _RANDOM[1::2].astype(np.uint32)
+# Byte → the lowercase letter of an ASCII letter, the digit itself, 0 for every other byte.
+_ASCII_LOWERCASE = np.where(WORD_CLASSES[:256] == WORD, LOWERCASE[:256], 0).astype(np.uint8)
+_ASCII_LOWERCASE[0x80:] = 0
 
 
-_MULTIPLIERS, _SUMMANDS = _parameters()
-# Byte → the small letter of an ASCII letter, the digit itself, 0 for every other byte.
-_LOWERED = np.array(
-    [LOWERCASE[byte] if byte < 0x80 and WORD_CLASSES[byte] == WORD else 0 for byte in range(256)],
-    np.uint8,
-)
+# Words and shingles
 
 
 def words(texts: Texts) -> tuple[Array, Array, Array, Array]:
     """Find the words of every text.
 
     Returns:
-        hashes (uint64), start and end byte (int32) of all words in order, and for n texts n + 1
-        positions of their first word (int64).
+        hashes (uint64), start and end byte (int32) of all words in order, and for n texts the n + 1
+        indices of their first words (int64).
     """
-    hashes, starts, ends, first = _words(*texts, WORD_CLASSES, LOWERCASE, _LOWERED)
+    tables = (WORD_CLASSES, LOWERCASE, _ASCII_LOWERCASE)
+    hashes, starts, ends, first = _words(*texts, tables)
     return hashes[: first[-1]], starts[: first[-1]], ends[: first[-1]], first
 
 
-def hash_words(of: Sequence[str]) -> Array:
+def hash_words(names: Sequence[str]) -> Array:
     """Return the hashes (uint64) that `words` gives to these words."""
-    return words(text_buffers(pa.array(of, pa.string())))[0]
+    return words(text_buffers(pa.array(names, pa.string())))[0]
 
 
 @kernel
 def _words(
-    offsets: Array, data: Array, classes: Array, small: Array, lowered: Array
+    offsets: Array, data: Array, tables: tuple[Array, Array, Array]
 ) -> tuple[Array, Array, Array, Array]:
     count = len(offsets) - 1
-    # One-letter words need a byte between them, so no text of b bytes has more than (b + 1) / 2
-    # words.
-    most = (offsets[-1] - offsets[0]) // 2 + count + 1
-    hashes, starts, ends = (
-        np.empty(most, np.uint64),
-        np.empty(most, np.int32),
-        np.empty(most, np.int32),
-    )
+    # One-letter words need a byte between them, so a text of b bytes has at most (b + 1) / 2 words.
+    size = (offsets[-1] - offsets[0]) // 2 + count + 1
+    hashes = np.empty(size, np.uint64)
+    starts, ends = np.empty(size, np.int32), np.empty(size, np.int32)
     first = np.zeros(count + 1, np.int64)
     at = 0
     for text in range(count):
-        at = _split(
-            data,
-            offsets[text],
-            offsets[text + 1],
-            (classes, small, lowered),
-            hashes,
-            starts,
-            ends,
-            at,
-        )
+        out = (hashes, starts, ends)
+        at = _split(data, offsets[text], offsets[text + 1], tables, out, at)
         first[text + 1] = at
     return hashes, starts, ends, first
 
@@ -120,17 +122,17 @@ def _split(
     i: int,
     stop: int,
     tables: tuple[Array, Array, Array],
-    hashes: Array,
-    starts: Array,
-    ends: Array,
+    out: tuple[Array, Array, Array],
     at: int,
 ) -> int:
-    """Write the words of data[i:stop] from position `at`; return the position after them."""
-    classes, small, lowered = tables
+    """Write the words of data[i:stop] to `out` from index `at`; return the index after them."""
+    classes, lowercase, ascii_lowercase = tables
+    hashes, starts, ends = out
     hashed, begin, inside = _FNV_BASIS, i, False
     while i < stop:
         here = i
-        i, hashed = _ascii_run(data, i, stop, lowered, hashed)
+        # Most bytes are ASCII letters; they need no decoding.
+        i, hashed = _hash_ascii(data, i, stop, ascii_lowercase, hashed)
         if i > here and not inside:
             begin, inside = here, True
         if i == stop:
@@ -142,17 +144,14 @@ def _split(
             point, i = code_point(data, i, stop)
             kind = classes[point]
         if kind == WORD:
-            begin, inside, hashed = (
-                begin if inside else here,
-                True,
-                (hashed ^ np.uint64(small[point])) * _FNV_PRIME,
-            )
+            hashed = (hashed ^ np.uint64(lowercase[point])) * _FNV_PRIME
+            begin, inside = begin if inside else here, True
             continue
         if inside:
             hashes[at], starts[at], ends[at] = mix(hashed), begin, here
             at, inside, hashed = at + 1, False, _FNV_BASIS
         if kind == UNSPACED:
-            hashes[at], starts[at], ends[at] = mix(_hash_bytes(data, here, i, _FNV_BASIS)), here, i
+            hashes[at], starts[at], ends[at] = mix(_fnv(data, here, i)), here, i
             at += 1
     if inside:
         hashes[at], starts[at], ends[at] = mix(hashed), begin, stop
@@ -161,75 +160,61 @@ def _split(
 
 
 @kernel
-def _ascii_run(
-    data: Array, i: int, stop: int, lowered: Array, hashed: Number
+def _hash_ascii(
+    data: Array, i: int, stop: int, lowercase: Array, hashed: Number
 ) -> tuple[int, Number]:
-    """Hash ASCII letters and digits from `i` on; return where they end."""
-    while i < stop and lowered[data[i]]:
-        hashed = (hashed ^ np.uint64(lowered[data[i]])) * _FNV_PRIME
+    """Add a run of ASCII letters and digits to a hash; return where the run ends, and the hash."""
+    while i < stop and lowercase[data[i]]:
+        hashed = (hashed ^ np.uint64(lowercase[data[i]])) * _FNV_PRIME
         i += 1
     return i, hashed
 
 
 @kernel
-def _hash_bytes(data: Array, begin: int, end: int, hashed: Number) -> Number:
-    """FNV-1a."""
+def _fnv(data: Array, begin: int, end: int) -> Number:
+    """Return the FNV-1a hash of data[begin:end]."""
+    hashed = _FNV_BASIS
     for k in range(begin, end):
         hashed = (hashed ^ np.uint64(data[k])) * _FNV_PRIME
     return hashed
 
 
 @kernel
+def hash_texts(texts: Texts) -> Array:
+    """Return a 64-bit hash of the bytes of every text."""
+    offsets, data = texts
+    out = np.empty(len(offsets) - 1, np.uint64)
+    for text in range(len(offsets) - 1):
+        out[text] = mix(_fnv(data, offsets[text], offsets[text + 1]))
+    return out
+
+
+@kernel
 def shingle_count(word_count: int, width: int) -> int:
-    """Return how many shingles of `width` words a text of `word_count` words has: at least one
-    unless it has no word.
-    """
+    """Return the number of shingles of `width` words: at least one unless there is no word."""
     return max(word_count - width + 1, min(word_count, 1))
 
 
 @kernel
 def shingle(hashes: Array, begin: int, end: int, width: int) -> Number:
-    """Return the hash of the shingle that starts at word `begin` of a text that ends at word `end`."""
+    """Return the hash of the shingle at word `begin` of a text that ends at word `end`."""
     value = np.uint64(width)
     for k in range(begin, min(begin + width, end)):
         value = (value ^ hashes[k]) * _FNV_PRIME
+        # The product moves bits up only; without this shift, low bits would miss the high ones.
         value ^= value >> np.uint64(29)
     return mix(value)
 
 
-def signatures(texts: Texts) -> Array:
-    """Return the MinHash signatures of texts, shape (n, 112), uint32; EMPTY for a text without
-    words.
-    """
-    hashes, _, _, first = words(texts)
-    return _sketch(hashes, first, SHINGLE_WORDS, _MULTIPLIERS, _SUMMANDS)
-
-
-@kernel
-def _sketch(hashes: Array, first: Array, width: int, multipliers: Array, summands: Array) -> Array:
-    count = len(first) - 1
-    out = np.full((count, len(multipliers)), EMPTY, np.uint32)
-    for text in range(count):
-        row = out[text]
-        for s in range(shingle_count(first[text + 1] - first[text], width)):
-            x = np.uint32(shingle(hashes, first[text] + s, first[text + 1], width) >> np.uint64(32))
-            for p in range(len(multipliers)):
-                value = np.uint32(multipliers[p] * x + summands[p])
-                row[p] = min(row[p], value)
-    return out
-
-
 def shingle_sets(texts: Texts, width: int = SHINGLE_WORDS) -> tuple[Array, Array]:
-    """Return the shingles of every text, sorted and each once: hashes (uint64) of all, and n + 1
-    offsets (int64).
-    """
+    """Return the shingle sets of texts: sorted hashes (uint64) and n + 1 offsets (int64)."""
     hashes, _, _, first = words(texts)
-    sets, offsets = _sets(hashes, first, width)
+    sets, offsets = _shingle_sets(hashes, first, width)
     return sets[: offsets[-1]].copy(), offsets
 
 
 @kernel
-def _sets(hashes: Array, first: Array, width: int) -> tuple[Array, Array]:
+def _shingle_sets(hashes: Array, first: Array, width: int) -> tuple[Array, Array]:
     count = len(first) - 1
     out, offsets = np.empty(len(hashes) + count, np.uint64), np.zeros(count + 1, np.int64)
     at = 0
@@ -244,7 +229,7 @@ def _sets(hashes: Array, first: Array, width: int) -> tuple[Array, Array]:
 
 @kernel
 def unique(values: Array) -> int:
-    """Sort in place and move each value's first copy to the front; return how many there are."""
+    """Sort in place and move one copy of each value to the front; return how many there are."""
     values.sort()
     kept = min(len(values), 1)
     for k in range(1, len(values)):
@@ -254,18 +239,50 @@ def unique(values: Array) -> int:
     return kept
 
 
+# Minima and bands
+
+
+def signatures(texts: Texts) -> Array:
+    """Return the MinHash signatures of texts, shape (n, 112), uint32."""
+    hashes, _, _, first = words(texts)
+    return _minima(hashes, first, SHINGLE_WORDS, _MULTIPLIERS, _SUMMANDS)
+
+
+@kernel
+def _minima(hashes: Array, first: Array, width: int, multipliers: Array, summands: Array) -> Array:
+    count = len(first) - 1
+    out = np.full((count, len(multipliers)), EMPTY, np.uint32)
+    for text in range(count):
+        row = out[text]
+        for s in range(shingle_count(first[text + 1] - first[text], width)):
+            x = np.uint32(shingle(hashes, first[text] + s, first[text + 1], width) >> np.uint64(32))
+            # One shingle, all permutations: the inner loop is vectorized.
+            for p in range(len(multipliers)):
+                value = np.uint32(multipliers[p] * x + summands[p])
+                row[p] = min(row[p], value)
+    return out
+
+
+@kernel
+def band_keys(rows: Array, seed: int) -> Array:
+    """Return the keys (uint64) of one band: a hash of each column of `rows`, shape (height, n)."""
+    keys = np.full(rows.shape[1], np.uint64(seed), np.uint64)
+    for row in range(rows.shape[0]):
+        for k in range(rows.shape[1]):
+            keys[k] = mix((keys[k] + _GOLDEN) ^ np.uint64(rows[row, k]))
+    return keys
+
+
 @kernel
 def jaccard(a: Array, b: Array, threshold: float = 0.0) -> float:
-    """Return the exact Jaccard similarity of two sorted sets, or 0 as soon as it cannot reach
-    `threshold`.
+    """Return the exact Jaccard similarity of two sorted sets.
 
-    An empty set is similar to nothing.
+    Returns 0 as soon as the similarity cannot reach `threshold`, and for an empty set.
     """
     if len(a) == 0 or len(b) == 0:
         return 0.0
-    # |A and B| / |A or B| >= t means |A and B| >= t (|A| + |B|) / (1 + t); what is missed on either
-    # side is spare. The bound is taken one element low, so that rounding never refuses a pair: the
-    # quotient at the end decides.
+    # |A ∩ B| / |A ∪ B| >= t is equivalent to |A ∩ B| >= t (|A| + |B|) / (1 + t). The bound is one
+    # lower, so rounding never rejects a pair; the quotient at the end decides.
     need = threshold * (len(a) + len(b)) / (1 + threshold) - 1
     i, j, common = 0, 0, 0
     while i < len(a) and j < len(b):
@@ -278,26 +295,3 @@ def jaccard(a: Array, b: Array, threshold: float = 0.0) -> float:
         else:
             j += 1
     return common / (len(a) + len(b) - common)
-
-
-@kernel
-def band_keys(rows: Array, seed: int) -> Array:
-    """Return a hash (uint64) of each column of some rows of signatures, shape (rows, n)."""
-    keys = np.full(rows.shape[1], np.uint64(seed), np.uint64)
-    for row in range(rows.shape[0]):
-        for k in range(rows.shape[1]):
-            keys[k] = mix((keys[k] + _GOLDEN) ^ np.uint64(rows[row, k]))
-    return keys
-
-
-def hash_texts(texts: Texts) -> Array:
-    """Return a 64-bit hash of the bytes of every text."""
-    return _hash_texts(*texts)
-
-
-@kernel
-def _hash_texts(offsets: Array, data: Array) -> Array:
-    out = np.empty(len(offsets) - 1, np.uint64)
-    for text in range(len(offsets) - 1):
-        out[text] = mix(_hash_bytes(data, offsets[text], offsets[text + 1], _FNV_BASIS))
-    return out

@@ -1,9 +1,8 @@
-"""Finds the languages of prose from its first characters. Reads the model inside py3langid; writes
-nothing.
+"""Identify the language of prose from its first characters.
 
-The model is Lui and Baldwin's langid.py (2012), trained anew on 139 languages: an automaton over
-bytes counts features, naive Bayes weighs them. It is data alone, so the texts of a batch go through
-a kernel of ours.
+The model is langid.py (Lui and Baldwin 2012), retrained on 139 languages, from the package
+py3langid: an automaton over bytes counts features, naive Bayes weighs them. The model is only data,
+so a kernel of ours applies it to the texts of a batch.
 """
 
 from __future__ import annotations
@@ -21,40 +20,50 @@ from groundup.artifacts.arrays import Array, mask, replace_rows, text_buffers
 from groundup.recipe import MEMBERS
 from groundup.refine.kernels import kernel
 
-# Measured together with the two below: docs/experiments.md.
+# Measured together with the next two: docs/experiments.md.
 PREFIX_CHARACTERS = 600
-# Each window is judged alone, so that a text in two languages is said to be half of each; over a
-# whole text naive Bayes is sure of one of them. Windows of a text in a language that the model does
-# not know disagree.
+# Each window is classified separately, so a text in two languages is half of each; over the whole
+# text naive Bayes would be sure of one of them. Windows in an unknown language disagree.
 WINDOW_BYTES = 160
-# Log-probabilities of a window are divided by its bytes to this power, since its features are not
-# independent.
+# The log-probabilities of a window are divided by its bytes to this power, because its features are
+# not independent.
 TEMPERATURE = 0.4
-# With fewer letters (in bytes, since one Han character says as much as three Latin ones) every
-# guess is a guess.
-FEW_LETTERS = 20
-# Below this share of the text no language is named.
-SURE = 0.5
-# The model's class for numbers, markup and the like, which is not counted as text; with less text
-# than this share no guess is made.
-NO_LANGUAGE, LEAST_TEXT = "zxx", 0.5
+# With fewer letters, every answer is a guess. In bytes: a Han character says as much as three Latin
+# letters.
+MIN_LETTERS = 20
+# Below this share of the text, no language is named.
+MIN_SHARE = 0.5
+# The model's class for numbers, markup and the like, which does not count as text. With less text
+# than this share, no language is named.
+NO_LANGUAGE, MIN_TEXT = "zxx", 0.5
 # A window is shorter than twice its size, so no feature occurs more often.
 _LOGARITHMS = np.log1p(np.arange(2 * WINDOW_BYTES + 1)).astype(np.float32)
 
 
 @dataclass(frozen=True)
-class Languages:
-    """For each text: its ISO 639 code ("" when unsure), and the share of it that is in the wanted
-    ones, between 0 and 1.
+class DetectedLanguages:
+    """The languages of texts.
+
+    Attributes:
+        code: ISO 639 code of each text, "" if unsure.
+        wanted: share of each text that is in one of the wanted languages.
     """
 
     code: pa.StringArray
     wanted: Array
 
 
-class _Model(NamedTuple):
-    """Rows of next states by byte, the row and the feature (-1: none) of each state, weights
-    (features, classes), priors.
+class _LangidModel(NamedTuple):
+    """The model of py3langid.
+
+    Attributes:
+        moves: next states by byte, one row of 256 per distinct row.
+        rows: row in `moves` of each state.
+        features: feature that each state completes, or -1.
+        weights: shape (features, classes).
+        priors: of classes.
+        code_of: for each class the index of its code.
+        codes: ISO 639 codes, sorted.
     """
 
     moves: Array
@@ -62,27 +71,26 @@ class _Model(NamedTuple):
     features: Array
     weights: Array
     priors: Array
-    # Codes in order, and for each class the number of its code.
-    codes: tuple[str, ...]
     code_of: Array
+    codes: tuple[str, ...]
 
 
 @cache
-def _model() -> _Model:
+def _model() -> _LangidModel:
     from py3langid.langid import MODEL_DIR, MODEL_FILE
     from py3langid.modelio import load_model
 
     weights, priors, classes, moves, rows, features = load_model(MODEL_DIR / MODEL_FILE)
-    own = [MEMBERS.get(name, name) for name in classes]
-    codes = tuple(sorted(set(own)))
-    code_of = np.array([codes.index(name) for name in own], np.int32)
-    tables = (
+    names = [MEMBERS.get(name, name) for name in classes]
+    codes = tuple(sorted(set(names)))
+    return _LangidModel(
         np.array(moves, np.int32).reshape(-1, 256),
         np.array(rows, np.int32),
         np.array(features, np.int32),
-    )
-    return _Model(
-        *tables, np.asarray(weights, np.float32), np.asarray(priors, np.float32), codes, code_of
+        np.asarray(weights, np.float32),
+        np.asarray(priors, np.float32),
+        np.array([codes.index(name) for name in names], np.int32),
+        codes,
     )
 
 
@@ -91,39 +99,30 @@ def known_codes() -> tuple[str, ...]:
     return tuple(code for code in _model().codes if code != NO_LANGUAGE)
 
 
-def detect(texts: pa.StringArray, wanted: Sequence[str] = ()) -> Languages:
-    """Find the language of every text. A text that is too short or has too few words to tell counts
-    as wanted (share 1).
-    """
-    model, prefixes = _model(), _small_letters(pc.utf8_slice_codeunits(texts, 0, PREFIX_CHARACTERS))
-    shares = _shares(
-        *text_buffers(prefixes), *model[:5], model.code_of, len(model.codes), _LOGARITHMS
-    )
+def detect(texts: pa.StringArray, wanted: Sequence[str] = ()) -> DetectedLanguages:
+    """Detect the language of every text; the wanted share of a text too short to tell is 1."""
+    model = _model()
+    prefixes = pc.utf8_slice_codeunits(texts, 0, PREFIX_CHARACTERS)
+    # The model learned from lowercase: headlines in capitals would mislead it.
+    capitals = mask(pc.utf8_is_upper(prefixes))
+    lowered = pc.utf8_lower(prefixes.filter(pa.array(capitals)))
+    prefixes = replace_rows(prefixes, capitals, lowered)
+    shares = _shares(*text_buffers(prefixes), *model[:6], len(model.codes), _LOGARITHMS)
     nothing = model.codes.index(NO_LANGUAGE)
     text = 1 - shares[:, nothing]
-    enough = _enough(prefixes) & (text >= LEAST_TEXT)
+    letters = pc.replace_substring_regex(
+        pc.utf8_slice_codeunits(prefixes, 0, 3 * MIN_LETTERS), r"\PL+", ""
+    )
+    enough = mask(pc.greater_equal(pc.binary_length(letters), MIN_LETTERS)) & (text >= MIN_TEXT)
     shares[:, nothing] = 0
-    shares /= np.maximum(text, LEAST_TEXT)[:, None]
+    shares /= np.maximum(text, MIN_TEXT)[:, None]
     codes = pa.array(model.codes).take(pa.array(shares.argmax(axis=1)))
     columns = [number for number, code in enumerate(model.codes) if code in wanted]
     share = np.minimum(shares[:, columns].sum(axis=1, dtype=np.float64), 1.0)
-    return Languages(
-        pc.if_else(pa.array(enough & (shares.max(axis=1) >= SURE)), codes, ""),
+    return DetectedLanguages(
+        pc.if_else(pa.array(enough & (shares.max(axis=1) >= MIN_SHARE)), codes, ""),
         np.where(enough, share, 1.0),
     )
-
-
-def _small_letters(texts: pa.StringArray) -> pa.StringArray:
-    """Return the texts, those in capitals alone in small letters, which the model learned from."""
-    capitals = mask(pc.utf8_is_upper(texts))
-    return replace_rows(texts, capitals, pc.utf8_lower(texts.filter(pa.array(capitals))))
-
-
-def _enough(texts: pa.StringArray) -> Array:
-    letters = pc.replace_substring_regex(
-        pc.utf8_slice_codeunits(texts, 0, 3 * FEW_LETTERS), r"\PL+", ""
-    )
-    return mask(pc.greater_equal(pc.binary_length(letters), FEW_LETTERS))
 
 
 @kernel
@@ -139,8 +138,9 @@ def _shares(
     codes: int,
     logarithms: Array,
 ) -> Array:
-    """Return the share of each text in each language, shape (texts, codes), float32: the mean of
-    what its windows say.
+    """Return the share of each text in each language, shape (texts, codes), float32.
+
+    The share is the mean of the probabilities of its windows.
     """
     shares = np.zeros((len(offsets) - 1, codes), np.float32)
     counts, seen = np.zeros(len(weights), np.int32), np.empty(len(logarithms), np.int32)
@@ -160,8 +160,10 @@ def _shares(
 def _count(
     data: Array, state: int, moves: Array, rows: Array, features: Array, counts: Array, seen: Array
 ) -> tuple[int, int]:
-    """Count the features of a window in `counts`, list them in `seen`; return the state after it,
-    and how many there are.
+    """Count the features of a window in `counts`, and list them in `seen`.
+
+    Returns:
+        The state after the window, and the number of features.
     """
     found = 0
     for byte in data:
@@ -179,7 +181,7 @@ def _count(
 def _weigh(
     seen: Array, counts: Array, weights: Array, priors: Array, logarithms: Array, scores: Array
 ) -> None:
-    """Write the log-probability of each class, up to a constant, and set the counts back to 0."""
+    """Write the log-probability of each class, up to a constant, and reset the counts."""
     scores[:] = priors
     for feature in seen:
         times = logarithms[counts[feature]]
@@ -190,7 +192,7 @@ def _weigh(
 
 @kernel
 def _add(scores: Array, size: int, code_of: Array, shares: Array, part: float) -> None:
-    """Add a window's probabilities to its text."""
+    """Add the probabilities of a window to those of its text."""
     scores -= scores.max()
     np.exp(scores / np.float32(size**TEMPERATURE), scores)
     whole = scores.sum()

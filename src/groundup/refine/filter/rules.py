@@ -1,4 +1,22 @@
-"""Published rules over a batch's statistics, with their sources. Reads and writes nothing on disk."""
+"""The rule sets of quality filters: published heuristics over statistics of a text.
+
+A rule computes one score per document and keeps the documents whose score lies within its bounds:
+
+    Rule("few_words", lambda s: s["words"], low=50)
+
+    text                         s["words"]    result
+    "Home | About | Contact"              5    dropped, reason few_words, score 5, "at least 50"
+    an article                          812    kept
+
+A rule set is a list of rules from one paper, and the kinds of documents that they were made for.
+The recipe names rule sets (`filters = ["gopher", "c4"]`), and may replace a bound
+(`[refine.thresholds] gopher.few_words = 30`). All rules look at the same text, and the first rule
+that rejects a document is its reason.
+
+To add a rule set, define a RuleSet in this file and list it in RULE_SETS. To add a count, write a
+kernel in statistics.py. A filter of a user is a function "package.module:function"; apply.py calls
+it.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +28,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from groundup.artifacts.arrays import Array
+from groundup.artifacts.arrays import Array, mask, text_buffers
+from groundup.artifacts.kinds import KINDS
 from groundup.refine.filter.statistics import Statistics
+from groundup.refine.kernels import kernel
 
-PROSE = ("books", "wikipedia", "web", "text")
-# The rule set that takes lines out of a page.
-CUTTING = "c4_lines"
+PROSE = tuple(name for name, kind in KINDS.items() if kind.is_prose)
+# Documentation files among source code have no programming language.
+DOCUMENTATION = ("", "markdown", "rst", "docs")
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Keeps the documents whose score lies between `low` and `high`; a score that is not a number
-    does not count.
+    """Keeps the documents whose score lies between `low` and `high`; a NaN score passes.
 
     Attributes:
         reason: code in the list of dropped documents.
+        score: one number per document (float64).
         kinds: of documents, where narrower than those of the set.
-        languages: the rule asks for these only; empty asks for all.
-        not_languages: of a code document, which the rule leaves alone.
+        languages: the only languages that the rule applies to; empty for all.
+        not_languages: languages of a code document that the rule does not apply to.
     """
 
     reason: str
@@ -41,198 +61,274 @@ class Rule:
     def passes(self, statistics: Statistics) -> tuple[Array, Array]:
         """Return the keep mask and the score of every document of the batch."""
         score = self.score(statistics)
+        # Written as "not outside", so NaN passes.
         keep = ~((score < self.low) | (score > self.high))
         if self.languages or self.not_languages:
             language = np.asarray(statistics.batch.column("language").to_pylist(), object)
-            asked = (
-                np.isin(language, self.languages)
-                if self.languages
-                else ~np.isin(language, self.not_languages)
-            )
-            keep |= ~asked
+            if self.languages:
+                applies = np.isin(language, self.languages)
+            else:
+                applies = ~np.isin(language, self.not_languages)
+            keep |= ~applies
         return keep, score
 
     @property
     def bounds(self) -> str:
         """What the score must be, in words."""
-        low = f"at least {self.low:g}" if self.low > -math.inf else ""
-        return " and ".join(
-            part for part in (low, f"at most {self.high:g}" if self.high < math.inf else "") if part
-        )
+        parts = [f"at least {self.low:g}"] if self.low > -math.inf else []
+        if self.high < math.inf:
+            parts.append(f"at most {self.high:g}")
+        return " and ".join(parts)
 
 
 @dataclass(frozen=True)
 class RuleSet:
-    """A named table of rules, and the kinds of documents that it was made for."""
+    """Rules from one paper.
 
+    Attributes:
+        name: in the recipe.
+        paper: where the rules and their bounds come from.
+        kinds: of documents that the rules were made for.
+        rules: in the order in which they are applied.
+        cut_lines: takes lines out of English texts before any rule of any set looks at them.
+    """
+
+    name: str
+    paper: str
     kinds: tuple[str, ...]
     rules: tuple[Rule, ...]
+    cut_lines: Callable[[pa.StringArray], pa.StringArray] | None = None
 
     def rules_for(self, kind: str) -> list[Rule]:
         """Return the rules that apply to a kind, in order."""
         return [rule for rule in self.rules if kind in (rule.kinds or self.kinds)]
 
 
+# Gopher
+
+
 def _word_length(s: Statistics) -> Array:
-    """Mean length of words; not a number where most letters belong to a script without spaces."""
+    """Mean length of words; NaN where most letters belong to a script without spaces."""
     spaced = s["words"] - s["unspaced"]
-    return np.where(
-        spaced > s["unspaced"], (s["word_chars"] - s["unspaced"]) / np.maximum(spaced, 1), np.nan
-    )
+    mean = (s["word_chars"] - s["unspaced"]) / np.maximum(spaced, 1)
+    return np.where(spaced > s["unspaced"], mean, np.nan)
 
 
-def _gram(name: str) -> Callable[[Statistics], Array]:
-    return lambda s: s.share(f"{name}_bytes", "bytes")
+def _share(part: str, whole: str) -> Callable[[Statistics], Array]:
+    return lambda s: s.share(part, whole)
 
 
-# Rae et al. 2021 ("Gopher"), appendix A.1.1. Both sets were made for web pages.
 GOPHER_QUALITY = RuleSet(
+    "gopher_quality",
+    "Rae et al. 2021 (Gopher, arXiv 2112.11446), appendix A.1.1",
     PROSE,
     (
         Rule("few_words", lambda s: s["words"], low=50),
-        # A book may be longer than any page should be.
+        # Made for web pages; a book may be longer.
         Rule("many_words", lambda s: s["words"], high=100_000, kinds=("web",)),
         Rule("word_length", _word_length, low=3, high=10),
-        Rule("hash_signs", lambda s: s.share("hashes", "words"), high=0.1),
-        Rule("ellipses", lambda s: s.share("ellipses", "words"), high=0.1),
-        Rule("bullet_lines", lambda s: s.share("bullet_lines", "lines"), high=0.9),
-        Rule("ellipsis_lines", lambda s: s.share("ellipsis_lines", "lines"), high=0.3),
-        Rule("words_without_letters", lambda s: s.share("letter_words", "words"), low=0.8),
+        Rule("hash_signs", _share("hashes", "words"), high=0.1),
+        Rule("ellipses", _share("ellipses", "words"), high=0.1),
+        Rule("bullet_lines", _share("bullet_lines", "lines"), high=0.9),
+        Rule("ellipsis_lines", _share("ellipsis_lines", "lines"), high=0.3),
+        Rule("words_without_letters", _share("letter_words", "words"), low=0.8),
         Rule("few_stop_words", lambda s: s["stop_words"], low=2, languages=("en",)),
     ),
 )
 
-# The same, table A1. Manuals and reference works repeat themselves by right: leave this set out for
-# them.
+# Manuals and reference works repeat themselves legitimately; leave this set out for them. In books,
+# lines are not counted: the speakers of a play and the refrain of a song repeat.
 GOPHER_REPETITION = RuleSet(
+    "gopher_repetition",
+    "Rae et al. 2021 (Gopher, arXiv 2112.11446), table A1",
     PROSE,
     (
-        # The names of a play's speakers and a song's refrain are no boilerplate: lines are not
-        # counted in books.
         Rule(
             "repeated_lines",
-            lambda s: s.share("duplicate_lines", "lines_compared"),
+            _share("duplicate_lines", "lines_compared"),
             high=0.3,
             kinds=PROSE[1:],
         ),
-        Rule("repeated_line_bytes", lambda s: s.share("duplicate_line_bytes", "bytes"), high=0.2),
+        Rule("repeated_line_bytes", _share("duplicate_line_bytes", "bytes"), high=0.2),
         Rule(
             "repeated_paragraphs",
-            lambda s: s.share("duplicate_paragraphs", "paragraphs"),
+            _share("duplicate_paragraphs", "paragraphs"),
             high=0.3,
             kinds=PROSE[1:],
         ),
-        Rule(
-            "repeated_paragraph_bytes",
-            lambda s: s.share("duplicate_paragraph_bytes", "bytes"),
-            high=0.2,
-        ),
+        Rule("repeated_paragraph_bytes", _share("duplicate_paragraph_bytes", "bytes"), high=0.2),
         *(
-            Rule(f"frequent_{n}gram", _gram(f"top_{n}gram"), high=high)
+            Rule(f"frequent_{n}gram", _share(f"top_{n}gram_bytes", "bytes"), high=high)
             for n, high in ((2, 0.20), (3, 0.18), (4, 0.16))
         ),
+        # 0.15 for 5-grams down to 0.10 for 10-grams.
         *(
-            Rule(f"repeated_{n}grams", _gram(f"duplicate_{n}gram"), high=round(0.20 - n / 100, 2))
+            Rule(
+                f"repeated_{n}grams",
+                _share(f"duplicate_{n}gram_bytes", "bytes"),
+                high=round(0.20 - n / 100, 2),
+            )
             for n in range(5, 11)
         ),
     ),
 )
 
-GOPHER = RuleSet(PROSE, GOPHER_QUALITY.rules + GOPHER_REPETITION.rules)
+GOPHER = RuleSet(
+    "gopher",
+    "Rae et al. 2021 (Gopher, arXiv 2112.11446), both sets",
+    PROSE,
+    GOPHER_QUALITY.rules + GOPHER_REPETITION.rules,
+)
 
-# Penedo et al. 2024, section 3.6. The paper gives a tenth for repeated lines; the bound of the code
-# that made the data set, and its fourth rule, are these. What ends a line, and that the bound
-# itself passes, are as in datatrove since December 2024: before, a quotation mark ended one, too.
+# FineWeb
+
+# The paper gives 0.1 for repeated lines. This bound and the fourth rule are those of the code that
+# made the data set. A line ends, and the bound itself passes, as in datatrove since December 2024.
 FINEWEB = RuleSet(
+    "fineweb",
+    "Penedo et al. 2024 (FineWeb, arXiv 2406.17557), section 3.6",
     ("web",),
     (
-        Rule("unended_lines", lambda s: s.share("ended_lines", "lines"), low=0.12),
-        Rule("short_lines", lambda s: s.share("short_lines", "lines"), high=0.67),
+        Rule("unended_lines", _share("ended_lines", "lines"), low=0.12),
+        Rule("short_lines", _share("short_lines", "lines"), high=0.67),
         Rule(
             "repeated_line_share",
             lambda s: s["duplicate_line_bytes"] / np.maximum(s["bytes"] - s["line_breaks"], 1),
             high=0.01,
         ),
-        Rule("many_line_breaks", lambda s: s.share("line_breaks", "words"), high=0.3),
+        Rule("many_line_breaks", _share("line_breaks", "words"), high=0.3),
     ),
 )
 
-# Raffel et al. 2020 ("T5"), section 2.2: what it asks of a whole page.
+# C4
+
 C4 = RuleSet(
+    "c4",
+    "Raffel et al. 2020 (T5, arXiv 1910.10683), section 2.2: rules for a page",
     ("web",),
     (
-        Rule("lorem_ipsum", lambda s: s.holds(r"(?i)lorem ipsum"), high=0),
+        Rule("lorem_ipsum", lambda s: s.matches(r"(?i)lorem ipsum"), high=0),
         Rule("curly_brackets", lambda s: s["brackets"], high=0),
-        # Counted by English stops.
+        # Sentences are counted by English punctuation.
         Rule("few_sentences", lambda s: s["sentences"], low=3, languages=("en",)),
     ),
 )
 
-# What it asks of single lines is done in prose_lines.py, before any rule looks; here is what
-# becomes of a page without one.
-C4_LINES = RuleSet(("web",), (Rule("no_prose_lines", lambda s: s["lines"], low=1),))
+_MIN_WORDS, _MAX_WORD_LENGTH = 5, 1_000
+_CITATION = r"\[\d*\]|\[edit\]|\[citation needed\]"
+_NOTICE = r"(?i)javascript|terms of use|privacy policy|cookie policy|uses? cookies|use of cookies"
 
-# Chen et al. 2021 ("Codex"), section 3.1, and Li et al. 2023 ("StarCoder"), section 3.2: generated
-# and minified files.
+
+def prose_lines(texts: pa.StringArray) -> pa.StringArray:
+    """Return texts with only their lines of prose, and those without citation marks.
+
+    A line of prose ends as a sentence does, has at least five words, none of them endless, and
+    mentions neither Javascript nor terms and cookies. Bounds and phrases are those of the code that
+    made C4, in the package tfds. Typographic quotes may end a line, too.
+    """
+    split = pc.split_pattern(texts, "\n")
+    lines = pc.utf8_trim_whitespace(split.flatten())
+    if mask(pc.match_substring(lines, "[")).any():
+        lines = pc.replace_substring_regex(lines, _CITATION, "")
+    lines = pc.utf8_trim_whitespace(lines)
+    keep = mask(pc.match_substring_regex(lines, r"[.?!\"”]$")) & ~mask(pc.ends_with(lines, "..."))
+    # Each test looks only at the lines that passed the one before it.
+    for pattern, wanted in ((rf"(?:\S+\s+){{{_MIN_WORDS - 1}}}\S", True), (_NOTICE, False)):
+        matches = mask(pc.match_substring_regex(lines.filter(pa.array(keep)), pattern))
+        keep[keep] = matches == wanted
+    keep &= _longest_words(*text_buffers(lines)) <= _MAX_WORD_LENGTH
+    bounds = split.offsets.to_numpy() - split.offsets[0].as_py()
+    ends = np.concatenate([[0], np.cumsum(keep)])[bounds]
+    kept = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), lines.filter(pa.array(keep)))
+    return pc.binary_join(kept, "\n")
+
+
+@kernel
+def _longest_words(offsets: Array, data: Array) -> Array:
+    """Count the characters of the longest word of each line; a regex would take seconds per MB."""
+    longest = np.zeros(len(offsets) - 1, np.int64)
+    for line in range(len(offsets) - 1):
+        run = 0
+        for i in range(offsets[line], offsets[line + 1]):
+            byte = data[i]
+            # Continuation bytes of UTF-8 are not counted.
+            run = 0 if byte == 0x20 or 0x09 <= byte <= 0x0D else run + ((byte & 0xC0) != 0x80)
+            longest[line] = max(longest[line], run)
+    return longest
+
+
+# The only rule drops pages of which no line is left.
+C4_LINES = RuleSet(
+    "c4_lines",
+    "Raffel et al. 2020 (T5, arXiv 1910.10683), section 2.2: rules for a line",
+    ("web",),
+    (Rule("no_prose_lines", lambda s: s["lines"], low=1),),
+    cut_lines=prose_lines,
+)
+
+# Code
+
 CODE = RuleSet(
+    "code",
+    "Chen et al. 2021 (Codex, arXiv 2107.03374), section 3.1, and Li et al. 2023 (StarCoder, arXiv"
+    " 2305.06161), section 3.2: generated and minified files",
     ("code",),
     (
-        # Paragraphs of documentation (in no programming language) are single lines by right.
+        # In documentation, a paragraph may be one line.
         Rule(
             "long_lines",
-            lambda s: s.share("chars", "lines"),
+            _share("chars", "lines"),
             high=100,
-            not_languages=(DOCS := ("", "markdown", "rst", "docs")),
+            not_languages=DOCUMENTATION,
         ),
-        Rule("longest_line", lambda s: s["longest_line"], high=1_000, not_languages=DOCS),
-        Rule("few_alphanumeric", lambda s: s.share("alphanumeric", "chars"), low=0.25),
+        Rule("longest_line", lambda s: s["longest_line"], high=1_000, not_languages=DOCUMENTATION),
+        Rule("few_alphanumeric", _share("alphanumeric", "chars"), low=0.25),
     ),
 )
 
+# Conversations
+
 
 def _speakers(s: Statistics) -> Array:
-    """Speakers who say something; not a number for a talk with one role, which may be a speech."""
+    """Roles that say something; NaN for a conversation with one role, which may be a speech."""
     turns = s.batch.column("turns")
     flat = turns.flatten()
     if len(flat) == 0:
         return np.full(len(turns), np.nan)
-    rows = np.repeat(
-        np.arange(len(turns)),
-        pc.fill_null(pc.list_value_length(turns), 0).to_numpy(zero_copy_only=False),
-    )
-    said = pc.fill_null(pc.utf8_length(flat.field("content")), 0)
-    roles = (
-        pa.table({"row": rows, "role": flat.field("role"), "said": said})
-        .group_by(["row", "role"])
-        .aggregate([("said", "max")])
-    )
-    row, speaks = roles.column("row").to_numpy(), roles.column("said_max").to_numpy() > 0
-    every, loud = (
-        np.bincount(row, minlength=len(turns)),
-        np.bincount(row[speaks], minlength=len(turns)),
-    )
-    return np.where(every > 1, loud, np.nan).astype(np.float64)
+    counts = pc.fill_null(pc.list_value_length(turns), 0).to_numpy(zero_copy_only=False)
+    rows = np.repeat(np.arange(len(turns)), counts)
+    length = pc.fill_null(pc.utf8_length(flat.field("content")), 0)
+    table = pa.table({"row": rows, "role": flat.field("role"), "length": length})
+    roles = table.group_by(["row", "role"]).aggregate([("length", "max")])
+    row, speaks = roles.column("row").to_numpy(), roles.column("length_max").to_numpy() > 0
+    present = np.bincount(row, minlength=len(turns))
+    speaking = np.bincount(row[speaks], minlength=len(turns))
+    return np.where(present > 1, speaking, np.nan).astype(np.float64)
 
 
-# Ours: no set of rules for talk is in common use.
 CONVERSATIONS = RuleSet(
+    "conversations",
+    "Ours: no rule set for conversations is in common use",
     ("conversations",),
     (
-        # "User: Hi" and "Assistant: Hello" are four.
+        # "User: Hi" and "Assistant: Hello" are four words.
         Rule("few_words", lambda s: s["words"], low=4),
         Rule("one_sided", _speakers, low=2),
-        Rule("words_without_letters", lambda s: s.share("letter_words", "words"), low=0.5),
-        Rule("repeated_line_bytes", lambda s: s.share("duplicate_line_bytes", "bytes"), high=0.5),
+        Rule("words_without_letters", _share("letter_words", "words"), low=0.5),
+        Rule("repeated_line_bytes", _share("duplicate_line_bytes", "bytes"), high=0.5),
     ),
 )
 
 RULE_SETS = {
-    "gopher": GOPHER,
-    "gopher_quality": GOPHER_QUALITY,
-    "gopher_repetition": GOPHER_REPETITION,
-    "c4": C4,
-    CUTTING: C4_LINES,
-    "fineweb": FINEWEB,
-    "code": CODE,
-    "conversations": CONVERSATIONS,
+    rule_set.name: rule_set
+    for rule_set in (
+        GOPHER,
+        GOPHER_QUALITY,
+        GOPHER_REPETITION,
+        C4,
+        C4_LINES,
+        FINEWEB,
+        CODE,
+        CONVERSATIONS,
+    )
 }

@@ -1,5 +1,7 @@
-"""What the filters look at: counts over every text of a batch, one idea a pass. Reads and writes
-nothing on disk.
+"""Statistics of texts that rules look at: one kernel per group of counts, run on first use.
+
+Repetition follows Rae et al. 2021 (Gopher), appendix A.1.1 and table A1. It is counted in UTF-8
+bytes, to be divided by the bytes of the text.
 """
 
 from __future__ import annotations
@@ -24,25 +26,22 @@ from groundup.refine.clean.unicode_classes import (
     WORD_CLASSES,
     code_point,
 )
-from groundup.refine.dedup.minhash import hash_words, words
-from groundup.refine.filter.repetition import PARAGRAPHS, repeated_lines, repeated_words
+from groundup.refine.dedup.minhash import hash_words, mix, words
 from groundup.refine.kernels import Number, kernel
 
-# A document of English sentences holds at least two of them (Rae et al. 2021, appendix A.1.1).
+# A document of English sentences holds at least two of these (Rae et al. 2021, appendix A.1.1).
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
-# A line of at most so many code points is short (Penedo et al. 2024).
+# Code points of a short line (Penedo et al. 2024).
 SHORT_LINE = 30
-# What each pass counts, in the order of its columns.
+# Line breaks that end a paragraph; a line ends at one.
+PARAGRAPHS = 2
+
+# Columns of each kernel.
 _CHARACTERS = ("chars", "alphanumeric", "unspaced", "hashes", "ellipses", "brackets")
 _TOKENS = ("words", "word_chars", "letter_words", "sentences")
 _LINES = (
-    "lines",
-    "bullet_lines",
-    "ellipsis_lines",
-    "longest_line",
-    "ended_lines",
-    "short_lines",
-    "line_breaks",
+    *("lines", "bullet_lines", "ellipsis_lines", "longest_line"),
+    *("ended_lines", "short_lines", "line_breaks"),
 )
 _LINE_REPEATS = ("lines_compared", "duplicate_lines", "duplicate_line_bytes")
 _PARAGRAPH_REPEATS = ("paragraphs", "duplicate_paragraphs", "duplicate_paragraph_bytes")
@@ -50,30 +49,29 @@ _WORD_REPEATS = (
     *(f"top_{n}gram_bytes" for n in range(2, 5)),
     *(f"duplicate_{n}gram_bytes" for n in range(5, 11)),
 )
+_PRIME, _BASE = np.uint64(0x100000001B3), np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Counts over the texts of a batch; each pass runs when a rule first asks for one of its
-    counts.
-    """
+    """Counts over the texts of a batch; a kernel runs on the first use of one of its counts."""
 
     batch: pa.RecordBatch
     _done: dict[tuple[str, ...], Array] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, name: str) -> Array:
-        """Return a count by name, one number a text (float64)."""
-        names = next(names for names in self._passes if name in names)
+        """Return a count by name, one number per text (float64)."""
+        names = next(names for names in self._kernels if name in names)
         if names not in self._done:
-            self._done[names] = self._passes[names]()
+            self._done[names] = self._kernels[names]()
         return self._done[names][:, names.index(name)].astype(np.float64)
 
     def share(self, part: str, whole: str) -> Array:
-        """Return one count divided by another; 0 where there is nothing."""
+        """Return one count divided by another; 0 for an empty text."""
         return self[part] / np.maximum(self[whole], 1)
 
-    def holds(self, pattern: str) -> Array:
-        """Return 1 for the texts in which a regular expression (RE2) finds something, else 0."""
+    def matches(self, pattern: str) -> Array:
+        """Return 1 for the texts in which a regular expression (RE2) matches, else 0."""
         return mask(pc.match_substring_regex(self.batch.column("text"), pattern)).astype(np.float64)
 
     @cached_property
@@ -85,7 +83,7 @@ class Statistics:
         return words(self._texts)
 
     @cached_property
-    def _passes(self) -> dict[tuple[str, ...], Callable[[], Array]]:
+    def _kernels(self) -> dict[tuple[str, ...], Callable[[], Array]]:
         texts = self._texts
         return {
             ("bytes",): lambda: np.diff(texts[0])[:, None],
@@ -103,9 +101,7 @@ class Statistics:
 
 @kernel
 def _characters(offsets: Array, data: Array, classes: Array) -> Array:
-    """Count code points, letters and digits, letters of unspaced scripts, "#", ellipses ("..." or
-    "…"), curly brackets.
-    """
+    """Count code points, letters and digits, unspaced letters, "#", ellipses, curly brackets."""
     out = np.zeros((len(offsets) - 1, 6), np.int64)
     for text in range(len(offsets) - 1):
         i, dots, row = offsets[text], 0, out[text]
@@ -117,17 +113,16 @@ def _characters(offsets: Array, data: Array, classes: Array) -> Array:
             row[1] += kind != BREAK
             row[2] += kind == UNSPACED
             row[3] += point == 0x23
-            row[4] += dots == 3 or point == 0x2026
+            row[4] += dots == 3 or point == 0x2026  # "..." or "…"
             row[5] += point in (0x7B, 0x7D)
     return out
 
 
 @kernel
-def _tokens(offsets: Array, data: Array, classes: Array, spacing: Array, numbers: Array) -> Array:
-    """Count words between white space, their code points, those with a letter, and those that end a
-    sentence.
+def _tokens(offsets: Array, data: Array, classes: Array, spacing: Array, numerals: Array) -> Array:
+    """Count words between white space, their code points, words with a letter, and sentence ends.
 
-    In scripts without spaces every code point is a word of its own.
+    In scripts without spaces every code point is a word.
     """
     out = np.zeros((len(offsets) - 1, 4), np.int64)
     for text in range(len(offsets) - 1):
@@ -143,50 +138,33 @@ def _tokens(offsets: Array, data: Array, classes: Array, spacing: Array, numbers
             row[0] += single or not inside
             row[1] += 1
             row[2] += single
-            row[3] += _is_full_width_end(point)
+            row[3] += point in (0x3002, 0xFF01, 0xFF1F)  # 。！？
             inside = not single
-            letter = not single and (letter or (classes[point] != BREAK and not numbers[point]))
-            ends = _is_end(point) or (ends and _is_closer(point))
+            letter = not single and (letter or (classes[point] != BREAK and not numerals[point]))
+            # A sentence ends in . ! ? … and quotes or brackets that close after it.
+            closer = point in (0x22, 0x27, 0x29, 0x5D, 0x2019, 0x201D, 0xBB)
+            ends = point in (0x2E, 0x21, 0x3F, 0x2026) or (ends and closer)
         row[2] += inside and letter
         row[3] += inside and ends
     return out
 
 
 @kernel
-def _is_end(point: int) -> bool:
-    return point in (0x2E, 0x21, 0x3F, 0x2026)  # . ! ? …
-
-
-@kernel
-def _is_full_width_end(point: int) -> bool:
-    return point in (0x3002, 0xFF01, 0xFF1F)  # ideographic full stop, full-width ! and ?
-
-
-@kernel
-def _is_closer(point: int) -> bool:
-    return point in (0x22, 0x27, 0x29, 0x5D, 0x2019, 0x201D, 0xBB)  # quotes and brackets
-
-
-@kernel
-def _lines(offsets: Array, data: Array, stops: Array) -> Array:
-    """Count lines with text, those that begin with a bullet, end in an ellipsis, end a sentence, or
-    are short; and line breaks.
-
-    The fourth column is the longest line in code points.
-    """
+def _lines(offsets: Array, data: Array, sentence_ends: Array) -> Array:
+    """Count lines with text, the properties in _LINES, and line breaks, per text."""
     out = np.zeros((len(offsets) - 1, 7), np.int64)
     for text in range(len(offsets) - 1):
         begin, row = offsets[text], out[text]
         for i in range(offsets[text], offsets[text + 1] + 1):
             if i == offsets[text + 1] or data[i] == 0x0A:
-                _count_line(data, begin, i, stops, row)
+                _count_line(data, begin, i, sentence_ends, row)
                 row[6] += i < offsets[text + 1]
                 begin = i + 1
     return out
 
 
 @kernel
-def _count_line(data: Array, begin: int, end: int, stops: Array, row: Array) -> None:
+def _count_line(data: Array, begin: int, end: int, sentence_ends: Array, row: Array) -> None:
     chars = 0
     for i in range(begin, end):
         chars += data[i] & 0xC0 != 0x80
@@ -198,44 +176,21 @@ def _count_line(data: Array, begin: int, end: int, stops: Array, row: Array) -> 
     if begin == end:
         return
     row[0] += 1
-    row[1] += _is_bullet(code_point(data, begin, end)[0])
-    dots = (
-        end - begin >= 3
-        and data[end - 1] == 0x2E
-        and data[end - 2] == 0x2E
-        and data[end - 3] == 0x2E
-    )
+    first = code_point(data, begin, end)[0]
+    # - * • ‣ ▪ ● ◦ · –
+    row[1] += first in (0x2D, 0x2A, 0x2022, 0x2023, 0x25AA, 0x25CF, 0x25E6, 0xB7, 0x2013)
+    at = end - 1
+    dots = end - begin >= 3 and data[at] == 0x2E and data[at - 1] == 0x2E and data[at - 2] == 0x2E
     row[2] += dots or (end - begin >= 3 and code_point(data, end - 3, end)[0] == 0x2026)
-    row[4] += stops[_last_point(data, begin, end)]
+    while at > begin and data[at] & 0xC0 == 0x80:
+        at -= 1
+    row[4] += sentence_ends[code_point(data, at, end)[0]]
     row[5] += chars <= SHORT_LINE
 
 
 @kernel
-def _last_point(data: Array, begin: int, end: int) -> Number:
-    at = end - 1
-    while at > begin and data[at] & 0xC0 == 0x80:
-        at -= 1
-    return code_point(data, at, end)[0]
-
-
-@kernel
-def _is_bullet(point: int) -> bool:
-    return point in (
-        0x2D,
-        0x2A,
-        0x2022,
-        0x2023,
-        0x25AA,
-        0x25CF,
-        0x25E6,
-        0xB7,
-        0x2013,
-    )  # - * • ‣ ▪ ● ◦ · –
-
-
-@kernel
 def _distinct(hashes: Array, first: Array, wanted: Array) -> Array:
-    """Count how many of the wanted words occur in each text."""
+    """Count the wanted words that occur in each text."""
     out = np.zeros((len(first) - 1, 1), np.int64)
     for text in range(len(first) - 1):
         seen = np.zeros(len(wanted), np.bool_)
@@ -244,3 +199,131 @@ def _distinct(hashes: Array, first: Array, wanted: Array) -> Array:
                 seen[w] |= hashes[k] == wanted[w]
         out[text, 0] = seen.sum()
     return out
+
+
+@kernel
+def _slot(keys: Array, used: Array, key: Number) -> Number:
+    """Return the slot of `key` in an open-addressing table whose size is a power of two."""
+    last = np.uint64(len(keys) - 1)
+    at = key & last
+    while used[at] and keys[at] != key:
+        at = (at + np.uint64(1)) & last
+    return np.int64(at)
+
+
+@kernel
+def _table_size(count: int) -> int:
+    size = 4
+    while size < 2 * count:
+        size *= 2
+    return size
+
+
+@kernel
+def repeated_lines(offsets: Array, data: Array, breaks: int) -> Array:
+    """Count lines (or paragraphs, for `breaks` = 2) that occurred before in their text.
+
+    Returns:
+        shape (n, 3): lines with text, repeated ones, bytes of the repeated ones.
+    """
+    out = np.zeros((len(offsets) - 1, 3), np.int64)
+    for text in range(len(offsets) - 1):
+        begin, stop, row = offsets[text], offsets[text + 1], out[text]
+        size = _table_size((data[begin:stop] == 0x0A).sum() + 1)
+        keys, used = np.empty(size, np.uint64), np.zeros(size, np.bool_)
+        newlines = 0
+        for i in range(begin, stop + 1):
+            newlines = newlines + 1 if i < stop and data[i] == 0x0A else 0
+            if i == stop or newlines == breaks:
+                _count_unit(data, begin, min(i + 1 - newlines, stop), keys, used, row)
+                begin, newlines = i + 1, 0
+    return out
+
+
+@kernel
+def _count_unit(data: Array, begin: int, end: int, keys: Array, used: Array, row: Array) -> None:
+    while begin < end and data[begin] in (0x20, 0x09, 0x0A):
+        begin += 1
+    if begin >= end:
+        return
+    key = np.uint64(0)
+    for i in range(begin, end):
+        key = (key ^ np.uint64(data[i])) * _PRIME
+    key = mix(key)
+    at = _slot(keys, used, key)
+    row[0] += 1
+    if used[at]:
+        row[1] += 1
+        row[2] += end - begin
+    keys[at], used[at] = key, True
+
+
+@kernel
+def repeated_words(hashes: Array, starts: Array, ends: Array, first: Array) -> Array:
+    """Measure n-grams of words that repeat inside their text.
+
+    Returns:
+        shape (n, 9), bytes: for n = 2, 3, 4 all copies of the most frequent n-gram; for n = 5 … 10
+        every n-gram that occurred before, overlaps counted once.
+    """
+    out = np.zeros((len(first) - 1, 9), np.int64)
+    for text in range(len(first) - 1):
+        a, b = first[text], first[text + 1]
+        size = _table_size(b - a)
+        keys, used = np.empty(size, np.uint64), np.zeros(size, np.bool_)
+        counts = np.empty(size, np.int32)
+        # Polynomial hashes of all prefixes; the hash of any run of words is a difference of two.
+        prefix = np.zeros(b - a + 1, np.uint64)
+        for k in range(b - a):
+            prefix[k + 1] = prefix[k] * _BASE + hashes[a + k]
+        power = _BASE
+        for n in range(2, 11):
+            power *= _BASE
+            if n < 5:
+                repeated = _top_bytes(prefix, n, power, starts[a:b], ends[a:b], keys, used, counts)
+            else:
+                repeated = _duplicate_bytes(prefix, n, power, starts[a:b], ends[a:b], keys, used)
+            out[text, n - 2] = repeated
+    return out
+
+
+@kernel
+def _top_bytes(
+    prefix: Array,
+    n: int,
+    power: Number,
+    starts: Array,
+    ends: Array,
+    keys: Array,
+    used: Array,
+    counts: Array,
+) -> int:
+    used[:] = False
+    top, top_bytes = 1, 0
+    for i in range(len(starts) - n + 1):
+        key = mix(prefix[i + n] - prefix[i] * power)
+        at = _slot(keys, used, key)
+        counts[at] = counts[at] + 1 if used[at] else 1
+        keys[at], used[at] = key, True
+        size = ends[i + n - 1] - starts[i]
+        if counts[at] > top or (counts[at] == top > 1 and size * top > top_bytes):
+            top, top_bytes = counts[at], size * counts[at]
+    return top_bytes
+
+
+@kernel
+def _duplicate_bytes(
+    prefix: Array, n: int, power: Number, starts: Array, ends: Array, keys: Array, used: Array
+) -> int:
+    used[:] = False
+    total, i = 0, 0
+    while i + n <= len(starts):
+        key = mix(prefix[i + n] - prefix[i] * power)
+        at = _slot(keys, used, key)
+        if used[at]:
+            total += ends[i + n - 1] - starts[i]
+            i += n
+        else:
+            keys[at], used[at] = key, True
+            i += 1
+    return total

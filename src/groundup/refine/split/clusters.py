@@ -1,126 +1,114 @@
-"""Documents that may not be separated: of one group, or half alike. Reads refined shards; writes
-nothing.
+"""Clusters of documents that may not be separated: same group, or half similar; and their sizes.
+
+Sizes are summed within blocks of rows, and the sums are sorted one range of hashes at a time. So
+neither many clusters nor one cluster of all documents has to fit in memory.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import Array, mask, text_buffers
-from groundup.refine.dedup.buckets import Shelf
-from groundup.refine.dedup.lsh_index import CLUSTER, WIDTH, keys_of, write_index
-from groundup.refine.dedup.minhash import hash_texts, jaccard, signatures
+from groundup.refine.dedup.lsh_index import CLUSTER as CLUSTER_BANDS
+from groundup.refine.dedup.lsh_index import WIDTH, LshIndex, document_keys, write_index
+from groundup.refine.dedup.minhash import hash_texts, jaccard, mix, mix_all, signatures
 from groundup.refine.kernels import kernel
-from groundup.refine.out_of_core.corpus import Corpus
-from groundup.refine.out_of_core.hash_ranges import inside, ranges
-from groundup.refine.out_of_core.row_file import Spool
-from groundup.refine.out_of_core.scratch import Scratch
+from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch, hash_ranges, in_range
 
-# design: what is half alike stays on one side.
+# Documents of this Jaccard similarity stay on one side of the split.
 SIMILAR = 0.5
-# A document is compared with so many others of a bucket, the nearest before it in total order.
-# Pages of a template share three minima at a similarity of 0.3 already, and a million of them would
-# cost the square of their number; 37 buckets times 64 is as much as a document may cost.
-MOST_COMPARED = 64
-# What a group costs while its documents are brought together.
-_GROUP_BYTES = 64
+# Comparisons of a document within one bucket: with those just before it in total order. Pages of a
+# template share three minima already at a similarity of 0.3, and a million of them would cost the
+# square of their number. 37 buckets of 64 are the most that a document may cost.
+MAX_COMPARED = 64
+# Memory for one group while its documents are united, and for one entry while it is sorted.
+_GROUP_BYTES, _ENTRY_BYTES = 64, 128
+# Columns of an entry, int64: first row of the cluster, index of the source, bytes of the cluster in
+# that source.
+CLUSTER, SOURCE, BYTES = range(3)
 
 
-def clusters(corpus: Corpus, kept: Array, scratch: Scratch, memory: int) -> Array:
-    """Return the cluster of each row: kept ones are united by group, and by a Jaccard similarity of
-    at least SIMILAR.
+def find_clusters(table: DocumentTable, kept: Array, scratch: Scratch, memory: int) -> Array:
+    """Return the cluster of each row: kept rows are united by group and by similarity.
 
     Args:
-        corpus: the refined shards.
-        kept: mask of the rows that are not on a list of what is dropped.
-        scratch: where arrays of one entry a document go.
+        table: the refined shards.
+        kept: mask of the rows on no list of dropped documents.
+        scratch: for memory-mapped arrays.
         memory: bytes that a part of the index may take.
 
     Returns:
-        the first row of the cluster that each row is in (int64, mapped); a row that is not kept is
-        alone.
+        The first row of the cluster of each row (int64, mapped); a row that is not kept is alone.
     """
-    parent = scratch.full("parent", corpus.rows, np.int64)
-    for _, block in corpus.blocks():
+    parent = scratch.full("parent", table.rows, np.int64)
+    for _, block in table.blocks():
         parent[block] = np.arange(block.start, block.stop)
-    _unite_groups(corpus, kept, parent, scratch, memory)
-    again = _index_again(corpus, kept, scratch)
-    shelf = Shelf(
-        corpus,
-        scratch.joined(corpus, "sizes"),
-        scratch.joined(corpus, "ids"),
-        memory,
-        scratch.folder,
-        again,
-    )
-    offsets = scratch.full("offsets", corpus.rows + 1, np.int64)
-    with Spool(scratch.folder / "shingles", np.dtype(np.uint64)) as spool:
-        sets = corpus.shingles(kept, spool, offsets)
-        for band in CLUSTER:
-            for found in shelf.buckets(band, kept):
-                _unite(parent, found.starts, found.rows, sets, offsets, SIMILAR, MOST_COMPARED)
+    _unite_groups(table, kept, parent, scratch, memory)
+    updates = _index_cut_documents(table, kept, scratch)
+    sizes, ids = scratch.joined(table, "sizes"), scratch.joined(table, "ids")
+    index = LshIndex(table, sizes, ids, memory, scratch.folder, updates)
+    offsets = scratch.full("offsets", table.rows + 1, np.int64)
+    with RowFile(scratch.folder / "shingles", np.dtype(np.uint64)) as file:
+        sets = table.shingles(kept, file, offsets)
+        for band in CLUSTER_BANDS:
+            for bucket in index.buckets(band, kept):
+                _unite(parent, bucket.starts, bucket.rows, sets, offsets, SIMILAR, MAX_COMPARED)
+    # A root is the smallest row of its cluster, so parents come before their children.
     _flatten(parent)
     return parent
 
 
-def _index_again(corpus: Corpus, kept: Array, scratch: Scratch) -> list[Path]:
-    """Index kept documents that lines were cut out of, as they are now: two pages may be alike only
-    without what is around them.
-    """
+def _index_cut_documents(table: DocumentTable, kept: Array, scratch: Scratch) -> list[Path]:
+    """Index the kept documents with cuts again: two pages may be similar only after the cuts."""
     folders = []
-    for shard, block, cuts in corpus.cut_shards():
-        wanted = np.zeros(block.stop - block.start, np.bool_)
-        wanted[cuts.rows] = kept[block][cuts.rows]
-        with Spool(scratch.folder / "keys", np.dtype(np.uint64), WIDTH) as keys:
-            for _, batch in Corpus([shard], corpus.cuts).batches(["text"], wanted):
-                keys.append(
-                    keys_of(
-                        signatures(text_buffers(batch.column("text"))),
-                        np.zeros((len(batch), 16), np.uint8),
-                    )
-                )
-            (folder := scratch.folder / f"cut-{shard[0]}").mkdir()
+    for shard, block, cuts in table.cut_shards():
+        changed = np.zeros(block.stop - block.start, np.bool_)
+        changed[cuts.rows] = kept[block][cuts.rows]
+        (folder := scratch.folder / f"cut-{shard[0]}").mkdir()
+        with RowFile(scratch.folder / "keys", np.dtype(np.uint64), WIDTH) as keys:
+            for _, batch in DocumentTable([shard], table.cuts).batches(["text"], changed):
+                minima = signatures(text_buffers(batch.column("text")))
+                keys.append(document_keys(minima, np.zeros((len(batch), 16), np.uint8)))
             write_index(folder, keys)
-        np.save(folder / "documents.npy", block.start + np.flatnonzero(wanted))
+        np.save(folder / "documents.npy", block.start + np.flatnonzero(changed))
         folders.append(folder)
     return folders
 
 
 def _unite_groups(
-    corpus: Corpus, kept: Array, parent: Array, scratch: Scratch, memory: int
+    table: DocumentTable, kept: Array, parent: Array, scratch: Scratch, memory: int
 ) -> None:
-    """Unite kept rows by group; a row whose group has no name is alone. `parent` is changed in
-    place.
+    """Unite kept rows by group; a row whose group has no name is alone.
 
-    First within each batch, which leaves one row of a group for each: so one group of all documents
-    fits into memory as well.
+    Rows are united within each batch first. That leaves one row per group and batch, so even one
+    group of all documents fits in memory.
     """
     with (
-        Spool(scratch.folder / "groups", np.dtype(np.uint64)) as groups,
-        Spool(scratch.folder / "firsts", np.dtype(np.int64)) as firsts,
+        RowFile(scratch.folder / "groups", np.dtype(np.uint64)) as groups,
+        RowFile(scratch.folder / "firsts", np.dtype(np.int64)) as firsts,
     ):
-        for rows, batch in corpus.batches(["group"], kept):
+        for rows, batch in table.batches(["group"], kept):
             names = pc.fill_null(batch.column("group"), "")
             named = ~mask(pc.match_substring_regex(names, "^[a-z]*:?$"))
-            found, first = _unite_equal(parent, hash_texts(text_buffers(names))[named], rows[named])
-            groups.append(found)
+            hashes = hash_texts(text_buffers(names))[named]
+            unique, first = _unite_equal(parent, hashes, rows[named])
+            groups.append(unique)
             firsts.append(first)
         hashes, first = groups.view(), firsts.view()
-        for low, high in ranges(len(hashes), max(1, memory // _GROUP_BYTES)):
-            part = inside(hashes, low, high)
+        for low, high in hash_ranges(len(hashes), max(1, memory // _GROUP_BYTES)):
+            part = in_range(hashes, low, high)
             _unite_equal(parent, hashes[part], first[part])
 
 
 def _unite_equal(parent: Array, hashes: Array, rows: Array) -> tuple[Array, Array]:
-    """Unite rows of equal hash with the first of them, which is the smallest; return each hash
-    once, and that row.
-    """
-    found, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    """Unite rows of equal hash with the first (smallest); return unique hashes and firsts."""
+    unique, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
     parent[rows] = rows[first[inverse]]
-    return found, rows[first]
+    return unique, rows[first]
 
 
 @kernel
@@ -141,26 +129,91 @@ def _unite(
     threshold: float,
     most: int,
 ) -> None:
-    """Unite the clusters of all pairs of a bucket that reach the threshold; `parent` is changed in
-    place.
-    """
+    """Unite the clusters of all pairs of a bucket that reach the threshold."""
     for bucket in range(len(starts) - 1):
         for at in range(starts[bucket], starts[bucket + 1]):
             own = sets[offsets[rows[at]] : offsets[rows[at] + 1]]
             for k in range(at - 1, max(starts[bucket], at - most) - 1, -1):
                 a, b = _root(parent, rows[at]), _root(parent, rows[k])
-                if (
-                    a != b
-                    and jaccard(own, sets[offsets[rows[k]] : offsets[rows[k] + 1]], threshold)
-                    >= threshold
-                ):
-                    parent[max(a, b)] = min(a, b)
+                if a != b:
+                    other = sets[offsets[rows[k]] : offsets[rows[k] + 1]]
+                    if jaccard(own, other, threshold) >= threshold:
+                        parent[max(a, b)] = min(a, b)
 
 
 @kernel
 def _flatten(parent: Array) -> None:
-    """Put its root in the place of every row's parent; no parent comes behind its row, since the
-    smaller of two roots stays one.
-    """
+    """Replace the parent of every row by its root."""
     for row in range(len(parent)):
         parent[row] = parent[parent[row]]
+
+
+def cluster_sizes(
+    table: DocumentTable,
+    kept: Array,
+    cluster: Array,
+    lengths: Array,
+    seed: int,
+    scratch: Scratch,
+    memory: int,
+    out: RowFile,
+) -> None:
+    """Append the bytes of all clusters by source to `out`, in a random order of the clusters.
+
+    The order is a seeded hash of the smallest id of a cluster, which later data rarely changes. The
+    entries of a cluster are ordered by source.
+
+    Args:
+        table: the refined shards.
+        kept: mask of the rows that count.
+        cluster: for each row the first row of its cluster.
+        lengths: bytes of each row.
+        seed: of the order.
+        scratch: for memory-mapped arrays.
+        memory: bytes that a part may take while it is sorted.
+        out: int64, of width 3.
+    """
+    smallest = scratch.full("smallest", table.rows, np.uint64, ~np.uint64(0))
+    _find_smallest(cluster, kept, scratch.joined(table, "ids"), smallest)
+    salt = np.uint64(mix(np.uint64(seed) + np.uint64(1)))
+    with (
+        RowFile(scratch.folder / "order", np.dtype(np.uint64)) as order,
+        RowFile(scratch.folder / "sums", np.dtype(np.int64), 3) as sums,
+    ):
+        for entries in _block_sums(table, kept, cluster, lengths):
+            order.append(mix_all(smallest[entries[:, CLUSTER]] ^ salt))
+            sums.append(entries)
+        hashes, entries = order.view(), sums.view()
+        for low, high in hash_ranges(len(hashes), max(1, memory // _ENTRY_BYTES)):
+            part = in_range(hashes, low, high)
+            out.append(_merge(hashes[part], entries[part]))
+
+
+@kernel
+def _find_smallest(cluster: Array, kept: Array, ids: Array, smallest: Array) -> None:
+    """Write the smallest first half of an id of each cluster, at the first row of the cluster."""
+    for row in range(len(cluster)):
+        if kept[row]:
+            smallest[cluster[row]] = min(smallest[cluster[row]], ids[row, 0])
+
+
+def _block_sums(
+    table: DocumentTable, kept: Array, cluster: Array, lengths: Array
+) -> Iterator[Array]:
+    """Yield the entries of each block of rows."""
+    for source, block in table.blocks():
+        rows = block.start + np.flatnonzero(kept[block])
+        first, inverse = np.unique(cluster[rows], return_inverse=True)
+        sizes = np.bincount(inverse, lengths[rows], len(first)).astype(np.int64)
+        yield np.stack([first, np.full(len(first), source), sizes], axis=1)
+
+
+def _merge(hashes: Array, entries: Array) -> Array:
+    """Sort entries by hash, cluster and source, and add up those of one cluster and source."""
+    order = np.lexsort((entries[:, SOURCE], entries[:, CLUSTER], hashes))
+    entries = entries[order]
+    new = np.flatnonzero((entries[1:, :BYTES] != entries[:-1, :BYTES]).any(axis=1)) + 1
+    first = np.concatenate([np.zeros(min(len(entries), 1), np.int64), new])
+    merged = entries[first]
+    merged[:, BYTES] = np.add.reduceat(entries[:, BYTES], first) if len(first) else 0
+    return merged

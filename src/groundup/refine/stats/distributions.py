@@ -1,9 +1,7 @@
-"""Distributions by source before and after each step. Reads refine/shard (bins.npy, quality.json),
-refine/split and the lists of what is dropped and cut; writes quality.json. Of texts only those are
-read again that something was cut out of.
+"""Distributions by source before and after each step, and the check for lost sources.
 
-The file explains itself: it holds the edges of its bins, what each measure is, and the error of its
-quantiles.
+quality.json sums the histograms of all shards. It describes itself: it holds the edges of its bins,
+the meaning of each statistic, and the error of its quantiles. Only texts with cuts are read again.
 """
 
 from __future__ import annotations
@@ -21,56 +19,111 @@ import pyarrow as pa
 from groundup.artifacts.arrays import Array, text_buffers
 from groundup.artifacts.corpus import DROPPED
 from groundup.artifacts.document import read_batches
+from groundup.artifacts.kinds import is_training
+from groundup.errors import SourceError
+from groundup.recipe import Source
 from groundup.refine.dedup.duplicates import EXACT
-from groundup.refine.out_of_core.corpus import Corpus
-from groundup.refine.out_of_core.scratch import Scratch
-from groundup.refine.stats.histogram import (
+from groundup.refine.out_of_core import DocumentTable, Scratch
+from groundup.refine.stats.shard_stats import FILE, language_counts, write_compact
+from groundup.refine.stats.text_stats import (
+    BEGINNING_BYTES,
     CODES,
+    COUNTS,
     EDGES,
     ERROR,
     QUANTILES,
-    coded,
-    counted,
-    packed,
+    TEXT_STATS,
+    bin_codes,
+    histogram,
+    pack,
     quantiles,
-    unpacked,
+    text_stats,
+    unpack,
 )
-from groundup.refine.stats.shard_stats import FILE, language_counts, write_table
-from groundup.refine.stats.text_stats import BEGINNING_BYTES, MEASURES, WHOLE, measured
+from groundup.runtime.job import BuildStep
+from groundup.runtime.progress import say
+from groundup.runtime.run import Run
 
-# As collected; after cleaning, when the filters begin; after the filters; without duplicates,
-# repeated lines and what evaluation items stand in.
+# As collected; after cleaning; after the filters; without duplicates, repeated lines and
+# contaminated documents.
 STEPS = ("collected", "cleaned", "filtered", "kept")
+# Reasons, and other sources, that the message of the drop check names.
+MAX_NAMED = 5
 
 
 @dataclass
-class Sums:
-    """What one source adds up to, over its shards."""
+class SourceStats:
+    """The sums of one source over its shards."""
 
     kind: str
     bounds: dict[str, list[float | None]] = field(default_factory=dict)
     sizes: dict[str, Counter[str]] = field(
         default_factory=lambda: {step: Counter(documents=0, bytes=0) for step in STEPS}
     )
-    # By step and column: the measures, then the scores; a score may be called as a measure is.
+    # By step and column. Columns are numbers, since a score may have the name of a statistic.
     histograms: dict[tuple[str, int], Array] = field(default_factory=dict)
     languages: dict[str, Counter[str]] = field(
         default_factory=lambda: {step: Counter() for step in STEPS[1:]}
     )
     dropped: dict[str, Counter[str]] = field(default_factory=dict)
 
-    def count(self, step: str, column: int, counts: Array) -> None:
+    def add_histogram(self, step: str, column: int, counts: Array) -> None:
         """Add a histogram of a column at a step."""
-        self.histograms[step, column] = (
-            self.histograms.get((step, column), np.zeros(CODES, np.int64)) + counts
-        )
+        before = self.histograms.get((step, column), np.zeros(CODES, np.int64))
+        self.histograms[step, column] = before + counts
 
-    def drop(self, reason: str, documents: int, size: int) -> None:
+    def add_rows(self, step: str, bins: Array, sizes: Array) -> None:
+        """Add documents at a step by their bins, shape (columns, n), and their bytes."""
+        self.sizes[step].update(documents=len(sizes), bytes=int(sizes.sum(dtype=np.int64)))
+        for column, codes in enumerate(bins):
+            self.add_histogram(step, column, histogram(codes))
+
+    def add_dropped(self, reason: str, documents: int, size: int) -> None:
         """Add what a reason dropped."""
         self.dropped.setdefault(reason, Counter()).update(documents=documents, bytes=size)
 
+    def facts(self) -> dict[str, Any]:
+        """Return what the manifest says of the source."""
+        return {
+            "collected": dict(self.sizes["collected"]),
+            "kept": dict(self.sizes["kept"]),
+            "copies": self.dropped.get(EXACT, Counter())["bytes"],
+            "dropped": {name: counts["documents"] for name, counts in sorted(self.dropped.items())},
+        }
 
-def sum_quality(
+    def table(self) -> dict[str, Any]:
+        """Return what quality.json says of the source."""
+        scores = enumerate(self.bounds.items(), len(TEXT_STATS))
+        return {
+            "kind": self.kind,
+            "lost": round(lost_share(self.facts()), 6),
+            "steps": {step: dict(counts) for step, counts in self.sizes.items()},
+            "measures": {
+                name: self._column(column, None if name in COUNTS else 6)
+                for column, name in enumerate(TEXT_STATS)
+            },
+            "scores": {
+                name: self._column(column, 6) | {"bounds": bounds}
+                for column, (name, bounds) in scores
+            },
+            "languages": {
+                step: dict(sorted(counts.items())) for step, counts in self.languages.items()
+            },
+            "dropped": {reason: dict(self.dropped[reason]) for reason in sorted(self.dropped)},
+        }
+
+    def _column(self, column: int, digits: int | None) -> dict[str, Any]:
+        """Return the histograms of a column by step, with rounded quantiles."""
+        found = {}
+        for step in STEPS:
+            if (step, column) in self.histograms:
+                counts = self.histograms[step, column]
+                rounded = [round(value, digits) for value in quantiles(counts)]
+                found[step] = pack(counts) | {"quantiles": rounded}
+        return found
+
+
+def sum_distributions(
     folder: Path,
     shards: Sequence[tuple[str, Path]],
     kinds: Mapping[str, str],
@@ -81,150 +134,180 @@ def sum_quality(
     """Add up the distributions of all shards by source.
 
     Args:
-        folder: where quality.json is written.
+        folder: receives quality.json.
         shards: refined shards by name and folder, in order.
         kinds: kind of each source.
-        split: folder of the verdicts, NAME.npy.
-        lists: lists of documents that are not kept: duplicates.parquet, contaminated.parquet.
-        cuts: files of what is cut out of the texts, by shard.
+        split: folder of the split of each shard.
+        lists: lists of dropped documents.
+        cuts: file of the cuts of a shard, by name.
     """
-    corpus = Corpus(shards, cuts)
-    sums = {source: Sums(kinds[source]) for source in corpus.names}
+    table = DocumentTable(shards, cuts)
+    stats = {source: SourceStats(kinds[source]) for source in table.sources}
     with Scratch(folder / ".scratch") as scratch:
-        reason, reasons = _reasons(corpus, lists, scratch)
-        lengths = scratch.lengths(corpus)
-        for shard, rows in zip(shards, corpus.spans, strict=True):
-            of_source = sums[shard[0].rpartition(".")[0]]
-            _add_early(of_source, shard[1])
-            kept = np.load(split / f"{shard[0]}.npy") != DROPPED
-            _add_late(of_source, Corpus([shard], cuts), kept, lengths[rows])
-            _add_dropped(of_source, shard[1], reason[rows], reasons)
-    head = {"edges": EDGES.tolist(), "quantiles": list(QUANTILES), "error": round(ERROR, 4)}
-    told = {
-        "measures": MEASURES,
+        reasons, names = _reasons(table, lists, scratch)
+        lengths = scratch.lengths(table)
+        for (name, path), rows in zip(shards, table.spans, strict=True):
+            of_source = stats[name.rpartition(".")[0]]
+            _add_before_filters(of_source, path)
+            kept = np.load(split / f"{name}.npy") != DROPPED
+            _add_after_filters(of_source, DocumentTable([(name, path)], cuts), kept, lengths[rows])
+            # What the lists dropped, with its size before any cut.
+            documents = np.bincount(reasons[rows], minlength=len(names))
+            sizes = np.load(path / "sizes.npy", mmap_mode="r")
+            dropped = np.bincount(reasons[rows], sizes, minlength=len(names))
+            for k in np.flatnonzero(documents[1:]).tolist():
+                of_source.add_dropped(names[k + 1], int(documents[k + 1]), int(dropped[k + 1]))
+    quality = {
+        "edges": EDGES.tolist(),
+        "quantiles": list(QUANTILES),
+        "error": round(ERROR, 4),
+        "measures": TEXT_STATS,
         "beginning_bytes": BEGINNING_BYTES,
-        "sources": {name: _table(one) for name, one in sums.items()},
+        "sources": {name: of_source.table() for name, of_source in stats.items()},
     }
-    write_table(folder / FILE, head | told)
-    return {"sources": {name: _facts(one) for name, one in sums.items()}}
+    write_compact(folder / FILE, quality)
+    return {"sources": {name: of_source.facts() for name, of_source in stats.items()}}
 
 
-def _add_early(sums: Sums, shard: Path) -> None:
-    """Add what the shard itself counted: the steps whose texts nobody has any more."""
-    found = json.loads((shard / FILE).read_text(encoding="utf-8"))
-    sums.bounds |= found["bounds"]
-    for step, entry in found["steps"].items():
-        sums.sizes[step].update(documents=entry["documents"], bytes=entry["bytes"])
-        for column, histogram in enumerate(entry["columns"]):
-            sums.count(step, column, unpacked(histogram))
-    sums.languages["cleaned"].update(found["languages"])
-    for reason, entry in found["dropped"].items():
-        sums.drop(reason, entry["documents"], entry["bytes"])
+DISTRIBUTIONS = BuildStep("refine/quality", 2, sum_distributions)
 
 
-def _add_late(sums: Sums, corpus: Corpus, kept: Array, lengths: Array) -> None:
+def _add_before_filters(stats: SourceStats, shard: Path) -> None:
+    """Add what the shard counted itself, for the steps whose texts no longer exist."""
+    counted = json.loads((shard / FILE).read_text(encoding="utf-8"))
+    stats.bounds |= counted["bounds"]
+    for step, entry in counted["steps"].items():
+        stats.sizes[step].update(documents=entry["documents"], bytes=entry["bytes"])
+        for column, packed in enumerate(entry["columns"]):
+            stats.add_histogram(step, column, unpack(packed))
+    stats.languages["cleaned"].update(counted["languages"])
+    for reason, entry in counted["dropped"].items():
+        stats.add_dropped(reason, entry["documents"], entry["bytes"])
+
+
+def _add_after_filters(
+    stats: SourceStats, table: DocumentTable, kept: Array, lengths: Array
+) -> None:
     """Add the rows of one shard that passed the filters, and those of them that are kept."""
-    ((_, shard),) = corpus.shards
+    ((_, shard),) = table.shards
     bins = np.load(shard / "bins.npy", mmap_mode="r")
-    _add_rows(sums, "filtered", bins, np.load(shard / "sizes.npy", mmap_mode="r"))
-    _add_rows(sums, "kept", _after_cuts(corpus, kept, bins)[:, kept], lengths[kept])
+    stats.add_rows("filtered", bins, np.load(shard / "sizes.npy", mmap_mode="r"))
+    changed = np.zeros(len(kept), np.bool_)
+    for _, _, cuts in table.cut_shards():
+        changed[cuts.rows] = kept[cuts.rows]
+    if changed.any():
+        # Measure kept documents with cuts again; their scores stay.
+        bins = np.array(bins)
+        for rows, batch in table.batches(["text"], changed):
+            codes = bin_codes(text_stats(text_buffers(batch.column("text"))))
+            bins[: len(TEXT_STATS), rows] = codes.T
+    stats.add_rows("kept", bins[:, kept], lengths[kept])
     row = 0
     for batch in read_batches([shard / "documents.parquet"], ["language"]):
         language, here = batch.column("language"), kept[row : row + len(batch)]
         row += len(batch)
-        sums.languages["filtered"].update(language_counts(language))
-        sums.languages["kept"].update(language_counts(language.filter(pa.array(here))))
+        stats.languages["filtered"].update(language_counts(language))
+        stats.languages["kept"].update(language_counts(language.filter(pa.array(here))))
 
 
-def _reasons(corpus: Corpus, lists: Sequence[Path], scratch: Scratch) -> tuple[Array, list[str]]:
-    """Return for every row the number of the reason why it is dropped (uint8; 0 for one on no
-    list), and what they are called.
-    """
-    found, names = scratch.full("reasons", corpus.rows, np.uint8), {"": 0}
+def _reasons(
+    table: DocumentTable, lists: Sequence[Path], scratch: Scratch
+) -> tuple[Array, list[str]]:
+    """Return the index of the drop reason of every row (uint8; 0 for none), and the reasons."""
+    reasons, names = scratch.full("reasons", table.rows, np.uint8), {"": 0}
     for path in lists:
-        for rows, batch in corpus.listed(path, ["reason"]):
-            reason = batch.column("reason").dictionary_encode()
-            known = np.array(
-                [names.setdefault(name, len(names)) for name in reason.dictionary.to_pylist()],
-                np.uint8,
+        for rows, batch in table.listed(path, ["reason"]):
+            column = batch.column("reason").dictionary_encode()
+            known = column.dictionary.to_pylist()
+            indices = np.array([names.setdefault(name, len(names)) for name in known], np.uint8)
+            reasons[rows] = indices[column.indices.to_numpy()]
+    return reasons, list(names)
+
+
+def lost_share(facts: Mapping[str, Any]) -> float:
+    """Return the share of a source's collected bytes that is neither kept nor an exact copy."""
+    collected = facts["collected"]["bytes"]
+    return (
+        max(0.0, 1 - (facts["kept"]["bytes"] + facts["copies"]) / collected) if collected else 1.0
+    )
+
+
+# The drop check
+
+
+def check_drops(
+    run: Run, sources: Mapping[str, Any], rejected: Mapping[str, Mapping[str, int]]
+) -> None:
+    """Stop a run in which a source lost nearly all of its text; warn where the recipe allows it.
+
+    Such a loss is nearly always a mistake that no later stage shows: a wrong kind, filters for
+    other text, wrong languages. The share is of bytes, from collected to kept text. Exact
+    duplicates do not count as lost, because another document keeps every word. Near duplicates do:
+    their differences are lost, and a site whose pages come from one template looks just like that.
+
+    While documents are being forgotten, losses are only warned about: the user wants the text gone,
+    and a stopped run would keep it.
+
+    Args:
+        run: the run.
+        sources: facts of refine/quality.
+        rejected: what the collector rejected, by source and reason.
+
+    Raises:
+        SourceError: one line with the first source, its share, the reasons, and what to do; then
+            the names of other sources.
+    """
+    failed: dict[str, str] = {}
+    for source in run.recipe.source:
+        if not is_training(source.kind):
+            continue
+        limit = source.most_dropped
+        if limit == "auto":
+            limit = run.recipe.refine.most_dropped
+        facts = sources.get(source.name)
+        collected = facts is not None and facts["collected"]["documents"] > 0
+        reasons = facts["dropped"] if facts and collected else rejected.get(source.name, {})
+        problem = _problem(source, facts if collected else None, reasons, limit, run.root)
+        if problem and limit < 1 and not run.allow_discard:
+            failed[source.name] = (
+                f"{problem}; check its kind, and the languages and filters of [refine], or set"
+                " most_dropped = 1 in its [[source]]"
             )
-            found[rows] = known[reason.indices.to_numpy()]
-    return found, list(names)
+        elif problem and collected:
+            # For a source without documents, the collector has warned.
+            say(f"warning: {problem}")
+    if failed:
+        first, *others = failed
+        named = ", ".join(f'"{name}"' for name in others[:MAX_NAMED])
+        more = " and others" if len(others) > MAX_NAMED else ""
+        also = f" (the same holds for {named}{more})" if others else ""
+        raise SourceError(failed[first] + also)
+    if not run.allow_discard and not any(facts["kept"]["documents"] for facts in sources.values()):
+        raise SourceError("no source has a document left; there is nothing to train on")
 
 
-def _add_dropped(sums: Sums, shard: Path, reason: Array, names: Sequence[str]) -> None:
-    """Add what each reason dropped of a shard, as large as it was before anything was cut."""
-    documents = np.bincount(reason, minlength=len(names))
-    sizes = np.bincount(reason, np.load(shard / "sizes.npy", mmap_mode="r"), minlength=len(names))
-    for number in np.flatnonzero(documents[1:]).tolist():
-        sums.drop(names[number + 1], int(documents[number + 1]), int(sizes[number + 1]))
-
-
-def _add_rows(sums: Sums, step: str, bins: Array, sizes: Array) -> None:
-    sums.sizes[step].update(documents=len(sizes), bytes=int(sizes.sum(dtype=np.int64)))
-    for column, codes in enumerate(bins):
-        sums.count(step, column, counted(codes))
-
-
-def _after_cuts(corpus: Corpus, kept: Array, bins: Array) -> Array:
-    """Return the bins of a shard's rows, measured again where something was cut out of a kept one;
-    scores stay as they were given.
-    """
-    wanted = np.zeros(len(kept), np.bool_)
-    for _, _, cuts in corpus.cut_shards():
-        wanted[cuts.rows] = kept[cuts.rows]
-    if not wanted.any():
-        return bins
-    found = np.array(bins)
-    for rows, batch in corpus.batches(["text"], wanted):
-        found[: len(MEASURES), rows] = coded(measured(text_buffers(batch.column("text")))).T
-    return found
-
-
-def _table(sums: Sums) -> dict[str, Any]:
-    def of(column: int, digits: int | None) -> dict[str, Any]:
-        found = {
-            step: sums.histograms[step, column]
-            for step in STEPS
-            if (step, column) in sums.histograms
-        }
-        return {
-            step: packed(counts) | {"quantiles": [round(q, digits) for q in quantiles(counts)]}
-            for step, counts in found.items()
-        }
-
-    return {
-        "kind": sums.kind,
-        "lost": round(lost_share(_facts(sums)), 6),
-        "steps": {step: dict(counts) for step, counts in sums.sizes.items()},
-        "measures": {
-            name: of(column, None if name in WHOLE else 6) for column, name in enumerate(MEASURES)
-        },
-        "scores": {
-            name: of(column, 6) | {"bounds": sums.bounds[name]}
-            for column, name in enumerate(sums.bounds, len(MEASURES))
-        },
-        "languages": {
-            step: dict(sorted(counts.items())) for step, counts in sums.languages.items()
-        },
-        "dropped": {reason: dict(sums.dropped[reason]) for reason in sorted(sums.dropped)},
-    }
-
-
-def _facts(sums: Sums) -> dict[str, Any]:
-    dropped = {reason: counts["documents"] for reason, counts in sorted(sums.dropped.items())}
-    copies = sums.dropped.get(EXACT, Counter())["bytes"]
-    return {
-        "collected": dict(sums.sizes["collected"]),
-        "kept": dict(sums.sizes["kept"]),
-        "copies": copies,
-        "dropped": dropped,
-    }
-
-
-def lost_share(of: Mapping[str, Any]) -> float:
-    """Return the share of a source's collected bytes that is neither kept nor, word for word, in
-    what is kept.
-    """
-    collected = of["collected"]["bytes"]
-    return max(0.0, 1 - (of["kept"]["bytes"] + of["copies"]) / collected) if collected else 1.0
+def _problem(
+    source: Source,
+    facts: Mapping[str, Any] | None,
+    reasons: Mapping[str, int],
+    limit: float,
+    root: Path,
+) -> str:
+    """Describe the loss of a source that exceeds the limit or is complete; "" for no problem."""
+    if facts is None:
+        lost = f"no document of kind {source.kind} was collected"
+    elif not facts["kept"]["documents"]:
+        lost = "no document of it is kept"
+    elif (share := lost_share(facts)) > limit:
+        # Rounded down, so a loss of nearly everything does not read as 100 %.
+        percent = f"{int(share * 1000) / 10:.1f} %"
+        lost = f"{percent} of its text is lost, more than most_dropped = {limit:g}"
+    else:
+        return ""
+    present = [(name, count) for name, count in reasons.items() if count]
+    ranked = sorted(present, key=lambda pair: (-pair[1], pair[0]))
+    named = ", ".join(f"{count:,} {name}" for name, count in ranked[:MAX_NAMED])
+    if len(ranked) > MAX_NAMED:
+        named += ", …"
+    look = f" (`groundup inspect {root} --dropped {ranked[0][0]}`)" if ranked else ""
+    return f'source "{source.name}": {lost}; listed are {named or "none"}{look}'

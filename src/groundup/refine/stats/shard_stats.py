@@ -1,6 +1,9 @@
-"""What the documents of a shard are like, before and after each step. Reads batches as they pass
-through refine/shard; writes quality.json (histograms over what was collected and what was cleaned,
-and what was dropped) and bins.npy, the bins of every kept row.
+"""Statistics of the documents of a shard, collected while they pass through its steps.
+
+quality.json   histograms of the collected and of the cleaned documents; documents and bytes by
+               drop reason; documents by language; bounds of the scores
+bins.npy       uint8 [columns, n]: histogram bins of every kept row. The columns are TEXT_STATS,
+               then the scores of the filters.
 """
 
 from __future__ import annotations
@@ -17,94 +20,98 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import Array, lengths, mask, text_buffers
-from groundup.refine.filter.filters import Bounds
-from groundup.refine.out_of_core.row_file import Spool
-from groundup.refine.stats.histogram import CODES, UNKNOWN, coded, counted, packed
-from groundup.refine.stats.text_stats import MEASURES, measured
+from groundup.refine.filter.apply import Bounds
+from groundup.refine.out_of_core import RowFile
+from groundup.refine.stats.text_stats import (
+    CODES,
+    TEXT_STATS,
+    UNKNOWN,
+    bin_codes,
+    histogram,
+    pack,
+    text_stats,
+)
 
-# Of a shard, and of the sum over all of them.
+# Of a shard, and of all shards together.
 FILE = "quality.json"
 
 
 @dataclass
-class Count:
-    """Documents and bytes at one step, and a histogram for each column, shape (columns, CODES)."""
+class StepCounts:
+    """Documents and bytes at one step, and a histogram of each column, shape (columns, CODES)."""
 
     counts: Array
     documents: int = 0
     bytes: int = 0
 
     def add(self, codes: Array, sizes: Array) -> None:
-        """Add documents by their bins, shape (n, any first columns), and their bytes."""
+        """Add documents by their bins, shape (n, the first columns), and their bytes."""
         for column in range(codes.shape[1]):
-            self.counts[column] += counted(codes[:, column])
+            self.counts[column] += histogram(codes[:, column])
         self.documents += len(sizes)
         self.bytes += int(sizes.sum(dtype=np.int64))
 
 
 @dataclass
-class Quality:
-    """Follows the rows of each batch through the shard: `cleaned`, `drop`, `filtering`, `cut`,
-    `score`, `drop`, `keep`.
+class ShardStats:
+    """Follows the rows of each batch through the steps of a shard.
+
+    Call `cleaned`, then `drop` (empty), `filtering`, `score` and `drop` (language), `cut`, `score`
+    and `drop` (filters), and `keep`.
 
     Attributes:
-        bounds: of every score that the filters give, in the order of the columns after MEASURES.
-        bins: takes a row of codes (uint8) for each kept document.
-        languages: documents by language, when the filters begin.
-        dropped: documents and bytes of cleaned text by reason.
+        bounds: of every score that the filters give, in the order of the columns after TEXT_STATS.
+        bins: receives a row of codes (uint8) for each kept document.
+        collected, before_filters: counts as collected, and as the filters begin.
+        languages: documents by language, as the filters begin.
+        dropped: documents and bytes of cleaned text, by reason.
     """
 
     bounds: Bounds
-    bins: Spool
-    collected: Count = field(init=False)
-    before_filters: Count = field(init=False)
+    bins: RowFile
+    collected: StepCounts = field(init=False)
+    before_filters: StepCounts = field(init=False)
     languages: Counter[str] = field(default_factory=Counter)
     dropped: dict[str, Counter[str]] = field(default_factory=dict)
-    # Of the rows of the batch that are still there.
+    # Of the rows of the batch that are not dropped yet.
     _codes: Array = field(init=False, repr=False)
     _sizes: Array = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.collected, self.before_filters = (
-            Count(np.zeros((n, CODES), np.int64)) for n in (len(MEASURES), self.bins.width)
+            StepCounts(np.zeros((columns, CODES), np.int64))
+            for columns in (len(TEXT_STATS), self.bins.width)
         )
 
     def cleaned(self, raw: pa.StringArray, texts: pa.StringArray) -> None:
-        """Begin a batch: measure it before and after cleaning. Only what cleaning changed is
-        measured twice.
-        """
-        codes = coded(measured(text_buffers(raw)))
+        """Begin a batch: measure it before cleaning, and what cleaning changed again."""
+        codes = bin_codes(text_stats(text_buffers(raw)))
         self.collected.add(codes, lengths(raw))
-        changed = mask(pc.not_equal(raw, texts))
-        if changed.any():
-            codes[changed] = coded(measured(text_buffers(texts.filter(pa.array(changed)))))
         self._codes = np.full((len(texts), self.bins.width), UNKNOWN, np.uint8)
-        self._codes[:, : len(MEASURES)] = codes
+        self._codes[:, : len(TEXT_STATS)] = codes
+        self.cut(mask(pc.not_equal(raw, texts)), texts)
         self._sizes = lengths(texts)
 
     def filtering(self, languages: pa.StringArray) -> None:
-        """Count the rows that the filters are about to look at, and their languages."""
-        self.before_filters.add(self._codes[:, : len(MEASURES)], self._sizes)
+        """Count the rows that the filters are about to see, and their languages."""
+        self.before_filters.add(self._codes[:, : len(TEXT_STATS)], self._sizes)
         self.languages.update(language_counts(languages))
 
     def cut(self, rows: Array, texts: pa.StringArray) -> None:
-        """Measure those rows of a mask again that a filter took lines out of; what is dropped still
-        counts as it was cleaned.
-        """
+        """Measure the rows of a mask again whose text changed; their sizes stay as cleaned."""
         if rows.any():
-            self._codes[rows, : len(MEASURES)] = coded(
-                measured(text_buffers(texts.filter(pa.array(rows))))
-            )
+            changed = texts.filter(pa.array(rows))
+            self._codes[rows, : len(TEXT_STATS)] = bin_codes(text_stats(text_buffers(changed)))
 
     def score(self, scores: Mapping[str, Array]) -> None:
-        """Note scores of all rows, before those are dropped that miss the bounds."""
-        for column, name in enumerate(self.bounds, len(MEASURES)):
+        """Record scores of all rows, before rows outside the bounds are dropped."""
+        for column, name in enumerate(self.bounds, len(TEXT_STATS)):
             if name in scores:
-                self._codes[:, column] = coded(scores[name])
-                self.before_filters.counts[column] += counted(self._codes[:, column])
+                self._codes[:, column] = bin_codes(scores[name])
+                self.before_filters.counts[column] += histogram(self._codes[:, column])
 
     def drop(self, rows: Array, reasons: Array) -> None:
-        """Take the rows of a mask out, each for its reason."""
+        """Remove the rows of a mask, each for its reason."""
         for reason in np.unique(reasons.astype(str)).tolist():
             sizes = self._sizes[rows][reasons == reason]
             entry = self.dropped.setdefault(reason, Counter())
@@ -112,42 +119,41 @@ class Quality:
         self._codes, self._sizes = self._codes[~rows], self._sizes[~rows]
 
     def keep(self) -> None:
-        """End a batch: the rows that are left are kept."""
+        """End a batch: the remaining rows are kept."""
         self.bins.append(self._codes)
 
     def save(self, folder: Path) -> None:
-        """Write both files."""
+        """Write quality.json and bins.npy."""
         self.bins.save(folder / "bins.npy", transpose=True)
         steps = {
             name: {
                 "documents": step.documents,
                 "bytes": step.bytes,
-                "columns": [packed(counts) for counts in step.counts],
+                "columns": [pack(counts) for counts in step.counts],
             }
             for name, step in (("collected", self.collected), ("cleaned", self.before_filters))
         }
-        dropped = {reason: dict(self.dropped[reason]) for reason in sorted(self.dropped)}
-        languages = dict(sorted(self.languages.items()))
-        bounds = {name: list(pair) for name, pair in self.bounds.items()}
-        write_table(
-            folder / FILE,
-            {"steps": steps, "bounds": bounds, "languages": languages, "dropped": dropped},
-        )
+        table = {
+            "steps": steps,
+            "bounds": {name: list(pair) for name, pair in self.bounds.items()},
+            "languages": dict(sorted(self.languages.items())),
+            "dropped": {reason: dict(self.dropped[reason]) for reason in sorted(self.dropped)},
+        }
+        write_compact(folder / FILE, table)
 
 
-def write_table(path: Path, table: Any) -> None:
-    """Write JSON without line breaks: a histogram is a long list of short numbers."""
-    path.write_text(
-        json.dumps(table, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+def write_compact(path: Path, table: Any) -> None:
+    """Write JSON on one line: a histogram is a long list of small numbers."""
+    text = json.dumps(table, separators=(",", ":"), ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def language_counts(languages: pa.StringArray) -> Counter[str]:
-    """Return how many documents have each code; "" where none is known."""
-    found = pc.value_counts(pc.fill_null(languages, "")).to_pylist()
-    return Counter({entry["values"]: entry["counts"] for entry in found})
+    """Return the number of documents of each code; "" if unknown."""
+    entries = pc.value_counts(pc.fill_null(languages, "")).to_pylist()
+    return Counter({entry["values"]: entry["counts"] for entry in entries})
 
 
 def column_count(bounds: Bounds) -> int:
-    """Return how many bins a document has: its measures and its scores."""
-    return len(MEASURES) + len(bounds)
+    """Return the number of bins of a document."""
+    return len(TEXT_STATS) + len(bounds)

@@ -1,0 +1,191 @@
+"""Clean the texts of a batch: encoding, invisible characters, white space, NFC, PII.
+
+Each step works on the whole column and changes only the rows that a cheap test selects, so plain
+English costs a few passes over its bytes. Cleaning is idempotent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+import ftfy
+import ftfy.fixes
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from ftfy.badness import BADNESS_RE
+
+from groundup.artifacts.arrays import Array, mask, replace_rows, text_array, text_buffers
+from groundup.recipe import Personal
+from groundup.refine.clean.pii import PII_LABELS, redact
+from groundup.refine.clean.whitespace import normalize_whitespace
+
+_ENTITY = r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][0-9A-Za-z]{1,23});"
+_MAX_REPAIRS = 8
+DEFAULT_PERSONAL = Personal()
+
+# ftfy's test for bad text in the dialect of Arrow (RE2), where \w and \s are ASCII: without
+# comments and blanks outside of brackets. A text without a match is one that ftfy does not change.
+# Soft hyphens match as well: they hide mojibake until they are dropped.
+_BADNESS = re.sub(r"(\[[^\]]*\])|#.*|[ \n]+", lambda match: match[1] or "", BADNESS_RE.pattern)
+MOJIBAKE = r"(?m)\x{ad}|" + _BADNESS.replace(r"\w", r"[\pL\pN_]").replace(r"\s", r"[\s\pZ]")
+
+
+@dataclass
+class CleanedTexts:
+    """Texts while they are cleaned, and how many of them each step changed."""
+
+    texts: pa.StringArray
+    changed: Counter[str] = field(default_factory=Counter)
+
+    def replace(self, rows: Array, after: pa.StringArray) -> Array:
+        """Replace `rows` by `after`; return the mask of those that differ."""
+        differ = pc.not_equal(self.texts.filter(pa.array(rows)), after)
+        rows = rows.copy()
+        rows[rows] = mask(differ)
+        self.texts = replace_rows(self.texts, rows, after.filter(differ))
+        return rows
+
+
+def clean_texts(
+    texts: pa.StringArray, code: Array, personal: Personal = DEFAULT_PERSONAL
+) -> CleanedTexts:
+    """Clean a column of texts.
+
+    Args:
+        texts: decoded.
+        code: mask of the rows that are source code; their inner spaces, entities and encoding stay.
+        personal: what to do with addresses and numbers of people.
+    """
+    cleaned = CleanedTexts(texts)
+    foreign = ~code & ~mask(pc.string_is_ascii(texts))
+    touched, unstable = _normalize_spaces(cleaned, code, foreign)
+    changed = _normalize_nfc(cleaned, unstable) | repair(cleaned, ~code)
+    again, unstable = _normalize_rows(cleaned, code, foreign | changed)
+    _normalize_nfc(cleaned, unstable)
+    redacted = _redact(cleaned, code, personal)
+    _normalize_rows(cleaned, code, redacted)
+    cleaned.changed["white space and controls"] += int((touched | again).sum())
+    # A line may match the mojibake test only without its addresses, or with plain spaces. Both
+    # shrink with each pass, so this ends.
+    rows = suspects(cleaned.texts, (redacted | again) & ~code)
+    if rows.any():
+        rest = clean_texts(cleaned.texts.filter(pa.array(rows)), code[rows], personal)
+        cleaned.texts = replace_rows(cleaned.texts, rows, rest.texts)
+    return cleaned
+
+
+def _normalize_spaces(
+    cleaned: CleanedTexts, code: Array, gentle: Array | None = None
+) -> tuple[Array, Array]:
+    """Return the masks of the rows that changed, and of those that may not be in NFC."""
+    result = normalize_whitespace(text_buffers(cleaned.texts), code, gentle)
+    cleaned.texts = text_array(result.offsets, result.data)
+    return result.changed, result.unstable
+
+
+def _normalize_rows(cleaned: CleanedTexts, code: Array, rows: Array) -> tuple[Array, Array]:
+    """Normalize the white space of some rows; return what `_normalize_spaces` returns."""
+    changed, unstable = np.zeros(len(rows), np.bool_), np.zeros(len(rows), np.bool_)
+    if rows.any():
+        part = CleanedTexts(cleaned.texts.filter(pa.array(rows)))
+        changed[rows], unstable[rows] = _normalize_spaces(part, code[rows])
+        cleaned.texts = replace_rows(cleaned.texts, rows, part.texts)
+    return changed, unstable
+
+
+def _normalize_nfc(cleaned: CleanedTexts, unstable: Array) -> Array:
+    """Bring the unstable rows into NFC; return the mask of those that changed."""
+    if not unstable.any():
+        return unstable
+    before = cleaned.texts.filter(pa.array(unstable))
+    changed = cleaned.replace(unstable, pc.utf8_normalize(before, form="NFC"))
+    cleaned.changed["normal form"] += int(changed.sum())
+    return changed
+
+
+def suspects(texts: pa.StringArray, rows: Array) -> Array:
+    """Return those of `rows` that may hold mojibake or an HTML entity."""
+    foreign = rows & ~mask(pc.string_is_ascii(texts))
+    marked = rows & mask(pc.match_substring(texts, "&"))
+    for selected, pattern in ((foreign, MOJIBAKE), (marked, _ENTITY)):
+        if selected.any():
+            part = texts.filter(pa.array(selected))
+            selected[selected] = mask(pc.match_substring_regex(part, pattern))
+    return foreign | marked
+
+
+def repair(cleaned: CleanedTexts, prose: Array) -> Array:
+    """Repair mojibake and HTML entities until nothing changes; return the rows that changed."""
+    rows, changed = suspects(cleaned.texts, prose), np.zeros(len(prose), np.bool_)
+    for _ in range(_MAX_REPAIRS):
+        if not rows.any():
+            break
+        part = CleanedTexts(_unescape(_fix_encoding(cleaned.texts.filter(pa.array(rows)))))
+        # Compare what the repair becomes after normalization.
+        _, unstable = _normalize_spaces(part, np.zeros(len(part.texts), np.bool_))
+        _normalize_nfc(part, unstable)
+        rows = cleaned.replace(rows, part.texts)
+        changed |= rows
+        rows = suspects(cleaned.texts, rows)
+    cleaned.changed["encoding and entities"] += int(changed.sum())
+    return changed
+
+
+def _fix_encoding(texts: pa.StringArray) -> pa.StringArray:
+    """Undo mojibake with ftfy, line by line: only suspicious lines become Python strings."""
+    parts = pc.split_pattern(texts, "\n")
+    lines = parts.flatten()
+    bad = mask(pc.match_substring_regex(lines, MOJIBAKE))
+    fixed = [
+        _encodable(ftfy.fix_encoding(line)) for line in lines.filter(pa.array(bad)).to_pylist()
+    ]
+    lines = replace_rows(lines, bad, fixed)
+    return pc.binary_join(pa.ListArray.from_arrays(parts.offsets, lines), "\n")
+
+
+def _unescape(texts: pa.StringArray) -> pa.StringArray:
+    """Resolve HTML entities, except in a text with "<", which is likely to be about HTML."""
+    rows = mask(pc.match_substring(texts, "&")) & ~mask(pc.match_substring(texts, "<"))
+    escaped = texts.filter(pa.array(rows)).to_pylist()
+    return replace_rows(
+        texts, rows, [_encodable(ftfy.fixes.unescape_html(text)) for text in escaped]
+    )
+
+
+def _encodable(text: str) -> str:
+    """Replace lone surrogates, which a character reference may name and UTF-8 cannot encode."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _redact(cleaned: CleanedTexts, code: Array, personal: Personal) -> Array:
+    """Redact personal data in prose and in code; return the mask of the rows that changed."""
+    touched = np.zeros(len(code), np.bool_)
+    for is_code, rows in ((False, ~code), (True, code)):
+        actions = personal.actions(is_code)
+        if not rows.any() or not actions:
+            continue
+        whole = rows.all()
+        part = cleaned.texts if whole else cleaned.texts.filter(pa.array(rows))
+        texts, found = redact(part, actions, is_code)
+        cleaned.texts = texts if whole else replace_rows(cleaned.texts, rows, texts)
+        cleaned.changed += Counter(
+            {PII_LABELS[kind]: int(hit.sum()) for kind, hit in found.items()}
+        )
+        touched[rows] = np.logical_or.reduce(list(found.values()))
+    return touched
+
+
+def clean_turns(turns: pa.ListArray, personal: Personal = DEFAULT_PERSONAL) -> pa.ListArray:
+    """Clean the `content` of every turn of a column of conversations; empty turns stay."""
+    flat = turns.flatten()
+    if len(flat) == 0:
+        return turns
+    content = pc.fill_null(flat.field("content"), "")
+    cleaned = clean_texts(content, np.zeros(len(content), np.bool_), personal).texts
+    values = pa.StructArray.from_arrays([flat.field("role"), cleaned], names=["role", "content"])
+    counts = pc.fill_null(pc.list_value_length(turns), 0).to_numpy(zero_copy_only=False)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, values, mask=turns.is_null())

@@ -1,0 +1,410 @@
+"""Find documents that hold items of evaluation files, by n-grams of words.
+
+An item of at least 13 words is identified by its 13-grams (Brown et al. 2020, "GPT-3", appendix C),
+one of 8 to 12 words by one n-gram of all of them. Shorter items ("The cat sat on the mat.") prove
+nothing; they are counted, but not searched.
+
+A document is contaminated if it holds a fifth of an item's n-grams, or LONG of them. N-grams that
+many documents hold are common phrases and are ignored: tools that take every match for a leak raise
+false alarms (marin #6852).
+
+The n-grams of all items are stored as
+
+    grams.npy        uint64      hashes, ascending and unique
+    starts.npy       int64       for each n-gram, where its items begin in owners.npy
+    owners.npy       int64       rows of items.parquet
+    items.parquet    id, source, origin and record of each item, and its number of n-grams
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from groundup.artifacts.arrays import Array, Texts, text_buffers
+from groundup.artifacts.document import DROPPED, TableWriter, read_batches
+from groundup.refine.clean.pipeline import clean_texts
+from groundup.refine.dedup.minhash import shingle, words
+from groundup.refine.kernels import kernel
+from groundup.refine.out_of_core import DocumentTable, Scratch
+from groundup.refine.shard import dropped_rows
+from groundup.runtime.job import BuildStep
+
+CONTAMINATED = "contaminated"
+# Words of an n-gram, and of the shortest item that is searched.
+MAX_WORDS, MIN_WORDS = 13, 8
+# An n-gram of more items is their form ("Choose the best answer to the following question …"), not
+# their content.
+MAX_ITEMS = 10
+# From this share on, Touvron et al. 2023 ("Llama 2", appendix A.6) do not call a sample clean.
+MIN_SHARE = 0.2
+# 50 consecutive words of a long item are a quotation, whatever share of the item they are.
+LONG = 50 - MAX_WORDS + 1
+# An n-gram in more documents than this, and than a thousandth of all, is a common phrase. GPT-3
+# took 10.
+COMMON, COMMON_SHARE = 10, 0.001
+MATCHED_CHARACTERS = 400
+
+_ITEM = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("origin", pa.string()),
+        ("record", pa.int64()),
+        ("grams", pa.int64()),
+    ]
+)
+# The prefilter is indexed by the upper bits of a hash: 16 MB, and one lookup rejects most words.
+_PREFILTER_BITS = 24
+
+
+# N-grams of evaluation items
+
+
+@dataclass(frozen=True)
+class GramMatches:
+    """Occurrences of n-grams in texts: row, index of the n-gram, first byte, end."""
+
+    rows: Array
+    grams: Array
+    begins: Array
+    ends: Array
+
+
+@dataclass(frozen=True)
+class EvaluationGrams:
+    """The n-grams of all items: see the top of this module.
+
+    Attributes:
+        items: table with the columns of items.parquet.
+    """
+
+    hashes: Array
+    starts: Array
+    owners: Array
+    items: pa.Table
+
+    @staticmethod
+    def load(folder: Path) -> EvaluationGrams:
+        """Read what `write_grams` wrote."""
+        names = ("grams", "starts", "owners")
+        hashes, starts, owners = (np.load(folder / f"{name}.npy") for name in names)
+        return EvaluationGrams(hashes, starts, owners, pq.read_table(folder / "items.parquet"))
+
+    def prefilter(self) -> Array:
+        """Return a mask by the upper bits of a hash: False where no n-gram has them."""
+        known = np.zeros(1 << _PREFILTER_BITS, np.bool_)
+        known[self.hashes >> np.uint64(64 - _PREFILTER_BITS)] = True
+        return known
+
+    def find(self, texts: Texts, prefilter: Array) -> Iterator[GramMatches]:
+        """Yield the n-grams that occur in texts, for one n after the other."""
+        hashes, starts, ends, first = words(texts)
+        for width in range(MIN_WORDS, MAX_WORDS + 1):
+            at_word = _word_grams(hashes, first, width)
+            places = np.flatnonzero(prefilter[at_word >> np.uint64(64 - _PREFILTER_BITS)])
+            grams = np.searchsorted(self.hashes, at_word[places])
+            hit = self.hashes[np.minimum(grams, len(self.hashes) - 1)] == at_word[places]
+            places, grams = places[hit], grams[hit]
+            rows = np.searchsorted(first, places, side="right") - 1
+            offset = texts[0][rows]
+            begins, stops = starts[places] - offset, ends[places + width - 1] - offset
+            yield GramMatches(rows, grams, begins, stops)
+
+
+@kernel
+def _word_grams(hashes: Array, first: Array, width: int) -> Array:
+    """Return the hash of the n-gram at each word; 0 where the text ends before the n-gram does."""
+    out = np.zeros(len(hashes), np.uint64)
+    for text in range(len(first) - 1):
+        for word in range(first[text], first[text + 1] - width + 1):
+            out[word] = shingle(hashes, word, first[text + 1], width)
+    return out
+
+
+def write_grams(folder: Path, shards: Sequence[Path], allowed: Sequence[str]) -> dict[str, Any]:
+    """Write the n-grams of all evaluation items.
+
+    Args:
+        folder: receives the files.
+        shards: folders of collected evaluation shards, in order.
+        allowed: texts whose n-grams prove nothing, from the recipe.
+    """
+    tables, count, short = [_ITEM.empty_table()], 0, 0
+    parts, owners = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+    paths = [shard / "documents.parquet" for shard in shards]
+    for batch in read_batches(paths, ["id", "source", "origin", "record", "text"]):
+        grams, offsets = gram_sets(batch.column("text"))
+        sizes = np.diff(offsets)
+        short += int((sizes == 0).sum())
+        parts.append(grams)
+        owners.append(np.repeat(np.arange(len(batch)) + count, sizes))
+        tables.append(pa.Table.from_arrays([*batch.columns[:4], pa.array(sizes)], schema=_ITEM))
+        count += len(batch)
+    exempt = gram_sets(pa.array(list(allowed), pa.string()))[0]
+    hashes, starts, owner = _invert(np.concatenate(parts), np.concatenate(owners), exempt)
+    for name, array in (("grams", hashes), ("starts", starts), ("owners", owner)):
+        np.save(folder / f"{name}.npy", array)
+    items = pa.concat_tables(tables)
+    per_item = pa.array(np.bincount(owner, minlength=count))
+    items = items.set_column(4, _ITEM.field("grams"), per_item)
+    pq.write_table(items, folder / "items.parquet")
+    return {
+        "items": count,
+        "too_short": short,
+        "grams": len(hashes),
+        "sources": pc.unique(items["source"]).to_pylist(),
+    }
+
+
+def _invert(grams: Array, owners: Array, exempt: Array) -> tuple[Array, Array, Array]:
+    """Return `hashes`, `starts` and `owners` of EvaluationGrams from (n-gram, item) pairs."""
+    hashes, inverse, counts = np.unique(grams, return_inverse=True, return_counts=True)
+    used = (counts <= MAX_ITEMS) & ~np.isin(hashes, exempt)
+    kept = np.flatnonzero(used[inverse])
+    by_gram = kept[np.argsort(inverse[kept], kind="stable")]
+    starts = np.concatenate([[0], np.cumsum(counts[used])]).astype(np.int64)
+    return hashes[used], starts, owners[by_gram]
+
+
+def gram_sets(texts: pa.StringArray) -> tuple[Array, Array]:
+    """Return the n-grams of items, sorted and unique (uint64), and n + 1 offsets."""
+    cleaned = clean_texts(pc.fill_null(texts, ""), np.zeros(len(texts), np.bool_)).texts
+    hashes, _, _, first = words(text_buffers(cleaned))
+    sets = [np.zeros(0, np.uint64)]
+    for begin, end in pairwise(first.tolist()):
+        width, of_item = min(MAX_WORDS, end - begin), np.array([0, end - begin], np.int64)
+        grams = np.zeros(0, np.uint64)
+        if end - begin >= MIN_WORDS:
+            grams = _word_grams(hashes[begin:end], of_item, width)[: end - begin - width + 1]
+        sets.append(np.unique(grams))
+    return np.concatenate(sets), np.cumsum([len(grams) for grams in sets])
+
+
+# Contaminated documents
+
+
+def find_occurrences(
+    folder: Path, shard: Path, evaluation: Path, cuts: Path | None = None
+) -> dict[str, Any]:
+    """Write occurrences.npy of one shard, int64 [n, 4]: row, n-gram, first byte, end.
+
+    Args:
+        folder: receives it.
+        shard: folder of the refined shard.
+        evaluation: folder of the items' n-grams.
+        cuts: file of the shard's cuts.
+    """
+    table = DocumentTable([("", shard)], {"": cuts} if cuts else {})
+    grams = EvaluationGrams.load(evaluation)
+    prefilter, row, parts = grams.prefilter(), 0, [np.zeros((0, 4), np.int64)]
+    for _, batch in table.batches(["text"]):
+        for found in grams.find(text_buffers(batch.column("text")), prefilter):
+            columns = (found.rows + row, found.grams, found.begins, found.ends)
+            parts.append(np.stack(columns, axis=1))
+        row += len(batch)
+    whole = np.concatenate(parts)
+    np.save(folder / "occurrences.npy", whole[np.lexsort((whole[:, 1], whole[:, 2], whole[:, 0]))])
+    return {"occurrences": len(whole)}
+
+
+@dataclass(frozen=True)
+class ContaminatedDocument:
+    """A contaminated document.
+
+    Attributes:
+        row: of the shard.
+        item: the item of which it holds the largest share.
+        share: of the item's n-grams.
+        begin: first byte of the longest stretch in common.
+        end: the byte after its last.
+    """
+
+    row: int
+    item: int
+    share: float
+    begin: int
+    end: int
+
+
+def find_contaminated(
+    folder: Path,
+    shards: Sequence[tuple[str, Path]],
+    occurrences: Mapping[str, Path],
+    dropped: Sequence[Path],
+    cuts: Mapping[str, Path],
+    evaluation: Path,
+) -> dict[str, Any]:
+    """List the documents that hold evaluation items, with the longest stretch in common.
+
+    Args:
+        folder: receives contaminated.parquet (DROPPED schema, in the order of rows).
+        shards: refined shards by name and folder, in order.
+        occurrences: folder of the occurrences of each shard.
+        dropped: lists of documents that are dropped already.
+        cuts: file of the cuts of a shard, by name.
+        evaluation: folder of the items' n-grams.
+    """
+    table, grams = DocumentTable(shards, cuts), EvaluationGrams.load(evaluation)
+    items = grams.items.select(["id", "source", "origin", "record"]).to_pylist()
+    documents, held, size = Counter[str](), set[int](), 0
+    with (
+        Scratch(folder / ".scratch") as scratch,
+        TableWriter(folder / "contaminated.parquet", DROPPED) as out,
+    ):
+        kept = scratch.kept(table, dropped)
+        common = _common_grams(table, occurrences, kept, grams)
+        for shard, rows in zip(shards, table.spans, strict=True):
+            if found := _contaminated(occurrences[shard[0]], kept[rows], common, grams):
+                documents[shard[0].rpartition(".")[0]] += len(found)
+                held |= {document.item for document in found}
+                size += _write(out, DocumentTable([shard], cuts), found, items)
+    return {
+        "documents": documents.total(),
+        "bytes": size,
+        "by_source": dict(sorted(documents.items())),
+        "items": len(held),
+        "common_phrases": int(common.sum()),
+    }
+
+
+GRAMS = BuildStep("refine/evaluation", 2, write_grams)
+OCCURRENCES = BuildStep("refine/occurrences", 2, find_occurrences)
+CONTAMINATED_STEP = BuildStep("refine/contaminated", 2, find_contaminated)
+
+
+def find_unlisted(
+    shards: Sequence[tuple[str, Path]],
+    tests: Sequence[Path],
+    allowed: Sequence[str],
+    dropped: Path,
+    cuts: Path | None = None,
+) -> Iterator[tuple[str, str, float]]:
+    """Search all texts again; yield document, item and share of what is not on the list.
+
+    Args:
+        shards: refined shards by name and folder, in order.
+        tests: folders of collected evaluation shards, in order.
+        allowed: texts whose n-grams prove nothing, from the recipe.
+        dropped: folder of the lists of dropped documents.
+        cuts: folder of the cuts.
+    """
+    files = {name: cuts / f"{name}.npy" for name, _ in shards} if cuts else {}
+    table = DocumentTable(shards, files)
+    paths = [dropped / f"{name}.parquet" for name in ("duplicates", "lines", "contaminated")]
+    *others, own = ([path] if path.exists() else [] for path in paths)
+    with TemporaryDirectory() as name, Scratch(Path(name) / "scratch") as scratch:
+        write_grams(evaluation := Path(name), tests, allowed)
+        occurrences = {}
+        for shard, folder in shards:
+            occurrences[shard] = evaluation / "occurrences" / shard
+            occurrences[shard].mkdir(parents=True)
+            find_occurrences(occurrences[shard], folder, evaluation, files.get(shard))
+        kept = scratch.kept(table, [path for found in others for path in found])
+        unlisted = scratch.kept(table, own, "unlisted")
+        grams = EvaluationGrams.load(evaluation)
+        common = _common_grams(table, occurrences, kept, grams)
+        for (shard, _), rows in zip(shards, table.spans, strict=True):
+            for document in _contaminated(occurrences[shard], kept[rows], common, grams):
+                row = rows.start + document.row
+                if unlisted[row]:
+                    yield table.id_of(row), str(grams.items["id"][document.item]), document.share
+
+
+def _common_grams(
+    table: DocumentTable, occurrences: Mapping[str, Path], kept: Array, grams: EvaluationGrams
+) -> Array:
+    """Return the mask of the n-grams that are common phrases."""
+    documents = np.zeros(len(grams.hashes), np.int64)
+    for (name, _), rows in zip(table.shards, table.spans, strict=True):
+        found = _load_occurrences(occurrences[name], kept[rows])
+        pairs = np.unique(found[:, 0] * len(documents) + found[:, 1])
+        documents += np.bincount(pairs % max(len(documents), 1), minlength=len(documents))
+    return documents > max(COMMON, COMMON_SHARE * table.rows)
+
+
+def _load_occurrences(folder: Path, kept: Array) -> Array:
+    found = np.load(folder / "occurrences.npy")
+    return found[kept[found[:, 0]]]
+
+
+def _contaminated(
+    occurrences: Path, kept: Array, common: Array, grams: EvaluationGrams
+) -> list[ContaminatedDocument]:
+    """Return the contaminated documents among the kept ones of a shard, by row."""
+    found = _load_occurrences(occurrences, kept)
+    pair, found = _group_by_item(found[~common[found[:, 1]]], grams)
+    # Distinct n-grams of each (document, item) pair.
+    held = np.unique(pair * len(grams.hashes) + found[:, 1]) // max(len(grams.hashes), 1)
+    pairs, sizes = np.unique(held, return_counts=True)
+    rows, items = np.divmod(pairs, max(len(grams.items), 1))
+    shares = sizes / np.maximum(grams.items["grams"].to_numpy()[items], 1)
+    hits = np.flatnonzero((shares >= MIN_SHARE) | (sizes >= LONG))
+    # Of several items, the one with the largest share: the last of each row in this order.
+    hits = hits[np.lexsort((-items[hits], shares[hits], rows[hits]))]
+    documents = []
+    for k in hits[np.diff(rows[hits], append=-1) != 0]:
+        spans = found[slice(*np.searchsorted(pair, [pairs[k], pairs[k] + 1])), 2:]
+        row, item, share = int(rows[k]), int(items[k]), float(shares[k])
+        documents.append(ContaminatedDocument(row, item, share, *_longest(spans)))
+    return documents
+
+
+def _group_by_item(found: Array, grams: EvaluationGrams) -> tuple[Array, Array]:
+    """Repeat each occurrence for every item of its n-gram.
+
+    Returns:
+        Document and item as one number (row x items + item), ascending, and the occurrence, in the
+        order of the text.
+    """
+    counts = np.diff(grams.starts)[found[:, 1]]
+    each = np.repeat(np.arange(len(found)), counts)
+    within = np.arange(len(each)) - np.repeat(np.cumsum(counts) - counts, counts)
+    owner = grams.owners[grams.starts[found[each, 1]] + within]
+    pair = found[each, 0] * len(grams.items) + owner
+    order = np.lexsort((found[each, 2], pair))
+    return pair[order], found[each[order]]
+
+
+def _longest(spans: Array) -> tuple[int, int]:
+    """Return the longest stretch of spans (ascending); spans that touch or overlap are joined."""
+    reach = np.maximum.accumulate(spans[:, 1])
+    new = np.flatnonzero(np.concatenate([[True], spans[1:, 0] > reach[:-1]]))
+    begins, ends = spans[new, 0], reach[np.append(new[1:], len(spans)) - 1]
+    longest = int(np.argmax(ends - begins))
+    return int(begins[longest]), int(ends[longest])
+
+
+def _write(
+    out: TableWriter,
+    shard: DocumentTable,
+    documents: Sequence[ContaminatedDocument],
+    items: Sequence[Mapping[str, Any]],
+) -> int:
+    """List the contaminated documents of one shard; return the bytes of their texts."""
+    by_row, size = {document.row: document for document in documents}, 0
+    listed = np.zeros(shard.rows, np.bool_)
+    listed[list(by_row)] = True
+    for rows, batch in shard.batches(["id", "source", "origin", "record", "text"], listed):
+        found, details = [by_row[row] for row in rows.tolist()], []
+        for document, text in zip(found, batch.column("text").to_pylist(), strict=True):
+            data, item = text.encode(), items[document.item]
+            size += len(data)
+            match = " ".join(data[document.begin : document.end].decode("utf-8", "replace").split())
+            short = match[:MATCHED_CHARACTERS] + (" …" if len(match) > MATCHED_CHARACTERS else "")
+            details.append(f"{item['source']}: {item['origin']}#{item['record']}: {short}")
+        ids = pa.array([items[document.item]["id"] for document in found], pa.string())
+        reasons = pa.array([CONTAMINATED] * len(rows))
+        shares = pa.array([document.share for document in found], pa.float64())
+        out.write(dropped_rows(batch, reasons, shares, pa.array(details, pa.string()), ids))
+    return size

@@ -1,0 +1,332 @@
+"""Arrays that do not fit in memory: files of rows, scratch files, and all shards as one table.
+
+Whatever has one entry per document lives in a memory-mapped file, whose pages the system can evict.
+Columns are read one row group at a time. So memory does not grow with the corpus.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from groundup.artifacts.arrays import Array, text_buffers
+from groundup.artifacts.corpus import Cuts, read_rows
+from groundup.refine.dedup.minhash import SHINGLE_WORDS, shingle_sets
+from groundup.refine.kernels import kernel
+
+# Rows or hashes processed at a time: 2 MB of 64-bit values.
+BLOCK_ROWS = 1 << 18
+# Rows copied at a time by RowFile.save; 448-byte signatures make this 29 MB.
+_SAVED_ROWS = 1 << 16
+_HEX = np.full(256, 255, np.uint8)
+_HEX[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
+
+
+@dataclass
+class RowFile:
+    """A temporary file to which blocks of rows of one width and type are appended."""
+
+    path: Path
+    dtype: np.dtype[np.generic]
+    width: int = 1
+    rows: int = 0
+    _file: BinaryIO = field(init=False, repr=False)
+
+    def __enter__(self) -> RowFile:
+        self._file = self.path.open("w+b")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def append(self, block: Array) -> None:
+        """Append rows: shape (n, width), or (n,) for a width of 1."""
+        self._file.write(np.ascontiguousarray(block, self.dtype).tobytes())
+        self.rows += len(block)
+
+    def clear(self) -> None:
+        """Remove all rows. Views of them are invalid from now on."""
+        self._file.seek(0)
+        self._file.truncate()
+        self.rows = 0
+
+    def view(self, mode: Literal["r", "r+"] = "r") -> Array:
+        """Return all rows as a memory map, shape (rows, width), or (rows,) for a width of 1."""
+        self._file.flush()
+        shape = (self.rows, self.width) if self.width > 1 else (self.rows,)
+        if self.rows == 0:
+            return np.frombuffer(b"", self.dtype).reshape(shape)
+        return np.memmap(self.path, self.dtype, mode, shape=shape).view(np.ndarray)
+
+    def save(self, path: Path, transpose: bool = False) -> None:
+        """Write the rows as `.npy`; transposed, shape (width, rows), each column is contiguous."""
+        rows = self.view()
+        shape = rows.shape[::-1] if transpose else rows.shape
+        if self.rows == 0:
+            np.save(path, np.zeros(shape, self.dtype))
+            return
+        out = np.lib.format.open_memmap(path, "w+", self.dtype, shape)
+        for begin in range(0, self.rows, _SAVED_ROWS):
+            block = rows[begin : begin + _SAVED_ROWS]
+            if transpose:
+                out[:, begin : begin + _SAVED_ROWS] = block.T
+            else:
+                out[begin : begin + _SAVED_ROWS] = block
+        out.flush()
+
+
+def hash_ranges(count: int, max_hashes: int) -> Iterator[tuple[int, int]]:
+    """Yield the first and last hash of ranges that hold about `max_hashes` of `count` hashes each.
+
+    Hashes are uniform, so ranges of equal width hold about equally many.
+    """
+    parts = 1 + count // max_hashes
+    bounds = [(part << 64) // parts for part in range(parts + 1)]
+    for low, high in pairwise(bounds):
+        yield low, high - 1
+
+
+def in_range(hashes: Array, low: int, high: int) -> Array:
+    """Return the indices of the hashes (uint64) with low <= hash <= high, ascending."""
+    indices = [np.zeros(0, np.int64)]
+    for begin in range(0, len(hashes), BLOCK_ROWS):
+        block = hashes[begin : begin + BLOCK_ROWS]
+        inside = (block >= np.uint64(low)) & (block <= np.uint64(high))
+        indices.append(np.flatnonzero(inside) + begin)
+    return np.concatenate(indices)
+
+
+@dataclass(frozen=True)
+class DocumentTable:
+    """The documents of all refined shards as one table; a row is the index of a document in it.
+
+    Attributes:
+        shards: name (`SOURCE.SHARD`) and folder of each shard, in order.
+        cuts: file of the cuts of a shard, by name; texts and lengths are those after the cuts.
+    """
+
+    shards: Sequence[tuple[str, Path]]
+    cuts: Mapping[str, Path] = field(default_factory=dict)
+
+    @cached_property
+    def starts(self) -> Array:
+        """First row of each shard, then the number of rows (int64)."""
+        counts = [len(sizes) for sizes in self.arrays("sizes")]
+        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+    @property
+    def rows(self) -> int:
+        """Number of documents."""
+        return int(self.starts[-1])
+
+    @cached_property
+    def sources(self) -> list[str]:
+        """Names of the sources, in order of appearance."""
+        return list(dict.fromkeys(name.rpartition(".")[0] for name, _ in self.shards))
+
+    @cached_property
+    def source_of_shard(self) -> list[int]:
+        """For each shard, the index of its source in `sources`."""
+        index = {source: number for number, source in enumerate(self.sources)}
+        return [index[name.rpartition(".")[0]] for name, _ in self.shards]
+
+    @cached_property
+    def spans(self) -> list[slice]:
+        """The rows of each shard."""
+        return [slice(begin, end) for begin, end in pairwise(self.starts.tolist())]
+
+    def blocks(self) -> Iterator[tuple[int, slice]]:
+        """Yield the index of a source and a block of at most BLOCK_ROWS rows of one shard."""
+        for source, span in zip(self.source_of_shard, self.spans, strict=True):
+            for begin in range(span.start, span.stop, BLOCK_ROWS):
+                yield source, slice(begin, min(begin + BLOCK_ROWS, span.stop))
+
+    def arrays(self, name: str) -> Iterator[Array]:
+        """Yield the array `name`.npy of each shard as a memory map."""
+        for _, folder in self.shards:
+            yield np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray)
+
+    def id_of(self, row: int) -> str:
+        """Return the id of a document as it stands in documents.parquet."""
+        shard = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return format_id(self._ids(shard)[row - self.starts[shard]])
+
+    def cut_shards(self) -> Iterator[tuple[tuple[str, Path], slice, Cuts]]:
+        """Yield the shards that have cuts, with their rows and their cuts."""
+        for shard, span in zip(self.shards, self.spans, strict=True):
+            if shard[0] in self.cuts:
+                yield shard, span, Cuts.load(self.cuts[shard[0]])
+
+    def batches(
+        self, columns: Sequence[str], mask: Array | None = None
+    ) -> Iterator[tuple[Array, pa.RecordBatch]]:
+        """Yield rows and columns of documents, one row group at a time; of a mask, if given."""
+        for (name, folder), first in zip(self.shards, self.starts, strict=False):
+            chosen = None if mask is None else mask[first:]
+            path = folder / "documents.parquet"
+            for rows, batch in read_rows(path, self.cuts.get(name), columns, chosen):
+                yield rows + first, batch
+
+    def listed(
+        self, path: Path, columns: Sequence[str] = ()
+    ) -> Iterator[tuple[Array, pa.RecordBatch]]:
+        """Yield the rows (int64) of the documents in a list, with columns of the list.
+
+        Raises:
+            ValueError: the list names other documents, or not in the order of the rows.
+        """
+        shard, at = 0, 0
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(columns=["id", *columns]):
+                rows, done = np.empty(len(batch), np.int64), 0
+                ids = parse_ids(batch.column("id"))
+                while done < len(ids):
+                    if shard == len(self.shards):
+                        raise ValueError(
+                            f"{path}: lists a document that these shards do not hold, or not in"
+                            " this order"
+                        )
+                    done, at = _match(self._ids(shard), ids, done, at, self.starts[shard], rows)
+                    if done < len(ids):
+                        shard, at = shard + 1, 0
+                yield rows, batch
+
+    def _ids(self, shard: int) -> Array:
+        return np.load(self.shards[shard][1] / "ids.npy", mmap_mode="r").view(np.ndarray)
+
+    def shingles(self, mask: Array, file: RowFile, offsets: Array) -> Array:
+        """Return a memory map of the shingle sets of the rows of a mask, one after the other.
+
+        Args:
+            mask: of rows.
+            file: receives the sets.
+            offsets: int64 [rows + 1], filled here: the set of row r is offsets[r] to offsets[r +
+                1].
+        """
+        filled = 0
+        for rows, batch in self.batches(["text"], mask):
+            sets, ends = shingle_sets(text_buffers(batch.column("text")), SHINGLE_WORDS)
+            offsets[filled : rows[0] + 1] = file.rows
+            filled = _fill_offsets(offsets, rows, ends, file.rows)
+            file.append(sets)
+        offsets[filled:] = file.rows
+        return file.view()
+
+
+@kernel
+def _fill_offsets(offsets: Array, rows: Array, ends: Array, base: int) -> int:
+    """Write the offsets of the sets of `rows` (ascending); rows between them have empty sets.
+
+    Returns:
+        The row after the last.
+    """
+    for k in range(len(rows)):
+        offsets[rows[k]] = base + ends[k]
+        until = rows[k + 1] if k + 1 < len(rows) else rows[k] + 1
+        for row in range(rows[k] + 1, until + 1):
+            offsets[row] = base + ends[k + 1]
+    return rows[-1] + 1
+
+
+@kernel
+def _match(
+    ids: Array, listed: Array, done: int, at: int, first: int, rows: Array
+) -> tuple[int, int]:
+    """Walk through the ids of a shard from `at`; write the rows of listed ids from `done` on."""
+    while at < len(ids) and done < len(listed):
+        if ids[at, 0] == listed[done, 0] and ids[at, 1] == listed[done, 1]:
+            rows[done] = first + at
+            done += 1
+        at += 1
+    return done, at
+
+
+def parse_ids(ids: pa.StringArray) -> Array:
+    """Return ids as pairs of numbers, shape (n, 2), uint64; they sort as the text does."""
+    offsets, data = text_buffers(ids)
+    digits = _HEX[data[offsets[0] : offsets[-1]]].reshape(-1, 32)
+    return (digits[:, ::2] << 4 | digits[:, 1::2]).view(">u8").astype(np.uint64)
+
+
+def format_id(pair: Array) -> str:
+    """Return the hexadecimal text of one id; the reverse of `parse_ids`."""
+    high, low = pair.tolist()
+    return f"{high:016x}{low:016x}"
+
+
+class Scratch:
+    """A folder of temporary memory-mapped arrays; used as a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> Scratch:
+        self.folder.mkdir()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def full(self, name: str, rows: int, dtype: Any, value: Any = 0) -> Array:
+        """Return an array of `rows` entries that all equal `value`."""
+        if rows == 0:
+            return np.full(0, value, dtype)
+        array = np.memmap(self.folder / name, dtype, "w+", shape=(rows,)).view(np.ndarray)
+        if value:
+            array[:] = value
+        return array
+
+    def joined(self, table: DocumentTable, name: str) -> Array:
+        """Return the arrays `name`.npy of all shards as one array."""
+        with (self.folder / name).open("wb") as out:
+            shape, dtype = (0,), np.dtype(np.uint8)
+            for part in table.arrays(name):
+                shape, dtype = part.shape, part.dtype
+                part.tofile(out)
+        shape = (table.rows, *shape[1:])
+        if table.rows == 0:
+            return np.zeros(shape, dtype)
+        return np.memmap(self.folder / name, dtype, "r", shape=shape).view(np.ndarray)
+
+    def kept(self, table: DocumentTable, lists: Sequence[Path], name: str = "kept") -> Array:
+        """Return the mask of the rows that no list of dropped documents names.
+
+        Raises:
+            ValueError: a list does not belong to the table.
+        """
+        mask = self.full(name, table.rows, np.bool_, True)
+        for path in lists:
+            for rows, _ in table.listed(path):
+                mask[rows] = False
+        return mask
+
+    def lengths(self, table: DocumentTable) -> Array:
+        """Return the length of every document in UTF-8 bytes after its cuts (uint32)."""
+        lengths = self.full("lengths", table.rows, np.uint32)
+        for part, first in zip(table.arrays("sizes"), table.starts.tolist(), strict=False):
+            lengths[first : first + len(part)] = part
+        for _, rows, cuts in table.cut_shards():
+            removed = np.diff(cuts.spans)[:, 0].astype(np.uint32)
+            np.subtract.at(lengths[rows], cuts.rows, removed)
+        return lengths

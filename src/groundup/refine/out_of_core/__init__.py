@@ -1,1 +1,0 @@
-"""Arrays and sorts that do not fit in memory."""
