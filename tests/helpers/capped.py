@@ -32,7 +32,9 @@ def lists(folder: Path, shards: Shards, memory: int) -> dict[str, int]:
 
 
 def main(folder: Path, out: Path, megabytes: int) -> None:
-    """Warm the kernels and the readers on the first shard, then take memory away and do them all."""
+    """Warm the kernels and the readers on the first shard, then take memory away and do them
+    all.
+    """
     shards = [(path.name, path) for path in sorted(folder.glob("s.*"))]
     lists(out / "warm", shards[:1], 1 << 20)
     used = psutil.Process().memory_info().vms

@@ -1,4 +1,6 @@
-"""What the pages say can be done: commands and settings exist, links lead somewhere, examples work."""
+"""What the pages say can be done: commands and settings exist, links lead somewhere, examples
+work.
+"""
 
 from __future__ import annotations
 

@@ -159,7 +159,9 @@ def test_allowed_texts_are_no_evidence(find: Find) -> None:
 def test_what_was_cut_is_not_looked_at(
     tmp_path: Path, row: Callable[..., Row], collected: Callable[..., Path]
 ) -> None:
-    """An item in a line that was cut is none, and the text that is shown is that of what is left."""
+    """An item in a line that was cut is none, and the text that is shown is that of what is
+    left.
+    """
     items = [passage(1), passage(2)]
     for name in ("shard", "grams", "list"):
         (tmp_path / name).mkdir()

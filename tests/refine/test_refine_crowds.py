@@ -58,7 +58,9 @@ def write_crowd(folder: Path, rows: int, text: Callable[[int], str], equal: bool
 @pytest.mark.parametrize("rows", [3_000, pytest.param(1_000_000, marks=pytest.mark.torture)])
 @pytest.mark.parametrize("crowd", ["equal", "nearly equal", "unlike"])
 def test_one_bucket(tmp_path: Path, crowd: str, rows: int) -> None:
-    """Copies leave one document; strangers all stay, each compared with so many others and no more."""
+    """Copies leave one document; strangers all stay, each compared with so many others and no
+    more.
+    """
     body = " ".join(f"w{n}" for n in range(40))
     text = {
         "equal": lambda n: body,

@@ -41,9 +41,8 @@ Plain = Callable[..., Any]
 TEXTS = st.lists(
     st.lists(
         st.sampled_from(
-            "a b to The THE and é ñandú 中文 ไทย 7x  . , ... … ! # { \n \n\n - • — 'tis don't".split(
-                " "
-            )
+            "a b to The THE and é ñandú 中文 ไทย 7x  . , ... … ! # {".split(" ")
+            + "\n \n\n - • — 'tis don't".split(" ")
         )
         | st.text(max_size=2),
         max_size=40,
@@ -101,7 +100,9 @@ def test_small_letters() -> None:
 @examples(200)
 @given(TEXTS, st.integers(1, 13))
 def test_shingles(plain_shingles: Plain, texts: list[str], width: int) -> None:
-    """There are as many different shingles as by the definition, and equal ones have equal hashes."""
+    """There are as many different shingles as by the definition, and equal ones have equal
+    hashes.
+    """
     sets, offsets = shingle_sets(buffers([*texts, *texts]), width)
     found = [sets[a:b].tolist() for a, b in pairwise(offsets.tolist())]
     assert [len(one) for one in found] == 2 * [len(plain_shingles(text, width)) for text in texts]

@@ -137,7 +137,9 @@ def cut(texts: Sequence[str], listed: Sequence[str]) -> list[str]:
 
 @given(st.lists(st.lists(st.sampled_from(OTHERS + LISTED), max_size=12), min_size=1, max_size=4))
 def test_cuts_take_the_listed_lines_and_nothing_else(documents: list[list[str]]) -> None:
-    """All other lines stay in order, paragraphs stay apart, and normalized white space stays normalized."""
+    """All other lines stay in order, paragraphs stay apart, and normalized white space stays
+    normalized.
+    """
     normalized = normalize_whitespace(
         text_buffers(pa.array(["\n".join(lines) for lines in documents])),
         np.zeros(len(documents), np.bool_),

@@ -129,7 +129,9 @@ def test_a_kind_of_single_projects_holds_out_its_smallest(split: Callable[..., A
 
 
 def test_half_alike_stays_together(split: Callable[..., Any]) -> None:
-    """Pairs that share half of their shingles or more are on one side, though their groups differ."""
+    """Pairs that share half of their shingles or more are on one side, though their groups
+    differ.
+    """
     pairs = []
     for n in range(200):
         words = text(n, 100).split()

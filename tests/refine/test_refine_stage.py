@@ -145,7 +145,9 @@ def test_publishes(run: Run) -> None:
 
 
 def test_kept_documents(run: Run) -> None:
-    """Train and validation are parts of what is kept, in its order, and duplicates are in neither."""
+    """Train and validation are parts of what is kept, in its order, and duplicates are in
+    neither.
+    """
     stage.run(run)
     ids = {
         split: [

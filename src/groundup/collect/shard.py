@@ -91,7 +91,7 @@ def _origin_hash(origin: str) -> int:
 
 
 @dataclass
-class ShardWriter:
+class CollectedShardWriter:
     """The two tables of a shard, and counts of what went into them.
 
     Attributes:
@@ -193,7 +193,7 @@ def collect_shard(
     with ExitStack() as stack:
         documents = stack.enter_context(TableWriter(folder / "documents.parquet", DOCUMENT))
         dropped = stack.enter_context(TableWriter(folder / "dropped.parquet", DROPPED))
-        writer = ShardWriter(source, documents, dropped, frozenset(forgotten))
+        writer = CollectedShardWriter(source, documents, dropped, frozenset(forgotten))
         for hashed in files:
             try:
                 file = hashed.file.path.open("rb")
@@ -210,7 +210,7 @@ def _collect_file(
     raw: RawFile,
     file: IO[bytes],
     projects: Mapping[str, str],
-    writer: ShardWriter,
+    writer: CollectedShardWriter,
     reader: Reader | None,
 ) -> None:
     """Read every record of a raw file, or of the members of an archive."""
@@ -271,7 +271,7 @@ def collect_refused(folder: Path, refused: Sequence[Sequence[str]], source: Sour
     with ExitStack() as stack:
         documents = stack.enter_context(TableWriter(folder / "documents.parquet", DOCUMENT))
         dropped = stack.enter_context(TableWriter(folder / "dropped.parquet", DROPPED))
-        writer = ShardWriter(source, documents, dropped)
+        writer = CollectedShardWriter(source, documents, dropped)
         for origin, reason, detail in refused:
             writer.add(origin, Reject(reason, detail=detail))
     return writer.facts([])

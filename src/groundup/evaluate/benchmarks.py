@@ -154,7 +154,9 @@ def benchmark_files(recipe: Recipe) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for name in recipe.evaluate.benchmarks:
         path = recipe.root / sources.get(name, name)
-        matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207 may be absolute
+        # Path.glob takes no absolute pattern.
+        names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
+        matches = [Path(match) for match in names]
         if path.is_dir():
             matches = sorted(path.rglob("*.jsonl*"))
         matches = [match for match in matches if match.is_file()]

@@ -306,7 +306,8 @@ class _Header(tarfile.TarInfo):
         """Parse a header; refuse one that announces too much metadata."""
         header = super().frombuf(buf, encoding, errors)
         if header.type in _TAR_METADATA_TYPES and header.size > MAX_TAR_METADATA:
-            raise tarfile.InvalidHeaderError(f"{header.size:,} bytes that describe a member")  # type: ignore[attr-defined]
+            reason = f"{header.size:,} bytes that describe a member"
+            raise tarfile.InvalidHeaderError(reason)  # type: ignore[attr-defined]
         return header
 
 

@@ -229,7 +229,8 @@ def spool(stream: io.BufferedIOBase | io.RawIOBase) -> IO[bytes]:
     Raises:
         DamagedError: it is damaged, or longer than MAX_SPOOLED.
     """
-    file = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115 - the reader closes it
+    # The reader closes it.
+    file = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115
     size = 0
     while data := stream.read(1 << 20):
         size += len(data)
