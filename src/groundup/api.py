@@ -112,15 +112,17 @@ class OpenRun:
         Raises:
             GroundupError: it is no longer known where documents were in the tokens of the training.
         """
-        from groundup.commands.trace import seen
+        from groundup.commands.trace import trace_document
 
-        return seen(self.root, document, token)
+        return trace_document(self.root, document, token)
 
     def difference(self, other: str | Path) -> dict[str, Any]:
-        """Return what differs from another run: settings, counts by source, documents."""
-        from groundup.commands.diff import compare
+        """Return what differs between this run and another: settings, counts by source, documents
+        with examples.
+        """
+        from groundup.commands.diff import compare_runs
 
-        return compare(self.root, Path(other))
+        return compare_runs(self.root, Path(other))
 
     def tokenizer(self) -> Tokenizer:
         """Load the tokenizer of the run."""

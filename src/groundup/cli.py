@@ -70,8 +70,7 @@ def cli() -> None:
 @click.option("--force", is_flag=True, help="Replace a recipe that is there.")
 def init(directory: Path | None, recipe: Path, example: str | None, force: bool) -> None:
     """Look at the raw files in DIR and write a recipe for them."""
-    from groundup.commands.examples import write_example
-    from groundup.commands.init import write_recipe
+    from groundup.commands.init import write_example, write_recipe
 
     if directory is not None and example is None:
         click.echo(write_recipe(directory, recipe, force))
@@ -214,13 +213,14 @@ def diff(one: Path, other: Path, as_json: bool) -> None:
     import json
     import shutil
 
-    from groundup.commands.diff import compare, in_words
+    from groundup.commands.diff import compare_runs, format_comparison
 
-    difference = compare(one, other)
-    if as_json:
-        _echo(json.dumps(difference, indent=1))
-    else:
-        _echo(in_words(difference, shutil.get_terminal_size().columns))
+    found = compare_runs(one, other)
+    _echo(
+        json.dumps(found, indent=1)
+        if as_json
+        else format_comparison(found, shutil.get_terminal_size().columns)
+    )
 
 
 @cli.command()
@@ -251,14 +251,16 @@ def evaluate(directory: Path) -> None:
 def tune(
     directory: Path, data: str | None, method: str | None, overrides: tuple[str, ...], redo: bool
 ) -> None:
-    """Fine-tune the best model of a run on conversations, or on a table of text and label."""
-    from groundup.commands.tune import describe, recipe_by_hand, tune_by_hand
+    """Teach the best model of a run to answer, or to do a task, from conversations or a table of
+    text and label.
+    """
+    from groundup.commands.tune import describe_tuning, tune_by_hand, tuning_recipe
     from groundup.flow import run_one
 
-    tune_by_hand(directory, recipe_by_hand(directory, data, method, overrides), redo)
+    tune_by_hand(directory, tuning_recipe(directory, data, method, overrides), redo)
     if (directory / "report").exists():
         run_one(directory, "report")
-    click.echo(describe(directory))
+    click.echo(describe_tuning(directory))
 
 
 @cli.command()
@@ -337,10 +339,10 @@ def report(directories: tuple[Path, ...], out: Path) -> None:
         run_one(directory, "report")
         _echo_summary(directory)
     if len(directories) > 1:
-        from groundup.report.compare import compare
+        from groundup.report.compare import compare_reports
         from groundup.runtime.files import write_whole
 
-        write_whole(out, compare(directories).encode("utf-8"))
+        write_whole(out, compare_reports(directories).encode("utf-8"))
         click.echo(out)
 
 
@@ -420,9 +422,10 @@ def _load(path: Path, overrides: tuple[str, ...]) -> Recipe:
 
 
 def _echo_summary(root: Path) -> None:
-    from groundup.report.summary import following
+    from groundup.report.stage import next_commands
 
-    _echo((root / "report" / "summary.txt").read_text(encoding="utf-8") + "\n" + following(root))
+    summary = (root / "report" / "summary.txt").read_text(encoding="utf-8")
+    _echo(f"{summary}\n{next_commands(root)}")
 
 
 def _echo(text: str) -> None:

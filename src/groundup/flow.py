@@ -16,12 +16,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from groundup.artifacts.forgotten import finish_forget
+from groundup.collect.stage import run as collect
 from groundup.errors import GroundupError
 from groundup.plan import check_plan
 from groundup.recipe import Recipe
+from groundup.refine.stage import run as refine
 from groundup.report.live import live_page
+from groundup.report.stage import run as report
 from groundup.runtime.lock import check_directory, load_lock, recipe_lock
 from groundup.runtime.run import Run
+from groundup.train.stage import run as train
 
 
 def _stage(name: str) -> Callable[[Run], None]:
@@ -30,13 +34,13 @@ def _stage(name: str) -> Callable[[Run], None]:
 
 STAGES: Mapping[str, Callable[[Run], None]] = {
     # raw files → documents by source, and a list of what could not be read
-    "collect": _stage("collect"),
+    "collect": collect,
     # collected documents → cleaned documents, verdicts of the split, lists of what is dropped
-    "refine": _stage("refine"),
+    "refine": refine,
     # kept documents → tokenizer, token shards, index
     "tokenize": _stage("tokenize"),
     # token shards → checkpoints, metrics
-    "train": _stage("train"),
+    "train": train,
     # best checkpoint → losses by source, benchmarks, samples, speed
     "evaluate": _stage("evaluate"),
     # best checkpoint → a model that answers, if the recipe asks for one
@@ -44,7 +48,7 @@ STAGES: Mapping[str, Callable[[Run], None]] = {
     # the run's model → folders and files that other programs load
     "export": _stage("export"),
     # all of the above → every figure in one file, a page and a model card
-    "report": _stage("report"),
+    "report": report,
 }
 
 
@@ -66,13 +70,16 @@ def run_flow(
     Raises:
         GroundupError: in one line, when something the user can mend is in the way.
     """
+    from groundup.collect.sources import shared_paths
+
     check_stages(until, *redo)
     names = list(STAGES)[: list(STAGES).index(until) + 1]
     for name in redo:
         if name not in names:
             raise GroundupError(f"--redo {name} comes after --until {until}, so it would not run")
     check_directory(root)
-    with Run.open(recipe, root, redo, workers, ray) as run:
+    shared = shared_paths(recipe) if ray else {}
+    with Run.open(recipe, root, redo, workers, ray, shared) as run:
         check_plan(run)
         finish_forget(run, STAGES)
         with recipe_lock(run.root, recipe), live_page(run.root) as page:

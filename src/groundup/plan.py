@@ -221,10 +221,10 @@ def _data(recipe: Recipe, base: PretrainedModel | None) -> Estimates:
 
 def _sizes(source: Source, root: Path) -> tuple[int, float]:
     """Return the bytes of a source's files, and of the clean text that they should hold."""
-    from groundup.collect.sizes import sizes
+    from groundup.collect.sources import source_sizes
 
     total, plain = 0, 0.0
-    for name, size in sizes(source, root):
+    for name, size in source_sizes(source, root):
         total += size
         plain += size * EXPANSION.get(PurePosixPath(name).suffix.lower(), 1.0)
     return total, plain * KINDS[source.kind].clean_share

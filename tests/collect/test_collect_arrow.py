@@ -56,7 +56,7 @@ def test_every_row(name: str, read: Read, tmp_path: Path) -> None:
     ]
     (tmp_path / f"{name}.gz").write_bytes(gzip.compress(FILES[name]))
     seen = detect_kind(tmp_path / f"{name}.gz")
-    assert (seen.kind, seen.form) == ("web", "arrow")
+    assert (seen.kind, seen.format) == ("web", "arrow")
 
 
 @pytest.mark.parametrize("name", FILES)

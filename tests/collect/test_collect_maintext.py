@@ -181,7 +181,9 @@ def test_panic_of_resiliparse(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _f1(score: Callable[..., tuple[float, float]], rows: Sequence[tuple[str, Any]]) -> float:
-    precision, recall = score([main_text(page) for page, _ in rows], [expected for _, expected in rows])
+    precision, recall = score(
+        [main_text(page) for page, _ in rows], [expected for _, expected in rows]
+    )
     return 2 * precision * recall / (precision + recall)
 
 

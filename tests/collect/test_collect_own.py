@@ -13,7 +13,7 @@ from groundup.errors import GroundupError, RecipeError
 from groundup.flow import run_flow
 from groundup.recipe import load_recipe
 
-PAGE = Path(__file__).parents[2] / "docs" / "data.md"
+PAGE = Path(__file__).parents[2] / "docs" / "own-code.md"
 MAILBOX = b"""From ann@example.org Sat Jan  3 01:05:34 1996
 From: Ann <ann@example.org>
 Subject: Tides

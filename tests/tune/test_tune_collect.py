@@ -11,7 +11,7 @@ from tests.helpers.talking import talks
 
 from groundup.collect.stage import collect_tuning
 from groundup.collect.stage import run as collect
-from groundup.commands.tune import recipe_by_hand
+from groundup.commands.tune import tuning_recipe
 from groundup.errors import SourceError
 from groundup.recipe import Recipe, overridden, recipe_from
 from groundup.refine.stage import run as refine
@@ -74,7 +74,7 @@ def test_tuning_by_hand_leaves_the_other_shards_alone(
     monkeypatch.chdir(tmp_path)
     for rows in ("rows.jsonl", "other.jsonl"):
         shutil.copyfile("rows.jsonl", "other.jsonl")
-        by_hand = Run(run.root, recipe_by_hand(run.root, rows))
+        by_hand = Run(run.root, tuning_recipe(run.root, rows))
         collect_tuning(by_hand)
         assert kinds(run) == {"books": "text", "tuning": "tuning"}
         assert (by_hand.built, by_hand.reused) == (1, 1)

@@ -66,17 +66,19 @@ class Run:
         redo: Sequence[str] = (),
         workers: int | None = None,
         ray: str = "",
+        shared: Mapping[str, Path] | None = None,
     ) -> Iterator[Run]:
         """Open a run directory for writing: lock it, empty its staging area, start its workers.
 
         Args:
             workers: local processes for data stages; by default the number of cores.
             ray: address of a Ray cluster whose nodes do the data stages instead.
+            shared: what every node of the cluster must see besides the run directory, by title.
         """
         # Workers on other machines do not start in this folder.
         root = root.resolve() if ray else root
         with locked(root):
-            run = cls(root, recipe, make_workers(recipe, root, workers, ray), frozenset(redo))
+            run = cls(root, recipe, make_workers(root, workers, ray, shared or {}), frozenset(redo))
             run.store.clean()
             run.ledger.write("run", command=sys.argv[1:], versions=versions())
             try:
@@ -225,7 +227,7 @@ class Run:
                 )
 
 
-def make_workers(recipe: Recipe, root: Path, count: int | None, ray: str) -> Workers:
+def make_workers(root: Path, count: int | None, ray: str, shared: Mapping[str, Path]) -> Workers:
     """Return the workers of the data stages: local processes, or the nodes of a Ray cluster."""
     if not ray:
         return Workers(count or default_workers())
@@ -234,10 +236,10 @@ def make_workers(recipe: Recipe, root: Path, count: int | None, ray: str) -> Wor
             "workers are counted on this machine, or are those of a Ray cluster: give one of"
             " the two"
         )
-    from groundup.runtime.workers.ray import RayPool, shared_places
+    from groundup.runtime.workers.ray import RayPool
 
     libraries = ("python", "groundup", *DATA_LIBRARIES)
-    return Workers(pool=RayPool(ray, Store(root).staging, shared_places(recipe), libraries))
+    return Workers(pool=RayPool(ray, Store(root).staging, shared, libraries))
 
 
 def _supersedes(new: Step | None, old: Artifact) -> bool:

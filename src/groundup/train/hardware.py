@@ -215,7 +215,7 @@ class HardwareProbe:
         return max(speeds, key=lambda choice: speeds[choice])
 
     def largest_fitting(self, precision: Precision, size: int) -> int:
-        """Return the largest micro-batch up to `size` that fits; recomputes blocks only if needed."""
+        """Return the largest micro-batch up to `size` that fits; recompute only if needed."""
         while not self.fits(precision, size):
             if size > 1 and self.train.micro_batch == "auto":
                 size = largest_divisor(self.share, size // 2)

@@ -73,7 +73,11 @@ class Interval:
             metrics["refused"] = self._refused
         if used := utilization(metrics["tokens_per_second"], setup):
             metrics["utilisation"] = round(used, 4)
-        metrics["memory_bytes"] = _memory_bytes(device)
+        # The largest so far, of the GPU or of this process. Linux counts kilobytes, macOS bytes.
+        unit = 1 if sys.platform == "darwin" else 1024
+        metrics["memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        if device.type == "cuda":
+            metrics["memory_bytes"] = torch.cuda.max_memory_allocated(device)
         self._losses, self._tokens, self._refused, self.busy, self.waited = [], 0, 0, 0.0, 0.0
         return metrics
 
@@ -94,15 +98,6 @@ def utilization(tokens_per_second: float, setup: TrainSetup) -> float:
     """
     peak = setup.hardware.peak_flops * setup.hardware.processes
     return tokens_per_second * setup.config.flops_per_token() / peak if peak else 0.0
-
-
-def _memory_bytes(device: torch.device) -> int:
-    """Return the largest memory in use so far: of the GPU, or of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    # Linux counts kilobytes, macOS bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 class TensorBoard:

@@ -61,6 +61,7 @@ class FlatParameters:
     """All parameters of a model in one buffer; the model keeps using them as views."""
 
     def __init__(self, model: nn.Module) -> None:
+        # Kind and shape → the parameters that share it, in the order of the model.
         groups: dict[tuple[Kind, torch.Size], list[tuple[str, nn.Parameter]]] = {}
         for name, weight in model.named_parameters():
             kind: Kind = "matrix"

@@ -174,7 +174,7 @@ class TrainSetup:
             )
         except (KeyError, TypeError) as error:
             raise GroundupError(
-                f"{path}: cannot be understood ({error}); move it away to begin anew"
+                f"{path}: cannot be read ({error}); move it away to start again"
             ) from None
 
 

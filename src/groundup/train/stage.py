@@ -52,7 +52,7 @@ def run(run: Run) -> None:
         launch(run.root, setup.hardware)
         if not finished(run.root, setup):
             raise GroundupError(
-                "the training processes died; what they had saved is kept, run again to go on"
+                "the training processes died; checkpoints are kept, run the same command to resume"
             )
     run.built += 1
 
@@ -164,8 +164,8 @@ def begin(run: Run, setup: TrainSetup) -> None:
     rates = (train.learning_rate, train.muon_learning_rate)
     if origin and step == 0 and rates == (default.learning_rate, default.muon_learning_rate):
         say(
-            "train: the learning rates are those for fresh weights; a tenth of them keeps more of"
-            " what these weights know"
+            "train: the learning rates are the defaults for fresh weights; a tenth of them keeps"
+            " more of a pretrained model"
         )
 
 

@@ -161,7 +161,7 @@ class Checkpoints:
                 damage = changed_files(checkpoint[0])
                 if not damage:
                     return checkpoint
-            say(f"{damage[0]}; going back to the checkpoint before it")
+            say(f"{damage[0]}; using the checkpoint before it")
             if move_damaged:
                 target = path.with_name(f"damaged-{path.name}")
                 shutil.rmtree(target, ignore_errors=True)

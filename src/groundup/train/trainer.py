@@ -118,6 +118,7 @@ class Trainer:
                 start = time.perf_counter()
                 rows_NT = self._next_rows(now)
                 self.interval.waited += time.perf_counter() - start
+                # Gradients only. The weights change in `_update`, after the guard has judged them.
                 stats = self.train_step.forward_backward(
                     rows_NT, self.state.step, self.state.loss_scale, signals.stop, signals.reload
                 )
@@ -145,12 +146,13 @@ class Trainer:
             smaller = f"micro_batch = {size // 2}" if size > 1 else 'recompute = "on"'
             raise GroundupError(
                 f"out of memory at step {self.state.step}, with micro-batches of {size}; set"
-                f" [train] {smaller} and run again, which goes on from the last checkpoint"
+                f" [train] {smaller} and run again to resume from the last checkpoint"
             ) from None
 
     def _next_rows(self, now: TrainSetup) -> Tensor:
         """Return this rank's rows [N, context + 1] of the step, and begin to read the next ones."""
         state = self.state
+        # A new batch size, if a reload brought one, begins at the next sample.
         spans = resize(state.spans, state.step, now.sequences)
         if state.spans and spans != state.spans:
             # A smaller batch has larger gradients, without anything being wrong.
@@ -164,6 +166,7 @@ class Trainer:
         """Apply the step, unless the guard refuses it. Return why to roll back, or ""."""
         state, train, trouble = self.state, now.train, ""
         fp16 = self.setup.hardware.precision == "fp16"
+        # An overflow of fp16 says nothing about the data, so the guard does not hear of it.
         if fp16 and state.adapt_loss_scale(stats.loss, stats.norm):
             self.interval.refuse(stats.tokens)
         elif reason := state.guard.judge(stats.loss, stats.norm, train.guard):
@@ -181,6 +184,7 @@ class Trainer:
         else:
             scale = lr_scale(state.step, now.steps, train.warmup_steps, train.final_learning_rate)
             scale *= state.guard.rate
+            # Settings of this step: a reload may have changed them.
             self.optimizer.weight_decay = train.weight_decay
             rates = train.learning_rate * scale, train.muon_learning_rate * scale
             self.train_step.update(stats, *rates, train.clip)
@@ -196,9 +200,10 @@ class Trainer:
         if failed.guard.rollbacks >= MAX_ROLLBACKS:
             incident = f"; {self.last_incident}" if self.last_incident else ""
             raise GroundupError(
-                f"step {failed.step}: {reason}, after going back {MAX_ROLLBACKS} times{incident};"
-                " lower [train] learning_rate, or take those documents out, and run again"
+                f"step {failed.step}: {reason}, after {MAX_ROLLBACKS} rollbacks{incident};"
+                " lower [train] learning_rate, or remove those documents, and run again"
             )
+        # Weights, optimizer and state of that checkpoint; metrics.jsonl is cut back too.
         self._restore(self.checkpoints.latest_valid(before_refusals=True))
         state = self.state = rolled_back(failed, self.state)
         self.interval = Interval()
@@ -280,6 +285,7 @@ class Trainer:
                     self.state,
                     facts={"metrics_bytes": self.logbook.metrics.size()},
                     seconds=self.seconds,
+                    # So that the folder of a checkpoint loads anywhere.
                     extra=sorted((self.root / "tokenize").glob("*token*.json")),
                 )
             except Exception as error:
@@ -330,8 +336,7 @@ class Trainer:
                 read_weights(folder, self.model)
                 if not self.parameters.are_finite():
                     raise GroundupError(
-                        f"{folder}: some of its weights are not numbers; nothing can go on from"
-                        " there"
+                        f"{folder}: some of its weights are not finite; no training can start there"
                     )
         # If a damaged checkpoint was passed over, the best one may be gone: its place was taken by
         # one that will be reached again.
@@ -355,12 +360,11 @@ class Trainer:
                 try:
                     say(f"  step {step}: {self.timeline.reload_recipe(step, self.ranks.world)}")
                 except GroundupError as error:
-                    say(f"  step {step}: {error}; going on as before")
+                    say(f"  step {step}: {error}; the settings stay as they were")
             # The other ranks read what rank 0 wrote.
             self.ranks.barrier()
             self.timeline.reload()
         if stop and step < self.timeline.at(step).steps:
             self._save()
-            raise GroundupError(
-                f"stopped at step {self.checkpoints.steps()[-1]}; run again to go on"
-            )
+            saved = self.checkpoints.steps()[-1]
+            raise GroundupError(f"stopped at step {saved}; run the same command to resume")

@@ -20,13 +20,14 @@ from typing import IO, Any
 from urllib.parse import unquote
 
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
-from groundup.collect.deadline import TooLongError, deadline
 from groundup.collect.files.streams import (
     ZIP_ERRORS,
     BoundedStream,
     Budget,
     DamagedError,
     Item,
+    TooLongError,
+    deadline,
     read_all,
     spool,
 )

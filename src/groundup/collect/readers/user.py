@@ -22,8 +22,7 @@ from typing import Any
 
 from groundup.artifacts.document import Document, Reject
 from groundup.artifacts.kinds import KINDS
-from groundup.collect.deadline import TooLongError, deadline
-from groundup.collect.files.streams import DamagedError, Item
+from groundup.collect.files.streams import DamagedError, Item, TooLongError, deadline
 from groundup.collect.readers.conversations import conversation_documents
 from groundup.collect.readers.records import NumberedRecord
 from groundup.collect.readers.registry import Reader

@@ -1,6 +1,4 @@
-"""A forgotten document is in no artifact any more, comes back in no run, and a kill in between
-changes nothing of that.
-"""
+"""Test that a forgotten document leaves every artifact and never comes back, even after a kill."""
 
 from __future__ import annotations
 
@@ -58,7 +56,7 @@ def first_file(number: int) -> str:
     return [name for name, _ in zip(names(begin=True), range(SHARDS), strict=False)][number]
 
 
-# That a forgetting takes at least.
+# A `forget` takes at least so many.
 RENAMES = 40
 SOURCE, RECORD = "notes", RECORDS - 1
 ORIGIN = first_file(1)
@@ -79,13 +77,13 @@ def recipe(made: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What an undisturbed forgetting leaves behind."""
+    """Digests after a `forget` that was not killed."""
     recipe = shutil.copytree(made.parent, tmp_path_factory.mktemp("expected") / "copy") / made.name
     forget(recipe.parent / "run", [ID, COPY], workers=1)
     return digests(recipe.parent / "run")
 
 
-def test_its_text_is_gone_and_the_shards_that_held_it_are_written_anew(recipe: Path) -> None:
+def test_its_text_is_gone_and_its_shards_are_built_again(recipe: Path) -> None:
     root, before = recipe.parent / "run", artifacts(recipe.parent / "run")
     assert holders(root, SECRET)
     told = forget(root, [ID, COPY], workers=1)
@@ -100,7 +98,7 @@ def test_its_text_is_gone_and_the_shards_that_held_it_are_written_anew(recipe: P
     ) and "there is no training in this run" in describe_document(root, ID)
 
 
-def test_a_run_does_not_bring_it_back_and_has_nothing_left_to_do(recipe: Path) -> None:
+def test_the_next_run_builds_nothing_and_does_not_bring_it_back(recipe: Path) -> None:
     root = recipe.parent / "run"
     forget(root, [ID, COPY], workers=1)
     before = artifacts(root)
@@ -108,7 +106,7 @@ def test_a_run_does_not_bring_it_back_and_has_nothing_left_to_do(recipe: Path) -
     assert artifacts(root) == before and holders(root, SECRET) == []
 
 
-def test_what_it_had_suppressed_comes_back_and_is_named(recipe: Path) -> None:
+def test_its_near_duplicate_comes_back_and_is_named(recipe: Path) -> None:
     root = recipe.parent / "run"
     assert "near_duplicate" in describe_document(root, COPY)
     told = forget(root, [ID], workers=1)
@@ -119,7 +117,7 @@ def test_what_it_had_suppressed_comes_back_and_is_named(recipe: Path) -> None:
     assert COPY in told and "forget these too" in told
 
 
-def test_copies_that_stay_dropped_are_named_too_since_their_text_is_still_here(
+def test_copies_that_stay_dropped_are_named(
     recipe: Path,
 ) -> None:
     root, path = recipe.parent / "run", recipe.parent / "raw" / first_file(2)
@@ -134,7 +132,7 @@ def test_copies_that_stay_dropped_are_named_too_since_their_text_is_still_here(
     )
 
 
-def test_what_it_was_a_duplicate_of_is_named_since_that_says_the_same(recipe: Path) -> None:
+def test_the_document_that_it_duplicates_is_named(recipe: Path) -> None:
     told = forget(recipe.parent / "run", [COPY], workers=1)
     assert f"still here, and alike or the same: {ID};" in told
 
@@ -146,7 +144,7 @@ def test_an_unknown_id_changes_nothing(recipe: Path) -> None:
     assert sorted(root.rglob("*")) == listing
 
 
-def test_twice_says_so_and_builds_nothing(recipe: Path) -> None:
+def test_forgetting_twice_builds_nothing(recipe: Path) -> None:
     root = recipe.parent / "run"
     forget(root, [ID], workers=1)
     events = len(Ledger(root / "ledger.jsonl").events())
@@ -154,7 +152,7 @@ def test_twice_says_so_and_builds_nothing(recipe: Path) -> None:
     assert len(Ledger(root / "ledger.jsonl").events()) == events
 
 
-def test_a_missing_source_is_said_before_anything_is_changed(recipe: Path) -> None:
+def test_a_missing_source_is_an_error_and_changes_nothing(recipe: Path) -> None:
     root = recipe.parent / "run"
     (recipe.parent / "raw").rename(recipe.parent / "elsewhere")
     with pytest.raises(GroundupError, match="there is no such file"):
@@ -162,17 +160,17 @@ def test_a_missing_source_is_said_before_anything_is_changed(recipe: Path) -> No
     assert Forgotten.load(root) == Forgotten()
 
 
-def test_a_run_that_has_collected_only_is_not_carried_further(recipe: Path) -> None:
+def test_a_run_that_has_only_collected_stays_there(recipe: Path) -> None:
     shutil.rmtree(recipe.parent / "run")
     root = run(recipe, until="collect")
     forget(root, [ID, COPY], workers=1)
     assert holders(root, SECRET) == [] and not (root / "refine").exists()
 
 
-def test_taking_everything_out_is_not_stopped_by_what_guards_a_source_against_loss(
+def test_every_document_of_a_source_can_be_forgotten(
     recipe: Path,
 ) -> None:
-    """A run that asked whether the source may be empty would keep the text meanwhile."""
+    """The check of sources that lose too much would keep the text; it does not apply here."""
     root = recipe.parent / "run"
     ids = [
         one
@@ -187,25 +185,23 @@ def test_taking_everything_out_is_not_stopped_by_what_guards_a_source_against_lo
         run(recipe)
 
 
-def test_what_another_forgets_meanwhile_stays_forgotten(
-    recipe: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Documents are looked for before the run is locked."""
+def test_a_concurrent_forget_is_not_lost(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents are looked up before the run is locked."""
     root, once = recipe.parent / "run", []
 
     def slow(*_: object) -> None:
         if not once:
             once.append(forget)
             with monkeypatch.context() as patch:
-                patch.setattr("groundup.commands.forget._check_sources", lambda *_: None)
+                patch.setattr("groundup.commands.forget.check_sources", lambda *_: None)
                 forget(root, [ID], workers=1)
 
-    monkeypatch.setattr("groundup.commands.forget._check_sources", slow)
+    monkeypatch.setattr("groundup.commands.forget.check_sources", slow)
     forget(root, [COPY], workers=1)
     assert Forgotten.load(root).ids == {ID, COPY} and holders(root, SECRET) == []
 
 
-def test_a_damaged_artifact_that_nobody_names_goes_too(recipe: Path) -> None:
+def test_a_damaged_artifact_is_deleted_too(recipe: Path) -> None:
     root = recipe.parent / "run"
     shard = next(path for path in (root / ".store/refine/shard").iterdir() if holders(path, SECRET))
     old = shutil.copytree(shard, shard.with_name("notes.old-0123456789abcdef"))
@@ -214,18 +210,18 @@ def test_a_damaged_artifact_that_nobody_names_goes_too(recipe: Path) -> None:
     assert holders(root, SECRET) == []
 
 
-def test_views_that_were_moved_aside_go_where_they_hold_it(recipe: Path) -> None:
+def test_archived_views_that_hold_it_are_deleted(recipe: Path) -> None:
     root = recipe.parent / "run"
     shutil.copytree(root / "refine", root / "aside" / "refine-before-the-fair")
     shutil.copytree(root / "tokenize", root / "aside" / "tokenize-1")
     forget(root, [COPY], workers=1)
-    # It was dropped, so no tokens are of it; the table of what was dropped names it.
+    # COPY was dropped: the list in refine names it, and no tokens are made of it.
     assert sorted(path.name for path in (root / "aside").iterdir()) == ["tokenize-1"]
     forget(root, [ID], workers=1)
     assert list((root / "aside").iterdir()) == [] and holders(root, SECRET) == []
 
 
-def test_expensive_data_are_replaced_without_a_question_and_only_then(
+def test_expensive_artifacts_are_replaced_without_asking(
     recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("groundup.runtime.run.EXPENSIVE_SECONDS", 0.0)
@@ -237,10 +233,8 @@ def test_expensive_data_are_replaced_without_a_question_and_only_then(
         run(recipe)
 
 
-def test_another_file_under_the_name_is_warned_of(
-    recipe: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Records are known by number: after a line was put in front, another text has it."""
+def test_a_changed_raw_file_is_warned_of(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A record is known by its number: after a new first line, another text has it."""
     root = recipe.parent / "run"
     forget(root, [ID], workers=1)
     capsys.readouterr()
@@ -251,7 +245,7 @@ def test_another_file_under_the_name_is_warned_of(
 
 
 def test_a_damaged_list_stops_the_run(recipe: Path) -> None:
-    """Without it, what was forgotten would come back."""
+    """Without the list, forgotten documents would come back."""
     root = recipe.parent / "run"
     forget(root, [ID], workers=1)
     (root / "forgotten.json").write_text('{"documents": [')
@@ -259,7 +253,7 @@ def test_a_damaged_list_stops_the_run(recipe: Path) -> None:
         run(recipe)
 
 
-def test_verify_finds_what_came_back(recipe: Path) -> None:
+def test_verify_finds_a_forgotten_document(recipe: Path) -> None:
     root = recipe.parent / "run"
     old = shutil.copytree(root / "collect", recipe.parent / "old")
     forget(root, [ID], workers=1)
@@ -270,13 +264,14 @@ def test_verify_finds_what_came_back(recipe: Path) -> None:
 
 
 class Killed(BaseException):
-    """A process that is no more: nothing catches it."""
+    """Stands for the end of the process: no code catches it."""
 
 
 @pytest.fixture
 def killing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, bool], None]:
-    """Arm a kill at the n-th rename from now, before or after it: every commit, every list and
-    every deletion is one.
+    """Arm a kill before or after the n-th rename from now.
+
+    Every commit, every list and every deletion is one rename.
     """
     rename, left = Path.rename, [0, False]
 
@@ -297,7 +292,7 @@ def killing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, bool], None]:
 
 
 def renames(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Return how many renames a forgetting takes."""
+    """Return how many renames a `forget` takes."""
     count, rename = [0], Path.rename
     with monkeypatch.context() as patch:
         patch.setattr(
@@ -309,16 +304,17 @@ def renames(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     return count[0]
 
 
-def die_and_go_on(
+def kill_and_resume(
     recipe: Path, kill: Callable[[], None], by_run: bool, expected: dict[str, str]
 ) -> None:
     root = recipe.parent / "run"
     kill()
     with contextlib.suppress(Killed):
         forget(root, [ID, COPY], workers=1)
-    run(recipe) if by_run and Forgotten.load(root).documents else forget(
-        root, [ID, COPY], workers=1
-    )
+    if by_run and Forgotten.load(root).documents:
+        run(recipe)
+    else:
+        forget(root, [ID, COPY], workers=1)
     assert holders(root, SECRET) == []
     assert not Forgotten.load(root).pending
     assert digests(root) == expected
@@ -326,7 +322,7 @@ def die_and_go_on(
 
 
 @pytest.mark.parametrize("moment", range(8))
-def test_a_kill_in_the_middle_is_made_good_by_the_next_run_or_forget(
+def test_the_next_run_or_forget_completes_a_killed_one(
     made: Path,
     recipe: Path,
     killing: Callable[[int, bool], None],
@@ -335,7 +331,7 @@ def test_a_kill_in_the_middle_is_made_good_by_the_next_run_or_forget(
 ) -> None:
     rng = random.Random(moment)
     number, after, by_run = rng.randrange(1, RENAMES), rng.random() < 0.5, rng.random() < 0.5
-    die_and_go_on(recipe, lambda: killing(number, after), by_run, expected)
+    kill_and_resume(recipe, lambda: killing(number, after), by_run, expected)
 
 
 @pytest.mark.torture
@@ -352,7 +348,7 @@ def test_a_kill_at_every_rename(
     for number in range(1, count + 1):
         for after in (False, True):
             copy = shutil.copytree(made.parent, tmp_path / f"{number}-{after}") / made.name
-            die_and_go_on(
+            kill_and_resume(
                 copy,
                 lambda number=number, after=after: killing(number, after),
                 number % 2 == 0,

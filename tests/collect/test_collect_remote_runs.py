@@ -1,6 +1,4 @@
-"""Runs over what lies elsewhere: what is fetched becomes documents, what gave no page is listed, a
-data set stays as it was seen.
-"""
+"""Runs over remote sources: pages become documents or are listed, a dataset stays pinned."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from tests.helpers.sites import Site, page, redirect, serving
 from tests.helpers.stores import Hub
 
 from groundup import flow, load_recipe, run_recipe
-from groundup.collect.sizes import sizes
+from groundup.collect.sources import source_sizes
 from groundup.commands.verify import check_raw
 
 OLD, NEW = "a" * 40, "b" * 40
@@ -46,9 +44,7 @@ def _recipe(tmp_path: Path, text: str) -> Path:
 def test_scraped_pages_become_documents(
     site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The group is the host, every address is a document or listed, plan says what will be fetched,
-    and a second run is fresh.
-    """
+    """The group is the host, every address is a document or listed, and a second run is fresh."""
     site.pages |= {
         "/1": page("One"),
         "/evil": redirect("http://10.1.2.3/"),
@@ -62,19 +58,19 @@ def test_scraped_pages_become_documents(
     ]
     (tmp_path / "sites.txt").write_text("\n".join(addresses))
     recipe = load_recipe(_recipe(tmp_path, 'kind = "web"\npath = "scrape:sites.txt"\ndelay = 0'))
-    sizes(recipe.source[0], tmp_path)
+    source_sizes(recipe.source[0], tmp_path)
     assert (
         'source "sites" will be fetched: 4 pages of 2 hosts' in capsys.readouterr().err
         and not site.seen
     )
     run = run_recipe(recipe, tmp_path / "run", until="collect", workers=1)
     documents = ds.dataset(tmp_path / "run/collect/documents").to_table().to_pylist()
-    assert {(one["group"], one["text"].split("\n")[0].split(".")[0]) for one in documents} == {
+    assert {(row["group"], row["text"].split("\n")[0].split(".")[0]) for row in documents} == {
         ("web:a.test", "One"),
         ("web:b.test", "Other"),
     }
     dropped = ds.dataset(tmp_path / "run/collect/dropped").to_table().to_pylist()
-    listed = {one["origin"]: one["reason"] for one in dropped if one["reason"] != "warc-warcinfo"}
+    listed = {row["origin"]: row["reason"] for row in dropped if row["reason"] != "warc-warcinfo"}
     assert listed == {addresses[1]: "private-address", addresses[3]: "http-status"}
     count = len(site.seen)
     run_recipe(recipe, tmp_path / "run", until="collect", workers=1)
@@ -82,12 +78,8 @@ def test_scraped_pages_become_documents(
     assert run.root == tmp_path / "run" and list(check_raw(tmp_path / "run")) == []
 
 
-def test_a_run_keeps_the_commit_that_it_saw(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A data set that moves on does not move the run, until it is asked to; the lock says which
-    commit it was.
-    """
+def test_a_run_pins_the_commit(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run keeps its commit of a dataset until `--redo collect`; the lock names it."""
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{site.port}")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     hub = Hub(

@@ -1,4 +1,4 @@
-"""The loader is a function: a permutation, weights kept, and the same samples whatever the ranks."""
+"""Sample i is f(seed, i): a permutation, weights kept, the same samples for all ranks."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Far places: files of a bucket or a data set come into the cache once, whole, and as the
-environment lets us.
-"""
+"""Remote stores: files of buckets and datasets are cached once, whole, as the user."""
 
 from __future__ import annotations
 
@@ -18,16 +16,13 @@ import pytest
 from tests.helpers.sites import Reply, Seen, Site, redirect, serving
 from tests.helpers.stores import Bucket, Hub, ranged
 
-from groundup.collect.files.globs import Selection
-from groundup.collect.sizes import sizes
-from groundup.collect.sources import Listing, list_source
+from groundup.collect.sources import Listing, list_source, source_sizes
 from groundup.errors import SourceError
 from groundup.recipe import Source
-from groundup.runtime.fetch import partial
-from groundup.runtime.fetch.download import download
-from groundup.runtime.fetch.partial import Body, Partial, fill
-from groundup.runtime.fetch.remote import RemoteFile, bring_all, select
-from groundup.runtime.fetch.transfer import Access
+from groundup.runtime.fetch import download as downloads
+from groundup.runtime.fetch.download import ByteRange, PartialFile, download, download_ranges
+from groundup.runtime.fetch.https import Access
+from groundup.runtime.fetch.remote import RemoteFile, fetch_all
 from groundup.runtime.progress import Progress, progress
 
 OLD, NEW = "a" * 40, "b" * 40
@@ -36,7 +31,7 @@ OLD, NEW = "a" * 40, "b" * 40
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(partial, "BACK_OFF_SECONDS", 0.0)
+    monkeypatch.setattr(downloads, "BACK_OFF_SECONDS", 0.0)
     for name in os.environ:
         if name.lower().endswith("_proxy") or name.startswith(("AWS_", "HF_")):
             monkeypatch.delenv(name)
@@ -76,7 +71,7 @@ def _held(listing: Listing) -> dict[str, bytes]:
 
 
 def _reads(site: Site) -> list[str]:
-    """Return the paths whose bytes were asked for."""
+    """Return the paths whose bytes were requested."""
     return [seen.path.partition("?")[0] for seen in site.seen if "range" in seen.headers]
 
 
@@ -90,10 +85,10 @@ def _reads(site: Site) -> list[str]:
         ("s3://books/en/deep/b.jsonl.gz", ["b.jsonl.gz"]),
     ],
 )
-def test_a_bucket_is_listed_as_a_folder_is(
+def test_a_bucket_is_listed_like_a_folder(
     bucket: Bucket, tmp_path: Path, path: str, origins: list[str]
 ) -> None:
-    """Files, folders and globs name the same as they do on a disk, and every byte arrives."""
+    """Files, folders and globs select the same as on a disk, and every byte arrives."""
     listing = _list(path, tmp_path)
     assert [file.origin for file in listing.files] == origins
     assert {
@@ -106,11 +101,12 @@ def test_a_bucket_is_listed_as_a_folder_is(
 def test_an_object_is_fetched_once_until_it_changes(
     bucket: Bucket, site: Site, tmp_path: Path
 ) -> None:
-    """A second run reads nothing; a changed object is noticed by size or time, and alone fetched
-    again; plan fetches none.
-    """
+    """Only an object whose size or time changed is fetched again; source_sizes fetches nothing."""
     path = "s3://books/en/**/*.jsonl.gz"
-    assert [name for name, _ in sizes(Source(path), tmp_path)] == ["a.jsonl.gz", "deep/b.jsonl.gz"]
+    assert [name for name, _ in source_sizes(Source(path), tmp_path)] == [
+        "a.jsonl.gz",
+        "deep/b.jsonl.gz",
+    ]
     assert _reads(site) == []
     _list(path, tmp_path)
     assert len(_reads(site)) == 2
@@ -125,9 +121,7 @@ def test_an_object_is_fetched_once_until_it_changes(
 def test_credentials_come_from_the_environment_only(
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without any, a bucket is asked anonymously; a closed one says what to set; the secret is in
-    no message and no file.
-    """
+    """Without credentials requests are anonymous; secrets are in no message and no file."""
     bucket.key = "AKIDEXAMPLE"
     with pytest.raises(SourceError, match="may not be read; set AWS_ACCESS_KEY_ID") as caught:
         _list("s3://books/en", tmp_path)
@@ -150,7 +144,7 @@ def test_credentials_come_from_the_environment_only(
     ],
 )
 def test_what_a_bucket_does_not_hold(bucket: Bucket, tmp_path: Path, path: str, said: str) -> None:
-    """A wrong bucket, folder or pattern is one line."""
+    """A wrong bucket, folder or pattern is a one-line error."""
     with pytest.raises(SourceError, match=said) as caught:
         _list(path, tmp_path)
     assert "\n" not in str(caught.value) and "Request ID" not in str(caught.value)
@@ -172,10 +166,8 @@ def hub(site: Site, monkeypatch: pytest.MonkeyPatch) -> Hub:
     return hub
 
 
-def test_a_data_set_stays_at_the_commit_that_was_seen(hub: Hub, site: Site, tmp_path: Path) -> None:
-    """The commit is told, so that a run can keep it; at a commit nothing is asked for twice; a
-    later one is another state.
-    """
+def test_a_dataset_is_pinned_to_its_commit(hub: Hub, site: Site, tmp_path: Path) -> None:
+    """The listing names the commit, so that a run can pin it; a commit is listed only once."""
     path = "hf://datasets/me/texts/data/*"
     first = _list(path, tmp_path)
     assert _held(first) == {
@@ -195,20 +187,18 @@ def test_a_data_set_stays_at_the_commit_that_was_seen(hub: Hub, site: Site, tmp_
     ]
 
 
-def test_large_files_are_held_against_their_hash(hub: Hub, tmp_path: Path) -> None:
-    """The Hub knows the SHA-256 of large files: other bytes are not kept, whoever sent them."""
+def test_large_files_are_verified(hub: Hub, tmp_path: Path) -> None:
+    """The Hub knows the SHA-256 of large files: other bytes are not kept."""
     hub.elsewhere = lambda name: Reply(b"something else")
     with pytest.raises(SourceError, match=r"its sha256 is .* it was not kept"):
         _list("hf://datasets/me/texts/data/large.txt.gz", tmp_path)
     assert not list((tmp_path / "cache" / "files").rglob("*.gz"))
 
 
-def test_tokens_go_to_the_hub_alone(
+def test_tokens_are_sent_to_the_hub_only(
     hub: Hub, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A private data set wants HF_TOKEN; where the Hub redirects, it is not sent, and private
-    addresses are not reached.
-    """
+    """A private dataset needs HF_TOKEN, which is not sent to where the Hub redirects."""
     hub.token = "hf_secret"
     path = "hf://datasets/me/texts/data/large.txt.gz"
     with pytest.raises(SourceError, match="HF_TOKEN"):
@@ -231,13 +221,13 @@ def test_tokens_go_to_the_hub_alone(
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("hf://datasets/you/none/x", "no such data set"),
+        ("hf://datasets/you/none/x", "no such dataset"),
         ("hf://datasets/me/texts@v9/data", "no such revision"),
         ("hf://datasets/me/texts/none", "no such file or folder"),
     ],
 )
 def test_what_the_hub_does_not_hold(hub: Hub, tmp_path: Path, path: str, said: str) -> None:
-    """A wrong data set, revision or folder is one line."""
+    """A wrong dataset, revision or folder is a one-line error."""
     with pytest.raises(SourceError, match=said) as caught:
         _list(path, tmp_path)
     assert "\n" not in str(caught.value)
@@ -249,9 +239,7 @@ DATA = bytes(range(256)) * 4096
 def _serve(
     site: Site, tags: tuple[str, ...] = ('"one"',), cut: int | None = 300_000, total: int = 0
 ) -> None:
-    """Serve DATA over connections that break after `cut` bytes; the ETag is the next of `tags` each
-    time, and then the last.
-    """
+    """Serve DATA over connections that break after `cut` bytes, with the ETags `tags` in turn."""
 
     def answer(seen: Seen) -> Reply:
         reply = ranged(DATA, seen, tags[min(len(site.seen), len(tags)) - 1], cut)
@@ -267,15 +255,13 @@ def _serve(
 
 
 def _download(site: Site, tmp_path: Path) -> bytes:
-    with partial.partial(tmp_path / "partial", "x") as half, progress("x", 0, "B") as bar:
+    with downloads.partial_file(tmp_path / "partial", "x") as half, progress("x", 0, "B") as bar:
         download(site.url("a.test", "/big.gz"), half, Access(plain=True), bar)
         return half.file.read_bytes()
 
 
-def test_a_download_goes_on_where_it_broke(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is there is not sent again, by this process or the next one, while the file is the same."""
+def test_a_download_resumes(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that arrived are not sent again, to this process or the next one."""
     _serve(site)
     assert _download(site, tmp_path) == DATA
     assert [seen.headers.get("range") for seen in site.seen] == [
@@ -284,7 +270,7 @@ def test_a_download_goes_on_where_it_broke(
         "bytes=600000-",
         "bytes=900000-",
     ]
-    monkeypatch.setattr(partial, "TRIES", 0)
+    monkeypatch.setattr(downloads, "TRIES", 0)
     shutil.rmtree(tmp_path / "partial")
     for _ in range(3):
         with pytest.raises(SourceError, match=r"connection|cannot be fetched"):
@@ -293,24 +279,24 @@ def test_a_download_goes_on_where_it_broke(
 
 
 def test_a_file_that_changes_while_it_is_fetched(site: Site, tmp_path: Path) -> None:
-    """If-Range sends the whole of another file, which then replaces the half that is there."""
+    """If-Range sends the whole of a changed file, which replaces the partial one."""
     _serve(site, ('"one"', '"two"'))
     assert _download(site, tmp_path) == DATA
     assert [seen.headers.get("if-range") for seen in site.seen[:3]] == [None, '"one"', '"two"']
 
 
-def test_a_busy_server_is_asked_again(site: Site, tmp_path: Path) -> None:
-    """429 and 503 pass; one that stays so is an error after a few tries."""
+def test_a_busy_server_is_retried(site: Site, tmp_path: Path) -> None:
+    """429 and 503 are retried; they are an error after a few tries."""
     site.answer = lambda seen: Reply(status=503) if len(site.seen) < 3 else Reply(DATA)
     assert _download(site, tmp_path) == DATA
     site.answer = lambda seen: Reply(status=429)
     with pytest.raises(SourceError, match="429"):
         _download(site, tmp_path)
-    assert len(site.seen) == 3 + partial.TRIES
+    assert len(site.seen) == 3 + downloads.TRIES
 
 
-def test_nothing_to_go_on_from(site: Site, tmp_path: Path) -> None:
-    """Without a validator half a file is worth nothing: one error, nothing kept."""
+def test_no_resuming_without_a_validator(site: Site, tmp_path: Path) -> None:
+    """Without a validator a partial file is useless: one error, nothing kept."""
     _serve(site, ("",))
     with pytest.raises(SourceError, match="cannot be fetched"):
         _download(site, tmp_path)
@@ -319,17 +305,15 @@ def test_nothing_to_go_on_from(site: Site, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("total", [len(DATA) - 200_000, len(DATA) + 200_000])
 def test_a_server_that_lies_about_the_length(site: Site, tmp_path: Path, total: int) -> None:
-    """A part of a file of another size is an error in the end, and no such file is kept."""
+    """A part of a file of another size is an error, and no such file is kept."""
     _serve(site, cut=300_000, total=total)
     with pytest.raises(SourceError) as caught:
         _download(site, tmp_path)
     assert "\n" not in str(caught.value) and len(site.seen) < 30
 
 
-def test_a_whole_file_that_was_not_kept_yet(site: Site, tmp_path: Path) -> None:
-    """A kill between the last byte and its place in the cache: the server has nothing to add, and
-    the file is had.
-    """
+def test_a_complete_file_that_is_not_in_the_cache_yet(site: Site, tmp_path: Path) -> None:
+    """After a kill before the move into the cache, the server has nothing to add."""
     _serve(site, cut=None)
     assert _download(site, tmp_path) == DATA
     assert _download(site, tmp_path) == DATA
@@ -340,11 +324,11 @@ def test_a_whole_file_that_was_not_kept_yet(site: Site, tmp_path: Path) -> None:
 
 
 def test_two_processes_want_one_file(tmp_path: Path) -> None:
-    """The second waits, and finds what the first brought, also where that took its folder away."""
+    """The second waits, also where the first deleted the folder meanwhile."""
     order = []
 
     def work(name: str) -> None:
-        with partial.partial(tmp_path / "partial", "x"):
+        with downloads.partial_file(tmp_path / "partial", "x"):
             order.append(f"{name} in")
             time.sleep(0.05)
             order.append(f"{name} out")
@@ -357,27 +341,27 @@ def test_two_processes_want_one_file(tmp_path: Path) -> None:
     assert all(order[n][0] == order[n + 1][0] for n in (0, 2, 4))
 
 
-class _Slow:
-    """A place of two files: one that cannot be had, and one that comes a little at a time."""
+class _SlowStore:
+    """A store of two files: one that is missing, and one that arrives slowly."""
 
     address = "slow://x"
 
     def __init__(self) -> None:
         self.begun, self.sent = threading.Event(), 0
 
-    def files(self, folder: str) -> list[RemoteFile]:
+    def list_files(self, folder: str) -> list[RemoteFile]:
         return [RemoteFile("bad", 1, "1"), RemoteFile("good", 2000, "1")]
 
-    def bring(self, file: RemoteFile, half: Partial, bar: Progress) -> None:
+    def download(self, file: RemoteFile, partial: PartialFile, bar: Progress) -> None:
         if file.path == "bad":
             self.begun.wait(10)
             raise SourceError("it is not there")
 
         @contextmanager
-        def opener(offset: int, validator: str) -> Iterator[Body]:
-            yield Body(offset, 2000, "v", self._parts())
+        def open_range(offset: int, validator: str) -> Iterator[ByteRange]:
+            yield ByteRange(offset, 2000, "v", self._parts())
 
-        fill(half, opener, bar, "slow://x/good")
+        download_ranges(partial, open_range, bar, "slow://x/good")
 
     def _parts(self) -> Iterator[bytes]:
         for _ in range(2000):
@@ -387,15 +371,13 @@ class _Slow:
             yield b"x"
 
 
-def test_downloads_end_with_the_one_that_failed(
+def test_a_failed_download_stops_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One file that cannot be had, or an interrupt, does not wait for gigabytes of the others; what
-    is there of them stays.
-    """
+    """An error does not wait for the other downloads; their bytes stay."""
     monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path))
-    place = _Slow()
+    store = _SlowStore()
     with pytest.raises(SourceError, match="not there"):
-        bring_all(select(place, "", Selection()), "slow")
-    assert 0 < place.sent < 2000
-    assert [path.stat().st_size for path in tmp_path.rglob("bytes")] == [place.sent - 1]
+        fetch_all(store, store.list_files(""), "slow")
+    assert 0 < store.sent < 2000
+    assert [path.stat().st_size for path in tmp_path.rglob("bytes")] == [store.sent - 1]

@@ -1,4 +1,4 @@
-"""Listing sources: what is found, what is refused unread, and the one-line errors."""
+"""Listing sources: files, what is refused without opening it, and one-line errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundup.collect.files.globs import Selection, matches, translate
+from groundup.collect.files.globs import Selection, glob_to_regex, matches
 from groundup.collect.sources import list_source
 from groundup.errors import SourceError
 from groundup.recipe import Source
@@ -36,9 +36,7 @@ def _origins(tree: Path, path: str, **settings: object) -> list[str]:
 
 
 def test_folder_glob_and_file(tree: Path) -> None:
-    """Origins are relative to the part of the path before the first pattern, sorted; hidden files
-    are skipped.
-    """
+    """Origins start at the first glob of the path and are sorted; hidden files are skipped."""
     assert _origins(tree, "raw") == ["a/x.txt", "a/y.md", "b.txt"]
     assert _origins(tree, "raw/**/*.txt") == ["a/x.txt", "b.txt"]
     assert _origins(tree, "raw/*") == ["b.txt"]
@@ -63,7 +61,7 @@ def test_folder_glob_and_file(tree: Path) -> None:
     ],
 )
 def test_errors_are_one_line(tree: Path, path: str, said: str) -> None:
-    """Whatever cannot be found is one line that names source and path."""
+    """Whatever cannot be listed is one line that names source and path."""
     (tree / "empty").mkdir(exist_ok=True)
     with pytest.raises(SourceError, match=said) as caught:
         list_source(Source(path=path, name="mine"), tree)
@@ -71,13 +69,13 @@ def test_errors_are_one_line(tree: Path, path: str, said: str) -> None:
 
 
 def test_include_that_leaves_nothing_says_so(tree: Path) -> None:
-    """A misspelt include is an error, not an empty source."""
+    """A misspelled include is an error, not an empty source."""
     with pytest.raises(SourceError, match="leave nothing of 3 files"):
         list_source(Source(path="raw", include=("*.tex",)), tree)
 
 
 def test_special_files_are_refused_unread(tree: Path) -> None:
-    """A FIFO would block the run; a link out of the source could reach anything; each is listed."""
+    """A FIFO would block the run, a link could lead anywhere; each is listed."""
     os.mkfifo(tree / "raw/pipe")
     (tree / "raw/out.txt").symlink_to(tree / "secret.txt")
     (tree / "raw/loop").symlink_to(tree / "raw")
@@ -94,7 +92,7 @@ def test_special_files_are_refused_unread(tree: Path) -> None:
 
 
 def test_pattern_characters_in_real_names(tree: Path) -> None:
-    """A folder that is called "b [1]" is meant as it stands."""
+    """A folder that is called "b [1]" is taken literally."""
     (tree / "b [1]").mkdir()
     (tree / "b [1]" / "x*.txt").write_text("x")
     assert _origins(tree, "b [1]") == ["x*.txt"]
@@ -109,9 +107,7 @@ def test_names_that_are_not_utf8(tree: Path) -> None:
 
 
 def test_patterns() -> None:
-    """Patterns match whole paths, tails, folders and archives above, and what a compressed name
-    stands for.
-    """
+    """Patterns match paths, tails, folders, archives, and names without a compression suffix."""
     member = "s-1.tar.gz!/s-1/doc/build/a.html"
     assert matches("doc/**/*.html", member)
     assert matches("doc/**/*.html", "doc/a.html")
@@ -129,13 +125,13 @@ def test_patterns() -> None:
 @given(st.text(max_size=20))
 def test_any_pattern_compiles(pattern: str) -> None:
     """No pattern in a recipe can crash the run."""
-    translate(pattern)
+    glob_to_regex(pattern)
     matches(pattern, "a/b.txt")
 
 
 @given(st.lists(st.text("ab", min_size=1, max_size=2), min_size=1, max_size=5))
 def test_literal_paths_match_themselves_only(parts: list[str]) -> None:
-    """A pattern without wildcards names its path and what lies below it."""
+    """A pattern without wildcards matches its path and what is below it."""
     path = "/".join(parts)
     assert matches(path, path)
     assert matches(path, f"{path}/below")

@@ -1,6 +1,4 @@
-"""Two runs compared: against plain dictionaries of everything, in parts as in one, and unfinished
-ones as far as they are.
-"""
+"""Test `groundup diff` against plain dictionaries of all documents."""
 
 from __future__ import annotations
 
@@ -14,8 +12,8 @@ import pytest
 from tests.helpers.shards_kit import between, names, run, texts, write, write_project
 
 from groundup.api import open_run
-from groundup.commands import difference
-from groundup.commands.diff import compare, in_words
+from groundup.commands import diff
+from groundup.commands.diff import compare_runs, format_comparison
 from groundup.commands.forget import forget
 from groundup.errors import GroundupError, StoreError
 from groundup.flow import run_flow
@@ -26,9 +24,7 @@ Fates = dict[str, tuple[str, str]]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A run, and one of the same folder with a file more, one less, one changed, other settings and
-    a forgotten document.
-    """
+    """A run, and one with a file added, removed and changed, other settings, and one forgotten."""
     recipe = write_project(tmp_path_factory.mktemp("diff"))
     one = run(recipe)
     copy = shutil.copytree(recipe.parent, recipe.parent.parent / "second") / recipe.name
@@ -51,26 +47,24 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def fates(root: Path) -> Fates:
-    """Read all documents of a run into memory: id → what became of it, and its text where it was
-    kept.
-    """
-    found = {
+    """Return what became of each document, and its text if it was kept, by id."""
+    difference = {
         row["id"]: (row["reason"], "")
         for batch in open_run(root).dropped()
         for row in batch.to_pylist()
     }
     for split in ("train", "validation"):
         for batch in open_run(root).documents(["id", "text"], split):  # type: ignore[arg-type]
-            found |= {row["id"]: (split, row["text"]) for row in batch.to_pylist()}
-    return found
+            difference |= {row["id"]: (split, row["text"]) for row in batch.to_pylist()}
+    return difference
 
 
 def expected(one: Fates, other: Fates) -> dict[str, Counter[tuple[str, str]]]:
     kept = ("train", "validation")
-    found: dict[str, Counter[tuple[str, str]]] = {}
+    difference: dict[str, Counter[tuple[str, str]]] = {}
 
     def note(category: str, *pair: str) -> None:
-        found.setdefault(category, Counter())[pair[0], pair[1]] += 1
+        difference.setdefault(category, Counter())[pair[0], pair[1]] += 1
 
     for name in {*one, *other}:
         (a, text), (b, second) = one.get(name, ("", "")), other.get(name, ("", ""))
@@ -82,41 +76,34 @@ def expected(one: Fates, other: Fates) -> dict[str, Counter[tuple[str, str]]]:
             if a != b:
                 note("split", a, b)
         elif a != b:
-            note(
-                "reason"
-                if a not in kept and b not in kept
-                else "kept_dropped"
-                if a in kept
-                else "dropped_kept",
-                a,
-                b,
-            )
-    return found
+            one_kept = "kept_dropped" if a in kept else "dropped_kept"
+            note(one_kept if a in kept or b in kept else "reason", a, b)
+    return difference
 
 
 @pytest.mark.parametrize("at_once", [1 << 20, 5])
-def test_every_difference_is_counted_as_dictionaries_count_it(
+def test_counts_are_those_of_dictionaries(
     runs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr(difference, "RECORDS_AT_ONCE", at_once)
+    monkeypatch.setattr(diff, "PART_RECORDS", at_once)
     one, other = runs
-    rows = compare(one, other)["documents"]
-    found = {
+    rows = compare_runs(one, other)["documents"]
+    difference = {
         name: Counter({(row["first"], row["second"]): row["documents"] for row in table})
         for name, table in rows.items()
         if table
     }
-    assert found == expected(fates(one), fates(other))
-    assert {"text", "split", "kept_dropped", "only_first", "only_second"} <= found.keys()
+    assert difference == expected(fates(one), fates(other))
+    assert {"text", "split", "kept_dropped", "only_first", "only_second"} <= difference.keys()
 
 
-def test_examples_do_not_depend_on_the_parts_and_are_what_they_say(
+def test_examples_do_not_depend_on_the_parts(
     runs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = runs
-    whole = compare(one, other)
-    monkeypatch.setattr(difference, "RECORDS_AT_ONCE", 7)
-    assert compare(one, other) == whole
+    whole = compare_runs(one, other)
+    monkeypatch.setattr(diff, "PART_RECORDS", 7)
+    assert compare_runs(one, other) == whole
     known = [fates(root) for root in runs]
     origins = {}
     for root in runs:
@@ -136,21 +123,21 @@ def test_examples_do_not_depend_on_the_parts_and_are_what_they_say(
             assert (row["origin"], row["record"]) == origins[row["id"]]
 
 
-def test_settings_and_counts_that_differ_are_those_of_the_recipes_and_stages(
+def test_differing_settings_and_counts(
     runs: tuple[Path, Path],
 ) -> None:
-    found = compare(*runs)
-    assert found["settings"]["seed"] == [1, 2]
-    assert found["settings"]["refine.filters"] == [[], ["gopher_quality"]]
-    assert set(found["settings"]) == {"seed", "refine.filters"}
+    difference = compare_runs(*runs)
+    assert difference["settings"]["seed"] == [1, 2]
+    assert difference["settings"]["refine.filters"] == [[], ["gopher_quality"]]
+    assert set(difference["settings"]) == {"seed", "refine.filters"}
     tokens = [sum(len(shard) for _, shard in open_run(root).tokens("train")) for root in runs]
-    assert found["counts"]["notes"]["train tokens"] == tokens
-    assert found["counts"]["notes"]["dropped forgotten"] == [None, 1]
-    json.dumps(found)
+    assert difference["counts"]["notes"]["train tokens"] == tokens
+    assert difference["counts"]["notes"]["dropped forgotten"] == [None, 1]
+    json.dumps(difference)
 
 
-def test_words_show_reasons_examples_and_the_text_that_changed(runs: tuple[Path, Path]) -> None:
-    text = in_words(compare(*runs), 100)
+def test_text_shows_reasons_examples_and_changed_words(runs: tuple[Path, Path]) -> None:
+    text = format_comparison(compare_runs(*runs), 100)
     for part in (
         "seed: 1 → 2",
         "kept in A, dropped in B",
@@ -163,29 +150,36 @@ def test_words_show_reasons_examples_and_the_text_that_changed(runs: tuple[Path,
 
 
 def test_a_run_does_not_differ_from_itself(runs: tuple[Path, Path]) -> None:
-    found = compare(runs[0], runs[0])
-    assert not found["settings"] and not found["counts"] and not any(found["documents"].values())
-    assert "no document differs" in in_words(found)
+    difference = compare_runs(runs[0], runs[0])
+    assert (
+        not difference["settings"]
+        and not difference["counts"]
+        and not any(difference["documents"].values())
+    )
+    assert "no document differs" in format_comparison(difference)
 
 
-def test_unfinished_runs_say_so_and_are_compared_as_far_as_both_are(
+def test_unfinished_runs_are_compared_up_to_their_common_stage(
     runs: tuple[Path, Path], tmp_path: Path
 ) -> None:
     recipe = shutil.copytree(runs[0].parent, tmp_path / "copy") / "notes.toml"
     shutil.rmtree(tmp_path / "copy/run")
     write(recipe.parent / "raw" / next(names(begin=True)), [*texts(0)[:-1], "Another text."])
     third = run(recipe, until="collect")
-    found = compare(runs[0], third)
-    assert found["compared"] == "collect" and found["unfinished"] == [[], ["refine", "tokenize"]]
+    difference = compare_runs(runs[0], third)
+    assert difference["compared"] == "collect" and difference["unfinished"] == [
+        [],
+        ["refine", "tokenize"],
+    ]
     assert [
-        (name, row["documents"]) for name, rows in found["documents"].items() for row in rows
+        (name, row["documents"]) for name, rows in difference["documents"].items() for row in rows
     ] == [("text", 1)]
-    assert "B is not finished: it has no refine and no tokenize" in in_words(found)
+    assert "B is not finished: it has no refine and no tokenize" in format_comparison(difference)
 
 
-def test_what_is_no_run_is_one_line(runs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_folder_that_is_no_run_is_an_error(runs: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no run here"):
-        compare(runs[0], tmp_path)
+        compare_runs(runs[0], tmp_path)
     shutil.copy(runs[0] / "recipe.lock.toml", tmp_path)
     with pytest.raises(GroundupError, match="collected nothing"):
-        compare(runs[0], tmp_path)
+        compare_runs(runs[0], tmp_path)

@@ -1,4 +1,4 @@
-"""From a token to its document, for the first and the last token of every document."""
+"""Test `groundup inspect --token` with the first and the last token of every document."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from groundup.commands.inspect import describe_token
 from groundup.errors import GroundupError
 
 
-def test_every_token_is_of_the_document_that_the_index_puts_there(
+def test_tokens_belong_to_the_documents_of_the_index(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Over the train shards by name; what lies in validation counts for nothing."""
+    """Tokens count over the train shards by name; validation does not count."""
     root = run(write_project(tmp_path))
     monkeypatch.setattr(inspect, "describe_document", lambda root, document, width, token: document)
     rows = [
@@ -24,15 +24,15 @@ def test_every_token_is_of_the_document_that_the_index_puts_there(
         for row in pq.read_table(root / "tokenize/index.parquet").to_pylist()
         if row["split"] == "train"
     ]
-    at = 0
+    begin = 0
     for row in sorted(rows, key=lambda row: (row["shard"], row["offset"])):
         for token in (0, row["length"] - 1):
             assert (
-                describe_token(root, at + token)
-                == f"token {at + token:,} is token {token:,} of {row['id']}"
+                describe_token(root, begin + token)
+                == f"token {begin + token:,} is token {token:,} of {row['id']}"
             )
-        at += row["length"]
+        begin += row["length"]
     with pytest.raises(
-        GroundupError, match=f"there are {at:,} training tokens; {at:,} is beyond them"
+        GroundupError, match=f"there are {begin:,} training tokens; {begin:,} is beyond them"
     ):
-        describe_token(root, at)
+        describe_token(root, begin)

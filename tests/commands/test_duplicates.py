@@ -1,6 +1,4 @@
-"""The cluster of a document: up to what is kept, down to the last copy, similarities from the
-texts, and a bound.
-"""
+"""Test clusters of duplicates: their members, their similarities, and their bound."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from groundup.artifacts.document import DOCUMENT, DROPPED, TableWriter
-from groundup.commands.duplicates import SHOWN, find_cluster, relatives, similarity
+from groundup.commands.duplicates import MAX_MEMBERS, find_cluster, relatives, similarity
 from groundup.errors import GroundupError
 
 TEXT = "one two three four five six seven eight nine ten"
@@ -35,7 +33,7 @@ def drop(number: int, of: int, reason: str, score: float) -> dict[str, object]:
 
 
 def write(root: Path, texts: dict[int, str], drops: pa.Table) -> Path:
-    """Write the two tables of a refine view that a cluster is read from."""
+    """Write the two tables of the view refine that a cluster is read from."""
     for folder in ("documents", "dropped"):
         (root / "refine" / folder).mkdir(parents=True)
     with TableWriter(root / "refine/documents/web.1.parquet", DOCUMENT) as writer:
@@ -47,7 +45,7 @@ def write(root: Path, texts: dict[int, str], drops: pa.Table) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """5 is kept; 3 is nearly it, 4 is a copy of 3, 6 a copy of 5; 8 has nothing to do with them."""
+    """5 is kept; 3 is a near duplicate of 5, 4 a copy of 3, 6 a copy of 5; 8 is another cluster."""
     texts = {
         3: f"{TEXT} more",
         4: f"{TEXT} more",
@@ -68,13 +66,13 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("document", [3, 4, 5, 6])
 def test_every_member_leads_to_the_whole_cluster(run: Path, document: int) -> None:
-    found = find_cluster(run, name(document))
-    assert (found.kept, found.text, found.count) == (name(5), TEXT, 3)
-    assert {member.row["id"] for member in found.members} == {name(3), name(4), name(6)}
+    cluster = find_cluster(run, name(document))
+    assert (cluster.kept, cluster.text, cluster.count) == (name(5), TEXT, 3)
+    assert {member.row["id"] for member in cluster.members} == {name(3), name(4), name(6)}
 
 
-def test_similarities_are_computed_from_the_texts_and_not_taken_from_the_list(run: Path) -> None:
-    """By sets of Python's own: 6 runs of five words of one text, 7 of the other; the list said 0.5."""
+def test_similarities_are_computed_from_the_texts(run: Path) -> None:
+    """Compares with Python sets of 5-grams: 6 of one text, 7 of the other; the list says 0.5."""
     grams = [
         {tuple(text.split()[n : n + 5]) for n in range(len(text.split()) - 4)}
         for text in (TEXT, f"{TEXT} more")
@@ -87,14 +85,14 @@ def test_similarities_are_computed_from_the_texts_and_not_taken_from_the_list(ru
     assert similarity("a", "b") == similarity("", "a") == 0.0 and similarity("?", "?") == 1.0
 
 
-def test_what_has_no_duplicates_is_one_line(run: Path) -> None:
+def test_a_document_without_duplicates_is_an_error(run: Path) -> None:
     with pytest.raises(
         GroundupError, match=re.escape("has no duplicates, or is no document of this run")
     ):
         find_cluster(run, name(99))
 
 
-def test_a_cluster_of_a_hundred_thousand_shows_twenty_and_counts_the_rest(tmp_path: Path) -> None:
+def test_a_cluster_of_100_000_shows_the_first_members(tmp_path: Path) -> None:
     count = 100_000
     ids = pa.array([name(n) for n in range(1, count + 1)])
     constant = {
@@ -111,17 +109,14 @@ def test_a_cluster_of_a_hundred_thousand_shows_twenty_and_counts_the_rest(tmp_pa
     } | {"id": ids}
     write(
         tmp_path,
-        dict.fromkeys(range(SHOWN + 1), TEXT),
+        dict.fromkeys(range(MAX_MEMBERS + 1), TEXT),
         pa.table(columns).select(DROPPED.names).cast(DROPPED),
     )
-    found = find_cluster(tmp_path, name(500))
-    assert (len(found.members), found.count, found.kept) == (SHOWN, count, name(0))
+    cluster = find_cluster(tmp_path, name(500))
+    assert (len(cluster.members), cluster.count, cluster.kept) == (MAX_MEMBERS, count, name(0))
 
 
-def test_relatives_are_what_says_nearly_the_same_as_what_is_forgotten(run: Path) -> None:
-    """What it suppressed, and what that stood for; and what it was suppressed by, up to the kept
-    one.
-    """
+def test_relatives_lead_upwards_and_downwards(run: Path) -> None:
     assert relatives(run, [name(5)]) == [name(3), name(6), name(4)]
     assert relatives(run, [name(4)]) == [name(3), name(5)]
     assert relatives(run, [name(5), name(3)]) == [name(4), name(6)]
