@@ -4,8 +4,7 @@ A reader is a function `(item, source) -> Iterator[Document | Reject]`. It gets 
 decompressed and taken out of its archive, and the source of the recipe that the file belongs to. It
 yields one Document or one Reject (with the reason) for each record of the file, in order. Records
 are numbered from 0, and those that are rejected count. A file that cannot be read any further
-raises
-DamagedError: what was yielded before stays.
+raises DamagedError: what was yielded before stays.
 
 For example, a reader of mailboxes is a file `mbox.py` in this folder:
 

@@ -4,8 +4,7 @@ Every HTML page gives one document, its main text; the group is the host. Every 
 rejected by number, with what it is.
 
 An ARC record is a line (URL, IP address, date, type, ..., length), as many bytes as the length
-says,
-and a line break:
+says, and a line break:
 
     http://a.org/ 10.0.0.1 20000101000000 text/html 4321
     HTTP/1.1 200 OK ...

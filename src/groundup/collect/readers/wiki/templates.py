@@ -20,9 +20,9 @@ from functools import lru_cache
 _NAMED_ARGUMENT = re.compile(r"\s*([\w -]{1,24}?)\s*=(?!=)(.*)", re.DOTALL)
 _LANGUAGE_CODE = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,4}){0,2}|[A-Z]{2,3}\.$")
 _MONTHS = (
-    " January February March April May June July August September October November December".split(
-        " "
-    )
+    "",
+    *"January February March April May June July August September".split(),
+    *"October November December".split(),
 )
 _RANGES = {
     "to": " to ",
