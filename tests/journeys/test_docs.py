@@ -1,4 +1,4 @@
-"""What the pages say can be done: commands and settings exist, links lead somewhere, examples work."""
+"""What the docs say can be done: commands and settings exist, links lead somewhere, examples run."""
 
 from __future__ import annotations
 
