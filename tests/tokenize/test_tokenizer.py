@@ -87,7 +87,7 @@ def test_long_runs_do_not_hang(tokenizer: Tokenizer) -> None:
 
 
 def test_small_text_gives_a_small_vocabulary(tokenizer: Tokenizer) -> None:
-    """Too little text for the size asked for is no error; specials and all bytes are there first."""
+    """Text too small for the vocabulary size is no error; specials and all bytes come first."""
     small = Tokenizer(train_bpe(["ab ab"], 50_000))
     assert 256 + len(SPECIALS) <= small.vocab_size < 300
     assert (small.end_id, *small.chat_ids) == (0, 1, 2)

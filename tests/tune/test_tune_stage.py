@@ -154,7 +154,7 @@ def test_a_recipe_that_tunes_without_conversations_is_refused_before_anything_is
 
 
 def test_conversations_that_changed_after_training_are_refused(run: Run) -> None:
-    """The split that holds out may be another one by now: what is measured would have been learned."""
+    """The split may have changed too, so held-out conversations may have been trained on."""
     from tests.helpers.refined import refine
 
     rows = [("Q\nA", 1, talk) for talk in talks()]

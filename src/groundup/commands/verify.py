@@ -394,7 +394,7 @@ def check_checkpoints(root: Path) -> Iterator[str]:
 @check("Every export matches a model of the run")
 def check_exports(root: Path) -> Iterator[str]:
     """Compare sizes and vocabulary of each export with the model that it was made from."""
-    from groundup.export.check import differences
+    from groundup.export.formats import differences
 
     view = Store(root).view("export")
     for entry in view.manifest["artefacts"] if view else ():

@@ -46,7 +46,9 @@ def flush(path: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file, whole or not at all."""
-    write_whole(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    # Values may be file names, which need not be valid UTF-8.
+    write_whole(path, text.encode("utf-8", "surrogateescape"))
 
 
 def write_whole(path: Path, data: bytes) -> None:
