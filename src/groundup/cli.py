@@ -215,12 +215,11 @@ def diff(one: Path, other: Path, as_json: bool) -> None:
 
     from groundup.commands.diff import compare_runs, format_comparison
 
-    found = compare_runs(one, other)
-    _echo(
-        json.dumps(found, indent=1)
-        if as_json
-        else format_comparison(found, shutil.get_terminal_size().columns)
-    )
+    difference = compare_runs(one, other)
+    if as_json:
+        _echo(json.dumps(difference, indent=1))
+    else:
+        _echo(format_comparison(difference, shutil.get_terminal_size().columns))
 
 
 @cli.command()

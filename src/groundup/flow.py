@@ -11,13 +11,14 @@ first stage and is quickly through those that are fresh.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from groundup.artifacts.forgotten import finish_forget
 from groundup.collect.stage import run as collect
 from groundup.errors import GroundupError
+from groundup.evaluate.stage import run as evaluate
+from groundup.export.stage import run as export
 from groundup.plan import check_plan
 from groundup.recipe import Recipe
 from groundup.refine.stage import run as refine
@@ -25,12 +26,9 @@ from groundup.report.live import live_page
 from groundup.report.stage import run as report
 from groundup.runtime.lock import check_directory, load_lock, recipe_lock
 from groundup.runtime.run import Run
+from groundup.tokenize.stage import run as tokenize
 from groundup.train.stage import run as train
-
-
-def _stage(name: str) -> Callable[[Run], None]:
-    return lambda run: importlib.import_module(f"groundup.{name}.stage").run(run)
-
+from groundup.tune.stage import run as tune
 
 STAGES: Mapping[str, Callable[[Run], None]] = {
     # raw files → documents by source, and a list of what could not be read
@@ -38,15 +36,15 @@ STAGES: Mapping[str, Callable[[Run], None]] = {
     # collected documents → cleaned documents, verdicts of the split, lists of what is dropped
     "refine": refine,
     # kept documents → tokenizer, token shards, index
-    "tokenize": _stage("tokenize"),
+    "tokenize": tokenize,
     # token shards → checkpoints, metrics
     "train": train,
     # best checkpoint → losses by source, benchmarks, samples, speed
-    "evaluate": _stage("evaluate"),
+    "evaluate": evaluate,
     # best checkpoint → a model that answers, if the recipe asks for one
-    "tune": _stage("tune"),
+    "tune": tune,
     # the run's model → folders and files that other programs load
-    "export": _stage("export"),
+    "export": export,
     # all of the above → every figure in one file, a page and a model card
     "report": report,
 }

@@ -1,6 +1,4 @@
-"""What the pages say can be done: commands and settings exist, links lead somewhere, examples
-work.
-"""
+"""The docs are true: commands and settings exist, links lead somewhere, examples run."""
 
 from __future__ import annotations
 

@@ -34,9 +34,7 @@ AFTER = {stage: set(ORDER[number:]) for number, stage in enumerate(ORDER)}
 
 @pytest.fixture(autouse=True)
 def unplanned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plan of a changed recipe probes this machine for two seconds, and decides nothing
-    here.
-    """
+    """Skip the plan of a changed recipe: it probes this machine for two seconds."""
     monkeypatch.setattr("groundup.flow.check_plan", lambda run: None)
 
 

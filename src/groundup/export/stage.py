@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from groundup.artifacts.checkpoints import RunModel, find_model, init_from, trained_on
-from groundup.artifacts.tokenizer import CONFIG, FILE
 from groundup.errors import GroundupError
 from groundup.recipe import Recipe
 from groundup.runtime.job import ABSENT, BuildStep, Job, Keyed, Unkeyed
@@ -135,6 +134,7 @@ def _targets(run: Run) -> Iterator[tuple[ExportTarget, RunModel]]:
 
 
 def _job(run: Run, target: ExportTarget, model: RunModel, tokens: Artifact) -> Job:
+    from groundup.artifacts.tokenizer import CONFIG, FILE
     from groundup.export.formats import FORMATS
     from groundup.export.parity import held_out_files
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 
 import psutil
@@ -75,11 +75,16 @@ def peak_memory(every_seconds: float = 0.25) -> Iterator[list[int]]:
     Yields:
         a list of one number: the largest sum so far, in bytes.
     """
-    peak, stop = [0], threading.Event()
+    peak, stop, process = [0], threading.Event(), psutil.Process()
 
     def sample() -> None:
         while not stop.is_set():
-            peak[0] = max(peak[0], resident_memory())
+            total = 0
+            for member in (process, *process.children(recursive=True)):
+                # A child may have ended meanwhile.
+                with suppress(psutil.Error):
+                    total += member.memory_info().rss
+            peak[0] = max(peak[0], total)
             stop.wait(every_seconds)
 
     thread = threading.Thread(target=sample, daemon=True)
@@ -89,15 +94,3 @@ def peak_memory(every_seconds: float = 0.25) -> Iterator[list[int]]:
     finally:
         stop.set()
         thread.join()
-
-
-def resident_memory() -> int:
-    """Return the resident bytes of this process and its children."""
-    process, total = psutil.Process(), 0
-    for member in (process, *process.children(recursive=True)):
-        try:
-            total += member.memory_info().rss
-        except psutil.Error:
-            # It ended meanwhile.
-            continue
-    return total

@@ -147,23 +147,19 @@ class Run:
         artifacts = [self.store.find(job.step) for job in jobs]
         missing = [job for job, artifact in zip(jobs, artifacts, strict=True) if artifact is None]
         self.guard(stage, [job.step for job in jobs], building=bool(missing))
-        built = iter(self._build(missing, title, unit))
+        built = []
+        if missing:
+            items = [(self.store, job.step, job.function, dict(job.arguments)) for job in missing]
+            names = [f"{job.step.step} {job.step.name}" for job in missing]
+            with progress(title, sum(job.size for job in missing), unit) as shown:
+                results = self.workers.map(Store.build, items, names)
+                for job, artifact in zip(missing, results, strict=True):
+                    built.append(self.store.wait_until_visible(artifact))
+                    shown.add(job.size)
         self.built += len(missing)
         self.reused += len(jobs) - len(missing)
-        return [artifact if artifact is not None else next(built) for artifact in artifacts]
-
-    def _build(self, jobs: Sequence[Job], title: str, unit: str) -> list[Artifact]:
-        if not jobs:
-            return []
-        items = [(self.store, job.step, job.function, dict(job.arguments)) for job in jobs]
-        names = [f"{job.step.step} {job.step.name}" for job in jobs]
-        artifacts = []
-        with progress(title, sum(job.size for job in jobs), unit) as shown:
-            built = self.workers.map(Store.build, items, names)
-            for job, artifact in zip(jobs, built, strict=True):
-                artifacts.append(self.store.wait_until_visible(artifact))
-                shown.add(job.size)
-        return artifacts
+        new = iter(built)
+        return [artifact if artifact is not None else next(new) for artifact in artifacts]
 
     def guard(self, stage: str, steps: Sequence[Step], building: bool = True) -> None:
         """Stop before more than ten minutes of work of a stage is discarded; else plan the steps.

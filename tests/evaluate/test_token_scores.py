@@ -9,6 +9,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.hostile import HOSTILE
+from tests.helpers.trained import WORDS, tiny_model
 
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
@@ -18,8 +20,6 @@ from groundup.evaluate.validation_data import Stream
 from groundup.model.score import token_log_probabilities
 from groundup.model.transformer import Transformer
 from groundup.tokenize.train_bpe import train_bpe
-from tests.helpers.hostile import HOSTILE
-from tests.helpers.trained import WORDS, tiny_model
 
 
 @pytest.fixture(scope="module")
