@@ -111,7 +111,8 @@ def test_ascii_exact(text: str) -> None:
     want = re.sub(r"[\x00-\x08\x0e-\x1f\x7f]", "", want)
     want = "\n".join(_plain_line(line) for line in want.split("\n"))
     want = re.sub(r"\n{4,}", "\n\n\n", want.strip("\n")).lstrip(" \t")
-    offsets, data, *_ = normalize_whitespace(text_buffers(pa.array([text])), np.array([False]))
+    prose = np.array([False])
+    offsets, data, *_ = normalize_whitespace(text_buffers(pa.array([text])), prose, prose)
     assert text_array(offsets, data)[0].as_py() == want
 
 

@@ -154,26 +154,21 @@ def _replace_spans(text: bytes, spans: Sequence[PiiSpan], actions: Actions) -> b
     for span in spans:
         begin, end, replacement = span.begin, span.end, MASKS[span.kind].encode()
         if actions[span.kind] == "remove":
-            begin, end, replacement = _with_space(text, begin, end)
-            # Neighbors leave one space together, as white space normalization would.
-            if at and at >= begin:
-                replacement = b""
+            # Extend the span over brackets and blanks around it.
+            if text[begin - 1 : begin] + text[end : end + 1] in (b"()", b"<>", b"[]"):
+                begin, end = begin - 1, end + 1
+            while begin and text[begin - 1] in b" \t":
+                begin -= 1
+            replacement = b""
+            if not _STOP.match(text, end):
+                while end < len(text) and text[end] in b" \t":
+                    end += 1
+                # Neighbors leave one space together, as white space normalization would.
+                if not at or at < begin:
+                    replacement = b" "
         pieces += [text[at : max(at, begin)], replacement]
         at = end
     return b"".join([*pieces, text[at:]])
-
-
-def _with_space(text: bytes, begin: int, end: int) -> tuple[int, int, bytes]:
-    """Extend a span over brackets and blanks around it; return it and its replacement."""
-    if text[begin - 1 : begin] + text[end : end + 1] in (b"()", b"<>", b"[]"):
-        begin, end = begin - 1, end + 1
-    while begin and text[begin - 1] in b" \t":
-        begin -= 1
-    if _STOP.match(text, end):
-        return begin, end, b""
-    while end < len(text) and text[end] in b" \t":
-        end += 1
-    return begin, end, b" "
 
 
 # Numbers

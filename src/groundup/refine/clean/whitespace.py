@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from groundup.artifacts.arrays import Array, Texts
@@ -18,23 +16,17 @@ from groundup.refine.clean.unicode_classes import (
     UNSTABLE,
     code_point,
 )
-from groundup.refine.kernels import kernel
+from groundup.refine.kernels import kernel, kernel_with
 
 _LINE, _BLANK, _TAB = np.uint8(0x0A), np.uint8(0x20), np.uint8(0x09)
 # Two blank lines separate more than one does, and PEP 8 wants them; a third has no meaning.
 _MAX_NEWLINES = 3
 
 
-class Normalized(NamedTuple):
-    """Offsets and bytes of texts; masks of the texts that changed, and that may not be in NFC."""
-
-    offsets: Array
-    data: Array
-    changed: Array
-    unstable: Array
-
-
-def normalize_whitespace(texts: Texts, code: Array, gentle: Array | None = None) -> Normalized:
+@kernel_with(CLEANING_CLASSES)
+def normalize_whitespace(
+    texts: Texts, code: Array, gentle: Array, classes: Array
+) -> tuple[Array, Array, Array, Array]:
     """Normalize white space and remove invisible characters.
 
     Line ends become a newline. Control, zero-width and bidirectional characters are removed;
@@ -48,17 +40,11 @@ def normalize_whitespace(texts: Texts, code: Array, gentle: Array | None = None)
         code: mask of the texts that are source code.
         gentle: mask of the texts that keep their spaces, C1 controls and soft hyphens, which are
             evidence for the repair of their encoding.
+
+    Returns:
+        Offsets and bytes; masks of the texts that changed, and of those that may not be in NFC.
     """
-    if gentle is None:
-        gentle = np.zeros(len(code), np.bool_)
-    offsets, data, changed, unstable = _normalize(*texts, code, gentle, CLEANING_CLASSES)
-    return Normalized(offsets, data[: offsets[-1]].copy(), changed, unstable)
-
-
-@kernel
-def _normalize(
-    offsets: Array, data: Array, code: Array, gentle: Array, classes: Array
-) -> tuple[Array, Array, Array, Array]:
+    offsets, data = texts
     count = len(offsets) - 1
     out, out_offsets = np.empty(offsets[-1] - offsets[0], np.uint8), np.zeros(count + 1, np.int32)
     changed, unstable = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
@@ -69,15 +55,19 @@ def _normalize(
             end, unstable[i] = _drop_invisible(data, begin, stop, classes, out, at)
         else:
             end, unstable[i] = _normalize_text(data, begin, stop, code[i], classes, out, at)
-        different = end - at != stop - begin
-        if not different:
-            bits = 0
-            for k in range(stop - begin):
-                bits |= data[begin + k] ^ out[at + k]
-            different = bits != 0
-        changed[i] = different
+        changed[i] = _differ(data[begin:stop], out[at:end])
         out_offsets[i + 1] = at = end
-    return out_offsets, out, changed, unstable
+    return out_offsets, out[:at].copy(), changed, unstable
+
+
+@kernel
+def _differ(before: Array, after: Array) -> bool:
+    if len(before) != len(after):
+        return True
+    bits = 0
+    for k in range(len(before)):
+        bits |= before[k] ^ after[k]
+    return bits != 0
 
 
 @kernel
@@ -172,13 +162,10 @@ def _copy(data: Array, begin: int, end: int, out: Array, at: int) -> int:
     return at + end - begin
 
 
-def fold_whitespace(texts: Texts) -> Texts:
+@kernel_with(CLEANING_CLASSES)
+def fold_whitespace(texts: Texts, classes: Array) -> Texts:
     """Return the texts with each run of white space as one space, and none at the ends."""
-    return _fold(*texts, CLEANING_CLASSES)
-
-
-@kernel
-def _fold(offsets: Array, data: Array, classes: Array) -> Texts:
+    offsets, data = texts
     count = len(offsets) - 1
     out, out_offsets = np.empty(offsets[-1] - offsets[0], np.uint8), np.zeros(count + 1, np.int32)
     at = 0

@@ -174,7 +174,10 @@ class DuplicateSearch:
     def run(self, threshold: float) -> None:
         """Repeat until no document was dropped for a document that is dropped itself."""
         touching = None if self.everything else self.fresh
-        self._drop_exact(touching)
+        hashes = self.scratch.joined(self.index.table, "hashes").view(np.uint64)
+        state = (self.winner, self.similarity, self.unequal, self.fresh)
+        for bucket in self.index.buckets(EXACT_BAND, touching=touching):
+            _mark_equal(bucket.starts, bucket.rows, hashes, state)
         self._release()
         with RowFile(self.scratch.folder / "shingles", np.dtype(np.uint64)) as file:
             sets = self._load_shingles(file, touching)
@@ -186,13 +189,6 @@ class DuplicateSearch:
                 # The first round over everything has loaded all sets that later rounds need.
                 if not self.everything:
                     sets = self._load_shingles(file, touching)
-
-    def _drop_exact(self, touching: Array | None) -> None:
-        """Drop documents that equal an earlier document of their bucket."""
-        hashes = self.scratch.joined(self.index.table, "hashes").view(np.uint64)
-        state = (self.winner, self.similarity, self.unequal, self.fresh)
-        for bucket in self.index.buckets(EXACT_BAND, touching=touching):
-            _mark_equal(bucket.starts, bucket.rows, hashes, *state)
 
     def _release(self) -> None:
         """Mark near duplicates fresh whose winner has been dropped since."""
@@ -237,16 +233,9 @@ def _precedence(table: DocumentTable, scratch: Scratch, priorities: Mapping[str,
 
 
 @kernel
-def _mark_equal(
-    starts: Array,
-    rows: Array,
-    hashes: Array,
-    winner: Array,
-    similarity: Array,
-    unequal: Array,
-    fresh: Array,
-) -> None:
+def _mark_equal(starts: Array, rows: Array, hashes: Array, state: tuple[Array, ...]) -> None:
     """Drop documents that equal an earlier one of their bucket; if no longer equal, mark fresh."""
+    winner, similarity, unequal, fresh = state
     for bucket in range(len(starts) - 1):
         begin, end = starts[bucket], starts[bucket + 1]
         for at in range(begin, end):

@@ -174,12 +174,22 @@ class LshIndex:
     ) -> Iterator[Buckets]:
         """Yield the buckets of a range of keys; split the range where it does not fit in memory."""
         keys, rows, complete = self._load(band, low, high, among, wanted)
-        if complete:
-            if len(keys):
-                yield self._group(keys, rows)
-        elif high - low == 1:
-            yield from self._crowd(band, low, among, wanted)
-        else:
+        if complete and len(keys):
+            # An unstable sort is several times faster; members are ordered below.
+            order = np.argsort(keys)
+            keys, rows = keys[order], rows[order]
+            rows, starts = _gather(keys, rows)
+            _sort_buckets(rows, starts, self.precedence, self.ids)
+            yield Buckets(rows, starts)
+        elif not complete and high - low == 1:
+            # One key, too many rows: its bucket goes to a memory-mapped file.
+            with RowFile(self.folder / "crowd", np.dtype(np.int64)) as file:
+                for _, block in self._entries(band, low, high, among, wanted):
+                    file.append(block)
+                members, starts = file.view("r+"), np.array([0, file.rows])
+                _sort_buckets(members, starts, self.precedence, self.ids)
+                yield Buckets(members, starts)
+        elif not complete:
             middle = int(np.partition(keys, len(keys) // 2)[len(keys) // 2])
             del keys, rows
             for bounds in ((low, middle), (middle, middle + 1), (middle + 1, high)):
@@ -215,25 +225,6 @@ class LshIndex:
             documents = np.load(folder / "documents.npy", mmap_mode="r").view(np.ndarray)
             for keys, rows in _read_range(folder, band, low, high):
                 yield _select(keys, documents[rows], among)
-
-    def _group(self, keys: Array, rows: Array) -> Buckets:
-        """Group entries by key; keys with a single entry are left out."""
-        # An unstable sort is several times faster; members are ordered below.
-        order = np.argsort(keys)
-        rows, starts = _gather(keys[order], rows[order])
-        _sort_buckets(rows, starts, self.precedence, self.ids)
-        return Buckets(rows, starts)
-
-    def _crowd(
-        self, band: int, key: int, among: Array | None, wanted: Array | None
-    ) -> Iterator[Buckets]:
-        """Yield the bucket of one key that does not fit in memory, as a memory-mapped file."""
-        with RowFile(self.folder / "crowd", np.dtype(np.int64)) as file:
-            for _, rows in self._entries(band, key, key + 1, among, wanted):
-                file.append(rows)
-            members, starts = file.view("r+"), np.array([0, file.rows])
-            _sort_buckets(members, starts, self.precedence, self.ids)
-            yield Buckets(members, starts)
 
 
 def _select(keys: Array, rows: Array, among: Array | None) -> tuple[Array, Array]:

@@ -38,7 +38,7 @@ from groundup.refine.clean.unicode_classes import (
     WORD_CLASSES,
     code_point,
 )
-from groundup.refine.kernels import Number, kernel
+from groundup.refine.kernels import Number, kernel, kernel_with
 
 SHINGLE_WORDS = 5
 PERMUTATIONS, BANDS, BAND_ROWS = 112, 16, 7
@@ -81,39 +81,31 @@ _ASCII_LOWERCASE[0x80:] = 0
 # Words and shingles
 
 
-def words(texts: Texts) -> tuple[Array, Array, Array, Array]:
+@kernel_with((WORD_CLASSES, LOWERCASE, _ASCII_LOWERCASE))
+def words(texts: Texts, tables: tuple[Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
     """Find the words of every text.
 
     Returns:
         hashes (uint64), start and end byte (int32) of all words in order, and for n texts the n + 1
         indices of their first words (int64).
     """
-    tables = (WORD_CLASSES, LOWERCASE, _ASCII_LOWERCASE)
-    hashes, starts, ends, first = _words(*texts, tables)
-    return hashes[: first[-1]], starts[: first[-1]], ends[: first[-1]], first
-
-
-def hash_words(names: Sequence[str]) -> Array:
-    """Return the hashes (uint64) that `words` gives to these words."""
-    return words(text_buffers(pa.array(names, pa.string())))[0]
-
-
-@kernel
-def _words(
-    offsets: Array, data: Array, tables: tuple[Array, Array, Array]
-) -> tuple[Array, Array, Array, Array]:
+    offsets, data = texts
     count = len(offsets) - 1
     # One-letter words need a byte between them, so a text of b bytes has at most (b + 1) / 2 words.
     size = (offsets[-1] - offsets[0]) // 2 + count + 1
     hashes = np.empty(size, np.uint64)
     starts, ends = np.empty(size, np.int32), np.empty(size, np.int32)
     first = np.zeros(count + 1, np.int64)
-    at = 0
+    at, out = 0, (hashes, starts, ends)
     for text in range(count):
-        out = (hashes, starts, ends)
         at = _split(data, offsets[text], offsets[text + 1], tables, out, at)
         first[text + 1] = at
-    return hashes, starts, ends, first
+    return hashes[:at], starts[:at], ends[:at], first
+
+
+def hash_words(names: Sequence[str]) -> Array:
+    """Return the hashes (uint64) that `words` gives to these words."""
+    return words(text_buffers(pa.array(names, pa.string())))[0]
 
 
 @kernel

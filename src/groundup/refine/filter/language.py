@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from groundup.artifacts.arrays import Array, mask, replace_rows, text_buffers
+from groundup.artifacts.arrays import Array, Texts, mask, replace_rows, text_buffers
 from groundup.recipe import MEMBERS
 from groundup.refine.kernels import kernel
 
@@ -107,7 +107,7 @@ def detect(texts: pa.StringArray, wanted: Sequence[str] = ()) -> DetectedLanguag
     capitals = mask(pc.utf8_is_upper(prefixes))
     lowered = pc.utf8_lower(prefixes.filter(pa.array(capitals)))
     prefixes = replace_rows(prefixes, capitals, lowered)
-    shares = _shares(*text_buffers(prefixes), *model[:6], len(model.codes), _LOGARITHMS)
+    shares = _shares(text_buffers(prefixes), tuple(model[:6]), len(model.codes), _LOGARITHMS)
     nothing = model.codes.index(NO_LANGUAGE)
     text = 1 - shares[:, nothing]
     letters = pc.replace_substring_regex(
@@ -126,22 +126,13 @@ def detect(texts: pa.StringArray, wanted: Sequence[str] = ()) -> DetectedLanguag
 
 
 @kernel
-def _shares(
-    offsets: Array,
-    data: Array,
-    moves: Array,
-    rows: Array,
-    features: Array,
-    weights: Array,
-    priors: Array,
-    code_of: Array,
-    codes: int,
-    logarithms: Array,
-) -> Array:
+def _shares(texts: Texts, model: tuple[Array, ...], codes: int, logarithms: Array) -> Array:
     """Return the share of each text in each language, shape (texts, codes), float32.
 
     The share is the mean of the probabilities of its windows.
     """
+    offsets, data = texts
+    moves, rows, features, weights, priors, code_of = model
     shares = np.zeros((len(offsets) - 1, codes), np.float32)
     counts, seen = np.zeros(len(weights), np.int32), np.empty(len(logarithms), np.int32)
     scores = np.empty(len(priors), np.float32)

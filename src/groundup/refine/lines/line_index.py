@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -29,7 +28,7 @@ from groundup.refine.clean.unicode_classes import (
     code_point,
 )
 from groundup.refine.dedup.minhash import mix, unique
-from groundup.refine.kernels import Number, kernel
+from groundup.refine.kernels import Number, kernel, kernel_with
 from groundup.refine.out_of_core import RowFile, hash_ranges, in_range
 
 # Kinds whose repeated lines are boilerplate. `return None` in code, "Yes, please." in a
@@ -67,20 +66,14 @@ ROLES[[BLANK, TAB]] = _SPACE
 _FNV_BASIS, _FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 
 
-def line_hashes(texts: Texts) -> tuple[Array, Array]:
+@kernel_with(ROLES, TRANSITIONS)
+def line_hashes(texts: Texts, roles: Array, transitions: Array) -> tuple[Array, Array]:
     """Return the hashes of the lines of every text, and their rows.
 
     Returns:
         hashes (uint64), ascending and unique in each text, and the row of each (uint32).
     """
-    hashes, rows, count = _line_hashes(*texts, ROLES, TRANSITIONS)
-    return hashes[:count], rows[:count]
-
-
-@kernel
-def _line_hashes(
-    offsets: Array, data: Array, roles: Array, transitions: Array
-) -> tuple[Array, Array, int]:
+    offsets, data = texts
     size = max_lines(offsets, data)
     hashes, rows = np.empty(size, np.uint64), np.empty(size, np.uint32)
     at = 0
@@ -91,7 +84,7 @@ def _line_hashes(
             i, at = i + 1, at + (hashes[at] != 0)
         at = first + unique(hashes[first:at])
         rows[first:at] = text
-    return hashes, rows, at
+    return hashes[:at], rows[:at]
 
 
 @kernel
@@ -139,12 +132,7 @@ class LineIndex:
             self._stack.enter_context(file)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def append(self, texts: Texts) -> None:

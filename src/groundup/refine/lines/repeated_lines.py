@@ -23,7 +23,7 @@ from groundup.artifacts.arrays import Array, Texts, lengths, text_buffers
 from groundup.artifacts.corpus import remove_spans
 from groundup.artifacts.document import DROPPED, TableWriter
 from groundup.refine.dedup.minhash import words
-from groundup.refine.kernels import kernel
+from groundup.refine.kernels import kernel, kernel_with
 from groundup.refine.lines.line_index import (
     BLANK,
     LINE_KINDS,
@@ -60,21 +60,15 @@ LINES = pa.schema(
 )
 
 
-def find_lines(texts: Texts, listed: Array) -> Array:
+@kernel_with(ROLES, TRANSITIONS)
+def find_lines(texts: Texts, listed: Array, roles: Array, transitions: Array) -> Array:
     """Return the listed lines in texts, int64 [n, 4]: row, index in `listed`, first byte, end.
 
     Args:
         texts: offsets and bytes; returned bytes count from the beginning of a text.
         listed: hashes, ascending and unique (uint64).
     """
-    lines, count = _find_lines(*texts, listed, ROLES, TRANSITIONS)
-    return np.array(lines[:count])
-
-
-@kernel
-def _find_lines(
-    offsets: Array, data: Array, listed: Array, roles: Array, transitions: Array
-) -> tuple[Array, int]:
+    offsets, data = texts
     out, at = np.empty((max_lines(offsets, data), 4), np.int64), 0
     for text in range(len(offsets) - 1):
         i = start = offsets[text]
@@ -85,9 +79,10 @@ def _find_lines(
                 out[at, 0], out[at, 1], out[at, 2], out[at, 3] = text, k, i - start, end - start
                 at += 1
             i = end + 1
-    return out, at
+    return out[:at].copy()
 
 
+@kernel
 def line_cuts(texts: Texts, lines: Array) -> Array:
     """Return what to cut, int64 [n, 3]: row, first byte and end, ascending and disjoint.
 
@@ -98,12 +93,7 @@ def line_cuts(texts: Texts, lines: Array) -> Array:
         texts: as for `find_lines`.
         lines: what that returned.
     """
-    cuts, count = _line_cuts(*texts, lines)
-    return np.array(cuts[:count])
-
-
-@kernel
-def _line_cuts(offsets: Array, data: Array, lines: Array) -> tuple[Array, int]:
+    offsets, data = texts
     out, count = np.empty((len(lines), 3), np.int64), 0
     for k in range(len(lines)):
         row, start = lines[k, 0], offsets[lines[k, 0]]
@@ -121,7 +111,7 @@ def _line_cuts(offsets: Array, data: Array, lines: Array) -> tuple[Array, int]:
         start, stop = offsets[out[k, 0]], offsets[out[k, 0] + 1]
         begin, end = _extend(data, start, stop, start + out[k, 1], start + out[k, 2])
         out[k, 1], out[k, 2] = begin - start, end - start
-    return out, count
+    return out[:count].copy()
 
 
 @kernel
