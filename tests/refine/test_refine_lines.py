@@ -189,7 +189,7 @@ def test_cuts_of_a_part_of_a_shard(tmp_path: Path) -> None:
 
 def sketched(folder: Path, texts: Sequence[Sequence[str]]) -> Path:
     folder.mkdir()
-    with LineIndex(folder) as lines:
+    with LineIndex.open(folder) as lines:
         for batch in texts:
             lines.append(text_buffers(pa.array(batch, pa.string())))
         lines.save()

@@ -170,12 +170,10 @@ def _redact(cleaned: CleanedTexts, code: Array, personal: Personal) -> Array:
             continue
         whole = rows.all()
         part = cleaned.texts if whole else cleaned.texts.filter(pa.array(rows))
-        texts, found = redact(part, actions, is_code)
+        texts, hits = redact(part, actions, is_code)
         cleaned.texts = texts if whole else replace_rows(cleaned.texts, rows, texts)
-        cleaned.changed += Counter(
-            {PII_LABELS[kind]: int(hit.sum()) for kind, hit in found.items()}
-        )
-        touched[rows] = np.logical_or.reduce(list(found.values()))
+        cleaned.changed += Counter({PII_LABELS[kind]: int(hit.sum()) for kind, hit in hits.items()})
+        touched[rows] = np.logical_or.reduce(list(hits.values()))
     return touched
 
 

@@ -96,11 +96,11 @@ def words(texts: Texts, tables: tuple[Array, Array, Array]) -> tuple[Array, Arra
     hashes = np.empty(size, np.uint64)
     starts, ends = np.empty(size, np.int32), np.empty(size, np.int32)
     first = np.zeros(count + 1, np.int64)
-    at, out = 0, (hashes, starts, ends)
+    pos, out = 0, (hashes, starts, ends)
     for text in range(count):
-        at = _split(data, offsets[text], offsets[text + 1], tables, out, at)
-        first[text + 1] = at
-    return hashes[:at], starts[:at], ends[:at], first
+        pos = _split(data, offsets[text], offsets[text + 1], tables, out, pos)
+        first[text + 1] = pos
+    return hashes[:pos], starts[:pos], ends[:pos], first
 
 
 def hash_words(names: Sequence[str]) -> Array:
@@ -115,9 +115,9 @@ def _split(
     stop: int,
     tables: tuple[Array, Array, Array],
     out: tuple[Array, Array, Array],
-    at: int,
+    pos: int,
 ) -> int:
-    """Write the words of data[i:stop] to `out` from index `at`; return the index after them."""
+    """Write the words of data[i:stop] to `out` from index `pos`; return the index after them."""
     classes, lowercase, ascii_lowercase = tables
     hashes, starts, ends = out
     hashed, begin, inside = _FNV_BASIS, i, False
@@ -140,15 +140,15 @@ def _split(
             begin, inside = begin if inside else here, True
             continue
         if inside:
-            hashes[at], starts[at], ends[at] = mix(hashed), begin, here
-            at, inside, hashed = at + 1, False, _FNV_BASIS
+            hashes[pos], starts[pos], ends[pos] = mix(hashed), begin, here
+            pos, inside, hashed = pos + 1, False, _FNV_BASIS
         if kind == UNSPACED:
-            hashes[at], starts[at], ends[at] = mix(_fnv(data, here, i)), here, i
-            at += 1
+            hashes[pos], starts[pos], ends[pos] = mix(_fnv(data, here, i)), here, i
+            pos += 1
     if inside:
-        hashes[at], starts[at], ends[at] = mix(hashed), begin, stop
-        at += 1
-    return at
+        hashes[pos], starts[pos], ends[pos] = mix(hashed), begin, stop
+        pos += 1
+    return pos
 
 
 @kernel
@@ -209,13 +209,13 @@ def shingle_sets(texts: Texts, width: int = SHINGLE_WORDS) -> tuple[Array, Array
 def _shingle_sets(hashes: Array, first: Array, width: int) -> tuple[Array, Array]:
     count = len(first) - 1
     out, offsets = np.empty(len(hashes) + count, np.uint64), np.zeros(count + 1, np.int64)
-    at = 0
+    pos = 0
     for text in range(count):
-        begin = at
+        begin = pos
         for s in range(shingle_count(first[text + 1] - first[text], width)):
-            out[at] = shingle(hashes, first[text] + s, first[text + 1], width)
-            at += 1
-        offsets[text + 1] = at = begin + unique(out[begin:at])
+            out[pos] = shingle(hashes, first[text] + s, first[text + 1], width)
+            pos += 1
+        offsets[text + 1] = pos = begin + unique(out[begin:pos])
     return out, offsets
 
 

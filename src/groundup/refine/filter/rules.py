@@ -223,9 +223,9 @@ def prose_lines(texts: pa.StringArray) -> pa.StringArray:
     lines = pc.utf8_trim_whitespace(lines)
     keep = mask(pc.match_substring_regex(lines, r"[.?!\"”]$")) & ~mask(pc.ends_with(lines, "..."))
     # Each test looks only at the lines that passed the one before it.
-    for pattern, wanted in ((rf"(?:\S+\s+){{{_MIN_WORDS - 1}}}\S", True), (_NOTICE, False)):
+    for pattern, expected in ((rf"(?:\S+\s+){{{_MIN_WORDS - 1}}}\S", True), (_NOTICE, False)):
         matches = mask(pc.match_substring_regex(lines.filter(pa.array(keep)), pattern))
-        keep[keep] = matches == wanted
+        keep[keep] = matches == expected
     keep &= _longest_words(*text_buffers(lines)) <= _MAX_WORD_LENGTH
     bounds = split.offsets.to_numpy() - split.offsets[0].as_py()
     ends = np.concatenate([[0], np.cumsum(keep)])[bounds]

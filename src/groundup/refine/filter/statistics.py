@@ -192,14 +192,14 @@ def _ends_in_ellipsis(data: Array, begin: int, end: int) -> bool:
 
 
 @kernel
-def _distinct(hashes: Array, first: Array, wanted: Array) -> Array:
+def _distinct(hashes: Array, first: Array, vocabulary: Array) -> Array:
     """Count the wanted words that occur in each text."""
     out = np.zeros((len(first) - 1, 1), np.int64)
     for text in range(len(first) - 1):
-        seen = np.zeros(len(wanted), np.bool_)
+        seen = np.zeros(len(vocabulary), np.bool_)
         for k in range(first[text], first[text + 1]):
-            for w in range(len(wanted)):
-                seen[w] |= hashes[k] == wanted[w]
+            for w in range(len(vocabulary)):
+                seen[w] |= hashes[k] == vocabulary[w]
         out[text, 0] = seen.sum()
     return out
 
@@ -208,10 +208,10 @@ def _distinct(hashes: Array, first: Array, wanted: Array) -> Array:
 def _slot(keys: Array, used: Array, key: Number) -> Number:
     """Return the slot of `key` in an open-addressing table whose size is a power of two."""
     last = np.uint64(len(keys) - 1)
-    at = key & last
-    while used[at] and keys[at] != key:
-        at = (at + np.uint64(1)) & last
-    return np.int64(at)
+    pos = key & last
+    while used[pos] and keys[pos] != key:
+        pos = (pos + np.uint64(1)) & last
+    return np.int64(pos)
 
 
 @kernel
@@ -247,12 +247,12 @@ def repeated_lines(offsets: Array, data: Array, breaks: int) -> Array:
                 for k in range(begin, end):
                     key = (key ^ np.uint64(data[k])) * _PRIME
                 key = mix(key)
-                at = _slot(keys, used, key)
+                pos = _slot(keys, used, key)
                 row[0] += 1
-                if used[at]:
+                if used[pos]:
                     row[1] += 1
                     row[2] += end - begin
-                keys[at], used[at] = key, True
+                keys[pos], used[pos] = key, True
             begin, newlines = i + 1, 0
     return out
 
@@ -297,12 +297,12 @@ def _top_bytes(
     top, top_bytes = 1, 0
     for i in range(len(starts) - n + 1):
         key = mix(prefix[i + n] - prefix[i] * power)
-        at = _slot(keys, used, key)
-        counts[at] = counts[at] + 1 if used[at] else 1
-        keys[at], used[at] = key, True
+        pos = _slot(keys, used, key)
+        counts[pos] = counts[pos] + 1 if used[pos] else 1
+        keys[pos], used[pos] = key, True
         size = ends[i + n - 1] - starts[i]
-        if counts[at] > top or (counts[at] == top > 1 and size * top > top_bytes):
-            top, top_bytes = counts[at], size * counts[at]
+        if counts[pos] > top or (counts[pos] == top > 1 and size * top > top_bytes):
+            top, top_bytes = counts[pos], size * counts[pos]
     return top_bytes
 
 
@@ -316,11 +316,11 @@ def _duplicate_bytes(
     total, i = 0, 0
     while i + n <= len(starts):
         key = mix(prefix[i + n] - prefix[i] * power)
-        at = _slot(keys, used, key)
-        if used[at]:
+        pos = _slot(keys, used, key)
+        if used[pos]:
             total += ends[i + n - 1] - starts[i]
             i += n
         else:
-            keys[at], used[at] = key, True
+            keys[pos], used[pos] = key, True
             i += 1
     return total

@@ -69,17 +69,17 @@ def find_lines(texts: Texts, listed: Array, roles: Array, transitions: Array) ->
         listed: hashes, ascending and unique (uint64).
     """
     offsets, data = texts
-    out, at = np.empty((max_lines(offsets, data), 4), np.int64), 0
+    out, pos = np.empty((max_lines(offsets, data), 4), np.int64), 0
     for text in range(len(offsets) - 1):
         i = start = offsets[text]
         while i < offsets[text + 1]:
             end, hashed = hash_line(data, i, offsets[text + 1], roles, transitions)
             k = np.searchsorted(listed, hashed)
             if hashed and k < len(listed) and listed[k] == hashed:
-                out[at, 0], out[at, 1], out[at, 2], out[at, 3] = text, k, i - start, end - start
-                at += 1
+                out[pos, 0], out[pos, 1], out[pos, 2], out[pos, 3] = text, k, i - start, end - start
+                pos += 1
             i = end + 1
-    return out[:at].copy()
+    return out[:pos].copy()
 
 
 @kernel
@@ -99,10 +99,10 @@ def line_cuts(texts: Texts, lines: Array) -> Array:
         row, start = lines[k, 0], offsets[lines[k, 0]]
         last = count - 1
         if count and out[last, 0] == row:
-            at, begin = start + out[last, 2], start + lines[k, 2]
-            while at < begin and _is_white(data[at]):
-                at += 1
-            if at == begin:
+            pos, begin = start + out[last, 2], start + lines[k, 2]
+            while pos < begin and _is_white(data[pos]):
+                pos += 1
+            if pos == begin:
                 out[last, 2] = lines[k, 3]
                 continue
         out[count, 0], out[count, 1], out[count, 2] = row, lines[k, 2], lines[k, 3]
@@ -183,10 +183,10 @@ def find_repeated_lines(
         TableWriter(folder / "dropped.parquet", DROPPED) as dropped,
     ):
         kept = scratch.kept(table, [duplicates])
-        for number, source in enumerate(table.sources):
+        for index, source in enumerate(table.sources):
             if kinds[source] not in LINE_KINDS:
                 continue
-            members = [k for k, owner in enumerate(table.source_of_shard) if owner == number]
+            members = [k for k, owner in enumerate(table.source_of_shard) if owner == index]
             masks = [kept[table.spans[k]] for k in members]
             sources[source] = _cut_source(
                 folder, source, [shards[k] for k in members], masks, fewest, lines, dropped
@@ -239,9 +239,9 @@ def _cut_shard(
     affected = kept & rows_with(shard[1], repeated.hashes, len(kept))
     for rows, batch in DocumentTable([shard]).batches(columns, affected):
         texts = text_buffers(batch.column("text"))
-        found = find_lines(texts, repeated.hashes)
-        _write_lines(batch, found, repeated, lines)
-        cuts = line_cuts(texts, found)
+        hits = find_lines(texts, repeated.hashes)
+        _write_lines(batch, hits, repeated, lines)
+        cuts = line_cuts(texts, hits)
         repeated.bytes += int((cuts[:, 2] - cuts[:, 1]).sum())
         repeated.touched += len(rows)
         _drop_empty(batch, cuts, repeated, dropped)
@@ -250,11 +250,11 @@ def _cut_shard(
 
 
 def _write_lines(
-    batch: pa.RecordBatch, found: Array, repeated: RepeatedLines, lines: TableWriter
+    batch: pa.RecordBatch, hits: Array, repeated: RepeatedLines, lines: TableWriter
 ) -> None:
     """Write the lines that occur for the first time, with their text and an example."""
-    indices, first = np.unique(found[:, 1], return_index=True)
-    for row, k, begin, end in found[np.sort(first[~repeated.written[indices]])].tolist():
+    indices, first = np.unique(hits[:, 1], return_index=True)
+    for row, k, begin, end in hits[np.sort(first[~repeated.written[indices]])].tolist():
         line = batch.column("text")[row].as_buffer()[begin:end].to_pybytes()
         text = " ".join(line.decode("utf-8", "replace").split())
         short = text[:TEXT_CHARACTERS] + (" …" if len(text) > TEXT_CHARACTERS else "")

@@ -37,10 +37,9 @@ def split_documents(
 
     Args:
         folder: receives split/SHARD.npy.
-        shards: refined shards by name and folder, in order.
+        shards, cuts: as for DocumentTable; similarity and bytes are those after the cuts.
         kinds: kind of each source.
         dropped: lists of dropped documents.
-        cuts: file of the cuts of a shard, by name; similarity and bytes are those after the cuts.
         seed: chooses the clusters that are held out.
         validation: share of the bytes of every source.
         memory: bytes that a part of the index may take.
@@ -158,13 +157,13 @@ def _next_cluster(
     """
     units, totals, target, held = shares
     best, least, sizes = -1, np.inf, np.zeros(len(held))
-    for at in range(len(entries)):
-        if units[entries[at, SOURCE]] != unit or entries[at, BYTES] >= least:
+    for pos in range(len(entries)):
+        if units[entries[pos, SOURCE]] != unit or entries[pos, BYTES] >= least:
             continue
-        if held_out[entries[at, CLUSTER]]:
+        if held_out[entries[pos, CLUSTER]]:
             continue
-        begin = at
-        while begin > 0 and entries[begin - 1, CLUSTER] == entries[at, CLUSTER]:
+        begin = pos
+        while begin > 0 and entries[begin - 1, CLUSTER] == entries[pos, CLUSTER]:
             begin -= 1
         end = _end(entries, begin)
         sizes[:] = 0

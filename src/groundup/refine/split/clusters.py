@@ -122,13 +122,13 @@ def _root(parent: Array, node: int) -> int:
 def _unite(parent: Array, starts: Array, rows: Array, sets: Array, offsets: Array) -> None:
     """Unite the clusters of all compared pairs of a bucket that are SIMILAR."""
     for bucket in range(len(starts) - 1):
-        for at in range(starts[bucket], starts[bucket + 1]):
-            own = sets[offsets[rows[at]] : offsets[rows[at] + 1]]
-            for k in range(at - 1, max(starts[bucket], at - MAX_COMPARED) - 1, -1):
-                a, b = _root(parent, rows[at]), _root(parent, rows[k])
+        for pos in range(starts[bucket], starts[bucket + 1]):
+            shingles = sets[offsets[rows[pos]] : offsets[rows[pos] + 1]]
+            for k in range(pos - 1, max(starts[bucket], pos - MAX_COMPARED) - 1, -1):
+                a, b = _root(parent, rows[pos]), _root(parent, rows[k])
                 if a != b:
                     other = sets[offsets[rows[k]] : offsets[rows[k] + 1]]
-                    if jaccard(own, other, SIMILAR) >= SIMILAR:
+                    if jaccard(shingles, other, SIMILAR) >= SIMILAR:
                         parent[max(a, b)] = min(a, b)
 
 
@@ -155,12 +155,10 @@ def cluster_sizes(
     entries of a cluster are ordered by source.
 
     Args:
-        table: the refined shards.
-        kept: mask of the rows that count.
-        cluster: for each row the first row of its cluster.
+        table, kept, scratch: as for `find_clusters`.
+        cluster: what that returned.
         lengths: bytes of each row.
         seed: of the order.
-        scratch: for memory-mapped arrays.
         memory: bytes that a part may take while it is sorted.
         out: int64, of width 3.
     """
