@@ -19,13 +19,12 @@ from pathlib import Path
 import torch
 
 from benchmarks.machine import machine
-from groundup.model.presets import resolve
+from groundup.model.config import resolve
 from groundup.model.transformer import Transformer
 from groundup.recipe import Model
 from groundup.runtime.files import flush
-from groundup.train.flat_params import FlatParameters
-from groundup.train.optimizer import Optimizer
-from groundup.train.state import Checkpoints, State
+from groundup.train.optimizer import FlatParameters, Optimizer
+from groundup.train.state import Checkpoints, TrainState
 
 REPEATS = 3
 # The reference job: 100,000 steps in 72 h, a checkpoint every 1,000 steps; and the 13 h that 40 %
@@ -59,7 +58,7 @@ def measure() -> dict[str, object]:
         checkpoints = Checkpoints(folder)
         saves, size = [], 0
         for step in range(1, REPEATS + 1):
-            state = State(step=step)
+            state = TrainState(step=step)
             save = partial(
                 checkpoints.save, model, optimizer.state_dict(), state, facts={}, seconds=0.0
             )

@@ -141,7 +141,9 @@ def asked(documents: Sequence[str]) -> dict[str, Any]:
         return found
 
 
-def verdict(documents: Sequence[str], names: Sequence[str], thresholds: Thresholds = NO_THRESHOLDS) -> Array:
+def verdict(
+    documents: Sequence[str], names: Sequence[str], thresholds: Thresholds = NO_THRESHOLDS
+) -> Array:
     """Return the reason for which each document is dropped, "" where it is kept: as refine/shard
     does it.
     """

@@ -14,13 +14,11 @@ from pathlib import Path
 
 import torch
 
-from groundup.model.config import ModelConfig
-from groundup.model.presets import resolve
+from groundup.model.config import ModelConfig, resolve
 from groundup.model.transformer import Transformer
 from groundup.recipe import Model
-from groundup.train.flat_params import FlatParameters
-from groundup.train.hardware import Machine, Precision
-from groundup.train.optimizer import Optimizer
+from groundup.train.hardware import Hardware, Precision
+from groundup.train.optimizer import FlatParameters, Optimizer
 
 RESULT = Path(__file__).parent / "results" / "gpu.json"
 STEPS = 10
@@ -82,7 +80,7 @@ def step_speed(
                 layer.compile()
         rows = tokens(config, size, device)
         seconds = [
-            train_step(model, parameters, optimizer, rows, Machine(device, precision=precision))
+            train_step(model, parameters, optimizer, rows, Hardware(device, precision=precision))
             for _ in range(STEPS)
         ]
     except torch.cuda.OutOfMemoryError:
@@ -113,10 +111,10 @@ def train_step(
     parameters: FlatParameters,
     optimizer: Optimizer,
     rows: torch.Tensor,
-    machine: Machine,
+    machine: Hardware,
 ) -> float:
     start = time.perf_counter()
-    parameters.zero()
+    parameters.zero_grad()
     with machine.autocast():
         loss = model.loss(rows[:, :-1], rows[:, 1:])
     loss.backward()
@@ -127,7 +125,7 @@ def train_step(
 
 def equal_runs(config: ModelConfig, device: str) -> bool:
     """Train twice with the settings of exact resume, and compare every bit of the weights."""
-    Machine(device, threads=1).apply()
+    Hardware(device, threads=1).apply()
     weights = []
     for _ in range(2):
         model = Transformer(config, 1).to(device).train()
@@ -135,7 +133,7 @@ def equal_runs(config: ModelConfig, device: str) -> bool:
         optimizer = Optimizer(parameters, "muon", 0.1, torch.bfloat16)
         rows = tokens(config, 2, device)
         for _ in range(3):
-            train_step(model, parameters, optimizer, rows, Machine(device, precision="bf16"))
+            train_step(model, parameters, optimizer, rows, Hardware(device, precision="bf16"))
         weights.append([weight.detach().cpu() for weight in model.parameters()])
     return all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
 

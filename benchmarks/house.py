@@ -181,7 +181,8 @@ def circles(edges: list[tuple[str, str, str]]) -> list[list[str]]:
     return result
 
 
-# Runs `groundup run` in this process. The first call of F.linear below train/ is the first matrix
+# Runs `groundup run` in this process. The first call of F.linear in the training loop (the probe of
+# the hardware comes before it) is the first matrix
 # product. Between two calls of F.embedding lies one step: one micro-batch is the whole batch.
 _TRACER = """
 import json, sys, threading
@@ -209,7 +210,7 @@ def first_linear(*arguments, **options):
         if here(frame):
             stack.append(f"{frame.f_code.co_filename}:{frame.f_code.co_name}")
         frame = frame.f_back
-    if not frames and any("/train/" in line for line in stack):
+    if not frames and any("/train/trainer.py" in line for line in stack):
         frames.extend(stack)
     return linear(*arguments, **options)
 

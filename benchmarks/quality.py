@@ -85,7 +85,12 @@ def _refine(shard: Artifact) -> float:
     with tempfile.TemporaryDirectory() as folder:
         start = time.process_time()
         refine_shard(
-            Path(folder), shard.path, kind, [], applicable_filters(Refine().filters, kind), Path(folder)
+            Path(folder),
+            shard.path,
+            kind,
+            [],
+            applicable_filters(Refine().filters, kind),
+            Path(folder),
         )
         return time.process_time() - start
 

@@ -130,7 +130,9 @@ def speed(name: str, texts: list[str]) -> dict[str, object]:
     figures: dict[str, object] = {
         f"{name}: documents": len(texts),
         f"{name}: documents that the screen suspects": suspects,
-        f"{name}: documents that the repair changes": int(repair(CleanedTexts(column), prose).sum()),
+        f"{name}: documents that the repair changes": int(
+            repair(CleanedTexts(column), prose).sum()
+        ),
         f"{name}: MB/s, our repair": size / seconds(lambda: repair(CleanedTexts(column), prose)),
         f"{name}: MB/s, our whole cleaning": size / seconds(lambda: clean_texts(column, ~prose)),
     }

@@ -22,8 +22,8 @@ from benchmarks.machine import machine
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.engines.own import Engine
 from groundup.engines.request import EngineRequest, RequestOutput, SamplingParams
+from groundup.model.config import resolve
 from groundup.model.hf_io import load_model, save_model
-from groundup.model.presets import resolve
 from groundup.model.transformer import Transformer
 from groundup.recipe import Model
 

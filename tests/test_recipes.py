@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from groundup.model.presets import resolve
+from groundup.model.config import resolve
 from groundup.recipe import load_recipe
 
 RECIPES = Path(__file__).parent.parent / "recipes"

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
-from groundup.evaluate.perplexity import ModelScorer, cover
-from groundup.evaluate.token_scores import next_tokens, score_text, share_characters
+from groundup.evaluate.perplexity import ModelScorer, sliding_windows
+from groundup.evaluate.token_scores import next_tokens, score_text, token_texts
 from groundup.evaluate.validation_data import Stream
 from groundup.model.score import token_log_probabilities
 from groundup.model.transformer import Transformer
@@ -36,11 +36,11 @@ def model(tokenizer: Tokenizer) -> Transformer:
 def test_the_characters_of_all_tokens_are_the_text(tokenizer: Tokenizer, text: str) -> None:
     """Also where a character takes several tokens: it stands in the first, and is never torn."""
     sizes = tokenizer.token_bytes()[tokenizer.encode(text)]
-    assert "".join(share_characters(text, text.encode(), sizes)) == text
+    assert "".join(token_texts(text, sizes)) == text
 
 
 def test_a_character_of_several_tokens_stands_in_the_first() -> None:
-    assert share_characters("aé中b", "aé中b".encode(), np.array([2, 1, 2, 1, 1])) == [
+    assert token_texts("aé中b", np.array([2, 1, 2, 1, 1])) == [
         "aé",
         "",
         "中",
@@ -71,7 +71,7 @@ def test_a_text_beyond_the_context_is_scored_as_evaluation_scores_it(
     text = " ".join(WORDS) * repeats
     ids = np.array(tokenizer.encode(text), np.uint16)
     assert len(ids) > 2 * model.config.context
-    windows = cover([Stream("books", ids, tokenizer.end_id)], model.config.context // 2)
+    windows = sliding_windows([Stream("books", ids, tokenizer.end_id)], model.config.context // 2)
     wanted = np.concatenate(list(ModelScorer(model).scores(windows)))
     found = [score.log_probability for score in score_text(model, tokenizer, text)]
     assert np.allclose(found, wanted, atol=1e-4)

@@ -108,7 +108,7 @@ def test_nothing_outlives_a_master_that_is_killed_alone(tmp_path: Path) -> None:
 def test_a_rank_whose_master_died_while_it_began_leaves_at_once() -> None:
     # Protects: two orphans could find each other and train outside of the run's lock.
     code = (
-        "from groundup.train.launch import leave_with_parent; leave_with_parent(); print('went on')"
+        "from groundup.train.launch import exit_with_parent; exit_with_parent(); print('went on')"
     )
     for parent, expected in ((os.getpid(), (0, "went on\n")), (os.getpid() + 1_000_000, (1, ""))):
         environment = os.environ | {
@@ -130,7 +130,7 @@ def test_a_clock_that_jumps_changes_nothing(
 ) -> None:
     # Protects: no decision rests on the time of day: an hour back at every look, and the bytes are
     # the same.
-    from tests.helpers.token_run import plan, weights_digest, write_shards
+    from tests.helpers.token_run import train_setup, weights_digest, write_shards
 
     from groundup.train.trainer import Trainer
 
@@ -140,7 +140,7 @@ def test_a_clock_that_jumps_changes_nothing(
             monkeypatch.setattr(time, "time", lambda: 1e9 - 3600 * next(jumps))
         write_shards(tmp_path / name)
         (tmp_path / name / "train" / "checkpoints").mkdir(parents=True)
-        Trainer(tmp_path / name, plan(12)).run()
+        Trainer(tmp_path / name, train_setup(12)).train()
         digests.append(weights_digest(tmp_path / name, 12))
     assert digests[0] == digests[1]
     ledger = Ledger(tmp_path / "ledger.jsonl")

@@ -14,8 +14,8 @@ from groundup.recipe import Model, Recipe, Source, Train
 from groundup.runtime.files import file_digest
 from groundup.runtime.run import Run
 from groundup.runtime.store import Store, commit
-from groundup.train.hardware import Machine
-from groundup.train.setup import Plan
+from groundup.train.hardware import Hardware
+from groundup.train.setup import TrainSetup
 
 VOCAB = 61
 SIZES = {"books.aa": 4000, "books.bb": 2500, "web.1.cc": 3100}
@@ -75,7 +75,7 @@ def write_shards(root: Path, sizes: dict[str, int] | None = None, seed: int = 0)
 def recipe(
     seed: int = 1, weight: float = 1.0, model: dict[str, object] | None = None, **train: object
 ) -> Recipe:
-    """A recipe whose resolved plan is that of `plan`."""
+    """Return a recipe that resolves to `train_setup`."""
     sizes = {
         "preset": "tiny",
         "layers": 2,
@@ -94,18 +94,13 @@ def recipe(
     )
 
 
-def plan(
-    steps: int = 12, machine: Machine | None = None, config: ModelConfig = CONFIG, **train: object
-) -> Plan:
-    """A plan for `Trainer`, without going through the stage."""
-    fixed = Machine(threads=1, micro_batch=3)
-    return Plan(
-        config,
-        Train(**(SETTINGS | {"steps": steps} | train)),
-        machine or fixed,
-        seed=1,
-        steps=steps,
-    )  # type: ignore[arg-type]
+def train_setup(
+    steps: int = 12, hardware: Hardware | None = None, config: ModelConfig = CONFIG, **train: object
+) -> TrainSetup:
+    """Return a setup for `Trainer`, without going through the stage."""
+    settings = Train(**(SETTINGS | {"steps": steps} | train))  # type: ignore[arg-type]
+    hardware = hardware or Hardware(threads=1, micro_batch=3)
+    return TrainSetup(config, settings, hardware, seed=1, steps=steps)
 
 
 def run_in(root: Path, of: Recipe, redo: frozenset[str] = frozenset()) -> Run:

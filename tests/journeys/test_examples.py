@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from groundup.cli import cli
-from groundup.commands.examples import examples
+from groundup.commands.init import examples
 from groundup.errors import RecipeError
 from groundup.recipe import load_recipe
 
@@ -58,7 +58,7 @@ def test_the_wheel_holds_the_recipes(tmp_path: Path) -> None:
         archive.extractall(tmp_path / "site")
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); import groundup;"
-        "from groundup.commands.examples import examples; print(*examples())"
+        "from groundup.commands.init import examples; print(*examples())"
     )
     done = subprocess.run(
         [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True

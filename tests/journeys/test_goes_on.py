@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.helpers.elsewhere import write_folder
+from tests.helpers.hf_models import write_folder
 
 from groundup.artifacts.metrics import Metrics
 from groundup.commands.verify import verify_run

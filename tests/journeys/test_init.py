@@ -1,6 +1,4 @@
-"""`groundup init` on a folder of whatever a user has: a recipe that runs, and every raw file kept
-or listed.
-"""
+"""Test `groundup init`: its recipe runs, and every raw file is kept or listed."""
 
 import os
 import shutil
@@ -15,7 +13,7 @@ from tests.helpers.raw import write_raw
 from groundup.collect.sources import list_source
 from groundup.recipe import load_recipe
 
-# A sub-folder of each kind of real data, small enough to go through the whole flow here.
+# A folder of each kind of real data, small enough for the whole flow.
 SAMPLES = (
     "books/gitenberg",
     "wikipedia/wikitext-pages",
@@ -24,11 +22,12 @@ SAMPLES = (
     "code/pypi",
     "conversations/chatterbot_corpus",
 )
-SMALL = [
-    "train.steps=2", "train.batch_tokens=512", "train.validation_tokens=2048", "train.micro_batch=4", "train.precision=fp32",
-    "train.compile=off", "train.threads=1", "model.preset=tiny", "model.context=64", "tokenize.vocab_size=1024",
-    "evaluate.passages=4", "evaluate.sample_tokens=8", "tune.epochs=1", "tune.limit=50", "tune.answer_tokens=4",
-]  # fmt: skip
+SMALL = (
+    "train.steps=2 train.batch_tokens=512 train.validation_tokens=2048 train.micro_batch=4"
+    " train.precision=fp32 train.compile=off train.threads=1 model.preset=tiny"
+    " model.context=64 tokenize.vocab_size=1024 evaluate.passages=4 evaluate.sample_tokens=8"
+    " tune.epochs=1 tune.limit=50 tune.answer_tokens=4"
+).split()
 
 
 def groundup(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -54,14 +53,14 @@ def init_and_run(folder: Path, cwd: Path) -> Path:
     return cwd / "run"
 
 
-def accounted(run: Path, root: Path, raw: Path) -> set[Path]:
+def kept_or_listed(run: Path, root: Path, raw: Path) -> set[Path]:
     """Return the raw files that have a document, or a line in a list of what was dropped."""
-    found = set()
+    files = set()
     recipe = load_recipe(root / "recipe.toml")
     origins: dict[str, set[str]] = {source.name: set() for source in recipe.source}
     for folder in ("documents", "dropped"):
-        files = [str(path) for path in (run / "collect" / folder).glob("*.parquet")]
-        for row in ds.dataset(files).to_table(columns=["source", "origin"]).to_pylist():
+        tables = [str(path) for path in (run / "collect" / folder).glob("*.parquet")]
+        for row in ds.dataset(tables).to_table(columns=["source", "origin"]).to_pylist():
             origins[row["source"]].add(row["origin"].split("!/")[0])
     for path in (p for p in raw.rglob("*") if p.is_file()):
         name = path.relative_to(raw).as_posix()
@@ -70,17 +69,17 @@ def accounted(run: Path, root: Path, raw: Path) -> set[Path]:
             for known in origins.values()
             for origin in known
         ):
-            found.add(path)
-    return found
+            files.add(path)
+    return files
 
 
-def test_a_mixture_of_a_users_own_files(tmp_path: Path) -> None:
+def test_mixed_files_of_a_user(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "my files")
     (raw / "notes [draft].txt").write_text("A note of my own, which is short.\n" * 3)
     (raw / "empty.txt").write_text("")
     (raw / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8)
     run = init_and_run(raw, tmp_path)
-    assert accounted(run, tmp_path, raw) == {path for path in raw.rglob("*") if path.is_file()}
+    assert kept_or_listed(run, tmp_path, raw) == {path for path in raw.rglob("*") if path.is_file()}
 
 
 def test_real_data_of_every_kind(tmp_path: Path) -> None:
@@ -95,7 +94,7 @@ def test_real_data_of_every_kind(tmp_path: Path) -> None:
     for path in raw.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     run = init_and_run(raw, tmp_path)
-    assert accounted(run, tmp_path, raw) == {path for path in raw.rglob("*") if path.is_file()}
+    assert kept_or_listed(run, tmp_path, raw) == {path for path in raw.rglob("*") if path.is_file()}
 
 
 def test_an_existing_recipe_is_not_overwritten(tmp_path: Path) -> None:
@@ -107,10 +106,8 @@ def test_an_existing_recipe_is_not_overwritten(tmp_path: Path) -> None:
     assert groundup("init", "raw", "--force", cwd=tmp_path).returncode == 0
 
 
-def test_a_recipe_is_no_raw_text(tmp_path: Path) -> None:
-    """A recipe that lies in the folder that it is for is read by none of its sources, and `init`
-    does not look at it again.
-    """
+def test_the_recipe_is_not_collected(tmp_path: Path) -> None:
+    """A recipe inside of the folder of raw files is excluded; a second `init` writes the same."""
     (tmp_path / "chat").mkdir()
     (tmp_path / "chat" / "a.jsonl").write_text(
         '{"messages": [{"role": "user", "content": "Hello."}]}\n' * 30

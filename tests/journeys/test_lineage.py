@@ -1,6 +1,4 @@
-"""From a token to its document, its filter, its duplicates and the steps that read it; and out of a
-whole run.
-"""
+"""Test inspect, trace and forget on a whole run."""
 
 from __future__ import annotations
 
@@ -14,16 +12,16 @@ import pytest
 from tests.helpers.holders import holders
 
 import groundup
-from groundup.commands.columns import places
 from groundup.commands.forget import forget
 from groundup.commands.inspect import (
     describe_document,
     describe_dropped,
     describe_duplicates,
     describe_token,
-    judged,
+    display_width,
+    raw_and_cleaned,
 )
-from groundup.commands.trace import Course
+from groundup.commands.trace import TrainingTrace
 from groundup.commands.verify import check_forgotten, check_round_trip, check_split, check_tokens
 from groundup.errors import ExpensiveError, GroundupError
 from groundup.flow import run_flow
@@ -34,7 +32,7 @@ CONTEXT, SEQUENCES, STEPS = 64, 512 // 64, 6
 
 
 def steps_by_document(root: Path) -> dict[str, set[int]]:
-    """Look at every sample that training took, and at all documents that lie in it."""
+    """Return the steps of each document, from the documents in every sample that training took."""
     run = groundup.open_run(root)
     weights = {source["name"]: source["weight"] for source in run.settings()["source"]}
     vocabulary = run.tokenizer().vocab_size
@@ -57,31 +55,26 @@ def steps_by_document(root: Path) -> dict[str, set[int]]:
     return found
 
 
-def test_steps_that_saw_a_document_are_those_whose_samples_hold_it(tiny_run: Path) -> None:
-    """For every document of the run, seen or not, and the checkpoints with it in their past."""
-    run, expected, course = (
-        groundup.open_run(tiny_run),
-        steps_by_document(tiny_run),
-        Course.open(tiny_run),
-    )
-    assert course is not None and expected
+def test_steps_of_a_document_are_those_whose_samples_hold_it(tiny_run: Path) -> None:
+    """For every document of the run, with the checkpoints that have it in their past."""
+    run, expected = groundup.open_run(tiny_run), steps_by_document(tiny_run)
+    trace = TrainingTrace.open(tiny_run)
+    assert trace is not None and expected
+    ids = run.index()["id"].to_pylist()
+    traced = trace.of_documents(ids)
     for row in run.index().to_pylist():
-        seen = course.of_document(row["id"])
+        seen = traced.get(row["id"])
+        assert trace.of_documents([row["id"]]).get(row["id"]) == seen
         if row["split"] == "validation":
             assert seen is None
         else:
             assert seen is not None and set(seen.steps) == expected.get(row["id"], set())
             first = min(seen.steps, default=STEPS)
             assert seen.checkpoints == tuple(f"step-{step:06d}" for step in (3, 6) if step > first)
-    ids = run.index()["id"].to_pylist()
-    alone = {one: course.of_document(one) for one in ids}
-    assert course.of_documents(ids) == {
-        one: seen for one, seen in alone.items() if seen is not None
-    }
 
 
-def test_a_token_tells_its_document_and_its_own_steps(tiny_run: Path) -> None:
-    """A document of several windows is read in more steps than any one of its tokens."""
+def test_a_token_has_its_document_and_its_own_steps(tiny_run: Path) -> None:
+    """More steps read a document of several windows than one of its tokens."""
     run = groundup.open_run(tiny_run)
     expected = steps_by_document(tiny_run)
     index = (
@@ -105,10 +98,8 @@ def test_a_token_tells_its_document_and_its_own_steps(tiny_run: Path) -> None:
     assert min(len(steps) for steps in of_tokens) < len(expected[document])
 
 
-def test_steps_are_known_after_the_tokens_were_replaced(tiny_run: Path, tmp_path: Path) -> None:
-    """Training keeps its own index; one of an earlier groundup has none, and then nothing is
-    guessed.
-    """
+def test_steps_are_known_after_the_tokens_are_replaced(tiny_run: Path, tmp_path: Path) -> None:
+    """Training keeps an index; without one, as in earlier versions, nothing is guessed."""
     root = shutil.copytree(tiny_run, tmp_path / "run")
     document = next(iter(steps_by_document(tiny_run)))
     before = groundup.open_run(root).seen(document)
@@ -123,7 +114,7 @@ def test_steps_are_known_after_the_tokens_were_replaced(tiny_run: Path, tmp_path
     assert "which steps read it is not known" in text
 
 
-def test_what_a_filter_saw_stands_beside_what_was_read(tiny_run: Path) -> None:
+def test_dropped_texts_are_shown_raw_and_cleaned(tiny_run: Path) -> None:
     run = groundup.open_run(tiny_run)
     reason = "curly_brackets"
     ids = [
@@ -135,7 +126,7 @@ def test_what_a_filter_saw_stands_beside_what_was_read(tiny_run: Path) -> None:
     text = describe_dropped(tiny_run, reason, 100)
     assert text.startswith(f"{len(ids)} dropped for {reason}") and all(name in text for name in ids)
     assert "c4: at most 0" in text and "score" in text
-    pairs = judged(tiny_run, ids, 100_000)
+    pairs = raw_and_cleaned(tiny_run, ids, 100_000)
     assert {name: raw for name, (raw, _) in pairs.items()} == run.raw_texts(ids)
     # The filter asks for brackets in what is left after cleaning.
     assert all("{" in clean for _, clean in pairs.values())
@@ -143,20 +134,18 @@ def test_what_a_filter_saw_stands_beside_what_was_read(tiny_run: Path) -> None:
         describe_dropped(tiny_run, "nonsense")
 
 
-def test_cleaned_text_is_what_refine_wrote_where_it_wrote_it(tiny_run: Path) -> None:
-    """Cleaning is done again for what was dropped; for what was kept the outcome is on disk, and
-    must be the same.
-    """
+def test_cleaned_texts_are_those_that_refine_wrote(tiny_run: Path) -> None:
+    """Dropped texts are cleaned again; for kept ones, the outcome of refine is on disk."""
     kept = {
         row["id"]: row["text"]
         for batch in groundup.open_run(tiny_run).documents(["id", "text"])
         for row in batch.to_pylist()
     }
-    found = judged(tiny_run, list(kept), 10**9)
+    found = raw_and_cleaned(tiny_run, list(kept), 10**9)
     assert {name: clean for name, (_, clean) in found.items()} == kept
 
 
-def test_duplicates_stand_side_by_side_and_fit(tiny_run: Path) -> None:
+def test_duplicates_are_compared_in_two_columns(tiny_run: Path) -> None:
     run = groundup.open_run(tiny_run)
     pairs = [
         row
@@ -171,12 +160,12 @@ def test_duplicates_stand_side_by_side_and_fit(tiny_run: Path) -> None:
         text = describe_duplicates(tiny_run, found.kept, 90)
         assert row["id"] in text and found.kept in text.split("\n")[0]
         # Headings hold an id and an origin, which are not wrapped.
-        assert all(places(line) <= 90 for line in text.split("\n") if line.startswith("  "))
+        assert all(display_width(line) <= 90 for line in text.split("\n") if line.startswith("  "))
         assert re.search(r" [|<>]( |$)", text)
 
 
 def unique_phrase(root: Path, document: str) -> str:
-    """Return words of a document, letters and spaces only, that no other document of the run holds."""
+    """Return words of a document that no other document of the run holds."""
     run = groundup.open_run(root)
     texts = {
         row["id"]: row["text"]
@@ -200,9 +189,7 @@ def unique_phrase(root: Path, document: str) -> str:
 def test_a_whole_run_forgets_and_its_training_stays(
     run_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Data, evaluation, tuning, report: nothing quotes it; what learned from it is named with the
-    steps; then training is asked about.
-    """
+    """Nothing quotes the document, and models that read it are named with their steps."""
     root = run_copy.parent / "runs" / "tiny"
     seen = steps_by_document(root)
     rows = groundup.open_run(root).index().to_pylist()

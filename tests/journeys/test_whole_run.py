@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from groundup.commands.verify import CHECKS, verify_run
+from groundup.commands.verify import CHECKS, check_bytes, check_raw, verify_run
 from groundup.runtime.store import Store
 
 
@@ -72,7 +72,7 @@ def test_the_export_gives_the_same_ids_and_logits_in_transformers(tiny_run: Path
     )
     torch = pytest.importorskip("torch")
     from groundup.artifacts.tokenizer import Tokenizer
-    from groundup.model import load_model
+    from groundup.model.hf_io import load_model
 
     folder = tiny_run / "export" / "hf"
     text = "The quick brown fox’s naïve 日本語 \N{ZERO WIDTH JOINER}<|im_end|>\r\n\t12345"
@@ -151,9 +151,5 @@ def test_verify_finds_what_a_hand_has_changed(
     shard.write_bytes(data)
     assert not verify_run(run)
     failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")]
-    titles = [
-        check.__doc__.strip().rstrip(".")
-        for check in CHECKS
-        if check.__name__ in ("check_bytes", "check_raw")
-    ]  # type: ignore[union-attr]
+    titles = [title for title, check in CHECKS.items() if check in (check_bytes, check_raw)]
     assert {line.removeprefix("FAIL ") for line in failed} >= set(titles)

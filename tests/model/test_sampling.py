@@ -14,7 +14,7 @@ from tests.helpers.examples import examples
 from torch import Tensor
 
 from groundup.model import sampling
-from groundup.model.sampling import Drawing, Sampling, choose
+from groundup.model.sampling import Sampling, SequenceSampler, sample
 
 # Shares 0.5, 0.3, 0.15, 0.05.
 LOGITS = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
@@ -22,8 +22,8 @@ LOGITS = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
 
 def drawn(settings: Sampling, logits_V: Tensor = LOGITS, times: int = 300) -> list[int]:
     """Draw the first token of many texts at once."""
-    drawings = [Drawing(settings, seed, len(logits_V)) for seed in range(times)]
-    return choose(logits_V.repeat(times, 1), drawings).tolist()
+    drawings = [SequenceSampler(settings, seed, len(logits_V)) for seed in range(times)]
+    return sample(logits_V.repeat(times, 1), drawings).tolist()
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_any_look_gives_what_the_definition_gives(
     logits = torch.randn(size, generator=torch.Generator().manual_seed(seed)) * scale
     limited = Sampling(temperature, top_k, top_p, min_p)
     mixed = [limited, Sampling(0.0), Sampling(temperature), limited, limited]
-    rows = choose(
-        logits.repeat(5, 1), [Drawing(s, seed + n, size) for n, s in enumerate(mixed)]
+    rows = sample(
+        logits.repeat(5, 1), [SequenceSampler(s, seed + n, size) for n, s in enumerate(mixed)]
     ).tolist()
     allowed = reference(logits, limited)
     # Where sums in another precision fall on the other side of a limit, one candidate more or less
@@ -124,7 +124,7 @@ def test_any_look_gives_what_the_definition_gives(
     assert {rows[0], rows[3], rows[4]} <= allowed | slack
     assert rows[1] == int(logits.argmax())
     alone = [
-        choose(logits[None].clone(), [Drawing(s, seed + n, size)]).item()
+        sample(logits[None].clone(), [SequenceSampler(s, seed + n, size)]).item()
         for n, s in enumerate(mixed)
     ]
     assert rows == alone
@@ -134,32 +134,33 @@ def test_looks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     # Protects: a GPU, which sorts everything at once, draws what a CPU draws.
     logits = torch.randn(40, 3000, generator=torch.Generator().manual_seed(1)) * 3
     drawings = [
-        Drawing(Sampling(0.9, top_k=(0, 40, 2000)[n % 3], top_p=0.95), n, 3000) for n in range(40)
+        SequenceSampler(Sampling(0.9, top_k=(0, 40, 2000)[n % 3], top_p=0.95), n, 3000)
+        for n in range(40)
     ]
-    by_looks = choose(logits.clone(), drawings)
-    monkeypatch.setattr(sampling, "LOOKS", {})
-    assert torch.equal(by_looks, choose(logits.clone(), drawings))
+    by_looks = sample(logits.clone(), drawings)
+    monkeypatch.setattr(sampling, "TOP_CANDIDATES", {})
+    assert torch.equal(by_looks, sample(logits.clone(), drawings))
 
 
 def test_penalties_follow_what_was_generated() -> None:
     # Protects: frequency counts each time, presence once, and a bias of the caller's stays beside
     # them.
-    drawing = Drawing(
+    drawing = SequenceSampler(
         Sampling(0.0, frequency_penalty=0.5, presence_penalty=0.25, logit_bias=((1, 2.0),)), 1, 4
     )
     for token in (1, 1, 3):
-        drawing.saw(token)
+        drawing.accept(token)
     assert drawing.bias_V is not None
     assert drawing.bias_V.tolist() == [0.0, 2.0 - 1.25, 0.0, -0.75]
 
 
 def test_seeds_give_texts_of_their_own() -> None:
     # Protects: negative seeds are seeds too, and a text's random numbers move on with it.
-    uniforms = {Drawing(Sampling(), seed, 4).uniform for seed in (-1, 1, 0, 2**70)}
+    uniforms = {SequenceSampler(Sampling(), seed, 4).uniform for seed in (-1, 1, 0, 2**70)}
     assert len(uniforms) == 4
-    drawing = Drawing(Sampling(), 1, 4)
+    drawing = SequenceSampler(Sampling(), 1, 4)
     before = drawing.uniform
-    drawing.saw(0)
+    drawing.accept(0)
     assert drawing.uniform != before
 
 
@@ -183,7 +184,7 @@ def test_what_is_no_number_is_said_and_harms_no_neighbor(settings: Sampling) -> 
     broken[2][3] = torch.nan
     good = torch.zeros(200).index_fill(0, torch.tensor([42]), 60.0)
     rows = torch.stack([broken[0], good, broken[1], good, broken[2]])
-    assert choose(rows, [Drawing(settings, n, 200) for n in range(5)]).tolist() == [
+    assert sample(rows, [SequenceSampler(settings, n, 200) for n in range(5)]).tolist() == [
         -1,
         42,
         -1,
@@ -216,4 +217,4 @@ def test_a_bias_for_no_token_is_refused() -> None:
     # Protects: an index error in the middle of everybody's step.
     for token in (-1, 4):
         with pytest.raises(ValueError, match="logit_bias"):
-            Drawing(Sampling(logit_bias=((token, 1.0),)), 1, 4)
+            SequenceSampler(Sampling(logit_bias=((token, 1.0),)), 1, 4)

@@ -15,7 +15,7 @@ from groundup.api import open_run
 from groundup.artifacts.arrays import text_buffers
 from groundup.artifacts.corpus import refined_shards
 from groundup.artifacts.tokenizer import Tokenizer
-from groundup.commands.diff import compare, in_words
+from groundup.commands.diff import compare_runs, format_comparison
 from groundup.commands.inspect import describe_dropped, describe_lines
 from groundup.commands.verify import (
     check_accounted,
@@ -186,13 +186,13 @@ def test_diff_with_a_run_without_cuts(root: Path, tmp_path: Path) -> None:
         "refine",
         workers=1,
     ).root
-    found = compare(root, other)
+    found = compare_runs(root, other)
     counts = {
         category: sum(row["documents"] for row in rows)
         for category, rows in found["documents"].items()
     }
     assert (counts["text"], counts["dropped_kept"]) == (40, 1)
-    assert "> This site uses cookies" in " ".join(in_words(found, 100).split())
+    assert "> This site uses cookies" in " ".join(format_comparison(found, 100).split())
 
 
 def test_verify_finds_lost_cuts(root: Path, tmp_path: Path) -> None:

@@ -12,13 +12,14 @@ import pytest
 
 from groundup.artifacts.corpus import DROPPED, TRAIN, VALIDATION, kept_documents
 from groundup.artifacts.document import document_id
-from groundup.commands.inspect import describe_duplicates, judged
+from groundup.commands.inspect import describe_duplicates, raw_and_cleaned
 from groundup.commands.verify import Note, check_checkpoints, check_overlap
 from groundup.errors import RecipeError, SourceError, StoreError
 from groundup.recipe import Personal, Recipe, Refine, Source, Tokenize
 from groundup.refine import stage
 from groundup.refine.split.leakage import measure_leakage
-from groundup.runtime.run import Run, write_lock
+from groundup.runtime.lock import write_lock
+from groundup.runtime.run import Run
 from groundup.runtime.store import Facts, Step
 from groundup.runtime.workers.map import Workers
 
@@ -334,11 +335,11 @@ def test_inspect_shows_what_the_filters_saw(
         step = Step("collect/shard", "one.s", 1, {"kind": kind, "told": told}, {})
         made = run.store.build(step, copy_shard, {"rows": rows, "kind": kind, "write": collected})
         run.publish("collect", [made], {"documents/one.s.parquet": made.path / "documents.parquet"})
-        write_lock(
-            replace(run, recipe=replace(recipe, refine=Refine(filters=("gopher", "c4_lines"))))
-        )
-        assert judged(run.root, [rows[0]["id"]], 1_000) == {rows[0]["id"]: (rows[0]["text"], seen)}
-    assert judged(run.root, ["0" * 32], 1_000) == {}
+        write_lock(run.root, replace(recipe, refine=Refine(filters=("gopher", "c4_lines"))))
+        assert raw_and_cleaned(run.root, [rows[0]["id"]], 1_000) == {
+            rows[0]["id"]: (rows[0]["text"], seen)
+        }
+    assert raw_and_cleaned(run.root, ["0" * 32], 1_000) == {}
 
 
 def test_errors(run: Run, recipe: Recipe, tmp_path: Path) -> None:

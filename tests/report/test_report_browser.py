@@ -1,6 +1,4 @@
-"""The page in a real browser: it fits phones and screens, is readable in the dark, prints, and asks
-nothing of anybody.
-"""
+"""Test the report page in a browser: layout, contrast, printing, and that it requests nothing."""
 
 import re
 from collections.abc import Iterator
@@ -11,9 +9,10 @@ import pytest
 
 sync_api = pytest.importorskip(
     "playwright.sync_api",
-    reason="playwright is not installed: the page is not looked at in a browser",
+    reason="playwright is not installed: the page is not tested in a browser",
 )
 CHROMIUM = Path("/usr/bin/chromium")
+OPEN_ALL = "for (const details of document.querySelectorAll('details')) details.open = true"
 
 
 @pytest.fixture(scope="module")
@@ -21,44 +20,44 @@ def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
         try:
             path = str(CHROMIUM) if CHROMIUM.exists() else None
-            opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+            chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         except sync_api.Error as error:
             pytest.skip(f"no browser is installed: {str(error).splitlines()[0]}")
-        yield opened
-        opened.close()
+        yield chromium
+        chromium.close()
 
 
-def opened(
-    browser: Any, tiny_run: Path, width: int = 1280, **options: Any
+def open_report(
+    browser: Any, run: Path, width: int = 1280, **options: Any
 ) -> tuple[Any, list[str]]:
-    """Open the report; return it and everything that it asked for or complained about."""
+    """Open the report; return the page and a list of its requests, errors and console messages."""
     page = browser.new_page(viewport={"width": width, "height": 900}, **options)
-    heard: list[str] = []
-    page.on("console", lambda message: heard.append(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: heard.append(str(error)))
-    page.on("request", lambda request: heard.append(request.url))
-    page.goto((tiny_run / "report" / "index.html").as_uri())
-    return page, heard
+    log: list[str] = []
+    page.on("console", lambda message: log.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: log.append(str(error)))
+    page.on("request", lambda request: log.append(request.url))
+    page.goto((run / "report" / "index.html").as_uri())
+    return page, log
 
 
 @pytest.mark.parametrize("width", [320, 360, 768, 1280, 2560])
-def test_nothing_is_wider_than_the_screen(browser: Any, tiny_run: Path, width: int) -> None:
-    page, _ = opened(browser, tiny_run, width)
-    page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
+def test_nothing_is_wider_than_the_viewport(browser: Any, tiny_run: Path, width: int) -> None:
+    page, _ = open_report(browser, tiny_run, width)
+    page.evaluate(OPEN_ALL)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.close()
 
 
-def test_no_request_but_for_the_page_and_no_complaint(browser: Any, tiny_run: Path) -> None:
-    page, heard = opened(browser, tiny_run)
-    page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
+def test_the_page_requests_and_logs_nothing(browser: Any, tiny_run: Path) -> None:
+    page, log = open_report(browser, tiny_run)
+    page.evaluate(OPEN_ALL)
     page.wait_for_load_state("networkidle")
-    assert heard == [(tiny_run / "report" / "index.html").as_uri()]
+    assert log == [(tiny_run / "report" / "index.html").as_uri()]
     page.close()
 
 
 def test_a_footnote_opens_its_place_in_the_appendix(browser: Any, tiny_run: Path) -> None:
-    page, _ = opened(browser, tiny_run)
+    page, _ = open_report(browser, tiny_run)
     link = page.locator("a.o").first
     target = page.locator(str(link.get_attribute("href")))
     assert not target.is_visible()
@@ -68,32 +67,32 @@ def test_a_footnote_opens_its_place_in_the_appendix(browser: Any, tiny_run: Path
 
 
 CONTRAST = """() => {
-  const channel = c => { c /= 255; return c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; };
+  const channel = c => { c /= 255;
+    return c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; };
   const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
   const parse = text => text.match(/[\\d.]+/g).map(Number);
   const behind = node => { for (; node; node = node.parentElement) {
     const color = parse(getComputedStyle(node).backgroundColor);
     if (color.length < 4 || color[3] > 0) return color; } };
-  const found = [];
+  const texts = [];
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const node = walker.currentNode.parentElement, style = getComputedStyle(node);
     if (!walker.currentNode.data.trim() || !node.getClientRects().length) continue;
     const color = node.namespaceURI.endsWith('svg') ? style.fill : style.color;
     const [a, b] = [light(parse(color)), light(behind(node))].sort((x, y) => y - x);
-    found.push([(a + 0.05) / (b + 0.05), node.className.baseVal ?? node.className, walker.currentNode.data.trim().slice(0, 30)]);
+    texts.push([(a + 0.05) / (b + 0.05), node.className.baseVal ?? node.className,
+      walker.currentNode.data.trim().slice(0, 30)]);
   }
-  return found.sort((x, y) => x[0] - y[0]).slice(0, 3);
+  return texts.sort((x, y) => x[0] - y[0]).slice(0, 3);
 }"""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_all_text_can_be_read_in_the_light_and_in_the_dark(
-    browser: Any, tiny_run: Path, scheme: str
-) -> None:
-    """WCAG AA: a contrast of 4.5 for all text, words of charts too."""
-    page, _ = opened(browser, tiny_run, color_scheme=scheme)
-    page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
+def test_contrast_of_all_text_in_light_and_dark(browser: Any, tiny_run: Path, scheme: str) -> None:
+    """WCAG AA asks for a contrast of 4.5, in charts too."""
+    page, _ = open_report(browser, tiny_run, color_scheme=scheme)
+    page.evaluate(OPEN_ALL)
     worst = page.evaluate(CONTRAST)
     assert worst[0][0] >= 4.5, worst
     background = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
@@ -101,9 +100,9 @@ def test_all_text_can_be_read_in_the_light_and_in_the_dark(
     page.close()
 
 
-def test_it_prints_on_paper_with_whole_tables(browser: Any, tiny_run: Path) -> None:
+def test_print_layout_clips_nothing(browser: Any, tiny_run: Path) -> None:
     # A4 without its margins, at 96 pixels an inch.
-    page, _ = opened(browser, tiny_run, width=int((210 - 32) / 25.4 * 96))
+    page, _ = open_report(browser, tiny_run, width=int((210 - 32) / 25.4 * 96))
     page.emulate_media(media="print")
     cut = page.evaluate(
         "[...document.querySelectorAll('table, svg, .shown > *, .origins, pre')].filter(n =>"

@@ -1,4 +1,4 @@
-"""Several runs on one page: what differs in their recipes, and their figures side by side."""
+"""Test the page that compares several runs."""
 
 import json
 import subprocess
@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 from lxml import html
-from test_report_page import harmless
+from tests.helpers.harmless import assert_harmless
 
 from groundup.errors import GroundupError
-from groundup.report.compare import compare, differing, flat, labels
+from groundup.report.compare import compare_reports, differing_settings, flat_settings, labels
 
 
-def write(root: Path, loss: float, **recipe: Any) -> Path:
-    """Write what a comparison reads of a run."""
+def write_run(root: Path, loss: float, **recipe: Any) -> Path:
+    """Write the files that a comparison reads."""
     (root / "report").mkdir(parents=True)
     (root / "train").mkdir()
     figures = {
@@ -38,35 +38,28 @@ def write(root: Path, loss: float, **recipe: Any) -> Path:
 
 @pytest.fixture
 def two(tmp_path: Path) -> list[Path]:
-    one = write(
-        tmp_path / "one",
-        2.0,
-        train={"steps": 10, "clip": 1.0},
-        source=[{"name": "books", "weight": 1.0}],
-    )
+    books = {"name": "books", "weight": 1.0}
+    train = {"steps": 10, "clip": 1.0}
     return [
-        one,
-        write(
-            tmp_path / "$x_$",
-            1.5,
-            train={"steps": 20, "clip": 1.0},
-            source=[{"name": "books", "weight": 2.0}],
+        write_run(tmp_path / "one", 2.0, train=train, source=[books]),
+        write_run(
+            tmp_path / "$x_$", 1.5, train=train | {"steps": 20}, source=[books | {"weight": 2.0}]
         ),
     ]
 
 
-def test_only_settings_that_differ_are_listed(two: list[Path]) -> None:
+def test_only_differing_settings_are_listed(two: list[Path]) -> None:
     reports = [json.loads((root / "report" / "report.json").read_text()) for root in two]
-    assert differing(reports) == [
+    assert differing_settings(reports) == [
         ("train.steps", ["10", "20"]),
         ("source.books.weight", ["1.0", "2.0"]),
     ]
-    assert flat({"a": [1, 2], "b": {}, "c": None}) == {"a": "[1, 2]", "c": ""}
+    assert flat_settings({"a": [1, 2], "b": {}, "c": None}) == {"a": "[1, 2]", "c": ""}
 
 
-def test_figures_stand_side_by_side_with_their_change(two: list[Path]) -> None:
-    document = html.fromstring(compare(two))
-    harmless(document)
+def test_figures_have_their_relative_change(two: list[Path]) -> None:
+    document = html.fromstring(compare_reports(two))
+    assert_harmless(document)
     rows = {
         row.xpath("./th/@title")[0]: [cell.text_content() for cell in row.xpath("./td")]
         for row in document.xpath("//tr[th/@title]")
@@ -77,34 +70,26 @@ def test_figures_stand_side_by_side_with_their_change(two: list[Path]) -> None:
     assert "$x_$" in document.xpath('string(//*[name()="svg"][1])')
 
 
-def test_equal_runs_give_equal_bytes_and_an_equal_recipe_is_said(two: list[Path]) -> None:
-    assert compare(two) == compare(two)
-    assert "the recipes are the same" in compare([two[0], two[0]])
+def test_equal_runs_give_equal_bytes_and_no_settings(two: list[Path]) -> None:
+    assert compare_reports(two) == compare_reports(two)
+    assert "the recipes are the same" in compare_reports([two[0], two[0]])
 
 
-def test_runs_of_one_name_go_by_their_paths(tmp_path: Path) -> None:
+def test_runs_with_the_same_name_are_labeled_by_path(tmp_path: Path) -> None:
     paths = [tmp_path / "a" / "run", tmp_path / "b" / "run", tmp_path / "c"]
     assert labels(paths) == [str(paths[0]), str(paths[1]), "c"]
 
 
-def test_a_run_without_a_report_is_one_clear_error(tmp_path: Path, two: list[Path]) -> None:
+def test_a_run_without_a_report_is_an_error(tmp_path: Path, two: list[Path]) -> None:
     with pytest.raises(GroundupError, match="no report to compare"):
-        compare([two[0], tmp_path / "nowhere"])
+        compare_reports([two[0], tmp_path / "nowhere"])
 
 
-def test_the_command_writes_the_page_where_it_is_told(run_copy: Path, tmp_path: Path) -> None:
+def test_report_command_writes_the_comparison_to_out(run_copy: Path, tmp_path: Path) -> None:
     run = str(run_copy.parent / "runs" / "tiny")
-    command = [
-        sys.executable,
-        "-m",
-        "groundup",
-        "report",
-        run,
-        run,
-        "--out",
-        str(tmp_path / "both.html"),
-    ]
+    out = tmp_path / "both.html"
+    command = [sys.executable, "-m", "groundup", "report", run, run, "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == str(tmp_path / "both.html")
-    assert "2 runs compared" in (tmp_path / "both.html").read_text()
+    assert done.stdout.splitlines()[-1] == str(out)
+    assert "2 runs compared" in out.read_text()

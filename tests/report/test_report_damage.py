@@ -1,11 +1,8 @@
-"""Damaged, missing and hostile files: each costs its part of the report and nothing else, and
-nothing foreign is executed.
-"""
+"""Test reports of damaged, missing and hostile files: each costs its section only."""
 
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lxml import html
-from test_report_page import harmless
+from tests.helpers.harmless import assert_harmless
 
 from groundup.flow import run_flow, run_one
 from groundup.recipe import load_recipe
-from groundup.report.card import card
+from groundup.report.card import card, summary
+from groundup.report.figures import metric_lines
 from groundup.report.formatting import FORMS, formatted, visible
-from groundup.report.gather import Report, deep, joined, plain, shallow
-from groundup.report.measured import metric_lines
-from groundup.report.page import page
-from groundup.report.summary import summary
+from groundup.report.gather import Report, gather_content, gather_facts, merge, plain
+from groundup.report.page import LiveStatus, render_page
+from groundup.report.run_files import Problems
 
 HOSTILE = (
     '"><script>alert(1)</script><img src=x'
@@ -31,21 +28,21 @@ HOSTILE = (
 
 
 def report_of(root: Path) -> Report:
-    return joined(shallow(root, "tiny"), deep(root, 1))
+    return merge(gather_facts(root, "tiny"), gather_content(root, 1))
 
 
 def sections(root: Path) -> tuple[set[str], list[str]]:
-    """Return the sections of the page, and what it says is missing."""
-    found = report_of(root)
-    document = html.fromstring(page(found, metric_lines(root)))
-    assert card(found)
-    assert summary(found)
-    told = [node.text_content() for node in document.xpath('//div[@class="told"]/p')]
-    return set(document.xpath("//section/@id")), told
+    """Return the sections of the page, and the problems that it shows."""
+    report = report_of(root)
+    document = html.fromstring(render_page(report, metric_lines(root)))
+    assert card(report)
+    assert summary(report)
+    problems = [node.text_content() for node in document.xpath('//div[@class="told"]/p')]
+    return set(document.xpath("//section/@id")), problems
 
 
 def link_or_copy(source: str, target: str) -> None:
-    """What nobody may write is shared with the run that it is copied from."""
+    """Link a read-only file, which no test changes in place."""
     if Path(source).stat().st_mode & 0o222:
         shutil.copy2(source, target)
     else:
@@ -54,7 +51,7 @@ def link_or_copy(source: str, target: str) -> None:
 
 @pytest.fixture
 def run(tiny_run: Path, tmp_path: Path) -> Path:
-    """A copy of the run; a file is damaged by putting another in its place."""
+    """A copy of the run; a test damages a file by replacing it."""
     return Path(shutil.copytree(tiny_run, tmp_path / "run", copy_function=link_or_copy))
 
 
@@ -69,7 +66,7 @@ ALL = {
     "cost",
     "origins",
 }
-# What is damaged, and the sections that may go with it.
+# File → damaged content, and the sections that may be missing then.
 DAMAGE: dict[str, tuple[str, set[str]]] = {
     "evaluate/evaluation.json": ("{torn", {"evaluation"}),
     "evaluate/samples.json": ('[1, "x", {"prompt": "a"}]', set()),
@@ -98,31 +95,27 @@ def test_a_damaged_file_costs_its_section_only(run: Path, name: str) -> None:
     path = run / name
     path.unlink()
     path.write_text(text, encoding="latin-1")
-    left, told = sections(run)
-    assert ALL - lost <= left
-    assert all(
-        "Traceback" not in line and str(run) not in line and "\n" not in line for line in told
-    )
+    shown, problems = sections(run)
+    assert ALL - lost <= shown
+    for line in problems:
+        assert "Traceback" not in line and str(run) not in line and "\n" not in line
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_what_cannot_be_read_is_told_in_one_line(run: Path, name: str) -> None:
+def test_an_unreadable_file_is_a_problem(run: Path, name: str) -> None:
     path = run / name
     path.unlink()
     path.write_bytes(b"\xff{torn")
-    silent = {
-        "train/ledger.jsonl",
-        "ledger.jsonl",
-    }  # lines that are none are passed over, as everywhere
-    _, told = sections(run)
-    assert bool(told) == (name not in silent)
+    _, problems = sections(run)
+    # Damaged lines of a ledger are skipped.
+    assert bool(problems) == (name not in ("train/ledger.jsonl", "ledger.jsonl"))
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_a_missing_file_is_no_failure(run: Path, name: str) -> None:
+def test_a_missing_file_costs_its_section_only(run: Path, name: str) -> None:
     (run / name).unlink()
-    left, _ = sections(run)
-    assert ALL - DAMAGE[name][1] <= left
+    shown, _ = sections(run)
+    assert ALL - DAMAGE[name][1] <= shown
 
 
 @pytest.mark.parametrize(
@@ -133,12 +126,12 @@ def test_damaged_tables_cost_their_examples_only(run: Path, folder: str) -> None
     for path in sorted((run / folder).iterdir()):
         path.unlink()
         path.write_bytes(b"PAR1 not any more")
-    left, told = sections(run)
-    assert left >= ALL - {"tokenizer", "data"}
-    assert told
+    shown, problems = sections(run)
+    assert shown >= ALL - {"tokenizer", "data"}
+    assert problems
 
 
-def test_torn_metrics_keep_their_other_lines(run: Path) -> None:
+def test_damaged_lines_of_metrics_are_skipped(run: Path) -> None:
     path = run / "train" / "metrics.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     assert len(lines) > 3
@@ -150,32 +143,30 @@ def test_torn_metrics_keep_their_other_lines(run: Path) -> None:
         b'{"step": 2, "loss": NaN, "tokens": 1}\n',
     ]
     path.write_bytes(b"".join([lines[0], *bad, *lines[1:], lines[-1][:20]]))
-    left, told = sections(run)
-    assert left == ALL
-    assert not told
+    shown, problems = sections(run)
+    assert shown == ALL
+    assert not problems
     assert report_of(run)["figures"]["train.steps"]["value"] == 6
 
 
-def test_a_run_that_stopped_at_tokenize_has_what_it_has(run: Path) -> None:
+def test_a_run_until_tokenize_has_no_sections_of_later_stages(run: Path) -> None:
     for name in ("train", "evaluate", "tune", "export"):
         shutil.rmtree(run / name, ignore_errors=True)
-    left, told = sections(run)
-    assert left == ALL - {"architecture", "training", "evaluation", "tuning", "exports"}
-    assert not told
+    shown, problems = sections(run)
+    assert shown == ALL - {"architecture", "training", "evaluation", "tuning", "exports"}
+    assert not problems
     run_one(run, "report")
     assert "Training</a>" not in (run / "report" / "index.html").read_text()
 
 
 def test_an_empty_folder_has_an_empty_report(tmp_path: Path) -> None:
-    left, told = sections(tmp_path)
-    assert left == {"origins"}
-    assert not told
+    shown, problems = sections(tmp_path)
+    assert shown == {"origins"}
+    assert not problems
 
 
 def poisoned(value: Any) -> Any:
-    """Put hostile text in place of every text of a report, but those that the page looks things up
-    by.
-    """
+    """Replace every text of a report by hostile text, except those that the page looks up."""
     if isinstance(value, dict):
         return {
             key: poisoned(inner) if key not in ("from", "began", "ended") else inner
@@ -186,25 +177,16 @@ def poisoned(value: Any) -> Any:
     return HOSTILE if isinstance(value, str) else value
 
 
-def test_hostile_text_in_every_place_is_shown_and_not_executed(tiny_run: Path) -> None:
-    found = report_of(tiny_run)
-    figures = found["figures"]
+def test_hostile_text_is_shown_and_not_executed(tiny_run: Path) -> None:
+    report = report_of(tiny_run)
+    figures = report["figures"]
     figures[f"evaluate.{HOSTILE}.accuracy"] = {"value": 0.5, "unit": HOSTILE, "from": HOSTILE}
-    figures[f"evaluate.{HOSTILE}.n"] = {
-        "value": 5,
-        "unit": HOSTILE,
-        "from": "evaluate/evaluation.json",
-    }
-    figures[f"collect.dropped.{HOSTILE}"] = {
-        "value": 5,
-        "unit": "",
-        "from": "collect/manifest.json",
-    }
-    figures[f"documents.license.{HOSTILE}@books"] = {
-        "value": 5,
-        "unit": "",
-        "from": "refine/documents",
-    }
+    for name, origin in (
+        (f"evaluate.{HOSTILE}.n", "evaluate/evaluation.json"),
+        (f"collect.dropped.{HOSTILE}", "collect/manifest.json"),
+        (f"documents.license.{HOSTILE}@books", "refine/documents"),
+    ):
+        figures[name] = {"value": 5, "unit": HOSTILE, "from": origin}
     tuning = {
         "before": {"loss": 2.0},
         "after": {"loss": 1.0},
@@ -218,15 +200,15 @@ def test_hostile_text_in_every_place_is_shown_and_not_executed(tiny_run: Path) -
             "after": {"text": "x", "ended": False},
         }
     ]
-    found["tuning"], found["recipe"][HOSTILE] = tuning, "x"
-    found["training"]["events"] += [{"step": 3, "kind": "x", "words": "x"}]
-    found["problems"] = ["x"]
+    report["tuning"], report["recipe"][HOSTILE] = tuning, "x"
+    report["training"]["events"] += [{"step": 3, "kind": "x", "words": "x"}]
+    report["problems"] = ["x"]
     figures |= {
         f"tune.{k}.loss": {"value": 1.0, "unit": "", "from": "tune/tuning.json"}
         for k in ("before", "after")
     }
-    hostile = {key: value if key == "figures" else poisoned(value) for key, value in found.items()}
-    hostile["sources"] = found["sources"]
+    hostile = {key: value if key == "figures" else poisoned(value) for key, value in report.items()}
+    hostile["sources"] = report["sources"]
     for rows in ("kept", "left_out"):
         hostile["examples"][rows] += [
             row | {"source": "books"} for row in hostile["examples"]["kept"]
@@ -237,10 +219,10 @@ def test_hostile_text_in_every_place_is_shown_and_not_executed(tiny_run: Path) -
         5,
     )
     of_books["scores"][HOSTILE] = of_books["measures"]["bytes"] | {"bounds": [None, 1.0]}
-    live = {"title": HOSTILE, "words": HOSTILE, "refresh": 30, "of": 3, "step": 2, "moment": "now"}
-    markup = page(plain(hostile), metric_lines(tiny_run), live)
+    live = LiveStatus(HOSTILE, HOSTILE, moment="now", refresh=30, step=2, of=3)
+    markup = render_page(plain(hostile), metric_lines(tiny_run), live)
     document = html.fromstring(markup)
-    harmless(document)
+    assert_harmless(document)
     text = document.text_content()
     assert text.count("<script>alert(1)</script>") > 20
     assert not set(text) & set("\x00\x1b\x9b\u202e")
@@ -249,7 +231,7 @@ def test_hostile_text_in_every_place_is_shown_and_not_executed(tiny_run: Path) -
 
 
 def test_hostile_documents_go_through_a_whole_run(tmp_path: Path) -> None:
-    """From raw files to the page: what stands in a document or in its name is text."""
+    """HTML in a document or in its file name is shown as text."""
     folder = tmp_path / "raw" / "<b onclick=x>"
     folder.mkdir(parents=True)
     letters = "abcdefghijklmnop"
@@ -269,14 +251,14 @@ def test_hostile_documents_go_through_a_whole_run(tmp_path: Path) -> None:
     run_flow(load_recipe(tmp_path / "recipe.toml"), root, until="tokenize", workers=1)
     run_one(root, "report")
     document = html.fromstring((root / "report" / "index.html").read_bytes())
-    harmless(document)
+    assert_harmless(document)
     assert "<script>" in document.text_content()
     assert "\u202e" not in document.text_content()
     assert json.loads((root / "report" / "report.json").read_text())["examples"]["kept"]
 
 
 @given(st.text())
-def test_visible_text_is_safe_and_loses_nothing_that_can_be_seen(text: str) -> None:
+def test_visible_text_is_safe_and_keeps_all_letters(text: str) -> None:
     markup = str(visible(text))
     node = html.fragment_fromstring(f"<div>{markup}</div>")
     assert {child.tag for child in node.iter()} <= {"div", "span"}
@@ -286,7 +268,7 @@ def test_visible_text_is_safe_and_loses_nothing_that_can_be_seen(text: str) -> N
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.sampled_from(sorted(FORMS)))
-def test_every_number_has_words(value: float, form: str) -> None:
+def test_every_number_can_be_formatted(value: float, form: str) -> None:
     if form not in ("seconds", "hours") or 0 <= value < 1e12:
         assert formatted(value, form)
 
@@ -311,14 +293,12 @@ def test_every_number_has_words(value: float, form: str) -> None:
         ("2026-11-22T15:33:40Z", "moment", "22 November 2026, 15:33 UTC"),
     ],
 )
-def test_words_of_numbers(value: float | str | None, form: str, words: str) -> None:
+def test_formats_of_numbers(value: float | str | None, form: str, words: str) -> None:
     assert formatted(value, form) == words
 
 
-def test_a_problem_is_one_line_without_a_path() -> None:
-    from groundup.report.run_files import Problems
-
-    def fail() -> Callable[[], None]:
+def test_a_problem_is_one_line() -> None:
+    def fail() -> None:
         raise ValueError("two\nlines")
 
     problems = Problems(Path())

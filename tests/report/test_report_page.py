@@ -1,6 +1,4 @@
-"""The finished report of a tiny run: every figure is the one in report.json, and the page needs
-nothing but itself.
-"""
+"""Test the finished report: page, card and summary show the figures of report.json."""
 
 import json
 import re
@@ -11,12 +9,14 @@ from typing import Any
 import pytest
 import yaml
 from lxml import html
+from tests.helpers.harmless import assert_harmless
 
 from groundup.flow import run_one
+from groundup.model.config import ModelConfig
+from groundup.report.figures import MODEL_SIZES, metric_lines, parameter_parts
 from groundup.report.formatting import formatted
-from groundup.report.gather import deep, joined, shallow
-from groundup.report.measured import metric_lines, parameter_parts
-from groundup.report.stage import FILES, write_files
+from groundup.report.gather import gather_content, gather_facts, merge
+from groundup.report.stage import FILES, next_commands, write_files
 from groundup.runtime.ledger import Ledger
 
 SECTIONS = (
@@ -42,13 +42,11 @@ def page(tiny_run: Path) -> Any:
     return html.fromstring((tiny_run / "report" / "index.html").read_bytes())
 
 
-def marked(page: Any, name: str) -> list[str]:
+def shown(page: Any, name: str) -> list[str]:
     return [node.text_content() for node in page.xpath(f'//*[@data-figure="{name}"]')]
 
 
-def test_every_marked_number_is_the_figure_of_report_json(
-    page: Any, report: dict[str, Any]
-) -> None:
+def test_every_number_is_the_figure_of_report_json(page: Any, report: dict[str, Any]) -> None:
     marks = page.xpath("//*[@data-figure]")
     assert len(marks) > len(report["figures"]) > 300
     for mark in marks:
@@ -72,24 +70,22 @@ def test_the_appendix_lists_all_of_report_json(page: Any, report: dict[str, Any]
         } == {origin}
 
 
-def test_numbers_are_those_that_were_measured_elsewhere(tiny_run: Path, page: Any) -> None:
-    """The page, read by itself, agrees with the files; no helper of the report is asked."""
+def test_numbers_are_those_of_the_files_of_the_run(tiny_run: Path, page: Any) -> None:
+    """Reads the page and the files without any code of the report."""
     lines = [
         json.loads(line) for line in (tiny_run / "train" / "metrics.jsonl").read_text().splitlines()
     ]
-    assert set(marked(page, "train.steps")) == {str(max(line["step"] for line in lines))}
+    assert set(shown(page, "train.steps")) == {str(max(line["step"] for line in lines))}
     best = min(line["validation_loss"] for line in lines if "validation_loss" in line)
-    assert f"{best:.3f}" in marked(page, "train.validation_loss.best")
+    assert f"{best:.3f}" in shown(page, "train.validation_loss.best")
     evaluation = json.loads((tiny_run / "evaluate" / "evaluation.json").read_text())
     for source, figures in evaluation["validation"]["model"]["sources"].items():
-        assert f"{figures['bits_per_byte']:.3f}" in marked(
+        assert f"{figures['bits_per_byte']:.3f}" in shown(
             page, f"evaluate.model.bits_per_byte.{source}"
         )
 
 
-def test_parameters_by_part_add_up_to_what_is_on_disk(
-    tiny_run: Path, report: dict[str, Any]
-) -> None:
+def test_parameters_by_part_are_those_on_disk(tiny_run: Path, report: dict[str, Any]) -> None:
     weights = next(
         (tiny_run / "train" / "checkpoints").glob("step-*/model.safetensors")
     ).read_bytes()
@@ -100,37 +96,21 @@ def test_parameters_by_part_add_up_to_what_is_on_disk(
             count = 1
             for length in entry["shape"]:
                 count *= length
-            part = (
-                "embedding"
-                if "embed" in name
-                else (
-                    "norms"
-                    if "norm" in name
-                    else "attention"
-                    if "self_attn" in name
-                    else "feed_forward"
-                )
-            )
-            sizes[part] += count
+            words = {
+                "embed": "embedding",
+                "norm": "norms",
+                "self_attn": "attention",
+                "mlp": "feed_forward",
+            }
+            sizes[next(part for word, part in words.items() if word in name)] += count
     figures = report["figures"]
     assert sizes == {part: figures[f"model.parameters.{part}"]["value"] for part in sizes}
     assert sum(sizes.values()) == figures["model.parameters"]["value"]
 
 
 def parameter_parts_names(report: dict[str, Any]) -> list[str]:
-    from groundup.model.config import ModelConfig
-
-    names = (
-        "vocab_size",
-        "layers",
-        "width",
-        "heads",
-        "kv_heads",
-        "head_width",
-        "feed_forward",
-        "context",
-    )
-    config = ModelConfig(**{name: report["figures"][f"model.{name}"]["value"] for name in names})
+    sizes = {name: report["figures"][f"model.{name}"]["value"] for name in MODEL_SIZES}
+    config = ModelConfig(**sizes)
     assert sum(parameter_parts(config).values()) == config.parameter_count()
     return list(parameter_parts(config))
 
@@ -144,7 +124,7 @@ def test_the_page_begins_with_a_sentence(page: Any) -> None:
     ), lead
 
 
-def test_every_section_is_there_and_in_the_contents(page: Any) -> None:
+def test_every_section_is_in_the_contents(page: Any) -> None:
     assert tuple(section.get("id") for section in page.xpath("//section")) == SECTIONS
     assert [link.get("href") for link in page.xpath("//nav//a")] == [
         f"#{name}" for name in SECTIONS
@@ -152,39 +132,24 @@ def test_every_section_is_there_and_in_the_contents(page: Any) -> None:
     assert not page.xpath('//*[@class="told"]'), page.xpath('//*[@class="told"]')[0].text_content()
 
 
-def test_every_link_leads_somewhere_on_the_page_and_ids_are_unique(page: Any) -> None:
+def test_every_link_has_a_target_and_ids_are_unique(page: Any) -> None:
     ids = page.xpath("//@id")
     assert len(ids) == len(set(ids))
-    wanted = set(page.xpath("//a/@href")) | {
+    targets = set(page.xpath("//a/@href")) | {
         f"#{name}" for name in re.findall(r"url\(#([^)]+)\)", html.tostring(page).decode())
     }
-    assert wanted <= {f"#{name}" for name in ids}
+    assert targets <= {f"#{name}" for name in ids}
 
 
-def harmless(document: Any) -> None:
-    """Nothing on the page runs, loads or sends anything."""
-    assert not document.xpath("//script | //iframe | //object | //embed | //form | //img | //base")
-    for node in document.iter():
-        for name, value in node.attrib.items():
-            assert not name.lower().startswith("on"), (node.tag, name)
-            if name in ("href", "src", "xlink:href", "action"):
-                assert value.startswith(("#", "data:,")), value
-            if name == "style":
-                assert "url(" not in value.replace("url(#", ""), value
-    for style in document.xpath("//style"):
-        assert "@import" not in style.text
-        assert "url(" not in style.text
-
-
-def test_the_page_needs_nothing_but_itself(page: Any) -> None:
-    harmless(page)
+def test_the_page_loads_nothing(page: Any) -> None:
+    assert_harmless(page)
     assert "http://" not in "".join(page.xpath("//@xmlns"))
     assert not page.xpath('//meta[@http-equiv="refresh"]')
 
 
 def test_equal_runs_give_equal_bytes(tiny_run: Path, tmp_path: Path) -> None:
-    found = joined(shallow(tiny_run, "tiny"), deep(tiny_run, 1))
-    write_files(tmp_path, found, metric_lines(tiny_run))
+    report = merge(gather_facts(tiny_run, "tiny"), gather_content(tiny_run, 1))
+    write_files(tmp_path, report, metric_lines(tiny_run))
     for name in FILES:
         assert (tmp_path / name).read_bytes() == (tiny_run / "report" / name).read_bytes(), name
 
@@ -200,7 +165,9 @@ def test_a_second_report_is_fresh(run_copy: Path) -> None:
     assert Ledger(root / "ledger.jsonl").events()[-1]["event"] == "fresh"
 
 
-def test_examples_are_what_they_are_called(tiny_run: Path, report: dict[str, Any]) -> None:
+def test_examples_are_in_the_lists_they_are_shown_for(
+    tiny_run: Path, report: dict[str, Any]
+) -> None:
     import pyarrow.dataset as ds
 
     def rows(folder: str, *columns: str) -> list[dict[str, Any]]:
@@ -218,44 +185,50 @@ def test_examples_are_what_they_are_called(tiny_run: Path, report: dict[str, Any
     reasons = {(row["id"], row["reason"]): row["duplicate_of"] for row in lists}
     texts = {row["id"]: row["text"] for row in rows("collect/documents", "id", "text")}
     kept = {row["id"]: row["text"] for row in rows("refine/documents", "id", "text")}
-    shown = report["examples"]
-    assert {row["reason"] for row in shown["dropped"]} >= {"malformed"}
-    assert {row["source"] for row in shown["left_out"]} == {
+    examples = report["examples"]
+    assert {row["reason"] for row in examples["dropped"]} >= {"malformed"}
+    assert {row["source"] for row in examples["left_out"]} == {
         row["source"] for row in rows("refine/dropped", "source")
     }
-    for row in shown["dropped"] + shown["left_out"] + shown["duplicates"]:
+    for row in examples["dropped"] + examples["left_out"] + examples["duplicates"]:
         assert (row["id"], row["reason"]) in reasons
         assert texts.get(row["id"], "").startswith(row["text"].removesuffix(" …"))
-    for row in shown["duplicates"]:
+    for row in examples["duplicates"]:
         assert row["kept"]["id"] == reasons[row["id"], row["reason"]]
-    assert {row["source"] for row in shown["kept"]} == {"books", "wikipedia", "web", "code", "talk"}
-    for row in shown["kept"]:
+    assert {row["source"] for row in examples["kept"]} == {
+        "books",
+        "wikipedia",
+        "web",
+        "code",
+        "talk",
+    }
+    for row in examples["kept"]:
         assert kept[row["id"]].startswith(row["text"].removesuffix(" …"))
         assert not any(name == row["id"] for name, _ in reasons)
 
 
-def test_distributions_are_those_of_the_file(
+def test_distributions_are_those_of_quality_json(
     tiny_run: Path, page: Any, report: dict[str, Any]
 ) -> None:
-    """Every source has its drawings; medians, shares and histograms are what refine wrote."""
-    told = json.loads((tiny_run / "refine" / "quality.json").read_text())["sources"]
-    shown = report["distributions"]
-    assert shown["from"] == "refine/quality.json"
-    assert list(shown["sources"]) == list(told)
-    for name, source in told.items():
-        assert shown["sources"][name]["measures"] == source["measures"]
+    """Every source has its histograms; medians and shares are those that refine wrote."""
+    written = json.loads((tiny_run / "refine" / "quality.json").read_text())["sources"]
+    table = report["distributions"]
+    assert table["from"] == "refine/quality.json"
+    assert list(table["sources"]) == list(written)
+    for name, source in written.items():
+        assert table["sources"][name]["measures"] == source["measures"]
         assert report["figures"][f"refine.lost.{name}"]["value"] == source["lost"]
         median = source["measures"]["bytes"]["kept"]["quantiles"][1]
-        assert set(marked(page, f"refine.median.bytes.kept.{name}")) >= {formatted(median, "short")}
+        assert set(shown(page, f"refine.median.bytes.kept.{name}")) >= {formatted(median, "short")}
         for measure in source["measures"]:
             assert len(page.xpath(f'//*[name()="svg"][@aria-label="{measure} of {name}"]')) == 1
         for reason, counts in source["dropped"].items():
-            assert set(marked(page, f"refine.dropped_by.{name}@{reason}")) >= {
+            assert set(shown(page, f"refine.dropped_by.{name}@{reason}")) >= {
                 f"{counts['documents']:,}"
             }
 
 
-def test_the_card_says_what_report_json_says(tiny_run: Path, report: dict[str, Any]) -> None:
+def test_the_card_shows_the_figures_of_report_json(tiny_run: Path, report: dict[str, Any]) -> None:
     card = (tiny_run / "report" / "README.md").read_text()
     _, front, body = card.split("---\n", 2)
     table = yaml.safe_load(front)
@@ -274,9 +247,7 @@ def test_the_card_says_what_report_json_says(tiny_run: Path, report: dict[str, A
         assert re.search(rf"^\| {source['name']} \| {source['kind']} \|", body, re.MULTILINE)
 
 
-def test_the_summary_ends_with_what_opens_the_page_and_the_chat(tiny_run: Path) -> None:
-    from groundup.report.summary import following
-
-    lines = following(tiny_run).splitlines()
+def test_next_commands_open_the_page_and_the_chat(tiny_run: Path) -> None:
+    lines = next_commands(tiny_run).splitlines()
     assert str(tiny_run / "report" / "index.html") in lines[0]
     assert lines[1].endswith(f"groundup serve {tiny_run}")

@@ -13,13 +13,13 @@ import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.helpers.elsewhere import ADDED, FAMILIES, SPECIALS, edit, engine_of, write_tokenizer
 from tests.helpers.examples import examples
+from tests.helpers.hf_models import ADDED, FAMILIES, SPECIALS, edit, engine_of, write_tokenizer
 from tests.helpers.hostile import HOSTILE
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from groundup.artifacts.chat import encode_chat, encode_prompt, template
-from groundup.artifacts.foreign import read_tokenizer
+from groundup.artifacts.pretrained import read_tokenizer
 from groundup.artifacts.tokenizer import Tokenizer, pieces
 from groundup.errors import GroundupError
 from groundup.tokenize.adopt import adopt_tokenizer

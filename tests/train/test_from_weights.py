@@ -13,24 +13,26 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.helpers.elsewhere import edit, write_folder
+from tests.helpers.faulty import Killed, before_step
+from tests.helpers.hf_models import edit, write_folder
 from tests.helpers.refined import refined_run
 from tests.helpers.token_run import FIXED, weights_digest
 from tests.helpers.trained import documents
 
 from groundup.artifacts.metrics import Metrics
-from groundup.artifacts.pretrained import find_base, license_of
+from groundup.artifacts.pretrained import find_pretrained, license_of
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import ExpensiveError, GroundupError, RecipeError
-from groundup.flow import plan_once
 from groundup.model.hf_io import load_model
+from groundup.plan import check_plan
 from groundup.recipe import Recipe, Train, load_recipe
 from groundup.runtime.files import read_json
 from groundup.runtime.ledger import Ledger
-from groundup.runtime.run import LOCK, Run, write_lock
+from groundup.runtime.lock import LOCK, write_lock
+from groundup.runtime.run import Run
 from groundup.tokenize.stage import run as tokenize
-from groundup.train import standing
-from groundup.train.setup import Plan
+from groundup.train import trainer as training
+from groundup.train.setup import TrainSetup
 from groundup.train.stage import begin, prepare
 from groundup.train.stage import run as train
 from groundup.train.trainer import Trainer
@@ -79,7 +81,7 @@ def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("trained") / "run"
     run = run_of(root, folder)
     train(run)
-    write_lock(run)
+    write_lock(run.root, run.recipe)
     return root
 
 
@@ -90,11 +92,9 @@ def test_it_begins_where_the_folder_stood(trained: Path, folder: Path) -> None:
     last = [line["validation_loss"] for line in lines(trained) if "validation_loss" in line][-1]
     assert first["step"] == 0 and first["validation_loss"] > last
     model = load_model(folder).eval()
-    plan = Plan.read(trained / "train")
-    assert plan is not None
-    rows = torch.from_numpy(
-        standing.Standing(trained, plan).open_loader("validation").samples(0, 20)
-    )
+    setup = TrainSetup.read(trained)
+    assert setup is not None
+    rows = torch.from_numpy(setup.open_loader(trained, "validation").samples(0, 20))
     with torch.no_grad():
         assert first["validation_loss"] == pytest.approx(
             float(model.loss(rows[:, :-1], rows[:, 1:])), rel=1e-5
@@ -131,22 +131,20 @@ def test_its_tokenizer_is_taken_and_its_end_ends_documents(trained: Path, folder
     )
     assert theirs | {"post_processor": None} == ours
     assert tokenizer.end == "<|end_of_text|>"
-    plan = Plan.read(trained / "train")
-    assert (
-        plan is not None
-        and plan.config.vocab_size == plan.vocabulary + 7 == tokenizer.vocab_size + 7
-    )
+    setup = TrainSetup.read(trained)
+    assert setup is not None
+    assert setup.config.vocab_size == setup.vocabulary + 7 == tokenizer.vocab_size + 7
 
 
 def test_where_it_came_from_is_said(trained: Path, folder: Path) -> None:
     # Protects: nobody mistakes it for a model that was trained from scratch; no folder of this
     # machine goes into what is shared.
     lock = tomllib.loads((trained / LOCK).read_text())
-    plan = read_json(trained / "train" / "train.json")
+    table = read_json(trained / "train" / "train.json")
     assert lock["weights"] == {
         "name": "small-llama",
         "license": "mit",
-        "sha256": plan["base"]["content"],
+        "sha256": table["base"]["content"],
     }
     (event,) = Ledger(trained / "train" / "ledger.jsonl").events("from")
     assert event["name"] == "small-llama" and event["license"] == "mit"
@@ -160,22 +158,17 @@ def test_killed_and_resumed_ends_alike(
 ) -> None:
     # Protects: guarantee 1, before the first checkpoint too, and without reading the folder again
     # once there is one.
-    class Killed(BaseException):
-        pass
-
-    class Dying(Trainer):
-        def _apply(self, reading: object) -> None:
-            if self.state.step == step:
-                raise Killed
-            super()._apply(reading)  # type: ignore[arg-type]
+    def die(now: int) -> None:
+        if now == step:
+            raise Killed
 
     run = run_of(tmp_path / "run", folder)
-    plan = prepare(run)
-    begin(run, plan)
+    setup = prepare(run)
+    begin(run, setup)
     with pytest.raises(Killed):
-        Dying(run.root, plan).run()
+        before_step(Trainer(run.root, setup), die).train()
     if step > 2:
-        monkeypatch.setattr(standing, "read_weights", lambda *_: pytest.fail("read again"))
+        monkeypatch.setattr(training, "read_weights", lambda *_: pytest.fail("read again"))
     train(run)
     assert weights_digest(run.root, 6) == weights_digest(trained, 6)
     assert [(line["step"], line.get("loss")) for line in lines(run.root)] == [
@@ -215,7 +208,7 @@ def test_weights_that_are_no_numbers_are_refused(folder: Path, tmp_path: Path) -
     tensors = load_file(tmp_path / "base" / "model.safetensors")
     tensors["model.norm.weight"][3] = float("nan")
     save_file(tensors, tmp_path / "base" / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(GroundupError, match="weights are not numbers"):
+    with pytest.raises(GroundupError, match="weights are not finite"):
         train(run_of(tmp_path / "run", tmp_path / "base"))
 
 
@@ -225,7 +218,7 @@ def test_a_run_never_goes_on_from_itself(trained: Path, tmp_path: Path) -> None:
     for base in ("run", "run/train/checkpoints/step-000006"):
         recipe = recipe_from(tmp_path / "recipe.toml", base)
         with pytest.raises(GroundupError, match=r"cannot go on from itself.*--out"):
-            plan_once(Run(tmp_path / "run", recipe))
+            check_plan(Run(tmp_path / "run", recipe))
     assert weights_digest(tmp_path / "run", 6)
 
 
@@ -249,15 +242,15 @@ def test_rates_for_fresh_weights_are_remarked_upon(
 def test_a_shorter_context_and_dropout_are_the_recipes(folder: Path, tmp_path: Path) -> None:
     # Protects: windows of training need not be as long as what the model was built for.
     run = run_of(tmp_path / "run", folder, context=16, dropout=0.25)
-    plan = prepare(run)
-    assert (plan.config.context, plan.config.dropout, plan.sequences) == (16, 0.25, 12)
+    setup = prepare(run)
+    assert (setup.config.context, setup.config.dropout, setup.sequences) == (16, 0.25, 12)
     longer = dataclasses.replace(
         run.recipe, model=dataclasses.replace(run.recipe.model, context=64)
     )
     with pytest.raises(
         RecipeError, match=r"context 64 is more than the 32 positions of .*config\.json"
     ):
-        find_base(longer)
+        find_pretrained(longer)
 
 
 def test_a_vocabulary_across_two_bytes(folder: Path, tmp_path: Path) -> None:
@@ -270,9 +263,9 @@ def test_a_vocabulary_across_two_bytes(folder: Path, tmp_path: Path) -> None:
         num_hidden_layers=1,
     )
     run = run_of(tmp_path / "run", tmp_path / "base")
-    plan = prepare(run)
-    begin(run, plan)
-    trainer = Trainer(run.root, plan)
+    setup = prepare(run)
+    begin(run, setup)
+    trainer = Trainer(run.root, setup)
     assert (
         trainer.loader.samples(0, 1).shape == (1, 33) and trainer.model.config.vocab_size > 70_000
     )
@@ -298,7 +291,7 @@ def test_a_run_its_checkpoints_and_copies_of_them(trained: Path, tmp_path: Path)
         ("runs/first/train/checkpoints/step-000006", "test/step-000006", ""),
         (str(tmp_path / "copy"), "copy", ""),
     ):
-        found = find_base(recipe_from(tmp_path / "recipe.toml", base))
+        found = find_pretrained(recipe_from(tmp_path / "recipe.toml", base))
         assert found is not None
         found.check(tmp_path / "run")
         assert (found.name.replace("run/", "test/"), found.license) == (name, licence)
@@ -308,7 +301,7 @@ def test_a_folder_of_the_hubs_cache_has_its_name(folder: Path, tmp_path: Path) -
     # Protects: a report names organisation and model, and not a commit.
     place = tmp_path / "models--Some--Small-1.0" / "snapshots" / "0123abcd"
     shutil.copytree(folder, place)
-    found = find_base(recipe_from(tmp_path / "recipe.toml", str(place)))
+    found = find_pretrained(recipe_from(tmp_path / "recipe.toml", str(place)))
     assert found is not None and found.name == "Some/Small-1.0"
 
 
@@ -359,7 +352,7 @@ def test_what_cannot_be_gone_on_from_is_one_line(folder: Path, tmp_path: Path) -
         ("empty", "neither a config.json nor a run"),
     ):
         with pytest.raises(RecipeError, match=said):
-            find_base(recipe_from(tmp_path / "recipe.toml", base))
+            find_pretrained(recipe_from(tmp_path / "recipe.toml", base))
     shutil.copytree(folder, tmp_path / "base")
     for name, change, said in (
         (
@@ -377,13 +370,13 @@ def test_what_cannot_be_gone_on_from_is_one_line(folder: Path, tmp_path: Path) -
         before = (tmp_path / "base" / name).read_bytes()
         edit(tmp_path / "base" / name, **change)
         with pytest.raises(GroundupError, match=said) as caught:
-            found = find_base(recipe_from(tmp_path / "recipe.toml", "base"))
+            found = find_pretrained(recipe_from(tmp_path / "recipe.toml", "base"))
             assert found is not None
             found.check(tmp_path / "run")
         assert "\n" not in str(caught.value)
         (tmp_path / "base" / name).write_bytes(before)
     write_folder(tmp_path / "narrow", padding=-1)
-    narrow = find_base(recipe_from(tmp_path / "recipe.toml", "narrow"))
+    narrow = find_pretrained(recipe_from(tmp_path / "recipe.toml", "narrow"))
     with pytest.raises(
         GroundupError, match=r"narrow/tokenizer\.json: has \d+ ids, and the model's vocab_size is"
     ):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,24 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.helpers.examples import examples
-from tests.helpers.faulty import PLAIN, bad_samples, fresh, long_plan, with_readings
-from tests.helpers.token_run import plan, weights_digest
+from tests.helpers.faulty import (
+    PLAIN,
+    Killed,
+    after_step,
+    bad_samples,
+    before_step,
+    fresh,
+    long_setup,
+    with_stats,
+)
+from tests.helpers.token_run import train_setup, weights_digest
 
 from groundup.artifacts.metrics import Metrics
 from groundup.errors import GroundupError
 from groundup.runtime.files import read_json
 from groundup.runtime.ledger import Ledger
 from groundup.train.guard import ENOUGH, RECENT, STREAK, WINDOW, Guard
-from groundup.train.hardware import Machine
+from groundup.train.hardware import Hardware
 from groundup.train.trainer import Trainer
 
 NAN, INF = math.nan, math.inf
@@ -84,7 +94,7 @@ def test_memory_is_bounded_and_repeats_are_counted(refused: list[bool]) -> None:
         if bad:
             back = guard.refuse(step)
             streak = next(
-                (n for n, one in enumerate(reversed(refused[: step + 1])) if not one), step + 1
+                (n for n, bad in enumerate(reversed(refused[: step + 1])) if not bad), step + 1
             )
             assert back == (
                 streak >= STREAK or sum(refused[max(0, step - RECENT + 1) : step + 1]) >= 20
@@ -102,25 +112,23 @@ def test_a_refused_step_leaves_no_trace_in_what_is_learned(
 ) -> None:
     # Protects: weights, momentum and its step count are untouched, not multiplied by zero; the next
     # step goes on.
-    trainer = with_readings(
-        Trainer(fresh(tmp_path), long_plan(ENOUGH + 6)), bad_samples({6 * (ENOUGH + 2)}, **wrong)
+    trainer = with_stats(
+        Trainer(fresh(tmp_path), long_setup(ENOUGH + 6)), bad_samples({6 * (ENOUGH + 2)}, **wrong)
     )
-    before: list[object] = []
-    inner = trainer._update
+    before, unchanged = [], []
 
-    def watched(rows: torch.Tensor) -> None:
-        state = [
-            trainer.parameters.weights.clone(),
-            *(t.clone() for t in trainer.optimizer.state_dict().values()),
-        ]
-        inner(rows)
-        after = [trainer.parameters.weights, *trainer.optimizer.state_dict().values()]
-        same = all(torch.equal(a, b) for a, b in zip(state, after, strict=True))
-        before.append(same)
+    def learned() -> list[torch.Tensor]:
+        return [trainer.parameters.weights, *trainer.optimizer.state_dict().values()]
 
-    trainer._update = watched  # type: ignore[method-assign]
-    trainer.run()
-    assert [step for step, same in enumerate(before) if same] == [ENOUGH + 2]
+    def remember(step: int) -> None:
+        before[:] = [tensor.clone() for tensor in learned()]
+
+    def compare(step: int) -> None:
+        if all(torch.equal(a, b) for a, b in zip(before, learned(), strict=True)):
+            unchanged.append(step - 1)
+
+    after_step(before_step(trainer, remember), compare).train()
+    assert unchanged == [ENOUGH + 2]
     assert trainer.optimizer.steps == ENOUGH + 5 and trainer.state.step == ENOUGH + 6
     assert trainer.state.tokens == (ENOUGH + 5) * 96
     lines = Metrics(tmp_path / "train" / "metrics.jsonl").read()
@@ -133,7 +141,7 @@ def test_a_refused_step_leaves_no_trace_in_what_is_learned(
 def test_a_real_nan_in_the_gradient_is_caught_by_the_one_read(tmp_path: Path) -> None:
     # Protects: the fault injected where it happens, in a backward pass, and not in what is read of
     # it.
-    trainer = Trainer(fresh(tmp_path), long_plan(8))
+    trainer = Trainer(fresh(tmp_path), long_setup(8))
     weight = trainer.model.model.layers[1].mlp.down_proj.weight
     calls = 0
 
@@ -144,29 +152,39 @@ def test_a_real_nan_in_the_gradient_is_caught_by_the_one_read(tmp_path: Path) ->
         return gradient * NAN if calls == 8 else gradient
 
     weight.register_hook(poison)
-    trainer.run()
+    trainer.train()
     found = read_json(tmp_path / "train" / "incidents" / "step-000003-0.json")
     assert found["norms"]["model.layers.1.mlp.down_proj.weight"]["gradient"] == "nan"
     assert [name for name, both in found["norms"].items() if both["gradient"] == "nan"] == [
         "model.layers.1.mlp.down_proj.weight"
     ]
-    assert found["weights_finite"] and trainer.parameters.finite() and trainer.optimizer.steps == 7
+    assert (
+        found["weights_finite"] and trainer.parameters.are_finite() and trainer.optimizer.steps == 7
+    )
+
+
+def breaks(trainer: Trainer) -> None:
+    """Flip a weight to NaN, as a fault of the memory might."""
+    trainer.parameters.weights[17] = NAN
+
+
+def once_at(step: int, act: Callable[[], None]) -> Callable[[int], None]:
+    """Act at a step, and not again when the step is repeated."""
+    done = []
+
+    def acting(now: int) -> None:
+        if now == step and not done:
+            done.append(now)
+            act()
+
+    return acting
 
 
 def test_nan_in_the_weights_goes_back_to_the_last_good_checkpoint(tmp_path: Path) -> None:
     # Protects: a flipped bit in memory costs the steps since a checkpoint; no checkpoint of broken
     # weights is written.
-    trainer = Trainer(fresh(tmp_path), long_plan(60))
-    inner, broken = trainer._update, []
-
-    def breaks(rows: torch.Tensor) -> None:
-        if trainer.state.step == 38 and not broken:
-            broken.append(38)
-            trainer.parameters.weights[17] = NAN
-        inner(rows)
-
-    trainer._update = breaks  # type: ignore[method-assign]
-    trainer.run()
+    trainer = Trainer(fresh(tmp_path), long_setup(60))
+    before_step(trainer, once_at(38, lambda: breaks(trainer))).train()
     event = Ledger(tmp_path / "train" / "ledger.jsonl").events("rollback")[0]
     # Step 40 is on the grid of validation and checkpoints; it is reached with NaN, and nothing is
     # saved.
@@ -181,7 +199,7 @@ def test_nan_in_the_weights_goes_back_to_the_last_good_checkpoint(tmp_path: Path
     ]
     found = read_json(tmp_path / "train" / "incidents" / "step-000038-0.json")
     assert not found["weights_finite"]
-    assert trainer.state.step == 60 and trainer.parameters.finite()
+    assert trainer.state.step == 60 and trainer.parameters.are_finite()
     assert [
         line["step"]
         for line in Metrics(tmp_path / "train" / "metrics.jsonl").read()
@@ -191,18 +209,9 @@ def test_nan_in_the_weights_goes_back_to_the_last_good_checkpoint(tmp_path: Path
 
 def test_weights_that_break_before_the_last_step_are_not_saved(tmp_path: Path) -> None:
     # Protects: the end of a run is no excuse: it goes back and comes to a good end.
-    trainer = Trainer(fresh(tmp_path), long_plan(30))
-    inner, broken = trainer._update, []
-
-    def breaks(rows: torch.Tensor) -> None:
-        inner(rows)
-        if trainer.state.step == 30 and not broken:
-            broken.append(30)
-            trainer.parameters.weights[17] = NAN
-
-    trainer._update = breaks  # type: ignore[method-assign]
-    trainer.run()
-    assert trainer.state.guard.rollbacks == 1 and trainer.parameters.finite()
+    trainer = Trainer(fresh(tmp_path), long_setup(30))
+    after_step(trainer, once_at(30, lambda: breaks(trainer))).train()
+    assert trainer.state.guard.rollbacks == 1 and trainer.parameters.are_finite()
     assert read_json(tmp_path / "train" / "checkpoints" / "step-000030" / "state.json")[
         "skipped"
     ] == [[120, 180]]
@@ -213,8 +222,8 @@ def spiky(root: Path, steps: int = 130) -> Trainer:
     good.
     """
     samples = range(6 * 95, 6 * 107)
-    return with_readings(
-        Trainer(root, long_plan(steps, checkpoint_steps=(97,))), bad_samples(samples, loss=30.0)
+    return with_stats(
+        Trainer(root, long_setup(steps, checkpoint_steps=(97,))), bad_samples(samples, loss=30.0)
     )
 
 
@@ -222,7 +231,7 @@ def test_a_spike_that_lasts_goes_back_skips_the_window_and_slows_down(tmp_path: 
     # Protects: repeated refusals go back to before them, pass over their samples, and halve the
     # rate; twice here.
     trainer = spiky(fresh(tmp_path))
-    trainer.run()
+    trainer.train()
     events = Ledger(tmp_path / "train" / "ledger.jsonl").events("rollback")
     assert [(e["step"], e["to"], e["skipped"], e["rate"]) for e in events] == [
         (100, 80, [480, 600], 0.5),
@@ -244,10 +253,6 @@ def test_a_spike_that_lasts_goes_back_skips_the_window_and_slows_down(tmp_path: 
     )
 
 
-class Killed(BaseException):
-    """What no handler expects."""
-
-
 @pytest.mark.parametrize("call", [96, 99, 101, 120])
 def test_killed_in_trouble_ends_as_undisturbed(tmp_path: Path, call: int) -> None:
     # Protects: exact resume through refusals and going back, killed before, amid and after them.
@@ -255,26 +260,22 @@ def test_killed_in_trouble_ends_as_undisturbed(tmp_path: Path, call: int) -> Non
     roots = [fresh(tmp_path / name) for name in ("whole", "killed")]
 
     def make(root: Path) -> Trainer:
-        return with_readings(
-            Trainer(root, long_plan(120, checkpoint_steps=(97,), validate_every=500)),
+        return with_stats(
+            Trainer(root, long_setup(120, checkpoint_steps=(97,), validate_every=500)),
             bad_samples(samples, loss=30.0),
         )
 
-    make(roots[0]).run()
-    trainer, count = make(roots[1]), 0
-    inner = trainer._update
+    make(roots[0]).train()
+    steps: list[int] = []
 
-    def dies(rows: torch.Tensor) -> None:
-        nonlocal count
-        count += 1
-        if count == call:
+    def dies(step: int) -> None:
+        steps.append(step)
+        if len(steps) == call:
             raise Killed
-        inner(rows)
 
-    trainer._update = dies  # type: ignore[method-assign]
     with pytest.raises(Killed):
-        trainer.run()
-    make(roots[1]).run()
+        before_step(make(roots[1]), dies).train()
+    make(roots[1]).train()
     assert weights_digest(roots[0], 120) == weights_digest(roots[1], 120)
     told = [
         [
@@ -294,14 +295,14 @@ def test_killed_in_trouble_ends_as_undisturbed(tmp_path: Path, call: int) -> Non
 def test_after_three_times_it_stops_and_says_what_is_known(tmp_path: Path) -> None:
     # Protects: no endless circle; one line names the step, the reason and where more stands.
     trainer = Trainer(
-        fresh(tmp_path), plan(40, config=PLAIN, validate_every=1000, checkpoint_every=1000)
+        fresh(tmp_path), train_setup(40, config=PLAIN, validate_every=1000, checkpoint_every=1000)
     )
     before = trainer.parameters.weights.clone()
-    trainer.parameters.length = lambda: torch.tensor(NAN)  # type: ignore[method-assign]
+    trainer.parameters.grad_norm = lambda: torch.tensor(NAN)  # type: ignore[method-assign]
     with pytest.raises(GroundupError) as raised:
-        trainer.run()
+        trainer.train()
     text = str(raised.value)
-    assert "\n" not in text and "step 5: the gradient norm is nan, after going back 3 times" in text
+    assert "\n" not in text and "step 5: the gradient norm is nan, after 3 rollbacks" in text
     assert (
         "of books.bb.train.npy" in text
         and "incidents/step-000000-3.json" in text
@@ -314,31 +315,31 @@ def test_after_three_times_it_stops_and_says_what_is_known(tmp_path: Path) -> No
 def test_an_overflow_of_fp16_is_no_event_and_a_lasting_one_is(tmp_path: Path) -> None:
     # Protects: the scale's search for its size is told apart from a gradient that no scale can
     # save.
-    machine = Machine(threads=1, micro_batch=6, precision="fp16")
-    trainer = with_readings(
-        Trainer(fresh(tmp_path / "a"), plan(20, machine)), bad_samples({6, 12, 18}, norm=INF)
+    machine = Hardware(threads=1, micro_batch=6, precision="fp16")
+    trainer = with_stats(
+        Trainer(fresh(tmp_path / "a"), train_setup(20, machine)), bad_samples({6, 12, 18}, norm=INF)
     )
-    trainer.run()
+    trainer.train()
     assert (
         trainer.state.loss_scale == 2.0**13
         and trainer.state.guard.refused == []
         and trainer.optimizer.steps == 17
     )
     assert not (tmp_path / "a" / "train" / "incidents").exists()
-    trainer = with_readings(
-        Trainer(fresh(tmp_path / "b"), plan(30, machine)),
+    trainer = with_stats(
+        Trainer(fresh(tmp_path / "b"), train_setup(30, machine)),
         lambda _, __, r: dataclasses.replace(r, norm=INF),
     )
     trainer.state.loss_scale = 4.0
     with pytest.raises(GroundupError, match="gradient norm is inf"):
-        trainer.run()
+        trainer.train()
 
 
 def test_ranks_decide_alike(tmp_path: Path) -> None:
     # Protects: the decision rests on numbers that one sum gave to all ranks, the norm being the
     # first one's.
     class Two:
-        rank, world, first, device = 1, 2, False, torch.device("cpu")
+        rank, world, is_first, device = 1, 2, False, torch.device("cpu")
 
         def sum(self, tensor: torch.Tensor) -> torch.Tensor:
             # As if the other rank had added its own: this one must not add its norm.
@@ -347,10 +348,10 @@ def test_ranks_decide_alike(tmp_path: Path) -> None:
                 tensor += torch.tensor([5.0, 48.0, 7.5, 1, 0], dtype=torch.float64)
             return tensor
 
-    trainer = Trainer(fresh(tmp_path), plan(2, config=PLAIN))
-    trainer.stepper.ranks = Two()  # type: ignore[assignment]
-    reading = trainer.stepper.gradients(torch.ones(3, 17, dtype=torch.int64), 0)
-    assert reading.norm == 7.5 and reading.tokens == 96 and reading.stop and not reading.reload
+    trainer = Trainer(fresh(tmp_path), train_setup(2, config=PLAIN))
+    trainer.train_step.ranks = Two()  # type: ignore[assignment]
+    stats = trainer.train_step.forward_backward(torch.ones(3, 17, dtype=torch.int64), 0)
+    assert stats.norm == 7.5 and stats.tokens == 96 and stats.stop and not stats.reload
 
 
 def test_targets_that_do_not_count_weigh_nothing(tmp_path: Path) -> None:
@@ -362,13 +363,14 @@ def test_targets_that_do_not_count_weigh_nothing(tmp_path: Path) -> None:
     found = []
     for size in (1, 3, 6):
         trainer = Trainer(
-            fresh(tmp_path / str(size)), plan(2, Machine(threads=1, micro_batch=size), config=PLAIN)
+            fresh(tmp_path / str(size)),
+            train_setup(2, Hardware(threads=1, micro_batch=size), config=PLAIN),
         )
         inputs = rows.clone()
         trainer.model.loss = _masked(trainer.model.loss)  # type: ignore[method-assign]
-        reading = trainer.stepper.gradients(inputs, 0)
-        assert reading.tokens == int((rows[:, 1:] >= 0).sum())
-        found.append((reading.loss, reading.norm))
+        stats = trainer.train_step.forward_backward(inputs, 0)
+        assert stats.tokens == int((rows[:, 1:] >= 0).sum())
+        found.append((stats.loss, stats.norm))
     assert np.allclose(found[0], found[1], rtol=1e-5) and np.allclose(found[0], found[2], rtol=1e-5)
     assert abs(found[0][0] - math.log(61)) < 0.2
 
@@ -382,8 +384,8 @@ def test_a_healthy_run_never_triggers(tmp_path: Path) -> None:
     for name, limit in (("with", 16.0), ("without", 0.0)):
         Trainer(
             fresh(tmp_path / name),
-            long_plan(200, guard=limit, validate_every=500, checkpoint_every=500),
-        ).run()
+            long_setup(200, guard=limit, validate_every=500, checkpoint_every=500),
+        ).train()
     assert not (tmp_path / "with" / "train" / "incidents").exists()
     state = [
         json.loads((tmp_path / n / "train/checkpoints/step-000200/state.json").read_text())

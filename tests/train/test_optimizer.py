@@ -1,4 +1,4 @@
-"""AdamW and Muon step as their references do; the schedule has the shape that the recipe asks for."""
+"""AdamW and Muon step like their references; the schedule has the shape of the recipe."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from torch import nn
 
 from groundup.errors import GroundupError
 from groundup.model.transformer import Transformer
-from groundup.train.flat_params import FlatParameters
-from groundup.train.optimizer import Optimizer, orthogonalize
-from groundup.train.schedule import rate
+from groundup.train.optimizer import FlatParameters, Optimizer, lr_scale, orthogonalize
 
 
 def gradients_for(model: nn.Module, number: int) -> dict[str, torch.Tensor]:
@@ -144,24 +142,24 @@ def test_flat_parameters_are_the_model() -> None:
     assert all(torch.equal(before[name], weight) for name, weight in model.named_parameters())
     tokens = torch.arange(16)[None]
     model.loss(tokens, tokens + 1).backward()
-    assert flat.norm() == pytest.approx(
+    assert float(flat.grad_norm()) == pytest.approx(
         float(torch.stack([w.grad.norm() for w in model.parameters()]).norm()), rel=1e-5
     )
     flat.weights.zero_()
     assert all(not weight.any() for weight in model.parameters())
-    flat.zero()
+    flat.zero_grad()
     assert all(not weight.grad.any() for weight in model.parameters())
 
 
 def test_schedule() -> None:
     # Protects: the peak comes after the warm-up, the end is the share that was asked for, and it
     # never leaves that range.
-    rates = [rate(step, 100, 10, 0.1) for step in range(100)]
+    rates = [lr_scale(step, 100, 10, 0.1) for step in range(100)]
     assert (
         rates[0] == pytest.approx(0.1)
         and rates[9] == 1 == max(rates)
         and rates[99] == pytest.approx(0.1)
     )
     assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert rate(0, 1, 2000, 0.1) > 0 and rate(500, 100, 10, 0.1) == pytest.approx(0.1)
-    assert rate(4, 10, 100, 0.1) == 1
+    assert lr_scale(0, 1, 2000, 0.1) > 0 and lr_scale(500, 100, 10, 0.1) == pytest.approx(0.1)
+    assert lr_scale(4, 10, 100, 0.1) == 1

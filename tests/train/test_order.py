@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.helpers.examples import examples
 
-from groundup.train.batch_spans import Span, place, resized, skipped, steps_of
-from groundup.train.order import Order
-from groundup.train.permutation import permute, permute_back
+from groundup.train.batch_spans import Span, resize, samples_of_step, skip_to, steps_of_samples
+from groundup.train.data import SampleOrder, permute
 
 LENGTHS = {"books.aa": 63, "books.bb": 5, "books.cc": 0, "web.1.dd": 41, "notes.ee": 30}
 CONTEXT = 4
@@ -22,7 +21,9 @@ CONTEXT = 4
 @given(size=st.integers(1, 3000), key=st.integers(0, 2**64 - 1))
 def test_there_and_back(size: int, key: int) -> None:
     positions = np.arange(size, dtype=np.int64)
-    assert np.array_equal(permute_back(permute(positions, size, key), size, key), positions)
+    assert np.array_equal(
+        permute(permute(positions, size, key), size, key, inverse=True), positions
+    )
 
 
 @examples(100)
@@ -40,11 +41,13 @@ def test_samples_of_tokens_are_those_that_hold_one(
     """Weights below and above one, several epochs, limits inside one: against a look at every
     sample.
     """
-    order = Order(LENGTHS, context=CONTEXT, seed=seed, weights={"books": weight, "notes": 2.0})
+    order = SampleOrder(
+        LENGTHS, context=CONTEXT, seed=seed, weights={"books": weight, "notes": 2.0}
+    )
     end = min(begin + length, LENGTHS[shard])
     samples = np.arange(limit, dtype=np.int64)
     windows = [
-        order.place(order.sources[source], int(window))
+        order.sources[source].place(int(window), CONTEXT)
         for source, window in zip(*order.locate(samples), strict=True)
     ]
     expected = [
@@ -64,9 +67,9 @@ def courses(draw: st.DrawFn) -> tuple[list[Span], int]:
     for _ in range(draw(st.integers(0, 4))):
         step += draw(st.integers(1, 5))
         if draw(st.booleans()):
-            spans = resized(spans, step, draw(st.integers(1, 6)))
+            spans = resize(spans, step, draw(st.integers(1, 6)))
         else:
-            spans = skipped(spans, step, place(spans, step)[0] + draw(st.integers(1, 9)))
+            spans = skip_to(spans, step, samples_of_step(spans, step)[0] + draw(st.integers(1, 9)))
     return spans, step + draw(st.integers(0, 5))
 
 
@@ -76,25 +79,29 @@ def test_the_step_of_a_sample_is_the_one_that_took_it(course: tuple[list[Span], 
     spans, end = course
     taken = {}
     for step in range(end):
-        first, sequences = place(spans, step)
+        first, sequences = samples_of_step(spans, step)
         taken |= dict.fromkeys(range(first, first + sequences), step)
-    samples = np.arange(place(spans, end)[0] + 10, dtype=np.int64)
-    assert steps_of(spans, end, samples).tolist() == [taken.get(n, -1) for n in samples.tolist()]
+    samples = np.arange(samples_of_step(spans, end)[0] + 10, dtype=np.int64)
+    assert steps_of_samples(spans, end, samples).tolist() == [
+        taken.get(n, -1) for n in samples.tolist()
+    ]
 
 
 def test_two_epochs_a_batch_change_and_a_skipped_window_together() -> None:
     """One course by hand: each window of weight 1 is read once an epoch, but for what was passed
     over.
     """
-    order = Order({"a.x": 41}, context=CONTEXT, seed=5)
-    assert order.epoch == 10
+    order = SampleOrder({"a.x": 41}, context=CONTEXT, seed=5)
+    assert order.epoch_size == 10
     # Steps 0 to 3 take two samples, 4 to 6 three; sample 8, which follows, is passed over.
-    spans = skipped([(0, 0, 2)], 4, 9)
-    spans = resized(spans, 4, 3)
+    spans = skip_to([(0, 0, 2)], 4, 9)
+    spans = resize(spans, 4, 3)
     found = {
         n: [
             int(step)
-            for step in steps_of(spans, 7, order.samples_of("a.x", 4 * n + 1, 4 * n + 2, 18))
+            for step in steps_of_samples(
+                spans, 7, order.samples_of("a.x", 4 * n + 1, 4 * n + 2, 18)
+            )
         ]
         for n in range(10)
     }
@@ -112,6 +119,6 @@ def test_what_no_window_holds_has_no_sample(shard: str, begin: int, end: int) ->
     """An unknown shard, an empty one, no token, and the rest of a shard that is shorter than a
     window.
     """
-    order = Order(LENGTHS, context=CONTEXT, seed=1)
+    order = SampleOrder(LENGTHS, context=CONTEXT, seed=1)
     assert order.samples_of(shard, begin, end, 1000).tolist() == []
-    assert Order({}, context=CONTEXT, seed=1).samples_of("a.x", 0, 1, 10).tolist() == []
+    assert SampleOrder({}, context=CONTEXT, seed=1).samples_of("a.x", 0, 1, 10).tolist() == []

@@ -21,12 +21,12 @@ from tests.helpers.token_run import (
 from groundup.artifacts.metrics import Metrics
 from groundup.errors import ExpensiveError, GroundupError
 from groundup.recipe import Recipe, Train
-from groundup.runtime.files import read_json
+from groundup.runtime.files import read_json, write_json
 from groundup.runtime.ledger import Ledger
-from groundup.train import hardware as machines
-from groundup.train import launch, stage
+from groundup.runtime.lock import LOCK, machine_settings
+from groundup.train import hardware, launch, setup, stage
 from groundup.train.__main__ import main as rank
-from groundup.train.hardware import Machine, divisor
+from groundup.train.hardware import Hardware, HardwareProbe, largest_divisor, recorded_hardware
 
 
 @pytest.fixture(autouse=True)
@@ -75,10 +75,7 @@ def test_a_later_end_goes_on_and_is_noted(root: Path) -> None:
     assert [
         (event["step"], event["settings"]["steps"], event["settings"]["learning_rate"])
         for event in events
-    ] == [
-        (0, 8, 0.003),
-        (8, 12, 0.001),
-    ]
+    ] == [(0, 8, 0.003), (8, 12, 0.001)]
 
 
 @pytest.mark.parametrize(
@@ -130,28 +127,43 @@ def test_what_the_machine_decided_is_kept(root: Path, monkeypatch: pytest.Monkey
     # recipe says wins.
     of = recipe(steps=4, **(dict.fromkeys(FIXED, "auto") | {"threads": 1}))
     train(root, of)
-    chosen = read_json(root / "train" / "machine.json")
+    chosen = machine_settings(root)
     assert (
         chosen["micro_batch"] in (1, 2, 3, 6)
         and chosen["device"] in ("cpu", "cuda")
         and not chosen["compile"]
     )
-    monkeypatch.setattr(machines, "resolve", lambda *_: pytest.fail("probed again"))
+    monkeypatch.setattr(setup, "resolve_hardware", lambda *_: pytest.fail("probed again"))
     train(root, dataclasses.replace(of, train=dataclasses.replace(of.train, steps=6)))
-    assert read_json(root / "train" / "machine.json") == chosen
+    assert machine_settings(root) == chosen
     train(
         root, dataclasses.replace(of, train=dataclasses.replace(of.train, steps=8, micro_batch=2))
     )
-    assert read_json(root / "train" / "machine.json") == chosen | {"micro_batch": 2}
+    assert machine_settings(root) == chosen | {"micro_batch": 2}
 
 
 def test_a_wish_is_read_alike_by_every_run(root: Path) -> None:
     # Protects: a micro-batch that does not divide the batch is rounded the same way when training
     # goes on.
     train(root, recipe(steps=4, micro_batch=4))
-    chosen = read_json(root / "train" / "machine.json")
+    chosen = machine_settings(root)
     train(root, recipe(steps=6, micro_batch=4))
-    assert read_json(root / "train" / "machine.json") == chosen and chosen["micro_batch"] == 3
+    assert machine_settings(root) == chosen and chosen["micro_batch"] == 3
+
+
+def test_the_record_of_an_older_version_is_read_and_replaced(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Protects: guarantee 1 for runs that were begun when train/machine.json held the settings.
+    train(root, recipe(steps=4))
+    chosen = machine_settings(root)
+    (root / LOCK).unlink()
+    assert recorded_hardware(root) is None
+    write_json(root / "train" / "machine.json", chosen | {"micro_batch": 1})
+    monkeypatch.setattr(setup, "resolve_hardware", lambda *_: pytest.fail("probed again"))
+    train(root, recipe(steps=6, micro_batch="auto"))
+    assert machine_settings(root) == chosen | {"micro_batch": 1}
+    assert not (root / "train" / "machine.json").exists()
 
 
 def test_auto_steps_are_resolved_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +209,7 @@ def test_errors_of_ranks_are_one_line(root: Path, monkeypatch: pytest.MonkeyPatc
     data = bytearray(path.read_bytes())
     data[128:] = b"\xff" * (len(data) - 128)
     path.write_bytes(data)
-    monkeypatch.setenv(launch.PLANNED, "1")
+    monkeypatch.setenv(launch.PREPARED, "1")
     monkeypatch.setattr(launch, "wait", lambda *_: rank(root) or 0)
     with pytest.raises(GroundupError, match=r"books\.aa\.train\.npy: holds id 65535"):
         stage.run(run)
@@ -220,12 +232,9 @@ def test_a_batch_that_processes_cannot_share(root: Path) -> None:
 
 def test_divisors() -> None:
     # Protects: micro-batches are all of one size.
-    assert [divisor(share, limit) for share, limit in ((12, 5), (7, 4), (8, 100), (6, 0))] == [
-        4,
-        1,
-        8,
-        1,
-    ]
+    assert [
+        largest_divisor(share, limit) for share, limit in ((12, 5), (7, 4), (8, 100), (6, 0))
+    ] == [4, 1, 8, 1]
 
 
 def test_a_gpu_that_is_gone_is_named() -> None:
@@ -233,18 +242,18 @@ def test_a_gpu_that_is_gone_is_named() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     with pytest.raises(GroundupError, match="GPU"):
-        Machine(device="cuda").apply()
+        Hardware(device="cuda").apply()
 
 
 def test_what_fits_is_tried_before_step_0(monkeypatch: pytest.MonkeyPatch) -> None:
     # Protects: the micro-batch shrinks to what fits, layers are computed twice only where one
     # sequence would not fit, and what cannot fit at all is one line; before anything is trained.
     train = Train(**(FIXED | SETTINGS | {"micro_batch": "auto"}))  # type: ignore[arg-type]
-    whole = machines.Trials(CONFIG, train, "cpu", 12)
-    need = {size: whole.step_bytes("fp32", size) for size in (1, 2, 3, 12)}
+    probe = HardwareProbe(CONFIG, train, "cpu", 12)
+    need = {size: probe.step_bytes("fp32", size) for size in (1, 2, 3, 12)}
     assert need[1] < need[2] < need[3] < need[12]
-    whole._model.recompute = True
-    assert whole.step_bytes("fp32", 12) < 0.6 * need[12]
+    probe.model.recompute = True
+    assert probe.step_bytes("fp32", 12) < 0.6 * need[12]
     for free, expected in (
         (need[12] + 1, (12, False)),
         (need[12] - 1, (6, False)),
@@ -252,15 +261,15 @@ def test_what_fits_is_tried_before_step_0(monkeypatch: pytest.MonkeyPatch) -> No
         (need[1] - 1, (1, True)),
     ):
         monkeypatch.setattr(
-            machines.psutil,
+            hardware.psutil,
             "virtual_memory",
-            lambda free=free: _Memory(free / machines.CPU_MEMORY_SHARE),
+            lambda free=free: _Memory(free / hardware.CPU_MEMORY_SHARE),
         )
-        trials = machines.Trials(CONFIG, train, "cpu", 12)
-        assert (trials.largest("fp32", 12), trials.recompute) == expected
-    monkeypatch.setattr(machines.psutil, "virtual_memory", lambda: _Memory(1000))
+        probe = HardwareProbe(CONFIG, train, "cpu", 12)
+        assert (probe.largest_fitting("fp32", 12), probe.model.recompute) == expected
+    monkeypatch.setattr(hardware.psutil, "virtual_memory", lambda: _Memory(1000))
     with pytest.raises(GroundupError, match="1 x 16 tokens does not fit into memory"):
-        machines.Trials(CONFIG, train, "cpu", 12).largest("fp32", 12)
+        HardwareProbe(CONFIG, train, "cpu", 12).largest_fitting("fp32", 12)
 
 
 @dataclasses.dataclass
@@ -276,13 +285,13 @@ def test_the_count_of_a_step_is_near_what_it_takes() -> None:
     config = dataclasses.replace(
         CONFIG, layers=6, width=256, heads=4, head_width=64, feed_forward=1024, context=512
     )
-    trials = machines.Trials(config, Train(**(FIXED | SETTINGS)), "cpu", 8)  # type: ignore[arg-type]
-    tokens = trials._tokens(8)
+    probe = HardwareProbe(config, Train(**(FIXED | SETTINGS)), "cpu", 8)  # type: ignore[arg-type]
+    tokens = probe.dummy_tokens(8)
     before = psutil.Process().memory_info().rss
-    loss = trials._model.loss(tokens[:, :-1], tokens[:, 1:])
+    loss = probe.model.loss(tokens[:, :-1], tokens[:, 1:])
     taken = psutil.Process().memory_info().rss - before
     del loss
-    assert 0.5 * taken < trials.step_bytes("fp32", 8) < 2 * taken
+    assert 0.5 * taken < probe.step_bytes("fp32", 8) < 2 * taken
 
 
 def test_memory_that_runs_out_later_is_one_line(
@@ -303,25 +312,23 @@ def test_memory_that_runs_out_later_is_one_line(
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.torture)])
 def test_computing_layers_twice_changes_no_bit(tmp_path: Path, compiled: bool) -> None:
     # Protects: recompute is a choice about memory only; dropout falls alike the second time.
-    if compiled and not machines.compiler_works():
+    if compiled and not hardware.compiler_works():
         pytest.skip("torch.compile finds no compiler here")
     digests = []
     for recompute in ("on", "off"):
         write_shards(tmp_path / recompute)
         of = recipe(steps=6, recompute=recompute, compile="on" if compiled else "off")
         train(tmp_path / recompute, of)
-        assert read_json(tmp_path / recompute / "train" / "machine.json")["recompute"] == (
-            recompute == "on"
-        )
+        assert machine_settings(tmp_path / recompute)["recompute"] == (recompute == "on")
         digests.append(weights_digest(tmp_path / recompute, 6))
     assert digests[0] == digests[1]
 
 
 def test_the_probe_keeps_what_the_recipe_says() -> None:
     # Protects: explicit settings are never overruled by timing.
-    machine, speed = machines.resolve(CONFIG, Train(**(FIXED | SETTINGS)), 6)  # type: ignore[arg-type]
+    resolved, speed = hardware.resolve_hardware(CONFIG, Train(**(FIXED | SETTINGS)), 6)  # type: ignore[arg-type]
     assert (
-        machine
-        == Machine("cpu" if not torch.cuda.is_available() else "cuda", 1, "fp32", False, 3, 1)
+        resolved
+        == Hardware("cpu" if not torch.cuda.is_available() else "cuda", 1, "fp32", False, 3, 1)
         and speed > 0
     )

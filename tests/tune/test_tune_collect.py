@@ -11,12 +11,13 @@ from tests.helpers.talking import talks
 
 from groundup.collect.stage import collect_tuning
 from groundup.collect.stage import run as collect
-from groundup.commands.tune import recipe_by_hand
+from groundup.commands.tune import tuning_recipe
 from groundup.errors import SourceError
 from groundup.recipe import Recipe, overridden, recipe_from
 from groundup.refine.stage import run as refine
 from groundup.report.figures import collected
-from groundup.runtime.run import Run, load_lock, write_lock
+from groundup.runtime.lock import load_lock, write_lock
+from groundup.runtime.run import Run
 
 
 def recipe(folder: Path, name: str = "books") -> Recipe:
@@ -68,12 +69,12 @@ def test_tuning_by_hand_leaves_the_other_shards_alone(
     """It needs none of the raw files, and a run without the data takes them back out."""
     run = Run(tmp_path / "run", recipe(tmp_path))
     collect(run)
-    write_lock(run)
+    write_lock(run.root, run.recipe)
     shutil.move(tmp_path / "raw", tmp_path / "elsewhere")
     monkeypatch.chdir(tmp_path)
     for rows in ("rows.jsonl", "other.jsonl"):
         shutil.copyfile("rows.jsonl", "other.jsonl")
-        by_hand = Run(run.root, recipe_by_hand(run.root, rows))
+        by_hand = Run(run.root, tuning_recipe(run.root, rows))
         collect_tuning(by_hand)
         assert kinds(run) == {"books": "text", "tuning": "tuning"}
         assert (by_hand.built, by_hand.reused) == (1, 1)

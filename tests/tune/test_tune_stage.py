@@ -16,12 +16,13 @@ from tests.helpers.talking import TUNE, add_talking_checkpoint, talking_run, tal
 from groundup.artifacts.chat import encode_chat, encode_prompt, template
 from groundup.artifacts.checkpoints import find_model
 from groundup.artifacts.tokenizer import Tokenizer
-from groundup.commands.tune import describe, recipe_by_hand
+from groundup.commands.tune import describe_tuning, tuning_recipe
 from groundup.errors import ExpensiveError, GroundupError
 from groundup.model.hf_io import load_model
 from groundup.recipe import Tune, overridden
 from groundup.runtime.files import file_digest, read_json
-from groundup.runtime.run import Run, write_lock
+from groundup.runtime.lock import write_lock
+from groundup.runtime.run import Run
 from groundup.tune.stage import run as tune
 
 
@@ -153,7 +154,7 @@ def test_a_recipe_that_tunes_without_conversations_is_refused_before_anything_is
 
 
 def test_conversations_that_changed_after_training_are_refused(run: Run) -> None:
-    """The split that holds out may be another one by now: what is measured would have been learned."""
+    """The split may have changed too, so held-out conversations may have been trained on."""
     from tests.helpers.refined import refine
 
     rows = [("Q\nA", 1, talk) for talk in talks()]
@@ -185,7 +186,7 @@ def test_what_the_recipe_asked_for_goes_when_it_no_longer_does(tmp_path: Path) -
     run = talking_run(tmp_path, tune=TUNE)
     tune(run)
     plain = Run(run.root, overridden(run.recipe, ["tune.method=none"]))
-    write_lock(plain)
+    write_lock(plain.root, plain.recipe)
     tune(plain)
     assert find_model(run.root).name == "step-000007"
 
@@ -193,7 +194,7 @@ def test_what_the_recipe_asked_for_goes_when_it_no_longer_does(tmp_path: Path) -
 def test_a_recipe_that_tunes_replaces_what_was_tuned_by_hand(run: Run) -> None:
     tune(by_hand(run, epochs=1))
     asked = Run(run.root, dataclasses.replace(run.recipe, tune=Tune(**TUNE)))
-    write_lock(asked)
+    write_lock(asked.root, asked.recipe)
     tune(asked)
     assert figures(run)["settings"]["epochs"] == 2
     view = run.store.view("tune")
@@ -211,36 +212,36 @@ def test_expensive_tuning_is_not_thrown_away(run: Run, monkeypatch: pytest.Monke
 def test_settings_by_hand_are_remembered_for_the_next_time(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert recipe_by_hand(run.root).tune == Tune(method="sft")
-    asked = recipe_by_hand(run.root, None, "lora", ["rank=2", "tune.epochs=1"])
+    assert tuning_recipe(run.root).tune == Tune(method="sft")
+    asked = tuning_recipe(run.root, None, "lora", ["rank=2", "tune.epochs=1"])
     assert (asked.tune.method, asked.tune.rank, asked.tune.epochs) == ("lora", 2, 1)
     tune(Run(run.root, asked))
-    assert recipe_by_hand(run.root) == asked
+    assert tuning_recipe(run.root) == asked
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(GroundupError, match=r"--data rows\.csv: there is no such file"):
-        recipe_by_hand(run.root, "rows.csv")
+        tuning_recipe(run.root, "rows.csv")
     Path("rows.csv").write_text("text,label\n")
-    named = recipe_by_hand(run.root, "rows.csv").tune
+    named = tuning_recipe(run.root, "rows.csv").tune
     assert (run.recipe.root / named.data).resolve() == tmp_path / "here" / "rows.csv"
     assert (named.method, named.rank) == ("lora", 2)
-    assert recipe_by_hand(run.root, "pypi:a==1").tune.data == "pypi:a==1"
-    assert recipe_by_hand(run.root, "").tune.data == ""
-    assert recipe_by_hand(run.root, "*.csv").tune.data.endswith("here/*.csv")
+    assert tuning_recipe(run.root, "pypi:a==1").tune.data == "pypi:a==1"
+    assert tuning_recipe(run.root, "").tune.data == ""
+    assert tuning_recipe(run.root, "*.csv").tune.data.endswith("here/*.csv")
     shutil.copytree(run.root, tmp_path / "moved" / "far" / "run")
     # Its recipe's folder is not where it was: the file is still found.
     lock = tmp_path / "moved" / "far" / "run" / "recipe.lock.toml"
     lock.write_text(lock.read_text().replace('root = "."', 'root = "../../gone/recipes"'))
-    assert recipe_by_hand(lock.parent, "rows.csv").tune.data == str(tmp_path / "here" / "rows.csv")
+    assert tuning_recipe(lock.parent, "rows.csv").tune.data == str(tmp_path / "here" / "rows.csv")
 
 
 def test_a_wrong_setting_by_hand_names_the_nearest(run: Run) -> None:
     with pytest.raises(GroundupError, match='did you mean "epochs"'):
-        recipe_by_hand(run.root, None, None, ["epoch=2"])
+        tuning_recipe(run.root, None, None, ["epoch=2"])
 
 
 def test_what_tuning_did_is_told_in_few_lines(tuned: Run) -> None:
-    text = describe(tuned.root)
+    text = describe_tuning(tuned.root)
     assert "held-out rows" in text and "before" in text and text.count("\n") < 10
     with pytest.raises(GroundupError, match="no tuned model"):
-        describe(tuned.root / "nowhere")
+        describe_tuning(tuned.root / "nowhere")

@@ -1,22 +1,36 @@
-"""What differs between two runs: settings, documents, tokens and reasons. Reads both run
-directories; writes nothing.
+"""Compare two runs: settings, counts by source, and what became of each document.
+
+Each document becomes a record of 28 bytes: id, hash of its text, source and fate. The records are
+partitioned by the first digits of their id, and the same part of both runs is merged at a time. So
+memory follows the size of a part, not the number of documents. A shard that is the same in both
+runs is not read.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from groundup.artifacts.corpus import find_documents, tables
-from groundup.commands.columns import side_by_side
-from groundup.commands.difference import differences
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from groundup.artifacts.arrays import text_buffers
+from groundup.artifacts.corpus import RefinedShard, find_documents, read_rows, tables
+from groundup.artifacts.document import read_batches
+from groundup.artifacts.kinds import is_training
+from groundup.commands.inspect import word_diff
 from groundup.errors import GroundupError
-from groundup.recipe import UNTRAINED
+from groundup.refine.dedup.minhash import hash_texts
 from groundup.runtime.ledger import Ledger
-from groundup.runtime.run import load_lock, machine_settings
-from groundup.runtime.store import Store
+from groundup.runtime.lock import load_lock, machine_settings
+from groundup.runtime.store import Artifact, Store
 from groundup.schema import settings
 
 STAGES = ("collect", "refine", "tokenize")
@@ -29,22 +43,33 @@ TITLES = {
     "only_first": "only in A",
     "only_second": "only in B",
 }
+# Fates of kept documents; the code of a dropped one is that of its reason, after these.
+KEPT = ("train", "validation", "collected")
+# Documents of the larger run in one part: 28 bytes each, in both runs.
+PART_RECORDS = 1 << 20
+# Of each category.
+EXAMPLES = 3
+RECORD = np.dtype(
+    [("high", "<u8"), ("low", "<u8"), ("text", "<u8"), ("source", "<u2"), ("fate", "<u2")]
+)
+
 Table = dict[str, Any]
+Records = npt.NDArray[Any]
+Roots = tuple[Path, Path]
 
 
-def compare(one: Path, other: Path) -> Table:
-    """Return what differs between two runs, as plain tables; a pair is always first run, second
-    run.
+def compare_runs(first: Path, second: Path) -> Table:
+    """Return what differs between two runs, as plain tables; pairs are (first run, second run).
 
     Returns:
-        runs, unfinished (stages that a run has not), compared (the last stage whose documents both
-        have), settings, counts (by source and figure), documents (by category, source and fate) and
-        examples (by category).
+        runs, unfinished (stages that a run does not have), compared (the last stage whose
+        documents both have), settings, counts (by source and figure), documents (by category,
+        source and fate) and examples (by category).
 
     Raises:
         GroundupError: one of them is no run, or has collected nothing.
     """
-    roots = (one, other)
+    roots = (first, second)
     missing = [[stage for stage in STAGES if Store(root).view(stage) is None] for root in roots]
     for root, stages in zip(roots, missing, strict=True):
         load_lock(root)
@@ -54,214 +79,350 @@ def compare(one: Path, other: Path) -> Table:
                 " collect` does"
             )
     stage = "collect" if any("refine" in stages for stages in missing) else "refine"
-    found = differences(one, other, stage, _untrained(roots))
+    shards = [shard for root in roots for shard in collected_shards(root)]
+    untrained = {shard.facts["source"] for shard in shards if not is_training(shard.facts["kind"])}
+    difference = compare_documents(roots, stage, sorted(untrained))
+    counts = [source_counts(root) for root in roots]
+    by_source = {
+        source: differing(*(table.get(source, {}) for table in counts))
+        for source in sorted({*counts[0], *counts[1]})
+    }
     return {
         "runs": [str(root) for root in roots],
         "unfinished": missing,
         "compared": stage,
-        "settings": _pairs(*map(_settings, roots)),
-        "counts": {source: pairs for source, pairs in _by_source(roots).items() if pairs},
-        "documents": {name: _nested(counts) for name, counts in found.counts.items()},
-        "examples": _examples(roots, found.examples),
+        "settings": differing(*map(resolved_settings, roots)),
+        "counts": {source: pairs for source, pairs in by_source.items() if pairs},
+        "documents": difference.rows(),
+        "examples": located_examples(roots, difference.examples),
     }
 
 
-def _untrained(roots: tuple[Path, Path]) -> list[str]:
-    """Return the sources of evaluation and tuning data, those of a tuning by hand too."""
-    shards = (
-        Store(root).artifact(entry)
-        for root in roots
-        for entry in _manifest(root, "collect").get("artefacts", ())
-    )
-    return sorted(
-        {
-            shard.facts["source"]
-            for shard in shards
-            if shard is not None and shard.facts["kind"] in UNTRAINED
-        }
-    )
-
-
-def _settings(root: Path) -> Table:
-    """Return every setting of a run by its path, and what was resolved for its machine, and the
-    versions that worked on it last.
-    """
+def resolved_settings(root: Path) -> Table:
+    """Return every setting of a run by its dotted path, with its machine and its versions."""
     table = settings(load_lock(root))
     table["source"] = {source["name"]: source for source in table["source"]}
     events = Ledger(root / "ledger.jsonl").events("run")
-    return _flat(
-        table
-        | {
-            "machine": machine_settings(root),
-            "version": events[-1].get("versions", {}) if events else {},
-        }
-    )
+    table["machine"] = machine_settings(root)
+    table["version"] = events[-1].get("versions", {}) if events else {}
+    flat: Table = {}
+    pending: list[tuple[str, Any]] = [("", table)]
+    while pending:
+        path, value = pending.pop()
+        if isinstance(value, Mapping):
+            pending += [(f"{path}.{name}" if path else name, value[name]) for name in value]
+        else:
+            flat[path] = value
+    return flat
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Table:
-    found: Table = {}
-    for name, value in table.items():
-        found |= (
-            _flat(value, f"{prefix}{name}.")
-            if isinstance(value, Mapping)
-            else {f"{prefix}{name}": value}
-        )
-    return found
+def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the pairs of values that differ, by name; None stands for a missing value."""
+    names = sorted({*first, *second})
+    pairs = {name: [first.get(name), second.get(name)] for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def _pairs(one: Table, other: Table) -> dict[str, list[Any]]:
-    """Return what differs, by name; None stands for what one of them has not."""
-    names = sorted({*one, *other})
-    return {
-        name: [one.get(name), other.get(name)] for name in names if one.get(name) != other.get(name)
-    }
+def source_counts(root: Path) -> dict[str, Counter[str]]:
+    """Return what each stage counted, by source."""
+    counts: dict[str, Counter[str]] = {}
 
+    def add(source: str, kept: str, facts: Mapping[str, Any]) -> None:
+        counter = counts.setdefault(source, Counter())
+        counter[kept] += facts["documents"]
+        counter.update({f"dropped {reason}": n for reason, n in facts["dropped"].items()})
 
-def _by_source(roots: tuple[Path, Path]) -> dict[str, dict[str, list[Any]]]:
-    tables = [_counts(root) for root in roots]
-    return {
-        source: _pairs(*(table.get(source, {}) for table in tables))
-        for source in sorted({*tables[0], *tables[1]})
-    }
-
-
-def _counts(root: Path) -> dict[str, Counter[str]]:
-    """Return the figures of each source, stage by stage, from what the stages counted."""
-    found: dict[str, Counter[str]] = {}
-    for entry in _manifest(root, "collect").get("artefacts", ()):
-        shard = Store(root).artifact(entry)
-        if shard is not None:
-            own = found.setdefault(shard.facts["source"], Counter())
-            own.update(
-                {"collected": shard.facts["documents"]}
-                | {f"dropped {name}": count for name, count in shard.facts["dropped"].items()}
-            )
-    for source, facts in _facts(root, "refine").items():
-        own = found.setdefault(source, Counter())
-        own.update(
-            {"kept": facts["documents"]}
-            | {f"dropped {name}": count for name, count in facts["dropped"].items()}
-        )
-    for source, splits in _facts(root, "tokenize").items():
+    for shard in collected_shards(root):
+        add(shard.facts["source"], "collected", shard.facts)
+    refined, tokenized = Store(root).view("refine"), Store(root).view("tokenize")
+    for source, facts in refined.facts.get("sources", {}).items() if refined else ():
+        add(source, "kept", facts)
+    for source, splits in tokenized.facts.get("sources", {}).items() if tokenized else ():
         for split, facts in splits.items():
-            found.setdefault(source, Counter()).update(
-                {f"{split} {name}": facts[name] for name in ("documents", "tokens")}
-            )
-    return found
+            sizes = {f"{split} {name}": facts[name] for name in ("documents", "tokens")}
+            counts.setdefault(source, Counter()).update(sizes)
+    return counts
 
 
-def _manifest(root: Path, stage: str) -> Mapping[str, Any]:
-    view = Store(root).view(stage)
-    return view.manifest if view is not None else {}
+def collected_shards(root: Path) -> list[Artifact]:
+    """Return what the view `collect` of a run lists."""
+    view = Store(root).view("collect")
+    listed = [Store(root).artifact(entry) for entry in view.manifest["artefacts"]] if view else []
+    return [shard for shard in listed if shard is not None]
 
 
-def _facts(root: Path, stage: str) -> dict[str, Any]:
-    return dict(_manifest(root, stage).get("facts", {}).get("sources", {}))
-
-
-def _nested(counts: Counter[tuple[str, str, str]]) -> list[Table]:
-    return [
-        {"source": source, "first": one, "second": other, "documents": n}
-        for (source, one, other), n in sorted(counts.items())
-    ]
-
-
-def _examples(
-    roots: tuple[Path, Path], examples: Mapping[str, Sequence[tuple[str, str, str, str]]]
+def located_examples(
+    roots: Roots, examples: Mapping[str, Sequence[tuple[str, str, str, str]]]
 ) -> dict[str, list[Table]]:
-    """Return the examples of each category with their origin and record, looked up in the first run
-    that has them.
-    """
-    ids = {name for rows in examples.values() for name, *_ in rows}
-    found: dict[str, Table] = {}
+    """Return the examples of each category, with origin and record from a run that has them."""
+    ids = {document for rows in examples.values() for document, *_ in rows}
+    located: dict[str, Table] = {}
     for root in roots:
-        folders = [*tables(root, "collect/documents"), *tables(root, "collect/dropped")]
-        found |= find_documents(folders, ids - found.keys(), ("id", "origin", "record"))
+        paths = [*tables(root, "collect/documents"), *tables(root, "collect/dropped")]
+        located |= find_documents(paths, ids - located.keys(), ("id", "origin", "record"))
+    unknown = {"origin": None, "record": None}
     return {
         category: [
-            found.get(name, {"id": name, "origin": None, "record": None})
-            | {"source": source, "first": one, "second": other}
-            for name, source, one, other in rows
+            located.get(document, {"id": document} | unknown)
+            | {"source": source, "first": first, "second": second}
+            for document, source, first, second in rows
         ]
         for category, rows in examples.items()
     }
 
 
-def in_words(found: Table, width: int = 80) -> str:
-    """Return a comparison for people."""
-    names = dict(zip("AB", found["runs"], strict=True))
-    lines = [f"{letter} = {name}" for letter, name in names.items()]
-    for letter, missing in zip("AB", found["unfinished"], strict=True):
-        lines += (
-            [f"{letter} is not finished: it has no {' and no '.join(missing)}"] if missing else []
+@dataclass
+class Names:
+    """Codes of names, in the order in which the names came."""
+
+    known: list[str] = field(default_factory=list)
+
+    def codes(self, column: pa.Array) -> npt.NDArray[np.uint16]:
+        """Return the code of every name in a column."""
+        encoded = pc.fill_null(column, "").dictionary_encode()
+        names = encoded.dictionary.to_pylist()
+        self.known += [name for name in names if name not in self.known]
+        codes = np.array([self.known.index(name) for name in names], np.uint16)
+        return codes[encoded.indices.to_numpy(zero_copy_only=False)]
+
+
+@dataclass
+class Difference:
+    """What differs, by the categories of TITLES.
+
+    Attributes:
+        counts: documents of each (source, first fate, second fate), by category.
+        examples: the first documents by id, as (id, source, first fate, second fate).
+    """
+
+    fates: Names = field(default_factory=lambda: Names(list(KEPT)))
+    sources: Names = field(default_factory=Names)
+    counts: dict[str, Counter[tuple[str, str, str]]] = field(default_factory=dict)
+    examples: dict[str, list[tuple[str, str, str, str]]] = field(default_factory=dict)
+
+    def add(self, first: Records, second: Records) -> None:
+        """Join the same part of both runs by id, and add what differs."""
+        order, new = _sort_by_id(np.concatenate([first, second]))
+        ids = np.empty(len(order), np.int64)
+        ids[order] = np.cumsum(new) - 1
+        # [run, id] → row of the id in the part of that run, -1 if the run does not have it.
+        rows = np.full((2, int(ids.max(initial=-1)) + 1), -1, np.int64)
+        rows[0, ids[: len(first)]] = np.arange(len(first))
+        rows[1, ids[len(first) :]] = np.arange(len(second))
+        present = rows >= 0
+        records = np.zeros((2, rows.shape[1]), RECORD)
+        records[0, present[0]], records[1, present[1]] = (
+            first[rows[0, present[0]]],
+            second[rows[1, present[1]]],
         )
-    lines += ["", *_settings_lines(found["settings"]), "", *_count_lines(found["counts"])]
+        fates = np.where(present, records["fate"].astype(np.int64), -1)
+        kept, dropped = present & (fates < len(KEPT)), fates >= len(KEPT)
+        changed = fates[0] != fates[1]
+        categories = {
+            "only_first": ~present[1],
+            "only_second": ~present[0],
+            "kept_dropped": kept[0] & dropped[1],
+            "dropped_kept": dropped[0] & kept[1],
+            "text": kept.all(axis=0) & (records["text"][0] != records["text"][1]),
+            "split": kept.all(axis=0) & changed,
+            "reason": dropped.all(axis=0) & changed,
+        }
+        known = np.where(present[0], records[0], records[1])
+        for category, chosen in categories.items():
+            self._count(category, known[chosen], fates[:, chosen])
+
+    def rows(self) -> dict[str, list[Table]]:
+        """Return the counts of each category as a table."""
+        return {
+            category: [
+                {"source": source, "first": first, "second": second, "documents": n}
+                for (source, first, second), n in sorted(counts.items())
+            ]
+            for category, counts in self.counts.items()
+        }
+
+    def _count(self, category: str, records: Records, fates: npt.NDArray[np.int64]) -> None:
+        """Count documents by source and both fates, and keep the first few as examples."""
+        sources = records["source"].astype(np.int64)
+        triples, counts = np.unique(np.stack([sources, *fates], 1), axis=0, return_counts=True)
+        # The fate of an absent document, -1, is the last name.
+        names = [*self.fates.known, ""]
+        counter = self.counts.setdefault(category, Counter())
+        for (source, first, second), count in zip(triples.tolist(), counts.tolist(), strict=True):
+            counter[self.sources.known[source], names[first], names[second]] += count
+        examples = self.examples.setdefault(category, [])
+        for row in range(min(len(records), EXAMPLES - len(examples))):
+            document = f"{int(records['high'][row]):016x}{int(records['low'][row]):016x}"
+            first, second = names[fates[0, row]], names[fates[1, row]]
+            examples.append((document, self.sources.known[sources[row]], first, second))
+
+
+def compare_documents(roots: Roots, stage: str, ignored: Collection[str]) -> Difference:
+    """Compare the documents of two runs.
+
+    Args:
+        stage: that both runs have; `refine` compares what was kept and dropped, `collect` what was
+            read.
+        ignored: sources that are not trained on.
+    """
+    views = [
+        [view for name in ("collect", stage) if (view := Store(root).view(name)) is not None]
+        for root in roots
+    ]
+    same = _unchanged_tables(*views)
+    sizes = [sum(_document_count(view) for view in side) for side in views]
+    parts = 1 + max(sizes) // PART_RECORDS
+    difference = Difference()
+    sources = difference.sources
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        for side, root in enumerate(roots):
+            paths = [folder / f"{side}-{part}" for part in range(parts)]
+            with ExitStack() as stack:
+                files = [stack.enter_context(path.open("wb")) for path in paths]
+                for records in _read_records(root, stage, same, difference):
+                    # The first 32 bits of the id, scaled to the number of parts.
+                    part_of = (records["high"] >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)
+                    for part in np.unique(part_of).tolist():
+                        files[part].write(records[part_of == part].tobytes())
+        skipped = [sources.known.index(name) for name in ignored if name in sources.known]
+        for part in range(parts):
+            pair = []
+            for side in range(2):
+                records = np.fromfile(folder / f"{side}-{part}", RECORD)
+                records = records[~np.isin(records["source"], skipped)]
+                # A record may be listed twice, such as damage in a member and in its archive.
+                order, new = _sort_by_id(records)
+                pair.append(records[order[new]])
+            difference.add(*pair)
+    return difference
+
+
+def _sort_by_id(records: Records) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Return the order of ids, and which of them, in that order, differ from the one before."""
+    order = np.lexsort((records["low"], records["high"]))
+    high, low = records["high"][order], records["low"][order]
+    new = np.ones(len(records), np.bool_)
+    new[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
+    return order, new
+
+
+def _document_count(view: Artifact) -> int:
+    """Return how many documents and dropped records the shards of a view have."""
+    store = Store(view.path.parent)
+    entries = [entry for entry in view.manifest["artefacts"] if entry["step"].endswith("/shard")]
+    facts = [shard.facts for entry in entries if (shard := store.artifact(entry)) is not None]
+    return sum(int(f["documents"]) + sum(f["dropped"].values()) for f in facts)
+
+
+def _unchanged_tables(first: Sequence[Artifact], second: Sequence[Artifact]) -> set[str]:
+    """Return the tables, as STAGE/NAME, that are the same in both runs, with verdicts and cuts."""
+    digests = [
+        {
+            f"{view.path.name}/{name}": entry["sha256"]
+            for view in side
+            for name, entry in view.manifest["files"].items()
+        }
+        for side in (first, second)
+    ]
+    unchanged = set()
+    for name in digests[0].keys() & digests[1].keys():
+        files = [name]
+        if name.startswith("refine/documents/"):
+            files += [f"refine/{folder}/{Path(name).stem}.npy" for folder in ("split", "cuts")]
+        if all(digests[0].get(file) == digests[1].get(file) for file in files):
+            unchanged.add(name)
+    return unchanged
+
+
+def _read_records(
+    root: Path, stage: str, same: Collection[str], names: Difference
+) -> Iterator[Records]:
+    """Yield the records of the documents in tables that are not in `same`."""
+
+    def changed(folder: str) -> list[Path]:
+        return [path for path in tables(root, folder) if f"{folder}/{path.name}" not in same]
+
+    for path in changed(f"{stage}/documents"):
+        shard, columns = RefinedShard(root / stage, path.stem), ["id", "text", "source"]
+        # Verdicts 1 and 2 are the fates 0 and 1. Dropped documents are on a list, with a reason.
+        fates = shard.verdicts().astype(np.int64) - 1 if stage == "refine" else None
+        kept = None if fates is None else fates >= 0
+        for rows, batch in read_rows(path, shard.cuts, columns, kept):
+            texts = hash_texts(text_buffers(batch.column("text")))
+            collected = KEPT.index("collected")
+            yield _pack(batch, names, texts, collected if fates is None else fates[rows])
+    for folder in sorted({"collect/dropped", f"{stage}/dropped"}):
+        for batch in read_batches(changed(folder), ["id", "source", "reason"]):
+            yield _pack(batch, names, 0, names.fates.codes(batch.column("reason")))
+
+
+def _pack(batch: pa.RecordBatch, names: Difference, texts: Any, fates: Any) -> Records:
+    """Return the records of a batch, from the hashes of its texts and its fates."""
+    records = np.zeros(len(batch), RECORD)
+    offsets, data = text_buffers(batch.column("id"))
+    # Each id is 32 hexadecimal digits.
+    digits = data[offsets[0] : offsets[-1]].tobytes().decode()
+    halves = np.frombuffer(bytes.fromhex(digits), ">u8").reshape(-1, 2)
+    records["high"], records["low"] = halves[:, 0], halves[:, 1]
+    records["text"], records["fate"] = texts, fates
+    records["source"] = names.sources.codes(batch.column("source"))
+    return records
+
+
+def format_comparison(table: Table, width: int = 80) -> str:
+    """Return the tables of `compare_runs` as text."""
+    lines = [f"{letter} = {root}" for letter, root in zip("AB", table["runs"], strict=True)]
+    for letter, missing in zip("AB", table["unfinished"], strict=True):
+        if missing:
+            lines.append(f"{letter} is not finished: it has no {' and no '.join(missing)}")
+    lines += ["", "settings" if table["settings"] else "no setting differs"]
+    for name, pair in table["settings"].items():
+        lines.append(f"  {name}: {_setting(pair[0])} → {_setting(pair[1])}")
+    lines.append("")
+    if table["counts"]:
+        lines.append(f"{'':44} {'A':>14} {'B':>14}")
+    else:
+        lines.append("no count of documents or tokens differs")
+    for source, pairs in table["counts"].items():
+        lines.append(source)
+        for name, (first, second) in pairs.items():
+            lines.append(f"  {name:42} {first or 0:>14,} {second or 0:>14,}")
     for category, title in TITLES.items():
-        lines += _document_lines(found, category, title, width)
-    if not any(found["documents"].values()):
-        lines += ["", f"no document differs after {found['compared']}"]
+        lines += _category_lines(table, category, title, width)
+    if not any(table["documents"].values()):
+        lines += ["", f"no document differs after {table['compared']}"]
     return "\n".join(lines)
 
 
-def _settings_lines(pairs: Mapping[str, list[Any]]) -> list[str]:
-    if not pairs:
-        return ["no setting differs"]
-    return [
-        "settings",
-        *(f"  {name}: {_value(one)} → {_value(other)}" for name, (one, other) in pairs.items()),
-    ]
+def _setting(value: Any) -> str:
+    if value is None:
+        return "not there"
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return f"{value:,}" if whole else str(value)
 
 
-def _value(value: Any) -> str:
-    return (
-        "not there"
-        if value is None
-        else f"{value:,}"
-        if isinstance(value, int) and not isinstance(value, bool)
-        else str(value)
-    )
-
-
-def _count_lines(counts: Mapping[str, Mapping[str, list[Any]]]) -> list[str]:
-    if not counts:
-        return ["no count of documents or tokens differs"]
-    lines = [f"{'':44} {'A':>14} {'B':>14}"]
-    for source, pairs in counts.items():
-        lines += [
-            source,
-            *(
-                f"  {name:42} {one or 0:>14,} {other or 0:>14,}"
-                for name, (one, other) in pairs.items()
-            ),
-        ]
-    return lines
-
-
-def _document_lines(found: Table, category: str, title: str, width: int) -> list[str]:
-    rows = found["documents"].get(category, [])
+def _category_lines(table: Table, category: str, title: str, width: int) -> list[str]:
+    """Return the counts and examples of one category, with the words that differ in a text."""
+    rows = table["documents"].get(category, [])
     if not rows:
         return []
+
+    def fates(row: Table) -> str:
+        return " → ".join(fate for fate in (row["first"], row["second"]) if fate)
+
     lines = ["", f"{title}: {sum(row['documents'] for row in rows):,}"]
-    lines += [f"  {row['documents']:>10,}  {row['source']}  {_fates(row)}" for row in rows]
-    for row in found["examples"].get(category, []):
-        lines.append(
-            f"  {row['id']}  {row['source']}: {row['origin']}#{row['record']}  {_fates(row)}"
-        )
-        lines += (
-            [f"    {line}" for line in _texts(found, row, width - 4)] if category == "text" else []
-        )
+    lines += [f"  {row['documents']:>10,}  {row['source']}  {fates(row)}" for row in rows]
+    for row in table["examples"].get(category, []):
+        name = f"{row['id']}  {row['source']}: {row['origin']}#{row['record']}"
+        lines.append(f"  {name}  {fates(row)}")
+        if category == "text":
+            texts = []
+            for root in table["runs"]:
+                paths = tables(Path(root), f"{table['compared']}/documents", row["source"])
+                documents = find_documents(paths, [row["id"]], ("id", "text"))
+                texts.append(documents.get(row["id"], {}).get("text", ""))
+            lines += [
+                f"    {line}" for line in word_diff(texts[0], texts[1], width - 4, ("A", "B"))
+            ]
     return lines
-
-
-def _fates(row: Table) -> str:
-    return " → ".join(fate for fate in (row["first"], row["second"]) if fate)
-
-
-def _texts(found: Table, row: Table, width: int) -> list[str]:
-    folder = f"{found['compared']}/documents"
-    rows = [
-        find_documents(tables(Path(root), folder, row["source"]), [row["id"]], ("id", "text"))
-        for root in found["runs"]
-    ]
-    one, other = (here.get(row["id"], {}).get("text", "") for here in rows)
-    return side_by_side(one, other, width, ("A", "B"))

@@ -1,5 +1,7 @@
-"""Looks at a folder of raw files and writes a recipe for it. Reads names and first bytes; writes
-one TOML file.
+"""The command `init`: write a recipe for a folder of raw files, or copy one that comes along.
+
+Only names and first bytes of the files are read. The recipe names the sources; every other key
+keeps its default.
 """
 
 from __future__ import annotations
@@ -17,28 +19,30 @@ from groundup.errors import RecipeError, SourceError
 from groundup.recipe import Source, load_recipe
 from groundup.runtime.files import write_whole
 
-# A source of less may be a note or two, which a filter drops whole: that must not stop the run of
-# everything else.
+# An installed package holds them; in a checkout they are at its top.
+_PACKAGE = Path(__file__).parents[1]
+EXAMPLE_FOLDERS = (_PACKAGE / "recipes", _PACKAGE.parents[1] / "recipes")
+# A smaller source may be a note or two, which a filter drops whole: that must not stop the run.
 LITTLE_BYTES = 1_000_000
-# What a recipe with conversations says about them.
-TUNE = """\
-# Teaches the finished model to answer, from the conversations above; "none" leaves it as it was trained.
-[tune]
-method = "sft"
-"""
+# Added for conversations.
+TUNE = (
+    "# Teaches the finished model to answer, from the conversations above;"
+    ' "none" leaves it as it was trained.\n'
+    '[tune]\nmethod = "sft"\n'
+)
 
 
 def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
-    """Write a recipe for the raw files in `directory`; return what was found, for a person.
+    """Write a recipe for the raw files in `directory`; return what was found, as a table.
 
     Raises:
         SourceError: the folder is missing, or nothing in it can be read.
-        RecipeError: a recipe is there already, or cannot be written.
+        RecipeError: there is a recipe already, or it cannot be written.
     """
     if re.match(r"(https?|s3|hf|pypi|scrape):", str(directory)):
         raise SourceError(
             f"{directory}: init looks into folders on this machine; write such a path into a recipe"
-            " (docs/data.md, Places)"
+            " (docs/sources.md, Places)"
         )
     if not directory.is_dir():
         raise SourceError(f"{directory}: there is no such folder")
@@ -49,149 +53,115 @@ def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
         )
     if not any(directory.iterdir()):
         raise SourceError(f"{directory}: the folder is empty")
-    found = suggest_sources(directory, _own(recipe, directory))
-    if not any(entry.readable for entry in found):
+    path, top = recipe.resolve(), directory.resolve()
+    # If the recipe is inside of the folder of raw files, it is not collected.
+    own = path.relative_to(top).as_posix() if path.is_relative_to(top) else ""
+    entries = suggest_sources(directory, own)
+    if not any(entry.readable for entry in entries):
+        reasons = "; ".join(entry.why for entry in entries).replace("not read: ", "")
+        raise SourceError(f"{directory}: nothing in it can be read: {reasons}")
+    if not any(entry.readable and entry.kind != "evaluation" for entry in entries):
         raise SourceError(
-            f"{directory}: nothing in it can be read:"
-            f" {'; '.join(entry.why for entry in found).replace('not read: ', '')}"
+            f"{directory}: it holds evaluation items only, which no model is trained on; name a"
+            " folder that holds texts, too"
         )
-    if not any(entry.readable and entry.kind != "evaluation" for entry in found):
-        raise SourceError(
-            f"{directory}: it holds evaluation items only, which are never learned from; name a"
-            " folder with texts, too"
+    name = re.sub(r"[^\w.+-]+", "-", top.name).strip("-.")[:80] or "mine"
+    text = recipe_text(name, entries, os.path.relpath(directory, path.parent), own)
+    _write(recipe, text)
+    load_recipe(recipe)
+    next_step = f"wrote {recipe}; next: groundup plan {recipe}, groundup run {recipe}"
+    return "\n".join([*_survey_lines(entries, directory), "", next_step])
+
+
+def examples() -> dict[str, Path]:
+    """Return the recipes that come with groundup, by name."""
+    folder = next((folder for folder in EXAMPLE_FOLDERS if folder.is_dir()), None)
+    return {} if folder is None else {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def write_example(name: str, recipe: Path, force: bool = False) -> str:
+    """Copy an example to `recipe`; return the next command.
+
+    Raises:
+        RecipeError: no recipe has this name, or `recipe` exists or cannot be written.
+    """
+    known = examples()
+    if name not in known:
+        raise RecipeError(f'there is no example "{name}"; there are {", ".join(known)}')
+    if recipe.exists() and not force:
+        raise RecipeError(
+            f"{recipe}: exists already; --force replaces it, --recipe FILE writes another"
         )
-    name = re.sub(r"[^\w.+-]+", "-", directory.resolve().name).strip("-.") or "mine"
-    text = recipe_text(
-        name[:80],
-        found,
-        os.path.relpath(directory, recipe.resolve().parent),
-        _own(recipe, directory),
-    )
+    _write(recipe, known[name].read_text(encoding="utf-8"))
+    return f"wrote {recipe}; next: groundup run {recipe}"
+
+
+def _write(recipe: Path, text: str) -> None:
     try:
         write_whole(recipe, text.encode("utf-8"))
     except UnicodeEncodeError:
         raise RecipeError(
-            f"{str(directory)!a}: a path that is not UTF-8 cannot stand in a recipe; rename the"
-            " folder"
+            f"{recipe}: a recipe can name UTF-8 paths only; rename the folder of raw files"
         ) from None
     except OSError as error:
         raise RecipeError(f"{recipe}: cannot be written: {error.strerror}") from None
-    load_recipe(recipe)
-    return "\n".join(
-        [
-            *_table(found),
-            *_unopened(directory),
-            "",
-            f"wrote {recipe}; next: groundup plan {recipe}, groundup run {recipe}",
-        ]
-    )
 
 
-def _own(recipe: Path, directory: Path) -> str:
-    """Return the recipe's path below the folder of raw files, where it must not be collected, or
-    "".
-    """
-    path, top = recipe.resolve(), directory.resolve()
-    return path.relative_to(top).as_posix() if path.is_relative_to(top) else ""
-
-
-def recipe_text(name: str, found: Sequence[SuggestedSource], prefix: str, own: str = "") -> str:
-    """Return a recipe with one source for each thing that was found; every other key keeps its
-    default.
+def recipe_text(name: str, entries: Sequence[SuggestedSource], prefix: str, own: str = "") -> str:
+    """Return a recipe with one source for each entry of a survey.
 
     Args:
-        prefix: from the recipe's folder to the folder of raw files.
-        own: the recipe's own path below that folder, which is excluded.
+        prefix: from the folder of the recipe to the folder of raw files.
+        own: path of the recipe inside of that folder, which is excluded.
     """
     blocks = [f"name = {_quoted(name)}\nseed = 1\n"]
     used: set[str] = set()
-    for entry in found:
-        source = _unused(re.sub(r"[^\w.+-]+", "-", entry.name).strip("-.")[:60] or entry.kind, used)
-        path = _path(prefix, entry.path)
-        lines = [
-            f"# {entry.why}",
-            "[[source]]",
-            f"name = {_quoted(source)}",
-            f"kind = {_quoted(entry.kind)}",
-            f"path = {_quoted(path)}",
-        ]
-        lines += [f"include = [{', '.join(map(_quoted, entry.include))}]"] if entry.include else []
-        lines += [f"exclude = [{_quoted(mine)}]"] if (mine := _excluded(entry, own)) else []
-        lines += (
-            [f"most_dropped = 1  # {why}: it may all be dropped"]
-            if (why := _may_vanish(entry))
-            else []
-        )
+    for entry in entries:
+        source = re.sub(r"[^\w.+-]+", "-", entry.name).strip("-.")[:60] or entry.kind
+        names = (source if n == 1 else f"{source}-{n}" for n in range(1, len(used) + 2))
+        unique = next(name for name in names if name not in used)
+        used.add(unique)
+        path = os.path.normpath(entry.path if prefix == "." else f"{prefix}/{entry.path}")
+        # A leading ~ would be taken for a home folder.
+        path = f"./{path}" if path.startswith("~") else path
+        lines = [f"# {entry.why}", "[[source]]", f"name = {_quoted(unique)}"]
+        lines += [f"kind = {_quoted(entry.kind)}", f"path = {_quoted(path)}"]
+        if entry.include:
+            lines.append(f"include = [{', '.join(map(_quoted, entry.include))}]")
+        # Exclude the recipe itself from a source that would read it.
+        folder = entry.path.removesuffix("*").rstrip("/")
+        inside = own if folder in ("", ".") else own.removeprefix(f"{folder}/")
+        reads = (folder in ("", ".") or inside != own) and Selection(entry.include).keeps(inside)
+        if own and reads:
+            lines.append(f"exclude = [{_quoted(inside)}]")
+        if entry.kind != "evaluation" and (not entry.readable or entry.bytes < LITTLE_BYTES):
+            why = "little text" if entry.readable else "nothing that is read"
+            lines.append(f"most_dropped = 1  # {why}: it may all be dropped")
         blocks.append("\n".join(lines) + "\n")
-    if any(entry.kind == "conversations" for entry in found):
+    if any(entry.kind == "conversations" for entry in entries):
         blocks.append(TUNE)
     return "\n".join(blocks)
 
 
-def _excluded(entry: SuggestedSource, own: str) -> str:
-    """Return the recipe's own path below a source that would read it, or ""."""
-    folder = entry.path.removesuffix("*").rstrip("/")
-    inside = own if folder in ("", ".") else own.removeprefix(f"{folder}/")
-    reads = (folder in ("", ".") or inside != own) and Selection(entry.include).keeps(inside)
-    return inside if own and reads else ""
-
-
-def _may_vanish(entry: SuggestedSource) -> str:
-    """Return why a source may keep no document without stopping the run of everything else, or ""."""
-    if entry.kind == "evaluation":
-        return ""
-    return (
-        "nothing that is read"
-        if not entry.readable
-        else "little text"
-        if entry.bytes < LITTLE_BYTES
-        else ""
-    )
-
-
-def _path(prefix: str, path: str) -> str:
-    """Join the two; a leading ~ would be taken for a home folder."""
-    joined = os.path.normpath(path if prefix == "." else f"{prefix}/{path}")
-    return f"./{joined}" if joined.startswith("~") else joined
-
-
-def _unused(name: str, used: set[str]) -> str:
-    number = 1
-    while (candidate := name if number == 1 else f"{name}-{number}") in used:
-        number += 1
-    used.add(candidate)
-    return candidate
-
-
 def _quoted(text: str) -> str:
     """Return a TOML basic string."""
-    escaped = "".join(
-        f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else {'"': '\\"', "\\": "\\\\"}.get(c, c)
-        for c in text
-    )
-    return f'"{escaped}"'
+    text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda m: f"\\u{ord(m[0]):04x}", text) + '"'
 
 
-def _table(found: Sequence[SuggestedSource]) -> list[str]:
-    """Return a line for each source, and one for each sort of file in it that is not read."""
+def _survey_lines(entries: Sequence[SuggestedSource], directory: Path) -> list[str]:
+    """Return a line for each source, and one for each sort of file that is not read or opened."""
     lines = []
-    for entry in found:
-        seen, *unread = (
-            entry.why if entry.readable else f"nothing that is read; {entry.why}"
-        ).split("; not read: ")
-        lines.append(
-            f"{entry.kind:14} {entry.files:7,} files {entry.bytes / 1e6:9,.1f} MB  {entry.path} "
-            f" ({seen})"
-        )
-        lines += [f"{'':14} not read, but listed: {why}" for why in unread]
+    for entry in entries:
+        why = entry.why if entry.readable else f"nothing that is read; {entry.why}"
+        seen, *unread = why.split("; not read: ")
+        megabytes = f"{entry.bytes / 1e6:9,.1f} MB"
+        lines.append(f"{entry.kind:14} {entry.files:7,} files {megabytes}  {entry.path}  ({seen})")
+        lines += [f"{'':14} not read, but listed: {reason}" for reason in unread]
+    # Links, pipes and the like.
+    listing = list_source(Source(path=".", name="survey"), directory)
+    reasons = Counter(refused.reason for refused in listing.refused)
+    if reasons:
+        counts = ", ".join(f"{count:,} × {reason}" for reason, count in sorted(reasons.items()))
+        lines.append(f"{'':14} not opened, but listed: {counts}")
     return lines
-
-
-def _unopened(directory: Path) -> list[str]:
-    """Return a line for links, pipes and the like, which no source opens."""
-    reasons = Counter(
-        refused.reason
-        for refused in list_source(Source(path=".", name="survey"), directory).refused
-    )
-    told = ", ".join(f"{count:,} × {reason}" for reason, count in sorted(reasons.items()))
-    return [f"{'':14} not opened, but listed: {told}"] if told else []

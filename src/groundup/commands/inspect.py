@@ -1,15 +1,17 @@
-"""From a token to its document and back: what was kept, what was dropped and why, and which
-training steps read it.
+"""Show what a run did with a document, a token or a line: what was kept, what was dropped and why.
 
-Reads the views `collect/`, `refine/` and `tokenize/` of a run, and its training; writes nothing.
+Texts are shown in two columns. Control sequences are removed before the columns are measured, and a
+wide character takes two places of the terminal.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from difflib import SequenceMatcher
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,286 +22,258 @@ from groundup.artifacts.corpus import find_documents, tables
 from groundup.artifacts.document import Row, matching, read_batches
 from groundup.artifacts.forgotten import Forgotten
 from groundup.artifacts.tokens import train_lengths
-from groundup.commands import trace as seen
-from groundup.commands.columns import beside, side_by_side
-from groundup.commands.duplicates import Member, find_cluster
+from groundup.commands.duplicates import find_cluster
+from groundup.commands.trace import describe_trace
 from groundup.errors import GroundupError
 from groundup.recipe import Refine
 from groundup.runtime.files import read_json
-from groundup.runtime.run import load_lock
+from groundup.runtime.lock import load_lock
+from groundup.runtime.progress import printable
 from groundup.runtime.store import Store
 
 EXAMPLES = 20
-# Lines that were cut, and characters of a text that are shown beside others of its kind, and alone.
-LINES, PREVIEW, ALONE = 100, 400, 1_000
+# Cut lines that are shown, and characters of a text among others of its kind, and alone.
+MAX_LINES, PREVIEW, ALONE = 100, 400, 1_000
 WIDTH = 80
-LISTS = ("collect/dropped", "refine/dropped")
+# difflib is quadratic: it sees this much of each text, from the first difference on.
+MAX_CHARACTERS, MAX_WORDS = 50_000, 2_000
+# Equal words around a difference, differences shown, and rows of one difference.
+CONTEXT_WORDS, MAX_DIFFERENCES, MAX_ROWS = 6, 5, 8
+MIN_COLUMN = 10
 
 
 def overview(root: Path) -> str:
-    """Return a table of what each source gave, what was dropped for which reason, and what was
-    kept.
-    """
+    """Return what each source gave, what each reason dropped, and what was kept, as tables."""
+    kept: Counter[tuple[str, int]] = Counter()
+    for path in sorted((root / "refine" / "split").glob("*.npy")):
+        verdicts, source = np.load(path), path.stem.rpartition(".")[0]
+        kept.update({(source, side): int((verdicts == side).sum()) for side in (1, 2)})
+    quality = (read_json(root / "refine" / "quality.json") or {}).get("sources", {})
     lines = ["source                     collected     kept   train  validation  median bytes"]
-    kept, medians = _kept_by_source(root), _median_bytes(root)
     for source, count in sorted(_count(root, "collect/documents", "source").items()):
-        train, validation = kept.get(source, (0, 0))
+        train, validation = kept[source, 1], kept[source, 2]
+        measures = quality.get(source, {}).get("measures", {})
+        quantiles = measures["bytes"]["kept"]["quantiles"] if measures else None
+        # Bins of quality.json are good for two digits.
+        median = f"{float(f'{quantiles[1]:.2g}'):,.0f}" if quantiles else ""
         lines.append(
             f"{source:24} {count:11,} {train + validation:8,} {train:7,} {validation:11,}"
-            f" {medians.get(source, ''):>13}"
+            f" {median:>13}"
         )
     lines += ["", "dropped for               documents"]
-    for reason, count in sorted(
-        dropped_by_reason(root).items(), key=lambda item: (-item[1], item[0])
-    ):
-        lines.append(f"{reason:24} {count:11,}")
+    dropped = dropped_by_reason(root)
+    for reason in sorted(dropped, key=lambda reason: (-dropped[reason], reason)):
+        lines.append(f"{reason:24} {dropped[reason]:11,}")
     return "\n".join([*lines, "", f"groundup inspect {root} --dropped REASON shows examples"])
 
 
-def dropped_by_reason(root: Path) -> dict[str, int]:
+def dropped_by_reason(root: Path) -> Counter[str]:
     """Return how many records each reason dropped, from reading to deduplication."""
-    return dict(sum((_count(root, folder, "reason") for folder in LISTS), Counter[str]()))
+    return _count(root, "collect/dropped", "reason") + _count(root, "refine/dropped", "reason")
 
 
 def describe_dropped(root: Path, reason: str, width: int = WIDTH) -> str:
-    """Show up to twenty random (but always the same) records that were dropped for `reason`, as
-    they were read and judged.
-    """
-    known = dropped_by_reason(root)
-    if reason not in known:
-        names = ", ".join(sorted(known)) or "none"
+    """Show twenty random records that were dropped for `reason`, the same ones at every call."""
+    counts = dropped_by_reason(root)
+    if reason not in counts:
+        names = ", ".join(sorted(counts)) or "none"
         raise GroundupError(
             f'{root}: nothing was dropped for "{reason}"; the reasons of this run are: {names}'
         )
-    rows = _chosen(
-        root,
-        reason,
-        np.sort(np.random.default_rng(0).permutation(known[reason])[:EXAMPLES]).tolist(),
-    )
-    texts = judged(root, [row["id"] for row in rows], PREVIEW)
-    blocks = [
-        "\n".join([_dropped_line(row), *_judged_lines(texts.get(row["id"]), width)]) for row in rows
-    ]
-    return "\n\n".join([f"{known[reason]:,} dropped for {reason}; {len(rows)} of them:", *blocks])
+    shuffled = np.random.default_rng(0).permutation(counts[reason])
+    positions = np.sort(shuffled[:EXAMPLES])
+    rows: list[Row] = []
+    first = 0
+    for batch in matching(_drop_lists(root), "reason", [reason]):
+        inside = positions[(positions >= first) & (positions < first + len(batch))]
+        rows += batch.take(pa.array(inside - first, pa.int64())).to_pylist()
+        first += len(batch)
+    texts = raw_and_cleaned(root, [row["id"] for row in rows], PREVIEW)
+    blocks = []
+    for row in rows:
+        score = "" if row["score"] is None else f"  score {row['score']:.3g}"
+        of = f"  duplicate of {row['duplicate_of']}" if row["duplicate_of"] else ""
+        detail = f"\n  {row['detail']}" if row["detail"] else ""
+        head = f"{_name(row)}{score}{of}{detail}"
+        blocks.append("\n".join([head, *_text_lines(texts.get(row["id"]), width)]))
+    return "\n\n".join([f"{counts[reason]:,} dropped for {reason}; {len(rows)} of them:", *blocks])
 
 
-def _chosen(root: Path, reason: str, positions: Sequence[int]) -> list[Row]:
-    """Return the rows at some positions among those of a reason, in order."""
-    found, row = [], 0
-    for batch in matching(
-        [path for folder in LISTS for path in _tables(root, folder)], "reason", [reason]
-    ):
-        here = [position - row for position in positions if row <= position < row + len(batch)]
-        found += batch.take(pa.array(here, pa.int64())).to_pylist()
-        row += len(batch)
-    return found
+def _name(row: Row) -> str:
+    return f"{row['id']}  {row['source']}: {row['origin']}#{row['record']}"
 
 
-def _dropped_line(row: Row) -> str:
-    score = "" if row["score"] is None else f"  score {row['score']:.3g}"
-    of = f"  duplicate of {row['duplicate_of']}" if row["duplicate_of"] else ""
-    detail = f"\n  {row['detail']}" if row["detail"] else ""
-    return f"{row['id']}  {row['source']}: {row['origin']}#{row['record']}{score}{of}{detail}"
-
-
-def _judged_lines(texts: tuple[str, str] | None, width: int) -> list[str]:
+def _text_lines(texts: tuple[str, str] | None, width: int) -> list[str]:
+    """Return a text as it was read and as the filters saw it, in one column if they are equal."""
     if texts is None:
         return []
-    if texts[0] == texts[1]:
-        return [f"  | {line}" for line in texts[0].split("\n")]
-    return [
-        f"  {line}"
-        for line in beside(*texts, width - 2, ("as it was read", "as the filters saw it"))
-    ]
+    raw, cleaned = texts
+    if raw == cleaned:
+        return [f"  | {line}" for line in raw.split("\n")]
+    titles = ("as it was read", "as the filters saw it")
+    return [f"  {line}" for line in two_columns(raw, cleaned, width - 2, titles)]
 
 
-def judged(root: Path, ids: Sequence[str], most: int) -> dict[str, tuple[str, str]]:
-    """Return the beginning of documents as they were read, and as the filters saw them: cleaned,
-    lines taken out. By id.
+def raw_and_cleaned(
+    root: Path, ids: Sequence[str], max_characters: int
+) -> dict[str, tuple[str, str]]:
+    """Return the beginning of documents as they were read and as the filters saw them, by id.
 
-    A dropped document's cleaned text is kept nowhere; cleaning is a function, so it is done again.
+    The cleaned text of a dropped document is not stored; it is cleaned again, as refine did.
     """
     from groundup.refine.clean.pipeline import clean_texts
 
-    found = find_documents(
-        _tables(root, "collect/documents"), ids, ("id", "text", "kind", "language")
-    )
-    if not found:
+    columns = ("id", "text", "kind", "language")
+    documents = find_documents(_tables(root, "collect/documents"), ids, columns)
+    if not documents:
         return {}
-    raw = [row["text"][: 8 * most] for row in found.values()]
-    code = np.array([row["kind"] == "code" for row in found.values()], np.bool_)
-    settings = _settings(root)
-    clean = _without_lines(
-        clean_texts(pa.array(raw, pa.string()), code, settings.personal).texts,
-        found.values(),
-        settings,
-    )
+    try:
+        settings = load_lock(root).refine
+    except GroundupError:
+        # A run that lost its settings can still be inspected.
+        settings = Refine()
+    rows = documents.values()
+    raw = [row["text"][: 8 * max_characters] for row in rows]
+    is_code = np.array([row["kind"] == "code" for row in rows], np.bool_)
+    cleaned = clean_texts(pa.array(raw, pa.string()), is_code, settings.personal).texts
+    cleaned = _without_c4_lines(cleaned, rows, settings)
     return {
-        name: (_cut(before, most), _cut(after, most))
-        for name, before, after in zip(found, raw, clean.to_pylist(), strict=True)
+        document: (_cut(before, max_characters), _cut(after, max_characters))
+        for document, before, after in zip(documents, raw, cleaned.to_pylist(), strict=True)
     }
 
 
-def _settings(root: Path) -> Refine:
-    """Return how the run was refined; a run that lost its settings can still be looked into."""
-    try:
-        return load_lock(root).refine
-    except GroundupError:
-        return Refine()
-
-
-def _without_lines(
+def _without_c4_lines(
     texts: pa.StringArray, rows: Collection[Row], settings: Refine
 ) -> pa.StringArray:
-    """Take the lines out that a rule set of the recipe takes out of English pages."""
+    """Remove the lines that the rule set c4, if the recipe has it, removes from English pages."""
     from groundup.artifacts.arrays import replace_rows
     from groundup.refine.filter.language import detect
     from groundup.refine.filter.rules import C4_LINES, prose_lines
 
     if C4_LINES.name not in settings.filters:
         return texts
-    # As refine has it: what the reader was told counts where the text does not tell.
-    spoken = [
-        code or row["language"]
-        for code, row in zip(detect(texts).code.to_pylist(), rows, strict=True)
-    ]
-    asked = np.array(
-        [
-            row["kind"] in C4_LINES.kinds and code == "en"
-            for code, row in zip(spoken, rows, strict=True)
-        ]
-    )
-    return replace_rows(texts, asked, prose_lines(texts.filter(pa.array(asked))))
+    # As refine does: what the reader knows counts if the text does not tell.
+    detected = detect(texts).code.to_pylist()
+    english = [(code or row["language"]) == "en" for code, row in zip(detected, rows, strict=True)]
+    of_kind = [row["kind"] in C4_LINES.kinds for row in rows]
+    chosen = np.array(english, np.bool_) & np.array(of_kind, np.bool_)
+    return replace_rows(texts, chosen, prose_lines(texts.filter(pa.array(chosen))))
+
+
+def raw_texts(root: Path, ids: Sequence[str]) -> dict[str, str]:
+    """Return the text of documents as they were collected, by id; unknown ids are left out."""
+    documents = find_documents(_tables(root, "collect/documents"), ids, ("id", "text"))
+    return {document: row["text"] for document, row in documents.items()}
 
 
 def describe_document(
     root: Path, document: str, width: int = WIDTH, token: int | None = None
 ) -> str:
-    """Tell where a document came from, what happened to it, where its tokens are and which training
-    steps read them.
+    """Tell where a document came from, what happened to it, and which training steps read it.
+
+    Args:
+        token: of the document; training is asked about this token only.
     """
     drops = [
-        row
-        for folder in LISTS
-        for batch in matching(_tables(root, folder), "id", [document])
-        for row in batch.to_pylist()
+        row for batch in matching(_drop_lists(root), "id", [document]) for row in batch.to_pylist()
     ]
     columns = ("id", "source", "origin", "record", "kind", "group", "license")
-    collected = list(
-        find_documents(_tables(root, "collect/documents"), [document], columns).values()
-    )
+    collected = find_documents(_tables(root, "collect/documents"), [document], columns)
     if not collected and not drops:
         raise GroundupError(
             f"{root}: there is no document {document}; ids are 32 hexadecimal digits"
         )
-    row = (collected or drops)[0]
-    lines = [f"{document}  {row['source']}: {row['origin']}#{row['record']}"]
+    row = collected.get(document) or drops[0]
+    lines = [_name(row)]
     if collected:
-        lines.append(
-            f"  kind {row['kind']}, group {row['group']!r}, license"
-            f" {row['license'] or 'not stated'}"
-        )
-    lines += [f"  dropped: {_why(drop)}" for drop in drops]
-    lines += [f"  {line}" for line in [*_places(root, document), *_steps(root, document, token)]]
-    return "\n".join([*lines, *_judged_lines(judged(root, [document], ALONE).get(document), width)])
+        license = row["license"] or "not stated"
+        lines.append(f"  kind {row['kind']}, group {row['group']!r}, license {license}")
+    for drop in drops:
+        of = f" (duplicate of {drop['duplicate_of']})" if drop["duplicate_of"] else ""
+        score = "" if drop["score"] is None else f", score {drop['score']:.3g}"
+        detail = f", {drop['detail']}" if drop["detail"] else ""
+        lines.append(f"  dropped: {drop['reason']}{of}{score}{detail}")
+    lines += [f"  {line}" for line in _token_lines(root, document)]
+    training = describe_trace(root, document, token)
+    if not training:
+        forgotten = [entry for entry in Forgotten.load(root).documents if entry.id == document]
+        training = [entry.words(root) for entry in forgotten]
+    lines += [f"  {line}" for line in training]
+    texts = raw_and_cleaned(root, [document], ALONE).get(document)
+    return "\n".join([*lines, *_text_lines(texts, width)])
 
 
-def _why(drop: Row) -> str:
-    score = "" if drop["score"] is None else f", score {drop['score']:.3g}"
-    of = f" (duplicate of {drop['duplicate_of']})" if drop["duplicate_of"] else ""
-    return f"{drop['reason']}{of}{score}" + (f", {drop['detail']}" if drop["detail"] else "")
-
-
-def _places(root: Path, document: str) -> Iterator[str]:
-    for place in _index_rows(root, document):
-        end = place["offset"] + place["length"]
-        yield (
-            f"tokens {place['offset']:,} to {end:,} of shards/{place['shard']}.{place['split']}.npy"
-        )
-        if place["split"] == "validation":
+def _token_lines(root: Path, document: str) -> Iterator[str]:
+    """Yield where the tokens of a document are."""
+    index = root / "tokenize" / "index.parquet"
+    if not index.exists():
+        return
+    for row in pq.read_table(index, filters=[("id", "==", document)]).to_pylist():
+        end = row["offset"] + row["length"]
+        yield f"tokens {row['offset']:,} to {end:,} of shards/{row['shard']}.{row['split']}.npy"
+        if row["split"] == "validation":
             yield "held out: training does not read it"
 
 
-def _steps(root: Path, document: str, token: int | None) -> list[str]:
-    gone = next((one for one in Forgotten.load(root).documents if one.id == document), None)
-    return seen.in_words(root, document, token) or ([gone.words(root)] if gone is not None else [])
-
-
 def describe_duplicates(root: Path, document: str, width: int = WIDTH) -> str:
-    """Show the cluster of a document: the kept one and what it suppressed, how similar they are,
-    and where they differ.
-    """
-    lists = _tables(root, "refine/dropped")
+    """Show the cluster of a document: the kept one, its duplicates, and where they differ."""
     cluster = find_cluster(root, document)
-    # The lists that come after may have taken out what the list of duplicates kept.
-    fate = next(
-        (
-            f"dropped for {batch.column('reason')[0]}"
-            for batch in matching(lists, "id", [cluster.kept])
-        ),
-        "kept",
-    )
+    # A later list may have dropped what deduplication kept.
+    drops = matching(_tables(root, "refine/dropped"), "id", [cluster.kept])
+    reason = next((batch.column("reason")[0].as_py() for batch in drops), None)
+    fate = "kept" if reason is None else f"dropped for {reason}"
     lines = [f"{cluster.kept} is {fate}; dropped as its duplicates: {cluster.count:,}"]
     for member in cluster.members:
-        lines += ["", _member_line(cluster.kept, member)]
-        lines += [
-            f"  {line}"
-            for line in side_by_side(cluster.text, member.text, width - 2, ("kept", "dropped"))
-        ]
-    more = cluster.count - len(cluster.members)
-    return "\n".join([*lines, *(["", f"and {more:,} more"] if more else [])])
+        row, (direct, with_kept) = member.row, member.similarity
+        head = (
+            f"{_name(row)}  {row['reason']}, similarity {direct:.3f}"
+            f" ({row['score']:.3f} when it was dropped)"
+        )
+        if row["duplicate_of"] != cluster.kept:
+            head += f" of {row['duplicate_of']}, with the kept one {with_kept:.3f}"
+        differences = word_diff(cluster.text, member.text, width - 2, ("kept", "dropped"))
+        lines += ["", head, *(f"  {line}" for line in differences)]
+    hidden = cluster.count - len(cluster.members)
+    return "\n".join([*lines, *(["", f"and {hidden:,} more"] if hidden else [])])
 
 
-def _member_line(kept: str, member: Member) -> str:
-    row, (direct, with_kept) = member.row, member.similarity
-    of = (
-        ""
-        if row["duplicate_of"] == kept
-        else f" of {row['duplicate_of']}, with the kept one {with_kept:.3f}"
-    )
-    was = f" ({row['score']:.3f} when it was dropped)"
-    return (
-        f"{row['id']}  {row['source']}: {row['origin']}#{row['record']}  {row['reason']},"
-        f" similarity {direct:.3f}{was}{of}"
-    )
+def describe_token(root: Path, token: int, width: int = WIDTH) -> str:
+    """Tell from which document a training token comes, and which training steps read it.
 
-
-def describe_token(root: Path, number: int, width: int = WIDTH) -> str:
-    """Tell from which document training token `number` comes and which steps read it; tokens count
-    over the train shards by name.
+    Tokens count from 0 over the train shards in the order of their names.
     """
-    index, place = _index(root), number
-    lengths = sorted(train_lengths(index).items())
-    for shard, length in lengths:
-        if place < length:
-            document, within = _at(index, shard, place)
-            return (
-                f"token {number:,} is token {within:,} of"
-                f" {describe_document(root, document, width, within)}"
-            )
-        place -= length
-    raise GroundupError(
-        f"{root}: there are {number - place:,} training tokens; {number:,} is beyond them"
-    )
-
-
-def _at(index: Path, shard: str, place: int) -> tuple[str, int]:
-    """Return the document that holds a training token of a shard, and which of its tokens that is."""
+    index = root / "tokenize" / "index.parquet"
+    if not index.exists():
+        raise GroundupError(
+            f"{root}: it has no tokens yet; `groundup run RECIPE --out {root} --until tokenize`"
+            " makes them"
+        )
+    shards = sorted(train_lengths(index).items())
+    ends = np.cumsum([length for _, length in shards])
+    total = int(ends[-1]) if shards else 0
+    if token >= total:
+        raise GroundupError(
+            f"{root}: there are {total:,} training tokens; {token:,} is beyond them"
+        )
+    n = int(np.searchsorted(ends, token, side="right"))
+    shard, length = shards[n]
+    place = token - (int(ends[n]) - length)
     for batch in matching([index], "shard", [shard], ["id", "shard", "split", "offset", "length"]):
         within = place - batch.column("offset").to_numpy()
         train = pc.equal(batch.column("split"), "train").to_numpy(zero_copy_only=False)
         rows = np.flatnonzero(train & (within >= 0) & (within < batch.column("length").to_numpy()))
         if len(rows):
-            return str(batch.column("id")[rows[0]]), int(within[rows[0]])
+            document, own = batch.column("id")[rows[0]].as_py(), int(within[rows[0]])
+            description = describe_document(root, document, width, own)
+            return f"token {token:,} is token {own:,} of {description}"
     raise GroundupError(
-        f"{index}: token {place:,} of shard {shard} is of no document; run with --redo tokenize"
+        f"{index}: no document holds token {place:,} of shard {shard}; run with --redo tokenize"
     )
 
 
 def describe_lines(root: Path, source: str = "") -> str:
-    """Show the lines that a source (or any) repeats and that were cut, the most frequent first,
-    each with a document that held it.
-    """
+    """Show the lines that a source (or any) repeats and that were cut, the most frequent first."""
     if Store(root).view("refine") is None:
         raise GroundupError(
             f"{root}: there is no run here with refined documents; `groundup run RECIPE --out"
@@ -308,48 +282,38 @@ def describe_lines(root: Path, source: str = "") -> str:
     path = root / "refine" / "lines.parquet"
     if not path.exists():
         raise GroundupError(
-            f"{root}: no line was looked for; [refine] repeated_lines is 0, or no source is of a"
-            " kind that repeats lines"
+            f"{root}: this run did not look for repeated lines; [refine] repeated_lines is 0, or"
+            " no source is of a kind that repeats lines"
         )
     table = pq.read_table(path)
-    found = table.filter(pc.equal(table["source"], source)) if source else table
-    if source and found.num_rows == 0:
+    cut = table.filter(pc.equal(table["source"], source)) if source else table
+    if source and not cut.num_rows:
         known = ", ".join(sorted(pc.unique(table["source"]).to_pylist())) or "none"
         raise GroundupError(
             f'{root}: nothing was cut from "{source}"; sources that repeat lines: {known}'
         )
     order = [("documents", "descending"), ("source", "ascending"), ("hash", "ascending")]
-    rows = found.take(pc.select_k_unstable(found, LINES, order)).to_pylist()
+    rows = cut.take(pc.select_k_unstable(cut, MAX_LINES, order)).to_pylist()
+    more = f"; {len(rows)} of them" if len(rows) < len(cut) else ""
     lines = [
-        f"{row['documents']:9,}  {row['source']:20} {row['example']}  {_cut(row['text'], PREVIEW)}"
-        for row in rows
+        f"{cut.num_rows:,} lines were cut because their source repeats them{more}",
+        f"{'documents':>9}  {'source':20} {'one of them':32}  line",
     ]
-    head = f"{found.num_rows:,} lines were cut because their source repeats them" + (
-        f"; {len(rows)} of them" if len(rows) < len(found) else ""
-    )
-    return "\n".join([head, f"{'documents':>9}  {'source':20} {'one of them':32}  line", *lines])
+    for row in rows:
+        text = _cut(row["text"], PREVIEW)
+        lines.append(f"{row['documents']:9,}  {row['source']:20} {row['example']}  {text}")
+    return "\n".join(lines)
 
 
-def _index(root: Path) -> Path:
-    path = root / "tokenize" / "index.parquet"
-    if not path.exists():
-        raise GroundupError(
-            f"{root}: it has no tokens yet; `groundup run RECIPE --out {root} --until tokenize`"
-            " makes them"
-        )
-    return path
-
-
-def _index_rows(root: Path, document: str) -> list[dict[str, Any]]:
-    path = root / "tokenize" / "index.parquet"
-    return (
-        pq.read_table(path, filters=[("id", "==", document)]).to_pylist() if path.exists() else []
-    )
+def _drop_lists(root: Path) -> list[Path]:
+    return _tables(root, "collect/dropped") + _tables(root, "refine/dropped")
 
 
 def _tables(root: Path, folder: str) -> list[Path]:
-    """Return the Parquet files of a folder of a view; one that is not there yet is empty, but a run
-    has collected something.
+    """Return the Parquet files of a folder of a view, none if its stage has not run.
+
+    Raises:
+        GroundupError: the run has collected nothing.
     """
     if Store(root).view("collect") is None:
         raise GroundupError(
@@ -367,34 +331,103 @@ def _count(root: Path, folder: str, column: str) -> Counter[str]:
     return counts
 
 
-def raw_texts(root: Path, ids: Sequence[str]) -> dict[str, str]:
-    """Return the text of documents as they were collected, by id; an id that no document has is
-    left out.
+def _cut(text: str, max_characters: int) -> str:
+    return text[:max_characters] + (" …" if len(text) > max_characters else "")
+
+
+def word_diff(left: str, right: str, width: int, titles: tuple[str, str] = ("", "")) -> list[str]:
+    """Return where two texts differ, word by word, in two columns.
+
+    `|` marks what changed, `<` and `>` what only one of them has.
     """
-    found = find_documents(_tables(root, "collect/documents"), ids, ("id", "text"))
-    return {name: row["text"] for name, row in found.items()}
+    if left == right:
+        return ["the texts are the same"]
+    pairs = enumerate(zip(left, right, strict=False))
+    prefix = next((n for n, (a, b) in pairs if a != b), min(len(left), len(right)))
+    begin = left.rfind(" ", 0, max(0, prefix - 12 * CONTEXT_WORDS)) + 1
+    first, second = (
+        printable(text[begin : begin + MAX_CHARACTERS]).split()[:MAX_WORDS]
+        for text in (left, right)
+    )
+    groups = list(SequenceMatcher(None, first, second).get_grouped_opcodes(CONTEXT_WORDS))
+    if not groups and len(first) < MAX_WORDS:
+        return ["they differ in white space only"]
+    if not groups:
+        return [f"no word differs in {MAX_WORDS:,} from the first difference on"]
+    column = _column_width(width)
+    rows = [(titles[0], " ", titles[1])] if any(titles) else []
+    for n, group in enumerate(groups[:MAX_DIFFERENCES]):
+        if n:
+            rows.append(("…", " ", "…"))
+        for operation, a, b, c, d in group:
+            mark = {"equal": " ", "replace": "|", "delete": "<", "insert": ">"}[operation]
+            sides = (wrap_words(first[a:b], column), wrap_words(second[c:d], column))
+            cells = [(one, mark, other) for one, other in zip_longest(*sides, fillvalue="")]
+            rows += cells[:MAX_ROWS]
+            if len(cells) > MAX_ROWS:
+                rows.append(("…", mark, "…"))
+    hidden = len(groups) - MAX_DIFFERENCES
+    return _join_columns(rows, column) + ([f"… and {hidden} more places"] if hidden > 0 else [])
 
 
-def _kept_by_source(root: Path) -> dict[str, tuple[int, int]]:
-    counts: Counter[tuple[str, int]] = Counter()
-    for path in sorted((root / "refine" / "split").glob("*.npy")):
-        source = path.stem.rpartition(".")[0]
-        split = np.load(path)
-        counts.update({(source, code): int((split == code).sum()) for code in (1, 2)})
-    return {source: (counts[source, 1], counts[source, 2]) for source, _ in counts}
+def two_columns(left: str, right: str, width: int, titles: tuple[str, str]) -> list[str]:
+    """Return two texts next to each other, line by line, each wrapped in its column."""
+    column = _column_width(width)
+    sides: list[list[str]] = []
+    for text in (left, right):
+        lines = printable(text).split("\n")
+        sides.append([row for line in lines for row in wrap_words(line.split(), column) or [""]])
+    rows = [(titles[0], "|", titles[1])]
+    rows += [(one, "|", other) for one, other in zip_longest(*sides, fillvalue="")]
+    return _join_columns(rows, column)
 
 
-def _median_bytes(root: Path) -> dict[str, str]:
-    """Return the median length of the documents of each source that are kept, to two digits, which
-    is what its bins are good for.
-    """
-    found = (read_json(root / "refine" / "quality.json") or {}).get("sources", {})
-    return {
-        name: f"{float(f'{of[1]:.2g}'):,.0f}"
-        for name, source in found.items()
-        if (of := source["measures"]["bytes"]["kept"]["quantiles"])
-    }
+def _column_width(width: int) -> int:
+    return max(MIN_COLUMN, (width - 3) // 2)
 
 
-def _cut(text: str, most: int) -> str:
-    return text[:most] + (" …" if len(text) > most else "")
+def _join_columns(rows: Sequence[tuple[str, str, str]], column: int) -> list[str]:
+    return [
+        f"{left}{' ' * max(0, column - display_width(left))} {mark} {right}".rstrip()
+        for left, mark, right in rows
+    ]
+
+
+def wrap_words(words: Sequence[str], column: int) -> list[str]:
+    """Return words in lines of at most `column` places; a longer word is cut."""
+    lines: list[str] = []
+    room = 0
+    for word in words:
+        for piece in _pieces(word, column):
+            size = display_width(piece)
+            if lines and size < room:
+                lines[-1] += f" {piece}"
+                room -= size + 1
+            else:
+                lines.append(piece)
+                room = column - size
+    return lines
+
+
+def _pieces(word: str, column: int) -> list[str]:
+    """Cut a word into pieces of at most `column` places."""
+    pieces, room = [""], column
+    for character in word:
+        size = display_width(character)
+        if size > room:
+            pieces.append("")
+            room = column
+        pieces[-1] += character
+        room -= size
+    return pieces
+
+
+def display_width(text: str) -> int:
+    """Return how many places of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    width = 0
+    for character in text:
+        if unicodedata.category(character) not in ("Mn", "Me", "Cf"):
+            width += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+    return width

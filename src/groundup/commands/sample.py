@@ -1,4 +1,4 @@
-"""Continues a prompt, or answers it, with the model of a run. Reads a model folder; writes nothing."""
+"""Continue a prompt, or answer it, with the model of a run."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ def continue_prompt(
     which: str = "",
     chat: bool = False,
 ) -> Iterator[str]:
-    """Yield the prompt's continuation piece by piece, never splitting a character; with `chat`, the
-    answer to it.
+    """Yield the continuation of a prompt in pieces of whole characters; with `chat`, the answer.
 
     Raises:
         GroundupError: the run has no such model.
@@ -30,15 +29,14 @@ def continue_prompt(
     from groundup.model.generate import generate
     from groundup.model.hf_io import load_model
 
-    # The model's own: the run's may be another one by now.
+    # The model's own tokenizer: that of the run may have changed since.
     tokenizer = Tokenizer.load(folder)
-    # An argument that is not UTF-8 reaches us with surrogates, which no tokenizer can encode.
+    # An argument that is not UTF-8 comes with surrogates, which no tokenizer can encode.
     plain = prompt.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    ids = (
-        encode_prompt(tokenizer, [{"role": "user", "content": plain}])
-        if chat
-        else tokenizer.encode(plain) or [tokenizer.end_id]
-    )
+    if chat:
+        ids = encode_prompt(tokenizer, [{"role": "user", "content": plain}])
+    else:
+        ids = tokenizer.encode(plain) or [tokenizer.end_id]
     stop = {tokenizer.end_id, tokenizer.stop_id}
     stream = generate(
         load_model(folder), ids, tokens, temperature=temperature, top_p=top_p, seed=seed, stop=stop

@@ -1,45 +1,48 @@
-"""Which training steps saw a document: computed from its place among the tokens, not searched.
+"""Compute which training steps read a document, from its place among the tokens.
 
-Reads `train/`: train.json, index.parquet, metrics.jsonl and the checkpoints' state; writes nothing.
-A window that holds one of its tokens is a sample of every pass (train/order.py), a sample belongs
-to a step (train/batch_spans.py), and a checkpoint of step N has steps 0 to N - 1 in its past.
+    tokens of a shard → windows that hold them → samples of every pass → steps
+
+A window that holds one of its tokens is one sample in each pass (train/data.py). The spans of a
+checkpoint say which samples each step took (train/batch_spans.py). Steps count from 0, so the
+checkpoint step-N was made by steps 0 to N - 1: it knows a document that one of them read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow.compute as pc
 
 from groundup.artifacts.checkpoints import list_checkpoints, newest_state, trained_on
-from groundup.artifacts.document import Row, matching
+from groundup.artifacts.document import matching
 from groundup.artifacts.metrics import Metrics
 from groundup.artifacts.tokens import train_lengths
 from groundup.errors import GroundupError
 from groundup.runtime.files import read_json
 from groundup.runtime.store import Store
-from groundup.train.batch_spans import Span, place, steps_of
-from groundup.train.order import Order
+from groundup.train.batch_spans import Span, samples_of_step, steps_of_samples
+from groundup.train.data import SampleOrder
 
-# Steps that are named in words.
-NAMED = 20
+# Steps that a description lists.
+MAX_STEPS = 20
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a training did with some tokens so far.
+    """What a training has done with some tokens so far.
 
     Attributes:
-        steps: that read a window with one of them, ascending; step 0 is the first.
+        steps: that read a window with one of the tokens, ascending.
         times: windows that were read, repeats counted.
         passed_over: windows that were skipped when training went back after trouble.
         refused: those of `steps` that the guard did not apply.
-        checkpoints: names of those that are there and have an applied one of `steps` in their past.
+        checkpoints: names of those on disk that were made by an applied one of `steps`.
         until: steps that the newest checkpoint has taken.
     """
 
@@ -53,56 +56,63 @@ class Seen:
     def words(self) -> str:
         """Return it as a sentence."""
         if not self.steps:
-            over = (
-                f", {self.passed_over} of its windows were passed over" if self.passed_over else ""
+            skipped = f"; {self.passed_over:,} of its windows were skipped"
+            return f"training has not read it in its {self.until:,} steps" + (
+                skipped if self.passed_over else ""
             )
-            return f"training has not read it in its {self.until:,} steps{over}"
-        more = f" and {len(self.steps) - NAMED:,} more" if len(self.steps) > NAMED else ""
+        hidden = len(self.steps) - MAX_STEPS
+        more = f" and {hidden:,} more" if hidden > 0 else ""
         parts = [
             f"training read it in {len(self.steps):,} of its {self.until:,} steps:"
-            f" {_listed(self.steps)}{more}"
+            f" {_step_list(self.steps)}{more}"
         ]
-        parts += [f"not applied by the guard: {_listed(self.refused)}"] if self.refused else []
-        parts += [f"windows passed over: {self.passed_over:,}"] if self.passed_over else []
-        return "; ".join(
-            [
-                *parts,
-                f"in the past of {', '.join(self.checkpoints) or 'no checkpoint that is there'}",
-            ]
-        )
+        if self.refused:
+            parts.append(f"not applied by the guard: {_step_list(self.refused)}")
+        if self.passed_over:
+            parts.append(f"windows skipped: {self.passed_over:,}")
+        parts.append(f"in the past of {', '.join(self.checkpoints) or 'no checkpoint on disk'}")
+        return "; ".join(parts)
 
 
-def _listed(steps: Sequence[int]) -> str:
-    return ", ".join(str(step) for step in steps[:NAMED])
+def _step_list(steps: Sequence[int]) -> str:
+    return ", ".join(map(str, steps[:MAX_STEPS]))
 
 
 @dataclass(frozen=True)
-class Course:
-    """What one training has read so far, as its newest checkpoint tells."""
+class TrainingTrace:
+    """What the training of a run has read up to its newest checkpoint.
+
+    Attributes:
+        folder: `RUN/train`.
+        index: Parquet file of where each document is in the tokens of this training.
+        settings: train.json.
+        spans: which samples each step took.
+        skipped: ranges [first, last) of samples that were skipped.
+        until: steps that the newest checkpoint has taken.
+    """
 
     folder: Path
     index: Path
-    plan: Mapping[str, Any]
+    settings: Mapping[str, Any]
     spans: Sequence[Span]
     skipped: Sequence[tuple[int, int]]
     until: int
 
     @classmethod
-    def open(cls, root: Path) -> Course | None:
-        """Return the course of a run's training, or None where no step was saved.
+    def open(cls, root: Path) -> TrainingTrace | None:
+        """Return the trace of a run's training, None if there is no checkpoint.
 
         Raises:
-            GroundupError: where documents stood in the tokens of this training is not known any
-                more.
+            GroundupError: it is not known where documents were in the tokens of this training.
         """
         folder = root / "train"
-        plan, state = read_json(folder / "train.json"), newest_state(root)
-        if not isinstance(plan, dict) or "model" not in plan or state is None:
+        settings, state = read_json(folder / "train.json"), newest_state(root)
+        if not isinstance(settings, dict) or "model" not in settings or state is None:
             return None
         index = folder / "index.parquet"
-        tokens = Store(root).view("tokenize")
-        # A training of an earlier groundup kept no index of its own.
         if not index.exists():
+            # A training of an earlier groundup has no index of its own.
+            tokens = Store(root).view("tokenize")
             if tokens is None:
                 raise GroundupError(
                     f"{root / 'tokenize'}: missing or damaged; `groundup run` builds it"
@@ -110,98 +120,73 @@ class Course:
             trained_on(root, tokens)
             index = tokens.path / "index.parquet"
         spans = [(step, first, sequences) for step, first, sequences in state["spans"]]
-        return cls(
-            folder,
-            index,
-            plan,
-            spans,
-            [(first, last) for first, last in state["skipped"]],
-            int(state["step"]),
-        )
+        skipped = [(first, last) for first, last in state["skipped"]]
+        return cls(folder, index, settings, spans, skipped, int(state["step"]))
 
     @cached_property
-    def order(self) -> Order:
-        """The order of this training's samples, from the lengths of its shards."""
-        return Order(
+    def order(self) -> SampleOrder:
+        """The order of the samples, which follows from the lengths of the shards."""
+        return SampleOrder(
             train_lengths(self.index),
-            context=self.plan["model"]["context"],
-            seed=self.plan["seed"],
-            weights=self.plan["weights"],
-        )
-
-    def of_tokens(self, shard: str, begin: int, end: int) -> Seen:
-        """Tell of the tokens `begin` to `end` - 1 of a training shard."""
-        limit = place(self.spans, self.until)[0] if self.spans else 0
-        samples = self.order.samples_of(shard, begin, end, limit)
-        taken = steps_of(self.spans, self.until, samples)
-        steps, over = np.unique(taken[taken >= 0]).tolist(), samples[taken < 0]
-        passed_over = sum(
-            int(((over >= first) & (over < last)).sum()) for first, last in self.skipped
-        )
-        refused = sorted(self._refused & set(steps))
-        learned = next((step for step in steps if step not in self._refused), self.until)
-        folders = list_checkpoints(self.folder.parent)
-        past = [path.name for step, path in folders.items() if step > learned]
-        return Seen(
-            tuple(steps),
-            int((taken >= 0).sum()),
-            passed_over,
-            tuple(refused),
-            tuple(past),
-            self.until,
+            context=self.settings["model"]["context"],
+            seed=self.settings["seed"],
+            weights=self.settings["weights"],
         )
 
     @cached_property
-    def _refused(self) -> set[int]:
-        return {
-            int(line["step"])
-            for line in Metrics(self.folder / "metrics.jsonl").read()
-            if "refused_loss" in line
-        }
+    def refused_steps(self) -> set[int]:
+        """Steps that the guard did not apply."""
+        lines = Metrics(self.folder / "metrics.jsonl").read()
+        return {int(line["step"]) for line in lines if "refused_loss" in line}
 
-    def of_document(self, document: str, token: int | None = None) -> Seen | None:
-        """Tell of a document, or of one of its tokens; None where no training token is of it."""
-        for row in self._places([document]):
-            begin, length = (
-                (row["offset"], row["length"]) if token is None else (row["offset"] + token, 1)
-            )
-            return self.of_tokens(row["shard"], begin, begin + length)
-        return None
+    def of_documents(self, documents: Collection[str], token: int | None = None) -> dict[str, Seen]:
+        """Trace documents (or one token of each); those without training tokens are left out."""
+        sample_count = samples_of_step(self.spans, self.until)[0] if self.spans else 0
+        columns = ["id", "shard", "split", "offset", "length"]
+        traced = {}
+        for batch in matching([self.index], "id", documents, columns):
+            for row in batch.filter(pc.equal(batch.column("split"), "train")).to_pylist():
+                begin, end = row["offset"], row["offset"] + row["length"]
+                if token is not None:
+                    begin, end = begin + token, begin + token + 1
+                samples = self.order.samples_of(row["shard"], begin, end, sample_count)
+                traced[row["id"]] = self._seen(samples)
+        return traced
 
-    def of_documents(self, documents: Collection[str]) -> dict[str, Seen]:
-        """Tell of many documents, reading the index once; those that no training token is of are
-        left out.
-        """
-        return {
-            row["id"]: self.of_tokens(row["shard"], row["offset"], row["offset"] + row["length"])
-            for row in self._places(documents)
-        }
+    def _seen(self, samples: npt.NDArray[np.int64]) -> Seen:
+        """Return which steps took some samples, and what became of them."""
+        # -1 for a sample that no step took.
+        step_of = steps_of_samples(self.spans, self.until, samples)
+        steps = np.unique(step_of[step_of >= 0]).tolist()
+        left = samples[step_of < 0]
+        skipped = (int(((left >= a) & (left < b)).sum()) for a, b in self.skipped)
+        refused = tuple(step for step in steps if step in self.refused_steps)
+        learned = next((step for step in steps if step not in refused), self.until)
+        folders = list_checkpoints(self.folder.parent)
+        return Seen(
+            steps=tuple(steps),
+            times=int((step_of >= 0).sum()),
+            passed_over=sum(skipped),
+            refused=refused,
+            checkpoints=tuple(path.name for step, path in folders.items() if step > learned),
+            until=self.until,
+        )
 
-    def _places(self, documents: Collection[str]) -> Iterator[Row]:
-        """Yield where documents stand among the training tokens."""
-        for batch in matching(
-            [self.index], "id", documents, ["id", "shard", "split", "offset", "length"]
-        ):
-            yield from batch.filter(pc.equal(batch.column("split"), "train")).to_pylist()
 
-
-def seen(root: Path, document: str, token: int | None = None) -> Seen | None:
-    """Tell in which steps the training of a run read a document (or its token); None where nothing
-    of it is training text.
+def trace_document(root: Path, document: str, token: int | None = None) -> Seen | None:
+    """Return what training did with a document (or a token of it), None if it is not trained on.
 
     Raises:
-        GroundupError: where documents stood in the tokens of this training is not known any more.
+        GroundupError: it is not known where documents were in the tokens of this training.
     """
-    course = Course.open(root)
-    return course.of_document(document, token) if course is not None else None
+    trace = TrainingTrace.open(root)
+    return trace.of_documents([document], token).get(document) if trace is not None else None
 
 
-def in_words(root: Path, document: str, token: int | None = None) -> list[str]:
-    """Return a line on what the training of a run did with a document (or its token); none where
-    there is nothing to say.
-    """
+def describe_trace(root: Path, document: str, token: int | None = None) -> list[str]:
+    """Return a line on what training did with a document, or no line if it is not trained on."""
     try:
-        found = seen(root, document, token)
+        seen = trace_document(root, document, token)
     except GroundupError as error:
         return [f"which steps read it is not known: {error}"]
-    return [found.words()] if found is not None else []
+    return [seen.words()] if seen is not None else []

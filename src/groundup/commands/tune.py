@@ -1,49 +1,68 @@
-"""Tuning by hand: `groundup tune`. Reads the lock and the view `tune` of a run; writes nothing."""
+"""The command `tune`: the recipe for a tuning that a person asks for, and what it achieved."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from groundup.collect.stage import collect_tuning
 from groundup.errors import GroundupError
-from groundup.flow import opened, run_stage
+from groundup.flow import run_stage
 from groundup.recipe import Recipe, overridden, recipe_from
 from groundup.runtime.files import read_json
+from groundup.runtime.lock import load_lock
 from groundup.runtime.progress import printable
-from groundup.runtime.run import load_lock
+from groundup.runtime.run import Run
 from groundup.runtime.store import Store
 from groundup.schema import settings
 
-# As the collector knows them: these are no paths on this machine.
-_ELSEWHERE = ("pypi:", "https://", "http://", "s3://", "hf://", "scrape:")
+# Paths that are not on this machine.
+_REMOTE = ("pypi:", "https://", "http://", "s3://", "hf://", "scrape:")
+_TITLES = {
+    "loss": "loss of the answers (nats a token)",
+    "ended": "answers that end by themselves",
+    "accuracy_probability": "right label by probability",
+    "accuracy_generation": "right label as written",
+}
 
 
-def recipe_by_hand(
+def tuning_recipe(
     root: Path, data: str | None = None, method: str | None = None, overrides: Sequence[str] = ()
 ) -> Recipe:
-    """Return the recipe of a run with [tune] as a person asks for it.
+    """Return the recipe of a run with the [tune] that a person asks for.
 
-    What is not asked for is as it was when the model was last tuned, or else as the recipe has it;
-    SFT if that names no method. A relative path starts from the current folder.
+    Other settings are those of the last `groundup tune`, or else those of the recipe; the method is
+    SFT if the recipe has none. A relative path starts from the current folder.
 
     Raises:
         GroundupError: there is no run, or a setting is impossible.
     """
     recipe = load_lock(root)
-    table = settings(recipe) | {"tune": _before(root, recipe)}
-    table["tune"] |= {"method": method} if method else {}
-    if table["tune"]["method"] == "none":
-        table["tune"]["method"] = "sft"
+    view = Store(root).view("tune")
+    tune = settings(recipe.tune)
+    if view is not None and view.facts["by_hand"]:
+        tune = dict(view.facts["settings"])
+    tune["method"] = method or tune["method"]
+    if tune["method"] == "none":
+        tune["method"] = "sft"
     if data is not None:
         # The columns were those of another file.
-        table["tune"] |= {"data": _from_recipe(data, recipe), "sources": [], "columns": []}
-    return overridden(
-        recipe_from(table, "groundup tune", recipe.root),
-        [f"tune.{one.removeprefix('tune.')}" for one in overrides],
-    )
+        tune |= {"data": _recipe_path(data, recipe), "sources": [], "columns": []}
+    table = settings(recipe) | {"tune": tune}
+    keys = [f"tune.{override.removeprefix('tune.')}" for override in overrides]
+    return overridden(recipe_from(table, "groundup tune", recipe.root), keys)
+
+
+def _recipe_path(data: str, recipe: Recipe) -> str:
+    """Return a path relative to the folder of the recipe, if that folder still exists."""
+    # "" goes back from a file to the conversations of the run.
+    if not data or data.startswith(_REMOTE):
+        return data
+    path = Path(data).expanduser()
+    if not path.exists() and not set("*?[") & set(data):
+        raise GroundupError(f"--data {data}: there is no such file or folder")
+    return os.path.relpath(path, recipe.root) if recipe.root.is_dir() else str(path.absolute())
 
 
 def tune_by_hand(root: Path, recipe: Recipe, redo: bool = False) -> None:
@@ -52,66 +71,39 @@ def tune_by_hand(root: Path, recipe: Recipe, redo: bool = False) -> None:
     Raises:
         GroundupError: there is no such file, no checkpoint, or nothing to learn from.
     """
-    with opened(recipe, root, ("tune",) if redo else (), 1) as run:
+    with Run.open(recipe, root, ("tune",) if redo else (), workers=1) as run:
         if recipe.tune.data:
             collect_tuning(run)
         run_stage(run, "tune")
 
 
-def _before(root: Path, recipe: Recipe) -> dict[str, Any]:
-    view = Store(root).view("tune")
-    return (
-        dict(view.facts["settings"])
-        if view is not None and view.facts["by_hand"]
-        else settings(recipe.tune)
-    )
-
-
-def _from_recipe(data: str, recipe: Recipe) -> str:
-    """Return a path as the recipe would write it: relative to its folder, if that is still there."""
-    path = Path(data).expanduser()
-    # "" goes back from a file to the run's own conversations.
-    if not data or data.startswith(_ELSEWHERE):
-        return data
-    if not path.exists() and not set("*?[") & set(data):
-        raise GroundupError(f"--data {data}: there is no such file or folder")
-    return os.path.relpath(path, recipe.root) if recipe.root.is_dir() else str(path.absolute())
-
-
-def describe(root: Path) -> str:
-    """Return what tuning did, a line a figure, for a terminal.
+def describe_tuning(root: Path) -> str:
+    """Return what the last tuning achieved, one figure a line.
 
     Raises:
         GroundupError: the run has no tuned model.
     """
     figures = read_json(root / "tune" / "tuning.json")
     if not isinstance(figures, dict):
-        raise GroundupError(f"{root / 'tune'}: there is no tuned model")
+        raise GroundupError(
+            f"{root / 'tune'}: there is no tuned model; `groundup tune {root} --data FILE` makes"
+            " one"
+        )
     before, after, rows = figures["before"], figures["after"], figures["rows"]
+
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}"
+
     lines = [
         f"tuned {figures['base']} on {figures['data']}: {rows['train']:,} rows,"
-        f" {figures['tokens_learnt']:,} tokens learned"
+        f" {figures['tokens_learnt']:,} tokens learned",
+        f"{'on ' + format(rows['held_out'], ',') + ' held-out rows':34} before    after",
     ]
-    lines.append(f"{'on ' + format(rows['held_out'], ',') + ' held-out rows':34} before    after")
-    lines += [
-        f"{title:34} {_number(before.get(name)):>6}   {_number(after.get(name)):>6}"
-        for name, title in _TITLES
-        if name in after
-    ]
+    for name, title in _TITLES.items():
+        if name in after:
+            lines.append(f"{title:34} {number(before.get(name)):>6}   {number(after[name]):>6}")
     if figures["baseline"] is not None:
-        lines.append(f"{'always the most frequent label':34} {_number(figures['baseline']):>6}")
+        lines.append(f"{'always the most frequent label':34} {number(figures['baseline']):>6}")
     if rows["left_out"]:
         lines.append(f"left out {rows['left_out']:,}, listed in {root / 'tune' / 'left-out.jsonl'}")
     return printable("\n".join([*lines, f'next: groundup sample {root} --chat "..."']))
-
-
-_TITLES = (
-    ("loss", "loss of the answers (nats a token)"),
-    ("ended", "answers that end by themselves"),
-    ("accuracy_probability", "right label by probability"),
-    ("accuracy_generation", "right label as written"),
-)
-
-
-def _number(value: Any) -> str:
-    return "-" if value is None else f"{value:.3f}"

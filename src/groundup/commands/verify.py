@@ -1,7 +1,11 @@
-"""Proves on a finished run what the architecture promises: one line a check, and a failure says
-where.
+"""Check on a finished run what groundup guarantees: one line for each check, `ok` or `FAIL`.
 
-Reads everything in a run directory; writes nothing. Hashes every file, whatever its time says.
+    ok   Every file has the bytes that were written
+    FAIL Every raw file has the bytes that were collected
+         books: austen.txt is missing or changed since it was collected
+
+A check is a function that yields a line for each problem, which names the file or the document, and
+a Note for each figure that it measured. Every file is hashed, whatever its modification time.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,37 +22,47 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from groundup.artifacts.checkpoints import best_step, list_checkpoints
-from groundup.artifacts.corpus import find_documents, tables
+from groundup.artifacts.corpus import RefinedShard, find_documents, tables
 from groundup.artifacts.document import matching
 from groundup.artifacts.forgotten import FILE, Forgotten
+from groundup.artifacts.kinds import is_training
 from groundup.errors import StoreError
-from groundup.recipe import TUNING, UNTRAINED, all_sources
+from groundup.recipe import TUNING, all_sources
 from groundup.runtime.files import file_digest
+from groundup.runtime.lock import LOCK, load_lock, pinned_places
 from groundup.runtime.progress import printable
-from groundup.runtime.run import LOCK, load_lock, pinned_places
 from groundup.runtime.store import Artifact, Store, changed_files, load_artifact
 
 Check = Callable[[Path], Iterator[str]]
-# How many problems of a check are shown; the rest is counted.
-SHOWN = 5
-# Documents that are decoded from their tokens and compared with their text.
+CHECKS: dict[str, Check] = {}
+# Problems of a check that are shown; the others are counted.
+MAX_SHOWN = 5
+# Documents that are decoded from their tokens.
 ROUND_TRIPS = 200
-# What the split promises. A short text that a long one contains is no near copy of it, and is told
-# as a figure only.
+# The split guarantees less. A short text inside of a long one is no near duplicate of it.
 CLUSTER_JACCARD = 0.5
-# Validation documents, those with the largest overlap first, whose nearest train document is looked
-# at.
-MOST_PAIRS = 200
+# Validation documents with the largest overlap, whose nearest train document is compared.
+MAX_PAIRS = 200
 
 
 class Note(str):
-    """A figure that a check measured; it is shown and fails nothing."""
+    """A figure that a check measured; it fails nothing."""
 
     __slots__ = ()
 
 
+def check(title: str) -> Callable[[Check], Check]:
+    """Register a check under the sentence that it proves."""
+
+    def register(function: Check) -> Check:
+        CHECKS[title] = function
+        return function
+
+    return register
+
+
 def verify_run(root: Path) -> bool:
-    """Print `ok` or `FAIL` with what was found for every check; return whether all passed.
+    """Print the outcome of every check; return whether all passed.
 
     Raises:
         StoreError: there is no run in `root`.
@@ -57,25 +72,24 @@ def verify_run(root: Path) -> bool:
             f"{root}: there is no run here; `groundup run RECIPE --out {root}` makes one"
         )
     passed = True
-    for check in CHECKS:
-        found = list(guarded(check, root))
-        problems = [line for line in found if not isinstance(line, Note)]
-        passed &= not problems
-        title = (check.__doc__ or check.__name__).strip().rstrip(".")
+    for title, function in CHECKS.items():
+        lines = list(outcome(function, root))
+        notes = [line for line in lines if isinstance(line, Note)]
+        problems = [line for line in lines if not isinstance(line, Note)]
+        shown = notes + problems[:MAX_SHOWN]
+        if len(problems) > MAX_SHOWN:
+            shown.append(f"and {len(problems) - MAX_SHOWN} more")
         sys.stdout.write(f"{'FAIL' if problems else 'ok  '} {title}\n")
-        more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-        notes = [line for line in found if isinstance(line, Note)]
-        sys.stdout.writelines(
-            f"     {printable(line)}\n" for line in [*notes, *problems[:SHOWN], *more]
-        )
+        sys.stdout.writelines(f"     {printable(line)}\n" for line in shown)
         sys.stdout.flush()
+        passed = passed and not problems
     return passed
 
 
-def guarded(check: Check, root: Path) -> Iterator[str]:
-    """Run a check; what keeps it from running is a failure of it, and the other checks go on."""
+def outcome(function: Check, root: Path) -> Iterator[str]:
+    """Yield what a check yields; an exception fails this check, and the others go on."""
     try:
-        yield from check(root)
+        yield from function(root)
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         yield (
@@ -84,28 +98,47 @@ def guarded(check: Check, root: Path) -> Iterator[str]:
         )
 
 
-def artifacts(root: Path, view: str, step: str) -> list[Artifact]:
-    """Return the artifacts of one step that a view names, in order."""
-    found = Store(root).view(view)
-    entries = found.manifest["artefacts"] if found else []
-    return [
-        a
-        for entry in entries
-        if entry["step"] == step and (a := Store(root).artifact(entry)) is not None
-    ]
+def _read(path: Path, reader: Callable[..., Any], **options: Any) -> Any:
+    """Read a file of the run; an error names the file."""
+    try:
+        return reader(path, **options)
+    except (OSError, EOFError, ValueError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: missing or damaged ({error})") from None
 
 
+def read_table(path: Path, columns: list[str]) -> pa.Table:
+    """Read some columns of a Parquet file of the run."""
+    return _read(path, pq.read_table, columns=columns)
+
+
+def artifacts(root: Path, stage: str, step: str) -> list[Artifact]:
+    """Return the artifacts of one step that the view of a stage lists, in order."""
+    view = Store(root).view(stage)
+    entries = view.manifest["artefacts"] if view else []
+    listed = (Store(root).artifact(entry) for entry in entries if entry["step"] == step)
+    return [artifact for artifact in listed if artifact is not None]
+
+
+def verdicts(root: Path, shard: str) -> npt.NDArray[np.uint8]:
+    """Return the verdict of each refined document of a shard: 0 dropped, 1 train, 2 validation."""
+    path = root / "refine" / "split" / f"{shard}.npy"
+    return np.asarray(_read(path, np.load, allow_pickle=False))
+
+
+@check("Every stage is complete")
 def check_stages(root: Path) -> Iterator[str]:
-    """Every stage is there and whole."""
+    """Ask for the view of each stage, and for every artifact that it lists."""
+    stages = ["collect", "refine", "tokenize", "evaluate", "export", "report"]
     # Not every run has a tuned model.
-    tuned = ["tune"] if (root / "tune").exists() or load_lock(root).tune.method != "none" else []
-    for stage in ("collect", "refine", "tokenize", "evaluate", *tuned, "export", "report"):
+    if (root / "tune").exists() or load_lock(root).tune.method != "none":
+        stages.insert(4, "tune")
+    for stage in stages:
         view = Store(root).view(stage)
         if view is None:
-            yield f"{root / stage}: missing or incomplete; `groundup run` finishes it"
+            yield f"{root / stage}: missing or incomplete; `groundup run` completes it"
             continue
         if "live" in view.facts:
-            yield f"{root / stage}: it is of a run that did not end; `groundup run` finishes it"
+            yield f"{root / stage}: belongs to a run that did not end; `groundup run` completes it"
         for entry in view.manifest["artefacts"]:
             if Store(root).artifact(entry) is None:
                 yield (
@@ -114,95 +147,101 @@ def check_stages(root: Path) -> Iterator[str]:
                 )
 
 
+@check("Every file has the bytes that were written")
 def check_bytes(root: Path) -> Iterator[str]:
-    """Every file has the bytes that were written."""
+    """Hash every file of every artifact."""
     for folder in sorted((root / ".store").glob("*/*/*")):
-        artifact = load_artifact(folder)
-        if artifact is None:
-            yield f"{folder}: its manifest or one of its files is damaged"
-        else:
-            yield from changed_files(artifact)
+        yield from damaged_files(folder)
 
 
+def damaged_files(folder: Path) -> list[str]:
+    """Return a line for each file of an artifact that is not what its manifest says."""
+    artifact = load_artifact(folder)
+    if artifact is None:
+        return [f"{folder}: its manifest or one of its files is damaged"]
+    return changed_files(artifact)
+
+
+@check("Every raw file has the bytes that were collected")
 def check_raw(root: Path) -> Iterator[str]:
-    """Every raw file has the bytes that were collected."""
+    """Hash the raw files again; archives of far places as they were pinned."""
     from groundup.collect.sources import list_source
 
     recipe, places = load_lock(root), pinned_places(root)
-    listings = {
-        source.name: list_source(source, recipe.root, places.get(source.path, ""))
-        for source in all_sources(recipe)
-    }
+    sources = {source.name for source in all_sources(recipe)}
     paths = {
-        (name, file.origin): file.path
-        for name, listing in listings.items()
-        for file in listing.files
+        (source.name, file.origin): file.path
+        for source in all_sources(recipe)
+        for file in list_source(source, recipe.root, places.get(source.path, "")).files
     }
-    for artifact in artifacts(root, "collect", "collect/shard"):
-        source = artifact.name.rpartition(".")[0]
-        for origin, digest in artifact.manifest["inputs"].items():
-            if source not in listings and artifact.facts["kind"] == TUNING:
-                continue  # Tuned by hand: the recipe does not name this file.
+    for shard in artifacts(root, "collect", "collect/shard"):
+        source = shard.name.rpartition(".")[0]
+        # The recipe does not name the data of a tuning by hand.
+        if source not in sources and shard.facts["kind"] == TUNING:
+            continue
+        for origin, digest in shard.manifest["inputs"].items():
             path = paths.get((source, origin))
             if path is None or file_digest(path) != digest:
                 yield f"{source}: {origin} is missing or changed since it was collected"
 
 
+@check("Every collected document is either kept or dropped with a reason")
 def check_accounted(root: Path) -> Iterator[str]:
-    """Every collected document is kept or listed with a reason, once."""
-    refined = {artifact.name: artifact for artifact in artifacts(root, "refine", "refine/shard")}
+    """Compare the ids of each collected shard with those of its refined shard."""
+    refined = {shard.name: shard for shard in artifacts(root, "refine", "refine/shard")}
     for shard in artifacts(root, "collect", "collect/shard"):
         ids = _ids(shard.path / "documents.parquet")
-        if len(pc.unique(ids)) != len(ids):
-            yield f"{shard.name}: two documents have one id"
-        if shard.facts.get("kind") in UNTRAINED:
+        if len(set(ids)) != len(ids):
+            yield f"{shard.name}: two documents have the same id"
+        if not is_training(shard.facts.get("kind", "")):
             continue
-        after = refined.get(shard.name)
-        if after is None:
+        if shard.name not in refined:
             yield f"{shard.name}: was never refined"
             continue
-        found = pa.concat_arrays(
-            [_ids(after.path / name) for name in ("documents.parquet", "dropped.parquet")]
-        )
-        if sorted(found.to_pylist()) != sorted(ids.to_pylist()):
+        folder = refined[shard.name].path
+        after = _ids(folder / "documents.parquet") + _ids(folder / "dropped.parquet")
+        if sorted(after) != sorted(ids):
             yield (
-                f"{shard.name}: {len(ids)} documents were collected, {len(found)} are kept or"
-                " listed"
+                f"{shard.name}: {len(ids)} documents were collected, {len(after)} are kept or"
+                " dropped"
             )
 
 
+def _ids(path: Path) -> list[str]:
+    return list(read_table(path, ["id"])["id"].to_pylist())
+
+
+@check("No group is in both train and validation, and no dropped document in either")
 def check_split(root: Path) -> Iterator[str]:
-    """No group is on both sides of the split, and no document that a list drops on any."""
+    """Compare the verdicts of all documents with their groups and with the lists of drops."""
+    folder = root / "refine" / "dropped"
+    lists = [folder / f"{name}.parquet" for name in ("duplicates", "lines", "contaminated")]
+    dropped = {document for path in lists if path.exists() for document in _ids(path)}
     sides: dict[str, int] = {}
-    listed = [
-        root / "refine" / "dropped" / f"{name}.parquet"
-        for name in ("duplicates", "lines", "contaminated")
-    ]
-    dropped = {document for path in listed if path.exists() for document in _ids(path).to_pylist()}
     for shard in artifacts(root, "refine", "refine/shard"):
-        split = np.load(root / "refine" / "split" / f"{shard.name}.npy")
-        table = pq.read_table(shard.path / "documents.parquet", columns=["id", "group"])
-        for group, document, side in zip(
-            table["group"].to_pylist(), table["id"].to_pylist(), split.tolist(), strict=True
-        ):
+        table = read_table(shard.path / "documents.parquet", ["id", "group"])
+        groups, documents = table["group"].to_pylist(), table["id"].to_pylist()
+        split = verdicts(root, shard.name).tolist()
+        for group, document, side in zip(groups, documents, split, strict=True):
             if (document in dropped) != (side == 0):
-                yield f"{document}: is listed as dropped and kept, or neither"
+                yield f"{document}: is both dropped and kept, or neither"
             if side and sides.setdefault(group, side) != side:
                 yield f"group {group!r} is in train and in validation"
 
 
+@check("No validation document is a near duplicate of a train document (13-grams, without LSH)")
 def check_overlap(root: Path) -> Iterator[str]:
-    """No validation document is a near copy of a train document (13-grams, without LSH)."""
+    """Compare the validation documents that overlap most with their nearest train documents."""
     from groundup.refine.dedup.minhash import jaccard
     from groundup.refine.split.leakage import LEAKING_SHARE, measure_leakage
 
-    found = measure_leakage(root, worst=MOST_PAIRS)
+    overlap = measure_leakage(root, worst=MAX_PAIRS)
     yield Note(
-        f"{found.leaking:.1%} of {found.documents:,} validation documents have more than"
-        f" {LEAKING_SHARE:.0%} of their 13-grams somewhere in train; {found.grams:.2%} of all their"
-        " 13-grams stand there"
+        f"{overlap.leaking:.1%} of {overlap.documents:,} validation documents have more than"
+        f" {LEAKING_SHARE:.0%} of their 13-grams in train; {overlap.grams:.2%} of all validation"
+        " 13-grams are in train"
     )
-    close = [pair for pair in found.worst if pair.share > LEAKING_SHARE]
+    close = [pair for pair in overlap.worst if pair.share > LEAKING_SHARE]
     sets = shingles_of(root, {name for pair in close for name in (pair.validation, pair.train)})
     for pair in close:
         similarity = float(jaccard(sets[pair.validation], sets[pair.train]))
@@ -213,191 +252,153 @@ def check_overlap(root: Path) -> Iterator[str]:
             )
 
 
-def check_contamination(root: Path) -> Iterator[str]:
-    """No kept document holds an item of the evaluation files (n-grams, all of them, from the
-    texts).
-    """
-    from groundup.refine.decontaminate import find_unlisted
-
-    shards = artifacts(root, "refine", "refine/shard")
-    tests = [
-        shard
-        for shard in artifacts(root, "collect", "collect/shard")
-        if shard.facts.get("kind") == "evaluation"
-    ]
-    allowed = load_lock(root).refine.allowed_overlap
-    folders = [(shard.name, shard.path) for shard in shards]
-    where = {"dropped": root / "refine" / "dropped", "cuts": root / "refine" / "cuts"}
-    for document, item, share in (
-        find_unlisted(folders, [test.path for test in tests], allowed, **where)
-        if tests
-        else ()
-    ):
-        yield f"{document} is kept and holds {share:.0%} of the evaluation item {item}"
-
-
-def check_lines(root: Path) -> Iterator[str]:
-    """No kept document holds a line that was cut elsewhere in its source."""
+def shingles_of(root: Path, ids: Collection[str]) -> dict[str, npt.NDArray[np.uint64]]:
+    """Return the sorted distinct word 5-grams of some kept documents, by id."""
     from groundup.artifacts.arrays import text_buffers
-    from groundup.artifacts.corpus import RefinedShard
+    from groundup.artifacts.corpus import kept_documents
+    from groundup.refine.dedup.minhash import shingle_sets
+
+    chosen, shingles = pa.array(sorted(ids), pa.string()), dict[str, npt.NDArray[np.uint64]]()
+    for batch in kept_documents(root, ["id", "text"]) if ids else ():
+        rows = batch.filter(pc.is_in(batch.column("id"), chosen))
+        if len(rows):
+            sets, offsets = shingle_sets(text_buffers(rows.column("text")))
+            parts = np.split(sets, offsets[1:-1])
+            shingles |= dict(zip(rows.column("id").to_pylist(), parts, strict=True))
+    return shingles
+
+
+@check("No kept document holds a line that was cut elsewhere in its source")
+def check_lines(root: Path) -> Iterator[str]:
+    """Look for the lines that refine listed as repeated in what is kept of their source."""
+    from groundup.artifacts.arrays import text_buffers
     from groundup.refine.lines.repeated_lines import find_lines
 
     path = root / "refine" / "lines.parquet"
-    table = (
-        pq.read_table(path, columns=["source", "hash"])
-        if path.exists()
-        else pa.table({"source": [], "hash": []})
-    )
+    if not path.exists():
+        return
+    table = read_table(path, ["source", "hash"])
     for shard in artifacts(root, "refine", "refine/shard"):
-        listed = np.sort(
-            table.filter(pc.equal(table["source"], shard.name.rpartition(".")[0]))[
-                "hash"
-            ].to_numpy()
-        )
+        rows = table.filter(pc.equal(table["source"], shard.name.rpartition(".")[0]))
+        listed = np.sort(rows["hash"].to_numpy())
         refined = RefinedShard(root / "refine", shard.name)
         for batch in refined.batches(["id", "text"]) if len(listed) else ():
-            for row, *_ in find_lines(text_buffers(batch.column("text")), listed)[:SHOWN].tolist():
+            lines = find_lines(text_buffers(batch.column("text")), listed)
+            for row, *_ in lines[:MAX_SHOWN].tolist():
                 yield (
                     f"{batch.column('id')[row]} is kept and holds a line that `groundup inspect"
                     f" {root} --lines` shows"
                 )
 
 
-def shingles_of(root: Path, ids: Collection[str]) -> dict[str, npt.NDArray[np.uint64]]:
-    """Return the word 5-grams of some kept documents, sorted and each once, by id."""
-    from groundup.artifacts.arrays import text_buffers
-    from groundup.artifacts.corpus import kept_documents
-    from groundup.refine.dedup.minhash import shingle_sets
+@check("No kept document holds an evaluation item (all n-grams, from the texts)")
+def check_contamination(root: Path) -> Iterator[str]:
+    """Compare all kept texts with the evaluation files again."""
+    from groundup.refine.decontaminate import find_unlisted
 
-    wanted, found = pa.array(sorted(ids), pa.string()), dict[str, npt.NDArray[np.uint64]]()
-    for batch in kept_documents(root, ["id", "text"]) if ids else ():
-        rows = batch.filter(pc.is_in(batch.column("id"), wanted))
-        sets, offsets = shingle_sets(text_buffers(rows.column("text")))
-        found |= (
-            dict(zip(rows.column("id").to_pylist(), np.split(sets, offsets[1:-1]), strict=True))
-            if len(rows)
-            else {}
-        )
-    return found
+    collected = artifacts(root, "collect", "collect/shard")
+    tests = [shard.path for shard in collected if shard.facts.get("kind") == "evaluation"]
+    if not tests:
+        return
+    contaminated = find_unlisted(
+        [(shard.name, shard.path) for shard in artifacts(root, "refine", "refine/shard")],
+        tests,
+        load_lock(root).refine.allowed_overlap,
+        dropped=root / "refine" / "dropped",
+        cuts=root / "refine" / "cuts",
+    )
+    for document, item, share in contaminated:
+        yield f"{document} is kept and holds {share:.0%} of the evaluation item {item}"
 
 
+@check("Token shards hold exactly the kept documents")
 def check_tokens(root: Path) -> Iterator[str]:
-    """Token shards hold the kept documents, all of them and nothing else."""
+    """Compare the index of the tokens with the verdicts and with the sizes of the shards."""
     from groundup.artifacts.tokenizer import Tokenizer
     from groundup.artifacts.tokens import open_shard
 
-    tokenizer = Tokenizer.load(root / "tokenize")
-    index = pq.read_table(root / "tokenize" / "index.parquet")
+    vocab_size = Tokenizer.load(root / "tokenize").vocab_size
+    columns = ["shard", "split", "length"]
+    index = read_table(root / "tokenize" / "index.parquet", columns)
     for shard in artifacts(root, "refine", "refine/shard"):
-        split = np.load(root / "refine" / "split" / f"{shard.name}.npy")
-        for code, side in ((1, "train"), (2, "validation")):
-            rows = index.filter(
-                pc.and_(pc.equal(index["shard"], shard.name), pc.equal(index["split"], side))
-            )
-            tokens = open_shard(
-                root / "tokenize" / "shards" / f"{shard.name}.{side}.npy", tokenizer.vocab_size
-            )
-            if rows.num_rows != int((split == code).sum()) or int(
-                pc.sum(rows["length"]).as_py() or 0
-            ) != len(tokens):
+        split = verdicts(root, shard.name)
+        for verdict, side in ((1, "train"), (2, "validation")):
+            chosen = pc.and_(pc.equal(index["shard"], shard.name), pc.equal(index["split"], side))
+            lengths = index.filter(chosen)["length"]
+            name = f"{shard.name}.{side}"
+            tokens = open_shard(root / "tokenize" / "shards" / f"{name}.npy", vocab_size)
+            documents, total = int((split == verdict).sum()), int(pc.sum(lengths).as_py() or 0)
+            if len(lengths) != documents or total != len(tokens):
                 yield (
-                    f"{shard.name}.{side}: {rows.num_rows} documents and {len(tokens)} tokens do"
-                    " not agree with the index"
+                    f"{name}: the index lists {len(lengths)} documents with {total} tokens;"
+                    f" {documents} documents are kept, and the shard holds {len(tokens)} tokens"
                 )
-            if len(tokens) and int(tokens.max()) >= tokenizer.vocab_size:
-                yield f"{shard.name}.{side}: a token is beyond the vocabulary"
+            if len(tokens) and int(tokens.max()) >= vocab_size:
+                yield f"{name}: holds an id beyond the vocabulary of {vocab_size} tokens"
 
 
+@check(f"Tokens decode to the text that they were made from ({ROUND_TRIPS} random documents)")
 def check_round_trip(root: Path) -> Iterator[str]:
-    """Tokens decode to the text that they were made from (200 random documents)."""
+    """Decode the tokens of random documents and compare them with the texts, as training reads."""
     from groundup.artifacts.tokenizer import Tokenizer
     from groundup.artifacts.tokens import open_shard
 
     tokenizer = Tokenizer.load(root / "tokenize")
-    index = pq.read_table(root / "tokenize" / "index.parquet")
+    columns = ["id", "shard", "split", "offset", "length"]
+    index = read_table(root / "tokenize" / "index.parquet", columns)
     chosen = np.sort(np.random.default_rng(0).permutation(index.num_rows)[:ROUND_TRIPS])
     for row in index.take(pa.array(chosen)).to_pylist():
-        tokens = open_shard(
-            root / "tokenize" / "shards" / f"{row['shard']}.{row['split']}.npy",
-            tokenizer.vocab_size,
-        )
-        text = tokenizer.decode(tokens[row["offset"] : row["offset"] + row["length"] - 1].tolist())
+        shard = root / "tokenize" / "shards" / f"{row['shard']}.{row['split']}.npy"
+        begin, length = row["offset"], row["length"]
+        # The last token of a document is the end-of-text token.
+        ids = open_shard(shard, tokenizer.vocab_size)[begin : begin + length - 1].tolist()
         path = root / "refine" / "documents" / f"{row['shard']}.parquet"
-        document = find_documents([path], [row["id"]], ["id", "text"])[row["id"]]
-        if text != tokenizer.normalized(document["text"]):
+        document = find_documents([path], [row["id"]], ("id", "text"))[row["id"]]
+        if tokenizer.decode(ids) != tokenizer.normalized(document["text"]):
             yield f"{row['id']}: its tokens decode to another text"
 
 
+@check("No forgotten document is among documents or tokens")
+def check_forgotten(root: Path) -> Iterator[str]:
+    """Look for the ids of forgotten.json in all tables."""
+    forgotten = Forgotten.load(root)
+    if forgotten.pending:
+        yield (
+            f"{root / FILE}: not everything on it is deleted yet; `groundup run` or `groundup"
+            " forget` completes it"
+        )
+    if not forgotten.documents:
+        return
+    paths = [*tables(root, "collect/documents"), *tables(root, "refine/documents")]
+    index = root / "tokenize" / "index.parquet"
+    paths += [index] if index.exists() else []
+    for path in paths:
+        for batch in matching([path], "id", forgotten.ids, ["id"]):
+            for document in batch.column("id").to_pylist():
+                yield f"{document}: was forgotten, and is in {path}"
+
+
+@check("Every checkpoint is complete, and the best one exists")
 def check_checkpoints(root: Path) -> Iterator[str]:
-    """Every checkpoint is whole, and the best one is there."""
+    """Hash every file of every checkpoint, and look for the one that best.json names."""
     if not (root / "train").exists():
         yield f"{root / 'train'}: missing; `groundup run` trains"
         return
     folders, best = list_checkpoints(root), best_step(root)
     for folder in folders.values():
-        artifact = load_artifact(folder)
-        yield from (
-            changed_files(artifact)
-            if artifact
-            else [f"{folder}: its manifest or one of its files is damaged"]
-        )
+        yield from damaged_files(folder)
     if best not in folders or load_artifact(folders[best]) is None:
-        yield f"{root / 'train' / 'best.json'}: names no checkpoint that is there"
+        yield f"{root / 'train' / 'best.json'}: names no checkpoint that exists"
 
 
+@check("Every export matches a model of the run")
 def check_exports(root: Path) -> Iterator[str]:
-    """Every export is of a model that the run has, with its sizes and its vocabulary."""
-    from groundup.export.check import differences
+    """Compare sizes and vocabulary of each export with the model that it was made from."""
+    from groundup.export.formats import differences
 
     view = Store(root).view("export")
-    entries = (
-        [entry for entry in view.manifest["artefacts"] if entry["step"] != "export/parity"]
-        if view
-        else []
-    )
-    for artifact in filter(None, map(Store(root).artifact, entries)):
-        yield from (
-            f"{artifact.step} of {artifact.name}: {line}" for line in differences(root, artifact)
-        )
-
-
-def check_forgotten(root: Path) -> Iterator[str]:
-    """No forgotten document is among documents or tokens."""
-    forgotten = Forgotten.load(root)
-    if forgotten.pending:
-        yield (
-            f"{root / FILE}: was not carried out to its end; `groundup run` or `groundup forget`"
-            " finishes it"
-        )
-    paths = [
-        *tables(root, "collect/documents"),
-        *tables(root, "refine/documents"),
-        root / "tokenize" / "index.parquet",
-    ]
-    for path in paths if forgotten.documents else ():
-        for batch in matching([path], "id", forgotten.ids, ["id"]) if path.exists() else ():
-            yield from (
-                f"{document}: was forgotten, and stands in {path}"
-                for document in batch.column("id").to_pylist()
-            )
-
-
-def _ids(path: Path) -> pa.Array:
-    return pq.read_table(path, columns=["id"])["id"].combine_chunks()
-
-
-CHECKS: tuple[Check, ...] = (
-    check_stages,
-    check_bytes,
-    check_raw,
-    check_accounted,
-    check_split,
-    check_overlap,
-    check_lines,
-    check_contamination,
-    check_tokens,
-    check_round_trip,
-    check_forgotten,
-    check_checkpoints,
-    check_exports,
-)
+    for entry in view.manifest["artefacts"] if view else ():
+        artifact = Store(root).artifact(entry)
+        if artifact is not None and entry["step"] != "export/parity":
+            for line in differences(root, artifact):
+                yield f"{artifact.step} of {artifact.name}: {line}"

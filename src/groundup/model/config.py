@@ -1,5 +1,6 @@
-"""Sizes of a model: counts its parameters and operations. How Hugging Face writes them down stands
-in `layouts.py`.
+"""Sizes of the transformer: `ModelConfig`, the named presets, and how "auto" picks one of them.
+
+hf_config.py translates a `ModelConfig` to and from the config.json of Hugging Face.
 """
 
 from __future__ import annotations
@@ -8,22 +9,25 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-# Qwen3 normalises the queries and keys of each head, Llama does not; what they share is all the
-# rest.
+from groundup.errors import RecipeError
+from groundup.recipe import Model
+from groundup.schema import nearest
+
+# Qwen3 normalizes the queries and keys of each head, Llama does not. Everything else is the same.
 Layout = Literal["qwen3", "llama"]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Sizes of a decoder-only transformer with grouped heads and a gated feed-forward.
+    """Sizes of a decoder-only transformer with grouped-query attention and a gated feed-forward.
 
     Attributes:
-        vocab_size: rows of the embedding; a tokenizer may have fewer ids.
+        vocab_size: rows of the embedding; the tokenizer may have fewer ids.
         heads: query heads; each group of `heads / kv_heads` shares one key and value head.
-        head_width: must be even, since rotary positions turn pairs; 64 or 128 run everywhere.
-        context: positions that the model was built for.
-        dropout: on the embedding and on what each branch adds to the residual stream, in training
-            only.
+        head_width: must be even, since rotary embedding turns pairs; 64 or 128 run everywhere.
+        context: maximum number of positions.
+        dropout: on the embedding and on the output of each branch, in training only.
+        tied: whether the output head shares the weights of the embedding.
     """
 
     vocab_size: int
@@ -38,20 +42,11 @@ class ModelConfig:
     rope_theta: float = 10_000.0
     norm_epsilon: float = 1e-6
     layout: Layout = "qwen3"
-    # Whether the output head is the embedding.
     tied: bool = True
 
     def __post_init__(self) -> None:
-        for name in (
-            "vocab_size",
-            "layers",
-            "width",
-            "heads",
-            "kv_heads",
-            "head_width",
-            "feed_forward",
-            "context",
-        ):
+        sizes = ("vocab_size", "layers", "width", "heads", "kv_heads", "head_width")
+        for name in (*sizes, "feed_forward", "context"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
         if self.heads % self.kv_heads:
@@ -70,18 +65,18 @@ class ModelConfig:
 
     @property
     def layer_matrix_parameters(self) -> int:
-        """Parameters of one layer's matrices."""
+        """Parameters in the matrices of one layer."""
         attention = (2 * self.heads + 2 * self.kv_heads) * self.head_width * self.width
         return attention + 3 * self.width * self.feed_forward
 
     @property
     def layer_norm_parameters(self) -> int:
-        """Parameters of one layer's norms."""
+        """Parameters in the norms of one layer."""
         return 2 * self.width + (2 * self.head_width if self.query_key_norm else 0)
 
     @property
     def head_parameters(self) -> int:
-        """Parameters of an output head of its own."""
+        """Parameters of the output head; none if it shares those of the embedding."""
         return 0 if self.tied else self.vocab_size * self.width
 
     def parameter_count(self) -> int:
@@ -90,28 +85,96 @@ class ModelConfig:
         return self.vocab_size * self.width + layers + self.width + self.head_parameters
 
     def flops_per_token(self, context: int | None = None) -> float:
-        """Return the floating-point operations of training on one token: forward, and twice that
-        backward.
+        """Return the floating-point operations of training on one token.
 
-        Counts every matrix product, the head too, and attention over the (context + 1) / 2
-        positions that a token sees on average. Norms, softmax and rotary positions are left out:
-        under 1 % at these sizes.
+        Forward, plus twice that for backward. Counts every matrix product, the head too, and
+        attention over the (context + 1) / 2 positions that a token sees on average. Norms, softmax
+        and rotary embedding are left out: less than 1 % at these sizes.
         """
         seen = ((context or self.context) + 1) / 2
         attention = 4 * self.heads * self.head_width * seen
-        forward = 2 * self.vocab_size * self.width + self.layers * (
-            2 * self.layer_matrix_parameters + attention
-        )
-        return 3 * forward
+        layers = self.layers * (2 * self.layer_matrix_parameters + attention)
+        return 3 * (2 * self.vocab_size * self.width + layers)
 
-    def named(self) -> dict[str, Any]:
-        """Return the sizes by name, as they enter a key: without what only models from elsewhere
-        have.
+    def key_settings(self) -> dict[str, Any]:
+        """Return the sizes as they enter the key of a training.
+
+        Settings that only pretrained models change are left out at their default: they were added
+        later, and old keys must stay the same.
         """
+        defaults = {"layout": "qwen3", "tied": True}
         table = dataclasses.asdict(self)
-        usual = {"layout": "qwen3", "tied": True}
-        return {
-            name: value
-            for name, value in table.items()
-            if name not in usual or usual[name] != value
-        }
+        return {name: value for name, value in table.items() if defaults.get(name) != value}
+
+
+def _preset(layers: int, width: int, feed_forward: int, context: int) -> ModelConfig:
+    # vLLM and llama.cpp need heads of 64 or 128.
+    return ModelConfig(1, layers, width, width // 64, width // 64, 64, feed_forward, context)
+
+
+# Named sizes, from small to large, as "auto" tries them. The recipe gives vocabulary and dropout.
+PRESETS = {
+    "tiny": _preset(layers=2, width=64, feed_forward=192, context=128),
+    "starter": _preset(layers=4, width=128, feed_forward=384, context=256),
+    "small": _preset(layers=6, width=192, feed_forward=512, context=256),
+    "30m": _preset(layers=8, width=384, feed_forward=1024, context=512),
+    "125m": _preset(layers=12, width=768, feed_forward=2048, context=1024),
+    "300m": _preset(layers=20, width=1024, feed_forward=2688, context=2048),
+    "500m": _preset(layers=22, width=1280, feed_forward=3456, context=2048),
+}
+
+# Four epochs are worth nearly as much as new text (Muennighoff et al. 2023, arXiv 2305.16264), and
+# 20 tokens per parameter are enough (Hoffmann et al. 2022, arXiv 2203.15556): 20 / 4 = 5 tokens of
+# text per parameter.
+TOKENS_PER_PARAMETER = 5
+# Without a GPU, time runs out before text does; two were enough for 1.4M parameters in five minutes
+# (docs/experiments.md).
+CPU_TOKENS_PER_PARAMETER = 2
+# The largest preset that "auto" picks without a GPU. The recipe can still name a larger one.
+CPU_LIMIT = "starter"
+
+
+def resolve(model: Model, vocab_size: int, train_tokens: int, gpu: bool = False) -> ModelConfig:
+    """Return the sizes that a recipe's [model] table asks for.
+
+    Args:
+        model: explicit sizes override those of its preset.
+        train_tokens: tokens of training text, which limit the "auto" preset.
+        gpu: whether "auto" may pick a preset above `CPU_LIMIT`.
+
+    Raises:
+        RecipeError: the preset is unknown, or the sizes do not fit together.
+    """
+    name = model.preset
+    if name == "auto":
+        name = _auto_preset(vocab_size, train_tokens, gpu)
+    if name not in PRESETS:
+        raise RecipeError(f'[model] preset "{name}" is unknown{nearest(name, [*PRESETS, "auto"])}')
+    keys = ("layers", "width", "head_width", "feed_forward", "context")
+    sizes = {key: getattr(model, key) or getattr(PRESETS[name], key) for key in keys}
+    # A recipe that changes the width need not give the heads.
+    heads = model.heads or sizes["width"] // sizes["head_width"]
+    if not model.heads and sizes["width"] % sizes["head_width"]:
+        raise RecipeError(
+            f"[model] width {sizes['width']} is not a multiple of head_width"
+            f" {sizes['head_width']}; set heads too"
+        )
+    sizes |= {"heads": heads, "kv_heads": model.kv_heads or heads}
+    try:
+        return ModelConfig(
+            vocab_size=vocab_size, dropout=model.dropout, rope_theta=model.rope_theta, **sizes
+        )
+    except ValueError as error:
+        raise RecipeError(f"[model] {error}") from None
+
+
+def _auto_preset(vocab_size: int, train_tokens: int, gpu: bool) -> str:
+    """Return the largest preset for which there is enough text."""
+    best = next(iter(PRESETS))
+    for name, preset in PRESETS.items():
+        parameters = dataclasses.replace(preset, vocab_size=vocab_size).parameter_count()
+        if parameters * (TOKENS_PER_PARAMETER if gpu else CPU_TOKENS_PER_PARAMETER) <= train_tokens:
+            best = name
+        if name == CPU_LIMIT and not gpu:
+            break
+    return best

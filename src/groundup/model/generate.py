@@ -1,4 +1,4 @@
-"""Continues a prompt token by token with a key-value cache; the randomness is its own, seeded."""
+"""Generates text token by token with a key-value cache, from a seed of its own."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import itertools
 from collections.abc import Collection, Iterator, Sequence
 
 import torch
-from torch import Tensor
 
 from groundup.model.kv_cache import Cache
-from groundup.model.sampling import Drawing, Sampling, choose
+from groundup.model.sampling import Sampling, SequenceSampler, sample
 from groundup.model.score import evaluating
 from groundup.model.transformer import Transformer
 
@@ -25,48 +24,42 @@ def generate(
     seed: int = 1,
     stop: Collection[int] = frozenset(),
 ) -> Iterator[int]:
-    """Yield the tokens that continue `prompt`, until `max_new_tokens` or a token of `stop`, which
-    is not yielded.
+    """Yield the tokens that continue `prompt`, up to `max_new_tokens` or the first token of `stop`.
 
-    Temperature 0 takes the most probable token; `top_k` 0, `top_p` 1 and `min_p` 0 cut nothing off.
-    A prompt longer than the context is cut on the left. When the context is full, its last half is
-    read again and generation goes on from there, so that a text may grow beyond it.
+    The stop token is not yielded. Temperature 0 takes the most probable token; `top_k` 0, `top_p` 1
+    and `min_p` 0 cut nothing off. A prompt longer than the context is cut on the left. When the
+    context is full, its last half is read again, so a text may grow beyond the context.
 
     Raises:
-        ValueError: the prompt is empty, or temperature, top_k, top_p or min_p makes no sense.
-        FloatingPointError: the model's weights give scores that are not numbers.
+        ValueError: the prompt is empty, or temperature, top_k, top_p or min_p is out of range.
+        FloatingPointError: the model's logits are not finite.
     """
     if not prompt:
         raise ValueError("the prompt has no tokens; begin with the end-of-text id")
-    drawing = Drawing(Sampling(temperature, top_k, top_p, min_p), seed, model.config.vocab_size)
-    tokens = _tokens(model, list(prompt), drawing)
+    params = Sampling(temperature, top_k, top_p, min_p)
+    sampler = SequenceSampler(params, seed, model.config.vocab_size)
+    tokens = _continue(model, list(prompt), sampler)
     return itertools.takewhile(
         lambda token: token not in stop, itertools.islice(tokens, max_new_tokens)
     )
 
 
-def _tokens(model: Transformer, tokens: list[int], drawing: Drawing) -> Iterator[int]:
+def _continue(model: Transformer, tokens: list[int], sampler: SequenceSampler) -> Iterator[int]:
     context = model.config.context
-    cache, unread = _fresh(model), tokens[-context:]
+    cache, unread = None, tokens[-context:]
     while True:
-        if cache.length + len(unread) > context:
-            cache, unread = _fresh(model), tokens[-max(1, context // 2) :]
-        token = int(choose(_next_logits(model, unread, cache)[None], [drawing]))
+        if cache is not None and cache.length + len(unread) > context:
+            cache, unread = None, tokens[-max(1, context // 2) :]
+        if cache is None:
+            cache = Cache(model.config, device=model.device, dtype=model.head_weight.dtype)
+        with evaluating(model):
+            x_BTD = model.hidden(torch.tensor([unread], device=model.device), cache)
+            # On the CPU on every device, so one seed draws the same tokens everywhere.
+            logits_V = (x_BTD[0, -1] @ model.head_weight.T).float().cpu()
+        token = int(sample(logits_V[None], [sampler]))
         if token < 0:
             raise FloatingPointError("the model's scores are not numbers")
         yield token
-        drawing.saw(token)
+        sampler.accept(token)
         tokens.append(token)
         unread = [token]
-
-
-def _fresh(model: Transformer) -> Cache:
-    return Cache(model.config, device=model.device, dtype=model.head_weight.dtype)
-
-
-def _next_logits(model: Transformer, tokens: Sequence[int], cache: Cache) -> Tensor:
-    with evaluating(model):
-        x_BTD = model.hidden(torch.tensor([tokens], device=model.device), cache)
-        logits: Tensor = x_BTD[0, -1] @ model.head_weight.T
-        # On the CPU whatever the device, so that one seed draws alike everywhere.
-        return logits.float().cpu()

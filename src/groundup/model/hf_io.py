@@ -1,5 +1,11 @@
-"""Reads and writes a model folder in the Hugging Face layout: config.json and safetensors, whole or
-in numbered parts.
+"""Reads and writes a model folder in the layout of Hugging Face.
+
+    config.json                       sizes (hf_config.py)
+    model.safetensors                 all weights, or
+    model-00001-of-00003.safetensors  a part of them, and
+    model.safetensors.index.json      {"weight_map": {name of a weight: file name}}
+
+Only JSON and safetensors are opened, never a pickle.
 """
 
 from __future__ import annotations
@@ -18,40 +24,39 @@ from torch import nn
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.model.hf_config import from_hf, to_hf
-from groundup.model.transformer import Body, Transformer
+from groundup.model.transformer import Decoder, Transformer
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-# Names in which part each tensor stands, where there are several.
 INDEX = "model.safetensors.index.json"
 
-# What generation_config.json advises, where a model does not bring its own.
+# What generation_config.json advises if a model does not bring its own.
 SAMPLING = {"do_sample": True, "temperature": 0.8, "top_p": 0.95}
 
-# As safetensors names them; anything else is a quantized model.
+# Types of safetensors that can be read. All others are quantized models.
 TYPES = ("F64", "F32", "F16", "BF16")
-# Angles of rotary positions, which old Llama folders carry along; they follow from the sizes.
+# Angles of rotary embedding, which old Llama folders contain. They follow from the sizes.
 _DERIVED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 
 
 def save_model(folder: Path, model: Transformer) -> None:
-    """Write config.json and model.safetensors; a head that is the embedding is not written twice."""
+    """Write config.json and model.safetensors. A tied head is not written twice."""
     (folder / CONFIG).write_text(json.dumps(to_hf(model.config), indent=1) + "\n", encoding="utf-8")
-    # Copies: in training the parameters are views of one buffer, which the format does not allow.
+    # Copies: in training the parameters are views of one buffer, which safetensors refuses.
     tensors = {name: weight.detach().cpu().clone() for name, weight in model.named_parameters()}
-    # transformers refuses weights without this mark.
+    # transformers refuses weights without this metadata.
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
 
 def load_model(
     folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Transformer:
-    """Read a model folder, ready for use (dropout off).
+    """Read a model folder; the model is in evaluation mode.
 
     Raises:
         GroundupError: a file is missing, torn, or of another architecture.
     """
     config = read_config(folder)
-    # Before memory is taken for what a config.json promises.
+    # Before memory is allocated for what config.json claims.
     check_weights(folder, config)
     model = Transformer(config, seed=None)
     read_weights(folder, model)
@@ -68,17 +73,12 @@ def read_config(folder: Path) -> ModelConfig:
     try:
         return from_hf(table)
     except GroundupError as error:
-        raise GroundupError(
-            f"{folder / CONFIG}: {str(error).removeprefix(f'{CONFIG}: ')}"
-        ) from None
+        message = str(error).removeprefix(f"{CONFIG}: ")
+        raise GroundupError(f"{folder / CONFIG}: {message}") from None
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """Return the object that a JSON file of a model folder holds.
-
-    Raises:
-        GroundupError: it is missing, or no such file.
-    """
+    """Return the object in a JSON file of a model folder."""
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -91,40 +91,26 @@ def read_table(path: Path) -> dict[str, Any]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the files that hold the weights of a folder.
-
-    Raises:
-        GroundupError: there is none, or the index names one that is not beside it.
-    """
-    if (folder / WEIGHTS).exists() or not (folder / INDEX).exists():
-        return [_present(folder / WEIGHTS)]
-    places = read_table(folder / INDEX).get("weight_map")
-    names = (
-        set(places.values())
-        if isinstance(places, Mapping) and all(isinstance(v, str) for v in places.values())
-        else set()
-    )
-    if not names or any(Path(name).name != name for name in names):
-        raise GroundupError(f"{folder / INDEX}: weight_map names no files beside it")
-    return [_present(folder / name) for name in sorted(names)]
-
-
-def _present(path: Path) -> Path:
-    if not path.is_file():
-        raise GroundupError(
-            f"{path}: there is no such file; a model folder needs it (nothing but safetensors is"
-            " opened)"
-        )
-    return path
+    """Return the files that contain the weights of a folder."""
+    names = [WEIGHTS]
+    if not (folder / WEIGHTS).exists() and (folder / INDEX).exists():
+        weight_map = read_table(folder / INDEX).get("weight_map")
+        values = list(weight_map.values()) if isinstance(weight_map, Mapping) else []
+        # An index must not lead out of its folder.
+        if not values or any(not isinstance(v, str) or Path(v).name != v for v in values):
+            raise GroundupError(f"{folder / INDEX}: weight_map names no files beside it")
+        names = sorted(set(values))
+    for name in names:
+        if not (folder / name).is_file():
+            raise GroundupError(
+                f"{folder / name}: there is no such file; a model folder needs it (nothing but"
+                " safetensors is opened)"
+            )
+    return [folder / name for name in names]
 
 
 def read_weights(folder: Path, model: Transformer) -> None:
-    """Copy the weights of a folder that `check_weights` passed into a model of its sizes, one
-    tensor at a time.
-
-    Raises:
-        GroundupError: a file is missing.
-    """
+    """Copy the weights of a folder, which `check_weights` has passed, into a model."""
     parameters = dict(model.named_parameters())
     for path in weight_files(folder):
         with torch.no_grad(), safe_open(path, "pt") as file:
@@ -133,35 +119,32 @@ def read_weights(folder: Path, model: Transformer) -> None:
 
 
 def check_weights(folder: Path, config: ModelConfig) -> None:
-    """See that a folder holds every weight of these sizes once, and nothing else; only the headers
-    of its files are read.
+    """Check that a folder has every weight of these sizes once, and no other; reads headers only.
 
     Raises:
         GroundupError: naming the file and the weight.
     """
-    wanted = parameter_shapes(config)
-    found: set[str] = set()
+    expected = parameter_shapes(config)
+    seen: set[str] = set()
     for path in weight_files(folder):
-        for name, kind, shape in _headers(path):
+        for name, dtype, shape in _headers(path):
             if _DERIVED.fullmatch(name) or (config.tied and name == "lm_head.weight"):
                 continue
-            if name not in wanted or name in found:
+            if name not in expected or name in seen:
+                problem = "there twice" if name in seen else "unknown"
+                raise GroundupError(f"{path}: does not fit its {CONFIG}: {name[:80]} is {problem}")
+            if dtype not in TYPES:
                 raise GroundupError(
-                    f"{path}: does not fit its {CONFIG}: {name[:80]} is"
-                    f" {'there twice' if name in found else 'unknown'}"
-                )
-            if kind not in TYPES:
-                raise GroundupError(
-                    f"{path}: {name} is stored as {kind}; quantized weights cannot be read, only"
+                    f"{path}: {name} is stored as {dtype}; quantized weights cannot be read, only"
                     f" {', '.join(TYPES)}"
                 )
-            if shape != wanted[name]:
+            if shape != expected[name]:
                 raise GroundupError(
                     f"{path}: does not fit its {CONFIG}: {name} has the shape {shape}, not"
-                    f" {wanted[name]}"
+                    f" {expected[name]}"
                 )
-            found.add(name)
-    missing = sorted(wanted.keys() - found)
+            seen.add(name)
+    missing = sorted(expected.keys() - seen)
     if missing:
         raise GroundupError(
             f"{weight_files(folder)[0]}: does not fit its {CONFIG}: {missing[0]} is missing"
@@ -172,7 +155,7 @@ def _headers(path: Path) -> Iterator[tuple[str, str, tuple[int, ...]]]:
     """Yield name, type and shape of each tensor."""
     try:
         with safe_open(path, "pt") as file:
-            for name in file.keys():  # noqa: SIM118 - it is no mapping
+            for name in file.keys():  # noqa: SIM118 - not a mapping
                 part = file.get_slice(name)
                 yield name, part.get_dtype(), tuple(part.get_shape())
     except (OSError, ValueError, SafetensorError) as error:
@@ -180,9 +163,9 @@ def _headers(path: Path) -> Iterator[tuple[str, str, tuple[int, ...]]]:
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each parameter of a model by name, without making it."""
+    """Return the shape of each parameter of a model by name, without allocating it."""
     with torch.device("meta"):
-        skeleton = nn.ModuleDict({"model": Body(config)})
+        skeleton = nn.ModuleDict({"model": Decoder(config)})
         if not config.tied:
             skeleton["lm_head"] = nn.Linear(config.width, config.vocab_size, bias=False)
     return {name: tuple(weight.shape) for name, weight in skeleton.named_parameters()}

@@ -1,4 +1,7 @@
-"""Keys and values of the positions already read, allocated once for a whole context."""
+"""Keys and values of the positions that a model has read, allocated once for the whole context.
+
+Shape suffixes: B batch, K key and value heads, T new positions, C context, E width of a head.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,17 @@ from groundup.model.config import ModelConfig
 
 
 class LayerKeyValues(Protocol):
-    """One layer's share of the keys and values."""
+    """The keys and values of one layer."""
 
     def extend(self, k_BKTE: Tensor, v_BKTE: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Store new positions; return all keys, all values, and a mask where `is_causal` does not
-        describe them.
+        """Store new positions. Return all keys, all values, and a mask unless `is_causal` will
+        do.
         """
         ...
 
 
 class KeyValues(Protocol):
-    """What the transformer asks of a cache; the server has one whose rows are of unequal length."""
+    """What the transformer needs of a cache. The engine has one whose rows differ in length."""
 
     @property
     def length(self) -> int:
@@ -31,11 +34,11 @@ class KeyValues(Protocol):
 
     @property
     def layers(self) -> Sequence[LayerKeyValues]:
-        """One for each layer."""
+        """The caches of the layers, in order."""
         ...
 
     def advance(self, count: int) -> None:
-        """All layers have stored `count` new positions."""
+        """Note that all layers have stored `count` new positions."""
         ...
 
 
@@ -57,29 +60,25 @@ class Cache:
         ]
 
     def advance(self, count: int) -> None:
-        """Let the next positions follow `count` new ones."""
+        """Note that all layers have stored `count` new positions."""
         self.length += count
 
 
 class LayerCache:
-    """One layer's share of a cache."""
+    """The keys and values of one layer of a `Cache`, as one tensor [2, B, K, C, E]."""
 
-    def __init__(self, whole: Cache, store_2BKCE: Tensor) -> None:
-        self._whole = whole
+    def __init__(self, cache: Cache, store_2BKCE: Tensor) -> None:
+        self._cache = cache
         self._store = store_2BKCE
 
     def extend(self, k_BKTE: Tensor, v_BKTE: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Store new positions; return all keys, all values, and a mask where `is_causal` does not
-        describe them.
-
-        The length grows only when all layers are through: `advance` does that.
-        """
-        past, new = self._whole.length, k_BKTE.shape[2]
+        """Store new positions behind those of the cache; its length grows in `advance` only."""
+        past, new = self._cache.length, k_BKTE.shape[2]
         self._store[0, :, :, past : past + new] = k_BKTE
         self._store[1, :, :, past : past + new] = v_BKTE
         mask = None
         if past and new > 1:
-            # Query i stands at position past + i and sees all positions up to its own.
+            # Query i is at position past + i and sees all positions up to its own.
             mask = torch.ones(new, past + new, dtype=torch.bool, device=k_BKTE.device).tril(past)
         keys, values = self._store[:, :, :, : past + new].to(k_BKTE.dtype)
         return keys, values, mask

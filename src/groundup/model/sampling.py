@@ -1,7 +1,8 @@
-"""Draws the next token of many texts at once, each by its own settings and its own random numbers.
-Reads logits only.
+"""Samples the next token of many sequences at once, each by its own parameters and random numbers.
 
-Shape suffixes: N texts, V vocabulary, K candidates.
+Only the best candidates of a row are sorted, as many as its top_k and top_p can reach.
+
+Shape suffixes: N sequences, V vocabulary, K candidates, B a block of them, M some of the sequences.
 """
 
 from __future__ import annotations
@@ -15,36 +16,34 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-# How many of the best candidates are looked at, before the next look or the whole vocabulary. For
-# 32 rows of 50K entries the best 128 take 4 ms of one core, the best 1,024 take 8, all in order
-# 180. On a GPU a look costs more than it saves.
-LOOKS = {"cpu": (128, 1024)}
-# Candidates that are summed together before one of them is looked for.
+# How many of the best candidates to sort before trying more, and finally the whole vocabulary. For
+# 32 rows of 50K entries the best 128 take 4 ms on one core, the best 1,024 take 8, a full sort 180.
+# On a GPU a partial sort costs more than it saves.
+TOP_CANDIDATES = {"cpu": (128, 1024)}
+# Candidates that are summed as one block before one of them is searched for.
 BLOCK = 64
-# Below this temperature only what equals the best has any weight; smaller ones would divide to
-# infinity.
-COLDEST = 1e-6
-# Of penalties and biases: far beyond any logit, and no float32 overflows from adding it up.
-LARGEST = 1e6
+# Below this temperature only the best logit has any weight; dividing by less would overflow.
+MIN_TEMPERATURE = 1e-6
+# Limit of penalties and biases: far beyond any logit, and their sums do not overflow float32.
+MAX_BIAS = 1e6
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How a token is drawn. The order of the fields is the order in which they act, but for the
-    temperature.
+    """How a token is sampled.
 
-    Penalties and bias change the logits; temperature divides them; of the `top_k` best stays the
-    smallest set that holds `top_p` of their probability, and of those what is at least `min_p`
-    times as probable as the best.
+    Penalties and biases change the logits, then the temperature divides them. Of the `top_k` best
+    tokens, the smallest set with `top_p` of their probability remains, and of those the tokens that
+    are at least `min_p` times as probable as the best.
 
     Attributes:
         temperature: 0 takes the most probable token.
         top_k: 0 cuts nothing off.
         top_p: 1 cuts nothing off.
         min_p: 0 cuts nothing off (Nguyen et al. 2024, arXiv 2407.01082).
-        frequency_penalty: taken from a token's logit for each time that it was generated.
-        presence_penalty: taken from a token's logit once it was generated.
-        logit_bias: pairs of token and what is added to its logit.
+        frequency_penalty: subtracted from a token's logit each time it was generated.
+        presence_penalty: subtracted from a token's logit once it was generated.
+        logit_bias: pairs of a token and what is added to its logit.
     """
 
     temperature: float = 0.8
@@ -62,103 +61,88 @@ class Sampling:
             )
         if not 0 < self.top_p <= 1 or not 0 <= self.min_p <= 1:
             raise ValueError("top_p must lie above 0 and at most at 1, min_p between 0 and 1")
+        biases = [bias for _, bias in self.logit_bias]
+        # NaN fails this comparison too.
         if not all(
-            abs(x) <= LARGEST
-            for x in (
-                self.frequency_penalty,
-                self.presence_penalty,
-                *(bias for _, bias in self.logit_bias),
-            )
+            abs(bias) <= MAX_BIAS
+            for bias in (self.frequency_penalty, self.presence_penalty, *biases)
         ):
             raise ValueError(
-                f"penalties and biases must lie between -{LARGEST:.0f} and {LARGEST:.0f}"
+                f"penalties and biases must lie between -{MAX_BIAS:.0f} and {MAX_BIAS:.0f}"
             )
 
     @property
     def ranked(self) -> bool:
-        """Whether candidates must be put in order first."""
+        """Whether candidates must be sorted first."""
         return self.top_k > 0 or self.top_p < 1
 
 
-class Drawing:
-    """One text that is being drawn: its settings, its random numbers, and what its own tokens do to
-    the logits.
+class SequenceSampler:
+    """Sampling state of one sequence: parameters, random numbers, penalties of its own tokens.
 
     Args:
         vocab_size: biases must name ids below it.
-        seed: any integer; the same seed and the same logits give the same text, whatever is drawn
-            beside it.
-
-    Raises:
-        ValueError: a bias names no token.
+        seed: any integer. Equal seeds and logits give equal text, whatever else is in the batch.
     """
 
     def __init__(
-        self, sampling: Sampling, seed: int, vocab_size: int, device: torch.device | str = "cpu"
+        self, params: Sampling, seed: int, vocab_size: int, device: torch.device | str = "cpu"
     ) -> None:
-        self.sampling = sampling
+        self.params = params
         # As text, since Python takes -1 and 1 for the same seed.
         self._random = random.Random(str(seed))
         self.uniform = self._random.random()
-        self._seen: set[int] = set()
+        self._generated: set[int] = set()
+        # Added to the logits; None while nothing changes them.
         self.bias_V: Tensor | None = None
-        if sampling.logit_bias or sampling.frequency_penalty or sampling.presence_penalty:
-            self.bias_V = _biases(sampling.logit_bias, vocab_size).to(device)
+        if params.logit_bias or params.frequency_penalty or params.presence_penalty:
+            for token, _ in params.logit_bias:
+                if not 0 <= token < vocab_size:
+                    raise ValueError(f"logit_bias names token {token}; there are {vocab_size}")
+            ids = torch.tensor([token for token, _ in params.logit_bias], dtype=torch.long)
+            biases = torch.tensor([float(bias) for _, bias in params.logit_bias])
+            self.bias_V = torch.zeros(vocab_size).index_add_(0, ids, biases).to(device)
 
-    def saw(self, token: int) -> None:
-        """Take note of the token that the text goes on with."""
+    def accept(self, token: int) -> None:
+        """Note the token that the sequence continues with."""
         self.uniform = self._random.random()
         if self.bias_V is not None:
-            first = token not in self._seen
-            self._seen.add(token)
-            self.bias_V[token] -= self.sampling.frequency_penalty + (
-                self.sampling.presence_penalty if first else 0
-            )
+            penalty = self.params.frequency_penalty
+            if token not in self._generated:
+                penalty += self.params.presence_penalty
+            self._generated.add(token)
+            self.bias_V[token] -= penalty
 
 
-def _biases(pairs: Sequence[tuple[int, float]], vocab_size: int) -> Tensor:
-    """Return what is added to each logit [V]."""
-    for token, _ in pairs:
-        if not 0 <= token < vocab_size:
-            raise ValueError(f"logit_bias names token {token}; there are {vocab_size}")
-    ids, values = (
-        torch.tensor([token for token, _ in pairs], dtype=torch.long),
-        torch.tensor([float(bias) for _, bias in pairs]),
-    )
-    return torch.zeros(vocab_size).index_add_(0, ids, values)
-
-
-def choose(logits_NV: Tensor, drawings: Sequence[Drawing]) -> Tensor:
-    """Return the next token of each text [N], on the logits' device; -1 where the logits are not
-    numbers.
+def sample(logits_NV: Tensor, samplers: Sequence[SequenceSampler]) -> Tensor:
+    """Return the next token of each sequence [N], on the logits' device; -1 if a row is not finite.
 
     The logits (float32) are changed in place. A row's token depends on that row alone.
     """
-    for row, drawing in enumerate(drawings):
-        if drawing.bias_V is not None:
-            logits_NV[row] += drawing.bias_V
+    for row, sampler in enumerate(samplers):
+        if sampler.bias_V is not None:
+            logits_NV[row] += sampler.bias_V
     best_N, tokens_N = logits_NV.max(dim=1)
-    drawn = [d.sampling.temperature > 0 for d in drawings]
-    if any(drawn):
-        limits = _Limits.of(drawings, logits_NV)
-        # The best logit becomes 0, so that no temperature makes a number overflow. In place: fresh
-        # pages cost more than sums.
+    # Rows whose candidates need no order, and rows whose candidates do.
+    drawn = [row for row, sampler in enumerate(samplers) if sampler.params.temperature > 0]
+    if drawn:
+        limits = _Limits.of(samplers, logits_NV.device)
+        # The best logit becomes 0, so no temperature overflows. In place: fresh pages cost more
+        # than the arithmetic.
         weights_NV = logits_NV.sub_(best_N[:, None]).div_(limits.temperature).exp_()
-        for ranked, draw in ((False, _draw_plain), (True, _draw_ranked)):
-            rows = [
-                row for row, d in enumerate(drawings) if drawn[row] and d.sampling.ranked is ranked
-            ]
-            if len(rows) == len(drawings):
-                tokens_N = draw(weights_NV, limits)
+        for ranked in (False, True):
+            rows = [row for row in drawn if samplers[row].params.ranked is ranked]
+            if len(rows) == len(samplers):
+                tokens_N = _draw(weights_NV, limits, ranked)
             elif rows:
                 index = torch.tensor(rows, device=logits_NV.device)
-                tokens_N[index] = draw(weights_NV[index], limits[index])
+                tokens_N[index] = _draw(weights_NV[index], limits[index], ranked)
     return torch.where(best_N.isfinite(), tokens_N, -1)
 
 
 @dataclass(frozen=True, slots=True)
 class _Limits:
-    """Settings and random numbers of some texts, each a column [N, 1]."""
+    """Parameters and random numbers of some sequences, each a column [N, 1]."""
 
     temperature: Tensor
     top_k: Tensor
@@ -168,27 +152,22 @@ class _Limits:
     any_min_p: bool
 
     @classmethod
-    def of(cls, drawings: Sequence[Drawing], like: Tensor) -> _Limits:
+    def of(cls, samplers: Sequence[SequenceSampler], device: torch.device) -> _Limits:
         rows = [
             (
-                max(s.temperature or 1, COLDEST),
-                min(s.top_k, 1 << 30) or math.inf,
-                s.top_p,
-                s.min_p,
-                d.uniform,
+                max(sampler.params.temperature or 1, MIN_TEMPERATURE),
+                min(sampler.params.top_k, 1 << 30) or math.inf,
+                sampler.params.top_p,
+                sampler.params.min_p,
+                sampler.uniform,
             )
-            for d in drawings
-            for s in (d.sampling,)
+            for sampler in samplers
         ]
-        columns = torch.tensor(rows, dtype=torch.float64).T[:, :, None].to(like.device)
-        return cls(
-            columns[0].float(),
-            columns[1],
-            columns[2],
-            columns[3].float(),
-            columns[4],
-            any(row[3] > 0 for row in rows),
-        )
+        # One transfer to the device: [5, N] → five columns [N, 1].
+        columns = torch.tensor(rows, dtype=torch.float64).T[:, :, None].to(device)
+        temperature, top_k, top_p, min_p, uniform = columns
+        any_min_p = any(sampler.params.min_p > 0 for sampler in samplers)
+        return cls(temperature.float(), top_k, top_p, min_p.float(), uniform, any_min_p)
 
     def __getitem__(self, rows: Tensor) -> _Limits:
         return _Limits(
@@ -201,88 +180,81 @@ class _Limits:
         )
 
 
-def _draw_plain(weights_NV: Tensor, limits: _Limits) -> Tensor:
-    """Draw where nothing is cut off but what is improbable beside the best."""
-    return _pick(
-        weights_NV * (weights_NV >= limits.min_p) if limits.any_min_p else weights_NV, limits
-    )
+def _draw(weights_NV: Tensor, limits: _Limits, ranked: bool) -> Tensor:
+    """Return a token of each row [N].
 
-
-def _draw_ranked(weights_NV: Tensor, limits: _Limits) -> Tensor:
-    """Draw from the best candidates: few first, more for the rows whose limits lie further down."""
+    Without limits that need an order, draws from the whole vocabulary. Otherwise draws from the
+    best candidates: few first, then more for rows whose limits reach further.
+    """
+    if not ranked:
+        if limits.any_min_p:
+            weights_NV = weights_NV * (weights_NV >= limits.min_p)
+        return _pick(weights_NV, limits)
     tokens_N = torch.zeros(len(weights_NV), dtype=torch.long, device=weights_NV.device)
     left = torch.arange(len(weights_NV), device=weights_NV.device)
-    for size in LOOKS.get(weights_NV.device.type, ()):
+    for size in TOP_CANDIDATES.get(weights_NV.device.type, ()):
         if size < weights_NV.shape[1] and len(left):
             weights_MV = weights_NV if len(left) == len(weights_NV) else weights_NV[left]
-            found_M, settled_M = _draw_among(
+            drawn_M, settled_M = _draw_among(
                 *weights_MV.topk(size), weights_MV.sum(dim=1, keepdim=True), limits[left]
             )
-            tokens_N[left[settled_M]] = found_M[settled_M]
+            tokens_N[left[settled_M]] = drawn_M[settled_M]
             left = left[~settled_M]
     if len(left):
-        # Among equals the lowest id first; the shorter looks order them otherwise, but never by the
-        # neighbors.
+        # Stable: of equal weights the lowest id comes first. topk orders equals otherwise, but not
+        # by what else is in the batch.
         weights_MV, ids_MV = weights_NV[left].sort(dim=1, descending=True, stable=True)
-        tokens_N[left] = _draw_among(
-            weights_MV, ids_MV, weights_MV.sum(dim=1, keepdim=True), limits[left]
-        )[0]
+        total_M1 = weights_MV.sum(dim=1, keepdim=True)
+        tokens_N[left] = _draw_among(weights_MV, ids_MV, total_M1, limits[left])[0]
     return tokens_N
 
 
 def _draw_among(
     weights_NK: Tensor, ids_NK: Tensor, total_N1: Tensor, limits: _Limits
 ) -> tuple[Tensor, Tensor]:
-    """Return a token [N] of the best candidates, and for which rows [N] no other candidate could
-    have come in.
+    """Draw from the K best candidates, best first.
+
+    Args:
+        total_N1: weight of the whole vocabulary.
+
+    Returns:
+        tokens [N], and whether [N] no further candidate could lie within the limits.
     """
     size = weights_NK.shape[1]
-    kept_NK = _kept(weights_NK, total_N1, limits)
-    found_N = ids_NK.gather(1, _pick(weights_NK * kept_NK, limits)[:, None])[:, 0]
-    # Where the last candidate is cut off, all that stay are among these.
-    return found_N, ~kept_NK[:, -1] & ((limits.top_k <= size) | limits.top_k.isinf())[:, 0]
-
-
-def _kept(weights_NK: Tensor, total_N1: Tensor, limits: _Limits) -> Tensor:
-    """Return which candidates [N, K], best first, lie within the limits; `total_N1` is the weight
-    of the whole vocabulary.
-    """
-    kept_NK = torch.arange(weights_NK.shape[1], device=weights_NK.device) < limits.top_k
-    held_NK = (weights_NK * kept_NK).double()
-    mass_N1 = torch.where(limits.top_k.isinf(), total_N1, held_NK.sum(dim=1, keepdim=True))
-    # A token stays while what stands before it has not reached top_p; the first always does.
-    before_NK = held_NK.cumsum(dim=1) - held_NK
-    return (
-        kept_NK
-        & ((before_NK < limits.top_p * mass_N1) | (limits.top_p == 1))
-        & (weights_NK >= limits.min_p)
-    )
+    kept_NK = torch.arange(size, device=weights_NK.device) < limits.top_k
+    top_NK = (weights_NK * kept_NK).double()
+    mass_N1 = torch.where(limits.top_k.isinf(), total_N1, top_NK.sum(dim=1, keepdim=True))
+    # A token stays while the sum before it has not reached top_p; the first always stays.
+    before_NK = top_NK.cumsum(dim=1) - top_NK
+    kept_NK &= (before_NK < limits.top_p * mass_N1) | (limits.top_p == 1)
+    kept_NK &= weights_NK >= limits.min_p
+    tokens_N = ids_NK.gather(1, _pick(weights_NK * kept_NK, limits)[:, None])[:, 0]
+    # If the last candidate is cut off, all that remain are among these.
+    return tokens_N, ~kept_NK[:, -1] & ((limits.top_k <= size) | limits.top_k.isinf())[:, 0]
 
 
 def _pick(weights_NK: Tensor, limits: _Limits) -> Tensor:
-    """Return the candidate [N] at which the running sum of the weights passes a random share of
-    their total.
+    """Return the candidate [N] at which the cumulative weight passes a random share of the total.
 
-    First the block of candidates is found, then the one in it: a sum over everything is many times
-    faster than a running sum.
+    First finds the block of candidates, then the candidate in it: a sum over everything is many
+    times faster than a cumulative sum.
     """
     blocks_NKB = F.pad(weights_NK, (0, -weights_NK.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
-    block_N1, share_N1 = _find(blocks_NKB.sum(dim=2), limits.uniform)
+    block_N1, share_N1 = _search(blocks_NKB.sum(dim=2), limits.uniform)
     inside_NB = blocks_NKB.gather(1, block_N1[:, :, None].expand(-1, -1, BLOCK))[:, 0]
-    found_N1 = block_N1 * BLOCK + _find(inside_NB, share_N1)[0]
-    # Only weights that are not numbers lead into the padding.
-    return found_N1[:, 0].clamp(max=weights_NK.shape[1] - 1)
+    index_N1 = block_N1 * BLOCK + _search(inside_NB, share_N1)[0]
+    # Only weights that are not finite lead into the padding.
+    return index_N1[:, 0].clamp(max=weights_NK.shape[1] - 1)
 
 
-def _find(weights_NK: Tensor, share_N1: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where the running sum passes a share of the total, and which share of that weight is
-    left behind then.
+def _search(weights_NK: Tensor, share_N1: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where the cumulative weight passes a share of the total [N, 1], and which share of
+    the weight there lies before that point [N, 1].
     """
-    running_NK = weights_NK.cumsum(dim=1, dtype=torch.float64)
-    # A share that rounds to the whole would point behind the last weight.
-    target_N1 = running_NK[:, -1:] * share_N1.clamp(0, 1 - 1e-12)
-    place_N1 = torch.searchsorted(running_NK, target_N1, right=True).clamp(
-        max=weights_NK.shape[1] - 1
-    )
-    weight_N1 = weights_NK.gather(1, place_N1)
-    return place_N1, 1 - (running_NK.gather(1, place_N1) - target_N1) / weight_N1
+    cumulative_NK = weights_NK.cumsum(dim=1, dtype=torch.float64)
+    # A share that rounds to 1 would point behind the last weight.
+    target_N1 = cumulative_NK[:, -1:] * share_N1.clamp(0, 1 - 1e-12)
+    index_N1 = torch.searchsorted(cumulative_NK, target_N1, right=True)
+    index_N1 = index_N1.clamp(max=weights_NK.shape[1] - 1)
+    weight_N1 = weights_NK.gather(1, index_N1)
+    return index_N1, 1 - (cumulative_NK.gather(1, index_N1) - target_N1) / weight_N1

@@ -11,13 +11,13 @@ from torch import Tensor
 from groundup.model.cross_entropy import log_probabilities
 from groundup.model.transformer import Transformer
 
-# Positions in one forward pass; the activations of the 300M preset take about 100 MB then.
+# Positions in one forward pass; the activations of the 300M preset then take about 100 MB.
 BATCH_TOKENS = 8192
 
 
 @contextmanager
 def evaluating(model: Transformer) -> Iterator[None]:
-    """Switch dropout off and gradients off, and put the model back into its mode afterwards."""
+    """Switch dropout and gradients off, and restore the model's mode afterwards."""
     training = model.training
     model.eval()
     try:
@@ -31,22 +31,21 @@ def token_log_probabilities(model: Transformer, tokens_BT: Tensor) -> Tensor:
     """Return log p(tokens[:, i + 1] | tokens[:, : i + 1]), [B, T - 1] float32, on the model's
     device.
 
-    Rows of unequal length may be padded on the right with any id: a position never sees what
-    follows it.
+    Shorter rows may be padded on the right with any id, since a position never sees what follows.
 
     Raises:
-        ValueError: T - 1 exceeds the context.
+        ValueError: T - 1 is larger than the context.
     """
     batch, length = tokens_BT.shape
     tokens_BT = tokens_BT.to(model.device, torch.long)
-    found = torch.zeros(batch, max(length - 1, 0), dtype=torch.float32, device=model.device)
+    scores_BT = torch.zeros(batch, max(length - 1, 0), dtype=torch.float32, device=model.device)
     if length < 2:
-        return found
+        return scores_BT
     rows = max(1, BATCH_TOKENS // (length - 1))
     with evaluating(model):
         for start in range(0, batch, rows):
-            part = tokens_BT[start : start + rows]
-            x_ND = model.hidden(part[:, :-1]).flatten(0, 1)
-            scores = log_probabilities(x_ND, model.head_weight, part[:, 1:].flatten())
-            found[start : start + rows] = scores.view(len(part), length - 1)
-    return found
+            part_BT = tokens_BT[start : start + rows]
+            x_ND = model.hidden(part_BT[:, :-1]).flatten(0, 1)
+            scores_N = log_probabilities(x_ND, model.head_weight, part_BT[:, 1:].flatten())
+            scores_BT[start : start + rows] = scores_N.view(len(part_BT), length - 1)
+    return scores_BT

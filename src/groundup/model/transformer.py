@@ -1,5 +1,22 @@
-"""The decoder-only transformer: token ids → logits or loss. Its parameters carry the names of
-transformers' Qwen3 and Llama.
+"""The decoder-only transformer: token ids → logits or loss.
+
+The architecture of Qwen3 (Yang et al. 2025, arXiv 2505.09388) and Llama (Touvron et al. 2023, arXiv
+2302.13971). Parameters carry the names that transformers gives them, so a checkpoint of ours loads
+there without custom code.
+
+    tokens_BT                                x_BTD ─────────────┐ a Block
+        │ Embedding                            │ RMSNorm        │
+      x_BTD                                    │ Attention      │
+        │ Block 0 … Block n - 1                ├────── + ───────┤
+        │ RMSNorm                              │ RMSNorm        │
+      x_BTD  (`hidden`)                        │ FeedForward    │
+        │ head: the embedding, if tied         └────── + ───────┘
+    logits_BTV (`forward`), or loss (`loss`)                  x_BTD
+
+An example, preset "tiny" with 8,000 ids: 3 sequences of 128 tokens are tokens_BT [3, 128]. The
+embedding makes x_BTD [3, 128, 64] of them, which keeps its shape through both blocks. Attention
+splits it into one head of 64: q_BHTE [3, 1, 128, 64]. The head gives logits [3, 128, 8000], of
+which `loss` holds only a few rows at a time (cross_entropy.py).
 
 Shape suffixes: B batch, T positions, D width, H query heads, K key and value heads, E width of a
 head, V vocabulary.
@@ -31,33 +48,35 @@ class RMSNorm(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last dimension."""
+        """Normalize the last dimension."""
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.epsilon)
 
 
 def rotary_table(config: ModelConfig) -> Tensor:
-    """Return cosines and sines [2, context, E/2] of the rotary angles (Su et al. 2021, arXiv
-    2104.09864).
+    """Return the cosines and sines [2, context, E/2] of rotary position embedding.
+
+    Su et al. 2021, arXiv 2104.09864. Pair i of a head turns by position · theta^(-2i / E): the
+    first pairs count nearby positions, the last ones far distances.
     """
     exponents = torch.arange(0, config.head_width, 2, dtype=torch.float32) / config.head_width
-    angles = torch.outer(
-        torch.arange(config.context, dtype=torch.float32), config.rope_theta**-exponents
-    )
+    positions = torch.arange(config.context, dtype=torch.float32)
+    angles = torch.outer(positions, config.rope_theta**-exponents)
     return torch.stack([angles.cos(), angles.sin()])
 
 
-def rotate(x: Tensor, table: Tensor) -> Tensor:
-    """Turn each pair (i, i + E/2) of a head [B, H, T, E] by its position's angle; `table` is [2, T,
-    E/2].
-    """
-    cos, sin = table.to(x.dtype)
-    first, second = x.chunk(2, dim=-1)
+def rotate(x_BHTE: Tensor, table: Tensor) -> Tensor:
+    """Turn each pair (i, i + E/2) of a head by its position's angle; `table` is [2, T, E/2]."""
+    cos, sin = table.to(x_BHTE.dtype)
+    # The halves are paired, as in Llama's own code; interleaved pairs are another function.
+    first, second = x_BHTE.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
 class Attention(nn.Module):
-    """Causal attention with grouped heads and rotary positions; queries and keys are normalized
-    where the layout has it so.
+    """Causal grouped-query attention with rotary positions (Ainslie et al. 2023, arXiv 2305.13245).
+
+    H / K query heads share one key and value head. Qwen3 normalizes queries and keys of each head,
+    which keeps the logits of attention small in bfloat16; Llama does not.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -69,7 +88,11 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(config.width, keys, bias=False)
         self.v_proj = nn.Linear(config.width, keys, bias=False)
         self.o_proj = nn.Linear(queries, config.width, bias=False)
-        self.q_norm, self.k_norm = _head_norm(config), _head_norm(config)
+        self.q_norm: nn.Module = nn.Identity()
+        self.k_norm: nn.Module = nn.Identity()
+        if config.query_key_norm:
+            self.q_norm = RMSNorm(config.head_width, config.norm_epsilon)
+            self.k_norm = RMSNorm(config.head_width, config.norm_epsilon)
 
     def forward(
         self,
@@ -78,30 +101,28 @@ class Attention(nn.Module):
         cache: LayerKeyValues | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Return what attention adds to the residual stream; with a cache, `x_BTD` follows the
-        positions in it.
+        """Return what attention adds to the residual stream [B, T, D].
 
-        Attention is causal, unless `mask` (or the cache) says which positions see which.
+        Args:
+            table: cosines and sines of the positions of `x_BTD`.
+            cache: keys and values of the positions before `x_BTD`.
+            mask: which positions see which; None (also from the cache) is causal.
         """
         batch, length, _ = x_BTD.shape
         heads = (batch, length, -1, self.head_width)
+        # [B, T, D] → [B, T, H, E] → [B, H, T, E]
         q_BHTE = rotate(self.q_norm(self.q_proj(x_BTD).view(heads)).transpose(1, 2), table)
         k_BKTE = rotate(self.k_norm(self.k_proj(x_BTD).view(heads)).transpose(1, 2), table)
         v_BKTE = self.v_proj(x_BTD).view(heads).transpose(1, 2)
         if cache is not None:
             k_BKTE, v_BKTE, mask = cache.extend(k_BKTE, v_BKTE)
+        # A single new position sees everything before it, so it needs no mask.
         causal = mask is None and length > 1
         y_BHTE = F.scaled_dot_product_attention(
             q_BHTE, k_BKTE, v_BKTE, mask, is_causal=causal, enable_gqa=self.grouped
         )
         y_BTD: Tensor = self.o_proj(y_BHTE.transpose(1, 2).reshape(batch, length, -1))
         return y_BTD
-
-
-def _head_norm(config: ModelConfig) -> nn.Module:
-    return (
-        RMSNorm(config.head_width, config.norm_epsilon) if config.query_key_norm else nn.Identity()
-    )
 
 
 class FeedForward(nn.Module):
@@ -114,13 +135,13 @@ class FeedForward(nn.Module):
         self.down_proj = nn.Linear(config.feed_forward, config.width, bias=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        """Return what the feed-forward branch adds to the residual stream."""
+        """Return what the feed-forward adds to the residual stream [B, T, D]."""
         y_BTD: Tensor = self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD))
         return y_BTD
 
 
-class Layer(nn.Module):
-    """Attention and feed-forward, each normalized before and added to the residual stream."""
+class Block(nn.Module):
+    """Attention and feed-forward, each with a norm before it, both added to the residual stream."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -137,54 +158,53 @@ class Layer(nn.Module):
         cache: LayerKeyValues | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Return the residual stream after this layer."""
-        x_BTD = x_BTD + self._drop(self.self_attn(self.input_layernorm(x_BTD), table, cache, mask))
-        return x_BTD + self._drop(self.mlp(self.post_attention_layernorm(x_BTD)))
+        """Return the residual stream [B, T, D] after this block."""
+        y_BTD = self.self_attn(self.input_layernorm(x_BTD), table, cache, mask)
+        x_BTD = x_BTD + F.dropout(y_BTD, self.dropout, self.training)
+        y_BTD = self.mlp(self.post_attention_layernorm(x_BTD))
+        return x_BTD + F.dropout(y_BTD, self.dropout, self.training)
 
-    def _drop(self, x_BTD: Tensor) -> Tensor:
-        return F.dropout(x_BTD, self.dropout, self.training)
 
-
-class Body(nn.Module):
-    """Embedding, layers and the last norm."""
+class Decoder(nn.Module):
+    """Embedding, blocks and the last norm; a module of its own because of the parameters' names."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        # Without first values: drawing them without memory (on "meta") imports torch's compiler,
-        # 1.6 s in every process.
+        # From an empty tensor: nn.Embedding would draw values, and drawing on "meta" imports
+        # torch's compiler, 1.6 s in every process.
         self.embed_tokens = nn.Embedding.from_pretrained(
             torch.empty(config.vocab_size, config.width), freeze=False
         )
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width, config.norm_epsilon)
 
 
 class Transformer(nn.Module):
-    """A language model whose head is its embedding, or one of its own.
+    """A language model. Its output head is the embedding, or a matrix of its own.
 
     Args:
-        config: its sizes.
-        seed: of the initial weights, which depend on nothing else; None leaves them unset, for who
-            reads them from a file.
+        config: sizes.
+        seed: decides the initial weights; None leaves them unset, to be read from a file.
     """
 
     def __init__(self, config: ModelConfig, seed: int | None = 0) -> None:
         super().__init__()
         self.config = config
+        # Built without memory, then given some: no time goes into values that are replaced anyway.
         with torch.device("meta"):
-            self.model = Body(config)
-            self.lm_head = (
-                None if config.tied else nn.Linear(config.width, config.vocab_size, bias=False)
-            )
+            self.model = Decoder(config)
+            self.lm_head: nn.Linear | None = None
+            if not config.tied:
+                self.lm_head = nn.Linear(config.width, config.vocab_size, bias=False)
         self.to_empty(device="cpu")
-        # In training, keep only what enters a layer, and compute its inside again in the backward
-        # pass (Chen et al. 2016, arXiv 1604.06174); the random state is put back, so that dropout
-        # falls alike and no bit differs.
+        # Activation checkpointing (Chen et al. 2016, arXiv 1604.06174): keep only the input of each
+        # block, and compute its inside again in the backward pass. The random state is restored
+        # too, so dropout and every bit stay the same.
         self.recompute = False
-        # No buffer: `.to(bfloat16)` would round its angles.
+        # Not a buffer: `.to(bfloat16)` would round the angles.
         self._table = rotary_table(config)
         if seed is not None:
-            self.initialise(seed)
+            self.init_weights(seed)
 
     @property
     def device(self) -> torch.device:
@@ -193,15 +213,14 @@ class Transformer(nn.Module):
 
     @property
     def head_weight(self) -> Tensor:
-        """Weight of the output head: that of the embedding where they are tied."""
+        """Weight of the output head [V, D]; that of the embedding if they are tied."""
         return self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
 
     @torch.no_grad()
-    def initialise(self, seed: int) -> None:
-        """Draw fresh weights: normal, but zero where a branch joins the residual stream, and one in
-        norms.
+    def init_weights(self, seed: int) -> None:
+        """Draw initial weights: normal, but zero where a branch ends, and one in norms.
 
-        With zero there, every layer starts as the identity, so depth needs no scale of its own.
+        Zero there makes every block start as the identity, so no scale depends on the depth.
         """
         generator = torch.Generator().manual_seed(seed)
         for name, weight in self.named_parameters():
@@ -224,7 +243,7 @@ class Transformer(nn.Module):
 
         Args:
             cache: keys and values of the positions before; the tokens follow those.
-            positions_BT: where each token stands, for rows that do not all begin at the same place.
+            positions_BT: position of each token, for rows that start at different positions.
             mask: [B, 1, T, T], True where a query (third) sees a key (last), for several texts in
                 one row.
 
@@ -238,23 +257,21 @@ class Transformer(nn.Module):
                 f"{past + length} positions do not fit into a context of {self.config.context}"
             )
         self._table = self._table.to(tokens_BT.device)
+        table = self._table[:, past : past + length]  # [2, T, E/2]
+        if positions_BT is not None:
+            table = self._table[:, positions_BT].unsqueeze(2)  # [2, B, 1, T, E/2]
         x_BTD = F.dropout(self.model.embed_tokens(tokens_BT), self.config.dropout, self.training)
-        # [2, T, E/2], or a row of its own for each sequence: [2, B, 1, T, E/2].
-        table = (
-            self._table[:, past : past + length]
-            if positions_BT is None
-            else self._table[:, positions_BT].unsqueeze(2)
-        )
-        for number, layer in enumerate(self.model.layers):
-            past_of_layer = cache.layers[number] if cache is not None else None
-            if self.recompute and self.training and torch.is_grad_enabled():
-                x_BTD = checkpoint(layer, x_BTD, table, past_of_layer, mask, use_reentrant=False)
+        recompute = self.recompute and self.training and torch.is_grad_enabled()
+        for layer, block in enumerate(self.model.layers):
+            past_keys = cache.layers[layer] if cache is not None else None
+            if recompute:
+                x_BTD = checkpoint(block, x_BTD, table, past_keys, mask, use_reentrant=False)
             else:
-                x_BTD = layer(x_BTD, table, past_of_layer, mask)
+                x_BTD = block(x_BTD, table, past_keys, mask)
         if cache is not None:
             cache.advance(length)
-        normed: Tensor = self.model.norm(x_BTD)
-        return normed
+        normed_BTD: Tensor = self.model.norm(x_BTD)
+        return normed_BTD
 
     def forward(self, tokens_BT: Tensor, cache: KeyValues | None = None) -> Tensor:
         """Return logits [B, T, V]; with a cache, the tokens follow those that it holds."""
@@ -263,12 +280,11 @@ class Transformer(nn.Module):
     def loss(
         self, tokens_BT: Tensor, targets_BT: Tensor, reduction: Literal["mean", "sum"] = "mean"
     ) -> Tensor:
-        """Return the cross-entropy (nats, float32) of `targets_BT` given the tokens up to each
-        position.
+        """Return the cross-entropy (nats, float32) of `targets_BT` given the tokens up to there.
 
-        Targets below zero do not count. The logits of the whole batch are never held.
+        Negative targets are ignored (ignore_index). The logits of the whole batch never exist at
+        once.
         """
-        total = cross_entropy_sum(
-            self.hidden(tokens_BT).flatten(0, 1), self.head_weight, targets_BT.flatten()
-        )
+        x_ND = self.hidden(tokens_BT).flatten(0, 1)
+        total = cross_entropy_sum(x_ND, self.head_weight, targets_BT.flatten())
         return total / (targets_BT >= 0).sum().clamp(min=1) if reduction == "mean" else total

@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import Array, Texts, lengths, mask, replace_rows, text_buffers
 from groundup.artifacts.document import DOCUMENT, DROPPED, TableWriter, read_batches
+from groundup.artifacts.kinds import KINDS
 from groundup.recipe import Personal
 from groundup.refine.clean.pipeline import DEFAULT_PERSONAL, clean_texts, clean_turns
 from groundup.refine.clean.whitespace import fold_whitespace
@@ -189,7 +190,7 @@ def _clean(
 ) -> pa.RecordBatch:
     texts = pc.fill_null(batch.column("text"), "")
     out.bytes_in += int(lengths(texts).sum(dtype=np.int64))
-    cleaned = clean_texts(texts, np.full(len(batch), kind == "code"), personal)
+    cleaned = clean_texts(texts, np.full(len(batch), KINDS[kind].is_code), personal)
     out.changed += cleaned.changed
     out.stats.cleaned(texts, cleaned.texts)
     turns = clean_turns(batch.column("turns"), personal)
@@ -202,7 +203,7 @@ def _detect_language(
     batch: pa.RecordBatch, kind: str, languages: Sequence[str], out: ShardWriter
 ) -> pa.RecordBatch:
     """Name the language of prose, and drop documents in other languages than the wanted ones."""
-    if kind == "code":
+    if KINDS[kind].is_code:
         out.stats.filtering(batch.column("language"))
         return batch
     detected = language.detect(batch.column("text"), languages)

@@ -31,8 +31,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from groundup.artifacts.kinds import KINDS, is_training
 from groundup.errors import StoreError
-from groundup.recipe import TUNING
 from groundup.runtime.files import content_digest
 from groundup.runtime.job import ABSENT, Job, Keyed, Unkeyed
 from groundup.runtime.run import Run
@@ -59,8 +59,8 @@ def run(run: Run) -> None:
 
     collected = _collected_shards(run)
     check_filters(run.recipe.refine.filters, run.recipe.refine.thresholds)
-    tests = [shard for shard in collected if shard.facts["kind"] == "evaluation"]
-    texts = [shard for shard in collected if shard.facts["kind"] != "evaluation"]
+    tests = [shard for shard in collected if not is_training(shard.facts["kind"])]
+    texts = [shard for shard in collected if is_training(shard.facts["kind"])]
 
     done = Refinement(run, run.build("refine", [_shard_job(run, text) for text in texts], "refine"))
     done.lists["duplicates"] = _find_duplicates(done)
@@ -175,7 +175,7 @@ def _collected_shards(run: Run) -> list[Artifact]:
                 f"{run.root / '.store'}: a collected shard is missing or damaged; run with --redo"
                 " collect"
             )
-        if shard.facts["kind"] != TUNING:
+        if KINDS[shard.facts["kind"]].role != "tuning":
             shards.append(shard)
     return shards
 
@@ -194,10 +194,10 @@ def _shard_job(run: Run, collected: Artifact) -> Job:
         inputs={"collect": collected.content},
         size=float(collected.facts.get("bytes_out", 1)),
         key_only={"code": code},
-        languages=list(refine.languages) if kind != "code" else [],
+        languages=list(refine.languages) if not KINDS[kind].is_code else [],
         filters=filters,
         thresholds=Keyed(thresholds, thresholds or ABSENT),
-        personal=Keyed(refine.personal, refine.personal.actions(kind == "code")),
+        personal=Keyed(refine.personal, refine.personal.actions(KINDS[kind].is_code)),
         # The collected shard decides its kind.
         kind=Unkeyed(kind),
         collected=Unkeyed(collected.path),

@@ -1,8 +1,6 @@
-"""Every figure of a run, computed from what is on disk, each with the artifact that it comes from:
-for programs and for people.
-"""
+"""The report of a run: every figure computed from the files on disk, each with its origin."""
 
 import logging
 
-# Its first use on a machine lists the fonts, and says so; that is nobody's concern here.
+# Matplotlib lists the fonts at its first import on a machine, and logs that.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)

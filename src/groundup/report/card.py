@@ -1,102 +1,208 @@
-"""Makes the model card of a report. Reads what report.json holds; returns Markdown with the front
-matter of the Hugging Face hub.
+"""Write the two texts of a report: README.md, the model card, and summary.txt, for the terminal.
+
+The card has the front matter of the Hugging Face hub. Every number in both is a figure of the
+report.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from groundup.report.figure_html import Marks
-from groundup.report.formatting import MISSING, formatted, spaced
+from groundup.artifacts.model_card import CONTINUE_CODE, model_card
+from groundup.report.formatting import MISSING, FigureHtml, formatted, spaced
 from groundup.report.gather import Report
-from groundup.report.page import COUNTING, data
+from groundup.report.page import NGRAM_MODELS, STAGES, source_table
 
 # Licenses of the hub by the names that sources give; anything else is "other" there.
-_HUB = re.compile(
-    r"(mit|apache-2\.0|cc0-1\.0|unlicense|bsd-[23]-clause|[al]?gpl-[23]\.0|cc-by(-nc)?(-sa|-nd)?-[234]\.0|pddl|odbl)"
+_HUB_LICENSE = re.compile(
+    r"mit|apache-2\.0|cc0-1\.0|unlicense|bsd-[23]-clause|[al]?gpl-[23]\.0"
+    r"|cc-by(-nc)?(-sa|-nd)?-[234]\.0|pddl|odbl"
 )
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#+!|~$&])")
+# Figures of the card: name, form and words. Those that the run does not have are left out.
+CARD_FIGURES = (
+    ("model.parameters", "count", "parameters"),
+    ("model.context", "count", "context, tokens"),
+    ("tokens.vocabulary", "count", "vocabulary, entries"),
+    ("tokens.kept.tokens", "count", "tokens in the data"),
+    ("train.tokens", "count", "tokens trained on"),
+    ("train.steps", "count", "steps"),
+    ("train.validation_loss.best", "three", "lowest validation loss, nats a token"),
+    ("evaluate.model.bits_per_byte", "three", "bits per byte of held-out text"),
+    ("evaluate.model.bits_per_byte_error", "three", "its standard error"),
+    ("evaluate.model.perplexity", "one", "perplexity a token"),
+    ("evaluate.passages.accuracy", "share", "next passage among several, right"),
+    ("evaluate.passages.chance", "share", "the same by chance"),
+    ("run.seconds", "seconds", "time of all stages"),
+)
+# Reasons in the summary; report.json has all.
+MAX_REASONS = 12
+
+Figures = Mapping[str, Mapping[str, Any]]
 
 
 def card(report: Report) -> str:
-    """Return README.md; every number in it is a figure of the report."""
-    marks = Marks(report["figures"])
-    # Markdown, not HTML: what is foreign goes through `plain`.
+    """Return the model card of a report."""
+    figures = FigureHtml(report["figures"])
+    # This is Markdown, so Jinja escapes nothing: foreign text goes through `plain_markdown`.
     environment = Environment(
         loader=PackageLoader("groundup.report"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"plain": plain, "spaced": spaced}
+    environment.filters |= {"plain": plain_markdown, "spaced": spaced}
 
     def fig(name: str, form: str = "") -> str:
-        entry = marks.figures.get(name)
-        return plain(formatted(entry["value"], form)) if entry else MISSING
+        figure = figures.figures.get(name)
+        return plain_markdown(formatted(figure["value"], form)) if figure else MISSING
 
-    here: dict[str, Any] = data(report, marks, []) or {"sources": [], "told": {}, "licenses": {}}
-    shown = {
-        "fig": fig,
-        "has": marks.has,
-        "value": marks.value,
-        "here": here,
-        "origin": lambda name: report["figures"][name]["from"],
-    }
-    models = [name for name in COUNTING if marks.has(f"evaluate.{name}.bits_per_byte")]
-    text = environment.get_template("card.md").render(
-        shown,
+    table = source_table(report, figures) or {"sources": [], "told": {}, "licenses": {}}
+    models = [name for name in NGRAM_MODELS if figures.has(f"evaluate.{name}.bits_per_byte")]
+    body = environment.get_template("card.md").render(
         report=report,
+        here=table,
         models=models,
-        license=license_of(here, report["base"]),
-        rows=rows(marks),
+        usage=CONTINUE_CODE,
+        rows=[row for row in CARD_FIGURES if figures.has(row[0])],
+        fig=fig,
+        has=figures.has,
+        value=figures.value,
+        origin=lambda name: report["figures"][name]["from"],
     )
+    license = hub_license(table, report["base"])
+    text = model_card(plain_markdown(report["name"]), body, license)
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
-def rows(marks: Marks) -> list[tuple[str, str, str]]:
-    """Return name, form and words of the figures that a card shows, those that the run has."""
-    wanted = [
-        ("model.parameters", "count", "parameters"),
-        ("model.context", "count", "context, tokens"),
-        ("tokens.vocabulary", "count", "vocabulary, entries"),
-        ("tokens.kept.tokens", "count", "tokens in the data"),
-        ("train.tokens", "count", "tokens trained on"),
-        ("train.steps", "count", "steps"),
-        ("train.validation_loss.best", "three", "lowest validation loss, nats a token"),
-        ("evaluate.model.bits_per_byte", "three", "bits per byte of held-out text"),
-        ("evaluate.model.bits_per_byte_error", "three", "its standard error"),
-        ("evaluate.model.perplexity", "one", "perplexity a token"),
-        ("evaluate.passages.accuracy", "share", "next passage among several, right"),
-        ("evaluate.passages.chance", "share", "the same by chance"),
-        ("run.seconds", "seconds", "time of all stages"),
-    ]
-    return [row for row in wanted if marks.has(row[0])]
+def hub_license(table: Mapping[str, Any], base: Mapping[str, str]) -> str:
+    """Return the license of the model as the hub names it, "" if none is stated.
 
-
-def license_of(here: dict[str, Any], began: Mapping[str, str]) -> str:
-    """Return the one license of all sources, and of the weights that training began with, as the
-    hub names it.
-
-    It is "other" for another or several, "" where none is stated.
+    It is that of all sources and of the base model; "other" if they differ or the hub has no name.
     """
-    stated = [
-        here["licenses"].get(source) or [here["told"].get(source, {}).get("license", "")]
-        for source in here["sources"]
-    ]
-    names = {
-        name for licenses in [*stated, [began.get("license", "")]] for name in licenses if name
-    }
+    names = {base.get("license", "")}
+    for source in table["sources"]:
+        stated = [table["told"].get(source, {}).get("license", "")]
+        names.update(table["licenses"].get(source) or stated)
+    names.discard("")
     if not names:
         return ""
-    found = next(iter(names)).lower()
-    return found if len(names) == 1 and _HUB.fullmatch(found) else "other"
+    license = min(names).lower()
+    return license if len(names) == 1 and _HUB_LICENSE.fullmatch(license) else "other"
 
 
-def plain(text: object) -> str:
-    """Return foreign text as one line of Markdown that means nothing but itself."""
+def plain_markdown(text: object) -> str:
+    """Return foreign text as one line of Markdown with all markup escaped."""
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
     return _MARKUP.sub(r"\\\1", line)
+
+
+def summary(report: Report) -> str:
+    """Return the report as plain text of about 100 columns."""
+    figures = report["figures"]
+    # Seconds of each stage when it last did any work.
+    costs = [(stage, f"stage.{stage}.seconds") for stage in STAGES]
+    seconds = [f"{stage} {_value(figures, name):.0f}" for stage, name in costs if name in figures]
+    samples: list[str] = []
+    for sample in report["samples"]:
+        shared = (sample.get("overlap") or {}).get("tokens", "?")
+        samples += [
+            f"--- {sample.get('kind', 'text')} (longest run of tokens also in the training text:"
+            f" {shared} of {sample.get('tokens', '?')})",
+            f"{sample['prompt']}⟶{sample['text']}",
+        ]
+    drops = [
+        (name.partition(".dropped.")[2], int(figure["value"]))
+        for name, figure in figures.items()
+        if ".dropped." in name and figure["value"]
+    ]
+    drops.sort(key=lambda pair: (-pair[1], pair[0]))
+    dropped = [f"{reason} {count:,}" for reason, count in drops[:MAX_REASONS]]
+    reasons = [f"dropped: {', '.join(dropped)}"] if dropped else []
+    if rest := drops[MAX_REASONS:]:
+        reasons.append(f"         and {sum(n for _, n in rest):,} for {len(rest)} other reasons")
+    parts = (
+        _source_rows(figures, [source["name"] for source in report["sources"]]),
+        reasons,
+        _model_lines(figures) if "evaluate.model.loss" in figures else (),
+        [f"seconds: {', '.join(seconds)}"] if seconds else [],
+        samples,
+    )
+    return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part))) + "\n"
+
+
+def _value(figures: Figures, name: str) -> float:
+    """Return a figure as a number; a missing count is 0, anything else missing is NaN."""
+    value = figures.get(name, {}).get("value")
+    if isinstance(value, (int, float)):
+        return float(value)
+    return 0.0 if name.startswith(("tokens.", "refine.", "collect.")) else float("nan")
+
+
+def _source_rows(figures: Figures, order: Sequence[str]) -> Iterator[str]:
+    """Yield a row for each source: documents in and out, megabytes, tokens."""
+    yield (
+        f"{'source':20}{'collected':>10}{'MB':>8}{'refined':>10}{'train':>10}{'validation':>11}"
+        f"{'tokens':>12}"
+    )
+    prefix = "collect.documents."
+    names = [name.removeprefix(prefix) for name in figures if name.startswith(prefix)]
+    names.sort(key=lambda name: order.index(name) if name in order else len(order))
+    for source in [*names, ""]:
+
+        def value(name: str, suffix: str = f".{source}" if source else "") -> float:
+            return _value(figures, name + suffix)
+
+        tokens = value("tokens.train.tokens") + value("tokens.validation.tokens")
+        yield (
+            f"{source or 'all':20}{value('collect.documents'):>10,.0f}"
+            f"{value('collect.bytes_out') / 1e6:>8.1f}{value('refine.documents'):>10,.0f}"
+            f"{value('tokens.train.documents'):>10,.0f}"
+            f"{value('tokens.validation.documents'):>11,.0f}{tokens:>12,.0f}"
+        )
+
+
+def _model_lines(figures: Figures) -> Iterator[str]:
+    """Yield sizes, losses, bits per byte next to the n-gram models, tuning and speed."""
+
+    def value(name: str) -> float:
+        return _value(figures, name)
+
+    yield (
+        f"model:   {value('model.parameters'):,.0f} parameters, {value('train.steps'):,.0f} steps,"
+        f" {value('train.tokens'):,.0f} tokens seen"
+    )
+    yield (
+        f"loss:    {value('evaluate.model.loss'):.3f} nats a token on held-out text (perplexity"
+        f" {value('evaluate.model.perplexity'):.1f})"
+    )
+    bits = "evaluate.model.bits_per_byte"
+    yield (
+        f"bits per byte: {value(bits):.3f} ± {value(f'{bits}_error'):.3f}; trigram model"
+        f" {value('evaluate.trigram.bits_per_byte'):.3f}, unigram model"
+        f" {value('evaluate.unigram.bits_per_byte'):.3f}"
+    )
+    names = [name for name in figures if name.startswith(f"{bits}.")]
+    by_source = ", ".join(f"{n.removeprefix(f'{bits}.')} {value(n):.2f}" for n in names)
+    yield f"         by source: {by_source}"
+    right, asked = value("evaluate.passages.accuracy"), value("evaluate.passages.n")
+    if asked:
+        yield f"         next passage of four: {right:.0%} of {asked:.0f} right (chance 25 %)"
+    if "tune.after.loss" in figures:
+        yield (
+            f"tuned:   loss of held-out answers {value('tune.before.loss'):.3f} →"
+            f" {value('tune.after.loss'):.3f} nats a token"
+        )
+        yield (
+            f"         answers that end by themselves {value('tune.before.ended'):.0%} →"
+            f" {value('tune.after.ended'):.0%}"
+        )
+    yield (
+        f"speed:   training {value('train.tokens_per_second'):,.0f} tokens/s, prefill"
+        f" {value('speed.prefill_tokens_per_second'):,.0f}, decode"
+        f" {value('speed.decode_tokens_per_second'):,.0f}"
+    )

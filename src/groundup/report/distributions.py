@@ -1,5 +1,8 @@
-"""What documents are like before and after each step, for the page and report.json. Reads
-refine/quality.json; returns tables, figures and inline SVG.
+"""Show what documents are like before and after each step of refine, as histograms.
+
+The numbers are those of refine/quality.json, which counts documents in bins on a fixed logarithmic
+scale: `edges` are the borders of all bins, and a histogram holds the code of its first filled bin
+and the counts from there on.
 """
 
 from __future__ import annotations
@@ -13,9 +16,9 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from groundup.report.figure import Figure
+from groundup.report.figures import Figure
 from groundup.report.formatting import short, spelled
-from groundup.report.run_files import DamagedError, json_file
+from groundup.report.run_files import DamagedRunFileError, json_file
 
 FILE = "refine/quality.json"
 STEPS = ("collected", "cleaned", "filtered", "kept")
@@ -26,135 +29,97 @@ UNITS = {
     "repeated_lines": "share",
     "repeated_runs": "share",
 }
-# Scores that are drawn for a source: of the filters that dropped most of it.
-MOST_SCORES = 4
+# Only the scores of the filters that dropped most are drawn.
+MAX_SCORES = 4
 
 Table = dict[str, Any]
 
 
 def distributions(root: Path) -> Table:
-    """Return what report.json holds of the distributions: histograms of the measures, and of the
-    scores that dropped most.
+    """Return what report.json holds: histograms of all measures, and of the scores drawn.
 
     Raises:
-        DamagedError: the file is there and is none.
+        DamagedRunFileError: refine/quality.json is not what refine writes.
     """
-    found = json_file(root, FILE)
-    if found is None:
+    quality = json_file(root, FILE)
+    if quality is None:
         return {}
     try:
-        sources = {
-            name: source | {"scores": dict(_scores(source)), "dropped": _ranked(source["dropped"])}
-            for name, source in found["sources"].items()
-        }
-        told = {"from": FILE} | found | {"sources": sources}
+        sources = {}
+        for name, source in quality["sources"].items():
+            dropped, scores = source["dropped"], source["scores"]
+            ranked = sorted(dropped, key=lambda name: (-dropped[name]["documents"], name))
+            drawn = [reason for reason in ranked if reason in scores][:MAX_SCORES]
+            sources[name] = source | {
+                "scores": {score: scores[score] for score in drawn},
+                "dropped": {reason: dropped[reason] for reason in ranked},
+            }
+        table = {"from": FILE} | quality | {"sources": sources}
         # What cannot be drawn is not shown at all.
-        list(distribution_figures(told))
-        drawings(told)
+        list(distribution_figures(table))
+        drawings(table)
     except (AttributeError, KeyError, TypeError, ValueError, IndexError):
-        raise DamagedError(f"{FILE} is damaged") from None
-    return told
+        raise DamagedRunFileError(f"{FILE} is damaged") from None
+    return table
 
 
-def _scores(source: Table) -> Iterator[tuple[str, Table]]:
-    dropped = {
-        name: source["dropped"][name]["documents"]
-        for name in source["scores"]
-        if name in source["dropped"]
-    }
-    for name in sorted(dropped, key=lambda name: (-dropped[name], name))[:MOST_SCORES]:
-        yield name, source["scores"][name]
-
-
-def _ranked(counts: Table) -> Table:
-    return dict(sorted(counts.items(), key=lambda entry: (-entry[1]["documents"], entry[0])))
-
-
-def distribution_figures(found: Table) -> Iterator[Figure]:
-    """Yield medians, documents by step, and the shares that were lost, by source."""
-    for name, source in found.get("sources", {}).items():
+def distribution_figures(table: Table) -> Iterator[Figure]:
+    """Yield medians, documents and bytes by step, and the shares that were lost, by source."""
+    for name, source in table.get("sources", {}).items():
         yield Figure(f"refine.lost.{name}", source["lost"], "share", FILE)
         for step in STEPS:
-            yield Figure(
-                f"refine.step.documents.{step}.{name}",
-                source["steps"][step]["documents"],
-                "documents",
-                FILE,
-            )
-            yield Figure(
-                f"refine.step.bytes.{step}.{name}", source["steps"][step]["bytes"], "bytes", FILE
-            )
+            for unit in ("documents", "bytes"):
+                count = source["steps"][step][unit]
+                yield Figure(f"refine.step.{unit}.{step}.{name}", count, unit, FILE)
         for measure, unit in UNITS.items():
             for step in ("collected", "kept"):
-                middle = source["measures"][measure][step]["quantiles"]
-                yield Figure(
-                    f"refine.median.{measure}.{step}.{name}",
-                    middle[1] if middle else None,
-                    unit,
-                    FILE,
-                )
+                quantiles = source["measures"][measure][step]["quantiles"]
+                median = quantiles[1] if quantiles else None
+                yield Figure(f"refine.median.{measure}.{step}.{name}", median, unit, FILE)
         size = source["steps"]["collected"]["bytes"]
         for reason, counts in source["dropped"].items():
-            yield Figure(
-                f"refine.dropped_share.{name}@{reason}",
-                counts["bytes"] / size if size else None,
-                "share",
-                FILE,
-            )
+            share = counts["bytes"] / size if size else None
+            yield Figure(f"refine.dropped_share.{name}@{reason}", share, "share", FILE)
 
 
-def drawings(found: Table) -> dict[str, Any]:
-    """Return the drawings of the page: by source those of its `measures` and `scores`, and for all
-    an `overview` of lengths.
-
-    Those of the overview share one `scale`, so that sources can be compared.
-    """
-    sources, edges = found.get("sources", {}), found.get("edges", [])
+def drawings(table: Table) -> dict[str, Any]:
+    """Return the histograms of the page: by source, and an overview of lengths on one scale."""
+    sources, edges = table.get("sources", {}), table.get("edges", [])
+    by_source = {
+        name: {
+            "measures": {
+                measure: histogram(edges, source["measures"][measure], f"{measure} of {name}")
+                for measure in UNITS
+            },
+            "scores": {
+                score: histogram(edges, steps, f"{score} of {name}", steps["bounds"])
+                for score, steps in source["scores"].items()
+            },
+        }
+        for name, source in sources.items()
+    }
     lengths = {name: source["measures"]["bytes"] for name, source in sources.items()}
     axis = Axis.over([steps[step] for steps in lengths.values() for step in STEPS], edges)
-    by_source = {}
-    for name, source in sources.items():
-        measures = {
-            measure: histogram(edges, source["measures"][measure], f"{measure} of {name}")
-            for measure in UNITS
-        }
-        scores = {
-            score: histogram(edges, of, f"{score} of {name}", of["bounds"])
-            for score, of in source["scores"].items()
-        }
-        by_source[name] = {"measures": measures, "scores": scores}
     overview = {
         name: svg(_bars(steps, axis), f"lengths of {name}", HEIGHT)
         for name, steps in lengths.items()
     }
-    return {
-        "sources": by_source,
-        "overview": overview,
-        "scale": svg(list(_ticks(edges, axis, 0)), "bytes", FOOT),
-    }
+    scale = svg(list(_ticks(edges, axis, 0)), "bytes", FOOT)
+    return {"sources": by_source, "overview": overview, "scale": scale}
 
 
-# Units of a drawing: about the pixels that it has on a page, so that its words have their size.
+# Units of a drawing are about the pixels that it has on a page, so its words have their size.
 WIDTH, HEIGHT, FOOT = 220, 64, 14
-# Three doublings at least, so that neighboring bins do not look like different worlds.
-MOST_BARS, FEWEST = 44, 12
-# What can stand below a scale.
-MARKS = sorted(
-    [
-        0.0,
-        *(
-            sign * digit * 10.0**power
-            for sign in (-1, 1)
-            for digit in (1, 2, 5)
-            for power in range(-3, 9)
-        ),
-    ]
-)
+# MIN_BARS are three doublings, so that neighboring bins do not look like different worlds.
+MAX_BARS, MIN_BARS = 44, 12
+# Numbers that can stand below a scale: 1, 2 and 5 times the powers of ten.
+TICKS = [0.0] + [sign * d * 10.0**p for sign in (-1, 1) for d in (1, 2, 5) for p in range(-3, 9)]
+TICK_DISTANCE = 38
 
 
 @dataclass(frozen=True)
 class Axis:
-    """From codes of bins to places: `bars` of `each` codes, from code `first` on."""
+    """Maps codes of bins to places: `bars` bars of `each` codes, from code `first` on."""
 
     first: int
     bars: int
@@ -162,28 +127,27 @@ class Axis:
 
     @staticmethod
     def over(histograms: Sequence[Table], edges: Sequence[float]) -> Axis:
-        """Return the axis that holds every histogram; bins are joined where there are many."""
+        """Return the axis that holds every histogram; many bins are joined into fewer bars."""
         filled = [h for h in histograms if h["counts"]]
         first = min((h["first"] for h in filled), default=0)
         last = max((h["first"] + len(h["counts"]) for h in filled), default=1)
-        # Not beyond zero, where no measure can lie.
-        first -= (
-            max(0, min(FEWEST - (last - first), 2 * (first - sum(edge < 0 for edge in edges)))) // 2
-        )
-        last = max(last, first + FEWEST)
-        each = math.ceil((last - first) / MOST_BARS)
+        # Widen a short axis on both sides, but not beyond zero, where no measure can lie.
+        zero = sum(edge < 0 for edge in edges)
+        first -= max(0, min(MIN_BARS - (last - first), 2 * (first - zero))) // 2
+        last = max(last, first + MIN_BARS)
+        each = math.ceil((last - first) / MAX_BARS)
         return Axis(first, math.ceil((last - first) / each), each)
 
     def place(self, code: float) -> float:
-        """Return where a code lies, from the left."""
+        """Return the place of a code, from the left."""
         return WIDTH * (code - self.first) / (self.bars * self.each)
 
     def counts(self, histogram: Table) -> list[int]:
-        """Return the counts of each bar."""
-        found = [0] * self.bars
+        """Return the count of each bar."""
+        bars = [0] * self.bars
         for n, count in enumerate(histogram["counts"]):
-            found[(histogram["first"] + n - self.first) // self.each] += count
-        return found
+            bars[(histogram["first"] + n - self.first) // self.each] += count
+        return bars
 
 
 def histogram(
@@ -192,9 +156,7 @@ def histogram(
     title: str,
     bounds: Sequence[float | None] = (),
 ) -> Markup:
-    """Return a small drawing: documents over a logarithmic scale, one outline a step, dashed lines
-    at the bounds of a filter.
-    """
+    """Return a small histogram: one outline for each step, dashed lines at a filter's bounds."""
     axis = Axis.over([steps[step] for step in STEPS if step in steps], edges)
     places = [axis.place(_code(edges, bound)) for bound in bounds if bound is not None]
     lines = [f'<path class="b" d="M{x:.1f} 0V{HEIGHT}"/>' for x in places if 0 <= x <= WIDTH]
@@ -202,7 +164,7 @@ def histogram(
 
 
 def svg(parts: Sequence[str], title: str, height: int) -> Markup:
-    """Return a drawing of these parts; `title` is for those who cannot see it."""
+    """Return a drawing of these parts; screen readers read `title`."""
     head = (
         f'<svg class="hist" viewBox="0 0 {WIDTH} {height}" role="img"'
         f' aria-label="{escape(spelled(title))}">'
@@ -211,33 +173,27 @@ def svg(parts: Sequence[str], title: str, height: int) -> Markup:
 
 
 def _bars(steps: Mapping[str, Table], axis: Axis) -> list[str]:
-    """Return an outline for each step, in units of a bar; one that is the same as its neighbor's is
-    drawn once.
-    """
+    """Return a filled outline for each step, in units of a bar; any filled bar can be seen."""
     bars = {step: axis.counts(steps[step]) for step in STEPS if step in steps}
-    highest = max((max(found) for found in bars.values()), default=0) or 1
-    twins = [
-        one
-        for one, other in (("cleaned", "collected"), ("filtered", "kept"))
-        if bars.get(one) == bars.get(other)
-    ]
-    paths = [_outline(step, found, highest) for step, found in bars.items() if step not in twins]
-    return [f'<g transform="scale({WIDTH / axis.bars:.4g} 1)">', *paths, "</g>"]
-
-
-def _outline(step: str, bars: Sequence[int], highest: int) -> str:
-    """Return the filled outline of a step; a bar that holds anything can be seen."""
-    path, level = f"M0 {HEIGHT}", HEIGHT
-    for n, count in enumerate(bars):
-        top = HEIGHT - max(1, round(HEIGHT * count / highest)) if count else HEIGHT
-        if top != level:
-            path += f"H{n}V{top}"
-            level = top
-    return f'<path class="{step}" d="{path}H{len(bars)}V{HEIGHT}z"/>'
+    highest = max((max(counts) for counts in bars.values()), default=0) or 1
+    # Two steps that look the same are drawn once.
+    for step, other in (("cleaned", "collected"), ("filtered", "kept")):
+        if step in bars and bars[step] == bars.get(other):
+            del bars[step]
+    outlines = []
+    for step, counts in bars.items():
+        path, level = f"M0 {HEIGHT}", HEIGHT
+        for n, count in enumerate(counts):
+            top = HEIGHT - max(1, round(HEIGHT * count / highest)) if count else HEIGHT
+            if top != level:
+                path += f"H{n}V{top}"
+                level = top
+        outlines.append(f'<path class="{step}" d="{path}H{len(counts)}V{HEIGHT}z"/>')
+    return [f'<g transform="scale({WIDTH / axis.bars:.4g} 1)">', *outlines, "</g>"]
 
 
 def _code(edges: Sequence[float], value: float) -> float:
-    """Return where a value lies among the bins: whole numbers at their edges."""
+    """Return where a value lies among the bins, whole numbers at their edges."""
     below = sum(edge < value for edge in edges)
     if below in (0, len(edges)) or edges[below - 1] * edges[below] <= 0 or value == 0:
         return below + 0.5
@@ -245,25 +201,16 @@ def _code(edges: Sequence[float], value: float) -> float:
 
 
 def _ticks(edges: Sequence[float], axis: Axis, top: int) -> Iterator[str]:
-    """Yield the words below the scale: as many of the marks as have room, powers of ten before
-    others.
-    """
-    places = {value: axis.place(_code(edges, value)) for value in MARKS}
+    """Yield ticks and their words while there is room, powers of ten before others."""
     taken: list[float] = []
-    for value in sorted(
-        MARKS, key=lambda value: (not f"{abs(value):e}".startswith(("0", "1")), value)
-    ):
-        x = places[value]
-        if 0 <= x <= WIDTH and all(abs(x - other) > 38 for other in taken):
-            taken.append(x)
-            anchor = "start" if x < 14 else "end" if x > WIDTH - 14 else "middle"
-            words = (
-                f'<text x="{x:.1f}" y="{top + FOOT - 1}"'
-                f' text-anchor="{anchor}">{_words(value)}</text>'
-            )
-            yield f'<path class="t" d="M{x:.1f} {top}v3"/>{words}'
-
-
-def _words(value: float) -> str:
-    """`100`, `1 k`, `0.01`: round numbers without zeros behind the point."""
-    return re.sub(r"\.0+(?= |$)", "", short(value))
+    for value in sorted(TICKS, key=lambda value: (f"{value:e}".lstrip("-")[0] not in "01", value)):
+        x = axis.place(_code(edges, value))
+        if not 0 <= x <= WIDTH or any(abs(x - other) <= TICK_DISTANCE for other in taken):
+            continue
+        taken.append(x)
+        anchor = "middle"
+        if x < 14 or x > WIDTH - 14:
+            anchor = "start" if x < 14 else "end"
+        words = re.sub(r"\.0+(?= |$)", "", short(value))
+        yield f'<path class="t" d="M{x:.1f} {top}v3"/>'
+        yield f'<text x="{x:.1f}" y="{top + FOOT - 1}" text-anchor="{anchor}">{words}</text>'

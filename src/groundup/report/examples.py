@@ -1,199 +1,242 @@
-"""Chooses a few documents to show: kept and dropped ones by source, dropped ones by reason,
-duplicates beside what they duplicate.
+"""Choose what a report shows of the texts: documents, duplicates in pairs, and tokens.
 
-Reads the views `collect` and `refine`, and of texts only the row groups that hold the chosen ones;
-writes nothing.
-The choice is the same at every call: the first ids at or after a place in the order of ids that the
-seed gives.
+The choice depends on the seed only. Ids are hashes, so the first ids at or after a random place in
+their order are a random sample. Of the texts, only the row groups with a chosen document are read.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from groundup.artifacts.corpus import RefinedShard, find_documents
+from groundup.artifacts.corpus import RefinedShard, find_documents, tables
 from groundup.artifacts.document import read_batches
-from groundup.report.figure import Figure
+from groundup.artifacts.tokenizer import Tokenizer
+from groundup.artifacts.tokens import open_shard
+from groundup.report.figures import Figure
 from groundup.report.formatting import cut
 from groundup.report.run_files import Row, number
 
-KEPT_EACH, LEFT_OUT_EACH, DROPPED_EACH, PAIRS_EACH = 2, 3, 2, 3
+# Examples of each source or reason.
+KEPT, LEFT_OUT, DROPPED, PAIRS = 2, 3, 2, 3
 DUPLICATES = ("near_duplicate", "exact_duplicate")
-# Reasons and sources beyond these are counted in the tables and not shown.
-MOST, MOST_SOURCES = 24, 60
+# Further reasons and sources are counted in the tables and not shown.
+MAX_REASONS, MAX_SOURCES = 24, 60
 DROPPED_COLUMNS = ["id", "source", "origin", "record", "reason", "score", "duplicate_of", "detail"]
+LONGEST_TOKENS, FREQUENT_TOKENS = 24, 40
+# Counting them takes 0.1 s; the most frequent tokens do not change beyond.
+COUNTED_TOKENS = 1 << 22
+PARAGRAPH_TOKENS = 160
 
 
 def examples(root: Path, seed: int) -> dict[str, list[Row]]:
-    """Return `kept` and `left_out` of each source, `dropped` for each reason, `duplicates`: rows
-    with what there is to show.
-    """
+    """Return documents `kept` and `left_out` by source, `dropped` by reason, and `duplicates`."""
+    stages = ("collect", "refine")
+    left_out = _choose_dropped(root, ["refine"], seed, LEFT_OUT, by="source")
+    dropped = _choose_dropped(root, stages, seed, DROPPED, lambda name: name not in DUPLICATES)
+    pairs = _choose_dropped(root, stages, seed, PAIRS, lambda name: name in DUPLICATES)
+    collected = tables(root, "collect/documents")
+    winners = find_documents(collected, {row["duplicate_of"] for row in pairs})
+    duplicates = _dropped_examples(root, pairs)
+    for example, row in zip(duplicates, pairs, strict=True):
+        winner = winners.get(row["duplicate_of"])
+        example["kept"] = _kept_row(winner) if winner is not None else None
     return {
-        "kept": kept(root, seed),
-        "left_out": left_out(root, seed),
-        "dropped": dropped(root, seed),
-        "duplicates": duplicates(root, seed),
+        "kept": kept_examples(root, seed),
+        "left_out": _dropped_examples(root, left_out),
+        "dropped": _dropped_examples(root, dropped),
+        "duplicates": duplicates,
     }
 
 
-def first_ids(ids: pa.Array | pa.ChunkedArray, seed: int, most: int) -> list[str]:
-    """Return the first ids at or after the seed's place, going round; ids are hashes, so this is a
-    random choice.
-    """
+def sample_ids(ids: pa.Array | pa.ChunkedArray, seed: int, count: int) -> list[str]:
+    """Return the first `count` ids at or after the seed's place, going round at the end."""
+
+    def smallest(part: pa.Array | pa.ChunkedArray, count: int) -> list[str]:
+        if not len(part) or not count:
+            return []
+        return list(part.take(pc.select_k_unstable(part, count, [("", "ascending")])).to_pylist())
+
     place = hashlib.blake2b(str(seed).encode(), digest_size=16).hexdigest()
-    after = ids.filter(pc.greater_equal(ids, place))
-    chosen = _smallest(after, most)
-    return chosen + (
-        _smallest(ids.filter(pc.less(ids, place)), most - len(chosen)) if len(chosen) < most else []
-    )
+    after = smallest(ids.filter(pc.greater_equal(ids, place)), count)
+    if len(after) == count:
+        return after
+    return after + smallest(ids.filter(pc.less(ids, place)), count - len(after))
 
 
-def _smallest(ids: pa.Array | pa.ChunkedArray, most: int) -> list[str]:
-    found: list[str] = (
-        ids.take(pc.select_k_unstable(ids, most, [("", "ascending")])).to_pylist()
-        if len(ids) and most
-        else []
-    )
-    return found
-
-
-def kept(root: Path, seed: int) -> list[Row]:
-    """Return documents of each source that went into tokens."""
+def kept_examples(root: Path, seed: int) -> list[Row]:
+    """Return documents of each source that became tokens."""
     chosen: dict[str, list[tuple[str, Path]]] = {}
-    for path in sorted((root / "refine" / "documents").glob("*.parquet")):
-        shard = RefinedShard(root / "refine", path.stem)
+    for shard in _refined_shards(root):
         columns = [batch.column("id") for batch in shard.batches(["id"])]
-        ids = pa.chunked_array(columns, pa.string())
-        source = chosen.setdefault(shard.source, [])
-        source += [(name, path) for name in first_ids(ids, seed, KEPT_EACH)]
-    rows = []
-    for pairs in list(chosen.values())[:MOST_SOURCES]:
-        best = set(first_ids(pa.array([name for name, _ in pairs], pa.string()), seed, KEPT_EACH))
-        for name, path in pairs:
-            rows += (
-                [_shown(row) for row in find_documents([path], {name}).values()]
-                if name in best
-                else []
-            )
+        ids = sample_ids(pa.chunked_array(columns, pa.string()), seed, KEPT)
+        chosen.setdefault(shard.source, []).extend((name, shard.documents) for name in ids)
+    rows: list[Row] = []
+    for pairs in list(chosen.values())[:MAX_SOURCES]:
+        ids = pa.array([document for document, _ in pairs], pa.string())
+        best = set(sample_ids(ids, seed, KEPT))
+        for document, path in pairs:
+            if document in best:
+                rows += map(_kept_row, find_documents([path], {document}).values())
     return rows
 
 
-def left_out(root: Path, seed: int) -> list[Row]:
-    """Return documents of each source that refine dropped, for whatever reason."""
-    rows = _chosen_rows(_lists(root, "refine"), seed, LEFT_OUT_EACH, lambda source: True, "source")
-    texts = _texts(root, rows, "id")
-    return [_dropped(row) | {"text": cut(texts.get(row["id"], ""))} for row in rows]
+def _refined_shards(root: Path) -> list[RefinedShard]:
+    paths = sorted((root / "refine" / "documents").glob("*.parquet"))
+    return [RefinedShard(root / "refine", path.stem) for path in paths]
 
 
-def dropped(root: Path, seed: int) -> list[Row]:
-    """Return records that each reason dropped, duplicates apart; text only where one had been read."""
-    rows = _chosen_rows(
-        _lists(root, "collect", "refine"),
-        seed,
-        DROPPED_EACH,
-        lambda reason: reason not in DUPLICATES,
-    )
-    texts = _texts(root, rows, "id")
-    return [_dropped(row) | {"text": cut(texts.get(row["id"], ""))} for row in rows]
-
-
-def duplicates(root: Path, seed: int) -> list[Row]:
-    """Return duplicates beside the documents that stand for them."""
-    rows = _chosen_rows(
-        _lists(root, "collect", "refine"), seed, PAIRS_EACH, lambda reason: reason in DUPLICATES
-    )
-    texts = _texts(root, rows, "id")
-    counterparts = find_documents(_shards(root, "collect"), {row["duplicate_of"] for row in rows})
-    found = []
-    for row in rows:
-        other = counterparts.get(row["duplicate_of"], {})
-        found.append(
-            _dropped(row)
-            | {
-                "text": cut(texts.get(row["id"], "")),
-                "kept": _shown(other) if other else None,
-            }
-        )
-    return found
-
-
-def _lists(root: Path, *stages: str) -> list[Path]:
-    return [
-        path for stage in stages for path in sorted((root / stage / "dropped").glob("*.parquet"))
-    ]
-
-
-def _chosen_rows(
-    paths: Sequence[Path], seed: int, most: int, wanted: Callable[[str], bool], by: str = "reason"
+def _choose_dropped(
+    root: Path,
+    stages: Sequence[str],
+    seed: int,
+    count: int,
+    shown: Callable[[str], bool] = lambda group: True,
+    by: str = "reason",
 ) -> list[Row]:
-    """Return the chosen rows of each wanted reason (or source), the most frequent one first."""
+    """Return `count` dropped rows of each reason (or source) shown, the most frequent first."""
+    paths = [path for stage in stages for path in tables(root, f"{stage}/dropped")]
     ids: dict[str, list[str]] = {}
     counts: Counter[str] = Counter()
     for batch in read_batches(paths, ["id", by]):
         for entry in pc.value_counts(batch.column(by)).to_pylist():
             group = entry["values"]
-            if wanted(group):
+            if shown(group):
                 counts[group] += entry["counts"]
                 of_group = batch.column("id").filter(pc.equal(batch.column(by), group))
-                ids[group] = first_ids(
-                    pa.array(ids.get(group, []) + first_ids(of_group, seed, most), pa.string()),
-                    seed,
-                    most,
-                )
-    order = sorted(ids, key=lambda group: (-counts[group], group))[
-        : MOST if by == "reason" else MOST_SOURCES
-    ]
+                candidates = ids.get(group, []) + sample_ids(of_group, seed, count)
+                ids[group] = sample_ids(pa.array(candidates, pa.string()), seed, count)
+    groups = sorted(ids, key=lambda group: (-counts[group], group))
+    groups = groups[: MAX_REASONS if by == "reason" else MAX_SOURCES]
+    order = [(group, document) for group in groups for document in ids[group]]
     # A document may be listed more than once, for reasons of different stages.
-    places = {
-        (group, name): (n, m) for n, group in enumerate(order) for m, name in enumerate(ids[group])
-    }
     rows: dict[tuple[str, str], Row] = {}
-    names = pa.array(sorted({name for _, name in places}), pa.string())
+    documents = pa.array(sorted({document for _, document in order}), pa.string())
     for batch in read_batches(paths, DROPPED_COLUMNS):
-        for row in batch.filter(pc.is_in(batch.column("id"), names)).to_pylist():
+        for row in batch.filter(pc.is_in(batch.column("id"), documents)).to_pylist():
             rows.setdefault((row[by], row["id"]), row)
-    return [rows[key] for key in sorted(rows.keys() & places.keys(), key=lambda key: places[key])]
+    return [rows[key] for key in order if key in rows]
 
 
-def _shards(root: Path, stage: str, sources: Iterable[str] | None = None) -> list[Path]:
-    wanted = set(sources) if sources is not None else None
-    paths = sorted((root / stage / "documents").glob("*.parquet"))
-    return [path for path in paths if wanted is None or path.stem.rpartition(".")[0] in wanted]
+def _dropped_examples(root: Path, rows: Sequence[Row]) -> list[Row]:
+    """Return dropped rows with the beginning of their text, if one was read."""
+    names = ("id", "source", "origin", "record", "reason", "detail")
+    sources = {row["source"] for row in rows}
+    paths = [path for name in sorted(sources) for path in tables(root, "collect/documents", name)]
+    documents = find_documents(paths, {row["id"] for row in rows})
+    return [
+        {name: row[name] for name in names}
+        | {"score": number(row["score"])}
+        | {"text": cut(documents.get(row["id"], {}).get("text") or "")}
+        for row in rows
+    ]
 
 
-def _texts(root: Path, rows: Sequence[Row], column: str) -> dict[str, str]:
-    found = find_documents(
-        _shards(root, "collect", {row["source"] for row in rows}), {row[column] for row in rows}
-    )
-    return {name: row["text"] or "" for name, row in found.items()}
-
-
-def _shown(row: Row) -> Row:
+def _kept_row(row: Row) -> Row:
     names = ("id", "source", "origin", "record", "license", "language")
     return {name: row.get(name) for name in names} | {"text": cut(row["text"] or "")}
 
 
-def _dropped(row: Row) -> Row:
-    names = ("id", "source", "origin", "record", "reason", "detail")
-    return {name: row[name] for name in names} | {"score": number(row["score"])}
-
-
-def spoken(root: Path) -> Iterator[Figure]:
-    """Kept documents by language and by license, as the documents themselves have them."""
+def document_labels(root: Path) -> Iterator[Figure]:
+    """Yield the kept documents by language and by license, as the documents state them."""
     counts: dict[str, Counter[str]] = {"language": Counter(), "license": Counter()}
-    for path in sorted((root / "refine" / "documents").glob("*.parquet")):
-        shard = RefinedShard(root / "refine", path.stem)
+    for shard in _refined_shards(root):
         for batch in shard.batches(list(counts)):
             for name, counter in counts.items():
-                key = f"@{shard.source}" if name == "license" else ""
+                suffix = f"@{shard.source}" if name == "license" else ""
                 for entry in pc.value_counts(batch.column(name)).to_pylist():
-                    counter[(entry["values"] or "") + key] += entry["counts"]
+                    counter[(entry["values"] or "") + suffix] += entry["counts"]
     for name, counter in counts.items():
         for value, count in sorted(counter.items()):
             yield Figure(f"documents.{name}.{value}", count, "documents", "refine/documents")
+
+
+def vocabulary(root: Path, seed: int) -> Row:
+    """Return the `longest` and most `frequent` tokens, and a `paragraph` cut into tokens."""
+    if not (root / "tokenize" / "tokenizer.json").exists():
+        return {}
+    tokenizer = Tokenizer.load(root / "tokenize")
+    sizes, counts = tokenizer.token_bytes(), token_counts(root, tokenizer)
+    longest = np.lexsort((np.arange(len(sizes)), -sizes))[:LONGEST_TOKENS].tolist()
+    ranked = np.lexsort((np.arange(len(counts)), -counts)).tolist()
+    frequent = [token for token in ranked if counts[token]][:FREQUENT_TOKENS]
+
+    def entry(token: int, name: str, value: int) -> Row:
+        return {"id": token, "text": tokenizer.decode([token]), name: int(value)}
+
+    return {
+        "longest": [entry(token, "bytes", sizes[token]) for token in longest],
+        "frequent": [entry(token, "count", counts[token]) for token in frequent],
+        "counted": int(counts.sum()),
+        "paragraph": token_pieces(tokenizer, validation_tokens(root, tokenizer, seed)),
+    }
+
+
+def vocabulary_figures(table: Row) -> Iterator[Figure]:
+    """Yield the counts and sizes of the tokens that `vocabulary` shows, by id."""
+    if not table:
+        return
+    shards, counted = "tokenize/shards", table["counted"]
+    yield Figure("tokens.counted", counted, "tokens", shards)
+    for token in table["frequent"]:
+        name, count = token["id"], token["count"]
+        yield Figure(f"tokens.count.{name}", count, "tokens", shards)
+        yield Figure(f"tokens.frequency.{name}", count / counted, "share", shards)
+    for token in table["longest"]:
+        name = f"tokens.bytes.{token['id']}"
+        yield Figure(name, token["bytes"], "bytes", "tokenize/tokenizer.json")
+
+
+def token_counts(root: Path, tokenizer: Tokenizer) -> npt.NDArray[np.int64]:
+    """Return how often each id occurs in the first training tokens of every shard.
+
+    Of a large run, COUNTED_TOKENS are counted, from each shard in proportion to its size.
+    """
+    paths = sorted((root / "tokenize" / "shards").glob("*.train.npy"))
+    shards = [open_shard(path, tokenizer.vocab_size, check_ids=False) for path in paths]
+    total = sum(map(len, shards))
+    counts = np.zeros(tokenizer.vocab_size, np.int64)
+    for tokens in shards:
+        first = len(tokens) * COUNTED_TOKENS // max(total, COUNTED_TOKENS)
+        counts += np.bincount(tokens[:first], minlength=len(counts))[: len(counts)]
+    return counts
+
+
+def validation_tokens(root: Path, tokenizer: Tokenizer, seed: int) -> list[int]:
+    """Return the first tokens of a held-out document: the first of a shard that is long enough.
+
+    The search begins at the shard that the seed chooses; if none is long enough, the longest wins.
+    """
+    paths = sorted((root / "tokenize" / "shards").glob("*.validation.npy"))
+    start = int(np.random.default_rng(seed).integers(max(1, len(paths))))
+    longest: list[int] = []
+    for path in paths[start:] + paths[:start]:
+        tokens = open_shard(path, tokenizer.vocab_size, check_ids=False)[:PARAGRAPH_TOKENS].tolist()
+        if tokenizer.end_id in tokens:
+            tokens = tokens[: tokens.index(tokenizer.end_id) + 1]
+        longest = max(longest, tokens, key=len)
+        if len(longest) == PARAGRAPH_TOKENS:
+            break
+    return longest
+
+
+def token_pieces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[dict[str, Any]]:
+    """Return the pieces of a text with their ids; tokens that share a character are one piece."""
+    pieces: list[dict[str, Any]] = []
+    pending: list[int] = []
+    for token in tokens:
+        pending.append(token)
+        text = tokenizer.decode(pending)
+        # A character has up to four bytes, so after four tokens no byte is missing.
+        if not text.endswith("\N{REPLACEMENT CHARACTER}") or len(pending) > 4:
+            pieces.append({"ids": pending, "text": text, "special": text in tokenizer.specials})
+            pending = []
+    return pieces

@@ -1,190 +1,372 @@
-"""Computes every figure of a report. Reads views, training files and the ledger of a run; returns
-values with their origin.
+"""Compute every figure of a report from the files of a run.
 
-No figure is typed: a name, a value, a unit, and the file that it was computed from.
+No figure is typed. Each is a name, a value, a unit, and the file that it was computed from:
+
+    Figure("train.steps", 100000, "steps", "train/metrics.jsonl")
+    Figure("collect.bytes_in.books", 15000000000, "bytes", "collect/manifest.json")
+
+Each function marked `@part` yields the figures of one stage. A stage that has not run yields none.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from groundup.model.config import ModelConfig
 from groundup.recipe import TUNING
-from groundup.report.figure import Figure, Part
-from groundup.report.measured import MEASURED, compared
-from groundup.report.run_files import Problems, artifacts, json_file, lock_table, view
+from groundup.report.run_files import (
+    DamagedRunFileError,
+    Problems,
+    Row,
+    artifacts,
+    json_file,
+    json_lines,
+    lock_table,
+    number,
+    view,
+)
+from groundup.runtime.ledger import Ledger
+
+METRICS = "train/metrics.jsonl"
+LEDGER = "ledger.jsonl"
+DATA_STAGES = ("collect", "refine", "tokenize")
+LOSS_UNITS = {
+    "loss": "nats/token",
+    "perplexity": "",
+    "bits_per_byte": "bits/byte",
+    "bits_per_byte_error": "bits/byte",
+}
+MODEL_SIZES = tuple(
+    "vocab_size layers width heads kv_heads head_width feed_forward context".split()
+)
 
 
-def all_figures(root: Path, problems: Problems | None = None) -> dict[str, Figure]:
-    """Return every figure of a run that its finished stages allow, by name.
+@dataclass(frozen=True)
+class Figure:
+    """A value with its dotted name, its unit, and the file of the run that it was computed from."""
 
-    A part that cannot be read is left out and told to `problems`.
-    """
-    told = problems if problems is not None else Problems(root)
-    found = {
+    name: str
+    value: float | int | str | None
+    unit: str
+    source: str
+
+
+Part = Callable[[Path], Iterator[Figure]]
+# By stage. A later part replaces figures of the same name: evaluation knows the model best.
+PARTS: dict[str, Part] = {}
+
+
+def part(stage: str) -> Callable[[Part], Part]:
+    """Register a function that yields the figures of one stage."""
+
+    def register(function: Part) -> Part:
+        PARTS[stage] = function
+        return function
+
+    return register
+
+
+def run_figures(root: Path, problems: Problems) -> dict[str, Figure]:
+    """Return every figure of a run by name; a part that cannot be read is added to `problems`."""
+    figures = {
         figure.name: figure
-        for name, part in (PARTS | MEASURED).items()
-        for figure in told.collected(name, part(root))
+        for name, part in PARTS.items()
+        for figure in problems.collected(name, part(root))
     }
-    return found | {
-        figure.name: figure for figure in told.collected("planned beside measured", compared(found))
-    }
+    derived = problems.collected("planned beside measured", compared(figures))
+    return figures | {figure.name: figure for figure in derived}
 
 
+@part("plan")
 def planned(root: Path) -> Iterator[Figure]:
-    """What `plan` had estimated before the run, to stand beside what was measured."""
+    """Yield what `plan` estimated before the run."""
     for name, figure in (json_file(root, "plan.json") or {}).get("figures", {}).items():
         yield Figure(f"plan.{name.replace(' ', '_')}", figure["value"], figure["unit"], "plan.json")
 
 
-def weighted(root: Path) -> Iterator[Figure]:
-    """The weight of each source, as the recipe has it."""
+@part("sources")
+def source_weights(root: Path) -> Iterator[Figure]:
+    """Yield the weight of each source in the recipe."""
     for source in lock_table(root).get("source", []):
         if source["kind"] != "evaluation":
-            yield Figure(
-                f"source.weight.{source['name']}", source["weight"], "", "recipe.lock.toml"
-            )
+            name = f"source.weight.{source['name']}"
+            yield Figure(name, source["weight"], "", "recipe.lock.toml")
 
 
+@part("collect")
 def collected(root: Path) -> Iterator[Figure]:
-    """Documents and bytes of raw text, in all and by source, and what could not be read."""
-    origin, reasons = "collect/manifest.json", Counter[tuple[str, str]]()
-    sums: dict[str, Counter[str]] = {}
-    for artifact in artifacts(root, "collect", "collect/shard"):
-        facts = artifact.facts
+    """Yield documents and bytes of raw text, in total and by source, and what could not be read."""
+    counts: dict[str, Counter[str]] = {}
+    dropped: Counter[tuple[str, str]] = Counter()
+    for shard in artifacts(root, "collect", "collect/shard"):
+        facts, source = shard.facts, shard.facts["source"]
         if facts["kind"] == TUNING:
             continue
-        source = sums.setdefault(facts["source"], Counter())
-        source.update(
-            {name: facts[name] for name in ("documents", "bytes_in", "bytes_out", "files")}
-        )
-        reasons.update(
-            {(facts["source"], reason): count for reason, count in facts["dropped"].items()}
-        )
-    yield from _sums("collect", sums, origin)
-    yield from _dropped("collect", reasons, "records", origin)
+        names = ("documents", "bytes_in", "bytes_out", "files")
+        counts.setdefault(source, Counter()).update({name: facts[name] for name in names})
+        dropped.update({(source, reason): n for reason, n in facts["dropped"].items()})
+    yield from _by_source("collect", counts, dropped, "records")
 
 
+@part("refine")
 def refined(root: Path) -> Iterator[Figure]:
-    """Documents and bytes after cleaning and filters, bytes of repeated lines, what each reason
-    dropped, and duplicates.
-    """
-    origin, reasons = "refine/manifest.json", Counter[tuple[str, str]]()
-    sums: dict[str, Counter[str]] = {}
-    for artifact in artifacts(root, "refine", "refine/shard"):
-        facts, name = artifact.facts, artifact.name.rpartition(".")[0]
-        source = sums.setdefault(name, Counter())
-        source.update({name: facts[name] for name in ("documents", "bytes_in", "bytes_out")})
-        reasons.update({(name, reason): count for reason, count in facts["dropped"].items()})
-    for artifact in artifacts(root, "refine", "refine/duplicates"):
+    """Yield documents and bytes after refine, lines cut, and what each reason dropped."""
+    counts: dict[str, Counter[str]] = {}
+    dropped: Counter[tuple[str, str]] = Counter()
+    for shard in artifacts(root, "refine", "refine/shard"):
+        facts, source = shard.facts, shard.name.rpartition(".")[0]
+        names = ("documents", "bytes_in", "bytes_out")
+        counts.setdefault(source, Counter()).update({name: facts[name] for name in names})
+        dropped.update({(source, reason): n for reason, n in facts["dropped"].items()})
+    for duplicates in artifacts(root, "refine", "refine/duplicates"):
         for reason in ("exact_duplicate", "near_duplicate"):
-            reasons.update(
-                {
-                    (source, reason): count
-                    for source, count in artifact.facts[reason]["by_source"].items()
-                }
-            )
-    for artifact in artifacts(root, "refine", "refine/contaminated"):
-        reasons.update(
-            {
-                (source, "contaminated"): count
-                for source, count in artifact.facts["by_source"].items()
-            }
-        )
-    for artifact in artifacts(root, "refine", "refine/lines"):
-        for source, counts in artifact.facts["sources"].items():
-            sums[source].update({"repeated_lines": counts["lines"], "bytes_cut": counts["bytes"]})
-            reasons.update(
-                {(source, "boilerplate"): counts["dropped"]} if counts["dropped"] else {}
-            )
-    yield from _sums("refine", sums, origin)
-    yield from _dropped("refine", reasons, "documents", origin)
+            by_source = duplicates.facts[reason]["by_source"]
+            dropped.update({(source, reason): n for source, n in by_source.items()})
+    for contaminated in artifacts(root, "refine", "refine/contaminated"):
+        by_source = contaminated.facts["by_source"]
+        dropped.update({(source, "contaminated"): n for source, n in by_source.items()})
+    for lines in artifacts(root, "refine", "refine/lines"):
+        for source, facts in lines.facts["sources"].items():
+            counts[source].update({"repeated_lines": facts["lines"], "bytes_cut": facts["bytes"]})
+            if facts["dropped"]:
+                dropped[source, "boilerplate"] += facts["dropped"]
+    yield from _by_source("refine", counts, dropped, "documents")
 
 
-def _sums(stage: str, sums: Mapping[str, Counter[str]], origin: str) -> Iterator[Figure]:
-    total: Counter[str] = Counter()
-    for source, counts in sums.items():
-        total.update(counts)
-        yield from (
-            Figure(f"{stage}.{name}.{source}", value, _unit(name), origin)
-            for name, value in counts.items()
-        )
-    yield from (
-        Figure(f"{stage}.{name}", value, _unit(name), origin) for name, value in total.items()
-    )
-
-
-def _dropped(
-    stage: str, reasons: Mapping[tuple[str, str], int], unit: str, origin: str
+def _by_source(
+    stage: str,
+    counts: Mapping[str, Counter[str]],
+    dropped: Mapping[tuple[str, str], int],
+    dropped_unit: str,
 ) -> Iterator[Figure]:
-    """Each reason in all, and each reason of each source (an `@` is in no source's name)."""
+    """Yield what a data stage counted, by source and in total, and what each reason dropped."""
+    origin = f"{stage}/manifest.json"
     total: Counter[str] = Counter()
-    for (source, reason), count in sorted(reasons.items()):
-        total[reason] += count
-        yield Figure(f"{stage}.dropped_by.{source}@{reason}", count, unit, origin)
-    yield from (
-        Figure(f"{stage}.dropped.{reason}", count, unit, origin)
-        for reason, count in sorted(total.items())
-    )
+    for table in counts.values():
+        total.update(table)
+    by_source = {f".{source}": table for source, table in counts.items()}
+    for suffix, table in (by_source | {"": total}).items():
+        for name, value in table.items():
+            unit = "bytes" if name.startswith("bytes") else name.replace("_", " ")
+            yield Figure(f"{stage}.{name}{suffix}", value, unit, origin)
+    by_reason: Counter[str] = Counter()
+    for (source, reason), count in dropped.items():
+        by_reason[reason] += count
+        # No source has an @ in its name.
+        name = f"{stage}.dropped_by.{source}@{reason}"
+        yield Figure(name, count, dropped_unit, origin)
+    for reason, count in by_reason.items():
+        yield Figure(f"{stage}.dropped.{reason}", count, dropped_unit, origin)
 
 
-def _unit(name: str) -> str:
-    return "bytes" if name.startswith("bytes") else name.replace("_", " ")
-
-
+@part("tokenize")
 def tokenized(root: Path) -> Iterator[Figure]:
-    """Tokens, documents, bytes and bytes per token by source and split, and each source's share of
-    all tokens.
-    """
-    found, origin = view(root, "tokenize"), "tokenize/manifest.json"
-    if found is None:
+    """Yield tokens, documents, bytes and bytes per token, by source and split."""
+    published, origin = view(root, "tokenize"), "tokenize/manifest.json"
+    if published is None:
         return
-    yield Figure("tokens.vocabulary", found.facts["vocab_size"], "entries", origin)
-    for split, counts in found.facts["total"].items():
-        yield from (
-            Figure(f"tokens.{split}.{name}", value, name, origin) for name, value in counts.items()
-        )
-    for source, splits in found.facts["sources"].items():
+    facts = published.facts
+    yield Figure("tokens.vocabulary", facts["vocab_size"], "entries", origin)
+    all_tokens = sum(counts["tokens"] for counts in facts["total"].values())
+    tables = {f".{source}": splits for source, splits in facts["sources"].items()}
+    for suffix, splits in ({"": facts["total"]} | tables).items():
         for split, counts in splits.items():
-            yield from (
-                Figure(f"tokens.{split}.{name}.{source}", value, name, origin)
-                for name, value in counts.items()
-            )
-    yield from _both_splits(
-        {"": found.facts["total"]}
-        | {f".{name}": splits for name, splits in found.facts["sources"].items()},
-        origin,
-    )
-
-
-def _both_splits(
-    tables: Mapping[str, Mapping[str, Mapping[str, float]]], origin: str
-) -> Iterator[Figure]:
-    everything = sum(split["tokens"] for split in tables[""].values())
-    for source, splits in tables.items():
-        sums = {
-            name: sum(split[name] for split in splits.values())
+            for name, value in counts.items():
+                yield Figure(f"tokens.{split}.{name}{suffix}", value, name, origin)
+        kept = {
+            name: sum(counts[name] for counts in splits.values())
             for name in ("documents", "tokens", "bytes")
         }
-        yield from (
-            Figure(f"tokens.kept.{name}{source}", value, name, origin)
-            for name, value in sums.items()
-        )
-        yield Figure(
-            f"tokens.kept.share{source}",
-            sums["tokens"] / everything if everything else None,
-            "share",
-            origin,
-        )
-        per_token = round(sums["bytes"] / sums["tokens"], 4) if sums["tokens"] else None
-        yield Figure(f"tokens.kept.bytes_per_token{source}", per_token, "bytes/token", origin)
+        for name, value in kept.items():
+            yield Figure(f"tokens.kept.{name}{suffix}", value, name, origin)
+        share = kept["tokens"] / all_tokens if all_tokens else None
+        yield Figure(f"tokens.kept.share{suffix}", share, "share", origin)
+        per_token = round(kept["bytes"] / kept["tokens"], 4) if kept["tokens"] else None
+        yield Figure(f"tokens.kept.bytes_per_token{suffix}", per_token, "bytes/token", origin)
 
 
-PARTS: dict[str, Part] = {
-    "plan": planned,
-    "sources": weighted,
-    "collect": collected,
-    "refine": refined,
-    "tokenize": tokenized,
+@part("model")
+def model_sizes(root: Path) -> Iterator[Figure]:
+    """Yield the sizes of the model and its parameters by part."""
+    origin = "train/train.json"
+    settings = json_file(root, origin)
+    if settings is None:
+        return
+    try:
+        config = ModelConfig(**settings["model"])
+    except (KeyError, TypeError, ValueError):
+        raise DamagedRunFileError(f"{origin} names no model") from None
+    for name in (*MODEL_SIZES, "layout"):
+        yield Figure(f"model.{name}", getattr(config, name), "", origin)
+    total = config.parameter_count()
+    for part, parameters in parameter_parts(config).items():
+        yield Figure(f"model.parameters.{part}", parameters, "parameters", origin)
+        yield Figure(f"model.parameters_share.{part}", parameters / total, "share", origin)
+    yield Figure("model.parameters", total, "parameters", origin)
+    yield Figure("train.steps_planned", settings["steps"], "steps", origin)
+
+
+def parameter_parts(config: ModelConfig) -> dict[str, int]:
+    """Return the trained parameters of each part; they add up to `config.parameter_count()`."""
+    attention = (2 * config.heads + 2 * config.kv_heads) * config.head_width * config.width
+    parts = {
+        "embedding": config.vocab_size * config.width,
+        "attention": config.layers * attention,
+        "feed_forward": config.layers * 3 * config.width * config.feed_forward,
+        "norms": config.layers * config.layer_norm_parameters + config.width,
+    }
+    return parts if config.tied else parts | {"head": config.head_parameters}
+
+
+def metric_lines(root: Path) -> list[Row]:
+    """Return the lines of training's metrics that have a step, oldest first."""
+    return [line for line in json_lines(root, METRICS) if isinstance(line.get("step"), int)]
+
+
+@part("train")
+def trained(root: Path) -> Iterator[Figure]:
+    """Yield steps, tokens, losses and speed of training."""
+
+    def having(*names: str) -> list[Row]:
+        return [line for line in lines if all(number(line.get(n)) is not None for n in names)]
+
+    lines = metric_lines(root)
+    if steps := having("loss", "tokens"):
+        last = steps[-1]
+        yield Figure("train.steps", last["step"], "steps", METRICS)
+        yield Figure("train.tokens", last["tokens"], "tokens", METRICS)
+        yield Figure("train.seconds", last["seconds"], "s", METRICS)
+        speed = last["tokens"] / last["seconds"] if last["seconds"] else None
+        yield Figure("train.tokens_per_second", speed, "tokens/s", METRICS)
+        yield Figure("train.loss", last["loss"], "nats/token", METRICS)
+    if validations := having("validation_loss"):
+        best = min(validations, key=lambda line: float(line["validation_loss"]))
+        last, loss = validations[-1], "train.validation_loss"
+        yield Figure(f"{loss}.best", best["validation_loss"], "nats/token", METRICS)
+        yield Figure(f"{loss}.best_step", best["step"], "step", METRICS)
+        yield Figure(f"{loss}.last", last["validation_loss"], "nats/token", METRICS)
+
+
+@part("evaluate")
+def evaluated(root: Path) -> Iterator[Figure]:
+    """Yield losses by source for the model and the n-gram models, task accuracies, and speed."""
+    origin = "evaluate/evaluation.json"
+    evaluation = json_file(root, origin)
+    if evaluation is None:
+        return
+    yield Figure("model.parameters", evaluation["model"]["parameters"], "parameters", origin)
+    yield Figure("model.context", evaluation["model"]["context"], "tokens", origin)
+    for model, losses in evaluation["validation"].items():
+        if isinstance(losses, dict):
+            yield from _losses(model, losses, origin)
+    for task, scores in [("passages", evaluation["passages"]), *evaluation["benchmarks"].items()]:
+        for key, value in scores.items():
+            if number(value) is not None:
+                yield Figure(f"evaluate.{task}.{key}", value, "", origin)
+        interval = scores.get("interval")
+        if isinstance(interval, list) and len(interval) == 2:
+            yield Figure(f"evaluate.{task}.low", interval[0], "share", origin)
+            yield Figure(f"evaluate.{task}.high", interval[1], "share", origin)
+    for name, value in (json_file(root, "evaluate/speed.json") or {}).items():
+        if number(value) is not None:
+            unit = "tokens/s" if name.endswith("_per_second") else ""
+            yield Figure(f"speed.{name}", value, unit, "evaluate/speed.json")
+
+
+def _losses(model: str, losses: Mapping[str, Any], origin: str) -> Iterator[Figure]:
+    """Yield the losses of one model on held-out text, in total and by source."""
+    by_source = {f".{source}": table for source, table in losses["sources"].items()}
+    for suffix, table in ({"": losses["total"]} | by_source).items():
+        for measure, unit in LOSS_UNITS.items():
+            yield Figure(f"evaluate.{model}.{measure}{suffix}", table.get(measure), unit, origin)
+        if model == "model" and table.get("tokens") is not None:
+            yield Figure(f"evaluate.tokens{suffix}", table["tokens"], "tokens", origin)
+
+
+def json_numbers(root: Path, file: str, prefix: str) -> Iterator[Figure]:
+    """Yield every number in the tables of a JSON file, named by its path; lists hold examples."""
+    pending = [(prefix, json_file(root, file))]
+    while pending:
+        name, value = pending.pop()
+        if isinstance(value, dict):
+            pending += [(f"{name}.{key}", inner) for key, inner in value.items()]
+        elif number(value) is not None:
+            yield Figure(name, value, "", file)
+
+
+part("tune")(partial(json_numbers, file="tune/tuning.json", prefix="tune"))
+part("export")(partial(json_numbers, file="export/parity.json", prefix="export"))
+
+
+@part("ledger")
+def stage_costs(root: Path) -> Iterator[Figure]:
+    """Yield seconds, share and peak memory of each stage, and when the run began and ended.
+
+    A stage counts as it was when it last did any work. The report is left out: a report that named
+    its own seconds would never be fresh.
+    """
+    events = [event for event in Ledger(root / LEDGER).events() if event.get("stage") != "report"]
+    last = {event["stage"]: event for event in events if event.get("event") == "finished"}
+    if not last:
+        return
+    total = sum(event["seconds"] for event in last.values())
+    for stage, event in last.items():
+        yield Figure(f"stage.{stage}.seconds", event["seconds"], "s", LEDGER)
+        share = event["seconds"] / total if total else None
+        yield Figure(f"stage.{stage}.share", share, "share", LEDGER)
+        yield Figure(f"stage.{stage}.peak_bytes", event["peak_bytes"], "bytes", LEDGER)
+    yield Figure("run.seconds", round(total, 3), "s", LEDGER)
+    peak = max(event["peak_bytes"] for event in last.values())
+    yield Figure("run.peak_bytes", peak, "bytes", LEDGER)
+    ended = max(event["time"] for event in last.values())
+    for name, time in (("run.began", events[0]["time"]), ("run.ended", ended)):
+        moment = datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        yield Figure(name, moment, "UTC", LEDGER)
+
+
+# Figure of the plan → measured figure, and the measured units in one planned unit (hours, seconds).
+PLANNED: dict[str, tuple[str, float]] = {
+    "raw_files": ("collect.bytes_in", 1),
+    "clean_text": ("refine.bytes_out", 1),
+    "vocabulary": ("tokens.vocabulary", 1),
+    "tokens": ("tokens.kept.tokens", 1),
+    "parameters": ("model.parameters", 1),
+    "steps": ("train.steps", 1),
+    "tokens_seen": ("train.tokens", 1),
+    "data_stages": ("run.data_seconds", 3600),
+    "training": ("stage.train.seconds", 3600),
+    "hours": ("run.seconds", 3600),
+    "training_memory": ("stage.train.peak_bytes", 1),
 }
+# Name, dividend, divisor, unit.
+QUOTIENTS = (
+    ("train.tokens_per_parameter", "train.tokens", "model.parameters", "tokens/parameter"),
+    ("train.passes", "train.tokens", "tokens.train.tokens", "passes"),
+    ("train.progress", "train.steps", "train.steps_planned", "share"),
+)
+
+
+def compared(figures: Mapping[str, Figure]) -> Iterator[Figure]:
+    """Yield figures of figures: measured against planned, tokens per parameter, passes."""
+    values = {name: v for name, f in figures.items() if (v := number(f.value)) is not None}
+    origins = {name: figure.source for name, figure in figures.items()}
+    seconds = [values.get(f"stage.{stage}.seconds") for stage in DATA_STAGES]
+    if None not in seconds:
+        values["run.data_seconds"] = round(sum(part or 0.0 for part in seconds), 3)
+        origins["run.data_seconds"] = LEDGER
+        yield Figure("run.data_seconds", values["run.data_seconds"], "s", LEDGER)
+    quotients = [
+        (f"compare.{name}", measured, f"plan.{name}", scale, "measured/planned")
+        for name, (measured, scale) in PLANNED.items()
+    ]
+    quotients += [(name, above, below, 1, unit) for name, above, below, unit in QUOTIENTS]
+    for name, above, below, scale, unit in quotients:
+        if above in values and values.get(below):
+            quotient = round(values[above] / (scale * values[below]), 6)
+            yield Figure(name, quotient, unit, origins[above])

@@ -1,5 +1,7 @@
-"""How figures and foreign text are shown. Reads values and text; returns plain words or safe
-markup.
+"""Format figures and foreign text for the report: plain words or safe HTML.
+
+Foreign text is anything that groundup did not write: names, paths and texts of documents. It is
+escaped, and characters that cannot be seen are shown by their code point.
 """
 
 from __future__ import annotations
@@ -7,37 +9,38 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Any
 
 from markupsafe import Markup, escape
 
+from groundup.report.run_files import number
+
 Value = float | int | str | None
 MISSING = "–"
-PREVIEW = 300
-# C0 but newline and tab, DEL, C1, marks that turn the direction of text, invisible joiners, and
-# what no UTF-8 holds.
+PREVIEW_CHARACTERS = 300
+# C0 except newline and tab, DEL, C1, direction marks, invisible joiners, and what is no UTF-8.
 _HIDDEN = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ufdd0-\ufdef\ud800-\udfff\ufffe\uffff]"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e"
+    r"\u2060-\u2069\ufeff\ufff9-\ufffb\ufdd0-\ufdef\ud800-\udfff\ufffe\uffff]"
 )
-
-
-def count(value: float) -> str:
-    """`1,377,920`."""
-    return f"{value:,.0f}"
+_FIGURE = Markup(
+    '<span class="f" data-figure="{name}" data-form="{form}" title="{name}, from'
+    ' {origin}">{text}</span>'
+)
+_ORIGIN = Markup('<sup><a class="o" href="#o{number}" title="from {origin}">{number}</a></sup>')
 
 
 def short(value: float) -> str:
     """`1.38 M`: three digits and a prefix."""
-    for prefix, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(value) >= 0.9995 * size:
-            return f"{_three(value / size)} {prefix}"
-    return f"{value:,.0f}" if float(value).is_integer() else _three(value)
-
-
-def _three(value: float) -> str:
-    if 0 < abs(value) < 0.9995:
-        return f"{value:.3g}"
-    digits = max(0, 3 - len(str(int(abs(value)))))
-    return f"{value:,.{digits}f}"
+    prefixes = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0))
+    prefix, scale = next((p for p in prefixes if abs(value) >= 0.9995 * p[1]), ("", 1.0))
+    if not prefix and float(value).is_integer():
+        return f"{value:,.0f}"
+    scaled = value / scale
+    if 0 < abs(scaled) < 0.9995:
+        return f"{scaled:.3g}"
+    digits = f"{scaled:,.{max(0, 3 - len(str(int(abs(scaled)))))}f}"
+    return f"{digits} {prefix}".rstrip()
 
 
 def size(value: float) -> str:
@@ -45,18 +48,8 @@ def size(value: float) -> str:
     return f"{short(value)}B" if abs(value) >= 999.5 else f"{value:,.0f} B"
 
 
-def share(value: float) -> str:
-    """`12.3 %`."""
-    return f"{100 * value:.1f} %"
-
-
-def signed(value: float) -> str:
-    """`+3.1 %`."""
-    return f"{100 * value:+.1f} %".replace("-", "−")
-
-
 def seconds(value: float) -> str:
-    """`4 min 28 s`: the two largest units that say something."""
+    """`4 min 28 s`: the two largest units."""
     if value < 60:
         return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
     minutes, rest = divmod(round(value), 60)
@@ -64,17 +57,12 @@ def seconds(value: float) -> str:
     return f"{hours:,} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
-def moment(value: str) -> str:
-    """`22 November 2026, 15:33 UTC` from `2026-11-22T15:33:40Z`."""
-    return datetime.fromisoformat(value.replace("Z", "+00:00")).strftime("%-d %B %Y, %H:%M UTC")
-
-
 FORMS: Mapping[str, Callable[[float], str]] = {
-    "count": count,
+    "count": lambda value: f"{value:,.0f}",
     "short": short,
     "size": size,
-    "share": share,
-    "signed": signed,
+    "share": lambda value: f"{100 * value:.1f} %",
+    "signed": lambda value: f"{100 * value:+.1f} %".replace("-", "−"),
     "seconds": seconds,
     "hours": lambda value: seconds(3600 * value),
     "one": lambda value: f"{value:,.1f}",
@@ -86,14 +74,15 @@ FORMS: Mapping[str, Callable[[float], str]] = {
 
 
 def formatted(value: Value, form: str = "") -> str:
-    """Return a figure's value in words; without a form, digits as they are worth reading.
+    """Return the value of a figure in words; a missing one is a dash.
 
-    A value that is not there is a dash.
+    Besides FORMS there is `moment`: `22 November 2026, 15:33 UTC` from `2026-11-22T15:33:40Z`.
     """
     if value is None:
         return MISSING
     if form == "moment":
-        return moment(str(value))
+        moment = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+        return moment.strftime("%-d %B %Y, %H:%M UTC")
     if isinstance(value, (str, bool)):
         return str(value)
     if form:
@@ -101,40 +90,72 @@ def formatted(value: Value, form: str = "") -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
 
 
-def picture(character: str) -> str:
-    """Return what is shown in place of a character that cannot be seen: its picture, or its code
-    point.
-    """
-    code = ord(character)
-    # Unicode has a picture of each C0 character.
-    return chr(0x2400 + code) if code < 0x20 else chr(0x2421) if code == 0x7F else f"U+{code:04X}"
-
-
 def spelled(text: object) -> str:
-    """Return foreign text without anything that cannot be seen, for attributes and titles; it is
-    not escaped.
-    """
-    return _HIDDEN.sub(lambda match: picture(match[0]), str(text))
+    """Return foreign text with hidden characters replaced, for attributes; it is not escaped."""
+    return _HIDDEN.sub(lambda match: _picture(match[0]), str(text))
 
 
 def visible(text: object) -> Markup:
-    """Return foreign text as safe markup: escaped, and what cannot be seen shown by its code point."""
+    """Return foreign text as safe HTML: escaped, hidden characters shown by their code point."""
     pieces, last, plain = [], 0, str(text)
     unseen = Markup('<span class="unseen" title="U+{:04X}">{}</span>')
     for match in _HIDDEN.finditer(plain):
-        pieces += [
-            escape(plain[last : match.start()]),
-            unseen.format(ord(match[0]), picture(match[0])),
-        ]
+        pieces.append(escape(plain[last : match.start()]))
+        pieces.append(unseen.format(ord(match[0]), _picture(match[0])))
         last = match.end()
     return Markup("").join([*pieces, escape(plain[last:])])
 
 
-def cut(text: str, most: int = PREVIEW) -> str:
-    """Return the beginning of a text, with an ellipsis where something follows."""
-    return text if len(text) <= most else text[:most].rstrip() + " …"
+def _picture(character: str) -> str:
+    """Return what stands for a hidden character: the picture of a C0 character, or its code."""
+    code = ord(character)
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return chr(0x2421) if code == 0x7F else f"U+{code:04X}"
+
+
+def cut(text: str, max_characters: int = PREVIEW_CHARACTERS) -> str:
+    """Return the beginning of a text, with an ellipsis if anything follows."""
+    return text if len(text) <= max_characters else text[:max_characters].rstrip() + " …"
 
 
 def spaced(name: str) -> str:
     """`bits_per_byte` → `bits per byte`."""
     return name.replace("_", " ").replace("-", " ")
+
+
+class FigureHtml:
+    """The figures of a report as HTML, and the footnote numbers of the files behind them."""
+
+    def __init__(self, figures: Mapping[str, Mapping[str, Any]]) -> None:
+        self.figures = figures
+        files = sorted({str(figure["from"]) for figure in figures.values()})
+        self.origins = {file: n for n, file in enumerate(files, 1)}
+
+    def fig(self, name: str, form: str = "", note: bool = False) -> Markup:
+        """Return a figure with its file as a tooltip; `note` adds the footnote of the file."""
+        if not self.has(name):
+            return Markup('<span class="none">{}</span>').format(MISSING)
+        entry = self.figures[name]
+        text = visible(formatted(entry["value"], form))
+        origin = spelled(entry["from"])
+        shown = _FIGURE.format(name=spelled(name), form=form, origin=origin, text=text)
+        return shown + self.origin(entry["from"]) if note else shown
+
+    def origin(self, path: str) -> Markup:
+        """Return the footnote of a file, a link to its place in the appendix."""
+        if path not in self.origins:
+            return Markup("")
+        return _ORIGIN.format(number=self.origins[path], origin=spelled(path))
+
+    def has(self, name: str) -> bool:
+        """Whether a figure was computed."""
+        return name in self.figures and self.figures[name]["value"] is not None
+
+    def value(self, name: str) -> float:
+        """Return a figure as a number, 0 if it is missing."""
+        return number(self.figures.get(name, {}).get("value")) or 0.0
+
+    def names_after(self, prefix: str) -> list[str]:
+        """Return what follows `prefix` in the names of figures, in the order of report.json."""
+        return [name.removeprefix(prefix) for name in self.figures if name.startswith(prefix)]

@@ -1,182 +1,176 @@
-"""Gathers what report.json holds. Reads everything a run left on disk; writes nothing.
+"""Gather what report.json holds, in two halves.
 
-Two halves: `shallow` is cheap, and decides with the metrics whether a report is fresh; `deep` scans
-texts and tokens, and follows from what `shallow` names by its content.
+`gather_facts` reads manifests and small files. It is cheap, and its digest decides whether a report
+is fresh. `gather_content` scans texts and tokens, whose bytes follow from the content hashes that
+`gather_facts` lists.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from groundup.artifacts.checkpoints import CHECKPOINTS, init_from, list_checkpoints
-from groundup.report.figure import Figure
-from groundup.report.figures import all_figures
-from groundup.report.measured import METRICS, environment
+from groundup.report.figures import LEDGER, METRICS, Figure, run_figures
 from groundup.report.run_files import Problems, Row, json_file, json_lines, lock_table, number
 from groundup.runtime.files import canonical, file_digest
+from groundup.runtime.ledger import Ledger
 from groundup.runtime.run import changed_settings
 from groundup.runtime.store import Store, load_artifact
 
-STAGES = ("collect", "refine", "tokenize", "evaluate", "tune", "export")
-
-# Where texts cannot be read.
+VIEWS = ("collect", "refine", "tokenize", "evaluate", "tune", "export")
+# What is shown where texts cannot be read.
 NO_EXAMPLES: dict[str, list[Row]] = {"kept": [], "left_out": [], "dropped": [], "duplicates": []}
+NO_TRAINING: Row = {"events": [], "checkpoints": [], "best": None}
 
+# What report.json holds, or one half of it.
 Report = dict[str, Any]
 
 
-def shallow(root: Path, name: str) -> Report:
-    """Return what manifests, training files, small JSON files and the ledger tell."""
+def gather_facts(root: Path, name: str) -> Report:
+    """Return what manifests, training files, small JSON files and the ledger say about a run."""
     problems = Problems(root)
-    figures = all_figures(root, problems)
+    read = problems.guarded
+    figures = run_figures(root, problems)
     report = {
         "name": name,
-        "figures": table(figures),
-        "environment": problems.guarded("environment", lambda: environment(root), {}),
-        "sources": problems.guarded("sources", lambda: sources(root), []),
-        "training": problems.guarded(
-            "events of training",
-            lambda: training(root),
-            {"events": [], "checkpoints": [], "best": None},
-        ),
-        "samples": problems.guarded("samples", lambda: samples(root), []),
-        "definitions": problems.guarded("definitions", lambda: definitions(root), {}),
-        "tuning": problems.guarded("tuning", lambda: json_file(root, "tune/tuning.json") or {}, {}),
-        "exports": problems.guarded(
-            "exports", lambda: json_file(root, "export/parity.json") or {}, {}
-        ),
-        "artefacts": problems.collected("hashes", hashes(root)),
-        "base": problems.guarded("first weights", lambda: init_from(root), {}),
-        "recipe": problems.guarded("recipe", lambda: lock_table(root), {}),
+        "figures": figure_table(figures.values()),
+        "environment": read("environment", lambda: environment(root), {}),
+        "sources": read("sources", lambda: sources(root), []),
+        "training": read("events of training", lambda: training(root), NO_TRAINING),
+        "samples": read("samples", lambda: samples(root), []),
+        "definitions": read("definitions", lambda: definitions(root), {}),
+        "tuning": read("tuning", lambda: json_file(root, "tune/tuning.json") or {}, {}),
+        "exports": read("exports", lambda: json_file(root, "export/parity.json") or {}, {}),
+        "artefacts": problems.collected("hashes", content_hashes(root)),
+        "base": read("first weights", lambda: init_from(root), {}),
+        "recipe": read("recipe", lambda: lock_table(root), {}),
         "problems": problems.lines,
     }
     return dict(plain(report))
 
 
-def deep(root: Path, seed: int) -> Report:
-    """Return examples of text, distributions, what there is to see of the tokenizer, and figures
-    that need a scan of the documents.
-    """
+def gather_content(root: Path, seed: int) -> Report:
+    """Return examples, distributions, the vocabulary, and figures that need a scan of documents."""
     from groundup.report.distributions import distribution_figures, distributions
-    from groundup.report.examples import examples, spoken
-    from groundup.report.vocabulary import vocabulary, vocabulary_figures
+    from groundup.report.examples import (
+        document_labels,
+        examples,
+        vocabulary,
+        vocabulary_figures,
+    )
 
     problems = Problems(root)
-    shown = problems.guarded("examples of text", lambda: examples(root, seed), NO_EXAMPLES)
-    found = problems.guarded("distributions", lambda: distributions(root), {})
-    tokens = problems.guarded("tokenizer", lambda: vocabulary(root, seed), {})
-    figures = (
-        problems.collected("languages", spoken(root))
-        + list(vocabulary_figures(tokens))
-        + list(distribution_figures(found))
-    )
+    read = problems.guarded
+    shown = read("examples of text", lambda: examples(root, seed), NO_EXAMPLES)
+    histograms = read("distributions", lambda: distributions(root), {})
+    tokens = read("tokenizer", lambda: vocabulary(root, seed), {})
+    figures = problems.collected("languages", document_labels(root))
+    figures += [*vocabulary_figures(tokens), *distribution_figures(histograms)]
     report = {
-        "figures": table({f.name: f for f in figures}),
+        "figures": figure_table(figures),
         "examples": shown,
-        "distributions": found,
+        "distributions": histograms,
         "vocabulary": tokens,
     }
     return dict(plain(report | {"problems": problems.lines}))
 
 
-def joined(one: Report, other: Report) -> Report:
+def merge(facts: Report, content: Report) -> Report:
     """Return a report of both halves."""
-    figures = dict(sorted((one["figures"] | other["figures"]).items()))
-    return one | other | {"figures": figures, "problems": one["problems"] + other["problems"]}
+    figures = dict(sorted((facts["figures"] | content["figures"]).items()))
+    problems = facts["problems"] + content["problems"]
+    return facts | content | {"figures": figures, "problems": problems}
 
 
-def digests(root: Path, found: Report) -> dict[str, str]:
-    """Return what decides the bytes of a report: all of its cheap half, and the curves of training."""
-    told = hashlib.sha256(canonical(found).encode()).hexdigest()
-    path = root / METRICS
-    return {"found": told, "metrics": file_digest(path) if path.is_file() else ""}
+def report_inputs(root: Path, facts: Report) -> dict[str, str]:
+    """Return the digests that decide the bytes of a report: of `facts`, and of the metrics."""
+    metrics = root / METRICS
+    return {
+        "found": hashlib.sha256(canonical(facts).encode()).hexdigest(),
+        "metrics": file_digest(metrics) if metrics.is_file() else "",
+    }
 
 
-def table(figures: Mapping[str, Figure]) -> dict[str, Row]:
-    """Return figures as report.json holds them, by name."""
-    return {name: figures[name].entry() for name in sorted(figures)}
+def figure_table(figures: Iterable[Figure]) -> dict[str, Row]:
+    """Return figures as report.json holds them, sorted by name."""
+    table = {f.name: {"value": f.value, "unit": f.unit, "from": f.source} for f in figures}
+    return dict(sorted(table.items()))
+
+
+def environment(root: Path) -> Row:
+    """Return the versions that the run's work was last done with, and the machine's settings."""
+    latest: dict[str, str] = {}
+    used: dict[str, str] = {}
+    for event in Ledger(root / LEDGER).events():
+        if event.get("event") == "run" and isinstance(event.get("versions"), dict):
+            latest = event["versions"]
+        elif event.get("event") == "finished" and event.get("stage") != "report":
+            used = latest
+    machine = lock_table(root).get("machine", {})
+    return {"groundup": used.get("groundup"), "versions": used or latest, "machine": machine}
 
 
 def sources(root: Path) -> list[Row]:
-    """Return name, kind, path and license of each source, as the recipe has them."""
-    found = lock_table(root).get("source", [])
-    return [
-        {name: source.get(name, "") for name in ("name", "kind", "path", "license")}
-        for source in found
-    ]
+    """Return name, kind, path and license of each source of the recipe."""
+    names = ("name", "kind", "path", "license")
+    entries = lock_table(root).get("source", [])
+    return [{name: source.get(name, "") for name in names} for source in entries]
 
 
-def training(root: Path) -> dict[str, Any]:
-    """Return the events of training in words, the checkpoints that stand, and the step of the best."""
+def training(root: Path) -> Row:
+    """Return the events of training, the steps of the checkpoints on disk, and that of the best."""
+    events = []
+    before: dict[str, Any] = {}
+    for event in json_lines(root, "train/ledger.jsonl"):
+        settings = event.get("settings")
+        if not isinstance(settings, dict):
+            fields = {k: v for k, v in event.items() if k not in ("event", "time", "step")}
+            words = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in fields.items())
+        elif before:
+            words, before = changed_settings(before, settings), settings
+        else:
+            words, before = "began with the settings of the recipe", settings
+        kind = str(event.get("event", "event"))
+        events.append({"step": event.get("step"), "kind": kind, "words": words[:1000]})
     best = json_file(root, "train/best.json")
     return {
-        "events": list(events(root)),
+        "events": events,
         "checkpoints": list(list_checkpoints(root)),
         "best": best.get("step") if isinstance(best, dict) else None,
     }
 
 
-def events(root: Path) -> Iterator[Row]:
-    """Yield step, kind and words of each event of training, whatever its kind."""
-    before: dict[str, Any] = {}
-    for event in json_lines(root, "train/ledger.jsonl"):
-        kind, settings = str(event.get("event", "event")), event.get("settings")
-        if isinstance(settings, dict):
-            changed = (
-                changed_settings(before, settings)
-                if before
-                else "began with the settings of the recipe"
-            )
-            before = settings
-        else:
-            rest = {
-                key: value for key, value in event.items() if key not in ("event", "time", "step")
-            }
-            changed = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in rest.items())
-        yield {"step": event.get("step"), "kind": kind, "words": changed[:1000]}
-
-
 def samples(root: Path) -> list[Row]:
-    """Return the samples of the model; what is none is left out."""
-    found = json_file(root, "evaluate/samples.json")
-    return (
-        [row for row in found if isinstance(row, dict) and {"prompt", "text"} <= row.keys()]
-        if isinstance(found, list)
-        else []
-    )
+    """Return the samples of the model; entries that are no samples are left out."""
+    rows = json_file(root, "evaluate/samples.json")
+    if not isinstance(rows, list):
+        return []
+    return [row for row in rows if isinstance(row, dict) and {"prompt", "text"} <= row.keys()]
 
 
 def definitions(root: Path) -> dict[str, str]:
-    """Return what the figures of the evaluation mean, in the words of what computed them."""
-    found = (json_file(root, "evaluate/evaluation.json") or {}).get("definitions", {})
-    return {str(name): str(words) for name, words in found.items()}
+    """Return what the figures of the evaluation mean, as the evaluation wrote it."""
+    evaluation = json_file(root, "evaluate/evaluation.json") or {}
+    return {str(name): str(words) for name, words in evaluation.get("definitions", {}).items()}
 
 
-def hashes(root: Path) -> Iterator[Row]:
+def content_hashes(root: Path) -> Iterator[Row]:
     """Yield name, files, bytes and content hash of every published view and every checkpoint."""
-    found = [(stage, Store(root).view(stage)) for stage in STAGES]
-    found += [
-        (f"{CHECKPOINTS}/{path.name}", load_artifact(path))
-        for path in list_checkpoints(root).values()
-    ]
-    for name, artifact in found:
+    listed = [(stage, Store(root).view(stage)) for stage in VIEWS]
+    folders = list_checkpoints(root).values()
+    listed += [(f"{CHECKPOINTS}/{path.name}", load_artifact(path)) for path in folders]
+    for name, artifact in listed:
         if artifact is not None and artifact.manifest["files"]:
-            files = artifact.manifest["files"].values()
-            yield {
-                "name": name,
-                "files": len(files),
-                "bytes": sum(entry["size"] for entry in files),
-                "content": artifact.content,
-            }
+            sizes = [entry["size"] for entry in artifact.manifest["files"].values()]
+            entry = {"name": name, "files": len(sizes), "bytes": sum(sizes)}
+            yield entry | {"content": artifact.content}
 
 
 def plain(value: Any) -> Any:
-    """Return a value that JSON and UTF-8 can hold: no NaN, no half of a surrogate pair, text for
-    anything foreign.
-    """
+    """Return a value that JSON and UTF-8 can hold: no NaN, no lone surrogate, text for the rest."""
     if isinstance(value, dict):
         return {str(plain(str(key))): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

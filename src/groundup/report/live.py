@@ -1,11 +1,8 @@
-"""Keeps the page of a run up to date while it is on, in a process of its own. Reads the run; writes
-the view `report`.
+"""Keep the page of a run up to date while it runs, in a process with the lowest priority.
 
-A live report is a whole view like the finished one, with all four files, but it names no artifact:
-so the stage `report` replaces it, and `verify` does not take it for finished. The process is the
-nicest there is, knows by a pipe when its
-parent ends a stage, ends, or is gone, and never fails the run: what goes wrong in it costs the
-page.
+A live report is a whole view with all four files, but it lists no artifact: so the stage `report`
+replaces it, and `verify` does not take it for finished. The process learns through a pipe that its
+parent ended a stage, ended, or was killed. An error in it costs a page, never the run.
 """
 
 from __future__ import annotations
@@ -19,33 +16,38 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from groundup.errors import StoreError
 from groundup.runtime.ledger import Ledger
 from groundup.runtime.store import Store, commit
 
-# A run that is over sooner gets its finished page and no live one.
+if TYPE_CHECKING:
+    from groundup.report.gather import Report
+    from groundup.report.page import LiveStatus
+    from groundup.report.run_files import Row
+
+# A shorter run gets its finished page only.
 FIRST_SECONDS = 5.0
 EVERY_SECONDS = 30
-# Nor more than a sixtieth of one core, however large the run.
-MOST_SHARE = 1 / 60
-# Enough for a last page; a process that hangs is killed then.
-PATIENCE_SECONDS = 20.0
-# Their messages say all; of any other error the kind says something too.
+# Of one core; pages of a large run are further apart.
+MAX_CPU_SHARE = 1 / 60
+# After it, a process that hangs is killed.
+LAST_PAGE_SECONDS = 20.0
+# The message of our own errors says it all; of other errors the class is shown, too.
 OWN_ERRORS = r"^(Groundup|Recipe|Source|Store|Expensive)Error: "
-# What the parent says: a stage ended; the run ended; the finished page follows at once.
+# What the parent writes into the pipe: a stage ended; the run ended; the finished page follows.
 STAGE, END, QUIT = b"s", b"e", b"q"
 
 
 @dataclass
 class Live:
-    """The parent's end: starts the process after a while, tells it what happens, and ends it."""
+    """The parent's end of the pipe: starts the process, tells it what happens, and ends it."""
 
     root: Path
     process: subprocess.Popen[bytes] | None = None
@@ -53,13 +55,12 @@ class Live:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self) -> None:
-        """Start the process, unless the run has ended meanwhile."""
+        """Start the process, unless the run has ended."""
         with self._lock, contextlib.suppress(OSError):
             if not self._ended:
                 errors = None if os.environ.get("GROUNDUP_TRACEBACK") else subprocess.DEVNULL
-                command = [sys.executable, "-m", "groundup.report.live", str(self.root.resolve())]
                 self.process = subprocess.Popen(
-                    command,
+                    [sys.executable, "-m", "groundup.report.live", str(self.root.resolve())],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     stderr=errors,
@@ -67,13 +68,18 @@ class Live:
                 )
 
     def tell(self, word: bytes = STAGE) -> None:
-        """Say what happened; a process that is gone does not matter."""
+        """Write to the process; it does not matter if the process is gone."""
         if self.process is not None and self.process.stdin is not None:
             with contextlib.suppress(OSError):
                 self.process.stdin.write(word)
 
+    def begin(self, stage: str) -> None:
+        """Make way for the finished page if it is written next."""
+        if stage == "report":
+            self.end(QUIT)
+
     def end(self, word: bytes = END) -> None:
-        """Have the process write its last page (or none, with QUIT), and wait for its end."""
+        """Have the process write its last page (none with QUIT), and wait for it."""
         with self._lock:
             self._ended = True
         if self.process is None:
@@ -84,7 +90,7 @@ class Live:
             with contextlib.suppress(OSError):
                 process.stdin.close()
         try:
-            process.wait(PATIENCE_SECONDS)
+            process.wait(LAST_PAGE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -92,7 +98,7 @@ class Live:
 
 @contextmanager
 def live_page(root: Path) -> Iterator[Live]:
-    """Keep the page of a run up to date for the length of a with block."""
+    """Keep the page of a run up to date inside a with block."""
     live = Live(root)
     timer = threading.Timer(FIRST_SECONDS, live.start)
     timer.daemon = True
@@ -105,14 +111,16 @@ def live_page(root: Path) -> Iterator[Live]:
 
 
 def main() -> None:
-    """Render until the pipe says that the run has ended, or is closed because the parent is gone."""
-    # Ctrl-C reaches the whole group; the parent says what it means.
+    """Render pages until the parent says that the run has ended, or is gone."""
+    # Ctrl-C reaches the whole process group; the parent decides what it means.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     os.nice(19)
     renderer, wait = Renderer(Path(sys.argv[1])), 0.0
     while True:
-        word = _word(wait)
+        ready, _, _ = select.select([0], [], [], wait)
+        # None if the parent wrote nothing; empty if it is gone.
+        word = os.read(0, 1000) if ready else None
         if QUIT in (word or b""):
             return
         start = time.process_time()
@@ -120,124 +128,102 @@ def main() -> None:
             renderer.last(orphan=END not in word)
             return
         renderer.render(refresh=True)
-        wait = max(float(EVERY_SECONDS), (time.process_time() - start) / MOST_SHARE)
-
-
-def _word(seconds: float) -> bytes | None:
-    """Return what the parent said within so many seconds, None when it said nothing, empty bytes
-    when it is gone.
-    """
-    ready, _, _ = select.select([0], [], [], seconds)
-    return os.read(0, 1000) if ready else None
+        wait = max(float(EVERY_SECONDS), (time.process_time() - start) / MAX_CPU_SHARE)
 
 
 @dataclass
 class Renderer:
-    """Renders the run as it stands; what needs a scan of texts is kept until a stage changed them."""
+    """Renders live pages of a run; texts are scanned again only after a data stage changed them."""
 
     root: Path
-    _deep: dict[str, Any] = field(default_factory=dict)
-    _deep_of: list[Any] | None = None
+    _content: Report = field(default_factory=dict)
+    _scanned: list[Row] | None = None
 
     def last(self, orphan: bool) -> None:
-        """Render once more, without refreshing; under the run's lock where the parent does not hold
-        it any more.
+        """Render the page of a run that stopped.
+
+        The parent of an orphan no longer holds the run's lock. If another process has it by now,
+        the page belongs to that process.
         """
-        from groundup.runtime.run import locked
+        from groundup.runtime.lock import locked
 
         if not orphan:
             self.render(refresh=False)
             return
-        # Somebody else works there by now: their page it is.
         with contextlib.suppress(StoreError), locked(self.root):
             self.render(refresh=False, killed=True)
 
     def render(self, refresh: bool, killed: bool = False) -> None:
-        """Publish a live report; what fails costs this page only."""
+        """Publish a live report; an error costs this page only."""
         try:
-            self._render(refresh, killed)
+            self._publish(refresh, killed)
         except Exception:
             if os.environ.get("GROUNDUP_TRACEBACK"):
                 raise
 
-    def _render(self, refresh: bool, killed: bool) -> None:
-        from groundup.report.gather import deep, joined, shallow
-        from groundup.report.measured import metric_lines
+    def _publish(self, refresh: bool, killed: bool) -> None:
+        from groundup.report.figures import metric_lines
+        from groundup.report.gather import gather_content, gather_facts, merge
         from groundup.report.run_files import lock_table
         from groundup.report.stage import write_files
 
         recipe = lock_table(self.root)
-        found = shallow(self.root, str(recipe["name"]))
-        contents = [
-            row for row in found["artefacts"] if row["name"] in ("collect", "refine", "tokenize")
-        ]
-        if contents != self._deep_of:
-            self._deep, self._deep_of = deep(self.root, int(recipe["seed"])), contents
-        report, lines = joined(found, self._deep), metric_lines(self.root)
+        facts = gather_facts(self.root, str(recipe["name"]))
+        data_stages = ("collect", "refine", "tokenize")
+        hashes = [row for row in facts["artefacts"] if row["name"] in data_stages]
+        if hashes != self._scanned:
+            self._content = gather_content(self.root, int(recipe["seed"]))
+            self._scanned = hashes
+        report, lines = merge(facts, self._content), metric_lines(self.root)
         with Store(self.root).stage() as folder:
             write_files(folder, report, lines, status(self.root, report, lines, refresh, killed))
-            commit(
-                folder,
-                self.root / "report",
-                {"view": "report", "artefacts": [], "facts": {"live": refresh}},
-            )
+            manifest = {"view": "report", "artefacts": [], "facts": {"live": refresh}}
+            commit(folder, self.root / "report", manifest)
 
 
 def status(
-    root: Path, report: dict[str, Any], lines: list[dict[str, Any]], refresh: bool, killed: bool
-) -> dict[str, Any]:
-    """Return what the top of a live page says: which stage, how far, how long it will take; or why
-    it stopped.
-    """
+    root: Path, report: Report, lines: Sequence[Row], refresh: bool, killed: bool
+) -> LiveStatus:
+    """Return the stage, how far it is and how long it will take; or why the run stopped."""
+    from groundup.report.page import LiveStatus
+
     events = Ledger(root / "ledger.jsonl").events()
     started = max((n for n, event in enumerate(events) if event.get("event") == "run"), default=0)
     events = [event for event in events[started:] if "stage" in event]
-    now = {
-        "moment": datetime.now(UTC).strftime("%-d %B %Y, %H:%M:%S UTC"),
-        "refresh": EVERY_SECONDS if refresh else 0,
-        "of": 0,
-        "step": 0,
-    }
     last = events[-1] if events else {"stage": "collect", "event": "began"}
-    return now | (_going_on(last, report, lines) if refresh else _stopped(last, killed))
+    stage, event = last["stage"], last["event"]
+    progress: dict[str, Any] = {"words": ""}
+    if refresh and event == "began":
+        title = f"Running: {stage}."
+        if stage == "train":
+            progress = training_progress(report, lines)
+    elif refresh:
+        title, progress["words"] = f"Running: {stage} is done.", "The next stage begins."
+    elif event == "failed":
+        title = f"Stopped in {stage}."
+        progress["words"] = re.sub(OWN_ERRORS, "", str(last.get("error", "")))
+    elif killed:
+        title = f"Stopped in {stage}."
+        progress["words"] = "The run was killed; run the same command to resume."
+    else:
+        title, progress["words"] = f"Stopped after {stage}.", "The run was to end there."
+    moment = datetime.now(UTC).strftime("%-d %B %Y, %H:%M:%S UTC")
+    return LiveStatus(title, moment=moment, refresh=EVERY_SECONDS if refresh else 0, **progress)
 
 
-def _stopped(last: dict[str, Any], killed: bool) -> dict[str, Any]:
-    if last["event"] == "failed":
-        return {
-            "title": f"Stopped in {last['stage']}.",
-            "words": re.sub(OWN_ERRORS, "", str(last.get("error", ""))),
-        }
-    if killed:
-        return {
-            "title": f"Stopped in {last['stage']}.",
-            "words": "The run was killed; run it again to go on.",
-        }
-    return {"title": f"Stopped after {last['stage']}.", "words": "That is as far as it was to go."}
-
-
-def _going_on(
-    last: dict[str, Any], report: dict[str, Any], lines: list[dict[str, Any]]
-) -> dict[str, Any]:
-    if last["event"] != "began":
-        return {"title": f"Running: {last['stage']} is done.", "words": "The next stage begins."}
-    title = {"title": f"Running: {last['stage']}."}
-    return title | (_training(report, lines) if last["stage"] == "train" else {"words": ""})
-
-
-def _training(report: dict[str, Any], lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return step, end step and the time that is left at the pace of the last steps."""
+def training_progress(report: Report, lines: Sequence[Row]) -> dict[str, Any]:
+    """Return words, step and last step, with the time left at the pace of the last ten steps."""
     from groundup.report.formatting import seconds
 
     steps = [line for line in lines if "seconds" in line]
-    of = int(report["figures"].get("train.steps_planned", {}).get("value") or 0)
-    if not steps or not of:
-        return {"words": "The first steps are on their way."}
-    step, earlier = int(steps[-1]["step"]), steps[max(0, len(steps) - 11)]
-    since = (earlier["step"], earlier["seconds"]) if earlier is not steps[-1] else (0, 0.0)
-    pace = (steps[-1]["seconds"] - since[1]) / max(1, step - since[0])
-    left = f", about {seconds(pace * (of - step))} left" if step < of else ""
-    return {"step": min(step, of), "of": of, "words": f"Step {step:,} of {of:,}{left}."}
+    last = int(report["figures"].get("train.steps_planned", {}).get("value") or 0)
+    if not steps or not last:
+        return {"words": "The first steps are running."}
+    step, now = int(steps[-1]["step"]), steps[-1]["seconds"]
+    earlier = steps[-11:][0] if len(steps) > 1 else {"step": 0, "seconds": 0.0}
+    pace = (now - earlier["seconds"]) / max(1, step - earlier["step"])
+    left = f", about {seconds(pace * (last - step))} left" if step < last else ""
+    return {"step": min(step, last), "of": last, "words": f"Step {step:,} of {last:,}{left}."}
 
 
 if __name__ == "__main__":

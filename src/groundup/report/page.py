@@ -1,13 +1,13 @@
-"""Makes the page of a report. Reads what report.json holds and the lines of training's metrics;
-returns HTML.
+"""Render the page of a report: one HTML file without scripts, fonts or pictures from elsewhere.
 
-One file without scripts, fonts or pictures from elsewhere. A section whose figures are missing is
-left out.
+Each section has a function that returns what its template needs, or None if its figures are
+missing: then the page leaves the section out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,354 +17,357 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from groundup.model.config import Layout, ModelConfig
-from groundup.report.charts import loss_chart, small_chart
-from groundup.report.diagram import diagram
+from groundup.report.charts import architecture_diagram, loss_chart, small_chart
 from groundup.report.distributions import drawings
-from groundup.report.figure_html import Marks
-from groundup.report.formatting import formatted, size, spaced, spelled, visible
+from groundup.report.figures import MODEL_SIZES, PLANNED
+from groundup.report.formatting import FigureHtml, formatted, size, spaced, spelled, visible
 from groundup.report.gather import Report
-from groundup.report.measured import PAIRS
 from groundup.report.run_files import Problems, Row, number
-from groundup.report.summary import STAGES
 
-# The counting models, from the weakest.
-COUNTING = ("unigram", "bigram", "trigram")
+# In the order of the run.
+STAGES = ("collect", "refine", "tokenize", "train", "evaluate", "tune", "export")
+# The baselines, from the weakest.
+NGRAM_MODELS = ("unigram", "bigram", "trigram")
 # Metric, caption, and whether its scale is logarithmic.
 SMALL_CHARTS = (
     ("learning_rate", "learning rate", False),
     ("gradient_norm", "gradient norm", True),
     ("tokens_per_second", "tokens a second", False),
 )
-OWN_HEAD = {"embedding": "embedding", "head": "output head"}
 PARTS = {
     "embedding": "embedding, shared with the output head",
     "attention": "attention",
     "feed_forward": "feed-forward",
     "norms": "norms",
 }
+UNTIED_PARTS = PARTS | {"embedding": "embedding", "head": "output head"}
+
+
+@dataclass(frozen=True)
+class LiveStatus:
+    """What the top of a live page says about a run that is still on, or that stopped.
+
+    Attributes:
+        moment: when the page was written.
+        refresh: seconds after which the browser loads the page again, 0 for never.
+        step, of: the step of training and the last one; 0 outside training.
+    """
+
+    title: str
+    words: str
+    moment: str
+    refresh: int = 0
+    step: int = 0
+    of: int = 0
+
+
+@dataclass(frozen=True)
+class PageInput:
+    """What a section is made of: the report, its figures as HTML, and the metrics of training."""
+
+    report: Report
+    figures: FigureHtml
+    lines: Sequence[Row]
+
+
+Section = dict[str, Any]
+SectionMaker = Callable[[PageInput], Section | None]
+# In the order of the page.
+SECTIONS: dict[str, SectionMaker] = {}
+
+
+def section(function: SectionMaker) -> SectionMaker:
+    """Register a section under the name of its function, which its template has, too."""
+    SECTIONS[function.__name__] = function
+    return function
+
+
+def render_page(report: Report, lines: Sequence[Row], live: LiveStatus | None = None) -> str:
+    """Return the page of a report as HTML; `lines` are the metrics of training."""
+    figures, problems = FigureHtml(report["figures"]), Problems(Path())
+    page = PageInput(report, figures, lines)
+    made = {
+        name: problems.guarded(name, partial(make, page), None) for name, make in SECTIONS.items()
+    }
+    return (
+        templates()
+        .get_template("page.html")
+        .render(
+            report=report,
+            sections={name: section for name, section in made.items() if section is not None},
+            problems=[*report["problems"], *problems.lines],
+            live=live,
+            width=bar_width,
+            fig=figures.fig,
+            origin=figures.origin,
+            has=figures.has,
+            value=figures.value,
+        )
+    )
 
 
 def templates() -> Environment:
-    """Return the templates, with everything that is put into them escaped."""
-    found = Environment(
+    """Return the templates of pages; everything that is put into them is escaped."""
+    environment = Environment(
         loader=PackageLoader("groundup.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {
+    environment.filters |= {
         "visible": visible,
         "spelled": spelled,
         "spaced": spaced,
         "size": size,
         "in_form": formatted,
     }
-    return found
+    return environment
 
 
-def page(report: Report, lines: Sequence[Row], live: Row | None = None) -> str:
-    """Return the page of a report; `live` says how far a run is that is still on, or where it
-    stopped.
-    """
-    marks, problems = Marks(report["figures"]), Problems(Path())
-    sections = {
-        name: section
-        for name, make in SECTIONS.items()
-        if (section := problems.guarded(name, partial(make, report, marks, lines), None))
-        is not None
-    }
-    shown = {
-        "marks": marks,
-        "fig": marks.fig,
-        "origin": marks.origin,
-        "has": marks.has,
-        "value": marks.value,
-    }
-    told = [*report["problems"], *problems.lines]
-    return (
-        templates()
-        .get_template("page.html")
-        .render(shown, report=report, sections=sections, problems=told, live=live, width=width)
-    )
-
-
-def width(value: float, largest: float) -> str:
-    """Return a length of a bar, in per cent."""
+def bar_width(value: float, largest: float) -> str:
+    """Return the length of a bar in percent."""
     return f"{100 * value / largest:.2f}%" if largest > 0 else "0%"
 
 
-def data(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] | None:
-    """Sources, what was dropped, languages and licenses, examples."""
-    names = marks.ends("collect.documents.")
+def source_table(report: Report, figures: FigureHtml) -> Section | None:
+    """Return the sources in the order of the recipe, with their licenses; the card has them too."""
+    names = figures.names_after("collect.documents.")
     if not names:
         return None
     told = {source["name"]: source for source in report["sources"]}
-    order = [name for name in told if name in names] + [name for name in names if name not in told]
-    languages = sorted(
-        marks.ends("documents.language."),
-        key=lambda code: (-marks.value(f"documents.language.{code}"), code),
-    )
     licenses: dict[str, list[str]] = {}
-    for entry in marks.ends("documents.license."):
+    for entry in figures.names_after("documents.license."):
         license, _, source = entry.rpartition("@")
         licenses.setdefault(source, []).append(license)
-    most = max((marks.value(f"tokens.kept.share.{name}") for name in order), default=0.0)
-    return {
-        "sources": order,
-        "told": told,
-        "most": most,
-        "reasons": reasons(marks),
-        "languages": languages,
-        "licenses": licenses,
-    }
+    order = [name for name in told if name in names] + [name for name in names if name not in told]
+    return {"sources": order, "told": told, "licenses": licenses}
 
 
-def drawn_data(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] | None:
-    """The same, with distributions and examples by source."""
-    found = data(report, marks, lines)
-    if found is None:
+@section
+def data(page: PageInput) -> Section | None:
+    """Return sources, what was dropped, languages, distributions and examples."""
+    report, figures = page.report, page.figures
+    table = source_table(report, figures)
+    if table is None:
         return None
+    names, examples = table["sources"], report["examples"]
+    languages = sorted(
+        figures.names_after("documents.language."),
+        key=lambda code: (-figures.value(f"documents.language.{code}"), code),
+    )
     by_source = {
-        name: {kind: _of(report["examples"][kind], name) for kind in ("kept", "left_out")}
-        for name in found["sources"]
+        name: {
+            list_name: [row for row in examples[list_name] if row["source"] == name]
+            for list_name in ("kept", "left_out")
+        }
+        for name in names
     }
-    return found | {"drawn": drawings(report["distributions"]), "examples": by_source}
+    return table | {
+        "most": max((figures.value(f"tokens.kept.share.{name}") for name in names), default=0.0),
+        "reasons": drop_reasons(figures),
+        "languages": languages,
+        "drawn": drawings(report["distributions"]),
+        "examples": by_source,
+    }
 
 
-def _of(rows: Sequence[Row], source: str) -> list[Row]:
-    return [row for row in rows if row["source"] == source]
-
-
-def reasons(marks: Marks) -> list[Row]:
+def drop_reasons(figures: FigureHtml) -> list[Row]:
     """Return each reason with its stage, figure and sources, the most frequent first."""
-    found: list[Row] = []
+    rows: list[Row] = []
     for stage in ("collect", "refine"):
-        for reason in marks.ends(f"{stage}.dropped."):
+        by_source = f"{stage}.dropped_by."
+        pairs = [entry.rpartition("@") for entry in figures.names_after(by_source)]
+        for reason in figures.names_after(f"{stage}.dropped."):
+            counts = {
+                source: figures.value(f"{by_source}{source}@{reason}")
+                for source, _, other in pairs
+                if other == reason
+            }
+            sources = sorted(counts, key=lambda source: (-counts[source], source))
             name = f"{stage}.dropped.{reason}"
-            by = [
-                entry.rpartition("@")[0]
-                for entry in marks.ends(f"{stage}.dropped_by.")
-                if entry.partition("@")[2] == reason
-            ]
-            by.sort(
-                key=lambda source: (-marks.value(f"{stage}.dropped_by.{source}@{reason}"), source)
-            )
-            found.append({"stage": stage, "reason": reason, "name": name, "sources": by})
-    return sorted(
-        (row for row in found if marks.value(row["name"])),
-        key=lambda row: (-marks.value(row["name"]), row["reason"]),
-    )
+            rows.append({"stage": stage, "reason": reason, "name": name, "sources": sources})
+    rows = [row for row in rows if figures.value(row["name"])]
+    return sorted(rows, key=lambda row: (-figures.value(row["name"]), row["reason"]))
 
 
-def tokenizer(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] | None:
-    """Bytes a token by source, and what the tokenizer's tokens look like."""
-    if not marks.has("tokens.vocabulary"):
+@section
+def tokenizer(page: PageInput) -> Section | None:
+    """Return bytes per token by source, and what the tokens look like."""
+    figures = page.figures
+    if not figures.has("tokens.vocabulary"):
         return None
-    names = [
-        name
-        for name in marks.ends("tokens.kept.bytes_per_token.")
-        if marks.has(f"tokens.kept.bytes_per_token.{name}")
-    ]
-    names.sort(key=lambda name: -marks.value(f"tokens.kept.bytes_per_token.{name}"))
-    most = max((marks.value(f"tokens.kept.bytes_per_token.{name}") for name in names), default=0.0)
-    return (
-        {"sources": names, "most": most, **report["vocabulary"]}
-        if report["vocabulary"]
-        else {"sources": names, "most": most}
-    )
+    prefix = "tokens.kept.bytes_per_token."
+    names = [name for name in figures.names_after(prefix) if figures.has(prefix + name)]
+    names.sort(key=lambda name: -figures.value(prefix + name))
+    most = max((figures.value(prefix + name) for name in names), default=0.0)
+    return {"sources": names, "most": most} | page.report["vocabulary"]
 
 
-def architecture(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] | None:
-    """The drawing, and parameters by part."""
-    if not marks.has("model.parameters.embedding"):
+@section
+def architecture(page: PageInput) -> Section | None:
+    """Return the diagram of the model, and its parameters by part."""
+    figures = page.figures
+    if not figures.has("model.parameters.embedding"):
         return None
-    names = (
-        "vocab_size",
-        "layers",
-        "width",
-        "heads",
-        "kv_heads",
-        "head_width",
-        "feed_forward",
-        "context",
-    )
-    sizes = {name: int(marks.value(f"model.{name}")) for name in names}
-    layout: Layout = "llama" if marks.figures["model.layout"]["value"] == "llama" else "qwen3"
-    config = ModelConfig(**sizes, layout=layout, tied=not marks.has("model.parameters.head"))
+    sizes = {name: int(figures.value(f"model.{name}")) for name in MODEL_SIZES}
+    layout: Layout = "llama" if figures.figures["model.layout"]["value"] == "llama" else "qwen3"
+    config = ModelConfig(**sizes, layout=layout, tied=not figures.has("model.parameters.head"))
     return {
-        "diagram": Markup(diagram(config)),
-        "parts": PARTS if config.tied else PARTS | OWN_HEAD,
+        "diagram": Markup(architecture_diagram(config)),
+        "parts": PARTS if config.tied else UNTIED_PARTS,
         "config": config,
     }
 
 
-def training(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] | None:
-    """Curves and events."""
-    if not marks.has("train.steps"):
+@section
+def training(page: PageInput) -> Section | None:
+    """Return the curves and events of training."""
+    if not page.figures.has("train.steps"):
         return None
-    told = report["training"]
-    best = told["best"] if isinstance(told["best"], int) else None
-    present = {
-        line_name for line in lines for line_name in line if number(line[line_name]) is not None
-    }
+    record = page.report["training"]
+    best = record["best"] if isinstance(record["best"], int) else None
     small = [
-        (title, Markup(small_chart(lines, name, title, log)))
-        for name, title, log in SMALL_CHARTS
-        if name in present
+        (title, Markup(small_chart(page.lines, metric, title, log)))
+        for metric, title, log in SMALL_CHARTS
+        if any(number(line.get(metric)) is not None for line in page.lines)
     ]
     return {
-        "loss": Markup(loss_chart(lines, told["checkpoints"], best)),
+        "loss": Markup(loss_chart(page.lines, record["checkpoints"], best)),
         "small": small,
-        "events": told["events"],
+        "events": record["events"],
         "best": best,
     }
 
 
-def evaluation(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] | None:
-    """Bits per byte by source beside the counting models, tasks, samples and speed."""
-    if not marks.has("evaluate.model.bits_per_byte"):
+@section
+def evaluation(page: PageInput) -> Section | None:
+    """Return bits per byte by source next to the n-gram models, tasks and samples."""
+    figures = page.figures
+    if not figures.has("evaluate.model.bits_per_byte"):
         return None
-    models = [name for name in COUNTING if marks.has(f"evaluate.{name}.bits_per_byte")]
-    names = marks.ends("evaluate.model.bits_per_byte.")
-    dots = ["", *(f".{name}" for name in names)]
+    models = [name for name in NGRAM_MODELS if figures.has(f"evaluate.{name}.bits_per_byte")]
+    prefix = "evaluate.model.bits_per_byte."
+    names = figures.names_after(prefix)
     values = [
-        marks.value(f"evaluate.{model}.bits_per_byte{dot}")
+        figures.value(f"evaluate.{model}.bits_per_byte{suffix}")
         for model in ("model", *models)
-        for dot in dots
+        for suffix in ("", *(f".{name}" for name in names))
     ]
-    low, high = int(4 * min(values)) / 4, (int(4 * max(values)) + 1) / 4
-    names.sort(key=lambda name: marks.value(f"evaluate.model.bits_per_byte.{name}"))
     tasks = [
         name.removesuffix(".accuracy")
-        for name in marks.ends("evaluate.")
+        for name in figures.names_after("evaluate.")
         if name.endswith(".accuracy") and ".raw." not in name
     ]
     return {
         "models": models,
-        "sources": names,
-        "low": low,
-        "high": high,
-        "tasks": [task for task in tasks if marks.value(f"evaluate.{task}.n")],
-        "samples": report["samples"],
-        "definitions": report["definitions"],
+        "sources": sorted(names, key=lambda name: figures.value(prefix + name)),
+        "low": int(4 * min(values)) / 4,
+        "high": (int(4 * max(values)) + 1) / 4,
+        "tasks": [task for task in tasks if figures.value(f"evaluate.{task}.n")],
+        "samples": page.report["samples"],
+        "definitions": page.report["definitions"],
     }
 
 
-def tuning(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] | None:
-    """What tuning wrote: pairs of before and after, other numbers, words, and example answers."""
-    if not report["tuning"]:
+@section
+def tuning(page: PageInput) -> Section | None:
+    """Return what tuning wrote: figures before and after, other figures, texts, and examples."""
+    table = page.report["tuning"]
+    if not table:
         return None
-    names = marks.ends("tune.")
-    shown = report["tuning"].get("examples")
-    before = [
-        name for name in names if name.split(".")[0] == "before" and f"after{name[6:]}" in names
+    names = page.figures.names_after("tune.")
+    pairs = [
+        name.removeprefix("before.")
+        for name in names
+        if name.split(".")[0] == "before" and f"after{name[6:]}" in names
     ]
-    paired = {*before, *(f"after{name[6:]}" for name in before)}
+    paired = {f"{side}.{name}" for name in pairs for side in ("before", "after")}
+    examples = table.get("examples")
+    rows = [row for row in examples if isinstance(row, dict)] if isinstance(examples, list) else []
     return {
-        "pairs": [(name.removeprefix("before."), tuning_form(name)) for name in before],
+        "pairs": [(name, tuning_form(name)) for name in pairs],
         "others": [(name, tuning_form(name)) for name in names if name not in paired],
-        "examples": [dict(dialogue(row)) for row in shown if isinstance(row, dict)]
-        if isinstance(shown, list)
-        else [],
-        "words": {key: value for key, value in report["tuning"].items() if isinstance(value, str)},
-        "definitions": [
-            pair for pair in flat_words("", report["tuning"].get("definitions", {})) if pair[1]
-        ],
+        "examples": [dict(dialogue(row)) for row in rows],
+        "words": {key: value for key, value in table.items() if isinstance(value, str)},
+        "definitions": list(texts_by_path("", table.get("definitions", {}))),
     }
 
 
 def tuning_form(name: str) -> str:
     """Return the form of a figure of tuning: shares, losses, and counts as they are."""
     last = name.rpartition(".")[2]
-    return (
-        "share"
-        if last == "ended" or last.startswith(("accuracy", "baseline"))
-        else "three"
-        if last == "loss"
-        else ""
-    )
+    if last == "ended" or last.startswith(("accuracy", "baseline")):
+        return "share"
+    return "three" if last == "loss" else ""
 
 
-def dialogue(row: Row) -> Iterator[tuple[str, str]]:
-    """Yield the parts of an example of tuning: the turns of its prompt, and each answer to it."""
-    for name, part in row.items():
+def dialogue(example: Row) -> Iterator[tuple[str, str]]:
+    """Yield the parts of an example of tuning: the turns of its prompt, and each answer."""
+    for name, part in example.items():
         if isinstance(part, list):
             turns = [turn for turn in part if isinstance(turn, dict)]
-            yield (
-                name,
-                "\n".join(f"{turn.get('role', '')}: {turn.get('content', '')}" for turn in turns),
-            )
+            lines = [f"{turn.get('role', '')}: {turn.get('content', '')}" for turn in turns]
+            yield name, "\n".join(lines)
         elif isinstance(part, dict):
-            yield (
-                name if part.get("ended", True) else f"{name}, not ended by itself",
-                str(part.get("text", "")),
-            )
+            title = name if part.get("ended", True) else f"{name}, not ended by itself"
+            yield title, str(part.get("text", ""))
         elif isinstance(part, str):
             yield name, part
 
 
-def exports(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] | None:
-    """What the parity gate compared: figures and words, by format where there are several."""
-    if not report["exports"]:
+@section
+def exports(page: PageInput) -> Section | None:
+    """Return what the parity check compared, figures and texts, by format if there are several."""
+    figures = page.figures
+    if not page.report["exports"]:
         return None
-    groups: dict[str, dict[str, Any]] = {}
-    for path in marks.ends("export."):
+    groups: dict[str, Section] = {}
+    figure_rows = [(path, "figures", path) for path in figures.names_after("export.")]
+    text_rows = [(path, "words", text) for path, text in texts_by_path("", page.report["exports"])]
+    for path, column, entry in figure_rows + text_rows:
         group, _, name = path.rpartition(".")
-        groups.setdefault(group, {"figures": [], "words": []})["figures"].append((name, path))
-    for path, words in flat_words("", report["exports"]):
-        group, _, name = path.rpartition(".")
-        groups.setdefault(group, {"figures": [], "words": []})["words"].append((name, words))
+        groups.setdefault(group, {"figures": [], "words": []})[column].append((name, entry))
     return {"groups": groups}
 
 
-def flat_words(name: str, value: Any) -> list[tuple[str, str]]:
-    """Return the texts in nested tables with their paths."""
+def texts_by_path(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Yield the texts in nested tables with their dotted paths."""
     if isinstance(value, dict):
-        return [
-            pair
-            for key, inner in value.items()
-            for pair in flat_words(f"{name}.{key}" if name else key, inner)
-        ]
-    return [(name, value)] if isinstance(value, str) and value else []
+        for key, inner in value.items():
+            yield from texts_by_path(f"{path}.{key}" if path else key, inner)
+    elif isinstance(value, str) and value:
+        yield path, value
 
 
-def cost(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] | None:
-    """Stages with where each begins in the whole, and what was planned beside what was measured."""
+@section
+def cost(page: PageInput) -> Section | None:
+    """Return the stages with where each begins in the whole, and planned figures with measured."""
+    figures = page.figures
+    names = figures.names_after("stage.")
+    stages = [name.removesuffix(".seconds") for name in names if name.endswith(".seconds")]
+    if not stages:
+        return None
     rows, before = [], 0.0
-    stages = [
-        name.removesuffix(".seconds") for name in marks.ends("stage.") if name.endswith(".seconds")
-    ]
-    for stage in sorted(
-        stages, key=lambda name: STAGES.index(name) if name in STAGES else len(STAGES)
-    ):
-        share = marks.value(f"stage.{stage}.share")
-        rows.append({"name": stage, "left": width(before, 1), "width": width(share, 1)})
+    for stage in sorted(stages, key=lambda s: STAGES.index(s) if s in STAGES else len(STAGES)):
+        share = figures.value(f"stage.{stage}.share")
+        rows.append({"name": stage, "left": bar_width(before, 1), "width": bar_width(share, 1)})
         before += share
     planned = [
         (name, measured)
-        for name, (measured, _) in PAIRS.items()
-        if marks.has(f"plan.{name}") and marks.has(f"compare.{name}")
+        for name, (measured, _) in PLANNED.items()
+        if figures.has(f"plan.{name}") and figures.has(f"compare.{name}")
     ]
-    return {"stages": rows, "planned": planned} if rows else None
+    return {"stages": rows, "planned": planned}
 
 
-def origins(report: Report, marks: Marks, lines: Sequence[Row]) -> dict[str, Any] | None:
-    """Environment, hashes, the recipe, and every figure by its artifact."""
+@section
+def origins(page: PageInput) -> Section | None:
+    """Return the recipe, and the names of all figures by the file that they were computed from."""
+    by_file: dict[str, list[str]] = {file: [] for file in page.figures.origins}
+    for name, entry in page.report["figures"].items():
+        by_file[entry["from"]].append(name)
     return {
-        "by": marks.by_origin(),
-        "recipe": tomli_w.dumps(report["recipe"]) if report["recipe"] else "",
+        "by": by_file,
+        "recipe": tomli_w.dumps(page.report["recipe"]) if page.report["recipe"] else "",
     }
-
-
-SECTIONS = {
-    "data": drawn_data,
-    "tokenizer": tokenizer,
-    "architecture": architecture,
-    "training": training,
-    "evaluation": evaluation,
-    "tuning": tuning,
-    "exports": exports,
-    "cost": cost,
-    "origins": origins,
-}

@@ -1,56 +1,76 @@
-"""The stage `report`. Reads everything a run left on disk; writes report.json, index.html,
-README.md and summary.txt.
-"""
+"""The stage `report`: report.json, index.html, README.md (the model card) and summary.txt."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from groundup.report.card import card
-from groundup.report.gather import Report, deep, digests, joined, shallow
-from groundup.report.measured import metric_lines
-from groundup.report.page import page
+from groundup.report.figures import metric_lines
+from groundup.report.gather import Report, gather_content, gather_facts, merge, report_inputs
 from groundup.report.run_files import Row
-from groundup.report.summary import summary
 from groundup.runtime.files import write_json
-from groundup.runtime.job import Job
+from groundup.runtime.job import BuildStep, Unkeyed
 from groundup.runtime.run import Run
-from groundup.runtime.store import Facts, Step
+from groundup.runtime.store import Facts
 
-# Raise by hand when report.json, the page, the card or the summary change.
-VERSION = 4
+if TYPE_CHECKING:
+    from groundup.report.page import LiveStatus
+
 FILES = ("report.json", "index.html", "README.md", "summary.txt")
 
 
 def run(run: Run) -> None:
-    """Compute the report and publish it; fresh when nothing that it shows has changed."""
-    found = shallow(run.root, run.recipe.name)
-    step = Step(
-        "report/report",
+    """Compute the report and publish it; it is fresh if nothing that it shows has changed."""
+    facts = gather_facts(run.root, run.recipe.name)
+    job = REPORT.job(
         "report",
-        VERSION,
-        {"name": run.recipe.name, "seed": run.recipe.seed},
-        digests(run.root, found),
+        inputs=report_inputs(run.root, facts),
+        key_only={"name": run.recipe.name},
+        root=Unkeyed(run.root),
+        # Its digest is an input.
+        facts=Unkeyed(facts),
+        seed=run.recipe.seed,
     )
-    arguments = {"root": run.root, "found": found, "seed": run.recipe.seed}
-    artifact = run.build("report", [Job(step, write_report, arguments)], "reporting", "report")[0]
+    (artifact,) = run.build("report", [job], "reporting", "report")
     run.publish("report", [artifact], {name: artifact.path / name for name in FILES})
 
 
-def write_report(folder: Path, *, root: Path, found: Report, seed: int) -> Facts:
+def build_report(folder: Path, *, root: Path, facts: Report, seed: int) -> Facts:
     """Write the four files of a report; return how many figures it has."""
-    report = joined(found, deep(root, seed))
+    report = merge(facts, gather_content(root, seed))
     write_files(folder, report, metric_lines(root))
     return {"figures": len(report["figures"])}
 
 
-def write_files(folder: Path, report: Report, lines: list[Row], live: Row | None = None) -> None:
-    """Write report.json, and what is made of it for people."""
+# The version is raised by hand when report.json, the page, the card or the summary change.
+REPORT = BuildStep("report/report", 4, build_report)
+
+
+def write_files(
+    folder: Path, report: Report, lines: Sequence[Row], live: LiveStatus | None = None
+) -> None:
+    """Write report.json, and the page, card and summary that are made of it."""
+    from groundup.report.card import card, summary
+    from groundup.report.page import render_page
+
     write_json(folder / "report.json", report)
     texts = {
-        "index.html": page(report, lines, live),
+        "index.html": render_page(report, lines, live),
         "README.md": card(report),
         "summary.txt": summary(report),
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8", errors="replace")
+
+
+def next_commands(root: Path) -> str:
+    """Return what to do next. A run may be moved, so this is not part of its report."""
+    report = root / "report"
+    return (
+        f"open:  {report / 'index.html'}     every figure with its origin:"
+        f" {report / 'report.json'}\n"
+        f"chat:  groundup serve {root}\n"
+        f'next:  groundup sample {root} "Once upon a time"     groundup inspect {root}     groundup'
+        f" verify {root}"
+    )

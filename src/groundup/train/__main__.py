@@ -1,8 +1,7 @@
-"""One of the processes that torchrun starts: `torchrun ... -m groundup.train RUN`, on one machine
-or several.
+"""One of the processes that torchrun starts: `torchrun ... -m groundup.train RUN`.
 
-Reads the run directory, whose stages before train are done. The first rank makes the plan, unless
-`groundup run` did.
+They may be on several machines that share the run directory. If `groundup run` did not start
+torchrun, rank 0 prepares the training under the run's lock while the other ranks wait.
 """
 
 from __future__ import annotations
@@ -11,86 +10,90 @@ import dataclasses
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from groundup.errors import GroundupError
-from groundup.flow import opened
-from groundup.runtime.run import Run, load_lock
+from groundup.runtime.lock import load_lock
+from groundup.runtime.run import Run
+from groundup.train.distributed import init_distributed
 from groundup.train.hardware import count_processes
-from groundup.train.launch import ERROR, PLANNED, leave_with_parent, train
-from groundup.train.setup import Plan
+from groundup.train.launch import ERROR, PREPARED, exit_with_parent
+from groundup.train.setup import TrainSetup
 from groundup.train.stage import begin, finished, prepare
+from groundup.train.trainer import Trainer
 
-# How long the other ranks wait for the first one's probe of the machine.
-PLAN_SECONDS = 600.0
+# How long the other ranks wait for rank 0, which may have to probe the hardware.
+PREPARE_SECONDS = 600.0
 
 
 def main(root: Path) -> None:
-    """Train; an error that the user can mend is one line, and for the process that started this one
-    a file.
+    """Train. An error that the user can fix is one line; the process that started torchrun gets it
+    as a file.
     """
-    planned, report = bool(os.environ.get(PLANNED)), root / "train" / ERROR
-    if planned and report.exists():
-        # One rank has said why it cannot go on, and torchrun starts all again because the others
-        # lost it.
+    prepared, error_file = bool(os.environ.get(PREPARED)), root / "train" / ERROR
+    if prepared and error_file.exists():
+        # A rank has failed, and torchrun restarts all ranks because of it.
         return
+    leads = not prepared and os.environ.get("RANK", "0") == "0"
     try:
-        follow(root) if planned or os.environ.get("RANK", "0") != "0" else lead(root)
+        with _prepared_here(root) if leads else _prepared_elsewhere(root) as setup:
+            if not finished(root, setup):
+                with init_distributed(setup.hardware) as ranks:
+                    Trainer(root, setup, ranks).train()
     except GroundupError as error:
-        # Not a failure for torchrun, which would start everything again.
-        report.write_text(str(error), encoding="utf-8")
-        if not planned:
+        # Not a failure to torchrun, which would restart all ranks.
+        error_file.write_text(str(error), encoding="utf-8")
+        if not prepared:
             sys.stderr.write(f"groundup: {error}\n")
 
 
-def lead(root: Path) -> None:
-    """Make the plan for all ranks, under the run's lock, and train."""
-    ready = root / "train" / _ready()
+@contextmanager
+def _prepared_here(root: Path) -> Iterator[TrainSetup]:
+    """Prepare the training for all ranks, and hold the run's lock within the block."""
+    ready, processes = root / "train" / _ready_name(), int(os.environ.get("WORLD_SIZE", "1"))
     (root / "train" / ERROR).unlink(missing_ok=True)
-    with opened(load_lock(root), root, workers=1) as run:
+    with Run.open(load_lock(root), root, workers=1) as run:
         try:
-            plan = _plan(run)
-            begin(run, plan)
+            setup = TrainSetup.read(root)
+            if setup is None:
+                setup = prepare(run, processes)
+            else:
+                # Resumed with as many processes as there are now.
+                train = dataclasses.replace(setup.train, processes=processes)
+                count_processes(train, setup.sequences, setup.hardware.device)
+                hardware = dataclasses.replace(setup.hardware, processes=processes)
+                setup = dataclasses.replace(setup, hardware=hardware)
+            begin(run, setup)
         finally:
             (root / "train").mkdir(exist_ok=True)
             ready.write_text("", encoding="utf-8")
         try:
-            if not finished(root, plan):
-                train(root, plan)
+            yield setup
         finally:
             ready.unlink()
 
 
-def _plan(run: Run) -> Plan:
-    """Return the plan that was begun, with as many processes as there are now, or a new one."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    plan = Plan.read(run.root / "train")
-    if plan is None:
-        return prepare(run, processes)
-    count_processes(
-        dataclasses.replace(plan.train, processes=processes), plan.sequences, plan.machine.device
-    )
-    return dataclasses.replace(plan, machine=dataclasses.replace(plan.machine, processes=processes))
-
-
-def follow(root: Path) -> None:
-    """Train as the first rank, or the process that started all, has planned."""
-    if not os.environ.get(PLANNED):
-        end = time.monotonic() + PLAN_SECONDS
-        while not (root / "train" / _ready()).exists() and time.monotonic() < end:
+@contextmanager
+def _prepared_elsewhere(root: Path) -> Iterator[TrainSetup]:
+    """Wait until rank 0, or the process that started torchrun, has prepared the training."""
+    if not os.environ.get(PREPARED):
+        deadline = time.monotonic() + PREPARE_SECONDS
+        while not (root / "train" / _ready_name()).exists() and time.monotonic() < deadline:
             time.sleep(0.2)
-    plan = Plan.read(root / "train")
-    if plan is None:
+    setup = TrainSetup.read(root)
+    if setup is None:
         raise GroundupError(f"{root / 'train'}: no training was begun there; use `groundup run`")
-    if not finished(root, plan):
-        train(root, plan)
+    yield setup
 
 
-def _ready() -> str:
-    """Name of the file that says the plan of this start of all ranks is made."""
-    return f".ready-{os.environ.get('TORCHELASTIC_RUN_ID', '0')}-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+def _ready_name() -> str:
+    """Name of the file by which rank 0 tells the ranks of this start that it is prepared."""
+    run_id = os.environ.get("TORCHELASTIC_RUN_ID", "0")
+    return f".ready-{run_id}-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
 
 
 if __name__ == "__main__":
-    leave_with_parent()
+    exit_with_parent()
     main(Path(sys.argv[1]))

@@ -1,27 +1,211 @@
-"""The loader is a function: sample i of training is f(seed, i). Reads `RUN/tokenize/shards/*.npy`,
-memory-mapped.
+"""Training data: sample i is a function of (seed, i) and of the token shards, computed both ways.
 
-Which window that is stands in order.py, and which samples a step takes in samples.py; ranks and
-micro-batches have no say in either.
+Nothing is shuffled in memory and no order is stored. Ranks, micro-batches and restarts do not
+change which tokens sample i is; batch_spans.py says which samples a step takes.
+
+    shards  books.aa.train.npy   t0 t1 t2 t3 t4 t5 t6 t7 t8 t9
+            windows (context 3)  └─ window 0 ─┘
+                                          └─ window 1 ─┘
+                                                   └─ window 2 ─┘
+
+A window is context + 1 tokens: inputs and, moved by one, targets. It starts with the last token of
+the window before it, so every token but a shard's first is a target once per pass. A rest that is
+shorter than a window is not read.
+
+An example of samples → windows. Source `books` has 3 windows and weight 2, source `web` has 4
+windows and weight 1. So an epoch has 2 · 3 + 1 · 4 = 10 slots: 0 to 5 are of books, 6 to 9 of web.
+
+    sample 17             = position 7 of epoch 1               (17 = 1 · 10 + 7)
+    position 7            → slot 4, by the permutation of (seed, "epoch", 1): a slot of books
+    books, epoch 1 slot 4 = read 10 of books                    (1 · 6 + 4)
+    read 10 of books      = position 1 of its pass 3            (10 = 3 · 3 + 1)
+    position 1            → window 2, by the permutation of (seed, "source", "books", 3)
+
+So a window is read again only after all others of its source. Backwards (`samples_of`): a window
+has one position in every pass, which is one slot of one epoch, which is one sample.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.artifacts.tokens import Tokens, open_shard
+from groundup.artifacts.tokens import open_shard
 from groundup.errors import GroundupError
-from groundup.train.order import Order, Source
+
+Indices: TypeAlias = NDArray[np.int64]
+# Four rounds make a Feistel network a pseudo-random permutation if its round function is one (Luby
+# and Rackoff 1988). Ours is only a mixer, so two more.
+ROUNDS = 6
 
 
-class Loader(Order):
-    """Samples of one split ("train" or "validation") as token ids."""
+def derive_seed(*parts: int | str) -> int:
+    """Return a 64-bit seed from parts that name its purpose, such as (seed, "epoch", 3)."""
+    text = "\x00".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def permute(values: Indices, size: int, key: int, inverse: bool = False) -> Indices:
+    """Return the image of each value under the permutation `key` of range(size), or its inverse.
+
+    A Feistel network permutes the smallest range(4^k) that contains range(size). A result outside
+    of range(size) goes through it again until it lands inside (cycle-walking, Black and Rogaway
+    2002), which takes less than four rounds on average.
+    """
+    # A value is two halves of this many bits, so 4^half is the range that the network permutes.
+    half = max(1, -(-(size - 1).bit_length() // 2))
+    mask, shift = np.uint64((1 << half) - 1), np.uint64(half)
+    keys = [np.uint64(derive_seed(key, number)) for number in range(ROUNDS)]
+    result = values.astype(np.uint64)
+    outside = np.arange(len(result))
+    while len(outside):
+        left, right = result[outside] >> shift, result[outside] & mask
+        if inverse:
+            # The same rounds in reverse: each one needs only the half that it left unchanged.
+            for round_key in reversed(keys):
+                left, right = right ^ (_mix(left ^ round_key) & mask), left
+        else:
+            for round_key in keys:
+                left, right = right, left ^ (_mix(right ^ round_key) & mask)
+        result[outside] = (left << shift) | right
+        outside = outside[result[outside] >= size]
+    return result.astype(np.int64)
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Mix 64 bits so that every input bit changes every output bit: variant 13 of Stafford."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+@dataclass(frozen=True)
+class SourceShards:
+    """The shards of one source, in order of name.
+
+    Attributes:
+        starts: `starts[k]` is the first window of shard k, counted through the whole source.
+        windows: of all shards.
+        slots: samples of this source in an epoch: round(weight · windows).
+    """
+
+    name: str
+    shards: tuple[str, ...]
+    starts: Indices
+    windows: int
+    slots: int
+
+    def place(self, window: int, context: int) -> tuple[str, int]:
+        """Return the shard of a window, and its first token there."""
+        index = int(np.searchsorted(self.starts, window, side="right")) - 1
+        return self.shards[index], (window - int(self.starts[index])) * context
+
+
+class SampleOrder:
+    """The order in which the windows of all shards are read: sample ↔ source and window.
+
+    Args:
+        lengths: number of tokens of each shard, whose name is SOURCE.SHARD.
+        weights: of sources; 1 if not given.
+    """
+
+    def __init__(
+        self,
+        lengths: Mapping[str, int],
+        *,
+        context: int,
+        seed: int,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        self.context, self.seed = context, seed
+        by_source: dict[str, list[str]] = {}
+        # In the order in which the files SOURCE.SHARD.SPLIT.npy sort.
+        for shard in sorted(lengths, key=lambda name: f"{name}."):
+            by_source.setdefault(shard.rpartition(".")[0], []).append(shard)
+        sources = []
+        for name, shards in sorted(by_source.items()):
+            counts = [max(0, lengths[shard] - 1) // context for shard in shards]
+            ends = np.cumsum([0, *counts]).astype(np.int64)
+            windows = int(ends[-1])
+            slots = round((weights or {}).get(name, 1.0) * windows)
+            sources.append(SourceShards(name, tuple(shards), ends[:-1], windows, slots))
+        self.sources = tuple(sources)
+        # Slots of an epoch up to the end of each source.
+        self._ends = np.cumsum([source.slots for source in self.sources], dtype=np.int64)
+
+    @property
+    def epoch_size(self) -> int:
+        """Samples in an epoch, weights applied."""
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def locate(self, samples: Indices) -> tuple[Indices, Indices]:
+        """Return the source (its index) and the window in it of each sample."""
+        # Which slot of its epoch each sample is, and so of which source.
+        epochs, positions = np.divmod(samples, self.epoch_size)
+        slots = self._permute(positions, epochs, self.epoch_size, "epoch")
+        sources = np.searchsorted(self._ends, slots, side="right").astype(np.int64)
+        windows = np.empty_like(samples)
+        for index in np.unique(sources):
+            here, source = sources == index, self.sources[index]
+            first_slot = self._ends[index] - source.slots
+            # Its number among all reads of the source, since the start of training.
+            reads = epochs[here] * source.slots + slots[here] - first_slot
+            passes, positions = np.divmod(reads, source.windows)
+            windows[here] = self._permute(positions, passes, source.windows, "source", source.name)
+        return sources, windows
+
+    def _permute(
+        self, values: Indices, rounds: Indices, size: int, *purpose: str, inverse: bool = False
+    ) -> Indices:
+        """Permute values of range(size), each by the permutation of its round (epoch or pass)."""
+        result = np.empty_like(values)
+        for number in np.unique(rounds):
+            here = rounds == number
+            key = derive_seed(self.seed, *purpose, int(number))
+            result[here] = permute(values[here], size, key, inverse)
+        return result
+
+    def samples_of(self, shard: str, begin: int, end: int, limit: int) -> Indices:
+        """Return the samples below `limit` that contain one of the tokens `begin` to `end` - 1 of a
+        shard, ascending.
+        """
+        index = next((n for n, source in enumerate(self.sources) if shard in source.shards), -1)
+        if index < 0 or begin >= end or limit <= 0 or not self.sources[index].slots:
+            return np.zeros(0, np.int64)
+        source = self.sources[index]
+        # Windows that contain one of the tokens. The last token of one is the first of the next.
+        starts, shard_index = [*source.starts, source.windows], source.shards.index(shard)
+        last = int(starts[shard_index + 1] - starts[shard_index]) - 1
+        first, last = -(-begin // self.context) - 1, min(last, (end - 1) // self.context)
+        windows = starts[shard_index] + np.arange(max(0, first), last + 1, dtype=np.int64)
+        # One read of each window per pass, over all passes that the epochs up to `limit` begin.
+        all_reads = -(-limit // self.epoch_size) * source.slots
+        count, purpose = -(-all_reads // source.windows), ("source", source.name)
+        passes, windows = np.repeat(np.arange(count), len(windows)), np.tile(windows, count)
+        positions = self._permute(windows, passes, source.windows, *purpose, inverse=True)
+        reads = passes * source.windows + positions
+        # From the reads back to slots of epochs, and to samples.
+        epochs, slots = np.divmod(reads[reads < all_reads], source.slots)
+        slots += self._ends[index] - source.slots
+        positions = self._permute(slots, epochs, self.epoch_size, "epoch", inverse=True)
+        samples = np.sort(epochs * self.epoch_size + positions)
+        return samples[samples < limit]
+
+
+class Loader(SampleOrder):
+    """Samples of one split ("train" or "validation") as token ids, from memory-mapped shards.
+
+    Args:
+        folder: holds `SOURCE.SHARD.SPLIT.npy`.
+    """
 
     def __init__(
         self,
@@ -33,90 +217,67 @@ class Loader(Order):
         seed: int,
         weights: Mapping[str, float] | None = None,
     ) -> None:
-        """Open the shards `NAME.SPLIT.npy` of a folder; NAME is SOURCE.SHARD.
-
-        Raises:
-            GroundupError: a shard cannot be read.
-        """
         self.vocab_size, self._ending = vocab_size, f".{split}.npy"
-        paths = sorted(folder.glob(f"*{self._ending}"))
         self._shards = {
             path.name.removesuffix(self._ending): open_shard(path, vocab_size, check_ids=False)
-            for path in paths
+            for path in sorted(folder.glob(f"*{self._ending}"))
         }
-        super().__init__(
-            {name: len(tokens) for name, tokens in self._shards.items()},
-            context=context,
-            seed=seed,
-            weights=weights,
-        )
-        self.tokens = sum(len(tokens) for tokens in self._shards.values())
-
-    def samples(self, first: int, count: int) -> NDArray[np.int64]:
-        """Return samples first … first + count - 1 as token ids [count, context + 1].
-
-        Raises:
-            GroundupError: a shard holds an id beyond the vocabulary.
-        """
-        rows = np.empty((count, self.context + 1), dtype=np.int64)
-        sources, windows = self.locate(np.arange(first, first + count, dtype=np.int64))
-        for row, number, window in zip(rows, sources, windows, strict=True):
-            row[:] = self._read(self.sources[number], int(window))
-        return rows
-
-    def _read(self, source: Source, window: int) -> Tokens:
-        shard, start = self.place(source, window)
-        tokens = self._shards[shard][start : start + self.context + 1]
-        if tokens.max() >= self.vocab_size:
-            name = shard + self._ending
-            raise GroundupError(
-                f"{name}: holds id {tokens.max()}, the vocabulary ends at {self.vocab_size - 1};"
-                " `--redo tokenize`"
-            )
-        return tokens
+        lengths = {name: len(tokens) for name, tokens in self._shards.items()}
+        # Memory-mapped: a shard is read where a sample needs it, and never whole.
+        super().__init__(lengths, context=context, seed=seed, weights=weights)
 
     def places(self, first: int, count: int) -> list[tuple[str, str, int]]:
-        """Return source, file name of the shard and first token of samples first … first + count -
-        1.
+        """Return source, file name of the shard and first token of samples `first` to
+        `first + count - 1`.
         """
-        sources, windows = self.locate(np.arange(first, first + count, dtype=np.int64))
-        found = []
-        for number, window in zip(sources, windows, strict=True):
-            shard, start = self.place(self.sources[number], int(window))
-            found.append((self.sources[number].name, shard + self._ending, start))
-        return found
+        places = []
+        located = self.locate(np.arange(first, first + count, dtype=np.int64))
+        for index, window in zip(*located, strict=True):
+            source = self.sources[index]
+            shard, start = source.place(int(window), self.context)
+            places.append((source.name, shard + self._ending, start))
+        return places
+
+    def samples(self, first: int, count: int) -> NDArray[np.int64]:
+        """Return samples `first` to `first + count - 1` as token ids [count, context + 1]."""
+        rows = np.empty((count, self.context + 1), dtype=np.int64)
+        for row, (_, name, start) in zip(rows, self.places(first, count), strict=True):
+            row[:] = self._shards[name.removesuffix(self._ending)][start : start + len(row)]
+            # Checked here and not when a shard is opened, which would read all of it.
+            if row.max() >= self.vocab_size:
+                raise GroundupError(
+                    f"{name}: holds id {row.max()}, the vocabulary ends at {self.vocab_size - 1};"
+                    " `--redo tokenize`"
+                )
+        return rows
 
     def share(self, first: int, sequences: int, rank: int = 0, world: int = 1) -> NDArray[np.int64]:
-        """Return this rank's rows of the `sequences` samples from `first` on; `world` divides
-        `sequences`.
-        """
-        part = sequences // world
-        return self.samples(first + rank * part, part)
+        """Return this rank's rows of a step's samples; `world` divides `sequences`."""
+        share = sequences // world
+        return self.samples(first + rank * share, share)
 
 
-class Ahead:
-    """Reads the rows of the next step in a thread while this one is computed."""
+class Prefetcher:
+    """Reads the rows of the next step in a thread while the current step is computed."""
 
     def __init__(self, loader: Loader, rank: int, world: int) -> None:
         self._read = partial(loader.share, rank=rank, world=world)
         self._thread = ThreadPoolExecutor(1)
-        self._wanted: tuple[int, int] = (-1, 0)
+        self._samples = (-1, 0)
         self._rows: Future[NDArray[np.int64]]
 
     def start(self, first: int, sequences: int) -> None:
-        """Begin to read."""
-        self._wanted, self._rows = (
-            (first, sequences),
-            self._thread.submit(self._read, first, sequences),
-        )
+        """Begin to read the rows of a step."""
+        self._samples = (first, sequences)
+        self._rows = self._thread.submit(self._read, first, sequences)
 
     def take(self, first: int, sequences: int) -> NDArray[np.int64]:
-        """Return these rows; others than were begun are read now."""
-        if self._wanted != (first, sequences):
+        """Return the rows of a step. They are read now if others were begun."""
+        if self._samples != (first, sequences):
             self.start(first, sequences)
         return self._rows.result()
 
-    def __enter__(self) -> Ahead:
+    def __enter__(self) -> Prefetcher:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,15 +1,18 @@
-"""What depends on the machine, resolved once by a short probe and kept: `RUN/train/machine.json`.
+"""Settings that depend on the hardware: resolved once by a short probe, then recorded.
 
-Nothing here is chosen again when training resumes, since another choice would give other last bits.
+The record is [machine] in `recipe.lock.toml`. A resumed training reads it and chooses nothing
+again, since another choice (threads, precision, micro-batch) would give other last bits.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import psutil
@@ -19,39 +22,42 @@ from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.model.transformer import Transformer
 from groundup.recipe import Train
+from groundup.runtime.files import read_json
+from groundup.runtime.lock import LOCK, machine_settings
+from groundup.runtime.resources import choose_device
 from groundup.runtime.workers.map import default_workers
-from groundup.train.flat_params import FlatParameters
-from groundup.train.optimizer import Optimizer
+from groundup.schema import decode
+from groundup.train.optimizer import FlatParameters, Optimizer
 
 Precision = Literal["fp32", "bf16", "fp16"]
-TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 # Compiling costs 25 to 85 s on two cores and gives up to 1.5 times the speed: it pays in longer
 # runs.
 COMPILE_PAYS_SECONDS = 1200.0
-# A probe stops looking for something better after this long.
+# The probe stops trying alternatives after this long.
 PROBE_SECONDS = 20.0
-# Tokens of the micro-batches that are tried on a CPU: larger ones fall out of its caches.
-CPU_MICRO_TOKENS = (4096, 2048, 8192)
-GPU_MICRO_TOKENS = 65_536
-# Of the memory that is free; the rest is for what else a process needs, and for fragments.
+# Tokens of the micro-batches that are tried on a CPU. Larger ones do not fit into its caches.
+CPU_MICRO_TOKENS: tuple[int, ...] = (4096, 2048, 8192)
+GPU_MICRO_TOKENS = (65_536,)
+# Shares of the free memory. The rest is for everything else in the process, and for fragments.
 GPU_MEMORY_SHARE, CPU_MEMORY_SHARE = 0.85, 0.8
-# Bytes a position that one layer keeps, over width and feed-forward together, in float32.
-LAYER_BYTES = 24
-# Rows of the square matrices whose product measures the peak; fractions of a second each.
+# Bytes of float32 per position, times width + feed-forward, that a block keeps for backward.
+BLOCK_BYTES = 24
+# Rows of the square matrices whose product measures the peak; a fraction of a second each.
 PEAK_SIZE = {"cpu": 1024, "cuda": 8192}
 
 
 @dataclass(frozen=True)
-class Machine:
-    """Settings that follow from the machine.
+class Hardware:
+    """Settings that depend on the hardware.
 
     Attributes:
         threads: of each process, for operations on the CPU.
         micro_batch: sequences in one forward pass of one process.
-        processes: that train together, one a GPU.
-        recompute: whether the inside of a layer is computed again in the backward pass.
-        peak_flops: operations a second of one process in a large product of matrices, measured; for
+        processes: that train together, one per GPU.
+        recompute: whether blocks are computed again in the backward pass.
+        peak_flops: measured operations per second of one process in a large matrix product; for
             the record.
     """
 
@@ -68,10 +74,10 @@ class Machine:
         """Return the context in which forward passes run."""
         if self.precision == "fp32":
             return nullcontext()
-        return torch.autocast(self.device, TYPES[self.precision])
+        return torch.autocast(self.device, DTYPES[self.precision])
 
     def apply(self) -> None:
-        """Set this process up, so that equal runs give equal bits.
+        """Set up this process so that equal runs give equal bits.
 
         Raises:
             GroundupError: training began on a GPU, and there is none.
@@ -79,55 +85,70 @@ class Machine:
         torch.set_num_threads(self.threads)
         if self.device != "cuda":
             return
-        if not torch.cuda.is_available():
+        if choose_device() == "cpu":
             raise GroundupError(
-                "this training began on a GPU and there is none here; remove train/machine.json to"
-                " go on without"
+                "this training began on a GPU and there is none here; remove [machine] from"
+                f" {LOCK} to go on without"
             )
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
-        # Else every torch.empty is filled first.
+        # Otherwise every torch.empty is filled first.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
+    def with_recipe(self, train: Train, sequences: int) -> Hardware:
+        """Return these settings with those that the recipe names explicitly."""
+        if train.processes == "auto":
+            train = dataclasses.replace(train, processes=self.processes)
+        processes = count_processes(train, sequences, self.device)
+        changes: dict[str, Any] = {"processes": processes}
+        for name in ("threads", "precision", "compile", "recompute"):
+            value = getattr(train, name)
+            if value != "auto":
+                changes[name] = {"on": True, "off": False}.get(value, value)
+        if train.micro_batch != "auto":
+            changes["micro_batch"] = largest_divisor(sequences // processes, train.micro_batch)
+        return dataclasses.replace(self, **changes)
 
-def resolve(config: ModelConfig, train: Train, sequences: int) -> tuple[Machine, float]:
-    """Return the machine's settings (compile still off unless asked for) and the tokens a second of
-    the probe, all processes.
 
-    Raises:
-        GroundupError: the batch cannot be shared by the processes, or nothing fits into memory.
+def recorded_hardware(root: Path) -> Hardware | None:
+    """Return the settings that a run has recorded: [machine] of its lock.
+
+    Older versions also wrote them to train/machine.json, which counts if the lock has none.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    table = machine_settings(root) or read_json(root / "train" / "machine.json")
+    return decode(Hardware, table, f"{root / LOCK}: [machine]") if table else None
+
+
+def resolve_hardware(config: ModelConfig, train: Train, sequences: int) -> tuple[Hardware, float]:
+    """Return the settings, and the tokens per second of all processes that the probe measured.
+
+    Compilation stays off unless the recipe asks for it: whether it pays depends on the steps.
+    """
+    device = choose_device()
     processes = count_processes(train, sequences, device)
-    share = sequences // processes
     threads = train.threads if train.threads != "auto" else max(1, default_workers() // processes)
     torch.set_num_threads(threads)
-    trials = Trials(config, train, device, share, processes)
-    precision, micro_batch = trials.gpu() if device == "cuda" else trials.cpu()
-    speed, recompute = trials.best_speed * processes, trials.recompute
+    probe = HardwareProbe(config, train, device, sequences // processes, processes)
+    precision, micro_batch = probe.choose()
+    speed, recompute = probe.best_speed * processes, probe.model.recompute
     if device == "cuda":
         # Processes of their own will train on this GPU.
-        del trials
+        del probe
         torch.cuda.empty_cache()
-    peak = peak_flops(device, precision)
-    machine = Machine(
-        device, threads, precision, train.compile == "on", micro_batch, processes, recompute, peak
-    )
-    if train.compile == "on" and not compiler_works():
+    compiled, peak = train.compile == "on", peak_flops(device, precision)
+    if compiled and not compiler_works():
         raise GroundupError(
             '[train] compile = "on", and torch.compile finds no working compiler here; install one'
             ' or set "auto"'
         )
-    return machine, speed
+    return (
+        Hardware(device, threads, precision, compiled, micro_batch, processes, recompute, peak),
+        speed,
+    )
 
 
 def count_processes(train: Train, sequences: int, device: str) -> int:
-    """Return the processes that train together: one a GPU, so many that each takes as many
-    sequences.
-
-    Raises:
-        GroundupError: the recipe names a number that cannot share the sequences of a step evenly.
-    """
+    """Return how many processes train together: one per GPU that can get an equal share."""
     if train.processes != "auto":
         if sequences % train.processes:
             raise GroundupError(
@@ -139,102 +160,67 @@ def count_processes(train: Train, sequences: int, device: str) -> int:
     return max(count for count in range(1, available + 1) if sequences % count == 0)
 
 
-def divisor(share: int, limit: int) -> int:
-    """Return the largest divisor of `share` that is at most `limit`, so that all micro-batches are
-    of one size.
-    """
+def largest_divisor(share: int, limit: int) -> int:
+    """Return the largest divisor of `share` up to `limit`, so that micro-batches are equal."""
     return max(size for size in range(1, max(1, min(share, limit)) + 1) if share % size == 0)
 
 
-class Trials:
-    """Tries training steps on made-up tokens: does one fit into memory, and how fast is it?"""
+class HardwareProbe:
+    """Tries training steps on dummy tokens: does a step fit into memory, and how fast is it?
+
+    Args:
+        share: sequences of one step in one process.
+
+    Attributes:
+        best_speed: tokens per second of one process with the chosen settings.
+    """
 
     def __init__(
         self, config: ModelConfig, train: Train, device: str, share: int, processes: int = 1
     ) -> None:
-        self.config, self.train, self.device, self.share, self.processes = (
-            config,
-            train,
-            device,
-            share,
-            processes,
-        )
+        self.config, self.train, self.device = config, train, device
+        self.share, self.processes = share, processes
         self.best_speed = 0.0
-        self._end = time.perf_counter() + PROBE_SECONDS
-        self._model = Transformer(config).to(device).train()
-        self._model.recompute = train.recompute == "on"
-        self._parameters = FlatParameters(self._model)
-        # A whole step is tried, so its state is needed too.
+        self._deadline = time.perf_counter() + PROBE_SECONDS
+        self.model = Transformer(config).to(device).train()
+        self.model.recompute = train.recompute == "on"
+        self._parameters = FlatParameters(self.model)
+        # Its state takes memory too.
         self._optimizer = Optimizer(self._parameters, train.optimizer, train.weight_decay)
 
-    @property
-    def recompute(self) -> bool:
-        """Whether layers must be computed twice to fit."""
-        return self._model.recompute
-
-    def cpu(self) -> tuple[Precision, int]:
-        """Return the fastest precision and micro-batch among a few that fit.
-
-        Raises:
-            GroundupError: not one sequence fits into memory.
-        """
-        context, wanted = self.config.context, self.train.micro_batch
-        precisions: list[Precision] = (
-            ["bf16", "fp32"] if self.train.precision == "auto" else [self.train.precision]
+    def choose(self) -> tuple[Precision, int]:
+        """Return the fastest precision and micro-batch of a few that fit."""
+        precisions: list[Precision] = ["bf16", "fp32"]
+        micro_tokens = CPU_MICRO_TOKENS
+        if self.device == "cuda":
+            bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+            precisions, micro_tokens = ["bf16" if bf16 else "fp16"], GPU_MICRO_TOKENS
+        if self.train.precision != "auto":
+            precisions = [self.train.precision]
+        limits = [max(1, tokens // self.config.context) for tokens in micro_tokens]
+        if self.train.micro_batch != "auto":
+            limits = [self.train.micro_batch]
+        sizes = [largest_divisor(self.share, limit) for limit in limits]
+        # A GPU tries what it will use. On a CPU it is counted for float32, which needs the most.
+        largest = self.largest_fitting(
+            precisions[0] if self.device == "cuda" else "fp32", max(sizes)
         )
-        sizes = list(
-            dict.fromkeys(
-                divisor(self.share, max(1, tokens // context)) for tokens in CPU_MICRO_TOKENS
-            )
-        )
-        if wanted != "auto":
-            sizes = [divisor(self.share, wanted)]
-        # What float32 needs is the most.
-        largest = self.largest("fp32", max(sizes))
         sizes = list(dict.fromkeys(min(size, largest) for size in sizes))
-        speeds: dict[tuple[Precision, int], float] = {
-            (p, sizes[0]): self.speed(p, sizes[0]) for p in precisions
-        }
+        speeds = {(p, sizes[0]): self.speed(p, sizes[0]) for p in precisions}
         fastest = max(speeds, key=lambda choice: speeds[choice])[0]
         for size in sizes[1:]:
-            if time.perf_counter() < self._end:
+            if time.perf_counter() < self._deadline:
                 speeds[fastest, size] = self.speed(fastest, size)
         self.best_speed = max(speeds.values())
         return max(speeds, key=lambda choice: speeds[choice])
 
-    def gpu(self) -> tuple[Precision, int]:
-        """Return bf16 where the GPU has it, and the largest micro-batch that leaves some memory
-        free.
-
-        Raises:
-            GroundupError: not one sequence fits into memory.
-        """
-        fallback: Precision = (
-            "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-        )
-        precision: Precision = fallback if self.train.precision == "auto" else self.train.precision
-        wanted = self.train.micro_batch
-        first = divisor(
-            self.share,
-            wanted if wanted != "auto" else max(1, GPU_MICRO_TOKENS // self.config.context),
-        )
-        size = self.largest(precision, first)
-        self.best_speed = self.speed(precision, size)
-        return precision, size
-
-    def largest(self, precision: Precision, size: int) -> int:
-        """Return the largest micro-batch up to `size` that fits; layers are computed twice only
-        where one would not.
-
-        Raises:
-            GroundupError: not even one sequence fits, or not the micro-batch that the recipe asks
-                for.
-        """
+    def largest_fitting(self, precision: Precision, size: int) -> int:
+        """Return the largest micro-batch up to `size` that fits; recompute only if needed."""
         while not self.fits(precision, size):
             if size > 1 and self.train.micro_batch == "auto":
-                size = divisor(self.share, size // 2)
-            elif not self._model.recompute and self.train.recompute == "auto":
-                self._model.recompute = True
+                size = largest_divisor(self.share, size // 2)
+            elif not self.model.recompute and self.train.recompute == "auto":
+                self.model.recompute = True
             else:
                 raise GroundupError(
                     f"a micro-batch of {size} x {self.config.context} tokens does not fit into"
@@ -244,14 +230,12 @@ class Trials:
         return size
 
     def fits(self, precision: Precision, size: int) -> bool:
-        """Whether a whole step over `size` sequences fits: tried on a GPU, added up on a CPU, whose
-        kernel would kill us.
+        """Whether a step over `size` sequences fits. A GPU tries it; on a CPU trying might get the
+        process killed, so it is counted.
         """
         if self.device != "cuda":
-            return (
-                self.step_bytes(precision, size)
-                < CPU_MEMORY_SHARE * psutil.virtual_memory().available / self.processes
-            )
+            available = psutil.virtual_memory().available / self.processes
+            return self.step_bytes(precision, size) < CPU_MEMORY_SHARE * available
         try:
             torch.cuda.reset_peak_memory_stats()
             self.speed(precision, size, repeats=1)
@@ -263,66 +247,64 @@ class Trials:
         return torch.cuda.max_memory_allocated() < GPU_MEMORY_SHARE * total
 
     def step_bytes(self, precision: Precision, size: int) -> int:
-        """Return the bytes that a step takes beside weights, gradients and optimizer state: what
-        one sequence keeps for the backward pass, counted in a forward pass, times `size`; and what
-        the optimizer copies of its largest stack.
+        """Return the bytes of a step beyond weights, gradients and optimizer state.
+
+        That is what one sequence keeps for the backward pass, counted in a forward pass, times
+        `size`; and what the optimizer copies of its largest stack.
         """
-        kept: dict[int, int] = {}
-        own = {weight.untyped_storage().data_ptr() for weight in self._model.parameters()}
+        saved: dict[int, int] = {}
+        weights = {weight.untyped_storage().data_ptr() for weight in self.model.parameters()}
 
         def count(tensor: torch.Tensor) -> torch.Tensor:
             storage = tensor.untyped_storage()
-            if storage.data_ptr() not in own:
-                kept[storage.data_ptr()] = storage.nbytes()
+            if storage.data_ptr() not in weights:
+                saved[storage.data_ptr()] = storage.nbytes()
             return tensor
 
-        tokens_BT = self._tokens(1)
+        tokens_BT = self.dummy_tokens(1)
         with (
             torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
-            Machine(self.device, precision=precision).autocast(),
+            Hardware(self.device, precision=precision).autocast(),
         ):
-            loss = self._model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:])
-        held = size * sum(kept.values())
-        if self._model.recompute:
-            # The one layer that is being computed again, as if all of a plain pass were spread
-            # evenly.
-            held += (
-                size
-                * LAYER_BYTES
-                * self.config.context
-                * (self.config.width + self.config.feed_forward)
-            )
+            # Named, so the saved tensors live until they are counted.
+            loss = self.model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:])
+        activations = sum(saved.values())
+        if self.model.recompute:
+            # One block at a time is computed again with all that it keeps.
+            width = self.config.width + self.config.feed_forward
+            activations += BLOCK_BYTES * self.config.context * width
         del loss
-        return held + 4 * max(stack.weights.nbytes for stack in self._parameters.stacks)
+        largest = max(stack.weights.nbytes for stack in self._parameters.stacks)
+        return size * activations + 4 * largest
 
     def speed(self, precision: Precision, size: int, repeats: int = 2) -> float:
-        """Return tokens a second of forward and backward over `size` sequences; the best of a few,
-        since others use the machine.
+        """Return the tokens per second of forward and backward over `size` sequences.
+
+        The best of a few passes, since other programs use the machine too.
         """
-        tokens_BT = self._tokens(size)
+        tokens_BT = self.dummy_tokens(size)
         best = float("inf")
         for _ in range(repeats + 1):
             start = time.perf_counter()
-            with Machine(self.device, precision=precision).autocast():
-                loss = self._model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:])
+            with Hardware(self.device, precision=precision).autocast():
+                loss = self.model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:])
             loss.backward()
             loss.item()
             best = min(best, time.perf_counter() - start)
-            if time.perf_counter() > self._end:
+            if time.perf_counter() > self._deadline:
                 break
         return size * self.config.context / best
 
-    def _tokens(self, size: int) -> torch.Tensor:
-        return (
-            torch.arange(size * (self.config.context + 1), device=self.device).view(size, -1)
-            % self.config.vocab_size
-        )
+    def dummy_tokens(self, size: int) -> torch.Tensor:
+        """Return tokens [size, context + 1]."""
+        count = size * (self.config.context + 1)
+        return torch.arange(count, device=self.device).view(size, -1) % self.config.vocab_size
 
 
 def peak_flops(device: str, precision: Precision) -> float:
-    """Return the operations a second of a large product of matrices here, the best of five."""
+    """Return the operations per second of a large matrix product here, the best of five."""
     size = PEAK_SIZE[device]
-    a, b = (torch.ones(size, size, device=device, dtype=TYPES[precision]) for _ in range(2))
+    a, b = (torch.ones(size, size, device=device, dtype=DTYPES[precision]) for _ in range(2))
     best = float("inf")
     for _ in range(5):
         start = time.perf_counter()
@@ -332,26 +314,18 @@ def peak_flops(device: str, precision: Precision) -> float:
     return 2 * size**3 / best
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out, of a GPU or of this machine."""
-    return isinstance(
-        error, (torch.OutOfMemoryError, MemoryError)
-    ) or "can't allocate memory" in str(error)
-
-
 def uncompiled() -> AbstractContextManager[None]:
-    """Have nothing compiled anew in a with block; torch's compiler is not imported for it (1.6 s),
-    so nothing is compiled without it.
+    """Return a context in which nothing is compiled.
+
+    torch's compiler is not imported for it (1.6 s): without it nothing is compiled anyway.
     """
-    return (
-        torch.compiler.set_stance("force_eager")
-        if "torch._dynamo" in sys.modules
-        else nullcontext()
-    )
+    if "torch._dynamo" in sys.modules:
+        return torch.compiler.set_stance("force_eager")
+    return nullcontext()
 
 
 def compiler_works() -> bool:
-    """Say whether torch.compile can build and run something here."""
+    """Whether torch.compile can build and run something here."""
     try:
         compiled = torch.compile(lambda x: torch.sin(x) * 2)
         compiled(torch.ones(8))

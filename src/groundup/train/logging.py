@@ -1,8 +1,7 @@
-"""Figures of a training as it goes: `RUN/train/metrics.jsonl`, and TensorBoard or Weights & Biases
-where asked for.
+"""What a training shows while it runs: metrics, TensorBoard, Weights & Biases, text samples.
 
-metrics.jsonl is cut back when a run goes back to a checkpoint; the other two show what happened,
-both times.
+A rollback cuts metrics.jsonl back to the checkpoint. TensorBoard and Weights & Biases keep showing
+what happened, both times.
 """
 
 from __future__ import annotations
@@ -10,47 +9,59 @@ from __future__ import annotations
 import math
 import resource
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 
 from groundup.artifacts.metrics import Metrics
 from groundup.errors import GroundupError
-from groundup.train.setup import Plan
+from groundup.model.generate import generate
+from groundup.model.transformer import Transformer
+from groundup.recipe import Train
+from groundup.runtime.progress import say
+from groundup.train.hardware import uncompiled
+from groundup.train.setup import TrainSetup
+
+SAMPLE_TOKENS = 40
+TEMPERATURE, TOP_P = 0.7, 0.95
 
 
 class Interval:
-    """Figures of the steps since the last line of metrics.
+    """Metrics of the steps since the last line.
 
-    `busy` seconds went into steps, `waited` of them into waiting for data; validation and
-    checkpoints count in neither.
+    Attributes:
+        last_loss: of the last applied step.
+        busy: seconds in steps; validation and checkpoints are not included.
+        waited: seconds of them that steps waited for data.
     """
 
     def __init__(self) -> None:
-        self.last, self.busy, self.waited = float("nan"), 0.0, 0.0
+        self.last_loss, self.busy, self.waited = math.nan, 0.0, 0.0
         self._losses: list[float] = []
         self._tokens = self._refused = 0
         self._norm = self._rate = 0.0
 
     def add(self, loss: float, norm: float, learning_rate: float, tokens: int) -> None:
-        """Take in one step that was applied."""
-        self.last, self._norm, self._rate = loss, norm, learning_rate
+        """Add a step that was applied."""
+        self.last_loss, self._norm, self._rate = loss, norm, learning_rate
         self._losses.append(loss)
         self._tokens += tokens
 
     def refuse(self, tokens: int) -> None:
-        """Take in one step that was computed and not applied."""
+        """Add a step that was computed and not applied."""
         self._refused += 1
         self._tokens += tokens
 
-    def take(self) -> dict[str, float]:
-        """Return the figures and begin anew; nothing when no step was applied."""
+    def take(self, setup: TrainSetup, device: torch.device) -> dict[str, float]:
+        """Return the metrics and start a new interval; nothing if no step was applied."""
         if not self._losses:
             return {}
         loss = sum(self._losses) / len(self._losses)
-        figures = {
+        metrics = {
             "loss": loss,
             "perplexity": perplexity(loss),
             "learning_rate": self._rate,
@@ -58,45 +69,35 @@ class Interval:
             "tokens_per_second": round(self._tokens / self.busy, 1),
             "data_wait": round(self.waited, 4),
         }
-        figures |= {"refused": self._refused} if self._refused else {}
+        if self._refused:
+            metrics["refused"] = self._refused
+        if used := utilization(metrics["tokens_per_second"], setup):
+            metrics["utilisation"] = round(used, 4)
+        # The largest so far, of the GPU or of this process. Linux counts kilobytes, macOS bytes.
+        unit = 1 if sys.platform == "darwin" else 1024
+        metrics["memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        if device.type == "cuda":
+            metrics["memory_bytes"] = torch.cuda.max_memory_allocated(device)
         self._losses, self._tokens, self._refused, self.busy, self.waited = [], 0, 0, 0.0, 0.0
-        return figures
+        return metrics
 
 
 def perplexity(loss: float) -> float:
-    """Return e^loss, infinite where that is beyond a float."""
+    """Return e^loss, infinite if that is beyond a float."""
     return math.exp(loss) if loss < 700 else math.inf
 
 
-def utilization(tokens_per_second: float, plan: Plan) -> float:
-    """Return the share of the machine's rate of multiplication that training uses.
+def utilization(tokens_per_second: float, setup: TrainSetup) -> float:
+    """Return the share of the measured peak that training uses (model FLOPs utilization).
 
-    tokens/s x operations a token / (peak x processes). Operations a token are
-    `ModelConfig.flops_per_token`: 3 x (2 x parameters of all matrices, the head among them, + 4 x
-    heads x head width x (context + 1) / 2 a layer for causal attention). Layers that are computed
-    twice count once. The peak is that of a large product of matrices in the training's precision,
-    measured on this machine before step 0 (machine.json), not a data sheet's.
+    tokens/s · operations per token / (peak · processes). Operations per token are
+    `ModelConfig.flops_per_token`: 3 · (2 · parameters of all matrices, the head too, + 4 · heads ·
+    head width · (context + 1) / 2 per layer for causal attention). Blocks that are computed twice
+    count once. The peak is that of a large matrix product in the training's precision, measured on
+    this machine before step 0, and not one from a data sheet.
     """
-    peak = plan.machine.peak_flops * plan.machine.processes
-    return tokens_per_second * plan.config.flops_per_token() / peak if peak else 0.0
-
-
-def memory_bytes(device: torch.device) -> int:
-    """Return the largest memory in use so far: of the GPU, or of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    # Linux counts kilobytes, macOS bytes.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1 if sys.platform == "darwin" else 1024
-    )
-
-
-class Sink(Protocol):
-    """A place beside metrics.jsonl that figures go to."""
-
-    def write(self, step: int, figures: Mapping[str, float]) -> None:
-        """Show figures of a step."""
-        ...
+    peak = setup.hardware.peak_flops * setup.hardware.processes
+    return tokens_per_second * setup.config.flops_per_token() / peak if peak else 0.0
 
 
 class TensorBoard:
@@ -112,15 +113,15 @@ class TensorBoard:
             ) from None
         self._writer = SummaryWriter(folder / "tensorboard")
 
-    def write(self, step: int, figures: Mapping[str, float]) -> None:
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write scalars."""
-        for name, value in figures.items():
+        for name, value in metrics.items():
             self._writer.add_scalar(f"train/{name}", value, step)
         self._writer.flush()
 
 
 class WeightsAndBiases:
-    """A run of Weights & Biases, named like the run directory; a resumed one goes on in it."""
+    """A run of Weights & Biases, named like the run directory; a resumed training continues it."""
 
     def __init__(self, folder: Path, name: str, settings: Mapping[str, Any]) -> None:
         try:
@@ -138,26 +139,54 @@ class WeightsAndBiases:
             config=dict(settings),
         )
 
-    def write(self, step: int, figures: Mapping[str, float]) -> None:
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Log scalars."""
-        # Its own step must not go back, ours may: so ours is a figure like the others.
-        self._run.log(
-            {f"train/{name}": value for name, value in figures.items()} | {"train/step": step}
-        )
+        # The step of wandb must not decrease, ours may. So ours is one of the scalars.
+        scalars = {f"train/{name}": value for name, value in metrics.items()}
+        self._run.log(scalars | {"train/step": step})
 
 
 class Logbook:
-    """Writes a line to all places at once."""
+    """Writes metrics to metrics.jsonl and to all sinks of the recipe."""
 
-    def __init__(self, folder: Path, plan: Plan) -> None:
+    def __init__(self, root: Path, setup: TrainSetup) -> None:
+        folder = root / "train"
         self.metrics = Metrics(folder / "metrics.jsonl")
-        self.sinks: list[Sink] = [TensorBoard(folder)] if plan.train.tensorboard else []
-        if plan.train.wandb:
-            self.sinks.append(WeightsAndBiases(folder, folder.parent.name, plan.key_parts.settings))
+        self._sinks: list[TensorBoard | WeightsAndBiases] = []
+        if setup.train.tensorboard:
+            self._sinks.append(TensorBoard(folder))
+        if setup.train.wandb:
+            self._sinks.append(WeightsAndBiases(folder, root.name, setup.key_parts.settings))
 
-    def write(self, step: int, **figures: float | str) -> None:
-        """Write figures of a step; text goes into metrics.jsonl only."""
-        self.metrics.write(step=step, **figures)
-        numbers = {name: value for name, value in figures.items() if not isinstance(value, str)}
-        for sink in self.sinks:
-            sink.write(step, numbers)
+    def write(self, step: int, **metrics: float | str) -> None:
+        """Write the metrics of a step; text goes into metrics.jsonl only."""
+        self.metrics.write(step=step, **metrics)
+        scalars = {name: value for name, value in metrics.items() if not isinstance(value, str)}
+        for sink in self._sinks:
+            sink.write(step, scalars)
+
+
+class SampleCallback:
+    """Continues one prompt now and then, so that one can watch the model learn to write.
+
+    It goes by the clock and changes nothing in what is learned: the model is only read, and random
+    numbers come from a generator of its own.
+    """
+
+    def __init__(self, root: Path, train: Train) -> None:
+        path = root / "tokenize" / "tokenizer.json"
+        self._tokenizer = Tokenizer.from_file(str(path)) if path.exists() else None
+        self._train, self._last_time = train, time.monotonic()
+
+    def __call__(self, model: Transformer, step: int, loss: float, force: bool = False) -> None:
+        """Print a continuation of the prompt if it is time, or `force`."""
+        due = force or time.monotonic() - self._last_time >= self._train.sample_seconds
+        if self._tokenizer is None or not due:
+            return
+        text = self._train.sample_prompt
+        prompt = self._tokenizer.encode(text, add_special_tokens=False).ids or [0]
+        with uncompiled():
+            tokens = [*prompt, *generate(model, prompt, SAMPLE_TOKENS, TEMPERATURE, top_p=TOP_P)]
+        text = " ".join(self._tokenizer.decode(tokens).split())
+        say(f"  step {step:>6}  loss {loss:.3f}  {text}")
+        self._last_time = time.monotonic()

@@ -1,120 +1,190 @@
-"""What follows from a refused step: it is written down, and after repeated ones the run goes back.
+"""Records rejected steps, and decides where to continue after repeated ones.
 
-Going back means the last checkpoint from before the trouble, its samples up to now passed over, and
-a lower learning rate (Chowdhery et al. 2022, arXiv 2204.02311, section 5.1, skipped 200 to 500
-batches after spikes; the same data did not spike from another state). After `ROLLBACKS` times the
-run stops and says what is known. Writes train/incidents/*.json, and a "rollback" event into the
-ledger.
+A rollback restores the last checkpoint from before the trouble, skips the samples that were read
+since, and lowers the learning rate (Chowdhery et al. 2022, arXiv 2204.02311, section 5.1: they
+skipped 200 to 500 batches after a spike, and the same data did not spike from another state).
+
+An incident is what is known of the first of a row of rejected steps:
+`RUN/train/incidents/step-NNNNNN-K.json`, K rollbacks after the start of the run.
+
+    step, reason, loss, gradient_norm, first_sample
+    weights_finite
+    sequences    those that stand out: sample, source, shard, token, loss and gradient norm of this
+                 sequence alone, and the documents that its tokens come from
+    norms        of gradient and weights, by parameter
 """
 
 from __future__ import annotations
 
-from groundup.errors import GroundupError
-from groundup.runtime.progress import say
-from groundup.train import incident
-from groundup.train.batch_spans import place, skipped
-from groundup.train.guard import ROLLBACKS, SLOWER
-from groundup.train.standing import Standing
-from groundup.train.state import State
-from groundup.train.step import Reading
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import torch
+
+from groundup.model.transformer import Transformer
+from groundup.runtime.files import write_json
+from groundup.train.batch_spans import samples_of_step, skip_to
+from groundup.train.data import Loader
+from groundup.train.guard import SLOWER
+from groundup.train.hardware import Hardware, uncompiled
+from groundup.train.optimizer import FlatParameters
+from groundup.train.state import TrainState
+from groundup.train.step import StepStats
+
+FOLDER = "incidents"
+# Sequences whose documents are named, the most suspicious first; and documents and norms in the
+# message of one line.
+MAX_SUSPECTS, MAX_NAMED = 8, 3
 
 
-class Trouble:
-    """Refused steps of a training."""
+def rolled_back(failed: TrainState, restored: TrainState) -> TrainState:
+    """Return the state to continue with: a restored one that skips what the failed one has read."""
+    spans = restored.spans or [(0, 0, failed.spans[0][2])]
+    first = samples_of_step(spans, restored.step)[0]
+    after = samples_of_step(failed.spans, failed.step)[0]
+    guard = dataclasses.replace(
+        restored.guard, rollbacks=failed.guard.rollbacks + 1, rate=failed.guard.rate * SLOWER
+    )
+    return dataclasses.replace(
+        restored,
+        spans=skip_to(spans, restored.step, after),
+        skipped=[*restored.skipped, (first, after)],
+        guard=guard,
+    )
 
-    def __init__(self, standing: Standing) -> None:
-        self.standing = standing
-        # Why the run must go back; "" while it need not.
-        self.reason = ""
-        self._known = ""
 
-    def refuse(self, reason: str, reading: Reading) -> None:
-        """Write down a step that is not applied; the first of a row with all that is known of it."""
-        standing = self.standing
-        guard, step = standing.state.guard, standing.state.step
-        first = guard.streak == 0
-        if guard.refuse(step):
-            self.reason = reason
-        if standing.logbook is None:
-            return
-        say(f"  step {step}: {reason}; this step is not applied")
-        standing.logbook.write(
-            step, guard=reason, refused_loss=reading.loss, refused_norm=reading.norm
-        )
-        if first:
-            self._examine(reason, reading)
+@dataclass(frozen=True)
+class Incidents:
+    """Examines rejected steps of a training, and writes down what it finds."""
 
-    def _examine(self, reason: str, reading: Reading) -> None:
-        standing, state = self.standing, self.standing.state
-        first, sequences = place(state.spans, state.step)
-        found = incident.examine(
-            standing.root,
-            standing.loader,
-            standing.model,
-            standing.parameters,
-            standing.whole.machine,
-            first,
-            sequences,
-        )
-        known = {
+    root: Path
+    loader: Loader
+    model: Transformer
+    parameters: FlatParameters
+    hardware: Hardware
+
+    def record(self, state: TrainState, reason: str, stats: StepStats) -> str:
+        """Write the incident of the rejected step of `state`. Return a summary of one line.
+
+        The gradients of the step must still be in `parameters`; they are overwritten.
+        """
+        first, sequences = samples_of_step(state.spans, state.step)
+        incident = {
             "step": state.step,
             "reason": reason,
-            "loss": reading.loss,
-            "gradient_norm": reading.norm,
+            "loss": stats.loss,
+            "gradient_norm": stats.norm,
             "first_sample": first,
+        } | self._examine(first, sequences)
+        folder = self.root / "train" / FOLDER
+        folder.mkdir(exist_ok=True)
+        path = folder / f"step-{state.step:06d}-{state.guard.rollbacks}.json"
+        write_json(path, _json_values(incident))
+        return f"{_summary(incident)}; more in {path}"
+
+    def _examine(self, first: int, sequences: int) -> dict[str, Any]:
+        """Return the norms by parameter, and the sequences that stand out with their documents."""
+        # First of all, since the gradients of single sequences take their place.
+        norms = {
+            name: {"gradient": gradient, "weights": weights}
+            for name, (gradient, weights) in self.parameters.norms().items()
         }
-        path = incident.write(standing.root, state.step, state.guard.rollbacks, known | found)
-        self._known = f"; {incident.summary(found)}; more in {path}"
-        say(f"    {self._known[2:]}")
+        finite = self.parameters.are_finite()
+        alone = [self._one_sequence(sample) for sample in range(first, first + sequences)]
+        places = self.loader.places(first, sequences)
+        suspects = []
+        by_gradient = sorted(range(sequences), key=lambda n: _descending(alone[n][1]))
+        for number in by_gradient[:MAX_SUSPECTS]:
+            (source, shard, start), (loss, gradient) = places[number], alone[number]
+            end = start + self.loader.context + 1
+            suspects.append(
+                {
+                    "sample": first + number,
+                    "source": source,
+                    "shard": shard,
+                    "token": start,
+                    "loss": loss,
+                    "gradient": gradient,
+                    "documents": documents_of(self.root, shard, start, end),
+                }
+            )
+        return {"weights_finite": finite, "sequences": suspects, "norms": norms}
 
-    def go_back(self) -> None:
-        """Stand at the last checkpoint from before the trouble, behind the samples since, with a
-        lower rate.
+    def _one_sequence(self, sample: int) -> tuple[float, float]:
+        """Return loss and gradient norm of one sequence alone, without dropout."""
+        rows_BT = torch.from_numpy(self.loader.samples(sample, 1)).to(self.model.device)
+        self.parameters.zero_grad()
+        self.model.eval()
+        try:
+            with uncompiled():
+                with self.hardware.autocast():
+                    loss = self.model.loss(rows_BT[:, :-1], rows_BT[:, 1:])
+                loss.backward()
+        finally:
+            self.model.train()
+        return float(loss.detach()), float(self.parameters.grad_norm())
 
-        Raises:
-            GroundupError: the run has gone back often enough.
-        """
-        standing, before, reason = self.standing, self.standing.state, self.reason
-        self.reason = ""
-        if before.guard.rollbacks >= ROLLBACKS:
-            raise GroundupError(self._farewell(reason))
-        found = standing.checkpoints.latest_valid(calm=True)
-        standing.take_over(found)
-        self._pass_over(before)
-        if standing.logbook is None:
-            return
-        state = standing.state
-        # Newer ones belong to a course that is not taken.
-        standing.checkpoints.prune(
-            [step for step in standing.checkpoints.steps() if step <= state.step]
+
+def documents_of(root: Path, shard: str, start: int, end: int) -> list[dict[str, str]]:
+    """Return id, source and origin of the documents that tokens `start` to `end` of a training
+    shard come from; nothing if the run has no index.
+    """
+    path = root / "tokenize" / "index.parquet"
+    if not path.exists():
+        return []
+    name = shard.removesuffix(".train.npy")
+    filters = [("shard", "==", name), ("split", "==", "train"), ("offset", "<", end)]
+    rows = pq.read_table(path, columns=["id", "source", "offset", "length"], filters=filters)
+    rows = rows.filter(pc.greater(pc.add(rows["offset"], rows["length"]), start)).to_pylist()
+    ids, folder = [row["id"] for row in rows], root / "collect" / "documents"
+    origins: dict[str, str] = {}
+    if folder.is_dir() and ids:
+        table = ds.dataset(folder, format="parquet").to_table(
+            columns=["id", "origin", "record"], filter=ds.field("id").isin(ids)
         )
-        event = {
-            "step": before.step,
-            "to": state.step,
-            "reason": reason,
-            "skipped": list(state.skipped[-1]),
-            "rate": state.guard.rate,
-        }
-        standing.changes.ledger.write_once("rollback", **event)
-        standing.logbook.write(state.step, guard=f"back from step {before.step}: {reason}")
-        say(
-            f"  step {before.step}: {reason}; back to step {state.step}, learning rate times"
-            f" {state.guard.rate:g}"
-        )
+        origins = {row["id"]: f"{row['origin']}#{row['record']}" for row in table.to_pylist()}
+    return [
+        {"id": row["id"], "source": row["source"], "origin": origins.get(row["id"], "")}
+        for row in rows
+    ]
 
-    def _pass_over(self, before: State) -> None:
-        """Go on behind the samples that were read since the checkpoint."""
-        state = self.standing.state
-        spans = state.spans or [(0, 0, before.spans[0][2])]
-        first, after = place(spans, state.step)[0], place(before.spans, before.step)[0]
-        state.spans = skipped(spans, state.step, after)
-        state.skipped = [*state.skipped, (first, after)]
-        state.guard.rollbacks = before.guard.rollbacks + 1
-        state.guard.rate = before.guard.rate * SLOWER
 
-    def _farewell(self, reason: str) -> str:
-        step = self.standing.state.step
-        return (
-            f"step {step}: {reason}, after going back {ROLLBACKS} times{self._known}; "
-            "lower [train] learning_rate, or take those documents out, and run again"
-        )
+def _json_values(value: Any) -> Any:
+    """Return a value with non-finite numbers as text, since JSON has none."""
+    if isinstance(value, Mapping):
+        return {name: _json_values(item) for name, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_json_values(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _summary(incident: Mapping[str, Any]) -> str:
+    """Return the documents and the norms that stand out."""
+    names: list[str] = []
+    for sequence in incident["sequences"]:
+        for document in sequence["documents"]:
+            name = f"{document['id']} of {document['source']}"
+            if document["origin"]:
+                name = f"{document['id']} ({document['source']}: {document['origin']})"
+            names.append(name)
+        if not sequence["documents"]:
+            names.append(f"token {sequence['token']} of {sequence['shard']}")
+    documents = ", ".join(list(dict.fromkeys(names))[:MAX_NAMED])
+    by_gradient = sorted(
+        incident["norms"].items(), key=lambda item: _descending(item[1]["gradient"])
+    )
+    norms = ", ".join(f"{name} {both['gradient']:.3g}" for name, both in by_gradient[:MAX_NAMED])
+    broken = "" if incident["weights_finite"] else "; the weights themselves are not finite"
+    return f"documents that stand out: {documents}; largest gradients: {norms}{broken}"
+
+
+def _descending(norm: float) -> float:
+    """Return a sort key that puts large and non-finite norms first."""
+    return -norm if math.isfinite(norm) else -math.inf

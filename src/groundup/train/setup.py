@@ -1,60 +1,93 @@
-"""Everything that the training loop needs to know, resolved: `RUN/train/train.json`. A torchrun
-process reads only this.
+"""Everything that the training loop needs to know, resolved, and how its settings change by step.
+
+    RUN/train/train.json    one training, as `TrainSetup.write` writes it. The hardware settings
+                            are in the run's lock. A process of torchrun reads only these two.
+    RUN/train/ledger.jsonl  events; those of "settings" say which [train] table holds from a step on
+
+A later "settings" event replaces earlier ones from its step on. So a run that returns to a
+checkpoint applies every change again at its own step.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
+from groundup.artifacts.pretrained import find_pretrained
+from groundup.artifacts.tokens import open_shard
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
-from groundup.recipe import Train
-from groundup.runtime.files import read_json, write_json
-from groundup.runtime.store import Step
+from groundup.model.config import resolve as resolve_model
+from groundup.recipe import Train, load_recipe
+from groundup.runtime.files import flush, read_json, write_json
+from groundup.runtime.ledger import Ledger
+from groundup.runtime.resources import choose_device
+from groundup.runtime.run import Run, changed_settings
+from groundup.runtime.store import Artifact, Step
 from groundup.schema import decode, settings
-from groundup.train.hardware import Machine
+from groundup.train.data import Loader
+from groundup.train.hardware import (
+    COMPILE_PAYS_SECONDS,
+    Hardware,
+    compiler_works,
+    recorded_hardware,
+    resolve_hardware,
+)
 
-PLAN = "train.json"
-# steps = "auto": not more passes than are worth their time (see model/presets.py), and minutes
-# without a GPU.
+FILE, LEDGER, EVENT = "train.json", "ledger.jsonl", "settings"
+# steps = "auto": as many epochs, and tokens per parameter, as are worth their time (see
+# model/config.py), and a few minutes without a GPU.
 EPOCHS, TOKENS_PER_PARAMETER, CPU_SECONDS = 4, 20, 300.0
+# Settings that are part of the key, or resolved before step 0 for the life of a process.
+FIXED = ("optimizer", "precision", "compile", "threads", "processes", "micro_batch", "recompute")
 
 
 def automatic_tokens(
-    epoch_tokens: int, config: ModelConfig, device: str, tokens_a_second: float
+    epoch_tokens: int, config: ModelConfig, device: str, tokens_per_second: float
 ) -> int:
     """Return the tokens that `steps = "auto"` trains on."""
-    limit = (
-        CPU_SECONDS * tokens_a_second
-        if device == "cpu"
-        else TOKENS_PER_PARAMETER * config.parameter_count()
-    )
+    limit: float = TOKENS_PER_PARAMETER * config.parameter_count()
+    if device == "cpu":
+        limit = CPU_SECONDS * tokens_per_second
     return int(min(EPOCHS * epoch_tokens, limit))
 
 
 @dataclass(frozen=True)
-class Plan:
+class InitialWeights:
+    """The pretrained model that step 0 takes its weights from; `content` is their SHA-256."""
+
+    folder: str
+    name: str
+    license: str
+    content: str
+
+    def origin(self) -> dict[str, str]:
+        """Return where the weights come from, without folders of this machine."""
+        return {"name": self.name, "license": self.license or "not stated", "sha256": self.content}
+
+
+@dataclass(frozen=True)
+class TrainSetup:
     """One training, resolved.
 
     Attributes:
         key_parts: settings and inputs that decide the weights; another key is another training.
         steps: the end step.
         weights: share of training tokens by source, relative to its size.
-        base: what step 0 takes its weights from: folder, name, license and content; empty where
-            they are drawn.
-        token_ids: ids that the tokenizer has; a model from elsewhere may have more.
+        init_from: None if the seed draws the weights.
+        token_ids: ids of the tokenizer; the embedding of a pretrained model may have more rows.
         tokens_per_second: measured by the probe, for the record.
-        recipe: file that the [train] table can be read again from, with `overrides`; "" where there
-            is none.
+        recipe: file to reload the [train] table from, with `overrides`; "" if there is none.
     """
 
     config: ModelConfig
     train: Train
-    machine: Machine
+    hardware: Hardware
     seed: int
     steps: int
     weights: Mapping[str, float] = field(default_factory=dict)
@@ -62,32 +95,36 @@ class Plan:
     tokens_per_second: float = 0.0
     recipe: str = ""
     overrides: tuple[str, ...] = ()
-    base: Mapping[str, str] = field(default_factory=dict)
+    init_from: InitialWeights | None = None
     token_ids: int = 0
 
     @property
     def vocabulary(self) -> int:
-        """Ids that token shards may hold, and the type that they are stored in."""
+        """Number of ids that token shards may hold, which decides their type on disk."""
         return self.token_ids or self.config.vocab_size
 
     @property
     def sequences(self) -> int:
-        """Sequences of a step: batch_tokens in whole windows, whatever the machine."""
+        """Sequences of a step: batch_tokens in whole windows, whatever the hardware."""
         return max(1, round(self.train.batch_tokens / self.config.context))
 
-    def origin(self) -> dict[str, str]:
-        """Return in words where the first weights come from, without folders of this machine;
-        nothing where they are drawn.
-        """
-        if not self.base:
-            return {}
-        return {
-            "name": self.base["name"],
-            "license": self.base["license"] or "not stated",
-            "sha256": self.base["content"],
-        }
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of a step."""
+        return self.sequences * self.config.context
 
-    def write(self, folder: Path) -> None:
+    def open_loader(self, root: Path, split: str) -> Loader:
+        """Open the shards of a split."""
+        return Loader(
+            root / "tokenize" / "shards",
+            split,
+            context=self.config.context,
+            vocab_size=self.vocabulary,
+            seed=self.seed,
+            weights=self.weights if split == "train" else None,
+        )
+
+    def write(self, root: Path) -> None:
         """Write train.json."""
         table = {
             "key": self.key_parts.key,
@@ -96,48 +133,195 @@ class Plan:
             "inputs": dict(self.key_parts.inputs),
             "model": dataclasses.asdict(self.config),
             "train": settings(self.train),
-            "machine": dataclasses.asdict(self.machine),
             "seed": self.seed,
             "steps": self.steps,
             "weights": dict(self.weights),
             "tokens_per_second": self.tokens_per_second,
             "recipe": self.recipe,
             "overrides": list(self.overrides),
-            "base": dict(self.base),
+            "base": dataclasses.asdict(self.init_from) if self.init_from else {},
             "token_ids": self.token_ids,
         }
-        write_json(folder / PLAN, table)
+        write_json(root / "train" / FILE, table)
 
     @classmethod
-    def read(cls, folder: Path) -> Plan | None:
-        """Return the plan of a training folder, or None where none was begun.
+    def read(cls, root: Path) -> TrainSetup | None:
+        """Return the setup of a run's training, or None if none was begun.
 
         Raises:
-            GroundupError: train.json was written by something else.
+            GroundupError: something else wrote train.json.
         """
-        table = read_json(folder / PLAN)
+        path = root / "train" / FILE
+        table = read_json(path)
         if table is None:
             return None
         try:
-            return cls._from(table, str(folder / PLAN))
+            key = Step("train", "model", table["version"], table["settings"], table["inputs"])
+            base = table.get("base")
+            return cls(
+                config=decode(ModelConfig, table["model"], str(path)),
+                train=decode(Train, table["train"], str(path)),
+                hardware=recorded_hardware(root) or Hardware(),
+                seed=table["seed"],
+                steps=table["steps"],
+                weights=table["weights"],
+                key_parts=key,
+                tokens_per_second=table["tokens_per_second"],
+                recipe=table["recipe"],
+                overrides=tuple(table["overrides"]),
+                init_from=InitialWeights(**base) if base else None,
+                token_ids=table.get("token_ids", 0),
+            )
         except (KeyError, TypeError) as error:
             raise GroundupError(
-                f"{folder / PLAN}: cannot be understood ({error}); move it away to begin anew"
+                f"{path}: cannot be read ({error}); move it away to start again"
             ) from None
 
-    @classmethod
-    def _from(cls, table: Mapping[str, Any], where: str) -> Plan:
-        return cls(
-            config=decode(ModelConfig, table["model"], where),
-            train=decode(Train, table["train"], where),
-            machine=decode(Machine, table["machine"], where),
-            seed=table["seed"],
-            steps=table["steps"],
-            weights=table["weights"],
-            key_parts=Step("train", "model", table["version"], table["settings"], table["inputs"]),
-            tokens_per_second=table["tokens_per_second"],
-            recipe=table["recipe"],
-            overrides=tuple(table["overrides"]),
-            base=table.get("base", {}),
-            token_ids=table.get("token_ids", 0),
+
+def draft_setup(run: Run, view: Artifact, processes: int) -> TrainSetup:
+    """Return the setup of a run without its key, and without what depends on the hardware."""
+    recipe, train = run.recipe, run.recipe.train
+    if processes:
+        train = dataclasses.replace(train, processes=processes)
+    vocabulary = Tokenizer.from_file(str(view.path / "tokenizer.json")).get_vocab()
+    token_ids = max(vocabulary.values()) + 1
+    names = [name for name in view.manifest["files"] if name.endswith(".train.npy")]
+    tokens = sum(len(open_shard(view.path / n, token_ids, check_ids=False)) for n in names)
+    base, init_from = find_pretrained(recipe), None
+    if base is not None:
+        base.check(run.root)
+        folder = str(base.path.resolve())
+        init_from = InitialWeights(folder, base.name, base.license, base.content())
+        config = base.config
+    else:
+        config = resolve_model(recipe.model, token_ids, tokens, gpu=choose_device() == "cuda")
+    setup = TrainSetup(
+        config,
+        train,
+        Hardware(),
+        recipe.seed,
+        steps=1,
+        weights={source.name: source.weight for source in recipe.source},
+        recipe=recipe.file,
+        overrides=recipe.overrides,
+        init_from=init_from,
+        token_ids=token_ids,
+    )
+    if setup.open_loader(run.root, "train").epoch_size == 0:
+        raise GroundupError(
+            f"{view.path / 'shards'}: no shard's {tokens} training tokens fill one window of"
+            f" context + 1 = {config.context + 1}; add text, or set a smaller [model] context"
         )
+    return setup
+
+
+def resolve_setup(run: Run, draft: TrainSetup) -> TrainSetup:
+    """Resolve what the recipe leaves open, or take it from the training that was begun."""
+    old, recorded, train = TrainSetup.read(run.root), recorded_hardware(run.root), draft.train
+    # A kill between writing the lock and train.json leaves no setup. No step was taken then, so the
+    # hardware may be probed again.
+    resumed = old is not None and recorded is not None
+    if old is not None and recorded is not None:
+        hardware, speed = recorded.with_recipe(train, draft.sequences), old.tokens_per_second
+    else:
+        hardware, speed = resolve_hardware(draft.config, train, draft.sequences)
+    if train.steps != "auto":
+        steps = train.steps
+    elif old is not None:
+        steps = old.steps
+    else:
+        epoch_tokens = draft.open_loader(run.root, "train").epoch_size * draft.config.context
+        tokens = automatic_tokens(epoch_tokens, draft.config, hardware.device, speed)
+        steps = max(1, tokens // draft.step_tokens)
+    if not resumed and train.compile == "auto":
+        pays = steps * draft.step_tokens / speed > COMPILE_PAYS_SECONDS
+        hardware = dataclasses.replace(hardware, compile=pays and compiler_works())
+    speed = round(speed, 1)
+    return dataclasses.replace(draft, hardware=hardware, steps=steps, tokens_per_second=speed)
+
+
+@dataclass(frozen=True)
+class SettingsChange:
+    """Settings that hold from `step` on; `steps` is the end step, resolved."""
+
+    step: int
+    train: Train
+    steps: int
+
+
+def timeline(events: Iterable[Mapping[str, Any]]) -> list[SettingsChange]:
+    """Return which settings hold when, in order of steps."""
+    changes: list[SettingsChange] = []
+    for event in events:
+        table = event["settings"]
+        change = SettingsChange(event["step"], decode(Train, dict(table), LEDGER), table["steps"])
+        changes = [*(earlier for earlier in changes if earlier.step < change.step), change]
+    return changes
+
+
+class SettingsTimeline:
+    """The [train] settings of a training by step, as its ledger has them."""
+
+    def __init__(self, root: Path, setup: TrainSetup) -> None:
+        self.root, self.setup = root, setup
+        self.ledger = Ledger(root / "train" / LEDGER)
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the ledger again. Without events, the settings of the setup hold throughout."""
+        initial = [SettingsChange(0, self.setup.train, self.setup.steps)]
+        self.changes = timeline(self.ledger.events(EVENT)) or initial
+
+    def at(self, step: int) -> TrainSetup:
+        """Return the setup that holds for the step after `step` steps."""
+        current = self.changes[0]
+        for change in self.changes:
+            if change.step <= step:
+                current = change
+        return dataclasses.replace(self.setup, train=current.train, steps=current.steps)
+
+    def record(self, step: int, train: Train, steps: int) -> None:
+        """Write into the ledger what holds from `step` on, unless it holds already."""
+        recorded = timeline(self.ledger.events(EVENT))
+        if recorded and (recorded[-1].train, recorded[-1].steps) == (train, steps):
+            return
+        if not recorded and step:
+            # A rollback to before `step` needs what held until now.
+            before = _table(self.setup.train, self.setup.steps)
+            self.ledger.write(EVENT, step=0, changed="", settings=before)
+        before, now = _table(self.changes[-1].train, self.changes[-1].steps), _table(train, steps)
+        self.ledger.write(EVENT, step=step, changed=changed_settings(before, now), settings=now)
+        flush(self.ledger.path)
+        self.reload()
+
+    def reload_recipe(self, step: int, world: int) -> str:
+        """Let the [train] table of the recipe hold from `step` on, and return what changed."""
+        setup, now = self.setup, self.changes[-1]
+        if not setup.recipe:
+            raise GroundupError(
+                "this training was not begun from a recipe file; stop it, and run again to"
+                " change it"
+            )
+        train = load_recipe(Path(setup.recipe), setup.overrides).train
+        fixed = [name for name in FIXED if getattr(train, name) != getattr(now.train, name)]
+        if fixed:
+            raise GroundupError(
+                f"{setup.recipe}: [train] {fixed[0]} cannot change while a run is on; stop it"
+                " and run again"
+            )
+        steps = now.steps if train.steps == "auto" else train.steps
+        new = dataclasses.replace(setup, train=train, steps=steps)
+        if new.sequences % world:
+            raise GroundupError(
+                f"{setup.recipe}: batch_tokens is {new.sequences} sequences, which {world}"
+                " processes cannot share evenly"
+            )
+        changed = changed_settings(_table(now.train, now.steps), _table(train, steps))
+        if changed:
+            self.record(step, train, steps)
+            new.write(self.root)
+        return changed or "nothing changed"
+
+
+def _table(train: Train, steps: int) -> dict[str, Any]:
+    return settings(train) | {"steps": steps}

@@ -1,27 +1,27 @@
-"""Checkpoints: `RUN/train/checkpoints/step-NNNNNN/`, each committed whole: a Hugging Face model
-folder (with its tokenizer), optimizer.safetensors and state.json. Reads them back and takes the
-newest whose bytes are intact.
+"""Training state at one step, and the checkpoints that keep it.
+
+RUN/train/checkpoints/step-NNNNNN/    committed whole, or absent
+    config.json, model.safetensors    weights, a Hugging Face model folder (model/hf_io.py)
+    tokenizer.json, …                 copies, so the folder loads anywhere
+    optimizer.safetensors             `Optimizer.state_dict`
+    state.json                        `TrainState`
+    manifest.json                     key, sizes and digests of the files, seconds of training
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from groundup.artifacts.checkpoints import (
-    CHECKPOINTS,
-    STATE,
-    checkpoint_name,
-    list_checkpoints,
-)
+from groundup.artifacts.checkpoints import CHECKPOINTS, STATE, checkpoint_name, list_checkpoints
 from groundup.model.hf_io import WEIGHTS, save_model
 from groundup.model.transformer import Transformer
 from groundup.runtime.files import read_json, write_json
@@ -31,21 +31,27 @@ from groundup.train.batch_spans import Span
 from groundup.train.guard import Guard
 
 OPTIMIZER = "optimizer.safetensors"
+# fp16 multiplies the loss by a scale, or small gradients become zero. The scale is halved when a
+# gradient overflows, and doubled after FP16_PATIENCE good steps. At a scale of 1 an overflow is a
+# fault of the gradient, which is the guard's business.
+FP16_SCALE = 2.0**16
+FP16_PATIENCE, FP16_FLOOR = 2000, 1.0
 
 
 @dataclass
-class State:
-    """Where training stands. Nothing here is measured by the clock, so equal runs write equal
+class TrainState:
+    """Training state at one step. Nothing in it is measured by the clock, so equal runs write equal
     bytes.
 
     Attributes:
-        step: optimizer steps taken, refused ones too.
+        step: optimizer steps so far, refused ones too.
         tokens: targets learned from.
-        spans: which samples a step takes (see samples.py); `skipped` are the ranges [first, last)
-            that were passed over.
+        spans: which samples a step takes (batch_spans.py).
+        skipped: ranges [first, last) of samples that rollbacks skipped.
         best_step: step of the lowest validation loss so far, 0 before the first validation.
-        best_losses: that loss by window, which a later one is compared with.
-        loss_scale: of fp16; `good_steps` counts those since it last changed.
+        best_losses: that loss by window, to compare later ones with.
+        loss_scale: of fp16, 1 otherwise.
+        good_steps: since the loss scale last changed.
     """
 
     step: int = 0
@@ -60,125 +66,123 @@ class State:
     guard: Guard = field(default_factory=Guard)
 
     @classmethod
-    def read(cls, table: Mapping[str, Any]) -> State:
-        """Return the state that a state.json holds.
-
-        Raises:
-            TypeError: another version of groundup wrote it.
-        """
-        plain = dict(table)
-        guard = Guard(**plain.pop("guard", {}))
+    def from_json(cls, table: Mapping[str, Any]) -> TrainState:
+        """Return the state in a state.json."""
+        values = dict(table)
+        guard = Guard(**values.pop("guard", {}))
         for name in ("spans", "skipped"):
-            plain[name] = [tuple(item) for item in plain.get(name, [])]
-        return cls(**plain, guard=guard)
+            values[name] = [tuple(item) for item in values.get(name, [])]
+        return cls(**values, guard=guard)
+
+    def adapt_loss_scale(self, loss: float, norm: float) -> bool:
+        """Adapt fp16's loss scale to a step. Return whether the scale made the gradient overflow;
+        then the step is dropped, and the guard does not hear of it.
+        """
+        overflow = math.isfinite(loss) and not math.isfinite(norm) and self.loss_scale > FP16_FLOOR
+        self.good_steps = 0 if overflow else self.good_steps + 1
+        if overflow:
+            self.loss_scale /= 2
+        elif self.good_steps % FP16_PATIENCE == 0:
+            self.loss_scale *= 2
+        return overflow
 
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of a run."""
+    """The checkpoints of a run that belong to the training of this key."""
 
     root: Path
     key: str = ""
 
-    @property
-    def folder(self) -> Path:
-        """Where they are."""
-        return self.root / CHECKPOINTS
-
     def path(self, step: int) -> Path:
-        """Folder of the checkpoint of a step."""
-        return self.folder / checkpoint_name(step)
+        """Return the folder of a step's checkpoint."""
+        return self.root / CHECKPOINTS / checkpoint_name(step)
 
     def steps(self) -> list[int]:
-        """Steps that have a folder, ascending."""
+        """Return the steps that have a folder, ascending."""
         return list(list_checkpoints(self.root))
 
     def save(
         self,
         model: Transformer,
         optimizer: dict[str, Tensor],
-        state: State,
+        state: TrainState,
         *,
         facts: dict[str, int],
         seconds: float,
         extra: Sequence[Path] = (),
     ) -> Artifact:
-        """Commit a checkpoint; `facts` and `seconds` go into its manifest only, `extra` files are
-        copied into it.
+        """Commit a checkpoint.
+
+        Args:
+            facts: for the manifest only, like `seconds`.
+            extra: files to copy into the folder.
         """
-        store = Store(self.root)
-        with store.stage() as folder:
+        manifest = {
+            "step": "train/checkpoint",
+            "name": checkpoint_name(state.step),
+            "key": self.key,
+            "settings": {},
+            "inputs": {},
+            "facts": facts,
+            "seconds": round(seconds, 3),
+        }
+        with Store(self.root).stage() as folder:
             save_model(folder, model)
             save_file(optimizer, folder / OPTIMIZER)
             write_json(folder / STATE, dataclasses.asdict(state))
             for path in extra:
                 shutil.copyfile(path, folder / path.name)
-            manifest = {
-                "step": "train/checkpoint",
-                "name": checkpoint_name(state.step),
-                "key": self.key,
-                "settings": {},
-                "inputs": {},
-            }
-            return commit(
-                folder,
-                self.path(state.step),
-                manifest | {"facts": facts, "seconds": round(seconds, 3)},
-            )
+            return commit(folder, self.path(state.step), manifest)
 
-    def newest(self) -> tuple[Artifact, State] | None:
-        """Return the newest checkpoint whose files are all there, without reading them through."""
+    def newest(self) -> tuple[Artifact, TrainState] | None:
+        """Return the newest checkpoint whose files are all there, without reading the weights."""
         for step in reversed(self.steps()):
-            found = self._open(step)
-            if found is not None:
-                return found
+            checkpoint = self._open(step)
+            if checkpoint is not None:
+                return checkpoint
         return None
 
     def latest_valid(
-        self, set_aside: bool = False, calm: bool = False
-    ) -> tuple[Artifact, State] | None:
-        """Return the newest checkpoint whose bytes are those that were written; damaged ones are
-        named.
+        self, move_damaged: bool = False, before_refusals: bool = False
+    ) -> tuple[Artifact, TrainState] | None:
+        """Return the newest checkpoint whose bytes are those that were written; name damaged ones.
 
-        With `set_aside` (under the run's lock only), a damaged one is renamed to
-        `damaged-step-NNNNNN`; with `calm`, one that was saved while the guard refused steps is
-        passed over.
+        Args:
+            move_damaged: rename a damaged one to `damaged-step-NNNNNN` (under the run's lock only).
+            before_refusals: skip those that were saved while the guard refused steps.
         """
         for step in reversed(self.steps()):
-            found = self._open(step)
-            if calm and found is not None and found[1].guard.streak:
-                continue
-            wrong = (
-                changed_files(found[0]) if found is not None else [f"{self.path(step)}: incomplete"]
-            )
-            if found is not None and not wrong:
-                return found
-            say(f"{wrong[0]}; going back to the checkpoint before it")
-            if set_aside:
-                self._set_aside(step)
+            checkpoint, path = self._open(step), self.path(step)
+            damage = [f"{path}: incomplete"]
+            if checkpoint is not None:
+                if before_refusals and checkpoint[1].guard.streak:
+                    continue
+                damage = changed_files(checkpoint[0])
+                if not damage:
+                    return checkpoint
+            say(f"{damage[0]}; using the checkpoint before it")
+            if move_damaged:
+                target = path.with_name(f"damaged-{path.name}")
+                shutil.rmtree(target, ignore_errors=True)
+                path.rename(target)
         return None
 
-    def _set_aside(self, step: int) -> None:
-        path = self.path(step)
-        target = path.with_name(f"damaged-{path.name}")
-        shutil.rmtree(target, ignore_errors=True)
-        path.rename(target)
-
-    def _open(self, step: int) -> tuple[Artifact, State] | None:
+    def _open(self, step: int) -> tuple[Artifact, TrainState] | None:
         artifact = load_artifact(self.path(step))
         table = read_json(self.path(step) / STATE)
         if artifact is None or not isinstance(table, dict) or artifact.key != self.key:
             return None
         try:
-            return artifact, State.read(table)
+            return artifact, TrainState.from_json(table)
         except TypeError:
             return None
 
-    def restore(self, artifact: Artifact, model: torch.nn.Module) -> dict[str, Tensor]:
-        """Load the weights of a checkpoint into `model` and return the optimizer's state."""
+    def restore(self, artifact: Artifact, model: Transformer) -> dict[str, Tensor]:
+        """Load the weights of a checkpoint into `model`, and return the optimizer's state."""
         model.load_state_dict(load_file(artifact.path / WEIGHTS))
         return load_file(artifact.path / OPTIMIZER)
 
-    def prune(self, kept: Collection[int]) -> None:
-        """Delete the checkpoints whose step is not among `kept`."""
-        Store(self.root).discard(self.path(step) for step in self.steps() if step not in kept)
+    def prune(self, keep: Collection[int]) -> None:
+        """Delete the checkpoints of all steps but these."""
+        Store(self.root).discard(self.path(step) for step in self.steps() if step not in keep)

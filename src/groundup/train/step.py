@@ -1,9 +1,20 @@
-"""One optimizer step: gradients over micro-batches and ranks, one read by the host, and the update.
-Writes nothing.
+"""One optimizer step: gradients over micro-batches and ranks, one read by the host, the update.
 
-Forward and backward of all micro-batches, the sums over ranks and the norm are queued without
-waiting for them. Then the host reads five numbers at once, the same on every rank, and decides on
-them.
+    rows_NT  this rank's sequences of the step, split into micro-batches
+       │
+       ├─ micro-batch 0 ─ Transformer.loss ─ backward ─┐
+       ├─ micro-batch 1 ─ Transformer.loss ─ backward ─┤ gradients add up in FlatParameters
+       └─ …                                            │
+                                                       ▼
+                        sum over ranks of the gradients, the loss, the token count
+                                                       │
+                        StepStats: five numbers, the same on every rank   ◄─ the only wait for the
+                                                       │                     device in a step
+                        Trainer: does the guard accept the step?
+                                                       │ yes
+                        clip ─ Optimizer.step ─────────┘
+
+Everything above the read is queued on the device without waiting for it.
 """
 
 from __future__ import annotations
@@ -15,99 +26,91 @@ import torch
 from torch import Tensor
 
 from groundup.model.transformer import Transformer
-from groundup.train.distributed import Ranks
-from groundup.train.flat_params import FlatParameters
-from groundup.train.hardware import Machine
-from groundup.train.optimizer import Optimizer
-from groundup.train.permutation import key_from
+from groundup.train.data import derive_seed
+from groundup.train.distributed import DistributedContext
+from groundup.train.hardware import Hardware
+from groundup.train.optimizer import FlatParameters, Optimizer
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What is known of a step before it is applied; equal on all ranks.
+class StepStats:
+    """What is known of a step before it is applied, equal on all ranks.
 
     Attributes:
-        loss: nats, the mean over the targets that count, of all ranks.
+        loss: nats per token, the mean over all ranks.
         norm: of the gradient of that mean.
-        tokens: targets that count.
-        factor: what the stored gradients must be multiplied by to be those of the mean.
-        stop, reload: whether any rank was asked to.
+        tokens: targets that were not ignored.
+        grad_factor: turns the stored gradients into those of the mean loss.
+        stop: whether any rank was asked to stop.
+        reload: whether any rank was asked to reload the recipe.
     """
 
     loss: float
     norm: float
     tokens: int
-    factor: float
+    grad_factor: float
     stop: bool = False
     reload: bool = False
 
 
 @dataclass
-class Stepper:
-    """Computes gradients and applies them."""
+class TrainStep:
+    """Computes the gradients of a step, and applies them."""
 
     model: Transformer
     parameters: FlatParameters
     optimizer: Optimizer
-    machine: Machine
+    hardware: Hardware
     seed: int
-    ranks: Ranks
+    ranks: DistributedContext
 
-    def gradients(
+    def forward_backward(
         self,
         rows_NT: Tensor,
         step: int,
         loss_scale: float = 1.0,
         stop: bool = False,
         reload: bool = False,
-    ) -> Reading:
-        """Fill the gradients from this rank's rows (on the CPU) and return what all ranks know
-        then.
+    ) -> StepStats:
+        """Compute the gradients of a step from this rank's token ids [N, context + 1].
+
+        `stop` and `reload` are what this rank was asked for; all ranks hear it at the same step.
         """
-        counted = int((rows_NT[:, 1:] >= 0).sum())
-        # All targets of all ranks; how many of them count is known after the sum only.
-        nominal = rows_NT[:, 1:].numel() * self.ranks.world
-        total = self._backward(
-            rows_NT.to(self.ranks.device, non_blocking=True), step, loss_scale / nominal
-        )
-        self.ranks.sum(self.parameters.gradients)
-        norm = self.parameters.length()
-        sums = torch.tensor(
-            [0, counted, 0, stop, reload], dtype=torch.float64, device=self.ranks.device
-        )
-        sums[0] = total
-        if self.ranks.first:
-            # One rank's: a last bit that differed would make ranks decide differently.
-            sums[2] = norm
-        loss, tokens, length, stops, reloads = self.ranks.sum(sums).tolist()
-        factor = nominal / loss_scale / tokens if tokens else math.nan
-        return Reading(
-            loss / tokens if tokens else math.nan,
-            length * factor,
-            int(tokens),
-            factor,
-            stops > 0,
-            reloads > 0,
-        )
-
-    def _backward(self, rows_NT: Tensor, step: int, scale: float) -> Tensor:
-        """Return the summed loss of this rank; the gradients are those of `scale` times it."""
-        total = torch.zeros((), device=self.ranks.device)
-        self.parameters.zero()
-        for number, part in enumerate(rows_NT.split(self.machine.micro_batch)):
+        device = self.ranks.device
+        tokens = int((rows_NT[:, 1:] >= 0).sum())
+        # Divide by the targets of all ranks. How many of them are not ignored is known only after
+        # the sum over ranks; `grad_factor` corrects it.
+        targets = rows_NT[:, 1:].numel() * self.ranks.world
+        total_loss = torch.zeros((), device=device)
+        self.parameters.zero_grad()
+        micro_batches = rows_NT.to(device, non_blocking=True).split(self.hardware.micro_batch)
+        for number, rows_BT in enumerate(micro_batches):
             if self.model.config.dropout:
-                torch.manual_seed(key_from(self.seed, "dropout", step, number, self.ranks.rank))
-            with self.machine.autocast():
-                loss = self.model.loss(part[:, :-1], part[:, 1:], "sum")
-            (loss * scale).backward()
-            total += loss.detach()
-        return total
+                # A function of the step, so a resumed run drops the same activations.
+                torch.manual_seed(derive_seed(self.seed, "dropout", step, number, self.ranks.rank))
+            with self.hardware.autocast():
+                loss = self.model.loss(rows_BT[:, :-1], rows_BT[:, 1:], "sum")
+            (loss * (loss_scale / targets)).backward()
+            total_loss += loss.detach()
+        self.ranks.sum(self.parameters.gradients)
+        norm = self.parameters.grad_norm()
+        sums = torch.tensor([0, tokens, 0, stop, reload], dtype=torch.float64, device=device)
+        sums[0] = total_loss
+        if self.ranks.is_first:
+            # Rank 0's alone: if the last bit differed, ranks could decide differently.
+            sums[2] = norm
+        loss_sum, tokens_sum, scaled_norm, stops, reloads = self.ranks.sum(sums).tolist()
+        mean = loss_sum / tokens_sum if tokens_sum else math.nan
+        factor = targets / loss_scale / tokens_sum if tokens_sum else math.nan
+        norm_of_mean = scaled_norm * factor
+        return StepStats(mean, norm_of_mean, int(tokens_sum), factor, stops > 0, reloads > 0)
 
-    def apply(
-        self, reading: Reading, learning_rate: float, muon_learning_rate: float, clip: float
+    def update(
+        self, stats: StepStats, learning_rate: float, muon_learning_rate: float, clip: float
     ) -> None:
-        """Update the weights; gradients longer than `clip` are shortened to it."""
-        factor = reading.factor * min(1.0, clip / reading.norm if reading.norm else 1.0)
+        """Update the weights. A gradient longer than `clip` is shortened to it."""
+        factor = stats.grad_factor * min(1.0, clip / stats.norm if stats.norm else 1.0)
+        # A factor of 1 is usual, and then the pass over all gradients is saved.
         if factor != 1:
             self.parameters.gradients.mul_(factor)
         self.optimizer.step(learning_rate, muon_learning_rate)

@@ -1,288 +1,370 @@
-"""The training loop. Reads `RUN/tokenize` and `RUN/train/train.json`; writes metrics.jsonl,
-best.json and checkpoints.
+"""The training loop. `Trainer.train` is the loop; the `Trainer` owns everything that it changes.
 
-The state after step N depends on the plan, its changes and on N alone: samples, dropout and
-learning rate are functions of the step, and so is what the guard refuses. So a run that was killed
-and goes on from a checkpoint ends with the bytes of one that was not.
+    settings of this step ─► rows of this step (data.py, batch_spans.py)
+                                  │                            ┌─ a thread reads the rows of
+                             TrainStep.forward_backward        │  the next step meanwhile
+                                  │ StepStats
+                  guard ──────────┤
+                  accepts         │ refuses: recorded, not applied (rollback.py)
+                     │            │
+              TrainStep.update    └─ too often: back to a checkpoint
+                     │
+              validation, metrics, checkpoint, if they are due at this step
+                     │
+              signals: reload the recipe, or save and stop
+
+The state after step N depends on the setup, its changes and N alone: samples, dropout and learning
+rate are functions of the step, and the guard's memory is part of the state. So a run that was
+killed and resumed from a checkpoint ends with the same bytes as one that was not.
 """
 
 from __future__ import annotations
 
-import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from groundup.errors import GroundupError
+from groundup.artifacts.metrics import cut_back
+from groundup.errors import GroundupError, StoreError, is_full_disk
+from groundup.model.hf_io import check_weights, read_weights
+from groundup.model.transformer import Transformer
+from groundup.runtime.files import read_json, write_json
 from groundup.runtime.progress import progress, say
+from groundup.runtime.store import Artifact
 from groundup.train import validation
-from groundup.train.batch_spans import place, resized
-from groundup.train.data import Ahead
-from groundup.train.distributed import Ranks
-from groundup.train.hardware import out_of_memory
-from groundup.train.logging import Interval, memory_bytes, perplexity, utilization
-from groundup.train.rollback import Trouble
-from groundup.train.sample_callback import Watcher
-from groundup.train.schedule import rate
-from groundup.train.setup import Plan
-from groundup.train.signals import StopFlag, stop_flag
-from groundup.train.standing import Standing
-from groundup.train.step import Reading, Stepper
+from groundup.train.batch_spans import resize, samples_of_step
+from groundup.train.data import Prefetcher, derive_seed
+from groundup.train.distributed import DistributedContext, Signals, catch_signals
+from groundup.train.guard import MAX_ROLLBACKS
+from groundup.train.logging import Interval, Logbook, SampleCallback, perplexity
+from groundup.train.optimizer import FlatParameters, Optimizer, lr_scale
+from groundup.train.rollback import Incidents, rolled_back
+from groundup.train.setup import SettingsTimeline, TrainSetup
+from groundup.train.state import FP16_SCALE, Checkpoints, TrainState
+from groundup.train.step import StepStats, TrainStep
 from groundup.train.validation import Validation
 
 LOG_EVERY = 10
-# fp16: halve the scale of the loss when a gradient overflows, double it after so many good steps.
-# At a scale of one an overflow is the gradient's own, and the guard's business.
-FP16_PATIENCE, FP16_FLOOR = 2000, 1.0
 
 
-class Trainer(Standing):
-    """One process of one training, moving."""
+class Trainer:
+    """One process of a training.
 
-    def __init__(self, root: Path, plan: Plan, ranks: Ranks | None = None) -> None:
-        super().__init__(root, plan, ranks)
-        self.stepper = Stepper(
-            self.model, self.parameters, self.optimizer, plan.machine, plan.seed, self.ranks
+    Args:
+        root: run directory, whose stages before train are done.
+        setup: as it was before step 0; `timeline` knows the changes since.
+
+    Attributes:
+        state: all that a checkpoint keeps apart from weights and optimizer.
+        seconds: of training so far, those before a resume included.
+        interval: metrics of the steps since the last line of metrics.jsonl.
+        last_incident: summary of the last refused step that was examined.
+    """
+
+    def __init__(
+        self, root: Path, setup: TrainSetup, ranks: DistributedContext | None = None
+    ) -> None:
+        self.root, self.setup, self.ranks = root, setup, ranks or DistributedContext()
+        hardware, train = setup.hardware, setup.train
+        self.timeline = SettingsTimeline(root, setup)
+        self.loader = setup.open_loader(root, "train")
+        self.prefetcher = Prefetcher(self.loader, self.ranks.rank, self.ranks.world)
+        # Weights follow in `_restore`.
+        self.model = Transformer(setup.config, seed=None).to(self.ranks.device).train()
+        self.model.recompute = hardware.recompute
+        self.parameters = FlatParameters(self.model)
+        dtype = torch.bfloat16 if hardware.precision == "bf16" else torch.float32
+        self.optimizer = Optimizer(self.parameters, train.optimizer, train.weight_decay, dtype)
+        self.train_step = TrainStep(
+            self.model, self.parameters, self.optimizer, hardware, setup.seed, self.ranks
         )
-        self.ahead = Ahead(self.loader, self.ranks.rank, self.ranks.world)
-        self.trouble = Trouble(self)
-        # The plan of the step that is being taken.
-        self.now = self.plan
-        self.asked = StopFlag()
-        self._log = Interval()
-        self._validation = Validation(
-            self.open_loader("validation"), self.now.train.validation_tokens, self.ranks
-        )
-        if plan.machine.compile:
-            for layer in self.model.model.layers:
-                layer.compile()
+        windows = setup.open_loader(root, "validation")
+        self.validation = Validation(windows, train.validation_tokens, self.ranks)
+        self.incidents = Incidents(root, self.loader, self.model, self.parameters, hardware)
+        self.checkpoints = Checkpoints(root, setup.key_parts.key)
+        # Only rank 0 writes files and messages.
+        self.logbook = Logbook(root, setup) if self.ranks.is_first else None
+        self.samples = SampleCallback(root, train) if self.ranks.is_first else None
+        self.interval, self.last_incident = Interval(), ""
+        self.state, self.seconds, self._clock = TrainState(), 0.0, time.perf_counter()
+        self._restore(self.checkpoints.latest_valid())
+        if hardware.compile:
+            for block in self.model.model.layers:
+                block.compile()
 
-    def run(self) -> None:
+    def train(self) -> None:
         """Train to the end step.
 
         Raises:
-            GroundupError: stopped by a signal (after a checkpoint), out of memory, or the guard
-                gave up.
+            GroundupError: stopped by a signal (after a checkpoint), out of memory, or rolled back
+                too often.
         """
-        left = max(0, self.plan.steps - self.state.step)
+        remaining = max(0, self.timeline.at(self.state.step).steps - self.state.step)
         with (
-            stop_flag(patient=self.ranks.world > 1) as flag,
-            progress("train", left, "step") as shown,
-            self.ahead,
+            catch_signals(patient=self.ranks.world > 1) as signals,
+            progress("train", remaining, "step") as bar,
+            self.prefetcher,
+            self._out_of_memory_explained(),
         ):
-            watcher = self._watcher()
             self._clock = time.perf_counter()
-            if self.plan.base and self.state.step == 0:
-                # What the model knew before, to hold later losses against; it is no candidate for
-                # the best.
-                self._measure()
-            while self.state.step < self.plan.steps:
-                self._advance_within_memory(flag)
-                if watcher is not None:
-                    watcher.look(
-                        self.model,
-                        self.state.step,
-                        self._log.last,
-                        now=self.state.step == self.plan.steps,
-                    )
-                shown.add(1, f"loss {self._log.last:.3f}")
-                self._obey(flag)
+            if self.setup.init_from and self.state.step == 0:
+                # The loss of the pretrained model, to compare later ones with.
+                self._validate(self.setup)
+            while self.state.step < (now := self.timeline.at(self.state.step)).steps:
+                start = time.perf_counter()
+                rows_NT = self._next_rows(now)
+                self.interval.waited += time.perf_counter() - start
+                # Gradients only. The weights change in `_update`, after the guard has judged them.
+                stats = self.train_step.forward_backward(
+                    rows_NT, self.state.step, self.state.loss_scale, signals.stop, signals.reload
+                )
+                trouble = self._update(stats, now)
+                self.interval.busy += time.perf_counter() - start
+                trouble = trouble or self._do_what_is_due(now)
+                if trouble:
+                    self._roll_back(trouble)
+                loss, end = self.interval.last_loss, self.timeline.at(self.state.step).steps
+                if self.samples is not None:
+                    self.samples(self.model, self.state.step, loss, force=self.state.step == end)
+                bar.add(1, f"loss {loss:.3f}")
+                self._obey(signals, stats)
         self._publish()
 
-    def _watcher(self) -> Watcher | None:
-        if not self.ranks.first:
-            return None
-        train = self.plan.train
-        return Watcher(
-            self.root / "tokenize" / "tokenizer.json", train.sample_prompt, train.sample_seconds
-        )
-
-    def _advance_within_memory(self, flag: StopFlag) -> None:
+    @contextmanager
+    def _out_of_memory_explained(self) -> Iterator[None]:
         try:
-            self._advance(flag)
+            yield
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+            is_memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+            if not is_memory and "can't allocate memory" not in str(error):
                 raise
-            size = self.whole.machine.micro_batch
-            less = f"[train] micro_batch = {size // 2}" if size > 1 else '[train] recompute = "on"'
+            size = self.setup.hardware.micro_batch
+            smaller = f"micro_batch = {size // 2}" if size > 1 else 'recompute = "on"'
             raise GroundupError(
-                f"out of memory at step {self.state.step}, with micro-batches of {size}; set {less}"
-                " and run again, which goes on from the last checkpoint"
+                f"out of memory at step {self.state.step}, with micro-batches of {size}; set"
+                f" [train] {smaller} and run again to resume from the last checkpoint"
             ) from None
 
-    def _advance(self, flag: StopFlag) -> None:
-        """Take one step, and what is due after it; the rows of the next are read meanwhile."""
-        start = time.perf_counter()
-        self.now, self.asked = self.plan, StopFlag(flag.set, flag.reload)
-        self._set_batch()
-        rows_NT = torch.from_numpy(self.ahead.take(*place(self.state.spans, self.state.step)))
-        self._log.waited += time.perf_counter() - start
-        self.ahead.start(*place(self.state.spans, self.state.step + 1))
-        self._update(rows_NT)
-        self._log.busy += time.perf_counter() - start
-        if not self.trouble.reason:
-            self._do_what_is_due()
-        if self.trouble.reason:
-            self.trouble.go_back()
-            self._log = Interval()
-
-    def _set_batch(self) -> None:
-        """Let another number of sequences begin here; the guard learns its range anew then."""
+    def _next_rows(self, now: TrainSetup) -> Tensor:
+        """Return this rank's rows [N, context + 1] of the step, and begin to read the next ones."""
         state = self.state
-        spans = resized(state.spans, state.step, self.now.sequences)
+        # A new batch size, if a reload brought one, begins at the next sample.
+        spans = resize(state.spans, state.step, now.sequences)
         if state.spans and spans != state.spans:
+            # A smaller batch has larger gradients, without anything being wrong.
             state.guard.forget_range()
         state.spans = spans
+        rows_NT = torch.from_numpy(self.prefetcher.take(*samples_of_step(spans, state.step)))
+        self.prefetcher.start(*samples_of_step(spans, state.step + 1))
+        return rows_NT
 
-    def _update(self, rows_NT: Tensor) -> None:
-        """One optimizer step, which is not applied where the guard refuses it."""
-        state = self.state
-        reading = self.stepper.gradients(
-            rows_NT, state.step, state.loss_scale, self.asked.set, self.asked.reload
-        )
-        self.asked = StopFlag(reading.stop, reading.reload)
-        if self._overflow(reading):
-            self._log.refuse(reading.tokens)
-        elif reason := state.guard.judge(reading.loss, reading.norm, self.now.train.guard):
-            self._log.refuse(reading.tokens)
-            self.trouble.refuse(reason, reading)
+    def _update(self, stats: StepStats, now: TrainSetup) -> str:
+        """Apply the step, unless the guard refuses it. Return why to roll back, or ""."""
+        state, train, trouble = self.state, now.train, ""
+        fp16 = self.setup.hardware.precision == "fp16"
+        # An overflow of fp16 says nothing about the data, so the guard does not hear of it.
+        if fp16 and state.adapt_loss_scale(stats.loss, stats.norm):
+            self.interval.refuse(stats.tokens)
+        elif reason := state.guard.judge(stats.loss, stats.norm, train.guard):
+            self.interval.refuse(stats.tokens)
+            if self.logbook is not None:
+                say(f"  step {state.step}: {reason}; this step is not applied")
+                refused = {"refused_loss": stats.loss, "refused_norm": stats.norm}
+                self.logbook.write(state.step, guard=reason, **refused)
+                # The first of a row is examined: the others mostly have the same cause.
+                if state.guard.streak == 0:
+                    self.last_incident = self.incidents.record(state, reason, stats)
+                    say(f"    {self.last_incident}")
+            if state.guard.refuse(state.step):
+                trouble = reason
         else:
-            self._apply(reading)
+            scale = lr_scale(state.step, now.steps, train.warmup_steps, train.final_learning_rate)
+            scale *= state.guard.rate
+            # Settings of this step: a reload may have changed them.
+            self.optimizer.weight_decay = train.weight_decay
+            rates = train.learning_rate * scale, train.muon_learning_rate * scale
+            self.train_step.update(stats, *rates, train.clip)
+            state.guard.accept(stats.loss, stats.norm)
+            state.tokens += stats.tokens
+            self.interval.add(stats.loss, stats.norm, rates[0], stats.tokens)
         state.step += 1
+        return trouble
 
-    def _overflow(self, reading: Reading) -> bool:
-        """Whether the scale of fp16 was too large, which is no event of the guard; keep the books
-        of that scale.
-        """
-        state = self.state
-        if self.whole.machine.precision != "fp16":
-            return False
-        overflow = (
-            math.isfinite(reading.loss)
-            and not math.isfinite(reading.norm)
-            and state.loss_scale > FP16_FLOOR
+    def _roll_back(self, reason: str) -> None:
+        """Return to the last checkpoint before the trouble, and skip what was read since."""
+        failed = self.state
+        if failed.guard.rollbacks >= MAX_ROLLBACKS:
+            incident = f"; {self.last_incident}" if self.last_incident else ""
+            raise GroundupError(
+                f"step {failed.step}: {reason}, after {MAX_ROLLBACKS} rollbacks{incident};"
+                " lower [train] learning_rate, or remove those documents, and run again"
+            )
+        # Weights, optimizer and state of that checkpoint; metrics.jsonl is cut back too.
+        self._restore(self.checkpoints.latest_valid(before_refusals=True))
+        state = self.state = rolled_back(failed, self.state)
+        self.interval = Interval()
+        if self.logbook is None:
+            return
+        # Newer checkpoints belong to what is discarded.
+        self.checkpoints.prune([step for step in self.checkpoints.steps() if step <= state.step])
+        skipped, rate = list(state.skipped[-1]), state.guard.rate
+        event = {"step": failed.step, "to": state.step, "reason": reason}
+        self.timeline.ledger.write_once("rollback", **event, skipped=skipped, rate=rate)
+        self.logbook.write(state.step, guard=f"back from step {failed.step}: {reason}")
+        say(
+            f"  step {failed.step}: {reason}; back to step {state.step}, learning rate times"
+            f" {rate:g}"
         )
-        state.good_steps = 0 if overflow else state.good_steps + 1
-        if overflow:
-            state.loss_scale /= 2
-        elif state.good_steps % FP16_PATIENCE == 0:
-            state.loss_scale *= 2
-        return overflow
 
-    def _apply(self, reading: Reading) -> None:
-        train, state = self.now.train, self.state
-        peak = (
-            rate(state.step, self.now.steps, train.warmup_steps, train.final_learning_rate)
-            * state.guard.rate
-        )
-        self.optimizer.weight_decay = train.weight_decay
-        self.stepper.apply(
-            reading, train.learning_rate * peak, train.muon_learning_rate * peak, train.clip
-        )
-        state.guard.accept(reading.loss, reading.norm)
-        state.tokens += reading.tokens
-        self._log.add(reading.loss, reading.norm, train.learning_rate * peak, reading.tokens)
-
-    def _do_what_is_due(self) -> None:
-        train, step = self.now.train, self.state.step
-        last = step == self.now.steps
-        best = (step % train.validate_every == 0 or last) and self._validate()
-        # Nothing is kept for going back to while the guard refuses; what the recipe names is kept
-        # whatever happens.
-        grid = step % train.checkpoint_every == 0 and self.state.guard.streak == 0
-        due = best or last or grid or step in train.checkpoint_steps
-        if step % LOG_EVERY == 0 or due:
+    def _do_what_is_due(self, now: TrainSetup) -> str:
+        """Validate, log and save if this step is one for it. Return why to roll back, or ""."""
+        train, step = now.train, self.state.step
+        is_last = step == now.steps
+        is_best = (step % train.validate_every == 0 or is_last) and self._validate(now)
+        # A checkpoint amid refusals is no place to roll back to. Those that the recipe names are
+        # saved anyway.
+        on_grid = step % train.checkpoint_every == 0 and self.state.guard.streak == 0
+        save = is_best or is_last or on_grid or step in train.checkpoint_steps
+        if step % LOG_EVERY == 0 or save:
             self._write_log()
-        if due:
-            self._save()
+        return self._save() if save else ""
 
-    def _validate(self) -> bool:
-        """Write the validation loss, and say whether it is the lowest so far by more than its
-        noise.
-        """
-        state, losses = self.state, self._measure()
-        best = (
-            bool(losses)
-            and state.guard.streak == 0
-            and validation.is_better(losses, state.best_losses)
-        )
-        if best:
-            state.best_step, state.best_loss, state.best_losses = (
-                state.step,
-                validation.mean(losses),
-                losses,
-            )
-        return best
-
-    def _measure(self) -> list[float]:
-        """Write the validation loss and return it by window."""
-        start = time.perf_counter()
-        if self.now.train.validation_tokens != self._validation.tokens:
-            self._validation = Validation(
-                self._validation.loader, self.now.train.validation_tokens, self.ranks
-            )
-        losses = self._validation.losses(self.model, self.whole.machine)
-        if losses and self.logbook is not None:
-            loss = validation.mean(losses)
-            figures = {
+    def _validate(self, now: TrainSetup) -> bool:
+        """Measure the validation loss. Return whether it is the best so far, beyond its noise."""
+        start, state = time.perf_counter(), self.state
+        if now.train.validation_tokens != self.validation.tokens:
+            loader = self.validation.loader
+            self.validation = Validation(loader, now.train.validation_tokens, self.ranks)
+        losses = self.validation.losses(self.model, self.setup.hardware)
+        if not losses:
+            return False
+        loss = validation.mean(losses)
+        if self.logbook is not None:
+            metrics = {
                 "validation_loss": loss,
                 "validation_error": validation.standard_error(losses),
+                "validation_perplexity": perplexity(loss),
             }
-            sources = validation.by_source(losses, self._validation.sources)
-            figures |= {"validation_perplexity": perplexity(loss)} | {
-                f"validation_loss.{name}": one for name, one in sources.items()
-            }
-            self.logbook.write(
-                self.state.step, **figures, validation_seconds=round(time.perf_counter() - start, 3)
-            )
-        return losses
+            for source, value in self.validation.by_source(losses).items():
+                metrics[f"validation_loss.{source}"] = value
+            seconds = round(time.perf_counter() - start, 3)
+            self.logbook.write(state.step, **metrics, validation_seconds=seconds)
+        # A pretrained model is no result of this training.
+        if state.step == 0 or state.guard.streak:
+            return False
+        is_best = validation.is_better(losses, state.best_losses)
+        if is_best:
+            state.best_step, state.best_loss, state.best_losses = state.step, loss, losses
+        return is_best
 
     def _write_log(self) -> None:
+        """Write the metrics of the steps since the last line."""
         now = time.perf_counter()
         self.seconds, self._clock = self.seconds + now - self._clock, now
-        figures = self._log.take()
-        if self.logbook is not None and figures:
-            used = utilization(figures["tokens_per_second"], self.whole)
-            figures |= {"utilisation": round(used, 4)} if used else {}
-            figures |= {
-                "memory_bytes": memory_bytes(self.ranks.device),
-                "tokens": self.state.tokens,
-            }
-            self.logbook.write(self.state.step, **figures, seconds=round(self.seconds, 3))
-
-    def _save(self) -> None:
-        """Commit a checkpoint; weights that are no numbers are trouble instead."""
-        self._write_log()
-        if self.parameters.finite():
-            self.commit()
-        else:
-            self.trouble.reason = "the weights are not finite"
-
-    def _obey(self, flag: StopFlag) -> None:
-        """Do what signals asked for; several ranks agree on it with the step's reading, one need
-        not wait for that.
-        """
-        asked = flag if self.ranks.world == 1 else self.asked
-        if asked.reload:
-            self._read_recipe()
-            flag.reload = False
-        if asked.set and self.state.step < self.plan.steps:
-            self._save()
-            raise GroundupError(
-                f"stopped at step {self.checkpoints.steps()[-1]}; run again to go on"
+        metrics = self.interval.take(self.setup, self.ranks.device)
+        if self.logbook is not None and metrics:
+            seconds = round(self.seconds, 3)
+            self.logbook.write(
+                self.state.step, **metrics, tokens=self.state.tokens, seconds=seconds
             )
 
-    def _read_recipe(self) -> None:
-        if self.ranks.first:
+    def _save(self) -> str:
+        """Commit a checkpoint, unless the weights are broken. Return why to roll back, or ""."""
+        self._write_log()
+        if not self.parameters.are_finite():
+            return "the weights are not finite"
+        if self.logbook is not None:
             try:
-                say(
-                    f"  step {self.state.step}:"
-                    f" {self.changes.reload(self.state.step, self.ranks.world)}"
+                self.checkpoints.save(
+                    self.model,
+                    self.optimizer.state_dict(),
+                    self.state,
+                    facts={"metrics_bytes": self.logbook.metrics.size()},
+                    seconds=self.seconds,
+                    # So that the folder of a checkpoint loads anywhere.
+                    extra=sorted((self.root / "tokenize").glob("*token*.json")),
                 )
-            except GroundupError as error:
-                say(f"  step {self.state.step}: {error}; going on as before")
-        # The others read what the first one wrote.
-        self.ranks.wait()
-        self.changes.read()
+            except Exception as error:
+                if not is_full_disk(error):
+                    raise
+                kept = ", ".join(f"step-{step}" for step in self.checkpoints.steps()) or "none yet"
+                raise StoreError(
+                    f"{self.root / 'train'}: the disk is full, step {self.state.step} could not be"
+                    f" saved; checkpoints: {kept}; free some space and run again"
+                ) from None
+            self._publish()
+        self.ranks.barrier()
+        return ""
+
+    def _publish(self) -> None:
+        """Name the best checkpoint, and delete those that nothing asks for."""
+        if not self.ranks.is_first:
+            return
+        state, path = self.state, self.root / "train" / "best.json"
+        best = {"step": state.best_step or state.step, "loss": state.best_loss}
+        if read_json(path) != best:
+            write_json(path, best)
+        # Keep the newest, the best, those that the recipe names, and the last few on the grid.
+        train = self.timeline.at(state.step).train
+        steps = [step for step in self.checkpoints.steps() if step <= state.step]
+        grid = [step for step in steps if step % train.checkpoint_every == 0]
+        self.checkpoints.prune(
+            {state.step, state.best_step, *train.checkpoint_steps, *grid[-train.keep :]}
+        )
+
+    def _restore(self, checkpoint: tuple[Artifact, TrainState] | None) -> None:
+        """Load a checkpoint, or begin at step 0 if there is none."""
+        metrics_bytes = 0
+        if checkpoint is not None:
+            artifact, self.state = checkpoint
+            self.optimizer.load_state_dict(self.checkpoints.restore(artifact, self.model))
+            self.seconds = max(self.seconds, artifact.seconds)
+            metrics_bytes = artifact.facts["metrics_bytes"]
+        else:
+            fp16 = self.setup.hardware.precision == "fp16"
+            self.state = TrainState(loss_scale=FP16_SCALE if fp16 else 1.0)
+            self.optimizer.reset()
+            if self.setup.init_from is None:
+                self.model.init_weights(derive_seed(self.setup.seed, "weights"))
+            else:
+                folder = Path(self.setup.init_from.folder)
+                check_weights(folder, self.setup.config)
+                read_weights(folder, self.model)
+                if not self.parameters.are_finite():
+                    raise GroundupError(
+                        f"{folder}: some of its weights are not finite; no training can start there"
+                    )
+        # If a damaged checkpoint was passed over, the best one may be gone: its place was taken by
+        # one that will be reached again.
+        if self.state.best_step and not self.checkpoints.path(self.state.best_step).exists():
+            self.state.best_step, self.state.best_loss, self.state.best_losses = 0, None, []
+        # All ranks must have read before rank 0 writes.
+        self.ranks.barrier()
+        if self.logbook is not None:
+            cut_back(self.logbook.metrics.path, metrics_bytes)
+
+    def _obey(self, signals: Signals, stats: StepStats) -> None:
+        """Do what signals asked for. Several ranks agree on it in the stats of the step; a single
+        one need not wait for those.
+        """
+        step, stop, reload = self.state.step, stats.stop, stats.reload
+        if self.ranks.world == 1:
+            stop, reload = signals.stop, signals.reload
+        if reload:
+            signals.reload = False
+            if self.ranks.is_first:
+                try:
+                    say(f"  step {step}: {self.timeline.reload_recipe(step, self.ranks.world)}")
+                except GroundupError as error:
+                    say(f"  step {step}: {error}; the settings stay as they were")
+            # The other ranks read what rank 0 wrote.
+            self.ranks.barrier()
+            self.timeline.reload()
+        if stop and step < self.timeline.at(step).steps:
+            self._save()
+            saved = self.checkpoints.steps()[-1]
+            raise GroundupError(f"stopped at step {saved}; run the same command to resume")

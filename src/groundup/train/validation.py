@@ -1,11 +1,9 @@
-"""The validation loss over the same windows at every step, by window. Reads the validation split;
-writes nothing.
+"""The validation loss, measured by window over the same windows at every step.
 
-The noise of an estimate is that of the windows it happened to take. Two models are compared on the
-same windows, so what
-counts is the noise of the difference, which is much smaller than that of either loss: a model is
-better when its mean is lower by more than one standard error of the paired differences (Miller
-2024, arXiv 2411.00640). Without that, the best of many near-equal checkpoints is the luckiest one.
+Two models are compared on the same windows, so what counts is the noise of the difference, which is
+much smaller than that of either loss. A model is better if its mean is lower by more than one
+standard error of the paired differences (Miller 2024, arXiv 2411.00640). Otherwise the best of many
+almost equal checkpoints would be the luckiest one.
 """
 
 from __future__ import annotations
@@ -22,66 +20,61 @@ from torch import Tensor
 from groundup.model.score import evaluating, token_log_probabilities
 from groundup.model.transformer import Transformer
 from groundup.train.data import Loader
-from groundup.train.distributed import Ranks
-from groundup.train.hardware import Machine, uncompiled
+from groundup.train.distributed import DistributedContext
+from groundup.train.hardware import Hardware, uncompiled
 
 
 class Validation:
-    """The first windows of the validation split, shared out over the ranks."""
+    """The first windows of the validation split, shared by the ranks."""
 
-    def __init__(self, loader: Loader, tokens: int, ranks: Ranks) -> None:
+    def __init__(self, loader: Loader, tokens: int, ranks: DistributedContext) -> None:
         self.loader, self.tokens, self.ranks = loader, tokens, ranks
-        self.count = min(loader.epoch, max(1, tokens // loader.context))
+        self.count = min(loader.epoch_size, max(1, tokens // loader.context))
         self._first, self._last = (self.count * (ranks.rank + n) // ranks.world for n in (0, 1))
 
     @cached_property
     def _rows(self) -> Tensor:
         return torch.from_numpy(self.loader.samples(self._first, self._last - self._first))
 
-    @cached_property
-    def sources(self) -> list[str]:
-        """Source of each window."""
-        return [name for name, _, _ in self.loader.places(0, self.count)] if self.count else []
-
-    def losses(self, model: Transformer, machine: Machine) -> list[float]:
-        """Return the mean loss (nats a token) of each window, the same list on every rank; empty
-        where there are none.
-        """
-        found = torch.zeros(self.count, dtype=torch.float64, device=self.ranks.device)
+    def losses(self, model: Transformer, hardware: Hardware) -> list[float]:
+        """Return the mean loss (nats per token) of each window, the same list on every rank."""
+        losses = torch.zeros(self.count, dtype=torch.float64, device=self.ranks.device)
         if self._last > self._first:
-            with evaluating(model), uncompiled(), machine.autocast():
+            with evaluating(model), uncompiled(), hardware.autocast():
                 parts = [
-                    token_log_probabilities(model, part).mean(1)
-                    for part in self._rows.split(machine.micro_batch)
+                    token_log_probabilities(model, part_BT).mean(1)
+                    for part_BT in self._rows.split(hardware.micro_batch)
                 ]
-            found[self._first : self._last] = -torch.cat(parts)
-        losses: list[float] = self.ranks.sum(found).tolist() if self.count else []
-        return losses
+            losses[self._first : self._last] = -torch.cat(parts)
+        values: list[float] = self.ranks.sum(losses).tolist() if self.count else []
+        return values
+
+    def by_source(self, losses: Sequence[float]) -> dict[str, float]:
+        """Return the mean loss of each source's windows."""
+        sources = [name for name, _, _ in self.loader.places(0, self.count)]
+        return {
+            name: mean(
+                [loss for loss, source in zip(losses, sources, strict=True) if source == name]
+            )
+            for name in sorted(set(sources))
+        }
 
 
 def mean(losses: Sequence[float]) -> float:
-    """Return the mean loss; windows are all of one length."""
+    """Return the mean loss; all windows have the same length."""
     return math.fsum(losses) / len(losses) if all(map(math.isfinite, losses)) else math.nan
 
 
 def standard_error(values: NDArray[np.float64] | Sequence[float]) -> float:
-    """Return the standard error of a mean; 0 where one value says nothing about it."""
+    """Return the standard error of a mean; 0 if there is only one value."""
     return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
 def is_better(losses: Sequence[float], best: Sequence[float]) -> bool:
-    """Whether the mean of `losses` is lower than that of `best` by more than the noise of their
+    """Whether the mean of `losses` is below that of `best` by more than the noise of the
     difference.
     """
     if not best or len(best) != len(losses):
         return math.isfinite(mean(losses))
     gain = np.subtract(best, losses)
     return bool(gain.mean() > standard_error(gain))
-
-
-def by_source(losses: Sequence[float], sources: Sequence[str]) -> dict[str, float]:
-    """Return the mean loss of each source's windows."""
-    return {
-        name: mean([loss for loss, of in zip(losses, sources, strict=True) if of == name])
-        for name in sorted(set(sources))
-    }

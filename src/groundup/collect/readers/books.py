@@ -1,5 +1,17 @@
-"""Reads plain-text books, Project Gutenberg's above all. Yields one document a book, its lines
-joined to paragraphs.
+"""Plain-text books: one document a book, its wrapped lines joined to paragraphs.
+
+Project Gutenberg marks its books, often several in one file:
+
+    The Project Gutenberg EBook of A Tale, by Jane Doe     header: title and author give the group
+    *** START OF THIS PROJECT GUTENBERG EBOOK A TALE ***
+    Produced by Somebody                                   credits, removed
+    It was a bright morning in early spring when the old
+    schoolmaster set out                                   the book
+    *** END OF THIS PROJECT GUTENBERG EBOOK A TALE ***
+    The license                                            removed
+
+A line of wrapped prose ends where the next word did not fit; a line of verse ends where the poet
+ended it. `unwrap` tells the two apart and joins only the first.
 """
 
 from __future__ import annotations
@@ -12,22 +24,20 @@ from dataclasses import dataclass, replace
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
 from groundup.collect.charset import decode
 from groundup.collect.files.streams import DamagedError, Item
-from groundup.collect.readers.paragraphs import unwrap
-from groundup.collect.readers.text import joined, read_text
+from groundup.collect.readers.text import declared_encoding, prefixed, read_text
 from groundup.recipe import Source
 
-# A marker may be cut into several lines by a long title; it ends at the next asterisks, or at the
-# end of its paragraph.
+# A long title wraps a marker into several lines. It ends at the next asterisks, or at the end of
+# its paragraph.
 _MARKER = re.compile(
-    r"^[ \t]*\*{2,4}[ \t]*(?P<which>START|END)[ \t]+OF[ \t]+(?:TH(?:E|IS)[ \t]+)?PROJECT["
-    r" \t]+GUTENBERG"
-    r"(?:[^*\n]*(?:\n(?!\n)[^*\n]*){0,4}\*{2,4}|[^\n]*)",
+    r"^[ \t]*\*{2,4}[ \t]*(?P<which>START|END)[ \t]+OF[ \t]+(?:TH(?:E|IS)[ \t]+)?PROJECT[ \t]+"
+    r"GUTENBERG(?:[^*\n]*(?:\n(?!\n)[^*\n]*){0,4}\*{2,4}|[^\n]*)",
     re.IGNORECASE | re.MULTILINE,
 )
-# Before 2003 the license stood in front, and ended so.
+# Before 2003 the license stood in front, and ended like this.
 _SMALL_PRINT = re.compile(
-    r"^\*{0,3}END\*{0,2}[ \t]*THE SMALL PRINT![^\n]*\*END\*[ \t]*$|^\*+[ \t]*SMALL PRINT! FOR"
-    r" __[^\n*]*\*+[ \t]*$",
+    r"^\*{0,3}END\*{0,2}[ \t]*THE SMALL PRINT![^\n]*\*END\*[ \t]*$"
+    r"|^\*+[ \t]*SMALL PRINT! FOR __[^\n*]*\*+[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
 _OLD_END = re.compile(
@@ -37,32 +47,31 @@ _OLD_END = re.compile(
 _FIELD = r"^{}:[ \t]*(\S[^\n]*(?:\n[ \t]+\S[^\n]*)*)"
 _TITLE = re.compile(_FIELD.format("Title"), re.MULTILINE)
 _AUTHOR = re.compile(_FIELD.format("(?:Author|Editor)"), re.MULTILINE)
-_CHARSET = re.compile(
-    r"^Character set encoding:[ \t]*(?:ISO[ -]Latin-1|([\w-]+))", re.IGNORECASE | re.MULTILINE
-)
-_OF_BY = re.compile(
+_TITLE_BY_AUTHOR = re.compile(
     r"Project Gutenberg(?:'s|’s| (?:EBook|Etext) of)?[ \t]+(?P<title>[^\n]+?),? by"
     r" (?P<author>[^\n]+)",
     re.IGNORECASE,
 )
-# The credits of transcribers open a book, and are not part of it.
+_CHARSET = re.compile(
+    r"^Character set encoding:[ \t]*(?:ISO[ -]Latin-1|([\w-]+))", re.IGNORECASE | re.MULTILINE
+)
+# Transcribers open a book with credits, which are not part of it.
 _CREDITS = re.compile(
     r"\A\s*(?:\[?(?:(?:E-?text|This e-?(?:text|book)|HTML version|Note: Project Gutenberg"
-    r"|Transcribed|Produced|Prepared|Scanned|Updated|Created)\b|Transcriber(?:['’]?s['’]?)?"
-    r" Notes?\b[:. \t]*(?:\n[ \t]*\n)?)"
+    r"|Transcribed|Produced|Prepared|Scanned|Updated|Created)\b"
+    r"|Transcriber(?:['’]?s['’]?)? Notes?\b[:. \t]*(?:\n[ \t]*\n)?)"
     r"[^\n]*(?:\n[^\n]+)*\s*){1,3}",
     re.IGNORECASE,
 )
 _NOTES = re.compile(
-    r"\[Illustrations?\b[^\]]{0,400}\]|\[Transcriber(?:['’]?s['’]?)? notes?:[^\]]{0,6000}\]|<<THIS"
-    r" ELECTRONIC VERSION[^>]{0,1000}>>",
+    r"\[Illustrations?\b[^\]]{0,400}\]|\[Transcriber(?:['’]?s['’]?)? notes?:[^\]]{0,6000}\]"
+    r"|<<THIS ELECTRONIC VERSION[^>]{0,1000}>>",
     re.IGNORECASE,
 )
-# The same in a box, or at the end of the book, where it may list every correction.
-_BOX = re.compile(
-    r"^[ \t]*\+-{5,}\+?[ \t]*\n(?:[ \t]*\|[^\n]*\n){0,3}?[ \t]*\|[ \t]*Transcriber[^\n]*\n(?:["
-    r" \t]*\|[^\n]*\n){0,100}"
-    r"[ \t]*\+-{5,}\+?[ \t]*$",
+# Notes of transcribers in a box, and at the end of the book, where they may list every correction.
+_NOTES_BOX = re.compile(
+    r"^[ \t]*\+-{5,}\+?[ \t]*\n(?:[ \t]*\|[^\n]*\n){0,3}?[ \t]*\|[ \t]*Transcriber[^\n]*\n"
+    r"(?:[ \t]*\|[^\n]*\n){0,100}[ \t]*\+-{5,}\+?[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
 _LAST_NOTES = re.compile(
@@ -73,8 +82,18 @@ _LAST_NOTES = re.compile(
 _LAST_CHARACTERS = 6000
 _ITALICS = re.compile(r"(?<![\w_])_(\S(?:[^_]{0,400}?\S)?)_(?![\w_])")
 _HEAD_CHARACTERS = 20_000
-# A file that holds several books is looked through for their markers in one piece.
+# A file of several books is searched for markers in one piece.
 MAX_FILE_BYTES = 4 * MAX_DOCUMENT_BYTES
+
+_BLANK_LINES = re.compile(r"(\n[ \t]*\n\s*)")
+# A line that ends this many characters before the next word would overflow was still wrapped.
+_SLACK = 3
+# Margins that prose is wrapped at lie in this range.
+_MIN_WIDTH, _MAX_WIDTH = 50, 120
+# Share of the lines of a block that have to be wrapped, in prose and where most lines start with a
+# capital letter.
+_WRAPPED_SHARE, _WRAPPED_SHARE_CAPITALS = 0.75, 0.97
+_SAMPLE_BLOCKS = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,145 +106,181 @@ class _Span:
 
 
 def read_books(item: Item, source: Source) -> Iterator[Document | Reject]:
-    """Yield the books of a file; what stands outside the markers of Project Gutenberg is rejected
-    with its size.
-    """
-    declared = _declared(item, source)
+    """Yield the books of a file."""
+    declared = declared_encoding(source)
+    match = _CHARSET.search(item.head.decode("latin-1"))
+    if match and source.encoding == "auto":
+        declared = match[1] or "iso-8859-1"
+        if declared.lower() in ("iso-8859-1", "latin-1"):
+            declared = "cp1252"
     data = item.stream.read(MAX_DOCUMENT_BYTES)
     if len(data) == MAX_DOCUMENT_BYTES and not find_books(decode(data, declared)):
-        yield from read_text(replace(item, stream=joined(data, item.stream)), source)
+        # A corpus of books without markers: plain text, cut at blank lines.
+        yield from read_text(replace(item, stream=prefixed(data, item.stream)), source)
         return
     data += item.stream.read(MAX_FILE_BYTES - len(data))
     if item.stream.peek(1):
-        raise DamagedError(
-            "too-large",
-            f"books of Project Gutenberg in a file of more than {MAX_FILE_BYTES >> 20} MB; cut it"
-            " between two books",
-        )
-    yield from books_in(decode(data, declared), item.origin)
+        detail = f"books of Project Gutenberg in a file of more than {MAX_FILE_BYTES >> 20} MB"
+        raise DamagedError("too-large", f"{detail}; cut it between two books")
+    yield from split_books(decode(data, declared), item.origin)
 
 
-def books_in(text: str, origin: str, wrapped: bool = True) -> Iterator[Document | Reject]:
-    """Yield the books of a text, the whole of it where nothing marks them; lines that were
-    `wrapped` at a margin are joined.
+def split_books(text: str, origin: str, wrapped: bool = True) -> Iterator[Document | Reject]:
+    """Yield the books of a text, or the whole text as one book where no marker stands.
+
+    Args:
+        text: one or more books.
+        origin: of the file, for a book whose header names no title.
+        wrapped: whether its lines are wrapped at a margin, and have to be joined.
     """
     spans = find_books(text)
-    for number, span in enumerate(spans or [_Span(0, 0, len(text))]):
-        yield _book(text, span, number, origin, marked=bool(spans), wrapped=wrapped)
+    for index, span in enumerate(spans or [_Span(0, 0, len(text))]):
+        yield _book_document(text, span, index, origin, marked=bool(spans), wrapped=wrapped)
     if spans:
-        yield from _leftover(text, spans)
-
-
-def _declared(item: Item, source: Source) -> str:
-    if source.encoding != "auto":
-        return source.encoding
-    match = _CHARSET.search(item.head.decode("latin-1"))
-    return (
-        "cp1252"
-        if match and (match[1] or "iso-8859-1").lower() in ("iso-8859-1", "latin-1")
-        else (match[1] or "" if match else "")
-    )
+        rest = text[spans[-1].end :]
+        license_start = max(rest.rfind("Project Gutenberg"), rest.rfind("PROJECT GUTENBERG"), 0)
+        if len(rest) - license_start > _HEAD_CHARACTERS:
+            detail = f"{len(rest):,} characters after the last end marker of Project Gutenberg"
+            yield Reject("outside-book", len(spans), detail)
 
 
 def find_books(text: str) -> list[_Span]:
-    """Return the books between Project Gutenberg's markers, in order; an empty list when there are
-    no markers.
-    """
-    if (
-        "gutenberg" not in text[:_HEAD_CHARACTERS].lower()
-        and "PROJECT GUTENBERG" not in text.upper()
-    ):
+    """Return the books between Project Gutenberg's markers, in order; [] without markers."""
+    head = text[:_HEAD_CHARACTERS].lower()
+    if "gutenberg" not in head and "PROJECT GUTENBERG" not in text.upper():
         return []
+    # (start, end, START or END) of every marker. Old ones count only where a file has no new ones.
+    markers = [(m.start(), m.end(), m["which"].upper()) for m in _MARKER.finditer(text)]
+    if not any(which == "START" for _, _, which in markers):
+        markers += [(m.start(), m.end(), "START") for m in _SMALL_PRINT.finditer(text)]
+    if not any(which == "END" for _, _, which in markers):
+        markers += [(m.start(), m.end(), "END") for m in _OLD_END.finditer(text)]
     spans: list[_Span] = []
     header, start = 0, None
-    for position, end, which in _markers(text):
+    for marker_start, marker_end, which in sorted(markers):
         if which == "START":
-            header, start = (header, end) if start is None else (header, start)
+            start = marker_end if start is None else start
         elif start is not None:
-            spans.append(_Span(header, start, position))
-            header, start = end, None
+            spans.append(_Span(header, start, marker_start))
+            header, start = marker_end, None
         elif not spans:
-            spans.append(_Span(0, 0, position))
-            header = end
+            # An end without a start: the book starts with the file.
+            spans.append(_Span(0, 0, marker_start))
+            header = marker_end
     return spans if start is None else [*spans, _Span(header, start, len(text))]
 
 
-def _markers(text: str) -> list[tuple[int, int, str]]:
-    """Return (start, end, START or END) of every marker; old ones count only where a file has none
-    of today's.
-    """
-    found = [(m.start(), m.end(), m["which"].upper()) for m in _MARKER.finditer(text)]
-    if not any(which == "START" for _, _, which in found):
-        found += [(m.start(), m.end(), "START") for m in _SMALL_PRINT.finditer(text)]
-    if not any(which == "END" for _, _, which in found):
-        found += [(m.start(), m.end(), "END") for m in _OLD_END.finditer(text)]
-    return sorted(found)
-
-
-def _book(
-    text: str, span: _Span, number: int, origin: str, marked: bool, wrapped: bool
+def _book_document(
+    text: str, span: _Span, index: int, origin: str, marked: bool, wrapped: bool
 ) -> Document | Reject:
     body = text[span.start : span.end]
-    header = (
-        text[span.header : span.start][-_HEAD_CHARACTERS:] if marked else body[:_HEAD_CHARACTERS]
-    )
+    header = body[:_HEAD_CHARACTERS]
     if marked:
-        body = (
-            _OLD_END.sub("", body[:-2000]) + _OLD_END.sub("", body[-2000:])
-            if len(body) > 4000
-            else _OLD_END.sub("", body)
-        )
-        body = _CREDITS.sub("", body)
-        body = _without_last_notes(_BOX.sub("", body))
+        header = text[span.header : span.start][-_HEAD_CHARACTERS:]
+        cut = len(body) - 2000 if len(body) > 4000 else 0
+        body = _OLD_END.sub("", body[:cut]) + _OLD_END.sub("", body[cut:])
+        body = _NOTES_BOX.sub("", _CREDITS.sub("", body))
+        # Notes end a book: they are searched in its last tenth.
+        last_part = max(len(body) - _LAST_CHARACTERS, len(body) * 9 // 10)
+        notes = _LAST_NOTES.search(body, last_part)
+        body = body[: notes.start()] if notes else body
     body = _ITALICS.sub(r"\1", _NOTES.sub("", body)).strip()
-    return (
-        Document(unwrap(body) if wrapped else body, number, book_group(header) or origin)
-        if body
-        else Reject("empty", number, "no text between its markers" if marked else "no text in it")
-    )
-
-
-def _without_last_notes(body: str) -> str:
-    """Return a book without what its transcriber notes at the end: in its last tenth."""
-    notes = _LAST_NOTES.search(body, max(len(body) - _LAST_CHARACTERS, len(body) * 9 // 10))
-    return body[: notes.start()] if notes else body
+    if not body:
+        return Reject("empty", index, "no text between its markers" if marked else "no text in it")
+    return Document(unwrap(body) if wrapped else body, index, book_group(header) or origin)
 
 
 def book_group(header: str) -> str:
-    """Return `title|author` of a book, so spelt that its editions meet; "" when its header names
-    neither.
-    """
+    """Return the group of the book with this header; "" when it names no title."""
     title, author = _TITLE.search(header), _AUTHOR.search(header)
     names = (title[1] if title else "", author[1] if author else "")
-    if not names[0]:
-        sentence = _OF_BY.search(header)
-        names = (sentence["title"], sentence["author"]) if sentence else names
-    if not names[0]:
-        return ""
-    return group_of(*names)
+    if not names[0] and (sentence := _TITLE_BY_AUTHOR.search(header)):
+        names = (sentence["title"], sentence["author"])
+    return edition_group(*names) if names[0] else ""
 
 
-def group_of(title: str, author: str) -> str:
-    """Return `title|author`, so spelt that editions of a book meet."""
-    # "Doyle, Arthur Conan" and "Arthur Conan Doyle" are one person; a subtitle may or may not be
-    # given.
-    return f"{' '.join(_words(title.partition(chr(10))[0]))}|{' '.join(sorted(_words(author)))}"
+def edition_group(title: str, author: str) -> str:
+    """Return `title|author`, normalized so that all editions of a book share it.
+
+    "Doyle, Arthur Conan" and "Arthur Conan Doyle" are one author. A subtitle on the next line is
+    left out.
+    """
+    first_line = title.partition("\n")[0]
+    return f"{' '.join(_plain_words(first_line))}|{' '.join(sorted(_plain_words(author)))}"
 
 
-def _words(text: str) -> list[str]:
-    bare = "".join(
-        c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c)
-    )
+def _plain_words(text: str) -> list[str]:
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    bare = "".join(c for c in decomposed if not unicodedata.combining(c))
     return re.findall(r"\w+", bare.replace("'", "").replace("’", ""))
 
 
-def _leftover(text: str, spans: list[_Span]) -> Iterator[Reject]:
-    """Reject what follows the last book, when it is more than the license that always does."""
-    rest = text[spans[-1].end :]
-    license = max(rest.rfind("Project Gutenberg"), rest.rfind("PROJECT GUTENBERG"), 0)
-    if len(rest) - license > _HEAD_CHARACTERS:
-        yield Reject(
-            "outside-book",
-            len(spans),
-            f"{len(rest):,} characters after the last end marker of Project Gutenberg",
-        )
+def unwrap(text: str) -> str:
+    """Return text with every wrapped paragraph on one line.
+
+    Blank lines between blocks become one, or two where there were many.
+    """
+    text = re.sub(r"[ \t]+$", "", text.expandtabs(4) if "\t" in text else text, flags=re.MULTILINE)
+    # Blocks at even places, the blank lines between them at odd ones.
+    pieces = _BLANK_LINES.split(text.strip("\n"))
+    width = _wrap_width(pieces[::2])
+    if width == 0:
+        return text.strip()
+    for index, piece in enumerate(pieces):
+        if index % 2:
+            pieces[index] = "\n\n" if piece.count("\n") < 4 else "\n\n\n"
+            continue
+        indents = [len(line) - len(line.lstrip()) for line in piece.split("\n")]
+        lines = [line.strip() for line in piece.split("\n")]
+        if len(lines) > 1 and _is_wrapped_prose(lines, indents, width):
+            joined = lines[0]
+            for line in lines[1:]:
+                # A dash, and a hyphen inside a word, join without a space.
+                is_glued = joined.endswith(("-", "—")) and joined[-2:-1] not in ("", " ")
+                joined += line if is_glued else f" {line}"
+            pieces[index] = joined
+    return "".join(pieces).strip()
+
+
+def has_wrapped_lines(text: str) -> bool:
+    """Return whether the lines of a text are wrapped at a margin."""
+    return _wrap_width(_BLANK_LINES.split(text.replace("\r", ""))[::2]) > 0
+
+
+def _wrap_width(blocks: list[str]) -> int:
+    """Return the column that the prose of a text is wrapped at; 0 when it is not wrapped."""
+    sample = [block.split("\n") for block in blocks[:_SAMPLE_BLOCKS]]
+    # The last line of a paragraph is short, so it tells nothing.
+    lengths = sorted(len(line) for lines in sample for line in lines[:-1])
+    if len(lengths) < 8:
+        lengths = sorted(len(line) for lines in sample for line in lines)
+    if not lengths:
+        return 0
+    width = lengths[min(len(lengths) - 1, int(len(lengths) * 0.95))]
+    return width if _MIN_WIDTH <= width <= _MAX_WIDTH else 0
+
+
+def _is_wrapped_prose(lines: list[str], indents: list[int], width: int) -> bool:
+    """Return whether the margin ended the lines of a block, not its writer.
+
+    An indented block (a letter, a quotation) has its own margin: its longest line.
+    """
+    block_indent = min(indents[1:])
+    if max(indents[1:]) - block_indent > 2 or any("   " in line for line in lines):
+        return False
+    longest = max(indent + len(line) for indent, line in zip(indents, lines, strict=True))
+    if longest < _MIN_WIDTH:
+        return False
+    # Two lines cannot show their own margin; that of the text judges them.
+    has_own_margin = (block_indent > 2 or longest > width + _SLACK) and len(lines) > 3
+    margin = longest if has_own_margin else width
+    wrapped = sum(
+        indent + len(line) + 1 + len(following.split(" ", 1)[0]) > margin - _SLACK
+        for indent, line, following in zip(indents, lines, lines[1:], strict=False)
+    )
+    # Verse starts every line with a capital letter; prose one line in eight.
+    capitals = sum(line.lstrip("\"'“‘(")[:1].isupper() for line in lines[1:]) / (len(lines) - 1)
+    if capitals > 0.9 and len(lines) > 3:
+        return False
+    least = _WRAPPED_SHARE if capitals < 0.7 else _WRAPPED_SHARE_CAPITALS
+    return wrapped / (len(lines) - 1) >= least

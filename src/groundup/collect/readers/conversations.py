@@ -1,83 +1,96 @@
-"""Reads conversations: JSON, JSONL, YAML, CSV and Parquet in the common layouts, and IRC logs.
-Yields one document each.
+"""Conversations: records of the common chat layouts, IRC logs, and what a model is tuned on.
 
-Turns stay beside the text; the group is the thread.
+The turns are kept beside the text; the group is the thread. Tuning files are conversations too, or
+tables of text and label: a row becomes a turn of `user` and a turn of `label`, by which tuning
+knows that it is a task.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from groundup.artifacts.document import Document, Reject
+from groundup.artifacts.document import LABEL, Document, Reject
 from groundup.collect.charset import decode, repair_text
 from groundup.collect.files.streams import Item, read_all
 from groundup.collect.readers.chat_layouts import (
     CONTENT_KEYS,
     ROLE_KEYS,
     THREAD_KEYS,
-    Said,
+    Utterance,
     best_reply,
-    find_turns,
-    message,
-    rendered,
+    find_messages,
+    parse_message,
+    render,
 )
-from groundup.collect.readers.records import Numbered, read_records
-from groundup.collect.readers.text import TEXT_KEYS, first_text, read_text, text_document
+from groundup.collect.readers.records import NumberedRecord, lower_keys, read_records
+from groundup.collect.readers.text import (
+    TEXT_KEYS,
+    declared_encoding,
+    first_text,
+    read_text,
+    text_document,
+)
 from groundup.recipe import Source
 
 _ID_KEYS = (*THREAD_KEYS, "message_id", "id", "uuid", "hash")
-# Shorter ids are numbers that start anew in every file; longer ones name the same thread wherever
-# it turns up.
+# Shorter ids are counters that restart in every file; longer ones are unique.
 _GLOBAL_ID_LENGTH = 16
-_IRC = re.compile(r"^\[?(\d\d?:\d\d(?::\d\d)?)\]?\s+<[ @+%~&]?([^>\s]{1,40})>\s?(.*)$")
-# A log is cut where nobody spoke for an hour, or after this many lines.
-_IRC_LINES = 500
+_IRC_LINE = re.compile(r"^\[?(\d\d?):(\d\d)(?::\d\d)?\]?\s+<[ @+%~&]?([^>\s]{1,40})>\s?(.*)$")
+# A log is cut after this many lines, and where nobody speaks for an hour.
+_IRC_MAX_LINES = 500
 _IRC_GAP_MINUTES = 60
+# Columns of a table for tuning, the preferred first.
+TEXT_COLUMNS = tuple(
+    "text sentence content utterance review message tweet comment query question input document"
+    " body description abstract headline title".split()
+)
+LABEL_COLUMNS = tuple(
+    "label labels category intent class sentiment topic target emotion tag rating stars".split()
+)
 
 
-def read_conversations(item: Item, source: Source, form: str) -> Iterator[Document | Reject]:
+def read_conversations(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the conversations of a file; a record of no known layout is rejected by number."""
-    yield from conversations(read_records(item, form), item)
+    yield from conversation_documents(read_records(item), item)
 
 
-def conversations(rows: Iterator[Numbered], item: Item) -> Iterator[Document | Reject]:
-    """Yield the conversations that records hold; the first of them says whether each is a whole one
-    or a single turn.
+def conversation_documents(
+    rows: Iterator[NumberedRecord], item: Item
+) -> Iterator[Document | Reject]:
+    """Yield the conversations that records hold.
+
+    The first record decides whether each is a whole conversation or a single message.
     """
     first = next(rows, None)
     if first is None:
         return
     rows = itertools.chain([first], rows)
-    if not isinstance(first[1], Reject) and is_row(first[1]):
-        yield from _threads(rows, item)
-    else:
-        yield from (_whole(number, record, item) for number, record in rows)
+    if not isinstance(first[1], Reject) and is_message_row(first[1]):
+        yield from _join_threads(rows, item)
+        return
+    for index, record in rows:
+        messages = find_messages(record)
+        if isinstance(record, Reject):
+            yield record
+        elif messages:
+            yield _document(messages, index, _thread_group(record, index, item))
+        elif isinstance(record, Mapping) and first_text(record, TEXT_KEYS):
+            yield text_document(record, index, item)
+        else:
+            detail = f"no known layout of a conversation in {_shape(record)}"
+            yield Reject("no-turns", index, detail)
 
 
-def is_row(record: Any) -> bool:
-    """Return whether a record is one turn of a conversation that spans several records."""
-    if not isinstance(record, Mapping) or "replies" in record or find_turns(record):
+def is_message_row(record: Any) -> bool:
+    """Return whether a record is one message of a conversation that spans several records."""
+    if not isinstance(record, Mapping) or "replies" in record or find_messages(record):
         return False
-    keys = {str(key).lower() for key in record}
-    return (
-        bool(keys & set(ROLE_KEYS))
-        and bool(keys & set(CONTENT_KEYS))
-        and message(record) is not None
-    )
-
-
-def _whole(number: int, record: Any, item: Item) -> Document | Reject:
-    if isinstance(record, Reject):
-        return record
-    said = find_turns(record)
-    if said:
-        return _document(said, number, _thread(record, number, item), item)
-    if isinstance(record, Mapping) and first_text(record, TEXT_KEYS):
-        return text_document(record, number, item)
-    return Reject("no-turns", number, f"no known layout of a conversation in {_shape(record)}")
+    keys = lower_keys(record).keys()
+    has_keys = bool(keys & set(ROLE_KEYS)) and bool(keys & set(CONTENT_KEYS))
+    return has_keys and parse_message(record) is not None
 
 
 def _shape(record: Any) -> str:
@@ -86,112 +99,157 @@ def _shape(record: Any) -> str:
     return f"a {type(record).__name__}"
 
 
-def _document(said: list[Said], number: int, thread: str, item: Item) -> Document:
-    text, turns = rendered(
-        [Said(repair_text(turn.name), repair_text(turn.content)) for turn in said]
-    )
-    return Document(text, number, thread, turns=turns)
+def _document(messages: Sequence[Utterance], index: int, group: str) -> Document:
+    mended = [
+        Utterance(repair_text(message.speaker), repair_text(message.content))
+        for message in messages
+    ]
+    text, turns = render(mended)
+    return Document(text, index, group, turns=turns)
 
 
-def _thread(record: Any, number: int, item: Item) -> str:
+def _thread_group(record: Any, index: int, item: Item) -> str:
+    """Return the id of a record's thread, within its file unless it is unique anywhere."""
+    name = ""
     if isinstance(record, Mapping):
-        folded = {str(key).lower(): value for key, value in record.items()}
-        prompt = folded.get("prompt")
-        inner = prompt if isinstance(prompt, Mapping) else {}
-        name = next(
-            (str(folded[key]) for key in _ID_KEYS if isinstance(folded.get(key), (str, int))),
-            str(inner.get("message_id", "")),
-        )
-        if name:
-            return name if len(name) >= _GLOBAL_ID_LENGTH else f"{item.origin}#{name}"
-    return f"{item.origin}#{number}"
+        values = lower_keys(record)
+        ids = (str(values[key]) for key in _ID_KEYS if isinstance(values.get(key), (str, int)))
+        prompt = values.get("prompt")
+        prompt_id = prompt.get("message_id", "") if isinstance(prompt, Mapping) else ""
+        name = next(ids, str(prompt_id))
+    return name if len(name) >= _GLOBAL_ID_LENGTH else f"{item.origin}#{name or index}"
 
 
-def _threads(rows: Iterator[Numbered], item: Item) -> Iterator[Document | Reject]:
-    """Join consecutive rows of one thread; without a column that names it, each row is a
-    conversation of its own.
-    """
+def _join_threads(rows: Iterator[NumberedRecord], item: Item) -> Iterator[Document | Reject]:
+    """Join consecutive rows of one thread; without a thread column each row is a conversation."""
     column: str | None = None
-    held: list[tuple[int, Mapping[str, Any]]] = []
-    for number, record in rows:
-        if isinstance(record, Reject) or not isinstance(record, Mapping):
-            yield (
-                record if isinstance(record, Reject) else Reject("no-turns", number, _shape(record))
-            )
+    thread: list[tuple[int, Mapping[str, Any]]] = []
+    for index, record in rows:
+        if isinstance(record, Reject):
+            yield record
             continue
-        column = column or _thread_column(record)
-        if held and (column is None or record.get(column) != held[0][1].get(column)):
-            yield _joined(held, column, item)
-            held = []
-        held.append((number, record))
-    if held:
-        yield _joined(held, column, item)
+        if not isinstance(record, Mapping):
+            yield Reject("no-turns", index, _shape(record))
+            continue
+        if column is None:
+            columns = {str(key).lower(): str(key) for key in record}
+            column = next((columns[key] for key in THREAD_KEYS if key in columns), None)
+        if thread and (column is None or record.get(column) != thread[0][1].get(column)):
+            yield _thread_document(thread, column, item)
+            thread = []
+        thread.append((index, record))
+    if thread:
+        yield _thread_document(thread, column, item)
 
 
-def _thread_column(record: Mapping[str, Any]) -> str | None:
-    folded = {str(key).lower(): str(key) for key in record}
-    return next((folded[key] for key in THREAD_KEYS if key in folded), None)
-
-
-def _joined(
-    held: list[tuple[int, Mapping[str, Any]]], column: str | None, item: Item
+def _thread_document(
+    thread: list[tuple[int, Mapping[str, Any]]], column: str | None, item: Item
 ) -> Document | Reject:
-    number, first = held[0]
-    said = (
-        _best_path([row for _, row in held])
-        if "parent_id" in first
-        else [message(row) for _, row in held]
-    )
-    spoken = [turn for turn in said if turn is not None]
-    if not spoken:
-        return Reject("empty", number, "no row of it has any text")
-    return _document(
-        spoken, number, _thread({column: first[column]} if column else {}, number, item), item
-    )
-
-
-def _best_path(rows: list[Mapping[str, Any]]) -> list[Said | None]:
-    """Return one path through rows that name their parents, along the best-ranked reply at each
-    step.
-    """
-    children: dict[Any, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        children.setdefault(row.get("parent_id") or None, []).append(row)
-    path: list[Said | None] = []
-    node = best_reply(children.get(None))
-    while node is not None and len(path) < len(rows):
-        path.append(message(node))
-        node = best_reply(children.get(node.get("message_id")))
-    return path
+    index, first = thread[0]
+    rows = [row for _, row in thread]
+    if "parent_id" in first:
+        # The rows are a tree: one path through it, along the best-ranked reply each time.
+        replies: dict[Any, list[Mapping[str, Any]]] = {}
+        for row in rows:
+            replies.setdefault(row.get("parent_id") or None, []).append(row)
+        max_length, rows = len(rows), []
+        reply = best_reply(replies.get(None))
+        while reply is not None and len(rows) < max_length:
+            rows.append(reply)
+            reply = best_reply(replies.get(reply.get("message_id")))
+    messages = [message for message in map(parse_message, rows) if message is not None]
+    if not messages:
+        return Reject("empty", index, "no row of it has any text")
+    group = _thread_group({column: first[column]} if column else {}, index, item)
+    return _document(messages, index, group)
 
 
 def is_irc(head: str) -> bool:
     """Return whether a text is an IRC log: a third of its lines have a time and a nickname."""
     lines = head.splitlines()
-    return sum(_IRC.match(line) is not None for line in lines) >= max(2, len(lines) // 3)
+    return sum(_IRC_LINE.match(line) is not None for line in lines) >= max(2, len(lines) // 3)
 
 
 def read_log(item: Item, source: Source) -> Iterator[Document | Reject]:
-    """Yield an IRC log as conversations, cut where it falls silent; any other text is one document."""
+    """Yield an IRC log as conversations, cut at silences; any other text as one document."""
     if not is_irc(item.head.decode("utf-8", "replace")):
         yield from read_text(item, source)
         return
-    lines = decode(
-        read_all(item.stream), "" if source.encoding == "auto" else source.encoding
-    ).split("\n")
-    held: list[Said] = []
-    start, before = 0, 0
-    for number, line in enumerate(lines):
-        match = _IRC.match(line)
+    text = decode(read_all(item.stream), declared_encoding(source))
+    messages: list[Utterance] = []
+    start = last_minute = 0
+    for index, line in enumerate(text.split("\n")):
+        match = _IRC_LINE.match(line)
         if match is None:
             continue
-        minute = int(match[1].split(":")[0]) * 60 + int(match[1].split(":")[1])
-        if held and (len(held) >= _IRC_LINES or (minute - before) % 1440 > _IRC_GAP_MINUTES):
-            yield _document(held, start, item.origin, item)
-            held = []
-        start = start if held else number
-        before = minute
-        if match[3].strip():
-            held.append(Said(match[2], match[3].strip()))
-    if held:
-        yield _document(held, start, item.origin, item)
+        hours, minutes, speaker, content = match.groups()
+        minute = int(hours) * 60 + int(minutes)
+        is_silence = (minute - last_minute) % 1440 > _IRC_GAP_MINUTES
+        if messages and (len(messages) >= _IRC_MAX_LINES or is_silence):
+            yield _document(messages, start, item.origin)
+            messages = []
+        start = start if messages else index
+        last_minute = minute
+        if content.strip():
+            messages.append(Utterance(speaker, content.strip()))
+    if messages:
+        yield _document(messages, start, item.origin)
+
+
+def read_tuning(item: Item, source: Source) -> Iterator[Document | Reject]:
+    """Yield the conversations of a file, or the rows of a table of text and label."""
+    rows = read_records(item)
+    head: list[NumberedRecord] = []
+    # The first record that can be read decides what the file is.
+    for row in rows:
+        head.append(row)
+        if not isinstance(row[1], Reject):
+            break
+    columns = find_label_columns(head[-1][1], source.columns) if head else None
+    rows = itertools.chain(head, rows)
+    if columns is None:
+        yield from conversation_documents(rows, item)
+        return
+    for index, record in rows:
+        if isinstance(record, Reject):
+            yield record
+        else:
+            yield _labeled_document(record, index, columns, item)
+
+
+def find_label_columns(record: Any, declared: Sequence[str] = ()) -> tuple[str, str] | None:
+    """Return the text and the label column of a table; None for a record of a conversation.
+
+    Args:
+        record: the first one of a file.
+        declared: both columns, by the recipe. Without them, known names are looked for.
+    """
+    if declared:
+        return declared[0], declared[1]
+    if not isinstance(record, Mapping) or find_messages(record):
+        return None
+    columns = {str(key).strip().lower(): str(key) for key in record}
+    if is_message_row(record) and columns.keys() & set(THREAD_KEYS):
+        return None
+    text = next((columns[name] for name in TEXT_COLUMNS if name in columns), None)
+    label = next((columns[name] for name in LABEL_COLUMNS if name in columns), None)
+    return (text, label) if text is not None and label is not None else None
+
+
+def _labeled_document(
+    record: Any, index: int, columns: tuple[str, str], item: Item
+) -> Document | Reject:
+    if not isinstance(record, Mapping) or not set(columns) <= set(record):
+        detail = f'no columns "{columns[0]}" and "{columns[1]}" in {_shape(record)}'
+        return Reject("no-columns", index, detail)
+    values = (record[column] for column in columns)
+    text, label = (
+        repair_text(str(value)).strip() if isinstance(value, (str, int, float)) else ""
+        for value in values
+    )
+    if not text:
+        return Reject("empty", index, f'column "{columns[0]}" holds no text or number')
+    if not label:
+        return Reject("no-label", index, f'column "{columns[1]}" holds no text or number')
+    turns = [{"role": "user", "content": text}, {"role": LABEL, "content": label}]
+    return Document(f"{text}\n{label}", index, f"{item.origin}#{index}", turns=turns)

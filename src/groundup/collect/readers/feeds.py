@@ -1,8 +1,7 @@
-"""Reads feeds (RSS, RDF, Atom) and other XML. Yields one document an entry of a feed, with its
-title; the group is the host.
+"""Feeds (RSS, RDF, Atom) and other XML: one document an entry of a feed, grouped by host.
 
-A feed is cut at its entries and each parsed by itself, so that a broken one costs itself and no
-entity is ever in force.
+A feed is cut at its entries and each is parsed alone: a broken entry costs itself, and no entity
+that the file declares is ever expanded.
 """
 
 from __future__ import annotations
@@ -15,94 +14,86 @@ from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import strip_controls
 from groundup.collect.files.streams import DamagedError, Item, read_all
 from groundup.collect.readers.html import MAX_HTML_BYTES, decode_html, host
-from groundup.collect.readers.markup import page_text, xml_entities
+from groundup.collect.readers.html_extraction import page_text, xml_entities
 from groundup.recipe import Source
 
 _ENTRY = re.compile(
-    r"<((?:\w{1,40}:)?(?:item|entry))(?=[\s>])[^<>]{0,2000}>.*?(?:</\1\s*>|(?=<(?:\w{1,40}:)?(?:item|entry)[\s>])|\Z)",
+    r"<((?:\w{1,40}:)?(?:item|entry))(?=[\s>])[^<>]{0,2000}>.*?"
+    r"(?:</\1\s*>|(?=<(?:\w{1,40}:)?(?:item|entry)[\s>])|\Z)",
     re.DOTALL,
 )
-# What stands before the outermost element: it contradicts text that is decoded already, and no
-# entity in it is wanted.
+# What stands before the root element is dropped: its encoding no longer applies to decoded text,
+# and its entities are not wanted.
 _PROLOGUE = re.compile(
-    r"\A\s*(?:<\?xml[^>]*\?>)?\s*(?:<!--.*?-->\s*|<\?.*?\?>\s*)*(?:<!DOCTYPE[^>\[]*(?:\[[^\]]*\]\s*)?>)?",
+    r"\A\s*(?:<\?xml[^>]*\?>)?\s*(?:<!--.*?-->\s*|<\?.*?\?>\s*)*"
+    r"(?:<!DOCTYPE[^>\[]*(?:\[[^\]]*\]\s*)?>)?",
     re.DOTALL,
 )
-# What an entry says, the fullest first; feeds repeat it in short under the later names.
+# The text of an entry, the fullest first: feeds repeat it in short under the later names.
 _BODIES = ("encoded", "content", "body", "description", "summary")
 
 
 def read_feed(item: Item, source: Source) -> Iterator[Document | Reject]:
-    """Yield the entries of a feed."""
+    """Yield the entries of a feed, each with its title."""
     text = decode_html(strip_controls(read_all(item.stream, MAX_HTML_BYTES)))
-    found = _ENTRY.search(text)
-    front = _parts(text[: found.start()] if found else text)
-    for number, match in enumerate(_ENTRY.finditer(text)):
-        yield _entry(match[0], number, host(front.get("link", "")) or item.origin)
+    first_entry = _ENTRY.search(text)
+    header = _parts(text[: first_entry.start()] if first_entry else text)
+    feed_host = host(header.get("link", "")) or item.origin
+    for index, entry in enumerate(_ENTRY.finditer(text)):
+        parts = _parts(entry[0])
+        body = next((parts[name] for name in _BODIES if parts.get(name, "").strip()), "")
+        try:
+            title_and_body = (page_text(parts.get("title", "")), page_text(body))
+        except DamagedError as damage:
+            yield Reject(damage.reason, index, damage.detail)
+            continue
+        if any(title_and_body):
+            group = host(parts.get("link", "")) or feed_host
+            yield Document("\n\n".join(filter(None, title_and_body)), index, group)
+        else:
+            yield Reject("empty", index, "an entry without text")
+
+
+def _parts(markup: str) -> dict[str, str]:
+    """Return the first title, link and body of each name: its markup, or where it points."""
+    from lxml import etree
+
+    parts: dict[str, str] = {}
+    for child in _parse_xml(markup).iter("*"):
+        name = re.split(r"[}:]", child.tag)[-1]
+        if name not in parts and (name in _BODIES or name in ("title", "link")):
+            inner = (etree.tostring(element, encoding="unicode") for element in child)
+            parts[name] = "".join([child.text or "", *inner]).strip() or child.get("href", "")
+    return parts
 
 
 def read_xml(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the text of an XML file as one document."""
-    text = lines_of(xml_root(item))
-    yield (
-        Document(text, group=item.origin)
-        if text
-        else Reject("empty", detail="XML without any text")
-    )
+    text = element_lines(xml_root(item))
+    if text:
+        yield Document(text, group=item.origin)
+    else:
+        yield Reject("empty", detail="XML without any text")
 
 
 def xml_root(item: Item) -> Any:
-    """Return the outermost element of an XML file, read as far as it can be.
+    """Return the root element of an XML file, parsed as far as possible.
 
     Raises:
         DamagedError: it is damaged, binary or too long.
     """
-    root = _parsed(decode_html(read_all(item.stream, MAX_HTML_BYTES)))
-    return root[0] if len(root) else root
+    wrapper = _parse_xml(decode_html(read_all(item.stream, MAX_HTML_BYTES)))
+    return wrapper[0] if len(wrapper) else wrapper
 
 
-def lines_of(element: Any) -> str:
+def element_lines(element: Any) -> str:
     """Return the text of an element, a line for each run of text between tags."""
     lines = (line.strip() for run in element.itertext("*") for line in run.split("\n"))
     return "\n".join(filter(None, lines))
 
 
-def _entry(markup: str, number: int, group: str) -> Document | Reject:
-    parts = _parts(markup)
-    body = next((parts[name] for name in _BODIES if parts.get(name, "").strip()), "")
-    try:
-        text = "\n\n".join(filter(None, (page_text(parts.get("title", "")), page_text(body))))
-    except DamagedError as damage:
-        return Reject(damage.reason, number, damage.detail)
-    return (
-        Document(text, number, host(parts.get("link", "")) or group)
-        if text
-        else Reject("empty", number, "an entry without text")
-    )
-
-
-def _parts(markup: str) -> dict[str, str]:
-    """Return the first of each element of an entry, by name: the markup that it holds, escaped or
-    not, or where it points.
-    """
-    found: dict[str, str] = {}
-    for child in _parsed(markup).iter("*"):
-        name = re.split(r"[}:]", child.tag)[-1]
-        if name not in found and (name in _BODIES or name in ("title", "link")):
-            found[name] = _inside(child) or child.get("href", "")
-    return found
-
-
-def _inside(element: Any) -> str:
-    from lxml import etree
-
-    if not len(element):
-        return (element.text or "").strip()
-    inner = [etree.tostring(child, encoding="unicode") for child in element]
-    return ((element.text or "") + "".join(inner)).strip()
-
-
-def _parsed(markup: str) -> Any:
+def _parse_xml(markup: str) -> Any:
+    """Return an element around the markup, which may be a fragment or damaged."""
     from lxml import etree
 
     parser = etree.XMLParser(

@@ -1,13 +1,19 @@
-"""Records of JSONL, JSON, CSV, TSV, YAML, Parquet and Arrow files as plain Python values. Reads an
-item; writes nothing.
+"""Records of JSONL, JSON, CSV, TSV, YAML, Parquet and Arrow files, as plain Python values.
+
+Every format is read in bounded memory: one record, or one small batch of rows, at a time. A record
+that cannot be parsed costs itself where the format allows that, and the file from there on
+otherwise.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -20,84 +26,53 @@ from groundup.collect.charset import (
     detect_encoding,
     repair_text,
 )
+from groundup.collect.files.formats import detect_format
 from groundup.collect.files.streams import DamagedError, Item, read_all, spool
-from groundup.collect.readers.json_stream import Malformed, elements
 
 MAX_RECORD = 64 << 20
-# A row of CSV is a list of Python objects before anything can be asked of it.
+# A row of CSV becomes a list of Python objects before its length can be checked.
 MAX_FIELDS = 1 << 20
-# Rows of a Parquet file at a time: a few bytes of it may stand for megabytes in each row.
+# Rows of Parquet and Arrow in memory at a time. A few bytes of such a file may expand to megabytes.
 BATCH = 64
 MAX_YAML = 16 << 20
-# libyaml composes by recursion in C, without a bound: 50,000 brackets end the process.
+# libyaml composes nodes by unbounded recursion in C: 50,000 brackets crash the process.
 MAX_YAML_DEPTH = 100
-# What an object that holds nothing but a list of records calls it.
+# One element of a JSON array, or one entry of a JSON object, in characters.
+MAX_ELEMENT = 256 << 20
+_CHUNK = 1 << 20
+
+# Keys under which an object wraps a list of records.
 _WRAPPERS = frozenset(
-    {
-        "data",
-        "rows",
-        "items",
-        "examples",
-        "records",
-        "dialogues",
-        "dialogs",
-        "conversations",
-        "train",
-        "test",
-        "validation",
-    }
+    "data rows items examples records dialogues dialogs conversations train test validation".split()
 )
+_DECODER = json.JSONDecoder(strict=False)
+_SPACE = re.compile(r"[ \t\r\n\ufeff]*")
+# Possessive quantifiers: backtracking in a long string takes a hundred times its size.
+_BRACKET = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 
 Record = Any
-Numbered = tuple[int, Record | Reject]
+NumberedRecord = tuple[int, Record | Reject]
 
 
-def read_records(item: Item, form: str) -> Iterator[Numbered]:
-    """Yield the records of a file with their numbers; a malformed one is a Reject and keeps its
-    number.
-
-    Args:
-        item: the file.
-        form: its format, one of `FORMATS`.
-    """
-    return FORMATS[form](item)
+def read_records(item: Item) -> Iterator[NumberedRecord]:
+    """Yield the records of a file of RECORD_FORMATS, numbered; a malformed one is a Reject."""
+    return RECORD_FORMATS[detect_format(item.name, item.head)](item)
 
 
-def _text(item: Item) -> io.TextIOWrapper:
+def lower_keys(record: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a record with its keys in lower case, since data sets differ in their spelling."""
+    return {str(key).lower(): value for key, value in record.items()}
+
+
+def _open_text(item: Item) -> io.TextIOWrapper:
     encoding = detect_encoding(item.head)
     return io.TextIOWrapper(
         item.stream, encoding=encoding, errors=decode_errors(encoding), newline=""
     )
 
 
-def _jsonl(item: Item) -> Iterator[Numbered]:
-    number = -1
-    for line in _lines(item):
-        if line is not None and not line.strip(b" \t\r\n\xef\xbb\xbf\0"):
-            continue
-        number += 1
-        yield (
-            number,
-            (
-                Reject("too-large", number, f"a line longer than {MAX_RECORD >> 20} MB")
-                if line is None
-                else _loads(line, number)
-            ),
-        )
-
-
-def _lines(item: Item) -> Iterator[bytes | None]:
-    """Yield the lines of a file; None for one that is too long."""
-    if bom_encoding(item.head) in ("utf-16", "utf-32"):
-        yield from (
-            line and line.encode("utf-8", "replace") for line in _bounded(_text(item), ("\n", "\r"))
-        )
-    else:
-        yield from _bounded(item.stream, b"\n")
-
-
-def _bounded(file: Any, ends: Any) -> Iterator[Any]:
-    """Yield the lines of a file of bytes or text; None for one that is longer than a record may be."""
+def _bounded_lines(file: Any, ends: Any) -> Iterator[Any]:
+    """Yield the lines of a file of bytes or text; None for one longer than MAX_RECORD."""
     while line := file.readline(MAX_RECORD):
         if len(line) == MAX_RECORD and not line.endswith(ends):
             while (rest := file.readline(MAX_RECORD)) and not rest.endswith(ends):
@@ -107,147 +82,269 @@ def _bounded(file: Any, ends: Any) -> Iterator[Any]:
             yield line
 
 
-def _loads(line: bytes, number: int) -> Record | Reject:
+def _read_jsonl(item: Item) -> Iterator[NumberedRecord]:
+    lines: Iterable[bytes | None] = _bounded_lines(item.stream, b"\n")
+    if bom_encoding(item.head) in ("utf-16", "utf-32"):
+        text_lines = _bounded_lines(_open_text(item), ("\n", "\r"))
+        lines = (line and line.encode("utf-8", "replace") for line in text_lines)
+    index = -1
+    for line in lines:
+        if line is not None and not line.strip(b" \t\r\n\xef\xbb\xbf\0"):
+            continue
+        index += 1
+        if line is None:
+            yield index, Reject("too-large", index, f"a line longer than {MAX_RECORD >> 20} MB")
+        else:
+            yield index, _parse_line(line, index)
+
+
+def _parse_line(line: bytes, index: int) -> Record | Reject:
     try:
         return orjson.loads(line)
     except ValueError:
         pass
     try:
-        # Stricter than what is found: NaN, control characters in strings, bytes that are not UTF-8,
-        # zero bytes of a disk that failed.
-        return json.loads(
-            repair_text(line.replace(b"\0", b"").decode("utf-8", "surrogateescape")).lstrip(
-                "\ufeff"
-            ),
-            strict=False,
-        )
+        # orjson refuses NaN, control characters in strings, invalid UTF-8 and the zero bytes of a
+        # failed disk. Real files have all of them.
+        text = repair_text(line.replace(b"\0", b"").decode("utf-8", "surrogateescape"))
+        return json.loads(text.lstrip("\ufeff"), strict=False)
     except (ValueError, RecursionError) as error:
-        return Reject("malformed", number, f"not JSON: {str(error).partition(': line')[0]}")
+        return Reject("malformed", index, f"not JSON: {str(error).partition(': line')[0]}")
 
 
-def _json(item: Item) -> Iterator[Numbered]:
-    number = held = 0
+def _read_json(item: Item) -> Iterator[NumberedRecord]:
+    index = held = 0
+    # Entries that are no records themselves are the columns of one record.
     single: dict[str, Any] = {}
-    for key, value, length in elements(item.stream, detect_encoding(item.head)):
-        for record in _element(key, value, single):
-            yield (
-                number,
-                (
-                    Reject("malformed", number, record.detail)
-                    if isinstance(record, Malformed)
-                    else record
-                ),
-            )
-            number += 1
-        held += length if key in single else 0
+    for key, value, length in json_elements(item.stream, detect_encoding(item.head)):
+        records: Iterable[Record] = ()
+        if key is None or isinstance(value, Reject):
+            records = [value]
+        elif key in _WRAPPERS and isinstance(value, list) and value and not _is_message(value[0]):
+            records = value
+        elif isinstance(value, dict) and not _is_message(value) and not single:
+            records = [{"id": key} | value]
+        else:
+            single[key] = value
+        for record in records:
+            is_reject = isinstance(record, Reject)
+            yield index, replace(record, record=index) if is_reject else record
+            index += 1
+        if key in single:
+            held += length
         if held > MAX_RECORD:
-            raise DamagedError(
-                "too-large",
-                "an object whose entries are no records of their own is longer than"
-                f" {MAX_RECORD >> 20} MB",
-            )
+            detail = "an object whose entries are no records of their own is longer than"
+            raise DamagedError("too-large", f"{detail} {MAX_RECORD >> 20} MB")
     if single:
-        yield number, single
+        yield index, single
 
 
-def _element(key: str | None, value: Any, single: dict[str, Any]) -> Iterator[Record]:
-    """Yield the records that one element of a JSON file gives; entries of a single record gather in
-    `single`.
+def _is_message(value: Any) -> bool:
+    """Return whether a value looks like one message of a conversation, not like a record."""
+    if isinstance(value, Mapping):
+        return bool({"role", "from", "speaker", "replies"} & set(value))
+    return isinstance(value, str)
+
+
+def json_elements(
+    source: io.BufferedReader, encoding: str
+) -> Iterator[tuple[str | None, Any, int]]:
+    """Yield the elements of a JSON array, or the entries of a JSON object, one by one.
+
+    Each is (key, value, length): the key is None in an array, the length is in characters of the
+    file. A value is a Reject where it cannot be parsed and those after it can.
+
+    Raises:
+        DamagedError: the text is no array or object, or ends early. What came before was yielded.
     """
-    if key is None or isinstance(value, Malformed):
-        yield value
-    elif key in _WRAPPERS and isinstance(value, list) and value and not _is_turn(value[0]):
-        yield from value
-    elif isinstance(value, dict) and not _is_turn(value) and not single:
-        yield {"id": key} | value
-    else:
-        single[key] = value
+    window = _Window(source, encoding)
+    opening = window.peek()
+    if opening not in ("[", "{") or not opening:
+        raise DamagedError("malformed", "it starts with neither [ nor {")
+    closing = {"[": "]", "{": "}"}[opening]
+    window.take(opening)
+    while not window.take(closing):
+        key: str | None = None
+        if closing == "}":
+            key = window.value()
+            if not isinstance(key, str) or not window.take(":"):
+                raise window.error("a key of the JSON object is wrong")
+        value = window.value()
+        yield key, value, window.length
+        if not window.take(",") and window.peek() != closing:
+            raise window.error("the JSON ends or goes wrong after an element")
+    if window.peek():
+        raise window.error("there is more after the end of the JSON")
 
 
-def _is_turn(value: Any) -> bool:
-    """Return whether a value looks like one message of a conversation: short, and with text in it."""
-    return isinstance(value, str) or (
-        isinstance(value, Mapping) and bool({"role", "from", "speaker", "replies"} & set(value))
-    )
+class _Window:
+    """The part of a JSON text that was read and not yet consumed: memory holds one element."""
+
+    def __init__(self, source: io.BufferedReader, encoding: str) -> None:
+        self._source = source
+        self._decoder = codecs.getincrementaldecoder(encoding)(decode_errors(encoding))
+        self.text, self.position, self.ended = "", 0, False
+        # Characters of the value that was consumed last.
+        self.length = 0
+        # Damage of the source, raised after everything before it was used.
+        self._damage: DamagedError | None = None
+
+    def _grow(self) -> None:
+        """Drop what was consumed, and double the rest (up to one character over MAX_ELEMENT)."""
+        parts = [self.text[self.position :]]
+        left = len(parts[0])
+        count = min(max(_CHUNK, left), max(_CHUNK, MAX_ELEMENT + 1 - left))
+        while count > 0 and not self.ended:
+            try:
+                data = self._source.read1(_CHUNK)
+            except DamagedError as damage:
+                self._damage, data = damage, b""
+            self.ended = not data
+            count -= len(data)
+            parts.append(self._decoder.decode(data, final=self.ended and self._damage is None))
+        self.text, self.position = "".join(parts), 0
+
+    def error(self, detail: str) -> DamagedError:
+        """Return why the text stops here: damage to the file, its end, or a mistake in it."""
+        return self._damage or DamagedError("malformed" if self.peek() else "truncated", detail)
+
+    def peek(self) -> str:
+        """Return the next character that is not white space; "" at the end."""
+        while True:
+            match = _SPACE.match(self.text, self.position)
+            self.position = match.end() if match else self.position
+            if self.position < len(self.text) or self.ended:
+                return self.text[self.position : self.position + 1]
+            self._grow()
+
+    def take(self, character: str) -> bool:
+        """Consume a character if it comes next."""
+        if self.peek() != character:
+            return False
+        self.position += 1
+        return True
+
+    def value(self) -> Any:
+        """Consume one JSON value; a Reject where its brackets match but its inside is wrong.
+
+        Raises:
+            DamagedError: the text ends, or the value is too long, before it is complete.
+        """
+        self.peek()
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(self.text, self.position)
+                # A number may continue beyond the window: "-0." parses as -0.
+                is_cut = isinstance(value, (int, float)) and len(self.text) - end < 4
+                is_cut = is_cut and self.text[end : end + 1] in (".", "e", "E")
+                if self.ended or (end < len(self.text) and not is_cut):
+                    self.length, self.position = end - self.position, end
+                    return value
+            except RecursionError:
+                if end := self._matching_bracket():
+                    self.position = end
+                    return Reject("malformed", detail="nested too deeply")
+            except ValueError as error:
+                # A value that fails at the end of the window may be complete with more text.
+                is_cut = (not self.ended and isinstance(error, json.JSONDecodeError)) and (
+                    error.msg.startswith("Unterminated string") or error.pos > len(self.text) - 16
+                )
+                if not is_cut and (end := self._matching_bracket()):
+                    self.position = end
+                    return Reject("malformed", detail=str(error).partition(": line")[0])
+            if self.ended:
+                detail = "the JSON ends in the middle of a value, or a bracket in it is wrong"
+                raise self._damage or DamagedError("truncated", detail)
+            if len(self.text) - self.position >= MAX_ELEMENT:
+                detail = f"one JSON value is longer than {MAX_ELEMENT >> 20} MB"
+                raise DamagedError("too-large", detail)
+            self._grow()
+
+    def _matching_bracket(self) -> int:
+        """Return the end of the bracketed value at the position; 0 when the window has no end."""
+        depth = 0
+        for match in _BRACKET.finditer(self.text, self.position):
+            depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match[0], 0)
+            if depth <= 0:
+                # depth < 0: a wrong word or number, and the bracket closes the element around it.
+                return match.end() if match[0] in ("]", "}") and depth == 0 else 0
+        return 0
 
 
-def _yaml(item: Item) -> Iterator[Numbered]:
+def _read_yaml(item: Item) -> Iterator[NumberedRecord]:
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     text = decode(read_all(item.stream, MAX_YAML))
+    depth = 0
     try:
-        _check_yaml(yaml.scan(text, Loader=loader))
+        for token in yaml.scan(text, Loader=loader):
+            name = type(token).__name__
+            if name == "AliasToken":
+                # An alias may name a list of aliases, and so on. No data set uses them.
+                raise DamagedError("malformed", "YAML with aliases is not read")
+            depth += name.endswith(("SequenceStartToken", "MappingStartToken"))
+            depth -= name.endswith("EndToken") and not name.startswith(("Document", "Stream"))
+            if depth > MAX_YAML_DEPTH:
+                raise DamagedError("nesting", f"YAML nests more than {MAX_YAML_DEPTH} deep")
         pages = list(yaml.load_all(text, Loader=loader))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise DamagedError("malformed", "not YAML: " + " ".join(str(error).split())[:200]) from None
-    yield from enumerate(record for page in pages if page is not None for record in _page(page))
+    index = 0
+    for page in pages:
+        # A page is a list of records, an object that wraps one such list, or a record itself.
+        lists = [page]
+        if isinstance(page, Mapping):
+            lists = [value for key, value in page.items() if key in _WRAPPERS]
+        records = lists[0] if len(lists) == 1 and isinstance(lists[0], list) else []
+        if not records or _is_message(records[0]):
+            records = [page] if page is not None else []
+        for record in records:
+            yield index, record
+            index += 1
 
 
-def _check_yaml(tokens: Iterator[Any]) -> None:
-    """Raise DamagedError for what libyaml does not survive, or what unfolds without bound."""
-    depth = 0
-    for token in tokens:
-        kind = type(token).__name__
-        if kind == "AliasToken":
-            # One that names a list of aliases, and so on; no data set uses them.
-            raise DamagedError("malformed", "YAML with aliases is not read")
-        depth += kind.endswith(("SequenceStartToken", "MappingStartToken"))
-        depth -= kind.endswith("EndToken") and not kind.startswith(("Document", "Stream"))
-        if depth > MAX_YAML_DEPTH:
-            raise DamagedError("nesting", f"YAML nests more than {MAX_YAML_DEPTH} deep")
-
-
-def _page(page: Any) -> Iterator[Record]:
-    """Yield the records of a YAML document: the elements of a list, those of the one wrapped list,
-    or itself.
-    """
-    wrapped = (
-        [value for key, value in page.items() if key in _WRAPPERS]
-        if isinstance(page, Mapping)
-        else [page]
-    )
-    if (
-        len(wrapped) == 1
-        and isinstance(wrapped[0], list)
-        and wrapped[0]
-        and not _is_turn(wrapped[0][0])
-    ):
-        yield from wrapped[0]
-    else:
-        yield page
-
-
-def _csv(item: Item) -> Iterator[Numbered]:
+def _read_csv(item: Item) -> Iterator[NumberedRecord]:
     sample = item.head.decode(detect_encoding(item.head), "replace")
-    delimiter = _delimiter(item.name, sample)
-    # Tab-separated files quote nothing, as a rule, and hold stray quotation marks.
-    plain = delimiter == "\t" and '\t"' not in sample
+    first_line = sample.lstrip().split("\n", 1)[0]
+    is_tsv = item.name.lower().endswith(".tsv")
+    delimiter = "\t" if is_tsv else max(",;\t|", key=first_line.count)
+    # Tab-separated files rarely quote, and hold stray quotation marks.
+    is_plain = delimiter == "\t" and '\t"' not in sample
     csv.field_size_limit(MAX_RECORD)
     rows = csv.reader(
-        _Rows(_text(item), delimiter),
+        _CsvLines(_open_text(item), delimiter),
         delimiter=delimiter,
-        quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL,
+        quoting=csv.QUOTE_NONE if is_plain else csv.QUOTE_MINIMAL,
     )
     header: list[str] | None = None
-    number = -1
-    while (row := _next_row(rows)) is not None:
-        number += header is not None
-        if isinstance(row, str):
-            yield max(number, 0), Reject("malformed", max(number, 0), row)
-        elif header is None:
+    index = -1
+    while True:
+        index += header is not None
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield max(index, 0), Reject("malformed", max(index, 0), f"not CSV: {error}")
+            continue
+        if header is None:
             header = [name.strip().lstrip("\ufeff").strip('"') for name in row]
+        elif row and len(row) != len(header):
+            detail = f"a row of {len(row)} fields where the header has {len(header)}"
+            yield index, Reject("malformed", index, detail)
         elif row:
-            yield number, _row(header, row, number)
+            yield index, dict(zip(header, map(repair_text, row), strict=True))
 
 
-class _Rows:
-    """The lines of a CSV file; one that is too long is an error of its row, since csv.reader takes
-    any.
+class _CsvLines:
+    """The lines of a CSV file; csv.reader takes lines of any length, so they are bounded here.
+
+    This is no generator, which could not go on after it raised the error of one line.
     """
 
     def __init__(self, file: io.TextIOWrapper, delimiter: str) -> None:
-        self._lines, self._delimiter = _bounded(file, ("\n", "\r")), delimiter
+        self._lines, self._delimiter = _bounded_lines(file, ("\n", "\r")), delimiter
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -261,104 +358,75 @@ class _Rows:
         return str(line)
 
 
-def _row(header: list[str], row: list[str], number: int) -> Record | Reject:
-    if len(row) != len(header):
-        return Reject(
-            "malformed", number, f"a row of {len(row)} fields where the header has {len(header)}"
-        )
-    return dict(zip(header, map(repair_text, row), strict=True))
-
-
-def _next_row(rows: Iterator[list[str]]) -> list[str] | str | None:
-    """Return the next row, None at the end, or a text that says why it cannot be read."""
-    try:
-        return next(rows)
-    except StopIteration:
-        return None
-    except csv.Error as error:
-        return f"not CSV: {error}"
-
-
-def _delimiter(name: str, sample: str) -> str:
-    if name.lower().endswith(".tsv"):
-        return "\t"
-    first = sample.lstrip().split("\n", 1)[0]
-    return max(",;\t|", key=first.count)
-
-
-def _parquet(item: Item) -> Iterator[Numbered]:
+def _read_parquet(item: Item) -> Iterator[NumberedRecord]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     source = item.path or spool(item.stream)
     try:
         with pq.ParquetFile(source) as file:
-            yield from _numbered(file.iter_batches(batch_size=BATCH))
+            yield from _rows(file.iter_batches(batch_size=BATCH))
     except (pa.ArrowException, OSError) as error:
-        raise DamagedError(
-            "damaged", f"not Parquet: {' '.join(str(error).split())[:200]}"
-        ) from None
+        detail = f"not Parquet: {' '.join(str(error).split())[:200]}"
+        raise DamagedError("damaged", detail) from None
 
 
-def _arrow(item: Item) -> Iterator[Numbered]:
-    """Yield the rows of an Arrow file (Feather, too), or of a stream, which is what `datasets`
-    saves.
-    """
+def _read_arrow(item: Item) -> Iterator[NumberedRecord]:
+    """Yield the rows of an Arrow file (or Feather), or of an Arrow stream, as `datasets` saves."""
     import pyarrow as pa
 
     try:
-        if not item.head.startswith(b"ARROW1"):
-            yield from _numbered(_valid(pa.ipc.open_stream(_Parts(item.stream))))
-            return
-        with pa.ipc.open_file(item.path or spool(item.stream)) as file:
-            yield from _numbered(_valid(file.get_batch(n) for n in range(file.num_record_batches)))
+        if item.head.startswith(b"ARROW1"):
+            with pa.ipc.open_file(item.path or spool(item.stream)) as file:
+                batches = map(file.get_batch, range(file.num_record_batches))
+                yield from _rows(batches, validate=True)
+        else:
+            yield from _rows(pa.ipc.open_stream(_ChunkedReader(item.stream)), validate=True)
     except (pa.ArrowException, OSError) as error:
-        raise DamagedError("damaged", f"not Arrow: {' '.join(str(error).split())[:200]}") from None
+        detail = f"not Arrow: {' '.join(str(error).split())[:200]}"
+        raise DamagedError("damaged", detail) from None
 
 
-class _Parts(io.RawIOBase):
-    """A stream that is read in parts, so that a length that lies takes no more memory than there
-    are bytes.
+def _rows(batches: Iterable[Any], validate: bool = False) -> Iterator[NumberedRecord]:
+    """Yield the rows of Arrow batches with their numbers.
+
+    Arrow IPC trusts the offsets of a file, and a wrong one crashes the process: `validate` checks.
     """
+    index = 0
+    for batch in batches:
+        if validate:
+            batch.validate(full=True)
+        for start in range(0, batch.num_rows, BATCH):
+            for record in batch.slice(start, BATCH).to_pylist():
+                yield index, record
+                index += 1
+
+
+class _ChunkedReader(io.RawIOBase):
+    """A stream that reads in chunks, so a length field that lies allocates no memory."""
 
     def __init__(self, stream: io.BufferedReader) -> None:
         super().__init__()
         self._stream = stream
 
     def readable(self) -> bool:
-        """Say that this stream can be read."""
         return True
 
     def read(self, size: int = -1) -> bytes:
         """Return `size` bytes, or all that are left."""
-        parts = []
-        while size and (part := self._stream.read(min(size, 1 << 20) if size > 0 else 1 << 20)):
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
+        chunks = []
+        while size and (chunk := self._stream.read(min(size, 1 << 20) if size > 0 else 1 << 20)):
+            chunks.append(chunk)
+            size -= len(chunk)
+        return b"".join(chunks)
 
 
-def _valid(batches: Iterable[Any]) -> Iterator[Any]:
-    """Check what Arrow takes on trust: an offset that points elsewhere would end the process."""
-    for batch in batches:
-        batch.validate(full=True)
-        yield batch
-
-
-def _numbered(batches: Iterable[Any]) -> Iterator[Numbered]:
-    """Yield the rows of Arrow batches, few at a time, by number."""
-    parts = (
-        batch.slice(start, BATCH) for batch in batches for start in range(0, batch.num_rows, BATCH)
-    )
-    yield from enumerate(record for part in parts for record in part.to_pylist())
-
-
-FORMATS: dict[str, Callable[[Item], Iterator[Numbered]]] = {
-    "jsonl": _jsonl,
-    "json": _json,
-    "yaml": _yaml,
-    "csv": _csv,
-    "tsv": _csv,
-    "parquet": _parquet,
-    "arrow": _arrow,
+RECORD_FORMATS: dict[str, Callable[[Item], Iterator[NumberedRecord]]] = {
+    "jsonl": _read_jsonl,
+    "json": _read_json,
+    "yaml": _read_yaml,
+    "csv": _read_csv,
+    "tsv": _read_csv,
+    "parquet": _read_parquet,
+    "arrow": _read_arrow,
 }

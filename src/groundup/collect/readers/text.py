@@ -1,10 +1,12 @@
-"""Plain text, and records that hold a text: what every kind of source can read. Reads an item;
-yields documents.
+"""Plain text, and records that hold a text: what every kind of source can read.
+
+Subtitles (SRT, WebVTT) are plain text too, without their numbers, times and styles.
 """
 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,149 +14,125 @@ from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
 from groundup.collect.charset import decode, detect_encoding
 from groundup.collect.files.streams import Item
 from groundup.collect.readers.html import host
-from groundup.collect.readers.records import read_records
-from groundup.collect.readers.subtitles import spoken
+from groundup.collect.readers.records import lower_keys, read_records
 from groundup.recipe import Source
 
-TEXT_KEYS = (
-    "text",
-    "content",
-    "raw_content",
-    "body",
-    "document",
-    "article",
-    "articlebody",
-    "maintext",
-    "page_content",
-    "code",
-    "passage",
-    "story",
-    "completion",
+# Names of columns, the preferred first.
+TEXT_KEYS = tuple(
+    "text content raw_content body document article articlebody maintext page_content code passage"
+    " story completion".split()
 )
-_ADDRESS_KEYS = ("url", "source_url", "warc_target_uri", "warc-target-uri", "uri", "id")
-_GROUP_KEYS = (
-    "title",
-    "url",
-    "source_url",
-    "book",
-    "repo_name",
-    "max_stars_repo_name",
-    "repo",
-    "domain",
-    "host",
-    "warc_target_uri",
+_URL_KEYS = ("url", "source_url", "warc_target_uri", "warc-target-uri", "uri", "id")
+_GROUP_KEYS = tuple(
+    "title url source_url book repo_name max_stars_repo_name repo domain host"
+    " warc_target_uri".split()
 )
-_LANGUAGE_KEYS = ("language", "lang")
-# A file longer than a document may be is a corpus in one file: it is cut at blank lines into pieces
-# of this size.
+# A file longer than MAX_DOCUMENT_BYTES is a corpus in one file: it is cut at blank lines into
+# pieces of this size.
 PIECE_CHARACTERS = 1 << 20
+
+_TIME = r"(?:\d\d?:)?\d\d?:\d\d[.,]\d{1,3}"
+_CUE = re.compile(rf"^(?:\d+[ \t]*\n)?{_TIME}[ \t]*-->[ \t]*{_TIME}[^\n]*\n?", re.MULTILINE)
+_VTT_HEADER = re.compile(r"\A\s*WEBVTT[^\n]*\n")
+_SUBTITLE_TAG = re.compile(
+    r"</?(?:[bicuv]|ruby|rt|lang|font)\b[^<>\n]{0,200}>|\{\\[^{}\n]{0,100}\}", re.IGNORECASE
+)
+
+
+def declared_encoding(source: Source) -> str:
+    """Return the encoding that the recipe declares for a source; "" for automatic detection."""
+    return "" if source.encoding == "auto" else source.encoding
 
 
 def read_text(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield a plain-text file as one document, or a very long one as pieces cut at blank lines."""
-    declared = "" if source.encoding == "auto" else source.encoding
+    declared = declared_encoding(source)
     data = item.stream.read(MAX_DOCUMENT_BYTES)
     if len(data) < MAX_DOCUMENT_BYTES:
-        yield Document(spoken(decode(data, declared)), group=item.origin)
+        yield Document(strip_subtitle_cues(decode(data, declared)), group=item.origin)
         return
-    rest = io.TextIOWrapper(
-        joined(data, item.stream), encoding=detect_encoding(item.head, declared), errors="replace"
+    lines = io.TextIOWrapper(
+        prefixed(data, item.stream), encoding=detect_encoding(item.head, declared), errors="replace"
     )
-    for number, piece in enumerate(_pieces(rest)):
-        yield Document(piece, number, group=item.origin)
-
-
-def joined(front: bytes, rest: io.BufferedReader) -> io.BufferedReader:
-    """Return a stream of bytes that were read already and of the rest."""
-    return io.BufferedReader(_Joined(front, rest))
-
-
-class _Joined(io.RawIOBase):
-    """Bytes in memory, and then the rest of a stream."""
-
-    def __init__(self, front: bytes, rest: io.BufferedReader) -> None:
-        super().__init__()
-        self._front, self._rest = io.BytesIO(front), rest
-
-    def readable(self) -> bool:
-        """Say that this stream can be read."""
-        return True
-
-    def readinto(self, target: Any) -> int:
-        """Fill `target` from the front, then from the rest."""
-        return self._front.readinto(target) or self._rest.readinto1(target)
-
-
-def _pieces(lines: io.TextIOWrapper) -> Iterator[str]:
     piece: list[str] = []
-    size = 0
+    index = size = 0
     for line in iter(lambda: lines.readline(PIECE_CHARACTERS), ""):
         piece.append(line)
         size += len(line)
         if size >= PIECE_CHARACTERS and (not line.strip() or size >= 4 * PIECE_CHARACTERS):
-            yield "".join(piece)
-            piece, size = [], 0
+            yield Document("".join(piece), index, group=item.origin)
+            piece, size, index = [], 0, index + 1
     if piece:
-        yield "".join(piece)
+        yield Document("".join(piece), index, group=item.origin)
 
 
-def read_text_records(item: Item, source: Source, form: str) -> Iterator[Document | Reject]:
-    """Yield the records of a JSONL, JSON, CSV, YAML or Parquet file that hold a text; others are
-    rejected by number.
+def prefixed(prefix: bytes, rest: io.BufferedReader) -> io.BufferedReader:
+    """Return a stream of bytes that were read already, followed by the rest of their stream."""
+    return io.BufferedReader(_PrefixedStream(prefix, rest))
+
+
+class _PrefixedStream(io.RawIOBase):
+    def __init__(self, prefix: bytes, rest: io.BufferedReader) -> None:
+        super().__init__()
+        self._prefix, self._rest = io.BytesIO(prefix), rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        return self._prefix.readinto(target) or self._rest.readinto1(target)
+
+
+def strip_subtitle_cues(text: str) -> str:
+    """Return subtitles as one line for each line on the screen; any other text unchanged."""
+    if len(_CUE.findall(text[:2000])) < 3:
+        return text
+    bare = _SUBTITLE_TAG.sub("", _CUE.sub("", _VTT_HEADER.sub("", text)))
+    return "\n".join(filter(None, (line.strip() for line in bare.split("\n"))))
+
+
+def read_text_records(item: Item, source: Source) -> Iterator[Document | Reject]:
+    """Yield the records of a file that hold a text; others are rejected by number."""
+    for index, record in read_records(item):
+        if isinstance(record, Reject):
+            yield record
+        else:
+            yield text_document(record, index, item, source.kind)
+
+
+def text_document(record: Any, index: int, item: Item, kind: str = "") -> Document | Reject:
+    """Return the document that a record holds under one of `TEXT_KEYS`.
+
+    Args:
+        record: a text, or a mapping.
+        index: its number in the file.
+        item: the file.
+        kind: of the source; pages of the web are grouped by host.
     """
-    for number, record in read_records(item, form):
-        yield (
-            record
-            if isinstance(record, Reject)
-            else text_document(record, number, item, source.kind)
-        )
-
-
-def text_document(record: Any, number: int, item: Item, kind: str = "") -> Document | Reject:
-    """Return the document that a record of a kind of source holds under one of `TEXT_KEYS`."""
     if isinstance(record, str):
         record = {"text": record}
     if not isinstance(record, Mapping):
-        return Reject("no-text", number, f"a {type(record).__name__} where an object was expected")
+        return Reject("no-text", index, f"a {type(record).__name__} where an object was expected")
     text = first_text(record, TEXT_KEYS)
     if text is None:
-        return Reject(
-            "no-text",
-            number,
-            f"no key of {', '.join(TEXT_KEYS[:4])}, … among"
-            f" {', '.join(map(str, list(record)[:8]))}",
-        )
+        known, keys = ", ".join(TEXT_KEYS[:4]), ", ".join(map(str, list(record)[:8]))
+        return Reject("no-text", index, f"no key of {known}, … among {keys}")
     if not text.strip():
-        return Reject("empty", number)
-    site = _site(record) if kind == "web" else ""
-    group = (
-        first_text(record, ("group",))
-        or site
-        or first_text(record, _GROUP_KEYS)
-        or f"{item.origin}#{number}"
-    )
-    language = first_text(record, _LANGUAGE_KEYS) or ""
-    return Document(
-        text,
-        number,
-        group,
-        first_text(record, ("license",)) or "",
-        language if len(language) == 2 else "",
-    )
-
-
-def _site(record: Mapping[str, Any]) -> str:
-    """Return the host of a web page, which stands in its record or in what the record says about
-    it; "" when neither tells.
-    """
-    about = [
-        record,
-        *(record[key] for key in ("metadata", "meta") if isinstance(record.get(key), Mapping)),
-    ]
-    return next((name for one in about if (name := host(first_text(one, _ADDRESS_KEYS) or ""))), "")
+        return Reject("empty", index)
+    group = first_text(record, ("group",))
+    if not group and kind == "web":
+        # The URL stands in the record itself, or in its metadata.
+        metadata = (record.get(key) for key in ("metadata", "meta"))
+        parts = [record, *(part for part in metadata if isinstance(part, Mapping))]
+        hosts = (host(first_text(part, _URL_KEYS) or "") for part in parts)
+        group = next(filter(None, hosts), "")
+    group = group or first_text(record, _GROUP_KEYS) or f"{item.origin}#{index}"
+    license_name = first_text(record, ("license",)) or ""
+    language = first_text(record, ("language", "lang")) or ""
+    return Document(text, index, group, license_name, language if len(language) == 2 else "")
 
 
 def first_text(record: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
-    """Return the first of the keys' values that is a text."""
-    folded = {str(key).lower(): value for key, value in record.items()}
-    return next((folded[key] for key in keys if isinstance(folded.get(key), str)), None)
+    """Return the first value under one of `keys` that is a text."""
+    values = lower_keys(record)
+    return next((values[key] for key in keys if isinstance(values.get(key), str)), None)

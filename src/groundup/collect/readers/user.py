@@ -1,8 +1,16 @@
-"""A reader of the user's own: a function that gets a file and yields its records. Reads an item;
-yields documents and rejections.
+"""Readers of users: `reader = "module:function"` in a recipe.
 
-Everything around it is as for other readers: archives and compression are opened before, limits,
-names and groups come after.
+The function gets the stream and the origin of a file, and yields its records: texts, or mappings
+with a `text`, with messages, or with a `reason` that lists the record as dropped:
+
+    def read_log(stream, origin):
+        for line in stream:
+            if line.startswith(b"#"):
+                yield {"reason": "comment"}
+            else:
+                yield {"text": line.decode(), "group": origin}
+
+Archives and compression are opened before it is called; sizes, names and groups are checked after.
 """
 
 from __future__ import annotations
@@ -13,19 +21,23 @@ from pathlib import Path
 from typing import Any
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.deadline import TooLongError, deadline
-from groundup.collect.files.streams import DamagedError, Item
-from groundup.collect.readers.conversations import conversations
-from groundup.collect.readers.records import Numbered
+from groundup.artifacts.kinds import KINDS
+from groundup.collect.files.streams import DamagedError, Item, TooLongError, deadline
+from groundup.collect.readers.conversations import conversation_documents
+from groundup.collect.readers.records import NumberedRecord
+from groundup.collect.readers.registry import Reader
 from groundup.collect.readers.text import text_document
 from groundup.errors import GroundupError
 from groundup.recipe import Source
 from groundup.runtime.user_code import Function, load_function
 
 
-def own_reader(name: str, root: Path) -> Any:
-    """Return the reader of a recipe's `reader = "module:function"`; modules beside the recipe (in
-    `root`) are found too.
+def user_reader(name: str, root: Path) -> Reader:
+    """Return the reader that calls a function of the user.
+
+    Args:
+        name: `module:function`, as the recipe has it.
+        root: folder of the recipe; modules in it can be imported.
 
     Raises:
         RecipeError: it cannot be imported.
@@ -34,45 +46,42 @@ def own_reader(name: str, root: Path) -> Any:
 
 
 def _read(name: str, function: Function, item: Item, source: Source) -> Iterator[Document | Reject]:
-    """Yield what the function makes of a file: texts, or mappings with `text` or turns; `reason` in
-    place of them lists a record.
-    """
-    rows = _rows(name, function, item)
-    if source.kind in ("conversations", "tuning"):
-        yield from conversations(rows, item)
-    else:
-        yield from (
-            row if isinstance(row, Reject) else text_document(row, number, item, source.kind)
-            for number, row in rows
-        )
+    rows = _call(name, function, item)
+    if KINDS[source.kind].has_turns:
+        yield from conversation_documents(rows, item)
+        return
+    for index, record in rows:
+        if isinstance(record, Reject):
+            yield record
+        else:
+            yield text_document(record, index, item, source.kind)
 
 
-def _rows(name: str, function: Function, item: Item) -> Iterator[Numbered]:
-    number = 0
-    found: Iterator[Any] = iter(())
+def _call(name: str, function: Function, item: Item) -> Iterator[NumberedRecord]:
+    """Yield the records that the function yields, each within the deadline."""
+    # What is known of the file, unless the record says it.
+    known = {"license": item.license}
+    if item.project:
+        known["group"] = item.project
+    index = 0
+    records: Iterator[Any] = iter(())
     try:
         with deadline():
-            found = iter(function(item.stream, item.origin))
+            records = iter(function(item.stream, item.origin))
         while True:
             with deadline():
-                record = next(found)
-            yield number, _record(record, number, item)
-            number += 1
+                record = next(records)
+            if not isinstance(record, Mapping):
+                yield index, record
+            elif "reason" in record:
+                yield index, Reject(str(record["reason"]), index, str(record.get("detail", "")))
+            else:
+                yield index, known | dict(record)
+            index += 1
     except StopIteration:
         return
     except TooLongError as error:
         raise DamagedError("timeout", str(error)) from None
     except ImportError as error:
-        raise GroundupError(
-            f'reader "{name}" needs something that is not installed: {error}'
-        ) from None
-
-
-def _record(record: Any, number: int, item: Item) -> Any:
-    """Return a record with what is known of its file, or the rejection that it asks for."""
-    if not isinstance(record, Mapping):
-        return record
-    if "reason" in record:
-        return Reject(str(record["reason"]), number, str(record.get("detail", "")))
-    known = {"license": item.license} | ({"group": item.project} if item.project else {})
-    return known | dict(record)
+        message = f'reader "{name}" needs something that is not installed: {error}'
+        raise GroundupError(message) from None

@@ -1,5 +1,14 @@
-"""Reads WARC files and the WET files made from them. Yields the main text of every HTML page; the
-group is the host.
+"""Web archives: WARC, the WET files made from them, and ARC, the format before WARC (1996).
+
+Every HTML page gives one document, its main text; the group is the host. Every other record is
+rejected by number, with what it is.
+
+An ARC record is a line (URL, IP address, date, type, ..., length), as many bytes as the length
+says,
+and a line break:
+
+    http://a.org/ 10.0.0.1 20000101000000 text/html 4321
+    HTTP/1.1 200 OK ...
 """
 
 from __future__ import annotations
@@ -18,25 +27,27 @@ from groundup.recipe import Source
 
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
-
-
-_START = re.compile(rb"\nWARC/[01]\.\d")
-# What is kept to look for the next record in, far more than fastwarc reads ahead; and how often
-# that is tried in a file.
-_KEPT = 1 << 20
+_RECORD_START = re.compile(rb"\nWARC/[01]\.\d")
+# Bytes kept to search the next record in, far more than fastwarc reads ahead; and how often a file
+# may break.
+_HISTORY_BYTES = 1 << 20
 _MAX_BREAKS = 1000
 
+_ARC_DATE = re.compile(rb"\d{8,18}")
+_ARC_URL = re.compile(rb"[a-z][\w+.-]*:", re.IGNORECASE)
+_ARC_MAX_LINE = 1 << 16
+# A page and its HTTP headers.
+_ARC_MAX_RECORD = MAX_HTML_BYTES + (1 << 20)
 
-class _Tape:
-    """What fastwarc asks of a stream: bytes, and how far it is. It can go back to a record that was
-    read past.
-    """
+
+class _WarcStream:
+    """The stream that fastwarc reads from; it can go back to a record that fastwarc read past."""
 
     def __init__(self, stream: io.BufferedReader) -> None:
         self._stream, self.position = stream, 0
         self._ahead = b""
-        self._kept: deque[bytes] = deque()
-        self._size = 0
+        self._history: deque[bytes] = deque()
+        self._history_size = 0
 
     def read(self, size: int = -1) -> bytes:
         """Return up to `size` bytes."""
@@ -44,166 +55,192 @@ class _Tape:
             size = size if size >= 0 else len(self._ahead)
             data, self._ahead = self._ahead[:size], self._ahead[size:]
         else:
-            # read1, so that bytes before damage are not lost with the exception.
+            # read1: bytes before damage are not lost with the exception.
             data = self._stream.read1(size)
         self.position += len(data)
-        self._kept.append(data)
-        self._size += len(data)
-        while self._size - len(self._kept[0]) > _KEPT:
-            self._size -= len(self._kept.popleft())
+        self._history.append(data)
+        self._history_size += len(data)
+        while self._history_size - len(self._history[0]) > _HISTORY_BYTES:
+            self._history_size -= len(self._history.popleft())
         return data
 
     def tell(self) -> int:
-        """Return how many bytes have been read."""
+        """Return the number of bytes that were read."""
         return self.position
 
-    def find(self, after: int) -> bool:
-        """Go to the first line beyond the position `after` that starts a record; return whether
-        there is one.
-        """
-        skipped = max(0, after - (self.position - self._size))
-        held = (b"".join(self._kept) + self._ahead)[skipped:]
-        start = self.position - self._size + skipped
-        while (hit := _START.search(held)) is None:
+    def seek_record(self, after: int) -> bool:
+        """Go to the first line beyond position `after` that starts a record; False without one."""
+        history_start = self.position - self._history_size
+        skipped = max(0, after - history_start)
+        start = history_start + skipped
+        held = (b"".join(self._history) + self._ahead)[skipped:]
+        while (match := _RECORD_START.search(held)) is None:
             more = self._stream.read1(BUFFER)
             if not more:
                 return False
             # A line break and a version may be cut in two.
             start, held = start + max(0, len(held) - 16), held[-16:] + more
-        self.position, self._ahead = start + hit.start() + 1, held[hit.start() + 1 :]
-        self._kept.clear()
-        self._size = 0
+        self.position, self._ahead = start + match.start() + 1, held[match.start() + 1 :]
+        self._history.clear()
+        self._history_size = 0
         return True
 
 
 def read_warc(item: Item, source: Source) -> Iterator[Document | Reject]:
-    """Yield the pages of a WARC or WET file; every other record is rejected by number, with what it
-    is.
+    """Yield the pages of a WARC or WET file, and a rejection for every other record.
 
-    Where no record can be read, one is listed as damaged, and reading goes on at the next that
-    starts.
+    A record that cannot be read is listed as damaged, and reading continues at the next one.
 
     Raises:
-        DamagedError: it breaks off; what could be read has been yielded.
+        DamagedError: it breaks off. What could be read was yielded.
     """
-    tape = _Tape(item.stream)
-    number = -1
+    stream = _WarcStream(item.stream)
+    index = -1
     for _ in range(_MAX_BREAKS):
-        start = end = tape.position
+        start = end = stream.position
         try:
-            for record in _records(tape):
-                number += 1
+            for record in _warc_records(stream):
+                index += 1
                 start = record.stream_pos
-                end = start + _length(record)
-                found = _record(record, number)
-                if isinstance(found, Document) and end > tape.position:
-                    raise DamagedError("truncated", f"it ends inside record {number}")
-                yield found
+                # A lower bound: without line ends and the version line.
+                header_size = sum(len(name) + len(value) for name, value in record.headers.items())
+                end = start + int(record.content_length) + header_size
+                result = _record_document(record, index)
+                if isinstance(result, Document) and end > stream.position:
+                    raise DamagedError("truncated", f"it ends inside record {index}")
+                yield result
             break
         except BaseException as error:
-            if not _is_crash(error):
+            if not _is_parser_crash(error):
                 raise
-            if not tape.find(start):
-                raise _broken(error, number) from None
-            number += 1
-            yield Reject(
-                "damaged", number, f"it cannot be read, up to the next record: {error}"[:300]
-            )
+            if not stream.seek_record(start):
+                detail = f"it cannot be read after record {index}: {error}"[:300]
+                raise DamagedError("damaged", detail) from None
+            index += 1
+            detail = f"it cannot be read, up to the next record: {error}"
+            yield Reject("damaged", index, detail[:300])
     else:
-        raise DamagedError(
-            "damaged", f"it broke {_MAX_BREAKS:,} times; what follows record {number} is not read"
-        )
-    if number < 0:
+        detail = f"it broke {_MAX_BREAKS:,} times; what follows record {index} is not read"
+        raise DamagedError("damaged", detail)
+    if index < 0:
         raise DamagedError("damaged", "no WARC record can be found in it")
-    if end > tape.position:
-        raise DamagedError("truncated", f"it ends inside record {number}")
+    if end > stream.position:
+        raise DamagedError("truncated", f"it ends inside record {index}")
 
 
-def _is_crash(error: BaseException) -> bool:
-    """Return whether a parser stumbled; a panic inside a Rust extension is no Exception."""
+def _warc_records(stream: _WarcStream) -> Iterator[Any]:
+    from fastwarc.warc import ArchiveIterator
+
+    return iter(ArchiveIterator(cast("IO[bytes]", stream), parse_http=True, auto_decode="all"))
+
+
+def _is_parser_crash(error: BaseException) -> bool:
+    """Return whether a parser failed. A panic in Rust is a BaseException, not an Exception."""
     ours = (DamagedError, GroundupError, ImportError, MemoryError)
     return type(error).__name__ == "PanicException" or (
         isinstance(error, Exception) and not isinstance(error, ours)
     )
 
 
-def _length(record: Any) -> int:
-    """Return the bytes of a record, but for line ends and the version that opens it."""
-    return int(record.content_length) + sum(
-        len(name) + len(value) for name, value in record.headers.items()
-    )
-
-
-def _broken(error: BaseException, number: int) -> DamagedError:
-    return DamagedError("damaged", f"it cannot be read after record {number}: {error}"[:300])
-
-
-def _records(tape: _Tape) -> Iterator[Any]:
-    from fastwarc.warc import ArchiveIterator
-
-    return iter(ArchiveIterator(cast("IO[bytes]", tape), parse_http=True, auto_decode="all"))
-
-
-def read_record(body: bytes, target: str, number: int) -> Document | Reject:
-    """Return what an HTTP answer holds that another format than WARC kept, as the one record of a
-    WARC file.
-    """
-    address = " ".join(target.split())
-    head = (
-        f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: {address}\r\nContent-Type:"
-        " application/http; msgtype=response\r\n"
-    )
-    whole = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body + b"\r\n\r\n"
-    try:
-        return next(
-            (
-                _record(record, number)
-                for record in _records(_Tape(io.BufferedReader(io.BytesIO(whole))))
-            ),
-            Reject("empty", number),
-        )
-    except BaseException as error:
-        if not _is_crash(error):
-            raise
-        return Reject("malformed", number, f"{type(error).__name__}: {error}"[:300])
-
-
-def _record(record: Any, number: int) -> Document | Reject:
-    kind = str(record.record_type).rpartition(".")[2]
-    target = (record.headers.get("WARC-Target-URI") or "").strip("<> ")
-    if kind == "conversion":
+def _record_document(record: Any, index: int) -> Document | Reject:
+    record_type = str(record.record_type).rpartition(".")[2]
+    url = (record.headers.get("WARC-Target-URI") or "").strip("<> ")
+    if record_type == "conversion":
         text = record.reader.read(MAX_HTML_BYTES).decode("utf-8", "replace").strip()
-        return (
-            Document(text, number, host(target) or target)
-            if text
-            else Reject("empty", number, target)
-        )
-    if kind == "unknown":
-        return Reject(
-            "damaged",
-            number,
-            "a record whose header does not say what it is: lines that end without a carriage"
-            " return, for example",
-        )
-    if kind != "response" or not record.is_http or record.http_headers is None:
-        return Reject("not-http" if kind == "response" else f"warc-{kind}", number, target)
-    return _response(record, number, target)
+        if not text:
+            return Reject("empty", index, url)
+        return Document(text, index, host(url) or url)
+    if record_type == "unknown":
+        detail = "a record whose header does not say what it is: lines that end without a carriage"
+        return Reject("damaged", index, f"{detail} return, for example")
+    if record_type != "response":
+        return Reject(f"warc-{record_type}", index, url)
+    if not record.is_http or record.http_headers is None:
+        return Reject("not-http", index, url)
+    return _response_document(record, url, index)
 
 
-def _response(record: Any, number: int, target: str) -> Document | Reject:
-    status, form = record.http_headers.status_code, record.http_content_type or ""
+def _response_document(record: Any, url: str, index: int) -> Document | Reject:
+    """Return the page of an HTTP response."""
+    status, content_type = record.http_headers.status_code, record.http_content_type or ""
     if status != 200:
-        return Reject("http-status", number, f"{status} {target}")
-    if form.lower() not in _HTML_TYPES:
-        return Reject("not-html", number, f"{form or 'no type'} {target}")
+        return Reject("http-status", index, f"{status} {url}")
+    if content_type.lower() not in _HTML_TYPES:
+        return Reject("not-html", index, f"{content_type or 'no type'} {url}")
     data = record.reader.read(MAX_HTML_BYTES + 1)
     if len(data) > MAX_HTML_BYTES:
-        return Reject("too-large", number, f"longer than {MAX_HTML_BYTES >> 20} MB: {target}")
+        return Reject("too-large", index, f"longer than {MAX_HTML_BYTES >> 20} MB: {url}")
     if not data.strip():
-        return Reject("empty", number, target)
+        return Reject("empty", index, url)
     charset = _CHARSET.search(record.http_headers.get("Content-Type") or "")
     try:
         page = decode_html(data, charset[1] if charset else "")
     except DamagedError as damage:
-        return Reject(damage.reason, number, f"{damage.detail}: {target}")
-    return page_document(page, number, host(target) or target)
+        return Reject(damage.reason, index, f"{damage.detail}: {url}")
+    return page_document(page, index, host(url) or url)
+
+
+def read_arc(item: Item, source: Source) -> Iterator[Document | Reject]:
+    """Yield the pages of an ARC file, and a rejection for every other record.
+
+    Lines where a record should start are skipped up to the next record, and listed once.
+    """
+    index, skipped = 0, 0
+    while line := item.stream.readline(_ARC_MAX_LINE):
+        header = _parse_arc_header(line)
+        if header is None:
+            skipped += bool(line.strip())
+            continue
+        if skipped:
+            yield Reject("damaged", index, f"{skipped:,} lines that belong to no record")
+            index, skipped = index + 1, 0
+        yield _arc_document(item.stream, *header, index)
+        index += 1
+    if skipped:
+        yield Reject("damaged", index, f"{skipped:,} lines that belong to no record")
+
+
+def _parse_arc_header(line: bytes) -> tuple[str, str, int] | None:
+    """Return URL, type and length of the record that a line starts; None for any other line."""
+    fields = line.split()
+    if not _ARC_URL.match(line) or len(fields) < 5 or not fields[-1].isdigit():
+        return None
+    # The date is the third field of five, or of ten in version 2. It is counted from the end, since
+    # URLs were written with spaces in them.
+    places = [len(fields) - back for back in (3, 8) if len(fields) > back]
+    date = next((place for place in places if _ARC_DATE.fullmatch(fields[place])), 0)
+    url = b" ".join(fields[: max(date - 1, 0)]).decode("utf-8", "replace")
+    if not url:
+        return None
+    return url, fields[date + 1].decode("utf-8", "replace"), int(fields[-1][:18])
+
+
+def _arc_document(
+    stream: io.BufferedReader, url: str, content_type: str, length: int, index: int
+) -> Document | Reject:
+    """Return the page of one record; a record too long for a page is skipped."""
+    body = stream.read(min(length, _ARC_MAX_RECORD))
+    left = length - len(body)
+    while left > 0 and (chunk := stream.read(min(left, 1 << 20))):
+        left -= len(chunk)
+    if left > 0:
+        return Reject("truncated", index, f"it ends {left:,} bytes before its record does: {url}")
+    if length > _ARC_MAX_RECORD:
+        return Reject("too-large", index, f"longer than {_ARC_MAX_RECORD >> 20} MB: {url}")
+    if not body.startswith(b"HTTP/"):
+        return Reject("not-http", index, f"{content_type} {url}")
+    # The body is an HTTP response, as in WARC: wrapped as a WARC record, fastwarc parses it.
+    warc_header = (
+        f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: {' '.join(url.split())}\r\n"
+        "Content-Type: application/http; msgtype=response\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    data = io.BytesIO(warc_header.encode() + body + b"\r\n\r\n")
+    try:
+        for record in _warc_records(_WarcStream(io.BufferedReader(data))):
+            return _record_document(record, index)
+    except BaseException as error:
+        if not _is_parser_crash(error):
+            raise
+        return Reject("malformed", index, f"{type(error).__name__}: {error}"[:300])
+    return Reject("empty", index)

@@ -29,11 +29,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import Array, mask, text_buffers
+from groundup.artifacts.kinds import KINDS
 from groundup.refine.filter.statistics import Statistics
 from groundup.refine.kernels import kernel
 
-PROSE = ("books", "wikipedia", "web", "text")
-PAGES = ("wikipedia", "web", "text")
+PROSE = tuple(name for name, kind in KINDS.items() if kind.is_prose)
+PAGES = tuple(name for name in PROSE if name != "books")
 # Documentation files among source code have no programming language.
 DOCUMENTATION = ("", "markdown", "rst", "docs")
 

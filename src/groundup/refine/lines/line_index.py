@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from groundup.artifacts.arrays import Array, Texts
+from groundup.artifacts.kinds import KINDS
 from groundup.refine.clean.unicode_classes import (
     CODE_POINTS,
     UNSPACED,
@@ -34,7 +35,7 @@ from groundup.refine.out_of_core import RowFile, hash_ranges, in_range
 
 # Kinds whose repeated lines are boilerplate. `return None` in code, "Yes, please." in a
 # conversation and "CHAPTER I" in a book are not.
-LINE_KINDS = ("wikipedia", "web", "text")
+LINE_KINDS = frozenset(name for name, kind in KINDS.items() if kind.has_boilerplate_lines)
 # A plain word consists of letters, with punctuation around it; a character of a script without
 # spaces is half a word. In real pages, most repeated lines below six words are headings and code,
 # and most from six on are boilerplate (docs/experiments.md).

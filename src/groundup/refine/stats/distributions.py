@@ -19,6 +19,7 @@ import pyarrow as pa
 from groundup.artifacts.arrays import Array, text_buffers
 from groundup.artifacts.corpus import DROPPED
 from groundup.artifacts.document import read_batches
+from groundup.artifacts.kinds import is_training
 from groundup.errors import SourceError
 from groundup.recipe import Source
 from groundup.refine.dedup.duplicates import EXACT
@@ -247,7 +248,7 @@ def check_drops(
     """
     failed: dict[str, str] = {}
     for source in run.recipe.source:
-        if source.kind == "evaluation":
+        if not is_training(source.kind):
             continue
         of_source, default = source.most_dropped, run.recipe.refine.most_dropped
         limit = default if of_source == "auto" else of_source

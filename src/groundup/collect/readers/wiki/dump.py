@@ -1,8 +1,12 @@
-"""Reads MediaWiki dumps and single pages of wikitext. Yields one document an article; redirects and
-other namespaces are listed.
+"""MediaWiki dumps and single pages of wikitext: one document an article, its title above the text.
 
-A dump is cut at its `<page>` tags and each page parsed by itself: memory holds one page, a broken
-page costs itself, and no entity that a dump declares is ever in force.
+A dump is cut at its `<page>` tags and each page is parsed alone: memory holds one page, a broken
+page costs itself, and no entity that a dump declares is ever expanded. Redirects and pages of other
+namespaces (talk, users, templates) are rejected by number.
+
+    <mediawiki><siteinfo>...<namespace key="14">Category</namespace>...</siteinfo>
+    <page><title>Berlin</title><ns>0</ns><revision><text>'''Berlin''' is...</text></revision></page>
+    ...</mediawiki>
 """
 
 from __future__ import annotations
@@ -10,98 +14,99 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from xml.etree import ElementTree
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import bom_encoding, decode
-from groundup.collect.deadline import TooLongError, deadline
 from groundup.collect.files.formats import wikitext_share
-from groundup.collect.files.streams import DamagedError, Item, read_all
-from groundup.collect.readers.text import read_text
-from groundup.collect.readers.wiki.wikitext import redirect_target, to_text
+from groundup.collect.files.streams import DamagedError, Item, TooLongError, deadline, read_all
+from groundup.collect.readers.text import declared_encoding, read_text
+from groundup.collect.readers.wiki.wikitext import is_redirect, to_text
 from groundup.recipe import Source
 
 # MediaWiki stores at most 2 MB a page.
 MAX_PAGE_BYTES = 16 << 20
 _CHUNK = 1 << 20
-# Old dumps have no <ns>; these are the English names, which every wiki understands.
-_OTHER_SPACES = re.compile(
-    r"^(?:(?:user|wikipedia|project|file|image|mediawiki|template|help|category|portal|module|draft)(?:"
-    r" talk)?|talk|special|media):",
+# Old dumps have no <ns>. These English names work in every wiki.
+_OTHER_NAMESPACE = re.compile(
+    r"^(?:(?:user|wikipedia|project|file|image|mediawiki|template|help|category|portal|module"
+    r"|draft)(?: talk)?|talk|special|media):",
     re.IGNORECASE,
 )
-_NAMED_SPACE = re.compile(r'<namespace key="(?:6|14)"[^<>]*>([^<>]+)</namespace>')
-# More markup than this for each 1,000 characters makes a text file a page of wikitext.
+# What a wiki calls its namespaces of files (6) and categories (14), whose links show nothing.
+_HIDDEN_NAMESPACE = re.compile(r'<namespace key="(?:6|14)"[^<>]*>([^<>]+)</namespace>')
+# Pieces of markup for each 1,000 characters, from which on a text file is a page of wikitext.
 _WIKITEXT_SHARE = 1.5
-_LEAD = 200
+# A page of fewer characters may be a redirect.
+_MAX_REDIRECT, _MAX_REDIRECT_FILE = 500, 200
 
 
 def read_dump(item: Item, source: Source) -> Iterator[Document | Reject]:
-    """Yield the articles of a MediaWiki XML dump, in any encoding that has a byte order mark, or
-    UTF-8.
-    """
-    silent = silent_spaces(item.head)
-    for number, page in enumerate(_pages(_utf8(item))):
+    """Yield the articles of a MediaWiki XML dump, in UTF-8 or in the encoding of its BOM."""
+    encoding = bom_encoding(item.head) or "utf-8"
+    siteinfo = item.head.decode(encoding, "replace").partition("</namespaces>")[0]
+    names = _HIDDEN_NAMESPACE.findall(siteinfo)
+    hidden = frozenset(html.unescape(name).lower() for name in names)
+    chunks = iter(lambda: item.stream.read1(_CHUNK), b"")
+    if encoding in ("utf-16", "utf-32"):
+        text = io.TextIOWrapper(item.stream, encoding=encoding, errors="replace")
+        chunks = (chunk.encode() for chunk in iter(lambda: text.read(_CHUNK), ""))
+    for index, page in enumerate(_pages(chunks)):
         if page is None:
-            yield Reject("too-large", number, f"a page longer than {MAX_PAGE_BYTES >> 20} MB")
+            yield Reject("too-large", index, f"a page longer than {MAX_PAGE_BYTES >> 20} MB")
             continue
         try:
-            yield _article(ElementTree.fromstring(page), number, silent)
+            element = ElementTree.fromstring(page)
         except ElementTree.ParseError as error:
-            yield Reject("malformed", number, f"not XML: {error}")
+            yield Reject("malformed", index, f"not XML: {error}")
+            continue
+        title = (element.findtext("title") or "").strip()
+        body = element.findtext("revision/text") or ""
+        namespace = element.findtext("ns")
+        is_article = (namespace or "0").strip() == "0"
+        if namespace is None and _OTHER_NAMESPACE.match(title):
+            is_article = False
+        is_short = len(body) < _MAX_REDIRECT
+        if not is_article:
+            yield Reject("namespace", index, title)
+        elif element.find("redirect") is not None or (is_short and is_redirect(body)):
+            yield Reject("redirect", index, title)
+        elif (element.findtext("revision/model") or "wikitext") != "wikitext":
+            yield Reject("not-wikitext", index, title)
+        else:
+            yield _wikitext_document(title, body, index, hidden)
 
 
-def silent_spaces(head: bytes) -> frozenset[str]:
-    """Return what a dump calls its namespaces of files (6) and categories (14), whose links show
-    nothing, in small letters.
-    """
-    codec = bom_encoding(head) or "utf-8"
-    names = _NAMED_SPACE.findall(head.decode(codec, "replace").partition("</namespaces>")[0])
-    return frozenset(html.unescape(name).lower() for name in names)
-
-
-def _utf8(item: Item) -> Iterator[bytes]:
-    mark = bom_encoding(item.head)
-    if mark in ("utf-16", "utf-32"):
-        text = io.TextIOWrapper(item.stream, encoding=mark, errors="replace")
-        yield from (part.encode() for part in iter(lambda: text.read(_CHUNK), ""))
-        return
-    while part := item.stream.read1(_CHUNK):
-        yield part
-
-
-def _pages(parts: Iterator[bytes]) -> Iterator[bytes | None]:
+def _pages(chunks: Iterable[bytes]) -> Iterator[bytes | None]:
     """Yield the `<page>` elements of a dump; None for one that is too long.
 
     Raises:
         DamagedError: the dump ends inside a page.
     """
-    held, skipping, seen = bytearray(), False, 0
-    for part in parts:
-        held += part
-        # What has been looked through holds no end of a page, but perhaps the beginning of one.
-        while (end := held.find(b"</page>", max(0, seen - 6))) >= 0:
+    held, searched = bytearray(), 0
+    # True inside a page that is too long: only its tail is kept, to find its end.
+    is_skipping = False
+    for chunk in chunks:
+        held += chunk
+        # The end tag may start in the last bytes that were searched.
+        while (end := held.find(b"</page>", max(0, searched - 6))) >= 0:
             start = held.find(b"<page>", 0, end)
-            if skipping or start >= 0:
-                yield None if skipping else _last_revision(bytes(held[start : end + 7]))
+            if is_skipping:
+                yield None
+            elif start >= 0:
+                yield _last_revision(bytes(held[start : end + 7]))
             del held[: end + 7]
-            skipping, seen = False, 0
+            is_skipping, searched = False, 0
         if len(held) > MAX_PAGE_BYTES:
-            skipping = skipping or held.count(b"<revision>") < 2
-            held = bytearray(_shortened(bytes(held)))
-        seen = len(held)
-    if skipping or b"<page>" in held:
+            # A page with its history may drop all revisions but the last.
+            if held.count(b"<revision>") > 1:
+                held = bytearray(_last_revision(bytes(held)))
+            else:
+                held, is_skipping = held[-16:], True
+        searched = len(held)
+    if is_skipping or b"<page>" in held:
         raise DamagedError("truncated", "the dump ends inside a page")
-
-
-def _shortened(held: bytes) -> bytes:
-    """Drop what a page that is still growing can spare: all revisions but the last, or everything
-    but its tail.
-    """
-    if held.count(b"<revision>") > 1:
-        return _last_revision(held)
-    return held[-16:]
 
 
 def _last_revision(page: bytes) -> bytes:
@@ -109,45 +114,29 @@ def _last_revision(page: bytes) -> bytes:
     return page[:first] + page[last:] if first >= 0 else page
 
 
-def _article(page: ElementTree.Element, number: int, silent: frozenset[str]) -> Document | Reject:
-    title = (page.findtext("title") or "").strip()
-    space = page.findtext("ns")
-    if (space or "0").strip() != "0" or (space is None and _OTHER_SPACES.match(title)):
-        return Reject("namespace", number, title)
-    body = page.findtext("revision/text") or ""
-    if page.find("redirect") is not None or (len(body) < 500 and redirect_target(body)):
-        return Reject("redirect", number, title)
-    if (page.findtext("revision/model") or "wikitext") != "wikitext":
-        return Reject("not-wikitext", number, title)
-    return _document(title, body, number, silent)
-
-
-def _document(
-    title: str, body: str, number: int, silent: frozenset[str] = frozenset()
+def _wikitext_document(
+    title: str, body: str, index: int, hidden: frozenset[str] = frozenset()
 ) -> Document | Reject:
     try:
         with deadline():
-            text = to_text(body.replace("{{PAGENAME}}", title), silent)
+            text = to_text(body.replace("{{PAGENAME}}", title), hidden)
     except TooLongError as error:
-        return Reject("timeout", number, f"{title}: {error}")
+        return Reject("timeout", index, f"{title}: {error}")
     if not text:
-        return Reject("empty", number, f"{title}: nothing but markup")
-    return Document(f"{title}\n\n{text}" if title else text, number, title)
+        return Reject("empty", index, f"{title}: nothing but markup")
+    return Document(f"{title}\n\n{text}" if title else text, index, title)
 
 
 def read_page(item: Item, source: Source) -> Iterator[Document | Reject]:
-    """Yield a text file: as the page of wikitext that it is, or as plain text; the file's name is
-    the title.
-    """
-    head = item.head.decode("utf-8", "replace")
-    if wikitext_share(head) < _WIKITEXT_SHARE:
+    """Yield a text file: as the page of wikitext that it is, with its name as title, or as text."""
+    if wikitext_share(item.head.decode("utf-8", "replace")) < _WIKITEXT_SHARE:
         yield from read_text(item, source)
         return
-    text = decode(
-        read_all(item.stream, MAX_PAGE_BYTES), "" if source.encoding == "auto" else source.encoding
-    )
+    text = decode(read_all(item.stream, MAX_PAGE_BYTES), declared_encoding(source))
     # Pages copied out of a dump keep its escapes.
     text = html.unescape(text) if "&lt;ref" in text else text
     title = re.sub(r"[_-]+", " ", item.name.rpartition(".")[0] or item.name)
-    target = redirect_target(text) if len(text) < _LEAD else None
-    yield Reject("redirect", 0, title) if target else _document(title, text, 0)
+    if len(text) < _MAX_REDIRECT_FILE and is_redirect(text):
+        yield Reject("redirect", 0, title)
+    else:
+        yield _wikitext_document(title, text, 0)

@@ -1,9 +1,22 @@
-"""Wikitext → readable text: prose, headings, lists, formulas and code stay; tables, layout,
-references and files go.
+"""Wikitext to plain text: prose, headings, lists, formulas and code stay; the rest goes.
 
-A page is read once for its brackets, which are matched, and once from the outside in: what is not
-shown is passed over whole, with everything inside it. No bracket is left open: one that the page
-never closes costs its paragraph, or only itself.
+    '''Berlin''' ({{IPA|de|bɛʁˈliːn}}; {{audio|x.ogg}}) is the [[capital city|capital]] of
+    [[Germany]].<ref>A source.</ref>
+    →
+    Berlin ([bɛʁˈliːn]) is the capital of Germany.
+
+Templates carry layout and citations and differ between wikis, so a template that is not known
+(`templates.py`) is removed. The steps of `to_text`:
+
+1. Comments, references and other extension tags are cut out. Code and formulas are set aside.
+2. All brackets are matched in one pass. The page is rendered from the outside in, so that what is
+not
+   shown is skipped with everything inside it. A bracket that is never closed costs its paragraph,
+   or only itself.
+3. Tags and quotes go, lines are laid out, and what was set aside is put back.
+
+Where something was removed stands a GAP until step 3, so that the punctuation around it is repaired
+there and nowhere else.
 """
 
 from __future__ import annotations
@@ -11,62 +24,65 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from html import unescape
 
-from groundup.collect.readers.wiki.layout import GAP, MARK, lay_out, mark, plain
-from groundup.collect.readers.wiki.templates import NO_WORDS, Arguments, shown_by
+from groundup.collect.readers.wiki.templates import NO_WORDS, Arguments, find_template
 
+# Characters that wikitext cannot hold: what was removed, and the number of what was set aside.
+GAP, _LITERAL_MARK = "\x01", "\x00"
+_LITERAL_NUMBER = re.compile(rf"{_LITERAL_MARK}(\d+){_LITERAL_MARK}")
+
+# Step 1. Tags whose content is no wikitext.
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-# Tags whose content is no wikitext. Code and formulas stay as they are; the rest is no prose.
-_CODE = ("syntaxhighlight", "source")
-_LITERAL = ("nowiki", "pre", *_CODE)
-_RUN = re.compile(r"[^\n<]*")
-_DROPPED = (
+_CODE_TAGS = ("syntaxhighlight", "source")
+_LITERAL_TAGS = ("nowiki", "pre", *_CODE_TAGS)
+_DROPPED_TAGS = (
     "ref gallery timeline score imagemap graph mapframe maplink templatestyles templatedata"
     " inputbox categorytree hiero".split()
 )
 _EXTENSION = re.compile(
-    rf"<(/?)({'|'.join((*_LITERAL, 'math', *_DROPPED))})\b([^<>]*)>", re.IGNORECASE
+    rf"<(/?)({'|'.join((*_LITERAL_TAGS, 'math', *_DROPPED_TAGS))})\b([^<>]*)>", re.IGNORECASE
 )
-# A template, link or parameter with no bracket inside is one match.
+_REST_OF_LINE = re.compile(r"[^\n<]*")
+
+# Step 2. A template, link or parameter with no bracket inside is one match.
 _BRACKET = re.compile(
     r"\{\{\{[^{}]*\}\}\}|\{\{[^{}\[\]]*\}\}|\[\[[^{}\[\]]*\]\]|\{\{|\}\}|\[\[|\]\]|\{\||\|\}(?!\})"
 )
-_TABLE = ("{|", "|}")
 _OPENED_BY = {"}}": "{{", "]]": "[[", "|}": "{|"}
 _BRACKETS = (*_OPENED_BY, *_OPENED_BY.values())
-# A link whose target has no namespace, in one group: split at it and joined again, a page is rid of
-# most of its brackets.
+# Links without a namespace, with what they show as the one group. Replacing them first removes most
+# brackets of a page.
 _SIMPLE_LINK = re.compile(r"\[\[(?:[^\[\]{}|<>\n:]+\|)?([^\[\]{}|\n:#]+)\]\]")
-_ATTRIBUTES = re.compile(r"\s*(?:class|style|border|width|align|cellpadding)\s*=")
-_NAME = re.compile(r"[^|{}\[\]<\n]*")
-# A label may hold brackets of its own, one level deep.
-_EXTERNAL = re.compile(
-    r"\[(?:https?:|ftps?:|mailto:|news:|irc:|//)[^\s\[\]]*+["
-    r" \t]*+((?:[^\[\]\n]++|\[[^\[\]\n]*+\])*+)\]",
+# A label may hold brackets, one level deep.
+_EXTERNAL_LINK = re.compile(
+    r"\[(?:https?:|ftps?:|mailto:|news:|irc:|//)[^\s\[\]]*+[ \t]*+"
+    r"((?:[^\[\]\n]++|\[[^\[\]\n]*+\])*+)\]",
     re.IGNORECASE,
 )
+_MAX_DEPTH = 40
+_MAX_INDENT = 30
+_MAX_LINE = 300
+_TABLE_ATTRIBUTES = re.compile(r"\s*(?:class|style|border|width|align|cellpadding)\s*=")
 _CELL = re.compile(r"\n[ \t]*(?:\|[-+}]?|!)|\|\||!!")
 _CELL_STYLE = re.compile(r"\A[^|\n]{0,300}=[^|\n]{0,300}\|")
 _SENTENCE_END = re.compile(r"[.!?。।؟]\W*$")
-# A cell that is shorter is a figure, a name or a label.
-_MIN_PROSE = 150
-# Brackets without partners. What was to be a template or a table is layout up to the next blank
-# line.
-_STRAY = re.compile(
-    r"\[\[|\]\]|\}\}+|^[ \t]*\|\}|(?:\{\{|^[ \t:*]*\{\|).*?(?=\n[ \t]*\n|\Z)",
-    re.DOTALL | re.MULTILINE,
-)
+# A shorter cell is a figure, a name or a label.
+_MIN_CELL_PROSE = 150
+_TEMPLATE_NAME = re.compile(r"[^|{}\[\]<\n]*")
+_WORD = re.compile(r"\w")
+# One argument without a name, markup or brackets, and longer than a language code.
+_PHRASE = re.compile(r"(?![a-z]{1,3}$)[^|={}\[\]<>\n]*\w[^|={}\[\]<>\n]*")
+_MAX_PHRASE = 200
 _NAMESPACE = re.compile(r"\s*([^\s:|\[\]][^:|\[\]]{0,40}?)\s*:")
-_LANGUAGE_LINK = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,12})*$")
+_LANGUAGE_CODE = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,12})*$")
 _FILE_NAME = re.compile(
     r"\.(?:jpe?g|png|gif|svg|webp|tiff?|og[gvax]|webm|pdf|djvu|mp[34]|wav|flac|mid)\s*$",
     re.IGNORECASE,
 )
-# Local names of the namespaces File and Category, for pages that come without a dump's list of
-# namespaces.
-_SILENT = frozenset(
+# Local names of the namespaces File and Category, for pages without the list of a dump.
+_HIDDEN_NAMESPACES = frozenset(
     "file image category media datei bild kategorie fichier catégorie archivo imagen categoría"
     " immagine categoria arquivo imagem ficheiro categorie bestand afbeelding plik grafika"
     " kategoria файл изображение категория категорія картинка 文件 图像 分类 檔案 圖像 分類"
@@ -74,278 +90,337 @@ _SILENT = frozenset(
     " kategória dosya resim ملف صورة تصنيف קובץ תמונה קטגוריה پرونده رده αρχείο εικόνα κατηγορία"
     " fișier imagine berkas gambar slika kategorija datoteka".split()
 )
-_MAX_DEPTH = 40
-_MAX_INDENT = 30
-_BARE = re.compile(r"\[\[[^\[\]]*\]\]|\{\{[^{}]*\}\}")
-_MAX_LINE = 300
-_WORD = re.compile(r"\w")
-# One argument without a name, markup or brackets, and more than the code of a language.
-_PHRASE = re.compile(r"(?![a-z]{1,3}$)[^|={}\[\]<>\n]*\w[^|={}\[\]<>\n]*")
-_MAX_PHRASE = 200
+_LINK_OR_TEMPLATE = re.compile(r"\[\[[^\[\]]*\]\]|\{\{[^{}]*\}\}")
+# Brackets without partners. An open template or table is layout up to the next blank line.
+_STRAY_BRACKET = re.compile(
+    r"\[\[|\]\]|\}\}+|^[ \t]*\|\}|(?:\{\{|^[ \t:*]*\{\|).*?(?=\n[ \t]*\n|\Z)",
+    re.DOTALL | re.MULTILINE,
+)
+
+# Step 3.
+_LINE_BREAK = re.compile(
+    r"<(?:br|hr)\b[^<>]*>|</(?:p|div|li|tr|dd|dt|h[1-6]|blockquote|center|poem|table)\s*>",
+    re.IGNORECASE,
+)
+_SUB_OR_SUP = re.compile(r"<su([pb])\b[^<>]*>([-+−0-9n]{1,8})</su[pb]\s*>", re.IGNORECASE)
+_SUPERSCRIPTS = str.maketrans("0123456789+-−n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻ⁿ")
+_SUBSCRIPTS = str.maketrans("0123456789+-−", "₀₁₂₃₄₅₆₇₈₉₊₋₋")
+_TAG = re.compile(r"</?[a-zA-Z][a-zA-Z0-9]*(?:\s[^<>]{0,500})?/?>")
+_CONVERSION = re.compile(r"-\{([^{}]*)\}-")
+_SWITCH = re.compile(r"__[A-Z]{3,25}__")
+_QUOTES = re.compile(r"'''''|'''|''")
+_HEADING = re.compile(r"(={1,6})\s*(.+?)\s*\1$")
+_LIST_MARKER = re.compile(r"([*#:;]+)\s*")
+_BARE_URL = re.compile(r"[-*#:;\s]*(?:https?|ftp)://\S+$")
+_SEPARATORS = " \t,;:،、，；"
+_OPENING, _CLOSING = ("(", "（", "[", "「"), (")", "）", "]", "」")
+_PUNCTUATION = (",", ";", ".", ":", "،", "、", "，", "；", "。")
+_LINE_START = ("", "\n", "*", "#")
+_NO_TEXT = " \t-–—.,;:()[]{}|!/'\"*#=_…،、。（）·•"
 
 
-def to_text(wikitext: str, silent: Iterable[str] = ()) -> str:
-    """Return the prose of a page; "" when it holds none.
-
-    Source of the idea: templates carry layout and citations, and wikis differ in them, so what is
-    not known is removed.
+def to_text(wikitext: str, hidden: Iterable[str] = ()) -> str:
+    """Return the text of a page; "" when it holds none.
 
     Args:
         wikitext: the page.
-        silent: names of the wiki's own namespaces, in small letters, whose links show nothing where
-            they stand.
+        hidden: names of the wiki's own namespaces, in lower case, whose links show nothing.
     """
-    text = _uncommented(wikitext.replace("\r\n", "\n").replace(MARK, "").replace(GAP, ""))
-    text, kept = _set_aside(text)
+    text = wikitext.replace("\r\n", "\n").replace(_LITERAL_MARK, "").replace(GAP, "")
+    # A comment that is not closed reaches to the end of the page.
+    before, arrow, after = text.rpartition("-->")
+    text = _COMMENT.sub("", before + arrow) + after.partition("<!--")[0]
+    text, literals = _cut_extensions(text)
     text = "".join(_SIMPLE_LINK.split(text))
-    text = plain("".join(_EXTERNAL.split(_Page(text, _SILENT.union(silent)).shown())))
-    # What stood on both sides of a tag or a gap may have met as a bracket, so strays are looked for
-    # last.
-    return lay_out(unescape(_without_strays(text)), kept)
+    text = _Page(text, _HIDDEN_NAMESPACES.union(hidden)).render()
+    text = "".join(_EXTERNAL_LINK.split(text))
+    if "<" in text:
+        text = _SUB_OR_SUP.sub(
+            lambda tag: tag[2].translate(_SUPERSCRIPTS if tag[1] in "pP" else _SUBSCRIPTS), text
+        )
+        text = _TAG.sub("", _LINE_BREAK.sub("\n", text))
+    if "-{" in text:
+        text = _CONVERSION.sub(_first_variant, text)
+    text = close_gaps(_QUOTES.sub("", _SWITCH.sub("", text)))
+    # Stray brackets come last: both sides of a tag or gap may have met as one, and so may both
+    # sides of a stray.
+    for pattern in (_STRAY_BRACKET, _STRAY_BRACKET, re.compile(r"[\[\]{}]+")):
+        if any(bracket in text for bracket in _BRACKETS):
+            text = pattern.sub("", text)
+    text = _lay_out_lines(unescape(text))
+    return _LITERAL_NUMBER.sub(lambda number: literals[int(number[1])], text).strip()
 
 
-def _without_strays(text: str) -> str:
-    """Return the text without brackets that have no partner; once they are out, others may have met
-    where they stood.
+def is_redirect(wikitext: str) -> bool:
+    """Return whether a page redirects to another; the keyword depends on the wiki's language."""
+    match = re.match(r"\s*#\s*[^\W\d_][\w ]{2,30}\s*:?\s*\[\[([^\]|\n]+)", wikitext[:400])
+    return match is not None and bool(match[1].strip())
+
+
+def _cut_extensions(text: str) -> tuple[str, list[str]]:
+    """Return the text without extension elements, and the literal texts set aside from it.
+
+    A literal leaves its number between two marks, everything else a gap.
     """
-    for pattern in (_STRAY, _STRAY, re.compile(r"[\[\]{}]+")):
-        if not any(bracket in text for bracket in _BRACKETS):
-            break
-        text = pattern.sub("", text)
-    return text
-
-
-def _uncommented(text: str) -> str:
-    """Return the text without comments; one that is not closed goes to the end of the page."""
-    closed, arrow, rest = text.rpartition("-->")
-    return _COMMENT.sub("", closed + arrow) + rest.partition("<!--")[0]
-
-
-def _set_aside(text: str) -> tuple[str, list[str]]:
-    """Take out what stands between extension tags; what is shown as it is leaves a mark with its
-    number in the list.
-    """
-    kept: list[str] = []
+    literals: list[str] = []
     parts: list[str] = []
     position = 0
-    for start, end, name, inside in _elements(text):
+    for start, end, name, content in _extension_elements(text):
         parts.append(text[position:start])
         position = end
-        if name == "math" or name in _LITERAL:
-            kept.append(
-                f"${' '.join(inside.split())}$"
-                if name == "math"
-                else inside
-                if name in _CODE
-                else unescape(inside)
-            )
-            parts.append(mark(len(kept) - 1))
+        if name == "math" or name in _LITERAL_TAGS:
+            parts.append(f"{_LITERAL_MARK}{len(literals)}{_LITERAL_MARK}")
+            if name == "math":
+                literals.append(f"${' '.join(content.split())}$")
+            else:
+                literals.append(content if name in _CODE_TAGS else unescape(content))
         elif name:
             parts.append(GAP)
     parts.append(text[position:])
-    return "".join(parts), kept
+    return "".join(parts), literals
 
 
-def _elements(text: str) -> Iterator[tuple[int, int, str, str]]:
-    """Yield start, end, name and content of extension elements; a tag that has no partner is one
-    without a name.
-    """
+def _extension_elements(text: str) -> Iterator[tuple[int, int, str, str]]:
+    """Yield start, end, name and content of extension elements; a lone tag has no name."""
     tags = list(_EXTENSION.finditer(text))
-    last = {tag[2].lower(): number for number, tag in enumerate(tags) if tag[1]}
-    number = 0
-    while number < len(tags):
-        tag, name = tags[number], tags[number][2].lower()
-        alone = tag[1] or tag[3].endswith("/") or number > last.get(name, -1)
-        close = None if alone else _partner(tags, number, name)
-        if close is not None:
+    last_close = {tag[2].lower(): index for index, tag in enumerate(tags) if tag[1]}
+    index = 0
+    while index < len(tags):
+        tag, name = tags[index], tags[index][2].lower()
+        is_closed = tag[1] or tag[3].endswith("/")
+        close = None
+        if not is_closed and index <= last_close.get(name, -1):
+            # References do not nest: another one that opens first leaves this one open.
+            partners = (
+                other
+                for other in range(index + 1, len(tags))
+                if tags[other][2].lower() == name
+                and (tags[other][1] or (name == "ref" and not tags[other][3].endswith("/")))
+            )
+            close = next(partners, None)
+        if close is not None and tags[close][1]:
             yield tag.start(), tags[close].end(), name, text[tag.end() : tags[close].start()]
-            number = close
-        elif name == "ref" and not tag[1] and not tag[3].endswith("/"):
-            # A reference that is never closed costs what follows it on its line.
-            yield tag.start(), _RUN.match(text, tag.end()).end(), name, ""  # type: ignore[union-attr]
+            index = close
+        elif name == "ref" and not is_closed:
+            # A reference that is never closed costs the rest of its line.
+            line = _REST_OF_LINE.match(text, tag.end())
+            assert line is not None
+            yield tag.start(), line.end(), name, ""
         else:
             yield tag.start(), tag.end(), "", ""
-        number += 1
+        index += 1
 
 
-def _partner(tags: Sequence[re.Match[str]], number: int, name: str) -> int | None:
-    """Return which tag closes this one; references do not nest, so another one that opens first
-    means that there is none.
-    """
-    for at in range(number + 1, len(tags)):
-        if tags[at][2].lower() == name and (
-            tags[at][1] or (name == "ref" and not tags[at][3].endswith("/"))
-        ):
-            return at if tags[at][1] else None
-    return None
+def _match_brackets(text: str) -> dict[int, int]:
+    """Return the position of every bracket that is closed → the position after its partner.
 
-
-def _matched(text: str) -> dict[int, int]:
-    """Return where brackets end: position of each one that opens and is closed → position after
-    what closes it.
-
-    A link is closed only as the innermost bracket; a template or a table closes over what was left
-    open inside it.
+    A link is closed only as the innermost bracket. A template or table also closes over brackets
+    left open inside it.
     """
     ends: dict[int, int] = {}
     stack: list[tuple[str, int]] = []
-    waiting: Counter[str] = Counter()
+    open_count: Counter[str] = Counter()
     for match in _BRACKET.finditer(text):
         token, start = match[0], match.start()
         if len(token) > 2:
             ends[start] = match.end()
             continue
-        if token in _TABLE and not _is_table(text, start, bool(waiting["{|"])):
+        if token in ("{|", "|}") and not _is_table_edge(text, start, bool(open_count["{|"])):
             continue
         opened_by = _OPENED_BY.get(token)
         if opened_by is None:
             stack.append((token, start))
-            waiting[token] += 1
-        elif waiting[opened_by] and (token != "]]" or stack[-1][0] == "[["):
+            open_count[token] += 1
+        elif open_count[opened_by] and (token != "]]" or stack[-1][0] == "[["):
             opening = ""
             while opening != opened_by:
-                opening, at = stack.pop()
-                waiting[opening] -= 1
-            ends[at] = match.end()
+                opening, position = stack.pop()
+                open_count[opening] -= 1
+            ends[position] = match.end()
     return ends
 
 
-def _is_table(text: str, at: int, inside: bool) -> bool:
-    """Return whether a table begins or ends at a position: where a line does, or, in pages that
-    lost their lines, where it looks so.
+def _is_table_edge(text: str, position: int, in_table: bool) -> bool:
+    """Return whether a table starts or ends at a position.
+
+    It does at the start of a line; in pages that lost their line breaks, where it looks like one.
     """
-    _, newline, indent = text[max(0, at - _MAX_INDENT) : at].rpartition("\n")
-    if (newline or at <= _MAX_INDENT) and not indent.strip(" \t:*#"):
+    _, newline, indent = text[max(0, position - _MAX_INDENT) : position].rpartition("\n")
+    if (newline or position <= _MAX_INDENT) and not indent.strip(" \t:*#"):
         return True
-    return (
-        inside and indent.endswith(" ")
-        if text[at] == "|"
-        else _ATTRIBUTES.match(text, at + 2) is not None
-    )
+    if text[position] == "|":
+        return in_table and indent.endswith(" ")
+    return _TABLE_ATTRIBUTES.match(text, position + 2) is not None
 
 
 class _Page:
-    """A page with its brackets matched; renders any part of itself, what is not shown without
-    looking inside.
-    """
+    """A page with matched brackets; renders any part of it, skipping what is not shown."""
 
-    def __init__(self, text: str, silent: frozenset[str]) -> None:
-        self.text, self.silent = text, silent
-        self.ends = _matched(text)
+    def __init__(self, text: str, hidden: frozenset[str]) -> None:
+        self.text, self.hidden = text, hidden
+        self.ends = _match_brackets(text)
         self.openings = sorted(self.ends)
 
-    def shown(self, start: int = 0, end: int | None = None, depth: int = 0) -> str:
+    def render(self, start: int = 0, end: int | None = None, depth: int = 0) -> str:
         """Return what is shown of the text between two positions."""
         end = len(self.text) if end is None else end
         parts, position = [], start
-        number = bisect_left(self.openings, start)
-        while number < len(self.openings) and (at := self.openings[number]) < end:
-            parts.append(self.text[position:at])
-            position = self.ends[at]
-            parts.append(self._bracket(at, position, depth + 1) if depth < _MAX_DEPTH else GAP)
-            number = bisect_left(self.openings, position, number)
+        index = bisect_left(self.openings, start)
+        while index < len(self.openings) and (opening := self.openings[index]) < end:
+            parts.append(self.text[position:opening])
+            position = self.ends[opening]
+            if depth >= _MAX_DEPTH:
+                parts.append(GAP)
+            else:
+                render = self._render_table
+                if self.text[opening] == "[":
+                    render = self._render_link
+                elif self.text[opening + 1] == "{":
+                    render = self._render_template
+                parts.append(render(opening + 2, position - 2, depth + 1))
+            index = bisect_left(self.openings, position, index)
         parts.append(self.text[position:end])
         return "".join(parts)
 
-    def _bracket(self, start: int, end: int, depth: int) -> str:
-        if self.text[start] == "[":
-            return self._link(start + 2, end - 2, depth)
-        return (self._template if self.text[start + 1] == "{" else self._table)(
-            start + 2, end - 2, depth
-        )
+    def _render_inside(self, start: int, end: int, depth: int) -> str:
+        """Return what is shown between two positions that rarely hold a bracket."""
+        inside = self.text[start:end]
+        return self.render(start, end, depth) if "[[" in inside or "{" in inside else inside
 
-    def _table(self, start: int, end: int, depth: int) -> str:
-        """Return the cells of a table that hold sentences, as paragraphs: layout in columns is made
-        of tables, too.
-        """
-        if end - start < _MIN_PROSE:
+    def _render_table(self, start: int, end: int, depth: int) -> str:
+        """Return the cells that hold sentences, as paragraphs: tables also lay out columns."""
+        if end - start < _MIN_CELL_PROSE:
             return GAP
-        cells = (
-            _CELL_STYLE.sub("", cell).strip() for cell in _CELL.split(self.shown(start, end, depth))
-        )
+        cells = _CELL.split(self.render(start, end, depth))
+        cells = [_CELL_STYLE.sub("", cell).strip() for cell in cells]
         prose = [
             cell
             for cell in cells
-            if len(cell) >= _MIN_PROSE and _SENTENCE_END.search(cell, len(cell) - 5)
+            if len(cell) >= _MIN_CELL_PROSE and _SENTENCE_END.search(cell, len(cell) - 5)
         ]
         return "\n\n".join(["", *prose, ""]) if prose else GAP
 
-    def _template(self, start: int, end: int, depth: int) -> str:
-        """Return what a template shows in the text around it; a gap where it is layout."""
-        name = _NAME.match(self.text, start, end)
-        assert name is not None
-        key = name[0].strip().lower().replace("_", " ")
-        bar = name.end() < end and self.text[name.end()] == "|"
-        show = shown_by(key)
-        if show is None and not self._phrase(key, start, name.end() + 1, end):
+    def _render_template(self, start: int, end: int, depth: int) -> str:
+        """Return the words that a template stands for; a gap where it is layout."""
+        match = _TEMPLATE_NAME.match(self.text, start, end)
+        assert match is not None
+        name = match[0].strip().lower().replace("_", " ")
+        show = find_template(name)
+        if show is None and not self._is_phrase(name, start, match.end() + 1, end):
             return GAP
-        inside = self._inside(name.end() + 1, end, depth) if bar else key.partition(":")[2]
-        given = Arguments.of(inside)
-        return (show(given) if show else given.plain[0]) or GAP
+        inside = name.partition(":")[2]
+        if match.end() < end and self.text[match.end()] == "|":
+            inside = self._render_inside(match.end() + 1, end, depth)
+        arguments = Arguments.parse(inside)
+        return (show(arguments) if show else arguments.positional[0]) or GAP
 
-    def _inside(self, start: int, end: int, depth: int) -> str:
-        """Return what is shown between two positions, which seldom holds a bracket."""
-        inside = self.text[start:end]
-        return self.shown(start, end, depth) if "[[" in inside or "{" in inside else inside
-
-    def _phrase(self, name: str, start: int, argument: int, end: int) -> bool:
-        """Return whether an unknown template stands in the middle of a sentence, as a word would,
-        and has one argument to show.
-        """
+    def _is_phrase(self, name: str, start: int, argument: int, end: int) -> bool:
+        """Return whether an unknown template stands in a sentence as a word, with one argument."""
         text = self.text
-        if (
-            text[start - 3 : start - 2] not in (" ", "(", "（", '"')
-            or name in NO_WORDS
-            or not 0 < end - argument < _MAX_PHRASE
-        ):
+        if name in NO_WORDS or not 0 < end - argument < _MAX_PHRASE:
             return False
-        inside = text[argument:end]
+        if text[start - 3 : start - 2] not in (" ", "(", "（", '"'):
+            return False
+        phrase = text[argument:end]
         before = text[max(0, start - _MAX_PHRASE) : start - 2].rpartition("\n")[2]
-        return (
-            bool(_WORD.search(before))
-            and _PHRASE.fullmatch(inside) is not None
-            and not _FILE_NAME.search(inside)
-        )
+        is_words = _PHRASE.fullmatch(phrase) is not None and not _FILE_NAME.search(phrase)
+        return is_words and bool(_WORD.search(before))
 
-    def _link(self, start: int, end: int, depth: int) -> str:
-        """Return the text that a link shows; a gap for files, categories and links to other
-        languages.
-        """
+    def _render_link(self, start: int, end: int, depth: int) -> str:
+        """Return the text that a link shows; a gap for files, categories and other languages."""
         bar = self.text.find("|", start, end)
         target = self.text[start : bar if bar >= 0 else end].strip()
-        space = _NAMESPACE.match(target)
-        if space is not None:
-            name = space[1].lower()
-            if (
-                name in self.silent
-                or _LANGUAGE_LINK.match(name)
-                or _FILE_NAME.search(target)
-                or self._alone(space, start, end)
-            ):
+        namespace = _NAMESPACE.match(target)
+        if namespace is not None:
+            name = namespace[1].lower()
+            if name in self.hidden or _LANGUAGE_CODE.match(name) or _FILE_NAME.search(target):
                 return GAP
-        if bar < 0:
-            return (
-                target.removeprefix(":").rpartition(":")[2]
-                if target.startswith(":")
-                else target.lstrip("#")
-            )
-        label = self._inside(bar + 1, end, depth)
-        return label.rpartition("|")[2] or target.partition("(")[0].rpartition(":")[2].strip()
-
-    def _alone(self, space: re.Match[str], start: int, end: int) -> bool:
-        """Return whether a link into some namespace stands on a line without text, as those to
-        categories do in any language.
-        """
-        if space.string[space.end() : space.end() + 1] in ("", " "):
-            return False
-        before = self.text[max(0, start - _MAX_LINE) : start - 2].rpartition("\n")[2]
-        after = self.text[end + 2 : end + _MAX_LINE].partition("\n")[0]
-        return not _BARE.sub("", before).strip() and not _BARE.sub("", after).strip()
+            # "Category:X" in any language: no space behind the colon, and no text on the line.
+            if target[namespace.end() : namespace.end() + 1] not in ("", " "):
+                before = self.text[max(0, start - _MAX_LINE) : start - 2].rpartition("\n")[2]
+                after = self.text[end + 2 : end + _MAX_LINE].partition("\n")[0]
+                around = (_LINK_OR_TEMPLATE.sub("", part).strip() for part in (before, after))
+                if not any(around):
+                    return GAP
+        if bar >= 0:
+            label = self._render_inside(bar + 1, end, depth)
+            # An empty label shows the target without namespace and parentheses.
+            return label.rpartition("|")[2] or target.partition("(")[0].rpartition(":")[2].strip()
+        if target.startswith(":"):
+            return target.removeprefix(":").rpartition(":")[2]
+        return target.lstrip("#")
 
 
-def redirect_target(wikitext: str) -> str | None:
-    """Return where a redirect leads, or None when the page is none; the word for it depends on the
-    wiki's language.
-    """
-    match = re.match(r"\s*#\s*[^\W\d_][\w ]{2,30}\s*:?\s*\[\[([^\]|\n]+)", wikitext[:400])
-    return match[1].strip() if match else None
+def _first_variant(rule: re.Match[str]) -> str:
+    """Return the first form of a rule of language conversion; "" for one that only declares."""
+    flags, bar, forms = rule[1].rpartition("|")
+    if bar and set(flags) & set("HT-"):
+        return ""
+    first = forms.partition(";")[0]
+    has_language = re.match(r"\s*[a-z]{2,3}(?:-[a-z]+)?\s*:", first)
+    return first.partition(":")[2].strip() if has_language else forms
+
+
+def close_gaps(text: str) -> str:
+    """Return text without gaps: no empty parentheses, doubled separators or double spaces."""
+    left, *pieces = text.split(GAP)
+    done: list[str] = []
+    for piece in pieces:
+        left, right = _close_gap(left, piece)
+        if right:
+            done.append(left)
+            left = right
+    return "".join([*done, left])
+
+
+def _close_gap(left: str, right: str) -> tuple[str, str]:
+    """Return both sides of a gap as they read when nothing stands between them."""
+    if not right.strip(" "):
+        return (left if left[-1:] in ("", " ", "\n") else left + right[:1]), ""
+    before, after = left.rstrip(_SEPARATORS), right.lstrip(_SEPARATORS)
+    if before.endswith(_OPENING):
+        # "(GAP)" goes with its parentheses; "(GAP, x)" becomes "(x)".
+        is_empty = after.startswith(_CLOSING)
+        return (before[:-1].rstrip(" "), after[1:]) if is_empty else (before, after)
+    if after.startswith(_CLOSING):
+        return before, after
+    if before[-1:] in _LINE_START:
+        return left, after
+    spaced, near = left.rstrip(" "), right.lstrip(" ")
+    if near.startswith(_PUNCTUATION):
+        # Two separators meet: one goes, and the space before it.
+        return (spaced, after) if spaced.endswith(":") else (before, near)
+    return (spaced, right) if right[:1] in (" ", "\n") else (left, right)
+
+
+def _lay_out_lines(text: str) -> str:
+    """Return text with plain headings and lists, without headings and bullets that stay empty."""
+    for space in "\t\xa0\u2009\u202f\u2003\u2002":
+        text = text.replace(space, " ")
+    while "  " in text:
+        text = text.replace("  ", " ")
+    lines: list[str] = []
+    # Headings (level, text) that have no text below them yet.
+    headings: list[tuple[int, str]] = []
+
+    def add_blank() -> None:
+        if lines and lines[-1]:
+            lines.append("")
+
+    for raw_line in text.split("\n"):
+        line = raw_line.strip()
+        heading = _HEADING.match(line) if line[:1] == "=" else None
+        if heading is not None:
+            level = len(heading[1])
+            headings = [*(above for above in headings if above[0] < level), (level, heading[2])]
+        elif not line.strip(_NO_TEXT) or line[0] in "|!" or _BARE_URL.match(line):
+            add_blank()
+        else:
+            for _, title in headings:
+                add_blank()
+                lines += [title, ""]
+            headings = []
+            marker = _LIST_MARKER.match(line)
+            bullet = "- " if marker and marker[1][-1] in "*#" else ""
+            lines.append(bullet + line[marker.end() :] if marker else line)
+    return "\n".join(lines)

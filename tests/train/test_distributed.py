@@ -1,0 +1,96 @@
+"""The same samples and losses on one, two and four ranks, and for any accumulation."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from tests.helpers.faulty import PLAIN, fresh
+from tests.helpers.token_run import recipe, run_in, train_setup, write_shards
+
+from groundup.artifacts.metrics import Metrics
+from groundup.model.hf_io import load_model
+from groundup.recipe import Recipe
+from groundup.runtime.files import read_json
+from groundup.train import stage
+from groundup.train.hardware import Hardware
+from groundup.train.trainer import Trainer
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def losses(root: Path) -> dict[int, float]:
+    return {
+        line["step"]: line["loss"]
+        for line in Metrics(root / "train" / "metrics.jsonl").read()
+        if "loss" in line
+    }
+
+
+def weights(root: Path, step: int) -> torch.Tensor:
+    model = load_model(root / "train" / "checkpoints" / f"step-{step:06d}")
+    return torch.cat([weight.detach().flatten() for weight in model.parameters()])
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("alone")
+    write_shards(root)
+    stage.run(
+        run_in(root, recipe(steps=12, batch_tokens=128, micro_batch=8, model={"dropout": 0.0}))
+    )
+    return root
+
+
+def test_one_two_and_four_ranks_go_on_from_each_other(tmp_path: Path) -> None:
+    # Protects: a checkpoint belongs to no number of ranks: begun on one, gone on with on two and on
+    # four, a training reads the same samples and comes to the same losses and weights up to the
+    # rounding of sums.
+    def of(steps: int, processes: int) -> Recipe:
+        # A warm-up and an end that do not depend on the number of steps.
+        same = {
+            "warmup_steps": 1,
+            "final_learning_rate": 1.0,
+            "batch_tokens": 128,
+            "micro_batch": 8,
+            "validate_every": 4,
+        }
+        return recipe(steps=steps, processes=processes, model={"dropout": 0.0}, **same)
+
+    straight = tmp_path / "straight"
+    for root, course in ((straight, ((1, 12),)), (tmp_path, ((1, 4), (2, 8), (4, 12)))):
+        write_shards(root)
+        for processes, steps in course:
+            stage.run(run_in(root, of(steps, processes)))
+    ours, theirs = losses(tmp_path), losses(straight)
+    assert {4, 8, 12} <= set(ours) and set(theirs) <= set(ours)
+    assert [ours[12], ours[8]] == pytest.approx([theirs[12], theirs[8]], abs=1e-5)
+    assert torch.allclose(weights(tmp_path, 12), weights(straight, 12), atol=1e-4)
+    states = [
+        read_json(root / "train" / "checkpoints" / "step-000012" / "state.json")
+        for root in (tmp_path, straight)
+    ]
+    assert (
+        states[0]["spans"] == states[1]["spans"] == [[0, 0, 8]]
+        and states[0]["tokens"] == states[1]["tokens"]
+    )
+
+
+@pytest.mark.parametrize("parts", [1, 4, 8])
+def test_accumulation_changes_rounding_only(alone: Path, tmp_path: Path, parts: int) -> None:
+    # Protects: the loss is a mean over tokens, not over micro-batches.
+    machine = Hardware(threads=1, micro_batch=8 // parts)
+    Trainer(
+        fresh(tmp_path),
+        train_setup(12, machine, config=dataclasses.replace(PLAIN), batch_tokens=128),
+    ).train()
+    expected = losses(alone)
+    assert losses(tmp_path) == {
+        step: pytest.approx(loss, abs=1e-5) for step, loss in expected.items()
+    }
+    assert torch.allclose(weights(tmp_path, 12), weights(alone, 12), atol=1e-4)
