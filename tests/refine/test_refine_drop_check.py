@@ -1,6 +1,4 @@
-"""A source that loses nearly everything stops the run before tokens are made, in one line that says
-what to do.
-"""
+"""The drop check: a source that loses nearly all of its text stops the run."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def story(number: int) -> str:
-    """Text that passes every filter, and shares no five words with another number."""
+    """Return text that passes every filter, and shares no five words with another number."""
     words = [f"{letter}{LETTERS[number]}{other}" for letter in LETTERS for other in LETTERS[:8]]
     return "\n".join(f"The {' '.join(words[n : n + 8])} have it." for n in range(0, len(words), 8))
 
@@ -39,7 +37,7 @@ def good(tmp_path: Path) -> Source:
 
 
 def run(root: Path, *sources: Source, most_dropped: float = 0.95) -> str:
-    """Collect and refine; return the one line in which it stopped, or nothing."""
+    """Collect and refine; return the error message, or ""."""
     recipe = Recipe(
         source=sources,
         refine=Refine(filters=("gopher_quality",), most_dropped=most_dropped),
@@ -55,10 +53,8 @@ def run(root: Path, *sources: Source, most_dropped: float = 0.95) -> str:
     return ""
 
 
-def test_a_source_that_loses_too_much_stops_the_run(tmp_path: Path, good: Source) -> None:
-    """The line names it with its share and its reasons; the view is there to look into; a second
-    run says the same.
-    """
+def test_excessive_loss_stops_the_run(tmp_path: Path, good: Source) -> None:
+    """The message has the source, share and reasons; the view exists; it repeats."""
     bad = write(tmp_path / "bad", story(20), *(f"{n} " * 30_000 for n in range(3)))
     told = run(tmp_path, good, bad)
     assert told.startswith('source "bad": 99.')
@@ -71,8 +67,8 @@ def test_a_source_that_loses_too_much_stops_the_run(tmp_path: Path, good: Source
     assert run(tmp_path, bad, good) == told
 
 
-def test_what_is_allowed_goes_on(tmp_path: Path, good: Source) -> None:
-    """For one source, or for all; and an allowance of one source is none of another."""
+def test_allowed_losses(tmp_path: Path, good: Source) -> None:
+    """For one source or for all; the allowance of a source is only its own."""
     bad = write(tmp_path / "bad", story(20), "1 " * 90_000)
     assert run(tmp_path, good, replace(bad, most_dropped=0.99)) != ""
     assert run(tmp_path, good, replace(bad, most_dropped=0.9999)) == ""
@@ -80,8 +76,8 @@ def test_what_is_allowed_goes_on(tmp_path: Path, good: Source) -> None:
     assert run(tmp_path, replace(good, most_dropped=1.0), bad) != ""
 
 
-def test_a_source_that_loses_less_goes_on(tmp_path: Path, good: Source) -> None:
-    """The share is of bytes: many short documents may go, and one long one may not."""
+def test_share_is_of_bytes(tmp_path: Path, good: Source) -> None:
+    """The share is of bytes: many short documents may go, one long one may not."""
     many = write(tmp_path / "many", story(20), *(f"short {n}" for n in range(60)))
     assert run(tmp_path, good, many) == ""
     assert run(tmp_path, good, many, most_dropped=0.1).startswith('source "many"')
@@ -90,9 +86,7 @@ def test_a_source_that_loses_less_goes_on(tmp_path: Path, good: Source) -> None:
 def test_empty_sources_are_named(
     tmp_path: Path, good: Source, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every file rejected, every document dropped, and every text empty after cleaning; others of
-    the same fate behind the first.
-    """
+    """All files rejected, all documents dropped, all texts empty; other sources follow."""
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "one.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)))
     pictures = Source(path="pictures", name="pictures")
@@ -117,10 +111,8 @@ def test_empty_sources_are_named(
     assert run(tmp_path, *allowed).startswith("no source has a document left")
 
 
-def test_exact_duplicates_do_not_count_and_may_be_all(tmp_path: Path, good: Source) -> None:
-    """What stands word for word in another source is no loss; a source of nothing else has to be
-    allowed.
-    """
+def test_exact_duplicates_are_no_loss(tmp_path: Path, good: Source) -> None:
+    """Exact copies are no loss, but a source of copies only needs an allowance."""
     # The longer one of two copies is kept, and blank lines are folded before texts are compared.
     longer = write(tmp_path / "longer", *(story(n).replace("\n", "\n\n") for n in range(8)))
     own = write(
@@ -132,7 +124,7 @@ def test_exact_duplicates_do_not_count_and_may_be_all(tmp_path: Path, good: Sour
     assert run(tmp_path, replace(good, most_dropped=1.0), longer) == ""
 
 
-def test_evaluation_files_are_not_asked(tmp_path: Path, good: Source) -> None:
+def test_evaluation_files_are_exempt(tmp_path: Path, good: Source) -> None:
     (tmp_path / "tests.jsonl").write_text(
         '{"text": "A question that nobody has an answer to, or has he one after all?"}\n'
     )

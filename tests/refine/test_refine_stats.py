@@ -1,6 +1,4 @@
-"""Distributions: what is counted is right, adds up over shards, and belongs to the rows that it is
-about.
-"""
+"""Distributions: bins, histograms and statistics are right, and add up over shards."""
 
 from __future__ import annotations
 
@@ -54,15 +52,15 @@ TEXTS = st.lists(
 
 
 @given(VALUES)
-def test_a_bin_says_what_was_put_into_it(value: float) -> None:
-    """Up to ERROR, a little more for the four digits of a middle; below zero, too."""
+def test_error_of_a_bin(value: float) -> None:
+    """The error is at most ERROR, plus the rounding of the middle; also below zero."""
     for sign in (1.0, -1.0) if value < 2**16 else (1.0,):
         code = int(bin_codes(np.array([sign * value]))[0])
         assert abs(math.log(sign * value / bin_middle(code))) <= math.log(1 + ERROR) + 1e-3
 
 
 def test_ends_of_the_bins() -> None:
-    """Zero, the edges, what lies beyond the ends, and what is no number."""
+    """Zero, the edges, values beyond the ends, and NaN."""
     assert bin_codes(
         np.array([0.0, 2**-11, -(2**-11), math.inf, -math.inf, math.nan])
     ).tolist() == [
@@ -79,7 +77,7 @@ def test_ends_of_the_bins() -> None:
 
 
 @given(st.lists(VALUES, min_size=1, max_size=50), st.sampled_from([0.0, 0.05, 0.5, 0.95, 1.0]))
-def test_quantiles_are_as_exact_as_they_say(values: list[float], share: float) -> None:
+def test_error_of_quantiles(values: list[float], share: float) -> None:
     true = sorted(values)[max(1, math.ceil(share * len(values))) - 1]
     (found,) = quantiles(histogram(bin_codes(np.array(values))), [share])
     assert abs(math.log(true / found)) <= math.log(1 + ERROR) + 1e-3
@@ -87,7 +85,7 @@ def test_quantiles_are_as_exact_as_they_say(values: list[float], share: float) -
 
 @given(st.lists(st.floats(allow_infinity=True), max_size=50), st.integers(0, 50))
 def test_histograms_add_up(values: list[float], cut: int) -> None:
-    """Of parts in any order, and through JSON."""
+    """Parts in any order, and through JSON."""
     codes = bin_codes(np.array(values, np.float64))
     whole, parts = histogram(codes), [histogram(codes[cut:]), histogram(codes[:cut])]
     assert (sum(parts) == whole).all()
@@ -100,7 +98,7 @@ def of(*texts: str) -> dict[str, Any]:
 
 
 @given(TEXTS)
-def test_words_are_those_of_the_filters(texts: list[str]) -> None:
+def test_words_equal_those_of_the_filters(texts: list[str]) -> None:
     batch = pa.record_batch({"text": pa.array(texts, pa.string())})
     found = of(*texts)
     assert found["words"].tolist() == Statistics(batch)["words"].tolist()
@@ -108,7 +106,7 @@ def test_words_are_those_of_the_filters(texts: list[str]) -> None:
 
 
 def plain_coded(data: bytes) -> list[int]:
-    """One byte at a time: what is left of a text, and its bytes in long copies."""
+    """Return the compressed size and the bytes in long copies, one byte at a time."""
     places: dict[int, int] = {}
     left = copied = i = 0
     while i + 4 <= len(data):
@@ -132,14 +130,14 @@ def plain_coded(data: bytes) -> list[int]:
     st.lists(st.text(st.sampled_from("abc é"), max_size=200), min_size=1, max_size=4),
     st.integers(1, 4),
 )
-def test_compression_against_a_plain_one(texts: list[str], times: int) -> None:
+def test_compression_against_a_reference(texts: list[str], times: int) -> None:
     texts = [text * times for text in texts]
     found = compressed_sizes(text_buffers(pa.array(texts, pa.string())))
     assert found.tolist() == [plain_coded(text.encode()) for text in texts]
 
 
 def test_compression_ranks_as_zlib_does() -> None:
-    """Over modules of the library: rank correlation with deflate on the same bytes."""
+    """Rank correlation with deflate over modules of the standard library."""
     paths = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
     texts = [
         text
@@ -156,9 +154,7 @@ def test_compression_ranks_as_zlib_does() -> None:
 
 
 def test_repetition() -> None:
-    """A page of one line, a page of many, and what lies behind the beginning of a text, which is
-    not looked at.
-    """
+    """Pages of repeated lines; text behind the beginning is ignored."""
     line = "The same words stand here once more, and once more after that.\n"
     other = "".join(f"{n * n * 7919:x} " for n in range(200))
     found = of(
@@ -201,9 +197,7 @@ def refined(folder: Path, collected: Path, *filters: str) -> Path:
 def test_rows_and_steps_of_a_shard(
     tmp_path: Path, row: Callable[..., Row], collected: Write
 ) -> None:
-    """Bins belong to the rows that are kept; what the filters began with is what is left and what
-    they dropped.
-    """
+    """Bins are those of the kept rows; the filters begin with kept and dropped ones."""
     rows = some_rows(row)
     shard = refined(tmp_path / "out", collected(tmp_path / "in", rows))
     told, bins = json.loads((shard / "quality.json").read_text()), np.load(shard / "bins.npy")
@@ -274,9 +268,7 @@ def summed(
 
 
 def test_shards_add_up(tmp_path: Path, row: Callable[..., Row], collected: Write) -> None:
-    """One shard, or the same documents in two: the same distributions, and they are those of the
-    documents.
-    """
+    """One shard, or the same documents in two shards: the same distributions."""
     rows = some_rows(row)
     listed = duplicates(tmp_path / "duplicates.parquet", rows[12:13])
     gone = {str(rows[12]["id"])}
@@ -313,10 +305,10 @@ def test_shards_add_up(tmp_path: Path, row: Callable[..., Row], collected: Write
     )
 
 
-def test_a_score_may_be_called_as_a_measure_is(
+def test_score_with_the_name_of_a_statistic(
     tmp_path: Path, row: Callable[..., Row], collected: Write
 ) -> None:
-    """Gopher has repeated_lines, too; each has its own counts, one a document."""
+    """Gopher's repeated_lines and the statistic of that name have separate counts."""
     shard = refined(tmp_path / "out", collected(tmp_path / "in", some_rows(row)), "gopher")
     table = summed(
         tmp_path / "sum", [("s.a", shard)], set(), duplicates(tmp_path / "duplicates.parquet", [])
@@ -332,8 +324,8 @@ def test_a_score_may_be_called_as_a_measure_is(
     )
 
 
-def test_nothing_adds_up_to_nothing(tmp_path: Path, collected: Write) -> None:
-    """A source without a document has its place in the table, without quantiles."""
+def test_empty_source(tmp_path: Path, collected: Write) -> None:
+    """A source without a document is in the table, without quantiles."""
     shard = refined(tmp_path / "out", collected(tmp_path / "in", []))
     table = summed(
         tmp_path / "sum", [("s.a", shard)], set(), duplicates(tmp_path / "duplicates.parquet", [])

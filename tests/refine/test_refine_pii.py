@@ -1,6 +1,4 @@
-"""Personal data: what is hidden and what stays, that nothing else changes, and that a second time
-changes nothing.
-"""
+"""PII: what is redacted, what stays, and that redaction is idempotent."""
 
 from __future__ import annotations
 
@@ -22,8 +20,10 @@ from groundup.refine.clean.pipeline import clean_texts, clean_turns
 MASK = dict.fromkeys(MASKS, "mask")
 REMOVE = dict.fromkeys(MASKS, "remove")
 
-PHONES = """+49 30 1234567|+1 (555) 234-5678|(555) 234-5678|(555) 123-4567|555-234-5678|555.234.5678|1-800-234-5678|555-234-5678 x12
-0171-1234567|(030) 123 4567|020 7946 0958|0800 0282 878|03-1234-5678|01.42.34.56.78|+442071234567|0049 30 1234567|+1.5552345678
+PHONES = """+49 30 1234567|+1 (555) 234-5678|(555) 234-5678|(555) 123-4567|555-234-5678
+555.234.5678|1-800-234-5678|555-234-5678 x12
+0171-1234567|(030) 123 4567|020 7946 0958|0800 0282 878|03-1234-5678|01.42.34.56.78
++442071234567|0049 30 1234567|+1.5552345678
 +32 (0)2 720 53 51|010-63553377""".replace("\n", "|").split("|")
 LABELLED = {
     "Tel.: ": "030 / 12 34 56 78",
@@ -45,14 +45,18 @@ ADDRESSES = [
     "2a00:1450:4001:81b::200e",
     "66.75.232.175",
 ]
-STAY = """ISBN 978-3-16-148410-0|ISBN 0-306-40615-2|the war of 1914-1918|on 01-02-2003, 2003-02-01 12:34:56 and 01/02/2003|pp. 1234-5678
-at +48.8566 2.3522|12.345678, 98.765432|$555-234-5678|1 234 567 890 123|version 93.184.216.34|v93.184.216.34|see section 93.184.216.34
-lib-93.184.216.34.tar.gz|1.2.3.4 Introduction|Firefox 3.6.28.1|127.0.0.1, 10.0.0.1, 192.168.1.1, 172.16.0.1, 203.0.113.7|8.8.8.8
-999.93.44.55|93.184.216.34.5|SSN 123-45-6789|GMT+0200, 10:20:30 +0200|4111 1111 1111 1111|05 12 18 33 41|+1234567890123456|2001:db8::1
-std::vector<int>|00:1b:44:11:3a:b7|2024:12:31:23:59:59:00:11|DE89 3704 0044 0532 0130 00|doi 10.1016/0020-0190(88)90066-X|phone 1998-2002
-555-234-5678-9012|A555-234-5678|1.555-234-5678-1|+12 345 678 people|10,000,000 - 20,000,000|tel 12345|telnet 1234567""".replace(
-    "\n", "|"
-).split("|")
+STAY = """ISBN 978-3-16-148410-0|ISBN 0-306-40615-2|the war of 1914-1918
+on 01-02-2003, 2003-02-01 12:34:56 and 01/02/2003|pp. 1234-5678
+at +48.8566 2.3522|12.345678, 98.765432|$555-234-5678|1 234 567 890 123|version 93.184.216.34
+v93.184.216.34|see section 93.184.216.34
+lib-93.184.216.34.tar.gz|1.2.3.4 Introduction|Firefox 3.6.28.1
+127.0.0.1, 10.0.0.1, 192.168.1.1, 172.16.0.1, 203.0.113.7|8.8.8.8
+999.93.44.55|93.184.216.34.5|SSN 123-45-6789|GMT+0200, 10:20:30 +0200|4111 1111 1111 1111
+05 12 18 33 41|+1234567890123456|2001:db8::1
+std::vector<int>|00:1b:44:11:3a:b7|2024:12:31:23:59:59:00:11|DE89 3704 0044 0532 0130 00
+doi 10.1016/0020-0190(88)90066-X|phone 1998-2002
+555-234-5678-9012|A555-234-5678|1.555-234-5678-1|+12 345 678 people|10,000,000 - 20,000,000
+tel 12345|telnet 1234567""".replace("\n", "|").split("|")
 PIECES = st.sampled_from(
     [
         *PHONES,
@@ -85,9 +89,7 @@ def hidden(text: str, actions: dict[str, str] = MASK, code: bool = False) -> str
 
 @pytest.mark.parametrize("number", [*PHONES, *ADDRESSES])
 def test_masked_and_removed(number: str) -> None:
-    """A number in a sentence, in brackets, at its end and on a line of its own; the rest of the
-    text stays as it is.
-    """
+    """A number in a sentence, in brackets, at its end, and on its own line."""
     mask = MASKS["phone" if number in PHONES else "ip"]
     text = f"Ask Jo, at {number}, or {number}. In 1999 it was\n{number}\n“{number}” · {number}"
     assert hidden(text) == text.replace(number, mask)
@@ -97,23 +99,19 @@ def test_masked_and_removed(number: str) -> None:
 
 @pytest.mark.parametrize("label", LABELLED)
 def test_labeled(label: str) -> None:
-    """After a label a number needs less; the label stays."""
+    """After a label, a number needs less; the label stays."""
     assert hidden(f"x\n{label}{LABELLED[label]}\ny") == f"x\n{label}[phone]\ny"
 
 
 @pytest.mark.parametrize("text", STAY)
 def test_what_stays(text: str) -> None:
-    """Years, dates, pages, versions, sections, money, card and book numbers, times, coordinates,
-    and private addresses.
-    """
+    """Years, dates, pages, versions, money, card and book numbers, private addresses."""
     assert hidden(f"So {text} it is.") == f"So {text} it is."
     assert hidden(text) == text
 
 
 def test_addresses() -> None:
-    """Each kind has its own setting; masks are words of their own; brackets stay around a mask, and
-    go with what is removed.
-    """
+    """Each kind has its own action; brackets stay around a mask, and go with a removal."""
     text = "See http://a.b/c_(d), (www.x.org/y) or <jo.doe+x@mail.x.org>."
     assert hidden(text) == "See [url], ([url]) or <[email]>."
     assert hidden(text, {"email": "mask"}) == "See http://a.b/c_(d), (www.x.org/y) or <[email]>."
@@ -122,9 +120,7 @@ def test_addresses() -> None:
 
 
 def test_settings_and_code() -> None:
-    """In code addresses alone are hidden unless a recipe asks for more; the manifest counts texts
-    by kind.
-    """
+    """By default, only e-mail is redacted in code; the manifest counts texts by kind."""
     texts = pa.array(["call 555-234-5678 at jo@x.org, 93.184.216.34, http://x.y"] * 2)
     code = np.array([False, True])
     done = clean_texts(texts, code)
@@ -147,7 +143,7 @@ def test_settings_and_code() -> None:
 
 
 def test_turns() -> None:
-    """Turns are treated as texts are."""
+    """Turns are redacted like texts."""
     column = pa.array(
         [[{"role": "user", "content": "I am at 555-234-5678"}]],
         pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])),
@@ -176,9 +172,7 @@ def test_turns() -> None:
 )
 @example(["030-1234567 93.184.216.34", "93.184.216.34/+49 30 1234567/93.184.216.34"], True)
 def test_nothing_else_changes(texts: list[str], mask: bool) -> None:
-    """Masks put back, the text is as it was; a second time changes nothing; no text depends on its
-    neighbors.
-    """
+    """Only masks differ; redaction is idempotent; texts are independent."""
     actions = MASK if mask else REMOVE
     once = redact(pa.array(texts), actions)[0].to_pylist()
     if mask:
@@ -199,9 +193,7 @@ def test_nothing_else_changes(texts: list[str], mask: bool) -> None:
 @examples(100)
 @given(st.lists(TEXTS.map(" ".join), min_size=1, max_size=3))
 def test_spans(texts: list[str]) -> None:
-    """Spans lie in their text, in order, apart, and hold ASCII that begins and ends as a number
-    does.
-    """
+    """Spans are inside their text, ordered, disjoint, and hold the ASCII of a number."""
     column = pa.array(["x", *texts]).slice(1)
     found = find_numbers(text_buffers(column), ("ip", "phone"))
     assert found == sorted(found)

@@ -1,4 +1,4 @@
-"""C4's rules for lines: what goes and what stays, and what a shard says of it."""
+"""The line rules of C4, and what a shard reports about them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_which_lines_stay() -> None:
 
 
 def plain(text: str) -> str:
-    """The same, one line at a time."""
+    """Return the same as `prose_lines`, one line at a time."""
     found = []
     for line in text.split("\n"):
         line = re.sub(r"\[\d*\]|\[edit\]", "", line.strip()).strip()
@@ -81,7 +81,7 @@ def plain(text: str) -> str:
     )
 )
 def test_lines_against_a_plain_reference(texts: list[str]) -> None:
-    """Also where the column is a slice of another one."""
+    """The column is a slice, too."""
     column = pa.array(["in front of it.", *texts], pa.string())[1:]
     assert prose_lines(column).to_pylist() == [plain(text) for text in texts]
 
@@ -89,9 +89,7 @@ def test_lines_against_a_plain_reference(texts: list[str]) -> None:
 def test_a_shard_without_menus(
     tmp_path: Path, row: Callable[..., Row], collected: Callable[[Path, Sequence[Row]], Path]
 ) -> None:
-    """English pages lose the lines, what is left empty is listed, and what describes a document is
-    about the text that it has.
-    """
+    """English pages lose the lines; statistics describe the text that is left."""
     english = "\n".join(
         f"The story of number {n} is a long one, and it has to be told in full." for n in range(6)
     )

@@ -1,6 +1,4 @@
-"""A million documents in one bucket: what is compared stays a fixed number for each, and the lists
-come out.
-"""
+"""A million documents in one bucket: comparisons per document are bounded."""
 
 from __future__ import annotations
 
@@ -21,9 +19,7 @@ from groundup.refine.split.assign import split_documents
 
 
 def write_crowd(folder: Path, rows: int, text: Callable[[int], str], equal: bool) -> None:
-    """Write a refined shard whose documents all share one key of the near bands and one of those
-    for clusters.
-    """
+    """Write a refined shard whose documents share one near key and one cluster key."""
     folder.mkdir()
     numbers = np.arange(rows, dtype=np.uint64)
     keys = np.stack(
@@ -57,10 +53,8 @@ def write_crowd(folder: Path, rows: int, text: Callable[[int], str], equal: bool
 
 @pytest.mark.parametrize("rows", [3_000, pytest.param(1_000_000, marks=pytest.mark.torture)])
 @pytest.mark.parametrize("crowd", ["equal", "nearly equal", "unlike"])
-def test_one_bucket(tmp_path: Path, crowd: str, rows: int) -> None:
-    """Copies leave one document; strangers all stay, each compared with so many others and no
-    more.
-    """
+def test_crowded_bucket(tmp_path: Path, crowd: str, rows: int) -> None:
+    """Copies leave one document; unlike documents all stay, with bounded comparisons."""
     body = " ".join(f"w{n}" for n in range(40))
     text = {
         "equal": lambda n: body,

@@ -1,6 +1,4 @@
-"""The index of all documents: its buckets are those of a plain dictionary, and going on from an
-earlier list changes nothing.
-"""
+"""The LSH index: buckets equal those of a dictionary; an earlier result changes nothing."""
 
 from __future__ import annotations
 
@@ -25,9 +23,7 @@ Refine = Callable[..., Shards]
 def made_up(
     folder: Path, shards: Sequence[int], keys: int, seed: int = 0
 ) -> tuple[Shards, np.ndarray]:
-    """Write the index of shards of so many documents each, whose keys are drawn from `keys` values;
-    return all keys too.
-    """
+    """Write the index of shards with these sizes and random keys; return all keys, too."""
     chance, found, drawn = np.random.default_rng(seed), [], []
     for number, rows in enumerate(shards):
         (out := folder / f"s.{number}").mkdir(parents=True)
@@ -46,10 +42,8 @@ def made_up(
 
 
 @pytest.mark.parametrize("parts", [1, 7, 60])
-def test_buckets_are_those_of_a_dictionary(tmp_path: Path, parts: int) -> None:
-    """In whatever parts, those of one key among them, with rows left out, and for the buckets of
-    some rows only: members and order.
-    """
+def test_buckets_equal_a_dictionary(tmp_path: Path, parts: int) -> None:
+    """For any part size, with excluded rows, and for buckets of some rows only."""
     shards, keys = made_up(tmp_path, [40, 0, 25, 60], 30)
     chance = np.random.default_rng(1)
     among, touching = chance.random(len(keys)) < 0.8, chance.random(len(keys)) < 0.05
@@ -75,10 +69,8 @@ def test_buckets_are_those_of_a_dictionary(tmp_path: Path, parts: int) -> None:
                 assert sorted(found) == sorted(held for held in wanted if len(held) > 1)
 
 
-def test_a_crowd_takes_no_more_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All documents share one key: their rows go into a mapped file, however many they are, and
-    come in order.
-    """
+def test_crowd_has_constant_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket of all documents is sorted in a mapped file of any size."""
     monkeypatch.setattr("groundup.refine.dedup.lsh_index.BLOCK_ROWS", 1_000)
     peaks = []
     for rows in (5_000, 50_000):
@@ -100,9 +92,7 @@ def test_a_crowd_takes_no_more_memory(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def chained(chance: random.Random, count: int, family: str = "w") -> list[str]:
-    """Texts that overlap in a chain, so that what is dropped depends on what else is; some of them
-    twice.
-    """
+    """Return texts that overlap in a chain, so drops depend on other drops; two of them twice."""
     words = [f"{family}{n}" for n in range(160)]
     texts = []
     for _ in range(count):
@@ -113,12 +103,10 @@ def chained(chance: random.Random, count: int, family: str = "w") -> list[str]:
 
 @pytest.mark.parametrize("most", [128, 2])
 @pytest.mark.parametrize("seed", range(8))
-def test_going_on_from_an_earlier_list_changes_nothing(
+def test_earlier_result_changes_nothing(
     tmp_path: Path, refined: Refine, monkeypatch: pytest.MonkeyPatch, seed: int, most: int
 ) -> None:
-    """A shard is added, one is removed, one changes: the bytes are those of a list made from
-    nothing; in crowded buckets too.
-    """
+    """A shard is added, removed or changed: the bytes equal a list made from scratch."""
     monkeypatch.setattr("groundup.refine.dedup.duplicates.MAX_COMPARED", most)
     chance = random.Random(seed)
     shards = refined([chained(chance, 12) for _ in range(5)])
@@ -149,8 +137,8 @@ def test_going_on_from_an_earlier_list_changes_nothing(
     assert lists[0] == lists[1] == lists[2]
 
 
-def test_a_new_file_costs_its_own_work(tmp_path: Path, refined: Refine) -> None:
-    """With a list of before, only pairs of which one is new are compared."""
+def test_new_shard_costs_its_own_comparisons(tmp_path: Path, refined: Refine) -> None:
+    """With an earlier result, only pairs with a new document are compared."""
     chance = random.Random(3)
     shards = refined([chained(chance, 40, f"family{n % 5}w") for n in range(6)])
     (first := tmp_path / "first").mkdir()
