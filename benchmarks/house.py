@@ -85,6 +85,11 @@ class Tree:
                 # A name in a table, such as the public API that is imported late.
                 self.names[token.string[1:-1]] += 1
         for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FormattedValue):
+                # Before Python 3.12 an f-string is one token; names inside it count too.
+                for inner in ast.walk(node.value):
+                    if isinstance(inner, ast.Name | ast.Attribute):
+                        self.names[getattr(inner, "id", getattr(inner, "attr", ""))] += 1
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 self.lengths.append((node.end_lineno or node.lineno) - node.lineno + 1)
                 self.functions.append(node.name)
