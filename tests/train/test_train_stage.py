@@ -23,7 +23,7 @@ from groundup.errors import ExpensiveError, GroundupError
 from groundup.recipe import Recipe, Train
 from groundup.runtime.files import read_json, write_json
 from groundup.runtime.ledger import Ledger
-from groundup.runtime.lock import LOCK, machine_settings
+from groundup.runtime.lock import LOCK, load_lock, machine_settings, recipe_lock, write_lock
 from groundup.train import hardware, launch, setup, stage
 from groundup.train.__main__ import main as rank
 from groundup.train.hardware import Hardware, HardwareProbe, largest_divisor, recorded_hardware
@@ -164,6 +164,18 @@ def test_the_record_of_an_older_version_is_read_and_replaced(
     train(root, recipe(steps=6, micro_batch="auto"))
     assert machine_settings(root) == chosen | {"micro_batch": 1}
     assert not (root / "train" / "machine.json").exists()
+
+
+def test_a_later_stage_that_is_stopped_keeps_the_record(root: Path) -> None:
+    # Protects: the lock goes back to the recipe of the work that stays, and the settings of the
+    # training that stands there now are not lost.
+    train(root, recipe(steps=4))
+    chosen = machine_settings(root)
+    with pytest.raises(ExpensiveError), recipe_lock(root, recipe(steps=4, seed=2)):
+        write_lock(root, recipe(steps=4, seed=2), machine={"micro_batch": 1})
+        raise ExpensiveError("tune")
+    assert machine_settings(root) == chosen | {"micro_batch": 1}
+    assert load_lock(root).seed == 1
 
 
 def test_auto_steps_are_resolved_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

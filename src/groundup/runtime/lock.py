@@ -113,7 +113,11 @@ def recipe_lock(root: Path, recipe: Recipe) -> Iterator[None]:
         yield
     except ExpensiveError:
         if before is not None:
+            machine = machine_settings(root)
             write_whole(path, before)
+            # A training may have begun, with other settings, before a later stage was stopped.
+            if machine_settings(root) not in ({}, machine):
+                write_lock(root, load_lock(root), machine=machine)
         raise
 
 
