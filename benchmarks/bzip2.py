@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from benchmarks.machine import test_data
 from benchmarks.peers import result
-from groundup.collect.files.bzip2 import Bzip2Stream
+from groundup.collect.files.compression import Bzip2Stream
 
 STREAMS, PAGES, ROUNDS = 12, 100, 7
 OPENERS: dict[str, Callable[[io.BytesIO], Bzip2Stream | bz2.BZ2File]] = {

@@ -114,7 +114,9 @@ def _raw(folder: Path) -> None:
 
 
 def _train(folder: Path, name: str, recipe: str, *overrides: str) -> list[dict[str, float]]:
-    """Run a recipe as far as training; return the lines of its metrics that hold a validation loss."""
+    """Run a recipe as far as training; return the lines of its metrics that hold a validation
+    loss.
+    """
     path, root = folder / f"{name}.toml", folder / "runs" / name
     path.write_text(recipe, encoding="utf-8")
     settings = [part for override in overrides for part in ("--set", override)]

@@ -190,11 +190,8 @@ def facts(truth: Truth) -> dict[str, object]:
     pairs, _ = every_pair(truth.sets, truth.offsets, truth.brute, ALIKE)
     if not np.array_equal(pairs, truth.pairs[np.isin(truth.pairs, truth.brute).all(axis=1)]):
         raise AssertionError("the join and brute force disagree")
-    return figures | {
-        f"pairs at 0.5 or more among {BRUTE} documents, each compared with each (the join names the same)": len(
-            pairs
-        )
-    }
+    compared = f"among {BRUTE} documents, each compared with each (the join names the same)"
+    return figures | {f"pairs at 0.5 or more {compared}": len(pairs)}
 
 
 def in_family(truth: Truth) -> Array:

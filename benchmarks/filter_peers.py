@@ -67,7 +67,9 @@ def filters() -> dict[str, tuple[Any, Replacements]]:
 
 
 def verdicts(one: Any, texts: Sequence[str]) -> dict[str, Any]:
-    """Return the reason for which each text is dropped, "" where it is kept, and processor seconds."""
+    """Return the reason for which each text is dropped, "" where it is kept, and processor
+    seconds.
+    """
     from datatrove.data import Document
 
     documents = [Document(text=text, id="") for text in texts]

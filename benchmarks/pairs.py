@@ -21,7 +21,9 @@ Pairs = tuple[Array, Array]
 
 
 def similar_pairs(sets: Array, offsets: Array, threshold: float) -> Pairs:
-    """Return all pairs of sets that reach a Jaccard similarity; sets as `shingle_sets` gives them."""
+    """Return all pairs of sets that reach a Jaccard similarity; sets as `shingle_sets` gives
+    them.
+    """
     _, member, counts = np.unique(sets, return_inverse=True, return_counts=True)
     rank = np.empty(len(counts), np.int64)
     rank[np.argsort(counts, kind="stable")] = np.arange(len(counts))

@@ -11,13 +11,31 @@ REPORT = Path("runs/starter/report/report.json")
 # What the README shows; `make docs` puts it there.
 SUMMARY = Path("benchmarks/results/starter.txt")
 FIGURES = (
-    "collect.documents", "collect.bytes_out", "tokens.train.tokens", "tokens.validation.tokens", "tokens.train.bytes_per_token",
-    "model.parameters", "train.steps", "train.tokens", "train.tokens_per_second", "evaluate.model.loss", "evaluate.model.perplexity",
-    "evaluate.model.bits_per_byte", "evaluate.trigram.bits_per_byte", "evaluate.unigram.bits_per_byte", "evaluate.passages.accuracy",
-    "evaluate.passages.n", "speed.prefill_tokens_per_second", "speed.decode_tokens_per_second",
-    "stage.collect.seconds", "stage.refine.seconds", "stage.tokenize.seconds", "stage.train.seconds", "stage.evaluate.seconds",
+    "collect.documents",
+    "collect.bytes_out",
+    "tokens.train.tokens",
+    "tokens.validation.tokens",
+    "tokens.train.bytes_per_token",
+    "model.parameters",
+    "train.steps",
+    "train.tokens",
+    "train.tokens_per_second",
+    "evaluate.model.loss",
+    "evaluate.model.perplexity",
+    "evaluate.model.bits_per_byte",
+    "evaluate.trigram.bits_per_byte",
+    "evaluate.unigram.bits_per_byte",
+    "evaluate.passages.accuracy",
+    "evaluate.passages.n",
+    "speed.prefill_tokens_per_second",
+    "speed.decode_tokens_per_second",
+    "stage.collect.seconds",
+    "stage.refine.seconds",
+    "stage.tokenize.seconds",
+    "stage.train.seconds",
+    "stage.evaluate.seconds",
     "stage.export.seconds",
-)  # fmt: skip
+)
 
 
 def measure() -> dict[str, object] | None:

@@ -1,4 +1,6 @@
-"""The site of the documentation: `make site` builds it into build/site, and fails on a dead link."""
+"""The site of the documentation: `make site` builds it into build/site, and fails on a dead
+link.
+"""
 
 import os
 import re
@@ -34,7 +36,9 @@ _OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./([^)\s]+)\)")
 
 
 def _leave_docs(app: object, name: str, source: list[str]) -> None:
-    """Turn relative links out of docs/ into addresses or text; a file that is missing is an error."""
+    """Turn relative links out of docs/ into addresses or text; a file that is missing is an
+    error.
+    """
 
     def replace(link: re.Match[str]) -> str:
         text, path = link[1], link[2]

@@ -1,4 +1,5 @@
-"""Write docs/recipe.md from the classes of the recipe: every key with its type, default and meaning.
+"""Write docs/recipe.md from the classes of the recipe: every key with its type, default and
+meaning.
 
 `python -m scripts.recipe_page` writes the page; with `--check` it only says whether it is current.
 """
@@ -20,9 +21,10 @@ from groundup.recipe import Recipe
 PAGE = Path(__file__).parent.parent / "docs" / "recipe.md"
 HEAD = """# Every key of a recipe
 
-`make docs` writes this page from the code; the [starter recipe](../recipes/starter.toml) shows most keys in use. A
-recipe needs one `[[source]]` with a `path`; every other key has a default. `groundup run RECIPE --set train.steps=500`
-sets a key for one run, and an unknown key is an error that names the nearest known one.
+`make docs` writes this page from the code. The [starter recipe](../recipes/starter.toml) shows most
+keys in use. A recipe needs one `[[source]]` with a `path`; every other key has a default.
+`groundup run RECIPE --set train.steps=500` sets a key for one run. An unknown key is an error that
+names the nearest known one.
 """
 
 

@@ -62,22 +62,23 @@ def test_commands_are_listed_in_the_order_of_the_flow() -> None:
     ]
 
 
+def imported(module: str, names: tuple[str, ...]) -> str:
+    """Return those of some modules that importing another one imports, as Python prints a list."""
+    code = f"import sys, {module}; print([name for name in {names} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
 def test_help_imports_nothing_heavy() -> None:
     """0.3 s is the promise; what makes it true is that none of these is imported."""
-    heavy = (
-        "torch",
-        "numpy",
-        "pyarrow",
-        "numba",
-        "tqdm",
-        "httpx",
-        "fastapi",
-        "jinja2",
-        "matplotlib",
-    )
-    code = f"import sys, groundup.cli; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    heavy = ("torch", "numpy", "pyarrow", "numba", "tqdm", "httpx", "fastapi", "jinja2")
+    assert imported("groundup.cli", (*heavy, "matplotlib")) == "[]"
+
+
+def test_the_flow_imports_the_stages_and_nothing_heavy() -> None:
+    """`flow` names every stage, so a stage imports these only when it runs."""
+    heavy = ("torch", "numba", "pyarrow", "tokenizers", "transformers")
+    assert imported("groundup.flow", heavy) == "[]"
 
 
 def test_inspect_is_asked_for_one_thing_at_a_time(tmp_path: Path) -> None:

@@ -137,3 +137,12 @@ def test_settings_round_trip_and_never_hold_the_root(tmp_path: Path) -> None:
     assert settings(one)["refine"]["thresholds"] == thresholds
     assert "root" not in settings(one)
     assert recipe_from(settings(one), "again", tmp_path) == one
+
+
+def test_the_registry_of_kinds_has_every_kind_of_a_recipe() -> None:
+    """Recipes are decoded below the registry, so the names are written in both places."""
+    from groundup.artifacts.kinds import KINDS as REGISTRY
+    from groundup.recipe import KINDS, TUNING
+
+    assert sorted(REGISTRY) == sorted([*KINDS, TUNING])
+    assert [name for name, kind in REGISTRY.items() if kind.role == "tuning"] == [TUNING]

@@ -8,14 +8,14 @@ import pytest
 from groundup.errors import ExpensiveError, StoreError
 from groundup.recipe import recipe_from
 from groundup.runtime.job import ABSENT, BuildStep, Job, Keyed, Unkeyed
-from groundup.runtime.run import (
-    Run,
+from groundup.runtime.lock import (
     check_directory,
     load_lock,
     locked,
     machine_settings,
     write_lock,
 )
+from groundup.runtime.run import Run
 from groundup.runtime.store import MANIFEST, Step
 
 
@@ -124,8 +124,8 @@ def test_a_file_in_the_place_of_the_run_directory_is_one_line(tmp_path: Path) ->
 
 def test_the_lock_file_gives_the_recipe_back_and_keeps_what_was_resolved(run: Run) -> None:
     run.root.mkdir()
-    write_lock(run, threads=2, precision="bf16")
-    write_lock(run)
+    write_lock(run.root, run.recipe, machine={"threads": 2, "precision": "bf16"})
+    write_lock(run.root, run.recipe)
     assert machine_settings(run.root) == {"threads": 2, "precision": "bf16"}
     assert load_lock(run.root) == run.recipe
 

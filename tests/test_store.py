@@ -158,7 +158,7 @@ def test_what_moves_aside_is_numbered(store: Store) -> None:
     for _ in range(2):
         artifact = store.build(STEP, build, {})
         store.publish("refine", {"x": artifact.path / "b.txt"}, [artifact])
-        store.set_aside("refine")
+        store.archive("refine")
     assert sorted(p.name for p in (store.root / "aside").iterdir()) == [
         "refine-1",
         "refine-2",
@@ -198,8 +198,8 @@ def test_an_artifact_of_another_machine_is_waited_for(store: Store, tmp_path: Pa
     artifact = store.build(STEP, build, {})
     artifact.path.rename(tmp_path / "not-yet")
     with pytest.raises(StoreError, match="does not see it"):
-        store.seen(artifact, patience=0.0)
+        store.wait_until_visible(artifact, patience=0.0)
     later = threading.Timer(0.2, (tmp_path / "not-yet").rename, [artifact.path])
     later.start()
-    assert store.seen(artifact) is artifact
+    assert store.wait_until_visible(artifact) is artifact
     later.join()

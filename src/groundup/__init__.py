@@ -12,6 +12,7 @@ The public Python API, imported when it is first used:
 
 from typing import TYPE_CHECKING, Any
 
+from groundup._version import __version__ as __version__
 from groundup.errors import GroundupError
 
 if TYPE_CHECKING:
@@ -21,8 +22,14 @@ if TYPE_CHECKING:
     from groundup.plan import make_plan
     from groundup.recipe import load_recipe
 
-__version__ = "0.1.0"
-__all__ = ["GroundupError", "load_recipe", "make_plan", "open_run", "run_recipe", "verify_run"]
+__all__ = [
+    "GroundupError",
+    "load_recipe",
+    "make_plan",
+    "open_run",
+    "run_recipe",
+    "verify_run",
+]
 
 _PLACES = {
     "open_run": ("groundup.api", "open_run"),

@@ -1,95 +1,103 @@
-"""A finished (or growing) run, opened for reading from Python. Reads the views of a run; writes
-nothing.
+"""The Python API of a run: documents, tokens, models and figures, read from a run directory.
+
+run = groundup.open_run("runs/mine")
+for batch in run.documents(["id", "text"], split="train"):
+    ...
+run.sample("The cat", tokens=50)
+run.figures()["evaluate.model.bits_per_byte"]["value"]
 """
 
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from groundup.artifacts.checkpoints import (
+    STATE,
+    RunModel,
+    best_step,
+    find_model,
+    list_checkpoints,
+    newest_state,
+    trained_on,
+)
+from groundup.artifacts.corpus import Split, kept_documents, tables
+from groundup.artifacts.document import DROPPED, read_batches
+from groundup.artifacts.metrics import Metrics
+from groundup.artifacts.tokens import Tokens, open_shard
 from groundup.errors import GroundupError
 from groundup.runtime.files import read_json
+from groundup.runtime.lock import load_lock, machine_settings
 from groundup.runtime.store import Store, load_artifact
+from groundup.schema import settings
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from groundup.artifacts.checkpoints import RunModel
     from groundup.artifacts.tokenizer import Tokenizer
-    from groundup.artifacts.tokens import Tokens
     from groundup.commands.duplicates import Cluster
     from groundup.commands.trace import Seen
     from groundup.evaluate.token_scores import TokenScore
     from groundup.model.transformer import Transformer
 
-# Samples whose sources are looked up at a time: 8 MB of numbers.
+# Samples to locate at a time: 8 MB of numbers.
 _SAMPLES = 1 << 20
+
+
+def open_run(directory: str | Path) -> OpenRun:
+    """Open a run directory for reading.
+
+    Raises:
+        StoreError: there is no run in it.
+    """
+    load_lock(Path(directory))
+    return OpenRun(Path(directory))
 
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A run directory. Every method reads from disk at its call, so a run may go on meanwhile.
+    """A run directory. Every method reads from disk when it is called, so the run may go on.
 
-    What a stage has not written yet is a GroundupError that names the stage. `which` names a model:
-    `best` (lowest validation loss), `last`, `step-N`, `tuned`; "" is the tuned one if there is one,
-    else the best.
+    If a stage has not written anything yet, a GroundupError names the stage. `which` names a model:
+    `best` (lowest validation loss), `last`, `step-N` or `tuned`; "" is the tuned one if there is
+    one, else the best.
     """
 
     root: Path
 
     def settings(self) -> dict[str, Any]:
-        """Return every setting of the recipe as resolved; `machine` holds what was chosen for this
-        machine.
-        """
-        from groundup.runtime.run import load_lock, machine_settings
-        from groundup.schema import settings
-
+        """Return every setting as resolved; `machine` holds what was chosen for this machine."""
         return settings(load_lock(self.root)) | {"machine": machine_settings(self.root)}
 
     def documents(
-        self,
-        columns: Sequence[str] | None = None,
-        split: Literal["train", "validation"] | None = None,
+        self, columns: Sequence[str] | None = None, split: Split | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Yield the kept documents as Arrow batches: those that passed every filter and are no
-        duplicates.
-        """
-        from groundup.artifacts.corpus import kept_documents
-
+        """Yield the kept documents: they passed every filter and are not duplicates."""
         return kept_documents(self.root, columns, split)
 
     def dropped(self, stage: Literal["collect", "refine"] | None = None) -> pa.RecordBatchReader:
-        """Read what was not kept, in Arrow batches: id, source, origin, record, reason, score,
-        duplicate_of, detail.
+        """Read what was dropped: id, source, origin, record, reason, score, duplicate_of, detail.
 
         Args:
-            stage: only what `collect` could not read, or what `refine` filtered or found twice.
+            stage: only what `collect` could not read, or what `refine` filtered or deduplicated.
         """
-        import pyarrow as pa
-
-        from groundup.artifacts.document import DROPPED, read_batches
-
-        folders = [
-            self._view(name) / "dropped" for name in ("collect", "refine") if stage in (None, name)
-        ]
-        paths = [path for folder in folders for path in sorted(folder.glob("*.parquet"))]
+        stages = [name for name in ("collect", "refine") if stage in (None, name)]
+        paths = [path for name in stages for path in tables(self._view(name), "dropped")]
         return pa.RecordBatchReader.from_batches(DROPPED, read_batches(paths))
 
     def raw_texts(self, ids: Sequence[str]) -> dict[str, str]:
-        """Return the text of documents as they were collected, before any cleaning, by id; kept and
-        dropped ones alike.
-        """
+        """Return the texts of documents before cleaning, by id; kept and dropped ones alike."""
         from groundup.commands.inspect import raw_texts
 
         return raw_texts(self.root, ids)
 
     def duplicates(self, document: str, most: int = 20) -> Cluster:
-        """Return the kept document of a cluster and what it suppressed: rows, cleaned texts,
-        similarities computed anew.
+        """Return a cluster of duplicates: rows, cleaned texts, and similarities computed again.
 
         Raises:
             GroundupError: the document has no duplicates.
@@ -99,12 +107,10 @@ class OpenRun:
         return find_cluster(self._view("refine").parent, document, most)
 
     def seen(self, document: str, token: int | None = None) -> Seen | None:
-        """Return which training steps read a document (or one of its tokens); None where it is no
-        training text.
+        """Return which training steps read a document, or one of its tokens; None if none can.
 
         Raises:
-            GroundupError: where documents stood in the tokens of this training is not known any
-                more.
+            GroundupError: it is no longer known where documents were in the tokens of the training.
         """
         from groundup.commands.trace import trace_document
 
@@ -119,46 +125,32 @@ class OpenRun:
         return compare_runs(self.root, Path(other))
 
     def tokenizer(self) -> Tokenizer:
-        """Return the tokenizer of the run."""
+        """Load the tokenizer of the run."""
         from groundup.artifacts.tokenizer import Tokenizer
 
         return Tokenizer.load(self.root / "tokenize")
 
     def index(self) -> pa.Table:
-        """Return where the tokens of each kept document are: id, source, shard, split, offset,
-        length, bytes.
-        """
-        import pyarrow.parquet as pq
-
+        """Read where tokens of documents are: id, source, shard, split, offset, length, bytes."""
         return pq.read_table(self._view("tokenize") / "index.parquet")
 
-    def tokens(
-        self, split: Literal["train", "validation"] = "train"
-    ) -> Iterator[tuple[str, Tokens]]:
-        """Yield the token shards of a split with their source: flat arrays of ids, memory-mapped."""
-        from groundup.artifacts.tokens import open_shard
-
+    def tokens(self, split: Split = "train") -> Iterator[tuple[str, Tokens]]:
+        """Yield the token shards of a split with their source: flat arrays, memory-mapped."""
         size, ending = self.tokenizer().vocab_size, f".{split}.npy"
         for path in sorted((self._view("tokenize") / "shards").glob(f"*{ending}")):
-            yield (
-                path.name.removesuffix(ending).rpartition(".")[0],
-                open_shard(path, size, check_ids=False),
-            )
+            source = path.name.removesuffix(ending).rpartition(".")[0]
+            yield source, open_shard(path, size, check_ids=False)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Return the lines of training's metrics, oldest first."""
-        from groundup.artifacts.metrics import Metrics
-
+        """Return the lines of the training metrics, oldest first."""
         return Metrics(self.root / "train" / "metrics.jsonl").read()
 
     def tokens_seen(self) -> dict[str, int]:
-        """Return the tokens that training has read of each source up to its newest checkpoint,
-        repeats counted.
+        """Return the tokens of each source that training has read, repeats counted.
 
         Raises:
-            GroundupError: there is no training, or the tokens on disk are not those that it reads.
+            GroundupError: there is no training, or it reads other tokens than those on disk.
         """
-        from groundup.artifacts.checkpoints import trained_on
         from groundup.train.setup import TrainSetup
 
         setup, view = TrainSetup.read(self.root), Store(self.root).view("tokenize")
@@ -166,47 +158,39 @@ class OpenRun:
             raise self._absent("train")
         trained_on(self.root, view)
         loader = setup.open_loader(self.root, "train")
-        counts = sum(
-            (_samples_of(loader, first, last) for first, last in self._samples_read()),
-            Counter[str](),
-        )
-        return {source.name: counts[source.name] * loader.context for source in loader.sources}
-
-    def _samples_read(self) -> Iterator[tuple[int, int]]:
-        """Yield the ranges [first, last) of samples that the newest checkpoint has read, whatever
-        was skipped between them.
-        """
-        from groundup.artifacts.checkpoints import newest_state
-
         state = newest_state(self.root) or {"step": 0, "spans": []}
+        # A span is (first step, first sample, sequences per step); it ends where the next begins.
         ends = [*(step for step, _, _ in state["spans"][1:]), state["step"]]
+        counts = np.zeros(len(loader.sources), np.int64)
         for (step, first, sequences), end in zip(state["spans"], ends, strict=True):
-            yield first, first + (end - step) * sequences
+            last = first + (end - step) * sequences
+            for start in range(first, last, _SAMPLES):
+                sources, _ = loader.locate(np.arange(start, min(start + _SAMPLES, last)))
+                counts += np.bincount(sources, minlength=len(counts))
+        samples = zip(loader.sources, counts.tolist(), strict=True)
+        return {source.name: count * loader.context for source, count in samples}
 
     def checkpoints(self) -> list[dict[str, Any]]:
-        """Return the checkpoints, oldest first: step, path, tokens and seconds of training so far,
-        bytes, best or not.
-        """
-        from groundup.artifacts.checkpoints import STATE, best_step, list_checkpoints
-
-        best = best_step(self.root)
-        found = [load_artifact(path) for path in list_checkpoints(self.root).values()]
-        return [
-            {
-                "step": (state := read_json(checkpoint.path / STATE))["step"],
-                "path": checkpoint.path,
-                "tokens": state["tokens"],
-                "seconds": checkpoint.seconds,
-                "bytes": sum(entry["size"] for entry in checkpoint.manifest["files"].values()),
-                "best": state["step"] == best,
-            }
-            for checkpoint in found
-            if checkpoint is not None
-        ]
+        """Return the checkpoints, oldest first: step, path, tokens, seconds, bytes, best or not."""
+        best, rows = best_step(self.root), []
+        for step, path in list_checkpoints(self.root).items():
+            checkpoint = load_artifact(path)
+            if checkpoint is not None:
+                files = checkpoint.manifest["files"].values()
+                rows.append(
+                    {
+                        "step": step,
+                        "path": path,
+                        "tokens": read_json(path / STATE)["tokens"],
+                        "seconds": checkpoint.seconds,
+                        "bytes": sum(entry["size"] for entry in files),
+                        "best": step == best,
+                    }
+                )
+        return rows
 
     def model(self, which: str = "", device: str = "cpu") -> Transformer:
         """Load a model of the run."""
-        from groundup.artifacts.checkpoints import find_model
         from groundup.model.hf_io import load_model
 
         return load_model(find_model(self.root, which).path, device)
@@ -224,14 +208,12 @@ class OpenRun:
         seed: int = 1,
         which: str = "",
     ) -> str:
-        """Return the assistant's answer to `messages` ({"role", "content"} each); a tuned model
-        stops by itself.
+        """Return the assistant's answer to `messages`, dictionaries with `role` and `content`.
 
         Raises:
             GroundupError: a message has another role than system, user or assistant, or no content.
         """
         from groundup.artifacts.chat import ROLES, encode_prompt
-        from groundup.artifacts.checkpoints import find_model
         from groundup.model.generate import generate
 
         for number, message in enumerate(messages, 1):
@@ -239,53 +221,42 @@ class OpenRun:
                 raise GroundupError(
                     f'message {number}: expected a "role" ({", ".join(ROLES)}) and "content" (text)'
                 )
-        model, tokenizer = _loaded(find_model(self.root, which))
-        stop = {tokenizer.end_id, tokenizer.stop_id}
-        return tokenizer.decode(
-            generate(
-                model, encode_prompt(tokenizer, messages), tokens, top_p=0.95, seed=seed, stop=stop
-            )
-        )
+        model, tokenizer = self._load(which)
+        ids, stop = encode_prompt(tokenizer, messages), {tokenizer.end_id, tokenizer.stop_id}
+        return tokenizer.decode(generate(model, ids, tokens, top_p=0.95, seed=seed, stop=stop))
 
     def scores(self, text: str, which: str = "", alternatives: int = 3) -> list[TokenScore]:
-        """Return how probable the model finds each token of a text, in order, and what it had
-        expected instead.
-        """
-        from groundup.artifacts.checkpoints import find_model
+        """Return the probability of each token of a text, and the most probable alternatives."""
         from groundup.evaluate.token_scores import score_text
 
-        return score_text(*_loaded(find_model(self.root, which)), text, alternatives)
+        return score_text(*self._load(which), text, alternatives)
 
     def next_tokens(self, prompt: str, count: int = 10, which: str = "") -> list[tuple[str, float]]:
-        """Return the tokens that the model finds most probable after `prompt`, best first, with
-        their log-probabilities.
-        """
-        from groundup.artifacts.checkpoints import find_model
+        """Return the most probable tokens after `prompt`, with their log-probabilities."""
         from groundup.evaluate.token_scores import next_tokens
 
-        return next_tokens(*_loaded(find_model(self.root, which)), prompt, count)
+        return next_tokens(*self._load(which), prompt, count)
 
     def evaluation(self) -> dict[str, Any]:
-        """Return the tables of evaluation.json: held-out loss by source beside the baselines,
-        benchmarks, passages.
-        """
+        """Return evaluation.json: held-out losses by source, baselines, benchmarks, passages."""
         return dict(self._json("evaluate", "evaluation.json"))
 
     def samples(self) -> list[dict[str, Any]]:
-        """Return the continuations that evaluation wrote: prompt, text, kind, source, overlap with
-        the training text.
-        """
+        """Return the samples of the evaluation: prompt, text, kind, source, memorized text."""
         return list(self._json("evaluate", "samples.json"))
 
     def figures(self) -> dict[str, Any]:
         """Return the figures of the report: name → {value, unit, from}."""
         return dict(self._json("report", "report.json")["figures"])
 
+    def _load(self, which: str) -> tuple[Transformer, Tokenizer]:
+        return _load_model(find_model(self.root, which))
+
     def _json(self, stage: str, name: str) -> Any:
-        found = read_json(self.root / stage / name)
-        if found is None:
+        value = read_json(self.root / stage / name)
+        if value is None:
             raise self._absent(stage)
-        return found
+        return value
 
     def _view(self, stage: str) -> Path:
         view = Store(self.root).view(stage)
@@ -300,39 +271,10 @@ class OpenRun:
         )
 
 
-def open_run(directory: str | Path) -> OpenRun:
-    """Open a run directory for reading.
-
-    Raises:
-        StoreError: there is no run in it.
-    """
-    from groundup.runtime.run import load_lock
-
-    load_lock(Path(directory))
-    return OpenRun(Path(directory))
-
-
-def _samples_of(loader: Any, first: int, last: int) -> Counter[str]:
-    """Return how many of the samples `first` to `last` - 1 each source gives."""
-    import numpy as np
-
-    found = np.zeros(len(loader.sources), np.int64)
-    for start in range(first, last, _SAMPLES):
-        sources, _ = loader.locate(np.arange(start, min(start + _SAMPLES, last)))
-        found += np.bincount(sources, minlength=len(found))
-    return Counter(
-        {source.name: int(number) for source, number in zip(loader.sources, found, strict=True)}
-    )
-
-
-def _loaded(found: RunModel) -> tuple[Transformer, Tokenizer]:
-    return _load(found.path, found.content)
-
-
-# One is kept, since a notebook asks the same model again and again; other bytes are another model.
+# A notebook asks the same model again and again. A model of other bytes is another key.
 @functools.lru_cache(maxsize=1)
-def _load(path: Path, content: str) -> tuple[Transformer, Tokenizer]:
+def _load_model(model: RunModel) -> tuple[Transformer, Tokenizer]:
     from groundup.artifacts.tokenizer import Tokenizer
     from groundup.model.hf_io import load_model
 
-    return load_model(path), Tokenizer.load(path)
+    return load_model(model.path), Tokenizer.load(model.path)

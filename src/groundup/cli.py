@@ -1,34 +1,41 @@
-"""The command line: one command a stage, in flow order. Imports nothing heavy until a command needs
-it.
+"""The command line: one command a stage in flow order, and commands to look into a run.
+
+Nothing heavy is imported until a command needs it, so that `groundup --help` is quick.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from groundup import __version__
+from groundup._version import __version__
 from groundup.errors import GroundupError, is_full_disk
 
 if TYPE_CHECKING:
     from groundup.recipe import Recipe
 
-STOPPED = 130
-RUN_DIRECTORY = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
-SET = click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override a setting: train.steps=100.",
-)
+INTERRUPTED = 130
+PATH = click.Path(path_type=Path)
+SET_HELP = "Override a setting: train.steps=100."
+MODEL_HELP = "tuned, best, last or step-N.  [default: tuned if there is one, else best]"
+WORKERS_HELP = "Processes for data stages.  [default: cores]"
+COUNT = click.IntRange(1, 1024)
+
+# Arguments and options that several commands have.
+RUN_DIRECTORY = click.argument("directory", metavar="DIR", type=PATH)
+RECIPE = click.argument("recipe", type=PATH)
+SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=SET_HELP)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
+WORKERS = click.option("--workers", type=COUNT, metavar="N", help=WORKERS_HELP)
+# An option that shows its default.
+_option = functools.partial(click.option, show_default=True)
+MODEL = click.option("--model", "which", default="", help=MODEL_HELP)
 
 
 class InFlowOrder(click.Group):
@@ -51,10 +58,10 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path), required=False)
+@click.argument("directory", metavar="DIR", type=PATH, required=False)
 @click.option(
     "--recipe",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("recipe.toml"),
     show_default=True,
     help="Where to write it.",
@@ -76,13 +83,8 @@ def init(directory: Path | None, recipe: Path, example: str | None, force: bool)
 @cli.command()
 @RECIPE
 @SET
-@click.option(
-    "--price",
-    type=float,
-    default=0.0,
-    help="Cost of this machine an hour, for the estimate of money.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
+@click.option("--price", type=float, default=0.0, help="Cost of this machine per hour.")
+@JSON
 def plan(recipe: Path, overrides: tuple[str, ...], price: float, as_json: bool) -> None:
     """Estimate tokens, parameters, memory, disk, hours and money; refuse what cannot fit."""
     from groundup.plan import make_plan
@@ -95,33 +97,18 @@ def plan(recipe: Path, overrides: tuple[str, ...], price: float, as_json: bool) 
 
 @cli.command()
 @RECIPE
-@click.option(
-    "--out",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Run directory.  [default: runs/NAME]",
-)
+@click.option("--out", metavar="DIR", type=PATH, help="Run directory.  [default: runs/NAME]")
 @click.option(
     "--until", metavar="STAGE", default="report", show_default=True, help="Last stage to run."
 )
-@click.option(
-    "--redo",
-    metavar="STAGE",
-    multiple=True,
-    help="Build a stage again; what it replaces moves aside.",
-)
+@click.option("--redo", metavar="STAGE", multiple=True, help="Build a stage again.")
 @SET
-@click.option(
-    "--workers",
-    type=click.IntRange(1, 1024),
-    metavar="N",
-    help="Processes for data stages.  [default: cores]",
-)
+@WORKERS
 @click.option(
     "--ray",
     default="",
     metavar="ADDRESS",
-    help="Do data stages on a Ray cluster instead: auto, or host:port.",
+    help="Run data stages on a Ray cluster: auto, or host:port.",
 )
 def run(
     recipe: Path,
@@ -133,13 +120,12 @@ def run(
     ray: str,
 ) -> None:
     """Run a recipe from raw text to the report; only what changed is done again."""
-    from groundup.flow import check_stage, run_flow
+    from groundup.flow import check_stages, run_flow
 
     if workers and ray:
         raise click.UsageError("--workers and --ray exclude each other")
     loaded = _load(recipe, overrides)
-    for stage in (until, *redo):
-        check_stage(stage)
+    check_stages(until, *redo)
     done = run_flow(loaded, out or Path("runs") / loaded.name, until, redo, workers, ray)
     if until == "report":
         _echo_summary(done.root)
@@ -147,10 +133,10 @@ def run(
 
 @cli.command()
 @RUN_DIRECTORY
-@click.option("--watch", is_flag=True, help="Show it again every two seconds.")
-@click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
+@click.option("--watch", is_flag=True, help="Update every two seconds.")
+@JSON
 def status(directory: Path, watch: bool, as_json: bool) -> None:
-    """Say how far a run is."""
+    """Show how far a run is."""
     from groundup.commands.status import show_status
 
     show_status(directory, watch, as_json)
@@ -158,29 +144,21 @@ def status(directory: Path, watch: bool, as_json: bool) -> None:
 
 @cli.command()
 @RUN_DIRECTORY
-@click.option(
-    "--dropped", metavar="REASON", help="Show twenty random documents that were dropped for REASON."
-)
-@click.option(
-    "--document", metavar="ID", help="Tell where a document came from, and where it went."
-)
-@click.option(
-    "--duplicates",
-    metavar="ID",
-    help="Show the cluster of ID: what was kept, and what was dropped for it.",
-)
+@click.option("--dropped", metavar="REASON", help="Twenty random documents dropped for REASON.")
+@click.option("--document", metavar="ID", help="Where a document came from, and where it went.")
+@click.option("--duplicates", metavar="ID", help="The duplicates of a document, kept and dropped.")
 @click.option(
     "--token",
     metavar="N",
     type=click.IntRange(min=0),
-    help="Tell from which document training token N comes, and who read it.",
+    help="The document of training token N, and the steps that read it.",
 )
 @click.option(
     "--lines",
     metavar="[SOURCE]",
     is_flag=False,
     flag_value="",
-    help="Show the lines that were cut because SOURCE repeats them.",
+    help="The lines that were cut because SOURCE repeats them.",
 )
 def inspect(
     directory: Path,
@@ -195,36 +173,31 @@ def inspect(
 
     from groundup.commands import inspect as lineage
 
-    if sum(asked is not None for asked in (dropped, document, duplicates, token, lines)) > 1:
+    if sum(option is not None for option in (dropped, document, duplicates, token, lines)) > 1:
         raise click.UsageError("ask for one thing at a time")
     width = shutil.get_terminal_size().columns
     if dropped is not None:
-        text = lineage.describe_dropped(directory, dropped, width)
+        _echo(lineage.describe_dropped(directory, dropped, width))
     elif document is not None:
-        text = lineage.describe_document(directory, document, width)
+        _echo(lineage.describe_document(directory, document, width))
     elif duplicates is not None:
-        text = lineage.describe_duplicates(directory, duplicates, width)
+        _echo(lineage.describe_duplicates(directory, duplicates, width))
     elif token is not None:
-        text = lineage.describe_token(directory, token, width)
+        _echo(lineage.describe_token(directory, token, width))
     elif lines is not None:
-        text = lineage.describe_lines(directory, lines)
+        _echo(lineage.describe_lines(directory, lines))
     else:
-        text = lineage.overview(directory)
-    _echo(text)
+        _echo(lineage.overview(directory))
 
 
 @cli.command()
 @RUN_DIRECTORY
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@click.option(
-    "--workers",
-    type=click.IntRange(1, 1024),
-    metavar="N",
-    help="Processes for data stages.  [default: cores]",
-)
+@WORKERS
 def forget(directory: Path, ids: tuple[str, ...], workers: int | None) -> None:
-    """Take documents out of a run: out of its data, and of what quotes them; models that read them
-    are named.
+    """Delete documents from the data of a run and from what quotes them.
+
+    Models that were trained on them are named.
     """
     from groundup.commands.forget import forget as forget_documents
 
@@ -232,22 +205,21 @@ def forget(directory: Path, ids: tuple[str, ...], workers: int | None) -> None:
 
 
 @cli.command()
-@click.argument("one", metavar="RUN_A", type=click.Path(path_type=Path))
-@click.argument("other", metavar="RUN_B", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
+@click.argument("one", metavar="RUN_A", type=PATH)
+@click.argument("other", metavar="RUN_B", type=PATH)
+@JSON
 def diff(one: Path, other: Path, as_json: bool) -> None:
-    """Say in which settings, documents and tokens two runs differ."""
+    """Show in which settings, documents and tokens two runs differ."""
     import json
     import shutil
 
     from groundup.commands.diff import compare_runs, format_comparison
 
-    found = compare_runs(one, other)
-    _echo(
-        json.dumps(found, indent=1)
-        if as_json
-        else format_comparison(found, shutil.get_terminal_size().columns)
-    )
+    difference = compare_runs(one, other)
+    if as_json:
+        _echo(json.dumps(difference, indent=1))
+    else:
+        _echo(format_comparison(difference, shutil.get_terminal_size().columns))
 
 
 @cli.command()
@@ -269,20 +241,12 @@ def evaluate(directory: Path) -> None:
     help="File, folder or glob to learn from.  [default: the run's own conversations]",
 )
 @click.option(
-    "--method",
-    type=click.Choice(["sft", "lora"]),
-    help="All weights, or small matrices beside them.",
+    "--method", type=click.Choice(["sft", "lora"]), help="Train all weights, or low-rank adapters."
 )
 @click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Another setting of [tune]: epochs=5.",
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting of [tune]: epochs=5."
 )
-@click.option(
-    "--redo", is_flag=True, help="Tune again; what it replaces moves aside if it was expensive."
-)
+@click.option("--redo", is_flag=True, help="Tune again.")
 def tune(
     directory: Path, data: str | None, method: str | None, overrides: tuple[str, ...], redo: bool
 ) -> None:
@@ -301,24 +265,11 @@ def tune(
 @cli.command()
 @RUN_DIRECTORY
 @click.argument("prompt")
-@click.option(
-    "--tokens",
-    type=click.IntRange(1, 100_000),
-    default=100,
-    show_default=True,
-    help="Tokens to write at most.",
-)
-@click.option("--temperature", type=click.FloatRange(0, 10), default=0.8, show_default=True)
-@click.option(
-    "--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.95, show_default=True
-)
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=1, show_default=True)
-@click.option(
-    "--model",
-    "which",
-    default="",
-    help="tuned, best, last or step-N.  [default: tuned if there is one, else best]",
-)
+@_option("--tokens", type=click.IntRange(1, 100_000), default=100, help="Most tokens to write.")
+@_option("--temperature", type=click.FloatRange(0, 10), default=0.8)
+@_option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.95)
+@_option("--seed", type=click.IntRange(0, 2**63 - 1), default=1)
+@MODEL
 @click.option("--chat", is_flag=True, help="Answer PROMPT, as a tuned model does.")
 def sample(
     directory: Path,
@@ -340,49 +291,42 @@ def sample(
 
 @cli.command()
 @RUN_DIRECTORY
-@click.option(
+@_option(
     "--format",
     "form",
     type=click.Choice(["hf", "gguf"]),
     default="hf",
-    show_default=True,
     help="gguf is for llama.cpp.",
 )
-@click.option(
-    "--model",
-    "which",
-    default="",
-    help="tuned, best, last or step-N.  [default: tuned if there is one, else best]",
-)
+@MODEL
 @click.option(
     "--type",
     "kind",
     type=click.Choice(["f32", "f16", "bf16", "q8_0"]),
-    help="Numbers of a GGUF file.  [default: f16]",
+    help="Number format of a GGUF file.  [default: f16]",
 )
 def export(directory: Path, form: str, which: str, kind: str | None) -> None:
-    """Export a model of a run, compared with the original before it is written; beside what the
-    recipe exports.
+    """Export a model of a run, in addition to what the recipe exports.
+
+    The export is compared with the model before it is written.
     """
     from groundup.export.stage import by_hand, place
     from groundup.flow import run_one
 
     if kind and form != "gguf":
         raise GroundupError("--type is of GGUF files; add --format gguf")
-    wanted = (form, (kind or "f16") if form == "gguf" else "", which)
-    run_one(directory, "export", by_hand(directory, *wanted))
+    kind = (kind or "f16") if form == "gguf" else ""
+    run_one(directory, "export", by_hand(directory, form, kind, which))
     run_one(directory, "report")
-    click.echo(place(directory, *wanted))
+    click.echo(place(directory, form, kind, which))
 
 
 @cli.command()
-@click.argument(
-    "directories", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
+@click.argument("directories", metavar="DIR...", nargs=-1, required=True, type=PATH)
 @click.option(
     "--out",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("compare.html"),
     help="Comparison of several runs.",
 )
@@ -403,54 +347,42 @@ def report(directories: tuple[Path, ...], out: Path) -> None:
 
 @cli.command()
 @RUN_DIRECTORY
-@click.option(
+@_option(
     "--host",
     default="127.0.0.1",
-    show_default=True,
     metavar="H",
     help="Address to listen on; others than loopback need a key.",
 )
-@click.option(
+@_option(
     "--port",
     type=click.IntRange(0, 65535),
     default=8000,
-    show_default=True,
     metavar="P",
     help="0 takes a free one.",
 )
 @click.option(
     "--api-key-file",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="F",
     help="Its first line is the key; or set GROUNDUP_API_KEY.",
 )
-@click.option(
-    "--model",
-    "which",
-    default="",
-    help="tuned, best, last or step-N.  [default: tuned if there is one, else best]",
-)
+@MODEL
 @click.option(
     "--slots",
     type=click.IntRange(0, 1024),
     default=0,
     metavar="N",
-    help="Completions at once.  [default: what fits, to 32]",
+    help="Completions at once.  [default: as many as fit, up to 32]",
 )
-@click.option(
+@_option(
     "--queue",
     type=click.IntRange(0, 100_000),
     default=64,
-    show_default=True,
     metavar="N",
     help="Completions that may wait.",
 )
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
-@click.option(
-    "--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True
-)
+@_option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+@_option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto")
 def serve(
     directory: Path,
     host: str,
@@ -496,7 +428,7 @@ def _echo_summary(root: Path) -> None:
 
 
 def _echo(text: str) -> None:
-    """Print a text that holds what somebody else wrote."""
+    """Print a text that may hold control sequences of somebody else."""
     from groundup.runtime.progress import printable
 
     click.echo("\n".join(printable(line) for line in text.split("\n")))
@@ -504,63 +436,45 @@ def _echo(text: str) -> None:
 
 def main() -> None:
     """Run the command line; what a user can cause is one line on stderr and a non-zero exit."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         cli(standalone_mode=False)
-    except click.exceptions.Abort:
-        _fail("stopped; what was finished is kept, run again to go on", STOPPED)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        _fail("interrupted; completed work is saved, run the same command to resume", INTERRUPTED)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
-    except KeyboardInterrupt:
-        _fail("stopped; what was finished is kept, run again to go on", STOPPED)
     except GroundupError as error:
-        _fail(str(error), 1)
+        _fail(str(error))
     except BrokenPipeError:
+        # The reader of a pipe has closed it; nothing may be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except MemoryError:
-        _fail("out of memory; run again with fewer --workers or a smaller model", 1)
+        _fail("out of memory; run again with fewer --workers or a smaller model")
     except Exception as error:
-        _fail_by_kind(error)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> Any:
-    raise KeyboardInterrupt
-
-
-def _fail_system(error: OSError) -> None:
-    """Say in one line what the operating system refused, such as a missing permission."""
-    if os.environ.get("GROUNDUP_TRACEBACK"):
-        raise error
-    where = f"{error.filename}: " if error.filename else ""
-    _fail(f"{where}{error.strerror or error}; what was finished is kept, run again to go on", 1)
-
-
-def _fail_by_kind(error: Exception) -> None:
-    if is_full_disk(error):
-        _fail("the disk is full; free some space and run again, what was finished is kept", 1)
-    elif isinstance(error, OSError):
-        _fail_system(error)
-    else:
         _fail_unexpected(error)
 
 
-def _fail_unexpected(error: Exception) -> None:
-    """Say in one line that groundup itself failed; the traceback is for those who ask for it."""
+def _fail_unexpected(error: Exception) -> NoReturn:
+    """Say in one line what failed; GROUNDUP_TRACEBACK=1 shows where."""
+    if is_full_disk(error):
+        _fail("the disk is full; completed work is saved, free some space and run again")
     if os.environ.get("GROUNDUP_TRACEBACK"):
         raise error
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}; completed work is saved, run again to resume")
     text = " ".join(str(error).split())[:500]
     _fail(
         f"this is a fault of groundup: {type(error).__name__}: {text}; GROUNDUP_TRACEBACK=1 shows"
-        " where",
-        1,
+        " where"
     )
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int = 1) -> NoReturn:
     sys.stderr.write(f"groundup: {message}\n")
     sys.exit(code)
 

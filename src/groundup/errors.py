@@ -1,13 +1,11 @@
-"""The one error that reaches a user: a line that says what, where and what to do."""
+"""The errors that reach a user: one line that says what, where and what to do."""
 
 import errno
 import os
 
 
 class GroundupError(Exception):
-    """Something the user can mend. The command line prints its message as one line, without a
-    traceback.
-    """
+    """Something the user can fix; the command line prints its message without a traceback."""
 
 
 class RecipeError(GroundupError):
@@ -23,13 +21,10 @@ class StoreError(GroundupError):
 
 
 class ExpensiveError(GroundupError):
-    """Going on would throw away work that cost more than ten minutes; `--redo STAGE` allows it."""
+    """Work that took more than ten minutes would be discarded; `--redo STAGE` allows it."""
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Whether an error is a full disk or quota; libraries in C++ and Rust report it in words of
-    their own.
-    """
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(
-        errno.ENOSPC
-    ) in str(error)
+    """Whether an error means a full disk or quota; C++ and Rust libraries only say so in words."""
+    code = getattr(error, "errno", None)
+    return code in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error)

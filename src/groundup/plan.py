@@ -1,8 +1,14 @@
-"""What a recipe will cost, before anything is spent. Reads the sizes of raw files, and of a model
-that is gone on from, and probes this machine; writes nothing.
+"""Estimates what a recipe will cost, before anything is spent.
 
-Every figure says what it rests on: counted (exact), measured (here, now) or assumed (a typical
-ratio, named below).
+    groundup plan recipe.toml
+
+    clean text                     27.4 MB  assumed
+    parameters                       1.38M  counted
+    training                      4.6 min   measured
+    …
+
+Every estimate says what it rests on: counted (exact), measured (on this machine, now) or assumed (a
+typical ratio, named in this module).
 """
 
 from __future__ import annotations
@@ -14,37 +20,26 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import psutil
-import torch
 
-from groundup.artifacts.pretrained import Base, find_base
-from groundup.artifacts.tokenizer import FILE
+from groundup.artifacts.kinds import KINDS
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig, resolve
-from groundup.model.transformer import Transformer
 from groundup.recipe import Export, Recipe, Source, all_sources
-from groundup.refine.filter.apply import check_filters
-from groundup.tokenize.train_bpe import resolve_vocab_size
-from groundup.train.setup import automatic_tokens
+from groundup.runtime.files import read_json, write_json
+from groundup.runtime.resources import choose_device, device_memory
+from groundup.runtime.run import Run
+from groundup.schema import settings
+
+if TYPE_CHECKING:
+    from groundup.artifacts.pretrained import PretrainedModel
 
 Basis = Literal["counted", "measured", "assumed"]
 
-# Bytes of clean text out of a byte of raw file: seen on the starter sources and on the shared
-# samples of each kind.
-CLEAN_SHARE = {
-    "books": 0.95,
-    "wikipedia": 0.4,
-    "web": 0.08,
-    "code": 0.7,
-    "conversations": 0.5,
-    "text": 0.9,
-    "evaluation": 0.0,
-}
-CLEAN_SHARE |= {"tuning": 0.5}
-# bz2 and xz hold wikitext at about 1 : 3.6, gzip at about 1 : 3.2, zstd -3 at about 1 : 3.0 (the
-# 6.1 MB enwiki cut in gensim's tests).
+# Plain bytes out of a compressed one. bz2 and xz hold wikitext at about 1 : 3.6, gzip at about
+# 1 : 3.2, zstd -3 at about 1 : 3.0 (the 6.1 MB enwiki cut in gensim's tests).
 EXPANSION = {
     ".bz2": 3.6,
     ".xz": 3.8,
@@ -55,51 +50,71 @@ EXPANSION = {
     ".whl": 3.5,
     ".7z": 5.0,
 }
-# Clean text a second and core, from raw files to tokens: 27.0 MB of the starter in 42 s on two
-# cores, kernels compiled on the way (benchmarks/results/starter.json).
-DATA_BYTES_A_SECOND = 0.32e6
-# Weights, gradients, momentum and second moment in float32. Muon keeps one moment less; this is the
-# upper bound.
-BYTES_A_PARAMETER = 16
+# Bytes of text a token by size of the vocabulary, typical of byte-level BPE on English.
+BYTES_PER_TOKEN = ((2_048, 2.9), (4_096, 3.3), (8_192, 3.6), (16_384, 3.9), (32_768, 4.2))
+LARGEST_BYTES_PER_TOKEN = 4.4
+# Clean text per second and core, from raw files to tokens: 27.0 MB of the starter in 42 s on two
+# cores, compilation of kernels included (benchmarks/results/starter.json).
+DATA_BYTES_PER_SECOND = 0.32e6
+# Weights, gradients, momentum and second moment in float32. Muon keeps one moment less, so this is
+# the upper bound.
+BYTES_PER_PARAMETER = 16
 # Weights and two moments in a checkpoint.
-CHECKPOINT_BYTES_A_PARAMETER = 12
-# In a GGUF file; q8_0 adds a scale of two bytes to each 32.
+CHECKPOINT_BYTES_PER_PARAMETER = 12
+# Activations of one sequence: about 34 bytes per position, layer and width at 16 bits (Korthikanti
+# et al. 2022, arXiv 2205.05198, without the attention matrix, which is never materialized).
+ACTIVATION_BYTES = 34
+# Of a parameter in a GGUF file; q8_0 adds a scale of two bytes to each block of 32.
 GGUF_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "q8_0": 34 / 32}
 PROBE_LAYERS = 2
 GB = 1e9
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One figure of a plan."""
+class Estimate:
+    """One estimate of a plan."""
 
     value: float
     unit: str
     basis: Basis
 
+    def __str__(self) -> str:
+        value, prefixes = self.value, ["", "k", "M", "G", "T", "P", "E"]
+        if self.unit == "h":
+            return f"{value:.2f} h" if value >= 0.1 else f"{value * 60:.1f} min"
+        while abs(value) >= 1000 and len(prefixes) > 1:
+            value, prefixes = value / 1000, prefixes[1:]
+        return f"{value:.4g} {prefixes[0]}{self.unit}".strip()
+
+
+Estimates = dict[str, Estimate]
+
 
 @dataclass(frozen=True)
 class Plan:
-    """What a recipe will cost."""
+    """What a recipe will cost.
 
-    figures: dict[str, Figure]
+    Attributes:
+        problems: why the recipe cannot run on this machine; empty if it can.
+    """
+
+    figures: Estimates
     problems: tuple[str, ...]
 
     def value(self, name: str) -> float:
-        """Return one figure's value."""
+        """Return the value of one estimate."""
         return self.figures[name].value
 
     def json(self) -> str:
-        """Return all figures as JSON."""
-        return json.dumps(
-            {name: dataclasses.asdict(figure) for name, figure in self.figures.items()}, indent=1
-        )
+        """Return all estimates as JSON."""
+        table = {name: dataclasses.asdict(estimate) for name, estimate in self.figures.items()}
+        return json.dumps(table, indent=1)
 
     def text(self) -> str:
         """Return a table for people."""
         return "\n".join(
-            f"{name:22} {_short(figure):>16}  {figure.basis}"
-            for name, figure in self.figures.items()
+            f"{name:22} {estimate!s:>16}  {estimate.basis}"
+            for name, estimate in self.figures.items()
         )
 
     def refuse(self) -> None:
@@ -109,186 +124,193 @@ class Plan:
 
 
 def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> Plan:
-    """Estimate tokens, parameters, memory, disk, hours and money (`price` an hour) of a run at
-    `root`.
+    """Estimate tokens, parameters, memory, disk, hours and money (`price` an hour) of a run.
 
-    What cannot fit is found before anything is tried, so a refused plan has no times.
+    What cannot fit is found before anything is probed, so a refused plan has no times.
+
+    Args:
+        root: the run directory.
 
     Raises:
         GroundupError: a source is missing, a filter is unknown, the model's sizes do not fit
-            together, or one cannot be gone on from.
+            together, or the base model cannot be used.
     """
+    from groundup.refine.filter.apply import check_filters
+
     check_filters(recipe.refine.filters, recipe.refine.thresholds)
     root = root or Path.cwd() / "runs" / recipe.name
-    base = checked_base(recipe, root)
+    device, base = choose_device(), checked_base(recipe, root)
     figures = _data(recipe, base)
-    tokens = int(figures["tokens"].value)
-    config = (
-        base.config
-        if base
-        else resolve(
-            recipe.model, int(figures["vocabulary"].value), tokens, torch.cuda.is_available()
-        )
-    )
-    figures |= {"parameters": Figure(config.parameter_count(), "", "counted")}
-    figures |= _room(recipe, config, figures)
-    problems = _problems(figures, root) + _missing(recipe, base)
+    if base is not None:
+        config = base.config
+    else:
+        vocabulary, tokens = (int(figures[name].value) for name in ("vocabulary", "tokens"))
+        config = resolve(recipe.model, vocabulary, tokens, device == "cuda")
+    figures["parameters"] = Estimate(config.parameter_count(), "", "counted")
+    figures |= _space(recipe, config, figures)
+    problems = [*_too_large(figures, device, root), *missing_packages(recipe, base)]
     if not problems:
-        figures |= _training(recipe, config, figures, probe(config))
+        figures |= _training(recipe, config, figures, device)
         figures |= _time(figures, config, price)
     return Plan(figures, tuple(problems))
 
 
-def checked_base(recipe: Recipe, root: Path) -> Base | None:
-    """Return the model that a recipe goes on from in a run at `root`, None where it begins anew.
+def check_plan(run: Run) -> None:
+    """Refuse a recipe that cannot run, and write `plan.json`, which the report shows.
 
     Raises:
-        GroundupError: in one line, when it cannot be carried exactly.
+        GroundupError: the recipe cannot fit this machine, or the base model cannot be used.
     """
-    base = find_base(recipe)
+    # The base model may have changed since the plan was written.
+    checked_base(run.recipe, run.root)
+    path, recipe = run.root / "plan.json", settings(run.recipe)
+    old = read_json(path)
+    if isinstance(old, dict) and old.get("recipe") == recipe:
+        return
+    plan = make_plan(run.recipe, root=run.root)
+    plan.refuse()
+    write_json(path, {"recipe": recipe, "figures": json.loads(plan.json())})
+
+
+def checked_base(recipe: Recipe, root: Path) -> PretrainedModel | None:
+    """Return the pretrained model that a recipe starts from, None for a random start.
+
+    Raises:
+        GroundupError: it cannot be used by a run at `root`.
+    """
+    if not recipe.model.base:
+        return None
+    from groundup.artifacts.pretrained import find_pretrained
+
+    base = find_pretrained(recipe)
     if base is not None:
         base.check(root)
     return base
 
 
-def _data(recipe: Recipe, base: Base | None) -> dict[str, Figure]:
-    raw, clean, kept = 0, 0.0, 0.0
+def _data(recipe: Recipe, base: PretrainedModel | None) -> Estimates:
+    """Estimate text and tokens from the sizes of the raw files."""
+    from groundup.tokenize.train_bpe import resolve_vocab_size
+
+    raw, clean, weighted = 0, 0.0, 0.0
     for source in recipe.source:
         size, text = _sizes(source, recipe.root)
         raw += size
         clean += text
-        kept += text * source.weight
-    vocab = (
-        base.foreign.tokenizer.vocab_size
-        if base
-        else resolve_vocab_size(recipe.tokenize.vocab_size, int(clean))
-    )
-    known = base is not None or recipe.tokenize.vocab_size != "auto"
-    return _tuning(recipe, vocab) | {
-        "raw files": Figure(raw, "B", "counted"),
-        "clean text": Figure(clean, "B", "assumed"),
-        "vocabulary": Figure(vocab, "", "counted" if known else "assumed"),
-        "tokens": Figure(clean / bytes_per_token(vocab), "", "assumed"),
-        "tokens an epoch": Figure(
-            kept / bytes_per_token(vocab) * (1 - recipe.tokenize.validation), "", "assumed"
-        ),
+        weighted += text * source.weight
+    vocab_basis: Basis = "counted"
+    if base is not None:
+        vocabulary = base.tokenizer.vocab_size
+    else:
+        vocabulary = resolve_vocab_size(recipe.tokenize.vocab_size, int(clean))
+        vocab_basis = "assumed" if recipe.tokenize.vocab_size == "auto" else "counted"
+    per_token = bytes_per_token(vocabulary)
+    epoch = weighted / per_token * (1 - recipe.tokenize.validation)
+    figures = {}
+    if recipe.tune.method != "none":
+        tokens = recipe.tune.epochs * _tuning_text(recipe) / per_token
+        figures["tuning tokens"] = Estimate(tokens, "", "assumed")
+    return figures | {
+        "raw files": Estimate(raw, "B", "counted"),
+        "clean text": Estimate(clean, "B", "assumed"),
+        "vocabulary": Estimate(vocabulary, "", vocab_basis),
+        "tokens": Estimate(clean / per_token, "", "assumed"),
+        "tokens an epoch": Estimate(epoch, "", "assumed"),
     }
 
 
 def _sizes(source: Source, root: Path) -> tuple[int, float]:
     """Return the bytes of a source's files, and of the clean text that they should hold."""
-    from groundup.collect.sizes import sizes
+    from groundup.collect.sources import source_sizes
 
-    found = [(PurePosixPath(name).suffix.lower(), size) for name, size in sizes(source, root)]
-    text = (
-        sum(size * EXPANSION.get(suffix, 1.0) for suffix, size in found) * CLEAN_SHARE[source.kind]
-    )
-    return sum(size for _, size in found), text
+    total, plain = 0, 0.0
+    for name, size in source_sizes(source, root):
+        total += size
+        plain += size * EXPANSION.get(PurePosixPath(name).suffix.lower(), 1.0)
+    return total, plain * KINDS[source.kind].clean_share
 
 
-def _tuning(recipe: Recipe, vocab: int) -> dict[str, Figure]:
-    """Return the tokens that tuning reads, if it is asked for; a missing file is found here, and
-    not after training.
+def _tuning_text(recipe: Recipe) -> float:
+    """Return the bytes of text that tuning reads; a missing file is found before training.
 
     Raises:
         SourceError: the data of [tune] cannot be found.
     """
     tune = recipe.tune
-    if tune.method == "none":
-        return {}
-    talks = [
-        source
-        for source in recipe.source
-        if source.kind == "conversations" and source.name in (tune.sources or (source.name,))
-    ]
-    text = sum(
+    if tune.data:
+        # The tuning data is the last of all sources.
+        return _sizes(all_sources(recipe)[-1], recipe.root)[1]
+    conversations = [source for source in recipe.source if KINDS[source.kind].has_turns]
+    return sum(
         _sizes(source, recipe.root)[1]
-        for source in (all_sources(recipe)[-1:] if tune.data else talks)
+        for source in conversations
+        if not tune.sources or source.name in tune.sources
     )
-    return {"tuning tokens": Figure(tune.epochs * text / bytes_per_token(vocab), "", "assumed")}
 
 
-def bytes_per_token(vocab: int) -> float:
-    """Return what a byte-level BPE typically reaches on English: 3.3 bytes at 4K entries, 4.4 at
-    50K.
-    """
-    steps = [(2_048, 2.9), (4_096, 3.3), (8_192, 3.6), (16_384, 3.9), (32_768, 4.2)]
-    return next((value for size, value in steps if vocab <= size), 4.4)
+def bytes_per_token(vocabulary: int) -> float:
+    """Return the bytes of English text that a token of a byte-level BPE typically holds."""
+    fitting = (value for size, value in BYTES_PER_TOKEN if vocabulary <= size)
+    return next(fitting, LARGEST_BYTES_PER_TOKEN)
 
 
-def _training(
-    recipe: Recipe, config: ModelConfig, figures: dict[str, Figure], speed: float
-) -> dict[str, Figure]:
-    """Return steps, tokens seen and operations; `speed` is in operations a second."""
-    if recipe.train.steps == "auto":
-        a_second = speed / config.flops_per_token()
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        seen = automatic_tokens(int(figures["tokens an epoch"].value), config, device, a_second)
-        steps = max(1, seen // recipe.train.batch_tokens)
-    else:
-        steps = recipe.train.steps
-    seen = steps * recipe.train.batch_tokens
-    return {
-        "steps": Figure(steps, "", "assumed" if recipe.train.steps == "auto" else "counted"),
-        "tokens seen": Figure(seen, "", "counted"),
-        "operations": Figure(seen * config.flops_per_token(), "FLOP", "counted"),
-        "speed": Figure(speed, "FLOP/s", "measured"),
-    }
-
-
-def _room(recipe: Recipe, config: ModelConfig, figures: dict[str, Figure]) -> dict[str, Figure]:
+def _space(recipe: Recipe, config: ModelConfig, figures: Estimates) -> Estimates:
+    """Estimate memory and disk."""
     parameters, clean = config.parameter_count(), figures["clean text"].value
-    # One sequence's activations: about 34 bytes a position, layer and width at 16 bits (Korthikanti
-    # et al. 2022, arXiv 2205.05198, without the attention matrix, which is never held).
-    activations = 34 * config.context * config.layers * config.width
-    kept = len(recipe.train.checkpoint_steps) + recipe.train.keep + 1
-    checkpoints = kept * CHECKPOINT_BYTES_A_PARAMETER * parameters
+    activations = ACTIVATION_BYTES * config.context * config.layers * config.width
+    count = len(recipe.train.checkpoint_steps) + recipe.train.keep + 1
+    checkpoints = count * CHECKPOINT_BYTES_PER_PARAMETER * parameters
     token_bytes = figures["tokens"].value * (2 if config.vocab_size <= 65_536 else 4)
     # zstd Parquet of text, collected and refined, at about 0.4 each, and the index: 700 bytes for
-    # documents of some 5,000. While the split is made, 8 bytes a word wait beside them; they are
-    # gone before there are tokens.
+    # documents of some 5,000. While the split is made it needs 8 bytes per word; those are deleted
+    # before there are tokens.
     later = token_bytes + checkpoints + exported_bytes(recipe.export) * parameters
     disk = 0.95 * clean + max(1.5 * clean, later)
+    memory = BYTES_PER_PARAMETER * parameters + activations
     return {
-        "training memory": Figure(BYTES_A_PARAMETER * parameters + activations, "B", "assumed"),
-        "disk": Figure(disk, "B", "assumed"),
-        "checkpoints": Figure(checkpoints, "B", "counted"),
+        "training memory": Estimate(memory, "B", "assumed"),
+        "disk": Estimate(disk, "B", "assumed"),
+        "checkpoints": Estimate(checkpoints, "B", "counted"),
     }
 
 
 def exported_bytes(export: Export) -> float:
-    """Return the bytes that a parameter takes in all exports together."""
-    files = [GGUF_BYTES[kind] for kind in export.gguf_types] if "gguf" in export.formats else []
-    return sum(files) + (4 if "hf" in export.formats else 0)
+    """Return the bytes per parameter of all exports together."""
+    gguf = export.gguf_types if "gguf" in export.formats else ()
+    return sum(GGUF_BYTES[name] for name in gguf) + (4 if "hf" in export.formats else 0)
 
 
-def _time(figures: dict[str, Figure], config: ModelConfig, price: float) -> dict[str, Figure]:
-    data = (
-        figures["clean text"].value / DATA_BYTES_A_SECOND / (psutil.cpu_count(logical=False) or 1)
-    )
-    training = figures["operations"].value / figures["speed"].value
-    read = figures["tuning tokens"].value if "tuning tokens" in figures else 0.0
-    tuning = read * config.flops_per_token() / figures["speed"].value
-    hours = (data + training + tuning) / 3600
-    found = {
-        "data stages": Figure(data / 3600, "h", "assumed"),
-        "training": Figure(training / 3600, "h", "measured"),
+def _training(recipe: Recipe, config: ModelConfig, figures: Estimates, device: str) -> Estimates:
+    """Estimate steps, tokens and operations of training, with the measured speed."""
+    from groundup.train.setup import automatic_tokens
+
+    speed = probe(config, device)
+    if recipe.train.steps == "auto":
+        per_second = speed / config.flops_per_token()
+        epoch = int(figures["tokens an epoch"].value)
+        tokens = automatic_tokens(epoch, config, device, per_second)
+        steps = Estimate(max(1, tokens // recipe.train.batch_tokens), "", "assumed")
+    else:
+        steps = Estimate(recipe.train.steps, "", "counted")
+    seen = steps.value * recipe.train.batch_tokens
+    return {
+        "steps": steps,
+        "tokens seen": Estimate(seen, "", "counted"),
+        "operations": Estimate(seen * config.flops_per_token(), "FLOP", "counted"),
+        "speed": Estimate(speed, "FLOP/s", "measured"),
     }
-    found |= {"tuning": Figure(tuning / 3600, "h", "assumed")} if read else {}
-    found |= {"hours": Figure(hours, "h", "assumed")}
-    return found | ({"money": Figure(hours * price, "", "assumed")} if price else {})
 
 
-def probe(config: ModelConfig) -> float:
-    """Return the operations a second of a training step on this machine, measured on two of the
-    model's layers.
-    """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def probe(config: ModelConfig, device: str) -> float:
+    """Return the operations per second of training steps here, measured on two of the layers."""
+    import torch
+
+    from groundup.model.transformer import Transformer
+
     small = dataclasses.replace(config, layers=min(PROBE_LAYERS, config.layers), dropout=0.0)
     model = Transformer(small).to(device)
-    tokens = torch.randint(
-        small.vocab_size, (max(1, 2048 // small.context), small.context + 1), device=device
-    )
+    shape = max(1, 2048 // small.context), small.context + 1
+    tokens = torch.randint(small.vocab_size, shape, device=device)
 
     def step() -> float:
         start = time.perf_counter()
@@ -298,22 +320,49 @@ def probe(config: ModelConfig) -> float:
             torch.cuda.synchronize()
         return time.perf_counter() - start
 
+    # The first step allocates memory.
     step()
     seconds = min(step() for _ in range(3))
     return (tokens.numel() - len(tokens)) * small.flops_per_token() / seconds
 
 
-def _problems(figures: dict[str, Figure], root: Path) -> list[str]:
-    memory = psutil.virtual_memory().total
-    if torch.cuda.is_available():
-        memory = torch.cuda.get_device_properties(0).total_memory
-    needed, problems = figures["training memory"].value, []
+def _time(figures: Estimates, config: ModelConfig, price: float) -> Estimates:
+    """Estimate hours and money."""
+    cores, speed = psutil.cpu_count(logical=False) or 1, figures["speed"].value
+    data = figures["clean text"].value / DATA_BYTES_PER_SECOND / cores
+    training = figures["operations"].value / speed
+    tuning = 0.0
+    if "tuning tokens" in figures:
+        tuning = figures["tuning tokens"].value * config.flops_per_token() / speed
+    hours = (data + training + tuning) / 3600
+    times = {
+        "data stages": Estimate(data / 3600, "h", "assumed"),
+        "training": Estimate(training / 3600, "h", "measured"),
+    }
+    if tuning:
+        times["tuning"] = Estimate(tuning / 3600, "h", "assumed")
+    times["hours"] = Estimate(hours, "h", "assumed")
+    if price:
+        times["money"] = Estimate(hours * price, "", "assumed")
+    return times
+
+
+def _too_large(figures: Estimates, device: str, root: Path) -> list[str]:
+    """Return what does not fit into the memory or onto the disk of this machine."""
+    problems = []
+    needed, memory = figures["training memory"].value, device_memory(device)
     if needed > memory:
         problems.append(
             f"training needs about {needed / GB:.1f} GB of memory and this machine has"
             f" {memory / GB:.1f}; choose a smaller [model] preset"
         )
-    needed, free = figures["disk"].value - _held(root), shutil.disk_usage(_existing(root)).free
+    # A run that goes on has part of its files already; hard links count once.
+    statuses = [path.lstat() for path in root.rglob("*") if path.is_file()]
+    used = sum({(s.st_dev, s.st_ino): s.st_size for s in statuses}.values())
+    existing = next(
+        folder for folder in (root.resolve(), *root.resolve().parents) if folder.exists()
+    )
+    needed, free = figures["disk"].value - used, shutil.disk_usage(existing).free
     if needed > free:
         problems.append(
             f"the run needs about {needed / GB:.3g} GB of disk and {free / GB:.3g} are free; choose"
@@ -322,14 +371,14 @@ def _problems(figures: dict[str, Figure], root: Path) -> list[str]:
     return problems
 
 
-def _missing(recipe: Recipe, base: Base | None = None) -> list[str]:
-    """Find what the last stages lack, and not after the training."""
+def missing_packages(recipe: Recipe, base: PretrainedModel | None = None) -> list[str]:
+    """Return what the last stages lack, which would else be found after the training."""
     if "gguf" not in recipe.export.formats:
         return []
-    if base is not None and not base.foreign.tokenizer.splitter:
+    if base is not None and not base.tokenizer.splitter:
         return [
-            "[export] formats name gguf, and llama.cpp has no splitter like that of"
-            f" {base.path / FILE}; leave gguf out"
+            "[export] formats name gguf, and llama.cpp has no splitter like that of the tokenizer"
+            f" in {base.path}; leave gguf out"
         ]
     if importlib.util.find_spec("gguf") is None:
         return [
@@ -337,27 +386,3 @@ def _missing(recipe: Recipe, base: Base | None = None) -> list[str]:
             " 'groundup[export]'` brings it"
         ]
     return []
-
-
-def _held(root: Path) -> int:
-    """Return the bytes that a run has on disk already; hard links count once."""
-    sizes = {
-        (s.st_dev, s.st_ino): s.st_size
-        for path in root.rglob("*")
-        if (s := path.lstat()) and path.is_file()
-    }
-    return sum(sizes.values())
-
-
-def _existing(path: Path) -> Path:
-    path = path.resolve()
-    return next(folder for folder in (path, *path.parents) if folder.exists())
-
-
-def _short(figure: Figure) -> str:
-    value, prefixes = figure.value, ["", "k", "M", "G", "T", "P", "E"]
-    if figure.unit == "h":
-        return f"{value:.2f} h" if value >= 0.1 else f"{value * 60:.1f} min"
-    while abs(value) >= 1000 and len(prefixes) > 1:
-        value, prefixes = value / 1000, prefixes[1:]
-    return f"{value:.4g} {prefixes[0]}{figure.unit}".strip()

@@ -1,8 +1,15 @@
-"""TOML tables → frozen settings classes, and back. Reads and writes nothing on disk.
+"""TOML tables → frozen settings classes, and back.
 
-An unknown key is an error that names the nearest known one; a value of the wrong type says what was
-expected. A key that Python keeps for itself (`from`) stands in the metadata of the field that holds
-it.
+    @dataclass(frozen=True)
+    class Tokenize:
+        vocab_size: int | Literal["auto"] = "auto"
+
+    decode(Tokenize, {"vocab_size": 50_000}, "mine.toml: tokenize")
+    decode(Tokenize, {"vocab": 50_000}, "mine.toml: tokenize")
+    # RecipeError: mine.toml: tokenize: unknown key "vocab"; did you mean "vocab_size"?
+
+A field with `metadata={"key": "from"}` has another key in TOML than its name; one with
+`metadata={"internal": True}` has none.
 """
 
 from __future__ import annotations
@@ -18,6 +25,13 @@ from typing import Any, Literal
 
 from groundup.errors import RecipeError
 
+_TYPE_NAMES = {
+    "str": "text in quotes",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+}
+
 
 def check(condition: bool, message: str) -> None:
     """Raise ValueError(message) unless `condition` holds; `decode` adds where it happened."""
@@ -31,6 +45,11 @@ def nearest(word: str, known: Sequence[str]) -> str:
     return f'; did you mean "{close[0]}"?' if close else f"; known are {', '.join(known)}"
 
 
+def key_of(field: dataclasses.Field[Any]) -> str:
+    """Return the key of a field in TOML."""
+    return str(field.metadata.get("key", field.name))
+
+
 def decode(cls: type[Any], table: Any, where: str) -> Any:
     """Build the settings class `cls` from a TOML table.
 
@@ -40,12 +59,12 @@ def decode(cls: type[Any], table: Any, where: str) -> Any:
     if not isinstance(table, Mapping):
         raise RecipeError(f"{where}: expected a table, found {type(table).__name__}")
     hints = typing.get_type_hints(cls)
-    known = {key_of(f): f.name for f in dataclasses.fields(cls) if not f.metadata.get("internal")}
+    fields = {key_of(f): f for f in dataclasses.fields(cls) if not f.metadata.get("internal")}
     for key in table:
-        if key not in known:
-            raise RecipeError(f'{where}: unknown key "{key}"{nearest(key, sorted(known))}')
+        if key not in fields:
+            raise RecipeError(f'{where}: unknown key "{key}"{nearest(key, sorted(fields))}')
     values = {
-        known[key]: _value(hints[known[key]], value, f"{where}: {key}")
+        fields[key].name: _decode_value(hints[fields[key].name], value, f"{where}: {key}")
         for key, value in table.items()
     }
     try:
@@ -53,123 +72,112 @@ def decode(cls: type[Any], table: Any, where: str) -> Any:
     except ValueError as error:
         raise RecipeError(f"{where}: {error}") from None
     except TypeError:
-        raise RecipeError(f"{where}: {_missing(cls, values)} is missing") from None
+        required = [
+            f.name
+            for f in dataclasses.fields(cls)
+            if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        ]
+        names = [f"[[{name}]]" if name == "source" else f'"{name}"' for name in required]
+        missing = [name for name in names if name.strip('[]"') not in values]
+        raise RecipeError(f"{where}: {' and '.join(missing)} is missing") from None
 
 
-def key_of(f: dataclasses.Field[Any]) -> str:
-    """Return the key of a field in TOML."""
-    return str(f.metadata.get("key", f.name))
-
-
-def _missing(cls: type[Any], values: Mapping[str, Any]) -> str:
-    need = [
-        f.name
-        for f in dataclasses.fields(cls)
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
-    return " and ".join(f"[[{n}]]" if n == "source" else f'"{n}"' for n in need if n not in values)
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
+def _decode_value(hint: Any, value: Any, where: str) -> Any:
+    """Return a TOML value as the type `hint` of a field."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         return decode(typing.cast(type[Any], hint), value, where)
     if origin is tuple:
         if not isinstance(value, list):
-            raise RecipeError(f"{where}: expected a list, found {_name(value)}")
-        return tuple(_value(arguments[0], item, f"{where}[{n}]") for n, item in enumerate(value))
+            raise RecipeError(f"{where}: expected a list, found {_shown(value)}")
+        items = enumerate(value)
+        return tuple(_decode_value(arguments[0], item, f"{where}[{n}]") for n, item in items)
     if origin is Mapping:
         if not isinstance(value, Mapping):
-            raise RecipeError(f"{where}: expected a table, found {_name(value)}")
-        return {key: _value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if origin in (types.UnionType, typing.Union, Literal):
-        return _choice(arguments if origin is not Literal else (hint,), value, where)
-    return _scalar(hint, value, where)
+            raise RecipeError(f"{where}: expected a table, found {_shown(value)}")
+        return {
+            key: _decode_value(arguments[1], item, f"{where}.{key}") for key, item in value.items()
+        }
+    if origin is Literal:
+        return _decode_choice((hint,), value, where)
+    if origin in (types.UnionType, typing.Union):
+        return _decode_choice(arguments, value, where)
+    return _decode_scalar(hint, value, where)
 
 
-def _choice(options: Sequence[Any], value: Any, where: str) -> Any:
-    words = [
-        word
-        for option in options
-        if typing.get_origin(option) is Literal
-        for word in typing.get_args(option)
-    ]
+def _decode_choice(options: Sequence[Any], value: Any, where: str) -> Any:
+    """Return a value of one of several types; the words of literals are matched first."""
+    words: list[Any] = []
+    others = []
+    for option in options:
+        if typing.get_origin(option) is Literal:
+            words += typing.get_args(option)
+        else:
+            others.append(option)
     if isinstance(value, str) and words:
         if value not in words:
             raise RecipeError(f'{where}: "{value}" is not one of {", ".join(words)}')
         return value
-    plain = [option for option in options if typing.get_origin(option) is not Literal]
-    if not plain:
-        raise RecipeError(f"{where}: expected one of {', '.join(words)}, found {_name(value)}")
-    listed = [option for option in plain if typing.get_origin(option) is tuple]
-    return _value(listed[0] if listed and isinstance(value, list) else plain[0], value, where)
+    if not others:
+        raise RecipeError(f"{where}: expected one of {', '.join(words)}, found {_shown(value)}")
+    lists = [option for option in others if typing.get_origin(option) is tuple]
+    hint = lists[0] if lists and isinstance(value, list) else others[0]
+    return _decode_value(hint, value, where)
 
 
-def _scalar(hint: type, value: Any, where: str) -> Any:
+def _decode_scalar(hint: type, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
+    # In Python a bool is an int; in TOML it is none.
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        names = {
-            "str": "text in quotes",
-            "int": "a whole number",
-            "float": "a number",
-            "bool": "true or false",
-        }
-        raise RecipeError(
-            f"{where}: expected {names.get(hint.__name__, hint.__name__)}, found {_name(value)}"
-        )
+        expected = _TYPE_NAMES.get(hint.__name__, hint.__name__)
+        raise RecipeError(f"{where}: expected {expected}, found {_shown(value)}")
     if isinstance(value, float) and not math.isfinite(value):
         raise RecipeError(f"{where}: {value} is not a finite number")
     return value
 
 
-def _name(value: Any) -> str:
+def _shown(value: Any) -> str:
     return f"{type(value).__name__} {value!r}"[:80]
 
 
-def override(table: dict[str, Any], override: str) -> None:
+def override(table: dict[str, Any], text: str) -> None:
     """Apply one `--set key.path=value`; the value is TOML, or else text."""
-    key, equals, text = override.partition("=")
+    key, equals, value_text = text.partition("=")
     if not equals or not key.strip():
-        raise RecipeError(f"--set {override}: expected key.path=value, such as train.steps=100")
+        raise RecipeError(f"--set {text}: expected key.path=value, such as train.steps=100")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {value_text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text
+        value = value_text
     *parents, last = key.strip().split(".")
+    inner: Any = table
     for part in parents:
-        table = _descend(table, part, override)
-    if not isinstance(table, dict):
-        raise RecipeError(f'--set {override}: "{last}" must be a key of a table')
-    table[last] = value
-
-
-def _descend(table: Any, part: str, override: str) -> Any:
-    below = (
-        table[int(part)]
-        if isinstance(table, list) and part.isdigit() and int(part) < len(table)
-        else None
-    )
-    if isinstance(table, dict):
-        below = table.setdefault(part, {})
-    if not isinstance(below, (dict, list)):
-        raise RecipeError(f'--set {override}: "{part}" is not a table of the recipe')
-    return below
+        if isinstance(inner, dict):
+            inner = inner.setdefault(part, {})
+        elif part.isdigit() and int(part) < len(inner):
+            inner = inner[int(part)]
+        else:
+            inner = None
+        if not isinstance(inner, (dict, list)):
+            raise RecipeError(f'--set {text}: "{part}" is not a table of the recipe')
+    if not isinstance(inner, dict):
+        raise RecipeError(f'--set {text}: "{last}" must be a key of a table')
+    inner[last] = value
 
 
 def settings(value: Any) -> dict[str, Any]:
-    """Return a settings object as plain TOML values, without what never enters a key."""
-    table: dict[str, Any] = {}
-    for f in dataclasses.fields(value):
-        if f.metadata.get("internal"):
-            continue
-        table[key_of(f)] = _plain(getattr(value, f.name))
-    return table
+    """Return a settings object as plain TOML values, without internal fields."""
+    return {
+        key_of(field): _encode(getattr(value, field.name))
+        for field in dataclasses.fields(value)
+        if not field.metadata.get("internal")
+    }
 
 
-def _plain(item: Any) -> Any:
-    if dataclasses.is_dataclass(item):
-        return settings(item)
-    if isinstance(item, Mapping):
-        return {key: _plain(part) for key, part in item.items()}
-    return [_plain(part) for part in item] if isinstance(item, tuple) else item
+def _encode(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return settings(value)
+    if isinstance(value, Mapping):
+        return {key: _encode(item) for key, item in value.items()}
+    return [_encode(item) for item in value] if isinstance(value, tuple) else value

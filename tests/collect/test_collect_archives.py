@@ -1,4 +1,4 @@
-"""Archives are opened within bounds: damage costs the rest of that archive, and is listed."""
+"""Archives are opened within bounds; damage costs the rest of an archive and is listed."""
 
 from __future__ import annotations
 
@@ -44,32 +44,30 @@ def _zip(members: dict[str, bytes]) -> bytes:
     return out.getvalue()
 
 
-def _open(name: str, data: bytes, wanted: Selection = ALL) -> dict[str, bytes | str]:
-    """Return origin → bytes, or → the reason for what is refused or damaged."""
-    found: dict[str, bytes | str] = {}
-    for item in open_items(Path(name), io.BytesIO(data), name, len(data), wanted):
+def _open(name: str, data: bytes, selection: Selection = ALL) -> dict[str, bytes | str]:
+    """Return origin → bytes, or the reason why the item is refused or damaged."""
+    items: dict[str, bytes | str] = {}
+    for item in open_items(Path(name), io.BytesIO(data), name, len(data), selection):
         if isinstance(item, Refused):
-            found[item.origin] = item.reason
+            items[item.origin] = item.reason
             continue
         assert isinstance(item, Item)
         try:
-            found[item.origin] = read_all(item.stream)
+            items[item.origin] = read_all(item.stream)
         except DamagedError as damage:
-            found[item.origin] = damage.reason
-    return found
+            items[item.origin] = damage.reason
+    return items
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
 def test_tar_in_every_compression(mode: str) -> None:
-    """Members come with their origin; a repeated one is numbered; directories and hidden files are
-    no members.
-    """
+    """Members get their origins; folders and hidden files are no members."""
     data = _tar({"p/a.txt": b"one", "./p/b.txt": b"two", "p/.git/x": b"no"}, mode)
     assert _open("x.tar", data) == {"x.tar!/p/a.txt": b"one", "x.tar!/p/b.txt": b"two"}
 
 
 def test_single_compressed_files() -> None:
-    """A compressed file is one item under its own name; its format is that of the name inside."""
+    """A compressed file is one item; its name loses the compression suffix."""
     for name, data in {
         "a.txt.gz": gzip.compress(b"x"),
         "a.txt.bz2": bz2.compress(b"x"),
@@ -81,7 +79,7 @@ def test_single_compressed_files() -> None:
 
 
 def _zst(data: bytes) -> bytes:
-    """Return a zstd frame as the tools write it, which know the size beforehand."""
+    """Return a zstd frame with its size in the header, as the tools write it."""
     return bytes(pa.Codec("zstd").compress(data, asbytes=True))
 
 
@@ -89,39 +87,37 @@ SKIPPABLE = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd"
 
 
 def test_zstd() -> None:
-    """Frames one after another are one file, skippable ones between them are skipped, and a name
-    loses its suffix.
-    """
+    """Consecutive frames are one file; skippable ones are skipped; the name loses its suffix."""
     data = random.Random(1).randbytes(500_000)
     frames = SKIPPABLE + _zst(data) + SKIPPABLE + _zst(b"end")
-    (found,) = open_items(Path("a.jsonl.zst"), io.BytesIO(frames), "a.jsonl.zst", len(frames), ALL)
-    assert isinstance(found, Item)
-    assert (found.name, found.stream.read()) == ("a.jsonl", data + b"end")
+    (item,) = open_items(Path("a.jsonl.zst"), io.BytesIO(frames), "a.jsonl.zst", len(frames), ALL)
+    assert isinstance(item, Item)
+    assert (item.name, item.stream.read()) == ("a.jsonl", data + b"end")
     assert _open("x.tar.zst", _zst(_tar({"a.txt": b"one"}))) == {"x.tar.zst!/a.txt": b"one"}
     assert _open("x.tzst", _zst(_tar({"b.txt.zst": _zst(b"two")}))) == {"x.tzst!/b.txt.zst": b"two"}
 
 
 def test_damaged_zstd_keeps_whole_blocks() -> None:
-    """What unpacks before a cut or a wrong byte is handed out; then one reason."""
+    """The bytes before a cut or a wrong byte are returned, then one error is raised."""
     data = random.Random(2).randbytes(1_000_000)
     for whole, reason in (
         (_zst(data)[:-200_000], "truncated"),
         (_zst(data) + b"garbage", "damaged"),
     ):
-        (found,) = open_items(Path("a.zst"), io.BytesIO(whole), "a.zst", len(whole), ALL)
-        assert isinstance(found, Item)
+        (item,) = open_items(Path("a.zst"), io.BytesIO(whole), "a.zst", len(whole), ALL)
+        assert isinstance(item, Item)
         got = b""
         with pytest.raises(DamagedError, match=reason):
-            while part := found.stream.read1(1 << 16):
+            while part := item.stream.read1(1 << 16):
                 got += part
         assert data.startswith(got) and len(got) >= len(data) - 400_000
 
 
 def test_archives_inside_archives_one_level() -> None:
-    """A dump or a zip inside an sdist is opened; a third level is refused."""
+    """An archive inside an archive is opened; a third level is refused."""
     inner = _zip({"t.csv": b"a,b", "deep.zip": _zip({"x": b"y"})})
-    found = _open("s.tar.gz", _tar({"d/i.zip": inner, "d/w.xml.bz2": bz2.compress(b"<x>")}, "w:gz"))
-    assert found == {
+    items = _open("s.tar.gz", _tar({"d/i.zip": inner, "d/w.xml.bz2": bz2.compress(b"<x>")}, "w:gz"))
+    assert items == {
         "s.tar.gz!/d/i.zip!/t.csv": b"a,b",
         "s.tar.gz!/d/i.zip!/deep.zip": "nested",
         "s.tar.gz!/d/w.xml.bz2": b"<x>",
@@ -129,7 +125,7 @@ def test_archives_inside_archives_one_level() -> None:
 
 
 def test_unsafe_members_are_refused() -> None:
-    """Absolute and climbing paths, links and devices are listed and never opened."""
+    """Absolute paths, `..`, links and devices are listed and never opened."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for name, kind in (
@@ -149,7 +145,7 @@ def test_unsafe_members_are_refused() -> None:
 
 
 def test_repeated_members_are_numbered() -> None:
-    """Two members of one name keep two identities."""
+    """Two members of one name have two origins."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for data in (b"1", b"2"):
@@ -159,15 +155,15 @@ def test_repeated_members_are_numbered() -> None:
     assert _open("x.tar", out.getvalue()) == {"x.tar!/a": b"1", "x.tar!/a#2": b"2"}
 
 
-def test_truncated_archive_keeps_what_came_before() -> None:
-    """A cut-off archive gives its whole members, and one line for the rest; never silence."""
+def test_truncated_archive_keeps_the_members_before() -> None:
+    """A truncated archive gives its whole members, and one line for the rest."""
     members = {f"m{n}.bin": random.Random(n).randbytes(5000) for n in range(40)}
     whole = _tar(members, "w:gz")
-    found = _open("x.tar.gz", whole[: len(whole) // 2])
-    good = {origin for origin, data in found.items() if isinstance(data, bytes)}
+    items = _open("x.tar.gz", whole[: len(whole) // 2])
+    good = {origin for origin, data in items.items() if isinstance(data, bytes)}
     assert 10 < len(good) < 30
-    assert all(found[origin] == members[origin.partition("!/")[2]] for origin in good)
-    assert "truncated" in found.values()
+    assert all(items[origin] == members[origin.partition("!/")[2]] for origin in good)
+    assert "truncated" in items.values()
 
 
 def test_damaged_header_is_not_the_end() -> None:
@@ -178,7 +174,7 @@ def test_damaged_header_is_not_the_end() -> None:
 
 
 def test_bombs_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What unpacks to 200 times its size is given up, wherever it is nested."""
+    """A file that unpacks to 200 times its size is given up, at any nesting."""
     monkeypatch.setattr(streams, "RATIO_FLOOR", 1 << 20)
     bomb = gzip.compress(bytes(32 << 20))
     assert _open("b.txt.gz", bomb) == {"b.txt.gz": "bomb"}
@@ -188,7 +184,7 @@ def test_bombs_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_encrypted_and_opaque() -> None:
-    """A member under a password is listed; a zip that is a document is not opened."""
+    """An encrypted member is listed; a zip that is a document is not opened."""
     data = bytearray(_zip({"a": b"1"}))
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         data[data.find(signature) + offset] |= 1
@@ -197,9 +193,7 @@ def test_encrypted_and_opaque() -> None:
 
 
 def test_damaged_zip_directory() -> None:
-    """A table of contents that points before the start of the file costs the members that it
-    misplaces, never the run.
-    """
+    """Wrong offsets in the directory cost the members that they misplace, never the run."""
     data = _zip({"a": b"one", "b": b"two"})
     entry = data.find(b"PK\x01\x02")
     size = data.rfind(b"PK\x05\x06") + 12
@@ -218,7 +212,7 @@ def test_damaged_zip_directory() -> None:
     st.integers(0, 255),
     st.integers(0, 3000),
 )
-def test_no_damage_escapes(kind: str, at: int, byte: int, end: int) -> None:
+def test_no_damage_escapes(kind: str, position: int, byte: int, end: int) -> None:
     """Any changed byte and any cut end in items and refusals, never in an exception."""
     members = {f"d/m{n}.txt": f"text {n} ".encode() * 20 for n in range(5)}
     whole = {
@@ -228,14 +222,12 @@ def test_no_damage_escapes(kind: str, at: int, byte: int, end: int) -> None:
         "nested": _zip({"i.tar.gz": _tar(members, "w:gz")}),
     }[kind]
     data = bytearray(whole[: max(20, len(whole) - end)])
-    data[at % len(data)] = byte
+    data[position % len(data)] = byte
     _open("x.bin", bytes(data))
 
 
 def _pax(records: dict[str, str], data: bytes) -> bytes:
-    """Return a tar file of two members, of which the first says something of itself in a pax
-    header.
-    """
+    """Return a tar file of two members, the first with a pax header."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
         info = tarfile.TarInfo("a")
@@ -253,17 +245,13 @@ def _pax(records: dict[str, str], data: bytes) -> bytes:
         {"GNU.sparse.size": "x"},
     ],
 )
-def test_a_header_that_tarfile_stumbles_over_costs_its_archive(records: dict[str, str]) -> None:
-    """tarfile raises ValueError over numbers that are none: the archive is listed as damaged, and
-    the run goes on.
-    """
+def test_invalid_pax_numbers_cost_the_archive(records: dict[str, str]) -> None:
+    """tarfile raises ValueError for invalid numbers: the archive is listed as damaged."""
     assert "damaged" in _open("x.tar", _pax(records, b"no map\n" * 100)).values()
 
 
 def test_a_long_header_is_not_read() -> None:
-    """A header of 2 GB that a member is announced with is refused before it is read: tarfile would
-    take it into memory whole.
-    """
+    """A metadata header of 2 GB is refused before tarfile reads it into memory."""
     info = tarfile.TarInfo("x")
     info.type, info.size = tarfile.XHDTYPE, 2 << 30
     read = 0
@@ -276,20 +264,18 @@ def test_a_long_header_is_not_read() -> None:
             return data
 
     stream = Counted(info.tobuf(tarfile.USTAR_FORMAT) + bytes(16 << 20))
-    (found,) = open_items(Path("x.tar"), stream, "x.tar", 1 << 32, ALL)
-    assert isinstance(found, Refused) and found.reason == "damaged"
+    (item,) = open_items(Path("x.tar"), stream, "x.tar", 1 << 32, ALL)
+    assert isinstance(item, Refused) and item.reason == "damaged"
     assert read < 1 << 20
 
 
 def test_a_member_of_exabytes_ends_where_its_archive_ends() -> None:
-    """tarfile's own stream counts on to where the next member would begin, in steps of 10 kB: years
-    of them.
-    """
+    """tarfile's own stream would count to the end of the member in steps of 10 kB, for years."""
     header = bytearray(tarfile.TarInfo("a").tobuf(tarfile.GNU_FORMAT))
     header[124:136] = b"\x80" + (1 << 62).to_bytes(11, "big")
     header[148:156] = b"%06o\0 " % (sum(header[:148]) + sum(header[156:]) + 8 * 32)
-    found = _open("x.tar", bytes(header) + b"text\n" * 1000)
-    assert found == {"x.tar!/a": "truncated", "x.tar": "truncated"}
+    items = _open("x.tar", bytes(header) + b"text\n" * 1000)
+    assert items == {"x.tar!/a": "truncated", "x.tar": "truncated"}
 
 
 def test_holes_count_against_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,9 +289,7 @@ def test_holes_count_against_the_budget(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_number_that_is_taken() -> None:
-    """A member that is called as a repeated one would be keeps its name, and the repeated one gets
-    another.
-    """
+    """A member named like a numbered repetition keeps its name; the repetition gets another."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for name in ("a", "a#2", "a", "a"):
@@ -318,9 +302,7 @@ def _xz(data: bytes, dictionary: int) -> bytes:
 
 
 def test_xz_in_bounded_memory() -> None:
-    """Streams with zeros between them are one file; a stream that wants gigabytes is refused, and
-    what is none is listed.
-    """
+    """Streams with zeros between them are one file; one that needs gigabytes is refused."""
     data = random.Random(3).randbytes(300_000)
     whole = _xz(data, 1 << 20) + bytes(8) + _xz(b"end", 4096)
     assert _open("a.xz", whole) == {"a.xz": data + b"end"}

@@ -1,6 +1,4 @@
-"""Arrow files, as data sets are saved in: both formats, plain and compressed; damage keeps the
-batches before it.
-"""
+"""Arrow files: both formats, plain and compressed. Damage keeps the batches before it."""
 
 from __future__ import annotations
 
@@ -51,19 +49,19 @@ FILES = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_row(name: str, read: Read, tmp_path: Path) -> None:
-    """Rows come in order, by number, from a file and from a stream; `init` sees them."""
-    found = read("text", name, FILES[name])
-    assert [(one.record, one.text) for one in found if isinstance(one, Document)] == [
+    """Rows come in order, with their numbers, from files and streams; `init` detects them."""
+    results = read("text", name, FILES[name])
+    assert [(result.record, result.text) for result in results if isinstance(result, Document)] == [
         (n, f"Sentence {n}.") for n in range(300)
     ]
     (tmp_path / f"{name}.gz").write_bytes(gzip.compress(FILES[name]))
     seen = detect_kind(tmp_path / f"{name}.gz")
-    assert (seen.kind, seen.form) == ("web", "arrow")
+    assert (seen.kind, seen.format) == ("web", "arrow")
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_damage(name: str) -> None:
-    """A cut file keeps whole batches where its format allows, and says so once."""
+    """A truncated file keeps whole batches where its format allows it, and gives one rejection."""
     cut = FILES[name][: len(FILES[name]) * 5 // 6]
     *rows, last = read_item(item_from_bytes(cut, name), Source(path="x"))
     assert isinstance(last, Reject) and last.reason == "damaged"
@@ -71,10 +69,10 @@ def test_damage(name: str) -> None:
 
 
 def test_cut_before_the_first_byte(read: Read) -> None:
-    """A compressed file that ends inside its own header is cut off, not empty."""
+    """A compressed file that ends inside its header is truncated, not empty."""
     from groundup.collect.files.archives import open_items
     from groundup.collect.files.globs import Selection
 
     data = gzip.compress(b"a sentence")[:11]
     (item,) = open_items(Path("x.txt.gz"), io.BytesIO(data), "x.txt.gz", len(data), Selection())
-    assert [one.reason for one in read_item(item, Source(path="x"))] == ["truncated"]  # type: ignore[arg-type, union-attr]
+    assert [result.reason for result in read_item(item, Source(path="x"))] == ["truncated"]  # type: ignore[arg-type, union-attr]

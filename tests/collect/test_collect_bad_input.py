@@ -1,6 +1,4 @@
-"""Bad input of every sort: what can be read is read, the rest is one reason, and nothing crashes or
-waits.
-"""
+"""Bad input: what can be read is read, the rest gives one reason, nothing crashes or hangs."""
 
 from __future__ import annotations
 
@@ -34,21 +32,21 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def _told(found: object) -> list[str]:
-    assert isinstance(found, list)
-    return [one.text if isinstance(one, Document) else one.reason for one in found]
+def _told(results: object) -> list[str]:
+    assert isinstance(results, list)
+    return [result.text if isinstance(result, Document) else result.reason for result in results]
 
 
 @pytest.mark.parametrize("suffix", PACKERS)
-def test_compressed_files_one_after_another(suffix: str) -> None:
-    """Streams that were appended to one file are all read, as the tools themselves do."""
+def test_concatenated_compressed_streams(suffix: str) -> None:
+    """Compressed streams that were concatenated are all read, as gzip and zstd read them."""
     data = b"".join(PACKERS[suffix](LINE) for _ in range(3))
     assert _told(read_between("text", f"x.jsonl{suffix}", data)[1:-1]) == ["whole"] * 3
 
 
 @pytest.mark.parametrize("suffix", PACKERS)
-def test_cut_compressed_files(suffix: str) -> None:
-    """A stream that is cut off, keeps the streams before it, and says so."""
+def test_truncated_compressed_files(suffix: str) -> None:
+    """A truncated stream keeps the streams before it, and gives a reason."""
     pack = PACKERS[suffix]
     cut = _told(read_between("text", f"x.jsonl{suffix}", pack(LINE * 99) + pack(LINE)[:-6])[1:-1])
     assert cut[:60] == ["whole"] * 60 and cut[-1] in ("truncated", "damaged", "malformed")
@@ -119,31 +117,29 @@ def test_cut_compressed_files(suffix: str) -> None:
     ],
 )
 def test_bad_files(kind: str, name: str, data: bytes, told: list[str] | None, read: Read) -> None:
-    """Each costs itself: its whole records are kept, and its neighbours in an archive are read."""
-    found = _told(read(kind, name, data))
-    assert found == told or (told is None and found)
+    """Damage costs one record: whole records are kept, and the next file of an archive is read."""
+    results = _told(read(kind, name, data))
+    assert results == told or (told is None and results)
     read_between(kind, name, data)
 
 
 def test_entities_never_unfold(read: Read) -> None:
-    """No entity that a dump declares is in force: a page that uses one is a rejection, its
-    neighbours are read.
-    """
+    """Declared entities are not expanded: a page that uses one is rejected, others are read."""
     declared = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12))
     pages = "".join(
         f"<page><title>T</title><ns>0</ns><revision><text>{text}</text></revision></page>"
         for text in ("A.", "&e11;", "B.")
     )
-    found = read(
+    results = read(
         "wikipedia",
         "x.xml",
         f'<!DOCTYPE mediawiki [<!ENTITY e0 "ha">{declared}]><mediawiki>{pages}</mediawiki>',
     )
-    assert _told(found) == ["T\n\nA.", "malformed", "T\n\nB."]
+    assert _told(results) == ["T\n\nA.", "malformed", "T\n\nB."]
 
 
 def test_very_long_lines(monkeypatch: pytest.MonkeyPatch, read: Read) -> None:
-    """A line beyond what a record may be is one rejection, and the next line is read."""
+    """A line longer than MAX_RECORD is one rejection, and the next line is read."""
     monkeypatch.setattr(records, "MAX_RECORD", 1000)
     for size in (1001, 1000, 2000, 5000):
         long = json.dumps({"text": "x" * size}).encode() + b"\n"
@@ -157,7 +153,7 @@ def test_very_long_lines(monkeypatch: pytest.MonkeyPatch, read: Read) -> None:
 
 
 class _Endless(io.RawIOBase):
-    """A beginning, and then one line of so many bytes."""
+    """A prefix, followed by one line of `size` bytes."""
 
     def __init__(self, front: bytes, size: int) -> None:
         super().__init__()
@@ -196,24 +192,22 @@ class _Endless(io.RawIOBase):
         ("evaluation", "x.jsonl", b'{"query": "'),
     ],
 )
-def test_a_line_of_two_gigabytes(kind: str, name: str, front: bytes) -> None:
-    """Memory stays below a gigabyte, and there is a document or a reason."""
+def test_line_of_two_gigabytes(kind: str, name: str, front: bytes) -> None:
+    """Memory stays below 1 GB, and the file gives a document or a reason."""
     tracemalloc.start()
     try:
         stream = BoundedStream(cast("IO[bytes]", io.BufferedReader(_Endless(front, 2 << 30))))
-        found = sum(
+        results = sum(
             1 for _ in read_item(make_item(name, name, stream), Source(path="x", kind=kind))
         )
-        assert found and tracemalloc.get_traced_memory()[1] < 1 << 30
+        assert results and tracemalloc.get_traced_memory()[1] < 1 << 30
     finally:
         tracemalloc.stop()
 
 
 @pytest.mark.parametrize("wrong", ["10", "0", "999999", "99999999999999999999", "-1", "x", ""])
-def test_wrong_lengths_in_a_web_archive(wrong: str, read: Read) -> None:
-    """A record whose length is wrong costs itself; one that reaches beyond the end of the file, the
-    rest.
-    """
+def test_wrong_lengths_in_warc(wrong: str, read: Read) -> None:
+    """A wrong length costs its record; one that reaches beyond the file costs the rest."""
     page = f"<html><body><article><p>{'It was late in the year. ' * 20}</p></article></body></html>"
     body = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n{page}"
     head = (
@@ -225,17 +219,17 @@ def test_wrong_lengths_in_a_web_archive(wrong: str, read: Read) -> None:
         return f"{head.format(host)}Content-Length: {length}\r\n\r\n{body}\r\n\r\n"
 
     whole = str(len(body))
-    found = read(
+    results = read(
         "web", "x.warc", (record("a", whole) + record("b", wrong) + record("c", whole)) * 2
     )
-    pages = [one.group for one in found if isinstance(one, Document)]
+    pages = [result.group for result in results if isinstance(result, Document)]
     beyond = wrong == "999999"
     assert pages == (["a.org"] if beyond else ["a.org", "c.org", "a.org", "c.org"])
-    assert [one.record for one in found] == list(range(len(found)))
-    assert beyond or isinstance(found[2], Reject)
+    assert [result.record for result in results] == list(range(len(results)))
+    assert beyond or isinstance(results[2], Reject)
 
 
-def test_a_web_archive_that_is_broken_throughout(read: Read) -> None:
-    """Looking for the next record ends after a thousand times; what was found before is listed."""
-    found = read("web", "x.warc", b"WARC/1.0\r\nContent-Length: 1\r\n\r\nxxxx\n" * 3000)
-    assert 1000 < len(found) < 2100 and all(isinstance(one, Reject) for one in found)
+def test_warc_that_is_broken_throughout(read: Read) -> None:
+    """The search for the next record stops after 1,000 breaks; what was read before is listed."""
+    results = read("web", "x.warc", b"WARC/1.0\r\nContent-Length: 1\r\n\r\nxxxx\n" * 3000)
+    assert 1000 < len(results) < 2100 and all(isinstance(result, Reject) for result in results)

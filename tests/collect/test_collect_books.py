@@ -1,6 +1,4 @@
-"""Books: markers of Project Gutenberg, several books in a file, and lines joined where a margin cut
-them.
-"""
+"""Books: markers of Project Gutenberg, several books in a file, and wrapped lines joined."""
 
 from __future__ import annotations
 
@@ -35,24 +33,24 @@ def _book(title: str, author: str, body: str) -> str:
         f"The Project Gutenberg EBook of {title}, by {author}\n\nTitle: {title}\n\nAuthor:"
         f" {author}\n\n*** START {marker}\n\nProduced by Somebody and the\nProofreading"
         f" Team\n\n\n{body}\n\nEnd of the Project Gutenberg EBook of {title}, by {author}\n\n***"
-        f" END {marker}\n\nThe licence of Project Gutenberg.\n"
+        f" END {marker}\n\nThe license of Project Gutenberg.\n"
     )
 
 
 def test_one_book(read: Read) -> None:
-    """What is not the book is gone: header, credits, licence; CRLF and a mark make no difference."""
-    (found,) = read(
+    """Header, credits and license are removed; CRLF and a byte order mark make no difference."""
+    (result,) = read(
         "books",
         "b.txt",
         b"\xef\xbb\xbf" + _book("A Tale", "Jane Doe", PROSE).replace("\n", "\r\n").encode(),
     )
-    assert isinstance(found, Document)
-    assert found.text == PROSE.replace("\n", " ")
-    assert found.group == "a tale|doe jane"
+    assert isinstance(result, Document)
+    assert result.text == PROSE.replace("\n", " ")
+    assert result.group == "a tale|doe jane"
 
 
 def test_several_books_and_the_rest(read: Read) -> None:
-    """Each book of a file is a document; what follows the last licence is listed with its size."""
+    """Each book of a file is a document; what follows the last license is rejected."""
     data = _book("One", "A B", PROSE) + _book("Two", "C D", VERSE) + "wordlist " * 5000
     first, second, rest = read("books", "big.txt", data)
     assert (
@@ -76,8 +74,8 @@ def test_title_over_two_lines_in_the_marker() -> None:
     assert text[span.start : span.end].strip() == "Body"
 
 
-def test_editions_meet() -> None:
-    """A name written the other way round, accents and a subtitle do not part two editions."""
+def test_editions_share_a_group() -> None:
+    """Editions share a group whatever the order of the name, accents and subtitles."""
     assert book_group(
         "Title: Les Misérables\n       Tome I\n\nAuthor: Hugo, Victor\n"
     ) == book_group("Title: Les Miserables\nAuthor: Victor Hugo\n")
@@ -85,7 +83,7 @@ def test_editions_meet() -> None:
 
 
 def test_prose_is_joined_and_verse_is_not() -> None:
-    """A margin cuts prose; a poet, a playwright and a table cut their own lines."""
+    """Wrapped prose is joined; verse, plays and tables keep their lines."""
     contents = "I. The Road\nII. The River\nIII. The Sea"
     play = "KENT.\nI thought the King had more affected the Duke of Albany than\nCornwall."
     whole = unwrap(
@@ -117,23 +115,21 @@ def test_prose_is_joined_and_verse_is_not() -> None:
     )
 )
 def test_unwrap_keeps_every_word(parts: list[str]) -> None:
-    """Joining lines changes white space and nothing else."""
+    """Joining lines changes white space only."""
     text = " ".join(parts)
     assert "".join(unwrap(text).split()) == "".join(text.split())
 
 
 def test_real_books(read: Read, real_data: Path) -> None:
-    """Every file of the real data gives one book; editions and copies share 73 groups or fewer; no
-    licence is left.
-    """
-    groups, licences = set(), 0
+    """Every real file gives one book; editions share at most 74 groups; licenses are removed."""
+    groups, licenses = set(), 0
     for path in sorted(real_data.glob("books/**/*.txt")):
-        (found,) = read("books", path.name, path.read_bytes())
-        assert isinstance(found, Document), path
-        groups.add(found.group)
-        licences += "Project Gutenberg-tm" in found.text
+        (result,) = read("books", path.name, path.read_bytes())
+        assert isinstance(result, Document), path
+        groups.add(result.group)
+        licenses += "Project Gutenberg-tm" in result.text
     assert len(groups) <= 74
-    assert licences <= 2
+    assert licenses <= 2
 
 
 @pytest.mark.parametrize(
@@ -157,9 +153,7 @@ def test_real_books(read: Read, real_data: Path) -> None:
     ],
 )
 def test_notes_of_transcribers(before: str, after: str, texts: Callable[..., list[str]]) -> None:
-    """What transcribers say before and behind a book is not part of it; a book that speaks of one
-    keeps its words.
-    """
+    """Notes of transcribers around a book are removed; a sentence about one inside it stays."""
     book = "Once upon a time.\n\n" * 40 + "A transcriber notes what he hears.\n\n" + "The end." * 9
     marked = (
         f"*** START OF THE PROJECT GUTENBERG EBOOK T ***\n\n{before}{book}{after}\n\n*** END OF THE"
@@ -169,18 +163,16 @@ def test_notes_of_transcribers(before: str, after: str, texts: Callable[..., lis
 
 
 def test_a_long_file_without_markers_is_cut(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A corpus of books in one file is read in pieces, whatever its length; nothing of it is lost
-    between them.
-    """
+    """A corpus of books in one file is cut into pieces, and no text is lost between them."""
     monkeypatch.setattr(books, "MAX_DOCUMENT_BYTES", 4000)
     monkeypatch.setattr(books, "MAX_FILE_BYTES", 16_000)
     monkeypatch.setattr(text, "MAX_DOCUMENT_BYTES", 4000)
     monkeypatch.setattr(text, "PIECE_CHARACTERS", 1000)
     for size in (50, 500):
         whole = "".join(f"{number}. {PROSE}\n\n" for number in range(size))
-        found = read("books", "corpus.txt", whole)
-        assert "".join(one.text for one in found if isinstance(one, Document)) == whole
-        assert len(found) > 4
+        results = read("books", "corpus.txt", whole)
+        assert "".join(result.text for result in results if isinstance(result, Document)) == whole
+        assert len(results) > 4
     marked = _book("One", "A B", PROSE * 30) + _book("Two", "C D", PROSE * 30)
     (found_marked,) = read("books", "corpus.txt", marked)
     assert isinstance(found_marked, Reject) and found_marked.reason == "too-large"

@@ -1,4 +1,4 @@
-"""Source trees: language, licence and project of a file, and why a file is not source code."""
+"""Source trees: language, license and project of a file, and why a file is not source code."""
 
 from __future__ import annotations
 
@@ -61,15 +61,13 @@ GPL = (
     ],
 )
 def test_what_is_not_source_code(read: Read, name: str, data: bytes, reason: str) -> None:
-    """Each file that is left out says why."""
-    (found,) = read("code", name, data)
-    assert isinstance(found, Reject) and found.reason == reason
+    """Each rejected file has its reason."""
+    (result,) = read("code", name, data)
+    assert isinstance(result, Reject) and result.reason == reason
 
 
 def test_source_files_and_docs(read: Read) -> None:
-    """Code is kept byte for byte but for line ends, with its language; documentation is prose
-    without one.
-    """
+    """Code is kept unchanged but for line ends, with its language; documentation has none."""
     (code,) = read("code", "p/a.py", b"def f():\r\n\treturn 'DO NOT EDIT'\r\n")
     assert isinstance(code, Document) and (code.text, code.language) == (
         "def f():\n\treturn 'DO NOT EDIT'\n",
@@ -94,7 +92,7 @@ def test_source_files_and_docs(read: Read) -> None:
     ],
 )
 def test_languages(name: str, head: bytes, language: str) -> None:
-    """By suffix, by name, by the first line, by what editors are told."""
+    """Languages are told by suffix, name, shebang and modeline."""
     assert language_of(name, head) == language
 
 
@@ -109,15 +107,13 @@ def test_languages(name: str, head: bytes, language: str) -> None:
         (MIT + "\n\nParts:\n" + BSD, "MIT"),
     ],
 )
-def test_licences(text: str, name: str) -> None:
-    """A licence is known by its own words; the first one in a file is the one granted."""
+def test_licenses(text: str, name: str) -> None:
+    """A license is detected by its text; the first one in a file is the one granted."""
     assert detect_license(text) == name
 
 
 def test_projects() -> None:
-    """The topmost folder with a licence, a readme or a build file is a project; without one, the
-    first folder is.
-    """
+    """The topmost folder with a license, readme or build file is a project, else the first."""
     roots = project_roots(
         ["a/setup.py", "a/sub/package.json", "b/c/LICENSE", "b/c/x.py", "d/e/f.py"]
     )
@@ -147,36 +143,32 @@ def test_projects() -> None:
 
 
 def test_data_sets_of_code(read: Read) -> None:
-    """JSONL with a path or a repository in each record holds source files; any other JSONL in a
-    tree is data.
-    """
-    (found,) = read(
+    """JSONL with a path or repository in each record holds source files; other JSONL is data."""
+    (result,) = read(
         "code",
         "x.jsonl",
         '{"content": "int x;", "path": "a.c", "repo_name": "r", "language": "C"}\n',
     )
-    assert isinstance(found, Document) and (found.text, found.group, found.language) == (
+    assert isinstance(result, Document) and (result.text, result.group, result.language) == (
         "int x;",
         "r",
         "c",
     )
-    (found,) = read("code", "x.jsonl", '{"text": "int x;"}\n')
-    assert isinstance(found, Reject) and found.reason == "data"
+    (result,) = read("code", "x.jsonl", '{"text": "int x;"}\n')
+    assert isinstance(result, Reject) and result.reason == "data"
 
 
 def test_completions_and_rackup_files(read: Read) -> None:
-    """A script without a suffix may name its language in its last line; a name that ends in -min.in
-    is no bundle.
-    """
-    (found,) = read("code", "p/completions/git", b"_git()\n{\n    :\n}\n# ex: filetype=sh\n")
-    assert isinstance(found, Document) and found.language == "shell"
+    """A modeline in the last line names the language; `-min.in` is not a minified bundle."""
+    (result,) = read("code", "p/completions/git", b"_git()\n{\n    :\n}\n# ex: filetype=sh\n")
+    assert isinstance(result, Document) and result.language == "shell"
     assert [language_of(name) for name in ("config.ru", "make.bat")] == ["ruby", "batch"]
     assert isinstance(read("code", "p/tests-min.in", b"flask==1.0\n")[0], Reject)
     assert read("code", "p/tests-min.in", b"flask==1.0\n")[0].reason == "data"  # type: ignore[union-attr]
 
 
-def test_programs_about_licences_are_programs(read: Read) -> None:
-    """`license.py` is source code, `LICENSE.ru` a translation of the licence."""
+def test_license_files(read: Read) -> None:
+    """`license.py` is source code, `LICENSE.ru` a translation of the license."""
     names = {
         "license.py": False,
         "licenses.go": False,
@@ -186,20 +178,18 @@ def test_programs_about_licences_are_programs(read: Read) -> None:
         "license.md": True,
     }
     assert {name: is_license_file(f"p/{name}") for name in names} == names
-    (found,) = read("code", "p/license.py", b"def license():\n    return None\n")
-    assert isinstance(found, Document)
+    (result,) = read("code", "p/license.py", b"def license():\n    return None\n")
+    assert isinstance(result, Document)
 
 
-def test_packages_of_debian_have_one_licence() -> None:
-    """A package's licence lies in its documentation, and is that of all its files; a project's own
-    is nearer.
-    """
+def test_license_of_debian_packages() -> None:
+    """The copyright file of a Debian package covers all its files, unless a nearer license does."""
     paths = [
         f"x.tar.gz!/usr/{path}"
         for path in ("bin/tool", "share/doc/tool/copyright", "share/tool/a.sh")
     ]
-    found = project_licenses(paths, {paths[1]: "GPL-2.0"})
-    assert {found[project_root(path, frozenset(found))] for path in paths} == {"GPL-2.0"}
+    results = project_licenses(paths, {paths[1]: "GPL-2.0"})
+    assert {results[project_root(path, frozenset(results))] for path in paths} == {"GPL-2.0"}
     own = [*paths, "x.tar.gz!/usr/share/cargo/r/LICENSE", "x.tar.gz!/usr/share/cargo/r/a.rs"]
-    found = project_licenses(own, {paths[1]: "GPL-2.0", own[3]: "MIT"})
-    assert found[project_root(own[4], frozenset(found))] == "MIT"
+    results = project_licenses(own, {paths[1]: "GPL-2.0", own[3]: "MIT"})
+    assert results[project_root(own[4], frozenset(results))] == "MIT"

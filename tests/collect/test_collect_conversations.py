@@ -1,4 +1,4 @@
-"""Conversations in every common layout become turns, and the thread is the group."""
+"""Conversations of every common layout become turns; the thread is the group."""
 
 from __future__ import annotations
 
@@ -62,9 +62,7 @@ def test_layouts(layout: str) -> None:
 
 
 def test_names_and_system() -> None:
-    """Named speakers keep their names; system is an instruction where it comes once, and the
-    machine where it talks.
-    """
+    """Speakers keep their names; "system" is an instruction once, and the assistant if it talks."""
     text, turns = render(
         find_messages(
             [
@@ -102,14 +100,12 @@ def test_names_and_system() -> None:
     ],
 )
 def test_other_shapes_have_no_turns(record: object) -> None:
-    """What is no conversation gives none, and nothing crashes."""
+    """A record that is no conversation gives no messages."""
     assert find_messages(record) == []
 
 
 def test_files(read: Read) -> None:
-    """Arrays, objects by id, lines and YAML give one document a conversation, malformed ones
-    listed.
-    """
+    """JSON arrays, JSON objects by id, JSONL and YAML give one document a conversation."""
     record = LAYOUTS["openai"]
     for name, data in {
         "a.json": json.dumps([record, {"x": 1}, record], indent=1),
@@ -119,28 +115,26 @@ def test_files(read: Read) -> None:
             {"categories": ["x"], "conversations": [["Hi", "Hello"], 7, ["Hi", "Hello"]]}
         ),
     }.items():
-        found = read("conversations", name, data)
-        assert [f.text if isinstance(f, Document) else f.reason for f in found] == [
+        results = read("conversations", name, data)
+        assert [f.text if isinstance(f, Document) else f.reason for f in results] == [
             "User: Hi\nAssistant: Hello",
             "no-turns",
             "User: Hi\nAssistant: Hello",
         ], name
-        assert isinstance(found[0], Document) and found[0].turns == [
+        assert isinstance(results[0], Document) and results[0].turns == [
             {"role": role, "content": content} for role, content in EXPECTED
         ]
 
 
 def test_rows_of_a_thread(read: Read) -> None:
-    """Consecutive rows of one debate are one conversation; without such a column each row is its
-    own.
-    """
-    found = read(
+    """Consecutive rows of one thread are one conversation; without a thread column each row is."""
+    results = read(
         "conversations", "d.csv", "speaker,statement,debate\nA,one,1\nB,two,1\nA,three,2\n"
     )
-    assert [f.text for f in found if isinstance(f, Document)] == ["A: one\nB: two", "A: three"]
-    assert [f.group for f in found if isinstance(f, Document)] == ["d.csv#1", "d.csv#2"]
-    found = read("conversations", "d.csv", "speaker,text\nA,one\nB,two\n")
-    assert [f.text for f in found if isinstance(f, Document)] == ["A: one", "B: two"]
+    assert [f.text for f in results if isinstance(f, Document)] == ["A: one\nB: two", "A: three"]
+    assert [f.group for f in results if isinstance(f, Document)] == ["d.csv#1", "d.csv#2"]
+    results = read("conversations", "d.csv", "speaker,text\nA,one\nB,two\n")
+    assert [f.text for f in results if isinstance(f, Document)] == ["A: one", "B: two"]
 
 
 def test_rows_of_a_tree(read: Read) -> None:
@@ -163,27 +157,25 @@ def test_rows_of_a_tree(read: Read) -> None:
         )
         for i, p, r, t, k in rows
     ]
-    (found,) = read("conversations", "m.jsonl", "\n".join(lines))
-    assert isinstance(found, Document) and (found.text, found.group) == (
+    (result,) = read("conversations", "m.jsonl", "\n".join(lines))
+    assert isinstance(result, Document) and (result.text, result.group) == (
         "User: Hi\nAssistant: Hello",
         "tree-of-sixteen-1",
     )
 
 
 def test_irc_logs(read: Read) -> None:
-    """A log is cut where nobody spoke for an hour; joins and renames are no turns; other text stays
-    text.
-    """
+    """A log is cut at an hour of silence; joins and renames are no turns."""
     log = (
         "[10:00] <anna> hello\n=== bob has joined\n[10:01] <bob> hi\n[12:30] <anna> still"
         " here?\n[12:31] <bob> yes\n"
     )
-    found = read("conversations", "x.txt", log)
-    assert [f.text for f in found if isinstance(f, Document)] == [
+    results = read("conversations", "x.txt", log)
+    assert [f.text for f in results if isinstance(f, Document)] == [
         "anna: hello\nbob: hi",
         "anna: still here?\nbob: yes",
     ]
-    assert len({f.group for f in found if isinstance(f, Document)}) == 1
+    assert len({f.group for f in results if isinstance(f, Document)}) == 1
 
 
 def test_real_conversations(read: Read, real_data: Path) -> None:
@@ -198,8 +190,10 @@ def test_real_conversations(read: Read, real_data: Path) -> None:
             data = path.read_bytes()
             data = gzip.decompress(data) if path.suffix == ".gz" else data
             data = zipfile.ZipFile(path).read("val.json") if path.suffix == ".zip" else data
-            found = read("conversations", path.name.removesuffix(".gz").removesuffix(".zip"), data)
-            total += sum(isinstance(f, Document) and bool(f.turns) for f in found)
+            results = read(
+                "conversations", path.name.removesuffix(".gz").removesuffix(".zip"), data
+            )
+            total += sum(isinstance(f, Document) and bool(f.turns) for f in results)
         assert total == expected, folder
 
 
@@ -216,16 +210,16 @@ def test_real_conversations(read: Read, real_data: Path) -> None:
     ],
 )
 def test_evaluation_items(read: Read, record: dict[str, object], text: str) -> None:
-    """An item is all of its text, so that any of it can be found again in training data."""
-    (found,) = read("evaluation", "e.jsonl", json.dumps(record))
-    assert isinstance(found, Document) and found.text == text
+    """An item is all of its text, since any part of it could be in training data."""
+    (result,) = read("evaluation", "e.jsonl", json.dumps(record))
+    assert isinstance(result, Document) and result.text == text
 
 
 def test_deep_content_costs_its_record(read: Read) -> None:
-    """Parts within parts, 900 deep, are no layout; the conversations beside them are read."""
+    """Content nested 900 deep is rejected; the other conversations of the file are read."""
     deep = '{"messages": ' + '[{"content": ' * 450 + '"x"' + "}]" * 450 + "}"
     good = json.dumps(
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi."}]}]}
     )
-    found = read("conversations", "a.jsonl", "\n".join((good, deep, good)))
-    assert [type(one) for one in found] == [Document, Reject, Document]
+    results = read("conversations", "a.jsonl", "\n".join((good, deep, good)))
+    assert [type(result) for result in results] == [Document, Reject, Document]

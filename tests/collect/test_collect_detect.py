@@ -1,4 +1,4 @@
-"""`init` looks at a mixture of raw files and puts each of them into exactly one sensible source."""
+"""`init` puts each raw file of a mixture into exactly one sensible source."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WRAPPED = (
 
 @pytest.fixture
 def mixture(tmp_path: Path) -> Path:
-    """A folder with one sub-folder a kind, no name of which says its kind, and a few loose files."""
+    """A folder with one sub-folder per kind, under names that do not say it, and loose files."""
     files = {
         "one/tale.txt": "*** START OF THE PROJECT GUTENBERG EBOOK X ***\n" + WRAPPED,
         "one/other.txt": WRAPPED,
@@ -52,20 +52,21 @@ def mixture(tmp_path: Path) -> Path:
     return tmp_path / "raw"
 
 
-def _places(found: list[SuggestedSource], root: Path) -> list[Path]:
-    """Return every file of every source, as list_source finds them by what `init` writes down."""
+def _listed_paths(sources: list[SuggestedSource], root: Path) -> list[Path]:
+    """Return every file of every source, as list_source finds them from what `init` writes."""
     return [
         file.path
-        for one in found
+        for source in sources
         for file in list_source(
-            Source(path=one.path, kind=one.kind, name=one.name, include=one.include), root
+            Source(path=source.path, kind=source.kind, name=source.name, include=source.include),
+            root,
         ).files
     ]
 
 
 def test_kinds(mixture: Path) -> None:
-    """Contents decide, not names; a project is code whatever else lies in it."""
-    kinds = {one.path: one.kind for one in suggest_sources(mixture)}
+    """Contents decide, not names; a project is code whatever else is in it."""
+    kinds = {source.path: source.kind for source in suggest_sources(mixture)}
     assert kinds["one"] == "books"
     assert kinds["two"] == "wikipedia"
     assert kinds["three"] == "web"
@@ -76,18 +77,18 @@ def test_kinds(mixture: Path) -> None:
 
 
 def test_every_file_in_exactly_one_source(mixture: Path) -> None:
-    """Nothing is left out and nothing is read twice, also where one folder is divided by suffix."""
-    found = suggest_sources(mixture)
-    places = _places(found, mixture)
-    assert sorted(places) == sorted(path.resolve() for path in mixture.rglob("*") if path.is_file())
-    assert {one.kind for one in found if one.path == "mixed/*"} == {"web", "code"}
-    assert len({one.name for one in found}) == len(found)
-    assert all(one.why and "\n" not in one.why for one in found)
-    assert sum(one.files for one in found) == len(places)
+    """No file is left out or read twice, also where a folder is divided by suffix."""
+    sources = suggest_sources(mixture)
+    paths = _listed_paths(sources, mixture)
+    assert sorted(paths) == sorted(path.resolve() for path in mixture.rglob("*") if path.is_file())
+    assert {source.kind for source in sources if source.path == "mixed/*"} == {"web", "code"}
+    assert len({source.name for source in sources}) == len(sources)
+    assert all(source.why and "\n" not in source.why for source in sources)
+    assert sum(source.files for source in sources) == len(paths)
 
 
 def test_empty_and_missing(tmp_path: Path) -> None:
-    """No folder and no file are one line each."""
+    """A missing folder and a folder without files are one-line errors."""
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(SourceError):
             suggest_sources(folder)
@@ -115,11 +116,11 @@ def test_empty_and_missing(tmp_path: Path) -> None:
     ],
 )
 def test_real_folders(copied: str, kind: str, real_data: Path, tmp_path: Path) -> None:
-    """A folder of real data is one source of its kind, whatever the folder above it is called."""
+    """A folder of real data is one source of its kind, whatever its parent is called."""
     shutil.copytree(real_data / copied, tmp_path / "raw" / Path(copied).name)
-    found = suggest_sources(tmp_path / "raw")
-    assert {one.kind for one in found} == {kind}
-    assert len(_places(found, tmp_path / "raw")) == sum(
+    sources = suggest_sources(tmp_path / "raw")
+    assert {source.kind for source in sources} == {kind}
+    assert len(_listed_paths(sources, tmp_path / "raw")) == sum(
         path.is_file() for path in (tmp_path / "raw").rglob("*")
     )
 
@@ -127,13 +128,11 @@ def test_real_folders(copied: str, kind: str, real_data: Path, tmp_path: Path) -
 @pytest.mark.parametrize("kind", ["books", "wikipedia", "web", "code", "conversations"])
 def test_real_kinds(kind: str, real_data: Path) -> None:
     """Each folder of the real data is one source."""
-    assert [one.kind for one in suggest_sources(real_data / kind)] == [kind]
+    assert [source.kind for source in suggest_sources(real_data / kind)] == [kind]
 
 
-def test_what_is_not_read_is_told(tmp_path: Path) -> None:
-    """What no reader reads is counted with what to do about it; links and pipes, too; nothing else
-    makes no recipe.
-    """
+def test_unread_files_are_reported(tmp_path: Path) -> None:
+    """Unreadable formats are counted with advice, as are links; alone they make no recipe."""
     raw = tmp_path / "raw"
     raw.mkdir()
     (raw / "a.bin").write_bytes(b"\0\1\2" * 99)
@@ -169,17 +168,15 @@ def test_what_is_not_read_is_told(tmp_path: Path) -> None:
 
 
 def test_evaluation_items_alone_make_no_recipe(tmp_path: Path) -> None:
-    """They are never learned from."""
+    """Evaluation items are never trained on."""
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "a.jsonl").write_text('{"query": "a", "choices": ["b"], "gold": 0}\n' * 3)
     with pytest.raises(SourceError, match="evaluation items only"):
         write_recipe(tmp_path / "raw", tmp_path / "r.toml")
 
 
-def test_addresses_and_the_name_of_the_folder_tell(tmp_path: Path) -> None:
-    """Records with an address are from the web, also where a benchmark holds them; a known
-    benchmark is told by its folder.
-    """
+def test_urls_and_folder_names_decide(tmp_path: Path) -> None:
+    """Records with a URL are from the web; known benchmarks are recognized by their folder."""
     records = {
         "dump": {"text": "x", "metadata": {"url": "http://a.org/"}},
         "extraction-benchmark": {"articleBody": "x", "url": "http://a.org/"},
@@ -189,5 +186,5 @@ def test_addresses_and_the_name_of_the_folder_tell(tmp_path: Path) -> None:
     for name, record in records.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "data.jsonl").write_text(f"{json.dumps(record)}\n" * 2)
-        (kinds[name],) = (one.kind for one in suggest_sources(tmp_path / name))
+        (kinds[name],) = (source.kind for source in suggest_sources(tmp_path / name))
     assert kinds == {"dump": "web", "extraction-benchmark": "web", "gsm8k": "evaluation"}

@@ -1,6 +1,4 @@
-"""EPUB books: the text of the pages in reading order and nothing beside it; what cannot be read
-costs itself.
-"""
+"""EPUB books: the text of the pages in reading order; pages that cannot be read are listed."""
 
 from __future__ import annotations
 
@@ -22,12 +20,16 @@ CONTAINER = (
     '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfile'
     ' full-path="OEBPS/book.opf"/></container>'
 )
-OPF = """<?xml version="1.0"?><package xmlns="http://www.idpf.org/2007/opf" xmlns:dc="http://purl.org/dc/elements/1.1/">
-<metadata><dc:title>The Élan: a Tale</dc:title><dc:creator>Doe, Jane</dc:creator><dc:creator>Else</dc:creator></metadata>
+OPF = """<?xml version="1.0"?><package
+xmlns="http://www.idpf.org/2007/opf" xmlns:dc="http://purl.org/dc/elements/1.1/">
+<metadata><dc:title>The Élan: a Tale</dc:title><dc:creator>Doe, Jane</dc:creator>
+<dc:creator>Else</dc:creator></metadata>
 <manifest><item id="n" href="nav.xhtml" properties="nav" media-type="application/xhtml+xml"/>
-<item id="c" href="cover.svg" media-type="image/svg+xml"/><item id="p2" href="text/a%20two.xhtml#x" media-type="application/xhtml+xml"/>
+<item id="c" href="cover.svg" media-type="image/svg+xml"/>
+<item id="p2" href="text/a%20two.xhtml#x" media-type="application/xhtml+xml"/>
 <item id="p1" href="text/zwei.xhtml" media-type="application/xhtml+xml"/></manifest>
-<spine><itemref idref="c"/><itemref idref="n"/><itemref idref="p1"/><itemref idref="p2"/><itemref idref="p1"/></spine></package>"""
+<spine><itemref idref="c"/><itemref idref="n"/><itemref idref="p1"/>
+<itemref idref="p2"/><itemref idref="p1"/></spine></package>"""
 PAGES = {
     "nav.xhtml": (
         "<html><body><nav><ol><li><a"
@@ -59,30 +61,26 @@ def _epub(changes: dict[str, str | bytes | None] | None = None, mimetype: bool =
     return out.getvalue()
 
 
-def _told(found: list[Document | Reject]) -> list[tuple[int, str]]:
-    return [(f.record, f.text if isinstance(f, Document) else f.reason) for f in found]
+def _told(results: list[Document | Reject]) -> list[tuple[int, str]]:
+    return [(f.record, f.text if isinstance(f, Document) else f.reason) for f in results]
 
 
 BOOK = "One\n\nIt was late\xa0— and dark.\n\nTwo\n\nThe end."
 
 
 def test_one_document_in_reading_order(read: Read) -> None:
-    """Pages come in the order of the spine, each once, without cover and contents; the group is
-    spelt as that of plain text.
-    """
-    (found,) = read("books", "x.epub", _epub())
-    assert isinstance(found, Document)
-    assert (found.text, found.group) == (BOOK, "the elan a tale|doe jane")
+    """Pages come in the order of the spine, once each, without cover and table of contents."""
+    (result,) = read("books", "x.epub", _epub())
+    assert isinstance(result, Document)
+    assert (result.text, result.group) == (BOOK, "the elan a tale|doe jane")
     (plain,) = read(
         "books", "x.txt", "Title: The Élan: a Tale\nAuthor: Jane Doe\n\nOnce upon a time."
     )
-    assert isinstance(plain, Document) and plain.group == found.group
+    assert isinstance(plain, Document) and plain.group == result.group
 
 
 def test_told_by_bytes_or_name(read: Read, tmp_path: Path) -> None:
-    """A book is one by its first member or by its suffix; other kinds say that it is none of
-    theirs.
-    """
+    """A book is detected by its first member or its suffix; other kinds reject it."""
     assert _told(read("books", "x.zip", _epub())) == [(0, BOOK)]
     assert _told(read("text", "x.epub", _epub(mimetype=False))) == [(0, BOOK)]
     assert _told(read("web", "x.epub", _epub())) == [(0, "wrong-kind")]
@@ -93,16 +91,14 @@ def test_told_by_bytes_or_name(read: Read, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["META-INF/container.xml", "OEBPS/book.opf"])
 @pytest.mark.parametrize("data", [None, "", "<package", b"\0\xff" * 50])
 def test_broken_package_falls_back(read: Read, path: str, data: str | bytes | None) -> None:
-    """Without a package document that can be read, the pages come by name."""
-    found = read("books", "x.epub", _epub({path: data}))
-    assert isinstance(found[0], Document)
-    assert {"It was late\xa0— and dark.", "The end."} <= set(found[0].text.split("\n\n"))
+    """Without a readable package document, the pages come in the order of their names."""
+    results = read("books", "x.epub", _epub({path: data}))
+    assert isinstance(results[0], Document)
+    assert {"It was late\xa0— and dark.", "The end."} <= set(results[0].text.split("\n\n"))
 
 
 def test_pages_that_cannot_be_read_cost_themselves(read: Read) -> None:
-    """A missing, deep or binary page is listed behind the book that the others make; so is a page
-    of links.
-    """
+    """A missing, deeply nested or binary page, and a page of links, is listed after the book."""
     links = "".join(f"<a href='{n}'>Chapter {n}</a> " for n in range(20))
     for page, reason in (
         (None, "missing"),
@@ -110,12 +106,12 @@ def test_pages_that_cannot_be_read_cost_themselves(read: Read) -> None:
         (b"\x89PNG\r\n\x1a\n\0\0\x01" * 99, "binary"),
         (links, "navigation"),
     ):
-        found = read("books", "x.epub", _epub({"OEBPS/text/a two.xhtml": page}))
-        assert _told(found) == [(0, "One\n\nIt was late\xa0— and dark."), (1, reason)]
+        results = read("books", "x.epub", _epub({"OEBPS/text/a two.xhtml": page}))
+        assert _told(results) == [(0, "One\n\nIt was late\xa0— and dark."), (1, reason)]
 
 
-def test_locked_books(read: Read) -> None:
-    """A book under DRM is one rejection; scrambled fonts are no lock."""
+def test_drm(read: Read) -> None:
+    """A book under DRM is one rejection; scrambled fonts are not DRM."""
     entry = (
         "<EncryptedData><EncryptionMethod Algorithm='{}'/><CipherReference"
         " URI='{}'/></EncryptedData>"
@@ -126,41 +122,41 @@ def test_locked_books(read: Read) -> None:
         ("http://www.idpf.org/2008/embedding", "OEBPS/text/zwei.xhtml", BOOK),
         (method, "OEBPS/cover.svg", BOOK),
     ):
-        found = read(
+        results = read(
             "books",
             "x.epub",
             _epub({"META-INF/encryption.xml": f"<e>{entry.format(algorithm, path)}</e>"}),
         )
-        assert _told(found) == [(0, told)]
+        assert _told(results) == [(0, told)]
 
 
 def test_bombs_are_stopped(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages count against the bounds of every archive, and no entity that a page declares unfolds."""
+    """Pages count against the bounds of every archive, and no declared entity is expanded."""
     entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12))
     bomb = (
         f'<!DOCTYPE html [<!ENTITY e0 "ha">{entities}]><html><body><p>It is &e11;'
         " over.</p></body></html>"
     )
-    (found,) = read(
+    (result,) = read(
         "books",
         "x.epub",
         _epub({"OEBPS/text/a two.xhtml": bomb, "OEBPS/book.opf": bomb[:-14] + OPF[21:]}),
     )
-    assert isinstance(found, Document) and len(found.text) < 200
+    assert isinstance(result, Document) and len(result.text) < 200
     monkeypatch.setattr(streams, "RATIO_FLOOR", 1 << 20)
-    (found,) = read("books", "x.epub", _epub({"OEBPS/text/a two.xhtml": "<p>" + " " * (15 << 20)}))
-    assert isinstance(found, Reject) and found.reason == "bomb"
+    (result,) = read("books", "x.epub", _epub({"OEBPS/text/a two.xhtml": "<p>" + " " * (15 << 20)}))
+    assert isinstance(result, Reject) and result.reason == "bomb"
 
 
 def test_not_a_zip(read: Read) -> None:
-    """A book that was cut off has lost its table of contents, and is one rejection."""
+    """A truncated book has lost its zip directory, and is one rejection."""
     for data in (_epub()[:-100], _epub()[:40], b"PK\x05\x06" + b"\0" * 18):
-        (found,) = read("books", "x.epub", data)
-        assert isinstance(found, Reject) and found.reason in ("damaged", "empty")
+        (result,) = read("books", "x.epub", data)
+        assert isinstance(result, Reject) and result.reason in ("damaged", "empty")
 
 
-def test_gutenberg_frame_goes(read: Read) -> None:
-    """The header and licence that Project Gutenberg puts around its books are no part of them."""
+def test_gutenberg_markers(read: Read) -> None:
+    """Header and license of Project Gutenberg are removed."""
     mark = "<p>*** {} OF THIS PROJECT GUTENBERG EBOOK X ***</p>"
     changes: dict[str, str | bytes | None] = {
         "OEBPS/text/zwei.xhtml": (
@@ -196,9 +192,7 @@ def test_gutenberg_frame_goes(read: Read) -> None:
     ],
 )
 def test_page_text(page: str, text: str) -> None:
-    """Blocks become paragraphs, rows and items lines; marks of the printed page go; broken markup
-    is read as browsers do.
-    """
+    """Blocks become paragraphs, rows become lines, page numbers go, broken markup is repaired."""
     space = "xmlns='http://www.w3.org/1999/xhtml' xmlns:epub='http://www.idpf.org/2007/ops'"
     assert (
         page_text(f"<?xml version='1.0' encoding='utf-8'?><html {space}><body>{page}</body></html>")
@@ -207,9 +201,7 @@ def test_page_text(page: str, text: str) -> None:
 
 
 def test_deep_pages_are_refused() -> None:
-    """Nesting is bounded before anything is parsed; a thousand anchors without an end tag are no
-    nesting.
-    """
+    """Nesting is bounded before parsing; empty anchors do not count."""
     with pytest.raises(DamagedError, match="nesting"):
         page_text("<div>" * 100_000)
     assert page_text("<html><body><p>" + "<a id='x'/>" * 3000 + "text</p></body></html>") == "text"

@@ -1,4 +1,4 @@
-"""Feeds, other XML and subtitles: what they say without their markup, an entry at a time."""
+"""Feeds, other XML and subtitles: their text without markup."""
 
 from __future__ import annotations
 
@@ -30,21 +30,23 @@ ATOM = (
 @pytest.mark.parametrize(
     ("feed", "entry", "text", "group"),
     [
-        (RSS, "<item><title>T &amp; U</title><description>&lt;p&gt;Hi &amp;amp; bye&lt;/p&gt;</description></item>",
+        (RSS, "<item><title>T &amp; U</title><description>&lt;p&gt;Hi &amp;amp; bye&lt;/p&gt;"
+         "</description></item>",
          "T & U\n\nHi & bye", "a.org"),
-        (RSS, "<item><link>http://b.org/1</link><description>short</description><content:encoded><![CDATA[<p>One</p><p>Two]]></content:encoded></item>",
+        (RSS, "<item><link>http://b.org/1</link><description>short</description>"
+         "<content:encoded><![CDATA[<p>One</p><p>Two]]></content:encoded></item>",
          "One\n\nTwo", "b.org"),
-        (RDF, "<item rdf:about='h'><title>caf&eacute;</title><link>http://a.org/1</link></item>", "café", "a.org"),
-        (ATOM, "<entry><title>T</title><link href='http://c.org'/><content type='xhtml'><div><p>One</p><p>Two</p></div></content></entry>",
+        (RDF, "<item rdf:about='h'><title>caf&eacute;</title><link>http://a.org/1</link></item>",
+         "café", "a.org"),
+        (ATOM, "<entry><title>T</title><link href='http://c.org'/><content type='xhtml'><div>"
+         "<p>One</p><p>Two</p></div></content></entry>",
          "T\n\nOne\n\nTwo", "c.org"),
         (ATOM, "<entry><title>T</title><summary>a &lt; b</summary></entry>", "T\n\na < b", "a.org"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["web", "text"])
 def test_entries(kind: str, feed: str, entry: str, text: str, group: str, read: Read) -> None:
-    """Title and fullest body, escaped, in CDATA or as markup; the host is that of the entry, else
-    of the feed.
-    """
+    """Title and fullest body, escaped, in CDATA or as markup; the host of the entry or the feed."""
     assert read(kind, "f.xml", feed.format(entry * 2)) == [
         Document(text, 0, group),
         Document(text, 1, group),
@@ -52,15 +54,15 @@ def test_entries(kind: str, feed: str, entry: str, text: str, group: str, read: 
 
 
 def test_broken_entries_cost_themselves(read: Read) -> None:
-    """An entry that never ends, and one without text; an entity stays as it is written, whatever a
-    file declares.
-    """
+    """An entry without end or without text costs itself; declared entities are not expanded."""
     entries = (
         "<item><title>A</title></item><item><title>B</title><description>c<item><title>D"
         " &e;</title></item><item></item>"
     )
-    found = read("web", "f.xml", RSS.format(entries))
-    assert [one.text if isinstance(one, Document) else one.reason for one in found] == [
+    results = read("web", "f.xml", RSS.format(entries))
+    assert [
+        result.text if isinstance(result, Document) else result.reason for result in results
+    ] == [
         "A",
         "B\n\nc",
         "D &e;",
@@ -77,14 +79,16 @@ def test_broken_entries_cost_themselves(read: Read) -> None:
 
 
 def test_other_xml(read: Read) -> None:
-    """Text between tags, a line each; of an evaluation set, one document an item."""
+    """Each run of text between tags is a line; each item of an evaluation set is a document."""
     copa = "<?xml version='1.0'?><!DOCTYPE c SYSTEM 'c.dtd'>"
     copa += (
         "<c>\n <item id='1'>\n  <p>It fell.</p>\n  <a1>Wind.</a1>\n"
         " </item><item><p>B</p></item></c>"
     )
     assert read("text", "x.xml", copa) == [Document("It fell.\nWind.\nB", 0, "x.xml")]
-    assert [one.text for one in read("evaluation", "x.xml", copa) if isinstance(one, Document)] == [
+    assert [
+        result.text for result in read("evaluation", "x.xml", copa) if isinstance(result, Document)
+    ] == [
         "It fell.\nWind.",
         "B",
     ]
@@ -92,7 +96,7 @@ def test_other_xml(read: Read) -> None:
 
 
 def test_the_outermost_element_tells() -> None:
-    """A page about feeds is no feed, and a dump that names one is a dump."""
+    """The outermost element gives the format: a page about feeds is HTML."""
     assert detect_format("a", b"<?xml version='1.0'?><rss>") == "feed"
     assert detect_format("a", b"<html><head><link href='x'></head><feed>") == "html"
     assert detect_format("a", b"<mediawiki><page>&lt;rss <rss>") == "mediawiki"
@@ -100,7 +104,7 @@ def test_the_outermost_element_tells() -> None:
 
 
 def test_subtitles() -> None:
-    """Numbers, times and styles go; text that has a few times in it stays."""
+    """Numbers, times and styles are removed; text with a few times in it stays."""
     srt = "".join(
         f"{n}\n00:00:0{n},000 --> 00:00:0{n},900\n<i>Is it\n{n}?</i>\n\n" for n in range(1, 5)
     )
@@ -114,12 +118,13 @@ def test_subtitles() -> None:
 
 
 def test_real_feeds(read: Read, real_data: Path) -> None:
-    """All but the two without an entry give documents, without markup, in the encoding that they
-    declare.
-    """
+    """All but two feeds without entries give documents, in their declared encoding."""
     files = sorted(real_data.glob("web/encodings/*/*.xml"))
-    found = {path: read("web", path.name, path.read_bytes()) for path in files}
-    kept = {path: [one.text for one in found[path] if isinstance(one, Document)] for path in files}
+    results = {path: read("web", path.name, path.read_bytes()) for path in files}
+    kept = {
+        path: [result.text for result in results[path] if isinstance(result, Document)]
+        for path in files
+    }
     assert [path.name for path in files if not kept[path]] == ["intertat.ru.xml"] * 2
     texts = [text for path in files for text in kept[path]]
     assert len(texts) > 1700 and sum("</p>" in text or "&lt;" in text for text in texts) < 5

@@ -1,6 +1,4 @@
-"""Fetching: from an index on this machine, from a server that is not there, into a cache that keeps
-nothing wrong.
-"""
+"""Fetching from a package index and from failing servers, into a verified cache."""
 
 from __future__ import annotations
 
@@ -17,10 +15,9 @@ import pytest
 
 from groundup.errors import SourceError
 from groundup.runtime.fetch import cache as fetching
-from groundup.runtime.fetch import index, partial, transfer
-from groundup.runtime.fetch.addresses import is_public, resolve_public
+from groundup.runtime.fetch import download, https, index
 from groundup.runtime.fetch.cache import fetch
-from groundup.runtime.fetch.transfer import Access, shown
+from groundup.runtime.fetch.https import Access, is_public, redact_url, resolve_public
 
 DATA = b"the bytes of a source distribution"
 DIGEST = hashlib.sha256(DATA).hexdigest()
@@ -75,7 +72,7 @@ def package_index(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Index]]:
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(partial, "BACK_OFF_SECONDS", 0.0)
+    monkeypatch.setattr(download, "BACK_OFF_SECONDS", 0.0)
     for name in (
         "http_proxy",
         "https_proxy",
@@ -90,9 +87,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("as_json", [True, False])
 def test_package_file_is_fetched_once(package_index: type[_Index], as_json: bool) -> None:
-    """The source distribution of the pinned version is found in both forms of an index, and then
-    comes from the cache.
-    """
+    """Both forms of an index give the source distribution, which then comes from the cache."""
     package_index.as_json = as_json
     path = fetch("pypi:My.Pkg==2.0")
     assert (path.name, path.read_bytes()) == ("my_pkg-2.0.tar.gz", DATA)
@@ -115,8 +110,8 @@ def test_a_named_file(package_index: type[_Index]) -> None:
         ("pypi:my-pkg", "expected pypi:"),
     ],
 )
-def test_what_is_not_there(package_index: type[_Index], path: str, said: str) -> None:
-    """A wrong version, a wrong name and a path without a pin are one line each."""
+def test_missing_packages(package_index: type[_Index], path: str, said: str) -> None:
+    """A wrong version, a wrong name and a path without a version are one-line errors."""
     with pytest.raises(SourceError, match=said) as caught:
         fetch(path)
     assert "\n" not in str(caught.value)
@@ -125,12 +120,14 @@ def test_what_is_not_there(package_index: type[_Index], path: str, said: str) ->
 def test_wrong_hash_keeps_nothing(
     package_index: type[_Index], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bytes that are not those that were asked for are refused and leave no file behind."""
+    """A file with another hash is refused and leaves no file behind."""
     with pytest.raises(SourceError, match="the recipe wants"):
         fetch("pypi:my-pkg==2.0", "0" * 64)
-    real = index.find
+    real = index.find_file
     monkeypatch.setattr(
-        index, "find", lambda wanted: index.PackageFile(real(wanted).filename, real(wanted).url, "")
+        index,
+        "find_file",
+        lambda path: index.PackageFile(real(path).filename, real(path).url, ""),
     )
     with pytest.raises(SourceError, match="not kept"):
         fetch("pypi:my-pkg==2.0", "0" * 64)
@@ -145,12 +142,12 @@ def test_damaged_cache_is_fetched_again(package_index: type[_Index]) -> None:
 
 
 def test_index_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No network is one line that names the address, without the password in it."""
+    """Without a network, one line names the address, without the password in it."""
     monkeypatch.setenv("PIP_INDEX_URL", "http://me:secret@127.0.0.1:9/simple")
     with pytest.raises(SourceError, match="cannot be fetched") as caught:
         fetch("pypi:my-pkg==2.0")
     assert "secret" not in str(caught.value)
-    assert "secret" not in shown("https://me:secret@host/x?token=secret")
+    assert "secret" not in redact_url("https://me:secret@host/x?token=secret")
 
 
 @pytest.mark.parametrize(
@@ -160,12 +157,12 @@ def test_index_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
     " 64:ff9b::7f00:1 2002:7f00:1::".split(),
 )
 def test_private_addresses(address: str) -> None:
-    """Every range that is not the open internet is known, also inside IPv6."""
+    """Every range that is not the public internet is known, also inside IPv6."""
     assert not is_public(ip_address(address))
 
 
 def test_public_addresses() -> None:
-    """The open internet is reachable."""
+    """The public internet is reachable."""
     assert (
         is_public(ip_address("8.8.8.8"))
         and is_public(ip_address("2606:4700::1111"))
@@ -174,7 +171,7 @@ def test_public_addresses() -> None:
 
 
 def test_recipe_never_reaches_this_machine() -> None:
-    """A recipe's address, or a name for it, that leads here is refused before anything is sent."""
+    """An address or a name of this machine in a recipe is refused before anything is sent."""
     for url in ("https://127.0.0.1/x", "https://localhost/x", "https://[::1]/x"):
         with pytest.raises(SourceError, match="not a public address"):
             fetch(url)
@@ -184,19 +181,17 @@ def test_recipe_never_reaches_this_machine() -> None:
 
 def _served(monkeypatch: pytest.MonkeyPatch, handler: object) -> None:
     monkeypatch.setattr(
-        transfer, "client", lambda: httpx.Client(transport=httpx.MockTransport(handler))
+        https, "make_client", lambda: httpx.Client(transport=httpx.MockTransport(handler))
     )  # type: ignore[arg-type]
     monkeypatch.setattr(
-        transfer,
+        https,
         "resolve_public",
         lambda host, port: ["8.8.8.8"] if host == "good.example" else resolve_public(host, port),
     )
 
 
 def test_redirects_are_followed_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A redirect inside the open internet is followed; one to this machine, or away from https, is
-    not.
-    """
+    """Redirects to public hosts are followed; to this machine, or away from https, they are not."""
 
     def handler(request: httpx.Request) -> httpx.Response:
         assert request.url.host == "8.8.8.8" and request.headers["host"] == "good.example"
@@ -224,7 +219,7 @@ def test_redirects_are_followed_and_checked(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_short_and_failed_answers(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    """An answer that ends early, and an error of the server, keep nothing."""
+    """A response that ends early, and an error of the server, keep nothing."""
 
     def handler(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/short":
@@ -246,7 +241,7 @@ def test_untrusted_access_wants_https() -> None:
     Access(trusted=True).check("http://index/simple")
     hub = Access(origins=frozenset(["https://hub"]), token="secret")
     hub.check("https://hub/x")
-    assert hub.named("https://hub/x") and "secret" not in repr(hub)
+    assert hub.is_origin("https://hub/x") and "secret" not in repr(hub)
     for url in ("http://hub/x", "https://hub:1/x", "https://hub@evil/x"):
         assert not hub.trusts(url)
     for url in ("http://host/x", "file:///etc/passwd", "ftp://host/x", "https:///x"):
@@ -259,9 +254,7 @@ def test_untrusted_access_wants_https() -> None:
     "host", ["169.254.169.254", "2852039166", "0xa9fea9fe", "10.1", "[::1]", "[::ffff:10.0.0.1]"]
 )
 def test_no_proxy_is_sent_to_a_private_address(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
-    """A proxy resolves names; an address itself, however it is written, is refused before it is
-    asked.
-    """
+    """A proxy resolves names, but a literal private address is refused before it is contacted."""
 
     def handler(request: httpx.Request) -> httpx.Response:
         raise AssertionError("asked")
@@ -275,9 +268,7 @@ def test_no_proxy_is_sent_to_a_private_address(monkeypatch: pytest.MonkeyPatch, 
 def test_a_part_of_unknown_length_is_not_taken_for_the_rest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A server that sends a few bytes of what was asked for, and does not say how many there are,
-    is asked for all of it.
-    """
+    """A server that sends a part without the total size is asked for the whole file."""
     asked: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:

@@ -1,6 +1,4 @@
-"""Every reader on damaged files: each is kept or listed, in bounded time, and its neighbours
-survive.
-"""
+"""Fuzzing of every reader: a damaged file is kept or listed in bounded time, others survive."""
 
 from __future__ import annotations
 
@@ -21,8 +19,8 @@ SHORT, LONG = 200, int(os.environ.get("GROUNDUP_MUTATIONS", "10000"))
 
 @pytest.mark.parametrize("reader", SMALL)
 def test_whole_files_are_read(reader: str) -> None:
-    """What is damaged below gives documents while it is whole: else the damage would prove nothing."""
-    assert any(isinstance(one, Document) for one in read_between(*SMALL[reader])[1:-1])
+    """The files that are damaged below give documents while they are whole."""
+    assert any(isinstance(result, Document) for result in read_between(*SMALL[reader])[1:-1])
 
 
 @pytest.mark.parametrize("reader", SMALL)
@@ -33,23 +31,21 @@ def test_damaged_files(reader: str) -> None:
 
 
 def test_memory_is_bounded() -> None:
-    """The bound on memory under which ten thousand are read leaves room for the libraries."""
+    """The memory bound of the fuzzer leaves room for the libraries."""
     assert fuzz("jsonl", 20, None) == []
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("reader", SMALL)
 def test_damaged_real_files(reader: str) -> None:
-    """Ten thousand mutations of real files, or of a small one where there is no real data, in a
-    child whose memory is bounded.
-    """
+    """Ten thousand mutations of real (else small) files, in a child process of bounded memory."""
     folder = os.environ.get("GROUNDUP_TEST_DATA")
     assert fuzz(reader, LONG, Path(folder) if folder else None) == []
 
 
 @pytest.mark.parametrize("failure", ["lost neighbours", "crashes", "hangs"])
 def test_failures_are_seen(failure: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader that loses records, raises or never ends is told as such."""
+    """The fuzzer reports a reader that loses records, raises or hangs."""
     read = mutations.read_item
 
     def bad(item: Item, source: Source) -> list[Document | Reject]:

@@ -1,6 +1,4 @@
-"""A line, a value or a page without an end: memory stays bounded, it is listed as too large, and
-what stands beside it is read.
-"""
+"""A line, value or page without end: bounded memory, one rejection, and the rest is read."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ from groundup.collect.readers.wiki import dump
 from groundup.recipe import Source
 
 PAGE = "<page><title>T</title><ns>0</ns><revision><text>{}</text></revision></page>"
-# Name → (kind, file, what stands before, what is repeated, what stands after, what is found).
+# Name → (kind, file, prefix, what is repeated, suffix, the expected texts and reasons).
 CASES: dict[str, tuple[str, str, bytes, bytes, bytes, list[str]]] = {
     "jsonl": (
         "text",
@@ -55,7 +53,7 @@ CASES: dict[str, tuple[str, str, bytes, bytes, bytes, list[str]]] = {
 
 
 class Endless(io.RawIOBase):
-    """A file that repeats a piece of it for a given size."""
+    """A file that repeats `unit` for `size` bytes between `front` and `back`."""
 
     def __init__(self, front: bytes, unit: bytes, size: int, back: bytes) -> None:
         super().__init__()
@@ -80,20 +78,20 @@ class Endless(io.RawIOBase):
 
 
 def told(case: str, size: int) -> list[str]:
-    """Return the texts and reasons of a file with so many bytes in the middle."""
+    """Return the texts and reasons of a file with `size` bytes in the middle."""
     kind, name, front, unit, back, _ = CASES[case]
     stream = make_item(
         name, name, BoundedStream(cast("IO[bytes]", Endless(front, unit, size, back)))
     )
     return [
-        one.text if isinstance(one, Document) else one.reason
-        for one in read_item(stream, Source(path="x", kind=kind))
+        result.text if isinstance(result, Document) else result.reason
+        for result in read_item(stream, Source(path="x", kind=kind))
     ]
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_memory_follows_the_limit(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of what is forty times as long as a record may be, less than ten times as much is held."""
+    """A record 40 times longer than the limit takes less than 10 times the limit of memory."""
     limit = 1 << 20
     for module, name in (
         (records, "MAX_RECORD"),
@@ -102,7 +100,7 @@ def test_memory_follows_the_limit(case: str, monkeypatch: pytest.MonkeyPatch) ->
         (dump, "MAX_PAGE_BYTES"),
     ):
         monkeypatch.setattr(module, name, limit)
-    told(case, 1)  # What is imported on first use is no part of it.
+    told(case, 1)  # Imports on first use do not count.
     tracemalloc.start()
     try:
         assert told(case, 40 * limit) == CASES[case][-1]
@@ -118,23 +116,25 @@ def _peak(case: str, size: int) -> tuple[list[str], int]:
 @pytest.mark.torture
 @pytest.mark.parametrize("case", CASES)
 def test_two_gigabytes(case: str) -> None:
-    """The same with the true limits, in a process of its own."""
+    """The same with the real limits, in another process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        found, peak = pool.apply(_peak, (case, 2 << 30))
-    assert found == CASES[case][-1] and peak < 1 << 30
+        results, peak = pool.apply(_peak, (case, 2 << 30))
+    assert results == CASES[case][-1] and peak < 1 << 30
 
 
-def test_few_bytes_that_stand_for_many() -> None:
-    """A Parquet file says a long text once for a thousand rows: few of them are held at a time."""
+def test_parquet_dictionary_of_long_texts() -> None:
+    """A Parquet file that stores one long text for 1,000 rows: few rows are in memory at a time."""
     out = io.BytesIO()
     rows = pa.DictionaryArray.from_arrays(
         pa.array([0] * 1000, pa.int32()), pa.array(["x" * (1 << 20)])
     )
     pq.write_table(pa.table({"text": rows}), out)
-    found = read_item(item_from_bytes(out.getvalue(), "x.parquet"), Source(path="x"))
+    results = read_item(item_from_bytes(out.getvalue(), "x.parquet"), Source(path="x"))
     tracemalloc.start()
     try:
-        assert isinstance(next(found), Document) and tracemalloc.get_traced_memory()[1] < 100 << 20
+        assert (
+            isinstance(next(results), Document) and tracemalloc.get_traced_memory()[1] < 100 << 20
+        )
     finally:
         tracemalloc.stop()
-    assert sum(isinstance(one, Document) for one in found) == 999
+    assert sum(isinstance(result, Document) for result in results) == 999

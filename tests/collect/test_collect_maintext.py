@@ -1,6 +1,4 @@
-"""Main text: the article and its lists, code and tables, and nothing of what stands around it;
-bounded whatever a page holds.
-"""
+"""Main text: the article with its lists, code and tables, without the page around it."""
 
 from __future__ import annotations
 
@@ -30,29 +28,31 @@ LAST = (
     "In spring the river took the lower fields as well, and with them the last hope of the miller,"
     " who sold all and went to sea."
 )
-ARTICLE = f"""<h1>The late harvest</h1><div class="post-meta">By A. Writer, 3 May</div><p>{FIRST}</p>
+ARTICLE = f"""<h1>The late harvest</h1><div class="post-meta">By A. Writer, 3 May</div>
+<p>{FIRST}</p>
 <h2>Winter</h2><p>{SECOND}</p><ul><li>A sack of rye</li><li>Two of oats</li></ul><pre>def sacks(n):
-    return n + 1</pre><p>{LAST}</p><p>{FIRST}</p><p>{SECOND}</p><p>{LAST}</p><div class="related"><h3>Read more</h3></div>"""
+    return n + 1</pre><p>{LAST}</p><p>{FIRST}</p><p>{SECOND}</p><p>{LAST}</p>\
+<div class="related"><h3>Read more</h3></div>"""
 MENU = "".join(
     f'<div class="item"><a href="/{name}">{name.title()}</a></div>'
     for name in "home news sport shop about contact".split()
 )
-PAGE = f"""<!DOCTYPE html><html><head><title>T</title><script>var x = "<div>";</script></head><body><div id="menu">{MENU}</div>
-<div id="page"><div class="content"><div class="post">{ARTICLE}</div><div class="comments"><p>Great post! {FIRST}</p></div></div></div>
+PAGE = f"""<!DOCTYPE html><html><head><title>T</title><script>var x = "<div>";</script></head><body>
+<div id="menu">{MENU}</div>
+<div id="page"><div class="content"><div class="post">{ARTICLE}</div>
+<div class="comments"><p>Great post! {FIRST}</p></div></div></div>
 <footer><p>We use cookies.</p></footer></body></html>"""
 
 
-def careful_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def forbid_trafilatura(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        trafilatura, "extract", lambda *_, **__: pytest.fail("trafilatura was asked")
+        trafilatura, "extract", lambda *_, **__: pytest.fail("trafilatura was called")
     )
 
 
 def test_an_article(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prose from its first line to its last, with what stands between; no menu, byline, comments,
-    footer. Trafilatura is not asked.
-    """
-    careful_is_not_asked(monkeypatch)
+    """Everything from the first line of prose to the last; trafilatura is not called."""
+    forbid_trafilatura(monkeypatch)
     assert main_text(PAGE) == "\n\n".join(
         [
             FIRST,
@@ -67,11 +67,9 @@ def test_an_article(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_what_a_colon_announces_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The list or code that ends a page stays where the last sentence announces it; what else
-    stands there goes.
-    """
-    careful_is_not_asked(monkeypatch)
+def test_colon_announces_list_or_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list or code at the end of a page stays where a colon announces it; other scraps go."""
+    forbid_trafilatura(monkeypatch)
     lead = LAST.removesuffix(".") + ". What was left:"
     items, code = (
         "<ul><li>A sack of rye</li><li>Two of oats</li></ul>",
@@ -89,10 +87,8 @@ def test_what_a_colon_announces_stays(monkeypatch: pytest.MonkeyPatch) -> None:
         assert main_text(page).rpartition(f"{SECOND}\n\n")[2] == kept
 
 
-def test_what_is_no_prose() -> None:
-    """A page that is mostly a list, a few words, or written by hand goes to trafilatura, which
-    keeps all of it.
-    """
+def test_pages_without_prose() -> None:
+    """A page of a list, of a few words, or written by hand goes to trafilatura, which keeps it."""
     names = [f"Barn number {number} of the lower valley" for number in range(40)]
     listed = PAGE.replace(
         f"<p>{LAST}</p>",
@@ -112,9 +108,7 @@ def test_what_is_no_prose() -> None:
 
 
 def test_code_of_a_manual_keeps_its_lines() -> None:
-    """Definitions with code in them: lines and indentation as they are, and no blank line in the
-    midst of a call.
-    """
+    """Code inside definitions keeps its lines and indentation, without blank lines in a call."""
     code = "def sacks(n):\n    return add(\n        count(n),\n        1)\n    # counted"
     listed = "".join(
         f"<dt>sacks_{n}(n)</dt><dd><p>{SECOND}</p><p>As"
@@ -126,10 +120,8 @@ def test_code_of_a_manual_keeps_its_lines() -> None:
     )
 
 
-def test_paragraphs_of_the_second_extractor_stand_apart() -> None:
-    """A blank line between sentences and what follows, none inside lists, in any script; twice the
-    same.
-    """
+def test_paragraphs_of_trafilatura() -> None:
+    """Blank lines between paragraphs of trafilatura, none inside lists, in any script."""
     parts = [
         "<p>雨が降った。</p>",
         f"<p>{FIRST}</p>",
@@ -152,24 +144,22 @@ def test_paragraphs_of_the_second_extractor_stand_apart() -> None:
     ],
 )
 def test_attributes_are_bounded(attributes: str, read: Read) -> None:
-    """Parsers need time by the square of a tag's attributes (minutes for these): the rest is cut,
-    however the tag hides its end.
-    """
-    (found,) = read(
+    """Excess attributes are cut: parsing time grows with their square (minutes for these)."""
+    (result,) = read(
         "web", "x.html", f"<html><body><p>{FIRST}</p><div {attributes}>x</div></body></html>"
     )
-    assert isinstance(found, Document) and found.text.startswith(FIRST)
+    assert isinstance(result, Document) and result.text.startswith(FIRST)
     assert len(html_extraction._FLOOD.sub(r"\1", f"<div {attributes}>")) < 40_000
 
 
 def test_tags_are_bounded(read: Read) -> None:
-    """Memory goes by tags: so many, and no more."""
-    (found,) = read("web", "x.html", "<p>x" * (html_extraction.MAX_TAGS + 1))
-    assert isinstance(found, Reject) and "tags" in str(found.detail)
+    """A page with more than MAX_TAGS tags is rejected, since memory grows with the tags."""
+    (result,) = read("web", "x.html", "<p>x" * (html_extraction.MAX_TAGS + 1))
+    assert isinstance(result, Reject) and "tags" in str(result.detail)
 
 
-def test_long_values_are_no_flood() -> None:
-    """A picture in an attribute, a script and a text without tags may be as long as they like."""
+def test_long_attribute_values_are_kept() -> None:
+    """A picture in an attribute, a script and a text without tags may be of any length."""
     picture, script = (
         f'<img src="data:image/png;base64,{"iVBOR/ab= " * 50_000}">',
         f"<script>{'if (a <b && c > d) { e }; ' * 20_000}</script>",
@@ -179,8 +169,8 @@ def test_long_values_are_no_flood() -> None:
     assert len(main_text(page)) == len(FIRST) * 2_000
 
 
-def test_a_panic_of_the_first_extractor_is_survived(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Code in Rust that panics raises what is no Exception: then the other one is asked."""
+def test_panic_of_resiliparse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A panic in Rust, which is no Exception, makes trafilatura extract the page."""
     panic = type("PanicException", (BaseException,), {})
 
     def extract(*_: Any, **__: Any) -> str:
@@ -191,13 +181,13 @@ def test_a_panic_of_the_first_extractor_is_survived(monkeypatch: pytest.MonkeyPa
 
 
 def _f1(score: Callable[..., tuple[float, float]], rows: Sequence[tuple[str, Any]]) -> float:
-    precision, recall = score([main_text(page) for page, _ in rows], [wanted for _, wanted in rows])
+    precision, recall = score(
+        [main_text(page) for page, _ in rows], [expected for _, expected in rows]
+    )
     return 2 * precision * recall / (precision + recall)
 
 
 def test_real_pages(real_data: Path) -> None:
-    """What people marked as the text of a page, and what not, on a third of two sets; resiliparse
-    alone reaches 0.86 and 0.93.
-    """
+    """F1 on a third of two hand-marked sets; resiliparse alone reaches 0.86 and 0.93."""
     assert _f1(measured.of_snippets, measured.snippets(real_data)[::3]) > 0.89
     assert _f1(measured.of_articles, measured.articles(real_data)[::3]) > 0.94

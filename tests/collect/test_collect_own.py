@@ -1,6 +1,4 @@
-"""A reader of the user's own: the one of the documentation reads a mailbox; what it does wrong
-costs its file, and is one line.
-"""
+"""Readers of users: the documented one reads a mailbox; its errors cost one file."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from groundup.errors import GroundupError, RecipeError
 from groundup.flow import run_flow
 from groundup.recipe import load_recipe
 
-PAGE = Path(__file__).parents[2] / "docs" / "data.md"
+PAGE = Path(__file__).parents[2] / "docs" / "own-code.md"
 MAILBOX = b"""From ann@example.org Sat Jan  3 01:05:34 1996
 From: Ann <ann@example.org>
 Subject: Tides
@@ -38,7 +36,7 @@ Content-Type: text/html
 
 
 def project(folder: Path, code: str, reader: str, kind: str = "text") -> Path:
-    """Write two mailboxes, one of them compressed, a module and a recipe, whose path is returned."""
+    """Write two mailboxes, one compressed, a module and a recipe; return the recipe's path."""
     (folder / "mail").mkdir(parents=True)
     (folder / "mail" / "a.mbox").write_bytes(MAILBOX)
     (folder / "mail" / "b.mbox.gz").write_bytes(gzip.compress(MAILBOX.replace(b"Tides", b"Dikes")))
@@ -53,7 +51,7 @@ def project(folder: Path, code: str, reader: str, kind: str = "text") -> Path:
 def collected(
     recipe: Path, workers: int = 1
 ) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
-    """Run the recipe until collect; return its documents and what it dropped."""
+    """Run the recipe until collect; return its documents and dropped records."""
     root = run_flow(load_recipe(recipe, ()), recipe.parent / "run", "collect", workers=workers).root
     tables = (
         [
@@ -69,10 +67,8 @@ def collected(
     )
 
 
-def test_the_reader_of_the_documentation(tmp_path: Path) -> None:
-    """Its code as it stands there: texts, groups by subject, reasons, numbers; also where it is
-    called in other processes.
-    """
+def test_documented_reader(tmp_path: Path) -> None:
+    """The code of the documentation gives texts, groups, reasons and numbers, in two processes."""
     code = next(
         block
         for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
@@ -95,10 +91,8 @@ def test_the_reader_of_the_documentation(tmp_path: Path) -> None:
     ]
 
 
-def test_another_function_is_another_key(tmp_path: Path) -> None:
-    """Its source file enters the key, so that a change of it is read anew, and nothing is without
-    one.
-    """
+def test_key_holds_the_source_of_the_reader(tmp_path: Path) -> None:
+    """The source file of a reader is in the key, so a changed reader reads the files again."""
     recipe = project(
         tmp_path, "def read(stream, origin):\n    yield 'one'\n", "reader_of_a_test_1:read"
     )
@@ -128,8 +122,8 @@ def test_conversations_keep_their_turns(tmp_path: Path) -> None:
         ("    yield 'fine'\n    yield {'text': 'a' * 70_000_000}\n", "too-large", "bytes of text"),
     ],
 )
-def test_its_faults_cost_the_file(tmp_path: Path, body: str, reason: str, detail: str) -> None:
-    """What came before the fault stays; the next file is read."""
+def test_errors_cost_the_file(tmp_path: Path, body: str, reason: str, detail: str) -> None:
+    """Records before an error are kept, and the next file is read."""
     name = f"reader_of_a_test_{abs(hash(body))}"
     documents, dropped = collected(
         project(tmp_path, f"def read(stream, origin):\n{body}", f"{name}:read")
@@ -140,8 +134,8 @@ def test_its_faults_cost_the_file(tmp_path: Path, body: str, reason: str, detail
     ] * 2
 
 
-def test_what_is_missing_is_one_line(tmp_path: Path) -> None:
-    """A reader that is not there, or lacks a package, ends the run: the files are not to blame."""
+def test_missing_reader_or_package(tmp_path: Path) -> None:
+    """A missing reader, or one that lacks a package, stops the run with one line."""
     recipe = project(
         tmp_path,
         "def read(stream, origin):\n    import no_such_package_of_a_test\n    yield ''\n",

@@ -1,4 +1,4 @@
-"""Scraping: polite to good hosts, unharmed by bad ones, never twice, and readable by others."""
+"""Scraping: polite to good hosts, unharmed by bad ones, never twice, readable by other tools."""
 
 from __future__ import annotations
 
@@ -23,15 +23,10 @@ from groundup.artifacts.document import Document
 from groundup.collect import sources as places
 from groundup.collect.files.streams import DamagedError, item_from_bytes
 from groundup.collect.readers.registry import read_item
-from groundup.collect.scrape import crawler as visits
-from groundup.collect.scrape import sitemaps
-from groundup.collect.scrape import url_list as addressbook
-from groundup.collect.scrape import warc_store as harvest
-from groundup.collect.scrape.optouts import opted_out
-from groundup.collect.scrape.robots import read_rules
-from groundup.collect.scrape.sitemaps import read_sitemap
-from groundup.collect.sizes import sizes
-from groundup.collect.sources import Listing, list_source
+from groundup.collect.scrape import crawler, url_list, warc_store
+from groundup.collect.scrape.robots import find_opt_out, read_rules
+from groundup.collect.scrape.url_list import read_sitemap
+from groundup.collect.sources import Listing, list_source, source_sizes
 from groundup.errors import RecipeError, SourceError
 from groundup.recipe import Source, load_recipe
 
@@ -39,7 +34,7 @@ from groundup.recipe import Source, load_recipe
 @pytest.fixture(autouse=True)
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(visits, "BACK_OFF_SECONDS", 0.01)
+    monkeypatch.setattr(crawler, "BACK_OFF_SECONDS", 0.01)
     for name in (
         "http_proxy",
         "https_proxy",
@@ -61,47 +56,46 @@ def _list(tmp_path: Path, *addresses: str) -> None:
     (tmp_path / "sites.txt").write_text("# pages of ours\n\n" + "\n".join(addresses) + "\n")
 
 
-def _scrape(tmp_path: Path, again: bool = False, **settings: object) -> Listing:
+def _scrape(tmp_path: Path, retry: bool = False, **settings: object) -> Listing:
     source = Source("scrape:sites.txt", "web", **({"delay": 0.0} | settings))  # type: ignore[arg-type]
-    return list_source(source, tmp_path, again=again)
+    return list_source(source, tmp_path, retry=retry)
 
 
 def _texts(listing: Listing) -> dict[str, list[str]]:
-    """Return the first words of every page, by group, as the reader of WARC files finds them."""
-    found: dict[str, list[str]] = {}
+    """Return the first words of every page, by group, as the WARC reader finds them."""
+    texts: dict[str, list[str]] = {}
     for file in listing.files:
-        for one in read_item(
+        for entry in read_item(
             item_from_bytes(gzip.decompress(file.path.read_bytes()), file.origin),
             Source("x", "web"),
         ):
-            if isinstance(one, Document):
-                found.setdefault(one.group, []).append(one.text.split("\n")[0].split(".")[0])
-    return found
+            if isinstance(entry, Document):
+                texts.setdefault(entry.group, []).append(entry.text.split("\n")[0].split(".")[0])
+    return texts
 
 
 def _reasons(listing: Listing) -> dict[str, str]:
     return {
-        one.origin.partition(".test")[2].partition("/")[2]: one.reason for one in listing.refused
+        entry.origin.partition(".test")[2].partition("/")[2]: entry.reason
+        for entry in listing.refused
     }
 
 
 def test_pages_become_warc_and_are_never_fetched_twice(site: Site, tmp_path: Path) -> None:
-    """Each host has a file; a longer list costs its new addresses, a shorter one loses its pages,
-    and nothing else is asked for.
-    """
+    """A longer list fetches its new addresses only, a shorter one removes pages."""
     site.pages |= {
         "/1": page("One"),
         "/2": page("Two"),
         "/3": page("Three"),
         "b.test/1": page("Other"),
     }
-    one, two, three, other = (
+    first_url, second_url, third_url, other_url = (
         site.url("a.test", "/1"),
         site.url("a.test", "/2"),
         site.url("a.test", "/3"),
         site.url("b.test", "/1"),
     )
-    _list(tmp_path, one, other, two, one)
+    _list(tmp_path, first_url, other_url, second_url, first_url)
     first = _scrape(tmp_path)
     assert _texts(first) == {"a.test": ["One", "Two"], "b.test": ["Other"]}
     assert sorted(site.paths()) == [
@@ -114,15 +108,13 @@ def test_pages_become_warc_and_are_never_fetched_twice(site: Site, tmp_path: Pat
     before = {file.origin: file.path.read_bytes() for file in first.files}
     assert {file.origin: file.path.read_bytes() for file in _scrape(tmp_path).files} == before
     assert len(site.seen) == 5
-    _list(tmp_path, two, three, other)
+    _list(tmp_path, second_url, third_url, other_url)
     assert _texts(_scrape(tmp_path)) == {"a.test": ["Two", "Three"], "b.test": ["Other"]}
     assert site.paths()[5:] == ["a.test/robots.txt", "a.test/3"]
 
 
-def test_others_can_read_the_files(site: Site, tmp_path: Path) -> None:
-    """warcio reads every record, finds the addresses and the digests right; a gzipped body stays as
-    it was sent.
-    """
+def test_warcio_reads_the_files(site: Site, tmp_path: Path) -> None:
+    """Addresses and digests are right; a gzipped body stays as it was sent."""
     warcio = pytest.importorskip("warcio.archiveiterator", reason="warcio is not installed")
     body = gzip.compress(page("Packed").body)
     site.pages |= {
@@ -151,9 +143,7 @@ def test_others_can_read_the_files(site: Site, tmp_path: Path) -> None:
 
 
 def test_robots_and_delays(site: Site, tmp_path: Path) -> None:
-    """What robots.txt forbids is listed and not asked for; its delay holds, by one connection a
-    host.
-    """
+    """Pages that robots.txt forbids are listed and not requested; its delay is kept."""
     rules = (
         b"User-agent: *\nDisallow: /\n\nUser-agent: groundup\nCrawl-delay: 0.3\nDisallow:"
         b" /private\nAllow: /private/open$\nDisallow: /*.pdf"
@@ -184,9 +174,7 @@ def test_robots_and_delays(site: Site, tmp_path: Path) -> None:
     ("status", "kept"), [(404, True), (403, True), (503, False), (429, False), (520, False)]
 )
 def test_robots_that_cannot_be_read(site: Site, tmp_path: Path, status: int, kept: bool) -> None:
-    """RFC 9309: no robots.txt allows everything, one that a server fails to give forbids
-    everything.
-    """
+    """RFC 9309: without robots.txt everything is allowed; after a server error, nothing."""
     site.pages |= {"/robots.txt": Reply(status=status), "/1": page("One")}
     _list(tmp_path, site.url("a.test", "/1"))
     listing = _scrape(tmp_path)
@@ -195,7 +183,7 @@ def test_robots_that_cannot_be_read(site: Site, tmp_path: Path, status: int, kep
 
 
 def test_redirects(site: Site, tmp_path: Path) -> None:
-    """Redirects are followed where robots.txt lets them, and never to a private address."""
+    """Redirects are followed where robots.txt allows it, and never to a private address."""
     private = (
         "http://169.254.169.254/latest/meta-data/",
         f"http://[::1]:{site.port}/1",
@@ -230,12 +218,10 @@ def test_redirects(site: Site, tmp_path: Path) -> None:
     assert "b.test/closed/x" not in site.paths()
 
 
-def test_bad_answers(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body without end, a byte now and then, a wrong length, another type, an error: each costs
-    itself, in bounded time.
-    """
-    monkeypatch.setattr(visits, "PAGE_SECONDS", 0.4)
-    monkeypatch.setattr(visits, "MAX_PAGE_BYTES", 1 << 20)
+def test_bad_responses(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Endless, slow, cut, wrong and failed responses each cost only themselves, in bounded time."""
+    monkeypatch.setattr(crawler, "PAGE_SECONDS", 0.4)
+    monkeypatch.setattr(crawler, "MAX_PAGE_BYTES", 1 << 20)
     site.pages |= {
         "/endless": Reply(b"<p>and on it goes</p>" * 1000, endless=True),
         "/slow": Reply(b"x" * 1000, drip=0.05),
@@ -263,25 +249,23 @@ def test_bad_answers(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "gone": "http-status",
     }
     assert expected.items() <= _reasons(listing).items()
-    assert [one.reason for one in listing.refused].count("no-address") == 3
+    assert [entry.reason for entry in listing.refused].count("no-address") == 3
     assert "secret" not in repr(listing)
 
 
 def test_slow_head(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that never ends its headers does not hold a host for ever."""
-    monkeypatch.setattr(visits, "PAGE_SECONDS", 0.3)
+    """A server that never ends its headers does not block a host forever."""
+    monkeypatch.setattr(crawler, "PAGE_SECONDS", 0.3)
     site.pages["/1"] = lambda seen: time.sleep(5) or Reply(b"")  # type: ignore[func-returns-value]
     _list(tmp_path, site.url("a.test", "/1"))
     assert _reasons(_scrape(tmp_path)) == {"1": "timeout"}
 
 
 def test_busy_hosts_are_waited_for_or_given_up(site: Site, tmp_path: Path) -> None:
-    """429 with Retry-After is obeyed; a host that asks for hours, or fails again and again, is left
-    in peace and listed.
-    """
+    """Retry-After is obeyed; a host that asks for hours, or keeps failing, is given up."""
 
     def busy(seen: Seen) -> Reply:
-        tries = sum(one.path == "/busy" for one in site.seen)
+        tries = sum(entry.path == "/busy" for entry in site.seen)
         return page("Busy") if tries > 1 else Reply(status=429, headers={"Retry-After": "1"})
 
     site.pages |= {
@@ -297,19 +281,17 @@ def test_busy_hosts_are_waited_for_or_given_up(site: Site, tmp_path: Path) -> No
     assert _texts(listing) == {"a.test": ["Busy"]}
     asked = [seen.at for seen in site.seen if seen.path == "/busy"]
     assert asked[1] - asked[0] > 0.99
-    reasons = [one.reason for one in listing.refused if "b.test" in one.origin]
+    reasons = [entry.reason for entry in listing.refused if "b.test" in entry.origin]
     assert reasons == ["http-status", "host-given-up"] and "b.test/2" not in site.paths()
-    reasons = [one.reason for one in listing.refused if "c.test" in one.origin]
+    reasons = [entry.reason for entry in listing.refused if "c.test" in entry.origin]
     assert reasons == ["http-status"] * 5 + ["host-given-up"] * 4
     site.pages |= {f"c.test/{n}": page(str(n)) for n in range(9)}
     assert len(_scrape(tmp_path).refused) == 11
-    assert _texts(_scrape(tmp_path, again=True))["c.test"] == [str(n) for n in range(9)]
+    assert _texts(_scrape(tmp_path, retry=True))["c.test"] == [str(n) for n in range(9)]
 
 
 def test_sitemaps(site: Site, tmp_path: Path) -> None:
-    """Indexes, gzip, and addresses of other sites; each is asked for once, and one that is broken
-    is listed.
-    """
+    """Indexes, gzip and addresses of other sites; each sitemap is requested once."""
     urls = "".join(f"<url><loc>{site.url('a.test', f'/{n}')}</loc></url>" for n in range(3))
     inner = (
         "<?xml version='1.0'?><urlset"
@@ -320,7 +302,8 @@ def test_sitemaps(site: Site, tmp_path: Path) -> None:
         site.url("a.test", "/broken.xml"),
         site.url("b.test", "/strange.xml"),
     ]
-    index = f"<sitemapindex>{''.join(f'<sitemap><loc>{name}</loc></sitemap>' for name in names)}</sitemapindex>".encode()
+    inner_maps = "".join(f"<sitemap><loc>{name}</loc></sitemap>" for name in names)
+    index = f"<sitemapindex>{inner_maps}</sitemapindex>".encode()
     site.pages |= {
         "/sitemap": Reply(index),
         "/inner.xml.gz": Reply(gzip.compress(inner)),
@@ -329,21 +312,21 @@ def test_sitemaps(site: Site, tmp_path: Path) -> None:
     site.pages |= {f"/{n}": page(str(n)) for n in range(3)}
     _list(tmp_path, f"sitemap: {site.url('a.test', '/sitemap')}", site.url("b.test", "/1"))
     source = Source("scrape:sites.txt", "web", delay=0.0)
-    assert sizes(source, tmp_path)[0][1] > 0 and not site.seen
+    assert source_sizes(source, tmp_path)[0][1] > 0 and not site.seen
     listing = _scrape(tmp_path)
     assert _texts(listing) == {"a.test": ["0", "1", "2"], "b.test": ["1"]}
-    assert sorted(one.reason for one in listing.refused) == ["malformed", "other-site"]
+    assert sorted(entry.reason for entry in listing.refused) == ["malformed", "other-site"]
     count = len(site.seen)
     _scrape(tmp_path)
     assert len(site.seen) == count
     few = _scrape(tmp_path, max_pages=2)
     assert _texts(few) == {"a.test": ["0", "1"]} and "max-pages" in {
-        one.reason for one in few.refused
+        entry.reason for entry in few.refused
     }
 
 
-def test_sitemaps_of_many_sites_are_read_side_by_side(site: Site, tmp_path: Path) -> None:
-    """A site that waits for another holds up nobody; the order of pages is that of the list."""
+def test_sitemaps_of_many_sites_are_read_in_parallel(site: Site, tmp_path: Path) -> None:
+    """A slow site blocks no other; the order of pages is that of the list."""
     both = threading.Barrier(2, timeout=5)
 
     def answer(host: str) -> Callable[[Seen], Reply]:
@@ -360,11 +343,11 @@ def test_sitemaps_of_many_sites_are_read_side_by_side(site: Site, tmp_path: Path
     assert _texts(listing) == {"a.test": ["a"], "b.test": ["b"]} and not listing.refused
 
 
-def test_sitemaps_beyond_what_is_wanted_are_not_asked_for(
+def test_sitemaps_beyond_max_pages_are_not_requested(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the first sites name pages enough, the others are left in peace."""
-    monkeypatch.setattr(addressbook, "HOSTS_AT_ONCE", 1)
+    """When the first sites name enough pages, the others are not contacted."""
+    monkeypatch.setattr(url_list, "PARALLEL_HOSTS", 1)
     for host in ("a.test", "b.test"):
         urls = "".join(f"<url><loc>{site.url(host, f'/{n}')}</loc></url>" for n in range(3))
         site.pages |= {f"{host}/map.xml": Reply(f"<urlset>{urls}</urlset>".encode())}
@@ -399,12 +382,10 @@ def test_sitemaps_beyond_what_is_wanted_are_not_asked_for(
         ({"Content-Usage": "train-ai=y"}, "", True),
     ],
 )
-def test_pages_that_want_no_part_in_training(
+def test_pages_that_opt_out_of_training(
     site: Site, tmp_path: Path, headers: dict[str, str], meta: str, kept: bool
 ) -> None:
-    """What a page or its headers say to all robots, or to this one, is honoured; packed pages are
-    looked into, too.
-    """
+    """Opt-outs in headers and <meta>, for all robots or this one, are honored, gzipped or not."""
     body = page("One").body.replace(b"<body", meta.encode() + b"<body", 1)
     assert not meta or meta.encode() in body
     packed = Reply(
@@ -419,9 +400,7 @@ def test_pages_that_want_no_part_in_training(
 
 
 def test_signals_in_robots(site: Site, tmp_path: Path) -> None:
-    """A signal against training keeps a page from being asked for; the longest path decides, and a
-    robot's own group.
-    """
+    """A signal in robots.txt prevents the request; longest path and own group decide."""
     rules = (
         b"User-agent: *\nContent-Signal: search=yes, ai-train=no\nContent-Usage: /open/"
         b" train-ai=y\nAllow: /\n"
@@ -438,16 +417,18 @@ def test_signals_in_robots(site: Site, tmp_path: Path) -> None:
     )
     listing = _scrape(tmp_path)
     assert _texts(listing) == {"a.test": ["open/1"], "b.test": ["1", "open/1"]}
-    assert [one.reason for one in listing.refused] == ["opt-out"] and "a.test/1" not in site.paths()
+    assert [entry.reason for entry in listing.refused] == [
+        "opt-out"
+    ] and "a.test/1" not in site.paths()
 
 
 def test_retry_after_in_strange_digits() -> None:
-    """What is a digit to Unicode, and none to a number, says nothing."""
-    assert visits._seconds("\xb2") == 0 and visits._seconds(" 12 ") == 12
+    """Unicode digits that are no number are ignored."""
+    assert crawler._retry_seconds("\xb2") == 0 and crawler._retry_seconds(" 12 ") == 12
 
 
 def test_sitemap_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gzip and XML bombs, entities that name files, and depth are refused in bounded memory."""
+    """Gzip bombs, XML entities and deep nesting are refused in bounded memory."""
     with pytest.raises(DamagedError, match="too-large"):
         read_sitemap(gzip.compress(b" " * (60 << 20), 1))
     lol = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
@@ -456,28 +437,30 @@ def test_sitemap_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
         ' "file:///etc/passwd">]><urlset><url><loc>&l9;&f;</loc></url></urlset>'
     )
     with suppress(DamagedError):
-        assert read_sitemap(bomb.encode()).pages == ()
+        assert read_sitemap(bomb.encode()).pages == []
     with pytest.raises(DamagedError):
         read_sitemap(b"<a>" * 100_000)
-    monkeypatch.setattr(sitemaps, "MAX_ADDRESSES", 5)
+    monkeypatch.setattr(url_list, "MAX_ADDRESSES", 5)
     many = read_sitemap(
         b"<urlset>" + b"<url><loc>https://a.example/</loc></url>" * 6 + b"</urlset>"
     )
-    assert len(many.pages) == 5 and many.flaw[0] == "too-large"
+    assert len(many.pages) == 5 and many.reason == "too-large"
     cut = read_sitemap(b"<urlset>" + b"<url><loc>https://a.example/</loc></url>" * 3 + b"<url><lo")
-    assert len(cut.pages) == 3 and cut.flaw[0] == "malformed"
+    assert len(cut.pages) == 3 and cut.reason == "malformed"
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_robots_txt_and_a_sitemap(data: bytes) -> None:
-    """Whatever a host sends in their place, there is an answer."""
+    """Whatever a host sends, parsing ends in a result or DamagedError."""
     assert read_rules(data, "groundup/1.0").forbids("https://a.example/x?y") in (
         "",
         "robots.txt forbids it",
     )
     assert read_rules(data, "groundup").delay >= 0
     assert (
-        opted_out(b"HTTP/1.1 200 OK\r\n" + data, b"<meta name=robots content=" + data, "groundup")
+        find_opt_out(
+            b"HTTP/1.1 200 OK\r\n" + data, b"<meta name=robots content=" + data, "groundup"
+        )
         is not None
     )
     with suppress(DamagedError):
@@ -489,13 +472,13 @@ import os, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from tests.helpers import sites
-from groundup.collect.scrape import warc_store as harvest
-from groundup.runtime.fetch import transfer
+from groundup.collect.scrape import warc_store
+from groundup.runtime.fetch import https
 from groundup.collect.sources import list_source
 from groundup.recipe import Source
 
-transfer.resolve_public = sites.resolve
-real, count = harvest.page_record, 0
+https.resolve_public = sites.resolve
+real, count = warc_store.page_record, 0
 
 def record(answer):
     global count
@@ -507,15 +490,13 @@ def record(answer):
         os.kill(os.getpid(), 9)
     return real(answer)
 
-harvest.page_record = record
+warc_store.page_record = record
 list_source(Source("scrape:sites.txt", "web", delay=0.0), Path({folder!r}))
 """
 
 
-def test_a_killed_scrape_goes_on(site: Site, tmp_path: Path) -> None:
-    """After a kill in the middle of a record nothing is fetched again but that page, and the file
-    is whole.
-    """
+def test_a_killed_scrape_resumes(site: Site, tmp_path: Path) -> None:
+    """After a kill in the middle of a record only that page is fetched again."""
     site.pages |= {f"/{n}": page(str(n)) for n in range(5)}
     _list(tmp_path, *(site.url("a.test", f"/{n}") for n in range(5)))
     code = _KILLED.format(tests=str(Path(__file__).parents[2]), folder=str(tmp_path))
@@ -525,8 +506,8 @@ def test_a_killed_scrape_goes_on(site: Site, tmp_path: Path) -> None:
     assert site.paths()[4:] == ["a.test/robots.txt", "a.test/2", "a.test/3", "a.test/4"]
 
 
-def test_torn_lists_cost_what_they_tore(site: Site, tmp_path: Path) -> None:
-    """A journal, or a list of what gave no page, that ends inside a line loses that line only."""
+def test_torn_lists_lose_the_torn_line_only(site: Site, tmp_path: Path) -> None:
+    """A journal or list of missed pages that ends inside a line loses that line only."""
     site.pages |= {f"/{n}": page(str(n)) for n in range(3)}
     _list(tmp_path, *(site.url("a.test", f"/{name}") for name in ("0", "1", "2", "x", "y")))
     _scrape(tmp_path)
@@ -537,12 +518,12 @@ def test_torn_lists_cost_what_they_tore(site: Site, tmp_path: Path) -> None:
     assert sorted(site.paths()[count + 1 :]) == ["a.test/2", "a.test/y"]
     listing = _scrape(tmp_path)
     with listing.files[0].path.open("ab") as file:
-        file.write(harvest.info_record("half")[:50])
+        file.write(warc_store.warcinfo_record("half")[:50])
     assert _texts(_scrape(tmp_path)) == {"a.test": ["0", "1", "2"]} and len(listing.refused) == 2
 
 
 def test_a_file_that_lost_its_end(site: Site, tmp_path: Path) -> None:
-    """Pages that a crash of the machine took out of the file are fetched again, and once."""
+    """Pages that a crash of the machine cut off are fetched again, once."""
     site.pages |= {f"/{n}": page(str(n)) for n in range(4)}
     _list(tmp_path, *(site.url("a.test", f"/{n}") for n in range(3)))
     file = _scrape(tmp_path).files[0]
@@ -554,9 +535,9 @@ def test_a_file_that_lost_its_end(site: Site, tmp_path: Path) -> None:
 
 
 def test_host_names_as_files() -> None:
-    """Two hosts never share a file, and none leads out of the folder."""
+    """Two hosts never share a file, and no name leaves the folder."""
     names = {
-        harvest.file_name(host)
+        warc_store.host_file_name(host)
         for host in (
             "a.test",
             "a.test:8080",
@@ -571,8 +552,8 @@ def test_host_names_as_files() -> None:
     assert len(names) == 8 and not any("/" in name or name.startswith(".") for name in names)
 
 
-def test_what_a_person_can_get_wrong(tmp_path: Path) -> None:
-    """A missing or empty list, a wrong kind, an impossible delay: one line."""
+def test_mistakes_are_one_line(tmp_path: Path) -> None:
+    """A missing or empty list, a wrong kind and an impossible delay are one-line errors."""
     for text in ("", "# nothing\n"):
         (tmp_path / "sites.txt").write_text(text)
         with pytest.raises(SourceError, match="names no address"):

@@ -1,6 +1,4 @@
-"""The stage: what is built, what is reused, what is listed, and that nothing depends on who does
-the work.
-"""
+"""The stage: what is built, reused and listed; the number of workers changes nothing."""
 
 from __future__ import annotations
 
@@ -16,19 +14,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from groundup.artifacts.document import DOCUMENT, DROPPED, document_id
-from groundup.collect import digests as raw
-from groundup.collect import sharding as shards
-from groundup.collect import stage
-from groundup.collect.digests import Digests
+from groundup.collect import shard, sources, stage
 from groundup.collect.shard import collect_shard
-from groundup.collect.sources import RawFile
+from groundup.collect.sources import Digests, HashedFile, RawFile
 from groundup.errors import SourceError
 from groundup.recipe import Recipe, Source
 from groundup.runtime.run import Run
 from groundup.runtime.workers.map import Workers
 
 # What the readers make of the files below, by version of the stage. When this test fails because a
-# reader's output changed, raise stage.VERSION and put the new digest here; without that, old shards
+# reader's output changed, raise shard.VERSION and put the new digest here; without that, old shards
 # would be taken for new ones. Main text of web pages is that of libraries, whose releases change
 # it, and is left out.
 GOLDEN = {5: "2835a1ad458c5ad7c605f7ee014b7ab70cb6a6f94725e0930230e09f457989f3"}
@@ -58,7 +53,7 @@ FILES = {
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A folder of raw files of six kinds, old enough for their digests to be remembered."""
+    """Raw files of six kinds, old enough for their digests to be remembered."""
     for name, text in FILES.items():
         path = tmp_path / "raw" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,8 +64,8 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inode times are those of this minute; take them for old."""
-    monkeypatch.setattr(raw, "SETTLED_SECONDS", -1e9)
+    """Treat the inodes, which are a minute old, as settled."""
+    monkeypatch.setattr(sources, "SETTLED_SECONDS", -1e9)
 
 
 def _recipe(project: Path, *sources: Source) -> Recipe:
@@ -108,17 +103,17 @@ def _bytes(run: Run) -> dict[str, str]:
 
 
 def test_golden(project: Path) -> None:
-    """The readers' output changes only together with the version of the stage."""
+    """The output of readers changes only together with the version of the step."""
     run = _run(project, _recipe(project))
     rows = [_rows(run, "documents"), _rows(run, "dropped")]
     digest = hashlib.sha256(
         json.dumps(rows, sort_keys=True, ensure_ascii=False).encode()
     ).hexdigest()
-    assert GOLDEN.get(stage.VERSION) == digest
+    assert GOLDEN.get(shard.VERSION) == digest
 
 
 def test_tables(project: Path) -> None:
-    """Both tables have their schemas; ids are those of the contract; every file is kept or listed."""
+    """Both tables have their schemas and ids; every file is kept or listed."""
     run = _run(project, _recipe(project))
     for path in (run.root / "collect").rglob("*.parquet"):
         assert pq.read_schema(path).equals(DOCUMENT if path.parent.name == "documents" else DROPPED)
@@ -148,18 +143,16 @@ def test_tables(project: Path) -> None:
 
 
 def test_same_bytes_whoever_works(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two processes, another folder and another name of it give the same bytes as one process."""
-    monkeypatch.setattr(shards, "FILES_PER_SHARD", 1)
-    one = _run(project, _recipe(project))
+    """Two processes in another folder give the same bytes as one process."""
+    monkeypatch.setattr(shard, "FILES_PER_SHARD", 1)
+    first = _run(project, _recipe(project))
     moved = project.rename(project.with_name("elsewhere"))
-    two = _run(moved, _recipe(moved), workers=2, out="other")
-    assert _bytes(Run(moved / "run", one.recipe)) == _bytes(two)
+    second = _run(moved, _recipe(moved), workers=2, out="other")
+    assert _bytes(Run(moved / "run", first.recipe)) == _bytes(second)
 
 
 def test_only_what_changed_is_built_again(project: Path) -> None:
-    """A byte of one file, and a setting of one source, redo their own shards; weights and paths
-    redo none.
-    """
+    """A changed file or setting rebuilds its own shards; weights and paths rebuild none."""
     recipe = _recipe(project)
     assert _run(project, recipe).built == 6
     assert _run(project, recipe).built == 0
@@ -176,10 +169,8 @@ def test_only_what_changed_is_built_again(project: Path) -> None:
     assert _run(project, _recipe(project, *other)).built == 1
 
 
-def test_licence_enters_the_key(project: Path) -> None:
-    """The licence of a project stands in a file of its own; its shard is built again when that file
-    changes.
-    """
+def test_license_enters_the_key(project: Path) -> None:
+    """The license is in a file of its own; when that file changes, the shard is built again."""
     recipe = _recipe(project, Source(path="raw/code", kind="code"))
     _run(project, recipe)
     (project / "raw/code/p/LICENSE").write_text("Apache License\nVersion 2.0")
@@ -188,7 +179,7 @@ def test_licence_enters_the_key(project: Path) -> None:
 
 
 def test_refused_files_are_listed(project: Path) -> None:
-    """What is never opened still stands in dropped, and goes when it is gone."""
+    """Files that are never opened are listed as dropped, until they are gone."""
     os.mkfifo(project / "raw/text/pipe")
     recipe = _recipe(project, Source(path="raw/text"))
     assert [(row["origin"], row["reason"]) for row in _rows(_run(project, recipe), "dropped")] == [
@@ -199,17 +190,14 @@ def test_refused_files_are_listed(project: Path) -> None:
 
 
 def test_wrong_kinds(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A source without a document is a warning; when all are, it is an error that says what was
-    seen.
-    """
+    """A source without documents is a warning; if all are, it is an error."""
     page = project / "raw/page/x.html"
     page.parent.mkdir()
     page.write_text("<html><body>x</body></html>")
     wrong = Source(path="raw/page", kind="books", name="wrong")
     run = _run(project, _recipe(project, wrong, Source(path="raw/text")))
     assert (
-        'source "wrong": no document of kind books; seen were 1 wrong-kind'
-        in capsys.readouterr().err
+        'source "wrong": no document of kind books; seen: 1 wrong-kind' in capsys.readouterr().err
     )
     assert [row["detail"] for row in _rows(run, "dropped")] == ["html in a source of books"]
     with pytest.raises(SourceError, match="1 wrong-kind"):
@@ -217,7 +205,7 @@ def test_wrong_kinds(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_include_reaches_into_archives(project: Path) -> None:
-    """Patterns choose members; an archive without any is listed."""
+    """Patterns select members; an archive without any selected member is listed."""
     import zipfile
 
     with zipfile.ZipFile(project / "raw/text/z.zip", "w") as archive:
@@ -231,8 +219,8 @@ def test_include_reaches_into_archives(project: Path) -> None:
         _run(project, _recipe(project, Source(path="raw/text", include=("*.rst",))), out="none")
 
 
-def _known(path: Path) -> raw.Known:
-    (known,), failed = Digests(path.parent / "raw.json").known(
+def _known(path: Path) -> HashedFile:
+    (known,), failed = Digests(path.parent / "raw.json").hash_files(
         [RawFile(path.name, path, path.stat().st_size)]
     )
     assert not failed
@@ -241,7 +229,7 @@ def _known(path: Path) -> raw.Known:
 
 @pytest.mark.parametrize("how", ["changes", "vanishes", "is replaced"])
 def test_a_file_that_changes_is_never_silent(tmp_path: Path, how: str) -> None:
-    """The bytes that were read are the bytes that were hashed, or the shard fails with one line."""
+    """The bytes that are read are the bytes that were hashed, or the shard fails with one line."""
     path = tmp_path / "a.txt"
     path.write_text("before")
     known = _known(path)
@@ -249,7 +237,7 @@ def test_a_file_that_changes_is_never_silent(tmp_path: Path, how: str) -> None:
         path.unlink()
     elif how == "changes":
         path.write_text("after!")
-        os.utime(path, ns=(known.look[1] + 1, known.look[1] + 1))
+        os.utime(path, ns=(known.fingerprint[1] + 1, known.fingerprint[1] + 1))
     else:
         path.rename(tmp_path / "old")
         path.write_text("before")
@@ -261,15 +249,15 @@ def test_a_file_that_changes_is_never_silent(tmp_path: Path, how: str) -> None:
 def test_a_file_that_changes_while_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A change after the file was opened is found when it has been read, also one that its clock
-    hides.
-    """
+    """A change during reading is noticed after it, also when the clock hides it."""
     path = tmp_path / "a.txt"
     path.write_text("before")
-    monkeypatch.setattr(raw, "SETTLED_SECONDS", 1e9)
+    monkeypatch.setattr(sources, "SETTLED_SECONDS", 1e9)
     known = _known(path)
     assert not known.settled
-    hidden = raw.Known(known.file, hashlib.sha256(b"other").hexdigest(), known.look, settled=False)
+    hidden = HashedFile(
+        known.file, hashlib.sha256(b"other").hexdigest(), known.fingerprint, settled=False
+    )
     with pytest.raises(SourceError, match="changed or vanished"):
         collect_shard(tmp_path, [hidden], Source(path="x"))
 
@@ -277,27 +265,27 @@ def test_a_file_that_changes_while_it_is_read(
 def test_digests_are_remembered_for_settled_files_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A young file is hashed again at the next run; an old one is not, until it looks different."""
+    """A young file is hashed again by the next run; an old one only after it changed."""
     path = tmp_path / "a.txt"
     path.write_text("x")
     file = RawFile("a.txt", path, 1)
-    monkeypatch.setattr(raw, "SETTLED_SECONDS", 2.0)
+    monkeypatch.setattr(sources, "SETTLED_SECONDS", 2.0)
     young = Digests(tmp_path / "raw.json")
-    young.known([file])
+    young.hash_files([file])
     assert young.entries == {}
     monkeypatch.setattr(time, "time", lambda: path.stat().st_ctime + 10)
     old = Digests(tmp_path / "raw.json")
-    old.known([file])
+    old.hash_files([file])
     old.save()
-    monkeypatch.setattr(raw, "file_digest", lambda path: pytest.fail("hashed again"))
+    monkeypatch.setattr(sources, "file_digest", lambda path: pytest.fail("hashed again"))
     assert (
-        Digests.load(tmp_path / "raw.json").known([file])[0][0].sha256
+        Digests.load(tmp_path / "raw.json").hash_files([file])[0][0].sha256
         == hashlib.sha256(b"x").hexdigest()
     )
 
 
 def test_truncated_archive_in_a_run(project: Path) -> None:
-    """A cut-off file costs itself; the run goes on."""
+    """A truncated file costs only itself."""
     whole = gzip.compress(os.urandom(5000))
     (project / "raw/text/cut.txt.gz").write_bytes(whole[:-500])
     run = _run(project, _recipe(project, Source(path="raw/text")))
@@ -306,7 +294,7 @@ def test_truncated_archive_in_a_run(project: Path) -> None:
 
 
 def test_no_registry_is_named() -> None:
-    """The index is the one that pip is configured for; its host stands nowhere in this package."""
+    """The package index is pip's; its host is named nowhere in this package."""
     host = re.compile("py" + r"pi\.org|python" + "hosted")
     assert not [
         path.name

@@ -1,4 +1,4 @@
-"""Encodings, records and JSON streams: what every kind of source reads, against plain references."""
+"""Encodings, records and JSON streams, against plain reference implementations."""
 
 from __future__ import annotations
 
@@ -36,9 +36,7 @@ json_values = st.recursive(
     ["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-16-le", "utf-16-be", "cp1252", "latin-1"],
 )
 def test_encodings_of_western_text(codec: str) -> None:
-    """Every Unicode form, marked or not, and Latin letters in one byte are read as they were
-    written.
-    """
+    """Every Unicode encoding, with or without BOM, and single-byte Latin decode correctly."""
     sentence = (
         "Le cœur déçu mais l'âme plutôt naïve".replace("œ", "oe")
         + ", voilà. "
@@ -64,14 +62,12 @@ def test_encodings_of_western_text(codec: str) -> None:
     ],
 )
 def test_encodings_of_one_sentence(codec: str, sentence: str) -> None:
-    """One sentence is enough to tell languages apart whose letters share their bytes."""
+    """One sentence is enough to detect an encoding."""
     assert decode(sentence.encode(codec)) == sentence
 
 
-def test_one_wrong_byte_costs_one_character() -> None:
-    """UTF-8 stays UTF-8 around a damaged byte; what has one accent in another encoding is still
-    seen as such.
-    """
+def test_damaged_byte_costs_one_character() -> None:
+    """UTF-8 is detected despite a damaged byte, and cp1252 by a single accent."""
     sentence = "Příliš žluťoučký kůň úpěl ďábelské ódy. "
     assert (
         decode(sentence.encode() + b"\xff " + sentence.encode()) == sentence + "\ufffd " + sentence
@@ -84,9 +80,7 @@ def test_one_wrong_byte_costs_one_character() -> None:
 
 
 def test_encodings_found_in_the_wild(real_data: Path) -> None:
-    """At least 97 % of 190 files in 44 legacy encodings decode to the text that their folder's name
-    says.
-    """
+    """At least 97 % of 190 files in 44 legacy encodings decode as their folder's name says."""
     right = total = 0
     for path in sorted(real_data.glob("web/encodings/*/*")):
         name = (
@@ -111,7 +105,7 @@ def test_encodings_found_in_the_wild(real_data: Path) -> None:
 
 @given(st.binary(max_size=400))
 def test_any_bytes_decode_or_are_binary(data: bytes) -> None:
-    """No bytes crash the decoder, and what it returns can be stored."""
+    """No bytes crash the decoder, and its result can be stored as UTF-8."""
     try:
         repair_text(decode(data)).encode()
     except DamagedError as damage:
@@ -119,8 +113,8 @@ def test_any_bytes_decode_or_are_binary(data: bytes) -> None:
 
 
 @given(st.text())
-def test_mend_leaves_text_alone(value: str) -> None:
-    """Text that UTF-8 can hold is not touched; the rest becomes storable."""
+def test_repair_leaves_text_alone(value: str) -> None:
+    """Text that UTF-8 can hold is unchanged; other text is repaired."""
     assert repair_text(value) == value
     repair_text(value + "\ud800" + value + "\udc80").encode()
     assert repair_text("\ud83d\ude00") == "😀"
@@ -132,29 +126,25 @@ def test_mend_leaves_text_alone(value: str) -> None:
     st.integers(0, 2),
 )
 def test_json_stream_reads_what_json_reads(value: object, indent: int) -> None:
-    """Elements and entries are those of the whole file, whatever the layout and however small the
-    window.
-    """
+    """The stream gives the elements that json.loads gives, whatever the layout and window."""
     data = json.dumps(value, indent=indent or None, ensure_ascii=indent == 1).encode(
         "utf-8", "surrogatepass"
     )
     chunk, records._CHUNK = records._CHUNK, 7
     try:
-        found = [
+        results = [
             (key, value)
             for key, value, _ in json_elements(io.BufferedReader(io.BytesIO(data)), "utf-8")
         ]
     finally:
         records._CHUNK = chunk
-    assert found == (
+    assert results == (
         list(value.items()) if isinstance(value, dict) else [(None, part) for part in value]
     )  # type: ignore[attr-defined]
 
 
 def test_json_damage_costs_its_element() -> None:
-    """An element with a mistake in it is one Malformed; a file that ends early keeps what came
-    before.
-    """
+    """A malformed element is one Reject; a truncated file keeps what came before."""
     broken = b'[{"a": 1}, {"b": oops}, {"c": [1, {"d": 2]}}, {"e": 3}]'
     values = [
         value for _, value, _ in json_elements(io.BufferedReader(io.BytesIO(broken)), "utf-8")
@@ -172,20 +162,18 @@ def test_json_damage_costs_its_element() -> None:
 
 def test_deep_json_does_not_overflow(read: Read) -> None:
     """A file of 100,000 brackets is a rejection."""
-    (found,) = read("text", "deep.json", "[" * 100_000 + "]" * 100_000)
-    assert isinstance(found, Reject)
+    (result,) = read("text", "deep.json", "[" * 100_000 + "]" * 100_000)
+    assert isinstance(result, Reject)
 
 
-def test_jsonl_neighbours_survive(read: Read) -> None:
-    """A malformed line keeps its number, and its neighbours are read: bad JSON, no text, bytes that
-    are not UTF-8.
-    """
+def test_malformed_lines_of_jsonl(read: Read) -> None:
+    """A malformed line keeps its number, and the lines around it are read."""
     lines = (
         b'{"text": "one"}\n{"text": \n\n{"other": 1}\n{"text": "caf\xe9"}\n{"text": "two", "url":'
         b' "u", "lang": "en"}\n[1]\n'
     )
-    found = read("web", "x.jsonl", lines)
-    assert [(f.record, f.text if isinstance(f, Document) else f.reason) for f in found] == [
+    results = read("web", "x.jsonl", lines)
+    assert [(f.record, f.text if isinstance(f, Document) else f.reason) for f in results] == [
         (0, "one"),
         (1, "malformed"),
         (2, "no-text"),
@@ -193,12 +181,15 @@ def test_jsonl_neighbours_survive(read: Read) -> None:
         (4, "two"),
         (5, "no-text"),
     ]
-    assert isinstance(found[4], Document) and (found[4].group, found[4].language) == ("u", "en")
+    assert isinstance(results[4], Document) and (results[4].group, results[4].language) == (
+        "u",
+        "en",
+    )
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "code"])
 def test_common_formats_for_every_kind(kind: str, texts: Texts, tmp_path: Path) -> None:
-    """Plain text, JSONL, JSON, CSV and Parquet with a text are read for every kind."""
+    """Every kind reads plain text, JSONL, JSON, CSV and Parquet with a text."""
     sentence = "A plain sentence, with a comma, that anybody may read."
     pq.write_table(pa.table({"text": [sentence]}), tmp_path / "x.parquet")
     quoted = json.dumps(sentence)
@@ -214,19 +205,19 @@ def test_common_formats_for_every_kind(kind: str, texts: Texts, tmp_path: Path) 
 
 
 def test_csv_rows_that_do_not_fit(read: Read) -> None:
-    """A row with too many fields is rejected by number, and the next one is read."""
-    found = read("text", "x.csv", 'id,text\n1,"a\nb"\n2,b,c\n3,d\n')
-    assert [f.text if isinstance(f, Document) else f.reason for f in found] == [
+    """A row with too many fields is rejected with its number, and the next one is read."""
+    results = read("text", "x.csv", 'id,text\n1,"a\nb"\n2,b,c\n3,d\n')
+    assert [f.text if isinstance(f, Document) else f.reason for f in results] == [
         "a\nb",
         "malformed",
         "d",
     ]
-    found = read("text", "x.tsv", 'id\ttext\n1\tsay "hi\n2\tb\n')
-    assert [f.text for f in found if isinstance(f, Document)] == ['say "hi', "b"]
+    results = read("text", "x.tsv", 'id\ttext\n1\tsay "hi\n2\tb\n')
+    assert [f.text for f in results if isinstance(f, Document)] == ['say "hi', "b"]
 
 
-def test_a_corpus_in_one_file(monkeypatch: pytest.MonkeyPatch, texts: Texts) -> None:
-    """A text longer than a document may be is cut at blank lines, and nothing of it is lost."""
+def test_corpus_in_one_file(monkeypatch: pytest.MonkeyPatch, texts: Texts) -> None:
+    """A text longer than MAX_DOCUMENT_BYTES is cut at blank lines, and nothing is lost."""
     monkeypatch.setattr(text, "MAX_DOCUMENT_BYTES", 5000)
     monkeypatch.setattr(text, "PIECE_CHARACTERS", 800)
     whole = "".join(f"Paragraph {n} has a few words.\nAnd a second line.\n\n" for n in range(300))
@@ -236,14 +227,14 @@ def test_a_corpus_in_one_file(monkeypatch: pytest.MonkeyPatch, texts: Texts) -> 
 
 
 def test_yaml_bombs_and_mistakes(read: Read) -> None:
-    """YAML with aliases, tags or mistakes is one rejection; nothing of it is constructed."""
+    """YAML with aliases, tags or errors is one rejection; nothing is constructed."""
     for data in (
         "a: &a [x]\nb: [*a, *a]\n",
         "!!python/object/apply:os.system ['true']\n",
         "a: [1\n",
     ):
-        (found,) = read("conversations", "x.yml", data)
-        assert isinstance(found, Reject) and found.reason == "malformed"
+        (result,) = read("conversations", "x.yml", data)
+        assert isinstance(result, Reject) and result.reason == "malformed"
 
 
 @examples(120)
@@ -255,7 +246,7 @@ def test_yaml_bombs_and_mistakes(read: Read) -> None:
     st.binary(max_size=300),
 )
 def test_no_reader_raises(kind: str, name: str, data: bytes) -> None:
-    """Any bytes under any name, for any kind, give documents and rejections, at least one of them."""
+    """Any bytes under any name, for any kind, give at least one document or rejection."""
     for prefix in (
         b"",
         b"<mediawiki><page>",
@@ -264,32 +255,30 @@ def test_no_reader_raises(kind: str, name: str, data: bytes) -> None:
         b'{"messages": [',
         b"PAR1",
     ):
-        found = list(read_item(item_from_bytes(prefix + data, name), Source(path="x", kind=kind)))
-        assert found
-        assert len({one.record for one in found}) == len(found)
+        results = list(read_item(item_from_bytes(prefix + data, name), Source(path="x", kind=kind)))
+        assert results
+        assert len({result.record for result in results}) == len(results)
 
 
 def test_unreadable_formats_say_what_to_do(read: Read) -> None:
-    """What no reader reads is one rejection, with a way out where there is one."""
+    """An unsupported format is one rejection, with advice where there is some."""
     for name, data, advice in (
         ("d.xml.7z", b"7z\xbc\xaf\x27\x1c\0\4", "zstd"),
         ("x.pdf", b"%PDF-1.4\n", "pdftotext"),
         ("x.rar", b"Rar!\x1a\7", "unpack"),
     ):
-        (found,) = read("wikipedia", name, data + bytes(100))
-        assert isinstance(found, Reject)
-        assert found.reason == "unsupported-format" and advice in found.detail
+        (result,) = read("wikipedia", name, data + bytes(100))
+        assert isinstance(result, Reject)
+        assert result.reason == "unsupported-format" and advice in result.detail
 
 
-def test_an_object_without_records_is_bounded(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An object of a million words is one record, or none: it is not gathered whole before that is
-    known.
-    """
+def test_object_without_records_is_bounded(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object without records inside is one record, of bounded size."""
     monkeypatch.setattr(records, "MAX_RECORD", 2000)
-    (found,) = read("text", "x.json", json.dumps({f"key {n}": "v" * 100 for n in range(100)}))
-    assert isinstance(found, Reject) and found.reason == "too-large"
-    (found,) = read("text", "x.json", json.dumps({"text": "v" * 1500, "title": "T"}))
-    assert isinstance(found, Document) and found.group == "T"
+    (result,) = read("text", "x.json", json.dumps({f"key {n}": "v" * 100 for n in range(100)}))
+    assert isinstance(result, Reject) and result.reason == "too-large"
+    (result,) = read("text", "x.json", json.dumps({"text": "v" * 1500, "title": "T"}))
+    assert isinstance(result, Document) and result.group == "T"
     assert (
         len(read("text", "x.json", json.dumps({str(n): {"text": "v" * 500} for n in range(100)})))
         == 100
@@ -306,17 +295,17 @@ def test_an_object_without_records_is_bounded(read: Read, monkeypatch: pytest.Mo
         ({"url": "no address", "title": "T"}, "T"),
     ],
 )
-def test_pages_in_records_go_by_host(read: Read, record: dict[str, object], group: str) -> None:
-    """Pages of one host stand on one side of the split, in JSONL as in WARC; a group that is named
-    wins.
-    """
-    (found,) = read("web", "x.jsonl", json.dumps({"text": "Some words."} | record) + "\n")
-    assert isinstance(found, Document) and found.group == group
+def test_pages_in_records_are_grouped_by_host(
+    read: Read, record: dict[str, object], group: str
+) -> None:
+    """Pages in records are grouped by host, as in WARC; a given group wins."""
+    (result,) = read("web", "x.jsonl", json.dumps({"text": "Some words."} | record) + "\n")
+    assert isinstance(result, Document) and result.group == group
 
 
 def test_text_about_dumps_is_text(read: Read) -> None:
-    """A text that speaks of the outermost element of a dump is none."""
-    (found,) = read(
+    """A text that mentions the root element of a dump is text."""
+    (result,) = read(
         "text", "x.txt", "A dump begins with <mediawiki xml:lang='en'>, and holds pages."
     )
-    assert isinstance(found, Document)
+    assert isinstance(result, Document)

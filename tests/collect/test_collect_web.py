@@ -1,6 +1,4 @@
-"""Pages and web archives: the article and nothing else, the host as group, and every other record
-listed.
-"""
+"""Pages and web archives: main text, the host as group, and every other record rejected."""
 
 from __future__ import annotations
 
@@ -23,18 +21,21 @@ from groundup.recipe import Source
 
 Read = Callable[..., list[Document | Reject]]
 SENTENCES = "The harvest had been late that year. " * 12
-PAGE = f"""<!DOCTYPE html><html><head><title>T</title><link href="https://www.Example.org/a" rel="canonical">
-<script>if (a<b) document.write("<div><div><div>")</script></head><body><nav><a href="/">Home</a> <a href="/x">Shop</a></nav>
-<article><h1>Harvest</h1><p>{SENTENCES}</p><p>{SENTENCES}</p></article><footer>Cookies? Accept all.</footer></body></html>"""
+PAGE = f"""<!DOCTYPE html><html><head><title>T</title>
+<link href="https://www.Example.org/a" rel="canonical">
+<script>if (a<b) document.write("<div><div><div>")</script></head>
+<body><nav><a href="/">Home</a> <a href="/x">Shop</a></nav>
+<article><h1>Harvest</h1><p>{SENTENCES}</p><p>{SENTENCES}</p></article>
+<footer>Cookies? Accept all.</footer></body></html>"""
 
 
 def test_main_text(read: Read) -> None:
-    """Navigation and footer go, the article stays, the group is the canonical host."""
-    (found,) = read("web", "page.html", PAGE)
-    assert isinstance(found, Document)
-    assert SENTENCES.strip() in found.text
-    assert not re.search("Cookies|Shop|document.write", found.text)
-    assert found.group == "example.org"
+    """Navigation and footer are removed; the group is the canonical host."""
+    (result,) = read("web", "page.html", PAGE)
+    assert isinstance(result, Document)
+    assert SENTENCES.strip() in result.text
+    assert not re.search("Cookies|Shop|document.write", result.text)
+    assert result.group == "example.org"
 
 
 @pytest.mark.parametrize(
@@ -46,23 +47,21 @@ def test_main_text(read: Read) -> None:
     ],
 )
 def test_charset(codec: str, head: str) -> None:
-    """A page says its encoding in its mark or in its head."""
+    """A page declares its encoding by a BOM or in its head."""
     word = "Привет" if codec == "cp1251" else "こんにちは"
     assert word in decode_html(f"<html><head>{head}</head><body>{word}</body></html>".encode(codec))
 
 
 def test_nesting_is_bounded(read: Read) -> None:
-    """A page that nests without end is refused before it is parsed; scripts and unclosed paragraphs
-    do not count.
-    """
-    (found,) = read("web", "deep.html", "<html><body>" + "<div>" * 5000 + "x")
-    assert isinstance(found, Reject) and found.reason == "nesting"
+    """Deep nesting is rejected before parsing; scripts and unclosed paragraphs do not count."""
+    (result,) = read("web", "deep.html", "<html><body>" + "<div>" * 5000 + "x")
+    assert isinstance(result, Reject) and result.reason == "nesting"
     assert nesting_depth("<p>" * 5000 + "<script>" + "<div>" * 5000 + "</script>") == 0
     assert nesting_depth(PAGE) <= 2
 
 
 def test_hosts() -> None:
-    """Hosts are compared without www; what has none gives none."""
+    """The host comes without www; a URL without a host gives none."""
     assert [
         host(url) for url in ("https://www.A.org:8080/x", "//b.net/y", "nonsense", "http://[bad")
     ] == ["a.org", "b.net", "", ""]
@@ -88,7 +87,7 @@ def _http(body: bytes, status: str = "200 OK", form: str = "text/html; charset=u
 
 
 def test_warc(read: Read) -> None:
-    """HTML answers of status 200 are documents; everything else is listed with its number."""
+    """HTML responses of status 200 are documents; every other record is rejected."""
     records = [
         _record("warcinfo", b"software: x"),
         _record("response", _http(PAGE.encode())),
@@ -98,8 +97,8 @@ def test_warc(read: Read) -> None:
         _record("response", _http(PAGE.encode()), "http://other.net/"),
         _record("conversion", b"Plain text of a page.", "http://wet.org/"),
     ]
-    found = read("web", "x.warc", b"".join(records))
-    kinds = [f.group if isinstance(f, Document) else f.reason for f in found]
+    results = read("web", "x.warc", b"".join(records))
+    kinds = [f.group if isinstance(f, Document) else f.reason for f in results]
     assert kinds == [
         "warc-warcinfo",
         "example.org",
@@ -109,13 +108,11 @@ def test_warc(read: Read) -> None:
         "other.net",
         "wet.org",
     ]
-    assert [f.record for f in found] == list(range(7))
+    assert [f.record for f in results] == list(range(7))
 
 
 def test_truncated_warc_keeps_whole_records() -> None:
-    """A web archive that is cut off, plain or compressed by record, gives its whole records and one
-    line for the rest.
-    """
+    """A truncated WARC file, plain or compressed by record, keeps its whole records."""
     record = _record("response", _http(PAGE.encode()))
     source = Source(path="x", kind="web")
     for name, data in (
@@ -124,15 +121,15 @@ def test_truncated_warc_keeps_whole_records() -> None:
     ):
         (item,) = open_items(Path(name), io.BytesIO(data), name, len(data), Selection())
         assert isinstance(item, Item)
-        found = list(read_item(item, source))
-        assert [isinstance(f, Document) for f in found][:2] == [True, True]
-        assert isinstance(found[-1], Reject) and found[-1].reason in ("truncated", "damaged")
+        results = list(read_item(item, source))
+        assert [isinstance(f, Document) for f in results][:2] == [True, True]
+        assert isinstance(results[-1], Reject) and results[-1].reason in ("truncated", "damaged")
 
 
 def test_not_a_warc(read: Read) -> None:
-    """Bytes that only call themselves a web archive are a rejection."""
-    (found,) = read("web", "x.warc", "nothing of the kind\n" * 20)
-    assert isinstance(found, Reject)
+    """A file that is WARC by name only is rejected."""
+    (result,) = read("web", "x.warc", "nothing of the kind\n" * 20)
+    assert isinstance(result, Reject)
 
 
 def _arc(body: bytes, target: str = "http://www.example.org/a b", extra: str = "") -> bytes:
@@ -148,9 +145,7 @@ ARC_START = _arc(
 
 @pytest.mark.parametrize("extra", ["", "200 - - 0 x.arc.gz "])
 def test_arc(read: Read, extra: str) -> None:
-    """Old web archives, of five fields a record or of ten, are read as WARC is; addresses may hold
-    spaces.
-    """
+    """ARC headers have five fields or ten, and URLs may hold spaces."""
     records = [
         ARC_START,
         _arc(b"10.0.0.1", "dns:www.example.org"),
@@ -158,38 +153,37 @@ def test_arc(read: Read, extra: str) -> None:
         _arc(_http(b"gone", "404 Not Found"), extra=extra),
         _arc(_http(PAGE.encode()), "http://other.net/", extra),
     ]
-    found = read("web", "x.arc", b"".join(records))
-    kinds = [f.group if isinstance(f, Document) else f.reason for f in found]
+    results = read("web", "x.arc", b"".join(records))
+    kinds = [f.group if isinstance(f, Document) else f.reason for f in results]
     assert kinds == ["not-http", "not-http", "example.org", "http-status", "other.net"]
-    assert [f.record for f in found] == list(range(5))
+    assert [f.record for f in results] == list(range(5))
 
 
-def test_damaged_arc_keeps_neighbours(read: Read) -> None:
-    """A length that is too short, or no number, costs its record; one that reaches beyond the end,
-    the rest.
-    """
+def test_damaged_arc_keeps_other_records(read: Read) -> None:
+    """A wrong length costs its record; one that reaches beyond the file costs the rest."""
     page = _arc(_http(PAGE.encode()))
     length = str(len(_http(PAGE.encode()))).encode()
     for wrong, reason in ((b"20", "not-html damaged"), (b"x", "damaged"), (b"9" * 40, "truncated")):
-        found = read(
+        results = read(
             "web", "x.arc", ARC_START + page + page.replace(length + b"\n", wrong + b"\n", 1) + page
         )
-        kinds = ["page" if isinstance(f, Document) else f.reason for f in found]
+        kinds = ["page" if isinstance(f, Document) else f.reason for f in results]
         assert " ".join(kinds) == f"not-http page {reason}" + (
             "" if reason == "truncated" else " page"
         )
 
 
 def test_real_arc(real_data: Path) -> None:
-    """A real archive, plain and compressed record by record, holds the page of example.com; a
-    broken one is listed.
-    """
-    found = {}
+    """Real ARC files, plain and compressed by record; a broken one is rejected."""
+    results = {}
     for name in ("example.arc", "example.arc.gz", "bad.arc"):
         data = (real_data / "web/warc/warcio" / name).read_bytes()
         (item,) = open_items(Path(name), io.BytesIO(data), name, len(data), Selection())
         assert isinstance(item, Item)
-        found[name] = list(read_item(item, Source(path="x", kind="web")))
-    assert found["example.arc"] == found["example.arc.gz"]
-    assert [f.group for f in found["example.arc"] if isinstance(f, Document)] == ["example.com"]
-    assert {f.reason for f in found["bad.arc"] if isinstance(f, Reject)} == {"damaged", "not-http"}
+        results[name] = list(read_item(item, Source(path="x", kind="web")))
+    assert results["example.arc"] == results["example.arc.gz"]
+    assert [f.group for f in results["example.arc"] if isinstance(f, Document)] == ["example.com"]
+    assert {f.reason for f in results["bad.arc"] if isinstance(f, Reject)} == {
+        "damaged",
+        "not-http",
+    }

@@ -1,4 +1,4 @@
-"""Dumps and wikitext: pages by themselves, markup gone, words kept."""
+"""Dumps and files of wikitext: one document an article, without markup."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ Read = Callable[..., list[Document | Reject]]
 
 
 def _page(title: str, text: str, ns: int = 0, more: str = "") -> str:
-    return f"<page><title>{title}</title><ns>{ns}</ns>{more}<revision><model>wikitext</model><text>{text}</text></revision></page>\n"
+    revision = f"<revision><model>wikitext</model><text>{text}</text></revision>"
+    return f"<page><title>{title}</title><ns>{ns}</ns>{more}{revision}</page>\n"
 
 
 def _dump(*pages: str) -> str:
@@ -34,9 +35,7 @@ def _dump(*pages: str) -> str:
 
 @pytest.mark.parametrize("codec", ["utf-8", "utf-16", "utf-8-sig"])
 def test_pages_of_a_dump(read: Read, codec: str) -> None:
-    """Articles are documents; redirects, other namespaces, broken and empty pages are listed by
-    number.
-    """
+    """Articles are documents; redirects, other namespaces, broken and empty pages are rejected."""
     dump = _dump(
         _page("Été", "'''Été''' is [[summer|the warm season]]."),
         _page("Old", "#REDIRECT [[Été]]", more='<redirect title="Été"/>'),
@@ -45,8 +44,8 @@ def test_pages_of_a_dump(read: Read, codec: str) -> None:
         _page("Only", "{{infobox|x=1}}"),
         _page("Last", "The end."),
     )
-    found = read("wikipedia", "dump.xml", dump.encode(codec))
-    assert [f.reason if isinstance(f, Reject) else f.text for f in found] == [
+    results = read("wikipedia", "dump.xml", dump.encode(codec))
+    assert [f.reason if isinstance(f, Reject) else f.text for f in results] == [
         "Été\n\nÉté is the warm season.",
         "redirect",
         "namespace",
@@ -54,33 +53,35 @@ def test_pages_of_a_dump(read: Read, codec: str) -> None:
         "empty",
         "Last\n\nThe end.",
     ]
-    assert [f.record for f in found] == list(range(6))
-    assert isinstance(found[0], Document) and found[0].group == "Été"
+    assert [f.record for f in results] == list(range(6))
+    assert isinstance(results[0], Document) and results[0].group == "Été"
 
 
 def test_truncated_dump_keeps_whole_pages(read: Read) -> None:
-    """A dump that ends inside a page gives the pages before it, and says so."""
+    """A dump that ends inside a page keeps the pages before it."""
     dump = _dump(_page("A", "One."), _page("B", "Two."))
-    found = read("wikipedia", "dump.xml", dump[: dump.rindex("<text>") + 8])
-    assert [getattr(f, "reason", "document") for f in found] == ["document", "truncated"]
+    results = read("wikipedia", "dump.xml", dump[: dump.rindex("<text>") + 8])
+    assert [getattr(f, "reason", "document") for f in results] == ["document", "truncated"]
 
 
 def test_history_gives_the_last_revision(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page with many revisions is its last one, also when all of them together are too long."""
+    """Of many revisions the last is read, also when all of them together are too long."""
     monkeypatch.setattr(wiki_dump, "MAX_PAGE_BYTES", 3000)
     monkeypatch.setattr(wiki_dump, "_CHUNK", 500)
     revisions = "".join(
         f"<revision><text>Version {n}. {'x ' * 300}</text></revision>" for n in range(20)
     )
-    dump = f"<mediawiki><page><title>A</title><ns>0</ns>{revisions}</page>{_page('B', 'y ' * 4000)}{_page('C', 'Short.')}</mediawiki>"
+    history = f"<page><title>A</title><ns>0</ns>{revisions}</page>"
+    others = _page("B", "y " * 4000) + _page("C", "Short.")
+    dump = f"<mediawiki>{history}{others}</mediawiki>"
     first, second, third = read("wikipedia", "dump.xml", dump)
     assert isinstance(first, Document) and first.text.startswith("A\n\nVersion 19.")
     assert isinstance(second, Reject) and second.reason == "too-large"
     assert isinstance(third, Document)
 
 
-def test_entity_bombs_are_inert(read: Read) -> None:
-    """What a dump declares is never in force: an entity of its own makes its page malformed."""
+def test_entities_are_not_expanded(read: Read) -> None:
+    """Entities of a dump are not expanded: a page that uses one is malformed."""
     bomb = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]>' + _dump(
         _page("A", "&b;"), _page("B", "Fine &amp; well.")
     )
@@ -90,28 +91,26 @@ def test_entity_bombs_are_inert(read: Read) -> None:
 
 
 def test_local_namespaces_come_from_the_dump(read: Read) -> None:
-    """A dump says what it calls files and categories; their links show nothing, those of other
-    namespaces do.
-    """
+    """The dump names its namespaces of files and categories, whose links show nothing."""
     spaces = (
         '<namespaces><namespace key="6">Fails</namespace><namespace key="14"'
         ' case="x">Kategoreja</namespace></namespaces>'
     )
     page = _page("A", "Text.[[Kategoreja:Braz]] [[Fails:x|thumb|c]] [[Portals:P|shown]]")
-    (found,) = read(
+    (result,) = read(
         "wikipedia", "d.xml", _dump(page).replace("<siteinfo/>", f"<siteinfo>{spaces}</siteinfo>")
     )
-    assert isinstance(found, Document) and found.text == "A\n\nText. shown"
+    assert isinstance(result, Document) and result.text == "A\n\nText. shown"
 
 
 def test_real_dumps(real_data: Path) -> None:
-    """Counts of a real dump are those of its README, and no markup is left outside of formulas."""
+    """Counts of a real dump match its README, and no markup is left outside formulas."""
     path = next(real_data.glob("wikipedia/enwiki-latest-pages-articles1*.bz2"))
     source = Source(path="x", kind="wikipedia")
-    found = [found for item in _items(path) for found in read_item(item, source)]
-    documents = [f for f in found if isinstance(f, Document)]
-    assert (len(found), len(documents)) == (206, 106)
-    assert sum(f.reason == "redirect" for f in found if isinstance(f, Reject)) == 99
+    result = [result for item in _items(path) for result in read_item(item, source)]
+    documents = [f for f in result if isinstance(f, Document)]
+    assert (len(result), len(documents)) == (206, 106)
+    assert sum(f.reason == "redirect" for f in result if isinstance(f, Reject)) == 99
     prose = re.sub(r"\$[^\n]*\$", "", "\n".join(d.text for d in documents))
     assert not re.search(
         r"\[\[|\]\]|\{\{|\{\||'''|<ref|&nbsp;|thumb\||^\||\(\s*[,;]", prose, re.MULTILINE
@@ -124,11 +123,11 @@ def test_real_pages_in_many_languages(real_data: Path) -> None:
     source = Source(path="x", kind="wikipedia")
     paths = sorted(real_data.glob("wikipedia/minidumps/*/*.bz2"))
     texts = [
-        found.text
+        result.text
         for path in paths
         for item in _items(path)
-        for found in read_item(item, source)
-        if isinstance(found, Document)
+        for result in read_item(item, source)
+        if isinstance(result, Document)
     ]
     assert len(texts) > 90 and sum(map(len, texts)) > 1_400_000
     left = [
@@ -149,11 +148,11 @@ def _items(path: Path) -> list[Item]:
 
 
 def test_raw_wikitext_files(read: Read) -> None:
-    """A text file full of markup is a page; one without is plain text; a bz2 of either is the same."""
+    """A text file full of markup is a page of wikitext."""
     markup = "'''A''' is a [[letter]].\n\n== Use ==\n{{x}}It is the [[first letter|first]] one.\n"
-    (found,) = read("wikipedia", "Letter_A.txt", markup)
+    (result,) = read("wikipedia", "Letter_A.txt", markup)
     assert (
-        isinstance(found, Document)
-        and found.text == "Letter A\n\nA is a letter.\n\nUse\n\nIt is the first one."
+        isinstance(result, Document)
+        and result.text == "Letter A\n\nA is a letter.\n\nUse\n\nIt is the first one."
     )
     assert bz2.decompress(bz2.compress(markup.encode())) == markup.encode()

@@ -1,6 +1,4 @@
-"""Wikitext: each construct by its rule, templates by what they show, and hostile markup in bounded
-time.
-"""
+"""Wikitext: each construct, the known templates, and hostile markup in bounded time."""
 
 from __future__ import annotations
 
@@ -72,7 +70,7 @@ from groundup.collect.readers.wiki.wikitext import GAP, close_gaps, to_text
     ],
 )
 def test_markup(markup: str, text: str) -> None:
-    """Each construct, by its rule."""
+    """Each construct gives its text."""
     assert to_text(markup) == text
 
 
@@ -87,7 +85,8 @@ def test_markup(markup: str, text: str) -> None:
             "ran 10 km, 5 to 10 sq mi, 6 ft 2 in, 3 km²",
         ),
         (
-            "in {{lang|fr|été}} ({{lang-grc|ἀρχή|lit=x}}) {{ndash}} {{nihongo|Aikido|合気道|Aikidō}}",
+            "in {{lang|fr|été}} ({{lang-grc|ἀρχή|lit=x}}) {{ndash}}"
+            " {{nihongo|Aikido|合気道|Aikidō}}",
             "in été (ἀρχή) – Aikido (合気道, Aikidō)",
         ),
         ("{{As of|2014|5}} and {{as of|2019|lc=y}}", "As of May 2014 and as of 2019"),
@@ -118,12 +117,12 @@ def test_markup(markup: str, text: str) -> None:
     ],
 )
 def test_templates(markup: str, text: str) -> None:
-    """Templates that stand for words show them; others leave no hole in the sentence."""
+    """Templates that stand for words show them; others leave no gap in the sentence."""
     assert to_text(markup) == text
 
 
 def test_names_of_templates() -> None:
-    """Names are looked up in small letters, and one is either shown or known to be no word."""
+    """Names are in lower case, and each is either shown or known to be no word."""
     assert all(name == name.lower().strip() and name for name in TEMPLATES)
     assert not {name for name in NO_WORDS if name in TEMPLATES}
 
@@ -133,8 +132,8 @@ def test_names_of_templates() -> None:
     st.sampled_from([*sorted(TEMPLATES), "lang-x", "ipa-x", "rq:x", "plural of"]),
     st.lists(st.sampled_from(["", "a", "1", "en", "-", "to", "0=x", "12=y", "e=2", "=", "/a/"])),
 )
-def test_any_arguments_will_do(name: str, given: list[str]) -> None:
-    """Every template that is shown takes arguments of any number and sort, as editors write them."""
+def test_templates_take_any_arguments(name: str, given: list[str]) -> None:
+    """Every known template takes any number and form of arguments."""
     assert "{{" not in to_text("{{" + "|".join([name, *given]) + "}}")
 
 
@@ -152,7 +151,7 @@ MARKUP = (
 @example(["-{", "-{", "|}", "-{"], "")
 @example(["{", "<b>", "{"], "")
 def test_no_markup_raises_or_leaves_brackets(parts: list[str], between: str) -> None:
-    """Any mixture of brackets ends, and leaves neither a bracket nor a mark of ours behind."""
+    """Any mixture of brackets terminates, and leaves no bracket and no internal mark."""
     text = to_text(between.join(parts))
     if "<math>" not in parts:
         assert not re.search(r"\{\{|\[\[|\]\]|'''|[\x00\x01]", text)
@@ -167,8 +166,8 @@ def test_no_markup_raises_or_leaves_brackets(parts: list[str], between: str) -> 
         max_size=8,
     )
 )
-def test_text_without_gaps_is_left_alone(parts: list[tuple[str, str]]) -> None:
-    """Punctuation is mended only where something was taken out; letters never go."""
+def test_text_without_gaps_is_unchanged(parts: list[tuple[str, str]]) -> None:
+    """Punctuation changes only where something was removed; letters never go."""
     text = "".join(word + mark for word, mark in parts)
     assert close_gaps(text) == text
     assert re.sub(r"\W", "", close_gaps(text.replace(" ", f" {GAP} "))) == re.sub(r"\W", "", text)
@@ -198,8 +197,6 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_markup_ends(name: str) -> None:
-    """Markup made to hurt takes time in proportion to its length: anything worse would not end
-    here.
-    """
+def test_hostile_markup_terminates(name: str) -> None:
+    """Hostile markup takes linear time: a quadratic algorithm would not end here."""
     assert len(to_text(HOSTILE[name])) <= len(HOSTILE[name])

@@ -1,6 +1,4 @@
-"""`groundup init` on any folder of real data: a recipe that runs, of the right kinds, that accounts
-for every file; or one clear line.
-"""
+"""`groundup init` on real folders: a recipe of the right kinds that accounts for every file."""
 
 from __future__ import annotations
 
@@ -20,8 +18,7 @@ from groundup.recipe import Recipe, all_sources, load_recipe
 from groundup.runtime.run import Run
 
 TABLES = ("documents", "dropped")
-# The kinds that a person would name, by the longest beginning of a folder's path that stands here;
-# none where nothing can be learned from.
+# The expected kinds of a folder, by the longest prefix of its path; none where init has to refuse.
 KINDS: dict[str, str] = {
     "": "books code conversations evaluation text web wikipedia",
     "books": "books",
@@ -77,9 +74,7 @@ def expected(folder: str) -> set[str]:
 
 
 def check(folder: Path, name: str, out: Path) -> None:
-    """Collect what `init` writes for a folder; fail unless its kinds are right and every file has a
-    document or a reason.
-    """
+    """Collect what `init` writes for a folder; check its kinds and that no file is missing."""
     out.mkdir()
     try:
         recipe, run = collected(folder, out)
@@ -103,7 +98,7 @@ def collected(folder: Path, out: Path) -> tuple[Recipe, Path]:
 
 
 def accounted(folder: Path, recipe: Recipe, run: Path) -> None:
-    """Fail unless every file of a folder is in one source, and has a document or a reason there."""
+    """Check that every file of a folder is in one source, and has a document or a reason there."""
     told = defaultdict(set)
     for path in (path for table in TABLES for path in (run / "collect" / table).glob("*.parquet")):
         for row in pq.read_table(path, columns=["source", "origin"]).to_pylist():
@@ -117,13 +112,13 @@ def accounted(folder: Path, recipe: Recipe, run: Path) -> None:
 
 @pytest.mark.parametrize("name", FEW)
 def test_a_few_folders(name: str, real_data: Path, tmp_path: Path) -> None:
-    """One of each sort, until their files are collected."""
+    """A few folders of each kind."""
     check(real_data / name, name, tmp_path / "out")
 
 
 @pytest.mark.torture
 def test_every_folder(real_data: Path, tmp_path: Path) -> None:
-    """All of them, which are nearly three hundred."""
+    """All of nearly 300 folders."""
     folders = sorted(path for path in (real_data, *real_data.rglob("*")) if path.is_dir())
     failures = []
     for number, folder in enumerate(folders):
@@ -149,7 +144,7 @@ def test_every_folder(real_data: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_few_folders_until_they_are_refined(name: str, real_data: Path, tmp_path: Path) -> None:
-    """No filter, no threshold and no empty source of what `init` writes stops the run."""
+    """No filter, threshold or empty source of a recipe by `init` stops the run."""
     write_recipe(real_data / name, tmp_path / "recipe.toml")
     run = run_flow(
         load_recipe(tmp_path / "recipe.toml"), tmp_path / "run", until="refine", workers=1
@@ -159,9 +154,7 @@ def test_a_few_folders_until_they_are_refined(name: str, real_data: Path, tmp_pa
 
 @pytest.mark.torture
 def test_single_files(real_data: Path, tmp_path: Path) -> None:
-    """Every fortieth file in a folder of its own, whose name says nothing, is accounted for, or one
-    line says why nothing is learned.
-    """
+    """Every fortieth file, alone in a folder of neutral name, is accounted for or refused."""
     for number, path in enumerate(
         sorted(path for path in real_data.rglob("*") if path.is_file())[::40]
     ):

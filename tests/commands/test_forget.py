@@ -95,7 +95,7 @@ def test_its_text_is_gone_and_its_shards_are_built_again(recipe: Path) -> None:
     assert [problem for check in DATA_CHECKS for problem in check(root)] == []
     assert "dropped: forgotten" in describe_document(
         root, ID
-    ) and "no training stands here" in describe_document(root, ID)
+    ) and "there is no training in this run" in describe_document(root, ID)
 
 
 def test_the_next_run_builds_nothing_and_does_not_bring_it_back(recipe: Path) -> None:

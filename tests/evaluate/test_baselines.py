@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.helpers.examples import examples
 
 from groundup.evaluate.ngram import NGram, ngram_keys
-from groundup.evaluate.perplexity import cover
+from groundup.evaluate.perplexity import sliding_windows
 from groundup.evaluate.validation_data import Stream
 
 VOCAB = 6
@@ -58,7 +58,7 @@ tokens = st.lists(st.integers(0, VOCAB - 1), max_size=40)
 def test_equal_to_the_reference(train: list[list[int]], held_out: list[int], order: int) -> None:
     """Same probabilities, seen contexts or not, at the beginning of a shard or inside it."""
     model, plain = NGram.fit(streams(train), VOCAB, order), reference(train, order)
-    windows = cover(streams([held_out]), 7)
+    windows = sliding_windows(streams([held_out]), 7)
     found = np.concatenate([*model.scores(windows), np.empty(0)])
     padded = [0] * order + held_out
     expected = [

@@ -27,8 +27,8 @@ from groundup.tokenize.train_bpe import train_bpe
 LAYOUTS = [
     ({"text": "the cat sat on the mat"}, Question("the cat sat on the", ("mat",))),
     ({"context": "the cat", "continuation": "sat"}, Question("the cat", ("sat",))),
-    ({"query": "q", "choices": ["a", "b"], "gold": 1}, Question("q", ("a", "b"), 1)),
-    ({"ctx": "q", "endings": ["a", "b"], "label": "0"}, Question("q", ("a", "b"), 0)),
+    ({"query": "q", "choices": ["a", "b"], "gold": 1}, Question("q", ("a", "b"), 1, "choices")),
+    ({"ctx": "q", "endings": ["a", "b"], "label": "0"}, Question("q", ("a", "b"), 0, "choices")),
 ]
 BROKEN = [
     "[1]",

@@ -1,4 +1,4 @@
-"""The stage: every figure is there, the same twice, and computed again only when its inputs change."""
+"""The stage evaluate: all figures, the same twice, computed again only if an input changed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tests.helpers.trained import add_checkpoint, tiny_model, trained_run
 
 from groundup.artifacts.checkpoints import find_checkpoint
 from groundup.errors import GroundupError
-from groundup.evaluate import next_passage as passages
+from groundup.evaluate import next_passage
 from groundup.evaluate.samples import choose_prompt, document_at
 from groundup.evaluate.stage import run as evaluate
-from groundup.evaluate.validation_data import open_held_out
+from groundup.evaluate.validation_data import open_validation_data
 from groundup.recipe import recipe_from
 from groundup.runtime.files import read_json
 from groundup.runtime.run import Run
@@ -40,7 +40,7 @@ def test_every_figure_is_there(run: Run) -> None:
     computed from.
     """
     found = read_json(run.root / "evaluate/evaluation.json")
-    index = open_held_out(run.root / "tokenize")
+    index = open_validation_data(run.root / "tokenize")
     tokens = sum(len(s) - 1 for s in index.all_streams("validation"))
     view = run.store.view("tokenize")
     assert view is not None
@@ -67,7 +67,7 @@ def test_samples_name_their_documents(run: Run) -> None:
     """
     found = read_json(run.root / "evaluate/samples.json")
     assert [sample["kind"] for sample in found] == ["books", "web"]
-    held_out = open_held_out(run.root / "tokenize")
+    held_out = open_validation_data(run.root / "tokenize")
     for sample in found:
         assert 0 < sample["overlap"]["tokens"] <= sample["tokens"] <= 10
         train = "".join(held_out.tokenizer.decode(s.tokens) for s in held_out.all_streams("train"))
@@ -130,14 +130,14 @@ def test_passages_are_held_out_and_distinct(run: Run) -> None:
     """The true passage follows its context; the others come from elsewhere; the same seed asks the
     same.
     """
-    held_out = open_held_out(run.root / "tokenize")
-    documents = passages.beginnings(held_out, "books", 20)
-    asked = passages.questions(documents, 16, 5, seed=1)
+    held_out = open_validation_data(run.root / "tokenize")
+    documents = next_passage.beginnings(held_out, "books", 20)
+    asked = next_passage.make_questions(documents, 16, 5, seed=1)
     whole = {tuple(d) for d in documents}
     for context, own, *others in asked:
         assert (*context, *own) in whole
         assert len(others) == 3 and all(len(o) == 4 and not np.array_equal(o, own) for o in others)
-    again = passages.questions(documents, 16, 5, seed=1)
+    again = next_passage.make_questions(documents, 16, 5, seed=1)
     assert all(
         np.array_equal(a, b)
         for x, y in zip(asked, again, strict=True)
@@ -151,7 +151,7 @@ def test_a_position_leads_to_its_document(run: Run) -> None:
     """
     import pyarrow.parquet as pq
 
-    held_out = open_held_out(run.root / "tokenize")
+    held_out = open_validation_data(run.root / "tokenize")
     rows = [
         r
         for r in pq.read_table(run.root / "tokenize/index.parquet").to_pylist()
@@ -180,7 +180,9 @@ def test_another_checkpoint_is_evaluated(tmp_path: Path) -> None:
     evaluate(run)
     run.built = 0
     add_checkpoint(
-        run, tiny_model(open_held_out(tmp_path / "tokenize").tokenizer.vocab_size, seed=2), step=9
+        run,
+        tiny_model(open_validation_data(tmp_path / "tokenize").tokenizer.vocab_size, seed=2),
+        step=9,
     )
     evaluate(run)
     assert run.built == 2

@@ -17,12 +17,12 @@ from groundup.evaluate.perplexity import (
     ModelScorer,
     Stratum,
     Window,
-    choose,
-    cover,
     figures,
-    measure,
+    figures_by_source,
     ratio,
-    table,
+    sample_windows,
+    score_windows,
+    sliding_windows,
 )
 from groundup.evaluate.validation_data import Stream
 
@@ -41,7 +41,9 @@ def test_windows_hold_every_token_once(sizes: list[int], stride: int) -> None:
     streams = [
         Stream(str(n), np.arange(size, dtype=np.uint16), END) for n, size in enumerate(sizes)
     ]
-    found = [(w.stream.name, i) for w in cover(streams, stride) for i in range(w.low, w.high)]
+    found = [
+        (w.stream.name, i) for w in sliding_windows(streams, stride) for i in range(w.low, w.high)
+    ]
     assert found == [(str(n), i) for n, size in enumerate(sizes) for i in range(1, size + 1)]
 
 
@@ -62,7 +64,7 @@ def test_scores_equal_those_of_one_token_at_a_time(count: int) -> None:
     model = tiny_model(50)
     context, stride = model.config.context, model.config.context // 2
     tokens = stream(count)
-    windows = cover([tokens], stride)
+    windows = sliding_windows([tokens], stride)
     scored = np.concatenate(list(ModelScorer(model).scores(windows)))
     for window in windows:
         for position in range(window.low, window.high):
@@ -86,8 +88,8 @@ def test_figures_of_known_probabilities() -> None:
 
     tokens = Stream("s", np.array([3, 3, END, 4, 4, END], np.uint16), END)
     sizes = np.array([0, 0, 0, 2, 4])
-    windows = cover([tokens], 2)
-    found = figures([measure(Half(), windows, len(windows), sizes)])
+    windows = sliding_windows([tokens], 2)
+    found = figures([score_windows(Half(), windows, len(windows), sizes)])
     assert found["loss"] == pytest.approx(math.log(2))
     assert found["perplexity"] == pytest.approx(2)
     assert found["bits_per_byte"] == pytest.approx(6 / 12)
@@ -116,14 +118,18 @@ def test_sources_count_by_their_size_not_by_their_sample() -> None:
         Stratum(n, np.full(5, c), np.full(5, c), np.full(5, 1.0), np.full(5, 1.0))
         for n, c in ((900, 2.0), (100, 4.0))
     )
-    found = table({"large": large, "small": small, "none": Stratum(0, *(np.empty(0),) * 4)})
+    found = figures_by_source(
+        {"large": large, "small": small, "none": Stratum(0, *(np.empty(0),) * 4)}
+    )
     assert found["total"]["loss"] == pytest.approx(2.2)  # type: ignore[index]
     assert list(found["sources"]) == ["large", "small"]  # type: ignore[call-overload]
 
 
 def test_choice_of_windows_is_seeded_and_limited() -> None:
     """The same seed scores the same windows; all of them when they fit."""
-    windows = cover([stream(1000)], 10)
-    assert choose(windows, 1000, 1) == windows
-    part = choose(windows, 200, 1)
-    assert len(part) == 20 and part == choose(windows, 200, 1) != choose(windows, 200, 2)
+    windows = sliding_windows([stream(1000)], 10)
+    assert sample_windows(windows, 1000, 1) == windows
+    part = sample_windows(windows, 200, 1)
+    assert len(part) == 20 and part == sample_windows(windows, 200, 1) != sample_windows(
+        windows, 200, 2
+    )

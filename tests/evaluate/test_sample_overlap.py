@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundup.evaluate.memorization import longest_overlap
+from groundup.evaluate.memorization import longest_shared_run
 from groundup.evaluate.validation_data import Stream
 
 VOCAB = 5
@@ -35,7 +35,7 @@ def test_equal_to_brute_force(
     not cross shards.
     """
     streams = [Stream(str(n), np.array(t, kind), 0) for n, t in enumerate(train)]
-    found = longest_overlap(sample, streams, VOCAB)
+    found = longest_shared_run(sample, streams, VOCAB)
     assert found.length == plain(sample, train)
     if found.length:
         run = train[int(found.shard)][found.start : found.start + found.length]

@@ -16,7 +16,7 @@ from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
 from groundup.export import parity
 from groundup.export.hf import write_folder
-from groundup.export.source_model import read_origin
+from groundup.export.source_model import read_source_model
 from groundup.export.stage import run as export
 from groundup.model.hf_io import load_model
 from groundup.runtime.files import read_json
@@ -35,7 +35,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture
 def folder(run: Run, tmp_path: Path) -> Path:
     write_folder(
-        tmp_path, read_origin(run.root / "train/checkpoints/step-000007", "step-000007"), "test"
+        tmp_path,
+        read_source_model(run.root / "train/checkpoints/step-000007", "step-000007"),
+        "test",
     )
     return tmp_path
 
@@ -43,7 +45,11 @@ def folder(run: Run, tmp_path: Path) -> Path:
 def check(run: Run, folder: Path) -> dict[str, object]:
     checkpoint = run.root / "train/checkpoints/step-000007"
     return parity.check(
-        folder, read_origin(checkpoint, checkpoint.name), load_model(checkpoint), ["the cat sat"], 1
+        folder,
+        read_source_model(checkpoint, checkpoint.name),
+        load_model(checkpoint),
+        ["the cat sat"],
+        1,
     )
 
 
@@ -94,13 +100,15 @@ def test_transformers_generates_what_we_generate(run: Run, folder: Path) -> None
 def test_a_changed_weight_or_setting_fails(run: Run, folder: Path) -> None:
     """Each of these loads without complaint, and says something else."""
     before = (folder / "config.json").read_text()
-    theirs = parity._theirs(folder, rows := [torch.arange(9)])
+    theirs = parity._transformers_logits(folder, rows := [torch.arange(9)])
     for changes in ({"rms_norm_eps": 0.1}, {"rope_theta": 500.0}):
         edit(folder / "config.json", **changes)
         with pytest.raises(GroundupError, match="export: logits"):
             check(run, folder)
         with pytest.raises(GroundupError, match="export: logits read by transformers"):
-            parity.compare_logits(theirs, parity._theirs(folder, rows), "read by transformers")
+            parity.compare_logits(
+                theirs, parity._transformers_logits(folder, rows), "read by transformers"
+            )
         (folder / "config.json").write_text(before)
     from groundup.model.hf_io import save_model
 
@@ -115,12 +123,12 @@ def test_another_tokenizer_fails(run: Run, folder: Path) -> None:
     normalizer.
     """
     table = json.loads((folder / "tokenizer.json").read_text())
-    origin = read_origin(run.root / "train/checkpoints/step-000007", "step-000007")
-    assert parity.compare_ids(folder, origin, HOSTILE)["ids"] > 0
+    source = read_source_model(run.root / "train/checkpoints/step-000007", "step-000007")
+    assert parity.compare_ids(folder, source, HOSTILE)["ids"] > 0
     table["normalizer"] = {"type": "NFC"}
     (folder / "tokenizer.json").write_text(json.dumps(table))
     with pytest.raises(GroundupError, match="tokenizes"):
-        parity.compare_ids(folder, origin, HOSTILE)
+        parity.compare_ids(folder, source, HOSTILE)
 
 
 @needs_transformers
@@ -131,7 +139,7 @@ def test_a_mismatch_commits_nothing(
     made = trained_run(tmp_path)
     monkeypatch.setattr(
         parity,
-        "_theirs",
+        "_transformers_logits",
         lambda folder, rows: [torch.full((len(r), 1), float("nan")) for r in rows],
     )
     with pytest.raises(GroundupError, match="differ by nan"):

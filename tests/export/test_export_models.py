@@ -1,4 +1,4 @@
-"""Which model is exported, under which name, and how long an export that a person asked for stays."""
+"""Which model is exported, under which name, and how long an export by hand stays."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from groundup.artifacts.tokenizer import CONFIG, Tokenizer
 from groundup.cli import cli
 from groundup.commands.verify import check_exports
 from groundup.errors import GroundupError
-from groundup.export import gguf_check as readback
-from groundup.export import llamacpp, parity
-from groundup.export.check import differences
+from groundup.export import gguf_check, llamacpp, parity
+from groundup.export.formats import differences
 from groundup.export.gguf import fields
-from groundup.export.stage import Wanted, by_hand, place
+from groundup.export.stage import ExportTarget, by_hand, place
 from groundup.export.stage import run as export
 from groundup.model.hf_io import load_model
 from groundup.plan import exported_bytes
 from groundup.recipe import Export
 from groundup.runtime.files import read_json
-from groundup.runtime.run import Run, write_lock
+from groundup.runtime.lock import write_lock
+from groundup.runtime.run import Run
 from groundup.runtime.store import Step
-from groundup.tune.write import write_model
+from groundup.tune.build import write_model
 
 pytestmark = needs_gguf
 
@@ -44,7 +44,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     add_checkpoint(run, tiny_model(size, seed=2), step=9)
     shutil.rmtree(root / "train/checkpoints/step-000007")
     add_checkpoint(run, tiny_model(size), step=7)
-    write_lock(run)
+    write_lock(run.root, run.recipe)
     return root
 
 
@@ -206,13 +206,13 @@ def test_a_tuned_model_chats_everywhere(trained: Path, tmp_path: Path) -> None:
     found = read_json(run.root / "export/parity.json")
     assert found["hf"]["chats"] == found["model-f16.gguf"]["chats"] == len(parity.CHATS)
     assert found["model-f16.gguf"]["ends"] == 2
-    from groundup.export.source_model import read_origin
+    from groundup.export.source_model import read_source_model
 
-    origin, config = read_origin(find_model(run.root).path, "tuned"), tmp_path / "wrong"
+    source, config = read_source_model(find_model(run.root).path, "tuned"), tmp_path / "wrong"
     shutil.copytree(run.root / "export/hf", config)
     (config / CONFIG).write_text((config / CONFIG).read_text().replace("assistant", "helper"))
     with pytest.raises(GroundupError, match="transformers writes the conversation"):
-        parity.compare_ids(config, origin, [])
+        parity.compare_ids(config, source, [])
 
 
 def test_a_failed_gate_publishes_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +224,7 @@ def test_a_failed_gate_publishes_nothing(run: Run, monkeypatch: pytest.MonkeyPat
     def differ(name: str, *rest: object) -> None:
         raise GroundupError(f"export: {name} differs")
 
-    monkeypatch.setattr(readback, "compare_weight", differ)
+    monkeypatch.setattr(gguf_check, "compare_weight", differ)
     with pytest.raises(GroundupError, match=r"token_embd\.weight differs"):
         export(opened(run.root, ("gguf", "f32", "")))
     assert names(run) == {"hf", "model-f16.gguf", "parity.json"}
@@ -242,11 +242,11 @@ def test_a_run_without_the_package_says_so(run: Run, monkeypatch: pytest.MonkeyP
 def test_a_plan_finds_the_missing_package_before_the_training(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert plan._missing(run.recipe) == []
+    assert plan.missing_packages(run.recipe) == []
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    (problem,) = plan._missing(run.recipe)
+    (problem,) = plan.missing_packages(run.recipe)
     assert "pip install 'groundup[export]'" in problem
-    assert plan._missing(opened_for(run.root, "hf").recipe) == []
+    assert plan.missing_packages(opened_for(run.root, "hf").recipe) == []
 
 
 def opened_for(root: Path, *formats: str) -> Run:
@@ -255,7 +255,7 @@ def opened_for(root: Path, *formats: str) -> Run:
 
 
 def test_verify_finds_an_export_of_another_model(run: Run) -> None:
-    """Its bytes are whole, and the model under its name is no longer the one that it was made from."""
+    """Its bytes are whole, but the model of that name has changed since."""
     export(opened(run.root, ("hf", "", "last")))
     assert list(check_exports(run.root)) == []
     shutil.rmtree(run.root / "train/checkpoints/step-000009")
@@ -321,8 +321,8 @@ def test_a_type_of_the_wrong_form_is_one_line() -> None:
 def test_names_of_steps_are_apart() -> None:
     """Two forms of one model are built side by side, and the guard counts each for itself."""
     steps = {
-        Wanted("hf", "", "").step(),
-        Wanted("gguf", "f16", "").step(),
-        Wanted("gguf", "f32", "last").step(),
+        ExportTarget("hf", "", "").step,
+        ExportTarget("gguf", "f16", "").step,
+        ExportTarget("gguf", "f32", "last").step,
     }
     assert steps == {"export/hf", "export/gguf-f16", "export/gguf-f32"}

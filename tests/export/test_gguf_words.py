@@ -13,7 +13,13 @@ import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.helpers.examples import examples
-from tests.helpers.exporting import FACTS, needs_llama, random_model, write_origin, write_tokenizer
+from tests.helpers.exporting import (
+    FACTS,
+    needs_llama,
+    random_model,
+    write_source_model,
+    write_tokenizer,
+)
 from tests.helpers.hostile import HOSTILE
 from tokenizers import Regex, decoders, models, pre_tokenizers
 
@@ -21,31 +27,31 @@ from groundup.artifacts.chat import encode_prompt
 from groundup.artifacts.tokenizer import FILE, SPECIALS, Tokenizer, write_config
 from groundup.export import gguf as gguf_file
 from groundup.export.llamacpp import Llama, opened
-from groundup.export.parity import UNLIKE, compared_text, with_specials
-from groundup.export.source_model import Origin
+from groundup.export.parity import UNLIKE, compared_text, encode_with_specials
+from groundup.export.source_model import SourceModel
 from groundup.tokenize.train_bpe import QWEN2_PATTERN
 
 pytestmark = needs_llama
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Origin, Llama]]:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SourceModel, Llama]]:
     """A model with a tokenizer as ours are, loaded in llama.cpp."""
     folder = tmp_path_factory.mktemp("words")
     tokenizer = write_tokenizer(folder / "tokenizer")
-    origin = write_origin(
+    source = write_source_model(
         folder / "model", tokenizer, random_model(Tokenizer.load(tokenizer).vocab_size)
     )
-    gguf_file.write_file(folder / "x.gguf", origin, "f32", FACTS)
+    gguf_file.write_file(folder / "x.gguf", source, "f32", FACTS)
     with opened(folder / "x.gguf", 64) as llama:
-        yield origin, llama
+        yield source, llama
 
 
-def same(loaded: tuple[Origin, Llama], text: str) -> None:
-    origin, llama = loaded
-    ids = origin.tokenizer.encode(text)
+def same(loaded: tuple[SourceModel, Llama], text: str) -> None:
+    source, llama = loaded
+    ids = source.tokenizer.encode(text)
     assert llama.ids(text) == ids
-    assert llama.ids(text, special=True) == with_specials(origin.tokenizer, text)
+    assert llama.ids(text, special=True) == encode_with_specials(source.tokenizer, text)
     assert llama.ask("/detokenize", tokens=ids)["content"] == text
 
 
@@ -77,16 +83,16 @@ PIECES = st.sampled_from(
 
 @examples(150)
 @given(text=st.lists(PIECES | st.text(max_size=8), max_size=12).map("".join))
-def test_any_text(loaded: tuple[Origin, Llama], text: str) -> None:
+def test_any_text(loaded: tuple[SourceModel, Llama], text: str) -> None:
     same(loaded, compared_text(text))
 
 
-def test_hostile_texts(loaded: tuple[Origin, Llama]) -> None:
+def test_hostile_texts(loaded: tuple[SourceModel, Llama]) -> None:
     for text in HOSTILE:
         same(loaded, compared_text(text))
 
 
-def test_a_long_run_of_one_character(loaded: tuple[Origin, Llama]) -> None:
+def test_a_long_run_of_one_character(loaded: tuple[SourceModel, Llama]) -> None:
     for character in (" ", "a", "\n", "é", "!"):
         same(loaded, character * 20_000)
 
@@ -97,11 +103,11 @@ def test_a_long_run_of_one_character(loaded: tuple[Origin, Llama]) -> None:
         st.text(st.characters(exclude_categories=["Cs"]), max_size=30), min_size=1, max_size=3
     )
 )
-def test_chatml_has_our_ids(loaded: tuple[Origin, Llama], contents: list[str]) -> None:
+def test_chatml_has_our_ids(loaded: tuple[SourceModel, Llama], contents: list[str]) -> None:
     """Any talk of a user written in the form of the template, as `groundup.artifacts.chat` encodes
     it.
     """
-    origin, llama = loaded
+    source, llama = loaded
     turns = [
         {"role": "user", "content": compared_text(text)}
         for text in contents
@@ -111,7 +117,7 @@ def test_chatml_has_our_ids(loaded: tuple[Origin, Llama], contents: list[str]) -
         "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in turns)
         + "<|im_start|>assistant\n"
     )
-    assert llama.ids(written, special=True) == encode_prompt(origin.tokenizer, turns)
+    assert llama.ids(written, special=True) == encode_prompt(source.tokenizer, turns)
 
 
 def test_what_is_left_out_is_left_out_whole() -> None:
@@ -173,11 +179,11 @@ def byte_names() -> list[str]:
     return [chr(byte) if byte in plain else chr(next(others)) for byte in range(256)]
 
 
-def differing(loaded: tuple[Origin, Llama], characters: list[str]) -> list[str]:
+def differing(loaded: tuple[SourceModel, Llama], characters: list[str]) -> list[str]:
     """Return the characters that llama.cpp splits differently, by halving the texts that differ."""
-    origin, llama = loaded
+    source, llama = loaded
     text = "1" + "1".join(context.format(c=c) for c in characters for context in CONTEXTS) + "1"
-    if llama.ids(text) == origin.tokenizer.encode(text):
+    if llama.ids(text) == source.tokenizer.encode(text):
         return []
     if len(characters) == 1:
         return characters
@@ -190,20 +196,20 @@ def unlike_characters() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def telling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Origin, Llama]]:
+def telling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SourceModel, Llama]]:
     folder = tmp_path_factory.mktemp("telltale")
     tokenizer = telltale(folder / "tokenizer")
     assert json.loads((tokenizer / FILE).read_text())["model"]["merges"]
     sizes = {"layers": 1, "width": 32, "heads": 1, "kv_heads": 1, "feed_forward": 32}
-    origin = write_origin(
+    source = write_source_model(
         folder / "model", tokenizer, random_model(Tokenizer.load(tokenizer).vocab_size, **sizes)
     )
-    gguf_file.write_file(folder / "x.gguf", origin, "f32", FACTS)
+    gguf_file.write_file(folder / "x.gguf", source, "f32", FACTS)
     with opened(folder / "x.gguf", 64) as llama:
-        yield origin, llama
+        yield source, llama
 
 
-def test_a_sample_of_all_characters(telling: tuple[Origin, Llama]) -> None:
+def test_a_sample_of_all_characters(telling: tuple[SourceModel, Llama]) -> None:
     """Those that we say are split alike are: every 61st character, and the neighbors of each that
     is not.
     """
@@ -220,7 +226,7 @@ def test_a_sample_of_all_characters(telling: tuple[Origin, Llama]) -> None:
 
 
 @pytest.mark.torture
-def test_all_characters(telling: tuple[Origin, Llama]) -> None:
+def test_all_characters(telling: tuple[SourceModel, Llama]) -> None:
     """The list of characters that are split differently is exact for the wheel that CI installs;
     two minutes.
     """

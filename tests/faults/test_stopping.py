@@ -35,7 +35,7 @@ def test_a_stopped_run_says_so_in_one_line_and_goes_on(
     _, errors = process.communicate(timeout=60)
     lines = errors.decode().splitlines()
     assert process.returncode in (1, 130), errors.decode()
-    assert lines[-1].startswith("groundup: stopped")
+    assert lines[-1].startswith("groundup: interrupted")
     assert "Traceback" not in errors.decode()
     if stage != "train":
         # What follows from the tokens is the same then, as the other tests show.

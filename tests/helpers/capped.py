@@ -1,6 +1,4 @@
-"""Deduplicate and split what is in a folder, in a process whose memory has a limit: `python
-capped.py FOLDER OUT MEGABYTES`.
-"""
+"""Deduplicate and split a folder under a memory limit: `python capped.py FOLDER OUT MEGABYTES`."""
 
 from __future__ import annotations
 
@@ -32,12 +30,12 @@ def lists(folder: Path, shards: Shards, memory: int) -> dict[str, int]:
 
 
 def main(folder: Path, out: Path, megabytes: int) -> None:
-    """Warm the kernels and the readers on the first shard, then take memory away and do them all."""
+    """Compile the kernels on the first shard, then limit the memory and process all shards."""
     shards = [(path.name, path) for path in sorted(folder.glob("s.*"))]
     lists(out / "warm", shards[:1], 1 << 20)
     used = psutil.Process().memory_info().vms
     resource.setrlimit(resource.RLIMIT_AS, (used + megabytes * 1_000_000,) * 2)
-    # A fourth for a part of the index: mapped files count as well here.
+    # A quarter for a part of the index: memory-mapped files count under RLIMIT_AS.
     print(json.dumps(lists(out / "lists", shards, megabytes * 250_000)))
 
 

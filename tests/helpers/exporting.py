@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from groundup.artifacts.probe_texts import PROBES
-from groundup.artifacts.tokenizer import FILE, write_config
+from groundup.artifacts.tokenizer import FILE, PROBES, write_config
 from groundup.export import llamacpp
 from groundup.export.parity import probe_rows
-from groundup.export.source_model import Origin, read_origin
+from groundup.export.source_model import SourceModel, read_source_model
 from groundup.model.config import ModelConfig
 from groundup.model.hf_io import save_model
 from groundup.model.transformer import Transformer
@@ -69,19 +68,21 @@ def random_model(vocab_size: int, scale: float = 0.1, seed: int = 1, **sizes: in
     return model.eval()
 
 
-def write_origin(folder: Path, tokenizer: Path, model: Transformer, **config: Any) -> Origin:
+def write_source_model(
+    folder: Path, tokenizer: Path, model: Transformer, **config: Any
+) -> SourceModel:
     """Write a model folder as a checkpoint is one; `config` changes entries of its config.json."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in tokenizer.glob("tokenizer*.json"):
         shutil.copyfile(path, folder / path.name)
     save_model(folder, model)
     edit(folder / "config.json", **config)
-    return read_origin(folder, "step-000007")
+    return read_source_model(folder, "step-000007")
 
 
 def edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def rows_of(origin: Origin) -> list[torch.Tensor]:
-    return probe_rows(origin.tokenizer, [TEXT], origin.config.context, 1)
+def rows_of(source: SourceModel) -> list[torch.Tensor]:
+    return probe_rows(source.tokenizer, [TEXT], source.config.context, 1)

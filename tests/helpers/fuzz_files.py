@@ -1,6 +1,4 @@
-"""Small whole files for every reader, containers whose records are known, and where real files lie
-in the shared data.
-"""
+"""Small whole files for every reader, containers of known records, and paths of real files."""
 
 from __future__ import annotations
 
@@ -32,7 +30,10 @@ TALK = [
     for n in range(4)
 ]
 TEXT = "'''T''' is [[a|b]] {{{{c|d}}}} &lt;ref&gt;e&lt;/ref&gt;."
-WIKI = f"<page><title>T{{0}}</title><ns>0</ns><id>{{0}}</id><revision><text>{TEXT}</text></revision></page>"
+WIKI = (
+    "<page><title>T{0}</title><ns>0</ns><id>{0}</id>"
+    f"<revision><text>{TEXT}</text></revision></page>"
+)
 HTTP = f"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n{PAGE}"
 
 
@@ -62,9 +63,7 @@ def _zip(members: dict[str, str]) -> bytes:
 
 
 def _tar() -> bytes:
-    """Return a tar file with each kind of header that describes the next one: pax records, a long
-    name, the map of a sparse file.
-    """
+    """Return a tar file with pax records, a long name and the map of a sparse file."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name, pax in (
@@ -82,9 +81,7 @@ def _tar() -> bytes:
 
 
 def sealed(data: bytes) -> bytes:
-    """Return data in which every tar header has the checksum that its bytes ask for: wrong from the
-    start, not damaged since.
-    """
+    """Return data with a valid checksum in every tar header."""
     out = bytearray(data)
     for magic in re.finditer(rb"ustar", data):
         header = out[(at := magic.start() - 257) : at + 512]
@@ -199,7 +196,7 @@ SMALL: dict[str, tuple[str, str, bytes]] = {
         _zip({"a.txt": SENTENCE, "d/b.jsonl": LINES.decode(), "c.html": PAGE}),
     ),
 }
-# Reader → where its real files lie.
+# Reader → glob of its real files.
 REAL = {
     "book": "books/g*/*/*.txt",
     "dump": "wikipedia/ltgwiki*.xml",

@@ -22,8 +22,7 @@ from tokenizers import (
     trainers,
 )
 
-from groundup.artifacts.pretokenizers import LLAMA3_PATTERN, QWEN2_PATTERN
-from groundup.artifacts.probe_texts import PROBES
+from groundup.artifacts.tokenizer import LLAMA3_PATTERN, PROBES, QWEN2_PATTERN
 from tests.helpers.exporting import TEXT
 
 # Of each family: what cuts words, special tokens, and tokens that are added and are no specials.

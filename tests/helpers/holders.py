@@ -1,6 +1,4 @@
-"""Who still holds a text? Looks into every file of a run directory: tables unpacked, tokens
-decoded, models left out.
-"""
+"""Searches every file of a run directory for a text: tables decoded, tokens decoded, no models."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ MODELS = (".safetensors", ".gguf")
 
 
 def holders(root: Path, text: str) -> list[str]:
-    """Return the files that hold a text (letters and spaces only, so that no escaping hides it)."""
+    """Return the files that hold a text of letters and spaces, which no escaping changes."""
     files = (
         path
         for path in sorted(root.rglob("*"))

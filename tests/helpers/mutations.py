@@ -1,6 +1,4 @@
-"""Damages files as disks, networks and people do, and reads them between neighbours that must
-survive.
-"""
+"""Damages files as disks, networks and people do, and reads them among whole ones."""
 
 from __future__ import annotations
 
@@ -29,15 +27,15 @@ from tests.helpers.fuzz_files import REAL, RECORDS, SMALL, sealed
 NEIGHBOUR = (
     '{"path": "a.txt", "text": "A plain sentence that anybody may read, and that is whole."}\n'
 )
-# Seconds of processor time for one file; the slowest whole one takes a tenth of one.
+# Seconds of CPU time for one file; the slowest whole file takes 0.1 s.
 PATIENCE = 30.0
-# Addresses that a reader of small files may have: its libraries map two thirds of it.
+# Address space of the child process; its libraries map two thirds of it.
 MEMORY = 4 << 30
-# Real files are cut to this, so that ten thousand mutations a reader take minutes.
+# Real files are cut to this: 10,000 mutations of a reader take minutes.
 REAL_BYTES = 20_000
-# Records of a container of which one is damaged.
+# Records of a container, one of which is damaged.
 AMONG = 9
-# What parsers stumble over, and what a length or a mark of one format is in another.
+# Pieces that break parsers.
 _SHARDS = (
     b"\0" * 64,
     b"\xff\xfe",
@@ -62,17 +60,15 @@ _SHARDS = (
 
 
 class LostError(AssertionError):
-    """Something beside the damage is lost."""
+    """A record that was not damaged is lost."""
 
 
 class HangError(BaseException):
-    """A file that took too long; no Exception, so that no reader mistakes it for the file's fault."""
+    """A file took too long. A BaseException, so that no reader catches it."""
 
 
 def mutated(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
-    """Return a damaged copy: bytes changed, a part lost, moved or repeated, something foreign put
-    in, the end cut off.
-    """
+    """Return a damaged copy: bytes changed, parts lost, repeated or inserted, the end cut off."""
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         start, end = sorted(rng.randrange(len(data) + 1) for _ in range(2))
         match rng.randrange(7):
@@ -94,7 +90,7 @@ def mutated(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
                 data += rng.choice(others)
             case 6:
                 data = data[:start] + rng.choice(_SHARDS) + data[start:]
-    # A checksum keeps damage out; it does not keep out what was written wrong.
+    # With valid checksums, damage reaches the parsers behind them.
     return sealed(data) if rng.random() < 0.5 else data
 
 
@@ -123,42 +119,42 @@ def _packed(members: Sequence[tuple[str, bytes]]) -> bytes:
 
 
 def read_between(kind: str, name: str, data: bytes) -> list[Document | Reject | Refused]:
-    """Return what an archive gives that holds a file between two whole ones, in order; fail where a
-    neighbour is lost.
-    """
+    """Return what an archive with the file between two whole files gives; fail if one is lost."""
     raw = _packed((("a.jsonl", NEIGHBOUR.encode()), (name, data), ("z.jsonl", NEIGHBOUR.encode())))
     source = Source(path="x", kind=kind)
-    found: list[Document | Reject | Refused] = []
+    results: list[Document | Reject | Refused] = []
     with _patience():
         for item in open_items(Path("x.tar"), io.BytesIO(raw), "x.tar", len(raw), Selection()):
-            found += [item] if isinstance(item, Refused) else list(read_item(item, source))
-    for one in found:
+            results += [item] if isinstance(item, Refused) else list(read_item(item, source))
+    for result in results:
         for text in (
-            (one.text, one.group) if isinstance(one, Document) else (one.reason, one.detail)
+            (result.text, result.group)
+            if isinstance(result, Document)
+            else (result.reason, result.detail)
         ):
             repair_text(text).encode()
-    neighbours = [found[0], found[-1]]
-    if len(found) < 3:
+    neighbours = [results[0], results[-1]]
+    if len(results) < 3:
         raise LostError("the damaged file is neither kept nor listed")
-    if not all(isinstance(one, Document) and one.text in NEIGHBOUR for one in neighbours):
+    if not all(isinstance(result, Document) and result.text in NEIGHBOUR for result in neighbours):
         raise LostError("a neighbour in the archive is lost")
-    return found
+    return results
 
 
 def read_among(reader: str, rng: random.Random, others: Sequence[bytes]) -> None:
-    """Damage one record of a container; fail where one that the format can save is lost."""
+    """Damage one record of a container; fail if one is lost that the format can save."""
     kind, name, front, record, back, after = RECORDS[reader]
     parts, at = [record(n).encode() for n in range(AMONG)], rng.randrange(2, AMONG)
     end = b"\n" if parts[at].endswith(b"\n") else b""
     parts[at] = mutated(parts[at].removesuffix(b"\n"), others, rng) + end
     with _patience():
-        found = list(
+        results = list(
             read_item(
                 item_from_bytes(front.encode() + b"".join(parts) + back.encode(), name),
                 Source(path="x", kind=kind),
             )
         )
-    texts = "\n".join(one.text for one in found if isinstance(one, Document))
+    texts = "\n".join(result.text for result in results if isinstance(result, Document))
     lost = [
         n
         for n in range(AMONG)
@@ -169,9 +165,7 @@ def read_among(reader: str, rng: random.Random, others: Sequence[bytes]) -> None
 
 
 def files_of(reader: str, data: Path | None) -> list[tuple[str, bytes]]:
-    """Return names and bytes that a reader is fuzzed with: a small file, and the beginnings of
-    twenty real ones, short ones first.
-    """
+    """Return the files to fuzz a reader with: a small one, and the start of 20 real ones."""
     _, name, small = SMALL[reader]
     real = (
         sorted(data.glob(REAL[reader]), key=lambda path: (path.stat().st_size > REAL_BYTES, path))
@@ -182,9 +176,7 @@ def files_of(reader: str, data: Path | None) -> list[tuple[str, bytes]]:
 
 
 def trial(reader: str, number: int, files: Sequence[tuple[str, bytes]]) -> str:
-    """Make one mutation and read it; return what happened: "", or a kind of failure and what it
-    was. The seed is the number.
-    """
+    """Read mutation `number` (its seed) of a file; return "", or the failure."""
     rng = random.Random(f"{reader} {number}")
     others = [data for _, _, data in SMALL.values()] + [data for _, data in files]
     name, data = rng.choice(files)
@@ -202,20 +194,16 @@ def trial(reader: str, number: int, files: Sequence[tuple[str, bytes]]) -> str:
 
 
 def _work(reader: str, numbers: range, data: Path | None, out: Connection) -> None:
-    """Do trials in a process whose memory is bounded: a reader that wants more fails with
-    MemoryError.
-    """
+    """Run trials in a process of bounded memory: a reader that needs more gets MemoryError."""
     files = files_of(reader, data)
-    trial(reader, 0, files)  # Libraries load before the bound is set.
+    trial(reader, 0, files)  # Load libraries before the bound is set.
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     for number in numbers:
         out.send(trial(reader, number, files))
 
 
 def fuzz(reader: str, count: int, data: Path | None) -> list[str]:
-    """Make mutations 0 to `count`; return the failures. A child that dies is a crash, and another
-    goes on behind it.
-    """
+    """Read mutations 0 to `count`; return the failures. A child that dies counts as a crash."""
     failures: list[str] = []
     done = 0
     while done < count:
@@ -227,8 +215,8 @@ def fuzz(reader: str, count: int, data: Path | None) -> list[str]:
         its.close()
         try:
             while done < count:
-                # Processor time is bounded in the child; this is for one that sleeps, or is stuck
-                # in native code.
+                # The child bounds its CPU time; this catches one that sleeps or hangs in native
+                # code.
                 told = (
                     mine.recv()
                     if mine.poll(20 * PATIENCE)

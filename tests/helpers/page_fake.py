@@ -1,6 +1,4 @@
-"""A server that speaks the page's protocol and misbehaves on demand: cut, slow, busy, hostile. What
-a real one cannot be asked to do.
-"""
+"""A fake server for the page that is cut off, slow, busy or hostile on demand."""
 
 from __future__ import annotations
 
@@ -31,15 +29,15 @@ INFO = {
 
 
 class Fake:
-    """What to answer, and what goes wrong.
+    """Responses of a fake server, and its faults.
 
     Attributes:
         pieces: texts, (text, tokens), whole events as dictionaries, or bytes that are sent as they
             are.
-        cut: whether the stream ends in the middle.
-        gate: while it is shut, nothing comes after the first piece.
-        asked: the bodies of the requests.
-        hung_up: whether a client left before the end.
+        cut: whether the stream ends early.
+        gate: while it is not set, the stream stalls after the first piece.
+        requests: the bodies of the requests.
+        hung_up: set when a client disconnects before the end.
     """
 
     def __init__(self) -> None:
@@ -48,7 +46,7 @@ class Fake:
         self.cut = False
         self.key = ""
         self.refusals: list[tuple[int, dict[str, Any], dict[str, str]]] = []
-        self.asked: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
         self.gate = threading.Event()
         self.gate.set()
         self.hung_up = threading.Event()
@@ -60,7 +58,7 @@ class Fake:
 
 
 def chunk(piece: Any, chat: bool) -> dict[str, Any]:
-    """One streamed event: `piece` is a text, or (text, tokens as (bytes, logprob, alternatives))."""
+    """Return a stream event for a text, or for (text, [(bytes, logprob, alternatives)])."""
     text, tokens = piece if isinstance(piece, tuple) else (piece, None)
     choice: dict[str, Any] = {"index": 0, "finish_reason": None} | (
         {"delta": {"content": text}} if chat else {"text": text}
@@ -97,7 +95,7 @@ def _text_logprobs(tokens: list[Any]) -> dict[str, Any]:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves the page's folder and the routes that it calls."""
+    """Serves the files of the page and the routes that it calls."""
 
     fake: Fake
 
@@ -122,7 +120,7 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if not self._allowed():
             return self._json(401, _error("A key is needed."))
-        self.fake.asked.append(body)
+        self.fake.requests.append(body)
         if self.fake.refusals:
             status, error, headers = self.fake.refusals.pop(0)
             return self._json(
@@ -198,7 +196,7 @@ def _usage(body: dict[str, Any], completion: int) -> dict[str, int]:
 
 @contextmanager
 def serve() -> Iterator[Fake]:
-    """A fake on a free port of loopback."""
+    """Run a fake server on a free port of loopback."""
     fake = Fake()
     make: Callable[..., BaseHTTPRequestHandler] = type("FakeHandler", (Handler,), {"fake": fake})
     server = ThreadingHTTPServer(("127.0.0.1", 0), make)

@@ -1,6 +1,4 @@
-"""A browser for the tests of the page: a fresh context each, and whatever the page should not have
-done fails the test.
-"""
+"""A browser for tests of the page; script errors and policy violations fail the test."""
 
 from __future__ import annotations
 
@@ -12,22 +10,19 @@ from urllib.parse import urlsplit
 import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-# The first two are for machines without user namespaces or a GPU; the others keep the browser from
-# asking hosts of its own.
+# For machines without user namespaces or a GPU, and against requests of the browser itself.
 FLAGS = (
     "--no-sandbox --disable-gpu --no-first-run --disable-background-networking"
     " --disable-component-update --disable-sync".split()
 )
 DESKTOP, PHONE, WIDE = (1280, 800), (360, 740), (2560, 1300)
-# A machine that is busy with other tests may take long; no test waits for this when all is well.
+# Milliseconds; a busy machine may need them.
 PATIENCE = 30_000
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Debian's Chromium, driven by playwright; closed with the module, since it keeps an event
-    loop.
-    """
+    """Chromium driven by playwright; closed with the module, since it keeps an event loop."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("chromium is not installed")
@@ -39,9 +34,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def visit(browser: Any) -> Iterator[Callable[..., Any]]:
-    """Open a page in a context of its own; at the end no script failed, no policy was broken, and
-    no other host was asked.
-    """
+    """Open a page in a new context; fail if a script failed or another host was contacted."""
     contexts, wrong = [], []
 
     def open_page(
@@ -76,38 +69,35 @@ def _same_host(asked: str, url: str) -> bool:
     return urlsplit(asked).netloc == urlsplit(url).netloc or asked.startswith("data:")
 
 
-# Chromium reports every status from 400 on, and every broken connection, which are what some tests
-# are about.
+# Chromium logs each status above 399 and each broken connection, which some tests cause on purpose.
 def _forgiven(text: str) -> bool:
     return text.startswith("Failed to load resource")
 
 
 def known(page: Any) -> None:
-    """Wait until the page knows its model. (`wait_for_function` would need eval, which the page's
-    policy forbids.)
-    """
+    """Wait until the page has loaded /info; its policy forbids the eval of `wait_for_function`."""
     page.wait_for_selector("#run:not(:empty)", state="attached")
 
 
 def say(page: Any, text: str) -> None:
-    """Send a message and wait until its answer has ended, well or not."""
+    """Send a message and wait for the end of its answer."""
     page.fill("#message", text)
     page.press("#message", "Enter")
     ended(page)
 
 
 def ended(page: Any) -> None:
-    """Wait until nothing is generated."""
+    """Wait until no generation is running."""
     page.wait_for_selector("body:not(.busy)")
 
 
 def answer(page: Any) -> str:
-    """The text of the newest answer."""
+    """Return the text of the last answer."""
     return str(page.locator(".assistant .body").last.text_content())
 
 
 def overflows(page: Any) -> int:
-    """How many pixels the page is wider than its window."""
+    """Return by how many pixels the page is wider than its window."""
     return int(
         page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     )

@@ -1,5 +1,7 @@
-"""A Ray cluster of two nodes on this machine, in a process of its own: it prints the address, and a
-line on its standard input kills the second node as a machine dies. It ends with its input.
+"""A Ray cluster of two nodes on this machine, in a process of its own.
+
+The process prints the address. A line on its standard input kills the second node, the end of
+standard input ends the cluster.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from pathlib import Path
 
 
 class Nodes:
-    """The test's end."""
+    """The test's side of the cluster."""
 
     def __init__(self) -> None:
         environment = os.environ | {

@@ -1,6 +1,4 @@
-"""A small model behind a real server on a thread; its weights are drawn at random, so it says every
-byte there is.
-"""
+"""A small model with random weights behind a real server on a thread."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from urllib.parse import urlsplit
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.engines.request import EngineRequest, RequestOutput, SamplingParams
 from groundup.model.transformer import Transformer
-from groundup.runtime.run import write_lock
+from groundup.runtime.lock import write_lock
 from groundup.serve.limits import Limits
 from groundup.serve.requests import ServedModel
 from groundup.serve.server import open_model
@@ -30,7 +28,7 @@ ENDLESS = {"0": -100, "2": -100}
 
 
 def served_run(root: Path, context: int = 2048, name: str = "tiny") -> Path:
-    """Return a run whose best checkpoint has a context of that many positions."""
+    """Return a run whose best checkpoint has the given context."""
     run = trained_run(root, name=name)
     model = tiny_model(Tokenizer.load(root / "tokenize").vocab_size)
     longer = Transformer(replace(model.config, context=context))
@@ -40,18 +38,18 @@ def served_run(root: Path, context: int = 2048, name: str = "tiny") -> Path:
         (root / "train" / "checkpoints").glob("step-*"), ("tokenizer.json", "tokenizer_config.json")
     ):
         (folder / file).write_bytes((root / "tokenize" / file).read_bytes())
-    write_lock(run)
+    write_lock(run.root, run.recipe)
     return root
 
 
 def serving_of(root: Path, slots: int = 4, queue: int = 8, **limits: Any) -> ServedModel:
-    """Return the model of such a run, ready to be served."""
+    """Load the model of such a run."""
     return open_model(root, "", slots, queue, "cpu", "float32", Limits(**limits))
 
 
 @contextmanager
 def stalled(serving: ServedModel) -> Iterator[None]:
-    """Keep the engine from doing anything; one slot is taken."""
+    """Block the engine in a callback while the block runs; one slot is taken."""
     begun, go_on = threading.Event(), threading.Event()
 
     def on_output(output: RequestOutput) -> None:
@@ -70,7 +68,7 @@ def stalled(serving: ServedModel) -> Iterator[None]:
 
 
 def until(true: Callable[[], bool], seconds: float = 20) -> bool:
-    """Wait for something to become true; a busy machine may take long."""
+    """Wait until a condition holds, with patience for a busy machine."""
     end = time.monotonic() + seconds
     while not true() and time.monotonic() < end:
         time.sleep(0.02)
@@ -78,7 +76,7 @@ def until(true: Callable[[], bool], seconds: float = 20) -> bool:
 
 
 def connect(url: str, **options: int) -> socket.socket:
-    """Open a plain connection to a server."""
+    """Open a TCP connection to a server."""
     parts = urlsplit(url)
     plain = socket.socket()
     for name, value in options.items():
@@ -89,7 +87,7 @@ def connect(url: str, **options: int) -> socket.socket:
 
 
 def read_all(plain: socket.socket) -> bytes:
-    """Read until the server hangs up."""
+    """Read until the server closes the connection."""
     parts = []
     try:
         while part := plain.recv(65536):
@@ -100,9 +98,7 @@ def read_all(plain: socket.socket) -> bytes:
 
 
 def raw(url: str, request: bytes) -> bytes:
-    """Send bytes as they are and return the whole answer; the request should ask for the connection
-    to be closed.
-    """
+    """Send bytes and return the whole response; the request should ask for Connection: close."""
     with connect(url) as plain:
         plain.sendall(request)
         return read_all(plain)
@@ -111,7 +107,7 @@ def raw(url: str, request: bytes) -> bytes:
 def request_bytes(
     method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b""
 ) -> bytes:
-    """Return an HTTP/1.1 request whose path stands as it is given."""
+    """Return an HTTP/1.1 request with an unmodified path."""
     named = {"Host": "127.0.0.1", "Connection": "close", **(headers or {})}
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in named.items())]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body

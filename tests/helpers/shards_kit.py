@@ -1,6 +1,4 @@
-"""A small project whose one source has three shards of known files, and a run of it up to its
-tokens.
-"""
+"""A small project whose one source has three shards of known files, and a run of it."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from itertools import count, islice
 from pathlib import Path
 from pydoc_data.topics import topics  # type: ignore[import-not-found]
 
-from groundup.collect.sharding import cut
+from groundup.collect.shard import cut_shards
 from groundup.collect.sources import RawFile
 from groundup.flow import run_flow
 from groundup.recipe import load_recipe
@@ -32,17 +30,15 @@ SECRET = "the quokka of Rottnest keeps its umbrella behind the lighthouse"
 
 
 def names(begin: bool) -> Iterator[str]:
-    """Yield names, in order, of files that begin a shard wherever they stand, or of files that
-    never do.
-    """
+    """Yield file names, in order, that begin a shard wherever they are, or that never do."""
     for number in count():
         found = RawFile(f"{number:06}.jsonl", Path("x"), 1)
-        if begin == (len(cut([RawFile("", Path("x"), 1), found])) == 2):
+        if begin == (len(cut_shards([RawFile("", Path("x"), 1), found])) == 2):
             yield found.origin
 
 
 def between(first: str, after: int = 0) -> str:
-    """Return the name of a file that follows another one in its shard, so many places later."""
+    """Return a file name that follows another one in its shard, `after` names later."""
     return next(islice((name for name in names(begin=False) if name > first), after, None))
 
 
@@ -51,18 +47,17 @@ def write(path: Path, texts: list[str]) -> None:
 
 
 def texts(number: int) -> list[str]:
-    """Return eight real texts, other ones for every number."""
+    """Return eight real texts, different ones for every number."""
     return [
         text[:1500] for _, text in sorted(topics.items())[number * RECORDS : (number + 1) * RECORDS]
     ]
 
 
 def write_project(folder: Path) -> Path:
-    """Write nine files of eight texts in three shards; the last text of the second shard's first
-    file holds the secret, twice.
+    """Write nine files of eight texts in three shards, and return the recipe.
 
-    A shorter form of that text stands in the third shard, and is dropped as its near duplicate.
-    Returns the recipe.
+    The last text of the second shard's first file holds the secret, twice. A shorter form of that
+    text is in the third shard, and is dropped as its near duplicate.
     """
     (folder / "raw").mkdir(parents=True)
     for number, first in enumerate(islice(names(begin=True), SHARDS)):

@@ -1,6 +1,4 @@
-"""A web site on this machine, well or badly behaved, under names of its own: `http://a.test:PORT/`
-for the tests of fetching.
-"""
+"""A local web site under test names, `http://a.test:PORT/`, that behaves well or badly."""
 
 from __future__ import annotations
 
@@ -13,15 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
-from groundup.runtime.fetch import transfer
-from groundup.runtime.fetch.addresses import resolve_public
+from groundup.runtime.fetch import https
+from groundup.runtime.fetch.https import resolve_public
 
 
 @dataclass
 class Reply:
-    """What the site sends: `endless` repeats the body for ever, `drip` seconds between its bytes,
-    `length` lies about it.
-    """
+    """A response; `endless` repeats the body, `drip` seconds pass per byte, `length` may lie."""
 
     body: bytes = b""
     status: int = 200
@@ -36,9 +32,7 @@ Answering = Callable[["Seen"], Reply]
 
 @dataclass
 class Seen:
-    """A request: host without port, path, headers, when it came, and the connection that brought
-    it.
-    """
+    """A request: host without port, path, headers, time, and the connection that brought it."""
 
     host: str
     path: str
@@ -48,7 +42,7 @@ class Seen:
 
 
 class Site:
-    """Answers by (host, path), then by path; anything else is not found."""
+    """Answers by (host, path), then by path; anything else is 404."""
 
     def __init__(self) -> None:
         self.pages: dict[str, Reply | Answering] = {}
@@ -72,7 +66,7 @@ class Site:
 
 
 def page(text: str) -> Reply:
-    """Return a page with enough text to have a main part."""
+    """Return a page with enough text for main-text extraction."""
     words = (
         f"{text}. "
         + "The harbour wall was built in the spring of that year by people from the town. " * 5
@@ -141,20 +135,18 @@ def _handler(site: Site) -> type[http.server.BaseHTTPRequestHandler]:
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """Find names that end in .test on this machine, and all others as ever."""
+    """Resolve names that end in .test to this machine."""
     return ["127.0.0.1"] if host.endswith(".test") else resolve_public(host, port)
 
 
 @contextmanager
 def serving() -> Iterator[Site]:
-    """Serve a site; loopback is a private address, so its names are let through, and nothing else
-    is.
-    """
+    """Serve a site; only its names bypass the check for private addresses."""
     site = Site()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(site))
     site.port = server.server_port
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    with mock.patch.object(transfer, "resolve_public", resolve):
+    with mock.patch.object(https, "resolve_public", resolve):
         yield site
     server.shutdown()
     server.server_close()

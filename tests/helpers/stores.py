@@ -1,4 +1,4 @@
-"""An S3 bucket and a Hugging Face Hub on this machine, with the few routes that reading needs."""
+"""A local S3 bucket and Hugging Face Hub with the routes that reading needs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from tests.helpers.sites import Reply, Seen, Site
 
 
 def ranged(body: bytes, seen: Seen, tag: str, cut: int | None = None) -> Reply:
-    """Answer with a file, or the part that is asked for if it is still the same; `cut` ends the
-    connection after so many bytes.
-    """
+    """Answer with a file, or the requested range if its ETag is the same; cut after `cut` bytes."""
     asked = re.fullmatch(r"bytes=(\d+)-(\d*)", seen.headers.get("range", ""))
     same = seen.headers.get("if-range", tag) == tag
     headers = {
@@ -36,7 +34,7 @@ def ranged(body: bytes, seen: Seen, tag: str, cut: int | None = None) -> Reply:
 
 @dataclass
 class Bucket:
-    """A bucket: `key` opens it to those who sign with it; "" opens it to everybody."""
+    """A bucket; `key` restricts it to requests signed with that key."""
 
     site: Site
     objects: dict[str, bytes] = field(default_factory=dict)
@@ -44,7 +42,7 @@ class Bucket:
     changed: dict[str, int] = field(default_factory=dict)
 
     def answer(self, seen: Seen) -> Reply:
-        """Answer a request, as far as reading needs it (ListObjectsV2, HeadObject, GetObject)."""
+        """Answer a request, as far as reading needs it."""
         parts = urlsplit(seen.path)
         if self.key not in seen.headers.get("authorization", "").partition("/")[0]:
             return self._error(403, "AccessDenied")
@@ -60,7 +58,8 @@ class Bucket:
     def _listed(self, prefix: str) -> Reply:
         rows = "".join(
             f"<Contents><Key>{escape(key)}</Key><Size>{len(self.objects[key])}</Size>"
-            f"<LastModified>2024-01-01T00:00:{self.changed.get(key, 0):02}.000Z</LastModified></Contents>"
+            f"<LastModified>2024-01-01T00:00:{self.changed.get(key, 0):02}.000Z</LastModified>"
+            "</Contents>"
             for key in sorted(self.objects)
             if key.startswith(prefix)
         )
@@ -83,9 +82,7 @@ class Bucket:
 
 @dataclass
 class Hub:
-    """A Hub with one data set, me/texts: its commits by name, each with its files; `token` is
-    wanted where it is set.
-    """
+    """A Hub with one dataset, me/texts: commit → files; `token` restricts access."""
 
     site: Site
     commits: dict[str, dict[str, bytes]]
@@ -95,7 +92,7 @@ class Hub:
     elsewhere: Callable[[str], Reply] | None = None
 
     def answer(self, seen: Seen) -> Reply:
-        """Answer a request of the API, or for a file."""
+        """Answer a request, as far as reading needs it."""
         if self.token and seen.headers.get("authorization") != f"Bearer {self.token}":
             return Reply(status=401, headers={"X-Error-Code": "RepoNotFound"})
         path = unquote(urlsplit(seen.path).path)

@@ -11,7 +11,8 @@ import torch
 from groundup.model.config import Layout, ModelConfig
 from groundup.model.transformer import Transformer
 from groundup.runtime.files import write_json
-from groundup.runtime.run import Run, write_lock
+from groundup.runtime.lock import write_lock
+from groundup.runtime.run import Run
 from groundup.tokenize.stage import run as tokenize
 from tests.helpers.raw import TEXTS, paragraphs
 from tests.helpers.refined import refined_run
@@ -105,7 +106,7 @@ def talking_run(root: Path, **settings: object) -> Run:
     (root / "train").mkdir()
     write_json(root / "train" / "train.json", {"inputs": inputs})
     write_json(root / "train" / "machine.json", MACHINE)
-    write_lock(run)
+    write_lock(run.root, run.recipe)
     add_talking_checkpoint(run)
     return run
 

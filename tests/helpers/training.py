@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 def main(root: Path, processes: int, compiled: str, steps: int) -> None:
     """Train the made-up language under the run's lock, as `groundup run` does."""
     from groundup.errors import GroundupError
-    from groundup.flow import opened
+    from groundup.runtime.run import Run
     from groundup.train import stage
     from tests.helpers.token_run import recipe
 
@@ -35,7 +35,7 @@ def main(root: Path, processes: int, compiled: str, steps: int) -> None:
         checkpoint_steps=(10, 20),
     )
     try:
-        with opened(of, root, workers=1) as run:
+        with Run.open(of, root, workers=1) as run:
             stage.run(run)
     except GroundupError as error:
         sys.exit(f"groundup: {error}")

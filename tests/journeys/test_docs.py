@@ -1,4 +1,4 @@
-"""What the pages say can be done: commands and settings exist, links lead somewhere, examples work."""
+"""The docs are true: commands and settings exist, links lead somewhere, examples run."""
 
 from __future__ import annotations
 
@@ -150,8 +150,8 @@ def first_column(page: str, header: str) -> list[str]:
 
 def test_tables_name_what_the_code_has(tiny_run: Path) -> None:
     """Kinds, rule sets, presets, settings and figures come and go; these pages must follow."""
-    assert first_column("data.md", "kind") == list(KINDS)
-    assert set(first_column("data.md", "rule set")) == set(RULE_SETS)
+    assert first_column("sources.md", "kind") == list(KINDS)
+    assert set(first_column("filters.md", "rule set")) == set(RULE_SETS)
     text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     assert f'"auto"          # {", ".join(PRESETS)};' in text
     assert set(first_column("training.md", "setting")) == {
@@ -176,10 +176,10 @@ def test_rules_of_thumb_are_those_of_the_code() -> None:
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
-    """A recipe that uses the filter of docs/data.md as it stands there, with a book that calls
+    """A recipe that uses the filter of docs/own-code.md as it stands there, with a book that calls
     itself a draft.
     """
-    page = ROOT / "docs" / "data.md"
+    page = ROOT / "docs" / "own-code.md"
     code = next(body for body in blocks(page, "python") if body.startswith("# my_filters.py"))
     settings = next(body for body in blocks(page, "toml") if "my_filters" in body)
     write_books(tmp_path / "raw", count=4)
@@ -216,7 +216,7 @@ def test_the_filter_of_the_page_drops_what_it_says(example: Path) -> None:
     assert hashlib.sha256(code.read_bytes()).hexdigest() in [
         one["settings"]["code"]["my_filters:no_drafts"] for one in manifests
     ]
-    text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "own-code.md").read_text(encoding="utf-8")
     promised = re.search(r"cleaned documents of one kind \((.*?)\)", text, re.DOTALL)
     assert promised is not None
     assert set(re.findall(r"`(\w+)`", promised[1])) <= set(DOCUMENT.names)
@@ -226,7 +226,7 @@ def test_examples_in_python_run(tiny_run: Path, capsys: pytest.CaptureFixture[st
     """On another run than the starter, which not everybody has."""
     bodies = [
         body
-        for name in ("data.md", "lineage.md", "training.md")
+        for name in ("own-code.md", "lineage.md", "training.md")
         for body in blocks(ROOT / "docs" / name, "python")
     ]
     runnable = [

@@ -146,9 +146,7 @@ def test_penalties_follow_what_was_generated() -> None:
     # Protects: frequency counts each time, presence once, and a bias of the caller's stays beside
     # them.
     drawing = SequenceSampler(
-        Sampling(0.0, frequency_penalty=0.5, presence_penalty=0.25, logit_bias=((1, 2.0),)),
-        1,
-        4,
+        Sampling(0.0, frequency_penalty=0.5, presence_penalty=0.25, logit_bias=((1, 2.0),)), 1, 4
     )
     for token in (1, 1, 3):
         drawing.accept(token)

@@ -1,6 +1,4 @@
-"""Compiled kernels that are remembered belong to the sources that are there: numba looks at the
-file of a kernel alone.
-"""
+"""The cache of compiled kernels depends on all sources that are compiled into a kernel."""
 
 from __future__ import annotations
 
@@ -36,7 +34,7 @@ def kernels(module: ModuleType) -> list[object]:
     ]
 
 
-def test_what_kernels_take_from_other_modules_comes_from_those_that_are_shared() -> None:
+def test_kernels_use_other_modules_only_if_shared() -> None:
     taken = set()
     for module in modules():
         imports = [
@@ -56,7 +54,7 @@ def test_what_kernels_take_from_other_modules_comes_from_those_that_are_shared()
     }
 
 
-def test_another_shared_module_is_another_folder(tmp_path: Path) -> None:
+def test_changed_shared_module_changes_the_folder(tmp_path: Path) -> None:
     for name in SHARED:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(REFINE / name, tmp_path / name)
@@ -66,7 +64,7 @@ def test_another_shared_module_is_another_folder(tmp_path: Path) -> None:
     assert compiled_folder(tmp_path, tmp_path) != before
 
 
-def test_kernels_are_remembered_there_and_those_of_others_where_they_were(
+def test_only_our_kernels_are_cached_in_the_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))

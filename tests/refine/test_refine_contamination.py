@@ -1,6 +1,4 @@
-"""Documents that hold evaluation items are found, with the text; common phrases and the form of a
-test are not evidence.
-"""
+"""Documents with evaluation items are found; common phrases and test forms are ignored."""
 
 from __future__ import annotations
 
@@ -45,7 +43,7 @@ Find = Callable[..., list[dict[str, Any]]]
 
 
 def passage(seed: int, words: int = 60) -> str:
-    """Words that no other seed gives."""
+    """Return words that no other seed returns."""
     rng = np.random.default_rng(seed)
     return " ".join(f"{''.join(rng.choice(list('abcdefgh'), 4))}{seed}x" for _ in range(words))
 
@@ -54,7 +52,7 @@ def passage(seed: int, words: int = 60) -> str:
 def find(
     tmp_path: Path, row: Callable[..., Row], collected: Callable[[Path, Sequence[Row]], Path]
 ) -> Find:
-    """List what is contaminated among texts, given items."""
+    """List the contaminated ones of texts, given evaluation items."""
 
     def found(
         texts: Sequence[str], items: Sequence[str], allowed: Sequence[str] = ()
@@ -93,7 +91,7 @@ def find(
     return found
 
 
-def test_an_item_in_a_document_is_found_with_its_text(find: Find) -> None:
+def test_item_in_a_document_is_found_with_its_text(find: Find) -> None:
     item = passage(1)
     text = f"{passage(2)}\n\n«{item.upper()}», he said. {passage(3)}"
     (row,) = find([passage(4), text, passage(5)], [passage(6), item])
@@ -103,7 +101,7 @@ def test_an_item_in_a_document_is_found_with_its_text(find: Find) -> None:
     assert row["detail"].startswith("exam: file#1: " + item.upper()[:40])
 
 
-def test_a_fifth_of_an_item_is_enough_and_less_is_not(find: Find) -> None:
+def test_fifth_of_an_item_contaminates(find: Find) -> None:
     item = passage(1, 112).split(" ")
     assert len(item) - MAX_WORDS + 1 == 100
     for grams, listed in ((19, 0), (20, 1)):
@@ -111,7 +109,7 @@ def test_a_fifth_of_an_item_is_enough_and_less_is_not(find: Find) -> None:
         assert len(find([f"{passage(2)} {part} {passage(3)}"], [" ".join(item)])) == listed
 
 
-def test_a_long_quotation_is_enough_whatever_the_passage(find: Find) -> None:
+def test_long_quotation_contaminates(find: Find) -> None:
     item = passage(1, 2_000).split(" ")
     for grams, listed in ((LONG - 1, 0), (LONG, 1)):
         assert (
@@ -124,7 +122,7 @@ def test_a_long_quotation_is_enough_whatever_the_passage(find: Find) -> None:
         )
 
 
-def test_short_items_are_looked_for_whole_and_very_short_ones_not(find: Find) -> None:
+def test_short_items_must_match_completely(find: Find) -> None:
     items = [passage(1, MIN_WORDS), passage(2, MAX_WORDS - 1), passage(3, MIN_WORDS - 1)]
     rows = find(
         [f"{passage(10 + n)} {item} {passage(20 + n)}" for n, item in enumerate(items)], items
@@ -134,8 +132,8 @@ def test_short_items_are_looked_for_whole_and_very_short_ones_not(find: Find) ->
     assert find([f"{passage(10)} {broken} {passage(20)}"], items) == []
 
 
-def test_common_phrases_are_no_evidence(find: Find) -> None:
-    """Neither what stands in many documents, nor the form that all items of a test share."""
+def test_common_phrases_are_ignored(find: Find) -> None:
+    """Phrases of many documents, and the form of all items of a test, are ignored."""
     item = passage(1, 20)
     assert (
         len(find([f"{passage(n)} {item} {passage(100 + n)}" for n in range(2, 2 + COMMON)], [item]))
@@ -150,16 +148,16 @@ def test_common_phrases_are_no_evidence(find: Find) -> None:
     assert find([f"{passage(2)} {form} {passage(3)}"], items) == []
 
 
-def test_allowed_texts_are_no_evidence(find: Find) -> None:
+def test_allowed_texts_are_ignored(find: Find) -> None:
     item = passage(1, 40)
     assert find([f"{passage(2)} {item}"], [item], [item]) == []
     assert len(find([f"{passage(2)} {item}"], [item], [passage(3)])) == 1
 
 
-def test_what_was_cut_is_not_looked_at(
+def test_cut_lines_are_ignored(
     tmp_path: Path, row: Callable[..., Row], collected: Callable[..., Path]
 ) -> None:
-    """An item in a line that was cut is none, and the text that is shown is that of what is left."""
+    """An item in a cut line is ignored, and details show the text after the cuts."""
     items = [passage(1), passage(2)]
     for name in ("shard", "grams", "list"):
         (tmp_path / name).mkdir()
@@ -188,18 +186,16 @@ def test_what_was_cut_is_not_looked_at(
     assert listed["detail"].startswith(f"exam: file#1: {items[1][:40]}")
 
 
-def test_nothing_at_all(find: Find) -> None:
+def test_no_items(find: Find) -> None:
     assert find([passage(1)], []) == []
     assert find([passage(1)], [""]) == []
 
 
 @given(st.lists(st.integers(0, 3), max_size=60), st.lists(st.integers(0, 3), max_size=30))
-def test_grams_agree_with_a_plain_search(
+def test_grams_against_a_plain_search(
     tmp_path_factory: pytest.TempPathFactory, text: list[int], item: list[int]
 ) -> None:
-    """Four words make many repeats; every window of the text is compared with every one of the
-    item.
-    """
+    """Of four words, with many repeats: every window is compared with every n-gram."""
     words, asked = [f"w{n}" for n in text], [f"w{n}" for n in item]
     width = min(MAX_WORDS, len(asked))
     windows = (
@@ -222,9 +218,7 @@ def test_grams_agree_with_a_plain_search(
 
 @pytest.fixture
 def exam(tiny_project: Path, tmp_path: Path) -> tuple[Path, str]:
-    """A copy of the tiny project that names a benchmark with 80 words of a book in it; the recipe,
-    and those words.
-    """
+    """Return a copy of the tiny recipe with a benchmark, and its item of 80 words of a book."""
     copy = tmp_path / "project"
     shutil.copytree(tiny_project.parent / "raw", copy / "raw")
     recipe = Path(shutil.copy(tiny_project, copy / "recipe.toml"))
@@ -243,8 +237,8 @@ def refined(recipe: Path) -> Path:
     return out
 
 
-def test_a_benchmark_of_the_recipe_is_held_against_the_books(exam: tuple[Path, str]) -> None:
-    """It is collected without being a source, and `inspect` shows the words in common."""
+def test_benchmark_of_a_recipe_decontaminates(exam: tuple[Path, str]) -> None:
+    """A benchmark is collected although it is no source; `inspect` shows the match."""
     recipe, stolen = exam
     out = refined(recipe)
     rows = pq.read_table(out / "refine" / "dropped" / "contaminated.parquet").to_pylist()
@@ -255,7 +249,7 @@ def test_a_benchmark_of_the_recipe_is_held_against_the_books(exam: tuple[Path, s
     assert list(check_split(out)) == []
 
 
-def test_verify_finds_a_document_that_refine_let_pass(
+def test_verify_finds_a_missed_document(
     exam: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as blind:
@@ -266,9 +260,7 @@ def test_verify_finds_a_document_that_refine_let_pass(
     assert "is kept and holds 100% of the evaluation item" in line
 
 
-def test_a_benchmark_that_is_not_there_is_said_before_any_work(
-    tiny_project: Path, tmp_path: Path
-) -> None:
+def test_missing_benchmark_is_reported_first(tiny_project: Path, tmp_path: Path) -> None:
     with pytest.raises(GroundupError, match=r"nowhere\.jsonl"):
         run_flow(
             load_recipe(tiny_project, ['evaluate.benchmarks=["nowhere.jsonl"]']),

@@ -1,6 +1,4 @@
-"""Duplicates: what is dropped equals or reaches a kept document, what brute force finds is found,
-and cost stays linear.
-"""
+"""Duplicates: precision, recall against brute force, the total order, and linear cost."""
 
 from __future__ import annotations
 
@@ -41,9 +39,7 @@ def documents(shards: Shards) -> list[Row]:
 
 
 def brute_force(shingles: Sequence[set[tuple[str, ...]]]) -> np.ndarray:
-    """Return the Jaccard similarity of all pairs by counting, for every shingle, the documents that
-    hold it.
-    """
+    """Return the Jaccard similarity of all pairs, by counting documents per shingle."""
     holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for number, own in enumerate(shingles):
         for shingle in own:
@@ -59,9 +55,7 @@ def brute_force(shingles: Sequence[set[tuple[str, ...]]]) -> np.ndarray:
 def test_against_brute_force(
     tmp_path: Path, refined: Refine, real_texts: list[str], plain_shingles: Callable[..., Any]
 ) -> None:
-    """On more than 2,000 real documents: precision exact, no kept pair of a bucket reaches the
-    threshold, recall ≥ 0.95.
-    """
+    """On 2,000 real documents: exact precision, no missed pair in a bucket, recall >= 0.95."""
     third = len(real_texts) // 3
     shards = refined([real_texts[:third], real_texts[third : 2 * third], real_texts[2 * third :]])
     rows = documents(shards)
@@ -114,9 +108,7 @@ def shelf_of(shards: Shards, scratch: Scratch, memory: int = 1 << 30) -> LshInde
 def _recall(
     rows: Sequence[Row], found: dict[str, Row], similar: np.ndarray, folded: Sequence[str]
 ) -> tuple[int, float]:
-    """Drop greedily by all pairs, in the same total order; return how many near-duplicates that is,
-    and the share found.
-    """
+    """Drop greedily over all pairs; return the near duplicates, and the share found."""
     kept: list[int] = []
     near, texts = [], set()
     for number in sorted(
@@ -134,9 +126,7 @@ def _recall(
 
 
 def test_winner(tmp_path: Path, refined: Refine) -> None:
-    """The longest is kept, of equal ones the smallest id; the list follows the order of shards and
-    rows.
-    """
+    """The longest is kept, then the smallest id; the list is in the order of rows."""
     words = [f"word{n}" for n in range(60)]
     long, short = " ".join(words), " ".join(words[:57])
     shards = refined(
@@ -162,9 +152,7 @@ def test_winner(tmp_path: Path, refined: Refine) -> None:
 
 
 def test_priority(tmp_path: Path, refined: Refine) -> None:
-    """The copy from the source of higher priority stays, though it is shorter; bytes are counted
-    without it.
-    """
+    """The copy of the source with the higher priority stays, even if it is shorter."""
     words = [f"word{n}" for n in range(60)]
     shards = refined([[" ".join(words), "alone in the world"], [" ".join(words[:58])]])
     rows = documents(shards)
@@ -182,9 +170,7 @@ def test_priority(tmp_path: Path, refined: Refine) -> None:
 
 
 def test_chain(tmp_path: Path, refined: Refine) -> None:
-    """A document is never dropped for its likeness to a dropped one: in a chain A ~ B ~ C with A
-    unlike C, C stays.
-    """
+    """In a chain A ~ B ~ C with A unlike C, only B is dropped."""
     words = [f"w{n}" for n in range(140)]
     chain = [
         " ".join([*words[:100], "longest of all three"]),
@@ -198,7 +184,7 @@ def test_chain(tmp_path: Path, refined: Refine) -> None:
 
 
 def test_shard_order_does_not_matter(tmp_path: Path, refined: Refine) -> None:
-    """The same documents are dropped for the same ones, whatever the order of the shards."""
+    """The result does not depend on the order of the shards."""
     texts = [" ".join(f"w{(n * 7 + k) % 90}" for k in range(60 + n % 5)) for n in range(60)]
     shards = refined([texts[:20], texts[20:40], texts[40:]])
     first, _ = duplicates(shards, tmp_path / "a")
@@ -207,8 +193,8 @@ def test_shard_order_does_not_matter(tmp_path: Path, refined: Refine) -> None:
     assert first == second
 
 
-def test_many_alike_is_linear(tmp_path: Path, refined: Refine) -> None:
-    """A bucket of thousands of nearly equal documents costs one comparison for each of them."""
+def test_similar_documents_cost_linear_time(tmp_path: Path, refined: Refine) -> None:
+    """A bucket of thousands of similar documents costs one comparison for each."""
     body = " ".join(f"w{n}" for n in range(80))
     shards = refined([[f"{body} {n}" for n in range(5_000)]])
     found, facts = duplicates(shards, tmp_path / "out")
@@ -217,7 +203,7 @@ def test_many_alike_is_linear(tmp_path: Path, refined: Refine) -> None:
 
 
 def test_without_words(tmp_path: Path, refined: Refine) -> None:
-    """Texts without words are near nothing, and an empty corpus is no error."""
+    """Texts without words have no near duplicates; an empty corpus is no error."""
     found, _ = duplicates(refined([["!!!", "???", "!!!"]]), tmp_path / "a")
     assert [row["reason"] for row in found.values()] == [EXACT]
     assert find_duplicates(tmp_path, [], THRESHOLD)["documents"] == 0

@@ -1,6 +1,4 @@
-"""Filters: every rule at its bound, kinds and languages, the user's own functions, and language
-identification.
-"""
+"""Filters: every rule at its bound, kinds, languages, thresholds, and functions of users."""
 
 from __future__ import annotations
 
@@ -44,7 +42,7 @@ def reasons(
     code: str = "en",
     turns: object = None,
 ) -> list[str]:
-    """Return the reason for which each text is dropped, "" where it is kept."""
+    """Return the drop reason of each text, "" if it is kept."""
     return list(
         apply_filters(
             batch(*texts, kind=kind, code=code, turns=turns),
@@ -64,9 +62,7 @@ def prose(count: int, seed: int = 1) -> str:
 
 
 def test_bounds_gopher() -> None:
-    """Documents on the right side of a published bound stay; those on the wrong side go with its
-    reason.
-    """
+    """A document beyond a published bound is dropped with the reason of the rule."""
     good = prose(100)
     cases = {
         good: "",
@@ -93,7 +89,7 @@ def test_bounds_gopher() -> None:
 
 
 def test_bounds_c4() -> None:
-    """C4's rules for pages; they say nothing about books."""
+    """The page rules of C4 do not apply to books."""
     good = prose(60)
     cases = {
         good: "",
@@ -106,7 +102,7 @@ def test_bounds_c4() -> None:
 
 
 def test_bounds_code() -> None:
-    """Generated and minified files go, documentation in long lines stays."""
+    """Generated and minified files are dropped; documentation in long lines stays."""
     cases = {
         "x = 1\n" * 5: "",
         "y" * 101: "long_lines",
@@ -118,7 +114,7 @@ def test_bounds_code() -> None:
 
 
 def test_bounds_conversations() -> None:
-    """Talk may be short; silence, symbols and one side of two may not be."""
+    """Short conversations stay; empty, symbolic and one-sided ones are dropped."""
     cases = {
         "User: Hi\nAssistant: Hello": "",
         "User: Hi": "few_words",
@@ -135,34 +131,32 @@ def test_bounds_conversations() -> None:
 
 
 def test_unspaced_scripts() -> None:
-    """Rules that count words do not drop Chinese text for having none between spaces."""
+    """Rules that count words do not drop Chinese text."""
     text = "".join(chr(0x4E00 + n) for n in range(120)) + "。"
     assert reasons(text, code="zh", filters=("gopher",)) == [""]
 
 
-def test_english_rules_ask_english() -> None:
-    """Stop words are asked of English only."""
+def test_stop_words_only_in_english() -> None:
+    """The stop-word rule applies to English only."""
     assert reasons(prose(100).replace("the", "der"), code="de", filters=("gopher",)) == [""]
 
 
 def test_scores() -> None:
-    """A dropped document comes with its score and the bound in words."""
+    """A dropped document has its score, and the bound in words."""
     verdict = apply_filters(batch(prose(30)), "web", ["gopher"], ROOT)
     assert (verdict.score[0], verdict.detail[0]) == (30, "gopher: at least 50")
 
 
 def test_unknown_name() -> None:
-    """A misspelt filter is a line that names the right one, before anything is read."""
+    """An unknown filter is an error with the nearest name, before anything is read."""
     with pytest.raises(RecipeError, match='"gofer" is unknown; did you mean "gopher"'):
         applicable_filters(["gofer"], "web")
     with pytest.raises(RecipeError, match='"gofer" is unknown'):
         make_plan(Recipe(source=(Source("nowhere"),), refine=Refine(filters=("gofer",))))
 
 
-def test_own_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user's function beside the recipe decides; its source is its identity; its faults are one
-    line.
-    """
+def test_user_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function of a user filters; its source is its digest; its errors are one line."""
     module = tmp_path / "own_filter_of_a_test.py"
     source = (
         "import pyarrow.compute as pc\ndef short(batch):\n    size ="
@@ -188,7 +182,7 @@ def test_own_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_bounds_fineweb() -> None:
-    """Penedo et al.: what ends no sentence, short lines, lines that stand twice, lists."""
+    """Unended lines, short lines, repeated lines and many line breaks."""
     line = "A line of prose that is longer than thirty characters {}."
     page = [line.format(n) for n in range(10)]
     cases = {
@@ -212,7 +206,7 @@ def test_bounds_fineweb() -> None:
 
 @given(st.lists(st.text(st.sampled_from("ab é.。!…\n "), max_size=80), min_size=1, max_size=5))
 def test_lines_against_a_plain_count(texts: list[str]) -> None:
-    """Lines that end a sentence, short lines and line breaks are those that Python counts."""
+    """Ended lines, short lines and line breaks equal a count in Python."""
     found = Statistics(batch(*texts))
     lines = [[line for line in text.split("\n") if line.strip()] for text in texts]
     assert found["ended_lines"].tolist() == [
@@ -225,9 +219,7 @@ def test_lines_against_a_plain_count(texts: list[str]) -> None:
 
 
 def test_thresholds() -> None:
-    """A recipe's bound stands in place of the published one, for its set alone, and is told with
-    the verdict.
-    """
+    """A threshold replaces the bound of its set only, and appears in the detail."""
     texts, thresholds = (
         [prose(30), prose(60)],
         {"gopher": {"few_words": 70, "word_length": [1, 4.5]}},
@@ -264,8 +256,6 @@ def test_thresholds() -> None:
         ({"gopher": {"word_length": (9, 4)}}, "needs a minimum and a maximum"),
     ],
 )
-def test_thresholds_that_mean_nothing(
-    thresholds: dict[str, dict[str, float]], message: str
-) -> None:
+def test_invalid_thresholds(thresholds: dict[str, dict[str, float]], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         check_filters(["gopher", "c4"], thresholds)

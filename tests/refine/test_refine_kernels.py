@@ -1,4 +1,4 @@
-"""The kernels against plain Python: words, shingles, MinHash, Jaccard, statistics, repetition."""
+"""The kernels against plain Python: words, shingles, MinHash, Jaccard, statistics."""
 
 from __future__ import annotations
 
@@ -41,9 +41,8 @@ Plain = Callable[..., Any]
 TEXTS = st.lists(
     st.lists(
         st.sampled_from(
-            "a b to The THE and é ñandú 中文 ไทย 7x  . , ... … ! # { \n \n\n - • — 'tis don't".split(
-                " "
-            )
+            "a b to The THE and é ñandú 中文 ไทย 7x  . , ... … ! # { \n \n\n - • — "
+            "'tis don't".split(" ")
         )
         | st.text(max_size=2),
         max_size=40,
@@ -60,7 +59,7 @@ def buffers(texts: list[str]) -> Texts:
 @examples(300)
 @given(TEXTS)
 def test_words(plain_words: Plain, texts: list[str]) -> None:
-    """Words, their places and their hashes are those of the plain definition."""
+    """Words, their positions and their hashes follow the definition."""
     hashes, starts, ends, first = words(buffers(texts))
     data = "".join(texts).encode()
     for text, begin, end in zip(texts, first[:-1], first[1:], strict=True):
@@ -73,10 +72,8 @@ def test_words(plain_words: Plain, texts: list[str]) -> None:
         assert hashes[begin:end].tolist() == [hash_words([word])[0] for word in plain_words(text)]
 
 
-def test_small_letters() -> None:
-    """The table says what Unicode says, wherever it says anything but for two letters; and it knows
-    every alphabet here.
-    """
+def test_lowercase() -> None:
+    """LOWERCASE agrees with Unicode except for two letters, and covers these alphabets."""
     differ = np.flatnonzero(np.arange(len(LOWERCASE)) != LOWERCASE)
     exceptions = {
         0x130: "i",
@@ -101,7 +98,7 @@ def test_small_letters() -> None:
 @examples(200)
 @given(TEXTS, st.integers(1, 13))
 def test_shingles(plain_shingles: Plain, texts: list[str], width: int) -> None:
-    """There are as many different shingles as by the definition, and equal ones have equal hashes."""
+    """Shingles follow the definition; equal ones have equal hashes."""
     sets, offsets = shingle_sets(buffers([*texts, *texts]), width)
     found = [sets[a:b].tolist() for a, b in pairwise(offsets.tolist())]
     assert [len(one) for one in found] == 2 * [len(plain_shingles(text, width)) for text in texts]
@@ -115,7 +112,7 @@ def test_shingles(plain_shingles: Plain, texts: list[str], width: int) -> None:
 @examples(300)
 @given(st.sets(st.integers(0, 60)), st.sets(st.integers(0, 60)), st.floats(0, 1))
 def test_jaccard(a: set[int], b: set[int], threshold: float) -> None:
-    """The merge gives the exact ratio; it stops early only below the threshold."""
+    """The ratio is exact; it stops early only below the threshold."""
     exact = len(a & b) / len(a | b) if a and b else 0.0
     arrays = [np.array(sorted(values), np.uint64) for values in (a, b)]
     assert jaccard(*arrays) == exact
@@ -124,9 +121,7 @@ def test_jaccard(a: set[int], b: set[int], threshold: float) -> None:
 
 
 def test_signatures_estimate() -> None:
-    """Signatures agree in as many rows as the sets are similar: unbiased over 300 pairs, each
-    within chance.
-    """
+    """The share of equal rows estimates the similarity without bias, over 300 pairs."""
     chance = np.random.default_rng(5)
     errors = []
     for share in np.linspace(0.05, 0.95, 300):
@@ -148,9 +143,7 @@ def test_signatures_estimate() -> None:
 
 
 def test_signatures_independent() -> None:
-    """Rows of a signature are independent enough that a pair at 0.8 shares a band as often as the
-    arithmetic says (0.98).
-    """
+    """A pair of 0.8 shares a band as often as independent rows would (0.98)."""
     chance = np.random.default_rng(6)
     found = 0
     for _ in range(300):
@@ -165,9 +158,7 @@ def test_signatures_independent() -> None:
 
 
 def test_no_words() -> None:
-    """A text without words has no shingle, is similar to nothing, and its signature says so; an
-    empty column works.
-    """
+    """A text without words has no shingle and is similar to nothing; an empty column works."""
     rows = signatures(buffers(["!!! ???", ""]))
     assert (rows == EMPTY).all()
     assert len(shingle_sets(buffers(["!?"]))[0]) == 0
@@ -176,7 +167,7 @@ def test_no_words() -> None:
 
 
 def test_slices() -> None:
-    """A slice of a column gives what its texts alone give."""
+    """A slice of a column gives the same as its texts alone."""
     column = pa.array(["one two three four five six", "a b c", "", "x y z x y z"])
     assert (
         signatures(text_buffers(column.slice(1, 3))) == signatures(buffers(column.to_pylist()))[1:]
@@ -190,7 +181,7 @@ def statistics(texts: list[str]) -> Statistics:
 @examples(200)
 @given(TEXTS)
 def test_counts(plain_words: Plain, texts: list[str]) -> None:
-    """Counts of characters, lines and stop words are those of plain Python."""
+    """Counts of characters, lines and stop words equal those of Python."""
     found = statistics(texts)
     for row, text in enumerate(texts):
         lines = [line.strip(" \t") for line in text.split("\n")]
@@ -213,9 +204,7 @@ def test_counts(plain_words: Plain, texts: list[str]) -> None:
 
 
 def test_tokens() -> None:
-    """Words between white space, their letters, and sentence ends; unspaced letters are words of
-    their own.
-    """
+    """Words between white space, words with letters, and sentence ends."""
     found = statistics(['He said: "Stop!" Then 42 left... — ok', "你好。再见！", "a.b c?) d", ""])
     assert found["words"].tolist() == [8, 6, 3, 0]
     assert found["letter_words"].tolist() == [6, 4, 3, 0]
@@ -229,7 +218,7 @@ UNITS = st.lists(st.sampled_from(["one two", "three", " ", "", "four five six"])
 @examples(200)
 @given(UNITS, UNITS)
 def test_repeated_lines(a: list[str], b: list[str]) -> None:
-    """Repeated lines and paragraphs are those that a set of the earlier ones holds."""
+    """Repeated lines and paragraphs equal those found with a list of earlier ones."""
     texts = ["\n".join(a), "\n\n".join(b)]
     for text, breaks, row in ((texts[0], 1, 0), (texts[1], PARAGRAPHS, 1)):
         # A third line break in a row belongs to the next paragraph, whose leading blanks do not
@@ -244,9 +233,7 @@ def test_repeated_lines(a: list[str], b: list[str]) -> None:
 @examples(200)
 @given(st.lists(st.sampled_from("to be or not bee".split()), max_size=40))
 def test_repeated_words(parts: list[str]) -> None:
-    """Frequent and repeated n-grams are those of plain counting, overlaps skipped as the paper's
-    n-grams are.
-    """
+    """Frequent and repeated n-grams equal a plain count that skips overlaps."""
     text = " ".join(parts)
     found = repeated_words(*words(buffers([text])))[0].tolist()
     for n in range(2, 5):

@@ -1,6 +1,4 @@
-"""Languages of texts: what is named, what is not, and that the kernel says what the model's own
-package says.
-"""
+"""Language identification: what is named, and agreement of the kernel with py3langid."""
 
 from __future__ import annotations
 
@@ -43,51 +41,46 @@ def reference() -> LanguageIdentifier:
 
 
 def test_languages() -> None:
-    """Languages are named from their text; what is too short is not, and counts as wanted; capitals
-    do not mislead.
-    """
+    """Short texts are not named and have share 1; capitals do not mislead."""
     found = language.detect(pa.array(SENTENCES), ["en"])
     assert dict(zip(SENTENCES, found.code.to_pylist(), strict=True)) == SENTENCES
-    assert (found.wanted >= language.MIN_SHARE).tolist() == [
+    assert (found.share >= language.MIN_SHARE).tolist() == [
         code in ("en", "") for code in SENTENCES.values()
     ]
 
 
-def test_codes_are_those_that_a_recipe_may_name() -> None:
-    """A code that the recipe accepts can be found, and no other is ever given."""
-    assert language.known_codes() == tuple(sorted(LANGUAGES))
+def test_codes_are_those_of_recipes() -> None:
+    """The codes of the model are those that a recipe may name."""
+    codes = [code for code in language._model().codes if code != language.NO_LANGUAGE]
+    assert codes == sorted(LANGUAGES)
     assert set(MEMBERS.values()) <= set(LANGUAGES)
     assert not set(MEMBERS) & set(LANGUAGES)
 
 
-def test_a_text_in_two_languages_is_a_share_of_each() -> None:
-    """Half English, half German: neither is under a third, and together they are nearly all."""
+def test_two_languages() -> None:
+    """Half English, half German: both shares exceed a third, and they sum to nearly 1."""
     english, german = list(SENTENCES)[:2]
     found = [
-        language.detect(pa.array([f"{english} " * 5 + f"{german} " * 4]), codes).wanted[0]
+        language.detect(pa.array([f"{english} " * 5 + f"{german} " * 4]), codes).share[0]
         for codes in (["en"], ["de"], ["en", "de"])
     ]
     assert min(found[:2]) > 1 / 3
     assert found[2] > 0.95
 
 
-def test_one_kind_of_letters_without_words_is_no_language() -> None:
-    """Hexadecimal digits and markup are no language, and so cannot be an unwanted one."""
+def test_markup_is_no_language() -> None:
+    """Hexadecimal digits and markup are in no language."""
     found = language.detect(
         pa.array(["deadbeef cafe0123 " * 20, "<td><tr><div></div></tr></td> " * 20]), ["en"]
     )
-    assert found.wanted.min() >= 0
-    assert found.wanted.max() <= 1
+    assert found.share.min() >= 0
+    assert found.share.max() <= 1
 
 
 @examples(100)
 @given(st.lists(TEXTS, min_size=1, max_size=4))
-def test_one_window_is_what_the_package_says(
-    reference: LanguageIdentifier, texts: list[str]
-) -> None:
-    """The log-probabilities of a window are those of py3langid, and no text depends on its
-    neighbors or their order.
-    """
+def test_window_against_py3langid(reference: LanguageIdentifier, texts: list[str]) -> None:
+    """Log-probabilities of a window equal those of py3langid; texts are independent."""
     model = language._model()
     for text in texts:
         data = np.frombuffer(text.encode(), np.uint8)[: language.WINDOW_BYTES]
@@ -106,7 +99,7 @@ def test_one_window_is_what_the_package_says(
     together = language.detect(pa.array(texts), ["en"])
     alone = [language.detect(pa.array([text]), ["en"]) for text in texts]
     assert together.code.to_pylist() == [one.code[0].as_py() for one in alone]
-    assert together.wanted.tolist() == [one.wanted[0] for one in alone]
+    assert together.share.tolist() == [one.share[0] for one in alone]
 
 
 @examples(50)
@@ -116,7 +109,7 @@ def test_one_window_is_what_the_package_says(
     )
 )
 def test_any_text(texts: list[str]) -> None:
-    """Shares lie between 0 and 1 for whatever is in a text."""
+    """Shares lie between 0 and 1 for any text."""
     found = language.detect(pa.array(texts, pa.string()), ["en", "fr"])
     assert len(found.code) == len(texts)
-    assert ((found.wanted >= 0) & (found.wanted <= 1)).all()
+    assert ((found.share >= 0) & (found.share <= 1)).all()

@@ -1,6 +1,4 @@
-"""Lines that a source repeats: what counts as one, how they are counted, cut and listed, and what
-that leaves alone.
-"""
+"""Repeated lines: which lines count, how they are counted, cut and listed."""
 
 from __future__ import annotations
 
@@ -44,7 +42,7 @@ NOTICE = "This site uses cookies to make your visit better."
 
 
 def halves(piece: str) -> int:
-    """Half words of what stands between two spaces, one code point at a time."""
+    """Return the half words of a piece between two spaces, one code point at a time."""
     inside = [letter for letter in piece if WORD_CLASSES[ord(letter)] != UNSPACED]
     kinds = "".join(
         "j"
@@ -109,8 +107,8 @@ LINES = st.text(
 
 
 @given(st.lists(LINES, max_size=5))
-def test_lines_agree_with_a_plain_reference(texts: list[str]) -> None:
-    """Equal folded lines that count have equal hashes, others do not; each text has each once."""
+def test_hashes_against_a_reference(texts: list[str]) -> None:
+    """Equal folded lines have equal hashes, unequal ones do not."""
     hashes, rows = line_hashes(text_buffers(pa.array(texts, pa.string())))
     want = [sorted({hashed(line) for line in text.split("\n") if counts(line)}) for text in texts]
     assert [hashes[rows == number].tolist() for number in range(len(texts))] == want
@@ -136,13 +134,12 @@ def cut(texts: Sequence[str], listed: Sequence[str]) -> list[str]:
 
 
 @given(st.lists(st.lists(st.sampled_from(OTHERS + LISTED), max_size=12), min_size=1, max_size=4))
-def test_cuts_take_the_listed_lines_and_nothing_else(documents: list[list[str]]) -> None:
-    """All other lines stay in order, paragraphs stay apart, and normalized white space stays normalized."""
-    normalized = normalize_whitespace(
-        text_buffers(pa.array(["\n".join(lines) for lines in documents])),
-        np.zeros(len(documents), np.bool_),
-    )
-    texts = text_array(normalized.offsets, normalized.data).to_pylist()
+def test_cuts_take_only_listed_lines(documents: list[list[str]]) -> None:
+    """Other lines stay in order, and white space stays normalized."""
+    prose = np.zeros(len(documents), np.bool_)
+    buffers = text_buffers(pa.array(["\n".join(lines) for lines in documents]))
+    offsets, data, *_ = normalize_whitespace(buffers, prose, prose)
+    texts = text_array(offsets, data).to_pylist()
     for before, after in zip(texts, cut(texts, LISTED), strict=True):
         kept = [
             line
@@ -154,11 +151,11 @@ def test_cuts_take_the_listed_lines_and_nothing_else(documents: list[list[str]])
             line.strip() for line in kept
         ]
         assert [line for line in after.split("\n")[1:] if line.strip()] == kept[1:]
-        again = normalize_whitespace(text_buffers(pa.array([after])), np.zeros(1, np.bool_))
-        assert again.data.tobytes().decode() == after
+        buffers = text_buffers(pa.array([after]))
+        assert normalize_whitespace(buffers, prose[:1], prose[:1])[1].tobytes().decode() == after
 
 
-def test_a_cut_keeps_the_longer_gap() -> None:
+def test_cut_keeps_the_longer_gap() -> None:
     assert cut(
         [f"a\n{NOTICE}\n\nb", f"a\n\n{NOTICE}\n  b", f"{NOTICE}\n\n\nb\n\n{NOTICE}", NOTICE],
         [NOTICE],
@@ -171,7 +168,7 @@ def test_a_cut_keeps_the_longer_gap() -> None:
 
 
 def test_cuts_of_a_part_of_a_shard(tmp_path: Path) -> None:
-    """Rows that were filtered out before do not shift the cuts of the others."""
+    """Missing rows do not shift the cuts of other rows."""
     np.save(tmp_path / "cuts.npy", np.array([[0, 0, 1], [2, 1, 3], [2, 4, 5], [7, 0, 2]]))
     cuts = Cuts.load(tmp_path / "cuts.npy")
     batch = pa.RecordBatch.from_pydict(
@@ -190,7 +187,7 @@ def test_cuts_of_a_part_of_a_shard(tmp_path: Path) -> None:
 
 def sketched(folder: Path, texts: Sequence[Sequence[str]]) -> Path:
     folder.mkdir()
-    with LineIndex(folder) as lines:
+    with LineIndex.open(folder) as lines:
         for batch in texts:
             lines.append(text_buffers(pa.array(batch, pa.string())))
         lines.save()
@@ -198,12 +195,10 @@ def sketched(folder: Path, texts: Sequence[Sequence[str]]) -> Path:
 
 
 @pytest.mark.parametrize("part", [1, 7, 1_000])
-def test_a_sketch_is_sorted_and_counted_in_parts(
+def test_line_index_is_counted_in_parts(
     tmp_path: Path, part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever fits at a time, counts are those of a plain counter over the documents that are
-    kept.
-    """
+    """For any part size, counts equal those of a Counter over the kept documents."""
     monkeypatch.setattr(line_index, "PART_LINES", part)
     sentences = [
         f"number {word} of the few lines here"
@@ -237,9 +232,7 @@ def test_a_sketch_is_sorted_and_counted_in_parts(
 def find(
     tmp_path: Path, row: Callable[..., Row], collected: Callable[[Path, Sequence[Row]], Path]
 ) -> Find:
-    """List what shards (name, kind → texts) repeat; return lines, dropped documents and the texts
-    that are left.
-    """
+    """Refine shards (name, kind → texts); return repeated lines, drops and remaining texts."""
 
     def found(
         shards: dict[str, tuple[str, Sequence[str]]],
@@ -279,13 +272,13 @@ def find(
 
 
 def page(number: int, *more: str) -> str:
-    """A page of its own words, and lines that others may have too."""
+    """Return a page of unique words, and these lines."""
     return "\n\n".join(
         [f"The story that is called {number} goes like this, and is told nowhere else.", *more]
     )
 
 
-def test_a_line_of_ten_documents_is_cut_and_of_nine_is_not(find: Find) -> None:
+def test_minimum_number_of_documents(find: Find) -> None:
     others = "Nine of these pages close with this very line."
     pages = [page(n, NOTICE, *([others] if n < 9 else [])) for n in range(10)]
     lines, dropped, left = find({"web.a": ("web", pages)})
@@ -298,12 +291,12 @@ def test_a_line_of_ten_documents_is_cut_and_of_nine_is_not(find: Find) -> None:
 
 
 def test_duplicates_and_repeats_inside_a_document_do_not_count(find: Find) -> None:
-    """A page that stands there a thousand times does not make its own text boilerplate."""
+    """A page with many copies does not turn its own text into boilerplate."""
     pages = [page(0, NOTICE)] * 30 + [page(n, NOTICE, NOTICE, NOTICE) for n in range(1, 9)]
     assert find({"web.a": ("web", pages)}, duplicates=range(1, 30)) == ([], [], {"web.a": pages})
 
 
-def test_shards_of_a_source_count_together_and_sources_apart(find: Find) -> None:
+def test_lines_are_counted_by_source(find: Find) -> None:
     pages = [page(n, NOTICE) for n in range(15)]
     lines, _, left = find(
         {"one.a": ("web", pages[:5]), "one.b": ("web", pages[5:10]), "two.a": ("text", pages[10:])}
@@ -326,7 +319,7 @@ def test_code_conversations_and_books_are_left_alone(find: Find) -> None:
     )
 
 
-def test_what_is_left_empty_is_dropped(find: Find) -> None:
+def test_documents_left_empty_are_dropped(find: Find) -> None:
     few = " ".join(["word"] * (MIN_WORDS_LEFT - 1))
     pages = [page(n, NOTICE) for n in range(10)] + [
         f"{few}\n{NOTICE}",
@@ -339,7 +332,7 @@ def test_what_is_left_empty_is_dropped(find: Find) -> None:
     assert left["web.a"][10:] == [few, f"{few} more", few]
 
 
-def test_large_sources_ask_for_more(find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_sources_need_a_share(find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repeated_lines, "MIN_SHARE", 0.55)
     pages = [page(n, NOTICE) for n in range(10)] + [page(n) for n in range(10, 20)]
     assert find({"web.a": ("web", pages)})[0] == []

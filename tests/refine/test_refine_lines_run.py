@@ -1,6 +1,4 @@
-"""Repeated lines in a run: no reader of kept documents sees them, `verify` and `inspect` do, and a
-new file costs its own shard.
-"""
+"""Repeated lines in a run: readers do not see them, `verify` and `inspect` do."""
 
 from __future__ import annotations
 
@@ -49,9 +47,7 @@ def story(seed: int) -> str:
 
 
 def make_project(tmp_path: Path) -> Path:
-    """Write a site whose pages close with a notice, a blog and code that hold it as well, and a
-    recipe, which is returned.
-    """
+    """Write sources whose texts contain a notice, and a recipe; return the recipe."""
     for first, (source, count, suffix) in enumerate(
         (("site", 40, "txt"), ("blog", 30, "txt"), ("code", 20, "py"))
     ):
@@ -74,13 +70,13 @@ def make_project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project that may be changed."""
+    """Return a recipe that may be changed."""
     return make_project(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of it, up to its tokens; treat it as read-only."""
+    """Return a run up to its tokens; treat it as read-only."""
     return run_of(make_project(tmp_path_factory.mktemp("lines"))).root
 
 
@@ -89,7 +85,7 @@ def run_of(recipe: Path, *overrides: str) -> Run:
 
 
 def built(recipe: Path, *overrides: str) -> set[str]:
-    """Run the recipe; return the artifacts that were built now."""
+    """Run the recipe; return the artifacts built by this run."""
 
     def store() -> set[str]:
         return {
@@ -102,8 +98,8 @@ def built(recipe: Path, *overrides: str) -> set[str]:
     return {name.rpartition("-")[0] for name in store() - before}
 
 
-def test_nobody_reads_them(root: Path) -> None:
-    """The notice goes from the site; the blog has it too seldom, and code is left alone."""
+def test_readers_do_not_see_repeated_lines(root: Path) -> None:
+    """The notice is cut from the site; the blog repeats it too rarely, and code is exempt."""
     held: dict[str, int] = {}
     for batch in open_run(root).documents(["source", "text"]):
         for source, text in zip(
@@ -138,8 +134,8 @@ def test_nobody_reads_them(root: Path) -> None:
     assert suggestions and all("cookies" not in suggestion.text for suggestion in suggestions)
 
 
-def test_distributions_of_what_is_kept_are_without_them(root: Path) -> None:
-    """Filters saw the notices; the documents that are kept are measured as training reads them."""
+def test_distributions_are_after_cuts(root: Path) -> None:
+    """Kept documents are measured after the cuts."""
     site = json.loads((root / "refine" / "quality.json").read_text())["sources"]["site"]
     batches = open_run(root).documents(["source", "text"])
     texts = [
@@ -155,7 +151,7 @@ def test_distributions_of_what_is_kept_are_without_them(root: Path) -> None:
         ).all(), name
 
 
-def test_verify_inspect_and_figures_see_them(root: Path) -> None:
+def test_verify_inspect_and_figures(root: Path) -> None:
     checks = (
         check_accounted,
         check_split,
@@ -182,10 +178,8 @@ def test_verify_inspect_and_figures_see_them(root: Path) -> None:
     assert figures["refine.bytes_cut"] == 41 * len(NOTICE) + 40 * 2
 
 
-def test_a_comparison_with_a_run_that_cuts_nothing_sees_them(root: Path, tmp_path: Path) -> None:
-    """The tables of documents are the same; what training reads of forty pages is not, whichever
-    side it lies on.
-    """
+def test_diff_with_a_run_without_cuts(root: Path, tmp_path: Path) -> None:
+    """`diff` compares texts after the cuts, on both sides."""
     other = run_flow(
         load_recipe(root.parent / "recipe.toml", ["refine.repeated_lines=0"]),
         tmp_path / "other",
@@ -201,8 +195,8 @@ def test_a_comparison_with_a_run_that_cuts_nothing_sees_them(root: Path, tmp_pat
     assert "> This site uses cookies" in " ".join(format_comparison(found, 100).split())
 
 
-def test_verify_fails_where_cuts_are_lost(root: Path, tmp_path: Path) -> None:
-    """Cuts of no byte leave the lines in the text, and the tokens are another text's."""
+def test_verify_finds_lost_cuts(root: Path, tmp_path: Path) -> None:
+    """With empty cuts, the lines are in the text again, and the tokens do not match."""
     copy = shutil.copytree(root, tmp_path / "run")
     for path in (copy / "refine" / "cuts").glob("*.npy"):
         cuts = np.load(path)
@@ -212,7 +206,7 @@ def test_verify_fails_where_cuts_are_lost(root: Path, tmp_path: Path) -> None:
     assert "another text" in next(check_round_trip(copy))
 
 
-def test_a_new_file_costs_its_own_shard_and_the_lists(project: Path) -> None:
+def test_new_file_costs_its_shard_and_the_lists(project: Path) -> None:
     run_of(project)
     assert built(project) == set()
     (project.parent / "blog" / "new.txt").write_text(story(1_000))

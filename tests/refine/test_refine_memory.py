@@ -1,4 +1,4 @@
-"""Duplicates and split of five times more data than memory may hold."""
+"""Duplicates and split of five times more data than the memory limit."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Path]]:
 @pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="RLIMIT_AS limits memory on Linux only"
 )
-def test_five_times_the_memory(tmp_path: Path, shards: list[tuple[str, Path]]) -> None:
-    """Under RLIMIT_AS the lists come out, and they are those that are made with all memory."""
+def test_data_of_five_times_the_memory(tmp_path: Path, shards: list[tuple[str, Path]]) -> None:
+    """Under RLIMIT_AS, the lists equal those made with unlimited memory."""
     data = sum(path.stat().st_size for _, folder in shards for path in folder.iterdir())
     assert data >= 5 * MEGABYTES * 1_000_000
     program = Path(__file__).parents[1] / "helpers" / "capped.py"
@@ -79,12 +79,10 @@ def test_five_times_the_memory(tmp_path: Path, shards: list[tuple[str, Path]]) -
     assert json.loads(done.stdout)["near_duplicate"] > 1_000
 
 
-def test_nothing_is_held_for_every_document(
+def test_memory_is_constant(
     tmp_path: Path, shards: list[tuple[str, Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four times the documents take the same memory: what is one number for each of them lies in a
-    mapped file.
-    """
+    """Four times the documents take the same memory."""
     monkeypatch.setattr("groundup.refine.out_of_core.BLOCK_ROWS", 4_096)
     monkeypatch.setattr("groundup.refine.dedup.lsh_index.BLOCK_ROWS", 4_096)
     lists(tmp_path / "warm", shards[:1], 1 << 20)

@@ -1,6 +1,4 @@
-"""One shard: rows stay aligned, every document is kept or listed, and output does not change
-unnoticed.
-"""
+"""One shard: rows are aligned, every document is kept or listed, and output is stable."""
 
 from __future__ import annotations
 
@@ -43,9 +41,7 @@ def some_rows(row: Callable[..., Row]) -> list[Row]:
 
 
 def test_rows_are_aligned(tmp_path: Path, row: Callable[..., Row], collected: Write) -> None:
-    """Index, ids, hashes and sizes belong to the rows of documents.parquet; every input is kept or
-    listed once.
-    """
+    """Index, ids, hashes and sizes match documents.parquet; each input appears once."""
     rows = some_rows(row)
     (out := tmp_path / "out").mkdir()
     facts = refine_shard(
@@ -102,7 +98,7 @@ def test_rows_are_aligned(tmp_path: Path, row: Callable[..., Row], collected: Wr
 def test_row_groups_do_not_matter(
     tmp_path: Path, row: Callable[..., Row], collected: Write
 ) -> None:
-    """The output does not depend on how the input is cut into row groups."""
+    """The output does not depend on the row groups of the input."""
     rows = some_rows(row)
     source = collected(tmp_path / "one", rows)
     (tmp_path / "many").mkdir()
@@ -135,9 +131,7 @@ def test_empty_shard(tmp_path: Path, collected: Write) -> None:
 
 
 def test_golden(tmp_path: Path, row: Callable[..., Row], collected: Write) -> None:
-    """Output that changes must come with a raised version: then this digest is renewed, and never
-    otherwise.
-    """
+    """Changed output needs a raised version. Renew the digest only together with it."""
     hard = [
         "Ünïcode — “quotes” and 中文 混ざった text. " * 4,
         "x\r\n\r\n\r\n\r\ny  z\u00a0é e\u0301 caf&eacute; schÃ¶n a@b.org " + ENGLISH,
@@ -158,7 +152,7 @@ def test_golden(tmp_path: Path, row: Callable[..., Row], collected: Write) -> No
 
 
 def test_conversation(tmp_path: Path, row: Callable[..., Row], collected: Write) -> None:
-    """Turns are cleaned beside the text that was rendered from them."""
+    """Turns are cleaned like the text rendered from them."""
     turns = [
         {"role": "user", "content": "Write to me@site.org  please, will you?"},
         {"role": "assistant", "content": "Of course I will do that."},

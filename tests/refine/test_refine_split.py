@@ -1,4 +1,4 @@
-"""Split: whole clusters only, the share of every source, and what depends on what."""
+"""Split: whole clusters, the share of every source, and what it depends on."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ Shards = list[tuple[str, Path]]
 def split(
     tmp_path: Path, row: Callable[..., Row], collected: Callable[..., Path]
 ) -> Callable[..., Any]:
-    """Refine, deduplicate and split lists of (text, group); return rows with their verdict, and the
-    facts.
-    """
+    """Refine, deduplicate and split lists of (text, group); return rows and facts."""
 
     def build(
         sources: dict[str, Sequence[tuple[str, str]]], seed: int = 1, share: float = 0.05
@@ -77,9 +75,7 @@ def text(seed: int, words: int = 60) -> str:
 
 
 def test_groups_stay_whole(split: Callable[..., Any], tmp_path: Path) -> None:
-    """No group has documents on both sides, across sources too, and the share of bytes is within a
-    point; in small parts as well.
-    """
+    """Groups are on one side, shares within a point, for any part size."""
     sources = {
         name: [(text(1_000 * base + n), f"g{(n * n) % 211}") for n in range(600)]
         for base, name in enumerate(("a", "b"))
@@ -113,10 +109,8 @@ def test_groups_stay_whole(split: Callable[..., Any], tmp_path: Path) -> None:
         )
 
 
-def test_a_kind_of_single_projects_holds_out_its_smallest(split: Callable[..., Any]) -> None:
-    """Sources that are one group each cannot be cut; the smallest of their kind is held out, if it
-    is at most a fifth.
-    """
+def test_kind_of_single_group_sources(split: Callable[..., Any]) -> None:
+    """Of sources with one group each, the smallest is held out if it is at most a fifth."""
     sources = {
         name: [(text(1_000 * base + n), name) for n in range(size)]
         for base, (name, size) in enumerate((("a", 50), ("b", 9)))
@@ -128,8 +122,8 @@ def test_a_kind_of_single_projects_holds_out_its_smallest(split: Callable[..., A
     assert facts["b"]["validation"]["documents"] == 0
 
 
-def test_half_alike_stays_together(split: Callable[..., Any]) -> None:
-    """Pairs that share half of their shingles or more are on one side, though their groups differ."""
+def test_similar_documents_stay_together(split: Callable[..., Any]) -> None:
+    """Pairs that share half of their shingles are on one side."""
     pairs = []
     for n in range(200):
         words = text(n, 100).split()
@@ -150,9 +144,7 @@ def test_clusters_of_real_text(
     real_texts: list[str],
     plain_shingles: Callable[..., Any],
 ) -> None:
-    """On real documents nearly every pair at Jaccard 0.5 or more that brute force finds is in one
-    cluster.
-    """
+    """Nearly all pairs at Jaccard 0.5 that brute force finds are in one cluster."""
     texts = real_texts[:700] + real_texts[-300:]
     rows, _, shards = split({"s": [(t, str(n)) for n, t in enumerate(texts)]})
     kept = [n for n, row in enumerate(rows) if row["verdict"] != DROPPED]
@@ -176,12 +168,8 @@ def test_clusters_of_real_text(
     assert united / len(similar) >= 0.95
 
 
-def test_alike_without_the_lines_around_them(
-    tmp_path: Path, refined: Callable[..., Shards]
-) -> None:
-    """One article between the menus of two sites is one cluster, once the menus are cut; no band of
-    the whole pages says so.
-    """
+def test_similarity_after_cuts(tmp_path: Path, refined: Callable[..., Shards]) -> None:
+    """Two pages are one cluster only after their menus are cut."""
     article, menus = text(1, 40), [text(2, 600), text(3, 600)]
     shards = refined([[f"{menus[0]}\n{article}", text(4), text(5), f"{menus[1]}\n{article}"]])
     cuts = {shards[0][0]: tmp_path / "cuts.npy"}
@@ -201,9 +189,7 @@ def test_alike_without_the_lines_around_them(
 
 
 def test_small_source(split: Callable[..., Any]) -> None:
-    """A source of a few large groups gives its smallest one, or none when that would be more than a
-    fifth of it.
-    """
+    """A source of few groups gives its smallest, or none if that is more than a fifth."""
     few = [(text(n, 100 + n), f"g{n}") for n in range(6)]
     rows, facts, _ = split({"few": few, "pair": [(text(90 + n), f"p{n}") for n in range(2)]})
     assert [
@@ -214,9 +200,7 @@ def test_small_source(split: Callable[..., Any]) -> None:
 
 
 def test_seed_decides(split: Callable[..., Any]) -> None:
-    """Another seed holds out other documents; the same seed the same ones, and most stay when
-    documents are added.
-    """
+    """The seed decides; with more documents, most held-out ones stay."""
     texts = [(text(n), f"g{n}") for n in range(400)]
 
     def held(rows: list[Row]) -> set[str]:
@@ -231,7 +215,7 @@ def test_seed_decides(split: Callable[..., Any]) -> None:
 
 
 def entries_of(sizes: Sequence[dict[int, int]]) -> np.ndarray:
-    """Entries as `cluster_sizes` writes them: clusters in order, each with its bytes by source."""
+    """Return entries like `cluster_sizes`: clusters in order, bytes by source."""
     entries = [
         (cluster, source, size)
         for cluster, own in enumerate(sizes)
@@ -251,9 +235,7 @@ def chosen(sizes: Sequence[dict[int, int]], kinds: Sequence[int], share: float) 
     st.lists(st.integers(1, 1_000), min_size=100, max_size=400), st.randoms(), st.floats(0.01, 0.2)
 )
 def test_share_of_one_source(sizes: list[int], chance: random.Random, share: float) -> None:
-    """With 100 clusters or more, none of them above two points, validation is within a point of its
-    share.
-    """
+    """With 100 small clusters, the share is within a point."""
     small = [min(size, sum(sizes) // 50) for size in sizes]
     chance.shuffle(small)
     held = sum(
@@ -319,22 +301,18 @@ def plain_choice(sizes: Sequence[dict[int, int]], kinds: Sequence[int], share: f
     st.lists(st.integers(0, 2), min_size=4, max_size=4),
     st.sampled_from([0.05, 0.2, 0.5]),
 )
-def test_choice_is_the_plain_one(
+def test_choice_against_a_reference(
     sizes: list[dict[int, int]], kinds: list[int], share: float
 ) -> None:
-    """Clusters of several sources, sources of several kinds, sources without a document, clusters
-    of no bytes.
-    """
+    """Clusters of several sources, several kinds, empty sources, empty clusters."""
     assert chosen(sizes, kinds, share) == plain_choice(sizes, kinds, share)
 
 
 @pytest.mark.parametrize("memory", [1, 1 << 20])
-def test_sizes_are_those_of_a_dictionary(
+def test_cluster_sizes_equal_a_dictionary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int
 ) -> None:
-    """Clusters across shards and sources, in blocks of seven rows: bytes by source, in the order of
-    the smallest id's hash.
-    """
+    """Bytes by source, in the order of the hash of the smallest id."""
     monkeypatch.setattr("groundup.refine.out_of_core.BLOCK_ROWS", 7)
     chance, shards = np.random.default_rng(3), []
     ids = chance.integers(0, 1 << 63, (90, 2)).astype(np.uint64)
@@ -372,9 +350,7 @@ def test_sizes_are_those_of_a_dictionary(
 
 
 def test_golden(split: Callable[..., Any]) -> None:
-    """Lists that come out differently must come with a raised version: then this digest is renewed,
-    and never otherwise.
-    """
+    """Changed output needs a raised version. Renew the digest only together with it."""
     texts = [(f"{text(n % 290)} {'tail' if n >= 290 else ''}", f"g{n % 97}") for n in range(300)]
     rows, facts, _ = split({"s": texts}, seed=11)
     digest = hashlib.sha256("".join(str(row["verdict"]) for row in rows).encode()).hexdigest()[:16]

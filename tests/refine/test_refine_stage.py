@@ -1,6 +1,4 @@
-"""The stage: what it publishes, what runs again after a change, and that workers do not change
-anything.
-"""
+"""The stage: what it publishes, and what runs again after a change."""
 
 from __future__ import annotations
 
@@ -20,7 +18,8 @@ from groundup.errors import RecipeError, SourceError, StoreError
 from groundup.recipe import Personal, Recipe, Refine, Source, Tokenize
 from groundup.refine import stage
 from groundup.refine.split.leakage import measure_leakage
-from groundup.runtime.run import Run, write_lock
+from groundup.runtime.lock import write_lock
+from groundup.runtime.run import Run
 from groundup.runtime.store import Facts, Step
 from groundup.runtime.workers.map import Workers
 
@@ -53,9 +52,7 @@ def collect(
     salt: int = 0,
     alike: bool = False,
 ) -> None:
-    """Publish a collect view of one shard a source, with copies between them; `alike`: with
-    documents that are 0.6 alike.
-    """
+    """Publish a collect view with copies; `alike` adds documents of Jaccard 0.6."""
     artifacts = []
     for base, (name, kind) in enumerate(KINDS.items()):
         texts = [
@@ -97,7 +94,7 @@ def run(
 
 
 def rebuilt(run: Run, recipe: Recipe | None = None) -> set[str]:
-    """Run the stage; return the artifacts that were built now, and not found in the store."""
+    """Run the stage; return the artifacts built by this run."""
     before = {path.name for path in (run.root / ".store" / "refine").glob("*/*")}
     stage.run(replace(run, recipe=recipe) if recipe else run)
     after = [
@@ -109,9 +106,7 @@ def rebuilt(run: Run, recipe: Recipe | None = None) -> set[str]:
 
 
 def test_publishes(run: Run) -> None:
-    """The view holds documents, lists and split of every training source; evaluation files are not
-    in it.
-    """
+    """The view holds documents, lists and split of every source, without evaluation files."""
     stage.run(run)
     view = run.store.view("refine")
     assert view is not None
@@ -144,7 +139,7 @@ def test_publishes(run: Run) -> None:
 
 
 def test_kept_documents(run: Run) -> None:
-    """Train and validation are parts of what is kept, in its order, and duplicates are in neither."""
+    """Train and validation partition the kept documents, in order."""
     stage.run(run)
     ids = {
         split: [
@@ -163,7 +158,7 @@ def test_kept_documents(run: Run) -> None:
 def test_only_what_changed_runs_again(
     run: Run, recipe: Recipe, row: Callable[..., Row], collected: Callable[..., Path]
 ) -> None:
-    """Each setting, and one edited input, build exactly what depends on them."""
+    """Each setting, and one edited input, rebuild exactly what depends on them."""
     lists = {
         "duplicates duplicates",
         "lines lines",
@@ -226,7 +221,7 @@ def test_only_what_changed_runs_again(
 def test_workers_do_not_matter(
     run: Run, tmp_path: Path, row: Callable[..., Row], collected: Callable[..., Path]
 ) -> None:
-    """Two processes give the artifacts that one gives."""
+    """Two processes build the same artifacts as one."""
     stage.run(run)
     other = Run(tmp_path / "other", run.recipe, Workers(2))
     (tmp_path / "other").mkdir()
@@ -244,10 +239,8 @@ def test_workers_do_not_matter(
     assert contents[0] == contents[1]
 
 
-def test_overlap(run: Run) -> None:
-    """Independent documents do not overlap; a train document copied into validation is found, with
-    its pair.
-    """
+def test_leakage(run: Run) -> None:
+    """Independent documents do not leak; a copied train document is found with its pair."""
     stage.run(run)
     clean = measure_leakage(run.root)
     assert clean.documents > 0
@@ -264,9 +257,7 @@ def test_overlap(run: Run) -> None:
 
 
 def leak(root: Path) -> None:
-    """Put the text that all sources have into train, and twice into validation; it was dropped
-    everywhere.
-    """
+    """Put a text that was dropped everywhere into train once, and into validation twice."""
     for name, side in (("one", TRAIN), ("two", VALIDATION), ("three", VALIDATION)):
         path = root / "refine" / "split" / f"{name}.s.npy"
         verdict = np.load(path)
@@ -279,9 +270,7 @@ def leak(root: Path) -> None:
 def test_verify_finds_a_leak(
     run: Run, row: Callable[..., Row], collected: Callable[..., Path]
 ) -> None:
-    """Documents that are half alike stay on one side; one that a hand moves to the other is named,
-    with its like.
-    """
+    """A half-similar document that was moved to the other side is named with its pair."""
     collect(run, row, collected, alike=True)
     stage.run(run)
     problems = lambda: [line for line in check_overlap(run.root) if not isinstance(line, Note)]  # noqa: E731
@@ -297,9 +286,7 @@ def test_verify_finds_a_leak(
     assert document_id("one", "file", 1) in line and "Jaccard 0.6" in line
 
 
-def test_verify_reads_the_texts_once_however_many_pairs_it_looks_at(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_verify_reads_texts_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     stage.run(run)
     leak(run.root)
     passes = []
@@ -312,19 +299,17 @@ def test_verify_reads_the_texts_once_however_many_pairs_it_looks_at(
     assert len(passes) == 1
 
 
-def test_inspect_says_what_became_of_the_document_that_duplicates_were_dropped_for(
+def test_inspect_follows_a_dropped_winner(
     run: Run,
 ) -> None:
-    """The text that all sources have is that of an evaluation item, too: nothing of the cluster is
-    kept.
-    """
+    """The kept document of the cluster is contaminated, so nothing of it is kept."""
     stage.run(run)
     text = describe_duplicates(run.root, document_id("two", "file", 0))
     kept = text.split(" ", 1)[0]
     assert text.startswith(f"{kept} is dropped for contaminated; dropped as its duplicates: 3\n")
 
 
-def test_verify_says_that_nothing_was_trained_yet(run: Run) -> None:
+def test_verify_before_training(run: Run) -> None:
     stage.run(run)
     assert list(check_checkpoints(run.root)) == [
         f"{run.root / 'train'}: missing; `groundup run` trains"
@@ -334,9 +319,7 @@ def test_verify_says_that_nothing_was_trained_yet(run: Run) -> None:
 def test_inspect_shows_what_the_filters_saw(
     run: Run, recipe: Recipe, row: Callable[..., Row], collected: Callable[..., Path]
 ) -> None:
-    """Lines that a rule set takes out of English pages are not there; another kind keeps them, and
-    another language that was told.
-    """
+    """Lines are cut from English pages only; the language that was told counts."""
     prose, short = (
         "This is a line of a page that somebody wrote about the weather in town.",
         "So it is, or is it so?",
@@ -352,9 +335,7 @@ def test_inspect_shows_what_the_filters_saw(
         step = Step("collect/shard", "one.s", 1, {"kind": kind, "told": told}, {})
         made = run.store.build(step, copy_shard, {"rows": rows, "kind": kind, "write": collected})
         run.publish("collect", [made], {"documents/one.s.parquet": made.path / "documents.parquet"})
-        write_lock(
-            replace(run, recipe=replace(recipe, refine=Refine(filters=("gopher", "c4_lines"))))
-        )
+        write_lock(run.root, replace(recipe, refine=Refine(filters=("gopher", "c4_lines"))))
         assert raw_and_cleaned(run.root, [rows[0]["id"]], 1_000) == {
             rows[0]["id"]: (rows[0]["text"], seen)
         }
@@ -362,7 +343,7 @@ def test_inspect_shows_what_the_filters_saw(
 
 
 def test_errors(run: Run, recipe: Recipe, tmp_path: Path) -> None:
-    """No collect stage, an unknown filter, nothing kept, no refine stage: one line each."""
+    """No collect stage, an unknown filter, nothing kept, no refine stage."""
     empty = Run(tmp_path / "empty", recipe)
     with pytest.raises(StoreError, match="collect"):
         stage.run(empty)

@@ -10,11 +10,11 @@ import pytest
 from lxml import html
 
 from groundup.commands.verify import check_stages
-from groundup.flow import run_one, run_stages
+from groundup.flow import STAGES, run_flow, run_one
 from groundup.recipe import load_recipe
 from groundup.report import live
 from groundup.runtime.ledger import Ledger
-from groundup.runtime.run import Run, locked
+from groundup.runtime.lock import locked
 from groundup.runtime.store import Store
 
 
@@ -163,6 +163,8 @@ def test_the_process_hears_of_stages_and_ends_before_the_report(
     heard: list[bytes | str] = []
     monkeypatch.setattr(live.Live, "tell", lambda self, word=live.STAGE: heard.append(word))
     monkeypatch.setattr(live.Live, "end", lambda self, word=live.END: heard.append(word))
-    monkeypatch.setattr("groundup.flow.run_stage", lambda of, stage: heard.append(stage))
-    run_stages(Run(run, load_recipe(run_copy)), ("tokenize", "report"))
-    assert heard == ["tokenize", live.STAGE, live.QUIT, "report", live.STAGE, live.END]
+    for name in STAGES:
+        monkeypatch.setitem(STAGES, name, lambda run, name=name: heard.append(name))
+    run_flow(load_recipe(run_copy), run, workers=1)
+    assert heard[:2] == ["collect", live.STAGE]
+    assert heard[-6:] == ["export", live.STAGE, live.QUIT, "report", live.STAGE, live.END]

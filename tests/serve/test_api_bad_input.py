@@ -1,6 +1,4 @@
-"""Nothing that a client sends makes the server fail, leak or stop: each bad input has its own clear
-answer.
-"""
+"""Invalid input never makes the server fail, leak or stop; each kind has a clear error."""
 
 import json
 import random
@@ -41,7 +39,7 @@ def client(live: str) -> Iterator[httpx.Client]:
 
 
 def error_of(answer: httpx.Response, status: int) -> dict:
-    """Check that an answer is an error as the protocol has it, which tells nothing of the server."""
+    """Check that a response is an OpenAI error and reveals nothing about the server."""
     assert answer.status_code == status, answer.text
     error = answer.json()["error"]
     assert set(error) == {"message", "type", "param", "code"} and error["message"]
@@ -79,7 +77,9 @@ def error_of(answer: httpx.Response, status: int) -> dict:
     ids=lambda body: repr(body[:24]),
 )
 @pytest.mark.parametrize("path", [COMPLETE, CHAT])
-def test_what_is_no_json_object_is_400(client: httpx.Client, path: str, body: bytes) -> None:
+def test_body_that_is_not_a_json_object_is_400(
+    client: httpx.Client, path: str, body: bytes
+) -> None:
     assert error_of(client.post(path, content=body, headers=JSON), 400)["code"] == "invalid_json"
 
 
@@ -133,8 +133,7 @@ WRONG = {
     "suffix": ["x", 1],
     "unknown": [1, None],
     "\x1b]0;title\x07": [1],
-    # What other servers take and were broken by: templates, grammars, code and files from a
-    # request.
+    # Attacks on other servers: templates, grammars, code and files from a request.
     "chat_template": ["{{ cycler.__init__.__globals__ }}"],
     "chat_template_kwargs": [{"a": 1}],
     "guided_regex": ["(a+)+$"],
@@ -147,7 +146,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_values_of_a_completion_are_400(client: httpx.Client, name: str) -> None:
+def test_invalid_completion_parameters_are_400(client: httpx.Client, name: str) -> None:
     for value in WRONG[name]:
         error = error_of(
             client.post(COMPLETE, json={"prompt": "a", "max_tokens": 1} | {name: value}), 400
@@ -195,7 +194,7 @@ WRONG_CHATS = {
 
 
 @pytest.mark.parametrize("name", WRONG_CHATS)
-def test_wrong_values_of_a_chat_are_400(client: httpx.Client, name: str) -> None:
+def test_invalid_chat_parameters_are_400(client: httpx.Client, name: str) -> None:
     for value in WRONG_CHATS[name]:
         error_of(
             client.post(
@@ -205,12 +204,12 @@ def test_wrong_values_of_a_chat_are_400(client: httpx.Client, name: str) -> None
         )
 
 
-def test_a_field_that_is_missing_is_named(client: httpx.Client) -> None:
+def test_error_names_the_missing_field(client: httpx.Client) -> None:
     assert error_of(client.post(COMPLETE, json={}), 400)["param"] == "prompt"
     assert error_of(client.post(CHAT, json={}), 400)["param"] == "messages"
 
 
-def test_null_is_the_default_of_every_optional_field(client: httpx.Client) -> None:
+def test_null_means_the_default(client: httpx.Client) -> None:
     for path, start in ((COMPLETE, {"prompt": "a"}), (CHAT, {"messages": json.loads(USER)})):
         schema = client.get("/openapi.json").json()["components"]["schemas"][
             "CompletionRequest" if path == COMPLETE else "ChatRequest"
@@ -230,7 +229,7 @@ def test_null_is_the_default_of_every_optional_field(client: httpx.Client) -> No
         "",
     ],
 )
-def test_another_content_type_is_415(client: httpx.Client, kind: str | None) -> None:
+def test_other_content_types_are_415(client: httpx.Client, kind: str | None) -> None:
     error_of(
         client.post(
             COMPLETE,
@@ -242,7 +241,7 @@ def test_another_content_type_is_415(client: httpx.Client, kind: str | None) -> 
     error_of(client.post(COMPLETE, content=b"x", headers=JSON | {"Content-Encoding": "gzip"}), 415)
 
 
-def test_a_charset_does_no_harm(client: httpx.Client) -> None:
+def test_charset_in_the_content_type_is_accepted(client: httpx.Client) -> None:
     kind = {"Content-Type": "Application/JSON; charset=utf-8"}
     assert (
         client.post(COMPLETE, content=b'{"prompt":"a","max_tokens":1}', headers=kind).status_code
@@ -250,7 +249,7 @@ def test_a_charset_does_no_harm(client: httpx.Client) -> None:
     )
 
 
-def test_a_large_body_is_413_whether_it_says_so_or_not(client: httpx.Client) -> None:
+def test_large_body_is_413_with_and_without_content_length(client: httpx.Client) -> None:
     body = b'{"prompt":"' + b"a" * 10_000_000 + b'"}'
     assert (
         error_of(client.post(COMPLETE, content=body, headers=JSON), 413)["code"] == "body_too_large"
@@ -259,9 +258,10 @@ def test_a_large_body_is_413_whether_it_says_so_or_not(client: httpx.Client) -> 
     error_of(client.post(COMPLETE, content=chunks, headers=JSON), 413)
 
 
-PATHS = """/nothing // /v1 /v1/ /v1/models/ /v1/models/x/y /v1/models/..%2f..%2fetc%2fpasswd /docs /redoc /chat.css/../gate.py
-/..%2f..%2fgate.py /%2e%2e/gate.py /../gate.py /gate.py /page/index.html /static/x /v1/completions/ /V1/models /%00 /\\..\\x
-/v1//models //v1/models /index.html%00.js /api.js%2f /openapi.json/ http://127.0.0.1/v1/models //127.0.0.1/health /%ff%fe *""".split()
+PATHS = """/nothing // /v1 /v1/ /v1/models/ /v1/models/x/y /v1/models/..%2f..%2fetc%2fpasswd /docs
+/redoc /chat.css/../app.py /..%2f..%2fapp.py /%2e%2e/app.py /../app.py /app.py /page/index.html
+/static/x /v1/completions/ /V1/models /%00 /\\..\\x /v1//models //v1/models /index.html%00.js
+/api.js%2f /openapi.json/ http://127.0.0.1/v1/models //127.0.0.1/health /%ff%fe *""".split()
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -290,7 +290,7 @@ def test_other_methods_are_405(client: httpx.Client) -> None:
     assert client.request("X" * 200, "/info").status_code == 405
 
 
-def test_a_model_s_name_is_only_compared(client: httpx.Client) -> None:
+def test_unknown_model_names_are_404_and_not_evaluated(client: httpx.Client) -> None:
     for name in (
         "../../etc/passwd",
         "tiny\x00",
@@ -305,8 +305,8 @@ def test_a_model_s_name_is_only_compared(client: httpx.Client) -> None:
         assert "49" not in error["message"] and name not in error["message"]
 
 
-def test_hostile_text_is_text(client: httpx.Client, serving: ServedModel) -> None:
-    """Templates, scripts and control sequences come back as they went in, and only as JSON."""
+def test_hostile_text_is_returned_unchanged(client: httpx.Client, serving: ServedModel) -> None:
+    """Templates, scripts and control sequences come back unchanged, and only as JSON."""
     for text in (
         "{{ messages.__class__.__mro__ }}{% for x in range(10**9) %}",
         "<script>alert(1)</script>",
@@ -330,18 +330,18 @@ def test_hostile_text_is_text(client: httpx.Client, serving: ServedModel) -> Non
         )
 
 
-def test_what_the_model_says_is_valid_utf_8_whatever_its_bytes(client: httpx.Client) -> None:
-    """An untrained model says bytes at random; no character is split between events."""
-    asked = {"prompt": "", "max_tokens": 300, "temperature": 2, "seed": 3, "logit_bias": ENDLESS}
-    whole = client.post(COMPLETE, json=asked).json()["choices"][0]["text"]
-    with client.stream("POST", COMPLETE, json=asked | {"stream": True}) as answer:
+def test_output_is_valid_utf_8_for_any_bytes(client: httpx.Client) -> None:
+    """An untrained model generates random bytes; no character is split between events."""
+    body = {"prompt": "", "max_tokens": 300, "temperature": 2, "seed": 3, "logit_bias": ENDLESS}
+    whole = client.post(COMPLETE, json=body).json()["choices"][0]["text"]
+    with client.stream("POST", COMPLETE, json=body | {"stream": True}) as answer:
         events = [
             orjson.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: {")
         ]
     assert "".join(event["choices"][0]["text"] for event in events) == whole and "\ufffd" in whole
 
 
-def test_more_than_the_queue_holds_is_429_and_says_when_to_return(served: Path) -> None:
+def test_full_queue_is_429_with_retry_after(served: Path) -> None:
     serving = serving_of(served, slots=1, queue=2)
     with running(serving) as url, httpx.Client(base_url=url, timeout=60) as client:
         with stalled(serving):
@@ -357,7 +357,7 @@ def test_more_than_the_queue_holds_is_429_and_says_when_to_return(served: Path) 
         assert (
             client.post(COMPLETE, json={"prompt": "a", "n": 3, "max_tokens": 1}).status_code == 200
         )
-        # One that asks for more than ever fits is told so, instead of to come back forever.
+        # A request that never fits is an error, not a 429 to be repeated forever.
         assert (
             error_of(client.post(COMPLETE, json={"prompt": ["a"] * 4}), 400)["code"]
             == "too_many_choices"
@@ -380,7 +380,7 @@ NAMES = sorted({*WRONG, *WRONG_CHATS})
     body=st.dictionaries(st.sampled_from(NAMES), json_values, max_size=5),
     good=st.booleans(),
 )
-def test_any_json_is_answered(client: httpx.Client, path: str, body: dict, good: bool) -> None:
+def test_any_json_gets_a_response(client: httpx.Client, path: str, body: dict, good: bool) -> None:
     start = (
         {"prompt": "a", "max_tokens": 1}
         if path == COMPLETE
@@ -390,8 +390,8 @@ def test_any_json_is_answered(client: httpx.Client, path: str, body: dict, good:
     assert client.post(path, content=content, headers=JSON).status_code in (200, 400, 404)
 
 
-def test_a_million_errors_are_told_by_one(client: httpx.Client) -> None:
-    """Validation that makes an error of each element would answer these with gigabytes."""
+def test_a_million_errors_are_reported_as_one(client: httpx.Client) -> None:
+    """An error for each element would make a response of gigabytes."""
     for body in (
         b'{"prompt":[' + b"[]," * 400_000 + b"[]]}",
         b'{"prompt":["a"' + b",1" * 400_000 + b"]}",
@@ -408,7 +408,7 @@ def test_a_million_errors_are_told_by_one(client: httpx.Client) -> None:
         error_of(client.post(path, content=body, headers=JSON), 400)
 
 
-def test_more_scores_than_memory_should_hold_are_refused(served: Path) -> None:
+def test_too_many_log_probabilities_are_refused(served: Path) -> None:
     with (
         running(serving_of(served, scores=1000)) as url,
         httpx.Client(base_url=url, timeout=60) as client,
@@ -425,7 +425,7 @@ def test_more_scores_than_memory_should_hold_are_refused(served: Path) -> None:
         )
 
 
-def test_random_bytes_are_answered(client: httpx.Client) -> None:
+def test_random_bytes_are_400(client: httpx.Client) -> None:
     random_ = random.Random(1)
     for _ in range(50):
         error_of(
@@ -438,7 +438,7 @@ def test_random_bytes_are_answered(client: httpx.Client) -> None:
         )
 
 
-def test_a_fault_of_the_server_tells_nothing(
+def test_internal_error_reveals_nothing(
     served: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     serving = serving_of(served)

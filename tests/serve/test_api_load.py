@@ -1,6 +1,4 @@
-"""Two minutes of 32 streams at a time: no request fails, and the memory of the server stays where
-it was.
-"""
+"""Load of 32 streams for two minutes: no request fails and memory does not grow."""
 
 import asyncio
 import os
@@ -16,14 +14,14 @@ from tests.helpers.served import ENDLESS
 STREAMS = 32
 SECONDS = float(os.environ.get("GROUNDUP_LOAD_SECONDS", "120"))
 WARM_UP = 0.25
-# Between warm-up and end; a leak of one answer's text for each request would be more.
+# Between warm-up and end; a leak of each response would exceed this.
 GROWTH_BYTES = 32 << 20
 
 
 @pytest.mark.torture
 def test_32_streams_for_two_minutes(served: Path, tmp_path: Path) -> None:
     asyncio.run(_load(served, tmp_path / "log"))
-    # Nothing that clients did, hanging up included, filled the log.
+    # Clients that disconnect do not fill the log.
     assert (tmp_path / "log").read_text() == ""
 
 
@@ -54,7 +52,7 @@ async def _load(served: Path, log: Path) -> None:
         ) as client:
             counts = await asyncio.gather(
                 _watch(process, began, memory),
-                *(_one(client, number, began) for number in range(STREAMS)),
+                *(_client(client, number, began) for number in range(STREAMS)),
             )
         warm = max(size for second, size in memory if second < SECONDS * WARM_UP)
         end = max(size for second, size in memory if second > SECONDS * 0.9)
@@ -72,17 +70,17 @@ async def _load(served: Path, log: Path) -> None:
             await server.wait()
 
 
-async def _one(client: openai.AsyncOpenAI, number: int, began: float) -> int:
-    """Ask again and again, with prompts and lengths of all kinds; some hang up in the middle."""
+async def _client(client: openai.AsyncOpenAI, number: int, began: float) -> int:
+    """Send requests with varying prompts and lengths; every eighth client disconnects midway."""
     done = 0
     while time.monotonic() - began < SECONDS:
-        asked = {
+        params = {
             "model": "tiny",
             "prompt": "the cat " * (1 + (number + done) % 50),
             "max_tokens": 20 + (number * 7 + done) % 100,
         }
         stream = await client.completions.create(
-            **asked,
+            **params,
             stream=True,
             logit_bias=ENDLESS,
             stream_options={"include_usage": True},
@@ -95,7 +93,7 @@ async def _one(client: openai.AsyncOpenAI, number: int, began: float) -> int:
                 await stream.close()
                 break
         else:
-            assert usage is not None and usage.completion_tokens == asked["max_tokens"]
+            assert usage is not None and usage.completion_tokens == params["max_tokens"]
         done += 1
     return done
 

@@ -1,4 +1,4 @@
-"""`groundup serve` as a process: what it prints, how it ends, and what a user can get wrong."""
+"""`groundup serve` as a process: output, signals, and user errors."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def command(*arguments: object) -> list[str]:
 
 @contextmanager
 def process(*arguments: object, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Start a server and give it with its URL, which it prints when it is ready."""
+    """Start a server; give the process and the URL that it prints when it is ready."""
     started = subprocess.Popen(
         command(*arguments, "--port", 0),
         stdout=subprocess.PIPE,
@@ -62,7 +62,7 @@ def process(*arguments: object, **environment: str) -> Iterator[tuple[subprocess
 
 @contextmanager
 def streaming(url: str) -> Iterator[socket.socket]:
-    """A long answer of which the first part has come."""
+    """Open a long streamed response and wait for its first part."""
     body = json.dumps(LONG).encode()
     with connect(url) as plain:
         headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
@@ -72,7 +72,7 @@ def streaming(url: str) -> Iterator[socket.socket]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_what_runs_finish_and_answers_503(served: Path, number: int) -> None:
+def test_signal_finishes_running_requests_and_answers_503(served: Path, number: int) -> None:
     with process(served, "--slots", 1) as (server, url), streaming(url) as plain:
         server.send_signal(number)
         assert until(lambda: status_of(raw(url, request_bytes("GET", "/health"))) == 503)
@@ -90,7 +90,7 @@ def test_a_signal_lets_what_runs_finish_and_answers_503(served: Path, number: in
         assert server.stderr is not None and server.stderr.read() == ""
 
 
-def test_a_server_at_rest_ends_at_once_with_0(served: Path) -> None:
+def test_idle_server_exits_at_once_with_0(served: Path) -> None:
     with process(served) as (server, url), connect(url):
         assert httpx.get(url + "health").status_code == 200
         server.terminate()
@@ -108,7 +108,7 @@ def test_a_second_signal_does_not_wait(served: Path) -> None:
         assert b"data: [DONE]" not in read_all(plain)
 
 
-def test_a_key_from_a_file_or_the_environment(served: Path, tmp_path: Path) -> None:
+def test_key_from_file_or_environment(served: Path, tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text(KEY + "\n")
     for arguments, environment in ((("--api-key-file", file), {}), ((), {"GROUNDUP_API_KEY": KEY})):
@@ -125,7 +125,7 @@ def test_a_key_from_a_file_or_the_environment(served: Path, tmp_path: Path) -> N
             assert KEY not in " ".join(server.args)
 
 
-def test_another_model_of_the_run(served: Path) -> None:
+def test_serving_another_checkpoint(served: Path) -> None:
     with process(
         served, "--model", "step-7", "--slots", 2, "--queue", 0, "--dtype", "bfloat16"
     ) as (_, url):
@@ -138,7 +138,7 @@ def test_another_model_of_the_run(served: Path) -> None:
         )
 
 
-def test_what_a_user_can_get_wrong_is_one_line(served: Path, tmp_path: Path) -> None:
+def test_user_error_is_one_line(served: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = subprocess.run(
             command(served, "--port", taken.getsockname()[1]),
@@ -172,7 +172,7 @@ def test_what_a_user_can_get_wrong_is_one_line(served: Path, tmp_path: Path) -> 
     ],
     ids=str,
 )
-def test_what_cannot_be_served_is_said_before_anything_is(
+def test_invalid_options_are_reported_at_start(
     served: Path, wrong: dict, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GROUNDUP_API_KEY", raising=False)
@@ -182,7 +182,7 @@ def test_what_cannot_be_served_is_said_before_anything_is(
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_extra_is_one_line(served: Path) -> None:
+def test_missing_extra_is_one_line(served: Path) -> None:
     code = (
         "import sys; sys.modules['uvicorn'] = None; from groundup.cli import main; sys.argv ="
         " ['groundup', 'serve', 'x']; main()"

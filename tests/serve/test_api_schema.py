@@ -1,6 +1,4 @@
-"""The OpenAPI description is true: schemathesis makes requests from it and finds no 5xx and no
-answer that it does not describe.
-"""
+"""Schemathesis finds no response that the OpenAPI description does not describe."""
 
 from collections.abc import Callable
 from typing import Any
@@ -38,7 +36,7 @@ def description(live: str) -> Any:
     return schemathesis.openapi.from_url(live + "openapi.json")
 
 
-def test_the_description_is_complete_and_needs_nobody_else(live: str) -> None:
+def test_description_is_complete(live: str) -> None:
     described = httpx.get(live + "openapi.json").json()
     assert {
         (method.upper(), path) for path, methods in described["paths"].items() for method in methods
@@ -61,7 +59,7 @@ CHECKS = (
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS, ids=lambda part: part)
-def test_what_the_description_allows_is_answered_as_it_says(
+def test_valid_requests_get_described_responses(
     description: Any, live: str, method: str, path: str
 ) -> None:
     seen = set()
@@ -83,9 +81,7 @@ def test_what_the_description_allows_is_answered_as_it_says(
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS[:2], ids=lambda part: part)
-def test_what_the_description_forbids_is_refused(
-    description: Any, live: str, method: str, path: str
-) -> None:
+def test_invalid_requests_are_refused(description: Any, live: str, method: str, path: str) -> None:
     def ask(case: Any) -> None:
         case.call_and_validate(
             base_url=live.rstrip("/"), checks=checks(*CHECKS, "negative_data_rejection")
@@ -106,7 +102,7 @@ def run(strategy: Any, ask: Callable[[Any], None]) -> None:
     BOUNDED(given(case=strategy)(ask))()
 
 
-def test_answers_are_what_the_description_says(serving: ServedModel) -> None:
+def test_description_of_a_server_with_a_key(serving: ServedModel) -> None:
     """A keyed server says in its description that it wants the key."""
     described = create_app(serving, KEY).openapi()
     assert described["components"]["securitySchemes"]["key"] == {"type": "http", "scheme": "bearer"}

@@ -1,6 +1,4 @@
-"""The engine: an answer is that of `generate`, whatever runs beside it; limits, failures and the
-end cost nobody else.
-"""
+"""The engine: outputs equal `generate` in any batch; limits, failures and shutdown are isolated."""
 
 from __future__ import annotations
 
@@ -38,7 +36,7 @@ from groundup.engines.request import (
     QueueFull,
     RequestOutput,
 )
-from groundup.engines.slot_cache import fitting_slots, slot_bytes
+from groundup.engines.slot_cache import fitting_slots
 from groundup.errors import GroundupError
 from groundup.model.sampling import Sampling
 from groundup.model.score import token_log_probabilities
@@ -47,7 +45,7 @@ from groundup.model.transformer import Transformer
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """At these sizes a second thread costs more than it does."""
+    """Use one thread: at these sizes a second costs more than it gains."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -72,8 +70,8 @@ def mixed_requests(count: int) -> list[EngineRequest]:
 
 
 @pytest.mark.parametrize("chunk", [0, 5, 1])
-def test_answers_are_those_of_generate(chunk: int) -> None:
-    """Greedy or seeded, alone or among 16 others, prompts read whole or in chunks."""
+def test_outputs_equal_generate(chunk: int) -> None:
+    """Greedy or seeded, alone or with 16 others, whole prompts or chunks."""
     requests = mixed_requests(17)
     with running_engine(17, chunk=chunk) as engine:
         together = [listener.text for listener in submit_all(engine, requests)]
@@ -83,10 +81,8 @@ def test_answers_are_those_of_generate(chunk: int) -> None:
 
 
 @pytest.mark.parametrize("kv_heads", [1, 4])
-def test_answers_in_float32_and_with_grouped_heads(kv_heads: int) -> None:
-    """The type that people use, where the most probable token stands clear; fewer key heads than
-    query heads.
-    """
+def test_float32_and_grouped_query_attention(kv_heads: int) -> None:
+    """In float32 the most probable token is clear enough to compare."""
     model = make_model(torch.float32, kv_heads)
     requests = [make_request(prompt, 12, GREEDY) for prompt in prompts(9)]
     with running_engine(4, model=model) as engine:
@@ -95,7 +91,7 @@ def test_answers_in_float32_and_with_grouped_heads(kv_heads: int) -> None:
         ]
 
 
-# The step at which it comes, its prompt, tokens, sampling, and after how many steps it is canceled.
+# Step of arrival, prompt, max_tokens, sampling, and number of steps until it is canceled.
 ARRIVALS = st.lists(
     st.tuples(
         st.integers(0, 12),
@@ -113,26 +109,24 @@ ARRIVALS = st.lists(
 def test_requests_join_and_leave_at_any_step(
     arrivals: list[tuple[int, int, int, int, int]], slots: int, chunk: int
 ) -> None:
-    """Any order of joining, ending and cancelling leaves every other answer as it is: no slot is
-    mistaken for another.
-    """
+    """Any order of joining, ending and canceling leaves the other outputs unchanged."""
     steps, texts = Steps(slots, chunk), prompts(9, 20)
     waiting = sorted(arrivals)
-    asked = []
+    submitted = []
     for now in range(400):
         while waiting and waiting[0][0] <= now and steps.free:
             _, prompt, length, sampling, patience = waiting.pop(0)
             request = make_request(texts[prompt], length, SAMPLINGS[sampling], seed=now)
-            asked.append((request, now + patience, *steps.add(request)))
-        for _, until, _, handle in asked:
+            submitted.append((request, now + patience, *steps.add(request)))
+        for _, until, _, handle in submitted:
             if until == now:
                 handle.cancel()
         steps.step()
         if not waiting and not steps.scheduler.running:
             break
-    for request, _, listener, handle in asked:
+    for request, _, listener, handle in submitted:
         assert listener.finish_reason == "length" or handle.canceled
-        # A canceled answer may end within a character, which is then U+FFFD.
+        # A canceled output may end inside a character, which becomes U+FFFD.
         assert (
             generate_alone(request).startswith(listener.text.rstrip("\N{REPLACEMENT CHARACTER}"))
             if handle.canceled
@@ -140,8 +134,8 @@ def test_requests_join_and_leave_at_any_step(
         )
 
 
-def test_a_long_prompt_does_not_stall_the_others() -> None:
-    """While a prompt of 80 tokens is read in chunks, a running stream gets a token at every step."""
+def test_long_prompt_does_not_stall_decoding() -> None:
+    """While 80 prompt tokens are computed in chunks, a running stream gets a token each step."""
     steps = Steps(3, chunk=4)
     stream, _ = steps.add(make_request(prompts(1)[0][:3], 60, GREEDY, logprobs=0))
     steps.step()
@@ -158,10 +152,8 @@ def test_a_long_prompt_does_not_stall_the_others() -> None:
     assert (stream.num_tokens, long.num_tokens, other.num_tokens) == (60, 3, 3)
 
 
-def test_stop_strings_end_an_answer_wherever_tokens_part() -> None:
-    """Every stretch of a real answer, as a stop string, ends it there; what comes before it is all
-    that leaves.
-    """
+def test_stop_strings_at_any_token_boundary() -> None:
+    """Every span of a real output, used as a stop string, ends it there."""
     request = make_request(prompts(5)[4], 24, Sampling(0.9), seed=4)
     text = generate_alone(request)
     spans = [(start, start + width) for start in range(0, len(text) - 6, 5) for width in (1, 3, 6)]
@@ -178,8 +170,8 @@ def test_stop_strings_end_an_answer_wherever_tokens_part() -> None:
             assert listener.num_tokens <= 24
 
 
-def test_stop_ids_end_an_answer_and_are_no_part_of_it() -> None:
-    """The end token leaves neither text nor score, and is not counted."""
+def test_stop_token_ids_end_the_output() -> None:
+    """The stop token has no text and no score, and is not counted."""
     request = make_request(prompts(5)[4], 24, Sampling(0.9), seed=4, logprobs=0)
     with running_engine() as engine:
         ids = [score.token_id for score in submit_all(engine, [request])[0].logprobs]
@@ -202,8 +194,8 @@ def test_stop_ids_end_an_answer_and_are_no_part_of_it() -> None:
     assert stopped.text == TOKENIZER.decode(ids[:first])
 
 
-def test_a_full_context_ends_an_answer() -> None:
-    """Prompt and answer together never exceed the context; a prompt that leaves no room is refused."""
+def test_full_context_ends_the_output() -> None:
+    """Prompt and output never exceed the context; a prompt without room is refused."""
     ids = tuple(TOKENIZER.encode("the " * 400))
     with running_engine() as engine:
         long, brief = submit_all(
@@ -220,7 +212,7 @@ def test_a_full_context_ends_an_answer() -> None:
             match=f"{CONTEXT} tokens; the context of {CONTEXT} takes at most {CONTEXT - 1}",
         ):
             engine.submit(make_request(ids[:CONTEXT], 1), print)
-        # To be scored, it may fill the context.
+        # A prompt that is only scored may fill the context.
         scored = submit_all(engine, [make_request(ids[:CONTEXT], 0, prompt_logprobs=0)])[0]
         assert len(scored.prompt_logprobs) == CONTEXT
 
@@ -238,17 +230,15 @@ def test_a_full_context_ends_an_answer() -> None:
         {"sampling": Sampling(logit_bias=((10**9, 1.0),))},
     ],
 )
-def test_a_job_that_cannot_be_done_is_refused(wrong: dict[str, object]) -> None:
-    """Before it takes a slot, with an error that an API can hand on."""
+def test_invalid_request_is_refused(wrong: dict[str, object]) -> None:
+    """The error comes from `submit`, before the request takes a slot."""
     with running_engine(start=False) as engine, pytest.raises(ValueError):
         engine.submit(make_request(**({"prompt": (1,), "max_tokens": 5} | wrong)), print)
 
 
 @pytest.mark.parametrize("chunk", [0, 3])
-def test_scores_are_the_log_probabilities_of_the_model(chunk: int) -> None:
-    """Of prompt and answer, at temperature 1, whatever is done to the logits for drawing;
-    alternatives best first.
-    """
+def test_logprobs_equal_those_of_the_model(chunk: int) -> None:
+    """Unaffected by sampling parameters, for prompt and output; alternatives best first."""
     biased = Sampling(
         0.6, top_k=10, frequency_penalty=1.0, presence_penalty=0.5, logit_bias=((7, 3.0),)
     )
@@ -282,20 +272,20 @@ def test_scores_are_the_log_probabilities_of_the_model(chunk: int) -> None:
         )
 
 
-def test_scores_are_made_only_when_asked_for() -> None:
-    """Nobody else pays for them, and top 0 gives the token's own without alternatives."""
+def test_logprobs_only_on_request() -> None:
+    """0 gives the score of the token itself without alternatives."""
     prompt = prompts(5)[4]
     with running_engine() as engine:
-        without, own = submit_all(
+        unscored, scored = submit_all(
             engine, [make_request(prompt, 5, GREEDY), make_request(prompt, 5, GREEDY, logprobs=0)]
         )
-    assert not without.logprobs
-    assert len(own.logprobs) == 5
-    assert all(score.top_logprobs == () and score.logprob is not None for score in own.logprobs)
+    assert not unscored.logprobs
+    assert len(scored.logprobs) == 5
+    assert all(score.top_logprobs == () and score.logprob is not None for score in scored.logprobs)
 
 
-def test_penalties_act_on_the_answer() -> None:
-    """A bias decides a greedy answer, a penalty keeps it from repeating itself."""
+def test_penalties_and_biases_take_effect() -> None:
+    """A bias decides a greedy output; a penalty prevents repetition."""
     prompt = prompts(5)[4]
     with running_engine() as engine:
         same, other = submit_all(
@@ -309,26 +299,24 @@ def test_penalties_act_on_the_answer() -> None:
     assert len({score.token_id for score in other.logprobs}) == 8
 
 
-def test_a_canceled_request_gives_its_slot_back() -> None:
-    """Running or waiting, at the next step; its last piece says so, and cancelling again does no
-    harm.
-    """
+def test_cancel_frees_the_slot() -> None:
+    """At the next step; canceling again has no effect."""
     steps = Steps(2)
-    (one, handle), (other, _) = [
+    (canceled, handle), (other, _) = [
         steps.add(make_request(prompt, 40, GREEDY)) for prompt in prompts(2)
     ]
     for _ in range(5):
         steps.step()
     handle.cancel()
     steps.step()
-    assert (steps.free, one.finish_reason) == (1, "cancelled")
+    assert (steps.free, canceled.finish_reason) == (1, "cancelled")
     handle.cancel()
     steps.finish()
     assert other.finish_reason == "length"
 
 
-def test_those_who_wait_can_leave() -> None:
-    """A canceled request in the queue ends and makes room there, without ever having run."""
+def test_cancel_a_waiting_request() -> None:
+    """It leaves the queue without having run."""
     with running_engine(1, 2, start=False) as engine:
         listeners = [Listener() for _ in range(3)]
         handles = [
@@ -341,8 +329,8 @@ def test_those_who_wait_can_leave() -> None:
         assert [listeners[n].wait().finish_reason for n in (0, 2)] == ["length", "length"]
 
 
-def test_the_queue_has_an_end() -> None:
-    """Slots and queue full: one more is refused at once, and taken again when there is room."""
+def test_full_queue_refuses_requests() -> None:
+    """The next request is refused at once, and accepted when there is room again."""
     with running_engine(2, 3, start=False) as engine:
         listeners = [Listener() for _ in range(5)]
         for listener in listeners:
@@ -355,8 +343,8 @@ def test_the_queue_has_an_end() -> None:
         assert submit_all(engine, [make_request((1, 2, 3), 4, GREEDY)])[0].finish_reason == "length"
 
 
-def test_whoever_has_an_answer_can_ask_again() -> None:
-    """The slot is free and everything counted before the last piece is heard, even without a queue."""
+def test_slot_is_free_before_the_last_output() -> None:
+    """So a client with its last output can submit again, even without a queue."""
     with running_engine(2, 0) as engine:
         for turn in range(20):
             assert [
@@ -366,8 +354,8 @@ def test_whoever_has_an_answer_can_ask_again() -> None:
             assert engine.stats().finished == {"length": 2 * turn + 2}
 
 
-def test_closing_finishes_what_was_taken() -> None:
-    """Running and waiting requests come to their end; new ones are refused."""
+def test_close_drains_submitted_requests() -> None:
+    """Running and waiting requests finish; new ones are refused."""
     with running_engine(2) as engine:
         requests = [make_request(prompt, 20, GREEDY) for prompt in prompts(6)]
         listeners = [Listener() for _ in requests]
@@ -384,8 +372,8 @@ def test_closing_finishes_what_was_taken() -> None:
 
 
 @pytest.mark.parametrize("started", [True, False])
-def test_closing_at_once_cancels(started: bool) -> None:
-    """Nobody is left without a last piece, be the engine at work or never started."""
+def test_close_without_drain_cancels(started: bool) -> None:
+    """Every request gets a last output, whether the engine was started or not."""
     with running_engine(1, start=started) as engine:
         listeners = [Listener() for _ in range(4)]
         for listener in listeners:
@@ -399,9 +387,7 @@ POISON = 5
 
 
 def poisoned(of: Callable[[Tensor, Tensor], Tensor]) -> Transformer:
-    """Return a model that meets `of` where it looks up the token POISON, so that its keys and
-    values are hit as well.
-    """
+    """Return a model that applies `of` where it embeds POISON, so keys and values are affected."""
     model = make_model()
     model.model.embed_tokens.register_forward_hook(
         lambda _, tokens, x_BTD: of(x_BTD, tokens[0] == POISON)
@@ -420,12 +406,10 @@ def spoil(x_BTD: Tensor, bad_BT: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("way", [crash, spoil])
-def test_a_request_that_breaks_the_model_breaks_alone(
+def test_failing_request_ends_alone(
     way: Callable[[Tensor, Tensor], Tensor],
 ) -> None:
-    """An exception in a step, or scores that are not numbers, end the request at fault; the others
-    do not notice.
-    """
+    """An exception or logits that are NaN end only the request that causes them."""
     texts = [tuple(token for token in prompt if token != POISON) or (1,) for prompt in prompts(6)]
     requests = [
         make_request(prompt, 12, Sampling(0.0, logit_bias=((POISON, -1e4),))) for prompt in texts
@@ -434,7 +418,7 @@ def test_a_request_that_breaks_the_model_breaks_alone(
         make_request((*texts[3], POISON), 12, GREEDY),
         make_request((POISON, *texts[4]), 12, GREEDY, prompt_logprobs=0),
     ]
-    # Its prompt is right; then it writes the bad one itself.
+    # Its prompt is harmless; then it generates POISON.
     later = make_request(texts[2], 12, Sampling(0.0, logit_bias=((POISON, 1e4),)))
     with running_engine(4) as engine:
         expected = [listener.text for listener in submit_all(engine, requests)]
@@ -445,16 +429,13 @@ def test_a_request_that_breaks_the_model_breaks_alone(
         assert [results[n].text for n in (0, 2, 3, 6, 7, 8)] == expected
         assert [results[n].finish_reason for n in (1, 4, 5)] == ["error"] * 3
         assert results[4].num_tokens == 1
-        # The slots that they held are clean: a hidden key that is no number would still reach
-        # whoever comes next.
+        # Their slots are clean: a NaN in a masked key would reach the next request.
         assert [listener.text for listener in submit_all(engine, requests[:4])] == expected[:4]
         assert engine.stats().finished == {"length": 10, "error": 3}
 
 
-def test_an_error_of_the_engine_itself_ends_what_runs() -> None:
-    """Whatever goes wrong between requests, everybody hears of it, and the next requests are
-    served.
-    """
+def test_scheduler_error_ends_running_requests() -> None:
+    """Every request hears of it, and the engine serves the next ones."""
     with running_engine(2, start=False) as engine:
         listeners = [Listener() for _ in range(4)]
         for listener in listeners:
@@ -472,8 +453,8 @@ def test_an_error_of_the_engine_itself_ends_what_runs() -> None:
         assert (engine.stats().running, engine.stats().finished) == (0, {"error": 2, "length": 3})
 
 
-def test_an_engine_that_cannot_go_on_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After an error that stays, as those of a GPU do, every request ends and new ones are refused."""
+def test_fatal_error_ends_all_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a permanent error, as of a GPU, all requests end and new ones are refused."""
     with running_engine(1, start=False) as engine:
         listeners = [Listener() for _ in range(3)]
         for listener in listeners:
@@ -486,8 +467,8 @@ def test_an_engine_that_cannot_go_on_leaves_nobody_waiting(monkeypatch: pytest.M
             engine.submit(make_request((1, 2, 3), 5, GREEDY), print)
 
 
-def test_a_listener_that_fails_costs_its_own_request() -> None:
-    """It hears no more, and its neighbors hear everything."""
+def test_failing_callback_ends_its_request() -> None:
+    """It gets no more outputs; other requests are unaffected."""
     heard: list[RequestOutput] = []
 
     def failing(output: RequestOutput) -> None:
@@ -503,7 +484,7 @@ def test_a_listener_that_fails_costs_its_own_request() -> None:
         assert engine.stats().running == 0
 
 
-def test_counters_add_up() -> None:
+def test_stats_add_up() -> None:
     """What metrics say is what was done."""
     requests = mixed_requests(12)
     with running_engine(4) as engine:
@@ -529,7 +510,7 @@ def tensor_bytes() -> int:
 
 
 def test_memory_does_not_grow() -> None:
-    """After a hundred requests of every kind there are as many bytes in tensors as after ten."""
+    """A hundred requests of all kinds leave as many tensor bytes as ten."""
     requests = [
         *mixed_requests(10),
         make_request(
@@ -550,24 +531,27 @@ def test_memory_does_not_grow() -> None:
         assert threading.active_count() == threads
 
 
-def test_slots_follow_the_memory() -> None:
-    """A budget decides how many requests run; one that holds none is an error that says so."""
+def test_fitting_slots_follow_memory() -> None:
+    """A budget that holds not one slot is an error."""
     cpu = torch.device("cpu")
-    one = slot_bytes(MODEL.config, torch.float32)
-    assert one == 2 * 3 * 2 * CONTEXT * 16 * 4
+    slot_bytes = 2 * 3 * 2 * CONTEXT * 16 * 4
     assert (
-        fitting_slots(MODEL.config, torch.float32, cpu, max_slots=32, memory_bytes=one * 5 + 1) == 5
+        fitting_slots(
+            MODEL.config, torch.float32, cpu, max_slots=32, memory_bytes=slot_bytes * 5 + 1
+        )
+        == 5
     )
-    assert fitting_slots(MODEL.config, torch.bfloat16, cpu, max_slots=8, memory_bytes=one * 5) == 8
+    assert (
+        fitting_slots(MODEL.config, torch.bfloat16, cpu, max_slots=8, memory_bytes=slot_bytes * 5)
+        == 8
+    )
     assert fitting_slots(MODEL.config, torch.float32, cpu, max_slots=32) == 32
     with pytest.raises(GroundupError, match="one request of 96 tokens needs"):
-        fitting_slots(MODEL.config, torch.float32, cpu, max_slots=8, memory_bytes=one - 1)
+        fitting_slots(MODEL.config, torch.float32, cpu, max_slots=8, memory_bytes=slot_bytes - 1)
 
 
-def test_chunks_suit_the_model() -> None:
-    """A larger model reads less of a prompt in one step, within bounds; nothing but its size
-    decides.
-    """
+def test_chunk_size_follows_model_size() -> None:
+    """Nothing but the size of the model decides."""
     from groundup.model.config import resolve
     from groundup.recipe import Model
 

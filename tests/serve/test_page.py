@@ -1,4 +1,4 @@
-"""The page in a real browser, on the real server and the tuned model of the shared tiny run."""
+"""The page in a real browser, with a real server and the tuned model of the tiny run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Visit = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def tuned(tiny_run: Path) -> Iterator[str]:
-    """The URL of a server on the tiny run, whose model was tuned."""
+    """The URL of a server with the tuned model."""
     from groundup.serve.server import open_model, running
 
     with running(open_model(tiny_run, "", 4, 8, "cpu", "float32")) as url:
@@ -36,7 +36,7 @@ def tuned(tiny_run: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def untuned(tiny_run: Path) -> Iterator[str]:
-    """The URL of a server on the same run before it was tuned, behind a key."""
+    """The URL of a server with the model before tuning, behind a key."""
     from groundup.serve.server import open_model, running
 
     with running(open_model(tiny_run, "best", 4, 8, "cpu", "float32"), KEY) as url:
@@ -45,9 +45,7 @@ def untuned(tiny_run: Path) -> Iterator[str]:
 
 @pytest.fixture
 def page(visit: Visit, tuned: str) -> Any:
-    """The page of the tuned model, with a seed, so that what it says is no matter of chance, and
-    short answers.
-    """
+    """The page of the tuned model, with a seed and short answers."""
     page = visit(tuned)
     page.evaluate("localStorage.setItem('groundup.settings', '{\"seed\": 1, \"max_tokens\": 12}')")
     page.reload()
@@ -56,7 +54,7 @@ def page(visit: Visit, tuned: str) -> Any:
 
 
 def bodies(page: Any) -> list[dict[str, Any]]:
-    """What the page sends from now on."""
+    """Return the list that collects the bodies of all later requests."""
     sent: list[dict[str, Any]] = []
     page.on(
         "request",
@@ -66,14 +64,14 @@ def bodies(page: Any) -> list[dict[str, Any]]:
 
 
 def events(page: Any, act: Callable[[], Any]) -> list[dict[str, Any]]:
-    """The events of the stream that `act` starts, as the page's own request receives them."""
+    """Return the stream events that `act` triggers."""
     page.evaluate("""() => {
       const plain = window.fetch;
-      window.fetch = async (...asked) => {
-        const response = await plain(...asked);
-        const [one, other] = response.body.tee();
-        window.heard = new Response(other).text();
-        return new Response(one, response);
+      window.fetch = async (...args) => {
+        const response = await plain(...args);
+        const [first, second] = response.body.tee();
+        window.heard = new Response(second).text();
+        return new Response(first, response);
       };
     }""")
     act()
@@ -85,7 +83,7 @@ def events(page: Any, act: Callable[[], Any]) -> list[dict[str, Any]]:
     ]
 
 
-def test_an_answer_comes_in_pieces_and_is_told_once(page: Any) -> None:
+def test_answer_is_streamed_and_announced_once(page: Any) -> None:
     page.evaluate("""() => {
       const status = document.getElementById('status');
       window.told = [];
@@ -97,13 +95,13 @@ def test_an_answer_comes_in_pieces_and_is_told_once(page: Any) -> None:
     )
     assert len(pieces) > 3 and said and answer(page) == said
     told = page.evaluate("told")
-    assert told == ["The model writes.", said[:2000]]
+    assert told == ["The model is writing.", said[:2000]]
     usage = pieces[-1]["usage"]
     assert f"{usage['completion_tokens']} token" in page.locator(".assistant .acts").inner_text()
     assert page.locator("#used").inner_text().split(" of ")[0] == str(usage["total_tokens"])
 
 
-def test_the_conversation_goes_with_each_message(page: Any) -> None:
+def test_each_request_has_the_whole_conversation(page: Any) -> None:
     sent = bodies(page)
     page.click("#open-settings")
     page.fill("#system", "Be brief.")
@@ -119,7 +117,7 @@ def test_the_conversation_goes_with_each_message(page: Any) -> None:
     assert page.locator(".turn").count() == 0 and page.locator("#prompts").is_visible()
 
 
-def test_editing_a_turn_asks_again_from_there(page: Any) -> None:
+def test_editing_a_turn_regenerates_from_there(page: Any) -> None:
     sent = bodies(page)
     say(page, "First")
     say(page, "Second")
@@ -134,7 +132,7 @@ def test_editing_a_turn_asks_again_from_there(page: Any) -> None:
     )
 
 
-def test_an_edit_can_be_left(page: Any) -> None:
+def test_edit_can_be_canceled(page: Any) -> None:
     say(page, "First")
     page.get_by_role("button", name="Edit").click()
     page.keyboard.type(" more")
@@ -143,7 +141,7 @@ def test_an_edit_can_be_left(page: Any) -> None:
     assert page.evaluate("document.activeElement.textContent") == "Edit"
 
 
-def test_regenerating_replaces_the_last_answer_only(page: Any) -> None:
+def test_regenerate_replaces_only_the_last_answer(page: Any) -> None:
     sent = bodies(page)
     page.click("#open-settings")
     page.fill("#seed", "5")
@@ -156,7 +154,7 @@ def test_regenerating_replaces_the_last_answer_only(page: Any) -> None:
     assert sent[0] == sent[1] and page.locator(".turn").count() == 2
 
 
-def test_controls_are_sent_and_kept(visit: Visit, tuned: str, page: Any) -> None:
+def test_settings_are_sent_and_stored(visit: Visit, tuned: str, page: Any) -> None:
     sent = bodies(page)
     values = {
         "temperature": "1.3",
@@ -186,7 +184,7 @@ def test_controls_are_sent_and_kept(visit: Visit, tuned: str, page: Any) -> None
     assert "seed" not in sent[1] and "stop" not in sent[1] and sent[1]["temperature"] == 0.8
 
 
-def test_numbers_out_of_range_are_brought_back(page: Any) -> None:
+def test_settings_are_clamped_to_their_range(page: Any) -> None:
     sent = bodies(page)
     page.click("#open-settings")
     for name, value in (("top_k", "-3"), ("max_tokens", "99999999999999999999"), ("seed", "1e300")):
@@ -200,10 +198,12 @@ def test_numbers_out_of_range_are_brought_back(page: Any) -> None:
     assert page.locator(".problem").count() == 0
 
 
-def test_what_another_version_kept_does_no_harm(page: Any) -> None:
+def test_invalid_stored_settings_are_ignored(page: Any) -> None:
     page.evaluate(
-        """localStorage.setItem('groundup.settings', '{"temperature":"<b>","system":5,"seed":-1,"nothing":1,"top_k":3}');
-      localStorage.setItem('groundup.theme', '{'); localStorage.setItem('groundup.probable', '"yes"')"""
+        """localStorage.setItem('groundup.settings',
+        '{"temperature":"<b>","system":5,"seed":-1,"nothing":1,"top_k":3}');
+      localStorage.setItem('groundup.theme', '{');
+      localStorage.setItem('groundup.probable', '"yes"')"""
     )
     page.reload()
     page.wait_for_selector("#prompts button")
@@ -212,7 +212,7 @@ def test_what_another_version_kept_does_no_harm(page: Any) -> None:
     assert sent[0]["temperature"] == 0.8 and sent[0]["top_k"] == 3 and "seed" not in sent[0]
 
 
-def test_complete_goes_on_with_a_text_in_place(page: Any) -> None:
+def test_completion_continues_the_text_in_place(page: Any) -> None:
     sent = bodies(page)
     page.get_by_text("Complete", exact=True).click()
     page.click("#text")
@@ -231,7 +231,7 @@ def test_complete_goes_on_with_a_text_in_place(page: Any) -> None:
     assert sent[1]["prompt"].endswith(" and") and page.locator(".made").count() == 2
 
 
-def test_complete_can_try_again_from_the_same_prompt(page: Any) -> None:
+def test_completion_can_be_repeated(page: Any) -> None:
     sent = bodies(page)
     page.get_by_text("Complete", exact=True).click()
     page.locator("#prompts button").first.click()
@@ -243,7 +243,7 @@ def test_complete_can_try_again_from_the_same_prompt(page: Any) -> None:
     assert page.locator("#text").text_content() == "" and page.locator("#prompts").is_visible()
 
 
-def test_a_beginning_of_the_training_data_is_one_tap_away(page: Any) -> None:
+def test_prompt_suggestion_starts_a_chat(page: Any) -> None:
     sent = bodies(page)
     words = page.locator("#prompts button span").first.inner_text()
     page.locator("#prompts button").first.click()
@@ -253,7 +253,7 @@ def test_a_beginning_of_the_training_data_is_one_tap_away(page: Any) -> None:
 
 
 @pytest.mark.parametrize("mode", ["chat", "complete"])
-def test_probabilities_are_those_of_the_server(page: Any, mode: str) -> None:
+def test_probabilities_match_the_stream(page: Any, mode: str) -> None:
     page.check("#probabilities")
     if mode == "chat":
         pieces = events(page, lambda: say(page, "Who are you?"))
@@ -316,7 +316,7 @@ def test_tokens_are_reached_by_keyboard(page: Any) -> None:
     )
 
 
-def test_the_caret_tells_of_a_token_in_a_text_that_is_edited(page: Any) -> None:
+def test_caret_shows_the_token_card(page: Any) -> None:
     page.check("#probabilities")
     page.get_by_text("Complete", exact=True).click()
     page.click("#text")
@@ -333,7 +333,7 @@ def test_the_caret_tells_of_a_token_in_a_text_that_is_edited(page: Any) -> None:
     )
 
 
-def test_a_journey_by_keyboard_alone(visit: Visit, tuned: str) -> None:
+def test_keyboard_only_use(visit: Visit, tuned: str) -> None:
     page = visit(tuned)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
@@ -346,9 +346,10 @@ def test_a_journey_by_keyboard_alone(visit: Visit, tuned: str) -> None:
                 " document.activeElement.textContent"
             )
         )
-        # A radio button hides; its label shows the outline.
+        # A radio button is hidden; its label shows the outline.
         assert page.evaluate(
-            """['BODY', 'HTML'].includes(document.activeElement.tagName) || document.activeElement.name === 'mode'
+            """['BODY', 'HTML'].includes(document.activeElement.tagName)
+          || document.activeElement.name === 'mode'
           || getComputedStyle(document.activeElement).outlineStyle !== 'none'"""
         )
     assert {"mode", "theme", "open-settings", "message", "send", "probabilities"} <= seen
@@ -373,9 +374,7 @@ def test_a_journey_by_keyboard_alone(visit: Visit, tuned: str) -> None:
     assert page.evaluate("document.activeElement.id") == "message"
 
 
-def test_a_model_that_was_not_tuned_asks_for_the_key_and_completes(
-    visit: Visit, untuned: str
-) -> None:
+def test_untuned_model_with_a_key(visit: Visit, untuned: str) -> None:
     page = visit(untuned, ready=False)
     page.locator("#key").wait_for()
     page.fill("#key-input", "wrong-key-of-24-chars-xx")
@@ -386,7 +385,7 @@ def test_a_model_that_was_not_tuned_asks_for_the_key_and_completes(
     known(page)
     assert page.evaluate("document.body.dataset.mode") == "complete"
     page.get_by_text("Chat", exact=True).click()
-    assert "never taught to answer" in page.locator("#about").inner_text()
+    assert "not tuned for chat" in page.locator("#about").inner_text()
     assert KEY in page.evaluate("JSON.stringify(sessionStorage)") and KEY not in page.evaluate(
         "JSON.stringify(localStorage) + document.cookie"
     )
@@ -395,7 +394,7 @@ def test_a_model_that_was_not_tuned_asks_for_the_key_and_completes(
     assert page.locator("#key").is_hidden()
 
 
-def test_without_a_key_the_page_says_so(visit: Visit, untuned: str) -> None:
+def test_page_without_the_key_offers_retry(visit: Visit, untuned: str) -> None:
     page = visit(untuned, ready=False)
     page.locator("#key").wait_for()
     page.keyboard.press("Escape")
@@ -407,7 +406,7 @@ def test_without_a_key_the_page_says_so(visit: Visit, untuned: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [PHONE, DESKTOP, WIDE])
-def test_nothing_is_wider_than_the_window_and_all_of_it_can_be_read(
+def test_no_overflow_and_enough_contrast(
     visit: Visit, tuned: str, size: tuple[int, int], scheme: str
 ) -> None:
     page = visit(tuned, size, color_scheme=scheme)
@@ -422,9 +421,10 @@ def test_nothing_is_wider_than_the_window_and_all_of_it_can_be_read(
     assert dark == (scheme == "dark")
 
 
-# Every text in the page, and every color of a token, against what is behind it: 4.5 is WCAG's AA.
+# Contrast of all text with its background; WCAG AA asks for 4.5.
 CONTRAST = """() => {
-  const brush = Object.assign(document.createElement('canvas'), {width: 1, height: 1}).getContext('2d', {willReadFrequently: true});
+  const canvas = Object.assign(document.createElement('canvas'), {width: 1, height: 1});
+  const brush = canvas.getContext('2d', {willReadFrequently: true});
   const light = (colors) => {
     brush.clearRect(0, 0, 1, 1);
     for (const color of colors) { brush.fillStyle = color; brush.fillRect(0, 0, 1, 1); }
@@ -432,22 +432,25 @@ CONTRAST = """() => {
     const [r, g, b] = [...brush.getImageData(0, 0, 1, 1).data].map((v) => linear(v / 255));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
-  const behind = (element) => element ? [...behind(element.parentElement), getComputedStyle(element).backgroundColor] : [];
+  const behind = (element) => element
+    ? [...behind(element.parentElement), getComputedStyle(element).backgroundColor] : [];
   const poor = [];
   for (const element of document.querySelectorAll('body *')) {
     const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
     if (!own || !element.checkVisibility() || element.closest(':disabled, .hidden')) continue;
     const ground = behind(element);
-    const [a, b] = [light([...ground, getComputedStyle(element).color]), light(ground)].sort((x, y) => y - x);
+    const ink = light([...ground, getComputedStyle(element).color]);
+    const [a, b] = [ink, light(ground)].sort((x, y) => y - x);
     const contrast = (a + 0.05) / (b + 0.05);
-    if (contrast < 4.5) poor.push(`${element.className || element.id || element.tagName}: ${contrast.toFixed(2)}`);
+    const name = element.className || element.id || element.tagName;
+    if (contrast < 4.5) poor.push(`${name}: ${contrast.toFixed(2)}`);
   }
   return poor;
 }"""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_steps_of_probability_are_even_without_any_hue(
+def test_probability_colors_have_even_lightness_steps(
     visit: Visit, tuned: str, scheme: str
 ) -> None:
     page = visit(tuned, color_scheme=scheme)
@@ -462,7 +465,7 @@ def test_steps_of_probability_are_even_without_any_hue(
     assert abs(steps[0]) >= 0.04
 
 
-def test_the_theme_is_chosen_by_hand_and_kept(page: Any) -> None:
+def test_theme_is_stored(page: Any) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
     light = page.evaluate(ground)
     page.click("#theme")
@@ -477,13 +480,14 @@ def test_the_theme_is_chosen_by_hand_and_kept(page: Any) -> None:
     assert page.evaluate(ground) == dark
 
 
-def test_on_a_phone_targets_are_large_and_settings_are_a_sheet(visit: Visit, tuned: str) -> None:
+def test_phone_has_large_targets_and_a_settings_sheet(visit: Visit, tuned: str) -> None:
     page = visit(tuned, PHONE, has_touch=True, is_mobile=True)
     say(page, "Hello")
     page.locator("#open-settings").tap()
     page.locator("#settings:modal").wait_for()
     small = page.evaluate(
-        """[...document.querySelectorAll('button, summary, .modes label, [type=range], [type=number], textarea')]
+        """[...document.querySelectorAll(
+        'button, summary, .modes label, [type=range], [type=number], textarea')]
       .filter((target) => target.checkVisibility())
       .map((target) => [target.textContent || target.id, target.getBoundingClientRect().height])
       .filter(([, height]) => height < 44)"""
@@ -495,7 +499,7 @@ def test_on_a_phone_targets_are_large_and_settings_are_a_sheet(visit: Visit, tun
     assert box is not None and box["y"] + box["height"] <= PHONE[1], "the input is in view"
 
 
-def test_motion_is_left_out_when_asked(visit: Visit, tuned: str) -> None:
+def test_reduced_motion(visit: Visit, tuned: str) -> None:
     page = visit(tuned, reduced_motion="reduce")
     page.evaluate(
         "chat.append(Object.assign(document.createElement('div'), {className: 'body writing',"
@@ -509,23 +513,24 @@ def test_motion_is_left_out_when_asked(visit: Visit, tuned: str) -> None:
     )
 
 
-def test_every_control_has_a_name_and_the_page_has_landmarks(page: Any) -> None:
+def test_controls_have_names_and_page_has_landmarks(page: Any) -> None:
     say(page, "Hello")
     page.click("#open-settings")
     nameless = page.evaluate(
         """[...document.querySelectorAll('button, input, textarea, meter, dialog, [role=textbox]')]
-      .filter((control) => !control.ariaLabel && !control.labels?.length && !control.textContent.trim())
+      .filter((control) => !control.ariaLabel && !control.labels?.length)
+      .filter((control) => !control.textContent.trim())
       .map((control) => control.id || control.outerHTML)"""
     )
     assert nameless == []
     assert [page.locator(tag).count() for tag in ("header", "main", "footer", "h1")] == [1, 1, 1, 1]
     assert page.evaluate(
         "[...document.querySelectorAll('[id]')].length === new"
-        " Set([...document.querySelectorAll('[id]')].map((one) => one.id)).size"
+        " Set([...document.querySelectorAll('[id]')].map((element) => element.id)).size"
     )
 
 
-def test_copying_gives_the_text(visit: Visit, tuned: str) -> None:
+def test_copy(visit: Visit, tuned: str) -> None:
     page = visit(tuned, permissions=["clipboard-read", "clipboard-write"])
     say(page, "Hello")
     page.locator(".user").get_by_role("button", name="Copy").click()

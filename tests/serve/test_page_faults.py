@@ -1,6 +1,4 @@
-"""The page against a server that is slow, cut, busy, full or hostile: nothing is lost, nothing
-runs, nothing breaks.
-"""
+"""The page with a server that is slow, cut off, busy or hostile."""
 
 from __future__ import annotations
 
@@ -20,11 +18,11 @@ from tests.helpers.page_kit import (
 
 Visit = Callable[..., Any]
 
-# Each would run, or redraw the page, if it were ever taken for HTML.
+# Each would run, or change the page, if it were parsed as HTML.
 MARKUP = (
     "<script>alert(1)</script><img src=x onerror=alert(2)><svg/onload=alert(3)><iframe"
-    " srcdoc='<script>alert(4)</script>'></iframe></div></textarea></style><style>*{display:none}</style><a"
-    " href='javascript:alert(5)'>a</a>{{7*7}}${alert(6)}"
+    " srcdoc='<script>alert(4)</script>'></iframe></div></textarea></style>"
+    "<style>*{display:none}</style><a href='javascript:alert(5)'>a</a>{{7*7}}${alert(6)}"
 )
 CONTROL = (
     "\x1b[31mred\x07\x08\x7f\u202egnp.exe\u2066\u200f\ufeff\u0000" + "Z" + "\u0335\u0489" * 200
@@ -44,7 +42,7 @@ def page(visit: Visit, fake: Fake) -> Any:
 
 
 def begun(page: Any, fake: Fake, text: str = "Hello") -> None:
-    """Ask, and wait until the first piece of the answer is there and no more comes."""
+    """Send a message and wait for the first part of an answer that then stalls."""
     fake.gate.clear()
     page.fill("#message", text)
     page.press("#message", "Enter")
@@ -52,7 +50,7 @@ def begun(page: Any, fake: Fake, text: str = "Hello") -> None:
 
 
 @pytest.mark.parametrize("how", ["button", "escape"])
-def test_stopping_keeps_the_text_and_hangs_up(page: Any, fake: Fake, how: str) -> None:
+def test_stop_keeps_the_text_and_disconnects(page: Any, fake: Fake, how: str) -> None:
     begun(page, fake)
     if how == "button":
         page.get_by_role("button", name="Stop").click()
@@ -68,7 +66,7 @@ def test_stopping_keeps_the_text_and_hangs_up(page: Any, fake: Fake, how: str) -
     assert answer(page) == "Hello there."
 
 
-def test_stopping_in_complete_keeps_the_text(page: Any, fake: Fake) -> None:
+def test_stop_in_completion_keeps_the_text(page: Any, fake: Fake) -> None:
     page.get_by_text("Complete", exact=True).click()
     page.click("#text")
     page.keyboard.type("Once")
@@ -87,7 +85,7 @@ def test_only_one_answer_at_a_time(page: Any, fake: Fake) -> None:
     page.press("#message", "Enter")
     page.locator(".user").get_by_role("button", name="Edit").click()
     assert (
-        len(fake.asked) == 1
+        len(fake.requests) == 1
         and page.locator(".turn").count() == 2
         and page.locator(".turn form").count() == 0
     )
@@ -96,7 +94,7 @@ def test_only_one_answer_at_a_time(page: Any, fake: Fake) -> None:
     ended(page)
 
 
-def test_changing_the_mode_or_clearing_stops(page: Any, fake: Fake) -> None:
+def test_mode_change_and_clear_stop_generation(page: Any, fake: Fake) -> None:
     begun(page, fake)
     page.get_by_text("Complete", exact=True).click()
     ended(page)
@@ -111,19 +109,21 @@ def test_changing_the_mode_or_clearing_stops(page: Any, fake: Fake) -> None:
     assert answer(page) == "Hello there." and page.locator(".turn").count() == 2
 
 
-def test_an_answer_of_nothing_can_be_asked_for_again(page: Any, fake: Fake) -> None:
+def test_empty_answer_can_be_regenerated(page: Any, fake: Fake) -> None:
     fake.pieces = []
     say(page, "Hi")
-    assert answer(page) == "" and page.locator("#status").inner_text() == "The model said nothing."
+    assert (
+        answer(page) == "" and page.locator("#status").inner_text() == "The model returned no text."
+    )
     fake.pieces = ["Hello"]
     page.get_by_role("button", name="Regenerate").click()
     ended(page)
-    assert answer(page) == "Hello" and [turn["content"] for turn in fake.asked[1]["messages"]] == [
-        "Hi"
-    ]
+    assert answer(page) == "Hello" and [
+        turn["content"] for turn in fake.requests[1]["messages"]
+    ] == ["Hi"]
 
 
-def test_a_lost_connection_keeps_the_text_and_can_be_retried(page: Any, fake: Fake) -> None:
+def test_lost_connection_keeps_the_text_and_offers_retry(page: Any, fake: Fake) -> None:
     fake.cut = True
     say(page, "Hi")
     assert answer(page) == "Hello there."
@@ -136,10 +136,10 @@ def test_a_lost_connection_keeps_the_text_and_can_be_retried(page: Any, fake: Fa
         and page.locator(".turn").count() == 2
         and answer(page) == "Hello there."
     )
-    assert [turn["content"] for turn in fake.asked[1]["messages"]] == ["Hi"]
+    assert [turn["content"] for turn in fake.requests[1]["messages"]] == ["Hi"]
 
 
-def test_an_error_in_the_middle_of_a_stream_is_told(page: Any, fake: Fake) -> None:
+def test_error_event_is_shown(page: Any, fake: Fake) -> None:
     fake.pieces = ["Hello", {"error": {"message": "out of memory"}}, "never"]
     say(page, "Hi")
     assert answer(page) == "Hello"
@@ -150,13 +150,13 @@ def test_an_error_in_the_middle_of_a_stream_is_told(page: Any, fake: Fake) -> No
     "piece",
     [b"data: {\n\n", b"data: [DONE", b"\xff\xfe\n\n", b"data: 5\n\ndata: null\n\ndata: []\n\n"],
 )
-def test_what_is_not_the_protocol_is_one_line(page: Any, fake: Fake, piece: bytes) -> None:
+def test_invalid_stream_is_one_error(page: Any, fake: Fake, piece: bytes) -> None:
     fake.pieces, fake.cut = ["Hello", piece], True
     say(page, "Hi")
     assert answer(page) == "Hello" and page.locator(".problem").count() == 1
 
 
-def test_a_busy_server_says_how_long(page: Any, fake: Fake) -> None:
+def test_busy_server_shows_retry_after(page: Any, fake: Fake) -> None:
     fake.refuse(429, "queue full", Retry_After="7")
     say(page, "Hi")
     assert (
@@ -169,7 +169,7 @@ def test_a_busy_server_says_how_long(page: Any, fake: Fake) -> None:
     assert answer(page) == "Hello there." and page.locator(".turn").count() == 2
 
 
-def test_errors_of_the_server_stand_in_their_place(page: Any, fake: Fake) -> None:
+def test_server_errors_are_shown_in_place(page: Any, fake: Fake) -> None:
     fake.refuse(400, f"top_k is wrong {MARKUP}")
     say(page, "Hi")
     assert MARKUP in page.locator(".problem").inner_text()
@@ -186,7 +186,7 @@ def test_errors_of_the_server_stand_in_their_place(page: Any, fake: Fake) -> Non
     ).inner_text().startswith("no")
 
 
-def test_a_server_that_is_gone_is_noticed(visit: Visit) -> None:
+def test_unreachable_server(visit: Visit) -> None:
     with serve() as fake:
         page = visit(fake.url)
     say(page, "Hi")
@@ -194,7 +194,7 @@ def test_a_server_that_is_gone_is_noticed(visit: Visit) -> None:
     assert page.locator(".user .body").inner_text() == "Hi"
 
 
-def test_a_key_that_is_asked_for_in_the_middle_goes_on(page: Any, fake: Fake) -> None:
+def test_key_required_during_a_conversation(page: Any, fake: Fake) -> None:
     fake.key = "sesame"
     page.fill("#message", "Hi")
     page.press("#message", "Enter")
@@ -215,7 +215,7 @@ def test_a_key_that_is_asked_for_in_the_middle_goes_on(page: Any, fake: Fake) ->
 
 @pytest.mark.parametrize("text", [MARKUP, CONTROL, LONG], ids=["markup", "control", "long"])
 @pytest.mark.parametrize("probable", [False, True])
-def test_hostile_text_is_text(visit: Visit, fake: Fake, text: str, probable: bool) -> None:
+def test_hostile_text_is_shown_as_text(visit: Visit, fake: Fake, text: str, probable: bool) -> None:
     fake.info |= {
         "run": text[:300],
         "prompts": [{"text": text, "kind": text[:300], "mode": "chat"}],
@@ -241,7 +241,7 @@ def test_hostile_text_is_text(visit: Visit, fake: Fake, text: str, probable: boo
     assert page.locator("#send").is_visible()
 
 
-def test_hostile_text_is_text_in_complete(page: Any, fake: Fake) -> None:
+def test_hostile_text_is_shown_as_text_in_completion(page: Any, fake: Fake) -> None:
     fake.pieces = [MARKUP, CONTROL.replace("\x00", "")]
     page.get_by_text("Complete", exact=True).click()
     page.click("#text")
@@ -260,7 +260,8 @@ def test_pasted_html_is_plain_text(page: Any) -> None:
       data.setData('text/html', '<b onclick=alert(1)>bold</b><img src=x onerror=alert(2)>');
       data.setData('text/plain', 'bold');
       navigator.clipboard.write = undefined;
-      document.activeElement.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, bubbles: true, cancelable: true}));
+      const options = {clipboardData: data, bubbles: true, cancelable: true};
+      document.activeElement.dispatchEvent(new ClipboardEvent('paste', options));
     }""")
     page.keyboard.press("Control+B")
     page.keyboard.type("a")
@@ -271,7 +272,7 @@ def scored(*tokens: tuple[bytes, float]) -> list[Any]:
     return [(raw, logprob, [(raw, logprob), (b"\xff", -9.0)]) for raw, logprob in tokens]
 
 
-def test_tokens_that_are_parts_of_characters_are_joined(page: Any, fake: Fake) -> None:
+def test_tokens_within_a_character_are_joined(page: Any, fake: Fake) -> None:
     half = math.log(0.5)
     dog = "🐕".encode()
     fake.pieces = [
@@ -290,7 +291,9 @@ def test_tokens_that_are_parts_of_characters_are_joined(page: Any, fake: Fake) -
         assert page.locator(place).all_text_contents() == ["🐕", "é b", "\ufffd!"]
         assert [
             name.split()[1]
-            for name in page.locator(place).evaluate_all("(all) => all.map((one) => one.className)")
+            for name in page.locator(place).evaluate_all(
+                "(all) => all.map((token) => token.className)"
+            )
         ] == [
             "p3",
             "p2",
@@ -305,7 +308,7 @@ def test_tokens_that_are_parts_of_characters_are_joined(page: Any, fake: Fake) -
     )
 
 
-def test_what_a_stop_string_cut_away_is_not_shown(page: Any, fake: Fake) -> None:
+def test_text_after_a_stop_string_is_not_shown(page: Any, fake: Fake) -> None:
     fake.pieces = [
         ("Hello", scored((b"Hello", -0.1))),
         (" w", scored((b" wor", -0.1), (b"ld", -0.1))),
@@ -316,32 +319,32 @@ def test_what_a_stop_string_cut_away_is_not_shown(page: Any, fake: Fake) -> None
     assert page.locator(".t").all_text_contents()[:2] == ["Hello", " w"]
 
 
-def test_what_does_not_fit_is_left_out_from_the_oldest(page: Any, fake: Fake) -> None:
+def test_oldest_turns_are_left_out_of_a_full_context(page: Any, fake: Fake) -> None:
     for text in ("First", "Second", "Third"):
         say(page, text)
     fake.refuse(400, "too long", "context_length_exceeded")
     fake.refuse(400, "too long", "context_length_exceeded")
     fake.info["context"] = 20_000
     say(page, "Fourth")
-    last = [turn["content"] for turn in fake.asked[-1]["messages"]]
+    last = [turn["content"] for turn in fake.requests[-1]["messages"]]
     assert (
         last[-1] == "Fourth"
         and "First" not in last
-        and fake.asked[-1]["messages"][0]["role"] == "user"
+        and fake.requests[-1]["messages"][0]["role"] == "user"
     )
     assert page.get_by_text("The model no longer sees what is above.").count() == 1
     assert page.locator(".problem").count() == 0 and page.locator(".user").count() == 4
 
 
-def test_a_message_that_can_never_fit_is_an_error(page: Any, fake: Fake) -> None:
+def test_message_longer_than_the_context_is_an_error(page: Any, fake: Fake) -> None:
     for _ in range(60):
         fake.refuse(400, "This model's context is 4 tokens.", "context_length_exceeded")
     say(page, "A long message " * 50)
     assert page.locator(".problem").inner_text().startswith("This model's context")
-    assert len(fake.asked) < 5
+    assert len(fake.requests) < 5
 
 
-def test_complete_sends_the_end_of_a_text_that_is_too_long(page: Any, fake: Fake) -> None:
+def test_completion_sends_the_end_of_a_long_text(page: Any, fake: Fake) -> None:
     words = " ".join(f"word{number}" for number in range(20_000))
     page.get_by_text("Complete", exact=True).click()
     page.click("#text")
@@ -349,7 +352,7 @@ def test_complete_sends_the_end_of_a_text_that_is_too_long(page: Any, fake: Fake
     fake.refuse(400, "too long", "context_length_exceeded")
     page.keyboard.press("Control+Enter")
     ended(page)
-    first, second = (body["prompt"] for body in fake.asked)
+    first, second = (body["prompt"] for body in fake.requests)
     assert (
         words.endswith(first)
         and words.endswith(second)
@@ -359,14 +362,16 @@ def test_complete_sends_the_end_of_a_text_that_is_too_long(page: Any, fake: Fake
     assert page.locator("#text").text_content() == words + "Hello there."
 
 
-def test_a_long_answer_is_only_ever_appended_to(page: Any, fake: Fake) -> None:
+def test_long_answer_is_only_appended_to(page: Any, fake: Fake) -> None:
     fake.pieces = [
         f"token{number}" + ("\n" if number % 9 == 0 else " ") for number in range(10_000)
     ]
     page.evaluate("""() => {
       window.removed = 0;
-      const count = (changes) => changes.forEach((change) => (removed += change.removedNodes.length));
-      new MutationObserver(count).observe(document.getElementById('chat'), {childList: true, subtree: true});
+      const count = (changes) =>
+        changes.forEach((change) => (removed += change.removedNodes.length));
+      const chat = document.getElementById('chat');
+      new MutationObserver(count).observe(chat, {childList: true, subtree: true});
     }""")
     say(page, "Go on")
     assert answer(page) == "".join(fake.pieces)
@@ -381,7 +386,7 @@ def test_a_long_answer_is_only_ever_appended_to(page: Any, fake: Fake) -> None:
     )
 
 
-def test_a_reader_who_scrolled_up_is_left_alone(page: Any, fake: Fake) -> None:
+def test_no_scrolling_while_the_user_reads_above(page: Any, fake: Fake) -> None:
     fake.pieces = ["line\n" * 200, "line\n" * 200]
     fake.gate.clear()
     page.fill("#message", "Go on")
@@ -393,7 +398,7 @@ def test_a_reader_who_scrolled_up_is_left_alone(page: Any, fake: Fake) -> None:
     assert page.evaluate("scrollY") == 300 and len(answer(page)) == 2000
 
 
-def test_blocks_keep_every_line_break_and_look(page: Any, fake: Fake) -> None:
+def test_blocks_keep_line_breaks_and_layout(page: Any, fake: Fake) -> None:
     text = "a" * 900 + "\n\n\n" + "b" * 900 + "\nend"
     fake.pieces = [text]
     say(page, "Hi")
@@ -407,7 +412,7 @@ def test_blocks_keep_every_line_break_and_look(page: Any, fake: Fake) -> None:
     assert heights[0] == heights[1]
 
 
-def test_the_page_is_light(fake: Fake) -> None:
+def test_page_size(fake: Fake) -> None:
     from tests.helpers.page_fake import PAGE
 
     assert sum(path.stat().st_size for path in PAGE.iterdir()) < 60_000

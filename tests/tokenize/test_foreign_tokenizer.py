@@ -19,7 +19,7 @@ from tests.helpers.hostile import HOSTILE
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from groundup.artifacts.chat import encode_chat, encode_prompt, template
-from groundup.artifacts.foreign import read_tokenizer
+from groundup.artifacts.pretrained import read_tokenizer
 from groundup.artifacts.tokenizer import Tokenizer, pieces
 from groundup.errors import GroundupError
 from groundup.tokenize.adopt import adopt_tokenizer

@@ -15,9 +15,9 @@ from groundup.errors import GroundupError
 from groundup.runtime.run import Run
 from groundup.runtime.store import folder_files
 from groundup.runtime.workers.map import Workers
-from groundup.tokenize import stage
+from groundup.tokenize.shards import SHARD
 from groundup.tokenize.stage import run as tokenize
-from groundup.tokenize.train_bpe import Sample, text_bytes
+from groundup.tokenize.train_bpe import TRAIN_BPE, Sample, text_bytes
 
 WORDS = "the cat sat on a mat and saw another cat on another mat".split()
 
@@ -73,7 +73,7 @@ def test_only_what_changed_is_done_again(tmp_path: Path) -> None:
     refine(run, SHARDS | {"web.1": documents(9), "web.2": documents(10)})
     assert built(run) == 2
     assert (tmp_path / "tokenize/tokenizer.json").read_bytes() == before
-    run.forget("tokenize", "tokenize/tokenizer")
+    run.discard_planned("tokenize", "tokenize/tokenizer")
     assert built(run) > 1
 
 
@@ -116,7 +116,7 @@ def test_nothing_to_train_on_is_one_line(tmp_path: Path) -> None:
 
 
 # Versions of the steps → what they make of SHARDS. When this test fails, the output has changed:
-# raise the version of the step in stage.py, so that runs made before are not taken for equal, and
+# raise the version of the step, so that runs made before are not taken for equal, and
 # enter the new digest here.
 GOLDEN = {(1, 1): "6bbbe28246e1ea6d4ff4dd0e048995a9e489e4ee44fc742df618d16e46539ca1"}
 
@@ -128,4 +128,4 @@ def test_golden_tokens(tmp_path: Path) -> None:
     digest = hashlib.sha256()
     for path in sorted((tmp_path / "tokenize/shards").glob("*.npy")):
         digest.update(path.read_bytes())
-    assert digest.hexdigest() == GOLDEN[stage.TOKENIZER_VERSION, stage.SHARD_VERSION]
+    assert digest.hexdigest() == GOLDEN[TRAIN_BPE.version, SHARD.version]

@@ -20,8 +20,7 @@ from tests.helpers.hostile import HOSTILE
 
 import groundup
 from groundup.artifacts import tokenizer as module
-from groundup.artifacts.pretokenizers import AT_SPACES_AND_LINES
-from groundup.artifacts.tokenizer import END, SPECIALS, Tokenizer, pieces
+from groundup.artifacts.tokenizer import AT_SPACES_AND_LINES, END, SPECIALS, Tokenizer, pieces
 from groundup.errors import GroundupError
 from groundup.tokenize.train_bpe import resolve_vocab_size, train_bpe, trainable, write_config
 
@@ -88,7 +87,7 @@ def test_long_runs_do_not_hang(tokenizer: Tokenizer) -> None:
 
 
 def test_small_text_gives_a_small_vocabulary(tokenizer: Tokenizer) -> None:
-    """Too little text for the size asked for is no error; specials and all bytes are there first."""
+    """Text too small for the vocabulary size is no error; specials and all bytes come first."""
     small = Tokenizer(train_bpe(["ab ab"], 50_000))
     assert 256 + len(SPECIALS) <= small.vocab_size < 300
     assert (small.end_id, *small.chat_ids) == (0, 1, 2)
@@ -100,20 +99,6 @@ def test_ids_of_a_smaller_vocabulary_are_a_prefix() -> None:
     small, large = (json.loads(train_bpe(TEXT, size).to_str())["model"] for size in (300, 350))
     assert large["merges"][: len(small["merges"])] == small["merges"]
     assert small["vocab"].items() <= large["vocab"].items()
-
-
-def test_the_first_ids_are_the_tokenizer_that_was_trained_so_far(tokenizer: Tokenizer) -> None:
-    """So one trained tokenizer tells what any smaller vocabulary would have given."""
-    trained = Tokenizer(train_bpe(TEXT, 300))
-    cut = tokenizer.first(300)
-    assert cut.vocab_size == 300
-    for text in [*HOSTILE, *TEXT]:
-        assert cut.encode(text) == trained.encode(text)
-        assert cut.decode(cut.encode(text)) == text
-    assert tokenizer.first(tokenizer.vocab_size).encode(TEXT[0]) == tokenizer.encode(TEXT[0])
-    for size in (256 + len(SPECIALS) - 1, tokenizer.vocab_size + 1):
-        with pytest.raises(ValueError, match="must lie between"):
-            tokenizer.first(size)
 
 
 def test_training_does_not_depend_on_threads(tokenizer: Tokenizer) -> None:

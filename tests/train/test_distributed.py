@@ -1,4 +1,4 @@
-"""Many devices: the same samples and losses on one, two and four ranks, and for any accumulation."""
+"""The same samples and losses on one, two and four ranks, and for any accumulation."""
 
 from __future__ import annotations
 

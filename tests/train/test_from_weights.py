@@ -20,15 +20,16 @@ from tests.helpers.token_run import FIXED, weights_digest
 from tests.helpers.trained import documents
 
 from groundup.artifacts.metrics import Metrics
-from groundup.artifacts.pretrained import find_base, license_of
+from groundup.artifacts.pretrained import find_pretrained, license_of
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import ExpensiveError, GroundupError, RecipeError
-from groundup.flow import plan_once
 from groundup.model.hf_io import load_model
+from groundup.plan import check_plan
 from groundup.recipe import Recipe, Train, load_recipe
 from groundup.runtime.files import read_json
 from groundup.runtime.ledger import Ledger
-from groundup.runtime.run import LOCK, Run, write_lock
+from groundup.runtime.lock import LOCK, write_lock
+from groundup.runtime.run import Run
 from groundup.tokenize.stage import run as tokenize
 from groundup.train import trainer as training
 from groundup.train.setup import TrainSetup
@@ -80,7 +81,7 @@ def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("trained") / "run"
     run = run_of(root, folder)
     train(run)
-    write_lock(run)
+    write_lock(run.root, run.recipe)
     return root
 
 
@@ -207,7 +208,7 @@ def test_weights_that_are_no_numbers_are_refused(folder: Path, tmp_path: Path) -
     tensors = load_file(tmp_path / "base" / "model.safetensors")
     tensors["model.norm.weight"][3] = float("nan")
     save_file(tensors, tmp_path / "base" / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(GroundupError, match="weights are not numbers"):
+    with pytest.raises(GroundupError, match="weights are not finite"):
         train(run_of(tmp_path / "run", tmp_path / "base"))
 
 
@@ -217,7 +218,7 @@ def test_a_run_never_goes_on_from_itself(trained: Path, tmp_path: Path) -> None:
     for base in ("run", "run/train/checkpoints/step-000006"):
         recipe = recipe_from(tmp_path / "recipe.toml", base)
         with pytest.raises(GroundupError, match=r"cannot go on from itself.*--out"):
-            plan_once(Run(tmp_path / "run", recipe))
+            check_plan(Run(tmp_path / "run", recipe))
     assert weights_digest(tmp_path / "run", 6)
 
 
@@ -249,7 +250,7 @@ def test_a_shorter_context_and_dropout_are_the_recipes(folder: Path, tmp_path: P
     with pytest.raises(
         RecipeError, match=r"context 64 is more than the 32 positions of .*config\.json"
     ):
-        find_base(longer)
+        find_pretrained(longer)
 
 
 def test_a_vocabulary_across_two_bytes(folder: Path, tmp_path: Path) -> None:
@@ -290,7 +291,7 @@ def test_a_run_its_checkpoints_and_copies_of_them(trained: Path, tmp_path: Path)
         ("runs/first/train/checkpoints/step-000006", "test/step-000006", ""),
         (str(tmp_path / "copy"), "copy", ""),
     ):
-        found = find_base(recipe_from(tmp_path / "recipe.toml", base))
+        found = find_pretrained(recipe_from(tmp_path / "recipe.toml", base))
         assert found is not None
         found.check(tmp_path / "run")
         assert (found.name.replace("run/", "test/"), found.license) == (name, licence)
@@ -300,7 +301,7 @@ def test_a_folder_of_the_hubs_cache_has_its_name(folder: Path, tmp_path: Path) -
     # Protects: a report names organisation and model, and not a commit.
     place = tmp_path / "models--Some--Small-1.0" / "snapshots" / "0123abcd"
     shutil.copytree(folder, place)
-    found = find_base(recipe_from(tmp_path / "recipe.toml", str(place)))
+    found = find_pretrained(recipe_from(tmp_path / "recipe.toml", str(place)))
     assert found is not None and found.name == "Some/Small-1.0"
 
 
@@ -351,7 +352,7 @@ def test_what_cannot_be_gone_on_from_is_one_line(folder: Path, tmp_path: Path) -
         ("empty", "neither a config.json nor a run"),
     ):
         with pytest.raises(RecipeError, match=said):
-            find_base(recipe_from(tmp_path / "recipe.toml", base))
+            find_pretrained(recipe_from(tmp_path / "recipe.toml", base))
     shutil.copytree(folder, tmp_path / "base")
     for name, change, said in (
         (
@@ -369,13 +370,13 @@ def test_what_cannot_be_gone_on_from_is_one_line(folder: Path, tmp_path: Path) -
         before = (tmp_path / "base" / name).read_bytes()
         edit(tmp_path / "base" / name, **change)
         with pytest.raises(GroundupError, match=said) as caught:
-            found = find_base(recipe_from(tmp_path / "recipe.toml", "base"))
+            found = find_pretrained(recipe_from(tmp_path / "recipe.toml", "base"))
             assert found is not None
             found.check(tmp_path / "run")
         assert "\n" not in str(caught.value)
         (tmp_path / "base" / name).write_bytes(before)
     write_folder(tmp_path / "narrow", padding=-1)
-    narrow = find_base(recipe_from(tmp_path / "recipe.toml", "narrow"))
+    narrow = find_pretrained(recipe_from(tmp_path / "recipe.toml", "narrow"))
     with pytest.raises(
         GroundupError, match=r"narrow/tokenizer\.json: has \d+ ids, and the model's vocab_size is"
     ):

@@ -302,7 +302,7 @@ def test_after_three_times_it_stops_and_says_what_is_known(tmp_path: Path) -> No
     with pytest.raises(GroundupError) as raised:
         trainer.train()
     text = str(raised.value)
-    assert "\n" not in text and "step 5: the gradient norm is nan, after going back 3 times" in text
+    assert "\n" not in text and "step 5: the gradient norm is nan, after 3 rollbacks" in text
     assert (
         "of books.bb.train.npy" in text
         and "incidents/step-000000-3.json" in text

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from tests.helpers.refined import refined_run
+from tests.helpers.token_run import FIXED
 from tests.helpers.trained import WORDS
 
 from groundup.artifacts.document import DOCUMENT, TableWriter, document_id
@@ -87,9 +88,15 @@ def test_the_first_bad_step_leads_to_the_document(
         if ENOUGH + 6 < (n := first_bad_sample(tmp_path, s, poison)) < ENOUGH + 40
     )
     train = Train(
-        steps=step + 3, batch_tokens=CONTEXT, micro_batch=1, threads=1, precision="fp32", compile="off", processes=1,
-        warmup_steps=10, learning_rate=0.01, checkpoint_every=1000, validate_every=1000, sample_seconds=1e9,
-    )  # fmt: skip
+        steps=step + 3,
+        batch_tokens=CONTEXT,
+        warmup_steps=10,
+        learning_rate=0.01,
+        checkpoint_every=1000,
+        validate_every=1000,
+        sample_seconds=1e9,
+        **(FIXED | {"micro_batch": 1}),  # type: ignore[arg-type]
+    )
     model = Model(
         preset="tiny", layers=2, width=32, heads=2, head_width=16, feed_forward=64, context=CONTEXT
     )

@@ -1,4 +1,4 @@
-"""AdamW and Muon step as their references do; the schedule has the shape that the recipe asks for."""
+"""AdamW and Muon step like their references; the schedule has the shape of the recipe."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ from groundup.errors import ExpensiveError, GroundupError
 from groundup.recipe import Recipe, Train
 from groundup.runtime.files import read_json, write_json
 from groundup.runtime.ledger import Ledger
-from groundup.runtime.run import LOCK, machine_settings
-from groundup.train import hardware, launch, stage
+from groundup.runtime.lock import LOCK, machine_settings
+from groundup.train import hardware, launch, setup, stage
 from groundup.train.__main__ import main as rank
 from groundup.train.hardware import Hardware, HardwareProbe, largest_divisor, recorded_hardware
 
@@ -75,10 +75,7 @@ def test_a_later_end_goes_on_and_is_noted(root: Path) -> None:
     assert [
         (event["step"], event["settings"]["steps"], event["settings"]["learning_rate"])
         for event in events
-    ] == [
-        (0, 8, 0.003),
-        (8, 12, 0.001),
-    ]
+    ] == [(0, 8, 0.003), (8, 12, 0.001)]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +133,7 @@ def test_what_the_machine_decided_is_kept(root: Path, monkeypatch: pytest.Monkey
         and chosen["device"] in ("cpu", "cuda")
         and not chosen["compile"]
     )
-    monkeypatch.setattr(hardware, "resolve_hardware", lambda *_: pytest.fail("probed again"))
+    monkeypatch.setattr(setup, "resolve_hardware", lambda *_: pytest.fail("probed again"))
     train(root, dataclasses.replace(of, train=dataclasses.replace(of.train, steps=6)))
     assert machine_settings(root) == chosen
     train(
@@ -163,7 +160,7 @@ def test_the_record_of_an_older_version_is_read_and_replaced(
     (root / LOCK).unlink()
     assert recorded_hardware(root) is None
     write_json(root / "train" / "machine.json", chosen | {"micro_batch": 1})
-    monkeypatch.setattr(hardware, "resolve_hardware", lambda *_: pytest.fail("probed again"))
+    monkeypatch.setattr(setup, "resolve_hardware", lambda *_: pytest.fail("probed again"))
     train(root, recipe(steps=6, micro_batch="auto"))
     assert machine_settings(root) == chosen | {"micro_batch": 1}
     assert not (root / "train" / "machine.json").exists()
@@ -237,12 +234,7 @@ def test_divisors() -> None:
     # Protects: micro-batches are all of one size.
     assert [
         largest_divisor(share, limit) for share, limit in ((12, 5), (7, 4), (8, 100), (6, 0))
-    ] == [
-        4,
-        1,
-        8,
-        1,
-    ]
+    ] == [4, 1, 8, 1]
 
 
 def test_a_gpu_that_is_gone_is_named() -> None:

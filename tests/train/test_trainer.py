@@ -102,8 +102,13 @@ def test_what_a_training_leaves(undisturbed: Path) -> None:
     assert steps[-1]["tokens"] == 12 * 96
     folder = undisturbed / "train" / "checkpoints" / "step-000012"
     assert {path.name for path in folder.iterdir()} == {
-        "config.json", "manifest.json", "model.safetensors", "optimizer.safetensors", "state.json", "tokenizer.json"
-    }  # fmt: skip
+        "config.json",
+        "manifest.json",
+        "model.safetensors",
+        "optimizer.safetensors",
+        "state.json",
+        "tokenizer.json",
+    }
     assert load_model(folder).config == train_setup().config
 
 
@@ -166,7 +171,7 @@ def test_a_signal_stops_between_steps_and_the_run_goes_on(
             signal.raise_signal(signal.SIGINT)
 
     trainer = after_step(Trainer(root, train_setup()), interrupt)
-    with pytest.raises(GroundupError, match="stopped at step 7; run again to go on"):
+    with pytest.raises(GroundupError, match="stopped at step 7; run the same command to resume"):
         trainer.train()
     assert "step-000007" in checkpoints(root)
     Trainer(root, train_setup()).train()

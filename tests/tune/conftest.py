@@ -1,4 +1,4 @@
-"""Fixtures of the tests of tuning: a tokenizer, a model without any zero weight, and the real data."""
+"""Fixtures for tuning: a tokenizer, a model without any zero weight, and the real data."""
 
 from __future__ import annotations
 

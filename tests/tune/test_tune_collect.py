@@ -16,7 +16,8 @@ from groundup.errors import SourceError
 from groundup.recipe import Recipe, overridden, recipe_from
 from groundup.refine.stage import run as refine
 from groundup.report.figures import collected
-from groundup.runtime.run import Run, load_lock, write_lock
+from groundup.runtime.lock import load_lock, write_lock
+from groundup.runtime.run import Run
 
 
 def recipe(folder: Path, name: str = "books") -> Recipe:
@@ -68,7 +69,7 @@ def test_tuning_by_hand_leaves_the_other_shards_alone(
     """It needs none of the raw files, and a run without the data takes them back out."""
     run = Run(tmp_path / "run", recipe(tmp_path))
     collect(run)
-    write_lock(run)
+    write_lock(run.root, run.recipe)
     shutil.move(tmp_path / "raw", tmp_path / "elsewhere")
     monkeypatch.chdir(tmp_path)
     for rows in ("rows.jsonl", "other.jsonl"):

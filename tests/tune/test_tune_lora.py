@@ -16,11 +16,11 @@ from groundup.artifacts.tokenizer import Tokenizer
 from groundup.model.hf_io import save_model
 from groundup.model.transformer import Transformer
 from groundup.train.hardware import Hardware
-from groundup.tune.data import Choice, Talk, make_rows
-from groundup.tune.finetuner import Learner, Lesson
+from groundup.tune.data import Conversation, DataArguments, make_rows
+from groundup.tune.finetuner import Finetuner, TuningArguments
 from groundup.tune.lora import TARGETS, Adapter
 
-LESSON = Lesson("lora", 2, 1e-2, 2 * CONTEXT, 4, 8.0, seed=1)
+ARGUMENTS = TuningArguments("lora", 2, 1e-2, 2 * CONTEXT, 4, 8.0, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -29,18 +29,18 @@ def tokens() -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def learner(tokenizer: Tokenizer) -> Learner:
+def learner(tokenizer: Tokenizer) -> Finetuner:
     """An adapter that has learned something."""
     rows = make_rows(
-        (Talk("a", n, f"#{n}", t) for n, t in enumerate(talks())),
+        (Conversation("a", n, f"#{n}", t) for n, t in enumerate(talks())),
         tokenizer,
         CONTEXT,
-        Choice(validation=0),
+        DataArguments(validation=0),
     )
-    found = Learner(
-        stirred(tokenizer.vocab_size), LESSON, Hardware(micro_batch=2), tokenizer.chat_ids
+    found = Finetuner(
+        stirred(tokenizer.vocab_size), ARGUMENTS, Hardware(micro_batch=2), tokenizer.chat_ids
     )
-    found.learn(rows.train, lambda: None)
+    found.train(rows.train, lambda: None)
     return found
 
 
@@ -50,7 +50,9 @@ def test_an_adapter_begins_as_nothing(model: Transformer, tokens: torch.Tensor) 
     torch.testing.assert_close(model(tokens), before, rtol=0, atol=0)
 
 
-def test_only_the_adapter_and_the_chat_tokens_learn(learner: Learner, tokenizer: Tokenizer) -> None:
+def test_only_the_adapter_and_the_chat_tokens_learn(
+    learner: Finetuner, tokenizer: Tokenizer
+) -> None:
     fresh = dict(stirred(tokenizer.vocab_size).named_parameters())
     weights = dict(learner.model.named_parameters())
     moved = {
@@ -81,20 +83,20 @@ def test_peft_reads_the_adapter_of_a_head_of_its_own(
     """
     peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")
     rows = make_rows(
-        (Talk("a", n, f"#{n}", t) for n, t in enumerate(talks()[:12])),
+        (Conversation("a", n, f"#{n}", t) for n, t in enumerate(talks()[:12])),
         tokenizer,
         CONTEXT,
-        Choice(validation=0),
+        DataArguments(validation=0),
     )
     plain = stirred(tokenizer.vocab_size, layout="llama", tied=False)
     save_model(tmp_path, plain)
-    tuned = Learner(
+    tuned = Finetuner(
         stirred(tokenizer.vocab_size, layout="llama", tied=False),
-        LESSON,
+        ARGUMENTS,
         Hardware(micro_batch=2),
         tokenizer.chat_ids,
     )
-    tuned.learn(rows.train, lambda: None)
+    tuned.train(rows.train, lambda: None)
     assert tuned.adapter is not None
     (tmp_path / "adapter").mkdir()
     tuned.adapter.save(tmp_path / "adapter", "step-000007")
@@ -128,7 +130,7 @@ def test_merged_is_the_same_function(tokenizer: Tokenizer, tokens: torch.Tensor)
 
 
 def test_peft_gives_the_logits_of_the_merged_model(
-    learner: Learner, tokenizer: Tokenizer, tokens: torch.Tensor, tmp_path: Path
+    learner: Finetuner, tokenizer: Tokenizer, tokens: torch.Tensor, tmp_path: Path
 ) -> None:
     """Over the untuned model as transformers loads it: what other programs do with the adapter is
     what was learned here.

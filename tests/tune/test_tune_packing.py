@@ -12,20 +12,20 @@ from tests.helpers.talking import CONTEXT, stirred, talks
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.model.transformer import Transformer
 from groundup.train.hardware import Hardware
-from groundup.tune.data import Choice, Row, Talk, make_rows
-from groundup.tune.finetuner import Learner, Lesson
-from groundup.tune.packing import collate, loss_sum, pack, size_of, steps
+from groundup.tune.data import Conversation, DataArguments, Row, make_rows
+from groundup.tune.finetuner import Finetuner, TuningArguments
+from groundup.tune.packing import collate, loss_sum, pack, packed_size, packed_steps
 
-LESSON = Lesson("sft", 1, 1e-3, 4 * CONTEXT, 4, 8.0, seed=1)
+ARGUMENTS = TuningArguments("sft", 1, 1e-3, 4 * CONTEXT, 4, 8.0, seed=1)
 
 
 @pytest.fixture(scope="module")
 def rows(tokenizer: Tokenizer) -> list[Row]:
     found = make_rows(
-        (Talk("a", n, f"#{n}", t) for n, t in enumerate(talks())),
+        (Conversation("a", n, f"#{n}", t) for n, t in enumerate(talks())),
         tokenizer,
         CONTEXT,
-        Choice(validation=0),
+        DataArguments(validation=0),
     )
     assert len(found.train) > 20
     return found.train
@@ -45,7 +45,7 @@ def test_packed_rows_have_the_loss_and_gradients_of_rows_alone(
     alone = [float(loss_sum(model, collate([row], [[0]])).detach()) for row in chosen]
     expected = gradients(model)
     model.zero_grad()
-    packs = pack([size_of(row) for row in chosen], range(9), CONTEXT)
+    packs = pack([packed_size(row) for row in chosen], range(9), CONTEXT)
     assert len(packs) < 9 and max(map(len, packs)) > 1
     together = loss_sum(model, collate(chosen, packs))
     together.backward()
@@ -60,7 +60,7 @@ def test_the_loss_alone_is_that_of_the_plain_model(model: Transformer, rows: lis
     """
     row = rows[3]
     ids = torch.from_numpy(row.ids)[None]
-    targets = torch.where(torch.from_numpy(row.learned)[None, 1:], ids[:, 1:], -1)
+    targets = torch.where(torch.from_numpy(row.loss_mask)[None, 1:], ids[:, 1:], -1)
     plain = model.loss(ids[:, :-1], targets, "sum")
     assert float(loss_sum(model, collate([row], [[0]])).detach()) == pytest.approx(
         float(plain.detach()), rel=1e-5
@@ -76,10 +76,10 @@ def test_only_answers_and_their_ends_are_targets(tokenizer: Tokenizer, rows: lis
         assert learned[-1] == stop and start not in learned
 
 
-def learner(tokenizer: Tokenizer, micro_batch: int, dropout: float = 0.0) -> Learner:
-    return Learner(
+def learner(tokenizer: Tokenizer, micro_batch: int, dropout: float = 0.0) -> Finetuner:
+    return Finetuner(
         stirred(tokenizer.vocab_size, dropout=dropout),
-        LESSON,
+        ARGUMENTS,
         Hardware(micro_batch=micro_batch),
         tokenizer.chat_ids,
     )
@@ -92,7 +92,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(
     #2262).
     """
     packs = [[2 * number] for number in range(4)]
-    assert len({int(rows[number].learned.sum()) for (number,) in packs}) > 1
+    assert len({int(rows[number].loss_mask.sum()) for (number,) in packs}) > 1
     at_once, one_by_one = learner(tokenizer, 4), learner(tokenizer, 1)
     first, second = at_once.backward(0, rows, packs), one_by_one.backward(0, rows, packs)
     assert first[0] == pytest.approx(second[0], rel=1e-5) and first[1] == second[1]
@@ -118,7 +118,7 @@ def test_packs_hold_every_row_once_and_never_too_much(sizes: list[int], seed: in
 
 
 def test_every_epoch_has_all_rows_in_an_order_of_its_own() -> None:
-    plan = list(steps([10] * 23, 50, 100, 3, seed=1))
+    plan = list(packed_steps([10] * 23, 50, 100, 3, seed=1))
     epochs = [
         [number for epoch, packs in plan if epoch == wanted for group in packs for number in group]
         for wanted in range(3)
@@ -127,8 +127,8 @@ def test_every_epoch_has_all_rows_in_an_order_of_its_own() -> None:
     assert epochs[0] != epochs[1] != epochs[2]
     assert (
         plan
-        == list(steps([10] * 23, 50, 100, 3, seed=1))
-        != list(steps([10] * 23, 50, 100, 3, seed=2))
+        == list(packed_steps([10] * 23, 50, 100, 3, seed=1))
+        != list(packed_steps([10] * 23, 50, 100, 3, seed=2))
     )
 
 
@@ -137,7 +137,7 @@ def test_a_packed_token_sees_its_own_row_up_to_itself(rows: list[Row]) -> None:
     would not show in the loss.
     """
     batch = collate(rows, [[4, 7], [5]])
-    sizes = [size_of(rows[number]) for number in (4, 7)]
+    sizes = [packed_size(rows[number]) for number in (4, 7)]
     assert batch.positions[0, : sum(sizes)].tolist() == [*range(sizes[0]), *range(sizes[1])]
     seen = batch.mask()[0, 0]
     assert seen[sizes[0] - 1].nonzero().flatten().tolist() == list(range(sizes[0]))

@@ -21,7 +21,8 @@ from groundup.errors import ExpensiveError, GroundupError
 from groundup.model.hf_io import load_model
 from groundup.recipe import Tune, overridden
 from groundup.runtime.files import file_digest, read_json
-from groundup.runtime.run import Run, write_lock
+from groundup.runtime.lock import write_lock
+from groundup.runtime.run import Run
 from groundup.tune.stage import run as tune
 
 
@@ -153,7 +154,7 @@ def test_a_recipe_that_tunes_without_conversations_is_refused_before_anything_is
 
 
 def test_conversations_that_changed_after_training_are_refused(run: Run) -> None:
-    """The split that holds out may be another one by now: what is measured would have been learned."""
+    """The split may have changed too, so held-out conversations may have been trained on."""
     from tests.helpers.refined import refine
 
     rows = [("Q\nA", 1, talk) for talk in talks()]
@@ -185,7 +186,7 @@ def test_what_the_recipe_asked_for_goes_when_it_no_longer_does(tmp_path: Path) -
     run = talking_run(tmp_path, tune=TUNE)
     tune(run)
     plain = Run(run.root, overridden(run.recipe, ["tune.method=none"]))
-    write_lock(plain)
+    write_lock(plain.root, plain.recipe)
     tune(plain)
     assert find_model(run.root).name == "step-000007"
 
@@ -193,7 +194,7 @@ def test_what_the_recipe_asked_for_goes_when_it_no_longer_does(tmp_path: Path) -
 def test_a_recipe_that_tunes_replaces_what_was_tuned_by_hand(run: Run) -> None:
     tune(by_hand(run, epochs=1))
     asked = Run(run.root, dataclasses.replace(run.recipe, tune=Tune(**TUNE)))
-    write_lock(asked)
+    write_lock(asked.root, asked.recipe)
     tune(asked)
     assert figures(run)["settings"]["epochs"] == 2
     view = run.store.view("tune")

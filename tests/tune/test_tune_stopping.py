@@ -36,10 +36,13 @@ import sys
 from pathlib import Path
 import groundup.cli, groundup.flow
 from groundup.commands.tune import tuning_recipe
-groundup.cli.cli.commands["tune"].callback = lambda directory, overrides, **_: groundup.flow.run_one(
-    directory, "tune", tuning_recipe(directory, None, "sft", overrides)
-)
-sys.argv = ["groundup", "tune", sys.argv[1], *(part for one in sys.argv[2:] for part in ("--set", one))]
+
+def tune(directory, overrides, **_):
+    groundup.flow.run_one(directory, "tune", tuning_recipe(directory, None, "sft", overrides))
+
+groundup.cli.cli.commands["tune"].callback = tune
+options = [part for setting in sys.argv[2:] for part in ("--set", setting)]
+sys.argv = ["groundup", "tune", sys.argv[1], *options]
 groundup.cli.main()
 """
 
@@ -74,7 +77,7 @@ def test_a_killed_tuning_leaves_nothing_and_begins_again(
     assert process.returncode != 0, "it was through before it was killed"
     assert "Traceback" not in errors
     if number != signal.SIGKILL:
-        assert errors.splitlines()[-1].startswith("groundup: stopped"), errors
+        assert errors.splitlines()[-1].startswith("groundup: interrupted"), errors
     assert not (root / "tune").exists()
     again = start(root)
     _, errors = again.communicate(timeout=300)

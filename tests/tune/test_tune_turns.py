@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundup.tune.turns import Unusable, exchanges, to_chat
+from groundup.tune.data import Unusable, exchanges, to_chat
 
 Pairs = list[tuple[str, str]]
 

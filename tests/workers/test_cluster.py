@@ -1,6 +1,4 @@
-"""One machine or many: a Ray cluster gives the bytes that local workers give, and may lose a node
-meanwhile.
-"""
+"""A Ray cluster gives the same bytes as local workers, and may lose a node meanwhile."""
 
 from __future__ import annotations
 
@@ -20,11 +18,13 @@ from tests.helpers.raw import write_project
 from tests.helpers.ray_nodes import Nodes
 
 import groundup
+from groundup.collect.sources import shared_paths
 from groundup.errors import GroundupError
-from groundup.flow import opened, run_stage
+from groundup.flow import STAGES
 from groundup.recipe import load_recipe
-from groundup.runtime.workers import node
-from groundup.runtime.workers.ray import RayPool, shared_places
+from groundup.runtime.run import Run
+from groundup.runtime.workers import ray
+from groundup.runtime.workers.ray import RayPool
 
 # A filter that keeps every document. While the file `hold` is there, its workers wait; the first
 # one dies where `die` is.
@@ -60,7 +60,7 @@ def nodes() -> Iterator[Nodes]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with raw files of five kinds, and a recipe whose filter the tests can hold up."""
+    """A folder with raw files of five kinds, and a recipe whose filter the tests can block."""
     recipe = write_project(tmp_path_factory.mktemp("shared"))
     recipe.write_text(recipe.read_text() + '\n[refine]\nfilters = ["gopher_quality", "own:hold"]\n')
     (recipe.parent / "own.py").write_text(FILTER)
@@ -69,23 +69,23 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(project: Path) -> dict[str, str]:
-    """What one worker, this process, gives."""
+    """What one worker, in this process, gives."""
     return local(project, 1)
 
 
 def local(project: Path, workers: int) -> dict[str, str]:
-    """Return what the data stages give on local workers."""
+    """Return what the data stages give with local workers."""
     out = project / f"local-{workers}"
-    with opened(load_recipe(project / "tiny.toml"), out, workers=workers) as run:
+    with Run.open(load_recipe(project / "tiny.toml"), out, workers=workers) as run:
         for stage in ("collect", "refine", "tokenize"):
-            run_stage(run, stage)
+            STAGES[stage](run)
     return stored(out)
 
 
 def start(
     project: Path, out: str, *options: str, prefix: tuple[str, ...] = (), first: Path | None = None
 ) -> subprocess.Popen[str]:
-    """Start a run on Ray with a relative --out, as people do."""
+    """Start a run on Ray with a relative --out."""
     path = os.pathsep.join(filter(None, [str(first or ""), *sys.path]))
     command = [
         *prefix,
@@ -111,7 +111,7 @@ def start(
 
 
 def stored(run: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file in the store of a run but the manifests, which tell seconds."""
+    """Return the SHA-256 of every file in a run's store but manifests, which hold times."""
     files = [
         path
         for path in run.glob(".store/*/*/*/**/*")
@@ -131,7 +131,7 @@ def error(process: subprocess.Popen[str]) -> str:
 
 
 def until(process: subprocess.Popen[str], condition: Callable[[], Any]) -> None:
-    """Wait for something while a run is on."""
+    """Wait for a condition while a run is going on."""
     while not condition():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.02)
@@ -153,7 +153,7 @@ def lives(pid: int) -> bool:
 
 @pytest.fixture
 def held(project: Path) -> Iterator[Path]:
-    """The file that holds up the filter."""
+    """The file that blocks the filter."""
     for path in project.glob("busy-*"):
         path.unlink()
     (project / "hold").touch()
@@ -229,38 +229,38 @@ def test_a_worker_and_a_node_that_die_cost_their_shards_only(
     assert stored(project / "ray") == expected
 
 
-def test_what_is_wrong_with_a_node_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unfit_nodes_are_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Protects: each reason for which a machine must not take part, where no Ray is installed.
     cluster = RayPool(
         "auto", tmp_path, {"the raw files in": tmp_path}, ("python", "groundup", "ftfy")
     )
     cluster.token = tmp_path / "seen-1"
     cluster.token.touch()
-    wanted = cluster.wanted()
-    assert node.fault(wanted) == ""
-    assert "has other source files" in node.fault(wanted | {"sources": "0"})
-    assert node.fault(
-        wanted | {"versions": {"ftfy": "0.1", "groundup": groundup.__version__, "no-such": "1"}}
+    required = vars(cluster.requirements())
+    assert ray.check_node(required) == ""
+    assert "has other source files" in ray.check_node(required | {"source_digest": "0"})
+    assert ray.check_node(
+        required | {"versions": {"ftfy": "0.1", "groundup": groundup.__version__, "no-such": "1"}}
     ).endswith("(here 0.1), no-such is missing (here 1); install the same versions on every node")
-    assert node.fault(
-        wanted | {"places": {"the run": (str(tmp_path / "not-there"), 1)}}
+    assert ray.check_node(
+        required | {"paths": {"the run": (str(tmp_path / "not-there"), 1)}}
     ).startswith("does not see the run; it must lie")
     # Another folder of the same name, on the node's own disk.
-    assert node.fault(
-        wanted | {"places": {"the run": (str(tmp_path), tmp_path.stat().st_ino + 1)}}
+    assert ray.check_node(
+        required | {"paths": {"the run": (str(tmp_path), tmp_path.stat().st_ino + 1)}}
     ).startswith("does not see the run")
-    assert "cannot write to" in node.fault(wanted | {"writable": str(tmp_path / "not-there")})
-    monkeypatch.setattr(node, "versions", lambda names: dict.fromkeys(names, ""))
-    assert node.fault(wanted).startswith(
+    assert "cannot write to" in ray.check_node(required | {"writable": str(tmp_path / "not-there")})
+    monkeypatch.setattr(ray, "installed_versions", lambda names: dict.fromkeys(names, ""))
+    assert ray.check_node(required).startswith(
         "groundup is not installed there; run `pip install groundup=="
     )
 
 
-def test_raw_files_the_cache_and_own_code_must_be_seen(
+def test_nodes_must_see_raw_files_cache_and_user_code(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path / "cache"))
-    places = shared_places(
+    places = shared_paths(
         load_recipe(project / "tiny.toml", ['source.0.path="https://example.org/x.txt"'])
     )
     raw = {project / "raw" / name for name in ("wikipedia", "web", "code", "talk/talk.jsonl")}
@@ -275,7 +275,7 @@ def test_raw_files_the_cache_and_own_code_must_be_seen(
         ("127.0.0.1:1", "nothing answers there"),
     ],
 )
-def test_an_address_that_leads_nowhere_is_one_line(address: str, said: str, tmp_path: Path) -> None:
+def test_wrong_addresses_are_one_line(address: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(GroundupError, match=said):
         RayPool(address, tmp_path, {}, ()).start()
 

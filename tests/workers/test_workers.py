@@ -1,6 +1,4 @@
-"""Workers: the same results in the same order whatever their number; a lost worker costs the item
-that it had.
-"""
+"""Workers: the same ordered results whatever their number; a lost worker costs only its item."""
 
 import os
 import signal
@@ -15,8 +13,7 @@ from tests.helpers.raw import write_books, write_web
 
 from groundup.errors import GroundupError, SourceError
 from groundup.runtime.workers.map import Workers
-from groundup.runtime.workers.node import attempt
-from groundup.runtime.workers.pool import Outcome
+from groundup.runtime.workers.processes import Outcome, attempt
 
 
 @pytest.fixture
@@ -32,7 +29,7 @@ def slow_square(n: int) -> int:
 
 
 def die_until(n: int, log: Path, times: int) -> int:
-    """Kill this worker as the system does that is out of memory, until it was done `times` times."""
+    """Kill this worker, as the system does when out of memory, until it happened `times` times."""
     with log.open("a") as file:
         file.write(f"{n}\n")
     if n == 3 and log.read_text().split().count("3") <= times:
@@ -48,7 +45,7 @@ def fail_at(n: int, bad: int, done: Path) -> int:
 
 
 class OddError(Exception):
-    """Cannot be made again from its arguments."""
+    """An error that cannot be unpickled."""
 
     def __init__(self, one: int, two: int) -> None:
         super().__init__(f"{one} and {two}")
@@ -84,10 +81,8 @@ def test_a_worker_that_dies_costs_its_own_item_only(
     )
 
 
-def test_an_item_that_takes_three_workers_is_named_and_the_next_map_works(
-    two: Workers, tmp_path: Path
-) -> None:
-    log, found = tmp_path / "log", []
+def test_an_item_that_kills_three_workers_is_named(two: Workers, tmp_path: Path) -> None:
+    log, results = tmp_path / "log", []
     with pytest.raises(
         GroundupError,
         match=(
@@ -95,33 +90,33 @@ def test_an_item_that_takes_three_workers_is_named_and_the_next_map_works(
             r" with fewer"
         ),
     ):
-        found += two.map(
+        results += two.map(
             die_until, [(n, log, 99) for n in range(5)], [f"shard {n}" for n in range(5)]
         )
     assert log.read_text().split().count("3") == 3
     assert list(two.map(slow_square, [(1,), (2,)])) == [1, 4]
 
 
-def test_an_error_of_an_item_comes_after_the_results_before_it_and_stops_what_would_follow(
+def test_an_error_comes_after_the_results_before_it_and_stops_the_map(
     two: Workers, tmp_path: Path
 ) -> None:
-    found = []
+    results = []
     with pytest.raises(SourceError, match="item 2 is bad") as caught:
         for value in two.map(fail_at, [(n, 2, tmp_path) for n in range(50)]):
-            found.append(value)
-    assert (found, str(caught.value)) == ([0, 1], "item 2 is bad")
+            results.append(value)
+    assert (results, str(caught.value)) == ([0, 1], "item 2 is bad")
     assert len(list(tmp_path.iterdir())) < 40
     # Where in the worker, for those who ask.
     assert "fail_at" in "".join(caught.value.__notes__)
 
 
-def test_an_error_that_does_not_pickle_arrives_in_words(two: Workers) -> None:
+def test_an_error_that_does_not_pickle_arrives_as_text(two: Workers) -> None:
     with pytest.raises(RuntimeError, match="OddError: 0 and 0"):
         list(two.map(fail_oddly, [(0,), (1,)]))
 
 
 class Counting:
-    """A pool that ends one of its calls at a time, as `pick` chooses, and counts how many it has."""
+    """A pool that ends one call at a time, chosen by `pick`, and counts the calls that it has."""
 
     def __init__(self, pick: Callable[..., int]) -> None:
         self.pick = pick
@@ -130,7 +125,7 @@ class Counting:
 
     def start(self) -> None: ...
 
-    def room(self) -> bool:
+    def has_room(self) -> bool:
         return len(self.calls) < 3
 
     def submit(self, number: int, call: bytes) -> None:
@@ -141,13 +136,13 @@ class Counting:
         number = self.pick(self.calls)
         return [(number, Outcome(attempt(self.calls.pop(number))))]
 
-    def drop(self) -> None:
+    def cancel(self) -> None:
         self.dropped = len(self.calls)
 
     def close(self) -> None: ...
 
 
-def test_a_pool_is_never_handed_more_than_it_has_room_for() -> None:
+def test_a_pool_gets_only_as_many_calls_as_it_has_room_for() -> None:
     # Protects: a cluster is not handed a hundred thousand shards at once, and the order is kept all
     # the same.
     pool = Counting(max)
@@ -157,7 +152,7 @@ def test_a_pool_is_never_handed_more_than_it_has_room_for() -> None:
     assert (pool.most, pool.dropped) == (3, 0)
 
 
-def test_what_a_pool_still_has_is_dropped_when_a_map_ends_early() -> None:
+def test_calls_are_canceled_when_a_map_ends_early() -> None:
     # Protects: Ctrl-C ends what works for it elsewhere.
     pool = Counting(min)
     results = Workers(pool=pool).map(slow_square, [(n,) for n in range(10)])
@@ -166,7 +161,7 @@ def test_what_a_pool_still_has_is_dropped_when_a_map_ends_early() -> None:
     assert pool.dropped > 0
 
 
-def test_workers_are_gone_when_they_are_closed_or_their_parent_is_killed() -> None:
+def test_workers_end_with_close_and_with_their_parent() -> None:
     code = (
         "import os, signal, psutil\nfrom groundup.runtime.workers.map import Workers\n"
         "workers = Workers(2)\nlist(workers.map(abs, [(1,), (2,), (3,)]))\n"
@@ -174,15 +169,15 @@ def test_workers_are_gone_when_they_are_closed_or_their_parent_is_killed() -> No
         "{}\n"
     )
     for end in ("workers.close()", "os.kill(os.getpid(), signal.SIGKILL)"):
-        found = subprocess.run(
+        results = subprocess.run(
             [sys.executable, "-c", code.format(end)],
             capture_output=True,
             text=True,
             check=False,
             timeout=60,
         )
-        pids = [int(pid) for pid in found.stdout.split()]
-        assert len(pids) == 2, found.stderr
+        pids = [int(pid) for pid in results.stdout.split()]
+        assert len(pids) == 2, results.stderr
         deadline = time.monotonic() + 20
         while any(map(_runs, pids)):
             assert time.monotonic() < deadline
@@ -201,7 +196,7 @@ def _runs(pid: int) -> bool:
     )
 
 
-def test_a_script_that_does_not_guard_its_main_part_runs_a_recipe(tmp_path: Path) -> None:
+def test_a_script_without_a_main_guard_runs_a_recipe(tmp_path: Path) -> None:
     # Protects: multiprocessing would run the script again in each of its workers; this one is no
     # file, even.
     write_books(tmp_path / "books")

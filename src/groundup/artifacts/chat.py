@@ -1,18 +1,17 @@
-"""How a conversation is written as tokens: ChatML (OpenAI 2023). Reads and writes nothing.
+"""How a conversation becomes tokens: ChatML (OpenAI 2023).
 
     <|im_start|>user\\nHello<|im_end|>\\n<|im_start|>assistant\\nHi.<|im_end|>\\n
 
-The special tokens are put in by this code alone: "<|im_end|>" in what somebody wrote is text.
+Only this code inserts the special tokens: "<|im_end|>" in the text of a message stays text.
 
-A tokenizer from elsewhere may lack both. Then `<|im_start|>` is written as plain text, and a turn
-ends with the end of a text, without a line break, so that a turn and what opens the next never
-share a token. That end is what nobody can write, as in Zephyr's form (Tunstall et al. 2023, arXiv
-2310.16944).
+A pretrained tokenizer may lack both tokens. Then `<|im_start|>` is written as plain text, and a
+turn ends with the end-of-text token, without a line break, so that no token spans two turns. Users
+cannot write that token, as in the form of Zephyr (Tunstall et al. 2023, arXiv 2310.16944).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from groundup.artifacts.tokenizer import CHAT, Tokenizer
 
@@ -22,8 +21,8 @@ _START = CHAT[0]
 
 
 def template(tokenizer: Tokenizer) -> str:
-    """Return the same form for other programs (Jinja), as tokenizer_config.json has it."""
-    end = tokenizer.special_name(tokenizer.stop_id) + ("\n" if _has_form(tokenizer) else "")
+    """Return the same form as a Jinja template for tokenizer_config.json."""
+    end = tokenizer.special_name(tokenizer.stop_id) + ("\n" if _has_chat_tokens(tokenizer) else "")
     return (
         f"{{% for message in messages %}}{{{{ '{_START}' + message['role'] + '\\n' +"
         f" message['content'] + {end!r} }}}}{{% endfor %}}{{% if add_generation_prompt %}}{{{{"
@@ -34,55 +33,51 @@ def template(tokenizer: Tokenizer) -> str:
 def encode_chat(
     tokenizer: Tokenizer, turns: Sequence[Mapping[str, str]]
 ) -> tuple[list[int], list[bool]]:
-    """Return the ids of a conversation, and which of them a model must learn to write.
+    """Return the ids of a conversation, and which of them are targets of the loss.
 
     Those are the tokens of the assistant's answers with the `<|im_end|>` that ends each: without
     it, a tuned model never stops (trl #2059).
     """
     ids: list[int] = []
     learned: list[bool] = []
-    for part, answer in _parts(tokenizer, turns):
-        ids += part
-        learned += [answer] * len(part)
+
+    def add(part: list[int], learn: bool = False) -> None:
+        ids.extend(part)
+        learned.extend([learn] * len(part))
+
+    start, text = _turn_start(tokenizer)
+    stop = [tokenizer.stop_id]
+    newline = tokenizer.encode("\n") if _has_chat_tokens(tokenizer) else []
+    for turn in turns:
+        role, content = f"{text}{turn['role']}", turn["content"]
+        # Encoded as one text, as other programs do: merges may span the line of the role and the
+        # content.
+        whole = tokenizer.encode(f"{role}\n{content}")
+        if turn["role"] != "assistant":
+            add([*start, *whole, *stop, *newline])
+            continue
+        head = tokenizer.encode(f"{role}\n")
+        # If a merge spans the newline, the content is encoded alone, so that the loss sees all of
+        # it. The splitter cuts there otherwise.
+        spans = whole[: len(head)] != head
+        answer = tokenizer.encode(content) if spans else whole[len(head) :]
+        add([*start, *head])
+        add(answer + stop, learn=True)
+        add(newline)
     return ids, learned
 
 
 def encode_prompt(tokenizer: Tokenizer, turns: Sequence[Mapping[str, str]]) -> list[int]:
-    """Return the ids of a conversation that the assistant is to go on with."""
+    """Return the ids of a conversation, up to where the assistant answers."""
     ids, _ = encode_chat(tokenizer, turns)
-    special, text = _opening(tokenizer)
-    return [*ids, *special, *tokenizer.encode(f"{text}assistant\n")]
+    start, text = _turn_start(tokenizer)
+    return [*ids, *start, *tokenizer.encode(f"{text}assistant\n")]
 
 
-def _has_form(tokenizer: Tokenizer) -> bool:
+def _has_chat_tokens(tokenizer: Tokenizer) -> bool:
     return len(tokenizer.chat_ids) > 1
 
 
-def _opening(tokenizer: Tokenizer) -> tuple[list[int], str]:
-    """Return the special token that opens a turn, or the text that does."""
-    return ([tokenizer.chat_ids[0]], "") if _has_form(tokenizer) else ([], _START)
-
-
-def _parts(
-    tokenizer: Tokenizer, turns: Sequence[Mapping[str, str]]
-) -> Iterator[tuple[list[int], bool]]:
-    start, text = _opening(tokenizer)
-    stop = tokenizer.stop_id
-    newline = tokenizer.encode("\n") if _has_form(tokenizer) else []
-    for turn in turns:
-        role, content = f"{text}{turn['role']}", turn["content"]
-        # Encoded as one text, as other programs do: merges may cross from the role's line into the
-        # content.
-        whole, head = tokenizer.encode(f"{role}\n{content}"), tokenizer.encode(f"{role}\n")
-        if turn["role"] != "assistant":
-            yield [*start, *whole, stop, *newline], False
-            continue
-        yield [*start, *head], False
-        # Of the answer's tokens none may be lost where a merge crosses the newline; the splitter
-        # cuts there otherwise.
-        yield (
-            (whole[len(head) :] if whole[: len(head)] == head else tokenizer.encode(content))
-            + [stop],
-            True,
-        )
-        yield newline, False
+def _turn_start(tokenizer: Tokenizer) -> tuple[list[int], str]:
+    """Return what opens a turn: a special token, or text."""
+    return ([tokenizer.chat_ids[0]], "") if _has_chat_tokens(tokenizer) else ([], _START)

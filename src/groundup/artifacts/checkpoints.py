@@ -1,4 +1,4 @@
-"""Finds the models of a run: the checkpoints `RUN/train/checkpoints/step-NNNNNN/` and the tuned one.
+"""Finds the models of a run: checkpoints `RUN/train/checkpoints/step-NNNNNN/` and the tuned model.
 
 Every other module asks here which checkpoints exist. A checkpoint is an artifact: it is valid if
 its manifest parses and all its files have their recorded sizes (`load_artifact`).

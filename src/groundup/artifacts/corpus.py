@@ -19,19 +19,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from groundup.artifacts.arrays import Array, text_array, text_buffers
 from groundup.artifacts.document import Row, read_batches
 from groundup.errors import GroundupError, StoreError
 from groundup.runtime.store import Store
 
-Array = npt.NDArray[Any]
 Split = Literal["train", "validation"]
 
 # Verdicts of the split.
@@ -96,9 +95,6 @@ def remove_spans(texts: pa.StringArray, rows: Array, spans: Array) -> pa.StringA
         spans: int64 [n, 2], first byte of a text and the byte after the last; ascending, and
             disjoint within a text.
     """
-    # Imported here: it loads numba, and most shards have no cuts.
-    from groundup.artifacts.arrays import text_array, text_buffers
-
     offsets, data = text_buffers(texts)
     data = data[offsets[0] : offsets[-1]]
     # +1 where a span begins and -1 where it ends: the running sum is 1 inside of spans.

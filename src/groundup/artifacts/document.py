@@ -1,6 +1,18 @@
-"""What a document is: its Arrow schemas, its identity, and the writer that every reader uses.
+"""What a document is: its identity, its Arrow schemas, and how tables are written and read.
 
-Reads nothing; writes Parquet parts with the schemas below.
+A reader of the stage `collect` yields documents and rejects:
+
+    Document("The cat sat …", record=3, group="cats.txt", license="CC0")
+    Reject("malformed", record=4, detail="line 4 is not JSON")
+
+The collector writes them as two Parquet tables. `DOCUMENT` has one row a document:
+
+    id                                 text           kind   source  origin        record  …
+    9f0c2ab71d44…  (32 hex digits)     The cat sat …  books  mine    raw/cats.txt  3
+
+and `DROPPED` one row for every record that gave no document, or that a later stage dropped, with
+the reason. The id is a hash of source, origin and record number. So it does not depend on the text,
+and stays the same when cleaning changes.
 """
 
 from __future__ import annotations
@@ -16,9 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-KINDS = ("books", "wikipedia", "web", "code", "conversations", "text")
-
-# The role of an answer that is the label of a task; every other role is one of a conversation.
+# Role of an answer that is the label of a task; every other role is one of a conversation.
 LABEL = "label"
 
 TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
@@ -29,13 +39,14 @@ DOCUMENT = pa.schema(
         ("text", pa.string()),
         ("kind", pa.string()),
         ("source", pa.string()),
+        # Path of the raw file in its source; members of archives follow after "!/".
         ("origin", pa.string()),
         ("record", pa.int64()),
+        # The unit that is never split between train and validation, such as a book or a host.
         ("group", pa.string()),
         ("license", pa.string()),
         ("language", pa.string()),
-        # Conversations keep their turns beside the rendered text, so that tuning need not parse
-        # text back.
+        # Conversations keep their turns beside the rendered text, so that tuning need not parse it.
         ("turns", pa.list_(TURN)),
     ]
 )
@@ -53,11 +64,11 @@ DROPPED = pa.schema(
     ]
 )
 
-# A row group of about 8 MB of text keeps the memory of every later pass small, whatever the size of
-# the shard.
+# Later passes read a row group at a time. About 8 MB of text keep their memory small, whatever the
+# size of the shard.
 ROW_GROUP_BYTES = 8 << 20
-# pyarrow's string columns hold 2 GB; a document beyond this is never prose and would break every
-# per-batch bound.
+# pyarrow's string columns hold 2 GB. A document beyond this limit is never prose, and would exceed
+# every bound on memory per batch.
 MAX_DOCUMENT_BYTES = 64 << 20
 
 Turn = dict[str, str]
@@ -71,7 +82,7 @@ class Document:
 
     Attributes:
         text: decoded text, not yet cleaned.
-        record: number of the record inside its origin, malformed ones counted too.
+        record: number of the record in its origin; malformed records count too.
         group: the unit that may not be split between train and validation, without its kind.
         turns: messages with `role` and `content`, for conversations only.
     """
@@ -90,7 +101,7 @@ class Reject:
 
     Attributes:
         reason: a short code, such as `redirect`, `binary`, `malformed`.
-        detail: what was found, for a person.
+        detail: for a person.
     """
 
     reason: str
@@ -103,15 +114,14 @@ def document_id(source: str, origin: str, record: int) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for part in (source, origin, str(record)):
         data = part.encode("utf-8", "surrogatepass")
+        # The length in front keeps ("ab", "c") and ("a", "bc") apart.
         digest.update(len(data).to_bytes(8, "little") + data)
     return digest.hexdigest()
 
 
 @dataclass
 class TableWriter:
-    """Collects rows of one schema and writes them as Parquet in row groups of about
-    `ROW_GROUP_BYTES`.
-    """
+    """Writes rows of one schema as Parquet, in row groups of about `ROW_GROUP_BYTES`."""
 
     path: Path
     schema: pa.Schema
@@ -146,7 +156,7 @@ class TableWriter:
             self._flush()
 
     def write(self, table: pa.Table | pa.RecordBatch) -> None:
-        """Write a table of the same schema as it stands."""
+        """Write a table as one row group."""
         self._flush()
         if self._writer is None:
             raise RuntimeError("TableWriter is used outside its with block")
@@ -181,8 +191,8 @@ def matching(
     columns: Sequence[str] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows whose `column` is one of `values`, in order, one row group at a time."""
-    wanted = pa.array(sorted(values), pa.string())
+    value_set = pa.array(sorted(values), pa.string())
     for batch in read_batches(paths, columns):
-        rows = batch.filter(pc.is_in(batch.column(column), wanted))
+        rows = batch.filter(pc.is_in(batch.column(column), value_set))
         if len(rows):
             yield rows

@@ -1,39 +1,53 @@
-"""The documents that a run was told to forget. Reads and writes `RUN/forgotten.json`, which holds
-no text.
+"""Documents that a run was told to forget: the list, and the deletion of what may quote them.
 
-The collector leaves such a record out and lists it as `forgotten`. A record is known by its source,
-origin and number, as
-its id is: another name of the raw file, or another place in it, is another document.
+`RUN/forgotten.json` holds `{"documents": [...]}`, one object a document with the fields of
+`ForgottenDocument`; it holds no text. A document is known by source, origin and record number, as
+its id is: the same text under another file name is another document.
+
+`groundup forget` adds to the list. Then collect leaves the records out and lists them as
+`forgotten`, the data stages follow, and `erase` deletes artifacts that may still hold the text. A
+model stays: it cannot be made again from what is here.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from groundup.artifacts.checkpoints import list_checkpoints
-from groundup.errors import StoreError
+from groundup.errors import GroundupError, StoreError
 from groundup.runtime.files import read_json, write_json
+from groundup.runtime.lock import load_lock
+from groundup.runtime.progress import say
+from groundup.runtime.run import Run
+from groundup.runtime.store import Store
+from groundup.schema import settings
 
 FILE, REASON = "forgotten.json", "forgotten"
-# Of the steps that read a document, so many are written down.
-MOST_STEPS = 20
+# Steps that read a document: at most this many are recorded.
+MAX_STEPS = 20
+
+# Stages whose artifacts hold text, in order; all but the models can be made again.
+DATA_STAGES = ("collect", "refine", "tokenize")
+# Stages that quote documents, or what a model remembers of them.
+QUOTING_STAGES = ("evaluate", "report")
+VIEWS = (*DATA_STAGES, "evaluate", "tune", "export", "report")
+MODEL_FOLDERS = ("model", "adapter")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One document.
+class ForgottenDocument:
+    """One document to forget.
 
     Attributes:
         shard: that held it, `SOURCE.SHARD`.
-        raw: SHA-256 of its raw file as it was then; another one may hold another text at this
-            number.
-        seen: what the training of that day did with it: its key, how often it read it (None: not
-            known), first steps.
+        raw: SHA-256 of its raw file at that time; a changed file may hold another text there.
+        seen: what training had done with it: `training` (its key), `times` it was read (None if
+            unknown), first `steps`.
         pending: something of its text may still be on disk.
     """
 
@@ -48,23 +62,23 @@ class Entry:
 
     @property
     def files(self) -> list[str]:
-        """Origins that its raw file may have: the whole, and for a member of archives each of them."""
+        """Origins that its raw file may have: the file itself, and each archive around it."""
         parts = self.origin.split("!/")
         return ["!/".join(parts[:end]) for end in range(1, len(parts) + 1)]
 
     def words(self, root: Path) -> str:
-        """Say what the training that stands in a run did with it before it was forgotten."""
+        """Return in words what the training of a run did with it before it was forgotten."""
         key = training_key(root)
         if not key:
-            return "forgotten; no training stands here"
+            return "forgotten; there is no training in this run"
         if not self.seen or self.seen["training"] != key:
-            return "forgotten; the model that stands here was trained without it"
+            return "forgotten; the current model was trained without it"
         if self.seen["times"] is None:
             return "forgotten; which steps had read it is not known"
         if not self.seen["times"]:
             return "forgotten; training had not read it"
-        more = " …" if len(self.seen["steps"]) == MOST_STEPS else ""
-        past = ", ".join(self.checkpoints(root)) or "no checkpoint that is there"
+        more = " …" if len(self.seen["steps"]) == MAX_STEPS else ""
+        past = ", ".join(self.checkpoints(root)) or "no checkpoint that exists"
         steps = ", ".join(str(step) for step in self.seen["steps"])
         return (
             f"forgotten; training had read it {self.seen['times']:,} times, in steps {steps}{more};"
@@ -72,7 +86,7 @@ class Entry:
         )
 
     def checkpoints(self, root: Path) -> list[str]:
-        """Return the checkpoints of a run that have it in their past, or may have."""
+        """Return the names of the checkpoints that learned from it, or may have."""
         if not self.seen or self.seen["training"] != training_key(root) or self.seen["times"] == 0:
             return []
         first = self.seen["steps"][0] if self.seen["steps"] else 0
@@ -80,30 +94,30 @@ class Entry:
 
 
 def training_key(root: Path) -> str:
-    """Return the key of the training that stands in a run, "" where there is none."""
-    plan = read_json(root / "train" / "train.json")
-    return str(plan.get("key", "")) if isinstance(plan, dict) else ""
+    """Return the key of the training of a run, "" if there is none."""
+    setup = read_json(root / "train" / "train.json")
+    return str(setup.get("key", "")) if isinstance(setup, dict) else ""
 
 
 @dataclass(frozen=True)
 class Forgotten:
-    """The list."""
+    """The list of documents to forget."""
 
-    documents: tuple[Entry, ...] = ()
+    documents: tuple[ForgottenDocument, ...] = ()
 
     @classmethod
     def load(cls, root: Path) -> Forgotten:
         """Read the list of a run.
 
         Raises:
-            StoreError: it is damaged; without it, what was forgotten would come back.
+            StoreError: it is damaged; going on without it would bring forgotten documents back.
         """
         path = root / FILE
         if not path.exists():
             return cls()
         table = read_json(path)
         try:
-            return cls(tuple(Entry(**entry) for entry in table["documents"]))
+            return cls(tuple(ForgottenDocument(**entry) for entry in table["documents"]))
         except (TypeError, KeyError):
             raise StoreError(
                 f"{path}: damaged; put it back, or delete it if what was forgotten may come back"
@@ -114,40 +128,114 @@ class Forgotten:
         write_json(root / FILE, dataclasses.asdict(self))
 
     @property
-    def pending(self) -> tuple[Entry, ...]:
-        """Those of which something may still be on disk."""
-        return tuple(entry for entry in self.documents if entry.pending)
-
-    def joined(self, entries: Iterable[Entry]) -> Forgotten:
-        """Return the list with more documents; what stands on it stays as it is."""
-        return Forgotten(
-            (*self.documents, *(entry for entry in entries if entry.id not in self.ids))
-        )
-
-    def carried_out(self) -> Forgotten:
-        """Return the list with nothing pending."""
-        return Forgotten(
-            tuple(dataclasses.replace(entry, pending=False) for entry in self.documents)
-        )
+    def pending(self) -> tuple[ForgottenDocument, ...]:
+        """Documents of which something may still be on disk."""
+        return tuple(document for document in self.documents if document.pending)
 
     @cached_property
     def ids(self) -> frozenset[str]:
         """Ids of the documents."""
-        return frozenset(entry.id for entry in self.documents)
+        return frozenset(document.id for document in self.documents)
 
-    @cached_property
-    def _by_file(self) -> dict[tuple[str, str], list[Entry]]:
-        found: dict[tuple[str, str], list[Entry]] = {}
-        for entry in self.documents:
-            for file in entry.files:
-                found.setdefault((entry.source, file), []).append(entry)
-        return found
+    def joined(self, documents: Iterable[ForgottenDocument]) -> Forgotten:
+        """Return the list with more documents; those already on it stay as they are."""
+        new = (document for document in documents if document.id not in self.ids)
+        return Forgotten((*self.documents, *new))
 
-    def inside(self, source: str, origins: Iterable[str]) -> list[Entry]:
-        """Return what is forgotten of some raw files of a source, in order of origin and record."""
-        found = {
-            entry.id: entry
-            for origin in origins
-            for entry in self._by_file.get((source, origin), ())
-        }
-        return sorted(found.values(), key=lambda entry: (entry.origin, entry.record))
+    def inside(self, source: str, origins: Iterable[str]) -> list[ForgottenDocument]:
+        """Return the forgotten documents of some raw files, by origin and record."""
+        files = set(origins)
+        inside = [d for d in self.documents if d.source == source and not files.isdisjoint(d.files)]
+        return sorted(inside, key=lambda document: (document.origin, document.record))
+
+
+def finish_forget(run: Run, stages: Mapping[str, Callable[[Run], None]]) -> list[str]:
+    """Finish what `groundup forget` started: update the data, then delete what may hold the text.
+
+    Expensive data is replaced without a question, since the user asked for that; but not if the
+    recipe was changed in between.
+
+    Args:
+        stages: the function of each stage.
+
+    Returns:
+        names of what was deleted in the run directory.
+    """
+    forgotten = Forgotten.load(run.root)
+    if not forgotten.pending:
+        return []
+    say(f"forget: {len(forgotten.pending):,} to take out")
+    try:
+        run.allow_discard = settings(load_lock(run.root)) == settings(run.recipe)
+    except GroundupError:
+        run.allow_discard = False
+    started = [name for name in DATA_STAGES if run.store.plan(name) or (run.root / name).exists()]
+    for name in DATA_STAGES[: DATA_STAGES.index(started[-1]) + 1] if started else ():
+        with run.stage(name):
+            stages[name](run)
+    run.allow_discard = False
+    return erase(run, forgotten)
+
+
+def erase(run: Run, forgotten: Forgotten) -> list[str]:
+    """Delete what may hold the text of pending documents, and mark them as done.
+
+    Every step can be repeated, so a kill in between costs nothing but a second time.
+    """
+    store = run.store
+    deleted = [name for name in QUOTING_STAGES if (run.root / name).exists()]
+    store.discard(run.root / name for name in deleted)
+    for name in deleted:
+        run.ledger.write("erased", stage=name)
+    if _learned_from(store, forgotten):
+        run.archive("tune")
+    deleted += list(_clear_archive(store, forgotten))
+    # Exported models stay.
+    store.discard(path for path in store.unreferenced(VIEWS) if path.parent.parent.name != "export")
+    store.clean()
+    done = (dataclasses.replace(document, pending=False) for document in forgotten.documents)
+    Forgotten(tuple(done)).save(run.root)
+    return deleted
+
+
+def _learned_from(store: Store, forgotten: Forgotten) -> bool:
+    """Whether the tuned model read a pending document, or started from a model that may have."""
+    view = store.view("tune")
+    if view is None:
+        return (store.root / "tune").exists()
+    artifacts = [store.artifact(entry) for entry in view.manifest["artefacts"]]
+    read: set[str] = set()
+    for artifact in artifacts:
+        if artifact is not None:
+            inputs = artifact.manifest["inputs"]
+            read |= {artifact.name, *(name.partition(" ")[2] for name in inputs)}
+    return any(
+        document.shard in read or (document.seen and document.seen["times"] != 0)
+        for document in forgotten.pending
+    )
+
+
+def _clear_archive(store: Store, forgotten: Forgotten) -> Iterator[str]:
+    """Delete what RUN/aside holds of the text, and yield the names of whole folders."""
+    for folder in sorted(path for path in (store.root / "aside").glob("*") if path.is_dir()):
+        # The user may have renamed STAGE-1 to STAGE-anything.
+        stage = folder.name.partition("-")[0]
+        if stage == "tune":
+            store.discard(path for path in folder.iterdir() if path.name not in MODEL_FOLDERS)
+        elif stage in QUOTING_STAGES or (stage in VIEWS and _names(folder, forgotten)):
+            store.discard([folder])
+            yield f"aside/{folder.name}"
+
+
+def _names(folder: Path, forgotten: Forgotten) -> bool:
+    """Whether a table in a folder names a pending document, by id or as what was kept instead."""
+    import pyarrow.parquet as pq
+
+    from groundup.artifacts.document import matching
+
+    ids = [document.id for document in forgotten.pending]
+    for path in sorted(folder.rglob("*.parquet")):
+        for column in {"id", "duplicate_of"} & set(pq.read_schema(path).names):
+            if next(matching([path], column, ids, [column]), None) is not None:
+                return True
+    return False

@@ -1,41 +1,51 @@
-"""The model that `[model] from` goes on from. Reads a Hugging Face folder or a run directory;
-writes nothing.
+"""The pretrained model that `[model] from` names: its weights, sizes, tokenizer and license.
 
-Only JSON and safetensors are opened. What cannot be carried exactly is refused here, before
-anything is computed.
+    [model]
+    from = "models/qwen3-0.6b"     # a Hugging Face folder, or a run directory
+
+Only JSON and safetensors are opened. What cannot be carried over exactly is refused here, before
+anything is computed. Of tokenizers, byte-level BPE can be carried with any splitter: no byte is
+lost, and text never yields a special token.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers import pre_tokenizers
 
 from groundup.artifacts.checkpoints import find_model
-from groundup.artifacts.foreign import Foreign, read_tokenizer
-from groundup.artifacts.tokenizer import FILE
+from groundup.artifacts.tokenizer import CONFIG as TOKENIZER_CONFIG
+from groundup.artifacts.tokenizer import END, FILE, PROBES, Tokenizer, splitter_parts
 from groundup.errors import GroundupError, RecipeError
 from groundup.model.config import ModelConfig
-from groundup.model.hf_io import CONFIG, check_weights, read_config, weight_files
+from groundup.model.hf_io import CONFIG, check_weights, read_config, read_table, weight_files
 from groundup.recipe import Recipe
 from groundup.runtime.files import content_digest, file_digest
-from groundup.runtime.run import LOCK, load_lock
+from groundup.runtime.lock import LOCK, load_lock
 
 README = "README.md"
-# A model card begins with a few lines of settings.
+# The front matter of a model card is at its top.
 _HEAD_CHARACTERS = 20_000
+# Special tokens that end a text in every model; in a chat model `eos_token` may end an answer.
+ENDS = (END, "<|end_of_text|>", "</s>")
 
 
 @dataclass(frozen=True)
-class Base:
-    """A model to go on from.
+class PretrainedModel:
+    """A model to start from.
 
     Attributes:
         path: its folder.
-        name: as reports have it, without folders of this machine.
-        license: as its model card or its run says it; "" where neither does.
+        name: as reports show it, without folders of this machine.
+        license: as its model card or its run states it; "" if neither does.
         config: its sizes, with the context and dropout of the recipe.
     """
 
@@ -45,20 +55,24 @@ class Base:
     config: ModelConfig
 
     @cached_property
-    def foreign(self) -> Foreign:
-        """Its tokenizer.
-
-        Raises:
-            GroundupError: it cannot be carried exactly.
-        """
+    def _tokenizer(self) -> PretrainedTokenizer:
         return read_tokenizer(self.path)
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Its tokenizer; GroundupError if it cannot be carried exactly."""
+        return self._tokenizer.tokenizer
+
+    @property
+    def tokenizer_data(self) -> bytes:
+        """The bytes of tokenizer.json to write."""
+        return self._tokenizer.data
+
     def check(self, root: Path) -> None:
-        """See that weights, tokenizer and sizes belong together; of the weights only the headers
-        are read.
+        """Check that weights, tokenizer and sizes fit together; weights are not read.
 
         Args:
-            root: of the run that goes on, which must not be where the model stands.
+            root: of the run that starts from the model; the model must not be inside of it.
 
         Raises:
             GroundupError: naming the file and what is wrong with it.
@@ -69,7 +83,7 @@ class Base:
                 " on from; name another --out"
             )
         check_weights(self.path, self.config)
-        size = self.foreign.tokenizer.vocab_size
+        size = self.tokenizer.vocab_size
         if size > self.config.vocab_size:
             raise GroundupError(
                 f"{self.path / FILE}: has {size} ids, and the model's vocab_size is"
@@ -77,7 +91,7 @@ class Base:
             )
 
     def content(self) -> str:
-        """Return the SHA-256 over the files that hold the weights, whatever the folder is called."""
+        """Return the SHA-256 over the files of weights, whatever the folder is called."""
         files = {
             path.name: {"size": path.stat().st_size, "sha256": file_digest(path)}
             for path in weight_files(self.path)
@@ -85,12 +99,12 @@ class Base:
         return content_digest(files)
 
 
-def find_base(recipe: Recipe) -> Base | None:
-    """Return the model that a recipe goes on from, None where it begins anew.
+def find_pretrained(recipe: Recipe) -> PretrainedModel | None:
+    """Return the model that a recipe starts from, None for a random start.
 
     Raises:
-        GroundupError: there is none, it cannot be read, or the recipe wants a longer context than
-            it has.
+        GroundupError: it does not exist, cannot be read, or has a shorter context than the recipe
+            asks for.
     """
     if not recipe.model.base:
         return None
@@ -112,37 +126,141 @@ def find_base(recipe: Recipe) -> Base | None:
     config = dataclasses.replace(
         config, context=context or config.context, dropout=recipe.model.dropout
     )
-    run = next(
-        (parent for parent in (path, *path.resolve().parents[:4]) if (parent / LOCK).exists()), None
-    )
-    return Base(path, _name(path, run), license_of(path) or _license_of_run(run), config)
+    # A checkpoint or a tuned model may be named by its own folder inside of a run.
+    above = (path, *path.resolve().parents[:4])
+    run = next((load_lock(parent) for parent in above if (parent / LOCK).exists()), None)
+    license = license_of(path)
+    if run is None:
+        return PretrainedModel(path, _hub_name(path), license, config)
+    name = f"{run.name}/{path.name if path.name != 'model' else 'tuned'}"
+    return PretrainedModel(path, name, license or run.export.license, config)
 
 
-def _name(path: Path, run: Path | None) -> str:
-    """Return a name without folders of this machine: run/step, organisation/model out of a hub's
-    cache, or the folder's.
-    """
-    if run is not None:
-        return f"{load_lock(run).name}/{path.name if path.name != 'model' else 'tuned'}"
-    whole = path.resolve()
-    cached = (
-        re.fullmatch(r"models--(.+)", whole.parent.parent.name)
-        if whole.parent.name == "snapshots"
-        else None
-    )
-    return cached[1].replace("--", "/") if cached else whole.name
+def _hub_name(path: Path) -> str:
+    """Return `organization/model` for a folder in a hub's cache, else the name of the folder."""
+    folder = path.resolve()
+    if folder.parent.name == "snapshots":
+        cached = re.fullmatch(r"models--(.+)", folder.parent.parent.name)
+        if cached:
+            return cached[1].replace("--", "/")
+    return folder.name
 
 
 def license_of(folder: Path) -> str:
-    """Return the license that the front matter of a model card names, "" where there is none."""
+    """Return the license in the front matter of a model card, "" if there is none."""
     try:
         with (folder / README).open(encoding="utf-8", errors="replace") as file:
             head = re.match(r"---\n(.*?)\n---", file.read(_HEAD_CHARACTERS), re.DOTALL)
     except OSError:
         return ""
-    found = re.search(r"^license:[ \t]*(.+)$", head[1], re.MULTILINE) if head else None
-    return "".join(c for c in found[1] if c.isprintable()).strip("\"' ")[:200] if found else ""
+    line = re.search(r"^license:[ \t]*(.+)$", head[1], re.MULTILINE) if head else None
+    if line is None:
+        return ""
+    return "".join(c for c in line[1] if c.isprintable()).strip("\"' ")[:200]
 
 
-def _license_of_run(run: Path | None) -> str:
-    return load_lock(run).export.license if run is not None else ""
+@dataclass(frozen=True)
+class PretrainedTokenizer:
+    """A tokenizer that can be carried over exactly.
+
+    Attributes:
+        data: its tokenizer.json, without what would put tokens around a text or truncate it.
+    """
+
+    tokenizer: Tokenizer
+    data: bytes
+
+
+def read_tokenizer(folder: Path) -> PretrainedTokenizer:
+    """Read the tokenizer of a model folder.
+
+    Raises:
+        GroundupError: it is missing, or cannot be carried exactly.
+    """
+    path = folder / FILE
+    if not path.exists():
+        raise GroundupError(
+            f"{path}: there is no such file, and no other kind of tokenizer is read; transformers"
+            " writes one: AutoTokenizer.from_pretrained(FOLDER,"
+            " use_fast=True).save_pretrained(FOLDER)"
+        )
+    table = read_table(path)
+    try:
+        data = path.read_bytes()
+        if _changes_length(table):
+            table |= {"post_processor": None, "truncation": None, "padding": None}
+            data = json.dumps(table, ensure_ascii=False).encode()
+        engine = tokenizers.Tokenizer.from_buffer(data)
+        _check_byte_level(engine, table)
+        tokenizer = Tokenizer(engine, _end_token(folder, engine))
+        for name in tokenizer.specials:
+            if set(tokenizer.encode(name)) & set(tokenizer.specials.values()):
+                raise ValueError(f"the text {name} yields a special token")
+        # Some added tokens take the space beside them along.
+        added = [token.content for token in engine.get_added_tokens_decoder().values()]
+        check_round_trip(tokenizer, [*PROBES, *(f"a {name} b\n{name}\n" for name in added)])
+    except (GroundupError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        # tokenizers raises plain Exception, and panics if a splitter backtracks for too long.
+        raise GroundupError(
+            f"{path}: cannot be carried exactly: {' '.join(str(error).split())[:300]}"
+        ) from None
+    return PretrainedTokenizer(tokenizer, data)
+
+
+def _changes_length(table: dict[str, Any]) -> bool:
+    """Whether tokens would be put around a text, or the text be truncated or padded."""
+    if table.get("truncation") or table.get("padding"):
+        return True
+    processor = table.get("post_processor")
+    if not isinstance(processor, dict):
+        return False
+    parts = processor.get("processors", [processor])
+    return any(part.get("type") != "ByteLevel" for part in parts)
+
+
+def _check_byte_level(engine: tokenizers.Tokenizer, table: dict[str, Any]) -> None:
+    """Raise ValueError unless this is byte-level BPE that loses nothing."""
+    model = table["model"]
+    if model.get("type", "BPE") != "BPE" or model.get("byte_fallback"):
+        fallback = " with byte_fallback" if model.get("byte_fallback") else ""
+        raise ValueError(f"model is {model.get('type')}{fallback}; only byte-level BPE is")
+    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(name):
+            raise ValueError(f"model.{name} is {model[name]!r}; only byte-level BPE without it is")
+    normalizer, decoder = table.get("normalizer") or {}, table.get("decoder") or {}
+    if normalizer.get("type", "NFC") != "NFC":
+        raise ValueError(f"normalizer is {normalizer['type']}; only none, or NFC, is")
+    last = (splitter_parts(engine) or [{}])[-1]
+    is_byte_level = last.get("type") == "ByteLevel" and decoder.get("type") == "ByteLevel"
+    if not is_byte_level or last.get("add_prefix_space"):
+        raise ValueError(
+            "pre_tokenizer or decoder is not ByteLevel without a space put in front; only that is"
+        )
+    vocabulary = engine.get_vocab(with_added_tokens=False)
+    if not vocabulary.keys() >= set(pre_tokenizers.ByteLevel.alphabet()):
+        raise ValueError("some byte is no token of its vocabulary")
+
+
+def _end_token(folder: Path, engine: tokenizers.Tokenizer) -> str:
+    """Return the special token that ends a text."""
+    added = engine.get_added_tokens_decoder().values()
+    special = {token.content for token in added if token.special}
+    config = folder / TOKENIZER_CONFIG
+    named = read_table(config).get("eos_token") if config.exists() else None
+    named = named.get("content") if isinstance(named, dict) else named
+    for name in (*ENDS, named):
+        if name in special:
+            return str(name)
+    raise ValueError(
+        f"no special token ends a text: neither {', '.join(ENDS)} nor the eos_token of"
+        f" {TOKENIZER_CONFIG} ({named!r}) is one"
+    )
+
+
+def check_round_trip(tokenizer: Tokenizer, texts: list[str]) -> None:
+    """Raise ValueError if a text does not survive encoding and decoding."""
+    for text in texts:
+        if tokenizer.decode(tokenizer.encode(text)) != tokenizer.normalized(text):
+            raise ValueError(f"the text {text[:40]!r} does not come back as it was")

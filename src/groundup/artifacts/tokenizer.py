@@ -1,50 +1,119 @@
-"""A byte-level BPE tokenizer: text ↔ ids, exact for every valid string. Reads tokenizer.json, which
-`tokenize/bpe.py` writes.
+"""A byte-level BPE tokenizer: text ↔ ids, exact for every valid string.
 
-Properties that the rest of the project leans on:
+    tokenizer = Tokenizer.load(root / "tokenize")
+    ids = tokenizer.encode("The cat")             # [464, 3797]
+    tokenizer.decode(ids)                         # "The cat"
 
-* `decode(encode(text)) == text` for any valid Unicode: no normalizer, and all 256 bytes are tokens.
-  (Some tokenizers from
-  elsewhere bring text into normal form C first; what refine leaves is in it.)
-* Text never yields a special token. "<|im_end|>" inside a document is nine ordinary characters;
-  only code that builds
-  a chat, and the end of a document, put specials in.
-* The splitter of those that are trained here is Qwen2's, under the name by which llama.cpp and
-  transformers know it.
+Encoding works in two steps. The pretokenizer (here: splitter) cuts a text into words with a regular
+expression; BPE then merges the bytes of each word into tokens (Sennrich et al. 2016, arXiv
+1508.07909; on bytes since GPT-2, Radford et al. 2019):
+
+    "The cat's 12"  → "The" " cat" "'s" " " "1" "2"  → ids
+
+Other modules rely on three properties:
+
+* `decode(encode(text)) == text` for any valid Unicode: there is no normalizer, and all 256 bytes
+  are tokens. (Some pretrained tokenizers normalize to NFC; refined text is in NFC already.)
+* Text never yields a special token. "<|im_end|>" in a document is ordinary text; only the code that
+  builds chats or ends documents inserts special ids.
+* Tokenizers trained here use Qwen2's splitter, under the name that llama.cpp and transformers know.
 """
 
 from __future__ import annotations
 
 import codecs
-import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import tokenizers
 
-from groundup.artifacts.pretokenizers import AT_SPACES_AND_LINES, safe_cuts, splitter
 from groundup.errors import GroundupError
 
 FILE = "tokenizer.json"
 CONFIG = "tokenizer_config.json"
 
 END = "<|endoftext|>"
-# At the start of the vocabulary: their ids are 0, 1 and 2 however many merges the data gave, and
-# the ids of a smaller vocabulary are a prefix of those of a larger one trained on the same text.
 CHAT = ("<|im_start|>", "<|im_end|>")
+# They come first in the vocabulary. So their ids are 0, 1 and 2 for any number of merges, and a
+# smaller vocabulary is a prefix of a larger one that was trained on the same text.
 SPECIALS = (END, *CHAT)
 
-# A longer text is encoded in pieces; and that many characters at most are encoded together, because
-# `tokenizers` keeps about 150 bytes for each token until its Python object is gone.
+# The splitter of Qwen2 to Qwen3 (huggingface.co/Qwen): contractions, words with one leading
+# character, single digits, punctuation with its line breaks, white space.
+QWEN2_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# Llama 3's takes up to three digits together.
+LLAMA3_PATTERN = QWEN2_PATTERN.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
+
+# Places where these two always cut, whatever is further left or right: before a space that follows
+# a visible character (no alternative of a pattern takes a space after one), and after a newline
+# before a letter, digit or underscore (white space that ends in a newline never joins what
+# follows). So pieces that are cut there encode to the same ids.
+AT_SPACES_AND_LINES = re.compile(r"(?<=[\w!-~])(?= )|(?<=\n)(?=\w)")
+# GPT-2's leaves the last of several newlines to the word after them, so it cannot be cut there.
+AT_SPACES = re.compile(r"(?<=[\w!-~])(?= )")
+
+# Longer texts are encoded in pieces, and pieces in batches of limited size: `tokenizers` keeps
+# about 150 bytes per token until its Python object is released.
 PIECE_CHARACTERS = 1 << 18
 BATCH_CHARACTERS = 1 << 21
 
+# Texts that tokenizers get wrong: normalizers, special tokens in text, splitters that differ in one
+# class of characters. Exported and pretrained tokenizers are checked with them.
+PROBES = (
+    "",
+    " ",
+    "  two  spaces  ",
+    "\0 a\0b \x07\x7f\x85",
+    "e\u0301\u0302 \u0301",
+    "Ａｆﬁ ﷽ ǅ İ ß ẞ ½ ² Ⅷ",
+    "👨\u200d👩\u200d👧\u200d👦 🏳\ufe0f\u200d🌈 🇺🇳🇺",
+    "\u202eright to left\u202c \u2066x\u2069 שלום مرحبا",
+    "ᄒ 한 각ᆨ 한국어 中文。日本語、ภาษาไทย हिन्दी",
+    "<|endoftext|>a<|im_start|>user\n<|im_end|>b<|endoftext",
+    "\r\n\r\n  a\r\n\tb\r \u00a0\u2028\u2029\u200b\ufeff\u3000",
+    "don't DON'T I'll 'S ſ's we'Ve",
+    "12345 1,234.5 १२३ ١٢٣",
+    "\U0010ffff\ufffe\ufdd0",
+    "def f(x):\n\tif x:\n\t\treturn {'a': [1, 2]}  # ...\n\n\n",
+    "!" * 300 + "a" * 300 + " " * 300 + "\n" * 300 + "é" * 300,
+)
+
 Ids = npt.NDArray[np.uint32]
+
+
+def _split(pattern: str) -> dict[str, Any]:
+    regex = {"Regex": pattern}
+    return {"type": "Split", "pattern": regex, "behavior": "Isolated", "invert": False}
+
+
+_BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
+_GPT2 = _BYTES | {"use_regex": True}
+# Splitters that llama.cpp has compiled in, by its name for them: their parts, and whether a word
+# that is a token is taken whole before any merge.
+_LLAMA_CPP: dict[str, tuple[list[dict[str, Any]], bool]] = {
+    "qwen2": ([_split(QWEN2_PATTERN), _BYTES], False),
+    "llama-bpe": ([_split(LLAMA3_PATTERN), _BYTES], True),
+    "gpt-2": ([_GPT2], False),
+    "smollm": ([{"type": "Digits", "individual_digits": True}, _GPT2], False),
+}
+
+
+def splitter_parts(engine: tokenizers.Tokenizer) -> list[dict[str, Any]]:
+    """Return the parts of an engine's splitter as in tokenizer.json, without offset settings."""
+    if engine.pre_tokenizer is None:
+        return []
+    table = json.loads(engine.pre_tokenizer.__getstate__())
+    parts = table["pretokenizers"] if table["type"] == "Sequence" else [table]
+    return [{key: value for key, value in part.items() if key != "trim_offsets"} for part in parts]
 
 
 class Tokenizer:
@@ -54,14 +123,12 @@ class Tokenizer:
         end: name of the special token that ends every document.
 
     Attributes:
-        vocab_size: number of ids; every id is smaller.
+        vocab_size: every id is smaller; there may be gaps between ids.
         specials: names and ids of all special tokens, by id.
-        whole_words: names of tokens that were added and are no specials; they are found in any
-            text, whole.
+        whole_words: names of added tokens that are not special; they are found in any text, whole.
         end_id: id of `end`.
-        chat_ids: ids of `<|im_start|>` and `<|im_end|>`; that of `end` alone where the tokenizer
-            lacks them.
-        splitter: name under which llama.cpp knows how text is cut into words, "" where it does not.
+        chat_ids: ids of `<|im_start|>` and `<|im_end|>`; only that of `end` if they are missing.
+        splitter: name under which llama.cpp knows the splitter, "" if it does not.
     """
 
     def __init__(self, engine: tokenizers.Tokenizer, end: str = END) -> None:
@@ -69,7 +136,6 @@ class Tokenizer:
         # token.
         engine.encode_special_tokens = True
         self._engine = engine
-        # Ids may have gaps between them.
         self.vocab_size: int = max(engine.get_vocab().values(), default=-1) + 1
         added = sorted(engine.get_added_tokens_decoder().items())
         self.specials: dict[str, int] = {
@@ -79,25 +145,30 @@ class Tokenizer:
         if end not in self.specials:
             raise ValueError(f"it has no special token {end}")
         self.end, self.end_id = end, self.specials[end]
-        self.chat_ids = (
-            tuple(self.specials[token] for token in CHAT)
-            if self.specials.keys() >= set(CHAT)
-            else (self.end_id,)
-        )
-        self.splitter = splitter(engine)
-        self._cuts = safe_cuts(self.splitter)
+        self.chat_ids: tuple[int, ...] = (self.end_id,)
+        if self.specials.keys() >= set(CHAT):
+            self.chat_ids = tuple(self.specials[token] for token in CHAT)
+        known = splitter_parts(engine), bool(getattr(engine.model, "ignore_merges", False))
+        self.splitter = next((name for name, value in _LLAMA_CPP.items() if value == known), "")
+        # Nearly all splitters cut before spaces, also unknown ones.
+        cuts_lines = self.splitter in ("qwen2", "llama-bpe")
+        self._cuts = AT_SPACES_AND_LINES if cuts_lines else AT_SPACES
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
-        """Read `folder/tokenizer.json`, and which token ends a document from the
-        tokenizer_config.json beside it.
+        """Read tokenizer.json, and the token that ends a document from tokenizer_config.json.
 
         Raises:
-            GroundupError: the file is missing or not a tokenizer of ours.
+            GroundupError: a file is missing or cannot be used.
         """
+        config = folder / CONFIG
         try:
-            return cls(tokenizers.Tokenizer.from_file(str(folder / FILE)), _end_of(folder))
-        except Exception as error:  # tokenizers raises plain Exception
+            # The padding token ends a document; `eos_token` may end an answer instead.
+            table = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
+            end = str(table.get("pad_token", END))
+            return cls(tokenizers.Tokenizer.from_file(str(folder / FILE)), end)
+        except Exception as error:
+            # tokenizers raises plain Exception.
             raise GroundupError(
                 f"{folder / FILE}: cannot be read as a tokenizer: {error}"
             ) from None
@@ -109,15 +180,15 @@ class Tokenizer:
 
     def special_name(self, index: int) -> str:
         """Return the name of a special token."""
-        return next(name for name, own in self.specials.items() if own == index)
+        return next(name for name, special in self.specials.items() if special == index)
 
     @property
     def keeps_all(self) -> bool:
-        """Whether decoding gives back a text that is not in normal form, too."""
+        """Whether text that is not normalized survives a round trip, too."""
         return self._engine.normalizer is None
 
     def normalized(self, text: str) -> str:
-        """Return what decoding the ids of a text gives: the text itself, or its normal form."""
+        """Return what decoding the ids of a text gives: the text itself, or its NFC."""
         normalizer = self._engine.normalizer
         return text if normalizer is None else str(normalizer.normalize_str(text))
 
@@ -132,84 +203,60 @@ class Tokenizer:
         plain: Sequence[str] = texts.to_pylist() if isinstance(texts, pa.Array) else texts
         lengths = np.zeros(len(plain), np.int64)
         flat: list[Ids] = []
-        for group in _groups(
+        rows_and_pieces = (
             (row, piece)
             for row, text in enumerate(plain)
             for piece in pieces(text, cuts=self._cuts)
-        ):
-            encoded = self._engine.encode_batch_fast(
-                [piece for _, piece in group], add_special_tokens=False
+        )
+        for batch in _batches(rows_and_pieces):
+            encodings = self._engine.encode_batch_fast(
+                [piece for _, piece in batch], add_special_tokens=False
             )
-            ids = [np.array(one.ids, np.uint32) for one in encoded]
-            np.add.at(lengths, [row for row, _ in group], [len(one) for one in ids])
+            ids = [np.array(encoding.ids, np.uint32) for encoding in encodings]
+            np.add.at(lengths, [row for row, _ in batch], [len(part) for part in ids])
             flat += ids
         return np.concatenate(flat) if flat else np.empty(0, np.uint32), lengths
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of ids, specials as they are written; bytes that are not UTF-8 become
-        U+FFFD.
-        """
+        """Return the text of ids, special tokens by name; invalid UTF-8 becomes U+FFFD."""
         return str(self._engine.decode([int(i) for i in ids], skip_special_tokens=False))
 
     def token_bytes(self) -> npt.NDArray[np.int64]:
-        """Return the number of UTF-8 bytes that each id stands for, [vocab_size]; specials stand
-        for none.
+        """Return the number of UTF-8 bytes of each id, [vocab_size]; 0 for special tokens.
 
-        No byte is lost on the way: so the lengths of a document's tokens add up to its size.
+        The tokens of a document add up to its size in bytes.
         """
         sizes = np.array([len(string) for string in self.byte_strings()], np.int64)
         sizes[list(self.specials.values())] = 0
         return sizes
 
     def names(self) -> list[str]:
-        """Return the name of each id, [vocab_size]; "" where no token has it."""
-        found = [""] * self.vocab_size
+        """Return the name of each id, [vocab_size]; "" for a gap."""
+        names = [""] * self.vocab_size
         for token, index in self._engine.get_vocab().items():
-            found[index] = token
-        return found
+            names[index] = token
+        return names
 
     def byte_strings(self) -> list[bytes]:
-        """Return the UTF-8 bytes that each id stands for, [vocab_size]; specials as they are
-        written.
-        """
-        alphabet = _byte_alphabet()
-        found = [b""] * self.vocab_size
-        for token, index in self._engine.get_vocab().items():
-            # As `decode` has it: a name with a character that stands for no byte was added as it
-            # is.
-            found[index] = (
-                bytes(map(alphabet.__getitem__, token))
-                if alphabet.keys() >= set(token)
-                else token.encode()
-            )
-        return found
-
-    def first(self, vocab_size: int) -> Tokenizer:
-        """Return the tokenizer that has only the first `vocab_size` ids: what BPE had learned when
-        it was that large.
-
-        Raises:
-            ValueError: it would lack a byte or a special, or have more ids than this one.
-        """
-        table = json.loads(self._engine.to_str())
-        vocab, merges = table["model"]["vocab"], table["model"]["merges"]
-        if not len(vocab) - len(merges) <= vocab_size <= self.vocab_size:
-            raise ValueError(
-                f"vocab_size {vocab_size} must lie between {len(vocab) - len(merges)} and"
-                f" {self.vocab_size}"
-            )
-        kept = {token: index for token, index in vocab.items() if index < vocab_size}
-        # Merges stand in the order in which they were learned, and each made the next id.
-        table["model"] |= {
-            "vocab": kept,
-            "merges": list(itertools.takewhile(lambda pair: "".join(pair) in kept, merges)),
-        }
-        return Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(table)), self.end)
+        """Return the UTF-8 bytes of each id, [vocab_size]; special tokens by name."""
+        # A name spells a byte as the character itself if that is printable, else as U+0100 and on
+        # (GPT-2).
+        printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+        others = sorted(set(range(0x100)) - set(printable))
+        byte_of = {chr(byte): byte for byte in printable}
+        byte_of |= {chr(0x100 + n): byte for n, byte in enumerate(others)}
+        strings = []
+        for name in self.names():
+            # As `decode` does: a name with any other character was added as plain text.
+            spelled = byte_of.keys() >= set(name)
+            strings.append(bytes(map(byte_of.__getitem__, name)) if spelled else name.encode())
+        return strings
 
 
 class Detokenizer:
-    """Text of ids that come one by one, in whole characters; the pieces and `end()` together are
-    `decode` of all ids.
+    """Decodes ids one by one into whole characters.
+
+    The pieces and `end()` together are `decode` of all ids.
 
     Args:
         byte_strings: those of the tokenizer.
@@ -217,105 +264,77 @@ class Detokenizer:
 
     def __init__(self, byte_strings: Sequence[bytes]) -> None:
         self._strings = byte_strings
-        # Python and `tokenizers` agree on how many U+FFFD stand for broken bytes: one for each
-        # maximal part of a character.
+        # Python and `tokenizers` agree on the U+FFFD for broken bytes: one for each maximal part
+        # of a character.
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def add(self, token: int) -> str:
-        """Return the text that is settled by one more id; "" while a character is not whole."""
-        # A model may have more ids than its tokenizer, for its sizes' sake; those stand for
-        # nothing.
+        """Return the text that one more id completes; "" in the middle of a character."""
+        # A model may have more ids than its tokenizer, to round its sizes up; those have no text.
         return self._decoder.decode(self._strings[token] if token < len(self._strings) else b"")
 
     @property
     def pending(self) -> bool:
-        """Whether a character has begun and is not whole."""
+        """Whether a character has begun and is not complete."""
         return bool(self._decoder.getstate()[0])
 
     def end(self) -> str:
-        """Return U+FFFD for a character that will never be whole, else nothing."""
+        """Return U+FFFD for a character that was never completed, else nothing."""
         return self._decoder.decode(b"", final=True)
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """Return the byte for each character of a token's name: a byte is itself where that prints,
-    else U+0100 and on (GPT-2).
-    """
-    printing = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = sorted(set(range(0x100)) - set(printing))
-    return {chr(byte): byte for byte in printing} | {
-        chr(0x100 + n): byte for n, byte in enumerate(others)
-    }
 
 
 def pieces(
     text: str, limit: int = PIECE_CHARACTERS, cuts: re.Pattern[str] = AT_SPACES_AND_LINES
 ) -> Iterator[str]:
-    """Yield `text` in pieces of at most `limit` characters, cut at `cuts`, where the splitter cuts
-    too.
+    """Yield `text` in pieces of at most `limit` characters, cut where the splitter cuts anyway.
 
     The ids of the pieces are those of the text, except for a stretch of more than `limit`
-    characters without any safe
-    place: it is cut at `limit`. That bounds time and memory: on 10 million spaces the splitter of
-    `tokenizers` gives up with a panic ("retry-limit-in-match over"), so there is no right answer to
-    miss. The round trip stays exact.
+    characters without such a place: it is cut at `limit`. That bounds time and memory. On 10
+    million spaces the splitter of `tokenizers` panics ("retry-limit-in-match over"), so there are
+    no right ids to miss; the round trip stays exact.
     """
     start = 0
     while len(text) - start > limit:
-        cut = _last_cut(text, start + 1, start + limit, cuts)
-        yield text[start:cut]
-        start = cut
+        end = start + limit
+        # Nearly always there is a cut among the last thousand characters; the second range is for
+        # data without spaces.
+        for first in (max(start + 1, end - 1000), start + 1):
+            places = [match.start() for match in cuts.finditer(text, first, end)]
+            if places:
+                end = places[-1]
+                break
+        yield text[start:end]
+        start = end
     if start < len(text):
         yield text[start:]
 
 
-def _last_cut(text: str, low: int, high: int, places: re.Pattern[str]) -> int:
-    # Nearly always there is a cut among the last thousand characters; the second look is for data
-    # without spaces.
-    for first in (max(low, high - 1000), low):
-        cuts = [match.start() for match in places.finditer(text, first, high)]
-        if cuts:
-            return cuts[-1]
-    return high
-
-
-def _groups(items: Iterator[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
-    """Collect pieces into groups of at most BATCH_CHARACTERS."""
-    group: list[tuple[int, str]] = []
+def _batches(items: Iterator[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    """Collect pieces into batches of at most BATCH_CHARACTERS."""
+    batch: list[tuple[int, str]] = []
     size = 0
     for row, piece in items:
-        if group and size + len(piece) > BATCH_CHARACTERS:
-            yield group
-            group, size = [], 0
-        group.append((row, piece))
+        if batch and size + len(piece) > BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+        batch.append((row, piece))
         size += len(piece)
-    if group:
-        yield group
-
-
-def _end_of(folder: Path) -> str:
-    """Return the token that ends a document: ours is the padding too, and stays that when
-    `eos_token` ends an answer.
-    """
-    path = folder / CONFIG
-    return (
-        str(json.loads(path.read_text(encoding="utf-8")).get("pad_token", END))
-        if path.exists()
-        else END
-    )
+    if batch:
+        yield batch
 
 
 def write_config(
     folder: Path, context: int, end: str = END, others: Sequence[str] = SPECIALS[1:]
 ) -> None:
-    """Write the tokenizer_config.json that makes transformers give the same ids.
+    """Write the tokenizer_config.json with which transformers gives the same ids.
 
-    The class must be PreTrainedTokenizerFast: for a Qwen class (or a Qwen3 folder without one)
-    transformers 5 builds Qwen's own splitter and NFC normalizer in place of what tokenizer.json
-    says, and the ids differ without a word.
+    The class must be PreTrainedTokenizerFast. For a Qwen class, or a Qwen3 folder without one,
+    transformers 5 builds Qwen's own splitter and NFC normalizer instead of what tokenizer.json
+    says, and the ids differ silently.
 
     Args:
-        end: the token that ends a document; `others` are all other special tokens.
+        end: the token that ends a document.
+        others: all other special tokens.
     """
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",

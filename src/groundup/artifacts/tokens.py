@@ -1,6 +1,4 @@
-"""What a token shard is: a flat .npy file of the smallest integer type that holds its vocabulary.
-Reads shards.
-"""
+"""Token shards: flat .npy files of the smallest integer type that holds the vocabulary."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ import pyarrow.compute as pc
 from groundup.artifacts.document import read_batches
 from groundup.errors import GroundupError
 
-# Ids that are checked at a time.
+# Ids to check at a time: 32 or 64 MB.
 _CHUNK = 1 << 24
 
 Tokens = npt.NDArray[np.unsignedinteger[Any]]
@@ -28,10 +26,10 @@ def token_type(vocab_size: int) -> np.dtype[Any]:
 
 
 def open_shard(path: Path, vocab_size: int, check_ids: bool = True) -> Tokens:
-    """Return a token shard, memory-mapped, after checking that its type fits the vocabulary.
+    """Memory-map a token shard, and check that its type fits the vocabulary.
 
     Args:
-        check_ids: also that every id is in the vocabulary, which reads the whole file.
+        check_ids: also check that every id is in the vocabulary, which reads the whole file.
 
     Raises:
         GroundupError: naming the file and what is wrong with it.
@@ -41,18 +39,17 @@ def open_shard(path: Path, vocab_size: int, check_ids: bool = True) -> Tokens:
     except (OSError, ValueError) as error:
         raise GroundupError(f"{path}: cannot be read as a token shard: {error}") from None
     if tokens.ndim != 1 or tokens.dtype != token_type(vocab_size):
-        found = f"{tokens.dtype} in {tokens.ndim} dimensions"
         raise GroundupError(
-            f"{path}: holds {found}; a vocabulary of {vocab_size} wants a flat"
-            f" {token_type(vocab_size)} array"
+            f"{path}: holds {tokens.dtype} in {tokens.ndim} dimensions; a vocabulary of"
+            f" {vocab_size} wants a flat {token_type(vocab_size)} array"
         )
-    if not check_ids:
-        return tokens
-    largest = max(
-        (int(tokens[i : i + _CHUNK].max()) for i in range(0, len(tokens), _CHUNK)), default=0
-    )
-    if largest >= vocab_size:
-        raise GroundupError(f"{path}: token id {largest} is outside the vocabulary of {vocab_size}")
+    if check_ids:
+        chunks = range(0, len(tokens), _CHUNK)
+        largest = max((int(tokens[i : i + _CHUNK].max()) for i in chunks), default=0)
+        if largest >= vocab_size:
+            raise GroundupError(
+                f"{path}: token id {largest} is outside the vocabulary of {vocab_size}"
+            )
     return tokens
 
 

@@ -1,12 +1,10 @@
-"""Looks at a file and says which kind of source it belongs to. Reads first bytes and first records;
-writes nothing.
-"""
+"""Detects which kind of source a file belongs to, from its first bytes and first records."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -35,7 +33,7 @@ from groundup.collect.readers.conversations import is_irc, is_message_row
 from groundup.collect.readers.records import RECORD_FORMATS, read_records
 from groundup.collect.readers.text import TEXT_KEYS, first_text
 
-# Members of an archive that are looked at before it is judged.
+# An archive is judged by this many of its members.
 MAX_MEMBERS = 300
 _EVALUATION_KEYS = (
     {"query", "choices"},
@@ -49,8 +47,8 @@ _EVALUATION_NAME = re.compile(
     r"|gsm8k|\bblimp|\bcopa\b|\bboolq|truthfulqa|\bevals?\b|evaluation|benchmarks?\b",
     re.IGNORECASE,
 )
-# What a folder's name says decides only where the bytes leave it open.
-_HINTS = (
+# The name of a folder decides only where the bytes leave it open.
+_NAME_HINTS = (
     ("books", re.compile(r"books?\b|gutenberg|novels?\b|literature", re.IGNORECASE)),
     ("wikipedia", re.compile(r"wiki", re.IGNORECASE)),
     ("web", re.compile(r"\bweb\b|crawl|\bc4\b|\bhtml\b|scraped", re.IGNORECASE)),
@@ -59,21 +57,18 @@ _HINTS = (
         re.compile(r"chats?\b|conversations?|dialog|\btalks?\b|\birc\b|subtitles?", re.IGNORECASE),
     ),
 )
-_NEUTRAL = re.compile(
+# Files that accompany any kind of source.
+_NOTES_NAME = re.compile(
     r"(?:readme|changelog|changes|notice|authors|contributing|manifest|metadata|index)(?:[._-].*)?",
     re.IGNORECASE,
 )
 _GUTENBERG = re.compile(r"project gutenberg", re.IGNORECASE)
-# Files that go with any kind, and are read as that.
-_NOTES = "notes and documentation"
-# Shorter plain text is no book, however its lines are wrapped.
+# Shorter plain text is no book, even if its lines are wrapped.
 _BOOK_BYTES = 30_000
-# As much wiki markup for 1,000 characters makes a text a page of wikitext.
+# Pieces of wiki markup per 1,000 characters that make a text wikitext.
 _WIKITEXT_SHARE = 1.5
-
-
-# Formats that belong to one kind.
-_TOLD = {
+# Formats that belong to one kind, and what they are called.
+_KIND_OF_FORMAT = {
     "warc": ("web", "web archives"),
     "arc": ("web", "web archives"),
     "html": ("web", "HTML pages"),
@@ -84,21 +79,23 @@ _TOLD = {
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """What a file seems to be: its kind of source (None when it says nothing), its format, and the
-    sign that told.
+    """What a file seems to be.
 
-    One without a kind is read with its neighbors where its format is `text`, and listed as unread
-    otherwise.
+    Attributes:
+        kind: of source; None where the file could belong to any: text is then read like the files
+            around it, other formats are listed as unread.
+        format: of the file.
+        reason: what it was recognized by, as a plural: `EPUB books`.
     """
 
     kind: str | None
-    form: str
-    why: str
+    format: str
+    reason: str
 
     @property
     def readable(self) -> bool:
-        """Whether some reader makes a document of it."""
-        return self.kind is not None or self.form in ("text", "xml")
+        """Whether a reader makes documents of it."""
+        return self.kind is not None or self.format in ("text", "xml")
 
 
 def detect_kind(path: Path, name: str = "") -> Detection:
@@ -106,134 +103,98 @@ def detect_kind(path: Path, name: str = "") -> Detection:
 
     Args:
         path: the file.
-        name: its path below the folder that is looked at, whose words may decide.
+        name: its path below the surveyed folder, whose words may decide.
     """
     name = name or path.name
     votes: Counter[Detection] = Counter()
     try:
         with path.open("rb") as file:
-            for item in islice(
-                open_items(path, file, name, path.stat().st_size, Selection()), MAX_MEMBERS
-            ):
-                votes[
-                    (
-                        guess_item(item)
-                        if isinstance(item, Item)
-                        else Detection(None, "refused", f"archives: {item.reason}")
-                    )
-                ] += 1
+            items = open_items(path, file, name, path.stat().st_size, Selection())
+            for item in islice(items, MAX_MEMBERS):
+                if isinstance(item, Item):
+                    votes[_detect_item(item)] += 1
+                else:
+                    votes[Detection(None, "refused", f"archives: {item.reason}")] += 1
     except (OSError, DamagedError) as error:
         why = error.reason if isinstance(error, DamagedError) else error.strerror
         return Detection(None, "unreadable", f"files that cannot be opened ({why})")
-    return _elected(votes)
-
-
-def _elected(votes: Counter[Detection]) -> Detection:
-    """Return the guess of the commonest kind; a source tree is code, whatever data lies in it."""
     kinds: Counter[str] = Counter()
-    for one, count in votes.items():
-        if one.kind is not None:
-            kinds[one.kind] += count
+    for detection, count in votes.items():
+        if detection.kind is not None:
+            kinds[detection.kind] += count
     if not kinds:
-        return min(
-            votes,
-            key=lambda one: (-votes[one], one.form),
-            default=Detection(None, "empty", "archives with nothing in them"),
-        )
-    kind = (
-        "code"
-        if kinds["code"] * 3 >= kinds.total()
-        else min(kinds, key=lambda kind: (-kinds[kind], kind))
-    )
-    return next(one for one, _ in votes.most_common() if one.kind == kind)
+        empty = Detection(None, "empty", "archives with nothing in them")
+        return min(votes, key=lambda vote: (-votes[vote], vote.format), default=empty)
+    winner = min(kinds, key=lambda kind: (-kinds[kind], kind))
+    # A source tree is code even if most of its files are data.
+    if kinds["code"] * 3 >= kinds.total():
+        winner = "code"
+    return next(detection for detection, _ in votes.most_common() if detection.kind == winner)
 
 
-def guess_item(item: Item) -> Detection:
+def _detect_item(item: Item) -> Detection:  # noqa: PLR0911 - a table of cases
     """Return what a file, or a member of an archive, seems to be."""
-    form = detect_format(item.name, item.head)
-    if form in _TOLD:
-        return Detection(_TOLD[form][0], form, _TOLD[form][1])
-    if form in ("feed", "xml"):
-        return _guess_xml(item, form)
-    if form in UNREADABLE or form == "empty":
-        return Detection(None, form, _unread(form))
-    if form in RECORD_FORMATS:
-        return _guess_records(item, form)
-    return _guess_text(item)
+    format = detect_format(item.name, item.head)
+    if format in _KIND_OF_FORMAT:
+        kind, plural = _KIND_OF_FORMAT[format]
+        return Detection(kind, format, plural)
+    if format in ("feed", "xml"):
+        if _EVALUATION_NAME.search(_words(item.origin)):
+            return Detection("evaluation", format, "evaluation items")
+        if format == "feed":
+            return Detection("web", format, "feeds")
+        return Detection(None, format, "XML of a sort that is not known")
+    if format in UNREADABLE or format == "empty":
+        plural = {"empty": "empty files", "binary": "binary files"}.get(format, format)
+        advice = f" ({ADVICE[format]})" if format in ADVICE else ""
+        return Detection(None, format, plural + advice)
+    if format in RECORD_FORMATS:
+        return _detect_records(item, format)
+    return _detect_text(item)
 
 
-def _guess_xml(item: Item, form: str) -> Detection:
-    if _EVALUATION_NAME.search(_words(item.origin)):
-        return Detection("evaluation", form, "evaluation items")
-    return (
-        Detection("web", form, "feeds")
-        if form == "feed"
-        else Detection(None, form, "XML of a sort that is not known")
-    )
-
-
-def _unread(form: str) -> str:
-    """Return what a file is that no reader reads, and what a person can do about it."""
-    name = {"empty": "empty files", "binary": "binary files"}.get(form, form)
-    return f"{name} ({ADVICE[form]})" if form in ADVICE else name
-
-
-def _guess_records(item: Item, form: str) -> Detection:
-    records = [
-        record
-        for _, record in islice(_safely(read_records(item)), 3)
-        if not isinstance(record, Reject)
-    ]
-    if not records:
-        return Detection(None, form, f"{form} without a record that can be read")
-    first = records[0] if isinstance(records[0], Mapping) else {}
-    keys, texts = {str(key).lower() for key in first}, first_text(first, TEXT_KEYS) is not None
-    if any(need <= keys for need in _EVALUATION_KEYS) or (
-        _EVALUATION_NAME.search(_words(item.origin)) and not (texts and _has_address(first))
-    ):
-        return Detection("evaluation", form, "evaluation items")
-    if all(find_messages(record) or is_message_row(record) for record in records):
-        return Detection("conversations", form, "turns by speaker")
-    if len(keys & CODE_RECORD_KEYS) > 1 and first_text(first, ("content", "code", "text")):
-        return Detection("code", form, "source files as records")
-    if texts:
-        return Detection(
-            hint(item.origin) or ("web" if _has_address(first) else "text"),
-            form,
-            "records with a text",
-        )
-    return Detection(
-        None, form, f"{form} without a text under a name that is known (text, content, …)"
-    )
-
-
-def _has_address(record: Mapping[Any, Any]) -> bool:
-    """Return whether a record names an address: of its own, or among its metadata, as Dolma's do."""
-    more = record.get("metadata")
-    return "url" in {
-        str(key).lower()
-        for part in (record, more if isinstance(more, Mapping) else {})
-        for key in part
-    }
-
-
-def _safely(records: Iterable[Any]) -> Iterable[Any]:
+def _detect_records(item: Item, format: str) -> Detection:
+    """Return what a file of records seems to be, by its first three records."""
+    records = []
     try:
-        yield from records
+        for _, record in islice(read_records(item), 3):
+            if not isinstance(record, Reject):
+                records.append(record)
     except (DamagedError, ValueError, RecursionError):
-        return
+        pass
+    if not records:
+        return Detection(None, format, f"{format} without a record that can be read")
+    first = records[0] if isinstance(records[0], Mapping) else {}
+    keys, has_text = {str(key).lower() for key in first}, first_text(first, TEXT_KEYS) is not None
+    if any(required <= keys for required in _EVALUATION_KEYS) or (
+        _EVALUATION_NAME.search(_words(item.origin)) and not (has_text and _has_url(first))
+    ):
+        return Detection("evaluation", format, "evaluation items")
+    if all(find_messages(record) or is_message_row(record) for record in records):
+        return Detection("conversations", format, "turns by speaker")
+    if len(keys & CODE_RECORD_KEYS) > 1 and first_text(first, ("content", "code", "text")):
+        return Detection("code", format, "source files as records")
+    if has_text:
+        kind = _kind_in_name(item.origin) or ("web" if _has_url(first) else "text")
+        return Detection(kind, format, "records with a text")
+    reason = f"{format} without a text under a name that is known (text, content, …)"
+    return Detection(None, format, reason)
 
 
-def _guess_text(item: Item) -> Detection:  # noqa: PLR0911 - a table of cases
+def _has_url(record: Mapping[Any, Any]) -> bool:
+    """Return whether a record has a URL: as a key, or among its metadata, as in Dolma."""
+    metadata = record.get("metadata")
+    parts = (record, metadata if isinstance(metadata, Mapping) else {})
+    return any(str(key).lower() == "url" for part in parts for key in part)
+
+
+def _detect_text(item: Item) -> Detection:  # noqa: PLR0911 - a table of cases
     language = language_of(item.name, item.head)
     if language and language not in DOC_LANGUAGES:
         return Detection("code", "text", f"source code in {language}")
-    if (
-        is_license_file(item.name)
-        or _NEUTRAL.fullmatch(item.name)
-        or language in ("markdown", "rst")
-    ):
-        return Detection(None, "text", _NOTES)
+    is_notes = is_license_file(item.name) or _NOTES_NAME.fullmatch(item.name)
+    if is_notes or language in ("markdown", "rst"):
+        return Detection(None, "text", "notes and documentation")
     head = text_head(item.head)
     if is_irc(head):
         return Detection("conversations", "text", "IRC logs")
@@ -243,15 +204,16 @@ def _guess_text(item: Item) -> Detection:  # noqa: PLR0911 - a table of cases
         return Detection("books", "text", "Project Gutenberg books")
     if wikitext_share(head) >= _WIKITEXT_SHARE:
         return Detection("wikipedia", "text", "pages of wikitext")
+    named = _kind_in_name(item.origin)
     if len(item.head) > _BOOK_BYTES and has_wrapped_lines(head):
-        return Detection(hint(item.origin) or "books", "text", "long plain text with wrapped lines")
-    return Detection(hint(item.origin) or "text", "text", "plain text")
+        return Detection(named or "books", "text", "long plain text with wrapped lines")
+    return Detection(named or "text", "text", "plain text")
 
 
-def hint(path: str) -> str | None:
-    """Return the kind that the words of a path name, the last word first."""
+def _kind_in_name(path: str) -> str | None:
+    """Return the kind that the words of a path name, the last component first."""
     for part in reversed(path.split("/")):
-        for kind, pattern in _HINTS:
+        for kind, pattern in _NAME_HINTS:
             if pattern.search(_words(part)):
                 return kind
     return None

@@ -1,9 +1,18 @@
-"""Reads the raw files of one shard; writes `documents.parquet` and `dropped.parquet`."""
+"""Shards: cut the raw files of a source into shards, and read one shard into two tables.
+
+A shard is an artifact with `documents.parquet` and `dropped.parquet`: every record of its raw
+files is a document in the first, or stands in the second with the reason.
+
+Shards are content-defined. Whether a file starts a shard depends on its own origin only, so adding
+or removing a file changes the shard that it is in and one neighbor at the most. Where a shard is
+full first, the cuts up to the next such file move.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,11 +28,11 @@ from groundup.artifacts.document import (
     document_id,
 )
 from groundup.artifacts.forgotten import REASON
+from groundup.artifacts.kinds import KINDS
 from groundup.collect.charset import repair_text
-from groundup.collect.digests import Known
 from groundup.collect.files.archives import Refused, open_items
 from groundup.collect.files.globs import Selection
-from groundup.collect.files.streams import DamagedError, Item, read_all
+from groundup.collect.files.streams import DamagedError, read_all
 from groundup.collect.licenses import (
     archive_project,
     detect_license,
@@ -33,59 +42,105 @@ from groundup.collect.licenses import (
 from groundup.collect.readers.code import is_license_file
 from groundup.collect.readers.registry import Reader, read_item
 from groundup.collect.readers.user import user_reader
+from groundup.collect.sources import HashedFile, RawFile
 from groundup.recipe import Source
+from groundup.runtime.job import BuildStep
 from groundup.runtime.store import Facts
 
+# Raised by hand whenever a reader's output changes; a golden test fails when it changes without.
+VERSION = 5
+# One file in 256 starts a shard: a change redoes seconds of work, and a million files make few
+# enough shards.
+FILES_PER_SHARD = 256
+SHARD_BYTES = 64 << 20
 MAX_DETAIL = 300
 
 
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Consecutive raw files, named by the hash of the first origin."""
+
+    name: str
+    files: tuple[RawFile, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of its raw files."""
+        return sum(file.size for file in self.files)
+
+
+def cut_shards(
+    files: Sequence[RawFile], per_shard: int = FILES_PER_SHARD, shard_bytes: int = SHARD_BYTES
+) -> list[Shard]:
+    """Return the shards of a source's files, which must be sorted by origin; no file is cut."""
+    groups: list[list[RawFile]] = []
+    size = 0
+    for file in files:
+        full = size + file.size > shard_bytes
+        if not groups or full or _origin_hash(file.origin) % per_shard == 0:
+            groups.append([])
+            size = 0
+        groups[-1].append(file)
+        size += file.size
+    return [Shard(f"{_origin_hash(group[0].origin):016x}", tuple(group)) for group in groups]
+
+
+def _origin_hash(origin: str) -> int:
+    data = origin.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
+
+
 @dataclass
-class Output:
-    """The two tables of a shard, and what went into them."""
+class CollectedShardWriter:
+    """The two tables of a shard, and counts of what went into them.
+
+    Attributes:
+        forgotten: origin and record of documents that are listed without their text.
+        reasons: number of dropped records by reason.
+    """
 
     source: Source
     documents: TableWriter
     dropped: TableWriter
-    # Origin and record of what is left out because a person asked for it.
     forgotten: frozenset[tuple[str, int]] = frozenset()
     reasons: Counter[str] = field(default_factory=Counter)
 
-    def add(self, origin: str, found: Document | Reject) -> None:
+    def add(self, origin: str, result: Document | Reject) -> None:
         """Write a document, or the reason why there is none."""
-        if (origin, found.record) in self.forgotten:
-            found = Reject(REASON, found.record)
-        text = repair_text(found.text) if isinstance(found, Document) else ""
+        if (origin, result.record) in self.forgotten:
+            result = Reject(REASON, result.record)
+        if isinstance(result, Reject):
+            self._drop(origin, result)
+            return
+        text = repair_text(result.text)
         size = len(text) if text.isascii() else len(text.encode())
-        if isinstance(found, Reject):
-            self.drop(origin, found)
-        elif not text.strip():
-            self.drop(origin, Reject("empty", found.record))
+        if not text.strip():
+            self._drop(origin, Reject("empty", result.record))
         elif size > MAX_DOCUMENT_BYTES:
-            self.drop(origin, Reject("too-large", found.record, f"{size:,} bytes of text"))
+            self._drop(origin, Reject("too-large", result.record, f"{size:,} bytes of text"))
         else:
-            self.documents.add(self._row(origin, found, text), size)
+            self.documents.add(self._row(origin, result, text), size)
 
-    def _row(self, origin: str, found: Document, text: str) -> dict[str, object]:
-        turns = (
-            [{key: repair_text(value) for key, value in turn.items()} for turn in found.turns]
-            if found.turns
-            else None
-        )
+    def _row(self, origin: str, document: Document, text: str) -> dict[str, object]:
+        turns = None
+        if document.turns:
+            turns = [
+                {key: repair_text(value) for key, value in turn.items()} for turn in document.turns
+            ]
         return {
-            "id": document_id(self.source.name, origin, found.record),
+            "id": document_id(self.source.name, origin, document.record),
             "text": text,
             "kind": self.source.kind,
             "source": self.source.name,
             "origin": origin,
-            "record": found.record,
-            "group": f"{self.source.kind}:{repair_text(found.group or origin)}",
-            "license": repair_text(found.license) or self.source.license,
-            "language": repair_text(found.language),
+            "record": document.record,
+            "group": f"{self.source.kind}:{repair_text(document.group or origin)}",
+            "license": repair_text(document.license) or self.source.license,
+            "language": repair_text(document.language),
             "turns": turns,
         }
 
-    def drop(self, origin: str, reject: Reject) -> None:
-        """Write the reason why a record gave no document."""
+    def _drop(self, origin: str, reject: Reject) -> None:
         self.reasons[reject.reason] += 1
         self.dropped.add(
             {
@@ -100,114 +155,127 @@ class Output:
             }
         )
 
+    def facts(self, sizes: Sequence[int]) -> Facts:
+        """Return the counts of a shard of raw files with these sizes."""
+        return {
+            "source": self.source.name,
+            "kind": self.source.kind,
+            "files": len(sizes),
+            "bytes_in": sum(sizes),
+            "bytes_out": self.documents.bytes,
+            "documents": self.documents.rows,
+            "dropped": dict(sorted(self.reasons.items())),
+        }
+
 
 def collect_shard(
     folder: Path,
-    files: Sequence[Known],
+    files: Sequence[HashedFile],
     source: Source,
     projects: Mapping[str, str] | None = None,
     forgotten: Sequence[tuple[str, int]] = (),
     root: Path | None = None,
 ) -> Facts:
-    """Read raw files and write what they hold; every record is a document, or is listed with the
-    reason.
+    """Read raw files; every record becomes a document, or is listed with the reason.
 
     Args:
-        folder: where the tables go.
+        folder: of the artifact.
         files: the raw files, as they were hashed.
-        source: the source that they belong to.
-        projects: roots of source trees among the files → their licenses, for code.
+        source: that they belong to.
+        projects: root of a source tree among the files → license, for code.
         forgotten: origin and record of documents that are listed without their text.
         root: folder of the recipe, where the source has a reader of the user's own.
 
     Raises:
-        SourceError: a file is not what was hashed any more.
+        SourceError: a file is no longer what was hashed.
     """
     reader = user_reader(source.reader, root or Path()) if source.reader else None
     with ExitStack() as stack:
         documents = stack.enter_context(TableWriter(folder / "documents.parquet", DOCUMENT))
         dropped = stack.enter_context(TableWriter(folder / "dropped.parquet", DROPPED))
-        output = Output(source, documents, dropped, frozenset(forgotten))
-        for known in files:
-            _collect_file(known, source, projects or {}, output, reader)
-    return facts(output, [known.file.size for known in files])
-
-
-def facts(output: Output, sizes: Sequence[int]) -> Facts:
-    """Return what a shard counted."""
-    return {
-        "source": output.source.name,
-        "kind": output.source.kind,
-        "files": len(sizes),
-        "bytes_in": sum(sizes),
-        "bytes_out": output.documents.bytes,
-        "documents": output.documents.rows,
-        "dropped": dict(sorted(output.reasons.items())),
-    }
+        writer = CollectedShardWriter(source, documents, dropped, frozenset(forgotten))
+        for hashed in files:
+            try:
+                file = hashed.file.path.open("rb")
+            except OSError:
+                raise hashed.changed() from None
+            with file:
+                hashed.check_open(file.fileno())
+                _collect_file(hashed.file, file, projects or {}, writer, reader)
+            hashed.check_after()
+    return writer.facts([hashed.file.size for hashed in files])
 
 
 def _collect_file(
-    known: Known, source: Source, projects: Mapping[str, str], output: Output, reader: Reader | None
+    raw: RawFile,
+    file: IO[bytes],
+    projects: Mapping[str, str],
+    writer: CollectedShardWriter,
+    reader: Reader | None,
 ) -> None:
-    try:
-        file = known.file.path.open("rb")
-    except OSError:
-        raise known.changed() from None
-    seen = False
-    with file:
-        known.check(file.fileno())
-        inside = _archive_projects(known, file, source) if source.kind == "code" else {}
-        for item in _items(known, file, source):
-            seen = True
-            if isinstance(item, Refused):
-                output.add(item.origin, Reject(item.reason, detail=item.detail))
-                continue
-            for found in read_item(_placed(item, inside or projects), source, reader):
-                output.add(item.origin, found)
-    if not seen:
-        output.add(
-            known.file.origin,
-            Reject(
-                "nothing-selected",
-                detail="an archive without any member that the source's patterns name",
-            ),
+    """Read every record of a raw file, or of the members of an archive."""
+    source = writer.source
+    if KINDS[source.kind].is_code:
+        projects = _archive_projects(raw, file, source) or projects
+        file.seek(0)
+    roots, seen = frozenset(projects), False
+    selection = Selection(source.include, source.exclude)
+    for item in open_items(raw.path, file, raw.origin, raw.size, selection):
+        seen = True
+        if isinstance(item, Refused):
+            writer.add(item.origin, Reject(item.reason, detail=item.detail))
+            continue
+        root = project_root(item.origin, roots)
+        archive, in_archive, _ = item.origin.rpartition("!/")
+        name = (
+            archive_project(archive.partition("!/")[0]) if in_archive else root.rpartition("/")[2]
         )
-    known.check_after()
+        placed = replace(item, project=name, license=projects.get(root, ""))
+        for result in read_item(placed, source, reader):
+            writer.add(item.origin, result)
+    if not seen:
+        detail = "an archive without any member that the source's patterns name"
+        writer.add(raw.origin, Reject("nothing-selected", detail=detail))
 
 
-def _items(known: Known, file: IO[bytes], source: Source) -> Iterator[Item | Refused]:
-    file.seek(0)
-    wanted = Selection(source.include, source.exclude)
-    return open_items(known.file.path, file, known.file.origin, known.file.size, wanted)
+def _archive_projects(raw: RawFile, file: IO[bytes], source: Source) -> dict[str, str]:
+    """Return the projects inside an archive with their licenses, {} for a plain file.
 
-
-def _placed(item: Item, projects: Mapping[str, str]) -> Item:
-    """Return the item with its project and the project's license."""
-    archive, bang, _ = item.origin.rpartition("!/")
-    roots = frozenset(projects)
-    root = project_root(item.origin, roots)
-    project = archive_project(archive.partition("!/")[0]) if bang else root.rpartition("/")[2]
-    return replace(item, project=project, license=projects.get(root, ""))
-
-
-def _archive_projects(known: Known, file: IO[bytes], source: Source) -> dict[str, str]:
-    """Return the projects inside an archive with their licenses, by a first pass over its names; {}
-    for a plain file.
+    This is a first pass over the archive: a license file may come after the files that it covers.
     """
     paths: list[str] = []
     licenses: dict[str, str] = {}
-    every = Selection((), source.exclude)
-    for item in open_items(known.file.path, file, known.file.origin, known.file.size, every):
+    selection = Selection((), source.exclude)
+    for item in open_items(raw.path, file, raw.origin, raw.size, selection):
         paths.append(item.origin)
-        if isinstance(item, Item) and is_license_file(item.origin):
-            licenses.setdefault(item.origin, _license(item))
+        if isinstance(item, Refused) or not is_license_file(item.origin):
+            continue
+        try:
+            text = read_all(item.stream, 1 << 20).decode("utf-8", "replace")
+        except DamagedError:
+            text = ""
+        licenses.setdefault(item.origin, detect_license(text))
     if not any("!/" in path for path in paths):
         return {}
     return project_licenses(paths, licenses)
 
 
-def _license(item: Item) -> str:
-    try:
-        return detect_license(read_all(item.stream, 1 << 20).decode("utf-8", "replace"))
-    except DamagedError:
-        return ""
+def collect_refused(folder: Path, refused: Sequence[Sequence[str]], source: Source) -> Facts:
+    """Write a shard without documents that lists the files of a source that are never opened.
+
+    Args:
+        folder: of the artifact.
+        refused: origin, reason and detail of each file.
+        source: that they belong to.
+    """
+    with ExitStack() as stack:
+        documents = stack.enter_context(TableWriter(folder / "documents.parquet", DOCUMENT))
+        dropped = stack.enter_context(TableWriter(folder / "dropped.parquet", DROPPED))
+        writer = CollectedShardWriter(source, documents, dropped)
+        for origin, reason, detail in refused:
+            writer.add(origin, Reject(reason, detail=detail))
+    return writer.facts([])
+
+
+SHARD = BuildStep("collect/shard", VERSION, collect_shard)
+REFUSED = BuildStep("collect/shard", VERSION, collect_refused)

@@ -1,31 +1,46 @@
-"""Finds the raw files of a source. Reads folders (and the network, through the cache); writes
-nothing else.
-"""
+"""Raw files of a source: where they are, how large, and their digests, remembered between runs."""
 
 from __future__ import annotations
 
 import os
 import re
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from groundup.collect.files.archives import Refused, printable_name
-from groundup.collect.files.globs import Selection, has_pattern, translate
-from groundup.collect.scrape.scrape import SCHEME, scrape
+from groundup.collect.files.archives import Refused, is_hidden, is_unsafe_path, printable_name
+from groundup.collect.files.globs import Selection, escape_glob, glob_to_regex, has_glob
+from groundup.collect.scrape.scrape import SCHEME, estimate_scrape, scrape
 from groundup.errors import SourceError
-from groundup.recipe import Source
-from groundup.runtime.fetch.cache import fetch
-from groundup.runtime.fetch.remote import bring_all, select
-from groundup.runtime.fetch.resolve import FAR, place_of
+from groundup.recipe import Recipe, Source, all_sources
+from groundup.runtime.fetch.cache import cache_root, cached, fetch, filename_of
+from groundup.runtime.fetch.download import content_length
+from groundup.runtime.fetch.remote import (
+    REMOTE_SCHEMES,
+    RemoteFile,
+    RemoteStore,
+    fetch_all,
+    not_cached,
+    open_remote,
+)
+from groundup.runtime.files import file_digest, read_json, write_json
+from groundup.runtime.progress import progress, say
 
+# A folder with this file is a run directory.
 RUN_MARK = "recipe.lock.toml"
+# File system clocks tick as slowly as once in two seconds: a younger file may change unnoticed.
+SETTLED_SECONDS = 2.0
+
+# Size, modification time, inode change time, inode: if they are the same, so are the bytes.
+Fingerprint = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class RawFile:
-    """A raw file: its origin inside the source, where it lies, and its bytes."""
+    """A raw file: its origin inside the source, its path and its size in bytes."""
 
     origin: str
     path: Path
@@ -34,11 +49,13 @@ class RawFile:
 
 @dataclass
 class Listing:
-    """What a source holds, sorted by origin: files to read, and what is refused unread with the
-    reason.
+    """What a source holds, sorted by origin.
 
-    `skipped` counts the files that its include and exclude patterns leave out. `pinned` is the
-    source's path with the state of a far place that was seen, where that place keeps several.
+    Attributes:
+        files: to read.
+        refused: what is not opened, with the reason.
+        skipped: number of files that the include and exclude patterns leave out.
+        pinned: the source's path with the revision that was listed, where the store has revisions.
     """
 
     files: list[RawFile] = field(default_factory=list)
@@ -47,50 +64,132 @@ class Listing:
     pinned: str = ""
 
 
-def list_source(source: Source, root: Path, pinned: str = "", again: bool = False) -> Listing:
-    """Return the raw files of a source; relative paths start from `root`, and what lies elsewhere
-    is fetched first.
+def list_source(source: Source, root: Path, pinned: str = "", retry: bool = False) -> Listing:
+    """Return the raw files of a source, after fetching those that are not on this machine.
 
     Args:
-        pinned: of an earlier listing, to see the same.
-        again: try once more what a scrape could not fetch.
+        source: to list.
+        root: folder that relative paths start from.
+        pinned: `Listing.pinned` of an earlier listing, to see the same revision.
+        retry: request again the pages that an earlier scrape could not fetch.
 
     Raises:
         SourceError: the path is missing, an empty folder, matches nothing, or cannot be fetched.
     """
-    if source.path.startswith(FAR):
-        return _far(source, pinned or source.path)
+    if source.path.startswith(REMOTE_SCHEMES):
+        return _list_remote(source, pinned or source.path)
     if source.path.startswith(SCHEME):
-        found = scrape(source, root, again)
-        files = sorted(
-            RawFile(origin, path, path.stat().st_size) for origin, path in found.files.items()
-        )
-        # A line that stands in the list twice is listed once.
-        refused = {one.origin: one for one in reversed(found.refused)}
-        return Listing(files, [refused[origin] for origin in sorted(refused)])
+        scraped = scrape(source, root, retry)
+        files = [RawFile(name, path, path.stat().st_size) for name, path in scraped.files.items()]
+        # An address that the list repeats is refused once, for its first reason.
+        refused = {entry.origin: entry for entry in reversed(scraped.refused)}
+        return Listing(sorted(files), [refused[origin] for origin in sorted(refused)])
     if source.path.startswith("http://"):
         raise SourceError(f'source "{source.name}": {source.path}: only https:// is fetched')
     if source.path.startswith(("pypi:", "https://")):
         file = fetch(source.path, source.sha256)
         return Listing([RawFile(file.name, file, file.stat().st_size)])
-    return _local(source, root)
+    return _list_local(source, root)
 
 
-def _far(source: Source, path: str) -> Listing:
-    place, inside = place_of(path)
-    selected = select(place, inside, Selection(source.include, source.exclude))
-    paths = bring_all(selected, source.name)
+def source_sizes(source: Source, root: Path) -> Sequence[tuple[str, int]]:
+    """Return names and bytes of a source's raw files, and say which of them a run will fetch.
+
+    Only files of the package index are fetched for this.
+
+    Raises:
+        SourceError: the source cannot be found.
+    """
+
+    def announce(what: str) -> None:
+        say(f'source "{source.name}" will be fetched: {what}')
+
+    if source.path.startswith(REMOTE_SCHEMES):
+        store, inside = open_remote(source.path)
+        selected, _ = _select_remote(source, store, inside)
+        missing = not_cached(store, selected.values())
+        if missing:
+            size = sum(file.size for file in missing)
+            announce(f"{len(missing):,} files, {size / 1e6:,.1f} MB, from {store.address}")
+        return [(origin, file.size) for origin, file in selected.items()]
+    if source.path.startswith(SCHEME):
+        size, to_fetch = estimate_scrape(source, root)
+        if to_fetch:
+            announce(to_fetch)
+        return [("pages.warc.gz", size)]
+    if source.path.startswith("https://") and cached(source.path, source.sha256) is None:
+        size = content_length(source.path)
+        announce(f"{size / 1e6:,.1f} MB" if size else "a file of unknown size")
+        return [(filename_of(source.path), size)]
+    return [(file.origin, file.size) for file in list_source(source, root).files]
+
+
+def shared_paths(recipe: Recipe) -> dict[str, Path]:
+    """Return what every node of a cluster must see besides the run directory, by title."""
+    paths: dict[str, Path] = {}
+    if any(":" in name for name in recipe.refine.filters):
+        paths["the folder of the recipe"] = recipe.root
+    for path in (source.path for source in all_sources(recipe)):
+        if "://" in path or path.startswith(("pypi:", SCHEME)):
+            cache_root().mkdir(parents=True, exist_ok=True)
+            paths["the cache ($GROUNDUP_CACHE moves it)"] = cache_root()
+        else:
+            top = split_pattern(str(Path(path).expanduser()), recipe.root)[0]
+            if top.exists():
+                paths[f"the raw files {path} in"] = top.resolve()
+    return paths
+
+
+def _list_remote(source: Source, path: str) -> Listing:
+    store, inside = open_remote(path)
+    selected, skipped = _select_remote(source, store, inside)
+    paths = fetch_all(store, list(selected.values()), source.name)
     files = [
         RawFile(origin, path, path.stat().st_size)
-        for origin, path in zip(selected.files, paths, strict=True)
+        for origin, path in zip(selected, paths, strict=True)
     ]
-    pinned = f"{place.address}/{inside}".rstrip("/")
-    return Listing(
-        sorted(files), [], selected.skipped, "" if pinned == source.path.rstrip("/") else pinned
-    )
+    pinned = f"{store.address}/{inside}".rstrip("/")
+    unchanged = pinned == source.path.rstrip("/")
+    return Listing(sorted(files), [], skipped, "" if unchanged else pinned)
 
 
-def _local(source: Source, root: Path) -> Listing:
+def _select_remote(
+    source: Source, store: RemoteStore, path: str
+) -> tuple[dict[str, RemoteFile], int]:
+    """Return the files that a path in a store names, by origin, and how many patterns leave out.
+
+    Args:
+        path: a file, folder or glob.
+
+    Raises:
+        SourceError: the store cannot be listed, or nothing in it belongs to the source.
+    """
+    parts = [part for part in path.split("/") if part]
+    first = next((index for index, part in enumerate(parts) if has_glob(part)), len(parts))
+    folder, pattern = "/".join(parts[:first]), "/".join(parts[first:])
+    listed = store.list_files(folder)
+    if not pattern and [file.path for file in listed] == [folder]:
+        folder = folder.rpartition("/")[0]
+    regex = re.compile(glob_to_regex(pattern) if pattern else ".*", re.DOTALL)
+    selection = Selection(source.include, source.exclude)
+    selected, skipped = {}, 0
+    for file in listed:
+        name = file.path.removeprefix(folder).lstrip("/")
+        if is_hidden(name) or is_unsafe_path(name) or regex.fullmatch(name) is None:
+            continue
+        if selection.opens(printable_name(name)):
+            selected[printable_name(name)] = file
+        else:
+            skipped += 1
+    if not selected:
+        why = f"none of its {len(listed)} files matches"
+        if skipped:
+            why = f"include and exclude leave nothing of {skipped} files"
+        raise SourceError(f"{store.address}/{path}: {why}; correct the path in the recipe")
+    return dict(sorted(selected.items())), skipped
+
+
+def _list_local(source: Source, root: Path) -> Listing:
     top, pattern = split_pattern(str(Path(source.path).expanduser()), root)
     where = f'source "{source.name}": {top}'
     if not top.exists():
@@ -98,61 +197,51 @@ def _local(source: Source, root: Path) -> Listing:
             f"{where}: there is no such file or folder; correct its path in the recipe"
         )
     if not pattern and not top.is_dir():
-        top, pattern = top.parent, _literal(top.name)
-    listing = _listed(top.resolve(), pattern, Selection(source.include, source.exclude))
-    if not listing.files and not listing.refused:
-        raise SourceError(
-            f"{where}: {_nothing(pattern, listing.skipped)}; correct its path in the recipe"
-        )
-    return listing
-
-
-def _nothing(pattern: str, skipped: int) -> str:
-    if skipped:
-        return f"include and exclude leave nothing of {skipped} files"
-    return f'no file matches "{pattern}"' if pattern else "the folder holds no file"
-
-
-def _literal(name: str) -> str:
-    return re.sub(r"([*?\[])", r"[\1]", name)
-
-
-def split_pattern(path: str, root: Path) -> tuple[Path, str]:
-    """Split a path before its first pattern: the source's root, and the pattern.
-
-    A component that exists as it is written is no pattern, whatever characters its name has.
-    """
-    parts = [part for part in path.split("/") if part]
-    folder = Path("/") if path.startswith("/") else root
-    for number, part in enumerate(parts):
-        if has_pattern(part) and not os.path.lexists(folder / part):
-            return folder, "/".join(parts[number:])
-        folder = folder / part
-    return folder, ""
-
-
-def _listed(top: Path, pattern: str, wanted: Selection) -> Listing:
-    expression = re.compile(translate(pattern) if pattern else ".*", re.DOTALL)
+        top, pattern = top.parent, escape_glob(top.name)
+    top = top.resolve()
+    regex = re.compile(glob_to_regex(pattern) if pattern else ".*", re.DOTALL)
+    selection = Selection(source.include, source.exclude)
     listing = Listing()
     for name, entry in _walk(top):
         origin = printable_name(name)
         if isinstance(entry, Refused):
             listing.refused.append(Refused(origin, entry.reason, entry.detail))
-        elif expression.fullmatch(name) is None:
+        elif regex.fullmatch(name) is None:
             continue
-        elif wanted.opens(origin):
-            _add(listing, origin, entry, top)
-        else:
+        elif not selection.opens(origin):
             listing.skipped += 1
+        else:
+            file = _check_entry(origin, entry, top)
+            if isinstance(file, RawFile):
+                listing.files.append(file)
+            else:
+                listing.refused.append(file)
+    if not listing.files and not listing.refused:
+        why = f'no file matches "{pattern}"' if pattern else "the folder holds no file"
+        if listing.skipped:
+            why = f"include and exclude leave nothing of {listing.skipped} files"
+        raise SourceError(f"{where}: {why}; correct its path in the recipe")
     listing.files.sort()
     listing.refused.sort(key=lambda refused: refused.origin)
     return listing
 
 
-def _walk(top: Path) -> Iterator[tuple[str, os.DirEntry[str] | Refused]]:
-    """Yield every file below a folder but hidden ones; neither links to folders nor run directories
-    are entered.
+def split_pattern(path: str, root: Path) -> tuple[Path, str]:
+    """Split a path before its first glob: the folder or file, and the pattern below it.
+
+    A component that exists as it is written is no glob, whatever characters its name has.
     """
+    parts = [part for part in path.split("/") if part]
+    folder = Path("/") if path.startswith("/") else root
+    for index, part in enumerate(parts):
+        if has_glob(part) and not os.path.lexists(folder / part):
+            return folder, "/".join(parts[index:])
+        folder = folder / part
+    return folder, ""
+
+
+def _walk(top: Path) -> Iterator[tuple[str, os.DirEntry[str] | Refused]]:
+    """Yield every file below a folder but hidden ones; links to folders are not followed."""
     folders = [""]
     while folders:
         prefix = folders.pop()
@@ -173,24 +262,108 @@ def _walk(top: Path) -> Iterator[tuple[str, os.DirEntry[str] | Refused]]:
                 yield prefix + entry.name, entry
 
 
-def _add(listing: Listing, origin: str, entry: os.DirEntry[str], top: Path) -> None:
-    """Put a directory entry on the list; what is no regular file below `top` is refused without
-    being opened.
-    """
+def _check_entry(origin: str, entry: os.DirEntry[str], top: Path) -> RawFile | Refused:
+    """Return a raw file; anything but a regular file below `top` is refused without opening it."""
     path = Path(entry.path)
     try:
         if entry.is_symlink() and (entry.is_dir() or not path.resolve().is_relative_to(top)):
-            listing.refused.append(
-                Refused(origin, "link", "a link to a folder, or out of the source")
-            )
-            return
+            return Refused(origin, "link", "a link to a folder, or out of the source")
         status = path.stat()
     except OSError as error:
-        listing.refused.append(Refused(origin, "unreadable", str(error.strerror)))
-        return
+        return Refused(origin, "unreadable", str(error.strerror))
     if not stat.S_ISREG(status.st_mode):
-        listing.refused.append(Refused(origin, "special-file", "neither a file nor a folder"))
-    elif not os.access(path, os.R_OK):
-        listing.refused.append(Refused(origin, "unreadable", "permission denied"))
-    else:
-        listing.files.append(RawFile(origin, path, status.st_size))
+        return Refused(origin, "special-file", "neither a file nor a folder")
+    if not os.access(path, os.R_OK):
+        return Refused(origin, "unreadable", "permission denied")
+    return RawFile(origin, path, status.st_size)
+
+
+def fingerprint(status: os.stat_result) -> Fingerprint:
+    """Return what shows whether a file changed."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+@dataclass(frozen=True, slots=True)
+class HashedFile:
+    """A raw file as it was hashed; `settled` is false if a change just after could go unnoticed."""
+
+    file: RawFile
+    sha256: str
+    fingerprint: Fingerprint
+    settled: bool
+
+    def check_open(self, descriptor: int) -> None:
+        """Raise SourceError unless the open file still looks as it did when it was hashed."""
+        if fingerprint(os.fstat(descriptor)) != self.fingerprint:
+            raise self.changed()
+
+    def check_after(self) -> None:
+        """Raise SourceError if the file changed, or vanished, while it was being read."""
+        try:
+            same = fingerprint(self.file.path.stat()) == self.fingerprint and (
+                self.settled or file_digest(self.file.path) == self.sha256
+            )
+        except OSError:
+            same = False
+        if not same:
+            raise self.changed()
+
+    def changed(self) -> SourceError:
+        """Return the error for a file that is no longer what was hashed."""
+        return SourceError(
+            f"{self.file.path}: it changed or vanished while it was being read; run again when it"
+            " no longer changes"
+        )
+
+
+@dataclass
+class Digests:
+    """SHA-256 of raw files, kept in `RUN/.store/raw.json`: path → [digest, *fingerprint]."""
+
+    path: Path
+    entries: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: Path) -> Digests:
+        """Read the digests of earlier runs; none when the file is missing or torn."""
+        entries = read_json(path)
+        return cls(path, entries if isinstance(entries, dict) else {})
+
+    def hash_files(
+        self, files: Sequence[RawFile]
+    ) -> tuple[list[HashedFile], list[tuple[RawFile, str]]]:
+        """Return the files with their digests, and those that cannot be read with the reason.
+
+        Only files that are new or changed are read.
+        """
+        hashed, failed = [], []
+        with progress("hashing raw files", sum(file.size for file in files), "B") as bar:
+            for file in files:
+                try:
+                    hashed.append(self._hash(file))
+                except OSError as error:
+                    failed.append((file, str(error.strerror or error)))
+                bar.add(file.size)
+        return hashed, failed
+
+    def _hash(self, file: RawFile) -> HashedFile:
+        name = os.fsencode(file.path.absolute()).decode("utf-8", "backslashreplace")
+        before = fingerprint(file.path.stat())
+        entry = self.entries.get(name)
+        if isinstance(entry, list) and len(entry) == 5 and tuple(entry[1:]) == before:
+            return HashedFile(file, str(entry[0]), before, True)
+        digest = file_digest(file.path)
+        after = fingerprint(file.path.stat())
+        if after != before:
+            raise SourceError(f"{file.path}: it is being written; run again when it is complete")
+        settled = time.time() - max(after[1], after[2]) / 1e9 > SETTLED_SECONDS
+        if settled:
+            self.entries[name] = [digest, *after]
+        else:
+            self.entries.pop(name, None)
+        return HashedFile(file, digest, after, settled)
+
+    def save(self) -> None:
+        """Write the digests for the next run."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.path, self.entries)

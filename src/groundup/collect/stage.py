@@ -1,37 +1,31 @@
-"""The stage `collect`: raw files → documents by shard.
+"""The stage `collect`: raw files of every source → documents by shard.
 
-Reads the sources of the recipe; writes `collect/documents/SOURCE.SHARD.parquet` and
-`collect/dropped/...`.
+    raw/books/*.txt   →  collect/documents/books.1f2e….parquet   every record that is a document
+                         collect/dropped/books.1f2e….parquet     every other record, and why
+
+A shard is some hundred files of one source; only shards whose files changed are built again.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from groundup.artifacts.document import DOCUMENT, DROPPED, Reject, TableWriter
 from groundup.artifacts.forgotten import Forgotten
-from groundup.collect import licenses
-from groundup.collect.digests import Digests, Known
-from groundup.collect.files.archives import Refused
-from groundup.collect.readers.code import is_license_file
-from groundup.collect.shard import Output, collect_shard, facts
-from groundup.collect.sharding import Shard, cut
-from groundup.collect.sources import Listing, RawFile, list_source
+from groundup.artifacts.kinds import KINDS
 from groundup.errors import SourceError, StoreError
-from groundup.recipe import TUNING, Source, all_sources
-from groundup.runtime.job import Job
+from groundup.recipe import Source, all_sources
+from groundup.runtime.job import ABSENT, Job, Keyed, Unkeyed
+from groundup.runtime.lock import pinned_places, write_lock
 from groundup.runtime.progress import say
-from groundup.runtime.run import Run, pinned_places, write_lock
-from groundup.runtime.store import Artifact, Facts, Step
+from groundup.runtime.run import Run
+from groundup.runtime.store import Artifact, Step
 from groundup.runtime.user_code import code_digest
 
-# Raised by hand whenever a reader's output changes; a golden test fails when it changes without.
-VERSION = 5
-STEP = "collect/shard"
+if TYPE_CHECKING:
+    from groundup.collect.sources import HashedFile, Listing
 
 
 def run(run: Run) -> None:
@@ -41,14 +35,14 @@ def run(run: Run) -> None:
         SourceError: a source cannot be found, or all sources together hold no document.
     """
     sources = all_sources(run.recipe)
-    artifacts = run.build("collect", _jobs_of(run, sources), "collecting")
-    texts = [source for source in sources if source.kind != TUNING]
-    _report(texts, artifacts, run.allow_discard)
+    artifacts = run.build("collect", _jobs(run, sources), "collecting")
+    texts = [source for source in sources if KINDS[source.kind].role != "tuning"]
+    _check_documents(texts, artifacts, run.allow_discard)
     _publish(run, artifacts)
 
 
 def collect_tuning(run: Run) -> None:
-    """Collect the tuning data alone, for `groundup tune`; the other shards stay as they are.
+    """Collect only the tuning data, for `groundup tune`; all other shards stay as they are.
 
     So a model can be tuned on a machine that lacks the raw files that it was trained on.
 
@@ -56,29 +50,22 @@ def collect_tuning(run: Run) -> None:
         SourceError: the data cannot be found.
         StoreError: the view `collect` is missing or damaged.
     """
+    from groundup.collect.shard import SHARD, collect_shard
+
     view = run.store.view("collect")
     shards = [run.store.artifact(entry) for entry in view.manifest["artefacts"]] if view else [None]
-    others: list[Job] = []
+    others = []
     for shard in shards:
         if shard is None:
-            raise StoreError(
-                f"{run.root / 'collect'}: missing or damaged; `groundup run` builds it"
-            )
-        if shard.facts["kind"] != TUNING:
-            table = shard.manifest
-            step = Step(STEP, shard.name, table["version"], table["settings"], table["inputs"])
-            others.append(Job(step, collect_shard, {}))  # In the store: never built again.
-    tuning = _jobs_of(run, all_sources(run.recipe)[-1:])
+            folder = run.root / "collect"
+            raise StoreError(f"{folder}: missing or damaged; `groundup run` builds it")
+        if KINDS[shard.facts["kind"]].role != "tuning":
+            built = shard.manifest
+            key = built["version"], built["settings"], built["inputs"]
+            # The store holds it, so it is not built again.
+            others.append(Job(Step(SHARD.name, shard.name, *key), collect_shard, {}))
+    tuning = _jobs(run, all_sources(run.recipe)[-1:])
     _publish(run, run.build("collect", [*others, *tuning], "collecting"))
-
-
-def _jobs_of(run: Run, sources: Sequence[Source]) -> list[Job]:
-    digests, forgotten = Digests.load(run.root / ".store" / "raw.json"), Forgotten.load(run.root)
-    jobs: list[Job] = []
-    for source in sources:
-        jobs += _jobs(source, _listing(run, source), digests, forgotten, run.recipe.root)
-    digests.save()
-    return jobs
 
 
 def _publish(run: Run, artifacts: Sequence[Artifact]) -> None:
@@ -90,160 +77,155 @@ def _publish(run: Run, artifacts: Sequence[Artifact]) -> None:
     run.publish("collect", artifacts, links)
 
 
+def _jobs(run: Run, sources: Sequence[Source]) -> list[Job]:
+    """Return one job per shard of the sources, and one per source for files that are not opened."""
+    from groundup.collect.files.archives import Refused
+    from groundup.collect.shard import REFUSED
+    from groundup.collect.sources import Digests
+
+    digests, forgotten = Digests.load(run.root / ".store" / "raw.json"), Forgotten.load(run.root)
+    jobs = []
+    for source in sources:
+        listing = _listing(run, source)
+        files, unreadable = digests.hash_files(listing.files)
+        jobs += _shard_jobs(source, files, forgotten, run.recipe.root)
+        refused = listing.refused + [
+            Refused(file.origin, "unreadable", why) for file, why in unreadable
+        ]
+        if refused:
+            job = REFUSED.job(
+                f"{source.name}.unread",
+                inputs={},
+                size=0,
+                key_only=_key_settings(source, run.recipe.root),
+                refused=[[entry.origin, entry.reason, entry.detail] for entry in refused],
+                source=Unkeyed(source),
+            )
+            jobs.append(job)
+    digests.save()
+    return jobs
+
+
 def _listing(run: Run, source: Source) -> Listing:
-    """List a source; of a place that has many states, the one that this run saw first, until
-    `--redo collect`.
-    """
-    places, again = pinned_places(run.root), "collect" in run.redo
+    """List a source; a store with revisions is pinned to the first one until `--redo collect`."""
+    from groundup.collect.sources import list_source
+
+    pinned, redo = pinned_places(run.root), "collect" in run.redo
     listing = list_source(
-        source, run.recipe.root, "" if again else places.get(source.path, ""), again
+        source, run.recipe.root, "" if redo else pinned.get(source.path, ""), redo
     )
-    if listing.pinned and listing.pinned != places.get(source.path):
+    if listing.pinned and listing.pinned != pinned.get(source.path):
         say(f'source "{source.name}": {listing.pinned}, until --redo collect')
-        write_lock(run, places=places | {source.path: listing.pinned})
+        write_lock(run.root, run.recipe, places=pinned | {source.path: listing.pinned})
     return listing
 
 
-def _jobs(
-    source: Source, listing: Listing, digests: Digests, forgotten: Forgotten, root: Path
+def _shard_jobs(
+    source: Source, files: Sequence[HashedFile], forgotten: Forgotten, root: Path
 ) -> list[Job]:
-    """Return one job a shard, and one for what is refused unread."""
-    known, failed = digests.known(listing.files)
-    by_file = {one.file: one for one in known}
-    refused = [*listing.refused, *(Refused(file.origin, "unreadable", why) for file, why in failed)]
-    projects = _projects(source, known)
-    jobs = [
-        _job(source, shard, by_file, projects, forgotten, root)
-        for shard in cut([one.file for one in known])
-    ]
-    return jobs + ([_refused_job(source, refused, root)] if refused else [])
+    from groundup.collect.licenses import project_root
+    from groundup.collect.shard import SHARD, cut_shards
+
+    by_file = {hashed.file: hashed for hashed in files}
+    projects = _projects(files) if KINDS[source.kind].is_code else {}
+    roots = frozenset(projects)
+    jobs = []
+    for shard in cut_shards([hashed.file for hashed in files]):
+        hashed_files = [by_file[file] for file in shard.files]
+        inputs = {hashed.file.origin: hashed.sha256 for hashed in hashed_files}
+        present = {project_root(file.origin, roots) for file in shard.files} & roots
+        licenses = {path: projects[path] for path in sorted(present)}
+        left_out = _forgotten_records(source, inputs, forgotten)
+        job = SHARD.job(
+            f"{source.name}.{shard.name}",
+            inputs=inputs,
+            size=shard.size,
+            key_only=_key_settings(source, root),
+            files=Unkeyed(hashed_files),
+            source=Unkeyed(source),
+            projects=Keyed(licenses, licenses or ABSENT),
+            forgotten=Keyed(left_out, [list(record) for record in left_out] or ABSENT),
+            root=Unkeyed(root),
+        )
+        jobs.append(job)
+    return jobs
 
 
-def _settings(source: Source, root: Path) -> dict[str, Any]:
-    """Return what the bytes of a shard depend on: neither weight nor path."""
-    own = (
-        {"reader": source.reader, "code": code_digest(source.reader, root, "reader")}
-        if source.reader
-        else {}
-    )
-    return (
-        {
-            "source": source.name,
-            "kind": source.kind,
-            "license": source.license,
-            "include": list(source.include),
-            "exclude": list(source.exclude),
-            "encoding": source.encoding,
-        }
-        | ({"columns": list(source.columns)} if source.columns else {})
-        | own
-    )
+def _key_settings(source: Source, root: Path) -> dict[str, Any]:
+    """Return the settings of a source that decide the bytes of a shard: not its weight or path."""
+    settings: dict[str, Any] = {
+        "source": source.name,
+        "kind": source.kind,
+        "license": source.license,
+        "include": list(source.include),
+        "exclude": list(source.exclude),
+        "encoding": source.encoding,
+    }
+    if source.columns:
+        settings["columns"] = list(source.columns)
+    if source.reader:
+        settings["reader"] = source.reader
+        settings["code"] = code_digest(source.reader, root, "reader")
+    return settings
 
 
-def _job(
-    source: Source,
-    shard: Shard,
-    by_file: Mapping[RawFile, Known],
-    projects: Mapping[str, str],
-    forgotten: Forgotten,
-    root: Path,
-) -> Job:
-    files = [by_file[file] for file in shard.files]
-    here = _projects_of(shard, projects)
-    inputs = {known.file.origin: known.sha256 for known in files}
-    gone = _forgotten(source, inputs, forgotten)
-    settings = (
-        _settings(source, root)
-        | ({"projects": here} if here else {})
-        | ({"forgotten": [list(one) for one in gone]} if gone else {})
-    )
-    step = Step(STEP, f"{source.name}.{shard.name}", VERSION, settings, inputs)
-    return Job(
-        step,
-        collect_shard,
-        {"files": files, "source": source, "projects": here, "forgotten": gone, "root": root},
-        shard.size,
-    )
-
-
-def _forgotten(
-    source: Source, digests: Mapping[str, str], forgotten: Forgotten
+def _forgotten_records(
+    source: Source, inputs: dict[str, str], forgotten: Forgotten
 ) -> list[tuple[str, int]]:
-    """Return origin and record of what is forgotten of some raw files; say so where a file is not
-    what it was.
+    """Return origin and record of what is forgotten of raw files; warn where a file changed since.
+
+    Args:
+        source: of the files.
+        inputs: origin → SHA-256 of the raw files.
+        forgotten: of the run.
     """
-    here = forgotten.inside(source.name, digests)
+    entries = forgotten.inside(source.name, inputs)
     changed = {
-        file for entry in here for file in entry.files if digests.get(file, entry.raw) != entry.raw
+        file
+        for entry in entries
+        for file in entry.files
+        if inputs.get(file, entry.raw) != entry.raw
     }
     for file in sorted(changed):
         say(
             f'warning: source "{source.name}": {file} changed since records of it were forgotten;'
-            " the same numbers are left out of it"
+            " the records with the same numbers are left out"
         )
-    return [(entry.origin, entry.record) for entry in here]
+    return [(entry.origin, entry.record) for entry in entries]
 
 
-def _projects(source: Source, known: Sequence[Known]) -> dict[str, str]:
+def _projects(files: Sequence[HashedFile]) -> dict[str, str]:
     """Return the roots of the projects in a folder of code, with their licenses."""
-    if source.kind != "code":
-        return {}
-    found = {}
-    for one in known:
-        if is_license_file(one.file.origin):
-            with one.file.path.open("rb") as file:
-                found[one.file.origin] = licenses.detect_license(
-                    file.read(licenses.LICENSE_BYTES).decode("utf-8", "replace")
-                )
-    return licenses.project_licenses([one.file.origin for one in known], found)
+    from groundup.collect import licenses
+    from groundup.collect.readers.code import is_license_file
+
+    by_path = {}
+    for hashed in files:
+        if is_license_file(hashed.file.origin):
+            with hashed.file.path.open("rb") as file:
+                text = file.read(licenses.LICENSE_BYTES).decode("utf-8", "replace")
+            by_path[hashed.file.origin] = licenses.detect_license(text)
+    return licenses.project_licenses([hashed.file.origin for hashed in files], by_path)
 
 
-def _projects_of(shard: Shard, projects: Mapping[str, str]) -> dict[str, str]:
-    roots = frozenset(projects)
-    here = {licenses.project_root(file.origin, roots) for file in shard.files}
-    return {root: projects[root] for root in sorted(here) if root in projects}
-
-
-def _refused_job(source: Source, refused: Sequence[Refused], root: Path) -> Job:
-    rows = [[one.origin, one.reason, one.detail] for one in refused]
-    step = Step(
-        STEP, f"{source.name}.unread", VERSION, _settings(source, root) | {"refused": rows}, {}
-    )
-    return Job(step, collect_refused, {"rows": rows, "source": source}, 0)
-
-
-def collect_refused(folder: Path, rows: Sequence[Sequence[str]], source: Source) -> Facts:
-    """Write the list of what was refused unread, in the form of a shard without documents."""
-    with ExitStack() as stack:
-        documents = stack.enter_context(TableWriter(folder / "documents.parquet", DOCUMENT))
-        dropped = stack.enter_context(TableWriter(folder / "dropped.parquet", DROPPED))
-        output = Output(source, documents, dropped)
-        for origin, reason, detail in rows:
-            output.add(origin, Reject(reason, detail=detail))
-    return facts(output, [])
-
-
-def _report(sources: Sequence[Source], artifacts: Sequence[Artifact], forgetting: bool) -> None:
-    """Warn of sources without documents; raise SourceError when no source has any, unless they are
-    being forgotten.
-    """
+def _check_documents(
+    sources: Sequence[Source], artifacts: Sequence[Artifact], may_be_empty: bool
+) -> None:
+    """Warn of sources without documents; raise SourceError when no source has any."""
     documents: Counter[str] = Counter()
-    reasons: dict[str, Counter[str]] = {}
+    dropped: dict[str, Counter[str]] = {}
     for artifact in artifacts:
-        name = str(artifact.facts["source"])
-        documents[name] += int(artifact.facts["documents"])
-        reasons.setdefault(name, Counter()).update(artifact.facts["dropped"])
-    lines = [
-        f'source "{s.name}": no document of kind {s.kind}; seen were {_seen(reasons.get(s.name))}'
-        for s in sources
-        if not documents[s.name]
-    ]
-    if not any(documents[s.name] for s in sources) and not forgetting:
+        documents[artifact.facts["source"]] += artifact.facts["documents"]
+        dropped.setdefault(artifact.facts["source"], Counter()).update(artifact.facts["dropped"])
+    lines = []
+    for source in sources:
+        if documents[source.name]:
+            continue
+        counts = dropped.get(source.name, Counter())
+        reasons = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+        seen = ", ".join(f"{count:,} {reason}" for reason, count in reasons[:5]) or "no files"
+        lines.append(f'source "{source.name}": no document of kind {source.kind}; seen: {seen}')
+    if len(lines) == len(sources) and not may_be_empty:
         raise SourceError("; ".join(lines) + "; check kind and path in the recipe")
     for line in lines:
         say(f"warning: {line}")
-
-
-def _seen(reasons: Counter[str] | None) -> str:
-    found = sorted((reasons or Counter()).items(), key=lambda entry: (-entry[1], entry[0]))
-    return ", ".join(f"{count:,} {reason}" for reason, count in found[:5]) or "no files"

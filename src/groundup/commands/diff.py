@@ -24,13 +24,13 @@ import pyarrow.compute as pc
 from groundup.artifacts.arrays import text_buffers
 from groundup.artifacts.corpus import RefinedShard, find_documents, read_rows, tables
 from groundup.artifacts.document import read_batches
+from groundup.artifacts.kinds import is_training
 from groundup.commands.inspect import word_diff
 from groundup.commands.verify import artifacts
 from groundup.errors import GroundupError
-from groundup.recipe import UNTRAINED
 from groundup.refine.dedup.minhash import hash_texts
 from groundup.runtime.ledger import Ledger
-from groundup.runtime.run import load_lock, machine_settings
+from groundup.runtime.lock import load_lock, machine_settings
 from groundup.runtime.store import Artifact, Store
 from groundup.schema import settings
 
@@ -81,7 +81,7 @@ def compare_runs(first: Path, second: Path) -> Table:
             )
     stage = "collect" if any("refine" in stages for stages in missing) else "refine"
     shards = [shard for root in roots for shard in artifacts(root, "collect", "collect/shard")]
-    untrained = {shard.facts["source"] for shard in shards if shard.facts["kind"] in UNTRAINED}
+    untrained = {shard.facts["source"] for shard in shards if not is_training(shard.facts["kind"])}
     difference = compare_documents(roots, stage, sorted(untrained))
     counts = [source_counts(root) for root in roots]
     by_source = {

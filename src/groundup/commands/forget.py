@@ -12,14 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from groundup.artifacts.document import matching
-from groundup.artifacts.forgotten import MOST_STEPS, Entry, Forgotten, training_key
+from groundup.artifacts.forgotten import (
+    MAX_STEPS,
+    Forgotten,
+    ForgottenDocument,
+    finish_forget,
+    training_key,
+)
 from groundup.collect.sources import list_source
 from groundup.commands.duplicates import relatives
 from groundup.commands.trace import TrainingTrace
 from groundup.errors import GroundupError
-from groundup.flow import finish_forget, opened
+from groundup.flow import STAGES
 from groundup.recipe import Recipe, all_sources
-from groundup.runtime.run import load_lock, pinned_places
+from groundup.runtime.lock import load_lock, pinned_places
+from groundup.runtime.run import Run
 from groundup.runtime.store import Store
 
 COLUMNS = ["id", "source", "origin", "record"]
@@ -42,11 +49,11 @@ def forget(root: Path, ids: Sequence[str], workers: int | None = None) -> str:
     entries = [*before.pending, *new]
     # Looked up before the lists that connect the documents are built again.
     similar = relatives(root, [entry.id for entry in entries])
-    with opened(recipe, root, workers=workers) as run:
+    with Run.open(recipe, root, workers=workers) as run:
         # Load again: another `forget` may have added documents before this one got the lock.
         Forgotten.load(root).joined(new).save(root)
         try:
-            deleted = finish_forget(run)
+            deleted = finish_forget(run, STAGES)
         except GroundupError as error:
             raise GroundupError(
                 f"{root}: the documents are noted in forgotten.json, and not taken out yet:"
@@ -66,13 +73,13 @@ def forget(root: Path, ids: Sequence[str], workers: int | None = None) -> str:
     return "\n".join([*lines, *describe_models(root, entries)])
 
 
-def find_entries(root: Path, ids: Sequence[str]) -> list[Entry]:
+def find_entries(root: Path, ids: Sequence[str]) -> list[ForgottenDocument]:
     """Return the records of a run that have these ids, in their order.
 
     Raises:
         GroundupError: an id is unknown.
     """
-    entries: dict[str, Entry] = {}
+    entries: dict[str, ForgottenDocument] = {}
     store = Store(root)
     # The view tune may list data that a later `groundup run` left out of collect.
     views = [view for name in ("collect", "tune") if (view := store.view(name)) is not None]
@@ -88,7 +95,7 @@ def find_entries(root: Path, ids: Sequence[str]) -> list[Entry]:
         tables = [shard.path / name for name in ("documents.parquet", "dropped.parquet")]
         for batch in matching(tables, "id", ids, COLUMNS):
             for row in batch.to_pylist():
-                entry = Entry(**row, shard=shard.name)
+                entry = ForgottenDocument(**row, shard=shard.name)
                 digests = map(shard.manifest["inputs"].get, entry.files)
                 raw = next(filter(None, digests), "")
                 entries[entry.id] = dataclasses.replace(entry, raw=raw)
@@ -113,7 +120,7 @@ def seen_by_training(root: Path, ids: Sequence[str]) -> dict[str, dict[str, Any]
         return {document: {"training": key, "times": None, "steps": []} for document in ids}
     table = {document: {"training": key, "times": 0, "steps": []} for document in ids}
     for document, seen in (trace.of_documents(ids) if trace is not None else {}).items():
-        table[document] |= {"times": seen.times, "steps": list(seen.steps[:MOST_STEPS])}
+        table[document] |= {"times": seen.times, "steps": list(seen.steps[:MAX_STEPS])}
     return table
 
 
@@ -128,7 +135,7 @@ def check_sources(root: Path, recipe: Recipe) -> None:
         list_source(source, recipe.root, places.get(source.path, ""))
 
 
-def describe_forgotten(recipe: Recipe, entries: Sequence[Entry]) -> list[str]:
+def describe_forgotten(recipe: Recipe, entries: Sequence[ForgottenDocument]) -> list[str]:
     """Return lines that name the documents, and the raw files that still hold them."""
     lines = [
         f"forgotten: {entry.id}  {entry.source}: {entry.origin}#{entry.record}"
@@ -145,7 +152,7 @@ def describe_forgotten(recipe: Recipe, entries: Sequence[Entry]) -> list[str]:
     ]
 
 
-def describe_models(root: Path, entries: Sequence[Entry]) -> list[str]:
+def describe_models(root: Path, entries: Sequence[ForgottenDocument]) -> list[str]:
     """Return lines that name what may know the text: nothing can be deleted from a model."""
     lines = []
     if (root / "tokenize" / "tokenizer.json").exists():

@@ -42,7 +42,7 @@ def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
     if re.match(r"(https?|s3|hf|pypi|scrape):", str(directory)):
         raise SourceError(
             f"{directory}: init looks into folders on this machine; write such a path into a recipe"
-            " (docs/data.md, Places)"
+            " (docs/sources.md, Places)"
         )
     if not directory.is_dir():
         raise SourceError(f"{directory}: there is no such folder")

@@ -27,8 +27,8 @@ from groundup.commands.trace import describe_trace
 from groundup.errors import GroundupError
 from groundup.recipe import Refine
 from groundup.runtime.files import read_json
+from groundup.runtime.lock import load_lock
 from groundup.runtime.progress import printable
-from groundup.runtime.run import load_lock
 from groundup.runtime.store import Store
 
 EXAMPLES = 20

@@ -12,7 +12,7 @@ from groundup.errors import StoreError
 from groundup.flow import STAGES
 from groundup.runtime.files import read_json
 from groundup.runtime.ledger import Ledger
-from groundup.runtime.run import LOCK
+from groundup.runtime.lock import LOCK
 
 # The end of metrics.jsonl that is read; it holds the newest lines of the longest run.
 TAIL_BYTES = 65_536

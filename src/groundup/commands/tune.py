@@ -8,11 +8,12 @@ from pathlib import Path
 
 from groundup.collect.stage import collect_tuning
 from groundup.errors import GroundupError
-from groundup.flow import opened, run_stage
+from groundup.flow import run_stage
 from groundup.recipe import Recipe, overridden, recipe_from
 from groundup.runtime.files import read_json
+from groundup.runtime.lock import load_lock
 from groundup.runtime.progress import printable
-from groundup.runtime.run import load_lock
+from groundup.runtime.run import Run
 from groundup.runtime.store import Store
 from groundup.schema import settings
 
@@ -70,7 +71,7 @@ def tune_by_hand(root: Path, recipe: Recipe, redo: bool = False) -> None:
     Raises:
         GroundupError: there is no such file, no checkpoint, or nothing to learn from.
     """
-    with opened(recipe, root, ("tune",) if redo else (), 1) as run:
+    with Run.open(recipe, root, ("tune",) if redo else (), workers=1) as run:
         if recipe.tune.data:
             collect_tuning(run)
         run_stage(run, "tune")

@@ -25,11 +25,12 @@ from groundup.artifacts.checkpoints import best_step, list_checkpoints
 from groundup.artifacts.corpus import RefinedShard, find_documents, tables
 from groundup.artifacts.document import matching
 from groundup.artifacts.forgotten import FILE, Forgotten
+from groundup.artifacts.kinds import is_training
 from groundup.errors import StoreError
-from groundup.recipe import TUNING, UNTRAINED, all_sources
+from groundup.recipe import TUNING, all_sources
 from groundup.runtime.files import file_digest
+from groundup.runtime.lock import LOCK, load_lock, pinned_places
 from groundup.runtime.progress import printable
-from groundup.runtime.run import LOCK, load_lock, pinned_places
 from groundup.runtime.store import Artifact, Store, changed_files, load_artifact
 
 Check = Callable[[Path], Iterator[str]]
@@ -192,7 +193,7 @@ def check_accounted(root: Path) -> Iterator[str]:
         ids = _ids(shard.path / "documents.parquet")
         if len(set(ids)) != len(ids):
             yield f"{shard.name}: two documents have the same id"
-        if shard.facts.get("kind") in UNTRAINED:
+        if not is_training(shard.facts.get("kind", "")):
             continue
         if shard.name not in refined:
             yield f"{shard.name}: was never refined"
@@ -393,7 +394,7 @@ def check_checkpoints(root: Path) -> Iterator[str]:
 @check("Every export matches a model of the run")
 def check_exports(root: Path) -> Iterator[str]:
     """Compare sizes and vocabulary of each export with the model that it was made from."""
-    from groundup.export.check import differences
+    from groundup.export.formats import differences
 
     view = Store(root).view("export")
     for entry in view.manifest["artefacts"] if view else ():

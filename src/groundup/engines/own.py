@@ -57,13 +57,6 @@ Result = TypeVar("Result")
 class SequenceState:
     """One request that waits or runs.
 
-    Attributes:
-        slot: of its keys and values in the cache, while it runs.
-        num_computed_tokens: tokens whose keys and values are in the cache.
-        hidden_D: last hidden state, from which the next token is sampled.
-        remaining: tokens that it may still generate.
-        finish_reason: None until it ends.
-
     Raises:
         ValueError: the request cannot be served.
     """
@@ -81,23 +74,20 @@ class SequenceState:
         self.handle = RequestHandle()
         self.sampler = SequenceSampler(self.params, self.params.seed, config.vocab_size, device)
         self.output = OutputProcessor(self.params.stop, byte_strings)
-        self.slot = self.num_computed_tokens = 0
-        self.hidden_D: Tensor | None = None
+        self.slot = 0  # of its keys and values in the cache, while it runs
+        self.num_computed_tokens = 0  # whose keys and values are in the cache
+        self.last_token = self.prompt[-1]
+        self.hidden_D: Tensor | None = None  # from which the next token is sampled
+        # Tokens that it may still generate.
         self.remaining = min(self.params.max_tokens, config.context - len(self.prompt))
         self.finish_reason: FinishReason | None = None
         self._on_output = on_output
         self._final_output: RequestOutput | None = None
-        self._last_token = self.prompt[-1]
 
     @property
     def num_prompt_tokens_left(self) -> int:
         """Prompt tokens that are not computed yet; 0 while it decodes."""
         return max(0, len(self.prompt) - self.num_computed_tokens)
-
-    def next_input(self, max_tokens: int) -> tuple[int, ...]:
-        """Return the next prompt tokens, or after the prompt the last sampled token."""
-        start = self.num_computed_tokens
-        return self.prompt[start : start + max_tokens] or (self._last_token,)
 
     def append(self, token_id: int, logprob: Logprob | None) -> None:
         """Add a sampled token; -1 means that the logits were not finite."""
@@ -107,7 +97,7 @@ class SequenceState:
         elif token_id in self.params.stop_token_ids:
             self.finish("stop")
         else:
-            self._last_token, self.remaining = token_id, self.remaining - 1
+            self.last_token, self.remaining = token_id, self.remaining - 1
             self.sampler.accept(token_id)
             self.output.add(token_id, logprob)
             if self.output.stopped:
@@ -136,15 +126,14 @@ class SequenceState:
             self.finish_reason = self.finish_reason or "cancelled"
 
 
+Sequences = list[SequenceState]
+
+
 class Scheduler:
     """Runs the requests that hold a slot, one step at a time.
 
     Slots 0 to n - 1 belong to the n sequences that decode, so a step reads their keys in place;
     sequences in prefill use any slot above.
-
-    Args:
-        byte_strings: the bytes of each token id of the model.
-        chunk: prompt tokens of one step; 0 chooses by the size of the model.
     """
 
     def __init__(
@@ -153,12 +142,12 @@ class Scheduler:
         self._model, self._byte_strings, self._slots = model.eval(), byte_strings, slots
         self._cache = SlotCache(model.config, slots, model.device, model.head_weight.dtype)
         self._chunk = chunk or chunk_tokens(model.config, model.device.type)
-        self._prefilling: list[SequenceState] = []
-        self._decoding: list[SequenceState] = []
+        self._prefilling: Sequences = []
+        self._decoding: Sequences = []
         self.steps = self.prompt_tokens = self.generated_tokens = 0
 
     @property
-    def running(self) -> list[SequenceState]:
+    def running(self) -> Sequences:
         """All sequences that hold a slot."""
         return [*self._decoding, *self._prefilling]
 
@@ -170,7 +159,7 @@ class Scheduler:
         self._prefilling.append(sequence)
 
     @torch.inference_mode()
-    def step(self) -> list[SequenceState]:
+    def step(self) -> Sequences:
         """Compute one prefill chunk and one token for each decoding sequence.
 
         Returns:
@@ -196,30 +185,24 @@ class Scheduler:
             self._cache.clear(slot)
 
     def _isolate(
-        self,
-        compute: Callable[[list[SequenceState]], list[Result]],
-        sequences: list[SequenceState],
+        self, compute: Callable[[Sequences], list[Result]], batch: Sequences
     ) -> list[Result]:
         """Call `compute` on the whole batch; if it fails, on each sequence alone.
 
         Only a sequence that fails alone ends with an error.
         """
         try:
-            return compute(sequences) if sequences else []
+            return compute(batch) if batch else []
         except Exception:
-            if len(sequences) > 1:
-                return [
-                    result
-                    for sequence in sequences
-                    for result in self._isolate(compute, [sequence])
-                ]
+            if len(batch) > 1:
+                return [result for seq in batch for result in self._isolate(compute, [seq])]
             log.exception("a request failed")
-            sequences[0].finish("error")
+            batch[0].finish("error")
             return []
 
-    def _next_prefill_batch(self) -> list[SequenceState]:
+    def _next_prefill_batch(self) -> Sequences:
         """Return the first prefilling sequences that fit, padded, into one chunk."""
-        batch: list[SequenceState] = []
+        batch: Sequences = []
         width = 0
         for sequence in self._prefilling:
             width = max(width, min(sequence.num_prompt_tokens_left, self._chunk))
@@ -228,49 +211,41 @@ class Scheduler:
             batch.append(sequence)
         return batch
 
-    def _forward(self, sequences: list[SequenceState]) -> list[SequenceState]:
+    def _forward(self, batch: Sequences) -> Sequences:
         """Run the model on the next tokens; return the sequences that are ready to sample."""
-        inputs = [sequence.next_input(self._chunk) for sequence in sequences]
+        # The next tokens of the prompt, or after it the token sampled last.
+        inputs = [
+            seq.prompt[seq.num_computed_tokens :][: self._chunk] or (seq.last_token,)
+            for seq in batch
+        ]
         counts = [len(tokens) for tokens in inputs]
         width = max(counts)
-        tokens_BT = torch.tensor(
-            [[*tokens, *[0] * (width - len(tokens))] for tokens in inputs],
-            device=self._model.device,
-        )
-        rows = self._cache.rows(
-            [sequence.slot for sequence in sequences],
-            [sequence.num_computed_tokens for sequence in sequences],
-            counts,
-        )
+        padded = [[*tokens, *[0] * (width - len(tokens))] for tokens in inputs]
+        tokens_BT = torch.tensor(padded, device=self._model.device)
+        slots, starts = [seq.slot for seq in batch], [seq.num_computed_tokens for seq in batch]
+        rows = self._cache.rows(slots, starts, counts)
         x_BTD = self._model.hidden(tokens_BT, rows, rows.positions_BT)
         # All scores before any state changes: a failure here is retried for each sequence alone.
-        logprobs = [
-            self._prompt_logprobs(sequence, x_TD, count)
-            for sequence, x_TD, count in zip(sequences, x_BTD, counts, strict=True)
-        ]
-        for row, (sequence, count) in enumerate(zip(sequences, counts, strict=True)):
-            if sequence.num_prompt_tokens_left:
+        logprobs = [self._prompt_logprobs(*row) for row in zip(batch, x_BTD, counts, strict=True)]
+        for row, (seq, count) in enumerate(zip(batch, counts, strict=True)):
+            if seq.num_prompt_tokens_left:
                 self.prompt_tokens += count
-            sequence.num_computed_tokens += count
-            sequence.hidden_D = x_BTD[row, count - 1]
-            sequence.output.prompt_logprobs += logprobs[row]
-            if not sequence.num_prompt_tokens_left and not sequence.remaining:
-                sequence.finish("length")
-        return [
-            sequence
-            for sequence in sequences
-            if not sequence.num_prompt_tokens_left and sequence.finish_reason is None
-        ]
+            seq.num_computed_tokens += count
+            seq.hidden_D = x_BTD[row, count - 1]
+            seq.output.prompt_logprobs += logprobs[row]
+            if not seq.num_prompt_tokens_left and not seq.remaining:
+                seq.finish("length")
+        prefilled = [seq for seq in batch if not seq.num_prompt_tokens_left]
+        return [seq for seq in prefilled if seq.finish_reason is None]
 
-    def _prompt_logprobs(self, sequence: SequenceState, x_TD: Tensor, count: int) -> list[Logprob]:
+    def _prompt_logprobs(self, seq: SequenceState, x_TD: Tensor, count: int) -> list[Logprob]:
         """Return the scores of the prompt tokens that this chunk predicts.
 
         Raises:
             FloatingPointError: the model's scores are not numbers.
         """
-        prompt, start = sequence.prompt, sequence.num_computed_tokens
-        top = sequence.params.prompt_logprobs
-        if top is None or not sequence.num_prompt_tokens_left:
+        prompt, start, top = seq.prompt, seq.num_computed_tokens, seq.params.prompt_logprobs
+        if top is None or not seq.num_prompt_tokens_left:
             return []
         # The first token has no context and so no score.
         logprobs = [] if start else [Logprob(prompt[0], self._byte_strings[prompt[0]], None)]
@@ -284,31 +259,25 @@ class Scheduler:
             logprobs += gather_logprobs(logprobs_NV, targets_N[part], tops, self._byte_strings)
         return logprobs
 
-    def _sample(
-        self, sequences: list[SequenceState]
-    ) -> list[tuple[SequenceState, int, Logprob | None]]:
+    def _sample(self, batch: Sequences) -> list[tuple[SequenceState, int, Logprob | None]]:
         """Return each sequence's next token, with its score where it was asked for."""
-        x_ND = torch.stack([seq.hidden_D for seq in sequences if seq.hidden_D is not None])
+        x_ND = torch.stack([seq.hidden_D for seq in batch if seq.hidden_D is not None])
         logits_NV = (x_ND @ self._model.head_weight.T).float()
-        tops = [sequence.params.logprobs for sequence in sequences]
-        scored = [row for row, top in enumerate(tops) if top is not None]
+        scored = [row for row, seq in enumerate(batch) if seq.params.logprobs is not None]
+        tops = [seq.params.logprobs for seq in batch if seq.params.logprobs is not None]
         # Before `sample`, which changes the logits: penalties, biases and temperature.
         logprobs_MV = torch.log_softmax(logits_NV[scored], dim=1) if scored else None
-        tokens_N = sample(logits_NV, [sequence.sampler for sequence in sequences])
-        logprobs: list[Logprob | None] = [None] * len(sequences)
+        tokens_N = sample(logits_NV, [seq.sampler for seq in batch])
+        logprobs: list[Logprob | None] = [None] * len(batch)
         if logprobs_MV is not None:
-            found = gather_logprobs(
-                logprobs_MV,
-                tokens_N[scored].clamp(min=0),
-                [top for top in tops if top is not None],
-                self._byte_strings,
-            )
-            for row, logprob in zip(scored, found, strict=True):
+            tokens_M = tokens_N[scored].clamp(min=0)
+            scores = gather_logprobs(logprobs_MV, tokens_M, tops, self._byte_strings)
+            for row, logprob in zip(scored, scores, strict=True):
                 logprobs[row] = logprob
-        self.generated_tokens += len(sequences)
-        return list(zip(sequences, tokens_N.tolist(), logprobs, strict=True))
+        self.generated_tokens += len(batch)
+        return list(zip(batch, tokens_N.tolist(), logprobs, strict=True))
 
-    def _free_finished(self) -> list[SequenceState]:
+    def _free_finished(self) -> Sequences:
         """Free the slots of ended sequences; the last decoding one moves into each gap."""
         finished = [seq for seq in self.running if seq.finish_reason is not None]
         self._prefilling = [seq for seq in self._prefilling if seq.finish_reason is None]
@@ -372,13 +341,14 @@ class Engine:
     def __init__(
         self, model: Transformer, tokenizer: Tokenizer, slots: int, queue: int, chunk: int = 0
     ) -> None:
-        # The model's vocabulary may be padded beyond the tokenizer's; those ids have no text.
-        self._byte_strings = tokenizer.byte_strings()
-        self._byte_strings += [b""] * (model.config.vocab_size - len(self._byte_strings))
+        # The bytes of each token id. The vocabulary of the model may be padded beyond that of the
+        # tokenizer; those ids have no text.
+        self.byte_strings = tokenizer.byte_strings()
+        self.byte_strings += [b""] * (model.config.vocab_size - len(self.byte_strings))
         self._model, self._slots, self._queue = model, slots, queue
-        self._scheduler = Scheduler(model, slots, self._byte_strings, chunk)
+        self._scheduler = Scheduler(model, slots, self.byte_strings, chunk)
         self._waiting: deque[SequenceState] = deque()
-        self._running: list[SequenceState] = []
+        self._running: Sequences = []
         self._finished: Counter[FinishReason] = Counter()
         self._changed = threading.Condition()
         self._closing = self._aborting = False
@@ -400,7 +370,7 @@ class Engine:
             EngineClosed: the engine is shutting down.
         """
         sequence = SequenceState(
-            request, self._model.config, self._byte_strings, on_output, self._model.device
+            request, self._model.config, self.byte_strings, on_output, self._model.device
         )
         with self._changed:
             if self._closing:
@@ -415,16 +385,10 @@ class Engine:
         """Return load and counters."""
         scheduler = self._scheduler
         with self._changed:
-            return EngineStats(
-                len(self._running),
-                len(self._waiting),
-                self._slots,
-                self._queue,
-                scheduler.prompt_tokens,
-                scheduler.generated_tokens,
-                scheduler.steps,
-                dict(self._finished),
-            )
+            running, waiting = len(self._running), len(self._waiting)
+            counters = (scheduler.prompt_tokens, scheduler.generated_tokens, scheduler.steps)
+            finished = dict(self._finished)
+        return EngineStats(running, waiting, self._slots, self._queue, *counters, finished)
 
     def close(self, drain_seconds: float = 0.0) -> None:
         """Refuse new requests, finish submitted ones for `drain_seconds`, and cancel the rest."""
@@ -479,7 +443,7 @@ class Engine:
         self._retire(canceled, "cancelled")
         return has_work
 
-    def _retire(self, sequences: list[SequenceState], reason: FinishReason = "error") -> None:
+    def _retire(self, sequences: Sequences, reason: FinishReason = "error") -> None:
         """End sequences, count them, and only then send their final outputs."""
         for sequence in sequences:
             sequence.finish(reason)

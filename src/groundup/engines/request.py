@@ -29,23 +29,14 @@ class EngineClosed(Exception):  # noqa: N818
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams(Sampling):
-    """How to sample the next token (`Sampling`), when to stop, and which scores to return.
+    """How to sample the next token (`Sampling`), when to stop, and which scores to return."""
 
-    Attributes:
-        max_tokens: limit on generated tokens; 0 only reads the prompt, for `prompt_logprobs`.
-        seed: of the request's own random number generator.
-        stop: strings that end the output; they are not part of it.
-        stop_token_ids: tokens that end the output; they are neither part of it nor counted.
-        logprobs: alternatives to return with each token's log-probability; None returns no scores.
-        prompt_logprobs: the same for the tokens of the prompt.
-    """
-
-    max_tokens: int = 16
-    seed: int = 1
-    stop: tuple[str, ...] = ()
-    stop_token_ids: frozenset[int] = frozenset()
-    logprobs: int | None = None
-    prompt_logprobs: int | None = None
+    max_tokens: int = 16  # 0 only reads the prompt, for `prompt_logprobs`
+    seed: int = 1  # of the request's own random number generator
+    stop: tuple[str, ...] = ()  # strings that end the output, and are not part of it
+    stop_token_ids: frozenset[int] = frozenset()  # likewise, and not counted
+    logprobs: int | None = None  # alternatives for each token's score; None returns no scores
+    prompt_logprobs: int | None = None  # the same for the tokens of the prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,36 +75,23 @@ class Logprob:
     """A token and its log-probability in nats.
 
     Scores are those of the unmodified distribution: temperature 1, no cut-off, penalty or bias.
-
-    Attributes:
-        token_bytes: UTF-8; one character may span several tokens.
-        logprob: None for the first token of a prompt, which has no context.
-        top_logprobs: most likely token ids at this position with their log-probabilities.
     """
 
     token_id: int
-    token_bytes: bytes
-    logprob: float | None
-    top_logprobs: tuple[tuple[int, float], ...] = ()
+    token_bytes: bytes  # UTF-8; one character may span several tokens
+    logprob: float | None  # None for the first token of a prompt, which has no context
+    top_logprobs: tuple[tuple[int, float], ...] = ()  # most likely token ids at this position
 
 
 @dataclass(frozen=True, slots=True)
 class RequestOutput:
-    """New output of one request since its previous `RequestOutput`.
+    """New output of one request since its previous `RequestOutput`."""
 
-    Attributes:
-        text: whole characters; text that may still become a stop string is held back.
-        logprobs: of the tokens that end in this text.
-        num_tokens: newly generated tokens, with those of a stop string.
-        finish_reason: None until the last output.
-        prompt_logprobs: of the prompt's tokens, in the first output.
-    """
-
-    text: str
-    logprobs: tuple[Logprob, ...] = ()
-    num_tokens: int = 0
-    finish_reason: FinishReason | None = None
-    prompt_logprobs: tuple[Logprob, ...] = ()
+    text: str  # whole characters; text that may still become a stop string is held back
+    logprobs: tuple[Logprob, ...] = ()  # of the tokens that end in this text
+    num_tokens: int = 0  # newly generated, those of a stop string included
+    finish_reason: FinishReason | None = None  # None until the last output
+    prompt_logprobs: tuple[Logprob, ...] = ()  # of the prompt's tokens, in the first output
 
 
 OutputCallback = Callable[[RequestOutput], None]
@@ -132,27 +110,16 @@ class RequestHandle:
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """Load of an engine, and counters since its start.
+    """Load of an engine, and counters since its start."""
 
-    Attributes:
-        running: requests that hold a slot.
-        waiting: requests in the queue.
-        slots: limit on running requests.
-        queue: limit on waiting requests.
-        prompt_tokens: prompt tokens computed.
-        generated_tokens: tokens sampled, stop tokens included.
-        steps: engine steps; each adds at most one token to a running request.
-        finished: ended requests by reason.
-    """
-
-    running: int
-    waiting: int
-    slots: int
-    queue: int
-    prompt_tokens: int
-    generated_tokens: int
-    steps: int
-    finished: Mapping[FinishReason, int]
+    running: int  # requests that hold a slot
+    waiting: int  # requests in the queue
+    slots: int  # limit on running requests
+    queue: int  # limit on waiting requests
+    prompt_tokens: int  # computed
+    generated_tokens: int  # sampled, stop tokens included
+    steps: int  # each adds at most one token to a running request
+    finished: Mapping[FinishReason, int]  # ended requests by reason
 
 
 class StopStringScanner:
@@ -161,16 +128,17 @@ class StopStringScanner:
     Where several stop strings end at the same character, the longest counts. Each character
     advances one automaton for each stop string (Knuth, Morris and Pratt 1977), so the cost depends
     neither on how the text is split nor on the length of the stop strings.
-
-    Attributes:
-        stopped: whether a stop string was seen; no text passes after that.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = [(stop, _failure_table(stop)) for stop in stops]
+        # For each prefix of a stop string the length of its longest proper prefix and suffix.
+        self._stops = [(stop, [0] * len(stop)) for stop in stops]
+        for stop, table in self._stops:
+            for end in range(1, len(stop)):
+                table[end] = _advance(stop, table, table[end - 1], stop[end])
         self._matched = [0] * len(stops)
         self._held = ""
-        self.stopped = False
+        self.stopped = False  # no text passes after a stop string
 
     def add(self, text: str) -> str:
         """Return the text that can no longer become part of a stop string."""
@@ -207,24 +175,8 @@ def _advance(stop: str, table: Sequence[int], matched: int, character: str) -> i
     return matched + (stop[matched] == character)
 
 
-def _failure_table(text: str) -> list[int]:
-    """Return, for each prefix of `text`, the length of its longest proper prefix and suffix."""
-    table = [0] * len(text)
-    for end in range(1, len(text)):
-        table[end] = _advance(text, table, table[end - 1], text[end])
-    return table
-
-
 class OutputProcessor:
-    """Turns the sampled tokens of one request into outputs.
-
-    Args:
-        stops: stop strings.
-        byte_strings: the bytes of each token id.
-
-    Attributes:
-        prompt_logprobs: not yet sent; the next output takes them.
-    """
+    """Turns the sampled tokens of one request into outputs."""
 
     def __init__(self, stops: Sequence[str], byte_strings: Sequence[bytes]) -> None:
         self._detokenizer = Detokenizer(byte_strings)
@@ -233,7 +185,7 @@ class OutputProcessor:
         self._text = ""
         # Unsent scores, with the character offsets at which their token begins and ends.
         self._logprobs: deque[tuple[int, int, Logprob]] = deque()
-        self.prompt_logprobs: list[Logprob] = []
+        self.prompt_logprobs: list[Logprob] = []  # unsent
 
     @property
     def stopped(self) -> bool:

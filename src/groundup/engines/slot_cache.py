@@ -72,11 +72,8 @@ class SlotCache:
 class SlotRows:
     """The slots of one forward pass, as the transformer's `KeyValues`.
 
-    Attributes:
-        positions_BT: of the new tokens. Rows shorter than T are padded on the right; padding is
-            not stored, and the causal mask hides it from the row's own tokens.
-        longest: positions of the longest row after the pass; no more are read.
-        mask: [B, 1, T, longest] of 0 and -inf; None where `is_causal` or no mask does.
+    Rows shorter than T are padded on the right; padding is not stored, and the causal mask hides it
+    from the row's own tokens.
     """
 
     length = 0
@@ -90,6 +87,7 @@ class SlotRows:
     ) -> None:
         device, context = stores[0].device, stores[0].shape[3]
         width = max(counts)
+        # Positions of the longest row after the pass; no more are read.
         self.longest = max(start + count for start, count in zip(starts, counts, strict=True))
         table = [
             (row, t, slots[row], starts[row] + t)
@@ -100,7 +98,7 @@ class SlotRows:
         offsets_T = torch.arange(width, device=device)
         start_B = torch.tensor(starts, device=device)
         self.positions_BT = (start_B[:, None] + offsets_T).clamp(max=context - 1)
-        self.mask: Tensor | None = None
+        self.mask: Tensor | None = None  # [B, 1, T, longest] of 0 and -inf
         # `is_causal` describes rows that start at 0; one query that sees every key needs no mask.
         one_token_each = width == 1 and all(start + 1 == self.longest for start in starts)
         if any(starts) and not one_token_each:
@@ -137,11 +135,6 @@ class LayerRows:
         return keys, values, rows.mask
 
 
-def slot_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
-    """Return the bytes of one slot: keys and values of a whole context in every layer."""
-    return 2 * config.layers * config.kv_heads * config.context * config.head_width * dtype.itemsize
-
-
 def fitting_slots(
     config: ModelConfig,
     dtype: torch.dtype,
@@ -163,7 +156,9 @@ def fitting_slots(
         else:
             free_bytes = psutil.virtual_memory().available
         memory_bytes = int(free_bytes * MEMORY_SHARE[device.type])
-    each = slot_bytes(config, dtype)
+    # Keys and values of a whole context in every layer.
+    elements = 2 * config.layers * config.kv_heads * config.context * config.head_width
+    each = elements * dtype.itemsize
     if each > memory_bytes:
         raise GroundupError(
             f"one request of {config.context} tokens needs {each / 1e6:,.0f} MB for its keys and"

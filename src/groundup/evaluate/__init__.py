@@ -1,3 +1,1 @@
-"""Best checkpoint → figures: loss and bits per byte against counting models, benchmarks, passages,
-samples, speed.
-"""
+"""Best checkpoint → loss, bits per byte, benchmarks, next-passage accuracy, samples and speed."""

@@ -1,8 +1,12 @@
-"""Public benchmarks in two layouts. Reads JSONL files; returns accuracies.
+"""Public benchmarks, read from JSONL files in one of the layouts in LAYOUTS.
 
-Last word (LAMBADA, Paperno et al. 2016): {"text"} whose last word is asked for, or {"context",
-"continuation"}. Choices (HellaSwag, ARC and the like): {"query", "choices", "gold"}, or {"ctx",
-"endings", "label"}.
+    last word  {"text": "... the last word"}  or  {"context": "...", "continuation": "word"}
+    choices    {"query": "...", "choices": ["...", "..."], "gold": 0}
+               or  {"ctx": "...", "endings": [...], "label": "0"}
+
+LAMBADA (Paperno et al. 2016) asks for a last word; HellaSwag, ARC and the like have choices. To add
+a layout, write a function that parses a row and one that computes the figures, and list both in
+LAYOUTS.
 """
 
 from __future__ import annotations
@@ -20,59 +24,156 @@ from typing import IO, Any
 
 import numpy as np
 
+from groundup.artifacts.kinds import KINDS
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
-from groundup.evaluate.loglikelihood import Continuation, Scored, accuracy, score
+from groundup.evaluate.loglikelihood import Continuation, ContinuationScore, accuracy, score
 from groundup.model.transformer import Transformer
 from groundup.recipe import Recipe
 
 _OPEN: Mapping[str, Callable[..., IO[str]]] = {".gz": gzip.open, ".bz2": bz2.open}
 
-# A line beyond this is no question.
+# A longer line is not a question.
 _MAX_LINE = 1 << 20
+
+Scores = Sequence[Sequence[ContinuationScore]]
 
 
 @dataclass(frozen=True)
 class Question:
-    """A context and its possible continuations; a single one is a last word."""
+    """A context and its possible continuations, of which `gold` is the right one."""
 
     context: str
     choices: tuple[str, ...]
     gold: int = 0
+    layout: str = "last word"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A form of question.
+
+    Attributes:
+        parse: returns the question of a row, or None if the row is of another layout; raises
+            ValueError with the reason if the row is damaged.
+        figures: returns the figures of questions and the scores of their choices.
+    """
+
+    parse: Callable[[Mapping[str, Any]], Question | None]
+    figures: Callable[[Sequence[Question], Scores], dict[str, Any]]
+
+
+def parse_choices(row: Mapping[str, Any]) -> Question | None:
+    """Return a question with choices."""
+    choices = row.get("choices", row.get("endings"))
+    if choices is None:
+        return None
+    query, gold = row.get("query", row.get("ctx")), row.get("gold", row.get("label"))
+    if isinstance(gold, str) and gold.isdigit():
+        gold = int(gold)
+    if not (
+        isinstance(query, str)
+        and isinstance(choices, list)
+        and all(isinstance(choice, str) and choice.strip() for choice in choices)
+    ):
+        raise ValueError("query or choices are not text")
+    if len(choices) < 2 or not isinstance(gold, int) or not 0 <= gold < len(choices):
+        raise ValueError("gold does not name one of at least two choices")
+    return Question(query, tuple(choices), gold, "choices")
+
+
+def choice_figures(questions: Sequence[Question], scores: Scores) -> dict[str, Any]:
+    """Return the share of questions whose right choice is the most probable, per byte and raw."""
+    raw = per_byte = 0
+    for question, group in zip(questions, scores, strict=True):
+        sums = [choice.log_probability for choice in group]
+        lengths = [len(text.encode()) for text in question.choices]
+        raw += int(np.argmax(sums)) == question.gold
+        per_byte += int(np.argmax(np.array(sums) / lengths)) == question.gold
+    n = len(questions)
+    chance = sum(1 / len(question.choices) for question in questions) / n
+    return {"chance": chance, "raw": accuracy(raw, n), **accuracy(per_byte, n)}
+
+
+def parse_last_word(row: Mapping[str, Any]) -> Question | None:
+    """Return a question for the last word of a text."""
+    if "continuation" in row:
+        context, word = row.get("context"), row["continuation"]
+    elif isinstance(row.get("text"), str):
+        context, _, word = row["text"].rstrip().rpartition(" ")
+    else:
+        return None
+    if not all(isinstance(text, str) and text.strip() for text in (context, word)):
+        raise ValueError("context or continuation is empty")
+    return Question(str(context), (str(word),))
+
+
+def last_word_figures(questions: Sequence[Question], scores: Scores) -> dict[str, Any]:
+    """Return the share of words of which every token is the most probable, and word perplexity."""
+    nats = -math.fsum(word.log_probability for (word,) in scores) / len(scores)
+    right = sum(word.greedy for (word,) in scores)
+    return {"perplexity": math.exp(min(nats, 700)), **accuracy(right, len(questions))}
+
+
+LAYOUTS = {
+    "choices": Layout(parse_choices, choice_figures),
+    "last word": Layout(parse_last_word, last_word_figures),
+}
+
+
+def parse_question(line: str) -> Question:
+    """Return the question of one JSON line.
+
+    Raises:
+        ValueError: saying what it lacks.
+    """
+    try:
+        row = json.loads(line)
+    except ValueError:
+        raise ValueError("not JSON") from None
+    if not isinstance(row, dict):
+        raise ValueError("not a JSON object")
+    for layout in LAYOUTS.values():
+        question = layout.parse(row)
+        if question is not None:
+            return question
+    raise ValueError("neither text nor context/continuation nor query/choices/gold")
 
 
 def benchmark_files(recipe: Recipe) -> dict[str, Path]:
-    """Return the files of the benchmarks that a recipe names: a source of kind evaluation, or a
-    path.
+    """Return the benchmark files of a recipe: a source of kind evaluation, or a path.
 
     Raises:
         GroundupError: there is no such source or file.
     """
-    sources = {source.name: source.path for source in recipe.source if source.kind == "evaluation"}
-    found: dict[str, Path] = {}
+    sources = {
+        source.name: source.path
+        for source in recipe.source
+        if KINDS[source.kind].role == "evaluation"
+    }
+    files: dict[str, Path] = {}
     for name in recipe.evaluate.benchmarks:
         path = recipe.root / sources.get(name, name)
-        files = [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if Path(p).is_file()]  # noqa: PTH207 may be absolute
+        # Path.glob takes no absolute pattern.
+        names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
+        matches = [Path(match) for match in names]
         if path.is_dir():
-            files = sorted(p for p in path.rglob("*.jsonl*") if p.is_file())
-        if not files:
+            matches = sorted(path.rglob("*.jsonl*"))
+        matches = [match for match in matches if match.is_file()]
+        if not matches:
             known = f"; sources of kind evaluation: {', '.join(sources)}" if sources else ""
             raise GroundupError(f'[evaluate] benchmarks: "{name}": there is no file {path}{known}')
-        for file in files:
-            # Short names: what is written beside a figure must not depend on where the file lies.
-            label = (
-                file.name
-                if name not in sources
-                else name
-                if len(files) == 1
-                else f"{name}/{file.name}"
-            )
-            found[name if label in found else label] = file
-    return found
+        for file in matches:
+            # Labels must not depend on where files lie, since they are written beside figures.
+            label = file.name
+            if name in sources:
+                label = name if len(matches) == 1 else f"{name}/{file.name}"
+            files[name if label in files else label] = file
+    return files
 
 
 def read_questions(path: Path) -> tuple[list[Question], Counter[str]]:
-    """Return the questions of a file, and how many of its lines were left out for which reason.
+    """Return the questions of a file, and the number of lines left out by reason.
 
     Raises:
         GroundupError: the file cannot be read, or no line of it is a question.
@@ -93,8 +194,7 @@ def read_questions(path: Path) -> tuple[list[Question], Counter[str]]:
             f"{path}: no line holds a question{reason}; expected text, context/continuation or"
             " query/choices/gold"
         )
-    single = len(questions[0].choices) == 1
-    same = [q for q in questions if (len(q.choices) == 1) == single]
+    same = [question for question in questions if question.layout == questions[0].layout]
     if len(same) < len(questions):
         left_out["another layout than the first question"] += len(questions) - len(same)
     return same, left_out
@@ -107,59 +207,11 @@ def _lines(path: Path) -> Iterator[str]:
                 yield line
 
 
-def parse_question(line: str) -> Question:
-    """Return the question of one JSON line.
-
-    Raises:
-        ValueError: saying what it lacks.
-    """
-    try:
-        row = json.loads(line)
-    except ValueError:
-        raise ValueError("not JSON") from None
-    if not isinstance(row, dict):
-        raise ValueError("not a JSON object")
-    choices = row.get("choices", row.get("endings"))
-    if choices is not None:
-        return _choices(row, choices)
-    if "continuation" in row:
-        return _last_word(row.get("context"), row["continuation"])
-    if isinstance(row.get("text"), str):
-        return _last_word(*row["text"].rstrip().rpartition(" ")[::2])
-    raise ValueError("neither text nor context/continuation nor query/choices/gold")
-
-
-def _choices(row: Mapping[str, Any], choices: Any) -> Question:
-    query, gold = row.get("query", row.get("ctx")), row.get("gold", row.get("label"))
-    if isinstance(gold, str) and gold.isdigit():
-        gold = int(gold)
-    if (
-        not isinstance(query, str)
-        or not isinstance(choices, list)
-        or not all(isinstance(c, str) and c.strip() for c in choices)
-    ):
-        raise ValueError("query or choices are not text")
-    if len(choices) < 2 or not isinstance(gold, int) or not 0 <= gold < len(choices):
-        raise ValueError("gold does not name one of at least two choices")
-    return Question(query, tuple(choices), gold)
-
-
-def _last_word(context: Any, word: Any) -> Question:
-    if (
-        not isinstance(context, str)
-        or not isinstance(word, str)
-        or not context.strip()
-        or not word.strip()
-    ):
-        raise ValueError("context or continuation is empty")
-    return Question(context, (word,))
-
-
 def continuations(question: Question, tokenizer: Tokenizer) -> list[Continuation]:
-    """Return one continuation a choice. The space between context and choice belongs to the choice,
-    as the splitter has it.
+    """Return one continuation per choice.
 
-    An end-of-text id stands before the context, as before every document in training.
+    An end-of-text id precedes the context, as it precedes every document in training. The space
+    between context and choice belongs to the choice, as the pre-tokenizer splits it.
     """
     context = [tokenizer.end_id, *tokenizer.encode(question.context.rstrip())]
     spaced = [choice if choice[0].isspace() else " " + choice for choice in question.choices]
@@ -169,11 +221,10 @@ def continuations(question: Question, tokenizer: Tokenizer) -> list[Continuation
 def evaluate(
     model: Transformer, tokenizer: Tokenizer, path: Path, limit: int, seed: int
 ) -> dict[str, Any]:
-    """Return the figures of one benchmark file; with `limit`, on a random sample of that many
-    questions.
+    """Return the figures of one benchmark file; `limit` takes a random sample of its questions.
 
     Raises:
-        GroundupError: the file is no benchmark.
+        GroundupError: the file is not a benchmark.
     """
     questions, left_out = read_questions(path)
     available = len(questions)
@@ -182,42 +233,12 @@ def evaluate(
         questions = [questions[i] for i in chosen]
     items = [continuations(question, tokenizer) for question in questions]
     flat = iter(score(model, [item for group in items for item in group]))
-    scored = [[next(flat) for _ in group] for group in items]
-    figures = last_word(scored) if len(questions[0].choices) == 1 else choice(questions, scored)
-    return figures | {
+    scores = [[next(flat) for _ in group] for group in items]
+    layout = questions[0].layout
+    return {
+        "layout": layout,
+        **LAYOUTS[layout].figures(questions, scores),
         "available": available,
         "left_out": dict(sorted(left_out.items())),
         "file": path.name,
-    }
-
-
-def last_word(scored: Sequence[Sequence[Scored]]) -> dict[str, Any]:
-    """Return the share of last words whose every token was the most probable, and the perplexity of
-    a word.
-    """
-    nats = -math.fsum(group[0].log_probability for group in scored) / len(scored)
-    right = sum(group[0].greedy for group in scored)
-    return {
-        "layout": "last word",
-        "perplexity": math.exp(min(nats, 700)),
-        **accuracy(right, len(scored)),
-    }
-
-
-def choice(questions: Sequence[Question], scored: Sequence[Sequence[Scored]]) -> dict[str, Any]:
-    """Return the share of questions where the right choice has the highest log-probability, per
-    byte and as a sum.
-    """
-    raw = per_byte = 0
-    for question, group in zip(questions, scored, strict=True):
-        sums = [one.log_probability for one in group]
-        lengths = [len(text.encode()) for text in question.choices]
-        raw += int(np.argmax(sums)) == question.gold
-        per_byte += int(np.argmax(np.array(sums) / lengths)) == question.gold
-    chance = sum(1 / len(question.choices) for question in questions) / len(questions)
-    return {
-        "layout": "choices",
-        "chance": chance,
-        "raw": accuracy(raw, len(questions)),
-        **accuracy(per_byte, len(questions)),
     }

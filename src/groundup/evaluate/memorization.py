@@ -1,10 +1,9 @@
-"""The longest run of tokens that a sample shares with the training text. Reads train streams;
-exact, one pass.
+"""The longest run of tokens that a sample shares with the training text; exact, in one pass.
 
-The suffix automaton of the sample (Blumer et al. 1985) recognises every run of its tokens. Fed with
-the training tokens one by one, it knows at each of them the longest run that ends there, in
-constant time on average. So the search costs one table look-up a token whatever the length of the
-match, and nothing has to be indexed.
+A suffix automaton of the sample (Blumer et al. 1985) recognizes every run of its tokens. Fed with
+the training tokens one by one, it knows at each token the longest run that ends there. That costs
+one table look-up per token on average, whatever the length of the match, and needs no index of the
+training text.
 """
 
 from __future__ import annotations
@@ -23,10 +22,8 @@ _Table = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
-class Overlap:
-    """Where the longest shared run stands: `length` tokens from position `start` of the tokens of
-    shard `shard`.
-    """
+class SharedRun:
+    """The longest shared run: `length` tokens from token `start` of shard `shard`."""
 
     length: int
     shard: str = ""
@@ -40,7 +37,8 @@ class Automaton:
     Attributes:
         next: [states, symbols] the state after a symbol, -1 for none; a symbol is a distinct token
             of the sample.
-        link: [states] the state of the longest proper suffix that leads elsewhere, -1 at the start.
+        link: [states] the state of the longest proper suffix with other transitions, -1 at the
+            start.
         length: [states] length of the longest run that leads to a state.
         symbols: [vocab_size] the symbol of a token, -1 for a token that the sample does not hold.
     """
@@ -50,22 +48,21 @@ class Automaton:
     length: _Table
     symbols: _Table
 
-
-def build(sample: Sequence[int], vocab_size: int) -> Automaton:
-    """Return the suffix automaton of a sample: at most two states a token."""
-    distinct = sorted(set(sample))
-    symbols = np.full(vocab_size, -1, np.int32)
-    symbols[distinct] = np.arange(len(distinct), dtype=np.int32)
-    builder = _Builder()
-    for token in sample:
-        builder.append(int(symbols[token]))
-    table = np.full((len(builder.next), max(1, len(distinct))), -1, np.int32)
-    for state, edges in enumerate(builder.next):
-        for symbol, target in edges.items():
-            table[state, symbol] = target
-    return Automaton(
-        table, np.array(builder.link, np.int32), np.array(builder.length, np.int32), symbols
-    )
+    @classmethod
+    def of(cls, sample: Sequence[int], vocab_size: int) -> Automaton:
+        """Return the automaton of a sample; it has two states or fewer per token."""
+        distinct = sorted(set(sample))
+        symbols = np.full(vocab_size, -1, np.int32)
+        symbols[distinct] = np.arange(len(distinct), dtype=np.int32)
+        builder = _Builder()
+        for token in sample:
+            builder.append(int(symbols[token]))
+        table = np.full((len(builder.next), max(1, len(distinct))), -1, np.int32)
+        for state, edges in enumerate(builder.next):
+            for symbol, target in edges.items():
+                table[state, symbol] = target
+        link, length = np.array(builder.link, np.int32), np.array(builder.length, np.int32)
+        return cls(table, link, length, symbols)
 
 
 class _Builder:
@@ -84,21 +81,17 @@ class _Builder:
         while state >= 0 and symbol not in self.next[state]:
             self.next[state][symbol] = new
             state = self.link[state]
-        if state >= 0:
-            self.link[new] = self._suffix(state, symbol)
-
-    def _suffix(self, state: int, symbol: int) -> int:
-        """Return the state of exactly the longest run of `state`, with `symbol` after it."""
+        if state < 0:
+            return
         target = self.next[state][symbol]
-        if self.length[state] + 1 == self.length[target]:
-            return target
-        # The target also stands for longer runs, which do not end here: split it.
-        clone = self._add(dict(self.next[target]), self.link[target], self.length[state] + 1)
-        while state >= 0 and self.next[state].get(symbol) == target:
-            self.next[state][symbol] = clone
-            state = self.link[state]
-        self.link[target] = clone
-        return clone
+        if self.length[state] + 1 != self.length[target]:
+            # The target also stands for longer runs, which do not end here: split it.
+            clone = self._add(dict(self.next[target]), self.link[target], self.length[state] + 1)
+            while state >= 0 and self.next[state].get(symbol) == target:
+                self.next[state][symbol] = clone
+                state = self.link[state]
+            self.link[target] = target = clone
+        self.link[new] = target
 
     def _add(self, edges: dict[int, int], link: int, length: int) -> int:
         self.next.append(edges)
@@ -111,7 +104,7 @@ class _Builder:
 def _longest(
     tokens: Any, symbols: _Table, nexts: _Table, link: _Table, length: _Table
 ) -> tuple[int, int]:
-    """Return the longest run and the position after its first occurrence."""
+    """Return the length of the longest run and the position after its first occurrence."""
     state, run, best, end = 0, 0, 0, 0
     for i in range(len(tokens)):
         symbol = symbols[tokens[i]]
@@ -129,14 +122,18 @@ def _longest(
     return best, end
 
 
-def longest_overlap(sample: Sequence[int], streams: Sequence[Stream], vocab_size: int) -> Overlap:
+def longest_shared_run(
+    sample: Sequence[int], streams: Sequence[Stream], vocab_size: int
+) -> SharedRun:
     """Return the longest run that a sample shares with the streams, the first of equals."""
-    machine = build(sample, vocab_size)
-    found = Overlap(0)
+    automaton = Automaton.of(sample, vocab_size)
+    longest = SharedRun(0)
     for stream in streams:
-        # A memory map reads as a plain array; numba knows no other.
+        # numba does not accept memory maps, but a memory map reads as a plain array.
         tokens = np.asarray(stream.tokens)
-        best, end = _longest(tokens, machine.symbols, machine.next, machine.link, machine.length)
-        if best > found.length:
-            found = Overlap(best, stream.name, end - best)
-    return found
+        length, end = _longest(
+            tokens, automaton.symbols, automaton.next, automaton.link, automaton.length
+        )
+        if length > longest.length:
+            longest = SharedRun(length, stream.name, end - length)
+    return longest

@@ -1,17 +1,20 @@
-"""Loss, perplexity and bits per byte on held-out tokens. Reads validation streams; returns figures.
+"""Loss, perplexity and bits per byte on held-out tokens.
 
-How. A stream is covered by windows that advance by half a context. Each window reads a whole
-context and scores only
-the half that no window before it has scored: so every token is scored exactly once, with at least
-half a context of text before it (but at the beginning of a stream). Documents follow each other in
-a stream as they did in training.
+Windows advance by half a context. Each reads a whole context and scores the half that no earlier
+window has scored, so every token is scored once, with half a context or more of text before it
+(except at the beginning of a stream). With a context of 4:
+
+    stream   0 1 2 3 4 5 6 7          documents follow each other, as in training
+    window   r s s                    r: read only, s: read and scored
+               r r s s
+                   r r s s
 
 End-of-text tokens are tokens: the model must predict them, so they count in loss and perplexity,
 and their cost counts in bits per byte. They stand for no byte, so `bits_per_byte` is slightly
-pessimistic; `bits_per_byte_text` leaves their cost out. Bytes are those of the tokens scored; over
+pessimistic; `bits_per_byte_text` leaves their cost out. Bytes are those of the scored tokens; over
 a whole split they add up to the UTF-8 bytes of its documents.
 
-Counting models are scored on the same windows by the same code, so that their figures compare.
+N-gram models are scored on the same windows by the same code.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from groundup.model.transformer import Transformer
 
 Floats = npt.NDArray[np.float64]
 
-# Tokens read by one call of the model.
+# Tokens in one forward pass.
 BATCH_TOKENS = 8_192
 
 
@@ -58,37 +61,34 @@ class ModelScorer:
         self.model = model
 
     def scores(self, windows: Sequence[Window]) -> Iterator[Floats]:
-        """Yield log-probabilities; each window is read with as much text before it as the context
-        holds.
-        """
+        """Yield log-probabilities; each window is read with the text before it that fits."""
         context = self.model.config.context
         count = max(1, BATCH_TOKENS // context)
         for start in range(0, len(windows), count):
             batch = windows[start : start + count]
             rows = [w.stream.slice(max(0, w.high - context - 1), w.high) for w in batch]
             width = max(map(len, rows))
-            tokens = torch.from_numpy(
-                np.stack([np.pad(row, (0, width - len(row))) for row in rows])
-            )
-            found = token_log_probabilities(self.model, tokens).double().cpu().numpy()
-            for window, row, scores in zip(batch, rows, found, strict=True):
+            padded = np.stack([np.pad(row, (0, width - len(row))) for row in rows])
+            scores_BT = token_log_probabilities(self.model, torch.from_numpy(padded))
+            for window, row, scores in zip(
+                batch, rows, scores_BT.double().cpu().numpy(), strict=True
+            ):
+                # The first id of a row has no score.
                 yield scores[len(row) - 1 - (window.high - window.low) : len(row) - 1]
 
 
-def cover(streams: Sequence[Stream], stride: int) -> list[Window]:
-    """Return windows that hold every token of the streams exactly once."""
+def sliding_windows(streams: Sequence[Stream], stride: int) -> list[Window]:
+    """Return windows that hold every token of the streams once."""
     return [
-        Window(s, low, min(low + stride, len(s)))
-        for s in streams
-        for low in range(1, len(s), stride)
+        Window(stream, low, min(low + stride, len(stream)))
+        for stream in streams
+        for low in range(1, len(stream), stride)
     ]
 
 
-def choose(windows: Sequence[Window], limit_tokens: int, seed: int) -> list[Window]:
-    """Return all windows if they hold at most `limit_tokens`, else a random sample of them, in
-    order.
-    """
-    total = sum(w.high - w.low for w in windows)
+def sample_windows(windows: Sequence[Window], limit_tokens: int, seed: int) -> list[Window]:
+    """Return all windows if they fit into `limit_tokens`, else a random sample, in order."""
+    total = sum(window.high - window.low for window in windows)
     if total <= limit_tokens:
         return list(windows)
     count = max(2, len(windows) * limit_tokens // total)
@@ -102,8 +102,8 @@ class Stratum:
 
     Attributes:
         windows: number of windows of the source, scored or not.
-        nats, text_nats, tokens, bytes: one value a scored window; `text_nats` without end-of-text
-            tokens.
+        nats, text_nats, tokens, bytes: one value per scored window; `text_nats` excludes
+            end-of-text tokens.
     """
 
     windows: int
@@ -113,11 +113,14 @@ class Stratum:
     bytes: Floats
 
 
-def measure(
+def score_windows(
     scorer: Scorer, windows: Sequence[Window], all_windows: int, token_bytes: npt.NDArray[np.int64]
 ) -> Stratum:
-    """Score the windows of one source; `token_bytes` holds the size of each id in bytes, 0 for
-    end-of-text.
+    """Score the windows of one source.
+
+    Args:
+        all_windows: number of windows of the source, of which `windows` is a sample.
+        token_bytes: [vocab_size] bytes of each id, 0 for end-of-text.
     """
     sums = []
     for window, scores in zip(windows, scorer.scores(windows), strict=True):
@@ -126,27 +129,28 @@ def measure(
     return Stratum(all_windows, *np.array(sums, np.float64).reshape(-1, 4).T)
 
 
-def ratio(pairs: Sequence[tuple[int, Floats, Floats]]) -> tuple[float, float]:
+def ratio(strata: Sequence[tuple[int, Floats, Floats]]) -> tuple[float, float]:
     """Return the ratio of two totals over strata, and its standard error.
 
-    Each pair is (windows in the stratum, values above, values below), for a random sample of its
-    windows. The usual estimate of a ratio in a stratified sample, linearised (Cochran 1977,
-    Sampling Techniques, 6.11), without the
-    correction for a finite population: so the error also tells how far other text of the same kind
-    may lie when every window was scored.
+    Each stratum is (number of windows, numerators, denominators), the latter two of a random sample
+    of its windows. The error is the usual estimate for a ratio in a stratified sample, linearized
+    (Cochran 1977, Sampling Techniques, 6.11), without the correction for a finite population: so it
+    also tells how far other text of the same kind may lie when every window was scored.
     """
-    pairs = [pair for pair in pairs if len(pair[1])]
-    above = sum(n * y.mean() for n, y, _ in pairs)
-    below = sum(n * x.mean() for n, _, x in pairs)
-    if not below:
+    strata = [stratum for stratum in strata if len(stratum[1])]
+    numerator = sum(n * y.mean() for n, y, _ in strata)
+    denominator = sum(n * x.mean() for n, _, x in strata)
+    if not denominator:
         return math.nan, math.nan
-    value = above / below
-    variance = sum(n**2 * np.var(y - value * x, ddof=1) / len(y) for n, y, x in pairs if len(y) > 1)
-    return float(value), math.sqrt(variance) / float(below)
+    value = numerator / denominator
+    variance = sum(
+        n**2 * np.var(y - value * x, ddof=1) / len(y) for n, y, x in strata if len(y) > 1
+    )
+    return float(value), math.sqrt(variance) / float(denominator)
 
 
 def figures(strata: Sequence[Stratum]) -> dict[str, float | int]:
-    """Return the figures of one source, or of several taken together by their number of tokens."""
+    """Return the figures of one source, or of several weighted by their tokens."""
     loss, loss_error = ratio([(s.windows, s.nats, s.tokens) for s in strata])
     bits, bits_error = ratio([(s.windows, s.nats, s.bytes * math.log(2)) for s in strata])
     text_bits, _ = ratio([(s.windows, s.text_nats, s.bytes * math.log(2)) for s in strata])
@@ -164,10 +168,10 @@ def figures(strata: Sequence[Stratum]) -> dict[str, float | int]:
     }
 
 
-def table(strata: Mapping[str, Stratum]) -> dict[str, object]:
-    """Return the figures over all sources and for each."""
-    kept = {source: stratum for source, stratum in strata.items() if len(stratum.nats)}
+def figures_by_source(strata: Mapping[str, Stratum]) -> dict[str, object]:
+    """Return the figures in total and for each source with a scored window."""
+    scored = {source: stratum for source, stratum in strata.items() if len(stratum.nats)}
     return {
-        "total": figures(list(kept.values())),
-        "sources": {source: figures([s]) for source, s in kept.items()},
+        "total": figures(list(scored.values())),
+        "sources": {source: figures([stratum]) for source, stratum in scored.items()},
     }

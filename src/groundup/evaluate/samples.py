@@ -1,9 +1,8 @@
-"""One sample for each kind of text, never chosen by hand. Reads the model and the tokens; returns
-texts.
+"""One sample of each kind of text, never chosen by hand.
 
-The prompt begins with a line of a held-out document of that kind, both drawn with the seed of the
-run; the sample is the first one of seed 1. Beside it stands the longest run of tokens that it
-shares with the training text, so that one sees what is written and what is remembered.
+The prompt begins with a line of a held-out document of that kind; document and line are drawn with
+the seed of the run, and sampling uses seed 1. With each sample stands the longest run of tokens
+that it shares with the training text, which tells memorized text from new text.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from groundup.evaluate.memorization import Overlap, longest_overlap
-from groundup.evaluate.validation_data import HeldOut, Ids, Stream
+from groundup.evaluate.memorization import longest_shared_run
+from groundup.evaluate.validation_data import Ids, Stream, ValidationData
 from groundup.model.generate import generate
 from groundup.model.transformer import Transformer
 
@@ -27,78 +26,76 @@ SAMPLING = {"temperature": 0.8, "top_k": 0, "top_p": 0.95, "seed": 1}
 
 @dataclass(frozen=True)
 class Prompt:
-    """The tokens of a held-out document from the beginning of one of its lines on."""
+    """Tokens of a held-out document, from the beginning of one of its lines."""
 
     document: str
     source: str
     ids: Ids
 
 
-def choose_prompt(held_out: HeldOut, sources: list[str], seed: int) -> Prompt | None:
-    """Draw a held-out document of these sources, and one of its lines; None when no document is
-    long enough.
-    """
-    wanted = [
-        ("source", "in", sources),
-        ("split", "=", "validation"),
-        ("length", ">", PROMPT_TOKENS),
-    ]
-    rows = pq.read_table(
-        held_out.folder / "index.parquet",
-        columns=["shard", "id", "source", "offset", "length"],
-        filters=wanted,
-    )
-    if not len(rows):
-        return None
-    random = np.random.default_rng(seed)
-    # By id, so that the choice does not depend on the order of shards.
-    row = rows.sort_by("id").slice(int(random.integers(len(rows))), 1).to_pylist()[0]
-    start = row["offset"] + 1
-    tokens = held_out.stream(row["shard"], "validation").slice(start, start + row["length"] - 1)
-    lines = line_starts(held_out, tokens[: 1 - PROMPT_TOKENS])
-    at = int(lines[random.integers(len(lines))])
-    return Prompt(row["id"], row["source"], tokens[at : at + PROMPT_TOKENS])
-
-
-def line_starts(held_out: HeldOut, tokens: Ids) -> Ids:
-    """Return where lines of a document begin: at 0, and after every token that ends with a line
-    break.
-    """
-    kinds, inverse = np.unique(tokens, return_inverse=True)
-    breaks = np.array(
-        [held_out.tokenizer.decode([int(kind)]).endswith("\n") for kind in kinds], np.bool_
-    )[inverse]
-    return np.append(0, np.flatnonzero(breaks[:-1]) + 1).astype(np.int64)
-
-
 def samples(
-    model: Transformer, held_out: HeldOut, kinds: Mapping[str, str], tokens: int, seed: int
+    model: Transformer, data: ValidationData, kinds: Mapping[str, str], tokens: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Return one sample of `tokens` tokens for each kind of text; `kinds` maps a source to its
-    kind.
-    """
+    """Return one sample of `tokens` tokens for each kind of text; `kinds` maps source → kind."""
     by_kind: dict[str, list[str]] = {}
-    for source in held_out.shards:
+    for source in data.shards:
         by_kind.setdefault(kinds.get(source, "text"), []).append(source)
-    prompts = {
-        kind: choose_prompt(held_out, sources, seed) for kind, sources in sorted(by_kind.items())
-    }
-    train = held_out.all_streams("train")
+    train = data.all_streams("train")
+    prompts = {kind: choose_prompt(data, by_kind[kind], seed) for kind in sorted(by_kind)}
     return [
-        {"kind": kind, **_sample(model, held_out, prompt, tokens, train)}
+        {"kind": kind, **_sample(model, data, prompt, tokens, train)}
         for kind, prompt in prompts.items()
         if prompt is not None
     ]
 
 
+def choose_prompt(data: ValidationData, sources: list[str], seed: int) -> Prompt | None:
+    """Draw a held-out document of these sources and one of its lines; None if all are too short."""
+    filters = [
+        ("source", "in", sources),
+        ("split", "=", "validation"),
+        ("length", ">", PROMPT_TOKENS),
+    ]
+    columns = ["shard", "id", "source", "offset", "length"]
+    rows = pq.read_table(data.folder / "index.parquet", columns=columns, filters=filters)
+    if not len(rows):
+        return None
+    random = np.random.default_rng(seed)
+    # Sorted by id, so that the choice does not depend on the order of shards.
+    row = rows.sort_by("id").slice(int(random.integers(len(rows))), 1).to_pylist()[0]
+    start = row["offset"] + 1
+    tokens = data.stream(row["shard"], "validation").slice(start, start + row["length"] - 1)
+    starts = _line_starts(data, tokens[: 1 - PROMPT_TOKENS])
+    line = int(starts[random.integers(len(starts))])
+    return Prompt(row["id"], row["source"], tokens[line : line + PROMPT_TOKENS])
+
+
+def _line_starts(data: ValidationData, tokens: Ids) -> Ids:
+    """Return the positions where lines begin: 0, and after tokens that end with a line break."""
+    distinct, inverse = np.unique(tokens, return_inverse=True)
+    texts = [data.tokenizer.decode([token]) for token in distinct.tolist()]
+    breaks = np.array([text.endswith("\n") for text in texts], np.bool_)[inverse]
+    return np.append(0, np.flatnonzero(breaks[:-1]) + 1).astype(np.int64)
+
+
 def _sample(
-    model: Transformer, held_out: HeldOut, prompt: Prompt, tokens: int, train: Sequence[Stream]
+    model: Transformer, data: ValidationData, prompt: Prompt, tokens: int, train: Sequence[Stream]
 ) -> dict[str, Any]:
-    tokenizer = held_out.tokenizer
+    """Generate a sample; describe it and the longest run that it shares with the training text."""
+    tokenizer = data.tokenizer
     start = [tokenizer.end_id, *prompt.ids.tolist()]
     stop = {tokenizer.end_id}
     ids = list(generate(model, start, tokens, stop=stop, **SAMPLING))  # type: ignore[arg-type]
-    overlap = longest_overlap(ids, train, model.config.vocab_size)
+    run = longest_shared_run(ids, train, model.config.vocab_size)
+    overlap = {"tokens": 0, "text": "", "document": "", "shard": ""}
+    if run.length:
+        shared = data.stream(run.shard, "train").tokens[run.start : run.start + run.length]
+        overlap = {
+            "tokens": run.length,
+            "text": tokenizer.decode(shared),
+            "document": document_at(data, run.shard, run.start),
+            "shard": run.shard,
+        }
     return {
         "source": prompt.source,
         "document": prompt.document,
@@ -107,30 +104,13 @@ def _sample(
         "tokens": len(ids),
         "ended": len(ids) < tokens,
         "sampling": SAMPLING,
-        "overlap": _describe(held_out, overlap),
+        "overlap": overlap,
     }
 
 
-def _describe(held_out: HeldOut, overlap: Overlap) -> dict[str, Any]:
-    """Return an overlap with its text and the training document that holds it."""
-    if not overlap.length:
-        return {"tokens": 0, "text": "", "document": "", "shard": ""}
-    tokens = held_out.stream(overlap.shard, "train").tokens[
-        overlap.start : overlap.start + overlap.length
-    ]
-    document = document_at(held_out, overlap.shard, overlap.start)
-    return {
-        "tokens": overlap.length,
-        "text": held_out.tokenizer.decode(tokens),
-        "document": document,
-        "shard": overlap.shard,
-    }
-
-
-def document_at(held_out: HeldOut, shard: str, position: int) -> str:
+def document_at(data: ValidationData, shard: str, position: int) -> str:
     """Return the id of the training document that holds the token at `position` of a shard."""
-    wanted = [("shard", "=", shard), ("split", "=", "train"), ("offset", "<=", position)]
-    rows: pa.Table = pq.read_table(
-        held_out.folder / "index.parquet", columns=["id", "offset"], filters=wanted
-    )
+    filters = [("shard", "=", shard), ("split", "=", "train"), ("offset", "<=", position)]
+    path = data.folder / "index.parquet"
+    rows: pa.Table = pq.read_table(path, columns=["id", "offset"], filters=filters)
     return str(rows.sort_by("offset")["id"][len(rows) - 1].as_py())

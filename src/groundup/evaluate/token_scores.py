@@ -1,8 +1,9 @@
-"""How surprised a model is by each token of a text. Reads and writes nothing.
+"""The log-probability and rank of each token of a text under a model.
 
-A text longer than the context is read in windows that advance by half a context, as evaluation does
-it: every token is scored once, with at least half a context of text before it (but at the
-beginning).
+A text longer than the context is read in windows that advance by half a context, as in evaluation:
+every token is scored once, with half a context or more of text before it (except at the beginning).
+
+Shape suffixes: B windows, T positions, N scored positions of all windows, V vocabulary, D width.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -26,16 +28,15 @@ from groundup.model.transformer import Transformer
 
 @dataclass(frozen=True, slots=True)
 class TokenScore:
-    """One token of a text, and what the model thought of it after reading everything before it.
+    """One token of a text, and how probable the model found it after everything before it.
 
     Attributes:
         id: the token.
-        text: the characters that begin in it, "" where it only goes on with one. All of them
-            together are the text.
-        log_probability: nats, at most 0.
-        rank: how many tokens the model thought more probable; 0 was its first choice.
-        alternatives: its most probable tokens, best first, as they decode, each with its
-            log-probability in nats.
+        text: the characters that begin in it, "" if it only continues one. The texts of all tokens
+            add up to the text.
+        log_probability: nats, 0 or less.
+        rank: number of tokens that the model found more probable; 0 was its first choice.
+        alternatives: the most probable tokens, best first, decoded, with log-probabilities.
     """
 
     id: int
@@ -46,98 +47,99 @@ class TokenScore:
 
     @property
     def bits(self) -> float:
-        """The surprise: the bits that an ideal coder would spend on this token under the model."""
+        """Surprisal: the bits that an ideal coder would spend on this token under the model."""
         return -self.log_probability / math.log(2)
 
 
 def score_text(
     model: Transformer, tokenizer: Tokenizer, text: str, alternatives: int = 3
 ) -> list[TokenScore]:
-    """Return the tokens of a text with their scores; an end-of-text token stands before it, as
-    before every document.
+    """Return the tokens of a text with their scores; an end-of-text token precedes the text.
 
     Args:
-        alternatives: how many of the model's most probable tokens are named at each position.
+        alternatives: number of most probable tokens to name at each position.
 
     Raises:
-        GroundupError: the text holds half a surrogate pair, which no UTF-8 has.
+        GroundupError: the text holds half a surrogate pair.
     """
-    _bytes(text)
+    _check_unicode(text)
     text = tokenizer.normalized(text)
-    data, ids = text.encode(), tokenizer.encode(text)
-    pieces = share_characters(text, data, tokenizer.token_bytes()[ids])
+    ids = tokenizer.encode(text)
+    pieces = token_texts(text, tokenizer.token_bytes()[ids])
     stream_T = torch.tensor([tokenizer.end_id, *ids], device=model.device)
-    wanted = min(alternatives, tokenizer.vocab_size)
+    best = min(alternatives, tokenizer.vocab_size)
+    scores: list[TokenScore] = []
     with evaluating(model):
-        found = [
-            entry
-            for logits, targets in _logits(model, stream_T)
-            for entry in _entries(logits, targets, wanted)
-        ]
-    return [
-        TokenScore(
-            token, piece, score, rank, tuple((tokenizer.decode([i]), value) for i, value in best)
-        )
-        for token, piece, (score, rank, best) in zip(ids, pieces, found, strict=True)
-    ]
+        for logits_NV, targets_N in _logits(model, stream_T):
+            log_probs_NV = torch.log_softmax(logits_NV, dim=1)
+            target_N1 = log_probs_NV.gather(1, targets_N[:, None])
+            ranks = (log_probs_NV > target_N1).sum(dim=1).tolist()
+            top = log_probs_NV.topk(best, dim=1)
+            for value, rank, tokens, values in zip(
+                target_N1[:, 0].tolist(),
+                ranks,
+                top.indices.tolist(),
+                top.values.tolist(),
+                strict=True,
+            ):
+                names = [tokenizer.decode([token]) for token in tokens]
+                n = len(scores)
+                others = tuple(zip(names, values, strict=True))
+                scores.append(TokenScore(ids[n], pieces[n], value, rank, others))
+    return scores
 
 
 def next_tokens(
     model: Transformer, tokenizer: Tokenizer, text: str, count: int
 ) -> list[tuple[str, float]]:
-    """Return the `count` tokens that the model finds most probable after a text, best first, with
-    their log-probabilities.
+    """Return the `count` most probable tokens after a text, best first, with log-probabilities.
 
     Raises:
-        GroundupError: the text holds half a surrogate pair, which no UTF-8 has.
+        GroundupError: the text holds half a surrogate pair.
     """
-    _bytes(text)
+    _check_unicode(text)
     ids = [tokenizer.end_id, *tokenizer.encode(text)][-model.config.context :]
     with evaluating(model):
         x_D = model.hidden(torch.tensor([ids], device=model.device))[0, -1]
-        best = torch.log_softmax((model.head_weight @ x_D).float(), dim=0).topk(
-            min(count, tokenizer.vocab_size)
-        )
-    return [
-        (tokenizer.decode([i]), value)
-        for i, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    ]
+        log_probs_V = torch.log_softmax((model.head_weight @ x_D).float(), dim=0)
+        best = log_probs_V.topk(min(count, tokenizer.vocab_size))
+    names = [tokenizer.decode([token]) for token in best.indices.tolist()]
+    return list(zip(names, best.values.tolist(), strict=True))
 
 
-def _bytes(text: str) -> bytes:
+def _check_unicode(text: str) -> None:
     try:
-        return text.encode()
+        text.encode()
     except UnicodeEncodeError:
         raise GroundupError(
             "the text is no valid Unicode: it holds half a surrogate pair; mend it first"
         ) from None
 
 
-def share_characters(text: str, data: bytes, sizes: npt.NDArray[np.int64]) -> list[str]:
-    """Return the characters of each token of `sizes` bytes: a character belongs to the token that
-    holds its first byte.
+def token_texts(text: str, sizes: npt.NDArray[np.int64]) -> list[str]:
+    """Return the characters of each token of `sizes` bytes.
+
+    A character belongs to the token that holds its first byte.
     """
-    begins = (np.frombuffer(data, np.uint8) & 0xC0) != 0x80
-    before = np.concatenate([[0], np.cumsum(begins)])
-    edges = before[np.concatenate([[0], np.cumsum(sizes)])]
-    return [
-        text[start:end] for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
-    ]
+    starts = (np.frombuffer(text.encode(), np.uint8) & 0xC0) != 0x80
+    # Number of characters that begin before each byte, then before each token.
+    before = np.concatenate([[0], np.cumsum(starts)])
+    edges = before[np.concatenate([[0], np.cumsum(sizes)])].tolist()
+    return [text[start:end] for start, end in pairwise(edges)]
 
 
 def _logits(model: Transformer, stream_T: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the logits [n, V] of a few positions at a time, with the tokens that do follow them."""
+    """Yield the logits [N, V] of some positions at a time, and the tokens that follow them."""
     context, length = model.config.context, len(stream_T)
-    stride, together = max(1, context // 2), max(1, BATCH_TOKENS // context)
+    stride, per_batch = max(1, context // 2), max(1, BATCH_TOKENS // context)
     spans = [(low, min(low + stride, length)) for low in range(1, length, stride)]
-    # Each reads the context before its end: first position read, first one scored, end.
+    # First position read, first one scored, end: each window reads the context before its end.
     windows = [(max(0, high - context - 1), low, high) for low, high in spans]
-    for at in range(0, len(windows), together):
-        batch = windows[at : at + together]
-        # What is padded on the right is seen by nothing that is scored.
-        x_BTD = model.hidden(
-            pad_sequence([stream_T[start : high - 1] for start, _, high in batch], batch_first=True)
-        )
+    for first in range(0, len(windows), per_batch):
+        batch = windows[first : first + per_batch]
+        # No scored position attends to the padding, which is on the right.
+        rows = [stream_T[start : high - 1] for start, _, high in batch]
+        x_BTD = model.hidden(pad_sequence(rows, batch_first=True))
         x_ND = torch.cat(
             [
                 x_TD[low - 1 - start : high - 1 - start]
@@ -147,20 +149,3 @@ def _logits(model: Transformer, stream_T: Tensor) -> Iterator[tuple[Tensor, Tens
         targets_N = stream_T[batch[0][1] : batch[-1][2]]
         for part in chunks(len(x_ND), model.config.vocab_size, model.device.type):
             yield (x_ND[part] @ model.head_weight.T).float(), targets_N[part]
-
-
-def _entries(
-    logits_NV: Tensor, targets_N: Tensor, wanted: int
-) -> Iterator[tuple[float, int, list[tuple[int, float]]]]:
-    scores_NV = torch.log_softmax(logits_NV, dim=1)
-    own_N1 = scores_NV.gather(1, targets_N[:, None])
-    ranks = (scores_NV > own_N1).sum(dim=1)
-    best = scores_NV.topk(wanted, dim=1)
-    for own, rank, order, values in zip(
-        own_N1[:, 0].tolist(),
-        ranks.tolist(),
-        best.indices.tolist(),
-        best.values.tolist(),
-        strict=True,
-    ):
-        yield own, rank, list(zip(order, values, strict=True))

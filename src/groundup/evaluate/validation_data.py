@@ -1,9 +1,11 @@
-"""Token streams of a run, by source. Reads the view `tokenize`; writes nothing.
+"""Token streams of a run, by source and split.
 
-A stream is one shard as the model read it in training: its documents one after the other, each
-followed by the end-of-text id, and that id once more in front, so that the first token has
-something to be predicted from. Position 0 of a stream is that id in front; position i is token i -
-1 of the shard.
+A stream is one shard as the model read it in training: the end-of-text id at position 0, then the
+documents, each followed by that id. So the first token has something to be predicted from, and
+position i is token i - 1 of the shard.
+
+    shard   t0 t1 end t2 end          positions 0 1 2 3 4 5
+    stream  end t0 t1 end t2 end
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ Ids = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Stream:
-    """One shard of one split."""
+    """One shard of one split; `end` is the end-of-text id."""
 
     name: str
     tokens: Tokens
@@ -35,74 +36,52 @@ class Stream:
         return len(self.tokens) + 1
 
     def slice(self, start: int, stop: int) -> Ids:
-        """Return positions `start` to `stop`; before the beginning there is nothing but the
-        end-of-text id.
-        """
+        """Return positions `start` to `stop`; negative positions hold the end-of-text id too."""
         before = np.full(max(0, min(stop, 1) - start), self.end, np.int64)
-        return np.concatenate(
-            [before, self.tokens[max(start - 1, 0) : max(stop - 1, 0)].astype(np.int64)]
-        )
+        tokens = self.tokens[max(start - 1, 0) : max(stop - 1, 0)]
+        return np.concatenate([before, tokens.astype(np.int64)])
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """The tokenized data of a run.
+class ValidationData:
+    """The tokenized data of a run: what is held out, and the training tokens to compare with.
 
     Attributes:
         folder: the view `tokenize`.
-        shards: names of its shards by source, in order.
+        shards: source → names of its shards, in order.
     """
 
     folder: Path
     tokenizer: Tokenizer
     shards: Mapping[str, tuple[str, ...]]
 
-    def streams(self, source: str, split: str) -> list[Stream]:
-        """Return the streams of a source, `train` or `validation`."""
-        return [self.stream(name, split) for name in self.shards[source]]
-
     def stream(self, shard: str, split: str) -> Stream:
-        """Return the stream of one shard."""
+        """Return the stream of one shard; `split` is train or validation."""
         path = self.folder / "shards" / f"{shard}.{split}.npy"
         return Stream(shard, open_shard(path, self.tokenizer.vocab_size), self.tokenizer.end_id)
+
+    def streams(self, source: str, split: str) -> list[Stream]:
+        """Return the streams of a source."""
+        return [self.stream(name, split) for name in self.shards[source]]
 
     def all_streams(self, split: str) -> list[Stream]:
         """Return the streams of all sources."""
         return [stream for source in self.shards for stream in self.streams(source, split)]
 
 
-def open_held_out(folder: Path) -> HeldOut:
+def open_validation_data(folder: Path) -> ValidationData:
     """Open the view `tokenize`.
 
     Raises:
         GroundupError: there are no token shards.
     """
-    names = sorted(
-        {path.name.rsplit(".", 2)[0] for path in (folder / "shards").glob("*.npy")},
-        key=lambda n: n.rpartition(".")[::2],
-    )
+    names = {path.name.rsplit(".", 2)[0] for path in (folder / "shards").glob("*.npy")}
     if not names:
         raise GroundupError(
             f"{folder / 'shards'}: there are no token shards; run with --redo tokenize"
         )
-    by_source: dict[str, list[str]] = {}
-    for name in names:
-        by_source.setdefault(name.rpartition(".")[0], []).append(name)
-    return HeldOut(
-        folder,
-        Tokenizer.load(folder),
-        {source: tuple(shards) for source, shards in by_source.items()},
-    )
-
-
-def plain(value: Any) -> Any:
-    """Return figures as JSON values with six significant digits: beyond them stands rounding, not
-    measurement.
-    """
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return float(f"{float(value):.6g}") if np.isfinite(value) else None
-    return int(value) if isinstance(value, np.integer) else value
+    shards: dict[str, tuple[str, ...]] = {}
+    for name in sorted(names, key=lambda name: name.rpartition(".")[::2]):
+        source = name.rpartition(".")[0]
+        shards[source] = (*shards.get(source, ()), name)
+    return ValidationData(folder, Tokenizer.load(folder), shards)

@@ -1,3 +1,1 @@
-"""Best checkpoint → a folder that other programs load, given out only after it was compared with
-our own model.
-"""
+"""A model of the run → what other programs load, published only after it agrees with the model."""

@@ -1,9 +1,8 @@
-"""A process of its own for llama.cpp, which may crash. Reads a GGUF file named on stdin; serves it
-on loopback until stdin closes.
+"""A process that runs llama.cpp, which may crash: it loads a GGUF file and serves it on loopback.
 
-Run as `python -m groundup.export.llama_worker`. The first line of stdin is the job as JSON (path,
-context, threads, key); on stdout go {"system"} once the library runs at all, then {"address"} once
-the file is loaded.
+Run as `python -m groundup.export.llama_worker`. The first line on stdin is the job as JSON: path,
+context, threads, key. On stdout the worker writes {"system"} once the library runs at all, and
+{"address"} once the file is loaded. It serves until stdin closes.
 """
 
 from __future__ import annotations
@@ -17,44 +16,37 @@ from typing import Any
 def main() -> None:
     """Load the file and wait."""
     job = json.loads(sys.stdin.readline())
-    # The library writes to stdout too, which is kept for answers.
+    # The library also writes to stdout, so answers get a descriptor of their own.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     import xllamacpp
 
-    _say(answers, {"system": xllamacpp.get_system_info()})
+    print(json.dumps({"system": xllamacpp.get_system_info()}), file=answers, flush=True)
     server = xllamacpp.Server(_parameters(xllamacpp, **job))
-    _say(answers, {"address": server.listening_address})
+    print(json.dumps({"address": server.listening_address}), file=answers, flush=True)
     sys.stdin.read()
-    # Without the destructors of the library: there is nothing to save, and a crash in them would
-    # say nothing.
+    # Skip the destructors of the library: there is nothing to save, and they may crash.
     os._exit(0)
 
 
-def _say(answers: Any, line: dict[str, str]) -> None:
-    answers.write(json.dumps(line) + "\n")
-    answers.flush()
-
-
 def _parameters(library: Any, path: str, context: int, threads: int, key: str) -> Any:
-    """Plain arithmetic on the CPU: keys and values in float32, attention by separate products,
-    nothing off to a GPU.
-    """
-    chosen = library.CommonParams()
-    chosen.model.path = path
-    chosen.n_ctx = context
-    chosen.n_parallel = 1
-    chosen.n_gpu_layers = 0
-    chosen.cpuparams.n_threads = chosen.cpuparams_batch.n_threads = threads
-    chosen.cache_type_k = chosen.cache_type_v = library.ggml_type.GGML_TYPE_F32
-    chosen.flash_attn_type = library.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    chosen.check_tensors = True
-    chosen.warmup = False
-    chosen.cache_ram_mib = 0
-    chosen.port = 0
-    # Of this process's parent alone: other programs of the machine reach the port too.
-    chosen.api_keys = [key]
-    return chosen
+    """Return settings for plain arithmetic on the CPU: float32 cache, no fused attention."""
+    parameters = library.CommonParams()
+    parameters.model.path = path
+    parameters.n_ctx = context
+    parameters.n_parallel = 1
+    parameters.n_gpu_layers = 0
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
+    parameters.cache_type_k = parameters.cache_type_v = library.ggml_type.GGML_TYPE_F32
+    disabled = library.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    parameters.flash_attn_type = disabled
+    parameters.check_tensors = True
+    parameters.warmup = False
+    parameters.cache_ram_mib = 0
+    parameters.port = 0
+    # Other programs on this machine can reach the port; only the parent knows the key.
+    parameters.api_keys = [key]
+    return parameters
 
 
 if __name__ == "__main__":

@@ -1,37 +1,45 @@
-"""The gate of an export: the folder must say what our model says. Reads an exported folder; returns
-what was compared.
+"""Compares an exported Hugging Face folder with the model that it was made from.
 
-Logits in float32 on random and on real ids, token ids and round trips on hostile Unicode. Compared
-with transformers where it is installed, and always with what `load_model` reads back.
+Logits in float32 on random and on real ids, token ids and round trips on hostile Unicode. The
+folder is compared as `load_model` reads it, and as transformers does if it is installed.
+parity.json says what was compared, and by how much it differed.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from groundup.artifacts.chat import encode_prompt
-from groundup.artifacts.probe_texts import PROBES
-from groundup.artifacts.tokenizer import Tokenizer
+from groundup.artifacts.tokenizer import PROBES, Tokenizer
 from groundup.errors import GroundupError
-from groundup.export.source_model import Origin
+from groundup.export.source_model import SourceModel
 from groundup.model.hf_io import load_model
 from groundup.model.transformer import Transformer
+from groundup.runtime.files import read_json, write_json
+from groundup.runtime.job import BuildStep
+from groundup.runtime.store import Facts
 
-# Of the largest logit. Two implementations of the same float32 sums differ by about 1e-6; a wrong
-# rotary base, norm or head order by whole units.
+PARITY = "parity.json"
+
+# Share of the largest logit. Two implementations of the same float32 sums differ by about 1e-6; a
+# wrong rotary base, norm or order of heads by whole units.
 TOLERANCE = 1e-4
 
+# Rows of random ids, rows of real text, and tokens of a row.
 ROWS, ROW_TOKENS = 4, 256
+# Tokens of held-out text from the beginning of each shard, and number of shards.
+TEXT_TOKENS, TEXTS = 2_000, 8
 
-# Conversations whose ids must be those of `groundup.artifacts.chat`: the chat template says the
-# same in other programs.
+# Conversations whose ids must be those of `groundup.artifacts.chat`: the exported chat template
+# must say the same in other programs.
 CHATS: tuple[list[dict[str, str]], ...] = (
     [{"role": "user", "content": "Hello"}],
     [
@@ -51,64 +59,90 @@ CHATS: tuple[list[dict[str, str]], ...] = (
     ],
 )
 
-# Of all 1,112,064 characters, those that llama.cpp's splitter takes for another class than ours
-# does: letters and digits that Unicode 16 added in 2024, which its tables lack, and "ſ" after an
-# apostrophe, an "s" to Oniguruma's (?i:'s) alone. Both splitters keep every byte, so texts with
-# them have other ids in llama.cpp, and the same text.
+# Of all 1,112,064 characters, those that llama.cpp's pre-tokenizer assigns to another class than
+# ours: letters and digits that Unicode 16 added in 2024, which its tables lack, and "ſ" after an
+# apostrophe, which is an "s" in Oniguruma's (?i:'s) alone. Both keep every byte, so texts with
+# these characters have other ids in llama.cpp, and the same text.
 UNLIKE = re.compile(
-    "(?<=')\u017f|[\u1c89\u1c8a\ua7cb-\ua7cd\ua7da-\ua7dc\U000105c0-\U000105f3\U00010d40-\U00010d65\U00010d6f-\U00010d85"
-    "\U00010ec2-\U00010ec4\U00011380-\U00011389\U0001138b\U0001138e\U00011390-\U000113b5\U000113b7\U000113d1\U000113d3"
-    "\U000116d0-\U000116e3\U00011bc0-\U00011be0\U00011bf0-\U00011bf9\U00013460-\U000143fa\U00016100-\U0001611d"
-    "\U00016130-\U00016139\U00016d40-\U00016d6c\U00016d70-\U00016d79\U00018cff\U0001ccf0-\U0001ccf9\U0001e5d0-\U0001e5ed"
+    "(?<=')\u017f|[\u1c89\u1c8a\ua7cb-\ua7cd\ua7da-\ua7dc\U000105c0-\U000105f3\U00010d40-\U00010d65"
+    "\U00010d6f-\U00010d85\U00010ec2-\U00010ec4\U00011380-\U00011389\U0001138b\U0001138e"
+    "\U00011390-\U000113b5\U000113b7\U000113d1\U000113d3\U000116d0-\U000116e3\U00011bc0-\U00011be0"
+    "\U00011bf0-\U00011bf9\U00013460-\U000143fa\U00016100-\U0001611d\U00016130-\U00016139"
+    "\U00016d40-\U00016d6c\U00016d70-\U00016d79\U00018cff\U0001ccf0-\U0001ccf9\U0001e5d0-\U0001e5ed"
     "\U0001e5f0-\U0001e5fa]"
 )
 
 
 def compared_text(text: str) -> str:
-    """Return a text without the characters in which llama.cpp's splitter is known to differ from
-    ours.
-    """
+    """Return a text without the characters that llama.cpp is known to split differently."""
     while UNLIKE.search(text):
-        # Again, since what stood behind a character left out may now follow an apostrophe.
+        # Repeat: the character after a removed one may now follow an apostrophe.
         text = UNLIKE.sub("", text)
     return text
 
 
-def with_specials(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Return the ids of a text in which written special tokens count as such, as other programs
-    read a chat.
-    """
-    ids = tokenizer.specials
+def encode_with_specials(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Return the ids of a text whose special tokens count as such, as programs read a chat."""
+    specials = tokenizer.specials
     # The longest first, where one name begins with another.
-    parts = re.split("(" + "|".join(map(re.escape, sorted(ids, key=len, reverse=True))) + ")", text)
-    return [i for part in parts for i in ([ids[part]] if part in ids else tokenizer.encode(part))]
+    names = "|".join(map(re.escape, sorted(specials, key=len, reverse=True)))
+    ids: list[int] = []
+    for part in re.split(f"({names})", text):
+        ids += [specials[part]] if part in specials else tokenizer.encode(part)
+    return ids
 
 
 def transformers_version() -> str:
-    """Return the version of transformers, or "" where it is not installed."""
+    """Return the version of transformers, or "" if it is not installed."""
     try:
         return importlib.metadata.version("transformers")
     except importlib.metadata.PackageNotFoundError:
         return ""
 
 
+def held_out_files(tokens: Path) -> list[str]:
+    """Return the validation shards that texts come from, as names in the view `tokenize`."""
+    paths = sorted((tokens / "shards").glob("*.validation.npy"))
+    return [f"shards/{path.name}" for path in paths[:TEXTS]]
+
+
+def held_out_texts(tokens: Path) -> list[str]:
+    """Return the beginnings of some validation shards as text."""
+    tokenizer = Tokenizer.load(tokens)
+    parts = [np.load(tokens / name, mmap_mode="r")[:TEXT_TOKENS] for name in held_out_files(tokens)]
+    return [tokenizer.decode(part) for part in parts if len(part)]
+
+
+def probe_rows(tokenizer: Tokenizer, texts: Sequence[str], context: int, seed: int) -> list[Tensor]:
+    """Return rows of ids: random ones from the whole vocabulary, and those of real text."""
+    length = min(context, ROW_TOKENS)
+    random = np.random.default_rng(seed).integers(0, tokenizer.vocab_size, (ROWS, length))
+    real = [ids[:length] for text in texts if (ids := tokenizer.encode(text[: 8 * length]))]
+    return [torch.tensor(row, dtype=torch.long) for row in [*random.tolist(), *real[:ROWS]]]
+
+
+@torch.no_grad()
+def log_probabilities(model: Transformer, row: Tensor) -> Tensor:
+    """Return the log-probabilities [T, V] of the token after each position of a row [T]."""
+    return model(row[None])[0].log_softmax(-1)
+
+
 def check(
-    folder: Path, origin: Origin, model: Transformer, texts: Sequence[str], seed: int
+    folder: Path, source: SourceModel, model: Transformer, texts: Sequence[str], seed: int
 ) -> dict[str, Any]:
-    """Compare an exported folder with the model that it was made from, and say what was compared.
+    """Compare an exported folder with the model that it was made from; return what was compared.
 
     Args:
-        origin: the folder of the model.
+        source: the folder of the model.
         model: its weights in float32, on the CPU.
-        texts: real text, to be compared beside the probes.
+        texts: real text, to be compared along with the probes.
 
     Raises:
         GroundupError: something differs; the export must not be used.
     """
-    rows = probe_rows(origin.tokenizer, texts, model.config.context, seed)
-    with torch.no_grad():
-        logits = [model(row[None])[0] for row in rows]
-    own = compare_logits(logits, _ours(load_model(folder), rows), "read back by groundup")
+    rows = probe_rows(source.tokenizer, texts, model.config.context, seed)
+    expected = _logits(model, rows)
+    own = compare_logits(expected, _logits(load_model(folder), rows), "read back by groundup")
     found: dict[str, Any] = {
         "positions": sum(map(len, rows)),
         "tolerance": TOLERANCE,
@@ -116,44 +150,25 @@ def check(
     }
     version = transformers_version()
     if not version:
-        return found | {
-            "transformers": None,
-            "note": "transformers is not installed: compared with groundup's own reading only",
-        }
-    theirs = compare_logits(logits, _theirs(folder, rows), f"read by transformers {version}")
-    found |= {"transformers": version, "max_difference": theirs, "texts": len(PROBES) + len(texts)}
-    return found | compare_ids(folder, origin, [*PROBES, *texts])
+        note = "transformers is not installed: compared with groundup's own reading only"
+        return found | {"transformers": None, "note": note}
+    logits = _transformers_logits(folder, rows)
+    found["transformers"] = version
+    found["max_difference"] = compare_logits(expected, logits, f"read by transformers {version}")
+    found["texts"] = len(PROBES) + len(texts)
+    return found | compare_ids(folder, source, [*PROBES, *texts])
 
 
-def probe_rows(
-    tokenizer: Tokenizer, texts: Sequence[str], context: int, seed: int
-) -> list[torch.Tensor]:
-    """Return rows of ids: random ones over the whole vocabulary, and those of real text."""
-    length = min(context, ROW_TOKENS)
-    random = np.random.default_rng(seed).integers(0, tokenizer.vocab_size, (ROWS, length))
-    real = [ids[:length] for text in texts if (ids := tokenizer.encode(text[: 8 * length]))]
-    return [torch.tensor(row, dtype=torch.long) for row in [*random.tolist(), *real[:ROWS]]]
+@torch.no_grad()
+def _logits(model: Transformer, rows: Sequence[Tensor]) -> list[Tensor]:
+    return [model(row[None])[0] for row in rows]
 
 
-def _ours(model: Transformer, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    with torch.no_grad():
-        return [model(row[None])[0] for row in rows]
-
-
-def _quiet() -> None:
-    """Switch off the bars and remarks of transformers; ours are the only ones that concern the
-    user.
-    """
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-
-
-def _theirs(folder: Path, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+@torch.no_grad()
+def _transformers_logits(folder: Path, rows: Sequence[Tensor]) -> list[Tensor]:
     from transformers import AutoModelForCausalLM
 
-    _quiet()
+    _silence_transformers()
     loaded: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, output_loading_info=True
     )
@@ -164,13 +179,18 @@ def _theirs(folder: Path, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
             "export: transformers does not find every weight in its place:"
             f" {', '.join(map(str, wrong))[:300]}"
         )
-    with torch.no_grad():
-        return [model.eval()(row[None]).logits[0] for row in rows]
+    return [model.eval()(row[None]).logits[0] for row in rows]
 
 
-def compare_logits(
-    ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], what: str
-) -> float:
+def _silence_transformers() -> None:
+    """Turn off the progress bars and warnings of transformers."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def compare_logits(ours: Sequence[Tensor], theirs: Sequence[Tensor], what: str) -> float:
     """Return the largest difference of two lists of logits.
 
     Raises:
@@ -187,9 +207,8 @@ def compare_logits(
     return difference
 
 
-def compare_ids(folder: Path, origin: Origin, texts: Sequence[str]) -> dict[str, int]:
-    """Compare token ids with those of transformers; text goes there and back exactly, a chat has
-    the ids of `groundup.artifacts.chat`.
+def compare_ids(folder: Path, source: SourceModel, texts: Sequence[str]) -> dict[str, int]:
+    """Compare token ids, round trips and chats in transformers with ours.
 
     Returns:
         The number of ids and of conversations compared.
@@ -199,26 +218,34 @@ def compare_ids(folder: Path, origin: Origin, texts: Sequence[str]) -> dict[str,
     """
     from transformers import AutoTokenizer
 
-    _quiet()
-    theirs, tokenizer = AutoTokenizer.from_pretrained(folder), origin.tokenizer
+    _silence_transformers()
+    theirs, tokenizer = AutoTokenizer.from_pretrained(folder), source.tokenizer
     count = 0
     for text in texts:
-        # As text, "<|im_end|>" is text. Without the argument transformers reads it as the special
+        # As text, "<|im_end|>" is text. Without the argument, transformers reads it as the special
         # token, for chats.
         ids = theirs(text, split_special_tokens=True)["input_ids"]
         if ids != tokenizer.encode(text) or theirs.decode(ids) != tokenizer.normalized(text):
             raise GroundupError(f"export: transformers tokenizes {text[:40]!r} differently")
         count += len(ids)
-    if theirs.eos_token_id != origin.eos:
+    if theirs.eos_token_id != source.eos:
         raise GroundupError(
-            f"export: transformers ends texts with id {theirs.eos_token_id}, not {origin.eos}"
+            f"export: transformers ends texts with id {theirs.eos_token_id}, not {source.eos}"
         )
-    chats = CHATS if origin.template else ()
+    chats = CHATS if source.template else ()
     for turns in chats:
-        if theirs.apply_chat_template(
-            turns, add_generation_prompt=True, return_dict=False
-        ) != encode_prompt(tokenizer, turns):
+        ids = theirs.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+        if ids != encode_prompt(tokenizer, turns):
             raise GroundupError(
                 f"export: transformers writes the conversation {str(turns)[:80]} differently"
             )
     return {"ids": count, "chats": len(chats)}
+
+
+def join_parity(folder: Path, *, paths: Mapping[str, Path]) -> Facts:
+    """Write `parity.json` of all exports, by their names in the view."""
+    write_json(folder / PARITY, {name: read_json(path) for name, path in paths.items()})
+    return {"exports": len(paths)}
+
+
+JOIN_PARITY = BuildStep("export/parity", 1, join_parity)

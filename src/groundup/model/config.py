@@ -107,32 +107,20 @@ class ModelConfig:
         return {name: value for name, value in table.items() if defaults.get(name) != value}
 
 
-@dataclass(frozen=True)
-class Preset:
-    """Sizes that have a name. Vocabulary and dropout come from the recipe."""
-
-    layers: int
-    width: int
-    feed_forward: int
-    context: int
-
-    def config(self, vocab_size: int) -> ModelConfig:
-        """Return the configuration of this preset for a vocabulary."""
-        # vLLM and llama.cpp need heads of 64 or 128.
-        heads = self.width // 64
-        sizes = dataclasses.asdict(self)
-        return ModelConfig(vocab_size, heads=heads, kv_heads=heads, head_width=64, **sizes)
+def _preset(layers: int, width: int, feed_forward: int, context: int) -> ModelConfig:
+    # vLLM and llama.cpp need heads of 64 or 128.
+    return ModelConfig(1, layers, width, width // 64, width // 64, 64, feed_forward, context)
 
 
-# From small to large, as "auto" tries them.
+# Named sizes, from small to large, as "auto" tries them. The recipe gives vocabulary and dropout.
 PRESETS = {
-    "tiny": Preset(layers=2, width=64, feed_forward=192, context=128),
-    "starter": Preset(layers=4, width=128, feed_forward=384, context=256),
-    "small": Preset(layers=6, width=192, feed_forward=512, context=256),
-    "30m": Preset(layers=8, width=384, feed_forward=1024, context=512),
-    "125m": Preset(layers=12, width=768, feed_forward=2048, context=1024),
-    "300m": Preset(layers=20, width=1024, feed_forward=2688, context=2048),
-    "500m": Preset(layers=22, width=1280, feed_forward=3456, context=2048),
+    "tiny": _preset(layers=2, width=64, feed_forward=192, context=128),
+    "starter": _preset(layers=4, width=128, feed_forward=384, context=256),
+    "small": _preset(layers=6, width=192, feed_forward=512, context=256),
+    "30m": _preset(layers=8, width=384, feed_forward=1024, context=512),
+    "125m": _preset(layers=12, width=768, feed_forward=2048, context=1024),
+    "300m": _preset(layers=20, width=1024, feed_forward=2688, context=2048),
+    "500m": _preset(layers=22, width=1280, feed_forward=3456, context=2048),
 }
 
 # Four epochs are worth nearly as much as new text (Muennighoff et al. 2023, arXiv 2305.16264), and
@@ -162,26 +150,19 @@ def resolve(model: Model, vocab_size: int, train_tokens: int, gpu: bool = False)
         name = _auto_preset(vocab_size, train_tokens, gpu)
     if name not in PRESETS:
         raise RecipeError(f'[model] preset "{name}" is unknown{nearest(name, [*PRESETS, "auto"])}')
-    preset = PRESETS[name].config(vocab_size)
-    width, head_width = model.width or preset.width, model.head_width or preset.head_width
+    keys = ("layers", "width", "head_width", "feed_forward", "context")
+    sizes = {key: getattr(model, key) or getattr(PRESETS[name], key) for key in keys}
     # A recipe that changes the width need not give the heads.
-    if not model.heads and width % head_width:
+    heads = model.heads or sizes["width"] // sizes["head_width"]
+    if not model.heads and sizes["width"] % sizes["head_width"]:
         raise RecipeError(
-            f"[model] width {width} is not a multiple of head_width {head_width}; set heads too"
+            f"[model] width {sizes['width']} is not a multiple of head_width"
+            f" {sizes['head_width']}; set heads too"
         )
-    heads = model.heads or width // head_width
+    sizes |= {"heads": heads, "kv_heads": model.kv_heads or heads}
     try:
         return ModelConfig(
-            vocab_size=vocab_size,
-            layers=model.layers or preset.layers,
-            width=width,
-            heads=heads,
-            kv_heads=model.kv_heads or heads,
-            head_width=head_width,
-            feed_forward=model.feed_forward or preset.feed_forward,
-            context=model.context or preset.context,
-            dropout=model.dropout,
-            rope_theta=model.rope_theta,
+            vocab_size=vocab_size, dropout=model.dropout, rope_theta=model.rope_theta, **sizes
         )
     except ValueError as error:
         raise RecipeError(f"[model] {error}") from None
@@ -191,7 +172,7 @@ def _auto_preset(vocab_size: int, train_tokens: int, gpu: bool) -> str:
     """Return the largest preset for which there is enough text."""
     best = next(iter(PRESETS))
     for name, preset in PRESETS.items():
-        parameters = preset.config(vocab_size).parameter_count()
+        parameters = dataclasses.replace(preset, vocab_size=vocab_size).parameter_count()
         if parameters * (TOKENS_PER_PARAMETER if gpu else CPU_TOKENS_PER_PARAMETER) <= train_tokens:
             best = name
         if name == CPU_LIMIT and not gpu:

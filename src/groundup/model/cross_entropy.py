@@ -51,9 +51,14 @@ class _CrossEntropySum(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=x.device)
         with torch.autocast(x.device.type, enabled=False):
             for chunk in chunks(len(x), len(weight), x.device.type):
-                loss, grad_logits = _loss_and_grad(x[chunk] @ weight.T, targets_N[chunk])
-                total += loss
-                grad_logits = grad_logits.to(dtype)
+                counted, index = targets_N[chunk] >= 0, targets_N[chunk].clamp(min=0)[:, None]
+                grad = torch.log_softmax(x[chunk] @ weight.T, dim=1, dtype=torch.float32)
+                total += torch.where(counted, -grad.gather(1, index).squeeze(1), 0).sum()
+                # In place, from log softmax to softmax minus one-hot: the largest tensor of a step.
+                grad.exp_()
+                grad.scatter_add_(1, index, torch.full_like(index, -1, dtype=grad.dtype))
+                grad.mul_(counted[:, None])
+                grad_logits = grad.to(dtype)
                 grad_x[chunk] = grad_logits @ weight
                 # The weight's gradient accumulates in the weight's own type, in place if possible.
                 if grad_weight.dtype == dtype:
@@ -67,19 +72,6 @@ class _CrossEntropySum(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         grad_x, grad_weight = ctx.saved_tensors
         return grad_x * grad.to(grad_x.dtype), grad_weight * grad, None
-
-
-def _loss_and_grad(logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the summed loss of a chunk, and its gradient with respect to the logits [N, V]."""
-    grad = torch.log_softmax(logits_NV, dim=1, dtype=torch.float32)
-    counted = targets_N >= 0
-    index = targets_N.clamp(min=0)[:, None]
-    losses = -grad.gather(1, index).squeeze(1)
-    # In place, from log softmax to softmax minus one-hot: this is the largest tensor of a step.
-    grad.exp_()
-    grad.scatter_add_(1, index, torch.full_like(index, -1, dtype=grad.dtype))
-    grad.mul_(counted[:, None])
-    return torch.where(counted, losses, 0).sum(), grad
 
 
 def cross_entropy_sum(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:

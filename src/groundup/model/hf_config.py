@@ -71,14 +71,9 @@ def from_hf(table: Mapping[str, Any]) -> ModelConfig:
         GroundupError: an entry is missing, invalid, or asks for what this transformer lacks.
     """
     try:
-        layout = _layout(table)
-        _refuse_unsupported(table)
+        layout = _check_supported(table)
         heads, width = _integer(table, "num_attention_heads"), _integer(table, "hidden_size")
         head_width = _QWEN3_HEAD if layout == "qwen3" else width // heads
-        rope = table.get("rope_parameters") or table
-        tied = table.get("tie_word_embeddings") or False
-        if not isinstance(tied, bool):
-            raise ValueError(f"tie_word_embeddings is {_short(tied)}; expected true or false")
         return ModelConfig(
             vocab_size=_integer(table, "vocab_size"),
             layers=_integer(table, "num_hidden_layers", maximum=MAX_LAYERS),
@@ -89,47 +84,44 @@ def from_hf(table: Mapping[str, Any]) -> ModelConfig:
             feed_forward=_integer(table, "intermediate_size"),
             context=_integer(table, "max_position_embeddings"),
             dropout=_number(table, "groundup_dropout", 0.0),
-            rope_theta=_number(rope, "rope_theta", _ROPE_THETA),
+            rope_theta=_number(table.get("rope_parameters") or table, "rope_theta", _ROPE_THETA),
             norm_epsilon=_number(table, "rms_norm_eps", _EPSILON),
             layout=layout,
-            tied=tied,
+            tied=table.get("tie_word_embeddings") or False,
         )
     except ValueError as error:
         raise GroundupError(f"config.json: {error}") from None
 
 
-def _layout(table: Mapping[str, Any]) -> Layout:
-    model_type, classes = table.get("model_type"), table.get("architectures")
-    for layout, name in CLASSES.items():
-        if model_type == layout:
-            if classes not in (None, [name]):
-                raise ValueError(
-                    f"architectures is {_short(classes)}; only [{name!r}] can be read for {layout}"
-                )
-            return layout
-    raise ValueError(f"model_type is {_short(model_type)}; only qwen3 and llama can be read")
-
-
-def _refuse_unsupported(table: Mapping[str, Any]) -> None:
+def _check_supported(table: Mapping[str, Any]) -> Layout:
+    """Return the layout; refuse settings that this transformer does not have."""
+    layout, classes = table.get("model_type"), table.get("architectures")
+    if layout not in ("qwen3", "llama"):
+        raise ValueError(f"model_type is {_short(layout)}; only qwen3 and llama can be read")
+    if classes not in (None, [CLASSES[layout]]):
+        raise ValueError(
+            f"architectures is {_short(classes)}; only [{CLASSES[layout]!r}] can be read for"
+            f" {layout}"
+        )
     for name, required in _REQUIRED.items():
         # None and False both mean that a model has none of it.
         if (table.get(name, required) or None) != (required or None):
             raise ValueError(f"{name} is {_short(table[name])}; only {required!r} can be read")
     for name in ("rope_scaling", "rope_parameters"):
         rope = table.get(name) or {}
+        plain = isinstance(rope, Mapping) and rope.get("partial_rotary_factor", 1.0) == 1.0
         # Older folders call the type "type".
-        plain = (
-            isinstance(rope, Mapping)
-            and rope.get("rope_type", rope.get("type", "default")) == "default"
-        )
-        if not plain or rope.get("partial_rotary_factor", 1.0) != 1.0:
+        if not plain or rope.get("rope_type", rope.get("type", "default")) != "default":
             raise ValueError(f"{name} is {_short(rope)}; only plain rotary positions can be read")
     types = table.get("layer_types") or []
-    others = [types]
-    if isinstance(types, list):
-        others = [layer_type for layer_type in types if layer_type != "full_attention"]
-    if others:
-        raise ValueError(f"layer_types names {_short(others[0])}; only full_attention can be read")
+    for layer_type in types if isinstance(types, list) else [types]:
+        if layer_type != "full_attention":
+            raise ValueError(
+                f"layer_types names {_short(layer_type)}; only full_attention can be read"
+            )
+    if not isinstance(tied := table.get("tie_word_embeddings") or False, bool):
+        raise ValueError(f"tie_word_embeddings is {_short(tied)}; expected true or false")
+    return layout
 
 
 def _integer(
@@ -149,9 +141,8 @@ def _number(table: Mapping[str, Any], name: str, default: float) -> float:
     """Return a finite, non-negative entry; the default if it is missing or null."""
     value = table.get(name)
     value = default if value is None else value
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise ValueError(f"{name} is {_short(value)}; expected a number from 0 on")
-    if not (math.isfinite(value) and value >= 0):
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name} is {_short(value)}; expected a number from 0 on")
     return float(value)
 

@@ -78,11 +78,7 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file of a model folder.
-
-    Raises:
-        GroundupError: the file is missing, or does not contain an object.
-    """
+    """Return the object in a JSON file of a model folder."""
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -95,11 +91,7 @@ def read_table(path: Path) -> dict[str, Any]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the files that contain the weights of a folder.
-
-    Raises:
-        GroundupError: there is none, or the index names one outside the folder.
-    """
+    """Return the files that contain the weights of a folder."""
     names = [WEIGHTS]
     if not (folder / WEIGHTS).exists() and (folder / INDEX).exists():
         weight_map = read_table(folder / INDEX).get("weight_map")
@@ -118,11 +110,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_weights(folder: Path, model: Transformer) -> None:
-    """Copy the weights of a folder into a model, one tensor at a time; run `check_weights` first.
-
-    Raises:
-        GroundupError: a file is missing.
-    """
+    """Copy the weights of a folder, which `check_weights` has passed, into a model."""
     parameters = dict(model.named_parameters())
     for path in weight_files(folder):
         with torch.no_grad(), safe_open(path, "pt") as file:

@@ -1,4 +1,4 @@
-"""Samples the next token of many sequences at once, each with its own parameters and random numbers.
+"""Samples the next token of many sequences at once, each by its own parameters and random numbers.
 
 Only the best candidates of a row are sorted, as many as its top_k and top_p can reach.
 
@@ -83,9 +83,6 @@ class SequenceSampler:
     Args:
         vocab_size: biases must name ids below it.
         seed: any integer. Equal seeds and logits give equal text, whatever else is in the batch.
-
-    Raises:
-        ValueError: a bias names no token.
     """
 
     def __init__(
@@ -128,19 +125,18 @@ def sample(logits_NV: Tensor, samplers: Sequence[SequenceSampler]) -> Tensor:
     best_N, tokens_N = logits_NV.max(dim=1)
     # Rows whose candidates need no order, and rows whose candidates do.
     drawn = [row for row, sampler in enumerate(samplers) if sampler.params.temperature > 0]
-    ranked = [row for row in drawn if samplers[row].params.ranked]
-    plain = [row for row in drawn if not samplers[row].params.ranked]
     if drawn:
         limits = _Limits.of(samplers, logits_NV.device)
         # The best logit becomes 0, so no temperature overflows. In place: fresh pages cost more
         # than the arithmetic.
         weights_NV = logits_NV.sub_(best_N[:, None]).div_(limits.temperature).exp_()
-        for rows, draw in ((plain, _draw_plain), (ranked, _draw_ranked)):
+        for ranked in (False, True):
+            rows = [row for row in drawn if samplers[row].params.ranked is ranked]
             if len(rows) == len(samplers):
-                tokens_N = draw(weights_NV, limits)
+                tokens_N = _draw(weights_NV, limits, ranked)
             elif rows:
                 index = torch.tensor(rows, device=logits_NV.device)
-                tokens_N[index] = draw(weights_NV[index], limits[index])
+                tokens_N[index] = _draw(weights_NV[index], limits[index], ranked)
     return torch.where(best_N.isfinite(), tokens_N, -1)
 
 
@@ -184,15 +180,16 @@ class _Limits:
         )
 
 
-def _draw_plain(weights_NV: Tensor, limits: _Limits) -> Tensor:
-    """Draw from the whole vocabulary; only min_p cuts anything off."""
-    if limits.any_min_p:
-        weights_NV = weights_NV * (weights_NV >= limits.min_p)
-    return _pick(weights_NV, limits)
+def _draw(weights_NV: Tensor, limits: _Limits, ranked: bool) -> Tensor:
+    """Return a token of each row [N].
 
-
-def _draw_ranked(weights_NV: Tensor, limits: _Limits) -> Tensor:
-    """Draw from the best candidates: few first, then more for rows whose limits reach further."""
+    Without limits that need an order, draws from the whole vocabulary. Otherwise draws from the
+    best candidates: few first, then more for rows whose limits reach further.
+    """
+    if not ranked:
+        if limits.any_min_p:
+            weights_NV = weights_NV * (weights_NV >= limits.min_p)
+        return _pick(weights_NV, limits)
     tokens_N = torch.zeros(len(weights_NV), dtype=torch.long, device=weights_NV.device)
     left = torch.arange(len(weights_NV), device=weights_NV.device)
     for size in TOP_CANDIDATES.get(weights_NV.device.type, ()):

@@ -65,7 +65,7 @@ def rotary_table(config: ModelConfig) -> Tensor:
 
 
 def rotate(x_BHTE: Tensor, table: Tensor) -> Tensor:
-    """Turn each pair (i, i + E/2) of a head by the angle of its position; `table` is [2, T, E/2]."""
+    """Turn each pair (i, i + E/2) of a head by its position's angle; `table` is [2, T, E/2]."""
     cos, sin = table.to(x_BHTE.dtype)
     # The halves are paired, as in Llama's own code; interleaved pairs are another function.
     first, second = x_BHTE.chunk(2, dim=-1)

@@ -2,7 +2,7 @@
 
 from groundup.recipe.languages import LANGUAGES, MEMBERS
 from groundup.recipe.load import all_sources, load_recipe, overridden, recipe_from
-from groundup.recipe.source import KINDS, TUNING, UNTRAINED, Source, default_name
+from groundup.recipe.source import KINDS, TUNING, Source, default_name
 from groundup.recipe.tables import (
     Evaluate,
     Export,
@@ -20,7 +20,6 @@ __all__ = [
     "LANGUAGES",
     "MEMBERS",
     "TUNING",
-    "UNTRAINED",
     "Evaluate",
     "Export",
     "Model",

@@ -1,6 +1,4 @@
-"""A source of a recipe: a place that raw text comes from, and what is known of it. Reads and writes
-nothing.
-"""
+"""A `[[source]]` of a recipe: a place that raw text comes from, and how it is read."""
 
 from __future__ import annotations
 
@@ -12,45 +10,49 @@ from typing import Literal
 from groundup.schema import check, nearest
 
 KINDS = ("books", "wikipedia", "web", "code", "conversations", "text", "evaluation")
-# The kind of the source that `[tune] data` names; no [[source]] is of this kind.
+# Kind of the source that `[tune] data` names; no [[source]] is of this kind.
 TUNING = "tuning"
-# Collected like the others, for later stages; no text of these kinds is trained on.
-UNTRAINED = ("evaluation", TUNING)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """One place that raw text comes from."""
 
+    # A file, folder or glob; or https://, s3://, hf://OWNER/NAME, pypi:NAME==VERSION, scrape:FILE.
     path: str
+    # What the files are; it decides readers, filters and grouping.
     kind: str = "text"
+    # Name in every report; by default the last part of the path.
     name: str = ""
+    # License of the texts; one that a document states itself comes first.
     license: str = ""
-    # Share of training tokens relative to its size; above 1 the source repeats.
+    # Share of training tokens relative to the size of the source, 0 to 100; above 1 it repeats.
     weight: float = 1.0
-    # Of two duplicates the one from the source of higher priority stays; among equals the longer
-    # one.
+    # Of two duplicates, the one from the source of higher priority (0 to 100) stays; among equals
+    # the longer one.
     priority: int = 0
-    # Globs over origins (archive members too); exclude wins.
+    # Globs over origins, members of archives too: only matching files are read.
     include: tuple[str, ...] = ()
+    # Globs over origins: matching files are not read, even if `include` matches.
     exclude: tuple[str, ...] = ()
-    # Of the file that a pypi: or https: path names; without it the lock remembers what was seen
-    # first.
+    # SHA-256 of the file that a pypi: or https: path names; without it, the lock remembers the one
+    # that was fetched first.
     sha256: str = ""
-    # "package.module:function" of your own, which reads the files in place of the kind's reader.
+    # "package.module:function" of your own, which reads the files instead of the reader of the
+    # kind.
     reader: str = ""
-    # Of plain-text files; "auto" looks at the bytes.
+    # Encoding of plain-text files; "auto" detects it from the bytes.
     encoding: str = "auto"
-    # Of scrape: paths. Seconds between two requests to a host (more where its robots.txt asks for
-    # it), pages at most, and the name under which hosts are visited, best with an address where
-    # their owners can write to.
+    # scrape: seconds between two requests to a host, 0 to 300; more if its robots.txt asks for it.
     delay: float = 1.0
+    # scrape: most pages to fetch.
     max_pages: int = 10_000
+    # scrape: name under which hosts are visited, best with an address for their owners.
     user_agent: str = "groundup"
-    # In place of [refine]'s; 1 allows anything, such as a source whose every document stands in
-    # another one too.
+    # As in [refine], for this source; 1 allows anything, such as a source whose documents are all
+    # in another source too.
     most_dropped: float | Literal["auto"] = "auto"
-    # Of tuning data: the columns of text and label, where their names do not say so.
+    # Columns of text and label in tuning data.
     columns: tuple[str, ...] = field(default=(), metadata={"internal": True})
 
     def __post_init__(self) -> None:
@@ -102,14 +104,10 @@ def _is_encoding(name: str) -> bool:
 
 
 def default_name(path: str) -> str:
-    """Return a source's name: the last component of its path that holds no pattern, without a
-    file's suffix.
-    """
+    """Return the name of a source: the last part of its path without pattern and suffix."""
     if path.startswith("pypi:"):
-        return (
-            re.sub(r"[^\w.+-]+", "-", re.split(r"[=/]", path.removeprefix("pypi:"))[0])[:80]
-            or "source"
-        )
+        package = re.split(r"[=/]", path.removeprefix("pypi:"))[0]
+        return re.sub(r"[^\w.+-]+", "-", package)[:80] or "source"
     path = path.removeprefix("scrape:")
     plain = [
         part

@@ -1,8 +1,6 @@
-"""TOML → frozen, validated settings. Reads a recipe; writes `recipe.lock.toml`, every setting as
-resolved.
+"""The tables of a recipe as frozen classes: every setting with its default and its bounds.
 
-An unknown key is an error that names the nearest known one. Every key has a default but
-`[[source]]`, of which there is at least one.
+The comment above a field is its documentation: docs/recipe.md is generated from these.
 """
 
 from __future__ import annotations
@@ -19,62 +17,67 @@ from groundup.schema import check, nearest
 
 Auto = Literal["auto"]
 Hidden = Literal["remove", "mask", "keep"]
-# By rule set and reason: the bound of a rule, or the least and the most where it has both.
+# Rule set → reason → the bound of the rule, or its least and most value if it has both.
 Thresholds = Mapping[str, Mapping[str, float | tuple[float, ...]]]
-# Of [model]: what a model that is gone on from brings itself.
+# Sizes in [model] that a pretrained model brings itself.
 SIZES = ("layers", "width", "heads", "kv_heads", "head_width", "feed_forward")
 ROPE_THETA = 10_000.0
 
 
 @dataclass(frozen=True, slots=True)
 class Personal:
-    """What becomes of addresses and numbers that may be somebody's: gone, a word such as "[email]"
-    in their place, or as it is.
+    """Personal data in texts: remove it, mask it with a word such as "[email]", or keep it.
 
-    Gone is the default: a mask is one more word that the model learns to write, and the reference
-    job takes addresses out.
+    Removing is the default: a mask is one more word that the model learns to write.
     """
 
+    # E-mail addresses.
     email: Hidden = "remove"
+    # Web addresses.
     url: Hidden = "remove"
-    # Public addresses only; dotted versions and sections stay.
+    # Public IP addresses; versions and section numbers with dots stay.
     ip: Hidden = "remove"
+    # Phone numbers.
     phone: Hidden = "remove"
-    # Those that are looked for in source code too.
+    # Which of these are looked for in source code too.
     in_code: tuple[Literal["email", "url", "ip", "phone"], ...] = ("email",)
 
     def actions(self, code: bool) -> dict[str, str]:
-        """Return "remove" or "mask" for each kind that does not stay, in prose or in source code."""
-        kinds = self.in_code if code else ("email", "url", "ip", "phone")
-        return {
-            kind: getattr(self, kind) for kind in sorted(kinds) if getattr(self, kind) != "keep"
-        }
+        """Return "remove" or "mask" by field, without the fields to keep.
+
+        Args:
+            code: of source code instead of prose.
+        """
+        names = sorted(self.in_code if code else ("email", "url", "ip", "phone"))
+        return {name: getattr(self, name) for name in names if getattr(self, name) != "keep"}
 
 
 @dataclass(frozen=True, slots=True)
 class Refine:
-    """What is kept."""
+    """Which documents and which parts of their texts are kept."""
 
-    # ISO 639-1 codes; empty keeps every language.
+    # Languages to keep, as ISO 639-1 codes; empty keeps every language.
     languages: tuple[str, ...] = ()
-    # Rule sets by name; each applies to the kinds it was published for. "package.module:function"
-    # is your own.
+    # Rule sets by name; each applies to the kinds that it was published for. A filter of your own
+    # is "package.module:function".
     filters: tuple[str, ...] = ("gopher", "c4", "code", "conversations")
+    # What to do with personal data.
     personal: Personal = field(default_factory=Personal)
-    # In place of published ones.
+    # Bounds of rules that replace the published ones: rule set, reason, value.
     thresholds: Thresholds = field(default_factory=dict)
+    # Jaccard similarity of word 5-grams, 0.5 to 1, from which a document counts as a duplicate.
     near_threshold: float = 0.8
-    # A line that so many documents of its source hold is boilerplate, and cut; 0 cuts none. At 10
-    # real pages lose nothing that a person would miss, at 5 sentences of manuals
-    # (docs/experiments.md).
+    # Documents of a source that must hold a line before it counts as boilerplate and is cut; 0
+    # cuts none. At 10, real pages lose nothing that a person would miss; at 5, they lose sentences
+    # of manuals (docs/experiments.md).
     repeated_lines: int = 10
-    # Texts that may stand in documents and in evaluation files alike.
+    # Texts that may be in documents and in evaluation files alike.
     allowed_overlap: tuple[str, ...] = ()
-    # What comparing all documents may hold in memory; less costs more passes over the index, never
-    # another result.
+    # Megabytes that comparing all documents may use. Less memory takes more passes over the index
+    # and never changes the result.
     memory_megabytes: int = 2_048
-    # A source that loses more of its bytes stops the run; exact duplicates do not count, since
-    # their text is still there.
+    # Share of the bytes of a source, 0 to 1, that may be dropped before the run stops. Exact
+    # duplicates do not count, since their text is still there.
     most_dropped: float = 0.95
 
     def __post_init__(self) -> None:
@@ -98,12 +101,14 @@ class Refine:
 
 @dataclass(frozen=True, slots=True)
 class Tokenize:
-    """The tokenizer, and the share of tokens held out for validation."""
+    """The tokenizer, and the split into training and validation."""
 
+    # Entries of the vocabulary, 320 to 1,000,000; "auto" follows the amount of text.
     vocab_size: int | Auto = "auto"
+    # Share of the tokens of each source that is held out, above 0 and below 0.5.
     validation: float = 0.05
-    # BPE is trained on at most this much text: vocabularies barely change beyond it, and memory
-    # does.
+    # Megabytes of text to train BPE on. More text barely changes the vocabulary and takes more
+    # memory.
     sample_megabytes: int = 512
 
     def __post_init__(self) -> None:
@@ -118,21 +123,30 @@ class Tokenize:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Sizes of the transformer; 0 means: as the preset has it, or the model that is gone on from."""
+    """Sizes of the transformer; 0 takes the size of the preset, or of the pretrained model."""
 
+    # Named sizes: tiny, starter, small, 30m, 125m, 300m or 500m; "auto" follows the amount of text.
     preset: str = "auto"
-    # A model folder in Qwen3's or Llama's layout, or a run directory: training goes on from its
+    # A model folder in the layout of Qwen3 or Llama, or a run directory: training starts from its
     # weights, with its tokenizer.
     base: str = field(default="", metadata={"key": "from"})
+    # Number of transformer layers.
     layers: int = 0
+    # Width of the residual stream (hidden size).
     width: int = 0
+    # Number of query heads.
     heads: int = 0
-    # Grouped-query attention when smaller than `heads`.
+    # Number of key and value heads; fewer than `heads` is grouped-query attention.
     kv_heads: int = 0
+    # Width of a head; 64 or 128 load everywhere.
     head_width: int = 0
+    # Inner width of the feed-forward (intermediate size).
     feed_forward: int = 0
+    # Tokens that the model attends to at most.
     context: int = 0
+    # Dropout probability in training, 0 to 1.
     dropout: float = 0.0
+    # Base of the rotary position frequencies.
     rope_theta: float = ROPE_THETA
 
     def __post_init__(self) -> None:
@@ -140,11 +154,10 @@ class Model:
         check(self.rope_theta > 0, "rope_theta must be positive")
         for name in (*SIZES, "context"):
             check(getattr(self, name) >= 0, f"{name} must not be negative")
-        # The context is how far a window of training reaches, and may be shorter than what the
-        # model was built for.
-        usual = {"preset": "auto", "rope_theta": ROPE_THETA} | dict.fromkeys(SIZES, 0)
+        # A context may be given: a training window can be shorter than what the model allows.
+        defaults = {"preset": "auto", "rope_theta": ROPE_THETA} | dict.fromkeys(SIZES, 0)
         named = [
-            name for name, value in usual.items() if self.base and getattr(self, name) != value
+            name for name, value in defaults.items() if self.base and getattr(self, name) != value
         ]
         check(not named, f"from brings the sizes of its model; leave out {' and '.join(named)}")
 
@@ -153,41 +166,59 @@ class Model:
 class Train:
     """The training loop."""
 
+    # Optimizer steps; "auto" follows the amount of text, and takes some minutes without a GPU.
     steps: int | Auto = "auto"
+    # Tokens of a step, over all processes.
     batch_tokens: int = 16_384
-    # Sequences in one forward pass; "auto" is resolved once, into the lock.
+    # Sequences in one forward pass; "auto" is measured once and written to the lock.
     micro_batch: int | Auto = "auto"
+    # Steps in which the learning rate rises from 0 to its peak.
     warmup_steps: int = 100
+    # Steps whose checkpoints are kept for good.
     checkpoint_steps: tuple[int, ...] = ()
-    # Rolling checkpoints, for resuming: every so many steps, and how many of them are kept.
+    # Steps between two rolling checkpoints, from which a stopped training resumes.
     checkpoint_every: int = 500
+    # Number of rolling checkpoints to keep.
     keep: int = 2
+    # Muon trains the matrices inside the layers, AdamW the rest; adamw uses AdamW alone.
     optimizer: Literal["muon", "adamw"] = "muon"
-    # Of AdamW; embeddings and norms always use it. With optimizer = "adamw" a large model wants a
-    # tenth of this.
+    # Peak learning rate of AdamW; embeddings and norms always use it. With optimizer = "adamw" a
+    # large model needs a tenth of the default.
     learning_rate: float = 0.01
-    # Of Muon, for the matrices inside the layers.
+    # Peak learning rate of Muon.
     muon_learning_rate: float = 0.02
+    # Decoupled weight decay; norms have none.
     weight_decay: float = 0.1
-    # The cosine ends at this share of the peak.
+    # Share of the peak, 0 to 1, at which the cosine schedule ends.
     final_learning_rate: float = 0.1
+    # Largest norm of the gradient; a larger one is scaled down.
     clip: float = 1.0
-    # A step whose loss or gradient lies further from the recent ones, in robust deviations, is not
-    # applied; 0 refuses only what is not a number. Healthy runs stay below 13
+    # A step is skipped if its loss or gradient norm lies this many robust deviations from the
+    # recent ones; 0 only skips steps with NaN or infinity. Healthy runs stay below 13
     # (docs/experiments.md).
     guard: float = 16.0
+    # Steps between two validations.
     validate_every: int = 250
+    # Tokens of each validation.
     validation_tokens: int = 131_072
+    # Seconds between two samples of the model in the log.
     sample_seconds: float = 30.0
+    # Text that these samples continue.
     sample_prompt: str = "The"
+    # Number format of forward and backward passes; "auto" takes what this machine is fast at.
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    # torch.compile; "auto" uses it if the training is long enough to pay for it.
     compile: Literal["auto", "on", "off"] = "auto"
-    # Compute the inside of each layer a second time instead of keeping it: a third more work, far
-    # less memory.
+    # Activation checkpointing: compute the inside of each layer again in the backward pass. It
+    # takes a third more work and far less memory.
     recompute: Literal["auto", "on", "off"] = "auto"
+    # CPU threads of a process.
     threads: int | Auto = "auto"
+    # Processes that train together; "auto" is one per GPU.
     processes: int | Auto = "auto"
+    # Log to TensorBoard.
     tensorboard: bool = False
+    # Log to Weights & Biases.
     wandb: bool = False
 
     def __post_init__(self) -> None:
@@ -217,14 +248,16 @@ class Train:
 
 @dataclass(frozen=True, slots=True)
 class Evaluate:
-    """What is measured on the finished model."""
+    """What is measured on the trained model."""
 
-    # "lambada", "hellaswag", or the path of a JSONL file in one of their layouts.
+    # Known names, such as "lambada" or "hellaswag", or paths of JSONL files in their layout;
+    # "NAME=PATH" reads a known one from a path.
     benchmarks: tuple[str, ...] = ()
-    # Questions at most of each benchmark; 0 takes all.
+    # Questions of each benchmark to ask; 0 asks all.
     limit: int = 0
-    # Held-out passages in the choice-of-four test.
+    # Held-out passages in the test that chooses the next passage out of four.
     passages: int = 200
+    # Tokens of each sample.
     sample_tokens: int = 100
 
     def __post_init__(self) -> None:
@@ -236,32 +269,33 @@ class Evaluate:
 
 @dataclass(frozen=True, slots=True)
 class Tune:
-    """Teaching the finished model to answer."""
+    """Fine-tuning of the trained model on conversations, or on a table of text and label."""
 
-    # none: the model stays as it was trained; sft: all weights learn; lora: small matrices beside
-    # them do.
+    # none: no fine-tuning; sft: all weights learn; lora: low-rank adapters learn.
     method: Literal["none", "sft", "lora"] = "none"
     # A file, folder or glob with conversations or a table of text and label; empty takes the
     # conversations of the run.
     data: str = ""
-    # Of the run's own conversations: the names of the sources to take; empty takes all of kind
-    # conversations.
+    # Names of the sources whose conversations to take; empty takes all of kind conversations.
     sources: tuple[str, ...] = ()
-    # Of a table: the columns of text and label, where they are not called so or the like.
+    # The columns of text and label of a table, if their names do not say so.
     columns: tuple[str, ...] = ()
+    # Passes over the data.
     epochs: int = 3
-    # Peak of AdamW's rate; "auto" follows the width of the model and the method.
+    # Peak learning rate of AdamW; "auto" follows the method and the width of the model.
     learning_rate: float | Auto = "auto"
+    # Tokens of a step.
     batch_tokens: int = 8_192
-    # Of LoRA: inner size of the matrices, and what their product counts: alpha / rank.
+    # Rank of the LoRA matrices.
     rank: int = 16
+    # LoRA alpha: the product of the matrices is scaled by alpha / rank.
     alpha: float = 32.0
-    # Share of a file's rows that is held out; the run's own conversations keep the split of the
-    # run.
+    # Share of the rows of `data` that is held out, 0 to 0.9; conversations of the run keep its
+    # split.
     validation: float = 0.1
-    # Rows to learn from at most; 0 takes all.
+    # Rows to learn from; 0 takes all.
     limit: int = 0
-    # Tokens of a greedy answer to a held-out prompt at most.
+    # Most tokens of an answer to a held-out prompt.
     answer_tokens: int = 64
 
     def __post_init__(self) -> None:
@@ -289,15 +323,15 @@ class Tune:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """Forms in which other programs load the finished model."""
+    """Formats in which other programs load the finished model."""
 
     # hf: a Hugging Face folder; gguf: files for llama.cpp, which need the package gguf.
     formats: tuple[Literal["hf", "gguf"], ...] = ("hf",)
-    # Numbers of the GGUF files, one file each.
+    # Number formats of the GGUF files, one file each.
     gguf_types: tuple[Literal["f32", "f16", "bf16", "q8_0"], ...] = ("f16",)
-    # Of the weights, as their exports say it; empty says nothing.
+    # License of the weights, as their exports state it; empty states none.
     license: str = ""
-    # What `groundup export` asks for beside that: form, type and model of each.
+    # What `groundup export` asks for in addition: format, type and model of each.
     more: tuple[tuple[str, str, str], ...] = field(default=(), metadata={"internal": True})
 
     def __post_init__(self) -> None:
@@ -314,10 +348,13 @@ class Export:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A whole recipe. `root` is the folder that relative paths start from; it never enters a key."""
+    """A whole recipe."""
 
+    # The sources, one [[source]] table each; at least one.
     source: tuple[Source, ...]
+    # Name of the run, and of its directory under runs/.
     name: str = "run"
+    # Seed of everything that is random.
     seed: int = 1
     refine: Refine = field(default_factory=Refine)
     tokenize: Tokenize = field(default_factory=Tokenize)
@@ -326,8 +363,9 @@ class Recipe:
     evaluate: Evaluate = field(default_factory=Evaluate)
     tune: Tune = field(default_factory=Tune)
     export: Export = field(default_factory=Export)
+    # Folder that relative paths start from; it never enters a key.
     root: Path = field(default=Path(), metadata={"internal": True})
-    # Where it was read from, so that a training can read it again.
+    # The recipe file and its overrides, so that a running training can read them again.
     file: str = field(default="", metadata={"internal": True})
     overrides: tuple[str, ...] = field(default=(), metadata={"internal": True})
 
@@ -339,8 +377,11 @@ class Recipe:
         )
         check(self.name.strip(".") != "", f'name "{self.name}" is no name for a folder')
         check(0 <= self.seed < 2**63, "seed must lie between 0 and 2^63")
-        own = self.model.base and self.tokenize.vocab_size != "auto"
-        check(not own, "[tokenize] vocab_size: [model] from brings its own tokenizer; leave it out")
+        has_tokenizer = self.model.base and self.tokenize.vocab_size != "auto"
+        check(
+            not has_tokenizer,
+            "[tokenize] vocab_size: [model] from brings its own tokenizer; leave it out",
+        )
         names = [source.name for source in self.source]
         for name in names:
             check(
@@ -351,14 +392,14 @@ class Recipe:
             all(source.kind != TUNING for source in self.source),
             f'no source is of kind "{TUNING}"; name such files as [tune] data',
         )
-        talks = [source.name for source in self.source if source.kind == "conversations"]
+        conversations = [source.name for source in self.source if source.kind == "conversations"]
         check(
-            self.tune.method == "none" or bool(self.tune.data or talks),
+            self.tune.method == "none" or bool(self.tune.data or conversations),
             "[tune]: there is no source of kind conversations; name data",
         )
         for name in self.tune.sources:
             check(
-                name in talks,
+                name in conversations,
                 f'[tune] sources: "{name}" is no source of kind'
-                f" conversations{nearest(name, talks)}",
+                f" conversations{nearest(name, conversations)}",
             )

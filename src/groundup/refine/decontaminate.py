@@ -41,6 +41,7 @@ from groundup.refine.shard import dropped_rows
 from groundup.runtime.job import BuildStep
 
 CONTAMINATED = "contaminated"
+GLOBAL_LISTS = ("duplicates", "lines", CONTAMINATED)
 # Words of an n-gram, and of the shortest item that is searched.
 MAX_WORDS, MIN_WORDS = 13, 8
 # An n-gram of more items is their form ("Choose the best answer to the following question …"), not
@@ -56,13 +57,8 @@ COMMON, COMMON_SHARE = 10, 0.001
 MATCHED_CHARACTERS = 400
 
 _ITEM = pa.schema(
-    [
-        ("id", pa.string()),
-        ("source", pa.string()),
-        ("origin", pa.string()),
-        ("record", pa.int64()),
-        ("grams", pa.int64()),
-    ]
+    {name: pa.string() for name in ("id", "source", "origin")}
+    | {name: pa.int64() for name in ("record", "grams")}
 )
 # The prefilter is indexed by the upper bits of a hash: 16 MB, and one lookup rejects most words.
 _PREFILTER_BITS = 24
@@ -199,18 +195,14 @@ def find_occurrences(
 ) -> dict[str, Any]:
     """Write occurrences.npy of one shard, int64 [n, 4]: row, n-gram, first byte, end.
 
-    Args:
-        folder: receives it.
-        shard: folder of the refined shard.
-        evaluation: folder of the items' n-grams.
-        cuts: file of the shard's cuts.
+    Folders are those of the refined shard and of the items' n-grams; `cuts` is the shard's file.
     """
     table = DocumentTable([("", shard)], {"": cuts} if cuts else {})
     grams = EvaluationGrams.load(evaluation)
     prefilter, row, parts = grams.prefilter(), 0, [np.zeros((0, 4), np.int64)]
     for _, batch in table.batches(["text"]):
-        for found in grams.find(text_buffers(batch.column("text")), prefilter):
-            columns = (found.rows + row, found.grams, found.begins, found.ends)
+        for matches in grams.find(text_buffers(batch.column("text")), prefilter):
+            columns = (matches.rows + row, matches.grams, matches.begins, matches.ends)
             parts.append(np.stack(columns, axis=1))
         row += len(batch)
     whole = np.concatenate(parts)
@@ -220,15 +212,7 @@ def find_occurrences(
 
 @dataclass(frozen=True)
 class ContaminatedDocument:
-    """A contaminated document.
-
-    Attributes:
-        row: of the shard.
-        item: the item of which it holds the largest share.
-        share: of the item's n-grams.
-        begin: first byte of the longest stretch in common.
-        end: the byte after its last.
-    """
+    """Row of a document, the item of which it holds the largest share, and their longest match."""
 
     row: int
     item: int
@@ -249,10 +233,9 @@ def find_contaminated(
 
     Args:
         folder: receives contaminated.parquet (DROPPED schema, in the order of rows).
-        shards: refined shards by name and folder, in order.
+        shards, cuts: as for DocumentTable.
         occurrences: folder of the occurrences of each shard.
         dropped: lists of documents that are dropped already.
-        cuts: file of the cuts of a shard, by name.
         evaluation: folder of the items' n-grams.
     """
     table, grams = DocumentTable(shards, cuts), EvaluationGrams.load(evaluation)
@@ -265,10 +248,10 @@ def find_contaminated(
         kept = scratch.kept(table, dropped)
         common = _common_grams(table, occurrences, kept, grams)
         for shard, rows in zip(shards, table.spans, strict=True):
-            if found := _contaminated(occurrences[shard[0]], kept[rows], common, grams):
-                documents[shard[0].rpartition(".")[0]] += len(found)
-                held |= {document.item for document in found}
-                size += _write(out, DocumentTable([shard], cuts), found, items)
+            if contaminated := _contaminated(occurrences[shard[0]], kept[rows], common, grams):
+                documents[shard[0].rpartition(".")[0]] += len(contaminated)
+                held |= {document.item for document in contaminated}
+                size += _write(out, DocumentTable([shard], cuts), contaminated, items)
     return {
         "documents": documents.total(),
         "bytes": size,
@@ -293,16 +276,16 @@ def find_unlisted(
     """Search all texts again; yield document, item and share of what is not on the list.
 
     Args:
-        shards: refined shards by name and folder, in order.
-        tests: folders of collected evaluation shards, in order.
-        allowed: texts whose n-grams prove nothing, from the recipe.
+        shards: as for DocumentTable.
+        tests, allowed: as for `write_grams`.
         dropped: folder of the lists of dropped documents.
         cuts: folder of the cuts.
     """
     files = {name: cuts / f"{name}.npy" for name, _ in shards} if cuts else {}
     table = DocumentTable(shards, files)
-    paths = [dropped / f"{name}.parquet" for name in ("duplicates", "lines", "contaminated")]
-    *others, own = ([path] if path.exists() else [] for path in paths)
+    lists = [path for path in sorted(dropped.glob("*.parquet")) if path.stem in GLOBAL_LISTS]
+    listed = [path for path in lists if path.stem == CONTAMINATED]
+    others = [path for path in lists if path.stem != CONTAMINATED]
     with TemporaryDirectory() as name, Scratch(Path(name) / "scratch") as scratch:
         write_grams(evaluation := Path(name), tests, allowed)
         occurrences = {}
@@ -310,8 +293,8 @@ def find_unlisted(
             occurrences[shard] = evaluation / "occurrences" / shard
             occurrences[shard].mkdir(parents=True)
             find_occurrences(occurrences[shard], folder, evaluation, files.get(shard))
-        kept = scratch.kept(table, [path for found in others for path in found])
-        unlisted = scratch.kept(table, own, "unlisted")
+        kept = scratch.kept(table, others)
+        unlisted = scratch.kept(table, listed, "unlisted")
         grams = EvaluationGrams.load(evaluation)
         common = _common_grams(table, occurrences, kept, grams)
         for (shard, _), rows in zip(shards, table.spans, strict=True):
@@ -327,53 +310,51 @@ def _common_grams(
     """Return the mask of the n-grams that are common phrases."""
     documents = np.zeros(len(grams.hashes), np.int64)
     for (name, _), rows in zip(table.shards, table.spans, strict=True):
-        found = _load_occurrences(occurrences[name], kept[rows])
-        pairs = np.unique(found[:, 0] * len(documents) + found[:, 1])
+        hits = _load_occurrences(occurrences[name], kept[rows])
+        pairs = np.unique(hits[:, 0] * len(documents) + hits[:, 1])
         documents += np.bincount(pairs % max(len(documents), 1), minlength=len(documents))
     return documents > max(COMMON, COMMON_SHARE * table.rows)
 
 
 def _load_occurrences(folder: Path, kept: Array) -> Array:
-    found = np.load(folder / "occurrences.npy")
-    return found[kept[found[:, 0]]]
+    hits = np.load(folder / "occurrences.npy")
+    return hits[kept[hits[:, 0]]]
 
 
 def _contaminated(
     occurrences: Path, kept: Array, common: Array, grams: EvaluationGrams
 ) -> list[ContaminatedDocument]:
     """Return the contaminated documents among the kept ones of a shard, by row."""
-    found = _load_occurrences(occurrences, kept)
-    pair, found = _group_by_item(found[~common[found[:, 1]]], grams)
+    hits = _load_occurrences(occurrences, kept)
+    pair, hits = _group_by_item(hits[~common[hits[:, 1]]], grams)
     # Distinct n-grams of each (document, item) pair.
-    held = np.unique(pair * len(grams.hashes) + found[:, 1]) // max(len(grams.hashes), 1)
+    held = np.unique(pair * len(grams.hashes) + hits[:, 1]) // max(len(grams.hashes), 1)
     pairs, sizes = np.unique(held, return_counts=True)
     rows, items = np.divmod(pairs, max(len(grams.items), 1))
     shares = sizes / np.maximum(grams.items["grams"].to_numpy()[items], 1)
-    hits = np.flatnonzero((shares >= MIN_SHARE) | (sizes >= LONG))
+    above = np.flatnonzero((shares >= MIN_SHARE) | (sizes >= LONG))
     # Of several items, the one with the largest share: the last of each row in this order.
-    hits = hits[np.lexsort((-items[hits], shares[hits], rows[hits]))]
+    above = above[np.lexsort((-items[above], shares[above], rows[above]))]
     documents = []
-    for k in hits[np.diff(rows[hits], append=-1) != 0]:
-        spans = found[slice(*np.searchsorted(pair, [pairs[k], pairs[k] + 1])), 2:]
+    for k in above[np.diff(rows[above], append=-1) != 0]:
+        spans = hits[slice(*np.searchsorted(pair, [pairs[k], pairs[k] + 1])), 2:]
         row, item, share = int(rows[k]), int(items[k]), float(shares[k])
         documents.append(ContaminatedDocument(row, item, share, *_longest(spans)))
     return documents
 
 
-def _group_by_item(found: Array, grams: EvaluationGrams) -> tuple[Array, Array]:
-    """Repeat each occurrence for every item of its n-gram.
+def _group_by_item(hits: Array, grams: EvaluationGrams) -> tuple[Array, Array]:
+    """Return each occurrence once for every item of its n-gram, ordered by document and item.
 
-    Returns:
-        Document and item as one number (row x items + item), ascending, and the occurrence, in the
-        order of the text.
+    The first array is document and item as one number: row * len(items) + item.
     """
-    counts = np.diff(grams.starts)[found[:, 1]]
-    each = np.repeat(np.arange(len(found)), counts)
+    counts = np.diff(grams.starts)[hits[:, 1]]
+    each = np.repeat(np.arange(len(hits)), counts)
     within = np.arange(len(each)) - np.repeat(np.cumsum(counts) - counts, counts)
-    owner = grams.owners[grams.starts[found[each, 1]] + within]
-    pair = found[each, 0] * len(grams.items) + owner
-    order = np.lexsort((found[each, 2], pair))
-    return pair[order], found[each[order]]
+    owner = grams.owners[grams.starts[hits[each, 1]] + within]
+    pair = hits[each, 0] * len(grams.items) + owner
+    order = np.lexsort((hits[each, 2], pair))
+    return pair[order], hits[each[order]]
 
 
 def _longest(spans: Array) -> tuple[int, int]:
@@ -396,15 +377,15 @@ def _write(
     listed = np.zeros(shard.rows, np.bool_)
     listed[list(by_row)] = True
     for rows, batch in shard.batches(["id", "source", "origin", "record", "text"], listed):
-        found, details = [by_row[row] for row in rows.tolist()], []
-        for document, text in zip(found, batch.column("text").to_pylist(), strict=True):
+        in_batch, details = [by_row[row] for row in rows.tolist()], []
+        for document, text in zip(in_batch, batch.column("text").to_pylist(), strict=True):
             data, item = text.encode(), items[document.item]
             size += len(data)
             match = " ".join(data[document.begin : document.end].decode("utf-8", "replace").split())
             short = match[:MATCHED_CHARACTERS] + (" …" if len(match) > MATCHED_CHARACTERS else "")
             details.append(f"{item['source']}: {item['origin']}#{item['record']}: {short}")
-        ids = pa.array([items[document.item]["id"] for document in found], pa.string())
+        ids = pa.array([items[document.item]["id"] for document in in_batch], pa.string())
         reasons = pa.array([CONTAMINATED] * len(rows))
-        shares = pa.array([document.share for document in found], pa.float64())
+        shares = pa.array([document.share for document in in_batch], pa.float64())
         out.write(dropped_rows(batch, reasons, shares, pa.array(details, pa.string()), ids))
     return size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -50,3 +50,24 @@ def kernel(function: Callable[..., Any]) -> Any:
         return numba.njit(nogil=True, cache=True)(function)
     finally:
         _NUMBA.CACHE_DIR = before
+
+
+class TableKernel:
+    """A kernel whose last arguments are constant tables.
+
+    numba compiles a global array into the code as a constant. A table of all Unicode code points
+    takes megabytes, so it is passed as an argument.
+    """
+
+    def __init__(self, function: Callable[..., Any], tables: Sequence[Any]) -> None:
+        self.compiled, self.tables = kernel(function), tables
+        self.py_func, self.stats = function, self.compiled.stats
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run the kernel."""
+        return self.compiled(*arguments, *self.tables)
+
+
+def kernel_with(*tables: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a function as `kernel` does, and pass these tables as its last arguments."""
+    return lambda function: TableKernel(function, tables)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
@@ -46,12 +45,7 @@ class RowFile:
         self._file = self.path.open("w+b")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
         self.path.unlink(missing_ok=True)
 
@@ -143,7 +137,7 @@ class DocumentTable:
     @cached_property
     def source_of_shard(self) -> list[int]:
         """For each shard, the index of its source in `sources`."""
-        index = {source: number for number, source in enumerate(self.sources)}
+        index = {source: k for k, source in enumerate(self.sources)}
         return [index[name.rpartition(".")[0]] for name, _ in self.shards]
 
     @cached_property
@@ -191,7 +185,7 @@ class DocumentTable:
         Raises:
             ValueError: the list names other documents, or not in the order of the rows.
         """
-        shard, at = 0, 0
+        shard, pos = 0, 0
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(columns=["id", *columns]):
                 rows, done = np.empty(len(batch), np.int64), 0
@@ -202,9 +196,9 @@ class DocumentTable:
                             f"{path}: lists a document that these shards do not hold, or not in"
                             " this order"
                         )
-                    done, at = _match(self._ids(shard), ids, done, at, self.starts[shard], rows)
+                    done, pos = _match(self._ids(shard), ids, done, pos, self.starts[shard], rows)
                     if done < len(ids):
-                        shard, at = shard + 1, 0
+                        shard, pos = shard + 1, 0
                 yield rows, batch
 
     def _ids(self, shard: int) -> Array:
@@ -231,11 +225,8 @@ class DocumentTable:
 
 @kernel
 def _fill_offsets(offsets: Array, rows: Array, ends: Array, base: int) -> int:
-    """Write the offsets of the sets of `rows` (ascending); rows between them have empty sets.
-
-    Returns:
-        The row after the last.
-    """
+    """Write the offsets of the sets of `rows` (ascending); return the row after the last."""
+    # Rows between those of `rows` have empty sets.
     for k in range(len(rows)):
         offsets[rows[k]] = base + ends[k]
         until = rows[k + 1] if k + 1 < len(rows) else rows[k] + 1
@@ -246,15 +237,15 @@ def _fill_offsets(offsets: Array, rows: Array, ends: Array, base: int) -> int:
 
 @kernel
 def _match(
-    ids: Array, listed: Array, done: int, at: int, first: int, rows: Array
+    ids: Array, listed: Array, done: int, pos: int, first: int, rows: Array
 ) -> tuple[int, int]:
-    """Walk through the ids of a shard from `at`; write the rows of listed ids from `done` on."""
-    while at < len(ids) and done < len(listed):
-        if ids[at, 0] == listed[done, 0] and ids[at, 1] == listed[done, 1]:
-            rows[done] = first + at
+    """Walk through the ids of a shard from `pos`; write the rows of listed ids from `done` on."""
+    while pos < len(ids) and done < len(listed):
+        if ids[pos, 0] == listed[done, 0] and ids[pos, 1] == listed[done, 1]:
+            rows[done] = first + pos
             done += 1
-        at += 1
-    return done, at
+        pos += 1
+    return done, pos
 
 
 def parse_ids(ids: pa.StringArray) -> Array:
@@ -280,12 +271,7 @@ class Scratch:
         self.folder.mkdir()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def full(self, name: str, rows: int, dtype: Any, value: Any = 0) -> Array:

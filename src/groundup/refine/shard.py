@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import Array, Texts, lengths, mask, replace_rows, text_buffers
 from groundup.artifacts.document import DOCUMENT, DROPPED, TableWriter, read_batches
+from groundup.artifacts.kinds import KINDS
 from groundup.recipe import Personal
 from groundup.refine.clean.pipeline import DEFAULT_PERSONAL, clean_texts, clean_turns
 from groundup.refine.clean.whitespace import fold_whitespace
@@ -93,7 +94,7 @@ class ShardWriter:
                 hashes=row_file("hashes", np.uint8, 16),
                 sizes=row_file("sizes", np.uint32),
                 stats=ShardStats(bounds, row_file("bins", np.uint8, column_count(bounds))),
-                lines=stack.enter_context(LineIndex(folder)) if kind in LINE_KINDS else None,
+                lines=stack.enter_context(LineIndex.open(folder)) if kind in LINE_KINDS else None,
             )
 
     def keep(self, batch: pa.RecordBatch) -> None:
@@ -149,15 +150,11 @@ def refine_shard(
     thresholds: Thresholds = NO_THRESHOLDS,
     personal: Personal = DEFAULT_PERSONAL,
 ) -> dict[str, Any]:
-    """Refine one collected shard.
+    """Refine the collected shard in the folder `collected`, whose documents are of one kind.
 
     Args:
-        folder: receives the refined shard.
-        collected: folder of the collected shard.
-        kind: of all of its documents.
         languages: ISO 639 codes to keep; empty keeps all.
-        filters: rule sets and functions that apply to this kind.
-        root: folder of the recipe, in which modules of the user are found.
+        filters: rule sets, and functions in modules beside the recipe in `root`.
         thresholds: bounds that replace published ones.
         personal: what to do with addresses and numbers of people.
     """
@@ -193,7 +190,7 @@ def _clean(
 ) -> pa.RecordBatch:
     texts = pc.fill_null(batch.column("text"), "")
     out.bytes_in += int(lengths(texts).sum(dtype=np.int64))
-    cleaned = clean_texts(texts, np.full(len(batch), kind == "code"), personal)
+    cleaned = clean_texts(texts, np.full(len(batch), KINDS[kind].is_code), personal)
     out.changed += cleaned.changed
     out.stats.cleaned(texts, cleaned.texts)
     turns = clean_turns(batch.column("turns"), personal)
@@ -206,7 +203,7 @@ def _detect_language(
     batch: pa.RecordBatch, kind: str, languages: Sequence[str], out: ShardWriter
 ) -> pa.RecordBatch:
     """Name the language of prose, and drop documents in other languages than the wanted ones."""
-    if kind == "code":
+    if KINDS[kind].is_code:
         out.stats.filtering(batch.column("language"))
         return batch
     detected = language.detect(batch.column("text"), languages)
@@ -217,11 +214,11 @@ def _detect_language(
     out.stats.filtering(batch.column("language"))
     if not languages:
         return batch
-    out.stats.score({"language": detected.wanted})
-    wanted = ", ".join(languages)
-    details = [f"{code or 'not sure'}, not {wanted}" for code in codes.to_pylist()]
-    unwanted = detected.wanted < language.MIN_SHARE
-    return out.drop(batch, unwanted, "language", detected.wanted, np.array(details, object))
+    out.stats.score({"language": detected.share})
+    names = ", ".join(languages)
+    details = [f"{code or 'not sure'}, not {names}" for code in codes.to_pylist()]
+    unwanted = detected.share < language.MIN_SHARE
+    return out.drop(batch, unwanted, "language", detected.share, np.array(details, object))
 
 
 def _cut_lines(batch: pa.RecordBatch, filters: Sequence[str], out: ShardWriter) -> pa.RecordBatch:

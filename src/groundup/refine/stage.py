@@ -31,8 +31,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from groundup.artifacts.kinds import KINDS, is_training
 from groundup.errors import StoreError
-from groundup.recipe import TUNING
 from groundup.runtime.files import content_digest
 from groundup.runtime.job import ABSENT, Job, Keyed, Unkeyed
 from groundup.runtime.run import Run
@@ -59,8 +59,8 @@ def run(run: Run) -> None:
 
     collected = _collected_shards(run)
     check_filters(run.recipe.refine.filters, run.recipe.refine.thresholds)
-    tests = [shard for shard in collected if shard.facts["kind"] == "evaluation"]
-    texts = [shard for shard in collected if shard.facts["kind"] != "evaluation"]
+    tests = [shard for shard in collected if not is_training(shard.facts["kind"])]
+    texts = [shard for shard in collected if is_training(shard.facts["kind"])]
 
     done = Refinement(run, run.build("refine", [_shard_job(run, text) for text in texts], "refine"))
     done.lists["duplicates"] = _find_duplicates(done)
@@ -106,11 +106,11 @@ class Refinement:
     @property
     def dropped(self) -> dict[str, Path]:
         """File of each list of dropped documents."""
-        names = {"lines": "dropped"}
-        return {
-            name: artifact.path / f"{names.get(name, name)}.parquet"
-            for name, artifact in self.lists.items()
-        }
+        paths = {name: list_.path / f"{name}.parquet" for name, list_ in self.lists.items()}
+        if "lines" in paths:
+            # lines.parquet lists lines.
+            paths["lines"] = paths["lines"].with_name("dropped.parquet")
+        return paths
 
     @property
     def cuts(self) -> dict[str, Path]:
@@ -125,6 +125,12 @@ class Refinement:
     def inputs(self) -> dict[str, str]:
         """What a global step depends on: the rows of all shards, and the lists so far."""
         return contents(self.shards) | {name: list_.content for name, list_ in self.lists.items()}
+
+    def cut_inputs(self, shard: Artifact) -> dict[str, str]:
+        """Return what a step on the texts of a shard depends on, beside the shard."""
+        name = f"cuts/{shard.name}.npy"
+        files = self.lists["lines"].manifest["files"] if "lines" in self.lists else {}
+        return {"cuts": files[name]["sha256"]} if name in files else {}
 
     @property
     def memory(self) -> int:
@@ -147,16 +153,12 @@ def contents(shards: Sequence[Artifact]) -> dict[str, str]:
 
     So another filter that drops the same documents changes no list.
     """
-    return {
-        shard.name: content_digest(
-            {name: entry for name, entry in _files(shard).items() if name not in DESCRIPTIONS}
-        )
-        for shard in shards
-    }
-
-
-def _files(artifact: Artifact) -> Mapping[str, Any]:
-    return artifact.manifest["files"]
+    digests = {}
+    for shard in shards:
+        files = shard.manifest["files"].items()
+        rows = {name: entry for name, entry in files if name not in DESCRIPTIONS}
+        digests[shard.name] = content_digest(rows)
+    return digests
 
 
 def _collected_shards(run: Run) -> list[Artifact]:
@@ -173,7 +175,7 @@ def _collected_shards(run: Run) -> list[Artifact]:
                 f"{run.root / '.store'}: a collected shard is missing or damaged; run with --redo"
                 " collect"
             )
-        if shard.facts["kind"] != TUNING:
+        if KINDS[shard.facts["kind"]].role != "tuning":
             shards.append(shard)
     return shards
 
@@ -192,10 +194,10 @@ def _shard_job(run: Run, collected: Artifact) -> Job:
         inputs={"collect": collected.content},
         size=float(collected.facts.get("bytes_out", 1)),
         key_only={"code": code},
-        languages=list(refine.languages) if kind != "code" else [],
+        languages=list(refine.languages) if not KINDS[kind].is_code else [],
         filters=filters,
         thresholds=Keyed(thresholds, thresholds or ABSENT),
-        personal=Keyed(refine.personal, refine.personal.actions(kind == "code")),
+        personal=Keyed(refine.personal, refine.personal.actions(KINDS[kind].is_code)),
         # The collected shard decides its kind.
         kind=Unkeyed(kind),
         collected=Unkeyed(collected.path),
@@ -228,8 +230,8 @@ def _earlier_result(run: Run, step: Step) -> EarlierResult | None:
 
     view = run.store.view("refine")
     entries = view.manifest["artefacts"] if view is not None else []
-    found = (run.store.artifact(entry) for entry in entries if entry["step"] == step.step)
-    old = next((artifact for artifact in found if artifact is not None), None)
+    artifacts = (run.store.artifact(entry) for entry in entries if entry["step"] == step.step)
+    old = next((artifact for artifact in artifacts if artifact is not None), None)
     # In a crowded bucket, the compared pairs would depend on the earlier list.
     if old is None or old.facts["crowded"]:
         return None
@@ -275,21 +277,18 @@ def _find_contaminated(done: Refinement, tests: Sequence[Artifact]) -> list[Arti
         shards=Unkeyed([test.path for test in tests]),
     )
     (grams,) = run.build("refine", [job], "evaluation")
-    cuts, cut_files = done.cuts, _files(done.lists["lines"]) if "lines" in done.lists else {}
-    jobs = []
-    for shard, content in zip(done.shards, contents(done.shards).values(), strict=True):
-        inputs = {"shard": content, "evaluation": grams.content}
-        if shard.name in cuts:
-            inputs["cuts"] = cut_files[f"cuts/{shard.name}.npy"]["sha256"]
-        job = OCCURRENCES.job(
+    cuts = done.cuts
+    jobs = [
+        OCCURRENCES.job(
             shard.name,
-            inputs=inputs,
+            inputs={"shard": content, "evaluation": grams.content} | done.cut_inputs(shard),
             size=float(shard.facts["bytes_out"]),
             shard=Unkeyed(shard.path),
             evaluation=Unkeyed(grams.path),
             cuts=Unkeyed(cuts.get(shard.name)),
         )
-        jobs.append(job)
+        for shard, content in zip(done.shards, contents(done.shards).values(), strict=True)
+    ]
     occurrences = run.build("refine", jobs, "contamination")
     job = CONTAMINATED_STEP.job(
         "contaminated",
@@ -353,20 +352,14 @@ def _facts(done: Refinement, split: Artifact) -> Facts:
     """Add up what the artifacts count, over all sources and by source."""
     sources: dict[str, dict[str, Any]] = {}
     for shard in done.shards:
-        counts = sources.setdefault(
-            source_of(shard),
-            {
-                "kind": shard.facts["kind"],
-                "bytes_in": 0,
-                "dropped": Counter(),
-                "changed": Counter(),
-            },
-        )
+        empty = {"bytes_in": 0, "dropped": Counter(), "changed": Counter()}
+        counts = sources.setdefault(source_of(shard), {"kind": shard.facts["kind"]} | empty)
         counts["bytes_in"] += shard.facts["bytes_in"]
         for name in ("dropped", "changed"):
             counts[name].update(shard.facts[name])
-    for source, reason, count in _listed(done.lists):
-        sources[source]["dropped"][reason] += count
+    for reason, by_source in _listed(done.lists).items():
+        for source, count in by_source.items():
+            sources[source]["dropped"][reason] += count
     if "lines" in done.lists:
         for source, lines in done.lists["lines"].facts["sources"].items():
             sources[source]["lines"] = lines
@@ -384,8 +377,8 @@ def _facts(done: Refinement, split: Artifact) -> Facts:
     return sums | {"dropped": dict(sorted(dropped.items())), "sources": sources}
 
 
-def _listed(lists: Mapping[str, Artifact]) -> list[tuple[str, str, int]]:
-    """Return source, reason and number of the documents that the lists drop."""
+def _listed(lists: Mapping[str, Artifact]) -> dict[str, dict[str, int]]:
+    """Return the number of documents that the lists drop, by reason and source."""
     from groundup.refine.decontaminate import CONTAMINATED
     from groundup.refine.dedup.duplicates import EXACT, NEAR
     from groundup.refine.lines.repeated_lines import BOILERPLATE
@@ -399,8 +392,4 @@ def _listed(lists: Mapping[str, Artifact]) -> list[tuple[str, str, int]]:
         by_reason[BOILERPLATE] = {
             source: counts["dropped"] for source, counts in repeated if counts["dropped"]
         }
-    return [
-        (source, reason, count)
-        for reason, sources in by_reason.items()
-        for source, count in sources.items()
-    ]
+    return by_reason

@@ -12,6 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from groundup.artifacts.model_card import CONTINUE_CODE, model_card
 from groundup.report.formatting import MISSING, FigureHtml, formatted, spaced
 from groundup.report.gather import Report
 from groundup.report.page import NGRAM_MODELS, STAGES, source_table
@@ -62,17 +63,19 @@ def card(report: Report) -> str:
 
     table = source_table(report, figures) or {"sources": [], "entries": {}, "licenses": {}}
     models = [name for name in NGRAM_MODELS if figures.has(f"evaluate.{name}.bits_per_byte")]
-    text = environment.get_template("card.md").render(
+    body = environment.get_template("card.md").render(
         report=report,
         here=table,
         models=models,
-        license=hub_license(table, report["base"]),
+        usage=CONTINUE_CODE,
         rows=[row for row in CARD_FIGURES if figures.has(row[0])],
         fig=fig,
         has=figures.has,
         value=figures.value,
         origin=lambda name: report["figures"][name]["from"],
     )
+    license = hub_license(table, report["base"])
+    text = model_card(plain_markdown(report["name"]), body, license)
     return re.sub(r"\n{3,}", "\n\n", text)
 
 

@@ -73,6 +73,11 @@ class Live:
             with contextlib.suppress(OSError):
                 self.process.stdin.write(word)
 
+    def begin(self, stage: str) -> None:
+        """Make way for the finished page if it is written next."""
+        if stage == "report":
+            self.end(QUIT)
+
     def end(self, word: bytes = END) -> None:
         """Have the process write its last page (none with QUIT), and wait for it."""
         with self._lock:
@@ -140,7 +145,7 @@ class Renderer:
         The parent of an orphan no longer holds the run's lock. If another process has it by now,
         the page belongs to that process.
         """
-        from groundup.runtime.run import locked
+        from groundup.runtime.lock import locked
 
         if not orphan:
             self.render(refresh=False)

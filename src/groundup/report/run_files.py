@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from groundup.runtime.run import LOCK
+from groundup.runtime.lock import LOCK
 from groundup.runtime.store import MANIFEST, Artifact, Store
 
 Row = dict[str, Any]

@@ -1,3 +1,1 @@
-"""What every stage runs on: the run directory, its store of artifacts, workers, downloads,
-progress.
-"""
+"""What every stage runs on: run directory, store of artifacts, locks, workers, downloads."""

@@ -1,6 +1,4 @@
-"""Files and their contents: digests, JSON, writing whole or not at all, forcing to disk. Reads and
-writes what it is told to.
-"""
+"""Files and their contents: digests, JSON, atomic writes, forcing to disk, hard links."""
 
 from __future__ import annotations
 
@@ -14,9 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+# What a file system answers that cannot link these files.
+_NO_HARD_LINKS = (errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
+
 
 def canonical(value: Any) -> str:
-    """Return JSON that is the same for equal values."""
+    """Return JSON that is the same text for equal values."""
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
     )
@@ -29,7 +30,7 @@ def file_digest(path: Path) -> str:
 
 
 def content_digest(files: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the content of a folder: SHA-256 over its sorted (path, size, SHA-256) lines."""
+    """Return the content of a folder: SHA-256 over its sorted lines (path, size, SHA-256)."""
     lines = [f"{name}\t{files[name]['size']}\t{files[name]['sha256']}\n" for name in sorted(files)]
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
@@ -44,12 +45,14 @@ def flush(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all."""
-    write_whole(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
+    """Write a JSON file, whole or not at all."""
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    # Values may be file names, which need not be valid UTF-8.
+    write_whole(path, text.encode("utf-8", "surrogateescape"))
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file, whole or not at all: under another name, forced to disk, then renamed."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     temporary.write_bytes(data)
     flush(temporary)
@@ -69,13 +72,7 @@ def link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError as error:
-        if error.errno not in (
-            errno.EPERM,
-            errno.EXDEV,
-            errno.EOPNOTSUPP,
-            errno.EMLINK,
-            errno.ENOSYS,
-        ):
+        if error.errno not in _NO_HARD_LINKS:
             raise
         shutil.copyfile(source, target)
         flush(target)

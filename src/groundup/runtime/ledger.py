@@ -1,5 +1,7 @@
-"""What happened in a run, and when: `RUN/ledger.jsonl`, append-only, one JSON object a line.
-Nothing of it is hashed.
+"""Ledgers: append-only files of events, one JSON object a line.
+
+`RUN/ledger.jsonl` records when runs and stages began, finished or failed; a training has a ledger
+of its own. Nothing in a ledger is hashed.
 """
 
 from __future__ import annotations
@@ -19,33 +21,25 @@ class Ledger:
     path: Path
 
     def write(self, event: str, **fields: Any) -> None:
-        """Append one event with the time; a single write, so that events of two processes never
-        mix.
-        """
-        line = json.dumps(
-            {"event": event, "time": round(time.time(), 3)} | fields, ensure_ascii=False
-        )
-        # The line break comes first, so that a line torn by a crash spoils itself and not its
-        # successor.
-        data = (("\n" if self._torn() else "") + line + "\n").encode("utf-8", "surrogateescape")
+        """Append one event with the time, by a single write: lines of two processes never mix."""
+        entry = {"event": event, "time": round(time.time(), 3)} | fields
+        line = json.dumps(entry, ensure_ascii=False) + "\n"
+        # A crash may have torn the last line. A line break before this one keeps it readable.
+        data = ("\n" if self._is_torn() else "") + line
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            os.write(descriptor, data)
+            os.write(descriptor, data.encode("utf-8", "surrogateescape"))
         finally:
             os.close(descriptor)
 
     def write_once(self, event: str, **fields: Any) -> None:
-        """Append one event unless an equal one is there, whenever it was: what is replayed happens
-        once.
-        """
-        known = (
-            {name: value for name, value in one.items() if name not in ("event", "time")}
-            for one in self.events(event)
-        )
-        if fields not in known:
-            self.write(event, **fields)
+        """Append one event unless an equal one exists, for what a resumed training repeats."""
+        for entry in self.events(event):
+            if {key: entry[key] for key in entry if key not in ("event", "time")} == fields:
+                return
+        self.write(event, **fields)
 
-    def _torn(self) -> bool:
+    def _is_torn(self) -> bool:
         try:
             with self.path.open("rb") as file:
                 file.seek(-1, os.SEEK_END)
@@ -54,15 +48,15 @@ class Ledger:
             return False
 
     def events(self, event: str | None = None) -> list[dict[str, Any]]:
-        """Return all events, or those of one kind, oldest first; torn lines are left out."""
+        """Return all events, or those of one name, oldest first; torn lines are left out."""
         if not self.path.exists():
             return []
-        found = []
+        events = []
         for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 entry = json.loads(line)
             except ValueError:
                 continue
             if isinstance(entry, dict) and event in (None, entry.get("event")):
-                found.append(entry)
-        return found
+                events.append(entry)
+        return events

@@ -1,8 +1,25 @@
-"""Hands out a staging folder and commits it: whole or absent, hashed, with a manifest.
+"""The artifacts of a run: built in a staging folder, committed whole by one rename, found by key.
 
-Reads and writes `RUN/.store` (immutable artifacts by key), `RUN/.staging`, and the stage folders,
-which are views: hard links into the store. docs/architecture.md gives the protocol and why it is
-so.
+    RUN/.staging/PID-RANDOM/             a folder that grows; whatever is left here is garbage
+    RUN/.store/refine/shard/NAME-KEY/    a committed artifact; immutable, its files are read-only
+    RUN/refine/                          a view: hard links into artifacts, with a manifest
+
+    build                        commit                                  publish
+    .staging/7-ab/x.parquet  →  hash and flush files, write manifest  →  RUN/refine/ is replaced
+                                 rename to .store/refine/shard/a-3f/      by a folder of links
+
+A rename is atomic, and the manifest is the last file that a commit writes. So an artifact is
+either whole or absent, whenever the process is killed. What decides the bytes of an artifact is
+its `Step`; the SHA-256 of the step is the key:
+
+    step = Step("refine/shard", "books.1f2e", 5, {"filters": ["gopher"]}, {"collect": "9a0c…"})
+    artifact = store.find(step) or store.build(step, refine_shard, {"filters": ["gopher"], …})
+    store.publish("refine", {"documents/books.1f2e.parquet": artifact.path / …}, [artifact])
+
+A `manifest.json` holds step, name, version, key, settings and inputs; `files`: path → size and
+SHA-256; `content`: SHA-256 over the files, which later steps take as their input; `facts`: counts
+for people; and `seconds`. That of a view holds its `view` name, `artefacts` (step, name, key,
+content, seconds of each), `facts`, `files` and `content`.
 """
 
 from __future__ import annotations
@@ -21,7 +38,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from groundup.errors import StoreError, is_full_disk
+from groundup.errors import StoreError
 from groundup.runtime.files import (
     canonical,
     content_digest,
@@ -33,18 +50,24 @@ from groundup.runtime.files import (
 )
 
 MANIFEST = "manifest.json"
-# The name that a staging folder carries from the first flush to the rename; a kill in between
-# leaves it to be counted.
+# Suffix of a staging folder between its first flush and the rename. Tests of kills count what a
+# kill leaves under this name.
 COMMITTING = ".commit"
-_CHUNK = 1 << 20
 
 Facts = dict[str, Any]
+# Path in a folder → its size and SHA-256.
+Files = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Step:
-    """What decides an artifact's bytes: the step, its version, its settings and the contents of its
-    inputs.
+    """What decides the bytes of an artifact: step, version, settings and contents of its inputs.
+
+    Attributes:
+        step: stage and step, such as `refine/shard`.
+        name: among the artifacts of the step.
+        version: raised by hand when equal settings and inputs begin to give other bytes.
+        inputs: name → content.
     """
 
     step: str
@@ -94,85 +117,8 @@ class Artifact:
 
     @property
     def seconds(self) -> float:
-        """What building it cost."""
+        """Time that building it took."""
         return float(self.manifest["seconds"])
-
-
-def folder_files(
-    folder: Path, known: Mapping[str, Mapping[str, Any]] | None = None
-) -> dict[str, dict[str, Any]]:
-    """Return size and SHA-256 of every file below `folder`; `known` digests are taken over unread."""
-    paths = {
-        path.relative_to(folder).as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-    paths.pop(MANIFEST, None)
-
-    def digest(name: str) -> str:
-        return str(known[name]["sha256"]) if known and name in known else file_digest(paths[name])
-
-    # Hashing gives up the interpreter's lock, and a checkpoint is two large files.
-    with ThreadPoolExecutor(2) as pool:
-        return {
-            name: {"size": paths[name].stat().st_size, "sha256": found}
-            for name, found in zip(paths, pool.map(digest, paths), strict=True)
-        }
-
-
-def commit(
-    staging: Path,
-    target: Path,
-    manifest: Mapping[str, Any],
-    known: Mapping[str, Mapping[str, Any]] | None = None,
-    key: str = "",
-) -> Artifact:
-    """Turn a staging folder into `target` by one rename; what stood at `target` is replaced.
-
-    Every file is flushed and hashed first (`known` digests are those of hard links, already
-    flushed), and the manifest is written last, so that a folder with a manifest is whole.
-
-    Args:
-        key: of an artifact that may be there by now, whole; then that one stays.
-    """
-    committing = staging.with_name(staging.name + COMMITTING)
-    staging.rename(committing)
-    files = folder_files(committing, known)
-    for name in files:
-        if not known or name not in known:
-            flush(committing / name)
-            # Read-only: a file edited in place in a view would change the store under its key.
-            (committing / name).chmod(0o444)
-    whole = dict(manifest) | {"files": files, "content": content_digest(files)}
-    write_json(committing / MANIFEST, whole)
-    for folder in [path for path in committing.rglob("*") if path.is_dir()] + [committing]:
-        flush(folder)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    done = _replace(committing, target, key) or Artifact(target, whole)
-    flush(target.parent)
-    return done
-
-
-def _replace(source: Path, target: Path, key: str) -> Artifact | None:
-    """Rename `source` to `target`, moving a folder that stands there out of the way first.
-
-    Returns:
-        the artifact of `key`, if it stands there whole: a worker that was given up for lost went on
-        and was quicker. Its bytes are the same, and others may be reading them.
-    """
-    try:
-        source.rename(target)
-    except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-            raise
-        standing = load_artifact(target)
-        if key and standing is not None and standing.manifest.get("key") == key:
-            return standing
-        old = source.with_name(f"old-{uuid.uuid4().hex[:12]}")
-        target.rename(old)
-        source.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-    return None
 
 
 def load_artifact(path: Path) -> Artifact | None:
@@ -201,9 +147,83 @@ def changed_files(artifact: Artifact) -> list[str]:
     return wrong
 
 
+def folder_files(folder: Path, known: Files | None = None) -> dict[str, dict[str, Any]]:
+    """Return size and SHA-256 of every file below `folder`; `known` digests are not computed."""
+    paths = {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    paths.pop(MANIFEST, None)
+
+    def digest(name: str) -> str:
+        return str(known[name]["sha256"]) if known and name in known else file_digest(paths[name])
+
+    # Hashing releases the GIL, and a checkpoint is two large files.
+    with ThreadPoolExecutor(2) as pool:
+        digests = dict(zip(paths, pool.map(digest, paths), strict=True))
+    return {
+        name: {"size": path.stat().st_size, "sha256": digests[name]} for name, path in paths.items()
+    }
+
+
+def commit(
+    staging: Path,
+    target: Path,
+    manifest: Mapping[str, Any],
+    known: Files | None = None,
+    key: str = "",
+) -> Artifact:
+    """Turn a staging folder into `target` by one rename; a folder at `target` is replaced.
+
+    Args:
+        known: digests of files that are hard links to committed files, which need no flush.
+        key: an intact artifact of this key at `target` is not replaced, but returned.
+    """
+    committing = staging.with_name(staging.name + COMMITTING)
+    staging.rename(committing)
+    files = folder_files(committing, known)
+    for name in files:
+        if not known or name not in known:
+            flush(committing / name)
+            # Read-only: a file edited in place in a view would change the store under its key.
+            (committing / name).chmod(0o444)
+    # The manifest comes last, so that a folder with a manifest is whole.
+    whole = {**manifest, "files": files, "content": content_digest(files)}
+    write_json(committing / MANIFEST, whole)
+    for folder in [path for path in committing.rglob("*") if path.is_dir()] + [committing]:
+        flush(folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    artifact = _move_into_place(committing, target, key) or Artifact(target, whole)
+    flush(target.parent)
+    return artifact
+
+
+def _move_into_place(source: Path, target: Path, key: str) -> Artifact | None:
+    """Rename `source` to `target`, moving a folder that stands there out of the way first.
+
+    Returns:
+        the artifact at `target`, if it is whole and has the same key: then a worker that was given
+        up as lost committed it first. Its bytes are the same, and others may be reading them.
+    """
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise
+        existing = load_artifact(target)
+        if key and existing is not None and existing.manifest.get("key") == key:
+            return existing
+        old = source.with_name(f"old-{uuid.uuid4().hex[:12]}")
+        target.rename(old)
+        source.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    return None
+
+
 @dataclass(frozen=True)
 class Store:
-    """The artifacts of one run directory. Safe to use from several worker processes."""
+    """The artifacts and views of one run directory. Safe to use from several worker processes."""
 
     root: Path
 
@@ -212,20 +232,22 @@ class Store:
         """Where folders grow before they are committed."""
         return self.root / ".staging"
 
-    def path(self, step: Step) -> Path:
-        """Where the artifact of `step` stands once it is committed."""
-        return self.root / ".store" / step.step / f"{step.name}-{step.key[:16]}"
+    def artifact_path(self, step: str, name: str, key: str) -> Path:
+        """Return the folder of an artifact, whether it exists or not."""
+        return self.root / ".store" / step / f"{name}-{key[:16]}"
+
+    def lookup(self, step: str, name: str, key: str) -> Artifact | None:
+        """Return an artifact if the store has it whole."""
+        return load_artifact(self.artifact_path(step, name, key))
 
     def find(self, step: Step) -> Artifact | None:
         """Return the artifact of `step` if it is there, whole, and of the same key."""
-        artifact = load_artifact(self.path(step))
+        artifact = self.lookup(step.step, step.name, step.key)
         return artifact if artifact is not None and artifact.key == step.key else None
 
     @contextlib.contextmanager
     def stage(self) -> Iterator[Path]:
-        """Hand out an empty folder on the run's file system; it is gone at the end unless it was
-        committed.
-        """
+        """Yield an empty folder on the run's file system; it is deleted unless it is committed."""
         folder = self.staging / f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
         folder.mkdir(parents=True)
         try:
@@ -237,7 +259,7 @@ class Store:
     def build(
         self, step: Step, function: Callable[..., Facts], arguments: Mapping[str, Any]
     ) -> Artifact:
-        """Run `function(folder, **arguments)` in a staging folder and commit what it wrote there."""
+        """Run `function(folder, **arguments)` in a staging folder and commit what it wrote."""
         start = time.perf_counter()
         with self.stage() as folder:
             facts = function(folder, **arguments)
@@ -251,12 +273,13 @@ class Store:
                 "facts": facts,
                 "seconds": round(time.perf_counter() - start, 3),
             }
-            return commit(folder, self.path(step), manifest, key=step.key)
+            target = self.artifact_path(step.step, step.name, step.key)
+            return commit(folder, target, manifest, key=step.key)
 
-    def seen(self, artifact: Artifact, patience: float = 60.0) -> Artifact:
-        """Return an artifact that a worker committed, once this machine sees it.
+    def wait_until_visible(self, artifact: Artifact, patience: float = 60.0) -> Artifact:
+        """Return an artifact that a worker committed, as soon as this machine sees it.
 
-        NFS remembers for up to a minute that a name was not there; reading the folder makes it ask
+        NFS caches for up to a minute that a name does not exist; reading the folder makes it ask
         again.
 
         Raises:
@@ -282,40 +305,34 @@ class Store:
         artifacts: Sequence[Artifact],
         facts: Facts | None = None,
     ) -> Artifact:
-        """Replace the stage folder `view` by hard links: name in the view → file of an artifact.
+        """Replace the stage folder `view` by hard links, unless it already holds the same.
 
-        Its manifest lists the artifacts with their keys and what they cost. Nothing is done when it
-        is the same.
+        Args:
+            links: name in the view → file of an artifact.
+            artifacts: listed in the manifest of the view.
         """
-        entries = [
-            {
-                "step": a.step,
-                "name": a.name,
-                "key": a.key,
-                "content": a.content,
-                "seconds": a.seconds,
-            }
-            for a in artifacts
-        ]
+        fields = ("step", "name", "key", "content", "seconds")
+        entries = [{name: getattr(artifact, name) for name in fields} for artifact in artifacts]
         old = self.view(view)
         if (
-            old is not None
+            old
             and old.manifest["artefacts"] == entries
-            and set(old.manifest["files"]) == set(links)
+            and old.manifest["files"].keys() == set(links)
         ):
             return old
-        known = _known(links, artifacts)
+        digests = {
+            artifact.path / name: entry
+            for artifact in artifacts
+            for name, entry in artifact.manifest["files"].items()
+        }
+        known = {name: digests[path] for name, path in links.items() if path in digests}
         with self.stage() as folder:
             for name, path in links.items():
                 target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 link(path, target)
-            return commit(
-                folder,
-                self.root / view,
-                {"view": view, "artefacts": entries, "facts": facts or {}},
-                known,
-            )
+            manifest = {"view": view, "artefacts": entries, "facts": facts or {}}
+            return commit(folder, self.root / view, manifest, known)
 
     def view(self, view: str) -> Artifact | None:
         """Return the published stage folder, if it is there and whole."""
@@ -331,10 +348,17 @@ class Store:
         plan = read_json(self.root / ".store" / stage / "plan.json")
         return plan if isinstance(plan, dict) else {}
 
-    def discarded_seconds(self, stage: str) -> float:
-        """Return the seconds of work of a stage that lost their place since its view was last
-        published.
+    def write_plan(self, stage: str, plan: Mapping[str, Mapping[str, str]]) -> None:
+        """Remember what the stage sets out to build.
+
+        It is written before the work, so that a kill cannot hide what the work cost.
         """
+        path = self.root / ".store" / stage / "plan.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, plan)
+
+    def discarded_seconds(self, stage: str) -> float:
+        """Return the seconds of work of a stage that were discarded since it was last published."""
         return float(read_json(self.root / ".store" / stage / "thrown-away.json") or 0.0)
 
     def set_discarded_seconds(self, stage: str, seconds: float) -> None:
@@ -346,21 +370,9 @@ class Store:
         else:
             path.unlink(missing_ok=True)
 
-    def write_plan(self, stage: str, plan: Mapping[str, Mapping[str, str]]) -> None:
-        """Remember what the stage sets out to build; written before the work, so that a kill cannot
-        hide its cost.
-        """
-        path = self.root / ".store" / stage / "plan.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, plan)
-
-    def lookup(self, step: str, name: str, key: str) -> Artifact | None:
-        """Return the artifact of a plan's entry, if the store has it."""
-        return load_artifact(self.root / ".store" / step / f"{name}-{key[:16]}")
-
-    def discard(self, entries: Iterable[Path]) -> None:
-        """Delete artifact folders: renamed away first, so that a kill leaves no half of one."""
-        for path in entries:
+    def discard(self, folders: Iterable[Path]) -> None:
+        """Delete folders of the run; each is renamed first, so a kill leaves no half of one."""
+        for path in folders:
             with contextlib.suppress(FileNotFoundError):
                 trash = self.staging / f"trash-{uuid.uuid4().hex[:12]}"
                 trash.parent.mkdir(exist_ok=True)
@@ -368,39 +380,31 @@ class Store:
                 shutil.rmtree(trash, ignore_errors=True)
 
     def unreferenced(self, views: Iterable[str]) -> list[Path]:
-        """Return the artifact folders that none of the views names, damaged ones too: they hold
-        text as others do.
-        """
-        entries = [
-            e for name in views if (view := self.view(name)) for e in view.manifest["artefacts"]
-        ]
-        named = {f"{e['step']}/{e['name']}-{e['key'][:16]}" for e in entries}
-        folders = (self.root / ".store").glob("*/*/*")
-        return [
-            path
-            for path in folders
-            if path.relative_to(self.root / ".store").as_posix() not in named
-        ]
+        """Return the artifact folders that none of the views names, damaged ones included."""
+        named = set()
+        for name in views:
+            view = self.view(name)
+            for entry in view.manifest["artefacts"] if view else ():
+                named.add(self.artifact_path(entry["step"], entry["name"], entry["key"]))
+        return [path for path in (self.root / ".store").glob("*/*/*") if path not in named]
 
-    def set_aside(self, view: str) -> Path | None:
+    def archive(self, view: str) -> Path | None:
         """Move a stage folder to `RUN/aside/VIEW-N`; its hard links keep every byte."""
         path = self.root / view
         if not path.exists():
             return None
-        aside = self.root / "aside"
-        aside.mkdir(exist_ok=True)
-        # A person may have put another name there.
-        numbers = [
-            end for p in aside.glob(f"{view}-*") if (end := p.name.rpartition("-")[2]).isdecimal()
-        ]
-        number = 1 + max(map(int, numbers), default=0)
-        return path.rename(aside / f"{view}-{number}")
+        archive = self.root / "aside"
+        archive.mkdir(exist_ok=True)
+        # The user may have put folders of other names there.
+        suffixes = [folder.name.rpartition("-")[2] for folder in archive.glob(f"{view}-*")]
+        last = max((int(suffix) for suffix in suffixes if suffix.isdecimal()), default=0)
+        return path.rename(archive / f"{view}-{last + 1}")
 
     def clean(self) -> None:
         """Empty the staging area; only under the run's lock.
 
-        It is renamed whole first: a worker that outlived its parent then finds its folder gone and
-        cannot commit half of it.
+        It is renamed as a whole first. A worker that outlived its parent then finds its folder gone
+        and cannot commit half of it.
         """
         trash = self.root / f".trash-{uuid.uuid4().hex[:12]}"
         with contextlib.suppress(FileNotFoundError):
@@ -408,21 +412,3 @@ class Store:
         for old in self.root.glob(".trash-*"):
             shutil.rmtree(old, ignore_errors=True)
         self.staging.mkdir(parents=True, exist_ok=True)
-
-
-def _known(
-    links: Mapping[str, Path], artifacts: Sequence[Artifact]
-) -> dict[str, Mapping[str, Any]]:
-    digests = {
-        a.path / name: entry for a in artifacts for name, entry in a.manifest["files"].items()
-    }
-    return {name: digests[path] for name, path in links.items() if path in digests}
-
-
-def explain_full_disk(error: OSError, root: Path) -> StoreError | None:
-    """Return the one-line error for a full disk or quota, or None for another cause."""
-    if not is_full_disk(error):
-        return None
-    return StoreError(
-        f"{root}: the disk is full; free some space and run again, what was finished is kept"
-    )

@@ -1,6 +1,4 @@
-"""Functions of the user's own, named in a recipe as "module:function". Reads their source files;
-writes nothing.
-"""
+"""Functions of the user, which a recipe names as "module:function": a filter, a reader."""
 
 from __future__ import annotations
 
@@ -8,6 +6,7 @@ import hashlib
 import importlib
 import inspect
 import sys
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,12 @@ Function = Callable[..., Any]
 
 
 def load_function(name: str, root: Path, what: str) -> Function:
-    """Import a user's function, "package.module:function"; modules beside the recipe (in `root`)
-    are found too.
+    """Import a function.
 
     Args:
-        name: as the recipe has it.
-        root: folder of the recipe.
-        what: what it is to the recipe, such as "filter"; for messages.
+        name: "package.module:function".
+        root: folder of the recipe; modules in it can be imported too.
+        what: what the recipe uses it as, such as "filter"; for messages.
 
     Raises:
         RecipeError: the module or the function is missing, or the module fails.
@@ -40,12 +38,11 @@ def load_function(name: str, root: Path, what: str) -> Function:
         ) from None
     if not callable(function):
         raise RecipeError(f'{what} "{name}" is not a function')
-    found: Function = function
-    return found
+    return typing.cast(Function, function)
 
 
 def code_digest(name: str, root: Path, what: str) -> str:
-    """Return the SHA-256 of the source file of a user's function.
+    """Return the SHA-256 of the source file of a function, for keys.
 
     Raises:
         RecipeError: it cannot be imported, or has no source file.

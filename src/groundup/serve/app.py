@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from itertools import islice, zip_longest
@@ -36,42 +36,15 @@ from prometheus_client import generate_latest
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.responses import Response
 
-from groundup import __version__
+from groundup._version import __version__
 from groundup.artifacts.corpus import RefinedShard, refined_shards
 from groundup.errors import StoreError
+from groundup.serve import protocol, requests, responses
 from groundup.serve.auth import AuthMiddleware
 from groundup.serve.metrics import MetricsMiddleware
-from groundup.serve.protocol import (
-    ApiError,
-    ChatCompletion,
-    ChatRequest,
-    Completion,
-    CompletionRequest,
-    ErrorResponse,
-    GenerationRequest,
-    Health,
-    Mode,
-    ModelEntry,
-    ModelList,
-    PromptSuggestion,
-    ServerInfo,
-)
-from groundup.serve.requests import (
-    BoundedRoute,
-    PreparedRequest,
-    ServedModel,
-    prepare_chat,
-    prepare_completion,
-)
-from groundup.serve.responses import (
-    ChatBuilder,
-    CompletionBuilder,
-    GeneratedResponse,
-    JSONResponse,
-    OutputQueue,
-    ResponseBuilder,
-    error_response,
-)
+from groundup.serve.protocol import ApiError, ChatRequest, CompletionRequest, PromptSuggestion
+from groundup.serve.requests import ServedModel
+from groundup.serve.responses import JSONResponse, error_response
 
 PAGE = Path(__file__).parent / "page"
 MEDIA_TYPES = {
@@ -85,157 +58,120 @@ ADVISED = {"temperature": 0.8, "top_p": 0.95, "top_k": 0, "min_p": 0.0, "max_tok
 # A corpus may have thousands of shards; suggestions come from the first of each source.
 SUGGESTION_SHARDS = 3
 SUGGESTION_LENGTH = 90
-MODES: tuple[Mode, ...] = ("chat", "complete")
+MODES: tuple[protocol.Mode, ...] = ("chat", "complete")
 
 
-def create_app(served: ServedModel, key: str | None = None) -> FastAPI:
-    """Return the ASGI application for one model, whose engine must be started.
-
-    Args:
-        key: required as `Authorization: Bearer KEY`; None admits programs of this machine only.
-    """
-    app = FastAPI(
-        title="groundup", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False
-    )
-    app.state.served = served
-    page = page_files()
-    app.include_router(_completion_routes())
-    app.include_router(_info_routes())
-    for path, (content, media_type) in page.items():
-        endpoint = partial(_send_file, content, media_type)
-        app.add_api_route(path, endpoint, methods=["GET", "HEAD"], include_in_schema=False)
-    app.add_exception_handler(AnyHTTPException, _on_http_exception)
-    app.add_exception_handler(RequestValidationError, _on_invalid_request)
-    app.add_exception_handler(Exception, _on_server_fault)
-    # The middleware added last sees a request first.
-    app.add_middleware(AuthMiddleware, key=key, public={*page, "/health"})
-    app.add_middleware(MetricsMiddleware, metrics=served.metrics)
-    app.openapi = partial(_openapi, app, key is not None)  # type: ignore[method-assign]
-    return app
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the error responses of a route, for its OpenAPI description."""
+    return {status: {"model": protocol.ErrorResponse} for status in statuses}
 
 
-def page_files() -> dict[str, tuple[bytes, str]]:
-    """Return content and media type of the page's files by their path."""
-    files = {
-        f"/{path.name}": (path.read_bytes(), MEDIA_TYPES[path.suffix])
-        for path in sorted(PAGE.glob("*"))
-        if path.suffix in MEDIA_TYPES
-    }
-    return files | {"/": files["/index.html"]}
+completion_routes = APIRouter(route_class=requests.BoundedRoute)
+info_routes = APIRouter()
+GENERATION_ERRORS = errors(400, 401, 403, 404, 408, 413, 415, 429, 500, 503)
+EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
+STREAM: dict[str, Any] = {"text/event-stream": {"schema": EVENT}}
 
 
-async def _send_file(content: bytes, media_type: str) -> Response:
-    return Response(content, media_type=media_type)
+@completion_routes.post(
+    "/v1/completions",
+    response_model=None,
+    responses={200: {"model": protocol.Completion, "content": STREAM}, **GENERATION_ERRORS},
+)
+async def complete(request: Request, body: CompletionRequest) -> Response:
+    """Continue a text, or a list of texts; strings are preceded by the end-of-text token."""
+    return await _generate(request, body, requests.prepare_completion, responses.CompletionBuilder)
 
 
-def _completion_routes() -> APIRouter:
-    router = APIRouter(route_class=BoundedRoute)
-    errors = _errors(400, 401, 403, 404, 408, 413, 415, 429, 500, 503)
-    event = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
-    stream: dict[str, Any] = {"text/event-stream": {"schema": event}}
-
-    @router.post(
-        "/v1/completions",
-        response_model=None,
-        responses={200: {"model": Completion, "content": stream}, **errors},
-    )
-    async def complete(request: Request, body: CompletionRequest) -> Response:
-        """Continue a text, or a list of texts; strings are preceded by the end-of-text token."""
-        return await _generate(request, body, prepare_completion, CompletionBuilder)
-
-    @router.post(
-        "/v1/chat/completions",
-        response_model=None,
-        responses={200: {"model": ChatCompletion, "content": stream}, **errors},
-    )
-    async def chat(request: Request, body: ChatRequest) -> Response:
-        """Answer a conversation."""
-        return await _generate(request, body, prepare_chat, ChatBuilder)
-
-    return router
+@completion_routes.post(
+    "/v1/chat/completions",
+    response_model=None,
+    responses={200: {"model": protocol.ChatCompletion, "content": STREAM}, **GENERATION_ERRORS},
+)
+async def chat(request: Request, body: ChatRequest) -> Response:
+    """Answer a conversation."""
+    return await _generate(request, body, requests.prepare_chat, responses.ChatBuilder)
 
 
 async def _generate(
     request: Request,
-    body: GenerationRequest,
-    prepare: Callable[[ServedModel, Any], PreparedRequest],
-    builder: type[ResponseBuilder],
+    body: protocol.GenerationRequest,
+    prepare: Callable[[ServedModel, Any], requests.PreparedRequest],
+    builder: type[responses.ResponseBuilder],
 ) -> Response:
     served: ServedModel = request.app.state.served
     if body.model is not None:
         _check_model(served, body.model)
+    # On a worker thread: encoding a long text would block the event loop.
     prepared = await anyio.to_thread.run_sync(prepare, served, body)
     served.check_open()
-    outputs = OutputQueue(served, prepared.requests)
+    outputs = responses.OutputQueue(served, prepared.requests)
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
-    return GeneratedResponse(outputs, builder(served, prepared), bool(body.stream), include_usage)
-
-
-def _info_routes() -> APIRouter:
-    router = APIRouter()
-    errors = _errors(401, 403)
-
-    @router.get("/v1/models", responses={200: {"model": ModelList}, **errors})
-    async def models(request: Request) -> Response:
-        """List the one model that is served."""
-        return _json(ModelList([_model_entry(request.app.state.served)]))
-
-    @router.get(
-        "/v1/models/{model}", responses={200: {"model": ModelEntry}, **_errors(401, 403, 404)}
+    return responses.GeneratedResponse(
+        outputs, builder(served, prepared), bool(body.stream), include_usage
     )
-    async def model(request: Request, model: str) -> Response:
-        """Describe a model."""
-        _check_model(request.app.state.served, model)
-        return _json(_model_entry(request.app.state.served))
 
-    @router.get("/health", responses={200: {"model": Health}, **_errors(403, 503)})
-    async def health(request: Request) -> Response:
-        """Say whether the server takes requests."""
-        request.app.state.served.check_open()
-        return _json(Health())
 
-    @router.get("/info", responses={200: {"model": ServerInfo}, **errors})
-    async def info(request: Request) -> Response:
-        """Describe the model for the page."""
-        served: ServedModel = request.app.state.served
-        sampling = ADVISED | {"max_tokens": min(ADVISED["max_tokens"], served.context)}
-        return _json(
-            ServerInfo(
-                served.name,
-                served.name,
-                served.checkpoint,
-                served.context,
-                # A tuned model learned the format of a chat.
-                served.checkpoint == "tuned",
-                sampling,
-                served.prompts,
-            )
-        )
+@info_routes.get("/v1/models", responses={200: {"model": protocol.ModelList}, **errors(401, 403)})
+async def models(request: Request) -> Response:
+    """List the one model that is served."""
+    return _json(protocol.ModelList([_model_entry(request.app.state.served)]))
 
-    @router.get(
-        "/metrics",
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **errors},
-        response_class=Response,
+
+@info_routes.get(
+    "/v1/models/{model}", responses={200: {"model": protocol.ModelEntry}, **errors(401, 403, 404)}
+)
+async def model(request: Request, model: str) -> Response:
+    """Describe a model."""
+    _check_model(request.app.state.served, model)
+    return _json(_model_entry(request.app.state.served))
+
+
+@info_routes.get("/health", responses={200: {"model": protocol.Health}, **errors(403, 503)})
+async def health(request: Request) -> Response:
+    """Say whether the server takes requests."""
+    request.app.state.served.check_open()
+    return _json(protocol.Health())
+
+
+@info_routes.get("/info", responses={200: {"model": protocol.ServerInfo}, **errors(401, 403)})
+async def info(request: Request) -> Response:
+    """Describe the model for the page."""
+    served: ServedModel = request.app.state.served
+    about = protocol.ServerInfo(
+        run=served.name,
+        model=served.name,
+        checkpoint=served.checkpoint,
+        context=served.context,
+        # Only tuning teaches the format of a chat.
+        tuned=served.checkpoint == "tuned",
+        sampling=ADVISED | {"max_tokens": min(ADVISED["max_tokens"], served.context)},
+        prompts=served.prompts,
     )
-    async def metrics(request: Request) -> Response:
-        """Give counters in Prometheus' text format."""
-        registry = request.app.state.served.metrics.registry
-        text = await anyio.to_thread.run_sync(generate_latest, registry)
-        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    return router
+    return _json(about)
 
 
-def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": ErrorResponse} for status in statuses}
+@info_routes.get(
+    "/metrics",
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+        **errors(401, 403),
+    },
+    response_class=Response,
+)
+async def metrics(request: Request) -> Response:
+    """Give counters in Prometheus' text format."""
+    registry = request.app.state.served.metrics.registry
+    text = await anyio.to_thread.run_sync(generate_latest, registry)
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _json(content: Any) -> Response:
     return JSONResponse(orjson.dumps(content))
 
 
-def _model_entry(served: ServedModel) -> ModelEntry:
-    return ModelEntry(served.name, served.created, served.context)
+def _model_entry(served: ServedModel) -> protocol.ModelEntry:
+    return protocol.ModelEntry(served.name, served.created, served.context)
 
 
 def _check_model(served: ServedModel, name: str) -> None:
@@ -244,47 +180,84 @@ def _check_model(served: ServedModel, name: str) -> None:
         raise ApiError(404, message, "model_not_found")
 
 
-async def _on_http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, AnyHTTPException)
-    if isinstance(error, ApiError):
-        return error_response(error)
-    messages = {404: "There is nothing at this path.", 405: "This path does not take this method."}
-    message = messages.get(error.status_code, HTTPStatus(error.status_code).phrase)
-    return error_response(ApiError(error.status_code, message, headers=error.headers))
+def create_app(served: ServedModel, key: str | None = None) -> FastAPI:
+    """Return the ASGI application for one model, whose engine must be started.
+
+    Args:
+        key: required as `Authorization: Bearer KEY`; None admits programs of this machine only.
+    """
+    app = ServerApp(
+        title="groundup", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False
+    )
+    app.state.served, app.state.has_key = served, key is not None
+    app.include_router(completion_routes)
+    app.include_router(info_routes)
+    page = page_files()
+    for path, (content, media_type) in page.items():
+        endpoint = partial(_send_file, content, media_type)
+        app.add_api_route(path, endpoint, methods=["GET", "HEAD"], include_in_schema=False)
+    for error_type in (AnyHTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(error_type, _report_error)
+    # The middleware added last sees a request first.
+    app.add_middleware(AuthMiddleware, key=key, public={*page, "/health"})
+    app.add_middleware(MetricsMiddleware, metrics=served.metrics)
+    return app
 
 
-async def _on_invalid_request(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    return error_response(ApiError.from_validation(error.errors()))
+def page_files() -> dict[str, tuple[bytes, str]]:
+    """Return content and media type of the page's files by their path."""
+    files = {path.name: (path.read_bytes(), MEDIA_TYPES[path.suffix]) for path in PAGE.iterdir()}
+    return {f"/{name}": file for name, file in files.items()} | {"/": files["index.html"]}
 
 
-async def _on_server_fault(request: Request, error: Exception) -> Response:
-    # The response holds no traceback and no path. Starlette raises the exception again for the
-    # log, and uvicorn then closes the connection.
-    message = "The server made a mistake; its log says more."
-    return error_response(ApiError(500, message, headers={"Connection": "close"}))
+async def _send_file(content: bytes, media_type: str) -> Response:
+    return Response(content, media_type=media_type)
 
 
-def _openapi(app: FastAPI, has_key: bool) -> dict[str, Any]:
-    """Return the OpenAPI description, without FastAPI's 422, which this server never sends."""
-    if app.openapi_schema is None:
-        schema = get_openapi(
-            title=app.title,
-            version=app.version,
-            routes=app.routes,
-            description="The OpenAI protocol over one model.",
-        )
-        for operations in schema["paths"].values():
-            for operation in operations.values():
-                operation["responses"].pop("422", None)
-        for name in ("HTTPValidationError", "ValidationError"):
-            schema["components"]["schemas"].pop(name, None)
-        if has_key:
-            schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-            schema["security"] = [{"key": []}]
-            schema["paths"]["/health"]["get"]["security"] = []
-        app.openapi_schema = schema
-    return app.openapi_schema
+async def _report_error(request: Request, error: Exception) -> Response:
+    """Answer any exception of a route with an error as OpenAI writes it."""
+    if isinstance(error, RequestValidationError):
+        error = ApiError.from_validation(error.errors())
+    elif not isinstance(error, AnyHTTPException):
+        # The response holds no traceback and no path. Starlette raises the exception again for the
+        # log, and uvicorn then closes the connection.
+        message = "The server made a mistake; its log says more."
+        error = ApiError(500, message, headers={"Connection": "close"})
+    elif not isinstance(error, ApiError):
+        status = error.status_code
+        messages = {
+            404: "There is nothing at this path.",
+            405: "This path does not take this method.",
+        }
+        message = messages.get(status, HTTPStatus(status).phrase)
+        error = ApiError(status, message, headers=error.headers)
+    return error_response(error)
+
+
+class ServerApp(FastAPI):
+    """FastAPI without the 422 in its description, which this server never sends."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI description."""
+        if self.openapi_schema is None:
+            schema = get_openapi(
+                title=self.title,
+                version=self.version,
+                routes=self.routes,
+                description="The OpenAI protocol over one model.",
+            )
+            for operations in schema["paths"].values():
+                for operation in operations.values():
+                    operation["responses"].pop("422", None)
+            components = schema["components"]
+            for name in ("HTTPValidationError", "ValidationError"):
+                components["schemas"].pop(name, None)
+            if self.state.has_key:
+                components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+                schema["security"] = [{"key": []}]
+                schema["paths"]["/health"]["get"]["security"] = []
+            self.openapi_schema = schema
+        return self.openapi_schema
 
 
 def suggest_prompts(root: Path, count: int = 6) -> list[PromptSuggestion]:
@@ -299,26 +272,22 @@ def suggest_prompts(root: Path, count: int = 6) -> list[PromptSuggestion]:
             shards.setdefault(shard.source, []).append(shard)
     suggestions = []
     for mode in MODES:
-        by_source = [
-            [(text, source) for text in islice(_prompts_of(of_source, mode), count)]
-            for source, of_source in shards.items()
-        ]
+        by_source = []
+        for source, of_source in shards.items():
+            texts = (
+                _start_text(document, mode)
+                for shard in of_source[:SUGGESTION_SHARDS]
+                for batch in shard.batches(["text", "turns"], "validation")
+                for document in batch.to_pylist()
+            )
+            by_source.append([(text, source) for text in islice(filter(None, texts), count)])
         in_turn = [pair for turn in zip_longest(*by_source) for pair in turn if pair is not None]
         for text, source in islice(dict(in_turn).items(), count):
             suggestions.append(PromptSuggestion(text, source, mode))
     return suggestions
 
 
-def _prompts_of(shards: list[RefinedShard], mode: Mode) -> Iterator[str]:
-    for shard in shards[:SUGGESTION_SHARDS]:
-        for batch in shard.batches(["text", "turns"], "validation"):
-            for document in batch.to_pylist():
-                text = _prompt_from(document, mode)
-                if text:
-                    yield text
-
-
-def _prompt_from(document: dict[str, Any], mode: Mode) -> str:
+def _start_text(document: dict[str, Any], mode: protocol.Mode) -> str:
     turns = document["turns"] or []
     if (mode == "chat") != bool(turns):
         return ""
@@ -326,7 +295,7 @@ def _prompt_from(document: dict[str, Any], mode: Mode) -> str:
         message = next((turn["content"] for turn in turns if turn["role"] == "user"), "")
         message = _printable_line(message)
         return message if 3 <= len(message) <= SUGGESTION_LENGTH else ""
-    # The first half of the first line that is long enough to be a sentence and not a title.
+    # The first line that is long enough to be a sentence and not a title, cut in its middle.
     for line in map(_printable_line, document["text"][:4000].split("\n")):
         if len(line) >= 60 and line[0].isalnum():
             return line[: SUGGESTION_LENGTH // 2].rpartition(" ")[0]

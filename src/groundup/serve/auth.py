@@ -44,10 +44,7 @@ FORWARDED = {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"
 class AuthMiddleware:
     """ASGI middleware that refuses unauthorized requests and adds security headers to responses.
 
-    Args:
-        app: the protected application.
-        key: required of every request; None on loopback only.
-        public: paths that GET and HEAD may request without the key.
+    GET and HEAD may request the `public` paths without the key; no key is for loopback only.
     """
 
     def __init__(self, app: ASGIApp, key: str | None, public: Collection[str]) -> None:

@@ -19,67 +19,45 @@ from groundup.serve.protocol import ApiError
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of the server; docs/serving.md lists them for users.
+    """Limits of the server; docs/serving.md lists them for users."""
 
-    Attributes:
-        body_bytes: of one request, counted as they arrive.
-        body_seconds: until a body must have arrived.
-        bodies: read at a time, so bodies hold at most `bodies * body_bytes`.
-        header_bytes: of request line and headers.
-        idle_seconds: of a connection without a complete request, even if bytes trickle in.
-        write_seconds: for which a client may not read what was sent.
-        request_seconds: from the request to the end of its response.
-        connections: open at a time; beyond that the longest idle one is closed.
-        choices: completions of one request: prompts times n.
-        scores: log-probabilities of a request: tokens times (1 + alternatives), about 200 bytes
-            each.
-        pending: unsent outputs of a completion before a slow reader is cut off.
-        silence_seconds: until a silent stream sends a comment, for proxies that close idle streams.
-        drain_seconds: for running requests after the first signal to stop.
-    """
-
-    body_bytes: int = 2 << 20
-    body_seconds: float = 30
-    bodies: int = 32
-    header_bytes: int = 16 << 10
-    idle_seconds: float = 30
-    write_seconds: float = 30
-    request_seconds: float = 600
-    connections: int = 512
-    choices: int = 32
+    body_bytes: int = 2 << 20  # of one request, counted as they arrive
+    body_seconds: float = 30  # until a body must have arrived
+    bodies: int = 32  # read at a time: bodies hold at most `bodies * body_bytes`
+    header_bytes: int = 16 << 10  # request line and headers
+    idle_seconds: float = 30  # of a connection without a complete request, if bytes trickle in too
+    write_seconds: float = 30  # for which a client may not read what was sent
+    request_seconds: float = 600  # from the request to the end of its response
+    connections: int = 512  # open at a time; beyond that the longest idle one is closed
+    choices: int = 32  # completions of one request: prompts times n
+    # Log-probabilities of a request: tokens times (1 + alternatives), about 200 bytes each.
     scores: int = 1 << 20
-    pending: int = 1024
+    pending: int = 1024  # unsent outputs of a completion before a slow reader is cut off
+    # Until a silent stream sends a comment: proxies close idle streams.
     silence_seconds: float = 15
-    drain_seconds: float = 30
+    drain_seconds: float = 30  # for running requests after the first signal to stop
 
 
 class Connection(H11Protocol):
     """A connection that closes when it idles too long or its client does not read.
 
-    `Connection.with_limits` makes the class for a server, since uvicorn creates the instances.
+    uvicorn creates the instances, so a subclass sets the limits of a server.
     """
 
     limits = Limits()
-    max_connections = limits.connections
     _idle_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
-
-    @classmethod
-    def with_limits(cls, limits: Limits) -> type[asyncio.Protocol]:
-        """Return the class with these limits."""
-        max_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        max_connections = limits.connections
-        # Some systems allow few open files (macOS: 256).
-        if max_files != resource.RLIM_INFINITY:
-            max_connections = max(16, min(max_connections, max_files // 2))
-        namespace = {"limits": limits, "max_connections": max_connections}
-        return type("LimitedConnection", (cls,), namespace)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept a connection; if there are too many, close the one that idles longest."""
         super().connection_made(transport)
         self._start_idle_timer()
-        if len(self.connections) > self.max_connections:
+        max_connections = self.limits.connections
+        # Some systems allow few open files (macOS: 256).
+        max_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if max_files != resource.RLIM_INFINITY:
+            max_connections = max(16, min(max_connections, max_files // 2))
+        if len(self.connections) > max_connections:
             idle = {
                 connection._idle_timer.when(): connection
                 for connection in self.connections

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import HTTPException
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from groundup.runtime.progress import printable
 
@@ -33,30 +33,22 @@ ERROR_TYPES = {
 }
 
 
-def _limit_entries(value: Any) -> Any:
-    # OpenAI's own limit; each entry costs a tensor operation before the engine takes the request.
-    if isinstance(value, dict) and len(value) > 300:
-        raise ValueError("at most 300 entries")
-    return value
-
-
-LogitBias = Annotated[
-    dict[str, Annotated[float, Field(ge=-100, le=100)]], BeforeValidator(_limit_entries)
-]
-
-
-class TextPart(BaseModel):
-    """A part of a message; only text is supported."""
+class StrictModel(BaseModel):
+    """Takes JSON types as they are: "5" is not a number."""
 
     model_config = ConfigDict(strict=True)
+
+
+class TextPart(StrictModel):
+    """A part of a message; only text is supported."""
+
     type: Literal["text"]
     text: str
 
 
-class Message(BaseModel):
-    """A turn of a conversation; names, and empty fields of an answer that is sent back, are ignored."""
+class Message(StrictModel):
+    """A turn of a conversation; names, and empty fields of a returned answer, are ignored."""
 
-    model_config = ConfigDict(strict=True)
     role: Literal["system", "developer", "user", "assistant"]
     content: str | Annotated[list[TextPart], Field(min_length=1, max_length=1024, fail_fast=True)]
     tool_calls: Annotated[list[Any], Field(max_length=0)] | None = None
@@ -69,17 +61,15 @@ class Message(BaseModel):
         return "".join(part.text for part in self.content)
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(StrictModel):
     """Options of a stream."""
 
-    model_config = ConfigDict(strict=True)
     include_usage: bool | None = None
 
 
-class ResponseFormat(BaseModel):
+class ResponseFormat(StrictModel):
     """Format of the answer; JSON modes are not supported."""
 
-    model_config = ConfigDict(strict=True)
     type: Literal["text"]
 
 
@@ -95,7 +85,7 @@ class GenerationRequest(BaseModel):
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    logit_bias: LogitBias | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
     n: Annotated[int, Field(ge=1, le=128)] | None = None
     stop: StopText | Annotated[list[StopText], Field(max_length=16, fail_fast=True)] | None = None
     seed: Seed | None = None
@@ -108,6 +98,14 @@ class GenerationRequest(BaseModel):
     service_tier: Any = None
     safety_identifier: Any = None
     prompt_cache_key: Any = None
+
+    @field_validator("logit_bias", mode="before")
+    @classmethod
+    def _check_logit_bias(cls, value: Any) -> Any:
+        # OpenAI's own limit; each entry costs a tensor operation before the engine takes it.
+        if isinstance(value, dict) and len(value) > 300:
+            raise ValueError("at most 300 entries")
+        return value
 
     @model_validator(mode="after")
     def _check_stream_options(self) -> GenerationRequest:
@@ -231,17 +229,12 @@ class ChatChunkChoice:
 
 @dataclass(slots=True)
 class CompletionLogprobs:
-    """Log-probabilities of a completion, and of its prompt with echo.
+    """Log-probabilities of a completion, and of its prompt with echo."""
 
-    Attributes:
-        tokens: `bytes:\\xe2` where a token is only part of a character.
-        text_offset: start of each token in the choice's text, in characters.
-    """
-
-    tokens: list[str]
+    tokens: list[str]  # `bytes:\xe2` where a token is only part of a character
     token_logprobs: list[float | None]
     top_logprobs: list[dict[str, float] | None]
-    text_offset: list[int]
+    text_offset: list[int]  # start of each token in the choice's text, in characters
 
 
 @dataclass(slots=True)
@@ -255,39 +248,37 @@ class CompletionChoice:
 
 
 @dataclass(slots=True)
-class ChatCompletion:
-    """Response of POST /v1/chat/completions."""
+class GenerationResponse:
+    """First fields of a response, and of each event of a stream."""
 
     id: str
     created: int
     model: str
     system_fingerprint: str
+
+
+@dataclass(slots=True)
+class ChatCompletion(GenerationResponse):
+    """Response of POST /v1/chat/completions."""
+
     choices: list[ChatChoice]
     usage: Usage | None
     object: Literal["chat.completion"] = "chat.completion"
 
 
 @dataclass(slots=True)
-class ChatCompletionChunk:
+class ChatCompletionChunk(GenerationResponse):
     """Event of a streamed chat completion."""
 
-    id: str
-    created: int
-    model: str
-    system_fingerprint: str
     choices: list[ChatChunkChoice]
     usage: Usage | None
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
 
 
 @dataclass(slots=True)
-class Completion:
+class Completion(GenerationResponse):
     """Response of POST /v1/completions, and event of its stream."""
 
-    id: str
-    created: int
-    model: str
-    system_fingerprint: str
     choices: list[CompletionChoice]
     usage: Usage | None
     object: Literal["text_completion"] = "text_completion"
@@ -359,12 +350,7 @@ class ErrorResponse:
 
 
 class ApiError(HTTPException):
-    """An error that the client is told about.
-
-    Attributes:
-        code: for programs, such as `context_length_exceeded`.
-        param: the request parameter concerned.
-    """
+    """An error that is reported to the client, such as `context_length_exceeded` of `prompt`."""
 
     def __init__(
         self,

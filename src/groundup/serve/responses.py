@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,27 +22,12 @@ from starlette.types import Receive, Scope, Send
 from groundup.engines.request import (
     EngineClosed,
     EngineRequest,
-    Logprob,
     QueueFull,
     RequestHandle,
     RequestOutput,
 )
-from groundup.serve.protocol import (
-    ApiError,
-    ChatChoice,
-    ChatChunkChoice,
-    ChatCompletion,
-    ChatCompletionChunk,
-    ChatLogprobs,
-    ChatMessage,
-    ChoiceFinishReason,
-    Completion,
-    CompletionChoice,
-    CompletionLogprobs,
-    TokenLogprob,
-    TopLogprob,
-    Usage,
-)
+from groundup.serve import protocol
+from groundup.serve.protocol import ApiError
 from groundup.serve.requests import PreparedRequest, ServedModel, shutting_down
 
 
@@ -155,14 +139,19 @@ class OutputQueue:
 
 
 class ResponseBuilder:
-    """Builds the JSON of one response from engine outputs; subclasses know chat and completion."""
+    """Builds the JSON of one response from engine outputs; subclasses know their route's models."""
 
     id_prefix: str
+    body_type: Callable[..., Any]
+    event_type: Callable[..., Any]
+    # Methods of the subclasses: a choice of the body, of an event, and its log-probabilities.
+    _choice: Callable[..., Any]
+    _delta: Callable[..., Any]
+    _logprobs: Callable[..., Any]
 
     def __init__(self, served: ServedModel, prepared: PreparedRequest) -> None:
         self.served, self.prepared = served, prepared
-        self.started: set[int] = set()
-        # Fields of the response and of each event.
+        self.started: set[int] = set()  # choices that have sent an event
         self.header: dict[str, Any] = {
             "id": f"{self.id_prefix}-{uuid.uuid4().hex}",
             "created": int(time.time()),
@@ -171,138 +160,117 @@ class ResponseBuilder:
             "system_fingerprint": f"fp_{served.content[:12]}",
         }
 
-    def body(self, outputs: Sequence[Sequence[RequestOutput]], usage: Usage) -> Any:
+    def body(self, outputs: Sequence[Sequence[RequestOutput]]) -> Any:
         """Return the whole response; `outputs` has those of each choice."""
-        raise NotImplementedError
+        choices = []
+        for index, parts in enumerate(outputs):
+            text = self.prepared.echoes[index] + "".join(output.text for output in parts)
+            reason = _finish_reason(parts[-1])
+            choices.append(self._choice(index, text, reason, self._logprobs(index, parts)))
+        usage = self.usage(sum(output.num_tokens for parts in outputs for output in parts))
+        return self.body_type(**self.header, choices=choices, usage=usage)
 
-    def events(self, index: int, output: RequestOutput) -> Iterator[Any]:
-        """Yield the stream events of one output of choice `index`."""
-        raise NotImplementedError
+    def events(self, index: int, output: RequestOutput) -> list[Any]:
+        """Return the stream events of one output of choice `index`: text, then finish reason."""
+        deltas = []
+        echo = "" if index in self.started else self.prepared.echoes[index]
+        if echo or output.text or output.logprobs or output.prompt_logprobs:
+            logprobs = self._logprobs(index, [output])
+            deltas.append(self._delta(index, echo + output.text, None, logprobs))
+        if output.finish_reason is not None:
+            deltas.append(self._delta(index, "", _finish_reason(output), None))
+        self.started.add(index)
+        return [self.event(delta) for delta in deltas]
 
-    def usage_event(self, usage: Usage) -> Any:
-        """Return the last event of a stream whose client asked for the usage."""
-        raise NotImplementedError
+    def event(self, *deltas: Any, usage: protocol.Usage | None = None) -> Any:
+        """Return a stream event with the new output of a choice, or with the usage."""
+        return self.event_type(**self.header, choices=list(deltas), usage=usage)
+
+    def usage(self, num_tokens: int) -> protocol.Usage:
+        """Return the token counts of the request."""
+        prompt_tokens = self.prepared.prompt_tokens
+        return protocol.Usage(prompt_tokens, num_tokens, prompt_tokens + num_tokens)
 
 
 class ChatBuilder(ResponseBuilder):
-    """Response of POST /v1/chat/completions."""
+    """Builds the response of POST /v1/chat/completions; its streams begin with the role."""
 
     id_prefix = "chatcmpl"
+    body_type = protocol.ChatCompletion
+    event_type = protocol.ChatCompletionChunk
 
-    def body(self, outputs: Sequence[Sequence[RequestOutput]], usage: Usage) -> ChatCompletion:
-        """Return the whole response."""
-        choices = [
-            ChatChoice(
-                index,
-                ChatMessage("".join(output.text for output in parts)),
-                _finish_reason(parts[-1]),
-                self._logprobs(index, parts),
-            )
-            for index, parts in enumerate(outputs)
-        ]
-        return ChatCompletion(**self.header, choices=choices, usage=usage)
+    def events(self, index: int, output: RequestOutput) -> list[Any]:
+        """Return the stream events of one output: the role first, then text and finish reason."""
+        if index in self.started:
+            return super().events(index, output)
+        role = {"role": "assistant", "content": ""}
+        first = self.event(protocol.ChatChunkChoice(index, role, None, None))
+        return [first, *super().events(index, output)]
 
-    def events(self, index: int, output: RequestOutput) -> Iterator[ChatCompletionChunk]:
-        """Yield an event each for the role, the text, and the finish reason."""
-        choices = []
-        if index not in self.started:
-            self.started.add(index)
-            choices.append(ChatChunkChoice(index, {"role": "assistant", "content": ""}, None, None))
-        if output.text or output.logprobs:
-            logprobs = self._logprobs(index, [output])
-            choices.append(ChatChunkChoice(index, {"content": output.text}, None, logprobs))
-        if output.finish_reason is not None:
-            choices.append(ChatChunkChoice(index, {}, _finish_reason(output), None))
-        for choice in choices:
-            yield ChatCompletionChunk(**self.header, choices=[choice], usage=None)
+    def _choice(self, index: int, text: str, reason: Any, logprobs: Any) -> Any:
+        return protocol.ChatChoice(index, protocol.ChatMessage(text), reason, logprobs)
 
-    def usage_event(self, usage: Usage) -> ChatCompletionChunk:
-        """Return the event with the usage."""
-        return ChatCompletionChunk(**self.header, choices=[], usage=usage)
+    def _delta(self, index: int, text: str, reason: Any, logprobs: Any) -> Any:
+        content = {"content": text} if reason is None else {}
+        return protocol.ChatChunkChoice(index, content, reason, logprobs)
 
-    def _logprobs(self, index: int, outputs: Sequence[RequestOutput]) -> ChatLogprobs | None:
+    def _logprobs(self, index: int, outputs: Sequence[RequestOutput]) -> Any:
         if self.prepared.requests[index].params.logprobs is None:
             return None
-        byte_strings, content = self.served.byte_strings, []
+        byte_strings, content = self.served.engine.byte_strings, []
         for token in (token for output in outputs for token in output.logprobs):
             top = [
-                TopLogprob(_decode(byte_strings[other]), list(byte_strings[other]), logprob)
+                protocol.TopLogprob(*_text_and_bytes(byte_strings[other]), logprob)
                 for other, logprob in token.top_logprobs
             ]
-            data = token.token_bytes
-            content.append(TokenLogprob(_decode(data), list(data), token.logprob, top))
-        return ChatLogprobs(content)
+            text, data = _text_and_bytes(token.token_bytes)
+            content.append(protocol.TokenLogprob(text, data, token.logprob, top))
+        return protocol.ChatLogprobs(content)
 
 
 class CompletionBuilder(ResponseBuilder):
-    """Response of POST /v1/completions."""
+    """Builds the response of POST /v1/completions; the first event of a choice has the echo."""
 
     id_prefix = "cmpl"
+    body_type = event_type = protocol.Completion
 
     def __init__(self, served: ServedModel, prepared: PreparedRequest) -> None:
         super().__init__(served, prepared)
-        self._offsets = [0] * len(prepared.requests)
+        self.offsets = [0] * len(prepared.requests)
 
-    def body(self, outputs: Sequence[Sequence[RequestOutput]], usage: Usage) -> Completion:
-        """Return the whole response."""
-        choices = [
-            CompletionChoice(
-                index,
-                self.prepared.echoes[index] + "".join(output.text for output in parts),
-                _finish_reason(parts[-1]),
-                self._logprobs(index, parts),
-            )
-            for index, parts in enumerate(outputs)
-        ]
-        return Completion(**self.header, choices=choices, usage=usage)
+    def _choice(self, index: int, text: str, reason: Any, logprobs: Any) -> Any:
+        return protocol.CompletionChoice(index, text, reason, logprobs)
 
-    def events(self, index: int, output: RequestOutput) -> Iterator[Completion]:
-        """Yield an event each for the text, the first with the echo, and the finish reason."""
-        echo = "" if index in self.started else self.prepared.echoes[index]
-        self.started.add(index)
-        choices = []
-        if echo or output.text or output.logprobs or output.prompt_logprobs:
-            logprobs = self._logprobs(index, [output])
-            choices.append(CompletionChoice(index, echo + output.text, None, logprobs))
-        if output.finish_reason is not None:
-            choices.append(CompletionChoice(index, "", _finish_reason(output), None))
-        for choice in choices:
-            yield Completion(**self.header, choices=[choice], usage=None)
+    _delta = _choice
 
-    def usage_event(self, usage: Usage) -> Completion:
-        """Return the event with the usage."""
-        return Completion(**self.header, choices=[], usage=usage)
-
-    def _logprobs(self, index: int, outputs: Sequence[RequestOutput]) -> CompletionLogprobs | None:
+    def _logprobs(self, index: int, outputs: Sequence[RequestOutput]) -> Any:
         if self.prepared.requests[index].params.logprobs is None:
             return None
-        result = CompletionLogprobs([], [], [], [])
+        byte_strings = self.served.engine.byte_strings
+        result = protocol.CompletionLogprobs([], [], [], [])
         for output in outputs:
             prompt_logprobs = output.prompt_logprobs[self.prepared.hidden_tokens :]
             for token in (*prompt_logprobs, *output.logprobs):
-                result.tokens.append(_token_name(token.token_bytes))
+                name, top = _token_name(token.token_bytes), None
+                if token.logprob is not None:
+                    top = {_token_name(byte_strings[n]): score for n, score in token.top_logprobs}
+                    # Up to one more than asked for: OpenAI adds the sampled token.
+                    top |= {name: token.logprob}
+                result.tokens.append(name)
                 result.token_logprobs.append(token.logprob)
-                result.top_logprobs.append(self._top_logprobs(index, token))
-                result.text_offset.append(self._offsets[index])
+                result.top_logprobs.append(top)
+                result.text_offset.append(self.offsets[index])
                 # Characters are counted by the bytes that begin one.
-                self._offsets[index] += sum(byte & 0xC0 != 0x80 for byte in token.token_bytes)
+                self.offsets[index] += sum(byte & 0xC0 != 0x80 for byte in token.token_bytes)
         return result
 
-    def _top_logprobs(self, index: int, token: Logprob) -> dict[str, float] | None:
-        """Return the alternatives and the token itself: up to one more than asked for."""
-        if token.logprob is None:
-            return None
-        byte_strings = self.served.byte_strings
-        top = {_token_name(byte_strings[other]): logprob for other, logprob in token.top_logprobs}
-        return top | {_token_name(token.token_bytes): token.logprob}
 
-
-def _finish_reason(output: RequestOutput) -> ChoiceFinishReason:
+def _finish_reason(output: RequestOutput) -> protocol.ChoiceFinishReason:
     return "stop" if output.finish_reason == "stop" else "length"
 
 
-def _decode(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
+def _text_and_bytes(data: bytes) -> tuple[str, list[int]]:
+    return data.decode("utf-8", "replace"), list(data)
 
 
 def _token_name(data: bytes) -> str:
@@ -314,12 +282,7 @@ def _token_name(data: bytes) -> str:
 
 
 class GeneratedResponse(Response):
-    """The response to a request whose completions are in the engine.
-
-    Args:
-        stream: whether to send events instead of one body.
-        include_usage: whether a stream ends with the usage.
-    """
+    """The response to a request whose completions are in the engine: a body or a stream."""
 
     def __init__(
         self, outputs: OutputQueue, builder: ResponseBuilder, stream: bool, include_usage: bool
@@ -352,9 +315,7 @@ class GeneratedResponse(Response):
         except ApiError as error:
             await error_response(error)(scope, receive, send)
             return
-        usage = self._usage(sum(output.num_tokens for parts in outputs for output in parts))
-        body = orjson.dumps(self._builder.body(outputs, usage))
-        await JSONResponse(body)(scope, receive, send)
+        await JSONResponse(orjson.dumps(self._builder.body(outputs)))(scope, receive, send)
 
     async def _send_events(self, send: Send) -> None:
         headers = [
@@ -362,33 +323,26 @@ class GeneratedResponse(Response):
             (b"x-accel-buffering", b"no"),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        async with aclosing(self._events()) as events:
-            async for event in events:
-                await send({"type": "http.response.body", "body": event, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _events(self) -> AsyncGenerator[bytes]:
         num_tokens = 0
         try:
             async for batch in self._outputs.batches():
                 num_tokens += sum(output.num_tokens for _, output in batch)
                 # One write for each batch: many to a lost connection would fill the log.
                 events = [event for item in batch for event in self._builder.events(*item)]
-                yield b"".join(map(_sse, events)) or b": still here\n\n"
+                data = b"".join(map(_sse, events)) or b": still here\n\n"
+                await send({"type": "http.response.body", "body": data, "more_body": True})
         except ApiError as error:
             # The status is sent already; the official client raises APIError for such an event.
-            yield b"data: " + error.body() + b"\n\n"
-            return
-        if self._include_usage:
-            yield _sse(self._builder.usage_event(self._usage(num_tokens)))
-        yield b"data: [DONE]\n\n"
-
-    def _usage(self, completion_tokens: int) -> Usage:
-        prompt_tokens = self._builder.prepared.prompt_tokens
-        return Usage(prompt_tokens, completion_tokens, prompt_tokens + completion_tokens)
+            end = b"data: " + error.body() + b"\n\n"
+        else:
+            end = b"data: [DONE]\n\n"
+            if self._include_usage:
+                end = _sse(self._builder.event(usage=self._builder.usage(num_tokens))) + end
+        await send({"type": "http.response.body", "body": end, "more_body": False})
 
 
 def _sse(content: Any) -> bytes:
+    """Return a server-sent event."""
     return b"data: " + orjson.dumps(content) + b"\n\n"
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -45,7 +46,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 create_app(served, key),
                 # h11 even if httptools is installed: our limits are built on it and tested with it.
-                http=Connection.with_limits(limits),
+                http=type("LimitedConnection", (Connection,), {"limits": limits}),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -101,16 +102,12 @@ def serve(
         GroundupError: there is no such run or model, the address cannot be used, or it needs a key.
     """
     key = read_key(key_file)
-    with listen(host, port) as listener:
-        if key is None and not is_loopback(listener.getsockname()[0]):
-            raise GroundupError(
-                f"{host}: others can reach this address, so it needs a key; name its file by"
-                f" --api-key-file, or set {KEY_VARIABLE}"
-            )
+    with listen(host, port, key) as listener:
         served = open_model(root, which, slots, queue, device, dtype)
         served.engine.start()
         try:
-            say(f"{printable(served.name)} ({served.checkpoint}) is served at {url_of(listener)}")
+            url = url_of(listener)
+            say(f"{printable(served.name)} ({served.checkpoint}) is served at {url}")
             sys.stdout.flush()
             Server(served, key).run([listener])
         finally:
@@ -126,10 +123,7 @@ def running(
     Raises:
         GroundupError: the address cannot be used, or it needs a key.
     """
-    listener = listen(host, port)
-    if key is None and not is_loopback(listener.getsockname()[0]):
-        listener.close()
-        raise GroundupError(f"{host}: an address that others reach needs a key")
+    listener = listen(host, port, key)
     server = Server(served, key)
     thread = threading.Thread(
         target=server.run, args=([listener],), name="groundup-server", daemon=True
@@ -156,9 +150,8 @@ def open_model(
     """Load a model of a run; its engine is not started yet.
 
     Args:
-        which: `tuned`, `best`, `last` or `step-N`; "" is the tuned model if there is one, else the
-            best.
-        slots: completions that run at once; 0 takes as many as fit into memory, up to 32.
+        which: `tuned`, `best`, `last` or `step-N`; "" is the tuned model if any, else the best.
+        slots: completions that run at once; 0 takes what fits into memory, up to 32.
         queue: completions that may wait.
         device: auto, cpu or cuda; auto takes a GPU if there is one.
         dtype: auto, float32 or bfloat16; auto is bfloat16 on a GPU.
@@ -166,23 +159,15 @@ def open_model(
     Raises:
         GroundupError: there is no such run, model or device, or the slots do not fit into memory.
     """
-    import torch
-
     from groundup.artifacts.checkpoints import find_model
     from groundup.artifacts.tokenizer import Tokenizer
     from groundup.engines.own import Engine
     from groundup.engines.slot_cache import fitting_slots
     from groundup.model.hf_io import load_model
-    from groundup.runtime.run import load_lock
+    from groundup.runtime.lock import load_lock
 
     recipe, checkpoint = load_lock(root), find_model(root, which)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise GroundupError("--device cuda: PyTorch sees no GPU here; use --device cpu")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if dtype == "auto":
-        dtype = "bfloat16" if device == "cuda" else "float32"
-    model = load_model(checkpoint.path, device, getattr(torch, dtype))
+    model = load_model(checkpoint.path, *resolve_device(device, dtype))
     tokenizer, config = Tokenizer.load(checkpoint.path), model.config
     fitting = fitting_slots(config, model.head_weight.dtype, model.device, slots or MAX_SLOTS)
     if fitting < slots:
@@ -195,12 +180,23 @@ def open_model(
         checkpoint.name,
         checkpoint.content,
         config.context,
-        config.vocab_size,
         tokenizer,
         Engine(model, tokenizer, fitting, queue),
         suggest_prompts(root),
         limits or Limits(),
     )
+
+
+def resolve_device(device: str, dtype: str) -> tuple[str, Any]:
+    """Return the device and the torch dtype that the options stand for."""
+    import torch
+
+    from groundup.runtime.resources import choose_device
+
+    device = choose_device(device)
+    if dtype == "auto":
+        dtype = "bfloat16" if device == "cuda" else "float32"
+    return device, getattr(torch, dtype)
 
 
 def read_key(path: Path | None) -> str | None:
@@ -229,11 +225,11 @@ def read_key(path: Path | None) -> str | None:
     return key
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, key: str | None) -> socket.socket:
     """Return a listening socket; port 0 takes a free one.
 
     Raises:
-        GroundupError: the address is unknown, taken or forbidden.
+        GroundupError: the address is unknown, taken or forbidden, or it needs a key.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(
@@ -246,6 +242,12 @@ def listen(host: str, port: int) -> socket.socket:
             f"{host}:{port}: cannot listen there: {reason}; choose another --host or --port (--port"
             " 0 takes a free one)"
         ) from None
+    if key is None and not is_loopback(listener.getsockname()[0]):
+        listener.close()
+        raise GroundupError(
+            f"{host}: others can reach this address, so it needs a key; name its file by"
+            f" --api-key-file, or set {KEY_VARIABLE}"
+        )
     # Accepted connections inherit it.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     listener.setblocking(False)

@@ -1,3 +1,1 @@
-"""Kept documents → a byte-level BPE tokenizer and memory-mapped token shards. Text becomes numbers
-here, once.
-"""
+"""Kept documents → a byte-level BPE tokenizer and memory-mapped token shards."""

@@ -1,44 +1,44 @@
-"""Takes over the tokenizer of the model that is gone on from. Reads its folder and refined
-documents; writes tokenizer.json and tokenizer_config.json.
-"""
+"""Copies the base model's tokenizer into the run, and checks it on texts of the run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from groundup.artifacts.corpus import RefinedShard
-from groundup.artifacts.foreign import check_texts, read_tokenizer
+from groundup.artifacts.pretrained import check_round_trip, read_tokenizer
 from groundup.artifacts.tokenizer import FILE, write_config
 from groundup.errors import GroundupError
+from groundup.runtime.job import BuildStep
+from groundup.runtime.store import Facts
 from groundup.tokenize.train_bpe import NO_LIMIT
 
-# Documents of each shard, and characters of each, whose round trip is tried.
-TRIED, CHARACTERS = 32, 1 << 16
+# Documents of each shard, and characters of each document, that are encoded and decoded.
+CHECKED_DOCUMENTS, CHECKED_CHARACTERS = 32, 1 << 16
 
 
-def adopt_tokenizer(folder: Path, source: Path, shards: Sequence[RefinedShard]) -> dict[str, Any]:
+def adopt_tokenizer(folder: Path, source: Path, shards: Sequence[RefinedShard]) -> Facts:
     """Write the tokenizer of the model folder `source` to `folder`; return its facts.
 
     Raises:
-        GroundupError: it cannot be carried exactly, or text of this run does not come back as it
-            was.
+        GroundupError: the tokenizer cannot be reproduced exactly, or a text of this run does not
+            survive encoding and decoding.
     """
     foreign = read_tokenizer(source)
     tokenizer = foreign.tokenizer
-    texts = list(_some(shards))
+    texts: list[str] = []
+    for shard in shards:
+        for batch in islice(shard.batches(["text"]), 1):
+            documents = batch["text"].slice(0, CHECKED_DOCUMENTS).to_pylist()
+            texts += [text[:CHECKED_CHARACTERS] for text in documents]
     try:
-        check_texts(tokenizer, texts)
+        check_round_trip(tokenizer, texts)
     except ValueError as error:
         raise GroundupError(f"{source / FILE}: cannot be carried exactly: {error}") from None
     (folder / FILE).write_bytes(foreign.data)
-    write_config(
-        folder,
-        NO_LIMIT,
-        tokenizer.end,
-        [name for name in tokenizer.specials if name != tokenizer.end],
-    )
+    others = [name for name in tokenizer.specials if name != tokenizer.end]
+    write_config(folder, NO_LIMIT, tokenizer.end, others)
     return {
         "vocab_size": tokenizer.vocab_size,
         "end": tokenizer.end,
@@ -47,8 +47,4 @@ def adopt_tokenizer(folder: Path, source: Path, shards: Sequence[RefinedShard]) 
     }
 
 
-def _some(shards: Sequence[RefinedShard]) -> Iterator[str]:
-    for shard in shards:
-        for batch in shard.batches(["text"]):
-            yield from (text[:CHARACTERS] for text in batch["text"].slice(0, TRIED).to_pylist())
-            break
+ADOPT = BuildStep("tokenize/tokenizer", 1, adopt_tokenizer)

@@ -1,8 +1,7 @@
-"""Trains the tokenizer. Reads the train split of refined documents; writes tokenizer.json and
-tokenizer_config.json.
+"""Trains the byte-level BPE tokenizer on a sample of the train split.
 
-Training is the `tokenizers` library's. Ours is what it sees: a sample of bounded size, chosen by
-document id alone, so that neither the number of shards nor of workers has a say.
+The `tokenizers` library trains. This module chooses what it sees: a sample of bounded size, chosen
+by document id alone, so that the number of shards and workers does not matter.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,22 +16,22 @@ import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from groundup.artifacts.corpus import RefinedShard
-from groundup.artifacts.pretokenizers import QWEN2_PATTERN
-from groundup.artifacts.tokenizer import FILE, SPECIALS, pieces, write_config
+from groundup.artifacts.tokenizer import FILE, QWEN2_PATTERN, SPECIALS, pieces, write_config
 from groundup.errors import GroundupError
+from groundup.runtime.job import BuildStep
+from groundup.runtime.store import Facts
 
-# A pair seen once is no pattern.
+# A pair that occurs once is not a pattern.
 MIN_FREQUENCY = 2
 
-# Each merge walks through every word that holds the pair: one base64 line of 10 MB would be walked
-# through thousands of times. No word of any language is that long, so such runs are left out of the
-# sample.
+# Each merge visits every word that holds the pair: it would visit a base64 line of 10 MB thousands
+# of times. No word of any language is as long as these runs, so they are left out of the sample.
 _NO_WORD = re.compile(r"[^\W\d_]{1000,}|[^\w\s]{1000,}|\s{1000,}")
 
-# "auto": megabytes of training text below which a vocabulary is large enough. Embeddings of a rare
-# token never get trained, and a large vocabulary takes parameters from a small model's layers (Tao
-# et al. 2024, "Scaling laws with vocabulary": the best size grows more slowly than the model).
-# 4,096 for the starter's 15 MB; 49,152 = 3 x 2^14 is the usual size for English and code.
+# "auto": (megabytes of training text, vocabulary for less than that). Embeddings of rare tokens
+# stay untrained, and a large vocabulary takes parameters from a small model's layers (Tao et al.
+# 2024, "Scaling laws with vocabulary": the best size grows more slowly than the model). The
+# starter's 15 MB give 4,096; 49,152 = 3 x 2^14 is the usual size for English and code.
 AUTO_VOCABULARY = (
     (2, 1_024),
     (8, 2_048),
@@ -44,14 +42,14 @@ AUTO_VOCABULARY = (
 )
 LARGEST_AUTO = 49_152
 
-# Transformers' own "no limit"; export puts the context of the model in its place.
+# Transformers' own "no limit"; export replaces it with the context of the model.
 NO_LIMIT = 10**30
 
 
 def train_tokenizer(
     folder: Path, shards: Sequence[RefinedShard], vocab_size: int | str, sample_megabytes: int
-) -> dict[str, Any]:
-    """Train a tokenizer on a sample of the train split and write it to `folder`; return its facts.
+) -> Facts:
+    """Train a tokenizer on a sample of the train split, write it to `folder`, return its facts.
 
     Raises:
         GroundupError: there is no text to train on.
@@ -75,21 +73,19 @@ def train_tokenizer(
     }
 
 
+TRAIN_BPE = BuildStep("tokenize/tokenizer", 1, train_tokenizer)
+
+
 def resolve_vocab_size(vocab_size: int | str, train_bytes: int) -> int:
-    """Return the vocabulary to aim at: the recipe's, or for "auto" one that fits the amount of
-    text.
-    """
+    """Return the vocabulary size of the recipe, or for "auto" one that fits the amount of text."""
     if isinstance(vocab_size, int):
         return vocab_size
-    return next(
-        (size for limit, size in AUTO_VOCABULARY if train_bytes < limit * 1_000_000), LARGEST_AUTO
-    )
+    fitting = (size for limit, size in AUTO_VOCABULARY if train_bytes < limit * 1_000_000)
+    return next(fitting, LARGEST_AUTO)
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
-    """Return a byte-level BPE of at most `vocab_size` entries; fewer when the text has no more
-    repeated pairs.
-    """
+    """Return a byte-level BPE; it has fewer than `vocab_size` entries if pairs run out."""
     engine = tokenizers.Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(QWEN2_PATTERN), "isolated")
     engine.pre_tokenizer = pre_tokenizers.Sequence(
@@ -108,28 +104,27 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
 
 
 def trainable(text: str) -> Iterator[str]:
-    """Yield a text in pieces of bounded size, without runs that are no words."""
+    """Yield a text in pieces of bounded size, without runs that are not words."""
     for piece in pieces(text):
         yield from filter(None, _NO_WORD.split(piece))
 
 
 def text_bytes(shard: RefinedShard) -> int:
-    """Return the bytes of the train split of a shard."""
+    """Return the UTF-8 bytes of the train split of a shard."""
     batches = shard.batches(["text"], "train")
     return sum(pc.sum(pc.binary_length(batch["text"])).as_py() or 0 for batch in batches)
 
 
 class Sample:
-    """Texts of the train split, at most `limit` bytes of them, spread evenly over all shards.
+    """Texts of the train split, `limit` bytes or less, spread evenly over all shards.
 
-    A document is in when its id, which is a hash, lies in the first `limit / total` of all ids. The
-    same document is in whatever else there is beside it.
+    A document is in the sample if its id, which is a hash, lies in the first `limit / total` of all
+    ids. So whether it is in does not depend on the other documents.
     """
 
     def __init__(self, shards: Sequence[RefinedShard], total: int, limit: int) -> None:
         self.shards, self.limit = shards, limit
-        # Ids are 32 hexadecimal digits, so that their order as text is their order as numbers; "g"
-        # follows them all.
+        # Ids are 32 hexadecimal digits: as text they sort like numbers, and "g" follows all.
         self.below = "g" if total <= limit else f"{int(2**64 * (limit / total)):016x}"
         self.bytes = 0
 
@@ -138,10 +133,9 @@ class Sample:
             for batch in shard.batches(["id", "text"], "train"):
                 chosen = batch.filter(pc.less(batch["id"], pa.scalar(self.below)))
                 for text in chosen["text"].to_pylist():
-                    self.bytes += len(text.encode())
-                    if self.bytes > self.limit:
-                        # Large documents can make the sample overshoot its share; the limit is one
-                        # of memory.
-                        self.bytes -= len(text.encode())
+                    size = len(text.encode())
+                    # Large documents can exceed their share; the limit is one of memory.
+                    if self.bytes + size > self.limit:
                         return
+                    self.bytes += size
                     yield text

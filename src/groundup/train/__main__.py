@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from groundup.errors import GroundupError
-from groundup.flow import opened
-from groundup.runtime.run import load_lock
+from groundup.runtime.lock import load_lock
+from groundup.runtime.run import Run
 from groundup.train.distributed import init_distributed
 from groundup.train.hardware import count_processes
 from groundup.train.launch import ERROR, PREPARED, exit_with_parent
@@ -54,7 +54,7 @@ def _prepared_here(root: Path) -> Iterator[TrainSetup]:
     """Prepare the training for all ranks, and hold the run's lock within the block."""
     ready, processes = root / "train" / _ready_name(), int(os.environ.get("WORLD_SIZE", "1"))
     (root / "train" / ERROR).unlink(missing_ok=True)
-    with opened(load_lock(root), root, workers=1) as run:
+    with Run.open(load_lock(root), root, workers=1) as run:
         try:
             setup = TrainSetup.read(root)
             if setup is None:

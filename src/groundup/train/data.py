@@ -60,6 +60,7 @@ def permute(values: Indices, size: int, key: int, inverse: bool = False) -> Indi
     of range(size) goes through it again until it lands inside (cycle-walking, Black and Rogaway
     2002), which takes less than four rounds on average.
     """
+    # A value is two halves of this many bits, so 4^half is the range that the network permutes.
     half = max(1, -(-(size - 1).bit_length() // 2))
     mask, shift = np.uint64((1 << half) - 1), np.uint64(half)
     keys = [np.uint64(derive_seed(key, number)) for number in range(ROUNDS)]
@@ -68,6 +69,7 @@ def permute(values: Indices, size: int, key: int, inverse: bool = False) -> Indi
     while len(outside):
         left, right = result[outside] >> shift, result[outside] & mask
         if inverse:
+            # The same rounds in reverse: each one needs only the half that it left unchanged.
             for round_key in reversed(keys):
                 left, right = right ^ (_mix(left ^ round_key) & mask), left
         else:
@@ -146,6 +148,7 @@ class SampleOrder:
 
     def locate(self, samples: Indices) -> tuple[Indices, Indices]:
         """Return the source (its index) and the window in it of each sample."""
+        # Which slot of its epoch each sample is, and so of which source.
         epochs, positions = np.divmod(samples, self.epoch_size)
         slots = self._permute(positions, epochs, self.epoch_size, "epoch")
         sources = np.searchsorted(self._ends, slots, side="right").astype(np.int64)
@@ -153,6 +156,7 @@ class SampleOrder:
         for index in np.unique(sources):
             here, source = sources == index, self.sources[index]
             first_slot = self._ends[index] - source.slots
+            # Its number among all reads of the source, since the start of training.
             reads = epochs[here] * source.slots + slots[here] - first_slot
             passes, positions = np.divmod(reads, source.windows)
             windows[here] = self._permute(positions, passes, source.windows, "source", source.name)
@@ -180,19 +184,15 @@ class SampleOrder:
         # Windows that contain one of the tokens. The last token of one is the first of the next.
         starts, shard_index = [*source.starts, source.windows], source.shards.index(shard)
         last = int(starts[shard_index + 1] - starts[shard_index]) - 1
-        windows = starts[shard_index] + np.arange(
-            max(0, -(-begin // self.context) - 1),
-            min(last, (end - 1) // self.context) + 1,
-            dtype=np.int64,
-        )
+        first, last = -(-begin // self.context) - 1, min(last, (end - 1) // self.context)
+        windows = starts[shard_index] + np.arange(max(0, first), last + 1, dtype=np.int64)
         # One read of each window per pass, over all passes that the epochs up to `limit` begin.
         all_reads = -(-limit // self.epoch_size) * source.slots
-        passes = np.repeat(np.arange(-(-all_reads // source.windows)), len(windows))
-        positions = self._permute(
-            np.tile(windows, -(-all_reads // source.windows)), passes, source.windows,
-            "source", source.name, inverse=True,
-        )  # fmt: skip
+        count, purpose = -(-all_reads // source.windows), ("source", source.name)
+        passes, windows = np.repeat(np.arange(count), len(windows)), np.tile(windows, count)
+        positions = self._permute(windows, passes, source.windows, *purpose, inverse=True)
         reads = passes * source.windows + positions
+        # From the reads back to slots of epochs, and to samples.
         epochs, slots = np.divmod(reads[reads < all_reads], source.slots)
         slots += self._ends[index] - source.slots
         positions = self._permute(slots, epochs, self.epoch_size, "epoch", inverse=True)
@@ -205,9 +205,6 @@ class Loader(SampleOrder):
 
     Args:
         folder: holds `SOURCE.SHARD.SPLIT.npy`.
-
-    Raises:
-        GroundupError: a shard cannot be read.
     """
 
     def __init__(
@@ -226,6 +223,7 @@ class Loader(SampleOrder):
             for path in sorted(folder.glob(f"*{self._ending}"))
         }
         lengths = {name: len(tokens) for name, tokens in self._shards.items()}
+        # Memory-mapped: a shard is read where a sample needs it, and never whole.
         super().__init__(lengths, context=context, seed=seed, weights=weights)
 
     def places(self, first: int, count: int) -> list[tuple[str, str, int]]:
@@ -241,11 +239,7 @@ class Loader(SampleOrder):
         return places
 
     def samples(self, first: int, count: int) -> NDArray[np.int64]:
-        """Return samples `first` to `first + count - 1` as token ids [count, context + 1].
-
-        Raises:
-            GroundupError: a shard holds an id beyond the vocabulary.
-        """
+        """Return samples `first` to `first + count - 1` as token ids [count, context + 1]."""
         rows = np.empty((count, self.context + 1), dtype=np.int64)
         for row, (_, name, start) in zip(rows, self.places(first, count), strict=True):
             row[:] = self._shards[name.removesuffix(self._ending)][start : start + len(row)]

@@ -1,10 +1,10 @@
 """The guard judges a step by its loss and gradient norm before the step is applied.
 
 A step is refused if its loss or norm is not finite, or is further from the median of recent
-accepted steps than `limit` robust deviations. A robust deviation is 1.4826 times the median absolute
-deviation: the standard deviation of a normal distribution, and a few outliers do not move it (Huber
-1981). Norms are compared as logarithms, since they change by factors. A refused step is not applied
-at all, not even scaled by zero: zero times NaN is NaN, and momentum would move anyway.
+accepted steps than `limit` robust deviations. A robust deviation is 1.4826 times the median
+absolute deviation: the standard deviation of a normal distribution, and a few outliers do not move
+it (Huber 1981). Norms are compared as logarithms, since they change by factors. A refused step is
+not applied at all, not even scaled by zero: zero times NaN is NaN, and momentum would move anyway.
 
 The guard's memory is part of a checkpoint, so a resumed run judges like one that never stopped.
 """
@@ -49,7 +49,7 @@ class Guard:
     rate: float = 1.0
 
     def judge(self, loss: float, norm: float, limit: float) -> str:
-        """Return why a step must not be applied, or ""; `limit` 0 refuses only non-finite values."""
+        """Return why a step must not be applied, or ""; `limit` 0 refuses only non-finite ones."""
         for name, value in (("loss", loss), ("gradient norm", norm)):
             if not math.isfinite(value):
                 return f"the {name} is {value}"

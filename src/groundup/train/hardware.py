@@ -23,7 +23,8 @@ from groundup.model.config import ModelConfig
 from groundup.model.transformer import Transformer
 from groundup.recipe import Train
 from groundup.runtime.files import read_json
-from groundup.runtime.run import LOCK, machine_settings
+from groundup.runtime.lock import LOCK, machine_settings
+from groundup.runtime.resources import choose_device
 from groundup.runtime.workers.map import default_workers
 from groundup.schema import decode
 from groundup.train.optimizer import FlatParameters, Optimizer
@@ -37,8 +38,8 @@ COMPILE_PAYS_SECONDS = 1200.0
 # The probe stops trying alternatives after this long.
 PROBE_SECONDS = 20.0
 # Tokens of the micro-batches that are tried on a CPU. Larger ones do not fit into its caches.
-CPU_MICRO_TOKENS = (4096, 2048, 8192)
-GPU_MICRO_TOKENS = 65_536
+CPU_MICRO_TOKENS: tuple[int, ...] = (4096, 2048, 8192)
+GPU_MICRO_TOKENS = (65_536,)
 # Shares of the free memory. The rest is for everything else in the process, and for fragments.
 GPU_MEMORY_SHARE, CPU_MEMORY_SHARE = 0.85, 0.8
 # Bytes of float32 per position, times width + feed-forward, that a block keeps for backward.
@@ -84,7 +85,7 @@ class Hardware:
         torch.set_num_threads(self.threads)
         if self.device != "cuda":
             return
-        if not torch.cuda.is_available():
+        if choose_device() == "cpu":
             raise GroundupError(
                 "this training began on a GPU and there is none here; remove [machine] from"
                 f" {LOCK} to go on without"
@@ -95,24 +96,17 @@ class Hardware:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
     def with_recipe(self, train: Train, sequences: int) -> Hardware:
-        """Return these settings with those that the recipe names explicitly.
-
-        Raises:
-            GroundupError: the processes cannot share the sequences of a step evenly.
-        """
-        changes: dict[str, Any] = {}
-        for name in ("threads", "precision"):
-            if getattr(train, name) != "auto":
-                changes[name] = getattr(train, name)
-        for name in ("compile", "recompute"):
-            if getattr(train, name) != "auto":
-                changes[name] = getattr(train, name) == "on"
+        """Return these settings with those that the recipe names explicitly."""
         if train.processes == "auto":
             train = dataclasses.replace(train, processes=self.processes)
-        changes["processes"] = count_processes(train, sequences, self.device)
+        processes = count_processes(train, sequences, self.device)
+        changes: dict[str, Any] = {"processes": processes}
+        for name in ("threads", "precision", "compile", "recompute"):
+            value = getattr(train, name)
+            if value != "auto":
+                changes[name] = {"on": True, "off": False}.get(value, value)
         if train.micro_batch != "auto":
-            share = sequences // changes["processes"]
-            changes["micro_batch"] = largest_divisor(share, train.micro_batch)
+            changes["micro_batch"] = largest_divisor(sequences // processes, train.micro_batch)
         return dataclasses.replace(self, **changes)
 
 
@@ -129,16 +123,13 @@ def resolve_hardware(config: ModelConfig, train: Train, sequences: int) -> tuple
     """Return the settings, and the tokens per second of all processes that the probe measured.
 
     Compilation stays off unless the recipe asks for it: whether it pays depends on the steps.
-
-    Raises:
-        GroundupError: the processes cannot share the batch, or nothing fits into memory.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device()
     processes = count_processes(train, sequences, device)
     threads = train.threads if train.threads != "auto" else max(1, default_workers() // processes)
     torch.set_num_threads(threads)
     probe = HardwareProbe(config, train, device, sequences // processes, processes)
-    precision, micro_batch = probe.choose_gpu() if device == "cuda" else probe.choose_cpu()
+    precision, micro_batch = probe.choose()
     speed, recompute = probe.best_speed * processes, probe.model.recompute
     if device == "cuda":
         # Processes of their own will train on this GPU.
@@ -157,11 +148,7 @@ def resolve_hardware(config: ModelConfig, train: Train, sequences: int) -> tuple
 
 
 def count_processes(train: Train, sequences: int, device: str) -> int:
-    """Return how many processes train together: one per GPU that can get an equal share.
-
-    Raises:
-        GroundupError: the recipe names a number that cannot share the sequences of a step evenly.
-    """
+    """Return how many processes train together: one per GPU that can get an equal share."""
     if train.processes != "auto":
         if sequences % train.processes:
             raise GroundupError(
@@ -201,22 +188,24 @@ class HardwareProbe:
         # Its state takes memory too.
         self._optimizer = Optimizer(self._parameters, train.optimizer, train.weight_decay)
 
-    def choose_cpu(self) -> tuple[Precision, int]:
-        """Return the fastest precision and micro-batch of a few that fit.
-
-        Raises:
-            GroundupError: not even one sequence fits into memory.
-        """
-        limits = [max(1, tokens // self.config.context) for tokens in CPU_MICRO_TOKENS]
+    def choose(self) -> tuple[Precision, int]:
+        """Return the fastest precision and micro-batch of a few that fit."""
+        precisions: list[Precision] = ["bf16", "fp32"]
+        micro_tokens = CPU_MICRO_TOKENS
+        if self.device == "cuda":
+            bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+            precisions, micro_tokens = ["bf16" if bf16 else "fp16"], GPU_MICRO_TOKENS
+        if self.train.precision != "auto":
+            precisions = [self.train.precision]
+        limits = [max(1, tokens // self.config.context) for tokens in micro_tokens]
         if self.train.micro_batch != "auto":
             limits = [self.train.micro_batch]
         sizes = [largest_divisor(self.share, limit) for limit in limits]
-        precisions: list[Precision] = ["bf16", "fp32"]
-        if self.train.precision != "auto":
-            precisions = [self.train.precision]
-        # float32 needs the most memory.
-        maximum = self.largest_fitting("fp32", max(sizes))
-        sizes = list(dict.fromkeys(min(size, maximum) for size in sizes))
+        # A GPU tries what it will use. On a CPU it is counted for float32, which needs the most.
+        largest = self.largest_fitting(
+            precisions[0] if self.device == "cuda" else "fp32", max(sizes)
+        )
+        sizes = list(dict.fromkeys(min(size, largest) for size in sizes))
         speeds = {(p, sizes[0]): self.speed(p, sizes[0]) for p in precisions}
         fastest = max(speeds, key=lambda choice: speeds[choice])[0]
         for size in sizes[1:]:
@@ -225,29 +214,8 @@ class HardwareProbe:
         self.best_speed = max(speeds.values())
         return max(speeds, key=lambda choice: speeds[choice])
 
-    def choose_gpu(self) -> tuple[Precision, int]:
-        """Return bf16 if the GPU has it, and the largest micro-batch that leaves some memory free.
-
-        Raises:
-            GroundupError: not even one sequence fits into memory.
-        """
-        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        precision: Precision = "bf16" if bf16 else "fp16"
-        if self.train.precision != "auto":
-            precision = self.train.precision
-        limit = max(1, GPU_MICRO_TOKENS // self.config.context)
-        if self.train.micro_batch != "auto":
-            limit = self.train.micro_batch
-        size = self.largest_fitting(precision, largest_divisor(self.share, limit))
-        self.best_speed = self.speed(precision, size)
-        return precision, size
-
     def largest_fitting(self, precision: Precision, size: int) -> int:
-        """Return the largest micro-batch up to `size` that fits; recomputes blocks only if needed.
-
-        Raises:
-            GroundupError: not even one sequence fits, or not the micro-batch of the recipe.
-        """
+        """Return the largest micro-batch up to `size` that fits; recompute only if needed."""
         while not self.fits(precision, size):
             if size > 1 and self.train.micro_batch == "auto":
                 size = largest_divisor(self.share, size // 2)

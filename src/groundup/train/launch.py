@@ -62,7 +62,7 @@ def launch(root: Path, hardware: Hardware) -> None:
         raise GroundupError(message)
     if exit_code:
         raise GroundupError(
-            "the training processes died; what they had saved is kept, run again to go on"
+            "the training processes died; checkpoints are kept, run the same command to resume"
         )
 
 

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -21,6 +21,7 @@ from groundup.artifacts.metrics import Metrics
 from groundup.errors import GroundupError
 from groundup.model.generate import generate
 from groundup.model.transformer import Transformer
+from groundup.recipe import Train
 from groundup.runtime.progress import say
 from groundup.train.hardware import uncompiled
 from groundup.train.setup import TrainSetup
@@ -55,7 +56,7 @@ class Interval:
         self._refused += 1
         self._tokens += tokens
 
-    def take(self) -> dict[str, float]:
+    def take(self, setup: TrainSetup, device: torch.device) -> dict[str, float]:
         """Return the metrics and start a new interval; nothing if no step was applied."""
         if not self._losses:
             return {}
@@ -70,6 +71,13 @@ class Interval:
         }
         if self._refused:
             metrics["refused"] = self._refused
+        if used := utilization(metrics["tokens_per_second"], setup):
+            metrics["utilisation"] = round(used, 4)
+        # The largest so far, of the GPU or of this process. Linux counts kilobytes, macOS bytes.
+        unit = 1 if sys.platform == "darwin" else 1024
+        metrics["memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        if device.type == "cuda":
+            metrics["memory_bytes"] = torch.cuda.max_memory_allocated(device)
         self._losses, self._tokens, self._refused, self.busy, self.waited = [], 0, 0, 0.0, 0.0
         return metrics
 
@@ -90,23 +98,6 @@ def utilization(tokens_per_second: float, setup: TrainSetup) -> float:
     """
     peak = setup.hardware.peak_flops * setup.hardware.processes
     return tokens_per_second * setup.config.flops_per_token() / peak if peak else 0.0
-
-
-def memory_bytes(device: torch.device) -> int:
-    """Return the largest memory in use so far: of the GPU, or of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    # Linux counts kilobytes, macOS bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-class Sink(Protocol):
-    """A place that metrics go to in addition to metrics.jsonl."""
-
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Show the metrics of a step."""
-        ...
 
 
 class TensorBoard:
@@ -161,7 +152,9 @@ class Logbook:
     def __init__(self, root: Path, setup: TrainSetup) -> None:
         folder = root / "train"
         self.metrics = Metrics(folder / "metrics.jsonl")
-        self._sinks: list[Sink] = [TensorBoard(folder)] if setup.train.tensorboard else []
+        self._sinks: list[TensorBoard | WeightsAndBiases] = []
+        if setup.train.tensorboard:
+            self._sinks.append(TensorBoard(folder))
         if setup.train.wandb:
             self._sinks.append(WeightsAndBiases(folder, root.name, setup.key_parts.settings))
 
@@ -180,17 +173,18 @@ class SampleCallback:
     numbers come from a generator of its own.
     """
 
-    def __init__(self, tokenizer: Path, prompt: str, every_seconds: float) -> None:
-        self._tokenizer = Tokenizer.from_file(str(tokenizer)) if tokenizer.exists() else None
-        self._prompt, self._every_seconds = prompt, every_seconds
-        self._last_time = time.monotonic()
+    def __init__(self, root: Path, train: Train) -> None:
+        path = root / "tokenize" / "tokenizer.json"
+        self._tokenizer = Tokenizer.from_file(str(path)) if path.exists() else None
+        self._train, self._last_time = train, time.monotonic()
 
-    def after_step(self, model: Transformer, step: int, loss: float, force: bool = False) -> None:
+    def __call__(self, model: Transformer, step: int, loss: float, force: bool = False) -> None:
         """Print a continuation of the prompt if it is time, or `force`."""
-        due = force or time.monotonic() - self._last_time >= self._every_seconds
+        due = force or time.monotonic() - self._last_time >= self._train.sample_seconds
         if self._tokenizer is None or not due:
             return
-        prompt = self._tokenizer.encode(self._prompt, add_special_tokens=False).ids or [0]
+        text = self._train.sample_prompt
+        prompt = self._tokenizer.encode(text, add_special_tokens=False).ids or [0]
         with uncompiled():
             tokens = [*prompt, *generate(model, prompt, SAMPLE_TOKENS, TEMPERATURE, top_p=TOP_P)]
         text = " ".join(self._tokenizer.decode(tokens).split())

@@ -61,6 +61,7 @@ class FlatParameters:
     """All parameters of a model in one buffer; the model keeps using them as views."""
 
     def __init__(self, model: nn.Module) -> None:
+        # Kind and shape → the parameters that share it, in the order of the model.
         groups: dict[tuple[Kind, torch.Size], list[tuple[str, nn.Parameter]]] = {}
         for name, weight in model.named_parameters():
             kind: Kind = "matrix"
@@ -247,11 +248,7 @@ class Optimizer:
         return state | {"steps": torch.tensor(self.steps)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the state that `state_dict` returned.
-
-        Raises:
-            GroundupError: it belongs to another model or optimizer.
-        """
+        """Take over the state that `state_dict` returned."""
         shapes = {name: tensor.shape for name, tensor in self._state.items()}
         if shapes != {name: tensor.shape for name, tensor in state.items() if name != "steps"}:
             raise GroundupError("optimizer.safetensors: belongs to another model or optimizer")

@@ -50,9 +50,7 @@ def rolled_back(failed: TrainState, restored: TrainState) -> TrainState:
     first = samples_of_step(spans, restored.step)[0]
     after = samples_of_step(failed.spans, failed.step)[0]
     guard = dataclasses.replace(
-        restored.guard,
-        rollbacks=failed.guard.rollbacks + 1,
-        rate=failed.guard.rate * SLOWER,
+        restored.guard, rollbacks=failed.guard.rollbacks + 1, rate=failed.guard.rate * SLOWER
     )
     return dataclasses.replace(
         restored,

@@ -16,16 +16,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
+from groundup.artifacts.pretrained import find_pretrained
+from groundup.artifacts.tokens import open_shard
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
+from groundup.model.config import resolve as resolve_model
 from groundup.recipe import Train, load_recipe
 from groundup.runtime.files import flush, read_json, write_json
 from groundup.runtime.ledger import Ledger
-from groundup.runtime.run import changed_settings
-from groundup.runtime.store import Step
+from groundup.runtime.resources import choose_device
+from groundup.runtime.run import Run, changed_settings
+from groundup.runtime.store import Artifact, Step
 from groundup.schema import decode, settings
 from groundup.train.data import Loader
-from groundup.train.hardware import Hardware, recorded_hardware
+from groundup.train.hardware import (
+    COMPILE_PAYS_SECONDS,
+    Hardware,
+    compiler_works,
+    recorded_hardware,
+    resolve_hardware,
+)
 
 FILE, LEDGER, EVENT = "train.json", "ledger.jsonl", "settings"
 # steps = "auto": as many epochs, and tokens per parameter, as are worth their time (see
@@ -56,11 +68,7 @@ class InitialWeights:
 
     def origin(self) -> dict[str, str]:
         """Return where the weights come from, without folders of this machine."""
-        return {
-            "name": self.name,
-            "license": self.license or "not stated",
-            "sha256": self.content,
-        }
+        return {"name": self.name, "license": self.license or "not stated", "sha256": self.content}
 
 
 @dataclass(frozen=True)
@@ -166,8 +174,70 @@ class TrainSetup:
             )
         except (KeyError, TypeError) as error:
             raise GroundupError(
-                f"{path}: cannot be understood ({error}); move it away to begin anew"
+                f"{path}: cannot be read ({error}); move it away to start again"
             ) from None
+
+
+def draft_setup(run: Run, view: Artifact, processes: int) -> TrainSetup:
+    """Return the setup of a run without its key, and without what depends on the hardware."""
+    recipe, train = run.recipe, run.recipe.train
+    if processes:
+        train = dataclasses.replace(train, processes=processes)
+    vocabulary = Tokenizer.from_file(str(view.path / "tokenizer.json")).get_vocab()
+    token_ids = max(vocabulary.values()) + 1
+    names = [name for name in view.manifest["files"] if name.endswith(".train.npy")]
+    tokens = sum(len(open_shard(view.path / n, token_ids, check_ids=False)) for n in names)
+    base, init_from = find_pretrained(recipe), None
+    if base is not None:
+        base.check(run.root)
+        folder = str(base.path.resolve())
+        init_from = InitialWeights(folder, base.name, base.license, base.content())
+        config = base.config
+    else:
+        config = resolve_model(recipe.model, token_ids, tokens, gpu=choose_device() == "cuda")
+    setup = TrainSetup(
+        config,
+        train,
+        Hardware(),
+        recipe.seed,
+        steps=1,
+        weights={source.name: source.weight for source in recipe.source},
+        recipe=recipe.file,
+        overrides=recipe.overrides,
+        init_from=init_from,
+        token_ids=token_ids,
+    )
+    if setup.open_loader(run.root, "train").epoch_size == 0:
+        raise GroundupError(
+            f"{view.path / 'shards'}: no shard's {tokens} training tokens fill one window of"
+            f" context + 1 = {config.context + 1}; add text, or set a smaller [model] context"
+        )
+    return setup
+
+
+def resolve_setup(run: Run, draft: TrainSetup) -> TrainSetup:
+    """Resolve what the recipe leaves open, or take it from the training that was begun."""
+    old, recorded, train = TrainSetup.read(run.root), recorded_hardware(run.root), draft.train
+    # A kill between writing the lock and train.json leaves no setup. No step was taken then, so the
+    # hardware may be probed again.
+    resumed = old is not None and recorded is not None
+    if old is not None and recorded is not None:
+        hardware, speed = recorded.with_recipe(train, draft.sequences), old.tokens_per_second
+    else:
+        hardware, speed = resolve_hardware(draft.config, train, draft.sequences)
+    if train.steps != "auto":
+        steps = train.steps
+    elif old is not None:
+        steps = old.steps
+    else:
+        epoch_tokens = draft.open_loader(run.root, "train").epoch_size * draft.config.context
+        tokens = automatic_tokens(epoch_tokens, draft.config, hardware.device, speed)
+        steps = max(1, tokens // draft.step_tokens)
+    if not resumed and train.compile == "auto":
+        pays = steps * draft.step_tokens / speed > COMPILE_PAYS_SECONDS
+        hardware = dataclasses.replace(hardware, compile=pays and compiler_works())
+    speed = round(speed, 1)
+    return dataclasses.replace(draft, hardware=hardware, steps=steps, tokens_per_second=speed)
 
 
 @dataclass(frozen=True)
@@ -225,11 +295,7 @@ class SettingsTimeline:
         self.reload()
 
     def reload_recipe(self, step: int, world: int) -> str:
-        """Let the [train] table of the recipe hold from `step` on, and return what changed.
-
-        Raises:
-            GroundupError: the recipe cannot be used, or changes what a running process cannot.
-        """
+        """Let the [train] table of the recipe hold from `step` on, and return what changed."""
         setup, now = self.setup, self.changes[-1]
         if not setup.recipe:
             raise GroundupError(

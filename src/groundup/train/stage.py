@@ -14,8 +14,9 @@ from groundup.artifacts.metrics import Metrics
 from groundup.errors import GroundupError
 from groundup.recipe import Train
 from groundup.runtime.files import link, read_json
+from groundup.runtime.lock import write_lock
 from groundup.runtime.progress import say
-from groundup.runtime.run import EXPENSIVE_SECONDS, Run, changed_settings, write_lock
+from groundup.runtime.run import EXPENSIVE_SECONDS, Run, changed_settings
 from groundup.runtime.store import Artifact, Step
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def run(run: Run) -> None:
     from groundup.train.launch import launch
     from groundup.train.trainer import Trainer
 
+    # Idle workers would hold memory for as long as training takes.
+    run.workers.close()
     setup = prepare(run)
     if finished(run.root, setup):
         run.reused += 1
@@ -49,7 +52,7 @@ def run(run: Run) -> None:
         launch(run.root, setup.hardware)
         if not finished(run.root, setup):
             raise GroundupError(
-                "the training processes died; what they had saved is kept, run again to go on"
+                "the training processes died; checkpoints are kept, run the same command to resume"
             )
     run.built += 1
 
@@ -59,63 +62,18 @@ def prepare(run: Run, processes: int = 0) -> TrainSetup:
 
     Args:
         processes: that torchrun has started already; 0 chooses.
-
-    Raises:
-        GroundupError: there are no tokens, or they, the model and the hardware do not fit together.
-        ExpensiveError: another key would discard more than ten minutes of training.
     """
+    from groundup.train.setup import draft_setup, resolve_setup
+
     view = run.store.view("tokenize")
     if view is None:
         raise GroundupError(
             f"{run.root / 'tokenize'}: there are no token shards; run the stages before train first"
         )
-    setup = _draft(run, view, processes)
+    setup = draft_setup(run, view, processes)
     setup = dataclasses.replace(setup, key_parts=key_of(setup, view))
     _make_room(run, setup.key_parts)
-    return _resolve(run, setup)
-
-
-def _draft(run: Run, view: Artifact, processes: int) -> TrainSetup:
-    """Return the setup without what depends on the hardware."""
-    from tokenizers import Tokenizer
-    from torch import cuda
-
-    from groundup.artifacts.pretrained import find_base
-    from groundup.artifacts.tokens import open_shard
-    from groundup.model.config import resolve
-    from groundup.train.hardware import Hardware
-    from groundup.train.setup import InitialWeights, TrainSetup
-
-    recipe, train = run.recipe, run.recipe.train
-    if processes:
-        train = dataclasses.replace(train, processes=processes)
-    vocabulary = Tokenizer.from_file(str(view.path / "tokenizer.json")).get_vocab()
-    token_ids = max(vocabulary.values()) + 1
-    names = [name for name in view.manifest["files"] if name.endswith(".train.npy")]
-    tokens = sum(len(open_shard(view.path / n, token_ids, check_ids=False)) for n in names)
-    base, init_from = find_base(recipe), None
-    if base is not None:
-        base.check(run.root)
-        folder = str(base.path.resolve())
-        init_from = InitialWeights(folder, base.name, base.license, base.content())
-        config = base.config
-    else:
-        config = resolve(recipe.model, token_ids, tokens, gpu=cuda.is_available())
-    weights = {source.name: source.weight for source in recipe.source}
-    setup = TrainSetup(config, train, Hardware(), recipe.seed, steps=1, weights=weights)
-    setup = dataclasses.replace(
-        setup,
-        recipe=recipe.file,
-        overrides=recipe.overrides,
-        init_from=init_from,
-        token_ids=token_ids,
-    )
-    if setup.open_loader(run.root, "train").epoch_size == 0:
-        raise GroundupError(
-            f"{view.path / 'shards'}: no shard's {tokens} training tokens fill one window of"
-            f" context + 1 = {config.context + 1}; add text, or set a smaller [model] context"
-        )
-    return setup
+    return resolve_setup(run, setup)
 
 
 def key_of(setup: TrainSetup, view: Artifact) -> Step:
@@ -158,37 +116,9 @@ def _make_room(run: Run, new: Step) -> None:
     seconds = max((line["seconds"] for line in lines if "seconds" in line), default=0.0)
     run.charge_discarded("train", seconds, reason)
     if seconds > EXPENSIVE_SECONDS:
-        run.set_aside("train")
+        run.archive("train")
     else:
         run.store.discard([folder])
-
-
-def _resolve(run: Run, draft: TrainSetup) -> TrainSetup:
-    """Resolve what the recipe leaves open, or take it from the training that was begun."""
-    from groundup.train import hardware as hw
-    from groundup.train.setup import TrainSetup, automatic_tokens
-
-    old, recorded, train = TrainSetup.read(run.root), hw.recorded_hardware(run.root), draft.train
-    # A kill between the lock and train.json leaves no setup. No step was taken then, so the
-    # hardware may be probed again.
-    if old is not None and recorded is not None:
-        hardware, speed = recorded.with_recipe(train, draft.sequences), old.tokens_per_second
-    else:
-        hardware, speed = hw.resolve_hardware(draft.config, train, draft.sequences)
-    if train.steps != "auto":
-        steps = train.steps
-    elif old is not None:
-        steps = old.steps
-    else:
-        epoch_tokens = draft.open_loader(run.root, "train").epoch_size * draft.config.context
-        tokens = automatic_tokens(epoch_tokens, draft.config, hardware.device, speed)
-        steps = max(1, tokens // draft.step_tokens)
-    if (old is None or recorded is None) and train.compile == "auto":
-        pays = steps * draft.step_tokens / speed > hw.COMPILE_PAYS_SECONDS
-        hardware = dataclasses.replace(hardware, compile=pays and hw.compiler_works())
-    return dataclasses.replace(
-        draft, hardware=hardware, steps=steps, tokens_per_second=round(speed, 1)
-    )
 
 
 def finished(root: Path, setup: TrainSetup) -> bool:
@@ -210,7 +140,7 @@ def begin(run: Run, setup: TrainSetup) -> None:
     root, hardware = run.root, dataclasses.asdict(setup.hardware)
     (root / "train" / "checkpoints").mkdir(parents=True, exist_ok=True)
     origin = setup.init_from.origin() if setup.init_from else {}
-    write_lock(run, origin, **hardware)
+    write_lock(root, run.recipe, machine=hardware, weights=origin)
     # Where older versions recorded the hardware.
     (root / "train" / "machine.json").unlink(missing_ok=True)
     setup.write(root)
@@ -234,8 +164,8 @@ def begin(run: Run, setup: TrainSetup) -> None:
     rates = (train.learning_rate, train.muon_learning_rate)
     if origin and step == 0 and rates == (default.learning_rate, default.muon_learning_rate):
         say(
-            "train: the learning rates are those for fresh weights; a tenth of them keeps more of"
-            " what these weights know"
+            "train: the learning rates are the defaults for fresh weights; a tenth of them keeps"
+            " more of a pretrained model"
         )
 
 

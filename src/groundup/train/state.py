@@ -21,12 +21,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from groundup.artifacts.checkpoints import (
-    CHECKPOINTS,
-    STATE,
-    checkpoint_name,
-    list_checkpoints,
-)
+from groundup.artifacts.checkpoints import CHECKPOINTS, STATE, checkpoint_name, list_checkpoints
 from groundup.model.hf_io import WEIGHTS, save_model
 from groundup.model.transformer import Transformer
 from groundup.runtime.files import read_json, write_json
@@ -72,11 +67,7 @@ class TrainState:
 
     @classmethod
     def from_json(cls, table: Mapping[str, Any]) -> TrainState:
-        """Return the state in a state.json.
-
-        Raises:
-            TypeError: another version of groundup wrote it.
-        """
+        """Return the state in a state.json."""
         values = dict(table)
         guard = Guard(**values.pop("guard", {}))
         for name in ("spans", "skipped"):
@@ -170,7 +161,7 @@ class Checkpoints:
                 damage = changed_files(checkpoint[0])
                 if not damage:
                     return checkpoint
-            say(f"{damage[0]}; going back to the checkpoint before it")
+            say(f"{damage[0]}; using the checkpoint before it")
             if move_damaged:
                 target = path.with_name(f"damaged-{path.name}")
                 shutil.rmtree(target, ignore_errors=True)

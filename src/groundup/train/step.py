@@ -72,17 +72,14 @@ class TrainStep:
         stop: bool = False,
         reload: bool = False,
     ) -> StepStats:
-        """Compute the gradients of the step's loss over all ranks.
+        """Compute the gradients of a step from this rank's token ids [N, context + 1].
 
-        Args:
-            rows_NT: token ids [sequences of this rank, context + 1], on the CPU.
-            stop, reload: what this rank was asked for; all ranks get the answer at the same step.
+        `stop` and `reload` are what this rank was asked for; all ranks hear it at the same step.
         """
         device = self.ranks.device
         tokens = int((rows_NT[:, 1:] >= 0).sum())
-        # The gradients are of the loss summed over micro-batches and ranks, divided by the targets
-        # of all ranks. How many of them are not ignored is known only after the sum over ranks, so
-        # `grad_factor` corrects it.
+        # Divide by the targets of all ranks. How many of them are not ignored is known only after
+        # the sum over ranks; `grad_factor` corrects it.
         targets = rows_NT[:, 1:].numel() * self.ranks.world
         total_loss = torch.zeros((), device=device)
         self.parameters.zero_grad()
@@ -103,17 +100,10 @@ class TrainStep:
             # Rank 0's alone: if the last bit differed, ranks could decide differently.
             sums[2] = norm
         loss_sum, tokens_sum, scaled_norm, stops, reloads = self.ranks.sum(sums).tolist()
-        if not tokens_sum:
-            return StepStats(math.nan, math.nan, 0, math.nan, stops > 0, reloads > 0)
-        factor = targets / loss_scale / tokens_sum
-        return StepStats(
-            loss_sum / tokens_sum,
-            scaled_norm * factor,
-            int(tokens_sum),
-            factor,
-            stops > 0,
-            reloads > 0,
-        )
+        mean = loss_sum / tokens_sum if tokens_sum else math.nan
+        factor = targets / loss_scale / tokens_sum if tokens_sum else math.nan
+        norm_of_mean = scaled_norm * factor
+        return StepStats(mean, norm_of_mean, int(tokens_sum), factor, stops > 0, reloads > 0)
 
     def update(
         self, stats: StepStats, learning_rate: float, muon_learning_rate: float, clip: float

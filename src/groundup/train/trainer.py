@@ -1,8 +1,8 @@
-"""The training loop. `Trainer.train` is the loop, `Trainer` owns all that it changes.
+"""The training loop. `Trainer.train` is the loop; the `Trainer` owns everything that it changes.
 
     settings of this step ─► rows of this step (data.py, batch_spans.py)
-                                  │                            ┌─ the rows of the next step are
-                             TrainStep.forward_backward        │  read meanwhile (Prefetcher)
+                                  │                            ┌─ a thread reads the rows of
+                             TrainStep.forward_backward        │  the next step meanwhile
                                   │ StepStats
                   guard ──────────┤
                   accepts         │ refuses: recorded, not applied (rollback.py)
@@ -40,14 +40,7 @@ from groundup.train.batch_spans import resize, samples_of_step
 from groundup.train.data import Prefetcher, derive_seed
 from groundup.train.distributed import DistributedContext, Signals, catch_signals
 from groundup.train.guard import MAX_ROLLBACKS
-from groundup.train.logging import (
-    Interval,
-    Logbook,
-    SampleCallback,
-    memory_bytes,
-    perplexity,
-    utilization,
-)
+from groundup.train.logging import Interval, Logbook, SampleCallback, perplexity
 from groundup.train.optimizer import FlatParameters, Optimizer, lr_scale
 from groundup.train.rollback import Incidents, rolled_back
 from groundup.train.setup import SettingsTimeline, TrainSetup
@@ -66,40 +59,40 @@ class Trainer:
         setup: as it was before step 0; `timeline` knows the changes since.
 
     Attributes:
-        state: all that a checkpoint keeps beside weights and optimizer.
-        seconds: of training so far, in all processes that resumed each other.
+        state: all that a checkpoint keeps apart from weights and optimizer.
+        seconds: of training so far, those before a resume included.
+        interval: metrics of the steps since the last line of metrics.jsonl.
+        last_incident: summary of the last refused step that was examined.
     """
 
     def __init__(
         self, root: Path, setup: TrainSetup, ranks: DistributedContext | None = None
     ) -> None:
         self.root, self.setup, self.ranks = root, setup, ranks or DistributedContext()
+        hardware, train = setup.hardware, setup.train
         self.timeline = SettingsTimeline(root, setup)
         self.loader = setup.open_loader(root, "train")
         self.prefetcher = Prefetcher(self.loader, self.ranks.rank, self.ranks.world)
+        # Weights follow in `_restore`.
         self.model = Transformer(setup.config, seed=None).to(self.ranks.device).train()
-        self.model.recompute = setup.hardware.recompute
+        self.model.recompute = hardware.recompute
         self.parameters = FlatParameters(self.model)
-        dtype = torch.bfloat16 if setup.hardware.precision == "bf16" else torch.float32
-        self.optimizer = Optimizer(
-            self.parameters, setup.train.optimizer, setup.train.weight_decay, dtype
-        )
+        dtype = torch.bfloat16 if hardware.precision == "bf16" else torch.float32
+        self.optimizer = Optimizer(self.parameters, train.optimizer, train.weight_decay, dtype)
         self.train_step = TrainStep(
-            self.model, self.parameters, self.optimizer, setup.hardware, setup.seed, self.ranks
+            self.model, self.parameters, self.optimizer, hardware, setup.seed, self.ranks
         )
-        self.validation = Validation(
-            setup.open_loader(root, "validation"), setup.train.validation_tokens, self.ranks
-        )
-        self.incidents = Incidents(root, self.loader, self.model, self.parameters, setup.hardware)
+        windows = setup.open_loader(root, "validation")
+        self.validation = Validation(windows, train.validation_tokens, self.ranks)
+        self.incidents = Incidents(root, self.loader, self.model, self.parameters, hardware)
         self.checkpoints = Checkpoints(root, setup.key_parts.key)
         # Only rank 0 writes files and messages.
         self.logbook = Logbook(root, setup) if self.ranks.is_first else None
-        self.interval = Interval()
-        self.state, self.seconds = TrainState(), 0.0
-        self.last_incident = ""
-        self._clock = time.perf_counter()
+        self.samples = SampleCallback(root, train) if self.ranks.is_first else None
+        self.interval, self.last_incident = Interval(), ""
+        self.state, self.seconds, self._clock = TrainState(), 0.0, time.perf_counter()
         self._restore(self.checkpoints.latest_valid())
-        if setup.hardware.compile:
+        if hardware.compile:
             for block in self.model.model.layers:
                 block.compile()
 
@@ -117,31 +110,26 @@ class Trainer:
             self.prefetcher,
             self._out_of_memory_explained(),
         ):
-            samples = SampleCallback(
-                self.root / "tokenize" / "tokenizer.json",
-                self.setup.train.sample_prompt,
-                self.setup.train.sample_seconds,
-            )
             self._clock = time.perf_counter()
             if self.setup.init_from and self.state.step == 0:
                 # The loss of the pretrained model, to compare later ones with.
-                self._measure_validation(self.setup)
+                self._validate(self.setup)
             while self.state.step < (now := self.timeline.at(self.state.step)).steps:
                 start = time.perf_counter()
                 rows_NT = self._next_rows(now)
                 self.interval.waited += time.perf_counter() - start
+                # Gradients only. The weights change in `_update`, after the guard has judged them.
                 stats = self.train_step.forward_backward(
                     rows_NT, self.state.step, self.state.loss_scale, signals.stop, signals.reload
                 )
                 trouble = self._update(stats, now)
                 self.interval.busy += time.perf_counter() - start
-                trouble = trouble or self._validate_and_save(now)
+                trouble = trouble or self._do_what_is_due(now)
                 if trouble:
                     self._roll_back(trouble)
-                step, loss = self.state.step, self.interval.last_loss
-                if self.ranks.is_first:
-                    end = self.timeline.at(step).steps
-                    samples.after_step(self.model, step, loss, force=step == end)
+                loss, end = self.interval.last_loss, self.timeline.at(self.state.step).steps
+                if self.samples is not None:
+                    self.samples(self.model, self.state.step, loss, force=self.state.step == end)
                 bar.add(1, f"loss {loss:.3f}")
                 self._obey(signals, stats)
         self._publish()
@@ -158,12 +146,13 @@ class Trainer:
             smaller = f"micro_batch = {size // 2}" if size > 1 else 'recompute = "on"'
             raise GroundupError(
                 f"out of memory at step {self.state.step}, with micro-batches of {size}; set"
-                f" [train] {smaller} and run again, which goes on from the last checkpoint"
+                f" [train] {smaller} and run again to resume from the last checkpoint"
             ) from None
 
     def _next_rows(self, now: TrainSetup) -> Tensor:
         """Return this rank's rows [N, context + 1] of the step, and begin to read the next ones."""
         state = self.state
+        # A new batch size, if a reload brought one, begins at the next sample.
         spans = resize(state.spans, state.step, now.sequences)
         if state.spans and spans != state.spans:
             # A smaller batch has larger gradients, without anything being wrong.
@@ -177,52 +166,44 @@ class Trainer:
         """Apply the step, unless the guard refuses it. Return why to roll back, or ""."""
         state, train, trouble = self.state, now.train, ""
         fp16 = self.setup.hardware.precision == "fp16"
+        # An overflow of fp16 says nothing about the data, so the guard does not hear of it.
         if fp16 and state.adapt_loss_scale(stats.loss, stats.norm):
             self.interval.refuse(stats.tokens)
         elif reason := state.guard.judge(stats.loss, stats.norm, train.guard):
             self.interval.refuse(stats.tokens)
-            trouble = self._refuse(reason, stats)
+            if self.logbook is not None:
+                say(f"  step {state.step}: {reason}; this step is not applied")
+                refused = {"refused_loss": stats.loss, "refused_norm": stats.norm}
+                self.logbook.write(state.step, guard=reason, **refused)
+                # The first of a row is examined: the others mostly have the same cause.
+                if state.guard.streak == 0:
+                    self.last_incident = self.incidents.record(state, reason, stats)
+                    say(f"    {self.last_incident}")
+            if state.guard.refuse(state.step):
+                trouble = reason
         else:
             scale = lr_scale(state.step, now.steps, train.warmup_steps, train.final_learning_rate)
             scale *= state.guard.rate
+            # Settings of this step: a reload may have changed them.
             self.optimizer.weight_decay = train.weight_decay
-            self.train_step.update(
-                stats, train.learning_rate * scale, train.muon_learning_rate * scale, train.clip
-            )
+            rates = train.learning_rate * scale, train.muon_learning_rate * scale
+            self.train_step.update(stats, *rates, train.clip)
             state.guard.accept(stats.loss, stats.norm)
             state.tokens += stats.tokens
-            self.interval.add(stats.loss, stats.norm, train.learning_rate * scale, stats.tokens)
+            self.interval.add(stats.loss, stats.norm, rates[0], stats.tokens)
         state.step += 1
         return trouble
 
-    def _refuse(self, reason: str, stats: StepStats) -> str:
-        """Record a step that is not applied. Return why to roll back, or ""."""
-        state = self.state
-        is_first_of_streak = state.guard.streak == 0
-        trouble = reason if state.guard.refuse(state.step) else ""
-        if self.logbook is not None:
-            say(f"  step {state.step}: {reason}; this step is not applied")
-            self.logbook.write(
-                state.step, guard=reason, refused_loss=stats.loss, refused_norm=stats.norm
-            )
-            if is_first_of_streak:
-                self.last_incident = self.incidents.record(state, reason, stats)
-                say(f"    {self.last_incident}")
-        return trouble
-
     def _roll_back(self, reason: str) -> None:
-        """Return to the last checkpoint before the trouble; skip what was read since.
-
-        Raises:
-            GroundupError: the run has rolled back often enough.
-        """
+        """Return to the last checkpoint before the trouble, and skip what was read since."""
         failed = self.state
         if failed.guard.rollbacks >= MAX_ROLLBACKS:
             incident = f"; {self.last_incident}" if self.last_incident else ""
             raise GroundupError(
-                f"step {failed.step}: {reason}, after going back {MAX_ROLLBACKS} times{incident};"
-                " lower [train] learning_rate, or take those documents out, and run again"
+                f"step {failed.step}: {reason}, after {MAX_ROLLBACKS} rollbacks{incident};"
+                " lower [train] learning_rate, or remove those documents, and run again"
             )
+        # Weights, optimizer and state of that checkpoint; metrics.jsonl is cut back too.
         self._restore(self.checkpoints.latest_valid(before_refusals=True))
         state = self.state = rolled_back(failed, self.state)
         self.interval = Interval()
@@ -230,28 +211,23 @@ class Trainer:
             return
         # Newer checkpoints belong to what is discarded.
         self.checkpoints.prune([step for step in self.checkpoints.steps() if step <= state.step])
-        self.timeline.ledger.write_once(
-            "rollback",
-            step=failed.step,
-            to=state.step,
-            reason=reason,
-            skipped=list(state.skipped[-1]),
-            rate=state.guard.rate,
-        )
+        skipped, rate = list(state.skipped[-1]), state.guard.rate
+        event = {"step": failed.step, "to": state.step, "reason": reason}
+        self.timeline.ledger.write_once("rollback", **event, skipped=skipped, rate=rate)
         self.logbook.write(state.step, guard=f"back from step {failed.step}: {reason}")
         say(
             f"  step {failed.step}: {reason}; back to step {state.step}, learning rate times"
-            f" {state.guard.rate:g}"
+            f" {rate:g}"
         )
 
-    def _validate_and_save(self, now: TrainSetup) -> str:
-        """Do what is due after a step. Return why to roll back, or ""."""
+    def _do_what_is_due(self, now: TrainSetup) -> str:
+        """Validate, log and save if this step is one for it. Return why to roll back, or ""."""
         train, step = now.train, self.state.step
-        is_last, quiet = step == now.steps, self.state.guard.streak == 0
+        is_last = step == now.steps
         is_best = (step % train.validate_every == 0 or is_last) and self._validate(now)
-        # A checkpoint in the middle of refusals is no place to roll back to. Those that the recipe
-        # names are saved anyway.
-        on_grid = step % train.checkpoint_every == 0 and quiet
+        # A checkpoint amid refusals is no place to roll back to. Those that the recipe names are
+        # saved anyway.
+        on_grid = step % train.checkpoint_every == 0 and self.state.guard.streak == 0
         save = is_best or is_last or on_grid or step in train.checkpoint_steps
         if step % LOG_EVERY == 0 or save:
             self._write_log()
@@ -259,54 +235,45 @@ class Trainer:
 
     def _validate(self, now: TrainSetup) -> bool:
         """Measure the validation loss. Return whether it is the best so far, beyond its noise."""
-        state, losses = self.state, self._measure_validation(now)
-        if not losses or state.guard.streak:
-            return False
-        if not validation.is_better(losses, state.best_losses):
-            return False
-        state.best_step, state.best_loss = state.step, validation.mean(losses)
-        state.best_losses = losses
-        return True
-
-    def _measure_validation(self, now: TrainSetup) -> list[float]:
-        """Write the validation loss, and return it by window."""
-        start = time.perf_counter()
+        start, state = time.perf_counter(), self.state
         if now.train.validation_tokens != self.validation.tokens:
             loader = self.validation.loader
             self.validation = Validation(loader, now.train.validation_tokens, self.ranks)
         losses = self.validation.losses(self.model, self.setup.hardware)
-        if losses and self.logbook is not None:
-            loss = validation.mean(losses)
-            by_source = self.validation.by_source(losses)
+        if not losses:
+            return False
+        loss = validation.mean(losses)
+        if self.logbook is not None:
             metrics = {
                 "validation_loss": loss,
                 "validation_error": validation.standard_error(losses),
                 "validation_perplexity": perplexity(loss),
-                **{f"validation_loss.{name}": value for name, value in by_source.items()},
-                "validation_seconds": round(time.perf_counter() - start, 3),
             }
-            self.logbook.write(self.state.step, **metrics)
-        return losses
+            for source, value in self.validation.by_source(losses).items():
+                metrics[f"validation_loss.{source}"] = value
+            seconds = round(time.perf_counter() - start, 3)
+            self.logbook.write(state.step, **metrics, validation_seconds=seconds)
+        # A pretrained model is no result of this training.
+        if state.step == 0 or state.guard.streak:
+            return False
+        is_best = validation.is_better(losses, state.best_losses)
+        if is_best:
+            state.best_step, state.best_loss, state.best_losses = state.step, loss, losses
+        return is_best
 
     def _write_log(self) -> None:
         """Write the metrics of the steps since the last line."""
         now = time.perf_counter()
         self.seconds, self._clock = self.seconds + now - self._clock, now
-        metrics = self.interval.take()
+        metrics = self.interval.take(self.setup, self.ranks.device)
         if self.logbook is not None and metrics:
-            used = utilization(metrics["tokens_per_second"], self.setup)
-            if used:
-                metrics["utilisation"] = round(used, 4)
-            metrics["memory_bytes"] = memory_bytes(self.ranks.device)
-            metrics["tokens"] = self.state.tokens
-            self.logbook.write(self.state.step, **metrics, seconds=round(self.seconds, 3))
+            seconds = round(self.seconds, 3)
+            self.logbook.write(
+                self.state.step, **metrics, tokens=self.state.tokens, seconds=seconds
+            )
 
     def _save(self) -> str:
-        """Commit a checkpoint, unless the weights are broken. Return why to roll back, or "".
-
-        Raises:
-            StoreError: the disk is full.
-        """
+        """Commit a checkpoint, unless the weights are broken. Return why to roll back, or ""."""
         self._write_log()
         if not self.parameters.are_finite():
             return "the weights are not finite"
@@ -318,6 +285,7 @@ class Trainer:
                     self.state,
                     facts={"metrics_bytes": self.logbook.metrics.size()},
                     seconds=self.seconds,
+                    # So that the folder of a checkpoint loads anywhere.
                     extra=sorted((self.root / "tokenize").glob("*token*.json")),
                 )
             except Exception as error:
@@ -340,33 +308,38 @@ class Trainer:
         best = {"step": state.best_step or state.step, "loss": state.best_loss}
         if read_json(path) != best:
             write_json(path, best)
-        # The newest, the best, those that the recipe names, and the last few on the grid.
+        # Keep the newest, the best, those that the recipe names, and the last few on the grid.
         train = self.timeline.at(state.step).train
-        grid = [
-            step
-            for step in self.checkpoints.steps()
-            if step % train.checkpoint_every == 0 and step <= state.step
-        ]
+        steps = [step for step in self.checkpoints.steps() if step <= state.step]
+        grid = [step for step in steps if step % train.checkpoint_every == 0]
         self.checkpoints.prune(
             {state.step, state.best_step, *train.checkpoint_steps, *grid[-train.keep :]}
         )
 
     def _restore(self, checkpoint: tuple[Artifact, TrainState] | None) -> None:
-        """Load a checkpoint, or the initial weights if there is none.
-
-        Raises:
-            GroundupError: the initial weights cannot be read, or are not finite.
-        """
+        """Load a checkpoint, or begin at step 0 if there is none."""
         metrics_bytes = 0
-        if checkpoint is None:
-            self._initialize()
-        else:
+        if checkpoint is not None:
             artifact, self.state = checkpoint
             self.optimizer.load_state_dict(self.checkpoints.restore(artifact, self.model))
             self.seconds = max(self.seconds, artifact.seconds)
             metrics_bytes = artifact.facts["metrics_bytes"]
-        # If a damaged checkpoint was passed over, the best one may be gone already: its place was
-        # taken by one that will be reached again.
+        else:
+            fp16 = self.setup.hardware.precision == "fp16"
+            self.state = TrainState(loss_scale=FP16_SCALE if fp16 else 1.0)
+            self.optimizer.reset()
+            if self.setup.init_from is None:
+                self.model.init_weights(derive_seed(self.setup.seed, "weights"))
+            else:
+                folder = Path(self.setup.init_from.folder)
+                check_weights(folder, self.setup.config)
+                read_weights(folder, self.model)
+                if not self.parameters.are_finite():
+                    raise GroundupError(
+                        f"{folder}: some of its weights are not finite; no training can start there"
+                    )
+        # If a damaged checkpoint was passed over, the best one may be gone: its place was taken by
+        # one that will be reached again.
         if self.state.best_step and not self.checkpoints.path(self.state.best_step).exists():
             self.state.best_step, self.state.best_loss, self.state.best_losses = 0, None, []
         # All ranks must have read before rank 0 writes.
@@ -374,44 +347,24 @@ class Trainer:
         if self.logbook is not None:
             cut_back(self.logbook.metrics.path, metrics_bytes)
 
-    def _initialize(self) -> None:
-        """Set weights, optimizer and state to those of step 0."""
-        fp16 = self.setup.hardware.precision == "fp16"
-        self.state = TrainState(loss_scale=FP16_SCALE if fp16 else 1.0)
-        self.optimizer.reset()
-        if self.setup.init_from is None:
-            self.model.init_weights(derive_seed(self.setup.seed, "weights"))
-            return
-        folder = Path(self.setup.init_from.folder)
-        check_weights(folder, self.setup.config)
-        read_weights(folder, self.model)
-        if not self.parameters.are_finite():
-            raise GroundupError(
-                f"{folder}: some of its weights are not numbers; nothing can go on from there"
-            )
-
     def _obey(self, signals: Signals, stats: StepStats) -> None:
-        """Do what signals asked for. Several ranks agree on it through the stats of the step; one
-        rank need not wait for those.
+        """Do what signals asked for. Several ranks agree on it in the stats of the step; a single
+        one need not wait for those.
         """
-        stop, reload = signals.stop, signals.reload
-        if self.ranks.world > 1:
-            stop, reload = stats.stop, stats.reload
+        step, stop, reload = self.state.step, stats.stop, stats.reload
+        if self.ranks.world == 1:
+            stop, reload = signals.stop, signals.reload
         if reload:
-            self._reload_recipe()
             signals.reload = False
-        if stop and self.state.step < self.timeline.at(self.state.step).steps:
+            if self.ranks.is_first:
+                try:
+                    say(f"  step {step}: {self.timeline.reload_recipe(step, self.ranks.world)}")
+                except GroundupError as error:
+                    say(f"  step {step}: {error}; the settings stay as they were")
+            # The other ranks read what rank 0 wrote.
+            self.ranks.barrier()
+            self.timeline.reload()
+        if stop and step < self.timeline.at(step).steps:
             self._save()
-            step = self.checkpoints.steps()[-1]
-            raise GroundupError(f"stopped at step {step}; run again to go on")
-
-    def _reload_recipe(self) -> None:
-        if self.ranks.is_first:
-            try:
-                changed = self.timeline.reload_recipe(self.state.step, self.ranks.world)
-                say(f"  step {self.state.step}: {changed}")
-            except GroundupError as error:
-                say(f"  step {self.state.step}: {error}; going on as before")
-        # The other ranks read what rank 0 wrote.
-        self.ranks.barrier()
-        self.timeline.reload()
+            saved = self.checkpoints.steps()[-1]
+            raise GroundupError(f"stopped at step {saved}; run the same command to resume")

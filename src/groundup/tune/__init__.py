@@ -1,1 +1,1 @@
-"""Best checkpoint and conversations → a model that answers in form and stops."""
+"""Best checkpoint and conversations → a model that answers in chat form and stops."""

@@ -1,31 +1,54 @@
-"""Conversations → rows of tokens to learn from, and rows held out. Reads turns; what cannot be used
-is listed with its reason.
+"""Conversations → rows of tokens to train on, and held-out rows to measure on.
 
-A row fits into the model's context. A longer conversation becomes several rows of whole exchanges,
-so that every answer is learned once; an exchange that does not fit alone is left out.
+Conversations come from the run's own documents, or from the file that `[tune] data` names, which
+the stage `collect` has collected. A row fits into the model's context. A longer conversation
+becomes several rows of whole exchanges, so every answer is learned once; an exchange that does not
+fit is left out. Whatever is left out is listed with its reason.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 
-from groundup.artifacts.chat import encode_chat
-from groundup.artifacts.document import Turn
+from groundup.artifacts.chat import ROLES, encode_chat
+from groundup.artifacts.checkpoints import trained_on
+from groundup.artifacts.corpus import VERDICTS, RefinedShard, refined_shards
+from groundup.artifacts.document import LABEL, Turn, read_batches
+from groundup.artifacts.kinds import KINDS
 from groundup.artifacts.tokenizer import Tokenizer
-from groundup.tune.turns import Unusable, exchanges, is_task, to_chat
+from groundup.errors import GroundupError
+from groundup.runtime.run import Run
+from groundup.runtime.store import Artifact
+
+_COLUMNS = ("source", "origin", "record", "group", "turns")
+
+# Function calls and their results: text that no person wrote or should read.
+TOOL_ROLES = frozenset(
+    (
+        *("function", "function_call", "function-call", "function_response", "observation"),
+        *("tool", "tool_call", "tool_calls", "tool_response"),
+    )
+)
+# Consecutive turns without a speaker's name may be of different speakers.
+UNNAMED = "speaker"
 
 
 @dataclass(frozen=True, slots=True)
-class Talk:
-    """One document as it was collected: where it came from, the unit that may not be split, and who
-    said what.
+class Conversation:
+    """One document as it was collected.
 
-    `held_out` is None where the hash of its unit is to decide.
+    Attributes:
+        group: the thread, which must not be split between training and held-out rows.
+        held_out: None if the hash of its group decides.
     """
 
     origin: str
@@ -37,7 +60,7 @@ class Talk:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What is not learned from, and why."""
+    """A conversation or row that is not used, and why."""
 
     origin: str
     record: int
@@ -45,15 +68,202 @@ class LeftOut:
     detail: str = ""
 
 
+@dataclass(frozen=True)
+class TuningData:
+    """Where conversations are read from.
+
+    Attributes:
+        title: for people, without any folder.
+        shards: the run's own documents, with their split.
+        collected: folders of collected tuning data, which have no split yet.
+        inputs: name → content of each, for the key of the step.
+    """
+
+    title: str
+    shards: Sequence[RefinedShard] = ()
+    collected: Sequence[Path] = ()
+    inputs: dict[str, str] = field(default_factory=dict)
+
+    def conversations(self) -> Iterator[Conversation]:
+        """Yield the documents in order."""
+        for shard in self.shards:
+            for split in VERDICTS:
+                for batch in shard.batches(_COLUMNS, split):
+                    for row in batch.to_pylist():
+                        origin, held_out = f"{row['source']}/{row['origin']}", split == "validation"
+                        yield Conversation(
+                            origin, row["record"], row["group"], row["turns"], held_out
+                        )
+        paths = [folder / "documents.parquet" for folder in self.collected]
+        for batch in read_batches(paths, _COLUMNS):
+            for row in batch.to_pylist():
+                yield Conversation(row["origin"], row["record"], row["group"], row["turns"])
+
+    def unread(self) -> Iterator[LeftOut]:
+        """Yield the records that the stage `collect` could not read."""
+        for folder in self.collected:
+            for row in pq.read_table(folder / "dropped.parquet").to_pylist():
+                yield LeftOut(row["origin"], row["record"], row["reason"], row["detail"] or "")
+
+
+def collected_data(run: Run) -> tuple[TuningData, list[Artifact]]:
+    """Return the collected data that `[tune] data` names, and their artifacts.
+
+    The view `tune` names the artifacts too: they must outlive a collect that no longer names them.
+
+    Raises:
+        GroundupError: the data are not collected.
+    """
+    view = run.store.view("collect")
+    entries = view.manifest["artefacts"] if view is not None else []
+    shards = [artifact for entry in entries if (artifact := run.store.artifact(entry)) is not None]
+    shards = [shard for shard in shards if KINDS[shard.facts["kind"]].role == "tuning"]
+    if not shards:
+        raise GroundupError(
+            f"{run.root / 'collect'}: the tuning data are missing; run with --redo collect"
+        )
+    inputs = {f"data {shard.name}": shard.content for shard in shards}
+    folders = [shard.path for shard in shards]
+    return TuningData(Path(run.recipe.tune.data).name, collected=folders, inputs=inputs), shards
+
+
+def run_conversations(run: Run) -> TuningData:
+    """Return the run's own conversations.
+
+    Raises:
+        GroundupError: there are none, or the model was not trained on their present split: what it
+            holds out may have been learned.
+    """
+    tokens = run.store.view("tokenize")
+    if tokens is None:
+        raise GroundupError(
+            f"{run.root / 'tokenize'}: there are no tokens; run with --redo tokenize"
+        )
+    trained_on(run.root, tokens)
+    chosen = run.recipe.tune.sources
+    names = [
+        source.name
+        for source in run.recipe.source
+        if KINDS[source.kind].has_turns and (not chosen or source.name in chosen)
+    ]
+    if not names:
+        raise GroundupError(
+            f"{run.root}: the run has no conversations; name a file: `groundup tune {run.root}"
+            " --data FILE`"
+        )
+    tokenized = {
+        artifact.name: artifact.manifest["inputs"]
+        for entry in tokens.manifest["artefacts"]
+        if (artifact := run.store.artifact(entry)) is not None
+    }
+    shards = [shard for shard in refined_shards(run.root) if shard.source in names]
+    shards.sort(key=lambda shard: (shard.source, shard.name))
+    for shard in shards:
+        inputs = tokenized.get(shard.name, {})
+        digests = (inputs.get("documents"), inputs.get("split"))
+        if digests != (shard.digests["documents"], shard.digests["split"]):
+            raise GroundupError(
+                f"{run.root}: the conversations changed after the model was trained; `groundup run`"
+                " brings both together"
+            )
+    inputs = {f"documents {shard.name}": shard.digests["documents"] for shard in shards}
+    inputs |= {f"split {shard.name}": shard.digests["split"] for shard in shards}
+    return TuningData(f"conversations of the run: {', '.join(names)}", shards, inputs=inputs)
+
+
+class Unusable(Exception):  # noqa: N818 - a verdict on data, not a failure
+    """Nothing can be learned from a conversation; `reason` is a code, `detail` is for people."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+def to_chat(turns: Sequence[Mapping[str, str]] | None) -> list[Turn]:
+    """Return a conversation as a chat: maybe a system turn, then user and assistant in alternation.
+
+    Contents are stripped, consecutive turns of one speaker are joined, and turns after the last
+    answer are left out. In a dialogue between people the last speaker is the assistant:
+
+        ann: A1, bob: B1, ann: A2, carl: C1, carl: C2
+        → user: A1, assistant: B1, user: A2, assistant: C1\\nC2
+
+    Raises:
+        Unusable: empty, no-answer, tool-calls or roles-out-of-order.
+    """
+    spoken = [
+        {"role": turn["role"], "content": turn["content"].strip()}
+        for turn in turns or ()
+        if (turn["content"] or "").strip()
+    ]
+    if not spoken:
+        raise Unusable("empty", "no turn has any text")
+    tools = sorted({turn["role"] for turn in spoken} & TOOL_ROLES)
+    if tools:
+        raise Unusable("tool-calls", f"it holds turns of {', '.join(tools)}")
+    system = spoken[:1] if spoken[0]["role"] == "system" else []
+    rest = [
+        turn | {"role": "assistant"} if turn["role"] == LABEL else turn
+        for turn in spoken[len(system) :]
+    ]
+    if {turn["role"] for turn in rest} <= set(ROLES):
+        _check_order(rest)
+        chat = _join_turns(rest)
+    else:
+        joined = _join_turns(rest)
+        # Roles alternate backward from the end; an odd first turn answers nobody.
+        joined = joined[len(joined) % 2 :]
+        roles = ("user", "assistant")
+        chat = [{"role": roles[n % 2], "content": turn["content"]} for n, turn in enumerate(joined)]
+    while chat and chat[-1]["role"] == "user":
+        chat.pop()
+    if not chat:
+        raise Unusable("no-answer", "nobody answers in it")
+    return system + chat
+
+
+def _check_order(turns: Sequence[Turn]) -> None:
+    for n, turn in enumerate(turns, 1):
+        if turn["role"] == "system":
+            detail = f"turn {n} is the system's, which may only come first"
+            raise Unusable("roles-out-of-order", detail)
+    if turns and turns[0]["role"] == "assistant":
+        raise Unusable("roles-out-of-order", "it begins with the assistant")
+
+
+def _join_turns(turns: Sequence[Turn]) -> list[Turn]:
+    """Join consecutive turns of one speaker."""
+    joined: list[Turn] = []
+    for role, group in groupby(turns, key=lambda turn: turn["role"]):
+        contents = [turn["content"] for turn in group]
+        if role != UNNAMED:
+            contents = ["\n".join(contents)]
+        joined += [{"role": role, "content": text} for text in contents]
+    return joined
+
+
+def exchanges(chat: Sequence[Turn]) -> Iterator[list[Turn]]:
+    """Yield each question with its answer; the system turn belongs to none."""
+    first = 1 if chat[0]["role"] == "system" else 0
+    for start in range(first, len(chat), 2):
+        yield list(chat[start : start + 2])
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: its tokens, which of them are to be learned, and the turns behind them."""
+    """One training or held-out sequence.
+
+    Attributes:
+        turns: the chat that the ids encode; the last turn is an answer.
+        loss_mask: True for the ids that are learned, which are those of answers.
+        task: whether the answer is the label of a task.
+    """
 
     origin: str
     record: int
     turns: tuple[Turn, ...]
     ids: npt.NDArray[np.int64]
-    learned: npt.NDArray[np.bool_]
+    loss_mask: npt.NDArray[np.bool_]
     task: bool
 
     @property
@@ -69,7 +279,7 @@ class Row:
 
 @dataclass
 class Rows:
-    """What there is to learn from and to measure on."""
+    """Rows to train on and to measure on, and what was left out."""
 
     train: list[Row] = field(default_factory=list)
     held_out: list[Row] = field(default_factory=list)
@@ -77,184 +287,173 @@ class Rows:
 
     @property
     def labels(self) -> list[str]:
-        """The labels of the task, sorted; empty where nothing is one."""
+        """Labels of the task, sorted; empty if there is no task."""
         return sorted({row.answer for row in self.train if row.task})
 
-    def leave_out(self, row: Row, reason: str, detail: str) -> None:
-        """List a row instead of using it."""
-        self.left_out.append(LeftOut(row.origin, row.record, reason, detail))
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Reason → number left out for it."""
+        return dict(sorted(Counter(entry.reason for entry in self.left_out).items()))
+
+    def leave_out(self, source: Conversation | Row, reason: str, detail: str) -> None:
+        """List a conversation or row instead of using it."""
+        self.left_out.append(LeftOut(source.origin, source.record, reason, detail))
 
     def listed(self) -> Iterator[dict[str, object]]:
-        """Yield what is left out as plain values, by origin and record."""
-        yield from (
-            asdict(one)
-            for one in sorted(
-                self.left_out, key=lambda one: (one.origin, one.record, one.reason, one.detail)
-            )
-        )
+        """Yield what is left out, sorted by origin and record."""
+        yield from sorted(map(asdict, self.left_out), key=lambda entry: tuple(entry.values()))
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """How rows are chosen: the share that is held out, how many are learned from at most, and the
-    seed of both.
-    """
+class DataArguments:
+    """How rows are chosen: share held out, number of training rows (0: all), seed of both."""
 
     validation: float = 0.1
     limit: int = 0
     seed: int = 1
 
 
-def make_rows(talks: Iterable[Talk], tokenizer: Tokenizer, context: int, choice: Choice) -> Rows:
-    """Return rows of at most `context` tokens, split by unit; a prompt that is answered in training
-    is never held out.
+def make_rows(
+    conversations: Iterable[Conversation],
+    tokenizer: Tokenizer,
+    context: int,
+    arguments: DataArguments,
+) -> Rows:
+    """Return rows that fit into `context` tokens, split by thread into training and held out.
+
+    A thread stays on one side, and a prompt that is answered in training is never held out.
     """
     rows = Rows()
-    units: dict[str, list[Row]] = {}
-    for talk in talks:
+    threads: dict[str, list[Row]] = {}
+    for conversation in conversations:
         try:
-            chat = to_chat(talk.turns)
-        except Unusable as verdict:
-            rows.left_out.append(LeftOut(talk.origin, talk.record, verdict.reason, verdict.detail))
+            chat = to_chat(conversation.turns)
+        except Unusable as error:
+            rows.leave_out(conversation, error.reason, error.detail)
             continue
-        found = list(_fitting(talk, chat, tokenizer, context, rows))
-        if talk.held_out is None:
-            units.setdefault(unit_of(talk, chat), []).extend(found)
-        else:
-            (rows.held_out if talk.held_out else rows.train).extend(found)
-    held = _held_units(units, choice)
-    for unit, found in units.items():
-        (rows.held_out if unit in held else rows.train).extend(found)
-    _without_repetition(rows)
-    _limit(rows, choice)
-    # What is measured on the first of them holds for all.
-    rows.held_out.sort(key=lambda row: digest("order", str(choice.seed), str(_said(row.turns))))
+        fitting = list(_fitting_rows(conversation, chat, tokenizer, context, rows))
+        if conversation.held_out is not None:
+            (rows.held_out if conversation.held_out else rows.train).extend(fitting)
+            continue
+        thread = f"group {conversation.group}"
+        if conversation.group.endswith(f"#{conversation.record}"):
+            # A record number is no thread: the split must not depend on the order of records.
+            # The first question decides instead.
+            first = next(turn for turn in chat if turn["role"] == "user")
+            thread = f"text {folded(first['content'])}"
+        threads.setdefault(thread, []).extend(fitting)
+    held_out = _held_out_threads(threads, arguments)
+    for thread, group in threads.items():
+        (rows.held_out if thread in held_out else rows.train).extend(group)
+    _drop_duplicates(rows)
+    _limit(rows, arguments)
+    # Some figures are measured on the first held-out rows only: these are a random sample.
+    rows.held_out.sort(key=lambda row: _random_order(row, "order", arguments.seed))
     return rows
 
 
-def _fitting(
-    talk: Talk, chat: Sequence[Turn], tokenizer: Tokenizer, context: int, rows: Rows
+def _fitting_rows(
+    conversation: Conversation,
+    chat: Sequence[Turn],
+    tokenizer: Tokenizer,
+    context: int,
+    rows: Rows,
 ) -> Iterator[Row]:
-    """Yield as few rows of whole exchanges as hold the conversation; each begins with the system's
-    turn, if there is one.
-    """
-    head = list(chat[:1]) if chat[0]["role"] == "system" else []
-    room = context - len(encode_chat(tokenizer, head)[0])
-    held: list[Turn] = []
+    """Yield as few rows of whole exchanges as possible; each starts with the system turn."""
+    system = list(chat[:1]) if chat[0]["role"] == "system" else []
+    room = context - len(encode_chat(tokenizer, system)[0])
+    task = any(turn["role"] == LABEL for turn in conversation.turns or ())
+    groups: list[list[Turn]] = [[]]
     size = 0
     for exchange in exchanges(chat):
         length = len(encode_chat(tokenizer, exchange)[0])
-        if held and (size + length > room or length > room):
-            yield _row(talk, [*head, *held], tokenizer)
-            held, size = [], 0
+        if size + length > room:
+            groups.append([])
+            size = 0
         if length > room:
             detail = (
                 f"an exchange of {length + context - room} tokens does not fit into a context of"
                 f" {context}"
             )
-            rows.left_out.append(LeftOut(talk.origin, talk.record, "too-long", detail))
+            rows.leave_out(conversation, "too-long", detail)
             continue
-        held += exchange
+        groups[-1] += exchange
         size += length
-    if held:
-        yield _row(talk, [*head, *held], tokenizer)
-
-
-def _row(talk: Talk, turns: Sequence[Turn], tokenizer: Tokenizer) -> Row:
-    ids, learned = encode_chat(tokenizer, turns)
-    return Row(
-        talk.origin,
-        talk.record,
-        tuple(turns),
-        np.array(ids),
-        np.array(learned),
-        is_task(talk.turns or ()),
-    )
-
-
-def unit_of(talk: Talk, chat: Sequence[Turn]) -> str:
-    """Return what keeps a conversation on one side: its thread, or its first question where it has
-    none of its own.
-
-    A number in a file is no thread: the split must not depend on the order of rows.
-    """
-    numbered = talk.group.endswith(f"#{talk.record}")
-    first = next(turn for turn in chat if turn["role"] == "user")
-    return f"text {folded(first['content'])}" if numbered else f"group {talk.group}"
+    for group in filter(None, groups):
+        turns = [*system, *group]
+        ids, mask = encode_chat(tokenizer, turns)
+        origin, record = conversation.origin, conversation.record
+        yield Row(origin, record, tuple(turns), np.array(ids), np.array(mask), task)
 
 
 def folded(text: str) -> str:
-    """Return a text without case and with single spaces: what two texts are compared by."""
+    """Return a text without case and with single spaces, for comparison."""
     return " ".join(text.casefold().split())
 
 
-def digest(*parts: str) -> int:
+def _hash(*parts: str) -> int:
     """Return a 64-bit hash of texts."""
-    return int.from_bytes(
-        hashlib.blake2b(
-            "\x00".join(parts).encode("utf-8", "surrogatepass"), digest_size=8
-        ).digest(),
-        "big",
-    )
+    data = "\x00".join(parts).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 
 
-def _held_units(units: Mapping[str, Sequence[Row]], choice: Choice) -> set[str]:
-    hashes = {
-        unit: digest("held out", str(choice.seed), unit) for unit, found in units.items() if found
-    }
-    held = {unit for unit, value in hashes.items() if value < choice.validation * 2**64}
-    if choice.validation and not 0 < len(held) < len(hashes):
-        # So few rows that none or all would be: one unit to measure on, if another is left to learn
-        # from.
-        return {min(hashes, key=lambda unit: (hashes[unit], unit))} if len(hashes) > 1 else set()
-    return held
+def _hash_turns(turns: Sequence[Mapping[str, str]]) -> int:
+    return _hash(*(f"{turn['role']} {folded(turn['content'])}" for turn in turns))
 
 
-def _said(turns: Sequence[Mapping[str, str]]) -> int:
-    return digest(*(f"{turn['role']} {folded(turn['content'])}" for turn in turns))
+def _random_order(row: Row, purpose: str, seed: int) -> int:
+    return _hash(purpose, str(seed), str(_hash_turns(row.turns)))
 
 
-def _without_repetition(rows: Rows) -> None:
-    """Learn a conversation once; measure on none that was learned, and on no prompt that was
-    answered in training.
-    """
+def _held_out_threads(threads: Mapping[str, Sequence[Row]], arguments: DataArguments) -> set[str]:
+    seed = str(arguments.seed)
+    hashes = {thread: _hash("held out", seed, thread) for thread, rows in threads.items() if rows}
+    held_out = {thread for thread, value in hashes.items() if value < arguments.validation * 2**64}
+    if not arguments.validation or 0 < len(held_out) < len(hashes):
+        return held_out
+    # So few threads that none or all were chosen: hold out one, if another is left to train on.
+    ordered = sorted(hashes, key=lambda thread: (hashes[thread], thread))
+    return set(ordered[:1]) if len(ordered) > 1 else set()
+
+
+def _drop_duplicates(rows: Rows) -> None:
+    """Keep each training conversation once, and no held-out prompt that training answers."""
     train, seen = [], set()
     for row in rows.train:
-        if (whole := _said(row.turns)) in seen:
+        conversation = _hash_turns(row.turns)
+        if conversation in seen:
             rows.leave_out(row, "duplicate", "the same conversation stands in another row")
-            continue
-        seen.add(whole)
-        train.append(row)
+        else:
+            seen.add(conversation)
+            train.append(row)
     answered = {
-        _said(row.turns[:end])
+        _hash_turns(row.turns[:end])
         for row in train
         for end in range(1, len(row.turns))
         if row.turns[end]["role"] == "assistant"
     }
-    held, measured = [], set()
+    held_out, prompts = [], set()
     for row in rows.held_out:
-        prompt = _said(row.prompt)
+        prompt = _hash_turns(row.prompt)
         if prompt in answered:
-            rows.leave_out(
-                row, "answered-in-training", "its prompt stands in the rows that are learnt"
-            )
-        elif prompt in measured:
+            detail = "its prompt stands in the rows that are learnt"
+            rows.leave_out(row, "answered-in-training", detail)
+        elif prompt in prompts:
             rows.leave_out(row, "duplicate", "another held-out row has the same prompt")
         else:
-            measured.add(prompt)
-            held.append(row)
-    rows.train, rows.held_out = train, held
+            prompts.add(prompt)
+            held_out.append(row)
+    rows.train, rows.held_out = train, held_out
 
 
-def _limit(rows: Rows, choice: Choice) -> None:
-    if not choice.limit or len(rows.train) <= choice.limit:
+def _limit(rows: Rows, arguments: DataArguments) -> None:
+    """Keep a random sample of the training rows, in their order."""
+    limit = arguments.limit
+    if not limit or len(rows.train) <= limit:
         return
-    order = sorted(
-        range(len(rows.train)),
-        key=lambda n: digest("limit", str(choice.seed), str(_said(rows.train[n].turns))),
-    )
-    chosen = set(order[: choice.limit])
-    for number, row in enumerate(rows.train):
-        if number not in chosen:
-            rows.leave_out(row, "limit", f"beyond the {choice.limit} rows that are asked for")
-    rows.train = [rows.train[number] for number in sorted(chosen)]
+    orders = [_random_order(row, "limit", arguments.seed) for row in rows.train]
+    chosen = set(sorted(range(len(orders)), key=lambda n: orders[n])[:limit])
+    for n, row in enumerate(rows.train):
+        if n not in chosen:
+            rows.leave_out(row, "limit", f"beyond the {limit} rows that are asked for")
+    rows.train = [rows.train[n] for n in sorted(chosen)]

@@ -1,6 +1,4 @@
-"""What a model does with held-out rows. Reads a model and rows; returns figures, the same before
-tuning and after.
-"""
+"""Figures on held-out rows, measured the same way before and after tuning."""
 
 from __future__ import annotations
 
@@ -18,13 +16,14 @@ from groundup.model.generate import generate
 from groundup.model.score import evaluating, token_log_probabilities
 from groundup.model.transformer import Transformer
 from groundup.tune.data import Row
-from groundup.tune.packing import collate, loss_sum, pack, size_of
+from groundup.tune.packing import collate, loss_sum, pack, packed_size
 
-# Rows that are measured at most, chosen as the seed has it: the loss of all is nearly that of so
-# many, and an answer is written token by token.
+# Rows that are measured, from a random order: the loss of 2,000 is nearly that of all, and answers
+# are generated token by token.
 LOSS_ROWS, PROMPTS, EXAMPLES = 2_000, 100, 5
-# Beyond so many labels each is no longer tried by probability.
-MOST_LABELS = 256
+# With more labels than this, their probabilities are not compared.
+MAX_LABELS = 256
+# Packed sequences in one forward pass.
 SEQUENCES = 8
 
 DEFINITIONS = {
@@ -51,92 +50,84 @@ DEFINITIONS = {
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A greedy answer: its text, and whether <|im_end|> ended it."""
+class Reply:
+    """A greedy answer, and whether <|im_end|> ended it."""
 
     text: str
     ended: bool
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """The rows that a model is measured on, and how."""
+class HeldOutEvaluator:
+    """Measures models on held-out rows."""
 
     tokenizer: Tokenizer
     rows: Sequence[Row]
     labels: Sequence[str]
     answer_tokens: int
 
-    def figures(self, model: Transformer) -> tuple[dict[str, Any], list[Answer]]:
-        """Return the figures of a model, and its answers to the first `PROMPTS` rows; figures of
-        nothing are None.
+    def figures(self, model: Transformer) -> tuple[dict[str, Any], list[Reply]]:
+        """Return the figures of a model, and its replies to the first `PROMPTS` rows.
+
+        A figure without any row is None; the accuracies are there for tasks only.
         """
         rows = self.rows[:PROMPTS]
-        answers = [self.answer(model, row.prompt) for row in rows]
-        tasks = [(row, answer) for row, answer in zip(rows, answers, strict=True) if row.task]
-        found: dict[str, Any] = {"loss": self.loss(model)}
-        found["ended"] = sum(answer.ended for answer in answers) / len(answers) if answers else None
+        replies = [self.reply(model, row.prompt) for row in rows]
+        figures: dict[str, Any] = {"loss": self.loss(model), "ended": None}
+        if replies:
+            figures["ended"] = sum(reply.ended for reply in replies) / len(replies)
+        tasks = [(row, reply) for row, reply in zip(rows, replies, strict=True) if row.task]
         if tasks:
-            found["accuracy_generation"] = sum(
-                answer.text == row.answer for row, answer in tasks
-            ) / len(tasks)
-            chosen = (
-                [self.choose(model, row.prompt) for row, _ in tasks]
-                if len(self.labels) <= MOST_LABELS
-                else []
-            )
-            right = sum(label == row.answer for label, (row, _) in zip(chosen, tasks, strict=False))
-            found["accuracy_probability"] = right / len(chosen) if chosen else None
-        return found, answers
+            right = sum(reply.text == row.answer for row, reply in tasks)
+            figures["accuracy_generation"] = right / len(tasks)
+            figures["accuracy_probability"] = None
+            if len(self.labels) <= MAX_LABELS:
+                right = sum(self.best_label(model, row.prompt) == row.answer for row, _ in tasks)
+                figures["accuracy_probability"] = right / len(tasks)
+        return figures, replies
 
     def loss(self, model: Transformer) -> float | None:
         """Return the mean loss over the learned tokens of the rows, float32."""
         rows = self.rows[:LOSS_ROWS]
         if not rows:
             return None
-        packs = pack([size_of(row) for row in rows], range(len(rows)), model.config.context)
+        packs = pack([packed_size(row) for row in rows], range(len(rows)), model.config.context)
         total = 0.0
         with evaluating(model):
             for start in range(0, len(packs), SEQUENCES):
-                total += float(
-                    loss_sum(
-                        model, collate(rows, packs[start : start + SEQUENCES]).to(model.device)
-                    )
-                )
-        return total / sum(int(row.learned.sum()) for row in rows)
+                batch = collate(rows, packs[start : start + SEQUENCES])
+                total += float(loss_sum(model, batch.to(model.device)))
+        return total / sum(int(row.loss_mask.sum()) for row in rows)
 
-    def answer(self, model: Transformer, prompt: Sequence[Turn]) -> Answer:
-        """Return what the model answers, taking the most probable token each time."""
-        stop = self.tokenizer.stop_id
+    def reply(self, model: Transformer, prompt: Sequence[Turn]) -> Reply:
+        """Return the greedy answer to a prompt."""
+        stop, ended = self.tokenizer.stop_id, False
         ids: list[int] = []
-        for token in generate(
-            model, encode_prompt(self.tokenizer, prompt), self.answer_tokens, temperature=0
-        ):
+        prompt_ids = encode_prompt(self.tokenizer, prompt)
+        for token in generate(model, prompt_ids, self.answer_tokens, temperature=0):
             if token in (stop, self.tokenizer.end_id):
-                return Answer(self.tokenizer.decode(ids).strip(), token == stop)
+                ended = token == stop
+                break
             ids.append(token)
-        return Answer(self.tokenizer.decode(ids).strip(), False)
+        return Reply(self.tokenizer.decode(ids).strip(), ended)
 
-    def choose(self, model: Transformer, prompt: Sequence[Turn]) -> str:
+    def best_label(self, model: Transformer, prompt: Sequence[Turn]) -> str:
         """Return the label that is the most probable answer."""
-        encoded = [
-            encode_chat(self.tokenizer, [*prompt, {"role": "assistant", "content": label}])
-            for label in self.labels
-        ]
+        chats = [[*prompt, {"role": "assistant", "content": label}] for label in self.labels]
+        encoded = [encode_chat(self.tokenizer, chat) for chat in chats]
         width = max(len(ids) for ids, _ in encoded)
-        tokens_BT = torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in encoded])[
-            :, -model.config.context - 1 :
-        ]
-        counted_BT = torch.tensor(
-            [learned + [False] * (width - len(learned)) for _, learned in encoded]
-        )[:, -model.config.context - 1 :]
-        scores_BT = token_log_probabilities(model, tokens_BT).cpu() * counted_BT[:, 1:]
+        tokens = [ids + [0] * (width - len(ids)) for ids, _ in encoded]
+        mask = [mask + [False] * (width - len(mask)) for _, mask in encoded]
+        # A prompt that is too long loses its beginning.
+        kept = slice(-model.config.context - 1, None)
+        tokens_BT, mask_BT = torch.tensor(tokens)[:, kept], torch.tensor(mask)[:, kept]
+        scores_BT = token_log_probabilities(model, tokens_BT).cpu() * mask_BT[:, 1:]
         return self.labels[int(scores_BT.sum(1).argmax())]
 
 
-def baseline(train: Sequence[Row], rows: Sequence[Row]) -> float | None:
-    """Return the accuracy of the most frequent label, on the rows whose answers are measured."""
-    tasks = [row for row in rows[:PROMPTS] if row.task]
+def baseline(train: Sequence[Row], held_out: Sequence[Row]) -> float | None:
+    """Return the accuracy of the most frequent training label, on the rows whose replies count."""
+    tasks = [row for row in held_out[:PROMPTS] if row.task]
     counts = Counter(row.answer for row in train if row.task)
     if not tasks or not counts:
         return None
@@ -144,16 +135,13 @@ def baseline(train: Sequence[Row], rows: Sequence[Row]) -> float | None:
     return sum(row.answer == label for row in tasks) / len(tasks)
 
 
-def examples(
-    rows: Sequence[Row], before: Sequence[Answer], after: Sequence[Answer]
-) -> list[dict[str, Any]]:
-    """Return a few prompts with the right answer and those before and after."""
-    named: Mapping[str, Sequence[Answer]] = {"before": before, "after": after}
+def examples(rows: Sequence[Row], replies: Mapping[str, Sequence[Reply]]) -> list[dict[str, Any]]:
+    """Return a few prompts with the right answer and the replies, by name."""
     return [
         {"prompt": list(row.prompt), "answer": row.answer}
         | {
-            name: {"text": answers[number].text, "ended": answers[number].ended}
-            for name, answers in named.items()
+            name: {"text": given[n].text, "ended": given[n].ended}
+            for name, given in replies.items()
         }
-        for number, row in enumerate(rows[: min(EXAMPLES, len(before))])
+        for n, row in enumerate(rows[:EXAMPLES])
     ]

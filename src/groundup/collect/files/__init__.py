@@ -1,1 +1,1 @@
-"""Raw files as byte streams: archives, compression, formats, globs."""
+"""Raw files as bounded byte streams: archives, compression, formats, globs."""

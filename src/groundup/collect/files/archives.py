@@ -1,8 +1,7 @@
-"""Opens archives and compressed files. Reads a raw file; yields items, one for each file inside,
-within bounds.
+"""Opens archives and compressed files within bounds: one item per file inside.
 
-Nothing is ever unpacked to a path that an archive names. Archives inside archives are opened one
-level deep.
+Nothing is unpacked to a path that an archive names. Archives inside archives are opened one level
+deep. What cannot be opened becomes a `Refused` with the reason.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Self, cast
 
-from groundup.collect.files import tar
-from groundup.collect.files.bzip2 import Bzip2Stream
+from groundup.collect.files.compression import ZSTD_MAGIC, Bzip2Stream, XzStream, ZstdStream
 from groundup.collect.files.formats import is_epub
 from groundup.collect.files.globs import COMPRESSED, Selection
 from groundup.collect.files.streams import (
+    BUFFER,
     ZIP_ERRORS,
     BoundedStream,
     Budget,
@@ -29,17 +28,24 @@ from groundup.collect.files.streams import (
     make_item,
     spool,
 )
-from groundup.collect.files.xz import XzStream
-from groundup.collect.files.zstd import MAGIC, ZstdStream
 
 MAX_MEMBERS = 2_000_000
 MAX_DEPTH = 1
-_OPENERS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
-    b"\x1f\x8b": lambda file: cast("IO[bytes]", gzip.GzipFile(fileobj=file)),
-    b"BZh": lambda file: cast("IO[bytes]", Bzip2Stream(file)),
-    b"\xfd7zXZ\x00": lambda file: cast("IO[bytes]", XzStream(file)),
+# Metadata records of a tar member (long names, dates), which tarfile reads into memory whole.
+MAX_TAR_METADATA = 1 << 20
+_TAR_METADATA_TYPES = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+_DECOMPRESSORS: dict[bytes, Callable[[IO[bytes]], object]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"BZh": Bzip2Stream,
+    b"\xfd7zXZ\x00": XzStream,
 }
-_SHORT = {
+_SUFFIX_AFTER_UNPACKING = {
     ".tgz": ".tar",
     ".tbz2": ".tar",
     ".tbz": ".tar",
@@ -47,26 +53,15 @@ _SHORT = {
     ".tzst": ".tar",
     **dict.fromkeys(COMPRESSED, ""),
 }
-# Zip files that are documents or programs of their own.
-_OPAQUE = (
-    ".docx",
-    ".xlsx",
-    ".pptx",
-    ".odt",
-    ".ods",
-    ".odp",
-    ".jar",
-    ".apk",
-    ".npz",
-    ".pt",
-    ".pth",
-    ".keras",
-)
+# Zip files that are a document or a program as a whole.
+_OPAQUE = tuple(".docx .xlsx .pptx .odt .ods .odp .jar .apk .npz .pt .pth .keras".split())
+
+_UNSAFE = "its name is absolute, or leads out of the archive"
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Something in an archive (or a folder) that is not opened, and why."""
+    """A file or an archive member that is not opened, and why."""
 
     origin: str
     reason: str
@@ -75,36 +70,37 @@ class Refused:
 
 @dataclass
 class _Opening:
-    """What stays the same while one raw file is opened."""
+    """State shared by everything inside one raw file."""
 
     budget: Budget
-    wanted: Selection
+    selection: Selection
     members: int = 0
 
-    def count(self) -> None:
+    def count_member(self) -> None:
         self.members += 1
         if self.members > MAX_MEMBERS:
             raise DamagedError("bomb", f"it holds more than {MAX_MEMBERS:,} members")
 
 
 @dataclass
-class _Names:
-    """Origins of members: safe text, repeated ones numbered."""
+class _Origins:
+    """Unique printable origins for the members of one archive."""
 
     archive: str
-    seen: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
-    def origin(self, name: str) -> str:
+    def unique(self, name: str) -> str:
+        """Return the origin of a member; a repeated name is numbered: `a`, `a#2`."""
         name = "/".join(part for part in name.split("/") if part not in ("", "."))
         origin = f"{self.archive}!/{printable_name(name)}"
-        number = self.seen[origin] = self.seen.get(origin, 0) + 1
-        # Another member may be called by the number already.
-        return origin if number == 1 else self._unused(f"{origin}#{number}")
-
-    def _unused(self, origin: str) -> str:
-        while origin in self.seen:
+        count = self.counts[origin] = self.counts.get(origin, 0) + 1
+        if count == 1:
+            return origin
+        origin = f"{origin}#{count}"
+        # Another member may have that name already.
+        while origin in self.counts:
             origin += "'"
-        self.seen[origin] = 1
+        self.counts[origin] = 1
         return origin
 
 
@@ -113,33 +109,33 @@ def printable_name(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def unsafe_path(name: str) -> bool:
-    """Return whether a member's name is absolute, or climbs out of its archive."""
+def is_unsafe_path(name: str) -> bool:
+    """Return whether a member's name is absolute, or leads out of its archive."""
     parts = name.replace("\\", "/").split("/")
     return name.startswith(("/", "\\")) or ".." in parts or (len(name) > 1 and name[1] == ":")
 
 
-def hidden(name: str) -> bool:
-    """Return whether a path has a component that starts with a full stop, as `.git` does."""
+def is_hidden(name: str) -> bool:
+    """Return whether a path has a component that starts with a dot, as `.git` does."""
     return any(part.startswith(".") and part not in (".", "..") for part in name.split("/"))
 
 
 def open_items(
-    path: Path, file: IO[bytes], origin: str, size: int, wanted: Selection
+    path: Path, file: IO[bytes], origin: str, size: int, selection: Selection
 ) -> Iterator[Item | Refused]:
-    """Yield what lies in a raw file: itself, or the members of the archive that it is.
+    """Yield what a raw file holds: itself, or the members of the archive that it is.
 
-    Each item must be read before the next is asked for. Damage ends the archive with a Refused for
-    the rest.
+    Each item must be read before the next is requested. Damage ends an archive with a Refused for
+    the rest of it.
 
     Args:
-        path: where the file lies, for readers that seek.
+        path: of the file, for readers that seek.
         file: the file, opened for reading.
-        origin: its origin.
-        size: its bytes, which bound what it may unpack to.
-        wanted: which members belong to the source.
+        origin: of the file inside its source.
+        size: in bytes; it bounds what the file may unpack to.
+        selection: which members belong to the source.
     """
-    opening = _Opening(Budget.of(size), wanted)
+    opening = _Opening(Budget.of(size), selection)
     try:
         yield from _open(BoundedStream(file), file, path, origin, opening, 0)
     except DamagedError as damage:
@@ -147,44 +143,42 @@ def open_items(
 
 
 def _open(
-    guarded: BoundedStream,
+    stream: BoundedStream,
     seekable: IO[bytes] | None,
     path: Path | None,
     origin: str,
     opening: _Opening,
     depth: int,
 ) -> Iterator[Item | Refused]:
+    """Unpack a stream if it is compressed, then yield it or its members."""
     name = origin.rpartition("/")[2]
-    opener = _opener(guarded.peek(6))
-    if opener is not None:
-        guarded = BoundedStream(opener(io.BufferedReader(guarded)), opening.budget)
-        name, seekable, path = _bare(name), None, None
-    container = _container(name, guarded.peek(512))
+    head = stream.peek(6)
+    decompressor: Callable[[IO[bytes]], object] | None = ZstdStream
+    if not ZSTD_MAGIC.match(head):
+        matching = (codec for magic, codec in _DECOMPRESSORS.items() if head.startswith(magic))
+        decompressor = next(matching, None)
+    if decompressor is not None:
+        plain = cast("IO[bytes]", decompressor(cast("IO[bytes]", io.BufferedReader(stream))))
+        stream = BoundedStream(plain, opening.budget)
+        seekable = path = None
+        for suffix, replacement in _SUFFIX_AFTER_UNPACKING.items():
+            if name.lower().endswith(suffix):
+                name = name[: -len(suffix)] + replacement
+                break
+    container = _container(name, stream.peek(512))
     if container is None:
-        if opening.wanted.keeps(origin):
-            yield make_item(origin, name, guarded, path)
+        if opening.selection.keeps(origin):
+            yield make_item(origin, name, stream, path)
     elif depth > MAX_DEPTH:
         yield Refused(origin, "nested", "archives are opened one level deep only")
     elif container == "tar":
-        yield from _tar(io.BufferedReader(guarded), origin, opening, depth)
+        yield from _open_tar(io.BufferedReader(stream), origin, opening, depth)
     else:
-        yield from _zip(seekable or spool(guarded), origin, opening, depth)
-
-
-def _opener(head: bytes) -> Callable[[IO[bytes]], IO[bytes]] | None:
-    if MAGIC.match(head):
-        return lambda file: cast("IO[bytes]", ZstdStream(file))
-    return next((opener for magic, opener in _OPENERS.items() if head.startswith(magic)), None)
-
-
-def _bare(name: str) -> str:
-    for suffix, replacement in _SHORT.items():
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)] + replacement
-    return name
+        yield from _open_zip(seekable or spool(stream), origin, opening, depth)
 
 
 def _container(name: str, head: bytes) -> str | None:
+    """Return "zip" or "tar" for an archive, None for any other file."""
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return None if name.lower().endswith(_OPAQUE) or is_epub(name, head) else "zip"
     if head[257:262] == b"ustar" or (name.lower().endswith(".tar") and len(head) == 512):
@@ -192,51 +186,45 @@ def _container(name: str, head: bytes) -> str | None:
     return None
 
 
-def _tar(stream: IO[bytes], origin: str, opening: _Opening, depth: int) -> Iterator[Item | Refused]:
-    names = _Names(origin)
-    for member, data in tar.members(stream):
-        opening.count()
-        if not member.isdir():
-            yield from _tar_member(member, data, names, opening, depth)
-
-
-def _tar_member(
-    member: tarfile.TarInfo, data: IO[bytes] | None, names: _Names, opening: _Opening, depth: int
-) -> Iterator[Item | Refused]:
-    if hidden(member.name) and not unsafe_path(member.name):
-        return
-    origin = names.origin(member.name)
-    if not opening.wanted.opens(origin):
-        return
-    if unsafe_path(member.name):
-        yield Refused(origin, "unsafe-path", "its name is absolute, or leads out of the archive")
-    elif data is None:
-        yield Refused(
-            origin, "link" if member.issym() or member.islnk() else "special-file", member.linkname
-        )
-    else:
-        # Only the holes of a sparse file are more than was unpacked before.
-        yield from _member(
-            BoundedStream(data, opening.budget if member.issparse() else None),
-            origin,
-            opening,
-            depth,
-        )
-
-
-def _member(
-    guarded: BoundedStream, origin: str, opening: _Opening, depth: int
+def _open_member(
+    stream: BoundedStream, origin: str, opening: _Opening, depth: int
 ) -> Iterator[Item | Refused]:
     try:
-        yield from _open(guarded, None, None, origin, opening, depth + 1)
+        yield from _open(stream, None, None, origin, opening, depth + 1)
     except DamagedError as damage:
         if damage.reason == "bomb":
             raise
         yield Refused(origin, damage.reason, damage.detail)
 
 
-def _zip(file: IO[bytes], origin: str, opening: _Opening, depth: int) -> Iterator[Item | Refused]:
-    names = _Names(origin)
+def _open_tar(
+    stream: IO[bytes], archive: str, opening: _Opening, depth: int
+) -> Iterator[Item | Refused]:
+    origins = _Origins(archive)
+    for member, data in tar_members(stream):
+        opening.count_member()
+        unsafe = is_unsafe_path(member.name)
+        if member.isdir() or (is_hidden(member.name) and not unsafe):
+            continue
+        origin = origins.unique(member.name)
+        if not opening.selection.opens(origin):
+            continue
+        if unsafe:
+            yield Refused(origin, "unsafe-path", _UNSAFE)
+        elif data is None:
+            reason = "link" if member.issym() or member.islnk() else "special-file"
+            yield Refused(origin, reason, member.linkname)
+        else:
+            # The bytes of the archive are charged already; only the holes of a sparse member are
+            # not.
+            budget = opening.budget if member.issparse() else None
+            yield from _open_member(BoundedStream(data, budget), origin, opening, depth)
+
+
+def _open_zip(
+    file: IO[bytes], archive_origin: str, opening: _Opening, depth: int
+) -> Iterator[Item | Refused]:
+    origins = _Origins(archive_origin)
     try:
         archive = zipfile.ZipFile(file)
     except ZIP_ERRORS as error:
@@ -246,31 +234,106 @@ def _zip(file: IO[bytes], origin: str, opening: _Opening, depth: int) -> Iterato
         ) from None
     with archive:
         for member in archive.infolist():
-            opening.count()
+            opening.count_member()
             # Not `is_dir`, which fails on a name that damage has emptied.
-            if not member.filename.endswith("/") and not member.filename.startswith("__MACOSX/"):
-                yield from _zip_member(archive, member, names, opening, depth)
+            if member.filename.endswith("/") or member.filename.startswith("__MACOSX/"):
+                continue
+            unsafe = is_unsafe_path(member.filename)
+            if is_hidden(member.filename) and not unsafe:
+                continue
+            origin = origins.unique(member.filename)
+            if not opening.selection.opens(origin):
+                continue
+            if unsafe:
+                yield Refused(origin, "unsafe-path", _UNSAFE)
+            elif (member.external_attr >> 16) & 0o170000 == 0o120000:
+                yield Refused(origin, "link", "a symbolic link")
+            elif member.flag_bits & 0x1:
+                yield Refused(origin, "encrypted", "it wants a password")
+            else:
+                try:
+                    data = archive.open(member)
+                except ZIP_ERRORS as error:
+                    yield Refused(origin, "damaged", str(error))
+                    continue
+                with data:
+                    stream = BoundedStream(data, opening.budget)
+                    yield from _open_member(stream, origin, opening, depth)
 
 
-def _zip_member(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, names: _Names, opening: _Opening, depth: int
-) -> Iterator[Item | Refused]:
-    if hidden(member.filename) and not unsafe_path(member.filename):
-        return
-    origin = names.origin(member.filename)
-    if not opening.wanted.opens(origin):
-        return
-    if unsafe_path(member.filename):
-        yield Refused(origin, "unsafe-path", "its name is absolute, or leads out of the archive")
-    elif (member.external_attr >> 16) & 0o170000 == 0o120000:
-        yield Refused(origin, "link", "a symbolic link")
-    elif member.flag_bits & 0x1:
-        yield Refused(origin, "encrypted", "it wants a password")
-    else:
+def tar_members(stream: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
+    """Yield each member and, if it is a regular file, a stream to read before the next member.
+
+    Raises:
+        DamagedError: a header cannot be read, or the archive ends early; the members before are
+            whole.
+    """
+    try:
+        with tarfile.TarFile(fileobj=cast("IO[bytes]", _Forward(stream)), tarinfo=_Header) as tar:
+            while (member := tar.next()) is not None:
+                # tarfile keeps a list of all members; a million of them take a gigabyte.
+                tar.members = []  # type: ignore[attr-defined]
+                yield member, tar.extractfile(member) if member.isreg() else None
+            stopped = getattr(tar, "stopped", None)
+            if type(stopped).__name__ not in ("EOFHeaderError", "EmptyHeaderError"):
+                raise DamagedError(
+                    "damaged", f"a header in it cannot be read ({stopped}); what follows is lost"
+                )
+    except (tarfile.TarError, UnicodeError, OverflowError) as error:
+        reason = "truncated" if "end of data" in str(error) else "damaged"
+        raise DamagedError(reason, str(error)) from None
+
+
+class _Header(tarfile.TarInfo):
+    """A header that records on the archive why it could not be read: tarfile just ends silently."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
+        """Read the next header."""
         try:
-            data = archive.open(member)
-        except ZIP_ERRORS as error:
-            yield Refused(origin, "damaged", str(error))
-            return
-        with data:
-            yield from _member(BoundedStream(data, opening.budget), origin, opening, depth)
+            return super().fromtarfile(tar)
+        except tarfile.HeaderError as error:
+            tar.stopped = error  # type: ignore[attr-defined]
+            raise
+        except (ValueError, LookupError) as error:
+            # The only one of its errors that does not end the archive silently.
+            raise tarfile.SubsequentHeaderError(  # type: ignore[attr-defined]
+                f"a header in it cannot be read ({error}); what follows is lost"
+            ) from None
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Parse a header; refuse one that announces too much metadata."""
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _TAR_METADATA_TYPES and header.size > MAX_TAR_METADATA:
+            reason = f"{header.size:,} bytes that describe a member"
+            raise tarfile.InvalidHeaderError(reason)  # type: ignore[attr-defined]
+        return header
+
+
+class _Forward:
+    """A forward-only file that stops at its end.
+
+    tarfile's own (mode `r|`) keeps counting beyond the end: a member of eight exabytes takes years.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._position = stream, 0
+
+    def read(self, count: int) -> bytes:
+        """Return the next `count` bytes, or fewer at the end."""
+        data = self._stream.read(count)
+        self._position += len(data)
+        return data
+
+    def tell(self) -> int:
+        """Return how many bytes were read."""
+        return self._position
+
+    def seek(self, position: int) -> int:
+        """Read up to `position` or the end; raise tarfile.StreamError to go backwards."""
+        if position < self._position:
+            raise tarfile.StreamError("it leads back to what was read before")
+        while self._position < position and self.read(min(BUFFER, position - self._position)):
+            pass
+        return self._position

@@ -1,4 +1,4 @@
-"""Tells a file's format from its name and first bytes. Reads and writes nothing."""
+"""Detects a file's format from its name and first bytes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 from groundup.collect.charset import detect_encoding, is_binary
 
-# What no reader reads, by magic bytes; each becomes the detail of a rejection.
+# Formats that no reader reads, by magic bytes; the format becomes the detail of a rejection.
 _MAGIC = {
     b"%PDF": "pdf",
     b"7z\xbc\xaf\x27\x1c": "7z",
@@ -26,7 +26,7 @@ _MAGIC = {
 UNREADABLE = frozenset(
     {"pdf", "7z", "rar", "image", "program", "document", "database", "wat", "binary"}
 )
-# What a person can do about them; the rest says enough by its name.
+# What a user can do about them, where the name does not say it.
 ADVICE = {
     "7z": "unpack it first, or pack it anew: 7z e -so FILE | zstd > FILE.zst",
     "rar": "unpack it first",
@@ -36,31 +36,31 @@ ADVICE = {
 }
 
 _BY_SUFFIX = {
-    ".warc": "warc",
-    ".wet": "warc",
-    ".wat": "wat",
-    ".arc": "arc",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".yml": "yaml",
-    ".yaml": "yaml",
-    ".html": "html",
-    ".htm": "html",
-    ".xhtml": "html",
-    ".shtml": "html",
+    "warc": "warc",
+    "wet": "warc",
+    "wat": "wat",
+    "arc": "arc",
+    "parquet": "parquet",
+    "arrow": "arrow",
+    "jsonl": "jsonl",
+    "ndjson": "jsonl",
+    "json": "json",
+    "csv": "csv",
+    "tsv": "tsv",
+    "yml": "yaml",
+    "yaml": "yaml",
+    "html": "html",
+    "htm": "html",
+    "xhtml": "html",
+    "shtml": "html",
 }
-# Formats whose records are told apart before they are decoded.
+# Formats whose records are split before they are decoded: damage costs single records.
 _RECORDS = frozenset({"jsonl", "json", "csv", "tsv", "mediawiki", "feed"})
-# So many bytes must be text before anything that is none is taken for damage.
-_BEGINNING = 32
-# The outermost elements that tell a format.
-_XML = re.compile(r"<(mediawiki|rss|rdf:RDF|(?:atom:)?feed)\b")
-# Begins each message of a stream; its name has to agree.
+# This many first bytes must be text before binary bytes after them count as damage.
+_INTACT_BYTES = 32
+# Root elements that decide a format.
+_XML_ROOT = re.compile(r"<(mediawiki|rss|rdf:RDF|(?:atom:)?feed)\b")
+# Starts each message of an Arrow stream; the suffix must agree.
 _ARROW_STREAM = b"\xff\xff\xff\xff"
 _EPUB = b"mimetypeapplication/epub+zip"
 _HTML = re.compile(
@@ -73,52 +73,43 @@ _WIKITEXT = re.compile(
 
 
 def text_head(head: bytes) -> str:
-    """Return the first bytes of a file as text, whatever happens to the last character."""
+    """Return the first bytes of a file as text; the last character may be cut."""
     return head.decode(detect_encoding(head), "replace").lstrip("\ufeff")
 
 
 def is_epub(name: str, head: bytes) -> bool:
-    """Return whether a zip file is a book: by its suffix, or by the first member that the standard
-    asks for.
-    """
+    """Return whether a zip file is an EPUB: by suffix, or by the first member that EPUB demands."""
     return head.startswith((b"PK\x03\x04", b"PK\x05\x06")) and (
         name.lower().endswith(".epub") or head[30:58] == _EPUB
     )
 
 
-def detect_format(name: str, head: bytes) -> str:
-    """Return the format of a file, such as `html`, `warc`, `jsonl`, `text`; `empty`, `binary`, or
-    what it is otherwise.
+def detect_format(name: str, head: bytes) -> str:  # noqa: PLR0911 - a table of cases
+    """Return the format of a file, such as `html`, `warc`, `jsonl`, `text`, `empty` or `binary`.
 
-    Bytes come first, the name decides where they allow several answers.
+    Bytes come first; the name decides where they allow several answers.
     """
     if not head:
         return "empty"
     if is_epub(name, head):
         return "epub"
-    suffix = re.sub(r"\.(gz|bz2|xz|zst)$", "", name.lower())
-    named = _BY_SUFFIX.get("." + suffix.rpartition(".")[2])
-    magic = next((found for start, found in _MAGIC.items() if head.startswith(start)), None)
+    stem = re.sub(r"\.(gz|bz2|xz|zst)$", "", name.lower())
+    named = _BY_SUFFIX.get(stem.rpartition(".")[2])
+    magic = next((format for start, format in _MAGIC.items() if head.startswith(start)), None)
     if magic is not None or (named == "arrow" and head.startswith(_ARROW_STREAM)):
         return magic or "arrow"
     if named in ("wat", "arc") or head.startswith(b"filedesc://"):
         return named or "arc"
     if named == "warc" or head.startswith(b"WARC/"):
         return "warc"
-    return _mended_format(named, head) if is_binary(head) else _text_format(named, text_head(head))
-
-
-def _mended_format(named: str | None, head: bytes) -> str:
-    """Return the format of what is damaged but begins well, as where a disk left zero bytes: its
-    other records can be read.
-    """
-    bare = head.replace(b"\0", b"")
-    form = (
-        "binary"
-        if not bare or is_binary(bare[:_BEGINNING])
-        else _text_format(named, text_head(bare))
-    )
-    return form if form in _RECORDS else "binary"
+    if not is_binary(head):
+        return _text_format(named, text_head(head))
+    # Damaged but intact at the start, as where a disk left zero bytes: the other records are read.
+    intact = head.replace(b"\0", b"")
+    if not intact or is_binary(intact[:_INTACT_BYTES]):
+        return "binary"
+    format = _text_format(named, text_head(intact))
+    return format if format in _RECORDS else "binary"
 
 
 def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911 - a table of cases
@@ -127,19 +118,20 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911 - a tabl
         return "jsonl"
     if named is not None and (named not in ("json", "jsonl") or start.startswith(("{", "["))):
         return named
-    outermost = _XML.search(head[:4096])
-    if outermost is not None and outermost[1] == "mediawiki" and start.startswith("<"):
+    root = _XML_ROOT.search(head[:4096])
+    if root is not None and root[1] == "mediawiki" and start.startswith("<"):
         return "mediawiki"
     if _HTML.match(head):
         return "html"
     if start.startswith(("<?xml", "<rss", "<feed", "<rdf:RDF")):
-        return "xml" if outermost is None else "feed"
+        return "xml" if root is None else "feed"
     if start.startswith("{") and is_jsonl(head):
         return "jsonl"
-    return "json" if re.match(r"[\[{]\s*[\[{\"]", start) and _ends_like_json(head) else "text"
+    return "json" if re.match(r"[\[{]\s*[\[{\"]", start) and _is_json(head) else "text"
 
 
-def _ends_like_json(head: str) -> bool:
+def _is_json(head: str) -> bool:
+    """Return whether a text is JSON, or seems to be the start of a long JSON value."""
     try:
         json.JSONDecoder(strict=False).raw_decode(head.lstrip())
     except (ValueError, RecursionError):
@@ -148,7 +140,7 @@ def _ends_like_json(head: str) -> bool:
 
 
 def is_jsonl(head: str) -> bool:
-    """Return whether the first line is a JSON object of its own, and the next line starts another."""
+    """Return whether the first line is a whole JSON object and the next line starts another."""
     lines = [line for line in head.lstrip().split("\n", 8)[:8] if line.strip()]
     if len(lines) < 2 or not lines[0].startswith("{") or not lines[1].startswith("{"):
         return False
@@ -160,5 +152,5 @@ def is_jsonl(head: str) -> bool:
 
 
 def wikitext_share(head: str) -> float:
-    """Return how many pieces of wiki markup a text holds for each 1,000 characters."""
+    """Return the pieces of wiki markup per 1,000 characters of a text."""
     return 1000 * len(_WIKITEXT.findall(head)) / max(1, len(head))

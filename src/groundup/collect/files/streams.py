@@ -1,34 +1,41 @@
-"""Byte streams that cannot hurt: damage becomes one exception with a reason, and decompressed bytes
-are counted.
-
-Reads raw bytes; writes nothing.
-"""
+"""Bounds for untrusted input: unpacked bytes, time per record, and one exception for any damage."""
 
 from __future__ import annotations
 
 import io
 import lzma
+import signal
 import struct
 import tarfile
 import tempfile
+import threading
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any, cast
 
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES
 
-# A raw file may unpack to 200 times its size: XML dumps reach 20, logs 60; bombs start at 1,000.
+# XML dumps unpack to 20 times their size and logs to 60; decompression bombs start at 1,000.
 MAX_RATIO = 200
-# Below this much nothing is called a bomb.
+# A file that unpacks to less than this is never a bomb.
 RATIO_FLOOR = 256 << 20
-# One raw file unpacks to this much at most; the largest Wikipedia dump is about 100 GB.
+# The largest Wikipedia dump unpacks to about 100 GB.
 MAX_UNPACKED = 1 << 40
 BUFFER = 1 << 16
-# What of a file in an archive is kept in memory, and on disk, where its reader has to seek.
+# First bytes of a file that a format is detected from.
+HEAD = 1 << 16
+# An archive member whose reader must seek is kept in memory up to the first size, on disk up to
+# the second.
 SPOOL_BYTES = 16 << 20
 MAX_SPOOLED = 1 << 34
+# A hundred times the slowest real page. Sizes are bounded first, so this limit, which depends on
+# the speed of the machine, does not decide results in practice.
+RECORD_SECONDS = 60.0
 
 _TRUNCATED = (EOFError, tarfile.ReadError)
 _DAMAGED = (
@@ -41,10 +48,7 @@ _DAMAGED = (
     RuntimeError,
     ValueError,
 )
-
-
-# What zipfile raises over a damaged table of contents or header: more than it says, down to
-# negative places in the file.
+# zipfile raises more than it documents on a damaged directory or header, such as negative offsets.
 ZIP_ERRORS = (
     zipfile.BadZipFile,
     OSError,
@@ -59,11 +63,37 @@ ZIP_ERRORS = (
 
 
 class DamagedError(Exception):
-    """A stream that cannot be read on: `reason` is a short code, `detail` is for a person."""
+    """A stream that cannot be read further: `reason` is a short code, `detail` is for a person."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason, self.detail = reason, detail
+
+
+class TooLongError(Exception):
+    """A record that took longer than its time limit."""
+
+
+@contextmanager
+def deadline(seconds: float = RECORD_SECONDS) -> Iterator[None]:
+    """Raise TooLongError when the block takes longer.
+
+    Only in the main thread, where Python delivers signals; elsewhere there is no limit.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def expire(signum: int, frame: FrameType | None) -> None:
+        raise TooLongError(f"it took longer than {RECORD_SECONDS:.0f} s")
+
+    previous = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
 
 
 @dataclass
@@ -78,7 +108,7 @@ class Budget:
         return cls(min(MAX_UNPACKED, max(RATIO_FLOOR, MAX_RATIO * size)))
 
     def take(self, count: int) -> None:
-        """Count bytes; raise DamagedError when there are too many of them."""
+        """Subtract bytes; raise DamagedError when none are left."""
         self.left -= count
         if self.left < 0:
             raise DamagedError(
@@ -89,41 +119,39 @@ class Budget:
 
 
 class BoundedStream(io.RawIOBase):
-    """A stream over `source` that can be looked into, counts against a budget and raises nothing
-    but DamagedError.
+    """A stream with lookahead that charges a budget and raises only DamagedError.
 
-    Damage is raised when all bytes before it have been handed out, so that what can be read is
-    read.
+    Damage is raised after all bytes before it were returned, so that nothing readable is lost.
     """
 
     def __init__(self, source: IO[bytes], budget: Budget | None = None) -> None:
         super().__init__()
         self._source, self._budget = source, budget
-        self._front = b""
+        self._peeked = b""
         self._damage: DamagedError | None = None
 
     def readable(self) -> bool:
-        """Say that this stream can be read."""
+        """Tell io.BufferedReader that this stream can be read."""
         return True
 
     def peek(self, count: int) -> bytes:
         """Return the next `count` bytes, or fewer at the end, without consuming them."""
-        while len(self._front) < count and self._damage is None:
+        while len(self._peeked) < count and self._damage is None:
             try:
-                more = self._pull(BUFFER)
+                chunk = self._pull(BUFFER)
             except DamagedError as damage:
                 self._damage = damage
                 break
-            if not more:
+            if not chunk:
                 break
-            self._front += more
-        return self._front[:count]
+            self._peeked += chunk
+        return self._peeked[:count]
 
     def readinto(self, target: Any) -> int:
-        """Fill `target` as far as bytes are there."""
+        """Fill `target` with the bytes that are available."""
         view = memoryview(target).cast("B")
-        if self._front:
-            data, self._front = self._front[: len(view)], self._front[len(view) :]
+        if self._peeked:
+            data, self._peeked = self._peeked[: len(view)], self._peeked[len(view) :]
         elif self._damage is not None:
             raise self._damage
         else:
@@ -133,8 +161,7 @@ class BoundedStream(io.RawIOBase):
 
     def _pull(self, count: int) -> bytes:
         try:
-            # read1 hands out what is there before damage; read would lose it together with the
-            # exception.
+            # read1 returns the bytes before the damage; read would lose them with the exception.
             data: bytes = getattr(self._source, "read1", self._source.read)(count)
         except DamagedError:
             raise
@@ -149,7 +176,7 @@ class BoundedStream(io.RawIOBase):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One raw thing for a reader: a file, or a member of an archive.
+    """A file, or a member of an archive, as a reader gets it.
 
     Attributes:
         origin: its path inside the source, `archive!/member` inside archives.
@@ -157,6 +184,8 @@ class Item:
         stream: its bytes, decompressed.
         head: the first bytes, not consumed.
         path: the file itself where it is neither compressed nor inside an archive.
+        project: the project of a source file, "" outside of code.
+        license: the license of that project.
     """
 
     origin: str
@@ -168,13 +197,10 @@ class Item:
     license: str = ""
 
 
-HEAD = 1 << 16
-
-
-def make_item(origin: str, name: str, guarded: BoundedStream, path: Path | None = None) -> Item:
-    """Return an item over a guarded stream."""
-    head = guarded.peek(HEAD)
-    return Item(origin, name, io.BufferedReader(guarded, BUFFER), head, path)
+def make_item(origin: str, name: str, bounded: BoundedStream, path: Path | None = None) -> Item:
+    """Return an item over a bounded stream."""
+    head = bounded.peek(HEAD)
+    return Item(origin, name, io.BufferedReader(bounded, BUFFER), head, path)
 
 
 def item_from_bytes(data: bytes, origin: str) -> Item:
@@ -183,7 +209,7 @@ def item_from_bytes(data: bytes, origin: str) -> Item:
 
 
 def read_all(stream: IO[bytes], limit: int = MAX_DOCUMENT_BYTES) -> bytes:
-    """Return everything that is left of a stream.
+    """Return the rest of a stream.
 
     Raises:
         DamagedError: it is damaged, or longer than `limit` bytes.
@@ -198,13 +224,13 @@ def read_all(stream: IO[bytes], limit: int = MAX_DOCUMENT_BYTES) -> bytes:
 
 
 def spool(stream: io.BufferedIOBase | io.RawIOBase) -> IO[bytes]:
-    """Return what is left of a stream as a file that can seek, in memory or, where it is long,
-    without a name on disk.
+    """Return the rest of a stream as a seekable file: in memory, or unnamed on disk if it is long.
 
     Raises:
-        DamagedError: it is damaged, or too long to be kept.
+        DamagedError: it is damaged, or longer than MAX_SPOOLED.
     """
-    spool = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115 - lives as long as its reader
+    # The reader closes it.
+    file = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115
     size = 0
     while data := stream.read(1 << 20):
         size += len(data)
@@ -214,6 +240,6 @@ def spool(stream: io.BufferedIOBase | io.RawIOBase) -> IO[bytes]:
                 "a file in an archive that has to be unpacked is longer than"
                 f" {MAX_SPOOLED >> 30} GB",
             )
-        spool.write(data)
-    spool.seek(0)
-    return cast("IO[bytes]", spool)
+        file.write(data)
+    file.seek(0)
+    return cast("IO[bytes]", file)

@@ -120,11 +120,8 @@ def read_books(item: Item, source: Source) -> Iterator[Document | Reject]:
         return
     data += item.stream.read(MAX_FILE_BYTES - len(data))
     if item.stream.peek(1):
-        raise DamagedError(
-            "too-large",
-            f"books of Project Gutenberg in a file of more than {MAX_FILE_BYTES >> 20} MB; cut it"
-            " between two books",
-        )
+        detail = f"books of Project Gutenberg in a file of more than {MAX_FILE_BYTES >> 20} MB"
+        raise DamagedError("too-large", f"{detail}; cut it between two books")
     yield from split_books(decode(data, declared), item.origin)
 
 
@@ -143,11 +140,8 @@ def split_books(text: str, origin: str, wrapped: bool = True) -> Iterator[Docume
         rest = text[spans[-1].end :]
         license_start = max(rest.rfind("Project Gutenberg"), rest.rfind("PROJECT GUTENBERG"), 0)
         if len(rest) - license_start > _HEAD_CHARACTERS:
-            yield Reject(
-                "outside-book",
-                len(spans),
-                f"{len(rest):,} characters after the last end marker of Project Gutenberg",
-            )
+            detail = f"{len(rest):,} characters after the last end marker of Project Gutenberg"
+            yield Reject("outside-book", len(spans), detail)
 
 
 def find_books(text: str) -> list[_Span]:
@@ -192,8 +186,7 @@ def _book_document(
         body = body[: notes.start()] if notes else body
     body = _ITALICS.sub(r"\1", _NOTES.sub("", body)).strip()
     if not body:
-        where = "no text between its markers" if marked else "no text in it"
-        return Reject("empty", index, where)
+        return Reject("empty", index, "no text between its markers" if marked else "no text in it")
     return Document(unwrap(body) if wrapped else body, index, book_group(header) or origin)
 
 

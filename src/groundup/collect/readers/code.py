@@ -22,9 +22,7 @@ from groundup.recipe import Source
 
 MAX_CODE_BYTES = 1 << 20
 # Each language with the suffixes of its files.
-_SUFFIXES = dict(
-    entry.split(": ")
-    for entry in """\
+_LANGUAGES = """
 python: py pyi pyx pxd pxi; ruby: rb rake gemspec ru; perl: pl pm t ep; php: php; lua: lua; tcl: tcl
 c: c h; c++: cc cpp cxx c++ hh hpp hxx inl ipp; objective-c: m mm; cuda: cu cuh; assembly: asm s
 rust: rs; go: go; zig: zig; nim: nim; d: d; swift: swift; dart: dart; fortran: f f90 f95 f03
@@ -33,10 +31,9 @@ javascript: js mjs cjs jsx; typescript: ts tsx mts cts; vue: vue svelte; css: cs
 haskell: hs; ocaml: ml mli; f#: fs fsx; erlang: erl hrl; elixir: ex exs; lisp: lisp el scm rkt
 shell: sh bash zsh fish bats; powershell: ps1 psm1; batch: bat cmd; awk: awk; vim: vim
 r: r; julia: jl; sql: sql; proto: proto thrift; cmake: cmake; make: mk mak; twig: twig erb ejs
-tex: tex sty; markdown: md markdown mdx; rst: rst; docs: txt adoc pod rdoc""".replace(
-        "\n", "; "
-    ).split("; ")
-)
+tex: tex sty; markdown: md markdown mdx; rst: rst; docs: txt adoc pod rdoc
+"""
+_SUFFIXES = dict(entry.split(": ") for entry in re.split(r"; |\n", _LANGUAGES.strip()))
 _BY_SUFFIX = {suffix: name for name, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
 _BY_NAME = {
     "makefile": "make",

@@ -148,25 +148,20 @@ def _thread_document(
     index, first = thread[0]
     rows = [row for _, row in thread]
     if "parent_id" in first:
-        rows = _best_path(rows)
+        # The rows are a tree: one path through it, along the best-ranked reply each time.
+        replies: dict[Any, list[Mapping[str, Any]]] = {}
+        for row in rows:
+            replies.setdefault(row.get("parent_id") or None, []).append(row)
+        max_length, rows = len(rows), []
+        reply = best_reply(replies.get(None))
+        while reply is not None and len(rows) < max_length:
+            rows.append(reply)
+            reply = best_reply(replies.get(reply.get("message_id")))
     messages = [message for message in map(parse_message, rows) if message is not None]
     if not messages:
         return Reject("empty", index, "no row of it has any text")
     group = _thread_group({column: first[column]} if column else {}, index, item)
     return _document(messages, index, group)
-
-
-def _best_path(rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return one path through rows that name their parents: the best-ranked reply each time."""
-    children: dict[Any, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        children.setdefault(row.get("parent_id") or None, []).append(row)
-    path: list[Mapping[str, Any]] = []
-    reply = best_reply(children.get(None))
-    while reply is not None and len(path) < len(rows):
-        path.append(reply)
-        reply = best_reply(children.get(reply.get("message_id")))
-    return path
 
 
 def is_irc(head: str) -> bool:

@@ -20,13 +20,14 @@ from typing import IO, Any
 from urllib.parse import unquote
 
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
-from groundup.collect.deadline import TooLongError, deadline
 from groundup.collect.files.streams import (
     ZIP_ERRORS,
     BoundedStream,
     Budget,
     DamagedError,
     Item,
+    TooLongError,
+    deadline,
     read_all,
     spool,
 )
@@ -110,10 +111,8 @@ def read_epub(item: Item, source: Source) -> Iterator[Document | Reject]:
                 references = data.iter("{*}CipherReference")
                 encrypted.update(_member_path("", ref.get("URI") or "") for ref in references)
         if encrypted & set(package.pages):
-            raise DamagedError(
-                "encrypted",
-                "it is under DRM: its pages can only be read with the key of its seller",
-            )
+            detail = "it is under DRM: its pages can only be read with the key of its seller"
+            raise DamagedError("encrypted", detail)
         text, left_out = _read_pages(archive, package)
     # A book of Project Gutenberg has its markers in EPUB, too.
     books = list(split_books(text, item.origin, wrapped=False))

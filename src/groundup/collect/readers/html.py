@@ -11,8 +11,7 @@ from urllib.parse import urlsplit
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import bom_encoding, decode
-from groundup.collect.deadline import TooLongError, deadline
-from groundup.collect.files.streams import Item, read_all
+from groundup.collect.files.streams import Item, TooLongError, deadline, read_all
 from groundup.collect.readers.html_extraction import (
     MAX_NESTING,
     MAX_TAGS,

@@ -6,8 +6,7 @@ it. Trafilatura (Barbaresi 2021) is exact and ten times slower. Resiliparse runs
 scraps are trimmed; trafilatura runs where the rest does not read like prose (`python -m benchmarks
 maintext`).
 
-`page_text` takes everything, with a blank line between paragraphs, for markup that is text
-throughout.
+`page_text` takes everything, since the markup of books and feeds is text throughout.
 """
 
 from __future__ import annotations

@@ -410,7 +410,6 @@ class _ChunkedReader(io.RawIOBase):
         self._stream = stream
 
     def readable(self) -> bool:
-        """Return True."""
         return True
 
     def read(self, size: int = -1) -> bytes:

@@ -4,8 +4,7 @@ A reader is a function `(item, source) -> Iterator[Document | Reject]`. It gets 
 decompressed and taken out of its archive, and the source of the recipe that the file belongs to. It
 yields one Document or one Reject (with the reason) for each record of the file, in order. Records
 are numbered from 0, and those that are rejected count. A file that cannot be read any further
-raises
-DamagedError: what was yielded before stays.
+raises DamagedError: what was yielded before stays.
 
 For example, a reader of mailboxes is a file `mbox.py` in this folder:
 
@@ -20,8 +19,8 @@ For example, a reader of mailboxes is a file `mbox.py` in this folder:
             else:
                 yield Document(body.get_content(), index, group=message["subject"])
 
-and one line of READERS, `("mbox", "text"): read_mbox`. `detect_format` (`files/formats.py`) has to know
-the format by its suffix or its first bytes.
+and one line of READERS, `("mbox", "text"): read_mbox`. `detect_format` (`files/formats.py`) has to
+know the format by its suffix or its first bytes.
 """
 
 from __future__ import annotations
@@ -124,9 +123,8 @@ def _read_by_format(item: Item, source: Source) -> Iterator[Document | Reject]:
         yield Reject("empty")
     elif reader is not None:
         yield from reader(item, source)
-    elif form == "binary":
-        yield Reject("binary", detail=form)
     elif form in UNREADABLE:
-        yield Reject("unsupported-format", detail=": ".join(filter(None, (form, ADVICE.get(form)))))
+        detail = ": ".join(filter(None, (form, ADVICE.get(form))))
+        yield Reject("binary" if form == "binary" else "unsupported-format", detail=detail)
     else:
         yield Reject("wrong-kind", detail=f"{form} in a source of {source.kind}")

@@ -27,7 +27,6 @@ _GROUP_KEYS = tuple(
     "title url source_url book repo_name max_stars_repo_name repo domain host"
     " warc_target_uri".split()
 )
-_LANGUAGE_KEYS = ("language", "lang")
 # A file longer than MAX_DOCUMENT_BYTES is a corpus in one file: it is cut at blank lines into
 # pieces of this size.
 PIECE_CHARACTERS = 1 << 20
@@ -73,18 +72,14 @@ def prefixed(prefix: bytes, rest: io.BufferedReader) -> io.BufferedReader:
 
 
 class _PrefixedStream(io.RawIOBase):
-    """The stream behind `prefixed`."""
-
     def __init__(self, prefix: bytes, rest: io.BufferedReader) -> None:
         super().__init__()
         self._prefix, self._rest = io.BytesIO(prefix), rest
 
     def readable(self) -> bool:
-        """Return True."""
         return True
 
     def readinto(self, target: Any) -> int:
-        """Fill `target` from the prefix, then from the rest."""
         return self._prefix.readinto(target) or self._rest.readinto1(target)
 
 
@@ -133,7 +128,7 @@ def text_document(record: Any, index: int, item: Item, kind: str = "") -> Docume
         group = next(filter(None, hosts), "")
     group = group or first_text(record, _GROUP_KEYS) or f"{item.origin}#{index}"
     license_name = first_text(record, ("license",)) or ""
-    language = first_text(record, _LANGUAGE_KEYS) or ""
+    language = first_text(record, ("language", "lang")) or ""
     return Document(text, index, group, license_name, language if len(language) == 2 else "")
 
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.deadline import TooLongError, deadline
-from groundup.collect.files.streams import DamagedError, Item
+from groundup.artifacts.kinds import KINDS
+from groundup.collect.files.streams import DamagedError, Item, TooLongError, deadline
 from groundup.collect.readers.conversations import conversation_documents
 from groundup.collect.readers.records import NumberedRecord
 from groundup.collect.readers.registry import Reader
@@ -47,7 +47,7 @@ def user_reader(name: str, root: Path) -> Reader:
 
 def _read(name: str, function: Function, item: Item, source: Source) -> Iterator[Document | Reject]:
     rows = _call(name, function, item)
-    if source.kind in ("conversations", "tuning"):
+    if KINDS[source.kind].has_turns:
         yield from conversation_documents(rows, item)
         return
     for index, record in rows:

@@ -4,8 +4,7 @@ Every HTML page gives one document, its main text; the group is the host. Every 
 rejected by number, with what it is.
 
 An ARC record is a line (URL, IP address, date, type, ..., length), as many bytes as the length
-says,
-and a line break:
+says, and a line break:
 
     http://a.org/ 10.0.0.1 20000101000000 text/html 4321
     HTTP/1.1 200 OK ...
@@ -151,12 +150,8 @@ def _record_document(record: Any, index: int) -> Document | Reject:
             return Reject("empty", index, url)
         return Document(text, index, host(url) or url)
     if record_type == "unknown":
-        return Reject(
-            "damaged",
-            index,
-            "a record whose header does not say what it is: lines that end without a carriage"
-            " return, for example",
-        )
+        detail = "a record whose header does not say what it is: lines that end without a carriage"
+        return Reject("damaged", index, f"{detail} return, for example")
     if record_type != "response":
         return Reject(f"warc-{record_type}", index, url)
     if not record.is_http or record.http_headers is None:

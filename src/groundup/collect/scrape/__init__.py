@@ -1,1 +1,1 @@
-"""Web pages from a list of addresses, fetched politely into WARC files."""
+"""Web pages of a URL list, fetched politely into WARC files."""

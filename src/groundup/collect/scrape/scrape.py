@@ -1,59 +1,48 @@
-"""Fetches the pages of a list of addresses and sitemaps, politely, into one WARC file a host. Reads
-the list and the network.
+"""Fetches the pages of a URL list into WARC files, one per host: `path = "scrape:sites.txt"`.
 
-Writes `CACHE/scrapes/NAME-HASH/`: a `Harvest` a host, and what sitemaps said. An address is fetched
-once: a run that was cut off goes on, a longer list costs its new addresses, and what gave no page
-stays listed until it is tried again on demand.
+    CACHE/scrapes/NAME-HASH/      a WarcStore per host, and sitemaps/ (see url_list)
+
+An address is fetched once. An interrupted scrape continues, a longer list costs its new addresses,
+and an address that gave no page stays listed until it is retried on demand.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from groundup.collect.files.archives import Refused
-from groundup.collect.scrape.crawler import Manners, NoPageError, Visitor, host_of
-from groundup.collect.scrape.url_list import Book, Entry, read_list
-from groundup.collect.scrape.warc_store import Harvest, Missed
-from groundup.errors import SourceError, is_full_disk
+from groundup.collect.scrape.crawler import Crawler, NoPageError, Politeness, host_of
+from groundup.collect.scrape.url_list import ListEntry, UrlList, read_list
+from groundup.collect.scrape.warc_store import MissedPage, WarcStore
 from groundup.recipe import Source, default_name
-from groundup.runtime.fetch.cache import cache_root
-from groundup.runtime.fetch.transfer import StoppedError
+from groundup.runtime.fetch.cache import cache_root, cannot_write
+from groundup.runtime.fetch.download import locked_folder
+from groundup.runtime.fetch.https import StoppedError
 from groundup.runtime.progress import Progress, progress, say
 
 SCHEME = "scrape:"
-# What a page comes to in a WARC file, where nobody knows yet.
+# Of a page in a WARC file, before it is fetched.
 ASSUMED_PAGE_BYTES = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class Scrape:
-    """The pages of a source: a WARC file a host, by origin, and the addresses that gave none."""
+    """The pages of a source: WARC files by origin, and the addresses that gave no page."""
 
     files: dict[str, Path]
     refused: list[Refused]
 
 
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """What a scrape still has to do: bytes that are here or may be expected, and a line for a
-    person, "" when all is done.
-    """
-
-    bytes: int
-    line: str
-
-
-def scrape(source: Source, root: Path, again: bool = False) -> Scrape:
+def scrape(source: Source, root: Path, retry: bool = False) -> Scrape:
     """Return the pages of a source, after fetching those that are missing.
 
     Args:
-        again: try once more what gave no page.
+        source: whose path is a URL list.
+        root: folder that relative paths start from.
+        retry: request again what gave no page.
 
     Raises:
         SourceError: the list cannot be read, or the cache cannot be written.
@@ -61,132 +50,95 @@ def scrape(source: Source, root: Path, again: bool = False) -> Scrape:
     entries = read_list(source.path.removeprefix(SCHEME), root)
     folder = _folder(source, root)
     try:
-        with _alone(folder):
-            return _scraped(source, entries, folder, again)
+        with locked_folder(folder):
+            return _scrape(source, entries, folder, retry)
     except OSError as error:
-        why = (
-            "the disk is full; free some space and run again"
-            if is_full_disk(error)
-            else f"it cannot be written: {error.strerror}"
-        )
-        raise SourceError(f"{folder}: {why}") from None
+        raise cannot_write(folder, error) from None
 
 
-def ahead(source: Source, root: Path) -> Ahead:
-    """Return what a scrape has to do, without fetching anything."""
+def estimate_scrape(source: Source, root: Path) -> tuple[int, str]:
+    """Return the expected bytes of a scrape, and what it has to fetch in words ("" for nothing)."""
     entries, folder = read_list(source.path.removeprefix(SCHEME), root), _folder(source, root)
-    book = Book(folder)
-    pages = book.pages(entries, source.max_pages)[: source.max_pages]
-    maps, hosts = book.unread, _by_host(pages)
-    harvests = {host: Harvest(folder, host, "") for host in hosts} if folder.is_dir() else {}
-    missing = sum(len(_missing(here, harvests.get(host))) for host, here in hosts.items())
-    size = (
-        sum(one.warc.stat().st_size for one in harvests.values() if one.warc)
-        + missing * ASSUMED_PAGE_BYTES
-    )
-    parts = [f"{missing:,} pages of {len(hosts):,} hosts"] if missing else []
-    parts += (
-        [
-            (
-                f"what {maps:,} sitemaps name"
-                if not parts
-                else f"what {maps:,} sitemaps name beside them"
-            )
-        ]
-        if maps
-        else []
-    )
-    line = (
-        f'source "{source.name}" will be fetched: {" and ".join(parts)}, {source.max_pages:,} pages'
-        " at most"
-        if parts
-        else ""
-    )
-    return Ahead(size, line)
+    url_list = UrlList(folder)
+    by_host = _by_host(url_list.pages(entries, source.max_pages)[: source.max_pages])
+    size = missing = 0
+    for host, pages in by_host.items():
+        store = WarcStore(folder, host, "")
+        size += store.warc.stat().st_size if store.warc else 0
+        missing += len(_missing(pages, store))
+    parts = [f"{missing:,} pages of {len(by_host):,} hosts"] if missing else []
+    if url_list.unread_sitemaps:
+        also = " in addition" if missing else ""
+        parts.append(f"the pages of {url_list.unread_sitemaps:,} sitemaps{also}")
+    to_fetch = f"{' and '.join(parts)}, up to {source.max_pages:,} pages" if parts else ""
+    return size + missing * ASSUMED_PAGE_BYTES, to_fetch
 
 
-def _missing(pages: Sequence[str], harvest: Harvest | None) -> list[str]:
-    done = harvest.kept | harvest.missed.keys() if harvest is not None else frozenset()
+def _missing(pages: Sequence[str], store: WarcStore) -> list[str]:
+    done = store.kept | store.missed.keys()
     return [page for page in pages if page not in done]
 
 
 def _folder(source: Source, root: Path) -> Path:
-    """Return where the pages of a list are kept: one folder for each list, wherever recipes name
-    it.
-    """
+    """Return the folder of a URL list, the same for every recipe that names the list."""
     path = source.path.removeprefix(SCHEME)
-    whole = path if "://" in path else str((root / Path(path).expanduser()).resolve())
-    key = hashlib.sha256(whole.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    absolute = path if "://" in path else str((root / Path(path).expanduser()).resolve())
+    key = hashlib.sha256(absolute.encode("utf-8", "surrogateescape")).hexdigest()[:12]
     return cache_root() / "scrapes" / f"{default_name(source.path)[:60]}-{key}"
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep the folder from other processes, which wait."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _scraped(source: Source, entries: Sequence[Entry], folder: Path, again: bool) -> Scrape:
-    with Visitor(Manners(source.user_agent, source.delay)).visiting() as visitor:
+def _scrape(source: Source, entries: Sequence[ListEntry], folder: Path, retry: bool) -> Scrape:
+    with Crawler(Politeness(source.user_agent, source.delay)) as crawler:
         with progress(f"sitemaps of {source.name}", 0, "sitemap") as bar:
-            book = Book(folder, visitor, bar)
-            book.read_ahead(entries, source.max_pages, again)
-            found = book.pages(entries, source.max_pages)
-        if len(found) > source.max_pages:
-            why = f"addresses beyond max_pages = {source.max_pages:,} are not fetched"
-            book.refused.append(Refused(source.path, "max-pages", why))
-        hosts = _by_host(found[: source.max_pages])
-        harvests = {host: Harvest(folder, host, source.user_agent) for host in hosts}
-        for host, harvest in harvests.items():
-            harvest.keep_only(frozenset(hosts[host]))
-            if again:
-                harvest.retry()
-        _fetch(source, visitor, hosts, harvests)
-    refused = [
-        Refused(one.address, one.reason, one.detail)
-        for harvest in harvests.values()
-        for one in harvest.missed.values()
-    ]
-    return Scrape(
-        {f"{h.name}.warc.gz": h.warc for h in harvests.values() if h.warc is not None},
-        book.refused + refused,
-    )
+            url_list = UrlList(folder, crawler, bar)
+            url_list.prefetch_sitemaps(entries, source.max_pages, retry)
+            pages = url_list.pages(entries, source.max_pages)
+        refused = url_list.refused
+        if len(pages) > source.max_pages:
+            detail = f"addresses beyond max_pages = {source.max_pages:,} are not fetched"
+            refused.append(Refused(source.path, "max-pages", detail))
+        by_host = _by_host(pages[: source.max_pages])
+        stores = {host: WarcStore(folder, host, source.user_agent) for host in by_host}
+        for host, store in stores.items():
+            store.prune(frozenset(by_host[host]))
+            if retry:
+                store.forget_missed()
+        _fetch_pages(source, crawler, by_host, stores)
+    for store in stores.values():
+        refused += [Refused(m.address, m.reason, m.detail) for m in store.missed.values()]
+    files = {f"{store.name}.warc.gz": store.warc for store in stores.values() if store.warc}
+    return Scrape(files, refused)
 
 
 def _by_host(pages: Sequence[str]) -> dict[str, list[str]]:
-    hosts: dict[str, list[str]] = {}
+    by_host: dict[str, list[str]] = {}
     for page in pages:
-        hosts.setdefault(host_of(page), []).append(page)
-    return hosts
+        by_host.setdefault(host_of(page), []).append(page)
+    return by_host
 
 
-def _fetch(
+def _fetch_pages(
     source: Source,
-    visitor: Visitor,
-    hosts: Mapping[str, Sequence[str]],
-    harvests: Mapping[str, Harvest],
+    crawler: Crawler,
+    by_host: Mapping[str, Sequence[str]],
+    stores: Mapping[str, WarcStore],
 ) -> None:
-    """Bring the pages that are missing, host by host, many hosts side by side."""
-    missing = {host: _missing(pages, harvests[host]) for host, pages in hosts.items()}
-    todo = {host: pages for host, pages in missing.items() if pages}
-    if not todo:
+    """Fetch the pages that are missing, many hosts in parallel."""
+    missing = {host: _missing(pages, stores[host]) for host, pages in by_host.items()}
+    to_fetch = {host: pages for host, pages in missing.items() if pages}
+    if not to_fetch:
         return
-    count, longest = sum(map(len, todo.values())), max(map(len, todo.values())) * source.delay
+    count = sum(map(len, to_fetch.values()))
+    seconds = max(map(len, to_fetch.values())) * source.delay
     say(
-        f'source "{source.name}": fetching {count:,} pages of {len(todo):,} hosts;'
-        f" {_duration(longest)} at least, {source.delay:g} s apart"
+        f'source "{source.name}": fetching {count:,} pages of {len(to_fetch):,} hosts;'
+        f" this takes at least {_duration(seconds)}, {source.delay:g} s between requests"
     )
     with progress(f"fetching {source.name}", count, "page") as bar:
-        visitor.side_by_side(
-            lambda host: _fetch_host(visitor, todo[host], harvests[host], bar), todo
+        crawler.run_parallel(
+            lambda host: _fetch_host(crawler, to_fetch[host], stores[host], bar), to_fetch
         )
-    missed = sum(len(harvest.missed) for harvest in harvests.values())
+    missed = sum(len(store.missed) for store in stores.values())
     if missed:
         say(
             f'source "{source.name}": {missed:,} addresses gave no page; they are listed, and'
@@ -194,23 +146,21 @@ def _fetch(
         )
 
 
-def _fetch_host(visitor: Visitor, pages: Sequence[str], harvest: Harvest, bar: Progress) -> None:
+def _fetch_host(crawler: Crawler, pages: Sequence[str], store: WarcStore, bar: Progress) -> None:
     for page in pages:
         try:
-            harvest.add(page, visitor.visit(page))
+            store.add(page, crawler.fetch(page))
         except NoPageError as error:
-            harvest.miss(Missed(page, error.reason, error.detail))
+            store.add_missed(MissedPage(page, error.reason, error.detail))
         except StoppedError:
             return
-        bar.add(1, harvest.name)
-    harvest.settle()
+        bar.add(1, store.name)
+    store.flush()
 
 
 def _duration(seconds: float) -> str:
-    return (
-        f"{seconds / 3600:,.1f} h"
-        if seconds >= 5400
-        else f"{seconds / 60:,.0f} min"
-        if seconds >= 90
-        else f"{seconds:,.0f} s"
-    )
+    if seconds >= 5400:
+        return f"{seconds / 3600:,.1f} h"
+    if seconds >= 90:
+        return f"{seconds / 60:,.0f} min"
+    return f"{seconds:,.0f} s"

@@ -1,43 +1,56 @@
-"""Which pages a list of addresses names, sitemaps followed. Reads the list; keeps what each sitemap
-said in `sitemaps/*.json`.
+"""The pages that a URL list names, its sitemaps included (sitemaps.org, protocol 0.9).
+
+A URL list is a text file with one address per line, of a page or of a sitemap; `#` starts a
+comment. `sitemap:` before an address marks a sitemap whose name does not end in `.xml`:
+
+    https://example.org/about
+    https://example.org/sitemap.xml
+    sitemap: https://example.net/map
+
+What each sitemap named is kept in `sitemaps/HASH.json` of the scrape's folder.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urldefrag, urlsplit
 
 from groundup.collect.files.archives import Refused
+from groundup.collect.files.compression import gunzip
 from groundup.collect.files.streams import DamagedError
-from groundup.collect.scrape.crawler import ANY, HOSTS_AT_ONCE, NoPageError, Visitor, host_of
-from groundup.collect.scrape.sitemaps import MAX_SITEMAP_BYTES, read_sitemap
+from groundup.collect.scrape.crawler import ANY_TYPE, PARALLEL_HOSTS, Crawler, NoPageError, host_of
 from groundup.errors import SourceError
-from groundup.runtime.fetch.transfer import shown
+from groundup.runtime.fetch.https import redact_url
 from groundup.runtime.files import read_json, write_json
 from groundup.runtime.progress import Progress
 
-# Of one list: more than a large site has, and few enough to end.
+# Of one list: more than a large site has.
 MAX_SITEMAPS = 2_000
 MAX_DEPTH = 3
 MAX_LIST_BYTES = 256 << 20
-_MARK = "sitemap:"
+# The protocol's own bounds of one sitemap.
+MAX_SITEMAP_BYTES = 50 << 20
+MAX_ADDRESSES = 50_000
+MAX_ADDRESS_CHARACTERS = 2_048
+_SITEMAP_MARK = "sitemap:"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A line of a list: a page, or a sitemap."""
+class ListEntry:
+    """A line of a URL list: a page, or a sitemap."""
 
     address: str
-    sitemap: bool
+    is_sitemap: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What a sitemap said, or the reason why it said nothing."""
+class Sitemap:
+    """What a sitemap names; reason and detail say why that is nothing, or not all that it holds."""
 
     address: str
     pages: Sequence[str] = ()
@@ -46,20 +59,18 @@ class Said:
     detail: str = ""
 
 
-def read_list(path: str, root: Path) -> list[Entry]:
-    """Return the entries of a file with one address a line, or the one entry that `path` is itself.
+def read_list(path: str, root: Path) -> list[ListEntry]:
+    """Return the entries of a URL list, or the one entry that `path` is itself.
 
     Raises:
         SourceError: there is no such file, or nothing in it.
     """
     if "://" in path:
-        return [_entry(path)]
+        return [_parse_entry(path)]
     file = root / Path(path).expanduser()
     try:
         if file.stat().st_size > MAX_LIST_BYTES:
-            raise SourceError(
-                f"{file}: a list of addresses is at most {MAX_LIST_BYTES >> 20} MB long"
-            )
+            raise SourceError(f"{file}: the list of addresses exceeds {MAX_LIST_BYTES >> 20} MB")
         lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError as error:
         raise SourceError(
@@ -67,147 +78,186 @@ def read_list(path: str, root: Path) -> list[Entry]:
             " the recipe"
         ) from None
     entries = [
-        _entry(line.strip()) for line in lines if line.strip() and not line.lstrip().startswith("#")
+        _parse_entry(line.strip())
+        for line in lines
+        if line.strip() and not line.lstrip().startswith("#")
     ]
     if not entries:
-        raise SourceError(f"{file}: it names no address; write one a line")
+        raise SourceError(f"{file}: it names no address; write one per line")
     return entries
 
 
-def _entry(line: str) -> Entry:
-    marked = line.lower().startswith(_MARK)
-    address = urldefrag(line[len(_MARK) :].strip() if marked else line)[0]
-    return Entry(address, marked or address.partition("?")[0].lower().endswith((".xml", ".xml.gz")))
+def _parse_entry(line: str) -> ListEntry:
+    marked = line.lower().startswith(_SITEMAP_MARK)
+    address = urldefrag(line[len(_SITEMAP_MARK) :].strip() if marked else line)[0]
+    path = address.partition("?")[0].lower()
+    return ListEntry(address, marked or path.endswith((".xml", ".xml.gz")))
 
 
-def _by_site(entries: Sequence[Entry]) -> list[list[Entry]]:
-    """Return the sitemaps of a list by site."""
-    sites: dict[str, list[Entry]] = {}
-    for entry in entries:
-        if entry.sitemap and host_of(entry.address):
-            sites.setdefault(_site(entry.address), []).append(entry)
-    return list(sites.values())
+def read_sitemap(body: bytes, address: str = "") -> Sitemap:
+    """Return what a sitemap names, in its order, up to where it breaks off or exceeds its bounds.
+
+    Raises:
+        DamagedError: it is no sitemap, or unpacks to too much.
+    """
+    named: dict[str, list[str]] = {"url": [], "sitemap": []}
+    reason = detail = ""
+    try:
+        for count, (kind, location) in enumerate(_parse_sitemap(gunzip(body, MAX_SITEMAP_BYTES))):
+            if count == MAX_ADDRESSES:
+                reason = "too-large"
+                detail = f"what it names beyond {MAX_ADDRESSES:,} addresses is left out"
+                break
+            named[kind].append(location)
+    except DamagedError as damage:
+        if not any(named.values()):
+            raise
+        reason, detail = damage.reason, damage.detail
+    pages = [urldefrag(page)[0] for page in named["url"]]
+    return Sitemap(address, pages, named["sitemap"], reason, detail)
+
+
+def _parse_sitemap(body: bytes) -> Iterator[tuple[str, str]]:
+    """Yield `url` or `sitemap`, and its address; memory does not grow with their number."""
+    from lxml import etree
+
+    bounds: Any = {
+        "resolve_entities": False,
+        "no_network": True,
+        "load_dtd": False,
+        "huge_tree": False,
+    }
+    try:
+        elements = etree.iterparse(io.BytesIO(body), events=("end",), tag="{*}loc", **bounds)
+        for _, element in elements:
+            parent = element.getparent()
+            kind = etree.QName(parent).localname if parent is not None else ""
+            address = (element.text or "").strip()
+            if kind in ("url", "sitemap") and 0 < len(address) <= MAX_ADDRESS_CHARACTERS:
+                yield kind, address
+            if parent is not None:
+                parent.clear()
+    except etree.XMLSyntaxError as error:
+        raise DamagedError("malformed", f"it is no sitemap, or breaks off: {error}"[:300]) from None
 
 
 @dataclass
-class Book:
-    """The pages of a list, as far as they are known; without a visitor no sitemap is fetched."""
+class UrlList:
+    """The pages of a list, as far as they are known.
+
+    Attributes:
+        folder: of the scrape.
+        crawler: fetches sitemaps; without it only those of earlier scrapes are known.
+        bar: counts fetched sitemaps.
+        refused: addresses and sitemaps that give no pages.
+        unread_sitemaps: number of sitemaps that were not fetched.
+        visited: sitemaps that were asked for.
+    """
 
     folder: Path
-    visitor: Visitor | None = None
+    crawler: Crawler | None = None
     bar: Progress | None = None
     refused: list[Refused] = field(default_factory=list)
-    # Sitemaps that were not fetched.
-    unread: int = 0
-    # Those that were asked for.
-    maps: set[str] = field(default_factory=set)
+    unread_sitemaps: int = 0
+    visited: set[str] = field(default_factory=set)
 
-    def read_ahead(self, entries: Sequence[Entry], most: int, again: bool = False) -> None:
-        """Read the sitemaps of many sites side by side, about as far as `pages` will ask for them.
-
-        Args:
-            again: ask sitemaps once more that could not be read.
-        """
-        sites, found, maps = _by_site(entries), 0, set[str]()
-        while self.visitor is not None and sites and found <= most:
-            # Of a long list only the first sites may be wanted.
-            some, sites = sites[:HOSTS_AT_ONCE], sites[HOSTS_AT_ONCE:]
-            books = [(Book(self.folder, self.visitor, self.bar, maps=maps), here) for here in some]
-            found += sum(
-                map(
-                    len,
-                    self.visitor.side_by_side(
-                        lambda pair: pair[0].pages(pair[1], most, again), books
-                    ),
-                )
-            )
-
-    def pages(self, entries: Sequence[Entry], most: int, again: bool = False) -> list[str]:
-        """Return the addresses of pages in the order of the list, each once; a few more than `most`
-        where there are more.
-
-        Args:
-            again: ask sitemaps once more that could not be read.
-        """
-        found: dict[str, None] = {}
+    def prefetch_sitemaps(
+        self, entries: Sequence[ListEntry], max_pages: int, retry: bool = False
+    ) -> None:
+        """Fetch the sitemaps of many sites in parallel, about as far as `pages` will need them."""
+        if self.crawler is None:
+            return
+        by_site: dict[str, list[ListEntry]] = {}
         for entry in entries:
-            for address in (
-                self._walk(entry.address, 0, again) if entry.sitemap else [entry.address]
-            ):
-                if host_of(address):
-                    found[address] = None
-                else:
-                    self.refused.append(
-                        Refused(
-                            shown(address)[:300],
-                            "no-address",
-                            "expected https://HOST/..., without a password",
-                        )
-                    )
-                if len(found) > most:
-                    return list(found)
-        return list(found)
-
-    def _walk(self, address: str, depth: int, again: bool) -> Iterator[str]:
-        if address in self.maps:
-            return
-        self.maps.add(address)
-        if depth > MAX_DEPTH or len(self.maps) > MAX_SITEMAPS:
-            why = (
-                f"sitemaps nest more than {MAX_DEPTH} deep"
-                if depth > MAX_DEPTH
-                else f"there are more than {MAX_SITEMAPS:,} sitemaps"
-            )
-            self.refused.append(Refused(address, "sitemaps", why))
-            return
-        said = self._said(address, again)
-        if said is None:
-            self.unread += 1
-            return
-        if said.reason:
-            self.refused.append(Refused(shown(address), said.reason, said.detail))
-        yield from (page for page in said.pages if _same_site(page, address))
-        strange = [one for one in (*said.pages, *said.sitemaps) if not _same_site(one, address)]
-        if strange:
-            # A sitemap speaks for its own site only (sitemaps.org, "Location").
-            self.refused.append(
-                Refused(
-                    shown(address),
-                    "other-site",
-                    f"{len(strange):,} addresses, such as {shown(strange[0])[:200]}",
+            if entry.is_sitemap and host_of(entry.address):
+                by_site.setdefault(_site(entry.address), []).append(entry)
+        sites, pages, visited = list(by_site.values()), 0, set[str]()
+        # Of a long list the first sites may be enough.
+        while sites and pages <= max_pages:
+            batch, sites = sites[:PARALLEL_HOSTS], sites[PARALLEL_HOSTS:]
+            work = [
+                (UrlList(self.folder, self.crawler, self.bar, visited=visited), site)
+                for site in batch
+            ]
+            pages += sum(
+                self.crawler.run_parallel(
+                    lambda task: len(task[0].pages(task[1], max_pages, retry)), work
                 )
             )
-        for inner in said.sitemaps:
-            if _same_site(inner, address):
-                yield from self._walk(urldefrag(inner)[0], depth + 1, again)
 
-    def _said(self, address: str, again: bool) -> Said | None:
-        """Return what a sitemap said when it was fetched, now or earlier."""
-        file = (
-            self.folder
-            / "sitemaps"
-            / f"{hashlib.sha256(address.encode('utf-8', 'replace')).hexdigest()[:24]}.json"
-        )
+    def pages(self, entries: Sequence[ListEntry], max_pages: int, retry: bool = False) -> list[str]:
+        """Return the pages in the order of the list, each once.
+
+        Args:
+            entries: of the list.
+            max_pages: stop after a few more than these.
+            retry: request again the sitemaps that could not be read.
+        """
+        pages: dict[str, None] = {}
+        for entry in entries:
+            addresses: Iterable[str] = [entry.address]
+            if entry.is_sitemap:
+                addresses = self._walk(entry.address, 0, retry)
+            for address in addresses:
+                if host_of(address):
+                    pages[address] = None
+                else:
+                    detail = "expected https://HOST/..., without a password"
+                    self.refused.append(Refused(redact_url(address)[:300], "no-address", detail))
+                if len(pages) > max_pages:
+                    return list(pages)
+        return list(pages)
+
+    def _walk(self, address: str, depth: int, retry: bool) -> Iterator[str]:
+        """Yield the pages of a sitemap and of the sitemaps that it names."""
+        if address in self.visited:
+            return
+        self.visited.add(address)
+        if depth > MAX_DEPTH:
+            detail = f"sitemaps nest more than {MAX_DEPTH} deep"
+            self.refused.append(Refused(address, "sitemaps", detail))
+            return
+        if len(self.visited) > MAX_SITEMAPS:
+            detail = f"there are more than {MAX_SITEMAPS:,} sitemaps"
+            self.refused.append(Refused(address, "sitemaps", detail))
+            return
+        sitemap = self._sitemap(address, retry)
+        if sitemap is None:
+            self.unread_sitemaps += 1
+            return
+        if sitemap.reason:
+            refused = Refused(redact_url(address), sitemap.reason, sitemap.detail)
+            self.refused.append(refused)
+        yield from (page for page in sitemap.pages if _same_site(page, address))
+        # A sitemap may name pages of its own site only (sitemaps.org, "Location").
+        named = (*sitemap.pages, *sitemap.sitemaps)
+        other = [location for location in named if not _same_site(location, address)]
+        if other:
+            detail = f"{len(other):,} addresses, such as {redact_url(other[0])[:200]}"
+            self.refused.append(Refused(redact_url(address), "other-site", detail))
+        for inner in sitemap.sitemaps:
+            if _same_site(inner, address):
+                yield from self._walk(urldefrag(inner)[0], depth + 1, retry)
+
+    def _sitemap(self, address: str, retry: bool) -> Sitemap | None:
+        """Return a sitemap from the folder, else fetch it; None without a crawler."""
+        key = hashlib.sha256(address.encode("utf-8", "replace")).hexdigest()[:24]
+        file = self.folder / "sitemaps" / f"{key}.json"
         known: Any = read_json(file)
-        if isinstance(known, dict) and not (again and known["reason"]):
-            return Said(**known)
-        if self.visitor is None:
+        if isinstance(known, dict) and not (retry and known["reason"]):
+            return Sitemap(**known)
+        if self.crawler is None:
             return None
         try:
-            read = read_sitemap(self.visitor.visit(address, ANY, MAX_SITEMAP_BYTES).body)
-            said = Said(
-                address,
-                [urldefrag(page)[0] for page in read.pages],
-                list(read.sitemaps),
-                *read.flaw,
-            )
+            body = self.crawler.fetch(address, ANY_TYPE, MAX_SITEMAP_BYTES).body
+            sitemap = read_sitemap(body, address)
         except (NoPageError, DamagedError) as error:
-            said = Said(address, reason=error.reason, detail=error.detail)
+            sitemap = Sitemap(address, reason=error.reason, detail=error.detail)
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, asdict(said))
+        write_json(file, asdict(sitemap))
         if self.bar is not None:
             self.bar.add()
-        return said
+        return sitemap
 
 
 def _same_site(address: str, sitemap: str) -> bool:

@@ -82,18 +82,14 @@ def redact(
                 steps = _removal(pattern, code)
             texts, touched[kind] = _redact_pattern(texts, _NEEDLES[kind], steps)
     numbers = {kind: actions[kind] for kind in (IP, PHONE) if kind in actions}
-    texts, found = _redact_numbers(texts, numbers)
-    return texts, touched | found
+    texts, in_numbers = _redact_numbers(texts, numbers)
+    return texts, touched | in_numbers
 
 
 def _redact_pattern(
     texts: pa.StringArray, needles: Sequence[str], steps: Sequence[tuple[str, str]]
 ) -> tuple[pa.StringArray, Array]:
-    """Apply (pattern, replacement) steps to the texts that contain a needle.
-
-    Returns:
-        The texts, and the mask of those that changed.
-    """
+    """Apply (pattern, replacement) steps; return the texts, and the mask of those that changed."""
     rows = np.zeros(len(texts), np.bool_)
     for needle in needles:
         rows |= mask(pc.match_substring(texts, needle))
@@ -150,30 +146,25 @@ def _redact_numbers(
 
 
 def _replace_spans(text: bytes, spans: Sequence[PiiSpan], actions: Actions) -> bytes:
-    pieces, at = [], 0
+    pieces, pos = [], 0
     for span in spans:
         begin, end, replacement = span.begin, span.end, MASKS[span.kind].encode()
         if actions[span.kind] == "remove":
-            begin, end, replacement = _with_space(text, begin, end)
-            # Neighbors leave one space together, as white space normalization would.
-            if at and at >= begin:
-                replacement = b""
-        pieces += [text[at : max(at, begin)], replacement]
-        at = end
-    return b"".join([*pieces, text[at:]])
-
-
-def _with_space(text: bytes, begin: int, end: int) -> tuple[int, int, bytes]:
-    """Extend a span over brackets and blanks around it; return it and its replacement."""
-    if text[begin - 1 : begin] + text[end : end + 1] in (b"()", b"<>", b"[]"):
-        begin, end = begin - 1, end + 1
-    while begin and text[begin - 1] in b" \t":
-        begin -= 1
-    if _STOP.match(text, end):
-        return begin, end, b""
-    while end < len(text) and text[end] in b" \t":
-        end += 1
-    return begin, end, b" "
+            # Extend the span over brackets and blanks around it.
+            if text[begin - 1 : begin] + text[end : end + 1] in (b"()", b"<>", b"[]"):
+                begin, end = begin - 1, end + 1
+            while begin and text[begin - 1] in b" \t":
+                begin -= 1
+            replacement = b""
+            if not _STOP.match(text, end):
+                while end < len(text) and text[end] in b" \t":
+                    end += 1
+                # Neighbors leave one space together, as white space normalization would.
+                if not pos or pos < begin:
+                    replacement = b" "
+        pieces += [text[pos : max(pos, begin)], replacement]
+        pos = end
+    return b"".join([*pieces, text[pos:]])
 
 
 # Numbers
@@ -309,7 +300,7 @@ def _runs(
     size = len(data) // (least + 1) + len(offsets)
     rows = np.empty(size, np.int32)
     begins, ends = np.empty(size, np.int64), np.empty(size, np.int64)
-    found = 0
+    runs = 0
     for text in range(len(offsets) - 1):
         i = last = offsets[text]
         while i < offsets[text + 1]:
@@ -325,16 +316,16 @@ def _runs(
                 i += 1
             last = i
             if count >= least:
-                rows[found], begins[found], ends[found] = text, begin, i
-                found += 1
-    return rows[:found], begins[:found], ends[:found]
+                rows[runs], begins[runs], ends[runs] = text, begin, i
+                runs += 1
+    return rows[:runs], begins[:runs], ends[:runs]
 
 
 def _phones_and_ipv4(window: str, begin: int, end: int) -> Iterator[tuple[int, int, str]]:
     """Yield the phone numbers and IPv4 addresses that begin in the run."""
-    at = 0
-    while hit := _ANY.search(window, at):
-        at = hit.start() + 1
+    pos = 0
+    while hit := _ANY.search(window, pos):
+        pos = hit.start() + 1
         kind = IP if hit["ip"] else PHONE
         first, last = hit.span("number" if hit["number"] else kind)
         if kind == PHONE:
@@ -343,7 +334,7 @@ def _phones_and_ipv4(window: str, begin: int, end: int) -> Iterator[tuple[int, i
             continue
         if begin <= first < end and last > first:
             yield first, last, kind
-            at = last
+            pos = last
 
 
 def _phone_length(number: str, labeled: bool) -> int:

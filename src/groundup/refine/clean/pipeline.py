@@ -81,9 +81,12 @@ def _normalize_spaces(
     cleaned: CleanedTexts, code: Array, gentle: Array | None = None
 ) -> tuple[Array, Array]:
     """Return the masks of the rows that changed, and of those that may not be in NFC."""
-    result = normalize_whitespace(text_buffers(cleaned.texts), code, gentle)
-    cleaned.texts = text_array(result.offsets, result.data)
-    return result.changed, result.unstable
+    if gentle is None:
+        gentle = np.zeros(len(code), np.bool_)
+    texts = text_buffers(cleaned.texts)
+    offsets, data, changed, unstable = normalize_whitespace(texts, code, gentle)
+    cleaned.texts = text_array(offsets, data)
+    return changed, unstable
 
 
 def _normalize_rows(cleaned: CleanedTexts, code: Array, rows: Array) -> tuple[Array, Array]:
@@ -123,7 +126,14 @@ def repair(cleaned: CleanedTexts, prose: Array) -> Array:
     for _ in range(_MAX_REPAIRS):
         if not rows.any():
             break
-        part = CleanedTexts(_unescape(_fix_encoding(cleaned.texts.filter(pa.array(rows)))))
+        texts = _fix_encoding(cleaned.texts.filter(pa.array(rows)))
+        # A text with "<" is likely to be about HTML, so its entities stay.
+        escaped = mask(pc.match_substring(texts, "&")) & ~mask(pc.match_substring(texts, "<"))
+        unescaped = [
+            _encodable(ftfy.fixes.unescape_html(text))
+            for text in texts.filter(pa.array(escaped)).to_pylist()
+        ]
+        part = CleanedTexts(replace_rows(texts, escaped, unescaped))
         # Compare what the repair becomes after normalization.
         _, unstable = _normalize_spaces(part, np.zeros(len(part.texts), np.bool_))
         _normalize_nfc(part, unstable)
@@ -146,15 +156,6 @@ def _fix_encoding(texts: pa.StringArray) -> pa.StringArray:
     return pc.binary_join(pa.ListArray.from_arrays(parts.offsets, lines), "\n")
 
 
-def _unescape(texts: pa.StringArray) -> pa.StringArray:
-    """Resolve HTML entities, except in a text with "<", which is likely to be about HTML."""
-    rows = mask(pc.match_substring(texts, "&")) & ~mask(pc.match_substring(texts, "<"))
-    escaped = texts.filter(pa.array(rows)).to_pylist()
-    return replace_rows(
-        texts, rows, [_encodable(ftfy.fixes.unescape_html(text)) for text in escaped]
-    )
-
-
 def _encodable(text: str) -> str:
     """Replace lone surrogates, which a character reference may name and UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode("utf-8")
@@ -169,12 +170,10 @@ def _redact(cleaned: CleanedTexts, code: Array, personal: Personal) -> Array:
             continue
         whole = rows.all()
         part = cleaned.texts if whole else cleaned.texts.filter(pa.array(rows))
-        texts, found = redact(part, actions, is_code)
+        texts, hits = redact(part, actions, is_code)
         cleaned.texts = texts if whole else replace_rows(cleaned.texts, rows, texts)
-        cleaned.changed += Counter(
-            {PII_LABELS[kind]: int(hit.sum()) for kind, hit in found.items()}
-        )
-        touched[rows] = np.logical_or.reduce(list(found.values()))
+        cleaned.changed += Counter({PII_LABELS[kind]: int(hit.sum()) for kind, hit in hits.items()})
+        touched[rows] = np.logical_or.reduce(list(hits.values()))
     return touched
 
 

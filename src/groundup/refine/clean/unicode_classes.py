@@ -131,20 +131,20 @@ LOWERCASE = _lowercase()
 
 
 @kernel
-def code_point(data: Array, at: int, end: int) -> tuple[Number, int]:
-    """Decode the UTF-8 sequence at `at`; return its code point and the next position.
+def code_point(data: Array, pos: int, end: int) -> tuple[Number, int]:
+    """Decode the UTF-8 sequence at `pos`; return its code point and the next position.
 
     Arrow strings are valid UTF-8. A damaged sequence decodes to some code point without reading
     beyond `end`.
     """
-    lead = np.int64(data[at])
+    lead = np.int64(data[pos])
     if lead < 0x80:
-        return lead, at + 1
-    if lead < 0xE0 or at + 3 > end:
-        tail = np.int64(data[at + 1]) & 0x3F if at + 2 <= end else 0
-        return (lead & 0x1F) << 6 | tail, min(at + 2, end)
-    second, third = np.int64(data[at + 1]) & 0x3F, np.int64(data[at + 2]) & 0x3F
-    if lead < 0xF0 or at + 4 > end:
-        return (lead & 0x0F) << 12 | second << 6 | third, at + 3
-    point = (lead & 0x07) << 18 | second << 12 | third << 6 | np.int64(data[at + 3]) & 0x3F
-    return min(point, CODE_POINTS - 1), at + 4
+        return lead, pos + 1
+    if lead < 0xE0 or pos + 3 > end:
+        tail = np.int64(data[pos + 1]) & 0x3F if pos + 2 <= end else 0
+        return (lead & 0x1F) << 6 | tail, min(pos + 2, end)
+    second, third = np.int64(data[pos + 1]) & 0x3F, np.int64(data[pos + 2]) & 0x3F
+    if lead < 0xF0 or pos + 4 > end:
+        return (lead & 0x0F) << 12 | second << 6 | third, pos + 3
+    point = (lead & 0x07) << 18 | second << 12 | third << 6 | np.int64(data[pos + 3]) & 0x3F
+    return min(point, CODE_POINTS - 1), pos + 4

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from groundup.artifacts.arrays import Array, Texts
@@ -18,23 +16,17 @@ from groundup.refine.clean.unicode_classes import (
     UNSTABLE,
     code_point,
 )
-from groundup.refine.kernels import kernel
+from groundup.refine.kernels import kernel, kernel_with
 
 _LINE, _BLANK, _TAB = np.uint8(0x0A), np.uint8(0x20), np.uint8(0x09)
 # Two blank lines separate more than one does, and PEP 8 wants them; a third has no meaning.
 _MAX_NEWLINES = 3
 
 
-class Normalized(NamedTuple):
-    """Offsets and bytes of texts; masks of the texts that changed, and that may not be in NFC."""
-
-    offsets: Array
-    data: Array
-    changed: Array
-    unstable: Array
-
-
-def normalize_whitespace(texts: Texts, code: Array, gentle: Array | None = None) -> Normalized:
+@kernel_with(CLEANING_CLASSES)
+def normalize_whitespace(
+    texts: Texts, code: Array, gentle: Array, classes: Array
+) -> tuple[Array, Array, Array, Array]:
     """Normalize white space and remove invisible characters.
 
     Line ends become a newline. Control, zero-width and bidirectional characters are removed;
@@ -48,58 +40,56 @@ def normalize_whitespace(texts: Texts, code: Array, gentle: Array | None = None)
         code: mask of the texts that are source code.
         gentle: mask of the texts that keep their spaces, C1 controls and soft hyphens, which are
             evidence for the repair of their encoding.
+
+    Returns:
+        Offsets and bytes; masks of the texts that changed, and of those that may not be in NFC.
     """
-    if gentle is None:
-        gentle = np.zeros(len(code), np.bool_)
-    offsets, data, changed, unstable = _normalize(*texts, code, gentle, CLEANING_CLASSES)
-    return Normalized(offsets, data[: offsets[-1]].copy(), changed, unstable)
-
-
-@kernel
-def _normalize(
-    offsets: Array, data: Array, code: Array, gentle: Array, classes: Array
-) -> tuple[Array, Array, Array, Array]:
+    offsets, data = texts
     count = len(offsets) - 1
     out, out_offsets = np.empty(offsets[-1] - offsets[0], np.uint8), np.zeros(count + 1, np.int32)
     changed, unstable = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
-    at = 0
+    pos = 0
     for i in range(count):
         begin, stop = offsets[i], offsets[i + 1]
         if gentle[i]:
-            end, unstable[i] = _drop_invisible(data, begin, stop, classes, out, at)
+            end, unstable[i] = _drop_invisible(data, begin, stop, classes, out, pos)
         else:
-            end, unstable[i] = _normalize_text(data, begin, stop, code[i], classes, out, at)
-        different = end - at != stop - begin
-        if not different:
-            bits = 0
-            for k in range(stop - begin):
-                bits |= data[begin + k] ^ out[at + k]
-            different = bits != 0
-        changed[i] = different
-        out_offsets[i + 1] = at = end
-    return out_offsets, out, changed, unstable
+            end, unstable[i] = _normalize_text(data, begin, stop, code[i], classes, out, pos)
+        changed[i] = _differ(data[begin:stop], out[pos:end])
+        out_offsets[i + 1] = pos = end
+    return out_offsets, out[:pos].copy(), changed, unstable
+
+
+@kernel
+def _differ(before: Array, after: Array) -> bool:
+    if len(before) != len(after):
+        return True
+    bits = 0
+    for k in range(len(before)):
+        bits |= before[k] ^ after[k]
+    return bits != 0
 
 
 @kernel
 def _drop_invisible(
-    data: Array, i: int, stop: int, classes: Array, out: Array, at: int
+    data: Array, i: int, stop: int, classes: Array, out: Array, pos: int
 ) -> tuple[int, bool]:
     """Write a gentle text to `out`; return what `_normalize_text` returns."""
     previous, unstable = 0x0A, False
     while i < stop:
         if data[i] == 0x20 or _is_visible(data[i]):
-            out[at] = previous = data[i]
-            i, at = i + 1, at + 1
+            out[pos] = previous = data[i]
+            i, pos = i + 1, pos + 1
             continue
         begin = i
         point, i = code_point(data, i, stop)
         kind = classes[point]
         if kind == DROP or (kind == JOINER and not _may_join(previous)):
             continue
-        at = _copy(data, begin, i, out, at)
+        pos = _copy(data, begin, i, out, pos)
         unstable |= kind == UNSTABLE
         previous = point
-    return at, unstable
+    return pos, unstable
 
 
 @kernel
@@ -107,15 +97,15 @@ def _normalize_text(
     data: Array, i: int, stop: int, code: bool, classes: Array, out: Array, start: int
 ) -> tuple[int, bool]:
     """Write data[i:stop] to `out` from `start`; return its end, and whether NFC is unsure."""
-    at = start  # next byte to write
+    pos = start  # next byte to write
     solid = start  # after the last byte that is not a pending space
     text_end = start  # after the last byte that is not white space
     newlines, previous, unstable = 0, 0x0A, False
     while i < stop:
-        if _is_visible(data[i]) and at == text_end > start:
-            out[at] = previous = data[i]
-            i, at = i + 1, at + 1
-            solid = text_end = at
+        if _is_visible(data[i]) and pos == text_end > start:
+            out[pos] = previous = data[i]
+            i, pos = i + 1, pos + 1
+            solid = text_end = pos
             continue
         begin = i
         point, i = code_point(data, i, stop)
@@ -124,22 +114,21 @@ def _normalize_text(
             continue
         if kind in (NEWLINE, RETURN):
             i += kind == RETURN and i < stop and data[i] == _LINE
-            at = solid
+            pos = solid
             if text_end > start and newlines < _MAX_NEWLINES:
-                out[at] = _LINE
-                at, newlines = at + 1, newlines + 1
-            solid, previous = at, 0x0A
+                out[pos] = _LINE
+                pos, newlines = pos + 1, newlines + 1
+            solid, previous = pos, 0x0A
         elif kind == SPACE:
-            again = at > solid and solid == text_end > start
-            at = _copy(data, begin, i, out, at) if code else _put_space(out, at, point, again)
+            again = pos > solid and solid == text_end > start
+            pos = _copy(data, begin, i, out, pos) if code else _put_space(out, pos, point, again)
             previous = 0x20
         else:
-            # In prose the first line is not indented, and one space is not an indentation.
-            single = solid != text_end and at - solid == 1 and out[solid] == _BLANK
+            single = solid != text_end and pos - solid == 1 and out[solid] == _BLANK
             if not code and (text_end == start or single):
-                at = solid
-            at = _copy(data, begin, i, out, at)
-            solid = text_end = at
+                pos = solid  # the first line is not indented, and one space is no indentation
+            pos = _copy(data, begin, i, out, pos)
+            solid = text_end = pos
             newlines, previous = 0, point
             unstable |= kind == UNSTABLE
     # A source file ends in a newline.
@@ -147,11 +136,11 @@ def _normalize_text(
 
 
 @kernel
-def _put_space(out: Array, at: int, point: int, again: bool) -> int:
+def _put_space(out: Array, pos: int, point: int, again: bool) -> int:
     """Write a space of prose; `again` after a word and a space, which become one plain space."""
-    at -= again
-    out[at] = _TAB if point == 0x09 and not again else _BLANK
-    return at + 1
+    pos -= again
+    out[pos] = _TAB if point == 0x09 and not again else _BLANK
+    return pos + 1
 
 
 @kernel
@@ -166,38 +155,35 @@ def _may_join(previous: int) -> bool:
 
 
 @kernel
-def _copy(data: Array, begin: int, end: int, out: Array, at: int) -> int:
+def _copy(data: Array, begin: int, end: int, out: Array, pos: int) -> int:
     for k in range(begin, end):
-        out[at + k - begin] = data[k]
-    return at + end - begin
+        out[pos + k - begin] = data[k]
+    return pos + end - begin
 
 
-def fold_whitespace(texts: Texts) -> Texts:
+@kernel_with(CLEANING_CLASSES)
+def fold_whitespace(texts: Texts, classes: Array) -> Texts:
     """Return the texts with each run of white space as one space, and none at the ends."""
-    return _fold(*texts, CLEANING_CLASSES)
-
-
-@kernel
-def _fold(offsets: Array, data: Array, classes: Array) -> Texts:
+    offsets, data = texts
     count = len(offsets) - 1
     out, out_offsets = np.empty(offsets[-1] - offsets[0], np.uint8), np.zeros(count + 1, np.int32)
-    at = 0
+    pos = 0
     for text in range(count):
-        i, start, gap = offsets[text], at, False
+        i, start, gap = offsets[text], pos, False
         while i < offsets[text + 1]:
             if _is_visible(data[i]) and not gap:
-                out[at] = data[i]
-                i, at = i + 1, at + 1
+                out[pos] = data[i]
+                i, pos = i + 1, pos + 1
                 continue
             begin = i
             point, i = code_point(data, i, offsets[text + 1])
             kind = classes[point]
             if kind in (SPACE, NEWLINE, RETURN):
-                gap = at > start
+                gap = pos > start
                 continue
             if gap:
-                out[at] = _BLANK
-                at, gap = at + 1, False
-            at = _copy(data, begin, i, out, at)
-        out_offsets[text + 1] = at
+                out[pos] = _BLANK
+                pos, gap = pos + 1, False
+            pos = _copy(data, begin, i, out, pos)
+        out_offsets[text + 1] = pos
     return out_offsets, out

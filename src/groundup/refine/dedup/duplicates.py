@@ -93,9 +93,11 @@ def find_duplicates(
 ) -> dict[str, Any]:
     """List the documents that duplicate another one.
 
+    duplicates.parquet has the DROPPED schema and the order of rows; listed.npy (int64 [n, 2]) holds
+    the row of each dropped document, and of the one kept instead.
+
     Args:
-        folder: receives duplicates.parquet (DROPPED schema, in the order of rows) and listed.npy
-            (int64 [n, 2]: the row of each dropped document, and of the one kept instead).
+        folder: receives the two files.
         shards: refined shards by name and folder, in order.
         near_threshold: Jaccard similarity of near duplicates.
         memory: bytes that a part of the index may take.
@@ -149,9 +151,15 @@ class DuplicateSearch:
         table: DocumentTable, scratch: Scratch, memory: int, priorities: Mapping[str, int]
     ) -> DuplicateSearch:
         """Return a search in which every document is fresh."""
-        precedence, ids = _precedence(table, scratch, priorities), scratch.joined(table, "ids")
+        precedence = scratch.joined(table, "sizes")
+        if any(priorities.values()):
+            # The priority of the source is in the bits above the length.
+            lengths, precedence = precedence, scratch.full("precedence", table.rows, np.int64)
+            for (name, _), span in zip(table.shards, table.spans, strict=True):
+                priority = priorities.get(name.rpartition(".")[0], 0)
+                precedence[span] = lengths[span].astype(np.int64) + (priority << 32)
         return DuplicateSearch(
-            LshIndex(table, precedence, ids, memory, scratch.folder),
+            LshIndex(table, precedence, scratch.joined(table, "ids"), memory, scratch.folder),
             scratch,
             winner=scratch.full("winner", table.rows, np.int64, -1),
             similarity=scratch.full("similarity", table.rows, np.float64),
@@ -174,7 +182,10 @@ class DuplicateSearch:
     def run(self, threshold: float) -> None:
         """Repeat until no document was dropped for a document that is dropped itself."""
         touching = None if self.everything else self.fresh
-        self._drop_exact(touching)
+        hashes = self.scratch.joined(self.index.table, "hashes").view(np.uint64)
+        state = (self.winner, self.similarity, self.unequal, self.fresh)
+        for bucket in self.index.buckets(EXACT_BAND, touching=touching):
+            _mark_equal(bucket.starts, bucket.rows, hashes, state)
         self._release()
         with RowFile(self.scratch.folder / "shingles", np.dtype(np.uint64)) as file:
             sets = self._load_shingles(file, touching)
@@ -186,13 +197,6 @@ class DuplicateSearch:
                 # The first round over everything has loaded all sets that later rounds need.
                 if not self.everything:
                     sets = self._load_shingles(file, touching)
-
-    def _drop_exact(self, touching: Array | None) -> None:
-        """Drop documents that equal an earlier document of their bucket."""
-        hashes = self.scratch.joined(self.index.table, "hashes").view(np.uint64)
-        state = (self.winner, self.similarity, self.unequal, self.fresh)
-        for bucket in self.index.buckets(EXACT_BAND, touching=touching):
-            _mark_equal(bucket.starts, bucket.rows, hashes, *state)
 
     def _release(self) -> None:
         """Mark near duplicates fresh whose winner has been dropped since."""
@@ -223,35 +227,15 @@ class DuplicateSearch:
                 self.crowded += int(crowded)
 
 
-def _precedence(table: DocumentTable, scratch: Scratch, priorities: Mapping[str, int]) -> Array:
-    """Return the length of every document; the priority of its source is in the bits above 32."""
-    if not any(priorities.values()):
-        return scratch.joined(table, "sizes")
-    precedence = scratch.full("precedence", table.rows, np.int64)
-    for (name, _), span, sizes in zip(
-        table.shards, table.spans, table.arrays("sizes"), strict=True
-    ):
-        priority = priorities.get(name.rpartition(".")[0], 0)
-        precedence[span] = sizes.astype(np.int64) + (priority << 32)
-    return precedence
-
-
 @kernel
-def _mark_equal(
-    starts: Array,
-    rows: Array,
-    hashes: Array,
-    winner: Array,
-    similarity: Array,
-    unequal: Array,
-    fresh: Array,
-) -> None:
+def _mark_equal(starts: Array, rows: Array, hashes: Array, state: tuple[Array, ...]) -> None:
     """Drop documents that equal an earlier one of their bucket; if no longer equal, mark fresh."""
+    winner, similarity, unequal, fresh = state
     for bucket in range(len(starts) - 1):
         begin, end = starts[bucket], starts[bucket + 1]
-        for at in range(begin, end):
-            row, first = rows[at], -1
-            for k in range(begin, at):
+        for pos in range(begin, end):
+            row, first = rows[pos], -1
+            for k in range(begin, pos):
                 other = rows[k]
                 if hashes[row, 0] == hashes[other, 0] and hashes[row, 1] == hashes[other, 1]:
                     first = other
@@ -274,30 +258,26 @@ def _drop(
     """Drop each document for the first of its bucket that is kept and reaches the threshold.
 
     That one replaces a winner that comes later in total order, so the order of bands is irrelevant.
-    A bucket of documents that are all alike costs one comparison for each. Pairs without a fresh
-    document were compared before.
-
-    Returns:
-        Pairs compared, and documents that later ones are not compared with (crowded buckets).
+    Pairs without a fresh document were compared before. Returns the pairs compared, and the
+    documents that later ones are not compared with, since their bucket is crowded.
     """
     starts, rows = buckets
-    winner, similarity = state
-    precedence, ids = order
-    values, offsets = sets
+    (winner, similarity), (precedence, ids), (values, offsets) = state, order, sets
     threshold, size = limits
     leaders, compared, crowded = np.empty(size, np.int64), 0, 0
     for bucket in range(len(starts) - 1):
         count = 0
-        for at in range(starts[bucket], starts[bucket + 1]):
-            row = rows[at]
+        for pos in range(starts[bucket], starts[bucket + 1]):
+            row = rows[pos]
             for k in range(count):
                 other = leaders[k]
                 if winner[row] >= 0 and not precedes(other, winner[row], precedence, ids):
                     break
                 if fresh[row] or fresh[other]:
                     compared += 1
-                    own = values[offsets[row] : offsets[row + 1]]
-                    reached = jaccard(own, values[offsets[other] : offsets[other + 1]], threshold)
+                    a = values[offsets[row] : offsets[row + 1]]
+                    b = values[offsets[other] : offsets[other + 1]]
+                    reached = jaccard(a, b, threshold)
                     if reached >= threshold:
                         winner[row], similarity[row] = other, reached
                         break

@@ -55,8 +55,8 @@ def document_keys(signatures: Array, hashes: Array) -> Array:
     keys = np.empty((WIDTH, len(signatures)), np.uint64)
     keys[EXACT] = hashes.view(np.uint64)[:, 0]
     for bands, height in ((NEAR, BAND_ROWS), (CLUSTER, CLUSTER_BAND_ROWS)):
-        for number, band in enumerate(bands):
-            first = number * height
+        for k, band in enumerate(bands):
+            first = k * height
             keys[band] = band_keys(columns[first : first + height], first)
     np.minimum(keys, NO_KEY - np.uint64(1), out=keys)
     keys[NEAR.start :, (columns[:2] == EMPTY).all(axis=0)] = NO_KEY
@@ -83,19 +83,19 @@ def _read_range(folder: Path, band: int, low: int, high: int) -> Iterator[tuple[
     """Yield keys and rows of one band of a shard with low <= key < high, ascending, in blocks."""
     keys, rows = _band(folder / "keys.npy", band), _band(folder / "rows.npy", band)
     begin, end = np.searchsorted(keys, np.array([low, high], np.uint64)).tolist()
-    for at in range(begin, end, BLOCK_ROWS):
+    for pos in range(begin, end, BLOCK_ROWS):
         # Copies, so no file stays mapped.
-        block = slice(at, min(at + BLOCK_ROWS, end))
+        block = slice(pos, min(pos + BLOCK_ROWS, end))
         yield np.array(keys[block]), np.array(rows[block])
 
 
-def _find_keys(folder: Path, band: int, wanted: Array) -> tuple[Array, Array]:
-    """Return the entries of one band of a shard whose key is in `wanted` (ascending, unique)."""
+def _find_keys(folder: Path, band: int, selected: Array) -> tuple[Array, Array]:
+    """Return the entries of one band of a shard whose key is in `selected` (ascending, unique)."""
     keys, rows = _band(folder / "keys.npy", band), _band(folder / "rows.npy", band)
-    begins, ends = np.searchsorted(keys, wanted), np.searchsorted(keys, wanted, side="right")
+    begins, ends = np.searchsorted(keys, selected), np.searchsorted(keys, selected, side="right")
     counts = ends - begins
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.repeat(wanted, counts), np.array(rows[np.repeat(begins, counts) + within])
+    return np.repeat(selected, counts), np.array(rows[np.repeat(begins, counts) + within])
 
 
 def _band(path: Path, band: int) -> Array:
@@ -158,7 +158,7 @@ class LshIndex:
         parts = max(1, -(-self.table.rows * ENTRY_BYTES // self.memory))
         bounds = [int(NO_KEY) * part // parts for part in range(parts + 1)]
         for low, high in pairwise(bounds):
-            wanted = None
+            selected = None
             if touching is not None:
                 keys = [np.zeros(0, np.uint64)]
                 for (_, folder), span in zip(self.table.shards, self.table.spans, strict=True):
@@ -166,31 +166,41 @@ class LshIndex:
                     if marked.any():
                         for block, rows in _read_range(folder, band, low, high):
                             keys.append(np.unique(block[marked[rows]]))
-                wanted = np.unique(np.concatenate(keys))
-            yield from self._range(band, low, high, among, wanted)
+                selected = np.unique(np.concatenate(keys))
+            yield from self._range(band, low, high, among, selected)
 
     def _range(
-        self, band: int, low: int, high: int, among: Array | None, wanted: Array | None
+        self, band: int, low: int, high: int, among: Array | None, selected: Array | None
     ) -> Iterator[Buckets]:
         """Yield the buckets of a range of keys; split the range where it does not fit in memory."""
-        keys, rows, complete = self._load(band, low, high, among, wanted)
-        if complete:
-            if len(keys):
-                yield self._group(keys, rows)
-        elif high - low == 1:
-            yield from self._crowd(band, low, among, wanted)
-        else:
+        keys, rows, complete = self._load(band, low, high, among, selected)
+        if complete and len(keys):
+            # An unstable sort is several times faster; members are ordered below.
+            order = np.argsort(keys)
+            keys, rows = keys[order], rows[order]
+            rows, starts = _gather(keys, rows)
+            _sort_buckets(rows, starts, self.precedence, self.ids)
+            yield Buckets(rows, starts)
+        elif not complete and high - low == 1:
+            # One key, too many rows: its bucket goes to a memory-mapped file.
+            with RowFile(self.folder / "crowd", np.dtype(np.int64)) as file:
+                for _, block in self._entries(band, low, high, among, selected):
+                    file.append(block)
+                members, starts = file.view("r+"), np.array([0, file.rows])
+                _sort_buckets(members, starts, self.precedence, self.ids)
+                yield Buckets(members, starts)
+        elif not complete:
             middle = int(np.partition(keys, len(keys) // 2)[len(keys) // 2])
             del keys, rows
             for bounds in ((low, middle), (middle, middle + 1), (middle + 1, high)):
-                yield from self._range(band, *bounds, among, wanted)
+                yield from self._range(band, *bounds, among, selected)
 
     def _load(
-        self, band: int, low: int, high: int, among: Array | None, wanted: Array | None
+        self, band: int, low: int, high: int, among: Array | None, selected: Array | None
     ) -> tuple[Array, Array, bool]:
         """Return keys and rows of a range of keys, and whether all of them fit in memory."""
         keys, rows, count = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)], 0
-        for block, block_rows in self._entries(band, low, high, among, wanted):
+        for block, block_rows in self._entries(band, low, high, among, selected):
             keys.append(block)
             rows.append(block_rows)
             count += len(block)
@@ -199,41 +209,22 @@ class LshIndex:
         return np.concatenate(keys), np.concatenate(rows), True
 
     def _entries(
-        self, band: int, low: int, high: int, among: Array | None, wanted: Array | None
+        self, band: int, low: int, high: int, among: Array | None, selected: Array | None
     ) -> Iterator[tuple[Array, Array]]:
         """Yield keys and rows of a range of keys, shard by shard, then those of the updates."""
-        if wanted is not None:
-            wanted = wanted[slice(*np.searchsorted(wanted, np.array([low, high], np.uint64)))]
+        if selected is not None:
+            selected = selected[slice(*np.searchsorted(selected, np.array([low, high], np.uint64)))]
         for (_, folder), start in zip(self.table.shards, self.table.starts, strict=False):
             for keys, rows in (
                 _read_range(folder, band, low, high)
-                if wanted is None
-                else [_find_keys(folder, band, wanted)]
+                if selected is None
+                else [_find_keys(folder, band, selected)]
             ):
                 yield _select(keys, rows + start, among)
         for folder in self.updates:
             documents = np.load(folder / "documents.npy", mmap_mode="r").view(np.ndarray)
             for keys, rows in _read_range(folder, band, low, high):
                 yield _select(keys, documents[rows], among)
-
-    def _group(self, keys: Array, rows: Array) -> Buckets:
-        """Group entries by key; keys with a single entry are left out."""
-        # An unstable sort is several times faster; members are ordered below.
-        order = np.argsort(keys)
-        rows, starts = _gather(keys[order], rows[order])
-        _sort_buckets(rows, starts, self.precedence, self.ids)
-        return Buckets(rows, starts)
-
-    def _crowd(
-        self, band: int, key: int, among: Array | None, wanted: Array | None
-    ) -> Iterator[Buckets]:
-        """Yield the bucket of one key that does not fit in memory, as a memory-mapped file."""
-        with RowFile(self.folder / "crowd", np.dtype(np.int64)) as file:
-            for _, rows in self._entries(band, key, key + 1, among, wanted):
-                file.append(rows)
-            members, starts = file.view("r+"), np.array([0, file.rows])
-            _sort_buckets(members, starts, self.precedence, self.ids)
-            yield Buckets(members, starts)
 
 
 def _select(keys: Array, rows: Array, among: Array | None) -> tuple[Array, Array]:
@@ -245,11 +236,7 @@ def _select(keys: Array, rows: Array, among: Array | None) -> tuple[Array, Array
 
 @kernel
 def _gather(keys: Array, rows: Array) -> tuple[Array, Array]:
-    """Move the rows of each key (ascending) with two or more to the front of `rows`.
-
-    Returns:
-        These rows, and where each key begins.
-    """
+    """Return the rows of each key (ascending) with at least two, in place, and their starts."""
     starts, buckets, count, begin = np.zeros(len(keys) // 2 + 1, np.int64), 0, 0, 0
     while begin < len(keys):
         end = begin + 1
@@ -278,16 +265,16 @@ def _sort_buckets(rows: Array, starts: Array, precedence: Array, ids: Array) -> 
 
 
 @kernel
-def _sift(heap: Array, at: int, end: int, precedence: Array, ids: Array) -> None:
+def _sift(heap: Array, pos: int, end: int, precedence: Array, ids: Array) -> None:
     """Sift an entry down in a heap of `end` entries whose top is the last in total order."""
-    while 2 * at + 1 < end:
-        child = 2 * at + 1
+    while 2 * pos + 1 < end:
+        child = 2 * pos + 1
         if child + 1 < end and precedes(heap[child], heap[child + 1], precedence, ids):
             child += 1
-        if not precedes(heap[at], heap[child], precedence, ids):
+        if not precedes(heap[pos], heap[child], precedence, ids):
             return
-        heap[at], heap[child] = heap[child], heap[at]
-        at = child
+        heap[pos], heap[child] = heap[child], heap[pos]
+        pos = child
 
 
 @kernel

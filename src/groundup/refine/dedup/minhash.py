@@ -38,7 +38,7 @@ from groundup.refine.clean.unicode_classes import (
     WORD_CLASSES,
     code_point,
 )
-from groundup.refine.kernels import Number, kernel
+from groundup.refine.kernels import Number, kernel, kernel_with
 
 SHINGLE_WORDS = 5
 PERMUTATIONS, BANDS, BAND_ROWS = 112, 16, 7
@@ -81,39 +81,31 @@ _ASCII_LOWERCASE[0x80:] = 0
 # Words and shingles
 
 
-def words(texts: Texts) -> tuple[Array, Array, Array, Array]:
+@kernel_with((WORD_CLASSES, LOWERCASE, _ASCII_LOWERCASE))
+def words(texts: Texts, tables: tuple[Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
     """Find the words of every text.
 
     Returns:
         hashes (uint64), start and end byte (int32) of all words in order, and for n texts the n + 1
         indices of their first words (int64).
     """
-    tables = (WORD_CLASSES, LOWERCASE, _ASCII_LOWERCASE)
-    hashes, starts, ends, first = _words(*texts, tables)
-    return hashes[: first[-1]], starts[: first[-1]], ends[: first[-1]], first
-
-
-def hash_words(names: Sequence[str]) -> Array:
-    """Return the hashes (uint64) that `words` gives to these words."""
-    return words(text_buffers(pa.array(names, pa.string())))[0]
-
-
-@kernel
-def _words(
-    offsets: Array, data: Array, tables: tuple[Array, Array, Array]
-) -> tuple[Array, Array, Array, Array]:
+    offsets, data = texts
     count = len(offsets) - 1
     # One-letter words need a byte between them, so a text of b bytes has at most (b + 1) / 2 words.
     size = (offsets[-1] - offsets[0]) // 2 + count + 1
     hashes = np.empty(size, np.uint64)
     starts, ends = np.empty(size, np.int32), np.empty(size, np.int32)
     first = np.zeros(count + 1, np.int64)
-    at = 0
+    pos, out = 0, (hashes, starts, ends)
     for text in range(count):
-        out = (hashes, starts, ends)
-        at = _split(data, offsets[text], offsets[text + 1], tables, out, at)
-        first[text + 1] = at
-    return hashes, starts, ends, first
+        pos = _split(data, offsets[text], offsets[text + 1], tables, out, pos)
+        first[text + 1] = pos
+    return hashes[:pos], starts[:pos], ends[:pos], first
+
+
+def hash_words(names: Sequence[str]) -> Array:
+    """Return the hashes (uint64) that `words` gives to these words."""
+    return words(text_buffers(pa.array(names, pa.string())))[0]
 
 
 @kernel
@@ -123,9 +115,9 @@ def _split(
     stop: int,
     tables: tuple[Array, Array, Array],
     out: tuple[Array, Array, Array],
-    at: int,
+    pos: int,
 ) -> int:
-    """Write the words of data[i:stop] to `out` from index `at`; return the index after them."""
+    """Write the words of data[i:stop] to `out` from index `pos`; return the index after them."""
     classes, lowercase, ascii_lowercase = tables
     hashes, starts, ends = out
     hashed, begin, inside = _FNV_BASIS, i, False
@@ -148,15 +140,15 @@ def _split(
             begin, inside = begin if inside else here, True
             continue
         if inside:
-            hashes[at], starts[at], ends[at] = mix(hashed), begin, here
-            at, inside, hashed = at + 1, False, _FNV_BASIS
+            hashes[pos], starts[pos], ends[pos] = mix(hashed), begin, here
+            pos, inside, hashed = pos + 1, False, _FNV_BASIS
         if kind == UNSPACED:
-            hashes[at], starts[at], ends[at] = mix(_fnv(data, here, i)), here, i
-            at += 1
+            hashes[pos], starts[pos], ends[pos] = mix(_fnv(data, here, i)), here, i
+            pos += 1
     if inside:
-        hashes[at], starts[at], ends[at] = mix(hashed), begin, stop
-        at += 1
-    return at
+        hashes[pos], starts[pos], ends[pos] = mix(hashed), begin, stop
+        pos += 1
+    return pos
 
 
 @kernel
@@ -217,13 +209,13 @@ def shingle_sets(texts: Texts, width: int = SHINGLE_WORDS) -> tuple[Array, Array
 def _shingle_sets(hashes: Array, first: Array, width: int) -> tuple[Array, Array]:
     count = len(first) - 1
     out, offsets = np.empty(len(hashes) + count, np.uint64), np.zeros(count + 1, np.int64)
-    at = 0
+    pos = 0
     for text in range(count):
-        begin = at
+        begin = pos
         for s in range(shingle_count(first[text + 1] - first[text], width)):
-            out[at] = shingle(hashes, first[text] + s, first[text + 1], width)
-            at += 1
-        offsets[text + 1] = at = begin + unique(out[begin:at])
+            out[pos] = shingle(hashes, first[text] + s, first[text + 1], width)
+            pos += 1
+        offsets[text + 1] = pos = begin + unique(out[begin:pos])
     return out, offsets
 
 

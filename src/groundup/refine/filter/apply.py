@@ -102,12 +102,7 @@ def applicable_filters(filters: Sequence[str], kind: str) -> list[str]:
                 ' "package.module:function"'
             )
     chosen = [name for name in filters if name not in RULE_SETS or RULE_SETS[name].rules_for(kind)]
-    return sorted(chosen, key=lambda name: not cuts_lines(name))
-
-
-def cuts_lines(name: str) -> bool:
-    """Whether a filter takes lines out of English texts."""
-    return name in RULE_SETS and RULE_SETS[name].cut_lines is not None
+    return sorted(chosen, key=lambda name: not (name in RULE_SETS and RULE_SETS[name].cut_lines))
 
 
 def check_filters(filters: Sequence[str], thresholds: Thresholds) -> None:

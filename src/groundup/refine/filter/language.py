@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from groundup.artifacts.arrays import Array, mask, replace_rows, text_buffers
+from groundup.artifacts.arrays import Array, Texts, mask, replace_rows, text_buffers
 from groundup.recipe import MEMBERS
 from groundup.refine.kernels import kernel
 
@@ -46,11 +46,11 @@ class DetectedLanguages:
 
     Attributes:
         code: ISO 639 code of each text, "" if unsure.
-        wanted: share of each text that is in one of the wanted languages.
+        share: of each text in the languages asked for.
     """
 
     code: pa.StringArray
-    wanted: Array
+    share: Array
 
 
 class _LangidModel(NamedTuple):
@@ -94,20 +94,15 @@ def _model() -> _LangidModel:
     )
 
 
-def known_codes() -> tuple[str, ...]:
-    """Return the codes that a text may be given."""
-    return tuple(code for code in _model().codes if code != NO_LANGUAGE)
-
-
-def detect(texts: pa.StringArray, wanted: Sequence[str] = ()) -> DetectedLanguages:
-    """Detect the language of every text; the wanted share of a text too short to tell is 1."""
+def detect(texts: pa.StringArray, languages: Sequence[str] = ()) -> DetectedLanguages:
+    """Detect the language of every text; the share of a text too short to tell is 1."""
     model = _model()
     prefixes = pc.utf8_slice_codeunits(texts, 0, PREFIX_CHARACTERS)
     # The model learned from lowercase: headlines in capitals would mislead it.
     capitals = mask(pc.utf8_is_upper(prefixes))
     lowered = pc.utf8_lower(prefixes.filter(pa.array(capitals)))
     prefixes = replace_rows(prefixes, capitals, lowered)
-    shares = _shares(*text_buffers(prefixes), *model[:6], len(model.codes), _LOGARITHMS)
+    shares = _shares(text_buffers(prefixes), tuple(model[:6]), len(model.codes), _LOGARITHMS)
     nothing = model.codes.index(NO_LANGUAGE)
     text = 1 - shares[:, nothing]
     letters = pc.replace_substring_regex(
@@ -117,7 +112,7 @@ def detect(texts: pa.StringArray, wanted: Sequence[str] = ()) -> DetectedLanguag
     shares[:, nothing] = 0
     shares /= np.maximum(text, MIN_TEXT)[:, None]
     codes = pa.array(model.codes).take(pa.array(shares.argmax(axis=1)))
-    columns = [number for number, code in enumerate(model.codes) if code in wanted]
+    columns = [k for k, code in enumerate(model.codes) if code in languages]
     share = np.minimum(shares[:, columns].sum(axis=1, dtype=np.float64), 1.0)
     return DetectedLanguages(
         pc.if_else(pa.array(enough & (shares.max(axis=1) >= MIN_SHARE)), codes, ""),
@@ -126,22 +121,13 @@ def detect(texts: pa.StringArray, wanted: Sequence[str] = ()) -> DetectedLanguag
 
 
 @kernel
-def _shares(
-    offsets: Array,
-    data: Array,
-    moves: Array,
-    rows: Array,
-    features: Array,
-    weights: Array,
-    priors: Array,
-    code_of: Array,
-    codes: int,
-    logarithms: Array,
-) -> Array:
+def _shares(texts: Texts, model: tuple[Array, ...], codes: int, logarithms: Array) -> Array:
     """Return the share of each text in each language, shape (texts, codes), float32.
 
     The share is the mean of the probabilities of its windows.
     """
+    offsets, data = texts
+    moves, rows, features, weights, priors, code_of = model
     shares = np.zeros((len(offsets) - 1, codes), np.float32)
     counts, seen = np.zeros(len(weights), np.int32), np.empty(len(logarithms), np.int32)
     scores = np.empty(len(priors), np.float32)
@@ -150,8 +136,8 @@ def _shares(
         windows = max(1, round(size / WINDOW_BYTES))
         for window in range(windows):
             first, last = begin + size * window // windows, begin + size * (window + 1) // windows
-            state, found = _count(data[first:last], state, moves, rows, features, counts, seen)
-            _weigh(seen[:found], counts, weights, priors, logarithms, scores)
+            state, distinct = _count(data[first:last], state, moves, rows, features, counts, seen)
+            _weigh(seen[:distinct], counts, weights, priors, logarithms, scores)
             _add(scores, max(1, last - first), code_of, shares[text], np.float32(1 / windows))
     return shares
 
@@ -160,21 +146,17 @@ def _shares(
 def _count(
     data: Array, state: int, moves: Array, rows: Array, features: Array, counts: Array, seen: Array
 ) -> tuple[int, int]:
-    """Count the features of a window in `counts`, and list them in `seen`.
-
-    Returns:
-        The state after the window, and the number of features.
-    """
-    found = 0
+    """Count the features of a window; return the state after it, and how many are in `seen`."""
+    distinct = 0
     for byte in data:
         state = moves[rows[state], byte]
         feature = features[state]
         if feature >= 0:
             if counts[feature] == 0:
-                seen[found] = feature
-                found += 1
+                seen[distinct] = feature
+                distinct += 1
             counts[feature] += 1
-    return state, found
+    return state, distinct
 
 
 @kernel

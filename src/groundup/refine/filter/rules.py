@@ -29,10 +29,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import Array, mask, text_buffers
+from groundup.artifacts.kinds import KINDS
 from groundup.refine.filter.statistics import Statistics
 from groundup.refine.kernels import kernel
 
-PROSE = ("books", "wikipedia", "web", "text")
+PROSE = tuple(name for name, kind in KINDS.items() if kind.is_prose)
+PAGES = tuple(name for name in PROSE if name != "books")
 # Documentation files among source code have no programming language.
 DOCUMENTATION = ("", "markdown", "rst", "docs")
 
@@ -142,32 +144,22 @@ GOPHER_REPETITION = RuleSet(
     "Rae et al. 2021 (Gopher, arXiv 2112.11446), table A1",
     PROSE,
     (
-        Rule(
-            "repeated_lines",
-            _share("duplicate_lines", "lines_compared"),
-            high=0.3,
-            kinds=PROSE[1:],
-        ),
+        Rule("repeated_lines", _share("duplicate_lines", "lines_compared"), high=0.3, kinds=PAGES),
         Rule("repeated_line_bytes", _share("duplicate_line_bytes", "bytes"), high=0.2),
         Rule(
             "repeated_paragraphs",
             _share("duplicate_paragraphs", "paragraphs"),
             high=0.3,
-            kinds=PROSE[1:],
+            kinds=PAGES,
         ),
         Rule("repeated_paragraph_bytes", _share("duplicate_paragraph_bytes", "bytes"), high=0.2),
         *(
             Rule(f"frequent_{n}gram", _share(f"top_{n}gram_bytes", "bytes"), high=high)
             for n, high in ((2, 0.20), (3, 0.18), (4, 0.16))
         ),
-        # 0.15 for 5-grams down to 0.10 for 10-grams.
         *(
-            Rule(
-                f"repeated_{n}grams",
-                _share(f"duplicate_{n}gram_bytes", "bytes"),
-                high=round(0.20 - n / 100, 2),
-            )
-            for n in range(5, 11)
+            Rule(f"repeated_{n}grams", _share(f"duplicate_{n}gram_bytes", "bytes"), high=high)
+            for n, high in ((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.10))
         ),
     ),
 )
@@ -232,9 +224,9 @@ def prose_lines(texts: pa.StringArray) -> pa.StringArray:
     lines = pc.utf8_trim_whitespace(lines)
     keep = mask(pc.match_substring_regex(lines, r"[.?!\"”]$")) & ~mask(pc.ends_with(lines, "..."))
     # Each test looks only at the lines that passed the one before it.
-    for pattern, wanted in ((rf"(?:\S+\s+){{{_MIN_WORDS - 1}}}\S", True), (_NOTICE, False)):
+    for pattern, expected in ((rf"(?:\S+\s+){{{_MIN_WORDS - 1}}}\S", True), (_NOTICE, False)):
         matches = mask(pc.match_substring_regex(lines.filter(pa.array(keep)), pattern))
-        keep[keep] = matches == wanted
+        keep[keep] = matches == expected
     keep &= _longest_words(*text_buffers(lines)) <= _MAX_WORD_LENGTH
     bounds = split.offsets.to_numpy() - split.offsets[0].as_py()
     ends = np.concatenate([[0], np.cumsum(keep)])[bounds]
@@ -274,12 +266,7 @@ CODE = RuleSet(
     ("code",),
     (
         # In documentation, a paragraph may be one line.
-        Rule(
-            "long_lines",
-            _share("chars", "lines"),
-            high=100,
-            not_languages=DOCUMENTATION,
-        ),
+        Rule("long_lines", _share("chars", "lines"), high=100, not_languages=DOCUMENTATION),
         Rule("longest_line", lambda s: s["longest_line"], high=1_000, not_languages=DOCUMENTATION),
         Rule("few_alphanumeric", _share("alphanumeric", "chars"), low=0.25),
     ),
@@ -321,13 +308,7 @@ CONVERSATIONS = RuleSet(
 RULE_SETS = {
     rule_set.name: rule_set
     for rule_set in (
-        GOPHER,
-        GOPHER_QUALITY,
-        GOPHER_REPETITION,
-        C4,
-        C4_LINES,
-        FINEWEB,
-        CODE,
-        CONVERSATIONS,
+        *(GOPHER, GOPHER_QUALITY, GOPHER_REPETITION),
+        *(C4, C4_LINES, FINEWEB, CODE, CONVERSATIONS),
     )
 }

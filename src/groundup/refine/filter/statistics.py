@@ -27,7 +27,7 @@ from groundup.refine.clean.unicode_classes import (
     code_point,
 )
 from groundup.refine.dedup.minhash import hash_words, mix, words
-from groundup.refine.kernels import Number, kernel
+from groundup.refine.kernels import Number, kernel, kernel_with
 
 # A document of English sentences holds at least two of these (Rae et al. 2021, appendix A.1.1).
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
@@ -49,6 +49,7 @@ _WORD_REPEATS = (
     *(f"top_{n}gram_bytes" for n in range(2, 5)),
     *(f"duplicate_{n}gram_bytes" for n in range(5, 11)),
 )
+_BULLETS = (0x2D, 0x2A, 0x2022, 0x2023, 0x25AA, 0x25CF, 0x25E6, 0xB7, 0x2013)
 _PRIME, _BASE = np.uint64(0x100000001B3), np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -87,9 +88,9 @@ class Statistics:
         texts = self._texts
         return {
             ("bytes",): lambda: np.diff(texts[0])[:, None],
-            _CHARACTERS: lambda: _characters(*texts, WORD_CLASSES),
-            _TOKENS: lambda: _tokens(*texts, WORD_CLASSES, CLEANING_CLASSES, NUMERALS),
-            _LINES: lambda: _lines(*texts, SENTENCE_ENDS),
+            _CHARACTERS: lambda: _characters(*texts),
+            _TOKENS: lambda: _tokens(*texts),
+            _LINES: lambda: _lines(*texts),
             ("stop_words",): lambda: _distinct(
                 self._words[0], self._words[3], hash_words(STOP_WORDS)
             ),
@@ -99,7 +100,7 @@ class Statistics:
         }
 
 
-@kernel
+@kernel_with(WORD_CLASSES)
 def _characters(offsets: Array, data: Array, classes: Array) -> Array:
     """Count code points, letters and digits, unspaced letters, "#", ellipses, curly brackets."""
     out = np.zeros((len(offsets) - 1, 6), np.int64)
@@ -118,7 +119,7 @@ def _characters(offsets: Array, data: Array, classes: Array) -> Array:
     return out
 
 
-@kernel
+@kernel_with(WORD_CLASSES, CLEANING_CLASSES, NUMERALS)
 def _tokens(offsets: Array, data: Array, classes: Array, spacing: Array, numerals: Array) -> Array:
     """Count words between white space, their code points, words with a letter, and sentence ends.
 
@@ -149,54 +150,56 @@ def _tokens(offsets: Array, data: Array, classes: Array, spacing: Array, numeral
     return out
 
 
-@kernel
+@kernel_with(SENTENCE_ENDS)
 def _lines(offsets: Array, data: Array, sentence_ends: Array) -> Array:
     """Count lines with text, the properties in _LINES, and line breaks, per text."""
     out = np.zeros((len(offsets) - 1, 7), np.int64)
     for text in range(len(offsets) - 1):
         begin, row = offsets[text], out[text]
-        for i in range(offsets[text], offsets[text + 1] + 1):
-            if i == offsets[text + 1] or data[i] == 0x0A:
-                _count_line(data, begin, i, sentence_ends, row)
-                row[6] += i < offsets[text + 1]
-                begin = i + 1
+        for stop in range(offsets[text], offsets[text + 1] + 1):
+            if stop < offsets[text + 1] and data[stop] != 0x0A:
+                continue
+            chars = 0
+            for k in range(begin, stop):
+                chars += data[k] & 0xC0 != 0x80
+            row[3] = max(row[3], chars)
+            end = stop
+            while begin < end and data[begin] in (0x20, 0x09):
+                begin += 1
+            while end > begin and data[end - 1] in (0x20, 0x09):
+                end -= 1
+            if begin < end:
+                row[0] += 1
+                # - * • ‣ ▪ ● ◦ · –
+                row[1] += code_point(data, begin, end)[0] in _BULLETS
+                row[2] += _ends_in_ellipsis(data, begin, end)
+                last = end - 1
+                while last > begin and data[last] & 0xC0 == 0x80:
+                    last -= 1
+                row[4] += sentence_ends[code_point(data, last, end)[0]]
+                row[5] += chars <= SHORT_LINE
+            row[6] += stop < offsets[text + 1]
+            begin = stop + 1
     return out
 
 
 @kernel
-def _count_line(data: Array, begin: int, end: int, sentence_ends: Array, row: Array) -> None:
-    chars = 0
-    for i in range(begin, end):
-        chars += data[i] & 0xC0 != 0x80
-    row[3] = max(row[3], chars)
-    while begin < end and data[begin] in (0x20, 0x09):
-        begin += 1
-    while end > begin and data[end - 1] in (0x20, 0x09):
-        end -= 1
-    if begin == end:
-        return
-    row[0] += 1
-    first = code_point(data, begin, end)[0]
-    # - * • ‣ ▪ ● ◦ · –
-    row[1] += first in (0x2D, 0x2A, 0x2022, 0x2023, 0x25AA, 0x25CF, 0x25E6, 0xB7, 0x2013)
-    at = end - 1
-    dots = end - begin >= 3 and data[at] == 0x2E and data[at - 1] == 0x2E and data[at - 2] == 0x2E
-    row[2] += dots or (end - begin >= 3 and code_point(data, end - 3, end)[0] == 0x2026)
-    while at > begin and data[at] & 0xC0 == 0x80:
-        at -= 1
-    row[4] += sentence_ends[code_point(data, at, end)[0]]
-    row[5] += chars <= SHORT_LINE
+def _ends_in_ellipsis(data: Array, begin: int, end: int) -> bool:
+    if end - begin < 3:
+        return False
+    dots = data[end - 1] == 0x2E and data[end - 2] == 0x2E and data[end - 3] == 0x2E
+    return dots or code_point(data, end - 3, end)[0] == 0x2026
 
 
 @kernel
-def _distinct(hashes: Array, first: Array, wanted: Array) -> Array:
+def _distinct(hashes: Array, first: Array, vocabulary: Array) -> Array:
     """Count the wanted words that occur in each text."""
     out = np.zeros((len(first) - 1, 1), np.int64)
     for text in range(len(first) - 1):
-        seen = np.zeros(len(wanted), np.bool_)
+        seen = np.zeros(len(vocabulary), np.bool_)
         for k in range(first[text], first[text + 1]):
-            for w in range(len(wanted)):
-                seen[w] |= hashes[k] == wanted[w]
+            for w in range(len(vocabulary)):
+                seen[w] |= hashes[k] == vocabulary[w]
         out[text, 0] = seen.sum()
     return out
 
@@ -205,10 +208,10 @@ def _distinct(hashes: Array, first: Array, wanted: Array) -> Array:
 def _slot(keys: Array, used: Array, key: Number) -> Number:
     """Return the slot of `key` in an open-addressing table whose size is a power of two."""
     last = np.uint64(len(keys) - 1)
-    at = key & last
-    while used[at] and keys[at] != key:
-        at = (at + np.uint64(1)) & last
-    return np.int64(at)
+    pos = key & last
+    while used[pos] and keys[pos] != key:
+        pos = (pos + np.uint64(1)) & last
+    return np.int64(pos)
 
 
 @kernel
@@ -234,28 +237,24 @@ def repeated_lines(offsets: Array, data: Array, breaks: int) -> Array:
         newlines = 0
         for i in range(begin, stop + 1):
             newlines = newlines + 1 if i < stop and data[i] == 0x0A else 0
-            if i == stop or newlines == breaks:
-                _count_unit(data, begin, min(i + 1 - newlines, stop), keys, used, row)
-                begin, newlines = i + 1, 0
+            if i < stop and newlines < breaks:
+                continue
+            end = min(i + 1 - newlines, stop)
+            while begin < end and data[begin] in (0x20, 0x09, 0x0A):
+                begin += 1
+            if begin < end:
+                key = np.uint64(0)
+                for k in range(begin, end):
+                    key = (key ^ np.uint64(data[k])) * _PRIME
+                key = mix(key)
+                pos = _slot(keys, used, key)
+                row[0] += 1
+                if used[pos]:
+                    row[1] += 1
+                    row[2] += end - begin
+                keys[pos], used[pos] = key, True
+            begin, newlines = i + 1, 0
     return out
-
-
-@kernel
-def _count_unit(data: Array, begin: int, end: int, keys: Array, used: Array, row: Array) -> None:
-    while begin < end and data[begin] in (0x20, 0x09, 0x0A):
-        begin += 1
-    if begin >= end:
-        return
-    key = np.uint64(0)
-    for i in range(begin, end):
-        key = (key ^ np.uint64(data[i])) * _PRIME
-    key = mix(key)
-    at = _slot(keys, used, key)
-    row[0] += 1
-    if used[at]:
-        row[1] += 1
-        row[2] += end - begin
-    keys[at], used[at] = key, True
 
 
 @kernel
@@ -270,8 +269,9 @@ def repeated_words(hashes: Array, starts: Array, ends: Array, first: Array) -> A
     for text in range(len(first) - 1):
         a, b = first[text], first[text + 1]
         size = _table_size(b - a)
-        keys, used = np.empty(size, np.uint64), np.zeros(size, np.bool_)
-        counts = np.empty(size, np.int32)
+        # Keys, used slots, counts.
+        table = (np.empty(size, np.uint64), np.zeros(size, np.bool_), np.empty(size, np.int32))
+        spans = (starts[a:b], ends[a:b])
         # Polynomial hashes of all prefixes; the hash of any run of words is a difference of two.
         prefix = np.zeros(b - a + 1, np.uint64)
         for k in range(b - a):
@@ -280,50 +280,47 @@ def repeated_words(hashes: Array, starts: Array, ends: Array, first: Array) -> A
         for n in range(2, 11):
             power *= _BASE
             if n < 5:
-                repeated = _top_bytes(prefix, n, power, starts[a:b], ends[a:b], keys, used, counts)
+                repeated = _top_bytes(prefix, n, power, spans, table)
             else:
-                repeated = _duplicate_bytes(prefix, n, power, starts[a:b], ends[a:b], keys, used)
+                repeated = _duplicate_bytes(prefix, n, power, spans, table)
             out[text, n - 2] = repeated
     return out
 
 
 @kernel
 def _top_bytes(
-    prefix: Array,
-    n: int,
-    power: Number,
-    starts: Array,
-    ends: Array,
-    keys: Array,
-    used: Array,
-    counts: Array,
+    prefix: Array, n: int, power: Number, spans: tuple[Array, Array], table: tuple[Array, ...]
 ) -> int:
+    starts, ends = spans
+    keys, used, counts = table
     used[:] = False
     top, top_bytes = 1, 0
     for i in range(len(starts) - n + 1):
         key = mix(prefix[i + n] - prefix[i] * power)
-        at = _slot(keys, used, key)
-        counts[at] = counts[at] + 1 if used[at] else 1
-        keys[at], used[at] = key, True
+        pos = _slot(keys, used, key)
+        counts[pos] = counts[pos] + 1 if used[pos] else 1
+        keys[pos], used[pos] = key, True
         size = ends[i + n - 1] - starts[i]
-        if counts[at] > top or (counts[at] == top > 1 and size * top > top_bytes):
-            top, top_bytes = counts[at], size * counts[at]
+        if counts[pos] > top or (counts[pos] == top > 1 and size * top > top_bytes):
+            top, top_bytes = counts[pos], size * counts[pos]
     return top_bytes
 
 
 @kernel
 def _duplicate_bytes(
-    prefix: Array, n: int, power: Number, starts: Array, ends: Array, keys: Array, used: Array
+    prefix: Array, n: int, power: Number, spans: tuple[Array, Array], table: tuple[Array, ...]
 ) -> int:
+    starts, ends = spans
+    keys, used, _ = table
     used[:] = False
     total, i = 0, 0
     while i + n <= len(starts):
         key = mix(prefix[i + n] - prefix[i] * power)
-        at = _slot(keys, used, key)
-        if used[at]:
+        pos = _slot(keys, used, key)
+        if used[pos]:
             total += ends[i + n - 1] - starts[i]
             i += n
         else:
-            keys[at], used[at] = key, True
+            keys[pos], used[pos] = key, True
             i += 1
     return total

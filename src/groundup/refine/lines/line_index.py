@@ -14,13 +14,14 @@ They are read one range of hashes at a time, so no step holds the lines of a cor
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
 from groundup.artifacts.arrays import Array, Texts
+from groundup.artifacts.kinds import KINDS
 from groundup.refine.clean.unicode_classes import (
     CODE_POINTS,
     UNSPACED,
@@ -29,12 +30,12 @@ from groundup.refine.clean.unicode_classes import (
     code_point,
 )
 from groundup.refine.dedup.minhash import mix, unique
-from groundup.refine.kernels import Number, kernel
+from groundup.refine.kernels import Number, kernel, kernel_with
 from groundup.refine.out_of_core import RowFile, hash_ranges, in_range
 
 # Kinds whose repeated lines are boilerplate. `return None` in code, "Yes, please." in a
 # conversation and "CHAPTER I" in a book are not.
-LINE_KINDS = ("wikipedia", "web", "text")
+LINE_KINDS = frozenset(name for name, kind in KINDS.items() if kind.has_boilerplate_lines)
 # A plain word consists of letters, with punctuation around it; a character of a script without
 # spaces is half a word. In real pages, most repeated lines below six words are headings and code,
 # and most from six on are boilerplate (docs/experiments.md).
@@ -67,31 +68,21 @@ ROLES[[BLANK, TAB]] = _SPACE
 _FNV_BASIS, _FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 
 
-def line_hashes(texts: Texts) -> tuple[Array, Array]:
-    """Return the hashes of the lines of every text, and their rows.
-
-    Returns:
-        hashes (uint64), ascending and unique in each text, and the row of each (uint32).
-    """
-    hashes, rows, count = _line_hashes(*texts, ROLES, TRANSITIONS)
-    return hashes[:count], rows[:count]
-
-
-@kernel
-def _line_hashes(
-    offsets: Array, data: Array, roles: Array, transitions: Array
-) -> tuple[Array, Array, int]:
+@kernel_with(ROLES, TRANSITIONS)
+def line_hashes(texts: Texts, roles: Array, transitions: Array) -> tuple[Array, Array]:
+    """Return the line hashes of texts (uint64), ascending and unique in each, and their rows."""
+    offsets, data = texts
     size = max_lines(offsets, data)
     hashes, rows = np.empty(size, np.uint64), np.empty(size, np.uint32)
-    at = 0
+    pos = 0
     for text in range(len(offsets) - 1):
-        i, first = offsets[text], at
+        i, first = offsets[text], pos
         while i < offsets[text + 1]:
-            i, hashes[at] = hash_line(data, i, offsets[text + 1], roles, transitions)
-            i, at = i + 1, at + (hashes[at] != 0)
-        at = first + unique(hashes[first:at])
-        rows[first:at] = text
-    return hashes, rows, at
+            i, hashes[pos] = hash_line(data, i, offsets[text + 1], roles, transitions)
+            i, pos = i + 1, pos + (hashes[pos] != 0)
+        pos = first + unique(hashes[first:pos])
+        rows[first:pos] = text
+    return hashes[:pos], rows[:pos]
 
 
 @kernel
@@ -124,55 +115,51 @@ def hash_line(
     return i, max(mix(hashed), np.uint64(1)) if half_words >= 2 * MIN_WORDS else np.uint64(0)
 
 
+@dataclass
 class LineIndex:
     """Writes the line index of a shard."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._hashes = RowFile(folder / ".line_hashes", np.dtype(np.uint64))
-        self._rows = RowFile(folder / ".line_rows", np.dtype(np.uint32))
-        self._documents = 0
+    folder: Path
+    hashes: RowFile
+    rows: RowFile
+    documents: int = 0
 
-    def __enter__(self) -> LineIndex:
-        self._stack = ExitStack()
-        for file in (self._hashes, self._rows):
-            self._stack.enter_context(file)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self._stack.close()
+    @staticmethod
+    @contextmanager
+    def open(folder: Path) -> Iterator[LineIndex]:
+        """Open the temporary files of an index."""
+        with (
+            RowFile(folder / ".line_hashes", np.dtype(np.uint64)) as hashes,
+            RowFile(folder / ".line_rows", np.dtype(np.uint32)) as rows,
+        ):
+            yield LineIndex(folder, hashes, rows)
 
     def append(self, texts: Texts) -> None:
         """Add the lines of the next documents."""
         hashes, rows = line_hashes(texts)
-        self._hashes.append(hashes)
-        self._rows.append(rows + np.uint32(self._documents))
-        self._documents += len(texts[0]) - 1
+        self.hashes.append(hashes)
+        self.rows.append(rows + np.uint32(self.documents))
+        self.documents += len(texts[0]) - 1
 
     def save(self) -> None:
         """Sort the lines, and write lines.npy and line_rows.npy."""
-        columns = {"lines": self._hashes.view(), "line_rows": self._rows.view()}
+        columns = {"lines": self.hashes.view(), "line_rows": self.rows.view()}
         hashes, outputs = columns["lines"], []
         for name, column in columns.items():
-            path = self._folder / f"{name}.npy"
+            path = self.folder / f"{name}.npy"
             if len(column) == 0:
                 np.save(path, column)
                 continue
             out = np.lib.format.open_memmap(path, "w+", column.dtype, column.shape)
             outputs.append((column, out))
-        at = 0
+        pos = 0
         for low, high in hash_ranges(len(hashes), PART_LINES):
             indices = in_range(hashes, low, high)
             # Rows are ascending, and a stable sort keeps them so among equal hashes.
             indices = indices[np.argsort(hashes[indices], kind="stable")]
             for column, out in outputs:
-                out[at : at + len(indices)] = column[indices]
-            at += len(indices)
+                out[pos : pos + len(indices)] = column[indices]
+            pos += len(indices)
 
 
 def count_lines(shards: Sequence[Path], kept: Sequence[Array]) -> Iterator[tuple[Array, Array]]:
@@ -214,8 +201,8 @@ def rows_with(shard: Path, listed: Array, documents: int) -> Array:
     mask = np.zeros(documents, np.bool_)
     for begin in range(0, len(hashes) if len(listed) else 0, PART_LINES):
         block = hashes[begin : begin + PART_LINES]
-        at = np.minimum(np.searchsorted(listed, block), len(listed) - 1)
-        mask[rows[begin : begin + PART_LINES][listed[at] == block]] = True
+        pos = np.minimum(np.searchsorted(listed, block), len(listed) - 1)
+        mask[rows[begin : begin + PART_LINES][listed[pos] == block]] = True
     return mask
 
 

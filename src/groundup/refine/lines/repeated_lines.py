@@ -23,7 +23,7 @@ from groundup.artifacts.arrays import Array, Texts, lengths, text_buffers
 from groundup.artifacts.corpus import remove_spans
 from groundup.artifacts.document import DROPPED, TableWriter
 from groundup.refine.dedup.minhash import words
-from groundup.refine.kernels import kernel
+from groundup.refine.kernels import kernel, kernel_with
 from groundup.refine.lines.line_index import (
     BLANK,
     LINE_KINDS,
@@ -60,34 +60,29 @@ LINES = pa.schema(
 )
 
 
-def find_lines(texts: Texts, listed: Array) -> Array:
+@kernel_with(ROLES, TRANSITIONS)
+def find_lines(texts: Texts, listed: Array, roles: Array, transitions: Array) -> Array:
     """Return the listed lines in texts, int64 [n, 4]: row, index in `listed`, first byte, end.
 
     Args:
         texts: offsets and bytes; returned bytes count from the beginning of a text.
         listed: hashes, ascending and unique (uint64).
     """
-    lines, count = _find_lines(*texts, listed, ROLES, TRANSITIONS)
-    return np.array(lines[:count])
-
-
-@kernel
-def _find_lines(
-    offsets: Array, data: Array, listed: Array, roles: Array, transitions: Array
-) -> tuple[Array, int]:
-    out, at = np.empty((max_lines(offsets, data), 4), np.int64), 0
+    offsets, data = texts
+    out, pos = np.empty((max_lines(offsets, data), 4), np.int64), 0
     for text in range(len(offsets) - 1):
         i = start = offsets[text]
         while i < offsets[text + 1]:
             end, hashed = hash_line(data, i, offsets[text + 1], roles, transitions)
             k = np.searchsorted(listed, hashed)
             if hashed and k < len(listed) and listed[k] == hashed:
-                out[at, 0], out[at, 1], out[at, 2], out[at, 3] = text, k, i - start, end - start
-                at += 1
+                out[pos, 0], out[pos, 1], out[pos, 2], out[pos, 3] = text, k, i - start, end - start
+                pos += 1
             i = end + 1
-    return out, at
+    return out[:pos].copy()
 
 
+@kernel
 def line_cuts(texts: Texts, lines: Array) -> Array:
     """Return what to cut, int64 [n, 3]: row, first byte and end, ascending and disjoint.
 
@@ -98,21 +93,16 @@ def line_cuts(texts: Texts, lines: Array) -> Array:
         texts: as for `find_lines`.
         lines: what that returned.
     """
-    cuts, count = _line_cuts(*texts, lines)
-    return np.array(cuts[:count])
-
-
-@kernel
-def _line_cuts(offsets: Array, data: Array, lines: Array) -> tuple[Array, int]:
+    offsets, data = texts
     out, count = np.empty((len(lines), 3), np.int64), 0
     for k in range(len(lines)):
         row, start = lines[k, 0], offsets[lines[k, 0]]
         last = count - 1
         if count and out[last, 0] == row:
-            at, begin = start + out[last, 2], start + lines[k, 2]
-            while at < begin and _is_white(data[at]):
-                at += 1
-            if at == begin:
+            pos, begin = start + out[last, 2], start + lines[k, 2]
+            while pos < begin and _is_white(data[pos]):
+                pos += 1
+            if pos == begin:
                 out[last, 2] = lines[k, 3]
                 continue
         out[count, 0], out[count, 1], out[count, 2] = row, lines[k, 2], lines[k, 3]
@@ -121,7 +111,7 @@ def _line_cuts(offsets: Array, data: Array, lines: Array) -> tuple[Array, int]:
         start, stop = offsets[out[k, 0]], offsets[out[k, 0] + 1]
         begin, end = _extend(data, start, stop, start + out[k, 1], start + out[k, 2])
         out[k, 1], out[k, 2] = begin - start, end - start
-    return out, count
+    return out[:count].copy()
 
 
 @kernel
@@ -193,10 +183,10 @@ def find_repeated_lines(
         TableWriter(folder / "dropped.parquet", DROPPED) as dropped,
     ):
         kept = scratch.kept(table, [duplicates])
-        for number, source in enumerate(table.sources):
+        for index, source in enumerate(table.sources):
             if kinds[source] not in LINE_KINDS:
                 continue
-            members = [k for k, owner in enumerate(table.source_of_shard) if owner == number]
+            members = [k for k, owner in enumerate(table.source_of_shard) if owner == index]
             masks = [kept[table.spans[k]] for k in members]
             sources[source] = _cut_source(
                 folder, source, [shards[k] for k in members], masks, fewest, lines, dropped
@@ -249,9 +239,9 @@ def _cut_shard(
     affected = kept & rows_with(shard[1], repeated.hashes, len(kept))
     for rows, batch in DocumentTable([shard]).batches(columns, affected):
         texts = text_buffers(batch.column("text"))
-        found = find_lines(texts, repeated.hashes)
-        _write_lines(batch, found, repeated, lines)
-        cuts = line_cuts(texts, found)
+        hits = find_lines(texts, repeated.hashes)
+        _write_lines(batch, hits, repeated, lines)
+        cuts = line_cuts(texts, hits)
         repeated.bytes += int((cuts[:, 2] - cuts[:, 1]).sum())
         repeated.touched += len(rows)
         _drop_empty(batch, cuts, repeated, dropped)
@@ -260,11 +250,11 @@ def _cut_shard(
 
 
 def _write_lines(
-    batch: pa.RecordBatch, found: Array, repeated: RepeatedLines, lines: TableWriter
+    batch: pa.RecordBatch, hits: Array, repeated: RepeatedLines, lines: TableWriter
 ) -> None:
     """Write the lines that occur for the first time, with their text and an example."""
-    indices, first = np.unique(found[:, 1], return_index=True)
-    for row, k, begin, end in found[np.sort(first[~repeated.written[indices]])].tolist():
+    indices, first = np.unique(hits[:, 1], return_index=True)
+    for row, k, begin, end in hits[np.sort(first[~repeated.written[indices]])].tolist():
         line = batch.column("text")[row].as_buffer()[begin:end].to_pybytes()
         text = " ".join(line.decode("utf-8", "replace").split())
         short = text[:TEXT_CHARACTERS] + (" …" if len(text) > TEXT_CHARACTERS else "")

@@ -6,7 +6,6 @@ split/SHARD.npy   uint8, one number per row of the shard: 0 dropped, 1 train, 2 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +37,9 @@ def split_documents(
 
     Args:
         folder: receives split/SHARD.npy.
-        shards: refined shards by name and folder, in order.
+        shards, cuts: as for DocumentTable; similarity and bytes are those after the cuts.
         kinds: kind of each source.
         dropped: lists of dropped documents.
-        cuts: file of the cuts of a shard, by name; similarity and bytes are those after the cuts.
         seed: chooses the clusters that are held out.
         validation: share of the bytes of every source.
         memory: bytes that a part of the index may take.
@@ -68,32 +66,6 @@ def split_documents(
 SPLIT = BuildStep("refine/split", 3, split_documents)
 
 
-@dataclass(frozen=True)
-class ValidationShares:
-    """Bytes of units, which are sources or kinds (float64).
-
-    Attributes:
-        unit: index of the unit of each source.
-        totals: of each unit.
-        target: to hold out.
-        held: held out so far.
-    """
-
-    unit: Array
-    totals: Array
-    target: Array
-    held: Array
-
-    def next_cluster(self, entries: Array, unit: int, held_out: Array) -> int:
-        """Return the first entry of the smallest cluster to hold out for a unit, or -1.
-
-        It brings the unit closer to its target and no other unit away from its own. A unit with
-        nothing held out may also take a cluster that is at most MAX_OF_SOURCE of each unit.
-        """
-        shares = (self.unit, self.totals, self.target, self.held)
-        return int(_next_cluster(entries, unit, held_out, *shares))
-
-
 def choose_validation(
     entries: Array, kind_of_source: Array, validation: float, held_out: Array
 ) -> None:
@@ -110,20 +82,19 @@ def choose_validation(
         validation: share of the bytes.
         held_out: mask by first row of a cluster, all False; changed in place.
     """
-    count = len(kind_of_source)
-    totals = _totals(entries, count)[1].astype(np.float64)
-    sources = ValidationShares(np.arange(count), totals, validation * totals, np.zeros(count))
-    _take_while_fitting(entries, sources.target, sources.held, held_out)
-    for source in range(count):
-        entry = sources.next_cluster(entries, source, held_out)
-        _hold_out(entries, entry, sources.held, held_out)
-    totals = np.bincount(kind_of_source, totals)
-    held = np.bincount(kind_of_source, sources.held)
-    kinds = ValidationShares(kind_of_source, totals, validation * totals, held)
-    # All are chosen before any is held out: a kind counts what the first two steps held out.
-    empty = np.flatnonzero(held == 0).tolist()
-    for entry in [kinds.next_cluster(entries, kind, held_out) for kind in empty]:
-        _hold_out(entries, entry, sources.held, held_out)
+    sources = np.arange(len(kind_of_source))
+    totals = _totals(entries, len(sources))[1].astype(np.float64)
+    target, held = validation * totals, np.zeros(len(sources))
+    _take_while_fitting(entries, target, held, held_out)
+    for source in sources.tolist():
+        entry = _next_cluster(entries, source, held_out, (sources, totals, target, held))
+        _hold_out(entries, entry, held, held_out)
+    totals, of_kind = np.bincount(kind_of_source, totals), np.bincount(kind_of_source, held)
+    shares = (kind_of_source, totals, validation * totals, of_kind)
+    # All kinds choose before any cluster is held out, so their order does not matter.
+    empty = np.flatnonzero(of_kind == 0).tolist()
+    for entry in [_next_cluster(entries, kind, held_out, shares) for kind in empty]:
+        _hold_out(entries, entry, held, held_out)
 
 
 @kernel
@@ -170,26 +141,29 @@ def _hold_out(entries: Array, begin: int, held: Array, held_out: Array) -> None:
 
 @kernel
 def _next_cluster(
-    entries: Array,
-    unit: int,
-    held_out: Array,
-    units: Array,
-    totals: Array,
-    target: Array,
-    held: Array,
+    entries: Array, unit: int, held_out: Array, shares: tuple[Array, Array, Array, Array]
 ) -> int:
-    """Return the first entry of the cluster for `ValidationShares.next_cluster`, or -1.
+    """Return the first entry of the smallest cluster to hold out for a unit, or -1.
 
-    Of two equally small clusters, it is the earlier one.
+    A unit is a source or a kind. The cluster brings it closer to its target, and no other unit away
+    from its own. A unit with nothing held out may also take one that is at most MAX_OF_SOURCE of
+    every unit that it touches. Of two equally small clusters, the earlier one is taken.
+
+    Args:
+        entries: bytes of clusters by source.
+        unit: the unit.
+        held_out: mask by first row of a cluster.
+        shares: unit of each source; bytes of each unit; to hold out; held out so far.
     """
+    units, totals, target, held = shares
     best, least, sizes = -1, np.inf, np.zeros(len(held))
-    for at in range(len(entries)):
-        if units[entries[at, SOURCE]] != unit or entries[at, BYTES] >= least:
+    for pos in range(len(entries)):
+        if units[entries[pos, SOURCE]] != unit or entries[pos, BYTES] >= least:
             continue
-        if held_out[entries[at, CLUSTER]]:
+        if held_out[entries[pos, CLUSTER]]:
             continue
-        begin = at
-        while begin > 0 and entries[begin - 1, CLUSTER] == entries[at, CLUSTER]:
+        begin = pos
+        while begin > 0 and entries[begin - 1, CLUSTER] == entries[pos, CLUSTER]:
             begin -= 1
         end = _end(entries, begin)
         sizes[:] = 0

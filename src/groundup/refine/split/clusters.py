@@ -6,7 +6,6 @@ neither many clusters nor one cluster of all documents has to fit in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +55,7 @@ def find_clusters(table: DocumentTable, kept: Array, scratch: Scratch, memory: i
         sets = table.shingles(kept, file, offsets)
         for band in CLUSTER_BANDS:
             for bucket in index.buckets(band, kept):
-                _unite(parent, bucket.starts, bucket.rows, sets, offsets, SIMILAR, MAX_COMPARED)
+                _unite(parent, bucket.starts, bucket.rows, sets, offsets)
     # A root is the smallest row of its cluster, so parents come before their children.
     _flatten(parent)
     return parent
@@ -120,24 +119,16 @@ def _root(parent: Array, node: int) -> int:
 
 
 @kernel
-def _unite(
-    parent: Array,
-    starts: Array,
-    rows: Array,
-    sets: Array,
-    offsets: Array,
-    threshold: float,
-    most: int,
-) -> None:
-    """Unite the clusters of all pairs of a bucket that reach the threshold."""
+def _unite(parent: Array, starts: Array, rows: Array, sets: Array, offsets: Array) -> None:
+    """Unite the clusters of all compared pairs of a bucket that are SIMILAR."""
     for bucket in range(len(starts) - 1):
-        for at in range(starts[bucket], starts[bucket + 1]):
-            own = sets[offsets[rows[at]] : offsets[rows[at] + 1]]
-            for k in range(at - 1, max(starts[bucket], at - most) - 1, -1):
-                a, b = _root(parent, rows[at]), _root(parent, rows[k])
+        for pos in range(starts[bucket], starts[bucket + 1]):
+            shingles = sets[offsets[rows[pos]] : offsets[rows[pos] + 1]]
+            for k in range(pos - 1, max(starts[bucket], pos - MAX_COMPARED) - 1, -1):
+                a, b = _root(parent, rows[pos]), _root(parent, rows[k])
                 if a != b:
                     other = sets[offsets[rows[k]] : offsets[rows[k] + 1]]
-                    if jaccard(own, other, threshold) >= threshold:
+                    if jaccard(shingles, other, SIMILAR) >= SIMILAR:
                         parent[max(a, b)] = min(a, b)
 
 
@@ -164,12 +155,10 @@ def cluster_sizes(
     entries of a cluster are ordered by source.
 
     Args:
-        table: the refined shards.
-        kept: mask of the rows that count.
-        cluster: for each row the first row of its cluster.
+        table, kept, scratch: as for `find_clusters`.
+        cluster: what that returned.
         lengths: bytes of each row.
         seed: of the order.
-        scratch: for memory-mapped arrays.
         memory: bytes that a part may take while it is sorted.
         out: int64, of width 3.
     """
@@ -180,9 +169,12 @@ def cluster_sizes(
         RowFile(scratch.folder / "order", np.dtype(np.uint64)) as order,
         RowFile(scratch.folder / "sums", np.dtype(np.int64), 3) as sums,
     ):
-        for entries in _block_sums(table, kept, cluster, lengths):
-            order.append(mix_all(smallest[entries[:, CLUSTER]] ^ salt))
-            sums.append(entries)
+        for source, block in table.blocks():
+            rows = block.start + np.flatnonzero(kept[block])
+            first, inverse = np.unique(cluster[rows], return_inverse=True)
+            sizes = np.bincount(inverse, lengths[rows], len(first)).astype(np.int64)
+            order.append(mix_all(smallest[first] ^ salt))
+            sums.append(np.stack([first, np.full(len(first), source), sizes], axis=1))
         hashes, entries = order.view(), sums.view()
         for low, high in hash_ranges(len(hashes), max(1, memory // _ENTRY_BYTES)):
             part = in_range(hashes, low, high)
@@ -195,17 +187,6 @@ def _find_smallest(cluster: Array, kept: Array, ids: Array, smallest: Array) -> 
     for row in range(len(cluster)):
         if kept[row]:
             smallest[cluster[row]] = min(smallest[cluster[row]], ids[row, 0])
-
-
-def _block_sums(
-    table: DocumentTable, kept: Array, cluster: Array, lengths: Array
-) -> Iterator[Array]:
-    """Yield the entries of each block of rows."""
-    for source, block in table.blocks():
-        rows = block.start + np.flatnonzero(kept[block])
-        first, inverse = np.unique(cluster[rows], return_inverse=True)
-        sizes = np.bincount(inverse, lengths[rows], len(first)).astype(np.int64)
-        yield np.stack([first, np.full(len(first), source), sizes], axis=1)
 
 
 def _merge(hashes: Array, entries: Array) -> Array:

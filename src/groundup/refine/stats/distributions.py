@@ -19,6 +19,7 @@ import pyarrow as pa
 from groundup.artifacts.arrays import Array, text_buffers
 from groundup.artifacts.corpus import DROPPED
 from groundup.artifacts.document import read_batches
+from groundup.artifacts.kinds import is_training
 from groundup.errors import SourceError
 from groundup.recipe import Source
 from groundup.refine.dedup.duplicates import EXACT
@@ -113,13 +114,13 @@ class SourceStats:
 
     def _column(self, column: int, digits: int | None) -> dict[str, Any]:
         """Return the histograms of a column by step, with rounded quantiles."""
-        found = {}
+        histograms = {}
         for step in STEPS:
             if (step, column) in self.histograms:
                 counts = self.histograms[step, column]
                 rounded = [round(value, digits) for value in quantiles(counts)]
-                found[step] = pack(counts) | {"quantiles": rounded}
-        return found
+                histograms[step] = pack(counts) | {"quantiles": rounded}
+        return histograms
 
 
 def sum_distributions(
@@ -130,15 +131,10 @@ def sum_distributions(
     lists: Sequence[Path],
     cuts: Mapping[str, Path],
 ) -> dict[str, Any]:
-    """Add up the distributions of all shards by source.
+    """Write quality.json: the distributions of all shards by source.
 
-    Args:
-        folder: receives quality.json.
-        shards: refined shards by name and folder, in order.
-        kinds: kind of each source.
-        split: folder of the split of each shard.
-        lists: lists of dropped documents.
-        cuts: file of the cuts of a shard, by name.
+    `shards` and `cuts` are those of DocumentTable, `split` is the folder of the split of each
+    shard, `lists` are the lists of dropped documents.
     """
     table = DocumentTable(shards, cuts)
     stats = {source: SourceStats(kinds[source]) for source in table.sources}
@@ -225,13 +221,15 @@ def _reasons(
 
 def lost_share(facts: Mapping[str, Any]) -> float:
     """Return the share of a source's collected bytes that is neither kept nor an exact copy."""
-    collected = facts["collected"]["bytes"]
-    return (
-        max(0.0, 1 - (facts["kept"]["bytes"] + facts["copies"]) / collected) if collected else 1.0
-    )
+    collected, left = facts["collected"]["bytes"], facts["kept"]["bytes"] + facts["copies"]
+    return max(0.0, 1 - left / collected) if collected else 1.0
 
 
-# The drop check
+# The drop check. A source that lost nearly all of its text is nearly always a mistake that no later
+# stage shows: a wrong kind, filters for other text, wrong languages. The share is of bytes, from
+# collected to kept text. Exact duplicates do not count as lost, because another document keeps
+# every word. Near duplicates do: their differences are lost, and a site whose pages come from one
+# template looks just like that.
 
 
 def check_drops(
@@ -239,30 +237,21 @@ def check_drops(
 ) -> None:
     """Stop a run in which a source lost nearly all of its text; warn where the recipe allows it.
 
-    Such a loss is nearly always a mistake that no later stage shows: a wrong kind, filters for
-    other text, wrong languages. The share is of bytes, from collected to kept text. Exact
-    duplicates do not count as lost, because another document keeps every word. Near duplicates do:
-    their differences are lost, and a site whose pages come from one template looks just like that.
-
-    While documents are being forgotten, losses are only warned about: the user wants the text gone,
-    and a stopped run would keep it.
-
     Args:
-        run: the run.
+        run: is not stopped while documents are being forgotten: the user wants the text gone, and
+            it would keep it.
         sources: facts of refine/quality.
         rejected: what the collector rejected, by source and reason.
 
     Raises:
-        SourceError: one line with the first source, its share, the reasons, and what to do; then
-            the names of other sources.
+        SourceError: one line for the first source, and the names of others.
     """
     failed: dict[str, str] = {}
     for source in run.recipe.source:
-        if source.kind == "evaluation":
+        if not is_training(source.kind):
             continue
-        limit = source.most_dropped
-        if limit == "auto":
-            limit = run.recipe.refine.most_dropped
+        of_source, default = source.most_dropped, run.recipe.refine.most_dropped
+        limit = default if of_source == "auto" else of_source
         facts = sources.get(source.name)
         collected = facts is not None and facts["collected"]["documents"] > 0
         reasons = facts["dropped"] if facts and collected else rejected.get(source.name, {})

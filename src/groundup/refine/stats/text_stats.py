@@ -24,7 +24,7 @@ from groundup.refine.clean.unicode_classes import (
     code_point,
 )
 from groundup.refine.filter.statistics import repeated_lines
-from groundup.refine.kernels import Number, kernel
+from groundup.refine.kernels import Number, kernel, kernel_with
 
 # Name and description of each statistic; quality.json holds both.
 TEXT_STATS = {
@@ -65,7 +65,7 @@ def text_stats(texts: Texts) -> Array:
     length = np.diff(beginnings[0]).astype(np.float64)
     length[length == 0] = np.nan
     compressed = compressed_sizes(beginnings)
-    words = _count_words(*texts, WORD_CLASSES, CLEANING_CLASSES, _ASCII_SPACE)
+    words = _count_words(*texts)
     repeated = repeated_lines(*beginnings, 1)[:, 2] / length
     compression = length / np.maximum(compressed[:, 0], 1)
     return np.stack([sizes, words, compression, repeated, compressed[:, 1] / length], axis=1)
@@ -87,7 +87,7 @@ def _beginnings(offsets: Array, data: Array, size: int) -> Texts:
     return out, beginnings
 
 
-@kernel
+@kernel_with(WORD_CLASSES, CLEANING_CLASSES, _ASCII_SPACE)
 def _count_words(
     offsets: Array, data: Array, classes: Array, spacing: Array, ascii_space: Array
 ) -> Array:

@@ -1,3 +1,1 @@
-"""Files from elsewhere, into the cache: https, the package index, S3, the Hugging Face Hub.
-Bounded, resumed, verified.
-"""
+"""Files from https, the package index, S3 and the Hugging Face Hub: bounded, resumed, verified."""

@@ -1,6 +1,4 @@
-"""Finds a file of a package in the index that pip is configured for. Reads the index's page of one
-project.
-"""
+"""Finds a file of a package in the index that pip is configured for."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from html.parser import HTMLParser
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from groundup.errors import SourceError
-from groundup.runtime.fetch.transfer import Access, page
+from groundup.runtime.fetch.https import Access, fetch_page
 
 _ACCEPT = (
     "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2,"
@@ -25,46 +23,54 @@ _SDIST = (".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz")
 
 @dataclass(frozen=True, slots=True)
 class PackageFile:
-    """A file that an index offers: its name, address and SHA-256 ("" where the index gives none)."""
+    """A file that an index offers, with its SHA-256 ("" where the index gives none)."""
 
     filename: str
     url: str
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class Requirement:
-    """`pypi:NAME==VERSION` or `pypi:NAME==VERSION/FILENAME`, taken apart."""
+def find_file(path: str) -> PackageFile:
+    """Return the file that a path names, or the source distribution of its version.
 
-    name: str
-    version: str
-    filename: str = ""
-
-
-def parse(path: str) -> Requirement:
-    """Take a `pypi:` path apart.
+    Args:
+        path: `pypi:NAME==VERSION` or `pypi:NAME==VERSION/FILENAME`.
 
     Raises:
-        SourceError: it does not pin one version.
+        SourceError: the index cannot be reached, or does not hold it.
     """
     match = re.fullmatch(r"pypi:([A-Za-z0-9][\w.-]*)==([\w.+!-]+)(?:/([\w.+!-]+))?", path)
     if match is None:
         raise SourceError(f"{path}: expected pypi:NAME==VERSION or pypi:NAME==VERSION/FILENAME")
-    return Requirement(match[1], match[2], match[3] or "")
+    name, version, filename = match.groups()
+    url = f"{_index_url()}{_normalize(name)}/"
+    body, content_type = fetch_page(url, Access(trusted=True), _ACCEPT)
+    files = _parse_page(body, content_type, url)
+    same_version = [file for file in files if _version(file.filename, name) == version.lower()]
+    if filename:
+        matching = [file for file in files if file.filename == filename]
+    else:
+        matching = [file for file in same_version if file.filename.endswith(_SDIST)]
+    if matching:
+        return matching[0]
+    what = filename or f"a source distribution of {version}"
+    offered = ", ".join(file.filename for file in same_version[:5])
+    raise SourceError(
+        f"pypi:{name}=={version}: the index does not hold {what}; it has"
+        f" {offered or f'{len(files)} files of other versions'}"
+    )
 
 
-def normalized(name: str) -> str:
-    """Return a project's name as indexes spell it in addresses (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def index_url() -> str:
-    """Return the address of the package index that pip is configured for.
-
-    Raises:
-        SourceError: none is known, since pip is not installed and PIP_INDEX_URL is not set.
-    """
-    configured = os.environ.get("PIP_INDEX_URL") or _pip_setting()
+def _index_url() -> str:
+    """Return the address of the package index: PIP_INDEX_URL, pip's configuration, its default."""
+    configured = os.environ.get("PIP_INDEX_URL")
+    if not configured:
+        command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+        try:
+            pip = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            configured = pip.stdout.strip() if pip.returncode == 0 else ""
+        except (OSError, subprocess.TimeoutExpired):
+            pass
     if not configured:
         try:
             from pip._internal.models.index import PyPI
@@ -76,92 +82,48 @@ def index_url() -> str:
     return configured.rstrip("/") + "/"
 
 
-def _pip_setting() -> str:
-    command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return answer.stdout.strip() if answer.returncode == 0 else ""
-
-
 class _Links(HTMLParser):
-    """Collects the addresses of a page's links."""
+    """Collects the addresses of the links of a page."""
 
     def __init__(self) -> None:
         super().__init__()
         self.hrefs: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take the address of a link."""
+        """Collect the address of a link."""
         self.hrefs.extend(value for name, value in attrs if tag == "a" and name == "href" and value)
 
 
-def read_page(body: bytes, content_type: str, base: str) -> list[PackageFile]:
-    """Return the files that an index page offers, in JSON (PEP 691) or HTML (PEP 503).
-
-    Raises:
-        SourceError: the page is neither.
-    """
+def _parse_page(body: bytes, content_type: str, base: str) -> list[PackageFile]:
+    """Return the files that an index page offers, in JSON (PEP 691) or HTML (PEP 503)."""
+    files = []
     if "json" in content_type:
         try:
-            entries = json.loads(body)["files"]
-            return [
-                PackageFile(
-                    e["filename"], urljoin(base, e["url"]), e.get("hashes", {}).get("sha256", "")
-                )
-                for e in entries
-            ]
+            for entry in json.loads(body)["files"]:
+                url, digest = urljoin(base, entry["url"]), entry.get("hashes", {}).get("sha256", "")
+                files.append(PackageFile(entry["filename"], url, digest))
         except (ValueError, KeyError, TypeError, AttributeError):
             raise SourceError("the package index answers with a page that cannot be read") from None
+        return files
     links = _Links()
     links.feed(body.decode("utf-8", "replace"))
-    return [_linked(urljoin(base, href)) for href in links.hrefs]
+    for href in links.hrefs:
+        url, fragment = urldefrag(urljoin(base, href))
+        filename = unquote(urlsplit(url).path.rpartition("/")[2])
+        digest = fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else ""
+        files.append(PackageFile(filename, url, digest))
+    return files
 
 
-def _linked(url: str) -> PackageFile:
-    address, fragment = urldefrag(url)
-    digest = fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else ""
-    return PackageFile(unquote(urlsplit(address).path.rpartition("/")[2]), address, digest)
+def _normalize(name: str) -> str:
+    """Return a project's name as indexes spell it in addresses (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def choose(wanted: Requirement, files: list[PackageFile]) -> PackageFile:
-    """Return the file that a requirement names, or the source distribution of its version.
-
-    Raises:
-        SourceError: there is none; the line names what there is.
-    """
-    here = [
-        file for file in files if _version_of(file.filename, wanted.name) == wanted.version.lower()
-    ]
-    for file in files if wanted.filename else here:
-        if file.filename == wanted.filename or (
-            not wanted.filename and file.filename.endswith(_SDIST)
-        ):
-            return file
-    seen = ", ".join(file.filename for file in here[:5]) or f"{len(files)} files of other versions"
-    what = wanted.filename or f"a source distribution of {wanted.version}"
-    raise SourceError(
-        f"pypi:{wanted.name}=={wanted.version}: the index does not hold {what}; it has {seen}"
-    )
-
-
-def _version_of(filename: str, name: str) -> str:
-    stem = next(
-        (filename.removesuffix(suffix) for suffix in _SDIST if filename.endswith(suffix)), ""
-    )
-    project, _, version = stem.rpartition("-") if stem else ("", "", "")
+def _version(filename: str, name: str) -> str:
+    """Return the version of a wheel or source distribution, "" where it is of another project."""
+    stem = next((filename.removesuffix(end) for end in _SDIST if filename.endswith(end)), "")
+    project, _, version = stem.rpartition("-")
     if filename.endswith(".whl"):
         project, version = [*filename.split("-"), ""][:2]
-    return version.lower() if normalized(project) == normalized(name) else ""
-
-
-def find(wanted: Requirement) -> PackageFile:
-    """Ask the configured index for the file that a requirement names.
-
-    Raises:
-        SourceError: the index cannot be reached, or does not hold it.
-    """
-    url = f"{index_url()}{normalized(wanted.name)}/"
-    body, content_type = page(url, Access(trusted=True), _ACCEPT)
-    return choose(wanted, read_page(body, content_type, url))
+    return version.lower() if _normalize(project) == _normalize(name) else ""

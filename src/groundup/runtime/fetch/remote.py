@@ -1,32 +1,76 @@
-"""Places of many files: S3 buckets and data sets of the Hugging Face Hub. Lists them, and brings
-files into the cache.
+"""Stores of many files: S3 buckets and datasets of the Hugging Face Hub.
+
+    s3://BUCKET/PATH                          Bucket, through pyarrow's S3 client
+    hf://datasets/OWNER/NAME[@REVISION]/PATH  HubDataset, listed through huggingface_hub
+
+pyarrow is installed anyway, while s3fs would bring aiobotocore, botocore and aiohttp. Files of the
+Hub are downloaded by our own code, because it resumes, checks the SHA-256 that the Hub keeps of
+large files, and follows no redirect to a private address.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from urllib.parse import quote, unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-from groundup.collect.files.archives import hidden, printable_name, unsafe_path
-from groundup.collect.files.globs import Selection, has_pattern, translate
 from groundup.errors import SourceError
-from groundup.runtime.fetch.cache import cached, filename_of, keep
-from groundup.runtime.fetch.partial import Partial
+from groundup.runtime.fetch.cache import add_to_cache, cache_root, cached, filename_of
+from groundup.runtime.fetch.download import ByteRange, PartialFile, download, download_ranges
+from groundup.runtime.fetch.https import Access, RetryableError
+from groundup.runtime.files import read_json, write_json
 from groundup.runtime.progress import Progress, progress, say
+from groundup.runtime.workers.map import map_threads
 
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+    from pyarrow.fs import S3FileSystem
+
+T = TypeVar("T")
+REMOTE_SCHEMES = ("s3://", "hf://")
 # Enough to hide the latency of small files; large ones fill the line alone.
-AT_ONCE = 8
+PARALLEL_DOWNLOADS = 8
+_S3_CHUNK = 4 << 20
+# Any of these, or a file of credentials, identifies the user to S3.
+_S3_IDENTITY = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_PROFILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+)
+_S3_IDENTITY_FILES = {
+    "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials",
+    "AWS_CONFIG_FILE": "~/.aws/config",
+}
+_HUB_ERRORS = {
+    "GatedRepoError": (
+        "its owner wants to be asked; accept the terms on its page, and set HF_TOKEN"
+    ),
+    "RepositoryNotFoundError": (
+        "there is no such dataset, or it is private; correct the path, or set HF_TOKEN"
+    ),
+    "RevisionNotFoundError": "there is no such revision; correct what follows @ in the recipe",
+    "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set, and it is not in the cache",
+}
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class RemoteFile:
-    """A file in a far place: its path there, bytes, what changes with its content, and its SHA-256
-    where the place says it.
+    """A file in a store.
+
+    Attributes:
+        path: in the store.
+        size: in bytes.
+        stamp: changes with the content.
+        sha256: "" where the store does not give it.
     """
 
     path: str
@@ -35,115 +79,317 @@ class RemoteFile:
     sha256: str = ""
 
 
-class Place(Protocol):
-    """Where files are listed and read. Its address holds no credentials, and names one state where
-    the place keeps several.
-    """
+class RemoteStore(Protocol):
+    """A store that lists and downloads files."""
 
     @property
     def address(self) -> str:
-        """What a recipe would write for it."""
+        """What a recipe would write for it: no credentials, one revision if it has several."""
 
-    def files(self, folder: str) -> list[RemoteFile]:
+    def list_files(self, folder: str) -> list[RemoteFile]:
         """Return the file `folder`, or all below it."""
 
-    def bring(self, file: RemoteFile, half: Partial, bar: Progress) -> None:
-        """Bring the bytes of a file, going on where `half` ends."""
+    def download(self, file: RemoteFile, partial: PartialFile, bar: Progress) -> None:
+        """Download a file, continuing where `partial` ends."""
 
 
-@dataclass(frozen=True, slots=True)
-class Selected:
-    """The files of a place that belong to a source, by origin, sorted; and how many its include and
-    exclude leave out.
-    """
-
-    place: Place
-    files: dict[str, RemoteFile]
-    skipped: int
-
-    def missing(self) -> list[RemoteFile]:
-        """Return the files that are not in the cache."""
-        return [
-            file
-            for file in self.files.values()
-            if cached(_name(self.place, file), file.sha256) is None
-        ]
-
-
-def select(place: Place, path: str, wanted: Selection) -> Selected:
-    """Return the files that `path`, a file, folder or glob in a place, names.
+def open_remote(path: str) -> tuple[RemoteStore, str]:
+    """Return the store that a path names, and the path in it.
 
     Raises:
-        SourceError: the place cannot be listed, or nothing in it belongs to the source.
+        SourceError: it is misspelled, or there is no such store.
     """
-    parts = [part for part in path.split("/") if part]
-    first = next((number for number, part in enumerate(parts) if has_pattern(part)), len(parts))
-    folder, pattern = "/".join(parts[:first]), "/".join(parts[first:])
-    found = place.files(folder)
-    if not pattern and [file.path for file in found] == [folder]:
-        folder = folder.rpartition("/")[0]
-    expression = re.compile(translate(pattern) if pattern else ".*", re.DOTALL)
-    files, skipped = {}, 0
-    for file in found:
-        name = file.path.removeprefix(folder).lstrip("/")
-        if hidden(name) or unsafe_path(name) or expression.fullmatch(name) is None:
-            continue
-        if wanted.opens(printable_name(name)):
-            files[printable_name(name)] = file
-        else:
-            skipped += 1
-    if not files:
-        why = (
-            f"include and exclude leave nothing of {skipped} files"
-            if skipped
-            else f"none of its {len(found)} files matches"
-        )
-        raise SourceError(f"{place.address}/{path}: {why}; correct the path in the recipe")
-    return Selected(place, dict(sorted(files.items())), skipped)
+    if path.startswith("s3://"):
+        match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?", path, re.DOTALL)
+        # A strict bucket name also keeps a recipe from naming a host.
+        if match is None or ".." in match[1]:
+            raise SourceError(
+                f"{path}: expected s3://BUCKET/PATH, with the bucket in small letters, digits, dots"
+                " and hyphens"
+            )
+        return Bucket(match[1]), match[2] or ""
+    pattern = r"hf://datasets/([\w.-]+/[\w.-]+)(?:@([\w.%~-]+))?(?:/(.*))?"
+    match = re.fullmatch(pattern, path, re.DOTALL)
+    if match is None or ".." in match[1]:
+        raise SourceError(f"{path}: expected hf://datasets/OWNER/NAME/PATH, or OWNER/NAME@REVISION")
+    return HubDataset.at_revision(match[1], unquote(match[2] or "main")), match[3] or ""
 
 
-def bring_all(selected: Selected, source: str) -> list[Path]:
-    """Return where the files lie in the cache, in the order of `selected`, after fetching those
-    that are missing.
+def not_cached(store: RemoteStore, files: Iterable[RemoteFile]) -> list[RemoteFile]:
+    """Return the files that are not in the cache."""
+    return [file for file in files if cached(_cache_name(store, file), file.sha256) is None]
+
+
+def _cache_name(store: RemoteStore, file: RemoteFile) -> str:
+    return f"{store.address}/{file.path}#{file.stamp}"
+
+
+def fetch_all(store: RemoteStore, files: Sequence[RemoteFile], source: str) -> list[Path]:
+    """Return the paths of files in the cache, in order, after downloading those that are missing.
+
+    Args:
+        store: that the files are in.
+        files: to fetch.
+        source: name, for messages.
 
     Raises:
         SourceError: one of them cannot be fetched.
     """
-    place, files = selected.place, list(selected.files.values())
-    missing = selected.missing()
-    size = sum(file.size for file in missing)
+    missing = not_cached(store, files)
+    size, stop = sum(file.size for file in missing), threading.Event()
     if missing:
         say(
             f'source "{source}": fetching {len(missing):,} files, {size / 1e6:,.1f} MB, from'
-            f" {place.address}"
+            f" {store.address}"
         )
-    with progress(f"fetching {source}", size, "B") as bar, ThreadPoolExecutor(AT_ONCE) as pool:
-        stop = threading.Event()
-        work = [pool.submit(_bring, place, file, bar, stop) for file in files]
+
+    def fetch_one(file: RemoteFile) -> Path:
+        name = _cache_name(store, file)
+        path = cached(name, file.sha256)
+        if path is not None:
+            return path
+        return add_to_cache(
+            name,
+            filename_of(file.path),
+            file.sha256,
+            lambda partial: store.download(file, replace(partial, stop=stop), bar),
+            f"{store.address}/{file.path}",
+        )
+
+    with progress(f"fetching {source}", size, "B") as bar:
+        return map_threads(fetch_one, files, PARALLEL_DOWNLOADS, stop.set)
+
+
+class Bucket:
+    """A bucket of S3 or a store that speaks its protocol, with the identity of the environment.
+
+    The environment also names the endpoint: AWS_ENDPOINT_URL, AWS_REGION, AWS_PROFILE and so on.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name, self.address = name, f"s3://{name}"
+        self._system: S3FileSystem | None = None
+
+    def list_files(self, folder: str) -> list[RemoteFile]:
+        """Return the object `folder`, or all below it; size and modification time are the stamp.
+
+        Raises:
+            SourceError: there is no such bucket, or it may not be read.
+        """
+        from pyarrow.fs import FileSelector, FileType
+
+        def list_objects(system: S3FileSystem) -> list[RemoteFile]:
+            path = f"{self.name}/{folder}".rstrip("/")
+            infos = [system.get_file_info(path)]
+            if infos[0].type != FileType.File:
+                infos = system.get_file_info(FileSelector(path, recursive=True))
+            # Some tools make folders as empty objects whose name ends in a slash.
+            return [
+                RemoteFile(
+                    info.path.removeprefix(f"{self.name}/"),
+                    info.size,
+                    f"{info.size}-{info.mtime_ns}",
+                )
+                for info in infos
+                if info.type == FileType.File
+            ]
+
+        return self._call(list_objects, folder)
+
+    def download(self, file: RemoteFile, partial: PartialFile, bar: Progress) -> None:
+        """Download an object, continuing a partial one while its ETag is the same."""
+        where = f"{self.address}/{file.path}"
+
+        @contextmanager
+        def open_range(offset: int, validator: str) -> Iterator[ByteRange]:
+            def open_object(system: S3FileSystem) -> Any:
+                return system.open_input_file(f"{self.name}/{file.path}")
+
+            with self._call(open_object, file.path) as stream:
+                etag = stream.metadata().get(b"ETag", b"").decode("ascii", "replace")
+                start = offset if etag == validator else 0
+                stream.seek(start)
+                yield ByteRange(start, stream.size(), etag, _read_parts(stream, where))
+
+        download_ranges(partial, open_range, bar, where)
+        # A longer object came in several requests, and may have been replaced between two of them.
+        if file.size > _S3_CHUNK and self.list_files(file.path) != [file]:
+            raise SourceError(f"{where}: it changed while it was fetched; run again")
+
+    def _call(self, function: Callable[[S3FileSystem], T], path: str) -> T:
+        """Return what a function of the file system gives, its errors in one line each.
+
+        Without an identity in the environment it is called anonymously first, then with the
+        identity that a machine in Amazon's cloud may have.
+        """
+        where = f"{self.address}/{path}"
+        identified = any(os.environ.get(name) for name in _S3_IDENTITY) or any(
+            Path(os.environ.get(name, default)).expanduser().is_file()
+            for name, default in _S3_IDENTITY_FILES.items()
+        )
         try:
-            return [one.result() for one in work]
-        except BaseException:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
+            self._system = self._system or _s3_file_system(self.name, anonymous=not identified)
+            try:
+                return function(self._system)
+            except OSError as error:
+                if identified or "ACCESS_DENIED" not in str(error):
+                    raise
+                self._system = _s3_file_system(self.name, anonymous=False)
+                return function(self._system)
+        except FileNotFoundError:
+            raise SourceError(
+                f"{where}: there is no such file or folder; correct the path in the recipe"
+            ) from None
+        except OSError as error:
+            raise _s3_error(where, error) from None
 
 
-def _bring(place: Place, file: RemoteFile, bar: Progress, stop: threading.Event) -> Path:
-    name, where = _name(place, file), f"{place.address}/{file.path}"
-    found = cached(name, file.sha256)
-    return found or keep(
-        name,
-        filename_of(file.path),
-        file.sha256,
-        lambda half: place.bring(file, replace(half, stop=stop), bar),
-        where,
+def _read_parts(stream: Any, where: str) -> Iterator[bytes]:
+    while True:
+        try:
+            part = stream.read(_S3_CHUNK)
+        except OSError as error:
+            raise RetryableError(
+                f"{where}: cannot be read further: {_s3_reason(error)}; run again"
+            ) from None
+        if not part:
+            return
+        yield part
+
+
+def _s3_file_system(bucket: str, anonymous: bool) -> S3FileSystem:
+    from pyarrow.fs import S3FileSystem, resolve_s3_region
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if not region:
+        region = "us-east-1" if endpoint else str(resolve_s3_region(bucket))
+    host = urlsplit(endpoint).hostname or "amazonaws.com"
+    proxy = getproxies().get(urlsplit(endpoint).scheme or "https")
+    return S3FileSystem(
+        anonymous=anonymous,
+        endpoint_override=endpoint.rstrip("/") or None,
+        region=region,
+        proxy_options=None if proxy_bypass(host) else proxy,
+        tls_ca_file_path=os.environ.get("AWS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE"),
     )
 
 
-def _name(place: Place, file: RemoteFile) -> str:
-    return f"{place.address}/{file.path}#{file.stamp}"
+def _s3_error(where: str, error: OSError) -> SourceError:
+    """Return an error in one line that says what to do; broken connections are retryable."""
+    if "ACCESS_DENIED" in str(error):
+        return SourceError(
+            f"{where}: it may not be read; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
+            " AWS_PROFILE"
+        )
+    reason = _s3_reason(error)
+    if "NO_SUCH_BUCKET" in reason:
+        return SourceError(f"{where}: there is no such bucket; correct the path in the recipe")
+    return RetryableError(
+        f"{where}: cannot be fetched: {reason}; check the network, AWS_REGION and AWS_ENDPOINT_URL,"
+        " and run again"
+    )
 
 
-def total(files: Sequence[RemoteFile]) -> int:
-    """Return the bytes of some files."""
-    return sum(file.size for file in files)
+def _s3_reason(error: OSError) -> str:
+    """Return the client's message without the numbers of requests."""
+    return re.sub(r"\s*\(Request ID: [^)]*\)", "", " ".join(str(error).split()))[:300]
+
+
+@dataclass(frozen=True, slots=True)
+class HubDataset:
+    """A dataset of the Hugging Face Hub at one commit."""
+
+    name: str
+    commit: str
+
+    @classmethod
+    def at_revision(cls, name: str, revision: str) -> HubDataset:
+        """Return a dataset at the commit that a branch, tag or commit prefix names now.
+
+        Raises:
+            SourceError: there is none, or it may not be read.
+        """
+        if re.fullmatch(r"[0-9a-f]{40}", revision):
+            return cls(name, revision)
+        try:
+            info = _hub_api().repo_info(name, revision=revision, repo_type="dataset")
+        except Exception as error:
+            raise _hub_error(f"hf://datasets/{name}@{revision}", error) from None
+        return cls(name, str(info.sha))
+
+    @property
+    def address(self) -> str:
+        """What a recipe would write for exactly this commit."""
+        return f"hf://datasets/{self.name}@{self.commit}"
+
+    def list_files(self, folder: str) -> list[RemoteFile]:
+        """Return the file `folder`, or all below it.
+
+        Raises:
+            SourceError: it cannot be listed.
+        """
+        files = [
+            file
+            for file in self._tree()
+            if not folder or file.path == folder or file.path.startswith(f"{folder}/")
+        ]
+        if not files:
+            raise SourceError(
+                f"{self.address}/{folder}: there is no such file or folder; correct the path in the"
+                " recipe"
+            )
+        return files
+
+    def _tree(self) -> list[RemoteFile]:
+        """Return all files of the commit, which never changes, so the answer is cached."""
+        from huggingface_hub.hf_api import RepoFile
+
+        key = hashlib.sha256(f"{_hub_endpoint()} {self.address}".encode()).hexdigest()[:32]
+        cache_file = cache_root() / "trees" / f"{key}.json"
+        known: Any = read_json(cache_file)
+        if isinstance(known, list):
+            return [RemoteFile(*entry) for entry in known]
+        try:
+            tree = list(
+                _hub_api().list_repo_tree(
+                    self.name, recursive=True, revision=self.commit, repo_type="dataset"
+                )
+            )
+        except Exception as error:
+            raise _hub_error(self.address, error) from None
+        files = [
+            RemoteFile(entry.path, entry.size, entry.blob_id, entry.lfs.sha256 if entry.lfs else "")
+            for entry in tree
+            if isinstance(entry, RepoFile)
+        ]
+        cache_file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(cache_file, [astuple(file) for file in files])
+        return files
+
+    def download(self, file: RemoteFile, partial: PartialFile, bar: Progress) -> None:
+        """Download a file; the token is sent to the Hub, not to where the Hub redirects."""
+        from huggingface_hub import get_token
+
+        endpoint = urlsplit(_hub_endpoint())
+        origin = f"{endpoint.scheme}://{endpoint.netloc}"
+        path = f"datasets/{self.name}/resolve/{self.commit}/{quote(file.path)}"
+        access = Access(origins=frozenset([origin]), token=get_token() or "")
+        download(f"{_hub_endpoint()}/{path}", partial, access, bar)
+
+
+def _hub_endpoint() -> str:
+    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+def _hub_api() -> HfApi:
+    from huggingface_hub import HfApi
+
+    return HfApi(endpoint=_hub_endpoint())
+
+
+def _hub_error(where: str, error: Exception) -> SourceError:
+    """Return an error in one line; the client has a class per answer, and passes on other ones."""
+    text = " ".join(str(error).split())[:200]
+    why = f"cannot be listed: {text}; check the network and run again"
+    return SourceError(f"{where}: {_HUB_ERRORS.get(type(error).__name__, why)}")

@@ -1,1 +1,1 @@
-"""The same map over shards: here, in local processes, or on a Ray cluster."""
+"""The same ordered map over shards: in this process, in local processes, or on a Ray cluster."""

@@ -1,8 +1,6 @@
-"""The same map over shards: in this process, in local processes (processes.py), or on a Ray cluster
-(cluster.py).
+"""An ordered map over shards: in this process, in local processes, or on a Ray cluster.
 
-Results come in the order of the items. A worker that is lost costs the item that it had, which is
-tried again. Reads and writes nothing itself.
+Results come in the order of the items. An item whose worker dies is tried again.
 """
 
 from __future__ import annotations
@@ -11,38 +9,58 @@ import heapq
 import os
 import pickle
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from groundup.errors import GroundupError
 from groundup.runtime.progress import say
-from groundup.runtime.workers.pool import Pool
-from groundup.runtime.workers.processes import Processes
+from groundup.runtime.workers.processes import Outcome, ProcessPool
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# An item that takes its worker with it so often does it by itself: a decoder that crashes, more
-# memory than there is.
+# An item that kills this many workers is itself the cause: a decoder that crashes, or more memory
+# than the machine has.
 ATTEMPTS = 3
 ADVICE = "run again with fewer workers if memory is short, else leave out the raw file that does it"
 
 
+class Pool(Protocol):
+    """Workers that take pickled calls by index, and report how each call ended."""
+
+    def start(self) -> None:
+        """Start, and check what can be checked before there is any work."""
+
+    def has_room(self) -> bool:
+        """Whether one more call would be taken now."""
+
+    def submit(self, index: int, call: bytes) -> None:
+        """Take a call: a pickled (function, arguments)."""
+
+    def wait(self) -> list[tuple[int, Outcome]]:
+        """Return calls that have ended, after waiting for a while; may be empty."""
+
+    def cancel(self) -> None:
+        """Give up the calls that have not ended."""
+
+    def close(self) -> None:
+        """Stop at once; the next call starts the pool again."""
+
+
 class Workers:
-    """Who maps functions over shards: `count` local processes (one is this process itself), or
-    `pool`.
-    """
+    """Maps functions over shards, by `count` local processes (1: this process) or by `pool`."""
 
     def __init__(self, count: int = 1, pool: Pool | None = None) -> None:
         self.count = count
-        self.pool = pool if pool is not None or count == 1 else Processes(count)
+        self.pool = pool if pool is not None or count == 1 else ProcessPool(count)
 
     def start(self) -> None:
-        """Make ready.
+        """Start the pool.
 
         Raises:
-            GroundupError: there are no workers, or they cannot give the answers that this process
-                would.
+            GroundupError: there are no workers, or they would give other results than this process.
         """
         if self.pool is not None:
             self.pool.start()
@@ -55,36 +73,45 @@ class Workers:
     ) -> Iterator[Result]:
         """Yield `function(*item)` for every item, in order.
 
-        An item that fails fails the map, after the items before it have been yielded. `function`
-        and the items must pickle when there is more than one worker. `names` are for messages.
+        An item that fails fails the map, after the results before it were yielded. With more than
+        one worker, `function` and the items must pickle.
+
+        Args:
+            function: to call.
+            items: arguments of each call.
+            names: of the items, for messages.
 
         Raises:
-            GroundupError: the worker of one item died three times (killed, out of memory).
+            GroundupError: an item killed its worker ATTEMPTS times.
         """
         if self.pool is None or len(items) < 2:
             for item in items:
                 yield function(*item)
             return
-        yield from _Map(
-            self.pool, function, items, names or [f"item {n}" for n in range(len(items))]
-        ).results()
+        names = names or [f"item {n}" for n in range(len(items))]
+        yield from _Map(self.pool, function, items, names).results()
 
     def close(self) -> None:
-        """Stop the workers at once; what they had committed stays."""
+        """Stop the workers at once; artifacts that they have committed stay."""
         if self.pool is not None:
             self.pool.close()
 
 
 @dataclass
 class _Map:
-    """One map that is on: which items wait, in order, which have ended, and how often each has lost
-    its worker.
+    """A map in progress.
+
+    Attributes:
+        waiting: indices of items that are not submitted, as a heap.
+        ended: index → (result, error), for items that wait to be yielded.
+        losses: index → number of workers that died with the item.
     """
 
     pool: Pool
     function: Callable[..., Any]
     items: Sequence[tuple[Any, ...]]
     names: Sequence[str]
+    waiting: list[int] = field(init=False)
     ended: dict[int, tuple[Any, Exception | None]] = field(default_factory=dict)
     losses: Counter[int] = field(default_factory=Counter)
 
@@ -93,44 +120,55 @@ class _Map:
 
     def results(self) -> Iterator[Any]:
         try:
-            for number in range(len(self.items)):
-                while number not in self.ended:
+            for index in range(len(self.items)):
+                while index not in self.ended:
                     self._advance()
-                value, error = self.ended.pop(number)
+                result, error = self.ended.pop(index)
                 if error is not None:
                     raise error
-                yield value
+                yield result
         finally:
-            self.pool.drop()
+            self.pool.cancel()
 
     def _advance(self) -> None:
-        while self.waiting and self.pool.room():
-            number = heapq.heappop(self.waiting)
-            self.pool.submit(number, pickle.dumps((self.function, self.items[number])))
-        for number, outcome in self.pool.wait():
-            if outcome.lost:
-                self._lost(number, outcome.lost)
+        """Submit items while the pool has room, then take in the calls that have ended."""
+        while self.waiting and self.pool.has_room():
+            index = heapq.heappop(self.waiting)
+            self.pool.submit(index, pickle.dumps((self.function, self.items[index])))
+        for index, outcome in self.pool.wait():
+            if not outcome.lost:
+                self._end(index, *pickle.loads(outcome.answer))
+                continue
+            self.losses[index] += 1
+            if self.losses[index] < ATTEMPTS:
+                say(f"warning: {self.names[index]}: {outcome.lost}; it is tried again")
+                heapq.heappush(self.waiting, index)
             else:
-                self._end(number, *pickle.loads(outcome.answer))
+                message = f"{self.names[index]}: {outcome.lost}, {ATTEMPTS} times; {ADVICE}"
+                self._end(index, None, GroundupError(message))
 
-    def _end(self, number: int, value: Any, error: Exception | None) -> None:
-        self.ended[number] = (value, error)
+    def _end(self, index: int, result: Any, error: Exception | None) -> None:
+        self.ended[index] = (result, error)
         if error is not None:
-            # What comes after it will not be asked for. Sorted, since the rest of a heap need not
-            # be one.
-            self.waiting = sorted(other for other in self.waiting if other < number)
+            # Later results will not be requested. Sorted, because a filtered heap is no heap.
+            self.waiting = sorted(other for other in self.waiting if other < index)
 
-    def _lost(self, number: int, how: str) -> None:
-        self.losses[number] += 1
-        if self.losses[number] < ATTEMPTS:
-            say(f"warning: {self.names[number]}: {how}; it is tried again")
-            heapq.heappush(self.waiting, number)
-        else:
-            self._end(
-                number,
-                None,
-                GroundupError(f"{self.names[number]}: {how}, {ATTEMPTS} times; {ADVICE}"),
-            )
+
+def map_threads(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    threads: int,
+    stop: Callable[[], None],
+) -> list[Result]:
+    """Return what a function gives for each item, in threads; an error calls `stop`, ends all."""
+    with ThreadPoolExecutor(threads) as pool:
+        futures = [pool.submit(function, item) for item in items]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            stop()
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def default_workers() -> int:

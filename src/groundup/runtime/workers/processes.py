@@ -1,66 +1,95 @@
-"""A pool of local worker processes. Reads and writes pipes to them.
+"""A pool of local worker processes, each with a pipe.
 
-They are started by `python -c`, not forked: a forked child would inherit the run's lock and the
-threads of torch and Arrow. Nor by multiprocessing's spawn, which runs the main script again: one
-without `if __name__ == "__main__"` would start itself.
+They are started by `python -c` instead of forked, because a forked child would inherit the run's
+lock and the threads of torch and Arrow. multiprocessing's spawn runs the main script again, so a
+script without `if __name__ == "__main__"` would start itself.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import traceback
+from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 
-from groundup.runtime.workers.node import attempt
-from groundup.runtime.workers.pool import Outcome
-
-# Modules are found where this process finds them; before that, nothing but `sys` is imported.
-_BEGIN = (
+# The child finds modules where this process finds them; before that it imports only `sys`.
+_MAIN = (
     "import sys; sys.path[:] = sys.argv[3:]; from groundup.runtime.workers.processes import work;"
     " work(int(sys.argv[1]), int(sys.argv[2]))"
 )
 
 
-def work(descriptor: int, parent: int) -> None:
-    """Make the calls that come through a pipe until it is closed, and leave when the parent is
-    gone.
+@dataclass(frozen=True)
+class Outcome:
+    """How a call ended: with the answer of `attempt`, or, in `lost`, how its worker died."""
+
+    answer: bytes = b""
+    lost: str = ""
+
+
+def attempt(call: bytes) -> bytes:
+    """Make a pickled (function, arguments) call and return the pickled (result, error).
+
+    Ray carries this function to its nodes by value, so it may refer to the standard library only.
     """
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    try:
+        function, arguments = pickle.loads(call)
+        return pickle.dumps((function(*arguments), None))
+    except Exception as error:
+        # A traceback does not pickle; its text goes with the error, for GROUNDUP_TRACEBACK.
+        error.add_note("".join(traceback.format_exception(error)))
+        try:
+            answer = pickle.dumps((None, error))
+            pickle.loads(answer)
+            return answer
+        except Exception:
+            return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}")))
+
+
+def work(descriptor: int, parent: int) -> None:
+    """Make the calls that come through a pipe, until it is closed or the parent is gone."""
+
+    def exit_with_parent() -> None:
+        # An orphan would hold memory and disk until its call has ended.
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=exit_with_parent, daemon=True).start()
     pipe = Connection(descriptor)
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             pipe.send_bytes(attempt(pipe.recv_bytes()))
 
 
-def _watch(parent: int) -> None:
-    """An orphan would hold memory and disk until its call has ended."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
 class Worker:
-    """One process, and the number of the call that it has."""
+    """One process, and the index of the call that it has."""
 
     def __init__(self) -> None:
         self.call: int | None = None
-        self.pipe, theirs = Pipe()
-        command = [sys.executable, "-c", _BEGIN, str(theirs.fileno()), str(os.getpid()), *sys.path]
-        with theirs, _interrupts_held():
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
-            )
+        self.pipe, child = Pipe()
+        command = [sys.executable, "-c", _MAIN, str(child.fileno()), str(os.getpid()), *sys.path]
+        # The child inherits this mask from its first instruction on: Ctrl-C is for this process.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            with child:
+                self.process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, pass_fds=[child.fileno()]
+                )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
-    def take(self, number: int, call: bytes) -> None:
-        """Send a call. That the process has died meanwhile is noticed when the answer is read."""
-        self.call = number
+    def submit(self, index: int, call: bytes) -> None:
+        """Send a call. If the process has died meanwhile, `outcome` notices."""
+        self.call = index
         with contextlib.suppress(OSError):
             self.pipe.send_bytes(call)
 
@@ -71,36 +100,24 @@ class Worker:
             return Outcome(self.pipe.recv_bytes())
         except (EOFError, OSError):
             with contextlib.suppress(subprocess.TimeoutExpired):
-                # Its pipe breaks a moment before its status is known.
+                # The pipe breaks a moment before the exit status is known.
                 self.process.wait(5)
-            return Outcome(lost=f"its worker process died ({_cause(self.end())})")
+            status = self.kill()
+            cause = f"exit status {status}"
+            if status < 0:
+                cause = signal.Signals(-status).name
+            if -status == signal.SIGKILL:
+                cause += ": out of memory?"
+            return Outcome(lost=f"its worker process died ({cause})")
 
-    def end(self) -> int:
-        """Kill the process if it lives, and return its exit status; what it had committed stays."""
+    def kill(self) -> int:
+        """Kill the process if it is alive, and return its exit status."""
         self.pipe.close()
         self.process.kill()
         return self.process.wait()
 
 
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """A process that is started here leaves Ctrl-C to this one: it inherits the mask, from its
-    first instruction on.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _cause(status: int) -> str:
-    if status >= 0:
-        return f"exit status {status}"
-    return signal.Signals(-status).name + (": out of memory?" if -status == signal.SIGKILL else "")
-
-
-class Processes:
+class ProcessPool:
     """Up to `count` processes, each started when there is a call for it."""
 
     def __init__(self, count: int) -> None:
@@ -108,39 +125,41 @@ class Processes:
         self.workers: list[Worker] = []
 
     def start(self) -> None:
-        """Nothing has to be ready."""
+        """Do nothing: processes start with their first call."""
 
-    def room(self) -> bool:
-        """Whether one of them is idle, or not yet started."""
+    def has_room(self) -> bool:
+        """Whether a process is idle, or not yet started."""
         return sum(worker.call is not None for worker in self.workers) < self.count
 
-    def submit(self, number: int, call: bytes) -> None:
+    def submit(self, index: int, call: bytes) -> None:
         """Give a call to an idle process."""
-        worker = next((one for one in self.workers if one.call is None), None)
+        worker = next((worker for worker in self.workers if worker.call is None), None)
         if worker is None or worker.process.poll() is not None:
-            self.workers = [one for one in self.workers if one is not worker]
+            self.workers = [other for other in self.workers if other is not worker]
             self.workers.append(worker := Worker())
-        worker.take(number, call)
+        worker.submit(index, call)
 
     def wait(self) -> list[tuple[int, Outcome]]:
-        """Wait until calls have ended, and return how."""
-        busy = [one for one in self.workers if one.call is not None]
-        ready = wait([one.pipe for one in busy])
+        """Wait until a call has ended, and return all that have."""
+        busy = [worker for worker in self.workers if worker.call is not None]
+        ready = wait([worker.pipe for worker in busy])
         outcomes = [
-            (one.call, one.outcome()) for one in busy if one.call is not None and one.pipe in ready
+            (worker.call, worker.outcome())
+            for worker in busy
+            if worker.call is not None and worker.pipe in ready
         ]
-        self.workers = [one for one in self.workers if not one.pipe.closed]
+        self.workers = [worker for worker in self.workers if not worker.pipe.closed]
         return outcomes
 
-    def drop(self) -> None:
+    def cancel(self) -> None:
         """Kill the processes that have a call."""
         for worker in self.workers:
             if worker.call is not None:
-                worker.end()
-        self.workers = [one for one in self.workers if not one.pipe.closed]
+                worker.kill()
+        self.workers = [worker for worker in self.workers if not worker.pipe.closed]
 
     def close(self) -> None:
-        """Kill all of them."""
+        """Kill all processes."""
         for worker in self.workers:
-            worker.end()
+            worker.kill()
         self.workers = []

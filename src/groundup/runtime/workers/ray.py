@@ -1,34 +1,149 @@
-"""A pool of workers on a Ray cluster, which this machine is a node of.
+"""A pool of workers on a Ray cluster that this machine is a node of.
 
-Reads and writes the run directory as any worker does: artifacts go through the file system that all
-nodes share, and only their manifests through Ray. Writes `RUN/.staging/seen-*`, to see whether a
-node sees it.
+Artifacts go through the file system that all nodes share; only their manifests go through Ray.
+Every node is checked before it gets work: the same versions and source files of groundup, and the
+run directory and raw files at the same paths. `RUN/.staging/seen-*` is a file that a node must see.
+
+Ray carries `perform` and what it calls to the nodes by value, to find out whether groundup is there
+at all. So these functions may refer to each other and to the standard library only.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import importlib
+import importlib.util
 import logging
 import os
+import platform
 import signal
 import socket
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from groundup.errors import GroundupError
-from groundup.recipe import Recipe, all_sources
 from groundup.runtime.progress import say
-from groundup.runtime.workers import node
-from groundup.runtime.workers.pool import Outcome
+from groundup.runtime.workers import processes
+from groundup.runtime.workers.processes import Outcome, attempt
 
-# Calls that are with Ray for each of its cores: one that runs, and one that its node finds ready.
+# Calls that Ray has per core: one that runs, and one that its node can start next.
 CALLS_PER_CORE = 2
 CONNECT_SECONDS = 10
-LOOK_SECONDS = 120
+CHECK_SECONDS = 120
 WAIT_SECONDS = 5
+
+# Tokens of the pools that this process was checked for, on a node.
+_CHECKED: set[str] = set()
+
+
+@dataclass(frozen=True)
+class NodeRequirements:
+    """What a node must have.
+
+    Attributes:
+        token: identifies the pool; a file of this name is in the staging folder.
+        versions: distribution → version.
+        source_digest: of the source files of groundup.
+        paths: title → (path, inode) that the node must see.
+        writable: folder that the node must be able to write to.
+    """
+
+    token: str
+    versions: Mapping[str, str]
+    source_digest: str
+    paths: Mapping[str, tuple[str, int]]
+    writable: str
+
+
+def perform(required: Mapping[str, Any], call: bytes) -> tuple[str, bytes]:
+    """Make a call on a node, if the node meets the requirements; an empty call only checks.
+
+    Args:
+        required: the fields of NodeRequirements; the class may be missing on a node.
+        call: pickled (function, arguments).
+
+    Returns:
+        What is wrong with the node ("" for nothing), and the answer.
+    """
+    if required["token"] not in _CHECKED:
+        wrong = check_node(required)
+        if wrong:
+            return f"node {socket.gethostname()}: {wrong}", b""
+        _CHECKED.add(required["token"])
+    return "", attempt(call) if call else b""
+
+
+def check_node(required: Mapping[str, Any]) -> str:
+    """Return what is wrong with this machine, in words, or ""."""
+    installed = installed_versions(required["versions"])
+    if not installed["groundup"]:
+        return (
+            "groundup is not installed there; run `pip install"
+            f" groundup=={required['versions']['groundup']}` on every node"
+        )
+    differences = [
+        f"{name} {installed[name] or 'is missing'} (here {version})"
+        for name, version in required["versions"].items()
+        if installed[name] != version
+    ]
+    if differences:
+        return f"{', '.join(differences)}; install the same versions on every node"
+    if source_digest() != required["source_digest"]:
+        return (
+            f"its groundup {installed['groundup']} has other source files than the one here;"
+            " install the same one on every node"
+        )
+    for title, (path, inode) in required["paths"].items():
+        try:
+            same = Path(path).stat().st_ino == inode
+        except OSError:
+            same = False
+        if not same:
+            return (
+                f"does not see {title}; it must lie on a file system that all nodes mount at the"
+                " same place"
+            )
+    folder = required["writable"]
+    try:
+        probe = Path(folder, f"mark-{uuid.uuid4().hex[:12]}")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        return f"cannot write to {folder}: {error.strerror}"
+    return ""
+
+
+def installed_versions(names: Iterable[str]) -> dict[str, str]:
+    """Return the version of each distribution, "" where it is missing; of Python the minor one."""
+    versions = {}
+    for name in names:
+        versions[name] = ""
+        if name == "python":
+            versions[name] = ".".join(platform.python_version_tuple()[:2])
+        elif name == "groundup":
+            # Not its metadata: a source tree on PYTHONPATH has none.
+            if importlib.util.find_spec(name):
+                versions[name] = str(getattr(importlib.import_module(name), "__version__", ""))
+        else:
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                versions[name] = metadata.version(name)
+    return versions
+
+
+def source_digest() -> str:
+    """Return a SHA-256 over groundup's source files: checkouts of one version may differ."""
+    folder = Path(str(importlib.import_module("groundup").__file__)).parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        name = path.relative_to(folder).as_posix()
+        digest.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 class RayPool:
@@ -37,25 +152,22 @@ class RayPool:
     Args:
         address: `auto`, or `host:port` of the cluster.
         writable: the run's staging folder.
-        places: what else every node must see: title → path.
+        paths: what else every node must see: title → path.
         libraries: what every node must have in the version that is installed here.
     """
 
     def __init__(
-        self, address: str, writable: Path, places: Mapping[str, Path], libraries: tuple[str, ...]
+        self, address: str, writable: Path, paths: Mapping[str, Path], libraries: tuple[str, ...]
     ) -> None:
-        self.address, self.writable, self.places, self.libraries = (
-            address,
-            writable,
-            places,
-            libraries,
-        )
+        self.address, self.writable = address, writable
+        self.paths, self.libraries = paths, libraries
+        self.token = writable / f"seen-{uuid.uuid4().hex[:12]}"
         self.ray: Any = None
         self.cores = 0
         self.calls: dict[Any, int] = {}
 
     def start(self) -> None:
-        """Connect, and look whether every node can do the work.
+        """Connect, and check that every node can do the work.
 
         Raises:
             GroundupError: there is no such cluster, or a node lacks something or does not see the
@@ -64,68 +176,66 @@ class RayPool:
         if self.ray is not None:
             return
         self.ray = connect(self.address)
-        self.ray.cloudpickle.register_pickle_by_value(node)
-        self.perform = self.ray.remote(num_cpus=1, max_retries=0)(node.perform)
-        self.token = self.writable / f"seen-{uuid.uuid4().hex[:12]}"
+        for module in (importlib.import_module(__name__), processes):
+            self.ray.cloudpickle.register_pickle_by_value(module)
+        self.perform = self.ray.remote(num_cpus=1, max_retries=0)(perform)
         self.token.touch()
-        self.expected = self.wanted()
-        self._look()
+        self.required = vars(self.requirements())
+        self._check_nodes()
 
-    def wanted(self) -> dict[str, Any]:
-        """Return what `node.fault` compares a node with."""
-        places = {f"the run directory {self.writable.parent}": self.token} | {
-            f"{title} {path}": path for title, path in self.places.items()
-        }
-        return {
-            "token": self.token.name,
-            "versions": node.versions(self.libraries),
-            "sources": node.sources(),
-            "places": {title: (str(path), path.stat().st_ino) for title, path in places.items()},
-            "writable": str(self.writable),
-        }
+    def requirements(self) -> NodeRequirements:
+        """Return what `check_node` compares a node with."""
+        paths = {f"the run directory {self.writable.parent}": self.token}
+        paths |= {f"{title} {path}": path for title, path in self.paths.items()}
+        return NodeRequirements(
+            self.token.name,
+            installed_versions(self.libraries),
+            source_digest(),
+            {title: (str(path), path.stat().st_ino) for title, path in paths.items()},
+            str(self.writable),
+        )
 
-    def _look(self) -> None:
-        """Ask every node that has cores; one that dies meanwhile is none of them."""
-        names = {
-            one["NodeID"]: one["NodeManagerHostname"]
-            for one in self.ray.nodes()
-            if one["Alive"] and one["Resources"].get("CPU")
+    def _check_nodes(self) -> None:
+        """Check every node that has cores; a node that dies meanwhile does not count."""
+        hosts = {
+            node["NodeID"]: node["NodeManagerHostname"]
+            for node in self.ray.nodes()
+            if node["Alive"] and node["Resources"].get("CPU")
         }
-        if not names:
+        if not hosts:
             raise GroundupError(f"--ray {self.address}: no node of the cluster has a core (CPU)")
-        looks = {self._on(name).remote(self.expected, b""): host for name, host in names.items()}
-        answered, silent = self.ray.wait(list(looks), num_returns=len(looks), timeout=LOOK_SECONDS)
+        on_node = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        checks = {}
+        for node_id, host in hosts.items():
+            strategy = on_node(node_id, soft=False)
+            check = self.perform.options(num_cpus=0, scheduling_strategy=strategy)
+            checks[check.remote(self.required, b"")] = host
+        answered, silent = self.ray.wait(
+            list(checks), num_returns=len(checks), timeout=CHECK_SECONDS
+        )
         for reference in answered:
             self._outcome(reference)
         if silent:
             raise GroundupError(
-                f"node {looks[silent[0]]}: gave no answer in {LOOK_SECONDS} seconds; `ray status`"
-                " tells how it is"
+                f"node {checks[silent[0]]}: gave no answer in {CHECK_SECONDS} seconds; see `ray"
+                " status`"
             )
         self.cores = self._count_cores()
 
-    def _on(self, name: str) -> Any:
-        strategy = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-            name, soft=False
-        )
-        return self.perform.options(num_cpus=0, scheduling_strategy=strategy)
-
-    def room(self) -> bool:
-        """Whether Ray has fewer calls than keep its cores busy: it is never handed all of a large
-        corpus.
-        """
+    def has_room(self) -> bool:
+        """Whether Ray has fewer calls than keep its cores busy: it never holds a whole corpus."""
         self.start()
         return len(self.calls) < max(CALLS_PER_CORE * self.cores, 1)
 
-    def submit(self, number: int, call: bytes) -> None:
+    def submit(self, index: int, call: bytes) -> None:
         """Hand a call to Ray, which finds a core for it."""
-        self.calls[self.perform.remote(self.expected, call)] = number
+        self.calls[self.perform.remote(self.required, call)] = index
 
     def wait(self) -> list[tuple[int, Outcome]]:
-        """Return how calls ended, after a few seconds at the latest.
+        """Return calls that have ended, after at most WAIT_SECONDS.
 
         Raises:
-            GroundupError: a node that came later cannot do the work, or Ray failed.
+            GroundupError: a node that joined later cannot do the work, or Ray failed.
         """
         ended, _ = self.ray.wait(list(self.calls), timeout=WAIT_SECONDS)
         if ended:
@@ -141,7 +251,7 @@ class RayPool:
     def _outcome(self, reference: Any) -> Outcome:
         errors = self.ray.exceptions
         try:
-            fault, answer = self.ray.get(reference)
+            wrong, answer = self.ray.get(reference)
         except (errors.NodeDiedError, errors.LocalRayletDiedError):
             return Outcome(lost="its node died")
         except errors.OutOfMemoryError:
@@ -149,13 +259,13 @@ class RayPool:
         except (errors.WorkerCrashedError, errors.ObjectLostError, errors.TaskUnschedulableError):
             return Outcome(lost="its worker process died")
         except errors.RayError as error:
-            raise GroundupError(f"Ray: {_line(error)}") from error
-        if fault:
-            raise GroundupError(fault)
+            raise GroundupError(f"Ray: {_one_line(error)}") from error
+        if wrong:
+            raise GroundupError(wrong)
         return Outcome(answer)
 
-    def drop(self) -> None:
-        """Cancel what has not ended; a call that is being made loses its process."""
+    def cancel(self) -> None:
+        """Cancel the calls that have not ended; a call that runs is killed."""
         for reference in self.calls:
             self.ray.cancel(reference, force=True)
         self.calls = {}
@@ -172,10 +282,10 @@ def connect(address: str) -> Any:
     """Join a Ray cluster and return the module `ray`.
 
     Raises:
-        GroundupError: Ray is not installed, or there is no such cluster, or this machine is none of
+        GroundupError: Ray is not installed, there is no such cluster, or this machine is none of
             its nodes.
     """
-    _reach(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
+    _check_address(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
     try:
         import ray
         import ray.util.scheduling_strategies
@@ -183,18 +293,23 @@ def connect(address: str) -> Any:
         raise GroundupError(
             "--ray needs the extra `ray`: pip install 'groundup[ray]', on every node"
         ) from None
+    # Ray installs its own handler of SIGTERM.
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        with _own_signals():
-            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise GroundupError(
-            f"--ray {address}: {_line(error)}; `ray start` makes this machine a node of a cluster"
+            f"--ray {address}: {_one_line(error)}; `ray start` makes this machine a node of a"
+            " cluster"
         ) from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)
     return ray
 
 
-def _reach(address: str) -> None:
-    """Knock at an address; Ray itself would try for minutes."""
+def _check_address(address: str) -> None:
+    """Raise GroundupError unless something answers at an address; Ray would try for minutes."""
     host, _, port = address.rpartition(":")
     if address == "auto":
         return
@@ -207,43 +322,9 @@ def _reach(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise GroundupError(
-            f"--ray {address}: nothing answers there ({error}); `ray start --head` begins a cluster"
+            f"--ray {address}: nothing answers there ({error}); `ray start --head` starts a cluster"
         ) from None
 
 
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keep this process's answer to SIGTERM, which Ray would replace by its own."""
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)
-
-
-def _line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
-
-
-def shared_places(recipe: Recipe) -> dict[str, Path]:
-    """Return what every node must see beside the run directory: where raw files lie, fetched ones
-    too, and the user's own code.
-    """
-    from groundup.collect.sources import split_pattern
-    from groundup.runtime.fetch.cache import cache_root
-
-    places = (
-        {"the folder of the recipe": recipe.root}
-        if any(":" in name for name in recipe.refine.filters)
-        else {}
-    )
-    for path in [source.path for source in all_sources(recipe)]:
-        if "://" in path or path.startswith(("pypi:", "scrape:")):
-            cache_root().mkdir(parents=True, exist_ok=True)
-            places["the cache ($GROUNDUP_CACHE moves it)"] = cache_root()
-        else:
-            top = split_pattern(str(Path(path).expanduser()), recipe.root)[0]
-            places |= {f"the raw files {path} in": top.resolve()} if top.exists() else {}
-    return places

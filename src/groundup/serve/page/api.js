@@ -1,8 +1,8 @@
-// Speaks the OpenAI protocol with the server. Reads /info and streams of tokens; holds the key.
+// Client of the OpenAI API: /info, streams of tokens, and the key.
 
 import { recall, remember } from "./settings.js";
 
-/** What went wrong, in one line for a person; `status` is 0 when no answer came. */
+/** An error as one line for the user; `status` is 0 if the server did not answer. */
 export class Failure extends Error {
   constructor(message, status = 0, code = "") {
     super(message);
@@ -12,7 +12,7 @@ export class Failure extends Error {
 
 let key = recall(sessionStorage, "key", "");
 
-/** Sends this key from now on, and keeps it for this tab only. */
+/** Sets the key of all requests; it is stored for this tab only. */
 export function setKey(value) {
   key = value;
   remember(sessionStorage, "key", value);
@@ -20,7 +20,7 @@ export function setKey(value) {
 
 export const info = async () => (await request("info", {})).json();
 
-/** Calls `take(piece)` for each event of the stream until [DONE]; throws Failure, or AbortError when stopped. */
+/** Calls `take(event)` for each event up to [DONE]; throws Failure, or AbortError if stopped. */
 export async function stream(path, body, signal, take) {
   const response = await request(path, {
     method: "POST",
@@ -57,7 +57,7 @@ async function failure(response) {
   return new Failure(`The server is busy${wait ? `; it asks to wait ${wait} second${wait === 1 ? "" : "s"}` : ""}.`, 429);
 }
 
-// Server-sent events: blocks of lines, each ended by an empty line (WHATWG HTML, section 9.2).
+// Server-sent events are blocks of lines that end with an empty line (WHATWG HTML, section 9.2).
 async function* events(body, signal) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";

@@ -1,10 +1,10 @@
-// The page: two modes over one composer. Reads /info and the controls; what was generated goes in as text and never as HTML.
+// The page: chat and completion with one composer. Generated text is inserted as text, never as HTML.
 
 import * as completion from "./completion.js";
 import * as conversation from "./conversation.js";
-import { isBusy, meet, model, showContext, stop } from "./generation.js";
-import { recall, remember, startFrom } from "./settings.js";
-import { hideCard, reach } from "./tokens.js";
+import { isBusy, loadInfo, model, showContext, stop } from "./generation.js";
+import { recall, remember, setDefaults } from "./settings.js";
+import { hideCard, setTabStop } from "./tokens.js";
 
 const element = (id) => document.getElementById(id);
 const { body } = document;
@@ -12,22 +12,22 @@ const message = element("message");
 const modes = { chat: conversation, complete: completion };
 const mode = () => modes[body.dataset.mode];
 
-async function begin() {
+async function init() {
   element("notice").hidden = true;
   try {
-    await meet();
+    await loadInfo();
   } catch (error) {
-    element("notice").replaceChildren(conversation.problem(error.message, begin));
+    element("notice").replaceChildren(conversation.errorLine(error.message, init));
     element("notice").hidden = false;
     return;
   }
-  startFrom(model);
+  setDefaults(model);
   document.title = `${model.run} · groundup`;
   element("run").textContent = element("greeting").textContent = model.run;
-  choose(model.tuned ? "chat" : "complete");
+  setMode(model.tuned ? "chat" : "complete");
 }
 
-function choose(name) {
+function setMode(name) {
   stop();
   hideCard();
   body.dataset.mode = name;
@@ -38,24 +38,24 @@ function choose(name) {
   element("send").textContent = chat ? "Send" : "Continue";
   element("send").title = chat ? "Enter" : "Ctrl + Enter";
   element("about").textContent = introduction(chat);
-  offer(name);
+  showPrompts(name);
   showContext(0);
   refresh();
 }
 
 function introduction(chat) {
-  if (chat && !model.tuned) return "This model was never taught to answer: it goes on with a text, which is what Complete is for.";
-  const said = chat ? "Ask it something" : "Write a beginning";
-  return said + (model.prompts.some((prompt) => prompt.mode === body.dataset.mode) ? ", or take one of these." : ".");
+  if (chat && !model.tuned) return "This model was not tuned for chat: it continues text, so Complete suits it.";
+  const said = chat ? "Ask it something" : "Write the start of a text";
+  return said + (model.prompts.some((prompt) => prompt.mode === body.dataset.mode) ? ", or choose a suggestion." : ".");
 }
 
-function offer(name) {
-  element("prompts").replaceChildren(...model.prompts.filter((prompt) => prompt.mode === name).map(offered));
+function showPrompts(name) {
+  element("prompts").replaceChildren(...model.prompts.filter((prompt) => prompt.mode === name).map(promptItem));
 }
 
-function offered({ text, kind }) {
+function promptItem({ text, kind }) {
   const item = document.createElement("li");
-  const button = conversation.button("", () => take(text), "");
+  const button = conversation.button("", () => usePrompt(text), "");
   const words = conversation.small(text, "span");
   words.dir = "auto";
   button.append(words, conversation.small(kind ?? ""));
@@ -63,7 +63,7 @@ function offered({ text, kind }) {
   return item;
 }
 
-function take(text) {
+function usePrompt(text) {
   if (isBusy()) return;
   if (mode() === completion) completion.write(text);
   submit(text);
@@ -96,16 +96,16 @@ function clear() {
   (mode() === conversation ? message : element("text")).focus();
 }
 
-function paint(probable) {
+function showProbabilities(probable) {
   body.classList.toggle("probable", probable);
   element("legend").hidden = !probable;
-  for (const place of document.querySelectorAll("#chat .body")) reach(place, probable);
+  for (const place of document.querySelectorAll("#chat .body")) setTabStop(place, probable);
   hideCard();
   remember(localStorage, "probable", probable);
   element("probabilities").checked = probable;
 }
 
-function dress(theme) {
+function applyTheme(theme) {
   const names = { system: "as the system", light: "light", dark: "dark" };
   document.documentElement.dataset.theme = theme;
   element("theme").ariaLabel = element("theme").title = `Theme: ${names[theme] ?? names.system}`;
@@ -129,17 +129,17 @@ element("text").addEventListener("input", refresh);
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !event.defaultPrevented && !document.querySelector("dialog:modal")) stop();
 });
-document.querySelector(".modes").addEventListener("change", ({ target }) => choose(target.value));
-element("probabilities").addEventListener("change", ({ target }) => paint(target.checked));
+document.querySelector(".modes").addEventListener("change", ({ target }) => setMode(target.value));
+element("probabilities").addEventListener("change", ({ target }) => showProbabilities(target.checked));
 element("clear").addEventListener("click", clear);
 element("copy-all").addEventListener("click", ({ target }) => conversation.copy(mode().text(), target));
 element("theme").addEventListener("click", () => {
   const order = ["system", "light", "dark"];
   const next = order[(order.indexOf(document.documentElement.dataset.theme) + 1) % order.length];
   remember(localStorage, "theme", next);
-  dress(next);
+  applyTheme(next);
 });
 
-dress(recall(localStorage, "theme", "system"));
-paint(recall(localStorage, "probable", false));
-begin();
+applyTheme(recall(localStorage, "theme", "system"));
+showProbabilities(recall(localStorage, "probable", false));
+init();

@@ -1,9 +1,9 @@
-// Complete: one editable text in which the continuation stands after the prompt, styled apart. Reads and writes the section `complete`.
+// Completion: one editable text; generated text follows the prompt in spans of class `made`.
 
-import { button, problem, small } from "./conversation.js";
-import { charactersIn, generate, isBusy, showContext } from "./generation.js";
-import { forgetEdited, hideCard, isToken, tell } from "./tokens.js";
-import { keepEnd, Writer } from "./writer.js";
+import { button, errorLine, small } from "./conversation.js";
+import { estimateCharacters, generate, isBusy, showContext } from "./generation.js";
+import { forgetEdited, hideCard, isToken, showCard } from "./tokens.js";
+import { keepAtEnd, Writer } from "./writer.js";
 
 const root = document.getElementById("text");
 const after = document.getElementById("after");
@@ -16,14 +16,14 @@ export function clear() {
   showContext(0);
 }
 
-/** Puts in a text of the user's, in place of all. */
+/** Replaces the whole text. */
 export function write(content) {
   after.replaceChildren();
   root.replaceChildren(content);
-  tidy();
+  normalize();
 }
 
-/** Lets the model go on from the end of the text. */
+/** Generates a continuation at the end of the text. */
 export async function send() {
   after.replaceChildren();
   const prompt = text();
@@ -34,22 +34,22 @@ export async function send() {
   editable(false);
   const result = await generate("v1/completions", (room) => ({ prompt: tail(prompt, room) }), writer);
   editable(true);
-  tidy();
+  normalize();
   if (document.activeElement === root) {
     getSelection().selectAllChildren(made.isConnected ? made : root);
     getSelection().collapseToEnd();
   }
-  if (isEmpty()) return;  // it was cleared meanwhile
+  if (isEmpty()) return;  // The user cleared it meanwhile.
   const again = () => (made.remove(), send());
-  keepEnd(() => {
-    if (result.failure) after.append(problem(result.failure, again));
+  keepAtEnd(() => {
+    if (result.failure) after.append(errorLine(result.failure, again));
     else after.append(button("Try again", () => !isBusy() && again(), "again"), small(result.note));
   });
 }
 
-// The end of a text that is too long for the context, from the start of a word.
+// Returns the end of a text that exceeds the context, starting at a word.
 function tail(prompt, room) {
-  const most = charactersIn(room);
+  const most = estimateCharacters(room);
   return prompt.length <= most ? prompt : prompt.slice(-most).replace(/^\S{0,40}\s+(?=\S)/, "");
 }
 
@@ -62,8 +62,8 @@ function editable(on) {
   }
 }
 
-// A last line break shows only when something follows it: the <br>, which is not part of the text.
-function tidy() {
+// A final line break is visible only if something follows it: a <br> that is not part of the text.
+function normalize() {
   for (const made of root.querySelectorAll(".made")) if (!made.textContent) made.remove();
   if (root.lastChild?.nodeName !== "BR") {
     root.querySelector("br")?.remove();
@@ -72,8 +72,8 @@ function tidy() {
   root.classList.toggle("blank", isEmpty());
 }
 
-// What is typed right after a continuation is the user's; the browser would put it inside.
-function step(event) {
+// Text typed after generated text belongs to the user; the browser would insert it into the span.
+function typeAfterGenerated(event) {
   if (!event.inputType.startsWith("insert") || event.isComposing) return;
   const typed = event.inputType === "insertParagraph" || event.inputType === "insertLineBreak" ? "\n" : event.data;
   const { anchorNode, isCollapsed } = getSelection();
@@ -95,20 +95,20 @@ function atEnd(made) {
   return !String(range);
 }
 
-root.addEventListener("beforeinput", step);
+root.addEventListener("beforeinput", typeAfterGenerated);
 root.addEventListener("input", () => {
   forgetEdited(root);
   hideCard();
   after.replaceChildren();
-  tidy();
+  normalize();
 });
-// The caret, or a tap, says which token is meant: arrow keys go through the text as in every editor.
+// The caret or a tap selects a token; arrow keys move the caret as in any editor.
 document.addEventListener("selectionchange", () => {
   const token = getSelection().anchorNode?.parentElement;
   if (!root.contains(token)) return;
-  if (document.body.classList.contains("probable") && !isBusy() && token && isToken(token) && getSelection().isCollapsed) tell(token);
+  if (document.body.classList.contains("probable") && !isBusy() && token && isToken(token) && getSelection().isCollapsed) showCard(token);
   else hideCard();
 });
 root.addEventListener("blur", hideCard);
 editable(true);
-tidy();
+normalize();

@@ -1,9 +1,9 @@
-// Chat: turns of the user and the model, each with what can be done to it. Reads and writes the section `chat`.
+// Chat: the turns of user and model, each with its actions.
 
-import { cost, generate, isBusy, model, showContext } from "./generation.js";
+import { estimateTokens, generate, isBusy, model, showContext } from "./generation.js";
 import { systemPrompt } from "./settings.js";
-import { reach, rove } from "./tokens.js";
-import { keepEnd, Writer } from "./writer.js";
+import { setTabStop, enableTokenKeys } from "./tokens.js";
+import { keepAtEnd, Writer } from "./writer.js";
 
 const root = document.getElementById("chat");
 let turns = [];
@@ -17,11 +17,11 @@ export function clear() {
   showContext(0);
 }
 
-/** Adds what the user wrote and lets the model answer it. */
+/** Adds a user message and generates the answer. */
 export function send(content) {
   const turn = add("user", content);
   turn.body.textContent = content;
-  turn.acts.append(button("Edit", () => edit(turn)), copier(turn));
+  turn.acts.append(button("Edit", () => edit(turn)), copyButton(turn));
   const answered = answer();
   scrollTo(0, document.documentElement.scrollHeight);
   return answered;
@@ -30,32 +30,32 @@ export function send(content) {
 async function answer() {
   const turn = add("assistant", "");
   const writer = new Writer(turn.body, true);
-  const result = await generate("v1/chat/completions", (room) => ask(room, turn), writer);
+  const result = await generate("v1/chat/completions", (room) => requestBody(room, turn), writer);
   turn.content = writer.text;
-  keepEnd(() => {
-    if (writer.text) turn.acts.append(copier(turn));
+  keepAtEnd(() => {
+    if (writer.text) turn.acts.append(copyButton(turn));
     if (writer.text || !result.failure) turn.acts.append(button("Regenerate", () => regenerate(turn), "again"));
     if (result.note) turn.acts.append(small(result.note));
-    if (result.failure) turn.element.append(problem(result.failure, () => regenerate(turn)));
+    if (result.failure) turn.element.append(errorLine(result.failure, () => regenerate(turn)));
   });
-  reach(turn.body);
+  setTabStop(turn.body);
 }
 
-// The newest turns that fit; what was left out is marked on the page, since the model no longer sees it.
-function ask(room, current) {
+// Returns the newest turns that fit into `room` tokens; the page marks where they begin.
+function requestBody(room, current) {
   const said = turns.filter((turn) => turn !== current && turn.content);
   const system = systemPrompt();
   let first = said.length - 1;
-  let left = room - cost(system) - cost(said[first].content);
-  while (first > 0 && (left -= cost(said[first - 1].content)) >= 0) first--;
-  // A conversation begins with the user, as every one did that the model was tuned on.
+  let left = room - estimateTokens(system) - estimateTokens(said[first].content);
+  while (first > 0 && (left -= estimateTokens(said[first - 1].content)) >= 0) first--;
+  // A conversation begins with the user, as in the tuning data.
   while (first < said.length - 1 && said[first].role !== "user") first++;
-  mark(first && said[first]);
+  markCutoff(first && said[first]);
   const messages = said.slice(first).map(({ role, content }) => ({ role, content }));
   return { messages: system ? [{ role: "system", content: system }, ...messages] : messages };
 }
 
-function mark(turn) {
+function markCutoff(turn) {
   root.querySelector(".seen")?.remove();
   if (!turn) return;
   const line = small("The model no longer sees what is above.", "p");
@@ -65,12 +65,12 @@ function mark(turn) {
 
 function regenerate(turn) {
   if (isBusy()) return undefined;
-  drop(turn);
+  removeFrom(turn);
   return answer();
 }
 
-// Takes away this turn and all after it.
-function drop(turn) {
+// Removes this turn and all later ones.
+function removeFrom(turn) {
   for (const { element } of turns.splice(turns.indexOf(turn))) element.remove();
 }
 
@@ -88,7 +88,7 @@ function edit(turn) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     if (!area.value.trim() || isBusy()) return;
-    drop(turn);
+    removeFrom(turn);
     send(area.value.trim());
     document.getElementById("message").focus();
   });
@@ -108,13 +108,13 @@ function add(role, content) {
   acts.className = "acts";
   element.append(who, body, acts);
   root.append(element);
-  if (role === "assistant") rove(body);
+  if (role === "assistant") enableTokenKeys(body);
   const turn = { role, content, element, body, acts };
   turns.push(turn);
   return turn;
 }
 
-/** A quiet button. */
+/** Returns a button without a frame. */
 export function button(label, act, name = "quiet") {
   const element = document.createElement("button");
   element.type = "button";
@@ -130,17 +130,17 @@ export function small(said, tag = "small") {
   return element;
 }
 
-/** One line that says what went wrong, with a way to try again. */
-export function problem(said, retry) {
+/** Returns a line with an error message and a button to retry. */
+export function errorLine(said, retry) {
   const line = small(said, "p");
   line.className = "problem";
   line.append(" ", button("Retry", () => !isBusy() && retry()));
   return line;
 }
 
-const copier = (turn) => button("Copy", ({ target }) => copy(turn.content, target));
+const copyButton = (turn) => button("Copy", ({ target }) => copy(turn.content, target));
 
-/** Copies text, also where the clipboard is not open to a page: over plain HTTP from another machine. */
+/** Copies text, with a fallback for plain HTTP from another machine, where the clipboard API is off. */
 export async function copy(content, told) {
   try {
     await navigator.clipboard.writeText(content);

@@ -1,4 +1,4 @@
-// One generation at a time: streams into a writer, asks for the key when the server wants one, shrinks what does not fit.
+// Runs one generation at a time: streams into a writer, asks for a key if needed, shortens what does not fit.
 
 import { Failure, info, setKey, stream } from "./api.js";
 import { sampling } from "./settings.js";
@@ -9,26 +9,26 @@ const dialog = element("key");
 
 export let model = { model: "", context: 0, tuned: true, prompts: [] };
 let controller;
-// Characters a token: a guess until the first usage tells. Too high costs a request that is refused and sent again.
-let perToken = 4;
-// Tokens of the form around a turn: <|im_start|>, role, line break, <|im_end|>, line break.
-const FORM = 6;
+// A guess until the first usage is known. If it is too high, a request is refused and sent again.
+let charactersPerToken = 4;
+// Tokens around the text of a turn: <|im_start|>, role, line break, <|im_end|>, line break.
+const TURN_TOKENS = 6;
 
 export const isBusy = () => Boolean(controller);
 export const stop = () => controller?.abort();
 
-/** Tokens that a turn is likely to take, and characters that so many tokens are likely to be. */
-export const cost = (text) => text.length / perToken + FORM;
-export const charactersIn = (tokens) => Math.max(Math.floor(tokens * perToken), 1);
+/** Estimates the tokens of a turn, and the characters of a number of tokens. */
+export const estimateTokens = (text) => text.length / charactersPerToken + TURN_TOKENS;
+export const estimateCharacters = (tokens) => Math.max(Math.floor(tokens * charactersPerToken), 1);
 
-/** Reads /info; asks for the key as often as the server refuses it. */
-export async function meet() {
-  model = await unlocked(info);
+/** Loads /info, and asks for the key until the server accepts it. */
+export async function loadInfo() {
+  model = await withKey(info);
 }
 
 /**
- * Streams an answer. `make(room)` returns a request body of about `room` tokens, or the smallest that it can.
- * Returns {note} on how it ended, or {failure} on what went wrong.
+ * Streams an answer. `make(room)` returns a request body of about `room` tokens, or the smallest possible.
+ * Returns {note} about the end, or {failure} with an error message.
  */
 export async function generate(path, make, writer) {
   const probable = document.body.classList.contains("probable");
@@ -36,26 +36,26 @@ export async function generate(path, make, writer) {
   const result = {};
   busy(new AbortController());
   try {
-    await unlocked(() => attempt(path, make, writer, probable, result));
+    await withKey(() => generateFitting(path, make, writer, probable, result));
     result.note = noteOf(result, (performance.now() - began) / 1000);
   } catch (error) {
     if (error.name === "AbortError") result.note = "Stopped.";
-    else result.failure = said(error);
+    else result.failure = messageOf(error);
   }
   writer.finish();
   busy(undefined);
-  status.textContent = result.failure ?? (writer.text.slice(0, 2000) || "The model said nothing.");
+  status.textContent = result.failure ?? (writer.text.slice(0, 2000) || "The model returned no text.");
   return result;
 }
 
-const said = (error) => (error instanceof Failure ? error.message : `The page failed: ${error.message}`);
+const messageOf = (error) => (error instanceof Failure ? error.message : `The page failed: ${error.message}`);
 
-async function attempt(path, make, writer, probable, result) {
+async function generateFitting(path, make, writer, probable, result) {
   let room = model.context - Math.min(sampling().max_tokens, model.context / 4);
   for (;;) {
     const body = make(room);
     try {
-      return await once(path, body, writer, probable, result);
+      return await generateOnce(path, body, writer, probable, result);
     } catch (error) {
       room = Math.min(room, sizeOf(body)) * 0.75;
       if (error.code !== "context_length_exceeded" || sizeOf(make(room)) >= sizeOf(body)) throw error;
@@ -63,30 +63,30 @@ async function attempt(path, make, writer, probable, result) {
   }
 }
 
-async function once(path, body, writer, probable, result) {
+async function generateOnce(path, body, writer, probable, result) {
   const logprobs = !probable ? {} : body.messages ? { logprobs: true, top_logprobs: 5 } : { logprobs: 5 };
   await stream(path, { model: model.model, ...body, ...sampling(), ...logprobs }, controller.signal, (piece) => {
     const choice = piece.choices?.[0];
     if (choice) writer.take(choice.delta?.content ?? choice.text ?? "", choice.logprobs);
     if (choice?.finish_reason) result.finish = choice.finish_reason;
-    if (piece.usage) learn(piece.usage, body, result);
+    if (piece.usage) recordUsage(piece.usage, body, result);
   });
 }
 
 const turnsOf = ({ messages, prompt }) => messages ?? [{ content: prompt }];
-const sizeOf = (body) => turnsOf(body).reduce((sum, turn) => sum + cost(turn.content), 0);
+const sizeOf = (body) => turnsOf(body).reduce((sum, turn) => sum + estimateTokens(turn.content), 0);
 
-function learn(usage, body, result) {
+function recordUsage(usage, body, result) {
   result.tokens = usage.completion_tokens;
   result.full = usage.total_tokens >= model.context;
   showContext(usage.total_tokens);
   const turns = turnsOf(body);
   const characters = turns.reduce((sum, turn) => sum + turn.content.length, 0);
-  // A short text says little of the next one.
-  if (characters > 100) perToken = characters / Math.max(usage.prompt_tokens - FORM * turns.length, characters / 8);
+  // The ratio of a short text says little about the next one.
+  if (characters > 100) charactersPerToken = characters / Math.max(usage.prompt_tokens - TURN_TOKENS * turns.length, characters / 8);
 }
 
-/** Shows how much of the context is used; nothing when no answer is there. */
+/** Shows how much of the context is used; hidden for 0. */
 export function showContext(used) {
   element("context").hidden = !used || !model.context;
   element("meter").value = used / model.context;
@@ -106,11 +106,11 @@ function busy(now) {
   send.hidden = Boolean(now);
   halt.hidden = !now;
   if (focused) (now ? halt : send).focus();
-  if (now) status.textContent = "The model writes.";
+  if (now) status.textContent = "The model is writing.";
   document.body.classList.toggle("busy", Boolean(now));
 }
 
-async function unlocked(act) {
+async function withKey(act) {
   for (let why = "It is kept in this tab only."; ; why = "That key was not accepted.") {
     try {
       return await act();
@@ -120,7 +120,7 @@ async function unlocked(act) {
   }
 }
 
-// The answer is whether a key was given.
+// Resolves to whether a key was entered.
 function askKey(why) {
   element("key-why").textContent = why;
   element("key-input").value = "";

@@ -1,15 +1,15 @@
-// The sampling controls: shows the server's values, sends the user's, remembers in localStorage only what the user changed.
+// The sampling controls. They start from the server's values; localStorage keeps only what the user changed.
 
 const sheet = document.getElementById("settings");
 const controls = [...sheet.querySelectorAll("[name]")];
 const opener = document.getElementById("open-settings");
 const wide = matchMedia("(min-width: 64rem)");
-const START = { system: "", temperature: 0.8, top_p: 0.95, top_k: 0, min_p: 0, max_tokens: 256, seed: "", stop: "", fixed: false };
+const DEFAULTS = { system: "", temperature: 0.8, top_p: 0.95, top_k: 0, min_p: 0, max_tokens: 256, seed: "", stop: "", fixed: false };
 
-let served = {};
-let chosen = known(recall(localStorage, "settings", {}));
+let serverDefaults = {};
+let changed = validSettings(recall(localStorage, "settings", {}));
 
-/** Reads what `remember` kept; the fallback when there is nothing, or the browser forbids storage. */
+/** Returns a stored value; the fallback if there is none or the browser forbids storage. */
 export function recall(storage, name, fallback) {
   try {
     return JSON.parse(storage.getItem(`groundup.${name}`)) ?? fallback;
@@ -22,20 +22,20 @@ export function remember(storage, name, value) {
   try {
     storage.setItem(`groundup.${name}`, JSON.stringify(value));
   } catch {
-    // Storage is full or forbidden: the value lasts as long as the page.
+    // Storage is full or forbidden; the value is lost with the page.
   }
 }
 
-// What another version of the page kept may have other names and types.
-function known(kept) {
-  return Object.fromEntries(Object.entries(kept).filter(([name, value]) => typeof value === typeof START[name] || (name === "seed" && value >= 0)));
+// Another version of the page may have stored other names and types.
+function validSettings(kept) {
+  return Object.fromEntries(Object.entries(kept).filter(([name, value]) => typeof value === typeof DEFAULTS[name] || (name === "seed" && value >= 0)));
 }
 
-const values = () => ({ ...START, ...served, ...chosen });
+const values = () => ({ ...DEFAULTS, ...serverDefaults, ...changed });
 
 export const systemPrompt = () => values().system.trim();
 
-/** The fields of a request: an empty seed is left out, and so is an empty list of stop strings. */
+/** Returns the sampling fields of a request, without an empty seed or list of stop strings. */
 export function sampling() {
   const { temperature, top_p, top_k, min_p, max_tokens, seed, stop } = values();
   const strings = stop.split("\n").filter(Boolean).map(unescape).slice(0, 4);
@@ -44,9 +44,9 @@ export function sampling() {
 
 const unescape = (line) => line.replace(/\\([nt\\])/g, (_, letter) => ({ n: "\n", t: "\t", "\\": "\\" })[letter]);
 
-/** Takes the server's own sampling values as the start of every control. */
-export function startFrom(info) {
-  served = known(info.sampling);
+/** Sets the controls to the server's recommended values. */
+export function setDefaults(info) {
+  serverDefaults = validSettings(info.sampling);
   document.getElementById("max_tokens").max = info.context;
   show();
 }
@@ -59,7 +59,7 @@ function show() {
     output(control);
   }
   document.body.classList.toggle("fixed", now.fixed);
-  document.getElementById("reset").disabled = !Object.keys(chosen).length;
+  document.getElementById("reset").disabled = !Object.keys(changed).length;
 }
 
 function output(control) {
@@ -78,12 +78,12 @@ function read(control) {
 
 function change(control) {
   const value = read(control);
-  if (value === undefined) delete chosen[control.name];
-  else chosen[control.name] = value;
-  remember(localStorage, "settings", chosen);
+  if (value === undefined) delete changed[control.name];
+  else changed[control.name] = value;
+  remember(localStorage, "settings", changed);
 }
 
-// On a wide screen the settings stand beside the text; on a narrow one they are a sheet over it.
+// Wide screens show the settings next to the text, narrow ones as a modal sheet.
 function open() {
   if (sheet.open) return close();
   if (wide.matches) sheet.show();
@@ -104,8 +104,8 @@ sheet.addEventListener("click", (event) => event.target === sheet && close());
 opener.addEventListener("click", open);
 wide.addEventListener("change", () => sheet.open && close());
 document.getElementById("reset").addEventListener("click", () => {
-  chosen = {};
-  remember(localStorage, "settings", chosen);
+  changed = {};
+  remember(localStorage, "settings", changed);
   show();
 });
 show();

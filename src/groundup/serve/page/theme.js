@@ -1,6 +1,6 @@
-// Sets the chosen theme before the first paint, so that the page does not flash in the other one. A classic script, for that reason.
+// Sets the theme before the first paint, to avoid a flash. A module would run too late.
 try {
   document.documentElement.dataset.theme = JSON.parse(localStorage.getItem("groundup.theme")) ?? "system";
 } catch {
-  // Storage is forbidden: the theme of the system.
+  // Storage is forbidden; the system's theme applies.
 }

@@ -1,4 +1,4 @@
-// Tokens with their probabilities: groups tokens into whole characters, colors them, and tells about one on demand.
+// Tokens with probabilities: joins them into whole characters, colors them, and shows details in a card.
 
 const LIMITS = [0.9, 0.5, 0.2, 0.05, 0.01];
 const card = document.getElementById("token");
@@ -6,10 +6,10 @@ const about = new WeakMap();
 const encoder = new TextEncoder();
 let shown;
 
-/** Which color step a probability has: 0 is near certain, 5 is below the last limit. The legend names the limits. */
-export const step = (probability) => LIMITS.filter((limit) => probability < limit).length;
+/** Returns the color step of a probability: 0 is nearly certain, 5 is below the last limit, as in the legend. */
+export const colorStep = (probability) => LIMITS.filter((limit) => probability < limit).length;
 
-/** The tokens of one streamed piece as [{bytes, logprob, top: [{bytes, logprob}]}], from either form of logprobs. */
+/** Returns the tokens of a streamed choice, of chat or completion, as [{bytes, logprob, top: [{bytes, logprob}]}]. */
 export function tokensOf(logprobs) {
   if (!logprobs) return [];
   if (logprobs.content) return logprobs.content.map((item) => ({ ...plain(item), top: (item.top_logprobs ?? []).map(plain) }));
@@ -22,20 +22,20 @@ export function tokensOf(logprobs) {
 
 const plain = ({ token, bytes, logprob }) => ({ bytes: bytes ?? bytesOf(token), logprob });
 
-// The older protocol has no bytes: it writes a token that is part of a character as "bytes:\xe2\x80".
+// The completions API has no bytes: it writes part of a character as "bytes:\xe2\x80".
 function bytesOf(text) {
   const parts = /^bytes:((?:\\x[0-9a-f]{2})+)$/i.exec(text);
   return parts ? parts[1].slice(2).split("\\x").map((hex) => parseInt(hex, 16)) : [...encoder.encode(text)];
 }
 
-/** Joins tokens until their bytes are whole characters; `push` returns {text, parts} or nothing yet. */
-export class Joiner {
+/** Joins tokens until their bytes are whole characters; `push` returns {text, parts} or undefined. */
+export class TokenJoiner {
   parts = [];
 
   push(token) {
     this.parts.push(token);
     const bytes = this.parts.flatMap((part) => part.bytes);
-    return waiting(bytes) && this.parts.length < 4 ? undefined : this.flush(bytes);
+    return isIncomplete(bytes) && this.parts.length < 4 ? undefined : this.flush(bytes);
   }
 
   flush(bytes = this.parts.flatMap((part) => part.bytes)) {
@@ -47,8 +47,8 @@ export class Joiner {
 
 const decode = (bytes) => new TextDecoder("utf-8", { ignoreBOM: true }).decode(Uint8Array.from(bytes));
 
-// Whether the last character still wants bytes: a lead byte of n bytes stands fewer than n places before the end.
-function waiting(bytes) {
+// Whether the last character lacks bytes: the lead byte of n bytes is fewer than n places before the end.
+function isIncomplete(bytes) {
   for (let back = 1; back <= Math.min(3, bytes.length); back++) {
     const byte = bytes[bytes.length - back];
     if (byte >= 0xc0) return back < (byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : 2);
@@ -57,11 +57,11 @@ function waiting(bytes) {
   return false;
 }
 
-/** A span for a group of tokens. A group of several is one character; its probability is the product of theirs. */
+/** Returns a span for joined tokens. Several tokens form one character; their probabilities are multiplied. */
 export function span({ text, parts }) {
   const element = document.createElement("span");
   const probability = Math.exp(parts.reduce((sum, part) => sum + (part.logprob ?? 0), 0));
-  element.className = `t p${step(probability)}${text.startsWith("\n") ? " newline" : ""}`;
+  element.className = `t p${colorStep(probability)}${text.startsWith("\n") ? " newline" : ""}`;
   element.textContent = text;
   about.set(element, { text, parts, probability });
   return element;
@@ -69,7 +69,7 @@ export function span({ text, parts }) {
 
 export const isToken = (node) => about.has(node);
 
-/** Forgets the tokens whose text was edited: they say nothing any more about its probability. */
+/** Drops the tokens whose text was edited: their probabilities no longer apply. */
 export function forgetEdited(root) {
   for (const token of root.querySelectorAll(".t")) {
     if (about.get(token)?.text === token.textContent) continue;
@@ -78,8 +78,8 @@ export function forgetEdited(root) {
   }
 }
 
-/** Shows what is known of one token beside it: the likeliest in its place, and where it stands among them. */
-export function tell(element) {
+/** Shows a card next to a token: the most likely tokens at its position and its rank among them. */
+export function showCard(element) {
   const { parts, probability } = about.get(element);
   card.replaceChildren();
   if (parts.length > 1) card.append(`${parts.length} tokens make this text: ${percent(probability)}`);
@@ -90,7 +90,7 @@ export function tell(element) {
   }
   card.hidden = false;
   shown = element;
-  place();
+  positionCard();
 }
 
 export function hideCard() {
@@ -100,7 +100,7 @@ export function hideCard() {
 const same = (a, b) => String(a.bytes) === String(b.bytes);
 const percent = (share) => (share >= 0.9995 ? "100 %" : share < 0.0001 ? "< 0.01 %" : `${(share * 100).toFixed(share < 0.1 ? 2 : 1)} %`);
 
-/** Text in which nothing is invisible: control, format and space characters by name, broken bytes in hexadecimal. */
+/** Returns text with control, format and space characters made visible. */
 export function visible(text) {
   const names = { " ": "␣", "\n": "↵", "\t": "⇥" };
   return text.replace(/[\p{C}\p{Z}]/gu, (c) => names[c] ?? `U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`);
@@ -121,7 +121,7 @@ function row({ bytes, logprob }, taken) {
   return line;
 }
 
-function place() {
+function positionCard() {
   if (card.hidden) return;
   const edge = 8;
   const box = shown.getClientRects()[0] ?? shown.getBoundingClientRect();
@@ -132,30 +132,30 @@ function place() {
   card.style.top = `${Math.max(below ? box.bottom + edge : box.top - height - edge, edge)}px`;
 }
 
-/** Gives the tokens of an answer their one tab stop, or takes it away. */
-export function reach(root, on = document.body.classList.contains("probable")) {
+/** Adds or removes the single tab stop of an answer's tokens. */
+export function setTabStop(root, on = document.body.classList.contains("probable")) {
   const stop = root.querySelector(".t[tabindex]");
-  if (on) mark(stop ?? root.querySelector(".t"));
+  if (on) describe(stop ?? root.querySelector(".t"));
   else for (const name of ["tabindex", "role", "aria-label", "aria-describedby"]) stop?.removeAttribute(name);
 }
 
-// Only the token at hand carries a role and a name: ten thousand would be slow.
-function mark(element) {
+// Only the focused token has a role and a label: ten thousand would be slow.
+function describe(element) {
   if (!element) return;
   const { text, probability } = about.get(element);
   Object.assign(element, { tabIndex: 0, role: "button", ariaLabel: `${visible(text)}, ${percent(probability)}` });
   element.setAttribute("aria-describedby", card.id);
 }
 
-/** Lets arrows, Home and End go from token to token of an answer, and a tap or a click choose one (roving tabindex). */
-export function rove(root) {
+/** Makes arrows, Home and End move between tokens, and a click select one (roving tabindex). */
+export function enableTokenKeys(root) {
   const go = (element) => {
-    reach(root, false);
-    mark(element);
+    setTabStop(root, false);
+    describe(element);
     element.focus();
   };
   root.addEventListener("click", ({ target }) => isToken(target) && document.body.classList.contains("probable") && go(target));
-  root.addEventListener("focusin", ({ target }) => isToken(target) && tell(target));
+  root.addEventListener("focusin", ({ target }) => isToken(target) && showCard(target));
   root.addEventListener("focusout", hideCard);
   root.addEventListener("keydown", (event) => {
     if (!isToken(event.target)) return;
@@ -170,4 +170,4 @@ function neighbor(root, element, to) {
   return all[Math.min(Math.max(all.indexOf(element) + to, 0), all.length - 1)];
 }
 
-addEventListener("scroll", place, { passive: true });
+addEventListener("scroll", positionCard, { passive: true });

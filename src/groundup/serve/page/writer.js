@@ -1,12 +1,12 @@
-// Puts a stream on the page: one append a frame, never a second rendering of what stands. Writes nodes, only as text.
+// Writes a stream to the page: one append for each frame, text nodes only, nothing is rendered twice.
 
-import { Joiner, span, tokensOf } from "./tokens.js";
+import { TokenJoiner, span, tokensOf } from "./tokens.js";
 
-// A block ends at a line break after so many characters, so that a frame lays out one block and not the whole answer.
+// Characters after which a block ends at a line break, so a frame lays out one block, not the whole answer.
 const BLOCK = 800;
 
-/** Does what makes the page longer, and stays at its end if the reader is there. */
-export function keepEnd(act) {
+/** Calls `act`, which adds to the page, and keeps the end in view if it was before. */
+export function keepAtEnd(act) {
   const { scrollHeight } = document.documentElement;
   const there = innerHeight + scrollY >= scrollHeight - 48;
   act();
@@ -17,18 +17,18 @@ export class Writer {
   text = "";
   #shown = "";
   #queue = [];
-  #joiner = new Joiner();
+  #joiner = new TokenJoiner();
   #frame = 0;
   #tokens = false;
 
-  /** Writes into `root`; with `blocks`, in a block for every few paragraphs. */
+  /** Writes into `root`; with `blocks`, into a block for every few paragraphs. */
   constructor(root, blocks = false) {
     Object.assign(this, { root, blocks });
     root.classList.add("writing");
     if (blocks) this.#open();
   }
 
-  /** Takes one streamed choice: its text, and its tokens where the server sent them. */
+  /** Adds one streamed choice: its text, and its tokens if the server sent them. */
   take(text, logprobs) {
     this.text += text;
     const tokens = tokensOf(logprobs);
@@ -38,7 +38,7 @@ export class Writer {
     this.#frame ||= requestAnimationFrame(() => this.#flush());
   }
 
-  /** Ends the answer; what is shown is then exactly what was said. */
+  /** Ends the answer; the page then shows exactly its text. */
   finish() {
     cancelAnimationFrame(this.#frame);
     const last = this.#joiner.flush();
@@ -50,10 +50,10 @@ export class Writer {
 
   #flush() {
     this.#frame = 0;
-    keepEnd(() => this.#merged().forEach((item) => this.#append(item)));
+    keepAtEnd(() => this.#merged().forEach((item) => this.#append(item)));
   }
 
-  // Plain pieces of one frame become one piece.
+  // Texts of one frame become one text.
   #merged() {
     const queue = this.#queue.splice(0);
     return this.#tokens || !queue.length ? queue : [{ text: queue.map((item) => item.text).join("") }];
@@ -73,7 +73,7 @@ export class Writer {
     }
   }
 
-  // The place for the next piece: a new block when the last one is long and ends with a line break.
+  // Opens a new block if the last one is long and ends with a line break.
   #open(piece = "") {
     if (!this.blocks) {
       this.place = this.root;
@@ -85,18 +85,18 @@ export class Writer {
     this.broken = piece.endsWith("\n");
   }
 
-  // A stop string cut the text in the middle of a token, or a stop came between tokens and text: the text is what counts.
+  // Tokens and text may differ: a stop string may end inside a token. The text is right.
   #reconcile() {
     if (this.#shown.startsWith(this.text)) cut(this.root, this.#shown.length - this.text.length);
     else if (this.text.startsWith(this.#shown)) this.#append({ text: this.text.slice(this.#shown.length) });
-    else if (sound(this.text) !== sound(this.#shown)) this.root.replaceChildren(this.text);
+    else if (withoutReplacements(this.text) !== withoutReplacements(this.#shown)) this.root.replaceChildren(this.text);
   }
 }
 
-// Broken bytes may be shown as more or fewer replacement characters by the server than by the browser.
-const sound = (text) => text.replaceAll("\ufffd", "");
+// Server and browser may show invalid bytes as different numbers of replacement characters.
+const withoutReplacements = (text) => text.replaceAll("\ufffd", "");
 
-// Takes that many characters from the end.
+// Removes `count` characters from the end.
 function cut(root, count) {
   for (let node = last(root); count > 0 && node !== root; node = last(root)) {
     const { length } = node.textContent;

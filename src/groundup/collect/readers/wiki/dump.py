@@ -19,9 +19,8 @@ from xml.etree import ElementTree
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import bom_encoding, decode
-from groundup.collect.deadline import TooLongError, deadline
 from groundup.collect.files.formats import wikitext_share
-from groundup.collect.files.streams import DamagedError, Item, read_all
+from groundup.collect.files.streams import DamagedError, Item, TooLongError, deadline, read_all
 from groundup.collect.readers.text import declared_encoding, read_text
 from groundup.collect.readers.wiki.wikitext import is_redirect, to_text
 from groundup.recipe import Source

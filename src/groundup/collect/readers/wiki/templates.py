@@ -20,9 +20,9 @@ from functools import lru_cache
 _NAMED_ARGUMENT = re.compile(r"\s*([\w -]{1,24}?)\s*=(?!=)(.*)", re.DOTALL)
 _LANGUAGE_CODE = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,4}){0,2}|[A-Z]{2,3}\.$")
 _MONTHS = (
-    " January February March April May June July August September October November December".split(
-        " "
-    )
+    "",
+    *"January February March April May June July August September".split(),
+    *"October November December".split(),
 )
 _RANGES = {
     "to": " to ",
@@ -46,7 +46,6 @@ _UNITS = {
     "acre": "acres",
     "$": "$",
 }
-_MAX_POSITION = 20
 
 
 @dataclass(slots=True)
@@ -66,7 +65,7 @@ class Arguments:
             if match is None:
                 positional.append(part.strip())
             elif match[1].isdecimal():
-                position = min(max(int(match[1][:3]), 1), _MAX_POSITION)
+                position = min(max(int(match[1][:3]), 1), 20)
                 positional += [""] * (position - len(positional))
                 positional[position - 1] = match[2].strip()
             else:

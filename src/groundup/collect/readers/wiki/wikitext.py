@@ -24,7 +24,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from html import unescape
 
 from groundup.collect.readers.wiki.templates import NO_WORDS, Arguments, find_template
@@ -135,7 +135,10 @@ def to_text(wikitext: str, hidden: Iterable[str] = ()) -> str:
     text = _Page(text, _HIDDEN_NAMESPACES.union(hidden)).render()
     text = "".join(_EXTERNAL_LINK.split(text))
     if "<" in text:
-        text = _TAG.sub("", _LINE_BREAK.sub("\n", _SUB_OR_SUP.sub(_small_digits, text)))
+        text = _SUB_OR_SUP.sub(
+            lambda tag: tag[2].translate(_SUPERSCRIPTS if tag[1] in "pP" else _SUBSCRIPTS), text
+        )
+        text = _TAG.sub("", _LINE_BREAK.sub("\n", text))
     if "-{" in text:
         text = _CONVERSION.sub(_first_variant, text)
     text = close_gaps(_QUOTES.sub("", _SWITCH.sub("", text)))
@@ -187,8 +190,15 @@ def _extension_elements(text: str) -> Iterator[tuple[int, int, str, str]]:
         is_closed = tag[1] or tag[3].endswith("/")
         close = None
         if not is_closed and index <= last_close.get(name, -1):
-            close = _closing_tag(tags, index, name)
-        if close is not None:
+            # References do not nest: another one that opens first leaves this one open.
+            partners = (
+                other
+                for other in range(index + 1, len(tags))
+                if tags[other][2].lower() == name
+                and (tags[other][1] or (name == "ref" and not tags[other][3].endswith("/")))
+            )
+            close = next(partners, None)
+        if close is not None and tags[close][1]:
             yield tag.start(), tags[close].end(), name, text[tag.end() : tags[close].start()]
             index = close
         elif name == "ref" and not is_closed:
@@ -199,21 +209,6 @@ def _extension_elements(text: str) -> Iterator[tuple[int, int, str, str]]:
         else:
             yield tag.start(), tag.end(), "", ""
         index += 1
-
-
-def _closing_tag(tags: Sequence[re.Match[str]], start: int, name: str) -> int | None:
-    """Return the index of the tag that closes tag `start`.
-
-    References do not nest: another one that opens first means that there is none.
-    """
-    for index in range(start + 1, len(tags)):
-        tag = tags[index]
-        if tag[2].lower() == name:
-            if tag[1]:
-                return index
-            if name == "ref" and not tag[3].endswith("/"):
-                return None
-    return None
 
 
 def _match_brackets(text: str) -> dict[int, int]:
@@ -354,11 +349,6 @@ class _Page:
         if target.startswith(":"):
             return target.removeprefix(":").rpartition(":")[2]
         return target.lstrip("#")
-
-
-def _small_digits(element: re.Match[str]) -> str:
-    """Return the Unicode characters of a `<sup>` or `<sub>` of digits."""
-    return element[2].translate(_SUPERSCRIPTS if element[1] in "pP" else _SUBSCRIPTS)
 
 
 def _first_variant(rule: re.Match[str]) -> str:
