@@ -26,6 +26,7 @@ from groundup.artifacts.corpus import RefinedShard, find_documents, read_rows, t
 from groundup.artifacts.document import read_batches
 from groundup.artifacts.kinds import is_training
 from groundup.commands.inspect import word_diff
+from groundup.commands.verify import artifacts
 from groundup.errors import GroundupError
 from groundup.refine.dedup.minhash import hash_texts
 from groundup.runtime.ledger import Ledger
@@ -79,7 +80,7 @@ def compare_runs(first: Path, second: Path) -> Table:
                 " collect` does"
             )
     stage = "collect" if any("refine" in stages for stages in missing) else "refine"
-    shards = [shard for root in roots for shard in collected_shards(root)]
+    shards = [shard for root in roots for shard in artifacts(root, "collect", "collect/shard")]
     untrained = {shard.facts["source"] for shard in shards if not is_training(shard.facts["kind"])}
     difference = compare_documents(roots, stage, sorted(untrained))
     counts = [source_counts(root) for root in roots]
@@ -132,7 +133,7 @@ def source_counts(root: Path) -> dict[str, Counter[str]]:
         counter[kept] += facts["documents"]
         counter.update({f"dropped {reason}": n for reason, n in facts["dropped"].items()})
 
-    for shard in collected_shards(root):
+    for shard in artifacts(root, "collect", "collect/shard"):
         add(shard.facts["source"], "collected", shard.facts)
     refined, tokenized = Store(root).view("refine"), Store(root).view("tokenize")
     for source, facts in refined.facts.get("sources", {}).items() if refined else ():
@@ -142,13 +143,6 @@ def source_counts(root: Path) -> dict[str, Counter[str]]:
             sizes = {f"{split} {name}": facts[name] for name in ("documents", "tokens")}
             counts.setdefault(source, Counter()).update(sizes)
     return counts
-
-
-def collected_shards(root: Path) -> list[Artifact]:
-    """Return what the view `collect` of a run lists."""
-    view = Store(root).view("collect")
-    listed = [Store(root).artifact(entry) for entry in view.manifest["artefacts"]] if view else []
-    return [shard for shard in listed if shard is not None]
 
 
 def located_examples(

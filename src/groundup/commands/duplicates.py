@@ -76,8 +76,8 @@ def relatives(root: Path, documents: Collection[str]) -> list[str]:
     """Return all ids that the list of duplicates connects with documents, upwards and downwards."""
     above = _followed(root, documents, "id", "duplicate_of")
     below = _followed(root, documents, "duplicate_of", "id")
-    own = set(documents)
-    return [name for name in above | below if name not in own]
+    given = set(documents)
+    return [name for name in above | below if name not in given]
 
 
 def _followed(root: Path, documents: Collection[str], column: str, target: str) -> dict[str, None]:

@@ -55,8 +55,8 @@ def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
         raise SourceError(f"{directory}: the folder is empty")
     path, top = recipe.resolve(), directory.resolve()
     # If the recipe is inside of the folder of raw files, it is not collected.
-    own = path.relative_to(top).as_posix() if path.is_relative_to(top) else ""
-    entries = suggest_sources(directory, own)
+    own_path = path.relative_to(top).as_posix() if path.is_relative_to(top) else ""
+    entries = suggest_sources(directory, own_path)
     if not any(entry.readable for entry in entries):
         reasons = "; ".join(entry.why for entry in entries).replace("not read: ", "")
         raise SourceError(f"{directory}: nothing in it can be read: {reasons}")
@@ -66,7 +66,7 @@ def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
             " folder that holds texts, too"
         )
     name = re.sub(r"[^\w.+-]+", "-", top.name).strip("-.")[:80] or "mine"
-    text = recipe_text(name, entries, os.path.relpath(directory, path.parent), own)
+    text = recipe_text(name, entries, os.path.relpath(directory, path.parent), own_path)
     _write(recipe, text)
     load_recipe(recipe)
     next_step = f"wrote {recipe}; next: groundup plan {recipe}, groundup run {recipe}"
@@ -107,12 +107,14 @@ def _write(recipe: Path, text: str) -> None:
         raise RecipeError(f"{recipe}: cannot be written: {error.strerror}") from None
 
 
-def recipe_text(name: str, entries: Sequence[SuggestedSource], prefix: str, own: str = "") -> str:
+def recipe_text(
+    name: str, entries: Sequence[SuggestedSource], prefix: str, own_path: str = ""
+) -> str:
     """Return a recipe with one source for each entry of a survey.
 
     Args:
         prefix: from the folder of the recipe to the folder of raw files.
-        own: path of the recipe inside of that folder, which is excluded.
+        own_path: path of the recipe inside of that folder, which is excluded.
     """
     blocks = [f"name = {_quoted(name)}\nseed = 1\n"]
     used: set[str] = set()
@@ -130,9 +132,11 @@ def recipe_text(name: str, entries: Sequence[SuggestedSource], prefix: str, own:
             lines.append(f"include = [{', '.join(map(_quoted, entry.include))}]")
         # Exclude the recipe itself from a source that would read it.
         folder = entry.path.removesuffix("*").rstrip("/")
-        inside = own if folder in ("", ".") else own.removeprefix(f"{folder}/")
-        reads = (folder in ("", ".") or inside != own) and Selection(entry.include).keeps(inside)
-        if own and reads:
+        inside = own_path if folder in ("", ".") else own_path.removeprefix(f"{folder}/")
+        reads = (folder in ("", ".") or inside != own_path) and Selection(entry.include).keeps(
+            inside
+        )
+        if own_path and reads:
             lines.append(f"exclude = [{_quoted(inside)}]")
         if entry.kind != "evaluation" and (not entry.readable or entry.bytes < LITTLE_BYTES):
             why = "little text" if entry.readable else "nothing that is read"

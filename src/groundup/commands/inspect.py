@@ -264,9 +264,9 @@ def describe_token(root: Path, token: int, width: int = WIDTH) -> str:
         train = pc.equal(batch.column("split"), "train").to_numpy(zero_copy_only=False)
         rows = np.flatnonzero(train & (within >= 0) & (within < batch.column("length").to_numpy()))
         if len(rows):
-            document, own = batch.column("id")[rows[0]].as_py(), int(within[rows[0]])
-            description = describe_document(root, document, width, own)
-            return f"token {token:,} is token {own:,} of {description}"
+            document, within_document = batch.column("id")[rows[0]].as_py(), int(within[rows[0]])
+            description = describe_document(root, document, width, within_document)
+            return f"token {token:,} is token {within_document:,} of {description}"
     raise GroundupError(
         f"{index}: no document holds token {place:,} of shard {shard}; run with --redo tokenize"
     )
@@ -362,7 +362,7 @@ def word_diff(left: str, right: str, width: int, titles: tuple[str, str] = ("", 
         for operation, a, b, c, d in group:
             mark = {"equal": " ", "replace": "|", "delete": "<", "insert": ">"}[operation]
             sides = (wrap_words(first[a:b], column), wrap_words(second[c:d], column))
-            cells = [(one, mark, other) for one, other in zip_longest(*sides, fillvalue="")]
+            cells = [(a, mark, b) for a, b in zip_longest(*sides, fillvalue="")]
             rows += cells[:MAX_ROWS]
             if len(cells) > MAX_ROWS:
                 rows.append(("…", mark, "…"))
@@ -378,7 +378,7 @@ def two_columns(left: str, right: str, width: int, titles: tuple[str, str]) -> l
         lines = printable(text).split("\n")
         sides.append([row for line in lines for row in wrap_words(line.split(), column) or [""]])
     rows = [(titles[0], "|", titles[1])]
-    rows += [(one, "|", other) for one, other in zip_longest(*sides, fillvalue="")]
+    rows += [(a, "|", b) for a, b in zip_longest(*sides, fillvalue="")]
     return _join_columns(rows, column)
 
 

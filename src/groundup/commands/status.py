@@ -48,11 +48,11 @@ def run_status(root: Path) -> dict[str, Any]:
     words = {"began": "running or cut off", "finished": "done", "fresh": "done"}
     stages = {}
     for stage in STAGES:
-        own = [(n, event) for n, event in enumerate(events) if event.get("stage") == stage]
-        last = own[-1][1] if own else {"event": "not begun"}
-        worked = [event for _, event in own if event["event"] == "finished"]
+        of_stage = [(n, event) for n, event in enumerate(events) if event.get("stage") == stage]
+        last = of_stage[-1][1] if of_stage else {"event": "not begun"}
+        worked = [event for _, event in of_stage if event["event"] == "finished"]
         costs = worked[-1] if worked else {}
-        counted = [e for n, e in own if n > last_run and e["event"] in ("finished", "fresh")]
+        counted = [e for n, e in of_stage if n > last_run and e["event"] in ("finished", "fresh")]
         state = {
             "state": words.get(last["event"], last["event"]),
             "seconds": costs.get("seconds"),

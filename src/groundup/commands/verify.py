@@ -39,7 +39,7 @@ CHECKS: dict[str, Check] = {}
 MAX_SHOWN = 5
 # Documents that are decoded from their tokens.
 ROUND_TRIPS = 200
-# The split guarantees less. A short text inside of a long one is no near duplicate of it.
+# The split keeps pairs at or above it together. A short text inside of a long one is below it.
 CLUSTER_JACCARD = 0.5
 # Validation documents with the largest overlap, whose nearest train document is compared.
 MAX_PAIRS = 200

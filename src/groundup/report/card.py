@@ -61,7 +61,7 @@ def card(report: Report) -> str:
         figure = figures.figures.get(name)
         return plain_markdown(formatted(figure["value"], form)) if figure else MISSING
 
-    table = source_table(report, figures) or {"sources": [], "told": {}, "licenses": {}}
+    table = source_table(report, figures) or {"sources": [], "entries": {}, "licenses": {}}
     models = [name for name in NGRAM_MODELS if figures.has(f"evaluate.{name}.bits_per_byte")]
     body = environment.get_template("card.md").render(
         report=report,
@@ -86,7 +86,7 @@ def hub_license(table: Mapping[str, Any], base: Mapping[str, str]) -> str:
     """
     names = {base.get("license", "")}
     for source in table["sources"]:
-        stated = [table["told"].get(source, {}).get("license", "")]
+        stated = [table["entries"].get(source, {}).get("license", "")]
         names.update(table["licenses"].get(source) or stated)
     names.discard("")
     if not names:

@@ -135,13 +135,14 @@ def source_table(report: Report, figures: FigureHtml) -> Section | None:
     names = figures.names_after("collect.documents.")
     if not names:
         return None
-    told = {source["name"]: source for source in report["sources"]}
+    entries = {source["name"]: source for source in report["sources"]}
     licenses: dict[str, list[str]] = {}
     for entry in figures.names_after("documents.license."):
         license, _, source = entry.rpartition("@")
         licenses.setdefault(source, []).append(license)
-    order = [name for name in told if name in names] + [name for name in names if name not in told]
-    return {"sources": order, "told": told, "licenses": licenses}
+    order = [name for name in entries if name in names]
+    order += [name for name in names if name not in entries]
+    return {"sources": order, "entries": entries, "licenses": licenses}
 
 
 @section
