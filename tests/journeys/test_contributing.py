@@ -104,8 +104,9 @@ def test_a_recipe_works_as_written(name: str, tmp_path: Path) -> None:
         follow(tmp_path, *block)
     files = sorted({str(tmp_path / file) for file, *_ in blocks})
     config = ["--config", str(PROJECT / "pyproject.toml")]
-    for linter in (["check"], ["format", "--check"]):
-        command = [sys.executable, "-m", "ruff", *linter, *config, *files]
+    # Blank lines between blocks are the formatter's.
+    for linter in ("format", "check"):
+        command = [sys.executable, "-m", "ruff", linter, *config, *files]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
     done = subprocess.run(

@@ -176,9 +176,9 @@ def test_a_signal_stops_the_driver_and_the_workers_on_the_nodes(
     until(process, lambda: len(busy(project)) == 2)
     process.send_signal(signal.SIGTERM)
     errors = process.communicate(timeout=60)[1]
-    assert process.returncode == 130 and errors.splitlines()[-1].startswith("groundup: stopped"), (
-        errors
-    )
+    assert process.returncode == 130 and errors.splitlines()[-1].startswith(
+        "groundup: interrupted"
+    ), errors
     end = time.monotonic() + 30
     while busy(project):
         assert time.monotonic() < end
