@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 import pytest
+from scripts import recipe_page
 from tests.helpers.raw import write_books
 
 import groundup
@@ -240,3 +241,11 @@ def test_examples_in_python_run(tiny_run: Path, capsys: pytest.CaptureFixture[st
     printed = capsys.readouterr().out
     assert "exact_duplicate" in printed
     assert len(printed.splitlines()) >= 3
+
+
+def test_the_page_of_all_keys_is_what_the_code_says() -> None:
+    """Every key of a recipe has a meaning; `make docs` writes the page again."""
+    page = recipe_page.page()
+    assert page == recipe_page.PAGE.read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert len(rows) > 80 and not [row for row in rows if row.rstrip(" |").endswith("`")]
