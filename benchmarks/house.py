@@ -12,7 +12,6 @@ import ast
 import io
 import json
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,8 @@ import tokenize
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from benchmarks.machine import machine
 
 PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "src" / "groundup"
@@ -186,15 +187,15 @@ def circles(edges: list[tuple[str, str, str]]) -> list[list[str]]:
     return result
 
 
-# Runs `groundup run` in this process. The first call of F.linear in the training loop (the probe of
-# the hardware comes before it) is the first matrix
-# product. Between two calls of F.embedding lies one step: one micro-batch is the whole batch.
+# Runs `groundup run` in this process. The first call of F.linear in the training loop is its first
+# matrix product; the probe of the hardware comes before it and is counted apart. Between two calls
+# of F.embedding lies one step: one micro-batch is the whole batch.
 _TRACER = """
 import json, sys, threading
 import torch.nn.functional as F
 from groundup.cli import main
 package, out, recipe = sys.argv[1:4]
-frames, windows = [], [set()]
+frames, probe, windows = [], [], [set()]
 
 def here(frame):
     return frame.f_code.co_filename.startswith(package)
@@ -217,6 +218,8 @@ def first_linear(*arguments, **options):
         frame = frame.f_back
     if not frames and any("/train/trainer.py" in line for line in stack):
         frames.extend(stack)
+    if not frames and not probe and any("/train/hardware.py" in line for line in stack):
+        probe.extend(stack)
     return linear(*arguments, **options)
 
 def count_embedding(*arguments, **options):
@@ -234,7 +237,8 @@ except SystemExit as end:
         raise
 sys.settrace(None)
 with open(out, "w") as file:
-    json.dump({"frames": frames, "windows": [sorted(window) for window in windows]}, file)
+    windows = [sorted(window) for window in windows]
+    json.dump({"frames": frames, "probe": probe, "windows": windows}, file)
 """
 
 _RECIPE = """
@@ -286,7 +290,8 @@ def trace() -> dict[str, list[str]]:
     # The most common window with an update is a step without a log line, validation or checkpoint.
     updates = [tuple(w) for w in traced["windows"] if any("train/optimizer" in name for name in w)]
     windows = Counter(updates)
-    return {"frames": traced["frames"], "files": list(windows.most_common(1)[0][0])}
+    files = list(windows.most_common(1)[0][0])
+    return {"frames": traced["frames"], "probe": traced["probe"], "files": files}
 
 
 def measure() -> dict[str, object] | None:
@@ -300,20 +305,22 @@ def measure() -> dict[str, object] | None:
     figures: dict[str, object] = {
         "files": tree.files,
         "lines": tree.lines,
-        "function length, median": statistics.median(lengths),
+        "function length, median": lengths[len(lengths) // 2],
         "function length, 90 %": lengths[int(len(lengths) * 0.9)],
         "functions named once beside their definition": round(tree.named_once(), 3),
         "functions that are private and used once": round(tree.named_once(private=True), 3),
         "lines over 100 columns": tree.wide,
         "comments a 100 code lines": round(100 * tree.comments / tree.code, 1),
         "own frames from the command to the matrix product": len(frames),
+        "frames in the probe of the hardware, before training": len(traced["probe"]),
         "files on that stack": len({line.partition(":")[0] for line in frames}),
         "files of a training step": len(step),
         "imports that run upward": len(upward(edges)),
         "circles of imports": len(circles(edges)),
     }
     _write_table(figures)
-    return {"what": " ".join((__doc__ or "").partition("\n\n")[0].split()), "figures": figures}
+    what = " ".join((__doc__ or "").partition("\n\n")[0].split())
+    return {"what": what, "figures": figures, "machine": machine()}
 
 
 def _write_table(figures: dict[str, object]) -> None:
