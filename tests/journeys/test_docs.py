@@ -134,7 +134,9 @@ def headings(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("name", ["data", "duplicates", "lineage", "training"])
+@pytest.mark.parametrize(
+    "name", ["data", "duplicates", "lineage", "training", "training-reference"]
+)
 def test_a_page_begins_with_a_command_for_the_starter_run(name: str) -> None:
     text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
     first = blocks(ROOT / "docs" / f"{name}.md", *SHELLS)[0]
@@ -155,7 +157,7 @@ def test_tables_name_what_the_code_has(tiny_run: Path) -> None:
     assert set(first_column("filters.md", "rule set")) == set(RULE_SETS)
     text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     assert f'"auto"          # {", ".join(PRESETS)};' in text
-    assert set(first_column("training.md", "setting")) == {
+    assert set(first_column("training-reference.md", "setting")) == {
         name
         for name, kind in inspect.get_annotations(Train).items()
         if "auto" in kind.lower() and name != "steps"
@@ -163,7 +165,7 @@ def test_tables_name_what_the_code_has(tiny_run: Path) -> None:
     lines = [
         json.loads(line) for line in (tiny_run / "train" / "metrics.jsonl").read_text().splitlines()
     ]
-    assert set(first_column("training.md", "key")) == {
+    assert set(first_column("training-reference.md", "key")) == {
         key.partition(".")[0] for line in lines for key in line
     }
 
@@ -227,7 +229,7 @@ def test_examples_in_python_run(tiny_run: Path, capsys: pytest.CaptureFixture[st
     """On another run than the starter, which not everybody has."""
     bodies = [
         body
-        for name in ("own-code.md", "lineage.md", "training.md")
+        for name in ("own-code.md", "lineage.md", "training-reference.md")
         for body in blocks(ROOT / "docs" / name, "python")
     ]
     runnable = [
