@@ -19,7 +19,7 @@ from groundup.serve.protocol import ApiError
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of the server; docs/serving.md lists them for users."""
+    """Limits of the server; docs/serving-reference.md lists them for users."""
 
     body_bytes: int = 2 << 20  # of one request, counted as they arrive
     body_seconds: float = 30  # until a body must have arrived
