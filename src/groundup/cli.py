@@ -455,23 +455,18 @@ def main() -> None:
     except MemoryError:
         _fail("out of memory; run again with fewer --workers or a smaller model")
     except Exception as error:
-        _fail_unexpected(error)
-
-
-def _fail_unexpected(error: Exception) -> NoReturn:
-    """Say in one line what failed; GROUNDUP_TRACEBACK=1 shows where."""
-    if is_full_disk(error):
-        _fail("the disk is full; completed work is saved, free some space and run again")
-    if os.environ.get("GROUNDUP_TRACEBACK"):
-        raise error
-    if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}; completed work is saved, run again to resume")
-    text = " ".join(str(error).split())[:500]
-    _fail(
-        f"this is a fault of groundup: {type(error).__name__}: {text}; GROUNDUP_TRACEBACK=1 shows"
-        " where"
-    )
+        if is_full_disk(error):
+            _fail("the disk is full; completed work is saved, free some space and run again")
+        if os.environ.get("GROUNDUP_TRACEBACK"):
+            raise
+        if isinstance(error, OSError):
+            where = f"{error.filename}: " if error.filename else ""
+            _fail(f"{where}{error.strerror or error}; completed work is saved, run again to resume")
+        text = " ".join(str(error).split())[:500]
+        _fail(
+            f"this is a fault of groundup: {type(error).__name__}: {text}; GROUNDUP_TRACEBACK=1"
+            " shows where"
+        )
 
 
 def _fail(message: str, code: int = 1) -> NoReturn:

@@ -47,22 +47,19 @@ def tuning_recipe(
     if tune["method"] == "none":
         tune["method"] = "sft"
     if data is not None:
+        # "" goes back from a file to the conversations of the run.
+        if data and not data.startswith(_REMOTE):
+            path = Path(data).expanduser()
+            if not path.exists() and not set("*?[") & set(data):
+                raise GroundupError(f"--data {data}: there is no such file or folder")
+            # The recipe's folder may be gone.
+            there = recipe.root.is_dir()
+            data = os.path.relpath(path, recipe.root) if there else str(path.absolute())
         # The columns were those of another file.
-        tune |= {"data": _recipe_path(data, recipe), "sources": [], "columns": []}
+        tune |= {"data": data, "sources": [], "columns": []}
     table = settings(recipe) | {"tune": tune}
     keys = [f"tune.{override.removeprefix('tune.')}" for override in overrides]
     return overridden(recipe_from(table, "groundup tune", recipe.root), keys)
-
-
-def _recipe_path(data: str, recipe: Recipe) -> str:
-    """Return a path relative to the folder of the recipe, if that folder still exists."""
-    # "" goes back from a file to the conversations of the run.
-    if not data or data.startswith(_REMOTE):
-        return data
-    path = Path(data).expanduser()
-    if not path.exists() and not set("*?[") & set(data):
-        raise GroundupError(f"--data {data}: there is no such file or folder")
-    return os.path.relpath(path, recipe.root) if recipe.root.is_dir() else str(path.absolute())
 
 
 def tune_by_hand(root: Path, recipe: Recipe, redo: bool = False) -> None:

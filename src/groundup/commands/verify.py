@@ -11,7 +11,7 @@ a Note for each figure that it measured. Every file is hashed, whatever its modi
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +232,9 @@ def check_split(root: Path) -> Iterator[str]:
 @check("No validation document is a near duplicate of a train document (13-grams, without LSH)")
 def check_overlap(root: Path) -> Iterator[str]:
     """Compare the validation documents that overlap most with their nearest train documents."""
-    from groundup.refine.dedup.minhash import jaccard
+    from groundup.artifacts.arrays import text_buffers
+    from groundup.artifacts.corpus import kept_documents
+    from groundup.refine.dedup.minhash import jaccard, shingle_sets
     from groundup.refine.split.leakage import LEAKING_SHARE, measure_leakage
 
     overlap = measure_leakage(root, worst=MAX_PAIRS)
@@ -242,7 +244,14 @@ def check_overlap(root: Path) -> Iterator[str]:
         " 13-grams are in train"
     )
     close = [pair for pair in overlap.worst if pair.share > LEAKING_SHARE]
-    sets = shingles_of(root, {name for pair in close for name in (pair.validation, pair.train)})
+    ids = sorted({name for pair in close for name in (pair.validation, pair.train)})
+    chosen, sets = pa.array(ids, pa.string()), dict[str, npt.NDArray[np.uint64]]()
+    for batch in kept_documents(root, ["id", "text"]) if ids else ():
+        rows = batch.filter(pc.is_in(batch.column("id"), chosen))
+        if len(rows):
+            shingles, offsets = shingle_sets(text_buffers(rows.column("text")))
+            parts = np.split(shingles, offsets[1:-1])
+            sets |= dict(zip(rows.column("id").to_pylist(), parts, strict=True))
     for pair in close:
         similarity = float(jaccard(sets[pair.validation], sets[pair.train]))
         if similarity >= CLUSTER_JACCARD:
@@ -250,22 +259,6 @@ def check_overlap(root: Path) -> Iterator[str]:
                 f"{pair.validation} in validation and {pair.train} in train have Jaccard"
                 f" {similarity:.2f}"
             )
-
-
-def shingles_of(root: Path, ids: Collection[str]) -> dict[str, npt.NDArray[np.uint64]]:
-    """Return the sorted distinct word 5-grams of some kept documents, by id."""
-    from groundup.artifacts.arrays import text_buffers
-    from groundup.artifacts.corpus import kept_documents
-    from groundup.refine.dedup.minhash import shingle_sets
-
-    chosen, shingles = pa.array(sorted(ids), pa.string()), dict[str, npt.NDArray[np.uint64]]()
-    for batch in kept_documents(root, ["id", "text"]) if ids else ():
-        rows = batch.filter(pc.is_in(batch.column("id"), chosen))
-        if len(rows):
-            sets, offsets = shingle_sets(text_buffers(rows.column("text")))
-            parts = np.split(sets, offsets[1:-1])
-            shingles |= dict(zip(rows.column("id").to_pylist(), parts, strict=True))
-    return shingles
 
 
 @check("No kept document holds a line that was cut elsewhere in its source")
