@@ -93,7 +93,7 @@ def describe_tuning(root: Path) -> str:
 
     lines = [
         f"tuned {figures['base']} on {figures['data']}: {rows['train']:,} rows,"
-        f" {figures['tokens_learnt']:,} tokens learned",
+        f" {figures['tokens_learnt']:,} tokens learnt",
         f"{'on ' + format(rows['held_out'], ',') + ' held-out rows':34} before    after",
     ]
     for name, title in _TITLES.items():
