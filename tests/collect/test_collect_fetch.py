@@ -6,7 +6,7 @@ import hashlib
 import http.server
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -14,9 +14,8 @@ import httpx
 import pytest
 
 from groundup.errors import SourceError
-from groundup.runtime.fetch import cache as fetching
 from groundup.runtime.fetch import download, https, index
-from groundup.runtime.fetch.cache import fetch
+from groundup.runtime.fetch.download import fetch
 from groundup.runtime.fetch.https import Access, is_public, redact_url, resolve_public
 
 DATA = b"the bytes of a source distribution"
@@ -179,10 +178,12 @@ def test_recipe_never_reaches_this_machine() -> None:
         resolve_public("no-such-host.invalid", 443)
 
 
-def _served(monkeypatch: pytest.MonkeyPatch, handler: object) -> None:
+def _served(
+    monkeypatch: pytest.MonkeyPatch, handler: Callable[[httpx.Request], httpx.Response]
+) -> None:
     monkeypatch.setattr(
         https, "make_client", lambda: httpx.Client(transport=httpx.MockTransport(handler))
-    )  # type: ignore[arg-type]
+    )
     monkeypatch.setattr(
         https,
         "resolve_public",
@@ -247,7 +248,7 @@ def test_untrusted_access_wants_https() -> None:
     for url in ("http://host/x", "file:///etc/passwd", "ftp://host/x", "https:///x"):
         with pytest.raises(SourceError):
             Access().check(url)
-    assert fetching.cache_root().name == "cache"
+    assert download.cache_root().name == "cache"
 
 
 @pytest.mark.parametrize(

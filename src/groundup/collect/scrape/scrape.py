@@ -18,8 +18,7 @@ from groundup.collect.scrape.crawler import Crawler, NoPageError, Politeness, ho
 from groundup.collect.scrape.url_list import ListEntry, UrlList, read_list
 from groundup.collect.scrape.warc_store import MissedPage, WarcStore
 from groundup.recipe import Source, default_name
-from groundup.runtime.fetch.cache import cache_root, cannot_write
-from groundup.runtime.fetch.download import locked_folder
+from groundup.runtime.fetch.download import cache_root, cannot_write, locked_folder
 from groundup.runtime.fetch.https import StoppedError
 from groundup.runtime.progress import Progress, progress, say
 

@@ -38,7 +38,7 @@ from groundup.refine.lines.line_index import (
 )
 from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch
 from groundup.refine.shard import dropped_rows
-from groundup.runtime.job import BuildStep
+from groundup.runtime.run import BuildStep
 
 BOILERPLATE = "boilerplate"
 # The minimum share of documents beyond a million: in a larger source, more phrases repeat by

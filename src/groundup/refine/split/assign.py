@@ -16,7 +16,7 @@ from groundup.artifacts.corpus import DROPPED, TRAIN, VALIDATION
 from groundup.refine.kernels import kernel
 from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch
 from groundup.refine.split.clusters import BYTES, CLUSTER, SOURCE, cluster_sizes, find_clusters
-from groundup.runtime.job import BuildStep
+from groundup.runtime.run import BuildStep
 
 # A source whose smallest cluster exceeds its share of validation gives that cluster, if it is at
 # most this share of the source.
