@@ -84,8 +84,8 @@ class Source:
         )
         check(
             len(self.include) + len(self.exclude) <= MAX_PATTERNS,
-            f"include and exclude have more than {MAX_PATTERNS:,} patterns, each compared with every"
-            " file; put the files into folders",
+            f"include and exclude have more than {MAX_PATTERNS:,} patterns, and every file is"
+            " compared with each; put the files into folders",
         )
         check(0 <= self.delay <= 300, f"delay {self.delay} must lie between 0 and 300 seconds")
         check(self.max_pages >= 1, f"max_pages {self.max_pages} must be at least 1")
