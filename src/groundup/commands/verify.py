@@ -10,7 +10,6 @@ a Note for each figure that it measured. Every file is hashed, whatever its modi
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,8 +29,8 @@ from groundup.errors import StoreError
 from groundup.recipe import TUNING, all_sources
 from groundup.runtime.files import file_digest
 from groundup.runtime.lock import LOCK, load_lock, pinned_places
-from groundup.runtime.progress import printable
 from groundup.runtime.store import Artifact, Store, changed_files, load_artifact
+from groundup.runtime.terminal import echo
 
 Check = Callable[[Path], Iterator[str]]
 CHECKS: dict[str, Check] = {}
@@ -79,9 +78,9 @@ def verify_run(root: Path) -> bool:
         shown = notes + problems[:MAX_SHOWN]
         if len(problems) > MAX_SHOWN:
             shown.append(f"and {len(problems) - MAX_SHOWN} more")
-        sys.stdout.write(f"{'FAIL' if problems else 'ok  '} {title}\n")
-        sys.stdout.writelines(f"     {printable(line)}\n" for line in shown)
-        sys.stdout.flush()
+        echo(f"{'FAIL' if problems else 'ok  '} {title}")
+        for line in shown:
+            echo(f"     {line}")
         passed = passed and not problems
     return passed
 
