@@ -6,7 +6,7 @@ import hashlib
 import http.server
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -207,10 +207,12 @@ def test_recipe_never_reaches_this_machine() -> None:
         resolve_public("no-such-host.invalid", 443)
 
 
-def _served(monkeypatch: pytest.MonkeyPatch, handler: object) -> None:
+def _served(
+    monkeypatch: pytest.MonkeyPatch, handler: Callable[[httpx.Request], httpx.Response]
+) -> None:
     monkeypatch.setattr(
         https, "make_client", lambda: httpx.Client(transport=httpx.MockTransport(handler))
-    )  # type: ignore[arg-type]
+    )
     monkeypatch.setattr(
         https,
         "resolve_public",
