@@ -189,7 +189,11 @@ def checked_base(recipe: Recipe, root: Path) -> PretrainedModel | None:
 
 
 def _data(recipe: Recipe, base: PretrainedModel | None) -> Estimates:
-    """Estimate text and tokens from the sizes of the raw files."""
+    """Estimate text and tokens from the sizes of the raw files.
+
+    Raises:
+        SourceError: a source, or the data of [tune], cannot be found.
+    """
     from groundup.tokenize.train_bpe import resolve_vocab_size
 
     raw, clean, weighted = 0, 0.0, 0.0
@@ -208,7 +212,16 @@ def _data(recipe: Recipe, base: PretrainedModel | None) -> Estimates:
     epoch = weighted / per_token * (1 - recipe.tokenize.validation)
     figures = {}
     if recipe.tune.method != "none":
-        tokens = recipe.tune.epochs * _tuning_text(recipe) / per_token
+        # The data of [tune] is the last of all sources; without it, conversations are read. A
+        # missing file is found here, before training.
+        named = recipe.tune.sources
+        tuning = [
+            s for s in recipe.source if KINDS[s.kind].has_turns and (not named or s.name in named)
+        ]
+        if recipe.tune.data:
+            tuning = [all_sources(recipe)[-1]]
+        text = sum(_sizes(source, recipe.root)[1] for source in tuning)
+        tokens = recipe.tune.epochs * text / per_token
         figures["tuning tokens"] = Estimate(tokens, "", "assumed")
     return figures | {
         "raw files": Estimate(raw, "B", "counted"),
@@ -228,24 +241,6 @@ def _sizes(source: Source, root: Path) -> tuple[int, float]:
         total += size
         plain += size * EXPANSION.get(PurePosixPath(name).suffix.lower(), 1.0)
     return total, plain * KINDS[source.kind].clean_share
-
-
-def _tuning_text(recipe: Recipe) -> float:
-    """Return the bytes of text that tuning reads; a missing file is found before training.
-
-    Raises:
-        SourceError: the data of [tune] cannot be found.
-    """
-    tune = recipe.tune
-    if tune.data:
-        # The tuning data is the last of all sources.
-        return _sizes(all_sources(recipe)[-1], recipe.root)[1]
-    conversations = [source for source in recipe.source if KINDS[source.kind].has_turns]
-    return sum(
-        _sizes(source, recipe.root)[1]
-        for source in conversations
-        if not tune.sources or source.name in tune.sources
-    )
 
 
 def bytes_per_token(vocabulary: int) -> float:

@@ -12,6 +12,7 @@ from tests.helpers.mutations import files_of, fuzz, read_between, trial
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.files.streams import Item
+from groundup.collect.readers.registry import read_item
 from groundup.recipe import Source
 
 SHORT, LONG = 200, int(os.environ.get("GROUNDUP_MUTATIONS", "10000"))
@@ -46,7 +47,7 @@ def test_damaged_real_files(reader: str) -> None:
 @pytest.mark.parametrize("failure", ["lost neighbours", "crashes", "hangs"])
 def test_failures_are_seen(failure: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fuzzer reports a reader that loses records, raises or hangs."""
-    read = mutations.read_item
+    read = read_item
 
     def bad(item: Item, source: Source) -> list[Document | Reject]:
         while failure == "hangs":

@@ -5,6 +5,7 @@ import math
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,17 +154,18 @@ def test_scores_add_up_and_a_chat_answers(tiny_run: Path) -> None:
         -math.log(512), abs=2
     )
     after = found[len(run.tokenizer().encode("if the condition is"))]
-    assert run.next_tokens("if the condition is", 2) == [
-        (word, pytest.approx(value)) for word, value in after.alternatives
-    ]
+    words, values = zip(*run.next_tokens("if the condition is", 2), strict=True)
+    expected_words, expected_values = zip(*after.alternatives, strict=True)
+    assert words == expected_words and values == pytest.approx(expected_values)
     messages = [{"role": "user", "content": "Hello"}]
     assert run.chat(messages, tokens=8) == run.chat(messages, tokens=8)
     assert run.chat(messages, tokens=8, seed=2) != run.chat(messages, tokens=8)
-    for wrong in (
+    refused: list[Any] = [
         {"role": "robot", "content": "Hello"},
         {"role": "user"},
         {"role": "user", "content": 3},
-    ):
+    ]
+    for wrong in refused:
         with pytest.raises(groundup.GroundupError, match="message 2"):
             run.chat([*messages, wrong])
 

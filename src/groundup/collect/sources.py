@@ -7,13 +7,14 @@ import re
 import stat
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from groundup.collect.files.archives import Refused, is_hidden, is_unsafe_path, printable_name
 from groundup.collect.files.globs import Selection, escape_glob, glob_to_regex, has_glob
-from groundup.collect.scrape.scrape import SCHEME, estimate_scrape, scrape
+from groundup.collect.scrape import SCHEME, estimate_scrape, scrape
 from groundup.errors import SourceError
 from groundup.recipe import Recipe, Source, all_sources
 from groundup.runtime.fetch.download import (
@@ -82,12 +83,21 @@ def list_source(source: Source, root: Path, pinned: str = "", retry: bool = Fals
         SourceError: the path is missing, an empty folder, matches nothing, or cannot be fetched.
     """
     if source.path.startswith(REMOTE_SCHEMES):
-        return _list_remote(source, pinned or source.path)
+        store, inside = open_remote(pinned or source.path)
+        selected, skipped = _select_remote(source, store, inside)
+        paths = fetch_all(store, list(selected.values()), source.name)
+        files = [
+            RawFile(origin, path, path.stat().st_size)
+            for origin, path in zip(selected, paths, strict=True)
+        ]
+        listed = f"{store.address}/{inside}".rstrip("/")
+        unchanged = listed == source.path.rstrip("/")
+        return Listing(sorted(files), [], skipped, "" if unchanged else listed)
     if source.path.startswith(SCHEME):
-        scraped = scrape(source, root, retry)
-        files = [RawFile(name, path, path.stat().st_size) for name, path in scraped.files.items()]
+        warcs, missed = scrape(source, root, retry)
+        files = [RawFile(name, path, path.stat().st_size) for name, path in warcs.items()]
         # An address that the list repeats is refused once, for its first reason.
-        refused = {entry.origin: entry for entry in reversed(scraped.refused)}
+        refused = {entry.origin: entry for entry in reversed(missed)}
         return Listing(sorted(files), [refused[origin] for origin in sorted(refused)])
     if source.path.startswith("http://"):
         raise SourceError(f'source "{source.name}": {source.path}: only https:// is fetched')
@@ -107,6 +117,7 @@ def source_sizes(source: Source, root: Path) -> Sequence[tuple[str, int]]:
     """
 
     def announce(what: str) -> None:
+        """Say what a run will fetch."""
         say(f'source "{source.name}" will be fetched: {what}')
 
     if source.path.startswith(REMOTE_SCHEMES):
@@ -143,19 +154,6 @@ def shared_paths(recipe: Recipe) -> dict[str, Path]:
             if top.exists():
                 paths[f"the raw files {path} in"] = top.resolve()
     return paths
-
-
-def _list_remote(source: Source, path: str) -> Listing:
-    store, inside = open_remote(path)
-    selected, skipped = _select_remote(source, store, inside)
-    paths = fetch_all(store, list(selected.values()), source.name)
-    files = [
-        RawFile(origin, path, path.stat().st_size)
-        for origin, path in zip(selected, paths, strict=True)
-    ]
-    pinned = f"{store.address}/{inside}".rstrip("/")
-    unchanged = pinned == source.path.rstrip("/")
-    return Listing(sorted(files), [], skipped, "" if unchanged else pinned)
 
 
 def _select_remote(
@@ -297,13 +295,25 @@ class HashedFile:
     fingerprint: Fingerprint
     settled: bool
 
-    def check_open(self, descriptor: int) -> None:
-        """Raise SourceError unless the open file still looks as it did when it was hashed."""
-        if fingerprint(os.fstat(descriptor)) != self.fingerprint:
-            raise self.changed()
+    @contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        """Open the file for a block of code.
 
-    def check_after(self) -> None:
-        """Raise SourceError if the file changed, or vanished, while it was being read."""
+        Raises:
+            SourceError: it is no longer what was hashed, or changed or vanished during the block.
+        """
+        changed = SourceError(
+            f"{self.file.path}: it changed or vanished while it was being read; run again when it"
+            " no longer changes"
+        )
+        try:
+            file = self.file.path.open("rb")
+        except OSError:
+            raise changed from None
+        with file:
+            if fingerprint(os.fstat(file.fileno())) != self.fingerprint:
+                raise changed
+            yield file
         try:
             same = fingerprint(self.file.path.stat()) == self.fingerprint and (
                 self.settled or file_digest(self.file.path) == self.sha256
@@ -311,14 +321,7 @@ class HashedFile:
         except OSError:
             same = False
         if not same:
-            raise self.changed()
-
-    def changed(self) -> SourceError:
-        """Return the error for a file that is no longer what was hashed."""
-        return SourceError(
-            f"{self.file.path}: it changed or vanished while it was being read; run again when it"
-            " no longer changes"
-        )
+            raise changed
 
 
 @dataclass

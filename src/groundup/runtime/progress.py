@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -10,14 +9,9 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from groundup.runtime.terminal import printable
+
 LINE_EVERY_SECONDS = 15.0
-# C0 (except newline and tab), DEL, C1 and marks of direction: what a terminal would execute.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
-def printable(text: str) -> str:
-    """Return `text` without control characters, which a terminal would execute."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 class Progress:
@@ -72,5 +66,5 @@ def progress(title: str, total: float, unit: str) -> Iterator[Progress]:
 
 def say(line: str = "") -> None:
     """Print a line to stderr, above a progress bar, without control characters."""
-    tqdm.write("\n".join(printable(part) for part in line.split("\n")), file=sys.stderr)
+    tqdm.write(printable(line), file=sys.stderr)
     sys.stderr.flush()

@@ -29,7 +29,7 @@ def load_function(name: str, root: Path, what: str) -> Callable[..., Any]:
         sys.path.append(str(root))
     try:
         function = getattr(importlib.import_module(module), attribute)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RecipeError(
             f'{what} "{name}" cannot be imported: {type(error).__name__}: {error}'
         ) from None

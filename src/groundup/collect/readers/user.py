@@ -82,6 +82,9 @@ def _call(name: str, function: Callable[..., Any], item: Item) -> Iterator[Numbe
             index += 1
     except StopIteration:
         return
+    except SystemExit as error:
+        # A crash of a reader costs its file, never the run.
+        raise RuntimeError(f"the reader called sys.exit({error.code!r})") from None
     except TooLongError as error:
         raise DamagedError("timeout", str(error)) from None
     except ImportError as error:

@@ -12,6 +12,7 @@ comparing a new shard with all others costs only its own keys.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from groundup.artifacts.arrays import Array
-from groundup.refine.dedup.minhash import BAND_ROWS, BANDS, EMPTY, band_keys
+from groundup.artifacts.arrays import Array, Texts
+from groundup.refine.clean.whitespace import fold_whitespace
+from groundup.refine.dedup.minhash import BAND_ROWS, BANDS, EMPTY, band_keys, signatures
 from groundup.refine.kernels import kernel
 from groundup.refine.out_of_core import BLOCK_ROWS, DocumentTable, RowFile
 
@@ -44,15 +46,19 @@ ENTRY_BYTES = 64
 CROWD = 1.25
 
 
-def document_keys(signatures: Array, hashes: Array) -> Array:
-    """Return the keys of documents, shape (n, WIDTH), uint64.
+def document_keys(texts: Texts) -> tuple[Array, Array]:
+    """Return the keys of texts, shape (n, WIDTH), uint64, and their hashes, shape (n, 16), uint8.
 
-    Args:
-        signatures: MinHash, shape (n, 112).
-        hashes: MD5, shape (n, 16), uint8.
+    The hash is the MD5 of a text with its white space folded: equal texts have equal hashes.
     """
-    columns = np.ascontiguousarray(signatures.T)
-    keys = np.empty((WIDTH, len(signatures)), np.uint64)
+    offsets, data = fold_whitespace(texts)
+    digests = b"".join(
+        hashlib.md5(data.data[begin:end], usedforsecurity=False).digest()
+        for begin, end in pairwise(offsets.tolist())
+    )
+    hashes = np.frombuffer(digests, np.uint8).reshape(-1, 16)
+    columns = np.ascontiguousarray(signatures(texts).T)
+    keys = np.empty((WIDTH, len(hashes)), np.uint64)
     keys[EXACT] = hashes.view(np.uint64)[:, 0]
     for bands, height in ((NEAR, BAND_ROWS), (CLUSTER, CLUSTER_BAND_ROWS)):
         for k, band in enumerate(bands):
@@ -60,7 +66,7 @@ def document_keys(signatures: Array, hashes: Array) -> Array:
             keys[band] = band_keys(columns[first : first + height], first)
     np.minimum(keys, NO_KEY - np.uint64(1), out=keys)
     keys[NEAR.start :, (columns[:2] == EMPTY).all(axis=0)] = NO_KEY
-    return keys.T
+    return keys.T, hashes
 
 
 def write_index(folder: Path, keys: RowFile) -> None:
@@ -79,23 +85,27 @@ def write_index(folder: Path, keys: RowFile) -> None:
         array.flush()
 
 
-def _read_range(folder: Path, band: int, low: int, high: int) -> Iterator[tuple[Array, Array]]:
-    """Yield keys and rows of one band of a shard with low <= key < high, ascending, in blocks."""
-    keys, rows = _band(folder / "keys.npy", band), _band(folder / "rows.npy", band)
-    begin, end = np.searchsorted(keys, np.array([low, high], np.uint64)).tolist()
-    for pos in range(begin, end, BLOCK_ROWS):
-        # Copies, so no file stays mapped.
-        block = slice(pos, min(pos + BLOCK_ROWS, end))
-        yield np.array(keys[block]), np.array(rows[block])
+def _read(
+    folder: Path, band: int, low: int, high: int, selected: Array | None = None
+) -> Iterator[tuple[Array, Array]]:
+    """Yield keys and rows of one band of an index with low <= key < high, ascending, in blocks.
 
-
-def _find_keys(folder: Path, band: int, selected: Array) -> tuple[Array, Array]:
-    """Return the entries of one band of a shard whose key is in `selected` (ascending, unique)."""
+    With `selected` keys (ascending, unique), only entries of these are yielded.
+    """
     keys, rows = _band(folder / "keys.npy", band), _band(folder / "rows.npy", band)
-    begins, ends = np.searchsorted(keys, selected), np.searchsorted(keys, selected, side="right")
-    counts = ends - begins
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.repeat(selected, counts), np.array(rows[np.repeat(begins, counts) + within])
+    bounds = np.array([low, high], np.uint64)
+    if selected is None:
+        begin, end = np.searchsorted(keys, bounds).tolist()
+        for pos in range(begin, end, BLOCK_ROWS):
+            # Copies, so no file stays mapped.
+            block = slice(pos, min(pos + BLOCK_ROWS, end))
+            yield np.array(keys[block]), np.array(rows[block])
+    else:
+        selected = selected[slice(*np.searchsorted(selected, bounds))]
+        begins = np.searchsorted(keys, selected)
+        counts = np.searchsorted(keys, selected, side="right") - begins
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        yield np.repeat(selected, counts), np.array(rows[np.repeat(begins, counts) + within])
 
 
 def _band(path: Path, band: int) -> Array:
@@ -164,7 +174,7 @@ class LshIndex:
                 for (_, folder), span in zip(self.table.shards, self.table.spans, strict=True):
                     marked = touching[span]
                     if marked.any():
-                        for block, rows in _read_range(folder, band, low, high):
+                        for block, rows in _read(folder, band, low, high):
                             keys.append(np.unique(block[marked[rows]]))
                 selected = np.unique(np.concatenate(keys))
             yield from self._range(band, low, high, among, selected)
@@ -212,18 +222,12 @@ class LshIndex:
         self, band: int, low: int, high: int, among: Array | None, selected: Array | None
     ) -> Iterator[tuple[Array, Array]]:
         """Yield keys and rows of a range of keys, shard by shard, then those of the updates."""
-        if selected is not None:
-            selected = selected[slice(*np.searchsorted(selected, np.array([low, high], np.uint64)))]
         for (_, folder), start in zip(self.table.shards, self.table.starts, strict=False):
-            for keys, rows in (
-                _read_range(folder, band, low, high)
-                if selected is None
-                else [_find_keys(folder, band, selected)]
-            ):
+            for keys, rows in _read(folder, band, low, high, selected):
                 yield _select(keys, rows + start, among)
         for folder in self.updates:
             documents = np.load(folder / "documents.npy", mmap_mode="r").view(np.ndarray)
-            for keys, rows in _read_range(folder, band, low, high):
+            for keys, rows in _read(folder, band, low, high):
                 yield _select(keys, documents[rows], among)
 
 
