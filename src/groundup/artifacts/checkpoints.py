@@ -105,6 +105,12 @@ def find_model(root: Path, which: str = "") -> RunModel:
     return RunModel(checkpoint.path, checkpoint.content, checkpoint.path.name)
 
 
+def read_setup(root: Path) -> dict[str, Any]:
+    """Return train.json, what the training of a run was set up with; empty if there is none."""
+    setup = read_json(root / "train" / "train.json")
+    return setup if isinstance(setup, dict) else {}
+
+
 def trained_on(root: Path, tokens: Artifact) -> None:
     """Refuse tokens that the run's model was not trained on.
 
@@ -113,8 +119,7 @@ def trained_on(root: Path, tokens: Artifact) -> None:
     Raises:
         GroundupError: the split, the tokens or the tokenizer changed after training.
     """
-    setup = read_json(root / "train" / "train.json")
-    inputs = setup.get("inputs", {}) if isinstance(setup, dict) else {}
+    inputs = read_setup(root).get("inputs", {})
     files = tokens.manifest["files"]
     present = {name for name in files if name.endswith(".npy") or name == "tokenizer.json"}
     if present != set(inputs) or any(files[name]["sha256"] != inputs[name] for name in present):
@@ -126,6 +131,5 @@ def trained_on(root: Path, tokens: Artifact) -> None:
 
 def init_from(root: Path) -> dict[str, str]:
     """Return name and license of the model whose weights training began with; empty if random."""
-    setup = read_json(root / "train" / "train.json")
-    base = (setup.get("base") if isinstance(setup, dict) else None) or {}
+    base = read_setup(root).get("base") or {}
     return {name: str(base[name]) for name in ("name", "license") if name in base}

@@ -230,12 +230,7 @@ def refined_shards(root: Path) -> list[RefinedShard]:
 def kept_documents(
     root: Path, columns: Sequence[str] | None = None, split: Split | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the kept documents of a run in order, one row group at a time.
-
-    Args:
-        root: the run directory.
-        columns: of the document schema; None for all.
-        split: only train or only validation.
+    """Yield the kept documents of a run in order; see `RefinedShard.batches`.
 
     Raises:
         StoreError: the run has no refine stage yet, or it is damaged.
