@@ -50,8 +50,7 @@ def newest_state(root: Path) -> dict[str, Any] | None:
 def find_checkpoint(root: Path, which: str = "best") -> Artifact:
     """Return the checkpoint that `best` (lowest validation loss), `last` or `step-N` names.
 
-    Raises:
-        GroundupError: the run has no such checkpoint, or it is damaged.
+    Raises GroundupError if the run has no such checkpoint, or it is damaged.
     """
     folders = list_checkpoints(root)
     if not folders:
@@ -91,8 +90,7 @@ class RunModel:
 def find_model(root: Path, which: str = "") -> RunModel:
     """Return the model that `tuned`, `best`, `last` or `step-N` names; "" prefers the tuned one.
 
-    Raises:
-        GroundupError: the run has no such model, or it is damaged.
+    Raises GroundupError if the run has no such model, or it is damaged.
     """
     tuned = Store(root).view("tune") if which in ("", "tuned") else None
     if tuned is not None:
@@ -112,12 +110,9 @@ def read_setup(root: Path) -> dict[str, Any]:
 
 
 def trained_on(root: Path, tokens: Artifact) -> None:
-    """Refuse tokens that the run's model was not trained on.
+    """Refuse tokens that the run's model was not trained on, by a GroundupError.
 
     Text that they hold out may have been in the training data.
-
-    Raises:
-        GroundupError: the split, the tokens or the tokenizer changed after training.
     """
     inputs = read_setup(root).get("inputs", {})
     files = tokens.manifest["files"]

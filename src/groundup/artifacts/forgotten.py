@@ -106,11 +106,7 @@ class Forgotten:
 
     @classmethod
     def load(cls, root: Path) -> Forgotten:
-        """Read the list of a run.
-
-        Raises:
-            StoreError: it is damaged; going on without it would bring forgotten documents back.
-        """
+        """Read the list of a run; StoreError if damaged: documents would come back without it."""
         path = root / FILE
         if not path.exists():
             return cls()

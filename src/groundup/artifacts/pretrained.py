@@ -65,13 +65,9 @@ class PretrainedModel:
         return self.carried.tokenizer
 
     def check(self, root: Path) -> None:
-        """Check that weights, tokenizer and sizes fit together; weights are not read.
+        """Raise GroundupError unless weights, tokenizer and sizes fit; weights are not read.
 
-        Args:
-            root: of the run that starts from the model; the model must not be inside of it.
-
-        Raises:
-            GroundupError: naming the file and what is wrong with it.
+        The model must not be inside of the run that starts from it (`root`).
         """
         if self.path.resolve().is_relative_to(root.resolve()):
             raise GroundupError(
@@ -98,9 +94,7 @@ class PretrainedModel:
 def find_pretrained(recipe: Recipe) -> PretrainedModel | None:
     """Return the model that a recipe starts from, None for a random start.
 
-    Raises:
-        GroundupError: it does not exist, cannot be read, or has a shorter context than the recipe
-            asks for.
+    Raises GroundupError if it cannot be read, or its context is shorter than the recipe's.
     """
     if not recipe.model.base:
         return None
@@ -163,11 +157,7 @@ class PretrainedTokenizer:
 
 
 def read_tokenizer(folder: Path) -> PretrainedTokenizer:
-    """Read the tokenizer of a model folder.
-
-    Raises:
-        GroundupError: it is missing, or cannot be carried exactly.
-    """
+    """Read the tokenizer of a model folder; GroundupError if it cannot be carried exactly."""
     path = folder / FILE
     if not path.exists():
         raise GroundupError(

@@ -162,8 +162,7 @@ class Tokenizer:
     def load(cls, folder: Path) -> Tokenizer:
         """Read tokenizer.json, and the token that ends a document from tokenizer_config.json.
 
-        Raises:
-            GroundupError: a file is missing or cannot be used.
+        Raises GroundupError if a file is missing or cannot be used.
         """
         config = folder / CONFIG
         try:
