@@ -114,8 +114,8 @@ def find_opt_out(head: bytes, body: bytes, robot: str) -> str:
 
     Args:
         head: status line and headers, as they were sent.
-        body: the page, maybe gzipped.
-        robot: name of this robot.
+        body: the page, which may be gzipped.
+        robot: name that the rules for this robot use.
     """
     for line in head.decode("latin-1").split("\r\n")[1:]:
         name, _, value = line.partition(":")
