@@ -48,7 +48,7 @@ from groundup.refine.clean.unicode_classes import (
 from groundup.refine.dedup.minhash import FNV_BASIS, FNV_PRIME, fnv, mix, unique, words
 from groundup.refine.kernels import Number, kernel, kernel_with
 from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch, hash_parts, hash_ranges
-from groundup.runtime.job import BuildStep
+from groundup.runtime.run import BuildStep
 
 BOILERPLATE = "boilerplate"
 # Kinds whose repeated lines are boilerplate. `return None` in code, "Yes, please." in a
