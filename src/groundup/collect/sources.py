@@ -17,8 +17,13 @@ from groundup.collect.files.globs import Selection, escape_glob, glob_to_regex, 
 from groundup.collect.scrape import SCHEME, estimate_scrape, scrape
 from groundup.errors import SourceError
 from groundup.recipe import Recipe, Source, all_sources
-from groundup.runtime.fetch.cache import cache_root, cached, fetch, filename_of
-from groundup.runtime.fetch.download import content_length
+from groundup.runtime.fetch.download import (
+    cache_root,
+    cached,
+    content_length,
+    fetch,
+    filename_of,
+)
 from groundup.runtime.fetch.remote import (
     REMOTE_SCHEMES,
     RemoteFile,

@@ -38,7 +38,7 @@ from groundup.refine.clean.pipeline import clean_texts
 from groundup.refine.dedup.minhash import shingle, words
 from groundup.refine.kernels import kernel
 from groundup.refine.out_of_core import DocumentTable, Scratch, format_id
-from groundup.runtime.job import BuildStep
+from groundup.runtime.run import BuildStep
 
 CONTAMINATED = "contaminated"
 GLOBAL_LISTS = ("duplicates", "lines", CONTAMINATED)

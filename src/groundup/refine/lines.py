@@ -55,7 +55,7 @@ from groundup.refine.out_of_core import (
     hash_ranges,
     map_array,
 )
-from groundup.runtime.job import BuildStep
+from groundup.runtime.run import BuildStep
 
 BOILERPLATE = "boilerplate"
 # Kinds whose repeated lines are boilerplate. `return None` in code, "Yes, please." in a

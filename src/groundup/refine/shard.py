@@ -50,7 +50,7 @@ from groundup.refine.kernels import Number
 from groundup.refine.lines import LINE_KINDS, LineIndex
 from groundup.refine.out_of_core import RowFile, parse_ids
 from groundup.refine.stats.shard_stats import ShardStats, column_count
-from groundup.runtime.job import BuildStep
+from groundup.runtime.run import BuildStep
 
 
 @dataclass

@@ -29,7 +29,7 @@ from groundup.refine.dedup.lsh_index import WIDTH, LshIndex, document_keys, writ
 from groundup.refine.dedup.minhash import hash_texts, jaccard, mix, mix_all
 from groundup.refine.kernels import kernel
 from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch, hash_parts
-from groundup.runtime.job import BuildStep
+from groundup.runtime.run import BuildStep
 
 # Documents of this Jaccard similarity stay on one side of the split.
 SIMILAR = 0.5

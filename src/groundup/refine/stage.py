@@ -41,8 +41,7 @@ from typing import Any
 from groundup.artifacts.kinds import KINDS, is_training
 from groundup.errors import StoreError
 from groundup.runtime.files import content_digest
-from groundup.runtime.job import ABSENT, Job, Keyed, Unkeyed
-from groundup.runtime.run import Run
+from groundup.runtime.run import ABSENT, Job, Keyed, Run, Unkeyed
 from groundup.runtime.store import Artifact, Facts
 from groundup.runtime.user_code import code_digest
 

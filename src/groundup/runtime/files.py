@@ -17,10 +17,8 @@ _NO_HARD_LINKS = (errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP, errno.EMLINK, errn
 
 
 def canonical(value: Any) -> str:
-    """Return JSON that is the same text for equal values."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    )
+    """Return JSON that is the same ASCII text for equal values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def file_digest(path: Path) -> str:

@@ -28,7 +28,7 @@ from groundup.refine.dedup.lsh_index import LshIndex, precedes
 from groundup.refine.dedup.minhash import jaccard
 from groundup.refine.kernels import kernel
 from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch, format_id
-from groundup.runtime.job import BuildStep
+from groundup.runtime.run import BuildStep
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
 # Comparisons of a document within one bucket. A bucket with more kept documents, all unlike each
