@@ -234,7 +234,7 @@ def check_overlap(root: Path) -> Iterator[str]:
     from groundup.artifacts.arrays import text_buffers
     from groundup.artifacts.corpus import kept_documents
     from groundup.refine.dedup.minhash import jaccard, shingle_sets
-    from groundup.refine.split.leakage import LEAKING_SHARE, measure_leakage
+    from groundup.refine.leakage import LEAKING_SHARE, measure_leakage
 
     overlap = measure_leakage(root, worst=MAX_PAIRS)
     yield Note(
@@ -264,7 +264,7 @@ def check_overlap(root: Path) -> Iterator[str]:
 def check_lines(root: Path) -> Iterator[str]:
     """Look for the lines that refine listed as repeated in what is kept of their source."""
     from groundup.artifacts.arrays import text_buffers
-    from groundup.refine.lines.repeated_lines import find_lines
+    from groundup.refine.lines import find_lines
 
     path = root / "refine" / "lines.parquet"
     if not path.exists():

@@ -15,7 +15,7 @@ Archives and compression are opened before it is called; sizes, names and groups
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from groundup.collect.readers.registry import Reader
 from groundup.collect.readers.text import text_document
 from groundup.errors import GroundupError
 from groundup.recipe import Source
-from groundup.runtime.user_code import Function, load_function
+from groundup.runtime.user_code import load_function
 
 
 def user_reader(name: str, root: Path) -> Reader:
@@ -45,7 +45,9 @@ def user_reader(name: str, root: Path) -> Reader:
     return partial(_read, name, load_function(name, root, "reader"))
 
 
-def _read(name: str, function: Function, item: Item, source: Source) -> Iterator[Document | Reject]:
+def _read(
+    name: str, function: Callable[..., Any], item: Item, source: Source
+) -> Iterator[Document | Reject]:
     rows = _call(name, function, item)
     if KINDS[source.kind].has_turns:
         yield from conversation_documents(rows, item)
@@ -57,7 +59,7 @@ def _read(name: str, function: Function, item: Item, source: Source) -> Iterator
             yield text_document(record, index, item, source.kind)
 
 
-def _call(name: str, function: Function, item: Item) -> Iterator[NumberedRecord]:
+def _call(name: str, function: Callable[..., Any], item: Item) -> Iterator[NumberedRecord]:
     """Yield the records that the function yields, each within the deadline."""
     # What is known of the file, unless the record says it.
     known = {"license": item.license}
