@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.helpers.examples import examples
+from tests.helpers.items import item_from_bytes
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import decode, repair_text
-from groundup.collect.files.streams import DamagedError, item_from_bytes
+from groundup.collect.files.streams import DamagedError
 from groundup.collect.readers import records, text
 from groundup.collect.readers.records import json_elements
 from groundup.collect.readers.registry import read_item
