@@ -7,7 +7,6 @@ import pytest
 
 from groundup.errors import ExpensiveError, StoreError
 from groundup.recipe import recipe_from
-from groundup.runtime.job import ABSENT, BuildStep, Job, Keyed, Unkeyed
 from groundup.runtime.lock import (
     check_directory,
     load_lock,
@@ -15,7 +14,7 @@ from groundup.runtime.lock import (
     machine_settings,
     write_lock,
 )
-from groundup.runtime.run import Run
+from groundup.runtime.run import ABSENT, BuildStep, Job, Keyed, Run, Unkeyed
 from groundup.runtime.store import MANIFEST, Step
 
 
@@ -172,8 +171,15 @@ WRITE = BuildStep("refine/shard", 3, write)
 def test_every_argument_enters_the_key_unless_it_is_marked() -> None:
     def key(text: str = "a", limit: int = 1, memory: int = 1, level: int = 0) -> str:
         keyed = Keyed(level, level or ABSENT)
-        arguments = {"limit": Keyed(limit, limit % 2), "memory": Unkeyed(memory), "level": keyed}
-        return WRITE.job("a", {"raw": "0"}, text=text, **arguments).step.key
+        job = WRITE.job(
+            "a",
+            {"raw": "0"},
+            text=text,
+            limit=Keyed(limit, limit % 2),
+            memory=Unkeyed(memory),
+            level=keyed,
+        )
+        return job.step.key
 
     assert key() == Step("refine/shard", "a", 3, {"text": "a", "limit": 1}, {"raw": "0"}).key
     assert key(memory=2) == key(limit=3) == key(level=0) == key()

@@ -116,6 +116,11 @@ def test_conversations_keep_their_turns(tmp_path: Path) -> None:
             "malformed",
             "ValueError: no such letter",
         ),
+        (
+            "    yield 'fine'\n    raise SystemExit(0)\n",
+            "malformed",
+            "RuntimeError: the reader called sys.exit(0)",
+        ),
         ("    yield 'fine'\n    yield 7\n", "no-text", "a int where an object was expected"),
         ("    yield 'fine'\n    yield {'title': 'x'}\n", "no-text", "no key of text"),
         ("    yield 'fine'\n    yield {'text': 'a' * 70_000_000}\n", "too-large", "bytes of text"),

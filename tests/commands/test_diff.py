@@ -54,7 +54,7 @@ def fates(root: Path) -> Fates:
         for row in batch.to_pylist()
     }
     for split in ("train", "validation"):
-        for batch in open_run(root).documents(["id", "text"], split):  # type: ignore[arg-type]
+        for batch in open_run(root).documents(["id", "text"], split):
             difference |= {row["id"]: (split, row["text"]) for row in batch.to_pylist()}
     return difference
 
@@ -105,7 +105,7 @@ def test_examples_do_not_depend_on_the_parts(
     monkeypatch.setattr(diff, "PART_RECORDS", 7)
     assert compare_runs(one, other) == whole
     known = [fates(root) for root in runs]
-    origins = {}
+    origins: dict[str, tuple[str, int]] = {}
     for root in runs:
         for path in [
             *root.glob("collect/documents/*.parquet"),

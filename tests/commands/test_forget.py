@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import random
 import shutil
@@ -187,7 +188,7 @@ def test_every_document_of_a_source_can_be_forgotten(
 
 def test_a_concurrent_forget_is_not_lost(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Documents are looked up before the run is locked."""
-    root, once = recipe.parent / "run", []
+    root, once = recipe.parent / "run", list[object]()
 
     def slow(*_: object) -> None:
         if not once:
@@ -350,8 +351,8 @@ def test_a_kill_at_every_rename(
             copy = shutil.copytree(made.parent, tmp_path / f"{number}-{after}") / made.name
             kill_and_resume(
                 copy,
-                lambda number=number, after=after: killing(number, after),
+                functools.partial(killing, number, after),
                 number % 2 == 0,
                 expected,
-            )  # type: ignore[misc]
+            )
             shutil.rmtree(copy.parent)

@@ -22,7 +22,7 @@ from groundup.model.hf_io import save_model
 from groundup.model.transformer import Transformer
 from groundup.tokenize.train_bpe import train_bpe
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "layers": 2,
     "width": 64,
     "heads": 4,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -28,9 +29,9 @@ def fresh(root: Path) -> Path:
     return root
 
 
-def long_setup(steps: int, config: ModelConfig = PLAIN, **train: object) -> TrainSetup:
+def long_setup(steps: int, config: ModelConfig = PLAIN, **train: Any) -> TrainSetup:
     """Enough steps for the guard to know a range."""
-    settings = {"validate_every": 40, "checkpoint_every": 20} | train
+    settings: dict[str, Any] = {"validate_every": 40, "checkpoint_every": 20} | train
     return train_setup(steps, config=config, **settings)
 
 
@@ -54,7 +55,7 @@ def before_step(trainer: Trainer, act: Callable[[int], object]) -> Trainer:
         act(trainer.state.step)
         return inner(*arguments)  # type: ignore[arg-type]
 
-    trainer.train_step.forward_backward = acting  # type: ignore[method-assign]
+    trainer.train_step.forward_backward = acting  # type: ignore[method-assign, assignment]
     return trainer
 
 
@@ -72,7 +73,7 @@ def after_step(trainer: Trainer, act: Callable[[int], object]) -> Trainer:
 
 
 def bad_samples(
-    samples: Collection[int], **wrong: float
+    samples: Collection[int], **wrong: Any
 ) -> Callable[[Trainer, int, StepStats], StepStats]:
     """A fault of the data: it comes whenever one of the samples is the first of a step."""
     return lambda _, first, stats: (

@@ -75,7 +75,7 @@ def _tar() -> bytes:
             info.size, info.pax_headers = len(SENTENCE) * 9, pax
             tar.addfile(info, io.BytesIO(SENTENCE.encode() * 9))
         long = tarfile.TarInfo("l" * 150 + ".txt").tobuf(tarfile.GNU_FORMAT)
-        tar.fileobj.write(long)  # type: ignore[union-attr]
+        tar.fileobj.write(long)
         tar.offset += len(long)
     return out.getvalue()
 

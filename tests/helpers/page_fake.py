@@ -139,14 +139,9 @@ class Handler(BaseHTTPRequestHandler):
                 while not self.fake.gate.wait(0.02):
                     self.wfile.write(b": still here\n\n")
             if not self.fake.cut:
-                self._event(
-                    {
-                        "choices": [
-                            {"index": 0, "finish_reason": "stop"}
-                            | ({"delta": {}} if chat else {"text": ""})
-                        ]
-                    }
-                )
+                end: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
+                end["delta" if chat else "text"] = {} if chat else ""
+                self._event({"choices": [end]})
                 self._event({"choices": [], "usage": _usage(body, len(self.fake.pieces))})
                 self.wfile.write(b"data: [DONE]\n\n")
         except (BrokenPipeError, ConnectionResetError):

@@ -43,17 +43,24 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
         context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
         contexts.append(context)
         context.set_default_timeout(PATIENCE)
-        context.on(
-            "request", lambda request: _same_host(request.url, url) or wrong.append(request.url)
-        )
+
+        def check_request(request: Any) -> None:
+            if not _same_host(request.url, url):
+                wrong.append(request.url)
+
+        def refuse_dialog(dialog: Any) -> None:
+            wrong.append(f"executed: {dialog.message}")
+            dialog.dismiss()
+
+        def check_console(message: Any) -> None:
+            if not _forgiven(message.text):
+                wrong.append(f"console: {message.text}")
+
+        context.on("request", check_request)
         page = context.new_page()
         page.on("pageerror", lambda error: wrong.append(f"failed: {error}"))
-        page.on(
-            "dialog", lambda dialog: (wrong.append(f"executed: {dialog.message}"), dialog.dismiss())
-        )
-        page.on(
-            "console", lambda said: _forgiven(said.text) or wrong.append(f"console: {said.text}")
-        )
+        page.on("dialog", refuse_dialog)
+        page.on("console", check_console)
         page.goto(url)
         if ready:
             known(page)

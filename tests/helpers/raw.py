@@ -8,7 +8,7 @@ import json
 import shutil
 import sysconfig
 from pathlib import Path
-from pydoc_data.topics import topics  # type: ignore[import-not-found]
+from pydoc_data.topics import topics
 from xml.sax.saxutils import escape
 
 # Four parts without a text in common: what stands in two kinds would be a leak, and verify would

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from itertools import count, islice
 from pathlib import Path
-from pydoc_data.topics import topics  # type: ignore[import-not-found]
+from pydoc_data.topics import topics
 
 from groundup.collect.shard import cut_shards
 from groundup.collect.sources import RawFile

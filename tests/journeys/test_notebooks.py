@@ -81,7 +81,7 @@ def execute(path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
 
-    class OwnKernel(KernelSpecManager):  # type: ignore[misc]
+    class OwnKernel(KernelSpecManager):
         """Knows this interpreter only, whatever kernels somebody installed."""
 
         def get_kernel_spec(self, kernel_name: str) -> KernelSpec:

@@ -5,6 +5,7 @@ import math
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import pytest
 import groundup
 from groundup.artifacts.checkpoints import find_checkpoint
 from groundup.commands.inspect import dropped_by_reason
+from groundup.model.config import ModelConfig
+from groundup.model.transformer import Transformer
 from groundup.train.data import Loader
 
 
@@ -52,6 +55,25 @@ def test_a_plan_has_every_figure_and_refuses_what_cannot_fit(tiny_project: Path)
     )
     with pytest.raises(groundup.GroundupError, match="memory"):
         groundup.make_plan(huge).refuse()
+
+
+def test_a_context_beyond_the_text_is_refused_and_probed_in_bounds(
+    tiny_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The probe of its speed would take minutes, and training would refuse it in the end."""
+    contexts = []
+
+    class Recorded(Transformer):
+        def __init__(self, config: ModelConfig) -> None:
+            contexts.append(config.context)
+            super().__init__(config)
+
+    monkeypatch.setattr("groundup.model.transformer.Transformer", Recorded)
+    plan = groundup.make_plan(groundup.load_recipe(tiny_project, ["model.context=1048576"]))
+    plan.refuse(trains=False)
+    with pytest.raises(groundup.GroundupError, match=r"set a smaller \[model\] context"):
+        plan.refuse()
+    assert max(contexts) <= 1024
 
 
 def test_nothing_is_not_a_run(tmp_path: Path) -> None:
@@ -153,17 +175,18 @@ def test_scores_add_up_and_a_chat_answers(tiny_run: Path) -> None:
         -math.log(512), abs=2
     )
     after = found[len(run.tokenizer().encode("if the condition is"))]
-    assert run.next_tokens("if the condition is", 2) == [
-        (word, pytest.approx(value)) for word, value in after.alternatives
-    ]
+    words, values = zip(*run.next_tokens("if the condition is", 2), strict=True)
+    expected_words, expected_values = zip(*after.alternatives, strict=True)
+    assert words == expected_words and values == pytest.approx(expected_values)
     messages = [{"role": "user", "content": "Hello"}]
     assert run.chat(messages, tokens=8) == run.chat(messages, tokens=8)
     assert run.chat(messages, tokens=8, seed=2) != run.chat(messages, tokens=8)
-    for wrong in (
+    refused: list[Any] = [
         {"role": "robot", "content": "Hello"},
         {"role": "user"},
         {"role": "user", "content": 3},
-    ):
+    ]
+    for wrong in refused:
         with pytest.raises(groundup.GroundupError, match="message 2"):
             run.chat([*messages, wrong])
 

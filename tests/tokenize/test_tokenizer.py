@@ -20,9 +20,16 @@ from tests.helpers.hostile import HOSTILE
 
 import groundup
 from groundup.artifacts import tokenizer as module
-from groundup.artifacts.tokenizer import AT_SPACES_AND_LINES, END, SPECIALS, Tokenizer, pieces
+from groundup.artifacts.tokenizer import (
+    AT_SPACES_AND_LINES,
+    END,
+    SPECIALS,
+    Tokenizer,
+    pieces,
+    write_config,
+)
 from groundup.errors import GroundupError
-from groundup.tokenize.train_bpe import resolve_vocab_size, train_bpe, trainable, write_config
+from groundup.tokenize.train_bpe import resolve_vocab_size, train_bpe, trainable
 
 TEXT = [
     "The cat sat on the mat. " * 20,

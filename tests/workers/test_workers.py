@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -82,7 +82,7 @@ def test_a_worker_that_dies_costs_its_own_item_only(
 
 
 def test_an_item_that_kills_three_workers_is_named(two: Workers, tmp_path: Path) -> None:
-    log, results = tmp_path / "log", []
+    log, results = tmp_path / "log", list[int]()
     with pytest.raises(
         GroundupError,
         match=(
@@ -156,6 +156,7 @@ def test_calls_are_canceled_when_a_map_ends_early() -> None:
     # Protects: Ctrl-C ends what works for it elsewhere.
     pool = Counting(min)
     results = Workers(pool=pool).map(slow_square, [(n,) for n in range(10)])
+    assert isinstance(results, Generator)
     next(results)
     results.close()
     assert pool.dropped > 0

@@ -119,6 +119,21 @@ def document_id(source: str, origin: str, record: int) -> str:
     return digest.hexdigest()
 
 
+def dropped_rows(
+    batch: pa.RecordBatch,
+    reasons: pa.Array,
+    scores: pa.Array,
+    details: pa.Array,
+    duplicate_of: pa.Array | None = None,
+) -> pa.RecordBatch:
+    """Return rows of the DROPPED schema for the documents of a batch."""
+    kept = duplicate_of if duplicate_of is not None else pa.nulls(len(batch), pa.string())
+    origin = [batch.column(name) for name in ("id", "source", "origin", "record")]
+    columns = [*origin, reasons, scores, kept, details]
+    arrays = [column.cast(f.type) for column, f in zip(columns, DROPPED, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=DROPPED)
+
+
 @dataclass
 class TableWriter:
     """Writes rows of one schema as Parquet, in row groups of about `ROW_GROUP_BYTES`."""

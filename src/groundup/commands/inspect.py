@@ -28,8 +28,8 @@ from groundup.errors import GroundupError
 from groundup.recipe import Refine
 from groundup.runtime.files import read_json
 from groundup.runtime.lock import load_lock
-from groundup.runtime.progress import printable
 from groundup.runtime.store import Store
+from groundup.runtime.terminal import printable
 
 EXAMPLES = 20
 # Cut lines that are shown, and characters of a text among others of its kind, and alone.
@@ -95,7 +95,7 @@ def describe_dropped(root: Path, reason: str, width: int = WIDTH) -> str:
         of = f"  duplicate of {row['duplicate_of']}" if row["duplicate_of"] else ""
         detail = f"\n  {row['detail']}" if row["detail"] else ""
         head = f"{_name(row)}{score}{of}{detail}"
-        blocks.append("\n".join([head, *_text_lines(texts.get(row["id"]), width)]))
+        blocks.append("\n".join([head, *text_lines(texts.get(row["id"]), width)]))
     return "\n\n".join([f"{counts[reason]:,} dropped for {reason}; {len(rows)} of them:", *blocks])
 
 
@@ -103,15 +103,21 @@ def _name(row: Row) -> str:
     return f"{row['id']}  {row['source']}: {row['origin']}#{row['record']}"
 
 
-def _text_lines(texts: tuple[str, str] | None, width: int) -> list[str]:
+def text_lines(texts: tuple[str, str] | None, width: int) -> list[str]:
     """Return a text as it was read and as the filters saw it, in one column if they are equal."""
     if texts is None:
         return []
     raw, cleaned = texts
     if raw == cleaned:
         return [f"  | {line}" for line in raw.split("\n")]
-    titles = ("as it was read", "as the filters saw it")
-    return [f"  {line}" for line in two_columns(raw, cleaned, width - 2, titles)]
+    column = _column_width(width - 2)
+    sides: list[list[str]] = []
+    for text in texts:
+        lines = printable(text).split("\n")
+        sides.append([row for line in lines for row in wrap_words(line.split(), column) or [""]])
+    rows = [("as it was read", "|", "as the filters saw it")]
+    rows += [(a, "|", b) for a, b in zip_longest(*sides, fillvalue="")]
+    return [f"  {line}" for line in _join_columns(rows, column)]
 
 
 def raw_and_cleaned(
@@ -201,7 +207,7 @@ def describe_document(
         training = [entry.words(root) for entry in forgotten]
     lines += [f"  {line}" for line in training]
     texts = raw_and_cleaned(root, [document], ALONE).get(document)
-    return "\n".join([*lines, *_text_lines(texts, width)])
+    return "\n".join([*lines, *text_lines(texts, width)])
 
 
 def _token_lines(root: Path, document: str) -> Iterator[str]:
@@ -368,18 +374,6 @@ def word_diff(left: str, right: str, width: int, titles: tuple[str, str] = ("", 
                 rows.append(("…", mark, "…"))
     hidden = len(groups) - MAX_DIFFERENCES
     return _join_columns(rows, column) + ([f"… and {hidden} more places"] if hidden > 0 else [])
-
-
-def two_columns(left: str, right: str, width: int, titles: tuple[str, str]) -> list[str]:
-    """Return two texts next to each other, line by line, each wrapped in its column."""
-    column = _column_width(width)
-    sides: list[list[str]] = []
-    for text in (left, right):
-        lines = printable(text).split("\n")
-        sides.append([row for line in lines for row in wrap_words(line.split(), column) or [""]])
-    rows = [(titles[0], "|", titles[1])]
-    rows += [(a, "|", b) for a, b in zip_longest(*sides, fillvalue="")]
-    return _join_columns(rows, column)
 
 
 def _column_width(width: int) -> int:

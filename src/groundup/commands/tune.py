@@ -12,7 +12,6 @@ from groundup.flow import run_stage
 from groundup.recipe import Recipe, overridden, recipe_from
 from groundup.runtime.files import read_json
 from groundup.runtime.lock import load_lock
-from groundup.runtime.progress import printable
 from groundup.runtime.run import Run
 from groundup.runtime.store import Store
 from groundup.schema import settings
@@ -47,22 +46,19 @@ def tuning_recipe(
     if tune["method"] == "none":
         tune["method"] = "sft"
     if data is not None:
+        # "" goes back from a file to the conversations of the run.
+        if data and not data.startswith(_REMOTE):
+            path = Path(data).expanduser()
+            if not path.exists() and not set("*?[") & set(data):
+                raise GroundupError(f"--data {data}: there is no such file or folder")
+            # The recipe's folder may be gone.
+            there = recipe.root.is_dir()
+            data = os.path.relpath(path, recipe.root) if there else str(path.absolute())
         # The columns were those of another file.
-        tune |= {"data": _recipe_path(data, recipe), "sources": [], "columns": []}
+        tune |= {"data": data, "sources": [], "columns": []}
     table = settings(recipe) | {"tune": tune}
     keys = [f"tune.{override.removeprefix('tune.')}" for override in overrides]
     return overridden(recipe_from(table, "groundup tune", recipe.root), keys)
-
-
-def _recipe_path(data: str, recipe: Recipe) -> str:
-    """Return a path relative to the folder of the recipe, if that folder still exists."""
-    # "" goes back from a file to the conversations of the run.
-    if not data or data.startswith(_REMOTE):
-        return data
-    path = Path(data).expanduser()
-    if not path.exists() and not set("*?[") & set(data):
-        raise GroundupError(f"--data {data}: there is no such file or folder")
-    return os.path.relpath(path, recipe.root) if recipe.root.is_dir() else str(path.absolute())
 
 
 def tune_by_hand(root: Path, recipe: Recipe, redo: bool = False) -> None:
@@ -96,7 +92,7 @@ def describe_tuning(root: Path) -> str:
 
     lines = [
         f"tuned {figures['base']} on {figures['data']}: {rows['train']:,} rows,"
-        f" {figures['tokens_learnt']:,} tokens learned",
+        f" {figures['tokens_learnt']:,} tokens learnt",
         f"{'on ' + format(rows['held_out'], ',') + ' held-out rows':34} before    after",
     ]
     for name, title in _TITLES.items():
@@ -106,4 +102,4 @@ def describe_tuning(root: Path) -> str:
         lines.append(f"{'always the most frequent label':34} {number(figures['baseline']):>6}")
     if rows["left_out"]:
         lines.append(f"left out {rows['left_out']:,}, listed in {root / 'tune' / 'left-out.jsonl'}")
-    return printable("\n".join([*lines, f'next: groundup sample {root} --chat "..."']))
+    return "\n".join([*lines, f'next: groundup sample {root} --chat "..."'])

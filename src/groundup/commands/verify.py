@@ -10,8 +10,7 @@ a Note for each figure that it measured. Every file is hashed, whatever its modi
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,8 @@ from groundup.errors import StoreError
 from groundup.recipe import TUNING, all_sources
 from groundup.runtime.files import file_digest
 from groundup.runtime.lock import LOCK, load_lock, pinned_places
-from groundup.runtime.progress import printable
 from groundup.runtime.store import Artifact, Store, changed_files, load_artifact
+from groundup.runtime.terminal import echo
 
 Check = Callable[[Path], Iterator[str]]
 CHECKS: dict[str, Check] = {}
@@ -79,9 +78,9 @@ def verify_run(root: Path) -> bool:
         shown = notes + problems[:MAX_SHOWN]
         if len(problems) > MAX_SHOWN:
             shown.append(f"and {len(problems) - MAX_SHOWN} more")
-        sys.stdout.write(f"{'FAIL' if problems else 'ok  '} {title}\n")
-        sys.stdout.writelines(f"     {printable(line)}\n" for line in shown)
-        sys.stdout.flush()
+        echo(f"{'FAIL' if problems else 'ok  '} {title}")
+        for line in shown:
+            echo(f"     {line}")
         passed = passed and not problems
     return passed
 
@@ -232,8 +231,10 @@ def check_split(root: Path) -> Iterator[str]:
 @check("No validation document is a near duplicate of a train document (13-grams, without LSH)")
 def check_overlap(root: Path) -> Iterator[str]:
     """Compare the validation documents that overlap most with their nearest train documents."""
-    from groundup.refine.dedup.minhash import jaccard
-    from groundup.refine.split.leakage import LEAKING_SHARE, measure_leakage
+    from groundup.artifacts.arrays import text_buffers
+    from groundup.artifacts.corpus import kept_documents
+    from groundup.refine.dedup.minhash import jaccard, shingle_sets
+    from groundup.refine.leakage import LEAKING_SHARE, measure_leakage
 
     overlap = measure_leakage(root, worst=MAX_PAIRS)
     yield Note(
@@ -242,7 +243,14 @@ def check_overlap(root: Path) -> Iterator[str]:
         " 13-grams are in train"
     )
     close = [pair for pair in overlap.worst if pair.share > LEAKING_SHARE]
-    sets = shingles_of(root, {name for pair in close for name in (pair.validation, pair.train)})
+    ids = sorted({name for pair in close for name in (pair.validation, pair.train)})
+    chosen, sets = pa.array(ids, pa.string()), dict[str, npt.NDArray[np.uint64]]()
+    for batch in kept_documents(root, ["id", "text"]) if ids else ():
+        rows = batch.filter(pc.is_in(batch.column("id"), chosen))
+        if len(rows):
+            shingles, offsets = shingle_sets(text_buffers(rows.column("text")))
+            parts = np.split(shingles, offsets[1:-1])
+            sets |= dict(zip(rows.column("id").to_pylist(), parts, strict=True))
     for pair in close:
         similarity = float(jaccard(sets[pair.validation], sets[pair.train]))
         if similarity >= CLUSTER_JACCARD:
@@ -252,27 +260,11 @@ def check_overlap(root: Path) -> Iterator[str]:
             )
 
 
-def shingles_of(root: Path, ids: Collection[str]) -> dict[str, npt.NDArray[np.uint64]]:
-    """Return the sorted distinct word 5-grams of some kept documents, by id."""
-    from groundup.artifacts.arrays import text_buffers
-    from groundup.artifacts.corpus import kept_documents
-    from groundup.refine.dedup.minhash import shingle_sets
-
-    chosen, shingles = pa.array(sorted(ids), pa.string()), dict[str, npt.NDArray[np.uint64]]()
-    for batch in kept_documents(root, ["id", "text"]) if ids else ():
-        rows = batch.filter(pc.is_in(batch.column("id"), chosen))
-        if len(rows):
-            sets, offsets = shingle_sets(text_buffers(rows.column("text")))
-            parts = np.split(sets, offsets[1:-1])
-            shingles |= dict(zip(rows.column("id").to_pylist(), parts, strict=True))
-    return shingles
-
-
 @check("No kept document holds a line that was cut elsewhere in its source")
 def check_lines(root: Path) -> Iterator[str]:
     """Look for the lines that refine listed as repeated in what is kept of their source."""
     from groundup.artifacts.arrays import text_buffers
-    from groundup.refine.lines.repeated_lines import find_lines
+    from groundup.refine.lines import find_lines
 
     path = root / "refine" / "lines.parquet"
     if not path.exists():

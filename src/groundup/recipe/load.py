@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from groundup.errors import RecipeError
 from groundup.recipe.source import TUNING, Source, default_name
 from groundup.recipe.tables import Recipe
-from groundup.schema import decode, override, settings
+from groundup.schema import decode, override, parse_toml, settings
 
 
 def all_sources(recipe: Recipe) -> tuple[Source, ...]:
@@ -46,13 +45,13 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             or impossible.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = parse_toml(path.read_bytes(), str(path))
     except FileNotFoundError:
         raise RecipeError(
             f"{path}: there is no such recipe; `groundup init DIR` writes one"
         ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read as TOML: {error}") from None
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
     for text in overrides:
         override(table, text)
     table.setdefault("name", re.sub(r"[^\w.+-]+", "-", path.stem))

@@ -78,13 +78,7 @@ def write_lock(
     weights: Mapping[str, str] | None = None,
     places: Mapping[str, str] | None = None,
 ) -> None:
-    """Write `recipe.lock.toml`.
-
-    Args:
-        machine: settings to add to those that were resolved before.
-        weights: where the first weights come from, empty for a random start; None keeps the old.
-        places: the state that was collected of each path; None keeps the old.
-    """
+    """Write `recipe.lock.toml`; `machine` is added to what it has, None keeps the old."""
     path = root / LOCK
     before = _read_lock(path) or {}
     table = settings(recipe) | {

@@ -34,10 +34,8 @@ def versions() -> dict[str, str]:
     """Return the versions of groundup, Python and the libraries that decide the output."""
     installed = {"groundup": __version__, "python": platform.python_version()}
     for name in ("torch", *DATA_LIBRARIES):
-        try:
+        with suppress(metadata.PackageNotFoundError):
             installed[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return installed
 
 

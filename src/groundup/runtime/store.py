@@ -85,14 +85,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A committed folder and its manifest."""
+    """A committed folder and its manifest; a view has no step, name and key."""
 
     path: Path
     manifest: Mapping[str, Any]
 
     @property
     def step(self) -> str:
-        """Name of the step that built it, such as `refine/shard`."""
+        """Stage and step, such as `refine/shard`."""
         return str(self.manifest["step"])
 
     @property
@@ -149,22 +149,18 @@ def changed_files(artifact: Artifact) -> list[str]:
 
 def folder_files(folder: Path, known: Files | None = None) -> dict[str, dict[str, Any]]:
     """Return size and SHA-256 of every file below `folder`; `known` digests are not computed."""
-    paths = {
-        path.relative_to(folder).as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-    paths.pop(MANIFEST, None)
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    names = [path.relative_to(folder).as_posix() for path in paths]
 
-    def digest(name: str) -> str:
-        return str(known[name]["sha256"]) if known and name in known else file_digest(paths[name])
+    def entry(name: str, path: Path) -> dict[str, Any]:
+        digest = known[name]["sha256"] if known and name in known else file_digest(path)
+        return {"size": path.stat().st_size, "sha256": digest}
 
     # Hashing releases the GIL, and a checkpoint is two large files.
     with ThreadPoolExecutor(2) as pool:
-        digests = dict(zip(paths, pool.map(digest, paths), strict=True))
-    return {
-        name: {"size": path.stat().st_size, "sha256": digests[name]} for name, path in paths.items()
-    }
+        files = dict(zip(names, pool.map(entry, names, paths), strict=True))
+    files.pop(MANIFEST, None)
+    return files
 
 
 def commit(
@@ -191,6 +187,7 @@ def commit(
     # The manifest comes last, so that a folder with a manifest is whole.
     whole = {**manifest, "files": files, "content": content_digest(files)}
     write_json(committing / MANIFEST, whole)
+    # A rename can reach the disk before the names of the files that it moved.
     for folder in [path for path in committing.rglob("*") if path.is_dir()] + [committing]:
         flush(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -211,6 +208,7 @@ def _move_into_place(source: Path, target: Path, key: str) -> Artifact | None:
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
             raise
+        # POSIX replaces a folder by rename only if it is empty.
         existing = load_artifact(target)
         if key and existing is not None and existing.manifest.get("key") == key:
             return existing
@@ -314,12 +312,10 @@ class Store:
         fields = ("step", "name", "key", "content", "seconds")
         entries = [{name: getattr(artifact, name) for name in fields} for artifact in artifacts]
         old = self.view(view)
-        if (
-            old
-            and old.manifest["artefacts"] == entries
-            and old.manifest["files"].keys() == set(links)
-        ):
+        # An equal view is not replaced: its times would change, and people may be reading it.
+        if old and (old.manifest["artefacts"], set(old.manifest["files"])) == (entries, set(links)):
             return old
+        # Linked files were hashed when their artifact was committed.
         digests = {
             artifact.path / name: entry
             for artifact in artifacts
@@ -349,10 +345,7 @@ class Store:
         return plan if isinstance(plan, dict) else {}
 
     def write_plan(self, stage: str, plan: Mapping[str, Mapping[str, str]]) -> None:
-        """Remember what the stage sets out to build.
-
-        It is written before the work, so that a kill cannot hide what the work cost.
-        """
+        """Write the plan, before the work, so that a kill cannot hide what the work cost."""
         path = self.root / ".store" / stage / "plan.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, plan)

@@ -6,17 +6,14 @@ import hashlib
 import importlib
 import inspect
 import sys
-import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from groundup.errors import RecipeError
 
-Function = Callable[..., Any]
 
-
-def load_function(name: str, root: Path, what: str) -> Function:
+def load_function(name: str, root: Path, what: str) -> Callable[..., Any]:
     """Import a function.
 
     Args:
@@ -32,13 +29,13 @@ def load_function(name: str, root: Path, what: str) -> Function:
         sys.path.append(str(root))
     try:
         function = getattr(importlib.import_module(module), attribute)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RecipeError(
             f'{what} "{name}" cannot be imported: {type(error).__name__}: {error}'
         ) from None
     if not callable(function):
         raise RecipeError(f'{what} "{name}" is not a function')
-    return typing.cast(Function, function)
+    return function
 
 
 def code_digest(name: str, root: Path, what: str) -> str:

@@ -10,8 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from groundup.runtime.job import Unkeyed
-from groundup.runtime.run import Run
+from groundup.runtime.run import Run, Unkeyed
 from groundup.runtime.store import Artifact, Facts
 
 if TYPE_CHECKING:

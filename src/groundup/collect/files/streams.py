@@ -40,25 +40,23 @@ RECORD_SECONDS = 60.0
 _TRUNCATED = (EOFError, tarfile.ReadError)
 _DAMAGED = (
     OSError,
+    RuntimeError,
+    ValueError,
     zlib.error,
     lzma.LZMAError,
     zipfile.BadZipFile,
     tarfile.TarError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
 )
 # zipfile raises more than it documents on a damaged directory or header, such as negative offsets.
 ZIP_ERRORS = (
-    zipfile.BadZipFile,
     OSError,
-    NotImplementedError,
     RuntimeError,
     ValueError,
     OverflowError,
     EOFError,
-    struct.error,
     zlib.error,
+    zipfile.BadZipFile,
+    struct.error,
 )
 
 
@@ -85,6 +83,7 @@ def deadline(seconds: float = RECORD_SECONDS) -> Iterator[None]:
         return
 
     def expire(signum: int, frame: FrameType | None) -> None:
+        """End the block."""
         raise TooLongError(f"it took longer than {RECORD_SECONDS:.0f} s")
 
     previous = signal.signal(signal.SIGALRM, expire)

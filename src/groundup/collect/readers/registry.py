@@ -49,7 +49,7 @@ from groundup.collect.readers.warc import read_arc, read_warc
 from groundup.collect.readers.wiki.dump import read_dump, read_page
 from groundup.errors import GroundupError, is_full_disk
 from groundup.recipe import Source
-from groundup.runtime.user_code import Function, load_function
+from groundup.runtime.user_code import load_function
 
 Reader = Callable[[Item, Source], Iterator[Document | Reject]]
 
@@ -151,7 +151,7 @@ def user_reader(name: str, root: Path) -> Reader:
     return read
 
 
-def _call_reader(name: str, function: Function, item: Item) -> Iterator[NumberedRecord]:
+def _call_reader(name: str, function: Callable[..., Any], item: Item) -> Iterator[NumberedRecord]:
     """Yield the records that the function yields, each within the deadline."""
     # What is known of the file, unless the record says it.
     known = {"license": item.license}
@@ -174,6 +174,9 @@ def _call_reader(name: str, function: Function, item: Item) -> Iterator[Numbered
             index += 1
     except StopIteration:
         return
+    except SystemExit as error:
+        # A crash of a reader costs its file, never the run.
+        raise RuntimeError(f"the reader called sys.exit({error.code!r})") from None
     except TooLongError as error:
         raise DamagedError("timeout", str(error)) from None
     except ImportError as error:

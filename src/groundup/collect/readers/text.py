@@ -141,27 +141,31 @@ def first_text(record: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
 
 
 def read_evaluation(item: Item, source: Source) -> Iterator[Document | Reject]:
-    """Yield the items of an evaluation set, each with its context, question and every choice."""
+    """Yield the items of an evaluation set; one of no known layout is rejected by number."""
     for index, record in read_records(item):
         if isinstance(record, Reject):
             yield record
-            continue
-        parts = [record.strip()] if isinstance(record, str) else []
-        if isinstance(record, Mapping):
-            halves = [content_text(record.get(key)) for key in ("context", "continuation")]
-            if all(halves):
-                # Two halves of one sentence.
-                parts = [f"{record['context']} {str(record['continuation']).strip()}".strip()]
-            else:
-                parts = [content_text(record.get(key)) for key in _ITEM_KEYS]
-                for value in map(record.get, _CHOICE_KEYS):
-                    choices = value.get("text") if isinstance(value, Mapping) else value
-                    if isinstance(choices, (list, tuple)):
-                        parts += map(content_text, choices)
-        if text := "\n".join(dict.fromkeys(filter(None, parts))):
+        elif text := item_text(record):
             yield Document(repair_text(text), index, f"{item.origin}#{index}")
         else:
             yield Reject("no-text", index, "no known layout of an evaluation item")
+
+
+def item_text(record: Any) -> str:
+    """Return the whole text of an item: its context, question and every choice."""
+    if isinstance(record, str):
+        return record.strip()
+    if not isinstance(record, Mapping):
+        return ""
+    if content_text(record.get("context")) and content_text(record.get("continuation")):
+        # Two halves of one sentence.
+        return (str(record["context"]) + " " + str(record["continuation"]).strip()).strip()
+    parts = [content_text(record.get(key)) for key in _ITEM_KEYS]
+    for value in map(record.get, _CHOICE_KEYS):
+        choices = value.get("text") if isinstance(value, Mapping) else value
+        if isinstance(choices, (list, tuple)):
+            parts += map(content_text, choices)
+    return "\n".join(dict.fromkeys(filter(None, parts)))
 
 
 def read_evaluation_lines(item: Item, source: Source) -> Iterator[Document | Reject]:

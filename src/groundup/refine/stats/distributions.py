@@ -40,9 +40,8 @@ from groundup.refine.stats.text_stats import (
     text_stats,
     unpack,
 )
-from groundup.runtime.job import BuildStep
 from groundup.runtime.progress import say
-from groundup.runtime.run import Run
+from groundup.runtime.run import BuildStep, Run
 
 # As collected; after cleaning; after the filters; without duplicates, repeated lines and
 # contaminated documents.
