@@ -159,10 +159,7 @@ def shared_paths(recipe: Recipe) -> dict[str, Path]:
 def _select_remote(
     source: Source, store: RemoteStore, path: str
 ) -> tuple[dict[str, RemoteFile], int]:
-    """Return the files that a path in a store names, by origin, and how many patterns leave out.
-
-    Args:
-        path: a file, folder or glob.
+    """Return the files that a path or glob names, by origin, and how many patterns leave out.
 
     Raises:
         SourceError: the store cannot be listed, or nothing in it belongs to the source.
@@ -204,6 +201,7 @@ def _list_local(source: Source, root: Path) -> Listing:
     top = top.resolve()
     regex = re.compile(glob_to_regex(pattern) if pattern else ".*", re.DOTALL)
     selection = Selection(source.include, source.exclude)
+    stores = _link_stores(top, root, source.follow_links)
     listing = Listing()
     for name, entry in _walk(top):
         origin = printable_name(name)
@@ -214,7 +212,7 @@ def _list_local(source: Source, root: Path) -> Listing:
         elif not selection.opens(origin):
             listing.skipped += 1
         else:
-            file = _check_entry(origin, entry, top)
+            file = _check_entry(origin, entry, stores)
             if isinstance(file, RawFile):
                 listing.files.append(file)
             else:
@@ -265,12 +263,41 @@ def _walk(top: Path) -> Iterator[tuple[str, os.DirEntry[str] | Refused]]:
                 yield prefix + entry.name, entry
 
 
-def _check_entry(origin: str, entry: os.DirEntry[str], top: Path) -> RawFile | Refused:
-    """Return a raw file; anything but a regular file below `top` is refused without opening it."""
+def _link_stores(top: Path, root: Path, follow_links: str) -> list[Path]:
+    """Return the folders that a link below `top` may lead into.
+
+    Besides the source itself these are the stores of tools that keep a data set as links: the cache
+    of the Hugging Face Hub (OWNER/snapshots/COMMIT/* → OWNER/blobs/), git-annex and DVC.
+    """
+    stores = [top]
+    if follow_links:
+        stores.append((root / Path(follow_links).expanduser()).resolve())
+    for folder in (top, *top.parents):
+        stores += [folder / ".git/annex/objects", folder / ".dvc/cache"]
+        if folder.parent.name == "snapshots":
+            stores.append(folder.parent.parent / "blobs")
+        if (folder / ".git").exists():
+            # What is above this working tree belongs to others.
+            break
+    return stores
+
+
+def _check_entry(origin: str, entry: os.DirEntry[str], stores: Sequence[Path]) -> RawFile | Refused:
+    """Return a raw file; anything but a regular file in `stores` is refused without opening it."""
     path = Path(entry.path)
     try:
-        if entry.is_symlink() and (entry.is_dir() or not path.resolve().is_relative_to(top)):
-            return Refused(origin, "link", "a link to a folder, or out of the source")
+        if entry.is_symlink():
+            target = path.resolve()
+            if entry.is_dir():
+                return Refused(origin, "link", "a link to a folder")
+            if not any(target.is_relative_to(store) for store in stores):
+                # Not the target: the detail enters a key, which no absolute path may.
+                return Refused(
+                    origin,
+                    "link",
+                    'a link out of the source; [[source]] follow_links = "DIR" names a folder that'
+                    " links may lead into",
+                )
         status = path.stat()
     except OSError as error:
         return Refused(origin, "unreadable", str(error.strerror))

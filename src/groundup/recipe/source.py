@@ -38,6 +38,9 @@ class Source:
     include: tuple[str, ...] = ()
     # Globs over origins: matching files are not read, even if `include` matches.
     exclude: tuple[str, ...] = ()
+    # The one folder outside of the source that links in it may lead into; the stores of the Hugging
+    # Face cache, git-annex and DVC need no naming.
+    follow_links: str = ""
     # SHA-256 of the file that a pypi: or https: path names; without it, the lock remembers the one
     # that was fetched first.
     sha256: str = ""

@@ -47,7 +47,14 @@ from groundup.refine.clean.unicode_classes import (
 )
 from groundup.refine.dedup.minhash import FNV_BASIS, FNV_PRIME, fnv, mix, unique, words
 from groundup.refine.kernels import Number, kernel, kernel_with
-from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch, hash_parts, hash_ranges
+from groundup.refine.out_of_core import (
+    DocumentTable,
+    RowFile,
+    Scratch,
+    hash_parts,
+    hash_ranges,
+    map_array,
+)
 from groundup.runtime.run import BuildStep
 
 BOILERPLATE = "boilerplate"
@@ -193,7 +200,7 @@ def count_lines(shards: Sequence[Path], kept: Sequence[Array]) -> Iterator[tuple
         shards: folders of refined shards.
         kept: for each of them the mask of the rows that count.
     """
-    indexes = [(_open(shard, "lines"), _open(shard, "line_rows")) for shard in shards]
+    indexes = [(map_array(shard, "lines"), map_array(shard, "line_rows")) for shard in shards]
     for low, high in hash_ranges(sum(len(hashes) for hashes, _ in indexes), PART_LINES):
         parts, counts = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
         for (hashes, rows), mask in zip(indexes, kept, strict=True):
@@ -221,17 +228,13 @@ def _first_of_runs(values: Array) -> Array:
 
 def rows_with(shard: Path, listed: Array, documents: int) -> Array:
     """Return the mask of the rows of a shard that hold a listed line (ascending, uint64)."""
-    hashes, rows = _open(shard, "lines"), _open(shard, "line_rows")
+    hashes, rows = map_array(shard, "lines"), map_array(shard, "line_rows")
     mask = np.zeros(documents, np.bool_)
     for begin in range(0, len(hashes) if len(listed) else 0, PART_LINES):
         block = hashes[begin : begin + PART_LINES]
         pos = np.minimum(np.searchsorted(listed, block), len(listed) - 1)
         mask[rows[begin : begin + PART_LINES][listed[pos] == block]] = True
     return mask
-
-
-def _open(shard: Path, name: str) -> Array:
-    return np.load(shard / f"{name}.npy", mmap_mode="r").view(np.ndarray)
 
 
 # The step refine/lines

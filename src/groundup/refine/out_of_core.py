@@ -107,6 +107,11 @@ def hash_parts(hashes: Array, max_hashes: int) -> Iterator[Array]:
         yield np.concatenate(indices)
 
 
+def map_array(folder: Path, name: str) -> Array:
+    """Return the array in `name`.npy as a memory map."""
+    return np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray)
+
+
 @dataclass(frozen=True)
 class DocumentTable:
     """The documents of all refined shards as one table; a row is the index of a document in it.
@@ -151,7 +156,7 @@ class DocumentTable:
     def arrays(self, name: str) -> Iterator[Array]:
         """Yield the array `name`.npy of each shard as a memory map."""
         for _, folder in self.shards:
-            yield np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray)
+            yield map_array(folder, name)
 
     def cut_shards(self) -> Iterator[tuple[tuple[str, Path], slice, Cuts]]:
         """Yield the shards that have cuts, with their rows and their cuts."""
@@ -188,9 +193,8 @@ class DocumentTable:
                             f"{path}: lists a document that these shards do not hold, or not in"
                             " this order"
                         )
-                    here = np.load(self.shards[shard][1] / "ids.npy", mmap_mode="r")
-                    first = self.starts[shard]
-                    done, pos = _match(here.view(np.ndarray), ids, done, pos, first, rows)
+                    here, first = map_array(self.shards[shard][1], "ids"), self.starts[shard]
+                    done, pos = _match(here, ids, done, pos, first, rows)
                     if done < len(ids):
                         shard, pos = shard + 1, 0
                 yield rows, batch

@@ -61,8 +61,7 @@ def split_documents(
 
     Args:
         shards, cuts: as for DocumentTable; similarity and bytes are those after the cuts.
-        kinds: kind of each source.
-        dropped: lists of dropped documents.
+        kinds, dropped: kind of each source, and lists of dropped documents.
         validation: share of the bytes of every source, in clusters that `seed` chooses.
         memory: bytes that a part of the index may take.
     """
@@ -75,9 +74,9 @@ def split_documents(
         kept, lengths = scratch.kept(table, dropped), scratch.lengths(table)
         cluster = find_clusters(table, kept, scratch, memory)
         cluster_sizes(table, kept, cluster, lengths, seed, scratch, memory, file)
-        entries, held_out = file.view(), scratch.full("held_out", table.rows, np.bool_)
+        entries, split = file.view(), scratch.full("split", table.rows, np.uint8)
+        held_out = scratch.full("held_out", table.rows, np.bool_)
         choose_validation(entries, kind_of_source, validation, held_out)
-        split = scratch.full("split", table.rows, np.uint8)
         counts = np.zeros((len(table.sources), 3, 2), np.int64)
         for source, rows in table.blocks():
             side = np.where(held_out[cluster[rows]], np.uint8(VALIDATION), np.uint8(TRAIN))
@@ -99,14 +98,8 @@ SPLIT = BuildStep("refine/split", 3, split_documents)
 def find_clusters(table: DocumentTable, kept: Array, scratch: Scratch, memory: int) -> Array:
     """Return the cluster of each row: kept rows are united by group and by similarity.
 
-    Args:
-        table: the refined shards.
-        kept: mask of the rows on no list of dropped documents.
-        scratch: for memory-mapped arrays.
-        memory: bytes that a part of the index may take.
-
-    Returns:
-        The first row of the cluster of each row (int64, mapped); a row that is not kept is alone.
+    A cluster is named by its first row (int64, mapped); a row that is not kept is alone. A part of
+    the index may take `memory` bytes.
     """
     parent = scratch.full("parent", table.rows, np.int64)
     for _, block in table.blocks():
@@ -119,8 +112,8 @@ def find_clusters(table: DocumentTable, kept: Array, scratch: Scratch, memory: i
     with RowFile(scratch.folder / "shingles", np.dtype(np.uint64)) as file:
         sets = table.shingles(kept, file, offsets)
         for band in CLUSTER_BANDS:
-            for bucket in index.buckets(band, kept):
-                _unite(parent, bucket.starts, bucket.rows, sets, offsets)
+            for starts, rows in index.buckets(band, kept):
+                _unite(parent, starts, rows, sets, offsets)
     # Replace every parent by its root. A root is the smallest row of its cluster, so the parents of
     # earlier blocks are roots already.
     for _, block in table.blocks():

@@ -60,11 +60,13 @@ def run(run: Run) -> None:
     from groundup.refine.filter.apply import check_filters
 
     collected = _collected_shards(run)
+    # Before any work, since a misspelled filter would be found hours later.
     check_filters(run.recipe.refine.filters, run.recipe.refine.thresholds)
     texts = [shard for shard in collected if is_training(shard.facts["kind"])]
     tests = [shard for shard in collected if not is_training(shard.facts["kind"])]
 
     done = Refinement(run)
+    # Shards are independent, so workers refine them in parallel. The rest runs once per run.
     done.shards = done.build([_shard_job(run, text) for text in texts], "refine")
     _find_duplicates(done)
     _find_repeated_lines(done)
@@ -202,6 +204,7 @@ def _find_duplicates(done: Refinement) -> None:
     from groundup.refine.dedup.duplicates import DUPLICATES, EarlierResult
 
     recipe, store = done.run.recipe, done.run.store
+    # Without priorities the key is that of runs before they existed.
     priorities = {source.name: source.priority for source in recipe.source if source.priority}
     job = DUPLICATES.job(
         "duplicates",
@@ -221,6 +224,7 @@ def _find_duplicates(done: Refinement) -> None:
     if old is not None and not old.facts["crowded"]:
         before = old.manifest
         inputs = before["inputs"].items()
+        # Shards that have not changed: pairs among them need no comparison.
         same = {name for name, content in inputs if step.inputs.get(name) == content}
         if same and (before["settings"], before["version"]) == (step.settings, step.version):
             earlier = EarlierResult(old.path, old.facts["shards"], frozenset(same))
@@ -254,6 +258,7 @@ def _find_contaminated(done: Refinement, tests: Sequence[Artifact]) -> None:
 
     if not any(test.facts["documents"] for test in tests):
         return
+    # Without shards of training text: a new one does not change what is searched.
     job = GRAMS.job(
         "evaluation",
         inputs=contents(tests),
@@ -273,6 +278,7 @@ def _find_contaminated(done: Refinement, tests: Sequence[Artifact]) -> None:
             shard.name, inputs, size, shard=path, evaluation=evaluation, cuts=Unkeyed(cut)
         )
         jobs.append(job)
+    # A phrase that many documents hold is no item, so the verdict needs all shards.
     occurrences = done.build(jobs, "contamination")
     job = CONTAMINATED_STEP.job(
         "contaminated",
@@ -319,6 +325,7 @@ def _publish(done: Refinement, split: Artifact, collected: Sequence[Artifact]) -
         cuts=Unkeyed(done.cuts),
     )
     (quality,) = done.build([job], "distributions", "list")
+    # The view is hard links into the store: a file is stored once, whatever shows it.
     links = {f"dropped/{name}.parquet": path for name, path in done.dropped.items()}
     links |= {f"cuts/{name}.npy": path for name, path in done.cuts.items()}
     if "lines" in done.lists:
@@ -344,13 +351,14 @@ def _facts(done: Refinement, split: Artifact) -> Facts:
     from groundup.refine.lines import BOILERPLATE
 
     sources: dict[str, dict[str, Any]] = {}
+    # What refine/shard dropped and changed.
     for shard in done.shards:
         empty = {"bytes_in": 0, "dropped": Counter(), "changed": Counter()}
         counts = sources.setdefault(source_of(shard), {"kind": shard.facts["kind"]} | empty)
         counts["bytes_in"] += shard.facts["bytes_in"]
         for name in ("dropped", "changed"):
             counts[name].update(shard.facts[name])
-    # Documents that the lists drop, by reason and source.
+    # What the global steps dropped: number of documents by reason and source.
     facts = {name: list_.facts for name, list_ in done.lists.items()}
     listed = {reason: facts["duplicates"][reason]["by_source"] for reason in (EXACT, NEAR)}
     listed[CONTAMINATED] = facts["contaminated"]["by_source"] if "contaminated" in facts else {}

@@ -96,7 +96,6 @@ def find_duplicates(
     the row of each dropped document, and of the one kept instead.
 
     Args:
-        folder: receives the two files.
         shards: refined shards by name and folder, in order.
         near_threshold: Jaccard similarity of near duplicates.
         memory: bytes that a part of the index may take.
@@ -184,17 +183,16 @@ class DuplicateSearch:
         touching = None if self.everything else self.fresh
         hashes = self.scratch.joined(self.index.table, "hashes").view(np.uint64)
         state = (self.winner, self.similarity, self.unequal, self.fresh)
-        for bucket in self.index.buckets(EXACT_BAND, touching=touching):
-            _mark_equal(bucket.starts, bucket.rows, hashes, state)
+        for starts, rows in self.index.buckets(EXACT_BAND, touching=touching):
+            _mark_equal(starts, rows, hashes, state)
         self._release()
         order, limits = (self.index.precedence, self.index.ids), (threshold, MAX_COMPARED)
         with RowFile(self.scratch.folder / "shingles", np.dtype(np.uint64)) as file:
             sets = self._load_shingles(file, touching)
             while self.fresh.any():
                 for band in NEAR_BANDS:
-                    for bucket in self.index.buckets(band, self.unequal, touching):
-                        rows = (bucket.starts, bucket.rows)
-                        counts = _drop(rows, self.fresh, state[:2], order, sets, limits)
+                    for buckets in self.index.buckets(band, self.unequal, touching):
+                        counts = _drop(buckets, self.fresh, state[:2], order, sets, limits)
                         self.compared += int(counts[0])
                         self.crowded += int(counts[1])
                 self.fresh[:] = False
@@ -217,8 +215,8 @@ class DuplicateSearch:
         file.clear()
         needed = self.scratch.full("needed", len(self.winner), np.bool_)
         for band in NEAR_BANDS:
-            for bucket in self.index.buckets(band, self.unequal, touching):
-                needed[bucket.rows] = True
+            for _, rows in self.index.buckets(band, self.unequal, touching):
+                needed[rows] = True
         offsets = self.scratch.full("offsets", len(self.winner) + 1, np.int64)
         return self.index.table.shingles(needed, file, offsets), offsets
 
@@ -313,11 +311,10 @@ def _facts(search: DuplicateSearch) -> dict[str, Any]:
             if rows.any():
                 by_source[reason][table.sources[source]] += int(rows.sum())
                 size[reason] += int(lengths[rows].sum())
-    names = (name for name, _ in table.shards)
-    spans = zip(names, table.spans, strict=True)
+    names, rows_of_shard = [name for name, _ in table.shards], np.diff(table.starts).tolist()
     facts: dict[str, Any] = {
         "documents": table.rows,
-        "shards": [[name, span.stop - span.start] for name, span in spans],
+        "shards": [list(pair) for pair in zip(names, rows_of_shard, strict=True)],
         "compared": search.compared,
         "crowded": search.crowded,
     }

@@ -24,7 +24,7 @@ from groundup.artifacts.arrays import Array, Texts
 from groundup.refine.clean.whitespace import fold_whitespace
 from groundup.refine.dedup.minhash import BAND_ROWS, BANDS, EMPTY, band_keys, signatures
 from groundup.refine.kernels import kernel
-from groundup.refine.out_of_core import BLOCK_ROWS, DocumentTable, RowFile
+from groundup.refine.out_of_core import BLOCK_ROWS, DocumentTable, RowFile, map_array
 
 # 37 bands of 3 find a pair of Jaccard 0.5 with probability 1 - (1 - 0.5^3)^37 = 0.993, and of 0.6
 # with 0.9999; 28 bands of 4 would give 0.836 and 0.978. The price is more candidates: a pair of 0.2
@@ -120,19 +120,6 @@ def _band(path: Path, band: int) -> Array:
 
 
 @dataclass(frozen=True)
-class Buckets:
-    """Rows that share a key: bucket b is rows[starts[b] : starts[b + 1]], in total order.
-
-    Attributes:
-        rows: of the document table (int64).
-        starts: int64, one longer than the number of buckets.
-    """
-
-    rows: Array
-    starts: Array
-
-
-@dataclass(frozen=True)
 class LshIndex:
     """The index of all shards, read one part at a time.
 
@@ -157,8 +144,11 @@ class LshIndex:
 
     def buckets(
         self, band: int, among: Array | None = None, touching: Array | None = None
-    ) -> Iterator[Buckets]:
+    ) -> Iterator[tuple[Array, Array]]:
         """Yield the buckets of a band with at least two members; updated rows may occur twice.
+
+        Yields:
+            starts and rows (int64): bucket b is rows[starts[b] : starts[b + 1]], in total order.
 
         Args:
             band: row of keys.npy.
@@ -181,7 +171,7 @@ class LshIndex:
 
     def _range(
         self, band: int, low: int, high: int, among: Array | None, selected: Array | None
-    ) -> Iterator[Buckets]:
+    ) -> Iterator[tuple[Array, Array]]:
         """Yield the buckets of a range of keys; split the range where it does not fit in memory."""
         keys, rows, complete = self._load(band, low, high, among, selected)
         if complete and len(keys):
@@ -190,7 +180,7 @@ class LshIndex:
             keys, rows = keys[order], rows[order]
             rows, starts = _gather(keys, rows)
             _sort_buckets(rows, starts, self.precedence, self.ids)
-            yield Buckets(rows, starts)
+            yield starts, rows
         elif not complete and high - low == 1:
             # One key, too many rows: its bucket goes to a memory-mapped file.
             with RowFile(self.folder / "crowd", np.dtype(np.int64)) as file:
@@ -198,7 +188,7 @@ class LshIndex:
                     file.append(block)
                 members, starts = file.view("r+"), np.array([0, file.rows])
                 _sort_buckets(members, starts, self.precedence, self.ids)
-                yield Buckets(members, starts)
+                yield starts, members
         elif not complete:
             middle = int(np.partition(keys, len(keys) // 2)[len(keys) // 2])
             del keys, rows
@@ -226,7 +216,7 @@ class LshIndex:
             for keys, rows in _read(folder, band, low, high, selected):
                 yield _select(keys, rows + start, among)
         for folder in self.updates:
-            documents = np.load(folder / "documents.npy", mmap_mode="r").view(np.ndarray)
+            documents = map_array(folder, "documents")
             for keys, rows in _read(folder, band, low, high):
                 yield _select(keys, documents[rows], among)
 
