@@ -6,7 +6,11 @@ import ast
 from collections import defaultdict
 from pathlib import Path
 
+import pytest
 from benchmarks.house import COLUMNS, PACKAGE, Tree, circles, imports, room, upward
+
+from groundup.runtime.progress import say
+from groundup.runtime.terminal import echo
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -64,3 +68,38 @@ def test_a_tree_is_counted_as_defined(tmp_path: Path) -> None:
     tree.add(tmp_path / "a.py")
     assert (tree.files, tree.lines, tree.comments, tree.lengths) == (1, 8, 1, [2, 3])
     assert tree.named_once() == 0.5
+
+
+# The exit of a child process of the export, whose lines our own code reads.
+WRITERS = {"runtime/terminal.py", "runtime/progress.py", "export/llama_worker.py"}
+
+
+def writes(path: Path) -> list[str]:
+    """Return the lines of a file that write to the terminal, or name what does."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return [
+        f"{path}:{node.lineno}"
+        for node in nodes
+        if (isinstance(node, ast.Name) and node.id == "print")
+        or (
+            isinstance(node, ast.Attribute)
+            and node.attr in ("echo", "secho", "write", "writelines", "buffer")
+            and ast.unparse(node.value).split(".")[-1] in ("click", "tqdm", "stdout", "stderr")
+        )
+    ]
+
+
+def test_one_module_writes_to_the_terminal() -> None:
+    """It takes control sequences of documents, file names and models out."""
+    paths = [p for p in PACKAGE.rglob("*.py") if p.relative_to(PACKAGE).as_posix() not in WRITERS]
+    assert [line for path in sorted(paths) for line in writes(path)] == []
+
+
+def test_text_of_others_reaches_the_terminal_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "a\x1b[2J\x07\x08\r\x9b31m\u202eb\u2066\udcff\x7f"
+    echo(f"{hostile}\tc\nd é 語")
+    say(hostile)
+    shown = capsys.readouterr()
+    cleaned = "a?[2J????31m?b???\tc\nd é 語\n".replace("?", "\ufffd")
+    assert shown.out == cleaned
+    assert shown.err.count("\ufffd") == 9 and "\x1b" not in shown.err

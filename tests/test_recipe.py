@@ -2,6 +2,7 @@
 line.
 """
 
+import codecs
 import dataclasses
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.errors import RecipeError
-from groundup.recipe import Recipe, default_name, load_recipe, recipe_from
+from groundup.recipe import Recipe, default_name, load_recipe, overridden, recipe_from
 from groundup.schema import settings
 
 
@@ -28,7 +29,15 @@ def test_one_source_is_a_whole_recipe() -> None:
     [
         ({"tokenise": {}}, 'unknown key "tokenise"; did you mean "tokenize"'),
         ({"train": {"stepz": 1}}, 'train: unknown key "stepz"; did you mean "steps"'),
-        ({"train": {"steps": "many"}}, '"many" is not one of auto'),
+        ({"train": {"steps": "many"}}, '"many" is not a whole number or auto'),
+        ({"tune": {"method": "many"}}, '"many" is not one of none, sft, lora'),
+        ({"train": {"steps": 10**30}}, "steps: .* is too large"),
+        ({"train": {"steps": 10**10}}, "more than a thousand million"),
+        ({"train": {"clip": 10**400}}, "clip: inf is not a finite number"),
+        ({"train": {"sample_seconds": -1}}, "sample_seconds must not be negative"),
+        ({"source": [{"path": "x", "encoding": "zlib"}]}, "not one that Python knows"),
+        ({"source": [{"path": "x", "encoding": "idna"}]}, "not one that Python knows"),
+        ({"source": [{"path": "x", "include": ["*"] * 1001}]}, "more than 1,000 patterns"),
         ({"train": {"steps": 0}}, "steps must be at least 1"),
         ({"train": {"steps": True}}, "expected a whole number, found bool"),
         (
@@ -146,3 +155,46 @@ def test_the_registry_of_kinds_has_every_kind_of_a_recipe() -> None:
 
     assert sorted(REGISTRY) == sorted([*KINDS, TUNING])
     assert [name for name, kind in REGISTRY.items() if kind.role == "tuning"] == [TUNING]
+
+
+RECIPE = '[[source]]\npath = "räw"\n'
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        RECIPE.encode("utf-8-sig"),
+        RECIPE.replace("\n", "\r\n").encode("utf-8-sig"),
+        RECIPE.encode("utf-16"),
+        codecs.BOM_UTF16_BE + RECIPE.encode("utf-16-be"),
+    ],
+)
+def test_a_recipe_is_read_as_editors_save_it(tmp_path: Path, data: bytes) -> None:
+    """Notepad and PowerShell begin a file with a byte order mark."""
+    path = tmp_path / "mine.toml"
+    path.write_bytes(data)
+    assert load_recipe(path).source[0].path == "räw"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (RECIPE.encode("latin-1"), "save it as UTF-8"),
+        (b"x=" + b"[" * 20_000 + b"]" * 20_000, "nests too deeply"),
+        (b"a." * 100_000 + b"a = 1", "nests too deeply"),
+        (b"name = 'x'\n[train]\nsteps = " + b"9" * 5_000, "cannot be read as TOML"),
+        (b"#" * (2 << 20), "a recipe has at most"),
+        (b"name = ", "cannot be read as TOML"),
+    ],
+)
+def test_a_file_that_no_parser_takes_is_one_line(tmp_path: Path, data: bytes, message: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(data)
+    with pytest.raises(RecipeError, match=message) as caught:
+        load_recipe(path)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+def test_an_override_that_nests_too_deeply_is_text() -> None:
+    with pytest.raises(RecipeError, match="expected a whole number"):
+        overridden(recipe(), [f"train.keep={'[' * 20_000}"])

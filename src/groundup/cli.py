@@ -6,6 +6,7 @@ Nothing heavy is imported until a command needs it, so that `groundup --help` is
 from __future__ import annotations
 
 import functools
+import io
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ import click
 
 from groundup._version import __version__
 from groundup.errors import GroundupError, is_full_disk
+from groundup.runtime.terminal import echo
 
 if TYPE_CHECKING:
     from groundup.recipe import Recipe
@@ -73,9 +75,9 @@ def init(directory: Path | None, recipe: Path, example: str | None, force: bool)
     from groundup.commands.init import write_example, write_recipe
 
     if directory is not None and example is None:
-        click.echo(write_recipe(directory, recipe, force))
+        echo(write_recipe(directory, recipe, force))
     elif example is not None and directory is None:
-        click.echo(write_example(example, recipe, force))
+        echo(write_example(example, recipe, force))
     else:
         raise GroundupError("init wants a folder of raw files, or --example NAME: one of the two")
 
@@ -91,7 +93,7 @@ def plan(recipe: Path, overrides: tuple[str, ...], price: float, as_json: bool) 
 
     loaded = _load(recipe, overrides)
     estimate = make_plan(loaded, price, Path("runs") / loaded.name)
-    click.echo(estimate.json() if as_json else estimate.text())
+    echo(estimate.json() if as_json else estimate.text())
     estimate.refuse()
 
 
@@ -177,17 +179,17 @@ def inspect(
         raise click.UsageError("ask for one thing at a time")
     width = shutil.get_terminal_size().columns
     if dropped is not None:
-        _echo(lineage.describe_dropped(directory, dropped, width))
+        echo(lineage.describe_dropped(directory, dropped, width))
     elif document is not None:
-        _echo(lineage.describe_document(directory, document, width))
+        echo(lineage.describe_document(directory, document, width))
     elif duplicates is not None:
-        _echo(lineage.describe_duplicates(directory, duplicates, width))
+        echo(lineage.describe_duplicates(directory, duplicates, width))
     elif token is not None:
-        _echo(lineage.describe_token(directory, token, width))
+        echo(lineage.describe_token(directory, token, width))
     elif lines is not None:
-        _echo(lineage.describe_lines(directory, lines))
+        echo(lineage.describe_lines(directory, lines))
     else:
-        _echo(lineage.overview(directory))
+        echo(lineage.overview(directory))
 
 
 @cli.command()
@@ -201,7 +203,7 @@ def forget(directory: Path, ids: tuple[str, ...], workers: int | None) -> None:
     """
     from groundup.commands.forget import forget as forget_documents
 
-    _echo(forget_documents(directory, ids, workers))
+    echo(forget_documents(directory, ids, workers))
 
 
 @cli.command()
@@ -217,9 +219,9 @@ def diff(one: Path, other: Path, as_json: bool) -> None:
 
     difference = compare_runs(one, other)
     if as_json:
-        _echo(json.dumps(difference, indent=1))
+        echo(json.dumps(difference, indent=1))
     else:
-        _echo(format_comparison(difference, shutil.get_terminal_size().columns))
+        echo(format_comparison(difference, shutil.get_terminal_size().columns))
 
 
 @cli.command()
@@ -259,7 +261,7 @@ def tune(
     tune_by_hand(directory, tuning_recipe(directory, data, method, overrides), redo)
     if (directory / "report").exists():
         run_one(directory, "report")
-    click.echo(describe_tuning(directory))
+    echo(describe_tuning(directory))
 
 
 @cli.command()
@@ -285,8 +287,8 @@ def sample(
     from groundup.commands.sample import continue_prompt
 
     for piece in continue_prompt(directory, prompt, tokens, temperature, top_p, seed, which, chat):
-        click.echo(piece, nl=False)
-    click.echo()
+        echo(piece, end="")
+    echo()
 
 
 @cli.command()
@@ -318,7 +320,7 @@ def export(directory: Path, form: str, which: str, kind: str | None) -> None:
     kind = (kind or "f16") if form == "gguf" else ""
     run_one(directory, "export", by_hand(directory, form, kind, which))
     run_one(directory, "report")
-    click.echo(place(directory, form, kind, which))
+    echo(place(directory, form, kind, which))
 
 
 @cli.command()
@@ -342,7 +344,7 @@ def report(directories: tuple[Path, ...], out: Path) -> None:
         from groundup.runtime.files import write_whole
 
         write_whole(out, compare_reports(directories).encode("utf-8"))
-        click.echo(out)
+        echo(out)
 
 
 @cli.command()
@@ -400,9 +402,7 @@ def serve(
     check_extra()
     from groundup.serve.server import serve as serve_model
 
-    serve_model(
-        directory, host, port, api_key_file, which, slots, queue, device, dtype, say=click.echo
-    )
+    serve_model(directory, host, port, api_key_file, which, slots, queue, device, dtype)
 
 
 @cli.command()
@@ -424,14 +424,7 @@ def _echo_summary(root: Path) -> None:
     from groundup.report.stage import next_commands
 
     summary = (root / "report" / "summary.txt").read_text(encoding="utf-8")
-    _echo(f"{summary}\n{next_commands(root)}")
-
-
-def _echo(text: str) -> None:
-    """Print a text that may hold control sequences of somebody else."""
-    from groundup.runtime.progress import printable
-
-    click.echo("\n".join(printable(line) for line in text.split("\n")))
+    echo(f"{summary}\n{next_commands(root)}")
 
 
 def main() -> None:
@@ -442,7 +435,9 @@ def main() -> None:
     except (KeyboardInterrupt, click.exceptions.Abort):
         _fail("interrupted; completed work is saved, run the same command to resume", INTERRUPTED)
     except click.ClickException as error:
-        error.show()
+        usage = io.StringIO()
+        error.show(usage)
+        echo(usage.getvalue(), end="", error=True)
         sys.exit(error.exit_code)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
@@ -470,7 +465,7 @@ def main() -> None:
 
 
 def _fail(message: str, code: int = 1) -> NoReturn:
-    sys.stderr.write(f"groundup: {message}\n")
+    echo(f"groundup: {' '.join(message.split())}", error=True)
     sys.exit(code)
 
 

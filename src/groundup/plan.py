@@ -67,6 +67,10 @@ ACTIVATION_BYTES = 34
 # Of a parameter in a GGUF file; q8_0 adds a scale of two bytes to each block of 32.
 GGUF_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "q8_0": 34 / 32}
 PROBE_LAYERS = 2
+# A longer context would take minutes, and its attention is counted by its operations anyway.
+PROBE_CONTEXT = 1024
+# The text may have this many times the tokens that are assumed of it.
+TOKENS_MARGIN = 2.0
 GB = 1e9
 
 
@@ -96,10 +100,12 @@ class Plan:
 
     Attributes:
         problems: why the recipe cannot run on this machine; empty if it can.
+        too_little: why it cannot train, though it can build its data; empty if it can.
     """
 
     figures: Estimates
     problems: tuple[str, ...]
+    too_little: tuple[str, ...] = ()
 
     def value(self, name: str) -> float:
         """Return the value of one estimate."""
@@ -117,10 +123,15 @@ class Plan:
             for name, estimate in self.figures.items()
         )
 
-    def refuse(self) -> None:
-        """Raise GroundupError when the recipe cannot fit this machine."""
-        if self.problems:
-            raise GroundupError("; ".join(self.problems))
+    def refuse(self, trains: bool = True) -> None:
+        """Raise GroundupError when the recipe cannot fit this machine, or has too little text.
+
+        Args:
+            trains: whether the run is to come as far as training.
+        """
+        problems = [*self.problems, *(self.too_little if trains else ())]
+        if problems:
+            raise GroundupError("; ".join(problems))
 
 
 def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> Plan:
@@ -149,14 +160,23 @@ def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> P
     figures["parameters"] = Estimate(config.parameter_count(), "", "counted")
     figures |= _space(recipe, config, figures)
     problems = [*_too_large(figures, device, root), *missing_packages(recipe, base)]
+    too_little = []
+    if config.context >= TOKENS_MARGIN * figures["tokens"].value:
+        too_little.append(
+            f"a context of {config.context:,} tokens needs more text than about"
+            f" {figures['tokens'].value:,.0f} tokens; add text, or set a smaller [model] context"
+        )
     if not problems:
         figures |= _training(recipe, config, figures, device)
         figures |= _time(figures, config, price)
-    return Plan(figures, tuple(problems))
+    return Plan(figures, tuple(problems), tuple(too_little))
 
 
-def check_plan(run: Run) -> None:
+def check_plan(run: Run, trains: bool) -> None:
     """Refuse a recipe that cannot run, and write `plan.json`, which the report shows.
+
+    Args:
+        trains: whether the run is to come as far as training.
 
     Raises:
         GroundupError: the recipe cannot fit this machine, or the base model cannot be used.
@@ -168,7 +188,7 @@ def check_plan(run: Run) -> None:
     if isinstance(old, dict) and old.get("recipe") == recipe:
         return
     plan = make_plan(run.recipe, root=run.root)
-    plan.refuse()
+    plan.refuse(trains)
     write_json(path, {"recipe": recipe, "figures": json.loads(plan.json())})
 
 
@@ -302,7 +322,12 @@ def probe(config: ModelConfig, device: str) -> float:
 
     from groundup.model.transformer import Transformer
 
-    small = dataclasses.replace(config, layers=min(PROBE_LAYERS, config.layers), dropout=0.0)
+    small = dataclasses.replace(
+        config,
+        layers=min(PROBE_LAYERS, config.layers),
+        context=min(PROBE_CONTEXT, config.context),
+        dropout=0.0,
+    )
     model = Transformer(small).to(device)
     shape = max(1, 2048 // small.context), small.context + 1
     tokens = torch.randint(small.vocab_size, shape, device=device)

@@ -14,6 +14,7 @@ A field with `metadata={"key": "from"}` has another key in TOML than its name; o
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import difflib
 import math
@@ -31,6 +32,37 @@ _TYPE_NAMES = {
     "float": "a number",
     "bool": "true or false",
 }
+
+
+# Far beyond any recipe; the parser of the standard library is quadratic in nested keys.
+MAX_TOML_BYTES, MAX_KEY_DEPTH = 1 << 20, 100
+# Above this a float cannot tell whole numbers apart, and no setting is that large.
+MAX_INT = 1 << 53
+
+
+def parse_toml(data: bytes, where: str) -> dict[str, Any]:
+    """Parse a TOML file as editors save it: UTF-8, or UTF-8 or UTF-16 with a byte order mark.
+
+    Raises:
+        RecipeError: it is not TOML, or too large or too deep for the parser.
+    """
+    if len(data) > MAX_TOML_BYTES:
+        raise RecipeError(f"{where}: {len(data):,} bytes; a recipe has at most {MAX_TOML_BYTES:,}")
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = data.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{where}: is not UTF-8 ({error}); save it as UTF-8") from None
+    try:
+        keys = (line.partition("=")[0] for line in text.split("\n"))
+        if any(key.count(".") > MAX_KEY_DEPTH for key in keys):
+            raise RecursionError
+        return tomllib.loads(text)
+    except RecursionError:
+        raise RecipeError(f"{where}: cannot be read as TOML: it nests too deeply") from None
+    # Not only TOMLDecodeError: Python refuses numbers of more than 4,300 digits.
+    except ValueError as error:
+        raise RecipeError(f"{where}: cannot be read as TOML: {error}") from None
 
 
 def check(condition: bool, message: str) -> None:
@@ -116,7 +148,9 @@ def _decode_choice(options: Sequence[Any], value: Any, where: str) -> Any:
             others.append(option)
     if isinstance(value, str) and words:
         if value not in words:
-            raise RecipeError(f'{where}: "{value}" is not one of {", ".join(words)}')
+            names = [_type_name(option) for option in others if typing.get_origin(option) is None]
+            known = f"{' or '.join(names)} or " if names else "one of "
+            raise RecipeError(f'{where}: "{value}" is not {known}{", ".join(words)}')
         return value
     if not others:
         raise RecipeError(f"{where}: expected one of {', '.join(words)}, found {_shown(value)}")
@@ -127,14 +161,19 @@ def _decode_choice(options: Sequence[Any], value: Any, where: str) -> Any:
 
 def _decode_scalar(hint: type, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) <= MAX_INT else math.inf
     # In Python a bool is an int; in TOML it is none.
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        expected = _TYPE_NAMES.get(hint.__name__, hint.__name__)
-        raise RecipeError(f"{where}: expected {expected}, found {_shown(value)}")
+        raise RecipeError(f"{where}: expected {_type_name(hint)}, found {_shown(value)}")
+    if isinstance(value, int) and abs(value) > MAX_INT:
+        raise RecipeError(f"{where}: {_shown(value)} is too large")
     if isinstance(value, float) and not math.isfinite(value):
         raise RecipeError(f"{where}: {value} is not a finite number")
     return value
+
+
+def _type_name(hint: type) -> str:
+    return _TYPE_NAMES.get(hint.__name__, hint.__name__)
 
 
 def _shown(value: Any) -> str:
@@ -148,14 +187,14 @@ def override(table: dict[str, Any], text: str) -> None:
         raise RecipeError(f"--set {text}: expected key.path=value, such as train.steps=100")
     try:
         value = tomllib.loads(f"value = {value_text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = value_text
     *parents, last = key.strip().split(".")
     inner: Any = table
     for part in parents:
         if isinstance(inner, dict):
             inner = inner.setdefault(part, {})
-        elif part.isdigit() and int(part) < len(inner):
+        elif part.isdecimal() and int(part) < len(inner):
             inner = inner[int(part)]
         else:
             inner = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import io
+from typing import IO, cast
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ TEXTS = [b"", b"x", b"some words " * 400, bytes(range(256)) * 30]
 
 
 def _read(packed: io.BufferedIOBase | io.RawIOBase, size: int = 1000) -> tuple[bytes, str]:
-    stream, parts = Bzip2Stream(packed), []
+    stream, parts = Bzip2Stream(cast("IO[bytes]", packed)), []
     try:
         while part := stream.read(size):
             parts.append(part)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from groundup.collect.detect import SuggestedSource, suggest_sources
 from groundup.collect.sources import list_source
-from groundup.collect.suggest import SuggestedSource, suggest_sources
 from groundup.commands.init import write_recipe
 from groundup.errors import SourceError
 from groundup.recipe import Source, load_recipe

@@ -6,7 +6,7 @@ import hashlib
 import http.server
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -14,10 +14,16 @@ import httpx
 import pytest
 
 from groundup.errors import SourceError
-from groundup.runtime.fetch import cache as fetching
 from groundup.runtime.fetch import download, https, index
-from groundup.runtime.fetch.cache import fetch
-from groundup.runtime.fetch.https import Access, is_public, redact_url, resolve_public
+from groundup.runtime.fetch.download import fetch
+from groundup.runtime.fetch.https import (
+    Access,
+    PrivateError,
+    check_literal,
+    is_public,
+    redact_url,
+    resolve_public,
+)
 
 DATA = b"the bytes of a source distribution"
 DIGEST = hashlib.sha256(DATA).hexdigest()
@@ -154,7 +160,9 @@ def test_index_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
     "address",
     "127.0.0.1 10.0.0.1 172.16.5.5 192.168.1.1 169.254.169.254 100.64.0.1 0.0.0.0 224.0.0.1"
     " 255.255.255.255 ::1 :: fe80::1 fc00::1 ff02::1 ::ffff:127.0.0.1 ::ffff:10.0.0.1"
-    " 64:ff9b::7f00:1 2002:7f00:1::".split(),
+    " 64:ff9b::7f00:1 2002:7f00:1:: fec0::1 feff::1 3fff::1 2001:db8::1 2001::1 64:ff9b:1::1"
+    " 5f00::1 100::1 ::7f00:1 4000::1 192.0.0.8 192.88.99.1 198.19.255.255 203.0.113.9"
+    " 240.0.0.1".split(),
 )
 def test_private_addresses(address: str) -> None:
     """Every range that is not the public internet is known, also inside IPv6."""
@@ -167,7 +175,26 @@ def test_public_addresses() -> None:
         is_public(ip_address("8.8.8.8"))
         and is_public(ip_address("2606:4700::1111"))
         and is_public(ip_address("64:ff9b::808:808"))
+        and is_public(ip_address("::ffff:8.8.8.8"))
+        and is_public(ip_address("2a00:1450:4001::1"))
+        and is_public(ip_address("192.0.1.1"))
     )
+
+
+@pytest.mark.parametrize(
+    "host",
+    "localhost LOCALHOST. a.localhost printer.local db.internal router.home.arpa 127.1 0x7f000001"
+    " 2130706433 [::1] １２７.0.0.1 ｌocalhost".split(),
+)
+def test_local_names_are_refused_without_a_look_up(host: str) -> None:
+    """A proxy looks names up itself, in a network where they mean something else."""
+    with pytest.raises(PrivateError, match="may not reach it"):
+        check_literal(host)
+
+
+def test_names_that_only_look_local_pass() -> None:
+    for host in ("localhost.example.org", "mylocal", "internal.example.com", "8.8.8.8"):
+        check_literal(host)
 
 
 def test_recipe_never_reaches_this_machine() -> None:
@@ -179,10 +206,12 @@ def test_recipe_never_reaches_this_machine() -> None:
         resolve_public("no-such-host.invalid", 443)
 
 
-def _served(monkeypatch: pytest.MonkeyPatch, handler: object) -> None:
+def _served(
+    monkeypatch: pytest.MonkeyPatch, handler: Callable[[httpx.Request], httpx.Response]
+) -> None:
     monkeypatch.setattr(
         https, "make_client", lambda: httpx.Client(transport=httpx.MockTransport(handler))
-    )  # type: ignore[arg-type]
+    )
     monkeypatch.setattr(
         https,
         "resolve_public",
@@ -247,7 +276,7 @@ def test_untrusted_access_wants_https() -> None:
     for url in ("http://host/x", "file:///etc/passwd", "ftp://host/x", "https:///x"):
         with pytest.raises(SourceError):
             Access().check(url)
-    assert fetching.cache_root().name == "cache"
+    assert download.cache_root().name == "cache"
 
 
 @pytest.mark.parametrize(

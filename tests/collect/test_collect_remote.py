@@ -209,7 +209,7 @@ def test_tokens_are_sent_to_the_hub_only(
         "http://localhost:1/x",
         f"https://[::1]:{site.port}/x",
     ):
-        hub.elsewhere = lambda name, there=there: redirect(there)  # type: ignore[misc]
+        hub.elsewhere = lambda name, there=there: redirect(there)
         with pytest.raises(SourceError, match=r"only https|not a public address") as caught:
             _list(path, tmp_path)
         assert "hf_secret" not in str(caught.value)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from email.utils import formatdate
@@ -17,13 +18,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from protego import Protego
+from tests.helpers.examples import examples
+from tests.helpers.items import item_from_bytes
 from tests.helpers.sites import Reply, Seen, Site, page, redirect, serving
 
 from groundup.artifacts.document import Document
-from groundup.collect import sources as places
-from groundup.collect.files.streams import DamagedError, item_from_bytes
+from groundup.collect.files.streams import DamagedError
 from groundup.collect.readers.registry import read_item
-from groundup.collect.scrape import crawler, url_list, warc_store
+from groundup.collect.scrape import SCHEME, crawler, url_list, warc_store
 from groundup.collect.scrape.robots import find_opt_out, read_rules
 from groundup.collect.scrape.url_list import read_sitemap
 from groundup.collect.sources import Listing, list_source, source_sizes
@@ -478,19 +481,19 @@ from groundup.collect.sources import list_source
 from groundup.recipe import Source
 
 https.resolve_public = sites.resolve
-real, count = warc_store.page_record, 0
+real, count = warc_store.warc_record, 0
 
-def record(answer):
+def record(kind, *parts):
     global count
-    count += 1
+    count += kind == "response"
     if count == 3:
         # Half a record is written, and then the process is gone.
         with next(Path({folder!r}).glob("cache/scrapes/*/*.warc.gz")).open("ab") as file:
-            file.write(real(answer)[:200])
+            file.write(real(kind, *parts)[:200])
         os.kill(os.getpid(), 9)
-    return real(answer)
+    return real(kind, *parts)
 
-warc_store.page_record = record
+warc_store.warc_record = record
 list_source(Source("scrape:sites.txt", "web", delay=0.0), Path({folder!r}))
 """
 
@@ -518,7 +521,7 @@ def test_torn_lists_lose_the_torn_line_only(site: Site, tmp_path: Path) -> None:
     assert sorted(site.paths()[count + 1 :]) == ["a.test/2", "a.test/y"]
     listing = _scrape(tmp_path)
     with listing.files[0].path.open("ab") as file:
-        file.write(warc_store.warcinfo_record("half")[:50])
+        file.write(warc_store.warc_record("warcinfo", {}, b"half")[:50])
     assert _texts(_scrape(tmp_path)) == {"a.test": ["0", "1", "2"]} and len(listing.refused) == 2
 
 
@@ -534,10 +537,10 @@ def test_a_file_that_lost_its_end(site: Site, tmp_path: Path) -> None:
     assert [path for path in site.paths() if "robots" not in path][3:] == ["a.test/2", "a.test/3"]
 
 
-def test_host_names_as_files() -> None:
+def test_host_names_as_files(tmp_path: Path) -> None:
     """Two hosts never share a file, and no name leaves the folder."""
     names = {
-        warc_store.host_file_name(host)
+        warc_store.WarcStore(tmp_path, host, "").name
         for host in (
             "a.test",
             "a.test:8080",
@@ -569,4 +572,51 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
         (tmp_path / "r.toml").write_text(f'[[source]]\npath = "scrape:sites.txt"\n{line}\n')
         with pytest.raises(RecipeError):
             load_recipe(tmp_path / "r.toml")
-    assert places.SCHEME == "scrape:"
+    assert SCHEME == "scrape:"
+
+
+ROBOTS = st.lists(
+    st.sampled_from(
+        [
+            "User-agent: *",
+            "user agent : lab # ours",
+            "User-Agent: my-lab",
+            "useragent my*",
+            "User-agent: other",
+            "User-agent: lab-of-others",
+            "User-agent:",
+            "Disallow: /a",
+            "Allow: /a/b",
+            "Disallow: /*c$",
+            "Crawl-delay: 3",
+            "",
+            "# User-agent: my-lab",
+        ]
+    ),
+    max_size=12,
+)
+
+
+@examples(300)
+@given(lines=ROBOTS)
+def test_rules_of_other_robots_do_not_matter(lines: list[str]) -> None:
+    """Their names are replaced before the file is parsed; the whole file gives the same answers."""
+    text = "\n".join(lines)
+    ours, whole = read_rules(text.encode(), "my-lab/1.0"), Protego.parse(text)
+    for path in ("/a", "/a/b", "/c", "/xc", "/d"):
+        url = f"https://host.test{path}"
+        assert (not ours.forbids(url)) == whole.can_fetch(url, "my-lab"), (text, path)
+    assert ours.delay == (whole.crawl_delay("my-lab") or 0)
+
+
+@pytest.mark.parametrize("rule", ["Disallow: /a", "Content-Signal: ai-train=no"])
+def test_a_crowded_robots_txt_takes_little_memory(rule: str) -> None:
+    """15,000 robots share 15,000 rules."""
+    names = "".join(f"User-agent: {n:x}\n" for n in range(15_000))
+    body = f"{names}User-agent: my-lab\n{f'{rule}{chr(10)}' * 15_000}".encode()
+    tracemalloc.start()
+    rules = read_rules(body, "my-lab/1.0")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 60 << 20
+    assert rules.forbids("https://host.test/a") or rules.forbids_training("https://host.test/a")

@@ -35,7 +35,7 @@ AFTER = {stage: set(ORDER[number:]) for number, stage in enumerate(ORDER)}
 @pytest.fixture(autouse=True)
 def unplanned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the plan of a changed recipe: it probes this machine for two seconds."""
-    monkeypatch.setattr("groundup.flow.check_plan", lambda run: None)
+    monkeypatch.setattr("groundup.flow.check_plan", lambda run, trains: None)
 
 
 def stages_that_ran(recipe: Path, overrides: list[str] = [], until: str = "report") -> set[str]:  # noqa: B006 - never changed

@@ -165,7 +165,7 @@ def test_user_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     module.write_text(
         source + "def bad(batch):\n    return [True], [0.0]\ndef worse(batch):\n    raise"
-        " ValueError('no')\n"
+        " ValueError('no')\ndef leaves(batch):\n    raise SystemExit(0)\n"
     )
     monkeypatch.setattr("sys.path", [*__import__("sys").path])
     name = "own_filter_of_a_test:short"
@@ -174,10 +174,13 @@ def test_user_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert (verdict.keep.tolist(), verdict.reason[1], verdict.score[1]) == ([True, False], name, 15)
     assert len(code_digest(name, tmp_path, "filter")) == 64
-    for broken, message in (("bad", "returned"), ("worse", "ValueError: no")):
+    exits = ("leaves", "SystemExit: 0")
+    for broken, message in (("bad", "returned"), ("worse", "ValueError: no"), exits):
         with pytest.raises(GroundupError, match=message):
             apply_filters(batch("a", "b"), "web", [f"own_filter_of_a_test:{broken}"], tmp_path)
-    for missing in ("own_filter_of_a_test:nothing", "no_such_module_of_a_test:f"):
+    (tmp_path / "exits_of_a_test.py").write_text("import sys\nsys.exit(0)\n")
+    names = ("own_filter_of_a_test:nothing", "no_such_module_of_a_test:f", "exits_of_a_test:f")
+    for missing in names:
         with pytest.raises(RecipeError, match="cannot be imported"):
             apply_filters(batch("a"), "web", [missing], tmp_path)
 

@@ -74,7 +74,7 @@ def test_words(plain_words: Plain, texts: list[str]) -> None:
 
 def test_lowercase() -> None:
     """LOWERCASE agrees with Unicode except for two letters, and covers these alphabets."""
-    differ = np.flatnonzero(np.arange(len(LOWERCASE)) != LOWERCASE)
+    differ = np.flatnonzero(np.arange(len(LOWERCASE)) != LOWERCASE).tolist()
     exceptions = {
         0x130: "i",
         0x3C2: "σ",

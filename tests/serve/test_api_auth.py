@@ -253,6 +253,10 @@ FOREIGN += [
     "[::ffff:10.0.0.1]",
     "localhost, example.org",
     "localhost.",
+    "[::1]evil",
+    "[::1]:80evil",
+    "localhost:+80",
+    "localhost:80:80",
 ]
 
 

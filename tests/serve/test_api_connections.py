@@ -214,6 +214,21 @@ def test_garbage_after_a_request_is_harmless(url: str, caplog: pytest.LogCapture
     assert "Traceback" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/health", {"X-Long": "a" * 60_000}),
+        ("/health", {f"X-{n}": "b" for n in range(3_000)}),
+        ("/health?" + "a" * 60_000, {}),
+        ("/health", {"X-Long": "a" * (16 << 10)}),
+    ],
+)
+def test_large_headers_in_one_write_are_400(url: str, path: str, headers: dict[str, str]) -> None:
+    """The HTTP parser bounds only headers that come in pieces."""
+    assert status_of(raw(url, request_bytes("GET", path, headers))) == 400
+    assert status_of(raw(url, request_bytes("GET", "/health", {"X": "a" * 15_000}))) == 200
+
+
 def test_large_body_is_refused_before_it_is_sent(url: str) -> None:
     """curl sends Expect: 100-continue before a large body."""
     headers = JSON | {"Content-Length": "10000000", "Expect": "100-continue"}

@@ -1,11 +1,20 @@
-"""Detects which kind of source a file belongs to, from its first bytes and first records."""
+"""Detects the kind of raw files, and suggests sources for a folder of them: for `groundup init`.
+
+A file is judged by its first bytes and first records, an archive by its members. A folder whose
+files are nearly all of one kind becomes one source. A mixed folder is divided into its sub-folders,
+and the files directly in it by suffix; each file goes into exactly one source:
+
+    raw/novels/*.txt          →  kind = "books"          path = "novels"
+    raw/mixed/a.html, b.py    →  kind = "web"            path = "mixed/*"   include = ["*.html"]
+                                 kind = "code"           path = "mixed/*"   include = ["*.py"]
+"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,8 +28,9 @@ from groundup.collect.files.formats import (
     text_head,
     wikitext_share,
 )
-from groundup.collect.files.globs import Selection
+from groundup.collect.files.globs import Selection, escape_glob
 from groundup.collect.files.streams import DamagedError, Item
+from groundup.collect.licenses import project_roots
 from groundup.collect.readers.books import has_wrapped_lines
 from groundup.collect.readers.chat_layouts import find_messages
 from groundup.collect.readers.code import (
@@ -32,6 +42,9 @@ from groundup.collect.readers.code import (
 from groundup.collect.readers.conversations import is_irc, is_message_row
 from groundup.collect.readers.records import RECORD_FORMATS, read_records
 from groundup.collect.readers.text import TEXT_KEYS, first_text
+from groundup.collect.sources import RawFile, list_source
+from groundup.errors import SourceError
+from groundup.recipe import Source
 
 # An archive is judged by this many of its members.
 MAX_MEMBERS = 300
@@ -62,7 +75,6 @@ _NOTES_NAME = re.compile(
     r"(?:readme|changelog|changes|notice|authors|contributing|manifest|metadata|index)(?:[._-].*)?",
     re.IGNORECASE,
 )
-_GUTENBERG = re.compile(r"project gutenberg", re.IGNORECASE)
 # Shorter plain text is no book, even if its lines are wrapped.
 _BOOK_BYTES = 30_000
 # Pieces of wiki markup per 1,000 characters that make a text wikitext.
@@ -75,6 +87,15 @@ _KIND_OF_FORMAT = {
     "epub": ("books", "EPUB books"),
     "mediawiki": ("wikipedia", "MediaWiki dumps"),
 }
+# When this many files of one suffix in one folder are alike, the rest are not opened.
+SAMPLE_FILES = 20
+# A kind with this share of a folder's files and bytes gets the folder; the rest is read, or
+# rejected, as that kind.
+MAJORITY = 0.9
+# Every kind of source reads plain text. Next to this share of another kind it does not count.
+PLURALITY = 0.6
+# A folder that would need more sources than this is divided by suffix instead.
+MAX_SOURCES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +105,6 @@ class Detection:
     Attributes:
         kind: of source; None where the file could belong to any: text is then read like the files
             around it, other formats are listed as unread.
-        format: of the file.
         reason: what it was recognized by, as a plural: `EPUB books`.
     """
 
@@ -132,7 +152,7 @@ def detect_kind(path: Path, name: str = "") -> Detection:
     return next(detection for detection, _ in votes.most_common() if detection.kind == winner)
 
 
-def _detect_item(item: Item) -> Detection:  # noqa: PLR0911 - a table of cases
+def _detect_item(item: Item) -> Detection:  # noqa: PLR0911, PLR0912 - a table of cases
     """Return what a file, or a member of an archive, seems to be."""
     format = detect_format(item.name, item.head)
     if format in _KIND_OF_FORMAT:
@@ -150,7 +170,25 @@ def _detect_item(item: Item) -> Detection:  # noqa: PLR0911 - a table of cases
         return Detection(None, format, plural + advice)
     if format in RECORD_FORMATS:
         return _detect_records(item, format)
-    return _detect_text(item)
+    language = language_of(item.name, item.head)
+    if language and language not in DOC_LANGUAGES:
+        return Detection("code", "text", f"source code in {language}")
+    is_notes = is_license_file(item.name) or _NOTES_NAME.fullmatch(item.name)
+    if is_notes or language in ("markdown", "rst"):
+        return Detection(None, "text", "notes and documentation")
+    head = text_head(item.head)
+    if is_irc(head):
+        return Detection("conversations", "text", "IRC logs")
+    if _EVALUATION_NAME.search(_words(item.origin)):
+        return Detection("evaluation", "text", "evaluation items")
+    if "project gutenberg" in head.lower():
+        return Detection("books", "text", "Project Gutenberg books")
+    if wikitext_share(head) >= _WIKITEXT_SHARE:
+        return Detection("wikipedia", "text", "pages of wikitext")
+    named = _kind_in_name(item.origin)
+    if len(item.head) > _BOOK_BYTES and has_wrapped_lines(head):
+        return Detection(named or "books", "text", "long plain text with wrapped lines")
+    return Detection(named or "text", "text", "plain text")
 
 
 def _detect_records(item: Item, format: str) -> Detection:
@@ -188,28 +226,6 @@ def _has_url(record: Mapping[Any, Any]) -> bool:
     return any(str(key).lower() == "url" for part in parts for key in part)
 
 
-def _detect_text(item: Item) -> Detection:  # noqa: PLR0911 - a table of cases
-    language = language_of(item.name, item.head)
-    if language and language not in DOC_LANGUAGES:
-        return Detection("code", "text", f"source code in {language}")
-    is_notes = is_license_file(item.name) or _NOTES_NAME.fullmatch(item.name)
-    if is_notes or language in ("markdown", "rst"):
-        return Detection(None, "text", "notes and documentation")
-    head = text_head(item.head)
-    if is_irc(head):
-        return Detection("conversations", "text", "IRC logs")
-    if _EVALUATION_NAME.search(_words(item.origin)):
-        return Detection("evaluation", "text", "evaluation items")
-    if _GUTENBERG.search(head):
-        return Detection("books", "text", "Project Gutenberg books")
-    if wikitext_share(head) >= _WIKITEXT_SHARE:
-        return Detection("wikipedia", "text", "pages of wikitext")
-    named = _kind_in_name(item.origin)
-    if len(item.head) > _BOOK_BYTES and has_wrapped_lines(head):
-        return Detection(named or "books", "text", "long plain text with wrapped lines")
-    return Detection(named or "text", "text", "plain text")
-
-
 def _kind_in_name(path: str) -> str | None:
     """Return the kind that the words of a path name, the last component first."""
     for part in reversed(path.split("/")):
@@ -221,3 +237,201 @@ def _kind_in_name(path: str) -> str | None:
 
 def _words(path: str) -> str:
     return re.sub(r"[_\W]+", " ", path)
+
+
+@dataclass(frozen=True, slots=True)
+class SuggestedSource:
+    """A source that `init` writes into the recipe.
+
+    Attributes:
+        path: relative to the surveyed folder; a folder, a file or a glob.
+        files, bytes: number of files in it, and their size.
+        why: one line that says what was seen.
+        name: unique among the suggested sources.
+        include: patterns, where one folder is divided between several sources.
+        readable: whether a reader makes a document of any of it.
+    """
+
+    kind: str
+    path: str
+    files: int
+    bytes: int
+    why: str
+    name: str = ""
+    include: tuple[str, ...] = ()
+    readable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A raw file; its suffix is in small letters, such as `.txt` or `.jsonl.gz`."""
+
+    origin: str
+    suffix: str
+    size: int
+    detection: Detection
+
+
+@dataclass
+class _Folder:
+    """A folder of the tree: the files directly in it, and its sub-folders by name."""
+
+    path: str
+    files: list[_File] = field(default_factory=list)
+    folders: dict[str, _Folder] = field(default_factory=dict)
+
+    def all_files(self) -> list[_File]:
+        """Return the files in it and below."""
+        below = [file for _, folder in sorted(self.folders.items()) for file in folder.all_files()]
+        return self.files + below
+
+
+def suggest_sources(folder: Path, own: str = "") -> list[SuggestedSource]:
+    """Return sources for everything below a folder but hidden files, in the order of their paths.
+
+    Args:
+        folder: to survey.
+        own: path below the folder of the recipe itself, which is left out.
+
+    Raises:
+        SourceError: the folder is missing or holds no file.
+    """
+    if not folder.is_dir():
+        raise SourceError(f"{folder}: there is no such folder")
+    listing = list_source(Source(path=".", name="survey"), folder)
+    files, top = [file for file in listing.files if file.origin != own], folder.resolve().name
+    projects = project_roots(file.origin for file in files)
+    suggested = _suggest(_detect_files(files, top), projects)
+    if not suggested:
+        raise SourceError(f"{folder}: nothing in it can be read")
+    # A name is the path, and the kind where that is not enough.
+    names: Counter[str] = Counter()
+    named = []
+    for source in sorted(suggested, key=lambda source: (source.path, source.kind)):
+        path = source.path.removesuffix("/*").strip("*.") or top
+        name = re.sub(r"[^\w.+-]+", "-", path).strip("-.")[:60] or source.kind
+        name = f"{name}-{source.kind}" if names[name] else name
+        names[name] += 1
+        unique = name if names[name] == 1 else f"{name}-{names[name]}"
+        named.append(replace(source, name=unique))
+    return named
+
+
+def _detect_files(files: Sequence[RawFile], top: str) -> _Folder:
+    """Return the tree below a folder called `top`, with the kind of each file; see SAMPLE_FILES."""
+    tree = _Folder("")
+    seen: dict[tuple[str, str], Counter[Detection]] = {}
+    for file in files:
+        *parts, name = file.origin.split("/")
+        folder = tree
+        for part in parts:
+            path = f"{folder.path}/{part}".lstrip("/")
+            folder = folder.folders.setdefault(part, _Folder(path))
+        match = re.search(r"\.[a-z]\w{0,9}(?:\.(?:gz|bz2|xz|zst))?$", name.lower())
+        suffix = match[0] if match else ""
+        votes = seen.setdefault((folder.path, suffix), Counter())
+        if len(votes) == 1 and votes.total() >= SAMPLE_FILES:
+            detection = next(iter(votes))
+        else:
+            detection = detect_kind(file.path, f"{top}/{file.origin}")
+            votes[detection] += 1
+        folder.files.append(_File(file.origin, suffix, file.size, detection))
+    return tree
+
+
+def _suggest(folder: _Folder, projects: frozenset[str]) -> list[SuggestedSource]:
+    """Return the sources of a folder: one if it is of one kind, else those of its parts."""
+    files = folder.all_files()
+    if not files:
+        return []
+    kind = _common_kind(folder, files, projects)
+    if kind is not None:
+        return [_source(kind, folder.path or ".", files)]
+    parts = [
+        source
+        for _, below in sorted(folder.folders.items())
+        for source in _suggest(below, projects)
+    ]
+    parts += _divide_by_suffix(folder.files, f"{folder.path}/*".lstrip("/"))
+    if len(parts) <= MAX_SOURCES or not folder.path:
+        return parts
+    by_suffix = list(_divide_by_suffix(files, folder.path))
+    return by_suffix if len(by_suffix) < len(parts) else parts
+
+
+def _common_kind(folder: _Folder, files: Sequence[_File], projects: frozenset[str]) -> str | None:
+    """Return the kind of a whole folder, or None when it is mixed."""
+    counts: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    for file in files:
+        if file.detection.kind is not None:
+            counts[file.detection.kind] += 1
+            sizes[file.detection.kind] += file.size
+    if not counts:
+        return "text"
+    # A source tree holds pages, tables and dumps as test data; it is still one project.
+    if folder.path in projects and counts["code"] * 3 >= counts.total():
+        return "code"
+    best = min(counts, key=lambda kind: (kind == "text", -counts[kind], kind))
+    if any(votes[best] < PLURALITY * votes.total() for votes in (counts, sizes)):
+        best = "text"
+    for votes in (counts, sizes):
+        rest = votes.total() - (votes["text"] if best != "text" else 0)
+        if votes[best] < MAJORITY * rest:
+            return None
+    return best
+
+
+def _divide_by_suffix(files: Sequence[_File], path: str) -> Iterator[SuggestedSource]:
+    """Yield one source per kind; all files of a suffix go where most of its bytes are."""
+    sizes: dict[str, Counter[str]] = {}
+    total: Counter[str] = Counter()
+    for file in files:
+        votes = sizes.setdefault(file.suffix, Counter())
+        if file.detection.kind is not None:
+            votes[file.detection.kind] += file.size
+            total[file.detection.kind] += file.size
+
+    def largest(votes: Counter[str], default: str) -> str:
+        """Return the kind with most bytes."""
+        return min(votes, key=lambda kind: (-votes[kind], kind), default=default)
+
+    # Files of no kind go with the largest kind, which lists them as rejected.
+    rest = largest(total, "text")
+    owners = {suffix: largest(votes, rest) for suffix, votes in sizes.items()}
+    kinds = sorted(set(owners.values()))
+    for kind in kinds:
+        owned = [file for file in files if owners[file.suffix] == kind]
+        include: list[str] = []
+        for suffix in sorted({file.suffix for file in owned}) if len(kinds) > 1 else ():
+            same = [file.origin.rpartition("/")[2] for file in owned if file.suffix == suffix]
+            names = sorted(set(map(escape_glob, same)))
+            # Patterns are case-sensitive, and a file without a suffix has only its name.
+            uniform = suffix and all(name.endswith(suffix) for name in names)
+            include += [f"*{suffix}"] if uniform else names
+        yield _source(kind, path, owned, tuple(include))
+
+
+def _source(
+    kind: str, path: str, files: Sequence[_File], include: tuple[str, ...] = ()
+) -> SuggestedSource:
+    """Return a source of some files, with a line that says what was seen in them."""
+    detections = [file.detection for file in files]
+    unread = [seen for seen in detections if not seen.readable]
+    read = [seen for seen in detections if seen.kind in (kind, None) and seen.readable]
+    others = len(files) - len(read) - len(unread)
+    seen = _count_reasons(read, 3)
+    if others:
+        seen.append(f"{others:,} of other kinds")
+    seen += [f"not read: {reason}" for reason in _count_reasons(unread, 6)]
+    size, readable = sum(file.size for file in files), len(unread) < len(files)
+    return SuggestedSource(
+        kind, path, len(files), size, "; ".join(seen), include=include, readable=readable
+    )
+
+
+def _count_reasons(detections: Sequence[Detection], most: int) -> list[str]:
+    """Return what was seen, the commonest first."""
+    counts = Counter(detection.reason for detection in detections)
+    ordered = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+    return [f"{count:,} × {reason}" for reason, count in ordered[:most]]

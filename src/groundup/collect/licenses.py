@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from groundup.collect.readers.code import is_license_file
 
@@ -117,6 +118,17 @@ def project_licenses(paths: Sequence[str], licenses: Mapping[str, str]) -> dict[
         if licenses[path] and not by_root.get(root):
             by_root[root] = licenses[path]
     return by_root
+
+
+def folder_projects(files: Mapping[str, Path]) -> dict[str, str]:
+    """Return the project roots among files (path in the source → path on disk), with licenses."""
+    licenses = {}
+    for path, file in files.items():
+        if is_license_file(path):
+            with file.open("rb") as opened:
+                text = opened.read(LICENSE_BYTES).decode("utf-8", "replace")
+            licenses[path] = detect_license(text)
+    return project_licenses(list(files), licenses)
 
 
 def archive_project(name: str) -> str:

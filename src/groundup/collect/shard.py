@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
@@ -40,11 +39,10 @@ from groundup.collect.licenses import (
     project_root,
 )
 from groundup.collect.readers.code import is_license_file
-from groundup.collect.readers.registry import Reader, read_item
-from groundup.collect.readers.user import user_reader
+from groundup.collect.readers.registry import Reader, read_item, user_reader
 from groundup.collect.sources import HashedFile, RawFile
 from groundup.recipe import Source
-from groundup.runtime.job import BuildStep
+from groundup.runtime.run import BuildStep
 from groundup.runtime.store import Facts
 
 # Raised by hand whenever a reader's output changes; a golden test fails when it changes without.
@@ -73,21 +71,18 @@ def cut_shards(
     files: Sequence[RawFile], per_shard: int = FILES_PER_SHARD, shard_bytes: int = SHARD_BYTES
 ) -> list[Shard]:
     """Return the shards of a source's files, which must be sorted by origin; no file is cut."""
-    groups: list[list[RawFile]] = []
+    groups: list[tuple[str, list[RawFile]]] = []
     size = 0
     for file in files:
+        origin = file.origin.encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(origin, digest_size=8).digest()
         full = size + file.size > shard_bytes
-        if not groups or full or _origin_hash(file.origin) % per_shard == 0:
-            groups.append([])
+        if not groups or full or int.from_bytes(digest, "big") % per_shard == 0:
+            groups.append((digest.hex(), []))
             size = 0
-        groups[-1].append(file)
+        groups[-1][1].append(file)
         size += file.size
-    return [Shard(f"{_origin_hash(group[0].origin):016x}", tuple(group)) for group in groups]
-
-
-def _origin_hash(origin: str) -> int:
-    data = origin.encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
+    return [Shard(name, tuple(group)) for name, group in groups]
 
 
 @dataclass
@@ -119,26 +114,23 @@ class CollectedShardWriter:
         elif size > MAX_DOCUMENT_BYTES:
             self._drop(origin, Reject("too-large", result.record, f"{size:,} bytes of text"))
         else:
-            self.documents.add(self._row(origin, result, text), size)
-
-    def _row(self, origin: str, document: Document, text: str) -> dict[str, object]:
-        turns = None
-        if document.turns:
             turns = [
-                {key: repair_text(value) for key, value in turn.items()} for turn in document.turns
+                {key: repair_text(value) for key, value in turn.items()}
+                for turn in result.turns or ()
             ]
-        return {
-            "id": document_id(self.source.name, origin, document.record),
-            "text": text,
-            "kind": self.source.kind,
-            "source": self.source.name,
-            "origin": origin,
-            "record": document.record,
-            "group": f"{self.source.kind}:{repair_text(document.group or origin)}",
-            "license": repair_text(document.license) or self.source.license,
-            "language": repair_text(document.language),
-            "turns": turns,
-        }
+            row = {
+                "id": document_id(self.source.name, origin, result.record),
+                "text": text,
+                "kind": self.source.kind,
+                "source": self.source.name,
+                "origin": origin,
+                "record": result.record,
+                "group": f"{self.source.kind}:{repair_text(result.group or origin)}",
+                "license": repair_text(result.license) or self.source.license,
+                "language": repair_text(result.language),
+                "turns": turns or None,
+            }
+            self.documents.add(row, size)
 
     def _drop(self, origin: str, reject: Reject) -> None:
         self.reasons[reject.reason] += 1
@@ -155,18 +147,6 @@ class CollectedShardWriter:
             }
         )
 
-    def facts(self, sizes: Sequence[int]) -> Facts:
-        """Return the counts of a shard of raw files with these sizes."""
-        return {
-            "source": self.source.name,
-            "kind": self.source.kind,
-            "files": len(sizes),
-            "bytes_in": sum(sizes),
-            "bytes_out": self.documents.bytes,
-            "documents": self.documents.rows,
-            "dropped": dict(sorted(self.reasons.items())),
-        }
-
 
 def collect_shard(
     folder: Path,
@@ -175,35 +155,39 @@ def collect_shard(
     projects: Mapping[str, str] | None = None,
     forgotten: Sequence[tuple[str, int]] = (),
     root: Path | None = None,
+    refused: Sequence[Sequence[str]] = (),
 ) -> Facts:
-    """Read raw files; every record becomes a document, or is listed with the reason.
+    """Read raw files of a source; every record becomes a document, or is listed with the reason.
 
     Args:
-        folder: of the artifact.
-        files: the raw files, as they were hashed.
-        source: that they belong to.
         projects: root of a source tree among the files → license, for code.
         forgotten: origin and record of documents that are listed without their text.
         root: folder of the recipe, where the source has a reader of the user's own.
+        refused: origin, reason and detail of files that are listed without being opened.
 
     Raises:
         SourceError: a file is no longer what was hashed.
     """
     reader = user_reader(source.reader, root or Path()) if source.reader else None
-    with ExitStack() as stack:
-        documents = stack.enter_context(TableWriter(folder / "documents.parquet", DOCUMENT))
-        dropped = stack.enter_context(TableWriter(folder / "dropped.parquet", DROPPED))
+    with (
+        TableWriter(folder / "documents.parquet", DOCUMENT) as documents,
+        TableWriter(folder / "dropped.parquet", DROPPED) as dropped,
+    ):
         writer = CollectedShardWriter(source, documents, dropped, frozenset(forgotten))
         for hashed in files:
-            try:
-                file = hashed.file.path.open("rb")
-            except OSError:
-                raise hashed.changed() from None
-            with file:
-                hashed.check_open(file.fileno())
+            with hashed.open() as file:
                 _collect_file(hashed.file, file, projects or {}, writer, reader)
-            hashed.check_after()
-    return writer.facts([hashed.file.size for hashed in files])
+        for origin, reason, detail in refused:
+            writer.add(origin, Reject(reason, detail=detail))
+    return {
+        "source": source.name,
+        "kind": source.kind,
+        "files": len(files),
+        "bytes_in": sum(hashed.file.size for hashed in files),
+        "bytes_out": documents.bytes,
+        "documents": documents.rows,
+        "dropped": dict(sorted(writer.reasons.items())),
+    }
 
 
 def _collect_file(
@@ -260,22 +244,4 @@ def _archive_projects(raw: RawFile, file: IO[bytes], source: Source) -> dict[str
     return project_licenses(paths, licenses)
 
 
-def collect_refused(folder: Path, refused: Sequence[Sequence[str]], source: Source) -> Facts:
-    """Write a shard without documents that lists the files of a source that are never opened.
-
-    Args:
-        folder: of the artifact.
-        refused: origin, reason and detail of each file.
-        source: that they belong to.
-    """
-    with ExitStack() as stack:
-        documents = stack.enter_context(TableWriter(folder / "documents.parquet", DOCUMENT))
-        dropped = stack.enter_context(TableWriter(folder / "dropped.parquet", DROPPED))
-        writer = CollectedShardWriter(source, documents, dropped)
-        for origin, reason, detail in refused:
-            writer.add(origin, Reject(reason, detail=detail))
-    return writer.facts([])
-
-
 SHARD = BuildStep("collect/shard", VERSION, collect_shard)
-REFUSED = BuildStep("collect/shard", VERSION, collect_refused)

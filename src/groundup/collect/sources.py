@@ -7,17 +7,23 @@ import re
 import stat
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from groundup.collect.files.archives import Refused, is_hidden, is_unsafe_path, printable_name
 from groundup.collect.files.globs import Selection, escape_glob, glob_to_regex, has_glob
-from groundup.collect.scrape.scrape import SCHEME, estimate_scrape, scrape
+from groundup.collect.scrape import SCHEME, estimate_scrape, scrape
 from groundup.errors import SourceError
 from groundup.recipe import Recipe, Source, all_sources
-from groundup.runtime.fetch.cache import cache_root, cached, fetch, filename_of
-from groundup.runtime.fetch.download import content_length
+from groundup.runtime.fetch.download import (
+    cache_root,
+    cached,
+    content_length,
+    fetch,
+    filename_of,
+)
 from groundup.runtime.fetch.remote import (
     REMOTE_SCHEMES,
     RemoteFile,
@@ -77,12 +83,21 @@ def list_source(source: Source, root: Path, pinned: str = "", retry: bool = Fals
         SourceError: the path is missing, an empty folder, matches nothing, or cannot be fetched.
     """
     if source.path.startswith(REMOTE_SCHEMES):
-        return _list_remote(source, pinned or source.path)
+        store, inside = open_remote(pinned or source.path)
+        selected, skipped = _select_remote(source, store, inside)
+        paths = fetch_all(store, list(selected.values()), source.name)
+        files = [
+            RawFile(origin, path, path.stat().st_size)
+            for origin, path in zip(selected, paths, strict=True)
+        ]
+        listed = f"{store.address}/{inside}".rstrip("/")
+        unchanged = listed == source.path.rstrip("/")
+        return Listing(sorted(files), [], skipped, "" if unchanged else listed)
     if source.path.startswith(SCHEME):
-        scraped = scrape(source, root, retry)
-        files = [RawFile(name, path, path.stat().st_size) for name, path in scraped.files.items()]
+        warcs, missed = scrape(source, root, retry)
+        files = [RawFile(name, path, path.stat().st_size) for name, path in warcs.items()]
         # An address that the list repeats is refused once, for its first reason.
-        refused = {entry.origin: entry for entry in reversed(scraped.refused)}
+        refused = {entry.origin: entry for entry in reversed(missed)}
         return Listing(sorted(files), [refused[origin] for origin in sorted(refused)])
     if source.path.startswith("http://"):
         raise SourceError(f'source "{source.name}": {source.path}: only https:// is fetched')
@@ -102,6 +117,7 @@ def source_sizes(source: Source, root: Path) -> Sequence[tuple[str, int]]:
     """
 
     def announce(what: str) -> None:
+        """Say what a run will fetch."""
         say(f'source "{source.name}" will be fetched: {what}')
 
     if source.path.startswith(REMOTE_SCHEMES):
@@ -140,26 +156,10 @@ def shared_paths(recipe: Recipe) -> dict[str, Path]:
     return paths
 
 
-def _list_remote(source: Source, path: str) -> Listing:
-    store, inside = open_remote(path)
-    selected, skipped = _select_remote(source, store, inside)
-    paths = fetch_all(store, list(selected.values()), source.name)
-    files = [
-        RawFile(origin, path, path.stat().st_size)
-        for origin, path in zip(selected, paths, strict=True)
-    ]
-    pinned = f"{store.address}/{inside}".rstrip("/")
-    unchanged = pinned == source.path.rstrip("/")
-    return Listing(sorted(files), [], skipped, "" if unchanged else pinned)
-
-
 def _select_remote(
     source: Source, store: RemoteStore, path: str
 ) -> tuple[dict[str, RemoteFile], int]:
-    """Return the files that a path in a store names, by origin, and how many patterns leave out.
-
-    Args:
-        path: a file, folder or glob.
+    """Return the files that a path or glob names, by origin, and how many patterns leave out.
 
     Raises:
         SourceError: the store cannot be listed, or nothing in it belongs to the source.
@@ -201,6 +201,7 @@ def _list_local(source: Source, root: Path) -> Listing:
     top = top.resolve()
     regex = re.compile(glob_to_regex(pattern) if pattern else ".*", re.DOTALL)
     selection = Selection(source.include, source.exclude)
+    stores = _link_stores(top, root, source.follow_links)
     listing = Listing()
     for name, entry in _walk(top):
         origin = printable_name(name)
@@ -211,7 +212,7 @@ def _list_local(source: Source, root: Path) -> Listing:
         elif not selection.opens(origin):
             listing.skipped += 1
         else:
-            file = _check_entry(origin, entry, top)
+            file = _check_entry(origin, entry, stores)
             if isinstance(file, RawFile):
                 listing.files.append(file)
             else:
@@ -262,12 +263,41 @@ def _walk(top: Path) -> Iterator[tuple[str, os.DirEntry[str] | Refused]]:
                 yield prefix + entry.name, entry
 
 
-def _check_entry(origin: str, entry: os.DirEntry[str], top: Path) -> RawFile | Refused:
-    """Return a raw file; anything but a regular file below `top` is refused without opening it."""
+def _link_stores(top: Path, root: Path, follow_links: str) -> list[Path]:
+    """Return the folders that a link below `top` may lead into.
+
+    Besides the source itself these are the stores of tools that keep a data set as links: the cache
+    of the Hugging Face Hub (OWNER/snapshots/COMMIT/* → OWNER/blobs/), git-annex and DVC.
+    """
+    stores = [top]
+    if follow_links:
+        stores.append((root / Path(follow_links).expanduser()).resolve())
+    for folder in (top, *top.parents):
+        stores += [folder / ".git/annex/objects", folder / ".dvc/cache"]
+        if folder.parent.name == "snapshots":
+            stores.append(folder.parent.parent / "blobs")
+        if (folder / ".git").exists():
+            # What is above this working tree belongs to others.
+            break
+    return stores
+
+
+def _check_entry(origin: str, entry: os.DirEntry[str], stores: Sequence[Path]) -> RawFile | Refused:
+    """Return a raw file; anything but a regular file in `stores` is refused without opening it."""
     path = Path(entry.path)
     try:
-        if entry.is_symlink() and (entry.is_dir() or not path.resolve().is_relative_to(top)):
-            return Refused(origin, "link", "a link to a folder, or out of the source")
+        if entry.is_symlink():
+            target = path.resolve()
+            if entry.is_dir():
+                return Refused(origin, "link", "a link to a folder")
+            if not any(target.is_relative_to(store) for store in stores):
+                # Not the target: the detail enters a key, which no absolute path may.
+                return Refused(
+                    origin,
+                    "link",
+                    'a link out of the source; [[source]] follow_links = "DIR" names a folder that'
+                    " links may lead into",
+                )
         status = path.stat()
     except OSError as error:
         return Refused(origin, "unreadable", str(error.strerror))
@@ -292,13 +322,25 @@ class HashedFile:
     fingerprint: Fingerprint
     settled: bool
 
-    def check_open(self, descriptor: int) -> None:
-        """Raise SourceError unless the open file still looks as it did when it was hashed."""
-        if fingerprint(os.fstat(descriptor)) != self.fingerprint:
-            raise self.changed()
+    @contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        """Open the file for a block of code.
 
-    def check_after(self) -> None:
-        """Raise SourceError if the file changed, or vanished, while it was being read."""
+        Raises:
+            SourceError: it is no longer what was hashed, or changed or vanished during the block.
+        """
+        changed = SourceError(
+            f"{self.file.path}: it changed or vanished while it was being read; run again when it"
+            " no longer changes"
+        )
+        try:
+            file = self.file.path.open("rb")
+        except OSError:
+            raise changed from None
+        with file:
+            if fingerprint(os.fstat(file.fileno())) != self.fingerprint:
+                raise changed
+            yield file
         try:
             same = fingerprint(self.file.path.stat()) == self.fingerprint and (
                 self.settled or file_digest(self.file.path) == self.sha256
@@ -306,14 +348,7 @@ class HashedFile:
         except OSError:
             same = False
         if not same:
-            raise self.changed()
-
-    def changed(self) -> SourceError:
-        """Return the error for a file that is no longer what was hashed."""
-        return SourceError(
-            f"{self.file.path}: it changed or vanished while it was being read; run again when it"
-            " no longer changes"
-        )
+            raise changed
 
 
 @dataclass

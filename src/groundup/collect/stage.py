@@ -8,7 +8,7 @@ A shard is some hundred files of one source; only shards whose files changed are
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,15 +17,14 @@ from groundup.artifacts.forgotten import Forgotten
 from groundup.artifacts.kinds import KINDS
 from groundup.errors import SourceError, StoreError
 from groundup.recipe import Source, all_sources
-from groundup.runtime.job import ABSENT, Job, Keyed, Unkeyed
 from groundup.runtime.lock import pinned_places, write_lock
 from groundup.runtime.progress import say
-from groundup.runtime.run import Run
+from groundup.runtime.run import ABSENT, Job, Keyed, Run, Unkeyed
 from groundup.runtime.store import Artifact, Step
 from groundup.runtime.user_code import code_digest
 
 if TYPE_CHECKING:
-    from groundup.collect.sources import HashedFile, Listing
+    from groundup.collect.sources import HashedFile
 
 
 def run(run: Run) -> None:
@@ -36,8 +35,23 @@ def run(run: Run) -> None:
     """
     sources = all_sources(run.recipe)
     artifacts = run.build("collect", _jobs(run, sources), "collecting")
+    documents: Counter[str] = Counter()
+    dropped: dict[str, Counter[str]] = defaultdict(Counter)
+    for artifact in artifacts:
+        documents[artifact.facts["source"]] += artifact.facts["documents"]
+        dropped[artifact.facts["source"]].update(artifact.facts["dropped"])
     texts = [source for source in sources if KINDS[source.kind].role != "tuning"]
-    _check_documents(texts, artifacts, run.allow_discard)
+    lines = []
+    for source in texts:
+        if documents[source.name]:
+            continue
+        reasons = sorted(dropped[source.name].items(), key=lambda entry: (-entry[1], entry[0]))
+        seen = ", ".join(f"{count:,} {reason}" for reason, count in reasons[:5]) or "no files"
+        lines.append(f'source "{source.name}": no document of kind {source.kind}; seen: {seen}')
+    if len(lines) == len(texts) and not run.allow_discard:
+        raise SourceError("; ".join(lines) + "; check kind and path in the recipe")
+    for line in lines:
+        say(f"warning: {line}")
     _publish(run, artifacts)
 
 
@@ -78,59 +92,57 @@ def _publish(run: Run, artifacts: Sequence[Artifact]) -> None:
 
 
 def _jobs(run: Run, sources: Sequence[Source]) -> list[Job]:
-    """Return one job per shard of the sources, and one per source for files that are not opened."""
+    """Return one job per shard of the sources, and one per source for files that are not opened.
+
+    A store with revisions is pinned to the first one that was listed, until `--redo collect`.
+    """
     from groundup.collect.files.archives import Refused
-    from groundup.collect.shard import REFUSED
-    from groundup.collect.sources import Digests
+    from groundup.collect.shard import SHARD
+    from groundup.collect.sources import Digests, list_source
 
     digests, forgotten = Digests.load(run.root / ".store" / "raw.json"), Forgotten.load(run.root)
+    root, redo = run.recipe.root, "collect" in run.redo
     jobs = []
     for source in sources:
-        listing = _listing(run, source)
+        pinned = pinned_places(run.root)
+        revision = "" if redo else pinned.get(source.path, "")
+        listing = list_source(source, root, revision, redo)
+        if listing.pinned and listing.pinned != pinned.get(source.path):
+            say(f'source "{source.name}": {listing.pinned}, until --redo collect')
+            write_lock(run.root, run.recipe, places=pinned | {source.path: listing.pinned})
         files, unreadable = digests.hash_files(listing.files)
-        jobs += _shard_jobs(source, files, forgotten, run.recipe.root)
+        jobs += _shard_jobs(source, files, forgotten, root)
         refused = listing.refused + [
             Refused(file.origin, "unreadable", why) for file, why in unreadable
         ]
         if refused:
-            job = REFUSED.job(
+            job = SHARD.job(
                 f"{source.name}.unread",
                 inputs={},
                 size=0,
-                key_only=_key_settings(source, run.recipe.root),
-                refused=[[entry.origin, entry.reason, entry.detail] for entry in refused],
+                key_only=_key_settings(source, root),
+                files=Unkeyed(()),
                 source=Unkeyed(source),
+                refused=[[entry.origin, entry.reason, entry.detail] for entry in refused],
             )
             jobs.append(job)
     digests.save()
     return jobs
 
 
-def _listing(run: Run, source: Source) -> Listing:
-    """List a source; a store with revisions is pinned to the first one until `--redo collect`."""
-    from groundup.collect.sources import list_source
-
-    pinned, redo = pinned_places(run.root), "collect" in run.redo
-    listing = list_source(
-        source, run.recipe.root, "" if redo else pinned.get(source.path, ""), redo
-    )
-    if listing.pinned and listing.pinned != pinned.get(source.path):
-        say(f'source "{source.name}": {listing.pinned}, until --redo collect')
-        write_lock(run.root, run.recipe, places=pinned | {source.path: listing.pinned})
-    return listing
-
-
 def _shard_jobs(
     source: Source, files: Sequence[HashedFile], forgotten: Forgotten, root: Path
 ) -> list[Job]:
-    from groundup.collect.licenses import project_root
+    from groundup.collect.licenses import folder_projects, project_root
     from groundup.collect.shard import SHARD, cut_shards
 
     by_file = {hashed.file: hashed for hashed in files}
-    projects = _projects(files) if KINDS[source.kind].is_code else {}
+    projects = {}
+    if KINDS[source.kind].is_code:
+        projects = folder_projects({file.origin: file.path for file in by_file})
     roots = frozenset(projects)
     jobs = []
-    for shard in cut_shards([hashed.file for hashed in files]):
+    for shard in cut_shards(list(by_file)):
         hashed_files = [by_file[file] for file in shard.files]
         inputs = {hashed.file.origin: hashed.sha256 for hashed in hashed_files}
         present = {project_root(file.origin, roots) for file in shard.files} & roots
@@ -174,10 +186,7 @@ def _forgotten_records(
 ) -> list[tuple[str, int]]:
     """Return origin and record of what is forgotten of raw files; warn where a file changed since.
 
-    Args:
-        source: of the files.
-        inputs: origin → SHA-256 of the raw files.
-        forgotten: of the run.
+    `inputs` is origin → SHA-256 of the files.
     """
     entries = forgotten.inside(source.name, inputs)
     changed = {
@@ -192,40 +201,3 @@ def _forgotten_records(
             " the records with the same numbers are left out"
         )
     return [(entry.origin, entry.record) for entry in entries]
-
-
-def _projects(files: Sequence[HashedFile]) -> dict[str, str]:
-    """Return the roots of the projects in a folder of code, with their licenses."""
-    from groundup.collect import licenses
-    from groundup.collect.readers.code import is_license_file
-
-    by_path = {}
-    for hashed in files:
-        if is_license_file(hashed.file.origin):
-            with hashed.file.path.open("rb") as file:
-                text = file.read(licenses.LICENSE_BYTES).decode("utf-8", "replace")
-            by_path[hashed.file.origin] = licenses.detect_license(text)
-    return licenses.project_licenses([hashed.file.origin for hashed in files], by_path)
-
-
-def _check_documents(
-    sources: Sequence[Source], artifacts: Sequence[Artifact], may_be_empty: bool
-) -> None:
-    """Warn of sources without documents; raise SourceError when no source has any."""
-    documents: Counter[str] = Counter()
-    dropped: dict[str, Counter[str]] = {}
-    for artifact in artifacts:
-        documents[artifact.facts["source"]] += artifact.facts["documents"]
-        dropped.setdefault(artifact.facts["source"], Counter()).update(artifact.facts["dropped"])
-    lines = []
-    for source in sources:
-        if documents[source.name]:
-            continue
-        counts = dropped.get(source.name, Counter())
-        reasons = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
-        seen = ", ".join(f"{count:,} {reason}" for reason, count in reasons[:5]) or "no files"
-        lines.append(f'source "{source.name}": no document of kind {source.kind}; seen: {seen}')
-    if len(lines) == len(sources) and not may_be_empty:
-        raise SourceError("; ".join(lines) + "; check kind and path in the recipe")
-    for line in lines:
-        say(f"warning: {line}")

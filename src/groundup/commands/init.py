@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from groundup.collect.detect import SuggestedSource, suggest_sources
 from groundup.collect.files.globs import Selection
 from groundup.collect.sources import list_source
-from groundup.collect.suggest import SuggestedSource, suggest_sources
 from groundup.errors import RecipeError, SourceError
 from groundup.recipe import Source, load_recipe
 from groundup.runtime.files import write_whole

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from groundup.flow import STAGES
 from groundup.runtime.files import read_json
 from groundup.runtime.ledger import Ledger
 from groundup.runtime.lock import LOCK
+from groundup.runtime.terminal import echo
 
 # The end of metrics.jsonl that is read; it holds the newest lines of the longest run.
 TAIL_BYTES = 65_536
@@ -22,8 +22,7 @@ def show_status(root: Path, watch: bool, as_json: bool) -> None:
     """Print the state of every stage; with `watch`, again every two seconds until Ctrl-C."""
     while True:
         state = run_status(root)
-        sys.stdout.write((json.dumps(state, indent=1) if as_json else status_text(state)) + "\n")
-        sys.stdout.flush()
+        echo(json.dumps(state, indent=1) if as_json else status_text(state))
         if not watch:
             return
         time.sleep(2)

@@ -12,7 +12,6 @@ from groundup.flow import run_stage
 from groundup.recipe import Recipe, overridden, recipe_from
 from groundup.runtime.files import read_json
 from groundup.runtime.lock import load_lock
-from groundup.runtime.progress import printable
 from groundup.runtime.run import Run
 from groundup.runtime.store import Store
 from groundup.schema import settings
@@ -103,4 +102,4 @@ def describe_tuning(root: Path) -> str:
         lines.append(f"{'always the most frequent label':34} {number(figures['baseline']):>6}")
     if rows["left_out"]:
         lines.append(f"left out {rows['left_out']:,}, listed in {root / 'tune' / 'left-out.jsonl'}")
-    return printable("\n".join([*lines, f'next: groundup sample {root} --chat "..."']))
+    return "\n".join([*lines, f'next: groundup sample {root} --chat "..."'])

@@ -10,7 +10,6 @@ a Note for each figure that it measured. Every file is hashed, whatever its modi
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,8 +29,8 @@ from groundup.errors import StoreError
 from groundup.recipe import TUNING, all_sources
 from groundup.runtime.files import file_digest
 from groundup.runtime.lock import LOCK, load_lock, pinned_places
-from groundup.runtime.progress import printable
 from groundup.runtime.store import Artifact, Store, changed_files, load_artifact
+from groundup.runtime.terminal import echo
 
 Check = Callable[[Path], Iterator[str]]
 CHECKS: dict[str, Check] = {}
@@ -79,9 +78,9 @@ def verify_run(root: Path) -> bool:
         shown = notes + problems[:MAX_SHOWN]
         if len(problems) > MAX_SHOWN:
             shown.append(f"and {len(problems) - MAX_SHOWN} more")
-        sys.stdout.write(f"{'FAIL' if problems else 'ok  '} {title}\n")
-        sys.stdout.writelines(f"     {printable(line)}\n" for line in shown)
-        sys.stdout.flush()
+        echo(f"{'FAIL' if problems else 'ok  '} {title}")
+        for line in shown:
+            echo(f"     {line}")
         passed = passed and not problems
     return passed
 
@@ -235,7 +234,7 @@ def check_overlap(root: Path) -> Iterator[str]:
     from groundup.artifacts.arrays import text_buffers
     from groundup.artifacts.corpus import kept_documents
     from groundup.refine.dedup.minhash import jaccard, shingle_sets
-    from groundup.refine.split.leakage import LEAKING_SHARE, measure_leakage
+    from groundup.refine.leakage import LEAKING_SHARE, measure_leakage
 
     overlap = measure_leakage(root, worst=MAX_PAIRS)
     yield Note(
@@ -265,7 +264,7 @@ def check_overlap(root: Path) -> Iterator[str]:
 def check_lines(root: Path) -> Iterator[str]:
     """Look for the lines that refine listed as repeated in what is kept of their source."""
     from groundup.artifacts.arrays import text_buffers
-    from groundup.refine.lines.repeated_lines import find_lines
+    from groundup.refine.lines import find_lines
 
     path = root / "refine" / "lines.parquet"
     if not path.exists():

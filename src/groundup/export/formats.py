@@ -22,7 +22,7 @@ from groundup.export.source_model import SourceModel, read_source_model
 from groundup.model.hf_io import load_model
 from groundup.recipe import Export, Recipe
 from groundup.runtime.files import file_digest, write_json
-from groundup.runtime.job import Unkeyed
+from groundup.runtime.run import Unkeyed
 from groundup.runtime.store import Artifact, Facts
 
 GGUF_FILE = "model.gguf"

@@ -24,7 +24,7 @@ from groundup.export.source_model import SourceModel
 from groundup.model.hf_io import load_model
 from groundup.model.transformer import Transformer
 from groundup.runtime.files import read_json, write_json
-from groundup.runtime.job import BuildStep
+from groundup.runtime.run import BuildStep
 from groundup.runtime.store import Facts
 
 PARITY = "parity.json"

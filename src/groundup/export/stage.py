@@ -16,10 +16,9 @@ from pathlib import Path
 from groundup.artifacts.checkpoints import RunModel, find_model, init_from, trained_on
 from groundup.errors import GroundupError
 from groundup.recipe import Recipe
-from groundup.runtime.job import ABSENT, BuildStep, Job, Keyed, Unkeyed
 from groundup.runtime.lock import load_lock
 from groundup.runtime.progress import say
-from groundup.runtime.run import Run
+from groundup.runtime.run import ABSENT, BuildStep, Job, Keyed, Run, Unkeyed
 from groundup.runtime.store import Artifact
 
 

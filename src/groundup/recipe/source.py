@@ -12,6 +12,9 @@ from groundup.schema import check, nearest
 KINDS = ("books", "wikipedia", "web", "code", "conversations", "text", "evaluation")
 # Kind of the source that `[tune] data` names; no [[source]] is of this kind.
 TUNING = "tuning"
+# Codecs of Python that decode something else than the text of a file.
+NO_CHARACTER_SETS = {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape"}
+MAX_PATTERNS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,9 @@ class Source:
     include: tuple[str, ...] = ()
     # Globs over origins: matching files are not read, even if `include` matches.
     exclude: tuple[str, ...] = ()
+    # The one folder outside of the source that links in it may lead into; the stores of the Hugging
+    # Face cache, git-annex and DVC need no naming.
+    follow_links: str = ""
     # SHA-256 of the file that a pypi: or https: path names; without it, the lock remembers the one
     # that was fetched first.
     sha256: str = ""
@@ -77,6 +83,11 @@ class Source:
             self.encoding == "auto" or _is_encoding(self.encoding),
             f'encoding "{self.encoding}" is not one that Python knows',
         )
+        check(
+            len(self.include) + len(self.exclude) <= MAX_PATTERNS,
+            f"include and exclude have more than {MAX_PATTERNS:,} patterns, and every file is"
+            " compared with each; put the files into folders",
+        )
         check(0 <= self.delay <= 300, f"delay {self.delay} must lie between 0 and 300 seconds")
         check(self.max_pages >= 1, f"max_pages {self.max_pages} must be at least 1")
         check(
@@ -96,11 +107,13 @@ class Source:
 
 
 def _is_encoding(name: str) -> bool:
+    """Whether Python knows a character set of this name; zlib, idna and the like are none."""
     try:
-        codecs.lookup(name)
+        codec = codecs.lookup(name)
     except LookupError:
         return False
-    return True
+    # The standard library has no public name for this.
+    return getattr(codec, "_is_text_encoding", True) and codec.name not in NO_CHARACTER_SETS
 
 
 def default_name(path: str) -> str:

@@ -43,11 +43,7 @@ class Personal:
     in_code: tuple[Literal["email", "url", "ip", "phone"], ...] = ("email",)
 
     def actions(self, code: bool) -> dict[str, str]:
-        """Return "remove" or "mask" by field, without the fields to keep.
-
-        Args:
-            code: of source code instead of prose.
-        """
+        """Return "remove" or "mask" by field, for code or for prose, without the fields to keep."""
         names = sorted(self.in_code if code else ("email", "url", "ip", "phone"))
         return {name: getattr(self, name) for name in names if getattr(self, name) != "keep"}
 
@@ -236,7 +232,12 @@ class Train:
         check(self.batch_tokens <= 1 << 30, f"batch_tokens {self.batch_tokens} is more than 2^30")
         for name in ("learning_rate", "muon_learning_rate", "clip"):
             check(0 < getattr(self, name) < 100, f"{name} must lie between 0 and 100")
+        check(
+            self.steps == "auto" or self.steps <= 1_000_000_000,
+            f"steps {self.steps} is more than a thousand million",
+        )
         check(self.warmup_steps >= 0, "warmup_steps must not be negative")
+        check(self.sample_seconds >= 0, "sample_seconds must not be negative")
         check(
             self.guard == 0 or self.guard >= 4,
             f"guard {self.guard} must be 0, or at least 4: honest steps differ by as much",

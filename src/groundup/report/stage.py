@@ -10,8 +10,7 @@ from groundup.report.figures import metric_lines
 from groundup.report.gather import Report, gather_content, gather_facts, merge, report_inputs
 from groundup.report.run_files import Row
 from groundup.runtime.files import write_json
-from groundup.runtime.job import BuildStep, Unkeyed
-from groundup.runtime.run import Run
+from groundup.runtime.run import BuildStep, Run, Unkeyed
 from groundup.runtime.store import Facts
 
 if TYPE_CHECKING:

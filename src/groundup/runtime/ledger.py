@@ -24,11 +24,13 @@ class Ledger:
         """Append one event with the time, by a single write: lines of two processes never mix."""
         entry = {"event": event, "time": round(time.time(), 3)} | fields
         line = json.dumps(entry, ensure_ascii=False) + "\n"
-        # A crash may have torn the last line. A line break before this one keeps it readable.
-        data = ("\n" if self._is_torn() else "") + line
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            os.write(descriptor, data.encode("utf-8", "surrogateescape"))
+            # A crash may have torn the last line. A line break before this one keeps it readable.
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                line = "\n" + line
+            os.write(descriptor, line.encode("utf-8", "surrogateescape"))
         finally:
             os.close(descriptor)
 
@@ -38,14 +40,6 @@ class Ledger:
             if {key: entry[key] for key in entry if key not in ("event", "time")} == fields:
                 return
         self.write(event, **fields)
-
-    def _is_torn(self) -> bool:
-        try:
-            with self.path.open("rb") as file:
-                file.seek(-1, os.SEEK_END)
-                return file.read(1) != b"\n"
-        except OSError:
-            return False
 
     def events(self, event: str | None = None) -> list[dict[str, Any]]:
         """Return all events, or those of one name, oldest first; torn lines are left out."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -10,14 +9,9 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from groundup.runtime.terminal import printable
+
 LINE_EVERY_SECONDS = 15.0
-# C0 (except newline and tab), DEL, C1 and marks of direction: what a terminal would execute.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
-def printable(text: str) -> str:
-    """Return `text` without control characters, which a terminal would execute."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 class Progress:
@@ -27,7 +21,7 @@ class Progress:
         self.title, self.total, self.unit = title, total, unit
         self.done = 0.0
         self._start = self._last = time.monotonic()
-        self._bar = (
+        self.bar = (
             tqdm(total=total, desc=title, unit=unit, unit_scale=True, leave=False)
             if sys.stderr.isatty()
             else None
@@ -36,9 +30,9 @@ class Progress:
     def add(self, amount: float = 1, note: str = "") -> None:
         """Count `amount` more units as done, and show a note beside them."""
         self.done += amount
-        if self._bar is not None:
-            self._bar.set_postfix_str(note, refresh=False)
-            self._bar.update(amount)
+        if self.bar is not None:
+            self.bar.set_postfix_str(note, refresh=False)
+            self.bar.update(amount)
         elif time.monotonic() - self._last > LINE_EVERY_SECONDS:
             self._last = time.monotonic()
             meter = tqdm.format_meter(
@@ -55,13 +49,8 @@ class Progress:
     def expect(self, total: float) -> None:
         """Set the total, if it was not known before."""
         self.total = total
-        if self._bar is not None:
-            self._bar.total = total
-
-    def close(self) -> None:
-        """Remove the bar from the terminal."""
-        if self._bar is not None:
-            self._bar.close()
+        if self.bar is not None:
+            self.bar.total = total
 
 
 @contextmanager
@@ -71,10 +60,11 @@ def progress(title: str, total: float, unit: str) -> Iterator[Progress]:
     try:
         yield shown
     finally:
-        shown.close()
+        if shown.bar is not None:
+            shown.bar.close()
 
 
 def say(line: str = "") -> None:
     """Print a line to stderr, above a progress bar, without control characters."""
-    tqdm.write("\n".join(printable(part) for part in line.split("\n")), file=sys.stderr)
+    tqdm.write(printable(line), file=sys.stderr)
     sys.stderr.flush()

@@ -2,7 +2,7 @@
 
     HTTP request
       |  limits.Connection           time limits of the connection
-      |  auth.AuthMiddleware         key, or Host and Origin on loopback    -> 401, 403
+      |  auth.AuthMiddleware         headers; key, or Host and Origin       -> 400, 401, 403
       |  requests.BoundedRequest     size, time and number of bodies        -> 408, 413, 415, 429
       |  protocol.*Request           fields and their ranges                -> 400
       |  requests.prepare_*          tokenize; context, choices, scores     -> 400, 404
@@ -199,7 +199,12 @@ def create_app(served: ServedModel, key: str | None = None) -> FastAPI:
     for error_type in (AnyHTTPException, RequestValidationError, Exception):
         app.add_exception_handler(error_type, _report_error)
     # The middleware added last sees a request first.
-    app.add_middleware(AuthMiddleware, key=key, public={*page, "/health"})
+    app.add_middleware(
+        AuthMiddleware,
+        key=key,
+        public={*page, "/health"},
+        header_bytes=served.limits.header_bytes,
+    )
     app.add_middleware(MetricsMiddleware, metrics=served.metrics)
     return app
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -20,7 +19,7 @@ from typing import Any
 import uvicorn
 
 from groundup.errors import GroundupError
-from groundup.runtime.progress import printable
+from groundup.runtime.terminal import echo
 from groundup.serve.app import create_app, suggest_prompts
 from groundup.serve.auth import is_loopback
 from groundup.serve.limits import Connection, Limits
@@ -94,7 +93,6 @@ def serve(
     queue: int = 64,
     device: str = "auto",
     dtype: str = "auto",
-    say: Callable[[str], None] = print,
 ) -> None:
     """Serve the model of a run until a signal arrives.
 
@@ -107,8 +105,7 @@ def serve(
         served.engine.start()
         try:
             url = url_of(listener)
-            say(f"{printable(served.name)} ({served.checkpoint}) is served at {url}")
-            sys.stdout.flush()
+            echo(f"{served.name} ({served.checkpoint}) is served at {url}")
             Server(served, key).run([listener])
         finally:
             served.engine.close(0)

@@ -30,7 +30,7 @@ from groundup.artifacts.document import TableWriter, read_batches
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.artifacts.tokens import token_type
 from groundup.errors import GroundupError
-from groundup.runtime.job import BuildStep
+from groundup.runtime.run import BuildStep
 from groundup.runtime.store import Facts
 
 INDEX = pa.schema(

@@ -10,8 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from groundup.runtime.job import Unkeyed
-from groundup.runtime.run import Run
+from groundup.runtime.run import Run, Unkeyed
 from groundup.runtime.store import Artifact, Facts
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def _tokenizer(run: Run, shards: Sequence[RefinedShard]) -> Artifact:
             sample_megabytes=settings.sample_megabytes,
         )
     else:
-        digest = hashlib.sha256(base.tokenizer_data).hexdigest()
+        digest = hashlib.sha256(base.carried.data).hexdigest()
         key, path = {"from": digest, "end": base.tokenizer.end}, Unkeyed(base.path)
         job = ADOPT.job("tokenizer", inputs={}, key_only=key, source=path, shards=texts)
     what = "training the tokenizer" if base is None else "taking over the tokenizer"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from groundup.artifacts.metrics import Metrics
 from groundup.errors import GroundupError
 from groundup.recipe import Train
-from groundup.runtime.files import link, read_json
+from groundup.runtime.files import link_whole, read_json
 from groundup.runtime.lock import write_lock
 from groundup.runtime.progress import say
 from groundup.runtime.run import EXPENSIVE_SECONDS, Run, changed_settings
@@ -146,10 +146,9 @@ def begin(run: Run, setup: TrainSetup) -> None:
     setup.write(root)
     if (root / "tokenize" / INDEX).exists():
         # Which documents this training reads, also when later tokens replace these.
-        new = root / "train" / f".{INDEX}"
-        new.unlink(missing_ok=True)
-        link(root / "tokenize" / INDEX, new)
-        new.rename(root / "train" / INDEX)
+        link_whole(root / "tokenize" / INDEX, root / "train" / INDEX)
+        # Earlier versions left it behind.
+        (root / "train" / f".{INDEX}").unlink(missing_ok=True)
     checkpoint = Checkpoints(root, setup.key_parts.key).latest_valid(move_damaged=True)
     step = checkpoint[1].step if checkpoint else 0
     timeline = SettingsTimeline(root, setup)

@@ -33,6 +33,8 @@ MAX_MEMBERS = 2_000_000
 MAX_DEPTH = 1
 # Metadata records of a tar member (long names, dates), which tarfile reads into memory whole.
 MAX_TAR_METADATA = 1 << 20
+# Headers before one member: a long name, a long link and two of pax are usual.
+MAX_TAR_HEADERS = 32
 _TAR_METADATA_TYPES = (
     tarfile.XHDTYPE,
     tarfile.XGLTYPE,
@@ -46,17 +48,11 @@ _DECOMPRESSORS: dict[bytes, Callable[[IO[bytes]], object]] = {
     b"\xfd7zXZ\x00": XzStream,
 }
 _SUFFIX_AFTER_UNPACKING = {
-    ".tgz": ".tar",
-    ".tbz2": ".tar",
-    ".tbz": ".tar",
-    ".txz": ".tar",
-    ".tzst": ".tar",
+    **dict.fromkeys((".tgz", ".tbz2", ".tbz", ".txz", ".tzst"), ".tar"),
     **dict.fromkeys(COMPRESSED, ""),
 }
 # Zip files that are a document or a program as a whole.
 _OPAQUE = tuple(".docx .xlsx .pptx .odt .ods .odp .jar .apk .npz .pt .pth .keras".split())
-
-_UNSAFE = "its name is absolute, or leads out of the archive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,32 +72,39 @@ class _Opening:
     selection: Selection
     members: int = 0
 
-    def count_member(self) -> None:
-        self.members += 1
-        if self.members > MAX_MEMBERS:
-            raise DamagedError("bomb", f"it holds more than {MAX_MEMBERS:,} members")
-
 
 @dataclass
-class _Origins:
-    """Unique printable origins for the members of one archive."""
+class _Archive:
+    """Decides which members of an archive are opened, and under which unique origin."""
 
-    archive: str
+    origin: str
+    opening: _Opening
     counts: dict[str, int] = field(default_factory=dict)
 
-    def unique(self, name: str) -> str:
-        """Return the origin of a member; a repeated name is numbered: `a`, `a#2`."""
+    def admit(self, name: str, is_folder: bool) -> str | Refused | None:
+        """Return the origin of a member to open, or None for one to leave out.
+
+        A repeated name is numbered: `a`, `a#2`.
+        """
+        self.opening.members += 1
+        if self.opening.members > MAX_MEMBERS:
+            raise DamagedError("bomb", f"it holds more than {MAX_MEMBERS:,} members")
+        unsafe = is_unsafe_path(name)
+        if is_folder or (is_hidden(name) and not unsafe):
+            return None
         name = "/".join(part for part in name.split("/") if part not in ("", "."))
-        origin = f"{self.archive}!/{printable_name(name)}"
+        origin = f"{self.origin}!/{printable_name(name)}"
         count = self.counts[origin] = self.counts.get(origin, 0) + 1
-        if count == 1:
-            return origin
-        origin = f"{origin}#{count}"
-        # Another member may have that name already.
-        while origin in self.counts:
-            origin += "'"
-        self.counts[origin] = 1
-        return origin
+        if count > 1:
+            origin = f"{origin}#{count}"
+            # Another member may have that name already.
+            while origin in self.counts:
+                origin += "'"
+            self.counts[origin] = 1
+        if not self.opening.selection.opens(origin):
+            return None
+        detail = "its name is absolute, or leads out of the archive"
+        return Refused(origin, "unsafe-path", detail) if unsafe else origin
 
 
 def printable_name(name: str) -> str:
@@ -165,25 +168,19 @@ def _open(
             if name.lower().endswith(suffix):
                 name = name[: -len(suffix)] + replacement
                 break
-    container = _container(name, stream.peek(512))
-    if container is None:
+    head = stream.peek(512)
+    zipped = head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
+    opaque = zipped and (name.lower().endswith(_OPAQUE) or is_epub(name, head))
+    tarred = head[257:262] == b"ustar" or (name.lower().endswith(".tar") and len(head) == 512)
+    if opaque or not (zipped or tarred):
         if opening.selection.keeps(origin):
             yield make_item(origin, name, stream, path)
     elif depth > MAX_DEPTH:
         yield Refused(origin, "nested", "archives are opened one level deep only")
-    elif container == "tar":
-        yield from _open_tar(io.BufferedReader(stream), origin, opening, depth)
-    else:
+    elif zipped:
         yield from _open_zip(seekable or spool(stream), origin, opening, depth)
-
-
-def _container(name: str, head: bytes) -> str | None:
-    """Return "zip" or "tar" for an archive, None for any other file."""
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return None if name.lower().endswith(_OPAQUE) or is_epub(name, head) else "zip"
-    if head[257:262] == b"ustar" or (name.lower().endswith(".tar") and len(head) == 512):
-        return "tar"
-    return None
+    else:
+        yield from _open_tar(io.BufferedReader(stream), origin, opening, depth)
 
 
 def _open_member(
@@ -198,25 +195,20 @@ def _open_member(
 
 
 def _open_tar(
-    stream: IO[bytes], archive: str, opening: _Opening, depth: int
+    stream: IO[bytes], archive_origin: str, opening: _Opening, depth: int
 ) -> Iterator[Item | Refused]:
-    origins = _Origins(archive)
+    archive = _Archive(archive_origin, opening)
     for member, data in tar_members(stream):
-        opening.count_member()
-        unsafe = is_unsafe_path(member.name)
-        if member.isdir() or (is_hidden(member.name) and not unsafe):
+        origin = archive.admit(member.name, member.isdir())
+        if origin is None:
             continue
-        origin = origins.unique(member.name)
-        if not opening.selection.opens(origin):
-            continue
-        if unsafe:
-            yield Refused(origin, "unsafe-path", _UNSAFE)
+        if isinstance(origin, Refused):
+            yield origin
         elif data is None:
             reason = "link" if member.issym() or member.islnk() else "special-file"
             yield Refused(origin, reason, member.linkname)
         else:
-            # The bytes of the archive are charged already; only the holes of a sparse member are
-            # not.
+            # The bytes of the archive are charged already, but not the holes of a sparse member.
             budget = opening.budget if member.issparse() else None
             yield from _open_member(BoundedStream(data, budget), origin, opening, depth)
 
@@ -224,35 +216,30 @@ def _open_tar(
 def _open_zip(
     file: IO[bytes], archive_origin: str, opening: _Opening, depth: int
 ) -> Iterator[Item | Refused]:
-    origins = _Origins(archive_origin)
+    archive = _Archive(archive_origin, opening)
     try:
-        archive = zipfile.ZipFile(file)
+        zip_file = zipfile.ZipFile(file)
     except ZIP_ERRORS as error:
         raise DamagedError(
             "damaged",
             f"{error}: a cut-off zip file has lost its table of contents, and cannot be read",
         ) from None
-    with archive:
-        for member in archive.infolist():
-            opening.count_member()
+    with zip_file:
+        for member in zip_file.infolist():
+            name = member.filename
             # Not `is_dir`, which fails on a name that damage has emptied.
-            if member.filename.endswith("/") or member.filename.startswith("__MACOSX/"):
+            origin = archive.admit(name, name.endswith("/") or name.startswith("__MACOSX/"))
+            if origin is None:
                 continue
-            unsafe = is_unsafe_path(member.filename)
-            if is_hidden(member.filename) and not unsafe:
-                continue
-            origin = origins.unique(member.filename)
-            if not opening.selection.opens(origin):
-                continue
-            if unsafe:
-                yield Refused(origin, "unsafe-path", _UNSAFE)
+            if isinstance(origin, Refused):
+                yield origin
             elif (member.external_attr >> 16) & 0o170000 == 0o120000:
                 yield Refused(origin, "link", "a symbolic link")
             elif member.flag_bits & 0x1:
                 yield Refused(origin, "encrypted", "it wants a password")
             else:
                 try:
-                    data = archive.open(member)
+                    data = zip_file.open(member)
                 except ZIP_ERRORS as error:
                     yield Refused(origin, "damaged", str(error))
                     continue
@@ -289,8 +276,15 @@ class _Header(tarfile.TarInfo):
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
-        """Read the next header."""
+        """Read the next header, with the headers before it that describe it."""
+        in_a_row = getattr(tar, "in_a_row", 0) + 1
+        tar.in_a_row = in_a_row  # type: ignore[attr-defined]
         try:
+            # tarfile calls itself for each of them, until Python's stack is full.
+            if in_a_row > MAX_TAR_HEADERS:
+                raise tarfile.InvalidHeaderError(  # type: ignore[attr-defined]
+                    f"more than {MAX_TAR_HEADERS} headers describe one member"
+                )
             return super().fromtarfile(tar)
         except tarfile.HeaderError as error:
             tar.stopped = error  # type: ignore[attr-defined]
@@ -300,6 +294,8 @@ class _Header(tarfile.TarInfo):
             raise tarfile.SubsequentHeaderError(  # type: ignore[attr-defined]
                 f"a header in it cannot be read ({error}); what follows is lost"
             ) from None
+        finally:
+            tar.in_a_row = in_a_row - 1  # type: ignore[attr-defined]
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:

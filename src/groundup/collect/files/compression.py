@@ -161,7 +161,15 @@ class XzStream:
             DamagedError: it needs more memory than _XZ_MAX_MEMORY.
         """
         plain = b""
-        while not plain and (not self._stream.eof or self._next_stream()):
+        while not plain:
+            if self._stream.eof:
+                rest = self._stream.unused_data.lstrip(b"\0")
+                while not rest and (more := self._read_packed()):
+                    rest = more.lstrip(b"\0")
+                if not rest:
+                    return b""
+                self._packed = rest
+                self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MAX_MEMORY)
             packed, self._packed = self._packed, b""
             if not packed and self._stream.needs_input:
                 packed = self._read_packed()
@@ -181,16 +189,6 @@ class XzStream:
     def _read_packed(self) -> bytes:
         packed: bytes = getattr(self._source, "read1", self._source.read)(_XZ_CHUNK)
         return packed
-
-    def _next_stream(self) -> bool:
-        """Begin the next stream; return whether there is one."""
-        rest = self._stream.unused_data.lstrip(b"\0")
-        while not rest and (more := self._read_packed()):
-            rest = more.lstrip(b"\0")
-        self._packed = rest
-        if rest:
-            self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MAX_MEMORY)
-        return bool(rest)
 
 
 class ZstdStream:

@@ -36,23 +36,11 @@ ADVICE = {
 }
 
 _BY_SUFFIX = {
-    "warc": "warc",
+    **{name: name for name in "warc wat arc parquet arrow jsonl json csv tsv yaml html".split()},
     "wet": "warc",
-    "wat": "wat",
-    "arc": "arc",
-    "parquet": "parquet",
-    "arrow": "arrow",
-    "jsonl": "jsonl",
     "ndjson": "jsonl",
-    "json": "json",
-    "csv": "csv",
-    "tsv": "tsv",
     "yml": "yaml",
-    "yaml": "yaml",
-    "html": "html",
-    "htm": "html",
-    "xhtml": "html",
-    "shtml": "html",
+    **dict.fromkeys(("htm", "xhtml", "shtml"), "html"),
 }
 # Formats whose records are split before they are decoded: damage costs single records.
 _RECORDS = frozenset({"jsonl", "json", "csv", "tsv", "mediawiki", "feed"})
@@ -127,16 +115,14 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911 - a tabl
         return "xml" if root is None else "feed"
     if start.startswith("{") and is_jsonl(head):
         return "jsonl"
-    return "json" if re.match(r"[\[{]\s*[\[{\"]", start) and _is_json(head) else "text"
-
-
-def _is_json(head: str) -> bool:
-    """Return whether a text is JSON, or seems to be the start of a long JSON value."""
+    if re.match(r"[\[{]\s*[\[{\"]", start) is None:
+        return "text"
     try:
         json.JSONDecoder(strict=False).raw_decode(head.lstrip())
     except (ValueError, RecursionError):
-        return len(head) > 1000 and head.count('":') > 3
-    return True
+        # It may be the start of a long value.
+        return "json" if len(head) > 1000 and head.count('":') > 3 else "text"
+    return "json"
 
 
 def is_jsonl(head: str) -> bool:

@@ -10,6 +10,8 @@ from functools import lru_cache
 # Suffixes that a compressed single file loses before its name says anything.
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 ARCHIVES = (".zip", ".whl", ".egg", ".tar", ".tgz", ".tbz2", ".tbz", ".txz", ".tzst", *COMPRESSED)
+# A set of characters, which may begin with "]", or a single character.
+_GLOB_TOKEN = re.compile(r"\[(.[^]]*)\]|.", re.DOTALL)
 
 
 def has_glob(part: str) -> bool:
@@ -25,7 +27,7 @@ def escape_glob(name: str) -> str:
 def glob_to_regex(pattern: str) -> str:
     """Return a regular expression for a glob.
 
-    `*` and `?` stay inside a path component; `**` spans any number of components.
+    `*`, `?` and `[...]` stay inside a path component; `**` spans any number of components.
     """
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
     regex = ""
@@ -33,23 +35,14 @@ def glob_to_regex(pattern: str) -> str:
         last = index == len(parts) - 1
         if part == "**":
             regex += ".*" if last else "(?:[^/]+/)*"
-        else:
-            regex += _component_to_regex(part) + ("" if last else "/")
-    return regex
-
-
-def _component_to_regex(part: str) -> str:
-    regex, position = "", 0
-    while position < len(part):
-        character = part[position]
-        close = part.find("]", position + 2) if character == "[" else -1
-        if close > 0:
-            body = part[position + 1 : close].replace("\\", "\\\\").replace("[", "\\[")
-            regex += f"[{'^' + body[1:] if body.startswith('!') else body}]"
-            position = close
-        else:
-            regex += {"*": "[^/]*", "?": "[^/]"}.get(character, re.escape(character))
-        position += 1
+            continue
+        for token in _GLOB_TOKEN.finditer(part):
+            if characters := token[1]:
+                body = characters.replace("\\", "\\\\").replace("[", "\\[")
+                regex += f"[{'^' + body[1:] if body.startswith('!') else body}]"
+            else:
+                regex += {"*": "[^/]*", "?": "[^/]"}.get(token[0], re.escape(token[0]))
+        regex += "" if last else "/"
     return regex
 
 
@@ -72,9 +65,7 @@ def matches(pattern: str, origin: str) -> bool:
     for suffix in COMPRESSED:
         plain = plain.removesuffix(suffix)
     regex = _tail_regex(pattern)
-    return regex.fullmatch(origin) is not None or (
-        plain != origin and regex.fullmatch(plain) is not None
-    )
+    return any(regex.fullmatch(name) for name in {origin, plain})
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,25 +40,23 @@ RECORD_SECONDS = 60.0
 _TRUNCATED = (EOFError, tarfile.ReadError)
 _DAMAGED = (
     OSError,
+    RuntimeError,
+    ValueError,
     zlib.error,
     lzma.LZMAError,
     zipfile.BadZipFile,
     tarfile.TarError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
 )
 # zipfile raises more than it documents on a damaged directory or header, such as negative offsets.
 ZIP_ERRORS = (
-    zipfile.BadZipFile,
     OSError,
-    NotImplementedError,
     RuntimeError,
     ValueError,
     OverflowError,
     EOFError,
-    struct.error,
     zlib.error,
+    zipfile.BadZipFile,
+    struct.error,
 )
 
 
@@ -85,6 +83,7 @@ def deadline(seconds: float = RECORD_SECONDS) -> Iterator[None]:
         return
 
     def expire(signum: int, frame: FrameType | None) -> None:
+        """End the block."""
         raise TooLongError(f"it took longer than {RECORD_SECONDS:.0f} s")
 
     previous = signal.signal(signal.SIGALRM, expire)
@@ -201,11 +200,6 @@ def make_item(origin: str, name: str, bounded: BoundedStream, path: Path | None 
     """Return an item over a bounded stream."""
     head = bounded.peek(HEAD)
     return Item(origin, name, io.BufferedReader(bounded, BUFFER), head, path)
-
-
-def item_from_bytes(data: bytes, origin: str) -> Item:
-    """Return an item over bytes in memory."""
-    return make_item(origin, origin.rpartition("/")[2], BoundedStream(io.BytesIO(data)))
 
 
 def read_all(stream: IO[bytes], limit: int = MAX_DOCUMENT_BYTES) -> bytes:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urljoin, urlsplit
 
 from groundup.collect.files.compression import gunzip
@@ -18,16 +17,13 @@ from groundup.collect.files.streams import DamagedError
 from groundup.collect.scrape.robots import (
     MAX_ROBOTS_BYTES,
     Rules,
-    allow_all,
     find_opt_out,
-    forbid_all,
     read_rules,
     robot_name,
 )
 from groundup.errors import SourceError
 from groundup.runtime.fetch import https
 from groundup.runtime.fetch.https import Access, Deadline, PrivateError, StoppedError
-from groundup.runtime.workers.map import map_threads
 
 if TYPE_CHECKING:
     import httpx
@@ -48,8 +44,6 @@ PARALLEL_HOSTS = 16
 # Content types that are accepted.
 PAGE_TYPES = ("text/html", "application/xhtml+xml")
 ANY_TYPE: tuple[str, ...] = ()
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 class NoPageError(Exception):
@@ -69,20 +63,10 @@ class _TransientError(NoPageError):
 
 
 @dataclass(frozen=True, slots=True)
-class Politeness:
-    """How hosts are visited: by which user agent, and how many seconds apart."""
-
-    user_agent: str
-    delay: float
-
-
-@dataclass(frozen=True, slots=True)
 class FetchedPage:
     """The response of a host.
 
     Attributes:
-        url: that was requested.
-        status: HTTP status code.
         head: status line and headers, as they were sent.
         body: as sent: chunks joined, content encoding kept.
         location: address that it redirects to, "" for none.
@@ -96,17 +80,12 @@ class FetchedPage:
     location: str
     retry_after: str
 
-    @property
-    def ok(self) -> bool:
-        """Whether this is what was requested."""
-        return self.status == 200
-
 
 class Host:
     """One host: a single connection, the time of the next request, and its recent failures."""
 
-    def __init__(self, politeness: Politeness, stop: threading.Event) -> None:
-        self.politeness, self.delay = politeness, politeness.delay
+    def __init__(self, user_agent: str, delay: float, stop: threading.Event) -> None:
+        self.user_agent, self.delay = user_agent, delay
         self.rules: Rules | None = None
         self.rules_lock = threading.Lock()
         self._stop, self._request_lock, self._deadline = stop, threading.Lock(), Deadline()
@@ -147,64 +126,40 @@ class Host:
         """Return the response to one request; raise _TransientError where a second may succeed."""
         import httpx
 
+        headers = {
+            "User-Agent": self.user_agent,
+            "Accept": ", ".join((*types, "*/*;q=0.1")),
+            "Accept-Encoding": "gzip" if types else "identity",
+        }
+        access = Access(plain=True)
         try:
-            page = self._send(url, types, limit)
+            # Normalized: addresses in sitemaps and redirects may hold spaces and line breaks.
+            url = str(httpx.URL(url))
+            access.check(url)
+            with (
+                self._deadline.within(PAGE_SECONDS),
+                https.send(self._client, url, access, headers, self._deadline) as response,
+            ):
+                self._client.cookies.clear()
+                page = _read_response(response, url, types, limit)
         except PrivateError as error:
             raise NoPageError("private-address", str(error)) from None
         except httpx.InvalidURL as error:
             raise NoPageError("no-address", str(error)) from None
         except (SourceError, httpx.HTTPError, OSError, ValueError) as error:
-            if self._stop.is_set():
-                raise StoppedError from None
-            if self._deadline.expired:
-                # A second try would take as long again.
-                raise self._timed_out() from None
-            raise _TransientError("unreachable", str(error) or type(error).__name__) from None
+            if not self._stop.is_set() and not self._deadline.expired:
+                raise _TransientError("unreachable", str(error) or type(error).__name__) from None
+        if self._stop.is_set():
+            raise StoppedError
+        if self._deadline.expired:
+            # A body without a length ends where the connection ends. A second try would take as
+            # long again.
+            detail = f"it took longer than {PAGE_SECONDS:.0f} s"
+            raise self._count_failure(NoPageError("timeout", detail))
         if page.status in _TRANSIENT_STATUSES:
             wait = _retry_seconds(page.retry_after)
             raise _TransientError("http-status", str(page.status), wait)
         return page
-
-    def _send(self, url: str, types: tuple[str, ...], limit: int) -> FetchedPage:
-        import httpx
-
-        # Normalized: addresses in sitemaps and redirects may hold spaces and line breaks.
-        url = str(httpx.URL(url))
-        headers = {
-            "User-Agent": self.politeness.user_agent,
-            "Accept": ", ".join((*types, "*/*;q=0.1")),
-            "Accept-Encoding": "gzip" if types else "identity",
-        }
-        access = Access(plain=True)
-        access.check(url)
-        with (
-            self._deadline.within(PAGE_SECONDS),
-            https.send(self._client, url, access, headers, self._deadline) as response,
-        ):
-            self._client.cookies.clear()
-            body = _read_body(response, types, limit)
-        if self._stop.is_set():
-            raise StoppedError
-        if self._deadline.expired:
-            # A body without a length ends where the connection ends.
-            raise self._timed_out()
-        location = ""
-        if response.has_redirect_location:
-            with suppress(ValueError):
-                location = urljoin(url, response.headers["location"]).partition("#")[0]
-        return FetchedPage(
-            url,
-            response.status_code,
-            _head(response, len(body)),
-            body,
-            location,
-            response.headers.get("retry-after", ""),
-        )
-
-    def _timed_out(self) -> NoPageError:
-        return self._count_failure(
-            NoPageError("timeout", f"it took longer than {PAGE_SECONDS:.0f} s")
-        )
 
     def _count_failure(self, failure: NoPageError) -> NoPageError:
         """Count a failure against the host, and return it."""
@@ -221,36 +176,39 @@ class Host:
         self._client.close()
 
 
-def _read_body(response: httpx.Response, types: tuple[str, ...], limit: int) -> bytes:
-    """Return the body of a page, b"" of a redirect or an error.
+def _read_response(
+    response: httpx.Response, url: str, types: tuple[str, ...], limit: int
+) -> FetchedPage:
+    """Return a response with its body, which is b"" for a redirect or an error.
 
     Raises:
         NoPageError: it is of another type, or too long.
     """
-    if response.status_code != 200:
-        return b""
-    content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if types and content_type not in types:
-        raise NoPageError("content-type", content_type or "no type")
     parts, size = [], 0
-    for part in response.iter_raw():
-        parts.append(part)
-        size += len(part)
-        if size > limit:
-            raise NoPageError("too-large", f"longer than {limit:,} bytes")
-    return b"".join(parts)
-
-
-def _head(response: httpx.Response, length: int) -> bytes:
-    """Return status line and headers as they were sent, but for the framing of the body."""
+    if response.status_code == 200:
+        content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if types and content_type not in types:
+            raise NoPageError("content-type", content_type or "no type")
+        for part in response.iter_raw():
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                raise NoPageError("too-large", f"longer than {limit:,} bytes")
+    # Status line and headers as they were sent, but for the framing of the body.
     status = f"{response.http_version} {response.status_code} {response.reason_phrase}"
     headers = [
         b": ".join(header)
         for header in response.headers.raw
         if header[0].lower() not in (b"transfer-encoding", b"content-length")
     ]
-    lines = [status.encode("latin-1", "replace"), *headers, b"Content-Length: %d" % length]
-    return b"\r\n".join([*lines, b"", b""])
+    lines = [status.encode("latin-1", "replace"), *headers, b"Content-Length: %d" % size, b"", b""]
+    location = ""
+    if response.has_redirect_location:
+        with suppress(ValueError):
+            location = urljoin(url, response.headers["location"]).partition("#")[0]
+    retry_after = response.headers.get("retry-after", "")
+    head, body = b"\r\n".join(lines), b"".join(parts)
+    return FetchedPage(url, response.status_code, head, body, location, retry_after)
 
 
 def _retry_seconds(retry_after: str) -> float:
@@ -272,8 +230,8 @@ class Crawler:
     As a context manager it stops all requests at the end of its block.
     """
 
-    def __init__(self, politeness: Politeness) -> None:
-        self.politeness, self.stop = politeness, threading.Event()
+    def __init__(self, user_agent: str, delay: float) -> None:
+        self.user_agent, self.delay, self.stop = user_agent, delay, threading.Event()
         self._hosts: dict[str, Host] = {}
         self._hosts_lock = threading.Lock()
 
@@ -301,8 +259,8 @@ class Crawler:
             if types == PAGE_TYPES and rules.forbids_training(url):
                 raise NoPageError("opt-out", "robots.txt keeps it out of training data")
             page = host.get(url, types, limit)
-            if page.ok:
-                robot = robot_name(self.politeness.user_agent)
+            if page.status == 200:
+                robot = robot_name(self.user_agent)
                 if types == PAGE_TYPES and (opt_out := find_opt_out(page.head, page.body, robot)):
                     raise NoPageError("opt-out", opt_out)
                 return page
@@ -319,44 +277,40 @@ class Crawler:
             )
         with self._hosts_lock:
             if name not in self._hosts:
-                self._hosts[name] = Host(self.politeness, self.stop)
+                self._hosts[name] = Host(self.user_agent, self.delay, self.stop)
             return self._hosts[name]
 
     def _rules(self, host: Host, url: str) -> Rules:
         """Return the rules of a host, which are fetched once; its delay follows them."""
         with host.rules_lock:
-            if host.rules is None:
-                parts = urlsplit(url)
-                host.rules = self._fetch_rules(f"{parts.scheme}://{parts.netloc}/robots.txt")
-                host.delay = max(host.delay, host.rules.delay)
-                if host.delay > MAX_WAIT_SECONDS:
-                    host.rules = forbid_all(
-                        self.politeness.user_agent,
-                        f"robots.txt asks for {host.delay:,.0f} s between requests",
-                    )
-        return host.rules
-
-    def _fetch_rules(self, url: str) -> Rules:
-        agent = self.politeness.user_agent
-        try:
-            for _ in range(MAX_REDIRECTS + 1):
-                page = self._host(url).get(url, ANY_TYPE, MAX_ROBOTS_BYTES)
-                if page.ok:
-                    return read_rules(gunzip(page.body, MAX_ROBOTS_BYTES), agent)
-                if page.status >= 500:
-                    return forbid_all(agent, f"robots.txt cannot be read ({page.status})")
-                if not page.location:
-                    return allow_all(agent)
-                url = page.location
-        except (DamagedError, NoPageError) as error:
-            if error.reason in ("private-address", "host-given-up"):
-                raise
-            return forbid_all(agent, f"robots.txt cannot be read ({error.detail})")
-        return allow_all(agent)
-
-    def run_parallel(self, work: Callable[[T], R], hosts: Iterable[T]) -> list[R]:
-        """Return what `work` gives for many hosts at once; an error of one stops all of them."""
-        return map_threads(work, hosts, PARALLEL_HOSTS, self.end)
+            if host.rules is not None:
+                return host.rules
+            parts = urlsplit(url)
+            url = f"{parts.scheme}://{parts.netloc}/robots.txt"
+            # No robots.txt allows all, one that cannot be reached forbids all (RFC 9309, 2.3.1).
+            rules = Rules()
+            try:
+                for _ in range(MAX_REDIRECTS + 1):
+                    page = self._host(url).get(url, ANY_TYPE, MAX_ROBOTS_BYTES)
+                    if page.status == 200:
+                        body = gunzip(page.body, MAX_ROBOTS_BYTES)
+                        rules = read_rules(body, self.user_agent)
+                    elif page.status >= 500:
+                        rules = Rules(closed=f"robots.txt cannot be read ({page.status})")
+                    elif page.location:
+                        url = page.location
+                        continue
+                    break
+            except (DamagedError, NoPageError) as error:
+                if error.reason in ("private-address", "host-given-up"):
+                    raise
+                rules = Rules(closed=f"robots.txt cannot be read ({error.detail})")
+            host.delay = max(host.delay, rules.delay)
+            if host.delay > MAX_WAIT_SECONDS:
+                why = f"robots.txt asks for {host.delay:,.0f} s between requests"
+                rules = Rules(closed=why)
+            host.rules = rules
+            return rules
 
     def end(self) -> None:
         """Make requests that wait or read stop with StoppedError."""

@@ -21,11 +21,12 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+# A line that begins or continues a group, as generously as protego reads it.
+_USER_AGENT = re.compile(r"^([ \t]*user[ \t-]?agent(?:[ \t]*:|[ \t])[ \t]*)(.*)$", re.I | re.M)
 # RFC 9309, 2.5: a robot must read at least this much of a robots.txt.
 MAX_ROBOTS_BYTES = 500 << 10
 _OPT_OUTS = frozenset(("noai", "noindex", "noarchive", "none"))
@@ -44,9 +45,6 @@ _ATTRIBUTE = re.compile(
     r"\b(name|content)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))", re.IGNORECASE
 )
 
-# Path prefixes in a robots.txt, and whether each keeps its pages out of training.
-Signals = tuple[tuple[str, bool], ...]
-
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -56,13 +54,13 @@ class Rules:
         parsed: by protego; None where there is no robots.txt, or it cannot be read.
         robot: name that the rules are looked up by.
         closed: reason why nothing may be fetched, "" for none.
-        signals: what robots.txt says about training.
+        signals: path prefixes, and whether each keeps its pages out of training.
     """
 
-    parsed: Any
-    robot: str
+    parsed: Any = None
+    robot: str = ""
     closed: str = ""
-    signals: Signals = ()
+    signals: tuple[tuple[str, bool], ...] = ()
 
     def forbids(self, url: str) -> str:
         """Return why a page may not be fetched, "" when it may."""
@@ -88,9 +86,41 @@ def read_rules(body: bytes, user_agent: str) -> Rules:
     """Return the rules in a robots.txt for the robot that a user agent names."""
     from protego import Protego
 
-    text = body[:MAX_ROBOTS_BYTES].decode("utf-8", "replace").replace("\0", "")
     robot = robot_name(user_agent)
-    return Rules(Protego.parse(text), robot, signals=_training_signals(text, robot))
+    text = body[:MAX_ROBOTS_BYTES].decode("utf-8", "replace").replace("\0", "")
+    text = _without_other_robots(text, robot.lower())
+    # Training signals by user agent; protego knows none.
+    groups: dict[str, list[tuple[str, bool]]] = {}
+    names, in_names = {"*"}, False
+    for line in text.splitlines():
+        key, _, value = (part.strip() for part in line.partition("#")[0].partition(":"))
+        if key.lower() == "user-agent":
+            names = {*names, value.lower()} if in_names else {value.lower()}
+            groups.setdefault(value.lower(), [])
+        in_names = key.lower() == "user-agent" or (in_names and not key)
+        if key.lower() in _SIGNAL_HEADERS and _TRAINING.search(value):
+            path = value.split()[0] if value.startswith("/") else "/"
+            for name in names:
+                groups.setdefault(name, []).append((path, _NO_TRAINING.search(value) is not None))
+    # Those for this robot, else those for all robots.
+    signals = groups.get(robot.lower(), groups.get("*", ()))
+    return Rules(Protego.parse(text), robot, signals=tuple(signals))
+
+
+def _without_other_robots(robots: str, robot: str) -> str:
+    """Give all robots that are not this one the same name.
+
+    protego holds the rules of each robot that a group names: 15,000 names and 15,000 rules, which
+    fit into the largest robots.txt, would be 225 million.
+    """
+
+    def renamed(line: re.Match[str]) -> str:
+        """Return a line with the name of this robot, or of the others."""
+        name = line[2].partition("#")[0].strip().lower().replace("*", "") or "*"
+        # A group is for this robot if its name stands in the robot's.
+        return line[0] if name == "*" or name in robot else f"{line[1]}{robot}-other"
+
+    return _USER_AGENT.sub(renamed, robots)
 
 
 def robot_name(user_agent: str) -> str:
@@ -98,48 +128,31 @@ def robot_name(user_agent: str) -> str:
     return user_agent.split("/", maxsplit=1)[0].split(" ", maxsplit=1)[0]
 
 
-def forbid_all(user_agent: str, why: str) -> Rules:
-    """Return the rules of a host whose robots.txt cannot be reached (RFC 9309, 2.3.1.4)."""
-    return Rules(None, user_agent, why)
-
-
-def allow_all(user_agent: str) -> Rules:
-    """Return the rules of a host that has no robots.txt (RFC 9309, 2.3.1.3)."""
-    return Rules(None, user_agent)
-
-
-def _training_signals(robots: str, robot: str) -> Signals:
-    """Return the training signals of a robots.txt for this robot, else those for all robots."""
-    groups: dict[str, list[tuple[str, bool]]] = {}
-    names, in_names = ["*"], False
-    for line in robots.splitlines():
-        key, _, value = (part.strip() for part in line.partition("#")[0].partition(":"))
-        if key.lower() == "user-agent":
-            names = [*names, value.lower()] if in_names else [value.lower()]
-            groups.setdefault(value.lower(), [])
-        in_names = key.lower() == "user-agent" or (in_names and not key)
-        if key.lower() in _SIGNAL_HEADERS and _TRAINING.search(value):
-            path = value.split()[0] if value.startswith("/") else "/"
-            for name in names:
-                groups.setdefault(name, []).append((path, _NO_TRAINING.search(value) is not None))
-    return tuple(groups.get(robot.lower(), groups.get("*", ())))
-
-
 def find_opt_out(head: bytes, body: bytes, robot: str) -> str:
     """Return what in a response keeps its page out of training, "" when nothing does.
 
     Args:
         head: status line and headers, as they were sent.
-        body: the page, maybe gzipped.
-        robot: name of this robot.
+        body: the page, which may be gzipped.
+        robot: name that the rules for this robot use.
     """
     for line in head.decode("latin-1").split("\r\n")[1:]:
         name, _, value = line.partition(":")
         if opt_out := _opt_out_in_header(name.strip().lower(), value, robot):
             return f"{name.strip()}: {opt_out}"
-    for name, value in _meta_elements(body):
+    if body.startswith(b"\x1f\x8b"):
+        try:
+            body = zlib.decompressobj(31).decompress(body, _HEAD_BYTES)
+        except zlib.error:
+            body = b""
+    for meta in _META.finditer(_COMMENT.sub("", body[:_HEAD_BYTES].decode("latin-1"))):
+        attributes = {
+            match[1].lower(): match[2] or match[3] or match[4] or ""
+            for match in _ATTRIBUTE.finditer(meta[1])
+        }
+        name = attributes.get("name", "").strip().lower()
         header = "x-robots-tag" if name in ("robots", robot.lower()) else name
-        if opt_out := _opt_out_in_header(header, value, robot):
+        if opt_out := _opt_out_in_header(header, attributes.get("content", ""), robot):
             return f'<meta name="{name}">: {opt_out}'
     return ""
 
@@ -165,19 +178,3 @@ def _opt_out_in_header(name: str, value: str, robot: str) -> str:
         if for_us and rule in _OPT_OUTS:
             return rule
     return ""
-
-
-def _meta_elements(body: bytes) -> Iterator[tuple[str, str]]:
-    """Yield name, in small letters, and content of the <meta> elements at the top of a page."""
-    if body.startswith(b"\x1f\x8b"):
-        try:
-            body = zlib.decompressobj(31).decompress(body, _HEAD_BYTES)
-        except zlib.error:
-            body = b""
-    top = _COMMENT.sub("", body[:_HEAD_BYTES].decode("latin-1"))
-    for meta in _META.finditer(top):
-        attributes = {
-            match[1].lower(): match[2] or match[3] or match[4] or ""
-            for match in _ATTRIBUTE.finditer(meta[1])
-        }
-        yield attributes.get("name", "").strip().lower(), attributes.get("content", "")

@@ -28,6 +28,7 @@ from groundup.errors import SourceError
 from groundup.runtime.fetch.https import redact_url
 from groundup.runtime.files import read_json, write_json
 from groundup.runtime.progress import Progress
+from groundup.runtime.workers.map import map_threads
 
 # Of one list: more than a large site has.
 MAX_SITEMAPS = 2_000
@@ -100,25 +101,6 @@ def read_sitemap(body: bytes, address: str = "") -> Sitemap:
     Raises:
         DamagedError: it is no sitemap, or unpacks to too much.
     """
-    named: dict[str, list[str]] = {"url": [], "sitemap": []}
-    reason = detail = ""
-    try:
-        for count, (kind, location) in enumerate(_parse_sitemap(gunzip(body, MAX_SITEMAP_BYTES))):
-            if count == MAX_ADDRESSES:
-                reason = "too-large"
-                detail = f"what it names beyond {MAX_ADDRESSES:,} addresses is left out"
-                break
-            named[kind].append(location)
-    except DamagedError as damage:
-        if not any(named.values()):
-            raise
-        reason, detail = damage.reason, damage.detail
-    pages = [urldefrag(page)[0] for page in named["url"]]
-    return Sitemap(address, pages, named["sitemap"], reason, detail)
-
-
-def _parse_sitemap(body: bytes) -> Iterator[tuple[str, str]]:
-    """Yield `url` or `sitemap`, and its address; memory does not grow with their number."""
     from lxml import etree
 
     bounds: Any = {
@@ -127,18 +109,31 @@ def _parse_sitemap(body: bytes) -> Iterator[tuple[str, str]]:
         "load_dtd": False,
         "huge_tree": False,
     }
+    pages: list[str] = []
+    sitemaps: list[str] = []
+    reason = detail = ""
+    data = io.BytesIO(gunzip(body, MAX_SITEMAP_BYTES))
     try:
-        elements = etree.iterparse(io.BytesIO(body), events=("end",), tag="{*}loc", **bounds)
-        for _, element in elements:
-            parent = element.getparent()
+        for _, element in etree.iterparse(data, events=("end",), tag="{*}loc", **bounds):
+            parent, location = element.getparent(), (element.text or "").strip()
             kind = etree.QName(parent).localname if parent is not None else ""
-            address = (element.text or "").strip()
-            if kind in ("url", "sitemap") and 0 < len(address) <= MAX_ADDRESS_CHARACTERS:
-                yield kind, address
+            if kind in ("url", "sitemap") and 0 < len(location) <= MAX_ADDRESS_CHARACTERS:
+                if len(pages) + len(sitemaps) == MAX_ADDRESSES:
+                    reason = "too-large"
+                    detail = f"what it names beyond {MAX_ADDRESSES:,} addresses is left out"
+                    break
+                if kind == "url":
+                    pages.append(urldefrag(location)[0])
+                else:
+                    sitemaps.append(location)
+            # Memory must not grow with the number of addresses.
             if parent is not None:
                 parent.clear()
     except etree.XMLSyntaxError as error:
-        raise DamagedError("malformed", f"it is no sitemap, or breaks off: {error}"[:300]) from None
+        reason, detail = "malformed", f"it is no sitemap, or breaks off: {error}"[:300]
+        if not pages and not sitemaps:
+            raise DamagedError(reason, detail) from None
+    return Sitemap(address, pages, sitemaps, reason, detail)
 
 
 @dataclass
@@ -146,7 +141,6 @@ class UrlList:
     """The pages of a list, as far as they are known.
 
     Attributes:
-        folder: of the scrape.
         crawler: fetches sitemaps; without it only those of earlier scrapes are known.
         bar: counts fetched sitemaps.
         refused: addresses and sitemaps that give no pages.
@@ -180,8 +174,11 @@ class UrlList:
                 for site in batch
             ]
             pages += sum(
-                self.crawler.run_parallel(
-                    lambda task: len(task[0].pages(task[1], max_pages, retry)), work
+                map_threads(
+                    lambda task: len(task[0].pages(task[1], max_pages, retry)),
+                    work,
+                    PARALLEL_HOSTS,
+                    self.crawler.end,
                 )
             )
 
@@ -213,12 +210,10 @@ class UrlList:
         if address in self.visited:
             return
         self.visited.add(address)
-        if depth > MAX_DEPTH:
-            detail = f"sitemaps nest more than {MAX_DEPTH} deep"
-            self.refused.append(Refused(address, "sitemaps", detail))
-            return
-        if len(self.visited) > MAX_SITEMAPS:
+        if depth > MAX_DEPTH or len(self.visited) > MAX_SITEMAPS:
             detail = f"there are more than {MAX_SITEMAPS:,} sitemaps"
+            if depth > MAX_DEPTH:
+                detail = f"sitemaps nest more than {MAX_DEPTH} deep"
             self.refused.append(Refused(address, "sitemaps", detail))
             return
         sitemap = self._sitemap(address, retry)
@@ -226,17 +221,17 @@ class UrlList:
             self.unread_sitemaps += 1
             return
         if sitemap.reason:
-            refused = Refused(redact_url(address), sitemap.reason, sitemap.detail)
-            self.refused.append(refused)
-        yield from (page for page in sitemap.pages if _same_site(page, address))
+            self.refused.append(Refused(redact_url(address), sitemap.reason, sitemap.detail))
+        site = _site(address)
+        yield from (page for page in sitemap.pages if _site(page) == site)
         # A sitemap may name pages of its own site only (sitemaps.org, "Location").
         named = (*sitemap.pages, *sitemap.sitemaps)
-        other = [location for location in named if not _same_site(location, address)]
+        other = [location for location in named if _site(location) != site]
         if other:
             detail = f"{len(other):,} addresses, such as {redact_url(other[0])[:200]}"
             self.refused.append(Refused(redact_url(address), "other-site", detail))
         for inner in sitemap.sitemaps:
-            if _same_site(inner, address):
+            if _site(inner) == site:
                 yield from self._walk(urldefrag(inner)[0], depth + 1, retry)
 
     def _sitemap(self, address: str, retry: bool) -> Sitemap | None:
@@ -260,12 +255,9 @@ class UrlList:
         return sitemap
 
 
-def _same_site(address: str, sitemap: str) -> bool:
-    try:
-        return _site(address) == _site(sitemap)
-    except ValueError:
-        return False
-
-
 def _site(address: str) -> str:
-    return (urlsplit(address).hostname or "").removeprefix("www.")
+    """Return the host of an address without `www.`, "" when there is none."""
+    try:
+        return (urlsplit(address).hostname or "").removeprefix("www.")
+    except ValueError:
+        return ""

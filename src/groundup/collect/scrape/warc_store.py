@@ -16,23 +16,15 @@ import io
 import json
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from groundup._version import __version__
-from groundup.collect.scrape.crawler import FetchedPage
+from groundup.collect.files.archives import Refused
+from groundup.collect.scrape.crawler import FetchedPage, NoPageError
 from groundup.runtime.files import flush, write_whole
-
-
-@dataclass(frozen=True, slots=True)
-class MissedPage:
-    """An address that gave no page, and why."""
-
-    address: str
-    reason: str
-    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +44,10 @@ class WarcStore:
     """The pages of one host, in the folder of their source; for one process at a time."""
 
     def __init__(self, folder: Path, host: str, user_agent: str) -> None:
-        self.name = host_file_name(host)
+        # A host with special characters gets a hash to be unique.
+        self.name = re.sub(r"[^a-z0-9.-]+", "_", host)[:150].strip(".")
+        if self.name != host:
+            self.name += f"-{hashlib.sha256(host.encode()).hexdigest()[:8]}"
         self._folder, self._user_agent = folder, user_agent
         self._journal = folder / f"{self.name}.jsonl"
         self._missed = folder / f"{self.name}.missed.jsonl"
@@ -74,46 +69,60 @@ class WarcStore:
         return {record.address for record in self._records[1:]}
 
     @property
-    def missed(self) -> dict[str, MissedPage]:
-        """Addresses that gave no page."""
-        return {line["address"]: MissedPage(**line) for line in _read_lines(self._missed)}
+    def missed(self) -> dict[str, Refused]:
+        """Addresses that gave no page, and why."""
+        return {
+            line["address"]: Refused(line["address"], line["reason"], line["detail"])
+            for line in _read_lines(self._missed)
+        }
 
-    def add(self, address: str, page: FetchedPage) -> None:
-        """Append the page of an address."""
+    def add(self, address: str, result: FetchedPage | NoPageError) -> None:
+        """Append the page of an address, or the reason why it gave none."""
+        if isinstance(result, NoPageError):
+            missed = {"address": address, "reason": result.reason, "detail": result.detail}
+            _append_line(self._missed, missed)
+            return
         if not self._records:
-            name, record = f"{self.name}.1.warc.gz", warcinfo_record(self._user_agent)
+            info = [
+                f"software: groundup/{__version__}",
+                "format: WARC File Format 1.1",
+                "robots: obey",
+                f"http-header-user-agent: {self._user_agent}",
+                "",
+            ]
+            headers = {"Content-Type": "application/warc-fields"}
+            record = warc_record("warcinfo", headers, "\r\n".join(info).encode())
+            name = f"{self.name}.1.warc.gz"
             (self._folder / name).write_bytes(record)
-            self._records = [StoredPage("", 0, len(record), name)]
-            self._write_journal()
+            self._records, self._torn = [StoredPage("", 0, len(record), name)], True
         if self._torn:
             self._write_journal()
             self._torn = False
+        headers = {
+            "WARC-Target-URI": result.url,
+            "Content-Type": "application/http; msgtype=response",
+        }
         path, start = self._folder / self._records[0].file, self._records[-1].end
         with path.open("ab") as file:
-            file.write(page_record(page))
+            file.write(warc_record("response", headers, result.head + result.body, result.body))
             end = file.tell()
         self._records.append(StoredPage(address, start, end))
         _append_line(self._journal, asdict(self._records[-1]))
 
-    def add_missed(self, missed: MissedPage) -> None:
-        """Record an address that gave no page."""
-        _append_line(self._missed, asdict(missed))
-
-    def forget_missed(self) -> None:
-        """Let missed addresses be tried again."""
-        self._missed.unlink(missing_ok=True)
-
-    def prune(self, addresses: Collection[str]) -> None:
+    def prune(self, addresses: Collection[str], retry: bool = False) -> None:
         """Keep only some addresses, and cut off what a kill left.
 
-        Pages are removed by writing a new WARC file; renaming the journal is the commit.
+        Pages are removed by writing a new WARC file; renaming the journal is the commit. With
+        `retry`, no address counts as missed.
         """
         if self._records:
             os.truncate(self._folder / self._records[0].file, self._records[-1].end)
-        missed = self.missed
-        if any(address not in addresses for address in missed):
-            kept_missed = [asdict(missed[address]) for address in missed if address in addresses]
-            write_whole(self._missed, b"".join(map(_to_line, kept_missed)))
+        missed = {line["address"]: line for line in _read_lines(self._missed)}
+        if retry:
+            self._missed.unlink(missing_ok=True)
+        elif any(address not in addresses for address in missed):
+            lines = [line for address, line in missed.items() if address in addresses]
+            write_whole(self._missed, b"".join(map(_to_line, lines)))
         kept = [record for record in self._records[1:] if record.address in addresses]
         if not self._records or len(kept) == len(self._records) - 1:
             return
@@ -143,54 +152,29 @@ class WarcStore:
             flush(self._journal)
 
 
-def host_file_name(host: str) -> str:
-    """Return a file name for a host; a host with special characters gets a hash to be unique."""
-    plain = re.sub(r"[^a-z0-9.-]+", "_", host)[:150].strip(".")
-    return plain if plain == host else f"{plain}-{hashlib.sha256(host.encode()).hexdigest()[:8]}"
+def warc_record(kind: str, headers: Mapping[str, str], block: bytes, payload: bytes = b"") -> bytes:
+    """Return a record as a gzip member, with SHA-1 digests of block and payload.
 
-
-def warcinfo_record(user_agent: str) -> bytes:
-    """Return the record that starts a WARC file: the software, and how it crawls."""
-    from fastwarc.warc import WarcRecord, warcinfo
+    The payload is what the block holds after its HTTP headers.
+    """
+    from fastwarc.warc import WarcRecord, WarcRecordType
 
     record = WarcRecord()
-    record.init_headers(record_type=warcinfo)
-    record.headers["Content-Type"] = "application/warc-fields"
-    lines = [
-        f"software: groundup/{__version__}",
-        "format: WARC File Format 1.1",
-        "robots: obey",
-        f"http-header-user-agent: {user_agent}",
-        "",
-    ]
-    record.set_bytes_content("\r\n".join(lines).encode())
-    return _to_gzip_member(record, b"")
-
-
-def page_record(page: FetchedPage) -> bytes:
-    """Return a response record of a page, with SHA-1 digests of block and payload."""
-    from fastwarc.warc import WarcRecord, response
-
-    record = WarcRecord()
-    record.init_headers(record_type=response)
-    record.headers["WARC-Target-URI"] = page.url
-    record.headers["Content-Type"] = "application/http; msgtype=response"
-    record.set_bytes_content(page.head + page.body)
-    return _to_gzip_member(record, page.body)
-
-
-def _to_gzip_member(record: Any, payload: bytes) -> bytes:
+    record.init_headers(record_type=getattr(WarcRecordType, kind))
+    for name, value in headers.items():
+        record.headers[name] = value
+    record.set_bytes_content(block)
     out = io.BytesIO()
     digest = hashlib.sha1(payload, usedforsecurity=False).digest() if payload else None
     record.write(out, checksum_data=True, payload_digest=digest)
     return gzip.compress(out.getvalue(), mtime=0)
 
 
-def _to_line(fields: dict[str, object]) -> bytes:
+def _to_line(fields: Mapping[str, object]) -> bytes:
     return json.dumps(fields, ensure_ascii=True).encode("ascii") + b"\n"
 
 
-def _append_line(path: Path, fields: dict[str, object]) -> None:
+def _append_line(path: Path, fields: Mapping[str, object]) -> None:
     """Append a line, after ending a torn one, which would damage this one too."""
     with path.open("ab+") as file:
         if file.tell():

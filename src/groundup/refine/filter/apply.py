@@ -84,7 +84,8 @@ def _call(name: str, root: Path, batch: pa.RecordBatch) -> tuple[Array, Array]:
         score = np.asarray(score, np.float64)
         if keep.shape != (len(batch),) or score.shape != keep.shape:
             raise ValueError(f"returned {keep.shape} and {score.shape} for {len(batch)} documents")
-    except Exception as error:
+    # sys.exit() in a filter would end the run without a word.
+    except (Exception, SystemExit) as error:
         raise GroundupError(f'filter "{name}" failed: {type(error).__name__}: {error}') from None
     return keep, score
 

@@ -155,8 +155,8 @@ GOPHER_REPETITION = RuleSet(
             kinds=PAGES,
         ),
         Rule("repeated_paragraph_bytes", _share("duplicate_paragraph_bytes", "bytes"), high=0.2),
-        # Shares of bytes, so a long phrase weighs more than a short one. A longer n-gram that repeats
-        # is rarer in good text, hence the falling bounds.
+        # Shares of bytes, so a long phrase weighs more than a short one. Long n-grams repeat less
+        # often in good text, hence the falling bounds.
         *(
             Rule(f"frequent_{n}gram", _share(f"top_{n}gram_bytes", "bytes"), high=high)
             for n, high in ((2, 0.20), (3, 0.18), (4, 0.16))

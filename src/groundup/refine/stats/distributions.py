@@ -41,9 +41,8 @@ from groundup.refine.stats.shard_stats import (
     unpack,
     write_compact,
 )
-from groundup.runtime.job import BuildStep
 from groundup.runtime.progress import say
-from groundup.runtime.run import Run
+from groundup.runtime.run import BuildStep, Run
 
 # As collected; after cleaning; after the filters; without duplicates, repeated lines and
 # contaminated documents.

@@ -11,6 +11,7 @@ import os
 import socket
 import ssl
 import threading
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -34,8 +35,43 @@ PAGE_SECONDS = 300.0
 TRANSIENT_STATUSES = (429, 500, 502, 503, 504)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+# What is not the public internet: the special-purpose registries of IANA (RFC 6890 and its
+# successors), as of 2026. Not `ipaddress.is_global`, which differs between versions of Python.
+_PRIVATE_IPV4 = tuple(
+    ipaddress.IPv4Network(network)
+    for network in (
+        "0.0.0.0/8",  # this network
+        "10.0.0.0/8",  # private use
+        "100.64.0.0/10",  # shared by a provider's customers
+        "127.0.0.0/8",  # loopback
+        "169.254.0.0/16",  # link-local; clouds answer with credentials here
+        "172.16.0.0/12",  # private use
+        "192.0.0.0/24",  # protocol assignments
+        "192.0.2.0/24",  # documentation
+        "192.88.99.0/24",  # 6to4 relays, deprecated
+        "192.168.0.0/16",  # private use
+        "198.18.0.0/15",  # benchmarks of networks
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, and broadcast
+    )
+)
+# All else that is global unicast lies in here; fec0::/10, fc00::/7 and the like do not.
+_GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
+_PRIVATE_IPV6 = tuple(
+    ipaddress.IPv6Network(network)
+    for network in (
+        "2001::/23",  # protocol assignments, Teredo among them
+        "2001:db8::/32",  # documentation
+        "3fff::/20",  # documentation
+    )
+)
 # RFC 6052: IPv4 addresses as a NAT64 gateway writes them.
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# Names that resolve to this machine or to a local network wherever they are looked up (RFC 6761,
+# 6762, 8375 and ICANN's reservation of .internal).
+_LOCAL_NAMES = ("localhost", "local", "internal", "home.arpa", "lan", "localdomain")
 
 
 class PrivateError(SourceError):
@@ -55,24 +91,30 @@ class StoppedError(Exception):
 
 
 def is_public(address: Address) -> bool:
-    """Return whether an address is on the public internet, seen through IPv4 wrapped in IPv6."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = (
-            address.ipv4_mapped
-            or address.sixtofour
-            or (address.teredo[1] if address.teredo else None)
-        )
-        if address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(inner)
-    return address.is_global and not (
-        address.is_multicast or address.is_reserved or address.is_unspecified
-    )
+    """Whether an address is on the public internet, seen through IPv4 wrapped in IPv6."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return not any(address in network for network in _PRIVATE_IPV4)
+    inner = address.ipv4_mapped or address.sixtofour
+    if address in _NAT64:
+        inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    if inner is not None:
+        return is_public(inner)
+    return address in _GLOBAL_IPV6 and not any(address in network for network in _PRIVATE_IPV6)
 
 
 def check_literal(host: str) -> None:
-    """Raise PrivateError for a host that is itself a private address; names are not resolved."""
+    """Raise PrivateError for a private address or a local name; names are not resolved.
+
+    A proxy resolves names for itself, so this is all that can be checked in front of one.
+    """
+    # As resolvers see it: full-width letters and digits are ordinary ones.
+    host = unicodedata.normalize("NFKC", host)
+    name = host.rstrip(".").lower()
+    if any(name == local or name.endswith(f".{local}") for local in _LOCAL_NAMES):
+        raise PrivateError(
+            f"{host}: it is a name of this machine or its network, not a public address; a"
+            " recipe may not reach it"
+        )
     try:
         # As resolvers read it: 127.1, 0x7f000001 and 2130706433 are addresses, too.
         address: Address = ipaddress.IPv4Address(socket.inet_aton(host))
@@ -86,12 +128,7 @@ def check_literal(host: str) -> None:
 
 
 def resolve_public(host: str, port: int) -> list[str]:
-    """Return the addresses of a host after checking that every one of them is public.
-
-    Raises:
-        SourceError: the host is unknown.
-        PrivateError: one of its addresses is private, loopback, link-local or reserved.
-    """
+    """Return the addresses of a host; PrivateError unless every one of them is public."""
     try:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -125,11 +162,11 @@ class Access:
     token: str = field(default="", repr=False)
 
     def trusts(self, url: str) -> bool:
-        """Return whether the environment of the user names the host of `url`."""
+        """Whether the environment of the user names the host of `url`."""
         return self.trusted or self.is_origin(url)
 
     def is_origin(self, url: str) -> bool:
-        """Return whether `url` is at one of the origins."""
+        """Whether `url` is at one of the origins."""
         parts = urlsplit(url)
         return f"{parts.scheme}://{parts.netloc}" in self.origins
 
@@ -216,24 +253,13 @@ def make_client() -> httpx.Client:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedUrl:
-    """A response to stream, and its deadline."""
-
-    response: httpx.Response
-    deadline: Deadline
-
-
 @contextmanager
 def open_url(
-    url: str,
-    access: Access,
-    headers: Mapping[str, str] | None = None,
-    seconds: float = PAGE_SECONDS,
-) -> Iterator[OpenedUrl]:
+    url: str, access: Access, headers: Mapping[str, str] | None = None
+) -> Iterator[tuple[httpx.Response, Deadline]]:
     """Open a URL for streaming; redirects are followed and checked.
 
-    The block must end, or lift the deadline, within `seconds`.
+    The block must end, or lift the deadline, within PAGE_SECONDS.
 
     Raises:
         SourceError: it is unreachable, forbidden, not found, or redirects too often.
@@ -243,7 +269,7 @@ def open_url(
 
     deadline, target = Deadline(), url
     try:
-        with deadline.within(seconds):
+        with deadline.within(PAGE_SECONDS):
             for _ in range(MAX_REDIRECTS + 1):
                 access.check(target)
                 with (
@@ -252,7 +278,7 @@ def open_url(
                 ):
                     if not response.has_redirect_location:
                         _check_status(response, url)
-                        yield OpenedUrl(response, deadline)
+                        yield response, deadline
                         if deadline.expired:
                             # A body without a length ends where the connection ends.
                             raise OSError
@@ -311,12 +337,12 @@ def send(
 
 def fetch_page(url: str, access: Access, accept: str) -> tuple[bytes, str]:
     """Return the body of a page and its content type."""
-    with open_url(url, access, {"Accept": accept}) as opened:
+    with open_url(url, access, {"Accept": accept}) as (response, _):
         body = bytearray()
-        for part in opened.response.iter_bytes():
+        for part in response.iter_bytes():
             body += part
             if len(body) > MAX_PAGE_BYTES:
                 raise SourceError(
                     f"{redact_url(url)}: the page is longer than {MAX_PAGE_BYTES >> 20} MB"
                 )
-        return bytes(body), opened.response.headers.get("content-type", "")
+        return bytes(body), response.headers.get("content-type", "")
