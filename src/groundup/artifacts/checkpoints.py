@@ -12,6 +12,7 @@ from typing import Any
 
 from groundup.errors import GroundupError
 from groundup.runtime.files import read_json
+from groundup.runtime.sealed import read_sealed
 from groundup.runtime.store import Artifact, Store, load_artifact
 
 CHECKPOINTS = "train/checkpoints"
@@ -34,8 +35,8 @@ def list_checkpoints(root: Path) -> dict[int, Path]:
 
 def best_step(root: Path) -> int | None:
     """Return the step of the lowest validation loss, None before it is known."""
-    best = read_json(root / "train" / "best.json")
-    return int(best["step"]) if isinstance(best, dict) else None
+    best = read_sealed(root / "train" / "best.json")
+    return int(best["step"]) if best is not None else None
 
 
 def newest_state(root: Path) -> dict[str, Any] | None:
@@ -113,8 +114,7 @@ def trained_on(root: Path, tokens: Artifact) -> None:
     Raises:
         GroundupError: the split, the tokens or the tokenizer changed after training.
     """
-    setup = read_json(root / "train" / "train.json")
-    inputs = setup.get("inputs", {}) if isinstance(setup, dict) else {}
+    inputs = (read_sealed(root / "train" / "train.json") or {}).get("inputs", {})
     files = tokens.manifest["files"]
     present = {name for name in files if name.endswith(".npy") or name == "tokenizer.json"}
     if present != set(inputs) or any(files[name]["sha256"] != inputs[name] for name in present):
@@ -126,6 +126,5 @@ def trained_on(root: Path, tokens: Artifact) -> None:
 
 def init_from(root: Path) -> dict[str, str]:
     """Return name and license of the model whose weights training began with; empty if random."""
-    setup = read_json(root / "train" / "train.json")
-    base = (setup.get("base") if isinstance(setup, dict) else None) or {}
+    base = (read_sealed(root / "train" / "train.json") or {}).get("base") or {}
     return {name: str(base[name]) for name in ("name", "license") if name in base}

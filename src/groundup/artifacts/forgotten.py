@@ -20,10 +20,10 @@ from typing import Any
 
 from groundup.artifacts.checkpoints import list_checkpoints
 from groundup.errors import GroundupError, StoreError
-from groundup.runtime.files import read_json, write_json
 from groundup.runtime.lock import load_lock
 from groundup.runtime.progress import say
 from groundup.runtime.run import Run
+from groundup.runtime.sealed import read_sealed, write_sealed
 from groundup.runtime.store import Store
 from groundup.schema import settings
 
@@ -95,8 +95,7 @@ class ForgottenDocument:
 
 def training_key(root: Path) -> str:
     """Return the key of the training of a run, "" if there is none."""
-    setup = read_json(root / "train" / "train.json")
-    return str(setup.get("key", "")) if isinstance(setup, dict) else ""
+    return str((read_sealed(root / "train" / "train.json") or {}).get("key", ""))
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ class Forgotten:
         path = root / FILE
         if not path.exists():
             return cls()
-        table = read_json(path)
+        table = read_sealed(path) or {}
         try:
             return cls(tuple(ForgottenDocument(**entry) for entry in table["documents"]))
         except (TypeError, KeyError):
@@ -125,7 +124,7 @@ class Forgotten:
 
     def save(self, root: Path) -> None:
         """Write the list, whole."""
-        write_json(root / FILE, dataclasses.asdict(self))
+        write_sealed(root / FILE, dataclasses.asdict(self))
 
     @property
     def pending(self) -> tuple[ForgottenDocument, ...]:
