@@ -51,8 +51,7 @@ def newest_state(root: Path) -> dict[str, Any] | None:
 def find_checkpoint(root: Path, which: str = "best") -> Artifact:
     """Return the checkpoint that `best` (lowest validation loss), `last` or `step-N` names.
 
-    Raises:
-        GroundupError: the run has no such checkpoint, or it is damaged.
+    Raises GroundupError if the run has no such checkpoint, or it is damaged.
     """
     folders = list_checkpoints(root)
     if not folders:
@@ -92,8 +91,7 @@ class RunModel:
 def find_model(root: Path, which: str = "") -> RunModel:
     """Return the model that `tuned`, `best`, `last` or `step-N` names; "" prefers the tuned one.
 
-    Raises:
-        GroundupError: the run has no such model, or it is damaged.
+    Raises GroundupError if the run has no such model, or it is damaged.
     """
     tuned = Store(root).view("tune") if which in ("", "tuned") else None
     if tuned is not None:
@@ -106,15 +104,17 @@ def find_model(root: Path, which: str = "") -> RunModel:
     return RunModel(checkpoint.path, checkpoint.content, checkpoint.path.name)
 
 
+def read_setup(root: Path) -> dict[str, Any]:
+    """Return train.json, what the training of a run was set up with; empty if there is none."""
+    return read_sealed(root / "train" / "train.json") or {}
+
+
 def trained_on(root: Path, tokens: Artifact) -> None:
-    """Refuse tokens that the run's model was not trained on.
+    """Refuse tokens that the run's model was not trained on, by a GroundupError.
 
     Text that they hold out may have been in the training data.
-
-    Raises:
-        GroundupError: the split, the tokens or the tokenizer changed after training.
     """
-    inputs = (read_sealed(root / "train" / "train.json") or {}).get("inputs", {})
+    inputs = read_setup(root).get("inputs", {})
     files = tokens.manifest["files"]
     present = {name for name in files if name.endswith(".npy") or name == "tokenizer.json"}
     if present != set(inputs) or any(files[name]["sha256"] != inputs[name] for name in present):
@@ -126,5 +126,5 @@ def trained_on(root: Path, tokens: Artifact) -> None:
 
 def init_from(root: Path) -> dict[str, str]:
     """Return name and license of the model whose weights training began with; empty if random."""
-    base = (read_sealed(root / "train" / "train.json") or {}).get("base") or {}
+    base = read_setup(root).get("base") or {}
     return {name: str(base[name]) for name in ("name", "license") if name in base}

@@ -45,10 +45,7 @@ class Metrics:
 
 
 def rounded(value: Any) -> Any:
-    """Return figures as JSON values with six significant digits: the rest is rounding error.
-
-    What is not finite becomes None.
-    """
+    """Return figures as JSON values with six significant digits; what is not finite is None."""
     if isinstance(value, Mapping):
         return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

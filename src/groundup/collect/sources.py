@@ -160,10 +160,7 @@ def shared_paths(recipe: Recipe) -> dict[str, Path]:
 def _select_remote(
     source: Source, store: RemoteStore, path: str
 ) -> tuple[dict[str, RemoteFile], int]:
-    """Return the files that a path in a store names, by origin, and how many patterns leave out.
-
-    Args:
-        path: a file, folder or glob.
+    """Return the files that a path or glob names, by origin, and how many patterns leave out.
 
     Raises:
         SourceError: the store cannot be listed, or nothing in it belongs to the source.

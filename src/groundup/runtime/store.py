@@ -78,6 +78,7 @@ class Step:
     @cached_property
     def key(self) -> str:
         """SHA-256 of the step as canonical JSON."""
+        # Times and absolute paths are not in it: a moved run, or another machine, finds the same.
         parts = [self.step, self.name, self.version, self.settings, self.inputs]
         return hashlib.sha256(canonical(parts).encode()).hexdigest()
 
@@ -128,6 +129,7 @@ def load_artifact(path: Path) -> Artifact | None:
         return None
     if manifest is None or "files" not in manifest:
         return None
+    # Sizes only: hashing a corpus at every start would take minutes; `groundup verify` does it.
     for name, entry in manifest["files"].items():
         try:
             if (path / name).stat().st_size != entry["size"]:
@@ -201,9 +203,8 @@ def commit(
 def _move_into_place(source: Path, target: Path, key: str) -> Artifact | None:
     """Rename `source` to `target`, moving a folder that stands there out of the way first.
 
-    Returns:
-        the artifact at `target`, if it is whole and has the same key: then a worker that was given
-        up as lost committed it first. Its bytes are the same, and others may be reading them.
+    Returns the artifact at `target` if it is whole and has the same key: then a worker that was
+    given up as lost committed it first. Its bytes are the same, and others may be reading them.
     """
     try:
         source.rename(target)
@@ -214,6 +215,7 @@ def _move_into_place(source: Path, target: Path, key: str) -> Artifact | None:
         existing = load_artifact(target)
         if key and existing is not None and existing.manifest.get("key") == key:
             return existing
+        # Between these two renames there is no folder at `target`; a kill there costs a rebuild.
         old = source.with_name(f"old-{uuid.uuid4().hex[:12]}")
         target.rename(old)
         source.rename(target)
@@ -234,6 +236,7 @@ class Store:
 
     def artifact_path(self, step: str, name: str, key: str) -> Path:
         """Return the folder of an artifact, whether it exists or not."""
+        # 64 bits of the key tell folders apart; `find` compares the whole key.
         return self.root / ".store" / step / f"{name}-{key[:16]}"
 
     def lookup(self, step: str, name: str, key: str) -> Artifact | None:
@@ -248,6 +251,7 @@ class Store:
     @contextlib.contextmanager
     def stage(self) -> Iterator[Path]:
         """Yield an empty folder on the run's file system; it is deleted unless it is committed."""
+        # The process id is for people; two nodes of a cluster may have the same.
         folder = self.staging / f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
         folder.mkdir(parents=True)
         try:
@@ -280,10 +284,7 @@ class Store:
         """Return an artifact that a worker committed, as soon as this machine sees it.
 
         NFS caches for up to a minute that a name does not exist; reading the folder makes it ask
-        again.
-
-        Raises:
-            StoreError: it is not seen after `patience` seconds.
+        again. Raises StoreError after `patience` seconds.
         """
         end = time.monotonic() + patience
         while not (artifact.path / MANIFEST).exists():
@@ -292,6 +293,7 @@ class Store:
                     f"{artifact.path}: a worker committed it, and this machine does not see it; is"
                     " the file system shared?"
                 )
+            # From the run directory down: the parent folders may be unknown here, too.
             for folder in reversed(artifact.path.relative_to(self.root).parents):
                 with contextlib.suppress(FileNotFoundError):
                     list((self.root / folder).iterdir())

@@ -71,7 +71,7 @@ def _tokenizer(run: Run, shards: Sequence[RefinedShard]) -> Artifact:
     base = find_pretrained(run.recipe)
     if base is not None:
         key = {
-            "from": hashlib.sha256(base.tokenizer_data).hexdigest(),
+            "from": hashlib.sha256(base.carried.data).hexdigest(),
             "end": base.tokenizer.end,
         }
         path, texts = Unkeyed(base.path), Unkeyed(shards)
