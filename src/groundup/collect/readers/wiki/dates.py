@@ -175,7 +175,7 @@ def _century(ending: str, joined: str = " ", plural: str = "") -> Show:
         for value in arguments.positional:
             if value.lower() in ("e", "er", "re", "ème", "è") and words:
                 words[-1] += value
-            elif value == "s" and words and ending:
+            elif value == "s" and words:
                 end = plural or ending.replace("siècle", "siècles")
             elif value:
                 words.append(value.upper() if _ROMAN.fullmatch(value) else value)
@@ -191,7 +191,8 @@ def _show_s(arguments: Arguments) -> str:
         return ""
     if arguments.language in ("ru", "uk", "be", "bg", "sr", "mk", "kk", "tt", "ba", "sah"):
         return arguments.first(0)
-    if _ROMAN.fullmatch(arguments.first(0)) and arguments.first(1) in ("", "e", "er", "re"):
+    is_french = arguments.language == "fr" or arguments.first(1) in ("e", "er", "re")
+    if is_french and _ROMAN.fullmatch(arguments.first(0)):
         return _century(" siècle")(arguments)
     remarks = ", ".join(filter(None, arguments.words())).replace(", _, ", " ")
     return f"({remarks})" if remarks else ""

@@ -32,10 +32,11 @@ _NOTICE = re.compile(r"\|\s*(?:url|title|titre|titel|date|file|accessdate|reason
 _FLAG = re.compile(r"[a-z]{2,3}")
 # A sentence ends at a mark behind a word, a year or a bracket, not behind "Dr." or "3.", and a new
 # one starts behind it.
-_NEXT = rf"[ \xa0]+(?=[\"“„«(']*[^\W_a-z]|{HOLE})"
+_NEXT = rf"[ \xa0]{{1,9}}(?=[\"“„«(']{{0,9}}[^\W_a-z]|{HOLE})"
 _SENTENCE_END = re.compile(
-    rf"(?:(?<=[^\W\d_]{{3}})|(?<=\d{{4}})|(?<=[)\]%°»”\"’]))[.!?]+[\"”»’)]*\x01*{_NEXT}"
-    rf"|[!?]+[\"”»’)]*{_NEXT}|[。！？।۔]+[」』”)]*"
+    rf"(?:(?<=[^\W\d_]{{3}})|(?<=\d{{4}})|(?<=[)\]%°»”\"’]))"
+    rf"[.!?]{{1,9}}[\"”»’)]{{0,9}}\x01{{0,9}}{_NEXT}"
+    rf"|[!?]{{1,9}}[\"”»’)]{{0,9}}{_NEXT}|[。！？।۔]+[」』”)]*"
 )
 
 

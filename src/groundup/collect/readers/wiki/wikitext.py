@@ -6,8 +6,8 @@
     Berlin ([bɛʁˈliːn]) is the capital of Germany.
 
 Templates carry layout and citations and differ between wikis, so a template that is not known
-(`templates.py`) is removed, and with it the sentence that needs its words (`holes.py`). The steps of
-`read_wikitext`:
+(`templates.py`) is removed, and with it the sentence that needs its words (`holes.py`). The steps
+of `read_wikitext`:
 
 1. Comments, references and other extension tags are cut out. Code and formulas are set aside.
 2. All brackets are matched in one pass. The page is rendered from the outside in, so that what is
