@@ -28,9 +28,9 @@ from groundup.errors import GroundupError
 from groundup.export.formats import check_formats, find_format
 from groundup.model.config import ModelConfig, resolve
 from groundup.recipe import Export, Recipe, Source, all_sources
-from groundup.runtime.files import read_json, write_json
 from groundup.runtime.resources import choose_device, device_memory
 from groundup.runtime.run import Run
+from groundup.runtime.sealed import read_sealed, write_sealed
 from groundup.schema import settings
 
 if TYPE_CHECKING:
@@ -183,12 +183,12 @@ def check_plan(run: Run, trains: bool) -> None:
     # The base model may have changed since the plan was written.
     checked_base(run.recipe, run.root)
     path, recipe = run.root / "plan.json", settings(run.recipe)
-    old = read_json(path)
-    if isinstance(old, dict) and old.get("recipe") == recipe:
+    old = read_sealed(path)
+    if old is not None and old.get("recipe") == recipe:
         return
     plan = make_plan(run.recipe, root=run.root)
     plan.refuse(trains)
-    write_json(path, {"recipe": recipe, "figures": json.loads(plan.json())})
+    write_sealed(path, {"recipe": recipe, "figures": json.loads(plan.json())})
 
 
 def checked_base(recipe: Recipe, root: Path) -> PretrainedModel | None:

@@ -43,11 +43,7 @@ class Personal:
     in_code: tuple[Literal["email", "url", "ip", "phone"], ...] = ("email",)
 
     def actions(self, code: bool) -> dict[str, str]:
-        """Return "remove" or "mask" by field, without the fields to keep.
-
-        Args:
-            code: of source code instead of prose.
-        """
+        """Return "remove" or "mask" by field, for code or for prose, without the fields to keep."""
         names = sorted(self.in_code if code else ("email", "url", "ip", "phone"))
         return {name: getattr(self, name) for name in names if getattr(self, name) != "keep"}
 
