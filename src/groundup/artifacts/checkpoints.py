@@ -12,6 +12,7 @@ from typing import Any
 
 from groundup.errors import GroundupError
 from groundup.runtime.files import read_json
+from groundup.runtime.sealed import read_sealed
 from groundup.runtime.store import Artifact, Store, load_artifact
 
 CHECKPOINTS = "train/checkpoints"
@@ -34,8 +35,8 @@ def list_checkpoints(root: Path) -> dict[int, Path]:
 
 def best_step(root: Path) -> int | None:
     """Return the step of the lowest validation loss, None before it is known."""
-    best = read_json(root / "train" / "best.json")
-    return int(best["step"]) if isinstance(best, dict) else None
+    best = read_sealed(root / "train" / "best.json")
+    return int(best["step"]) if best is not None else None
 
 
 def newest_state(root: Path) -> dict[str, Any] | None:
@@ -105,8 +106,7 @@ def find_model(root: Path, which: str = "") -> RunModel:
 
 def read_setup(root: Path) -> dict[str, Any]:
     """Return train.json, what the training of a run was set up with; empty if there is none."""
-    setup = read_json(root / "train" / "train.json")
-    return setup if isinstance(setup, dict) else {}
+    return read_sealed(root / "train" / "train.json") or {}
 
 
 def trained_on(root: Path, tokens: Artifact) -> None:

@@ -20,10 +20,10 @@ from typing import Any
 
 from groundup.artifacts.checkpoints import list_checkpoints, read_setup
 from groundup.errors import GroundupError, StoreError
-from groundup.runtime.files import read_json, write_json
 from groundup.runtime.lock import load_lock
 from groundup.runtime.progress import say
 from groundup.runtime.run import Run
+from groundup.runtime.sealed import read_sealed, write_sealed
 from groundup.runtime.store import Store
 from groundup.schema import settings
 
@@ -110,7 +110,7 @@ class Forgotten:
         path = root / FILE
         if not path.exists():
             return cls()
-        table = read_json(path)
+        table = read_sealed(path) or {}
         try:
             return cls(tuple(ForgottenDocument(**entry) for entry in table["documents"]))
         except (TypeError, KeyError):
@@ -120,7 +120,7 @@ class Forgotten:
 
     def save(self, root: Path) -> None:
         """Write the list, whole."""
-        write_json(root / FILE, dataclasses.asdict(self))
+        write_sealed(root / FILE, dataclasses.asdict(self))
 
     @property
     def pending(self) -> tuple[ForgottenDocument, ...]:

@@ -26,6 +26,7 @@ import tomli_w
 from groundup.errors import ExpensiveError, StoreError
 from groundup.recipe import Recipe, recipe_from
 from groundup.runtime.files import write_whole
+from groundup.runtime.sealed import sealed_toml
 from groundup.schema import settings
 
 LOCK = "recipe.lock.toml"
@@ -87,7 +88,7 @@ def write_lock(
         kept = before.get(name) if new is None else dict(new)
         if kept:
             table[name] = kept
-    data = tomli_w.dumps(table).encode("utf-8", "surrogateescape")
+    data = sealed_toml(tomli_w.dumps(table).encode("utf-8", "surrogateescape"))
     if not path.exists() or path.read_bytes() != data:
         write_whole(path, data)
 

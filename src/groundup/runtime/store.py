@@ -45,9 +45,8 @@ from groundup.runtime.files import (
     file_digest,
     flush,
     link,
-    read_json,
-    write_json,
 )
+from groundup.runtime.sealed import read_sealed, write_sealed
 
 MANIFEST = "manifest.json"
 # Suffix of a staging folder between its first flush and the rename. Tests of kills count what a
@@ -124,8 +123,11 @@ class Artifact:
 
 def load_artifact(path: Path) -> Artifact | None:
     """Return the artifact at `path` if its manifest parses and every file has its recorded size."""
-    manifest = read_json(path / MANIFEST)
-    if not isinstance(manifest, dict) or "files" not in manifest:
+    try:
+        manifest = read_sealed(path / MANIFEST)
+    except (OSError, StoreError):
+        return None
+    if manifest is None or "files" not in manifest:
         return None
     # Sizes only: hashing a corpus at every start would take minutes; `groundup verify` does it.
     for name, entry in manifest["files"].items():
@@ -188,7 +190,7 @@ def commit(
             (committing / name).chmod(0o444)
     # The manifest comes last, so that a folder with a manifest is whole.
     whole = {**manifest, "files": files, "content": content_digest(files)}
-    write_json(committing / MANIFEST, whole)
+    write_sealed(committing / MANIFEST, whole)
     # A rename can reach the disk before the names of the files that it moved.
     for folder in [path for path in committing.rglob("*") if path.is_dir()] + [committing]:
         flush(folder)
@@ -343,25 +345,25 @@ class Store:
 
     def plan(self, stage: str) -> dict[str, dict[str, str]]:
         """Return what the stage last set out to build: step → name → key."""
-        plan = read_json(self.root / ".store" / stage / "plan.json")
-        return plan if isinstance(plan, dict) else {}
+        return read_sealed(self.root / ".store" / stage / "plan.json") or {}
 
     def write_plan(self, stage: str, plan: Mapping[str, Mapping[str, str]]) -> None:
         """Write the plan, before the work, so that a kill cannot hide what the work cost."""
         path = self.root / ".store" / stage / "plan.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, plan)
+        write_sealed(path, plan)
 
     def discarded_seconds(self, stage: str) -> float:
         """Return the seconds of work of a stage that were discarded since it was last published."""
-        return float(read_json(self.root / ".store" / stage / "thrown-away.json") or 0.0)
+        table = read_sealed(self.root / ".store" / stage / "thrown-away.json") or {}
+        return float(table.get("seconds", 0.0))
 
     def set_discarded_seconds(self, stage: str, seconds: float) -> None:
         """Remember `discarded_seconds` across processes; 0 forgets it."""
         path = self.root / ".store" / stage / "thrown-away.json"
         if seconds:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, seconds)
+            write_sealed(path, {"seconds": seconds})
         else:
             path.unlink(missing_ok=True)
 
