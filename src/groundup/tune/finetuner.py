@@ -204,7 +204,7 @@ def tune_model(
     return counts | {"learning_seconds": seconds, "device": hardware.device}
 
 
-TUNE_MODEL = BuildStep("tune/model", 1, tune_model)
+TUNE_MODEL = BuildStep("tune/model", 2, tune_model)
 
 
 def _read_rows(data: TuningData, tokenizer: Tokenizer, context: int, tune: Tune, seed: int) -> Rows:
