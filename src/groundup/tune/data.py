@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from groundup.artifacts.chat import ROLES, encode_chat
 from groundup.artifacts.checkpoints import trained_on
 from groundup.artifacts.corpus import VERDICTS, RefinedShard, refined_shards
-from groundup.artifacts.document import LABEL, Turn, read_batches
+from groundup.artifacts.document import LABEL, UNLEARNED, Turn, read_batches
 from groundup.artifacts.kinds import KINDS
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
@@ -38,6 +38,7 @@ TOOL_ROLES = frozenset(
         *("tool", "tool_call", "tool_calls", "tool_response"),
     )
 )
+_SAME_SPEAKER = (UNLEARNED, "assistant")
 # Consecutive turns without a speaker's name may be of different speakers.
 UNNAMED = "speaker"
 
@@ -206,20 +207,29 @@ def to_chat(turns: Sequence[Mapping[str, str]] | None) -> list[Turn]:
         turn | {"role": "assistant"} if turn["role"] == LABEL else turn
         for turn in spoken[len(system) :]
     ]
-    if {turn["role"] for turn in rest} <= set(ROLES):
+    roles = {turn["role"] for turn in rest}
+    if roles <= {*ROLES, UNLEARNED}:
         _check_order(rest)
         chat = _join_turns(rest)
     else:
-        joined = _join_turns(rest)
-        # Roles alternate backward from the end; an odd first turn answers nobody.
-        joined = joined[len(joined) % 2 :]
-        roles = ("user", "assistant")
-        chat = [{"role": roles[n % 2], "content": turn["content"]} for n, turn in enumerate(joined)]
-    while chat and chat[-1]["role"] == "user":
+        chat = _alternate_roles(_join_turns(rest))
+    while chat and chat[-1]["role"] != "assistant":
         chat.pop()
+    if not chat and UNLEARNED in roles:
+        raise Unusable("not-to-learn", "every answer in it is marked as not to be learned")
     if not chat:
         raise Unusable("no-answer", "nobody answers in it")
     return system + chat
+
+
+def _alternate_roles(turns: Sequence[Turn]) -> list[Turn]:
+    """Return a dialogue between people as user and assistant, backward from the end.
+
+    An odd first turn answers nobody.
+    """
+    turns = turns[len(turns) % 2 :]
+    roles = ("user", "assistant")
+    return [{"role": roles[n % 2], "content": turn["content"]} for n, turn in enumerate(turns)]
 
 
 def _check_order(turns: Sequence[Turn]) -> None:
@@ -227,14 +237,17 @@ def _check_order(turns: Sequence[Turn]) -> None:
         if turn["role"] == "system":
             detail = f"turn {n} is the system's, which may only come first"
             raise Unusable("roles-out-of-order", detail)
-    if turns and turns[0]["role"] == "assistant":
+    if turns and turns[0]["role"] in ("assistant", UNLEARNED):
         raise Unusable("roles-out-of-order", "it begins with the assistant")
 
 
 def _join_turns(turns: Sequence[Turn]) -> list[Turn]:
     """Join consecutive turns of one speaker."""
     joined: list[Turn] = []
-    for role, group in groupby(turns, key=lambda turn: turn["role"]):
+    for speaker, turns_of in groupby(turns, key=lambda turn: turn["role"].replace(*_SAME_SPEAKER)):
+        group = list(turns_of)
+        # An answer of which a part is not to be learned is not learned.
+        role = UNLEARNED if any(turn["role"] == UNLEARNED for turn in group) else speaker
         contents = [turn["content"] for turn in group]
         if role != UNNAMED:
             contents = ["\n".join(contents)]
@@ -379,7 +392,11 @@ def _fitting_rows(
             continue
         groups[-1] += exchange
         size += length
-    for group in filter(None, groups):
+    for group in groups:
+        while group and group[-1]["role"] == UNLEARNED:
+            del group[-2:]
+        if not group:
+            continue
         turns = [*system, *group]
         ids, mask = encode_chat(tokenizer, turns)
         origin, record = conversation.origin, conversation.record
