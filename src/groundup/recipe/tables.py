@@ -327,7 +327,7 @@ class Export:
     """Formats in which other programs load the finished model."""
 
     # hf: a Hugging Face folder; gguf: files for llama.cpp, which need the package gguf.
-    formats: tuple[Literal["hf", "gguf"], ...] = ("hf",)
+    formats: tuple[str, ...] = ("hf",)
     # Number formats of the GGUF files, one file each.
     gguf_types: tuple[Literal["f32", "f16", "bf16", "q8_0"], ...] = ("f16",)
     # License of the weights, as their exports state it; empty states none.
