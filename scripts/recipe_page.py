@@ -12,13 +12,16 @@ import inspect
 import re
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from groundup.recipe import Recipe
+from groundup.recipe import Recipe, Train
+from groundup.train.optimizer import OPTIMIZERS
 
 PAGE = Path(__file__).parent.parent / "docs" / "recipe.md"
+# Keys that name an entry of a registry.
+REGISTRIES: dict[tuple[type, str], Iterable[str]] = {(Train, "optimizer"): OPTIMIZERS}
 HEAD = """# Every key of a recipe
 
 `make docs` writes this page from the code. The [starter recipe](../recipes/starter.toml) shows most
@@ -98,7 +101,10 @@ def keys_of(table: type) -> Iterator[Key]:
         if isinstance(default, dict):
             default = ()
         name = str(field.metadata.get("key", field.name))
-        yield Key(name, type_name(hints[field.name]), default_name(default), meanings[field.name])
+        hint = hints[field.name]
+        if known := REGISTRIES.get((table, name)):
+            hint = Literal[tuple(known)]
+        yield Key(name, type_name(hint), default_name(default), meanings[field.name])
 
 
 def is_table(hint: Any) -> bool:
