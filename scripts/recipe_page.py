@@ -16,12 +16,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from groundup.recipe import Recipe, Train
+from groundup.export.formats import FORMATS
+from groundup.recipe import Export, Recipe, Train
 from groundup.train.optimizer import OPTIMIZERS
 
 PAGE = Path(__file__).parent.parent / "docs" / "recipe.md"
-# Keys that name an entry of a registry.
-REGISTRIES: dict[tuple[type, str], Iterable[str]] = {(Train, "optimizer"): OPTIMIZERS}
 HEAD = """# Every key of a recipe
 
 `make docs` writes this page from the code. The [starter recipe](../recipes/starter.toml) shows most
@@ -29,6 +28,12 @@ keys in use. A recipe needs one `[[source]]` with a `path`; every other key has 
 `groundup run RECIPE --set train.steps=500` sets a key for one run. An unknown key is an error that
 names the nearest known one.
 """
+
+# Keys whose values are names in a registry; for the settings classes they are any text.
+REGISTRIES: dict[tuple[type, str], Iterable[str]] = {
+    (Export, "formats"): FORMATS,
+    (Train, "optimizer"): OPTIMIZERS,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +107,9 @@ def keys_of(table: type) -> Iterator[Key]:
             default = ()
         name = str(field.metadata.get("key", field.name))
         hint = hints[field.name]
-        if known := REGISTRIES.get((table, name)):
-            hint = Literal[tuple(known)]
+        if names := REGISTRIES.get((table, name)):
+            literal = Literal[tuple(names)]
+            hint = tuple[literal, ...] if get_origin(hint) is tuple else literal
         yield Key(name, type_name(hint), default_name(default), meanings[field.name])
 
 

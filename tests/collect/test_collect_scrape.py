@@ -20,10 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from protego import Protego
 from tests.helpers.examples import examples
+from tests.helpers.items import item_from_bytes
 from tests.helpers.sites import Reply, Seen, Site, page, redirect, serving
 
 from groundup.artifacts.document import Document
-from groundup.collect.files.streams import DamagedError, item_from_bytes
+from groundup.collect.files.streams import DamagedError
 from groundup.collect.readers.registry import read_item
 from groundup.collect.scrape import SCHEME, crawler, url_list, warc_store
 from groundup.collect.scrape.robots import find_opt_out, read_rules

@@ -64,7 +64,7 @@ def main() -> None:
         cluster.remove_node(second, allow_graceful=False)
         print("> killed", flush=True)
         sys.stdin.read()
-    cluster.shutdown()  # type: ignore[no-untyped-call]
+    cluster.shutdown()
     shutil.rmtree(Path(folder), ignore_errors=True)
 
 

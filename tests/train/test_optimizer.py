@@ -179,7 +179,7 @@ def test_an_unknown_optimizer_is_refused_before_any_work(tmp_path: Path) -> None
     (tmp_path / "a.txt").write_text("text")
     train = Train(optimizer="mun")
     recipe = Recipe(source=(Source(str(tmp_path / "a.txt")),), train=train)
-    line = r'^\[train\] optimizer "mun" is not one of muon, adamw$'
+    line = r'^\[train\] optimizer: "mun" is not one of muon, adamw$'
     with pytest.raises(RecipeError, match=line):
         make_plan(recipe, root=tmp_path / "run")
     with pytest.raises(RecipeError, match=line):

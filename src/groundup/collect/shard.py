@@ -39,8 +39,7 @@ from groundup.collect.licenses import (
     project_root,
 )
 from groundup.collect.readers.code import is_license_file
-from groundup.collect.readers.registry import Reader, read_item
-from groundup.collect.readers.user import user_reader
+from groundup.collect.readers.registry import Reader, read_item, user_reader
 from groundup.collect.sources import HashedFile, RawFile
 from groundup.recipe import Source
 from groundup.runtime.run import BuildStep

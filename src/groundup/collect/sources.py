@@ -7,7 +7,7 @@ import re
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -15,7 +15,7 @@ from typing import IO, Any
 from groundup.collect.files.archives import Refused, is_hidden, is_unsafe_path, printable_name
 from groundup.collect.files.globs import Selection, escape_glob, glob_to_regex, has_glob
 from groundup.collect.scrape import SCHEME, estimate_scrape, scrape
-from groundup.errors import SourceError
+from groundup.errors import SourceError, StoreError
 from groundup.recipe import Recipe, Source, all_sources
 from groundup.runtime.fetch.download import (
     cache_root,
@@ -32,8 +32,9 @@ from groundup.runtime.fetch.remote import (
     not_cached,
     open_remote,
 )
-from groundup.runtime.files import file_digest, read_json, write_json
+from groundup.runtime.files import file_digest
 from groundup.runtime.progress import progress, say
+from groundup.runtime.sealed import read_sealed, write_sealed
 
 # A folder with this file is a run directory.
 RUN_MARK = "recipe.lock.toml"
@@ -159,10 +160,7 @@ def shared_paths(recipe: Recipe) -> dict[str, Path]:
 def _select_remote(
     source: Source, store: RemoteStore, path: str
 ) -> tuple[dict[str, RemoteFile], int]:
-    """Return the files that a path in a store names, by origin, and how many patterns leave out.
-
-    Args:
-        path: a file, folder or glob.
+    """Return the files that a path or glob names, by origin, and how many patterns leave out.
 
     Raises:
         SourceError: the store cannot be listed, or nothing in it belongs to the source.
@@ -363,9 +361,10 @@ class Digests:
 
     @classmethod
     def load(cls, path: Path) -> Digests:
-        """Read the digests of earlier runs; none when the file is missing or torn."""
-        entries = read_json(path)
-        return cls(path, entries if isinstance(entries, dict) else {})
+        """Read the digests of earlier runs; none when the file is missing or damaged."""
+        with suppress(StoreError):
+            return cls(path, read_sealed(path) or {})
+        return cls(path)
 
     def hash_files(
         self, files: Sequence[RawFile]
@@ -404,4 +403,4 @@ class Digests:
     def save(self) -> None:
         """Write the digests for the next run."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self.path, self.entries)
+        write_sealed(self.path, self.entries)

@@ -186,10 +186,7 @@ def _forgotten_records(
 ) -> list[tuple[str, int]]:
     """Return origin and record of what is forgotten of raw files; warn where a file changed since.
 
-    Args:
-        source: of the files.
-        inputs: origin → SHA-256 of the raw files.
-        forgotten: of the run.
+    `inputs` is origin → SHA-256 of the files.
     """
     entries = forgotten.inside(source.name, inputs)
     changed = {

@@ -12,8 +12,6 @@ from groundup.schema import check, nearest
 KINDS = ("books", "wikipedia", "web", "code", "conversations", "text", "evaluation")
 # Kind of the source that `[tune] data` names; no [[source]] is of this kind.
 TUNING = "tuning"
-
-
 # Codecs of Python that decode something else than the text of a file.
 NO_CHARACTER_SETS = {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape"}
 MAX_PATTERNS = 1_000

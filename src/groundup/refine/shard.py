@@ -49,7 +49,7 @@ from groundup.refine.filter.rules import RULE_SETS
 from groundup.refine.kernels import Number
 from groundup.refine.lines import LINE_KINDS, LineIndex
 from groundup.refine.out_of_core import RowFile, parse_ids
-from groundup.refine.stats.shard_stats import ShardStats, column_count
+from groundup.refine.stats.shard_stats import TEXT_STATS, ShardStats
 from groundup.runtime.run import BuildStep
 
 
@@ -101,7 +101,7 @@ class ShardWriter:
                 ids=row_file("ids", np.uint64, 2),
                 hashes=row_file("hashes", np.uint8, 16),
                 sizes=row_file("sizes", np.uint32),
-                stats=ShardStats(bounds, row_file("bins", np.uint8, column_count(bounds))),
+                stats=ShardStats(bounds, row_file("bins", np.uint8, len(TEXT_STATS) + len(bounds))),
                 lines=lines,
             )
 
@@ -198,7 +198,7 @@ def refine_shard(
         return out.save()
 
 
-SHARD = BuildStep("refine/shard", 5, refine_shard)
+SHARD = BuildStep("refine/shard", 6, refine_shard)
 
 
 def _detect_language(

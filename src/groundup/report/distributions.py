@@ -22,13 +22,7 @@ from groundup.report.run_files import DamagedRunFileError, json_file
 
 FILE = "refine/quality.json"
 STEPS = ("collected", "cleaned", "filtered", "kept")
-UNITS = {
-    "bytes": "bytes",
-    "words": "words",
-    "compression": "ratio",
-    "repeated_lines": "share",
-    "repeated_runs": "share",
-}
+UNITS = {"bytes": "bytes", "words": "words", "repeated_lines": "share"}
 # Only the scores of the filters that dropped most are drawn.
 MAX_SCORES = 4
 

@@ -40,13 +40,9 @@ def versions() -> dict[str, str]:
 
 
 def choose_device(wish: str = "auto") -> str:
-    """Return the device that models run on: `cuda` or `cpu`.
+    """Return the device that models run on: `cuda` or `cpu`; `auto` takes a GPU if there is one.
 
-    Args:
-        wish: `auto` takes a GPU if there is one.
-
-    Raises:
-        GroundupError: a GPU is asked for and there is none.
+    Raises GroundupError for `cuda` without a GPU.
     """
     import torch
 
@@ -70,8 +66,7 @@ def device_memory(device: str) -> int:
 def peak_memory(every_seconds: float = 0.25) -> Iterator[list[int]]:
     """Sample the resident memory of this process and its children during a with block.
 
-    Yields:
-        a list of one number: the largest sum so far, in bytes.
+    Yields a list of one number: the largest sum so far, in bytes.
     """
     peak, stop, process = [0], threading.Event(), psutil.Process()
 

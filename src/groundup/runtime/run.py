@@ -116,10 +116,7 @@ class BuildStep:
             inputs: name → content of what the function reads.
             size: what progress counts, such as bytes.
             key_only: settings that are no argument, such as the version of a library.
-            arguments: of the function; marked with Keyed or Unkeyed where the key differs.
-
-        Raises:
-            TypeError: the arguments are not those of the function.
+            arguments: of the function, else TypeError; marked where the key differs.
         """
         values, settings = {}, dict[str, Any]()
         for name, argument in arguments.items():
@@ -176,6 +173,7 @@ class Run:
         root = root.resolve() if ray else root
         with locked(root):
             run = cls(root, recipe, make_workers(root, workers, ray, shared or {}), frozenset(redo))
+            # What a killed run left behind.
             run.store.clean()
             run.ledger.write("run", command=sys.argv[1:], versions=versions())
             try:
@@ -217,6 +215,7 @@ class Run:
             built=self.built,
             reused=self.reused,
         )
+        # What people see, one line a stage.
         outcome = f"done in {seconds:.0f} s" if self.built else "fresh"
         if self.built and self.reused:
             outcome += f" ({self.reused} of {self.built + self.reused} reused)"
@@ -224,6 +223,7 @@ class Run:
 
     def reset_for_redo(self, stage: str) -> bool:
         """Archive a stage that --redo names and that was found fresh; return whether to run it."""
+        # A stage that was stale has been built again already.
         if stage not in self.redo or self.built:
             return False
         self.archive(stage)
@@ -234,9 +234,7 @@ class Run:
     def build(self, stage: str, jobs: Sequence[Job], title: str, unit: str = "B") -> list[Artifact]:
         """Return the artifacts of `jobs` in order, building those that the store does not hold.
 
-        Raises:
-            ExpensiveError: artifacts of this stage that cost more than ten minutes would be
-                replaced.
+        Raises ExpensiveError if that would replace artifacts that took more than ten minutes.
         """
         found = [self.store.find(job.step) for job in jobs]
         missing = [job for job, artifact in zip(jobs, found, strict=True) if artifact is None]
@@ -283,6 +281,7 @@ class Run:
         """Count work of `stage` that will be lost; raise ExpensiveError beyond ten minutes."""
         if self.allow_discard:
             return
+        # Summed over processes: ten runs that each lose nine minutes lose much, too.
         total = self.store.discarded_seconds(stage) + seconds
         self.store.set_discarded_seconds(stage, total)
         if total > EXPENSIVE_SECONDS and stage not in self.redo:
@@ -300,6 +299,7 @@ class Run:
         facts: Facts | None = None,
     ) -> Artifact:
         """Make `links` the new view of `stage`; an old view that was expensive is archived."""
+        # --redo named the stage, or the guard would have stopped the run.
         if self.store.discarded_seconds(stage) > EXPENSIVE_SECONDS:
             self.archive(stage)
         view = self.store.publish(stage, links, artifacts, facts)

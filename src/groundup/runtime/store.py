@@ -45,9 +45,8 @@ from groundup.runtime.files import (
     file_digest,
     flush,
     link,
-    read_json,
-    write_json,
 )
+from groundup.runtime.sealed import read_sealed, write_sealed
 
 MANIFEST = "manifest.json"
 # Suffix of a staging folder between its first flush and the rename. Tests of kills count what a
@@ -79,6 +78,7 @@ class Step:
     @cached_property
     def key(self) -> str:
         """SHA-256 of the step as canonical JSON."""
+        # Times and absolute paths are not in it: a moved run, or another machine, finds the same.
         parts = [self.step, self.name, self.version, self.settings, self.inputs]
         return hashlib.sha256(canonical(parts).encode()).hexdigest()
 
@@ -123,9 +123,13 @@ class Artifact:
 
 def load_artifact(path: Path) -> Artifact | None:
     """Return the artifact at `path` if its manifest parses and every file has its recorded size."""
-    manifest = read_json(path / MANIFEST)
-    if not isinstance(manifest, dict) or "files" not in manifest:
+    try:
+        manifest = read_sealed(path / MANIFEST)
+    except (OSError, StoreError):
         return None
+    if manifest is None or "files" not in manifest:
+        return None
+    # Sizes only: hashing a corpus at every start would take minutes; `groundup verify` does it.
     for name, entry in manifest["files"].items():
         try:
             if (path / name).stat().st_size != entry["size"]:
@@ -186,7 +190,7 @@ def commit(
             (committing / name).chmod(0o444)
     # The manifest comes last, so that a folder with a manifest is whole.
     whole = {**manifest, "files": files, "content": content_digest(files)}
-    write_json(committing / MANIFEST, whole)
+    write_sealed(committing / MANIFEST, whole)
     # A rename can reach the disk before the names of the files that it moved.
     for folder in [path for path in committing.rglob("*") if path.is_dir()] + [committing]:
         flush(folder)
@@ -199,9 +203,8 @@ def commit(
 def _move_into_place(source: Path, target: Path, key: str) -> Artifact | None:
     """Rename `source` to `target`, moving a folder that stands there out of the way first.
 
-    Returns:
-        the artifact at `target`, if it is whole and has the same key: then a worker that was given
-        up as lost committed it first. Its bytes are the same, and others may be reading them.
+    Returns the artifact at `target` if it is whole and has the same key: then a worker that was
+    given up as lost committed it first. Its bytes are the same, and others may be reading them.
     """
     try:
         source.rename(target)
@@ -212,6 +215,7 @@ def _move_into_place(source: Path, target: Path, key: str) -> Artifact | None:
         existing = load_artifact(target)
         if key and existing is not None and existing.manifest.get("key") == key:
             return existing
+        # Between these two renames there is no folder at `target`; a kill there costs a rebuild.
         old = source.with_name(f"old-{uuid.uuid4().hex[:12]}")
         target.rename(old)
         source.rename(target)
@@ -232,6 +236,7 @@ class Store:
 
     def artifact_path(self, step: str, name: str, key: str) -> Path:
         """Return the folder of an artifact, whether it exists or not."""
+        # 64 bits of the key tell folders apart; `find` compares the whole key.
         return self.root / ".store" / step / f"{name}-{key[:16]}"
 
     def lookup(self, step: str, name: str, key: str) -> Artifact | None:
@@ -246,6 +251,7 @@ class Store:
     @contextlib.contextmanager
     def stage(self) -> Iterator[Path]:
         """Yield an empty folder on the run's file system; it is deleted unless it is committed."""
+        # The process id is for people; two nodes of a cluster may have the same.
         folder = self.staging / f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
         folder.mkdir(parents=True)
         try:
@@ -278,10 +284,7 @@ class Store:
         """Return an artifact that a worker committed, as soon as this machine sees it.
 
         NFS caches for up to a minute that a name does not exist; reading the folder makes it ask
-        again.
-
-        Raises:
-            StoreError: it is not seen after `patience` seconds.
+        again. Raises StoreError after `patience` seconds.
         """
         end = time.monotonic() + patience
         while not (artifact.path / MANIFEST).exists():
@@ -290,6 +293,7 @@ class Store:
                     f"{artifact.path}: a worker committed it, and this machine does not see it; is"
                     " the file system shared?"
                 )
+            # From the run directory down: the parent folders may be unknown here, too.
             for folder in reversed(artifact.path.relative_to(self.root).parents):
                 with contextlib.suppress(FileNotFoundError):
                     list((self.root / folder).iterdir())
@@ -341,25 +345,25 @@ class Store:
 
     def plan(self, stage: str) -> dict[str, dict[str, str]]:
         """Return what the stage last set out to build: step → name → key."""
-        plan = read_json(self.root / ".store" / stage / "plan.json")
-        return plan if isinstance(plan, dict) else {}
+        return read_sealed(self.root / ".store" / stage / "plan.json") or {}
 
     def write_plan(self, stage: str, plan: Mapping[str, Mapping[str, str]]) -> None:
         """Write the plan, before the work, so that a kill cannot hide what the work cost."""
         path = self.root / ".store" / stage / "plan.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, plan)
+        write_sealed(path, plan)
 
     def discarded_seconds(self, stage: str) -> float:
         """Return the seconds of work of a stage that were discarded since it was last published."""
-        return float(read_json(self.root / ".store" / stage / "thrown-away.json") or 0.0)
+        table = read_sealed(self.root / ".store" / stage / "thrown-away.json") or {}
+        return float(table.get("seconds", 0.0))
 
     def set_discarded_seconds(self, stage: str, seconds: float) -> None:
         """Remember `discarded_seconds` across processes; 0 forgets it."""
         path = self.root / ".store" / stage / "thrown-away.json"
         if seconds:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, seconds)
+            write_sealed(path, {"seconds": seconds})
         else:
             path.unlink(missing_ok=True)
 

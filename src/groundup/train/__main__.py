@@ -17,6 +17,7 @@ from pathlib import Path
 from groundup.errors import GroundupError
 from groundup.runtime.lock import load_lock
 from groundup.runtime.run import Run
+from groundup.runtime.terminal import echo
 from groundup.train.distributed import init_distributed
 from groundup.train.hardware import count_processes
 from groundup.train.launch import ERROR, PREPARED, exit_with_parent
@@ -60,7 +61,7 @@ def main(root: Path) -> None:
         # Not a failure to torchrun, which would restart all ranks.
         error_file.write_text(str(error), encoding="utf-8")
         if not prepared:
-            sys.stderr.write(f"groundup: {error}\n")
+            echo(f"groundup: {error}", error=True)
 
 
 @contextlib.contextmanager

@@ -206,7 +206,7 @@ OPTIMIZERS: dict[str, type[UpdateRule]] = {"muon": Muon, "adamw": AdamW}
 def check_optimizer(name: str) -> None:
     """Raise RecipeError unless a recipe's [train] optimizer is one of `OPTIMIZERS`."""
     if name not in OPTIMIZERS:
-        raise RecipeError(f'[train] optimizer "{name}" is not one of {", ".join(OPTIMIZERS)}')
+        raise RecipeError(f'[train] optimizer: "{name}" is not one of {", ".join(OPTIMIZERS)}')
 
 
 class Optimizer:

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 import torch
 
 from groundup.model.transformer import Transformer
-from groundup.runtime.files import write_json
+from groundup.runtime.sealed import write_sealed
 from groundup.train.data import Loader, samples_of_step, skip_to
 from groundup.train.guard import SLOWER
 from groundup.train.hardware import Hardware, uncompiled
@@ -95,7 +95,7 @@ class Incidents:
         path = folder / f"step-{state.step:06d}-{state.guard.rollbacks}.json"
         # JSON has no number that is not finite, so those become text: "nan", "inf".
         text = json.dumps(incident)
-        write_json(path, json.loads(text, parse_constant=lambda name: str(float(name))))
+        write_sealed(path, json.loads(text, parse_constant=lambda name: str(float(name))))
         return f"{_summary(incident)}; more in {path}"
 
     def _suspects(self, first: int, sequences: int) -> list[dict[str, Any]]:

@@ -115,6 +115,7 @@ def _without_other_robots(robots: str, robot: str) -> str:
     """
 
     def renamed(line: re.Match[str]) -> str:
+        """Return a line with the name of this robot, or of the others."""
         name = line[2].partition("#")[0].strip().lower().replace("*", "") or "*"
         # A group is for this robot if its name stands in the robot's.
         return line[0] if name == "*" or name in robot else f"{line[1]}{robot}-other"
@@ -132,8 +133,8 @@ def find_opt_out(head: bytes, body: bytes, robot: str) -> str:
 
     Args:
         head: status line and headers, as they were sent.
-        body: the page, maybe gzipped.
-        robot: name of this robot.
+        body: the page, which may be gzipped.
+        robot: name that the rules for this robot use.
     """
     for line in head.decode("latin-1").split("\r\n")[1:]:
         name, _, value = line.partition(":")

@@ -263,8 +263,7 @@ OpenRange = Callable[[int, str], AbstractContextManager[ByteRange]]
 def download_ranges(partial: PartialFile, open_range: OpenRange, bar: Progress, where: str) -> None:
     """Download what is missing of a file; try again while there is something to continue.
 
-    Raises:
-        SourceError: it cannot be fetched from the address `where`, or is longer than `MAX_BYTES`.
+    Raises SourceError, which names the address `where`.
     """
     failures, restarted = 0, False
     while True:
@@ -327,11 +326,7 @@ def _write(partial: PartialFile, body: ByteRange, bar: Progress, where: str) -> 
 
 
 def download(url: str, partial: PartialFile, access: Access, bar: Progress) -> None:
-    """Download the file at `url`; `partial` holds all of it in the end.
-
-    Raises:
-        SourceError: it cannot be fetched, is too long, or shorter than announced.
-    """
+    """Download the file at `url`; `partial` holds all of it in the end, else SourceError."""
 
     @contextmanager
     def open_range(offset: int, validator: str) -> Iterator[ByteRange]:
@@ -360,10 +355,6 @@ def download(url: str, partial: PartialFile, access: Access, bar: Progress) -> N
 
 
 def content_length(url: str) -> int:
-    """Return the size of the file at `url` in bytes, 0 when its server does not say.
-
-    Raises:
-        SourceError: it cannot be fetched.
-    """
+    """Return the size of the file at `url` in bytes, 0 when its server does not say."""
     with open_url(url, Access()) as (response, _):
         return int(response.headers.get("content-length") or 0)

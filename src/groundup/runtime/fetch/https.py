@@ -128,12 +128,7 @@ def check_literal(host: str) -> None:
 
 
 def resolve_public(host: str, port: int) -> list[str]:
-    """Return the addresses of a host after checking that every one of them is public.
-
-    Raises:
-        SourceError: the host is unknown.
-        PrivateError: one of its addresses is private, loopback, link-local or reserved.
-    """
+    """Return the addresses of a host; PrivateError unless every one of them is public."""
     try:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:

@@ -33,11 +33,7 @@ class PackageFile:
 def find_file(path: str) -> PackageFile:
     """Return the file that a path names, or the source distribution of its version.
 
-    Args:
-        path: `pypi:NAME==VERSION` or `pypi:NAME==VERSION/FILENAME`.
-
-    Raises:
-        SourceError: the index cannot be reached, or does not hold it.
+    Raises SourceError if the index cannot be reached, or does not hold it.
     """
     match = re.fullmatch(r"pypi:([A-Za-z0-9][\w.-]*)==([\w.+!-]+)(?:/([\w.+!-]+))?", path)
     if match is None:

@@ -101,11 +101,7 @@ class RemoteStore(Protocol):
 
 
 def open_remote(path: str) -> tuple[RemoteStore, str]:
-    """Return the store that a path names, and the path in it.
-
-    Raises:
-        SourceError: it is misspelled, there is no such store, or it may not be read.
-    """
+    """Return the store that a path names, and the path in it; SourceError if there is none."""
     if path.startswith("s3://"):
         match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?", path, re.DOTALL)
         # A strict bucket name also keeps a recipe from naming a host.
@@ -139,11 +135,7 @@ def _cache_name(store: RemoteStore, file: RemoteFile) -> str:
 
 
 def fetch_all(store: RemoteStore, files: Sequence[RemoteFile], source: str) -> list[Path]:
-    """Return the paths of files in the cache, in order, after downloading those that are missing.
-
-    Raises:
-        SourceError: one of them cannot be fetched.
-    """
+    """Return the paths of files in the cache, in order, after fetching those that are missing."""
     missing = not_cached(store, files)
     size, stop = sum(file.size for file in missing), threading.Event()
     if missing:
@@ -180,11 +172,7 @@ class Bucket:
         self._system: S3FileSystem | None = None
 
     def list_files(self, folder: str) -> list[RemoteFile]:
-        """Return the object `folder`, or all below it; size and modification time are the stamp.
-
-        Raises:
-            SourceError: there is no such bucket, or it may not be read.
-        """
+        """Return the object `folder`, or all below it; size and modification time are the stamp."""
         from pyarrow.fs import FileSelector, FileType
 
         path = f"{self.name}/{folder}".rstrip("/")
@@ -204,6 +192,16 @@ class Bucket:
         """Download an object, continuing a partial one while its ETag is the same."""
         where = f"{self.address}/{file.path}"
 
+        def read_parts(stream: Any) -> Iterator[bytes]:
+            try:
+                while part := stream.read(_S3_CHUNK):
+                    yield part
+            except OSError as error:
+                reason = _s3_reason(error)
+                raise RetryableError(
+                    f"{where}: cannot be read further: {reason}; run again"
+                ) from None
+
         @contextmanager
         def open_range(offset: int, validator: str) -> Iterator[ByteRange]:
             path = f"{self.name}/{file.path}"
@@ -211,7 +209,7 @@ class Bucket:
                 etag = stream.metadata().get(b"ETag", b"").decode("ascii", "replace")
                 start = offset if etag == validator else 0
                 stream.seek(start)
-                yield ByteRange(start, stream.size(), etag, _read_parts(stream, where))
+                yield ByteRange(start, stream.size(), etag, read_parts(stream))
 
         download_ranges(partial, open_range, bar, where)
         # A longer object came in several requests, and may have been replaced between two of them.
@@ -244,19 +242,6 @@ class Bucket:
             ) from None
         except OSError as error:
             raise _s3_error(where, error) from None
-
-
-def _read_parts(stream: Any, where: str) -> Iterator[bytes]:
-    while True:
-        try:
-            part = stream.read(_S3_CHUNK)
-        except OSError as error:
-            raise RetryableError(
-                f"{where}: cannot be read further: {_s3_reason(error)}; run again"
-            ) from None
-        if not part:
-            return
-        yield part
 
 
 def _s3_file_system(bucket: str, anonymous: bool) -> S3FileSystem:
@@ -311,11 +296,7 @@ class HubDataset:
         return f"hf://datasets/{self.name}@{self.commit}"
 
     def list_files(self, folder: str) -> list[RemoteFile]:
-        """Return the file `folder`, or all below it.
-
-        Raises:
-            SourceError: it cannot be listed.
-        """
+        """Return the file `folder`, or all below it; SourceError if there is none."""
         from huggingface_hub.hf_api import RepoFile
 
         # A commit never changes, so the list of all its files is cached.

@@ -57,11 +57,7 @@ class Workers:
         self.pool = pool if pool is not None or count == 1 else ProcessPool(count)
 
     def start(self) -> None:
-        """Start the pool.
-
-        Raises:
-            GroundupError: there are no workers, or they would give other results than this process.
-        """
+        """Start the pool; GroundupError if its workers would give other results than here."""
         if self.pool is not None:
             self.pool.start()
 
@@ -73,11 +69,9 @@ class Workers:
     ) -> Iterator[Result]:
         """Yield `function(*item)` for every item, in order.
 
-        An item that fails fails the map, after the results before it were yielded. With more than
-        one worker, `function` and the items must pickle. Messages call the items by `names`.
-
-        Raises:
-            GroundupError: an item killed its worker ATTEMPTS times.
+        An item that fails fails the map, after the results before it were yielded. So does one that
+        killed its worker ATTEMPTS times, by a GroundupError with its name from `names`. With more
+        than one worker, `function` and the items must pickle.
         """
         if self.pool is None or len(items) < 2:
             for item in items:

@@ -62,14 +62,10 @@ class NodeRequirements:
 
 
 def perform(required: Mapping[str, Any], call: bytes) -> tuple[str, bytes]:
-    """Make a call on a node, if the node meets the requirements; an empty call only checks.
+    """Make a pickled call on a node, if the node meets the requirements; an empty call only checks.
 
-    Args:
-        required: the fields of NodeRequirements; the class may be missing on a node.
-        call: pickled (function, arguments).
-
-    Returns:
-        What is wrong with the node ("" for nothing), and the answer.
+    Returns what is wrong with the node ("" for nothing), and the answer. `required` has the fields
+    of NodeRequirements; the class may be missing on a node.
     """
     if required["token"] not in _CHECKED:
         wrong = check_node(required)
@@ -167,12 +163,7 @@ class RayPool:
         self.calls: dict[Any, int] = {}
 
     def start(self) -> None:
-        """Connect, and check that every node can do the work.
-
-        Raises:
-            GroundupError: there is no such cluster, or a node lacks something or does not see the
-                run.
-        """
+        """Connect, and check that every node can do the work; GroundupError if one cannot."""
         if self.ray is not None:
             return
         self.ray = connect(self.address)
@@ -234,8 +225,7 @@ class RayPool:
     def wait(self) -> list[tuple[int, Outcome]]:
         """Return calls that have ended, after at most WAIT_SECONDS.
 
-        Raises:
-            GroundupError: a node that joined later cannot do the work, or Ray failed.
+        Raises GroundupError if Ray failed, or a node that joined later cannot do the work.
         """
         ended, _ = self.ray.wait(list(self.calls), timeout=WAIT_SECONDS)
         if ended:
@@ -276,12 +266,7 @@ class RayPool:
 
 
 def connect(address: str) -> Any:
-    """Join a Ray cluster and return the module `ray`.
-
-    Raises:
-        GroundupError: Ray is not installed, there is no such cluster, or this machine is none of
-            its nodes.
-    """
+    """Join a Ray cluster and return the module `ray`; GroundupError says what is missing."""
     head = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     if head != "auto":
         _check_address(head)
