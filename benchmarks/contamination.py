@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from benchmarks.corpora import sample
 from benchmarks.machine import machine, test_data
 from groundup.artifacts.document import DOCUMENT, DROPPED, TableWriter, document_id
-from groundup.collect.readers.evaluation import item_text
+from groundup.collect.readers.text import item_text
 from groundup.refine.decontaminate import find_contaminated, find_occurrences, write_grams
 from groundup.refine.shard import refine_shard
 

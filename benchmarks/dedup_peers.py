@@ -103,9 +103,7 @@ def write_index_of(shard: Path) -> None:
     from groundup.artifacts.arrays import lengths, text_buffers
     from groundup.artifacts.document import read_batches
     from groundup.refine.dedup.lsh_index import WIDTH, document_keys, write_index
-    from groundup.refine.dedup.minhash import signatures
     from groundup.refine.out_of_core import RowFile, parse_ids
-    from groundup.refine.shard import exact_hashes
 
     with ExitStack() as stack:
         keys = stack.enter_context(RowFile(shard / ".keys", np.dtype(np.uint64), WIDTH))
@@ -115,8 +113,8 @@ def write_index_of(shard: Path) -> None:
         }
         for batch in read_batches([shard / "documents.parquet"], ["id", "text"]):
             texts = text_buffers(batch.column("text"))
-            hashes = exact_hashes(texts)
-            keys.append(document_keys(signatures(texts), hashes))
+            of_texts, hashes = document_keys(texts)
+            keys.append(of_texts)
             arrays["hashes"].append(hashes)
             arrays["ids"].append(parse_ids(batch.column("id")))
             arrays["sizes"].append(lengths(batch.column("text")))

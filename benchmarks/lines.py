@@ -15,7 +15,7 @@ from benchmarks.corpora import collected
 from benchmarks.machine import machine, test_data
 from groundup.artifacts.arrays import text_buffers
 from groundup.artifacts.document import read_batches
-from groundup.refine.lines.line_index import count_lines, line_hashes
+from groundup.refine.lines import count_lines, line_hashes
 from groundup.refine.stage import run as refine
 from groundup.runtime.run import Run
 from groundup.runtime.store import Artifact

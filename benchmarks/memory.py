@@ -136,7 +136,7 @@ def lists_of(folder: Path) -> dict[str, object]:
 def main(folder: Path) -> None:
     """Make both lists and print what was found."""
     from groundup.refine.dedup.duplicates import find_duplicates
-    from groundup.refine.split.assign import split_documents
+    from groundup.refine.split import split_documents
 
     shards = [(path.name, path) for path in sorted(folder.glob("s.*"))]
     memory = Refine().memory_megabytes * 500_000

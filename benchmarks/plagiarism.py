@@ -31,7 +31,7 @@ from groundup.refine.dedup.duplicates import find_duplicates
 from groundup.refine.dedup.minhash import shingle_sets
 from groundup.refine.out_of_core import DocumentTable, Scratch
 from groundup.refine.shard import refine_shard
-from groundup.refine.split.clusters import SIMILAR, find_clusters
+from groundup.refine.split import SIMILAR, find_clusters
 
 FOLDER = "dedup/plagiarised-short-answers"
 DEGREES = {

@@ -23,7 +23,7 @@ from groundup.refine.filter.apply import applicable_filters
 from groundup.refine.filter.statistics import Statistics
 from groundup.refine.shard import refine_shard
 from groundup.refine.stats import shard_stats as quality
-from groundup.refine.stats.text_stats import BEGINNING_BYTES, TEXT_STATS, text_stats
+from groundup.refine.stats.shard_stats import BEGINNING_BYTES, TEXT_STATS, text_stats
 from groundup.runtime.store import Artifact, load_artifact
 
 # Of so many runs the fastest counts; the first compiles the kernels and does not.

@@ -7,7 +7,6 @@ import pytest
 
 from groundup.errors import ExpensiveError, StoreError
 from groundup.recipe import recipe_from
-from groundup.runtime.job import ABSENT, BuildStep, Job, Keyed, Unkeyed
 from groundup.runtime.lock import (
     check_directory,
     load_lock,
@@ -15,7 +14,7 @@ from groundup.runtime.lock import (
     machine_settings,
     write_lock,
 )
-from groundup.runtime.run import Run
+from groundup.runtime.run import ABSENT, BuildStep, Job, Keyed, Run, Unkeyed
 from groundup.runtime.store import MANIFEST, Step
 
 

@@ -124,7 +124,7 @@ def test_a_kill_inside_a_commit_leaves_a_mark_and_no_artifact(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("groundup.runtime.store.write_json", killed)
+    monkeypatch.setattr("groundup.runtime.store.write_sealed", killed)
     folder = store.staging / "x"
     folder.mkdir(parents=True)
     with pytest.raises(KeyboardInterrupt):

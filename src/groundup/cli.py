@@ -17,6 +17,7 @@ import click
 
 from groundup._version import __version__
 from groundup.errors import GroundupError, is_full_disk
+from groundup.export.formats import FORMATS
 from groundup.runtime.terminal import echo
 
 if TYPE_CHECKING:
@@ -296,7 +297,7 @@ def sample(
 @_option(
     "--format",
     "form",
-    type=click.Choice(["hf", "gguf"]),
+    type=click.Choice(list(FORMATS)),
     default="hf",
     help="gguf is for llama.cpp.",
 )

@@ -78,7 +78,7 @@ def run_flow(
     check_directory(root)
     shared = shared_paths(recipe) if ray else {}
     with Run.open(recipe, root, redo, workers, ray, shared) as run:
-        check_plan(run)
+        check_plan(run, trains="train" in names)
         finish_forget(run, STAGES)
         with recipe_lock(run.root, recipe), live_page(run.root) as page:
             for name in names:

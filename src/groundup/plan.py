@@ -14,7 +14,6 @@ typical ratio, named in this module).
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import shutil
 import time
@@ -26,11 +25,12 @@ import psutil
 
 from groundup.artifacts.kinds import KINDS
 from groundup.errors import GroundupError
+from groundup.export.formats import check_formats, find_format
 from groundup.model.config import ModelConfig, resolve
 from groundup.recipe import Export, Recipe, Source, all_sources
-from groundup.runtime.files import read_json, write_json
 from groundup.runtime.resources import choose_device, device_memory
 from groundup.runtime.run import Run
+from groundup.runtime.sealed import read_sealed, write_sealed
 from groundup.schema import settings
 
 if TYPE_CHECKING:
@@ -64,9 +64,11 @@ CHECKPOINT_BYTES_PER_PARAMETER = 12
 # Activations of one sequence: about 34 bytes per position, layer and width at 16 bits (Korthikanti
 # et al. 2022, arXiv 2205.05198, without the attention matrix, which is never materialized).
 ACTIVATION_BYTES = 34
-# Of a parameter in a GGUF file; q8_0 adds a scale of two bytes to each block of 32.
-GGUF_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "q8_0": 34 / 32}
 PROBE_LAYERS = 2
+# A longer context would take minutes, and its attention is counted by its operations anyway.
+PROBE_CONTEXT = 1024
+# The text may have this many times the tokens that are assumed of it.
+TOKENS_MARGIN = 2.0
 GB = 1e9
 
 
@@ -96,10 +98,12 @@ class Plan:
 
     Attributes:
         problems: why the recipe cannot run on this machine; empty if it can.
+        too_little: why it cannot train, though it can build its data; empty if it can.
     """
 
     figures: Estimates
     problems: tuple[str, ...]
+    too_little: tuple[str, ...] = ()
 
     def value(self, name: str) -> float:
         """Return the value of one estimate."""
@@ -117,10 +121,15 @@ class Plan:
             for name, estimate in self.figures.items()
         )
 
-    def refuse(self) -> None:
-        """Raise GroundupError when the recipe cannot fit this machine."""
-        if self.problems:
-            raise GroundupError("; ".join(self.problems))
+    def refuse(self, trains: bool = True) -> None:
+        """Raise GroundupError when the recipe cannot fit this machine, or has too little text.
+
+        Args:
+            trains: whether the run is to come as far as training.
+        """
+        problems = [*self.problems, *(self.too_little if trains else ())]
+        if problems:
+            raise GroundupError("; ".join(problems))
 
 
 def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> Plan:
@@ -132,12 +141,13 @@ def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> P
         root: the run directory.
 
     Raises:
-        GroundupError: a source is missing, a filter is unknown, the model's sizes do not fit
-            together, or the base model cannot be used.
+        GroundupError: a source is missing, a filter or an export format is unknown, the model's
+            sizes do not fit together, or the base model cannot be used.
     """
     from groundup.refine.filter.apply import check_filters
 
     check_filters(recipe.refine.filters, recipe.refine.thresholds)
+    check_formats(recipe.export.formats)
     root = root or Path.cwd() / "runs" / recipe.name
     device, base = choose_device(), checked_base(recipe, root)
     figures = _data(recipe, base)
@@ -149,14 +159,23 @@ def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> P
     figures["parameters"] = Estimate(config.parameter_count(), "", "counted")
     figures |= _space(recipe, config, figures)
     problems = [*_too_large(figures, device, root), *missing_packages(recipe, base)]
+    too_little = []
+    if config.context >= TOKENS_MARGIN * figures["tokens"].value:
+        too_little.append(
+            f"a context of {config.context:,} tokens needs more text than about"
+            f" {figures['tokens'].value:,.0f} tokens; add text, or set a smaller [model] context"
+        )
     if not problems:
         figures |= _training(recipe, config, figures, device)
         figures |= _time(figures, config, price)
-    return Plan(figures, tuple(problems))
+    return Plan(figures, tuple(problems), tuple(too_little))
 
 
-def check_plan(run: Run) -> None:
+def check_plan(run: Run, trains: bool) -> None:
     """Refuse a recipe that cannot run, and write `plan.json`, which the report shows.
+
+    Args:
+        trains: whether the run is to come as far as training.
 
     Raises:
         GroundupError: the recipe cannot fit this machine, or the base model cannot be used.
@@ -164,12 +183,12 @@ def check_plan(run: Run) -> None:
     # The base model may have changed since the plan was written.
     checked_base(run.recipe, run.root)
     path, recipe = run.root / "plan.json", settings(run.recipe)
-    old = read_json(path)
-    if isinstance(old, dict) and old.get("recipe") == recipe:
+    old = read_sealed(path)
+    if old is not None and old.get("recipe") == recipe:
         return
     plan = make_plan(run.recipe, root=run.root)
-    plan.refuse()
-    write_json(path, {"recipe": recipe, "figures": json.loads(plan.json())})
+    plan.refuse(trains)
+    write_sealed(path, {"recipe": recipe, "figures": json.loads(plan.json())})
 
 
 def checked_base(recipe: Recipe, root: Path) -> PretrainedModel | None:
@@ -271,8 +290,8 @@ def _space(recipe: Recipe, config: ModelConfig, figures: Estimates) -> Estimates
 
 def exported_bytes(export: Export) -> float:
     """Return the bytes per parameter of all exports together."""
-    gguf = export.gguf_types if "gguf" in export.formats else ()
-    return sum(GGUF_BYTES[name] for name in gguf) + (4 if "hf" in export.formats else 0)
+    formats = [find_format(name) for name in dict.fromkeys(export.formats)]
+    return sum(each.bytes_per_parameter(type) for each in formats for type in each.types(export))
 
 
 def _training(recipe: Recipe, config: ModelConfig, figures: Estimates, device: str) -> Estimates:
@@ -302,7 +321,12 @@ def probe(config: ModelConfig, device: str) -> float:
 
     from groundup.model.transformer import Transformer
 
-    small = dataclasses.replace(config, layers=min(PROBE_LAYERS, config.layers), dropout=0.0)
+    small = dataclasses.replace(
+        config,
+        layers=min(PROBE_LAYERS, config.layers),
+        context=min(PROBE_CONTEXT, config.context),
+        dropout=0.0,
+    )
     model = Transformer(small).to(device)
     shape = max(1, 2048 // small.context), small.context + 1
     tokens = torch.randint(small.vocab_size, shape, device=device)
@@ -368,16 +392,5 @@ def _too_large(figures: Estimates, device: str, root: Path) -> list[str]:
 
 def missing_packages(recipe: Recipe, base: PretrainedModel | None = None) -> list[str]:
     """Return what the last stages lack, which would else be found after the training."""
-    if "gguf" not in recipe.export.formats:
-        return []
-    if base is not None and not base.tokenizer.splitter:
-        return [
-            "[export] formats name gguf, and llama.cpp has no splitter like that of the tokenizer"
-            f" in {base.path}; leave gguf out"
-        ]
-    if importlib.util.find_spec("gguf") is None:
-        return [
-            "[export] formats name gguf, which needs the package gguf; `pip install"
-            " 'groundup[export]'` brings it"
-        ]
-    return []
+    formats = dict.fromkeys(recipe.export.formats)
+    return [problem for name in formats if (problem := find_format(name).obstacle(base))]

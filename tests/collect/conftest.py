@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.helpers.items import item_from_bytes
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.files.streams import item_from_bytes
 from groundup.collect.readers.registry import read_item
 from groundup.recipe import Source
 

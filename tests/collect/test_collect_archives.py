@@ -314,3 +314,15 @@ def test_xz_in_bounded_memory() -> None:
     end = 12 + 4 * greedy[12]
     greedy[end : end + 4] = zlib.crc32(greedy[12:end]).to_bytes(4, "little")
     assert _open("a.xz", bytes(greedy)) == {"a.xz": "too-large"}
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_chain_of_headers_costs_the_archive(kind: bytes) -> None:
+    """tarfile calls itself for each header that describes the next; the member before is read."""
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = kind, 512
+    text = b"a" * 512 if kind == tarfile.GNUTYPE_LONGNAME else b"20 comment=abcdefghi" + b"\0" * 492
+    chain = (header.tobuf(tarfile.GNU_FORMAT) + text) * 3_000
+    good = _tar({"good.txt": b"one"}).rstrip(b"\0")
+    data = good + b"\0" * (-len(good) % 512) + chain
+    assert _open("x.tar", data) == {"x.tar!/good.txt": b"one", "x.tar": "damaged"}

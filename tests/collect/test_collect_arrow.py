@@ -10,10 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.feather as feather
 import pytest
+from tests.helpers.items import item_from_bytes
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.detect import detect_kind
-from groundup.collect.files.streams import item_from_bytes
 from groundup.collect.readers.registry import read_item
 from groundup.recipe import Source
 

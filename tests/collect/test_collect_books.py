@@ -70,8 +70,8 @@ def test_title_over_two_lines_in_the_marker() -> None:
     """A long title wraps inside the marker; the text starts after its closing asterisks."""
     marker = "OF THE PROJECT GUTENBERG EBOOK A VERY LONG\nTITLE INDEED ***"
     text = f"*** START {marker}\nBody\n*** END {marker}\n"
-    (span,) = find_books(text)
-    assert text[span.start : span.end].strip() == "Body"
+    ((_, start, end),) = find_books(text)
+    assert text[start:end].strip() == "Body"
 
 
 def test_editions_share_a_group() -> None:

@@ -73,9 +73,9 @@ def test_names_and_system() -> None:
     )
     assert text == "Holt, Lester: Good evening.\nagent_2: Thank you."
     assert [turn["role"] for turn in turns] == ["holt, lester", "agent_2"]
-    _, turns = render(
-        find_messages({"system": "Be brief.", "messages": LAYOUTS["openai"]["messages"]})
-    )  # type: ignore[call-overload]
+    openai = LAYOUTS["openai"]
+    assert isinstance(openai, dict)
+    _, turns = render(find_messages({"system": "Be brief.", "messages": openai["messages"]}))
     assert turns[0]["role"] == "system"
     dialogue = [
         {"speaker": name, "utterance": "x"} for name in ("USER", "SYSTEM", "USER", "SYSTEM")

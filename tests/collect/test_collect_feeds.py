@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.charset import decode
 from groundup.collect.files.formats import detect_format
-from groundup.collect.readers.text import strip_subtitle_cues
 
 Read = Callable[..., list[Document | Reject]]
 RSS = (
@@ -103,7 +101,7 @@ def test_the_outermost_element_tells() -> None:
     assert detect_format("a", b"<?xml version='1.0'?><a>") == "xml"
 
 
-def test_subtitles() -> None:
+def test_subtitles(texts: Callable[..., list[str]]) -> None:
     """Numbers, times and styles are removed; text with a few times in it stays."""
     srt = "".join(
         f"{n}\n00:00:0{n},000 --> 00:00:0{n},900\n<i>Is it\n{n}?</i>\n\n" for n in range(1, 5)
@@ -111,10 +109,10 @@ def test_subtitles() -> None:
     vtt = "WEBVTT\n\n" + "".join(
         f"0{n}:00.000 --> 0{n}:01.000 align:start\n- Line {n}\n\n" for n in range(1, 5)
     )
-    assert strip_subtitle_cues(srt) == "Is it\n1?\nIs it\n2?\nIs it\n3?\nIs it\n4?"
-    assert strip_subtitle_cues(vtt) == "- Line 1\n- Line 2\n- Line 3\n- Line 4"
+    assert texts("text", "a.srt", srt) == ["Is it\n1?\nIs it\n2?\nIs it\n3?\nIs it\n4?"]
+    assert texts("text", "a.vtt", vtt) == ["- Line 1\n- Line 2\n- Line 3\n- Line 4"]
     plain = "At 00:00:01,000 --> 00:00:02,000 it began.\n\n1\n2\n"
-    assert strip_subtitle_cues(plain) == plain
+    assert texts("text", "a.txt", plain) == [plain]
 
 
 def test_real_feeds(read: Read, real_data: Path) -> None:
@@ -129,6 +127,6 @@ def test_real_feeds(read: Read, real_data: Path) -> None:
     texts = [text for path in files for text in kept[path]]
     assert len(texts) > 1700 and sum("</p>" in text or "&lt;" in text for text in texts) < 5
     assert sum("\ufffd" in text for text in texts) < 30
-    assert "Abaddon" in strip_subtitle_cues(
-        decode((real_data / "web/encodings/iso-8859-9-turkish/subtitle.srt").read_bytes())
-    )
+    subtitles = real_data / "web/encodings/iso-8859-9-turkish/subtitle.srt"
+    (document,) = read("text", subtitles.name, subtitles.read_bytes())
+    assert isinstance(document, Document) and "Abaddon" in document.text

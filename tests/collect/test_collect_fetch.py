@@ -14,9 +14,8 @@ import httpx
 import pytest
 
 from groundup.errors import SourceError
-from groundup.runtime.fetch import cache as fetching
 from groundup.runtime.fetch import download, https, index
-from groundup.runtime.fetch.cache import fetch
+from groundup.runtime.fetch.download import fetch
 from groundup.runtime.fetch.https import (
     Access,
     PrivateError,
@@ -277,7 +276,7 @@ def test_untrusted_access_wants_https() -> None:
     for url in ("http://host/x", "file:///etc/passwd", "ftp://host/x", "https:///x"):
         with pytest.raises(SourceError):
             Access().check(url)
-    assert fetching.cache_root().name == "cache"
+    assert download.cache_root().name == "cache"
 
 
 @pytest.mark.parametrize(

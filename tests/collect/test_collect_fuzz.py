@@ -47,14 +47,13 @@ def test_damaged_real_files(reader: str) -> None:
 @pytest.mark.parametrize("failure", ["lost neighbours", "crashes", "hangs"])
 def test_failures_are_seen(failure: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fuzzer reports a reader that loses records, raises or hangs."""
-    read = read_item
 
     def bad(item: Item, source: Source) -> list[Document | Reject]:
         while failure == "hangs":
             pass
         if failure == "crashes":
             raise KeyError
-        return list(read(item, source))[:-1]
+        return list(read_item(item, source))[:-1]
 
     monkeypatch.setattr(mutations, "read_item", bad)
     monkeypatch.setattr(mutations, "PATIENCE", 0.05)

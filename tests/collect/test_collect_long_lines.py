@@ -11,9 +11,10 @@ from typing import IO, Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.helpers.items import item_from_bytes
 
 from groundup.artifacts.document import Document
-from groundup.collect.files.streams import BoundedStream, item_from_bytes, make_item
+from groundup.collect.files.streams import BoundedStream, make_item
 from groundup.collect.readers import records
 from groundup.collect.readers.registry import read_item
 from groundup.collect.readers.wiki import dump

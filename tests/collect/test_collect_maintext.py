@@ -12,8 +12,8 @@ import trafilatura
 from benchmarks import maintext as measured
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.readers import html_extraction
-from groundup.collect.readers.html_extraction import main_text
+from groundup.collect.readers import html
+from groundup.collect.readers.html import main_text
 
 Read = Callable[..., list[Document | Reject]]
 FIRST = (
@@ -149,12 +149,12 @@ def test_attributes_are_bounded(attributes: str, read: Read) -> None:
         "web", "x.html", f"<html><body><p>{FIRST}</p><div {attributes}>x</div></body></html>"
     )
     assert isinstance(result, Document) and result.text.startswith(FIRST)
-    assert len(html_extraction._FLOOD.sub(r"\1", f"<div {attributes}>")) < 40_000
+    assert len(html._FLOOD.sub(r"\1", f"<div {attributes}>")) < 40_000
 
 
 def test_tags_are_bounded(read: Read) -> None:
     """A page with more than MAX_TAGS tags is rejected, since memory grows with the tags."""
-    (result,) = read("web", "x.html", "<p>x" * (html_extraction.MAX_TAGS + 1))
+    (result,) = read("web", "x.html", "<p>x" * (html.MAX_TAGS + 1))
     assert isinstance(result, Reject) and "tags" in str(result.detail)
 
 
@@ -165,7 +165,7 @@ def test_long_attribute_values_are_kept() -> None:
         f"<script>{'if (a <b && c > d) { e }; ' * 20_000}</script>",
     )
     page = f"<html><body>{picture}{script}<p>{FIRST * 2_000}</p></body></html>"
-    assert html_extraction._FLOOD.sub(r"\1", page) == page
+    assert html._FLOOD.sub(r"\1", page) == page
     assert len(main_text(page)) == len(FIRST) * 2_000
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -48,9 +49,7 @@ def project(folder: Path, code: str, reader: str, kind: str = "text") -> Path:
     return recipe
 
 
-def collected(
-    recipe: Path, workers: int = 1
-) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+def collected(recipe: Path, workers: int = 1) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Run the recipe until collect; return its documents and dropped records."""
     root = run_flow(load_recipe(recipe, ()), recipe.parent / "run", "collect", workers=workers).root
     tables = (
@@ -79,7 +78,7 @@ def test_documented_reader(tmp_path: Path) -> None:
     documents, dropped = collected(recipe, workers=2)
     assert [
         (row["origin"], row["record"], row["group"], row["text"].strip()) for row in documents
-    ] == [  # type: ignore[attr-defined]
+    ] == [
         ("a.mbox", 0, "text:Tides", "The café by the harbour floods twice a month."),
         ("a.mbox", 1, "text:Tides", "Only at spring tide."),
         ("b.mbox.gz", 0, "text:Dikes", "The café by the harbour floods twice a month."),

@@ -22,7 +22,7 @@ OLD, NEW = "a" * 40, "b" * 40
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path / "cache"))
     # The plan of a whole run tries a training step, which has nothing to do with this.
-    monkeypatch.setattr(flow, "check_plan", lambda run: None)
+    monkeypatch.setattr(flow, "check_plan", lambda run, trains: None)
     for name in (
         "http_proxy",
         "https_proxy",

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from email.utils import formatdate
@@ -17,10 +18,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from protego import Protego
+from tests.helpers.examples import examples
+from tests.helpers.items import item_from_bytes
 from tests.helpers.sites import Reply, Seen, Site, page, redirect, serving
 
 from groundup.artifacts.document import Document
-from groundup.collect.files.streams import DamagedError, item_from_bytes
+from groundup.collect.files.streams import DamagedError
 from groundup.collect.readers.registry import read_item
 from groundup.collect.scrape import SCHEME, crawler, url_list, warc_store
 from groundup.collect.scrape.robots import find_opt_out, read_rules
@@ -569,3 +573,50 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
         with pytest.raises(RecipeError):
             load_recipe(tmp_path / "r.toml")
     assert SCHEME == "scrape:"
+
+
+ROBOTS = st.lists(
+    st.sampled_from(
+        [
+            "User-agent: *",
+            "user agent : lab # ours",
+            "User-Agent: my-lab",
+            "useragent my*",
+            "User-agent: other",
+            "User-agent: lab-of-others",
+            "User-agent:",
+            "Disallow: /a",
+            "Allow: /a/b",
+            "Disallow: /*c$",
+            "Crawl-delay: 3",
+            "",
+            "# User-agent: my-lab",
+        ]
+    ),
+    max_size=12,
+)
+
+
+@examples(300)
+@given(lines=ROBOTS)
+def test_rules_of_other_robots_do_not_matter(lines: list[str]) -> None:
+    """Their names are replaced before the file is parsed; the whole file gives the same answers."""
+    text = "\n".join(lines)
+    ours, whole = read_rules(text.encode(), "my-lab/1.0"), Protego.parse(text)
+    for path in ("/a", "/a/b", "/c", "/xc", "/d"):
+        url = f"https://host.test{path}"
+        assert (not ours.forbids(url)) == whole.can_fetch(url, "my-lab"), (text, path)
+    assert ours.delay == (whole.crawl_delay("my-lab") or 0)
+
+
+@pytest.mark.parametrize("rule", ["Disallow: /a", "Content-Signal: ai-train=no"])
+def test_a_crowded_robots_txt_takes_little_memory(rule: str) -> None:
+    """15,000 robots share 15,000 rules."""
+    names = "".join(f"User-agent: {n:x}\n" for n in range(15_000))
+    body = f"{names}User-agent: my-lab\n{f'{rule}{chr(10)}' * 15_000}".encode()
+    tracemalloc.start()
+    rules = read_rules(body, "my-lab/1.0")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 60 << 20
+    assert rules.forbids("https://host.test/a") or rules.forbids_training("https://host.test/a")

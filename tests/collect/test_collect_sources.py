@@ -91,6 +91,34 @@ def test_special_files_are_refused_unread(tree: Path) -> None:
     assert "in.txt" in [file.origin for file in listing.files]
 
 
+def test_links_into_a_store_of_a_known_tool_are_followed(tree: Path) -> None:
+    """The cache of the Hub, git-annex and DVC keep a data set as links into a store beside it."""
+    stores = {
+        "hub/snapshots/abc": "hub/blobs",
+        "annex/data": "annex/.git/annex/objects",
+        "dvc/data": "dvc/.dvc/cache",
+    }
+    for folder, store in stores.items():
+        (tree / folder).mkdir(parents=True)
+        (tree / store).mkdir(parents=True)
+        (tree / store / "f00").write_text("text")
+        (tree / folder / "a.txt").symlink_to(tree / store / "f00")
+        (tree / folder / "out.txt").symlink_to(tree / "raw/b.txt")
+        listing = list_source(Source(path=folder), tree)
+        assert [file.origin for file in listing.files] == ["a.txt"]
+        assert [(link.origin, link.reason) for link in listing.refused] == [("out.txt", "link")]
+        assert 'follow_links = "DIR"' in listing.refused[0].detail
+
+
+def test_links_into_a_named_folder_are_followed(tree: Path) -> None:
+    (tree / "links").mkdir()
+    (tree / "links/b.txt").symlink_to(tree / "raw/b.txt")
+    (tree / "links/secret.txt").symlink_to(tree / "secret.txt")
+    listing = list_source(Source(path="links", follow_links="raw"), tree)
+    assert [file.origin for file in listing.files] == ["b.txt"]
+    assert [link.origin for link in listing.refused] == ["secret.txt"]
+
+
 def test_pattern_characters_in_real_names(tree: Path) -> None:
     """A folder that is called "b [1]" is taken literally."""
     (tree / "b [1]").mkdir()

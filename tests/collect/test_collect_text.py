@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.helpers.examples import examples
+from tests.helpers.items import item_from_bytes
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import decode, repair_text
-from groundup.collect.files.streams import DamagedError, item_from_bytes
+from groundup.collect.files.streams import DamagedError
 from groundup.collect.readers import records, text
 from groundup.collect.readers.records import json_elements
 from groundup.collect.readers.registry import read_item
@@ -125,7 +127,7 @@ def test_repair_leaves_text_alone(value: str) -> None:
     st.lists(json_values, max_size=6) | st.dictionaries(st.text(), json_values, max_size=6),
     st.integers(0, 2),
 )
-def test_json_stream_reads_what_json_reads(value: object, indent: int) -> None:
+def test_json_stream_reads_what_json_reads(value: list[Any] | dict[str, Any], indent: int) -> None:
     """The stream gives the elements that json.loads gives, whatever the layout and window."""
     data = json.dumps(value, indent=indent or None, ensure_ascii=indent == 1).encode(
         "utf-8", "surrogatepass"
@@ -138,9 +140,8 @@ def test_json_stream_reads_what_json_reads(value: object, indent: int) -> None:
         ]
     finally:
         records._CHUNK = chunk
-    assert results == (
-        list(value.items()) if isinstance(value, dict) else [(None, part) for part in value]
-    )  # type: ignore[attr-defined]
+    expected = list(value.items()) if isinstance(value, dict) else [(None, part) for part in value]
+    assert results == expected
 
 
 def test_json_damage_costs_its_element() -> None:

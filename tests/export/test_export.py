@@ -13,7 +13,8 @@ from tests.helpers.hostile import HOSTILE
 from tests.helpers.trained import add_checkpoint, tiny_model, trained_run
 
 from groundup.artifacts.tokenizer import Tokenizer
-from groundup.errors import GroundupError
+from groundup.cli import cli
+from groundup.errors import GroundupError, RecipeError
 from groundup.export import parity
 from groundup.export.hf import write_folder
 from groundup.export.source_model import read_source_model
@@ -178,3 +179,17 @@ def test_logits_that_are_no_numbers_fail() -> None:
     for wrong in (torch.nan, 2.0):
         with pytest.raises(GroundupError, match="differ by"):
             parity.compare_logits(ones, [torch.full((2, 3), wrong)], "x")
+
+
+@pytest.mark.parametrize("command", [["plan"], ["run", "--out", "run"]])
+def test_an_unknown_format_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    """Names of formats are the registry's, so the recipe itself takes any text."""
+    monkeypatch.chdir(tmp_path)
+    Path("x.txt").write_text("One text.")
+    Path("r.toml").write_text('[[source]]\npath = "x.txt"\n[export]\nformats = ["hf", "onnx"]\n')
+    message = r'^\[export\] formats: "onnx" is not one of hf, gguf$'
+    with pytest.raises(RecipeError, match=message):
+        cli([command[0], "r.toml", *command[1:]], standalone_mode=False)
+    assert not Path("run/collect").exists() and not Path("run/plan.json").exists()

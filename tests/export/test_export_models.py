@@ -18,7 +18,8 @@ from groundup.artifacts.tokenizer import CONFIG, Tokenizer
 from groundup.cli import cli
 from groundup.commands.verify import check_exports
 from groundup.errors import GroundupError
-from groundup.export import gguf_check, llamacpp, parity
+from groundup.export import gguf as gguf_file
+from groundup.export import llamacpp, parity
 from groundup.export.formats import differences
 from groundup.export.gguf import fields
 from groundup.export.stage import ExportTarget, by_hand, place
@@ -224,7 +225,7 @@ def test_a_failed_gate_publishes_nothing(run: Run, monkeypatch: pytest.MonkeyPat
     def differ(name: str, *rest: object) -> None:
         raise GroundupError(f"export: {name} differs")
 
-    monkeypatch.setattr(gguf_check, "compare_weight", differ)
+    monkeypatch.setattr(gguf_file, "compare_weight", differ)
     with pytest.raises(GroundupError, match=r"token_embd\.weight differs"):
         export(opened(run.root, ("gguf", "f32", "")))
     assert names(run) == {"hf", "model-f16.gguf", "parity.json"}
@@ -251,7 +252,7 @@ def test_a_plan_finds_the_missing_package_before_the_training(
 
 def opened_for(root: Path, *formats: str) -> Run:
     run = opened(root)
-    return Run(root, dataclasses.replace(run.recipe, export=Export(formats=formats)))  # type: ignore[arg-type]
+    return Run(root, dataclasses.replace(run.recipe, export=Export(formats=formats)))
 
 
 def test_verify_finds_an_export_of_another_model(run: Run) -> None:

@@ -27,7 +27,7 @@ from tests.helpers.exporting import (
 from groundup.artifacts.tokenizer import FILE, Tokenizer
 from groundup.errors import GroundupError
 from groundup.export import gguf as gguf_file
-from groundup.export import gguf_check, llamacpp
+from groundup.export import llamacpp
 from groundup.export.source_model import SourceModel, read_source_model
 
 KINDS = ("f32", "f16", "bf16", "q8_0")
@@ -54,7 +54,7 @@ def export(source: SourceModel, path: Path, kind: str = "f32") -> Path:
 
 def gate(path: Path, source: SourceModel, kind: str) -> dict[str, object]:
     """Both gates, as the stage has them."""
-    stored, found = gguf_check.check_file(path, source, kind)
+    stored, found = gguf_file.check_file(path, source, kind)
     return found | llamacpp.check(path, source, kind, stored, rows_of(source), [TEXT])
 
 
@@ -172,10 +172,8 @@ def test_each_gate_finds_what_is_wrong(source: SourceModel, tmp_path: Path, dama
     change(tmp_path)
     path = export(read_source_model(tmp_path, "damaged"), tmp_path / "x.gguf", "q8_0")
     with pytest.raises(GroundupError, match=written):
-        gguf_check.check_file(path, source, "q8_0")
-    stored, _ = gguf_check.check_file(
-        export(source, tmp_path / "good.gguf", "q8_0"), source, "q8_0"
-    )
+        gguf_file.check_file(path, source, "q8_0")
+    stored, _ = gguf_file.check_file(export(source, tmp_path / "good.gguf", "q8_0"), source, "q8_0")
     with pytest.raises(GroundupError, match=f"llama.cpp {said}|{said} in llama.cpp"):
         llamacpp.check(path, source, "q8_0", stored, rows_of(source), [TEXT])
 
@@ -193,9 +191,9 @@ def test_another_splitter_is_found(
         wrong.setattr(source.tokenizer, "splitter", "gpt-2")
         path = export(source, tmp_path / "x.gguf")
     with pytest.raises(GroundupError, match=r"tokenizer\.ggml\.pre"):
-        gguf_check.check_file(path, source, "f32")
+        gguf_file.check_file(path, source, "f32")
     monkeypatch.setattr(source.tokenizer, "splitter", "gpt-2")
-    stored, _ = gguf_check.check_file(path, source, "f32")
+    stored, _ = gguf_file.check_file(path, source, "f32")
     with pytest.raises(GroundupError, match=r"llama\.cpp tokenizes"):
         llamacpp.check(path, source, "f32", stored, rows_of(source), [TEXT])
 
@@ -286,7 +284,7 @@ def test_a_weight_too_large_for_f16_is_one_line(tokenizer: Path, tmp_path: Path)
         GroundupError, match=r"blk\.1\.ffn_up\.weight holds a weight beyond 65,504.*bf16"
     ):
         export(large, tmp_path / "x.gguf", "f16")
-    gguf_check.check_file(export(large, tmp_path / "y.gguf", "bf16"), large, "bf16")
+    gguf_file.check_file(export(large, tmp_path / "y.gguf", "bf16"), large, "bf16")
     model.model.norm.weight.data[0] = torch.nan
     broken = write_source_model(tmp_path / "model", tokenizer, model)
     with pytest.raises(
@@ -308,21 +306,21 @@ def test_rounding_is_bounded_and_tight() -> None:
         gguf.GGMLQuantizationType.Q8_0,
     )
     found = torch.from_numpy(stored)
-    gguf_check.compare_weight("x", "q8_0", weight, found)
-    share = (weight - found).abs() / gguf_check.q8_0_bound(weight)
+    gguf_file.compare_weight("x", "q8_0", weight, found)
+    share = (weight - found).abs() / gguf_file.q8_0_bound(weight)
     assert share.max() > 0.8
     wrong = found.clone()
-    wrong[63, 100] += 2.2 * gguf_check.q8_0_bound(weight)[63, 100]
+    wrong[63, 100] += 2.2 * gguf_file.q8_0_bound(weight)[63, 100]
     with pytest.raises(GroundupError, match="1 of 8192 weights of x"):
-        gguf_check.compare_weight("x", "q8_0", weight, wrong)
+        gguf_file.compare_weight("x", "q8_0", weight, wrong)
     for kind, rounded in (("f16", torch.float16), ("bf16", torch.bfloat16)):
         exact = (weight / 1e3).to(rounded).float()
-        gguf_check.compare_weight("x", kind, weight / 1e3, exact)
+        gguf_file.compare_weight("x", kind, weight / 1e3, exact)
         exact[5, 5] = torch.nextafter(
             exact[5, 5].to(rounded), torch.tensor(9e9, dtype=rounded)
         ).float()
         with pytest.raises(GroundupError, match="1 of 8192"):
-            gguf_check.compare_weight("x", kind, weight / 1e3, exact)
+            gguf_file.compare_weight("x", kind, weight / 1e3, exact)
 
 
 def test_a_finer_type_is_allowed_less() -> None:
@@ -335,7 +333,7 @@ def test_a_torn_file_is_one_line(source: SourceModel, tmp_path: Path) -> None:
     for size in (0, 3, 100, 5_000, len(data) - 1_000):
         (tmp_path / "torn.gguf").write_bytes(data[:size])
         with pytest.raises(GroundupError, match=r"torn\.gguf: cannot be read as GGUF"):
-            gguf_check.check_file(tmp_path / "torn.gguf", source, "f32")
+            gguf_file.check_file(tmp_path / "torn.gguf", source, "f32")
 
 
 @needs_llama
@@ -378,7 +376,7 @@ def test_a_crash_of_llama_cpp_is_told(
     """
     monkeypatch.setattr(llamacpp, "WORKER", (sys.executable, "-c", child))
     path = export(source, tmp_path / "x.gguf")
-    stored, _ = gguf_check.check_file(path, source, "f32")
+    stored, _ = gguf_file.check_file(path, source, "f32")
     if message is None:
         found = llamacpp.check(path, source, "f32", stored, rows_of(source), [])
         assert found["llama_cpp"] is None and "does not run on this machine" in found["note"]
@@ -409,7 +407,7 @@ def test_a_crash_in_the_middle_is_told(
     """
     monkeypatch.setattr(llamacpp, "WORKER", (sys.executable, "-c", DIES.format(fate)))
     path = export(source, tmp_path / "x.gguf")
-    stored, _ = gguf_check.check_file(path, source, "f32")
+    stored, _ = gguf_file.check_file(path, source, "f32")
     if fate == "SIGILL":
         found = llamacpp.check(path, source, "f32", stored, rows_of(source), [])
         assert found["llama_cpp"] is None and "ended by SIGILL" in found["note"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from groundup.refine.dedup.duplicates import find_duplicates
-from groundup.refine.split.assign import split_documents
+from groundup.refine.split import split_documents
 
 Shards = list[tuple[str, Path]]
 

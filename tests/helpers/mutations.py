@@ -19,10 +19,10 @@ from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import repair_text
 from groundup.collect.files.archives import Refused, open_items
 from groundup.collect.files.globs import Selection
-from groundup.collect.files.streams import item_from_bytes
 from groundup.collect.readers.registry import read_item
 from groundup.recipe import Source
 from tests.helpers.fuzz_files import REAL, RECORDS, SMALL, sealed
+from tests.helpers.items import item_from_bytes
 
 NEIGHBOUR = (
     '{"path": "a.txt", "text": "A plain sentence that anybody may read, and that is whole."}\n'

@@ -35,7 +35,7 @@ AFTER = {stage: set(ORDER[number:]) for number, stage in enumerate(ORDER)}
 @pytest.fixture(autouse=True)
 def unplanned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the plan of a changed recipe: it probes this machine for two seconds."""
-    monkeypatch.setattr("groundup.flow.check_plan", lambda run: None)
+    monkeypatch.setattr("groundup.flow.check_plan", lambda run, trains: None)
 
 
 def stages_that_ran(recipe: Path, overrides: list[str] = [], until: str = "report") -> set[str]:  # noqa: B006 - never changed
@@ -190,6 +190,8 @@ SETTINGS: dict[str, tuple[str, set[str]]] = {
 }
 # Changes of a finished training that change nothing: they hold from the next step on, and there is
 # none.
+# Tested elsewhere: in test_goes_on.py, test_collect_own.py and test_collect_sources.py.
+OTHERS = {"model.base", "source.0.reader", "source.0.follow_links"}
 HARMLESS = {f"train.{f.name}" for f in dataclasses.fields(Train)} - set(SETTINGS)
 
 
@@ -214,9 +216,7 @@ def test_every_key_of_a_recipe_has_a_place_in_this_test() -> None:
         for f in dataclasses.fields(Recipe)
         if f.name not in parts and f.name != "source" and not f.metadata.get("internal")
     }
-    # Going on from other weights has its own journey (test_goes_on.py), a reader of the user's own
-    # its tests (test_collect_own.py).
-    assert keys == set(SETTINGS) | HARMLESS | {"model.base", "source.0.reader"}
+    assert keys == set(SETTINGS) | HARMLESS | OTHERS
 
 
 def last_to_run(key: str) -> str:

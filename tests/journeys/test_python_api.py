@@ -13,6 +13,8 @@ import pytest
 import groundup
 from groundup.artifacts.checkpoints import find_checkpoint
 from groundup.commands.inspect import dropped_by_reason
+from groundup.model.config import ModelConfig
+from groundup.model.transformer import Transformer
 from groundup.train.data import Loader
 
 
@@ -53,6 +55,25 @@ def test_a_plan_has_every_figure_and_refuses_what_cannot_fit(tiny_project: Path)
     )
     with pytest.raises(groundup.GroundupError, match="memory"):
         groundup.make_plan(huge).refuse()
+
+
+def test_a_context_beyond_the_text_is_refused_and_probed_in_bounds(
+    tiny_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The probe of its speed would take minutes, and training would refuse it in the end."""
+    contexts = []
+
+    class Recorded(Transformer):
+        def __init__(self, config: ModelConfig) -> None:
+            contexts.append(config.context)
+            super().__init__(config)
+
+    monkeypatch.setattr("groundup.model.transformer.Transformer", Recorded)
+    plan = groundup.make_plan(groundup.load_recipe(tiny_project, ["model.context=1048576"]))
+    plan.refuse(trains=False)
+    with pytest.raises(groundup.GroundupError, match=r"set a smaller \[model\] context"):
+        plan.refuse()
+    assert max(contexts) <= 1024
 
 
 def test_nothing_is_not_a_run(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any, cast
 
 import numba
 import pytest
@@ -26,7 +27,7 @@ def modules() -> Iterator[ModuleType]:
         yield importlib.import_module(found.name)
 
 
-def kernels(module: ModuleType) -> list[object]:
+def kernels(module: ModuleType) -> list[Any]:
     return [
         value
         for value in vars(module).values()
@@ -45,7 +46,7 @@ def test_kernels_use_other_modules_only_if_shared() -> None:
         origins = {
             name.asname or name.name: str(node.module) for node in imports for name in node.names
         }
-        used = {name for one in kernels(module) for name in one.py_func.__code__.co_names}  # type: ignore[attr-defined]
+        used = {name for one in kernels(module) for name in one.py_func.__code__.co_names}
         taken |= {
             origins[name] for name in used & origins.keys() if origins[name].startswith("groundup")
         }
@@ -67,11 +68,12 @@ def test_changed_shared_module_changes_the_folder(tmp_path: Path) -> None:
 def test_only_our_kernels_are_cached_in_the_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    config = cast(Any, numba.config)
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(compiling, "_COMPILED", str(tmp_path / "own"))
     assert kernel(lambda: 1).stats.cache_path.startswith(str(tmp_path / "own"))
-    assert str(tmp_path) == numba.config.CACHE_DIR
+    assert str(tmp_path) == config.CACHE_DIR
     named = compiled_folder(REFINE, tmp_path).name
     assert all(
         f"/{named}/" in one.stats.cache_path for module in modules() for one in kernels(module)
-    )  # type: ignore[attr-defined]
+    )

@@ -209,10 +209,8 @@ def test_grams_against_a_plain_search(
         sets, np.arange(len(sets) + 1), np.zeros(len(sets), np.int64), pa.table({})
     )
     whole = " ".join(words)
-    found = [
-        f for f in grams.find(text_buffers(pa.array([whole])), grams.prefilter()) if len(f.rows)
-    ]
-    places = sorted(int(begin) for f in found for begin in f.begins)
+    found = np.concatenate(list(grams.find(text_buffers(pa.array([whole])))))
+    places = sorted(found[:, 2].tolist())
     assert places == [len(" ".join(words[:i])) + (i > 0) for i in want]
 
 

@@ -15,7 +15,7 @@ from groundup.artifacts.document import DOCUMENT
 from groundup.refine.dedup import duplicates as dedup
 from groundup.refine.dedup.lsh_index import CLUSTER, NEAR, WIDTH
 from groundup.refine.dedup.minhash import mix_all
-from groundup.refine.split.assign import split_documents
+from groundup.refine.split import split_documents
 
 
 def write_crowd(folder: Path, rows: int, text: Callable[[int], str], equal: bool) -> None:

@@ -85,10 +85,10 @@ def _kept_buckets_are_clear(
     with Scratch(folder / "scratch") as scratch:
         shelf = shelf_of(shards, scratch)
         held = [
-            b.rows[i:j]
+            members[i:j]
             for band in NEAR_BANDS
-            for b in shelf.buckets(band, kept)
-            for i, j in pairwise(b.starts.tolist())
+            for starts, members in shelf.buckets(band, kept)
+            for i, j in pairwise(starts.tolist())
         ]
     assert held
     assert max(np.triu(similar[np.ix_(members, members)], 1).max() for members in held) < THRESHOLD

@@ -16,6 +16,7 @@ from groundup.errors import GroundupError, RecipeError
 from groundup.plan import make_plan
 from groundup.recipe import Recipe, Refine, Source
 from groundup.refine.filter.apply import (
+    Thresholds,
     applicable_filters,
     apply_filters,
     check_filters,
@@ -223,10 +224,8 @@ def test_lines_against_a_plain_count(texts: list[str]) -> None:
 
 def test_thresholds() -> None:
     """A threshold replaces the bound of its set only, and appears in the detail."""
-    texts, thresholds = (
-        [prose(30), prose(60)],
-        {"gopher": {"few_words": 70, "word_length": [1, 4.5]}},
-    )
+    texts = [prose(30), prose(60)]
+    thresholds: Thresholds = {"gopher": {"few_words": 70, "word_length": [1, 4.5]}}
     verdict = apply_filters(batch(*texts), "web", ["gopher"], ROOT, thresholds)
     assert list(zip(verdict.reason, verdict.score, verdict.detail, strict=True)) == [
         ("few_words", 30, "gopher: at least 70"),

@@ -18,22 +18,21 @@ from hypothesis import strategies as st
 from groundup.artifacts.arrays import text_array, text_buffers
 from groundup.artifacts.corpus import Cuts, remove_spans
 from groundup.artifacts.document import DROPPED, TableWriter
+from groundup.refine import lines as lines_step
 from groundup.refine.clean.unicode_classes import UNSPACED, WORD, WORD_CLASSES
 from groundup.refine.clean.whitespace import normalize_whitespace
-from groundup.refine.lines import line_index, repeated_lines
-from groundup.refine.lines.line_index import (
+from groundup.refine.lines import (
     MIN_WORDS,
+    MIN_WORDS_LEFT,
     LineIndex,
     count_lines,
-    line_hashes,
-    rows_with,
-)
-from groundup.refine.lines.repeated_lines import (
-    MIN_WORDS_LEFT,
     find_lines,
     find_repeated_lines,
     line_cuts,
+    line_hashes,
+    rows_with,
 )
+from groundup.refine.out_of_core import RowFile
 from groundup.refine.shard import refine_shard
 
 Row = dict[str, object]
@@ -187,7 +186,11 @@ def test_cuts_of_a_part_of_a_shard(tmp_path: Path) -> None:
 
 def sketched(folder: Path, texts: Sequence[Sequence[str]]) -> Path:
     folder.mkdir()
-    with LineIndex.open(folder) as lines:
+    with (
+        RowFile(folder / ".hashes", np.dtype(np.uint64)) as hashes,
+        RowFile(folder / ".rows", np.dtype(np.uint32)) as rows,
+    ):
+        lines = LineIndex(folder, hashes, rows)
         for batch in texts:
             lines.append(text_buffers(pa.array(batch, pa.string())))
         lines.save()
@@ -199,7 +202,7 @@ def test_line_index_is_counted_in_parts(
     tmp_path: Path, part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For any part size, counts equal those of a Counter over the kept documents."""
-    monkeypatch.setattr(line_index, "PART_LINES", part)
+    monkeypatch.setattr(lines_step, "PART_LINES", part)
     sentences = [
         f"number {word} of the few lines here"
         for word in ("one", "two", "three", "four", "five", "six")
@@ -333,7 +336,7 @@ def test_documents_left_empty_are_dropped(find: Find) -> None:
 
 
 def test_large_sources_need_a_share(find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repeated_lines, "MIN_SHARE", 0.55)
+    monkeypatch.setattr(lines_step, "MIN_SHARE", 0.55)
     pages = [page(n, NOTICE) for n in range(10)] + [page(n) for n in range(10, 20)]
     assert find({"web.a": ("web", pages)})[0] == []
 

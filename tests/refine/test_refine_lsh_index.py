@@ -62,9 +62,9 @@ def test_buckets_equal_a_dictionary(tmp_path: Path, parts: int) -> None:
                     if some is None or some[held].any()
                 ]
                 found = [
-                    b.rows[i:j].tolist()
-                    for b in shelf.buckets(band, mask, some)
-                    for i, j in pairwise(b.starts.tolist())
+                    rows[i:j].tolist()
+                    for starts, rows in shelf.buckets(band, mask, some)
+                    for i, j in pairwise(starts.tolist())
                 ]
                 assert sorted(found) == sorted(held for held in wanted if len(held) > 1)
 
@@ -79,14 +79,13 @@ def test_crowd_has_constant_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             corpus = DocumentTable(shards)
             sizes, ids = scratch.joined(corpus, "sizes"), scratch.joined(corpus, "ids")
             tracemalloc.start()
-            (found,) = LshIndex(corpus, sizes, ids, 1_000 * ENTRY_BYTES, scratch.folder).buckets(7)
+            shelf = LshIndex(corpus, sizes, ids, 1_000 * ENTRY_BYTES, scratch.folder)
+            ((starts, members),) = shelf.buckets(7)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
             order = np.lexsort((ids[:, 1], ids[:, 0], -sizes.astype(np.int64)))
-            assert found.starts.tolist() == [0, rows]
-            assert (sizes[found.rows] == sizes[order]).all() and (
-                ids[found.rows] == ids[order]
-            ).all()
+            assert starts.tolist() == [0, rows]
+            assert (sizes[members] == sizes[order]).all() and (ids[members] == ids[order]).all()
     # One number for each would be 360,000 bytes.
     assert peaks[1] - peaks[0] < 90_000
 

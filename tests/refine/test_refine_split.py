@@ -20,8 +20,14 @@ from groundup.refine.dedup.duplicates import DUPLICATES, find_duplicates
 from groundup.refine.dedup.minhash import mix
 from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch
 from groundup.refine.shard import refine_shard
-from groundup.refine.split.assign import MAX_OF_SOURCE, SPLIT, choose_validation, split_documents
-from groundup.refine.split.clusters import cluster_sizes, find_clusters
+from groundup.refine.split import (
+    MAX_OF_SOURCE,
+    SPLIT,
+    choose_validation,
+    cluster_sizes,
+    find_clusters,
+    split_documents,
+)
 
 Row = dict[str, Any]
 Shards = list[tuple[str, Path]]

@@ -17,7 +17,7 @@ from groundup.commands.verify import Note, check_checkpoints, check_overlap
 from groundup.errors import RecipeError, SourceError, StoreError
 from groundup.recipe import Personal, Recipe, Refine, Source, Tokenize
 from groundup.refine import stage
-from groundup.refine.split.leakage import measure_leakage
+from groundup.refine.leakage import measure_leakage
 from groundup.runtime.lock import write_lock
 from groundup.runtime.run import Run
 from groundup.runtime.store import Facts, Step
@@ -290,10 +290,12 @@ def test_verify_reads_texts_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     stage.run(run)
     leak(run.root)
     passes = []
-    monkeypatch.setattr(
-        "groundup.artifacts.corpus.kept_documents",
-        lambda *given: [passes.append(given), kept_documents(*given)][1],
-    )
+
+    def counted(*given: Any) -> Any:
+        passes.append(given)
+        return kept_documents(*given)
+
+    monkeypatch.setattr("groundup.artifacts.corpus.kept_documents", counted)
     found = [line for line in check_overlap(run.root) if not isinstance(line, Note)]
     assert len(found) == 2 and all("Jaccard 1.00" in line for line in found)
     assert len(passes) == 1

@@ -16,7 +16,7 @@ from groundup.artifacts.corpus import refined_shards
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.artifacts.tokens import open_shard, token_type
 from groundup.errors import GroundupError
-from groundup.tokenize.shards import TokenWriter, tokenize_shard, with_ends
+from groundup.tokenize.shards import TokenWriter, tokenize_shard
 from groundup.tokenize.train_bpe import train_tokenizer
 
 TEXTS = [(text or "empty", number % 3) for number, text in enumerate(HOSTILE * 2)]
@@ -85,10 +85,18 @@ def test_an_empty_split_is_an_empty_shard(tmp_path: Path) -> None:
     assert len(open_shard(tmp_path / "x.npy", 300)) == 0
 
 
-def test_ends_are_put_after_each_document() -> None:
+def test_ends_are_put_after_each_document(tmp_path: Path) -> None:
     """Empty documents count too."""
-    ids, lengths = with_ends(np.array([5, 6, 7], np.uint32), np.array([2, 0, 1]), 0)
-    assert (ids.tolist(), lengths.tolist()) == ([5, 6, 0, 0, 7, 0], [3, 1, 2])
+    run = refined_run(tmp_path / "run", {"a.1": [("ab", 1), ("", 1), ("c", 1)]})
+    (shard,) = refined_shards(run.root)
+    train_tokenizer(tmp_path, [shard], 300, 512)
+    tokenize_shard(tmp_path, shard, tmp_path)
+    tokenizer = Tokenizer.load(tmp_path)
+    end = tokenizer.end_id
+    want = [*tokenizer.encode("ab"), end, end, *tokenizer.encode("c"), end]
+    assert open_shard(tmp_path / "train.npy", tokenizer.vocab_size).tolist() == want
+    lengths = pq.read_table(tmp_path / "index.parquet").column("length").to_pylist()
+    assert lengths == [len(want) - 3, 1, 2]
 
 
 def test_verdicts_must_match_documents(tmp_path: Path) -> None:

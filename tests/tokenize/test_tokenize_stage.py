@@ -17,7 +17,7 @@ from groundup.runtime.store import folder_files
 from groundup.runtime.workers.map import Workers
 from groundup.tokenize.shards import SHARD
 from groundup.tokenize.stage import run as tokenize
-from groundup.tokenize.train_bpe import TRAIN_BPE, Sample, text_bytes
+from groundup.tokenize.train_bpe import TRAIN_BPE, Sample, train_tokenizer
 
 WORDS = "the cat sat on a mat and saw another cat on another mat".split()
 
@@ -95,7 +95,7 @@ def test_the_sample_is_bounded_and_does_not_depend_on_shards(tmp_path: Path) -> 
     """The same documents are chosen however they are spread; never more bytes than asked for."""
     run = refined_run(tmp_path, SHARDS)
     shards = refined_shards(run.root)
-    total = sum(map(text_bytes, shards))
+    total = train_tokenizer(tmp_path, shards, 300, 1)["train_bytes"]
     assert total == sum(
         len(text) for docs in SHARDS.values() for text, verdict in docs if verdict == 1
     )

@@ -20,9 +20,16 @@ from tests.helpers.hostile import HOSTILE
 
 import groundup
 from groundup.artifacts import tokenizer as module
-from groundup.artifacts.tokenizer import AT_SPACES_AND_LINES, END, SPECIALS, Tokenizer, pieces
+from groundup.artifacts.tokenizer import (
+    AT_SPACES_AND_LINES,
+    END,
+    SPECIALS,
+    Tokenizer,
+    pieces,
+    write_config,
+)
 from groundup.errors import GroundupError
-from groundup.tokenize.train_bpe import resolve_vocab_size, train_bpe, trainable, write_config
+from groundup.tokenize.train_bpe import resolve_vocab_size, train_bpe
 
 TEXT = [
     "The cat sat on the mat. " * 20,
@@ -123,8 +130,10 @@ def test_training_does_not_depend_on_threads(tokenizer: Tokenizer) -> None:
 
 def test_runs_that_are_no_words_are_not_trained_on() -> None:
     """One endless word would make each merge walk through it."""
-    assert list(trainable("one " + "x" * 2000 + " two")) == ["one ", " two"]
-    assert list(trainable("中" * 900)) == ["中" * 900]
+    texts = ["one " + "x" * 2000 + " two"] * 2
+    assert "xx" not in train_bpe(texts, 400).get_vocab()
+    assert {"one", "Ġtwo"} <= set(train_bpe(texts, 400).get_vocab())
+    assert len(train_bpe(["中" * 900], 400).encode("中").ids) == 1
 
 
 def test_auto_vocabulary_grows_with_the_text() -> None:
@@ -165,17 +174,3 @@ def test_transformers_gives_the_same_ids(tokenizer: Tokenizer, tmp_path: Path) -
         assert theirs.decode(ids) == text
     assert theirs.eos_token == END and theirs.eos_token_id == tokenizer.end_id
     assert theirs("a<|im_end|>")["input_ids"][-1] == tokenizer.chat_ids[1]
-
-
-def test_first_ids_are_the_tokenizer_trained_so_far(tokenizer: Tokenizer) -> None:
-    """One trained tokenizer tells what any smaller vocabulary would have given."""
-    trained = Tokenizer(train_bpe(TEXT, 300))
-    cut = tokenizer.first(300)
-    assert cut.vocab_size == 300
-    for text in [*HOSTILE, *TEXT]:
-        assert cut.encode(text) == trained.encode(text)
-        assert cut.decode(cut.encode(text)) == text
-    assert tokenizer.first(tokenizer.vocab_size).encode(TEXT[0]) == tokenizer.encode(TEXT[0])
-    for size in (256 + len(SPECIALS) - 1, tokenizer.vocab_size + 1):
-        with pytest.raises(ValueError, match="must lie between"):
-            tokenizer.first(size)

@@ -218,7 +218,7 @@ def test_a_run_never_goes_on_from_itself(trained: Path, tmp_path: Path) -> None:
     for base in ("run", "run/train/checkpoints/step-000006"):
         recipe = recipe_from(tmp_path / "recipe.toml", base)
         with pytest.raises(GroundupError, match=r"cannot go on from itself.*--out"):
-            check_plan(Run(tmp_path / "run", recipe))
+            check_plan(Run(tmp_path / "run", recipe), trains=True)
     assert weights_digest(tmp_path / "run", 6)
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.helpers.items import item_from_bytes
 from tests.helpers.talking import CONTEXT, TUNE, Turns, talking_run, talks, turns
 
 from groundup.artifacts.document import Document, Reject
 from groundup.artifacts.tokenizer import Tokenizer
-from groundup.collect.files.streams import item_from_bytes
 from groundup.collect.readers.registry import read_item
 from groundup.collect.stage import collect_tuning
 from groundup.commands.tune import tune_by_hand

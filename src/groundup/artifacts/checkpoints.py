@@ -12,6 +12,7 @@ from typing import Any
 
 from groundup.errors import GroundupError
 from groundup.runtime.files import read_json
+from groundup.runtime.sealed import read_sealed
 from groundup.runtime.store import Artifact, Store, load_artifact
 
 CHECKPOINTS = "train/checkpoints"
@@ -34,8 +35,8 @@ def list_checkpoints(root: Path) -> dict[int, Path]:
 
 def best_step(root: Path) -> int | None:
     """Return the step of the lowest validation loss, None before it is known."""
-    best = read_json(root / "train" / "best.json")
-    return int(best["step"]) if isinstance(best, dict) else None
+    best = read_sealed(root / "train" / "best.json")
+    return int(best["step"]) if best is not None else None
 
 
 def newest_state(root: Path) -> dict[str, Any] | None:
@@ -50,8 +51,7 @@ def newest_state(root: Path) -> dict[str, Any] | None:
 def find_checkpoint(root: Path, which: str = "best") -> Artifact:
     """Return the checkpoint that `best` (lowest validation loss), `last` or `step-N` names.
 
-    Raises:
-        GroundupError: the run has no such checkpoint, or it is damaged.
+    Raises GroundupError if the run has no such checkpoint, or it is damaged.
     """
     folders = list_checkpoints(root)
     if not folders:
@@ -91,8 +91,7 @@ class RunModel:
 def find_model(root: Path, which: str = "") -> RunModel:
     """Return the model that `tuned`, `best`, `last` or `step-N` names; "" prefers the tuned one.
 
-    Raises:
-        GroundupError: the run has no such model, or it is damaged.
+    Raises GroundupError if the run has no such model, or it is damaged.
     """
     tuned = Store(root).view("tune") if which in ("", "tuned") else None
     if tuned is not None:
@@ -105,16 +104,17 @@ def find_model(root: Path, which: str = "") -> RunModel:
     return RunModel(checkpoint.path, checkpoint.content, checkpoint.path.name)
 
 
+def read_setup(root: Path) -> dict[str, Any]:
+    """Return train.json, what the training of a run was set up with; empty if there is none."""
+    return read_sealed(root / "train" / "train.json") or {}
+
+
 def trained_on(root: Path, tokens: Artifact) -> None:
-    """Refuse tokens that the run's model was not trained on.
+    """Refuse tokens that the run's model was not trained on, by a GroundupError.
 
     Text that they hold out may have been in the training data.
-
-    Raises:
-        GroundupError: the split, the tokens or the tokenizer changed after training.
     """
-    setup = read_json(root / "train" / "train.json")
-    inputs = setup.get("inputs", {}) if isinstance(setup, dict) else {}
+    inputs = read_setup(root).get("inputs", {})
     files = tokens.manifest["files"]
     present = {name for name in files if name.endswith(".npy") or name == "tokenizer.json"}
     if present != set(inputs) or any(files[name]["sha256"] != inputs[name] for name in present):
@@ -126,6 +126,5 @@ def trained_on(root: Path, tokens: Artifact) -> None:
 
 def init_from(root: Path) -> dict[str, str]:
     """Return name and license of the model whose weights training began with; empty if random."""
-    setup = read_json(root / "train" / "train.json")
-    base = (setup.get("base") if isinstance(setup, dict) else None) or {}
+    base = read_setup(root).get("base") or {}
     return {name: str(base[name]) for name in ("name", "license") if name in base}

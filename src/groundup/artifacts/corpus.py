@@ -65,12 +65,7 @@ class Cuts:
         return np.bincount(self.rows, sizes, documents).astype(np.int64)
 
     def apply(self, batch: pa.RecordBatch, rows: Array) -> pa.RecordBatch:
-        """Return a batch with the cuts taken out of its column `text`, if it has one.
-
-        Args:
-            batch: documents of the shard.
-            rows: their rows in the shard, ascending.
-        """
+        """Return a batch, of ascending `rows` of the shard, without the cuts of its texts."""
         column = batch.schema.get_field_index("text")
         if column < 0 or not len(rows) or not len(self.rows):
             return batch
@@ -183,8 +178,7 @@ class RefinedShard:
             columns: of the document schema, and `split` (uint8, the verdict); None for all but it.
             split: only train or only validation.
 
-        Raises:
-            GroundupError: the verdicts are those of other documents.
+        Raises GroundupError if the verdicts are those of other documents.
         """
         verdicts = self.verdicts()
         with pq.ParquetFile(self.documents) as file:
@@ -204,11 +198,7 @@ class RefinedShard:
 
 
 def refined_shards(root: Path) -> list[RefinedShard]:
-    """Return the refined shards of a run, in the order in which they were collected.
-
-    Raises:
-        StoreError: the run has no refine stage yet, or it is damaged.
-    """
+    """Return the refined shards of a run as they were collected; StoreError if it has none."""
     view = Store(root).view("refine")
     if view is None:
         raise StoreError(
@@ -230,16 +220,7 @@ def refined_shards(root: Path) -> list[RefinedShard]:
 def kept_documents(
     root: Path, columns: Sequence[str] | None = None, split: Split | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the kept documents of a run in order, one row group at a time.
-
-    Args:
-        root: the run directory.
-        columns: of the document schema; None for all.
-        split: only train or only validation.
-
-    Raises:
-        StoreError: the run has no refine stage yet, or it is damaged.
-    """
+    """Yield the kept documents of a run in order; see `RefinedShard.batches`."""
     for shard in refined_shards(root):
         yield from shard.batches(columns, split)
 
@@ -251,7 +232,6 @@ def find_documents(
 
     Args:
         paths: files in `documents/` of the view collect or refine.
-        ids: ids to look for.
         columns: `id` and others of the document schema. Of texts only the row groups are read
             that hold one of the documents.
     """
@@ -272,10 +252,6 @@ def find_documents(
 
 
 def tables(root: Path, folder: str, source: str | None = None) -> list[Path]:
-    """Return the Parquet files of a folder of a view, such as `collect/dropped`, in order.
-
-    Args:
-        source: only the shards of this source; lists of all sources are left out then.
-    """
+    """Return the Parquet files of a folder such as `collect/dropped`: all, or those of a source."""
     paths = sorted((root / folder).glob("*.parquet"))
     return [path for path in paths if source in (None, path.stem.rpartition(".")[0])]

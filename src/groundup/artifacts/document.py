@@ -5,7 +5,12 @@ A reader of the stage `collect` yields documents and rejects:
     Document("The cat sat …", record=3, group="cats.txt", license="CC0")
     Reject("malformed", record=4, detail="line 4 is not JSON")
 
-The collector writes them as two Parquet tables. `DOCUMENT` has one row a document:
+The collector writes them as two Parquet tables:
+
+    raw file → reader ─┬ Document → DOCUMENT   collect/documents/SOURCE.SHARD.parquet
+                       └ Reject   → DROPPED    collect/dropped/SOURCE.SHARD.parquet
+
+`DOCUMENT` has one row a document:
 
     id                                 text           kind   source  origin        record  …
     9f0c2ab71d44…  (32 hex digits)     The cat sat …  books  mine    raw/cats.txt  3
@@ -119,6 +124,21 @@ def document_id(source: str, origin: str, record: int) -> str:
     return digest.hexdigest()
 
 
+def dropped_rows(
+    batch: pa.RecordBatch,
+    reasons: pa.Array,
+    scores: pa.Array,
+    details: pa.Array,
+    duplicate_of: pa.Array | None = None,
+) -> pa.RecordBatch:
+    """Return rows of the DROPPED schema for the documents of a batch."""
+    kept = duplicate_of if duplicate_of is not None else pa.nulls(len(batch), pa.string())
+    origin = [batch.column(name) for name in ("id", "source", "origin", "record")]
+    columns = [*origin, reasons, scores, kept, details]
+    arrays = [column.cast(f.type) for column, f in zip(columns, DROPPED, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=DROPPED)
+
+
 @dataclass
 class TableWriter:
     """Writes rows of one schema as Parquet, in row groups of about `ROW_GROUP_BYTES`."""
@@ -147,7 +167,7 @@ class TableWriter:
             self._writer.close()
 
     def add(self, row: dict[str, object], size: int = 256) -> None:
-        """Queue one row of about `size` bytes."""
+        """Queue one row of about `size` bytes; `bytes` counts them."""
         self._pending.append(row)
         self._pending_bytes += size
         self.rows += 1
@@ -162,6 +182,7 @@ class TableWriter:
             raise RuntimeError("TableWriter is used outside its with block")
         if isinstance(table, pa.RecordBatch):
             table = pa.Table.from_batches([table])
+        # Without rows Parquet would get an empty row group, which readers have to step over.
         if table.num_rows:
             self._writer.write_table(table.select(self.schema.names).cast(self.schema))
             self.rows += table.num_rows

@@ -12,18 +12,18 @@ model stays: it cannot be made again from what is here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from groundup.artifacts.checkpoints import list_checkpoints
+from groundup.artifacts.checkpoints import list_checkpoints, read_setup
 from groundup.errors import GroundupError, StoreError
-from groundup.runtime.files import read_json, write_json
 from groundup.runtime.lock import load_lock
 from groundup.runtime.progress import say
 from groundup.runtime.run import Run
+from groundup.runtime.sealed import read_sealed, write_sealed
 from groundup.runtime.store import Store
 from groundup.schema import settings
 
@@ -79,7 +79,7 @@ class ForgottenDocument:
             return "forgotten; training had not read it"
         more = " …" if len(self.seen["steps"]) == MAX_STEPS else ""
         past = ", ".join(self.checkpoints(root)) or "no checkpoint that exists"
-        steps = ", ".join(str(step) for step in self.seen["steps"])
+        steps = ", ".join(map(str, self.seen["steps"]))
         return (
             f"forgotten; training had read it {self.seen['times']:,} times, in steps {steps}{more};"
             f" in the past of {past}"
@@ -95,8 +95,7 @@ class ForgottenDocument:
 
 def training_key(root: Path) -> str:
     """Return the key of the training of a run, "" if there is none."""
-    setup = read_json(root / "train" / "train.json")
-    return str(setup.get("key", "")) if isinstance(setup, dict) else ""
+    return str(read_setup(root).get("key", ""))
 
 
 @dataclass(frozen=True)
@@ -107,15 +106,11 @@ class Forgotten:
 
     @classmethod
     def load(cls, root: Path) -> Forgotten:
-        """Read the list of a run.
-
-        Raises:
-            StoreError: it is damaged; going on without it would bring forgotten documents back.
-        """
+        """Read the list of a run; StoreError if damaged: documents would come back without it."""
         path = root / FILE
         if not path.exists():
             return cls()
-        table = read_json(path)
+        table = read_sealed(path) or {}
         try:
             return cls(tuple(ForgottenDocument(**entry) for entry in table["documents"]))
         except (TypeError, KeyError):
@@ -125,7 +120,7 @@ class Forgotten:
 
     def save(self, root: Path) -> None:
         """Write the list, whole."""
-        write_json(root / FILE, dataclasses.asdict(self))
+        write_sealed(root / FILE, dataclasses.asdict(self))
 
     @property
     def pending(self) -> tuple[ForgottenDocument, ...]:
@@ -134,7 +129,7 @@ class Forgotten:
 
     @cached_property
     def ids(self) -> frozenset[str]:
-        """Ids of the documents."""
+        """For a fast look-up."""
         return frozenset(document.id for document in self.documents)
 
     def joined(self, documents: Iterable[ForgottenDocument]) -> Forgotten:
@@ -153,13 +148,7 @@ def finish_forget(run: Run, stages: Mapping[str, Callable[[Run], None]]) -> list
     """Finish what `groundup forget` started: update the data, then delete what may hold the text.
 
     Expensive data is replaced without a question, since the user asked for that; but not if the
-    recipe was changed in between.
-
-    Args:
-        stages: the function of each stage.
-
-    Returns:
-        names of what was deleted in the run directory.
+    recipe was changed in between. Returns the names of what was deleted in the run directory.
     """
     forgotten = Forgotten.load(run.root)
     if not forgotten.pending:
@@ -178,7 +167,7 @@ def finish_forget(run: Run, stages: Mapping[str, Callable[[Run], None]]) -> list
 
 
 def erase(run: Run, forgotten: Forgotten) -> list[str]:
-    """Delete what may hold the text of pending documents, and mark them as done.
+    """Delete what may hold the text of pending documents, mark them as done, return the names.
 
     Every step can be repeated, so a kill in between costs nothing but a second time.
     """
@@ -189,7 +178,14 @@ def erase(run: Run, forgotten: Forgotten) -> list[str]:
         run.ledger.write("erased", stage=name)
     if _learned_from(store, forgotten):
         run.archive("tune")
-    deleted += list(_clear_archive(store, forgotten))
+    for folder in sorted(path for path in (run.root / "aside").glob("*") if path.is_dir()):
+        # The user may have renamed STAGE-1 to STAGE-anything.
+        stage = folder.name.partition("-")[0]
+        if stage == "tune":
+            store.discard(path for path in folder.iterdir() if path.name not in MODEL_FOLDERS)
+        elif stage in QUOTING_STAGES or (stage in VIEWS and _names_pending(folder, forgotten)):
+            store.discard([folder])
+            deleted.append(f"aside/{folder.name}")
     # Exported models stay.
     store.discard(path for path in store.unreferenced(VIEWS) if path.parent.parent.name != "export")
     store.clean()
@@ -203,9 +199,9 @@ def _learned_from(store: Store, forgotten: Forgotten) -> bool:
     view = store.view("tune")
     if view is None:
         return (store.root / "tune").exists()
-    artifacts = [store.artifact(entry) for entry in view.manifest["artefacts"]]
     read: set[str] = set()
-    for artifact in artifacts:
+    for entry in view.manifest["artefacts"]:
+        artifact = store.artifact(entry)
         if artifact is not None:
             inputs = artifact.manifest["inputs"]
             read |= {artifact.name, *(name.partition(" ")[2] for name in inputs)}
@@ -215,19 +211,7 @@ def _learned_from(store: Store, forgotten: Forgotten) -> bool:
     )
 
 
-def _clear_archive(store: Store, forgotten: Forgotten) -> Iterator[str]:
-    """Delete what RUN/aside holds of the text, and yield the names of whole folders."""
-    for folder in sorted(path for path in (store.root / "aside").glob("*") if path.is_dir()):
-        # The user may have renamed STAGE-1 to STAGE-anything.
-        stage = folder.name.partition("-")[0]
-        if stage == "tune":
-            store.discard(path for path in folder.iterdir() if path.name not in MODEL_FOLDERS)
-        elif stage in QUOTING_STAGES or (stage in VIEWS and _names(folder, forgotten)):
-            store.discard([folder])
-            yield f"aside/{folder.name}"
-
-
-def _names(folder: Path, forgotten: Forgotten) -> bool:
+def _names_pending(folder: Path, forgotten: Forgotten) -> bool:
     """Whether a table in a folder names a pending document, by id or as what was kept instead."""
     import pyarrow.parquet as pq
 

@@ -6,7 +6,6 @@ had written.
 
 from __future__ import annotations
 
-import json
 import math
 import numbers
 import os
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.runtime.files import flush
+from groundup.runtime.sealed import append_chained, read_chained
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,7 @@ class Metrics:
             name: value if isinstance(value, str) or math.isfinite(value) else None
             for name, value in figures.items()
         }
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_chained(self.path, line)
 
     def size(self) -> int:
         """Force the file to disk and return its bytes."""
@@ -42,17 +41,11 @@ class Metrics:
 
     def read(self) -> list[dict[str, Any]]:
         """Return all lines; a torn last one is left out."""
-        if not self.path.exists():
-            return []
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        return read_chained(self.path)
 
 
 def rounded(value: Any) -> Any:
-    """Return figures as JSON values with six significant digits: the rest is rounding error.
-
-    What is not finite becomes None.
-    """
+    """Return figures as JSON values with six significant digits; what is not finite is None."""
     if isinstance(value, Mapping):
         return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

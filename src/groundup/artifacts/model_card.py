@@ -28,13 +28,7 @@ prompt["input_ids"].shape[1] :]))
 
 
 def model_card(name: str, body: str, license: str = "") -> str:
-    """Return a model card.
-
-    Args:
-        name: its title.
-        body: Markdown below the title.
-        license: as a YAML value; empty leaves it out.
-    """
+    """Return a model card: title, Markdown below it, and the license as a YAML value, if any."""
     head = ["library_name: transformers", "pipeline_tag: text-generation"]
     if license:
         head.append(f"license: {license}")

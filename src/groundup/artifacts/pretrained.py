@@ -55,27 +55,19 @@ class PretrainedModel:
     config: ModelConfig
 
     @cached_property
-    def _tokenizer(self) -> PretrainedTokenizer:
+    def carried(self) -> PretrainedTokenizer:
+        """Its tokenizer and tokenizer.json; GroundupError if it cannot be carried exactly."""
         return read_tokenizer(self.path)
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Its tokenizer; GroundupError if it cannot be carried exactly."""
-        return self._tokenizer.tokenizer
-
-    @property
-    def tokenizer_data(self) -> bytes:
-        """The bytes of tokenizer.json to write."""
-        return self._tokenizer.data
+        """Its tokenizer."""
+        return self.carried.tokenizer
 
     def check(self, root: Path) -> None:
-        """Check that weights, tokenizer and sizes fit together; weights are not read.
+        """Raise GroundupError unless weights, tokenizer and sizes fit; weights are not read.
 
-        Args:
-            root: of the run that starts from the model; the model must not be inside of it.
-
-        Raises:
-            GroundupError: naming the file and what is wrong with it.
+        The model must not be inside of the run that starts from it (`root`).
         """
         if self.path.resolve().is_relative_to(root.resolve()):
             raise GroundupError(
@@ -102,9 +94,7 @@ class PretrainedModel:
 def find_pretrained(recipe: Recipe) -> PretrainedModel | None:
     """Return the model that a recipe starts from, None for a random start.
 
-    Raises:
-        GroundupError: it does not exist, cannot be read, or has a shorter context than the recipe
-            asks for.
+    Raises GroundupError if it cannot be read, or its context is shorter than the recipe's.
     """
     if not recipe.model.base:
         return None
@@ -138,12 +128,8 @@ def find_pretrained(recipe: Recipe) -> PretrainedModel | None:
 
 def _hub_name(path: Path) -> str:
     """Return `organization/model` for a folder in a hub's cache, else the name of the folder."""
-    folder = path.resolve()
-    if folder.parent.name == "snapshots":
-        cached = re.fullmatch(r"models--(.+)", folder.parent.parent.name)
-        if cached:
-            return cached[1].replace("--", "/")
-    return folder.name
+    cached = re.search(r"/models--([^/]+)/snapshots/[^/]+$", path.resolve().as_posix())
+    return cached[1].replace("--", "/") if cached else path.resolve().name
 
 
 def license_of(folder: Path) -> str:
@@ -154,9 +140,8 @@ def license_of(folder: Path) -> str:
     except OSError:
         return ""
     line = re.search(r"^license:[ \t]*(.+)$", head[1], re.MULTILINE) if head else None
-    if line is None:
-        return ""
-    return "".join(c for c in line[1] if c.isprintable()).strip("\"' ")[:200]
+    text = line[1] if line else ""
+    return "".join(c for c in text if c.isprintable()).strip("\"' ")[:200]
 
 
 @dataclass(frozen=True)
@@ -172,11 +157,7 @@ class PretrainedTokenizer:
 
 
 def read_tokenizer(folder: Path) -> PretrainedTokenizer:
-    """Read the tokenizer of a model folder.
-
-    Raises:
-        GroundupError: it is missing, or cannot be carried exactly.
-    """
+    """Read the tokenizer of a model folder; GroundupError if it cannot be carried exactly."""
     path = folder / FILE
     if not path.exists():
         raise GroundupError(

@@ -8,7 +8,13 @@ Encoding works in two steps. The pretokenizer (here: splitter) cuts a text into 
 expression; BPE then merges the bytes of each word into tokens (Sennrich et al. 2016, arXiv
 1508.07909; on bytes since GPT-2, Radford et al. 2019):
 
-    "The cat's 12"  → "The" " cat" "'s" " " "1" "2"  → ids
+    "The cat's 12"
+      │ splitter: a regular expression
+    "The"  " cat"  "'s"  " "  "1"  "2"
+      │ BPE: bytes, merged pair by pair in the order in which the merges were learned
+    T h e → Th e → The        ␣ c a t → ␣c at → ␣cat
+      │ vocabulary
+    464    3797    …
 
 Other modules rely on three properties:
 
@@ -22,7 +28,6 @@ Other modules rely on three properties:
 from __future__ import annotations
 
 import codecs
-import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -139,9 +144,7 @@ class Tokenizer:
         self._engine = engine
         self.vocab_size: int = max(engine.get_vocab().values(), default=-1) + 1
         added = sorted(engine.get_added_tokens_decoder().items())
-        self.specials: dict[str, int] = {
-            token.content: index for index, token in added if token.special
-        }
+        self.specials = {token.content: int(index) for index, token in added if token.special}
         self.whole_words = frozenset(token.content for _, token in added if not token.special)
         if end not in self.specials:
             raise ValueError(f"it has no special token {end}")
@@ -159,8 +162,7 @@ class Tokenizer:
     def load(cls, folder: Path) -> Tokenizer:
         """Read tokenizer.json, and the token that ends a document from tokenizer_config.json.
 
-        Raises:
-            GroundupError: a file is missing or cannot be used.
+        Raises GroundupError if a file is missing or cannot be used.
         """
         config = folder / CONFIG
         try:
@@ -170,9 +172,8 @@ class Tokenizer:
             return cls(tokenizers.Tokenizer.from_file(str(folder / FILE)), end)
         except Exception as error:
             # tokenizers raises plain Exception.
-            raise GroundupError(
-                f"{folder / FILE}: cannot be read as a tokenizer: {error}"
-            ) from None
+            where = folder / FILE
+            raise GroundupError(f"{where}: cannot be read as a tokenizer: {error}") from None
 
     @property
     def stop_id(self) -> int:
@@ -210,9 +211,8 @@ class Tokenizer:
             for piece in pieces(text, cuts=self._cuts)
         )
         for batch in _batches(rows_and_pieces):
-            encodings = self._engine.encode_batch_fast(
-                [piece for _, piece in batch], add_special_tokens=False
-            )
+            texts = [piece for _, piece in batch]
+            encodings = self._engine.encode_batch_fast(texts, add_special_tokens=False)
             ids = [np.array(encoding.ids, np.uint32) for encoding in encodings]
             np.add.at(lengths, [row for row, _ in batch], [len(part) for part in ids])
             flat += ids
@@ -253,33 +253,11 @@ class Tokenizer:
             strings.append(bytes(map(byte_of.__getitem__, name)) if spelled else name.encode())
         return strings
 
-    def first(self, vocab_size: int) -> Tokenizer:
-        """Return the tokenizer of the first `vocab_size` ids, as BPE had learned it at that size.
-
-        Raises:
-            ValueError: it would lack a byte or a special, or have more ids than this one.
-        """
-        table = json.loads(self._engine.to_str())
-        vocab, merges = table["model"]["vocab"], table["model"]["merges"]
-        smallest = len(vocab) - len(merges)
-        if not smallest <= vocab_size <= self.vocab_size:
-            raise ValueError(
-                f"vocab_size {vocab_size} must lie between {smallest} and {self.vocab_size}"
-            )
-        kept = {token: index for token, index in vocab.items() if index < vocab_size}
-        # Merges are in the order in which they were learned, and each made the next id.
-        learned = itertools.takewhile(lambda pair: "".join(pair) in kept, merges)
-        table["model"] |= {"vocab": kept, "merges": list(learned)}
-        return Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(table)), self.end)
-
 
 class Detokenizer:
     """Decodes ids one by one into whole characters.
 
     The pieces and `end()` together are `decode` of all ids.
-
-    Args:
-        byte_strings: those of the tokenizer.
     """
 
     def __init__(self, byte_strings: Sequence[bytes]) -> None:

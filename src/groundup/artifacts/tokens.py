@@ -26,13 +26,10 @@ def token_type(vocab_size: int) -> np.dtype[Any]:
 
 
 def open_shard(path: Path, vocab_size: int, check_ids: bool = True) -> Tokens:
-    """Memory-map a token shard, and check that its type fits the vocabulary.
+    """Memory-map a token shard; GroundupError if its type does not fit the vocabulary.
 
     Args:
         check_ids: also check that every id is in the vocabulary, which reads the whole file.
-
-    Raises:
-        GroundupError: naming the file and what is wrong with it.
     """
     try:
         tokens: Tokens = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -75,7 +75,6 @@ _NOTES_NAME = re.compile(
     r"(?:readme|changelog|changes|notice|authors|contributing|manifest|metadata|index)(?:[._-].*)?",
     re.IGNORECASE,
 )
-_GUTENBERG = re.compile(r"project gutenberg", re.IGNORECASE)
 # Shorter plain text is no book, even if its lines are wrapped.
 _BOOK_BYTES = 30_000
 # Pieces of wiki markup per 1,000 characters that make a text wikitext.
@@ -106,7 +105,6 @@ class Detection:
     Attributes:
         kind: of source; None where the file could belong to any: text is then read like the files
             around it, other formats are listed as unread.
-        format: of the file.
         reason: what it was recognized by, as a plural: `EPUB books`.
     """
 
@@ -154,7 +152,7 @@ def detect_kind(path: Path, name: str = "") -> Detection:
     return next(detection for detection, _ in votes.most_common() if detection.kind == winner)
 
 
-def _detect_item(item: Item) -> Detection:  # noqa: PLR0911 - a table of cases
+def _detect_item(item: Item) -> Detection:  # noqa: PLR0911, PLR0912 - a table of cases
     """Return what a file, or a member of an archive, seems to be."""
     format = detect_format(item.name, item.head)
     if format in _KIND_OF_FORMAT:
@@ -172,7 +170,25 @@ def _detect_item(item: Item) -> Detection:  # noqa: PLR0911 - a table of cases
         return Detection(None, format, plural + advice)
     if format in RECORD_FORMATS:
         return _detect_records(item, format)
-    return _detect_text(item)
+    language = language_of(item.name, item.head)
+    if language and language not in DOC_LANGUAGES:
+        return Detection("code", "text", f"source code in {language}")
+    is_notes = is_license_file(item.name) or _NOTES_NAME.fullmatch(item.name)
+    if is_notes or language in ("markdown", "rst"):
+        return Detection(None, "text", "notes and documentation")
+    head = text_head(item.head)
+    if is_irc(head):
+        return Detection("conversations", "text", "IRC logs")
+    if _EVALUATION_NAME.search(_words(item.origin)):
+        return Detection("evaluation", "text", "evaluation items")
+    if "project gutenberg" in head.lower():
+        return Detection("books", "text", "Project Gutenberg books")
+    if wikitext_share(head) >= _WIKITEXT_SHARE:
+        return Detection("wikipedia", "text", "pages of wikitext")
+    named = _kind_in_name(item.origin)
+    if len(item.head) > _BOOK_BYTES and has_wrapped_lines(head):
+        return Detection(named or "books", "text", "long plain text with wrapped lines")
+    return Detection(named or "text", "text", "plain text")
 
 
 def _detect_records(item: Item, format: str) -> Detection:
@@ -210,28 +226,6 @@ def _has_url(record: Mapping[Any, Any]) -> bool:
     return any(str(key).lower() == "url" for part in parts for key in part)
 
 
-def _detect_text(item: Item) -> Detection:  # noqa: PLR0911 - a table of cases
-    language = language_of(item.name, item.head)
-    if language and language not in DOC_LANGUAGES:
-        return Detection("code", "text", f"source code in {language}")
-    is_notes = is_license_file(item.name) or _NOTES_NAME.fullmatch(item.name)
-    if is_notes or language in ("markdown", "rst"):
-        return Detection(None, "text", "notes and documentation")
-    head = text_head(item.head)
-    if is_irc(head):
-        return Detection("conversations", "text", "IRC logs")
-    if _EVALUATION_NAME.search(_words(item.origin)):
-        return Detection("evaluation", "text", "evaluation items")
-    if _GUTENBERG.search(head):
-        return Detection("books", "text", "Project Gutenberg books")
-    if wikitext_share(head) >= _WIKITEXT_SHARE:
-        return Detection("wikipedia", "text", "pages of wikitext")
-    named = _kind_in_name(item.origin)
-    if len(item.head) > _BOOK_BYTES and has_wrapped_lines(head):
-        return Detection(named or "books", "text", "long plain text with wrapped lines")
-    return Detection(named or "text", "text", "plain text")
-
-
 def _kind_in_name(path: str) -> str | None:
     """Return the kind that the words of a path name, the last component first."""
     for part in reversed(path.split("/")):
@@ -250,10 +244,8 @@ class SuggestedSource:
     """A source that `init` writes into the recipe.
 
     Attributes:
-        kind: of source.
         path: relative to the surveyed folder; a folder, a file or a glob.
-        files: number of files in it.
-        bytes: their size.
+        files, bytes: number of files in it, and their size.
         why: one line that says what was seen.
         name: unique among the suggested sources.
         include: patterns, where one folder is divided between several sources.
@@ -298,7 +290,7 @@ def suggest_sources(folder: Path, own: str = "") -> list[SuggestedSource]:
     """Return sources for everything below a folder but hidden files, in the order of their paths.
 
     Args:
-        folder: with raw files.
+        folder: to survey.
         own: path below the folder of the recipe itself, which is left out.
 
     Raises:

@@ -121,11 +121,7 @@ def project_licenses(paths: Sequence[str], licenses: Mapping[str, str]) -> dict[
 
 
 def folder_projects(files: Mapping[str, Path]) -> dict[str, str]:
-    """Return the project roots in a folder of code, with their licenses.
-
-    Args:
-        files: path inside the folder → where the file is.
-    """
+    """Return the project roots among files (path in the source → path on disk), with licenses."""
     licenses = {}
     for path, file in files.items():
         if is_license_file(path):

@@ -39,11 +39,10 @@ from groundup.collect.licenses import (
     project_root,
 )
 from groundup.collect.readers.code import is_license_file
-from groundup.collect.readers.registry import Reader, read_item
-from groundup.collect.readers.user import user_reader
+from groundup.collect.readers.registry import Reader, read_item, user_reader
 from groundup.collect.sources import HashedFile, RawFile
 from groundup.recipe import Source
-from groundup.runtime.job import BuildStep
+from groundup.runtime.run import BuildStep
 from groundup.runtime.store import Facts
 
 # Raised by hand whenever a reader's output changes; a golden test fails when it changes without.

@@ -7,7 +7,7 @@ import re
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -15,10 +15,15 @@ from typing import IO, Any
 from groundup.collect.files.archives import Refused, is_hidden, is_unsafe_path, printable_name
 from groundup.collect.files.globs import Selection, escape_glob, glob_to_regex, has_glob
 from groundup.collect.scrape import SCHEME, estimate_scrape, scrape
-from groundup.errors import SourceError
+from groundup.errors import SourceError, StoreError
 from groundup.recipe import Recipe, Source, all_sources
-from groundup.runtime.fetch.cache import cache_root, cached, fetch, filename_of
-from groundup.runtime.fetch.download import content_length
+from groundup.runtime.fetch.download import (
+    cache_root,
+    cached,
+    content_length,
+    fetch,
+    filename_of,
+)
 from groundup.runtime.fetch.remote import (
     REMOTE_SCHEMES,
     RemoteFile,
@@ -27,8 +32,9 @@ from groundup.runtime.fetch.remote import (
     not_cached,
     open_remote,
 )
-from groundup.runtime.files import file_digest, read_json, write_json
+from groundup.runtime.files import file_digest
 from groundup.runtime.progress import progress, say
+from groundup.runtime.sealed import read_sealed, write_sealed
 
 # A folder with this file is a run directory.
 RUN_MARK = "recipe.lock.toml"
@@ -154,10 +160,7 @@ def shared_paths(recipe: Recipe) -> dict[str, Path]:
 def _select_remote(
     source: Source, store: RemoteStore, path: str
 ) -> tuple[dict[str, RemoteFile], int]:
-    """Return the files that a path in a store names, by origin, and how many patterns leave out.
-
-    Args:
-        path: a file, folder or glob.
+    """Return the files that a path or glob names, by origin, and how many patterns leave out.
 
     Raises:
         SourceError: the store cannot be listed, or nothing in it belongs to the source.
@@ -199,6 +202,7 @@ def _list_local(source: Source, root: Path) -> Listing:
     top = top.resolve()
     regex = re.compile(glob_to_regex(pattern) if pattern else ".*", re.DOTALL)
     selection = Selection(source.include, source.exclude)
+    stores = _link_stores(top, root, source.follow_links)
     listing = Listing()
     for name, entry in _walk(top):
         origin = printable_name(name)
@@ -209,7 +213,7 @@ def _list_local(source: Source, root: Path) -> Listing:
         elif not selection.opens(origin):
             listing.skipped += 1
         else:
-            file = _check_entry(origin, entry, top)
+            file = _check_entry(origin, entry, stores)
             if isinstance(file, RawFile):
                 listing.files.append(file)
             else:
@@ -260,12 +264,41 @@ def _walk(top: Path) -> Iterator[tuple[str, os.DirEntry[str] | Refused]]:
                 yield prefix + entry.name, entry
 
 
-def _check_entry(origin: str, entry: os.DirEntry[str], top: Path) -> RawFile | Refused:
-    """Return a raw file; anything but a regular file below `top` is refused without opening it."""
+def _link_stores(top: Path, root: Path, follow_links: str) -> list[Path]:
+    """Return the folders that a link below `top` may lead into.
+
+    Besides the source itself these are the stores of tools that keep a data set as links: the cache
+    of the Hugging Face Hub (OWNER/snapshots/COMMIT/* → OWNER/blobs/), git-annex and DVC.
+    """
+    stores = [top]
+    if follow_links:
+        stores.append((root / Path(follow_links).expanduser()).resolve())
+    for folder in (top, *top.parents):
+        stores += [folder / ".git/annex/objects", folder / ".dvc/cache"]
+        if folder.parent.name == "snapshots":
+            stores.append(folder.parent.parent / "blobs")
+        if (folder / ".git").exists():
+            # What is above this working tree belongs to others.
+            break
+    return stores
+
+
+def _check_entry(origin: str, entry: os.DirEntry[str], stores: Sequence[Path]) -> RawFile | Refused:
+    """Return a raw file; anything but a regular file in `stores` is refused without opening it."""
     path = Path(entry.path)
     try:
-        if entry.is_symlink() and (entry.is_dir() or not path.resolve().is_relative_to(top)):
-            return Refused(origin, "link", "a link to a folder, or out of the source")
+        if entry.is_symlink():
+            target = path.resolve()
+            if entry.is_dir():
+                return Refused(origin, "link", "a link to a folder")
+            if not any(target.is_relative_to(store) for store in stores):
+                # Not the target: the detail enters a key, which no absolute path may.
+                return Refused(
+                    origin,
+                    "link",
+                    'a link out of the source; [[source]] follow_links = "DIR" names a folder that'
+                    " links may lead into",
+                )
         status = path.stat()
     except OSError as error:
         return Refused(origin, "unreadable", str(error.strerror))
@@ -328,9 +361,10 @@ class Digests:
 
     @classmethod
     def load(cls, path: Path) -> Digests:
-        """Read the digests of earlier runs; none when the file is missing or torn."""
-        entries = read_json(path)
-        return cls(path, entries if isinstance(entries, dict) else {})
+        """Read the digests of earlier runs; none when the file is missing or damaged."""
+        with suppress(StoreError):
+            return cls(path, read_sealed(path) or {})
+        return cls(path)
 
     def hash_files(
         self, files: Sequence[RawFile]
@@ -369,4 +403,4 @@ class Digests:
     def save(self) -> None:
         """Write the digests for the next run."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self.path, self.entries)
+        write_sealed(self.path, self.entries)

@@ -17,10 +17,9 @@ from groundup.artifacts.forgotten import Forgotten
 from groundup.artifacts.kinds import KINDS
 from groundup.errors import SourceError, StoreError
 from groundup.recipe import Source, all_sources
-from groundup.runtime.job import ABSENT, Job, Keyed, Unkeyed
 from groundup.runtime.lock import pinned_places, write_lock
 from groundup.runtime.progress import say
-from groundup.runtime.run import Run
+from groundup.runtime.run import ABSENT, Job, Keyed, Run, Unkeyed
 from groundup.runtime.store import Artifact, Step
 from groundup.runtime.user_code import code_digest
 
@@ -187,10 +186,7 @@ def _forgotten_records(
 ) -> list[tuple[str, int]]:
     """Return origin and record of what is forgotten of raw files; warn where a file changed since.
 
-    Args:
-        source: of the files.
-        inputs: origin → SHA-256 of the raw files.
-        forgotten: of the run.
+    `inputs` is origin → SHA-256 of the files.
     """
     entries = forgotten.inside(source.name, inputs)
     changed = {

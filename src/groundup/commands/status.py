@@ -9,7 +9,6 @@ from typing import Any
 
 from groundup.errors import StoreError
 from groundup.flow import STAGES
-from groundup.runtime.files import read_json
 from groundup.runtime.ledger import Ledger
 from groundup.runtime.lock import LOCK
 from groundup.runtime.terminal import echo
@@ -66,7 +65,7 @@ def run_status(root: Path) -> dict[str, Any]:
 def newest_metrics(root: Path) -> dict[str, Any]:
     """Return the newest value of each metric of training."""
     path = root / "train" / "metrics.jsonl"
-    if not isinstance(read_json(root / "train" / "train.json"), dict) or not path.exists():
+    if not (root / "train" / "train.json").exists() or not path.exists():
         return {}
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - TAIL_BYTES))
@@ -77,6 +76,7 @@ def newest_metrics(root: Path) -> dict[str, Any]:
             newest |= json.loads(line)
         except ValueError:
             continue
+    newest.pop("chain", None)
     return newest
 
 

@@ -24,7 +24,7 @@ from groundup.artifacts.document import matching
 from groundup.artifacts.metrics import Metrics
 from groundup.artifacts.tokens import train_lengths
 from groundup.errors import GroundupError
-from groundup.runtime.files import read_json
+from groundup.runtime.sealed import read_sealed
 from groundup.runtime.store import Store
 from groundup.train.batch_spans import Span, samples_of_step, steps_of_samples
 from groundup.train.data import SampleOrder
@@ -106,8 +106,8 @@ class TrainingTrace:
             GroundupError: it is not known where documents were in the tokens of this training.
         """
         folder = root / "train"
-        settings, state = read_json(folder / "train.json"), newest_state(root)
-        if not isinstance(settings, dict) or "model" not in settings or state is None:
+        settings, state = read_sealed(folder / "train.json"), newest_state(root)
+        if settings is None or "model" not in settings or state is None:
             return None
         index = folder / "index.parquet"
         if not index.exists():

@@ -25,11 +25,12 @@ from groundup.artifacts.corpus import RefinedShard, find_documents, tables
 from groundup.artifacts.document import matching
 from groundup.artifacts.forgotten import FILE, Forgotten
 from groundup.artifacts.kinds import is_training
+from groundup.commands.integrity import check_integrity
 from groundup.errors import StoreError
 from groundup.recipe import TUNING, all_sources
 from groundup.runtime.files import file_digest
 from groundup.runtime.lock import LOCK, load_lock, pinned_places
-from groundup.runtime.store import Store, changed_files, load_artifact
+from groundup.runtime.store import Store, load_artifact
 from groundup.runtime.terminal import echo
 
 Check = Callable[[Path], Iterator[str]]
@@ -140,17 +141,13 @@ def check_stages(root: Path) -> Iterator[str]:
 
 @check("Every file has the bytes that were written")
 def check_bytes(root: Path) -> Iterator[str]:
-    """Hash every file of every artifact."""
-    for folder in sorted((root / ".store").glob("*/*/*")):
-        yield from damaged_files(folder)
-
-
-def damaged_files(folder: Path) -> list[str]:
-    """Return a line for each file of an artifact that is not what its manifest says."""
-    artifact = load_artifact(folder)
-    if artifact is None:
-        return [f"{folder}: its manifest or one of its files is damaged"]
-    return changed_files(artifact)
+    """Hash every file of the run directory."""
+    integrity = check_integrity(root)
+    yield from integrity.damaged
+    if integrity.unchecked:
+        names = [path.relative_to(root).as_posix() for path in integrity.unchecked]
+        more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
+        yield Note(f"without a hash, not checked: {', '.join(names[:MAX_SHOWN])}{more}")
 
 
 @check("Every raw file has the bytes that were collected")
@@ -226,7 +223,7 @@ def check_overlap(root: Path) -> Iterator[str]:
     from groundup.artifacts.arrays import text_buffers
     from groundup.artifacts.corpus import kept_documents
     from groundup.refine.dedup.minhash import jaccard, shingle_sets
-    from groundup.refine.split.leakage import LEAKING_SHARE, measure_leakage
+    from groundup.refine.leakage import LEAKING_SHARE, measure_leakage
 
     overlap = measure_leakage(root, worst=MAX_PAIRS)
     yield Note(
@@ -256,7 +253,7 @@ def check_overlap(root: Path) -> Iterator[str]:
 def check_lines(root: Path) -> Iterator[str]:
     """Look for the lines that refine listed as repeated in what is kept of their source."""
     from groundup.artifacts.arrays import text_buffers
-    from groundup.refine.lines.repeated_lines import find_lines
+    from groundup.refine.lines import find_lines
 
     path = root / "refine" / "lines.parquet"
     if not path.exists():
@@ -364,13 +361,14 @@ def check_forgotten(root: Path) -> Iterator[str]:
 
 @check("Every checkpoint is complete, and the best one exists")
 def check_checkpoints(root: Path) -> Iterator[str]:
-    """Hash every file of every checkpoint, and look for the one that best.json names."""
+    """Look for the files of every checkpoint, and for the one that best.json names."""
     if not (root / "train").exists():
         yield f"{root / 'train'}: missing; `groundup run` trains"
         return
     folders, best = list_checkpoints(root), best_step(root)
     for folder in folders.values():
-        yield from damaged_files(folder)
+        if load_artifact(folder) is None:
+            yield f"{folder}: its manifest or one of its files is damaged"
     if best not in folders or load_artifact(folders[best]) is None:
         yield f"{root / 'train' / 'best.json'}: names no checkpoint that exists"
 

@@ -27,9 +27,9 @@ from groundup.evaluate.validation_data import ValidationData, open_validation_da
 from groundup.model.hf_io import load_model
 from groundup.model.transformer import Transformer
 from groundup.runtime.files import write_json
-from groundup.runtime.job import BuildStep
 from groundup.runtime.progress import say
 from groundup.runtime.resources import choose_device
+from groundup.runtime.run import BuildStep
 from groundup.runtime.store import Facts
 
 # Tokens scored, shared among the sources; a sample of this size gave the loss of 15 MB of mixed

@@ -21,8 +21,8 @@ from groundup.model.generate import generate
 from groundup.model.hf_io import load_model
 from groundup.model.transformer import Transformer
 from groundup.runtime.files import write_json
-from groundup.runtime.job import BuildStep
 from groundup.runtime.resources import choose_device
+from groundup.runtime.run import BuildStep
 from groundup.runtime.store import Facts
 
 REPEATS = 3

@@ -10,8 +10,7 @@ from groundup.artifacts.checkpoints import find_checkpoint, trained_on
 from groundup.artifacts.kinds import is_training
 from groundup.errors import GroundupError
 from groundup.runtime.files import file_digest
-from groundup.runtime.job import Unkeyed
-from groundup.runtime.run import Run
+from groundup.runtime.run import Run, Unkeyed
 from groundup.schema import settings
 
 

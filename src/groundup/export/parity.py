@@ -24,7 +24,7 @@ from groundup.export.source_model import SourceModel
 from groundup.model.hf_io import load_model
 from groundup.model.transformer import Transformer
 from groundup.runtime.files import read_json, write_json
-from groundup.runtime.job import BuildStep
+from groundup.runtime.run import BuildStep
 from groundup.runtime.store import Facts
 
 PARITY = "parity.json"
@@ -125,6 +125,29 @@ def probe_rows(tokenizer: Tokenizer, texts: Sequence[str], context: int, seed: i
 def log_probabilities(model: Transformer, row: Tensor) -> Tensor:
     """Return the log-probabilities [T, V] of the token after each position of a row [T]."""
     return model(row[None])[0].log_softmax(-1)
+
+
+def rounding_effect(
+    model: Transformer, stored: Transformer, rows: Sequence[Tensor]
+) -> dict[str, float]:
+    """Return how far the rounding of weights moved the model, over all positions of `rows`.
+
+    Those are the mean Kullback-Leibler divergence (nats a token) of the file's model from the
+    checkpoint's, the largest difference of a log-probability, and the share of positions whose most
+    probable token is the same.
+    """
+    divergence, difference, same = 0.0, 0.0, 0
+    for row in rows:
+        before, after = log_probabilities(model, row), log_probabilities(stored, row)
+        divergence += float((before.exp() * (before - after)).sum())
+        difference = max(difference, float((before - after).abs().max()))
+        same += int((before.argmax(-1) == after.argmax(-1)).sum())
+    positions = sum(map(len, rows))
+    return {
+        "rounding_divergence": divergence / positions,
+        "rounding_max_difference": difference,
+        "rounding_same": same / positions,
+    }
 
 
 def check(

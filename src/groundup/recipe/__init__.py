@@ -1,7 +1,22 @@
-"""What a recipe says: TOML tables as frozen, validated settings."""
+"""What a recipe says: TOML tables as frozen, validated settings.
 
+    recipe = load_recipe(Path("mine.toml"), ["train.steps=100"])
+    recipe.train.steps                                # 100, an override of the command line
+    [source.name for source in all_sources(recipe)]   # its sources, benchmarks and tuning data
+
+The tables are in `tables`, a `[[source]]` is in `source`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from groundup.errors import RecipeError
 from groundup.recipe.languages import LANGUAGES, MEMBERS
-from groundup.recipe.load import all_sources, load_recipe, overridden, recipe_from
 from groundup.recipe.source import KINDS, TUNING, Source, default_name
 from groundup.recipe.tables import (
     Evaluate,
@@ -14,6 +29,7 @@ from groundup.recipe.tables import (
     Train,
     Tune,
 )
+from groundup.schema import decode, override, parse_toml, settings
 
 __all__ = [
     "KINDS",
@@ -36,3 +52,60 @@ __all__ = [
     "overridden",
     "recipe_from",
 ]
+
+
+def all_sources(recipe: Recipe) -> tuple[Source, ...]:
+    """Return what is collected: the sources of a recipe, its benchmark files, and the tuning data.
+
+    Training text is compared with the benchmarks; the tuning data are the last source, if any.
+    """
+    sources = list(recipe.source)
+    for path in recipe.evaluate.benchmarks:
+        if path not in {source.name for source in sources}:
+            sources.append(Source(path, "evaluation", _free_name(default_name(path), sources)))
+    tune = recipe.tune
+    if tune.data and tune.method != "none":
+        name = _free_name(TUNING, sources)
+        sources.append(Source(tune.data, TUNING, name, columns=tune.columns))
+    return tuple(sources)
+
+
+def _free_name(name: str, sources: Sequence[Source]) -> str:
+    """Return `name`, or `name-2`, `name-3`, ... if a source is called so."""
+    taken = {source.name for source in sources}
+    names = (name, *(f"{name}-{n}" for n in range(2, len(taken) + 3)))
+    return next(free for free in names if free not in taken)
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file, apply `key.path=value` overrides and validate it.
+
+    Raises RecipeError, which names the file, the key and what is wrong with it.
+    """
+    try:
+        table = parse_toml(path.read_bytes(), str(path))
+    except FileNotFoundError:
+        raise RecipeError(
+            f"{path}: there is no such recipe; `groundup init DIR` writes one"
+        ) from None
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
+    for text in overrides:
+        override(table, text)
+    table.setdefault("name", re.sub(r"[^\w.+-]+", "-", path.stem))
+    recipe = recipe_from(table, str(path), path.resolve().parent)
+    return dataclasses.replace(recipe, file=str(path.resolve()), overrides=tuple(overrides))
+
+
+def overridden(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """Return a recipe with `key.path=value` overrides applied; RecipeError if one is impossible."""
+    table = settings(recipe)
+    for text in overrides:
+        override(table, text)
+    return recipe_from(table, "--set", recipe.root)
+
+
+def recipe_from(table: Mapping[str, Any], where: str, root: Path) -> Recipe:
+    """Validate a parsed recipe; `where` names it in errors."""
+    recipe = decode(Recipe, table, where)
+    return dataclasses.replace(recipe, root=root)

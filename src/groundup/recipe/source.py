@@ -12,8 +12,6 @@ from groundup.schema import check, nearest
 KINDS = ("books", "wikipedia", "web", "code", "conversations", "text", "evaluation")
 # Kind of the source that `[tune] data` names; no [[source]] is of this kind.
 TUNING = "tuning"
-
-
 # Codecs of Python that decode something else than the text of a file.
 NO_CHARACTER_SETS = {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape"}
 MAX_PATTERNS = 1_000
@@ -40,6 +38,9 @@ class Source:
     include: tuple[str, ...] = ()
     # Globs over origins: matching files are not read, even if `include` matches.
     exclude: tuple[str, ...] = ()
+    # The one folder outside of the source that links in it may lead into; the stores of the Hugging
+    # Face cache, git-annex and DVC need no naming.
+    follow_links: str = ""
     # SHA-256 of the file that a pypi: or https: path names; without it, the lock remembers the one
     # that was fetched first.
     sha256: str = ""

@@ -43,11 +43,7 @@ class Personal:
     in_code: tuple[Literal["email", "url", "ip", "phone"], ...] = ("email",)
 
     def actions(self, code: bool) -> dict[str, str]:
-        """Return "remove" or "mask" by field, without the fields to keep.
-
-        Args:
-            code: of source code instead of prose.
-        """
+        """Return "remove" or "mask" by field, for code or for prose, without the fields to keep."""
         names = sorted(self.in_code if code else ("email", "url", "ip", "phone"))
         return {name: getattr(self, name) for name in names if getattr(self, name) != "keep"}
 
@@ -331,7 +327,7 @@ class Export:
     """Formats in which other programs load the finished model."""
 
     # hf: a Hugging Face folder; gguf: files for llama.cpp, which need the package gguf.
-    formats: tuple[Literal["hf", "gguf"], ...] = ("hf",)
+    formats: tuple[str, ...] = ("hf",)
     # Number formats of the GGUF files, one file each.
     gguf_types: tuple[Literal["f32", "f16", "bf16", "q8_0"], ...] = ("f16",)
     # License of the weights, as their exports state it; empty states none.

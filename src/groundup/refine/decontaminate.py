@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,13 +33,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from groundup.artifacts.arrays import Array, Texts, text_buffers
-from groundup.artifacts.document import DROPPED, TableWriter, read_batches
+from groundup.artifacts.document import DROPPED, TableWriter, dropped_rows, read_batches
 from groundup.refine.clean.pipeline import clean_texts
 from groundup.refine.dedup.minhash import shingle, words
 from groundup.refine.kernels import kernel
-from groundup.refine.out_of_core import DocumentTable, Scratch
-from groundup.refine.shard import dropped_rows
-from groundup.runtime.job import BuildStep
+from groundup.refine.out_of_core import DocumentTable, Scratch, format_id
+from groundup.runtime.run import BuildStep
 
 CONTAMINATED = "contaminated"
 GLOBAL_LISTS = ("duplicates", "lines", CONTAMINATED)
@@ -68,16 +68,6 @@ _PREFILTER_BITS = 24
 
 
 @dataclass(frozen=True)
-class GramMatches:
-    """Occurrences of n-grams in texts: row, index of the n-gram, first byte, end."""
-
-    rows: Array
-    grams: Array
-    begins: Array
-    ends: Array
-
-
-@dataclass(frozen=True)
 class EvaluationGrams:
     """The n-grams of all items: see the top of this module.
 
@@ -97,25 +87,30 @@ class EvaluationGrams:
         hashes, starts, owners = (np.load(folder / f"{name}.npy") for name in names)
         return EvaluationGrams(hashes, starts, owners, pq.read_table(folder / "items.parquet"))
 
+    @cached_property
     def prefilter(self) -> Array:
-        """Return a mask by the upper bits of a hash: False where no n-gram has them."""
+        """Mask by the upper bits of a hash: False where no n-gram has them."""
         known = np.zeros(1 << _PREFILTER_BITS, np.bool_)
         known[self.hashes >> np.uint64(64 - _PREFILTER_BITS)] = True
         return known
 
-    def find(self, texts: Texts, prefilter: Array) -> Iterator[GramMatches]:
-        """Yield the n-grams that occur in texts, for one n after the other."""
+    def find(self, texts: Texts) -> Iterator[Array]:
+        """Yield the n-grams that occur in texts, for one n after the other.
+
+        Yields:
+            int64 [m, 4]: row of the text, index of the n-gram, first byte, end.
+        """
         hashes, starts, ends, first = words(texts)
         for width in range(MIN_WORDS, MAX_WORDS + 1):
             at_word = _word_grams(hashes, first, width)
-            places = np.flatnonzero(prefilter[at_word >> np.uint64(64 - _PREFILTER_BITS)])
+            places = np.flatnonzero(self.prefilter[at_word >> np.uint64(64 - _PREFILTER_BITS)])
             grams = np.searchsorted(self.hashes, at_word[places])
             hit = self.hashes[np.minimum(grams, len(self.hashes) - 1)] == at_word[places]
             places, grams = places[hit], grams[hit]
             rows = np.searchsorted(first, places, side="right") - 1
             offset = texts[0][rows]
             begins, stops = starts[places] - offset, ends[places + width - 1] - offset
-            yield GramMatches(rows, grams, begins, stops)
+            yield np.stack([rows, grams, begins, stops], axis=1)
 
 
 @kernel
@@ -147,30 +142,23 @@ def write_grams(folder: Path, shards: Sequence[Path], allowed: Sequence[str]) ->
         owners.append(np.repeat(np.arange(len(batch)) + count, sizes))
         tables.append(pa.Table.from_arrays([*batch.columns[:4], pa.array(sizes)], schema=_ITEM))
         count += len(batch)
+    # From pairs of n-gram and item to the items of each n-gram, without forms and allowed texts.
+    hashes, inverse, counts = np.unique(
+        np.concatenate(parts), return_inverse=True, return_counts=True
+    )
     exempt = gram_sets(pa.array(list(allowed), pa.string()))[0]
-    hashes, starts, owner = _invert(np.concatenate(parts), np.concatenate(owners), exempt)
-    for name, array in (("grams", hashes), ("starts", starts), ("owners", owner)):
-        np.save(folder / f"{name}.npy", array)
-    items = pa.concat_tables(tables)
-    per_item = pa.array(np.bincount(owner, minlength=count))
-    items = items.set_column(4, _ITEM.field("grams"), per_item)
-    pq.write_table(items, folder / "items.parquet")
-    return {
-        "items": count,
-        "too_short": short,
-        "grams": len(hashes),
-        "sources": pc.unique(items["source"]).to_pylist(),
-    }
-
-
-def _invert(grams: Array, owners: Array, exempt: Array) -> tuple[Array, Array, Array]:
-    """Return `hashes`, `starts` and `owners` of EvaluationGrams from (n-gram, item) pairs."""
-    hashes, inverse, counts = np.unique(grams, return_inverse=True, return_counts=True)
     used = (counts <= MAX_ITEMS) & ~np.isin(hashes, exempt)
     kept = np.flatnonzero(used[inverse])
-    by_gram = kept[np.argsort(inverse[kept], kind="stable")]
+    owner = np.concatenate(owners)[kept[np.argsort(inverse[kept], kind="stable")]]
+    np.save(folder / "grams.npy", hashes[used])
     starts = np.concatenate([[0], np.cumsum(counts[used])]).astype(np.int64)
-    return hashes[used], starts, owners[by_gram]
+    np.save(folder / "starts.npy", starts)
+    np.save(folder / "owners.npy", owner)
+    per_item = pa.array(np.bincount(owner, minlength=count))
+    items = pa.concat_tables(tables).set_column(4, _ITEM.field("grams"), per_item)
+    pq.write_table(items, folder / "items.parquet")
+    sources = pc.unique(items["source"]).to_pylist()
+    return {"items": count, "too_short": short, "grams": int(used.sum()), "sources": sources}
 
 
 def gram_sets(texts: pa.StringArray) -> tuple[Array, Array]:
@@ -199,12 +187,11 @@ def find_occurrences(
     """
     table = DocumentTable([("", shard)], {"": cuts} if cuts else {})
     grams = EvaluationGrams.load(evaluation)
-    prefilter, row, parts = grams.prefilter(), 0, [np.zeros((0, 4), np.int64)]
-    for _, batch in table.batches(["text"]):
-        for matches in grams.find(text_buffers(batch.column("text")), prefilter):
-            columns = (matches.rows + row, matches.grams, matches.begins, matches.ends)
-            parts.append(np.stack(columns, axis=1))
-        row += len(batch)
+    parts = [np.zeros((0, 4), np.int64)]
+    for rows, batch in table.batches(["text"]):
+        for matches in grams.find(text_buffers(batch.column("text"))):
+            matches[:, 0] += rows[0]
+            parts.append(matches)
     whole = np.concatenate(parts)
     np.save(folder / "occurrences.npy", whole[np.lexsort((whole[:, 1], whole[:, 2], whole[:, 0]))])
     return {"occurrences": len(whole)}
@@ -297,11 +284,12 @@ def find_unlisted(
         unlisted = scratch.kept(table, listed, "unlisted")
         grams = EvaluationGrams.load(evaluation)
         common = _common_grams(table, occurrences, kept, grams)
-        for (shard, _), rows in zip(shards, table.spans, strict=True):
+        ids = table.arrays("ids")
+        for (shard, _), rows, of_shard in zip(shards, table.spans, ids, strict=True):
             for document in _contaminated(occurrences[shard], kept[rows], common, grams):
-                row = rows.start + document.row
-                if unlisted[row]:
-                    yield table.id_of(row), str(grams.items["id"][document.item]), document.share
+                if unlisted[rows.start + document.row]:
+                    item = str(grams.items["id"][document.item])
+                    yield format_id(of_shard[document.row]), item, document.share
 
 
 def _common_grams(
@@ -326,8 +314,17 @@ def _contaminated(
 ) -> list[ContaminatedDocument]:
     """Return the contaminated documents among the kept ones of a shard, by row."""
     hits = _load_occurrences(occurrences, kept)
-    pair, hits = _group_by_item(hits[~common[hits[:, 1]]], grams)
-    # Distinct n-grams of each (document, item) pair.
+    hits = hits[~common[hits[:, 1]]]
+    # Each occurrence once for every item of its n-gram, ordered by document and item. `pair` is
+    # document and item as one number.
+    counts = np.diff(grams.starts)[hits[:, 1]]
+    each = np.repeat(np.arange(len(hits)), counts)
+    within = np.arange(len(each)) - np.repeat(np.cumsum(counts) - counts, counts)
+    owner = grams.owners[grams.starts[hits[each, 1]] + within]
+    pair = hits[each, 0] * len(grams.items) + owner
+    order = np.lexsort((hits[each, 2], pair))
+    pair, hits = pair[order], hits[each[order]]
+    # Distinct n-grams of each pair.
     held = np.unique(pair * len(grams.hashes) + hits[:, 1]) // max(len(grams.hashes), 1)
     pairs, sizes = np.unique(held, return_counts=True)
     rows, items = np.divmod(pairs, max(len(grams.items), 1))
@@ -341,20 +338,6 @@ def _contaminated(
         row, item, share = int(rows[k]), int(items[k]), float(shares[k])
         documents.append(ContaminatedDocument(row, item, share, *_longest(spans)))
     return documents
-
-
-def _group_by_item(hits: Array, grams: EvaluationGrams) -> tuple[Array, Array]:
-    """Return each occurrence once for every item of its n-gram, ordered by document and item.
-
-    The first array is document and item as one number: row * len(items) + item.
-    """
-    counts = np.diff(grams.starts)[hits[:, 1]]
-    each = np.repeat(np.arange(len(hits)), counts)
-    within = np.arange(len(each)) - np.repeat(np.cumsum(counts) - counts, counts)
-    owner = grams.owners[grams.starts[hits[each, 1]] + within]
-    pair = hits[each, 0] * len(grams.items) + owner
-    order = np.lexsort((hits[each, 2], pair))
-    return pair[order], hits[each[order]]
 
 
 def _longest(spans: Array) -> tuple[int, int]:

@@ -17,8 +17,6 @@ SHARED = (
     "clean/unicode_classes.py",
     "dedup/lsh_index.py",
     "dedup/minhash.py",
-    "lines/line_index.py",
-    "split/clusters.py",
 )
 
 

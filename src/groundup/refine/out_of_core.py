@@ -96,14 +96,20 @@ def hash_ranges(count: int, max_hashes: int) -> Iterator[tuple[int, int]]:
         yield low, high - 1
 
 
-def in_range(hashes: Array, low: int, high: int) -> Array:
-    """Return the indices of the hashes (uint64) with low <= hash <= high, ascending."""
-    indices = [np.zeros(0, np.int64)]
-    for begin in range(0, len(hashes), BLOCK_ROWS):
-        block = hashes[begin : begin + BLOCK_ROWS]
-        inside = (block >= np.uint64(low)) & (block <= np.uint64(high))
-        indices.append(np.flatnonzero(inside) + begin)
-    return np.concatenate(indices)
+def hash_parts(hashes: Array, max_hashes: int) -> Iterator[Array]:
+    """Yield the indices (ascending) of the hashes in each of the `hash_ranges`, range by range."""
+    for low, high in hash_ranges(len(hashes), max_hashes):
+        indices = [np.zeros(0, np.int64)]
+        for begin in range(0, len(hashes), BLOCK_ROWS):
+            block = hashes[begin : begin + BLOCK_ROWS]
+            inside = (block >= np.uint64(low)) & (block <= np.uint64(high))
+            indices.append(np.flatnonzero(inside) + begin)
+        yield np.concatenate(indices)
+
+
+def map_array(folder: Path, name: str) -> Array:
+    """Return the array in `name`.npy as a memory map."""
+    return np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -135,31 +141,22 @@ class DocumentTable:
         return list(dict.fromkeys(name.rpartition(".")[0] for name, _ in self.shards))
 
     @cached_property
-    def source_of_shard(self) -> list[int]:
-        """For each shard, the index of its source in `sources`."""
-        index = {source: k for k, source in enumerate(self.sources)}
-        return [index[name.rpartition(".")[0]] for name, _ in self.shards]
-
-    @cached_property
     def spans(self) -> list[slice]:
         """The rows of each shard."""
         return [slice(begin, end) for begin, end in pairwise(self.starts.tolist())]
 
     def blocks(self) -> Iterator[tuple[int, slice]]:
         """Yield the index of a source and a block of at most BLOCK_ROWS rows of one shard."""
-        for source, span in zip(self.source_of_shard, self.spans, strict=True):
+        index = {source: k for k, source in enumerate(self.sources)}
+        for (name, _), span in zip(self.shards, self.spans, strict=True):
+            source = index[name.rpartition(".")[0]]
             for begin in range(span.start, span.stop, BLOCK_ROWS):
                 yield source, slice(begin, min(begin + BLOCK_ROWS, span.stop))
 
     def arrays(self, name: str) -> Iterator[Array]:
         """Yield the array `name`.npy of each shard as a memory map."""
         for _, folder in self.shards:
-            yield np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray)
-
-    def id_of(self, row: int) -> str:
-        """Return the id of a document as it stands in documents.parquet."""
-        shard = int(np.searchsorted(self.starts, row, side="right")) - 1
-        return format_id(self._ids(shard)[row - self.starts[shard]])
+            yield map_array(folder, name)
 
     def cut_shards(self) -> Iterator[tuple[tuple[str, Path], slice, Cuts]]:
         """Yield the shards that have cuts, with their rows and their cuts."""
@@ -196,13 +193,11 @@ class DocumentTable:
                             f"{path}: lists a document that these shards do not hold, or not in"
                             " this order"
                         )
-                    done, pos = _match(self._ids(shard), ids, done, pos, self.starts[shard], rows)
+                    here, first = map_array(self.shards[shard][1], "ids"), self.starts[shard]
+                    done, pos = _match(here, ids, done, pos, first, rows)
                     if done < len(ids):
                         shard, pos = shard + 1, 0
                 yield rows, batch
-
-    def _ids(self, shard: int) -> Array:
-        return np.load(self.shards[shard][1] / "ids.npy", mmap_mode="r").view(np.ndarray)
 
     def shingles(self, mask: Array, file: RowFile, offsets: Array) -> Array:
         """Return a memory map of the shingle sets of the rows of a mask, one after the other.
@@ -216,23 +211,16 @@ class DocumentTable:
         filled = 0
         for rows, batch in self.batches(["text"], mask):
             sets, ends = shingle_sets(text_buffers(batch.column("text")), SHINGLE_WORDS)
-            offsets[filled : rows[0] + 1] = file.rows
-            filled = _fill_offsets(offsets, rows, ends, file.rows)
+            # Rows outside of the mask have empty sets.
+            first, end = rows[0], rows[-1] + 1
+            sizes = np.zeros(end - first, np.int64)
+            sizes[rows - first] = np.diff(ends)
+            offsets[filled : first + 1] = file.rows
+            offsets[first + 1 : end + 1] = file.rows + np.cumsum(sizes)
+            filled = end
             file.append(sets)
         offsets[filled:] = file.rows
         return file.view()
-
-
-@kernel
-def _fill_offsets(offsets: Array, rows: Array, ends: Array, base: int) -> int:
-    """Write the offsets of the sets of `rows` (ascending); return the row after the last."""
-    # Rows between those of `rows` have empty sets.
-    for k in range(len(rows)):
-        offsets[rows[k]] = base + ends[k]
-        until = rows[k + 1] if k + 1 < len(rows) else rows[k] + 1
-        for row in range(rows[k] + 1, until + 1):
-            offsets[row] = base + ends[k + 1]
-    return rows[-1] + 1
 
 
 @kernel

@@ -8,18 +8,16 @@ A refined shard holds, with n kept documents:
     hashes.npy            uint8 [n, 16]: MD5 of the text with its white space folded
     sizes.npy             uint32 [n]: bytes of the text
     keys.npy, rows.npy    the LSH index: dedup/lsh_index.py
-    lines.npy, …          the line index: lines/line_index.py
+    lines.npy, …          the line index: lines.py
     quality.json, …       statistics: stats/shard_stats.py
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +25,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from groundup.artifacts.arrays import Array, Texts, lengths, mask, replace_rows, text_buffers
-from groundup.artifacts.document import DOCUMENT, DROPPED, TableWriter, read_batches
+from groundup.artifacts.arrays import Array, lengths, mask, replace_rows, text_buffers
+from groundup.artifacts.document import (
+    DOCUMENT,
+    DROPPED,
+    TableWriter,
+    dropped_rows,
+    read_batches,
+)
 from groundup.artifacts.kinds import KINDS
 from groundup.recipe import Personal
 from groundup.refine.clean.pipeline import DEFAULT_PERSONAL, clean_texts, clean_turns
-from groundup.refine.clean.whitespace import fold_whitespace
 from groundup.refine.dedup.lsh_index import WIDTH, document_keys, write_index
-from groundup.refine.dedup.minhash import signatures
 from groundup.refine.filter import language
 from groundup.refine.filter.apply import (
     NO_THRESHOLDS,
@@ -45,10 +47,10 @@ from groundup.refine.filter.apply import (
 )
 from groundup.refine.filter.rules import RULE_SETS
 from groundup.refine.kernels import Number
-from groundup.refine.lines.line_index import LINE_KINDS, LineIndex
+from groundup.refine.lines import LINE_KINDS, LineIndex
 from groundup.refine.out_of_core import RowFile, parse_ids
-from groundup.refine.stats.shard_stats import ShardStats, column_count
-from groundup.runtime.job import BuildStep
+from groundup.refine.stats.shard_stats import TEXT_STATS, ShardStats
+from groundup.runtime.run import BuildStep
 
 
 @dataclass
@@ -62,6 +64,7 @@ class ShardWriter:
     """
 
     folder: Path
+    kind: str
     documents: TableWriter
     dropped: TableWriter
     keys: RowFile
@@ -85,25 +88,30 @@ class ShardWriter:
                 file = RowFile(folder / f".{name}", np.dtype(dtype), width)
                 return stack.enter_context(file)
 
+            lines = None
+            if kind in LINE_KINDS:
+                rows = row_file("line_rows", np.uint32)
+                lines = LineIndex(folder, row_file("line_hashes", np.uint64), rows)
             yield ShardWriter(
                 folder,
+                kind,
                 stack.enter_context(TableWriter(folder / "documents.parquet", DOCUMENT)),
                 stack.enter_context(TableWriter(folder / "dropped.parquet", DROPPED)),
                 keys=row_file("keys", np.uint64, WIDTH),
                 ids=row_file("ids", np.uint64, 2),
                 hashes=row_file("hashes", np.uint8, 16),
                 sizes=row_file("sizes", np.uint32),
-                stats=ShardStats(bounds, row_file("bins", np.uint8, column_count(bounds))),
-                lines=stack.enter_context(LineIndex.open(folder)) if kind in LINE_KINDS else None,
+                stats=ShardStats(bounds, row_file("bins", np.uint8, len(TEXT_STATS) + len(bounds))),
+                lines=lines,
             )
 
     def keep(self, batch: pa.RecordBatch) -> None:
         """Write kept documents, and what later steps compare them by."""
         texts, sizes = text_buffers(batch.column("text")), lengths(batch.column("text"))
-        hashes = exact_hashes(texts)
+        keys, hashes = document_keys(texts)
         self.documents.write(batch)
         self.stats.keep()
-        self.keys.append(document_keys(signatures(texts), hashes))
+        self.keys.append(keys)
         self.ids.append(parse_ids(batch.column("id")))
         self.hashes.append(hashes)
         self.sizes.append(sizes)
@@ -130,14 +138,22 @@ class ShardWriter:
         self.dropped.write(dropped_rows(out, reasons, scores, details))
         return batch.filter(pa.array(~rows))
 
-    def save(self) -> None:
-        """Write everything but the two tables, which are complete."""
+    def save(self) -> dict[str, Any]:
+        """Write everything but the two tables, which are complete; return the facts."""
         write_index(self.folder, self.keys)
         for name, file in (("ids", self.ids), ("hashes", self.hashes), ("sizes", self.sizes)):
             file.save(self.folder / f"{name}.npy")
         self.stats.save(self.folder)
         if self.lines is not None:
             self.lines.save()
+        return {
+            "kind": self.kind,
+            "documents": self.documents.rows,
+            "dropped": dict(sorted(self.reasons.items())),
+            "bytes_in": self.bytes_in,
+            "bytes_out": self.bytes_out,
+            "changed": dict(sorted((+self.changed).items())),
+        }
 
 
 def refine_shard(
@@ -161,49 +177,35 @@ def refine_shard(
     bounds: Bounds = {"language": (language.MIN_SHARE, None)} if languages else {}
     bounds = {**bounds, **score_bounds(filters, kind, thresholds)}
     with ShardWriter.open(folder, kind, bounds) as out:
-        for whole in read_batches([collected / "documents.parquet"]):
-            batch = _clean(whole, kind, personal, out)
+        for raw in read_batches([collected / "documents.parquet"]):
+            texts = pc.fill_null(raw.column("text"), "")
+            out.bytes_in += int(lengths(texts).sum(dtype=np.int64))
+            cleaned = clean_texts(texts, np.full(len(raw), KINDS[kind].is_code), personal)
+            out.changed += cleaned.changed
+            out.stats.cleaned(texts, cleaned.texts)
+            turns = clean_turns(raw.column("turns"), personal)
+            batch = _replace(raw, text=cleaned.texts, turns=turns)
+            empty = lengths(cleaned.texts) == 0
+            batch = out.drop(batch, empty, "empty", 0.0, "nothing is left after cleaning")
             if len(batch):
-                batch = _detect_language(batch, kind, languages, out)
+                batch = _detect_language(batch, languages, out)
             if len(batch):
                 batch = _cut_lines(batch, filters, out)
                 result = apply_filters(batch, kind, filters, root, thresholds)
                 out.stats.score(result.scores)
                 batch = out.drop(batch, ~result.keep, result.reason, result.score, result.detail)
             out.keep(batch)
-        out.save()
-    return {
-        "kind": kind,
-        "documents": out.documents.rows,
-        "dropped": dict(sorted(out.reasons.items())),
-        "bytes_in": out.bytes_in,
-        "bytes_out": out.bytes_out,
-        "changed": dict(sorted((+out.changed).items())),
-    }
+        return out.save()
 
 
 SHARD = BuildStep("refine/shard", 5, refine_shard)
 
 
-def _clean(
-    batch: pa.RecordBatch, kind: str, personal: Personal, out: ShardWriter
-) -> pa.RecordBatch:
-    texts = pc.fill_null(batch.column("text"), "")
-    out.bytes_in += int(lengths(texts).sum(dtype=np.int64))
-    cleaned = clean_texts(texts, np.full(len(batch), KINDS[kind].is_code), personal)
-    out.changed += cleaned.changed
-    out.stats.cleaned(texts, cleaned.texts)
-    turns = clean_turns(batch.column("turns"), personal)
-    batch = _replace(batch, text=cleaned.texts, turns=turns)
-    empty = lengths(cleaned.texts) == 0
-    return out.drop(batch, empty, "empty", 0.0, "nothing is left after cleaning")
-
-
 def _detect_language(
-    batch: pa.RecordBatch, kind: str, languages: Sequence[str], out: ShardWriter
+    batch: pa.RecordBatch, languages: Sequence[str], out: ShardWriter
 ) -> pa.RecordBatch:
     """Name the language of prose, and drop documents in other languages than the wanted ones."""
-    if KINDS[kind].is_code:
+    if KINDS[out.kind].is_code:
         out.stats.filtering(batch.column("language"))
         return batch
     detected = language.detect(batch.column("text"), languages)
@@ -244,28 +246,3 @@ def _replace(batch: pa.RecordBatch, **columns: pa.Array) -> pa.RecordBatch:
         index, column_field = batch.schema.get_field_index(name), DOCUMENT.field(name)
         batch = batch.set_column(index, column_field, column.cast(column_field.type))
     return batch
-
-
-def dropped_rows(
-    batch: pa.RecordBatch,
-    reasons: pa.Array,
-    scores: pa.Array,
-    details: pa.Array,
-    duplicate_of: pa.Array | None = None,
-) -> pa.RecordBatch:
-    """Return rows of the DROPPED schema for the documents of a batch."""
-    kept = duplicate_of if duplicate_of is not None else pa.nulls(len(batch), pa.string())
-    origin = [batch.column(name) for name in ("id", "source", "origin", "record")]
-    columns = [*origin, reasons, scores, kept, details]
-    arrays = [column.cast(f.type) for column, f in zip(columns, DROPPED, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=DROPPED)
-
-
-def exact_hashes(texts: Texts) -> Array:
-    """Return the MD5 of every text with its white space folded, shape (n, 16), uint8."""
-    offsets, data = fold_whitespace(texts)
-    digests = b"".join(
-        hashlib.md5(data.data[begin:end], usedforsecurity=False).digest()
-        for begin, end in pairwise(offsets.tolist())
-    )
-    return np.frombuffer(digests, np.uint8).reshape(-1, 16)

@@ -20,27 +20,30 @@ For example, a web shard of 1,000 documents:
 
 Only refine/shard writes documents. The global steps write lists of rows to drop and of bytes to
 cut, and readers of kept documents apply the lists (artifacts/corpus.py). So one new raw file costs
-the refinement of its own shard, and the lists; no other document is written again.
+the refinement of its own shard, and the lists; no other document is written again:
+
+    web.a ──► refined web.a ─┐
+    web.b ──► refined web.b ─┼──► duplicates ──► lines ──► contaminated ──► split ──► quality
+    new   ──► refined new   ─┘    each reads all shards, and the lists before it
+
+Filters before duplicates is the order of RefinedWeb (Penedo et al. 2023, arXiv 2306.01116): a
+filter costs less per document, and a document that it drops is never chosen as the one to keep.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from groundup.artifacts.kinds import KINDS, is_training
 from groundup.errors import StoreError
 from groundup.runtime.files import content_digest
-from groundup.runtime.job import ABSENT, Job, Keyed, Unkeyed
-from groundup.runtime.run import Run
-from groundup.runtime.store import Artifact, Facts, Step
+from groundup.runtime.run import ABSENT, Job, Keyed, Run, Unkeyed
+from groundup.runtime.store import Artifact, Facts
 from groundup.runtime.user_code import code_digest
-
-if TYPE_CHECKING:
-    from groundup.refine.dedup.duplicates import EarlierResult
 
 # Files of a refined shard that only refine/quality reads.
 DESCRIPTIONS = ("bins.npy", "quality.json")
@@ -55,29 +58,20 @@ def run(run: Run) -> None:
         StoreError: there is no collect stage.
     """
     from groundup.refine.filter.apply import check_filters
-    from groundup.refine.stats.distributions import check_drops
 
     collected = _collected_shards(run)
+    # Before any work, since a misspelled filter would be found hours later.
     check_filters(run.recipe.refine.filters, run.recipe.refine.thresholds)
-    tests = [shard for shard in collected if not is_training(shard.facts["kind"])]
     texts = [shard for shard in collected if is_training(shard.facts["kind"])]
+    tests = [shard for shard in collected if not is_training(shard.facts["kind"])]
 
-    done = Refinement(run, run.build("refine", [_shard_job(run, text) for text in texts], "refine"))
-    done.lists["duplicates"] = _find_duplicates(done)
-    if lines := _find_repeated_lines(done):
-        done.lists["lines"] = lines
-    contamination = _find_contaminated(done, tests)
-    split = _split(done)
-    quality = _sum_distributions(done, split)
-
-    others = [artifact for name, artifact in done.lists.items() if name != "contaminated"]
-    artifacts = [*done.shards, *others, *contamination, split, quality]
-    run.publish("refine", artifacts, _links(done, split, quality), _facts(done, split))
-    rejected: dict[str, Counter[str]] = {}
-    for shard in collected:
-        counts = rejected.setdefault(source_of(shard), Counter())
-        counts.update(shard.facts.get("dropped", {}))
-    check_drops(run, quality.facts["sources"], rejected)
+    done = Refinement(run)
+    # Shards are independent, so workers refine them in parallel. The rest runs once per run.
+    done.shards = done.build([_shard_job(run, text) for text in texts], "refine")
+    _find_duplicates(done)
+    _find_repeated_lines(done)
+    _find_contaminated(done, tests)
+    _publish(done, _split(done), collected)
 
 
 @dataclass
@@ -87,11 +81,13 @@ class Refinement:
     Attributes:
         shards: the refined shards, in order.
         lists: artifacts that list dropped documents, by name: duplicates, lines, contaminated.
+        artifacts: all of them, in the order in which they were built.
     """
 
     run: Run
-    shards: list[Artifact]
+    shards: list[Artifact] = field(default_factory=list)
     lists: dict[str, Artifact] = field(default_factory=dict)
+    artifacts: list[Artifact] = field(default_factory=list)
 
     @property
     def folders(self) -> list[tuple[str, Path]]:
@@ -106,41 +102,36 @@ class Refinement:
     @property
     def dropped(self) -> dict[str, Path]:
         """File of each list of dropped documents."""
-        paths = {name: list_.path / f"{name}.parquet" for name, list_ in self.lists.items()}
-        if "lines" in paths:
-            # lines.parquet lists lines.
-            paths["lines"] = paths["lines"].with_name("dropped.parquet")
-        return paths
+        # lines.parquet lists lines; the documents are in dropped.parquet.
+        files = {"lines": "dropped.parquet"}
+        return {
+            name: list_.path / files.get(name, f"{name}.parquet")
+            for name, list_ in self.lists.items()
+        }
 
     @property
     def cuts(self) -> dict[str, Path]:
         """File of the cuts of each shard that has any."""
         if "lines" not in self.lists:
             return {}
-        return {
-            path.stem: path for path in sorted((self.lists["lines"].path / "cuts").glob("*.npy"))
-        }
+        paths = sorted((self.lists["lines"].path / "cuts").glob("*.npy"))
+        return {path.stem: path for path in paths}
 
     @property
     def inputs(self) -> dict[str, str]:
         """What a global step depends on: the rows of all shards, and the lists so far."""
         return contents(self.shards) | {name: list_.content for name, list_ in self.lists.items()}
 
-    def cut_inputs(self, shard: Artifact) -> dict[str, str]:
-        """Return what a step on the texts of a shard depends on, beside the shard."""
-        name = f"cuts/{shard.name}.npy"
-        files = self.lists["lines"].manifest["files"] if "lines" in self.lists else {}
-        return {"cuts": files[name]["sha256"]} if name in files else {}
-
     @property
     def memory(self) -> int:
         """Bytes of the index that a step may hold: the rest of a step needs about as much again."""
         return self.run.recipe.refine.memory_megabytes * 500_000
 
-    def build(self, job: Job, title: str) -> Artifact:
-        """Build one list."""
-        (artifact,) = self.run.build("refine", [job], title, "list")
-        return artifact
+    def build(self, jobs: Sequence[Job], title: str, unit: str = "B") -> list[Artifact]:
+        """Build artifacts, which the stage publishes at its end."""
+        artifacts = self.run.build("refine", jobs, title, unit)
+        self.artifacts += artifacts
+        return artifacts
 
 
 def source_of(shard: Artifact) -> str:
@@ -175,17 +166,20 @@ def _collected_shards(run: Run) -> list[Artifact]:
                 f"{run.root / '.store'}: a collected shard is missing or damaged; run with --redo"
                 " collect"
             )
+        # Conversations for tuning keep their form: the tune stage reads them from collect.
         if KINDS[shard.facts["kind"]].role != "tuning":
             shards.append(shard)
     return shards
 
 
 def _shard_job(run: Run, collected: Artifact) -> Job:
+    """Return the job that cleans, filters and indexes one collected shard."""
     from groundup.refine.filter.apply import applicable_filters, thresholds_for
     from groundup.refine.filter.rules import RULE_SETS
     from groundup.refine.shard import SHARD
 
     refine, root, kind = run.recipe.refine, run.recipe.root, collected.facts["kind"]
+    # Only what applies to this kind is in the key: a new rule for pages leaves books alone.
     filters = applicable_filters(refine.filters, kind)
     thresholds = thresholds_for(filters, kind, refine.thresholds)
     code = {name: code_digest(name, root, "filter") for name in filters if name not in RULE_SETS}
@@ -205,10 +199,12 @@ def _shard_job(run: Run, collected: Artifact) -> Job:
     )
 
 
-def _find_duplicates(done: Refinement) -> Artifact:
-    from groundup.refine.dedup.duplicates import DUPLICATES
+def _find_duplicates(done: Refinement) -> None:
+    """List the duplicates, starting from the list of the last run where that has equal settings."""
+    from groundup.refine.dedup.duplicates import DUPLICATES, EarlierResult
 
-    recipe = done.run.recipe
+    recipe, store = done.run.recipe, done.run.store
+    # Without priorities the key is that of runs before they existed.
     priorities = {source.name: source.priority for source in recipe.source if source.priority}
     job = DUPLICATES.job(
         "duplicates",
@@ -220,76 +216,70 @@ def _find_duplicates(done: Refinement) -> Artifact:
         # It saves comparisons, and does not change the list.
         earlier=Unkeyed(None),
     )
-    arguments = {**job.arguments, "earlier": _earlier_result(done.run, job.step)}
-    return done.build(replace(job, arguments=arguments), "duplicates")
-
-
-def _earlier_result(run: Run, step: Step) -> EarlierResult | None:
-    """Return the list of the last run with the same settings, if the new one can start from it."""
-    from groundup.refine.dedup.duplicates import EarlierResult
-
-    view = run.store.view("refine")
+    view, step = store.view("refine"), job.step
     entries = view.manifest["artefacts"] if view is not None else []
-    artifacts = (run.store.artifact(entry) for entry in entries if entry["step"] == step.step)
+    artifacts = (store.artifact(entry) for entry in entries if entry["step"] == step.step)
     old = next((artifact for artifact in artifacts if artifact is not None), None)
     # In a crowded bucket, the compared pairs would depend on the earlier list.
-    if old is None or old.facts["crowded"]:
-        return None
-    if (old.manifest["settings"], old.manifest["version"]) != (step.settings, step.version):
-        return None
-    same = frozenset(
-        name for name, content in old.manifest["inputs"].items() if step.inputs.get(name) == content
-    )
-    return EarlierResult(old.path, old.facts["shards"], same) if same else None
+    if old is not None and not old.facts["crowded"]:
+        before = old.manifest
+        inputs = before["inputs"].items()
+        # Shards that have not changed: pairs among them need no comparison.
+        same = {name for name, content in inputs if step.inputs.get(name) == content}
+        if same and (before["settings"], before["version"]) == (step.settings, step.version):
+            earlier = EarlierResult(old.path, old.facts["shards"], frozenset(same))
+            job = replace(job, arguments={**job.arguments, "earlier": earlier})
+    (done.lists["duplicates"],) = done.build([job], "duplicates", "list")
 
 
-def _find_repeated_lines(done: Refinement) -> Artifact | None:
-    """Build the list of repeated lines, if the recipe wants it and a source may have any."""
-    from groundup.refine.lines.line_index import LINE_KINDS
-    from groundup.refine.lines.repeated_lines import LINES_STEP
+def _find_repeated_lines(done: Refinement) -> None:
+    """List and cut repeated lines, if the recipe wants it and a source may have any."""
+    from groundup.refine.lines import LINE_KINDS, LINES_STEP
 
     fewest = done.run.recipe.refine.repeated_lines
     searched = [shard for shard in done.shards if shard.facts["kind"] in LINE_KINDS]
     if not fewest or not searched:
-        return None
+        return
     job = LINES_STEP.job(
         "lines",
+        # Shards of other kinds are not read, so they are no input.
         inputs=contents(searched) | {"duplicates": done.lists["duplicates"].content},
         fewest=fewest,
         shards=Unkeyed(done.folders),
         kinds=Unkeyed(done.kinds),
         duplicates=Unkeyed(done.dropped["duplicates"]),
     )
-    return done.build(job, "repeated lines")
+    (done.lists["lines"],) = done.build([job], "repeated lines", "list")
 
 
-def _find_contaminated(done: Refinement, tests: Sequence[Artifact]) -> list[Artifact]:
-    """List the documents that hold evaluation items; return all artifacts built for that."""
+def _find_contaminated(done: Refinement, tests: Sequence[Artifact]) -> None:
+    """List the documents that hold evaluation items, if there are any items."""
     from groundup.refine.decontaminate import CONTAMINATED_STEP, GRAMS, OCCURRENCES
 
     if not any(test.facts["documents"] for test in tests):
-        return []
-    run = done.run
+        return
+    # Without shards of training text: a new one does not change what is searched.
     job = GRAMS.job(
         "evaluation",
         inputs=contents(tests),
-        allowed=list(run.recipe.refine.allowed_overlap),
+        allowed=list(done.run.recipe.refine.allowed_overlap),
         shards=Unkeyed([test.path for test in tests]),
     )
-    (grams,) = run.build("refine", [job], "evaluation")
-    cuts = done.cuts
-    jobs = [
-        OCCURRENCES.job(
-            shard.name,
-            inputs={"shard": content, "evaluation": grams.content} | done.cut_inputs(shard),
-            size=float(shard.facts["bytes_out"]),
-            shard=Unkeyed(shard.path),
-            evaluation=Unkeyed(grams.path),
-            cuts=Unkeyed(cuts.get(shard.name)),
+    (grams,) = done.build([job], "evaluation")
+    cuts, evaluation, jobs = done.cuts, Unkeyed(grams.path), []
+    for shard, content in zip(done.shards, contents(done.shards).values(), strict=True):
+        inputs = {"shard": content, "evaluation": grams.content}
+        # Not the whole list of lines: cuts in one shard leave the others as they are.
+        if shard.name in cuts:
+            files = done.lists["lines"].manifest["files"]
+            inputs["cuts"] = files[f"cuts/{shard.name}.npy"]["sha256"]
+        size, path, cut = float(shard.facts["bytes_out"]), Unkeyed(shard.path), cuts.get(shard.name)
+        job = OCCURRENCES.job(
+            shard.name, inputs, size, shard=path, evaluation=evaluation, cuts=Unkeyed(cut)
         )
-        for shard, content in zip(done.shards, contents(done.shards).values(), strict=True)
-    ]
-    occurrences = run.build("refine", jobs, "contamination")
+        jobs.append(job)
+    # A phrase that many documents hold is no item, so the verdict needs all shards.
+    occurrences = done.build(jobs, "contamination")
     job = CONTAMINATED_STEP.job(
         "contaminated",
         inputs=done.inputs | {"evaluation": grams.content},
@@ -297,14 +287,14 @@ def _find_contaminated(done: Refinement, tests: Sequence[Artifact]) -> list[Arti
         occurrences=Unkeyed({artifact.name: artifact.path for artifact in occurrences}),
         dropped=Unkeyed(list(done.dropped.values())),
         cuts=Unkeyed(cuts),
-        evaluation=Unkeyed(grams.path),
+        evaluation=evaluation,
     )
-    done.lists["contaminated"] = done.build(job, "contaminated")
-    return [grams, *occurrences, done.lists["contaminated"]]
+    (done.lists["contaminated"],) = done.build([job], "contaminated", "list")
 
 
 def _split(done: Refinement) -> Artifact:
-    from groundup.refine.split.assign import SPLIT
+    """Assign every document on no list to train or validation."""
+    from groundup.refine.split import SPLIT
 
     job = SPLIT.job(
         "split",
@@ -317,11 +307,13 @@ def _split(done: Refinement) -> Artifact:
         cuts=Unkeyed(done.cuts),
         memory=Unkeyed(done.memory),
     )
-    return done.build(job, "split")
+    (split,) = done.build([job], "split", "list")
+    return split
 
 
-def _sum_distributions(done: Refinement, split: Artifact) -> Artifact:
-    from groundup.refine.stats.distributions import DISTRIBUTIONS
+def _publish(done: Refinement, split: Artifact, collected: Sequence[Artifact]) -> None:
+    """Sum the statistics, publish the view `refine`, and check what each source lost."""
+    from groundup.refine.stats.distributions import DISTRIBUTIONS, check_drops
 
     job = DISTRIBUTIONS.job(
         "quality",
@@ -332,11 +324,8 @@ def _sum_distributions(done: Refinement, split: Artifact) -> Artifact:
         lists=Unkeyed(list(done.dropped.values())),
         cuts=Unkeyed(done.cuts),
     )
-    return done.build(job, "distributions")
-
-
-def _links(done: Refinement, split: Artifact, quality: Artifact) -> dict[str, Path]:
-    """Return the files of the view `refine`."""
+    (quality,) = done.build([job], "distributions", "list")
+    # The view is hard links into the store: a file is stored once, whatever shows it.
     links = {f"dropped/{name}.parquet": path for name, path in done.dropped.items()}
     links |= {f"cuts/{name}.npy": path for name, path in done.cuts.items()}
     if "lines" in done.lists:
@@ -345,51 +334,50 @@ def _links(done: Refinement, split: Artifact, quality: Artifact) -> dict[str, Pa
         for folder in ("documents", "dropped"):
             links[f"{folder}/{shard.name}.parquet"] = shard.path / f"{folder}.parquet"
         links[f"split/{shard.name}.npy"] = split.path / "split" / f"{shard.name}.npy"
-    return links | {"quality.json": quality.path / "quality.json"}
+    links["quality.json"] = quality.path / "quality.json"
+    done.run.publish("refine", done.artifacts, links, _facts(done, split))
+    # After publishing, so `groundup inspect` can show what was dropped, and why.
+    rejected: dict[str, Counter[str]] = {}
+    for shard in collected:
+        counts = rejected.setdefault(source_of(shard), Counter())
+        counts.update(shard.facts.get("dropped", {}))
+    check_drops(done.run, quality.facts["sources"], rejected)
 
 
 def _facts(done: Refinement, split: Artifact) -> Facts:
     """Add up what the artifacts count, over all sources and by source."""
+    from groundup.refine.decontaminate import CONTAMINATED
+    from groundup.refine.dedup.duplicates import EXACT, NEAR
+    from groundup.refine.lines import BOILERPLATE
+
     sources: dict[str, dict[str, Any]] = {}
+    # What refine/shard dropped and changed.
     for shard in done.shards:
         empty = {"bytes_in": 0, "dropped": Counter(), "changed": Counter()}
         counts = sources.setdefault(source_of(shard), {"kind": shard.facts["kind"]} | empty)
         counts["bytes_in"] += shard.facts["bytes_in"]
         for name in ("dropped", "changed"):
             counts[name].update(shard.facts[name])
-    for reason, by_source in _listed(done.lists).items():
-        for source, count in by_source.items():
-            sources[source]["dropped"][reason] += count
-    if "lines" in done.lists:
-        for source, lines in done.lists["lines"].facts["sources"].items():
-            sources[source]["lines"] = lines
-    dropped: Counter[str] = Counter()
-    for source, sides in split.facts["sources"].items():
-        counts = sources[source]
-        counts |= sides
+    # What the global steps dropped: number of documents by reason and source.
+    facts = {name: list_.facts for name, list_ in done.lists.items()}
+    listed = {reason: facts["duplicates"][reason]["by_source"] for reason in (EXACT, NEAR)}
+    listed[CONTAMINATED] = facts["contaminated"]["by_source"] if "contaminated" in facts else {}
+    lines = facts["lines"]["sources"] if "lines" in facts else {}
+    listed[BOILERPLATE] = {source: counts["dropped"] for source, counts in lines.items()}
+    for source, counts in sources.items():
+        drops = {reason: by_source.get(source, 0) for reason, by_source in listed.items()}
+        counts["dropped"].update({reason: count for reason, count in drops.items() if count})
+        if source in lines:
+            counts["lines"] = lines[source]
+        sides = split.facts["sources"][source]
+        counts.update(sides)
         for name in ("documents", "bytes"):
             counts[name] = sides["train"][name] + sides["validation"][name]
-        dropped.update(counts["dropped"])
+    # Over all sources; sorted, so equal counts give equal bytes.
+    dropped = sum((counts["dropped"] for counts in sources.values()), Counter[str]())
+    for counts in sources.values():
         for name in ("dropped", "changed"):
             counts[name] = dict(sorted(counts[name].items()))
     names = ("documents", "bytes", "bytes_in")
     sums = {name: sum(counts[name] for counts in sources.values()) for name in names}
     return sums | {"dropped": dict(sorted(dropped.items())), "sources": sources}
-
-
-def _listed(lists: Mapping[str, Artifact]) -> dict[str, dict[str, int]]:
-    """Return the number of documents that the lists drop, by reason and source."""
-    from groundup.refine.decontaminate import CONTAMINATED
-    from groundup.refine.dedup.duplicates import EXACT, NEAR
-    from groundup.refine.lines.repeated_lines import BOILERPLATE
-
-    duplicates = lists["duplicates"].facts
-    by_reason = {reason: duplicates[reason]["by_source"] for reason in (EXACT, NEAR)}
-    if "contaminated" in lists:
-        by_reason[CONTAMINATED] = lists["contaminated"].facts["by_source"]
-    if "lines" in lists:
-        repeated = lists["lines"].facts["sources"].items()
-        by_reason[BOILERPLATE] = {
-            source: counts["dropped"] for source, counts in repeated if counts["dropped"]
-        }
-    return by_reason

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from groundup.report.figures import METRICS, Row, metric_lines
 from groundup.report.gather import Report, gather_content, gather_facts, merge
 from groundup.runtime.files import canonical, file_digest, write_json
-from groundup.runtime.job import BuildStep, Unkeyed
-from groundup.runtime.run import Run
+from groundup.runtime.run import BuildStep, Run, Unkeyed
 from groundup.runtime.store import Facts
 
 if TYPE_CHECKING:

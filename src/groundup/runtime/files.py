@@ -17,10 +17,8 @@ _NO_HARD_LINKS = (errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP, errno.EMLINK, errn
 
 
 def canonical(value: Any) -> str:
-    """Return JSON that is the same text for equal values."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    )
+    """Return JSON that is the same ASCII text for equal values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def file_digest(path: Path) -> str:
@@ -54,9 +52,12 @@ def write_json(path: Path, value: Any) -> None:
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file, whole or not at all: under another name, forced to disk, then renamed."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    temporary.write_bytes(data)
-    flush(temporary)
-    temporary.rename(path)
+    try:
+        temporary.write_bytes(data)
+        flush(temporary)
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any:
@@ -76,3 +77,14 @@ def link(source: Path, target: Path) -> None:
             raise
         shutil.copyfile(source, target)
         flush(target)
+
+
+def link_whole(source: Path, target: Path) -> None:
+    """Replace a file by a hard link to another (or a copy), whole or not at all."""
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        link(source, temporary)
+        temporary.rename(target)
+    finally:
+        # A rename does nothing where both names are links to one file already.
+        temporary.unlink(missing_ok=True)

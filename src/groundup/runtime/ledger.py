@@ -1,17 +1,17 @@
 """Ledgers: append-only files of events, one JSON object a line.
 
 `RUN/ledger.jsonl` records when runs and stages began, finished or failed; a training has a ledger
-of its own. Nothing in a ledger is hashed.
+of its own. Each line carries the hash of all before it (runtime/sealed.py).
 """
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from groundup.runtime.sealed import append_chained, read_chained
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,8 @@ class Ledger:
     path: Path
 
     def write(self, event: str, **fields: Any) -> None:
-        """Append one event with the time, by a single write: lines of two processes never mix."""
-        entry = {"event": event, "time": round(time.time(), 3)} | fields
-        line = json.dumps(entry, ensure_ascii=False) + "\n"
-        # A crash may have torn the last line. A line break before this one keeps it readable.
-        data = ("\n" if self._is_torn() else "") + line
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            os.write(descriptor, data.encode("utf-8", "surrogateescape"))
-        finally:
-            os.close(descriptor)
+        """Append one event with the time; lines of two processes never mix."""
+        append_chained(self.path, {"event": event, "time": round(time.time(), 3)} | fields)
 
     def write_once(self, event: str, **fields: Any) -> None:
         """Append one event unless an equal one exists, for what a resumed training repeats."""
@@ -39,24 +31,7 @@ class Ledger:
                 return
         self.write(event, **fields)
 
-    def _is_torn(self) -> bool:
-        try:
-            with self.path.open("rb") as file:
-                file.seek(-1, os.SEEK_END)
-                return file.read(1) != b"\n"
-        except OSError:
-            return False
-
     def events(self, event: str | None = None) -> list[dict[str, Any]]:
         """Return all events, or those of one name, oldest first; torn lines are left out."""
-        if not self.path.exists():
-            return []
-        events = []
-        for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n"):
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(entry, dict) and event in (None, entry.get("event")):
-                events.append(entry)
-        return events
+        entries = read_chained(self.path)
+        return [entry for entry in entries if event in (None, entry.get("event"))]

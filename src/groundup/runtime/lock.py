@@ -26,6 +26,7 @@ import tomli_w
 from groundup.errors import ExpensiveError, StoreError
 from groundup.recipe import Recipe, recipe_from
 from groundup.runtime.files import write_whole
+from groundup.runtime.sealed import sealed_toml
 from groundup.schema import settings
 
 LOCK = "recipe.lock.toml"
@@ -35,8 +36,7 @@ LOCK = "recipe.lock.toml"
 def locked(root: Path) -> Iterator[None]:
     """Hold the lock of a run directory; the kernel releases it when the process dies.
 
-    Raises:
-        StoreError: another process works there, or the directory cannot be made.
+    Raises StoreError if another process works there.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -60,10 +60,9 @@ def locked(root: Path) -> Iterator[None]:
 
 
 def check_directory(root: Path) -> None:
-    """Refuse a folder that holds something else than a run: its sub-folders could be replaced.
+    """Refuse a folder that is not empty and that no run was started in, by a StoreError.
 
-    Raises:
-        StoreError: it is not empty, and no run was started in it.
+    Its sub-folders could be replaced.
     """
     names = {path.name for path in root.iterdir()} if root.is_dir() else set()
     if names - {".lock", ".staging"} and not names & {LOCK, ".store", "ledger.jsonl"}:
@@ -78,13 +77,7 @@ def write_lock(
     weights: Mapping[str, str] | None = None,
     places: Mapping[str, str] | None = None,
 ) -> None:
-    """Write `recipe.lock.toml`.
-
-    Args:
-        machine: settings to add to those that were resolved before.
-        weights: where the first weights come from, empty for a random start; None keeps the old.
-        places: the state that was collected of each path; None keeps the old.
-    """
+    """Write `recipe.lock.toml`; `machine` is added to what it has, None keeps the old."""
     path = root / LOCK
     before = _read_lock(path) or {}
     table = settings(recipe) | {
@@ -95,7 +88,7 @@ def write_lock(
         kept = before.get(name) if new is None else dict(new)
         if kept:
             table[name] = kept
-    data = tomli_w.dumps(table).encode("utf-8", "surrogateescape")
+    data = sealed_toml(tomli_w.dumps(table).encode("utf-8", "surrogateescape"))
     if not path.exists() or path.read_bytes() != data:
         write_whole(path, data)
 
@@ -122,11 +115,7 @@ def recipe_lock(root: Path, recipe: Recipe) -> Iterator[None]:
 
 
 def load_lock(root: Path) -> Recipe:
-    """Return the recipe that a run directory was made by.
-
-    Raises:
-        StoreError: there is no run in `root`.
-    """
+    """Return the recipe that a run directory was made by; StoreError if `root` is none."""
     table = _read_lock(root / LOCK)
     if table is None:
         raise StoreError(

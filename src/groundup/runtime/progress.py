@@ -21,7 +21,7 @@ class Progress:
         self.title, self.total, self.unit = title, total, unit
         self.done = 0.0
         self._start = self._last = time.monotonic()
-        self._bar = (
+        self.bar = (
             tqdm(total=total, desc=title, unit=unit, unit_scale=True, leave=False)
             if sys.stderr.isatty()
             else None
@@ -30,9 +30,9 @@ class Progress:
     def add(self, amount: float = 1, note: str = "") -> None:
         """Count `amount` more units as done, and show a note beside them."""
         self.done += amount
-        if self._bar is not None:
-            self._bar.set_postfix_str(note, refresh=False)
-            self._bar.update(amount)
+        if self.bar is not None:
+            self.bar.set_postfix_str(note, refresh=False)
+            self.bar.update(amount)
         elif time.monotonic() - self._last > LINE_EVERY_SECONDS:
             self._last = time.monotonic()
             meter = tqdm.format_meter(
@@ -49,13 +49,8 @@ class Progress:
     def expect(self, total: float) -> None:
         """Set the total, if it was not known before."""
         self.total = total
-        if self._bar is not None:
-            self._bar.total = total
-
-    def close(self) -> None:
-        """Remove the bar from the terminal."""
-        if self._bar is not None:
-            self._bar.close()
+        if self.bar is not None:
+            self.bar.total = total
 
 
 @contextmanager
@@ -65,7 +60,8 @@ def progress(title: str, total: float, unit: str) -> Iterator[Progress]:
     try:
         yield shown
     finally:
-        shown.close()
+        if shown.bar is not None:
+            shown.bar.close()
 
 
 def say(line: str = "") -> None:

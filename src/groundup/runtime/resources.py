@@ -34,21 +34,15 @@ def versions() -> dict[str, str]:
     """Return the versions of groundup, Python and the libraries that decide the output."""
     installed = {"groundup": __version__, "python": platform.python_version()}
     for name in ("torch", *DATA_LIBRARIES):
-        try:
+        with suppress(metadata.PackageNotFoundError):
             installed[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return installed
 
 
 def choose_device(wish: str = "auto") -> str:
-    """Return the device that models run on: `cuda` or `cpu`.
+    """Return the device that models run on: `cuda` or `cpu`; `auto` takes a GPU if there is one.
 
-    Args:
-        wish: `auto` takes a GPU if there is one.
-
-    Raises:
-        GroundupError: a GPU is asked for and there is none.
+    Raises GroundupError for `cuda` without a GPU.
     """
     import torch
 
@@ -72,8 +66,7 @@ def device_memory(device: str) -> int:
 def peak_memory(every_seconds: float = 0.25) -> Iterator[list[int]]:
     """Sample the resident memory of this process and its children during a with block.
 
-    Yields:
-        a list of one number: the largest sum so far, in bytes.
+    Yields a list of one number: the largest sum so far, in bytes.
     """
     peak, stop, process = [0], threading.Event(), psutil.Process()
 

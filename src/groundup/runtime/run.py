@@ -1,5 +1,18 @@
 """A run: one run directory with its recipe, its store of artifacts and its workers.
 
+A stage declares its steps once, each with what enters its key. Every argument of the function
+enters under its own name unless it is marked, so an argument cannot be forgotten in the key:
+
+    SHARD = BuildStep("refine/shard", 7, refine_shard)
+
+    job = SHARD.job(
+        "books.1f2e",
+        inputs={"collect": collected.content},
+        filters=["gopher"],                            # argument, and in the key
+        personal=Keyed(personal, personal.actions()),  # argument; the key has another form of it
+        collected=Unkeyed(collected.path),             # argument that does not decide the bytes
+    )
+
 Stages get a `Run` and use it for three things: they read the view of an earlier stage, build
 artifacts, and publish a view of their own.
 
@@ -8,17 +21,22 @@ artifacts, and publish a view of their own.
         shards = run.build("refine", jobs, "refining")    # builds only what the store lacks
         run.publish("refine", shards, links)              # RUN/refine, hard links into the store
 
-`build` also guards what was expensive. If a changed setting would replace artifacts that took more
+                     in the store: reused
+    jobs → build ─┬───────────────────────────────────────────┬→ artifacts → publish → RUN/refine
+                  └ missing → guard → workers → new artifacts ┘
+
+`guard` protects what was expensive. If a changed setting would replace artifacts that took more
 than ten minutes, it stops the run and asks for `--redo STAGE`; the old view then moves to
 `RUN/aside`.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +44,6 @@ from typing import Any
 
 from groundup.errors import ExpensiveError, GroundupError
 from groundup.recipe import Recipe
-from groundup.runtime.job import Job
 from groundup.runtime.ledger import Ledger
 from groundup.runtime.lock import locked
 from groundup.runtime.progress import progress, say
@@ -36,6 +53,83 @@ from groundup.runtime.workers.map import Workers, default_workers
 
 # A stage that cost more than this is never overwritten without --redo.
 EXPENSIVE_SECONDS = 600.0
+
+# As the key of an argument: it is left out of the key.
+ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """An argument that enters the key in another form, or not at all (ABSENT) for this value.
+
+    ABSENT serves settings added later: leaving out their default keeps the keys of older runs.
+    """
+
+    argument: Any
+    key: Any
+
+
+@dataclass(frozen=True)
+class Unkeyed:
+    """An argument that does not decide the bytes: a device, a memory cap, the path of an input."""
+
+    argument: Any
+
+
+@dataclass(frozen=True)
+class Job:
+    """A step, and `function(folder, **arguments)`, which builds it and returns its facts."""
+
+    step: Step
+    function: Callable[..., Facts]
+    arguments: Mapping[str, Any]
+    # What progress counts, such as bytes.
+    size: float = 1.0
+
+
+@dataclass(frozen=True)
+class BuildStep:
+    """A step of a stage.
+
+    Attributes:
+        name: stage and step, such as `refine/shard`.
+        version: raised by hand when equal arguments and inputs begin to give other bytes.
+        function: writes the artifact into its first argument, a folder, and returns its facts.
+    """
+
+    name: str
+    version: int
+    function: Callable[..., Facts]
+
+    def job(
+        self,
+        artifact: str,
+        inputs: Mapping[str, str],
+        size: float = 1.0,
+        key_only: Mapping[str, Any] | None = None,
+        **arguments: Any,
+    ) -> Job:
+        """Return the job that builds one artifact of this step.
+
+        Args:
+            artifact: name among the artifacts of the step.
+            inputs: name → content of what the function reads.
+            size: what progress counts, such as bytes.
+            key_only: settings that are no argument, such as the version of a library.
+            arguments: of the function, else TypeError; marked where the key differs.
+        """
+        values, settings = {}, dict[str, Any]()
+        for name, argument in arguments.items():
+            marked = isinstance(argument, (Keyed, Unkeyed))
+            values[name] = argument.argument if marked else argument
+            key = argument.key if isinstance(argument, Keyed) else argument
+            if key is not ABSENT and not isinstance(argument, Unkeyed):
+                settings[name] = key
+        # Found here, in the main process, and not by a worker.
+        inspect.signature(self.function).bind(None, **values)
+        settings |= key_only or {}
+        step = Step(self.name, artifact, self.version, settings, dict(inputs))
+        return Job(step, self.function, values, size)
 
 
 @dataclass
@@ -79,6 +173,7 @@ class Run:
         root = root.resolve() if ray else root
         with locked(root):
             run = cls(root, recipe, make_workers(root, workers, ray, shared or {}), frozenset(redo))
+            # What a killed run left behind.
             run.store.clean()
             run.ledger.write("run", command=sys.argv[1:], versions=versions())
             try:
@@ -89,12 +184,12 @@ class Run:
 
     @property
     def store(self) -> Store:
-        """The artifacts of this run."""
+        """Artifacts and views."""
         return Store(self.root)
 
     @property
     def ledger(self) -> Ledger:
-        """The events of this run."""
+        """When runs and stages began, finished or failed."""
         return Ledger(self.root / "ledger.jsonl")
 
     @contextmanager
@@ -106,13 +201,10 @@ class Run:
         try:
             with peak_memory() as peak:
                 yield
+        # Ctrl-C and SIGTERM are recorded too.
         except BaseException as error:
-            self.ledger.write(
-                "failed",
-                stage=name,
-                seconds=round(time.perf_counter() - start, 3),
-                error=f"{type(error).__name__}: {error}"[:500],
-            )
+            seconds, message = time.perf_counter() - start, f"{type(error).__name__}: {error}"
+            self.ledger.write("failed", stage=name, seconds=round(seconds, 3), error=message[:500])
             raise
         seconds = round(time.perf_counter() - start, 3)
         self.ledger.write(
@@ -123,6 +215,7 @@ class Run:
             built=self.built,
             reused=self.reused,
         )
+        # What people see, one line a stage.
         outcome = f"done in {seconds:.0f} s" if self.built else "fresh"
         if self.built and self.reused:
             outcome += f" ({self.reused} of {self.built + self.reused} reused)"
@@ -130,6 +223,7 @@ class Run:
 
     def reset_for_redo(self, stage: str) -> bool:
         """Archive a stage that --redo names and that was found fresh; return whether to run it."""
+        # A stage that was stale has been built again already.
         if stage not in self.redo or self.built:
             return False
         self.archive(stage)
@@ -140,12 +234,10 @@ class Run:
     def build(self, stage: str, jobs: Sequence[Job], title: str, unit: str = "B") -> list[Artifact]:
         """Return the artifacts of `jobs` in order, building those that the store does not hold.
 
-        Raises:
-            ExpensiveError: artifacts of this stage that cost more than ten minutes would be
-                replaced.
+        Raises ExpensiveError if that would replace artifacts that took more than ten minutes.
         """
-        artifacts = [self.store.find(job.step) for job in jobs]
-        missing = [job for job, artifact in zip(jobs, artifacts, strict=True) if artifact is None]
+        found = [self.store.find(job.step) for job in jobs]
+        missing = [job for job, artifact in zip(jobs, found, strict=True) if artifact is None]
         self.guard(stage, [job.step for job in jobs], building=bool(missing))
         built = []
         if missing:
@@ -154,12 +246,14 @@ class Run:
             with progress(title, sum(job.size for job in missing), unit) as shown:
                 results = self.workers.map(Store.build, items, names)
                 for job, artifact in zip(missing, results, strict=True):
+                    # A worker on another machine may have committed it.
                     built.append(self.store.wait_until_visible(artifact))
                     shown.add(job.size)
         self.built += len(missing)
         self.reused += len(jobs) - len(missing)
+        # New artifacts fill the gaps, in the order of the jobs.
         new = iter(built)
-        return [artifact if artifact is not None else next(new) for artifact in artifacts]
+        return [artifact or next(new) for artifact in found]
 
     def guard(self, stage: str, steps: Sequence[Step], building: bool = True) -> None:
         """Stop before more than ten minutes of work of a stage is discarded; else plan the steps.
@@ -168,6 +262,7 @@ class Run:
         built, as after a setting was set back, nothing is lost.
         """
         plan = self.store.plan(stage)
+        # Step → artifact → what is to be built now.
         new: dict[str, dict[str, Step]] = {}
         for planned in steps:
             new.setdefault(planned.step, {})[planned.name] = planned
@@ -177,6 +272,7 @@ class Run:
                     old, step = self.store.lookup(kind, name, key), by_name.get(name)
                     if old is not None and not _supersedes(step, old):
                         self.charge_discarded(stage, old.seconds, difference(old, step))
+        # Steps of the stage that are not built now keep their place in the plan.
         keys = {kind: {name: step.key for name, step in of.items()} for kind, of in new.items()}
         if plan != plan | keys:
             self.store.write_plan(stage, plan | keys)
@@ -185,6 +281,7 @@ class Run:
         """Count work of `stage` that will be lost; raise ExpensiveError beyond ten minutes."""
         if self.allow_discard:
             return
+        # Summed over processes: ten runs that each lose nine minutes lose much, too.
         total = self.store.discarded_seconds(stage) + seconds
         self.store.set_discarded_seconds(stage, total)
         if total > EXPENSIVE_SECONDS and stage not in self.redo:
@@ -202,6 +299,7 @@ class Run:
         facts: Facts | None = None,
     ) -> Artifact:
         """Make `links` the new view of `stage`; an old view that was expensive is archived."""
+        # --redo named the stage, or the guard would have stopped the run.
         if self.store.discarded_seconds(stage) > EXPENSIVE_SECONDS:
             self.archive(stage)
         view = self.store.publish(stage, links, artifacts, facts)

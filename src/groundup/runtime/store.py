@@ -45,9 +45,8 @@ from groundup.runtime.files import (
     file_digest,
     flush,
     link,
-    read_json,
-    write_json,
 )
+from groundup.runtime.sealed import read_sealed, write_sealed
 
 MANIFEST = "manifest.json"
 # Suffix of a staging folder between its first flush and the rename. Tests of kills count what a
@@ -79,20 +78,21 @@ class Step:
     @cached_property
     def key(self) -> str:
         """SHA-256 of the step as canonical JSON."""
+        # Times and absolute paths are not in it: a moved run, or another machine, finds the same.
         parts = [self.step, self.name, self.version, self.settings, self.inputs]
         return hashlib.sha256(canonical(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A committed folder and its manifest."""
+    """A committed folder and its manifest; a view has no step, name and key."""
 
     path: Path
     manifest: Mapping[str, Any]
 
     @property
     def step(self) -> str:
-        """Name of the step that built it, such as `refine/shard`."""
+        """Stage and step, such as `refine/shard`."""
         return str(self.manifest["step"])
 
     @property
@@ -123,9 +123,13 @@ class Artifact:
 
 def load_artifact(path: Path) -> Artifact | None:
     """Return the artifact at `path` if its manifest parses and every file has its recorded size."""
-    manifest = read_json(path / MANIFEST)
-    if not isinstance(manifest, dict) or "files" not in manifest:
+    try:
+        manifest = read_sealed(path / MANIFEST)
+    except (OSError, StoreError):
         return None
+    if manifest is None or "files" not in manifest:
+        return None
+    # Sizes only: hashing a corpus at every start would take minutes; `groundup verify` does it.
     for name, entry in manifest["files"].items():
         try:
             if (path / name).stat().st_size != entry["size"]:
@@ -149,22 +153,18 @@ def changed_files(artifact: Artifact) -> list[str]:
 
 def folder_files(folder: Path, known: Files | None = None) -> dict[str, dict[str, Any]]:
     """Return size and SHA-256 of every file below `folder`; `known` digests are not computed."""
-    paths = {
-        path.relative_to(folder).as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-    paths.pop(MANIFEST, None)
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    names = [path.relative_to(folder).as_posix() for path in paths]
 
-    def digest(name: str) -> str:
-        return str(known[name]["sha256"]) if known and name in known else file_digest(paths[name])
+    def entry(name: str, path: Path) -> dict[str, Any]:
+        digest = known[name]["sha256"] if known and name in known else file_digest(path)
+        return {"size": path.stat().st_size, "sha256": digest}
 
     # Hashing releases the GIL, and a checkpoint is two large files.
     with ThreadPoolExecutor(2) as pool:
-        digests = dict(zip(paths, pool.map(digest, paths), strict=True))
-    return {
-        name: {"size": path.stat().st_size, "sha256": digests[name]} for name, path in paths.items()
-    }
+        files = dict(zip(names, pool.map(entry, names, paths), strict=True))
+    files.pop(MANIFEST, None)
+    return files
 
 
 def commit(
@@ -190,7 +190,8 @@ def commit(
             (committing / name).chmod(0o444)
     # The manifest comes last, so that a folder with a manifest is whole.
     whole = {**manifest, "files": files, "content": content_digest(files)}
-    write_json(committing / MANIFEST, whole)
+    write_sealed(committing / MANIFEST, whole)
+    # A rename can reach the disk before the names of the files that it moved.
     for folder in [path for path in committing.rglob("*") if path.is_dir()] + [committing]:
         flush(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -202,18 +203,19 @@ def commit(
 def _move_into_place(source: Path, target: Path, key: str) -> Artifact | None:
     """Rename `source` to `target`, moving a folder that stands there out of the way first.
 
-    Returns:
-        the artifact at `target`, if it is whole and has the same key: then a worker that was given
-        up as lost committed it first. Its bytes are the same, and others may be reading them.
+    Returns the artifact at `target` if it is whole and has the same key: then a worker that was
+    given up as lost committed it first. Its bytes are the same, and others may be reading them.
     """
     try:
         source.rename(target)
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
             raise
+        # POSIX replaces a folder by rename only if it is empty.
         existing = load_artifact(target)
         if key and existing is not None and existing.manifest.get("key") == key:
             return existing
+        # Between these two renames there is no folder at `target`; a kill there costs a rebuild.
         old = source.with_name(f"old-{uuid.uuid4().hex[:12]}")
         target.rename(old)
         source.rename(target)
@@ -234,6 +236,7 @@ class Store:
 
     def artifact_path(self, step: str, name: str, key: str) -> Path:
         """Return the folder of an artifact, whether it exists or not."""
+        # 64 bits of the key tell folders apart; `find` compares the whole key.
         return self.root / ".store" / step / f"{name}-{key[:16]}"
 
     def lookup(self, step: str, name: str, key: str) -> Artifact | None:
@@ -248,6 +251,7 @@ class Store:
     @contextlib.contextmanager
     def stage(self) -> Iterator[Path]:
         """Yield an empty folder on the run's file system; it is deleted unless it is committed."""
+        # The process id is for people; two nodes of a cluster may have the same.
         folder = self.staging / f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
         folder.mkdir(parents=True)
         try:
@@ -280,10 +284,7 @@ class Store:
         """Return an artifact that a worker committed, as soon as this machine sees it.
 
         NFS caches for up to a minute that a name does not exist; reading the folder makes it ask
-        again.
-
-        Raises:
-            StoreError: it is not seen after `patience` seconds.
+        again. Raises StoreError after `patience` seconds.
         """
         end = time.monotonic() + patience
         while not (artifact.path / MANIFEST).exists():
@@ -292,6 +293,7 @@ class Store:
                     f"{artifact.path}: a worker committed it, and this machine does not see it; is"
                     " the file system shared?"
                 )
+            # From the run directory down: the parent folders may be unknown here, too.
             for folder in reversed(artifact.path.relative_to(self.root).parents):
                 with contextlib.suppress(FileNotFoundError):
                     list((self.root / folder).iterdir())
@@ -314,12 +316,10 @@ class Store:
         fields = ("step", "name", "key", "content", "seconds")
         entries = [{name: getattr(artifact, name) for name in fields} for artifact in artifacts]
         old = self.view(view)
-        if (
-            old
-            and old.manifest["artefacts"] == entries
-            and old.manifest["files"].keys() == set(links)
-        ):
+        # An equal view is not replaced: its times would change, and people may be reading it.
+        if old and (old.manifest["artefacts"], set(old.manifest["files"])) == (entries, set(links)):
             return old
+        # Linked files were hashed when their artifact was committed.
         digests = {
             artifact.path / name: entry
             for artifact in artifacts
@@ -352,28 +352,25 @@ class Store:
 
     def plan(self, stage: str) -> dict[str, dict[str, str]]:
         """Return what the stage last set out to build: step → name → key."""
-        plan = read_json(self.root / ".store" / stage / "plan.json")
-        return plan if isinstance(plan, dict) else {}
+        return read_sealed(self.root / ".store" / stage / "plan.json") or {}
 
     def write_plan(self, stage: str, plan: Mapping[str, Mapping[str, str]]) -> None:
-        """Remember what the stage sets out to build.
-
-        It is written before the work, so that a kill cannot hide what the work cost.
-        """
+        """Write the plan, before the work, so that a kill cannot hide what the work cost."""
         path = self.root / ".store" / stage / "plan.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, plan)
+        write_sealed(path, plan)
 
     def discarded_seconds(self, stage: str) -> float:
         """Return the seconds of work of a stage that were discarded since it was last published."""
-        return float(read_json(self.root / ".store" / stage / "thrown-away.json") or 0.0)
+        table = read_sealed(self.root / ".store" / stage / "thrown-away.json") or {}
+        return float(table.get("seconds", 0.0))
 
     def set_discarded_seconds(self, stage: str, seconds: float) -> None:
         """Remember `discarded_seconds` across processes; 0 forgets it."""
         path = self.root / ".store" / stage / "thrown-away.json"
         if seconds:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, seconds)
+            write_sealed(path, {"seconds": seconds})
         else:
             path.unlink(missing_ok=True)
 

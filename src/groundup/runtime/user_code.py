@@ -6,26 +6,19 @@ import hashlib
 import importlib
 import inspect
 import sys
-import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from groundup.errors import RecipeError
 
-Function = Callable[..., Any]
 
-
-def load_function(name: str, root: Path, what: str) -> Function:
-    """Import a function.
+def load_function(name: str, root: Path, what: str) -> Callable[..., Any]:
+    """Import a function of a module that is installed, or in the folder of the recipe (`root`).
 
     Args:
         name: "package.module:function".
-        root: folder of the recipe; modules in it can be imported too.
-        what: what the recipe uses it as, such as "filter"; for messages.
-
-    Raises:
-        RecipeError: the module or the function is missing, or the module fails.
+        what: what the recipe uses it as, such as "filter", for the RecipeError if it fails.
     """
     module, _, attribute = name.partition(":")
     if str(root) not in sys.path:
@@ -38,15 +31,11 @@ def load_function(name: str, root: Path, what: str) -> Function:
         ) from None
     if not callable(function):
         raise RecipeError(f'{what} "{name}" is not a function')
-    return typing.cast(Function, function)
+    return function
 
 
 def code_digest(name: str, root: Path, what: str) -> str:
-    """Return the SHA-256 of the source file of a function, for keys.
-
-    Raises:
-        RecipeError: it cannot be imported, or has no source file.
-    """
+    """Return the SHA-256 of the source file of a function, for keys; RecipeError without one."""
     try:
         path = inspect.getsourcefile(inspect.unwrap(load_function(name, root, what)))
     except TypeError:

@@ -10,7 +10,7 @@ from groundup.artifacts.corpus import RefinedShard
 from groundup.artifacts.pretrained import check_round_trip, read_tokenizer
 from groundup.artifacts.tokenizer import FILE, write_config
 from groundup.errors import GroundupError
-from groundup.runtime.job import BuildStep
+from groundup.runtime.run import BuildStep
 from groundup.runtime.store import Facts
 from groundup.tokenize.train_bpe import NO_LIMIT
 

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
+import numpy.lib.format as npy_format
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,7 +30,7 @@ from groundup.artifacts.document import TableWriter, read_batches
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.artifacts.tokens import token_type
 from groundup.errors import GroundupError
-from groundup.runtime.job import BuildStep
+from groundup.runtime.run import BuildStep
 from groundup.runtime.store import Facts
 
 INDEX = pa.schema(
@@ -46,12 +46,15 @@ INDEX = pa.schema(
     ]
 )
 
-# The .npy header is rewritten in place once the number of tokens is known, so its size is fixed.
 _HEADER_BYTES = 128
 
 
 class TokenWriter:
-    """Writes a one-dimensional .npy file in pieces."""
+    """Writes a one-dimensional .npy file in pieces.
+
+    The header is rewritten in place once the number of tokens is known. NumPy pads it, so that its
+    size does not change.
+    """
 
     def __init__(self, path: Path, vocab_size: int) -> None:
         self.path, self.vocab_size, self.dtype = path, vocab_size, token_type(vocab_size)
@@ -77,23 +80,12 @@ class TokenWriter:
         self._file.write(ids.astype(self.dtype).tobytes())
         self.tokens += len(ids)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        if kind is None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None:
             self._file.seek(0)
-            self._file.write(_npy_header(self.dtype, self.tokens))
+            form = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.tokens,)}
+            npy_format.write_array_header_1_0(self._file, form)
         self._file.close()
-
-
-def _npy_header(dtype: np.dtype[Any], length: int) -> bytes:
-    """Return a .npy header, format 1.0, of _HEADER_BYTES bytes (see numpy.lib.format)."""
-    text = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': ({length},), }}".encode()
-    size = _HEADER_BYTES - 10
-    return b"\x93NUMPY\x01\x00" + size.to_bytes(2, "little") + text.ljust(size - 1) + b"\n"
 
 
 def tokenize_shard(folder: Path, shard: RefinedShard, tokenizer_folder: Path) -> Facts:
@@ -113,34 +105,21 @@ def tokenize_shard(folder: Path, shard: RefinedShard, tokenizer_folder: Path) ->
         for batch in shard.batches(["id", "text", "split"]):
             for split, verdict in VERDICTS.items():
                 documents = batch.filter(pc.equal(batch["split"], verdict))
-                if documents.num_rows:
-                    rows = _append(writers[split], tokenizer, documents, shard.source, split)
-                    index.write(rows)
-                    facts[split]["documents"] += rows.num_rows
-                    facts[split]["tokens"] += pc.sum(rows["length"]).as_py()
-                    facts[split]["bytes"] += pc.sum(rows["bytes"]).as_py()
+                count, writer = documents.num_rows, writers[split]
+                if count == 0:
+                    continue
+                ids, lengths = tokenizer.encode_batch(documents["text"])
+                ids, lengths = np.insert(ids, np.cumsum(lengths), tokenizer.end_id), lengths + 1
+                offsets = writer.tokens + np.cumsum(lengths) - lengths
+                writer.write(ids)
+                constants = [pa.repeat(value, count) for value in (shard.source, split)]
+                sizes = pc.binary_length(documents["text"]).cast(pa.int64())
+                columns = [documents["id"], *constants, offsets, lengths, sizes]
+                index.write(pa.table(columns, schema=INDEX))
+                facts[split]["documents"] += count
+                facts[split]["tokens"] += len(ids)
+                facts[split]["bytes"] += pc.sum(sizes).as_py()
     return {"source": shard.source} | facts
-
-
-def _append(
-    writer: TokenWriter, tokenizer: Tokenizer, documents: pa.RecordBatch, source: str, split: str
-) -> pa.Table:
-    """Write the tokens of a batch of documents; return its rows of the index."""
-    start = writer.tokens
-    ids, lengths = with_ends(*tokenizer.encode_batch(documents["text"]), tokenizer.end_id)
-    writer.write(ids)
-    offsets = start + np.cumsum(lengths) - lengths
-    constants = [pa.repeat(value, documents.num_rows) for value in (source, split)]
-    sizes = pc.binary_length(documents["text"]).cast(pa.int64())
-    columns = [documents["id"], *constants, pa.array(offsets), pa.array(lengths), sizes]
-    return pa.table(columns, schema=INDEX)
-
-
-def with_ends(
-    ids: npt.NDArray[Any], lengths: npt.NDArray[np.int64], end: int
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-    """Insert `end` after each document; `lengths` holds the ids of each in `ids`."""
-    return np.insert(ids, np.cumsum(lengths), end), lengths + 1
 
 
 def join_indexes(folder: Path, indexes: dict[str, Path]) -> Facts:

@@ -10,8 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from groundup.runtime.job import Unkeyed
-from groundup.runtime.run import Run
+from groundup.runtime.run import Run, Unkeyed
 from groundup.runtime.store import Artifact, Facts
 
 if TYPE_CHECKING:
@@ -69,24 +68,22 @@ def _tokenizer(run: Run, shards: Sequence[RefinedShard]) -> Artifact:
     if "tokenize" in run.redo:
         # Its key does not know the data that it was made from.
         run.discard_planned("tokenize", "tokenize/tokenizer")
-    base = find_pretrained(run.recipe)
-    if base is not None:
-        key = {
-            "from": hashlib.sha256(base.tokenizer_data).hexdigest(),
-            "end": base.tokenizer.end,
-        }
-        path, texts = Unkeyed(base.path), Unkeyed(shards)
-        job = ADOPT.job("tokenizer", inputs={}, key_only=key, source=path, shards=texts)
-        (tokenizer,) = run.build("tokenize", [job], "taking over the tokenizer", "tokenizer")
-    else:
+    base, texts = find_pretrained(run.recipe), Unkeyed(shards)
+    if base is None:
+        settings = run.recipe.tokenize
         job = TRAIN_BPE.job(
             "tokenizer",
             inputs={},
-            shards=Unkeyed(shards),
-            vocab_size=run.recipe.tokenize.vocab_size,
-            sample_megabytes=run.recipe.tokenize.sample_megabytes,
+            shards=texts,
+            vocab_size=settings.vocab_size,
+            sample_megabytes=settings.sample_megabytes,
         )
-        (tokenizer,) = run.build("tokenize", [job], "training the tokenizer", "tokenizer")
+    else:
+        digest = hashlib.sha256(base.carried.data).hexdigest()
+        key, path = {"from": digest, "end": base.tokenizer.end}, Unkeyed(base.path)
+        job = ADOPT.job("tokenizer", inputs={}, key_only=key, source=path, shards=texts)
+    what = "training the tokenizer" if base is None else "taking over the tokenizer"
+    (tokenizer,) = run.build("tokenize", [job], what, "tokenizer")
     return tokenizer
 
 

@@ -18,7 +18,7 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from groundup.artifacts.corpus import RefinedShard
 from groundup.artifacts.tokenizer import FILE, QWEN2_PATTERN, SPECIALS, pieces, write_config
 from groundup.errors import GroundupError
-from groundup.runtime.job import BuildStep
+from groundup.runtime.run import BuildStep
 from groundup.runtime.store import Facts
 
 # A pair that occurs once is not a pattern.
@@ -54,7 +54,8 @@ def train_tokenizer(
     Raises:
         GroundupError: there is no text to train on.
     """
-    train_bytes = sum(text_bytes(shard) for shard in shards)
+    batches = (batch for shard in shards for batch in shard.batches(["text"], "train"))
+    train_bytes = sum(pc.sum(pc.binary_length(batch["text"])).as_py() or 0 for batch in batches)
     if train_bytes == 0:
         raise GroundupError(
             "tokenize: no text is left to train on; `groundup inspect` shows what refine dropped,"
@@ -99,20 +100,9 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    engine.train_from_iterator((part for text in texts for part in trainable(text)), trainer)
+    parts = (part for text in texts for piece in pieces(text) for part in _NO_WORD.split(piece))
+    engine.train_from_iterator(filter(None, parts), trainer)
     return engine
-
-
-def trainable(text: str) -> Iterator[str]:
-    """Yield a text in pieces of bounded size, without runs that are not words."""
-    for piece in pieces(text):
-        yield from filter(None, _NO_WORD.split(piece))
-
-
-def text_bytes(shard: RefinedShard) -> int:
-    """Return the UTF-8 bytes of the train split of a shard."""
-    batches = shard.batches(["text"], "train")
-    return sum(pc.sum(pc.binary_length(batch["text"])).as_py() or 0 for batch in batches)
 
 
 class Sample:

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 import torch
 
 from groundup.model.transformer import Transformer
-from groundup.runtime.files import write_json
+from groundup.runtime.sealed import write_sealed
 from groundup.train.batch_spans import samples_of_step, skip_to
 from groundup.train.data import Loader
 from groundup.train.guard import SLOWER
@@ -86,7 +86,7 @@ class Incidents:
         folder = self.root / "train" / FOLDER
         folder.mkdir(exist_ok=True)
         path = folder / f"step-{state.step:06d}-{state.guard.rollbacks}.json"
-        write_json(path, _json_values(incident))
+        write_sealed(path, _json_values(incident))
         return f"{_summary(incident)}; more in {path}"
 
     def _examine(self, first: int, sequences: int) -> dict[str, Any]:

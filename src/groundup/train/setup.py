@@ -24,10 +24,11 @@ from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.model.config import resolve as resolve_model
 from groundup.recipe import Train, load_recipe
-from groundup.runtime.files import flush, read_json, write_json
+from groundup.runtime.files import flush
 from groundup.runtime.ledger import Ledger
 from groundup.runtime.resources import choose_device
 from groundup.runtime.run import Run, changed_settings
+from groundup.runtime.sealed import read_sealed, write_sealed
 from groundup.runtime.store import Artifact, Step
 from groundup.schema import decode, settings
 from groundup.train.data import Loader
@@ -142,7 +143,7 @@ class TrainSetup:
             "base": dataclasses.asdict(self.init_from) if self.init_from else {},
             "token_ids": self.token_ids,
         }
-        write_json(root / "train" / FILE, table)
+        write_sealed(root / "train" / FILE, table)
 
     @classmethod
     def read(cls, root: Path) -> TrainSetup | None:
@@ -152,7 +153,7 @@ class TrainSetup:
             GroundupError: something else wrote train.json.
         """
         path = root / "train" / FILE
-        table = read_json(path)
+        table = read_sealed(path)
         if table is None:
             return None
         try:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from groundup.artifacts.metrics import Metrics
 from groundup.errors import GroundupError
 from groundup.recipe import Train
-from groundup.runtime.files import link, read_json
+from groundup.runtime.files import file_digest, link_whole
 from groundup.runtime.lock import write_lock
 from groundup.runtime.progress import say
 from groundup.runtime.run import EXPENSIVE_SECONDS, Run, changed_settings
+from groundup.runtime.sealed import read_sealed
 from groundup.runtime.store import Artifact, Step
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def finished(root: Path, setup: TrainSetup) -> bool:
     from groundup.train.state import Checkpoints
 
     checkpoint = Checkpoints(root, setup.key_parts.key).newest()
-    best = read_json(root / "train" / "best.json")
+    best = read_sealed(root / "train" / "best.json")
     if checkpoint is None or best is None or checkpoint[1].step < setup.steps:
         return False
     return best["step"] == (checkpoint[1].best_step or checkpoint[1].step)
@@ -144,12 +145,6 @@ def begin(run: Run, setup: TrainSetup) -> None:
     # Where older versions recorded the hardware.
     (root / "train" / "machine.json").unlink(missing_ok=True)
     setup.write(root)
-    if (root / "tokenize" / INDEX).exists():
-        # Which documents this training reads, also when later tokens replace these.
-        new = root / "train" / f".{INDEX}"
-        new.unlink(missing_ok=True)
-        link(root / "tokenize" / INDEX, new)
-        new.rename(root / "train" / INDEX)
     checkpoint = Checkpoints(root, setup.key_parts.key).latest_valid(move_damaged=True)
     step = checkpoint[1].step if checkpoint else 0
     timeline = SettingsTimeline(root, setup)
@@ -159,6 +154,15 @@ def begin(run: Run, setup: TrainSetup) -> None:
         ledger.write("from", step=0, **origin)
     if [event["machine"] for event in ledger.events("machine")][-1:] != [hardware]:
         ledger.write("machine", step=step, machine=hardware)
+    index = root / "tokenize" / INDEX
+    if index.exists():
+        # Which documents this training reads, also when later tokens replace these.
+        digest = file_digest(index)
+        if [event["sha256"] for event in ledger.events("index")][-1:] != [digest]:
+            ledger.write("index", step=step, sha256=digest)
+        link_whole(index, root / "train" / INDEX)
+    # Earlier versions left it behind.
+    (root / "train" / f".{INDEX}").unlink(missing_ok=True)
     say(_headline(setup))
     default, train = Train(), setup.train
     rates = (train.learning_rate, train.muon_learning_rate)

@@ -32,8 +32,8 @@ from groundup.artifacts.metrics import cut_back
 from groundup.errors import GroundupError, StoreError, is_full_disk
 from groundup.model.hf_io import check_weights, read_weights
 from groundup.model.transformer import Transformer
-from groundup.runtime.files import read_json, write_json
 from groundup.runtime.progress import progress, say
+from groundup.runtime.sealed import read_sealed, write_sealed
 from groundup.runtime.store import Artifact
 from groundup.train import validation
 from groundup.train.batch_spans import resize, samples_of_step
@@ -306,8 +306,8 @@ class Trainer:
             return
         state, path = self.state, self.root / "train" / "best.json"
         best = {"step": state.best_step or state.step, "loss": state.best_loss}
-        if read_json(path) != best:
-            write_json(path, best)
+        if read_sealed(path) != best:
+            write_sealed(path, best)
         # Keep the newest, the best, those that the recipe names, and the last few on the grid.
         train = self.timeline.at(state.step).train
         steps = [step for step in self.checkpoints.steps() if step <= state.step]

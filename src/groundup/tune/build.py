@@ -25,8 +25,8 @@ from groundup.model.hf_io import CONFIG, SAMPLING, load_model, save_model
 from groundup.model.transformer import Transformer
 from groundup.recipe import Tune
 from groundup.runtime.files import write_json
-from groundup.runtime.job import BuildStep
 from groundup.runtime.progress import say
+from groundup.runtime.run import BuildStep
 from groundup.runtime.store import Facts
 from groundup.train.hardware import Hardware
 from groundup.tune.data import DataArguments, Rows, TuningData, make_rows

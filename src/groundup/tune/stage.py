@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from groundup.artifacts.checkpoints import find_checkpoint
-from groundup.runtime.job import Job, Unkeyed
 from groundup.runtime.lock import load_lock
 from groundup.runtime.progress import say
 from groundup.runtime.resources import choose_device
-from groundup.runtime.run import EXPENSIVE_SECONDS, Run
+from groundup.runtime.run import EXPENSIVE_SECONDS, Job, Run, Unkeyed
 from groundup.runtime.store import Artifact
 from groundup.runtime.workers.map import default_workers
 from groundup.schema import settings

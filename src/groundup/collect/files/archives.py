@@ -33,6 +33,8 @@ MAX_MEMBERS = 2_000_000
 MAX_DEPTH = 1
 # Metadata records of a tar member (long names, dates), which tarfile reads into memory whole.
 MAX_TAR_METADATA = 1 << 20
+# Headers before one member: a long name, a long link and two of pax are usual.
+MAX_TAR_HEADERS = 32
 _TAR_METADATA_TYPES = (
     tarfile.XHDTYPE,
     tarfile.XGLTYPE,
@@ -274,8 +276,15 @@ class _Header(tarfile.TarInfo):
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
-        """Read the next header."""
+        """Read the next header, with the headers before it that describe it."""
+        in_a_row = getattr(tar, "in_a_row", 0) + 1
+        tar.in_a_row = in_a_row  # type: ignore[attr-defined]
         try:
+            # tarfile calls itself for each of them, until Python's stack is full.
+            if in_a_row > MAX_TAR_HEADERS:
+                raise tarfile.InvalidHeaderError(  # type: ignore[attr-defined]
+                    f"more than {MAX_TAR_HEADERS} headers describe one member"
+                )
             return super().fromtarfile(tar)
         except tarfile.HeaderError as error:
             tar.stopped = error  # type: ignore[attr-defined]
@@ -285,6 +294,8 @@ class _Header(tarfile.TarInfo):
             raise tarfile.SubsequentHeaderError(  # type: ignore[attr-defined]
                 f"a header in it cannot be read ({error}); what follows is lost"
             ) from None
+        finally:
+            tar.in_a_row = in_a_row - 1  # type: ignore[attr-defined]
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:

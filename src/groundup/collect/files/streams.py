@@ -202,11 +202,6 @@ def make_item(origin: str, name: str, bounded: BoundedStream, path: Path | None 
     return Item(origin, name, io.BufferedReader(bounded, BUFFER), head, path)
 
 
-def item_from_bytes(data: bytes, origin: str) -> Item:
-    """Return an item over bytes in memory."""
-    return make_item(origin, origin.rpartition("/")[2], BoundedStream(io.BytesIO(data)))
-
-
 def read_all(stream: IO[bytes], limit: int = MAX_DOCUMENT_BYTES) -> bytes:
     """Return the rest of a stream.
 

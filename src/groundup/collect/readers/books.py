@@ -19,12 +19,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
 from groundup.collect.charset import decode
 from groundup.collect.files.streams import DamagedError, Item
-from groundup.collect.readers.text import declared_encoding, prefixed, read_text
+from groundup.collect.readers.text import declared_encoding, read_text
 from groundup.recipe import Source
 
 # A long title wraps a marker into several lines. It ends at the next asterisks, or at the end of
@@ -96,15 +95,6 @@ _WRAPPED_SHARE, _WRAPPED_SHARE_CAPITALS = 0.75, 0.97
 _SAMPLE_BLOCKS = 4000
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """One book inside a file: where its header starts, and its text from `start` to `end`."""
-
-    header: int
-    start: int
-    end: int
-
-
 def read_books(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the books of a file."""
     declared = declared_encoding(source)
@@ -116,7 +106,7 @@ def read_books(item: Item, source: Source) -> Iterator[Document | Reject]:
     data = item.stream.read(MAX_DOCUMENT_BYTES)
     if len(data) == MAX_DOCUMENT_BYTES and not find_books(decode(data, declared)):
         # A corpus of books without markers: plain text, cut at blank lines.
-        yield from read_text(replace(item, stream=prefixed(data, item.stream)), source)
+        yield from read_text(item, source, data)
         return
     data += item.stream.read(MAX_FILE_BYTES - len(data))
     if item.stream.peek(1):
@@ -128,24 +118,39 @@ def read_books(item: Item, source: Source) -> Iterator[Document | Reject]:
 def split_books(text: str, origin: str, wrapped: bool = True) -> Iterator[Document | Reject]:
     """Yield the books of a text, or the whole text as one book where no marker stands.
 
-    Args:
-        text: one or more books.
-        origin: of the file, for a book whose header names no title.
-        wrapped: whether its lines are wrapped at a margin, and have to be joined.
+    Lines that are `wrapped` at a margin are joined. A book whose header names no title is a group
+    of its `origin`, the file.
     """
     spans = find_books(text)
-    for index, span in enumerate(spans or [_Span(0, 0, len(text))]):
-        yield _book_document(text, span, index, origin, marked=bool(spans), wrapped=wrapped)
+    for index, (header_start, start, end) in enumerate(spans or [(0, 0, len(text))]):
+        body = text[start:end]
+        header = body[:_HEAD_CHARACTERS]
+        if spans:
+            header = text[header_start:start][-_HEAD_CHARACTERS:]
+            cut = len(body) - 2000 if len(body) > 4000 else 0
+            body = _OLD_END.sub("", body[:cut]) + _OLD_END.sub("", body[cut:])
+            body = _NOTES_BOX.sub("", _CREDITS.sub("", body))
+            # Notes end a book: they are searched in its last tenth.
+            last_part = max(len(body) - _LAST_CHARACTERS, len(body) * 9 // 10)
+            notes = _LAST_NOTES.search(body, last_part)
+            body = body[: notes.start()] if notes else body
+        body = _ITALICS.sub(r"\1", _NOTES.sub("", body)).strip()
+        if body:
+            body = unwrap(body) if wrapped else body
+            yield Document(body, index, book_group(header) or origin)
+        else:
+            where = "between its markers" if spans else "in it"
+            yield Reject("empty", index, f"no text {where}")
     if spans:
-        rest = text[spans[-1].end :]
+        rest = text[spans[-1][2] :]
         license_start = max(rest.rfind("Project Gutenberg"), rest.rfind("PROJECT GUTENBERG"), 0)
         if len(rest) - license_start > _HEAD_CHARACTERS:
             detail = f"{len(rest):,} characters after the last end marker of Project Gutenberg"
             yield Reject("outside-book", len(spans), detail)
 
 
-def find_books(text: str) -> list[_Span]:
-    """Return the books between Project Gutenberg's markers, in order; [] without markers."""
+def find_books(text: str) -> list[tuple[int, int, int]]:
+    """Return where the books between Project Gutenberg's markers are: (header, start, end)."""
     head = text[:_HEAD_CHARACTERS].lower()
     if "gutenberg" not in head and "PROJECT GUTENBERG" not in text.upper():
         return []
@@ -155,39 +160,19 @@ def find_books(text: str) -> list[_Span]:
         markers += [(m.start(), m.end(), "START") for m in _SMALL_PRINT.finditer(text)]
     if not any(which == "END" for _, _, which in markers):
         markers += [(m.start(), m.end(), "END") for m in _OLD_END.finditer(text)]
-    spans: list[_Span] = []
+    spans: list[tuple[int, int, int]] = []
     header, start = 0, None
     for marker_start, marker_end, which in sorted(markers):
         if which == "START":
             start = marker_end if start is None else start
         elif start is not None:
-            spans.append(_Span(header, start, marker_start))
+            spans.append((header, start, marker_start))
             header, start = marker_end, None
         elif not spans:
             # An end without a start: the book starts with the file.
-            spans.append(_Span(0, 0, marker_start))
+            spans.append((0, 0, marker_start))
             header = marker_end
-    return spans if start is None else [*spans, _Span(header, start, len(text))]
-
-
-def _book_document(
-    text: str, span: _Span, index: int, origin: str, marked: bool, wrapped: bool
-) -> Document | Reject:
-    body = text[span.start : span.end]
-    header = body[:_HEAD_CHARACTERS]
-    if marked:
-        header = text[span.header : span.start][-_HEAD_CHARACTERS:]
-        cut = len(body) - 2000 if len(body) > 4000 else 0
-        body = _OLD_END.sub("", body[:cut]) + _OLD_END.sub("", body[cut:])
-        body = _NOTES_BOX.sub("", _CREDITS.sub("", body))
-        # Notes end a book: they are searched in its last tenth.
-        last_part = max(len(body) - _LAST_CHARACTERS, len(body) * 9 // 10)
-        notes = _LAST_NOTES.search(body, last_part)
-        body = body[: notes.start()] if notes else body
-    body = _ITALICS.sub(r"\1", _NOTES.sub("", body)).strip()
-    if not body:
-        return Reject("empty", index, "no text between its markers" if marked else "no text in it")
-    return Document(unwrap(body) if wrapped else body, index, book_group(header) or origin)
+    return spans if start is None else [*spans, (header, start, len(text))]
 
 
 def book_group(header: str) -> str:

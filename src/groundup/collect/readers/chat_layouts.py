@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from groundup.artifacts.document import Turn
+from groundup.collect.charset import repair_text
 from groundup.collect.readers.records import lower_keys
 
 # Names of keys, the preferred first.
@@ -63,8 +64,10 @@ class Utterance:
 def render(messages: Sequence[Utterance]) -> tuple[str, list[Turn]]:
     """Return a conversation as lines `Name: content`, and as turns of role and content.
 
-    A role is `user`, `assistant`, `system`, or the name of the speaker in lower case.
+    A role is `user`, `assistant`, `system`, or the name of the speaker in lower case. Broken
+    encodings are repaired.
     """
+    messages = [Utterance(repair_text(it.speaker), repair_text(it.content)) for it in messages]
     # In data of dialogue systems SYSTEM is the machine; an instruction comes once, at the start.
     system_speaks = sum(message.speaker.strip().lower() == "system" for message in messages) > 1
     turns, lines = [], []
@@ -88,11 +91,8 @@ def find_messages(record: Any) -> list[Utterance]:
     if not isinstance(record, Mapping):
         return []
     record = lower_keys(record)
-    for layout in (_reply_tree, _message_list, _instruction, _question_and_answer):
-        messages = layout(record)
-        if messages:
-            return messages
-    return []
+    layouts = (_reply_tree, _message_list, _instruction, _question_and_answer)
+    return next(filter(None, (layout(record) for layout in layouts)), [])
 
 
 def content_text(value: Any, depth: int = MAX_PARTS_DEPTH) -> str:

@@ -21,8 +21,16 @@ from groundup.collect.readers.text import text_document
 from groundup.recipe import Source
 
 MAX_CODE_BYTES = 1 << 20
-# Each language with the suffixes of its files.
-_LANGUAGES = """
+
+
+def _table(lines: str) -> dict[str, str]:
+    """Return word → language of entries `language: words`."""
+    entries = (entry.split(": ") for entry in re.split(r"; |\n", lines.strip()))
+    return {word: language for language, words in entries for word in words.split()}
+
+
+# By the suffix, the name or the first line of a file, or by what editors are told.
+_BY_SUFFIX = _table("""
 python: py pyi pyx pxd pxi; ruby: rb rake gemspec ru; perl: pl pm t ep; php: php; lua: lua; tcl: tcl
 c: c h; c++: cc cpp cxx c++ hh hpp hxx inl ipp; objective-c: m mm; cuda: cu cuh; assembly: asm s
 rust: rs; go: go; zig: zig; nim: nim; d: d; swift: swift; dart: dart; fortran: f f90 f95 f03
@@ -32,35 +40,21 @@ haskell: hs; ocaml: ml mli; f#: fs fsx; erlang: erl hrl; elixir: ex exs; lisp: l
 shell: sh bash zsh fish bats; powershell: ps1 psm1; batch: bat cmd; awk: awk; vim: vim
 r: r; julia: jl; sql: sql; proto: proto thrift; cmake: cmake; make: mk mak; twig: twig erb ejs
 tex: tex sty; markdown: md markdown mdx; rst: rst; docs: txt adoc pod rdoc
-"""
-_SUFFIXES = dict(entry.split(": ") for entry in re.split(r"; |\n", _LANGUAGES.strip()))
-_BY_SUFFIX = {suffix: name for name, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
-_BY_NAME = {
-    "makefile": "make",
-    "dockerfile": "dockerfile",
-    "rakefile": "ruby",
-    "gemfile": "ruby",
-    "cmakelists.txt": "cmake",
-    "readme": "docs",
-    "changelog": "docs",
-}
+""")
+_BY_NAME = _table(
+    "make: makefile; dockerfile: dockerfile; ruby: rakefile gemfile; cmake: cmakelists.txt;"
+    " docs: readme changelog"
+)
 _SHEBANG = re.compile(
     rb"#!\s*\S*?(?:/env\s+(?:-\S+\s+)*)?"
     rb"(python|perl|ruby|bash|sh|zsh|node|php|lua|Rscript|awk|tclsh|make)[\d.]*\b"
 )
-_BY_INTERPRETER = {
-    "bash": "shell",
-    "sh": "shell",
-    "zsh": "shell",
-    "node": "javascript",
-    "Rscript": "r",
-    "tclsh": "tcl",
-}
+_BY_INTERPRETER = _table("shell: bash sh zsh; javascript: node; r: Rscript; tcl: tclsh")
 # Emacs and Vim read these at the start or the end of a file.
 _MODELINE = re.compile(
     rb"-\*-\s*(?:mode:\s*)?([\w+-]+)\s*;?\s*-\*-|\b(?:vim?|ex):.{0,60}?\b(?:filetype|ft)=(\w+)"
 )
-_BY_MODE = {"shell-script": "shell", "sh": "shell", "bash": "shell", "cperl": "perl"}
+_BY_MODE = _table("shell: shell-script sh bash; perl: cperl")
 # Documentation is prose: its language is detected later.
 DOC_LANGUAGES = frozenset(("markdown", "rst", "docs"))
 
@@ -109,7 +103,7 @@ def language_of(name: str, head: bytes = b"") -> str:
         return _BY_INTERPRETER.get(interpreter, interpreter)
     if match := _MODELINE.search(head[:500] + b"\n" + head[-500:]):
         mode = (match[1] or match[2]).decode("ascii").lower()
-        return _BY_MODE.get(mode, mode if mode in _SUFFIXES else "")
+        return _BY_MODE.get(mode, mode if mode in _BY_SUFFIX.values() else "")
     return ""
 
 
@@ -177,9 +171,6 @@ def read_code_records(item: Item, source: Source) -> Iterator[Document | Reject]
         yield Reject("data", detail=detect_format(item.name, item.head))
         return
     for index, record in itertools.chain([first], rows):
-        if isinstance(record, Reject):
-            yield record
-            continue
         document = text_document(record, index, item)
         if isinstance(document, Document) and isinstance(record, dict):
             language = str(record.get("language") or record.get("lang") or "").lower()

@@ -80,7 +80,7 @@ def conversation_documents(
         elif isinstance(record, Mapping) and first_text(record, TEXT_KEYS):
             yield text_document(record, index, item)
         else:
-            detail = f"no known layout of a conversation in {_shape(record)}"
+            detail = "no known layout of a conversation in " + _shape(record)
             yield Reject("no-turns", index, detail)
 
 
@@ -100,11 +100,7 @@ def _shape(record: Any) -> str:
 
 
 def _document(messages: Sequence[Utterance], index: int, group: str) -> Document:
-    mended = [
-        Utterance(repair_text(message.speaker), repair_text(message.content))
-        for message in messages
-    ]
-    text, turns = render(mended)
+    text, turns = render(messages)
     return Document(text, index, group, turns=turns)
 
 
@@ -213,16 +209,28 @@ def read_tuning(item: Item, source: Source) -> Iterator[Document | Reject]:
     for index, record in rows:
         if isinstance(record, Reject):
             yield record
+            continue
+        if not isinstance(record, Mapping) or not set(columns) <= set(record):
+            detail = f'no columns "{columns[0]}" and "{columns[1]}" in {_shape(record)}'
+            yield Reject("no-columns", index, detail)
+            continue
+        text, label = (
+            repair_text(str(value)).strip() if isinstance(value, (str, int, float)) else ""
+            for value in map(record.get, columns)
+        )
+        if not text:
+            yield Reject("empty", index, f'column "{columns[0]}" holds no text or number')
+        elif not label:
+            yield Reject("no-label", index, f'column "{columns[1]}" holds no text or number')
         else:
-            yield _labeled_document(record, index, columns, item)
+            turns = [{"role": "user", "content": text}, {"role": LABEL, "content": label}]
+            yield Document(f"{text}\n{label}", index, f"{item.origin}#{index}", turns=turns)
 
 
 def find_label_columns(record: Any, declared: Sequence[str] = ()) -> tuple[str, str] | None:
     """Return the text and the label column of a table; None for a record of a conversation.
 
-    Args:
-        record: the first one of a file.
-        declared: both columns, by the recipe. Without them, known names are looked for.
+    The recipe may declare both. Else known names are looked for in `record`, the first of a file.
     """
     if declared:
         return declared[0], declared[1]
@@ -234,22 +242,3 @@ def find_label_columns(record: Any, declared: Sequence[str] = ()) -> tuple[str, 
     text = next((columns[name] for name in TEXT_COLUMNS if name in columns), None)
     label = next((columns[name] for name in LABEL_COLUMNS if name in columns), None)
     return (text, label) if text is not None and label is not None else None
-
-
-def _labeled_document(
-    record: Any, index: int, columns: tuple[str, str], item: Item
-) -> Document | Reject:
-    if not isinstance(record, Mapping) or not set(columns) <= set(record):
-        detail = f'no columns "{columns[0]}" and "{columns[1]}" in {_shape(record)}'
-        return Reject("no-columns", index, detail)
-    values = (record[column] for column in columns)
-    text, label = (
-        repair_text(str(value)).strip() if isinstance(value, (str, int, float)) else ""
-        for value in values
-    )
-    if not text:
-        return Reject("empty", index, f'column "{columns[0]}" holds no text or number')
-    if not label:
-        return Reject("no-label", index, f'column "{columns[1]}" holds no text or number')
-    turns = [{"role": "user", "content": text}, {"role": LABEL, "content": label}]
-    return Document(f"{text}\n{label}", index, f"{item.origin}#{index}", turns=turns)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import posixpath
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import IO, Any
 from urllib.parse import unquote
 
@@ -32,8 +32,7 @@ from groundup.collect.files.streams import (
     spool,
 )
 from groundup.collect.readers.books import edition_group, split_books
-from groundup.collect.readers.html import MAX_HTML_BYTES, decode_html
-from groundup.collect.readers.html_extraction import page_text
+from groundup.collect.readers.html import MAX_HTML_BYTES, decode_html, page_text
 from groundup.recipe import Source
 
 _PAGE_SUFFIXES = (".xhtml", ".html", ".htm", ".xht")
@@ -43,21 +42,12 @@ _FONT_SCRAMBLING = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/p
 _MAX_PACKAGE = 16 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class _Package:
-    """What a package document says: title, first author, and the pages in reading order.
+class _Epub:
+    """The members of the zip file, within the bounds of every archive.
 
-    `navigation` holds those pages that are the table of contents.
+    Its package document gives `title`, the first `author`, and `pages` in reading order, each with
+    whether it is the table of contents. Without a usable one, the pages are ordered by name.
     """
-
-    title: str
-    author: str
-    pages: tuple[str, ...]
-    navigation: frozenset[str]
-
-
-class _Archive:
-    """The members of the zip file, within the bounds of every archive."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._budget = Budget.of(file.seek(0, 2))
@@ -65,7 +55,26 @@ class _Archive:
             self._zip = zipfile.ZipFile(file)
         except ZIP_ERRORS as error:
             raise DamagedError("damaged", f"not a whole EPUB: {error}") from None
-        self.names = self._zip.namelist()
+        names = self._zip.namelist()
+        rootfiles = self.elements("META-INF/container.xml", "{*}rootfile")
+        declared = [rootfile.get("full-path") or "" for rootfile in rootfiles]
+        # Without a package document that the container names, the first .opf file is taken.
+        candidates = (*declared, *sorted(names))
+        path = next((name for name in candidates if name.endswith(".opf") or name in declared), "")
+        root = self.xml(path) if path else None
+        self.pages: dict[str, bool] = {}
+        if root is not None:
+            entries = {str(entry.get("id")): entry.attrib for entry in root.iter("{*}item")}
+            for reference in root.iter("{*}itemref"):
+                entry = entries.get(str(reference.get("idref")), {})
+                page = _member_path(posixpath.dirname(path), entry.get("href", ""))
+                is_page = page.lower().endswith(_PAGE_SUFFIXES)
+                if is_page or (page and entry.get("media-type") in _PAGE_TYPES):
+                    self.pages[page] = "nav" in entry.get("properties", "").split()
+        if not self.pages:
+            pages = (name for name in names if name.lower().endswith(_PAGE_SUFFIXES))
+            self.pages = dict.fromkeys(sorted(pages), False)
+        self.title, self.author = _first_value(root, "title"), _first_value(root, "creator")
 
     def read(self, name: str, limit: int) -> bytes:
         """Return a member; raise DamagedError if it is missing, damaged or longer than `limit`."""
@@ -102,40 +111,39 @@ def read_epub(item: Item, source: Source) -> Iterator[Document | Reject]:
         DamagedError: it is no zip file, a bomb, longer than a document may be, or under DRM.
     """
     with item.path.open("rb") if item.path else spool(item.stream) as file:
-        archive = _Archive(file)
-        package = _read_package(archive)
+        epub = _Epub(file)
         encrypted: set[str] = set()
-        for data in archive.elements("META-INF/encryption.xml", "{*}EncryptedData"):
+        for data in epub.elements("META-INF/encryption.xml", "{*}EncryptedData"):
             methods = [method.get("Algorithm") for method in data.iter("{*}EncryptionMethod")]
             if not any(method in _FONT_SCRAMBLING for method in methods):
                 references = data.iter("{*}CipherReference")
                 encrypted.update(_member_path("", ref.get("URI") or "") for ref in references)
-        if encrypted & set(package.pages):
+        if encrypted & epub.pages.keys():
             detail = "it is under DRM: its pages can only be read with the key of its seller"
             raise DamagedError("encrypted", detail)
-        text, left_out = _read_pages(archive, package)
+        text, left_out = _read_pages(epub)
     # A book of Project Gutenberg has its markers in EPUB, too.
     books = list(split_books(text, item.origin, wrapped=False))
     for book in books:
-        if isinstance(book, Document) and len(books) == 1 and package.title:
-            yield replace(book, group=edition_group(package.title, package.author))
+        if isinstance(book, Document) and len(books) == 1 and epub.title:
+            yield replace(book, group=edition_group(epub.title, epub.author))
         else:
             yield book
     for index, damage in enumerate(left_out, len(books)):
         yield Reject(damage.reason, index, damage.detail)
 
 
-def _read_pages(archive: _Archive, package: _Package) -> tuple[str, list[DamagedError]]:
+def _read_pages(epub: _Epub) -> tuple[str, list[DamagedError]]:
     """Return the text of all pages, and the error of each page that is left out."""
     texts: list[str] = []
     left_out: list[DamagedError] = []
     size = 0
-    for name in package.pages:
-        if name in package.navigation:
+    for name, is_contents in epub.pages.items():
+        if is_contents:
             continue
         text = ""
         try:
-            data = archive.read(name, MAX_HTML_BYTES)
+            data = epub.read(name, MAX_HTML_BYTES)
             with deadline():
                 text = page_text(decode_html(data)) if data.strip() else ""
         except TooLongError as error:
@@ -150,31 +158,6 @@ def _read_pages(archive: _Archive, package: _Package) -> tuple[str, list[Damaged
             raise DamagedError("too-large", detail)
         texts.append(text)
     return "\n\n".join(filter(None, texts)), left_out
-
-
-def _read_package(archive: _Archive) -> _Package:
-    """Return what the package document says; without a usable one, all pages by name."""
-    rootfiles = archive.elements("META-INF/container.xml", "{*}rootfile")
-    declared = [rootfile.get("full-path") or "" for rootfile in rootfiles]
-    # Without a package document that the container names, the first .opf file is taken.
-    candidates = (*declared, *sorted(archive.names))
-    path = next((name for name in candidates if name.endswith(".opf") or name in declared), "")
-    root = archive.xml(path) if path else None
-    pages: dict[str, bool] = {}
-    if root is not None:
-        entries = {str(entry.get("id")): entry.attrib for entry in root.iter("{*}item")}
-        for reference in root.iter("{*}itemref"):
-            entry = entries.get(str(reference.get("idref")), {})
-            page = _member_path(posixpath.dirname(path), entry.get("href", ""))
-            is_page = page.lower().endswith(_PAGE_SUFFIXES)
-            if is_page or (page and entry.get("media-type") in _PAGE_TYPES):
-                pages[page] = "nav" in entry.get("properties", "").split()
-    if not pages:
-        names = (name for name in archive.names if name.lower().endswith(_PAGE_SUFFIXES))
-        pages = dict.fromkeys(sorted(names), False)
-    navigation = frozenset(page for page, is_navigation in pages.items() if is_navigation)
-    title, author = _first_value(root, "title"), _first_value(root, "creator")
-    return _Package(title, author, tuple(pages), navigation)
 
 
 def _member_path(folder: str, reference: str) -> str:

@@ -13,8 +13,7 @@ from typing import Any
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import strip_controls
 from groundup.collect.files.streams import DamagedError, Item, read_all
-from groundup.collect.readers.html import MAX_HTML_BYTES, decode_html, host
-from groundup.collect.readers.html_extraction import page_text, xml_entities
+from groundup.collect.readers.html import MAX_HTML_BYTES, decode_html, host, page_text, xml_entities
 from groundup.recipe import Source
 
 _ENTRY = re.compile(

@@ -1,23 +1,28 @@
 """Saved web pages: one document a page, its main text; the group is the host.
 
-Other readers of HTML (WARC, feeds, EPUB) share the decoding and the bounds of this module.
+Other readers of HTML (WARC, feeds, EPUB) share the decoding, the bounds and the extraction:
+`main_text` for web pages, `page_text` for pages of books and feeds.
+
+`main_text` takes the article and leaves menus, comments and adverts, by two extractors. Resiliparse
+(Bevendorff et al. 2018) is fast and finds nearly all of an article, with scraps of the page around
+it. Trafilatura (Barbaresi 2021) is exact and ten times slower. Resiliparse runs first and its
+scraps are trimmed; trafilatura runs where the rest does not read like prose (`python -m benchmarks
+maintext`).
+
+`page_text` takes everything, since the markup of books and feeds is text throughout.
 """
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import bom_encoding, decode
-from groundup.collect.files.streams import Item, TooLongError, deadline, read_all
-from groundup.collect.readers.html_extraction import (
-    MAX_NESTING,
-    MAX_TAGS,
-    main_text,
-    nesting_depth,
-)
+from groundup.collect.files.streams import DamagedError, Item, TooLongError, deadline, read_all
 from groundup.recipe import Source
 
 MAX_HTML_BYTES = 20 << 20
@@ -35,6 +40,75 @@ _CANONICAL = re.compile(
     re.IGNORECASE,
 )
 
+# A line of this many bytes that ends a sentence is prose. Bytes, because a sentence is about as
+# long in bytes in any script.
+PROSE_BYTES = 120
+MIN_PROSE = 500
+PROSE_SHARE = 0.85
+# Parsers compare each attribute of a tag with all before it: 130,000 take 33 s. The rest is cut. A
+# page shorter than _SHORT cannot have that many.
+MAX_ATTRIBUTES = 1_000
+_SHORT = 200_000
+# Memory and time grow with the tags: trafilatura needs 0.7 GB and up to 20 s for this many, a third
+# of the deadline.
+MAX_TAGS = 300_000
+# Browsers stop nesting at 512. A page beyond this is an attack, or not HTML.
+MAX_NESTING = 1000
+# Resiliparse takes time by the square of the depth, 10 s for this many tags; trafilatura's parser
+# stops at a depth.
+_FAST_TAGS = 20_000
+# Resiliparse takes a list less than three elements deep for a menu, as most lists of a page with
+# few <div> are.
+_FAST_DIVISIONS = 10
+
+_SENTENCE = re.compile(r"[.!?…。！？।۔؟။]")
+# Attributes as the tokenizer of the HTML standard (13.2.5.32 to 39) splits them. The quantifiers
+# are possessive: no backtracking.
+_ATTRIBUTE = r"[\s/]*+[^\s/>][^\s/>=]*+(?:\s*+=\s*+(?:\"[^\"]*+\"|'[^']*+'|[^\s>\"'][^\s>]*+)?+)?+"
+_FLOOD = re.compile(
+    rf"(<[a-zA-Z][^\s/>]*+(?:{_ATTRIBUTE}){{0,{MAX_ATTRIBUTES}}}+)(?:{_ATTRIBUTE})*+"
+)
+# A paragraph ends after a line too long to be wrapped, a sentence or a table, unless a list, a
+# table or indented code continues below.
+_PARAGRAPH_END = re.compile(
+    r"(?:(?<=[.!?…。！？।۔؟။”»」)])|(?<=\| )|(?<=[^\n]{120}))\n(?!\n|- |\||[ \t])"
+)
+# What a colon announces: lines up to a blank one, and indented lines beyond it (lists, code).
+_ANNOUNCED = re.compile(r"\s*\S[^\n]*(?:\n[^\n]*\S[^\n]*|\n\n {2,}\S[^\n]*)*")
+
+_NOT_MARKUP = re.compile(
+    r"<!--.*?(?:-->|\Z)|<(script|style|textarea|svg)\b.*?(?:</\1\s*>|\Z)", re.IGNORECASE | re.DOTALL
+)
+# Elements that always have an end tag. Paragraphs, list items and table cells often have none, and
+# do not nest.
+_NESTING = re.compile(
+    r"<(/?)(?:div|span|section|article|main|table|ul|ol|dl|blockquote|font|b|i|em|strong|center"
+    r"|form|a|big|small|sub|sup|nav)\b",
+    re.IGNORECASE,
+)
+
+_LINES = frozenset("br li tr dt dd option".split())
+_PARAGRAPHS = frozenset(
+    "address article aside blockquote body caption center details div dl fieldset figcaption figure"
+    " footer form h1 h2 h3 h4 h5 h6 header hr main ol p pre section table tbody thead ul".split()
+)
+_SKIPPED = frozenset(
+    "head script style nav svg audio video iframe object template annotation annotation-xml rt"
+    " rp".split()
+)
+# Classes and EPUB types of what a book prints beside its text: page numbers, tables of contents.
+_MARKS = frozenset("noteref pagebreak toc landmarks page-list pagenum pageno".split())
+_EPUB_TYPE = "{http://www.idpf.org/2007/ops}type"
+# XML knows five entities; those of HTML are replaced before parsing.
+_ENTITY = re.compile(r"&(?!(?:amp|lt|gt|quot|apos);)[A-Za-z][A-Za-z0-9]{1,31};")
+_DECLARATION = re.compile(r"\A\s*<\?xml[^>]*\?>")
+_EMPTY_TAG = re.compile(r"<[^<>]*/>")
+# An HTML parser reads these up to their end tag, and would swallow the rest of the page.
+_EMPTY_RAW = re.compile(r"<(?:script|style|title|textarea|iframe)\b[^<>]*/>", re.IGNORECASE)
+_SPACE = re.compile(r"[ \t\r\n\f]+")
+# A page with this many links, which hold most of its text, is a table of contents or an index.
+_MIN_LINKS = 10
+
 
 def read_html(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the main text of a saved page."""
@@ -47,9 +121,7 @@ def read_html(item: Item, source: Source) -> Iterator[Document | Reject]:
 def decode_html(data: bytes, charset: str = "") -> str:
     """Return a page as text: by its byte order mark, `charset`, its own declaration, or detection.
 
-    Args:
-        data: the page.
-        charset: what the server declared.
+    `charset` is what the server declared.
 
     Raises:
         DamagedError: it is binary.
@@ -92,3 +164,166 @@ def page_document(page: str, index: int, group: str) -> Document | Reject:
     if not text:
         return Reject("no-main-text", index, "nothing in it reads like an article")
     return Document(text, index, group)
+
+
+def main_text(page: str) -> str:
+    """Return the main text of a page, a blank line between paragraphs; "" where there is none.
+
+    Time and memory grow with the number of tags: callers refuse a page with more than MAX_TAGS.
+    """
+    # In a script this may cut what only looks like a tag; scripts are not extracted.
+    page = _FLOOD.sub(r"\1", page) if len(page) > _SHORT else page
+    if text := _resiliparse_text(page):
+        return text
+    import trafilatura
+
+    # Trafilatura refuses a saved fragment as no HTML, unless it has a body around it.
+    if "<body" not in page and "<BODY" not in page:
+        page = f"<html><body><div>{page}</div></body></html>"
+    # fast: no comparison with other extractors; favor_recall: keep lists that stand alone.
+    extracted: Any = trafilatura.extract(page, fast=True, favor_recall=True, include_comments=False)
+    return _PARAGRAPH_END.sub("\n\n", str(extracted or "").strip())
+
+
+def _resiliparse_text(page: str) -> str:
+    """Return what resiliparse extracts, from the first line of prose to the last.
+
+    The result is "" where that is little text, or mostly something other than prose.
+    """
+    from resiliparse.extract.html2text import extract_plain_text
+
+    if page.count("<") > _FAST_TAGS or page.count("<div") < _FAST_DIVISIONS:
+        return ""
+    try:
+        text = extract_plain_text(
+            page, main_content=True, alt_texts=False, comments=False, post_meta=False
+        )
+    except BaseException as error:
+        # A panic in Rust is a BaseException, not an Exception.
+        if type(error).__name__ != "PanicException":
+            raise
+        return ""
+    lines = text.split("\n")
+    prose = [
+        index
+        for index, line in enumerate(lines)
+        # The first test is the cheapest: a character has at most four bytes.
+        if 4 * len(line) >= PROSE_BYTES
+        and len(line.strip().encode()) >= PROSE_BYTES
+        and _SENTENCE.search(line)
+    ]
+    if not prose:
+        return ""
+    kept = "\n".join(lines[prose[0] : prose[-1] + 1]).strip()
+    size = sum(len(lines[index].encode()) for index in prose)
+    # Manuals of code hold more code than prose, and trafilatura joins the lines of code inside
+    # definitions.
+    share = 0 if "<pre" in page and "<dd" in page else PROSE_SHARE
+    if size < max(MIN_PROSE, share * len(kept.encode())):
+        return ""
+    if kept.endswith((":", "：")):
+        tail = _ANNOUNCED.match("\n".join(["", *lines[prose[-1] + 1 :]]))
+        kept += tail[0].rstrip() if tail else ""
+    return kept
+
+
+def nesting_depth(page: str) -> int:
+    """Return how deep the elements of a page nest, as if every omitted end tag were missing."""
+    depth = deepest = 0
+    for tag in _NESTING.finditer(_NOT_MARKUP.sub("", page)):
+        depth = max(0, depth - 1) if tag[1] else depth + 1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def page_text(page: str) -> str:
+    """Return the whole text of a page, a blank line between paragraphs.
+
+    Raises:
+        DamagedError: it nests too deeply, or only links to other pages.
+    """
+    from lxml import etree
+
+    if page.count("<") > 2 * MAX_NESTING and nesting_depth(_EMPTY_TAG.sub("", page)) > MAX_NESTING:
+        raise DamagedError("nesting", f"elements nest more than {MAX_NESTING} deep")
+    page = _DECLARATION.sub("", page)
+    try:
+        xml_parser = etree.XMLParser(resolve_entities=False, no_network=True)
+        root = etree.fromstring(xml_entities(page), xml_parser)
+    except (etree.XMLSyntaxError, ValueError):
+        markup = _EMPTY_RAW.sub("", page.replace("\0", "")) or " "
+        root = etree.fromstring(markup, etree.HTMLParser(no_network=True))
+    writer = _PageWriter()
+    if root is not None:
+        writer.walk(root)
+    if writer.links >= _MIN_LINKS and 2 * writer.linked_size > writer.size:
+        raise DamagedError("navigation", f"most of its text is that of {writer.links:,} links")
+    return writer.text()
+
+
+def xml_entities(page: str) -> str:
+    """Return markup with the entities of HTML replaced by their characters, for an XML parser."""
+    # A few stand for < and &, which have to stay escaped.
+    return _ENTITY.sub(lambda entity: html.escape(html.unescape(entity[0])), page)
+
+
+class _PageWriter:
+    """Text that grows element by element, its size, and how much of it is in links."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        # Line breaks at the end of the text, and whether leading spaces are dropped there.
+        self._breaks, self._at_space = 2, True
+        self.size = self.links = self.linked_size = 0
+
+    def walk(self, root: Any) -> None:
+        """Add everything below an element, without recursion."""
+        from lxml import etree
+
+        walk: Any = etree.iterwalk(root, events=("start", "end", "comment", "pi"))
+        pre_depth = link_depth = 0
+        for event, element in walk:
+            name = element.tag.rpartition("}")[2].lower() if isinstance(element.tag, str) else ""
+            if event == "start":
+                self._break(name)
+                pre_depth += name == "pre"
+                link_depth += name == "a"
+                self.links += name == "a"
+                marks = f"{element.get(_EPUB_TYPE) or element.get('epub:type') or ''}"
+                marks += f" {element.get('class') or ''}"
+                if name in _SKIPPED or _MARKS.intersection(marks.split()):
+                    walk.skip_subtree()
+                else:
+                    self._add(element.text, pre_depth, link_depth)
+            else:
+                pre_depth -= event == "end" and name == "pre"
+                link_depth -= event == "end" and name == "a"
+                self._break(name)
+                if element is not root:
+                    self._add(element.tail, pre_depth, link_depth)
+
+    def _break(self, name: str) -> None:
+        """Start a new line or paragraph, where an element of this name starts or ends one."""
+        breaks = 2 if name in _PARAGRAPHS else int(name in _LINES)
+        if breaks:
+            self._parts.append("\n" * (breaks - self._breaks))
+            self._breaks, self._at_space = max(breaks, self._breaks), True
+        elif name in ("td", "th"):
+            self._add(" ", 0, 0)
+
+    def _add(self, text: str | None, pre_depth: int, link_depth: int) -> None:
+        text = text or ""
+        if not pre_depth:
+            text = _SPACE.sub(" ", text)
+            text = text.lstrip(" ") if self._at_space else text
+        if text:
+            self._parts.append(text)
+            self._breaks = len(text) - len(text.rstrip("\n"))
+            self._at_space = text.endswith((" ", "\n"))
+            self.size += len(text)
+            self.linked_size += len(text) if link_depth else 0
+
+    def text(self) -> str:
+        """Return what was added, paragraphs a blank line apart."""
+        joined = re.sub(r"[ \xa0]+$", "", "".join(self._parts), flags=re.MULTILINE)
+        return re.sub(r"\n{3,}", "\n\n", joined).strip("\n ")

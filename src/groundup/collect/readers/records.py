@@ -87,29 +87,23 @@ def _read_jsonl(item: Item) -> Iterator[NumberedRecord]:
     if bom_encoding(item.head) in ("utf-16", "utf-32"):
         text_lines = _bounded_lines(_open_text(item), ("\n", "\r"))
         lines = (line and line.encode("utf-8", "replace") for line in text_lines)
-    index = -1
-    for line in lines:
-        if line is not None and not line.strip(b" \t\r\n\xef\xbb\xbf\0"):
-            continue
-        index += 1
+    lines = (line for line in lines if line is None or line.strip(b" \t\r\n\xef\xbb\xbf\0"))
+    for index, line in enumerate(lines):
         if line is None:
             yield index, Reject("too-large", index, f"a line longer than {MAX_RECORD >> 20} MB")
-        else:
-            yield index, _parse_line(line, index)
-
-
-def _parse_line(line: bytes, index: int) -> Record | Reject:
-    try:
-        return orjson.loads(line)
-    except ValueError:
-        pass
-    try:
-        # orjson refuses NaN, control characters in strings, invalid UTF-8 and the zero bytes of a
-        # failed disk. Real files have all of them.
-        text = repair_text(line.replace(b"\0", b"").decode("utf-8", "surrogateescape"))
-        return json.loads(text.lstrip("\ufeff"), strict=False)
-    except (ValueError, RecursionError) as error:
-        return Reject("malformed", index, f"not JSON: {str(error).partition(': line')[0]}")
+            continue
+        try:
+            record = orjson.loads(line)
+        except ValueError:
+            # orjson refuses NaN, control characters in strings, invalid UTF-8 and the zero bytes of
+            # a failed disk. Real files have all of them.
+            try:
+                text = repair_text(line.replace(b"\0", b"").decode("utf-8", "surrogateescape"))
+                record = json.loads(text.lstrip("\ufeff"), strict=False)
+            except (ValueError, RecursionError) as error:
+                detail = f"not JSON: {str(error).partition(': line')[0]}"
+                record = Reject("malformed", index, detail)
+        yield index, record
 
 
 def _read_json(item: Item) -> Iterator[NumberedRecord]:
@@ -312,10 +306,18 @@ def _read_csv(item: Item) -> Iterator[NumberedRecord]:
     # Tab-separated files rarely quote, and hold stray quotation marks.
     is_plain = delimiter == "\t" and '\t"' not in sample
     csv.field_size_limit(MAX_RECORD)
+
+    def check(line: str | None) -> str:
+        if line is None:
+            raise csv.Error(f"a line longer than {MAX_RECORD >> 20} MB")
+        if line.count(delimiter) > MAX_FIELDS:
+            raise csv.Error(f"a line of more than {MAX_FIELDS:,} fields")
+        return line
+
+    # A map goes on after the error of one line; a generator would not.
+    lines = map(check, _bounded_lines(_open_text(item), ("\n", "\r")))
     rows = csv.reader(
-        _CsvLines(_open_text(item), delimiter),
-        delimiter=delimiter,
-        quoting=csv.QUOTE_NONE if is_plain else csv.QUOTE_MINIMAL,
+        lines, delimiter=delimiter, quoting=csv.QUOTE_NONE if is_plain else csv.QUOTE_MINIMAL
     )
     header: list[str] | None = None
     index = -1
@@ -337,69 +339,37 @@ def _read_csv(item: Item) -> Iterator[NumberedRecord]:
             yield index, dict(zip(header, map(repair_text, row), strict=True))
 
 
-class _CsvLines:
-    """The lines of a CSV file; csv.reader takes lines of any length, so they are bounded here.
-
-    This is no generator, which could not go on after it raised the error of one line.
-    """
-
-    def __init__(self, file: io.TextIOWrapper, delimiter: str) -> None:
-        self._lines, self._delimiter = _bounded_lines(file, ("\n", "\r")), delimiter
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line = next(self._lines)
-        if line is None:
-            raise csv.Error(f"a line longer than {MAX_RECORD >> 20} MB")
-        if line.count(self._delimiter) > MAX_FIELDS:
-            raise csv.Error(f"a line of more than {MAX_FIELDS:,} fields")
-        return str(line)
-
-
-def _read_parquet(item: Item) -> Iterator[NumberedRecord]:
+def _read_columnar(item: Item) -> Iterator[NumberedRecord]:
+    """Yield the rows of a Parquet file, an Arrow file (Feather), or an Arrow stream."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    source = item.path or spool(item.stream)
-    try:
-        with pq.ParquetFile(source) as file:
-            yield from _rows(file.iter_batches(batch_size=BATCH))
-    except (pa.ArrowException, OSError) as error:
-        detail = f"not Parquet: {' '.join(str(error).split())[:200]}"
-        raise DamagedError("damaged", detail) from None
-
-
-def _read_arrow(item: Item) -> Iterator[NumberedRecord]:
-    """Yield the rows of an Arrow file (or Feather), or of an Arrow stream, as `datasets` saves."""
-    import pyarrow as pa
-
-    try:
-        if item.head.startswith(b"ARROW1"):
-            with pa.ipc.open_file(item.path or spool(item.stream)) as file:
-                batches = map(file.get_batch, range(file.num_record_batches))
-                yield from _rows(batches, validate=True)
-        else:
-            yield from _rows(pa.ipc.open_stream(_ChunkedReader(item.stream)), validate=True)
-    except (pa.ArrowException, OSError) as error:
-        detail = f"not Arrow: {' '.join(str(error).split())[:200]}"
-        raise DamagedError("damaged", detail) from None
-
-
-def _rows(batches: Iterable[Any], validate: bool = False) -> Iterator[NumberedRecord]:
-    """Yield the rows of Arrow batches with their numbers.
-
-    Arrow IPC trusts the offsets of a file, and a wrong one crashes the process: `validate` checks.
-    """
+    is_parquet = detect_format(item.name, item.head) == "parquet"
+    file: Any
+    batches: Iterable[Any]
     index = 0
-    for batch in batches:
-        if validate:
-            batch.validate(full=True)
-        for start in range(0, batch.num_rows, BATCH):
-            for record in batch.slice(start, BATCH).to_pylist():
-                yield index, record
-                index += 1
+    try:
+        if is_parquet:
+            file = pq.ParquetFile(item.path or spool(item.stream))
+            batches = file.iter_batches(batch_size=BATCH)
+        elif item.head.startswith(b"ARROW1"):
+            file = pa.ipc.open_file(item.path or spool(item.stream))
+            batches = map(file.get_batch, range(file.num_record_batches))
+        else:
+            # `datasets` saves streams.
+            file = batches = pa.ipc.open_stream(_ChunkedReader(item.stream))
+        with file:
+            for batch in batches:
+                if not is_parquet:
+                    # Arrow trusts the offsets of a file, and a wrong one crashes the process.
+                    batch.validate(full=True)
+                for start in range(0, batch.num_rows, BATCH):
+                    for record in batch.slice(start, BATCH).to_pylist():
+                        yield index, record
+                        index += 1
+    except (pa.ArrowException, OSError) as error:
+        detail = f"not {'Parquet' if is_parquet else 'Arrow'}: {' '.join(str(error).split())[:200]}"
+        raise DamagedError("damaged", detail) from None
 
 
 class _ChunkedReader(io.RawIOBase):
@@ -427,6 +397,6 @@ RECORD_FORMATS: dict[str, Callable[[Item], Iterator[NumberedRecord]]] = {
     "yaml": _read_yaml,
     "csv": _read_csv,
     "tsv": _read_csv,
-    "parquet": _read_parquet,
-    "arrow": _read_arrow,
+    "parquet": _read_columnar,
+    "arrow": _read_columnar,
 }

@@ -6,47 +6,50 @@ yields one Document or one Reject (with the reason) for each record of the file,
 are numbered from 0, and those that are rejected count. A file that cannot be read any further
 raises DamagedError: what was yielded before stays.
 
-For example, a reader of mailboxes is a file `mbox.py` in this folder:
+A new one is a file in this folder and a line of READERS (CONTRIBUTING.md has an example);
+`detect_format` (`files/formats.py`) has to know the format by its suffix or its first bytes.
 
-    def read_mbox(item: Item, source: Source) -> Iterator[Document | Reject]:
-        # The mails of one subject are one group.
-        mails = re.split(rb"(?m)^From .*\\n", read_all(item.stream))[1:]
-        for index, mail in enumerate(mails):
-            message = email.message_from_bytes(mail, policy=email.policy.default)
-            body = message.get_body(("plain",))
-            if body is None:
-                yield Reject("no-plain-text", index, message.get_content_type())
-            else:
-                yield Document(body.get_content(), index, group=message["subject"])
-
-and one line of READERS, `("mbox", "text"): read_mbox`. `detect_format` (`files/formats.py`) has to
-know the format by its suffix or its first bytes.
+A user's reader, `reader = "module:function"` in a recipe (docs/recipe.md has an example), gets the
+stream and the origin of a file, and yields its records: texts, or mappings with a `text`, with
+messages, or with a `reason` that lists the record as dropped. Archives and compression are opened
+before it is called; sizes, names and groups are checked after.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 from groundup.artifacts.document import Document, Reject
+from groundup.artifacts.kinds import KINDS
 from groundup.collect.files.formats import ADVICE, UNREADABLE, detect_format
-from groundup.collect.files.streams import DamagedError, Item
+from groundup.collect.files.streams import DamagedError, Item, TooLongError, deadline
 from groundup.collect.readers.books import read_books
 from groundup.collect.readers.code import read_code, read_code_records
-from groundup.collect.readers.conversations import read_conversations, read_log, read_tuning
+from groundup.collect.readers.conversations import (
+    conversation_documents,
+    read_conversations,
+    read_log,
+    read_tuning,
+)
 from groundup.collect.readers.epub import read_epub
-from groundup.collect.readers.evaluation import (
+from groundup.collect.readers.feeds import read_feed, read_xml
+from groundup.collect.readers.html import read_html
+from groundup.collect.readers.records import RECORD_FORMATS, NumberedRecord
+from groundup.collect.readers.text import (
     read_evaluation,
     read_evaluation_lines,
     read_evaluation_xml,
+    read_text,
+    read_text_records,
+    text_document,
 )
-from groundup.collect.readers.feeds import read_feed, read_xml
-from groundup.collect.readers.html import read_html
-from groundup.collect.readers.records import RECORD_FORMATS
-from groundup.collect.readers.text import read_text, read_text_records
 from groundup.collect.readers.warc import read_arc, read_warc
 from groundup.collect.readers.wiki.dump import read_dump, read_page
 from groundup.errors import GroundupError, is_full_disk
 from groundup.recipe import Source
+from groundup.runtime.user_code import load_function
 
 Reader = Callable[[Item, Source], Iterator[Document | Reject]]
 
@@ -87,10 +90,7 @@ def read_item(
 ) -> Iterator[Document | Reject]:
     """Yield what a reader makes of a file; damage and crashes cost the rest of it, and are listed.
 
-    Args:
-        item: the file.
-        source: the source that it belongs to.
-        reader: a user's; by default the one for the file's format and the source's kind.
+    `reader` is a user's; by default it is the one for the file's format and the source's kind.
     """
     last_record = -1
     try:
@@ -128,3 +128,57 @@ def _read_by_format(item: Item, source: Source) -> Iterator[Document | Reject]:
         yield Reject("binary" if form == "binary" else "unsupported-format", detail=detail)
     else:
         yield Reject("wrong-kind", detail=f"{form} in a source of {source.kind}")
+
+
+def user_reader(name: str, root: Path) -> Reader:
+    """Return the reader that calls a function `module:function` of the user.
+
+    Modules in `root`, the folder of the recipe, can be imported.
+
+    Raises:
+        RecipeError: it cannot be imported.
+    """
+    function = load_function(name, root, "reader")
+
+    def read(item: Item, source: Source) -> Iterator[Document | Reject]:
+        rows = _call_reader(name, function, item)
+        if KINDS[source.kind].has_turns:
+            yield from conversation_documents(rows, item)
+        else:
+            for index, record in rows:
+                yield text_document(record, index, item, source.kind)
+
+    return read
+
+
+def _call_reader(name: str, function: Callable[..., Any], item: Item) -> Iterator[NumberedRecord]:
+    """Yield the records that the function yields, each within the deadline."""
+    # What is known of the file, unless the record says it.
+    known = {"license": item.license}
+    if item.project:
+        known["group"] = item.project
+    index = 0
+    records: Iterator[Any] = iter(())
+    try:
+        with deadline():
+            records = iter(function(item.stream, item.origin))
+        while True:
+            with deadline():
+                record = next(records)
+            if not isinstance(record, Mapping):
+                yield index, record
+            elif "reason" in record:
+                yield index, Reject(str(record["reason"]), index, str(record.get("detail", "")))
+            else:
+                yield index, known | dict(record)
+            index += 1
+    except StopIteration:
+        return
+    except SystemExit as error:
+        # A crash of a reader costs its file, never the run.
+        raise RuntimeError(f"the reader called sys.exit({error.code!r})") from None
+    except TooLongError as error:
+        raise DamagedError("timeout", str(error)) from None
+    except ImportError as error:
+        message = f'reader "{name}" needs something that is not installed: {error}'
+        raise GroundupError(message) from None

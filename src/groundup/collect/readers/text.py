@@ -1,6 +1,7 @@
-"""Plain text, and records that hold a text: what every kind of source can read.
+"""Plain text, records that hold a text, and evaluation sets.
 
-Subtitles (SRT, WebVTT) are plain text too, without their numbers, times and styles.
+Subtitles (SRT, WebVTT) are plain text too, without their numbers, times and styles. Training text
+is checked against evaluation sets: one document an item, of all its text.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
-from groundup.collect.charset import decode, detect_encoding
-from groundup.collect.files.streams import Item
+from groundup.collect.charset import decode, detect_encoding, repair_text
+from groundup.collect.files.streams import Item, read_all
+from groundup.collect.readers.chat_layouts import content_text
+from groundup.collect.readers.feeds import element_lines, xml_root
 from groundup.collect.readers.html import host
 from groundup.collect.readers.records import lower_keys, read_records
 from groundup.recipe import Source
@@ -27,6 +30,13 @@ _GROUP_KEYS = tuple(
     "title url source_url book repo_name max_stars_repo_name repo domain host"
     " warc_target_uri".split()
 )
+# What is read of an item of an evaluation set, in this order. Any of it could have leaked.
+_ITEM_KEYS = tuple(
+    "text context continuation passage premise query question ctx prompt goal sentence"
+    " sentence_good sentence_bad choice1 choice2 sol1 sol2 answer target completion"
+    " response".split()
+)
+_CHOICE_KEYS = ("choices", "endings", "options", "answers")
 # A file longer than MAX_DOCUMENT_BYTES is a corpus in one file: it is cut at blank lines into
 # pieces of this size.
 PIECE_CHARACTERS = 1 << 20
@@ -44,16 +54,24 @@ def declared_encoding(source: Source) -> str:
     return "" if source.encoding == "auto" else source.encoding
 
 
-def read_text(item: Item, source: Source) -> Iterator[Document | Reject]:
-    """Yield a plain-text file as one document, or a very long one as pieces cut at blank lines."""
+def read_text(item: Item, source: Source, start: bytes = b"") -> Iterator[Document | Reject]:
+    """Yield a plain-text file as one document, or a very long one as pieces cut at blank lines.
+
+    `start` is what was read of the stream already.
+    """
     declared = declared_encoding(source)
-    data = item.stream.read(MAX_DOCUMENT_BYTES)
+    data = start + item.stream.read(MAX_DOCUMENT_BYTES - len(start))
     if len(data) < MAX_DOCUMENT_BYTES:
-        yield Document(strip_subtitle_cues(decode(data, declared)), group=item.origin)
+        text = decode(data, declared)
+        if len(_CUE.findall(text[:2000])) >= 3:
+            # Subtitles: one line for each line on the screen.
+            bare = _SUBTITLE_TAG.sub("", _CUE.sub("", _VTT_HEADER.sub("", text)))
+            text = "\n".join(filter(None, (line.strip() for line in bare.split("\n"))))
+        yield Document(text, group=item.origin)
         return
-    lines = io.TextIOWrapper(
-        prefixed(data, item.stream), encoding=detect_encoding(item.head, declared), errors="replace"
-    )
+    stream = io.BufferedReader(_PrefixedStream(data, item.stream))
+    encoding = detect_encoding(item.head, declared)
+    lines = io.TextIOWrapper(stream, encoding=encoding, errors="replace")
     piece: list[str] = []
     index = size = 0
     for line in iter(lambda: lines.readline(PIECE_CHARACTERS), ""):
@@ -66,12 +84,9 @@ def read_text(item: Item, source: Source) -> Iterator[Document | Reject]:
         yield Document("".join(piece), index, group=item.origin)
 
 
-def prefixed(prefix: bytes, rest: io.BufferedReader) -> io.BufferedReader:
-    """Return a stream of bytes that were read already, followed by the rest of their stream."""
-    return io.BufferedReader(_PrefixedStream(prefix, rest))
-
-
 class _PrefixedStream(io.RawIOBase):
+    """Bytes that were read already, followed by the rest of their stream."""
+
     def __init__(self, prefix: bytes, rest: io.BufferedReader) -> None:
         super().__init__()
         self._prefix, self._rest = io.BytesIO(prefix), rest
@@ -83,32 +98,19 @@ class _PrefixedStream(io.RawIOBase):
         return self._prefix.readinto(target) or self._rest.readinto1(target)
 
 
-def strip_subtitle_cues(text: str) -> str:
-    """Return subtitles as one line for each line on the screen; any other text unchanged."""
-    if len(_CUE.findall(text[:2000])) < 3:
-        return text
-    bare = _SUBTITLE_TAG.sub("", _CUE.sub("", _VTT_HEADER.sub("", text)))
-    return "\n".join(filter(None, (line.strip() for line in bare.split("\n"))))
-
-
 def read_text_records(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the records of a file that hold a text; others are rejected by number."""
     for index, record in read_records(item):
-        if isinstance(record, Reject):
-            yield record
-        else:
-            yield text_document(record, index, item, source.kind)
+        yield text_document(record, index, item, source.kind)
 
 
 def text_document(record: Any, index: int, item: Item, kind: str = "") -> Document | Reject:
-    """Return the document that a record holds under one of `TEXT_KEYS`.
+    """Return the document that a record, a text or a mapping, holds under one of `TEXT_KEYS`.
 
-    Args:
-        record: a text, or a mapping.
-        index: its number in the file.
-        item: the file.
-        kind: of the source; pages of the web are grouped by host.
+    Pages of the kind "web" are grouped by host. A Reject is returned as it is.
     """
+    if isinstance(record, Reject):
+        return record
     if isinstance(record, str):
         record = {"text": record}
     if not isinstance(record, Mapping):
@@ -136,3 +138,50 @@ def first_text(record: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
     """Return the first value under one of `keys` that is a text."""
     values = lower_keys(record)
     return next((values[key] for key in keys if isinstance(values.get(key), str)), None)
+
+
+def read_evaluation(item: Item, source: Source) -> Iterator[Document | Reject]:
+    """Yield the items of an evaluation set; one of no known layout is rejected by number."""
+    for index, record in read_records(item):
+        if isinstance(record, Reject):
+            yield record
+        elif text := item_text(record):
+            yield Document(repair_text(text), index, f"{item.origin}#{index}")
+        else:
+            yield Reject("no-text", index, "no known layout of an evaluation item")
+
+
+def item_text(record: Any) -> str:
+    """Return the whole text of an item: its context, question and every choice."""
+    if isinstance(record, str):
+        return record.strip()
+    if not isinstance(record, Mapping):
+        return ""
+    if content_text(record.get("context")) and content_text(record.get("continuation")):
+        # Two halves of one sentence.
+        return (str(record["context"]) + " " + str(record["continuation"]).strip()).strip()
+    parts = [content_text(record.get(key)) for key in _ITEM_KEYS]
+    for value in map(record.get, _CHOICE_KEYS):
+        choices = value.get("text") if isinstance(value, Mapping) else value
+        if isinstance(choices, (list, tuple)):
+            parts += map(content_text, choices)
+    return "\n".join(dict.fromkeys(filter(None, parts)))
+
+
+def read_evaluation_lines(item: Item, source: Source) -> Iterator[Document | Reject]:
+    """Yield the paragraphs of a plain-text evaluation set, or its lines where it has none."""
+    text = decode(read_all(item.stream), declared_encoding(source))
+    has_paragraphs = text.strip().count("\n\n") * 20 > text.count("\n")
+    pieces = text.split("\n\n" if has_paragraphs else "\n")
+    for index, piece in enumerate(piece for piece in pieces if piece.strip()):
+        yield Document(piece.strip(), index, f"{item.origin}#{index}")
+
+
+def read_evaluation_xml(item: Item, source: Source) -> Iterator[Document | Reject]:
+    """Yield the items of an evaluation set in XML: the children of the root, as COPA has them."""
+    for index, element in enumerate(xml_root(item)):
+        text = element_lines(element)
+        if text:
+            yield Document(text, index, f"{item.origin}#{index}")
+        else:
+            yield Reject("no-text", index, "an item without text")

@@ -141,7 +141,8 @@ def _is_parser_crash(error: BaseException) -> bool:
     )
 
 
-def _record_document(record: Any, index: int) -> Document | Reject:
+def _record_document(record: Any, index: int) -> Document | Reject:  # noqa: PLR0911 - one a case
+    """Return the text of a conversion record (WET), or the page of an HTTP response."""
     record_type = str(record.record_type).rpartition(".")[2]
     url = (record.headers.get("WARC-Target-URI") or "").strip("<> ")
     if record_type == "conversion":
@@ -156,11 +157,6 @@ def _record_document(record: Any, index: int) -> Document | Reject:
         return Reject(f"warc-{record_type}", index, url)
     if not record.is_http or record.http_headers is None:
         return Reject("not-http", index, url)
-    return _response_document(record, url, index)
-
-
-def _response_document(record: Any, url: str, index: int) -> Document | Reject:
-    """Return the page of an HTTP response."""
     status, content_type = record.http_headers.status_code, record.http_content_type or ""
     if status != 200:
         return Reject("http-status", index, f"{status} {url}")
@@ -186,32 +182,24 @@ def read_arc(item: Item, source: Source) -> Iterator[Document | Reject]:
     """
     index, skipped = 0, 0
     while line := item.stream.readline(_ARC_MAX_LINE):
-        header = _parse_arc_header(line)
-        if header is None:
+        fields, date, url = line.split(), 0, ""
+        if _ARC_URL.match(line) and len(fields) >= 5 and fields[-1].isdigit():
+            # The date is the third field of five, or of ten in version 2. It is counted from the
+            # end, since URLs were written with spaces in them.
+            places = [len(fields) - back for back in (3, 8) if len(fields) > back]
+            date = next((place for place in places if _ARC_DATE.fullmatch(fields[place])), 0)
+            url = b" ".join(fields[: max(date - 1, 0)]).decode("utf-8", "replace")
+        if not url:
             skipped += bool(line.strip())
             continue
         if skipped:
             yield Reject("damaged", index, f"{skipped:,} lines that belong to no record")
             index, skipped = index + 1, 0
-        yield _arc_document(item.stream, *header, index)
+        content_type, length = fields[date + 1].decode("utf-8", "replace"), int(fields[-1][:18])
+        yield _arc_document(item.stream, url, content_type, length, index)
         index += 1
     if skipped:
         yield Reject("damaged", index, f"{skipped:,} lines that belong to no record")
-
-
-def _parse_arc_header(line: bytes) -> tuple[str, str, int] | None:
-    """Return URL, type and length of the record that a line starts; None for any other line."""
-    fields = line.split()
-    if not _ARC_URL.match(line) or len(fields) < 5 or not fields[-1].isdigit():
-        return None
-    # The date is the third field of five, or of ten in version 2. It is counted from the end, since
-    # URLs were written with spaces in them.
-    places = [len(fields) - back for back in (3, 8) if len(fields) > back]
-    date = next((place for place in places if _ARC_DATE.fullmatch(fields[place])), 0)
-    url = b" ".join(fields[: max(date - 1, 0)]).decode("utf-8", "replace")
-    if not url:
-        return None
-    return url, fields[date + 1].decode("utf-8", "replace"), int(fields[-1][:18])
 
 
 def _arc_document(

@@ -23,8 +23,7 @@ from groundup.collect.scrape.crawler import (
 from groundup.collect.scrape.url_list import UrlList, read_list
 from groundup.collect.scrape.warc_store import WarcStore
 from groundup.recipe import Source, default_name
-from groundup.runtime.fetch.cache import cache_root, cannot_write
-from groundup.runtime.fetch.download import locked_folder
+from groundup.runtime.fetch.download import cache_root, cannot_write, locked_folder
 from groundup.runtime.fetch.https import StoppedError
 from groundup.runtime.progress import Progress, progress, say
 from groundup.runtime.workers.map import map_threads

@@ -67,8 +67,6 @@ class FetchedPage:
     """The response of a host.
 
     Attributes:
-        url: that was requested.
-        status: HTTP status code.
         head: status line and headers, as they were sent.
         body: as sent: chunks joined, content encoding kept.
         location: address that it redirects to, "" for none.
@@ -285,35 +283,34 @@ class Crawler:
     def _rules(self, host: Host, url: str) -> Rules:
         """Return the rules of a host, which are fetched once; its delay follows them."""
         with host.rules_lock:
-            if host.rules is None:
-                parts = urlsplit(url)
-                host.rules = self._fetch_rules(f"{parts.scheme}://{parts.netloc}/robots.txt")
-                host.delay = max(host.delay, host.rules.delay)
-                if host.delay > MAX_WAIT_SECONDS:
-                    why = f"robots.txt asks for {host.delay:,.0f} s between requests"
-                    host.rules = Rules(closed=why)
-        return host.rules
-
-    def _fetch_rules(self, url: str) -> Rules:
-        """Return the rules in a robots.txt.
-
-        No robots.txt allows all, one that cannot be reached forbids all (RFC 9309, 2.3.1).
-        """
-        try:
-            for _ in range(MAX_REDIRECTS + 1):
-                page = self._host(url).get(url, ANY_TYPE, MAX_ROBOTS_BYTES)
-                if page.status == 200:
-                    return read_rules(gunzip(page.body, MAX_ROBOTS_BYTES), self.user_agent)
-                if page.status >= 500:
-                    return Rules(closed=f"robots.txt cannot be read ({page.status})")
-                if not page.location:
+            if host.rules is not None:
+                return host.rules
+            parts = urlsplit(url)
+            url = f"{parts.scheme}://{parts.netloc}/robots.txt"
+            # No robots.txt allows all, one that cannot be reached forbids all (RFC 9309, 2.3.1).
+            rules = Rules()
+            try:
+                for _ in range(MAX_REDIRECTS + 1):
+                    page = self._host(url).get(url, ANY_TYPE, MAX_ROBOTS_BYTES)
+                    if page.status == 200:
+                        body = gunzip(page.body, MAX_ROBOTS_BYTES)
+                        rules = read_rules(body, self.user_agent)
+                    elif page.status >= 500:
+                        rules = Rules(closed=f"robots.txt cannot be read ({page.status})")
+                    elif page.location:
+                        url = page.location
+                        continue
                     break
-                url = page.location
-        except (DamagedError, NoPageError) as error:
-            if error.reason in ("private-address", "host-given-up"):
-                raise
-            return Rules(closed=f"robots.txt cannot be read ({error.detail})")
-        return Rules()
+            except (DamagedError, NoPageError) as error:
+                if error.reason in ("private-address", "host-given-up"):
+                    raise
+                rules = Rules(closed=f"robots.txt cannot be read ({error.detail})")
+            host.delay = max(host.delay, rules.delay)
+            if host.delay > MAX_WAIT_SECONDS:
+                why = f"robots.txt asks for {host.delay:,.0f} s between requests"
+                rules = Rules(closed=why)
+            host.rules = rules
+            return rules
 
     def end(self) -> None:
         """Make requests that wait or read stop with StoppedError."""

@@ -141,7 +141,6 @@ class UrlList:
     """The pages of a list, as far as they are known.
 
     Attributes:
-        folder: of the scrape.
         crawler: fetches sitemaps; without it only those of earlier scrapes are known.
         bar: counts fetched sitemaps.
         refused: addresses and sitemaps that give no pages.
@@ -223,15 +222,16 @@ class UrlList:
             return
         if sitemap.reason:
             self.refused.append(Refused(redact_url(address), sitemap.reason, sitemap.detail))
-        yield from (page for page in sitemap.pages if _same_site(page, address))
+        site = _site(address)
+        yield from (page for page in sitemap.pages if _site(page) == site)
         # A sitemap may name pages of its own site only (sitemaps.org, "Location").
         named = (*sitemap.pages, *sitemap.sitemaps)
-        other = [location for location in named if not _same_site(location, address)]
+        other = [location for location in named if _site(location) != site]
         if other:
             detail = f"{len(other):,} addresses, such as {redact_url(other[0])[:200]}"
             self.refused.append(Refused(redact_url(address), "other-site", detail))
         for inner in sitemap.sitemaps:
-            if _same_site(inner, address):
+            if _site(inner) == site:
                 yield from self._walk(urldefrag(inner)[0], depth + 1, retry)
 
     def _sitemap(self, address: str, retry: bool) -> Sitemap | None:
@@ -255,12 +255,9 @@ class UrlList:
         return sitemap
 
 
-def _same_site(address: str, sitemap: str) -> bool:
-    try:
-        return _site(address) == _site(sitemap)
-    except ValueError:
-        return False
-
-
 def _site(address: str) -> str:
-    return (urlsplit(address).hostname or "").removeprefix("www.")
+    """Return the host of an address without `www.`, "" when there is none."""
+    try:
+        return (urlsplit(address).hostname or "").removeprefix("www.")
+    except ValueError:
+        return ""

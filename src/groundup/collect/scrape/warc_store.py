@@ -112,11 +112,8 @@ class WarcStore:
     def prune(self, addresses: Collection[str], retry: bool = False) -> None:
         """Keep only some addresses, and cut off what a kill left.
 
-        Pages are removed by writing a new WARC file; renaming the journal is the commit.
-
-        Args:
-            addresses: to keep.
-            retry: forget which addresses gave no page.
+        Pages are removed by writing a new WARC file; renaming the journal is the commit. With
+        `retry`, no address counts as missed.
         """
         if self._records:
             os.truncate(self._folder / self._records[0].file, self._records[-1].end)
@@ -158,11 +155,7 @@ class WarcStore:
 def warc_record(kind: str, headers: Mapping[str, str], block: bytes, payload: bytes = b"") -> bytes:
     """Return a record as a gzip member, with SHA-1 digests of block and payload.
 
-    Args:
-        kind: of record, such as `response`.
-        headers: of the record.
-        block: the bytes that follow them.
-        payload: what the block holds besides HTTP headers.
+    The payload is what the block holds after its HTTP headers.
     """
     from fastwarc.warc import WarcRecord, WarcRecordType
 

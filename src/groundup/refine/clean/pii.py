@@ -64,11 +64,11 @@ _STOP = re.compile(rb"[.,;:!?]+(?:\s|$)")
 def redact(
     texts: pa.StringArray, actions: Actions, code: bool = False
 ) -> tuple[pa.StringArray, dict[str, Array]]:
-    """Redact the kinds of PII that `actions` names.
+    """Redact the kinds of PII that `actions` names ("email", "url", "ip", "phone").
 
     Args:
         texts: without nulls, white space normalized.
-        actions: by kind ("email", "url", "ip", "phone").
+        actions: by kind.
         code: whether they are source code.
 
     Returns:
@@ -76,42 +76,27 @@ def redact(
     """
     touched = {}
     for kind, pattern in {"url": _URL, "email": _CODE_MAIL if code else _MAIL}.items():
-        if kind in actions:
-            steps = [(pattern, MASKS[kind])]
-            if actions[kind] == "remove":
-                steps = _removal(pattern, code)
-            texts, touched[kind] = _redact_pattern(texts, _NEEDLES[kind], steps)
-    numbers = {kind: actions[kind] for kind in (IP, PHONE) if kind in actions}
-    texts, in_numbers = _redact_numbers(texts, numbers)
+        if kind not in actions:
+            continue
+        steps = [(pattern, MASKS[kind])]
+        if actions[kind] == "remove" and code:
+            steps = [(pattern, " ")]
+        elif actions[kind] == "remove":
+            # With the brackets around it: "at (x@y.org)." → "at.".
+            whole = rf"(?:\((?:{pattern})\)|<(?:{pattern})>|\[(?:{pattern})\]|{pattern})"
+            before_stop = rf"(?m)(?:[ \t]*{whole})+([.,;:!?]+(?:\s|$))"
+            steps = [(before_stop, r"\1"), (rf"(?:[ \t]*{whole})+[ \t]*", " ")]
+        rows = np.zeros(len(texts), np.bool_)
+        for needle in _NEEDLES[kind]:
+            rows |= mask(pc.match_substring(texts, needle))
+        before = after = texts.filter(pa.array(rows))
+        for found, replacement in steps:
+            after = pc.replace_substring_regex(after, found, replacement)
+        changed = pc.not_equal(before, after)
+        rows[rows] = mask(changed)
+        texts, touched[kind] = replace_rows(texts, rows, after.filter(changed)), rows
+    texts, in_numbers = _redact_numbers(texts, actions)
     return texts, touched | in_numbers
-
-
-def _redact_pattern(
-    texts: pa.StringArray, needles: Sequence[str], steps: Sequence[tuple[str, str]]
-) -> tuple[pa.StringArray, Array]:
-    """Apply (pattern, replacement) steps; return the texts, and the mask of those that changed."""
-    rows = np.zeros(len(texts), np.bool_)
-    for needle in needles:
-        rows |= mask(pc.match_substring(texts, needle))
-    if not rows.any():
-        return texts, rows
-    before = after = texts.filter(pa.array(rows))
-    for pattern, replacement in steps:
-        after = pc.replace_substring_regex(after, pattern, replacement)
-    changed = pc.not_equal(before, after)
-    rows[rows] = mask(changed)
-    return replace_rows(texts, rows, after.filter(changed)), rows
-
-
-def _removal(pattern: str, code: bool) -> list[tuple[str, str]]:
-    """Return the steps that remove matches; in prose with brackets: "at (x@y.org)." → "at."."""
-    if code:
-        return [(pattern, " ")]
-    whole = rf"(?:\((?:{pattern})\)|<(?:{pattern})>|\[(?:{pattern})\]|{pattern})"
-    return [
-        (rf"(?m)(?:[ \t]*{whole})+([.,;:!?]+(?:\s|$))", r"\1"),
-        (rf"(?:[ \t]*{whole})+[ \t]*", " "),
-    ]
 
 
 class PiiSpan(NamedTuple):
@@ -126,11 +111,12 @@ class PiiSpan(NamedTuple):
 def _redact_numbers(
     texts: pa.StringArray, actions: Actions
 ) -> tuple[pa.StringArray, dict[str, Array]]:
-    touched = {kind: np.zeros(len(texts), np.bool_) for kind in actions}
+    """Redact IP addresses and phone numbers; return what `redact` returns."""
+    touched = {kind: np.zeros(len(texts), np.bool_) for kind in (IP, PHONE) if kind in actions}
     rows = np.arange(len(texts))
     for rounds_left in reversed(range(_MAX_ROUNDS)):
         part = texts.take(pa.array(rows))
-        spans = find_numbers(text_buffers(part), actions)
+        spans = find_numbers(text_buffers(part), touched)
         if not spans:
             break
         ways = actions if rounds_left else dict.fromkeys(actions, "mask")
@@ -146,6 +132,7 @@ def _redact_numbers(
 
 
 def _replace_spans(text: bytes, spans: Sequence[PiiSpan], actions: Actions) -> bytes:
+    """Return a text with its spans masked or removed."""
     pieces, pos = [], 0
     for span in spans:
         begin, end, replacement = span.begin, span.end, MASKS[span.kind].encode()
@@ -267,29 +254,32 @@ Recognizer = Callable[[str, int, int], Iterator[tuple[int, int, str]]]
 
 
 def find_numbers(texts: Texts, kinds: Collection[str]) -> list[PiiSpan]:
-    """Return public IP addresses and phone numbers of texts, ordered and disjoint."""
-    spans = list(_find(texts, _NUMBER_RUN, _phones_and_ipv4)) if kinds else []
+    """Return public IP addresses and phone numbers of texts, ordered and disjoint.
+
+    Each run of number bytes is decoded with its context, and a recognizer looks at it.
+    """
+    searches: list[tuple[tuple[Array, Array, int], Recognizer]] = []
+    if kinds:
+        searches.append((_NUMBER_RUN, _phones_and_ipv4))
     if IP in kinds:
-        spans += _find(texts, _IPV6_RUN, _ipv6)
+        searches.append((_IPV6_RUN, _ipv6))
+    (offsets, data), spans = texts, []
+    for run, recognize in searches:
+        columns = (column.tolist() for column in _runs(offsets, data, *run))
+        for row, begin, end in zip(*columns, strict=True):
+            start, stop = int(offsets[row]), int(offsets[row + 1])
+            before = bytes(data.data[max(start, begin - _BEFORE) : begin]).decode(errors="ignore")
+            after = bytes(data.data[begin : min(stop, end + _AFTER)]).decode(errors="ignore")
+            first = len(before)
+            # A run is ASCII, so its characters are its bytes.
+            shift = begin - start - first
+            for left, right, kind in recognize(before + after, first, first + end - begin):
+                spans.append(PiiSpan(row, shift + left, shift + right, kind))
     disjoint: list[PiiSpan] = []
     for span in sorted(span for span in spans if span.kind in kinds):
         if not disjoint or span.row != disjoint[-1].row or span.begin >= disjoint[-1].end:
             disjoint.append(span)
     return disjoint
-
-
-def _find(texts: Texts, run: tuple[Array, Array, int], recognize: Recognizer) -> Iterator[PiiSpan]:
-    """Pass each run with its context to `recognize`; yield what that finds as spans of the text."""
-    offsets, data = texts
-    columns = (column.tolist() for column in _runs(offsets, data, *run))
-    for row, begin, end in zip(*columns, strict=True):
-        start, stop = int(offsets[row]), int(offsets[row + 1])
-        before = bytes(data.data[max(start, begin - _BEFORE) : begin]).decode(errors="ignore")
-        after = bytes(data.data[begin : min(stop, end + _AFTER)]).decode(errors="ignore")
-        # A run is ASCII, so its characters are its bytes.
-        shift = begin - start - len(before)
-        for first, last, kind in recognize(before + after, len(before), len(before) + end - begin):
-            yield PiiSpan(row, shift + first, shift + last, kind)
 
 
 @kernel
@@ -322,7 +312,7 @@ def _runs(
 
 
 def _phones_and_ipv4(window: str, begin: int, end: int) -> Iterator[tuple[int, int, str]]:
-    """Yield the phone numbers and IPv4 addresses that begin in the run."""
+    """Yield the phone numbers and public IPv4 addresses that begin in the run."""
     pos = 0
     while hit := _ANY.search(window, pos):
         pos = hit.start() + 1
@@ -330,8 +320,15 @@ def _phones_and_ipv4(window: str, begin: int, end: int) -> Iterator[tuple[int, i
         first, last = hit.span("number" if hit["number"] else kind)
         if kind == PHONE:
             last = first + _phone_length(window[first:last], hit["number"] is not None)
-        elif not _is_public_ipv4(hit["ip"], window[max(0, first - _BEFORE) : first]):
-            continue
+        else:
+            numbers = re.split(r"[./:]", hit["ip"])[:4]
+            if any(int(part) > 255 or (part[0] == "0" and part != "0") for part in numbers):
+                continue
+            # Dotted numbers may also be a version. Only public addresses count (FineWeb's choice).
+            version = _VERSION.search(window[max(0, first - _BEFORE) : first])
+            few_large = sum(int(part) >= _LARGE for part in numbers) < 2
+            if few_large or _is_special(".".join(numbers)) or version:
+                continue
         if begin <= first < end and last > first:
             yield first, last, kind
             pos = last
@@ -357,16 +354,8 @@ def _digits(text: str) -> int:
     return sum(map(str.isdigit, text))
 
 
-def _is_public_ipv4(text: str, before: str) -> bool:
-    """Whether dotted numbers are a public address (FineWeb's choice), and not a version."""
-    numbers = re.split(r"[./:]", text)[:4]
-    if any(int(number) > 255 or (number[0] == "0" and number != "0") for number in numbers):
-        return False
-    large = sum(int(number) >= _LARGE for number in numbers) >= 2
-    return large and not _is_special(".".join(numbers)) and not _VERSION.search(before)
-
-
 def _is_special(address: str) -> bool:
+    """Whether an address is in the registry; a ValueError if it is none."""
     ip = ipaddress.ip_address(address)
     return any(ip in network for network in _SPECIAL)
 

@@ -56,16 +56,25 @@ def clean_texts(
 
     Args:
         texts: decoded.
-        code: mask of the rows that are source code; their inner spaces, entities and encoding stay.
+        code: mask of source code, whose inner spaces, entities and encoding stay.
         personal: what to do with addresses and numbers of people.
     """
     cleaned = CleanedTexts(texts)
     foreign = ~code & ~mask(pc.string_is_ascii(texts))
-    touched, unstable = _normalize_spaces(cleaned, code, foreign)
+    everything = np.ones(len(code), np.bool_)
+    touched, unstable = _normalize_rows(cleaned, code, everything, foreign)
     changed = _normalize_nfc(cleaned, unstable) | repair(cleaned, ~code)
     again, unstable = _normalize_rows(cleaned, code, foreign | changed)
     _normalize_nfc(cleaned, unstable)
-    redacted = _redact(cleaned, code, personal)
+    redacted = np.zeros(len(code), np.bool_)
+    for is_code, rows in ((False, ~code), (True, code)):
+        actions = personal.actions(is_code)
+        if not rows.any() or not actions:
+            continue
+        part, hits = redact(cleaned.texts.filter(pa.array(rows)), actions, is_code)
+        cleaned.texts = replace_rows(cleaned.texts, rows, part)
+        cleaned.changed += Counter({PII_LABELS[kind]: int(hit.sum()) for kind, hit in hits.items()})
+        redacted[rows] = np.logical_or.reduce(list(hits.values()))
     _normalize_rows(cleaned, code, redacted)
     cleaned.changed["white space and controls"] += int((touched | again).sum())
     # A line may match the mojibake test only without its addresses, or with plain spaces. Both
@@ -77,25 +86,24 @@ def clean_texts(
     return cleaned
 
 
-def _normalize_spaces(
-    cleaned: CleanedTexts, code: Array, gentle: Array | None = None
+def _normalize_rows(
+    cleaned: CleanedTexts, code: Array, rows: Array, gentle: Array | None = None
 ) -> tuple[Array, Array]:
-    """Return the masks of the rows that changed, and of those that may not be in NFC."""
-    if gentle is None:
-        gentle = np.zeros(len(code), np.bool_)
-    texts = text_buffers(cleaned.texts)
-    offsets, data, changed, unstable = normalize_whitespace(texts, code, gentle)
-    cleaned.texts = text_array(offsets, data)
-    return changed, unstable
+    """Normalize the white space of some rows, some of them gently (see `normalize_whitespace`).
 
-
-def _normalize_rows(cleaned: CleanedTexts, code: Array, rows: Array) -> tuple[Array, Array]:
-    """Normalize the white space of some rows; return what `_normalize_spaces` returns."""
+    Returns:
+        The masks of the rows that changed, and of those that may not be in NFC.
+    """
     changed, unstable = np.zeros(len(rows), np.bool_), np.zeros(len(rows), np.bool_)
     if rows.any():
-        part = CleanedTexts(cleaned.texts.filter(pa.array(rows)))
-        changed[rows], unstable[rows] = _normalize_spaces(part, code[rows])
-        cleaned.texts = replace_rows(cleaned.texts, rows, part.texts)
+        before = cleaned.texts.filter(pa.array(rows))
+        gently = np.zeros(len(before), np.bool_) if gentle is None else gentle[rows]
+        offsets, data, unstable[rows] = normalize_whitespace(
+            text_buffers(before), code[rows], gently
+        )
+        after = text_array(offsets, data)
+        changed[rows] = mask(pc.not_equal(before, after))
+        cleaned.texts = replace_rows(cleaned.texts, rows, after)
     return changed, unstable
 
 
@@ -126,16 +134,20 @@ def repair(cleaned: CleanedTexts, prose: Array) -> Array:
     for _ in range(_MAX_REPAIRS):
         if not rows.any():
             break
-        texts = _fix_encoding(cleaned.texts.filter(pa.array(rows)))
+        # Only suspicious lines become Python strings.
+        parts = pc.split_pattern(cleaned.texts.filter(pa.array(rows)), "\n")
+        lines = parts.flatten()
+        bad = mask(pc.match_substring_regex(lines, MOJIBAKE))
+        fixed = map(ftfy.fix_encoding, lines.filter(pa.array(bad)).to_pylist())
+        lines = replace_rows(lines, bad, [_encodable(line) for line in fixed])
+        texts = pc.binary_join(pa.ListArray.from_arrays(parts.offsets, lines), "\n")
         # A text with "<" is likely to be about HTML, so its entities stay.
         escaped = mask(pc.match_substring(texts, "&")) & ~mask(pc.match_substring(texts, "<"))
-        unescaped = [
-            _encodable(ftfy.fixes.unescape_html(text))
-            for text in texts.filter(pa.array(escaped)).to_pylist()
-        ]
-        part = CleanedTexts(replace_rows(texts, escaped, unescaped))
+        unescaped = map(ftfy.fixes.unescape_html, texts.filter(pa.array(escaped)).to_pylist())
+        texts = replace_rows(texts, escaped, [_encodable(text) for text in unescaped])
         # Compare what the repair becomes after normalization.
-        _, unstable = _normalize_spaces(part, np.zeros(len(part.texts), np.bool_))
+        part, everything = CleanedTexts(texts), np.ones(len(texts), np.bool_)
+        _, unstable = _normalize_rows(part, ~everything, everything)
         _normalize_nfc(part, unstable)
         rows = cleaned.replace(rows, part.texts)
         changed |= rows
@@ -144,37 +156,9 @@ def repair(cleaned: CleanedTexts, prose: Array) -> Array:
     return changed
 
 
-def _fix_encoding(texts: pa.StringArray) -> pa.StringArray:
-    """Undo mojibake with ftfy, line by line: only suspicious lines become Python strings."""
-    parts = pc.split_pattern(texts, "\n")
-    lines = parts.flatten()
-    bad = mask(pc.match_substring_regex(lines, MOJIBAKE))
-    fixed = [
-        _encodable(ftfy.fix_encoding(line)) for line in lines.filter(pa.array(bad)).to_pylist()
-    ]
-    lines = replace_rows(lines, bad, fixed)
-    return pc.binary_join(pa.ListArray.from_arrays(parts.offsets, lines), "\n")
-
-
 def _encodable(text: str) -> str:
     """Replace lone surrogates, which a character reference may name and UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _redact(cleaned: CleanedTexts, code: Array, personal: Personal) -> Array:
-    """Redact personal data in prose and in code; return the mask of the rows that changed."""
-    touched = np.zeros(len(code), np.bool_)
-    for is_code, rows in ((False, ~code), (True, code)):
-        actions = personal.actions(is_code)
-        if not rows.any() or not actions:
-            continue
-        whole = rows.all()
-        part = cleaned.texts if whole else cleaned.texts.filter(pa.array(rows))
-        texts, hits = redact(part, actions, is_code)
-        cleaned.texts = texts if whole else replace_rows(cleaned.texts, rows, texts)
-        cleaned.changed += Counter({PII_LABELS[kind]: int(hit.sum()) for kind, hit in hits.items()})
-        touched[rows] = np.logical_or.reduce(list(hits.values()))
-    return touched
 
 
 def clean_turns(turns: pa.ListArray, personal: Personal = DEFAULT_PERSONAL) -> pa.ListArray:

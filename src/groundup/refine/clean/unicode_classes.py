@@ -87,22 +87,16 @@ _SENTENCE_ENDS = """
 """
 
 
+def _range(item: str, step: int = 1) -> slice:
+    """Return the code points of `FIRST-LAST`, or of one of them."""
+    first, _, last = item.partition("-")
+    return slice(int(first, 16), int(last or first, 16) + 1, step)
+
+
 def _fill(table: Array, ranges: str, value: int) -> Array:
     """Set the code points of `ranges` to `value`; return the table."""
     for item in ranges.split():
-        first, _, last = item.partition("-")
-        table[int(first, 16) : int(last or first, 16) + 1] = value
-    return table
-
-
-def _lowercase() -> Array:
-    table = np.arange(CODE_POINTS, dtype=np.uint32)
-    for item in _CAPITALS.split():
-        bounds, _, rule = item.partition("/")
-        first, _, last = bounds.partition("-")
-        step, distance = int(rule[0]), int(rule[1:])
-        capitals = slice(int(first, 16), int(last or first, 16) + 1, step)
-        table[capitals] += np.uint32(distance % 2**32)
+        table[_range(item)] = value
     return table
 
 
@@ -127,7 +121,10 @@ _fill(CLEANING_CLASSES, "80-9F AD", HIDDEN)
 NUMERALS = _fill(np.zeros(CODE_POINTS, np.bool_), _NUMERALS, True)
 SENTENCE_ENDS = _fill(np.zeros(CODE_POINTS, np.bool_), _SENTENCE_ENDS, True)
 # Code point → its lowercase letter, or itself.
-LOWERCASE = _lowercase()
+LOWERCASE = np.arange(CODE_POINTS, dtype=np.uint32)
+for _item in _CAPITALS.split():
+    _bounds, _, _rule = _item.partition("/")
+    LOWERCASE[_range(_bounds, int(_rule[0]))] += np.uint32(int(_rule[1:]) % 2**32)
 
 
 @kernel

@@ -1,4 +1,11 @@
-"""Normalize white space and remove invisible characters, in one pass over the bytes of a batch."""
+"""Normalize white space and remove invisible characters, in one pass over the bytes of a batch.
+
+Line ends become a newline. Control, zero-width and bidirectional characters are removed; joiners
+stay where a script or an emoji needs them. Spaces at line ends, more than two blank lines in a row,
+and white space at both ends of a text are removed, except the newline that ends a source file. In
+prose, every kind of space becomes a plain one, and runs inside a line become one; indentation
+stays, since prose also contains poems and code.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +33,8 @@ _MAX_NEWLINES = 3
 @kernel_with(CLEANING_CLASSES)
 def normalize_whitespace(
     texts: Texts, code: Array, gentle: Array, classes: Array
-) -> tuple[Array, Array, Array, Array]:
-    """Normalize white space and remove invisible characters.
-
-    Line ends become a newline. Control, zero-width and bidirectional characters are removed;
-    joiners stay where a script or an emoji needs them. Spaces at line ends, more than two blank
-    lines in a row, and white space at both ends of a text are removed, except the newline that ends
-    a source file. In prose, every kind of space becomes a plain one, and runs inside a line become
-    one; indentation stays, since prose also contains poems and code.
+) -> tuple[Array, Array, Array]:
+    """Normalize white space and remove invisible characters, as the module describes.
 
     Args:
         texts: offsets and bytes.
@@ -42,32 +43,20 @@ def normalize_whitespace(
             evidence for the repair of their encoding.
 
     Returns:
-        Offsets and bytes; masks of the texts that changed, and of those that may not be in NFC.
+        Offsets and bytes; mask of the texts that may not be in NFC.
     """
     offsets, data = texts
-    count = len(offsets) - 1
+    count, pos = len(offsets) - 1, 0
     out, out_offsets = np.empty(offsets[-1] - offsets[0], np.uint8), np.zeros(count + 1, np.int32)
-    changed, unstable = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
-    pos = 0
+    unstable = np.zeros(count, np.bool_)
     for i in range(count):
         begin, stop = offsets[i], offsets[i + 1]
         if gentle[i]:
-            end, unstable[i] = _drop_invisible(data, begin, stop, classes, out, pos)
+            pos, unstable[i] = _drop_invisible(data, begin, stop, classes, out, pos)
         else:
-            end, unstable[i] = _normalize_text(data, begin, stop, code[i], classes, out, pos)
-        changed[i] = _differ(data[begin:stop], out[pos:end])
-        out_offsets[i + 1] = pos = end
-    return out_offsets, out[:pos].copy(), changed, unstable
-
-
-@kernel
-def _differ(before: Array, after: Array) -> bool:
-    if len(before) != len(after):
-        return True
-    bits = 0
-    for k in range(len(before)):
-        bits |= before[k] ^ after[k]
-    return bits != 0
+            pos, unstable[i] = _normalize_text(data, begin, stop, code[i], classes, out, pos)
+        out_offsets[i + 1] = pos
+    return out_offsets, out[:pos].copy(), unstable
 
 
 @kernel

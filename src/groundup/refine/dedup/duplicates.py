@@ -21,15 +21,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from groundup.artifacts.arrays import Array, mask
-from groundup.artifacts.document import DROPPED, TableWriter
+from groundup.artifacts.document import DROPPED, TableWriter, dropped_rows
 from groundup.refine.dedup.lsh_index import EXACT as EXACT_BAND
 from groundup.refine.dedup.lsh_index import NEAR as NEAR_BANDS
 from groundup.refine.dedup.lsh_index import LshIndex, precedes
 from groundup.refine.dedup.minhash import jaccard
 from groundup.refine.kernels import kernel
 from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch, format_id
-from groundup.refine.shard import dropped_rows
-from groundup.runtime.job import BuildStep
+from groundup.runtime.run import BuildStep
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
 # Comparisons of a document within one bucket. A bucket with more kept documents, all unlike each
@@ -97,7 +96,6 @@ def find_duplicates(
     the row of each dropped document, and of the one kept instead.
 
     Args:
-        folder: receives the two files.
         shards: refined shards by name and folder, in order.
         near_threshold: Jaccard similarity of near duplicates.
         memory: bytes that a part of the index may take.
@@ -107,9 +105,7 @@ def find_duplicates(
     """
     table = DocumentTable(shards)
     with Scratch(folder / ".scratch") as scratch:
-        search = DuplicateSearch.begin(table, scratch, memory, priorities or {})
-        if earlier is not None:
-            search.start_from(earlier)
+        search = DuplicateSearch.begin(table, scratch, memory, priorities or {}, earlier)
         search.run(near_threshold)
         if search.crowded and not search.everything:
             # In a crowded bucket, the compared pairs would depend on the earlier result.
@@ -142,15 +138,19 @@ class DuplicateSearch:
     similarity: Array
     unequal: Array
     fresh: Array
-    everything: bool = True
+    everything: bool
     compared: int = 0
     crowded: int = 0
 
     @staticmethod
     def begin(
-        table: DocumentTable, scratch: Scratch, memory: int, priorities: Mapping[str, int]
+        table: DocumentTable,
+        scratch: Scratch,
+        memory: int,
+        priorities: Mapping[str, int],
+        earlier: EarlierResult | None = None,
     ) -> DuplicateSearch:
-        """Return a search in which every document is fresh."""
+        """Return a search in which all is fresh that an earlier result does not answer."""
         precedence = scratch.joined(table, "sizes")
         if any(priorities.values()):
             # The priority of the source is in the bits above the length.
@@ -158,39 +158,43 @@ class DuplicateSearch:
             for (name, _), span in zip(table.shards, table.spans, strict=True):
                 priority = priorities.get(name.rpartition(".")[0], 0)
                 precedence[span] = lengths[span].astype(np.int64) + (priority << 32)
-        return DuplicateSearch(
+        search = DuplicateSearch(
             LshIndex(table, precedence, scratch.joined(table, "ids"), memory, scratch.folder),
             scratch,
             winner=scratch.full("winner", table.rows, np.int64, -1),
             similarity=scratch.full("similarity", table.rows, np.float64),
             unequal=scratch.full("unequal", table.rows, np.bool_, True),
             fresh=scratch.full("fresh", table.rows, np.bool_, True),
+            everything=earlier is None,
         )
-
-    def start_from(self, earlier: EarlierResult) -> None:
-        """Take over what an earlier result says about shards that have not changed."""
-        for span in earlier.spans(self.index.table).values():
-            self.fresh[span] = False
-        for rows, winners, similarity, exact in earlier.dropped(self.index.table):
-            known = winners >= 0
-            self.fresh[rows[~known]] = True
-            self.winner[rows[known]] = winners[known]
-            self.similarity[rows[known]] = similarity[known]
-            self.unequal[rows[known]] = ~exact[known]
-        self.everything = False
+        if earlier is not None:
+            for span in earlier.spans(table).values():
+                search.fresh[span] = False
+            for rows, winners, similarity, exact in earlier.dropped(table):
+                known = winners >= 0
+                search.fresh[rows[~known]] = True
+                search.winner[rows[known]] = winners[known]
+                search.similarity[rows[known]] = similarity[known]
+                search.unequal[rows[known]] = ~exact[known]
+        return search
 
     def run(self, threshold: float) -> None:
         """Repeat until no document was dropped for a document that is dropped itself."""
         touching = None if self.everything else self.fresh
         hashes = self.scratch.joined(self.index.table, "hashes").view(np.uint64)
         state = (self.winner, self.similarity, self.unequal, self.fresh)
-        for bucket in self.index.buckets(EXACT_BAND, touching=touching):
-            _mark_equal(bucket.starts, bucket.rows, hashes, state)
+        for starts, rows in self.index.buckets(EXACT_BAND, touching=touching):
+            _mark_equal(starts, rows, hashes, state)
         self._release()
+        order, limits = (self.index.precedence, self.index.ids), (threshold, MAX_COMPARED)
         with RowFile(self.scratch.folder / "shingles", np.dtype(np.uint64)) as file:
             sets = self._load_shingles(file, touching)
             while self.fresh.any():
-                self._drop_near(threshold, sets, touching)
+                for band in NEAR_BANDS:
+                    for buckets in self.index.buckets(band, self.unequal, touching):
+                        counts = _drop(buckets, self.fresh, state[:2], order, sets, limits)
+                        self.compared += int(counts[0])
+                        self.crowded += int(counts[1])
                 self.fresh[:] = False
                 self._release()
                 touching = self.fresh
@@ -211,20 +215,10 @@ class DuplicateSearch:
         file.clear()
         needed = self.scratch.full("needed", len(self.winner), np.bool_)
         for band in NEAR_BANDS:
-            for bucket in self.index.buckets(band, self.unequal, touching):
-                needed[bucket.rows] = True
+            for _, rows in self.index.buckets(band, self.unequal, touching):
+                needed[rows] = True
         offsets = self.scratch.full("offsets", len(self.winner) + 1, np.int64)
         return self.index.table.shingles(needed, file, offsets), offsets
-
-    def _drop_near(self, threshold: float, sets: Sets, touching: Array | None) -> None:
-        order, state = (self.index.precedence, self.index.ids), (self.winner, self.similarity)
-        limits = (threshold, MAX_COMPARED)
-        for band in NEAR_BANDS:
-            for bucket in self.index.buckets(band, self.unequal, touching):
-                rows = (bucket.starts, bucket.rows)
-                compared, crowded = _drop(rows, self.fresh, state, order, sets, limits)
-                self.compared += int(compared)
-                self.crowded += int(crowded)
 
 
 @kernel
@@ -317,11 +311,10 @@ def _facts(search: DuplicateSearch) -> dict[str, Any]:
             if rows.any():
                 by_source[reason][table.sources[source]] += int(rows.sum())
                 size[reason] += int(lengths[rows].sum())
-    names = (name for name, _ in table.shards)
-    spans = zip(names, table.spans, strict=True)
+    names, rows_of_shard = [name for name, _ in table.shards], np.diff(table.starts).tolist()
     facts: dict[str, Any] = {
         "documents": table.rows,
-        "shards": [[name, span.stop - span.start] for name, span in spans],
+        "shards": [list(pair) for pair in zip(names, rows_of_shard, strict=True)],
         "compared": search.compared,
         "crowded": search.crowded,
     }

@@ -12,6 +12,7 @@ comparing a new shard with all others costs only its own keys.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from groundup.artifacts.arrays import Array
-from groundup.refine.dedup.minhash import BAND_ROWS, BANDS, EMPTY, band_keys
+from groundup.artifacts.arrays import Array, Texts
+from groundup.refine.clean.whitespace import fold_whitespace
+from groundup.refine.dedup.minhash import BAND_ROWS, BANDS, EMPTY, band_keys, signatures
 from groundup.refine.kernels import kernel
-from groundup.refine.out_of_core import BLOCK_ROWS, DocumentTable, RowFile
+from groundup.refine.out_of_core import BLOCK_ROWS, DocumentTable, RowFile, map_array
 
 # 37 bands of 3 find a pair of Jaccard 0.5 with probability 1 - (1 - 0.5^3)^37 = 0.993, and of 0.6
 # with 0.9999; 28 bands of 4 would give 0.836 and 0.978. The price is more candidates: a pair of 0.2
@@ -44,15 +46,19 @@ ENTRY_BYTES = 64
 CROWD = 1.25
 
 
-def document_keys(signatures: Array, hashes: Array) -> Array:
-    """Return the keys of documents, shape (n, WIDTH), uint64.
+def document_keys(texts: Texts) -> tuple[Array, Array]:
+    """Return the keys of texts, shape (n, WIDTH), uint64, and their hashes, shape (n, 16), uint8.
 
-    Args:
-        signatures: MinHash, shape (n, 112).
-        hashes: MD5, shape (n, 16), uint8.
+    The hash is the MD5 of a text with its white space folded: equal texts have equal hashes.
     """
-    columns = np.ascontiguousarray(signatures.T)
-    keys = np.empty((WIDTH, len(signatures)), np.uint64)
+    offsets, data = fold_whitespace(texts)
+    digests = b"".join(
+        hashlib.md5(data.data[begin:end], usedforsecurity=False).digest()
+        for begin, end in pairwise(offsets.tolist())
+    )
+    hashes = np.frombuffer(digests, np.uint8).reshape(-1, 16)
+    columns = np.ascontiguousarray(signatures(texts).T)
+    keys = np.empty((WIDTH, len(hashes)), np.uint64)
     keys[EXACT] = hashes.view(np.uint64)[:, 0]
     for bands, height in ((NEAR, BAND_ROWS), (CLUSTER, CLUSTER_BAND_ROWS)):
         for k, band in enumerate(bands):
@@ -60,7 +66,7 @@ def document_keys(signatures: Array, hashes: Array) -> Array:
             keys[band] = band_keys(columns[first : first + height], first)
     np.minimum(keys, NO_KEY - np.uint64(1), out=keys)
     keys[NEAR.start :, (columns[:2] == EMPTY).all(axis=0)] = NO_KEY
-    return keys.T
+    return keys.T, hashes
 
 
 def write_index(folder: Path, keys: RowFile) -> None:
@@ -79,23 +85,27 @@ def write_index(folder: Path, keys: RowFile) -> None:
         array.flush()
 
 
-def _read_range(folder: Path, band: int, low: int, high: int) -> Iterator[tuple[Array, Array]]:
-    """Yield keys and rows of one band of a shard with low <= key < high, ascending, in blocks."""
-    keys, rows = _band(folder / "keys.npy", band), _band(folder / "rows.npy", band)
-    begin, end = np.searchsorted(keys, np.array([low, high], np.uint64)).tolist()
-    for pos in range(begin, end, BLOCK_ROWS):
-        # Copies, so no file stays mapped.
-        block = slice(pos, min(pos + BLOCK_ROWS, end))
-        yield np.array(keys[block]), np.array(rows[block])
+def _read(
+    folder: Path, band: int, low: int, high: int, selected: Array | None = None
+) -> Iterator[tuple[Array, Array]]:
+    """Yield keys and rows of one band of an index with low <= key < high, ascending, in blocks.
 
-
-def _find_keys(folder: Path, band: int, selected: Array) -> tuple[Array, Array]:
-    """Return the entries of one band of a shard whose key is in `selected` (ascending, unique)."""
+    With `selected` keys (ascending, unique), only entries of these are yielded.
+    """
     keys, rows = _band(folder / "keys.npy", band), _band(folder / "rows.npy", band)
-    begins, ends = np.searchsorted(keys, selected), np.searchsorted(keys, selected, side="right")
-    counts = ends - begins
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.repeat(selected, counts), np.array(rows[np.repeat(begins, counts) + within])
+    bounds = np.array([low, high], np.uint64)
+    if selected is None:
+        begin, end = np.searchsorted(keys, bounds).tolist()
+        for pos in range(begin, end, BLOCK_ROWS):
+            # Copies, so no file stays mapped.
+            block = slice(pos, min(pos + BLOCK_ROWS, end))
+            yield np.array(keys[block]), np.array(rows[block])
+    else:
+        selected = selected[slice(*np.searchsorted(selected, bounds))]
+        begins = np.searchsorted(keys, selected)
+        counts = np.searchsorted(keys, selected, side="right") - begins
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        yield np.repeat(selected, counts), np.array(rows[np.repeat(begins, counts) + within])
 
 
 def _band(path: Path, band: int) -> Array:
@@ -107,19 +117,6 @@ def _band(path: Path, band: int) -> Array:
             return np.zeros(0, dtype)
         offset = file.tell() + band * rows * dtype.itemsize
         return np.memmap(file, dtype, "r", offset, (rows,)).view(np.ndarray)
-
-
-@dataclass(frozen=True)
-class Buckets:
-    """Rows that share a key: bucket b is rows[starts[b] : starts[b + 1]], in total order.
-
-    Attributes:
-        rows: of the document table (int64).
-        starts: int64, one longer than the number of buckets.
-    """
-
-    rows: Array
-    starts: Array
 
 
 @dataclass(frozen=True)
@@ -147,8 +144,11 @@ class LshIndex:
 
     def buckets(
         self, band: int, among: Array | None = None, touching: Array | None = None
-    ) -> Iterator[Buckets]:
+    ) -> Iterator[tuple[Array, Array]]:
         """Yield the buckets of a band with at least two members; updated rows may occur twice.
+
+        Yields:
+            starts and rows (int64): bucket b is rows[starts[b] : starts[b + 1]], in total order.
 
         Args:
             band: row of keys.npy.
@@ -164,14 +164,14 @@ class LshIndex:
                 for (_, folder), span in zip(self.table.shards, self.table.spans, strict=True):
                     marked = touching[span]
                     if marked.any():
-                        for block, rows in _read_range(folder, band, low, high):
+                        for block, rows in _read(folder, band, low, high):
                             keys.append(np.unique(block[marked[rows]]))
                 selected = np.unique(np.concatenate(keys))
             yield from self._range(band, low, high, among, selected)
 
     def _range(
         self, band: int, low: int, high: int, among: Array | None, selected: Array | None
-    ) -> Iterator[Buckets]:
+    ) -> Iterator[tuple[Array, Array]]:
         """Yield the buckets of a range of keys; split the range where it does not fit in memory."""
         keys, rows, complete = self._load(band, low, high, among, selected)
         if complete and len(keys):
@@ -180,7 +180,7 @@ class LshIndex:
             keys, rows = keys[order], rows[order]
             rows, starts = _gather(keys, rows)
             _sort_buckets(rows, starts, self.precedence, self.ids)
-            yield Buckets(rows, starts)
+            yield starts, rows
         elif not complete and high - low == 1:
             # One key, too many rows: its bucket goes to a memory-mapped file.
             with RowFile(self.folder / "crowd", np.dtype(np.int64)) as file:
@@ -188,7 +188,7 @@ class LshIndex:
                     file.append(block)
                 members, starts = file.view("r+"), np.array([0, file.rows])
                 _sort_buckets(members, starts, self.precedence, self.ids)
-                yield Buckets(members, starts)
+                yield starts, members
         elif not complete:
             middle = int(np.partition(keys, len(keys) // 2)[len(keys) // 2])
             del keys, rows
@@ -212,18 +212,12 @@ class LshIndex:
         self, band: int, low: int, high: int, among: Array | None, selected: Array | None
     ) -> Iterator[tuple[Array, Array]]:
         """Yield keys and rows of a range of keys, shard by shard, then those of the updates."""
-        if selected is not None:
-            selected = selected[slice(*np.searchsorted(selected, np.array([low, high], np.uint64)))]
         for (_, folder), start in zip(self.table.shards, self.table.starts, strict=False):
-            for keys, rows in (
-                _read_range(folder, band, low, high)
-                if selected is None
-                else [_find_keys(folder, band, selected)]
-            ):
+            for keys, rows in _read(folder, band, low, high, selected):
                 yield _select(keys, rows + start, among)
         for folder in self.updates:
-            documents = np.load(folder / "documents.npy", mmap_mode="r").view(np.ndarray)
-            for keys, rows in _read_range(folder, band, low, high):
+            documents = map_array(folder, "documents")
+            for keys, rows in _read(folder, band, low, high):
                 yield _select(keys, documents[rows], among)
 
 

@@ -11,20 +11,34 @@ probability J, the Jaccard similarity |A ∩ B| / |A ∪ B| of their shingle set
 of A ∪ B is equally likely to be any of its elements (Broder, "On the resemblance and containment of
 documents", 1997).
 
-Locality-sensitive hashing (LSH) finds similar texts without comparing all pairs. A band of 7 minima
-agrees with probability J⁷, so at least one of 16 bands agrees with probability 1 - (1 - J⁷)¹⁶:
+Locality-sensitive hashing (LSH; Indyk and Motwani 1998) finds similar texts without comparing all
+pairs. Texts that share the key of a band are in one bucket, and only these are compared:
+
+               band 1     band 2    …   band 16
+    text A       71 ┐       33      …     08
+    text B       71 ┘       90 ┐    …     54       candidates: A and B, B and C
+    text C       26         90 ┘    …     61
+
+A band of 7 minima agrees with probability J⁷, so at least one of 16 bands agrees with probability
+1 - (1 - J⁷)¹⁶:
 
     J               0.5    0.6    0.7    0.8    0.9
     candidates     0.12   0.36   0.75   0.98   1.00
 
-Texts that share a key are candidates; `jaccard` verifies them on the true shingle sets. A word is a
-run of letters and digits; in scripts without spaces every code point is a word. A text of fewer
-than five words is one shingle.
+`jaccard` verifies candidates on the true shingle sets:
+
+    texts = ["The cat sat on the mat and slept.", "The cat sat on the mat and ate."]
+    sets, offsets = shingle_sets(text_buffers(pa.array(texts)))
+    jaccard(sets[: offsets[1]], sets[offsets[1] :])                 # 3 of 5 shingles: 0.6
+
+A word is a run of letters and digits; in scripts without spaces every code point is a word. A text
+of fewer than five words is one shingle.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -45,7 +59,8 @@ PERMUTATIONS, BANDS, BAND_ROWS = 112, 16, 7
 # Every number of the signature of a text without words, which has no shingle.
 EMPTY = np.uint32(0xFFFFFFFF)
 
-_FNV_BASIS, _FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
+# FNV-1a (Fowler, Noll, Vo): xor a byte, multiply by the prime.
+FNV_BASIS, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 # The increment and the multipliers of SplitMix64 (Steele, Lea, Flood 2014).
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -77,12 +92,15 @@ _SUMMANDS = _RANDOM[1::2].astype(np.uint32)
 _ASCII_LOWERCASE = np.where(WORD_CLASSES[:256] == WORD, LOWERCASE[:256], 0).astype(np.uint8)
 _ASCII_LOWERCASE[0x80:] = 0
 
+# Three arrays of one kernel: its tables, or its outputs.
+Triple: TypeAlias = tuple[Array, Array, Array]
+
 
 # Words and shingles
 
 
 @kernel_with((WORD_CLASSES, LOWERCASE, _ASCII_LOWERCASE))
-def words(texts: Texts, tables: tuple[Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+def words(texts: Texts, tables: Triple) -> tuple[Array, Array, Array, Array]:
     """Find the words of every text.
 
     Returns:
@@ -109,22 +127,17 @@ def hash_words(names: Sequence[str]) -> Array:
 
 
 @kernel
-def _split(
-    data: Array,
-    i: int,
-    stop: int,
-    tables: tuple[Array, Array, Array],
-    out: tuple[Array, Array, Array],
-    pos: int,
-) -> int:
+def _split(data: Array, i: int, stop: int, tables: Triple, out: Triple, pos: int) -> int:
     """Write the words of data[i:stop] to `out` from index `pos`; return the index after them."""
     classes, lowercase, ascii_lowercase = tables
     hashes, starts, ends = out
-    hashed, begin, inside = _FNV_BASIS, i, False
+    hashed, begin, inside = FNV_BASIS, i, False
     while i < stop:
         here = i
         # Most bytes are ASCII letters; they need no decoding.
-        i, hashed = _hash_ascii(data, i, stop, ascii_lowercase, hashed)
+        while i < stop and ascii_lowercase[data[i]]:
+            hashed = (hashed ^ np.uint64(ascii_lowercase[data[i]])) * FNV_PRIME
+            i += 1
         if i > here and not inside:
             begin, inside = here, True
         if i == stop:
@@ -136,14 +149,15 @@ def _split(
             point, i = code_point(data, i, stop)
             kind = classes[point]
         if kind == WORD:
-            hashed = (hashed ^ np.uint64(lowercase[point])) * _FNV_PRIME
+            hashed = (hashed ^ np.uint64(lowercase[point])) * FNV_PRIME
             begin, inside = begin if inside else here, True
             continue
+        # Anything else ends the word before it.
         if inside:
             hashes[pos], starts[pos], ends[pos] = mix(hashed), begin, here
-            pos, inside, hashed = pos + 1, False, _FNV_BASIS
+            pos, inside, hashed = pos + 1, False, FNV_BASIS
         if kind == UNSPACED:
-            hashes[pos], starts[pos], ends[pos] = mix(_fnv(data, here, i)), here, i
+            hashes[pos], starts[pos], ends[pos] = mix(fnv(FNV_BASIS, data, here, i)), here, i
             pos += 1
     if inside:
         hashes[pos], starts[pos], ends[pos] = mix(hashed), begin, stop
@@ -152,22 +166,10 @@ def _split(
 
 
 @kernel
-def _hash_ascii(
-    data: Array, i: int, stop: int, lowercase: Array, hashed: Number
-) -> tuple[int, Number]:
-    """Add a run of ASCII letters and digits to a hash; return where the run ends, and the hash."""
-    while i < stop and lowercase[data[i]]:
-        hashed = (hashed ^ np.uint64(lowercase[data[i]])) * _FNV_PRIME
-        i += 1
-    return i, hashed
-
-
-@kernel
-def _fnv(data: Array, begin: int, end: int) -> Number:
-    """Return the FNV-1a hash of data[begin:end]."""
-    hashed = _FNV_BASIS
+def fnv(hashed: Number, data: Array, begin: int, end: int) -> Number:
+    """Add data[begin:end] to an FNV-1a hash, which starts as FNV_BASIS."""
     for k in range(begin, end):
-        hashed = (hashed ^ np.uint64(data[k])) * _FNV_PRIME
+        hashed = (hashed ^ np.uint64(data[k])) * FNV_PRIME
     return hashed
 
 
@@ -177,7 +179,7 @@ def hash_texts(texts: Texts) -> Array:
     offsets, data = texts
     out = np.empty(len(offsets) - 1, np.uint64)
     for text in range(len(offsets) - 1):
-        out[text] = mix(_fnv(data, offsets[text], offsets[text + 1]))
+        out[text] = mix(fnv(FNV_BASIS, data, offsets[text], offsets[text + 1]))
     return out
 
 
@@ -192,7 +194,7 @@ def shingle(hashes: Array, begin: int, end: int, width: int) -> Number:
     """Return the hash of the shingle at word `begin` of a text that ends at word `end`."""
     value = np.uint64(width)
     for k in range(begin, min(begin + width, end)):
-        value = (value ^ hashes[k]) * _FNV_PRIME
+        value = (value ^ hashes[k]) * FNV_PRIME
         # The product moves bits up only; without this shift, low bits would miss the high ones.
         value ^= value >> np.uint64(29)
     return mix(value)
@@ -202,6 +204,7 @@ def shingle_sets(texts: Texts, width: int = SHINGLE_WORDS) -> tuple[Array, Array
     """Return the shingle sets of texts: sorted hashes (uint64) and n + 1 offsets (int64)."""
     hashes, _, _, first = words(texts)
     sets, offsets = _shingle_sets(hashes, first, width)
+    # A copy, so the longer array is freed.
     return sets[: offsets[-1]].copy(), offsets
 
 
@@ -212,6 +215,7 @@ def _shingle_sets(hashes: Array, first: Array, width: int) -> tuple[Array, Array
     pos = 0
     for text in range(count):
         begin = pos
+        # A text repeats shingles, so each set is sorted and stripped of them in place.
         for s in range(shingle_count(first[text + 1] - first[text], width)):
             out[pos] = shingle(hashes, first[text] + s, first[text + 1], width)
             pos += 1
@@ -246,9 +250,11 @@ def _minima(hashes: Array, first: Array, width: int, multipliers: Array, summand
     out = np.full((count, len(multipliers)), EMPTY, np.uint32)
     for text in range(count):
         row = out[text]
+        # The upper half of a mixed hash is as random as all of it.
         for s in range(shingle_count(first[text + 1] - first[text], width)):
             x = np.uint32(shingle(hashes, first[text] + s, first[text + 1], width) >> np.uint64(32))
-            # One shingle, all permutations: the inner loop is vectorized.
+            # One shingle, all permutations: the inner loop is vectorized. The product wraps around,
+            # which is the modulus.
             for p in range(len(multipliers)):
                 value = np.uint32(multipliers[p] * x + summands[p])
                 row[p] = min(row[p], value)
@@ -259,6 +265,7 @@ def _minima(hashes: Array, first: Array, width: int, multipliers: Array, summand
 def band_keys(rows: Array, seed: int) -> Array:
     """Return the keys (uint64) of one band: a hash of each column of `rows`, shape (height, n)."""
     keys = np.full(rows.shape[1], np.uint64(seed), np.uint64)
+    # Row by row, so each pass reads adjacent memory.
     for row in range(rows.shape[0]):
         for k in range(rows.shape[1]):
             keys[k] = mix((keys[k] + _GOLDEN) ^ np.uint64(rows[row, k]))
@@ -277,7 +284,9 @@ def jaccard(a: Array, b: Array, threshold: float = 0.0) -> float:
     # lower, so rounding never rejects a pair; the quotient at the end decides.
     need = threshold * (len(a) + len(b)) / (1 + threshold) - 1
     i, j, common = 0, 0, 0
+    # Walk through both sets as a merge sort does.
     while i < len(a) and j < len(b):
+        # Even if the rest of the shorter one is in common, it is too little.
         if common + min(len(a) - i, len(b) - j) < need:
             return 0.0
         if a[i] == b[j]:

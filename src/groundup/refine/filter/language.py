@@ -8,7 +8,6 @@ so a kernel of ours applies it to the texts of a batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
@@ -40,39 +39,23 @@ NO_LANGUAGE, MIN_TEXT = "zxx", 0.5
 _LOGARITHMS = np.log1p(np.arange(2 * WINDOW_BYTES + 1)).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class DetectedLanguages:
-    """The languages of texts.
+class DetectedLanguages(NamedTuple):
+    """The languages of texts."""
 
-    Attributes:
-        code: ISO 639 code of each text, "" if unsure.
-        share: of each text in the languages asked for.
-    """
-
-    code: pa.StringArray
-    share: Array
+    code: pa.StringArray  # ISO 639 code of each text, "" if unsure
+    share: Array  # of each text in the languages asked for
 
 
 class _LangidModel(NamedTuple):
-    """The model of py3langid.
+    """The model of py3langid."""
 
-    Attributes:
-        moves: next states by byte, one row of 256 per distinct row.
-        rows: row in `moves` of each state.
-        features: feature that each state completes, or -1.
-        weights: shape (features, classes).
-        priors: of classes.
-        code_of: for each class the index of its code.
-        codes: ISO 639 codes, sorted.
-    """
-
-    moves: Array
-    rows: Array
-    features: Array
-    weights: Array
-    priors: Array
-    code_of: Array
-    codes: tuple[str, ...]
+    moves: Array  # next states by byte, one row of 256 per distinct row
+    rows: Array  # row in `moves` of each state
+    features: Array  # feature that each state completes, or -1
+    weights: Array  # shape (features, classes)
+    priors: Array  # of classes
+    code_of: Array  # for each class the index of its code
+    codes: tuple[str, ...]  # ISO 639 codes, sorted
 
 
 @cache
@@ -126,27 +109,40 @@ def _shares(texts: Texts, model: tuple[Array, ...], codes: int, logarithms: Arra
 
     The share is the mean of the probabilities of its windows.
     """
-    offsets, data = texts
-    moves, rows, features, weights, priors, code_of = model
+    (offsets, data), (_, _, _, weights, priors, code_of) = texts, model
     shares = np.zeros((len(offsets) - 1, codes), np.float32)
     counts, seen = np.zeros(len(weights), np.int32), np.empty(len(logarithms), np.int32)
     scores = np.empty(len(priors), np.float32)
     for text in range(len(offsets) - 1):
         begin, size, state = offsets[text], offsets[text + 1] - offsets[text], 0
         windows = max(1, round(size / WINDOW_BYTES))
+        part = np.float32(1 / windows)
         for window in range(windows):
             first, last = begin + size * window // windows, begin + size * (window + 1) // windows
-            state, distinct = _count(data[first:last], state, moves, rows, features, counts, seen)
-            _weigh(seen[:distinct], counts, weights, priors, logarithms, scores)
-            _add(scores, max(1, last - first), code_of, shares[text], np.float32(1 / windows))
+            state = _score_window(data[first:last], state, model, logarithms, counts, seen, scores)
+            scores -= scores.max()
+            np.exp(scores / np.float32(max(1, last - first) ** TEMPERATURE), scores)
+            whole = scores.sum()
+            for c in range(len(scores)):
+                shares[text, code_of[c]] += part * scores[c] / whole
     return shares
 
 
 @kernel
-def _count(
-    data: Array, state: int, moves: Array, rows: Array, features: Array, counts: Array, seen: Array
-) -> tuple[int, int]:
-    """Count the features of a window; return the state after it, and how many are in `seen`."""
+def _score_window(
+    data: Array,
+    state: int,
+    model: tuple[Array, ...],
+    logarithms: Array,
+    counts: Array,
+    seen: Array,
+    scores: Array,
+) -> int:
+    """Write the log-probability of each class, up to a constant; return the state at the end.
+
+    `counts` (of features, all zero) and `seen` (the features that occur) are scratch space.
+    """
+    moves, rows, features, weights, priors, _ = model
     distinct = 0
     for byte in data:
         state = moves[rows[state], byte]
@@ -156,27 +152,10 @@ def _count(
                 seen[distinct] = feature
                 distinct += 1
             counts[feature] += 1
-    return state, distinct
-
-
-@kernel
-def _weigh(
-    seen: Array, counts: Array, weights: Array, priors: Array, logarithms: Array, scores: Array
-) -> None:
-    """Write the log-probability of each class, up to a constant, and reset the counts."""
     scores[:] = priors
-    for feature in seen:
+    for feature in seen[:distinct]:
         times = logarithms[counts[feature]]
         counts[feature] = 0
         for c in range(len(scores)):
             scores[c] += times * weights[feature, c]
-
-
-@kernel
-def _add(scores: Array, size: int, code_of: Array, shares: Array, part: float) -> None:
-    """Add the probabilities of a window to those of its text."""
-    scores -= scores.max()
-    np.exp(scores / np.float32(size**TEMPERATURE), scores)
-    whole = scores.sum()
-    for c in range(len(scores)):
-        shares[code_of[c]] += part * scores[c] / whole
+    return state

@@ -8,7 +8,15 @@ A rule computes one score per document and keeps the documents whose score lies 
     "Home | About | Contact"              5    dropped, reason few_words, score 5, "at least 50"
     an article                          812    kept
 
-A rule set is a list of rules from one paper, and the kinds of documents that they were made for.
+A rule set is a list of rules from one paper, and the kinds of documents that they were made for:
+
+    gopher, gopher_quality, gopher_repetition    Rae et al. 2021, arXiv 2112.11446
+    c4, c4_lines                                 Raffel et al. 2020, arXiv 1910.10683
+    fineweb                                      Penedo et al. 2024, arXiv 2406.17557
+    code                                         Chen et al. 2021, arXiv 2107.03374
+                                                 Li et al. 2023, arXiv 2305.06161
+    conversations                                ours
+
 The recipe names rule sets (`filters = ["gopher", "c4"]`), and may replace a bound
 (`[refine.thresholds] gopher.few_words = 30`). All rules look at the same text, and the first rule
 that rejects a document is its reason.
@@ -28,10 +36,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from groundup.artifacts.arrays import Array, mask, text_buffers
+from groundup.artifacts.arrays import Array, lengths, mask
 from groundup.artifacts.kinds import KINDS
 from groundup.refine.filter.statistics import Statistics
-from groundup.refine.kernels import kernel
 
 PROSE = tuple(name for name, kind in KINDS.items() if kind.is_prose)
 PAGES = tuple(name for name in PROSE if name != "books")
@@ -108,13 +115,6 @@ class RuleSet:
 # Gopher
 
 
-def _word_length(s: Statistics) -> Array:
-    """Mean length of words; NaN where most letters belong to a script without spaces."""
-    spaced = s["words"] - s["unspaced"]
-    mean = (s["word_chars"] - s["unspaced"]) / np.maximum(spaced, 1)
-    return np.where(spaced > s["unspaced"], mean, np.nan)
-
-
 def _share(part: str, whole: str) -> Callable[[Statistics], Array]:
     return lambda s: s.share(part, whole)
 
@@ -124,10 +124,12 @@ GOPHER_QUALITY = RuleSet(
     "Rae et al. 2021 (Gopher, arXiv 2112.11446), appendix A.1.1",
     PROSE,
     (
+        # Menus, captions and error pages have fewer words than an article.
         Rule("few_words", lambda s: s["words"], low=50),
         # Made for web pages; a book may be longer.
         Rule("many_words", lambda s: s["words"], high=100_000, kinds=("web",)),
-        Rule("word_length", _word_length, low=3, high=10),
+        # Lists of codes and addresses have short "words" or endless ones.
+        Rule("word_length", Statistics.word_length, low=3, high=10),
         Rule("hash_signs", _share("hashes", "words"), high=0.1),
         Rule("ellipses", _share("ellipses", "words"), high=0.1),
         Rule("bullet_lines", _share("bullet_lines", "lines"), high=0.9),
@@ -153,6 +155,8 @@ GOPHER_REPETITION = RuleSet(
             kinds=PAGES,
         ),
         Rule("repeated_paragraph_bytes", _share("duplicate_paragraph_bytes", "bytes"), high=0.2),
+        # Shares of bytes, so a long phrase weighs more than a short one. Long n-grams repeat less
+        # often in good text, hence the falling bounds.
         *(
             Rule(f"frequent_{n}gram", _share(f"top_{n}gram_bytes", "bytes"), high=high)
             for n, high in ((2, 0.20), (3, 0.18), (4, 0.16))
@@ -180,9 +184,11 @@ FINEWEB = RuleSet(
     "Penedo et al. 2024 (FineWeb, arXiv 2406.17557), section 3.6",
     ("web",),
     (
+        # Menus and lists: lines that do not end as sentences, and short ones.
         Rule("unended_lines", _share("ended_lines", "lines"), low=0.12),
         Rule("short_lines", _share("short_lines", "lines"), high=0.67),
         Rule(
+            # Unlike Gopher's, without the bytes of line breaks.
             "repeated_line_share",
             lambda s: s["duplicate_line_bytes"] / np.maximum(s["bytes"] - s["line_breaks"], 1),
             high=0.01,
@@ -198,6 +204,7 @@ C4 = RuleSet(
     "Raffel et al. 2020 (T5, arXiv 1910.10683), section 2.2: rules for a page",
     ("web",),
     (
+        # Placeholder pages, and pages with code in place of text.
         Rule("lorem_ipsum", lambda s: s.matches(r"(?i)lorem ipsum"), high=0),
         Rule("curly_brackets", lambda s: s["brackets"], high=0),
         # Sentences are counted by English punctuation.
@@ -227,25 +234,17 @@ def prose_lines(texts: pa.StringArray) -> pa.StringArray:
     for pattern, expected in ((rf"(?:\S+\s+){{{_MIN_WORDS - 1}}}\S", True), (_NOTICE, False)):
         matches = mask(pc.match_substring_regex(lines.filter(pa.array(keep)), pattern))
         keep[keep] = matches == expected
-    keep &= _longest_words(*text_buffers(lines)) <= _MAX_WORD_LENGTH
+    # An endless word needs a line with more bytes. A regex for it would take seconds per MB.
+    long = keep & (lengths(lines) > _MAX_WORD_LENGTH)
+    if long.any():
+        words = pc.ascii_split_whitespace(lines.filter(pa.array(long)))
+        characters = pc.utf8_length(words.flatten()).to_numpy()
+        longest = np.maximum.reduceat(characters, words.offsets.to_numpy()[:-1])
+        keep[long] = longest <= _MAX_WORD_LENGTH
     bounds = split.offsets.to_numpy() - split.offsets[0].as_py()
     ends = np.concatenate([[0], np.cumsum(keep)])[bounds]
     kept = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), lines.filter(pa.array(keep)))
     return pc.binary_join(kept, "\n")
-
-
-@kernel
-def _longest_words(offsets: Array, data: Array) -> Array:
-    """Count the characters of the longest word of each line; a regex would take seconds per MB."""
-    longest = np.zeros(len(offsets) - 1, np.int64)
-    for line in range(len(offsets) - 1):
-        run = 0
-        for i in range(offsets[line], offsets[line + 1]):
-            byte = data[i]
-            # Continuation bytes of UTF-8 are not counted.
-            run = 0 if byte == 0x20 or 0x09 <= byte <= 0x0D else run + ((byte & 0xC0) != 0x80)
-            longest[line] = max(longest[line], run)
-    return longest
 
 
 # The only rule drops pages of which no line is left.
@@ -268,6 +267,7 @@ CODE = RuleSet(
         # In documentation, a paragraph may be one line.
         Rule("long_lines", _share("chars", "lines"), high=100, not_languages=DOCUMENTATION),
         Rule("longest_line", lambda s: s["longest_line"], high=1_000, not_languages=DOCUMENTATION),
+        # Data tables and encoded files.
         Rule("few_alphanumeric", _share("alphanumeric", "chars"), low=0.25),
     ),
 )

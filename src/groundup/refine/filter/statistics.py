@@ -6,7 +6,7 @@ bytes, to be divided by the bytes of the text.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -75,6 +75,21 @@ class Statistics:
         """Return 1 for the texts in which a regular expression (RE2) matches, else 0."""
         return mask(pc.match_substring_regex(self.batch.column("text"), pattern)).astype(np.float64)
 
+    def distinct(self, vocabulary: Sequence[str]) -> Array:
+        """Return how many of the words of `vocabulary` occur in each text."""
+        hashes, _, _, first = self._words
+        text_of_word = np.repeat(np.arange(len(self.batch)), np.diff(first))
+        present = np.zeros((len(self.batch), len(vocabulary)), np.bool_)
+        for column, word in enumerate(hash_words(vocabulary)):
+            present[text_of_word[hashes == word], column] = True
+        return present.sum(axis=1)
+
+    def word_length(self) -> Array:
+        """Return the mean length of words; NaN where most letters are of unspaced scripts."""
+        spaced = self["words"] - self["unspaced"]
+        mean = (self["word_chars"] - self["unspaced"]) / np.maximum(spaced, 1)
+        return np.where(spaced > self["unspaced"], mean, np.nan)
+
     @cached_property
     def _texts(self) -> Texts:
         return text_buffers(self.batch.column("text"))
@@ -89,11 +104,9 @@ class Statistics:
         return {
             ("bytes",): lambda: np.diff(texts[0])[:, None],
             _CHARACTERS: lambda: _characters(*texts),
-            _TOKENS: lambda: _tokens(*texts),
+            _TOKENS: lambda: count_tokens(*texts),
             _LINES: lambda: _lines(*texts),
-            ("stop_words",): lambda: _distinct(
-                self._words[0], self._words[3], hash_words(STOP_WORDS)
-            ),
+            ("stop_words",): lambda: self.distinct(STOP_WORDS)[:, None],
             _LINE_REPEATS: lambda: repeated_lines(*texts, 1),
             _PARAGRAPH_REPEATS: lambda: repeated_lines(*texts, PARAGRAPHS),
             _WORD_REPEATS: lambda: repeated_words(*self._words),
@@ -120,7 +133,9 @@ def _characters(offsets: Array, data: Array, classes: Array) -> Array:
 
 
 @kernel_with(WORD_CLASSES, CLEANING_CLASSES, NUMERALS)
-def _tokens(offsets: Array, data: Array, classes: Array, spacing: Array, numerals: Array) -> Array:
+def count_tokens(
+    offsets: Array, data: Array, classes: Array, spacing: Array, numerals: Array
+) -> Array:
     """Count words between white space, their code points, words with a letter, and sentence ends.
 
     In scripts without spaces every code point is a word.
@@ -172,7 +187,10 @@ def _lines(offsets: Array, data: Array, sentence_ends: Array) -> Array:
                 row[0] += 1
                 # - * • ‣ ▪ ● ◦ · –
                 row[1] += code_point(data, begin, end)[0] in _BULLETS
-                row[2] += _ends_in_ellipsis(data, begin, end)
+                # Three dots, or one character of three bytes.
+                if end - begin >= 3:
+                    dots = data[end - 1] == 0x2E and data[end - 2] == 0x2E and data[end - 3] == 0x2E
+                    row[2] += dots or code_point(data, end - 3, end)[0] == 0x2026
                 last = end - 1
                 while last > begin and data[last] & 0xC0 == 0x80:
                     last -= 1
@@ -180,27 +198,6 @@ def _lines(offsets: Array, data: Array, sentence_ends: Array) -> Array:
                 row[5] += chars <= SHORT_LINE
             row[6] += stop < offsets[text + 1]
             begin = stop + 1
-    return out
-
-
-@kernel
-def _ends_in_ellipsis(data: Array, begin: int, end: int) -> bool:
-    if end - begin < 3:
-        return False
-    dots = data[end - 1] == 0x2E and data[end - 2] == 0x2E and data[end - 3] == 0x2E
-    return dots or code_point(data, end - 3, end)[0] == 0x2026
-
-
-@kernel
-def _distinct(hashes: Array, first: Array, vocabulary: Array) -> Array:
-    """Count the wanted words that occur in each text."""
-    out = np.zeros((len(first) - 1, 1), np.int64)
-    for text in range(len(first) - 1):
-        seen = np.zeros(len(vocabulary), np.bool_)
-        for k in range(first[text], first[text + 1]):
-            for w in range(len(vocabulary)):
-                seen[w] |= hashes[k] == vocabulary[w]
-        out[text, 0] = seen.sum()
     return out
 
 
@@ -267,60 +264,30 @@ def repeated_words(hashes: Array, starts: Array, ends: Array, first: Array) -> A
     """
     out = np.zeros((len(first) - 1, 9), np.int64)
     for text in range(len(first) - 1):
-        a, b = first[text], first[text + 1]
-        size = _table_size(b - a)
-        # Keys, used slots, counts.
-        table = (np.empty(size, np.uint64), np.zeros(size, np.bool_), np.empty(size, np.int32))
-        spans = (starts[a:b], ends[a:b])
+        begin, count = first[text], first[text + 1] - first[text]
+        size = _table_size(count)
+        keys, used = np.empty(size, np.uint64), np.zeros(size, np.bool_)
+        copies = np.empty(size, np.int32)
         # Polynomial hashes of all prefixes; the hash of any run of words is a difference of two.
-        prefix = np.zeros(b - a + 1, np.uint64)
-        for k in range(b - a):
-            prefix[k + 1] = prefix[k] * _BASE + hashes[a + k]
-        power = _BASE
+        prefix, power = np.zeros(count + 1, np.uint64), _BASE
+        for k in range(count):
+            prefix[k + 1] = prefix[k] * _BASE + hashes[begin + k]
         for n in range(2, 11):
             power *= _BASE
-            if n < 5:
-                repeated = _top_bytes(prefix, n, power, spans, table)
-            else:
-                repeated = _duplicate_bytes(prefix, n, power, spans, table)
-            out[text, n - 2] = repeated
+            used[:] = False
+            most, total, i = 1, 0, 0
+            while i + n <= count:
+                key = mix(prefix[i + n] - prefix[i] * power)
+                pos = _slot(keys, used, key)
+                length = ends[begin + i + n - 1] - starts[begin + i]
+                repeated = used[pos]
+                copies[pos] = copies[pos] + 1 if repeated else 1
+                keys[pos], used[pos] = key, True
+                if n < 5:
+                    if copies[pos] > most or (copies[pos] == most > 1 and length * most > total):
+                        most, total = copies[pos], length * copies[pos]
+                elif repeated:
+                    total += length
+                i += n if n >= 5 and repeated else 1
+            out[text, n - 2] = total
     return out
-
-
-@kernel
-def _top_bytes(
-    prefix: Array, n: int, power: Number, spans: tuple[Array, Array], table: tuple[Array, ...]
-) -> int:
-    starts, ends = spans
-    keys, used, counts = table
-    used[:] = False
-    top, top_bytes = 1, 0
-    for i in range(len(starts) - n + 1):
-        key = mix(prefix[i + n] - prefix[i] * power)
-        pos = _slot(keys, used, key)
-        counts[pos] = counts[pos] + 1 if used[pos] else 1
-        keys[pos], used[pos] = key, True
-        size = ends[i + n - 1] - starts[i]
-        if counts[pos] > top or (counts[pos] == top > 1 and size * top > top_bytes):
-            top, top_bytes = counts[pos], size * counts[pos]
-    return top_bytes
-
-
-@kernel
-def _duplicate_bytes(
-    prefix: Array, n: int, power: Number, spans: tuple[Array, Array], table: tuple[Array, ...]
-) -> int:
-    starts, ends = spans
-    keys, used, _ = table
-    used[:] = False
-    total, i = 0, 0
-    while i + n <= len(starts):
-        key = mix(prefix[i + n] - prefix[i] * power)
-        pos = _slot(keys, used, key)
-        if used[pos]:
-            total += ends[i + n - 1] - starts[i]
-            i += n
-        else:
-            keys[pos], used[pos] = key, True
-            i += 1
-    return total

@@ -24,25 +24,25 @@ from groundup.errors import SourceError
 from groundup.recipe import Source
 from groundup.refine.dedup.duplicates import EXACT
 from groundup.refine.out_of_core import DocumentTable, Scratch
-from groundup.refine.stats.shard_stats import FILE, language_counts, write_compact
-from groundup.refine.stats.text_stats import (
+from groundup.refine.stats.shard_stats import (
     BEGINNING_BYTES,
-    CODES,
     COUNTS,
     EDGES,
     ERROR,
+    FILE,
     QUANTILES,
     TEXT_STATS,
+    StepCounts,
     bin_codes,
-    histogram,
+    language_counts,
     pack,
     quantiles,
     text_stats,
     unpack,
+    write_compact,
 )
-from groundup.runtime.job import BuildStep
 from groundup.runtime.progress import say
-from groundup.runtime.run import Run
+from groundup.runtime.run import BuildStep, Run
 
 # As collected; after cleaning; after the filters; without duplicates, repeated lines and
 # contaminated documents.
@@ -57,26 +57,13 @@ class SourceStats:
 
     kind: str
     bounds: dict[str, list[float | None]] = field(default_factory=dict)
-    sizes: dict[str, Counter[str]] = field(
-        default_factory=lambda: {step: Counter(documents=0, bytes=0) for step in STEPS}
+    steps: dict[str, StepCounts] = field(
+        default_factory=lambda: {step: StepCounts() for step in STEPS}
     )
-    # By step and column. Columns are numbers, since a score may have the name of a statistic.
-    histograms: dict[tuple[str, int], Array] = field(default_factory=dict)
     languages: dict[str, Counter[str]] = field(
         default_factory=lambda: {step: Counter() for step in STEPS[1:]}
     )
     dropped: dict[str, Counter[str]] = field(default_factory=dict)
-
-    def add_histogram(self, step: str, column: int, counts: Array) -> None:
-        """Add a histogram of a column at a step."""
-        before = self.histograms.get((step, column), np.zeros(CODES, np.int64))
-        self.histograms[step, column] = before + counts
-
-    def add_rows(self, step: str, bins: Array, sizes: Array) -> None:
-        """Add documents at a step by their bins, shape (columns, n), and their bytes."""
-        self.sizes[step].update(documents=len(sizes), bytes=int(sizes.sum(dtype=np.int64)))
-        for column, codes in enumerate(bins):
-            self.add_histogram(step, column, histogram(codes))
 
     def add_dropped(self, reason: str, documents: int, size: int) -> None:
         """Add what a reason dropped."""
@@ -85,19 +72,20 @@ class SourceStats:
     def facts(self) -> dict[str, Any]:
         """Return what the manifest says of the source."""
         return {
-            "collected": dict(self.sizes["collected"]),
-            "kept": dict(self.sizes["kept"]),
+            "collected": self.steps["collected"].size,
+            "kept": self.steps["kept"].size,
             "copies": self.dropped.get(EXACT, Counter())["bytes"],
             "dropped": {name: counts["documents"] for name, counts in sorted(self.dropped.items())},
         }
 
     def table(self) -> dict[str, Any]:
         """Return what quality.json says of the source."""
+        # A score may have the name of a statistic, so columns go by their numbers.
         scores = enumerate(self.bounds.items(), len(TEXT_STATS))
         return {
             "kind": self.kind,
             "lost": round(lost_share(self.facts()), 6),
-            "steps": {step: dict(counts) for step, counts in self.sizes.items()},
+            "steps": {name: step.size for name, step in self.steps.items()},
             "measures": {
                 name: self._column(column, None if name in COUNTS else 6)
                 for column, name in enumerate(TEXT_STATS)
@@ -115,11 +103,11 @@ class SourceStats:
     def _column(self, column: int, digits: int | None) -> dict[str, Any]:
         """Return the histograms of a column by step, with rounded quantiles."""
         histograms = {}
-        for step in STEPS:
-            if (step, column) in self.histograms:
-                counts = self.histograms[step, column]
+        for name, step in self.steps.items():
+            if column < len(step.histograms):
+                counts = step.histograms[column]
                 rounded = [round(value, digits) for value in quantiles(counts)]
-                histograms[step] = pack(counts) | {"quantiles": rounded}
+                histograms[name] = pack(counts) | {"quantiles": rounded}
         return histograms
 
 
@@ -143,9 +131,8 @@ def sum_distributions(
         lengths = scratch.lengths(table)
         for (name, path), rows in zip(shards, table.spans, strict=True):
             of_source = stats[name.rpartition(".")[0]]
-            _add_before_filters(of_source, path)
             kept = np.load(split / f"{name}.npy") != DROPPED
-            _add_after_filters(of_source, DocumentTable([(name, path)], cuts), kept, lengths[rows])
+            _add_shard(of_source, DocumentTable([(name, path)], cuts), kept, lengths[rows])
             # What the lists dropped, with its size before any cut.
             documents = np.bincount(reasons[rows], minlength=len(names))
             sizes = np.load(path / "sizes.npy", mmap_mode="r")
@@ -167,26 +154,25 @@ def sum_distributions(
 DISTRIBUTIONS = BuildStep("refine/quality", 2, sum_distributions)
 
 
-def _add_before_filters(stats: SourceStats, shard: Path) -> None:
-    """Add what the shard counted itself, for the steps whose texts no longer exist."""
+def _add_shard(stats: SourceStats, table: DocumentTable, kept: Array, lengths: Array) -> None:
+    """Add the documents of the only shard of `table` at every step.
+
+    Args:
+        kept: mask of the rows that every global step kept.
+        lengths: bytes of the text of every row, after cuts.
+    """
+    ((_, shard),) = table.shards
+    # The texts as collected and as cleaned no longer exist. The shard counted them itself.
     counted = json.loads((shard / FILE).read_text(encoding="utf-8"))
     stats.bounds |= counted["bounds"]
     for step, entry in counted["steps"].items():
-        stats.sizes[step].update(documents=entry["documents"], bytes=entry["bytes"])
-        for column, packed in enumerate(entry["columns"]):
-            stats.add_histogram(step, column, unpack(packed))
+        histograms = [unpack(packed) for packed in entry["columns"]]
+        stats.steps[step].merge(StepCounts(entry["documents"], entry["bytes"], histograms))
     stats.languages["cleaned"].update(counted["languages"])
     for reason, entry in counted["dropped"].items():
         stats.add_dropped(reason, entry["documents"], entry["bytes"])
-
-
-def _add_after_filters(
-    stats: SourceStats, table: DocumentTable, kept: Array, lengths: Array
-) -> None:
-    """Add the rows of one shard that passed the filters, and those of them that are kept."""
-    ((_, shard),) = table.shards
     bins = np.load(shard / "bins.npy", mmap_mode="r")
-    stats.add_rows("filtered", bins, np.load(shard / "sizes.npy", mmap_mode="r"))
+    stats.steps["filtered"].add(bins, np.load(shard / "sizes.npy", mmap_mode="r"))
     changed = np.zeros(len(kept), np.bool_)
     for _, _, cuts in table.cut_shards():
         changed[cuts.rows] = kept[cuts.rows]
@@ -196,7 +182,7 @@ def _add_after_filters(
         for rows, batch in table.batches(["text"], changed):
             codes = bin_codes(text_stats(text_buffers(batch.column("text"))))
             bins[: len(TEXT_STATS), rows] = codes.T
-    stats.add_rows("kept", bins[:, kept], lengths[kept])
+    stats.steps["kept"].add(bins[:, kept], lengths[kept])
     row = 0
     for batch in read_batches([shard / "documents.parquet"], ["language"]):
         language, here = batch.column("language"), kept[row : row + len(batch)]

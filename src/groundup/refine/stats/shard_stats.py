@@ -1,17 +1,24 @@
-"""Statistics of the documents of a shard, collected while they pass through its steps.
+"""Statistics of texts, and those of a shard, collected while its documents pass through its steps.
 
 quality.json   histograms of the collected and of the cleaned documents; documents and bytes by
                drop reason; documents by language; bounds of the scores
 bins.npy       uint8 [columns, n]: histogram bins of every kept row. The columns are TEXT_STATS,
                then the scores of the filters.
+
+A histogram has bins of equal ratio: the edges are ±2^(k/4), so four bins double the value. It holds
+integer counts, so sums do not depend on their order. Values within 2^-10 of zero count as zero,
+values beyond an end as the last bin. A quantile is the middle of its bin, so its error is at most a
+factor of 2^(1/8).
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -19,37 +26,213 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from groundup.artifacts.arrays import Array, lengths, mask, text_buffers
+from groundup.artifacts.arrays import Array, Texts, lengths, mask, text_buffers
 from groundup.refine.filter.apply import Bounds
+from groundup.refine.filter.statistics import count_tokens, repeated_lines
+from groundup.refine.kernels import Number, kernel
 from groundup.refine.out_of_core import RowFile
-from groundup.refine.stats.text_stats import (
-    CODES,
-    TEXT_STATS,
-    UNKNOWN,
-    bin_codes,
-    histogram,
-    pack,
-    text_stats,
-)
 
 # Of a shard, and of all shards together.
 FILE = "quality.json"
 
+# Name and description of each statistic; quality.json holds both.
+TEXT_STATS = {
+    "bytes": "length in bytes of UTF-8",
+    "words": "words between white space; in scripts without spaces every character is one",
+    "compression": (
+        "bytes of the beginning of the text, divided by those that Lempel-Ziv matching leaves of it"
+    ),
+    "repeated_lines": (
+        "share of the bytes of the beginning that stand in lines which occurred before"
+    ),
+    "repeated_runs": (
+        "share of the bytes of the beginning that stand in copies of at least 32 bytes of what came"
+        " before"
+    ),
+}
+# Those that are counts.
+COUNTS = ("bytes", "words")
+# The last three look at the beginning of a text. That bounds their cost, and makes texts of any
+# length comparable; most pages and files are shorter. `python -m benchmarks quality` compares them
+# with the whole text.
+BEGINNING_BYTES = 8_192
+# About five words: such copies rank code and pages as Gopher's repeated 5-grams do.
+LONG_COPY = 32
+# What LZ4 writes for a match: two bytes of distance and one of lengths.
+MATCH_BYTES = 3
+# Slots of the hash table of last positions. 12 bits find as much in 8 KB as 16 bits do, and are
+# faster to clear.
+_SLOT_BITS = np.uint32(12)
+_MULTIPLIER = np.uint32(2_654_435_761)
+
+
+def text_stats(texts: Texts) -> Array:
+    """Return the statistics of every text, shape (n, 5), float64; a share of nothing is NaN."""
+    sizes = np.diff(texts[0]).astype(np.int64)
+    beginnings = _beginnings(*texts, BEGINNING_BYTES)
+    length = np.diff(beginnings[0]).astype(np.float64)
+    length[length == 0] = np.nan
+    compressed = compressed_sizes(beginnings)
+    words = count_tokens(*texts)[:, 0]
+    repeated = repeated_lines(*beginnings, 1)[:, 2] / length
+    compression = length / np.maximum(compressed[:, 0], 1)
+    return np.stack([sizes, words, compression, repeated, compressed[:, 1] / length], axis=1)
+
+
+@kernel
+def _beginnings(offsets: Array, data: Array, size: int) -> Texts:
+    """Return the first `size` bytes of every text, without cutting a character."""
+    out = np.zeros(len(offsets), np.int32)
+    for text in range(len(offsets) - 1):
+        end = min(offsets[text] + size, offsets[text + 1])
+        while end < offsets[text + 1] and end > offsets[text] and data[end] & 0xC0 == 0x80:
+            end -= 1
+        out[text + 1] = out[text] + end - offsets[text]
+    beginnings = np.empty(out[-1], np.uint8)
+    for text in range(len(offsets) - 1):
+        end = offsets[text] + out[text + 1] - out[text]
+        beginnings[out[text] : out[text + 1]] = data[offsets[text] : end]
+    return out, beginnings
+
+
+@kernel
+def compressed_sizes(texts: Texts) -> Array:
+    """Replace repetitions by references, greedily, as LZ4 does (Ziv and Lempel 1977).
+
+    Returns:
+        shape (n, 2): bytes of the result, and bytes of the text in copies of at least LONG_COPY
+        bytes.
+    """
+    offsets, data = texts
+    out = np.zeros((len(offsets) - 1, 2), np.int64)
+    table = np.empty(1 << _SLOT_BITS, np.int32)
+    for text in range(len(offsets) - 1):
+        i, stop = offsets[text], offsets[text + 1]
+        table[:] = -1
+        while i + 4 <= stop:
+            here = _four_bytes(data, i)
+            slot = np.uint32(here * _MULTIPLIER) >> (np.uint32(32) - _SLOT_BITS)
+            other = table[slot]
+            table[slot] = i
+            if other < 0 or _four_bytes(data, other) != here:
+                out[text, 0] += 1
+                i += 1
+                continue
+            length = 4
+            while i + length < stop and data[i + length] == data[other + length]:
+                length += 1
+            out[text, 0] += MATCH_BYTES
+            out[text, 1] += length if length >= LONG_COPY else 0
+            i += length
+        out[text, 0] += stop - i
+    return out
+
+
+@kernel
+def _four_bytes(data: Array, i: int) -> Number:
+    low = np.uint32(data[i]) | np.uint32(data[i + 1]) << np.uint32(8)
+    return low | np.uint32(data[i + 2]) << np.uint32(16) | np.uint32(data[i + 3]) << np.uint32(24)
+
+
+# Histograms
+
+# The largest relative error of a quantile.
+ERROR = 2**0.125 - 1
+# The code of NaN; all other codes are bins.
+UNKNOWN = 255
+CODES = 256
+QUANTILES = (0.05, 0.5, 0.95)
+
+
+def _powers(first: int, last: int) -> Array:
+    """Return 2^(k/4) for k = first … last, from literals: pow of a C library may differ."""
+    parts = (1.0, 1.189207115002721, 1.4142135623730951, 1.681792830507429)
+    return np.array([math.ldexp(parts[k % 4], k // 4) for k in range(first, last + 1)])
+
+
+# Up to 2^26.75, since a document has at most 2^26 bytes. Only filters of users give scores below
+# zero; their bins end at -2^16.25.
+EDGES = np.concatenate([-_powers(-40, 65)[::-1], _powers(-40, 107)])
+ZERO = int(np.searchsorted(EDGES, 0.0))
+
+
+def bin_codes(values: Array) -> Array:
+    """Return the bin of every value (uint8): the number of edges below it; UNKNOWN for NaN."""
+    values = np.asarray(values, np.float64)
+    codes = np.searchsorted(EDGES, values)
+    return np.where(np.isnan(values), UNKNOWN, codes).astype(np.uint8)
+
+
+def histogram(codes: Array) -> Array:
+    """Return the number of values of each code (int64 [CODES])."""
+    return np.bincount(codes, minlength=CODES).astype(np.int64)
+
+
+def quantiles(counts: Array, shares: Sequence[float] = QUANTILES) -> list[float]:
+    """Return the quantiles of a histogram, to four digits; an empty list if it has no values.
+
+    The quantile q of n values is the smallest value that at least q·n of them do not exceed. It is
+    named by the geometric middle of the edges of its bin.
+    """
+    known = np.cumsum(counts[:UNKNOWN])
+    if known[-1] == 0:
+        return []
+    values = []
+    for share in shares:
+        code = int(np.searchsorted(known, max(1, math.ceil(share * int(known[-1])))))
+        sign = np.sign(code - ZERO)
+        edge = EDGES[code - 1] if code > ZERO else -EDGES[code]
+        values.append(float(f"{edge * 1.0905077326652577:.4g}") * sign if sign else 0.0)
+    return values
+
+
+def pack(counts: Array) -> dict[str, Any]:
+    """Return a histogram for JSON: the first code that occurs, and the counts up to the last."""
+    present = np.flatnonzero(counts[:UNKNOWN])
+    first, last = (int(present[0]), int(present[-1])) if len(present) else (0, -1)
+    return {
+        "first": first,
+        "counts": counts[first : last + 1].tolist(),
+        "unknown": int(counts[UNKNOWN]),
+    }
+
+
+def unpack(packed: dict[str, Any]) -> Array:
+    """Return the histogram that `pack` was given."""
+    counts = np.zeros(CODES, np.int64)
+    counts[packed["first"] : packed["first"] + len(packed["counts"])] = packed["counts"]
+    counts[UNKNOWN] = packed["unknown"]
+    return counts
+
+
+# Shards
+
 
 @dataclass
 class StepCounts:
-    """Documents and bytes at one step, and a histogram of each column, shape (columns, CODES)."""
+    """Documents at one step: their number, their bytes, and a histogram of each column."""
 
-    counts: Array
     documents: int = 0
     bytes: int = 0
+    histograms: list[Array] = field(default_factory=list)
 
-    def add(self, codes: Array, sizes: Array) -> None:
-        """Add documents by their bins, shape (n, the first columns), and their bytes."""
-        for column in range(codes.shape[1]):
-            self.counts[column] += histogram(codes[:, column])
-        self.documents += len(sizes)
-        self.bytes += int(sizes.sum(dtype=np.int64))
+    def add(self, columns: Array, sizes: Array) -> None:
+        """Add documents by the bins of the first columns, shape (columns, n), and their bytes."""
+        total = int(sizes.sum(dtype=np.int64))
+        self.merge(StepCounts(len(sizes), total, [histogram(codes) for codes in columns]))
+
+    def merge(self, other: StepCounts) -> None:
+        """Add the counts of other documents."""
+        self.documents += other.documents
+        self.bytes += other.bytes
+        nothing = np.zeros(CODES, np.int64)
+        pairs = zip_longest(self.histograms, other.histograms, fillvalue=nothing)
+        self.histograms = [ours + theirs for ours, theirs in pairs]
+
+    @property
+    def size(self) -> dict[str, int]:
+        """Documents and bytes, as JSON files name them."""
+        return {"documents": self.documents, "bytes": self.bytes}
 
 
 @dataclass
@@ -79,14 +262,14 @@ class ShardStats:
 
     def __post_init__(self) -> None:
         self.collected, self.before_filters = (
-            StepCounts(np.zeros((columns, CODES), np.int64))
+            StepCounts(histograms=[np.zeros(CODES, np.int64)] * columns)
             for columns in (len(TEXT_STATS), self.bins.width)
         )
 
     def cleaned(self, raw: pa.StringArray, texts: pa.StringArray) -> None:
         """Begin a batch: measure it before cleaning, and what cleaning changed again."""
         codes = bin_codes(text_stats(text_buffers(raw)))
-        self.collected.add(codes, lengths(raw))
+        self.collected.add(codes.T, lengths(raw))
         self._codes = np.full((len(texts), self.bins.width), UNKNOWN, np.uint8)
         self._codes[:, : len(TEXT_STATS)] = codes
         self.cut(mask(pc.not_equal(raw, texts)), texts)
@@ -94,7 +277,7 @@ class ShardStats:
 
     def filtering(self, languages: pa.StringArray) -> None:
         """Count the rows that the filters are about to see, and their languages."""
-        self.before_filters.add(self._codes[:, : len(TEXT_STATS)], self._sizes)
+        self.before_filters.add(self._codes[:, : len(TEXT_STATS)].T, self._sizes)
         self.languages.update(language_counts(languages))
 
     def cut(self, rows: Array, texts: pa.StringArray) -> None:
@@ -108,7 +291,8 @@ class ShardStats:
         for column, name in enumerate(self.bounds, len(TEXT_STATS)):
             if name in scores:
                 self._codes[:, column] = bin_codes(scores[name])
-                self.before_filters.counts[column] += histogram(self._codes[:, column])
+                counts = self.before_filters.histograms
+                counts[column] = counts[column] + histogram(self._codes[:, column])
 
     def drop(self, rows: Array, reasons: Array) -> None:
         """Remove the rows of a mask, each for its reason."""
@@ -126,11 +310,7 @@ class ShardStats:
         """Write quality.json and bins.npy."""
         self.bins.save(folder / "bins.npy", transpose=True)
         steps = {
-            name: {
-                "documents": step.documents,
-                "bytes": step.bytes,
-                "columns": [pack(counts) for counts in step.counts],
-            }
+            name: step.size | {"columns": [pack(counts) for counts in step.histograms]}
             for name, step in (("collected", self.collected), ("cleaned", self.before_filters))
         }
         table = {
@@ -152,8 +332,3 @@ def language_counts(languages: pa.StringArray) -> Counter[str]:
     """Return the number of documents of each code; "" if unknown."""
     entries = pc.value_counts(pc.fill_null(languages, "")).to_pylist()
     return Counter({entry["values"]: entry["counts"] for entry in entries})
-
-
-def column_count(bounds: Bounds) -> int:
-    """Return the number of bins of a document."""
-    return len(TEXT_STATS) + len(bounds)

@@ -1,15 +1,21 @@
-"""Downloads into one file that continue where an earlier try stopped.
+"""Downloads files into a cache: resumed, verified by SHA-256, reused without a network.
 
-    FOLDER/bytes        what has arrived
-    FOLDER/seen.json    {"validator": ...}: ETag or modification time that the server gave with it
+The cache is `$GROUNDUP_CACHE`, else a folder of the user. Its files are whole or absent:
 
-Without a validator nobody can tell whether the rest belongs to the same file, and nothing is kept.
-Over HTTP, downloads continue with Range and If-Range (RFC 9110, 13.1.5 and 14.2).
+    CACHE/files/SHA256/NAME       the files
+    CACHE/names/KEY.json          which file an address gave when it was first fetched
+    CACHE/partial/KEY/bytes       what has arrived of a download that is not complete
+    CACHE/partial/KEY/seen.json   {"validator": ...}: ETag or modification time that came with it
+
+A download continues where an earlier try stopped, over HTTP with Range and If-Range (RFC 9110,
+13.1.5 and 14.2). Without a validator nobody can tell whether the rest belongs to the same file, and
+nothing is kept.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -20,8 +26,10 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from groundup.errors import SourceError
+from groundup.errors import SourceError, is_full_disk
+from groundup.runtime.fetch import index
 from groundup.runtime.fetch.https import (
     Access,
     BusyError,
@@ -30,8 +38,8 @@ from groundup.runtime.fetch.https import (
     open_url,
     redact_url,
 )
-from groundup.runtime.files import read_json, write_json
-from groundup.runtime.progress import Progress
+from groundup.runtime.files import file_digest, flush, read_json, write_json
+from groundup.runtime.progress import Progress, progress
 
 MAX_BYTES = 1 << 40
 # Tries in a row that bring nothing new; seconds before the next one double.
@@ -41,25 +49,130 @@ BACK_OFF_SECONDS = 1.0
 STALL_SECONDS, STALL_BYTES = 120.0, 64 << 10
 
 
-@dataclass(frozen=True, slots=True)
-class ByteRange:
-    """The rest of a file as a server sends it.
+def cache_root() -> Path:
+    """Return the cache: $GROUNDUP_CACHE, else groundup in $XDG_CACHE_HOME, else in ~/.cache."""
+    if path := os.environ.get("GROUNDUP_CACHE"):
+        return Path(path).absolute()
+    if path := os.environ.get("XDG_CACHE_HOME"):
+        return Path(path).absolute() / "groundup"
+    return Path.home() / ".cache" / "groundup"
 
-    Attributes:
-        start: offset of the first byte.
-        total: size of the whole file, 0 when unknown.
-        validator: tells this file from a changed one.
-        parts: the bytes.
+
+def fetch(path: str, sha256: str = "") -> Path:
+    """Return the cached file that an `https:` or `pypi:` path names, after fetching it if needed.
+
+    Args:
+        path: `https://...`, `pypi:NAME==VERSION` or `pypi:NAME==VERSION/FILENAME`.
+        sha256: of the file; "" takes what the index says, or what was seen first.
+
+    Raises:
+        SourceError: it cannot be fetched, or has another SHA-256.
     """
+    file = cached(path, sha256)
+    if file is not None:
+        return file
+    url, filename, access = path, filename_of(path), Access()
+    if path.startswith("pypi:"):
+        package = index.find_file(path)
+        if sha256 and package.sha256 and sha256 != package.sha256:
+            raise SourceError(
+                f"{path}: the recipe wants sha256 {sha256[:12]}…, the index has"
+                f" {package.sha256[:12]}…; correct the recipe"
+            )
+        url, filename, access = package.url, package.filename, Access(trusted=True)
+        sha256 = sha256 or package.sha256
 
-    start: int
-    total: int
-    validator: str
-    parts: Iterator[bytes]
+    def write(partial: PartialFile) -> None:
+        # The server says how long it is when it answers.
+        with progress(f"fetching {filename}", 0, "B") as bar:
+            download(url, partial, access, bar)
+
+    return add_to_cache(path, filename, sha256, write, redact_url(url))
 
 
-# (bytes that are there, their validator) → the bytes behind them, or all bytes.
-OpenRange = Callable[[int, str], AbstractContextManager[ByteRange]]
+def add_to_cache(
+    path: str, filename: str, sha256: str, write: Callable[[PartialFile], None], where: str
+) -> Path:
+    """Return the cached file of `path`, downloaded by `write` unless another process did meanwhile.
+
+    Args:
+        sha256: of the file; "" takes it as it comes.
+        where: its address, for errors.
+
+    Raises:
+        SourceError: it cannot be fetched, has another SHA-256, or the cache cannot be written.
+    """
+    root = cache_root()
+    try:
+        with partial_file(root / "partial", _key(path)) as partial:
+            file = cached(path, sha256)
+            if file is not None:
+                partial.drop()
+                return file
+            write(partial)
+            digest = file_digest(partial.file)
+            if sha256 and digest != sha256:
+                partial.drop()
+                raise SourceError(f"{where}: its sha256 is {digest}, not {sha256}; it was not kept")
+            file = root / "files" / digest / filename
+            flush(partial.file)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            partial.file.rename(file)
+            partial.drop()
+            entry = {"path": path, "sha256": digest, "filename": filename, "look": _stat(file)}
+            _entry_file(path).parent.mkdir(parents=True, exist_ok=True)
+            write_json(_entry_file(path), entry)
+            return file
+    except OSError as error:
+        raise cannot_write(root, error) from None
+
+
+def cannot_write(folder: Path, error: OSError) -> SourceError:
+    """Return the error for a folder of the cache that cannot be written."""
+    if is_full_disk(error):
+        return SourceError(f"{folder}: the disk is full; free some space and run again")
+    return SourceError(f"{folder}: it cannot be written: {error.strerror}")
+
+
+def cached(path: str, sha256: str = "") -> Path | None:
+    """Return the file of `path` from the cache; one whose bytes changed is deleted."""
+    value = read_json(_entry_file(path))
+    entry = value if isinstance(value, dict) else {}
+    digest, filename = sha256 or str(entry.get("sha256", "")), str(entry.get("filename", ""))
+    folder = cache_root() / "files" / digest
+    names = []
+    if filename and entry.get("sha256") == digest:
+        names = [filename]
+    elif sha256:
+        # Another address may have given the same file.
+        names = sorted(file.name for file in folder.glob("*"))
+    for name in names:
+        file = folder / name
+        if file.is_file() and (_stat(file) == entry.get("look") or file_digest(file) == digest):
+            return file
+    if digest and folder.is_dir():
+        shutil.rmtree(folder, ignore_errors=True)
+    return None
+
+
+def _stat(file: Path) -> list[int]:
+    """Return what shows whether a file changed since it was hashed: size, times, inode."""
+    status = file.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _key(path: str) -> str:
+    return hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _entry_file(path: str) -> Path:
+    return cache_root() / "names" / f"{_key(path)}.json"
+
+
+def filename_of(url: str) -> str:
+    """Return the name of the file at a URL, safe on any file system."""
+    name = unquote(urlsplit(url).path).rpartition("/")[2]
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-.")[-200:] or "file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,17 +239,31 @@ def locked_folder(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """The rest of a file as a server sends it.
+
+    Attributes:
+        start: offset of the first byte.
+        total: size of the whole file, 0 when unknown.
+        validator: tells this file from a changed one.
+        parts: the bytes.
+    """
+
+    start: int
+    total: int
+    validator: str
+    parts: Iterator[bytes]
+
+
+# (bytes that are there, their validator) → the bytes behind them, or all bytes.
+OpenRange = Callable[[int, str], AbstractContextManager[ByteRange]]
+
+
 def download_ranges(partial: PartialFile, open_range: OpenRange, bar: Progress, where: str) -> None:
-    """Download what is missing of a file, with new tries while there is something to continue.
+    """Download what is missing of a file; try again while there is something to continue.
 
-    Args:
-        partial: holds the whole file in the end.
-        open_range: opens the rest of the file.
-        bar: counts bytes.
-        where: address, for errors.
-
-    Raises:
-        SourceError: it cannot be fetched, or is longer than `MAX_BYTES`.
+    Raises SourceError, which names the address `where`.
     """
     failures, restarted = 0, False
     while True:
@@ -168,9 +295,9 @@ def _write(partial: PartialFile, body: ByteRange, bar: Progress, where: str) -> 
     done = stall_done = body.start
     stall_start = time.monotonic()
     with partial.file.open("ab") as file:
-        if file.tell() != body.start:
+        if file.tell() != done:
             raise SourceError(
-                f"{where}: the server continues at byte {body.start:,} instead of {file.tell():,};"
+                f"{where}: the server continues at byte {done:,} instead of {file.tell():,};"
                 " run again"
             )
         for part in body.parts:
@@ -199,18 +326,13 @@ def _write(partial: PartialFile, body: ByteRange, bar: Progress, where: str) -> 
 
 
 def download(url: str, partial: PartialFile, access: Access, bar: Progress) -> None:
-    """Download the file at `url`; `partial` holds all of it in the end.
-
-    Raises:
-        SourceError: it cannot be fetched, is too long, or shorter than announced.
-    """
+    """Download the file at `url`; `partial` holds all of it in the end, else SourceError."""
 
     @contextmanager
     def open_range(offset: int, validator: str) -> Iterator[ByteRange]:
         headers = {"Range": f"bytes={offset}-", "If-Range": validator} if offset else {}
-        with open_url(url, access, headers) as opened:
-            opened.deadline.lift()
-            response = opened.response
+        with open_url(url, access, headers) as (response, deadline):
+            deadline.lift()
             # If-Range takes a strong ETag or a modification time.
             tag = str(response.headers.get("etag", ""))
             if not tag.startswith('"'):
@@ -233,10 +355,6 @@ def download(url: str, partial: PartialFile, access: Access, bar: Progress) -> N
 
 
 def content_length(url: str) -> int:
-    """Return the size of the file at `url` in bytes, 0 when its server does not say.
-
-    Raises:
-        SourceError: it cannot be fetched.
-    """
-    with open_url(url, Access()) as opened:
-        return int(opened.response.headers.get("content-length") or 0)
+    """Return the size of the file at `url` in bytes, 0 when its server does not say."""
+    with open_url(url, Access()) as (response, _):
+        return int(response.headers.get("content-length") or 0)

@@ -91,7 +91,7 @@ class StoppedError(Exception):
 
 
 def is_public(address: Address) -> bool:
-    """Return whether an address is on the public internet, seen through IPv4 wrapped in IPv6."""
+    """Whether an address is on the public internet, seen through IPv4 wrapped in IPv6."""
     if isinstance(address, ipaddress.IPv4Address):
         return not any(address in network for network in _PRIVATE_IPV4)
     inner = address.ipv4_mapped or address.sixtofour
@@ -128,12 +128,7 @@ def check_literal(host: str) -> None:
 
 
 def resolve_public(host: str, port: int) -> list[str]:
-    """Return the addresses of a host after checking that every one of them is public.
-
-    Raises:
-        SourceError: the host is unknown.
-        PrivateError: one of its addresses is private, loopback, link-local or reserved.
-    """
+    """Return the addresses of a host; PrivateError unless every one of them is public."""
     try:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -167,11 +162,11 @@ class Access:
     token: str = field(default="", repr=False)
 
     def trusts(self, url: str) -> bool:
-        """Return whether the environment of the user names the host of `url`."""
+        """Whether the environment of the user names the host of `url`."""
         return self.trusted or self.is_origin(url)
 
     def is_origin(self, url: str) -> bool:
-        """Return whether `url` is at one of the origins."""
+        """Whether `url` is at one of the origins."""
         parts = urlsplit(url)
         return f"{parts.scheme}://{parts.netloc}" in self.origins
 
@@ -258,24 +253,13 @@ def make_client() -> httpx.Client:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedUrl:
-    """A response to stream, and its deadline."""
-
-    response: httpx.Response
-    deadline: Deadline
-
-
 @contextmanager
 def open_url(
-    url: str,
-    access: Access,
-    headers: Mapping[str, str] | None = None,
-    seconds: float = PAGE_SECONDS,
-) -> Iterator[OpenedUrl]:
+    url: str, access: Access, headers: Mapping[str, str] | None = None
+) -> Iterator[tuple[httpx.Response, Deadline]]:
     """Open a URL for streaming; redirects are followed and checked.
 
-    The block must end, or lift the deadline, within `seconds`.
+    The block must end, or lift the deadline, within PAGE_SECONDS.
 
     Raises:
         SourceError: it is unreachable, forbidden, not found, or redirects too often.
@@ -285,7 +269,7 @@ def open_url(
 
     deadline, target = Deadline(), url
     try:
-        with deadline.within(seconds):
+        with deadline.within(PAGE_SECONDS):
             for _ in range(MAX_REDIRECTS + 1):
                 access.check(target)
                 with (
@@ -294,7 +278,7 @@ def open_url(
                 ):
                     if not response.has_redirect_location:
                         _check_status(response, url)
-                        yield OpenedUrl(response, deadline)
+                        yield response, deadline
                         if deadline.expired:
                             # A body without a length ends where the connection ends.
                             raise OSError
@@ -353,12 +337,12 @@ def send(
 
 def fetch_page(url: str, access: Access, accept: str) -> tuple[bytes, str]:
     """Return the body of a page and its content type."""
-    with open_url(url, access, {"Accept": accept}) as opened:
+    with open_url(url, access, {"Accept": accept}) as (response, _):
         body = bytearray()
-        for part in opened.response.iter_bytes():
+        for part in response.iter_bytes():
             body += part
             if len(body) > MAX_PAGE_BYTES:
                 raise SourceError(
                     f"{redact_url(url)}: the page is longer than {MAX_PAGE_BYTES >> 20} MB"
                 )
-        return bytes(body), opened.response.headers.get("content-type", "")
+        return bytes(body), response.headers.get("content-type", "")

@@ -33,11 +33,7 @@ class PackageFile:
 def find_file(path: str) -> PackageFile:
     """Return the file that a path names, or the source distribution of its version.
 
-    Args:
-        path: `pypi:NAME==VERSION` or `pypi:NAME==VERSION/FILENAME`.
-
-    Raises:
-        SourceError: the index cannot be reached, or does not hold it.
+    Raises SourceError if the index cannot be reached, or does not hold it.
     """
     match = re.fullmatch(r"pypi:([A-Za-z0-9][\w.-]*)==([\w.+!-]+)(?:/([\w.+!-]+))?", path)
     if match is None:
@@ -82,36 +78,35 @@ def _index_url() -> str:
     return configured.rstrip("/") + "/"
 
 
-class _Links(HTMLParser):
-    """Collects the addresses of the links of a page."""
+class _HtmlPage(HTMLParser):
+    """The files that a page in HTML links to (PEP 503)."""
 
-    def __init__(self) -> None:
+    def __init__(self, base: str) -> None:
         super().__init__()
-        self.hrefs: list[str] = []
+        self.base, self.files = base, list[PackageFile]()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Collect the address of a link."""
-        self.hrefs.extend(value for name, value in attrs if tag == "a" and name == "href" and value)
+        """Add the file of a link."""
+        for href in (value for name, value in attrs if tag == "a" and name == "href" and value):
+            url, fragment = urldefrag(urljoin(self.base, href))
+            filename = unquote(urlsplit(url).path.rpartition("/")[2])
+            digest = fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else ""
+            self.files.append(PackageFile(filename, url, digest))
 
 
 def _parse_page(body: bytes, content_type: str, base: str) -> list[PackageFile]:
-    """Return the files that an index page offers, in JSON (PEP 691) or HTML (PEP 503)."""
+    """Return the files that an index page offers, in JSON (PEP 691) or HTML."""
+    if "json" not in content_type:
+        page = _HtmlPage(base)
+        page.feed(body.decode("utf-8", "replace"))
+        return page.files
     files = []
-    if "json" in content_type:
-        try:
-            for entry in json.loads(body)["files"]:
-                url, digest = urljoin(base, entry["url"]), entry.get("hashes", {}).get("sha256", "")
-                files.append(PackageFile(entry["filename"], url, digest))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise SourceError("the package index answers with a page that cannot be read") from None
-        return files
-    links = _Links()
-    links.feed(body.decode("utf-8", "replace"))
-    for href in links.hrefs:
-        url, fragment = urldefrag(urljoin(base, href))
-        filename = unquote(urlsplit(url).path.rpartition("/")[2])
-        digest = fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else ""
-        files.append(PackageFile(filename, url, digest))
+    try:
+        for entry in json.loads(body)["files"]:
+            url, digest = urljoin(base, entry["url"]), entry.get("hashes", {}).get("sha256", "")
+            files.append(PackageFile(entry["filename"], url, digest))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise SourceError("the package index answers with a page that cannot be read") from None
     return files
 
 

@@ -14,17 +14,25 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from groundup.errors import SourceError
-from groundup.runtime.fetch.cache import add_to_cache, cache_root, cached, filename_of
-from groundup.runtime.fetch.download import ByteRange, PartialFile, download, download_ranges
+from groundup.runtime.fetch.download import (
+    ByteRange,
+    PartialFile,
+    add_to_cache,
+    cache_root,
+    cached,
+    download,
+    download_ranges,
+    filename_of,
+)
 from groundup.runtime.fetch.https import Access, RetryableError
 from groundup.runtime.files import read_json, write_json
 from groundup.runtime.progress import Progress, progress, say
@@ -34,7 +42,6 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from pyarrow.fs import S3FileSystem
 
-T = TypeVar("T")
 REMOTE_SCHEMES = ("s3://", "hf://")
 # Enough to hide the latency of small files; large ones fill the line alone.
 PARALLEL_DOWNLOADS = 8
@@ -94,11 +101,7 @@ class RemoteStore(Protocol):
 
 
 def open_remote(path: str) -> tuple[RemoteStore, str]:
-    """Return the store that a path names, and the path in it.
-
-    Raises:
-        SourceError: it is misspelled, or there is no such store.
-    """
+    """Return the store that a path names, and the path in it; SourceError if there is none."""
     if path.startswith("s3://"):
         match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?", path, re.DOTALL)
         # A strict bucket name also keeps a recipe from naming a host.
@@ -112,7 +115,14 @@ def open_remote(path: str) -> tuple[RemoteStore, str]:
     match = re.fullmatch(pattern, path, re.DOTALL)
     if match is None or ".." in match[1]:
         raise SourceError(f"{path}: expected hf://datasets/OWNER/NAME/PATH, or OWNER/NAME@REVISION")
-    return HubDataset.at_revision(match[1], unquote(match[2] or "main")), match[3] or ""
+    name, commit = match[1], unquote(match[2] or "main")
+    if not re.fullmatch(r"[0-9a-f]{40}", commit):
+        # The commit that a branch, tag or commit prefix names now.
+        try:
+            commit = str(_hub_api().repo_info(name, revision=commit, repo_type="dataset").sha)
+        except Exception as error:
+            raise _hub_error(f"hf://datasets/{name}@{commit}", error) from None
+    return HubDataset(name, commit), match[3] or ""
 
 
 def not_cached(store: RemoteStore, files: Iterable[RemoteFile]) -> list[RemoteFile]:
@@ -125,16 +135,7 @@ def _cache_name(store: RemoteStore, file: RemoteFile) -> str:
 
 
 def fetch_all(store: RemoteStore, files: Sequence[RemoteFile], source: str) -> list[Path]:
-    """Return the paths of files in the cache, in order, after downloading those that are missing.
-
-    Args:
-        store: that the files are in.
-        files: to fetch.
-        source: name, for messages.
-
-    Raises:
-        SourceError: one of them cannot be fetched.
-    """
+    """Return the paths of files in the cache, in order, after fetching those that are missing."""
     missing = not_cached(store, files)
     size, stop = sum(file.size for file in missing), threading.Event()
     if missing:
@@ -171,53 +172,52 @@ class Bucket:
         self._system: S3FileSystem | None = None
 
     def list_files(self, folder: str) -> list[RemoteFile]:
-        """Return the object `folder`, or all below it; size and modification time are the stamp.
-
-        Raises:
-            SourceError: there is no such bucket, or it may not be read.
-        """
+        """Return the object `folder`, or all below it; size and modification time are the stamp."""
         from pyarrow.fs import FileSelector, FileType
 
-        def list_objects(system: S3FileSystem) -> list[RemoteFile]:
-            path = f"{self.name}/{folder}".rstrip("/")
-            infos = [system.get_file_info(path)]
-            if infos[0].type != FileType.File:
-                infos = system.get_file_info(FileSelector(path, recursive=True))
-            # Some tools make folders as empty objects whose name ends in a slash.
-            return [
-                RemoteFile(
-                    info.path.removeprefix(f"{self.name}/"),
-                    info.size,
-                    f"{info.size}-{info.mtime_ns}",
-                )
-                for info in infos
-                if info.type == FileType.File
-            ]
-
-        return self._call(list_objects, folder)
+        path = f"{self.name}/{folder}".rstrip("/")
+        infos = [self._call("get_file_info", path, folder)]
+        if infos[0].type != FileType.File:
+            infos = self._call("get_file_info", FileSelector(path, recursive=True), folder)
+        # Some tools make folders as empty objects whose name ends in a slash.
+        return [
+            RemoteFile(
+                info.path.removeprefix(f"{self.name}/"), info.size, f"{info.size}-{info.mtime_ns}"
+            )
+            for info in infos
+            if info.type == FileType.File
+        ]
 
     def download(self, file: RemoteFile, partial: PartialFile, bar: Progress) -> None:
         """Download an object, continuing a partial one while its ETag is the same."""
         where = f"{self.address}/{file.path}"
 
+        def read_parts(stream: Any) -> Iterator[bytes]:
+            try:
+                while part := stream.read(_S3_CHUNK):
+                    yield part
+            except OSError as error:
+                reason = _s3_reason(error)
+                raise RetryableError(
+                    f"{where}: cannot be read further: {reason}; run again"
+                ) from None
+
         @contextmanager
         def open_range(offset: int, validator: str) -> Iterator[ByteRange]:
-            def open_object(system: S3FileSystem) -> Any:
-                return system.open_input_file(f"{self.name}/{file.path}")
-
-            with self._call(open_object, file.path) as stream:
+            path = f"{self.name}/{file.path}"
+            with self._call("open_input_file", path, file.path) as stream:
                 etag = stream.metadata().get(b"ETag", b"").decode("ascii", "replace")
                 start = offset if etag == validator else 0
                 stream.seek(start)
-                yield ByteRange(start, stream.size(), etag, _read_parts(stream, where))
+                yield ByteRange(start, stream.size(), etag, read_parts(stream))
 
         download_ranges(partial, open_range, bar, where)
         # A longer object came in several requests, and may have been replaced between two of them.
         if file.size > _S3_CHUNK and self.list_files(file.path) != [file]:
             raise SourceError(f"{where}: it changed while it was fetched; run again")
 
-    def _call(self, function: Callable[[S3FileSystem], T], path: str) -> T:
-        """Return what a function of the file system gives, its errors in one line each.
+    def _call(self, method: str, argument: Any, path: str) -> Any:
+        """Call a method of the file system for an object, with its errors in one line each.
 
         Without an identity in the environment it is called anonymously first, then with the
         identity that a machine in Amazon's cloud may have.
@@ -230,31 +230,18 @@ class Bucket:
         try:
             self._system = self._system or _s3_file_system(self.name, anonymous=not identified)
             try:
-                return function(self._system)
+                return getattr(self._system, method)(argument)
             except OSError as error:
                 if identified or "ACCESS_DENIED" not in str(error):
                     raise
                 self._system = _s3_file_system(self.name, anonymous=False)
-                return function(self._system)
+                return getattr(self._system, method)(argument)
         except FileNotFoundError:
             raise SourceError(
                 f"{where}: there is no such file or folder; correct the path in the recipe"
             ) from None
         except OSError as error:
             raise _s3_error(where, error) from None
-
-
-def _read_parts(stream: Any, where: str) -> Iterator[bytes]:
-    while True:
-        try:
-            part = stream.read(_S3_CHUNK)
-        except OSError as error:
-            raise RetryableError(
-                f"{where}: cannot be read further: {_s3_reason(error)}; run again"
-            ) from None
-        if not part:
-            return
-        yield part
 
 
 def _s3_file_system(bucket: str, anonymous: bool) -> S3FileSystem:
@@ -303,68 +290,38 @@ class HubDataset:
     name: str
     commit: str
 
-    @classmethod
-    def at_revision(cls, name: str, revision: str) -> HubDataset:
-        """Return a dataset at the commit that a branch, tag or commit prefix names now.
-
-        Raises:
-            SourceError: there is none, or it may not be read.
-        """
-        if re.fullmatch(r"[0-9a-f]{40}", revision):
-            return cls(name, revision)
-        try:
-            info = _hub_api().repo_info(name, revision=revision, repo_type="dataset")
-        except Exception as error:
-            raise _hub_error(f"hf://datasets/{name}@{revision}", error) from None
-        return cls(name, str(info.sha))
-
     @property
     def address(self) -> str:
         """What a recipe would write for exactly this commit."""
         return f"hf://datasets/{self.name}@{self.commit}"
 
     def list_files(self, folder: str) -> list[RemoteFile]:
-        """Return the file `folder`, or all below it.
+        """Return the file `folder`, or all below it; SourceError if there is none."""
+        from huggingface_hub.hf_api import RepoFile
 
-        Raises:
-            SourceError: it cannot be listed.
-        """
-        files = [
-            file
-            for file in self._tree()
-            if not folder or file.path == folder or file.path.startswith(f"{folder}/")
-        ]
+        # A commit never changes, so the list of all its files is cached.
+        key = hashlib.sha256(f"{_hub_endpoint()} {self.address}".encode()).hexdigest()[:32]
+        cache_file = cache_root() / "trees" / f"{key}.json"
+        known: Any = read_json(cache_file)
+        if not isinstance(known, list):
+            try:
+                tree = _hub_api().list_repo_tree(
+                    self.name, recursive=True, revision=self.commit, repo_type="dataset"
+                )
+                entries = [entry for entry in tree if isinstance(entry, RepoFile)]
+            except Exception as error:
+                raise _hub_error(self.address, error) from None
+            known = [(e.path, e.size, e.blob_id, e.lfs.sha256 if e.lfs else "") for e in entries]
+            cache_file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(cache_file, known)
+        files = [RemoteFile(*entry) for entry in known]
+        if folder:
+            files = [f for f in files if f.path == folder or f.path.startswith(f"{folder}/")]
         if not files:
             raise SourceError(
                 f"{self.address}/{folder}: there is no such file or folder; correct the path in the"
                 " recipe"
             )
-        return files
-
-    def _tree(self) -> list[RemoteFile]:
-        """Return all files of the commit, which never changes, so the answer is cached."""
-        from huggingface_hub.hf_api import RepoFile
-
-        key = hashlib.sha256(f"{_hub_endpoint()} {self.address}".encode()).hexdigest()[:32]
-        cache_file = cache_root() / "trees" / f"{key}.json"
-        known: Any = read_json(cache_file)
-        if isinstance(known, list):
-            return [RemoteFile(*entry) for entry in known]
-        try:
-            tree = list(
-                _hub_api().list_repo_tree(
-                    self.name, recursive=True, revision=self.commit, repo_type="dataset"
-                )
-            )
-        except Exception as error:
-            raise _hub_error(self.address, error) from None
-        files = [
-            RemoteFile(entry.path, entry.size, entry.blob_id, entry.lfs.sha256 if entry.lfs else "")
-            for entry in tree
-            if isinstance(entry, RepoFile)
-        ]
-        cache_file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(cache_file, [astuple(file) for file in files])
         return files
 
     def download(self, file: RemoteFile, partial: PartialFile, bar: Progress) -> None:

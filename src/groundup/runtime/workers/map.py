@@ -57,11 +57,7 @@ class Workers:
         self.pool = pool if pool is not None or count == 1 else ProcessPool(count)
 
     def start(self) -> None:
-        """Start the pool.
-
-        Raises:
-            GroundupError: there are no workers, or they would give other results than this process.
-        """
+        """Start the pool; GroundupError if its workers would give other results than here."""
         if self.pool is not None:
             self.pool.start()
 
@@ -73,16 +69,9 @@ class Workers:
     ) -> Iterator[Result]:
         """Yield `function(*item)` for every item, in order.
 
-        An item that fails fails the map, after the results before it were yielded. With more than
-        one worker, `function` and the items must pickle.
-
-        Args:
-            function: to call.
-            items: arguments of each call.
-            names: of the items, for messages.
-
-        Raises:
-            GroundupError: an item killed its worker ATTEMPTS times.
+        An item that fails fails the map, after the results before it were yielded. So does one that
+        killed its worker ATTEMPTS times, by a GroundupError with its name from `names`. With more
+        than one worker, `function` and the items must pickle.
         """
         if self.pool is None or len(items) < 2:
             for item in items:
@@ -111,14 +100,13 @@ class _Map:
     function: Callable[..., Any]
     items: Sequence[tuple[Any, ...]]
     names: Sequence[str]
-    waiting: list[int] = field(init=False)
+    waiting: list[int] = field(default_factory=list)
     ended: dict[int, tuple[Any, Exception | None]] = field(default_factory=dict)
     losses: Counter[int] = field(default_factory=Counter)
 
-    def __post_init__(self) -> None:
-        self.waiting = list(range(len(self.items)))
-
     def results(self) -> Iterator[Any]:
+        """Yield the results in the order of the items; the calls end with the iterator."""
+        self.waiting = list(range(len(self.items)))
         try:
             for index in range(len(self.items)):
                 while index not in self.ended:
@@ -160,7 +148,7 @@ def map_threads(
     threads: int,
     stop: Callable[[], None],
 ) -> list[Result]:
-    """Return what a function gives for each item, in threads; an error calls `stop`, ends all."""
+    """Return `function(item)` for each item, in threads; on an error, call `stop` and end all."""
     with ThreadPoolExecutor(threads) as pool:
         futures = [pool.submit(function, item) for item in items]
         try:

@@ -103,9 +103,7 @@ class Worker:
                 # The pipe breaks a moment before the exit status is known.
                 self.process.wait(5)
             status = self.kill()
-            cause = f"exit status {status}"
-            if status < 0:
-                cause = signal.Signals(-status).name
+            cause = signal.Signals(-status).name if status < 0 else f"exit status {status}"
             if -status == signal.SIGKILL:
                 cause += ": out of memory?"
             return Outcome(lost=f"its worker process died ({cause})")

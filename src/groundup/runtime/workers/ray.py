@@ -62,14 +62,10 @@ class NodeRequirements:
 
 
 def perform(required: Mapping[str, Any], call: bytes) -> tuple[str, bytes]:
-    """Make a call on a node, if the node meets the requirements; an empty call only checks.
+    """Make a pickled call on a node, if the node meets the requirements; an empty call only checks.
 
-    Args:
-        required: the fields of NodeRequirements; the class may be missing on a node.
-        call: pickled (function, arguments).
-
-    Returns:
-        What is wrong with the node ("" for nothing), and the answer.
+    Returns what is wrong with the node ("" for nothing), and the answer. `required` has the fields
+    of NodeRequirements; the class may be missing on a node.
     """
     if required["token"] not in _CHECKED:
         wrong = check_node(required)
@@ -80,7 +76,7 @@ def perform(required: Mapping[str, Any], call: bytes) -> tuple[str, bytes]:
 
 
 def check_node(required: Mapping[str, Any]) -> str:
-    """Return what is wrong with this machine, in words, or ""."""
+    """Return in words what is wrong with this machine, "" for nothing."""
     installed = installed_versions(required["versions"])
     if not installed["groundup"]:
         return (
@@ -167,12 +163,7 @@ class RayPool:
         self.calls: dict[Any, int] = {}
 
     def start(self) -> None:
-        """Connect, and check that every node can do the work.
-
-        Raises:
-            GroundupError: there is no such cluster, or a node lacks something or does not see the
-                run.
-        """
+        """Connect, and check that every node can do the work; GroundupError if one cannot."""
         if self.ray is not None:
             return
         self.ray = connect(self.address)
@@ -220,7 +211,7 @@ class RayPool:
                 f"node {checks[silent[0]]}: gave no answer in {CHECK_SECONDS} seconds; see `ray"
                 " status`"
             )
-        self.cores = self._count_cores()
+        self.cores = int(self.ray.cluster_resources().get("CPU", 0))
 
     def has_room(self) -> bool:
         """Whether Ray has fewer calls than keep its cores busy: it never holds a whole corpus."""
@@ -234,19 +225,15 @@ class RayPool:
     def wait(self) -> list[tuple[int, Outcome]]:
         """Return calls that have ended, after at most WAIT_SECONDS.
 
-        Raises:
-            GroundupError: a node that joined later cannot do the work, or Ray failed.
+        Raises GroundupError if Ray failed, or a node that joined later cannot do the work.
         """
         ended, _ = self.ray.wait(list(self.calls), timeout=WAIT_SECONDS)
         if ended:
             ended, _ = self.ray.wait(list(self.calls), num_returns=len(self.calls), timeout=0)
-        before, self.cores = self.cores, self._count_cores()
+        before, self.cores = self.cores, int(self.ray.cluster_resources().get("CPU", 0))
         if before and not self.cores:
             say("warning: no node is left in the Ray cluster; waiting for one")
         return [(self.calls.pop(reference), self._outcome(reference)) for reference in ended]
-
-    def _count_cores(self) -> int:
-        return int(self.ray.cluster_resources().get("CPU", 0))
 
     def _outcome(self, reference: Any) -> Outcome:
         errors = self.ray.exceptions
@@ -279,13 +266,10 @@ class RayPool:
 
 
 def connect(address: str) -> Any:
-    """Join a Ray cluster and return the module `ray`.
-
-    Raises:
-        GroundupError: Ray is not installed, there is no such cluster, or this machine is none of
-            its nodes.
-    """
-    _check_address(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
+    """Join a Ray cluster and return the module `ray`; GroundupError says what is missing."""
+    head = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    if head != "auto":
+        _check_address(head)
     try:
         import ray
         import ray.util.scheduling_strategies
@@ -311,8 +295,6 @@ def connect(address: str) -> Any:
 def _check_address(address: str) -> None:
     """Raise GroundupError unless something answers at an address; Ray would try for minutes."""
     host, _, port = address.rpartition(":")
-    if address == "auto":
-        return
     if "/" in address or not host or not port.isdecimal():
         raise GroundupError(
             f'--ray {address}: give "auto" on a node of the cluster, or HOST:PORT of its head;'

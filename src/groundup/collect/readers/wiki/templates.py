@@ -20,32 +20,12 @@ from functools import lru_cache
 _NAMED_ARGUMENT = re.compile(r"\s*([\w -]{1,24}?)\s*=(?!=)(.*)", re.DOTALL)
 _LANGUAGE_CODE = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,4}){0,2}|[A-Z]{2,3}\.$")
 _MONTHS = (
-    "",
-    *"January February March April May June July August September".split(),
-    *"October November December".split(),
-)
-_RANGES = {
-    "to": " to ",
-    "and": " and ",
-    "or": " or ",
-    "-": "–",
-    "–": "–",
-    "x": " × ",
-    "by": " by ",
-    "+/-": " ± ",
-    "to(-)": "–",
-}
-_UNITS = {
-    "C": "°C",
-    "F": "°F",
-    "K": "K",
-    "sqmi": "sq mi",
-    "sqft": "sq ft",
-    "sqkm": "km²",
-    "kph": "km/h",
-    "acre": "acres",
-    "$": "$",
-}
+    " January February March April May June July August September October November December"
+).split(" ")
+_RANGES = {word: f" {word} " for word in ("to", "and", "or", "by")}
+_RANGES |= {"-": "–", "–": "–", "to(-)": "–", "x": " × ", "+/-": " ± "}
+_UNITS = {"C": "°C", "F": "°F", "kph": "km/h", "sqkm": "km²"}
+_UNITS |= {"acre": "acres", "sqmi": "sq mi", "sqft": "sq ft"}
 
 
 @dataclass(slots=True)
@@ -109,106 +89,8 @@ def _prefix(prefix: str) -> Show:
     return lambda arguments: prefix + arguments.first(0)
 
 
-def _word(arguments: Arguments) -> str:
-    """A word of Wiktionary: its language code, the word, and how it is written if that differs."""
-    words = arguments.words()
-    is_shown_differently = len(words) > 1 and words is not arguments.positional
-    shown = words[1] if is_shown_differently else ""
-    return arguments.named.get("alt") or shown or (words[0] if words else "")
-
-
-def _first_word(arguments: Arguments) -> str:
-    """A translation or an example: gender or translation follow its word."""
-    return arguments.named.get("alt") or next(iter(arguments.words()), "")
-
-
-def _derived(arguments: Arguments) -> str:
-    """A word from another language: both language codes come first."""
-    inner = Arguments(arguments.words(), arguments.named)
-    return "" if inner.positional[-1:] == ["-"] else _word(inner)
-
-
-def _parts(arguments: Arguments) -> str:
-    return " + ".join(filter(None, arguments.words()))
-
-
-def _remark(arguments: Arguments) -> str:
-    """Labels of a sense, in parentheses; an underscore joins two of them."""
-    labels = ", ".join(filter(None, arguments.words())).replace(", _, ", " ")
-    return f"({labels})" if labels else ""
-
-
-def _measure(arguments: Arguments) -> str:
-    """A measure as it was given: numbers, the words between them, and the unit; no conversion."""
-    text, rest = "", list(arguments.positional)
-    while len(rest) > 2 and rest[1] in _RANGES:
-        text += rest[0] + _RANGES[rest[1]]
-        rest = rest[2:]
-    if len(rest) > 3 and rest[1] in ("ft", "lb", "st") and rest[3] in ("in", "oz", "lb"):
-        return f"{text}{rest[0]} {rest[1]} {rest[2]} {rest[3]}"
-    value, unit, *_ = [*rest, "", ""]
-    unit = _UNITS.get(unit) or re.sub(r"(?<=[a-z])2$", "²", re.sub(r"(?<=[a-z])3$", "³", unit))
-    return f"{text}{value} {unit}".strip()
-
-
-def _value(arguments: Arguments) -> str:
-    power, unit = arguments.named.get("e"), arguments.first("u", "ul")
-    return arguments.first(0) + (f"×10^{power}" if power else "") + (f" {unit}" if unit else "")
-
-
-def _fraction(arguments: Arguments) -> str:
-    """`2` is 1/2, `3|4` is 3/4, `1|3|4` is 1 3/4."""
-    parts = arguments.positional[:3]
-    if len(parts) < 2:
-        parts = ["1", *parts] if parts else ["", ""]
-    *whole, top, bottom = parts
-    return " ".join([*whole, f"{top}/{bottom}"]) if bottom else ""
-
-
-def _as_of(arguments: Arguments) -> str:
-    """Year, month and day, in this order."""
-    year, *rest = arguments.positional or [""]
-    if rest and rest[0].isdecimal() and int(rest[0]) < len(_MONTHS):
-        rest[0] = _MONTHS[int(rest[0])]
-    words = arguments.named.get("alt") or " ".join(["As of", *reversed(rest[:2]), year])
-    return words[:1].lower() + words[1:] if "lc" in arguments.named else words
-
-
-def _sound(arguments: Arguments) -> str:
-    """A pronunciation: what stands between slashes or brackets, else the first that is no file."""
-    marked = [part for part in arguments.positional if part[:1] in ("/", "[")]
-    plain = [
-        part
-        for part in arguments.words()
-        if part and part != "-" and not part.lower().endswith((".ogg", ".wav", ".oga"))
-    ]
-    return ", ".join(marked) or (f"[{plain[0]}]" if plain else "")
-
-
-def _sounds(arguments: Arguments) -> str:
-    """A pronunciation given sound by sound."""
-    skipped = ("icon", "pron", "lang", "local", "us", "uk", "also", "", "audio", "ipa")
-    sounds = (sound for sound in arguments.positional if sound.lower() not in skipped)
-    return f"/{''.join(sound for sound in sounds if not sound.lower().endswith('.ogg'))}/"
-
-
-def _nihongo(arguments: Arguments) -> str:
-    first, *rest = list(filter(None, arguments.positional[:3])) or [""]
-    return f"{first} ({', '.join(rest)})" if rest else first
-
-
-def _items(arguments: Arguments) -> str:
-    return "".join(f"\n* {part}" for part in arguments.positional if part)
-
-
-def _chinese(arguments: Arguments) -> str:
-    """A name in Chinese: the characters, then how they are read."""
-    values = (arguments.named.get(key) for key in ("t", "s", "c", "p", "j"))
-    return ", ".join(value for value in values if value)
-
-
 _first, _passage = _pick(0, "text", "quote"), _pick("passage", "text", "quote", 6)
-# What is shown, and the names (in lower case) of the templates that show it.
+# Templates that show their arguments as they are, or always the same: what, and their names.
 _TABLE: tuple[tuple[Show, str], ...] = (
     (_first, "small|smaller|big|larger|large|midsize|nowrap|nobr|nobold|nobreak|noitalic|normal"),
     (_first, "em|strong|bold|italic|underline|sc"),
@@ -219,19 +101,14 @@ _TABLE: tuple[tuple[Show, str], ...] = (
     (_first, "quote|blockquote|cquote|quotation|bquote|pquote|pull quote|poemquote|poem quote"),
     (_first, 'verse|talkquote|"|zitat|cita|цитата|citaat'),
     (_first, "centered|center|block indent|plainlist|flatlist|uc|lc|ucfirst|lcfirst|red|green"),
-    (_first, "blue|color box|sronly"),
     (_first, "non-gloss definition|n-g|ngd|non-gloss|def-uncertain|glossary|defdate|ipachar"),
-    (_first, "unsupported|not english|proper name"),
+    (_first, "blue|color box|sronly|unsupported|not english|proper name"),
     (_first, "flag|flagcountry|flagu|noflag|no flag|year|date|start date|fmtn|number|formatnum"),
     (_first, "nts|num|nombre|ta|railgauge"),
-    (
-        _first,
-        "ill|illm|interlanguage link|仮リンク|le|lien|link|nihongo2|nihongo core|langue|comment",
-    ),
-    (_first, "подсказка|senza fonte|chiarire"),
+    (_first, "ill|illm|interlanguage link|仮リンク|le|lien|link|nihongo2|nihongo core|langue"),
+    (_first, "comment|подсказка|senza fonte|chiarire"),
     (_pick(-1), "lang|langx|rtl-lang|transl|transliteration|translit|script/arabic|script/hebrew"),
-    (_pick(-1), "align|font|color|colour|font color"),
-    (_pick(-1), "bg|resize|columns-list"),
+    (_pick(-1), "align|font|color|colour|font color|bg|resize|columns-list"),
     (_pick("lt", 1, 0), "нп|нп1|нп2|нп3|нп4|нп5|не переведено|не переведено 3|не переведено 5|w"),
     (_pick("lt", 1, 0), "pedialite|projectlink|section link"),
     (_pick(2, 1), "tsl"),
@@ -275,41 +152,155 @@ _TABLE: tuple[tuple[Show, str], ...] = (
     (_join("-class "), "sclass|sclass2|sclass-"),
     (_join("-"), "respell|respelling"),
     (_join(", "), "syn|synonyms|ant|antonyms|hyper|hypernyms|hypo|hyponyms|cot|coordinate terms"),
-    (_join(", "), "col|col2|col3|col4|col5"),
-    (_join(", "), "der2|der3|der4|rel2|rel3|rel4"),
+    (_join(", "), "col|col2|col3|col4|col5|der2|der3|der4|rel2|rel3|rel4"),
     (lambda arguments: f"⟨{arguments.first(0)}⟩", "angbr|vr|orth"),
-    (_measure, "convert|cvt|conv|converter|convertir|pretvori"),
-    (_value, "val|valx"),
-    (_fraction, "frac|fraction|sfrac"),
-    (_as_of, "as of|asof|since"),
-    (_sound, "ipa|ipa-all|api|ipa link|ipalink|ipaslink|lausunta|fon|afi"),
-    (_sounds, "ipac"),
-    (_nihongo, "nihongo|nihongo3|読み仮名|ruby"),
-    (_chinese, "zh|zh-full|lang-zh"),
-    (_items, "unbulleted list|ubl|ublist|bulleted list|blist|ordered list|hlist"),
-    (_word, "l|m|l-self|m-self|ll|mention|m+|alter|back-form|back-formation|desc|descendant"),
-    (_word, "clipping"),
-    (_first_word, "t|t+|tt|tt+|t-simple|t-check|t+check|t-egy|ux|uxi|usex|afex|enpr|homophones"),
-    (_first_word, "ja-r|ja-l|zh-l|zh-m|ltc-l|och-l|ko-l|vi-l"),
-    (_derived, "inh|inherited|der|derived|bor|borrowed|lbor|learned borrowing|slbor|ubor|cog"),
-    (_derived, "cognate|noncog|nc|ncog|doublet"),
-    (_derived, "calque|cal|clq|semantic loan"),
-    (_parts, "suffix|suf|prefix|pre|affix|af|compound|com|confix|con|blend|circumfix|surf"),
-    (_parts, "surface analysis|univ|univerbation"),
-    (_remark, "lb|lbl|label|tlb|term-label|context|qualifier|qual|q|i|qf|gloss|gl|sense|s|a"),
-    (_remark, "accent|tcx|term-context|ib|antsense"),
     (_passage, "quote-book|quote-journal|quote-text|quote-web|quote-av|quote-news|quote-newsgroup"),
     (_passage, "quote-song|quote-video"),
 )
+# What templates show: by name in lower case, and by how the name starts.
 TEMPLATES: dict[str, Show] = {name: show for show, names in _TABLE for name in names.split("|")}
-# Families of templates: the name ends in a language.
-_FAMILIES: tuple[tuple[re.Pattern[str], Show], ...] = (
-    (re.compile(r"lang-|vol-|link-|k-|j-|l/|јез-|ling-|lg-|lang "), _pick(0)),
-    (re.compile(r"ipac-"), _sounds),
-    (re.compile(r"ipa-|lfe-"), _sound),
-    (re.compile(r"rq:"), _pick("passage", "text")),
-    (re.compile(r"formatnum:"), _pick(0)),
+_FAMILIES: dict[str, Show] = dict.fromkeys(
+    ("lang-", "lang ", "vol-", "link-", "k-", "j-", "l/", "јез-", "ling-", "lg-", "formatnum:"),
+    _pick(0),
 )
+_FAMILIES["rq:"] = _pick("passage", "text")
+
+
+def _shows(names: str, *starts: str) -> Callable[[Show], Show]:
+    """Register a function as what templates show that have one of these names, or start so."""
+
+    def register(show: Show) -> Show:
+        TEMPLATES.update(dict.fromkeys(names.split("|"), show))
+        _FAMILIES.update(dict.fromkeys(starts, show))
+        return show
+
+    return register
+
+
+@_shows("l|m|l-self|m-self|ll|mention|m+|alter|back-form|back-formation|desc|descendant|clipping")
+def _word(arguments: Arguments) -> str:
+    """A word of Wiktionary: its language code, the word, and how it is written if that differs."""
+    words = arguments.words()
+    is_shown_differently = len(words) > 1 and words is not arguments.positional
+    shown = words[1] if is_shown_differently else ""
+    return arguments.named.get("alt") or shown or (words[0] if words else "")
+
+
+@_shows(
+    "t|t+|tt|tt+|t-simple|t-check|t+check|t-egy|ux|uxi|usex|afex|enpr|homophones|"
+    "ja-r|ja-l|zh-l|zh-m|ltc-l|och-l|ko-l|vi-l"
+)
+def _first_word(arguments: Arguments) -> str:
+    """A translation or an example: gender or translation follow its word."""
+    return arguments.named.get("alt") or next(iter(arguments.words()), "")
+
+
+@_shows(
+    "inh|inherited|der|derived|bor|borrowed|lbor|learned borrowing|slbor|ubor|cog|cognate|noncog|"
+    "nc|ncog|doublet|calque|cal|clq|semantic loan"
+)
+def _derived(arguments: Arguments) -> str:
+    """A word from another language: both language codes come first."""
+    inner = Arguments(arguments.words(), arguments.named)
+    return "" if inner.positional[-1:] == ["-"] else _word(inner)
+
+
+@_shows(
+    "suffix|suf|prefix|pre|affix|af|compound|com|confix|con|blend|circumfix|surf|"
+    "surface analysis|univ|univerbation"
+)
+def _parts(arguments: Arguments) -> str:
+    return " + ".join(filter(None, arguments.words()))
+
+
+@_shows(
+    "lb|lbl|label|tlb|term-label|context|qualifier|qual|q|i|qf|gloss|gl|sense|s|a|"
+    "accent|tcx|term-context|ib|antsense"
+)
+def _remark(arguments: Arguments) -> str:
+    """Labels of a sense, in parentheses; an underscore joins two of them."""
+    labels = ", ".join(filter(None, arguments.words())).replace(", _, ", " ")
+    return f"({labels})" if labels else ""
+
+
+@_shows("convert|cvt|conv|converter|convertir|pretvori")
+def _measure(arguments: Arguments) -> str:
+    """A measure as it was given: numbers, the words between them, and the unit; no conversion."""
+    text, rest = "", list(arguments.positional)
+    while len(rest) > 2 and rest[1] in _RANGES:
+        text += rest[0] + _RANGES[rest[1]]
+        rest = rest[2:]
+    if len(rest) > 3 and rest[1] in ("ft", "lb", "st") and rest[3] in ("in", "oz", "lb"):
+        return f"{text}{rest[0]} {rest[1]} {rest[2]} {rest[3]}"
+    value, unit, *_ = [*rest, "", ""]
+    unit = _UNITS.get(unit) or re.sub(r"(?<=[a-z])2$", "²", re.sub(r"(?<=[a-z])3$", "³", unit))
+    return f"{text}{value} {unit}".strip()
+
+
+@_shows("val|valx")
+def _value(arguments: Arguments) -> str:
+    power, unit = arguments.named.get("e"), arguments.first("u", "ul")
+    return arguments.first(0) + (f"×10^{power}" if power else "") + (f" {unit}" if unit else "")
+
+
+@_shows("frac|fraction|sfrac")
+def _fraction(arguments: Arguments) -> str:
+    """`2` is 1/2, `3|4` is 3/4, `1|3|4` is 1 3/4."""
+    parts = arguments.positional[:3]
+    if len(parts) < 2:
+        parts = ["1", *parts] if parts else ["", ""]
+    *whole, top, bottom = parts
+    return " ".join([*whole, f"{top}/{bottom}"]) if bottom else ""
+
+
+@_shows("as of|asof|since")
+def _as_of(arguments: Arguments) -> str:
+    """Year, month and day, in this order."""
+    year, *rest = arguments.positional or [""]
+    if rest and rest[0].isdecimal() and int(rest[0]) < len(_MONTHS):
+        rest[0] = _MONTHS[int(rest[0])]
+    words = arguments.named.get("alt") or " ".join(["As of", *reversed(rest[:2]), year])
+    return words[:1].lower() + words[1:] if "lc" in arguments.named else words
+
+
+@_shows("ipa|ipa-all|api|ipa link|ipalink|ipaslink|lausunta|fon|afi", "ipa-", "lfe-")
+def _sound(arguments: Arguments) -> str:
+    """A pronunciation: what stands between slashes or brackets, else the first that is no file."""
+    marked = [part for part in arguments.positional if part[:1] in ("/", "[")]
+    plain = [
+        part
+        for part in arguments.words()
+        if part and part != "-" and not part.lower().endswith((".ogg", ".wav", ".oga"))
+    ]
+    return ", ".join(marked) or (f"[{plain[0]}]" if plain else "")
+
+
+@_shows("ipac", "ipac-")
+def _sounds(arguments: Arguments) -> str:
+    """A pronunciation given sound by sound."""
+    skipped = ("icon", "pron", "lang", "local", "us", "uk", "also", "", "audio", "ipa")
+    sounds = (sound for sound in arguments.positional if sound.lower() not in skipped)
+    return f"/{''.join(sound for sound in sounds if not sound.lower().endswith('.ogg'))}/"
+
+
+@_shows("nihongo|nihongo3|読み仮名|ruby")
+def _nihongo(arguments: Arguments) -> str:
+    first, *rest = list(filter(None, arguments.positional[:3])) or [""]
+    return f"{first} ({', '.join(rest)})" if rest else first
+
+
+@_shows("unbulleted list|ubl|ublist|bulleted list|blist|ordered list|hlist")
+def _items(arguments: Arguments) -> str:
+    return "".join(f"\n* {part}" for part in arguments.positional if part)
+
+
+@_shows("zh|zh-full|lang-zh")
+def _chinese(arguments: Arguments) -> str:
+    """A name in Chinese: the characters, then how they are read."""
+    values = (arguments.named.get(key) for key in ("t", "s", "c", "p", "j"))
+    return ", ".join(value for value in values if value)
+
+
 _FORM_OF = re.compile(r".{4,40} (?:of|for)$")
 # Identifiers, marks and notices: they take one argument and follow a space, as words do.
 NO_WORDS = frozenset(
@@ -328,8 +319,8 @@ def find_template(name: str) -> Show | None:
     """Return what the template of this name (in lower case) shows; None when it is not known."""
     if name in TEMPLATES:
         return TEMPLATES[name]
-    for family, show in _FAMILIES:
-        if family.match(name):
+    for start, show in _FAMILIES.items():
+        if name.startswith(start):
             return show
     if _FORM_OF.match(name):
         # Wiktionary's "plural of", "abbreviation of" and so on.

@@ -10,9 +10,8 @@ Templates carry layout and citations and differ between wikis, so a template tha
 
 1. Comments, references and other extension tags are cut out. Code and formulas are set aside.
 2. All brackets are matched in one pass. The page is rendered from the outside in, so that what is
-not
-   shown is skipped with everything inside it. A bracket that is never closed costs its paragraph,
-   or only itself.
+   not shown is skipped with everything inside it. A bracket that is never closed costs its
+   paragraph, or only itself.
 3. Tags and quotes go, lines are laid out, and what was set aside is put back.
 
 Where something was removed stands a GAP until step 3, so that the punctuation around it is repaired
@@ -24,7 +23,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from html import unescape
 
 from groundup.collect.readers.wiki.templates import NO_WORDS, Arguments, find_template
@@ -122,9 +121,7 @@ _NO_TEXT = " \t-–—.,;:()[]{}|!/'\"*#=_…،、。（）·•"
 def to_text(wikitext: str, hidden: Iterable[str] = ()) -> str:
     """Return the text of a page; "" when it holds none.
 
-    Args:
-        wikitext: the page.
-        hidden: names of the wiki's own namespaces, in lower case, whose links show nothing.
+    `hidden` are names of the wiki's own namespaces, in lower case, whose links show nothing.
     """
     text = wikitext.replace("\r\n", "\n").replace(_LITERAL_MARK, "").replace(GAP, "")
     # A comment that is not closed reaches to the end of the page.
@@ -160,55 +157,43 @@ def is_redirect(wikitext: str) -> bool:
 def _cut_extensions(text: str) -> tuple[str, list[str]]:
     """Return the text without extension elements, and the literal texts set aside from it.
 
-    A literal leaves its number between two marks, everything else a gap.
+    A literal leaves its number between two marks, a lone tag nothing, everything else a gap.
     """
+    tags = list(_EXTENSION.finditer(text))
+    last_close = {tag[2].lower(): index for index, tag in enumerate(tags) if tag[1]}
     literals: list[str] = []
     parts: list[str] = []
     position = 0
-    for start, end, name, content in _extension_elements(text):
-        parts.append(text[position:start])
-        position = end
-        if name == "math" or name in _LITERAL_TAGS:
-            parts.append(f"{_LITERAL_MARK}{len(literals)}{_LITERAL_MARK}")
-            if name == "math":
-                literals.append(f"${' '.join(content.split())}$")
-            else:
-                literals.append(content if name in _CODE_TAGS else unescape(content))
-        elif name:
-            parts.append(GAP)
-    parts.append(text[position:])
-    return "".join(parts), literals
-
-
-def _extension_elements(text: str) -> Iterator[tuple[int, int, str, str]]:
-    """Yield start, end, name and content of extension elements; a lone tag has no name."""
-    tags = list(_EXTENSION.finditer(text))
-    last_close = {tag[2].lower(): index for index, tag in enumerate(tags) if tag[1]}
-    index = 0
-    while index < len(tags):
-        tag, name = tags[index], tags[index][2].lower()
+    for index, tag in enumerate(tags):
+        if tag.start() < position:
+            continue
+        parts.append(text[position : tag.start()])
+        position, name, content = tag.end(), tag[2].lower(), ""
         is_closed = tag[1] or tag[3].endswith("/")
         close = None
         if not is_closed and index <= last_close.get(name, -1):
             # References do not nest: another one that opens first leaves this one open.
-            partners = (
-                other
-                for other in range(index + 1, len(tags))
-                if tags[other][2].lower() == name
-                and (tags[other][1] or (name == "ref" and not tags[other][3].endswith("/")))
-            )
-            close = next(partners, None)
-        if close is not None and tags[close][1]:
-            yield tag.start(), tags[close].end(), name, text[tag.end() : tags[close].start()]
-            index = close
+            later = map(tags.__getitem__, range(index + 1, len(tags)))
+            same = (other for other in later if other[2].lower() == name)
+            close = next(tag for tag in same if tag[1] or (name == "ref" and tag[3][-1:] != "/"))
+        if close is not None and close[1]:
+            position, content = close.end(), text[position : close.start()]
         elif name == "ref" and not is_closed:
             # A reference that is never closed costs the rest of its line.
-            line = _REST_OF_LINE.match(text, tag.end())
-            assert line is not None
-            yield tag.start(), line.end(), name, ""
+            rest = _REST_OF_LINE.match(text, position)
+            position = rest.end() if rest else position
         else:
-            yield tag.start(), tag.end(), "", ""
-        index += 1
+            continue
+        if name == "math":
+            content = f"${' '.join(content.split())}$"
+        elif name not in _CODE_TAGS:
+            content = unescape(content)
+        if name in _DROPPED_TAGS:
+            parts.append(GAP)
+        else:
+            parts.append(f"{_LITERAL_MARK}{len(literals)}{_LITERAL_MARK}")
+            literals.append(content)
+    return "".join([*parts, text[position:]]), literals
 
 
 def _match_brackets(text: str) -> dict[int, int]:
@@ -225,8 +210,16 @@ def _match_brackets(text: str) -> dict[int, int]:
         if len(token) > 2:
             ends[start] = match.end()
             continue
-        if token in ("{|", "|}") and not _is_table_edge(text, start, bool(open_count["{|"])):
-            continue
+        if token in ("{|", "|}"):
+            # A table starts and ends at the start of a line; in pages that lost their line breaks,
+            # where it looks like one.
+            _, newline, indent = text[max(0, start - _MAX_INDENT) : start].rpartition("\n")
+            is_edge = open_count["{|"] > 0 and indent.endswith(" ")
+            if token == "{|":
+                is_edge = _TABLE_ATTRIBUTES.match(text, match.end()) is not None
+            starts_line = newline or start <= _MAX_INDENT
+            if not is_edge and (not starts_line or indent.strip(" \t:*#")):
+                continue
         opened_by = _OPENED_BY.get(token)
         if opened_by is None:
             stack.append((token, start))
@@ -238,19 +231,6 @@ def _match_brackets(text: str) -> dict[int, int]:
                 open_count[opening] -= 1
             ends[position] = match.end()
     return ends
-
-
-def _is_table_edge(text: str, position: int, in_table: bool) -> bool:
-    """Return whether a table starts or ends at a position.
-
-    It does at the start of a line; in pages that lost their line breaks, where it looks like one.
-    """
-    _, newline, indent = text[max(0, position - _MAX_INDENT) : position].rpartition("\n")
-    if (newline or position <= _MAX_INDENT) and not indent.strip(" \t:*#"):
-        return True
-    if text[position] == "|":
-        return in_table and indent.endswith(" ")
-    return _TABLE_ATTRIBUTES.match(text, position + 2) is not None
 
 
 class _Page:
@@ -301,30 +281,27 @@ class _Page:
         return "\n\n".join(["", *prose, ""]) if prose else GAP
 
     def _render_template(self, start: int, end: int, depth: int) -> str:
-        """Return the words that a template stands for; a gap where it is layout."""
+        """Return the words that a template stands for; a gap where it is layout.
+
+        An unknown one with one argument stands for it where it follows a word, as a word does.
+        """
         match = _TEMPLATE_NAME.match(self.text, start, end)
         assert match is not None
         name = match[0].strip().lower().replace("_", " ")
         show = find_template(name)
-        if show is None and not self._is_phrase(name, start, match.end() + 1, end):
-            return GAP
+        if show is None:
+            size = end - match.end() - 1
+            phrase = self.text[end - size : end] if 0 < size < _MAX_PHRASE else ""
+            before = self.text[max(0, start - _MAX_PHRASE) : start - 2].rpartition("\n")[2]
+            is_words = _PHRASE.fullmatch(phrase) is not None and not _FILE_NAME.search(phrase)
+            in_sentence = before.endswith((" ", "(", "（", '"')) and _WORD.search(before)
+            if not (is_words and in_sentence) or name in NO_WORDS:
+                return GAP
         inside = name.partition(":")[2]
         if match.end() < end and self.text[match.end()] == "|":
             inside = self._render_inside(match.end() + 1, end, depth)
         arguments = Arguments.parse(inside)
         return (show(arguments) if show else arguments.positional[0]) or GAP
-
-    def _is_phrase(self, name: str, start: int, argument: int, end: int) -> bool:
-        """Return whether an unknown template stands in a sentence as a word, with one argument."""
-        text = self.text
-        if name in NO_WORDS or not 0 < end - argument < _MAX_PHRASE:
-            return False
-        if text[start - 3 : start - 2] not in (" ", "(", "（", '"'):
-            return False
-        phrase = text[argument:end]
-        before = text[max(0, start - _MAX_PHRASE) : start - 2].rpartition("\n")[2]
-        is_words = _PHRASE.fullmatch(phrase) is not None and not _FILE_NAME.search(phrase)
-        return is_words and bool(_WORD.search(before))
 
     def _render_link(self, start: int, end: int, depth: int) -> str:
         """Return the text that a link shows; a gap for files, categories and other languages."""
@@ -366,31 +343,27 @@ def close_gaps(text: str) -> str:
     left, *pieces = text.split(GAP)
     done: list[str] = []
     for piece in pieces:
-        left, right = _close_gap(left, piece)
+        if not piece.strip(" "):
+            left = left if left[-1:] in ("", " ", "\n") else left + piece[:1]
+            continue
+        right, spaced, near = piece, left.rstrip(" "), piece.lstrip(" ")
+        before, after = left.rstrip(_SEPARATORS), piece.lstrip(_SEPARATORS)
+        if before.endswith(_OPENING) and after.startswith(_CLOSING):
+            # "(GAP)" goes with its parentheses; "(GAP, x)" becomes "(x)".
+            left, right = before[:-1].rstrip(" "), after[1:]
+        elif before.endswith(_OPENING) or after.startswith(_CLOSING):
+            left, right = before, after
+        elif before[-1:] in _LINE_START:
+            right = after
+        elif near.startswith(_PUNCTUATION):
+            # Two separators meet: one goes, and the space before it.
+            left, right = (spaced, after) if spaced.endswith(":") else (before, near)
+        elif right[:1] in (" ", "\n"):
+            left = spaced
         if right:
             done.append(left)
             left = right
     return "".join([*done, left])
-
-
-def _close_gap(left: str, right: str) -> tuple[str, str]:
-    """Return both sides of a gap as they read when nothing stands between them."""
-    if not right.strip(" "):
-        return (left if left[-1:] in ("", " ", "\n") else left + right[:1]), ""
-    before, after = left.rstrip(_SEPARATORS), right.lstrip(_SEPARATORS)
-    if before.endswith(_OPENING):
-        # "(GAP)" goes with its parentheses; "(GAP, x)" becomes "(x)".
-        is_empty = after.startswith(_CLOSING)
-        return (before[:-1].rstrip(" "), after[1:]) if is_empty else (before, after)
-    if after.startswith(_CLOSING):
-        return before, after
-    if before[-1:] in _LINE_START:
-        return left, after
-    spaced, near = left.rstrip(" "), right.lstrip(" ")
-    if near.startswith(_PUNCTUATION):
-        # Two separators meet: one goes, and the space before it.
-        return (spaced, after) if spaced.endswith(":") else (before, near)
-    return (spaced, right) if right[:1] in (" ", "\n") else (left, right)
 
 
 def _lay_out_lines(text: str) -> str:

@@ -69,10 +69,8 @@ def measure_leakage(run_root: Path, worst: int = 10) -> Leakage:
             seen[places[grams[places] == train]] = True
     held = np.concatenate([[0], np.cumsum(seen[np.searchsorted(grams, sets)])])[offsets]
     shares = np.diff(held) / np.maximum(np.diff(offsets), 1)
-    order = np.argsort(-shares, kind="stable")[:worst].tolist()
-    documents = [
-        (ids[row], sets[offsets[row] : offsets[row + 1]]) for row in order if shares[row] > 0
-    ]
+    largest = [row for row in np.argsort(-shares, kind="stable")[:worst] if shares[row] > 0]
+    documents = [(ids[row], sets[offsets[row] : offsets[row + 1]]) for row in largest]
     return Leakage(
         documents=len(ids),
         sampled=sampled,

@@ -1,0 +1,423 @@
+"""Find the lines that a source repeats in many documents, and cut them out of all documents.
+
+    Home | About us | Shop | Terms & Privacy                  in 4,000 pages of the source: cut
+    This site uses cookies to make your visit better.         in 3,900 pages: cut
+    The story is told like this, and nowhere else.            in 1 page: stays
+
+A line is counted once per document, over documents that are not duplicates, so a page with a
+thousand copies does not turn its own text into boilerplate. Llama 3 removed lines that occur more
+than 6 times in 30 million documents (Grattafiori et al. 2024, arXiv 2407.21783, section 3.1.1).
+
+White space at the ends of a line is ignored, and a run inside it is one space. Only a line of at
+least MIN_WORDS plain words has a hash: headings, table cells and lines of code repeat legitimately.
+
+A refined shard of a kind in LINE_KINDS holds for its n (line, document) pairs:
+
+    lines.npy        uint64 [n]: hashes, ascending
+    line_rows.npy    uint32 [n]: row of the document; ascending among equal hashes
+
+They are read one range of hashes at a time, so no step holds the lines of a corpus. The step
+refine/lines writes
+
+    lines.parquet    the repeated lines (schema LINES)
+    cuts/SHARD.npy   int64 [n, 3]: row, first byte, byte after the last
+    dropped.parquet  documents of which next to nothing is left (DROPPED schema)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from groundup.artifacts.arrays import Array, Texts, lengths, text_buffers
+from groundup.artifacts.corpus import remove_spans
+from groundup.artifacts.document import DROPPED, TableWriter, dropped_rows
+from groundup.artifacts.kinds import KINDS
+from groundup.refine.clean.unicode_classes import (
+    CODE_POINTS,
+    UNSPACED,
+    WORD,
+    WORD_CLASSES,
+    code_point,
+)
+from groundup.refine.dedup.minhash import FNV_BASIS, FNV_PRIME, fnv, mix, unique, words
+from groundup.refine.kernels import Number, kernel, kernel_with
+from groundup.refine.out_of_core import (
+    DocumentTable,
+    RowFile,
+    Scratch,
+    hash_parts,
+    hash_ranges,
+    map_array,
+)
+from groundup.runtime.run import BuildStep
+
+BOILERPLATE = "boilerplate"
+# Kinds whose repeated lines are boilerplate. `return None` in code, "Yes, please." in a
+# conversation and "CHAPTER I" in a book are not.
+LINE_KINDS = frozenset(name for name, kind in KINDS.items() if kind.has_boilerplate_lines)
+# A plain word consists of letters, with punctuation around it; a character of a script without
+# spaces is half a word. In real pages, most repeated lines below six words are headings and code,
+# and most from six on are boilerplate (docs/experiments.md).
+MIN_WORDS = 6
+# Lines sorted or counted at a time: about 160 MB with the copies that sorting makes.
+PART_LINES = 4_000_000
+
+NEWLINE, BLANK, TAB = 0x0A, 0x20, 0x09
+# Roles of characters.
+_LETTER, _JOIN, _DIGIT, _SIGN, _SPACE, _SYLLABLE = range(6)
+# States between two spaces: empty, letters, letters and then a sign, not a plain word.
+_EMPTY, _LETTERS, _ENDED, _BROKEN = range(4)
+# The next state, by state and role: letter, apostrophe or hyphen, digit, sign, space, syllable.
+TRANSITIONS = np.array(
+    [
+        [_LETTERS, _EMPTY, _BROKEN, _EMPTY, _EMPTY, _EMPTY],
+        [_LETTERS, _LETTERS, _BROKEN, _ENDED, _EMPTY, _LETTERS],
+        [_BROKEN, _ENDED, _BROKEN, _ENDED, _EMPTY, _ENDED],
+        [_BROKEN, _BROKEN, _BROKEN, _BROKEN, _EMPTY, _BROKEN],
+    ],
+    np.uint8,
+)
+# The role of every code point.
+ROLES = np.full(CODE_POINTS, _SIGN, np.uint8)
+ROLES[WORD_CLASSES == WORD] = _LETTER
+ROLES[WORD_CLASSES == UNSPACED] = _SYLLABLE
+ROLES[ord("0") : ord("9") + 1] = _DIGIT
+ROLES[[ord("'"), ord("-"), 0x2019]] = _JOIN
+ROLES[[BLANK, TAB]] = _SPACE
+# The minimum share of documents beyond a million: in a larger source, more phrases repeat by
+# chance.
+MIN_SHARE = 1e-5
+# A document with fewer words left is dropped.
+MIN_WORDS_LEFT = 6
+TEXT_CHARACTERS = 400
+
+LINES = pa.schema(
+    [
+        ("source", pa.string()),
+        ("hash", pa.uint64()),
+        # The number of kept documents with this line, and the id of one of them.
+        ("documents", pa.int64()),
+        ("text", pa.string()),
+        ("example", pa.string()),
+    ]
+)
+
+
+# The line index
+
+
+@kernel_with(ROLES, TRANSITIONS)
+def line_hashes(texts: Texts, roles: Array, transitions: Array) -> tuple[Array, Array]:
+    """Return the line hashes of texts (uint64), ascending and unique in each, and their rows."""
+    offsets, data = texts
+    size = max_lines(offsets, data)
+    hashes, rows = np.empty(size, np.uint64), np.empty(size, np.uint32)
+    pos = 0
+    for text in range(len(offsets) - 1):
+        i, first = offsets[text], pos
+        while i < offsets[text + 1]:
+            i, hashes[pos] = hash_line(data, i, offsets[text + 1], roles, transitions)
+            i, pos = i + 1, pos + (hashes[pos] != 0)
+        pos = first + unique(hashes[first:pos])
+        rows[first:pos] = text
+    return hashes[:pos], rows[:pos]
+
+
+@kernel
+def max_lines(offsets: Array, data: Array) -> int:
+    """Return an upper bound of the number of lines of texts."""
+    return (data[offsets[0] : offsets[-1]] == NEWLINE).sum() + len(offsets)
+
+
+@kernel
+def hash_line(
+    data: Array, i: int, stop: int, roles: Array, transitions: Array
+) -> tuple[int, Number]:
+    """Return the end of the line at `i`, and its hash (FNV-1a); 0 for too few plain words."""
+    hashed, half_words, state, gap = FNV_BASIS, 0, _EMPTY, False
+    while i < stop and data[i] != NEWLINE:
+        begin = i
+        point, i = code_point(data, i, stop)
+        role = roles[point]
+        if role == _SPACE:
+            gap = hashed != FNV_BASIS
+            half_words += 2 * (state in (_LETTERS, _ENDED))
+        else:
+            if gap:
+                hashed, gap = (hashed ^ np.uint64(BLANK)) * FNV_PRIME, False
+            hashed = fnv(hashed, data, begin, i)
+            half_words += role == _SYLLABLE
+        state = transitions[state, role]
+    half_words += 2 * (state in (_LETTERS, _ENDED))
+    return i, max(mix(hashed), np.uint64(1)) if half_words >= 2 * MIN_WORDS else np.uint64(0)
+
+
+@dataclass
+class LineIndex:
+    """Writes the line index of a shard to `folder`; `hashes` and `rows` are temporary files."""
+
+    folder: Path
+    hashes: RowFile
+    rows: RowFile
+    documents: int = 0
+
+    def append(self, texts: Texts) -> None:
+        """Add the lines of the next documents."""
+        hashes, rows = line_hashes(texts)
+        self.hashes.append(hashes)
+        self.rows.append(rows + np.uint32(self.documents))
+        self.documents += len(texts[0]) - 1
+
+    def save(self) -> None:
+        """Sort the lines, and write lines.npy and line_rows.npy."""
+        columns = {"lines": self.hashes.view(), "line_rows": self.rows.view()}
+        hashes, outputs, pos = columns["lines"], [], 0
+        for name, column in columns.items():
+            path = self.folder / f"{name}.npy"
+            if len(column) == 0:
+                np.save(path, column)
+                continue
+            out = np.lib.format.open_memmap(path, "w+", column.dtype, column.shape)
+            outputs.append((column, out))
+        for part in hash_parts(hashes, PART_LINES):
+            # Rows are ascending, and a stable sort keeps them so among equal hashes.
+            indices = part[np.argsort(hashes[part], kind="stable")]
+            for column, out in outputs:
+                out[pos : pos + len(indices)] = column[indices]
+            pos += len(indices)
+
+
+def count_lines(shards: Sequence[Path], kept: Sequence[Array]) -> Iterator[tuple[Array, Array]]:
+    """Yield the lines of shards, ascending and unique, and the number of kept documents of each.
+
+    Args:
+        shards: folders of refined shards.
+        kept: for each of them the mask of the rows that count.
+    """
+    indexes = [(map_array(shard, "lines"), map_array(shard, "line_rows")) for shard in shards]
+    for low, high in hash_ranges(sum(len(hashes) for hashes, _ in indexes), PART_LINES):
+        parts, counts = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+        for (hashes, rows), mask in zip(indexes, kept, strict=True):
+            begin = np.searchsorted(hashes, np.uint64(low))
+            end = np.searchsorted(hashes, np.uint64(high), side="right")
+            of_shard = hashes[begin:end][mask[rows[begin:end]]]
+            first = _first_of_runs(of_shard)
+            parts.append(of_shard[first])
+            counts.append(np.diff(first, append=len(of_shard)))
+        # A stable sort merges sorted runs: one per shard.
+        lines = np.concatenate(parts)
+        order = np.argsort(lines, kind="stable")
+        lines = lines[order]
+        first = _first_of_runs(lines)
+        totals = counts[0]
+        if len(first):
+            totals = np.add.reduceat(np.concatenate(counts)[order], first)
+        yield lines[first], totals
+
+
+def _first_of_runs(values: Array) -> Array:
+    """Return the index of the first of each run of equal values."""
+    return np.flatnonzero(np.diff(values, prepend=~values[:1]))
+
+
+def rows_with(shard: Path, listed: Array, documents: int) -> Array:
+    """Return the mask of the rows of a shard that hold a listed line (ascending, uint64)."""
+    hashes, rows = map_array(shard, "lines"), map_array(shard, "line_rows")
+    mask = np.zeros(documents, np.bool_)
+    for begin in range(0, len(hashes) if len(listed) else 0, PART_LINES):
+        block = hashes[begin : begin + PART_LINES]
+        pos = np.minimum(np.searchsorted(listed, block), len(listed) - 1)
+        mask[rows[begin : begin + PART_LINES][listed[pos] == block]] = True
+    return mask
+
+
+# The step refine/lines
+
+
+@kernel_with(ROLES, TRANSITIONS)
+def find_lines(texts: Texts, listed: Array, roles: Array, transitions: Array) -> Array:
+    """Return the listed lines in texts, int64 [n, 4]: row, index in `listed`, first byte, end.
+
+    Args:
+        texts: offsets and bytes; returned bytes count from the beginning of a text.
+        listed: hashes, ascending and unique (uint64).
+    """
+    offsets, data = texts
+    out, pos = np.empty((max_lines(offsets, data), 4), np.int64), 0
+    for text in range(len(offsets) - 1):
+        i = start = offsets[text]
+        while i < offsets[text + 1]:
+            end, hashed = hash_line(data, i, offsets[text + 1], roles, transitions)
+            k = np.searchsorted(listed, hashed)
+            if hashed and k < len(listed) and listed[k] == hashed:
+                out[pos, 0], out[pos, 1], out[pos, 2], out[pos, 3] = text, k, i - start, end - start
+                pos += 1
+            i = end + 1
+    return out[:pos].copy()
+
+
+@kernel
+def line_cuts(texts: Texts, lines: Array) -> Array:
+    """Return what to cut, int64 [n, 3]: row, first byte and end, ascending and disjoint.
+
+    Lines separated only by white space are one cut. Of the white space before and after it, the
+    longer one stays, and none at the ends of the text, so normalized white space stays normalized.
+    The indentation of the line after it stays. Arguments are those and the result of `find_lines`.
+    """
+    offsets, data = texts
+    out, count = np.empty((len(lines), 3), np.int64), 0
+    for k in range(len(lines)):
+        row, start = lines[k, 0], offsets[lines[k, 0]]
+        last = count - 1
+        if count and out[last, 0] == row:
+            pos, begin = start + out[last, 2], start + lines[k, 2]
+            while pos < begin and _is_white(data[pos]):
+                pos += 1
+            if pos == begin:
+                out[last, 2] = lines[k, 3]
+                continue
+        out[count, 0], out[count, 1], out[count, 2] = row, lines[k, 2], lines[k, 3]
+        count += 1
+    for k in range(count):
+        start, stop = offsets[out[k, 0]], offsets[out[k, 0] + 1]
+        begin, end = start + out[k, 1], start + out[k, 2]
+        before, behind = begin, end
+        while before > start and _is_white(data[before - 1]):
+            before -= 1
+        while behind < stop and _is_white(data[behind]):
+            behind += 1
+        if before > start and behind < stop:
+            while data[behind - 1] != NEWLINE:
+                behind -= 1
+            if begin - before >= behind - end:
+                before = begin
+            else:
+                behind = end
+        out[k, 1], out[k, 2] = before - start, behind - start
+    return out[:count].copy()
+
+
+@kernel
+def _is_white(byte: int) -> bool:
+    return byte in (NEWLINE, BLANK, TAB)
+
+
+@dataclass
+class RepeatedLines:
+    """The repeated lines of one source, and what cutting them affects.
+
+    Attributes:
+        hashes: ascending.
+        counts: kept documents with each line.
+        lines, dropped: receive the lines, and the documents of which next to nothing is left.
+        written: mask of the lines that `lines` has already.
+        facts: lines, bytes cut, documents with a cut, documents dropped.
+    """
+
+    source: str
+    hashes: Array
+    counts: Array
+    lines: TableWriter
+    dropped: TableWriter
+    written: Array = field(init=False)
+    facts: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.written = np.zeros(len(self.hashes), np.bool_)
+        self.facts = {"lines": len(self.hashes), "bytes": 0, "documents": 0, "dropped": 0}
+
+    def cut(self, shard: tuple[str, Path], kept: Array) -> Array:
+        """Return the cuts of a shard; list its lines, and its documents left empty."""
+        parts, columns = [np.zeros((0, 3), np.int64)], ["id", "source", "origin", "record", "text"]
+        affected = kept & rows_with(shard[1], self.hashes, len(kept))
+        for rows, batch in DocumentTable([shard]).batches(columns, affected):
+            texts = text_buffers(batch.column("text"))
+            hits = find_lines(texts, self.hashes)
+            self._write_lines(batch, hits)
+            cuts = line_cuts(texts, hits)
+            parts.append(np.column_stack([rows[cuts[:, 0]], cuts[:, 1:]]))
+            self.facts["bytes"] += int((cuts[:, 2] - cuts[:, 1]).sum())
+            self.facts["documents"] += len(rows)
+            rest = remove_spans(batch.column("text"), cuts[:, 0], cuts[:, 1:])
+            left = np.diff(words(text_buffers(rest))[3])
+            empty = left < MIN_WORDS_LEFT
+            if not empty.any():
+                continue
+            self.facts["dropped"] += int(empty.sum())
+            removed = np.bincount(cuts[:, 0], cuts[:, 2] - cuts[:, 1], len(batch))
+            share = (removed / np.maximum(lengths(batch.column("text")), 1))[empty]
+            details = [
+                f"{count} words are left without the lines that its source repeats"
+                for count in left[empty].tolist()
+            ]
+            out, reasons = batch.filter(pa.array(empty)), pa.array([BOILERPLATE] * len(details))
+            self.dropped.write(dropped_rows(out, reasons, pa.array(share), pa.array(details)))
+        return np.concatenate(parts)
+
+    def _write_lines(self, batch: pa.RecordBatch, hits: Array) -> None:
+        """Write the lines that occur for the first time, with their text and an example."""
+        indices, first = np.unique(hits[:, 1], return_index=True)
+        for row, k, begin, end in hits[np.sort(first[~self.written[indices]])].tolist():
+            line = batch.column("text")[row].as_buffer()[begin:end].to_pybytes()
+            text = " ".join(line.decode("utf-8", "replace").split())
+            short = text[:TEXT_CHARACTERS] + (" …" if len(text) > TEXT_CHARACTERS else "")
+            entry = {
+                "source": self.source,
+                "hash": int(self.hashes[k]),
+                "documents": int(self.counts[k]),
+                "text": short,
+                "example": batch.column("id")[row].as_py(),
+            }
+            self.lines.add(entry, 64 + len(short))
+        self.written[indices] = True
+
+
+def find_repeated_lines(
+    folder: Path,
+    shards: Sequence[tuple[str, Path]],
+    kinds: Mapping[str, str],
+    duplicates: Path,
+    fewest: int,
+) -> dict[str, Any]:
+    """List the lines that at least `fewest` documents of a source hold, and cut them out of all.
+
+    Args:
+        shards: refined shards by name and folder, in order.
+        kinds: kind of each source.
+        duplicates: list of the duplicates.
+    """
+    table, facts = DocumentTable(shards), dict[str, dict[str, int]]()
+    (folder / "cuts").mkdir()
+    with (
+        Scratch(folder / ".scratch") as scratch,
+        TableWriter(folder / "lines.parquet", LINES) as lines,
+        TableWriter(folder / "dropped.parquet", DROPPED) as dropped,
+    ):
+        kept = scratch.kept(table, [duplicates])
+        for source in (name for name in table.sources if kinds[name] in LINE_KINDS):
+            spans = zip(shards, table.spans, strict=True)
+            members = [(s, kept[span]) for s, span in spans if s[0].rpartition(".")[0] == source]
+            masks = [mask for _, mask in members]
+            least = max(fewest, int(np.ceil(MIN_SHARE * sum(int(mask.sum()) for mask in masks))))
+            with (
+                RowFile(scratch.folder / "lines", np.dtype(np.uint64)) as hashes,
+                RowFile(scratch.folder / "counts", np.dtype(np.int64)) as counts,
+            ):
+                for block, documents in count_lines([path for (_, path), _ in members], masks):
+                    hashes.append(block[documents >= least])
+                    counts.append(documents[documents >= least])
+                repeated = RepeatedLines(source, hashes.view(), counts.view(), lines, dropped)
+                for shard, mask in members:
+                    if len(cuts := repeated.cut(shard, mask)):
+                        np.save(folder / "cuts" / f"{shard[0]}.npy", cuts)
+                facts[source] = repeated.facts
+    return {"sources": facts}
+
+
+LINES_STEP = BuildStep("refine/lines", 1, find_repeated_lines)

@@ -1,1 +1,0 @@
-"""Lines that a source repeats across documents."""

@@ -1,0 +1,380 @@
+"""Assign documents to train or validation, by whole clusters of groups and near duplicates.
+
+A cluster holds documents that may not be separated, since they are of one group (a book, a host) or
+half similar:
+
+    books   moby-dick: 135 chapters          one group, one cluster
+    web     a.org/1, a.org/2                 one host, one cluster
+    web     b.org/menu ~ c.org/menu          two hosts with one text: both hosts are one cluster
+
+Sizes of clusters are summed within blocks of rows, and the sums are sorted one range of hashes at a
+time. So neither many clusters nor one cluster of all documents has to fit in memory.
+
+split/SHARD.npy   uint8, one number per row of the shard: 0 dropped, 1 train, 2 validation
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from groundup.artifacts.arrays import Array, mask, text_buffers
+from groundup.artifacts.corpus import DROPPED, TRAIN, VALIDATION
+from groundup.refine.dedup.lsh_index import CLUSTER as CLUSTER_BANDS
+from groundup.refine.dedup.lsh_index import WIDTH, LshIndex, document_keys, write_index
+from groundup.refine.dedup.minhash import hash_texts, jaccard, mix, mix_all
+from groundup.refine.kernels import kernel
+from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch, hash_parts
+from groundup.runtime.run import BuildStep
+
+# Documents of this Jaccard similarity stay on one side of the split.
+SIMILAR = 0.5
+# Comparisons of a document within one bucket: with those just before it in total order. Pages of a
+# template share three minima already at a similarity of 0.3, and a million of them would cost the
+# square of their number. 37 buckets of 64 are the most that a document may cost.
+MAX_COMPARED = 64
+# Memory for one group while its documents are united, and for one entry while it is sorted.
+_GROUP_BYTES, _ENTRY_BYTES = 64, 128
+# Columns of an entry, int64: first row of the cluster, index of the source, bytes of the cluster in
+# that source.
+CLUSTER, SOURCE, BYTES = range(3)
+# A source whose smallest cluster exceeds its share of validation gives that cluster, if it is at
+# most this share of the source.
+MAX_OF_SOURCE = 0.2
+
+
+def split_documents(
+    folder: Path,
+    shards: Sequence[tuple[str, Path]],
+    kinds: Mapping[str, str],
+    dropped: Sequence[Path],
+    cuts: Mapping[str, Path],
+    seed: int,
+    validation: float,
+    memory: int = 1 << 30,
+) -> dict[str, Any]:
+    """Write split/SHARD.npy: assign every kept document to train or validation.
+
+    Args:
+        shards, cuts: as for DocumentTable; similarity and bytes are those after the cuts.
+        kinds, dropped: kind of each source, and lists of dropped documents.
+        validation: share of the bytes of every source, in clusters that `seed` chooses.
+        memory: bytes that a part of the index may take.
+    """
+    table, all_kinds = DocumentTable(shards, cuts), sorted(set(kinds.values()))
+    kind_of_source = np.array([all_kinds.index(kinds[name]) for name in table.sources], np.int64)
+    with (
+        Scratch(folder / ".scratch") as scratch,
+        RowFile(scratch.folder / "entries", np.dtype(np.int64), 3) as file,
+    ):
+        kept, lengths = scratch.kept(table, dropped), scratch.lengths(table)
+        cluster = find_clusters(table, kept, scratch, memory)
+        cluster_sizes(table, kept, cluster, lengths, seed, scratch, memory, file)
+        entries, split = file.view(), scratch.full("split", table.rows, np.uint8)
+        held_out = scratch.full("held_out", table.rows, np.bool_)
+        choose_validation(entries, kind_of_source, validation, held_out)
+        counts = np.zeros((len(table.sources), 3, 2), np.int64)
+        for source, rows in table.blocks():
+            side = np.where(held_out[cluster[rows]], np.uint8(VALIDATION), np.uint8(TRAIN))
+            split[rows] = side = np.where(kept[rows], side, np.uint8(DROPPED))
+            counts[source, :, 0] += np.bincount(side, minlength=3)
+            counts[source, :, 1] += np.bincount(side, lengths[rows], minlength=3).astype(np.int64)
+        (folder / "split").mkdir()
+        for (name, _), rows in zip(shards, table.spans, strict=True):
+            np.save(folder / "split" / f"{name}.npy", split[rows])
+        return {"sources": _facts(table.sources, _totals(entries, len(table.sources))[0], counts)}
+
+
+SPLIT = BuildStep("refine/split", 3, split_documents)
+
+
+# Clusters
+
+
+def find_clusters(table: DocumentTable, kept: Array, scratch: Scratch, memory: int) -> Array:
+    """Return the cluster of each row: kept rows are united by group and by similarity.
+
+    A cluster is named by its first row (int64, mapped); a row that is not kept is alone. A part of
+    the index may take `memory` bytes.
+    """
+    parent = scratch.full("parent", table.rows, np.int64)
+    for _, block in table.blocks():
+        parent[block] = np.arange(block.start, block.stop)
+    _unite_groups(table, kept, parent, scratch, memory)
+    updates = _index_cut_documents(table, kept, scratch)
+    sizes, ids = scratch.joined(table, "sizes"), scratch.joined(table, "ids")
+    index = LshIndex(table, sizes, ids, memory, scratch.folder, updates)
+    offsets = scratch.full("offsets", table.rows + 1, np.int64)
+    with RowFile(scratch.folder / "shingles", np.dtype(np.uint64)) as file:
+        sets = table.shingles(kept, file, offsets)
+        for band in CLUSTER_BANDS:
+            for starts, rows in index.buckets(band, kept):
+                _unite(parent, starts, rows, sets, offsets)
+    # Replace every parent by its root. A root is the smallest row of its cluster, so the parents of
+    # earlier blocks are roots already.
+    for _, block in table.blocks():
+        while ((nearer := parent[parent[block]]) != parent[block]).any():
+            parent[block] = nearer
+    return parent
+
+
+def _index_cut_documents(table: DocumentTable, kept: Array, scratch: Scratch) -> list[Path]:
+    """Index the kept documents with cuts again: two pages may be similar only after the cuts."""
+    folders = []
+    for shard, block, cuts in table.cut_shards():
+        changed = np.zeros(block.stop - block.start, np.bool_)
+        changed[cuts.rows] = kept[block][cuts.rows]
+        (folder := scratch.folder / f"cut-{shard[0]}").mkdir()
+        with RowFile(scratch.folder / "keys", np.dtype(np.uint64), WIDTH) as keys:
+            for _, batch in DocumentTable([shard], table.cuts).batches(["text"], changed):
+                keys.append(document_keys(text_buffers(batch.column("text")))[0])
+            write_index(folder, keys)
+        np.save(folder / "documents.npy", block.start + np.flatnonzero(changed))
+        folders.append(folder)
+    return folders
+
+
+def _unite_groups(
+    table: DocumentTable, kept: Array, parent: Array, scratch: Scratch, memory: int
+) -> None:
+    """Unite kept rows by group; a row whose group has no name is alone.
+
+    Rows are united within each batch first. That leaves one row per group and batch, so even one
+    group of all documents fits in memory.
+    """
+    with (
+        RowFile(scratch.folder / "groups", np.dtype(np.uint64)) as groups,
+        RowFile(scratch.folder / "firsts", np.dtype(np.int64)) as firsts,
+    ):
+        for rows, batch in table.batches(["group"], kept):
+            names = pc.fill_null(batch.column("group"), "")
+            named = ~mask(pc.match_substring_regex(names, "^[a-z]*:?$"))
+            hashes = hash_texts(text_buffers(names))[named]
+            unique, first = _unite_equal(parent, hashes, rows[named])
+            groups.append(unique)
+            firsts.append(first)
+        hashes, first = groups.view(), firsts.view()
+        for part in hash_parts(hashes, max(1, memory // _GROUP_BYTES)):
+            _unite_equal(parent, hashes[part], first[part])
+
+
+def _unite_equal(parent: Array, hashes: Array, rows: Array) -> tuple[Array, Array]:
+    """Unite rows of equal hash with the first (smallest); return unique hashes and firsts."""
+    unique, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    parent[rows] = rows[first[inverse]]
+    return unique, rows[first]
+
+
+@kernel
+def _root(parent: Array, node: int) -> int:
+    while parent[node] != node:
+        parent[node] = parent[parent[node]]
+        node = parent[node]
+    return node
+
+
+@kernel
+def _unite(parent: Array, starts: Array, rows: Array, sets: Array, offsets: Array) -> None:
+    """Unite the clusters of all compared pairs of a bucket that are SIMILAR."""
+    for bucket in range(len(starts) - 1):
+        for pos in range(starts[bucket], starts[bucket + 1]):
+            shingles = sets[offsets[rows[pos]] : offsets[rows[pos] + 1]]
+            for k in range(pos - 1, max(starts[bucket], pos - MAX_COMPARED) - 1, -1):
+                a, b = _root(parent, rows[pos]), _root(parent, rows[k])
+                if a != b:
+                    other = sets[offsets[rows[k]] : offsets[rows[k] + 1]]
+                    if jaccard(shingles, other, SIMILAR) >= SIMILAR:
+                        parent[max(a, b)] = min(a, b)
+
+
+def cluster_sizes(
+    table: DocumentTable,
+    kept: Array,
+    cluster: Array,
+    lengths: Array,
+    seed: int,
+    scratch: Scratch,
+    memory: int,
+    out: RowFile,
+) -> None:
+    """Append the bytes of all clusters by source to `out`, in a random order of the clusters.
+
+    The order is a seeded hash of the smallest id of a cluster, which later data rarely changes. The
+    entries of a cluster are ordered by source.
+
+    Args:
+        cluster: what `find_clusters` returned for the same table, mask and memory.
+        lengths: bytes of each row.
+        out: int64, of width 3: CLUSTER, SOURCE, BYTES.
+    """
+    # The smallest first half of an id of each cluster, at the first row of the cluster.
+    smallest = scratch.full("smallest", table.rows, np.uint64, ~np.uint64(0))
+    ids, salt = scratch.joined(table, "ids"), np.uint64(mix(np.uint64(seed) + np.uint64(1)))
+    for _, block in table.blocks():
+        rows = block.start + np.flatnonzero(kept[block])
+        np.minimum.at(smallest, cluster[rows], ids[rows, 0])
+    with (
+        RowFile(scratch.folder / "order", np.dtype(np.uint64)) as order,
+        RowFile(scratch.folder / "sums", np.dtype(np.int64), 3) as sums,
+    ):
+        for source, block in table.blocks():
+            rows = block.start + np.flatnonzero(kept[block])
+            first, inverse = np.unique(cluster[rows], return_inverse=True)
+            sizes = np.bincount(inverse, lengths[rows], len(first)).astype(np.int64)
+            order.append(mix_all(smallest[first] ^ salt))
+            sums.append(np.stack([first, np.full(len(first), source), sizes], axis=1))
+        hashes, entries = order.view(), sums.view()
+        for part in hash_parts(hashes, max(1, memory // _ENTRY_BYTES)):
+            out.append(_merge(hashes[part], entries[part]))
+
+
+def _merge(hashes: Array, entries: Array) -> Array:
+    """Sort entries by hash, cluster and source, and add up those of one cluster and source."""
+    order = np.lexsort((entries[:, SOURCE], entries[:, CLUSTER], hashes))
+    entries = entries[order]
+    new = np.flatnonzero((entries[1:, :BYTES] != entries[:-1, :BYTES]).any(axis=1)) + 1
+    first = np.concatenate([np.zeros(min(len(entries), 1), np.int64), new])
+    merged = entries[first]
+    merged[:, BYTES] = np.add.reduceat(entries[:, BYTES], first) if len(first) else 0
+    return merged
+
+
+# The choice
+
+
+def choose_validation(
+    entries: Array, kind_of_source: Array, validation: float, held_out: Array
+) -> None:
+    """Hold out clusters, about the share `validation` of the bytes of each source.
+
+    1. Clusters are taken in order while they fit into every source that they touch.
+    2. Each source takes one more cluster, if one brings it closer to its target.
+    3. Each kind with nothing held out takes one in the same way: its sources are one project or
+       host each.
+
+    Args:
+        entries: bytes of clusters by source in their order, from `cluster_sizes`.
+        kind_of_source: index of the kind of each source.
+        validation: share of the bytes.
+        held_out: mask by first row of a cluster, all False; changed in place.
+    """
+    sources = np.arange(len(kind_of_source))
+    totals = _totals(entries, len(sources))[1].astype(np.float64)
+    target, held = validation * totals, np.zeros(len(sources))
+    _take_while_fitting(entries, target, held, held_out)
+    for source in sources.tolist():
+        entry = _next_cluster(entries, source, held_out, (sources, totals, target, held))
+        _hold_out(entries, entry, held, held_out)
+    totals, of_kind = np.bincount(kind_of_source, totals), np.bincount(kind_of_source, held)
+    shares = (kind_of_source, totals, validation * totals, of_kind)
+    # All kinds choose before any cluster is held out, so their order does not matter.
+    empty = np.flatnonzero(of_kind == 0).tolist()
+    for entry in [_next_cluster(entries, kind, held_out, shares) for kind in empty]:
+        _hold_out(entries, entry, held, held_out)
+
+
+@kernel
+def _totals(entries: Array, sources: int) -> Array:
+    """Return clusters and bytes of each source, shape (2, sources)."""
+    totals = np.zeros((2, sources), np.int64)
+    for k in range(len(entries)):
+        totals[0, entries[k, SOURCE]] += 1
+        totals[1, entries[k, SOURCE]] += entries[k, BYTES]
+    return totals
+
+
+@kernel
+def _end(entries: Array, begin: int) -> int:
+    """Return the entry after the last one of a cluster."""
+    end = begin
+    while end < len(entries) and entries[end, CLUSTER] == entries[begin, CLUSTER]:
+        end += 1
+    return end
+
+
+@kernel
+def _take_while_fitting(entries: Array, target: Array, held: Array, held_out: Array) -> None:
+    """Hold out clusters in order while they fit into the targets of all of their sources."""
+    begin = 0
+    while begin < len(entries):
+        end, fits = _end(entries, begin), True
+        for k in range(begin, end):
+            source = entries[k, SOURCE]
+            fits = fits and held[source] + entries[k, BYTES] <= target[source]
+        if fits:
+            _hold_out(entries, begin, held, held_out)
+        begin = end
+
+
+@kernel
+def _hold_out(entries: Array, begin: int, held: Array, held_out: Array) -> None:
+    """Hold out the cluster at an entry; -1 is no cluster."""
+    if begin >= 0:
+        held_out[entries[begin, CLUSTER]] = True
+        for k in range(begin, _end(entries, begin)):
+            held[entries[k, SOURCE]] += entries[k, BYTES]
+
+
+@kernel
+def _next_cluster(
+    entries: Array, unit: int, held_out: Array, shares: tuple[Array, Array, Array, Array]
+) -> int:
+    """Return the first entry of the smallest cluster to hold out for a unit, or -1.
+
+    A unit is a source or a kind. The cluster brings it closer to its target, and no other unit away
+    from its own. A unit with nothing held out may also take one that is at most MAX_OF_SOURCE of
+    every unit that it touches. Of two equally small clusters, the earlier one is taken.
+
+    Args:
+        entries: bytes of clusters by source.
+        unit: the unit.
+        held_out: mask by first row of a cluster.
+        shares: unit of each source; bytes of each unit; to hold out; held out so far.
+    """
+    units, totals, target, held = shares
+    best, least, sizes = -1, np.inf, np.zeros(len(held))
+    for pos in range(len(entries)):
+        if units[entries[pos, SOURCE]] != unit or entries[pos, BYTES] >= least:
+            continue
+        if held_out[entries[pos, CLUSTER]]:
+            continue
+        begin = pos
+        while begin > 0 and entries[begin - 1, CLUSTER] == entries[pos, CLUSTER]:
+            begin -= 1
+        end = _end(entries, begin)
+        sizes[:] = 0
+        for k in range(begin, end):
+            sizes[units[entries[k, SOURCE]]] += entries[k, BYTES]
+        closer, allowed = True, held[unit] == 0
+        for k in range(begin, end):
+            other = units[entries[k, SOURCE]]
+            distance = abs(held[other] - target[other])
+            closer = closer and abs(held[other] + sizes[other] - target[other]) < distance
+            allowed = allowed and sizes[other] <= MAX_OF_SOURCE * totals[other]
+        if sizes[unit] < least and (closer or allowed):
+            best, least = begin, sizes[unit]
+    return best
+
+
+def _facts(sources: Sequence[str], clusters: Array, counts: Array) -> dict[str, dict[str, Any]]:
+    """Return clusters, documents and bytes on both sides, by source.
+
+    Args:
+        counts: documents and bytes, shape (sources, sides, 2).
+    """
+    facts: dict[str, dict[str, Any]] = {}
+    for k, name in enumerate(sources):
+        facts[name] = {"clusters": int(clusters[k])}
+        for side, value in (("train", TRAIN), ("validation", VALIDATION)):
+            documents, size = counts[k, value].tolist()
+            facts[name][side] = {"documents": documents, "bytes": size}
+        if facts[name]["validation"]["bytes"] == 0 and facts[name]["train"]["bytes"]:
+            facts[name]["note"] = (
+                f"no validation: its smallest cluster is more than {MAX_OF_SOURCE:.0%} of the"
+                " source"
+            )
+    return facts

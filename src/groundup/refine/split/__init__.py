@@ -1,1 +1,0 @@
-"""Train and validation split by group and near-duplicate cluster."""
