@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -87,7 +88,7 @@ def test_transformers_generates_what_we_generate(run: Run, folder: Path) -> None
 
     from groundup.model.generate import generate
 
-    theirs = AutoModelForCausalLM.from_pretrained(folder)
+    theirs: Any = AutoModelForCausalLM.from_pretrained(folder)
     prompt = [0, 50, 60, 70]
     ours = list(generate(load_model(folder), prompt, 12, temperature=0, stop={0}))
     found = theirs.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False)[

@@ -17,7 +17,7 @@ from groundup.export import hf, llamacpp, parity
 from groundup.export.source_model import SourceModel, read_source_model
 from groundup.model.hf_io import load_model, save_model
 from groundup.tokenize.adopt import adopt_tokenizer
-from groundup.tune.build import write_model
+from groundup.tune.finetuner import write_model
 
 BASE = {"name": "elsewhere/`model`", "license": "mit"}
 

@@ -31,7 +31,7 @@ from groundup.runtime.files import read_json
 from groundup.runtime.lock import write_lock
 from groundup.runtime.run import Run
 from groundup.runtime.store import Step
-from groundup.tune.build import write_model
+from groundup.tune.finetuner import write_model
 
 pytestmark = needs_gguf
 
@@ -277,9 +277,11 @@ def test_verify_finds_an_export_of_another_model(run: Run) -> None:
 )
 def test_verify_looks_into_a_folder(run: Run, file: str, old: str, new: str) -> None:
     export(run)
+    view = run.store.view("export")
+    assert view is not None
     (artifact,) = [
         a
-        for e in run.store.view("export").manifest["artefacts"]
+        for e in view.manifest["artefacts"]
         if e["step"] == "export/hf" and (a := run.store.artifact(e))
     ]
     path = artifact.path / "hf" / file

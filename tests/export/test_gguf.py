@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import gguf
 import pytest
@@ -52,7 +53,7 @@ def export(source: SourceModel, path: Path, kind: str = "f32") -> Path:
     return path
 
 
-def gate(path: Path, source: SourceModel, kind: str) -> dict[str, object]:
+def gate(path: Path, source: SourceModel, kind: str) -> dict[str, Any]:
     """Both gates, as the stage has them."""
     stored, found = gguf_file.check_file(path, source, kind)
     return found | llamacpp.check(path, source, kind, stored, rows_of(source), [TEXT])
@@ -105,7 +106,7 @@ def test_shapes_of_models(
 def swap_heads(folder: Path) -> None:
     """Exchange two query heads that share no key: every shape stays."""
     model = random_model(read_source_model(folder, "x").config.vocab_size)
-    weight = model.model.layers[0].self_attn.q_proj.weight.data
+    weight = model.get_parameter("model.layers.0.self_attn.q_proj.weight").data
     weight[:64], weight[64:] = weight[64:].clone(), weight[:64].clone()
     from groundup.model.hf_io import save_model
 
@@ -117,12 +118,10 @@ def interleave(folder: Path) -> None:
     architectures must.
     """
     model = random_model(read_source_model(folder, "x").config.vocab_size)
-    for layer in model.model.layers:
-        for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj):
-            weight = projection.weight.data
-            projection.weight.data = (
-                weight.view(-1, 2, 16, 64).transpose(1, 2).reshape(weight.shape)
-            )
+    for name, parameter in model.named_parameters():
+        if "q_proj" in name or "k_proj" in name:
+            halves = parameter.data.view(-1, 2, 16, 64)
+            parameter.data = halves.transpose(1, 2).reshape(parameter.shape)
     from groundup.model.hf_io import save_model
 
     save_model(folder, model)
@@ -216,10 +215,9 @@ def test_an_end_that_does_not_end_is_found(source: SourceModel, tmp_path: Path) 
 
 def test_names_are_those_of_the_library(source: SourceModel) -> None:
     """Our table of tensors agrees with the one that llama.cpp's own converter uses."""
-    for architecture, layout in (
-        (gguf.MODEL_ARCH.QWEN3, "qwen3"),
-        (gguf.MODEL_ARCH.LLAMA, "llama"),
-    ):
+    layouts: dict[Any, Literal["qwen3", "llama"]]
+    layouts = {gguf.MODEL_ARCH.QWEN3: "qwen3", gguf.MODEL_ARCH.LLAMA: "llama"}
+    for architecture, layout in layouts.items():
         config = dataclasses.replace(source.config, layers=3, layout=layout, tied=False)
         names = gguf.get_tensor_name_map(architecture, 3)
         for ours, theirs in gguf_file.tensor_names(config).items():
@@ -278,7 +276,7 @@ def test_a_model_with_more_ids_than_words(tokenizer: Path, tmp_path: Path) -> No
 
 def test_a_weight_too_large_for_f16_is_one_line(tokenizer: Path, tmp_path: Path) -> None:
     model = random_model(Tokenizer.load(tokenizer).vocab_size)
-    model.model.layers[1].mlp.up_proj.weight.data[3, 4] = 70_000
+    model.get_parameter("model.layers.1.mlp.up_proj.weight").data[3, 4] = 70_000
     large = write_source_model(tmp_path / "model", tokenizer, model)
     with pytest.raises(
         GroundupError, match=r"blk\.1\.ffn_up\.weight holds a weight beyond 65,504.*bf16"

@@ -80,7 +80,7 @@ def test_lowercase() -> None:
         0x3C2: "σ",
     }  # İ is two code points in Python; a final sigma is a sigma
     assert [chr(LOWERCASE[c]) for c in differ] == [
-        exceptions.get(c, chr(c).lower()) for c in differ.tolist()
+        exceptions.get(c, chr(c).lower()) for c in differ
     ]
     for text in (
         "GRÖSSE ÉTÉ ŁÓDŹ ČEŠTINA ȘTIRĂ ĦAĠRA ƠN ƯỚC Ɓ Ŋ Ɛ Ɔ",

@@ -254,13 +254,21 @@ def _compare_probabilities(
         GroundupError: one is missing, or differs by more than `tolerance` of the largest.
     """
     difference, largest, positions = 0.0, 1.0, 0
+    vocab_size, letter = source.config.vocab_size, source.tokenizer.encode("a")[0]
     for row in rows:
         ours_TV = log_probabilities(model, row)
         largest = max(largest, float(ours_TV.abs().max()))
         # llama.cpp keeps the last place of its context for the token that it writes.
         longest = min(len(row), CONTEXT - 1, model.config.context - 1)
         for length in np.unique(np.geomspace(1, longest, PREFIXES).round().astype(int)).tolist():
-            theirs_V = _next_token(llama, source, row[:length].tolist())
+            # A bias makes llama.cpp write an "a": it does not report a token that ends inside a
+            # character. What it reports is from before the bias.
+            options = {"n_probs": vocab_size, "logit_bias": [[letter, 1_000.0]]}
+            answer = llama.complete(row[:length].tolist(), 1, **options)
+            entries = answer["completion_probabilities"][0]["top_logprobs"]
+            theirs_V = torch.full((vocab_size,), math.nan)
+            logprobs = torch.tensor([entry["logprob"] for entry in entries])
+            theirs_V[[entry["id"] for entry in entries]] = logprobs
             distance_V = (ours_TV[length - 1] - theirs_V).abs().nan_to_num(math.inf)
             difference = max(difference, float(distance_V.max()))
             positions += 1
@@ -271,20 +279,6 @@ def _compare_probabilities(
             f" {limit:.2g}"
         )
     return {"positions": positions, "allowed": limit, "max_difference": difference}
-
-
-def _next_token(llama: Llama, source: SourceModel, ids: Sequence[int]) -> Tensor:
-    """Return llama.cpp's log-probabilities [V] of the token after `ids`; NaN for missing ones.
-
-    A bias makes it write an "a": it does not report a token that ends inside a character. What it
-    reports is from before the bias.
-    """
-    vocab_size, letter = source.config.vocab_size, source.tokenizer.encode("a")[0]
-    answer = llama.complete(ids, 1, n_probs=vocab_size, logit_bias=[[letter, 1_000.0]])
-    entries = answer["completion_probabilities"][0]["top_logprobs"]
-    scores = torch.full((vocab_size,), math.nan)
-    scores[[entry["id"] for entry in entries]] = torch.tensor([e["logprob"] for e in entries])
-    return scores
 
 
 def _compare_continuations(

@@ -336,9 +336,7 @@ STEPS = ("collected", "cleaned", "filtered", "kept")
 MEASURES = {
     "bytes": "bytes",
     "words": "words",
-    "compression": "ratio",
     "repeated_lines": "share",
-    "repeated_runs": "share",
 }
 # Of a histogram; units are about the pixels that it has on a page, so its words have their size.
 WIDTH, HEIGHT, FOOT = 220, 64, 14
