@@ -12,12 +12,13 @@ import inspect
 import re
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from groundup.export.formats import FORMATS
-from groundup.recipe import Export, Recipe
+from groundup.recipe import Export, Recipe, Train
+from groundup.train.optimizer import OPTIMIZERS
 
 PAGE = Path(__file__).parent.parent / "docs" / "recipe.md"
 HEAD = """# Every key of a recipe
@@ -29,7 +30,10 @@ names the nearest known one.
 """
 
 # Keys whose values are names in a registry; for the settings classes they are any text.
-REGISTRIES = {(Export, "formats"): FORMATS}
+REGISTRIES: dict[tuple[type, str], Iterable[str]] = {
+    (Export, "formats"): FORMATS,
+    (Train, "optimizer"): OPTIMIZERS,
+}
 
 
 @dataclasses.dataclass(frozen=True)

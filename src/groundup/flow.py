@@ -83,7 +83,10 @@ def run_flow(
         with recipe_lock(run.root, recipe), live_page(run.root) as page:
             for name in names:
                 page.begin(name)
-                run_stage(run, name)
+                with run.stage(name):
+                    STAGES[name](run)
+                    if run.reset_for_redo(name):
+                        STAGES[name](run)
                 page.tell()
         if until == "report":
             run.store.discard(run.store.unreferenced(STAGES))

@@ -141,13 +141,15 @@ def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> P
         root: the run directory.
 
     Raises:
-        GroundupError: a source is missing, a filter or an export format is unknown, the model's
-            sizes do not fit together, or the base model cannot be used.
+        GroundupError: a source is missing, a filter, an export format or the optimizer is unknown,
+            the model's sizes do not fit together, or the base model cannot be used.
     """
     from groundup.refine.filter.apply import check_filters
+    from groundup.train.optimizer import check_optimizer
 
     check_filters(recipe.refine.filters, recipe.refine.thresholds)
     check_formats(recipe.export.formats)
+    check_optimizer(recipe.train.optimizer)
     root = root or Path.cwd() / "runs" / recipe.name
     device, base = choose_device(), checked_base(recipe, root)
     figures = _data(recipe, base)

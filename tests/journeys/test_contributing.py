@@ -66,10 +66,9 @@ assert np.load(folder / "model.npz")["w"].tolist() == [1, 1, 1]
 """,
     "Add an optimizer": """
 import torch
-from pathlib import Path
-from groundup.recipe import recipe_from
-from groundup.train.optimizer import FlatParameters, Optimizer
-recipe_from({"source": [{"path": "x"}], "train": {"optimizer": "sign"}}, "test", Path("."))
+from groundup.recipe import Train
+from groundup.train.optimizer import FlatParameters, Optimizer, check_optimizer
+check_optimizer(Train(optimizer="sign").optimizer)
 model = torch.nn.Linear(2, 2, bias=False)
 before = model.weight.detach().clone()
 parameters = FlatParameters(model)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from groundup.artifacts.document import UNLEARNED
 from groundup.artifacts.tokenizer import CHAT, Tokenizer
 
 ROLES = ("system", "user", "assistant")
@@ -70,7 +71,8 @@ def encode_chat(
     stop = [tokenizer.stop_id]
     newline = tokenizer.encode("\n") if _has_chat_tokens(tokenizer) else []
     for turn in turns:
-        role, content = f"{text}{turn['role']}", turn["content"]
+        name = "assistant" if turn["role"] == UNLEARNED else turn["role"]
+        role, content = f"{text}{name}", turn["content"]
         # Encoded as one text, as other programs do: merges may span the line of the role and the
         # content.
         whole = tokenizer.encode(f"{role}\n{content}")

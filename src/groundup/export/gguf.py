@@ -2,7 +2,8 @@
 
 Tensors pass through one at a time, so a model of any size needs the memory of its largest matrix.
 The file is read back and compared with the model: every weight, size, token and merge. The second
-check is what llama.cpp makes of it (llamacpp.py).
+check is what llama.cpp makes of it (llamacpp.py). A file that cannot be read, and the first
+difference, are a GroundupError.
 
 In llama.cpp the rotary positions of Qwen3 rotate the pairs (i, i + E/2) of a head, as they do here,
 so matrices are written as they are. Those of Llama rotate the pairs (2i, 2i + 1), so the rows of
@@ -303,20 +304,12 @@ def _reader(path: Path) -> Any:
 
 
 def fields(path: Path) -> dict[str, Any]:
-    """Return the metadata of a GGUF file.
-
-    Raises:
-        GroundupError: it is missing, damaged or no GGUF file.
-    """
+    """Return the metadata of a GGUF file."""
     return {name: field.contents() for name, field in _reader(path).fields.items()}
 
 
 def tensors(path: Path) -> Iterator[tuple[str, str, npt.NDArray[np.float32]]]:
-    """Yield name, type and float32 values of every tensor of a GGUF file.
-
-    Raises:
-        GroundupError: it is missing, damaged or no GGUF file.
-    """
+    """Yield name, type and float32 values of every tensor of a GGUF file."""
     gguf = package()
     for tensor in _reader(path).tensors:
         values = gguf.dequantize(np.asarray(tensor.data), tensor.tensor_type)
@@ -330,9 +323,6 @@ def check_file(
     """Compare a GGUF file with the folder that it was made from.
 
     Returns the model that the file holds, rounded as it is there, and what was compared.
-
-    Raises:
-        GroundupError: something differs; the file must not be used.
     """
     table = fields(path)
     compare_sizes(table, source.config)
@@ -344,11 +334,7 @@ def check_file(
 
 
 def compare_sizes(table: Mapping[str, Any], config: ModelConfig) -> None:
-    """Compare the sizes in the metadata with those of the model.
-
-    Raises:
-        GroundupError: naming the first difference.
-    """
+    """Compare the sizes in the metadata with those of the model."""
     sizes = {
         "block_count": config.layers,
         "context_length": config.context,
@@ -369,11 +355,7 @@ def compare_sizes(table: Mapping[str, Any], config: ModelConfig) -> None:
 
 
 def compare_vocabulary(table: Mapping[str, Any], source: SourceModel) -> None:
-    """Compare tokens, merges, special ids, pre-tokenizer and chat template with the tokenizer.
-
-    Raises:
-        GroundupError: naming the first difference.
-    """
+    """Compare tokens, merges, special ids, pre-tokenizer and chat template with the tokenizer."""
     tokens, merges = source.vocabulary
     tokenizer = source.tokenizer
     expected: dict[str, Any] = {
@@ -430,9 +412,6 @@ def _load_weights(
     """Compare every tensor with the checkpoint's, and copy it into `model`.
 
     Returns the number of tensors of each type.
-
-    Raises:
-        GroundupError: a tensor is missing, of another type or shape, or not the checkpoint's.
     """
     missing = {theirs: ours for ours, theirs in tensor_names(source.config).items()}
     parameters = dict(model.named_parameters())
@@ -467,9 +446,6 @@ def compare_weight(name: str, gguf_type: str, weight: Tensor, found: Tensor) -> 
     """Compare one tensor with the checkpoint's: exactly, after rounding if the type rounds.
 
     f16 and bf16 are compared with PyTorch's rounding, not with that which wrote them.
-
-    Raises:
-        GroundupError: it differs.
     """
     if weight.shape != found.shape:
         raise GroundupError(

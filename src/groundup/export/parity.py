@@ -2,7 +2,8 @@
 
 Logits in float32 on random and on real ids, token ids and round trips on hostile Unicode. The
 folder is compared as `load_model` reads it, and as transformers does if it is installed.
-parity.json says what was compared, and by how much it differed.
+parity.json says what was compared, and by how much it differed. The first difference is a
+GroundupError.
 """
 
 from __future__ import annotations
@@ -235,9 +236,6 @@ def compare_ids(folder: Path, source: SourceModel, texts: Sequence[str]) -> dict
 
     Returns:
         The number of ids and of conversations compared.
-
-    Raises:
-        GroundupError: naming the first text that differs.
     """
     from transformers import AutoTokenizer
 

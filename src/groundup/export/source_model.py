@@ -13,8 +13,7 @@ from groundup.artifacts.chat import GENERATION_MARKS
 from groundup.artifacts.tokenizer import CONFIG, FILE, Tokenizer
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
-from groundup.model.hf_config import from_hf
-from groundup.model.hf_io import SAMPLING, read_table
+from groundup.model.hf_io import SAMPLING, from_hf, read_table
 
 MODEL_CONFIG, WEIGHTS, GENERATION = "config.json", "model.safetensors", "generation_config.json"
 TOKENIZER_CONFIG, TOKENIZER_FILE = CONFIG, FILE

@@ -177,7 +177,7 @@ class Train:
     # Number of rolling checkpoints to keep.
     keep: int = 2
     # Muon trains the matrices inside the layers, AdamW the rest; adamw uses AdamW alone.
-    optimizer: Literal["muon", "adamw"] = "muon"
+    optimizer: str = "muon"
     # Peak learning rate of AdamW; embeddings and norms always use it. With optimizer = "adamw" a
     # large model needs a tenth of the default.
     learning_rate: float = 0.01

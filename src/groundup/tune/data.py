@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from groundup.artifacts.chat import ROLES, encode_chat
 from groundup.artifacts.checkpoints import trained_on
 from groundup.artifacts.corpus import VERDICTS, RefinedShard, refined_shards
-from groundup.artifacts.document import LABEL, Turn, read_batches
+from groundup.artifacts.document import LABEL, UNLEARNED, Turn, read_batches
 from groundup.artifacts.kinds import KINDS
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
@@ -38,6 +38,7 @@ TOOL_ROLES = frozenset(
         *("tool", "tool_call", "tool_calls", "tool_response"),
     )
 )
+_SAME_SPEAKER = (UNLEARNED, "assistant")
 # Consecutive turns without a speaker's name may be of different speakers.
 UNNAMED = "speaker"
 
@@ -203,8 +204,10 @@ def to_chat(turns: Sequence[Mapping[str, str]] | None) -> list[Turn]:
         for turn in spoken[len(system) :]
     ]
     chat = _with_roles(rest)
-    while chat and chat[-1]["role"] == "user":
+    while chat and chat[-1]["role"] != "assistant":
         chat.pop()
+    if not chat and any(turn["role"] == UNLEARNED for turn in rest):
+        raise Unusable("not-to-learn", "every answer in it is marked as not to be learned")
     if not chat:
         raise Unusable("no-answer", "nobody answers in it")
     return system + chat
@@ -213,15 +216,18 @@ def to_chat(turns: Sequence[Mapping[str, str]] | None) -> list[Turn]:
 def _with_roles(turns: Sequence[Turn]) -> list[Turn]:
     """Return the turns of user and assistant, consecutive ones of one speaker joined.
 
-    Turns of other speakers alternate between the two roles.
+    An answer of which a part is not to be learned is not learned. Turns of other speakers alternate
+    between the two roles.
     """
     joined: list[Turn] = []
-    for role, group in groupby(turns, key=lambda turn: turn["role"]):
+    for speaker, turns_of in groupby(turns, key=lambda turn: turn["role"].replace(*_SAME_SPEAKER)):
+        group = list(turns_of)
+        role = UNLEARNED if any(turn["role"] == UNLEARNED for turn in group) else speaker
         contents = [turn["content"] for turn in group]
         if role != UNNAMED:
             contents = ["\n".join(contents)]
         joined += [{"role": role, "content": text} for text in contents]
-    if not {turn["role"] for turn in turns} <= set(ROLES):
+    if not {turn["role"] for turn in turns} <= {*ROLES, UNLEARNED}:
         # Roles alternate backward from the end; an odd first turn answers nobody.
         joined = joined[len(joined) % 2 :]
         roles = ("user", "assistant")
@@ -230,7 +236,7 @@ def _with_roles(turns: Sequence[Turn]) -> list[Turn]:
         if turn["role"] == "system":
             detail = f"turn {n} is the system's, which may only come first"
             raise Unusable("roles-out-of-order", detail)
-    if turns and turns[0]["role"] == "assistant":
+    if turns and turns[0]["role"] in ("assistant", UNLEARNED):
         raise Unusable("roles-out-of-order", "it begins with the assistant")
     return joined
 
@@ -367,7 +373,11 @@ def _fitting_rows(
             continue
         groups[-1] += exchange
         size += length
-    for group in filter(None, groups):
+    for group in groups:
+        while group and group[-1]["role"] == UNLEARNED:
+            del group[-2:]
+        if not group:
+            continue
         turns = [*system, *group]
         ids, mask = encode_chat(tokenizer, turns)
         origin, record = conversation.origin, conversation.record
