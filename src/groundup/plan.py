@@ -31,6 +31,7 @@ from groundup.recipe import Export, Recipe, Source, all_sources
 from groundup.runtime.resources import choose_device, device_memory
 from groundup.runtime.run import Run
 from groundup.runtime.sealed import read_sealed, write_sealed
+from groundup.runtime.user_code import load_function
 from groundup.schema import settings
 
 if TYPE_CHECKING:
@@ -148,6 +149,9 @@ def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> P
     from groundup.train.optimizer import check_optimizer
 
     check_filters(recipe.refine.filters, recipe.refine.thresholds)
+    for source in recipe.source:
+        if source.reader:
+            load_function(source.reader, recipe.root, "reader")
     check_formats(recipe.export.formats)
     check_optimizer(recipe.train.optimizer)
     root = root or Path.cwd() / "runs" / recipe.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ Read = Callable[..., list[Document | Reject]]
 EXPECTED = [("user", "Hi"), ("assistant", "Hello")]
 ASKED = {"from": "human", "value": "Hi"}
 BEST = {"role": "assistant", "text": "Hello", "rank": 0, "replies": []}
-LAYOUTS = {
+LAYOUTS: dict[str, Any] = {
     "openai": {
         "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     },

@@ -6,6 +6,7 @@ report.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -111,7 +112,7 @@ def summary(report: Report) -> str:
     parts = (
         _source_rows(figures, [source["name"] for source in report["sources"]]),
         reasons,
-        _model_lines(figures) if "evaluate.model.loss" in figures else (),
+        _model_lines(figures) if "model.parameters" in figures else (),
         [f"seconds: {', '.join(seconds)}"] if seconds else [],
         samples,
     )
@@ -152,37 +153,48 @@ def _source_rows(figures: Figures, order: Sequence[str]) -> Iterator[str]:
 def _model_lines(figures: Figures) -> Iterator[str]:
     """Yield sizes, losses, bits per byte next to the n-gram models, tuning and speed."""
     value = partial(_value, figures)
+
+    def show(name: str, form: str) -> str:
+        number = value(name)
+        return "–" if math.isnan(number) else format(number, form)
+
     yield (
-        f"model:   {value('model.parameters'):,.0f} parameters, {value('train.steps'):,.0f} steps,"
-        f" {value('train.tokens'):,.0f} tokens seen"
+        f"model:   {show('model.parameters', ',.0f')} parameters,"
+        f" {show('train.steps', ',.0f')} steps, {show('train.tokens', ',.0f')} tokens seen"
     )
-    yield (
-        f"loss:    {value('evaluate.model.loss'):.3f} nats a token on held-out text (perplexity"
-        f" {value('evaluate.model.perplexity'):.1f})"
-    )
-    bits = "evaluate.model.bits_per_byte"
-    yield (
-        f"bits per byte: {value(bits):.3f} ± {value(f'{bits}_error'):.3f}; trigram model"
-        f" {value('evaluate.trigram.bits_per_byte'):.3f}, unigram model"
-        f" {value('evaluate.unigram.bits_per_byte'):.3f}"
-    )
-    names = [name for name in figures if name.startswith(f"{bits}.")]
-    by_source = ", ".join(f"{n.removeprefix(f'{bits}.')} {value(n):.2f}" for n in names)
-    yield f"         by source: {by_source}"
-    right, asked = value("evaluate.passages.accuracy"), value("evaluate.passages.n")
-    if asked:
-        yield f"         next passage of four: {right:.0%} of {asked:.0f} right (chance 25 %)"
+    if "evaluate.model.loss" in figures:
+        yield (
+            f"loss:    {show('evaluate.model.loss', '.3f')} nats a token on held-out text"
+            f" (perplexity {show('evaluate.model.perplexity', '.1f')})"
+        )
+        bits = "evaluate.model.bits_per_byte"
+        yield (
+            f"bits per byte: {show(bits, '.3f')} ± {show(f'{bits}_error', '.3f')}; trigram model"
+            f" {show('evaluate.trigram.bits_per_byte', '.3f')}, unigram model"
+            f" {show('evaluate.unigram.bits_per_byte', '.3f')}"
+        )
+        names = [name for name in figures if name.startswith(f"{bits}.")]
+        by_source = ", ".join(f"{n.removeprefix(f'{bits}.')} {show(n, '.2f')}" for n in names)
+        yield f"         by source: {by_source}"
+        right, asked = value("evaluate.passages.accuracy"), value("evaluate.passages.n")
+        if asked:
+            yield f"         next passage of four: {right:.0%} of {asked:.0f} right (chance 25 %)"
+    else:
+        yield (
+            "loss:    not measured: nothing is held out; the split is by document, book, project or"
+            " thread, and needs two of them"
+        )
     if "tune.after.loss" in figures:
         yield (
-            f"tuned:   loss of held-out answers {value('tune.before.loss'):.3f} →"
-            f" {value('tune.after.loss'):.3f} nats a token"
+            f"tuned:   loss of held-out answers {show('tune.before.loss', '.3f')} →"
+            f" {show('tune.after.loss', '.3f')} nats a token"
         )
         yield (
-            f"         answers that end by themselves {value('tune.before.ended'):.0%} →"
-            f" {value('tune.after.ended'):.0%}"
+            f"         answers that end by themselves {show('tune.before.ended', '.0%')} →"
+            f" {show('tune.after.ended', '.0%')}"
         )
     yield (
-        f"speed:   training {value('train.tokens_per_second'):,.0f} tokens/s, prefill"
-        f" {value('speed.prefill_tokens_per_second'):,.0f}, decode"
-        f" {value('speed.decode_tokens_per_second'):,.0f}"
+        f"speed:   training {show('train.tokens_per_second', ',.0f')} tokens/s, prefill"
+        f" {show('speed.prefill_tokens_per_second', ',.0f')}, decode"
+        f" {show('speed.decode_tokens_per_second', ',.0f')}"
     )

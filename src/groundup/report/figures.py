@@ -361,18 +361,20 @@ def evaluated(root: Path) -> Iterator[Figure]:
         if not isinstance(losses, dict):
             continue
         by_source = {f".{source}": table for source, table in losses["sources"].items()}
-        for suffix, table in ({"": losses["total"]} | by_source).items():
+        # Where nothing is held out, nothing was measured.
+        total = {"": losses["total"]} if losses["total"].get("tokens") else {}
+        for suffix, table in (total | by_source).items():
             for measure, unit in LOSS_UNITS.items():
                 value = table.get(measure)
                 yield Figure(f"evaluate.{model}.{measure}{suffix}", value, unit, origin)
-            if model == "model" and table.get("tokens") is not None:
+            if model == "model":
                 yield Figure(f"evaluate.tokens{suffix}", table["tokens"], "tokens", origin)
     for task, scores in [("passages", evaluation["passages"]), *evaluation["benchmarks"].items()]:
         for key, value in scores.items():
             if number(value) is not None:
                 yield Figure(f"evaluate.{task}.{key}", value, "", origin)
         interval = scores.get("interval")
-        if isinstance(interval, list) and len(interval) == 2:
+        if isinstance(interval, list) and len(interval) == 2 and scores.get("n"):
             yield Figure(f"evaluate.{task}.low", interval[0], "share", origin)
             yield Figure(f"evaluate.{task}.high", interval[1], "share", origin)
     for name, value in (json_file(root, "evaluate/speed.json") or {}).items():

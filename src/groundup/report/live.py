@@ -201,6 +201,8 @@ def status(
         title, progress["words"] = f"Running: {stage} is done.", "The next stage begins."
     elif event == "failed":
         progress["words"] = re.sub(OWN_ERRORS, "", str(last.get("error", "")))
+    elif event == "interrupted":
+        progress["words"] = "The run was interrupted; run the same command to resume."
     elif killed:
         progress["words"] = "The run was killed; run the same command to resume."
     else:

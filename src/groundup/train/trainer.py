@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 
 from groundup.artifacts.metrics import cut_back
-from groundup.errors import GroundupError, StoreError, is_full_disk
+from groundup.errors import GroundupError, InterruptionError, StoreError, is_full_disk
 from groundup.model.hf_io import check_weights, read_weights
 from groundup.model.transformer import Transformer
 from groundup.runtime.progress import progress, say
@@ -375,4 +375,4 @@ class Trainer:
         if stop and step < self.timeline.at(step).steps:
             self._save()
             saved = self.checkpoints.steps()[-1]
-            raise GroundupError(f"stopped at step {saved}; run the same command to resume")
+            raise InterruptionError(f"stopped at step {saved}; run the same command to resume")
