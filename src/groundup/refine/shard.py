@@ -198,7 +198,7 @@ def refine_shard(
         return out.save()
 
 
-SHARD = BuildStep("refine/shard", 7, refine_shard)
+SHARD = BuildStep("refine/shard", 8, refine_shard)
 
 
 def _detect_language(
