@@ -142,14 +142,17 @@ def asked(documents: Sequence[str]) -> dict[str, Any]:
 
 
 def verdict(
-    documents: Sequence[str], names: Sequence[str], thresholds: Thresholds = NO_THRESHOLDS
+    documents: Sequence[str],
+    names: Sequence[str],
+    thresholds: Thresholds = NO_THRESHOLDS,
+    languages: Sequence[str] = (),
 ) -> Array:
     """Return the reason for which each document is dropped, "" where it is kept: as refine/shard
-    does it.
+    does it. The documents are English by default.
     """
     column = pa.array(documents, pa.string())
     column = prose_lines(column) if "c4_lines" in names else column
-    columns = {"text": column, "language": pa.array(["en"] * len(column))}
+    columns = {"text": column, "language": pa.array(languages or ["en"] * len(column))}
     empty = (columns.get(part.name, pa.nulls(len(column), part.type)) for part in DOCUMENT)
     return apply_filters(
         pa.RecordBatch.from_arrays(list(empty), schema=DOCUMENT), "web", names, Path(), thresholds

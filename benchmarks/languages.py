@@ -1,5 +1,8 @@
 """Sentences of news in 75 languages, and documents of 1,000 characters made of them: whose language
-is named right, and how fast.
+is named right, and how fast. Articles and news of many languages: what the filters drop.
+
+Articles are those of Wikipedia, cut into pages of some paragraphs; pages of lists are left out.
+News are 10 sentences in two paragraphs, in random order. All are judged as web pages.
 
 Languages that a tool never names count for it only under "all". Norwegian is one language, since
 most tools write it `no` for Bokmål.
@@ -7,15 +10,22 @@ most tools write it `no` for Bokmål.
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Callable
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import py3langid
 import pyarrow as pa
 
+from benchmarks.corpora import collected
+from benchmarks.corpora import texts as texts_of
+from benchmarks.filters import cleaned, verdict
 from benchmarks.machine import test_data
 from benchmarks.peers import megabytes, peer, result, seconds
+from groundup.errors import SourceError
 from groundup.recipe import MEMBERS
 from groundup.refine.filter import language
 
@@ -24,6 +34,11 @@ LETTERS = 1_000
 SAME = {"nb": "no", "nn": "no", "iw": "he", "fil": "tl", "zh-Hant": "zh"} | MEMBERS
 UNSURE = ("", "un")
 CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+# Characters of a page, and of a paragraph of prose.
+PAGE, PARAGRAPH = 2_500, 100
+RULES = ("gopher_quality", "gopher_repetition", "c4", "fineweb")
+# The drops of good pages that a language may have.
+ALLOWED = 0.02
 Lines = dict[str, list[str]]
 Name = Callable[[list[str]], list[str]]
 
@@ -41,7 +56,81 @@ def measure() -> dict[str, object] | None:
         "documents": {name: documents(part) for name, part in lines.items()},
     }.items():
         figures |= compare(kind, texts)
+    for kind, pages in (("articles", articles(data)), ("news", news(lines))):
+        figures |= dict(dropped(kind, pages))
+    figures |= dict(named_books(data))
     return result(__doc__, figures)
+
+
+def articles(data: Path) -> Lines:
+    """Return pages of prose from Wikipedia, by its language."""
+    pages: Lines = {}
+    for folder in sorted(data.glob("wikipedia/minidumps/*")):
+        source = {"name": "one", "kind": "wikipedia", "path": str(folder.relative_to(data))}
+        with tempfile.TemporaryDirectory() as root:
+            try:
+                found = list(texts_of(collected(data, Path(root), [source])))
+            except SourceError:  # A dump of redirects.
+                continue
+        pages[folder.name] = [page for text in found for page in prose_pages(text)]
+    return {name: found for name, found in pages.items() if found}
+
+
+def prose_pages(text: str) -> Iterator[str]:
+    """Cut an article at paragraphs; leave out pages that are not mostly prose."""
+    page: list[str] = []
+    for paragraph in [*text.split("\n\n"), None]:
+        if paragraph is not None:
+            page.append(paragraph)
+        if paragraph is None or sum(map(len, page)) >= PAGE:
+            prose = [len(part) for part in page if len(part) >= PARAGRAPH and "\n" not in part]
+            if len(prose) >= 3 and 2 * sum(prose) >= sum(map(len, page)):
+                yield "\n\n".join(page)
+            page = []
+
+
+def news(lines: Lines) -> Lines:
+    pages = {}
+    for name, texts in lines.items():
+        mixed = random.Random(1).sample(sorted(set(texts)), len(set(texts)))
+        halves = [" ".join(mixed[i : i + 5]) for i in range(0, len(mixed) - 4, 5)]
+        pages[name] = ["\n".join(halves[i : i + 2]) for i in range(0, len(halves) - 1, 2)]
+    return pages
+
+
+def dropped(kind: str, pages: Lines) -> Iterator[tuple[str, object]]:
+    """Yield how many good pages each rule set drops, and in which languages over ALLOWED."""
+    clean = cleaned([text for part in pages.values() for text in part])
+    codes = [name for name, part in pages.items() for _ in part]
+    named = language.detect(clean).code.to_pylist()
+    yield f"{kind}: pages", len(codes)
+    yield f"{kind}: languages", len(pages)
+    for rules in RULES:
+        reasons = verdict(clean.to_pylist(), [rules], languages=named)
+        bad = Counter(code for code, reason in zip(codes, reasons, strict=True) if reason)
+        over = {code: n / len(pages[code]) for code, n in bad.items()}
+        over = {code: share for code, share in over.items() if share > ALLOWED}
+        yield f"{kind}: dropped, {rules}", bad.total() / len(codes)
+        yield f"{kind}: languages with more than 2 % dropped, {rules}", len(over)
+        for code, share in sorted(over.items()):
+            yield f"{kind}: dropped in {code}, {rules}", share
+        for reason, n in Counter(reasons[reasons != ""].tolist()).most_common():
+            yield f"{kind}: dropped by {reason}, {rules}", n
+
+
+def named_books(data: Path) -> Iterator[tuple[str, object]]:
+    """Yield of how many books, and how much of their text, no language is named."""
+    source = {"name": "one", "kind": "books", "path": "books"}
+    with tempfile.TemporaryDirectory() as root:
+        books = cleaned(list(texts_of(collected(data, Path(root), [source]))))
+    unsure = [code == "" for code in language.detect(books).code.to_pylist()]
+    size = [len(text) for text in books.to_pylist()]
+    yield "books", len(size)
+    yield "books: no language named", sum(unsure)
+    yield (
+        "books: text of which no language is named",
+        sum(n for n, bad in zip(size, unsure, strict=True) if bad) / sum(size),
+    )
 
 
 def sentences(data: Path) -> Lines:

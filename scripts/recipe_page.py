@@ -12,11 +12,13 @@ import inspect
 import re
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from groundup.recipe import Recipe
+from groundup.export.formats import FORMATS
+from groundup.recipe import Export, Recipe, Train
+from groundup.train.optimizer import OPTIMIZERS
 
 PAGE = Path(__file__).parent.parent / "docs" / "recipe.md"
 HEAD = """# Every key of a recipe
@@ -26,6 +28,12 @@ keys in use. A recipe needs one `[[source]]` with a `path`; every other key has 
 `groundup run RECIPE --set train.steps=500` sets a key for one run. An unknown key is an error that
 names the nearest known one.
 """
+
+# Keys whose values are names in a registry; for the settings classes they are any text.
+REGISTRIES: dict[tuple[type, str], Iterable[str]] = {
+    (Export, "formats"): FORMATS,
+    (Train, "optimizer"): OPTIMIZERS,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +106,11 @@ def keys_of(table: type) -> Iterator[Key]:
         if isinstance(default, dict):
             default = ()
         name = str(field.metadata.get("key", field.name))
-        yield Key(name, type_name(hints[field.name]), default_name(default), meanings[field.name])
+        hint = hints[field.name]
+        if names := REGISTRIES.get((table, name)):
+            literal = Literal[tuple(names)]
+            hint = tuple[literal, ...] if get_origin(hint) is tuple else literal
+        yield Key(name, type_name(hint), default_name(default), meanings[field.name])
 
 
 def is_table(hint: Any) -> bool:

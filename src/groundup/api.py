@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from groundup.artifacts.tokenizer import Tokenizer
     from groundup.commands.duplicates import Cluster
     from groundup.commands.trace import Seen
-    from groundup.evaluate.token_scores import TokenScore
+    from groundup.evaluate.loglikelihood import TokenScore
     from groundup.model.transformer import Transformer
 
 # Samples to locate at a time: 8 MB of numbers.
@@ -227,13 +227,13 @@ class OpenRun:
 
     def scores(self, text: str, which: str = "", alternatives: int = 3) -> list[TokenScore]:
         """Return the probability of each token of a text, and the most probable alternatives."""
-        from groundup.evaluate.token_scores import score_text
+        from groundup.evaluate.loglikelihood import score_text
 
         return score_text(*self._load(which), text, alternatives)
 
     def next_tokens(self, prompt: str, count: int = 10, which: str = "") -> list[tuple[str, float]]:
         """Return the most probable tokens after `prompt`, with their log-probabilities."""
-        from groundup.evaluate.token_scores import next_tokens
+        from groundup.evaluate.loglikelihood import next_tokens
 
         return next_tokens(*self._load(which), prompt, count)
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from groundup._version import __version__
-from groundup.errors import GroundupError, is_full_disk
+from groundup.errors import GroundupError, InterruptionError, is_full_disk
+from groundup.export.formats import FORMATS
 from groundup.runtime.terminal import echo
 
 if TYPE_CHECKING:
@@ -128,9 +129,14 @@ def run(
         raise click.UsageError("--workers and --ray exclude each other")
     loaded = _load(recipe, overrides)
     check_stages(until, *redo)
-    done = run_flow(loaded, out or Path("runs") / loaded.name, until, redo, workers, ray)
+    root = out or Path("runs") / loaded.name
+    beside = recipe.parent / "runs" / loaded.name
+    if out is None and not root.exists() and beside.exists() and recipe.parent != Path():
+        echo(f"{beside} is a run of this name; --out {beside} goes on with it", error=True)
+    done = run_flow(loaded, root, until, redo, workers, ray)
     if until == "report":
         _echo_summary(done.root)
+    echo(f"run:   {done.root.absolute()}")
 
 
 @cli.command()
@@ -296,7 +302,7 @@ def sample(
 @_option(
     "--format",
     "form",
-    type=click.Choice(["hf", "gguf"]),
+    type=click.Choice(list(FORMATS)),
     default="hf",
     help="gguf is for llama.cpp.",
 )
@@ -441,6 +447,8 @@ def main() -> None:
         sys.exit(error.exit_code)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
+    except InterruptionError as error:
+        _fail(str(error), INTERRUPTED)
     except GroundupError as error:
         _fail(str(error))
     except BrokenPipeError:

@@ -20,6 +20,10 @@ class StoreError(GroundupError):
     """A run directory cannot be used: locked, full, or written by something else."""
 
 
+class InterruptionError(GroundupError):
+    """The user stopped a stage, which saved its work first; no failure."""
+
+
 class ExpensiveError(GroundupError):
     """Work that took more than ten minutes would be discarded; `--redo STAGE` allows it."""
 

@@ -25,6 +25,7 @@ from groundup.refine.stage import run as refine
 from groundup.report.live import live_page
 from groundup.report.stage import run as report
 from groundup.runtime.lock import check_directory, load_lock, recipe_lock
+from groundup.runtime.progress import say
 from groundup.runtime.run import Run
 from groundup.tokenize.stage import run as tokenize
 from groundup.train.stage import run as train
@@ -79,11 +80,15 @@ def run_flow(
     shared = shared_paths(recipe) if ray else {}
     with Run.open(recipe, root, redo, workers, ray, shared) as run:
         check_plan(run, trains="train" in names)
+        say(f"run       {run.root.absolute()}")
         finish_forget(run, STAGES)
         with recipe_lock(run.root, recipe), live_page(run.root) as page:
             for name in names:
                 page.begin(name)
-                run_stage(run, name)
+                with run.stage(name):
+                    STAGES[name](run)
+                    if run.reset_for_redo(name):
+                        STAGES[name](run)
                 page.tell()
         if until == "report":
             run.store.discard(run.store.unreferenced(STAGES))

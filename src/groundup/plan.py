@@ -14,7 +14,6 @@ typical ratio, named in this module).
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import shutil
 import time
@@ -26,11 +25,13 @@ import psutil
 
 from groundup.artifacts.kinds import KINDS
 from groundup.errors import GroundupError
+from groundup.export.formats import check_formats, find_format
 from groundup.model.config import ModelConfig, resolve
 from groundup.recipe import Export, Recipe, Source, all_sources
 from groundup.runtime.resources import choose_device, device_memory
 from groundup.runtime.run import Run
 from groundup.runtime.sealed import read_sealed, write_sealed
+from groundup.runtime.user_code import load_function
 from groundup.schema import settings
 
 if TYPE_CHECKING:
@@ -64,8 +65,6 @@ CHECKPOINT_BYTES_PER_PARAMETER = 12
 # Activations of one sequence: about 34 bytes per position, layer and width at 16 bits (Korthikanti
 # et al. 2022, arXiv 2205.05198, without the attention matrix, which is never materialized).
 ACTIVATION_BYTES = 34
-# Of a parameter in a GGUF file; q8_0 adds a scale of two bytes to each block of 32.
-GGUF_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "q8_0": 34 / 32}
 PROBE_LAYERS = 2
 # A longer context would take minutes, and its attention is counted by its operations anyway.
 PROBE_CONTEXT = 1024
@@ -143,12 +142,18 @@ def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> P
         root: the run directory.
 
     Raises:
-        GroundupError: a source is missing, a filter is unknown, the model's sizes do not fit
-            together, or the base model cannot be used.
+        GroundupError: a source is missing, a filter, an export format or the optimizer is unknown,
+            the model's sizes do not fit together, or the base model cannot be used.
     """
     from groundup.refine.filter.apply import check_filters
+    from groundup.train.optimizer import check_optimizer
 
     check_filters(recipe.refine.filters, recipe.refine.thresholds)
+    for source in recipe.source:
+        if source.reader:
+            load_function(source.reader, recipe.root, "reader")
+    check_formats(recipe.export.formats)
+    check_optimizer(recipe.train.optimizer)
     root = root or Path.cwd() / "runs" / recipe.name
     device, base = choose_device(), checked_base(recipe, root)
     figures = _data(recipe, base)
@@ -291,8 +296,8 @@ def _space(recipe: Recipe, config: ModelConfig, figures: Estimates) -> Estimates
 
 def exported_bytes(export: Export) -> float:
     """Return the bytes per parameter of all exports together."""
-    gguf = export.gguf_types if "gguf" in export.formats else ()
-    return sum(GGUF_BYTES[name] for name in gguf) + (4 if "hf" in export.formats else 0)
+    formats = [find_format(name) for name in dict.fromkeys(export.formats)]
+    return sum(each.bytes_per_parameter(type) for each in formats for type in each.types(export))
 
 
 def _training(recipe: Recipe, config: ModelConfig, figures: Estimates, device: str) -> Estimates:
@@ -393,16 +398,5 @@ def _too_large(figures: Estimates, device: str, root: Path) -> list[str]:
 
 def missing_packages(recipe: Recipe, base: PretrainedModel | None = None) -> list[str]:
     """Return what the last stages lack, which would else be found after the training."""
-    if "gguf" not in recipe.export.formats:
-        return []
-    if base is not None and not base.tokenizer.splitter:
-        return [
-            "[export] formats name gguf, and llama.cpp has no splitter like that of the tokenizer"
-            f" in {base.path}; leave gguf out"
-        ]
-    if importlib.util.find_spec("gguf") is None:
-        return [
-            "[export] formats name gguf, which needs the package gguf; `pip install"
-            " 'groundup[export]'` brings it"
-        ]
-    return []
+    formats = dict.fromkeys(recipe.export.formats)
+    return [problem for name in formats if (problem := find_format(name).obstacle(base))]

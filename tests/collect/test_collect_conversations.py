@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ Read = Callable[..., list[Document | Reject]]
 EXPECTED = [("user", "Hi"), ("assistant", "Hello")]
 ASKED = {"from": "human", "value": "Hi"}
 BEST = {"role": "assistant", "text": "Hello", "rank": 0, "replies": []}
-LAYOUTS = {
+LAYOUTS: dict[str, Any] = {
     "openai": {
         "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     },
@@ -44,6 +45,26 @@ LAYOUTS = {
         "chosen": {"from": "gpt", "value": "Hello"},
         "rejected": {"from": "gpt", "value": "No"},
     },
+    "prompt of messages": {
+        "prompt": [{"role": "user", "content": "Hi"}],
+        "chosen": [{"role": "assistant", "content": "Hello"}],
+        "rejected": [{"role": "assistant", "content": "No"}],
+    },
+    "prompt of messages, repeated": {
+        "prompt": [{"role": "user", "content": "Hi"}],
+        "chosen": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}],
+    },
+    "prompt of messages, plain answer": {
+        "prompt": [{"role": "user", "content": "Hi"}],
+        "completion": "Hello",
+    },
+    "hh": {
+        "chosen": "\n\nHuman: Hi\n\nAssistant: Hello",
+        "rejected": "\n\nHuman: Hi\n\nAssistant: No",
+    },
+    "hh with a prompt": {"prompt": "\n\nHuman: Hi\n\nAssistant:", "chosen": " Hello"},
+    "a prompt that names its user": {"prompt": "Human: Hi", "completion": "Hello"},
+    "kto": {"prompt": "Hi", "completion": "Hello", "label": True, "weight": 1.0, "image": None},
     "tree": {
         "prompt": {
             "role": "prompter",
@@ -59,6 +80,57 @@ def test_layouts(layout: str) -> None:
     """Each layout gives the same two turns."""
     _, turns = render(find_messages(LAYOUTS[layout]))
     assert [(turn["role"], turn["content"]) for turn in turns] == EXPECTED
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "https://a.test/b.png"}}
+
+
+@pytest.mark.parametrize(
+    ("record", "reason", "said"),
+    [
+        ({"prompt": "Hi", "completion": "Bad", "label": False}, "not-to-learn", "label is False"),
+        ({"prompt": "Hi", "completion": "Bad", "label": "false"}, "not-to-learn", "label is"),
+        ({"question": "Hi", "answer": "Bad", "label": 0}, "not-to-learn", "a bad answer"),
+        (LAYOUTS["alpaca"] | {"weight": 0}, "not-to-learn", "weight is 0"),
+        (LAYOUTS["sharegpt"] | {"train": False}, "not-to-learn", "train is False"),
+        (LAYOUTS["sharegpt"] | {"image": "a.jpg"}, "media", "image data"),
+        (LAYOUTS["sharegpt"] | {"videos": ["a.mp4"]}, "media", "video data"),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "text", "text": "What?"}, PICTURE]},
+                    {"role": "assistant", "content": "A cat."},
+                ]
+            },
+            "media",
+            "image data",
+        ),
+    ],
+)
+def test_what_a_record_says_not_to_learn_is_listed(
+    read: Read, record: dict[str, object], reason: str, said: str
+) -> None:
+    good = LAYOUTS["prompt"]
+    found = read("conversations", "a.jsonl", "\n".join(map(json.dumps, (record, good))))
+    assert isinstance(found[0], Reject) and isinstance(found[1], Document)
+    assert found[0].reason == reason and said in found[0].detail
+
+
+def test_a_message_that_is_not_to_be_learned_stays_as_context() -> None:
+    text, turns = render(
+        find_messages(
+            {
+                "messages": [
+                    {"role": "user", "content": "Hi"},
+                    {"role": "assistant", "content": "Bad", "weight": 0},
+                    {"role": "user", "content": "No", "weight": 0},
+                    {"role": "assistant", "content": "Good", "weight": 1},
+                ]
+            }
+        )
+    )
+    roles = ["user", "assistant-unlearned", "user", "assistant"]
+    assert [turn["role"] for turn in turns] == roles and "Bad" in text
 
 
 def test_names_and_system() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,6 +109,62 @@ def test_warc(read: Read) -> None:
         "wet.org",
     ]
     assert [f.record for f in results] == list(range(7))
+
+
+def _chunked(body: bytes) -> bytes:
+    half = len(body) // 2
+    parts = [b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:half], body[half:])]
+    return b"".join([*parts, b"0\r\n\r\n"])
+
+
+def _encoded(headers: str, body: bytes) -> bytes:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{headers}\r\n\r\n"
+    return _record("response", head.encode() + body)
+
+
+@pytest.mark.parametrize("chunked", ["undone", "in place"])
+def test_bodies_stored_decoded(chunked: str, read: Read) -> None:
+    """An encoding that the headers name and the body lacks was undone by the crawler."""
+    page = PAGE.encode()
+    raw_deflate = zlib.compressobj(wbits=-15)
+    bodies = {
+        "gzip": gzip.compress(page),
+        "X-Gzip": gzip.compress(page),
+        "deflate": zlib.compress(page),
+        "Deflate": raw_deflate.compress(page) + raw_deflate.flush(),
+        "identity": page,
+    }
+    pairs = [*bodies.items(), *((name, page) for name in [*bodies, "br", "zstd", "utf-8"])]
+    records = [
+        _encoded(
+            f"Content-Encoding: {name}\r\nTransfer-Encoding: chunked",
+            _chunked(body) if chunked == "in place" else body,
+        )
+        for name, body in pairs
+    ]
+    (expected,) = read("web", "x.warc", _encoded("X-None: 1", page))
+    assert isinstance(expected, Document)
+    results = read("web", "x.warc", b"".join(records))
+    assert [getattr(result, "text", result) for result in results] == [expected.text] * len(pairs)
+
+
+def test_damaged_bodies_stay_listed(read: Read) -> None:
+    """A body that neither fits its headers nor starts like a page is damaged; the next is read."""
+    page = PAGE.encode()
+    packed = gzip.compress(page)
+    damaged = [
+        ("Content-Encoding: gzip", packed[:40] + bytes(60) + packed[40:]),
+        ("Content-Encoding: br", packed),
+        ("Content-Encoding: utf-8", packed),
+        ("Transfer-Encoding: chunked", _chunked(page)[:300]),
+        ("Content-Encoding: deflate", b"\x00" * 100),
+        ("Content-Encoding: gzip\r\nTransfer-Encoding: chunked", _chunked(packed[5:])),
+    ]
+    data = b"".join(_encoded(*each) + _encoded("X-None: 1", page) for each in damaged)
+    results = read("web", "x.warc", data)
+    kinds = ["page" if isinstance(f, Document) else f.reason for f in results]
+    assert kinds == ["damaged", "page"] * len(damaged)
+    assert [f.record for f in results] == list(range(2 * len(damaged)))
 
 
 def test_truncated_warc_keeps_whole_records() -> None:

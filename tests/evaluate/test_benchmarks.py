@@ -14,13 +14,13 @@ from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
 from groundup.evaluate.benchmarks import (
     Question,
+    benchmark_figures,
     benchmark_files,
     continuations,
-    evaluate,
     parse_question,
     read_questions,
 )
-from groundup.evaluate.loglikelihood import Continuation, accuracy, score, wilson
+from groundup.evaluate.loglikelihood import Continuation, accuracy, score
 from groundup.recipe import recipe_from
 from groundup.tokenize.train_bpe import train_bpe
 
@@ -119,16 +119,16 @@ def test_figures(tmp_path: Path, tokenizer: Tokenizer) -> None:
     path.write_text(
         "\n".join(json.dumps({"text": f"the cat {n} sat on the mat"}) for n in range(9))
     )
-    found = evaluate(model, tokenizer, path, 0, 1)
+    found = benchmark_figures(model, tokenizer, path, 0, 1)
     assert (found["layout"], found["n"], found["available"]) == ("last word", 9, 9)
-    assert evaluate(model, tokenizer, path, 4, 1)["n"] == 4
+    assert benchmark_figures(model, tokenizer, path, 4, 1)["n"] == 4
     path.write_text(
         "\n".join(
             json.dumps({"query": f"the {n}", "choices": ["cat", "mat sat"], "gold": 0})
             for n in range(9)
         )
     )
-    found = evaluate(model, tokenizer, path, 0, 1)
+    found = benchmark_figures(model, tokenizer, path, 0, 1)
     assert (found["layout"], found["n"], found["chance"], found["raw"]["n"]) == (
         "choices",
         9,
@@ -139,9 +139,9 @@ def test_figures(tmp_path: Path, tokenizer: Tokenizer) -> None:
 
 def test_wilson_interval() -> None:
     """Known values (Newcombe 1998, table I), and no bound outside 0 and 1."""
-    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
-    assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
-    assert wilson(0, 0) == (0.0, 1.0)
+    assert accuracy(81, 263)["interval"] == pytest.approx([0.2553, 0.3662], abs=1e-4)
+    assert accuracy(0, 20)["interval"] == pytest.approx([0.0, 0.1611], abs=1e-4)
+    assert accuracy(0, 0)["interval"] == [0.0, 1.0]
     assert accuracy(3, 4)["accuracy"] == 0.75
 
 

@@ -11,7 +11,7 @@ from tests.helpers.trained import add_checkpoint, tiny_model, trained_run
 
 from groundup.artifacts.checkpoints import find_checkpoint
 from groundup.errors import GroundupError
-from groundup.evaluate import next_passage
+from groundup.evaluate import benchmarks
 from groundup.evaluate.samples import choose_prompt, document_at
 from groundup.evaluate.stage import run as evaluate
 from groundup.evaluate.validation_data import open_validation_data
@@ -131,13 +131,13 @@ def test_passages_are_held_out_and_distinct(run: Run) -> None:
     same.
     """
     held_out = open_validation_data(run.root / "tokenize")
-    documents = next_passage.beginnings(held_out, "books", 20)
-    asked = next_passage.make_questions(documents, 16, 5, seed=1)
+    documents = benchmarks.beginnings(held_out, "books", 20)
+    asked = benchmarks.make_questions(documents, 16, 5, seed=1)
     whole = {tuple(d) for d in documents}
     for context, own, *others in asked:
         assert (*context, *own) in whole
         assert len(others) == 3 and all(len(o) == 4 and not np.array_equal(o, own) for o in others)
-    again = next_passage.make_questions(documents, 16, 5, seed=1)
+    again = benchmarks.make_questions(documents, 16, 5, seed=1)
     assert all(
         np.array_equal(a, b)
         for x, y in zip(asked, again, strict=True)

@@ -5,6 +5,7 @@ whole.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -14,11 +15,12 @@ from hypothesis import strategies as st
 from tests.helpers.trained import tiny_model
 
 from groundup.evaluate.perplexity import (
-    ModelScorer,
+    Floats,
     Stratum,
     Window,
     figures,
     figures_by_source,
+    model_scores,
     ratio,
     sample_windows,
     score_windows,
@@ -65,7 +67,7 @@ def test_scores_equal_those_of_one_token_at_a_time(count: int) -> None:
     context, stride = model.config.context, model.config.context // 2
     tokens = stream(count)
     windows = sliding_windows([tokens], stride)
-    scored = np.concatenate(list(ModelScorer(model).scores(windows)))
+    scored = np.concatenate(list(model_scores(model, windows)))
     for window in windows:
         for position in range(window.low, window.high):
             read = tokens.slice(max(0, window.high - context - 1), position)
@@ -81,15 +83,14 @@ def test_figures_of_known_probabilities() -> None:
     for no byte.
     """
 
-    class Half:
-        def scores(self, windows: list[Window]):  # type: ignore[no-untyped-def]
-            for window in windows:
-                yield np.full(window.high - window.low, math.log(0.5))
+    def half(windows: Sequence[Window]) -> Iterator[Floats]:
+        for window in windows:
+            yield np.full(window.high - window.low, math.log(0.5))
 
     tokens = Stream("s", np.array([3, 3, END, 4, 4, END], np.uint16), END)
     sizes = np.array([0, 0, 0, 2, 4])
     windows = sliding_windows([tokens], 2)
-    found = figures([score_windows(Half(), windows, len(windows), sizes)])
+    found = figures([score_windows(half, windows, len(windows), sizes)])
     assert found["loss"] == pytest.approx(math.log(2))
     assert found["perplexity"] == pytest.approx(2)
     assert found["bits_per_byte"] == pytest.approx(6 / 12)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundup.evaluate.memorization import longest_shared_run
+from groundup.evaluate.samples import longest_shared_run
 from groundup.evaluate.validation_data import Stream
 
 VOCAB = 5

@@ -14,8 +14,8 @@ from tests.helpers.trained import WORDS, tiny_model
 
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
-from groundup.evaluate.perplexity import ModelScorer, sliding_windows
-from groundup.evaluate.token_scores import next_tokens, score_text, token_texts
+from groundup.evaluate.loglikelihood import next_tokens, score_text, token_texts
+from groundup.evaluate.perplexity import model_scores, sliding_windows
 from groundup.evaluate.validation_data import Stream
 from groundup.model.score import token_log_probabilities
 from groundup.model.transformer import Transformer
@@ -72,7 +72,7 @@ def test_a_text_beyond_the_context_is_scored_as_evaluation_scores_it(
     ids = np.array(tokenizer.encode(text), np.uint16)
     assert len(ids) > 2 * model.config.context
     windows = sliding_windows([Stream("books", ids, tokenizer.end_id)], model.config.context // 2)
-    wanted = np.concatenate(list(ModelScorer(model).scores(windows)))
+    wanted = np.concatenate(list(model_scores(model, windows)))
     found = [score.log_probability for score in score_text(model, tokenizer, text)]
     assert np.allclose(found, wanted, atol=1e-4)
 

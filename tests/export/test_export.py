@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from tests.helpers.hostile import HOSTILE
 from tests.helpers.trained import add_checkpoint, tiny_model, trained_run
 
 from groundup.artifacts.tokenizer import Tokenizer
-from groundup.errors import GroundupError
+from groundup.cli import cli
+from groundup.errors import GroundupError, RecipeError
 from groundup.export import parity
 from groundup.export.hf import write_folder
 from groundup.export.source_model import read_source_model
@@ -86,7 +88,7 @@ def test_transformers_generates_what_we_generate(run: Run, folder: Path) -> None
 
     from groundup.model.generate import generate
 
-    theirs = AutoModelForCausalLM.from_pretrained(folder)
+    theirs: Any = AutoModelForCausalLM.from_pretrained(folder)
     prompt = [0, 50, 60, 70]
     ours = list(generate(load_model(folder), prompt, 12, temperature=0, stop={0}))
     found = theirs.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False)[
@@ -178,3 +180,17 @@ def test_logits_that_are_no_numbers_fail() -> None:
     for wrong in (torch.nan, 2.0):
         with pytest.raises(GroundupError, match="differ by"):
             parity.compare_logits(ones, [torch.full((2, 3), wrong)], "x")
+
+
+@pytest.mark.parametrize("command", [["plan"], ["run", "--out", "run"]])
+def test_an_unknown_format_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    """Names of formats are the registry's, so the recipe itself takes any text."""
+    monkeypatch.chdir(tmp_path)
+    Path("x.txt").write_text("One text.")
+    Path("r.toml").write_text('[[source]]\npath = "x.txt"\n[export]\nformats = ["hf", "onnx"]\n')
+    message = r'^\[export\] formats: "onnx" is not one of hf, gguf$'
+    with pytest.raises(RecipeError, match=message):
+        cli([command[0], "r.toml", *command[1:]], standalone_mode=False)
+    assert not Path("run/collect").exists() and not Path("run/plan.json").exists()

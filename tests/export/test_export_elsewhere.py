@@ -13,11 +13,11 @@ from tests.helpers.hf_models import FAMILIES, write_folder
 
 from groundup.errors import GroundupError
 from groundup.export import gguf as gguf_file
-from groundup.export import gguf_check, hf, llamacpp, parity
+from groundup.export import hf, llamacpp, parity
 from groundup.export.source_model import SourceModel, read_source_model
 from groundup.model.hf_io import load_model, save_model
 from groundup.tokenize.adopt import adopt_tokenizer
-from groundup.tune.build import write_model
+from groundup.tune.finetuner import write_model
 
 BASE = {"name": "elsewhere/`model`", "license": "mit"}
 
@@ -73,7 +73,7 @@ def test_llama_cpp_says_the_same(tmp_path: Path, layout: str, family: str, tied:
         table["general.base_model.0.name"] == BASE["name"]
         and "scratch" not in table["general.description"]
     )
-    stored, found = gguf_check.check_file(path, source, kind)
+    stored, found = gguf_file.check_file(path, source, kind)
     found |= llamacpp.check(path, source, kind, stored, rows_of(source), [TEXT])
     assert 0 < found["max_difference"] < found["allowed"] and found["ids"] > 400
 
@@ -89,9 +89,9 @@ def test_rows_in_the_wrong_order_are_found(tmp_path: Path, monkeypatch: pytest.M
         wrong.setattr(gguf_file, "interleaved_heads", lambda *_: 0)
         gguf_file.write_file(path, source, "f32", FACTS)
     with pytest.raises(GroundupError, match="are not those of the checkpoint"):
-        gguf_check.check_file(path, source, "f32")
-    monkeypatch.setattr(gguf_check, "interleaved_heads", lambda *_: 0)
-    stored, _ = gguf_check.check_file(path, source, "f32")
+        gguf_file.check_file(path, source, "f32")
+    monkeypatch.setattr(gguf_file, "interleaved_heads", lambda *_: 0)
+    stored, _ = gguf_file.check_file(path, source, "f32")
     with pytest.raises(GroundupError, match=r"log-probabilities in llama\.cpp differ"):
         llamacpp.check(path, source, "f32", stored, rows_of(source), [TEXT])
 
@@ -106,7 +106,7 @@ def test_a_tuned_one_chats_alike_everywhere(tmp_path: Path, family: str) -> None
     write_model(tmp_path / "model", load_model(source.path), source.path)
     tuned = read_source_model(tmp_path / "model", "tuned", BASE)
     gguf_file.write_file(tmp_path / "x.gguf", tuned, "f32", FACTS)
-    stored, _ = gguf_check.check_file(tmp_path / "x.gguf", tuned, "f32")
+    stored, _ = gguf_file.check_file(tmp_path / "x.gguf", tuned, "f32")
     found = llamacpp.check(tmp_path / "x.gguf", tuned, "f32", stored, rows_of(tuned), [TEXT])
     assert found["chats"] == 3 and found["ends"] == len(source.tokenizer.chat_ids)
     shutil.rmtree(tmp_path / "in")

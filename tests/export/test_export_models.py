@@ -18,7 +18,8 @@ from groundup.artifacts.tokenizer import CONFIG, Tokenizer
 from groundup.cli import cli
 from groundup.commands.verify import check_exports
 from groundup.errors import GroundupError
-from groundup.export import gguf_check, llamacpp, parity
+from groundup.export import gguf as gguf_file
+from groundup.export import llamacpp, parity
 from groundup.export.formats import differences
 from groundup.export.gguf import fields
 from groundup.export.stage import ExportTarget, by_hand, place
@@ -30,7 +31,7 @@ from groundup.runtime.files import read_json
 from groundup.runtime.lock import write_lock
 from groundup.runtime.run import Run
 from groundup.runtime.store import Step
-from groundup.tune.build import write_model
+from groundup.tune.finetuner import write_model
 
 pytestmark = needs_gguf
 
@@ -224,7 +225,7 @@ def test_a_failed_gate_publishes_nothing(run: Run, monkeypatch: pytest.MonkeyPat
     def differ(name: str, *rest: object) -> None:
         raise GroundupError(f"export: {name} differs")
 
-    monkeypatch.setattr(gguf_check, "compare_weight", differ)
+    monkeypatch.setattr(gguf_file, "compare_weight", differ)
     with pytest.raises(GroundupError, match=r"token_embd\.weight differs"):
         export(opened(run.root, ("gguf", "f32", "")))
     assert names(run) == {"hf", "model-f16.gguf", "parity.json"}
@@ -251,7 +252,7 @@ def test_a_plan_finds_the_missing_package_before_the_training(
 
 def opened_for(root: Path, *formats: str) -> Run:
     run = opened(root)
-    return Run(root, dataclasses.replace(run.recipe, export=Export(formats=formats)))  # type: ignore[arg-type]
+    return Run(root, dataclasses.replace(run.recipe, export=Export(formats=formats)))
 
 
 def test_verify_finds_an_export_of_another_model(run: Run) -> None:
@@ -276,9 +277,11 @@ def test_verify_finds_an_export_of_another_model(run: Run) -> None:
 )
 def test_verify_looks_into_a_folder(run: Run, file: str, old: str, new: str) -> None:
     export(run)
+    view = run.store.view("export")
+    assert view is not None
     (artifact,) = [
         a
-        for e in run.store.view("export").manifest["artefacts"]
+        for e in view.manifest["artefacts"]
         if e["step"] == "export/hf" and (a := run.store.artifact(e))
     ]
     path = artifact.path / "hf" / file

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import gguf
 import pytest
@@ -27,7 +28,7 @@ from tests.helpers.exporting import (
 from groundup.artifacts.tokenizer import FILE, Tokenizer
 from groundup.errors import GroundupError
 from groundup.export import gguf as gguf_file
-from groundup.export import gguf_check, llamacpp
+from groundup.export import llamacpp
 from groundup.export.source_model import SourceModel, read_source_model
 
 KINDS = ("f32", "f16", "bf16", "q8_0")
@@ -52,9 +53,9 @@ def export(source: SourceModel, path: Path, kind: str = "f32") -> Path:
     return path
 
 
-def gate(path: Path, source: SourceModel, kind: str) -> dict[str, object]:
+def gate(path: Path, source: SourceModel, kind: str) -> dict[str, Any]:
     """Both gates, as the stage has them."""
-    stored, found = gguf_check.check_file(path, source, kind)
+    stored, found = gguf_file.check_file(path, source, kind)
     return found | llamacpp.check(path, source, kind, stored, rows_of(source), [TEXT])
 
 
@@ -105,7 +106,7 @@ def test_shapes_of_models(
 def swap_heads(folder: Path) -> None:
     """Exchange two query heads that share no key: every shape stays."""
     model = random_model(read_source_model(folder, "x").config.vocab_size)
-    weight = model.model.layers[0].self_attn.q_proj.weight.data
+    weight = model.get_parameter("model.layers.0.self_attn.q_proj.weight").data
     weight[:64], weight[64:] = weight[64:].clone(), weight[:64].clone()
     from groundup.model.hf_io import save_model
 
@@ -117,12 +118,10 @@ def interleave(folder: Path) -> None:
     architectures must.
     """
     model = random_model(read_source_model(folder, "x").config.vocab_size)
-    for layer in model.model.layers:
-        for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj):
-            weight = projection.weight.data
-            projection.weight.data = (
-                weight.view(-1, 2, 16, 64).transpose(1, 2).reshape(weight.shape)
-            )
+    for name, parameter in model.named_parameters():
+        if "q_proj" in name or "k_proj" in name:
+            halves = parameter.data.view(-1, 2, 16, 64)
+            parameter.data = halves.transpose(1, 2).reshape(parameter.shape)
     from groundup.model.hf_io import save_model
 
     save_model(folder, model)
@@ -172,10 +171,8 @@ def test_each_gate_finds_what_is_wrong(source: SourceModel, tmp_path: Path, dama
     change(tmp_path)
     path = export(read_source_model(tmp_path, "damaged"), tmp_path / "x.gguf", "q8_0")
     with pytest.raises(GroundupError, match=written):
-        gguf_check.check_file(path, source, "q8_0")
-    stored, _ = gguf_check.check_file(
-        export(source, tmp_path / "good.gguf", "q8_0"), source, "q8_0"
-    )
+        gguf_file.check_file(path, source, "q8_0")
+    stored, _ = gguf_file.check_file(export(source, tmp_path / "good.gguf", "q8_0"), source, "q8_0")
     with pytest.raises(GroundupError, match=f"llama.cpp {said}|{said} in llama.cpp"):
         llamacpp.check(path, source, "q8_0", stored, rows_of(source), [TEXT])
 
@@ -193,9 +190,9 @@ def test_another_splitter_is_found(
         wrong.setattr(source.tokenizer, "splitter", "gpt-2")
         path = export(source, tmp_path / "x.gguf")
     with pytest.raises(GroundupError, match=r"tokenizer\.ggml\.pre"):
-        gguf_check.check_file(path, source, "f32")
+        gguf_file.check_file(path, source, "f32")
     monkeypatch.setattr(source.tokenizer, "splitter", "gpt-2")
-    stored, _ = gguf_check.check_file(path, source, "f32")
+    stored, _ = gguf_file.check_file(path, source, "f32")
     with pytest.raises(GroundupError, match=r"llama\.cpp tokenizes"):
         llamacpp.check(path, source, "f32", stored, rows_of(source), [TEXT])
 
@@ -218,10 +215,9 @@ def test_an_end_that_does_not_end_is_found(source: SourceModel, tmp_path: Path) 
 
 def test_names_are_those_of_the_library(source: SourceModel) -> None:
     """Our table of tensors agrees with the one that llama.cpp's own converter uses."""
-    for architecture, layout in (
-        (gguf.MODEL_ARCH.QWEN3, "qwen3"),
-        (gguf.MODEL_ARCH.LLAMA, "llama"),
-    ):
+    layouts: dict[Any, Literal["qwen3", "llama"]]
+    layouts = {gguf.MODEL_ARCH.QWEN3: "qwen3", gguf.MODEL_ARCH.LLAMA: "llama"}
+    for architecture, layout in layouts.items():
         config = dataclasses.replace(source.config, layers=3, layout=layout, tied=False)
         names = gguf.get_tensor_name_map(architecture, 3)
         for ours, theirs in gguf_file.tensor_names(config).items():
@@ -280,13 +276,13 @@ def test_a_model_with_more_ids_than_words(tokenizer: Path, tmp_path: Path) -> No
 
 def test_a_weight_too_large_for_f16_is_one_line(tokenizer: Path, tmp_path: Path) -> None:
     model = random_model(Tokenizer.load(tokenizer).vocab_size)
-    model.model.layers[1].mlp.up_proj.weight.data[3, 4] = 70_000
+    model.get_parameter("model.layers.1.mlp.up_proj.weight").data[3, 4] = 70_000
     large = write_source_model(tmp_path / "model", tokenizer, model)
     with pytest.raises(
         GroundupError, match=r"blk\.1\.ffn_up\.weight holds a weight beyond 65,504.*bf16"
     ):
         export(large, tmp_path / "x.gguf", "f16")
-    gguf_check.check_file(export(large, tmp_path / "y.gguf", "bf16"), large, "bf16")
+    gguf_file.check_file(export(large, tmp_path / "y.gguf", "bf16"), large, "bf16")
     model.model.norm.weight.data[0] = torch.nan
     broken = write_source_model(tmp_path / "model", tokenizer, model)
     with pytest.raises(
@@ -308,21 +304,21 @@ def test_rounding_is_bounded_and_tight() -> None:
         gguf.GGMLQuantizationType.Q8_0,
     )
     found = torch.from_numpy(stored)
-    gguf_check.compare_weight("x", "q8_0", weight, found)
-    share = (weight - found).abs() / gguf_check.q8_0_bound(weight)
+    gguf_file.compare_weight("x", "q8_0", weight, found)
+    share = (weight - found).abs() / gguf_file.q8_0_bound(weight)
     assert share.max() > 0.8
     wrong = found.clone()
-    wrong[63, 100] += 2.2 * gguf_check.q8_0_bound(weight)[63, 100]
+    wrong[63, 100] += 2.2 * gguf_file.q8_0_bound(weight)[63, 100]
     with pytest.raises(GroundupError, match="1 of 8192 weights of x"):
-        gguf_check.compare_weight("x", "q8_0", weight, wrong)
+        gguf_file.compare_weight("x", "q8_0", weight, wrong)
     for kind, rounded in (("f16", torch.float16), ("bf16", torch.bfloat16)):
         exact = (weight / 1e3).to(rounded).float()
-        gguf_check.compare_weight("x", kind, weight / 1e3, exact)
+        gguf_file.compare_weight("x", kind, weight / 1e3, exact)
         exact[5, 5] = torch.nextafter(
             exact[5, 5].to(rounded), torch.tensor(9e9, dtype=rounded)
         ).float()
         with pytest.raises(GroundupError, match="1 of 8192"):
-            gguf_check.compare_weight("x", kind, weight / 1e3, exact)
+            gguf_file.compare_weight("x", kind, weight / 1e3, exact)
 
 
 def test_a_finer_type_is_allowed_less() -> None:
@@ -335,7 +331,7 @@ def test_a_torn_file_is_one_line(source: SourceModel, tmp_path: Path) -> None:
     for size in (0, 3, 100, 5_000, len(data) - 1_000):
         (tmp_path / "torn.gguf").write_bytes(data[:size])
         with pytest.raises(GroundupError, match=r"torn\.gguf: cannot be read as GGUF"):
-            gguf_check.check_file(tmp_path / "torn.gguf", source, "f32")
+            gguf_file.check_file(tmp_path / "torn.gguf", source, "f32")
 
 
 @needs_llama
@@ -378,7 +374,7 @@ def test_a_crash_of_llama_cpp_is_told(
     """
     monkeypatch.setattr(llamacpp, "WORKER", (sys.executable, "-c", child))
     path = export(source, tmp_path / "x.gguf")
-    stored, _ = gguf_check.check_file(path, source, "f32")
+    stored, _ = gguf_file.check_file(path, source, "f32")
     if message is None:
         found = llamacpp.check(path, source, "f32", stored, rows_of(source), [])
         assert found["llama_cpp"] is None and "does not run on this machine" in found["note"]
@@ -409,7 +405,7 @@ def test_a_crash_in_the_middle_is_told(
     """
     monkeypatch.setattr(llamacpp, "WORKER", (sys.executable, "-c", DIES.format(fate)))
     path = export(source, tmp_path / "x.gguf")
-    stored, _ = gguf_check.check_file(path, source, "f32")
+    stored, _ = gguf_file.check_file(path, source, "f32")
     if fate == "SIGILL":
         found = llamacpp.check(path, source, "f32", stored, rows_of(source), [])
         assert found["llama_cpp"] is None and "ended by SIGILL" in found["note"]

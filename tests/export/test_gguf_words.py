@@ -24,12 +24,11 @@ from tests.helpers.hostile import HOSTILE
 from tokenizers import Regex, decoders, models, pre_tokenizers
 
 from groundup.artifacts.chat import encode_prompt
-from groundup.artifacts.tokenizer import FILE, SPECIALS, Tokenizer, write_config
+from groundup.artifacts.tokenizer import FILE, QWEN2_PATTERN, SPECIALS, Tokenizer, write_config
 from groundup.export import gguf as gguf_file
 from groundup.export.llamacpp import Llama, opened
 from groundup.export.parity import UNLIKE, compared_text, encode_with_specials
 from groundup.export.source_model import SourceModel
-from groundup.tokenize.train_bpe import QWEN2_PATTERN
 
 pytestmark = needs_llama
 

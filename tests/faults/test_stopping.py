@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from tests.helpers.killing import digests, finish, start
 
+from groundup.commands.status import run_status
+
 
 @pytest.mark.parametrize(
     ("stage", "number"),
@@ -35,7 +37,8 @@ def test_a_stopped_run_says_so_in_one_line_and_goes_on(
     os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=60)
     lines = errors.decode().splitlines()
-    assert process.returncode in (1, 130), errors.decode()
+    assert process.returncode == 130, errors.decode()
+    assert run_status(out)["stages"][stage]["state"] == "interrupted"
     # Training names the step at which it stopped, unless the signal comes after its last step.
     stopped = r"(interrupted|stopped at step \d+);" if stage == "train" else "interrupted;"
     assert re.match(f"groundup: {stopped}", lines[-1]), lines[-1]

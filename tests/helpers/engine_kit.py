@@ -177,7 +177,7 @@ class Steps:
 
     def step(self) -> None:
         for sequence in self.scheduler.step():
-            sequence.send_final_output()
+            sequence.send(sequence.final_output)
 
     def finish(self) -> None:
         while self.scheduler.running:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from groundup.model.config import ModelConfig
-from groundup.train.batch_spans import samples_of_step
+from groundup.train.data import samples_of_step
 from groundup.train.setup import TrainSetup
 from groundup.train.step import StepStats
 from groundup.train.trainer import Trainer

@@ -5,6 +5,7 @@ stages before tune leave them.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ from tests.helpers.refined import refined_run
 from tests.helpers.trained import add_checkpoint
 
 CONTEXT = 96
-TUNE = {
+TUNE: dict[str, Any] = {
     "method": "sft",
     "epochs": 2,
     "batch_tokens": 192,

@@ -45,12 +45,30 @@ question = LAYOUTS["yes or no"].parse({"question": "is it", "answer": False})
 assert (question.choices[question.gold], question.layout) == (" no", "yes or no")
 assert LAYOUTS["yes or no"].parse({"text": "other"}) is None
 """,
+    "Add an export format": """
+import tempfile
+import numpy as np
+from pathlib import Path
+from safetensors.numpy import save_file
+from groundup.cli import cli
+from groundup.export.formats import ExportOptions, check_formats, find_format
+from groundup.export.source_model import SourceModel
+from groundup.recipe import recipe_from
+recipe = recipe_from({"source": [{"path": "x"}], "export": {"formats": ["npz"]}}, "t", Path("."))
+check_formats(recipe.export.formats)
+assert "npz" in cli.commands["export"].params[1].type.choices
+folder = Path(tempfile.mkdtemp())
+save_file({"w": np.ones(3, np.float32)}, folder / "model.safetensors")
+made, source = find_format("npz"), SourceModel(folder, "step-000001", {}, {}, {})
+assert list(made.types(recipe.export)) == [""]
+assert made.write(folder, source, ExportOptions("", {}, [], 1)) == {"tensors": 1}
+assert np.load(folder / "model.npz")["w"].tolist() == [1, 1, 1]
+""",
     "Add an optimizer": """
 import torch
-from pathlib import Path
-from groundup.recipe import recipe_from
-from groundup.train.optimizer import FlatParameters, Optimizer
-recipe_from({"source": [{"path": "x"}], "train": {"optimizer": "sign"}}, "test", Path("."))
+from groundup.recipe import Train
+from groundup.train.optimizer import FlatParameters, Optimizer, check_optimizer
+check_optimizer(Train(optimizer="sign").optimizer)
 model = torch.nn.Linear(2, 2, bias=False)
 before = model.weight.detach().clone()
 parameters = FlatParameters(model)

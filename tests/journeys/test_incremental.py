@@ -20,7 +20,6 @@ from tests.helpers.shards_kit import (
     write_project,
 )
 
-from groundup.commands.verify import artifacts as named
 from groundup.runtime.store import Store
 
 PER_SHARD = {"collect": "collect/shard/", "refine": "refine/shard/", "tokenize": "tokenize/shard/"}
@@ -68,7 +67,7 @@ def test_only_its_shard_and_the_lists_are_built(
     old = verdicts(root)
     own = [
         artifact.name
-        for artifact in named(root, "collect", "collect/shard")
+        for artifact in Store(root).artifacts("collect", "collect/shard")
         if begins(1) in artifact.manifest["inputs"]
     ]
     what(recipe.parent / "raw")

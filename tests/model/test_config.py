@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from groundup.errors import GroundupError, RecipeError
 from groundup.model.config import PRESETS, ModelConfig, resolve
-from groundup.model.hf_config import from_hf, to_hf
+from groundup.model.hf_io import from_hf, to_hf
 from groundup.model.transformer import Transformer
 from groundup.recipe import Model
 

@@ -18,13 +18,14 @@ from tests.helpers.hf_models import edit, write_model
 
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
-from groundup.model.hf_config import from_hf, to_hf
 from groundup.model.hf_io import (
     check_weights,
+    from_hf,
     load_model,
     parameter_shapes,
     read_config,
     save_model,
+    to_hf,
 )
 from groundup.model.kv_cache import Cache
 from groundup.model.transformer import Transformer
@@ -66,6 +67,7 @@ def test_logits_gradients_and_cache(tmp_path: Path, layout: str, tied: bool) -> 
     gradients = dict(theirs.named_parameters())
     assert {name for name, _ in ours.named_parameters()} == gradients.keys()
     for name, weight in ours.named_parameters():
+        assert weight.grad is not None
         assert torch.allclose(weight.grad, gradients[name].grad, atol=1e-4), name
 
 
@@ -253,12 +255,13 @@ def test_pickles_are_never_opened_and_indexes_stay_beside(tmp_path: Path) -> Non
     (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
     with pytest.raises(GroundupError, match="nothing but safetensors is opened"):
         load_model(tmp_path)
-    for table in (
+    tables: tuple[dict[str, object], ...] = (
         {"weight_map": {"a": "../model.safetensors"}},
         {"weight_map": {"a": 3}},
         {"weight_map": []},
         {},
-    ):
+    )
+    for table in tables:
         (tmp_path / "model.safetensors.index.json").write_text(json.dumps(table))
         with pytest.raises(GroundupError, match=r"index\.json: weight_map"):
             load_model(tmp_path)

@@ -75,6 +75,7 @@ def test_logits_and_gradients_equal_those_of_transformers(
     theirs(tokens, labels=tokens).loss.backward()
     gradients = dict(theirs.named_parameters())
     for name, weight in ours.named_parameters():
+        assert weight.grad is not None
         assert torch.allclose(weight.grad, gradients[name].grad, atol=1e-4), name
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from groundup.artifacts.document import DOCUMENT
 from groundup.errors import GroundupError, RecipeError
 from groundup.plan import make_plan
-from groundup.recipe import Recipe, Refine, Source
+from groundup.recipe import LANGUAGES, Recipe, Refine, Source
 from groundup.refine.filter.apply import (
     Thresholds,
     applicable_filters,
@@ -22,6 +24,12 @@ from groundup.refine.filter.apply import (
     check_filters,
     score_bounds,
     thresholds_for,
+)
+from groundup.refine.filter.language_bounds import (
+    ENDED_LINES,
+    UNKNOWN,
+    WORD_LENGTH,
+    WORDS_WITH_LETTERS,
 )
 from groundup.refine.filter.rules import RULE_SETS
 from groundup.refine.filter.statistics import SHORT_LINE, Statistics
@@ -140,6 +148,62 @@ def test_unspaced_scripts() -> None:
 def test_stop_words_only_in_english() -> None:
     """The stop-word rule applies to English only."""
     assert reasons(prose(100).replace("the", "der"), code="de", filters=("gopher",)) == [""]
+
+
+PAGES = {
+    "ko": "항구 도시는 작은 강의 하구에 자리 잡고 있으며 사람들은 수 세기 동안 바다에서 살아왔다."
+    " 철도는 그 뒤에 개통되어 절벽과 등대를 보려는 첫 방문객을 데려왔다. ",
+    "fi": "Satamakaupungin kaupunginvaltuuston puheenjohtaja esitteli kehittämissuunnitelman."
+    " Rautatieaseman rakennustyöt aloitettiin vuosisadan vaihteessa. ",
+    "ml": "തുറമുഖനഗരം സ്ഥിതിചെയ്യുന്നത് നദീമുഖത്താണ്. മത്സ്യത്തൊഴിലാളികൾ നൂറ്റാണ്ടുകളായി കടലിനെയാശ്രയിച്ചാണു ജീവിക്കുന്നത്. ",
+    "dz": "བོད་ཡིག་ནི་བོད་མིའི་སྐད་ཡིག་ཡིན་ཞིང་། རྒྱ་གར་གྱི་ཡི་གེ་ལས་བཟོས་པ་རེད། ",
+    "am": "ሁሉም፡የሰው፡ልጆች፡ነጻ፡ሆነው፡ተወልደዋል።፡በወንድማማችነት፡መንፈስ፡እርስ፡በርሳቸው፡መተያየት፡ይገባቸዋል።፡",
+}
+
+
+@pytest.mark.parametrize("code", PAGES)
+def test_word_length_by_language(code: str) -> None:
+    """Languages with short or long words pass; the bound in the detail is theirs."""
+    text = PAGES[code] * 8
+    assert reasons(text, code=code, filters=("gopher_quality",)) == [""]
+    endless = apply_filters(
+        batch("endlessword" * 9 * 60, code=code), "web", ["gopher_quality"], ROOT
+    )
+    assert endless.reason[0] in ("few_words", "word_length")
+    row = apply_filters(batch(("x" * 40 + " ") * 60, code=code), "web", ["gopher_quality"], ROOT)
+    low, high = WORD_LENGTH[code]
+    assert row.detail[0] == f"gopher_quality: at least {low:g} and at most {high:g}"
+
+
+def test_bounds_without_a_language() -> None:
+    """Text in no known language is not held to English words; a threshold holds for all."""
+    text = ("ab " * 4 + "cd " * 3 + "ef. ") * 20
+    page = text + prose(60)
+    assert reasons(page, code="en", filters=("gopher_quality",)) == ["word_length"]
+    for code in ("", "xx"):
+        assert reasons(page, code=code, filters=("gopher_quality",)) == [""]
+    assert set(WORD_LENGTH) - {UNKNOWN} == set(LANGUAGES) - {"en"}
+    for table in (WORD_LENGTH, WORDS_WITH_LETTERS, ENDED_LINES):
+        assert all(low < high for low, high in table.values())
+    thresholds: Thresholds = {"gopher_quality": {"word_length": [4, 9]}}
+    for code in ("en", "ko", ""):
+        row = apply_filters(batch(page, code=code), "web", ["gopher_quality"], ROOT, thresholds)
+        assert row.detail[0] == "gopher_quality: at least 4 and at most 9"
+
+
+@pytest.mark.parametrize("language", ["my", "km", "lo", "th", "ja"])
+def test_repetition_without_spaces(language: str) -> None:
+    """Letters that recur are no repetition: a Burmese word is four of them or more."""
+    folder = os.environ.get("GROUNDUP_TEST_DATA")
+    if not folder:
+        pytest.skip("needs GROUNDUP_TEST_DATA (a folder of real data)")
+    name = {"my": "mya", "km": "khm", "lo": "lao", "th": "tha", "ja": "jpn"}[language]
+    with zipfile.ZipFile(Path(folder) / "langid/udhr2.zip") as archive:
+        text = archive.read(f"udhr2/{name}.txt").decode("utf-8-sig")
+    text = " ".join(text.split())
+    assert reasons(text, code=language, filters=("gopher",)) == [""]
+    copied = (text[:300] + " ") * 3
+    assert reasons(copied, code=language, filters=("gopher",))[0].startswith("repeated_")
 
 
 def test_scores() -> None:

@@ -80,7 +80,7 @@ def test_lowercase() -> None:
         0x3C2: "σ",
     }  # İ is two code points in Python; a final sigma is a sigma
     assert [chr(LOWERCASE[c]) for c in differ] == [
-        exceptions.get(c, chr(c).lower()) for c in differ.tolist()
+        exceptions.get(c, chr(c).lower()) for c in differ
     ]
     for text in (
         "GRÖSSE ÉTÉ ŁÓDŹ ČEŠTINA ȘTIRĂ ĦAĠRA ƠN ƯỚC Ɓ Ŋ Ɛ Ɔ",
@@ -235,7 +235,7 @@ def test_repeated_lines(a: list[str], b: list[str]) -> None:
 def test_repeated_words(parts: list[str]) -> None:
     """Frequent and repeated n-grams equal a plain count that skips overlaps."""
     text = " ".join(parts)
-    found = repeated_words(*words(buffers([text])))[0].tolist()
+    found = repeated_words(*words(buffers([text])), np.ones(1, np.int64))[0].tolist()
     for n in range(2, 5):
         grams = [" ".join(parts[i : i + n]) for i in range(len(parts) - n + 1)]
         most = max(Counter(grams).values(), default=0)
@@ -249,3 +249,29 @@ def test_repeated_words(parts: list[str]) -> None:
             total, i = (total + len(gram), i + n) if gram in seen else (total, i + 1)
             seen.add(gram)
         assert found[n - 2] == total
+
+
+@examples(100)
+@given(st.lists(st.sampled_from("日本語学校"), max_size=60), st.integers(2, 4))
+def test_repeated_words_of_several_tokens(parts: list[str], size: int) -> None:
+    """In a script without spaces, an n-gram is n times a word's letters long."""
+    text = "".join(parts)
+    found = repeated_words(*words(buffers([text])), np.array([size]))[0].tolist()
+    for n in range(5, 11):
+        seen, total, i = set(), 0, 0
+        while i + n * size <= len(text):
+            gram = text[i : i + n * size]
+            known = gram in seen
+            seen.add(gram)
+            total, i = (total + 3 * len(gram), i + len(gram)) if known else (total, i + 1)
+        assert found[n - 2] == total
+
+
+def test_words_of_scripts() -> None:
+    """Word marks part words, and words of unspaced scripts are estimated from their letters."""
+    texts = ["བོད་ཡིག་ནི།", "ሰላም፡ለዓለም፡ሁሉ", "日本語の学校", "ภาษาไทย", "한국어 문장"]
+    found = statistics(texts)
+    assert found["words"].tolist() == [3, 3, 6, 7, 2]
+    assert found.estimated_words().tolist() == [3, 3, 3, 1.75, 2]
+    lines = statistics(["十" * 15, "十" * 16, "한" * 16, "a" * 30, "ก" * 30])
+    assert lines["short_lines"].tolist() == [1, 0, 0, 1, 1]

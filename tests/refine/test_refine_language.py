@@ -49,6 +49,31 @@ def test_languages() -> None:
     ]
 
 
+def test_a_title_page_does_not_decide() -> None:
+    """Names, a foreign dedication and a ruled line before a text do not hide its language."""
+    english = "It was a fine day, and the people of the town went out to see the ships. " * 200
+    german = "Und so gingen sie alle zusammen über die Brücke in die alte Stadt zurück. " * 12
+    latin = "Arma virumque cano, Troiae qui primus ab oris Italiam fato profugus venit. " * 6
+    texts = [latin + english, "-" * 400 + english, "1 2 3 4 5 6 7 8 9 " * 20 + english]
+    assert language.detect(pa.array(texts)).code.to_pylist() == ["en"] * 3
+    found = language.detect(pa.array([english + german, german + english]), ["en"])
+    assert (found.share > 0.6).all()
+
+
+def test_slices_against_plain_slices() -> None:
+    """A short text is read whole; of a long one a bounded part, its beginning and end included."""
+    size, most = language.SLICE_CHARACTERS, language.MAX_SLICES
+    whole = ["", "a", "日本語" * 200, "ab é" * 150]
+    assert language.sample_slices(pa.array(whole, pa.string())).to_pylist() == whole
+    for letter in "aé語𠀀":
+        text = "".join(f"{letter}{n:05} " for n in range(20_000))
+        sample = language.sample_slices(pa.array(["x", text]))[1].as_py()
+        assert len(sample) == most * (size + 1) - 1
+        assert sample.startswith(text[:size])
+        assert text[-size // 2 : -9] in sample[-size:]
+        assert all(sample[k * (size + 1) : k * (size + 1) + size] in text for k in range(most))
+
+
 def test_codes_are_those_of_recipes() -> None:
     """The codes of the model are those that a recipe may name."""
     codes = [code for code in language._model().codes if code != language.NO_LANGUAGE]
@@ -112,3 +137,6 @@ def test_any_text(texts: list[str]) -> None:
     found = language.detect(pa.array(texts, pa.string()), ["en", "fr"])
     assert len(found.code) == len(texts)
     assert ((found.share >= 0) & (found.share <= 1)).all()
+    samples = language.sample_slices(pa.array(texts, pa.string())).to_pylist()
+    for text, sample in zip(texts, samples, strict=True):
+        assert sample == text or len(text) > language.SLICE_CHARACTERS * language.MIN_SLICES

@@ -15,11 +15,10 @@ from tests.helpers.harmless import assert_harmless
 from groundup.flow import run_flow, run_one
 from groundup.recipe import load_recipe
 from groundup.report.card import card, summary
-from groundup.report.figures import metric_lines
+from groundup.report.figures import Problems, metric_lines
 from groundup.report.formatting import FORMS, formatted, visible
 from groundup.report.gather import Report, gather_content, gather_facts, merge, plain
 from groundup.report.page import LiveStatus, render_page
-from groundup.report.run_files import Problems
 
 HOSTILE = (
     '"><script>alert(1)</script><img src=x'
@@ -187,7 +186,7 @@ def test_hostile_text_is_shown_and_not_executed(tiny_run: Path) -> None:
         (f"documents.license.{HOSTILE}@books", "refine/documents"),
     ):
         figures[name] = {"value": 5, "unit": HOSTILE, "from": origin}
-    tuning = {
+    tuning: dict[str, Any] = {
         "before": {"loss": 2.0},
         "after": {"loss": 1.0},
         "data": "x",

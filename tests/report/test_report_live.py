@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,7 @@ def test_the_process_hears_of_stages_and_ends_before_the_report(
     monkeypatch.setattr(live.Live, "tell", lambda self, word=live.STAGE: heard.append(word))
     monkeypatch.setattr(live.Live, "end", lambda self, word=live.END: heard.append(word))
     for name in STAGES:
-        monkeypatch.setitem(STAGES, name, lambda run, name=name: heard.append(name))
+        monkeypatch.setitem(STAGES, name, partial(lambda name, run: heard.append(name), name))
     run_flow(load_recipe(run_copy), run, workers=1)
     assert heard[:2] == ["collect", live.STAGE]
     assert heard[-6:] == ["export", live.STAGE, live.QUIT, "report", live.STAGE, live.END]

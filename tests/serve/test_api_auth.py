@@ -323,10 +323,10 @@ def test_authentication_over_a_real_connection(served: Path) -> None:
             )
             == 401
         )
-        client = openai.OpenAI(base_url=url + "v1", api_key=KEY, max_retries=0)
-        assert [model.id for model in client.models.list()] == ["tiny"]
+        official = openai.OpenAI(base_url=url + "v1", api_key=KEY, max_retries=0)
+        assert [model.id for model in official.models.list()] == ["tiny"]
         with pytest.raises(openai.AuthenticationError) as error:
-            client.with_options(api_key="wrong").models.list()
+            official.with_options(api_key="wrong").models.list()
         assert error.value.code == "invalid_api_key"
 
 

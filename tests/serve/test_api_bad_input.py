@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import orjson
@@ -38,7 +39,7 @@ def client(live: str) -> Iterator[httpx.Client]:
         assert client.get("/health").json() == {"status": "ok"}
 
 
-def error_of(answer: httpx.Response, status: int) -> dict:
+def error_of(answer: httpx.Response, status: int) -> dict[str, Any]:
     """Check that a response is an OpenAI error and reveals nothing about the server."""
     assert answer.status_code == status, answer.text
     error = answer.json()["error"]
@@ -83,7 +84,7 @@ def test_body_that_is_not_a_json_object_is_400(
     assert error_of(client.post(path, content=body, headers=JSON), 400)["code"] == "invalid_json"
 
 
-WRONG = {
+WRONG: dict[str, Any] = {
     "prompt": [
         1,
         1.5,
@@ -159,17 +160,15 @@ def test_invalid_completion_parameters_are_400(client: httpx.Client, name: str) 
 
 TAKEN = CompletionRequest.model_fields
 
-WRONG_CHATS = {
+WRONG_CONTENTS: list[Any] = [None, 1, [], {}, [1], [{}], ["a"], [{"type": "text"}], True]
+WRONG_CHATS: dict[str, Any] = {
     "messages": [
         *(None, [], {}, "a", [1], [None], [[]], [{}], [{"role": "user"}], [{"content": "a"}]),
         *(
             [{"role": role, "content": "a"}]
             for role in ("tool", "function", "", "User", "user\n", None, 1, "<|im_start|>")
         ),
-        *(
-            [{"role": "user", "content": content}]
-            for content in (None, 1, [], {}, [1], [{}], ["a"], [{"type": "text"}], True)
-        ),
+        *([{"role": "user", "content": content}] for content in WRONG_CONTENTS),
         [
             {
                 "role": "user",
@@ -380,7 +379,9 @@ NAMES = sorted({*WRONG, *WRONG_CHATS})
     body=st.dictionaries(st.sampled_from(NAMES), json_values, max_size=5),
     good=st.booleans(),
 )
-def test_any_json_gets_a_response(client: httpx.Client, path: str, body: dict, good: bool) -> None:
+def test_any_json_gets_a_response(
+    client: httpx.Client, path: str, body: dict[str, Any], good: bool
+) -> None:
     start = (
         {"prompt": "a", "max_tokens": 1}
         if path == COMPLETE

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -28,7 +29,7 @@ JSON = {"Content-Type": "application/json"}
 LONG = {"prompt": "a", "max_tokens": 2000, "logit_bias": ENDLESS}
 
 
-def post(body: dict, path: str = "/v1/completions", **headers: str) -> bytes:
+def post(body: dict[str, Any], path: str = "/v1/completions", **headers: str) -> bytes:
     content = json.dumps(body).encode()
     headers = JSON | {"Content-Length": str(len(content))} | headers
     return request_bytes("POST", path, headers, content)

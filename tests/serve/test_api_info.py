@@ -1,6 +1,7 @@
 """Health, info, metrics, the files of the page, and its prompt suggestions."""
 
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -98,7 +99,7 @@ HOSTILE = (
 )
 
 
-def write(folder: Path, rows: list[dict]) -> dict:
+def write(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
     with TableWriter(folder / "documents.parquet", DOCUMENT) as writer:
         for number, row in enumerate(rows):
             writer.add({"id": f"{number:032x}", "source": "x", "record": number} | row, 10)

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import openai
 import psutil
@@ -74,7 +75,7 @@ async def _client(client: openai.AsyncOpenAI, number: int, began: float) -> int:
     """Send requests with varying prompts and lengths; every eighth client disconnects midway."""
     done = 0
     while time.monotonic() - began < SECONDS:
-        params = {
+        params: dict[str, Any] = {
             "model": "tiny",
             "prompt": "the cat " * (1 + (number + done) % 50),
             "max_tokens": 20 + (number * 7 + done) % 100,

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -122,7 +123,8 @@ def test_key_from_file_or_environment(served: Path, tmp_path: Path) -> None:
                 == "tiny"
             )
             # A key on the command line or in a log could be read by others of this machine.
-            assert KEY not in " ".join(server.args)
+            assert isinstance(server.args, list)
+            assert KEY not in " ".join(map(str, server.args))
 
 
 def test_serving_another_checkpoint(served: Path) -> None:
@@ -173,12 +175,13 @@ def test_user_error_is_one_line(served: Path, tmp_path: Path) -> None:
     ids=str,
 )
 def test_invalid_options_are_reported_at_start(
-    served: Path, wrong: dict, said: str, monkeypatch: pytest.MonkeyPatch
+    served: Path, wrong: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GROUNDUP_API_KEY", raising=False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(GroundupError, match=said) as error:
-        serve(**({"root": served, "host": "127.0.0.1", "port": 0} | wrong))
+        options: dict[str, Any] = {"root": served, "host": "127.0.0.1", "port": 0} | wrong
+        serve(**options)
     assert "\n" not in str(error.value)
 
 

@@ -6,6 +6,7 @@ import gc
 import math
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -233,7 +234,8 @@ def test_full_context_ends_the_output() -> None:
 def test_invalid_request_is_refused(wrong: dict[str, object]) -> None:
     """The error comes from `submit`, before the request takes a slot."""
     with running_engine(start=False) as engine, pytest.raises(ValueError):
-        engine.submit(make_request(**({"prompt": (1,), "max_tokens": 5} | wrong)), print)
+        arguments: dict[str, Any] = {"prompt": (1,), "max_tokens": 5} | wrong
+        engine.submit(make_request(**arguments), print)
 
 
 @pytest.mark.parametrize("chunk", [0, 3])

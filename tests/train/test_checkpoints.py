@@ -9,10 +9,12 @@ import errno
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from tests.helpers.faulty import fresh
 from tests.helpers.token_run import (
     CONFIG,
@@ -105,16 +107,16 @@ def test_a_full_disk_while_saving_keeps_the_last_good_state(
 ) -> None:
     # Protects: half a checkpoint is never seen; one line says what is kept, and with room the run
     # ends as undisturbed.
-    root, inner = fresh(tmp_path), checkpoint.save_file
+    root, inner = fresh(tmp_path), save_file
     calls = 0
 
-    def full(tensors: dict[str, torch.Tensor], path: Path, *rest: object) -> None:
+    def full(tensors: dict[str, torch.Tensor], path: Path) -> None:
         nonlocal calls
         calls += 1
         if calls == 3:
             path.write_bytes(b"half of it")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        inner(tensors, path, *rest)
+        inner(tensors, path)
 
     monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(
@@ -151,7 +153,7 @@ def test_the_best_must_be_better_than_noise() -> None:
 def test_tensorboard_shows_what_metrics_hold(tmp_path: Path) -> None:
     # Protects: the figures beside each other are the same ones.
     pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
     root = fresh(tmp_path)
     Trainer(root, train_setup(tensorboard=True)).train()
@@ -170,8 +172,9 @@ def test_what_is_asked_for_and_not_installed_is_one_line(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)
+    asked: dict[str, Any] = {name: True}
     with pytest.raises(GroundupError, match=rf"{name} = true.*pip install"):
-        Trainer(fresh(tmp_path), train_setup(**{name: True}))
+        Trainer(fresh(tmp_path), train_setup(**asked))
 
 
 def test_weights_and_biases_gets_figures_with_our_step(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ def test_one_two_and_four_ranks_go_on_from_each_other(tmp_path: Path) -> None:
     # rounding of sums.
     def of(steps: int, processes: int) -> Recipe:
         # A warm-up and an end that do not depend on the number of steps.
-        same = {
+        same: dict[str, Any] = {
             "warmup_steps": 1,
             "final_learning_rate": 1.0,
             "batch_tokens": 128,

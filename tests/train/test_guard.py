@@ -115,7 +115,8 @@ def test_a_refused_step_leaves_no_trace_in_what_is_learned(
     trainer = with_stats(
         Trainer(fresh(tmp_path), long_setup(ENOUGH + 6)), bad_samples({6 * (ENOUGH + 2)}, **wrong)
     )
-    before, unchanged = [], []
+    before: list[torch.Tensor] = []
+    unchanged: list[int] = []
 
     def learned() -> list[torch.Tensor]:
         return [trainer.parameters.weights, *trainer.optimizer.state_dict().values()]
@@ -142,7 +143,7 @@ def test_a_real_nan_in_the_gradient_is_caught_by_the_one_read(tmp_path: Path) ->
     # Protects: the fault injected where it happens, in a backward pass, and not in what is read of
     # it.
     trainer = Trainer(fresh(tmp_path), long_setup(8))
-    weight = trainer.model.model.layers[1].mlp.down_proj.weight
+    weight = trainer.model.get_parameter("model.layers.1.mlp.down_proj.weight")
     calls = 0
 
     def poison(gradient: torch.Tensor) -> torch.Tensor:
@@ -170,7 +171,7 @@ def breaks(trainer: Trainer) -> None:
 
 def once_at(step: int, act: Callable[[], None]) -> Callable[[int], None]:
     """Act at a step, and not again when the step is repeated."""
-    done = []
+    done: list[int] = []
 
     def acting(now: int) -> None:
         if now == step and not done:

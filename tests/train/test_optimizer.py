@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from tests.helpers.token_run import CONFIG
 from torch import nn
 
-from groundup.errors import GroundupError
+from groundup.errors import GroundupError, RecipeError
+from groundup.flow import run_flow
 from groundup.model.transformer import Transformer
+from groundup.plan import make_plan
+from groundup.recipe import Recipe, Source, Train
 from groundup.train.optimizer import FlatParameters, Optimizer, lr_scale, orthogonalize
 
 
@@ -22,7 +27,7 @@ def gradients_for(model: nn.Module, number: int) -> dict[str, torch.Tensor]:
 
 def trained(family: str, steps: int = 4) -> tuple[Transformer, Optimizer]:
     model = Transformer(CONFIG, 1)
-    optimizer = Optimizer(FlatParameters(model), family, weight_decay=0.1)  # type: ignore[arg-type]
+    optimizer = Optimizer(FlatParameters(model), family, weight_decay=0.1)
     for number in range(steps):
         take(model, optimizer, number)
     return model, optimizer
@@ -30,7 +35,9 @@ def trained(family: str, steps: int = 4) -> tuple[Transformer, Optimizer]:
 
 def take(model: Transformer, optimizer: Optimizer, number: int) -> None:
     for name, gradient in gradients_for(model, number).items():
-        model.get_parameter(name).grad.copy_(gradient)
+        kept = model.get_parameter(name).grad
+        assert kept is not None
+        kept.copy_(gradient)
     optimizer.step(learning_rate=0.01, muon_learning_rate=0.02)
 
 
@@ -116,7 +123,7 @@ def test_state_round_trip(family: str) -> None:
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     take(model, optimizer, 9)
     other = Transformer(CONFIG, 2)
-    again = Optimizer(FlatParameters(other), family, weight_decay=0.1)  # type: ignore[arg-type]
+    again = Optimizer(FlatParameters(other), family, weight_decay=0.1)
     other.load_state_dict(weights)
     again.load_state_dict(saved)
     take(other, again, 9)
@@ -142,13 +149,15 @@ def test_flat_parameters_are_the_model() -> None:
     assert all(torch.equal(before[name], weight) for name, weight in model.named_parameters())
     tokens = torch.arange(16)[None]
     model.loss(tokens, tokens + 1).backward()
+    gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+    assert len(gradients) == len(before)
     assert float(flat.grad_norm()) == pytest.approx(
-        float(torch.stack([w.grad.norm() for w in model.parameters()]).norm()), rel=1e-5
+        float(torch.stack([gradient.norm() for gradient in gradients]).norm()), rel=1e-5
     )
     flat.weights.zero_()
     assert all(not weight.any() for weight in model.parameters())
     flat.zero_grad()
-    assert all(not weight.grad.any() for weight in model.parameters())
+    assert not any(gradient.any() for gradient in gradients)
 
 
 def test_schedule() -> None:
@@ -163,3 +172,16 @@ def test_schedule() -> None:
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert lr_scale(0, 1, 2000, 0.1) > 0 and lr_scale(500, 100, 10, 0.1) == pytest.approx(0.1)
     assert lr_scale(4, 10, 100, 0.1) == 1
+
+
+def test_an_unknown_optimizer_is_refused_before_any_work(tmp_path: Path) -> None:
+    # Protects: `plan` and `run` say which names there are, and nothing is read or built.
+    (tmp_path / "a.txt").write_text("text")
+    train = Train(optimizer="mun")
+    recipe = Recipe(source=(Source(str(tmp_path / "a.txt")),), train=train)
+    line = r'^\[train\] optimizer: "mun" is not one of muon, adamw$'
+    with pytest.raises(RecipeError, match=line):
+        make_plan(recipe, root=tmp_path / "run")
+    with pytest.raises(RecipeError, match=line):
+        run_flow(recipe, tmp_path / "run", until="collect")
+    assert not (tmp_path / "run" / "collect").exists()

@@ -10,8 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.helpers.examples import examples
 
-from groundup.train.batch_spans import Span, resize, samples_of_step, skip_to, steps_of_samples
-from groundup.train.data import SampleOrder, permute
+from groundup.train.data import (
+    SampleOrder,
+    Span,
+    permute,
+    resize,
+    samples_of_step,
+    skip_to,
+    steps_of_samples,
+)
 
 LENGTHS = {"books.aa": 63, "books.bb": 5, "books.cc": 0, "web.1.dd": 41, "notes.ee": 30}
 CONTEXT = 4
@@ -77,7 +84,7 @@ def courses(draw: st.DrawFn) -> tuple[list[Span], int]:
 @given(course=courses())
 def test_the_step_of_a_sample_is_the_one_that_took_it(course: tuple[list[Span], int]) -> None:
     spans, end = course
-    taken = {}
+    taken: dict[int, int] = {}
     for step in range(end):
         first, sequences = samples_of_step(spans, step)
         taken |= dict.fromkeys(range(first, first + sequences), step)

@@ -25,7 +25,7 @@ from groundup.runtime.files import read_json
 from groundup.runtime.ledger import Ledger
 from groundup.schema import settings as table_of
 from groundup.train import stage
-from groundup.train.batch_spans import resize, samples_of_step, skip_to
+from groundup.train.data import resize, samples_of_step, skip_to
 from groundup.train.setup import timeline
 from groundup.train.trainer import Trainer
 
@@ -200,9 +200,11 @@ def test_a_recipe_that_is_broken_or_gone_changes_nothing(
         path.write_text("[train\nsteps = 1")
         signal.raise_signal(signal.SIGHUP)
 
-    at_step(
-        at_step(trainer, 5, spoil), 8, lambda: (path.unlink(), signal.raise_signal(signal.SIGHUP))
-    ).train()
+    def remove() -> None:
+        path.unlink()
+        signal.raise_signal(signal.SIGHUP)
+
+    at_step(at_step(trainer, 5, spoil), 8, remove).train()
     said = capsys.readouterr().err
     assert (
         "cannot be read as TOML" in said

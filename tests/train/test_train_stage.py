@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 import torch
 from tests.helpers.token_run import (
@@ -24,7 +26,7 @@ from groundup.recipe import Recipe, Train
 from groundup.runtime.files import read_json, write_json
 from groundup.runtime.ledger import Ledger
 from groundup.runtime.lock import LOCK, load_lock, machine_settings, recipe_lock, write_lock
-from groundup.train import hardware, launch, setup, stage
+from groundup.train import hardware, launch, stage
 from groundup.train.__main__ import main as rank
 from groundup.train.hardware import Hardware, HardwareProbe, largest_divisor, recorded_hardware
 
@@ -125,7 +127,8 @@ def test_redo_trains_again(root: Path) -> None:
 def test_what_the_machine_decided_is_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Protects: guarantee 1: nothing is chosen again by timing when training goes on; what the
     # recipe says wins.
-    of = recipe(steps=4, **(dict.fromkeys(FIXED, "auto") | {"threads": 1}))
+    auto: dict[str, Any] = dict.fromkeys(FIXED, "auto")
+    of = recipe(steps=4, **(auto | {"threads": 1}))
     train(root, of)
     chosen = machine_settings(root)
     assert (
@@ -133,7 +136,7 @@ def test_what_the_machine_decided_is_kept(root: Path, monkeypatch: pytest.Monkey
         and chosen["device"] in ("cpu", "cuda")
         and not chosen["compile"]
     )
-    monkeypatch.setattr(setup, "resolve_hardware", lambda *_: pytest.fail("probed again"))
+    monkeypatch.setattr(hardware, "resolve_hardware", lambda *_: pytest.fail("probed again"))
     train(root, dataclasses.replace(of, train=dataclasses.replace(of.train, steps=6)))
     assert machine_settings(root) == chosen
     train(
@@ -160,7 +163,7 @@ def test_the_record_of_an_older_version_is_read_and_replaced(
     (root / LOCK).unlink()
     assert recorded_hardware(root) is None
     write_json(root / "train" / "machine.json", chosen | {"micro_batch": 1})
-    monkeypatch.setattr(setup, "resolve_hardware", lambda *_: pytest.fail("probed again"))
+    monkeypatch.setattr(hardware, "resolve_hardware", lambda *_: pytest.fail("probed again"))
     train(root, recipe(steps=6, micro_batch="auto"))
     assert machine_settings(root) == chosen | {"micro_batch": 1}
     assert not (root / "train" / "machine.json").exists()
@@ -222,7 +225,12 @@ def test_errors_of_ranks_are_one_line(root: Path, monkeypatch: pytest.MonkeyPatc
     data[128:] = b"\xff" * (len(data) - 128)
     path.write_bytes(data)
     monkeypatch.setenv(launch.PREPARED, "1")
-    monkeypatch.setattr(launch, "wait", lambda *_: rank(root) or 0)
+
+    def rank_here(*_: object) -> int:
+        rank(root)
+        return 0
+
+    monkeypatch.setattr(launch, "wait", rank_here)
     with pytest.raises(GroundupError, match=r"books\.aa\.train\.npy: holds id 65535"):
         stage.run(run)
 
@@ -273,13 +281,13 @@ def test_what_fits_is_tried_before_step_0(monkeypatch: pytest.MonkeyPatch) -> No
         (need[1] - 1, (1, True)),
     ):
         monkeypatch.setattr(
-            hardware.psutil,
+            psutil,
             "virtual_memory",
             lambda free=free: _Memory(free / hardware.CPU_MEMORY_SHARE),
         )
         probe = HardwareProbe(CONFIG, train, "cpu", 12)
         assert (probe.largest_fitting("fp32", 12), probe.model.recompute) == expected
-    monkeypatch.setattr(hardware.psutil, "virtual_memory", lambda: _Memory(1000))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: _Memory(1000))
     with pytest.raises(GroundupError, match="1 x 16 tokens does not fit into memory"):
         HardwareProbe(CONFIG, train, "cpu", 12).largest_fitting("fp32", 12)
 
@@ -292,8 +300,6 @@ class _Memory:
 def test_the_count_of_a_step_is_near_what_it_takes() -> None:
     # Protects: the sum that stands in for trying on a CPU: within a factor of two of what was
     # measured of a real pass.
-    import psutil
-
     config = dataclasses.replace(
         CONFIG, layers=6, width=256, heads=4, head_width=64, feed_forward=1024, context=512
     )

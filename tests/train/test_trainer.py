@@ -22,6 +22,7 @@ from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.model.hf_io import load_model
 from groundup.runtime.files import read_json
+from groundup.runtime.sealed import read_sealed
 from groundup.train.hardware import Hardware
 from groundup.train.trainer import Trainer
 
@@ -264,7 +265,7 @@ def test_no_validation_text_means_the_last_step_is_the_best(tmp_path: Path) -> N
     for name in SIZES:
         (root / "tokenize" / "shards" / f"{name}.validation.npy").unlink()
     Trainer(root, train_setup()).train()
-    assert read_json(root / "train" / "best.json") == {"step": 12, "loss": None}
+    assert read_sealed(root / "train" / "best.json") == {"step": 12, "loss": None}
 
 
 @examples(20)

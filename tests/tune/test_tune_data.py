@@ -15,7 +15,8 @@ import pytest
 from tests.helpers.items import item_from_bytes
 from tests.helpers.talking import CONTEXT, TUNE, Turns, talking_run, talks, turns
 
-from groundup.artifacts.document import Document, Reject
+from groundup.artifacts.chat import encode_chat
+from groundup.artifacts.document import UNLEARNED, Document, Reject
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.collect.readers.registry import read_item
 from groundup.collect.stage import collect_tuning
@@ -108,6 +109,20 @@ def test_every_layout_says_the_same(layout: str) -> None:
     (found,) = read("rows.jsonl", json.dumps(LAYOUTS[layout]) + "\n")
     assert isinstance(found, Document)
     assert to_chat(found.turns) == turns("Who?", "Me.")
+
+
+def test_an_answer_that_is_not_to_be_learned_is_context(tokenizer: Tokenizer) -> None:
+    """Its tokens are in the row and not in the loss; alone it makes no row."""
+    bad = {"role": UNLEARNED, "content": "Bad"}
+    talk = [*turns("Who?", "x")[:1], bad, *turns("And?", "Good")]
+    conversation = Conversation("a", 0, "a", talk)
+    (row,) = make_rows([conversation], tokenizer, 256, DataArguments(validation=0.0)).train
+    learned = tokenizer.decode(row.ids[row.loss_mask].tolist())
+    assert "Good" in learned and "Bad" not in learned and row.answer == "Good"
+    assert row.ids.tolist() == encode_chat(tokenizer, turns("Who?", "Bad", "And?", "Good"))[0]
+    for alone in ([*turns("Who?", "x")[:1], bad], [*turns("A?", "x")[:1], bad, talk[2]]):
+        rows = make_rows([Conversation("a", 0, "a", alone)], tokenizer, 256, DataArguments())
+        assert not rows.train and rows.reasons == {"not-to-learn": 1}
 
 
 def test_a_table_of_turns_is_a_dialogue_and_a_table_of_labels_is_a_task() -> None:

@@ -102,7 +102,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(
 
 
 def test_dropout_is_a_function_of_the_step(tokenizer: Tokenizer, rows: list[Row]) -> None:
-    losses = []
+    losses: list[float] = []
     for number in (1, 1, 2):
         torch.manual_seed(len(losses))
         losses.append(learner(tokenizer, 4, dropout=0.3).backward(number, rows, [[0], [2]])[0])

@@ -142,6 +142,19 @@ def test_transformers_chats_in_the_same_tokens(tuned: Run) -> None:
             talk[:-1], add_generation_prompt=True, return_dict=False
         )
         assert prompt == encode_prompt(ours, talk[:-1])
+        # The marks of generation enclose what our loss sees; content may come in parts.
+        masks = theirs.apply_chat_template(
+            talk, return_dict=True, return_assistant_tokens_mask=True
+        )
+        assert list(map(bool, masks["assistant_masks"])) == encode_chat(ours, talk)[1]
+        parts = [
+            {"role": turn["role"], "content": [{"type": "text", "text": turn["content"]}]}
+            for turn in talk
+        ]
+        assert theirs.apply_chat_template(parts, return_dict=False) == encode_chat(ours, talk)[0]
+    image = [{"role": "user", "content": [{"type": "image", "url": "x"}]}]
+    with pytest.raises(Exception, match="Only parts of type text"):
+        theirs.apply_chat_template(image, tokenize=False)
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)
     assert model.generation_config.eos_token_id == [ours.chat_ids[1], ours.end_id]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundup.tune.data import Unusable, exchanges, to_chat
+from groundup.tune.data import Unusable, to_chat
 
 Pairs = list[tuple[str, str]]
 
@@ -107,4 +107,3 @@ def test_whatever_was_said_user_and_assistant_alternate(said: Pairs) -> None:
     rest = found[1:] if found[0]["role"] == "system" else found
     assert [turn["role"] for turn in rest] == ["user", "assistant"] * (len(rest) // 2) and rest
     assert all(turn["content"] == turn["content"].strip() != "" for turn in found)
-    assert [turn for exchange in exchanges(found) for turn in exchange] == rest

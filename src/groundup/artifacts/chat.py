@@ -13,20 +13,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from groundup.artifacts.document import UNLEARNED
 from groundup.artifacts.tokenizer import CHAT, Tokenizer
 
 ROLES = ("system", "user", "assistant")
+
+# Marks of transformers around what the assistant generates.
+GENERATION_MARKS = ("{% generation %}", "{% endgeneration %}")
 
 _START = CHAT[0]
 
 
 def template(tokenizer: Tokenizer) -> str:
-    """Return the same form as a Jinja template for tokenizer_config.json."""
-    end = tokenizer.special_name(tokenizer.stop_id) + ("\n" if _has_chat_tokens(tokenizer) else "")
+    """Return the same form as a Jinja template for tokenizer_config.json.
+
+    The marks of generation enclose what `encode_chat` learns, for trainers that compute the loss on
+    answers only (transformers' assistant mask). Content is a text or a list of text parts. No
+    macros: the Jinja of llama.cpp and vLLM must read it too.
+    """
+    stop = tokenizer.special_name(tokenizer.stop_id)
+    newline = r"{{ '\n' }}" if _has_chat_tokens(tokenizer) else ""
+    parts = (
+        "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}"
+        "{% else %}{{ raise_exception('Only parts of type text are supported.') }}{% endif %}"
+        "{% endfor %}"
+    )
+    content = (
+        "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+        f"{parts}{{% endif %}}{{{{ {stop!r} }}}}"
+    )
+    start = rf"{{{{ '{_START}' + message['role'] + '\n' }}}}"
     return (
-        f"{{% for message in messages %}}{{{{ '{_START}' + message['role'] + '\\n' +"
-        f" message['content'] + {end!r} }}}}{{% endfor %}}{{% if add_generation_prompt %}}{{{{"
-        f" '{_START}assistant\\n' }}}}{{% endif %}}"
+        f"{{% for message in messages %}}{start}{{% if message['role'] == 'assistant' %}}"
+        f"{GENERATION_MARKS[0]}{content}{GENERATION_MARKS[1]}{{% else %}}{content}{{% endif %}}"
+        f"{newline}{{% endfor %}}"
+        "{% if add_generation_prompt %}"
+        rf"{{{{ '{_START}assistant\n' }}}}{{% endif %}}"
     )
 
 
@@ -49,7 +71,8 @@ def encode_chat(
     stop = [tokenizer.stop_id]
     newline = tokenizer.encode("\n") if _has_chat_tokens(tokenizer) else []
     for turn in turns:
-        role, content = f"{text}{turn['role']}", turn["content"]
+        name = "assistant" if turn["role"] == UNLEARNED else turn["role"]
+        role, content = f"{text}{name}", turn["content"]
         # Encoded as one text, as other programs do: merges may span the line of the role and the
         # content.
         whole = tokenizer.encode(f"{role}\n{content}")

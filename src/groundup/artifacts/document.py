@@ -35,6 +35,8 @@ import pyarrow.parquet as pq
 
 # Role of an answer that is the label of a task; every other role is one of a conversation.
 LABEL = "label"
+# Role of an answer that its record marks as not to be learned; it is context of what follows.
+UNLEARNED = "assistant-unlearned"
 
 TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
 

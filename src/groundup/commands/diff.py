@@ -26,7 +26,6 @@ from groundup.artifacts.corpus import RefinedShard, find_documents, read_rows, t
 from groundup.artifacts.document import read_batches
 from groundup.artifacts.kinds import is_training
 from groundup.commands.inspect import word_diff
-from groundup.commands.verify import artifacts
 from groundup.errors import GroundupError
 from groundup.refine.dedup.minhash import hash_texts
 from groundup.runtime.ledger import Ledger
@@ -80,7 +79,9 @@ def compare_runs(first: Path, second: Path) -> Table:
                 " collect` does"
             )
     stage = "collect" if any("refine" in stages for stages in missing) else "refine"
-    shards = [shard for root in roots for shard in artifacts(root, "collect", "collect/shard")]
+    shards = [
+        shard for root in roots for shard in Store(root).artifacts("collect", "collect/shard")
+    ]
     untrained = {shard.facts["source"] for shard in shards if not is_training(shard.facts["kind"])}
     difference = compare_documents(roots, stage, sorted(untrained))
     counts = [source_counts(root) for root in roots]
@@ -133,7 +134,7 @@ def source_counts(root: Path) -> dict[str, Counter[str]]:
         counter[kept] += facts["documents"]
         counter.update({f"dropped {reason}": n for reason, n in facts["dropped"].items()})
 
-    for shard in artifacts(root, "collect", "collect/shard"):
+    for shard in Store(root).artifacts("collect", "collect/shard"):
         add(shard.facts["source"], "collected", shard.facts)
     refined, tokenized = Store(root).view("refine"), Store(root).view("tokenize")
     for source, facts in refined.facts.get("sources", {}).items() if refined else ():

@@ -44,6 +44,8 @@ def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
             f"{directory}: init looks into folders on this machine; write such a path into a recipe"
             " (docs/sources.md, Places)"
         )
+    if directory.is_file():
+        raise SourceError(f"{directory}: is a file; name the folder that holds it")
     if not directory.is_dir():
         raise SourceError(f"{directory}: there is no such folder")
     if recipe.exists() and not force:

@@ -3,7 +3,7 @@
     tokens of a shard → windows that hold them → samples of every pass → steps
 
 A window that holds one of its tokens is one sample in each pass (train/data.py). The spans of a
-checkpoint say which samples each step took (train/batch_spans.py). Steps count from 0, so the
+checkpoint say which samples each step took (train/data.py). Steps count from 0, so the
 checkpoint step-N was made by steps 0 to N - 1: it knows a document that one of them read.
 """
 
@@ -26,8 +26,7 @@ from groundup.artifacts.tokens import train_lengths
 from groundup.errors import GroundupError
 from groundup.runtime.sealed import read_sealed
 from groundup.runtime.store import Store
-from groundup.train.batch_spans import Span, samples_of_step, steps_of_samples
-from groundup.train.data import SampleOrder
+from groundup.train.data import SampleOrder, Span, samples_of_step, steps_of_samples
 
 # Steps that a description lists.
 MAX_STEPS = 20

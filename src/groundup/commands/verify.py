@@ -30,7 +30,7 @@ from groundup.errors import StoreError
 from groundup.recipe import TUNING, all_sources
 from groundup.runtime.files import file_digest
 from groundup.runtime.lock import LOCK, load_lock, pinned_places
-from groundup.runtime.store import Artifact, Store, load_artifact
+from groundup.runtime.store import Store, load_artifact
 from groundup.runtime.terminal import echo
 
 Check = Callable[[Path], Iterator[str]]
@@ -111,14 +111,6 @@ def read_table(path: Path, columns: list[str]) -> pa.Table:
     return _read(path, pq.read_table, columns=columns)
 
 
-def artifacts(root: Path, stage: str, step: str) -> list[Artifact]:
-    """Return the artifacts of one step that the view of a stage lists, in order."""
-    view = Store(root).view(stage)
-    entries = view.manifest["artefacts"] if view else []
-    listed = (Store(root).artifact(entry) for entry in entries if entry["step"] == step)
-    return [artifact for artifact in listed if artifact is not None]
-
-
 def verdicts(root: Path, shard: str) -> npt.NDArray[np.uint8]:
     """Return the verdict of each refined document of a shard: 0 dropped, 1 train, 2 validation."""
     path = root / "refine" / "split" / f"{shard}.npy"
@@ -170,7 +162,7 @@ def check_raw(root: Path) -> Iterator[str]:
         for source in all_sources(recipe)
         for file in list_source(source, recipe.root, places.get(source.path, "")).files
     }
-    for shard in artifacts(root, "collect", "collect/shard"):
+    for shard in Store(root).artifacts("collect", "collect/shard"):
         source = shard.name.rpartition(".")[0]
         # The recipe does not name the data of a tuning by hand.
         if source not in sources and shard.facts["kind"] == TUNING:
@@ -184,8 +176,8 @@ def check_raw(root: Path) -> Iterator[str]:
 @check("Every collected document is either kept or dropped with a reason")
 def check_accounted(root: Path) -> Iterator[str]:
     """Compare the ids of each collected shard with those of its refined shard."""
-    refined = {shard.name: shard for shard in artifacts(root, "refine", "refine/shard")}
-    for shard in artifacts(root, "collect", "collect/shard"):
+    refined = {shard.name: shard for shard in Store(root).artifacts("refine", "refine/shard")}
+    for shard in Store(root).artifacts("collect", "collect/shard"):
         ids = _ids(shard.path / "documents.parquet")
         if len(set(ids)) != len(ids):
             yield f"{shard.name}: two documents have the same id"
@@ -214,7 +206,7 @@ def check_split(root: Path) -> Iterator[str]:
     lists = [folder / f"{name}.parquet" for name in ("duplicates", "lines", "contaminated")]
     dropped = {document for path in lists if path.exists() for document in _ids(path)}
     sides: dict[str, int] = {}
-    for shard in artifacts(root, "refine", "refine/shard"):
+    for shard in Store(root).artifacts("refine", "refine/shard"):
         table = read_table(shard.path / "documents.parquet", ["id", "group"])
         groups, documents = table["group"].to_pylist(), table["id"].to_pylist()
         split = verdicts(root, shard.name).tolist()
@@ -267,7 +259,7 @@ def check_lines(root: Path) -> Iterator[str]:
     if not path.exists():
         return
     table = read_table(path, ["source", "hash"])
-    for shard in artifacts(root, "refine", "refine/shard"):
+    for shard in Store(root).artifacts("refine", "refine/shard"):
         rows = table.filter(pc.equal(table["source"], shard.name.rpartition(".")[0]))
         listed = np.sort(rows["hash"].to_numpy())
         refined = RefinedShard(root / "refine", shard.name)
@@ -285,12 +277,12 @@ def check_contamination(root: Path) -> Iterator[str]:
     """Compare all kept texts with the evaluation files again."""
     from groundup.refine.decontaminate import find_unlisted
 
-    collected = artifacts(root, "collect", "collect/shard")
+    collected = Store(root).artifacts("collect", "collect/shard")
     tests = [shard.path for shard in collected if shard.facts.get("kind") == "evaluation"]
     if not tests:
         return
     contaminated = find_unlisted(
-        [(shard.name, shard.path) for shard in artifacts(root, "refine", "refine/shard")],
+        [(shard.name, shard.path) for shard in Store(root).artifacts("refine", "refine/shard")],
         tests,
         load_lock(root).refine.allowed_overlap,
         dropped=root / "refine" / "dropped",
@@ -309,7 +301,7 @@ def check_tokens(root: Path) -> Iterator[str]:
     vocab_size = Tokenizer.load(root / "tokenize").vocab_size
     columns = ["shard", "split", "length"]
     index = read_table(root / "tokenize" / "index.parquet", columns)
-    for shard in artifacts(root, "refine", "refine/shard"):
+    for shard in Store(root).artifacts("refine", "refine/shard"):
         split = verdicts(root, shard.name)
         for verdict, side in ((1, "train"), (2, "validation")):
             chosen = pc.and_(pc.equal(index["shard"], shard.name), pc.equal(index["split"], side))

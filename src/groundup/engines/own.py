@@ -82,7 +82,7 @@ class SequenceState:
         self.remaining = min(self.params.max_tokens, config.context - len(self.prompt))
         self.finish_reason: FinishReason | None = None
         self._on_output = on_output
-        self._final_output: RequestOutput | None = None
+        self.final_output: RequestOutput | None = None
 
     @property
     def num_prompt_tokens_left(self) -> int:
@@ -105,19 +105,16 @@ class SequenceState:
             elif not self.remaining:
                 self.finish("length")
             else:
-                self._send(self.output.next_output())
+                self.send(self.output.next_output())
 
     def finish(self, reason: FinishReason) -> None:
-        """End, unless ended already; `send_final_output` sends the last output."""
+        """End, unless ended already; the last output is still to be sent."""
         if self.finish_reason is None:
-            self._final_output = self.output.finish(reason)
-            self.finish_reason = self._final_output.finish_reason
+            self.final_output = self.output.finish(reason)
+            self.finish_reason = self.final_output.finish_reason
 
-    def send_final_output(self) -> None:
-        """Send the last output. The slot must be free by then: the caller may submit at once."""
-        self._send(self._final_output)
-
-    def _send(self, output: RequestOutput | None) -> None:
+    def send(self, output: RequestOutput | None) -> None:
+        """Call the output callback; if it fails, the request ends."""
         try:
             if output is not None:
                 self._on_output(output)
@@ -286,7 +283,7 @@ class Scheduler:
             if sequence in self._decoding:
                 last = self._decoding.pop()
                 if last is not sequence:
-                    self._cache.move(last.slot, sequence.slot)
+                    self._cache.swap(last.slot, sequence.slot)
                     self._decoding[sequence.slot], last.slot = last, sequence.slot
         return finished
 
@@ -294,14 +291,12 @@ class Scheduler:
         """Move sequences whose prompt is computed to the slots of the decoding ones."""
         for sequence in [seq for seq in self._prefilling if not seq.num_prompt_tokens_left]:
             target = len(self._decoding)
-            occupant = next((seq for seq in self._prefilling if seq.slot == target), None)
-            if occupant is None:
-                self._cache.move(sequence.slot, target)
-            elif occupant is not sequence:
-                self._cache.swap(sequence.slot, target)
-                occupant.slot = sequence.slot
-            sequence.slot = target
             self._prefilling.remove(sequence)
+            if sequence.slot != target:
+                self._cache.swap(sequence.slot, target)
+                for occupant in [seq for seq in self._prefilling if seq.slot == target]:
+                    occupant.slot = sequence.slot
+                sequence.slot = target
             self._decoding.append(sequence)
 
 
@@ -395,14 +390,13 @@ class Engine:
         with self._changed:
             self._closing = True
             self._changed.notify()
-        started = self._thread.ident is not None
-        if started:
-            self._thread.join(drain_seconds)
-        self._aborting = True
-        if started:
-            self._thread.join()
-        else:
+        if self._thread.ident is None:
+            self._aborting = True
             self._admit()
+        else:
+            self._thread.join(drain_seconds)
+            self._aborting = True
+            self._thread.join()
 
     def _run(self) -> None:
         try:
@@ -450,5 +444,6 @@ class Engine:
         with self._changed:
             self._running = [seq for seq in self._running if seq not in sequences]
             self._finished.update(seq.finish_reason for seq in sequences if seq.finish_reason)
+        # The slots are free by now: the caller may submit at once.
         for sequence in sequences:
-            sequence.send_final_output()
+            sequence.send(sequence.final_output)

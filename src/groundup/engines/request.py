@@ -146,18 +146,14 @@ class StopStringScanner:
             return "" if self.stopped else text
         candidate = self._held + text
         for end, character in enumerate(text, len(self._held) + 1):
-            self._matched = [
-                _advance(stop, table, matched, character)
-                for (stop, table), matched in zip(self._stops, self._matched, strict=True)
-            ]
-            complete = [
-                matched
-                for (stop, _), matched in zip(self._stops, self._matched, strict=True)
-                if matched == len(stop)
-            ]
-            if complete:
+            longest = 0  # of the stop strings that end here
+            for n, (stop, table) in enumerate(self._stops):
+                self._matched[n] = _advance(stop, table, self._matched[n], character)
+                if self._matched[n] == len(stop):
+                    longest = max(longest, len(stop))
+            if longest:
                 self.stopped, self._held = True, ""
-                return candidate[: end - max(complete)]
+                return candidate[: end - longest]
         free = len(candidate) - max(self._matched)
         self._held = candidate[free:]
         return candidate[:free]

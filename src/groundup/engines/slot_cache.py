@@ -53,16 +53,8 @@ class SlotCache:
             layer[:, slot, :, : self._lengths[slot]] = 0
         self._lengths[slot] = 0
 
-    def move(self, source: int, target: int) -> None:
-        """Move the content of a slot to an empty slot."""
-        length = self._lengths[source]
-        for layer in self._layers:
-            layer[:, target, :, :length] = layer[:, source, :, :length]
-        self._lengths[target] = length
-        self.clear(source)
-
     def swap(self, a: int, b: int) -> None:
-        """Exchange the contents of two slots."""
+        """Exchange the contents of two slots, of which one may be empty."""
         length = max(self._lengths[a], self._lengths[b])
         for layer in self._layers:
             layer[:, [a, b], :, :length] = layer[:, [b, a], :, :length]

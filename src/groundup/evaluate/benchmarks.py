@@ -1,12 +1,18 @@
-"""Public benchmarks, read from JSONL files in one of the layouts in LAYOUTS.
+"""Questions with a right answer: public benchmarks, and which passage of the corpus comes next.
+
+Benchmarks are read from JSONL files in one of the layouts in LAYOUTS.
 
     last word  {"text": "... the last word"}  or  {"context": "...", "continuation": "word"}
     choices    {"query": "...", "choices": ["...", "..."], "gold": 0}
                or  {"ctx": "...", "endings": [...], "label": "0"}
 
 LAMBADA (Paperno et al. 2016) asks for a last word; HellaSwag, ARC and the like have choices. To add
-a layout, write a function that parses a row and one that computes the figures, and list both in
-LAYOUTS.
+a layout, write its class and list it in LAYOUTS.
+
+Next passage is a test that every corpus provides. The model reads the beginning of a held-out
+document and scores four passages with the same number of tokens: the one that follows, and three
+from other held-out documents of the same source, taken at the same distance from their beginning.
+Chance is a quarter.
 """
 
 from __future__ import annotations
@@ -16,18 +22,21 @@ import glob
 import gzip
 import json
 import math
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from groundup.artifacts.kinds import KINDS
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
 from groundup.evaluate.loglikelihood import Continuation, ContinuationScore, accuracy, score
+from groundup.evaluate.validation_data import Ids, ValidationData
 from groundup.model.transformer import Transformer
 from groundup.recipe import Recipe
 
@@ -35,6 +44,11 @@ _OPEN: Mapping[str, Callable[..., IO[str]]] = {".gz": gzip.open, ".bz2": bz2.ope
 
 # A longer line is not a question.
 _MAX_LINE = 1 << 20
+# Passages to choose from.
+PASSAGES = 4
+# Shares of the model's context that are read and chosen from. The names in a long passage would
+# give it away.
+CONTEXT_SHARE, PASSAGE_SHARE = 1 / 2, 1 / 8
 
 Scores = Sequence[Sequence[ContinuationScore]]
 
@@ -49,75 +63,81 @@ class Question:
     layout: str = "last word"
 
 
-@dataclass(frozen=True)
-class Layout:
-    """A form of question.
+class Layout(ABC):
+    """A form of question."""
 
-    Attributes:
-        parse: returns the question of a row, or None if the row is of another layout; raises
-            ValueError with the reason if the row is damaged.
-        figures: returns the figures of questions and the scores of their choices.
-    """
+    @abstractmethod
+    def parse(self, row: Mapping[str, Any]) -> Question | None:
+        """Return the question of a row, None if the row is of another layout.
 
-    parse: Callable[[Mapping[str, Any]], Question | None]
-    figures: Callable[[Sequence[Question], Scores], dict[str, Any]]
+        Raises:
+            ValueError: with the reason, if the row is damaged.
+        """
 
-
-def parse_choices(row: Mapping[str, Any]) -> Question | None:
-    """Return a question with choices."""
-    choices = row.get("choices", row.get("endings"))
-    if choices is None:
-        return None
-    query, gold = row.get("query", row.get("ctx")), row.get("gold", row.get("label"))
-    if isinstance(gold, str) and gold.isdigit():
-        gold = int(gold)
-    if not (
-        isinstance(query, str)
-        and isinstance(choices, list)
-        and all(isinstance(choice, str) and choice.strip() for choice in choices)
-    ):
-        raise ValueError("query or choices are not text")
-    if len(choices) < 2 or not isinstance(gold, int) or not 0 <= gold < len(choices):
-        raise ValueError("gold does not name one of at least two choices")
-    return Question(query, tuple(choices), gold, "choices")
+    @abstractmethod
+    def figures(self, questions: Sequence[Question], scores: Scores) -> dict[str, Any]:
+        """Return the figures of questions and the scores of their choices."""
 
 
-def choice_figures(questions: Sequence[Question], scores: Scores) -> dict[str, Any]:
-    """Return the share of questions whose right choice is the most probable, per byte and raw."""
-    raw = per_byte = 0
-    for question, group in zip(questions, scores, strict=True):
-        sums = [choice.log_probability for choice in group]
-        lengths = [len(text.encode()) for text in question.choices]
-        raw += int(np.argmax(sums)) == question.gold
-        per_byte += int(np.argmax(np.array(sums) / lengths)) == question.gold
-    n = len(questions)
-    chance = sum(1 / len(question.choices) for question in questions) / n
-    return {"chance": chance, "raw": accuracy(raw, n), **accuracy(per_byte, n)}
+class Choices(Layout):
+    """A question with choices."""
+
+    def parse(self, row: Mapping[str, Any]) -> Question | None:
+        """Read query, choices and gold, or HellaSwag's ctx, endings and label."""
+        choices = row.get("choices", row.get("endings"))
+        if choices is None:
+            return None
+        query, gold = row.get("query", row.get("ctx")), row.get("gold", row.get("label"))
+        if isinstance(gold, str) and gold.isdigit():
+            gold = int(gold)
+        if not (
+            isinstance(query, str)
+            and isinstance(choices, list)
+            and all(isinstance(choice, str) and choice.strip() for choice in choices)
+        ):
+            raise ValueError("query or choices are not text")
+        if len(choices) < 2 or not isinstance(gold, int) or not 0 <= gold < len(choices):
+            raise ValueError("gold does not name one of at least two choices")
+        return Question(query, tuple(choices), gold, "choices")
+
+    def figures(self, questions: Sequence[Question], scores: Scores) -> dict[str, Any]:
+        """Return how often the right choice is the most probable, per byte and raw."""
+        raw = per_byte = 0
+        for question, group in zip(questions, scores, strict=True):
+            sums = [choice.log_probability for choice in group]
+            lengths = [len(text.encode()) for text in question.choices]
+            raw += int(np.argmax(sums)) == question.gold
+            per_byte += int(np.argmax(np.array(sums) / lengths)) == question.gold
+        n = len(questions)
+        chance = sum(1 / len(question.choices) for question in questions) / n
+        return {"chance": chance, "raw": accuracy(raw, n), **accuracy(per_byte, n)}
 
 
-def parse_last_word(row: Mapping[str, Any]) -> Question | None:
-    """Return a question for the last word of a text."""
-    if "continuation" in row:
-        context, word = row.get("context"), row["continuation"]
-    elif isinstance(row.get("text"), str):
-        context, _, word = row["text"].rstrip().rpartition(" ")
-    else:
-        return None
-    if not all(isinstance(text, str) and text.strip() for text in (context, word)):
-        raise ValueError("context or continuation is empty")
-    return Question(str(context), (str(word),))
+class LastWord(Layout):
+    """A question for the last word of a text."""
+
+    def parse(self, row: Mapping[str, Any]) -> Question | None:
+        """Read text, or context and continuation."""
+        if "continuation" in row:
+            context, word = row.get("context"), row["continuation"]
+        elif isinstance(row.get("text"), str):
+            context, _, word = row["text"].rstrip().rpartition(" ")
+        else:
+            return None
+        if not all(isinstance(text, str) and text.strip() for text in (context, word)):
+            raise ValueError("context or continuation is empty")
+        return Question(str(context), (str(word),))
+
+    def figures(self, questions: Sequence[Question], scores: Scores) -> dict[str, Any]:
+        """Return how often every token of the word is the most probable, and word perplexity."""
+        nats = -math.fsum(word.log_probability for (word,) in scores) / len(scores)
+        right = sum(word.greedy for (word,) in scores)
+        return {"perplexity": math.exp(min(nats, 700)), **accuracy(right, len(questions))}
 
 
-def last_word_figures(questions: Sequence[Question], scores: Scores) -> dict[str, Any]:
-    """Return the share of words of which every token is the most probable, and word perplexity."""
-    nats = -math.fsum(word.log_probability for (word,) in scores) / len(scores)
-    right = sum(word.greedy for (word,) in scores)
-    return {"perplexity": math.exp(min(nats, 700)), **accuracy(right, len(questions))}
-
-
-LAYOUTS = {
-    "choices": Layout(parse_choices, choice_figures),
-    "last word": Layout(parse_last_word, last_word_figures),
+LAYOUTS: dict[str, Layout] = {
+    "choices": Choices(),
+    "last word": LastWord(),
 }
 
 
@@ -181,11 +201,13 @@ def read_questions(path: Path) -> tuple[list[Question], Counter[str]]:
     questions: list[Question] = []
     left_out: Counter[str] = Counter()
     try:
-        for line in _lines(path):
-            try:
-                questions.append(parse_question(line))
-            except ValueError as error:
-                left_out[str(error)] += 1
+        with _OPEN.get(path.suffix, open)(path, "rt", encoding="utf-8") as file:
+            while line := file.readline(_MAX_LINE):
+                try:
+                    if line.strip():
+                        questions.append(parse_question(line))
+                except ValueError as error:
+                    left_out[str(error)] += 1
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise GroundupError(f"{path}: cannot be read: {error}") from None
     if not questions:
@@ -200,13 +222,6 @@ def read_questions(path: Path) -> tuple[list[Question], Counter[str]]:
     return same, left_out
 
 
-def _lines(path: Path) -> Iterator[str]:
-    with _OPEN.get(path.suffix, open)(path, "rt", encoding="utf-8") as file:
-        while line := file.readline(_MAX_LINE):
-            if line.strip():
-                yield line
-
-
 def continuations(question: Question, tokenizer: Tokenizer) -> list[Continuation]:
     """Return one continuation per choice.
 
@@ -218,7 +233,7 @@ def continuations(question: Question, tokenizer: Tokenizer) -> list[Continuation
     return [Continuation(context, tokenizer.encode(choice)) for choice in spaced]
 
 
-def evaluate(
+def benchmark_figures(
     model: Transformer, tokenizer: Tokenizer, path: Path, limit: int, seed: int
 ) -> dict[str, Any]:
     """Return the figures of one benchmark file; `limit` takes a random sample of its questions.
@@ -242,3 +257,92 @@ def evaluate(
         "left_out": dict(sorted(left_out.items())),
         "file": path.name,
     }
+
+
+def beginnings(data: ValidationData, source: str, length: int) -> list[Ids]:
+    """Return the first `length` tokens of each held-out document of a source that has them."""
+    documents: list[Ids] = []
+    for stream in data.streams(source, "validation"):
+        filters = [
+            ("shard", "=", stream.name),
+            ("split", "=", "validation"),
+            ("length", ">", length),
+        ]
+        index = pq.read_table(data.folder / "index.parquet", columns=["offset"], filters=filters)
+        # Position 0 of a stream is the end-of-text id before its first document.
+        starts = np.sort(index["offset"].to_numpy()) + 1
+        documents += [stream.slice(start, start + length) for start in starts.tolist()]
+    return documents
+
+
+def make_questions(
+    documents: Sequence[Ids], context: int, count: int, seed: int
+) -> list[list[Ids]]:
+    """Return for each of `count` documents its context, its own passage, and three others.
+
+    Documents and passages are drawn from `seed`; a passage equal to the true one is not used.
+    """
+    random = np.random.default_rng(seed)
+    chosen = np.sort(random.choice(len(documents), min(count, len(documents)), replace=False))
+    questions = []
+    for n in chosen:
+        passage = documents[n][context:]
+        others = [documents[i][context:] for i in random.permutation(len(documents)) if i != n]
+        different = [
+            other for other in others[: 4 * PASSAGES] if not np.array_equal(other, passage)
+        ]
+        if len(different) >= PASSAGES - 1:
+            questions.append([documents[n][:context], passage, *different[: PASSAGES - 1]])
+    return questions
+
+
+def passage_figures(
+    model: Transformer, data: ValidationData, count: int, seed: int
+) -> dict[str, Any]:
+    """Ask `count` questions, spread over the sources; return accuracies in total and by source.
+
+    `accuracy` takes the passage that gains most from the context: log p(passage | context) - log
+    p(passage), the latter after the end-of-text id alone. `likelihood` takes the most probable
+    passage, which favors plain ones.
+    """
+    context = max(1, int(model.config.context * CONTEXT_SHARE))
+    passage = max(1, int(model.config.context * PASSAGE_SHARE))
+    documents = {source: beginnings(data, source, context + passage) for source in data.shards}
+    asked = [source for source, group in documents.items() if len(group) >= PASSAGES]
+    share = -(-count // len(asked)) if asked else 0
+    end = data.tokenizer.end_id
+    answers = {
+        source: _answer(model, end, make_questions(documents[source], context, share, seed))
+        for source in asked
+    }
+    return {
+        "chance": 1 / PASSAGES,
+        "context_tokens": context,
+        "passage_tokens": passage,
+        **_accuracies(answers),
+        "sources": {source: _accuracies({source: group}) for source, group in answers.items()},
+        "sources_with_too_few_documents": [source for source in documents if source not in asked],
+    }
+
+
+def _answer(
+    model: Transformer, end: int, questions: Sequence[Sequence[Ids]]
+) -> list[tuple[bool, bool]]:
+    """Return for each question whether the gain, and whether the likelihood, chooses right."""
+    items = []
+    for context, *passages in questions:
+        targets = [passage.tolist() for passage in passages]
+        items += [Continuation([end, *context.tolist()], target) for target in targets]
+        items += [Continuation([end], target) for target in targets]
+    scores = np.array([item.log_probability for item in score(model, items)])
+    with_context, without_context = scores.reshape(len(questions), 2, PASSAGES).swapaxes(0, 1)
+    # The true passage is choice 0.
+    gain = (with_context - without_context).argmax(1) == 0
+    likelihood = with_context.argmax(1) == 0
+    return list(zip(gain.tolist(), likelihood.tolist(), strict=True))
+
+
+def _accuracies(answers: Mapping[str, Sequence[tuple[bool, bool]]]) -> dict[str, Any]:
+    flat = [answer for group in answers.values() for answer in group]
+    gain, likelihood = (sum(answer[column] for answer in flat) for column in (0, 1))
+    return {**accuracy(gain, len(flat)), "likelihood": accuracy(likelihood, len(flat))}

@@ -1,29 +1,41 @@
-"""All figures of a checkpoint, written to evaluation.json and samples.json.
+"""All figures of a checkpoint, written to evaluation.json, samples.json and speed.json.
 
 evaluation.json holds `model` (what was measured), `validation` (loss, perplexity and bits per byte
 of the model and of both n-gram models, in total and by source), `benchmarks`, `passages`,
 `definitions`, `computed_from` (contents of the inputs) and `settings`. samples.json is a list.
+
+Speed is measured through `generate`, as a user gets it: one sequence, key-value cache, sampling
+included. One warm-up run, then the median of `REPEATS`.
 """
 
 from __future__ import annotations
 
+import os
+import platform
+import statistics
+import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from groundup.artifacts.metrics import rounded
-from groundup.evaluate import benchmarks, next_passage
+from groundup.evaluate.benchmarks import benchmark_figures, passage_figures
 from groundup.evaluate.ngram import NGram
 from groundup.evaluate.perplexity import (
-    ModelScorer,
     Scorer,
     figures_by_source,
+    model_scores,
     sample_windows,
     score_windows,
     sliding_windows,
 )
 from groundup.evaluate.samples import samples
 from groundup.evaluate.validation_data import ValidationData, open_validation_data
+from groundup.model.generate import generate
 from groundup.model.hf_io import load_model
 from groundup.model.transformer import Transformer
 from groundup.runtime.files import write_json
@@ -35,6 +47,8 @@ from groundup.runtime.store import Facts
 # Tokens scored, shared among the sources; a sample of this size gave the loss of 15 MB of mixed
 # text to 0.2 %.
 VALIDATION_TOKENS = 1 << 18
+# Of speed: enough tokens for a stable figure, few enough for a large model on a CPU.
+REPEATS, DECODE_TOKENS = 3, 64
 
 DEFINITIONS = {
     "loss": (
@@ -77,9 +91,7 @@ def evaluate(
 ) -> Facts:
     """Write evaluation.json and samples.json of a checkpoint; return the headline figures.
 
-    Args:
-        tokens: the view `tokenize`.
-        files: benchmark files by name.
+    `tokens` is the view of that stage; `files` are benchmark files by name.
     """
     model, data = load_model(checkpoint, choose_device()), open_validation_data(tokens)
     seed, limit = int(settings["seed"]), int(settings["limit"])
@@ -90,14 +102,14 @@ def evaluate(
             "checkpoint": checkpoint.name,
             "parameters": model.config.parameter_count(),
             "context": model.config.context,
-            "device": choose_device(),
+            "device": model.device.type,
         },
         "validation": validation,
         "benchmarks": {
-            name: benchmarks.evaluate(model, data.tokenizer, path, limit, seed)
+            name: benchmark_figures(model, data.tokenizer, path, limit, seed)
             for name, path in files.items()
         },
-        "passages": next_passage.evaluate(model, data, int(settings["passages"]), seed),
+        "passages": passage_figures(model, data, int(settings["passages"]), seed),
         "definitions": DEFINITIONS,
         "computed_from": dict(computed_from),
         "settings": dict(settings),
@@ -106,7 +118,7 @@ def evaluate(
     write_json(folder / "evaluation.json", rounded(figures))
     write_json(folder / "samples.json", rounded(texts))
     total = validation["model"]["total"] if validation["model"]["sources"] else {}
-    return {"loss": total.get("loss"), "bits_per_byte": total.get("bits_per_byte")}
+    return {name: total.get(name) for name in ("loss", "bits_per_byte")}
 
 
 EVALUATE = BuildStep("evaluate/model", 2, evaluate)
@@ -133,9 +145,9 @@ def validation_figures(
     train = data.all_streams("train")
     trigram = NGram.fit(train, vocab_size, order=3)
     scorers: dict[str, Scorer] = {
-        "model": ModelScorer(model),
-        "unigram": NGram.fit(train, vocab_size, order=1),
-        "trigram": trigram,
+        "model": partial(model_scores, model),
+        "unigram": NGram.fit(train, vocab_size, order=1).scores,
+        "trigram": trigram.scores,
     }
     figures: dict[str, Any] = {}
     for name, scorer in scorers.items():
@@ -146,3 +158,48 @@ def validation_figures(
         }
         figures[name] = figures_by_source(strata)
     return figures | {"tokens_counted": trigram.tokens}
+
+
+def measure_speed(folder: Path, checkpoint: Path, seed: int) -> Facts:
+    """Write speed.json: prefill and decode speed, and the settings that they were measured with."""
+    model = load_model(checkpoint, choose_device())
+    half = max(1, model.config.context // 2)
+    prompt = np.random.default_rng(seed).integers(0, model.config.vocab_size, half).tolist()
+    tokens = max(2, min(half, DECODE_TOKENS))
+    _time(model, prompt, tokens)
+    times = [_time(model, prompt, tokens) for _ in range(REPEATS)]
+    device = f"{model.device.type} ({platform.machine()}, {os.cpu_count()} cores)"
+    if model.device.type == "cuda":
+        device = torch.cuda.get_device_name(model.device)
+    figures: Facts = {
+        "prefill_tokens_per_second": statistics.median(len(prompt) / first for first, _ in times),
+        "decode_tokens_per_second": statistics.median((tokens - 1) / rest for _, rest in times),
+        "prompt_tokens": len(prompt),
+        "decoded_tokens": tokens,
+        "batch": 1,
+        "repeats": REPEATS,
+        "device": device,
+        "dtype": str(model.head_weight.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+    }
+    figures = rounded(figures)
+    write_json(folder / "speed.json", figures)
+    return figures
+
+
+MEASURE_SPEED = BuildStep("evaluate/speed", 1, measure_speed)
+
+
+def _time(model: Transformer, prompt: list[int], tokens: int) -> tuple[float, float]:
+    """Return the seconds to the first token and for the rest.
+
+    Every token reaches the CPU, so a GPU has finished by then.
+    """
+    start = time.perf_counter()
+    stream = generate(model, prompt, tokens)
+    next(stream)
+    first = time.perf_counter()
+    for _ in stream:
+        pass
+    return first - start, time.perf_counter() - first

@@ -1,6 +1,10 @@
-"""The log-probability of a continuation after a context, for benchmarks and next-passage questions.
+"""Log-probabilities under a model: of continuations after a context, and of each token of a text.
 
-Shape suffixes: B rows, T positions, N scored positions of all rows, D width.
+A text longer than the context is read in windows that advance by half a context, as in evaluation:
+every token is scored once, with half a context or more of text before it (except at the beginning).
+
+Shape suffixes: B rows or windows, T positions, N scored positions of all rows, V vocabulary,
+D width.
 """
 
 from __future__ import annotations
@@ -8,15 +12,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
+from groundup.artifacts.tokenizer import Tokenizer
+from groundup.errors import GroundupError
+from groundup.model.cross_entropy import chunks
+from groundup.model.score import evaluating
 from groundup.model.transformer import Transformer
 
 # Tokens in one forward pass, and logits that are computed at a time: 256 MB in float32.
 BATCH_TOKENS = 8_192
 MAX_LOGITS = 1 << 26
+# Standard deviations of a 95 % interval.
+Z = 1.959964
 
 
 @dataclass(frozen=True)
@@ -81,7 +95,14 @@ def _score_batch(
     targets_N = torch.cat(
         [tokens_BT[row, start + 1 : stop + 1] for row, (start, stop) in enumerate(spans)]
     )
-    scores, greedy = _score_positions(x_ND, model.head_weight, targets_N)
+    scores: list[float] = []
+    greedy: list[bool] = []
+    positions = max(1, MAX_LOGITS // len(model.head_weight))
+    for x, targets in zip(x_ND.split(positions), targets_N.split(positions), strict=True):
+        logits = (x @ model.head_weight.T).float()
+        target_logits = logits.gather(1, targets[:, None]).squeeze(1)
+        scores += (target_logits - logits.logsumexp(1)).tolist()
+        greedy += (logits.argmax(1) == targets).tolist()
     start = 0
     for _, length in rows:
         part = slice(start, start + length)
@@ -89,31 +110,140 @@ def _score_batch(
         start += length
 
 
-def _score_positions(
-    x_ND: Tensor, head_weight: Tensor, targets_N: Tensor
-) -> tuple[list[float], list[bool]]:
-    scores: list[float] = []
-    greedy: list[bool] = []
-    positions = max(1, MAX_LOGITS // len(head_weight))
-    for x, targets in zip(x_ND.split(positions), targets_N.split(positions), strict=True):
-        logits = (x @ head_weight.T).float()
-        target_logits = logits.gather(1, targets[:, None]).squeeze(1)
-        scores += (target_logits - logits.logsumexp(1)).tolist()
-        greedy += (logits.argmax(1) == targets).tolist()
-    return scores, greedy
-
-
-def wilson(right: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the Wilson (1927) 95 % interval of a share, which also holds for small n."""
-    if n == 0:
-        return 0.0, 1.0
-    share, square = right / n, z * z / n
-    middle = (share + square / 2) / (1 + square)
-    half = z / (1 + square) * math.sqrt(share * (1 - share) / n + square / (4 * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def accuracy(right: int, n: int) -> dict[str, float | int | list[float]]:
-    """Return a share of right answers with its 95 % interval."""
-    share = right / n if n else math.nan
-    return {"accuracy": share, "right": right, "n": n, "interval": list(wilson(right, n))}
+    """Return a share of right answers with its 95 % interval.
+
+    The interval is that of Wilson (1927), which also holds for small n.
+    """
+    if n == 0:
+        return {"accuracy": math.nan, "right": right, "n": n, "interval": [0.0, 1.0]}
+    share, square = right / n, Z * Z / n
+    middle = (share + square / 2) / (1 + square)
+    half = Z / (1 + square) * math.sqrt(share * (1 - share) / n + square / (4 * n))
+    interval = [max(0.0, middle - half), min(1.0, middle + half)]
+    return {"accuracy": share, "right": right, "n": n, "interval": interval}
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScore:
+    """One token of a text, and how probable the model found it after everything before it.
+
+    Attributes:
+        id: the token.
+        text: the characters that begin in it, "" if it only continues one. The texts of all tokens
+            add up to the text.
+        log_probability: nats, 0 or less.
+        rank: number of tokens that the model found more probable; 0 was its first choice.
+        alternatives: the most probable tokens, best first, decoded, with log-probabilities.
+    """
+
+    id: int
+    text: str
+    log_probability: float
+    rank: int
+    alternatives: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def bits(self) -> float:
+        """Surprisal: the bits that an ideal coder would spend on this token under the model."""
+        return -self.log_probability / math.log(2)
+
+
+def score_text(
+    model: Transformer, tokenizer: Tokenizer, text: str, alternatives: int = 3
+) -> list[TokenScore]:
+    """Return the tokens of a text with their scores; an end-of-text token precedes the text.
+
+    Args:
+        alternatives: number of most probable tokens to name at each position.
+
+    Raises:
+        GroundupError: the text holds half a surrogate pair.
+    """
+    _check_unicode(text)
+    text = tokenizer.normalized(text)
+    ids = tokenizer.encode(text)
+    pieces = token_texts(text, tokenizer.token_bytes()[ids])
+    stream_T = torch.tensor([tokenizer.end_id, *ids], device=model.device)
+    best = min(alternatives, tokenizer.vocab_size)
+    scores: list[TokenScore] = []
+    with evaluating(model):
+        for logits_NV, targets_N in _logits(model, stream_T):
+            log_probs_NV = torch.log_softmax(logits_NV, dim=1)
+            target_N1 = log_probs_NV.gather(1, targets_N[:, None])
+            ranks = (log_probs_NV > target_N1).sum(dim=1).tolist()
+            top = log_probs_NV.topk(best, dim=1)
+            for value, rank, tokens, values in zip(
+                target_N1[:, 0].tolist(),
+                ranks,
+                top.indices.tolist(),
+                top.values.tolist(),
+                strict=True,
+            ):
+                names = [tokenizer.decode([token]) for token in tokens]
+                n = len(scores)
+                others = tuple(zip(names, values, strict=True))
+                scores.append(TokenScore(ids[n], pieces[n], value, rank, others))
+    return scores
+
+
+def next_tokens(
+    model: Transformer, tokenizer: Tokenizer, text: str, count: int
+) -> list[tuple[str, float]]:
+    """Return the `count` most probable tokens after a text, best first, with log-probabilities.
+
+    Raises:
+        GroundupError: the text holds half a surrogate pair.
+    """
+    _check_unicode(text)
+    ids = [tokenizer.end_id, *tokenizer.encode(text)][-model.config.context :]
+    with evaluating(model):
+        x_D = model.hidden(torch.tensor([ids], device=model.device))[0, -1]
+        log_probs_V = torch.log_softmax((model.head_weight @ x_D).float(), dim=0)
+        best = log_probs_V.topk(min(count, tokenizer.vocab_size))
+    names = [tokenizer.decode([token]) for token in best.indices.tolist()]
+    return list(zip(names, best.values.tolist(), strict=True))
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise GroundupError(
+            "the text is no valid Unicode: it holds half a surrogate pair; mend it first"
+        ) from None
+
+
+def token_texts(text: str, sizes: npt.NDArray[np.int64]) -> list[str]:
+    """Return the characters of each token of `sizes` bytes.
+
+    A character belongs to the token that holds its first byte.
+    """
+    starts = (np.frombuffer(text.encode(), np.uint8) & 0xC0) != 0x80
+    # Number of characters that begin before each byte, then before each token.
+    before = np.concatenate([[0], np.cumsum(starts)])
+    edges = before[np.concatenate([[0], np.cumsum(sizes)])].tolist()
+    return [text[start:end] for start, end in pairwise(edges)]
+
+
+def _logits(model: Transformer, stream_T: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the logits [N, V] of some positions at a time, and the tokens that follow them."""
+    context, length = model.config.context, len(stream_T)
+    stride, per_batch = max(1, context // 2), max(1, BATCH_TOKENS // context)
+    spans = [(low, min(low + stride, length)) for low in range(1, length, stride)]
+    # First position read, first one scored, end: each window reads the context before its end.
+    windows = [(max(0, high - context - 1), low, high) for low, high in spans]
+    for first in range(0, len(windows), per_batch):
+        batch = windows[first : first + per_batch]
+        # No scored position attends to the padding, which is on the right.
+        rows = [stream_T[start : high - 1] for start, _, high in batch]
+        x_BTD = model.hidden(pad_sequence(rows, batch_first=True))
+        x_ND = torch.cat(
+            [
+                x_TD[low - 1 - start : high - 1 - start]
+                for x_TD, (start, low, high) in zip(x_BTD, batch, strict=True)
+            ]
+        )
+        targets_N = stream_T[batch[0][1] : batch[-1][2]]
+        for part in chunks(len(x_ND), model.config.vocab_size, model.device.type):
+            yield (x_ND[part] @ model.head_weight.T).float(), targets_N[part]

@@ -53,15 +53,6 @@ class Level:
         discount = once / (once + 2 * twice) if once else 0.5
         return cls(keys, counts, contexts, totals, types, discount)
 
-    def probability(self, context: Ids, word: Ids, vocab_size: int, lower: Floats) -> Floats:
-        """Return p(word | context), given the probabilities `lower` of the order below."""
-        count = _look_up(self.keys, self.counts, context * vocab_size + word)
-        total = _look_up(self.contexts, self.totals, context)
-        types = _look_up(self.contexts, self.types, context)
-        discounted = np.maximum(count - self.discount, 0) + self.discount * types * lower
-        # An unseen context falls back to the order below.
-        return np.where(total > 0, discounted / np.maximum(total, 1), lower)
-
 
 class NGram:
     """An interpolated Kneser-Ney model of order 1, 2 or 3; order 1 is a discounted unigram.
@@ -103,8 +94,13 @@ class NGram:
         lower = np.full(len(keys), 1 / self.vocab_size)
         for length, level in enumerate(self.levels, 1):
             shorter = keys % self.vocab_size**length
-            context, word = shorter // self.vocab_size, shorter % self.vocab_size
-            lower = level.probability(context, word, self.vocab_size, lower)
+            context = shorter // self.vocab_size
+            count = _look_up(level.keys, level.counts, shorter)
+            total = _look_up(level.contexts, level.totals, context)
+            types = _look_up(level.contexts, level.types, context)
+            discounted = np.maximum(count - level.discount, 0) + level.discount * types * lower
+            # An unseen context falls back to the order below.
+            lower = np.where(total > 0, discounted / np.maximum(total, 1), lower)
         return lower
 
     def scores(self, windows: Sequence[Window]) -> Iterator[Floats]:

@@ -20,9 +20,8 @@ N-gram models are scored on the same windows by the same code.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -47,34 +46,23 @@ class Window:
     high: int
 
 
-class Scorer(Protocol):
-    """Anything that gives probabilities to tokens."""
-
-    def scores(self, windows: Sequence[Window]) -> Iterator[Floats]:
-        """Yield the log-probabilities (nats) of the tokens of each window."""
+# Yields the log-probabilities (nats) of the tokens of each window.
+Scorer = Callable[[Sequence[Window]], Iterator[Floats]]
 
 
-class ModelScorer:
-    """Scores windows with a transformer."""
-
-    def __init__(self, model: Transformer) -> None:
-        self.model = model
-
-    def scores(self, windows: Sequence[Window]) -> Iterator[Floats]:
-        """Yield log-probabilities; each window is read with the text before it that fits."""
-        context = self.model.config.context
-        count = max(1, BATCH_TOKENS // context)
-        for start in range(0, len(windows), count):
-            batch = windows[start : start + count]
-            rows = [w.stream.slice(max(0, w.high - context - 1), w.high) for w in batch]
-            width = max(map(len, rows))
-            padded = np.stack([np.pad(row, (0, width - len(row))) for row in rows])
-            scores_BT = token_log_probabilities(self.model, torch.from_numpy(padded))
-            for window, row, scores in zip(
-                batch, rows, scores_BT.double().cpu().numpy(), strict=True
-            ):
-                # The first id of a row has no score.
-                yield scores[len(row) - 1 - (window.high - window.low) : len(row) - 1]
+def model_scores(model: Transformer, windows: Sequence[Window]) -> Iterator[Floats]:
+    """Yield log-probabilities; each window is read with the text before it that fits."""
+    context = model.config.context
+    count = max(1, BATCH_TOKENS // context)
+    for start in range(0, len(windows), count):
+        batch = windows[start : start + count]
+        rows = [w.stream.slice(max(0, w.high - context - 1), w.high) for w in batch]
+        width = max(map(len, rows))
+        padded = np.stack([np.pad(row, (0, width - len(row))) for row in rows])
+        scores_BT = token_log_probabilities(model, torch.from_numpy(padded))
+        for window, row, scores in zip(batch, rows, scores_BT.double().cpu().numpy(), strict=True):
+            # The first id of a row has no score.
+            yield scores[len(row) - 1 - (window.high - window.low) : len(row) - 1]
 
 
 def sliding_windows(streams: Sequence[Stream], stride: int) -> list[Window]:
@@ -123,7 +111,7 @@ def score_windows(
         token_bytes: [vocab_size] bytes of each id, 0 for end-of-text.
     """
     sums = []
-    for window, scores in zip(windows, scorer.scores(windows), strict=True):
+    for window, scores in zip(windows, scorer(windows), strict=True):
         sizes = token_bytes[window.stream.slice(window.low, window.high)]
         sums.append((-scores.sum(), -scores[sizes > 0].sum(), len(scores), sizes.sum()))
     return Stratum(all_windows, *np.array(sums, np.float64).reshape(-1, 4).T)

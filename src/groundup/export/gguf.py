@@ -1,6 +1,10 @@
-"""Writes and reads GGUF files, which llama.cpp loads.
+"""The format gguf: a file that llama.cpp loads.
 
 Tensors pass through one at a time, so a model of any size needs the memory of its largest matrix.
+The file is read back and compared with the model: every weight, size, token and merge. The second
+check is what llama.cpp makes of it (llamacpp.py). A file that cannot be read, and the first
+difference, are a GroundupError.
+
 In llama.cpp the rotary positions of Qwen3 rotate the pairs (i, i + E/2) of a head, as they do here,
 so matrices are written as they are. Those of Llama rotate the pairs (2i, 2i + 1), so the rows of
 its query and key matrices are written in that order:
@@ -11,26 +15,42 @@ its query and key matrices are written in that order:
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.metadata
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from safetensors import safe_open
+from torch import Tensor
 
 from groundup.errors import GroundupError
+from groundup.export import llamacpp, parity
+from groundup.export.formats import ExportOptions, Format, Written
 from groundup.export.source_model import WEIGHTS, SourceModel
 from groundup.model.config import ModelConfig
+from groundup.model.hf_io import load_model
+from groundup.model.transformer import Transformer
+from groundup.recipe import Export
 
-# Our names of tensors → those of GGUF: outside and inside of layers.
-OUTSIDE = {
-    "model.embed_tokens.weight": "token_embd.weight",
-    "model.norm.weight": "output_norm.weight",
-}
-HEAD = {"lm_head.weight": "output.weight"}
-INSIDE = {
+if TYPE_CHECKING:
+    from groundup.artifacts.pretrained import PretrainedModel
+
+FILE = "model.gguf"
+# Of a parameter; q8_0 adds a scale of two bytes to each block of 32.
+BYTES = {"f32": 4, "f16": 2, "bf16": 2, "q8_0": 34 / 32}
+# Values in a block of q8_0, and steps between 0 and the largest of them; the step is kept as f16.
+BLOCK, LEVELS = 32, 127
+# Token types in a GGUF file.
+CONTROL, USER_DEFINED = 3, 4
+
+# Our names of tensors in a layer → those of GGUF.
+LAYER_NAMES = {
     "input_layernorm": "attn_norm",
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
@@ -46,12 +66,59 @@ INSIDE = {
 HEAD_NORMS = ("self_attn.q_norm", "self_attn.k_norm")
 
 
-def package() -> ModuleType:
-    """Return the package `gguf`.
+class GgufFile(Format):
+    """A file for llama.cpp in one of several number formats."""
 
-    Raises:
-        GroundupError: it is not installed.
-    """
+    version, file, program = 3, "model{model}-{type}.gguf", "llama_cpp"
+
+    def types(self, export: Export) -> Sequence[str]:
+        """Return the number formats, one file each."""
+        return export.gguf_types
+
+    def bytes_per_parameter(self, type: str) -> float:
+        """Return the size of a weight in this number format."""
+        return BYTES[type]
+
+    def obstacle(self, base: PretrainedModel | None) -> str:
+        """Return what is missing: a package, or a pre-tokenizer in llama.cpp."""
+        if base is not None and not base.tokenizer.splitter:
+            return (
+                "[export] formats name gguf, and llama.cpp has no splitter like that of the"
+                f" tokenizer in {base.path}; leave gguf out"
+            )
+        if importlib.util.find_spec("gguf") is None:
+            return (
+                "[export] formats name gguf, which needs the package gguf; `pip install"
+                " 'groundup[export]'` brings it"
+            )
+        return ""
+
+    def key(self, sources: Sequence[str]) -> dict[str, Any]:
+        """Return the versions of both packages, and the sources, which the file names."""
+        package()
+        versions = {"gguf": importlib.metadata.version("gguf"), "llama_cpp": llamacpp.version()}
+        return versions | {"sources": sources}
+
+    def write(self, folder: Path, source: SourceModel, options: ExportOptions) -> Written:
+        """Write `model.gguf`, read it back, and compare what llama.cpp computes from it."""
+        path, gguf_type, texts = folder / FILE, options.type, options.texts
+        write_file(path, source, gguf_type, options.facts)
+        rows = parity.probe_rows(source.tokenizer, texts, source.config.context, options.seed)
+        stored, found = check_file(path, source, gguf_type)
+        found |= parity.rounding_effect(load_model(source.path), stored, rows)
+        found |= llamacpp.check(path, source, gguf_type, stored, rows, texts)
+        return {"type": gguf_type, "bytes": path.stat().st_size} | found
+
+    def differences(self, artifact: Path, source: SourceModel) -> Iterator[str]:
+        """Compare sizes and vocabulary; the first difference is raised as GroundupError."""
+        table = fields(artifact / FILE)
+        compare_sizes(table, source.config)
+        compare_vocabulary(table, source)
+        yield from ()
+
+
+def package() -> ModuleType:
+    """Return the package `gguf`, or raise GroundupError if it is not installed."""
     try:
         import gguf
     except ImportError:
@@ -64,12 +131,15 @@ def package() -> ModuleType:
 
 def tensor_names(config: ModelConfig) -> dict[str, str]:
     """Return our name of every tensor → GGUF's."""
-    names = dict(OUTSIDE)
+    names = {
+        "model.embed_tokens.weight": "token_embd.weight",
+        "model.norm.weight": "output_norm.weight",
+    }
     if not config.tied:
         # Without a head, llama.cpp uses the embedding.
-        names |= HEAD
+        names["lm_head.weight"] = "output.weight"
     for n in range(config.layers):
-        for ours, theirs in INSIDE.items():
+        for ours, theirs in LAYER_NAMES.items():
             if config.query_key_norm or ours not in HEAD_NORMS:
                 names[f"model.layers.{n}.{ours}.weight"] = f"blk.{n}.{theirs}.weight"
     return names
@@ -103,18 +173,17 @@ def write_file(
         )
     writer = package().GGUFWriter(path, source.config.layout)
     try:
-        _write_description(writer, source, gguf_type, facts)
-        _write_sizes(writer, source.config)
+        _write_metadata(writer, source, gguf_type, facts)
         _write_vocabulary(writer, source)
         _write_weights(writer, source, gguf_type)
     finally:
         writer.close()
 
 
-def _write_description(
+def _write_metadata(
     writer: Any, source: SourceModel, gguf_type: str, facts: Mapping[str, str | Sequence[str]]
 ) -> None:
-    gguf, parameters = package(), source.config.parameter_count()
+    gguf, config, parameters = package(), source.config, source.config.parameter_count()
     writer.add_type("model")
     writer.add_name(facts["name"])
     writer.add_license(facts["license"])
@@ -133,9 +202,6 @@ def _write_description(
     for ours, theirs in (("temperature", "temp"), ("top_p", "top_p")):
         if ours in source.sampling:
             writer.add_float32(f"general.sampling.{theirs}", float(source.sampling[ours]))
-
-
-def _write_sizes(writer: Any, config: ModelConfig) -> None:
     writer.add_block_count(config.layers)
     writer.add_context_length(config.context)
     writer.add_embedding_length(config.width)
@@ -201,16 +267,23 @@ def _write_weights(writer: Any, source: SourceModel, gguf_type: str) -> None:
         writer.write_ti_data_to_file()
         for name in names:
             weight = file.get_tensor(name).float().numpy()
-            weight = interleave_rows(weight, interleaved_heads(config, name))
-            writer.write_tensor_data(_quantized(weight, types[name], names[name]))
-
-
-def interleave_rows(weight: npt.NDArray[np.float32], heads: int) -> npt.NDArray[np.float32]:
-    """Return a matrix with the rows i and i + E/2 of each head side by side; 0 heads: unchanged."""
-    if not heads:
-        return weight
-    halves = weight.reshape(heads, 2, -1, weight.shape[1])
-    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(weight.shape)
+            if not np.isfinite(weight).all():
+                raise GroundupError(
+                    f"export: {names[name]} holds a weight that is no finite number; the training"
+                    " diverged"
+                )
+            if heads := interleaved_heads(config, name):
+                # The rows i and i + E/2 of each head come side by side.
+                halves = weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2)
+                weight = np.ascontiguousarray(halves).reshape(weight.shape)
+            with np.errstate(over="ignore"):
+                stored = gguf.quantize(weight, types[name])
+            if stored.dtype == np.float16 and not np.isfinite(stored).all():
+                raise GroundupError(
+                    f"export: {names[name]} holds a weight beyond 65,504, too large for f16; take"
+                    " bf16 or f32"
+                )
+            writer.write_tensor_data(stored)
 
 
 def stored_type(gguf_type: str, shape: Sequence[int]) -> str:
@@ -219,20 +292,6 @@ def stored_type(gguf_type: str, shape: Sequence[int]) -> str:
         # llama.cpp multiplies norms in no other type.
         return "f32"
     return "f16" if gguf_type == "q8_0" and shape[-1] % 32 else gguf_type
-
-
-def _quantized(weight: npt.NDArray[np.float32], gguf_type: Any, name: str) -> npt.NDArray[Any]:
-    if not np.isfinite(weight).all():
-        raise GroundupError(
-            f"export: {name} holds a weight that is no finite number; the training diverged"
-        )
-    with np.errstate(over="ignore"):
-        stored: npt.NDArray[Any] = package().quantize(weight, gguf_type)
-    if stored.dtype == np.float16 and not np.isfinite(stored).all():
-        raise GroundupError(
-            f"export: {name} holds a weight beyond 65,504, too large for f16; take bf16 or f32"
-        )
-    return stored
 
 
 def _reader(path: Path) -> Any:
@@ -245,22 +304,172 @@ def _reader(path: Path) -> Any:
 
 
 def fields(path: Path) -> dict[str, Any]:
-    """Return the metadata of a GGUF file.
-
-    Raises:
-        GroundupError: it is missing, damaged or no GGUF file.
-    """
+    """Return the metadata of a GGUF file."""
     return {name: field.contents() for name, field in _reader(path).fields.items()}
 
 
 def tensors(path: Path) -> Iterator[tuple[str, str, npt.NDArray[np.float32]]]:
-    """Yield name, type and float32 values of every tensor of a GGUF file.
-
-    Raises:
-        GroundupError: it is missing, damaged or no GGUF file.
-    """
+    """Yield name, type and float32 values of every tensor of a GGUF file."""
     gguf = package()
     for tensor in _reader(path).tensors:
         values = gguf.dequantize(np.asarray(tensor.data), tensor.tensor_type)
         shape = tuple(int(size) for size in reversed(tensor.shape))
         yield tensor.name, tensor.tensor_type.name.lower(), values.reshape(shape)
+
+
+def check_file(
+    path: Path, source: SourceModel, gguf_type: str
+) -> tuple[Transformer, dict[str, Any]]:
+    """Compare a GGUF file with the folder that it was made from.
+
+    Returns the model that the file holds, rounded as it is there, and what was compared.
+    """
+    table = fields(path)
+    compare_sizes(table, source.config)
+    compare_vocabulary(table, source)
+    model = Transformer(dataclasses.replace(source.config, dropout=0.0)).eval()
+    types = _load_weights(path, source, gguf_type, model)
+    tokens, merges = source.vocabulary
+    return model, {"tokens": len(tokens), "merges": len(merges), "tensors": types}
+
+
+def compare_sizes(table: Mapping[str, Any], config: ModelConfig) -> None:
+    """Compare the sizes in the metadata with those of the model."""
+    sizes = {
+        "block_count": config.layers,
+        "context_length": config.context,
+        "embedding_length": config.width,
+        "feed_forward_length": config.feed_forward,
+        "attention.head_count": config.heads,
+        "attention.head_count_kv": config.kv_heads,
+        "attention.key_length": config.head_width,
+        "attention.value_length": config.head_width,
+        "rope.dimension_count": config.head_width,
+        "rope.freq_base": float(np.float32(config.rope_theta)),
+        "attention.layer_norm_rms_epsilon": float(np.float32(config.norm_epsilon)),
+        "vocab_size": config.vocab_size,
+    }
+    expected: dict[str, Any] = {"general.architecture": config.layout}
+    expected |= {f"{config.layout}.{name}": value for name, value in sizes.items()}
+    _compare_fields(table, expected)
+
+
+def compare_vocabulary(table: Mapping[str, Any], source: SourceModel) -> None:
+    """Compare tokens, merges, special ids, pre-tokenizer and chat template with the tokenizer."""
+    tokens, merges = source.vocabulary
+    tokenizer = source.tokenizer
+    expected: dict[str, Any] = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": tokenizer.splitter,
+        "tokenizer.ggml.bos_token_id": tokenizer.end_id,
+        "tokenizer.ggml.eos_token_id": source.eos,
+        "tokenizer.ggml.padding_token_id": tokenizer.end_id,
+        "tokenizer.ggml.add_bos_token": False,
+    }
+    if source.template:
+        expected["tokenizer.chat_template"] = source.template
+        expected["tokenizer.ggml.eot_token_id"] = tokenizer.stop_id
+    _compare_fields(table, expected)
+    stored = table.get("tokenizer.ggml.tokens", [])[: len(tokens)]
+    # An unused id has a made-up name in the file.
+    named = [name if token else "" for name, token in zip(stored, tokens, strict=False)]
+    _compare_lists("tokens", named, tokens)
+    stored = table.get("tokenizer.ggml.merges", [])
+    _compare_lists("merges", stored, written_merges(merges, tokenizer.end))
+    types = table.get("tokenizer.ggml.token_type") or []
+    for title, token_type, names in (
+        ("special tokens", CONTROL, tokenizer.specials),
+        ("added tokens", USER_DEFINED, tokenizer.whole_words),
+    ):
+        of_type = [token for token, t in zip(tokens, types, strict=False) if t == token_type]
+        _compare_lists(title, sorted(of_type), sorted(names))
+
+
+def _compare_fields(table: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    for name, value in expected.items():
+        if table.get(name) != value:
+            raise GroundupError(
+                f"export: the GGUF file says {name} = {str(table.get(name))[:80]!r}, the model"
+                f" {str(value)[:80]!r}"
+            )
+
+
+def _compare_lists(name: str, found: Sequence[str], expected: Sequence[str]) -> None:
+    """Compare long lists; the message does not show 50,000 entries."""
+    if list(found) != list(expected):
+        pairs = enumerate(zip(found, expected, strict=False))
+        shorter = min(len(found), len(expected))
+        first = next((n for n, (one, other) in pairs if one != other), shorter)
+        raise GroundupError(
+            f"export: the GGUF file holds other {name} than the tokenizer; the first that differs"
+            f" is number {first}"
+        )
+
+
+def _load_weights(
+    path: Path, source: SourceModel, gguf_type: str, model: Transformer
+) -> dict[str, int]:
+    """Compare every tensor with the checkpoint's, and copy it into `model`.
+
+    Returns the number of tensors of each type.
+    """
+    missing = {theirs: ours for ours, theirs in tensor_names(source.config).items()}
+    parameters = dict(model.named_parameters())
+    types: dict[str, int] = {}
+    with safe_open(source.path / WEIGHTS, "pt") as file, torch.no_grad():
+        for name, stored, values in tensors(path):
+            if name not in missing:
+                raise GroundupError(
+                    f"export: the GGUF file holds {name}, a tensor that the model lacks or one that"
+                    " is there twice"
+                )
+            ours = missing.pop(name)
+            weight = file.get_tensor(ours).float()
+            expected = stored_type(gguf_type, weight.shape)
+            if stored != expected:
+                raise GroundupError(f"export: {name} is stored as {stored}, not as {expected}")
+            heads = interleaved_heads(source.config, ours)
+            found = torch.from_numpy(values.copy())
+            if heads:
+                # Undo the order of rows, by another implementation than the writer's.
+                parts = found.chunk(heads)
+                found = torch.cat([head[start::2] for head in parts for start in (0, 1)])
+            compare_weight(name, stored, weight, found)
+            parameters[ours].copy_(found)
+            types[stored] = types.get(stored, 0) + 1
+    if missing:
+        raise GroundupError(f"export: the GGUF file lacks {', '.join(sorted(missing))[:200]}")
+    return types
+
+
+def compare_weight(name: str, gguf_type: str, weight: Tensor, found: Tensor) -> None:
+    """Compare one tensor with the checkpoint's: exactly, after rounding if the type rounds.
+
+    f16 and bf16 are compared with PyTorch's rounding, not with that which wrote them.
+    """
+    if weight.shape != found.shape:
+        raise GroundupError(
+            f"export: {name} has the shape {tuple(found.shape)}, not {tuple(weight.shape)}"
+        )
+    if gguf_type == "q8_0":
+        wrong = (weight - found).abs() > q8_0_bound(weight)
+    else:
+        dtypes = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+        wrong = weight.to(dtypes[gguf_type]).float() != found
+    if bool(wrong.any()) or not bool(found.isfinite().all()):
+        raise GroundupError(
+            f"export: {int(wrong.sum())} of {wrong.numel()} weights of {name} are not those of the"
+            " checkpoint"
+        )
+
+
+def q8_0_bound(weight: Tensor) -> Tensor:
+    """Return how far q8_0 may move each weight.
+
+    That is half a step, plus the rounding of the step to f16 times 127 steps. The step of a block
+    is its largest weight over 127; f16 keeps it to 2^-11 of itself, or 2^-25 if it is subnormal.
+    """
+    blocks = weight.reshape(-1, BLOCK).abs()
+    step = blocks.max(dim=1, keepdim=True).values / LEVELS
+    bound = step * (0.5 + LEVELS * 2.0**-11) + LEVELS * 2.0**-25
+    return (bound * 1.001).expand_as(blocks).reshape(weight.shape)

@@ -1,4 +1,4 @@
-"""Writes a Hugging Face folder.
+"""The format hf: a Hugging Face folder.
 
 The architecture is a plain Qwen3 or Llama, so transformers, vLLM and llama.cpp load the folder
 without custom code.
@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from groundup.artifacts.model_card import ANSWER_CODE, CONTINUE_CODE, model_card
+from groundup.export import parity
+from groundup.export.formats import ExportOptions, Format, Written
 from groundup.export.source_model import (
     GENERATION,
     MODEL_CONFIG,
@@ -19,8 +22,35 @@ from groundup.export.source_model import (
     TOKENIZER_FILE,
     WEIGHTS,
     SourceModel,
+    read_source_model,
 )
+from groundup.model.hf_io import load_model
 from groundup.runtime.files import write_json
+
+
+class HuggingFaceFolder(Format):
+    """A folder that transformers loads; compared with what transformers makes of it."""
+
+    version, file, program = 2, "hf{model}", "transformers"
+
+    def key(self, sources: Sequence[str]) -> dict[str, Any]:
+        """Return the version of transformers."""
+        return {"transformers": parity.transformers_version()}
+
+    def write(self, folder: Path, source: SourceModel, options: ExportOptions) -> Written:
+        """Write `hf/`, and compare its logits and token ids with the model's."""
+        target = folder / "hf"
+        target.mkdir()
+        write_folder(target, source, options.facts["name"], options.facts["license"])
+        found = parity.check(target, source, load_model(source.path), options.texts, options.seed)
+        return {"bytes": sum(path.stat().st_size for path in target.iterdir())} | found
+
+    def differences(self, artifact: Path, source: SourceModel) -> Iterator[str]:
+        """Compare what the folder says beside its weights."""
+        exported = read_source_model(artifact / "hf", source.name)
+        for name in ("config", "vocabulary", "eos", "ends", "template"):
+            if getattr(exported, name) != getattr(source, name):
+                yield f"{artifact / 'hf'}: its {name} is not the model's"
 
 
 def write_folder(folder: Path, source: SourceModel, name: str, license: str = "") -> None:

@@ -2,7 +2,7 @@
 
 llama.cpp (the wheel `xllamacpp`) runs in a process of its own, llama_worker.py, and is asked over
 HTTP on loopback. It returns no raw logits, but the log-probabilities of the whole vocabulary, which
-are the logits up to a constant per position.
+are the logits up to a constant per position. The first difference is a GroundupError.
 """
 
 from __future__ import annotations
@@ -218,9 +218,6 @@ def compare_ids(llama: Llama, source: SourceModel, texts: Sequence[str]) -> dict
 
     Characters that the pre-tokenizers are known to split differently are left out and counted, see
     `parity.compared_text`.
-
-    Raises:
-        GroundupError: naming the first text that differs.
     """
     tokenizer, count, left_out = source.tokenizer, 0, 0
     # llama.cpp has no normal form; the training text is in it already.
@@ -248,19 +245,23 @@ def compare_ids(llama: Llama, source: SourceModel, texts: Sequence[str]) -> dict
 def _compare_probabilities(
     llama: Llama, source: SourceModel, model: Transformer, rows: Sequence[Tensor], tolerance: float
 ) -> dict[str, Any]:
-    """Compare the log-probabilities of all ids after some prefixes of each row.
-
-    Raises:
-        GroundupError: one is missing, or differs by more than `tolerance` of the largest.
-    """
+    """Compare the log-probabilities of all ids after some prefixes of each row."""
     difference, largest, positions = 0.0, 1.0, 0
+    vocab_size, letter = source.config.vocab_size, source.tokenizer.encode("a")[0]
     for row in rows:
         ours_TV = log_probabilities(model, row)
         largest = max(largest, float(ours_TV.abs().max()))
         # llama.cpp keeps the last place of its context for the token that it writes.
         longest = min(len(row), CONTEXT - 1, model.config.context - 1)
         for length in np.unique(np.geomspace(1, longest, PREFIXES).round().astype(int)).tolist():
-            theirs_V = _next_token(llama, source, row[:length].tolist())
+            # A bias makes llama.cpp write an "a": it does not report a token that ends inside a
+            # character. What it reports is from before the bias.
+            options = {"n_probs": vocab_size, "logit_bias": [[letter, 1_000.0]]}
+            answer = llama.complete(row[:length].tolist(), 1, **options)
+            entries = answer["completion_probabilities"][0]["top_logprobs"]
+            theirs_V = torch.full((vocab_size,), math.nan)
+            logprobs = torch.tensor([entry["logprob"] for entry in entries])
+            theirs_V[[entry["id"] for entry in entries]] = logprobs
             distance_V = (ours_TV[length - 1] - theirs_V).abs().nan_to_num(math.inf)
             difference = max(difference, float(distance_V.max()))
             positions += 1
@@ -273,28 +274,10 @@ def _compare_probabilities(
     return {"positions": positions, "allowed": limit, "max_difference": difference}
 
 
-def _next_token(llama: Llama, source: SourceModel, ids: Sequence[int]) -> Tensor:
-    """Return llama.cpp's log-probabilities [V] of the token after `ids`; NaN for missing ones.
-
-    A bias makes it write an "a": it does not report a token that ends inside a character. What it
-    reports is from before the bias.
-    """
-    vocab_size, letter = source.config.vocab_size, source.tokenizer.encode("a")[0]
-    answer = llama.complete(ids, 1, n_probs=vocab_size, logit_bias=[[letter, 1_000.0]])
-    entries = answer["completion_probabilities"][0]["top_logprobs"]
-    scores = torch.full((vocab_size,), math.nan)
-    scores[[entry["id"] for entry in entries]] = torch.tensor([e["logprob"] for e in entries])
-    return scores
-
-
 def _compare_continuations(
     llama: Llama, source: SourceModel, model: Transformer, rows: Sequence[Tensor], limit: float
 ) -> dict[str, Any]:
-    """Compare greedy continuations: each token must be our best one, or as good within both errors.
-
-    Raises:
-        GroundupError: llama.cpp writes a token that is clearly worse.
-    """
+    """Compare greedy continuations: each token is our best one, or as good within both errors."""
     same = written = 0
     context = source.config.context
     for row in rows:
@@ -313,11 +296,7 @@ def _compare_continuations(
 
 
 def compare_ends(llama: Llama, source: SourceModel) -> int:
-    """Make llama.cpp write each id that ends a text, and check that it stops; return their number.
-
-    Raises:
-        GroundupError: it goes on.
-    """
+    """Check that llama.cpp stops after each id that ends a text; return their number."""
     for end in source.ends:
         answer = llama.complete([source.tokenizer.end_id], 2, logit_bias=[[end, 1_000.0]])
         if answer["stop_type"] != "eos" or answer["tokens_predicted"] > 1:

@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from groundup.artifacts.chat import GENERATION_MARKS
 from groundup.artifacts.tokenizer import CONFIG, FILE, Tokenizer
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
-from groundup.model.hf_config import from_hf
-from groundup.model.hf_io import SAMPLING, read_table
+from groundup.model.hf_io import SAMPLING, from_hf, read_table
 
 MODEL_CONFIG, WEIGHTS, GENERATION = "config.json", "model.safetensors", "generation_config.json"
 TOKENIZER_CONFIG, TOKENIZER_FILE = CONFIG, FILE
@@ -80,8 +80,14 @@ class SourceModel:
 
     @property
     def template(self) -> str:
-        """The chat template (Jinja), "" for a model that was never tuned."""
-        return str(self.settings.get("chat_template") or "")
+        """The chat template (Jinja) for llama.cpp, "" for a model that was never tuned.
+
+        It is without the marks of generation, which render nothing and not every Jinja knows.
+        """
+        template = str(self.settings.get("chat_template") or "")
+        for mark in GENERATION_MARKS:
+            template = template.replace(mark, "")
+        return template
 
     @property
     def sampling(self) -> dict[str, Any]:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from groundup.artifacts.checkpoints import RunModel, find_model, init_from, trained_on
+from groundup.artifacts.kinds import is_training
 from groundup.errors import GroundupError
+from groundup.export.formats import find_format
 from groundup.recipe import Recipe
 from groundup.runtime.lock import load_lock
 from groundup.runtime.progress import say
@@ -37,11 +39,9 @@ class ExportTarget:
 
     def file(self, root: Path) -> str:
         """Return its name in the view; exports of the run's model do not name the model."""
-        from groundup.export.formats import FORMATS
-
         model = find_model(root, self.model).name
         suffix = "" if model == find_model(root).name else f"-{model}"
-        return FORMATS[self.format].file.format(model=suffix, type=self.type)
+        return find_format(self.format).file.format(model=suffix, type=self.type)
 
 
 def run(run: Run) -> None:
@@ -103,12 +103,10 @@ def place(root: Path, format: str, type: str, model: str) -> Path:
 
 def _recipe_targets(recipe: Recipe) -> list[ExportTarget]:
     """Return the exports that the recipe asks for, of the run's model."""
-    from groundup.export.formats import FORMATS
-
     return [
         ExportTarget(name, type, "")
         for name in dict.fromkeys(recipe.export.formats)
-        for type in dict.fromkeys(FORMATS[name].types(recipe.export))
+        for type in dict.fromkeys(find_format(name).types(recipe.export))
     ]
 
 
@@ -134,10 +132,9 @@ def _targets(run: Run) -> Iterator[tuple[ExportTarget, RunModel]]:
 
 def _job(run: Run, target: ExportTarget, model: RunModel, tokens: Artifact) -> Job:
     from groundup.artifacts.tokenizer import CONFIG, FILE
-    from groundup.export.formats import FORMATS
     from groundup.export.parity import held_out_files
 
-    export = FORMATS[target.format]
+    export = find_format(target.format)
     files = tokens.manifest["files"]
     inputs = {
         "model": model.content,
@@ -146,16 +143,19 @@ def _job(run: Run, target: ExportTarget, model: RunModel, tokens: Artifact) -> J
     }
     inputs |= {name: files[name]["sha256"] for name in held_out_files(tokens.path)}
     base = init_from(run.root)
+    sources = [source.name for source in run.recipe.source if is_training(source.kind)]
     return BuildStep(target.step, export.version, export.build).job(
         model.name,
         inputs,
-        key_only=export.packages(),
+        key_only=export.key(sources),
         model=Keyed(model.path, model.name),
         model_name=Unkeyed(model.name),
         tokens=Unkeyed(tokens.path),
+        # The type is part of the step's name; a format that writes sources has them in its key.
+        type=Unkeyed(target.type),
+        sources=Unkeyed(sources),
         name=run.recipe.name,
         license=run.recipe.export.license,
         seed=run.recipe.seed,
         base=Keyed(base, base or ABSENT),
-        **export.arguments(run.recipe, target.type),
     )

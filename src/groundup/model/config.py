@@ -1,6 +1,6 @@
 """Sizes of the transformer: `ModelConfig`, the named presets, and how "auto" picks one of them.
 
-hf_config.py translates a `ModelConfig` to and from the config.json of Hugging Face.
+hf_io.py translates a `ModelConfig` to and from the config.json of Hugging Face.
 """
 
 from __future__ import annotations
@@ -99,12 +99,12 @@ class ModelConfig:
     def key_settings(self) -> dict[str, Any]:
         """Return the sizes as they enter the key of a training.
 
-        Settings that only pretrained models change are left out at their default: they were added
-        later, and old keys must stay the same.
+        Settings that only pretrained models change were added later: at their default they are left
+        out, so old keys stay the same.
         """
-        defaults = {"layout": "qwen3", "tied": True}
+        added = {"layout": "qwen3", "tied": True}
         table = dataclasses.asdict(self)
-        return {name: value for name, value in table.items() if defaults.get(name) != value}
+        return {name: value for name, value in table.items() if added.get(name) != value}
 
 
 def _preset(layers: int, width: int, feed_forward: int, context: int) -> ModelConfig:
@@ -147,7 +147,13 @@ def resolve(model: Model, vocab_size: int, train_tokens: int, gpu: bool = False)
     """
     name = model.preset
     if name == "auto":
-        name = _auto_preset(vocab_size, train_tokens, gpu)
+        # The largest preset for which there is enough text.
+        names = list(PRESETS)
+        names = names if gpu else names[: names.index(CPU_LIMIT) + 1]
+        per_parameter = TOKENS_PER_PARAMETER if gpu else CPU_TOKENS_PER_PARAMETER
+        sized = {n: dataclasses.replace(PRESETS[n], vocab_size=vocab_size) for n in names}
+        fitting = [n for n in names if sized[n].parameter_count() * per_parameter <= train_tokens]
+        name = fitting[-1] if fitting else names[0]
     if name not in PRESETS:
         raise RecipeError(f'[model] preset "{name}" is unknown{nearest(name, [*PRESETS, "auto"])}')
     keys = ("layers", "width", "head_width", "feed_forward", "context")
@@ -166,15 +172,3 @@ def resolve(model: Model, vocab_size: int, train_tokens: int, gpu: bool = False)
         )
     except ValueError as error:
         raise RecipeError(f"[model] {error}") from None
-
-
-def _auto_preset(vocab_size: int, train_tokens: int, gpu: bool) -> str:
-    """Return the largest preset for which there is enough text."""
-    best = next(iter(PRESETS))
-    for name, preset in PRESETS.items():
-        parameters = dataclasses.replace(preset, vocab_size=vocab_size).parameter_count()
-        if parameters * (TOKENS_PER_PARAMETER if gpu else CPU_TOKENS_PER_PARAMETER) <= train_tokens:
-            best = name
-        if name == CPU_LIMIT and not gpu:
-            break
-    return best

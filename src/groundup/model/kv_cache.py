@@ -18,9 +18,7 @@ class LayerKeyValues(Protocol):
     """The keys and values of one layer."""
 
     def extend(self, k_BKTE: Tensor, v_BKTE: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Store new positions. Return all keys, all values, and a mask unless `is_causal` will
-        do.
-        """
+        """Store new positions. Return all keys, all values, and a mask if causal is not enough."""
         ...
 
 
@@ -68,8 +66,7 @@ class LayerCache:
     """The keys and values of one layer of a `Cache`, as one tensor [2, B, K, C, E]."""
 
     def __init__(self, cache: Cache, store_2BKCE: Tensor) -> None:
-        self._cache = cache
-        self._store = store_2BKCE
+        self._cache, self._store = cache, store_2BKCE
 
     def extend(self, k_BKTE: Tensor, v_BKTE: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Store new positions behind those of the cache; its length grows in `advance` only."""

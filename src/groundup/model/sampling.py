@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -136,23 +137,23 @@ def sample(logits_NV: Tensor, samplers: Sequence[SequenceSampler]) -> Tensor:
                 tokens_N = _draw(weights_NV, limits, ranked)
             elif rows:
                 index = torch.tensor(rows, device=logits_NV.device)
-                tokens_N[index] = _draw(weights_NV[index], limits[index], ranked)
+                tokens_N[index] = _draw(weights_NV[index], limits.of_rows(index), ranked)
     return torch.where(best_N.isfinite(), tokens_N, -1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Limits:
+class _Limits(NamedTuple):
     """Parameters and random numbers of some sequences, each a column [N, 1]."""
 
+    any_min_p: bool
     temperature: Tensor
     top_k: Tensor
     top_p: Tensor
     min_p: Tensor
     uniform: Tensor
-    any_min_p: bool
 
     @classmethod
     def of(cls, samplers: Sequence[SequenceSampler], device: torch.device) -> _Limits:
+        """Collect the limits of the sequences on a device."""
         rows = [
             (
                 max(sampler.params.temperature or 1, MIN_TEMPERATURE),
@@ -167,17 +168,12 @@ class _Limits:
         columns = torch.tensor(rows, dtype=torch.float64).T[:, :, None].to(device)
         temperature, top_k, top_p, min_p, uniform = columns
         any_min_p = any(sampler.params.min_p > 0 for sampler in samplers)
-        return cls(temperature.float(), top_k, top_p, min_p.float(), uniform, any_min_p)
+        return cls(any_min_p, temperature.float(), top_k, top_p, min_p.float(), uniform)
 
-    def __getitem__(self, rows: Tensor) -> _Limits:
-        return _Limits(
-            self.temperature[rows],
-            self.top_k[rows],
-            self.top_p[rows],
-            self.min_p[rows],
-            self.uniform[rows],
-            self.any_min_p,
-        )
+    def of_rows(self, rows: Tensor) -> _Limits:
+        """Return the limits of some of the sequences."""
+        columns = (self.temperature, self.top_k, self.top_p, self.min_p, self.uniform)
+        return _Limits(self.any_min_p, *(column[rows] for column in columns))
 
 
 def _draw(weights_NV: Tensor, limits: _Limits, ranked: bool) -> Tensor:
@@ -196,7 +192,7 @@ def _draw(weights_NV: Tensor, limits: _Limits, ranked: bool) -> Tensor:
         if size < weights_NV.shape[1] and len(left):
             weights_MV = weights_NV if len(left) == len(weights_NV) else weights_NV[left]
             drawn_M, settled_M = _draw_among(
-                *weights_MV.topk(size), weights_MV.sum(dim=1, keepdim=True), limits[left]
+                *weights_MV.topk(size), weights_MV.sum(dim=1, keepdim=True), limits.of_rows(left)
             )
             tokens_N[left[settled_M]] = drawn_M[settled_M]
             left = left[~settled_M]
@@ -205,7 +201,7 @@ def _draw(weights_NV: Tensor, limits: _Limits, ranked: bool) -> Tensor:
         # by what else is in the batch.
         weights_MV, ids_MV = weights_NV[left].sort(dim=1, descending=True, stable=True)
         total_M1 = weights_MV.sum(dim=1, keepdim=True)
-        tokens_N[left] = _draw_among(weights_MV, ids_MV, total_M1, limits[left])[0]
+        tokens_N[left] = _draw_among(weights_MV, ids_MV, total_M1, limits.of_rows(left))[0]
     return tokens_N
 
 

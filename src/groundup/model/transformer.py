@@ -60,6 +60,7 @@ def rotary_table(config: ModelConfig) -> Tensor:
     """
     exponents = torch.arange(0, config.head_width, 2, dtype=torch.float32) / config.head_width
     positions = torch.arange(config.context, dtype=torch.float32)
+    # In float32: bfloat16 cannot tell neighboring positions beyond 256 apart.
     angles = torch.outer(positions, config.rope_theta**-exponents)
     return torch.stack([angles.cos(), angles.sin()])
 
@@ -115,6 +116,7 @@ class Attention(nn.Module):
         k_BKTE = rotate(self.k_norm(self.k_proj(x_BTD).view(heads)).transpose(1, 2), table)
         v_BKTE = self.v_proj(x_BTD).view(heads).transpose(1, 2)
         if cache is not None:
+            # Keys are stored turned, so a cached position is never turned again.
             k_BKTE, v_BKTE, mask = cache.extend(k_BKTE, v_BKTE)
         # A single new position sees everything before it, so it needs no mask.
         causal = mask is None and length > 1
@@ -159,6 +161,7 @@ class Block(nn.Module):
         mask: Tensor | None = None,
     ) -> Tensor:
         """Return the residual stream [B, T, D] after this block."""
+        # Norms come before each branch, and the stream itself is never normalized (pre-norm).
         y_BTD = self.self_attn(self.input_layernorm(x_BTD), table, cache, mask)
         x_BTD = x_BTD + F.dropout(y_BTD, self.dropout, self.training)
         y_BTD = self.mlp(self.post_attention_layernorm(x_BTD))
@@ -225,10 +228,12 @@ class Transformer(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         for name, weight in self.named_parameters():
             if weight.ndim == 1:
+                # The weights of norms.
                 weight.fill_(1)
             elif name.endswith(("o_proj.weight", "down_proj.weight")):
                 weight.zero_()
             else:
+                # 1 / sqrt(inputs) keeps the variance of what a matrix returns.
                 std = EMBEDDING_STD if "embed" in name else 1 / math.sqrt(weight.shape[1])
                 weight.normal_(0, std, generator=generator)
 
@@ -286,5 +291,6 @@ class Transformer(nn.Module):
         once.
         """
         x_ND = self.hidden(tokens_BT).flatten(0, 1)
+        # N = B · T rows: the head and the loss treat every position alike.
         total = cross_entropy_sum(x_ND, self.head_weight, targets_BT.flatten())
         return total / (targets_BT >= 0).sum().clamp(min=1) if reduction == "mean" else total

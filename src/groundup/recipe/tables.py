@@ -177,7 +177,7 @@ class Train:
     # Number of rolling checkpoints to keep.
     keep: int = 2
     # Muon trains the matrices inside the layers, AdamW the rest; adamw uses AdamW alone.
-    optimizer: Literal["muon", "adamw"] = "muon"
+    optimizer: str = "muon"
     # Peak learning rate of AdamW; embeddings and norms always use it. With optimizer = "adamw" a
     # large model needs a tenth of the default.
     learning_rate: float = 0.01
@@ -327,7 +327,7 @@ class Export:
     """Formats in which other programs load the finished model."""
 
     # hf: a Hugging Face folder; gguf: files for llama.cpp, which need the package gguf.
-    formats: tuple[Literal["hf", "gguf"], ...] = ("hf",)
+    formats: tuple[str, ...] = ("hf",)
     # Number formats of the GGUF files, one file each.
     gguf_types: tuple[Literal["f32", "f16", "bf16", "q8_0"], ...] = ("f16",)
     # License of the weights, as their exports state it; empty states none.

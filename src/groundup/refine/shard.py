@@ -198,13 +198,17 @@ def refine_shard(
         return out.save()
 
 
-SHARD = BuildStep("refine/shard", 5, refine_shard)
+SHARD = BuildStep("refine/shard", 8, refine_shard)
 
 
 def _detect_language(
     batch: pa.RecordBatch, languages: Sequence[str], out: ShardWriter
 ) -> pa.RecordBatch:
-    """Name the language of prose, and drop documents in other languages than the wanted ones."""
+    """Name the language of prose, and drop documents in other languages than the wanted ones.
+
+    A document of which no language is named is kept, unless next to nothing speaks for the wanted
+    ones, as in a language that the model does not know.
+    """
     if KINDS[out.kind].is_code:
         out.stats.filtering(batch.column("language"))
         return batch
@@ -219,7 +223,8 @@ def _detect_language(
     out.stats.score({"language": detected.share})
     names = ", ".join(languages)
     details = [f"{code or 'not sure'}, not {names}" for code in codes.to_pylist()]
-    unwanted = detected.share < language.MIN_SHARE
+    unsure = mask(pc.equal(detected.code, ""))
+    unwanted = detected.share < np.where(unsure, language.MIN_UNSURE_SHARE, language.MIN_SHARE)
     return out.drop(batch, unwanted, "language", detected.share, np.array(details, object))
 
 

@@ -6,23 +6,22 @@ report.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from groundup.artifacts.model_card import CONTINUE_CODE, model_card
-from groundup.report.formatting import MISSING, FigureHtml, formatted, spaced
+from groundup.report.formatting import MISSING, FigureHtml, formatted, plain_markdown
 from groundup.report.gather import Report
-from groundup.report.page import NGRAM_MODELS, STAGES, source_table
+from groundup.report.page import NGRAM_MODELS, STAGES, page_template, source_table
 
 # Licenses of the hub by the names that sources give; anything else is "other" there.
 _HUB_LICENSE = re.compile(
     r"mit|apache-2\.0|cc0-1\.0|unlicense|bsd-[23]-clause|[al]?gpl-[23]\.0"
     r"|cc-by(-nc)?(-sa|-nd)?-[234]\.0|pddl|odbl"
 )
-_MARKUP = re.compile(r"([\\`*_{}\[\]<>#+!|~$&])")
 # Figures of the card: name, form and words. Those that the run does not have are left out.
 CARD_FIGURES = (
     ("model.parameters", "count", "parameters"),
@@ -48,14 +47,6 @@ Figures = Mapping[str, Mapping[str, Any]]
 def card(report: Report) -> str:
     """Return the model card of a report."""
     figures = FigureHtml(report["figures"])
-    # This is Markdown, so Jinja escapes nothing: foreign text goes through `plain_markdown`.
-    environment = Environment(
-        loader=PackageLoader("groundup.report"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"plain": plain_markdown, "spaced": spaced}
 
     def fig(name: str, form: str = "") -> str:
         figure = figures.figures.get(name)
@@ -63,7 +54,8 @@ def card(report: Report) -> str:
 
     table = source_table(report, figures) or {"sources": [], "entries": {}, "licenses": {}}
     models = [name for name in NGRAM_MODELS if figures.has(f"evaluate.{name}.bits_per_byte")]
-    body = environment.get_template("card.md").render(
+    # This is Markdown, so Jinja escapes nothing: foreign text goes through `plain_markdown`.
+    body = page_template("card.md").render(
         report=report,
         here=table,
         models=models,
@@ -95,26 +87,18 @@ def hub_license(table: Mapping[str, Any], base: Mapping[str, str]) -> str:
     return license if len(names) == 1 and _HUB_LICENSE.fullmatch(license) else "other"
 
 
-def plain_markdown(text: object) -> str:
-    """Return foreign text as one line of Markdown with all markup escaped."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-    return _MARKUP.sub(r"\\\1", line)
-
-
 def summary(report: Report) -> str:
     """Return the report as plain text of about 100 columns."""
     figures = report["figures"]
     # Seconds of each stage when it last did any work.
     costs = [(stage, f"stage.{stage}.seconds") for stage in STAGES]
     seconds = [f"{stage} {_value(figures, name):.0f}" for stage, name in costs if name in figures]
-    samples: list[str] = []
-    for sample in report["samples"]:
-        shared = (sample.get("overlap") or {}).get("tokens", "?")
-        samples += [
-            f"--- {sample.get('kind', 'text')} (longest run of tokens also in the training text:"
-            f" {shared} of {sample.get('tokens', '?')})",
-            f"{sample['prompt']}⟶{sample['text']}",
-        ]
+    samples = [
+        f"--- {sample.get('kind', 'text')} (longest run of tokens also in the training text:"
+        f" {(sample.get('overlap') or {}).get('tokens', '?')} of {sample.get('tokens', '?')})\n"
+        f"{sample['prompt']}⟶{sample['text']}"
+        for sample in report["samples"]
+    ]
     drops = [
         (name.partition(".dropped.")[2], int(figure["value"]))
         for name, figure in figures.items()
@@ -128,7 +112,7 @@ def summary(report: Report) -> str:
     parts = (
         _source_rows(figures, [source["name"] for source in report["sources"]]),
         reasons,
-        _model_lines(figures) if "evaluate.model.loss" in figures else (),
+        _model_lines(figures) if "model.parameters" in figures else (),
         [f"seconds: {', '.join(seconds)}"] if seconds else [],
         samples,
     )
@@ -152,57 +136,65 @@ def _source_rows(figures: Figures, order: Sequence[str]) -> Iterator[str]:
     prefix = "collect.documents."
     names = [name.removeprefix(prefix) for name in figures if name.startswith(prefix)]
     names.sort(key=lambda name: order.index(name) if name in order else len(order))
+    columns = ["collect.documents", "collect.bytes_out", "refine.documents"]
+    columns += ["tokens.train.documents", "tokens.validation.documents"]
+    columns += ["tokens.train.tokens", "tokens.validation.tokens"]
     for source in [*names, ""]:
-
-        def value(name: str, suffix: str = f".{source}" if source else "") -> float:
-            return _value(figures, name + suffix)
-
-        tokens = value("tokens.train.tokens") + value("tokens.validation.tokens")
+        suffix = f".{source}" if source else ""
+        collected, size, refined, train, validation, *tokens = (
+            _value(figures, name + suffix) for name in columns
+        )
         yield (
-            f"{source or 'all':20}{value('collect.documents'):>10,.0f}"
-            f"{value('collect.bytes_out') / 1e6:>8.1f}{value('refine.documents'):>10,.0f}"
-            f"{value('tokens.train.documents'):>10,.0f}"
-            f"{value('tokens.validation.documents'):>11,.0f}{tokens:>12,.0f}"
+            f"{source or 'all':20}{collected:>10,.0f}{size / 1e6:>8.1f}{refined:>10,.0f}"
+            f"{train:>10,.0f}{validation:>11,.0f}{sum(tokens):>12,.0f}"
         )
 
 
 def _model_lines(figures: Figures) -> Iterator[str]:
     """Yield sizes, losses, bits per byte next to the n-gram models, tuning and speed."""
+    value = partial(_value, figures)
 
-    def value(name: str) -> float:
-        return _value(figures, name)
+    def show(name: str, form: str) -> str:
+        number = value(name)
+        return "–" if math.isnan(number) else format(number, form)
 
     yield (
-        f"model:   {value('model.parameters'):,.0f} parameters, {value('train.steps'):,.0f} steps,"
-        f" {value('train.tokens'):,.0f} tokens seen"
+        f"model:   {show('model.parameters', ',.0f')} parameters,"
+        f" {show('train.steps', ',.0f')} steps, {show('train.tokens', ',.0f')} tokens seen"
     )
-    yield (
-        f"loss:    {value('evaluate.model.loss'):.3f} nats a token on held-out text (perplexity"
-        f" {value('evaluate.model.perplexity'):.1f})"
-    )
-    bits = "evaluate.model.bits_per_byte"
-    yield (
-        f"bits per byte: {value(bits):.3f} ± {value(f'{bits}_error'):.3f}; trigram model"
-        f" {value('evaluate.trigram.bits_per_byte'):.3f}, unigram model"
-        f" {value('evaluate.unigram.bits_per_byte'):.3f}"
-    )
-    names = [name for name in figures if name.startswith(f"{bits}.")]
-    by_source = ", ".join(f"{n.removeprefix(f'{bits}.')} {value(n):.2f}" for n in names)
-    yield f"         by source: {by_source}"
-    right, asked = value("evaluate.passages.accuracy"), value("evaluate.passages.n")
-    if asked:
-        yield f"         next passage of four: {right:.0%} of {asked:.0f} right (chance 25 %)"
+    if "evaluate.model.loss" in figures:
+        yield (
+            f"loss:    {show('evaluate.model.loss', '.3f')} nats a token on held-out text"
+            f" (perplexity {show('evaluate.model.perplexity', '.1f')})"
+        )
+        bits = "evaluate.model.bits_per_byte"
+        yield (
+            f"bits per byte: {show(bits, '.3f')} ± {show(f'{bits}_error', '.3f')}; trigram model"
+            f" {show('evaluate.trigram.bits_per_byte', '.3f')}, unigram model"
+            f" {show('evaluate.unigram.bits_per_byte', '.3f')}"
+        )
+        names = [name for name in figures if name.startswith(f"{bits}.")]
+        by_source = ", ".join(f"{n.removeprefix(f'{bits}.')} {show(n, '.2f')}" for n in names)
+        yield f"         by source: {by_source}"
+        right, asked = value("evaluate.passages.accuracy"), value("evaluate.passages.n")
+        if asked:
+            yield f"         next passage of four: {right:.0%} of {asked:.0f} right (chance 25 %)"
+    else:
+        yield (
+            "loss:    not measured: nothing is held out; the split is by document, book, project or"
+            " thread, and needs two of them"
+        )
     if "tune.after.loss" in figures:
         yield (
-            f"tuned:   loss of held-out answers {value('tune.before.loss'):.3f} →"
-            f" {value('tune.after.loss'):.3f} nats a token"
+            f"tuned:   loss of held-out answers {show('tune.before.loss', '.3f')} →"
+            f" {show('tune.after.loss', '.3f')} nats a token"
         )
         yield (
-            f"         answers that end by themselves {value('tune.before.ended'):.0%} →"
-            f" {value('tune.after.ended'):.0%}"
+            f"         answers that end by themselves {show('tune.before.ended', '.0%')} →"
+            f" {show('tune.after.ended', '.0%')}"
         )
     yield (
-        f"speed:   training {value('train.tokens_per_second'):,.0f} tokens/s, prefill"
-        f" {value('speed.prefill_tokens_per_second'):,.0f}, decode"
-        f" {value('speed.decode_tokens_per_second'):,.0f}"
+        f"speed:   training {show('train.tokens_per_second', ',.0f')} tokens/s, prefill"
+        f" {show('speed.prefill_tokens_per_second', ',.0f')}, decode"
+        f" {show('speed.decode_tokens_per_second', ',.0f')}"
     )

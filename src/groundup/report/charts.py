@@ -1,4 +1,4 @@
-"""Draw the training curves and the architecture of a report as inline SVG.
+"""Draw training curves, the architecture and histograms of a report as inline SVG.
 
 Matplotlib draws with placeholder colors, which stand for CSS variables of the page: one drawing
 serves light and dark. No id, date or address of matplotlib is left in a drawing, so equal metrics
@@ -10,18 +10,19 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import matplotlib as mpl
+from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from groundup.model.config import ModelConfig
-from groundup.report.formatting import short
-from groundup.report.run_files import Row, number
+from groundup.report.figures import Row, number
+from groundup.report.formatting import short, spelled
 
 # Placeholder colors that nobody uses; each is replaced by a variable of the page.
 PLACEHOLDERS = {
@@ -210,15 +211,9 @@ def _mark_best(axes: Axes, lines: Sequence[Row], best: int | None) -> None:
     ring: Any = {"markersize": 8, "markerfacecolor": "none", "markeredgewidth": 1.2}
     axes.plot([best], [loss], "o", markeredgecolor=ACCENT, **ring)
     early = best < sum(axes.get_xlim()) / 2
-    axes.annotate(
-        f"best: {loss:.3f} at step {best:,}",
-        (best, loss),
-        (8 if early else -8, 14),
-        textcoords="offset points",
-        ha="left" if early else "right",
-        color=ACCENT,
-        fontweight="bold",
-    )
+    words, offset = f"best: {loss:.3f} at step {best:,}", (8 if early else -8, 14)
+    style: Any = {"ha": "left" if early else "right", "color": ACCENT, "fontweight": "bold"}
+    axes.annotate(words, (best, loss), offset, textcoords="offset points", **style)
 
 
 # The architecture. Units of the diagram are the pixels of a phone, so its text is readable there.
@@ -267,15 +262,6 @@ class Diagram:
             self.text(MIDDLE + 8, self.y + length / 2 + 3, shape, "shape")
         self.y = end
 
-    def sum(self, entry: float) -> None:
-        """Add the sum of a branch and the residual stream, which leaves at height `entry`."""
-        x, left = MIDDLE, MIDDLE - BOX_WIDTH / 2 - 14
-        self.y += 9
-        self.line(f"M{x} {entry}H{left}V{self.y}H{x - 10}")
-        self.parts.append(f'<circle class="sum" cx="{x}" cy="{self.y}" r="9"/>')
-        self.line(f"M{x - 5} {self.y}h10M{x} {self.y - 5}v10", tip=False)
-        self.y += 9
-
     def branch(self, width: int, title: str, note: str, parameters: str, inside: str) -> None:
         """Add a branch of a layer: normalized, transformed, and added to the residual stream."""
         self.arrow(length=14)
@@ -283,10 +269,15 @@ class Diagram:
         self.box("RMSNorm", "", f"{width:,}", "norm")
         self.arrow(f"[B, T, {width:,}]", 24)
         self.box(title, note, parameters, "main")
-        self.text(MIDDLE + 8, self.y + 15, f"inside: {inside}", "shape")
-        self.line(f"M{MIDDLE} {self.y}V{self.y + 22}", tip=False)
-        self.y += 22
-        self.sum(entry)
+        x, left = MIDDLE, MIDDLE - BOX_WIDTH / 2 - 14
+        self.text(x + 8, self.y + 15, f"inside: {inside}", "shape")
+        self.line(f"M{x} {self.y}V{self.y + 22}", tip=False)
+        # The residual stream, which leaves at `entry`, and the circle of the sum.
+        self.y += 31
+        self.line(f"M{x} {entry}H{left}V{self.y}H{x - 10}")
+        self.parts.append(f'<circle class="sum" cx="{x}" cy="{self.y}" r="9"/>')
+        self.line(f"M{x - 5} {self.y}h10M{x} {self.y - 5}v10", tip=False)
+        self.y += 9
 
 
 def architecture_diagram(config: ModelConfig) -> str:
@@ -301,20 +292,20 @@ def architecture_diagram(config: ModelConfig) -> str:
     diagram.arrow(stream)
     top = diagram.y - 6
     _add_layer(diagram, config)
-    diagram.parts.insert(
-        0,
+    frame = (
         f'<rect class="frame" x="26" y="{top:g}" width="{DIAGRAM_WIDTH - 27}"'
-        f' height="{diagram.y - top + 8:g}" rx="9"/>',
+        f' height="{diagram.y - top + 8:g}" rx="9"/>'
     )
+    diagram.parts.insert(0, frame)
     diagram.text(DIAGRAM_WIDTH - 8, top + 17, f"× {config.layers:,}", "times")
     diagram.y += 8
     diagram.arrow(stream)
     diagram.box("RMSNorm", "", f"{width:,}", "norm")
     diagram.arrow(stream)
-    if config.tied:
-        diagram.box("output head", "the embedding again, transposed", "shared", "tied")
-    else:
-        diagram.box("output head", f"{width:,} × {vocab:,}", table, "tied")
+    head = ("the embedding again, transposed", "shared")
+    if not config.tied:
+        head = (f"{width:,} × {vocab:,}", table)
+    diagram.box("output head", *head, "tied")
     diagram.arrow(f"[B, T, {vocab:,}]")
     diagram.text(MIDDLE, diagram.y + 12, "logits of the next token", "name")
     return (
@@ -326,21 +317,155 @@ def architecture_diagram(config: ModelConfig) -> str:
 
 
 def _add_layer(diagram: Diagram, config: ModelConfig) -> None:
+    """Add the two branches of one transformer layer."""
     width, heads, inner = config.width, config.head_width, config.feed_forward
     attention = (2 * config.heads + 2 * config.kv_heads) * heads * width
     norms = f" + {2 * heads}" if config.query_key_norm else ""
     groups = "" if config.heads == config.kv_heads else f", {config.kv_heads} for keys and values"
-    diagram.branch(
-        width,
-        "attention",
-        f"{config.heads} heads of {heads}{groups}",
-        f"{attention:,}{norms}",
-        f"q: [B, {config.heads}, T, {heads}]",
+    note, shape = f"{config.heads} heads of {heads}{groups}", f"q: [B, {config.heads}, T, {heads}]"
+    diagram.branch(width, "attention", note, f"{attention:,}{norms}", shape)
+    note, parameters = f"{width:,} → 2 × {inner:,} → {width:,}", f"{3 * width * inner:,}"
+    diagram.branch(width, "SwiGLU", note, parameters, f"[B, T, {inner:,}]")
+
+
+# Histograms of documents: refine/quality.json counts them in bins on a fixed logarithmic scale.
+# `edges` are the borders of all bins, and a histogram holds the code of its first filled bin and
+# the counts from there on.
+STEPS = ("collected", "cleaned", "filtered", "kept")
+# Measure → its unit.
+MEASURES = {
+    "bytes": "bytes",
+    "words": "words",
+    "repeated_lines": "share",
+}
+# Of a histogram; units are about the pixels that it has on a page, so its words have their size.
+WIDTH, HEIGHT, FOOT = 220, 64, 14
+# MIN_BARS are three doublings, so that neighboring bins do not look like different worlds.
+MAX_BARS, MIN_BARS = 44, 12
+# Numbers that can stand below a scale: 1, 2 and 5 times the powers of ten.
+TICKS = [0.0] + [sign * d * 10.0**p for sign in (-1, 1) for d in (1, 2, 5) for p in range(-3, 9)]
+TICK_DISTANCE = 38
+
+
+def drawings(table: Row) -> dict[str, Any]:
+    """Return the histograms of the page: by source, and an overview of lengths on one scale."""
+    sources, edges = table.get("sources", {}), table.get("edges", [])
+    by_source = {
+        name: {
+            "measures": {
+                measure: histogram(edges, source["measures"][measure], f"{measure} of {name}")
+                for measure in MEASURES
+            },
+            "scores": {
+                score: histogram(edges, steps, f"{score} of {name}", steps["bounds"])
+                for score, steps in source["scores"].items()
+            },
+        }
+        for name, source in sources.items()
+    }
+    lengths = {name: source["measures"]["bytes"] for name, source in sources.items()}
+    axis = Axis.over([steps[step] for steps in lengths.values() for step in STEPS], edges)
+    overview = {
+        n: svg(_bars(steps, axis), f"lengths of {n}", HEIGHT) for n, steps in lengths.items()
+    }
+    scale = svg(list(_ticks(edges, axis, 0)), "bytes", FOOT)
+    return {"sources": by_source, "overview": overview, "scale": scale}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Maps codes of bins to places: `bars` bars of `each` codes, from code `first` on."""
+
+    first: int
+    bars: int
+    each: int
+
+    @staticmethod
+    def over(histograms: Sequence[Row], edges: Sequence[float]) -> Axis:
+        """Return the axis that holds every histogram; many bins are joined into fewer bars."""
+        filled = [h for h in histograms if h["counts"]]
+        first = min((h["first"] for h in filled), default=0)
+        last = max((h["first"] + len(h["counts"]) for h in filled), default=1)
+        # Widen a short axis on both sides, but not beyond zero, where no measure can lie.
+        zero = sum(edge < 0 for edge in edges)
+        first -= max(0, min(MIN_BARS - (last - first), 2 * (first - zero))) // 2
+        last = max(last, first + MIN_BARS)
+        each = math.ceil((last - first) / MAX_BARS)
+        return Axis(first, math.ceil((last - first) / each), each)
+
+    def place(self, code: float) -> float:
+        """Return the place of a code, from the left."""
+        return WIDTH * (code - self.first) / (self.bars * self.each)
+
+    def counts(self, histogram: Row) -> list[int]:
+        """Return the count of each bar."""
+        bars = [0] * self.bars
+        for n, count in enumerate(histogram["counts"]):
+            bars[(histogram["first"] + n - self.first) // self.each] += count
+        return bars
+
+
+def histogram(
+    edges: Sequence[float],
+    steps: Mapping[str, Row],
+    title: str,
+    bounds: Sequence[float | None] = (),
+) -> Markup:
+    """Return a small histogram: one outline for each step, dashed lines at a filter's bounds."""
+    axis = Axis.over([steps[step] for step in STEPS if step in steps], edges)
+    places = [axis.place(_code(edges, bound)) for bound in bounds if bound is not None]
+    lines = [f'<path class="b" d="M{x:.1f} 0V{HEIGHT}"/>' for x in places if 0 <= x <= WIDTH]
+    return svg([*_bars(steps, axis), *lines, *_ticks(edges, axis, HEIGHT)], title, HEIGHT + FOOT)
+
+
+def svg(parts: Sequence[str], title: str, height: int) -> Markup:
+    """Return a drawing of these parts; screen readers read `title`."""
+    head = (
+        f'<svg class="hist" viewBox="0 0 {WIDTH} {height}" role="img"'
+        f' aria-label="{escape(spelled(title))}">'
     )
-    diagram.branch(
-        width,
-        "SwiGLU",
-        f"{width:,} → 2 × {inner:,} → {width:,}",
-        f"{3 * width * inner:,}",
-        f"[B, T, {inner:,}]",
-    )
+    return Markup(head + "".join(parts) + "</svg>")
+
+
+def _bars(steps: Mapping[str, Row], axis: Axis) -> list[str]:
+    """Return a filled outline for each step, in units of a bar; any filled bar can be seen."""
+    bars = {step: axis.counts(steps[step]) for step in STEPS if step in steps}
+    highest = max((max(counts) for counts in bars.values()), default=0) or 1
+    # Two steps that look the same are drawn once.
+    for step, other in (("cleaned", "collected"), ("filtered", "kept")):
+        if step in bars and bars[step] == bars.get(other):
+            del bars[step]
+    outlines = []
+    for step, counts in bars.items():
+        path, level = f"M0 {HEIGHT}", HEIGHT
+        for n, count in enumerate(counts):
+            top = HEIGHT - max(1, round(HEIGHT * count / highest)) if count else HEIGHT
+            if top != level:
+                path += f"H{n}V{top}"
+                level = top
+        outlines.append(f'<path class="{step}" d="{path}H{len(counts)}V{HEIGHT}z"/>')
+    return [f'<g transform="scale({WIDTH / axis.bars:.4g} 1)">', *outlines, "</g>"]
+
+
+def _code(edges: Sequence[float], value: float) -> float:
+    """Return where a value lies among the bins, whole numbers at their edges."""
+    below = sum(edge < value for edge in edges)
+    if below in (0, len(edges)) or edges[below - 1] * edges[below] <= 0 or value == 0:
+        return below + 0.5
+    return below + math.log(value / edges[below - 1]) / math.log(edges[below] / edges[below - 1])
+
+
+def _ticks(edges: Sequence[float], axis: Axis, top: int) -> Iterator[str]:
+    """Yield ticks and their words while there is room, powers of ten before others."""
+    taken: list[float] = []
+    for value in sorted(TICKS, key=lambda value: (f"{value:e}".lstrip("-")[0] not in "01", value)):
+        x = axis.place(_code(edges, value))
+        if not 0 <= x <= WIDTH or any(abs(x - other) <= TICK_DISTANCE for other in taken):
+            continue
+        taken.append(x)
+        anchor = "middle"
+        if x < 14 or x > WIDTH - 14:
+            anchor = "start" if x < 14 else "end"
+        words = re.sub(r"\.0+(?= |$)", "", short(value))
+        yield f'<path class="t" d="M{x:.1f} {top}v3"/>'
+        yield f'<text x="{x:.1f}" y="{top + FOOT - 1}" text-anchor="{anchor}">{words}</text>'

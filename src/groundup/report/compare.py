@@ -10,11 +10,10 @@ from markupsafe import Markup
 
 from groundup.errors import GroundupError
 from groundup.report.charts import overlaid_losses
-from groundup.report.figures import metric_lines
+from groundup.report.figures import Row, json_file, metric_lines, number
 from groundup.report.formatting import formatted
 from groundup.report.gather import plain
-from groundup.report.page import templates
-from groundup.report.run_files import Row, json_file, number
+from groundup.report.page import page_template
 
 # Figure → its form and words. A figure that no run has is left out.
 FIGURES = {
@@ -57,15 +56,11 @@ def compare_reports(roots: Sequence[Path]) -> str:
     names = labels(roots)
     metrics = {name: metric_lines(root) for name, root in zip(names, roots, strict=True)}
     curves = {name: lines for name, lines in metrics.items() if lines}
-    return (
-        templates()
-        .get_template("compare.html")
-        .render(
-            names=names,
-            settings=differing_settings(reports),
-            figures=figure_rows(reports),
-            chart=Markup(overlaid_losses(curves)) if curves else "",
-        )
+    return page_template("compare.html").render(
+        names=names,
+        settings=differing_settings(reports),
+        figures=figure_rows(reports),
+        chart=Markup(overlaid_losses(curves)) if curves else "",
     )
 
 

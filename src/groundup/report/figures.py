@@ -5,34 +5,32 @@ No figure is typed. Each is a name, a value, a unit, and the file that it was co
     Figure("train.steps", 100000, "steps", "train/metrics.jsonl")
     Figure("collect.bytes_in.books", 15000000000, "bytes", "collect/manifest.json")
 
-Each function marked `@part` yields the figures of one stage. A stage that has not run yields none.
+Each function marked `@part` yields the figures of one stage. A stage that has not run yields none:
+a file that does not exist gives None or nothing. A file that exists and cannot be read raises
+DamagedRunFileError, and costs one part of the report (`Problems`).
 """
 
 from __future__ import annotations
 
+import json
+import math
+import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from groundup.model.config import ModelConfig
 from groundup.recipe import TUNING
-from groundup.report.run_files import (
-    DamagedRunFileError,
-    Problems,
-    Row,
-    artifacts,
-    json_file,
-    json_lines,
-    lock_table,
-    number,
-    view,
-)
 from groundup.runtime.ledger import Ledger
+from groundup.runtime.lock import LOCK
+from groundup.runtime.store import MANIFEST, Artifact, Store
 
+Row = dict[str, Any]
+Value = TypeVar("Value")
 METRICS = "train/metrics.jsonl"
 LEDGER = "ledger.jsonl"
 DATA_STAGES = ("collect", "refine", "tokenize")
@@ -45,6 +43,100 @@ LOSS_UNITS = {
 MODEL_SIZES = tuple(
     "vocab_size layers width heads kv_heads head_width feed_forward context".split()
 )
+
+
+class DamagedRunFileError(Exception):
+    """A file of the run exists and cannot be read; the message names it."""
+
+
+@dataclass
+class Problems:
+    """One line for each part of the report of the run at `root` that could not be made."""
+
+    root: Path
+    lines: list[str] = field(default_factory=list)
+
+    def guarded(self, part: str, function: Callable[[], Any], otherwise: Any) -> Any:
+        """Return `function()`; if it fails, add a line that says why and return `otherwise`."""
+        try:
+            return function()
+        except Exception as error:
+            reason = " ".join(str(error).replace(f"{self.root}/", "").split())[:200]
+            if not isinstance(error, DamagedRunFileError):
+                reason = f"{type(error).__name__} {reason}".rstrip()
+            self.lines.append(f"{part}: left out, because it could not be read ({reason})")
+            return otherwise
+
+    def collected(self, part: str, items: Iterable[Value]) -> list[Value]:
+        """Return the items up to the first that fails."""
+        collected: list[Value] = []
+        self.guarded(part, lambda: collected.extend(items), None)
+        return collected
+
+
+def json_file(root: Path, name: str) -> Any:
+    """Return the value of a JSON file of the run, or None if there is no such file.
+
+    Raises:
+        DamagedRunFileError: it is not JSON.
+    """
+    try:
+        return json.loads((root / name).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError):
+        raise DamagedRunFileError(f"{name} is damaged") from None
+
+
+def json_lines(root: Path, name: str) -> Iterator[Row]:
+    """Yield the objects of a JSONL file; torn lines and lines that are no objects are skipped."""
+    path = root / name
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict):
+                yield row
+
+
+def lock_table(root: Path) -> dict[str, Any]:
+    """Return the resolved recipe as a table, without the folder that it was resolved in.
+
+    Raises:
+        DamagedRunFileError: it is not TOML.
+    """
+    path = root / LOCK
+    if not path.exists():
+        return {}
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, ValueError):
+        raise DamagedRunFileError(f"{LOCK} is damaged") from None
+    table.pop("root", None)
+    return table
+
+
+def view(root: Path, stage: str) -> Artifact | None:
+    """Return the published view of a stage, or None if the stage has not run.
+
+    Raises:
+        DamagedRunFileError: the view exists and is incomplete.
+    """
+    published = Store(root).view(stage)
+    if published is None and (root / stage / MANIFEST).exists():
+        raise DamagedRunFileError(f"{stage}/ is not whole")
+    return published
+
+
+def number(value: Any) -> float | None:
+    """Return a finite number, or None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return value if math.isfinite(value) else None
 
 
 @dataclass(frozen=True)
@@ -104,7 +196,8 @@ def collected(root: Path) -> Iterator[Figure]:
     """Yield documents and bytes of raw text, in total and by source, and what could not be read."""
     counts: dict[str, Counter[str]] = {}
     dropped: Counter[tuple[str, str]] = Counter()
-    for shard in artifacts(root, "collect", "collect/shard"):
+    view(root, "collect")
+    for shard in Store(root).artifacts("collect", "collect/shard"):
         facts, source = shard.facts, shard.facts["source"]
         if facts["kind"] == TUNING:
             continue
@@ -119,19 +212,21 @@ def refined(root: Path) -> Iterator[Figure]:
     """Yield documents and bytes after refine, lines cut, and what each reason dropped."""
     counts: dict[str, Counter[str]] = {}
     dropped: Counter[tuple[str, str]] = Counter()
-    for shard in artifacts(root, "refine", "refine/shard"):
+    view(root, "refine")
+    store = Store(root)
+    for shard in store.artifacts("refine", "refine/shard"):
         facts, source = shard.facts, shard.name.rpartition(".")[0]
         names = ("documents", "bytes_in", "bytes_out")
         counts.setdefault(source, Counter()).update({name: facts[name] for name in names})
         dropped.update({(source, reason): n for reason, n in facts["dropped"].items()})
-    for duplicates in artifacts(root, "refine", "refine/duplicates"):
+    for duplicates in store.artifacts("refine", "refine/duplicates"):
         for reason in ("exact_duplicate", "near_duplicate"):
             by_source = duplicates.facts[reason]["by_source"]
             dropped.update({(source, reason): n for source, n in by_source.items()})
-    for contaminated in artifacts(root, "refine", "refine/contaminated"):
+    for contaminated in store.artifacts("refine", "refine/contaminated"):
         by_source = contaminated.facts["by_source"]
         dropped.update({(source, "contaminated"): n for source, n in by_source.items()})
-    for lines in artifacts(root, "refine", "refine/lines"):
+    for lines in store.artifacts("refine", "refine/lines"):
         for source, facts in lines.facts["sources"].items():
             counts[source].update({"repeated_lines": facts["lines"], "bytes_cut": facts["bytes"]})
             if facts["dropped"]:
@@ -263,14 +358,23 @@ def evaluated(root: Path) -> Iterator[Figure]:
     yield Figure("model.parameters", evaluation["model"]["parameters"], "parameters", origin)
     yield Figure("model.context", evaluation["model"]["context"], "tokens", origin)
     for model, losses in evaluation["validation"].items():
-        if isinstance(losses, dict):
-            yield from _losses(model, losses, origin)
+        if not isinstance(losses, dict):
+            continue
+        by_source = {f".{source}": table for source, table in losses["sources"].items()}
+        # Where nothing is held out, nothing was measured.
+        total = {"": losses["total"]} if losses["total"].get("tokens") else {}
+        for suffix, table in (total | by_source).items():
+            for measure, unit in LOSS_UNITS.items():
+                value = table.get(measure)
+                yield Figure(f"evaluate.{model}.{measure}{suffix}", value, unit, origin)
+            if model == "model":
+                yield Figure(f"evaluate.tokens{suffix}", table["tokens"], "tokens", origin)
     for task, scores in [("passages", evaluation["passages"]), *evaluation["benchmarks"].items()]:
         for key, value in scores.items():
             if number(value) is not None:
                 yield Figure(f"evaluate.{task}.{key}", value, "", origin)
         interval = scores.get("interval")
-        if isinstance(interval, list) and len(interval) == 2:
+        if isinstance(interval, list) and len(interval) == 2 and scores.get("n"):
             yield Figure(f"evaluate.{task}.low", interval[0], "share", origin)
             yield Figure(f"evaluate.{task}.high", interval[1], "share", origin)
     for name, value in (json_file(root, "evaluate/speed.json") or {}).items():
@@ -279,24 +383,19 @@ def evaluated(root: Path) -> Iterator[Figure]:
             yield Figure(f"speed.{name}", value, unit, "evaluate/speed.json")
 
 
-def _losses(model: str, losses: Mapping[str, Any], origin: str) -> Iterator[Figure]:
-    """Yield the losses of one model on held-out text, in total and by source."""
-    by_source = {f".{source}": table for source, table in losses["sources"].items()}
-    for suffix, table in ({"": losses["total"]} | by_source).items():
-        for measure, unit in LOSS_UNITS.items():
-            yield Figure(f"evaluate.{model}.{measure}{suffix}", table.get(measure), unit, origin)
-        if model == "model" and table.get("tokens") is not None:
-            yield Figure(f"evaluate.tokens{suffix}", table["tokens"], "tokens", origin)
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what nested tables hold, with its dotted path; a list is one value."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from leaves(inner, f"{path}.{key}" if path else key)
+    else:
+        yield path, value
 
 
 def json_numbers(root: Path, file: str, prefix: str) -> Iterator[Figure]:
     """Yield every number in the tables of a JSON file, named by its path; lists hold examples."""
-    pending = [(prefix, json_file(root, file))]
-    while pending:
-        name, value = pending.pop()
-        if isinstance(value, dict):
-            pending += [(f"{name}.{key}", inner) for key, inner in value.items()]
-        elif number(value) is not None:
+    for name, value in leaves(json_file(root, file), prefix):
+        if number(value) is not None:
             yield Figure(name, value, "", file)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from groundup.report.run_files import number
+from groundup.report.figures import number
 
 Value = float | int | str | None
 MISSING = "–"
@@ -23,6 +23,7 @@ _HIDDEN = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e"
     r"\u2060-\u2069\ufeff\ufff9-\ufffb\ufdd0-\ufdef\ud800-\udfff\ufffe\uffff]"
 )
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>#+!|~$&])")
 _FIGURE = Markup(
     '<span class="f" data-figure="{name}" data-form="{form}" title="{name}, from'
     ' {origin}">{text}</span>'
@@ -122,6 +123,12 @@ def cut(text: str, max_characters: int = PREVIEW_CHARACTERS) -> str:
 def spaced(name: str) -> str:
     """`bits_per_byte` → `bits per byte`."""
     return name.replace("_", " ").replace("-", " ")
+
+
+def plain_markdown(text: object) -> str:
+    """Return foreign text as one line of Markdown with all markup escaped."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return _MARKUP.sub(r"\\\1", line)
 
 
 class FigureHtml:

@@ -7,15 +7,22 @@ is fresh. `gather_content` scans texts and tokens, whose bytes follow from the c
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from groundup.artifacts.checkpoints import CHECKPOINTS, init_from, list_checkpoints
-from groundup.report.figures import LEDGER, METRICS, Figure, run_figures
-from groundup.report.run_files import Problems, Row, json_file, json_lines, lock_table, number
-from groundup.runtime.files import canonical, file_digest
+from groundup.report.figures import (
+    LEDGER,
+    Figure,
+    Problems,
+    Row,
+    json_file,
+    json_lines,
+    lock_table,
+    number,
+    run_figures,
+)
 from groundup.runtime.ledger import Ledger
 from groundup.runtime.run import changed_settings
 from groundup.runtime.store import Store, load_artifact
@@ -54,8 +61,9 @@ def gather_facts(root: Path, name: str) -> Report:
 
 def gather_content(root: Path, seed: int) -> Report:
     """Return examples, distributions, the vocabulary, and figures that need a scan of documents."""
-    from groundup.report.distributions import distribution_figures, distributions
-    from groundup.report.examples import (
+    from groundup.report.content import (
+        distribution_figures,
+        distributions,
         document_labels,
         examples,
         vocabulary,
@@ -83,15 +91,6 @@ def merge(facts: Report, content: Report) -> Report:
     figures = dict(sorted((facts["figures"] | content["figures"]).items()))
     problems = facts["problems"] + content["problems"]
     return facts | content | {"figures": figures, "problems": problems}
-
-
-def report_inputs(root: Path, facts: Report) -> dict[str, str]:
-    """Return the digests that decide the bytes of a report: of `facts`, and of the metrics."""
-    metrics = root / METRICS
-    return {
-        "found": hashlib.sha256(canonical(facts).encode()).hexdigest(),
-        "metrics": file_digest(metrics) if metrics.is_file() else "",
-    }
 
 
 def figure_table(figures: Iterable[Figure]) -> dict[str, Row]:
@@ -127,8 +126,8 @@ def training(root: Path) -> Row:
     for event in json_lines(root, "train/ledger.jsonl"):
         settings = event.get("settings")
         if not isinstance(settings, dict):
-            fields = {k: v for k, v in event.items() if k not in ("event", "time", "step")}
-            words = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in fields.items())
+            fields = [(k, v) for k, v in event.items() if k not in ("event", "time", "step")]
+            words = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in fields)
         elif before:
             words, before = changed_settings(before, settings), settings
         else:

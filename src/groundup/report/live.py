@@ -28,9 +28,9 @@ from groundup.runtime.ledger import Ledger
 from groundup.runtime.store import Store, commit
 
 if TYPE_CHECKING:
+    from groundup.report.figures import Row
     from groundup.report.gather import Report
     from groundup.report.page import LiveStatus
-    from groundup.report.run_files import Row
 
 # A shorter run gets its finished page only.
 FIRST_SECONDS = 5.0
@@ -162,9 +162,8 @@ class Renderer:
                 raise
 
     def _publish(self, refresh: bool, killed: bool) -> None:
-        from groundup.report.figures import metric_lines
+        from groundup.report.figures import lock_table, metric_lines
         from groundup.report.gather import gather_content, gather_facts, merge
-        from groundup.report.run_files import lock_table
         from groundup.report.stage import write_files
 
         recipe = lock_table(self.root)
@@ -193,6 +192,7 @@ def status(
     last = events[-1] if events else {"stage": "collect", "event": "began"}
     stage, event = last["stage"], last["event"]
     progress: dict[str, Any] = {"words": ""}
+    title = f"Stopped in {stage}."
     if refresh and event == "began":
         title = f"Running: {stage}."
         if stage == "train":
@@ -200,10 +200,10 @@ def status(
     elif refresh:
         title, progress["words"] = f"Running: {stage} is done.", "The next stage begins."
     elif event == "failed":
-        title = f"Stopped in {stage}."
         progress["words"] = re.sub(OWN_ERRORS, "", str(last.get("error", "")))
+    elif event == "interrupted":
+        progress["words"] = "The run was interrupted; run the same command to resume."
     elif killed:
-        title = f"Stopped in {stage}."
         progress["words"] = "The run was killed; run the same command to resume."
     else:
         title, progress["words"] = f"Stopped after {stage}.", "The run was to end there."

@@ -13,16 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from groundup.model.config import Layout, ModelConfig
-from groundup.report.charts import architecture_diagram, loss_chart, small_chart
-from groundup.report.distributions import drawings
-from groundup.report.figures import MODEL_SIZES, PLANNED
-from groundup.report.formatting import FigureHtml, formatted, size, spaced, spelled, visible
+from groundup.report.charts import architecture_diagram, drawings, loss_chart, small_chart
+from groundup.report.figures import MODEL_SIZES, PLANNED, Problems, Row, leaves, number
+from groundup.report.formatting import (
+    FigureHtml,
+    formatted,
+    plain_markdown,
+    size,
+    spaced,
+    spelled,
+    visible,
+)
 from groundup.report.gather import Report
-from groundup.report.run_files import Problems, Row, number
 
 # In the order of the run.
 STAGES = ("collect", "refine", "tokenize", "train", "evaluate", "tune", "export")
@@ -89,40 +95,31 @@ def render_page(report: Report, lines: Sequence[Row], live: LiveStatus | None = 
     made = {
         name: problems.guarded(name, partial(make, page), None) for name, make in SECTIONS.items()
     }
-    return (
-        templates()
-        .get_template("page.html")
-        .render(
-            report=report,
-            sections={name: section for name, section in made.items() if section is not None},
-            problems=[*report["problems"], *problems.lines],
-            live=live,
-            width=bar_width,
-            fig=figures.fig,
-            origin=figures.origin,
-            has=figures.has,
-            value=figures.value,
-        )
+    return page_template("page.html").render(
+        report=report,
+        sections={name: section for name, section in made.items() if section is not None},
+        problems=[*report["problems"], *problems.lines],
+        live=live,
+        width=bar_width,
+        fig=figures.fig,
+        origin=figures.origin,
+        has=figures.has,
+        value=figures.value,
     )
 
 
-def templates() -> Environment:
-    """Return the templates of pages; everything that is put into them is escaped."""
+def page_template(name: str) -> Template:
+    """Return a template; of HTML, everything that is put into it is escaped."""
     environment = Environment(
         loader=PackageLoader("groundup.report"),
-        autoescape=True,
+        autoescape=name.endswith(".html"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "visible": visible,
-        "spelled": spelled,
-        "spaced": spaced,
-        "size": size,
-        "in_form": formatted,
-    }
-    return environment
+    filters = {"visible": visible, "spelled": spelled, "spaced": spaced, "size": size}
+    environment.filters |= filters | {"in_form": formatted, "plain": plain_markdown}
+    return environment.get_template(name)
 
 
 def bar_width(value: float, largest: float) -> str:
@@ -291,7 +288,7 @@ def tuning(page: PageInput) -> Section | None:
         "others": [(name, tuning_form(name)) for name in names if name not in paired],
         "examples": [dict(dialogue(row)) for row in rows],
         "words": {key: value for key, value in table.items() if isinstance(value, str)},
-        "definitions": list(texts_by_path("", table.get("definitions", {}))),
+        "definitions": texts_by_path(table.get("definitions", {})),
     }
 
 
@@ -325,20 +322,16 @@ def exports(page: PageInput) -> Section | None:
         return None
     groups: dict[str, Section] = {}
     figure_rows = [(path, "figures", path) for path in figures.names_after("export.")]
-    text_rows = [(path, "words", text) for path, text in texts_by_path("", page.report["exports"])]
+    text_rows = [(path, "words", text) for path, text in texts_by_path(page.report["exports"])]
     for path, column, entry in figure_rows + text_rows:
         group, _, name = path.rpartition(".")
         groups.setdefault(group, {"figures": [], "words": []})[column].append((name, entry))
     return {"groups": groups}
 
 
-def texts_by_path(path: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Yield the texts in nested tables with their dotted paths."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from texts_by_path(f"{path}.{key}" if path else key, inner)
-    elif isinstance(value, str) and value:
-        yield path, value
+def texts_by_path(value: Any) -> list[tuple[str, str]]:
+    """Return the texts in nested tables with their dotted paths."""
+    return [(path, text) for path, text in leaves(value) if isinstance(text, str) and text]
 
 
 @section

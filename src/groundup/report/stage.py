@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from groundup.report.figures import metric_lines
-from groundup.report.gather import Report, gather_content, gather_facts, merge, report_inputs
-from groundup.report.run_files import Row
-from groundup.runtime.files import write_json
+from groundup.report.figures import METRICS, Row, metric_lines
+from groundup.report.gather import Report, gather_content, gather_facts, merge
+from groundup.runtime.files import canonical, file_digest, write_json
 from groundup.runtime.run import BuildStep, Run, Unkeyed
 from groundup.runtime.store import Facts
 
@@ -21,10 +21,13 @@ FILES = ("report.json", "index.html", "README.md", "summary.txt")
 
 def run(run: Run) -> None:
     """Compute the report and publish it; it is fresh if nothing that it shows has changed."""
-    facts = gather_facts(run.root, run.recipe.name)
+    facts, metrics = gather_facts(run.root, run.recipe.name), run.root / METRICS
     job = REPORT.job(
         "report",
-        inputs=report_inputs(run.root, facts),
+        inputs={
+            "found": hashlib.sha256(canonical(facts).encode()).hexdigest(),
+            "metrics": file_digest(metrics) if metrics.is_file() else "",
+        },
         key_only={"name": run.recipe.name},
         root=Unkeyed(run.root),
         # Its digest is an input.

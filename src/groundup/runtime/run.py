@@ -42,7 +42,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from groundup.errors import ExpensiveError, GroundupError
+from groundup.errors import ExpensiveError, GroundupError, InterruptionError
 from groundup.recipe import Recipe
 from groundup.runtime.ledger import Ledger
 from groundup.runtime.lock import locked
@@ -201,10 +201,12 @@ class Run:
         try:
             with peak_memory() as peak:
                 yield
-        # Ctrl-C and SIGTERM are recorded too.
+        # Ctrl-C and SIGTERM are recorded too, and are no failure.
         except BaseException as error:
             seconds, message = time.perf_counter() - start, f"{type(error).__name__}: {error}"
-            self.ledger.write("failed", stage=name, seconds=round(seconds, 3), error=message[:500])
+            stopped = isinstance(error, KeyboardInterrupt | InterruptionError)
+            event = "interrupted" if stopped else "failed"
+            self.ledger.write(event, stage=name, seconds=round(seconds, 3), error=message[:500])
             raise
         seconds = round(time.perf_counter() - start, 3)
         self.ledger.write(

@@ -343,6 +343,13 @@ class Store:
         """Return the artifact that a view's entry names, if the store still has it."""
         return self.lookup(str(entry["step"]), str(entry["name"]), str(entry["key"]))
 
+    def artifacts(self, view: str, step: str) -> list[Artifact]:
+        """Return the artifacts of one step that a published view lists, in order."""
+        published = self.view(view)
+        entries = published.manifest["artefacts"] if published is not None else []
+        listed = (self.artifact(entry) for entry in entries if entry["step"] == step)
+        return [artifact for artifact in listed if artifact is not None]
+
     def plan(self, stage: str) -> dict[str, dict[str, str]]:
         """Return what the stage last set out to build: step → name → key."""
         return read_sealed(self.root / ".store" / stage / "plan.json") or {}

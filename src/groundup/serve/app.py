@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
-import orjson
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
@@ -58,6 +57,10 @@ ADVISED = {"temperature": 0.8, "top_p": 0.95, "top_k": 0, "min_p": 0.0, "max_tok
 # A corpus may have thousands of shards; suggestions come from the first of each source.
 SUGGESTION_SHARDS = 3
 SUGGESTION_LENGTH = 90
+ROUTING_ERRORS = {
+    404: "There is nothing at this path.",
+    405: "This path does not take this method.",
+}
 MODES: tuple[protocol.Mode, ...] = ("chat", "complete")
 
 
@@ -71,6 +74,7 @@ info_routes = APIRouter()
 GENERATION_ERRORS = errors(400, 401, 403, 404, 408, 413, 415, 429, 500, 503)
 EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
 STREAM: dict[str, Any] = {"text/event-stream": {"schema": EVENT}}
+TEXT: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
 
 
 @completion_routes.post(
@@ -115,7 +119,7 @@ async def _generate(
 @info_routes.get("/v1/models", responses={200: {"model": protocol.ModelList}, **errors(401, 403)})
 async def models(request: Request) -> Response:
     """List the one model that is served."""
-    return _json(protocol.ModelList([_model_entry(request.app.state.served)]))
+    return JSONResponse(protocol.ModelList([_model_entry(request.app.state.served)]))
 
 
 @info_routes.get(
@@ -124,14 +128,14 @@ async def models(request: Request) -> Response:
 async def model(request: Request, model: str) -> Response:
     """Describe a model."""
     _check_model(request.app.state.served, model)
-    return _json(_model_entry(request.app.state.served))
+    return JSONResponse(_model_entry(request.app.state.served))
 
 
 @info_routes.get("/health", responses={200: {"model": protocol.Health}, **errors(403, 503)})
 async def health(request: Request) -> Response:
     """Say whether the server takes requests."""
     request.app.state.served.check_open()
-    return _json(protocol.Health())
+    return JSONResponse(protocol.Health())
 
 
 @info_routes.get("/info", responses={200: {"model": protocol.ServerInfo}, **errors(401, 403)})
@@ -148,26 +152,17 @@ async def info(request: Request) -> Response:
         sampling=ADVISED | {"max_tokens": min(ADVISED["max_tokens"], served.context)},
         prompts=served.prompts,
     )
-    return _json(about)
+    return JSONResponse(about)
 
 
 @info_routes.get(
-    "/metrics",
-    responses={
-        200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
-        **errors(401, 403),
-    },
-    response_class=Response,
+    "/metrics", responses={200: {"content": TEXT}, **errors(401, 403)}, response_class=Response
 )
 async def metrics(request: Request) -> Response:
     """Give counters in Prometheus' text format."""
     registry = request.app.state.served.metrics.registry
     text = await anyio.to_thread.run_sync(generate_latest, registry)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-def _json(content: Any) -> Response:
-    return JSONResponse(orjson.dumps(content))
 
 
 def _model_entry(served: ServedModel) -> protocol.ModelEntry:
@@ -199,12 +194,8 @@ def create_app(served: ServedModel, key: str | None = None) -> FastAPI:
     for error_type in (AnyHTTPException, RequestValidationError, Exception):
         app.add_exception_handler(error_type, _report_error)
     # The middleware added last sees a request first.
-    app.add_middleware(
-        AuthMiddleware,
-        key=key,
-        public={*page, "/health"},
-        header_bytes=served.limits.header_bytes,
-    )
+    public, header_bytes = {*page, "/health"}, served.limits.header_bytes
+    app.add_middleware(AuthMiddleware, key=key, public=public, header_bytes=header_bytes)
     app.add_middleware(MetricsMiddleware, metrics=served.metrics)
     return app
 
@@ -230,11 +221,7 @@ async def _report_error(request: Request, error: Exception) -> Response:
         error = ApiError(500, message, headers={"Connection": "close"})
     elif not isinstance(error, ApiError):
         status = error.status_code
-        messages = {
-            404: "There is nothing at this path.",
-            405: "This path does not take this method.",
-        }
-        message = messages.get(status, HTTPStatus(status).phrase)
+        message = ROUTING_ERRORS.get(status, HTTPStatus(status).phrase)
         error = ApiError(status, message, headers=error.headers)
     return error_response(error)
 
@@ -245,11 +232,9 @@ class ServerApp(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI description."""
         if self.openapi_schema is None:
+            about = "The OpenAI protocol over one model."
             schema = get_openapi(
-                title=self.title,
-                version=self.version,
-                routes=self.routes,
-                description="The OpenAI protocol over one model.",
+                title=self.title, version=self.version, routes=self.routes, description=about
             )
             for operations in schema["paths"].values():
                 for operation in operations.values():

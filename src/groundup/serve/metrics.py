@@ -22,28 +22,21 @@ class ServerMetrics:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "groundup_requests", "Requests answered.", ["route", "status"], registry=self.registry
-        )
-        self.refused = Counter(
-            "groundup_refused",
-            "Requests refused with 429, since the queue was full.",
-            registry=self.registry,
-        )
+        self.registry = registry = CollectorRegistry()
+        words = "Requests answered."
+        labels = ["route", "status"]
+        self.requests = Counter("groundup_requests", words, labels, registry=registry)
+        words = "Requests refused with 429, since the queue was full."
+        self.refused = Counter("groundup_refused", words, registry=registry)
+        name, words = "time_to_first_token", "From taking a completion to its first token."
         self.time_to_first_token = Histogram(
-            "groundup_time_to_first_token_seconds",
-            "From taking a completion to its first token.",
-            buckets=FIRST_TOKEN_SECONDS,
-            registry=self.registry,
+            f"groundup_{name}_seconds", words, buckets=FIRST_TOKEN_SECONDS, registry=registry
         )
+        name, words = "time_per_token", "Between tokens of a completion."
         self.time_per_token = Histogram(
-            "groundup_time_per_token_seconds",
-            "Between tokens of a completion.",
-            buckets=TOKEN_SECONDS,
-            registry=self.registry,
+            f"groundup_{name}_seconds", words, buckets=TOKEN_SECONDS, registry=registry
         )
-        self.registry.register(self)
+        registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
         """Yield the engine's own counters; the registry calls this for each scrape."""

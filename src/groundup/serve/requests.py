@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -94,7 +95,17 @@ class BoundedRequest(Request):
         if self._bytes is None:
             served: ServedModel = self.app.state.served
             limits = served.limits
-            self._check_headers(limits.body_bytes)
+            media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if media_type != "application/json":
+                message = "Send the body as Content-Type: application/json."
+                raise ApiError(415, message, "wrong_content_type")
+            if self.headers.get("content-encoding", "identity").lower() != "identity":
+                message = "Send the body as it is, without Content-Encoding."
+                raise ApiError(415, message, "wrong_content_type")
+            # The declared length saves the upload; what arrives is counted all the same.
+            declared = self.headers.get("content-length", "0")
+            if declared.isdigit() and int(declared) > limits.body_bytes:
+                raise _body_too_large(limits.body_bytes)
             served.check_open()
             if served.bodies >= limits.bodies:
                 raise served.busy()
@@ -127,19 +138,6 @@ class BoundedRequest(Request):
             message = f"The body must be a JSON object with at most {MAX_NAMES} names."
             raise ApiError(400, message, "invalid_json")
         return content
-
-    def _check_headers(self, max_bytes: int) -> None:
-        media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type != "application/json":
-            message = "Send the body as Content-Type: application/json."
-            raise ApiError(415, message, "wrong_content_type")
-        if self.headers.get("content-encoding", "identity").lower() != "identity":
-            message = "Send the body as it is, without Content-Encoding."
-            raise ApiError(415, message, "wrong_content_type")
-        # The declared length saves the upload; what arrives is counted all the same.
-        declared = self.headers.get("content-length", "0")
-        if declared.isdigit() and int(declared) > max_bytes:
-            raise _body_too_large(max_bytes)
 
 
 def _body_too_large(max_bytes: int) -> ApiError:
@@ -215,19 +213,14 @@ def prepare_completion(served: ServedModel, body: CompletionRequest) -> Prepared
 
 def prepare_chat(served: ServedModel, body: ChatRequest) -> PreparedRequest:
     """Return the engine requests of a chat completion; raises as `prepare_completion`."""
-    turns = []
-    for message in body.messages:
-        role = "system" if message.role == "developer" else message.role
-        turns.append({"role": role, "content": message.text()})
+    roles = {"developer": "system"}
+    turns = [{"role": roles.get(m.role, m.role), "content": m.text()} for m in body.messages]
     _check_size(served, [turn["content"] for turn in turns], "messages")
     prompt = encode_prompt(served.tokenizer, turns)
-    max_tokens = body.max_completion_tokens
-    if max_tokens is None:
-        max_tokens = body.max_tokens
+    stated = (body.max_completion_tokens, body.max_tokens, served.context)
+    max_tokens = next(count for count in stated if count is not None)
     if max_tokens == 0:
         raise ApiError(400, "max_tokens: 0 gives no answer", "invalid_value", "max_tokens")
-    if max_tokens is None:
-        max_tokens = served.context
     limit = _limit_tokens(served, prompt, max_tokens, "messages")
     n = _check_choices(served, body, 1)
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
@@ -292,12 +285,16 @@ def _engine_requests(
         logprobs=logprobs,
         prompt_logprobs=logprobs if score_prompts else None,
     )
-    first_seed = secrets.randbits(63) if body.seed is None else body.seed
+    seed = first_seed = secrets.randbits(63) if body.seed is None else body.seed
     requests, scores = [], 0
     for i in range(n * len(prompts)):
+        if i:
+            # Hashed, not seed + i: the second choice of seed 1 must not be the first of seed 2.
+            digest = hashlib.blake2b(f"{first_seed}/{i}".encode(), digest_size=8).digest()
+            seed = int.from_bytes(digest) >> 1
         prompt, limit = prompts[i // n], limits[i // n]
-        choice = replace(params, max_tokens=limit, seed=_choice_seed(first_seed, i))
-        requests.append(EngineRequest(tuple(prompt), choice))
+        params = replace(params, max_tokens=limit, seed=seed)
+        requests.append(EngineRequest(tuple(prompt), params))
         if logprobs is not None:
             scores += (logprobs + 1) * (limit + (len(prompt) if score_prompts else 0))
     max_scores = served.limits.scores
@@ -307,17 +304,10 @@ def _engine_requests(
     return tuple(requests)
 
 
-def _choice_seed(seed: int, i: int) -> int:
-    # Hashed, not seed + i: the second choice of seed 1 must not be the first of seed 2.
-    digest = hashlib.blake2b(f"{seed}/{i}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest) >> 1 if i else seed
-
-
 def _parse_logit_bias(bias: dict[str, float], vocab_size: int) -> tuple[tuple[int, float], ...]:
     for name in bias:
-        # isdecimal alone takes digits of other scripts, and int() of a long text is slow.
-        valid = name.isascii() and name.isdecimal() and len(name) <= 10
-        if not valid or int(name) >= vocab_size:
+        # `\d` alone takes digits of other scripts, and int() of a long text is slow.
+        if not re.fullmatch(r"[0-9]{1,10}", name) or int(name) >= vocab_size:
             message = f"logit_bias: its names are token ids below {vocab_size}"
             raise ApiError(400, message, "invalid_value", "logit_bias")
     return tuple((int(name), value) for name, value in bias.items())

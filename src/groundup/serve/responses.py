@@ -9,6 +9,7 @@ so a client that hangs up frees its slots before the next step of the engine.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -32,9 +33,13 @@ from groundup.serve.requests import PreparedRequest, ServedModel, shutting_down
 
 
 class JSONResponse(Response):
-    """A JSON response whose content is already encoded."""
+    """A JSON response; orjson writes dataclasses field by field."""
 
     media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """Encode the content, unless it is encoded already."""
+        return content if isinstance(content, bytes) else orjson.dumps(content)
 
 
 def error_response(error: ApiError) -> Response:
@@ -95,23 +100,18 @@ class OutputQueue:
                 raise ApiError(500, message, "engine_failed")
             if "cancelled" in reasons:
                 raise shutting_down()
-            if batch or not await self._wait(min(left, limits.silence_seconds)):
-                yield batch
+            if not batch:
+                self._arrived.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(left, limits.silence_seconds)):
+                        await self._arrived.wait()
+                        continue
+            yield batch
 
     def cancel(self) -> None:
         """End all requests that have not ended."""
         for handle in self._handles:
             handle.cancel()
-
-    async def _wait(self, seconds: float) -> bool:
-        self._arrived.clear()
-        if self._outputs:
-            return True
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._arrived.wait()
-        except TimeoutError:
-            return False
 
     def _on_output(self, index: int, output: RequestOutput) -> None:
         """Take an output on the engine's thread, without waiting and without raising."""
@@ -223,8 +223,8 @@ class ChatBuilder(ResponseBuilder):
                 protocol.TopLogprob(*_text_and_bytes(byte_strings[other]), logprob)
                 for other, logprob in token.top_logprobs
             ]
-            text, data = _text_and_bytes(token.token_bytes)
-            content.append(protocol.TokenLogprob(text, data, token.logprob, top))
+            names = _text_and_bytes(token.token_bytes)
+            content.append(protocol.TokenLogprob(*names, token.logprob, top))
         return protocol.ChatLogprobs(content)
 
 
@@ -293,8 +293,13 @@ class GeneratedResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond until all is sent or the client disconnects."""
+
+        async def watch_client() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
         respond = self._send_events(send) if self._stream else self._send_body(scope, receive, send)
-        tasks = (asyncio.create_task(respond), asyncio.create_task(_disconnected(receive)))
+        tasks = (asyncio.create_task(respond), asyncio.create_task(watch_client()))
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -315,7 +320,7 @@ class GeneratedResponse(Response):
         except ApiError as error:
             await error_response(error)(scope, receive, send)
             return
-        await JSONResponse(orjson.dumps(self._builder.body(outputs)))(scope, receive, send)
+        await JSONResponse(self._builder.body(outputs))(scope, receive, send)
 
     async def _send_events(self, send: Send) -> None:
         headers = [
@@ -344,8 +349,3 @@ class GeneratedResponse(Response):
 def _sse(content: Any) -> bytes:
     """Return a server-sent event."""
     return b"data: " + orjson.dumps(content) + b"\n\n"
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

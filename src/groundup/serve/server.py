@@ -14,11 +14,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
+import torch
 import uvicorn
 
+from groundup.artifacts.checkpoints import find_model
+from groundup.artifacts.tokenizer import Tokenizer
+from groundup.engines.own import Engine
+from groundup.engines.slot_cache import fitting_slots
 from groundup.errors import GroundupError
+from groundup.model.hf_io import load_model
+from groundup.runtime.lock import load_lock
+from groundup.runtime.resources import choose_device
 from groundup.runtime.terminal import echo
 from groundup.serve.app import create_app, suggest_prompts
 from groundup.serve.auth import is_loopback
@@ -156,15 +163,11 @@ def open_model(
     Raises:
         GroundupError: there is no such run, model or device, or the slots do not fit into memory.
     """
-    from groundup.artifacts.checkpoints import find_model
-    from groundup.artifacts.tokenizer import Tokenizer
-    from groundup.engines.own import Engine
-    from groundup.engines.slot_cache import fitting_slots
-    from groundup.model.hf_io import load_model
-    from groundup.runtime.lock import load_lock
-
     recipe, checkpoint = load_lock(root), find_model(root, which)
-    model = load_model(checkpoint.path, *resolve_device(device, dtype))
+    device = choose_device(device)
+    if dtype == "auto":
+        dtype = "bfloat16" if device == "cuda" else "float32"
+    model = load_model(checkpoint.path, device, getattr(torch, dtype))
     tokenizer, config = Tokenizer.load(checkpoint.path), model.config
     fitting = fitting_slots(config, model.head_weight.dtype, model.device, slots or MAX_SLOTS)
     if fitting < slots:
@@ -172,28 +175,9 @@ def open_model(
             f"--slots {slots}: the memory that is free holds the keys and values of {fitting}; ask"
             " for fewer"
         )
-    return ServedModel(
-        recipe.name,
-        checkpoint.name,
-        checkpoint.content,
-        config.context,
-        tokenizer,
-        Engine(model, tokenizer, fitting, queue),
-        suggest_prompts(root),
-        limits or Limits(),
-    )
-
-
-def resolve_device(device: str, dtype: str) -> tuple[str, Any]:
-    """Return the device and the torch dtype that the options stand for."""
-    import torch
-
-    from groundup.runtime.resources import choose_device
-
-    device = choose_device(device)
-    if dtype == "auto":
-        dtype = "bfloat16" if device == "cuda" else "float32"
-    return device, getattr(torch, dtype)
+    engine, prompts = Engine(model, tokenizer, fitting, queue), suggest_prompts(root)
+    names = (recipe.name, checkpoint.name, checkpoint.content)
+    return ServedModel(*names, config.context, tokenizer, engine, prompts, limits or Limits())
 
 
 def read_key(path: Path | None) -> str | None:

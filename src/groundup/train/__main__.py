@@ -6,12 +6,12 @@ torchrun, rank 0 prepares the training under the run's lock while the other rank
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from groundup.errors import GroundupError
@@ -37,12 +37,26 @@ def main(root: Path) -> None:
     if prepared and error_file.exists():
         # A rank has failed, and torchrun restarts all ranks because of it.
         return
-    leads = not prepared and os.environ.get("RANK", "0") == "0"
+    # The ranks of this start wait for this file.
+    run_id, restart = os.environ.get("TORCHELASTIC_RUN_ID", "0"), "TORCHELASTIC_RESTART_COUNT"
+    ready = root / "train" / f".ready-{run_id}-{os.environ.get(restart, '0')}"
     try:
-        with _prepared_here(root) if leads else _prepared_elsewhere(root) as setup:
+        with contextlib.ExitStack() as stack:
+            setup: TrainSetup | None
+            if not prepared and os.environ.get("RANK", "0") == "0":
+                setup = stack.enter_context(_prepared_here(root, ready))
+            else:
+                deadline = time.monotonic() + PREPARE_SECONDS
+                while not (prepared or ready.exists()) and time.monotonic() < deadline:
+                    time.sleep(0.2)
+                setup = TrainSetup.read(root)
+            if setup is None:
+                raise GroundupError(
+                    f"{root / 'train'}: no training was begun there; use `groundup run`"
+                )
             if not finished(root, setup):
-                with init_distributed(setup.hardware) as ranks:
-                    Trainer(root, setup, ranks).train()
+                ranks = stack.enter_context(init_distributed(setup.hardware))
+                Trainer(root, setup, ranks).train()
     except GroundupError as error:
         # Not a failure to torchrun, which would restart all ranks.
         error_file.write_text(str(error), encoding="utf-8")
@@ -50,10 +64,10 @@ def main(root: Path) -> None:
             echo(f"groundup: {error}", error=True)
 
 
-@contextmanager
-def _prepared_here(root: Path) -> Iterator[TrainSetup]:
+@contextlib.contextmanager
+def _prepared_here(root: Path, ready: Path) -> Iterator[TrainSetup]:
     """Prepare the training for all ranks, and hold the run's lock within the block."""
-    ready, processes = root / "train" / _ready_name(), int(os.environ.get("WORLD_SIZE", "1"))
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
     (root / "train" / ERROR).unlink(missing_ok=True)
     with Run.open(load_lock(root), root, workers=1) as run:
         try:
@@ -74,25 +88,6 @@ def _prepared_here(root: Path) -> Iterator[TrainSetup]:
             yield setup
         finally:
             ready.unlink()
-
-
-@contextmanager
-def _prepared_elsewhere(root: Path) -> Iterator[TrainSetup]:
-    """Wait until rank 0, or the process that started torchrun, has prepared the training."""
-    if not os.environ.get(PREPARED):
-        deadline = time.monotonic() + PREPARE_SECONDS
-        while not (root / "train" / _ready_name()).exists() and time.monotonic() < deadline:
-            time.sleep(0.2)
-    setup = TrainSetup.read(root)
-    if setup is None:
-        raise GroundupError(f"{root / 'train'}: no training was begun there; use `groundup run`")
-    yield setup
-
-
-def _ready_name() -> str:
-    """Name of the file by which rank 0 tells the ranks of this start that it is prepared."""
-    run_id = os.environ.get("TORCHELASTIC_RUN_ID", "0")
-    return f".ready-{run_id}-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
 
 
 if __name__ == "__main__":

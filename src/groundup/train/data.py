@@ -1,7 +1,7 @@
 """Training data: sample i is a function of (seed, i) and of the token shards, computed both ways.
 
 Nothing is shuffled in memory and no order is stored. Ranks, micro-batches and restarts do not
-change which tokens sample i is; batch_spans.py says which samples a step takes.
+change which tokens sample i is.
 
     shards  books.aa.train.npy   t0 t1 t2 t3 t4 t5 t6 t7 t8 t9
             windows (context 3)  └─ window 0 ─┘
@@ -23,12 +23,21 @@ windows and weight 1. So an epoch has 2 · 3 + 1 · 4 = 10 slots: 0 to 5 are of 
 
 So a window is read again only after all others of its source. Backwards (`samples_of`): a window
 has one position in every pass, which is one slot of one epoch, which is one sample.
+
+Which samples a step takes is a short list of spans, part of every checkpoint. A span (step, first,
+sequences) says: step `step` takes samples `first` to `first + sequences - 1`, and each later step
+the samples that follow, until the next span begins. An example:
+
+    [(0, 0, 64), (100, 6400, 128), (150, 14080, 128)]
+
+The batch was doubled at step 100: a change of the batch size begins a span at the next sample. At
+step 150 the next sample would have been 6400 + 50 · 128 = 12800. A rollback skipped 1,280 samples.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -42,6 +51,7 @@ from groundup.artifacts.tokens import open_shard
 from groundup.errors import GroundupError
 
 Indices: TypeAlias = NDArray[np.int64]
+Span: TypeAlias = tuple[int, int, int]
 # Four rounds make a Feistel network a pseudo-random permutation if its round function is one (Luby
 # and Rackoff 1988). Ours is only a mixer, so two more.
 ROUNDS = 6
@@ -63,8 +73,10 @@ def permute(values: Indices, size: int, key: int, inverse: bool = False) -> Indi
     # A value is two halves of this many bits, so 4^half is the range that the network permutes.
     half = max(1, -(-(size - 1).bit_length() // 2))
     mask, shift = np.uint64((1 << half) - 1), np.uint64(half)
+    # One key per round, so that no two rounds cancel each other.
     keys = [np.uint64(derive_seed(key, number)) for number in range(ROUNDS)]
     result = values.astype(np.uint64)
+    # Indices of the values that are not in range(size) yet: at first all go through the network.
     outside = np.arange(len(result))
     while len(outside):
         left, right = result[outside] >> shift, result[outside] & mask
@@ -106,6 +118,7 @@ class SourceShards:
     def place(self, window: int, context: int) -> tuple[str, int]:
         """Return the shard of a window, and its first token there."""
         index = int(np.searchsorted(self.starts, window, side="right")) - 1
+        # Windows lie `context` tokens apart, and share one token with the next.
         return self.shards[index], (window - int(self.starts[index])) * context
 
 
@@ -132,6 +145,7 @@ class SampleOrder:
             by_source.setdefault(shard.rpartition(".")[0], []).append(shard)
         sources = []
         for name, shards in sorted(by_source.items()):
+            # A window adds `context` tokens to the one that it shares with the window before.
             counts = [max(0, lengths[shard] - 1) // context for shard in shards]
             ends = np.cumsum([0, *counts]).astype(np.int64)
             windows = int(ends[-1])
@@ -167,6 +181,7 @@ class SampleOrder:
     ) -> Indices:
         """Permute values of range(size), each by the permutation of its round (epoch or pass)."""
         result = np.empty_like(values)
+        # A batch touches one or two rounds, so this loop is short.
         for number in np.unique(rounds):
             here = rounds == number
             key = derive_seed(self.seed, *purpose, int(number))
@@ -242,6 +257,7 @@ class Loader(SampleOrder):
         """Return samples `first` to `first + count - 1` as token ids [count, context + 1]."""
         rows = np.empty((count, self.context + 1), dtype=np.int64)
         for row, (_, name, start) in zip(rows, self.places(first, count), strict=True):
+            # Widened to int64, which the embedding takes.
             row[:] = self._shards[name.removesuffix(self._ending)][start : start + len(row)]
             # Checked here and not when a shard is opened, which would read all of it.
             if row.max() >= self.vocab_size:
@@ -253,6 +269,7 @@ class Loader(SampleOrder):
 
     def share(self, first: int, sequences: int, rank: int = 0, world: int = 1) -> NDArray[np.int64]:
         """Return this rank's rows of a step's samples; `world` divides `sequences`."""
+        # Consecutive rows, so the ranks' rows in order are the step's, whatever `world` is.
         share = sequences // world
         return self.samples(first + rank * share, share)
 
@@ -262,6 +279,7 @@ class Prefetcher:
 
     def __init__(self, loader: Loader, rank: int, world: int) -> None:
         self._read = partial(loader.share, rank=rank, world=world)
+        # One thread: reading a step takes far less time than computing one.
         self._thread = ThreadPoolExecutor(1)
         self._samples = (-1, 0)
         self._rows: Future[NDArray[np.int64]]
@@ -273,6 +291,7 @@ class Prefetcher:
 
     def take(self, first: int, sequences: int) -> NDArray[np.int64]:
         """Return the rows of a step. They are read now if others were begun."""
+        # After a rollback, a resume or a new batch size the step takes other samples.
         if self._samples != (first, sequences):
             self.start(first, sequences)
         return self._rows.result()
@@ -282,3 +301,42 @@ class Prefetcher:
 
     def __exit__(self, *_: object) -> None:
         self._thread.shutdown()
+
+
+def samples_of_step(spans: Sequence[Span], step: int) -> tuple[int, int]:
+    """Return the first sample of a step, and how many samples it takes."""
+    begin, first, sequences = next(span for span in reversed(spans) if span[0] <= step)
+    return first + (step - begin) * sequences, sequences
+
+
+def steps_of_samples(spans: Sequence[Span], end: int, samples: Indices) -> Indices:
+    """Return the step below `end` that took each sample: the inverse of `samples_of_step`.
+
+    -1 is for a sample that was skipped or not reached.
+    """
+    if not spans:
+        return np.full(len(samples), -1, np.int64)
+    begins, firsts, sequences = np.array(spans, np.int64).T
+    # The last span that begins at or before each sample.
+    index = np.searchsorted(firsts, samples, side="right") - 1
+    steps = begins[index] + (samples - firsts[index]) // sequences[index]
+    # A span ends where the next one begins; samples between the two were skipped.
+    ends = np.append(begins[1:], end)
+    return np.where((index >= 0) & (steps < ends[index]), steps, -1)
+
+
+def resize(spans: Sequence[Span], step: int, sequences: int) -> list[Span]:
+    """Return the spans with a batch of `sequences` from `step` on."""
+    if not spans:
+        return [(step, 0, sequences)]
+    first, before = samples_of_step(spans, step)
+    # Equal neighbors are not split, so equal runs have equal lists.
+    if before == sequences:
+        return list(spans)
+    return [*(span for span in spans if span[0] < step), (step, first, sequences)]
+
+
+def skip_to(spans: Sequence[Span], step: int, first: int) -> list[Span]:
+    """Return the spans with `step` continuing at sample `first`."""
+    sequences = samples_of_step(spans, step)[1]
+    return [*(span for span in spans if span[0] < step), (step, first, sequences)]

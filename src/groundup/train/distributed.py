@@ -103,17 +103,16 @@ def catch_signals(patient: bool = False) -> Iterator[Signals]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def note(number: int, frame: FrameType | None) -> None:
+        if number == RELOAD_SIGNAL:
+            signals.reload = True
+            return
         signals.stop = True
         if not patient:
             restore()
 
-    def reload(number: int, frame: FrameType | None) -> None:
-        signals.reload = True
-
-    for number in STOP_SIGNALS:
-        signal.signal(number, stop)
-    signal.signal(RELOAD_SIGNAL, reload)
+    for number in before:
+        signal.signal(number, note)
     try:
         yield signals
     finally:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import median_high
 
 # Number of accepted steps that make the recent range, and how many it needs before it judges.
 WINDOW, ENOUGH = 128, 64
@@ -60,13 +61,13 @@ class Guard:
             side = "above" if distance > 0 else "below"
             return (
                 f"the loss {loss:.4g} lies {abs(distance):.0f} deviations {side} the recent"
-                f" {median(self.losses):.4g}"
+                f" {median_high(self.losses):.4g}"
             )
         distance = deviations(_log(norm), self.norms, NORM_FLOOR)
         if distance > limit:
             return (
                 f"the gradient norm {norm:.4g} lies {distance:.0f} deviations above the recent"
-                f" {math.exp(median(self.norms)):.4g}"
+                f" {math.exp(median_high(self.norms)):.4g}"
             )
         return ""
 
@@ -82,21 +83,12 @@ class Guard:
         self.refused = [*(earlier for earlier in self.refused if earlier > step - RECENT), step]
         return self.streak >= STREAK or len(self.refused) >= MANY
 
-    def forget_range(self) -> None:
-        """Learn the range again, after a change that moves it legitimately."""
-        self.losses, self.norms = [], []
-
 
 def deviations(value: float, recent: Sequence[float], floor: float) -> float:
     """Return by how many robust deviations `value` exceeds the median of `recent`."""
-    center = median(recent)
-    spread = 1.4826 * median([abs(other - center) for other in recent])
+    center = median_high(recent)
+    spread = 1.4826 * median_high(abs(other - center) for other in recent)
     return (value - center) / max(spread, floor)
-
-
-def median(values: Sequence[float]) -> float:
-    """Return the median (the upper one of two)."""
-    return sorted(values)[len(values) // 2]
 
 
 def _log(norm: float) -> float:

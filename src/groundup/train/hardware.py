@@ -129,8 +129,18 @@ def resolve_hardware(config: ModelConfig, train: Train, sequences: int) -> tuple
     threads = train.threads if train.threads != "auto" else max(1, default_workers() // processes)
     torch.set_num_threads(threads)
     probe = HardwareProbe(config, train, device, sequences // processes, processes)
-    precision, micro_batch = probe.choose()
-    speed, recompute = probe.best_speed * processes, probe.model.recompute
+    # A GPU tries what it will use. On a CPU it is counted for float32, which needs the most.
+    precision = probe.precisions[0] if device == "cuda" else "fp32"
+    largest = probe.largest_fitting(precision, max(probe.sizes))
+    sizes = list(dict.fromkeys(min(size, largest) for size in probe.sizes))
+    # The fastest precision, then the fastest size in it.
+    speeds = {(p, sizes[0]): probe.speed(p, sizes[0]) for p in probe.precisions}
+    precision = max(speeds, key=lambda choice: speeds[choice])[0]
+    for size in sizes[1:]:
+        if time.perf_counter() < probe.deadline:
+            speeds[precision, size] = probe.speed(precision, size)
+    micro_batch = max(speeds, key=lambda choice: speeds[choice])[1]
+    speed, recompute = max(speeds.values()) * processes, probe.model.recompute
     if device == "cuda":
         # Processes of their own will train on this GPU.
         del probe
@@ -141,10 +151,8 @@ def resolve_hardware(config: ModelConfig, train: Train, sequences: int) -> tuple
             '[train] compile = "on", and torch.compile finds no working compiler here; install one'
             ' or set "auto"'
         )
-    return (
-        Hardware(device, threads, precision, compiled, micro_batch, processes, recompute, peak),
-        speed,
-    )
+    settings = (device, threads, precision, compiled, micro_batch, processes, recompute, peak)
+    return Hardware(*settings), speed
 
 
 def count_processes(train: Train, sequences: int, device: str) -> int:
@@ -172,7 +180,9 @@ class HardwareProbe:
         share: sequences of one step in one process.
 
     Attributes:
-        best_speed: tokens per second of one process with the chosen settings.
+        precisions: to choose from.
+        sizes: of the micro-batch, to choose from.
+        deadline: after which nothing more is tried.
     """
 
     def __init__(
@@ -180,43 +190,37 @@ class HardwareProbe:
     ) -> None:
         self.config, self.train, self.device = config, train, device
         self.share, self.processes = share, processes
-        self.best_speed = 0.0
-        self._deadline = time.perf_counter() + PROBE_SECONDS
+        self.precisions: list[Precision] = ["bf16", "fp32"]
+        micro_tokens = CPU_MICRO_TOKENS
+        if device == "cuda":
+            bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+            self.precisions, micro_tokens = ["bf16" if bf16 else "fp16"], GPU_MICRO_TOKENS
+        if train.precision != "auto":
+            self.precisions = [train.precision]
+        limits = [max(1, tokens // config.context) for tokens in micro_tokens]
+        if train.micro_batch != "auto":
+            limits = [train.micro_batch]
+        self.sizes = [largest_divisor(share, limit) for limit in limits]
+        self.deadline = time.perf_counter() + PROBE_SECONDS
         self.model = Transformer(config).to(device).train()
         self.model.recompute = train.recompute == "on"
         self._parameters = FlatParameters(self.model)
         # Its state takes memory too.
         self._optimizer = Optimizer(self._parameters, train.optimizer, train.weight_decay)
 
-    def choose(self) -> tuple[Precision, int]:
-        """Return the fastest precision and micro-batch of a few that fit."""
-        precisions: list[Precision] = ["bf16", "fp32"]
-        micro_tokens = CPU_MICRO_TOKENS
-        if self.device == "cuda":
-            bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-            precisions, micro_tokens = ["bf16" if bf16 else "fp16"], GPU_MICRO_TOKENS
-        if self.train.precision != "auto":
-            precisions = [self.train.precision]
-        limits = [max(1, tokens // self.config.context) for tokens in micro_tokens]
-        if self.train.micro_batch != "auto":
-            limits = [self.train.micro_batch]
-        sizes = [largest_divisor(self.share, limit) for limit in limits]
-        # A GPU tries what it will use. On a CPU it is counted for float32, which needs the most.
-        largest = self.largest_fitting(
-            precisions[0] if self.device == "cuda" else "fp32", max(sizes)
-        )
-        sizes = list(dict.fromkeys(min(size, largest) for size in sizes))
-        speeds = {(p, sizes[0]): self.speed(p, sizes[0]) for p in precisions}
-        fastest = max(speeds, key=lambda choice: speeds[choice])[0]
-        for size in sizes[1:]:
-            if time.perf_counter() < self._deadline:
-                speeds[fastest, size] = self.speed(fastest, size)
-        self.best_speed = max(speeds.values())
-        return max(speeds, key=lambda choice: speeds[choice])
-
     def largest_fitting(self, precision: Precision, size: int) -> int:
-        """Return the largest micro-batch up to `size` that fits; recompute only if needed."""
-        while not self.fits(precision, size):
+        """Return the largest micro-batch up to `size` that fits; recompute only if needed.
+
+        A GPU tries a step. On a CPU trying might get the process killed, so its bytes are counted.
+        """
+        while True:
+            if self.device == "cuda":
+                fits = self._try_step(precision, size)
+            else:
+                available = psutil.virtual_memory().available / self.processes
+                fits = self.step_bytes(precision, size) < CPU_MEMORY_SHARE * available
+            if fits:
+                return size
             if size > 1 and self.train.micro_batch == "auto":
                 size = largest_divisor(self.share, size // 2)
             elif not self.model.recompute and self.train.recompute == "auto":
@@ -227,15 +231,9 @@ class HardwareProbe:
                     f" memory beside {self.config.parameter_count() / 1e6:.0f}M parameters and"
                     " their optimizer; choose a smaller [model], context or micro_batch"
                 )
-        return size
 
-    def fits(self, precision: Precision, size: int) -> bool:
-        """Whether a step over `size` sequences fits. A GPU tries it; on a CPU trying might get the
-        process killed, so it is counted.
-        """
-        if self.device != "cuda":
-            available = psutil.virtual_memory().available / self.processes
-            return self.step_bytes(precision, size) < CPU_MEMORY_SHARE * available
+    def _try_step(self, precision: Precision, size: int) -> bool:
+        """Whether a step runs on the GPU and leaves some of its memory free."""
         try:
             torch.cuda.reset_peak_memory_stats()
             self.speed(precision, size, repeats=1)
@@ -291,7 +289,7 @@ class HardwareProbe:
             loss.backward()
             loss.item()
             best = min(best, time.perf_counter() - start)
-            if time.perf_counter() > self._deadline:
+            if time.perf_counter() > self.deadline:
                 break
         return size * self.config.context / best
 

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -74,20 +75,13 @@ def wait(command: list[str], environment: Mapping[str, str]) -> int:
                 return process.wait(timeout=0.5)
             except subprocess.TimeoutExpired:
                 # Repeated each time: a signal that comes before a rank listens is lost.
-                if signals.stop:
-                    _signal_ranks(process.pid, signal.SIGTERM)
-                if signals.reload:
-                    _signal_ranks(process.pid, RELOAD_SIGNAL)
+                numbers = [signal.SIGTERM] * signals.stop + [RELOAD_SIGNAL] * signals.reload
                 signals.reload = False
-
-
-def _signal_ranks(launcher: int, number: signal.Signals) -> None:
-    for process in psutil.Process(launcher).children(recursive=True):
-        try:
-            if RANK in process.cmdline():
-                process.send_signal(number)
-        except psutil.Error:
-            continue
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    with suppress(psutil.Error):
+                        if RANK in child.cmdline():
+                            for number in numbers:
+                                child.send_signal(number)
 
 
 def exit_with_parent() -> None:

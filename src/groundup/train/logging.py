@@ -10,7 +10,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from groundup.runtime.progress import say
 from groundup.train.hardware import uncompiled
 from groundup.train.setup import TrainSetup
 
+Sink = Callable[[int, Mapping[str, float]], None]
 SAMPLE_TOKENS = 40
 TEMPERATURE, TOP_P = 0.7, 0.95
 
@@ -100,50 +101,44 @@ def utilization(tokens_per_second: float, setup: TrainSetup) -> float:
     return tokens_per_second * setup.config.flops_per_token() / peak if peak else 0.0
 
 
-class TensorBoard:
-    """Event files in `RUN/train/tensorboard`."""
+def tensorboard_sink(folder: Path) -> Sink:
+    """Return a function that writes scalars to event files in `RUN/train/tensorboard`."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise GroundupError(
+            "[train] tensorboard = true, and it is not installed; `pip install"
+            " 'groundup[tensorboard]'`"
+        ) from None
+    writer = SummaryWriter(folder / "tensorboard")
 
-    def __init__(self, folder: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise GroundupError(
-                "[train] tensorboard = true, and it is not installed; `pip install"
-                " 'groundup[tensorboard]'`"
-            ) from None
-        self._writer = SummaryWriter(folder / "tensorboard")
-
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Write scalars."""
+    def write(step: int, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
-            self._writer.add_scalar(f"train/{name}", value, step)
-        self._writer.flush()
+            writer.add_scalar(f"train/{name}", value, step)
+        writer.flush()
+
+    return write
 
 
-class WeightsAndBiases:
-    """A run of Weights & Biases, named like the run directory; a resumed training continues it."""
+def wandb_sink(folder: Path, name: str, settings: Mapping[str, Any]) -> Sink:
+    """Return a function that logs scalars to the Weights & Biases run named like the run directory;
+    a resumed training continues it.
+    """
+    try:
+        import wandb
+    except ImportError:
+        raise GroundupError(
+            "[train] wandb = true, and it is not installed; `pip install wandb`"
+        ) from None
+    identity = {"project": "groundup", "name": name, "id": f"groundup-{name}", "resume": "allow"}
+    run = wandb.init(**identity, dir=folder, config=dict(settings))
 
-    def __init__(self, folder: Path, name: str, settings: Mapping[str, Any]) -> None:
-        try:
-            import wandb
-        except ImportError:
-            raise GroundupError(
-                "[train] wandb = true, and it is not installed; `pip install wandb`"
-            ) from None
-        self._run = wandb.init(
-            project="groundup",
-            name=name,
-            id=f"groundup-{name}",
-            resume="allow",
-            dir=folder,
-            config=dict(settings),
-        )
-
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Log scalars."""
+    def write(step: int, metrics: Mapping[str, float]) -> None:
         # The step of wandb must not decrease, ours may. So ours is one of the scalars.
         scalars = {f"train/{name}": value for name, value in metrics.items()}
-        self._run.log(scalars | {"train/step": step})
+        run.log(scalars | {"train/step": step})
+
+    return write
 
 
 class Logbook:
@@ -152,18 +147,18 @@ class Logbook:
     def __init__(self, root: Path, setup: TrainSetup) -> None:
         folder = root / "train"
         self.metrics = Metrics(folder / "metrics.jsonl")
-        self._sinks: list[TensorBoard | WeightsAndBiases] = []
+        self._sinks: list[Sink] = []
         if setup.train.tensorboard:
-            self._sinks.append(TensorBoard(folder))
+            self._sinks.append(tensorboard_sink(folder))
         if setup.train.wandb:
-            self._sinks.append(WeightsAndBiases(folder, root.name, setup.key_parts.settings))
+            self._sinks.append(wandb_sink(folder, root.name, setup.key_parts.settings))
 
     def write(self, step: int, **metrics: float | str) -> None:
         """Write the metrics of a step; text goes into metrics.jsonl only."""
         self.metrics.write(step=step, **metrics)
         scalars = {name: value for name, value in metrics.items() if not isinstance(value, str)}
         for sink in self._sinks:
-            sink.write(step, scalars)
+            sink(step, scalars)
 
 
 class SampleCallback:

@@ -29,7 +29,7 @@ from typing import ClassVar, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from groundup.errors import GroundupError
+from groundup.errors import GroundupError, RecipeError
 
 Kind = Literal["embedding", "matrix", "norm"]
 
@@ -73,6 +73,7 @@ class FlatParameters:
             groups.setdefault((kind, weight.shape), []).append((name, weight))
         first = next(model.parameters())
         total = sum(weight.numel() for weight in model.parameters())
+        # One allocation each, and every parameter and gradient is a view into it.
         self.weights = torch.empty(total, dtype=first.dtype, device=first.device)
         self.gradients = torch.zeros_like(self.weights)
         self.stacks: list[Stack] = []
@@ -145,10 +146,12 @@ class AdamW:
         """Update the weights from the gradients."""
         weights, gradients = self.stack.weights, self.stack.gradients
         beta1, beta2 = ADAM_BETAS
+        # Exponential averages of the gradient and of its square.
         self.mean.lerp_(gradients, 1 - beta1)
         self.square.mul_(beta2).addcmul_(gradients, gradients, value=1 - beta2)
         # Both averages began at zero; dividing by 1 - beta^step corrects that.
         scale = (self.square / (1 - beta2**step)).sqrt_().add_(ADAM_EPSILON)
+        # Decoupled: the decay is not divided by the gradient's scale.
         weights.mul_(1 - learning_rate * weight_decay)
         weights.addcdiv_(self.mean, scale, value=-learning_rate / (1 - beta1**step))
 
@@ -190,6 +193,7 @@ def orthogonalize(matrices_NRC: Tensor, dtype: torch.dtype = torch.float32) -> T
     # The iteration needs a spectral norm of at most 1; the Frobenius norm is never smaller.
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     for _ in range(NEWTON_SCHULZ_STEPS):
+        # X X^T, [N, R, R] with R the smaller side.
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
@@ -197,6 +201,12 @@ def orthogonalize(matrices_NRC: Tensor, dtype: torch.dtype = torch.float32) -> T
 
 # [train] optimizer → update rule of the matrices inside the blocks.
 OPTIMIZERS: dict[str, type[UpdateRule]] = {"muon": Muon, "adamw": AdamW}
+
+
+def check_optimizer(name: str) -> None:
+    """Raise RecipeError unless a recipe's [train] optimizer is one of `OPTIMIZERS`."""
+    if name not in OPTIMIZERS:
+        raise RecipeError(f'[train] optimizer: "{name}" is not one of {", ".join(OPTIMIZERS)}')
 
 
 class Optimizer:
@@ -233,6 +243,7 @@ class Optimizer:
         rates = {"learning_rate": learning_rate, "muon_learning_rate": muon_learning_rate}
         self.steps += 1
         for stack, rule in self._rules:
+            # Norms scale a whole feature; decay would pull them from 1 to 0.
             decay = 0.0 if stack.kind == "norm" else self.weight_decay
             rule.update(rates[rule.RATE], decay, self.steps)
 
@@ -249,6 +260,7 @@ class Optimizer:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take over the state that `state_dict` returned."""
+        # Names hold kind and shape, so this finds another model as well as another optimizer.
         shapes = {name: tensor.shape for name, tensor in self._state.items()}
         if shapes != {name: tensor.shape for name, tensor in state.items() if name != "steps"}:
             raise GroundupError("optimizer.safetensors: belongs to another model or optimizer")
@@ -266,5 +278,6 @@ def lr_scale(step: int, steps: int, warmup: int, final: float) -> float:
     warmup = min(warmup, steps // 2)
     if step < warmup:
         return (step + 1) / warmup
+    # From 0 at the peak to 1 at the last step; beyond it, if a run is prolonged, the rate stays.
     progress = min(1.0, (step - warmup) / max(1, steps - 1 - warmup))
     return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2

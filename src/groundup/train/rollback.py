@@ -17,8 +17,9 @@ An incident is what is known of the first of a row of rejected steps:
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,7 @@ import torch
 
 from groundup.model.transformer import Transformer
 from groundup.runtime.sealed import write_sealed
-from groundup.train.batch_spans import samples_of_step, skip_to
-from groundup.train.data import Loader
+from groundup.train.data import Loader, samples_of_step, skip_to
 from groundup.train.guard import SLOWER
 from groundup.train.hardware import Hardware, uncompiled
 from groundup.train.optimizer import FlatParameters
@@ -82,54 +82,56 @@ class Incidents:
             "loss": stats.loss,
             "gradient_norm": stats.norm,
             "first_sample": first,
-        } | self._examine(first, sequences)
-        folder = self.root / "train" / FOLDER
-        folder.mkdir(exist_ok=True)
-        path = folder / f"step-{state.step:06d}-{state.guard.rollbacks}.json"
-        write_sealed(path, _json_values(incident))
-        return f"{_summary(incident)}; more in {path}"
-
-    def _examine(self, first: int, sequences: int) -> dict[str, Any]:
-        """Return the norms by parameter, and the sequences that stand out with their documents."""
-        # First of all, since the gradients of single sequences take their place.
+            "weights_finite": self.parameters.are_finite(),
+        }
+        # Before the gradients of single sequences take their place.
         norms = {
             name: {"gradient": gradient, "weights": weights}
             for name, (gradient, weights) in self.parameters.norms().items()
         }
-        finite = self.parameters.are_finite()
-        alone = [self._one_sequence(sample) for sample in range(first, first + sequences)]
+        incident |= {"sequences": self._suspects(first, sequences), "norms": norms}
+        folder = self.root / "train" / FOLDER
+        folder.mkdir(exist_ok=True)
+        path = folder / f"step-{state.step:06d}-{state.guard.rollbacks}.json"
+        # JSON has no number that is not finite, so those become text: "nan", "inf".
+        text = json.dumps(incident)
+        write_sealed(path, json.loads(text, parse_constant=lambda name: str(float(name))))
+        return f"{_summary(incident)}; more in {path}"
+
+    def _suspects(self, first: int, sequences: int) -> list[dict[str, Any]]:
+        """Return the sequences with the largest gradients alone, without dropout, and documents."""
+        alone = []
+        self.model.eval()
+        try:
+            for row_T in torch.from_numpy(self.loader.samples(first, sequences)):
+                row_BT = row_T[None].to(self.model.device)
+                self.parameters.zero_grad()
+                with uncompiled():
+                    with self.hardware.autocast():
+                        loss = self.model.loss(row_BT[:, :-1], row_BT[:, 1:])
+                    loss.backward()
+                alone.append((float(loss.detach()), float(self.parameters.grad_norm())))
+        finally:
+            self.model.train()
         places = self.loader.places(first, sequences)
         suspects = []
         by_gradient = sorted(range(sequences), key=lambda n: _descending(alone[n][1]))
         for number in by_gradient[:MAX_SUSPECTS]:
-            (source, shard, start), (loss, gradient) = places[number], alone[number]
-            end = start + self.loader.context + 1
+            (source, shard, start), (loss_alone, gradient) = places[number], alone[number]
             suspects.append(
                 {
                     "sample": first + number,
                     "source": source,
                     "shard": shard,
                     "token": start,
-                    "loss": loss,
+                    "loss": loss_alone,
                     "gradient": gradient,
-                    "documents": documents_of(self.root, shard, start, end),
+                    "documents": documents_of(
+                        self.root, shard, start, start + self.loader.context + 1
+                    ),
                 }
             )
-        return {"weights_finite": finite, "sequences": suspects, "norms": norms}
-
-    def _one_sequence(self, sample: int) -> tuple[float, float]:
-        """Return loss and gradient norm of one sequence alone, without dropout."""
-        rows_BT = torch.from_numpy(self.loader.samples(sample, 1)).to(self.model.device)
-        self.parameters.zero_grad()
-        self.model.eval()
-        try:
-            with uncompiled():
-                with self.hardware.autocast():
-                    loss = self.model.loss(rows_BT[:, :-1], rows_BT[:, 1:])
-                loss.backward()
-        finally:
-            self.model.train()
-        return float(loss.detach()), float(self.parameters.grad_norm())
+        return suspects
 
 
 def documents_of(root: Path, shard: str, start: int, end: int) -> list[dict[str, str]]:
@@ -156,31 +158,21 @@ def documents_of(root: Path, shard: str, start: int, end: int) -> list[dict[str,
     ]
 
 
-def _json_values(value: Any) -> Any:
-    """Return a value with non-finite numbers as text, since JSON has none."""
-    if isinstance(value, Mapping):
-        return {name: _json_values(item) for name, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_json_values(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _summary(incident: Mapping[str, Any]) -> str:
     """Return the documents and the norms that stand out."""
     names: list[str] = []
     for sequence in incident["sequences"]:
         for document in sequence["documents"]:
-            name = f"{document['id']} of {document['source']}"
-            if document["origin"]:
-                name = f"{document['id']} ({document['source']}: {document['origin']})"
+            name, origin = f"{document['id']} of {document['source']}", document["origin"]
+            if origin:
+                name = f"{document['id']} ({document['source']}: {origin})"
             names.append(name)
         if not sequence["documents"]:
             names.append(f"token {sequence['token']} of {sequence['shard']}")
     documents = ", ".join(list(dict.fromkeys(names))[:MAX_NAMED])
-    by_gradient = sorted(
-        incident["norms"].items(), key=lambda item: _descending(item[1]["gradient"])
-    )
-    norms = ", ".join(f"{name} {both['gradient']:.3g}" for name, both in by_gradient[:MAX_NAMED])
+    gradients = {name: both["gradient"] for name, both in incident["norms"].items()}
+    largest = sorted(gradients, key=lambda name: _descending(gradients[name]))[:MAX_NAMED]
+    norms = ", ".join(f"{name} {gradients[name]:.3g}" for name in largest)
     broken = "" if incident["weights_finite"] else "; the weights themselves are not finite"
     return f"documents that stand out: {documents}; largest gradients: {norms}{broken}"
 

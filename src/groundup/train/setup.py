@@ -37,9 +37,10 @@ from groundup.train.hardware import (
     Hardware,
     compiler_works,
     recorded_hardware,
-    resolve_hardware,
 )
 
+# Raised by hand when equal settings and inputs begin to give other weights.
+VERSION = 1
 FILE, LEDGER, EVENT = "train.json", "ledger.jsonl", "settings"
 # steps = "auto": as many epochs, and tokens per parameter, as are worth their time (see
 # model/config.py), and a few minutes without a GPU.
@@ -180,7 +181,7 @@ class TrainSetup:
 
 
 def draft_setup(run: Run, view: Artifact, processes: int) -> TrainSetup:
-    """Return the setup of a run without its key, and without what depends on the hardware."""
+    """Return the setup of a run without what depends on the hardware."""
     recipe, train = run.recipe, run.recipe.train
     if processes:
         train = dataclasses.replace(train, processes=processes)
@@ -213,28 +214,54 @@ def draft_setup(run: Run, view: Artifact, processes: int) -> TrainSetup:
             f"{view.path / 'shards'}: no shard's {tokens} training tokens fill one window of"
             f" context + 1 = {config.context + 1}; add text, or set a smaller [model] context"
         )
-    return setup
+    return dataclasses.replace(setup, key_parts=key_of(setup, view))
 
 
-def resolve_setup(run: Run, draft: TrainSetup) -> TrainSetup:
-    """Resolve what the recipe leaves open, or take it from the training that was begun."""
-    old, recorded, train = TrainSetup.read(run.root), recorded_hardware(run.root), draft.train
-    # A kill between writing the lock and train.json leaves no setup. No step was taken then, so the
-    # hardware may be probed again.
-    resumed = old is not None and recorded is not None
-    if old is not None and recorded is not None:
-        hardware, speed = recorded.with_recipe(train, draft.sequences), old.tokens_per_second
-    else:
-        hardware, speed = resolve_hardware(draft.config, train, draft.sequences)
+def key_of(setup: TrainSetup, view: Artifact) -> Step:
+    """Return what decides which training this is: data, tokenizer, model, seed, optimizer and the
+    initial weights.
+
+    What may change while it runs (rates, end, batch) is in its ledger instead, by step.
+    """
+    files = view.manifest["files"]
+    names = [name for name in files if name.endswith(".npy") or name == "tokenizer.json"]
+    present = {Path(name).name.split(".train.")[0].rpartition(".")[0] for name in names}
+    decided: dict[str, Any] = {
+        "model": setup.config.key_settings(),
+        "seed": setup.seed,
+        "optimizer": setup.train.optimizer,
+        "weights": {name: weight for name, weight in setup.weights.items() if name in present},
+    }
+    if setup.init_from is not None:
+        # 128 bits tell any two models apart, and messages show this value.
+        decided["from"] = setup.init_from.content[:32]
+    inputs = {name: files[name]["sha256"] for name in sorted(names)}
+    return Step("train", "model", VERSION, decided, inputs)
+
+
+def resolve_steps(
+    root: Path,
+    draft: TrainSetup,
+    hardware: Hardware,
+    speed: float,
+    old: TrainSetup | None,
+    probed: bool,
+) -> TrainSetup:
+    """Return the whole setup: the end step, and whether compiling pays for so many steps.
+
+    Args:
+        speed: tokens per second.
+        old: the training that was begun; its end step stays, if the recipe leaves it open.
+        probed: whether the hardware was probed now, and so nothing is recorded yet.
+    """
+    train, steps = draft.train, old.steps if old is not None else 0
     if train.steps != "auto":
         steps = train.steps
-    elif old is not None:
-        steps = old.steps
-    else:
-        epoch_tokens = draft.open_loader(run.root, "train").epoch_size * draft.config.context
+    elif old is None:
+        epoch_tokens = draft.open_loader(root, "train").epoch_size * draft.config.context
         tokens = automatic_tokens(epoch_tokens, draft.config, hardware.device, speed)
         steps = max(1, tokens // draft.step_tokens)
-    if not resumed and train.compile == "auto":
+    if probed and train.compile == "auto":
         pays = steps * draft.step_tokens / speed > COMPILE_PAYS_SECONDS
         hardware = dataclasses.replace(hardware, compile=pays and compiler_works())
     speed = round(speed, 1)
@@ -248,6 +275,11 @@ class SettingsChange:
     step: int
     train: Train
     steps: int
+
+    @property
+    def table(self) -> dict[str, Any]:
+        """The [train] table, with the end step resolved."""
+        return settings(self.train) | {"steps": self.steps}
 
 
 def timeline(events: Iterable[Mapping[str, Any]]) -> list[SettingsChange]:
@@ -283,15 +315,15 @@ class SettingsTimeline:
 
     def record(self, step: int, train: Train, steps: int) -> None:
         """Write into the ledger what holds from `step` on, unless it holds already."""
-        recorded = timeline(self.ledger.events(EVENT))
-        if recorded and (recorded[-1].train, recorded[-1].steps) == (train, steps):
+        recorded, before = self.ledger.events(EVENT), self.changes[-1]
+        if recorded and (before.train, before.steps) == (train, steps):
             return
         if not recorded and step:
             # A rollback to before `step` needs what held until now.
-            before = _table(self.setup.train, self.setup.steps)
-            self.ledger.write(EVENT, step=0, changed="", settings=before)
-        before, now = _table(self.changes[-1].train, self.changes[-1].steps), _table(train, steps)
-        self.ledger.write(EVENT, step=step, changed=changed_settings(before, now), settings=now)
+            self.ledger.write(EVENT, step=0, changed="", settings=before.table)
+        now = SettingsChange(step, train, steps).table
+        changed = changed_settings(before.table, now)
+        self.ledger.write(EVENT, step=step, changed=changed, settings=now)
         flush(self.ledger.path)
         self.reload()
 
@@ -304,12 +336,12 @@ class SettingsTimeline:
                 " change it"
             )
         train = load_recipe(Path(setup.recipe), setup.overrides).train
-        fixed = [name for name in FIXED if getattr(train, name) != getattr(now.train, name)]
-        if fixed:
-            raise GroundupError(
-                f"{setup.recipe}: [train] {fixed[0]} cannot change while a run is on; stop it"
-                " and run again"
-            )
+        for name in FIXED:
+            if getattr(train, name) != getattr(now.train, name):
+                raise GroundupError(
+                    f"{setup.recipe}: [train] {name} cannot change while a run is on; stop it"
+                    " and run again"
+                )
         steps = now.steps if train.steps == "auto" else train.steps
         new = dataclasses.replace(setup, train=train, steps=steps)
         if new.sequences % world:
@@ -317,12 +349,8 @@ class SettingsTimeline:
                 f"{setup.recipe}: batch_tokens is {new.sequences} sequences, which {world}"
                 " processes cannot share evenly"
             )
-        changed = changed_settings(_table(now.train, now.steps), _table(train, steps))
+        changed = changed_settings(now.table, SettingsChange(step, train, steps).table)
         if changed:
             self.record(step, train, steps)
             new.write(self.root)
         return changed or "nothing changed"
-
-
-def _table(train: Train, steps: int) -> dict[str, Any]:
-    return settings(train) | {"steps": steps}

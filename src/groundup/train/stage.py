@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from groundup.artifacts.metrics import Metrics
 from groundup.errors import GroundupError
@@ -18,13 +18,11 @@ from groundup.runtime.lock import write_lock
 from groundup.runtime.progress import say
 from groundup.runtime.run import EXPENSIVE_SECONDS, Run, changed_settings
 from groundup.runtime.sealed import read_sealed
-from groundup.runtime.store import Artifact, Step
+from groundup.runtime.store import Step
 
 if TYPE_CHECKING:
     from groundup.train.setup import TrainSetup
 
-# Raised by hand when equal settings and inputs begin to give other weights.
-VERSION = 1
 INDEX = "index.parquet"
 
 
@@ -59,44 +57,29 @@ def run(run: Run) -> None:
 
 
 def prepare(run: Run, processes: int = 0) -> TrainSetup:
-    """Resolve what to train, and make room for it.
+    """Resolve what to train, make room for it, and resolve on what hardware.
 
     Args:
         processes: that torchrun has started already; 0 chooses.
     """
-    from groundup.train.setup import draft_setup, resolve_setup
+    from groundup.train.hardware import recorded_hardware, resolve_hardware
+    from groundup.train.setup import TrainSetup, draft_setup, resolve_steps
 
     view = run.store.view("tokenize")
     if view is None:
         raise GroundupError(
             f"{run.root / 'tokenize'}: there are no token shards; run the stages before train first"
         )
-    setup = draft_setup(run, view, processes)
-    setup = dataclasses.replace(setup, key_parts=key_of(setup, view))
-    _make_room(run, setup.key_parts)
-    return resolve_setup(run, setup)
-
-
-def key_of(setup: TrainSetup, view: Artifact) -> Step:
-    """Return what decides which training this is: data, tokenizer, model, seed, optimizer and the
-    initial weights.
-
-    What may change while it runs (rates, end, batch) is in its ledger instead, by step.
-    """
-    files = view.manifest["files"]
-    names = [name for name in files if name.endswith(".npy") or name == "tokenizer.json"]
-    present = {Path(name).name.split(".train.")[0].rpartition(".")[0] for name in names}
-    settings: dict[str, Any] = {
-        "model": setup.config.key_settings(),
-        "seed": setup.seed,
-        "optimizer": setup.train.optimizer,
-        "weights": {name: weight for name, weight in setup.weights.items() if name in present},
-    }
-    if setup.init_from is not None:
-        # 128 bits tell any two models apart, and messages show this value.
-        settings["from"] = setup.init_from.content[:32]
-    inputs = {name: files[name]["sha256"] for name in sorted(names)}
-    return Step("train", "model", VERSION, settings, inputs)
+    draft = draft_setup(run, view, processes)
+    _make_room(run, draft.key_parts)
+    old, recorded = TrainSetup.read(run.root), recorded_hardware(run.root)
+    # A kill between writing the lock and train.json leaves no setup. No step was taken then, so the
+    # hardware may be probed again.
+    if old is not None and recorded is not None:
+        hardware = recorded.with_recipe(draft.train, draft.sequences)
+        return resolve_steps(run.root, draft, hardware, old.tokens_per_second, old, probed=False)
+    hardware, speed = resolve_hardware(draft.config, draft.train, draft.sequences)
+    return resolve_steps(run.root, draft, hardware, speed, old, probed=True)
 
 
 def _make_room(run: Run, new: Step) -> None:
@@ -163,25 +146,26 @@ def begin(run: Run, setup: TrainSetup) -> None:
         link_whole(index, root / "train" / INDEX)
     # Earlier versions left it behind.
     (root / "train" / f".{INDEX}").unlink(missing_ok=True)
-    say(_headline(setup))
-    default, train = Train(), setup.train
-    rates = (train.learning_rate, train.muon_learning_rate)
-    if origin and step == 0 and rates == (default.learning_rate, default.muon_learning_rate):
-        say(
-            "train: the learning rates are the defaults for fresh weights; a tenth of them keeps"
-            " more of a pretrained model"
-        )
+    _announce(setup, step)
 
 
-def _headline(setup: TrainSetup) -> str:
-    hardware = setup.hardware
-    millions = setup.config.parameter_count() / 1e6
+def _announce(setup: TrainSetup, step: int) -> None:
+    """Say what is trained on what, and warn of rates that are too high for pretrained weights."""
+    hardware, train, default = setup.hardware, setup.train, Train()
     name = f" of {setup.init_from.name}" if setup.init_from else ""
     device = hardware.device
     if hardware.processes > 1:
         device = f"{hardware.processes} x {device}"
-    return (
-        f"train: {millions:.1f}M parameters{name}, {setup.steps} steps of {setup.step_tokens}"
-        f" tokens, {hardware.precision} on {device}, {hardware.threads} threads, micro-batch"
-        f" {hardware.micro_batch}{', layers computed twice' if hardware.recompute else ''}"
+    say(
+        f"train: {setup.config.parameter_count() / 1e6:.1f}M parameters{name}, {setup.steps} steps"
+        f" of {setup.step_tokens} tokens, {hardware.precision} on {device}, {hardware.threads}"
+        f" threads, micro-batch {hardware.micro_batch}"
+        f"{', layers computed twice' if hardware.recompute else ''}"
     )
+    rates = (train.learning_rate, train.muon_learning_rate)
+    are_defaults = rates == (default.learning_rate, default.muon_learning_rate)
+    if setup.init_from and step == 0 and are_defaults:
+        say(
+            "train: the learning rates are the defaults for fresh weights; a tenth of them keeps"
+            " more of a pretrained model"
+        )

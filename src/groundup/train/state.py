@@ -13,10 +13,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -27,7 +26,7 @@ from groundup.model.transformer import Transformer
 from groundup.runtime.files import read_json, write_json
 from groundup.runtime.progress import say
 from groundup.runtime.store import Artifact, Store, changed_files, commit, load_artifact
-from groundup.train.batch_spans import Span
+from groundup.train.data import Span
 from groundup.train.guard import Guard
 
 OPTIMIZER = "optimizer.safetensors"
@@ -46,7 +45,7 @@ class TrainState:
     Attributes:
         step: optimizer steps so far, refused ones too.
         tokens: targets learned from.
-        spans: which samples a step takes (batch_spans.py).
+        spans: which samples a step takes (data.py).
         skipped: ranges [first, last) of samples that rollbacks skipped.
         best_step: step of the lowest validation loss so far, 0 before the first validation.
         best_losses: that loss by window, to compare later ones with.
@@ -64,15 +63,6 @@ class TrainState:
     loss_scale: float = 1.0
     good_steps: int = 0
     guard: Guard = field(default_factory=Guard)
-
-    @classmethod
-    def from_json(cls, table: Mapping[str, Any]) -> TrainState:
-        """Return the state in a state.json."""
-        values = dict(table)
-        guard = Guard(**values.pop("guard", {}))
-        for name in ("spans", "skipped"):
-            values[name] = [tuple(item) for item in values.get(name, [])]
-        return cls(**values, guard=guard)
 
     def adapt_loss_scale(self, loss: float, norm: float) -> bool:
         """Adapt fp16's loss scale to a step. Return whether the scale made the gradient overflow;
@@ -137,11 +127,7 @@ class Checkpoints:
 
     def newest(self) -> tuple[Artifact, TrainState] | None:
         """Return the newest checkpoint whose files are all there, without reading the weights."""
-        for step in reversed(self.steps()):
-            checkpoint = self._open(step)
-            if checkpoint is not None:
-                return checkpoint
-        return None
+        return next(filter(None, map(self._open, reversed(self.steps()))), None)
 
     def latest_valid(
         self, move_damaged: bool = False, before_refusals: bool = False
@@ -174,7 +160,11 @@ class Checkpoints:
         if artifact is None or not isinstance(table, dict) or artifact.key != self.key:
             return None
         try:
-            return artifact, TrainState.from_json(table)
+            guard = Guard(**table.pop("guard", {}))
+            for name in ("spans", "skipped"):
+                # JSON has no tuples.
+                table[name] = [tuple(item) for item in table.get(name, [])]
+            return artifact, TrainState(**table, guard=guard)
         except TypeError:
             return None
 

@@ -1,6 +1,6 @@
 """The training loop. `Trainer.train` is the loop; the `Trainer` owns everything that it changes.
 
-    settings of this step ─► rows of this step (data.py, batch_spans.py)
+    settings of this step ─► rows of this step (data.py)
                                   │                            ┌─ a thread reads the rows of
                              TrainStep.forward_backward        │  the next step meanwhile
                                   │ StepStats
@@ -16,6 +16,11 @@
 The state after step N depends on the setup, its changes and N alone: samples, dropout and learning
 rate are functions of the step, and the guard's memory is part of the state. So a run that was
 killed and resumed from a checkpoint ends with the same bytes as one that was not.
+
+An example: checkpoints every 500 steps, killed at step 1,203. The next run loads step-001000, cuts
+metrics.jsonl back to where it was then, and repeats steps 1,000 to 1,202 with the same samples,
+dropout and rates. Going back after repeated bad steps follows PaLM (Chowdhery et al. 2022, arXiv
+2204.02311); the schedule is a cosine with warm-up (Loshchilov and Hutter 2017, arXiv 1608.03983).
 """
 
 from __future__ import annotations
@@ -29,15 +34,14 @@ import torch
 from torch import Tensor
 
 from groundup.artifacts.metrics import cut_back
-from groundup.errors import GroundupError, StoreError, is_full_disk
+from groundup.errors import GroundupError, InterruptionError, StoreError, is_full_disk
 from groundup.model.hf_io import check_weights, read_weights
 from groundup.model.transformer import Transformer
 from groundup.runtime.progress import progress, say
 from groundup.runtime.sealed import read_sealed, write_sealed
 from groundup.runtime.store import Artifact
 from groundup.train import validation
-from groundup.train.batch_spans import resize, samples_of_step
-from groundup.train.data import Prefetcher, derive_seed
+from groundup.train.data import Prefetcher, derive_seed, resize, samples_of_step
 from groundup.train.distributed import DistributedContext, Signals, catch_signals
 from groundup.train.guard import MAX_ROLLBACKS
 from groundup.train.logging import Interval, Logbook, SampleCallback, perplexity
@@ -114,6 +118,7 @@ class Trainer:
             if self.setup.init_from and self.state.step == 0:
                 # The loss of the pretrained model, to compare later ones with.
                 self._validate(self.setup)
+            # `now` is the setup with the settings of this step, which the ledger may have changed.
             while self.state.step < (now := self.timeline.at(self.state.step)).steps:
                 start = time.perf_counter()
                 rows_NT = self._next_rows(now)
@@ -124,6 +129,7 @@ class Trainer:
                 )
                 trouble = self._update(stats, now)
                 self.interval.busy += time.perf_counter() - start
+                # After trouble nothing is saved: the state is about to be replaced.
                 trouble = trouble or self._do_what_is_due(now)
                 if trouble:
                     self._roll_back(trouble)
@@ -155,10 +161,11 @@ class Trainer:
         # A new batch size, if a reload brought one, begins at the next sample.
         spans = resize(state.spans, state.step, now.sequences)
         if state.spans and spans != state.spans:
-            # A smaller batch has larger gradients, without anything being wrong.
-            state.guard.forget_range()
+            # A smaller batch has larger gradients, so the guard learns its range again.
+            state.guard.losses, state.guard.norms = [], []
         state.spans = spans
         rows_NT = torch.from_numpy(self.prefetcher.take(*samples_of_step(spans, state.step)))
+        # A guess, if a reload or a rollback comes in between; then `take` reads others.
         self.prefetcher.start(*samples_of_step(spans, state.step + 1))
         return rows_NT
 
@@ -182,6 +189,7 @@ class Trainer:
             if state.guard.refuse(state.step):
                 trouble = reason
         else:
+            # `rate` is 1, halved by each rollback.
             scale = lr_scale(state.step, now.steps, train.warmup_steps, train.final_learning_rate)
             scale *= state.guard.rate
             # Settings of this step: a reload may have changed them.
@@ -367,4 +375,4 @@ class Trainer:
         if stop and step < self.timeline.at(step).steps:
             self._save()
             saved = self.checkpoints.steps()[-1]
-            raise GroundupError(f"stopped at step {saved}; run the same command to resume")
+            raise InterruptionError(f"stopped at step {saved}; run the same command to resume")

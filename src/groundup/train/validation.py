@@ -51,13 +51,10 @@ class Validation:
 
     def by_source(self, losses: Sequence[float]) -> dict[str, float]:
         """Return the mean loss of each source's windows."""
-        sources = [name for name, _, _ in self.loader.places(0, self.count)]
-        return {
-            name: mean(
-                [loss for loss, source in zip(losses, sources, strict=True) if source == name]
-            )
-            for name in sorted(set(sources))
-        }
+        by_source: dict[str, list[float]] = {}
+        for loss, (source, _, _) in zip(losses, self.loader.places(0, self.count), strict=True):
+            by_source.setdefault(source, []).append(loss)
+        return {source: mean(by_source[source]) for source in sorted(by_source)}
 
 
 def mean(losses: Sequence[float]) -> float:

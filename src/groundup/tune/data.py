@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from groundup.artifacts.chat import ROLES, encode_chat
 from groundup.artifacts.checkpoints import trained_on
 from groundup.artifacts.corpus import VERDICTS, RefinedShard, refined_shards
-from groundup.artifacts.document import LABEL, Turn, read_batches
+from groundup.artifacts.document import LABEL, UNLEARNED, Turn, read_batches
 from groundup.artifacts.kinds import KINDS
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
@@ -38,6 +38,7 @@ TOOL_ROLES = frozenset(
         *("tool", "tool_call", "tool_calls", "tool_response"),
     )
 )
+_SAME_SPEAKER = (UNLEARNED, "assistant")
 # Consecutive turns without a speaker's name may be of different speakers.
 UNNAMED = "speaker"
 
@@ -141,11 +142,8 @@ def run_conversations(run: Run) -> TuningData:
         )
     trained_on(run.root, tokens)
     chosen = run.recipe.tune.sources
-    names = [
-        source.name
-        for source in run.recipe.source
-        if KINDS[source.kind].has_turns and (not chosen or source.name in chosen)
-    ]
+    names = [source.name for source in run.recipe.source if KINDS[source.kind].has_turns]
+    names = [name for name in names if not chosen or name in chosen]
     if not names:
         raise GroundupError(
             f"{run.root}: the run has no conversations; name a file: `groundup tune {run.root}"
@@ -158,16 +156,15 @@ def run_conversations(run: Run) -> TuningData:
     }
     shards = [shard for shard in refined_shards(run.root) if shard.source in names]
     shards.sort(key=lambda shard: (shard.source, shard.name))
+    kinds = ("documents", "split")
     for shard in shards:
-        inputs = tokenized.get(shard.name, {})
-        digests = (inputs.get("documents"), inputs.get("split"))
-        if digests != (shard.digests["documents"], shard.digests["split"]):
+        trained = tokenized.get(shard.name, {})
+        if any(trained.get(kind) != shard.digests[kind] for kind in kinds):
             raise GroundupError(
                 f"{run.root}: the conversations changed after the model was trained; `groundup run`"
                 " brings both together"
             )
-    inputs = {f"documents {shard.name}": shard.digests["documents"] for shard in shards}
-    inputs |= {f"split {shard.name}": shard.digests["split"] for shard in shards}
+    inputs = {f"{kind} {shard.name}": shard.digests[kind] for kind in kinds for shard in shards}
     return TuningData(f"conversations of the run: {', '.join(names)}", shards, inputs=inputs)
 
 
@@ -206,47 +203,42 @@ def to_chat(turns: Sequence[Mapping[str, str]] | None) -> list[Turn]:
         turn | {"role": "assistant"} if turn["role"] == LABEL else turn
         for turn in spoken[len(system) :]
     ]
-    if {turn["role"] for turn in rest} <= set(ROLES):
-        _check_order(rest)
-        chat = _join_turns(rest)
-    else:
-        joined = _join_turns(rest)
-        # Roles alternate backward from the end; an odd first turn answers nobody.
-        joined = joined[len(joined) % 2 :]
-        roles = ("user", "assistant")
-        chat = [{"role": roles[n % 2], "content": turn["content"]} for n, turn in enumerate(joined)]
-    while chat and chat[-1]["role"] == "user":
+    chat = _with_roles(rest)
+    while chat and chat[-1]["role"] != "assistant":
         chat.pop()
+    if not chat and any(turn["role"] == UNLEARNED for turn in rest):
+        raise Unusable("not-to-learn", "every answer in it is marked as not to be learned")
     if not chat:
         raise Unusable("no-answer", "nobody answers in it")
     return system + chat
 
 
-def _check_order(turns: Sequence[Turn]) -> None:
-    for n, turn in enumerate(turns, 1):
-        if turn["role"] == "system":
-            detail = f"turn {n} is the system's, which may only come first"
-            raise Unusable("roles-out-of-order", detail)
-    if turns and turns[0]["role"] == "assistant":
-        raise Unusable("roles-out-of-order", "it begins with the assistant")
+def _with_roles(turns: Sequence[Turn]) -> list[Turn]:
+    """Return the turns of user and assistant, consecutive ones of one speaker joined.
 
-
-def _join_turns(turns: Sequence[Turn]) -> list[Turn]:
-    """Join consecutive turns of one speaker."""
+    An answer of which a part is not to be learned is not learned. Turns of other speakers alternate
+    between the two roles.
+    """
     joined: list[Turn] = []
-    for role, group in groupby(turns, key=lambda turn: turn["role"]):
+    for speaker, turns_of in groupby(turns, key=lambda turn: turn["role"].replace(*_SAME_SPEAKER)):
+        group = list(turns_of)
+        role = UNLEARNED if any(turn["role"] == UNLEARNED for turn in group) else speaker
         contents = [turn["content"] for turn in group]
         if role != UNNAMED:
             contents = ["\n".join(contents)]
         joined += [{"role": role, "content": text} for text in contents]
+    if not {turn["role"] for turn in turns} <= {*ROLES, UNLEARNED}:
+        # Roles alternate backward from the end; an odd first turn answers nobody.
+        joined = joined[len(joined) % 2 :]
+        roles = ("user", "assistant")
+        return [{"role": roles[n % 2], "content": turn["content"]} for n, turn in enumerate(joined)]
+    for n, turn in enumerate(turns, 1):
+        if turn["role"] == "system":
+            detail = f"turn {n} is the system's, which may only come first"
+            raise Unusable("roles-out-of-order", detail)
+    if turns and turns[0]["role"] in ("assistant", UNLEARNED):
+        raise Unusable("roles-out-of-order", "it begins with the assistant")
     return joined
-
-
-def exchanges(chat: Sequence[Turn]) -> Iterator[list[Turn]]:
-    """Yield each question with its answer; the system turn belongs to none."""
-    first = 1 if chat[0]["role"] == "system" else 0
-    for start in range(first, len(chat), 2):
-        yield list(chat[start : start + 2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +357,9 @@ def _fitting_rows(
     task = any(turn["role"] == LABEL for turn in conversation.turns or ())
     groups: list[list[Turn]] = [[]]
     size = 0
-    for exchange in exchanges(chat):
+    # A question and its answer each; the system turn belongs to none.
+    for start in range(len(system), len(chat), 2):
+        exchange = chat[start : start + 2]
         length = len(encode_chat(tokenizer, exchange)[0])
         if size + length > room:
             groups.append([])
@@ -379,7 +373,11 @@ def _fitting_rows(
             continue
         groups[-1] += exchange
         size += length
-    for group in filter(None, groups):
+    for group in groups:
+        while group and group[-1]["role"] == UNLEARNED:
+            del group[-2:]
+        if not group:
+            continue
         turns = [*system, *group]
         ids, mask = encode_chat(tokenizer, turns)
         origin, record = conversation.origin, conversation.record

@@ -1,13 +1,12 @@
 """The stage `tune`: teaches the best checkpoint to answer, if the recipe or a person asks for it.
 
 Its view holds model/, adapter/ (LoRA only), tuning.json, metrics.jsonl and left-out.jsonl; see
-build.py.
+finetuner.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from groundup.artifacts.checkpoints import find_checkpoint
@@ -20,7 +19,6 @@ from groundup.runtime.workers.map import default_workers
 from groundup.schema import settings
 
 if TYPE_CHECKING:
-    from groundup.train.hardware import Hardware
     from groundup.tune.data import TuningData
 
 # Settings of [tune] that say what is read, whose content is in the key instead; and of files only.
@@ -79,8 +77,16 @@ def _without_method(run: Run) -> None:
 
 
 def _job(run: Run, checkpoint: Artifact, data: TuningData) -> Job:
-    from groundup.tune.build import LORA_KEYS, TUNE_MODEL
+    from groundup.train.hardware import Hardware, recorded_hardware
+    from groundup.tune.finetuner import LORA_KEYS, TUNE_MODEL
 
+    device, threads = choose_device(), default_workers()
+    hardware = recorded_hardware(run.root) or Hardware(device, threads, micro_batch=16)
+    if hardware.device == "cuda" and device == "cpu":
+        hardware = dataclasses.replace(hardware, device="cpu", precision="fp32", threads=threads)
+    # fp16 would need a scaled loss; tuning takes few steps, so fp32 is affordable.
+    if hardware.precision == "fp16":
+        hardware = dataclasses.replace(hardware, precision="fp32")
     tune = run.recipe.tune
     unused = set(READING_KEYS)
     if tune.method != "lora":
@@ -97,19 +103,5 @@ def _job(run: Run, checkpoint: Artifact, data: TuningData) -> Job:
         tune=Unkeyed(tune),
         seed=run.recipe.seed,
         computed_from=Unkeyed(inputs),
-        hardware=Unkeyed(tuning_hardware(run.root)),
+        hardware=Unkeyed(hardware),
     )
-
-
-def tuning_hardware(root: Path) -> Hardware:
-    """Return the hardware settings of the run's training, adapted to this machine and to tuning."""
-    from groundup.train.hardware import Hardware, recorded_hardware
-
-    device, threads = choose_device(), default_workers()
-    hardware = recorded_hardware(root) or Hardware(device, threads, micro_batch=16)
-    if hardware.device == "cuda" and device == "cpu":
-        return dataclasses.replace(hardware, device="cpu", precision="fp32", threads=threads)
-    # fp16 would need a scaled loss; tuning takes few steps, so fp32 is affordable.
-    if hardware.precision == "fp16":
-        return dataclasses.replace(hardware, precision="fp32")
-    return hardware

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from groundup.artifacts.document import Turn
+from groundup.artifacts.document import UNLEARNED, Turn
 from groundup.collect.charset import repair_text
 from groundup.collect.readers.records import lower_keys
 
@@ -42,6 +42,11 @@ _USERS = frozenset("user human prompter usr customer client question instruction
 _ASSISTANTS = frozenset(
     "assistant gpt bot chatbot chatgpt model sys ai answer response output".split()
 )
+# Keys of a record or a message that say, with 0 or false, that nothing is to be learned from it:
+# weight in OpenAI's files, train in Axolotl's, loss_weight in LLaMA-Factory's.
+LEARN_KEYS = tuple("weight loss_weight train training trainable learn loss".split())
+# What a message shows beside its text, as a key of the record or the type of a part of the content.
+_MEDIA = tuple("image audio video file".split())
 MAX_TREE_DEPTH = 200
 # Content is a list of parts at most; a list of parts of parts is as deep as any layout goes.
 MAX_PARTS_DEPTH = 8
@@ -53,12 +58,21 @@ _ALPACA_TEMPLATE = re.compile(
 )
 
 
+# Transcripts in one string, as in hh-rlhf of Anthropic.
+_TRANSCRIPT = re.compile(r"(?:\A|\n\n)(Human|User|Assistant):[ ]?")
+
+
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One message of a conversation, with the speaker as the record names them."""
+    """One message of a conversation, with the speaker as the record names them.
+
+    Attributes:
+        learn: False where the record says that this message is not to be learned.
+    """
 
     speaker: str
     content: str
+    learn: bool = True
 
 
 def render(messages: Sequence[Utterance]) -> tuple[str, list[Turn]]:
@@ -67,7 +81,9 @@ def render(messages: Sequence[Utterance]) -> tuple[str, list[Turn]]:
     A role is `user`, `assistant`, `system`, or the name of the speaker in lower case. Broken
     encodings are repaired.
     """
-    messages = [Utterance(repair_text(it.speaker), repair_text(it.content)) for it in messages]
+    messages = [
+        Utterance(repair_text(it.speaker), repair_text(it.content), it.learn) for it in messages
+    ]
     # In data of dialogue systems SYSTEM is the machine; an instruction comes once, at the start.
     system_speaks = sum(message.speaker.strip().lower() == "system" for message in messages) > 1
     turns, lines = [], []
@@ -77,7 +93,8 @@ def render(messages: Sequence[Utterance]) -> tuple[str, list[Turn]]:
             role = "user"
         elif role in _ASSISTANTS or (system_speaks and role == "system"):
             role = "assistant"
-        turns.append({"role": role, "content": message.content})
+        unlearned = role == "assistant" and not message.learn
+        turns.append({"role": UNLEARNED if unlearned else role, "content": message.content})
         is_role = role in ("user", "assistant", "system", "speaker")
         name = role.capitalize() if is_role else message.speaker.strip()
         lines.append(f"{name}: {message.content}")
@@ -91,8 +108,46 @@ def find_messages(record: Any) -> list[Utterance]:
     if not isinstance(record, Mapping):
         return []
     record = lower_keys(record)
-    layouts = (_reply_tree, _message_list, _instruction, _question_and_answer)
+    layouts = (_reply_tree, _prompt_list, _message_list, _instruction, _question_and_answer)
     return next(filter(None, (layout(record) for layout in layouts)), [])
+
+
+def refusal(record: Any) -> tuple[str, str] | None:
+    """Return why nothing is to be learned from a record (reason, detail), None if nothing says so.
+
+    A label that is false is a bad answer (KTO); an answer about a picture is no answer without it.
+    """
+    if not isinstance(record, Mapping):
+        return None
+    values = lower_keys(record)
+    zero = next((key for key in LEARN_KEYS if _is_zero(values.get(key))), None)
+    if zero is not None:
+        return "not-to-learn", f"{zero} is {values[zero]!r}"
+    if _is_zero(values.get("label")) and _question_and_answer(values):
+        return "not-to-learn", f"label is {values['label']!r}: a bad answer"
+    # A key "file" is a path more often than a picture; a part of type file is one.
+    media = next((name for name in _MEDIA[:3] if values.get(name) or values.get(f"{name}s")), None)
+    media = media or next(filter(None, map(_media_part, values.values())), None)
+    return ("media", f"it is about {media} data, which is not read") if media else None
+
+
+def _is_zero(value: Any) -> bool:
+    """Whether a value is false, 0, or a text of these, as tables hold them."""
+    if isinstance(value, str):
+        return value.strip().lower() in ("false", "0", "0.0")
+    return isinstance(value, (bool, int, float)) and not value
+
+
+def _media_part(value: Any, depth: int = MAX_PARTS_DEPTH) -> str | None:
+    """Return the kind of the first part of a content that is no text."""
+    if depth == 0 or not isinstance(value, (Mapping, list, tuple)):
+        return None
+    if isinstance(value, Mapping):
+        kind = str(value.get("type", "")).removeprefix("input_").removesuffix("_url")
+        if kind in _MEDIA and len(value) <= 3:
+            return kind
+        value = tuple(value.values())
+    return next(filter(None, (_media_part(part, depth - 1) for part in value)), None)
 
 
 def content_text(value: Any, depth: int = MAX_PARTS_DEPTH) -> str:
@@ -122,7 +177,8 @@ def parse_message(entry: Mapping[str, Any]) -> Utterance | None:
     content = _first_content(entry, CONTENT_KEYS)
     names = (str(entry[key]) for key in ROLE_KEYS if isinstance(entry.get(key), (str, int)))
     speaker = next((name for name in names if name.strip()), "speaker")
-    return Utterance(speaker, content) if content else None
+    learn = not any(_is_zero(entry.get(key)) for key in LEARN_KEYS)
+    return Utterance(speaker, content, learn) if content else None
 
 
 def _parse_list(entries: Sequence[Any]) -> list[Utterance]:
@@ -167,6 +223,34 @@ def best_reply(replies: Any) -> Mapping[str, Any] | None:
     return min((reply for reply in replies if isinstance(reply, Mapping)), key=rank, default=None)
 
 
+def _prompt_list(record: Mapping[str, Any]) -> list[Utterance]:
+    """Return the messages of a prompt that is a list, with the answer, as TRL writes them."""
+    prompt = record.get("prompt")
+    if not isinstance(prompt, (list, tuple)) or not all(isinstance(m, Mapping) for m in prompt):
+        return []
+    messages = _parse_list(prompt)
+    for key in _ANSWER_KEYS:
+        answer = record.get(key)
+        if isinstance(answer, (list, tuple)):
+            answers = _parse_list(answer)
+            # Some answers repeat the prompt.
+            repeats = answers[: len(messages)] == messages
+            return _with_system(record, answers if repeats else [*messages, *answers])
+        if text := content_text(answer):
+            return _with_system(record, [*messages, Utterance("assistant", text)])
+    return []
+
+
+def _transcript(text: str) -> list[Utterance]:
+    """Return the messages of a conversation in one string; [] if it is none."""
+    if _TRANSCRIPT.match(text.strip()) is None:
+        return []
+    _, *parts = _TRANSCRIPT.split(text.strip())
+    speakers = ("assistant" if name == "Assistant" else "user" for name in parts[::2])
+    pairs = zip(speakers, parts[1::2], strict=True)
+    return [Utterance(speaker, content.strip()) for speaker, content in pairs if content.strip()]
+
+
 def _message_list(record: Mapping[str, Any]) -> list[Utterance]:
     """Return the messages of a list; in preference data, those of the chosen answer."""
     chosen = record.get("chosen")
@@ -206,6 +290,10 @@ def _instruction(record: Mapping[str, Any]) -> list[Utterance]:
 def _question_and_answer(record: Mapping[str, Any]) -> list[Utterance]:
     question = _first_content(record, _QUESTION_KEYS)
     answer = _first_content(record, _ANSWER_KEYS)
+    if answer and (messages := _transcript(f"{question}\n\n{answer}" if question else answer)):
+        # The prompt may end with the assistant's name, and the answer begin without it.
+        named = messages[-1].speaker == "assistant" or not question
+        return messages if named else [*_transcript(question), Utterance("assistant", answer)]
     if not (question and answer):
         return []
     template = _ALPACA_TEMPLATE.match(question)

@@ -23,6 +23,7 @@ from groundup.collect.readers.chat_layouts import (
     best_reply,
     find_messages,
     parse_message,
+    refusal,
     render,
 )
 from groundup.collect.readers.records import NumberedRecord, lower_keys, read_records
@@ -75,6 +76,8 @@ def conversation_documents(
         messages = find_messages(record)
         if isinstance(record, Reject):
             yield record
+        elif refused := refusal(record):
+            yield Reject(refused[0], index, refused[1])
         elif messages:
             yield _document(messages, index, _thread_group(record, index, item))
         elif isinstance(record, Mapping) and first_text(record, TEXT_KEYS):

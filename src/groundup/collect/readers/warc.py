@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import re
+import zlib
 from collections import deque
 from collections.abc import Iterator
 from typing import IO, Any, cast
@@ -26,6 +27,10 @@ from groundup.recipe import Source
 
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
+# The first tag of a page, after a byte order mark.
+_PAGE_START = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\s\0]*<")
+# A page and its HTTP headers, or the marks of its chunks.
+_MAX_RESPONSE = MAX_HTML_BYTES + (1 << 20)
 _RECORD_START = re.compile(rb"\nWARC/[01]\.\d")
 # Bytes kept to search the next record in, far more than fastwarc reads ahead; and how often a file
 # may break.
@@ -35,8 +40,6 @@ _MAX_BREAKS = 1000
 _ARC_DATE = re.compile(rb"\d{8,18}")
 _ARC_URL = re.compile(rb"[a-z][\w+.-]*:", re.IGNORECASE)
 _ARC_MAX_LINE = 1 << 16
-# A page and its HTTP headers.
-_ARC_MAX_RECORD = MAX_HTML_BYTES + (1 << 20)
 
 
 class _WarcStream:
@@ -130,7 +133,7 @@ def read_warc(item: Item, source: Source) -> Iterator[Document | Reject]:
 def _warc_records(stream: _WarcStream) -> Iterator[Any]:
     from fastwarc.warc import ArchiveIterator
 
-    return iter(ArchiveIterator(cast("IO[bytes]", stream), parse_http=True, auto_decode="all"))
+    return iter(ArchiveIterator(cast("IO[bytes]", stream), parse_http=True, auto_decode="none"))
 
 
 def _is_parser_crash(error: BaseException) -> bool:
@@ -162,7 +165,10 @@ def _record_document(record: Any, index: int) -> Document | Reject:  # noqa: PLR
         return Reject("http-status", index, f"{status} {url}")
     if content_type.lower() not in _HTML_TYPES:
         return Reject("not-html", index, f"{content_type or 'no type'} {url}")
-    data = record.reader.read(MAX_HTML_BYTES + 1)
+    try:
+        data = _response_body(record)
+    except DamagedError as damage:
+        return Reject(damage.reason, index, f"{damage.detail}: {url}"[:300])
     if len(data) > MAX_HTML_BYTES:
         return Reject("too-large", index, f"longer than {MAX_HTML_BYTES >> 20} MB: {url}")
     if not data.strip():
@@ -173,6 +179,51 @@ def _record_document(record: Any, index: int) -> Document | Reject:  # noqa: PLR
     except DamagedError as damage:
         return Reject(damage.reason, index, f"{damage.detail}: {url}")
     return page_document(page, index, host(url) or url)
+
+
+def _response_body(record: Any) -> bytes:
+    """Return the body of an HTTP response, without the encodings that its headers name.
+
+    Some crawlers decode a body and store it under the headers that it came with. So where an
+    encoding does not fit, the body stays as it is, if it starts like a page.
+
+    Raises:
+        DamagedError: an encoding does not fit, and the body does not start like a page.
+    """
+    headers = record.http_headers
+    # In the order in which the server applied them.
+    encodings = f"{headers.get('Content-Encoding') or ''},{headers.get('Transfer-Encoding') or ''}"
+    data = record.reader.read(_MAX_RESPONSE)
+    failure = ""
+    for encoding in reversed(encodings.lower().split(",")):
+        try:
+            data = _decode_body(data, encoding.strip().removeprefix("x-"))
+        except (OSError, zlib.error) as error:
+            failure = failure or f"its body is not encoded as {encoding.strip()}: {error}"
+    if failure and not _PAGE_START.match(data):
+        raise DamagedError("damaged", failure[:200])
+    return data
+
+
+def _decode_body(data: bytes, encoding: str) -> bytes:
+    """Undo one encoding of HTTP, up to the longest page."""
+    from fastwarc import stream_io
+
+    if encoding in ("", "identity"):
+        return data
+    if encoding == "deflate":
+        # By the standard with a zlib header; some servers leave it out.
+        header = data[:1] == b"\x78" and int.from_bytes(data[:2], "big") % 31 == 0
+        return zlib.decompressobj(15 if header else -15).decompress(data, MAX_HTML_BYTES + 1)
+    readers = {
+        "chunked": stream_io.ChunkedReader,
+        "gzip": stream_io.GzipReader,
+        "br": stream_io.BrotliReader,
+        "zstd": stream_io.ZstdReader,
+    }
+    if encoding not in readers:
+        raise OSError("unknown to this reader")
+    return bytes(readers[encoding](cast("IO[bytes]", io.BytesIO(data))).read(MAX_HTML_BYTES + 1))
 
 
 def read_arc(item: Item, source: Source) -> Iterator[Document | Reject]:
@@ -206,14 +257,14 @@ def _arc_document(
     stream: io.BufferedReader, url: str, content_type: str, length: int, index: int
 ) -> Document | Reject:
     """Return the page of one record; a record too long for a page is skipped."""
-    body = stream.read(min(length, _ARC_MAX_RECORD))
+    body = stream.read(min(length, _MAX_RESPONSE))
     left = length - len(body)
     while left > 0 and (chunk := stream.read(min(left, 1 << 20))):
         left -= len(chunk)
     if left > 0:
         return Reject("truncated", index, f"it ends {left:,} bytes before its record does: {url}")
-    if length > _ARC_MAX_RECORD:
-        return Reject("too-large", index, f"longer than {_ARC_MAX_RECORD >> 20} MB: {url}")
+    if length > _MAX_RESPONSE:
+        return Reject("too-large", index, f"longer than {_MAX_RESPONSE >> 20} MB: {url}")
     if not body.startswith(b"HTTP/"):
         return Reject("not-http", index, f"{content_type} {url}")
     # The body is an HTTP response, as in WARC: wrapped as a WARC record, fastwarc parses it.

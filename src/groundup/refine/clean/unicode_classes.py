@@ -27,6 +27,12 @@ _UNSPACED = (
     "3400-4DBF 4E00-A4CF F900-FAFF FF66-FF9F "  # CJK, Yi, half-width Katakana
     "16FE0-18D8F 1AFF0-1B16F 20000-3FFFD"  # Tangut, old Kana, CJK extensions
 )
+# Those of them in which a word is about four code points long: letters, vowel signs and tone marks.
+_LONG_WORDS = "E01-EDF 1000-109F 1780-17FF A9E0-A9FE AA60-AA7F"  # Thai, Lao, Burmese, Khmer
+# Letters that hold as much as two or three of an alphabet: Kana, Han, Yi, Hangul.
+_DENSE = "3041-30FF 3400-4DBF 4E00-A48C AC00-D7A3 F900-FAFF 20000-3FFFD"
+# Marks that end a word as a space does: of Ethiopic, Tibetan (after each syllable), Ogham.
+_WORD_MARKS = "F0B-F0C 1361 1680"
 # Beyond ASCII, everything belongs to a word except spaces, punctuation, symbols and unassigned code
 # points.
 _BREAKS = """
@@ -78,12 +84,12 @@ _NUMERALS = """
     B72-B77 BE6-BF2 C66-C6F C78-C7E CE6-CEF D58-D5E D66-D78 DE6-DEF F20-F33 1369-137C 1810-1819
     1946-194F 2070 2074-2079 2080-2089 2150-2182 2185-2189 FF10-FF19
 """
-# Sentence_Terminal (UAX 29) of scripts in use.
+# Sentence_Terminal (UAX 29) of scripts in use, and the strokes that end a Tibetan one.
 _SENTENCE_ENDS = """
-    21 2E 3F 589 61D-61F 6D4 700-702 7F9 964-965 104A-104B 1362 1367-1368 166E 17D4-17D5 1803 1809
-    1944-1945 1AA8-1AAB 1B5A-1B5B 1B5E-1B5F 1C3B-1C3C 1C7E-1C7F 203C-203D 2047-2049 3002 A4FF
-    A60E-A60F A6F3 A6F7 A8CE-A8CF A92F A9C8-A9C9 AA5D-AA5F AAF0-AAF1 ABEB FE52 FE56-FE57 FF01 FF0E
-    FF1F FF61
+    21 2E 3F 589 61D-61F 6D4 700-702 7F9 964-965 F0D-F11 104A-104B 1362 1367-1368 166E 17D4-17D5
+    1803 1809 1944-1945 1AA8-1AAB 1B5A-1B5B 1B5E-1B5F 1C3B-1C3C 1C7E-1C7F 203C-203D 2047-2049 3002
+    A4FF A60E-A60F A6F3 A6F7 A8CE-A8CF A92F A9C8-A9C9 AA5D-AA5F AAF0-AAF1 ABEB FE52 FE56-FE57 FF01
+    FF0E FF1F FF61
 """
 
 
@@ -119,6 +125,9 @@ _fill(CLEANING_CLASSES, "D", RETURN)
 _fill(CLEANING_CLASSES, "80-9F AD", HIDDEN)
 
 NUMERALS = _fill(np.zeros(CODE_POINTS, np.bool_), _NUMERALS, True)
+WORD_MARKS = _fill(np.zeros(CODE_POINTS, np.bool_), _WORD_MARKS, True)
+LONG_WORDS = _fill(np.zeros(CODE_POINTS, np.bool_), _LONG_WORDS, True)
+DENSE = _fill(np.zeros(CODE_POINTS, np.bool_), _DENSE, True)
 SENTENCE_ENDS = _fill(np.zeros(CODE_POINTS, np.bool_), _SENTENCE_ENDS, True)
 # Code point → its lowercase letter, or itself.
 LOWERCASE = np.arange(CODE_POINTS, dtype=np.uint32)

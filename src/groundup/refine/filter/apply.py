@@ -40,13 +40,13 @@ class FilterResult:
     detail: Array
     scores: dict[str, Array] = field(default_factory=dict)
 
-    def reject(self, keep: Array, scores: Array, reason: str, detail: str) -> None:
-        """Drop the rows of the inverse of `keep` that no filter has dropped yet."""
+    def reject(self, keep: Array, scores: Array, reason: str) -> Array:
+        """Drop the rows of the inverse of `keep` that no filter has dropped yet; return them."""
         dropped = self.keep & ~keep
         self.scores[reason] = scores
         self.keep[dropped] = False
-        self.reason[dropped], self.detail[dropped] = reason, detail
-        self.score[dropped] = scores[dropped]
+        self.reason[dropped], self.score[dropped] = reason, scores[dropped]
+        return np.flatnonzero(dropped)
 
 
 def apply_filters(
@@ -68,10 +68,11 @@ def apply_filters(
     for name in filters:
         if name in RULE_SETS:
             for rule in rules_for(name, kind, thresholds):
-                bounds = f"{name}: {rule.bounds}"
-                result.reject(*rule.passes(statistics), rule.reason, bounds)
+                for row in result.reject(*rule.passes(statistics), rule.reason):
+                    language = batch.column("language")[row].as_py() or ""
+                    result.detail[row] = f"{name}: {rule.bounds_in(language)}"
         else:
-            result.reject(*_call(name, root, batch), name, "")
+            result.reject(*_call(name, root, batch), name)
     return result
 
 
@@ -155,19 +156,19 @@ def rules_for(name: str, kind: str, thresholds: Thresholds = NO_THRESHOLDS) -> l
 
 
 def _with_bound(rule: Rule, bound: float | Sequence[float], name: str) -> Rule:
-    """Return a rule with another bound, or with two where it has two."""
+    """Return a rule with another bound, or with two where it has two, for every language."""
     where = f"[refine.thresholds] {name}.{rule.reason}"
     if math.isfinite(rule.low) and math.isfinite(rule.high):
         if isinstance(bound, (int, float)) or len(bound) != 2 or bound[0] > bound[1]:
             raise RecipeError(
                 f"{where} needs a minimum and a maximum, such as [{rule.low:g}, {rule.high:g}]"
             )
-        return replace(rule, low=float(bound[0]), high=float(bound[1]))
+        return replace(rule, low=float(bound[0]), high=float(bound[1]), by_language={})
     if not isinstance(bound, (int, float)):
         raise RecipeError(f"{where} needs one number; the published bound is {rule.bounds}")
     if math.isfinite(rule.low):
-        return replace(rule, low=float(bound))
-    return replace(rule, high=float(bound))
+        return replace(rule, low=float(bound), by_language={})
+    return replace(rule, high=float(bound), by_language={})
 
 
 def score_bounds(

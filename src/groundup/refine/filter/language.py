@@ -1,4 +1,4 @@
-"""Identify the language of prose from its first characters.
+"""Identify the language of prose from slices spread over a text.
 
 The model is langid.py (Lui and Baldwin 2012), retrained on 139 languages, from the package
 py3langid: an automaton over bytes counts features, naive Bayes weighs them. The model is only data,
@@ -19,8 +19,12 @@ from groundup.artifacts.arrays import Array, Texts, mask, replace_rows, text_buf
 from groundup.recipe import MEMBERS
 from groundup.refine.kernels import kernel
 
-# Measured together with the next two: docs/experiments.md.
-PREFIX_CHARACTERS = 600
+# A text is read in slices from its beginning to its end, so that neither a title page nor a license
+# decides. A short text is read whole. The size of a slice was measured together with the next two
+# constants: docs/experiments.md.
+SLICE_CHARACTERS = 150
+# A slice per so many bytes of text, within these limits.
+SLICE_EVERY, MIN_SLICES, MAX_SLICES = 1_000, 4, 16
 # Each window is classified separately, so a text in two languages is half of each; over the whole
 # text naive Bayes would be sure of one of them. Windows in an unknown language disagree.
 WINDOW_BYTES = 160
@@ -32,6 +36,9 @@ TEMPERATURE = 0.4
 MIN_LETTERS = 20
 # Below this share of the text, no language is named.
 MIN_SHARE = 0.5
+# A text of which no language is named is kept from this share of the wanted ones. English lists and
+# title pages have 0.05 and more, texts in languages that the model does not know at most 0.03.
+MIN_UNSURE_SHARE = 0.05
 # The model's class for numbers, markup and the like, which does not count as text. With less text
 # than this share, no language is named.
 NO_LANGUAGE, MIN_TEXT = "zxx", 0.5
@@ -80,18 +87,15 @@ def _model() -> _LangidModel:
 def detect(texts: pa.StringArray, languages: Sequence[str] = ()) -> DetectedLanguages:
     """Detect the language of every text; the share of a text too short to tell is 1."""
     model = _model()
-    prefixes = pc.utf8_slice_codeunits(texts, 0, PREFIX_CHARACTERS)
+    samples = sample_slices(texts)
     # The model learned from lowercase: headlines in capitals would mislead it.
-    capitals = mask(pc.utf8_is_upper(prefixes))
-    lowered = pc.utf8_lower(prefixes.filter(pa.array(capitals)))
-    prefixes = replace_rows(prefixes, capitals, lowered)
-    shares = _shares(text_buffers(prefixes), tuple(model[:6]), len(model.codes), _LOGARITHMS)
+    capitals = mask(pc.utf8_is_upper(samples))
+    lowered = pc.utf8_lower(samples.filter(pa.array(capitals)))
+    samples = replace_rows(samples, capitals, lowered)
+    shares = _shares(text_buffers(samples), tuple(model[:6]), len(model.codes), _LOGARITHMS)
     nothing = model.codes.index(NO_LANGUAGE)
     text = 1 - shares[:, nothing]
-    letters = pc.replace_substring_regex(
-        pc.utf8_slice_codeunits(prefixes, 0, 3 * MIN_LETTERS), r"\PL+", ""
-    )
-    enough = mask(pc.greater_equal(pc.binary_length(letters), MIN_LETTERS)) & (text >= MIN_TEXT)
+    enough = _enough_letters(samples) & (text >= MIN_TEXT)
     shares[:, nothing] = 0
     shares /= np.maximum(text, MIN_TEXT)[:, None]
     codes = pa.array(model.codes).take(pa.array(shares.argmax(axis=1)))
@@ -101,6 +105,58 @@ def detect(texts: pa.StringArray, languages: Sequence[str] = ()) -> DetectedLang
         pc.if_else(pa.array(enough & (shares.max(axis=1) >= MIN_SHARE)), codes, ""),
         np.where(enough, share, 1.0),
     )
+
+
+def _enough_letters(samples: pa.StringArray) -> Array:
+    """Return whether each sample has MIN_LETTERS bytes of letters."""
+    # Most texts begin with letters. Where a rule or a row of numbers stands there, read on.
+    enough = np.zeros(len(samples), np.bool_)
+    for characters in (3 * MIN_LETTERS, None):
+        texts = pc.utf8_slice_codeunits(samples.filter(pa.array(~enough)), 0, characters)
+        letters = pc.replace_substring_regex(texts, r"\PL+", "")
+        enough[~enough] = mask(pc.greater_equal(pc.binary_length(letters), MIN_LETTERS))
+    return enough
+
+
+def sample_slices(texts: pa.StringArray) -> pa.StringArray:
+    """Return slices of each text from its beginning to its end, with a space between two.
+
+    The cost of a text is bounded: at most MAX_SLICES * (SLICE_CHARACTERS + 1) characters.
+    """
+    offsets, data = text_buffers(texts)
+    # A code point has at most four bytes.
+    most = np.minimum(np.diff(offsets), 4 * SLICE_CHARACTERS * MAX_SLICES) + MAX_SLICES
+    out = np.empty(int(most.sum(dtype=np.int64)), np.uint8)
+    ends = np.zeros(len(offsets), np.int32)
+    written = _copy_slices(offsets, data, out, ends)
+    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(out[:written]))
+
+
+@kernel
+def _copy_slices(offsets: Array, data: Array, out: Array, ends: Array) -> int:
+    """Write the slices of each text to `out` and their ends to `ends`; return the bytes written."""
+    to = 0
+    for text in range(len(offsets) - 1):
+        begin, stop = offsets[text], offsets[text + 1]
+        slices = min(max((stop - begin) // SLICE_EVERY, MIN_SLICES), MAX_SLICES)
+        done, width = begin, 0
+        for k in range(slices):
+            # With the size of the first slice, the last one ends near the end of the text.
+            i = max(done, begin + (stop - begin - width) * k // (slices - 1))
+            while i < stop and data[i] & 0xC0 == 0x80:
+                i += 1
+            if k and i > done:
+                out[to] = 0x20
+                to += 1
+            characters = 0
+            while i < stop and (characters < SLICE_CHARACTERS or data[i] & 0xC0 == 0x80):
+                characters += data[i] & 0xC0 != 0x80
+                out[to] = data[i]
+                to, i = to + 1, i + 1
+            done = i
+            width = width or i - begin
+        ends[text + 1] = to
+    return to
 
 
 @kernel

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +38,15 @@ import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import Array, lengths, mask
 from groundup.artifacts.kinds import KINDS
+from groundup.refine.filter.language_bounds import (
+    ENDED_LINES,
+    REPEATED_LINES,
+    SHORT_LINES,
+    UNKNOWN,
+    WORD_LENGTH,
+    WORDS_WITH_LETTERS,
+    ByLanguage,
+)
 from groundup.refine.filter.statistics import Statistics
 
 PROSE = tuple(name for name, kind in KINDS.items() if kind.is_prose)
@@ -56,6 +65,8 @@ class Rule:
         kinds: of documents, where narrower than those of the set.
         languages: the only languages that the rule applies to; empty for all.
         not_languages: languages of a code document that the rule does not apply to.
+        by_language: bounds in languages other than English; those of UNKNOWN where one is not
+            listed. Empty if `low` and `high` apply to every language.
     """
 
     reason: str
@@ -65,20 +76,35 @@ class Rule:
     kinds: tuple[str, ...] = ()
     languages: tuple[str, ...] = ()
     not_languages: tuple[str, ...] = ()
+    by_language: ByLanguage = field(default_factory=dict)
 
     def passes(self, statistics: Statistics) -> tuple[Array, Array]:
         """Return the keep mask and the score of every document of the batch."""
         score = self.score(statistics)
+        low, high = np.full(len(score), self.low), np.full(len(score), self.high)
+        applies = np.ones(len(score), np.bool_)
+        if self.languages or self.not_languages or self.by_language:
+            column = pc.fill_null(statistics.batch.column("language"), "")
+            languages = np.asarray(column.to_pylist(), object)
+            for code in set(languages.tolist()):
+                rows = languages == code
+                low[rows], high[rows] = self.limits(code)
+                applies[rows] = (not self.languages or code in self.languages) and (
+                    code not in self.not_languages
+                )
         # Written as "not outside", so NaN passes.
-        keep = ~((score < self.low) | (score > self.high))
-        if self.languages or self.not_languages:
-            language = np.asarray(statistics.batch.column("language").to_pylist(), object)
-            if self.languages:
-                applies = np.isin(language, self.languages)
-            else:
-                applies = ~np.isin(language, self.not_languages)
-            keep |= ~applies
-        return keep, score
+        return ~(applies & ((score < low) | (score > high))), score
+
+    def limits(self, language: str) -> tuple[float, float]:
+        """Return the bounds for a document in a language."""
+        if language == "en" or not self.by_language:
+            return self.low, self.high
+        return self.by_language.get(language, self.by_language[UNKNOWN])
+
+    def bounds_in(self, language: str) -> str:
+        """Return what the score must be in a language, in words."""
+        low, high = self.limits(language)
+        return replace(self, low=low, high=high).bounds
 
     @property
     def bounds(self) -> str:
@@ -127,14 +153,19 @@ GOPHER_QUALITY = RuleSet(
         # Menus, captions and error pages have fewer words than an article.
         Rule("few_words", lambda s: s["words"], low=50),
         # Made for web pages; a book may be longer.
-        Rule("many_words", lambda s: s["words"], high=100_000, kinds=("web",)),
+        Rule("many_words", Statistics.estimated_words, high=100_000, kinds=("web",)),
         # Lists of codes and addresses have short "words" or endless ones.
-        Rule("word_length", Statistics.word_length, low=3, high=10),
+        Rule("word_length", Statistics.word_length, low=3, high=10, by_language=WORD_LENGTH),
         Rule("hash_signs", _share("hashes", "words"), high=0.1),
         Rule("ellipses", _share("ellipses", "words"), high=0.1),
         Rule("bullet_lines", _share("bullet_lines", "lines"), high=0.9),
         Rule("ellipsis_lines", _share("ellipsis_lines", "lines"), high=0.3),
-        Rule("words_without_letters", _share("letter_words", "words"), low=0.8),
+        Rule(
+            "words_without_letters",
+            _share("letter_words", "words"),
+            low=0.8,
+            by_language=WORDS_WITH_LETTERS,
+        ),
         Rule("few_stop_words", lambda s: s["stop_words"], low=2, languages=("en",)),
     ),
 )
@@ -185,13 +216,14 @@ FINEWEB = RuleSet(
     ("web",),
     (
         # Menus and lists: lines that do not end as sentences, and short ones.
-        Rule("unended_lines", _share("ended_lines", "lines"), low=0.12),
-        Rule("short_lines", _share("short_lines", "lines"), high=0.67),
+        Rule("unended_lines", _share("ended_lines", "lines"), low=0.12, by_language=ENDED_LINES),
+        Rule("short_lines", _share("short_lines", "lines"), high=0.67, by_language=SHORT_LINES),
         Rule(
             # Unlike Gopher's, without the bytes of line breaks.
             "repeated_line_share",
             lambda s: s["duplicate_line_bytes"] / np.maximum(s["bytes"] - s["line_breaks"], 1),
             high=0.01,
+            by_language=REPEATED_LINES,
         ),
         Rule("many_line_breaks", _share("line_breaks", "words"), high=0.3),
     ),

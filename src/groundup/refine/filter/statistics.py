@@ -18,12 +18,15 @@ from groundup.artifacts.arrays import Array, Texts, mask, text_buffers
 from groundup.refine.clean.unicode_classes import (
     BREAK,
     CLEANING_CLASSES,
+    DENSE,
+    LONG_WORDS,
     NEWLINE,
     NUMERALS,
     SENTENCE_ENDS,
     SPACE,
     UNSPACED,
     WORD_CLASSES,
+    WORD_MARKS,
     code_point,
 )
 from groundup.refine.dedup.minhash import hash_words, mix, words
@@ -31,13 +34,19 @@ from groundup.refine.kernels import Number, kernel, kernel_with
 
 # A document of English sentences holds at least two of these (Rae et al. 2021, appendix A.1.1).
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
-# Code points of a short line (Penedo et al. 2024).
+# Letters of a short line (Penedo et al. 2024). One of Han, Kana or Hangul counts as two.
 SHORT_LINE = 30
+# Code points of a word in scripts without spaces: about two in Chinese and Japanese, four in Thai,
+# Lao, Burmese and Khmer. Elsewhere there are spaces.
+SHORT_WORD, LONG_WORD = 2, 4
 # Line breaks that end a paragraph; a line ends at one.
 PARAGRAPHS = 2
 
 # Columns of each kernel.
-_CHARACTERS = ("chars", "alphanumeric", "unspaced", "hashes", "ellipses", "brackets")
+_CHARACTERS = (
+    *("chars", "alphanumeric", "unspaced", "of_long_words"),
+    *("hashes", "ellipses", "brackets"),
+)
 _TOKENS = ("words", "word_chars", "letter_words", "sentences")
 _LINES = (
     *("lines", "bullet_lines", "ellipsis_lines", "longest_line"),
@@ -90,6 +99,17 @@ class Statistics:
         mean = (self["word_chars"] - self["unspaced"]) / np.maximum(spaced, 1)
         return np.where(spaced > self["unspaced"], mean, np.nan)
 
+    def estimated_words(self) -> Array:
+        """Return the number of words, where scripts without spaces have several letters to one."""
+        long, spaced = self["of_long_words"], self["words"] - self["unspaced"]
+        return spaced + (self["unspaced"] - long) / SHORT_WORD + long / LONG_WORD
+
+    def _tokens_per_word(self) -> Array:
+        """Return how many of the tokens in `_words` make a word, rounded."""
+        tokens = np.diff(self._words[3])
+        surplus = self["words"] - self.estimated_words()
+        return np.rint(tokens / np.maximum(tokens - surplus, 1)).astype(np.int64)
+
     @cached_property
     def _texts(self) -> Texts:
         return text_buffers(self.batch.column("text"))
@@ -109,14 +129,14 @@ class Statistics:
             ("stop_words",): lambda: self.distinct(STOP_WORDS)[:, None],
             _LINE_REPEATS: lambda: repeated_lines(*texts, 1),
             _PARAGRAPH_REPEATS: lambda: repeated_lines(*texts, PARAGRAPHS),
-            _WORD_REPEATS: lambda: repeated_words(*self._words),
+            _WORD_REPEATS: lambda: repeated_words(*self._words, self._tokens_per_word()),
         }
 
 
-@kernel_with(WORD_CLASSES)
-def _characters(offsets: Array, data: Array, classes: Array) -> Array:
-    """Count code points, letters and digits, unspaced letters, "#", ellipses, curly brackets."""
-    out = np.zeros((len(offsets) - 1, 6), np.int64)
+@kernel_with(WORD_CLASSES, LONG_WORDS)
+def _characters(offsets: Array, data: Array, classes: Array, long_words: Array) -> Array:
+    """Count the properties in _CHARACTERS: "#", ellipses and curly brackets are the last three."""
+    out = np.zeros((len(offsets) - 1, 7), np.int64)
     for text in range(len(offsets) - 1):
         i, dots, row = offsets[text], 0, out[text]
         while i < offsets[text + 1]:
@@ -126,26 +146,28 @@ def _characters(offsets: Array, data: Array, classes: Array) -> Array:
             row[0] += 1
             row[1] += kind != BREAK
             row[2] += kind == UNSPACED
-            row[3] += point == 0x23
-            row[4] += dots == 3 or point == 0x2026  # "..." or "…"
-            row[5] += point in (0x7B, 0x7D)
+            row[3] += kind == UNSPACED and long_words[point]
+            row[4] += point == 0x23
+            row[5] += dots == 3 or point == 0x2026  # "..." or "…"
+            row[6] += point in (0x7B, 0x7D)
     return out
 
 
-@kernel_with(WORD_CLASSES, CLEANING_CLASSES, NUMERALS)
+@kernel_with(WORD_CLASSES, CLEANING_CLASSES, NUMERALS, WORD_MARKS)
 def count_tokens(
-    offsets: Array, data: Array, classes: Array, spacing: Array, numerals: Array
+    offsets: Array, data: Array, classes: Array, spacing: Array, numerals: Array, marks: Array
 ) -> Array:
-    """Count words between white space, their code points, words with a letter, and sentence ends.
+    """Count words, their code points, words with a letter, and sentence ends.
 
-    In scripts without spaces every code point is a word.
+    Words stand between white space or word marks. In scripts without spaces every code point is
+    one.
     """
     out = np.zeros((len(offsets) - 1, 4), np.int64)
     for text in range(len(offsets) - 1):
         i, row, inside, letter, ends = offsets[text], out[text], False, False, False
         while i < offsets[text + 1]:
             point, i = code_point(data, i, offsets[text + 1])
-            if spacing[point] in (SPACE, NEWLINE):
+            if spacing[point] in (SPACE, NEWLINE) or marks[point]:
                 row[2] += inside and letter
                 row[3] += inside and ends
                 inside = letter = ends = False
@@ -165,8 +187,8 @@ def count_tokens(
     return out
 
 
-@kernel_with(SENTENCE_ENDS)
-def _lines(offsets: Array, data: Array, sentence_ends: Array) -> Array:
+@kernel_with(SENTENCE_ENDS, DENSE)
+def _lines(offsets: Array, data: Array, sentence_ends: Array, dense: Array) -> Array:
     """Count lines with text, the properties in _LINES, and line breaks, per text."""
     out = np.zeros((len(offsets) - 1, 7), np.int64)
     for text in range(len(offsets) - 1):
@@ -174,9 +196,11 @@ def _lines(offsets: Array, data: Array, sentence_ends: Array) -> Array:
         for stop in range(offsets[text], offsets[text + 1] + 1):
             if stop < offsets[text + 1] and data[stop] != 0x0A:
                 continue
-            chars = 0
+            chars = dense_letters = 0
             for k in range(begin, stop):
                 chars += data[k] & 0xC0 != 0x80
+                # Dense letters begin with 0xE3 or more.
+                dense_letters += data[k] >= 0xE3 and dense[code_point(data, k, stop)[0]]
             row[3] = max(row[3], chars)
             end = stop
             while begin < end and data[begin] in (0x20, 0x09):
@@ -195,7 +219,7 @@ def _lines(offsets: Array, data: Array, sentence_ends: Array) -> Array:
                 while last > begin and data[last] & 0xC0 == 0x80:
                     last -= 1
                 row[4] += sentence_ends[code_point(data, last, end)[0]]
-                row[5] += chars <= SHORT_LINE
+                row[5] += chars + dense_letters <= SHORT_LINE
             row[6] += stop < offsets[text + 1]
             begin = stop + 1
     return out
@@ -255,8 +279,14 @@ def repeated_lines(offsets: Array, data: Array, breaks: int) -> Array:
 
 
 @kernel
-def repeated_words(hashes: Array, starts: Array, ends: Array, first: Array) -> Array:
+def repeated_words(
+    hashes: Array, starts: Array, ends: Array, first: Array, tokens_per_word: Array
+) -> Array:
     """Measure n-grams of words that repeat inside their text.
+
+    Args:
+        tokens_per_word: of each text; more than one in scripts without spaces, whose tokens are
+            letters.
 
     Returns:
         shape (n, 9), bytes: for n = 2, 3, 4 all copies of the most frequent n-gram; for n = 5 … 10
@@ -269,17 +299,21 @@ def repeated_words(hashes: Array, starts: Array, ends: Array, first: Array) -> A
         keys, used = np.empty(size, np.uint64), np.zeros(size, np.bool_)
         copies = np.empty(size, np.int32)
         # Polynomial hashes of all prefixes; the hash of any run of words is a difference of two.
-        prefix, power = np.zeros(count + 1, np.uint64), _BASE
+        prefix, unit = np.zeros(count + 1, np.uint64), np.uint64(1)
         for k in range(count):
             prefix[k + 1] = prefix[k] * _BASE + hashes[begin + k]
+        for _ in range(tokens_per_word[text]):
+            unit *= _BASE
+        power = unit
         for n in range(2, 11):
-            power *= _BASE
+            power *= unit
+            tokens = n * tokens_per_word[text]
             used[:] = False
             most, total, i = 1, 0, 0
-            while i + n <= count:
-                key = mix(prefix[i + n] - prefix[i] * power)
+            while i + tokens <= count:
+                key = mix(prefix[i + tokens] - prefix[i] * power)
                 pos = _slot(keys, used, key)
-                length = ends[begin + i + n - 1] - starts[begin + i]
+                length = ends[begin + i + tokens - 1] - starts[begin + i]
                 repeated = used[pos]
                 copies[pos] = copies[pos] + 1 if repeated else 1
                 keys[pos], used[pos] = key, True
@@ -288,6 +322,6 @@ def repeated_words(hashes: Array, starts: Array, ends: Array, first: Array) -> A
                         most, total = copies[pos], length * copies[pos]
                 elif repeated:
                     total += length
-                i += n if n >= 5 and repeated else 1
+                i += tokens if n >= 5 and repeated else 1
             out[text, n - 2] = total
     return out

@@ -151,7 +151,7 @@ def sum_distributions(
     return {"sources": {name: of_source.facts() for name, of_source in stats.items()}}
 
 
-DISTRIBUTIONS = BuildStep("refine/quality", 2, sum_distributions)
+DISTRIBUTIONS = BuildStep("refine/quality", 3, sum_distributions)
 
 
 def _add_shard(stats: SourceStats, table: DocumentTable, kept: Array, lengths: Array) -> None:

@@ -29,7 +29,7 @@ import pyarrow.compute as pc
 from groundup.artifacts.arrays import Array, Texts, lengths, mask, text_buffers
 from groundup.refine.filter.apply import Bounds
 from groundup.refine.filter.statistics import count_tokens, repeated_lines
-from groundup.refine.kernels import Number, kernel
+from groundup.refine.kernels import kernel
 from groundup.refine.out_of_core import RowFile
 
 # Of a shard, and of all shards together.
@@ -39,44 +39,26 @@ FILE = "quality.json"
 TEXT_STATS = {
     "bytes": "length in bytes of UTF-8",
     "words": "words between white space; in scripts without spaces every character is one",
-    "compression": (
-        "bytes of the beginning of the text, divided by those that Lempel-Ziv matching leaves of it"
-    ),
     "repeated_lines": (
-        "share of the bytes of the beginning that stand in lines which occurred before"
-    ),
-    "repeated_runs": (
-        "share of the bytes of the beginning that stand in copies of at least 32 bytes of what came"
-        " before"
+        "share of the bytes of the beginning of the text that stand in lines which occurred before"
     ),
 }
 # Those that are counts.
 COUNTS = ("bytes", "words")
-# The last three look at the beginning of a text. That bounds their cost, and makes texts of any
-# length comparable; most pages and files are shorter. `python -m benchmarks quality` compares them
-# with the whole text.
+# The last one looks at the beginning of a text. That bounds its cost, and makes texts of any length
+# comparable; most pages and files are shorter.
 BEGINNING_BYTES = 8_192
-# About five words: such copies rank code and pages as Gopher's repeated 5-grams do.
-LONG_COPY = 32
-# What LZ4 writes for a match: two bytes of distance and one of lengths.
-MATCH_BYTES = 3
-# Slots of the hash table of last positions. 12 bits find as much in 8 KB as 16 bits do, and are
-# faster to clear.
-_SLOT_BITS = np.uint32(12)
-_MULTIPLIER = np.uint32(2_654_435_761)
 
 
 def text_stats(texts: Texts) -> Array:
-    """Return the statistics of every text, shape (n, 5), float64; a share of nothing is NaN."""
+    """Return the statistics of every text, shape (n, 3), float64; a share of nothing is NaN."""
     sizes = np.diff(texts[0]).astype(np.int64)
     beginnings = _beginnings(*texts, BEGINNING_BYTES)
     length = np.diff(beginnings[0]).astype(np.float64)
     length[length == 0] = np.nan
-    compressed = compressed_sizes(beginnings)
     words = count_tokens(*texts)[:, 0]
     repeated = repeated_lines(*beginnings, 1)[:, 2] / length
-    compression = length / np.maximum(compressed[:, 0], 1)
-    return np.stack([sizes, words, compression, repeated, compressed[:, 1] / length], axis=1)
+    return np.stack([sizes, words, repeated], axis=1)
 
 
 @kernel
@@ -93,45 +75,6 @@ def _beginnings(offsets: Array, data: Array, size: int) -> Texts:
         end = offsets[text] + out[text + 1] - out[text]
         beginnings[out[text] : out[text + 1]] = data[offsets[text] : end]
     return out, beginnings
-
-
-@kernel
-def compressed_sizes(texts: Texts) -> Array:
-    """Replace repetitions by references, greedily, as LZ4 does (Ziv and Lempel 1977).
-
-    Returns:
-        shape (n, 2): bytes of the result, and bytes of the text in copies of at least LONG_COPY
-        bytes.
-    """
-    offsets, data = texts
-    out = np.zeros((len(offsets) - 1, 2), np.int64)
-    table = np.empty(1 << _SLOT_BITS, np.int32)
-    for text in range(len(offsets) - 1):
-        i, stop = offsets[text], offsets[text + 1]
-        table[:] = -1
-        while i + 4 <= stop:
-            here = _four_bytes(data, i)
-            slot = np.uint32(here * _MULTIPLIER) >> (np.uint32(32) - _SLOT_BITS)
-            other = table[slot]
-            table[slot] = i
-            if other < 0 or _four_bytes(data, other) != here:
-                out[text, 0] += 1
-                i += 1
-                continue
-            length = 4
-            while i + length < stop and data[i + length] == data[other + length]:
-                length += 1
-            out[text, 0] += MATCH_BYTES
-            out[text, 1] += length if length >= LONG_COPY else 0
-            i += length
-        out[text, 0] += stop - i
-    return out
-
-
-@kernel
-def _four_bytes(data: Array, i: int) -> Number:
-    low = np.uint32(data[i]) | np.uint32(data[i + 1]) << np.uint32(8)
-    return low | np.uint32(data[i + 2]) << np.uint32(16) | np.uint32(data[i + 3]) << np.uint32(24)
 
 
 # Histograms

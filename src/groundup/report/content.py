@@ -1,4 +1,4 @@
-"""Choose what a report shows of the texts: documents, duplicates in pairs, and tokens.
+"""Choose what a report shows of the texts: documents, duplicates in pairs, tokens, histograms.
 
 The choice depends on the seed only. Ids are hashes, so the first ids at or after a random place in
 their order are a random sample. Of the texts, only the row groups with a chosen document are read.
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,9 +20,9 @@ from groundup.artifacts.corpus import RefinedShard, find_documents, tables
 from groundup.artifacts.document import read_batches
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.artifacts.tokens import open_shard
-from groundup.report.figures import Figure
+from groundup.report.charts import MEASURES, STEPS, drawings
+from groundup.report.figures import DamagedRunFileError, Figure, Row, json_file, number
 from groundup.report.formatting import cut
-from groundup.report.run_files import Row, number
 
 # Examples of each source or reason.
 KEPT, LEFT_OUT, DROPPED, PAIRS = 2, 3, 2, 3
@@ -35,6 +34,9 @@ LONGEST_TOKENS, FREQUENT_TOKENS = 24, 40
 # Counting them takes 0.1 s; the most frequent tokens do not change beyond.
 COUNTED_TOKENS = 1 << 22
 PARAGRAPH_TOKENS = 160
+QUALITY = "refine/quality.json"
+# Only the scores of the filters that dropped most are drawn.
+MAX_SCORES = 4
 
 
 def examples(root: Path, seed: int) -> dict[str, list[Row]]:
@@ -164,7 +166,14 @@ def vocabulary(root: Path, seed: int) -> Row:
     if not (root / "tokenize" / "tokenizer.json").exists():
         return {}
     tokenizer = Tokenizer.load(root / "tokenize")
-    sizes, counts = tokenizer.token_bytes(), token_counts(root, tokenizer)
+    sizes, counts = tokenizer.token_bytes(), np.zeros(tokenizer.vocab_size, np.int64)
+    paths = sorted((root / "tokenize" / "shards").glob("*.train.npy"))
+    shards = [open_shard(path, tokenizer.vocab_size, check_ids=False) for path in paths]
+    total = sum(map(len, shards))
+    for tokens in shards:
+        # Of a large run, COUNTED_TOKENS are counted, from each shard in proportion to its size.
+        first = len(tokens) * COUNTED_TOKENS // max(total, COUNTED_TOKENS)
+        counts += np.bincount(tokens[:first], minlength=len(counts))[: len(counts)]
     longest = np.lexsort((np.arange(len(sizes)), -sizes))[:LONGEST_TOKENS].tolist()
     ranked = np.lexsort((np.arange(len(counts)), -counts)).tolist()
     frequent = [token for token in ranked if counts[token]][:FREQUENT_TOKENS]
@@ -193,21 +202,6 @@ def vocabulary_figures(table: Row) -> Iterator[Figure]:
     for token in table["longest"]:
         name = f"tokens.bytes.{token['id']}"
         yield Figure(name, token["bytes"], "bytes", "tokenize/tokenizer.json")
-
-
-def token_counts(root: Path, tokenizer: Tokenizer) -> npt.NDArray[np.int64]:
-    """Return how often each id occurs in the first training tokens of every shard.
-
-    Of a large run, COUNTED_TOKENS are counted, from each shard in proportion to its size.
-    """
-    paths = sorted((root / "tokenize" / "shards").glob("*.train.npy"))
-    shards = [open_shard(path, tokenizer.vocab_size, check_ids=False) for path in paths]
-    total = sum(map(len, shards))
-    counts = np.zeros(tokenizer.vocab_size, np.int64)
-    for tokens in shards:
-        first = len(tokens) * COUNTED_TOKENS // max(total, COUNTED_TOKENS)
-        counts += np.bincount(tokens[:first], minlength=len(counts))[: len(counts)]
-    return counts
 
 
 def validation_tokens(root: Path, tokenizer: Tokenizer, seed: int) -> list[int]:
@@ -240,3 +234,50 @@ def token_pieces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[dict[str, 
             pieces.append({"ids": pending, "text": text, "special": text in tokenizer.specials})
             pending = []
     return pieces
+
+
+def distributions(root: Path) -> Row:
+    """Return what report.json holds: histograms of all measures, and of the scores drawn.
+
+    Raises:
+        DamagedRunFileError: refine/quality.json is not what refine writes.
+    """
+    quality = json_file(root, QUALITY)
+    if quality is None:
+        return {}
+    try:
+        sources = {}
+        for name, source in quality["sources"].items():
+            dropped, scores = source["dropped"], source["scores"]
+            ranked = sorted(dropped, key=lambda name: (-dropped[name]["documents"], name))
+            drawn = [reason for reason in ranked if reason in scores][:MAX_SCORES]
+            sources[name] = source | {
+                "scores": {score: scores[score] for score in drawn},
+                "dropped": {reason: dropped[reason] for reason in ranked},
+            }
+        table = {"from": QUALITY} | quality | {"sources": sources}
+        # What cannot be drawn is not shown at all.
+        list(distribution_figures(table))
+        drawings(table)
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError):
+        raise DamagedRunFileError(f"{QUALITY} is damaged") from None
+    return table
+
+
+def distribution_figures(table: Row) -> Iterator[Figure]:
+    """Yield medians, documents and bytes by step, and the shares that were lost, by source."""
+    for name, source in table.get("sources", {}).items():
+        yield Figure(f"refine.lost.{name}", source["lost"], "share", QUALITY)
+        for step in STEPS:
+            for unit in ("documents", "bytes"):
+                count = source["steps"][step][unit]
+                yield Figure(f"refine.step.{unit}.{step}.{name}", count, unit, QUALITY)
+        for measure, unit in MEASURES.items():
+            for step in ("collected", "kept"):
+                quantiles = source["measures"][measure][step]["quantiles"]
+                median = quantiles[1] if quantiles else None
+                yield Figure(f"refine.median.{measure}.{step}.{name}", median, unit, QUALITY)
+        size = source["steps"]["collected"]["bytes"]
+        for reason, counts in source["dropped"].items():
+            share = counts["bytes"] / size if size else None
+            yield Figure(f"refine.dropped_share.{name}@{reason}", share, "share", QUALITY)
