@@ -92,6 +92,7 @@ class Document:
         record: number of the record in its origin; malformed records count too.
         group: the unit that may not be split between train and validation, without its kind.
         turns: messages with `role` and `content`, for conversations only.
+        left_out: number of sentences that the reader left out, as a template's words are not known.
     """
 
     text: str
@@ -100,6 +101,7 @@ class Document:
     license: str = ""
     language: str = ""
     turns: Sequence[Turn] | None = None
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,7 @@ class CollectedShardWriter:
     Attributes:
         forgotten: origin and record of documents that are listed without their text.
         reasons: number of dropped records by reason.
+        left_out: number of sentences that readers left out of the documents.
     """
 
     source: Source
@@ -99,6 +100,7 @@ class CollectedShardWriter:
     dropped: TableWriter
     forgotten: frozenset[tuple[str, int]] = frozenset()
     reasons: Counter[str] = field(default_factory=Counter)
+    left_out: int = 0
 
     def add(self, origin: str, result: Document | Reject) -> None:
         """Write a document, or the reason why there is none."""
@@ -131,6 +133,7 @@ class CollectedShardWriter:
                 "turns": turns or None,
             }
             self.documents.add(row, size)
+            self.left_out += result.left_out
 
     def _drop(self, origin: str, reject: Reject) -> None:
         self.reasons[reject.reason] += 1
@@ -187,6 +190,7 @@ def collect_shard(
         "bytes_out": documents.bytes,
         "documents": documents.rows,
         "dropped": dict(sorted(writer.reasons.items())),
+        "sentences_left_out": writer.left_out,
     }
 
 

@@ -37,9 +37,11 @@ def run(run: Run) -> None:
     artifacts = run.build("collect", _jobs(run, sources), "collecting")
     documents: Counter[str] = Counter()
     dropped: dict[str, Counter[str]] = defaultdict(Counter)
+    left_out: Counter[str] = Counter()
     for artifact in artifacts:
         documents[artifact.facts["source"]] += artifact.facts["documents"]
         dropped[artifact.facts["source"]].update(artifact.facts["dropped"])
+        left_out[artifact.facts["source"]] += artifact.facts["sentences_left_out"]
     texts = [source for source in sources if KINDS[source.kind].role != "tuning"]
     lines = []
     for source in texts:
@@ -52,6 +54,8 @@ def run(run: Run) -> None:
         raise SourceError("; ".join(lines) + "; check kind and path in the recipe")
     for line in lines:
         say(f"warning: {line}")
+    for name, count in sorted((+left_out).items()):
+        say(f'source "{name}": {count:,} sentences left out; words of theirs stand in templates')
     _publish(run, artifacts)
 
 

@@ -22,7 +22,7 @@ from groundup.collect.charset import bom_encoding, decode
 from groundup.collect.files.formats import wikitext_share
 from groundup.collect.files.streams import DamagedError, Item, TooLongError, deadline, read_all
 from groundup.collect.readers.text import declared_encoding, read_text
-from groundup.collect.readers.wiki.wikitext import is_redirect, to_text
+from groundup.collect.readers.wiki.wikitext import is_redirect, read_wikitext
 from groundup.recipe import Source
 
 # MediaWiki stores at most 2 MB a page.
@@ -35,6 +35,8 @@ _OTHER_NAMESPACE = re.compile(
     re.IGNORECASE,
 )
 # What a wiki calls its namespaces of files (6) and categories (14), whose links show nothing.
+_LANGUAGE = re.compile(r"""<mediawiki\b[^>]*\bxml:lang=["']([a-z]{2,12})""")
+_DATABASE = re.compile(r"<dbname>([a-z]{2,12}?)(?:_[a-z_]+)?wik(?:i|tionary)[a-z]*</dbname>")
 _HIDDEN_NAMESPACE = re.compile(r'<namespace key="(?:6|14)"[^<>]*>([^<>]+)</namespace>')
 # Pieces of markup for each 1,000 characters, from which on a text file is a page of wikitext.
 _WIKITEXT_SHARE = 1.5
@@ -48,6 +50,11 @@ def read_dump(item: Item, source: Source) -> Iterator[Document | Reject]:
     siteinfo = item.head.decode(encoding, "replace").partition("</namespaces>")[0]
     names = _HIDDEN_NAMESPACE.findall(siteinfo)
     hidden = frozenset(html.unescape(name).lower() for name in names)
+    database = _DATABASE.search(siteinfo)
+    language = _LANGUAGE.search(siteinfo) or database
+    code = language[1] if language else ""
+    if database and database[1] == "simple":
+        code = "simple"
     chunks = iter(lambda: item.stream.read1(_CHUNK), b"")
     if encoding in ("utf-16", "utf-32"):
         text = io.TextIOWrapper(item.stream, encoding=encoding, errors="replace")
@@ -75,7 +82,7 @@ def read_dump(item: Item, source: Source) -> Iterator[Document | Reject]:
         elif (element.findtext("revision/model") or "wikitext") != "wikitext":
             yield Reject("not-wikitext", index, title)
         else:
-            yield _wikitext_document(title, body, index, hidden)
+            yield _wikitext_document(title, body, index, hidden, code)
 
 
 def _pages(chunks: Iterable[bytes]) -> Iterator[bytes | None]:
@@ -115,16 +122,22 @@ def _last_revision(page: bytes) -> bytes:
 
 
 def _wikitext_document(
-    title: str, body: str, index: int, hidden: frozenset[str] = frozenset()
+    title: str,
+    body: str,
+    index: int,
+    hidden: frozenset[str] = frozenset(),
+    language: str = "",
 ) -> Document | Reject:
     try:
         with deadline():
-            text = to_text(body.replace("{{PAGENAME}}", title), hidden)
+            page = body.replace("{{PAGENAME}}", title)
+            text, left_out = read_wikitext(page, hidden, language)
     except TooLongError as error:
         return Reject("timeout", index, f"{title}: {error}")
     if not text:
         return Reject("empty", index, f"{title}: nothing but markup")
-    return Document(f"{title}\n\n{text}" if title else text, index, title)
+    text = f"{title}\n\n{text}" if title else text
+    return Document(text, index, title, left_out=left_out)
 
 
 def read_page(item: Item, source: Source) -> Iterator[Document | Reject]:

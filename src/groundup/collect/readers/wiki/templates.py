@@ -14,63 +14,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 
-_NAMED_ARGUMENT = re.compile(r"\s*([\w -]{1,24}?)\s*=(?!=)(.*)", re.DOTALL)
-_LANGUAGE_CODE = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,4}){0,2}|[A-Z]{2,3}\.$")
-_MONTHS = (
-    " January February March April May June July August September October November December"
-).split(" ")
+from groundup.collect.readers.wiki.arguments import Arguments, Show
+from groundup.collect.readers.wiki.dates import DATES, join_date, named_century, show_number
+from groundup.collect.readers.wiki.leads import LEADS
+
 _RANGES = {word: f" {word} " for word in ("to", "and", "or", "by")}
 _RANGES |= {"-": "–", "–": "–", "to(-)": "–", "x": " × ", "+/-": " ± "}
 _UNITS = {"C": "°C", "F": "°F", "kph": "km/h", "sqkm": "km²"}
 _UNITS |= {"acre": "acres", "sqmi": "sq mi", "sqft": "sq ft"}
-
-
-@dataclass(slots=True)
-class Arguments:
-    """Arguments of a template as they are shown, by position and by name."""
-
-    positional: list[str]
-    named: dict[str, str]
-
-    @classmethod
-    def parse(cls, inside: str) -> Arguments:
-        """Parse what follows the name and its bar; `1=` is the first position."""
-        positional: list[str] = []
-        named: dict[str, str] = {}
-        for part in inside.split("|"):
-            match = _NAMED_ARGUMENT.match(part) if "=" in part else None
-            if match is None:
-                positional.append(part.strip())
-            elif match[1].isdecimal():
-                position = min(max(int(match[1][:3]), 1), 20)
-                positional += [""] * (position - len(positional))
-                positional[position - 1] = match[2].strip()
-            else:
-                named[match[1]] = match[2].strip()
-        return cls(positional, named)
-
-    def first(self, *keys: int | str) -> str:
-        """Return the first of these arguments that is not empty; numbers are list indices."""
-        for key in keys:
-            value = ""
-            if isinstance(key, str):
-                value = self.named.get(key, "")
-            elif -len(self.positional) <= key < len(self.positional):
-                value = self.positional[key]
-            if value and value != "-":
-                return value
-        return ""
-
-    def words(self) -> list[str]:
-        """Return the positional arguments without the language code that Wiktionary puts first."""
-        has_code = len(self.positional) > 1 and _LANGUAGE_CODE.fullmatch(self.positional[0])
-        return self.positional[1:] if has_code else self.positional
-
-
-Show = Callable[[Arguments], str]
 
 
 def _pick(*keys: int | str) -> Show:
@@ -103,8 +56,8 @@ _TABLE: tuple[tuple[Show, str], ...] = (
     (_first, "centered|center|block indent|plainlist|flatlist|uc|lc|ucfirst|lcfirst|red|green"),
     (_first, "non-gloss definition|n-g|ngd|non-gloss|def-uncertain|glossary|defdate|ipachar"),
     (_first, "blue|color box|sronly|unsupported|not english|proper name"),
-    (_first, "flag|flagcountry|flagu|noflag|no flag|year|date|start date|fmtn|number|formatnum"),
-    (_first, "nts|num|nombre|ta|railgauge"),
+    (_first, "flag|flagcountry|flagu|noflag|no flag|year|number|formatnum"),
+    (_first, "nts|ta|railgauge|tutto attaccato|esd|versalita|versalitas|rom-maj|rom|nobr romains"),
     (_first, "ill|illm|interlanguage link|仮リンク|le|lien|link|nihongo2|nihongo core|langue"),
     (_first, "comment|подсказка|senza fonte|chiarire"),
     (_pick(-1), "lang|langx|rtl-lang|transl|transliteration|translit|script/arabic|script/hebrew"),
@@ -139,6 +92,12 @@ _TABLE: tuple[tuple[Show, str], ...] = (
     (_prefix("r. "), "reign|r."),
     (_prefix("d. "), "died|d."),
     (_prefix("século "), "séc|século"),
+    (_constant("⇌"), "eqm"),
+    (_prefix("p. "), "p."),
+    (_prefix("n° "), "n°|numéro"),
+    (lambda arguments: f"§ {' '.join(arguments.positional)}", "§"),
+    (_prefix("M. "), "m."),
+    (_prefix("Mme "), "mme"),
     (_prefix("HMS "), "hms"),
     (_prefix("USS "), "uss"),
     (_prefix("$"), "us$|usd|us dollar|$"),
@@ -146,8 +105,8 @@ _TABLE: tuple[tuple[Show, str], ...] = (
     (_prefix("€"), "eur|€|euro"),
     (_prefix("₹"), "inr|₹|indian rupee"),
     (_prefix("A$"), "aud|a$"),
-    (_join(" "), "ship|bibleverse|bibleref|bibleref2|bibleverse-lb|bible verse|unité|unidad|unit"),
-    (_join(" "), "rws"),
+    (_join(" "), "ship|bibleverse|bibleref|bibleref2|bibleverse-lb|bible verse"),
+    (_join(" "), "rws|currency"),
     (_join(""), "gaps|chem"),
     (_join("-class "), "sclass|sclass2|sclass-"),
     (_join("-"), "respell|respelling"),
@@ -159,6 +118,15 @@ _TABLE: tuple[tuple[Show, str], ...] = (
 )
 # What templates show: by name in lower case, and by how the name starts.
 TEMPLATES: dict[str, Show] = {name: show for show, names in _TABLE for name in names.split("|")}
+TEMPLATES |= DATES | LEADS
+# Names that show something else in one wiki than in most.
+_LOCAL: dict[tuple[str, str], Show] = {
+    ("fr", "citation"): lambda arguments: f"« {arguments.first(0)} »" if arguments.first(0) else "",
+    ("fr", "guil"): lambda arguments: f"« {arguments.first(0)} »" if arguments.first(0) else "",
+    ("fr", "incise"): lambda arguments: f"– {arguments.first(0)} –" if arguments.first(0) else "",
+    ("it", "q"): _pick(0),
+    ("ko", "llang"): _pick(1),
+}
 _FAMILIES: dict[str, Show] = dict.fromkeys(
     ("lang-", "lang ", "vol-", "link-", "k-", "j-", "l/", "јез-", "ling-", "lg-", "formatnum:"),
     _pick(0),
@@ -177,13 +145,20 @@ def _shows(names: str, *starts: str) -> Callable[[Show], Show]:
     return register
 
 
-@_shows("l|m|l-self|m-self|ll|mention|m+|alter|back-form|back-formation|desc|descendant|clipping")
+@_shows("l|l-self|m-self|ll|mention|m+|alter|back-form|back-formation|desc|descendant|clipping")
 def _word(arguments: Arguments) -> str:
     """A word of Wiktionary: its language code, the word, and how it is written if that differs."""
     words = arguments.words()
     is_shown_differently = len(words) > 1 and words is not arguments.positional
     shown = words[1] if is_shown_differently else ""
     return arguments.named.get("alt") or shown or (words[0] if words else "")
+
+
+@_shows("m")
+def _word_or_number(arguments: Arguments) -> str:
+    """A word of Wiktionary, or an Italian measure: 10|u=km."""
+    is_number = arguments.first(0)[:1].isdecimal()
+    return show_number(arguments) if is_number else _word(arguments)
 
 
 @_shows(
@@ -214,7 +189,7 @@ def _parts(arguments: Arguments) -> str:
 
 
 @_shows(
-    "lb|lbl|label|tlb|term-label|context|qualifier|qual|q|i|qf|gloss|gl|sense|s|a|"
+    "lb|lbl|label|tlb|term-label|context|qualifier|qual|q|i|qf|gloss|gl|sense|a|"
     "accent|tcx|term-context|ib|antsense"
 )
 def _remark(arguments: Arguments) -> str:
@@ -257,9 +232,9 @@ def _fraction(arguments: Arguments) -> str:
 def _as_of(arguments: Arguments) -> str:
     """Year, month and day, in this order."""
     year, *rest = arguments.positional or [""]
-    if rest and rest[0].isdecimal() and int(rest[0]) < len(_MONTHS):
-        rest[0] = _MONTHS[int(rest[0])]
-    words = arguments.named.get("alt") or " ".join(["As of", *reversed(rest[:2]), year])
+    month, day, *_ = [*rest, "", ""]
+    date = join_date(day, month, year, "en")
+    words = arguments.named.get("alt") or f"As of {date}"
     return words[:1].lower() + words[1:] if "lc" in arguments.named else words
 
 
@@ -283,7 +258,7 @@ def _sounds(arguments: Arguments) -> str:
     return f"/{''.join(sound for sound in sounds if not sound.lower().endswith('.ogg'))}/"
 
 
-@_shows("nihongo|nihongo3|読み仮名|ruby")
+@_shows("nihongo|nihongo3|nihongo4|読み仮名|ruby")
 def _nihongo(arguments: Arguments) -> str:
     first, *rest = list(filter(None, arguments.positional[:3])) or [""]
     return f"{first} ({', '.join(rest)})" if rest else first
@@ -314,15 +289,51 @@ NO_WORDS = frozenset(
 )
 
 
+# Citations, notes and notices by how their names start, in the larger wikis.
+_NOTE_NAME = re.compile(
+    r"(?:citation|cita|cit|citer|ouvrage|article|lien web|literatur|internetquelle|webarch|"
+    r"cytuj|книга|статья|cite|citace|citeer|kaynak|notelist|note|nota|sfn|sfnm|harv|refn?|réf|"
+    r"source|källa|lähde|fact|citation needed|à sourcer|quand|qui|où|pourquoi|combien|clarify|"
+    r"нет аи|когда|кто|что|уточнить|fakt|kto|kiedy|brak|doprecyzować|belege|quelle|coord|"
+    r"coordinate|koord|flag|drapeau|bandera|bandeira|bandiera|флаг|флагификация|écouter|audio|"
+    r".+ lippu|.+ flagg|increase|"
+    r"decrease|steady|refnest|efn|notetag|要出典|要検証|来源請求|icon|"
+    r"portal|commons|webcite|dead link|lien brisé|deadurl|cref|as ref|r|rp)(?:[ /-].*)?"
+)
+
+
+# Templates that compute, or read another page: their argument is not what they show.
+_COMPUTED_NAME = re.compile(
+    r"#.*|current.*|local.*|numberof.*|(?:.*[ -])?(?:"
+    r"age|alter|âge|edad|età|leeftijd|idade|wiek lat|"
+    r"возраст|einwohnerzahl|einwohner|metadaten|statistiek|population|populación|popolazione|"
+    r"ludność|populace|počet|inflation|inflación|wikidata|données|datos|ewz|bevölkerung|население|"
+    r"人口)(?:[ -].*)?"
+)
+
+
+def is_computed(name: str) -> bool:
+    """Return whether a template of this name shows what does not stand in the page."""
+    return _COMPUTED_NAME.fullmatch(name) is not None
+
+
+def is_note(name: str) -> bool:
+    """Return whether a template of this name (in lower case) stands for no words of a sentence."""
+    return name in NO_WORDS or _NOTE_NAME.fullmatch(name) is not None
+
+
 @lru_cache(4096)
-def find_template(name: str) -> Show | None:
-    """Return what the template of this name (in lower case) shows; None when it is not known."""
-    if name in TEMPLATES:
-        return TEMPLATES[name]
+def find_template(name: str, language: str = "") -> Show | None:
+    """Return what a template shows in a wiki; None when it is not known. The name is lower case."""
+    show = _LOCAL.get((language, name)) or TEMPLATES.get(name)
+    if show is not None:
+        return show
     for start, show in _FAMILIES.items():
         if name.startswith(start):
             return show
-    if _FORM_OF.match(name):
+    if century := named_century(name):
+        return _constant(century)
+    if _FORM_OF.match(name) and not is_computed(name):
         # Wiktionary's "plural of", "abbreviation of" and so on.
         return lambda arguments: f"{name} {_word(arguments)}".strip()
     return None

@@ -6,7 +6,8 @@
     Berlin ([bɛʁˈliːn]) is the capital of Germany.
 
 Templates carry layout and citations and differ between wikis, so a template that is not known
-(`templates.py`) is removed. The steps of `to_text`:
+(`templates.py`) is removed, and with it the sentence that needs its words (`holes.py`). The steps
+of `read_wikitext`:
 
 1. Comments, references and other extension tags are cut out. Code and formulas are set aside.
 2. All brackets are matched in one pass. The page is rendered from the outside in, so that what is
@@ -26,10 +27,13 @@ from collections import Counter
 from collections.abc import Iterable
 from html import unescape
 
-from groundup.collect.readers.wiki.templates import NO_WORDS, Arguments, find_template
+from groundup.collect.readers.wiki.arguments import Arguments
+from groundup.collect.readers.wiki.holes import HOLE, drop_sentences, is_hole
+from groundup.collect.readers.wiki.templates import NO_WORDS, find_template, is_computed
 
 # Characters that wikitext cannot hold: what was removed, and the number of what was set aside.
 GAP, _LITERAL_MARK = "\x01", "\x00"
+_NO_MARKS = dict.fromkeys(map(ord, (GAP, HOLE, _LITERAL_MARK)))
 _LITERAL_NUMBER = re.compile(rf"{_LITERAL_MARK}(\d+){_LITERAL_MARK}")
 
 # Step 1. Tags whose content is no wikitext.
@@ -118,18 +122,27 @@ _LINE_START = ("", "\n", "*", "#")
 _NO_TEXT = " \t-–—.,;:()[]{}|!/'\"*#=_…،、。（）·•"
 
 
-def to_text(wikitext: str, hidden: Iterable[str] = ()) -> str:
-    """Return the text of a page; "" when it holds none.
+def to_text(wikitext: str, hidden: Iterable[str] = (), language: str = "") -> str:
+    """Return the text of a page; "" when it holds none. See `read_wikitext`."""
+    return read_wikitext(wikitext, hidden, language)[0]
 
-    `hidden` are names of the wiki's own namespaces, in lower case, whose links show nothing.
+
+def read_wikitext(wikitext: str, hidden: Iterable[str] = (), language: str = "") -> tuple[str, int]:
+    """Return the text of a page, and how many sentences were left out.
+
+    A sentence is left out when a template that is not known stands for words of it.
+
+    Args:
+        hidden: names of the wiki's own namespaces, in lower case, whose links show nothing.
+        language: code of the wiki's language; "" when it is not known.
     """
-    text = wikitext.replace("\r\n", "\n").replace(_LITERAL_MARK, "").replace(GAP, "")
+    text = wikitext.replace("\r\n", "\n").translate(_NO_MARKS)
     # A comment that is not closed reaches to the end of the page.
     before, arrow, after = text.rpartition("-->")
     text = _COMMENT.sub("", before + arrow) + after.partition("<!--")[0]
     text, literals = _cut_extensions(text)
     text = "".join(_SIMPLE_LINK.split(text))
-    text = _Page(text, _HIDDEN_NAMESPACES.union(hidden)).render()
+    text = _Page(text, _HIDDEN_NAMESPACES.union(hidden), language).render()
     text = "".join(_EXTERNAL_LINK.split(text))
     if "<" in text:
         text = _SUB_OR_SUP.sub(
@@ -138,14 +151,16 @@ def to_text(wikitext: str, hidden: Iterable[str] = ()) -> str:
         text = _TAG.sub("", _LINE_BREAK.sub("\n", text))
     if "-{" in text:
         text = _CONVERSION.sub(_first_variant, text)
-    text = close_gaps(_QUOTES.sub("", _SWITCH.sub("", text)))
+    text, left_out = drop_sentences(_QUOTES.sub("", _SWITCH.sub("", text)))
+    text = close_gaps(text)
     # Stray brackets come last: both sides of a tag or gap may have met as one, and so may both
     # sides of a stray.
     for pattern in (_STRAY_BRACKET, _STRAY_BRACKET, re.compile(r"[\[\]{}]+")):
         if any(bracket in text for bracket in _BRACKETS):
             text = pattern.sub("", text)
     text = _lay_out_lines(unescape(text))
-    return _LITERAL_NUMBER.sub(lambda number: literals[int(number[1])], text).strip()
+    text = _LITERAL_NUMBER.sub(lambda number: literals[int(number[1])], text).strip()
+    return text, left_out
 
 
 def is_redirect(wikitext: str) -> bool:
@@ -236,8 +251,8 @@ def _match_brackets(text: str) -> dict[int, int]:
 class _Page:
     """A page with matched brackets; renders any part of it, skipping what is not shown."""
 
-    def __init__(self, text: str, hidden: frozenset[str]) -> None:
-        self.text, self.hidden = text, hidden
+    def __init__(self, text: str, hidden: frozenset[str], language: str) -> None:
+        self.text, self.hidden, self.language = text, hidden, language
         self.ends = _match_brackets(text)
         self.openings = sorted(self.ends)
 
@@ -283,24 +298,29 @@ class _Page:
     def _render_template(self, start: int, end: int, depth: int) -> str:
         """Return the words that a template stands for; a gap where it is layout.
 
-        An unknown one with one argument stands for it where it follows a word, as a word does.
+        An unknown one with one argument stands for it where it follows a word, as a word does. One
+        that stands for words that are not known leaves a hole in its sentence.
         """
         match = _TEMPLATE_NAME.match(self.text, start, end)
         assert match is not None
         name = match[0].strip().lower().replace("_", " ")
-        show = find_template(name)
+        show = find_template(name, self.language)
+        before = self.text[max(0, start - _MAX_PHRASE) : start - 2].rpartition("\n")[2]
         if show is None:
             size = end - match.end() - 1
             phrase = self.text[end - size : end] if 0 < size < _MAX_PHRASE else ""
-            before = self.text[max(0, start - _MAX_PHRASE) : start - 2].rpartition("\n")[2]
             is_words = _PHRASE.fullmatch(phrase) is not None and not _FILE_NAME.search(phrase)
             in_sentence = before.endswith((" ", "(", "（", '"')) and _WORD.search(before)
-            if not (is_words and in_sentence) or name in NO_WORDS:
-                return GAP
+            is_shown = is_words and in_sentence and not is_computed(name)
+            if not is_shown or name in NO_WORDS:
+                after = self.text[end + 2 : end + 2 + _MAX_PHRASE]
+                return HOLE if is_hole(name, self.text[match.end() : end], before, after) else GAP
         inside = name.partition(":")[2]
-        if match.end() < end and self.text[match.end()] == "|":
-            inside = self._render_inside(match.end() + 1, end, depth)
-        arguments = Arguments.parse(inside)
+        # The first bar may stand on a line of its own.
+        bar = self.text.find("|", match.end(), end)
+        if bar >= 0 and not self.text[match.end() : bar].strip():
+            inside = self._render_inside(bar + 1, end, depth)
+        arguments = Arguments.parse(inside, self.language)
         return (show(arguments) if show else arguments.positional[0]) or GAP
 
     def _render_link(self, start: int, end: int, depth: int) -> str:
