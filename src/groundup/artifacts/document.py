@@ -92,6 +92,8 @@ class Document:
         record: number of the record in its origin; malformed records count too.
         group: the unit that may not be split between train and validation, without its kind.
         turns: messages with `role` and `content`, for conversations only.
+        visible: characters that the record shows, without white space, where the reader takes only
+            a part of them; the facts of the shard say how many it took.
     """
 
     text: str
@@ -100,6 +102,7 @@ class Document:
     license: str = ""
     language: str = ""
     turns: Sequence[Turn] | None = None
+    visible: int = 0
 
 
 @dataclass(frozen=True, slots=True)
