@@ -187,6 +187,10 @@ def test_gutenberg_markers(read: Read) -> None:
             "<script/>kept <!-- not --> too &lt;b&gt; &amp;lt; &nosuch;",
             "kept too <b> &lt; &nosuch;",
         ),
+        (
+            "<p>10<sup>6</sup> is x<sub>max</sub>, he <q>said</q><sup class='noteref'>2</sup>.</p>",
+            "10⁶ is x_max, he “said”.",
+        ),
         ("<p>unclosed <b>tag<p>next", "unclosed tag\n\nnext"),
         ("", ""),
     ],

@@ -13,6 +13,7 @@ from benchmarks import maintext as measured
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.readers import html
+from groundup.collect.readers import markup as markup_module
 from groundup.collect.readers.html import main_text
 
 Read = Callable[..., list[Document | Reject]]
@@ -178,6 +179,85 @@ def test_panic_of_resiliparse(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(resiliparse.extract.html2text, "extract_plain_text", extract)
     assert FIRST in main_text(PAGE)
+
+
+def test_text_outside_paragraphs() -> None:
+    """Text directly in a container stays in its place, in bold or beside paragraphs too."""
+    one, two, three = FIRST, SECOND, LAST
+    page = (
+        f"<html><body><article><p>1. {one}</p><div>2. {two}<p>3. {three}</p>4. <i>{one}</i></div>"
+        f"<div><b>5. {two}</b></div>6. {three}<section>A short one.<br>And on.</section>"
+        f"<p>7. {one}</p></article></body></html>"
+    )
+    text = main_text(page)
+    places = [text.find(f"{number}. ") for number in range(1, 8)]
+    assert places == sorted(places) and places[0] == 0
+    assert "A short one." in text and "And on." in text
+
+
+@pytest.mark.parametrize("menu", ["", MENU])
+def test_marks_become_characters(menu: str) -> None:
+    """Exponents, indexes and quotation marks are text, whichever extractor runs."""
+    cases = {
+        "10<sup>23</sup>": "10²³",
+        "10<sup>&minus;3</sup>": "10⁻³",
+        "<i>x</i><SUP class=a>k</SUP>": "x^k",
+        "e<sup>x+1</sup>": "e^(x+1)",
+        "2<sup>2<sup>3</sup></sup>": "2^2³",
+        "H<sub>2</sub>O": "H₂O",
+        "a<sub>i</sub>": "aᵢ",
+        "v<sub>max</sub>": "v_max",
+        "the 1<sup>st</sup>": "the 1st",
+        "XIX<sup>e</sup>": "XIXe",
+        "Acme<sup>TM</sup>": "AcmeTM",
+        'said<sup><a href="#n">[b]</a></sup>': "said[b]",
+        "<q>yes, <q>no</q></q>": "“yes, ‘no’”",
+    }
+    items = "".join(f"<p>Here {markup} was set. {FIRST}</p>" for markup in cases)
+    page = f"<html><body>{menu}<div><div><div><article>{items}</article></div></div></div></body>"
+    assert main_text(page).split("\n\n") == [
+        f"Here {text} was set. {FIRST}" for text in cases.values()
+    ]
+
+
+def test_blank_lines_of_code() -> None:
+    """Code keeps its blank lines, indentation and tabs, and gets no line that it has not."""
+    code = "def a():\n    return 1.\n\n\ndef b():\n\tx = 2.\n\n    y  =  3"
+    marked = code.replace("def", "<b>def</b>").replace("x", "<span>x</span>")
+    page = f"<p>{FIRST}</p><pre>{marked}\n</pre><p>{SECOND}</p><pre>one</pre><p>{LAST}</p>"
+    for menu in ("", f"{MENU}<div><div><div><div></div></div></div></div><p>{LAST * 4}</p>"):
+        text = main_text(f"<html><body>{menu}<article>{page}</article></body></html>")
+        assert f"{FIRST}\n\n{code}\n\n{SECOND}" in text
+
+
+def test_layout_tables() -> None:
+    """Tables that arrange a page become paragraphs; those of data stay rows."""
+    data = "<table><tr><td>Rye</td><td>1</td></tr><tr><td>Oats</td><td>2</td></tr></table>"
+    cells = f"<td>Home</td><td><p>{FIRST}</p><p>{SECOND}</p>{data}</td>"
+    old = f"<table><tr>{cells}</tr><tr><td>{LAST * 6}</td><td>Then. {SECOND}</td></tr></table>"
+    text = main_text(f"<html><body>{old}</body></html>")
+    assert f"{FIRST}\n\n{SECOND}" in text and f"{LAST * 6}\n\nThen. {SECOND}" in text
+    assert "| Rye | 1 |" in text and text.count("|") == 6
+    modern = (
+        f"{MENU}<div><div><div><div><table><tr><td>{FIRST}</td><td>{SECOND}</td></tr></table>"
+        f"<p>{LAST}</p><p>{FIRST}</p><p>{LAST * 3}</p></div></div></div></div>"
+    )
+    assert f"{FIRST}\n\n{SECOND}" in main_text(f"<html><body>{modern}</body></html>")
+
+
+def test_first_section_heading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The heading of the first section stays, as those of the others do."""
+    forbid_trafilatura(monkeypatch)
+    page = PAGE.replace(f"<p>{FIRST}</p>\n<h2>Winter", f"<h2>Autumn</h2><p>{FIRST}</p>\n<h2>Winter")
+    assert main_text(page).startswith(f"Autumn\n\n{FIRST}\n\nWinter\n\n{SECOND}")
+
+
+def test_marks_are_read_in_linear_time() -> None:
+    """Markup that is never closed costs what it is long."""
+    for markup in ("<sup>1", "<sub><i>", "<q>", "<sup", "<h2>x", "<svg>", "<sup>1</sup>" * 2):
+        page = f"<p>{FIRST}</p>" + markup * 50_000
+        assert len(markup_module.write_marks(page)) >= 50_000
+        assert html._visible_size(page) > 0
 
 
 def _f1(score: Callable[..., tuple[float, float]], rows: Sequence[tuple[str, Any]]) -> float:

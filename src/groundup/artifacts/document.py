@@ -93,6 +93,8 @@ class Document:
         group: the unit that may not be split between train and validation, without its kind.
         turns: messages with `role` and `content`, for conversations only.
         left_out: number of sentences that the reader left out, as a template's words are not known.
+        visible: characters that the record shows, without white space, where the reader takes only
+            a part of them; the facts of the shard say how many it took.
     """
 
     text: str
@@ -102,6 +104,7 @@ class Document:
     language: str = ""
     turns: Sequence[Turn] | None = None
     left_out: int = 0
+    visible: int = 0
 
 
 @dataclass(frozen=True, slots=True)

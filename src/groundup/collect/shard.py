@@ -46,12 +46,15 @@ from groundup.runtime.run import BuildStep
 from groundup.runtime.store import Facts
 
 # Raised by hand whenever a reader's output changes; a golden test fails when it changes without.
-VERSION = 7
+VERSION = 8
 # One file in 256 starts a shard: a change redoes seconds of work, and a million files make few
 # enough shards.
 FILES_PER_SHARD = 256
 SHARD_BYTES = 64 << 20
 MAX_DETAIL = 300
+# Pages of which less than this share of the visible text is kept are listed in the facts.
+LOW_SHARE = 0.2
+MAX_LISTED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,8 @@ class CollectedShardWriter:
         forgotten: origin and record of documents that are listed without their text.
         reasons: number of dropped records by reason.
         left_out: number of sentences that readers left out of the documents.
+        main_text: pages of which the main text was taken, with their visible and kept characters.
+        mostly_left_out: those of which little was kept: origin, record and share.
     """
 
     source: Source
@@ -101,6 +106,8 @@ class CollectedShardWriter:
     forgotten: frozenset[tuple[str, int]] = frozenset()
     reasons: Counter[str] = field(default_factory=Counter)
     left_out: int = 0
+    main_text: Counter[str] = field(default_factory=Counter)
+    mostly_left_out: list[tuple[str, int, float]] = field(default_factory=list)
 
     def add(self, origin: str, result: Document | Reject) -> None:
         """Write a document, or the reason why there is none."""
@@ -134,6 +141,12 @@ class CollectedShardWriter:
             }
             self.documents.add(row, size)
             self.left_out += result.left_out
+            if result.visible:
+                kept = len("".join(text.split()))
+                self.main_text.update(pages=1, visible=result.visible, kept=kept)
+                share = round(kept / result.visible, 4)
+                if share < LOW_SHARE:
+                    self.mostly_left_out.append((origin, result.record, share))
 
     def _drop(self, origin: str, reject: Reject) -> None:
         self.reasons[reject.reason] += 1
@@ -182,7 +195,7 @@ def collect_shard(
                 _collect_file(hashed.file, file, projects or {}, writer, reader)
         for origin, reason, detail in refused:
             writer.add(origin, Reject(reason, detail=detail))
-    return {
+    facts: Facts = {
         "source": source.name,
         "kind": source.kind,
         "files": len(files),
@@ -192,6 +205,14 @@ def collect_shard(
         "dropped": dict(sorted(writer.reasons.items())),
         "sentences_left_out": writer.left_out,
     }
+    if writer.main_text:
+        lowest = sorted(writer.mostly_left_out, key=lambda page: (page[2], page))[:MAX_LISTED]
+        facts["main_text"] = {
+            **{name: writer.main_text[name] for name in ("pages", "visible", "kept")},
+            "mostly_left_out": len(writer.mostly_left_out),
+            "least_kept": [list(page) for page in lowest],
+        }
+    return facts
 
 
 def _collect_file(

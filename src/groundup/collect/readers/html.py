@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import bom_encoding, decode
 from groundup.collect.files.streams import DamagedError, Item, TooLongError, deadline, read_all
+from groundup.collect.readers.markup import PROSE_BYTES, repair_tree, restore_code, write_marks
 from groundup.recipe import Source
 
 MAX_HTML_BYTES = 20 << 20
@@ -40,9 +41,6 @@ _CANONICAL = re.compile(
     re.IGNORECASE,
 )
 
-# A line of this many bytes that ends a sentence is prose. Bytes, because a sentence is about as
-# long in bytes in any script.
-PROSE_BYTES = 120
 MIN_PROSE = 500
 PROSE_SHARE = 0.85
 # Parsers compare each attribute of a tag with all before it: 130,000 take 33 s. The rest is cut. A
@@ -76,6 +74,14 @@ _PARAGRAPH_END = re.compile(
 # What a colon announces: lines up to a blank one, and indented lines beyond it (lists, code).
 _ANNOUNCED = re.compile(r"\s*\S[^\n]*(?:\n[^\n]*\S[^\n]*|\n\n {2,}\S[^\n]*)*")
 
+_TAG = re.compile(r"<[^<>]*>")
+_NOT_SHOWN = re.compile(
+    r"<!--.*?(?:-->|\Z)"
+    r"|<(title|script|style|textarea|svg|noscript|template|select|iframe)\b.*?(?:</\1\s*>|\Z)",
+    re.IGNORECASE | re.DOTALL,
+)
+_HEADING = re.compile(r"<h([1-6])\b[^<>]*>(.{0,500}?)</h\1\s*>", re.IGNORECASE | re.DOTALL)
+_CELL_BORDER = re.compile(r"(?<=[^\t\n]{60})\t+(?=[^\t\n]{60})")
 _NOT_MARKUP = re.compile(
     r"<!--.*?(?:-->|\Z)|<(script|style|textarea|svg)\b.*?(?:</\1\s*>|\Z)", re.IGNORECASE | re.DOTALL
 )
@@ -154,6 +160,7 @@ def page_document(page: str, index: int, group: str) -> Document | Reject:
     try:
         with deadline():
             text = main_text(page)
+            visible = max(_visible_size(page), len("".join(text.split())))
     except TooLongError as error:
         return Reject("timeout", index, str(error))
     except (ImportError, MemoryError):
@@ -163,7 +170,7 @@ def page_document(page: str, index: int, group: str) -> Document | Reject:
         return Reject("malformed", index, f"{type(error).__name__}: {error}"[:300])
     if not text:
         return Reject("no-main-text", index, "nothing in it reads like an article")
-    return Document(text, index, group)
+    return Document(text, index, group, visible=visible)
 
 
 def main_text(page: str) -> str:
@@ -173,16 +180,22 @@ def main_text(page: str) -> str:
     """
     # In a script this may cut what only looks like a tag; scripts are not extracted.
     page = _FLOOD.sub(r"\1", page) if len(page) > _SHORT else page
+    page = write_marks(page)
     if text := _resiliparse_text(page):
         return text
     import trafilatura
+    from trafilatura.utils import load_html
 
     # Trafilatura refuses a saved fragment as no HTML, unless it has a body around it.
     if "<body" not in page and "<BODY" not in page:
         page = f"<html><body><div>{page}</div></body></html>"
     # fast: no comparison with other extractors; favor_recall: keep lists that stand alone.
-    extracted: Any = trafilatura.extract(page, fast=True, favor_recall=True, include_comments=False)
-    return _PARAGRAPH_END.sub("\n\n", str(extracted or "").strip())
+    tree: Any = load_html(page)
+    if tree is None:
+        return ""
+    repair_tree(tree)
+    extracted: Any = trafilatura.extract(tree, fast=True, favor_recall=True, include_comments=False)
+    return restore_code(_PARAGRAPH_END.sub("\n\n", str(extracted or "").strip()))
 
 
 def _resiliparse_text(page: str) -> str:
@@ -215,6 +228,8 @@ def _resiliparse_text(page: str) -> str:
     if not prose:
         return ""
     kept = "\n".join(lines[prose[0] : prose[-1] + 1]).strip()
+    # Cells of a row that are prose lay out the page.
+    kept = _CELL_BORDER.sub("\n\n", kept)
     size = sum(len(lines[index].encode()) for index in prose)
     # Manuals of code hold more code than prose, and trafilatura joins the lines of code inside
     # definitions.
@@ -224,7 +239,30 @@ def _resiliparse_text(page: str) -> str:
     if kept.endswith((":", "：")):
         tail = _ANNOUNCED.match("\n".join(["", *lines[prose[-1] + 1 :]]))
         kept += tail[0].rstrip() if tail else ""
-    return kept
+    above = next((line.strip() for line in reversed(lines[: prose[0]]) if line.strip()), "")
+    return f"{above}\n\n{kept}" if _is_section_heading(above, page, kept) else kept
+
+
+def _is_section_heading(line: str, page: str, text: str) -> bool:
+    """Return whether a line is a heading of the page, and another of its level is in the text.
+
+    So titles of pages are left out, as menus and bylines are.
+    """
+    levels: dict[str, list[str]] = {}
+    for tag in _HEADING.finditer(page):
+        heading = " ".join(html.unescape(_TAG.sub("", tag[2])).split())
+        levels.setdefault(tag[1], []).append(heading)
+    lines = {" ".join(text_line.split()) for text_line in text.split("\n")}
+    name = " ".join(line.split())
+    return bool(name) and any(
+        name in headings and not lines.isdisjoint({*headings} - {name, ""})
+        for headings in levels.values()
+    )
+
+
+def _visible_size(page: str) -> int:
+    """Return how many characters a page shows, without white space."""
+    return len("".join(html.unescape(_TAG.sub(" ", _NOT_SHOWN.sub(" ", page))).split()))
 
 
 def nesting_depth(page: str) -> int:
@@ -246,7 +284,7 @@ def page_text(page: str) -> str:
 
     if page.count("<") > 2 * MAX_NESTING and nesting_depth(_EMPTY_TAG.sub("", page)) > MAX_NESTING:
         raise DamagedError("nesting", f"elements nest more than {MAX_NESTING} deep")
-    page = _DECLARATION.sub("", page)
+    page = write_marks(_DECLARATION.sub("", page))
     try:
         xml_parser = etree.XMLParser(resolve_entities=False, no_network=True)
         root = etree.fromstring(xml_entities(page), xml_parser)

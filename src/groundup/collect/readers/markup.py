@@ -1,0 +1,195 @@
+"""Markup that changes what a text says, written as text before an extractor drops the tags.
+
+    10<sup>23</sup> → 10²³      x<sub>max</sub> → x_max      <q>yes</q> → “yes”
+
+Numbers, signs and single letters become the superscripts and subscripts of Unicode, as in the
+reader of wikitext; other exponents and indexes get ^ and _. Ordinals (1st, XIXe), other
+abbreviations and footnote marks stay as they are.
+
+`repair_tree` is for trafilatura, which takes text from paragraphs only, writes tables as rows, and
+drops blank lines of code.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+
+_SUPERSCRIPTS = str.maketrans("0123456789+-−=()nio", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿⁱº")
+_SUBSCRIPTS = str.maketrans(
+    "0123456789+-−=()aehijklmnoprstuvx", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎ₐₑₕᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓ"
+)
+# Innermost elements only, so that the search takes linear time.
+_SUP_OR_SUB = re.compile(
+    r"<su([pb])(?=[\s/>])([^<>]*)>((?:[^<>]|<(?!/?su[pb]\b)[^<>]*>)*+)</su\1\s*>", re.IGNORECASE
+)
+_TAG = re.compile(r"(<[^<>]*>)")
+_WORD = re.compile(r"[^\W\d_]{2}")
+# What an exponent or index belongs to, through the tags of inline elements.
+_BASE = re.compile(r"[\w)\]}|'′’⁰-₟](?:</?(?:i|b|em|var|strong|span|a|font)\b[^<>]*>)*\Z")
+_ORDINAL_BASE = re.compile(r"(?:\d|\b[IVXLCM]+)(?:</[a-z]+>)*\Z")
+_ORDINAL = re.compile(
+    r"(?:st|nd|rd|th|e|er|ers|re|res|ère|es|d|nd|nde|de|ème|eme|ste|te|a|as|os|bis|ter|m)\Z",
+    re.IGNORECASE,
+)
+_ABBREVIATION = re.compile(r"(?:tm|sm|mc|me|mes|lle|lles|gr|rs|os)\Z", re.IGNORECASE)
+_EXPRESSION = re.compile(r"[\w.,+\-−–*/=()′'√π∞ ]{1,24}\Z")
+_PLAIN = re.compile(r"[\w.,]+\Z")
+# How deep exponents of exponents may go.
+_MAX_SCRIPTS = 4
+_QUOTE = re.compile(
+    r"<!--.*?(?:-->|\Z)|<(script|style|textarea|svg)\b.*?(?:</\1\s*>|\Z)|<(/?)q(?=[\s/>])[^<>]*>",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def write_marks(page: str) -> str:
+    """Return a page with its superscripts, subscripts and quotation marks as characters."""
+    for _ in range(_MAX_SCRIPTS):
+        page, count = _SUP_OR_SUB.subn(_write_script, page)
+        if not count:
+            break
+    if "<q" in page or "<Q" in page:
+        depth = 0
+
+        def write_quote(tag: re.Match[str]) -> str:
+            nonlocal depth
+            if tag[2] is None:
+                return tag[0]
+            depth = max(0, depth - 1) if tag[2] else depth + 1
+            level = depth + (tag[2] == "/")
+            return ("“”" if level % 2 else "‘’")[tag[2] == "/"]
+
+        page = _QUOTE.sub(write_quote, page)
+    return page
+
+
+def _write_script(tag: re.Match[str]) -> str:
+    """Return a superscript or subscript as an element that leaves its text as it is."""
+    letter, attributes, inner = tag.groups()
+    table, mark = (_SUPERSCRIPTS, "^") if letter in "pP" else (_SUBSCRIPTS, "_")
+    pieces = [html.unescape(piece) for piece in _TAG.split(inner)]
+    text = "".join(pieces[::2]).strip()
+    before = tag.string[max(0, tag.start() - 80) : tag.start()]
+    ordinal = _ORDINAL.match(text) and _ORDINAL_BASE.search(before)
+    if text and all(ord(char) in table for char in text) and not _WORD.search(text) and not ordinal:
+        inner = "".join(
+            piece if index % 2 else html.unescape(piece).translate(table)
+            for index, piece in enumerate(_TAG.split(inner))
+        )
+    elif (
+        _EXPRESSION.match(text)
+        and _BASE.search(before)
+        and not ordinal
+        and not (mark == "^" and _ABBREVIATION.match(text))
+        # A link is a footnote mark.
+        and not re.search(r"<a\b", inner, re.IGNORECASE)
+    ):
+        inner = f"{mark}{inner.strip()}" if _PLAIN.match(text) else f"{mark}({inner.strip()})"
+    # Classes stay: they tell footnote marks of books.
+    return f"<span{attributes}>{inner}</span>"
+
+
+# A line of this many bytes is prose; so is a shorter one that ends like a sentence. Bytes, because
+# a sentence is about as long in bytes in any script.
+PROSE_BYTES = 120
+MIN_SENTENCE = 4
+_SENTENCE_END = re.compile(r"[.!?…。！？।۔؟։:：][\"'”’»」)]*\s*\Z")
+_ADDRESS = re.compile(r"\s*(?:https?:|www\.)")
+# Elements of a line. A run of them between paragraphs is a paragraph.
+_INLINE = frozenset(
+    "a abbr acronym b bdi bdo big br cite code del dfn em font i img ins kbd mark q s samp small"
+    " span strike strong sub sup time tt u var wbr".split()
+)
+_CONTAINERS = ("div", "section", "article", "main", "body", "center")
+_BLOCKS = "p|div|h1|h2|h3|h4|h5|h6|ul|ol|blockquote|pre|dl|section|article"
+_TABLE_PARTS = ("tbody", "tr", "td", "tfoot")
+# A cell this long is no cell of data.
+_CELL_TEXT = 600
+# Letters that are in no page and that an extractor keeps: they stand for a line end, a space and a
+# tab of preformatted text, and for its borders.
+_CODE = "\U00010600\U00010601\U00010602\U00010603"
+_CODE_BORDER = re.compile(rf"[ \n]*{_CODE[3]}[ \n]*")
+
+
+def repair_tree(tree: Any) -> None:
+    """Change a parsed page so that trafilatura keeps its text."""
+    for table in list(tree.iter("table")):
+        if _is_layout(table):
+            parts = [part for part in table.iter(*_TABLE_PARTS) if _table_of(part) is table]
+            for part in [table, *parts]:
+                part.tag = "div"
+    for container in list(tree.iter(*_CONTAINERS)):
+        _wrap_runs(container)
+    for code in list(tree.iter("pre")):
+        if next(code.iterancestors("table", "pre"), None) is None:
+            _protect(code)
+
+
+def restore_code(text: str) -> str:
+    """Return the text that trafilatura extracted, with the white space of its code."""
+    if _CODE[3] not in text:
+        return text
+    lines = text.translate(dict(zip(map(ord, _CODE), "\n \t", strict=False)))
+    return _CODE_BORDER.sub("\n\n", lines).strip("\n")
+
+
+def _table_of(element: Any) -> Any:
+    return next(element.iterancestors("table"), None)
+
+
+def _is_layout(table: Any) -> bool:
+    """Return whether a table arranges a page: its cells hold paragraphs, tables or long texts."""
+    if table.get("role") == "presentation" or table.find(".//table") is not None:
+        return True
+    if next(table.iter("th", "thead", "caption"), None) is not None:
+        return False
+    cells = list(table.iter("td"))
+    return len(cells) == 1 or any(
+        len(cell.text_content()) >= _CELL_TEXT or sum(child.tag == "p" for child in cell) > 1
+        for cell in cells
+    )
+
+
+def _wrap_runs(container: Any) -> None:
+    """Make a paragraph of every run of text and inline elements that is prose."""
+    runs: list[tuple[Any, list[Any]]] = [(None, [])]
+    for child in container:
+        if child.tag in _INLINE:
+            runs[-1][1].append(child)
+        else:
+            runs.append((child, []))
+    for before, children in runs:
+        lead = (container.text if before is None else before.tail) or ""
+        text = lead + "".join(
+            ("" if not isinstance(child.tag, str) else child.text_content()) + (child.tail or "")
+            for child in children
+        )
+        size = len(text.strip().encode())
+        is_prose = size >= PROSE_BYTES or (size >= MIN_SENTENCE and _SENTENCE_END.search(text))
+        if not is_prose or _ADDRESS.match(text):
+            continue
+        paragraph = container.makeelement("p")
+        paragraph.text = lead
+        if before is None:
+            container.text = None
+            container.insert(0, paragraph)
+        else:
+            before.tail = None
+            before.addnext(paragraph)
+        paragraph.extend(children)
+
+
+def _protect(code: Any) -> None:
+    """Write white space of preformatted text as letters, which no extractor changes."""
+    for line_break in list(code.iter("br")):
+        line_break.tail = "\n" + (line_break.tail or "")
+    text = code.text_content().strip("\n").rstrip()
+    if not text or any(letter in text for letter in _CODE):
+        return
+    tail = code.tail
+    code.clear()
+    code.tail = tail
+    table = dict(zip(map(ord, "\n \t\xa0"), _CODE[0:3] + _CODE[1], strict=True))
+    code.text = f"{_CODE[3]}{text.translate(table)}{_CODE[3]}"
