@@ -174,3 +174,17 @@ def test_transformers_gives_the_same_ids(tokenizer: Tokenizer, tmp_path: Path) -
         assert theirs.decode(ids) == text
     assert theirs.eos_token == END and theirs.eos_token_id == tokenizer.end_id
     assert theirs("a<|im_end|>")["input_ids"][-1] == tokenizer.chat_ids[1]
+
+
+def test_first_ids_are_the_tokenizer_trained_so_far(tokenizer: Tokenizer) -> None:
+    """One trained tokenizer tells what any smaller vocabulary would have given."""
+    trained = Tokenizer(train_bpe(TEXT, 300))
+    cut = tokenizer.first(300)
+    assert cut.vocab_size == 300
+    for text in [*HOSTILE, *TEXT]:
+        assert cut.encode(text) == trained.encode(text)
+        assert cut.decode(cut.encode(text)) == text
+    assert tokenizer.first(tokenizer.vocab_size).encode(TEXT[0]) == tokenizer.encode(TEXT[0])
+    for size in (256 + len(SPECIALS) - 1, tokenizer.vocab_size + 1):
+        with pytest.raises(ValueError, match="must lie between"):
+            tokenizer.first(size)

@@ -28,6 +28,7 @@ Other modules rely on three properties:
 from __future__ import annotations
 
 import codecs
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -252,6 +253,25 @@ class Tokenizer:
             spelled = byte_of.keys() >= set(name)
             strings.append(bytes(map(byte_of.__getitem__, name)) if spelled else name.encode())
         return strings
+
+    def first(self, vocab_size: int) -> Tokenizer:
+        """Return the tokenizer of the first `vocab_size` ids, as BPE had learned it at that size.
+
+        Raises:
+            ValueError: it would lack a byte or a special, or have more ids than this one.
+        """
+        table = json.loads(self._engine.to_str())
+        vocab, merges = table["model"]["vocab"], table["model"]["merges"]
+        smallest = len(vocab) - len(merges)
+        if not smallest <= vocab_size <= self.vocab_size:
+            raise ValueError(
+                f"vocab_size {vocab_size} must lie between {smallest} and {self.vocab_size}"
+            )
+        kept = {token: index for token, index in vocab.items() if index < vocab_size}
+        # Merges are in the order in which they were learned, and each made the next id.
+        learned = itertools.takewhile(lambda pair: "".join(pair) in kept, merges)
+        table["model"] |= {"vocab": kept, "merges": list(learned)}
+        return Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(table)), self.end)
 
 
 class Detokenizer:
