@@ -73,9 +73,8 @@ def run_flow(
 
     check_stages(until, *redo)
     names = list(STAGES)[: list(STAGES).index(until) + 1]
-    for name in redo:
-        if name not in names:
-            raise GroundupError(f"--redo {name} comes after --until {until}, so it would not run")
+    if late := [name for name in redo if name not in names]:
+        raise GroundupError(f"--redo {late[0]} comes after --until {until}, so it would not run")
     check_directory(root)
     shared = shared_paths(recipe) if ray else {}
     with Run.open(recipe, root, redo, workers, ray, shared) as run:
@@ -86,8 +85,7 @@ def run_flow(
             for name in names:
                 page.begin(name)
                 with run.stage(name):
-                    STAGES[name](run)
-                    if run.reset_for_redo(name):
+                    for _ in run.attempts(name):
                         STAGES[name](run)
                 page.tell()
         if until == "report":
@@ -109,8 +107,7 @@ def run_one(root: Path, name: str, recipe: Recipe | None = None, redo: Sequence[
 def run_stage(run: Run, name: str) -> None:
     """Run a stage of an opened run; a second time if --redo names it and it was fresh."""
     with run.stage(name):
-        STAGES[name](run)
-        if run.reset_for_redo(name):
+        for _ in run.attempts(name):
             STAGES[name](run)
 
 

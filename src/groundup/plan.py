@@ -145,15 +145,7 @@ def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> P
         GroundupError: a source is missing, a filter, an export format or the optimizer is unknown,
             the model's sizes do not fit together, or the base model cannot be used.
     """
-    from groundup.refine.filter.apply import check_filters
-    from groundup.train.optimizer import check_optimizer
-
-    check_filters(recipe.refine.filters, recipe.refine.thresholds)
-    for source in recipe.source:
-        if source.reader:
-            load_function(source.reader, recipe.root, "reader")
-    check_formats(recipe.export.formats)
-    check_optimizer(recipe.train.optimizer)
+    check_names(recipe)
     root = root or Path.cwd() / "runs" / recipe.name
     device, base = choose_device(), checked_base(recipe, root)
     figures = _data(recipe, base)
@@ -175,6 +167,19 @@ def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> P
         figures |= _training(recipe, config, figures, device)
         figures |= _time(figures, config, price)
     return Plan(figures, tuple(problems), tuple(too_little))
+
+
+def check_names(recipe: Recipe) -> None:
+    """Refuse a filter, reader, export format or optimizer that does not exist (GroundupError)."""
+    from groundup.refine.filter.apply import check_filters
+    from groundup.train.optimizer import check_optimizer
+
+    check_filters(recipe.refine.filters, recipe.refine.thresholds)
+    for source in recipe.source:
+        if source.reader:
+            load_function(source.reader, recipe.root, "reader")
+    check_formats(recipe.export.formats)
+    check_optimizer(recipe.train.optimizer)
 
 
 def check_plan(run: Run, trains: bool) -> None:
@@ -237,15 +242,8 @@ def _data(recipe: Recipe, base: PretrainedModel | None) -> Estimates:
     epoch = weighted / per_token * (1 - recipe.tokenize.validation)
     figures = {}
     if recipe.tune.method != "none":
-        # The data of [tune] is the last of all sources; without it, conversations are read. A
-        # missing file is found here, before training.
-        named = recipe.tune.sources
-        tuning = [
-            s for s in recipe.source if KINDS[s.kind].has_turns and (not named or s.name in named)
-        ]
-        if recipe.tune.data:
-            tuning = [all_sources(recipe)[-1]]
-        text = sum(_sizes(source, recipe.root)[1] for source in tuning)
+        # A missing file is found here, before training.
+        text = sum(_sizes(source, recipe.root)[1] for source in _tuning_sources(recipe))
         tokens = recipe.tune.epochs * text / per_token
         figures["tuning tokens"] = Estimate(tokens, "", "assumed")
     return figures | {
@@ -255,6 +253,14 @@ def _data(recipe: Recipe, base: PretrainedModel | None) -> Estimates:
         "tokens": Estimate(clean / per_token, "", "assumed"),
         "tokens an epoch": Estimate(epoch, "", "assumed"),
     }
+
+
+def _tuning_sources(recipe: Recipe) -> list[Source]:
+    """Return what [tune] reads: its data, which is the last of all sources, or conversations."""
+    if recipe.tune.data:
+        return [all_sources(recipe)[-1]]
+    talks = [source for source in recipe.source if KINDS[source.kind].has_turns]
+    return [s for s in talks if not recipe.tune.sources or s.name in recipe.tune.sources]
 
 
 def _sizes(source: Source, root: Path) -> tuple[int, float]:

@@ -303,3 +303,24 @@ def test_a_problem_is_one_line() -> None:
     problems = Problems(Path())
     assert problems.guarded("part", fail, 7) == 7
     assert problems.lines == ["part: left out, because it could not be read (ValueError two lines)"]
+
+
+def test_nothing_held_out_is_said_and_no_figure_is_nan(run: Path) -> None:
+    """One document cannot be split: its losses are null, and 0 of 0 passages are right."""
+    path = run / "evaluate" / "evaluation.json"
+    evaluation = json.loads(path.read_text())
+    for losses in evaluation["validation"].values():
+        if isinstance(losses, dict):
+            losses["sources"] = {}
+            losses["total"] = dict.fromkeys(losses["total"]) | {"tokens": 0}
+    evaluation["passages"] |= {"accuracy": None, "n": 0}
+    evaluation["benchmarks"] = {}
+    path.unlink()
+    path.write_text(json.dumps(evaluation))
+    report = report_of(run)
+    text = summary(report)
+    assert "not measured: nothing is held out" in text and "nan" not in text
+    assert "nan" not in card(report)
+    names = [name for name in report["figures"] if name.startswith("evaluate.")]
+    assert not [name for name in names if "loss" in name or "bits" in name or ".low" in name]
+    html.fromstring(render_page(report, metric_lines(run)))

@@ -148,6 +148,18 @@ class CollectedShardWriter:
                 if share < LOW_SHARE:
                     self.mostly_left_out.append((origin, result.record, share))
 
+    def left_out_facts(self) -> Facts:
+        """Return what readers left out of the documents that they made."""
+        facts: Facts = {"sentences_left_out": self.left_out}
+        if self.main_text:
+            lowest = sorted(self.mostly_left_out, key=lambda page: (page[2], page))[:MAX_LISTED]
+            facts["main_text"] = {
+                **{name: self.main_text[name] for name in ("pages", "visible", "kept")},
+                "mostly_left_out": len(self.mostly_left_out),
+                "least_kept": [list(page) for page in lowest],
+            }
+        return facts
+
     def _drop(self, origin: str, reject: Reject) -> None:
         self.reasons[reject.reason] += 1
         self.dropped.add(
@@ -195,7 +207,7 @@ def collect_shard(
                 _collect_file(hashed.file, file, projects or {}, writer, reader)
         for origin, reason, detail in refused:
             writer.add(origin, Reject(reason, detail=detail))
-    facts: Facts = {
+    return {
         "source": source.name,
         "kind": source.kind,
         "files": len(files),
@@ -203,16 +215,8 @@ def collect_shard(
         "bytes_out": documents.bytes,
         "documents": documents.rows,
         "dropped": dict(sorted(writer.reasons.items())),
-        "sentences_left_out": writer.left_out,
+        **writer.left_out_facts(),
     }
-    if writer.main_text:
-        lowest = sorted(writer.mostly_left_out, key=lambda page: (page[2], page))[:MAX_LISTED]
-        facts["main_text"] = {
-            **{name: writer.main_text[name] for name in ("pages", "visible", "kept")},
-            "mostly_left_out": len(writer.mostly_left_out),
-            "least_kept": [list(page) for page in lowest],
-        }
-    return facts
 
 
 def _collect_file(

@@ -38,10 +38,13 @@ def run(run: Run) -> None:
     documents: Counter[str] = Counter()
     dropped: dict[str, Counter[str]] = defaultdict(Counter)
     left_out: Counter[str] = Counter()
+    thin: Counter[str] = Counter()
     for artifact in artifacts:
         documents[artifact.facts["source"]] += artifact.facts["documents"]
         dropped[artifact.facts["source"]].update(artifact.facts["dropped"])
         left_out[artifact.facts["source"]] += artifact.facts["sentences_left_out"]
+        main_text = artifact.facts.get("main_text", {})
+        thin[artifact.facts["source"]] += main_text.get("mostly_left_out", 0)
     texts = [source for source in sources if KINDS[source.kind].role != "tuning"]
     lines = []
     for source in texts:
@@ -56,6 +59,11 @@ def run(run: Run) -> None:
         say(f"warning: {line}")
     for name, count in sorted((+left_out).items()):
         say(f'source "{name}": {count:,} sentences left out; words of theirs stand in templates')
+    for name, count in sorted((+thin).items()):
+        say(
+            f'source "{name}": of {count:,} pages little of the visible text was taken;'
+            " .store/collect/shard/*/manifest.json lists them under least_kept"
+        )
     _publish(run, artifacts)
 
 

@@ -88,6 +88,16 @@ class Source:
             f"include and exclude have more than {MAX_PATTERNS:,} patterns, and every file is"
             " compared with each; put the files into folders",
         )
+        self._check_scrape()
+        if not self.name:
+            object.__setattr__(self, "name", default_name(self.path))
+        check(
+            bool(re.fullmatch(r"[\w.+-]{1,80}", self.name)),
+            f'name "{self.name}" may hold letters, digits and . _ + - only',
+        )
+
+    def _check_scrape(self) -> None:
+        """Check what concerns scraped pages only."""
         check(0 <= self.delay <= 300, f"delay {self.delay} must lie between 0 and 300 seconds")
         check(self.max_pages >= 1, f"max_pages {self.max_pages} must be at least 1")
         check(
@@ -97,12 +107,6 @@ class Source:
         check(
             not self.path.startswith("scrape:") or self.kind == "web",
             'path "scrape:..." gives web pages: write kind = "web"',
-        )
-        if not self.name:
-            object.__setattr__(self, "name", default_name(self.path))
-        check(
-            bool(re.fullmatch(r"[\w.+-]{1,80}", self.name)),
-            f'name "{self.name}" may hold letters, digits and . _ + - only',
         )
 
 

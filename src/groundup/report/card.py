@@ -150,40 +150,49 @@ def _source_rows(figures: Figures, order: Sequence[str]) -> Iterator[str]:
         )
 
 
-def _model_lines(figures: Figures) -> Iterator[str]:
-    """Yield sizes, losses, bits per byte next to the n-gram models, tuning and speed."""
-    value = partial(_value, figures)
+def _show(figures: Figures, name: str, form: str) -> str:
+    """Return a figure in a format, "–" if it is missing."""
+    number = _value(figures, name)
+    return "–" if math.isnan(number) else format(number, form)
 
-    def show(name: str, form: str) -> str:
-        number = value(name)
-        return "–" if math.isnan(number) else format(number, form)
 
-    yield (
-        f"model:   {show('model.parameters', ',.0f')} parameters,"
-        f" {show('train.steps', ',.0f')} steps, {show('train.tokens', ',.0f')} tokens seen"
-    )
-    if "evaluate.model.loss" in figures:
-        yield (
-            f"loss:    {show('evaluate.model.loss', '.3f')} nats a token on held-out text"
-            f" (perplexity {show('evaluate.model.perplexity', '.1f')})"
-        )
-        bits = "evaluate.model.bits_per_byte"
-        yield (
-            f"bits per byte: {show(bits, '.3f')} ± {show(f'{bits}_error', '.3f')}; trigram model"
-            f" {show('evaluate.trigram.bits_per_byte', '.3f')}, unigram model"
-            f" {show('evaluate.unigram.bits_per_byte', '.3f')}"
-        )
-        names = [name for name in figures if name.startswith(f"{bits}.")]
-        by_source = ", ".join(f"{n.removeprefix(f'{bits}.')} {show(n, '.2f')}" for n in names)
-        yield f"         by source: {by_source}"
-        right, asked = value("evaluate.passages.accuracy"), value("evaluate.passages.n")
-        if asked:
-            yield f"         next passage of four: {right:.0%} of {asked:.0f} right (chance 25 %)"
-    else:
+def _evaluation_lines(figures: Figures) -> Iterator[str]:
+    """Yield loss, bits per byte next to the n-gram models, and the right next passages."""
+    show = partial(_show, figures)
+    if "evaluate.model.loss" not in figures:
         yield (
             "loss:    not measured: nothing is held out; the split is by document, book, project or"
             " thread, and needs two of them"
         )
+        return
+    yield (
+        f"loss:    {show('evaluate.model.loss', '.3f')} nats a token on held-out text"
+        f" (perplexity {show('evaluate.model.perplexity', '.1f')})"
+    )
+    bits = "evaluate.model.bits_per_byte"
+    yield (
+        f"bits per byte: {show(bits, '.3f')} ± {show(f'{bits}_error', '.3f')}; trigram model"
+        f" {show('evaluate.trigram.bits_per_byte', '.3f')}, unigram model"
+        f" {show('evaluate.unigram.bits_per_byte', '.3f')}"
+    )
+    names = [name for name in figures if name.startswith(f"{bits}.")]
+    by_source = ", ".join(f"{n.removeprefix(f'{bits}.')} {show(n, '.2f')}" for n in names)
+    yield f"         by source: {by_source}"
+    if _value(figures, "evaluate.passages.n") > 0:
+        yield (
+            f"         next passage of four: {show('evaluate.passages.accuracy', '.0%')} of"
+            f" {show('evaluate.passages.n', '.0f')} right (chance 25 %)"
+        )
+
+
+def _model_lines(figures: Figures) -> Iterator[str]:
+    """Yield sizes, the evaluation, tuning and speed."""
+    show = partial(_show, figures)
+    yield (
+        f"model:   {show('model.parameters', ',.0f')} parameters,"
+        f" {show('train.steps', ',.0f')} steps, {show('train.tokens', ',.0f')} tokens seen"
+    )
+    yield from _evaluation_lines(figures)
     if "tune.after.loss" in figures:
         yield (
             f"tuned:   loss of held-out answers {show('tune.before.loss', '.3f')} →"

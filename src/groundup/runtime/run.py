@@ -223,6 +223,12 @@ class Run:
             outcome += f" ({self.reused} of {self.built + self.reused} reused)"
         say(f"{name:9} {outcome}")
 
+    def attempts(self, stage: str) -> Iterator[None]:
+        """Yield once for a stage to run, and again if --redo names it and it was found fresh."""
+        yield
+        if self.reset_for_redo(stage):
+            yield
+
     def reset_for_redo(self, stage: str) -> bool:
         """Archive a stage that --redo names and that was found fresh; return whether to run it."""
         # A stage that was stale has been built again already.
