@@ -58,11 +58,11 @@ def run(run: Run) -> None:
     for line in lines:
         say(f"warning: {line}")
     for name, count in sorted((+left_out).items()):
-        say(f'source "{name}": {count:,} sentences left out; words of theirs stand in templates')
+        say(f'source "{name}": {count:,} sentences left out, since they hold an unknown template')
     for name, count in sorted((+thin).items()):
         say(
-            f'source "{name}": of {count:,} pages little of the visible text was taken;'
-            " .store/collect/shard/*/manifest.json lists them under least_kept"
+            f'source "{name}": {count:,} pages with little main text; least_kept lists them in'
+            " .store/collect/shard/*/manifest.json"
         )
     _publish(run, artifacts)
 
