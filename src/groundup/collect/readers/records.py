@@ -27,13 +27,12 @@ from groundup.collect.charset import (
     repair_text,
 )
 from groundup.collect.files.formats import detect_format
-from groundup.collect.files.streams import DamagedError, Item, read_all, spool
+from groundup.collect.files.streams import DamagedError, Item, read_all
+from groundup.collect.readers.columnar import read_columnar
 
 MAX_RECORD = 64 << 20
 # A row of CSV becomes a list of Python objects before its length can be checked.
 MAX_FIELDS = 1 << 20
-# Rows of Parquet and Arrow in memory at a time. A few bytes of such a file may expand to megabytes.
-BATCH = 64
 MAX_YAML = 16 << 20
 # libyaml composes nodes by unbounded recursion in C: 50,000 brackets crash the process.
 MAX_YAML_DEPTH = 100
@@ -339,64 +338,12 @@ def _read_csv(item: Item) -> Iterator[NumberedRecord]:
             yield index, dict(zip(header, map(repair_text, row), strict=True))
 
 
-def _read_columnar(item: Item) -> Iterator[NumberedRecord]:
-    """Yield the rows of a Parquet file, an Arrow file (Feather), or an Arrow stream."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    is_parquet = detect_format(item.name, item.head) == "parquet"
-    file: Any
-    batches: Iterable[Any]
-    index = 0
-    try:
-        if is_parquet:
-            file = pq.ParquetFile(item.path or spool(item.stream))
-            batches = file.iter_batches(batch_size=BATCH)
-        elif item.head.startswith(b"ARROW1"):
-            file = pa.ipc.open_file(item.path or spool(item.stream))
-            batches = map(file.get_batch, range(file.num_record_batches))
-        else:
-            # `datasets` saves streams.
-            file = batches = pa.ipc.open_stream(_ChunkedReader(item.stream))
-        with file:
-            for batch in batches:
-                if not is_parquet:
-                    # Arrow trusts the offsets of a file, and a wrong one crashes the process.
-                    batch.validate(full=True)
-                for start in range(0, batch.num_rows, BATCH):
-                    for record in batch.slice(start, BATCH).to_pylist():
-                        yield index, record
-                        index += 1
-    except (pa.ArrowException, OSError) as error:
-        detail = f"not {'Parquet' if is_parquet else 'Arrow'}: {' '.join(str(error).split())[:200]}"
-        raise DamagedError("damaged", detail) from None
-
-
-class _ChunkedReader(io.RawIOBase):
-    """A stream that reads in chunks, so a length field that lies allocates no memory."""
-
-    def __init__(self, stream: io.BufferedReader) -> None:
-        super().__init__()
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """Return `size` bytes, or all that are left."""
-        chunks = []
-        while size and (chunk := self._stream.read(min(size, 1 << 20) if size > 0 else 1 << 20)):
-            chunks.append(chunk)
-            size -= len(chunk)
-        return b"".join(chunks)
-
-
 RECORD_FORMATS: dict[str, Callable[[Item], Iterator[NumberedRecord]]] = {
     "jsonl": _read_jsonl,
     "json": _read_json,
     "yaml": _read_yaml,
     "csv": _read_csv,
     "tsv": _read_csv,
-    "parquet": _read_columnar,
-    "arrow": _read_columnar,
+    "parquet": read_columnar,
+    "arrow": read_columnar,
 }
