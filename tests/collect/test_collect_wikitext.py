@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.helpers.examples import examples
 
-from groundup.collect.readers.wiki.templates import NO_WORDS, TEMPLATES
+from groundup.collect.readers.wiki.arguments import TEMPLATES
+from groundup.collect.readers.wiki.templates import NO_WORDS
 from groundup.collect.readers.wiki.wikitext import GAP, close_gaps, to_text
 
 

@@ -1,10 +1,13 @@
-"""Arguments of a template, by position and by name."""
+"""Arguments of a template, by position and by name, and the table of what templates show."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from groundup.collect import read_table
 
 _NAMED_ARGUMENT = re.compile(r"\s*([\w -]{1,24}?)\s*=(?!=)(.*)", re.DOTALL)
 _LANGUAGE_CODE = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,4}){0,2}|[A-Z]{2,3}\.$")
@@ -57,3 +60,22 @@ class Arguments:
 
 
 Show = Callable[[Arguments], str]
+_AnyShow = TypeVar("_AnyShow", bound=Show)
+# What templates show: by name in lower case, and by how the name starts.
+TEMPLATES: dict[str, Show] = {}
+FAMILIES: dict[str, Show] = {}
+
+
+def shows(names: str, *starts: str) -> Callable[[_AnyShow], _AnyShow]:
+    """Register a function as what templates show that have one of these names, or start so."""
+
+    def register(show: _AnyShow) -> _AnyShow:
+        TEMPLATES.update(dict.fromkeys(names.split("|"), show))
+        FAMILIES.update(dict.fromkeys(starts, show))
+        return show
+
+    return register
+
+
+# What templates show, words of dates, and names of what shows nothing.
+WIKI: Any = read_table("readers/wiki/templates.toml")

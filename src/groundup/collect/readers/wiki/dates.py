@@ -14,81 +14,14 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from groundup.collect.readers.wiki.arguments import Arguments, Show
+from groundup.collect import by_word
+from groundup.collect.readers.wiki.arguments import WIKI, Arguments, Show, shows
 
-# Names of the months as they stand behind a day.
-_MONTHS = {
-    "en": "January February March April May June July August September October November December",
-    "fr": "janvier février mars avril mai juin juillet août septembre octobre novembre décembre",
-    "de": "Januar Februar März April Mai Juni Juli August September Oktober November Dezember",
-    "it": "gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre"
-    " dicembre",
-    "es": "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre"
-    " diciembre",
-    "pt": "janeiro fevereiro março abril maio junho julho agosto setembro outubro novembro"
-    " dezembro",
-    "gl": "xaneiro febreiro marzo abril maio xuño xullo agosto setembro outubro novembro decembro",
-    "ca": "gener febrer març abril maig juny juliol agost setembre octubre novembre desembre",
-    "ro": "ianuarie februarie martie aprilie mai iunie iulie august septembrie octombrie"
-    " noiembrie decembrie",
-    "nl": "januari februari maart april mei juni juli augustus september oktober november december",
-    "sv": "januari februari mars april maj juni juli augusti september oktober november december",
-    "da": "januar februar marts april maj juni juli august september oktober november december",
-    "no": "januar februar mars april mai juni juli august september oktober november desember",
-    "fi": "tammikuuta helmikuuta maaliskuuta huhtikuuta toukokuuta kesäkuuta heinäkuuta elokuuta"
-    " syyskuuta lokakuuta marraskuuta joulukuuta",
-    "pl": "stycznia lutego marca kwietnia maja czerwca lipca sierpnia września października"
-    " listopada grudnia",
-    "cs": "ledna února března dubna května června července srpna září října listopadu prosince",
-    "sk": "januára februára marca apríla mája júna júla augusta septembra októbra novembra"
-    " decembra",
-    "sl": "januar februar marec april maj junij julij avgust september oktober november december",
-    "hr": "siječnja veljače ožujka travnja svibnja lipnja srpnja kolovoza rujna listopada"
-    " studenoga prosinca",
-    "sr": "јануар фебруар март април мај јун јул август септембар октобар новембар децембар",
-    "ru": "января февраля марта апреля мая июня июля августа сентября октября ноября декабря",
-    "uk": "січня лютого березня квітня травня червня липня серпня вересня жовтня листопада грудня",
-    "be": "студзеня лютага сакавіка красавіка мая чэрвеня ліпеня жніўня верасня кастрычніка"
-    " лістапада снежня",
-    "bg": "януари февруари март април май юни юли август септември октомври ноември декември",
-    "el": "Ιανουαρίου Φεβρουαρίου Μαρτίου Απριλίου Μαΐου Ιουνίου Ιουλίου Αυγούστου Σεπτεμβρίου"
-    " Οκτωβρίου Νοεμβρίου Δεκεμβρίου",
-    "hu": "január február március április május június július augusztus szeptember október november"
-    " december",
-    "tr": "Ocak Şubat Mart Nisan Mayıs Haziran Temmuz Ağustos Eylül Ekim Kasım Aralık",
-    "id": "Januari Februari Maret April Mei Juni Juli Agustus September Oktober November Desember",
-    "ms": "Januari Februari Mac April Mei Jun Julai Ogos September Oktober November Disember",
-    "he": "בינואר בפברואר במרץ באפריל במאי ביוני ביולי באוגוסט בספטמבר באוקטובר בנובמבר בדצמבר",
-    "ar": "يناير فبراير مارس أبريل مايو يونيو يوليو أغسطس سبتمبر أكتوبر نوفمبر ديسمبر",
-    "fa": "ژانویه فوریه مارس آوریل مه ژوئن ژوئیه اوت سپتامبر اکتبر نوامبر دسامبر",
-}
-_MONTHS |= {"simple": _MONTHS["en"], "nn": _MONTHS["no"], "nb": _MONTHS["no"]}
-# How day, month and year stand together where it is not "9 September 1989".
-_ORDERS = dict.fromkeys(("de", "da", "no", "nn", "nb", "fi", "cs", "sk", "sl", "hr"), "{}. {} {}")
-_ORDERS |= dict.fromkeys(("es", "pt", "gl"), "{} de {} de {}") | {"sr": "{}. {} {}."}
-_ORDERS |= dict.fromkeys(("ja", "zh", "yue", "wuu"), "{2}年{1}月{0}日")
-_ORDERS |= {"ko": "{2}년 {1}월 {0}일", "vi": "{} tháng {} năm {}", "hu": "{2}. {1} {0}."}
-_WITHOUT_DAY = {"ko": "{1}년 {0}월", "vi": "tháng {} năm {}", "hu": "{1}. {0}"}
-_WITHOUT_DAY |= dict.fromkeys(("es", "pt", "gl", "ca"), "{} de {}")
-_WITHOUT_DAY |= dict.fromkeys(("ja", "zh", "yue", "wuu"), "{1}年{0}月")
-_WITHOUT_YEAR = {"ko": "{1}월 {0}일", "vi": "{} tháng {}", "hu": "{1} {0}."}
-_WITHOUT_YEAR |= dict.fromkeys(("es", "pt", "gl"), "{} de {}")
-_WITHOUT_YEAR |= dict.fromkeys(("ja", "zh", "yue", "wuu"), "{1}月{0}日")
-_WITHOUT_YEAR |= dict.fromkeys(("de", "da", "no", "nn", "nb", "fi", "cs", "sk", "sl"), "{}. {}")
-_WITHOUT_YEAR |= dict.fromkeys(("hr", "sr"), "{}. {}")
-# A month without a day stands in the nominative.
-_NOMINATIVE = {
-    "ru": "январь февраль март апрель май июнь июль август сентябрь октябрь ноябрь декабрь",
-    "uk": "січень лютий березень квітень травень червень липень серпень вересень жовтень листопад"
-    " грудень",
-    "pl": "styczeń luty marzec kwiecień maj czerwiec lipiec sierpień wrzesień październik listopad"
-    " grudzień",
-    "cs": "leden únor březen duben květen červen červenec srpen září říjen listopad prosinec",
-    "sk": "január február marec apríl máj jún júl august september október november december",
-    "fi": "tammikuu helmikuu maaliskuu huhtikuu toukokuu kesäkuu heinäkuu elokuu syyskuu lokakuu"
-    " marraskuu joulukuu",
-}
-_FIRST_DAY = {"fr": "1er", "it": "1º"}
+_MONTHS: dict[str, str] = WIKI["months"]
+# How the parts of a date stand together, by language.
+_DAY_MONTH_YEAR, _MONTH_YEAR, _DAY_MONTH = (
+    by_word(WIKI[order]) for order in ("day_month_year", "month_year", "day_month")
+)
 _ISO_DATE = re.compile(r"(\d{3,4})-(\d{1,2})(?:-(\d{1,2}))?(?!\d)")
 _YEAR = re.compile(r"-?\d{3,4}\b.*", re.DOTALL)
 _ROMAN = re.compile(r"[IVXLCDM]+", re.IGNORECASE)
@@ -98,34 +31,31 @@ def join_date(day: str, month: str, year: str, language: str, is_day_first: bool
     """Return a date in the words of a language; parts may be empty, a month may have its name."""
     language = language or "en"
     number = int(month) if month.isdecimal() and len(month) < 3 else 0
-    if not 1 <= number <= 12:
-        number = 0
-    has_month_name = language in _MONTHS
-    if number and has_month_name:
-        names = _MONTHS if day else _MONTHS | _NOMINATIVE
+    if 1 <= number <= 12 and language in _MONTHS:
+        names = _MONTHS if day else _MONTHS | WIKI["nominative"]
         month = names[language].split()[number - 1]
-    elif number and language not in _ORDERS:
+    elif 1 <= number <= 12 and language not in _DAY_MONTH_YEAR:
         # ISO 8601 is in no language.
         return "-".join(part.zfill(2) for part in (year, month, day) if part)
     day = day.lstrip("0") if day.isdecimal() else day
     month = month.lstrip("0")
     if day == "1":
-        day = _FIRST_DAY.get(language, day)
+        day = WIKI["first_day"].get(language, day)
     if language in ("en", "simple") and day and month and not is_day_first:
         return f"{month} {day}, {year}" if year else f"{month} {day}"
     if language == "ca" and day and month:
         of = "d'" if month[0] in "ao" else "de "
         return f"{day} {of}{month}" + (f" de {year}" if year else "")
-    if day and month:
-        order, parts = _WITHOUT_YEAR, [day, month]
-        if year:
-            order, parts = _ORDERS, [day, month, year]
-        return order[language].format(*parts) if language in order else " ".join(parts)
-    if month and year and language in _WITHOUT_DAY:
-        return _WITHOUT_DAY[language].format(month, year)
-    return " ".join(filter(None, (day, month, year)))
+    orders: dict[str, str] = {}
+    if month and (day or year):
+        orders = _DAY_MONTH if day else _MONTH_YEAR
+    if day and month and year:
+        orders = _DAY_MONTH_YEAR
+    parts = [part for part in (day, month, year) if part]
+    return orders[language].format(*parts) if language in orders else " ".join(parts)
 
 
+@shows(WIKI["names"]["date"])
 def show_date(arguments: Arguments, start: int = 0) -> str:
     """A date as day, month and year, as year, month and day, as an ISO date, or in words.
 
@@ -154,19 +84,21 @@ def show_date(arguments: Arguments, start: int = 0) -> str:
     return f"{first} {second}" if first.isalpha() and _YEAR.fullmatch(second) else first
 
 
+@shows("start and end dates|start and end date|period|dash year")
 def _show_period(arguments: Arguments) -> str:
     """Two dates of a year, a month and a day each."""
     days = (show_date(arguments), show_date(arguments, 3))
     return " – ".join(filter(None, days))
 
 
+@shows("oldstyledate|old style date|oldstyledatenospace|oldstyledatedy")
 def _show_old_style(arguments: Arguments) -> str:
     """Day, year and the day in the Julian calendar."""
     day, year, julian = [*arguments.positional, "", "", ""][:3]
     return f"{day} [O.S. {julian}] {year}".strip() if julian else f"{day} {year}".strip()
 
 
-def _century(ending: str, joined: str = " ", plural: str = "") -> Show:
+def _century(ending: str, joined: str = " ") -> Show:
     """A French century: numerals, each with its ordinal, and words between them."""
 
     def show(arguments: Arguments) -> str:
@@ -176,7 +108,7 @@ def _century(ending: str, joined: str = " ", plural: str = "") -> Show:
             if value.lower() in ("e", "er", "re", "ème", "è") and words:
                 words[-1] += value
             elif value == "s" and words:
-                end = plural or ending.replace("siècle", "siècles")
+                end = ending.replace("siècle", "siècles")
             elif value:
                 words.append(value.upper() if _ROMAN.fullmatch(value) else value)
         return joined.join(words) + end if words else ""
@@ -184,6 +116,11 @@ def _century(ending: str, joined: str = " ", plural: str = "") -> Show:
     return show
 
 
+for _names, _century_form in WIKI["centuries"].items():
+    shows(_names)(_century(*_century_form))
+
+
+@shows("s")
 def _show_s(arguments: Arguments) -> str:
     """French: a century; Russian: words that are not wrapped; Wiktionary: a remark on a sense."""
     if arguments.language == "it":
@@ -198,6 +135,7 @@ def _show_s(arguments: Arguments) -> str:
     return f"({remarks})" if remarks else ""
 
 
+@shows("siglo|siglos")
 def _show_siglo(arguments: Arguments) -> str:
     """A Spanish century: numeral, `a` or `d` for the era, `s` or `S` for the word."""
     number, era, word = [*arguments.positional, "", "", ""][:3]
@@ -206,16 +144,14 @@ def _show_siglo(arguments: Arguments) -> str:
     return f"{word}iglo {shown}" if number and word in ("s", "S") else shown
 
 
-_LEVELS = {"DE-NN": " ü. NN", "DE-NHN": " ü. NHN", "DE-HN": " ü. HN", "AT": " ü. A."}
-_LEVELS |= {"CH": " ü. M.", "LI": " ü. M.", "IT": " s.l.m.", "GB": " ASL", "US": ""}
-
-
+@shows("höhe|hoehe")
 def _show_hoehe(arguments: Arguments) -> str:
     """A German height above the level of a country."""
     number, level = arguments.first(0), arguments.first(1)
-    return f"{number} m{_LEVELS.get(level, '')}" if number else ""
+    return f"{number} m{WIKI['levels'].get(level, '')}" if number else ""
 
 
+@shows("height|weight|altezza|estatura")
 def _show_height(arguments: Arguments) -> str:
     """A height or weight with its units as names."""
     units = ("ft", "in", "m", "cm", "st", "lb", "kg")
@@ -224,10 +160,7 @@ def _show_height(arguments: Arguments) -> str:
     return " ".join(shown) or " ".join(filter(None, arguments.positional[:2]))
 
 
-def _unit(unit: str) -> Show:
-    return lambda arguments: f"{arguments.first(0)}{unit}" if arguments.first(0) else ""
-
-
+@shows("unité|unite|unidad|unit|nombre|nb|num|fmtn|número|liczba|число|szám")
 def show_number(arguments: Arguments) -> str:
     """A number and its unit, with powers of ten: 250|km, 9,8|m|s|-2, 3|e=5|m."""
     number, *units = [*arguments.positional, ""]
@@ -237,6 +170,7 @@ def show_number(arguments: Arguments) -> str:
     return f"{number}{f'×10^{power}' if power else ''} {unit}".strip() if number else ""
 
 
+@shows("heure|heures|durée|heure-")
 def _show_hours(arguments: Arguments) -> str:
     """French hours: 14 h 30 min 5 s; the minute stands without its unit as the last one."""
     hours, minutes, seconds = [*arguments.positional, "", "", ""][:3]
@@ -246,86 +180,19 @@ def _show_hours(arguments: Arguments) -> str:
     return " ".join([*shown, f"{seconds} s"] if seconds else shown)
 
 
+@shows("ordinal")
 def _show_ordinal(arguments: Arguments) -> str:
     number = arguments.first(0)
     ending = {"1": "st", "2": "nd", "3": "rd"}.get(number[-1:], "th")
     return number + ("th" if number[-2:-1] == "1" else ending) if number.isdecimal() else number
 
 
+@shows("century")
 def _show_english_century(arguments: Arguments) -> str:
     number = _show_ordinal(arguments)
     return f"{number} century" if number else ""
 
 
-_TABLE: tuple[tuple[Show, str], ...] = (
-    (
-        show_date,
-        "date|date-|dts|dob|bda|dda|birth date|birth date and age|birth-date|birth-date and age"
-        "|birth date and age2|death date|death date and age|death-date|death-date and age"
-        "|start date|start-date|start date and age|end date|end-date|release date"
-        "|release date and age|film date|date time|datetime|birth year and age"
-        "|death year and age|birth based on age",
-    ),
-    (
-        show_date,
-        "date de naissance|date de naissance-|date de décès|date de décès-|date rapide"
-        "|date républicaine|naissance|décès|date sport|date-sport|année|data|datum|datumzelle|fecha"
-        "|fecha de nacimiento|fecha de defunción|fecha de fallecimiento|fecha de inicio"
-        "|fecha de inicio y edad|fecha de publicación|dtlink|dtext|dni|nascimento|morte|falecimento"
-        "|data de nascimento|data de nascimento e idade|data de morte e idade|morte e idade"
-        "|dnibr|dni-br|data nascita|data di nascita|data naixement|data de naixement|data defunció"
-        "|data urodzenia|data śmierci|geburtsdatum|sterbedatum|geboortedatum|sterfdatum|dátum"
-        "|datum narození|datum úmrtí|datum narození a věk|datum úmrtí a věk|födelsedatum"
-        "|dödsdatum|startdatum|slutdatum|födelsedatum och ålder|dødsdato|fødselsdato|dato"
-        "|doğum tarihi|doğum tarihi ve yaşı|ölüm tarihi|ölüm tarihi ve yaşı"
-        "|başlangıç tarihi|bitiş tarihi|tarih"
-        "|tanggal lahir|tanggal lahir dan umur|tanggal kematian|date naissance",
-    ),
-    (
-        show_date,
-        "дата|дата рождения|дата смерти|дата народження|дата смерті|дата основания|дата начала"
-        "|生年月日と年齢|生年月日|没年月日|死亡年月日と没年齢|出生日期|出生日期和年龄|出生日期及年齡"
-        "|逝世日期|逝世日期和年龄|日期|出生日期與年齡|出生日|出生與年齡"
-        "|출생일|출생일과 나이|사망일|사망일과 나이|날짜|시작 날짜"
-        "|ngày sinh|ngày sinh và tuổi|ngày mất|ngày mất và tuổi"
-        "|تاريخ الميلاد|تاريخ الوفاة|تاريخ ميلاد|تاريخ وفاة|تاریخ تولد|تاریخ تولد و سن|تاریخ مرگ",
-    ),
-    (_show_period, "start and end dates|start and end date|period|dash year"),
-    (_show_old_style, "oldstyledate|old style date|oldstyledatenospace|oldstyledatedy"),
-    (_show_s, "s"),
-    (_century(" siècle"), "siècle|sp"),
-    (_century(""), "s-|sp-"),
-    (_century(" siècle av. J.-C."), "-s|-sp"),
-    (_century(" av. J.-C."), "-s-|-sp-"),
-    (_century(" siècles", " et "), "s2|s mini2"),
-    (_century("", " et "), "s2-"),
-    (_century(" siècles av. J.-C.", " et "), "-s2"),
-    (_century(" av. J.-C.", " et "), "-s2-"),
-    (_show_siglo, "siglo|siglos"),
-    (_show_english_century, "century"),
-    (_show_ordinal, "ordinal"),
-    (_show_hoehe, "höhe|hoehe"),
-    (_show_height, "height|weight|altezza|estatura"),
-    (_unit(" m"), "altitude|altitud|altitudine|hoogte|wysokość|высота|метр|nmh|meter"),
-    (_unit(" m n. m."), "mnm|m n. m.|m n.m.|nmv"),
-    (_unit(" m n.p.m."), "mnpm|m n.p.m.|n.p.m."),
-    (_unit(" km"), "km|км"),
-    (_unit(" km²"), "km2|km²|км²|кв. км"),
-    (_unit(" million years ago"), "mya"),
-    (
-        show_number,
-        "unité|unite|unidad|unit|nombre|nb|num|fmtn|número|liczba|число|szám",
-    ),
-    (_show_hours, "heure|heures|durée|heure-"),
-    (lambda arguments: "av. J.-C.", "av jc|avjc|av. j.-c.|av j.-c."),
-    (lambda arguments: "apr. J.-C.", "apr jc|ap jc|apr. j.-c.|apjc"),
-    (lambda arguments: "a. C.", "ac|a.c.|a. c."),
-    (lambda arguments: "d. C.", "dc|d.c.|d. c."),
-    (lambda arguments: "v. Chr.", "v. chr.|v.chr."),
-    (lambda arguments: "n. Chr.", "n. chr.|n.chr."),
-    (lambda arguments: "до н. э.", "до н. э.|до н.э."),
-)
-DATES: dict[str, Show] = {name: show for show, names in _TABLE for name in names.split("|")}
 # A template named as what it shows: {{XXe siècle}}, {{Ier siècle av. J.-C.}}, {{século XIX}}.
 _NAMED_CENTURY = re.compile(
     r"(?:(?:siècle|siglo|século|secolo|segle|sec\.|wiek|век|століття) )?"

@@ -13,12 +13,17 @@ Wiktionary and by counts on real dumps in 76 languages. A template that is not k
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from functools import lru_cache
 
-from groundup.collect.readers.wiki.arguments import Arguments, Show
-from groundup.collect.readers.wiki.dates import DATES, join_date, named_century, show_number
-from groundup.collect.readers.wiki.leads import LEADS
+from groundup.collect.readers.wiki.arguments import (
+    FAMILIES,
+    TEMPLATES,
+    WIKI,
+    Arguments,
+    Show,
+    shows,
+)
+from groundup.collect.readers.wiki.dates import join_date, named_century, show_number
 
 _RANGES = {word: f" {word} " for word in ("to", "and", "or", "by")}
 _RANGES |= {"-": "–", "–": "–", "to(-)": "–", "x": " × ", "+/-": " ± "}
@@ -30,122 +35,42 @@ def _pick(*keys: int | str) -> Show:
     return lambda arguments: arguments.first(*keys)
 
 
-def _constant(text: str) -> Show:
-    return lambda arguments: text
+def _form(form: str, if_any: bool = False) -> Show:
+    """A text with the first argument at its {}; with `if_any`, nothing without an argument."""
+    return lambda arguments: (
+        "" if if_any and not arguments.first(0) else form.format(arguments.first(0))
+    )
 
 
 def _join(separator: str) -> Show:
     return lambda arguments: separator.join(filter(None, arguments.positional))
 
 
-def _prefix(prefix: str) -> Show:
-    return lambda arguments: prefix + arguments.first(0)
-
-
-_first, _passage = _pick(0, "text", "quote"), _pick("passage", "text", "quote", 6)
-# Templates that show their arguments as they are, or always the same: what, and their names.
-_TABLE: tuple[tuple[Show, str], ...] = (
-    (_first, "small|smaller|big|larger|large|midsize|nowrap|nobr|nobold|nobreak|noitalic|normal"),
-    (_first, "em|strong|bold|italic|underline|sc"),
-    (_first, "smallcaps|small caps|smallcaps all|versaleta|mvar|math|var|code|tt|kbd|samp|mono"),
-    (_first, "sup|sub|su|chem2|music|unicode|script"),
-    (_first, "sic|not a typo|as written|abbr|tooltip|visible anchor|vanchor|linktext|vern|taxlink"),
-    (_first, "taxfmt|only in print|ws|tq|née|nee"),
-    (_first, "quote|blockquote|cquote|quotation|bquote|pquote|pull quote|poemquote|poem quote"),
-    (_first, 'verse|talkquote|"|zitat|cita|цитата|citaat'),
-    (_first, "centered|center|block indent|plainlist|flatlist|uc|lc|ucfirst|lcfirst|red|green"),
-    (_first, "non-gloss definition|n-g|ngd|non-gloss|def-uncertain|glossary|defdate|ipachar"),
-    (_first, "blue|color box|sronly|unsupported|not english|proper name"),
-    (_first, "flag|flagcountry|flagu|noflag|no flag|year|number|formatnum"),
-    (_first, "nts|ta|railgauge|tutto attaccato|esd|versalita|versalitas|rom-maj|rom|nobr romains"),
-    (_first, "ill|illm|interlanguage link|仮リンク|le|lien|link|nihongo2|nihongo core|langue"),
-    (_first, "comment|подсказка|senza fonte|chiarire"),
-    (_pick(-1), "lang|langx|rtl-lang|transl|transliteration|translit|script/arabic|script/hebrew"),
-    (_pick(-1), "align|font|color|colour|font color|bg|resize|columns-list"),
-    (_pick("lt", 1, 0), "нп|нп1|нп2|нп3|нп4|нп5|не переведено|не переведено 3|не переведено 5|w"),
-    (_pick("lt", 1, 0), "pedialite|projectlink|section link"),
-    (_pick(2, 1), "tsl"),
-    (_constant("–"), "ndash|en dash|–|endash"),
-    (_constant(" – "), "snd|spnd|spaced ndash|spaced en dash|sndash|dash"),
-    (_constant("—"), "mdash|em dash|—|emdash"),
-    (_constant(" — "), "spaced mdash|spaced em dash|smd"),
-    (_constant(" "), "nbsp|space|thin space|thinsp|hair space|hairsp|spaces|pad|gap|hsp"),
-    (_constant("\n"), "break|br|-br|سخ|crlf"),
-    (_constant("'"), "'|apostrophe|’"),
-    (_constant("'s"), "'s|`s"),
-    (_constant('"'), '-"|" \'|\'"|"-'),
-    (_constant("π"), "pi"),
-    (_constant("|"), "!|pipe"),
-    (_constant("="), "="),
-    (_constant(" · "), "·|dot|middot|•|bull|bullet|*"),
-    (_constant("…"), "...|nb...|…|ellipsis|hellip"),
-    (_constant("×"), "times|×"),
-    (_constant("−"), "minus|−"),
-    (_constant(","), ","),
-    (_constant("e"), "e|er"),
-    (_constant("BC"), "bc"),
-    (_constant("AD"), "ad"),
-    (_constant("BCE"), "b.c.e.|bce"),
-    (_constant("CE"), "c.e.|ce"),
-    (_prefix("c. "), "circa|c.|ca"),
-    (_prefix("fl. "), "floruit|fl."),
-    (_prefix("r. "), "reign|r."),
-    (_prefix("d. "), "died|d."),
-    (_prefix("século "), "séc|século"),
-    (_constant("⇌"), "eqm"),
-    (_prefix("p. "), "p."),
-    (_prefix("n° "), "n°|numéro"),
-    (lambda arguments: f"§ {' '.join(arguments.positional)}", "§"),
-    (_prefix("M. "), "m."),
-    (_prefix("Mme "), "mme"),
-    (_prefix("HMS "), "hms"),
-    (_prefix("USS "), "uss"),
-    (_prefix("$"), "us$|usd|us dollar|$"),
-    (_prefix("£"), "gbp|£|pound sterling"),
-    (_prefix("€"), "eur|€|euro"),
-    (_prefix("₹"), "inr|₹|indian rupee"),
-    (_prefix("A$"), "aud|a$"),
-    (_join(" "), "ship|bibleverse|bibleref|bibleref2|bibleverse-lb|bible verse"),
-    (_join(" "), "rws|currency"),
-    (_join(""), "gaps|chem"),
-    (_join("-class "), "sclass|sclass2|sclass-"),
-    (_join("-"), "respell|respelling"),
-    (_join(", "), "syn|synonyms|ant|antonyms|hyper|hypernyms|hypo|hyponyms|cot|coordinate terms"),
-    (_join(", "), "col|col2|col3|col4|col5|der2|der3|der4|rel2|rel3|rel4"),
-    (lambda arguments: f"⟨{arguments.first(0)}⟩", "angbr|vr|orth"),
-    (_passage, "quote-book|quote-journal|quote-text|quote-web|quote-av|quote-news|quote-newsgroup"),
-    (_passage, "quote-song|quote-video"),
-)
-# What templates show: by name in lower case, and by how the name starts.
-TEMPLATES: dict[str, Show] = {name: show for show, names in _TABLE for name in names.split("|")}
-TEMPLATES |= DATES | LEADS
-# Names that show something else in one wiki than in most.
-_LOCAL: dict[tuple[str, str], Show] = {
-    ("fr", "citation"): lambda arguments: f"« {arguments.first(0)} »" if arguments.first(0) else "",
-    ("fr", "guil"): lambda arguments: f"« {arguments.first(0)} »" if arguments.first(0) else "",
-    ("fr", "incise"): lambda arguments: f"– {arguments.first(0)} –" if arguments.first(0) else "",
-    ("it", "q"): _pick(0),
-    ("ko", "llang"): _pick(1),
-}
-_FAMILIES: dict[str, Show] = dict.fromkeys(
+for _text, _names in WIKI["forms"].items():
+    shows(_names)(_form(_text))
+for _text, _names in WIKI["measures"].items():
+    shows(_names)(_form(_text, if_any=True))
+for _text, _names in WIKI["joined"].items():
+    shows(_names)(_join(_text))
+for _entry in WIKI["arguments"]:
+    shows(_entry["names"])(_pick(*_entry["keys"]))
+shows("§")(lambda arguments: f"§ {' '.join(arguments.positional)}")
+FAMILIES |= dict.fromkeys(
     ("lang-", "lang ", "vol-", "link-", "k-", "j-", "l/", "јез-", "ling-", "lg-", "formatnum:"),
     _pick(0),
 )
-_FAMILIES["rq:"] = _pick("passage", "text")
+FAMILIES["rq:"] = _pick("passage", "text")
+# Names that show something else in one wiki than in most.
+_LOCAL: dict[tuple[str, str], Show] = {
+    ("fr", "citation"): _form("« {} »", if_any=True),
+    ("fr", "guil"): _form("« {} »", if_any=True),
+    ("fr", "incise"): _form("– {} –", if_any=True),
+    ("it", "q"): _pick(0),
+    ("ko", "llang"): _pick(1),
+}
 
 
-def _shows(names: str, *starts: str) -> Callable[[Show], Show]:
-    """Register a function as what templates show that have one of these names, or start so."""
-
-    def register(show: Show) -> Show:
-        TEMPLATES.update(dict.fromkeys(names.split("|"), show))
-        _FAMILIES.update(dict.fromkeys(starts, show))
-        return show
-
-    return register
-
-
-@_shows("l|l-self|m-self|ll|mention|m+|alter|back-form|back-formation|desc|descendant|clipping")
+@shows("l|l-self|m-self|ll|mention|m+|alter|back-form|back-formation|desc|descendant|clipping")
 def _word(arguments: Arguments) -> str:
     """A word of Wiktionary: its language code, the word, and how it is written if that differs."""
     words = arguments.words()
@@ -154,14 +79,14 @@ def _word(arguments: Arguments) -> str:
     return arguments.named.get("alt") or shown or (words[0] if words else "")
 
 
-@_shows("m")
+@shows("m")
 def _word_or_number(arguments: Arguments) -> str:
     """A word of Wiktionary, or an Italian measure: 10|u=km."""
     is_number = arguments.first(0)[:1].isdecimal()
     return show_number(arguments) if is_number else _word(arguments)
 
 
-@_shows(
+@shows(
     "t|t+|tt|tt+|t-simple|t-check|t+check|t-egy|ux|uxi|usex|afex|enpr|homophones|"
     "ja-r|ja-l|zh-l|zh-m|ltc-l|och-l|ko-l|vi-l"
 )
@@ -170,7 +95,7 @@ def _first_word(arguments: Arguments) -> str:
     return arguments.named.get("alt") or next(iter(arguments.words()), "")
 
 
-@_shows(
+@shows(
     "inh|inherited|der|derived|bor|borrowed|lbor|learned borrowing|slbor|ubor|cog|cognate|noncog|"
     "nc|ncog|doublet|calque|cal|clq|semantic loan"
 )
@@ -180,7 +105,7 @@ def _derived(arguments: Arguments) -> str:
     return "" if inner.positional[-1:] == ["-"] else _word(inner)
 
 
-@_shows(
+@shows(
     "suffix|suf|prefix|pre|affix|af|compound|com|confix|con|blend|circumfix|surf|"
     "surface analysis|univ|univerbation"
 )
@@ -188,7 +113,7 @@ def _parts(arguments: Arguments) -> str:
     return " + ".join(filter(None, arguments.words()))
 
 
-@_shows(
+@shows(
     "lb|lbl|label|tlb|term-label|context|qualifier|qual|q|i|qf|gloss|gl|sense|a|"
     "accent|tcx|term-context|ib|antsense"
 )
@@ -198,7 +123,7 @@ def _remark(arguments: Arguments) -> str:
     return f"({labels})" if labels else ""
 
 
-@_shows("convert|cvt|conv|converter|convertir|pretvori")
+@shows("convert|cvt|conv|converter|convertir|pretvori")
 def _measure(arguments: Arguments) -> str:
     """A measure as it was given: numbers, the words between them, and the unit; no conversion."""
     text, rest = "", list(arguments.positional)
@@ -212,13 +137,13 @@ def _measure(arguments: Arguments) -> str:
     return f"{text}{value} {unit}".strip()
 
 
-@_shows("val|valx")
+@shows("val|valx")
 def _value(arguments: Arguments) -> str:
     power, unit = arguments.named.get("e"), arguments.first("u", "ul")
     return arguments.first(0) + (f"×10^{power}" if power else "") + (f" {unit}" if unit else "")
 
 
-@_shows("frac|fraction|sfrac")
+@shows("frac|fraction|sfrac")
 def _fraction(arguments: Arguments) -> str:
     """`2` is 1/2, `3|4` is 3/4, `1|3|4` is 1 3/4."""
     parts = arguments.positional[:3]
@@ -228,7 +153,7 @@ def _fraction(arguments: Arguments) -> str:
     return " ".join([*whole, f"{top}/{bottom}"]) if bottom else ""
 
 
-@_shows("as of|asof|since")
+@shows("as of|asof|since")
 def _as_of(arguments: Arguments) -> str:
     """Year, month and day, in this order."""
     year, *rest = arguments.positional or [""]
@@ -238,7 +163,7 @@ def _as_of(arguments: Arguments) -> str:
     return words[:1].lower() + words[1:] if "lc" in arguments.named else words
 
 
-@_shows("ipa|ipa-all|api|ipa link|ipalink|ipaslink|lausunta|fon|afi", "ipa-", "lfe-")
+@shows("ipa|ipa-all|api|ipa link|ipalink|ipaslink|lausunta|fon|afi", "ipa-", "lfe-")
 def _sound(arguments: Arguments) -> str:
     """A pronunciation: what stands between slashes or brackets, else the first that is no file."""
     marked = [part for part in arguments.positional if part[:1] in ("/", "[")]
@@ -250,7 +175,7 @@ def _sound(arguments: Arguments) -> str:
     return ", ".join(marked) or (f"[{plain[0]}]" if plain else "")
 
 
-@_shows("ipac", "ipac-")
+@shows("ipac", "ipac-")
 def _sounds(arguments: Arguments) -> str:
     """A pronunciation given sound by sound."""
     skipped = ("icon", "pron", "lang", "local", "us", "uk", "also", "", "audio", "ipa")
@@ -258,57 +183,126 @@ def _sounds(arguments: Arguments) -> str:
     return f"/{''.join(sound for sound in sounds if not sound.lower().endswith('.ogg'))}/"
 
 
-@_shows("nihongo|nihongo3|nihongo4|読み仮名|ruby")
+@shows("nihongo|nihongo3|nihongo4|読み仮名|ruby")
 def _nihongo(arguments: Arguments) -> str:
     first, *rest = list(filter(None, arguments.positional[:3])) or [""]
     return f"{first} ({', '.join(rest)})" if rest else first
 
 
-@_shows("unbulleted list|ubl|ublist|bulleted list|blist|ordered list|hlist")
+@shows("unbulleted list|ubl|ublist|bulleted list|blist|ordered list|hlist")
 def _items(arguments: Arguments) -> str:
     return "".join(f"\n* {part}" for part in arguments.positional if part)
 
 
-@_shows("zh|zh-full|lang-zh")
+@shows("zh|zh-full|lang-zh")
 def _chinese(arguments: Arguments) -> str:
     """A name in Chinese: the characters, then how they are read."""
     values = (arguments.named.get(key) for key in ("t", "s", "c", "p", "j"))
     return ", ".join(value for value in values if value)
 
 
+# The first words of biographies:
+#     {{Bio|Nome=Ada|Cognome=Rossi|Sesso=F|LuogoNascita=Roma|GiornoMeseNascita=3 marzo
+#     |AnnoNascita=1901|Attività=pittrice|Nazionalità=italiana}}
+#     →
+#     Ada Rossi (Roma, 3 marzo 1901) è una pittrice italiana.
+# Wikis whose template {{Bio}} writes another language.
+_OTHER_BIO = frozenset("scn nap vec lmo pms sc lij rgn eml fur co".split())
+_UNO = re.compile(r"(?:s[^aeiouàèéìòù\W]|z|gn|ps|pn|x|y|i[aeou])", re.IGNORECASE)
+
+
+def _append(text: str, more: str) -> str:
+    """Append words that bring their own comma, if any."""
+    return f"{text}{more}" if more[:1] in (",", ";", ".", "") else f"{text} {more}"
+
+
+def _life(arguments: Arguments) -> str:
+    """Return place and day of birth and of death, in parentheses; "" when nothing is known."""
+    sides = []
+    for event in ("Nascita", "Morte"):
+        place = arguments.first(f"Luogo{event}Alt", f"Luogo{event}")
+        day, year = arguments.first(f"GiornoMese{event}"), arguments.first(f"Anno{event}")
+        sides.append(", ".join(filter(None, (place, f"{day} {year}".strip()))))
+    birth, death = sides
+    life = f"{birth or '...'} – {death}" if death else birth
+    shown = "; ".join(filter(None, (arguments.first("PreData"), life)))
+    return f" ({shown})" if shown else ""
+
+
+@shows("bio")
+def _bio(arguments: Arguments) -> str:
+    """The first sentence of an Italian biography."""
+    get, is_woman = arguments.first, arguments.first("Sesso").upper() == "F"
+    names = " ".join(filter(None, (get("Titolo"), get("Nome"), get("Cognome"))))
+    if not names or arguments.language in _OTHER_BIO:
+        return ""
+    text = _append(names, get("PostCognome")) + _life(arguments)
+    end = "" if get("Punto").lower() == "no" else "."
+    if get("FineIncipit"):
+        text = _append(text, get("FineIncipit"))
+        return text if text.endswith(".") else text + end
+    trades = [*filter(None, map(get, ("Attività", "Attività2", "Attività3")))]
+    if not trades:
+        return text + end
+    listed, more = ", ".join(trades), get("AttivitàAltre")
+    if len(trades) > 1 and not more:
+        listed = f"{', '.join(trades[:-1])} e {trades[-1]}"
+    verb, ending = ("è stata", "a") if is_woman else ("è stato", "o")
+    verb = verb if get("AnnoMorte") else "è"
+    # The indefinite article, unless other words stand there.
+    article = "uno " if _UNO.match(trades[0]) else "un "
+    if is_woman:
+        article = "un'" if trades[0][:1].lower() in "aeiouàèéìòù" else "una "
+    article = f"{get('PreAttività')} " if get("PreAttività") else article
+    text = _append(_append(f"{text} {verb} {article}{listed}", more), get("Nazionalità"))
+    if naturalized := get("NazionalitàNaturalizzato"):
+        text += f" naturalizzat{ending} {naturalized}"
+    if citizen := get("Cittadinanza"):
+        text += f" con cittadinanza {citizen}"
+    text = _append(text, get("PostNazionalità"))
+    return text if text.endswith(".") else text + end
+
+
+@shows("bd")
+def _born_and_died(arguments: Arguments) -> str:
+    """Chinese: year and day of birth, year and day of death, in parentheses."""
+    birth_year, birth, death_year, death = [*arguments.positional, "", "", "", ""][:4]
+    born, died = birth_year + birth, death_year + death
+    if died:
+        return f"（{born}－{died}）"
+    return f"（{born}－）" if born else ""
+
+
+@shows("lahirmati")
+def _lahir_mati(arguments: Arguments) -> str:
+    """Indonesian: place, day, month and year of birth, then those of death, in parentheses."""
+    values = [*arguments.positional, *[""] * 8]
+    sides = []
+    for word, start in (("lahir", 0), ("meninggal", 4)):
+        place, day, month, year = values[start : start + 4]
+        date = join_date(day, month, year, "id") if year or month else ""
+        if place or date:
+            where = f" di {place}" if place else ""
+            sides.append(", ".join(filter(None, (f"{word}{where}", date))))
+    shown = " – ".join(sides).replace("lahir, ", "lahir ").replace("meninggal, ", "meninggal ")
+    return f"({shown})" if shown else ""
+
+
+@shows("prenome")
+def _prenome(arguments: Arguments) -> str:
+    """Italian: a given name, its language, and M or F."""
+    name, language, sex = [*arguments.positional, "", "", ""][:3]
+    gender = {"M": " maschile", "F": " femminile"}.get(sex.upper(), "")
+    known = bool(name and language)
+    return f"{name} è un nome proprio di persona {language}{gender}" if known else ""
+
+
 _FORM_OF = re.compile(r".{4,40} (?:of|for)$")
-# Identifiers, marks and notices: they take one argument and follow a space, as words do.
-NO_WORDS = frozenset(
-    "isbn|issn|oclc|doi|pmid|pmc|jstor|asin|arxiv|bibcode|lccn|zbl|mr|dnb|gnd|viaf|flagicon|"
-    "flag icon|audio|listen|coord|anchor|anker|rp|r|refn|efn|sfn|sfnp|ref|note|clear|clr|-|harv|"
-    "harvnb|harvtxt|citation|cn|fact|who|when|why|which|by whom|clarify|dubious|senseid|topics|c|"
-    "cat|attention|rfv|etyl|g|gender|t-needed|not used|ttbc|checktrans|rhymes|hyphenation|topic|"
-    "rfdate|rfdatek|rfscript|rfquote|jump|pn|page|needed|commons|official website|url|imdb|main|"
-    "main article|see also|seesynonyms|further|details|wikivoyage|reflist|updated|facebook|twitter|"
-    "color panel".split("|")
-)
-
-
-# Citations, notes and notices by how their names start, in the larger wikis.
-_NOTE_NAME = re.compile(
-    r"(?:citation|cita|cit|citer|ouvrage|article|lien web|literatur|internetquelle|webarch|"
-    r"cytuj|книга|статья|cite|citace|citeer|kaynak|notelist|note|nota|sfn|sfnm|harv|refn?|réf|"
-    r"source|källa|lähde|fact|citation needed|à sourcer|quand|qui|où|pourquoi|combien|clarify|"
-    r"нет аи|когда|кто|что|уточнить|fakt|kto|kiedy|brak|doprecyzować|belege|quelle|coord|"
-    r"coordinate|koord|flag|drapeau|bandera|bandeira|bandiera|флаг|флагификация|écouter|audio|"
-    r".+ lippu|.+ flagg|increase|"
-    r"decrease|steady|refnest|efn|notetag|要出典|要検証|来源請求|icon|"
-    r"portal|commons|webcite|dead link|lien brisé|deadurl|cref|as ref|r|rp)(?:[ /-].*)?"
-)
-
-
-# Templates that compute, or read another page: their argument is not what they show.
+NO_WORDS = frozenset(WIKI["no_words"]["names"].split("|"))
+_NOTE_NAME = re.compile(rf"(?:{WIKI['no_words']['notes']})(?:[ /-].*)?")
 _COMPUTED_NAME = re.compile(
-    r"#.*|current.*|local.*|numberof.*|(?:.*[ -])?(?:"
-    r"age|alter|âge|edad|età|leeftijd|idade|wiek lat|"
-    r"возраст|einwohnerzahl|einwohner|metadaten|statistiek|population|populación|popolazione|"
-    r"ludność|populace|počet|inflation|inflación|wikidata|données|datos|ewz|bevölkerung|население|"
-    r"人口)(?:[ -].*)?"
+    r"#.*|current.*|local.*|numberof.*|(?:.*[ -])?"
+    rf"(?:{WIKI['no_words']['computed']})(?:[ -].*)?"
 )
 
 
@@ -328,11 +322,11 @@ def find_template(name: str, language: str = "") -> Show | None:
     show = _LOCAL.get((language, name)) or TEMPLATES.get(name)
     if show is not None:
         return show
-    for start, show in _FAMILIES.items():
+    for start, show in FAMILIES.items():
         if name.startswith(start):
             return show
     if century := named_century(name):
-        return _constant(century)
+        return lambda arguments: century
     if _FORM_OF.match(name) and not is_computed(name):
         # Wiktionary's "plural of", "abbreviation of" and so on.
         return lambda arguments: f"{name} {_word(arguments)}".strip()

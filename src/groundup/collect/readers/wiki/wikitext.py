@@ -27,7 +27,7 @@ from collections import Counter
 from collections.abc import Iterable
 from html import unescape
 
-from groundup.collect.readers.wiki.arguments import Arguments
+from groundup.collect.readers.wiki.arguments import WIKI, Arguments
 from groundup.collect.readers.wiki.holes import HOLE, drop_sentences, is_hole
 from groundup.collect.readers.wiki.templates import NO_WORDS, find_template, is_computed
 
@@ -84,15 +84,7 @@ _FILE_NAME = re.compile(
     r"\.(?:jpe?g|png|gif|svg|webp|tiff?|og[gvax]|webm|pdf|djvu|mp[34]|wav|flac|mid)\s*$",
     re.IGNORECASE,
 )
-# Local names of the namespaces File and Category, for pages without the list of a dump.
-_HIDDEN_NAMESPACES = frozenset(
-    "file image category media datei bild kategorie fichier catégorie archivo imagen categoría"
-    " immagine categoria arquivo imagem ficheiro categorie bestand afbeelding plik grafika"
-    " kategoria файл изображение категория категорія картинка 文件 图像 分类 檔案 圖像 分類"
-    " ファイル 画像 カテゴリ 파일 그림 분류 fil kategori tiedosto kuva luokka soubor kép fájl"
-    " kategória dosya resim ملف صورة تصنيف קובץ תמונה קטגוריה پرونده رده αρχείο εικόνα κατηγορία"
-    " fișier imagine berkas gambar slika kategorija datoteka".split()
-)
+_HIDDEN_NAMESPACES = frozenset(WIKI["no_words"]["namespaces"].split())
 _LINK_OR_TEMPLATE = re.compile(r"\[\[[^\[\]]*\]\]|\{\{[^{}]*\}\}")
 # Brackets without partners. An open template or table is layout up to the next blank line.
 _STRAY_BRACKET = re.compile(
