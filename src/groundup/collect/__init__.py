@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from importlib.resources import files
+from importlib import resources
 from typing import Any
 
 
 def read_table(path: str) -> dict[str, Any]:
     """Return a TOML file of this package, a table of words; `path` is relative to this folder."""
-    return tomllib.loads(files(__name__).joinpath(path).read_text("utf-8"))
+    return tomllib.loads(resources.files(__name__).joinpath(path).read_text("utf-8"))
 
 
 def by_word(table: Mapping[str, str]) -> dict[str, str]:
