@@ -5,56 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from groundup.collect import read_table
 from groundup.collect.readers.code import is_license_file
 
-# SPDX name → pattern in the text, narrow ones first: every BSD-3-Clause text is BSD-2-Clause, too.
-_PATTERNS = {
-    name: re.compile(pattern, re.MULTILINE)
-    for name, pattern in (
-        ("AGPL-3.0", r"gnu affero general public license"),
-        ("LGPL-3.0", r"gnu lesser general public license.{0,60}version 3"),
-        ("LGPL-2.1", r"gnu (?:lesser|library) general public license"),
-        ("GPL-3.0", r"gnu general public license.{0,60}version 3"),
-        ("GPL-2.0", r"gnu general public license|/common-licenses/gpl"),
-        ("MPL-2.0", r"mozilla public license,? (?:version|v\.?) ?2"),
-        ("EPL-2.0", r"eclipse public license"),
-        (
-            "Apache-2.0",
-            r"apache license,? (?:version|v\.?) ?2|apache-2\.0|/common-licenses/apache-2",
-        ),
-        ("Artistic-2.0", r"artistic license"),
-        ("Unlicense", r"this is free and unencumbered software released into the public domain"),
-        ("CC0-1.0", r"cc0 1\.0"),
-        (
-            "BSD-3-Clause",
-            r"redistributions? (?:and use )?in source and binary forms.{0,2500}neither the"
-            r" name|bsd-3-clause",
-        ),
-        ("BSD-2-Clause", r"redistribution and use in source and binary forms|bsd-2-clause"),
-        (
-            "ISC",
-            r"permission to use, copy, modify,? and(?:/or)? distribute this software for any"
-            r" purpose with or without fee",
-        ),
-        ("Zlib", r"this software is provided 'as-is', without any express or implied"),
-        ("PSF-2.0", r"python software foundation license"),
-        ("BSL-1.0", r"boost software license"),
-        (
-            "MIT",
-            r"permission is hereby granted, free of charge|\bmit license\b|^(?:license:"
-            r" )?(?:mit|expat)$|license: expat",
-        ),
-    )
-}
+_TABLES: Any = read_table("licenses.toml")
+_PATTERNS = {name: re.compile(text, re.MULTILINE) for name, text in _TABLES["patterns"].items()}
+_PROJECT_FILES = frozenset(_TABLES["projects"]["files"].split())
 # Debian packages: the one license file lies far from the files that it covers (Policy 12.5).
 _DEBIAN_COPYRIGHT = re.compile(r"(.*!)/(?:.*/)?usr/share/doc/[^/]+/copyright")
-# Files at the top of a project.
-_PROJECT_FILES = frozenset(
-    "setup.py setup.cfg pyproject.toml package.json cargo.toml go.mod makefile cmakelists.txt"
-    " pom.xml build.gradle gemfile composer.json configure.ac meson.build pkg-info readme readme.md"
-    " readme.rst readme.txt".split()
-)
 # A license is short; longer texts quote others.
 LICENSE_BYTES = 1 << 16
 

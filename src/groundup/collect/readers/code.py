@@ -11,8 +11,10 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from groundup.artifacts.document import Document, Reject
+from groundup.collect import by_word, read_table
 from groundup.collect.charset import decode, is_binary
 from groundup.collect.files.formats import detect_format
 from groundup.collect.files.streams import Item, read_all
@@ -23,59 +25,25 @@ from groundup.recipe import Source
 MAX_CODE_BYTES = 1 << 20
 
 
-def _table(lines: str) -> dict[str, str]:
-    """Return word → language of entries `language: words`."""
-    entries = (entry.split(": ") for entry in re.split(r"; |\n", lines.strip()))
-    return {word: language for language, words in entries for word in words.split()}
-
-
-# By the suffix, the name or the first line of a file, or by what editors are told.
-_BY_SUFFIX = _table("""
-python: py pyi pyx pxd pxi; ruby: rb rake gemspec ru; perl: pl pm t ep; php: php; lua: lua; tcl: tcl
-c: c h; c++: cc cpp cxx c++ hh hpp hxx inl ipp; objective-c: m mm; cuda: cu cuh; assembly: asm s
-rust: rs; go: go; zig: zig; nim: nim; d: d; swift: swift; dart: dart; fortran: f f90 f95 f03
-java: java; kotlin: kt kts; scala: scala; groovy: groovy gradle; clojure: clj cljs cljc; c#: cs
-javascript: js mjs cjs jsx; typescript: ts tsx mts cts; vue: vue svelte; css: css scss sass less
-haskell: hs; ocaml: ml mli; f#: fs fsx; erlang: erl hrl; elixir: ex exs; lisp: lisp el scm rkt
-shell: sh bash zsh fish bats; powershell: ps1 psm1; batch: bat cmd; awk: awk; vim: vim
-r: r; julia: jl; sql: sql; proto: proto thrift; cmake: cmake; make: mk mak; twig: twig erb ejs
-tex: tex sty; markdown: md markdown mdx; rst: rst; docs: txt adoc pod rdoc
-""")
-_BY_NAME = _table(
-    "make: makefile; dockerfile: dockerfile; ruby: rakefile gemfile; cmake: cmakelists.txt;"
-    " docs: readme changelog"
+_TABLES: Any = read_table("readers/code.toml")
+_BY_SUFFIX, _BY_NAME, _BY_INTERPRETER, _BY_MODE = (
+    by_word(_TABLES[table]) for table in ("suffixes", "names", "interpreters", "modes")
+)
+CODE_RECORD_KEYS, _DATA_SUFFIXES, _LOCK_FILES, _VENDOR_FOLDERS = (
+    frozenset(_TABLES["files"][table].split())
+    for table in ("record_keys", "data_suffixes", "lock_files", "vendor_folders")
 )
 _SHEBANG = re.compile(
     rb"#!\s*\S*?(?:/env\s+(?:-\S+\s+)*)?"
     rb"(python|perl|ruby|bash|sh|zsh|node|php|lua|Rscript|awk|tclsh|make)[\d.]*\b"
 )
-_BY_INTERPRETER = _table("shell: bash sh zsh; javascript: node; r: Rscript; tcl: tclsh")
 # Emacs and Vim read these at the start or the end of a file.
 _MODELINE = re.compile(
     rb"-\*-\s*(?:mode:\s*)?([\w+-]+)\s*;?\s*-\*-|\b(?:vim?|ex):.{0,60}?\b(?:filetype|ft)=(\w+)"
 )
-_BY_MODE = _table("shell: shell-script sh bash; perl: cperl")
 # Documentation is prose: its language is detected later.
 DOC_LANGUAGES = frozenset(("markdown", "rst", "docs"))
 
-# Keys of data sets of code, such as The Stack; one of them marks a record as a source file.
-CODE_RECORD_KEYS = frozenset(
-    "path file_path filename max_stars_repo_path repo repo_name max_stars_repo_name repository_name"
-    " language lang blob_id ext".split()
-)
-_DATA_SUFFIXES = frozenset(
-    "json jsonl csv tsv xml yaml yml toml ini cfg conf svg po pot map geojson ipynb html htm xhtml"
-    " lock sum plist properties dat log diff patch key pem crt snap golden in out expected graphml"
-    " gml net edges".split()
-)
-_LOCK_FILES = frozenset(
-    "package-lock.json yarn.lock pnpm-lock.yaml cargo.lock poetry.lock pipfile.lock composer.lock"
-    " gemfile.lock go.sum".split()
-)
-_VENDOR_FOLDERS = frozenset(
-    "node_modules vendor third_party thirdparty third-party _vendor bower_components site-packages"
-    " extern _internal_vendor".split()
-)
 _LICENSE_FILE = re.compile(
     r"(?:un)?licen[cs]e(?:s)?(?:[-.]\w+)*|copying(?:[-.]\w+)*|copyright", re.IGNORECASE
 )
