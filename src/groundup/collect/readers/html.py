@@ -181,7 +181,7 @@ def main_text(page: str) -> str:
     # In a script this may cut what only looks like a tag; scripts are not extracted.
     page = _FLOOD.sub(r"\1", page) if len(page) > _SHORT else page
     page = write_marks(page)
-    if text := _resiliparse_text(page):
+    if text := _trim_to_prose(_resiliparse_text(page), page):
         return text
     import trafilatura
     from trafilatura.utils import load_html
@@ -199,10 +199,7 @@ def main_text(page: str) -> str:
 
 
 def _resiliparse_text(page: str) -> str:
-    """Return what resiliparse extracts, from the first line of prose to the last.
-
-    The result is "" where that is little text, or mostly something other than prose.
-    """
+    """Return what resiliparse extracts; "" where it is slow or misreads the page."""
     from resiliparse.extract.html2text import extract_plain_text
 
     if page.count("<") > _FAST_TAGS or page.count("<div") < _FAST_DIVISIONS:
@@ -216,6 +213,14 @@ def _resiliparse_text(page: str) -> str:
         if type(error).__name__ != "PanicException":
             raise
         return ""
+    return str(text)
+
+
+def _trim_to_prose(text: str, page: str) -> str:
+    """Return the text of a page from its first line of prose to its last.
+
+    The result is "" where that is little text, or mostly something other than prose.
+    """
     lines = text.split("\n")
     prose = [
         index
@@ -227,9 +232,9 @@ def _resiliparse_text(page: str) -> str:
     ]
     if not prose:
         return ""
-    kept = "\n".join(lines[prose[0] : prose[-1] + 1]).strip()
+    first, end = prose[0], prose[-1] + 1
     # Cells of a row that are prose lay out the page.
-    kept = _CELL_BORDER.sub("\n\n", kept)
+    kept = _CELL_BORDER.sub("\n\n", "\n".join(lines[first:end]).strip())
     size = sum(len(lines[index].encode()) for index in prose)
     # Manuals of code hold more code than prose, and trafilatura joins the lines of code inside
     # definitions.
@@ -237,9 +242,9 @@ def _resiliparse_text(page: str) -> str:
     if size < max(MIN_PROSE, share * len(kept.encode())):
         return ""
     if kept.endswith((":", "：")):
-        tail = _ANNOUNCED.match("\n".join(["", *lines[prose[-1] + 1 :]]))
+        tail = _ANNOUNCED.match("\n".join(["", *lines[end:]]))
         kept += tail[0].rstrip() if tail else ""
-    above = next((line.strip() for line in reversed(lines[: prose[0]]) if line.strip()), "")
+    above = next((line.strip() for line in reversed(lines[:first]) if line.strip()), "")
     return f"{above}\n\n{kept}" if _is_section_heading(above, page, kept) else kept
 
 
@@ -248,15 +253,14 @@ def _is_section_heading(line: str, page: str, text: str) -> bool:
 
     So titles of pages are left out, as menus and bylines are.
     """
-    levels: dict[str, list[str]] = {}
+    levels: dict[str, set[str]] = {}
     for tag in _HEADING.finditer(page):
         heading = " ".join(html.unescape(_TAG.sub("", tag[2])).split())
-        levels.setdefault(tag[1], []).append(heading)
+        levels.setdefault(tag[1], set()).add(heading)
     lines = {" ".join(text_line.split()) for text_line in text.split("\n")}
     name = " ".join(line.split())
     return bool(name) and any(
-        name in headings and not lines.isdisjoint({*headings} - {name, ""})
-        for headings in levels.values()
+        name in headings and lines & (headings - {name, ""}) for headings in levels.values()
     )
 
 

@@ -51,17 +51,14 @@ def write_marks(page: str) -> str:
         if not count:
             break
     if "<q" in page or "<Q" in page:
-        depth = 0
-
-        def write_quote(tag: re.Match[str]) -> str:
-            nonlocal depth
-            if tag[2] is None:
-                return tag[0]
-            depth = max(0, depth - 1) if tag[2] else depth + 1
-            level = depth + (tag[2] == "/")
-            return ("“”" if level % 2 else "‘’")[tag[2] == "/"]
-
-        page = _QUOTE.sub(write_quote, page)
+        parts, end, depth = [], 0, 0
+        for tag in _QUOTE.finditer(page):
+            if tag[2] is not None:
+                depth = max(0, depth - 1) if tag[2] else depth + 1
+                marks = "“”" if (depth + (tag[2] == "/")) % 2 else "‘’"
+                parts += [page[end : tag.start()], marks[tag[2] == "/"]]
+                end = tag.end()
+        page = "".join([*parts, page[end:]])
     return page
 
 
@@ -117,8 +114,9 @@ def repair_tree(tree: Any) -> None:
     """Change a parsed page so that trafilatura keeps its text."""
     for table in list(tree.iter("table")):
         if _is_layout(table):
-            parts = [part for part in table.iter(*_TABLE_PARTS) if _table_of(part) is table]
-            for part in [table, *parts]:
+            parts = list(table.iter(*_TABLE_PARTS))
+            own = [part for part in parts if next(part.iterancestors("table")) is table]
+            for part in [table, *own]:
                 part.tag = "div"
     for container in list(tree.iter(*_CONTAINERS)):
         _wrap_runs(container)
@@ -133,10 +131,6 @@ def restore_code(text: str) -> str:
         return text
     lines = text.translate(dict(zip(map(ord, _CODE), "\n \t", strict=False)))
     return _CODE_BORDER.sub("\n\n", lines).strip("\n")
-
-
-def _table_of(element: Any) -> Any:
-    return next(element.iterancestors("table"), None)
 
 
 def _is_layout(table: Any) -> bool:
