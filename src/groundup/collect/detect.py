@@ -11,6 +11,7 @@ and the files directly in it by suffix; each file goes into exactly one source:
 
 from __future__ import annotations
 
+import glob
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ from groundup.collect.files.formats import (
     text_head,
     wikitext_share,
 )
-from groundup.collect.files.globs import Selection, escape_glob
+from groundup.collect.files.globs import Selection
 from groundup.collect.files.streams import DamagedError, Item
 from groundup.collect.licenses import project_roots
 from groundup.collect.readers.books import has_wrapped_lines
@@ -405,7 +406,7 @@ def _divide_by_suffix(files: Sequence[_File], path: str) -> Iterator[SuggestedSo
         include: list[str] = []
         for suffix in sorted({file.suffix for file in owned}) if len(kinds) > 1 else ():
             same = [file.origin.rpartition("/")[2] for file in owned if file.suffix == suffix]
-            names = sorted(set(map(escape_glob, same)))
+            names = sorted(set(map(glob.escape, same)))
             # Patterns are case-sensitive, and a file without a suffix has only its name.
             uniform = suffix and all(name.endswith(suffix) for name in names)
             include += [f"*{suffix}"] if uniform else names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import stat
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from groundup.collect.files.archives import Refused, is_hidden, is_unsafe_path, printable_name
-from groundup.collect.files.globs import Selection, escape_glob, glob_to_regex, has_glob
+from groundup.collect.files.globs import Selection, glob_to_regex, has_glob
 from groundup.collect.scrape import SCHEME, estimate_scrape, scrape
 from groundup.errors import SourceError, StoreError
 from groundup.recipe import Recipe, Source, all_sources
@@ -198,7 +199,7 @@ def _list_local(source: Source, root: Path) -> Listing:
             f"{where}: there is no such file or folder; correct its path in the recipe"
         )
     if not pattern and not top.is_dir():
-        top, pattern = top.parent, escape_glob(top.name)
+        top, pattern = top.parent, glob.escape(top.name)
     top = top.resolve()
     regex = re.compile(glob_to_regex(pattern) if pattern else ".*", re.DOTALL)
     selection = Selection(source.include, source.exclude)

@@ -14,10 +14,11 @@ import zlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from itertools import chain
 from typing import IO, Any
 
-from groundup.collect.files.streams import DamagedError
+from groundup.collect.files.streams import DamagedError, read_some
 
 # Header of a bzip2 stream that is not empty: block size, then the magic of its first block.
 _BZIP2_START = re.compile(rb"BZh[1-9]1AY&SY")
@@ -73,7 +74,7 @@ class Bzip2Stream:
         held = b""
         while True:
             try:
-                more = getattr(self._source, "read1", self._source.read)(_BZIP2_CHUNK)
+                more = read_some(self._source, _BZIP2_CHUNK)
             except Exception as error:
                 self._damage = error
                 break
@@ -135,13 +136,10 @@ class Bzip2Stream:
 
 def _unpack_whole(piece: bytes) -> bytes:
     """Return what a piece unpacks to if it is exactly one stream and not too long, else b""."""
-    stream = bz2.BZ2Decompressor()
-    if len(piece) > _BZIP2_MAX_PACKED:
-        return b""
-    try:
-        plain = stream.decompress(piece, _BZIP2_MAX_PLAIN)
-    except OSError:
-        return b""
+    stream, plain = bz2.BZ2Decompressor(), b""
+    if len(piece) <= _BZIP2_MAX_PACKED:
+        with suppress(OSError):
+            plain = stream.decompress(piece, _BZIP2_MAX_PLAIN)
     return plain if stream.eof and not stream.unused_data else b""
 
 
@@ -164,7 +162,7 @@ class XzStream:
         while not plain:
             if self._stream.eof:
                 rest = self._stream.unused_data.lstrip(b"\0")
-                while not rest and (more := self._read_packed()):
+                while not rest and (more := read_some(self._source, _XZ_CHUNK)):
                     rest = more.lstrip(b"\0")
                 if not rest:
                     return b""
@@ -172,7 +170,7 @@ class XzStream:
                 self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MAX_MEMORY)
             packed, self._packed = self._packed, b""
             if not packed and self._stream.needs_input:
-                packed = self._read_packed()
+                packed = read_some(self._source, _XZ_CHUNK)
                 if not packed:
                     raise EOFError("it ends inside an xz stream")
             try:
@@ -180,15 +178,9 @@ class XzStream:
             except lzma.LZMAError as error:
                 if "Memory usage limit" not in str(error):
                     raise
-                raise DamagedError(
-                    "too-large",
-                    f"to unpack it takes more than {_XZ_MAX_MEMORY >> 20} MB of memory",
-                ) from None
+                detail = f"to unpack it takes more than {_XZ_MAX_MEMORY >> 20} MB of memory"
+                raise DamagedError("too-large", detail) from None
         return plain
-
-    def _read_packed(self) -> bytes:
-        packed: bytes = getattr(self._source, "read1", self._source.read)(_XZ_CHUNK)
-        return packed
 
 
 class ZstdStream:

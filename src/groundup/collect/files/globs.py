@@ -19,13 +19,9 @@ def has_glob(part: str) -> bool:
     return any(character in part for character in "*?[")
 
 
-def escape_glob(name: str) -> str:
-    """Return a pattern that matches a name literally."""
-    return re.sub(r"([*?\[])", r"[\1]", name)
-
-
+@lru_cache(maxsize=256)
 def glob_to_regex(pattern: str) -> str:
-    """Return a regular expression for a glob.
+    """Return a regular expression for a glob; what would be none is matched literally.
 
     `*`, `?` and `[...]` stay inside a path component; `**` spans any number of components.
     """
@@ -43,16 +39,11 @@ def glob_to_regex(pattern: str) -> str:
             else:
                 regex += {"*": "[^/]*", "?": "[^/]"}.get(token[0], re.escape(token[0]))
         regex += "" if last else "/"
-    return regex
-
-
-@lru_cache(maxsize=256)
-def _tail_regex(pattern: str) -> re.Pattern[str]:
-    """Match a path whose tail, or the tail of a folder or archive above it, is the pattern."""
     try:
-        return re.compile(f"(?:.*/)?(?:{glob_to_regex(pattern)})(?:!?/.*)?", re.DOTALL)
+        re.compile(regex)
     except re.error:
-        return re.compile(f"(?:.*/)?{re.escape(pattern)}(?:!?/.*)?", re.DOTALL)
+        return re.escape(pattern)
+    return regex
 
 
 def matches(pattern: str, origin: str) -> bool:
@@ -64,7 +55,7 @@ def matches(pattern: str, origin: str) -> bool:
     plain = origin
     for suffix in COMPRESSED:
         plain = plain.removesuffix(suffix)
-    regex = _tail_regex(pattern)
+    regex = re.compile(f"(?:.*/)?(?:{glob_to_regex(pattern)})(?:!?/.*)?", re.DOTALL)
     return any(regex.fullmatch(name) for name in {origin, plain})
 
 

@@ -38,26 +38,10 @@ MAX_SPOOLED = 1 << 34
 RECORD_SECONDS = 60.0
 
 _TRUNCATED = (EOFError, tarfile.ReadError)
-_DAMAGED = (
-    OSError,
-    RuntimeError,
-    ValueError,
-    zlib.error,
-    lzma.LZMAError,
-    zipfile.BadZipFile,
-    tarfile.TarError,
-)
+_COMMON_ERRORS = (OSError, RuntimeError, ValueError, zlib.error, zipfile.BadZipFile)
+_DAMAGED = (*_COMMON_ERRORS, lzma.LZMAError, tarfile.TarError)
 # zipfile raises more than it documents on a damaged directory or header, such as negative offsets.
-ZIP_ERRORS = (
-    OSError,
-    RuntimeError,
-    ValueError,
-    OverflowError,
-    EOFError,
-    zlib.error,
-    zipfile.BadZipFile,
-    struct.error,
-)
+ZIP_ERRORS = (*_COMMON_ERRORS, OverflowError, EOFError, struct.error)
 
 
 class DamagedError(Exception):
@@ -110,11 +94,8 @@ class Budget:
         """Subtract bytes; raise DamagedError when none are left."""
         self.left -= count
         if self.left < 0:
-            raise DamagedError(
-                "bomb",
-                f"it unpacks to more than {MAX_RATIO} times its size, or to more than"
-                f" {MAX_UNPACKED >> 30} GB",
-            )
+            bounds = f"{MAX_RATIO} times its size, or to more than {MAX_UNPACKED >> 30} GB"
+            raise DamagedError("bomb", f"it unpacks to more than {bounds}")
 
 
 class BoundedStream(io.RawIOBase):
@@ -160,8 +141,7 @@ class BoundedStream(io.RawIOBase):
 
     def _pull(self, count: int) -> bytes:
         try:
-            # read1 returns the bytes before the damage; read would lose them with the exception.
-            data: bytes = getattr(self._source, "read1", self._source.read)(count)
+            data = read_some(self._source, count)
         except DamagedError:
             raise
         except _TRUNCATED as error:
@@ -194,6 +174,12 @@ class Item:
     path: Path | None = None
     project: str = ""
     license: str = ""
+
+
+def read_some(stream: IO[bytes], count: int) -> bytes:
+    """Return up to `count` bytes; those before damage, which `read` would lose with the error."""
+    data: bytes = getattr(stream, "read1", stream.read)(count)
+    return data
 
 
 def make_item(origin: str, name: str, bounded: BoundedStream, path: Path | None = None) -> Item:
@@ -229,11 +215,8 @@ def spool(stream: io.BufferedIOBase | io.RawIOBase) -> IO[bytes]:
     while data := stream.read(1 << 20):
         size += len(data)
         if size > MAX_SPOOLED:
-            raise DamagedError(
-                "too-large",
-                "a file in an archive that has to be unpacked is longer than"
-                f" {MAX_SPOOLED >> 30} GB",
-            )
+            detail = "a file in an archive that has to be unpacked is longer than"
+            raise DamagedError("too-large", f"{detail} {MAX_SPOOLED >> 30} GB")
         file.write(data)
     file.seek(0)
     return cast("IO[bytes]", file)
