@@ -128,12 +128,9 @@ class CollectedShardWriter:
                 for turn in result.turns or ()
             ]
             row = {
-                "id": document_id(self.source.name, origin, result.record),
+                **self._place(origin, result.record),
                 "text": text,
                 "kind": self.source.kind,
-                "source": self.source.name,
-                "origin": origin,
-                "record": result.record,
                 "group": f"{self.source.kind}:{repair_text(result.group or origin)}",
                 "license": repair_text(result.license) or self.source.license,
                 "language": repair_text(result.language),
@@ -148,13 +145,18 @@ class CollectedShardWriter:
                 if share < LOW_SHARE:
                     self.mostly_left_out.append((origin, result.record, share))
 
-    def left_out_facts(self) -> Facts:
-        """Return what readers left out of the documents that they made."""
-        facts: Facts = {"sentences_left_out": self.left_out}
+    def facts(self) -> Facts:
+        """Return what was written and dropped, and what readers left out of the documents."""
+        facts: Facts = {
+            "bytes_out": self.documents.bytes,
+            "documents": self.documents.rows,
+            "dropped": dict(sorted(self.reasons.items())),
+            "sentences_left_out": self.left_out,
+        }
         if self.main_text:
             lowest = sorted(self.mostly_left_out, key=lambda page: (page[2], page))[:MAX_LISTED]
             facts["main_text"] = {
-                **{name: self.main_text[name] for name in ("pages", "visible", "kept")},
+                **self.main_text,
                 "mostly_left_out": len(self.mostly_left_out),
                 "least_kept": [list(page) for page in lowest],
             }
@@ -162,18 +164,15 @@ class CollectedShardWriter:
 
     def _drop(self, origin: str, reject: Reject) -> None:
         self.reasons[reject.reason] += 1
-        self.dropped.add(
-            {
-                "id": document_id(self.source.name, origin, reject.record),
-                "source": self.source.name,
-                "origin": origin,
-                "record": reject.record,
-                "reason": reject.reason,
-                "score": None,
-                "duplicate_of": None,
-                "detail": repair_text(reject.detail)[:MAX_DETAIL],
-            }
-        )
+        detail = repair_text(reject.detail)[:MAX_DETAIL]
+        row = self._place(origin, reject.record)
+        self.dropped.add({**row, "reason": reject.reason, "detail": detail})
+
+    def _place(self, origin: str, record: int) -> dict[str, object]:
+        """Return where a record comes from, as both tables say it."""
+        name = self.source.name
+        place = {"id": document_id(name, origin, record), "source": name, "origin": origin}
+        return place | {"record": record}
 
 
 def collect_shard(
@@ -190,8 +189,8 @@ def collect_shard(
     Args:
         projects: root of a source tree among the files → license, for code.
         forgotten: origin and record of documents that are listed without their text.
-        root: folder of the recipe, where the source has a reader of the user's own.
-        refused: origin, reason and detail of files that are listed without being opened.
+        root: folder of the recipe, for a user's reader.
+        refused: origin, reason and detail of files that are not opened.
 
     Raises:
         SourceError: a file is no longer what was hashed.
@@ -212,10 +211,7 @@ def collect_shard(
         "kind": source.kind,
         "files": len(files),
         "bytes_in": sum(hashed.file.size for hashed in files),
-        "bytes_out": documents.bytes,
-        "documents": documents.rows,
-        "dropped": dict(sorted(writer.reasons.items())),
-        **writer.left_out_facts(),
+        **writer.facts(),
     }
 
 
@@ -239,10 +235,8 @@ def _collect_file(
             writer.add(item.origin, Reject(item.reason, detail=item.detail))
             continue
         root = project_root(item.origin, roots)
-        archive, in_archive, _ = item.origin.rpartition("!/")
-        name = (
-            archive_project(archive.partition("!/")[0]) if in_archive else root.rpartition("/")[2]
-        )
+        archive, in_archive, _ = item.origin.partition("!/")
+        name = archive_project(archive) if in_archive else root.rpartition("/")[2]
         placed = replace(item, project=name, license=projects.get(root, ""))
         for result in read_item(placed, source, reader):
             writer.add(item.origin, result)
@@ -268,9 +262,7 @@ def _archive_projects(raw: RawFile, file: IO[bytes], source: Source) -> dict[str
         except DamagedError:
             text = ""
         licenses.setdefault(item.origin, detect_license(text))
-    if not any("!/" in path for path in paths):
-        return {}
-    return project_licenses(paths, licenses)
+    return project_licenses(paths, licenses) if any("!/" in path for path in paths) else {}
 
 
 SHARD = BuildStep("collect/shard", VERSION, collect_shard)

@@ -35,16 +35,14 @@ def run(run: Run) -> None:
     """
     sources = all_sources(run.recipe)
     artifacts = run.build("collect", _jobs(run, sources), "collecting")
-    documents: Counter[str] = Counter()
+    documents, left_out, thin = (Counter[str]() for _ in range(3))
     dropped: dict[str, Counter[str]] = defaultdict(Counter)
-    left_out: Counter[str] = Counter()
-    thin: Counter[str] = Counter()
-    for artifact in artifacts:
-        documents[artifact.facts["source"]] += artifact.facts["documents"]
-        dropped[artifact.facts["source"]].update(artifact.facts["dropped"])
-        left_out[artifact.facts["source"]] += artifact.facts["sentences_left_out"]
-        main_text = artifact.facts.get("main_text", {})
-        thin[artifact.facts["source"]] += main_text.get("mostly_left_out", 0)
+    for facts in (artifact.facts for artifact in artifacts):
+        name = facts["source"]
+        documents[name] += facts["documents"]
+        dropped[name].update(facts["dropped"])
+        left_out[name] += facts["sentences_left_out"]
+        thin[name] += facts.get("main_text", {}).get("mostly_left_out", 0)
     texts = [source for source in sources if KINDS[source.kind].role != "tuning"]
     lines = []
     for source in texts:
@@ -57,13 +55,13 @@ def run(run: Run) -> None:
         raise SourceError("; ".join(lines) + "; check kind and path in the recipe")
     for line in lines:
         say(f"warning: {line}")
-    for name, count in sorted((+left_out).items()):
-        say(f'source "{name}": {count:,} sentences left out, since they hold an unknown template')
-    for name, count in sorted((+thin).items()):
-        say(
-            f'source "{name}": {count:,} pages with little main text; least_kept lists them in'
-            " .store/collect/shard/*/manifest.json"
-        )
+    where = "least_kept lists them in .store/collect/shard/*/manifest.json"
+    for counts, what in (
+        (left_out, "sentences left out, since they hold an unknown template"),
+        (thin, f"pages with little main text; {where}"),
+    ):
+        for name, count in sorted((+counts).items()):
+            say(f'source "{name}": {count:,} {what}')
     _publish(run, artifacts)
 
 
@@ -201,13 +199,8 @@ def _forgotten_records(
     `inputs` is origin → SHA-256 of the files.
     """
     entries = forgotten.inside(source.name, inputs)
-    changed = {
-        file
-        for entry in entries
-        for file in entry.files
-        if inputs.get(file, entry.raw) != entry.raw
-    }
-    for file in sorted(changed):
+    files = {(file, entry.raw) for entry in entries for file in entry.files}
+    for file in sorted({file for file, raw in files if inputs.get(file, raw) != raw}):
         say(
             f'warning: source "{source.name}": {file} changed since records of it were forgotten;'
             " the records with the same numbers are left out"

@@ -13,13 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from groundup.collect.files.archives import Refused
-from groundup.collect.scrape.crawler import (
-    PARALLEL_HOSTS,
-    Crawler,
-    FetchedPage,
-    NoPageError,
-    host_of,
-)
+from groundup.collect.scrape.crawler import PARALLEL_HOSTS, Crawler, NoPageError, host_of
 from groundup.collect.scrape.url_list import UrlList, read_list
 from groundup.collect.scrape.warc_store import WarcStore
 from groundup.recipe import Source, default_name
@@ -38,10 +32,7 @@ def scrape(
 ) -> tuple[dict[str, Path], list[Refused]]:
     """Fetch missing pages; return WARC files by origin, and the addresses that gave no page.
 
-    Args:
-        source: whose path is a URL list.
-        root: folder that relative paths start from.
-        retry: request again what gave no page.
+    Relative paths start from `root`. With `retry`, what gave no page is requested again.
 
     Raises:
         SourceError: the list cannot be read, or the cache cannot be written.
@@ -115,17 +106,18 @@ def _fetch_pages(
     stores: Mapping[str, WarcStore],
 ) -> None:
     """Fetch the pages that are missing, many hosts in parallel."""
-    missing = {host: _missing(pages, stores[host]) for host, pages in by_host.items()}
-    to_fetch = {host: pages for host, pages in missing.items() if pages}
+    to_fetch = {
+        host: missing
+        for host, pages in by_host.items()
+        if (missing := _missing(pages, stores[host]))
+    }
     if not to_fetch:
         return
     count = sum(map(len, to_fetch.values()))
     seconds = max(map(len, to_fetch.values())) * source.delay
-    duration = f"{seconds:,.0f} s"
-    if seconds >= 5400:
-        duration = f"{seconds / 3600:,.1f} h"
-    elif seconds >= 90:
-        duration = f"{seconds / 60:,.0f} min"
+    duration = f"{seconds / 3600:,.1f} h"
+    if seconds < 5400:
+        duration = f"{seconds:,.0f} s" if seconds < 90 else f"{seconds / 60:,.0f} min"
     say(
         f'source "{source.name}": fetching {count:,} pages of {len(to_fetch):,} hosts;'
         f" this takes at least {duration}, {source.delay:g} s between requests"
@@ -148,11 +140,10 @@ def _fetch_pages(
 def _fetch_host(crawler: Crawler, pages: Sequence[str], store: WarcStore, bar: Progress) -> None:
     for page in pages:
         try:
-            result: FetchedPage | NoPageError = crawler.fetch(page)
+            store.add(page, crawler.fetch(page))
         except NoPageError as error:
-            result = error
+            store.add(page, error)
         except StoppedError:
             return
-        store.add(page, result)
         bar.add(1, store.name)
     store.flush()

@@ -88,7 +88,7 @@ def read_rules(body: bytes, user_agent: str) -> Rules:
 
     robot = robot_name(user_agent)
     text = body[:MAX_ROBOTS_BYTES].decode("utf-8", "replace").replace("\0", "")
-    text = _without_other_robots(text, robot.lower())
+    text = _USER_AGENT.sub(lambda line: _hide_other_robot(line, robot.lower()), text)
     # Training signals by user agent; protego knows none.
     groups: dict[str, list[tuple[str, bool]]] = {}
     names, in_names = {"*"}, False
@@ -107,20 +107,15 @@ def read_rules(body: bytes, user_agent: str) -> Rules:
     return Rules(Protego.parse(text), robot, signals=tuple(signals))
 
 
-def _without_other_robots(robots: str, robot: str) -> str:
-    """Give all robots that are not this one the same name.
+def _hide_other_robot(line: re.Match[str], robot: str) -> str:
+    """Return a user agent's line; all robots that are not this one get the same name.
 
     protego holds the rules of each robot that a group names: 15,000 names and 15,000 rules, which
     fit into the largest robots.txt, would be 225 million.
     """
-
-    def renamed(line: re.Match[str]) -> str:
-        """Return a line with the name of this robot, or of the others."""
-        name = line[2].partition("#")[0].strip().lower().replace("*", "") or "*"
-        # A group is for this robot if its name stands in the robot's.
-        return line[0] if name == "*" or name in robot else f"{line[1]}{robot}-other"
-
-    return _USER_AGENT.sub(renamed, robots)
+    name = line[2].partition("#")[0].strip().lower().replace("*", "") or "*"
+    # A group is for this robot if its name stands in the robot's.
+    return line[0] if name == "*" or name in robot else f"{line[1]}{robot}-other"
 
 
 def robot_name(user_agent: str) -> str:
@@ -131,15 +126,12 @@ def robot_name(user_agent: str) -> str:
 def find_opt_out(head: bytes, body: bytes, robot: str) -> str:
     """Return what in a response keeps its page out of training, "" when nothing does.
 
-    Args:
-        head: status line and headers, as they were sent.
-        body: the page, which may be gzipped.
-        robot: name that the rules for this robot use.
+    `head` is the status line and headers as they were sent; `body` may be gzipped.
     """
     for line in head.decode("latin-1").split("\r\n")[1:]:
-        name, _, value = line.partition(":")
-        if opt_out := _opt_out_in_header(name.strip().lower(), value, robot):
-            return f"{name.strip()}: {opt_out}"
+        name, _, value = map(str.strip, line.partition(":"))
+        if opt_out := _opt_out_in_header(name.lower(), value, robot):
+            return f"{name}: {opt_out}"
     if body.startswith(b"\x1f\x8b"):
         try:
             body = zlib.decompressobj(31).decompress(body, _HEAD_BYTES)
