@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from benchmarks.house import COLUMNS, PACKAGE, Tree, circles, imports, room, upward
 
-from groundup.runtime.progress import say
-from groundup.runtime.terminal import echo
+from groundup.runtime.progress import echo, say
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -71,7 +70,7 @@ def test_a_tree_is_counted_as_defined(tmp_path: Path) -> None:
 
 
 # The exit of a child process of the export, whose lines our own code reads.
-WRITERS = {"runtime/terminal.py", "runtime/progress.py", "export/llama_worker.py"}
+WRITERS = {"runtime/progress.py", "export/llama_worker.py"}
 
 
 def writes(path: Path) -> list[str]:

@@ -18,7 +18,7 @@ import click
 from groundup._version import __version__
 from groundup.errors import GroundupError, InterruptionError, is_full_disk
 from groundup.export.formats import FORMATS
-from groundup.runtime.terminal import echo
+from groundup.runtime.progress import echo
 
 if TYPE_CHECKING:
     from groundup.recipe import Recipe

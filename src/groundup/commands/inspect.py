@@ -28,8 +28,8 @@ from groundup.errors import GroundupError
 from groundup.recipe import Refine
 from groundup.runtime.files import read_json
 from groundup.runtime.lock import load_lock
+from groundup.runtime.progress import printable
 from groundup.runtime.store import Store
-from groundup.runtime.terminal import printable
 
 EXAMPLES = 20
 # Cut lines that are shown, and characters of a text among others of its kind, and alone.

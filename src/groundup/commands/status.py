@@ -11,7 +11,7 @@ from groundup.errors import StoreError
 from groundup.flow import STAGES
 from groundup.runtime.ledger import Ledger
 from groundup.runtime.lock import LOCK
-from groundup.runtime.terminal import echo
+from groundup.runtime.progress import echo
 
 # The end of metrics.jsonl that is read; it holds the newest lines of the longest run.
 TAIL_BYTES = 65_536

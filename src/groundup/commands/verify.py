@@ -5,11 +5,21 @@
          books: austen.txt is missing or changed since it was collected
 
 A check is a function that yields a line for each problem, which names the file or the document, and
-a Note for each figure that it measured. Every file is hashed, whatever its modification time.
+a Note for each figure that it measured. Every file is hashed, whatever its modification time:
+
+    what                                        its hash
+    files of artifacts, views and checkpoints   in the manifest.json of their folder
+    manifests, plans, locks, lists, best.json   in the file itself (runtime/sealed.py)
+    ledger.jsonl, metrics.jsonl                 a chain through their lines
+    train/index.parquet                         in the ledger of the training
+
+Only `.lock` and the staging area have none. Files are walked, not listed, so a file of somebody
+else in the directory is seen, and said to be unchecked.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,18 +35,23 @@ from groundup.artifacts.corpus import RefinedShard, find_documents, tables
 from groundup.artifacts.document import matching
 from groundup.artifacts.forgotten import FILE, Forgotten
 from groundup.artifacts.kinds import is_training
-from groundup.commands.integrity import check_integrity
 from groundup.errors import StoreError
 from groundup.recipe import TUNING, all_sources
-from groundup.runtime.files import file_digest
+from groundup.runtime.files import file_digest, read_json
+from groundup.runtime.ledger import Ledger
 from groundup.runtime.lock import LOCK, load_lock, pinned_places
-from groundup.runtime.store import Store, load_artifact
-from groundup.runtime.terminal import echo
+from groundup.runtime.progress import echo
+from groundup.runtime.sealed import is_intact
+from groundup.runtime.store import MANIFEST, Store, load_artifact
 
 Check = Callable[[Path], Iterator[str]]
 CHECKS: dict[str, Check] = {}
 # Problems of a check that are shown; the others are counted.
 MAX_SHOWN = 5
+CHANGED = "its bytes are not those that were written"
+# What every run has, and what every training with a checkpoint has.
+RUN_FILES = (LOCK, "ledger.jsonl")
+TRAIN_FILES = ("train.json", "ledger.jsonl", "metrics.jsonl", "index.parquet")
 # Documents that are decoded from their tokens.
 ROUND_TRIPS = 200
 # The split keeps pairs at or above it together. A short text inside of a long one is below it.
@@ -142,12 +157,72 @@ def check_stages(root: Path) -> Iterator[str]:
 @check("Every file has the bytes that were written")
 def check_bytes(root: Path) -> Iterator[str]:
     """Hash every file of the run directory."""
-    integrity = check_integrity(root)
-    yield from integrity.damaged
-    if integrity.unchecked:
-        names = [path.relative_to(root).as_posix() for path in integrity.unchecked]
+    damaged, unchecked = check_integrity(root)
+    yield from damaged
+    if unchecked:
+        names = [path.relative_to(root).as_posix() for path in unchecked]
         more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
         yield Note(f"without a hash, not checked: {', '.join(names[:MAX_SHOWN])}{more}")
+
+
+def check_integrity(root: Path) -> tuple[list[str], list[Path]]:
+    """Compare every file of a run directory with its hash; each inode is hashed once.
+
+    Returns:
+        A line for each file that is missing or changed, and the files that carry no hash: of other
+        programs, or of earlier versions.
+    """
+    damaged, unchecked, digests = list[str](), list[Path](), dict[tuple[int, int], str]()
+    files = list(_walk(root))
+    recorded = _recorded_hashes(files)
+    for file, digest in recorded.items():
+        if not file.is_file():
+            damaged.append(f"{file}: missing")
+            continue
+        inode = (file.stat().st_dev, file.stat().st_ino)
+        if inode not in digests:
+            digests[inode] = file_digest(file)
+        if digests[inode] != digest:
+            damaged.append(f"{file}: {CHANGED}")
+    for file in files:
+        intact = None
+        if file.name == "index.parquet" and file not in recorded:
+            events = Ledger(file.parent / "ledger.jsonl").events("index")
+            intact = file_digest(file) in [event["sha256"] for event in events] if events else None
+        elif file.suffix in (".json", ".jsonl", ".toml") and file not in recorded:
+            intact = is_intact(file)
+        if intact is None and file not in recorded:
+            unchecked.append(file)
+        elif intact is False:
+            damaged.append(f"{file}: {CHANGED}")
+    folders = [file.parent for file in files if file.name == "train.json"]
+    folders += [root / "train"] if (root / "train").exists() else []
+    expected = [root / name for name in RUN_FILES]
+    expected += [folder / name for folder in folders for name in TRAIN_FILES]
+    missing = dict.fromkeys(file for file in expected if not file.exists())
+    return damaged + [f"{file}: missing" for file in missing], unchecked
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Yield every file of a run that hashes cover, in order."""
+    for folder, folders, names in os.walk(root):
+        top = Path(folder)
+        if top == root:
+            folders[:] = [n for n in folders if n != ".staging" and not n.startswith(".trash-")]
+        folders.sort()
+        yield from (top / name for name in sorted(names) if (top / name) != root / ".lock")
+
+
+def _recorded_hashes(files: list[Path]) -> dict[Path, str]:
+    """Return the SHA-256 of files by path, from manifests; a damaged one vouches for none."""
+    recorded: dict[Path, str] = {}
+    for path in files:
+        whole = path.name == MANIFEST and is_intact(path) is not False
+        table = read_json(path) if whole else None
+        entries = table.get("files") if isinstance(table, dict) else None
+        for name, entry in entries.items() if isinstance(entries, dict) else ():
+            recorded[path.parent / name] = entry["sha256"]
+    return recorded
 
 
 @check("Every raw file has the bytes that were collected")

@@ -15,7 +15,7 @@ import orjson
 from fastapi import HTTPException
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from groundup.runtime.terminal import printable
+from groundup.runtime.progress import printable
 
 # 2^31 exceeds every context; a larger number is a mistake.
 Count = Annotated[int, Field(ge=0, lt=2**31)]

@@ -25,8 +25,8 @@ from groundup.engines.slot_cache import fitting_slots
 from groundup.errors import GroundupError
 from groundup.model.hf_io import load_model
 from groundup.runtime.lock import load_lock
+from groundup.runtime.progress import echo
 from groundup.runtime.resources import choose_device
-from groundup.runtime.terminal import echo
 from groundup.serve.app import create_app, suggest_prompts
 from groundup.serve.auth import is_loopback
 from groundup.serve.limits import Connection, Limits

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from groundup.errors import GroundupError
 from groundup.runtime.lock import load_lock
+from groundup.runtime.progress import echo
 from groundup.runtime.run import Run
-from groundup.runtime.terminal import echo
 from groundup.train.distributed import init_distributed
 from groundup.train.hardware import count_processes
 from groundup.train.launch import ERROR, PREPARED, exit_with_parent
