@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from groundup.artifacts.arrays import text_buffers
 from groundup.artifacts.corpus import RefinedShard, find_documents, read_rows, tables
@@ -30,7 +31,7 @@ from groundup.errors import GroundupError
 from groundup.refine.dedup.minhash import hash_texts
 from groundup.runtime.ledger import Ledger
 from groundup.runtime.lock import load_lock, machine_settings
-from groundup.runtime.store import Artifact, Store
+from groundup.runtime.store import Store
 from groundup.schema import settings
 
 STAGES = ("collect", "refine", "tokenize")
@@ -155,10 +156,9 @@ def located_examples(
     for root in roots:
         paths = [*tables(root, "collect/documents"), *tables(root, "collect/dropped")]
         located |= find_documents(paths, ids - located.keys(), ("id", "origin", "record"))
-    unknown = {"origin": None, "record": None}
     return {
         category: [
-            located.get(document, {"id": document} | unknown)
+            located.get(document, {"id": document, "origin": None, "record": None})
             | {"source": source, "first": first, "second": second}
             for document, source, first, second in rows
         ]
@@ -200,16 +200,13 @@ class Difference:
         order, new = _sort_by_id(np.concatenate([first, second]))
         ids = np.empty(len(order), np.int64)
         ids[order] = np.cumsum(new) - 1
-        # [run, id] → row of the id in the part of that run, -1 if the run does not have it.
-        rows = np.full((2, int(ids.max(initial=-1)) + 1), -1, np.int64)
-        rows[0, ids[: len(first)]] = np.arange(len(first))
-        rows[1, ids[len(first) :]] = np.arange(len(second))
-        present = rows >= 0
-        records = np.zeros((2, rows.shape[1]), RECORD)
-        records[0, present[0]], records[1, present[1]] = (
-            first[rows[0, present[0]]],
-            second[rows[1, present[1]]],
-        )
+        # [run, id]: the record of each id in each run, and whether the run has it.
+        shape = (2, int(ids.max(initial=-1)) + 1)
+        records, present = np.zeros(shape, RECORD), np.zeros(shape, np.bool_)
+        for run, (part, columns) in enumerate(
+            ((first, ids[: len(first)]), (second, ids[len(first) :]))
+        ):
+            records[run, columns], present[run, columns] = part, True
         fates = np.where(present, records["fate"].astype(np.int64), -1)
         kept, dropped = present & (fates < len(KEPT)), fates >= len(KEPT)
         changed = fates[0] != fates[1]
@@ -260,31 +257,26 @@ def compare_documents(roots: Roots, stage: str, ignored: Collection[str]) -> Dif
             read.
         ignored: sources that are not trained on.
     """
-    views = [
-        [view for name in ("collect", stage) if (view := Store(root).view(name)) is not None]
-        for root in roots
-    ]
-    same = _unchanged_tables(*views)
-    sizes = [sum(_document_count(view) for view in side) for side in views]
+    changed = _changed_tables(roots, stage)
+    sizes = [sum(pq.read_metadata(path).num_rows for path in paths) for paths in changed]
     parts = 1 + max(sizes) // PART_RECORDS
     difference = Difference()
-    sources = difference.sources
+    known = difference.sources.known
     with TemporaryDirectory() as name:
-        folder = Path(name)
-        for side, root in enumerate(roots):
-            paths = [folder / f"{side}-{part}" for part in range(parts)]
+        files = [[Path(name, f"{side}-{part}") for part in range(parts)] for side in range(2)]
+        for side in range(2):
             with ExitStack() as stack:
-                files = [stack.enter_context(path.open("wb")) for path in paths]
-                for records in _read_records(root, stage, same, difference):
+                opened = [stack.enter_context(path.open("wb")) for path in files[side]]
+                for records in _read_records(changed[side], stage, difference):
                     # The first 32 bits of the id, scaled to the number of parts.
                     part_of = (records["high"] >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)
                     for part in np.unique(part_of).tolist():
-                        files[part].write(records[part_of == part].tobytes())
-        skipped = [sources.known.index(name) for name in ignored if name in sources.known]
-        for part in range(parts):
+                        opened[part].write(records[part_of == part].tobytes())
+        skipped = [known.index(name) for name in ignored if name in known]
+        for paths in zip(*files, strict=True):
             pair = []
-            for side in range(2):
-                records = np.fromfile(folder / f"{side}-{part}", RECORD)
+            for path in paths:
+                records = np.fromfile(path, RECORD)
                 records = records[~np.isin(records["source"], skipped)]
                 # A record may be listed twice, such as damage in a member and in its archive.
                 order, new = _sort_by_id(records)
@@ -302,44 +294,41 @@ def _sort_by_id(records: Records) -> tuple[npt.NDArray[np.int64], npt.NDArray[np
     return order, new
 
 
-def _document_count(view: Artifact) -> int:
-    """Return how many documents and dropped records the shards of a view have."""
-    store = Store(view.path.parent)
-    entries = [entry for entry in view.manifest["artefacts"] if entry["step"].endswith("/shard")]
-    facts = [shard.facts for entry in entries if (shard := store.artifact(entry)) is not None]
-    return sum(int(f["documents"]) + sum(f["dropped"].values()) for f in facts)
-
-
-def _unchanged_tables(first: Sequence[Artifact], second: Sequence[Artifact]) -> set[str]:
-    """Return the tables, as STAGE/NAME, that are the same in both runs, with verdicts and cuts."""
+def _changed_tables(roots: Roots, stage: str) -> list[list[Path]]:
+    """Return the tables of each run that differ from those of the other, or whose verdicts do."""
     digests = [
         {
-            f"{view.path.name}/{name}": entry["sha256"]
-            for view in side
+            (f"{view.path.name}/{name}", entry["sha256"])
+            for view in map(Store(root).view, ("collect", stage))
+            if view is not None
             for name, entry in view.manifest["files"].items()
         }
-        for side in (first, second)
+        for root in roots
     ]
-    unchanged = set()
-    for name in digests[0].keys() & digests[1].keys():
-        files = [name]
-        if name.startswith("refine/documents/"):
-            files += [f"refine/{folder}/{Path(name).stem}.npy" for folder in ("split", "cuts")]
-        if all(digests[0].get(file) == digests[1].get(file) for file in files):
-            unchanged.add(name)
-    return unchanged
+    changed = {name for name, _ in digests[0] ^ digests[1]}
+    for name in list(changed):
+        if name.startswith(("refine/split/", "refine/cuts/")):
+            changed.add(f"refine/documents/{Path(name).stem}.parquet")
+    folders = (f"{stage}/documents", *sorted({"collect/dropped", f"{stage}/dropped"}))
+    return [
+        [
+            path
+            for folder in folders
+            for path in tables(root, folder)
+            if f"{folder}/{path.name}" in changed
+        ]
+        for root in roots
+    ]
 
 
-def _read_records(
-    root: Path, stage: str, same: Collection[str], names: Difference
-) -> Iterator[Records]:
-    """Yield the records of the documents in tables that are not in `same`."""
-
-    def changed(folder: str) -> list[Path]:
-        return [path for path in tables(root, folder) if f"{folder}/{path.name}" not in same]
-
-    for path in changed(f"{stage}/documents"):
-        shard, columns = RefinedShard(root / stage, path.stem), ["id", "text", "source"]
+def _read_records(paths: Sequence[Path], stage: str, names: Difference) -> Iterator[Records]:
+    """Yield the records of the documents in tables, and of what lists name as dropped."""
+    for path in paths:
+        if path.parent.name == "dropped":
+            for batch in read_batches([path], ["id", "source", "reason"]):
+                yield _pack(batch, names, 0, names.fates.codes(batch.column("reason")))
+            continue
+        shard, columns = RefinedShard(path.parents[1], path.stem), ["id", "text", "source"]
         # Verdicts 1 and 2 are the fates 0 and 1. Dropped documents are on a list, with a reason.
         fates = shard.verdicts().astype(np.int64) - 1 if stage == "refine" else None
         kept = None if fates is None else fates >= 0
@@ -347,9 +336,6 @@ def _read_records(
             texts = hash_texts(text_buffers(batch.column("text")))
             collected = KEPT.index("collected")
             yield _pack(batch, names, texts, collected if fates is None else fates[rows])
-    for folder in sorted({"collect/dropped", f"{stage}/dropped"}):
-        for batch in read_batches(changed(folder), ["id", "source", "reason"]):
-            yield _pack(batch, names, 0, names.fates.codes(batch.column("reason")))
 
 
 def _pack(batch: pa.RecordBatch, names: Difference, texts: Any, fates: Any) -> Records:
@@ -417,7 +403,6 @@ def _category_lines(table: Table, category: str, title: str, width: int) -> list
                 paths = tables(Path(root), f"{table['compared']}/documents", row["source"])
                 documents = find_documents(paths, [row["id"]], ("id", "text"))
                 texts.append(documents.get(row["id"], {}).get("text", ""))
-            lines += [
-                f"    {line}" for line in word_diff(texts[0], texts[1], width - 4, ("A", "B"))
-            ]
+            differences = word_diff(texts[0], texts[1], width - 4, ("A", "B"))
+            lines += [f"    {line}" for line in differences]
     return lines
