@@ -41,19 +41,11 @@ Basis = Literal["counted", "measured", "assumed"]
 
 # Plain bytes out of a compressed one. bz2 and xz hold wikitext at about 1 : 3.6, gzip at about
 # 1 : 3.2, zstd -3 at about 1 : 3.0 (the 6.1 MB enwiki cut in gensim's tests).
-EXPANSION = {
-    ".bz2": 3.6,
-    ".xz": 3.8,
-    ".gz": 3.2,
-    ".zst": 3.0,
-    ".tgz": 4.0,
-    ".zip": 3.5,
-    ".whl": 3.5,
-    ".7z": 5.0,
-}
+EXPANSION = {".bz2": 3.6, ".xz": 3.8, ".gz": 3.2, ".zst": 3.0}
+EXPANSION |= {".tgz": 4.0, ".zip": 3.5, ".whl": 3.5, ".7z": 5.0}
 # Bytes of text a token by size of the vocabulary, typical of byte-level BPE on English.
 BYTES_PER_TOKEN = ((2_048, 2.9), (4_096, 3.3), (8_192, 3.6), (16_384, 3.9), (32_768, 4.2))
-LARGEST_BYTES_PER_TOKEN = 4.4
+MOST_BYTES_PER_TOKEN = 4.4
 # Clean text per second and core, from raw files to tokens: 27.0 MB of the starter in 42 s on two
 # cores, compilation of kernels included (benchmarks/results/starter.json).
 DATA_BYTES_PER_SECOND = 0.32e6
@@ -117,10 +109,8 @@ class Plan:
 
     def text(self) -> str:
         """Return a table for people."""
-        return "\n".join(
-            f"{name:22} {estimate!s:>16}  {estimate.basis}"
-            for name, estimate in self.figures.items()
-        )
+        rows = self.figures.items()
+        return "\n".join(f"{name:22} {value!s:>16}  {value.basis}" for name, value in rows)
 
     def refuse(self, trains: bool = True) -> None:
         """Raise GroundupError when the recipe cannot fit this machine, or has too little text.
@@ -164,8 +154,7 @@ def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> P
             f" {figures['tokens'].value:,.0f} tokens; add text, or set a smaller [model] context"
         )
     if not problems:
-        figures |= _training(recipe, config, figures, device)
-        figures |= _time(figures, config, price)
+        figures |= _costs(recipe, config, figures, device, price)
     return Plan(figures, tuple(problems), tuple(too_little))
 
 
@@ -226,26 +215,28 @@ def _data(recipe: Recipe, base: PretrainedModel | None) -> Estimates:
     """
     from groundup.tokenize.train_bpe import resolve_vocab_size
 
-    raw, clean, weighted = 0, 0.0, 0.0
-    for source in recipe.source:
-        size, text = _sizes(source, recipe.root)
-        raw += size
-        clean += text
-        weighted += text * source.weight
+    sizes = {source.name: _sizes(source, recipe.root) for source in recipe.source}
+    raw, clean = sum(size for size, _ in sizes.values()), sum(text for _, text in sizes.values())
+    weighted = sum(sizes[source.name][1] * source.weight for source in recipe.source)
     vocab_basis: Basis = "counted"
     if base is not None:
         vocabulary = base.tokenizer.vocab_size
     else:
         vocabulary = resolve_vocab_size(recipe.tokenize.vocab_size, int(clean))
         vocab_basis = "assumed" if recipe.tokenize.vocab_size == "auto" else "counted"
-    per_token = bytes_per_token(vocabulary)
+    fitting = (value for size, value in BYTES_PER_TOKEN if vocabulary <= size)
+    per_token = next(fitting, MOST_BYTES_PER_TOKEN)
     epoch = weighted / per_token * (1 - recipe.tokenize.validation)
     figures = {}
     if recipe.tune.method != "none":
-        # A missing file is found here, before training.
-        text = sum(_sizes(source, recipe.root)[1] for source in _tuning_sources(recipe))
-        tokens = recipe.tune.epochs * text / per_token
-        figures["tuning tokens"] = Estimate(tokens, "", "assumed")
+        if recipe.tune.data:
+            # The last of all sources. A missing file is found here, before training.
+            text = _sizes(all_sources(recipe)[-1], recipe.root)[1]
+        else:
+            talks = [source.name for source in recipe.source if KINDS[source.kind].has_turns]
+            names = [name for name in talks if name in (recipe.tune.sources or talks)]
+            text = sum(sizes[name][1] for name in names)
+        figures["tuning tokens"] = Estimate(recipe.tune.epochs * text / per_token, "", "assumed")
     return figures | {
         "raw files": Estimate(raw, "B", "counted"),
         "clean text": Estimate(clean, "B", "assumed"),
@@ -253,14 +244,6 @@ def _data(recipe: Recipe, base: PretrainedModel | None) -> Estimates:
         "tokens": Estimate(clean / per_token, "", "assumed"),
         "tokens an epoch": Estimate(epoch, "", "assumed"),
     }
-
-
-def _tuning_sources(recipe: Recipe) -> list[Source]:
-    """Return what [tune] reads: its data, which is the last of all sources, or conversations."""
-    if recipe.tune.data:
-        return [all_sources(recipe)[-1]]
-    talks = [source for source in recipe.source if KINDS[source.kind].has_turns]
-    return [s for s in talks if not recipe.tune.sources or s.name in recipe.tune.sources]
 
 
 def _sizes(source: Source, root: Path) -> tuple[int, float]:
@@ -272,12 +255,6 @@ def _sizes(source: Source, root: Path) -> tuple[int, float]:
         total += size
         plain += size * EXPANSION.get(PurePosixPath(name).suffix.lower(), 1.0)
     return total, plain * KINDS[source.kind].clean_share
-
-
-def bytes_per_token(vocabulary: int) -> float:
-    """Return the bytes of English text that a token of a byte-level BPE typically holds."""
-    fitting = (value for size, value in BYTES_PER_TOKEN if vocabulary <= size)
-    return next(fitting, LARGEST_BYTES_PER_TOKEN)
 
 
 def _space(recipe: Recipe, config: ModelConfig, figures: Estimates) -> Estimates:
@@ -306,25 +283,40 @@ def exported_bytes(export: Export) -> float:
     return sum(each.bytes_per_parameter(type) for each in formats for type in each.types(export))
 
 
-def _training(recipe: Recipe, config: ModelConfig, figures: Estimates, device: str) -> Estimates:
-    """Estimate steps, tokens and operations of training, with the measured speed."""
+def _costs(
+    recipe: Recipe, config: ModelConfig, figures: Estimates, device: str, price: float
+) -> Estimates:
+    """Estimate steps and operations of training, and hours and money, with the measured speed."""
     from groundup.train.setup import automatic_tokens
 
-    speed = probe(config, device)
+    speed, flops = probe(config, device), config.flops_per_token()
     if recipe.train.steps == "auto":
-        per_second = speed / config.flops_per_token()
         epoch = int(figures["tokens an epoch"].value)
-        tokens = automatic_tokens(epoch, config, device, per_second)
+        tokens = automatic_tokens(epoch, config, device, speed / flops)
         steps = Estimate(max(1, tokens // recipe.train.batch_tokens), "", "assumed")
     else:
         steps = Estimate(recipe.train.steps, "", "counted")
     seen = steps.value * recipe.train.batch_tokens
-    return {
+    cores = psutil.cpu_count(logical=False) or 1
+    data = figures["clean text"].value / DATA_BYTES_PER_SECOND / cores / 3600
+    training = seen * flops / speed / 3600
+    costs = {
         "steps": steps,
         "tokens seen": Estimate(seen, "", "counted"),
-        "operations": Estimate(seen * config.flops_per_token(), "FLOP", "counted"),
+        "operations": Estimate(seen * flops, "FLOP", "counted"),
         "speed": Estimate(speed, "FLOP/s", "measured"),
+        "data stages": Estimate(data, "h", "assumed"),
+        "training": Estimate(training, "h", "measured"),
     }
+    hours = data + training
+    if "tuning tokens" in figures and figures["tuning tokens"].value:
+        tuning = figures["tuning tokens"].value * flops / speed / 3600
+        costs["tuning"] = Estimate(tuning, "h", "assumed")
+        hours += tuning
+    costs["hours"] = Estimate(hours, "h", "assumed")
+    if price:
+        costs["money"] = Estimate(hours * price, "", "assumed")
+    return costs
 
 
 def probe(config: ModelConfig, device: str) -> float:
@@ -357,27 +349,6 @@ def probe(config: ModelConfig, device: str) -> float:
     return (tokens.numel() - len(tokens)) * small.flops_per_token() / seconds
 
 
-def _time(figures: Estimates, config: ModelConfig, price: float) -> Estimates:
-    """Estimate hours and money."""
-    cores, speed = psutil.cpu_count(logical=False) or 1, figures["speed"].value
-    data = figures["clean text"].value / DATA_BYTES_PER_SECOND / cores
-    training = figures["operations"].value / speed
-    tuning = 0.0
-    if "tuning tokens" in figures:
-        tuning = figures["tuning tokens"].value * config.flops_per_token() / speed
-    hours = (data + training + tuning) / 3600
-    times = {
-        "data stages": Estimate(data / 3600, "h", "assumed"),
-        "training": Estimate(training / 3600, "h", "measured"),
-    }
-    if tuning:
-        times["tuning"] = Estimate(tuning / 3600, "h", "assumed")
-    times["hours"] = Estimate(hours, "h", "assumed")
-    if price:
-        times["money"] = Estimate(hours * price, "", "assumed")
-    return times
-
-
 def _too_large(figures: Estimates, device: str, root: Path) -> list[str]:
     """Return what does not fit into the memory or onto the disk of this machine."""
     problems = []
@@ -390,9 +361,8 @@ def _too_large(figures: Estimates, device: str, root: Path) -> list[str]:
     # A run that goes on has part of its files already; hard links count once.
     statuses = [path.lstat() for path in root.rglob("*") if path.is_file()]
     used = sum({(s.st_dev, s.st_ino): s.st_size for s in statuses}.values())
-    existing = next(
-        folder for folder in (root.resolve(), *root.resolve().parents) if folder.exists()
-    )
+    parents = (root.resolve(), *root.resolve().parents)
+    existing = next(folder for folder in parents if folder.exists())
     needed, free = figures["disk"].value - used, shutil.disk_usage(existing).free
     if needed > free:
         problems.append(

@@ -57,7 +57,19 @@ def find_cluster(root: Path, document: str, max_members: int = MAX_MEMBERS) -> C
         GroundupError: it has no duplicates.
     """
     kept = next(reversed(_followed(root, [document], "id", "duplicate_of")))
-    rows, count = _members(root, kept, max_members)
+    rows: list[Row] = []
+    count, reached, level = 0, {kept}, {kept}
+    while level:
+        below: set[str] = set()
+        for batch in matching(_duplicate_list(root), "duplicate_of", level):
+            rows += batch.slice(0, max_members - len(rows)).to_pylist()
+            count += len(batch)
+            # Nothing is dropped for an exact duplicate. So the ids of a page that was copied a
+            # million times are not held in memory.
+            near = batch.filter(pc.not_equal(batch.column("reason"), "exact_duplicate"))
+            below.update(near.column("id").to_pylist())
+        level = below - reached
+        reached |= level
     if not rows:
         raise GroundupError(f"{root}: {document} has no duplicates, or is no document of this run")
     ids = {kept, *(row[name] for row in rows for name in ("id", "duplicate_of"))}
@@ -95,24 +107,6 @@ def _followed(root: Path, documents: Collection[str], column: str, target: str) 
 def _duplicate_list(root: Path) -> list[Path]:
     path = root / "refine" / "dropped" / "duplicates.parquet"
     return [path] if path.exists() else []
-
-
-def _members(root: Path, kept: str, max_members: int) -> tuple[list[Row], int]:
-    """Return the first rows that lead to a kept document, level by level, and the number of all."""
-    rows: list[Row] = []
-    count, reached, level = 0, {kept}, {kept}
-    while level:
-        below: set[str] = set()
-        for batch in matching(_duplicate_list(root), "duplicate_of", level):
-            rows += batch.slice(0, max_members - len(rows)).to_pylist()
-            count += len(batch)
-            # Nothing is dropped for an exact duplicate. So the ids of a page that was copied a
-            # million times are not held in memory.
-            near = batch.filter(pc.not_equal(batch.column("reason"), "exact_duplicate"))
-            below.update(near.column("id").to_pylist())
-        level = below - reached
-        reached |= level
-    return rows, count
 
 
 def similarity(text: str, other: str) -> float:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from groundup.errors import StoreError
 from groundup.flow import STAGES
 from groundup.runtime.ledger import Ledger
-from groundup.runtime.lock import LOCK
+from groundup.runtime.lock import require_run
 from groundup.runtime.progress import echo
 
 # The end of metrics.jsonl that is read; it holds the newest lines of the longest run.
@@ -37,10 +37,7 @@ def run_status(root: Path) -> dict[str, Any]:
     Raises:
         StoreError: there is no run in `root`.
     """
-    if not (root / LOCK).exists():
-        raise StoreError(
-            f"{root}: there is no run here; `groundup run RECIPE --out {root}` makes one"
-        )
+    require_run(root)
     events = Ledger(root / "ledger.jsonl").events()
     last_run = max((n for n, event in enumerate(events) if event.get("event") == "run"), default=0)
     words = {"began": "running or cut off", "finished": "done", "fresh": "done"}
@@ -48,17 +45,21 @@ def run_status(root: Path) -> dict[str, Any]:
     for stage in STAGES:
         of_stage = [(n, event) for n, event in enumerate(events) if event.get("stage") == stage]
         last = of_stage[-1][1] if of_stage else {"event": "not begun"}
-        worked = [event for _, event in of_stage if event["event"] == "finished"]
-        costs = worked[-1] if worked else {}
-        counted = [e for n, e in of_stage if n > last_run and e["event"] in ("finished", "fresh")]
-        state = {
+        costs: dict[str, Any] = {}
+        counts: dict[str, int | None] = {"built": None, "reused": None}
+        for n, event in of_stage:
+            if event["event"] == "finished":
+                costs = event
+            if n > last_run and event["event"] in ("finished", "fresh"):
+                counts = {name: (counts[name] or 0) + event.get(name, 0) for name in counts}
+        stages[stage] = {
             "state": words.get(last["event"], last["event"]),
             "seconds": costs.get("seconds"),
             "peak_bytes": costs.get("peak_bytes"),
-            "built": sum(e.get("built", 0) for e in counted) if counted else None,
-            "reused": sum(e.get("reused", 0) for e in counted) if counted else None,
+            **counts,
         }
-        stages[stage] = state | ({"error": last["error"]} if last["event"] == "failed" else {})
+        if last["event"] == "failed":
+            stages[stage]["error"] = last["error"]
     return {"run": str(root), "stages": stages, "training": newest_metrics(root)}
 
 
@@ -72,10 +73,9 @@ def newest_metrics(root: Path) -> dict[str, Any]:
         lines = file.read().split(b"\n")
     newest: dict[str, Any] = {}
     for line in lines:
-        try:
+        # The first line may be cut off by the seek, the last by a kill.
+        with suppress(ValueError):
             newest |= json.loads(line)
-        except ValueError:
-            continue
     newest.pop("chain", None)
     return newest
 

@@ -59,22 +59,17 @@ class Seen:
             return f"training has not read it in its {self.until:,} steps" + (
                 skipped if self.passed_over else ""
             )
+        shown, refused = (
+            ", ".join(map(str, steps[:MAX_STEPS])) for steps in (self.steps, self.refused)
+        )
         hidden = len(self.steps) - MAX_STEPS
         more = f" and {hidden:,} more" if hidden > 0 else ""
-        parts = [
-            f"training read it in {len(self.steps):,} of its {self.until:,} steps:"
-            f" {_step_list(self.steps)}{more}"
-        ]
+        text = f"training read it in {len(self.steps):,} of its {self.until:,} steps: {shown}{more}"
         if self.refused:
-            parts.append(f"not applied by the guard: {_step_list(self.refused)}")
+            text += f"; not applied by the guard: {refused}"
         if self.passed_over:
-            parts.append(f"windows skipped: {self.passed_over:,}")
-        parts.append(f"in the past of {', '.join(self.checkpoints) or 'no checkpoint on disk'}")
-        return "; ".join(parts)
-
-
-def _step_list(steps: Sequence[int]) -> str:
-    return ", ".join(map(str, steps[:MAX_STEPS]))
+            text += f"; windows skipped: {self.passed_over:,}"
+        return f"{text}; in the past of {', '.join(self.checkpoints) or 'no checkpoint on disk'}"
 
 
 @dataclass(frozen=True)
@@ -132,15 +127,12 @@ class TrainingTrace:
             weights=self.settings["weights"],
         )
 
-    @cached_property
-    def refused_steps(self) -> set[int]:
-        """Steps that the guard did not apply."""
-        lines = Metrics(self.folder / "metrics.jsonl").read()
-        return {int(line["step"]) for line in lines if "refused_loss" in line}
-
     def of_documents(self, documents: Collection[str], token: int | None = None) -> dict[str, Seen]:
         """Trace documents (or one token of each); those without training tokens are left out."""
         sample_count = samples_of_step(self.spans, self.until)[0] if self.spans else 0
+        # Steps that the guard did not apply.
+        lines = Metrics(self.folder / "metrics.jsonl").read()
+        refused = {int(line["step"]) for line in lines if "refused_loss" in line}
         columns = ["id", "shard", "split", "offset", "length"]
         traced = {}
         for batch in matching([self.index], "id", documents, columns):
@@ -149,23 +141,22 @@ class TrainingTrace:
                 if token is not None:
                     begin, end = begin + token, begin + token + 1
                 samples = self.order.samples_of(row["shard"], begin, end, sample_count)
-                traced[row["id"]] = self._seen(samples)
+                traced[row["id"]] = self._seen(samples, refused)
         return traced
 
-    def _seen(self, samples: npt.NDArray[np.int64]) -> Seen:
+    def _seen(self, samples: npt.NDArray[np.int64], refused_steps: Collection[int]) -> Seen:
         """Return which steps took some samples, and what became of them."""
         # -1 for a sample that no step took.
         step_of = steps_of_samples(self.spans, self.until, samples)
         steps = np.unique(step_of[step_of >= 0]).tolist()
         left = samples[step_of < 0]
-        skipped = (int(((left >= a) & (left < b)).sum()) for a, b in self.skipped)
-        refused = tuple(step for step in steps if step in self.refused_steps)
+        refused = tuple(step for step in steps if step in refused_steps)
         learned = next((step for step in steps if step not in refused), self.until)
         folders = list_checkpoints(self.folder.parent)
         return Seen(
             steps=tuple(steps),
             times=int((step_of >= 0).sum()),
-            passed_over=sum(skipped),
+            passed_over=sum(int(((left >= a) & (left < b)).sum()) for a, b in self.skipped),
             refused=refused,
             checkpoints=tuple(path.name for step, path in folders.items() if step > learned),
             until=self.until,

@@ -39,7 +39,7 @@ from groundup.errors import StoreError
 from groundup.recipe import TUNING, all_sources
 from groundup.runtime.files import file_digest, read_json
 from groundup.runtime.ledger import Ledger
-from groundup.runtime.lock import LOCK, load_lock, pinned_places
+from groundup.runtime.lock import LOCK, load_lock, pinned_places, require_run
 from groundup.runtime.progress import echo
 from groundup.runtime.sealed import is_intact
 from groundup.runtime.store import MANIFEST, Store, load_artifact
@@ -82,10 +82,7 @@ def verify_run(root: Path) -> bool:
     Raises:
         StoreError: there is no run in `root`.
     """
-    if not (root / LOCK).exists():
-        raise StoreError(
-            f"{root}: there is no run here; `groundup run RECIPE --out {root}` makes one"
-        )
+    require_run(root)
     passed = True
     for title, function in CHECKS.items():
         lines = list(outcome(function, root))

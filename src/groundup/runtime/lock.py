@@ -69,6 +69,14 @@ def check_directory(root: Path) -> None:
         raise StoreError(f"{root}: the folder is not empty and holds no run; choose another --out")
 
 
+def require_run(root: Path) -> None:
+    """Raise StoreError unless a run was started in a directory."""
+    if not (root / LOCK).exists():
+        raise StoreError(
+            f"{root}: there is no run here; `groundup run RECIPE --out {root}` makes one"
+        )
+
+
 def write_lock(
     root: Path,
     recipe: Recipe,
