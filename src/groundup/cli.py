@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -62,13 +62,7 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("directory", metavar="DIR", type=PATH, required=False)
-@click.option(
-    "--recipe",
-    type=PATH,
-    default=Path("recipe.toml"),
-    show_default=True,
-    help="Where to write it.",
-)
+@_option("--recipe", type=PATH, default=Path("recipe.toml"), help="Where to write it.")
 @click.option("--example", metavar="NAME", help="Write a recipe that comes with groundup: starter.")
 @click.option("--force", is_flag=True, help="Replace a recipe that is there.")
 def init(directory: Path | None, recipe: Path, example: str | None, force: bool) -> None:
@@ -101,9 +95,7 @@ def plan(recipe: Path, overrides: tuple[str, ...], price: float, as_json: bool) 
 @cli.command()
 @RECIPE
 @click.option("--out", metavar="DIR", type=PATH, help="Run directory.  [default: runs/NAME]")
-@click.option(
-    "--until", metavar="STAGE", default="report", show_default=True, help="Last stage to run."
-)
+@_option("--until", metavar="STAGE", default="report", help="Last stage to run.")
 @click.option("--redo", metavar="STAGE", multiple=True, help="Build a stage again.")
 @SET
 @WORKERS
@@ -279,20 +271,11 @@ def tune(
 @_option("--seed", type=click.IntRange(0, 2**63 - 1), default=1)
 @MODEL
 @click.option("--chat", is_flag=True, help="Answer PROMPT, as a tuned model does.")
-def sample(
-    directory: Path,
-    prompt: str,
-    tokens: int,
-    temperature: float,
-    top_p: float,
-    seed: int,
-    which: str,
-    chat: bool,
-) -> None:
+def sample(directory: Path, **options: Any) -> None:
     """Continue PROMPT with the model of a run."""
     from groundup.commands.sample import continue_prompt
 
-    for piece in continue_prompt(directory, prompt, tokens, temperature, top_p, seed, which, chat):
+    for piece in continue_prompt(directory, **options):
         echo(piece, end="")
     echo()
 
@@ -362,14 +345,11 @@ def report(directories: tuple[Path, ...], out: Path) -> None:
     help="Address to listen on; others than loopback need a key.",
 )
 @_option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8000,
-    metavar="P",
-    help="0 takes a free one.",
+    "--port", type=click.IntRange(0, 65535), default=8000, metavar="P", help="0 takes a free one."
 )
 @click.option(
     "--api-key-file",
+    "key_file",
     type=PATH,
     metavar="F",
     help="Its first line is the key; or set GROUNDUP_API_KEY.",
@@ -391,24 +371,14 @@ def report(directories: tuple[Path, ...], out: Path) -> None:
 )
 @_option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @_option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto")
-def serve(
-    directory: Path,
-    host: str,
-    port: int,
-    api_key_file: Path | None,
-    which: str,
-    slots: int,
-    queue: int,
-    device: str,
-    dtype: str,
-) -> None:
+def serve(directory: Path, **options: Any) -> None:
     """Serve the model of a run: the OpenAI protocol and a chat page."""
     from groundup.serve import check_extra
 
     check_extra()
     from groundup.serve.server import serve as serve_model
 
-    serve_model(directory, host, port, api_key_file, which, slots, queue, device, dtype)
+    serve_model(directory, **options)
 
 
 @cli.command()

@@ -59,18 +59,8 @@ def forget(root: Path, ids: Sequence[str], workers: int | None = None) -> str:
                 f"{root}: the documents are noted in forgotten.json, and not taken out yet:"
                 f" {error}; fix that, and `groundup run` takes them out"
             ) from None
-    lines = [*known, *describe_forgotten(recipe, entries)]
-    if similar:
-        lines.append(
-            f"still here, and alike or the same: {_named(similar)}; forget these too if the text"
-            " itself has to go"
-        )
-    if deleted:
-        lines.append(
-            f"deleted, since they may quote it: {', '.join(deleted)}; `groundup run` makes what is"
-            " missing"
-        )
-    return "\n".join([*lines, *describe_models(root, entries)])
+    described = describe_forgotten(recipe, entries, similar, deleted)
+    return "\n".join([*known, *described, *describe_models(root, entries)])
 
 
 def find_entries(root: Path, ids: Sequence[str]) -> list[ForgottenDocument]:
@@ -135,8 +125,15 @@ def check_sources(root: Path, recipe: Recipe) -> None:
         list_source(source, recipe.root, places.get(source.path, ""))
 
 
-def describe_forgotten(recipe: Recipe, entries: Sequence[ForgottenDocument]) -> list[str]:
-    """Return lines that name the documents, and the raw files that still hold them."""
+def describe_forgotten(
+    recipe: Recipe,
+    entries: Sequence[ForgottenDocument],
+    similar: Sequence[str],
+    deleted: Sequence[str],
+) -> list[str]:
+    """Return lines that name the documents, the raw files that still hold them, and what is like
+    them.
+    """
     lines = [
         f"forgotten: {entry.id}  {entry.source}: {entry.origin}#{entry.record}"
         for entry in entries[:MAX_NAMED]
@@ -146,10 +143,20 @@ def describe_forgotten(recipe: Recipe, entries: Sequence[ForgottenDocument]) -> 
     paths = {source.name: source.path for source in recipe.source}
     where = ", ".join(sorted({paths.get(entry.source, "the data of tuning") for entry in entries}))
     them = "it" if len(entries) == 1 else "them"
-    return [
-        *lines,
-        f"collect, refine and tokenize are without {them}; the raw files stay: {where}",
-    ]
+    lines.append(f"collect, refine and tokenize are without {them}; the raw files stay: {where}")
+    if similar:
+        hidden = len(similar) - MAX_NAMED
+        named = ", ".join(similar[:MAX_NAMED]) + (f" and {hidden:,} more" if hidden > 0 else "")
+        lines.append(
+            f"still here, and alike or the same: {named}; forget these too if the text itself has"
+            " to go"
+        )
+    if deleted:
+        lines.append(
+            f"deleted, since they may quote it: {', '.join(deleted)}; `groundup run` makes what is"
+            " missing"
+        )
+    return lines
 
 
 def describe_models(root: Path, entries: Sequence[ForgottenDocument]) -> list[str]:
@@ -174,8 +181,3 @@ def describe_models(root: Path, entries: Sequence[ForgottenDocument]) -> list[st
     if (root / "export").exists():
         models.append("export")
     return [*lines, f"models that may know it: {', '.join(models)}"] if models else lines
-
-
-def _named(ids: Sequence[str]) -> str:
-    hidden = len(ids) - MAX_NAMED
-    return ", ".join(ids[:MAX_NAMED]) + (f" and {hidden:,} more" if hidden > 0 else "")

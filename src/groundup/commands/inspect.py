@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from difflib import SequenceMatcher
 from itertools import zip_longest
 from pathlib import Path
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from groundup.artifacts.arrays import replace_rows
 from groundup.artifacts.corpus import find_documents, tables
 from groundup.artifacts.document import Row, matching, read_batches
 from groundup.artifacts.forgotten import Forgotten
@@ -107,9 +108,8 @@ def text_lines(texts: tuple[str, str] | None, width: int) -> list[str]:
     """Return a text as it was read and as the filters saw it, in one column if they are equal."""
     if texts is None:
         return []
-    raw, cleaned = texts
-    if raw == cleaned:
-        return [f"  | {line}" for line in raw.split("\n")]
+    if texts[0] == texts[1]:
+        return [f"  | {line}" for line in texts[0].split("\n")]
     column = _column_width(width - 2)
     sides: list[list[str]] = []
     for text in texts:
@@ -128,6 +128,8 @@ def raw_and_cleaned(
     The cleaned text of a dropped document is not stored; it is cleaned again, as refine did.
     """
     from groundup.refine.clean.pipeline import clean_texts
+    from groundup.refine.filter.language import detect
+    from groundup.refine.filter.rules import C4_LINES, prose_lines
 
     columns = ("id", "text", "kind", "language")
     documents = find_documents(_tables(root, "collect/documents"), ids, columns)
@@ -142,29 +144,17 @@ def raw_and_cleaned(
     raw = [row["text"][: 8 * max_characters] for row in rows]
     is_code = np.array([row["kind"] == "code" for row in rows], np.bool_)
     cleaned = clean_texts(pa.array(raw, pa.string()), is_code, settings.personal).texts
-    cleaned = _without_c4_lines(cleaned, rows, settings)
+    if C4_LINES.name in settings.filters:
+        # As refine does: what the reader knows counts if the text does not tell.
+        codes = zip(detect(cleaned).code.to_pylist(), rows, strict=True)
+        english = [(code or row["language"]) == "en" for code, row in codes]
+        of_kind = [row["kind"] in C4_LINES.kinds for row in rows]
+        chosen = np.array(english, np.bool_) & np.array(of_kind, np.bool_)
+        cleaned = replace_rows(cleaned, chosen, prose_lines(cleaned.filter(pa.array(chosen))))
     return {
         document: (_cut(before, max_characters), _cut(after, max_characters))
         for document, before, after in zip(documents, raw, cleaned.to_pylist(), strict=True)
     }
-
-
-def _without_c4_lines(
-    texts: pa.StringArray, rows: Collection[Row], settings: Refine
-) -> pa.StringArray:
-    """Remove the lines that the rule set c4, if the recipe has it, removes from English pages."""
-    from groundup.artifacts.arrays import replace_rows
-    from groundup.refine.filter.language import detect
-    from groundup.refine.filter.rules import C4_LINES, prose_lines
-
-    if C4_LINES.name not in settings.filters:
-        return texts
-    # As refine does: what the reader knows counts if the text does not tell.
-    detected = detect(texts).code.to_pylist()
-    english = [(code or row["language"]) == "en" for code, row in zip(detected, rows, strict=True)]
-    of_kind = [row["kind"] in C4_LINES.kinds for row in rows]
-    chosen = np.array(english, np.bool_) & np.array(of_kind, np.bool_)
-    return replace_rows(texts, chosen, prose_lines(texts.filter(pa.array(chosen))))
 
 
 def raw_texts(root: Path, ids: Sequence[str]) -> dict[str, str]:
@@ -200,7 +190,14 @@ def describe_document(
         score = "" if drop["score"] is None else f", score {drop['score']:.3g}"
         detail = f", {drop['detail']}" if drop["detail"] else ""
         lines.append(f"  dropped: {drop['reason']}{of}{score}{detail}")
-    lines += [f"  {line}" for line in _token_lines(root, document)]
+    index = root / "tokenize" / "index.parquet"
+    filters = [("id", "==", document)]
+    for entry in pq.read_table(index, filters=filters).to_pylist() if index.exists() else ():
+        begin, end = entry["offset"], entry["offset"] + entry["length"]
+        shard = f"shards/{entry['shard']}.{entry['split']}.npy"
+        lines.append(f"  tokens {begin:,} to {end:,} of {shard}")
+        if entry["split"] == "validation":
+            lines.append("  held out: training does not read it")
     training = describe_trace(root, document, token)
     if not training:
         forgotten = [entry for entry in Forgotten.load(root).documents if entry.id == document]
@@ -208,18 +205,6 @@ def describe_document(
     lines += [f"  {line}" for line in training]
     texts = raw_and_cleaned(root, [document], ALONE).get(document)
     return "\n".join([*lines, *text_lines(texts, width)])
-
-
-def _token_lines(root: Path, document: str) -> Iterator[str]:
-    """Yield where the tokens of a document are."""
-    index = root / "tokenize" / "index.parquet"
-    if not index.exists():
-        return
-    for row in pq.read_table(index, filters=[("id", "==", document)]).to_pylist():
-        end = row["offset"] + row["length"]
-        yield f"tokens {row['offset']:,} to {end:,} of shards/{row['shard']}.{row['split']}.npy"
-        if row["split"] == "validation":
-            yield "held out: training does not read it"
 
 
 def describe_duplicates(root: Path, document: str, width: int = WIDTH) -> str:
