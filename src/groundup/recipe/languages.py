@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import difflib
 
+
+def _pairs(text: str) -> dict[str, str]:
+    return dict(entry.split(maxsplit=1) for entry in text.replace("\n", " ").split(","))
+
+
 # Varieties count as the language, so that a recipe with Chinese or Arabic gets all of it.
-MEMBERS = {
-    "arz": "ar",
-    "ary": "ar",
-    "fuv": "ff",
-    "grc": "el",
-    "gug": "gn",
-    "hbo": "he",
-    "kik": "ki",
-    "ltg": "lv",
-    "sdh": "ku",
-    "uzs": "uz",
-    "wuu": "zh",
-    "yue": "zh",
-}
-_NAMES = """
+MEMBERS = _pairs(
+    "arz ar, ary ar, fuv ff, grc el, gug gn, hbo he, kik ki, ltg lv, sdh ku, uzs uz, wuu zh, yue zh"
+)
+LANGUAGES = _pairs("""
 ace Acehnese, af Afrikaans, am Amharic, an Aragonese, ar Arabic, as Assamese, az Azerbaijani, ba
 Bashkir, bcl Bikol, be Belarusian, bg Bulgarian, bn Bengali, br Breton, bs Bosnian, ca Catalan,
 crh Crimean Tatar, cs Czech, cy Welsh, da Danish, de German, dz Dzongkha, el Greek, en English, eo
@@ -37,18 +31,9 @@ Northern Sami, si Sinhala, sk Slovak, sl Slovenian, sn Shona, so Somali, sq Alba
 st Sotho, sv Swedish, sw Swahili, ta Tamil, te Telugu, tg Tajik, th Thai, tk Turkmen, tl Tagalog,
 tr Turkish, tt Tatar, ug Uyghur, uk Ukrainian, ur Urdu, uz Uzbek, vec Venetian, vi Vietnamese, vo
 Volapük, wa Walloon, xh Xhosa, yo Yoruba, zh Chinese, zu Zulu
-"""
-LANGUAGES = dict(entry.split(maxsplit=1) for entry in _NAMES.replace("\n", " ").split(","))
+""")
 # Codes that others write for the same language.
-_OTHERS = MEMBERS | {
-    "fil": "tl",
-    "in": "id",
-    "iw": "he",
-    "jw": "jv",
-    "mo": "ro",
-    "nb": "no",
-    "sh": "sr",
-}
+_OTHERS = MEMBERS | _pairs("fil tl, in id, iw he, jw jv, mo ro, nb no, sh sr")
 
 
 def nearest_language(word: str) -> str:

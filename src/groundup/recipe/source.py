@@ -66,58 +66,40 @@ class Source:
         if self.kind not in (*KINDS, TUNING):
             raise ValueError(f'kind "{self.kind}" is unknown{nearest(self.kind, KINDS)}')
         check(0 <= self.weight <= 100, f"weight {self.weight} must lie between 0 and 100")
-        check(
-            not self.reader or ":" in self.reader,
-            f'reader "{self.reader}" is not of the form "package.module:function"',
-        )
+        message = f'reader "{self.reader}" is not of the form "package.module:function"'
+        check(not self.reader or ":" in self.reader, message)
         check(0 <= self.priority <= 100, f"priority {self.priority} must lie between 0 and 100")
-        check(
-            self.most_dropped == "auto" or 0 <= self.most_dropped <= 1,
-            f"most_dropped {self.most_dropped} is a share between 0 and 1",
-        )
-        check(
-            self.sha256 == "" or bool(re.fullmatch(r"[0-9a-f]{64}", self.sha256)),
-            "sha256 must be 64 hexadecimal digits",
-        )
-        check(
-            self.encoding == "auto" or _is_encoding(self.encoding),
-            f'encoding "{self.encoding}" is not one that Python knows',
-        )
+        most = self.most_dropped
+        check(most == "auto" or 0 <= most <= 1, f"most_dropped {most} is a share between 0 and 1")
+        digest = not self.sha256 or re.fullmatch(r"[0-9a-f]{64}", self.sha256)
+        check(bool(digest), "sha256 must be 64 hexadecimal digits")
+        try:
+            # zlib, idna and the like are none; the standard library has no public name for this.
+            codec = codecs.lookup("utf-8" if self.encoding == "auto" else self.encoding)
+            is_text = codec._is_text_encoding and codec.name not in NO_CHARACTER_SETS
+        except LookupError:
+            is_text = False
+        check(is_text, f'encoding "{self.encoding}" is not one that Python knows')
         check(
             len(self.include) + len(self.exclude) <= MAX_PATTERNS,
             f"include and exclude have more than {MAX_PATTERNS:,} patterns, and every file is"
             " compared with each; put the files into folders",
         )
-        self._check_scrape()
-        if not self.name:
-            object.__setattr__(self, "name", default_name(self.path))
-        check(
-            bool(re.fullmatch(r"[\w.+-]{1,80}", self.name)),
-            f'name "{self.name}" may hold letters, digits and . _ + - only',
-        )
-
-    def _check_scrape(self) -> None:
-        """Check what concerns scraped pages only."""
         check(0 <= self.delay <= 300, f"delay {self.delay} must lie between 0 and 300 seconds")
         check(self.max_pages >= 1, f"max_pages {self.max_pages} must be at least 1")
-        check(
-            bool(re.fullmatch(r"[!-~][ -~]{0,199}", self.user_agent)),
-            "user_agent is a name of plain letters, such as my-lab/1.0 (mail)",
-        )
-        check(
-            not self.path.startswith("scrape:") or self.kind == "web",
-            'path "scrape:..." gives web pages: write kind = "web"',
-        )
+        agent = re.fullmatch(r"[!-~][ -~]{0,199}", self.user_agent)
+        check(bool(agent), "user_agent is a name of plain letters, such as my-lab/1.0 (mail)")
+        is_web = not self.path.startswith("scrape:") or self.kind == "web"
+        check(is_web, 'path "scrape:..." gives web pages: write kind = "web"')
+        if not self.name:
+            object.__setattr__(self, "name", default_name(self.path))
+        check_name(self.name)
 
 
-def _is_encoding(name: str) -> bool:
-    """Whether Python knows a character set of this name; zlib, idna and the like are none."""
-    try:
-        codec = codecs.lookup(name)
-    except LookupError:
-        return False
-    # The standard library has no public name for this.
-    return getattr(codec, "_is_text_encoding", True) and codec.name not in NO_CHARACTER_SETS
+def check_name(name: str) -> None:
+    """Raise ValueError unless a name can be that of a file."""
+    allowed = re.fullmatch(r"[\w.+-]{1,80}", name)
+    check(bool(allowed), f'name "{name}" may hold letters, digits and . _ + - only')
 
 
 def default_name(path: str) -> str:

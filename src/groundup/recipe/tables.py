@@ -5,14 +5,13 @@ The comment above a field is its documentation: docs/recipe.md is generated from
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from groundup.recipe.languages import LANGUAGES, nearest_language
-from groundup.recipe.source import TUNING, Source
+from groundup.recipe.source import TUNING, Source, check_name
 from groundup.schema import check, nearest
 
 Auto = Literal["auto"]
@@ -77,20 +76,12 @@ class Refine:
     most_dropped: float = 0.95
 
     def __post_init__(self) -> None:
+        near, most, repeated = self.near_threshold, self.most_dropped, self.repeated_lines
         # Below 0.5 the 16 x 7 bands find too few of the pairs to call them deduplicated.
-        check(
-            0.5 <= self.near_threshold <= 1,
-            f"near_threshold {self.near_threshold} must lie between 0.5 and 1",
-        )
+        check(0.5 <= near <= 1, f"near_threshold {near} must lie between 0.5 and 1")
         check(self.memory_megabytes >= 1, "memory_megabytes must be positive")
-        check(
-            0 <= self.most_dropped <= 1,
-            f"most_dropped {self.most_dropped} is a share between 0 and 1",
-        )
-        check(
-            self.repeated_lines == 0 or self.repeated_lines >= 2,
-            f"repeated_lines {self.repeated_lines} must be 0, or at least 2",
-        )
+        check(0 <= most <= 1, f"most_dropped {most} is a share between 0 and 1")
+        check(repeated == 0 or repeated >= 2, f"repeated_lines {repeated} must be 0, or at least 2")
         for code in self.languages:
             check(code in LANGUAGES, f'language "{code}" is unknown{nearest_language(code)}')
 
@@ -108,11 +99,9 @@ class Tokenize:
     sample_megabytes: int = 512
 
     def __post_init__(self) -> None:
-        if isinstance(self.vocab_size, int):
-            check(
-                320 <= self.vocab_size <= 1_000_000,
-                f"vocab_size {self.vocab_size} must lie between 320 and 1,000,000",
-            )
+        size = self.vocab_size
+        fits = size == "auto" or 320 <= size <= 1_000_000
+        check(fits, f"vocab_size {size} must lie between 320 and 1,000,000")
         check(0 < self.validation < 0.5, f"validation {self.validation} must lie between 0 and 0.5")
         check(self.sample_megabytes > 0, "sample_megabytes must be positive")
 
@@ -152,10 +141,9 @@ class Model:
             check(getattr(self, name) >= 0, f"{name} must not be negative")
         # A context may be given: a training window can be shorter than what the model allows.
         defaults = {"preset": "auto", "rope_theta": ROPE_THETA} | dict.fromkeys(SIZES, 0)
-        named = [
-            name for name, value in defaults.items() if self.base and getattr(self, name) != value
-        ]
-        check(not named, f"from brings the sizes of its model; leave out {' and '.join(named)}")
+        named = [name for name, value in defaults.items() if getattr(self, name) != value]
+        message = f"from brings the sizes of its model; leave out {' and '.join(named)}"
+        check(not (self.base and named), message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,23 +213,18 @@ class Train:
             "batch_tokens",
             "checkpoint_every",
             "keep",
-            "validate_every",
-            "validation_tokens",
+            *("validate_every", "validation_tokens"),
         ):
             check(getattr(self, name) >= 1, f"{name} must be at least 1")
         check(self.batch_tokens <= 1 << 30, f"batch_tokens {self.batch_tokens} is more than 2^30")
         for name in ("learning_rate", "muon_learning_rate", "clip"):
             check(0 < getattr(self, name) < 100, f"{name} must lie between 0 and 100")
-        check(
-            self.steps == "auto" or self.steps <= 1_000_000_000,
-            f"steps {self.steps} is more than a thousand million",
-        )
+        few = self.steps == "auto" or self.steps <= 1_000_000_000
+        check(few, f"steps {self.steps} is more than a thousand million")
         check(self.warmup_steps >= 0, "warmup_steps must not be negative")
         check(self.sample_seconds >= 0, "sample_seconds must not be negative")
-        check(
-            self.guard == 0 or self.guard >= 4,
-            f"guard {self.guard} must be 0, or at least 4: honest steps differ by as much",
-        )
+        message = f"guard {self.guard} must be 0, or at least 4: honest steps differ by as much"
+        check(self.guard == 0 or self.guard >= 4, message)
         check(0 <= self.weight_decay <= 100, "weight_decay must lie between 0 and 100")
         check(0 <= self.final_learning_rate <= 1, "final_learning_rate is a share between 0 and 1")
         check(all(step > 0 for step in self.checkpoint_steps), "checkpoint_steps must be positive")
@@ -262,10 +245,8 @@ class Evaluate:
     sample_tokens: int = 100
 
     def __post_init__(self) -> None:
-        check(
-            self.limit >= 0 and self.passages >= 0 and self.sample_tokens >= 1,
-            "limit, passages and sample_tokens must not be negative",
-        )
+        fine = self.limit >= 0 and self.passages >= 0 and self.sample_tokens >= 1
+        check(fine, "limit, passages and sample_tokens must not be negative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,24 +283,16 @@ class Tune:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_tokens", "rank", "answer_tokens"):
             check(getattr(self, name) >= 1, f"{name} must be at least 1")
-        check(
-            self.rank <= 4_096 and self.batch_tokens <= 1 << 30,
-            "rank must be at most 4,096 and batch_tokens at most 2^30",
-        )
-        check(
-            self.learning_rate == "auto" or 0 < self.learning_rate < 10,
-            "learning_rate must lie between 0 and 10",
-        )
+        bounded = self.rank <= 4_096 and self.batch_tokens <= 1 << 30
+        check(bounded, "rank must be at most 4,096 and batch_tokens at most 2^30")
+        rate, share = self.learning_rate, self.validation
+        check(rate == "auto" or 0 < rate < 10, "learning_rate must lie between 0 and 10")
         check(0 < self.alpha <= 65_536, "alpha must lie between 0 and 65,536")
-        check(
-            0 <= self.validation <= 0.9, f"validation {self.validation} must lie between 0 and 0.9"
-        )
+        check(0 <= share <= 0.9, f"validation {share} must lie between 0 and 0.9")
         check(self.limit >= 0, "limit must not be negative")
         check(not (self.data and self.sources), "name either data or sources, not both")
-        check(
-            len(self.columns) in (0, 2) and all(self.columns),
-            'columns are two, such as ["text", "label"]',
-        )
+        pair = len(self.columns) in (0, 2) and all(self.columns)
+        check(pair, 'columns are two, such as ["text", "label"]')
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,14 +310,10 @@ class Export:
 
     def __post_init__(self) -> None:
         check(len(self.formats) > 0, "formats is empty; name hf, gguf or both")
-        check(
-            "gguf" not in self.formats or len(self.gguf_types) > 0,
-            "gguf_types is empty; name f32, f16, bf16 or q8_0",
-        )
-        check(
-            len(self.license) <= 200 and self.license.isprintable(),
-            "license is the name of one, such as Apache-2.0",
-        )
+        typed = "gguf" not in self.formats or self.gguf_types
+        check(bool(typed), "gguf_types is empty; name f32, f16, bf16 or q8_0")
+        named = len(self.license) <= 200 and self.license.isprintable()
+        check(named, "license is the name of one, such as Apache-2.0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,10 +341,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check(len(self.source) > 0, "there is no [[source]]; name at least one path")
-        check(
-            bool(re.fullmatch(r"[\w.+-]{1,80}", self.name)),
-            f'name "{self.name}" may hold letters, digits and . _ + - only',
-        )
+        check_name(self.name)
         check(self.name.strip(".") != "", f'name "{self.name}" is no name for a folder')
         check(0 <= self.seed < 2**63, "seed must lie between 0 and 2^63")
         has_tokenizer = self.model.base and self.tokenize.vocab_size != "auto"
@@ -385,22 +351,13 @@ class Recipe:
         )
         names = [source.name for source in self.source]
         for name in names:
-            check(
-                names.count(name) == 1,
-                f'two sources are called "{name}"; give one of them name = "..."',
-            )
-        check(
-            all(source.kind != TUNING for source in self.source),
-            f'no source is of kind "{TUNING}"; name such files as [tune] data',
-        )
+            message = f'two sources are called "{name}"; give one of them name = "..."'
+            check(names.count(name) == 1, message)
+        message = f'no source is of kind "{TUNING}"; name such files as [tune] data'
+        check(all(source.kind != TUNING for source in self.source), message)
         conversations = [source.name for source in self.source if source.kind == "conversations"]
-        check(
-            self.tune.method == "none" or bool(self.tune.data or conversations),
-            "[tune]: there is no source of kind conversations; name data",
-        )
+        learns = self.tune.method == "none" or self.tune.data or conversations
+        check(bool(learns), "[tune]: there is no source of kind conversations; name data")
         for name in self.tune.sources:
-            check(
-                name in conversations,
-                f'[tune] sources: "{name}" is no source of kind'
-                f" conversations{nearest(name, conversations)}",
-            )
+            message = f'[tune] sources: "{name}" is no source of kind conversations'
+            check(name in conversations, message + nearest(name, conversations))
