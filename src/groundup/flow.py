@@ -84,9 +84,7 @@ def run_flow(
         with recipe_lock(run.root, recipe), live_page(run.root) as page:
             for name in names:
                 page.begin(name)
-                with run.stage(name):
-                    for _ in run.attempts(name):
-                        STAGES[name](run)
+                run_stage(run, name)
                 page.tell()
         if until == "report":
             run.store.discard(run.store.unreferenced(STAGES))

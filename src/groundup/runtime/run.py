@@ -226,18 +226,12 @@ class Run:
     def attempts(self, stage: str) -> Iterator[None]:
         """Yield once for a stage to run, and again if --redo names it and it was found fresh."""
         yield
-        if self.reset_for_redo(stage):
-            yield
-
-    def reset_for_redo(self, stage: str) -> bool:
-        """Archive a stage that --redo names and that was found fresh; return whether to run it."""
         # A stage that was stale has been built again already.
-        if stage not in self.redo or self.built:
-            return False
-        self.archive(stage)
-        self.discard_planned(stage)
-        self.reused = 0
-        return True
+        if stage in self.redo and not self.built:
+            self.archive(stage)
+            self.discard_planned(stage)
+            self.reused = 0
+            yield
 
     def build(self, stage: str, jobs: Sequence[Job], title: str, unit: str = "B") -> list[Artifact]:
         """Return the artifacts of `jobs` in order, building those that the store does not hold.
@@ -346,22 +340,18 @@ def make_workers(root: Path, count: int | None, ray: str, shared: Mapping[str, P
 
 def _supersedes(new: Step | None, old: Artifact) -> bool:
     """Whether a step replaces an artifact without losing work: equal, or with more inputs."""
-    if new is None:
-        return False
-    if new.key == old.key:
-        return True
+    if new is None or new.key == old.key:
+        return new is not None
     same = old.manifest["settings"] == new.settings and old.manifest["version"] == new.version
-    return same and all(
-        new.inputs.get(name) == content for name, content in old.manifest["inputs"].items()
-    )
+    return same and old.manifest["inputs"].items() <= new.inputs.items()
 
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """Return which settings differ and how, in words; "" if none does."""
-    names = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
     return "; ".join(
         f"{name} was {json.dumps(before.get(name))}, is {json.dumps(after.get(name))}"
-        for name in names
+        for name in sorted({*before, *after})
+        if before.get(name) != after.get(name)
     )
 
 
@@ -369,9 +359,7 @@ def difference(old: Artifact | None, new: Step | None) -> str:
     """Return in words what differs between an artifact and the step that would replace it."""
     if old is None or new is None:
         return "one of its inputs is gone"
-    changed = changed_settings(old.manifest["settings"], new.settings)
-    if changed:
+    if changed := changed_settings(old.manifest["settings"], new.settings):
         return changed
-    if old.manifest["version"] == new.version:
-        return "its inputs changed"
-    return "this version of groundup builds it differently"
+    same = old.manifest["version"] == new.version
+    return "its inputs changed" if same else "this version of groundup builds it differently"

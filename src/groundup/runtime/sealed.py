@@ -21,6 +21,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,35 +108,21 @@ def read_chained(path: Path) -> list[dict[str, Any]]:
         return []
     entries = []
     for line in lines:
-        try:
+        with suppress(ValueError):
             entry = json.loads(line.decode("utf-8", "replace"))
-        except ValueError:
-            continue
-        if isinstance(entry, dict):
-            entry.pop("chain", None)
-            entries.append(entry)
+            if isinstance(entry, dict):
+                entry.pop("chain", None)
+                entries.append(entry)
     return entries
 
 
 def is_intact(path: Path) -> bool | None:
     """Return whether a file has the bytes that were written; None if it carries no hash."""
     data = path.read_bytes()
-    if path.suffix == ".jsonl":
-        return _is_chain_intact(data)
     if path.suffix == ".toml":
         return _is_seal_intact(data, _TOML_SEAL, sealed_toml(b""))
-    return _is_seal_intact(data, _SEAL, _END)
-
-
-def _is_seal_intact(data: bytes, pattern: re.Pattern[bytes], example: bytes) -> bool | None:
-    seal = pattern.search(data)
-    if seal is None:
-        return False if _ends_like(data, example) else None
-    return hashlib.sha256(data[: seal.start()]).hexdigest() == seal[1].decode()
-
-
-def _is_chain_intact(data: bytes) -> bool | None:
-    """Follow the chain of a growing file to its end."""
+    if path.suffix != ".jsonl":
+        return _is_seal_intact(data, _SEAL, _END)
     previous, end = b"", 0
     for link in _CHAIN.finditer(data):
         body = data[end : link.start()] + b"}"
@@ -147,6 +134,13 @@ def _is_chain_intact(data: bytes) -> bool | None:
         return False if _ends_like(rest, _LINK) else None
     # What a kill leaves is the beginning of one line.
     return b"\n" not in rest and not _ends_like(rest, _LINK)
+
+
+def _is_seal_intact(data: bytes, pattern: re.Pattern[bytes], example: bytes) -> bool | None:
+    seal = pattern.search(data)
+    if seal is None:
+        return False if _ends_like(data, example) else None
+    return hashlib.sha256(data[: seal.start()]).hexdigest() == seal[1].decode()
 
 
 def _ends_like(data: bytes, example: bytes) -> bool:

@@ -39,13 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import StoreError
-from groundup.runtime.files import (
-    canonical,
-    content_digest,
-    file_digest,
-    flush,
-    link,
-)
+from groundup.runtime.files import canonical, content_digest, file_digest, flush, link
 from groundup.runtime.sealed import read_sealed, write_sealed
 
 MANIFEST = "manifest.json"

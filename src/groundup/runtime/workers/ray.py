@@ -269,7 +269,20 @@ def connect(address: str) -> Any:
     """Join a Ray cluster and return the module `ray`; GroundupError says what is missing."""
     head = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     if head != "auto":
-        _check_address(head)
+        host, _, port = head.rpartition(":")
+        if "/" in head or not host or not port.isdecimal():
+            raise GroundupError(
+                f'--ray {head}: give "auto" on a node of the cluster, or HOST:PORT of its head;'
+                " ray:// is not supported"
+            )
+        try:
+            # Ray would try for minutes.
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            raise GroundupError(
+                f"--ray {head}: nothing answers there ({error}); `ray start --head` starts a"
+                " cluster"
+            ) from None
     try:
         import ray
         import ray.util.scheduling_strategies
@@ -290,22 +303,6 @@ def connect(address: str) -> Any:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_sigterm)
     return ray
-
-
-def _check_address(address: str) -> None:
-    """Raise GroundupError unless something answers at an address; Ray would try for minutes."""
-    host, _, port = address.rpartition(":")
-    if "/" in address or not host or not port.isdecimal():
-        raise GroundupError(
-            f'--ray {address}: give "auto" on a node of the cluster, or HOST:PORT of its head;'
-            " ray:// is not supported"
-        )
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        raise GroundupError(
-            f"--ray {address}: nothing answers there ({error}); `ray start --head` starts a cluster"
-        ) from None
 
 
 def _one_line(error: Exception) -> str:
