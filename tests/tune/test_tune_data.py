@@ -27,7 +27,6 @@ from groundup.runtime.files import read_json
 from groundup.runtime.run import Run
 from groundup.tune.data import (
     Conversation,
-    DataArguments,
     Rows,
     collected_data,
     folded,
@@ -116,12 +115,12 @@ def test_an_answer_that_is_not_to_be_learned_is_context(tokenizer: Tokenizer) ->
     bad = {"role": UNLEARNED, "content": "Bad"}
     talk = [*turns("Who?", "x")[:1], bad, *turns("And?", "Good")]
     conversation = Conversation("a", 0, "a", talk)
-    (row,) = make_rows([conversation], tokenizer, 256, DataArguments(validation=0.0)).train
+    (row,) = make_rows([conversation], tokenizer, 256, validation=0).train
     learned = tokenizer.decode(row.ids[row.loss_mask].tolist())
     assert "Good" in learned and "Bad" not in learned and row.answer == "Good"
     assert row.ids.tolist() == encode_chat(tokenizer, turns("Who?", "Bad", "And?", "Good"))[0]
     for alone in ([*turns("Who?", "x")[:1], bad], [*turns("A?", "x")[:1], bad, talk[2]]):
-        rows = make_rows([Conversation("a", 0, "a", alone)], tokenizer, 256, DataArguments())
+        rows = make_rows([Conversation("a", 0, "a", alone)], tokenizer, 256)
         assert not rows.train and rows.reasons == {"not-to-learn": 1}
 
 
@@ -217,12 +216,12 @@ def test_files_that_hold_nothing_are_one_clear_error(run: Run, tmp_path: Path, n
     assert "\n" not in str(error.value) and name in str(error.value)
 
 
-def rows_of(conversations: list[Turns], tokenizer: Tokenizer, arguments: DataArguments) -> Rows:
+def rows_of(conversations: list[Turns], tokenizer: Tokenizer, **choice: Any) -> Rows:
     found = (
         Conversation("rows.jsonl", n, f"tuning:rows.jsonl#{n}", talk)
         for n, talk in enumerate(conversations)
     )
-    return make_rows(found, tokenizer, CONTEXT, arguments)
+    return make_rows(found, tokenizer, CONTEXT, **choice)
 
 
 def prompts(rows: list[Any]) -> list[str]:
@@ -232,13 +231,13 @@ def prompts(rows: list[Any]) -> list[str]:
 def test_what_is_held_out_does_not_depend_on_the_order_of_rows(tokenizer: Tokenizer) -> None:
     shuffled = talks()
     random.Random(1).shuffle(shuffled)
-    first, second = (rows_of(some, tokenizer, DataArguments(0.3)) for some in (talks(), shuffled))
+    first, second = (rows_of(some, tokenizer, validation=0.3) for some in (talks(), shuffled))
     assert prompts(first.held_out) == prompts(second.held_out) and 5 < len(first.held_out) < 40
     # Nor on other rows: with more of them, each stays on its side.
-    fewer = rows_of(talks()[::2], tokenizer, DataArguments(0.3))
+    fewer = rows_of(talks()[::2], tokenizer, validation=0.3)
     assert set(prompts(fewer.held_out)) <= set(prompts(first.held_out))
     assert prompts(first.held_out) != prompts(
-        rows_of(talks(), tokenizer, DataArguments(0.3, seed=2)).held_out
+        rows_of(talks(), tokenizer, validation=0.3, seed=2).held_out
     )
 
 
@@ -249,7 +248,7 @@ def test_a_prompt_that_is_answered_in_training_is_never_held_out(tokenizer: Toke
     again = [
         turns(talk[0]["content"].upper().replace(" ", "  "), "Something else.") for talk in talks()
     ]
-    found = rows_of([*talks(), *again], tokenizer, DataArguments(0.3))
+    found = rows_of([*talks(), *again], tokenizer, validation=0.3)
     learned = {folded(prompt) for prompt in prompts(found.train)}
     assert found.held_out and not learned & {folded(prompt) for prompt in prompts(found.held_out)}
     # The split of a run is by group: there it takes a look at the text.
@@ -258,7 +257,7 @@ def test_a_prompt_that_is_answered_in_training_is_never_held_out(tokenizer: Toke
         Conversation("a", 1, "y", talks()[0], True),
         Conversation("a", 2, "z", talks()[1], True),
     ]
-    found = make_rows(given, tokenizer, CONTEXT, DataArguments())
+    found = make_rows(given, tokenizer, CONTEXT)
     assert prompts(found.held_out) == [talks()[1][0]["content"]]
     assert [one.reason for one in found.left_out] == ["answered-in-training"]
 
@@ -267,24 +266,24 @@ def test_a_thread_stays_whole(tokenizer: Tokenizer) -> None:
     threads = [
         Conversation("a", n, f"thread {n // 5}", talk) for n, talk in enumerate(talks()[:50])
     ]
-    found = make_rows(threads, tokenizer, CONTEXT, DataArguments(0.3))
+    found = make_rows(threads, tokenizer, CONTEXT, validation=0.3)
     sides = [{row.record // 5 for row in side} for side in (found.train, found.held_out)]
     assert sides[1] and not sides[0] & sides[1]
 
 
 def test_few_rows_leave_one_to_measure_on_and_one_to_learn(tokenizer: Tokenizer) -> None:
     for count, share in ((2, 0.01), (2, 0.9), (3, 0.9)):
-        found = rows_of(talks()[:count], tokenizer, DataArguments(share))
+        found = rows_of(talks()[:count], tokenizer, validation=share)
         assert found.train and found.held_out
-    assert not rows_of(talks()[:1], tokenizer, DataArguments(0.5)).held_out
-    assert not rows_of(talks(), tokenizer, DataArguments(0.0)).held_out
+    assert not rows_of(talks()[:1], tokenizer, validation=0.5).held_out
+    assert not rows_of(talks(), tokenizer, validation=0.0).held_out
 
 
 def test_a_long_conversation_becomes_rows_of_whole_exchanges(tokenizer: Tokenizer) -> None:
     said = [f"part {number} of it" for number in range(40)]
     system = {"role": "system", "content": "Be kind."}
     long = [system, *turns(*said[:20]), *turns("x", "word " * 300), *turns(*said[20:])]
-    found = make_rows([Conversation("a", 0, "g", long)], tokenizer, CONTEXT, DataArguments(0))
+    found = make_rows([Conversation("a", 0, "g", long)], tokenizer, CONTEXT, validation=0)
     assert len(found.train) > 2 and all(
         len(row.ids) <= CONTEXT and row.turns[0] == system for row in found.train
     )
@@ -294,14 +293,12 @@ def test_a_long_conversation_becomes_rows_of_whole_exchanges(tokenizer: Tokenize
 
 def test_a_limit_is_drawn_not_cut(tokenizer: Tokenizer) -> None:
     found, shuffled = (
-        rows_of(some, tokenizer, DataArguments(0.0, limit=10)) for some in (talks(), talks()[::-1])
+        rows_of(some, tokenizer, validation=0.0, limit=10) for some in (talks(), talks()[::-1])
     )
     assert len(found.train) == 10 and sorted(prompts(found.train)) == sorted(
         prompts(shuffled.train)
     )
-    assert prompts(found.train) != prompts(
-        rows_of(talks()[:10], tokenizer, DataArguments(0.0)).train
-    )
+    assert prompts(found.train) != prompts(rows_of(talks()[:10], tokenizer, validation=0.0).train)
     assert {one.reason for one in found.left_out} == {"limit"}
 
 
@@ -369,7 +366,7 @@ def test_real_conversations_of_every_layout_give_rows(
     collect_tuning(asked)
     found, artifacts = collected_data(asked)
     seen = list(found.conversations())
-    rows = make_rows(seen, tokenizer, 1024, DataArguments(0.1))
+    rows = make_rows(seen, tokenizer, 1024, validation=0.1)
     assert rows.train and rows.held_out
     # Chinese has many tokens in a vocabulary of English: too long is no fault of a layout.
     unusable = [

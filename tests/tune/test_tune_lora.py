@@ -16,7 +16,7 @@ from groundup.artifacts.tokenizer import Tokenizer
 from groundup.model.hf_io import save_model
 from groundup.model.transformer import Transformer
 from groundup.train.hardware import Hardware
-from groundup.tune.data import Conversation, DataArguments, make_rows
+from groundup.tune.data import Conversation, make_rows
 from groundup.tune.finetuner import Finetuner, TuningArguments
 from groundup.tune.lora import TARGETS, Adapter
 
@@ -35,7 +35,7 @@ def learner(tokenizer: Tokenizer) -> Finetuner:
         (Conversation("a", n, f"#{n}", t) for n, t in enumerate(talks())),
         tokenizer,
         CONTEXT,
-        DataArguments(validation=0),
+        validation=0,
     )
     found = Finetuner(
         stirred(tokenizer.vocab_size), ARGUMENTS, Hardware(micro_batch=2), tokenizer.chat_ids
@@ -86,7 +86,7 @@ def test_peft_reads_the_adapter_of_a_head_of_its_own(
         (Conversation("a", n, f"#{n}", t) for n, t in enumerate(talks()[:12])),
         tokenizer,
         CONTEXT,
-        DataArguments(validation=0),
+        validation=0,
     )
     plain = stirred(tokenizer.vocab_size, layout="llama", tied=False)
     save_model(tmp_path, plain)

@@ -12,7 +12,7 @@ from tests.helpers.talking import CONTEXT, stirred, talks
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.model.transformer import Transformer
 from groundup.train.hardware import Hardware
-from groundup.tune.data import Conversation, DataArguments, Row, make_rows
+from groundup.tune.data import Conversation, Row, make_rows
 from groundup.tune.finetuner import Finetuner, TuningArguments
 from groundup.tune.packing import collate, loss_sum, pack, packed_size, packed_steps
 
@@ -25,7 +25,7 @@ def rows(tokenizer: Tokenizer) -> list[Row]:
         (Conversation("a", n, f"#{n}", t) for n, t in enumerate(talks())),
         tokenizer,
         CONTEXT,
-        DataArguments(validation=0),
+        validation=0,
     )
     assert len(found.train) > 20
     return found.train

@@ -9,7 +9,7 @@ fit is left out. Whatever is left out is listed with its reason.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
@@ -115,10 +115,8 @@ def collected_data(run: Run) -> tuple[TuningData, list[Artifact]]:
     Raises:
         GroundupError: the data are not collected.
     """
-    view = run.store.view("collect")
-    entries = view.manifest["artefacts"] if view is not None else []
-    shards = [artifact for entry in entries if (artifact := run.store.artifact(entry)) is not None]
-    shards = [shard for shard in shards if KINDS[shard.facts["kind"]].role == "tuning"]
+    collected = run.store.artifacts("collect", "collect/shard")
+    shards = [shard for shard in collected if KINDS[shard.facts["kind"]].role == "tuning"]
     if not shards:
         raise GroundupError(
             f"{run.root / 'collect'}: the tuning data are missing; run with --redo collect"
@@ -150,9 +148,8 @@ def run_conversations(run: Run) -> TuningData:
             " --data FILE`"
         )
     tokenized = {
-        artifact.name: artifact.manifest["inputs"]
-        for entry in tokens.manifest["artefacts"]
-        if (artifact := run.store.artifact(entry)) is not None
+        shard.name: shard.manifest["inputs"]
+        for shard in run.store.artifacts("tokenize", "tokenize/shard")
     }
     shards = [shard for shard in refined_shards(run.root) if shard.source in names]
     shards.sort(key=lambda shard: (shard.source, shard.name))
@@ -296,27 +293,24 @@ class Rows:
         yield from sorted(map(asdict, self.left_out), key=lambda entry: tuple(entry.values()))
 
 
-@dataclass(frozen=True, slots=True)
-class DataArguments:
-    """How rows are chosen: share held out, number of training rows (0: all), seed of both."""
-
-    validation: float = 0.1
-    limit: int = 0
-    seed: int = 1
-
-
 def make_rows(
     conversations: Iterable[Conversation],
     tokenizer: Tokenizer,
     context: int,
-    arguments: DataArguments,
+    validation: float = 0.1,
+    limit: int = 0,
+    seed: int = 1,
 ) -> Rows:
     """Return rows that fit into `context` tokens, split by thread into training and held out.
 
     A thread stays on one side, and a prompt that is answered in training is never held out.
+
+    Args:
+        validation: share of the threads that is held out.
+        limit: number of training rows, a random sample; 0 for all.
     """
     rows = Rows()
-    threads: dict[str, list[Row]] = {}
+    threads: dict[str, list[Row]] = defaultdict(list)
     for conversation in conversations:
         try:
             chat = to_chat(conversation.turns)
@@ -333,14 +327,11 @@ def make_rows(
             # The first question decides instead.
             first = next(turn for turn in chat if turn["role"] == "user")
             thread = f"text {folded(first['content'])}"
-        threads.setdefault(thread, []).extend(fitting)
-    held_out = _held_out_threads(threads, arguments)
-    for thread, group in threads.items():
-        (rows.held_out if thread in held_out else rows.train).extend(group)
-    _drop_duplicates(rows)
-    _limit(rows, arguments)
+        threads[thread] += fitting
+    _split_threads(rows, threads, validation, seed)
+    _choose(rows, limit, seed)
     # Some figures are measured on the first held-out rows only: these are a random sample.
-    rows.held_out.sort(key=lambda row: _random_order(row, "order", arguments.seed))
+    rows.held_out.sort(key=lambda row: _hash("order", str(seed), str(_hash_turns(row.turns))))
     return rows
 
 
@@ -399,59 +390,49 @@ def _hash_turns(turns: Sequence[Mapping[str, str]]) -> int:
     return _hash(*(f"{turn['role']} {folded(turn['content'])}" for turn in turns))
 
 
-def _random_order(row: Row, purpose: str, seed: int) -> int:
-    return _hash(purpose, str(seed), str(_hash_turns(row.turns)))
+def _split_threads(
+    rows: Rows, threads: Mapping[str, Sequence[Row]], validation: float, seed: int
+) -> None:
+    """Hold out the threads whose hashes lie in the first `validation` of all hashes."""
+    hashes = {name: _hash("held out", str(seed), name) for name, group in threads.items() if group}
+    ordered = sorted(hashes, key=lambda name: (hashes[name], name))
+    held_out = {name for name in ordered if hashes[name] < validation * 2**64}
+    if validation and len(held_out) in (0, len(ordered)):
+        # So few threads that none or all were chosen: hold out one, if another is left to train on.
+        held_out = set(ordered[:1]) if len(ordered) > 1 else set()
+    for name, group in threads.items():
+        (rows.held_out if name in held_out else rows.train).extend(group)
 
 
-def _held_out_threads(threads: Mapping[str, Sequence[Row]], arguments: DataArguments) -> set[str]:
-    seed = str(arguments.seed)
-    hashes = {thread: _hash("held out", seed, thread) for thread, rows in threads.items() if rows}
-    held_out = {thread for thread, value in hashes.items() if value < arguments.validation * 2**64}
-    if not arguments.validation or 0 < len(held_out) < len(hashes):
-        return held_out
-    # So few threads that none or all were chosen: hold out one, if another is left to train on.
-    ordered = sorted(hashes, key=lambda thread: (hashes[thread], thread))
-    return set(ordered[:1]) if len(ordered) > 1 else set()
-
-
-def _drop_duplicates(rows: Rows) -> None:
-    """Keep each training conversation once, and no held-out prompt that training answers."""
-    train, seen = [], set()
+def _choose(rows: Rows, limit: int, seed: int) -> None:
+    """Keep each training conversation once, and no held-out prompt that training answers; then
+    `limit` training rows at random, in their order.
+    """
+    train: dict[int, Row] = {}
     for row in rows.train:
         conversation = _hash_turns(row.turns)
-        if conversation in seen:
+        if conversation in train:
             rows.leave_out(row, "duplicate", "the same conversation stands in another row")
         else:
-            seen.add(conversation)
-            train.append(row)
+            train[conversation] = row
     answered = {
         _hash_turns(row.turns[:end])
-        for row in train
+        for row in train.values()
         for end in range(1, len(row.turns))
         if row.turns[end]["role"] == "assistant"
     }
-    held_out, prompts = [], set()
+    held_out: dict[int, Row] = {}
     for row in rows.held_out:
         prompt = _hash_turns(row.prompt)
         if prompt in answered:
             detail = "its prompt stands in the rows that are learnt"
             rows.leave_out(row, "answered-in-training", detail)
-        elif prompt in prompts:
+        elif prompt in held_out:
             rows.leave_out(row, "duplicate", "another held-out row has the same prompt")
         else:
-            prompts.add(prompt)
-            held_out.append(row)
-    rows.train, rows.held_out = train, held_out
-
-
-def _limit(rows: Rows, arguments: DataArguments) -> None:
-    """Keep a random sample of the training rows, in their order."""
-    limit = arguments.limit
-    if not limit or len(rows.train) <= limit:
-        return
-    orders = [_random_order(row, "limit", arguments.seed) for row in rows.train]
-    chosen = set(sorted(range(len(orders)), key=lambda n: orders[n])[:limit])
-    for n, row in enumerate(rows.train):
-        if n not in chosen:
-            rows.leave_out(row, "limit", f"beyond the {limit} rows that are asked for")
-    rows.train = [rows.train[n] for n in sorted(chosen)]
+            held_out[prompt] = row
+    ranked = sorted(train, key=lambda hashed: _hash("limit", str(seed), str(hashed)))
+    for hashed in ranked[limit or len(ranked) :]:
+        detail = f"beyond the {limit} rows that are asked for"
+        rows.leave_out(train.pop(hashed), "limit", detail)
+    rows.train, rows.held_out = list(train.values()), list(held_out.values())

@@ -37,7 +37,7 @@ from groundup.runtime.store import Facts
 from groundup.train.data import derive_seed
 from groundup.train.hardware import Hardware
 from groundup.train.optimizer import FlatParameters, Optimizer, lr_scale
-from groundup.tune.data import DataArguments, Row, Rows, TuningData, make_rows
+from groundup.tune.data import Row, Rows, TuningData, make_rows
 from groundup.tune.lora import Adapter
 from groundup.tune.metrics import DEFINITIONS, HeldOutEvaluator, Reply, baseline, examples
 from groundup.tune.packing import Pack, collate, loss_sum, packed_size, packed_steps
@@ -95,43 +95,32 @@ class Finetuner:
         Raises:
             GroundupError: a gradient is not finite.
         """
-        arguments = self.arguments
-        sizes, width = [packed_size(row) for row in rows], self.model.config.context
-        steps = list(
-            packed_steps(sizes, width, arguments.batch_tokens, arguments.epochs, arguments.seed)
-        )
+        tune, sizes = self.arguments, [packed_size(row) for row in rows]
+        width = self.model.config.context
+        steps = list(packed_steps(sizes, width, tune.batch_tokens, tune.epochs, tune.seed))
+        warmup = math.ceil(WARMUP_SHARE * len(steps))
         metrics: list[dict[str, Any]] = []
         with progress("tune", len(steps), "step") as bar:
             for n, (epoch, packs) in enumerate(steps):
-                figures = self._step(n, len(steps), rows, packs)
-                metrics.append({"step": n + 1, "epoch": epoch + 1} | figures)
+                loss, tokens = self.backward(n, rows, packs)
+                norm = float(self.parameters.grad_norm())
+                if not math.isfinite(norm):
+                    raise GroundupError(
+                        f"tuning: the gradient of step {n + 1} is not finite; lower [tune]"
+                        " learning_rate"
+                    )
+                if norm > CLIP:
+                    self.parameters.gradients.mul_(CLIP / norm)
+                rate = tune.learning_rate * lr_scale(n, len(steps), warmup, FINAL_RATE)
+                self.optimizer.step(rate)
+                if self.adapter is not None:
+                    self.adapter.write_token_rows()
+                line = {"step": n + 1, "epoch": epoch + 1, "loss": loss, "learning_rate": rate}
+                metrics.append(line | {"gradient_norm": norm, "learnt_tokens": tokens})
                 if n + 1 == len(steps) or steps[n + 1][0] != epoch:
                     metrics[-1]["held_out_loss"] = after_epoch()
-                bar.add(1, f"loss {figures['loss']:.3f}")
+                bar.add(1, f"loss {loss:.3f}")
         return metrics
-
-    def _step(
-        self, step: int, steps: int, rows: Sequence[Row], packs: Sequence[Pack]
-    ) -> dict[str, Any]:
-        loss, tokens = self.backward(step, rows, packs)
-        norm = float(self.parameters.grad_norm())
-        if not math.isfinite(norm):
-            raise GroundupError(
-                f"tuning: the gradient of step {step + 1} is not finite; lower [tune] learning_rate"
-            )
-        if norm > CLIP:
-            self.parameters.gradients.mul_(CLIP / norm)
-        share = lr_scale(step, steps, math.ceil(WARMUP_SHARE * steps), FINAL_RATE)
-        learning_rate = self.arguments.learning_rate * share
-        self.optimizer.step(learning_rate)
-        if self.adapter is not None:
-            self.adapter.write_token_rows()
-        return {
-            "loss": loss,
-            "learning_rate": learning_rate,
-            "gradient_norm": norm,
-            "learnt_tokens": tokens,
-        }
 
     def backward(self, step: int, rows: Sequence[Row], packs: Sequence[Pack]) -> tuple[float, int]:
         """Set the gradients of one step; return its mean loss and the number of learned tokens."""
@@ -209,8 +198,8 @@ TUNE_MODEL = BuildStep("tune/model", 2, tune_model)
 
 def _read_rows(data: TuningData, tokenizer: Tokenizer, context: int, tune: Tune, seed: int) -> Rows:
     """Return the rows; say what was left out, and refuse data that leave nothing to train on."""
-    arguments = DataArguments(tune.validation, tune.limit, seed)
-    rows = make_rows(data.conversations(), tokenizer, context, arguments)
+    conversations = data.conversations()
+    rows = make_rows(conversations, tokenizer, context, tune.validation, tune.limit, seed)
     rows.left_out += data.unread()
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in rows.reasons.items())
     if not rows.train:
