@@ -11,7 +11,6 @@ An adapter is saved in PEFT's format: adapter_config.json and adapter_model.safe
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from groundup.model.transformer import Transformer
+from groundup.runtime.files import write_json
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 # Tables with one row per token.
@@ -74,7 +74,7 @@ class Adapter(nn.Module):
         for name, module in list(model.named_modules()):
             if isinstance(module, nn.Linear) and name.endswith(TARGETS):
                 self._layers[name] = LoraLinear(module, rank, alpha, generator)
-                _replace(model, name, self._layers[name])
+                model.set_submodule(name, self._layers[name])
         self.matrices = nn.ParameterList(
             [matrix for layer in self._layers.values() for matrix in (layer.a, layer.b)]
         )
@@ -104,16 +104,14 @@ class Adapter(nn.Module):
     def merge(self) -> None:
         """Add the matrices to the model's weights, and remove the adapter from the model."""
         for name, layer in self._layers.items():
-            _replace(self._model["model"], name, layer.merge())
+            self._model["model"].set_submodule(name, layer.merge())
         self._model["model"].requires_grad_()
 
     def save(self, folder: Path, base: str) -> None:
         """Write adapter_config.json and adapter_model.safetensors; `base` names the base model."""
         tables = [name.removesuffix(".weight") for name in self._tables]
-        tensors = {
-            f"base_model.model.{table}.token_adapter.trainable_tokens_delta": rows
-            for table, rows in zip(tables, self.embeddings, strict=True)
-        }
+        delta = "base_model.model.{}.token_adapter.trainable_tokens_delta"
+        tensors = dict(zip(map(delta.format, tables), self.embeddings, strict=True))
         for name, layer in self._layers.items():
             tensors[f"base_model.model.{name}.lora_A.weight"] = layer.a
             tensors[f"base_model.model.{name}.lora_B.weight"] = layer.b
@@ -132,9 +130,4 @@ class Adapter(nn.Module):
             "trainable_token_indices": token_indices if len(tables) > 1 else self.tokens,
             "inference_mode": True,
         }
-        (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-
-
-def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, last = name.rpartition(".")
-    setattr(model.get_submodule(parent), last, module)
+        write_json(folder / CONFIG, config)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from groundup.artifacts.chat import encode_chat, encode_prompt
 from groundup.artifacts.document import Turn
@@ -115,12 +116,13 @@ class HeldOutEvaluator:
         """Return the label that is the most probable answer."""
         chats = [[*prompt, {"role": "assistant", "content": label}] for label in self.labels]
         encoded = [encode_chat(self.tokenizer, chat) for chat in chats]
-        width = max(len(ids) for ids, _ in encoded)
-        tokens = [ids + [0] * (width - len(ids)) for ids, _ in encoded]
-        mask = [mask + [False] * (width - len(mask)) for _, mask in encoded]
         # A prompt that is too long loses its beginning.
-        kept = slice(-model.config.context - 1, None)
-        tokens_BT, mask_BT = torch.tensor(tokens)[:, kept], torch.tensor(mask)[:, kept]
+        tokens_BT, mask_BT = (
+            pad_sequence(list(map(torch.tensor, lists)), batch_first=True)[
+                :, -model.config.context - 1 :
+            ]
+            for lists in zip(*encoded, strict=True)
+        )
         scores_BT = token_log_probabilities(model, tokens_BT).cpu() * mask_BT[:, 1:]
         return self.labels[int(scores_BT.sum(1).argmax())]
 
@@ -139,9 +141,6 @@ def examples(rows: Sequence[Row], replies: Mapping[str, Sequence[Reply]]) -> lis
     """Return a few prompts with the right answer and the replies, by name."""
     return [
         {"prompt": list(row.prompt), "answer": row.answer}
-        | {
-            name: {"text": given[n].text, "ended": given[n].ended}
-            for name, given in replies.items()
-        }
+        | {name: asdict(given[n]) for name, given in replies.items()}
         for n, row in enumerate(rows[:EXAMPLES])
     ]
