@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import importlib.util
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -155,12 +156,7 @@ def interleaved_heads(config: ModelConfig, name: str) -> int:
 def write_file(
     path: Path, source: SourceModel, gguf_type: str, facts: Mapping[str, str | Sequence[str]]
 ) -> None:
-    """Write a model with weights of type `gguf_type`.
-
-    Args:
-        gguf_type: f32, f16, bf16 or q8_0; vectors stay f32, and matrices whose rows cannot be cut
-            into q8_0's blocks of 32 become f16.
-        facts: `name`, `license` and `sources` of the run.
+    """Write a model with weights of type `gguf_type`; `facts` are those of `ExportOptions`.
 
     Raises:
         GroundupError: the package gguf is missing, a weight does not fit the type, or llama.cpp
@@ -202,18 +198,9 @@ def _write_metadata(
     for ours, theirs in (("temperature", "temp"), ("top_p", "top_p")):
         if ours in source.sampling:
             writer.add_float32(f"general.sampling.{theirs}", float(source.sampling[ours]))
-    writer.add_block_count(config.layers)
-    writer.add_context_length(config.context)
-    writer.add_embedding_length(config.width)
-    writer.add_feed_forward_length(config.feed_forward)
-    writer.add_head_count(config.heads)
-    writer.add_head_count_kv(config.kv_heads)
-    writer.add_key_length(config.head_width)
-    writer.add_value_length(config.head_width)
-    writer.add_rope_dimension_count(config.head_width)
-    writer.add_rope_freq_base(config.rope_theta)
-    writer.add_layer_norm_rms_eps(config.norm_epsilon)
-    writer.add_vocab_size(config.vocab_size)
+    for name, value in sizes(config).items():
+        add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
+        add(f"{config.layout}.{name}", value)
 
 
 def _write_vocabulary(writer: Any, source: SourceModel) -> None:
@@ -287,11 +274,14 @@ def _write_weights(writer: Any, source: SourceModel, gguf_type: str) -> None:
 
 
 def stored_type(gguf_type: str, shape: Sequence[int]) -> str:
-    """Return the type of one tensor in a file of type `gguf_type`."""
+    """Return the type of one tensor in a file of type `gguf_type` (f32, f16, bf16 or q8_0).
+
+    Vectors stay f32, and matrices whose rows cannot be cut into q8_0's blocks become f16.
+    """
     if len(shape) == 1:
         # llama.cpp multiplies norms in no other type.
         return "f32"
-    return "f16" if gguf_type == "q8_0" and shape[-1] % 32 else gguf_type
+    return "f16" if gguf_type == "q8_0" and shape[-1] % BLOCK else gguf_type
 
 
 def _reader(path: Path) -> Any:
@@ -328,14 +318,37 @@ def check_file(
     compare_sizes(table, source.config)
     compare_vocabulary(table, source)
     model = Transformer(dataclasses.replace(source.config, dropout=0.0)).eval()
-    types = _load_weights(path, source, gguf_type, model)
+    missing = {theirs: ours for ours, theirs in tensor_names(source.config).items()}
+    types: Counter[str] = Counter()
+    with safe_open(source.path / WEIGHTS, "pt") as file, torch.no_grad():
+        for name, stored, values in tensors(path):
+            if name not in missing:
+                raise GroundupError(
+                    f"export: the GGUF file holds {name}, a tensor that the model lacks or one that"
+                    " is there twice"
+                )
+            ours = missing.pop(name)
+            weight = file.get_tensor(ours).float()
+            expected = stored_type(gguf_type, weight.shape)
+            if stored != expected:
+                raise GroundupError(f"export: {name} is stored as {stored}, not as {expected}")
+            found = torch.from_numpy(values.copy())
+            if heads := interleaved_heads(source.config, ours):
+                # Undo the order of rows, by another implementation than the writer's.
+                parts = found.chunk(heads)
+                found = torch.cat([head[start::2] for head in parts for start in (0, 1)])
+            compare_weight(name, stored, weight, found)
+            model.get_parameter(ours).copy_(found)
+            types[stored] += 1
+    if missing:
+        raise GroundupError(f"export: the GGUF file lacks {', '.join(sorted(missing))[:200]}")
     tokens, merges = source.vocabulary
-    return model, {"tokens": len(tokens), "merges": len(merges), "tensors": types}
+    return model, {"tokens": len(tokens), "merges": len(merges), "tensors": dict(types)}
 
 
-def compare_sizes(table: Mapping[str, Any], config: ModelConfig) -> None:
-    """Compare the sizes in the metadata with those of the model."""
-    sizes = {
+def sizes(config: ModelConfig) -> dict[str, int | float]:
+    """Return the sizes of a model by their names in a GGUF file, without the architecture's."""
+    return {
         "block_count": config.layers,
         "context_length": config.context,
         "embedding_length": config.width,
@@ -345,13 +358,17 @@ def compare_sizes(table: Mapping[str, Any], config: ModelConfig) -> None:
         "attention.key_length": config.head_width,
         "attention.value_length": config.head_width,
         "rope.dimension_count": config.head_width,
+        # As float32, which the file holds.
         "rope.freq_base": float(np.float32(config.rope_theta)),
         "attention.layer_norm_rms_epsilon": float(np.float32(config.norm_epsilon)),
         "vocab_size": config.vocab_size,
     }
-    expected: dict[str, Any] = {"general.architecture": config.layout}
-    expected |= {f"{config.layout}.{name}": value for name, value in sizes.items()}
-    _compare_fields(table, expected)
+
+
+def compare_sizes(table: Mapping[str, Any], config: ModelConfig) -> None:
+    """Compare the sizes in the metadata with those of the model."""
+    expected = {f"{config.layout}.{name}": value for name, value in sizes(config).items()}
+    _compare_fields(table, {"general.architecture": config.layout} | expected)
 
 
 def compare_vocabulary(table: Mapping[str, Any], source: SourceModel) -> None:
@@ -404,42 +421,6 @@ def _compare_lists(name: str, found: Sequence[str], expected: Sequence[str]) -> 
             f"export: the GGUF file holds other {name} than the tokenizer; the first that differs"
             f" is number {first}"
         )
-
-
-def _load_weights(
-    path: Path, source: SourceModel, gguf_type: str, model: Transformer
-) -> dict[str, int]:
-    """Compare every tensor with the checkpoint's, and copy it into `model`.
-
-    Returns the number of tensors of each type.
-    """
-    missing = {theirs: ours for ours, theirs in tensor_names(source.config).items()}
-    parameters = dict(model.named_parameters())
-    types: dict[str, int] = {}
-    with safe_open(source.path / WEIGHTS, "pt") as file, torch.no_grad():
-        for name, stored, values in tensors(path):
-            if name not in missing:
-                raise GroundupError(
-                    f"export: the GGUF file holds {name}, a tensor that the model lacks or one that"
-                    " is there twice"
-                )
-            ours = missing.pop(name)
-            weight = file.get_tensor(ours).float()
-            expected = stored_type(gguf_type, weight.shape)
-            if stored != expected:
-                raise GroundupError(f"export: {name} is stored as {stored}, not as {expected}")
-            heads = interleaved_heads(source.config, ours)
-            found = torch.from_numpy(values.copy())
-            if heads:
-                # Undo the order of rows, by another implementation than the writer's.
-                parts = found.chunk(heads)
-                found = torch.cat([head[start::2] for head in parts for start in (0, 1)])
-            compare_weight(name, stored, weight, found)
-            parameters[ours].copy_(found)
-            types[stored] = types.get(stored, 0) + 1
-    if missing:
-        raise GroundupError(f"export: the GGUF file lacks {', '.join(sorted(missing))[:200]}")
-    return types
 
 
 def compare_weight(name: str, gguf_type: str, weight: Tensor, found: Tensor) -> None:

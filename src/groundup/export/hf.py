@@ -65,12 +65,9 @@ def write_folder(folder: Path, source: SourceModel, name: str, license: str = ""
     write_json(folder / MODEL_CONFIG, dict(source.table) | ends)
     write_json(folder / GENERATION, ends | source.sampling)
     write_json(folder / TOKENIZER_CONFIG, settings)
-    special_tokens: dict[str, Any] = {
-        key: settings[key] for key in ("eos_token", "pad_token") if key in settings
-    }
-    named = set(special_tokens.values())
-    others = [token for token in source.tokenizer.specials if token not in named]
-    special_tokens["additional_special_tokens"] = others
+    named = {key: settings[key] for key in ("eos_token", "pad_token") if key in settings}
+    others = [token for token in source.tokenizer.specials if token not in named.values()]
+    special_tokens = named | {"additional_special_tokens": others}
     write_json(folder / "special_tokens_map.json", special_tokens)
     for file in (TOKENIZER_FILE, WEIGHTS):
         shutil.copyfile(source.path / file, folder / file)
@@ -93,13 +90,12 @@ each answer.
 def export_card(source: SourceModel, name: str, license: str) -> str:
     """Return a short model card; every number in it is counted from the configuration."""
     config = source.config
-    start = "trained from scratch"
+    start, weights = "trained from scratch", f"those of checkpoint {source.name}"
     if source.base:
         # Names from elsewhere are quoted as one word of code.
         base, terms = (source.base.get(key, "").replace("`", "'") for key in ("name", "license"))
         quoted = f"`{terms}`" if terms else "not stated"
         start = f"trained on from the weights of `{base}` (license: {quoted})"
-    weights = f"those of checkpoint {source.name}"
     if source.name == "tuned":
         weights = "tuned after training"
     norm = "QK-norm, " if config.query_key_norm else ""

@@ -75,10 +75,7 @@ def check(
 ) -> dict[str, Any]:
     """Compare what llama.cpp computes from a file with the model in it; return what was compared.
 
-    Args:
-        model: the model that the file holds, from `gguf_check.check_file`.
-        rows: ids, `CONTEXT` or fewer per row.
-        texts: real text, to be compared along with the probes.
+    `model` and `rows` are from `gguf.check_file` and `parity.probe_rows`; `texts` are real text.
 
     Raises:
         GroundupError: something differs, or llama.cpp cannot load the file.
@@ -134,14 +131,9 @@ class Llama:
 
     def complete(self, ids: Sequence[int], count: int, **options: Any) -> dict[str, Any]:
         """Continue ids greedily."""
-        settings = {
-            "n_predict": count,
-            "temperature": 0.0,
-            "samplers": ["temperature"],
-            "cache_prompt": True,
-            "return_tokens": True,
-        }
-        return self.ask("/completion", prompt=list(ids), **(settings | options))
+        options |= {"n_predict": count, "temperature": 0.0, "samplers": ["temperature"]}
+        options |= {"cache_prompt": True, "return_tokens": True}
+        return self.ask("/completion", prompt=list(ids), **options)
 
 
 @contextlib.contextmanager

@@ -156,10 +156,7 @@ def check(
 ) -> dict[str, Any]:
     """Compare an exported folder with the model that it was made from; return what was compared.
 
-    Args:
-        source: the folder of the model.
-        model: its weights in float32, on the CPU.
-        texts: real text, to be compared along with the probes.
+    `model` has the weights of `source` in float32; `texts` are real text.
 
     Raises:
         GroundupError: something differs; the export must not be used.
@@ -232,11 +229,7 @@ def compare_logits(ours: Sequence[Tensor], theirs: Sequence[Tensor], what: str) 
 
 
 def compare_ids(folder: Path, source: SourceModel, texts: Sequence[str]) -> dict[str, int]:
-    """Compare token ids, round trips and chats in transformers with ours.
-
-    Returns:
-        The number of ids and of conversations compared.
-    """
+    """Compare token ids, round trips and chats in transformers with ours; return their numbers."""
     from transformers import AutoTokenizer
 
     _silence_transformers()

@@ -6,12 +6,13 @@ what happened, both times.
 
 from __future__ import annotations
 
+import importlib
 import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -26,7 +27,6 @@ from groundup.runtime.progress import say
 from groundup.train.hardware import uncompiled
 from groundup.train.setup import TrainSetup
 
-Sink = Callable[[int, Mapping[str, float]], None]
 SAMPLE_TOKENS = 40
 TEMPERATURE, TOP_P = 0.7, 0.95
 
@@ -101,64 +101,52 @@ def utilization(tokens_per_second: float, setup: TrainSetup) -> float:
     return tokens_per_second * setup.config.flops_per_token() / peak if peak else 0.0
 
 
-def tensorboard_sink(folder: Path) -> Sink:
-    """Return a function that writes scalars to event files in `RUN/train/tensorboard`."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise GroundupError(
-            "[train] tensorboard = true, and it is not installed; `pip install"
-            " 'groundup[tensorboard]'`"
-        ) from None
-    writer = SummaryWriter(folder / "tensorboard")
-
-    def write(step: int, metrics: Mapping[str, float]) -> None:
-        for name, value in metrics.items():
-            writer.add_scalar(f"train/{name}", value, step)
-        writer.flush()
-
-    return write
-
-
-def wandb_sink(folder: Path, name: str, settings: Mapping[str, Any]) -> Sink:
-    """Return a function that logs scalars to the Weights & Biases run named like the run directory;
-    a resumed training continues it.
-    """
-    try:
-        import wandb
-    except ImportError:
-        raise GroundupError(
-            "[train] wandb = true, and it is not installed; `pip install wandb`"
-        ) from None
-    identity = {"project": "groundup", "name": name, "id": f"groundup-{name}", "resume": "allow"}
-    run = wandb.init(**identity, dir=folder, config=dict(settings))
-
-    def write(step: int, metrics: Mapping[str, float]) -> None:
-        # The step of wandb must not decrease, ours may. So ours is one of the scalars.
-        scalars = {f"train/{name}": value for name, value in metrics.items()}
-        run.log(scalars | {"train/step": step})
-
-    return write
-
-
 class Logbook:
-    """Writes metrics to metrics.jsonl and to all sinks of the recipe."""
+    """Writes metrics to metrics.jsonl, and to TensorBoard and Weights & Biases if they are on.
+
+    Raises:
+        GroundupError: one of the two is on and not installed.
+    """
 
     def __init__(self, root: Path, setup: TrainSetup) -> None:
-        folder = root / "train"
+        folder, name = root / "train", root.name
         self.metrics = Metrics(folder / "metrics.jsonl")
-        self._sinks: list[Sink] = []
+        self._tensorboard: Any = None
+        self._wandb: Any = None
         if setup.train.tensorboard:
-            self._sinks.append(tensorboard_sink(folder))
+            library = _import("torch.utils.tensorboard", "tensorboard", "'groundup[tensorboard]'")
+            self._tensorboard = library.SummaryWriter(folder / "tensorboard")
         if setup.train.wandb:
-            self._sinks.append(wandb_sink(folder, root.name, setup.key_parts.settings))
+            # Named like the run directory; a resumed training continues it.
+            ids = {"project": "groundup", "name": name, "id": f"groundup-{name}", "resume": "allow"}
+            settings = dict(setup.key_parts.settings)
+            self._wandb = _import("wandb", "wandb", "wandb").init(
+                **ids, dir=folder, config=settings
+            )
 
     def write(self, step: int, **metrics: float | str) -> None:
         """Write the metrics of a step; text goes into metrics.jsonl only."""
         self.metrics.write(step=step, **metrics)
-        scalars = {name: value for name, value in metrics.items() if not isinstance(value, str)}
-        for sink in self._sinks:
-            sink(step, scalars)
+        scalars = {
+            f"train/{name}": value for name, value in metrics.items() if not isinstance(value, str)
+        }
+        if self._tensorboard is not None:
+            for name, value in scalars.items():
+                self._tensorboard.add_scalar(name, value, step)
+            self._tensorboard.flush()
+        if self._wandb is not None:
+            # The step of wandb must not decrease, ours may. So ours is one of the scalars.
+            self._wandb.log(scalars | {"train/step": step})
+
+
+def _import(module: str, setting: str, package: str) -> ModuleType:
+    """Import what a setting of [train] needs."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise GroundupError(
+            f"[train] {setting} = true, and it is not installed; `pip install {package}`"
+        ) from None
 
 
 class SampleCallback:
