@@ -112,9 +112,7 @@ class GgufFile(Format):
 
     def differences(self, artifact: Path, source: SourceModel) -> Iterator[str]:
         """Compare sizes and vocabulary; the first difference is raised as GroundupError."""
-        table = fields(artifact / FILE)
-        compare_sizes(table, source.config)
-        compare_vocabulary(table, source)
+        compare_metadata(artifact / FILE, source)
         yield from ()
 
 
@@ -314,9 +312,7 @@ def check_file(
 
     Returns the model that the file holds, rounded as it is there, and what was compared.
     """
-    table = fields(path)
-    compare_sizes(table, source.config)
-    compare_vocabulary(table, source)
+    compare_metadata(path, source)
     model = Transformer(dataclasses.replace(source.config, dropout=0.0)).eval()
     missing = {theirs: ours for ours, theirs in tensor_names(source.config).items()}
     types: Counter[str] = Counter()
@@ -365,17 +361,13 @@ def sizes(config: ModelConfig) -> dict[str, int | float]:
     }
 
 
-def compare_sizes(table: Mapping[str, Any], config: ModelConfig) -> None:
-    """Compare the sizes in the metadata with those of the model."""
-    expected = {f"{config.layout}.{name}": value for name, value in sizes(config).items()}
-    _compare_fields(table, {"general.architecture": config.layout} | expected)
-
-
-def compare_vocabulary(table: Mapping[str, Any], source: SourceModel) -> None:
-    """Compare tokens, merges, special ids, pre-tokenizer and chat template with the tokenizer."""
+def compare_metadata(path: Path, source: SourceModel) -> None:
+    """Compare sizes, tokens, merges, special ids, pre-tokenizer and chat template of a file."""
+    table, layout, tokenizer = fields(path), source.config.layout, source.tokenizer
     tokens, merges = source.vocabulary
-    tokenizer = source.tokenizer
-    expected: dict[str, Any] = {
+    expected: dict[str, Any] = {"general.architecture": layout}
+    expected |= {f"{layout}.{name}": value for name, value in sizes(source.config).items()}
+    expected |= {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": tokenizer.splitter,
         "tokenizer.ggml.bos_token_id": tokenizer.end_id,
@@ -386,7 +378,12 @@ def compare_vocabulary(table: Mapping[str, Any], source: SourceModel) -> None:
     if source.template:
         expected["tokenizer.chat_template"] = source.template
         expected["tokenizer.ggml.eot_token_id"] = tokenizer.stop_id
-    _compare_fields(table, expected)
+    for name, value in expected.items():
+        if table.get(name) != value:
+            raise GroundupError(
+                f"export: the GGUF file says {name} = {str(table.get(name))[:80]!r}, the model"
+                f" {str(value)[:80]!r}"
+            )
     stored = table.get("tokenizer.ggml.tokens", [])[: len(tokens)]
     # An unused id has a made-up name in the file.
     named = [name if token else "" for name, token in zip(stored, tokens, strict=False)]
@@ -400,15 +397,6 @@ def compare_vocabulary(table: Mapping[str, Any], source: SourceModel) -> None:
     ):
         of_type = [token for token, t in zip(tokens, types, strict=False) if t == token_type]
         _compare_lists(title, sorted(of_type), sorted(names))
-
-
-def _compare_fields(table: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    for name, value in expected.items():
-        if table.get(name) != value:
-            raise GroundupError(
-                f"export: the GGUF file says {name} = {str(table.get(name))[:80]!r}, the model"
-                f" {str(value)[:80]!r}"
-            )
 
 
 def _compare_lists(name: str, found: Sequence[str], expected: Sequence[str]) -> None:

@@ -93,13 +93,12 @@ def _facts(tokenizer: Artifact, tokenized: Sequence[Artifact], splits: Sequence[
     def total(shards: Sequence[Artifact]) -> dict[str, dict[str, Any]]:
         sums: dict[str, dict[str, Any]] = {}
         for split in splits:
-            sums[split] = {
+            counts: dict[str, Any] = {
                 name: sum(shard.facts[split][name] for shard in shards)
                 for name in ("documents", "tokens", "bytes")
             }
-            tokens = sums[split]["tokens"]
-            ratio = round(sums[split]["bytes"] / tokens, 4) if tokens else 0.0
-            sums[split]["bytes_per_token"] = ratio
+            ratio = counts["bytes"] / counts["tokens"] if counts["tokens"] else 0.0
+            sums[split] = counts | {"bytes_per_token": round(ratio, 4)}
         return sums
 
     sources: dict[str, list[Artifact]] = {}

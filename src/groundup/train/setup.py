@@ -249,10 +249,8 @@ def resolve_steps(
 ) -> TrainSetup:
     """Return the whole setup: the end step, and whether compiling pays for so many steps.
 
-    Args:
-        speed: tokens per second.
-        old: the training that was begun; its end step stays, if the recipe leaves it open.
-        probed: whether the hardware was probed now, and so nothing is recorded yet.
+    The end step of `old`, a training that was begun, stays if the recipe leaves it open. `probed`
+    says that nothing is recorded yet; `speed` is in tokens per second.
     """
     train, steps = draft.train, old.steps if old is not None else 0
     if train.steps != "auto":

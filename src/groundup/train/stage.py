@@ -59,8 +59,7 @@ def run(run: Run) -> None:
 def prepare(run: Run, processes: int = 0) -> TrainSetup:
     """Resolve what to train, make room for it, and resolve on what hardware.
 
-    Args:
-        processes: that torchrun has started already; 0 chooses.
+    torchrun may have started `processes` already; 0 chooses.
     """
     from groundup.train.hardware import recorded_hardware, resolve_hardware
     from groundup.train.setup import TrainSetup, draft_setup, resolve_steps

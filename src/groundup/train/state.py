@@ -102,12 +102,7 @@ class Checkpoints:
         seconds: float,
         extra: Sequence[Path] = (),
     ) -> Artifact:
-        """Commit a checkpoint.
-
-        Args:
-            facts: for the manifest only, like `seconds`.
-            extra: files to copy into the folder.
-        """
+        """Commit a checkpoint with copies of the files `extra`; `facts` go into the manifest."""
         manifest = {
             "step": "train/checkpoint",
             "name": checkpoint_name(state.step),
