@@ -76,6 +76,11 @@ class Incidents:
         The gradients of the step must still be in `parameters`; they are overwritten.
         """
         first, sequences = samples_of_step(state.spans, state.step)
+        # Before the gradients of single sequences take their place.
+        norms = {
+            name: {"gradient": gradient, "weights": weights}
+            for name, (gradient, weights) in self.parameters.norms().items()
+        }
         incident = {
             "step": state.step,
             "reason": reason,
@@ -83,13 +88,9 @@ class Incidents:
             "gradient_norm": stats.norm,
             "first_sample": first,
             "weights_finite": self.parameters.are_finite(),
+            "sequences": self._suspects(first, sequences),
+            "norms": norms,
         }
-        # Before the gradients of single sequences take their place.
-        norms = {
-            name: {"gradient": gradient, "weights": weights}
-            for name, (gradient, weights) in self.parameters.norms().items()
-        }
-        incident |= {"sequences": self._suspects(first, sequences), "norms": norms}
         folder = self.root / "train" / FOLDER
         folder.mkdir(exist_ok=True)
         path = folder / f"step-{state.step:06d}-{state.guard.rollbacks}.json"
@@ -118,6 +119,7 @@ class Incidents:
         by_gradient = sorted(range(sequences), key=lambda n: _descending(alone[n][1]))
         for number in by_gradient[:MAX_SUSPECTS]:
             (source, shard, start), (loss_alone, gradient) = places[number], alone[number]
+            end = start + self.loader.context + 1
             suspects.append(
                 {
                     "sample": first + number,
@@ -126,9 +128,7 @@ class Incidents:
                     "token": start,
                     "loss": loss_alone,
                     "gradient": gradient,
-                    "documents": documents_of(
-                        self.root, shard, start, start + self.loader.context + 1
-                    ),
+                    "documents": documents_of(self.root, shard, start, end),
                 }
             )
         return suspects

@@ -305,10 +305,8 @@ class SettingsTimeline:
 
     def at(self, step: int) -> TrainSetup:
         """Return the setup that holds for the step after `step` steps."""
-        current = self.changes[0]
-        for change in self.changes:
-            if change.step <= step:
-                current = change
+        begun = (change for change in reversed(self.changes) if change.step <= step)
+        current = next(begun, self.changes[0])
         return dataclasses.replace(self.setup, train=current.train, steps=current.steps)
 
     def record(self, step: int, train: Train, steps: int) -> None:

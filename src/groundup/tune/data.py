@@ -12,7 +12,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import groupby
+from itertools import cycle, groupby
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +217,7 @@ def _with_roles(turns: Sequence[Turn]) -> list[Turn]:
     between the two roles.
     """
     joined: list[Turn] = []
+    roles = [turn["role"] for turn in turns]
     for speaker, turns_of in groupby(turns, key=lambda turn: turn["role"].replace(*_SAME_SPEAKER)):
         group = list(turns_of)
         role = UNLEARNED if any(turn["role"] == UNLEARNED for turn in group) else speaker
@@ -224,16 +225,15 @@ def _with_roles(turns: Sequence[Turn]) -> list[Turn]:
         if role != UNNAMED:
             contents = ["\n".join(contents)]
         joined += [{"role": role, "content": text} for text in contents]
-    if not {turn["role"] for turn in turns} <= {*ROLES, UNLEARNED}:
+    if not set(roles) <= {*ROLES, UNLEARNED}:
         # Roles alternate backward from the end; an odd first turn answers nobody.
         joined = joined[len(joined) % 2 :]
-        roles = ("user", "assistant")
-        return [{"role": roles[n % 2], "content": turn["content"]} for n, turn in enumerate(joined)]
-    for n, turn in enumerate(turns, 1):
-        if turn["role"] == "system":
-            detail = f"turn {n} is the system's, which may only come first"
-            raise Unusable("roles-out-of-order", detail)
-    if turns and turns[0]["role"] in ("assistant", UNLEARNED):
+        sides = cycle(("user", "assistant"))
+        return [turn | {"role": side} for turn, side in zip(joined, sides, strict=False)]
+    if "system" in roles:
+        detail = f"turn {roles.index('system') + 1} is the system's, which may only come first"
+        raise Unusable("roles-out-of-order", detail)
+    if roles and roles[0] in ("assistant", UNLEARNED):
         raise Unusable("roles-out-of-order", "it begins with the assistant")
     return joined
 
