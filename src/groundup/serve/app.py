@@ -9,7 +9,7 @@
       v
     engine: queue -> prefill -> decode one token a step                     -> 429, 503
       |  responses.OutputQueue       from the engine's thread to the event loop
-      |  responses.ResponseBuilder   text and log-probabilities as OpenAI's JSON
+      |  responses.*Builder          text and log-probabilities as OpenAI's JSON
       v
     responses.GeneratedResponse: one body, or a stream of events
 
@@ -101,7 +101,7 @@ async def _generate(
     request: Request,
     body: protocol.GenerationRequest,
     prepare: Callable[[ServedModel, Any], requests.PreparedRequest],
-    builder: type[responses.ResponseBuilder],
+    builder: type[responses.CompletionBuilder],
 ) -> Response:
     served: ServedModel = request.app.state.served
     if body.model is not None:
@@ -110,10 +110,7 @@ async def _generate(
     prepared = await anyio.to_thread.run_sync(prepare, served, body)
     served.check_open()
     outputs = responses.OutputQueue(served, prepared.requests)
-    include_usage = bool(body.stream_options and body.stream_options.include_usage)
-    return responses.GeneratedResponse(
-        outputs, builder(served, prepared), bool(body.stream), include_usage
-    )
+    return responses.GeneratedResponse(outputs, builder(served, prepared), body)
 
 
 @info_routes.get("/v1/models", responses={200: {"model": protocol.ModelList}, **errors(401, 403)})
@@ -178,8 +175,7 @@ def _check_model(served: ServedModel, name: str) -> None:
 def create_app(served: ServedModel, key: str | None = None) -> FastAPI:
     """Return the ASGI application for one model, whose engine must be started.
 
-    Args:
-        key: required as `Authorization: Bearer KEY`; None admits programs of this machine only.
+    Clients send `key` as `Authorization: Bearer KEY`; None admits programs of this machine only.
     """
     app = ServerApp(
         title="groundup", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False

@@ -83,7 +83,7 @@ class AuthMiddleware:
             message = f"Request line and headers are larger than {self._header_bytes} bytes."
             return ApiError(400, message, "headers_too_large")
         if self._digest is None:
-            return check_local(headers)
+            return _check_local(headers)
         if scope["method"] in ("GET", "HEAD") and scope["path"] in self._public:
             return None
         values = [value for name, value in headers if name == b"authorization"]
@@ -100,7 +100,7 @@ def _digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
 
 
-def check_local(headers: list[tuple[bytes, bytes]]) -> ApiError | None:
+def _check_local(headers: list[tuple[bytes, bytes]]) -> ApiError | None:
     """Return the error for a request that does not come from a program of this machine."""
     hosts = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
     if len(hosts) != 1 or not is_loopback(hostname(hosts[0])):

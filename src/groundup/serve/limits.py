@@ -87,9 +87,8 @@ class Connection(H11Protocol):
         """Start the write timer: more than 64 KB wait for the client."""
         super().pause_writing()
         if self._write_timer is None:
-            self._write_timer = self.loop.call_later(
-                self.limits.write_seconds, self.transport.abort
-            )
+            seconds = self.limits.write_seconds
+            self._write_timer = self.loop.call_later(seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
         """Stop the write timer: the client reads again."""

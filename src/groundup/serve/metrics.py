@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -23,19 +24,17 @@ class ServerMetrics:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.registry = registry = CollectorRegistry()
-        words = "Requests answered."
         labels = ["route", "status"]
-        self.requests = Counter("groundup_requests", words, labels, registry=registry)
+        self.requests = Counter(
+            "groundup_requests", "Requests answered.", labels, registry=registry
+        )
         words = "Requests refused with 429, since the queue was full."
         self.refused = Counter("groundup_refused", words, registry=registry)
-        name, words = "time_to_first_token", "From taking a completion to its first token."
-        self.time_to_first_token = Histogram(
-            f"groundup_{name}_seconds", words, buckets=FIRST_TOKEN_SECONDS, registry=registry
-        )
-        name, words = "time_per_token", "Between tokens of a completion."
-        self.time_per_token = Histogram(
-            f"groundup_{name}_seconds", words, buckets=TOKEN_SECONDS, registry=registry
-        )
+        name, words = "time_to_first_token_seconds", "From taking a completion to its first token."
+        options: dict[str, Any] = {"namespace": "groundup", "registry": registry}
+        self.time_to_first_token = Histogram(name, words, buckets=FIRST_TOKEN_SECONDS, **options)
+        name, words = "time_per_token_seconds", "Between tokens of a completion."
+        self.time_per_token = Histogram(name, words, buckets=TOKEN_SECONDS, **options)
         registry.register(self)
 
     def collect(self) -> Iterator[Metric]:

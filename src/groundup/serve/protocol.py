@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import HTTPException
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from groundup.runtime.progress import printable
 
@@ -21,9 +21,8 @@ from groundup.runtime.progress import printable
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
-TokenIds = Annotated[
-    list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1, fail_fast=True)
-]
+TokenIds = Annotated[list[Count], Field(min_length=1, fail_fast=True)]
+TokenLists = Annotated[list[TokenIds], Field(min_length=1, fail_fast=True)]
 Texts = Annotated[list[str], Field(min_length=1, fail_fast=True)]
 ERROR_TYPES = {
     401: "authentication_error",
@@ -33,10 +32,8 @@ ERROR_TYPES = {
 }
 
 
-class StrictModel(BaseModel):
+class StrictModel(BaseModel, strict=True):
     """Takes JSON types as they are: "5" is not a number."""
-
-    model_config = ConfigDict(strict=True)
 
 
 class TextPart(StrictModel):
@@ -73,10 +70,9 @@ class ResponseFormat(StrictModel):
     type: Literal["text"]
 
 
-class GenerationRequest(BaseModel):
+class GenerationRequest(StrictModel, extra="forbid"):
     """Fields of both kinds of completion. Clients send null for the default of any field."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
     model: Annotated[str, Field(max_length=256)] | None = None
     max_tokens: Count | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -117,13 +113,7 @@ class GenerationRequest(BaseModel):
 class CompletionRequest(GenerationRequest):
     """POST /v1/completions."""
 
-    prompt: (
-        str
-        | Texts
-        | TokenIds
-        | Annotated[list[TokenIds], Field(min_length=1, fail_fast=True)]
-        | None
-    )
+    prompt: str | Texts | TokenIds | TokenLists | None
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     best_of: Annotated[int, Field(ge=1, le=128)] | None = None
@@ -160,6 +150,7 @@ class ChatRequest(GenerationRequest):
 
 ChoiceFinishReason = Literal["stop", "length"]
 Mode = Literal["chat", "complete"]
+Headers = Mapping[str, str] | None
 
 
 @dataclass(slots=True)
@@ -353,12 +344,7 @@ class ApiError(HTTPException):
     """An error that is reported to the client, such as `context_length_exceeded` of `prompt`."""
 
     def __init__(
-        self,
-        status: int,
-        message: str,
-        code: str = "",
-        param: str = "",
-        headers: Mapping[str, str] | None = None,
+        self, status: int, message: str, code: str = "", param: str = "", headers: Headers = None
     ) -> None:
         super().__init__(status, message, dict(headers or {}))
         self.code, self.param = code, param
@@ -380,8 +366,8 @@ class ApiError(HTTPException):
 
     def body(self) -> bytes:
         """Return the JSON of the response."""
-        kind = "invalid_request_error" if self.status_code < 500 else "server_error"
-        kind = ERROR_TYPES.get(self.status_code, kind)
+        other = "invalid_request_error" if self.status_code < 500 else "server_error"
+        kind = ERROR_TYPES.get(self.status_code, other)
         detail = ErrorDetail(str(self.detail), kind, self.param or None, self.code or None)
         return orjson.dumps(ErrorResponse(detail))
 

@@ -21,20 +21,17 @@ from groundup.artifacts.chat import encode_prompt
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.engines.own import Engine
 from groundup.engines.request import EngineRequest, SamplingParams
+from groundup.serve import protocol
 from groundup.serve.limits import Limits
 from groundup.serve.metrics import ServerMetrics
-from groundup.serve.protocol import (
-    ApiError,
-    ChatRequest,
-    CompletionRequest,
-    GenerationRequest,
-    PromptSuggestion,
-)
+from groundup.serve.protocol import ApiError
 
 # No request has more names; pydantic would make an error for each unknown one.
 MAX_NAMES = 64
 # OpenAI's own default of 16 makes a first try look broken.
 COMPLETION_TOKENS = 256
+# Parameters that the engine takes under the same names, with defaults that are OpenAI's.
+SAMPLED = {"temperature", "top_p", "min_p", "frequency_penalty", "presence_penalty"}
 
 
 @dataclass
@@ -47,7 +44,7 @@ class ServedModel:
     context: int  # positions: limit on prompt and output together
     tokenizer: Tokenizer
     engine: Engine
-    prompts: list[PromptSuggestion] = field(default_factory=list)
+    prompts: list[protocol.PromptSuggestion] = field(default_factory=list)
     limits: Limits = field(default_factory=Limits)
     draining: bool = False  # the server is stopping and takes no new requests
     bodies: int = 0  # request bodies that are being read
@@ -88,11 +85,9 @@ class BoundedRequest(Request):
     errors.
     """
 
-    _bytes: bytes | None = None
-
     async def body(self) -> bytes:
         """Return the body; refuse one that is not JSON, too large, too slow, or one too many."""
-        if self._bytes is None:
+        if not hasattr(self, "_body"):
             served: ServedModel = self.app.state.served
             limits = served.limits
             media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -124,8 +119,8 @@ class BoundedRequest(Request):
                 served.bodies -= 1
             if not body:
                 raise ApiError(400, "The body is empty; send a JSON object.", "invalid_json")
-            self._bytes = bytes(body)
-        return self._bytes
+            self._body = bytes(body)
+        return self._body
 
     async def json(self) -> Any:
         """Return the body as an object; refuse any other JSON."""
@@ -169,14 +164,10 @@ class PreparedRequest:
     hidden_tokens: int = 0  # that we put before each prompt and do not report
 
 
-def prepare_completion(served: ServedModel, body: CompletionRequest) -> PreparedRequest:
-    """Return the engine requests of a completion.
+def prepare_completion(served: ServedModel, body: protocol.CompletionRequest) -> PreparedRequest:
+    """Return the engine requests; ApiError if a prompt exceeds the context or a limit is passed.
 
-    A text follows the end-of-text token, as documents do in training; token ids are taken as
-    they are.
-
-    Raises:
-        ApiError: a prompt exceeds the context, or a parameter is not supported.
+    A text follows the end-of-text token, as documents do in training; token ids are taken as is.
     """
     tokenizer = served.tokenizer
     if isinstance(body.prompt, list):
@@ -211,7 +202,7 @@ def prepare_completion(served: ServedModel, body: CompletionRequest) -> Prepared
     return PreparedRequest(requests, sum(map(len, encoded)), tuple(echoes), hidden_tokens)
 
 
-def prepare_chat(served: ServedModel, body: ChatRequest) -> PreparedRequest:
+def prepare_chat(served: ServedModel, body: protocol.ChatRequest) -> PreparedRequest:
     """Return the engine requests of a chat completion; raises as `prepare_completion`."""
     roles = {"developer": "system"}
     turns = [{"role": roles.get(m.role, m.role), "content": m.text()} for m in body.messages]
@@ -231,9 +222,8 @@ def prepare_chat(served: ServedModel, body: ChatRequest) -> PreparedRequest:
 def _check_size(served: ServedModel, texts: Sequence[str], param: str) -> None:
     """Refuse without encoding what cannot fit: no token has more bytes than the longest."""
     size = sum(len(text.encode()) for text in texts)
-    min_tokens = size // served.longest_token
     if size > served.context * served.longest_token:
-        raise _prompt_too_long(served, f"at least {min_tokens}", param)
+        raise _prompt_too_long(served, f"at least {size // served.longest_token}", param)
 
 
 def _limit_tokens(served: ServedModel, prompt: Sequence[int], max_tokens: int, param: str) -> int:
@@ -252,7 +242,7 @@ def _prompt_too_long(served: ServedModel, tokens: str, param: str) -> ApiError:
     return ApiError(400, message, "context_length_exceeded", param)
 
 
-def _check_choices(served: ServedModel, body: GenerationRequest, prompts: int) -> int:
+def _check_choices(served: ServedModel, body: protocol.GenerationRequest, prompts: int) -> int:
     """Return n. More choices than slots and queue hold would be refused as busy forever."""
     stats, n = served.engine.stats(), body.n or 1
     max_choices = min(served.limits.choices, stats.slots + stats.queue)
@@ -264,7 +254,7 @@ def _check_choices(served: ServedModel, body: GenerationRequest, prompts: int) -
 
 def _engine_requests(
     served: ServedModel,
-    body: GenerationRequest,
+    body: protocol.GenerationRequest,
     prompts: Sequence[Sequence[int]],
     limits: Sequence[int],
     n: int,
@@ -272,14 +262,16 @@ def _engine_requests(
     score_prompts: bool = False,
 ) -> tuple[EngineRequest, ...]:
     """Return n requests for each prompt; absent parameters have OpenAI's default."""
+    bias, vocab_size = body.logit_bias or {}, served.tokenizer.vocab_size
+    # `\d` alone takes digits of other scripts, and int() of a long text is slow.
+    if not all(re.fullmatch(r"[0-9]{1,10}", name) and int(name) < vocab_size for name in bias):
+        message = f"logit_bias: its names are token ids below {vocab_size}"
+        raise ApiError(400, message, "invalid_value", "logit_bias")
+    sampling = {"temperature": 1.0} | body.model_dump(include=SAMPLED, exclude_none=True)
     params = SamplingParams(
-        temperature=1.0 if body.temperature is None else body.temperature,
+        **sampling,
         top_k=max(0, body.top_k or 0),
-        top_p=body.top_p or 1.0,
-        min_p=body.min_p or 0.0,
-        frequency_penalty=body.frequency_penalty or 0.0,
-        presence_penalty=body.presence_penalty or 0.0,
-        logit_bias=_parse_logit_bias(body.logit_bias or {}, served.tokenizer.vocab_size),
+        logit_bias=tuple((int(name), value) for name, value in bias.items()),
         stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
         stop_token_ids=frozenset({served.tokenizer.end_id, served.tokenizer.stop_id}),
         logprobs=logprobs,
@@ -302,12 +294,3 @@ def _engine_requests(
         message = f"logprobs: {scores} log-probabilities in one request; at most {max_scores}"
         raise ApiError(400, message, "too_many_logprobs", "logprobs")
     return tuple(requests)
-
-
-def _parse_logit_bias(bias: dict[str, float], vocab_size: int) -> tuple[tuple[int, float], ...]:
-    for name in bias:
-        # `\d` alone takes digits of other scripts, and int() of a long text is slow.
-        if not re.fullmatch(r"[0-9]{1,10}", name) or int(name) >= vocab_size:
-            message = f"logit_bias: its names are token ids below {vocab_size}"
-            raise ApiError(400, message, "invalid_value", "logit_bias")
-    return tuple((int(name), value) for name, value in bias.items())

@@ -1,6 +1,6 @@
 """From engine outputs to an HTTP response, whole or as a stream of server-sent events.
 
-    engine thread -> OutputQueue -> ResponseBuilder (chat or completion) -> GeneratedResponse
+    engine thread -> OutputQueue -> CompletionBuilder or ChatBuilder -> GeneratedResponse
 
 A response watches whether its client is still there. Its requests are canceled however it ends,
 so a client that hangs up frees its slots before the next step of the engine.
@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 import orjson
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from groundup.engines.request import (
@@ -50,9 +50,8 @@ def error_response(error: ApiError) -> Response:
 class OutputQueue:
     """Submits the requests of one response and passes their outputs to the event loop.
 
-    Raises:
-        ApiError: the queue has no room for all of them (429), the engine is closing (503) or
-            refuses one (400).
+    Raises ApiError if the queue has no room for all of them (429), or the engine is closing (503)
+    or refuses one (400).
     """
 
     def __init__(self, served: ServedModel, requests: Sequence[EngineRequest]) -> None:
@@ -80,10 +79,8 @@ class OutputQueue:
     async def batches(self) -> AsyncIterator[list[tuple[int, RequestOutput]]]:
         """Yield new outputs with the index of their choice until all choices have ended.
 
-        A batch is empty after a long silence.
-
-        Raises:
-            ApiError: the engine failed or stops, the time is up, or the client reads too slowly.
+        A batch is empty after a long silence. Raises ApiError if the engine failed or stops, the
+        time is up, or the client reads too slowly.
         """
         limits = self._served.limits
         while self._unfinished or self._outputs:
@@ -138,20 +135,20 @@ class OutputQueue:
         self._arrived.set()
 
 
-class ResponseBuilder:
-    """Builds the JSON of one response from engine outputs; subclasses know their route's models."""
+class CompletionBuilder:
+    """Builds the JSON of POST /v1/completions from engine outputs; a choice begins with the echo.
 
-    id_prefix: str
-    body_type: Callable[..., Any]
-    event_type: Callable[..., Any]
-    # Methods of the subclasses: a choice of the body, of an event, and its log-probabilities.
-    _choice: Callable[..., Any]
-    _delta: Callable[..., Any]
-    _logprobs: Callable[..., Any]
+    The other route overrides the models, the choice of a body, that of an event, and its scores.
+    """
+
+    id_prefix = "cmpl"
+    body_type: Callable[..., Any] = protocol.Completion
+    event_type: Callable[..., Any] = protocol.Completion
 
     def __init__(self, served: ServedModel, prepared: PreparedRequest) -> None:
         self.served, self.prepared = served, prepared
         self.started: set[int] = set()  # choices that have sent an event
+        self.offsets = [0] * len(prepared.requests)  # characters of each choice
         self.header: dict[str, Any] = {
             "id": f"{self.id_prefix}-{uuid.uuid4().hex}",
             "created": int(time.time()),
@@ -165,8 +162,8 @@ class ResponseBuilder:
         choices = []
         for index, parts in enumerate(outputs):
             text = self.prepared.echoes[index] + "".join(output.text for output in parts)
-            reason = _finish_reason(parts[-1])
-            choices.append(self._choice(index, text, reason, self._logprobs(index, parts)))
+            reason, logprobs = parts[-1].finish_reason, self._logprobs(index, parts)
+            choices.append(self._choice(index, text, reason, logprobs))
         usage = self.usage(sum(output.num_tokens for parts in outputs for output in parts))
         return self.body_type(**self.header, choices=choices, usage=usage)
 
@@ -178,7 +175,7 @@ class ResponseBuilder:
             logprobs = self._logprobs(index, [output])
             deltas.append(self._delta(index, echo + output.text, None, logprobs))
         if output.finish_reason is not None:
-            deltas.append(self._delta(index, "", _finish_reason(output), None))
+            deltas.append(self._delta(index, "", output.finish_reason, None))
         self.started.add(index)
         return [self.event(delta) for delta in deltas]
 
@@ -191,8 +188,34 @@ class ResponseBuilder:
         prompt_tokens = self.prepared.prompt_tokens
         return protocol.Usage(prompt_tokens, num_tokens, prompt_tokens + num_tokens)
 
+    def _choice(self, index: int, text: str, reason: Any, logprobs: Any) -> Any:
+        return protocol.CompletionChoice(index, text, reason, logprobs)
 
-class ChatBuilder(ResponseBuilder):
+    _delta = _choice
+
+    def _logprobs(self, index: int, outputs: Sequence[RequestOutput]) -> Any:
+        if self.prepared.requests[index].params.logprobs is None:
+            return None
+        byte_strings = self.served.engine.byte_strings
+        result = protocol.CompletionLogprobs([], [], [], [])
+        for output in outputs:
+            prompt_logprobs = output.prompt_logprobs[self.prepared.hidden_tokens :]
+            for token in (*prompt_logprobs, *output.logprobs):
+                name, top = _token_name(token.token_bytes), None
+                if token.logprob is not None:
+                    top = {_token_name(byte_strings[n]): score for n, score in token.top_logprobs}
+                    # Up to one more than asked for: OpenAI adds the sampled token.
+                    top |= {name: token.logprob}
+                result.tokens.append(name)
+                result.token_logprobs.append(token.logprob)
+                result.top_logprobs.append(top)
+                result.text_offset.append(self.offsets[index])
+                # Characters are counted by the bytes that begin one.
+                self.offsets[index] += sum(byte & 0xC0 != 0x80 for byte in token.token_bytes)
+        return result
+
+
+class ChatBuilder(CompletionBuilder):
     """Builds the response of POST /v1/chat/completions; its streams begin with the role."""
 
     id_prefix = "chatcmpl"
@@ -228,47 +251,6 @@ class ChatBuilder(ResponseBuilder):
         return protocol.ChatLogprobs(content)
 
 
-class CompletionBuilder(ResponseBuilder):
-    """Builds the response of POST /v1/completions; the first event of a choice has the echo."""
-
-    id_prefix = "cmpl"
-    body_type = event_type = protocol.Completion
-
-    def __init__(self, served: ServedModel, prepared: PreparedRequest) -> None:
-        super().__init__(served, prepared)
-        self.offsets = [0] * len(prepared.requests)
-
-    def _choice(self, index: int, text: str, reason: Any, logprobs: Any) -> Any:
-        return protocol.CompletionChoice(index, text, reason, logprobs)
-
-    _delta = _choice
-
-    def _logprobs(self, index: int, outputs: Sequence[RequestOutput]) -> Any:
-        if self.prepared.requests[index].params.logprobs is None:
-            return None
-        byte_strings = self.served.engine.byte_strings
-        result = protocol.CompletionLogprobs([], [], [], [])
-        for output in outputs:
-            prompt_logprobs = output.prompt_logprobs[self.prepared.hidden_tokens :]
-            for token in (*prompt_logprobs, *output.logprobs):
-                name, top = _token_name(token.token_bytes), None
-                if token.logprob is not None:
-                    top = {_token_name(byte_strings[n]): score for n, score in token.top_logprobs}
-                    # Up to one more than asked for: OpenAI adds the sampled token.
-                    top |= {name: token.logprob}
-                result.tokens.append(name)
-                result.token_logprobs.append(token.logprob)
-                result.top_logprobs.append(top)
-                result.text_offset.append(self.offsets[index])
-                # Characters are counted by the bytes that begin one.
-                self.offsets[index] += sum(byte & 0xC0 != 0x80 for byte in token.token_bytes)
-        return result
-
-
-def _finish_reason(output: RequestOutput) -> protocol.ChoiceFinishReason:
-    return "stop" if output.finish_reason == "stop" else "length"
-
-
 def _text_and_bytes(data: bytes) -> tuple[str, list[int]]:
     return data.decode("utf-8", "replace"), list(data)
 
@@ -281,25 +263,22 @@ def _token_name(data: bytes) -> str:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
 
 
-class GeneratedResponse(Response):
+class GeneratedResponse(StreamingResponse):
     """The response to a request whose completions are in the engine: a body or a stream."""
 
     def __init__(
-        self, outputs: OutputQueue, builder: ResponseBuilder, stream: bool, include_usage: bool
+        self, outputs: OutputQueue, builder: CompletionBuilder, request: protocol.GenerationRequest
     ) -> None:
-        super().__init__()
+        super().__init__(())
         self._outputs, self._builder = outputs, builder
-        self._stream, self._include_usage = stream, include_usage
+        self._stream, options = bool(request.stream), request.stream_options
+        self._include_usage = bool(options and options.include_usage)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond until all is sent or the client disconnects."""
-
-        async def watch_client() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-
         respond = self._send_events(send) if self._stream else self._send_body(scope, receive, send)
-        tasks = (asyncio.create_task(respond), asyncio.create_task(watch_client()))
+        watch_client = self.listen_for_disconnect(receive)
+        tasks = (asyncio.create_task(respond), asyncio.create_task(watch_client))
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -323,10 +302,8 @@ class GeneratedResponse(Response):
         await JSONResponse(self._builder.body(outputs))(scope, receive, send)
 
     async def _send_events(self, send: Send) -> None:
-        headers = [
-            (b"content-type", b"text/event-stream; charset=utf-8"),
-            (b"x-accel-buffering", b"no"),
-        ]
+        event_stream = (b"content-type", b"text/event-stream; charset=utf-8")
+        headers = [event_stream, (b"x-accel-buffering", b"no")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         num_tokens = 0
         try:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 import uvicorn
@@ -90,48 +91,31 @@ class Server(uvicorn.Server):
         return should_exit or (self._drained is not None and self._drained.done())
 
 
-def serve(
-    root: Path,
-    host: str,
-    port: int,
-    key_file: Path | None = None,
-    which: str = "",
-    slots: int = 0,
-    queue: int = 64,
-    device: str = "auto",
-    dtype: str = "auto",
-) -> None:
-    """Serve the model of a run until a signal arrives.
+def serve(root: Path, host: str, port: int, key_file: Path | None = None, **options: Any) -> None:
+    """Serve the model of a run until a signal arrives; the arguments are those of `open_model`.
 
-    Raises:
-        GroundupError: there is no such run or model, the address cannot be used, or it needs a key.
+    Raises GroundupError if there is no such model, or the address cannot be used or needs a key.
     """
     key = read_key(key_file)
     with listen(host, port, key) as listener:
-        served = open_model(root, which, slots, queue, device, dtype)
+        served = open_model(root, **options)
         served.engine.start()
         try:
-            url = url_of(listener)
-            echo(f"{served.name} ({served.checkpoint}) is served at {url}")
+            echo(f"{served.name} ({served.checkpoint}) is served at {url_of(listener)}")
             Server(served, key).run([listener])
         finally:
             served.engine.close(0)
 
 
 @contextmanager
-def running(
-    served: ServedModel, key: str | None = None, host: str = "127.0.0.1", port: int = 0
-) -> Iterator[str]:
+def running(served: ServedModel, key: str | None = None, host: str = "127.0.0.1") -> Iterator[str]:
     """Serve on a thread while the block runs; gives the URL. For notebooks and tests.
 
-    Raises:
-        GroundupError: the address cannot be used, or it needs a key.
+    Raises GroundupError if the address cannot be used, or it needs a key.
     """
-    listener = listen(host, port, key)
+    listener = listen(host, 0, key)
     server = Server(served, key)
-    thread = threading.Thread(
-        target=server.run, args=([listener],), name="groundup-server", daemon=True
-    )
+    thread = threading.Thread(target=server.run, args=([listener],), name="server", daemon=True)
     served.engine.start()
     thread.start()
     try:
@@ -160,8 +144,7 @@ def open_model(
         device: auto, cpu or cuda; auto takes a GPU if there is one.
         dtype: auto, float32 or bfloat16; auto is bfloat16 on a GPU.
 
-    Raises:
-        GroundupError: there is no such run, model or device, or the slots do not fit into memory.
+    Raises GroundupError if there is no such model or device, or the slots do not fit into memory.
     """
     recipe, checkpoint = load_lock(root), find_model(root, which)
     device = choose_device(device)
@@ -183,21 +166,15 @@ def open_model(
 def read_key(path: Path | None) -> str | None:
     """Return the first line of the key file, else the environment's key, else None.
 
-    Raises:
-        GroundupError: the file cannot be read, or the key is too short or not printable ASCII.
+    Raises GroundupError if the file cannot be read, or the key is short or not printable ASCII.
     """
     if path is None and KEY_VARIABLE not in os.environ:
         return None
     try:
-        if path is None:
-            text = os.environ[KEY_VARIABLE]
-        else:
-            text = path.read_bytes()[:4096].decode("ascii")
+        data = os.environb[KEY_VARIABLE.encode()] if path is None else path.read_bytes()[:4096]
     except OSError as error:
         raise GroundupError(f"{path}: cannot be read as a key file: {error.strerror}") from None
-    except UnicodeDecodeError:
-        text = ""
-    key = (text.splitlines() or [""])[0].strip()
+    key = (data.decode("ascii", "replace").splitlines() or [""])[0].strip()
     if len(key) < MIN_KEY_LENGTH or not key.isascii() or not key.isprintable() or " " in key:
         raise GroundupError(
             f"{path or KEY_VARIABLE}: a key has at least {MIN_KEY_LENGTH} printable ASCII"
@@ -207,11 +184,7 @@ def read_key(path: Path | None) -> str | None:
 
 
 def listen(host: str, port: int, key: str | None) -> socket.socket:
-    """Return a listening socket; port 0 takes a free one.
-
-    Raises:
-        GroundupError: the address is unknown, taken or forbidden, or it needs a key.
-    """
+    """Return a listening socket; GroundupError if the address cannot be used or needs a key."""
     try:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
