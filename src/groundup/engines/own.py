@@ -55,11 +55,7 @@ Result = TypeVar("Result")
 
 
 class SequenceState:
-    """One request that waits or runs.
-
-    Raises:
-        ValueError: the request cannot be served.
-    """
+    """One request that waits or runs; ValueError if it cannot be served."""
 
     def __init__(
         self,
@@ -159,21 +155,26 @@ class Scheduler:
     def step(self) -> Sequences:
         """Compute one prefill chunk and one token for each decoding sequence.
 
-        Returns:
-            The sequences that ended, whose final outputs are still to be sent.
+        Returns the sequences that ended, whose final outputs are still to be sent.
         """
         for sequence in self.running:
             if sequence.handle.canceled:
                 sequence.finish("cancelled")
-        finished = self._free_finished()
-        ready = self._isolate(self._forward, self._next_prefill_batch())
+        finished = self._update_slots()
+        # The first prompts that fit, padded, into one chunk.
+        batch: Sequences = []
+        width = 0
+        for sequence in self._prefilling:
+            width = max(width, min(sequence.num_prompt_tokens_left, self._chunk))
+            if batch and width * (len(batch) + 1) > self._chunk:
+                break
+            batch.append(sequence)
+        ready = self._isolate(self._forward, batch)
         ready += self._isolate(self._forward, list(self._decoding))
         for sequence, token_id, logprob in self._isolate(self._sample, ready):
             sequence.append(token_id, logprob)
         self.steps += 1
-        finished += self._free_finished()
-        self._start_decoding()
-        return finished
+        return finished + self._update_slots()
 
     def reset(self) -> None:
         """Drop all sequences after an error that no single request caused."""
@@ -184,10 +185,7 @@ class Scheduler:
     def _isolate(
         self, compute: Callable[[Sequences], list[Result]], batch: Sequences
     ) -> list[Result]:
-        """Call `compute` on the whole batch; if it fails, on each sequence alone.
-
-        Only a sequence that fails alone ends with an error.
-        """
+        """Call `compute` on the batch; if it fails, on each sequence, which alone may then end."""
         try:
             return compute(batch) if batch else []
         except Exception:
@@ -197,24 +195,11 @@ class Scheduler:
             batch[0].finish("error")
             return []
 
-    def _next_prefill_batch(self) -> Sequences:
-        """Return the first prefilling sequences that fit, padded, into one chunk."""
-        batch: Sequences = []
-        width = 0
-        for sequence in self._prefilling:
-            width = max(width, min(sequence.num_prompt_tokens_left, self._chunk))
-            if batch and width * (len(batch) + 1) > self._chunk:
-                break
-            batch.append(sequence)
-        return batch
-
     def _forward(self, batch: Sequences) -> Sequences:
         """Run the model on the next tokens; return the sequences that are ready to sample."""
         # The next tokens of the prompt, or after it the token sampled last.
-        inputs = [
-            seq.prompt[seq.num_computed_tokens :][: self._chunk] or (seq.last_token,)
-            for seq in batch
-        ]
+        prompts = [seq.prompt[seq.num_computed_tokens :][: self._chunk] for seq in batch]
+        inputs = [prompts[row] or (seq.last_token,) for row, seq in enumerate(batch)]
         counts = [len(tokens) for tokens in inputs]
         width = max(counts)
         padded = [[*tokens, *[0] * (width - len(tokens))] for tokens in inputs]
@@ -236,11 +221,7 @@ class Scheduler:
         return [seq for seq in prefilled if seq.finish_reason is None]
 
     def _prompt_logprobs(self, seq: SequenceState, x_TD: Tensor, count: int) -> list[Logprob]:
-        """Return the scores of the prompt tokens that this chunk predicts.
-
-        Raises:
-            FloatingPointError: the model's scores are not numbers.
-        """
+        """Return the scores of the prompt tokens that this chunk predicts."""
         prompt, start, top = seq.prompt, seq.num_computed_tokens, seq.params.prompt_logprobs
         if top is None or not seq.num_prompt_tokens_left:
             return []
@@ -265,30 +246,27 @@ class Scheduler:
         # Before `sample`, which changes the logits: penalties, biases and temperature.
         logprobs_MV = torch.log_softmax(logits_NV[scored], dim=1) if scored else None
         tokens_N = sample(logits_NV, [seq.sampler for seq in batch])
-        logprobs: list[Logprob | None] = [None] * len(batch)
+        logprobs: dict[int, Logprob] = {}
         if logprobs_MV is not None:
             tokens_M = tokens_N[scored].clamp(min=0)
             scores = gather_logprobs(logprobs_MV, tokens_M, tops, self._byte_strings)
-            for row, logprob in zip(scored, scores, strict=True):
-                logprobs[row] = logprob
+            logprobs = dict(zip(scored, scores, strict=True))
         self.generated_tokens += len(batch)
-        return list(zip(batch, tokens_N.tolist(), logprobs, strict=True))
+        tokens = tokens_N.tolist()
+        return [(seq, tokens[row], logprobs.get(row)) for row, seq in enumerate(batch)]
 
-    def _free_finished(self) -> Sequences:
-        """Free the slots of ended sequences; the last decoding one moves into each gap."""
+    def _update_slots(self) -> Sequences:
+        """Free the slots of ended sequences, which are returned, and keep decoding ones first."""
         finished = [seq for seq in self.running if seq.finish_reason is not None]
         self._prefilling = [seq for seq in self._prefilling if seq.finish_reason is None]
         for sequence in sorted(finished, key=lambda sequence: -sequence.slot):
             self._cache.clear(sequence.slot)
             if sequence in self._decoding:
+                # The last one moves into the gap.
                 last = self._decoding.pop()
                 if last is not sequence:
                     self._cache.swap(last.slot, sequence.slot)
                     self._decoding[sequence.slot], last.slot = last, sequence.slot
-        return finished
-
-    def _start_decoding(self) -> None:
-        """Move sequences whose prompt is computed to the slots of the decoding ones."""
         for sequence in [seq for seq in self._prefilling if not seq.num_prompt_tokens_left]:
             target = len(self._decoding)
             self._prefilling.remove(sequence)
@@ -298,6 +276,7 @@ class Scheduler:
                     occupant.slot = sequence.slot
                 sequence.slot = target
             self._decoding.append(sequence)
+        return finished
 
 
 def chunk_tokens(config: ModelConfig, device: str) -> int:
@@ -323,12 +302,10 @@ def gather_logprobs(
 
 
 class Engine:
-    """Serves requests on one model.
+    """Serves requests on one model, on its device and in its dtype.
 
     Args:
-        model: on the device and in the dtype to compute with.
-        slots: limit on running requests; their keys and values are allocated at once
-            (`fitting_slots` chooses).
+        slots: limit on running requests, allocated at once (`fitting_slots` chooses).
         queue: limit on waiting requests.
         chunk: prompt tokens of one step; 0 chooses by the size of the model.
     """
@@ -359,10 +336,7 @@ class Engine:
         The engine's thread calls `on_output`, which must not block, until an output has a finish
         reason. If `on_output` raises, that request ends and gets no more outputs.
 
-        Raises:
-            ValueError: the model cannot serve the request.
-            QueueFull: the queue has no room.
-            EngineClosed: the engine is shutting down.
+        Raises ValueError if the model cannot serve the request, QueueFull, or EngineClosed.
         """
         sequence = SequenceState(
             request, self._model.config, self.byte_strings, on_output, self._model.device
@@ -418,11 +392,7 @@ class Engine:
             self._retire(left, "error")
 
     def _admit(self) -> bool:
-        """Wait for work and give free slots to waiting requests.
-
-        Returns:
-            False when the engine closes and nothing is left.
-        """
+        """Wait for work and fill free slots; False when the engine closes and nothing is left."""
         with self._changed:
             self._changed.wait_for(lambda: self._running or self._waiting or self._closing)
             if self._aborting:

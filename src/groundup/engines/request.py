@@ -47,23 +47,16 @@ class EngineRequest:
     params: SamplingParams = field(default_factory=SamplingParams)
 
     def check(self, context: int, vocab_size: int) -> None:
-        """Refuse a request that a model cannot serve.
-
-        Raises:
-            ValueError: the prompt is empty, too long or outside of the vocabulary, a count is
-                negative, or a stop string is empty.
-        """
+        """Raise ValueError with the reason if a model cannot serve this request."""
         prompt, params = self.prompt_token_ids, self.params
-        limit = context - min(params.max_tokens, 1)
+        size, limit = len(prompt), context - min(params.max_tokens, 1)
         if not prompt:
             raise ValueError("the prompt has no tokens")
         if min(params.max_tokens, params.logprobs or 0, params.prompt_logprobs or 0) < 0:
             raise ValueError("max_tokens, logprobs and prompt_logprobs must not be negative")
-        if len(prompt) > limit:
-            raise ValueError(
-                f"the prompt has {len(prompt)} tokens; the context of {context} takes at most"
-                f" {limit}"
-            )
+        if size > limit:
+            taken = f"the context of {context} takes at most {limit}"
+            raise ValueError(f"the prompt has {size} tokens; {taken}")
         if not all(0 <= token_id < vocab_size for token_id in prompt):
             raise ValueError(f"the prompt has token ids outside of the vocabulary of {vocab_size}")
         if not all(params.stop):
@@ -216,15 +209,12 @@ class OutputProcessor:
         elif reason == "length":
             reason = "stop"
         final = self._sent + len(self._text)
-        logprobs = [
-            logprob for begin, _, logprob in self._logprobs if begin < final or not self.stopped
-        ]
-        return self._take(logprobs, reason)
+        kept = [item[2] for item in self._logprobs if item[0] < final or not self.stopped]
+        return self._take(kept, reason)
 
     def _take(self, logprobs: Sequence[Logprob], reason: FinishReason | None) -> RequestOutput:
-        output = RequestOutput(
-            self._text, tuple(logprobs), self._num_tokens, reason, tuple(self.prompt_logprobs)
-        )
+        scores = tuple(logprobs), tuple(self.prompt_logprobs)
+        output = RequestOutput(self._text, scores[0], self._num_tokens, reason, scores[1])
         self._sent += len(self._text)
         self._text, self._num_tokens, self.prompt_logprobs = "", 0, []
         return output

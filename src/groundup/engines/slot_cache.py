@@ -14,9 +14,12 @@ from torch import Tensor
 
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
+from groundup.model.kv_cache import LayerKeyValues
 
 # Share of the free memory for keys and values. On a CPU other programs need memory too.
 MEMORY_SHARE = {"cpu": 0.25, "cuda": 0.8}
+
+Ints = Sequence[int]
 
 
 class SlotCache:
@@ -38,7 +41,7 @@ class SlotCache:
         ]
         self._lengths = [0] * slots
 
-    def rows(self, slots: Sequence[int], starts: Sequence[int], counts: Sequence[int]) -> SlotRows:
+    def rows(self, slots: Ints, starts: Ints, counts: Ints) -> SlotRows:
         """Return a view for one forward pass.
 
         Row i writes `counts[i]` new positions to `slots[i]`, from position `starts[i]` on.
@@ -70,22 +73,13 @@ class SlotRows:
 
     length = 0
 
-    def __init__(
-        self,
-        stores: Sequence[Tensor],
-        slots: Sequence[int],
-        starts: Sequence[int],
-        counts: Sequence[int],
-    ) -> None:
+    def __init__(self, stores: Sequence[Tensor], slots: Ints, starts: Ints, counts: Ints) -> None:
         device, context = stores[0].device, stores[0].shape[3]
         width = max(counts)
         # Positions of the longest row after the pass; no more are read.
         self.longest = max(start + count for start, count in zip(starts, counts, strict=True))
-        table = [
-            (row, t, slots[row], starts[row] + t)
-            for row, count in enumerate(counts)
-            for t in range(count)
-        ]
+        steps = [(row, t) for row, count in enumerate(counts) for t in range(count)]
+        table = [(row, t, slots[row], starts[row] + t) for row, t in steps]
         self.row_N, self.time_N, self.slot_N, self.position_N = torch.tensor(table).T.to(device)
         offsets_T = torch.arange(width, device=device)
         start_B = torch.tensor(starts, device=device)
@@ -102,7 +96,7 @@ class SlotRows:
         self.slots: slice | Tensor = slice(slots[0], slots[0] + len(slots))
         if list(slots) != list(range(slots[0], slots[0] + len(slots))):
             self.slots = torch.tensor(slots, device=device)
-        self.layers = [LayerRows(self, store) for store in stores]
+        self.layers: Sequence[LayerKeyValues] = [LayerRows(self, store) for store in stores]
 
     def advance(self, count: int) -> None:
         """Do nothing: each row has its own length."""
@@ -134,13 +128,9 @@ def fitting_slots(
     max_slots: int,
     memory_bytes: int = 0,
 ) -> int:
-    """Return the number of slots that fit into memory, up to `max_slots`.
+    """Return the number of slots that fit into memory, up to `max_slots`; GroundupError if none.
 
-    Args:
-        memory_bytes: for all slots; 0 takes `MEMORY_SHARE` of the device's free memory.
-
-    Raises:
-        GroundupError: not even one fits.
+    `memory_bytes` is for all slots; 0 takes `MEMORY_SHARE` of the device's free memory.
     """
     if not memory_bytes:
         if device.type == "cuda":
@@ -152,8 +142,7 @@ def fitting_slots(
     elements = 2 * config.layers * config.kv_heads * config.context * config.head_width
     each = elements * dtype.itemsize
     if each > memory_bytes:
-        raise GroundupError(
-            f"one request of {config.context} tokens needs {each / 1e6:,.0f} MB for its keys and"
-            f" values; {memory_bytes / 1e6:,.0f} MB are free for it"
-        )
+        needed, free = f"{each / 1e6:,.0f} MB", f"{memory_bytes / 1e6:,.0f} MB are free for it"
+        context = f"one request of {config.context} tokens"
+        raise GroundupError(f"{context} needs {needed} for its keys and values; {free}")
     return min(max_slots, memory_bytes // each)
