@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import pyarrow.parquet as pq
+import numpy.typing as npt
 
 from groundup.artifacts.kinds import KINDS
 from groundup.artifacts.tokenizer import Tokenizer
@@ -51,6 +51,7 @@ PASSAGES = 4
 CONTEXT_SHARE, PASSAGE_SHARE = 1 / 2, 1 / 8
 
 Scores = Sequence[Sequence[ContinuationScore]]
+Answers = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,7 @@ class Layout(ABC):
 
     @abstractmethod
     def parse(self, row: Mapping[str, Any]) -> Question | None:
-        """Return the question of a row, None if the row is of another layout.
-
-        Raises:
-            ValueError: with the reason, if the row is damaged.
-        """
+        """Return the question of a row, None for another layout; ValueError if it is damaged."""
 
     @abstractmethod
     def figures(self, questions: Sequence[Question], scores: Scores) -> dict[str, Any]:
@@ -90,11 +87,8 @@ class Choices(Layout):
         query, gold = row.get("query", row.get("ctx")), row.get("gold", row.get("label"))
         if isinstance(gold, str) and gold.isdigit():
             gold = int(gold)
-        if not (
-            isinstance(query, str)
-            and isinstance(choices, list)
-            and all(isinstance(choice, str) and choice.strip() for choice in choices)
-        ):
+        texts = [query, *choices] if isinstance(choices, list) else [None]
+        if not all(isinstance(text, str) for text in texts) or not all(map(str.strip, choices)):
             raise ValueError("query or choices are not text")
         if len(choices) < 2 or not isinstance(gold, int) or not 0 <= gold < len(choices):
             raise ValueError("gold does not name one of at least two choices")
@@ -142,11 +136,7 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def parse_question(line: str) -> Question:
-    """Return the question of one JSON line.
-
-    Raises:
-        ValueError: saying what it lacks.
-    """
+    """Return the question of one JSON line, or raise ValueError with what it lacks."""
     try:
         row = json.loads(line)
     except ValueError:
@@ -161,16 +151,12 @@ def parse_question(line: str) -> Question:
 
 
 def benchmark_files(recipe: Recipe) -> dict[str, Path]:
-    """Return the benchmark files of a recipe: a source of kind evaluation, or a path.
+    """Return the benchmark files of a recipe, by label; GroundupError if one is missing.
 
-    Raises:
-        GroundupError: there is no such source or file.
+    A recipe names a source of kind evaluation, or a path.
     """
-    sources = {
-        source.name: source.path
-        for source in recipe.source
-        if KINDS[source.kind].role == "evaluation"
-    }
+    entries = [source for source in recipe.source if KINDS[source.kind].role == "evaluation"]
+    sources = {source.name: source.path for source in entries}
     files: dict[str, Path] = {}
     for name in recipe.evaluate.benchmarks:
         path = recipe.root / sources.get(name, name)
@@ -195,8 +181,7 @@ def benchmark_files(recipe: Recipe) -> dict[str, Path]:
 def read_questions(path: Path) -> tuple[list[Question], Counter[str]]:
     """Return the questions of a file, and the number of lines left out by reason.
 
-    Raises:
-        GroundupError: the file cannot be read, or no line of it is a question.
+    Raises GroundupError if the file cannot be read, or no line of it is a question.
     """
     questions: list[Question] = []
     left_out: Counter[str] = Counter()
@@ -236,10 +221,9 @@ def continuations(question: Question, tokenizer: Tokenizer) -> list[Continuation
 def benchmark_figures(
     model: Transformer, tokenizer: Tokenizer, path: Path, limit: int, seed: int
 ) -> dict[str, Any]:
-    """Return the figures of one benchmark file; `limit` takes a random sample of its questions.
+    """Return the figures of a file, or of a random sample of `limit` questions (0 for all).
 
-    Raises:
-        GroundupError: the file is not a benchmark.
+    Raises GroundupError if the file is not a benchmark.
     """
     questions, left_out = read_questions(path)
     available = len(questions)
@@ -263,12 +247,8 @@ def beginnings(data: ValidationData, source: str, length: int) -> list[Ids]:
     """Return the first `length` tokens of each held-out document of a source that has them."""
     documents: list[Ids] = []
     for stream in data.streams(source, "validation"):
-        filters = [
-            ("shard", "=", stream.name),
-            ("split", "=", "validation"),
-            ("length", ">", length),
-        ]
-        index = pq.read_table(data.folder / "index.parquet", columns=["offset"], filters=filters)
+        filters = ("shard", "=", stream.name), ("length", ">", length)
+        index = data.documents("validation", ["offset"], *filters)
         # Position 0 of a stream is the end-of-text id before its first document.
         starts = np.sort(index["offset"].to_numpy()) + 1
         documents += [stream.slice(start, start + length) for start in starts.tolist()]
@@ -288,9 +268,7 @@ def make_questions(
     for n in chosen:
         passage = documents[n][context:]
         others = [documents[i][context:] for i in random.permutation(len(documents)) if i != n]
-        different = [
-            other for other in others[: 4 * PASSAGES] if not np.array_equal(other, passage)
-        ]
+        different = [o for o in others[: 4 * PASSAGES] if not np.array_equal(o, passage)]
         if len(different) >= PASSAGES - 1:
             questions.append([documents[n][:context], passage, *different[: PASSAGES - 1]])
     return questions
@@ -315,19 +293,18 @@ def passage_figures(
         source: _answer(model, end, make_questions(documents[source], context, share, seed))
         for source in asked
     }
+    in_all = np.concatenate([np.empty((0, 2), np.bool_), *answers.values()])
     return {
         "chance": 1 / PASSAGES,
         "context_tokens": context,
         "passage_tokens": passage,
-        **_accuracies(answers),
-        "sources": {source: _accuracies({source: group}) for source, group in answers.items()},
+        **_accuracies(in_all),
+        "sources": {source: _accuracies(group) for source, group in answers.items()},
         "sources_with_too_few_documents": [source for source in documents if source not in asked],
     }
 
 
-def _answer(
-    model: Transformer, end: int, questions: Sequence[Sequence[Ids]]
-) -> list[tuple[bool, bool]]:
+def _answer(model: Transformer, end: int, questions: Sequence[Sequence[Ids]]) -> Answers:
     """Return for each question whether the gain, and whether the likelihood, chooses right."""
     items = []
     for context, *passages in questions:
@@ -337,12 +314,10 @@ def _answer(
     scores = np.array([item.log_probability for item in score(model, items)])
     with_context, without_context = scores.reshape(len(questions), 2, PASSAGES).swapaxes(0, 1)
     # The true passage is choice 0.
-    gain = (with_context - without_context).argmax(1) == 0
-    likelihood = with_context.argmax(1) == 0
-    return list(zip(gain.tolist(), likelihood.tolist(), strict=True))
+    choices = [(with_context - without_context).argmax(1), with_context.argmax(1)]
+    return np.stack(choices, axis=1) == 0
 
 
-def _accuracies(answers: Mapping[str, Sequence[tuple[bool, bool]]]) -> dict[str, Any]:
-    flat = [answer for group in answers.values() for answer in group]
-    gain, likelihood = (sum(answer[column] for answer in flat) for column in (0, 1))
-    return {**accuracy(gain, len(flat)), "likelihood": accuracy(likelihood, len(flat))}
+def _accuracies(answers: Answers) -> dict[str, Any]:
+    gain, likelihood = answers.sum(axis=0).tolist()
+    return {**accuracy(gain, len(answers)), "likelihood": accuracy(likelihood, len(answers))}

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from groundup.artifacts.kinds import is_training
 from groundup.artifacts.metrics import rounded
 from groundup.evaluate.benchmarks import benchmark_figures, passage_figures
 from groundup.evaluate.ngram import NGram
@@ -33,16 +34,18 @@ from groundup.evaluate.perplexity import (
     score_windows,
     sliding_windows,
 )
-from groundup.evaluate.samples import samples
+from groundup.evaluate.samples import PROMPT_TOKENS, SAMPLING, samples
 from groundup.evaluate.validation_data import ValidationData, open_validation_data
 from groundup.model.generate import generate
 from groundup.model.hf_io import load_model
 from groundup.model.transformer import Transformer
+from groundup.recipe import Recipe
 from groundup.runtime.files import write_json
 from groundup.runtime.progress import say
 from groundup.runtime.resources import choose_device
 from groundup.runtime.run import BuildStep
 from groundup.runtime.store import Facts
+from groundup.schema import settings
 
 # Tokens scored, shared among the sources; a sample of this size gave the loss of 15 MB of mixed
 # text to 0.2 %.
@@ -78,6 +81,20 @@ DEFINITIONS = {
     ),
     "overlap": "longest run of tokens that a sample shares with the training text",
 }
+
+
+def options(recipe: Recipe) -> dict[str, Any]:
+    """Return everything but files that decides the figures."""
+    table = settings(recipe.evaluate)
+    # Benchmarks enter the key by their content, under names without folders.
+    del table["benchmarks"]
+    return table | {
+        "seed": recipe.seed,
+        "kinds": {source.name: source.kind for source in recipe.source if is_training(source.kind)},
+        "validation_tokens": VALIDATION_TOKENS,
+        "prompt_tokens": PROMPT_TOKENS,
+        "sampling": SAMPLING,
+    }
 
 
 def evaluate(
@@ -133,11 +150,10 @@ def validation_figures(
     """
     vocab_size, token_bytes = data.tokenizer.vocab_size, data.tokenizer.token_bytes()
     stride = max(1, model.config.context // 2)
-    windows = {
-        source: sliding_windows(data.streams(source, "validation"), stride)
-        for source in data.shards
-    }
-    windows = {source: group for source, group in windows.items() if group}
+    windows = {}
+    for source in data.shards:
+        if group := sliding_windows(data.streams(source, "validation"), stride):
+            windows[source] = group
     scored = {
         source: sample_windows(group, limit_tokens // len(windows), seed)
         for source, group in windows.items()

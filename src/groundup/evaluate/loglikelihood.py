@@ -90,11 +90,9 @@ def _score_batch(
     tokens_BT = torch.tensor(padded, device=model.device)
     x_BTD = model.hidden(tokens_BT[:, :-1])
     # Position t predicts token t + 1.
-    spans = [(len(ids) - 1 - length, len(ids) - 1) for ids, length in rows]
-    x_ND = torch.cat([x_BTD[row, start:stop] for row, (start, stop) in enumerate(spans)])
-    targets_N = torch.cat(
-        [tokens_BT[row, start + 1 : stop + 1] for row, (start, stop) in enumerate(spans)]
-    )
+    spans = [slice(len(ids) - 1 - length, len(ids) - 1) for ids, length in rows]
+    x_ND = torch.cat([x_BTD[row, span] for row, span in enumerate(spans)])
+    targets_N = torch.cat([tokens_BT[row, 1:][span] for row, span in enumerate(spans)])
     scores: list[float] = []
     greedy: list[bool] = []
     positions = max(1, MAX_LOGITS // len(model.head_weight))
@@ -128,19 +126,15 @@ def accuracy(right: int, n: int) -> dict[str, float | int | list[float]]:
 class TokenScore:
     """One token of a text, and how probable the model found it after everything before it.
 
-    Attributes:
-        id: the token.
-        text: the characters that begin in it, "" if it only continues one. The texts of all tokens
-            add up to the text.
-        log_probability: nats, 0 or less.
-        rank: number of tokens that the model found more probable; 0 was its first choice.
-        alternatives: the most probable tokens, best first, decoded, with log-probabilities.
+    `text` holds the characters that begin in the token, "" if it only continues one; the texts of
+    all tokens add up to the text. `alternatives` are the most probable tokens, best first, decoded,
+    with their log-probabilities.
     """
 
     id: int
     text: str
-    log_probability: float
-    rank: int
+    log_probability: float  # nats, 0 or less
+    rank: int  # number of tokens that the model found more probable; 0 was its first choice
     alternatives: tuple[tuple[str, float], ...] = ()
 
     @property
@@ -154,11 +148,7 @@ def score_text(
 ) -> list[TokenScore]:
     """Return the tokens of a text with their scores; an end-of-text token precedes the text.
 
-    Args:
-        alternatives: number of most probable tokens to name at each position.
-
-    Raises:
-        GroundupError: the text holds half a surrogate pair.
+    Raises GroundupError if the text holds half a surrogate pair.
     """
     _check_unicode(text)
     text = tokenizer.normalized(text)
@@ -171,15 +161,11 @@ def score_text(
         for logits_NV, targets_N in _logits(model, stream_T):
             log_probs_NV = torch.log_softmax(logits_NV, dim=1)
             target_N1 = log_probs_NV.gather(1, targets_N[:, None])
-            ranks = (log_probs_NV > target_N1).sum(dim=1).tolist()
+            ranks_N = (log_probs_NV > target_N1).sum(dim=1)
             top = log_probs_NV.topk(best, dim=1)
-            for value, rank, tokens, values in zip(
-                target_N1[:, 0].tolist(),
-                ranks,
-                top.indices.tolist(),
-                top.values.tolist(),
-                strict=True,
-            ):
+            columns = (target_N1[:, 0], ranks_N, top.indices, top.values)
+            rows = zip(*(column.tolist() for column in columns), strict=True)
+            for value, rank, tokens, values in rows:
                 names = [tokenizer.decode([token]) for token in tokens]
                 n = len(scores)
                 others = tuple(zip(names, values, strict=True))
@@ -192,8 +178,7 @@ def next_tokens(
 ) -> list[tuple[str, float]]:
     """Return the `count` most probable tokens after a text, best first, with log-probabilities.
 
-    Raises:
-        GroundupError: the text holds half a surrogate pair.
+    Raises GroundupError if the text holds half a surrogate pair.
     """
     _check_unicode(text)
     ids = [tokenizer.end_id, *tokenizer.encode(text)][-model.config.context :]
@@ -238,12 +223,8 @@ def _logits(model: Transformer, stream_T: Tensor) -> Iterator[tuple[Tensor, Tens
         # No scored position attends to the padding, which is on the right.
         rows = [stream_T[start : high - 1] for start, _, high in batch]
         x_BTD = model.hidden(pad_sequence(rows, batch_first=True))
-        x_ND = torch.cat(
-            [
-                x_TD[low - 1 - start : high - 1 - start]
-                for x_TD, (start, low, high) in zip(x_BTD, batch, strict=True)
-            ]
-        )
+        scored = zip(x_BTD, batch, strict=True)
+        x_ND = torch.cat([x_TD[low - 1 - i : high - 1 - i] for x_TD, (i, low, high) in scored])
         targets_N = stream_T[batch[0][1] : batch[-1][2]]
         for part in chunks(len(x_ND), model.config.vocab_size, model.device.type):
             yield (x_ND[part] @ model.head_weight.T).float(), targets_N[part]

@@ -27,18 +27,13 @@ class Level:
 
     (Ney, Essen and Kneser 1994.) An n-gram is one int64: its ids as digits in base `vocab_size`. So
     the last word is `key % vocab_size`, and the context is `key // vocab_size`.
-
-    Attributes:
-        keys, counts: the distinct n-grams, sorted, and how often each occurs.
-        contexts, totals, types: the distinct contexts, occurrences of each, and number of different
-            words after each.
     """
 
-    keys: Ids
-    counts: Ids
-    contexts: Ids
-    totals: Ids
-    types: Ids
+    keys: Ids  # the distinct n-grams, sorted
+    counts: Ids  # how often each occurs
+    contexts: Ids  # the distinct contexts, sorted
+    totals: Ids  # occurrences of each context
+    types: Ids  # number of different words after each context
     discount: float
 
     @classmethod
@@ -67,11 +62,7 @@ class NGram:
 
     @classmethod
     def fit(cls, streams: Sequence[Stream], vocab_size: int, order: int, cap: int = CAP) -> NGram:
-        """Count the n-grams of the streams, or of `cap` of their tokens.
-
-        Raises:
-            ValueError: the n-grams of this vocabulary do not fit into 63 bits.
-        """
+        """Count the n-grams of the streams, or of `cap` tokens; ValueError if over 63 bits."""
         if vocab_size**order >= 1 << 63:
             raise ValueError(f"{order}-grams of {vocab_size} entries do not fit into 63 bits")
         sizes = [len(stream) - 1 for stream in streams]

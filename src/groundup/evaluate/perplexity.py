@@ -67,11 +67,8 @@ def model_scores(model: Transformer, windows: Sequence[Window]) -> Iterator[Floa
 
 def sliding_windows(streams: Sequence[Stream], stride: int) -> list[Window]:
     """Return windows that hold every token of the streams once."""
-    return [
-        Window(stream, low, min(low + stride, len(stream)))
-        for stream in streams
-        for low in range(1, len(stream), stride)
-    ]
+    starts = ((stream, low) for stream in streams for low in range(1, len(stream), stride))
+    return [Window(stream, low, min(low + stride, len(stream))) for stream, low in starts]
 
 
 def sample_windows(windows: Sequence[Window], limit_tokens: int, seed: int) -> list[Window]:
@@ -86,17 +83,11 @@ def sample_windows(windows: Sequence[Window], limit_tokens: int, seed: int) -> l
 
 @dataclass(frozen=True)
 class Stratum:
-    """Sums over each scored window of one source.
+    """Sums over each scored window of one source: one value per window."""
 
-    Attributes:
-        windows: number of windows of the source, scored or not.
-        nats, text_nats, tokens, bytes: one value per scored window; `text_nats` excludes
-            end-of-text tokens.
-    """
-
-    windows: int
+    windows: int  # number of windows of the source, scored or not
     nats: Floats
-    text_nats: Floats
+    text_nats: Floats  # without those of end-of-text tokens
     tokens: Floats
     bytes: Floats
 
@@ -104,11 +95,9 @@ class Stratum:
 def score_windows(
     scorer: Scorer, windows: Sequence[Window], all_windows: int, token_bytes: npt.NDArray[np.int64]
 ) -> Stratum:
-    """Score the windows of one source.
+    """Score `windows`, a sample of the `all_windows` windows of one source.
 
-    Args:
-        all_windows: number of windows of the source, of which `windows` is a sample.
-        token_bytes: [vocab_size] bytes of each id, 0 for end-of-text.
+    `token_bytes` [vocab_size] has the bytes of each id, 0 for end-of-text.
     """
     sums = []
     for window, scores in zip(windows, scorer(windows), strict=True):
@@ -131,9 +120,8 @@ def ratio(strata: Sequence[tuple[int, Floats, Floats]]) -> tuple[float, float]:
     if not denominator:
         return math.nan, math.nan
     value = numerator / denominator
-    variance = sum(
-        n**2 * np.var(y - value * x, ddof=1) / len(y) for n, y, x in strata if len(y) > 1
-    )
+    errors = [(n, y - value * x) for n, y, x in strata if len(y) > 1]
+    variance = sum(n**2 * np.var(error, ddof=1) / len(error) for n, error in errors)
     return float(value), math.sqrt(variance) / float(denominator)
 
 

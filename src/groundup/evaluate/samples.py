@@ -19,8 +19,6 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from groundup.evaluate.validation_data import Ids, Stream, ValidationData
 from groundup.model.generate import generate
@@ -49,23 +47,18 @@ def samples(
     for source in data.shards:
         by_kind.setdefault(kinds.get(source, "text"), []).append(source)
     train = data.all_streams("train")
-    prompts = {kind: choose_prompt(data, by_kind[kind], seed) for kind in sorted(by_kind)}
-    return [
-        {"kind": kind, **_sample(model, data, prompt, tokens, train)}
-        for kind, prompt in prompts.items()
-        if prompt is not None
-    ]
+    drawn = []
+    for kind in sorted(by_kind):
+        if prompt := choose_prompt(data, by_kind[kind], seed):
+            drawn.append({"kind": kind, **_sample(model, data, prompt, tokens, train)})
+    return drawn
 
 
 def choose_prompt(data: ValidationData, sources: list[str], seed: int) -> Prompt | None:
     """Draw a held-out document of these sources and one of its lines; None if all are too short."""
-    filters = [
-        ("source", "in", sources),
-        ("split", "=", "validation"),
-        ("length", ">", PROMPT_TOKENS),
-    ]
+    filters = ("source", "in", sources), ("length", ">", PROMPT_TOKENS)
     columns = ["shard", "id", "source", "offset", "length"]
-    rows = pq.read_table(data.folder / "index.parquet", columns=columns, filters=filters)
+    rows = data.documents("validation", columns, *filters)
     if not len(rows):
         return None
     random = np.random.default_rng(seed)
@@ -114,10 +107,9 @@ def _sample(
 
 def document_at(data: ValidationData, shard: str, position: int) -> str:
     """Return the id of the training document that holds the token at `position` of a shard."""
-    filters = [("shard", "=", shard), ("split", "=", "train"), ("offset", "<=", position)]
-    path = data.folder / "index.parquet"
-    rows: pa.Table = pq.read_table(path, columns=["id", "offset"], filters=filters)
-    return str(rows.sort_by("offset")["id"][len(rows) - 1].as_py())
+    filters = ("shard", "=", shard), ("offset", "<=", position)
+    rows = data.documents("train", ["id", "offset"], *filters)
+    return str(rows.sort_by("offset")["id"][-1].as_py())
 
 
 @dataclass(frozen=True)
@@ -132,10 +124,9 @@ class SharedRun:
 def suffix_automaton(sample: Sequence[int]) -> tuple[_Table, _Table, _Table]:
     """Return the suffix automaton of a run of symbols 0, 1, ...; two states or fewer per symbol.
 
-    Returns:
-        The state after a symbol [states, symbols], -1 for none; the state of the longest proper
-        suffix with other transitions [states], -1 at the start; and the length of the longest run
-        that leads to a state [states].
+    It is: the state after a symbol [states, symbols], -1 for none; the state of the longest proper
+    suffix with other transitions [states], -1 at the start; and the length of the longest run that
+    leads to a state [states].
     """
     edges: list[dict[int, int]] = [{}]
     link, length, last = [-1], [0], 0

@@ -10,12 +10,15 @@ position i is token i - 1 of the shard.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.artifacts.tokens import Tokens, open_shard
@@ -44,16 +47,16 @@ class Stream:
 
 @dataclass(frozen=True)
 class ValidationData:
-    """The tokenized data of a run: what is held out, and the training tokens to compare with.
+    """The tokenized data of a run: what is held out, and the training tokens to compare with."""
 
-    Attributes:
-        folder: the view `tokenize`.
-        shards: source → names of its shards, in order.
-    """
-
-    folder: Path
+    folder: Path  # the view `tokenize`
     tokenizer: Tokenizer
-    shards: Mapping[str, tuple[str, ...]]
+    shards: Mapping[str, tuple[str, ...]]  # source → names of its shards, in order
+
+    def documents(self, split: str, columns: Sequence[str], *filters: tuple[Any, ...]) -> pa.Table:
+        """Return the rows of the index of documents that pass pyarrow's filters."""
+        path, in_split = self.folder / "index.parquet", ("split", "=", split)
+        return pq.read_table(path, columns=list(columns), filters=[in_split, *filters])
 
     def stream(self, shard: str, split: str) -> Stream:
         """Return the stream of one shard; `split` is train or validation."""
@@ -70,16 +73,11 @@ class ValidationData:
 
 
 def open_validation_data(folder: Path) -> ValidationData:
-    """Open the view `tokenize`.
-
-    Raises:
-        GroundupError: there are no token shards.
-    """
+    """Open the view `tokenize`; GroundupError if it has no token shards."""
     names = {path.name.rsplit(".", 2)[0] for path in (folder / "shards").glob("*.npy")}
     if not names:
-        raise GroundupError(
-            f"{folder / 'shards'}: there are no token shards; run with --redo tokenize"
-        )
+        path = folder / "shards"
+        raise GroundupError(f"{path}: there are no token shards; run with --redo tokenize")
     shards: dict[str, tuple[str, ...]] = {}
     for name in sorted(names, key=lambda name: name.rpartition(".")[::2]):
         source = name.rpartition(".")[0]
